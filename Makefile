@@ -1,0 +1,45 @@
+# make report   the main job on the synthetic cohort (DATA=dir for your own); prints where the report is
+# make test     every test, with coverage          make check   style, doctests and the fast tests
+# make bench    the speed benchmarks               make docs    every block of README and docstrings, run
+# make clean    remove what these wrote
+# Each sets up .venv from requirements.lock first.
+
+PYTHON ?= python3
+DATA ?=
+PY = .venv/bin/python
+export MPLBACKEND = Agg
+export TF_CPP_MIN_LOG_LEVEL = 3
+
+.DEFAULT_GOAL = report
+.PHONY: report test check bench docs clean
+
+report: .venv/installed
+	$(PY) benchmarks/run_all.py $(if $(DATA),--data "$(DATA)")
+
+test: .venv/installed
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m coverage erase
+	$(PY) -m pytest --cov --cov-report=term
+
+check: .venv/installed
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m pytest -q -m "not slow"
+
+bench: .venv/installed
+	$(PY) benchmarks/speed/run.py $(if $(DATA),--data "$(DATA)")
+
+docs: .venv/installed
+	$(PY) -m pytest -q histofeat tests/test_docs.py
+
+clean:
+	rm -rf .venv .pytest_cache .ruff_cache .coverage .coverage.* build *.egg-info reports/*-20??????-??????
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/installed: requirements.lock setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"histofeat needs Python 3.11 or later, found {v[0]}.{v[1]}: run make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
