@@ -1,0 +1,44 @@
+"""Fixtures that several test modules share: patches made here, and real data where it is at hand."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+
+def _folder(variable: str) -> Path:
+    value = os.environ.get(variable)
+    if not value:
+        pytest.skip(f"{variable} is not set: no real material on this machine")
+    return Path(value)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder with the real data sets, or a skip that says why."""
+    return _folder("HISTOFEAT_DATA")
+
+
+@pytest.fixture(scope="session")
+def real_weights() -> Path:
+    """Folder with real ImageNet weights, or a skip that says why."""
+    return _folder("HISTOFEAT_WEIGHTS")
+
+
+@pytest.fixture(scope="session")
+def patches() -> np.ndarray:
+    """Twelve patches (12, 50, 50, 3) with structure at several scales, uint8."""
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(60, 255, (12, 10, 10, 3)).repeat(5, axis=1).repeat(5, axis=2)
+    return np.clip(coarse + rng.normal(0, 12, (12, 50, 50, 3)), 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def cohort(tmp_path_factory):
+    """A small synthetic cohort: 15 patients with 12 patches each."""
+    from histofeat import make_cohort
+
+    return make_cohort(
+        n_patients=15, patches_per_patient=12, random_state=0, root=tmp_path_factory.mktemp("cohort") / "tree"
+    )
