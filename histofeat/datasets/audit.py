@@ -1,0 +1,273 @@
+"""What was found in a data set on disk: counts, sizes, duplicates, files left out, and how complete it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pandas as pd
+
+__all__ = ["DatasetAudit", "FullSet", "LeftOut"]
+
+# Enough to find the culprit by hand; more would drown a report when a whole archive is foreign.
+_MAX_EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Files or folders that were left out of a data set for one reason.
+
+    Parameters
+    ----------
+    reason : str
+        Why, as the end of the sentence "left out because it ...".
+    count : int
+        How many entries.
+    examples : tuple of str
+        The first of them in name order, relative to the root of the data set, at most three.
+    """
+
+    reason: str
+    count: int
+    examples: tuple[str, ...]
+
+    @classmethod
+    def group(cls, offenders: Iterable[tuple[str, str]]) -> tuple[LeftOut, ...]:
+        """Group (reason, relative path) pairs by reason, the most frequent reason first.
+
+        Examples
+        --------
+        >>> LeftOut.group([("is empty", "b.png"), ("is empty", "a.png")])
+        (LeftOut(reason='is empty', count=2, examples=('a.png', 'b.png')),)
+        """
+        paths: dict[str, list[str]] = {}
+        for reason, path in offenders:
+            paths.setdefault(reason, []).append(path)
+        groups = [cls(reason, len(p), tuple(sorted(p)[:_MAX_EXAMPLES])) for reason, p in paths.items()]
+        return tuple(sorted(groups, key=lambda group: (-group.count, group.reason)))
+
+    def __str__(self) -> str:
+        more = f" and {self.count - len(self.examples):,} more" if self.count > len(self.examples) else ""
+        return f"{self.reason}: {self.count:,} ({', '.join(self.examples)}{more})"
+
+
+@dataclass(frozen=True)
+class FullSet:
+    """The known size of a published data set, to name an incomplete copy as such.
+
+    Parameters
+    ----------
+    n_patches, n_patients : int
+        Counts of the whole set, without duplicates.
+    class_counts : mapping of str to int
+        Patches per class name.
+    """
+
+    n_patches: int
+    n_patients: int
+    class_counts: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class DatasetAudit:
+    """What a data set holds and what a loader did to it; immutable, for reports.
+
+    Parameters
+    ----------
+    name : str
+        Name of the data set.
+    n_patches, n_patients : int
+        What is there after de-duplication.
+    class_counts : mapping of str to int
+        Patches per class, in the order of the labels; a class without a patch counts 0.
+    patches_per_patient : tuple of (int, float, int)
+        Smallest, median and largest number of patches of one patient.
+    patients_without : mapping of str to tuple of str
+        For each class, the patients who have no patch of it.
+    size_counts : mapping of (height, width) to int
+        Patches per size in pixels, as their file headers say, the most frequent first; empty when unknown.
+    nominal_size : tuple of (height, width), optional
+        The size that the data set is published with.
+    duplicates : int
+        Files not used because another file is the same patch.
+    left_out : tuple of LeftOut
+        Files and folders that are no usable patch, by reason.
+    full_set : FullSet, optional
+        The known counts of the whole set; None where there is no such thing.
+    subset_of : int, optional
+        Number of patches of the data set from which these rows were chosen.
+    """
+
+    name: str
+    n_patches: int
+    n_patients: int
+    class_counts: Mapping[str, int]
+    patches_per_patient: tuple[int, float, int]
+    patients_without: Mapping[str, tuple[str, ...]]
+    size_counts: Mapping[tuple[int, int], int] = field(default_factory=dict)
+    nominal_size: tuple[int, int] | None = None
+    duplicates: int = 0
+    left_out: tuple[LeftOut, ...] = ()
+    full_set: FullSet | None = None
+    subset_of: int | None = None
+
+    @classmethod
+    def from_frame(cls, frame: pd.DataFrame, target_names: Sequence[str], name: str, **facts: Any) -> DatasetAudit:
+        """Count the rows of a data set's table.
+
+        Parameters
+        ----------
+        frame : DataFrame
+            Columns ``label`` and ``patient``; ``height`` and ``width`` where sizes are known.
+        target_names : sequence of str
+            Class names; a label is an index into them.
+        name : str
+            Name of the data set.
+        **facts
+            What cannot be counted from the table: ``nominal_size``, ``duplicates``, ``left_out``, ``full_set``.
+        """
+        return cls(name=name, **_counts(frame, tuple(target_names)), **facts)
+
+    def restricted_to(self, frame: pd.DataFrame) -> DatasetAudit:
+        """Count again for chosen rows; duplicates and files left out stay, being facts of the folder."""
+        whole = self.subset_of if self.subset_of is not None else self.n_patches
+        return replace(self, **_counts(frame, tuple(self.class_counts)), subset_of=whole)
+
+    @property
+    def n_nominal_size(self) -> int | None:
+        """Patches of exactly the nominal size; None where sizes are unknown or none is nominal."""
+        if self.nominal_size is None or not self.size_counts:
+            return None
+        return self.size_counts.get(self.nominal_size, 0)
+
+    @property
+    def n_smaller(self) -> int | None:
+        """Patches with a side below the nominal size; None where that cannot be told."""
+        if self.nominal_size is None or not self.size_counts:
+            return None
+        height, width = self.nominal_size
+        return sum(n for (h, w), n in self.size_counts.items() if h < height or w < width)
+
+    @property
+    def is_complete(self) -> bool | None:
+        """Whether every count equals the full set's; None where no full set is known."""
+        if self.full_set is None:
+            return None
+        return (self.n_patches, self.n_patients, dict(self.class_counts)) == (
+            self.full_set.n_patches,
+            self.full_set.n_patients,
+            dict(self.full_set.class_counts),
+        )
+
+    @property
+    def completeness(self) -> str:
+        """One phrase that compares this copy with the known full set.
+
+        Examples
+        --------
+        ``"incomplete: 12,738 of 277,524 patches (4.6 %), 239 of 279 patients"``
+        """
+        full = self.full_set
+        if full is None:
+            return "not applicable: no full set is known"
+        found = (
+            f"{self.n_patches:,} of {full.n_patches:,} patches ({100 * self.n_patches / full.n_patches:.1f} %), "
+            f"{self.n_patients:,} of {full.n_patients:,} patients"
+        )
+        if self.is_complete:
+            return "complete"
+        if self.n_patches < full.n_patches or self.n_patients < full.n_patients:
+            return f"incomplete: {found}"
+        return f"not the known set: {found}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain JSON types, for ``metrics.json``."""
+        full = self.full_set
+        smallest, median, largest = self.patches_per_patient
+        return {
+            "name": self.name,
+            "n_patches": self.n_patches,
+            "n_patients": self.n_patients,
+            "class_counts": dict(self.class_counts),
+            "patches_per_patient": {"min": smallest, "median": median, "max": largest},
+            "patients_without": {
+                name: {"n": len(patients), "patients": list(patients)}
+                for name, patients in self.patients_without.items()
+            },
+            "sizes": [{"height": h, "width": w, "n": n} for (h, w), n in self.size_counts.items()],
+            "nominal_size": None if self.nominal_size is None else list(self.nominal_size),
+            "n_nominal_size": self.n_nominal_size,
+            "n_smaller": self.n_smaller,
+            "duplicates_removed": self.duplicates,
+            "left_out": [
+                {"reason": group.reason, "n": group.count, "examples": list(group.examples)} for group in self.left_out
+            ],
+            "full_set": None
+            if full is None
+            else {
+                "n_patches": full.n_patches,
+                "n_patients": full.n_patients,
+                "class_counts": dict(full.class_counts),
+            },
+            "complete": self.is_complete,
+            "completeness": self.completeness,
+            "subset_of": self.subset_of,
+        }
+
+    def summary(self) -> str:
+        """Lines that read as plain text and as a Markdown list."""
+        classes = ", ".join(f"{n:,} {name}" for name, n in self.class_counts.items())
+        smallest, median, largest = self.patches_per_patient
+        lines = [
+            f"{self.name}: {self.n_patches:,} patches of {self.n_patients:,} patients ({classes})",
+            f"patches per patient: {smallest:,} to {largest:,}, median {median:g}",
+        ]
+        if self.subset_of is not None:
+            lines.append(f"a selection from {self.subset_of:,} patches")
+        if self.full_set is not None:
+            lines.append(f"against the published set: {self.completeness}")
+        lines += [
+            f'patients without a patch of class "{name}": {len(patients):,}'
+            for name, patients in self.patients_without.items()
+            if patients
+        ]
+        if self.size_counts:
+            lines.append(self._size_line())
+        lines.append(f"duplicates removed: {self.duplicates:,}")
+        lines += [f"left out, {group}" for group in self.left_out] or ["left out: nothing"]
+        return "\n".join(f"- {line}" for line in lines)
+
+    def _size_line(self) -> str:
+        heights, widths = zip(*self.size_counts, strict=True)
+        smallest = min(self.size_counts, key=lambda size: (size[0] * size[1], size))
+        span = f"{min(heights)} to {max(heights)} px high, {min(widths)} to {max(widths)} px wide"
+        if self.nominal_size is None:
+            return f"sizes: {len(self.size_counts):,} different, {span}"
+        height, width = self.nominal_size
+        return (
+            f"sizes: {self.n_nominal_size:,} of {height}x{width} px, {self.n_smaller:,} smaller "
+            f"(down to {smallest[0]}x{smallest[1]}), "
+            f"{self.n_patches - self.n_nominal_size - self.n_smaller:,} larger; height x width"
+        )
+
+
+def _counts(frame: pd.DataFrame, target_names: tuple[str, ...]) -> dict[str, Any]:
+    """The fields of a DatasetAudit that the table itself determines."""
+    table = pd.crosstab(frame["patient"], frame["label"]).reindex(columns=range(len(target_names)), fill_value=0)
+    per_patient = table.sum(axis=1)
+    sizes: dict[tuple[int, int], int] = {}
+    if {"height", "width"} <= set(frame.columns):
+        counted = frame.groupby(["height", "width"]).size().items()
+        sizes = {(int(h), int(w)): int(n) for (h, w), n in sorted(counted, key=lambda item: (-item[1], item[0]))}
+    return {
+        "n_patches": len(frame),
+        "n_patients": len(table),
+        "class_counts": {name: int(table[code].sum()) for code, name in enumerate(target_names)},
+        "patches_per_patient": (int(per_patient.min()), float(per_patient.median()), int(per_patient.max())),
+        "patients_without": {
+            name: tuple(sorted(table.index[table[code] == 0], key=lambda p: (len(p), p)))
+            for code, name in enumerate(target_names)
+        },
+        "size_counts": sizes,
+    }
