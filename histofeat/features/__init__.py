@@ -12,7 +12,7 @@ _HOME = {
     "PatchBatch": "base",
     "PatchFeatures": "base",
     "PatchUnion": "union",
-    "extract": "union",
+    "extract": "extraction",
     "make_family": "families",
 }
 

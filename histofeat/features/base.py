@@ -109,7 +109,7 @@ class PatchFeatures(TransformerMixin, BaseEstimator):
     A family stores its parameters in ``__init__`` and implements three methods: ``_check_params()``, which
     refuses bad parameters; ``_feature_names()``, the stable names in column order; and ``_compute(batch)``, a
     pure function of a `PatchBatch` to an array of shape (n, d). Reading, decoding, grouping by size, batches
-    and threads belong to `histofeat.features.union.extract`, also for a single family.
+    and threads belong to `histofeat.features.extraction.extract`, also for a single family.
 
     A family learns nothing from the data: ``fit`` only validates, and ``transform`` works without it.
     """
@@ -168,7 +168,7 @@ class PatchFeatures(TransformerMixin, BaseEstimator):
         PatchError
             If an image cannot be read; the message names it.
         """
-        from histofeat.features.union import extract  # the engine knows the families, not the reverse
+        from histofeat.features.extraction import extract  # the engine knows the families, not the reverse
 
         return extract([self], X).features[0]
 
@@ -176,6 +176,10 @@ class PatchFeatures(TransformerMixin, BaseEstimator):
         """Names of the columns, an object array of shape (d,); `input_features` is ignored."""
         self._check_params()
         return np.asarray(self._feature_names(), dtype=object)
+
+    def _fingerprint(self) -> dict:
+        """Everything that the numbers depend on, for the key of a store."""
+        return self.get_params(deep=False)
 
     def __sklearn_tags__(self):
         return image_input_tags(super().__sklearn_tags__())

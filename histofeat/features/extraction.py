@@ -1,0 +1,243 @@
+"""The engine under every family: read, look up, decode once, measure, store; in threads, and in bounded memory."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import joblib
+import numpy as np
+
+from histofeat.features.base import PatchBatch, PatchFeatures
+from histofeat.images import Images, as_images
+from histofeat.store import Session, as_store, content_key
+
+__all__ = ["Extraction", "check_unique_names", "extract"]
+
+_log = logging.getLogger(__name__)
+
+#: Pixels of the patches that are measured together: they and their conversions stay in the cache of a core.
+_PIXELS_AT_ONCE = 1 << 18
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """Features of a set of images, and what it took to get them.
+
+    Attributes
+    ----------
+    features : tuple of ndarray of shape (n, d), float32
+        One matrix per family, in the order asked for.
+    conversions : mapping of str to int
+        How many of the decoded images needed which conversion of `histofeat.images`.
+    computed : mapping of str to int
+        How many images were measured for each family; the others came from the store.
+    seconds : mapping of str to float
+        Wall-clock seconds of the whole (``"total"``), and seconds summed over threads of ``"read"``, ``"decode"``,
+        ``"store"`` and each family's class name.
+    """
+
+    features: tuple[np.ndarray, ...]
+    conversions: Mapping[str, int]
+    computed: Mapping[str, int]
+    seconds: Mapping[str, float]
+
+
+def extract(
+    families: Sequence[PatchFeatures],
+    X,
+    *,
+    n_jobs: int | None = None,
+    store=None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Extraction:
+    """Measure images with several families, reading and decoding each image once.
+
+    Parameters
+    ----------
+    families : sequence of PatchFeatures
+        Estimators of `histofeat.features`; they need not be fitted.
+    X : sequence of paths, ndarray (n, H, W, 3) uint8, list of such arrays, or DataFrame with a ``path`` column
+        The images. Memory is bounded by the batches in flight, not by their number.
+    n_jobs : int, optional
+        Threads that read, decode and run the compiled kernels; None is 1, -1 all cores. The result does not
+        depend on it. Networks use threads of their own and are fed by one thread at a time.
+    store : path or FeatureStore, optional
+        Where features are kept between calls. Images that it knows are read and hashed, not decoded or measured.
+    progress : callable, optional
+        Called as ``progress(done, total)`` from this thread after each batch.
+
+    Returns
+    -------
+    extraction : Extraction
+        The matrices, rows in the order of `X`.
+
+    Raises
+    ------
+    ValueError
+        If a family's parameter is out of range, two families give columns of the same name, or the store cannot be
+        used.
+    PatchError
+        If `X` has an unknown form, or an image cannot be decoded; the message names it.
+    WeightsError
+        If the weights of a network cannot be had.
+    """
+    started = time.perf_counter()
+    images, store = as_images(X), as_store(store)
+    with store.session() if store is not None else nullcontext() as session:
+        job = _Job(tuple(families), images, session)
+        _run_all(job, joblib.effective_n_jobs(n_jobs), progress)
+    job.seconds["total"] = time.perf_counter() - started
+    if job.conversions:
+        _log.info("converted to 8-bit RGB: %s of %d images", dict(job.conversions), len(images))
+    return Extraction(
+        tuple(job.out),
+        MappingProxyType(dict(job.conversions)),
+        MappingProxyType({family.family: job.computed[index] for index, family in enumerate(families)}),
+        MappingProxyType(dict(job.seconds)),
+    )
+
+
+def _run_all(job: _Job, n_threads: int, progress) -> None:
+    """Run every chunk of a job; the first error stops the rest and is raised."""
+    total = len(job.images)
+    chunks = deque(range(at, min(at + job.chunk, total)) for at in range(0, total, job.chunk))
+    pending: deque = deque()
+    done = 0
+    with ThreadPoolExecutor(n_threads, thread_name_prefix="histofeat") as pool:
+        try:
+            while chunks or pending:
+                # Twice the threads in flight keeps them busy and bounds the memory.
+                while chunks and len(pending) < 2 * n_threads:
+                    chunk = chunks.popleft()
+                    pending.append((len(chunk), pool.submit(job.run, chunk)))
+                size, future = pending.popleft()
+                future.result()
+                done += size
+                if progress is not None:
+                    progress(done, total)
+        finally:
+            for _, future in pending:
+                future.cancel()
+
+
+@dataclass
+class _Job:
+    """One extraction under way: what the worker threads share."""
+
+    families: tuple[PatchFeatures, ...]
+    images: Images
+    session: Session | None
+    conversions: Counter = field(default_factory=Counter)
+    computed: Counter = field(default_factory=Counter)
+    seconds: Counter = field(default_factory=Counter)
+
+    def __post_init__(self):
+        names = [family.get_feature_names_out() for family in self.families]
+        check_unique_names(names)
+        self.chunk = max(family._batch_size for family in self.families)
+        self.out = [np.empty((len(self.images), len(columns)), dtype=np.float32) for columns in names]
+        self.stored_as = self._register() if self.session is not None else None
+        self._counting = threading.Lock()
+        self._network = threading.Lock()
+
+    def _register(self) -> list[int]:
+        return [
+            self.session.register(family.family, block.shape[1], family._fingerprint(), type(family).__name__)
+            for family, block in zip(self.families, self.out, strict=True)
+        ]
+
+    def run(self, rows: range) -> None:
+        """Fill the output rows of the images `rows`: from the store, else by reading, decoding and measuring."""
+        spent: Counter = Counter()
+        with _timed(spent, "read"):
+            contents = [self.images.content(row) for row in rows]
+        keys, missing = self._look_up(rows, contents, spent)
+        wanted = [position for position, families in enumerate(missing) if families]
+        with _timed(spent, "decode"):
+            decoded = {at: self.images.decode(rows[at], contents[at]) for at in wanted}
+        by_kind: dict[tuple, list[int]] = {}
+        for position, (patch, _) in decoded.items():
+            by_kind.setdefault((patch.shape, missing[position]), []).append(position)
+        for (shape, families), positions in by_kind.items():
+            at_once = max(1, _PIXELS_AT_ONCE // (shape[0] * shape[1]))
+            for start in range(0, len(positions), at_once):
+                part = positions[start : start + at_once]
+                batch = PatchBatch(np.stack([decoded[position][0] for position in part]))
+                self._measure(batch, families, [rows[position] for position in part], spent)
+        self._keep(rows, keys, missing, spent)
+        with self._counting:
+            self.conversions.update(rule for _, rules in decoded.values() for rule in rules)
+            self.computed.update(family for families in missing for family in families)
+            self.seconds.update(spent)
+
+    def _look_up(self, rows: range, contents: list, spent: Counter) -> tuple[list[bytes], list[tuple[int, ...]]]:
+        """Fill the rows that the store has; give the key of each image and the families that it still lacks."""
+        if self.session is None:
+            return [], [tuple(range(len(self.families)))] * len(rows)
+        with _timed(spent, "store"):
+            keys = [content_key(content) for content in contents]
+            found = [
+                self.session.read(extractor, keys, block.shape[1])
+                for extractor, block in zip(self.stored_as, self.out, strict=True)
+            ]
+            for block, stored in zip(self.out, found, strict=True):
+                for row, key in zip(rows, keys, strict=True):
+                    if key in stored:
+                        block[row] = stored[key]
+        return keys, [tuple(f for f, stored in enumerate(found) if key not in stored) for key in keys]
+
+    def _measure(self, batch: PatchBatch, families: tuple[int, ...], rows: list[int], spent: Counter) -> None:
+        for index in families:
+            family = self.families[index]
+            with nullcontext() if family._threaded else self._network, _timed(spent, type(family).__name__):
+                self.out[index][rows] = family._compute(batch)
+
+    def _keep(self, rows: range, keys: list[bytes], missing: list[tuple[int, ...]], spent: Counter) -> None:
+        """Write what was measured, in one transaction."""
+        if self.session is None or not any(missing):
+            return
+        new = []
+        for index, (extractor, block) in enumerate(zip(self.stored_as, self.out, strict=True)):
+            positions = [position for position, families in enumerate(missing) if index in families]
+            at = [rows[position] for position in positions]
+            new.append((extractor, [keys[position] for position in positions], block[at]))
+        with _timed(spent, "store"):
+            self.session.write(new)
+
+
+@contextmanager
+def _timed(seconds: Counter, key: str):
+    """Add the seconds of a block to a counter."""
+    started = time.perf_counter()
+    yield
+    seconds[key] += time.perf_counter() - started
+
+
+def check_unique_names(names: Sequence[np.ndarray]) -> None:
+    """Refuse two families that would give columns of the same name.
+
+    Parameters
+    ----------
+    names : sequence of ndarray of str
+        The column names of each family.
+
+    Raises
+    ------
+    ValueError
+        Naming the first column that stands twice.
+    """
+    counts = Counter(name for columns in names for name in columns)
+    twice = [name for name, count in counts.items() if count > 1]
+    if twice:
+        raise ValueError(
+            f"features: expected families with columns of their own, got {twice[0]!r} and {len(twice) - 1} more twice. "
+            "Name each family once, or give parameters that do not overlap."
+        )

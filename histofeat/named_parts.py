@@ -1,0 +1,192 @@
+"""Parts of a pipeline by name: how names and ``head__...`` parameters become estimators, and stay searchable."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from sklearn.base import BaseEstimator, clone
+
+from histofeat.exceptions import known_names
+from histofeat.features.base import PatchFeatures
+from histofeat.features.families import FAMILIES, make_family
+from histofeat.heads import HEADS, FeatureHead, make_head
+
+__all__ = ["NamedParts"]
+
+
+class NamedParts(BaseEstimator):
+    """Estimator whose ``features`` and ``head`` are names or estimators, with nested parameters for both.
+
+    scikit-learn's nested parameters need estimators to belong to. Here a name such as ``head="xgboost"`` has
+    parameters too: they are kept in ``head_params`` and ``feature_params``, plain mappings that `clone` copies.
+    """
+
+    def families(self) -> tuple[PatchFeatures, ...]:
+        """Build the feature families that this pipeline names.
+
+        Returns
+        -------
+        families : tuple of PatchFeatures
+            Unfitted; estimators that were given are cloned.
+
+        Raises
+        ------
+        ValueError
+            If a name or a parameter is unknown, or there is no family at all.
+        """
+        params = self._params_by_family()
+        built = []
+        for entry in as_sequence(self.features):
+            if isinstance(entry, str):
+                built.append(make_family(entry, **params.pop(entry, {})))
+            elif isinstance(entry, PatchFeatures):
+                built.append(clone(entry))
+            else:
+                raise ValueError(
+                    f"IDCPipeline.features: expected names of feature families or estimators of histofeat.features, "
+                    f"got {entry!r:.80}. {known_names(entry, FAMILIES)}"
+                )
+        if params:
+            raise ValueError(
+                f"IDCPipeline.feature_params: expected parameters of the named families {self.features!r}, got some of "
+                f"{sorted(params)}. {known_names(sorted(params)[0], self._named_families())}"
+            )
+        return tuple(built)
+
+    def make_head(self) -> FeatureHead:
+        """Build the head that this pipeline names.
+
+        Returns
+        -------
+        head : FeatureHead
+            Unfitted; an estimator that was given is cloned.
+
+        Raises
+        ------
+        ValueError
+            If the name or a parameter is unknown, or the estimator is no classifier.
+        """
+        if isinstance(self.head, str):
+            return make_head(
+                self.head,
+                class_weight=self.class_weight,
+                random_state=self.random_state,
+                n_jobs=self.n_jobs,
+                params=self.head_params,
+            )
+        if not hasattr(self.head, "fit") or not hasattr(self.head, "get_params") or isinstance(self.head, type):
+            raise ValueError(
+                f"IDCPipeline.head: expected a name or a scikit-learn classifier, got {self.head!r:.80}. "
+                f"{known_names(self.head, HEADS)}"
+            )
+        if self.head_params:
+            raise ValueError(
+                f"IDCPipeline.head_params: expected None beside an estimator, got {sorted(self.head_params)}. "
+                "Set the parameters on the estimator, or by set_params(head__...)."
+            )
+        if isinstance(self.head, FeatureHead):
+            return clone(self.head)
+        calibrate = not hasattr(self.head, "predict_proba")
+        return FeatureHead(clone(self.head), calibrate=calibrate, class_weight=self.class_weight)
+
+    def get_params(self, deep=True) -> dict:
+        """Parameters by name; with `deep` also those of the head and of each family, named or given as estimators."""
+        params = super().get_params(deep=False)
+        if not deep:
+            return params
+        head = self.make_head()
+        inner = head if isinstance(self.head, FeatureHead) else head.classifier
+        params |= {f"head__{name}": value for name, value in inner.get_params().items()}
+        for family in self.families():
+            params |= {f"features__{family.family}__{name}": value for name, value in family.get_params().items()}
+        return params
+
+    def set_params(self, **params):
+        """Set parameters, nested ones after the names that they belong to.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is unknown to the pipeline, the head or the family; the message gives the nearest name.
+            Nothing is changed then.
+        """
+        before = super().get_params(deep=False)
+        own = {name: value for name, value in params.items() if "__" not in name}
+        nested = {name: value for name, value in params.items() if "__" in name}
+        try:
+            self._set_own(own)
+            for name, value in nested.items():
+                self._set_nested(name, value)
+        except ValueError:
+            for name, value in before.items():
+                setattr(self, name, value)
+            raise
+        return self
+
+    def _set_own(self, own: Mapping) -> None:
+        known = self._get_param_names()
+        for name, value in own.items():
+            if name not in known:
+                raise ValueError(f"IDCPipeline.{name}: expected a parameter, got {name!r}. {known_names(name, known)}")
+            if (
+                name == "head"
+                and "head_params" not in own
+                and not (value is self.head or (isinstance(value, str) and value == self.head))
+            ):
+                self.head_params = None
+            setattr(self, name, value)
+        if "features" in own and "feature_params" not in own and self.feature_params:
+            kept = self._named_families()
+            params = {key: value for key, value in self.feature_params.items() if key.partition("__")[0] in kept}
+            self.feature_params = params or None
+
+    def _set_nested(self, name: str, value) -> None:
+        part, _, rest = name.partition("__")
+        if part == "head" and isinstance(self.head, str):
+            self.head_params = {**(self.head_params or {}), rest: value}
+            self.make_head()
+        elif part == "head":
+            self.head.set_params(**{rest: value})
+        elif part == "features":
+            self._set_family(rest, value)
+        else:
+            raise ValueError(
+                f"IDCPipeline.{name}: expected head__<parameter> or features__<family>__<parameter>. "
+                f"{known_names(part, ('head', 'features'))}"
+            )
+
+    def _set_family(self, name: str, value) -> None:
+        family, _, param = name.partition("__")
+        given = [entry for entry in as_sequence(self.features) if getattr(entry, "family", None) == family]
+        if family in self._named_families():
+            make_family(family, **{param: value})
+            self.feature_params = {**(self.feature_params or {}), name: value}
+        elif given:
+            given[0].set_params(**{param: value})
+        else:
+            there = [entry if isinstance(entry, str) else entry.family for entry in as_sequence(self.features)]
+            raise ValueError(
+                f"features__{name}: expected a family of this pipeline, got {family!r}. {known_names(family, there)}"
+            )
+
+    def _named_families(self) -> list[str]:
+        return [entry for entry in as_sequence(self.features) if isinstance(entry, str)]
+
+    def _params_by_family(self) -> dict[str, dict]:
+        split: dict[str, dict] = {}
+        for key, value in (self.feature_params or {}).items():
+            family, _, param = key.partition("__")
+            split.setdefault(family, {})[param] = value
+        return split
+
+
+def as_sequence(features) -> list:
+    """List the entries of a ``features`` argument; a single name or estimator is a list of one."""
+    if isinstance(features, str | PatchFeatures):
+        return [features]
+    if not isinstance(features, Sequence) or not features:
+        raise ValueError(
+            f"IDCPipeline.features: expected at least one feature family, got {features!r:.80}. "
+            f"Known names: {', '.join(sorted(FAMILIES))}."
+        )
+    return list(features)

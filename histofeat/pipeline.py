@@ -1,0 +1,238 @@
+"""`IDCPipeline`: patches in, classes and probabilities out; one estimator that scikit-learn can search over."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from sklearn.base import ClassifierMixin
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, column_or_1d
+
+from histofeat.exceptions import MissingExtraError
+from histofeat.features.base import image_input_tags
+from histofeat.features.extraction import extract
+from histofeat.features.union import PatchUnion
+from histofeat.images import as_images
+from histofeat.named_parts import NamedParts
+
+__all__ = ["IDCPipeline"]
+
+
+def _can(method: str):
+    """Offer a method where the fitted (or the future) head has it."""
+
+    def check(pipeline: IDCPipeline) -> bool:
+        head = getattr(pipeline, "head_", None) or pipeline.make_head()
+        getattr(head, method)
+        return True
+
+    return available_if(check)
+
+
+class IDCPipeline(ClassifierMixin, NamedParts):
+    """Feature families and a classifier head as one classifier on patches.
+
+    Features and heads are given by name or as estimators. Names stay names until `fit`, so they can be searched
+    over; their parameters are reached as ``head__max_depth`` and ``features__lbp__radii_px``.
+
+    Parameters
+    ----------
+    features : str, estimator, or sequence of these
+        Feature families: names of `histofeat.features.FAMILIES` ("color", "lbp", "haralick", "pftas", "cnn") or
+        estimators such as ``LBPHistogram(radii_px=(1, 2))``.
+    head : str or estimator
+        "xgboost", "svm", "logistic", "random_forest", or any scikit-learn classifier on feature matrices.
+    class_weight : {"balanced"}, mapping of label to weight, or None
+        Weights of the classes in the fit of the head.
+    feature_params : mapping, optional
+        Parameters of named families, keyed ``"<family>__<parameter>"``; what ``set_params(features__...)`` sets.
+    head_params : mapping, optional
+        Parameters of a named head; what ``set_params(head__...)`` sets.
+    n_jobs : int, optional
+        Threads for extraction and for heads that take them; None is 1, -1 all cores.
+    random_state : int or None
+        Seed of the head.
+    store : path or FeatureStore, optional
+        Where features are kept between calls, so that no image is measured twice; None keeps nothing.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (k,)
+        The labels.
+    features_ : PatchUnion
+        The families, built.
+    head_ : FeatureHead
+        The fitted head.
+    n_features_out_ : int
+        Columns of the feature matrix.
+
+    Notes
+    -----
+    ``set_params(head="svm")`` forgets the parameters set for the head before, and ``set_params(features=...)``
+    those of families that are no longer there: they belong to other estimators.
+
+    The SVM's scores become probabilities by a calibration on patients held out of the inner fits, which needs
+    ``fit(X, y, groups=patients)``. Without groups it has no `predict_proba`.
+
+    Examples
+    --------
+    >>> from histofeat import IDCPipeline, make_cohort
+    >>> cohort = make_cohort(n_patients=4, patches_per_patient=6, random_state=0)
+    >>> pipe = IDCPipeline(features=("color", "lbp"), head="xgboost")
+    >>> pipe = pipe.set_params(head__max_depth=3, features__lbp__radii_px=(1, 2))
+    >>> pipe.fit(cohort.X, cohort.y).predict_proba(cohort.X).shape
+    (24, 2)
+    """
+
+    def __init__(
+        self,
+        features=("color", "lbp", "haralick"),
+        head="xgboost",
+        *,
+        class_weight=None,
+        feature_params=None,
+        head_params=None,
+        n_jobs=None,
+        random_state=0,
+        store=None,
+    ):
+        self.features = features
+        self.head = head
+        self.class_weight = class_weight
+        self.feature_params = feature_params
+        self.head_params = head_params
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.store = store
+
+    def fit(self, X, y, groups=None):
+        """Measure the patches and fit the head.
+
+        Parameters
+        ----------
+        X : sequence of paths, ndarray (n, H, W, 3) uint8, list of such arrays, or DataFrame with a ``path`` column
+            The patches.
+        y : array-like of shape (n,)
+            Their labels.
+        groups : array-like of shape (n,), optional
+            Their patients; with it the SVM is calibrated, on patients its inner fits have not seen.
+
+        Returns
+        -------
+        self : IDCPipeline
+            The fitted pipeline.
+
+        Raises
+        ------
+        ValueError
+            If a name or parameter is unknown, lengths differ, or there is one class only.
+        PatchError
+            If an image cannot be used; the message names it.
+        """
+        images, (families, head) = as_images(X), (self.families(), self.make_head())
+        y = _check_labels(y, len(images))
+        if groups is not None:
+            groups = _check_groups(groups, len(images))
+        union = PatchUnion(list(families), n_jobs=self.n_jobs, store=self.store).fit(images)
+        head.fit(union.transform(images), y, groups=groups)
+        self.features_, self.head_ = union, head
+        self.classes_, self.n_features_out_ = head.classes_, union.n_features_out_
+        return self
+
+    def _measured(self, X) -> np.ndarray:
+        check_is_fitted(self)
+        return self.features_.transform(X)
+
+    @_can("predict_proba")
+    def predict_proba(self, X) -> np.ndarray:
+        """Probabilities of shape (n, k), float64, columns in the order of ``classes_``.
+
+        For the SVM only after ``fit(X, y, groups=patients)``.
+        """
+        return self.head_.predict_proba(self._measured(X))
+
+    def decision_function(self, X) -> np.ndarray:
+        """Scores that order the patches: (n,) for two classes, (n, k) for more. See `FeatureHead`."""
+        return self.head_.decision_function(self._measured(X))
+
+    def predict(self, X) -> np.ndarray:
+        """Labels of shape (n,): the most probable class, or the largest decision value of an uncalibrated SVM."""
+        return self.head_.predict(self._measured(X))
+
+    def transform_features(self, X):
+        """Measure the patches without classifying them; works before `fit`.
+
+        Parameters
+        ----------
+        X : sequence of paths, ndarray (n, H, W, 3) uint8, list of such arrays, or DataFrame with a ``path`` column
+            The patches.
+
+        Returns
+        -------
+        features : DataFrame of shape (n, d), float32
+            Named columns, the index of `X` where it has one; an ndarray after ``set_output(transform="default")``.
+        """
+        families = self.families()
+        values = np.hstack(extract(families, X, n_jobs=self.n_jobs, store=self.store).features)
+        container = getattr(self, "_sklearn_output_config", {}).get("transform", "pandas")
+        if container == "default":
+            return values
+        names = self.get_feature_names_out()
+        if container == "polars":
+            try:
+                import polars
+            except ImportError as error:
+                raise MissingExtraError(
+                    "IDCPipeline.set_output(transform='polars'): expected the package polars, found none. "
+                    "Run `pip install polars`."
+                ) from error
+            return polars.DataFrame(values, schema=list(names))
+        return pd.DataFrame(values, columns=names, index=getattr(X, "index", None))
+
+    def get_feature_names_out(self, input_features=None) -> np.ndarray:
+        """Names of the feature columns, an object array of shape (d,); `input_features` is ignored."""
+        return PatchUnion(list(self.families())).get_feature_names_out()
+
+    def set_output(self, *, transform=None):
+        """Choose the container of `transform_features`: "pandas" (as set at first), "polars" or "default" (ndarray)."""
+        if transform not in (None, "default", "pandas", "polars"):
+            raise ValueError(
+                f"IDCPipeline.set_output: expected transform='default', 'pandas' or 'polars', got {transform!r}."
+            )
+        if transform is not None:
+            self._sklearn_output_config = {"transform": transform}
+        return self
+
+    def __sklearn_tags__(self):
+        tags = image_input_tags(super().__sklearn_tags__())
+        tags.requires_fit = True
+        return tags
+
+
+def _check_labels(y, n_images: int) -> np.ndarray:
+    y = column_or_1d(y)
+    if len(y) != n_images:
+        raise ValueError(f"y: expected one label per image ({n_images:,}), got {len(y):,}. Align X and y.")
+    missing = pd.isna(y)
+    if missing.any():
+        raise ValueError(
+            f"y: expected a label for each image, got {int(missing.sum()):,} missing, first at row "
+            f"{int(missing.argmax())}. Leave those rows out."
+        )
+    check_classification_targets(y)
+    classes = np.unique(y)
+    if len(classes) < 2:
+        raise ValueError(
+            f"y: expected at least two classes, got only {classes.tolist()}. Give patches of both classes."
+        )
+    return y
+
+
+def _check_groups(groups, n_images: int) -> np.ndarray:
+    groups = column_or_1d(groups)
+    if len(groups) != n_images:
+        raise ValueError(
+            f"groups: expected one patient per image ({n_images:,}), got {len(groups):,}. Align X and groups."
+        )
+    return groups

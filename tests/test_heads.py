@@ -1,0 +1,136 @@
+"""Heads: recipes by name, the SVM at both sizes, calibration on unseen patients, inner scores."""
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.metrics import roc_auc_score
+from sklearn.svm import SVC
+
+from histofeat.heads import HEADS, FeatureHead, fit_with_inner_scores, make_head
+from histofeat.kernel_svm import KernelSVM
+from histofeat.model_selection import PatientKFold
+
+
+@pytest.fixture(scope="module")
+def table():
+    """600 rows of 20 patients: a ring, which no linear classifier separates, and noise columns."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(600, 6)).astype(np.float32)
+    y = ((X[:, 0] ** 2 + X[:, 1] ** 2 + rng.normal(0, 0.4, 600)) > 1.5).astype(int)
+    return X, y, np.repeat(np.arange(20), 30)
+
+
+def test_recipes_build_what_they_name():
+    for name, recipe in HEADS.items():
+        head = make_head(name, class_weight="balanced", random_state=3)
+        assert (head.scale, head.calibrate) == (recipe.scale, recipe.calibrate)
+        assert head.class_weight == "balanced"
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "message"),
+    [
+        ("xgbost", None, "head: expected the name of a head, got 'xgbost'. Did you mean 'xgboost'"),
+        ("xgboost", {"C": 1}, "head__C: expected a parameter of head 'xgboost'"),
+        ("svm", {"c": 1}, "head__c: expected a parameter of head 'svm' .* Did you mean 'C'|Known names"),
+    ],
+)
+def test_unknown_names_are_refused(name, params, message):
+    with pytest.raises(ValueError, match=message):
+        make_head(name, params=params)
+
+
+def test_the_exact_svm_is_scikit_learns(table):
+    X, y, _ = table
+    ours, theirs = KernelSVM(C=2.0).fit(X, y), SVC(C=2.0).fit(X, y)
+    np.testing.assert_array_equal(ours.decision_function(X), theirs.decision_function(X))
+    assert ours.method_ == "exact"
+
+
+def test_the_approximation_comes_close_to_the_exact_svm(table):
+    X, y, _ = table
+    exact = KernelSVM().fit(X[:400], y[:400])
+    close = KernelSVM(exact_rows=100, n_components=300, random_state=0).fit(X[:400], y[:400])
+    assert close.method_ == "nystroem"
+    assert "300 landmarks" in close.note_
+    aucs = [roc_auc_score(y[400:], model.decision_function(X[400:])) for model in (exact, close)]
+    assert abs(aucs[0] - aucs[1]) < 0.02
+    assert set(close.predict(X)) == {0, 1}
+
+
+def test_an_unknown_svm_method_is_refused(table):
+    X, y, _ = table
+    with pytest.raises(ValueError, match=r"KernelSVM.method: expected 'auto', 'exact' or 'nystroem', got 'nystrom'"):
+        KernelSVM(method="nystrom").fit(X, y)
+
+
+def test_inner_fits_use_the_solver_of_the_whole_fit(table):
+    X, y, patients = table
+    head = make_head("svm", params={"exact_rows": 500, "n_components": 50})
+    fitted, _ = fit_with_inner_scores(head, X, y, patients, PatientKFold(3))
+    assert fitted.classifier_.method_ == "nystroem"
+    assert fitted._template(600).method == "nystroem"
+    assert "50 landmarks" in fitted.notes_[0]
+
+
+def test_inner_scores_come_from_fits_that_have_not_seen_the_patient():
+    """Patients with a signature and random labels: a row scored by a fit on its own patient would look brilliant."""
+    rng = np.random.default_rng(0)
+    patients = np.repeat(np.arange(40), 20)
+    X = np.eye(40, dtype=np.float32)[patients]
+    y = rng.permutation(np.arange(40) % 2)[patients]
+    fitted, inner = fit_with_inner_scores(make_head("logistic"), X, y, patients, PatientKFold(3))
+    assert roc_auc_score(y, fitted.predict_proba(X)[:, 1]) > 0.99
+    assert 0.3 < roc_auc_score(y, inner[:, 1]) < 0.7
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_inner_scores_are_probabilities_for_every_head(name, table):
+    X, y, patients = table
+    fitted, inner = fit_with_inner_scores(make_head(name), X, y, patients, PatientKFold(3))
+    assert inner.shape == (600, 2)
+    np.testing.assert_allclose(inner.sum(axis=1), 1, atol=1e-6)
+    assert roc_auc_score(y, inner[:, 1]) < roc_auc_score(y, fitted.predict_proba(X)[:, 1]) + 0.02
+
+
+def test_calibrated_probabilities_are_right_on_new_rows_and_unmoved_by_class_weights(table):
+    X, y, patients = table
+    for weight in (None, "balanced"):
+        head = make_head("svm", class_weight=weight).fit(X[:450], y[:450], groups=patients[:450])
+        assert abs(head.predict_proba(X[450:])[:, 1].mean() - y[450:].mean()) < 0.06
+
+
+def test_fit_with_groups_equals_fit_with_inner_scores(table):
+    X, y, patients = table
+    direct = make_head("svm").fit(X, y, groups=patients)
+    fitted, _ = fit_with_inner_scores(make_head("svm"), X, y, patients, PatientKFold(3))
+    np.testing.assert_array_equal(direct.predict_proba(X), fitted.predict_proba(X))
+
+
+def test_a_head_without_probabilities_is_calibrated_for_inner_scores(table):
+    X, y, patients = table
+    head = FeatureHead(SVC())
+    fitted, inner = fit_with_inner_scores(head, X, y, patients, PatientKFold(3))
+    assert fitted.calibrator_ is not None
+    assert not head.calibrate
+    assert inner.shape == (600, 2)
+
+
+def test_one_class_is_refused(table):
+    X, _, _ = table
+    with pytest.raises(ValueError, match=r"at least two classes, got only \[1\]"):
+        make_head("logistic").fit(X, np.ones(600, dtype=int))
+
+
+def test_class_weights_need_a_classifier_that_takes_them(table):
+    from sklearn.neighbors import KNeighborsClassifier
+
+    X, y, _ = table
+    with pytest.raises(ValueError, match="expected a classifier whose fit takes sample_weight, got KNeighbors"):
+        FeatureHead(KNeighborsClassifier(), class_weight="balanced").fit(X, y)
+
+
+def test_heads_clone(table):
+    X, y, _ = table
+    head = make_head("xgboost", params={"n_estimators": 5})
+    np.testing.assert_array_equal(head.fit(X, y).predict(X), clone(head).fit(X, y).predict(X))

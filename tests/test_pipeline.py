@@ -1,0 +1,271 @@
+"""`IDCPipeline`: names, nested parameters, scikit-learn's search, probabilities, and what it refuses."""
+
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import clone
+from sklearn.dummy import DummyClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.svm import SVC
+
+from histofeat import ColorHistogram, IDCPipeline, LBPHistogram, MissingExtraError, PatchError, PatientKFold
+from histofeat.heads import HEADS
+
+FAST = {"head__n_estimators": 20}
+
+
+@pytest.fixture(scope="module")
+def fitted(cohort):
+    pipe = IDCPipeline(("color", "lbp")).set_params(**FAST)
+    return pipe.fit(cohort.X, cohort.y, groups=cohort.patients)
+
+
+# ---- names and parameters --------------------------------------------------------------------------------------
+
+
+def test_names_stay_names_until_fit():
+    pipe = IDCPipeline(("color", "haralick"), "svm")
+    assert vars(pipe)["features"] == ("color", "haralick")
+    assert vars(pipe)["head"] == "svm"
+
+
+def test_nested_parameters_reach_named_parts_and_survive_clone_and_pickle():
+    pipe = IDCPipeline(("color", "lbp")).set_params(head__max_depth=3, features__lbp__radii_px=(1, 2))
+    for twin in (pipe, clone(pipe), pickle.loads(pickle.dumps(pipe))):
+        assert twin.make_head().classifier.max_depth == 3
+        assert twin.families()[1].radii_px == (1, 2)
+        params = twin.get_params()
+        assert params["head__max_depth"] == 3
+        assert params["features__lbp__radii_px"] == (1, 2)
+
+
+def test_every_default_of_every_part_is_listed():
+    params = IDCPipeline(("color", "lbp"), "svm").get_params()
+    assert params["head__C"] == 1.0
+    assert {"features__color__bins", "features__lbp__radii_px"} <= set(params)
+
+
+def test_a_new_head_forgets_the_parameters_of_the_old_one():
+    pipe = IDCPipeline().set_params(head__max_depth=3).set_params(head="svm", head__C=10.0)
+    assert pipe.make_head().classifier.C == 10.0
+    assert pipe.set_params(head="svm").head_params == {"C": 10.0}
+    assert pipe.set_params(head="logistic").head_params is None
+
+
+def test_new_features_keep_the_parameters_of_those_that_stay():
+    pipe = IDCPipeline(("color", "lbp")).set_params(features__lbp__radii_px=(1,), features__color__bins=8)
+    assert pipe.set_params(features=("color",)).feature_params == {"color__bins": 8}
+    assert pipe.set_params(features=("haralick",)).feature_params is None
+
+
+def test_parts_can_be_estimators_with_parameters_of_their_own():
+    pipe = IDCPipeline([LBPHistogram(radii_px=(1,)), "color"], KNeighborsClassifier())
+    pipe.set_params(head__n_neighbors=3, features__lbp__radii_px=(2,), features__color__bins=4)
+    assert pipe.get_params()["head__n_neighbors"] == 3
+    assert clone(pipe).families()[0].radii_px == (2,)
+    assert clone(pipe).families()[1].bins == 4
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"head__C": 1.0}, r"head__C: expected a parameter of head 'xgboost' \(XGBClassifier\), got 'C'"),
+        ({"head__max_dept": 1}, "Did you mean 'max_depth'"),
+        ({"features__lbp__radius": 1}, "features__lbp__radius: expected a parameter of LBPHistogram"),
+        ({"features__lpb__radii_px": (1,)}, "expected a family of this pipeline, got 'lpb'. Did you mean 'lbp'"),
+        ({"heads": "svm"}, "IDCPipeline.heads: expected a parameter, got 'heads'. Did you mean 'head'"),
+        ({"hed__C": 1}, "Did you mean 'head'"),
+    ],
+)
+def test_unknown_parameters_are_errors_and_change_nothing(params, message):
+    pipe = IDCPipeline().set_params(head__max_depth=4)
+    before = pipe.get_params()
+    with pytest.raises(ValueError, match=message):
+        pipe.set_params(class_weight="balanced", **params)
+    assert str(pipe.get_params()) == str(before)
+
+
+@pytest.mark.parametrize(
+    ("pipe", "message"),
+    [
+        (IDCPipeline("colour"), "got 'colour'. Did you mean 'color'"),
+        (IDCPipeline(()), "at least one feature family"),
+        (IDCPipeline([3]), "expected names of feature families or estimators of histofeat.features, got 3"),
+        (IDCPipeline(("color", "color")), "columns of their own, got 'color_"),
+        (IDCPipeline(head="xgbost"), "got 'xgbost'. Did you mean 'xgboost'"),
+        (IDCPipeline(head=3), "expected a name or a scikit-learn classifier, got 3"),
+        (IDCPipeline(head=DummyClassifier(), head_params={"C": 1}), "expected None beside an estimator"),
+        (IDCPipeline(head_params={"C": 1}), "head__C: expected a parameter of head 'xgboost'"),
+        (IDCPipeline("color", feature_params={"lbp__radii_px": (1,)}), r"expected parameters of the named families"),
+        (IDCPipeline(head=KNeighborsClassifier(), class_weight="balanced"), "whose fit takes sample_weight"),
+    ],
+)
+def test_unknown_parts_are_refused_by_fit(pipe, message, patches):
+    with pytest.raises(ValueError, match=message):
+        pipe.fit(patches, [0, 1] * 6)
+
+
+# ---- fit and predict -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_head_fits_predicts_and_pickles(head, cohort):
+    pipe = IDCPipeline("color", head).fit(cohort.X, cohort.y, groups=cohort.patients)
+    proba = pipe.predict_proba(cohort.X)
+    assert proba.shape == (len(cohort), 2)
+    np.testing.assert_allclose(proba.sum(axis=1), 1.0, atol=1e-6)
+    np.testing.assert_array_equal(pipe.predict(cohort.X), pipe.classes_[proba.argmax(axis=1)])
+    order = np.argsort(pipe.decision_function(cohort.X), kind="stable")
+    assert (np.diff(proba[order, 1]) >= -1e-6).all()
+    assert pipe.score(cohort.X, cohort.y) > 0.7
+    again = pickle.loads(pickle.dumps(pipe))
+    np.testing.assert_array_equal(again.predict_proba(cohort.X), proba)
+
+
+def test_the_same_seed_gives_the_same_pipeline(cohort, fitted):
+    twin = clone(fitted).fit(cohort.X, cohort.y)
+    np.testing.assert_array_equal(twin.predict_proba(cohort.X), fitted.predict_proba(cohort.X))
+
+
+def test_labels_may_be_strings_and_many(cohort):
+    names = np.array(["none", "some", "much"])[(cohort.y + (np.arange(len(cohort)) % 2) * cohort.y)]
+    for head in ("xgboost", "svm"):
+        pipe = IDCPipeline("color", head).fit(cohort.X, names, groups=cohort.patients)
+        assert pipe.classes_.tolist() == ["much", "none", "some"]
+        assert pipe.predict_proba(cohort.X).shape == (len(cohort), 3)
+        assert pipe.decision_function(cohort.X).shape == (len(cohort), 3)
+        assert set(pipe.predict(cohort.X)) <= set(names)
+
+
+def test_class_weights_move_probabilities_towards_the_rare_class(cohort):
+    rare = cohort.y == 0
+    plain = IDCPipeline("color", "logistic").fit(cohort.X, cohort.y)
+    heavy = IDCPipeline("color", "logistic", class_weight={0: 20, 1: 1}).fit(cohort.X, cohort.y)
+    assert heavy.predict_proba(cohort.X)[rare, 0].mean() > plain.predict_proba(cohort.X)[rare, 0].mean()
+
+
+def test_an_svm_without_groups_has_scores_and_no_probabilities(cohort):
+    pipe = IDCPipeline("color", "svm")
+    assert not hasattr(pipe, "predict_proba")
+    pipe.fit(cohort.X, cohort.y)
+    assert pipe.decision_function(cohort.X).shape == (len(cohort),)
+    assert set(pipe.predict(cohort.X)) <= {0, 1}
+    with pytest.raises(AttributeError, match="has no attribute 'predict_proba'") as caught:
+        pipe.predict_proba(cohort.X)
+    assert "Give fit(X, y, groups=patients)" in str(caught.value.__cause__.__cause__ or caught.value.__cause__)
+
+
+def test_a_head_without_probabilities_is_calibrated_when_groups_are_given(cohort):
+    pipe = IDCPipeline("color", SVC()).fit(cohort.X, cohort.y, groups=cohort.patients)
+    assert pipe.predict_proba(cohort.X).shape == (len(cohort), 2)
+
+
+def test_features_by_name_before_and_after_fit(cohort, fitted):
+    frame = fitted.transform_features(pd.DataFrame({"path": cohort.X[:3]}, index=["a", "b", "c"]))
+    assert list(frame.index) == ["a", "b", "c"]
+    assert list(frame.columns) == list(fitted.get_feature_names_out())
+    assert (frame.dtypes == np.float32).all()
+    fresh = clone(fitted).set_output(transform="default").transform_features(cohort.X[:3])
+    np.testing.assert_array_equal(fresh, frame.to_numpy())
+
+
+def test_containers_are_checked(fitted, cohort):
+    with pytest.raises(ValueError, match="got 'numpy'"):
+        clone(fitted).set_output(transform="numpy")
+    with pytest.raises(MissingExtraError, match="expected the package polars"):
+        clone(fitted).set_output(transform="polars").transform_features(cohort.X[:1])
+
+
+def test_html_and_text_show_what_was_set():
+    pipe = IDCPipeline(("color",), "svm")
+    assert repr(pipe) == "IDCPipeline(features=('color',), head='svm')"
+    assert "svm" in pipe._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("y", "groups", "message"),
+    [
+        ([0, 1] * 5, None, r"y: expected one label per image \(12\), got 10"),
+        ([0] * 12, None, r"at least two classes, got only \[0\]"),
+        ([0, 1] * 5 + [0, None], None, "got 1 missing, first at row 11"),
+        ([0, 1] * 6, ["a"] * 5, r"groups: expected one patient per image \(12\), got 5"),
+    ],
+)
+def test_labels_and_groups_are_checked(patches, y, groups, message):
+    with pytest.raises(ValueError, match=message):
+        IDCPipeline("color").fit(patches, np.array(y), groups=groups)
+
+
+def test_one_patient_cannot_calibrate(patches):
+    with pytest.raises(ValueError, match="patient"):
+        IDCPipeline("color", "svm").fit(patches, [0, 1] * 6, groups=["p"] * 12)
+
+
+def test_a_broken_image_is_named(tmp_path, cohort):
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"nothing")
+    with pytest.raises(PatchError, match=r"bad\.png: expected an image file"):
+        IDCPipeline("color").fit([*cohort.X, str(bad)], [*cohort.y, 0])
+
+
+# ---- scikit-learn's tools --------------------------------------------------------------------------------------
+
+
+def search(cohort, n_jobs=None):
+    grid = [
+        {"features": [("color",), ("color", "haralick")], "head": ["xgboost"], "head__max_depth": [3, 6]},
+        {"head": ["svm"], "head__C": [0.1, 1.0]},
+    ]
+    pipe = IDCPipeline(ColorHistogram(), "xgboost")
+    return GridSearchCV(pipe, grid, cv=PatientKFold(3), scoring="roc_auc", n_jobs=n_jobs, error_score="raise").fit(
+        cohort.X, cohort.y, groups=cohort.patients
+    )
+
+
+def test_grid_search_over_names_and_nested_parameters(cohort):
+    found = search(cohort)
+    assert len(found.cv_results_["params"]) == 6
+    assert found.best_score_ > 0.6
+    assert found.predict(cohort.X).shape == (len(cohort),)
+
+
+@pytest.mark.slow
+def test_grid_search_in_two_processes_gives_the_same(cohort):
+    one, two = search(cohort), search(cohort, n_jobs=2)
+    np.testing.assert_allclose(one.cv_results_["mean_test_score"], two.cv_results_["mean_test_score"])
+
+
+def test_cross_val_score_takes_patients(cohort):
+    scores = cross_val_score(
+        IDCPipeline("color", LogisticRegression(max_iter=5000)),
+        cohort.X,
+        cohort.y,
+        groups=cohort.patients,
+        cv=PatientKFold(3),
+        params=None,
+        scoring="roc_auc",
+    )
+    assert scores.shape == (3,)
+
+
+@pytest.mark.slow
+def test_the_search_of_the_readme_runs_on_real_patches(real_data):
+    from histofeat import load_idc
+
+    idc = load_idc(real_data / "idc")
+    few = idc.subset(np.flatnonzero(np.isin(idc.patients, np.unique(idc.patients)[:60])))
+    found = GridSearchCV(
+        IDCPipeline(),
+        [
+            {"features": [("color",), ("color", "haralick")], "head": ["xgboost"], "head__max_depth": [3, 6]},
+            {"head": ["svm"], "head__C": [0.1, 1.0]},
+        ],
+        cv=PatientKFold(5),
+        scoring="roc_auc",
+        error_score="raise",
+    ).fit(few.X, few.y, groups=few.patients)
+    assert found.best_score_ > 0.85
