@@ -1,0 +1,309 @@
+"""Local binary patterns: how often each rotation-invariant uniform pattern of light and dark occurs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from numbers import Integral
+from typing import ClassVar
+
+import numpy as np
+from numba import njit
+
+from histofeat.features.base import CHANNELS, PatchBatch, PatchFeatures
+
+__all__ = ["LBPHistogram", "lbp_histogram"]
+
+#: Offsets of neighbours are multiples of 1e-5 pixels, as in scikit-image.
+_UNIT = 100_000
+#: Grey levels times this are the integers that neighbours are compared in.
+_SCALE = float(_UNIT) ** 2
+#: Pixels compared at a time: their buffers stay in the first-level cache.
+_BLOCK = 1280
+#: The bits of a pattern sit in one 32-bit word.
+_MAX_POINTS = 32
+
+
+def lbp_histogram(gray: np.ndarray, radius_px: int, points: int | None = None) -> np.ndarray:
+    """Share of each rotation-invariant uniform local binary pattern (riu2) in each image.
+
+    Parameters
+    ----------
+    gray : ndarray of shape (n, H, W) or (H, W), uint8
+        Images of one size.
+    radius_px : int
+        Radius of the circle of neighbours.
+    points : int, optional
+        Neighbours on the circle, 4 to 32; by default 8 per pixel of radius, at most 32.
+
+    Returns
+    -------
+    histogram : ndarray of shape (n, points + 2) or (points + 2,), float64
+        Bin k <= points: uniform patterns with k neighbours that are not darker than the centre; last bin: all
+        others. Each row sums to 1.
+
+    Raises
+    ------
+    ValueError
+        If the image is not 8-bit with two or three dimensions, or a parameter is out of its range.
+
+    Notes
+    -----
+    Neighbour p of P at radius R lies ``-R sin(2 pi p / P)`` rows and ``R cos(2 pi p / P)`` columns away, rounded to
+    5 digits, its grey level interpolated bilinearly, and it counts as 1 if that level is *at least* the centre's
+    (``s(0) = 1``). A pattern is uniform if it changes at most twice around the circle [1]_. This is
+    `skimage.feature.local_binary_pattern(method="uniform")`, with three differences:
+
+    - levels are compared in exact integers (multiples of 1e-10 in float64), so a neighbour that equals the centre
+      always counts as 1. Rounding makes scikit-image miss some of these ties, in about 2 of 100,000 pixels of IDC
+      patches, up to 2 of 1,000 of the smoother BreakHis images, and 6 of 100 of a blurred one. All others agree.
+    - only pixels whose whole circle lies inside the image count; scikit-image reads zeros outside.
+    - a dimension shorter than ``2 R + 1`` is first extended by repeating its border R times on either side.
+
+    A flat image holds only the pattern with all neighbours 1: bin ``points`` is 1. Flips leave the histogram as
+    it is, quarter turns too if `points` is a multiple of 4.
+
+    References
+    ----------
+    .. [1] T. Ojala, M. Pietikainen, T. Maenpaa, IEEE Transactions on Pattern Analysis and Machine Intelligence
+       24(7), 2002, 971-987. :doi:`10.1109/TPAMI.2002.1017623`
+
+    Examples
+    --------
+    The centre of a 3x3 image is its only interior pixel; here its three upper neighbours are brighter.
+
+    >>> import numpy as np
+    >>> image = np.array([[9, 9, 9], [1, 5, 1], [1, 1, 1]], dtype=np.uint8)
+    >>> lbp_histogram(image, 1).tolist()
+    [0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
+    """
+    gray = np.asarray(gray)
+    if gray.dtype != np.uint8 or gray.ndim not in (2, 3) or 0 in gray.shape[-2:]:
+        raise ValueError(
+            f"lbp_histogram: expected 8-bit images of shape (H, W) or (n, H, W), "
+            f"got {gray.dtype} of shape {gray.shape}."
+        )
+    points = _check_ring("lbp_histogram", radius_px, points)
+    images = np.ascontiguousarray(_extended(gray[None] if gray.ndim == 2 else gray, radius_px)).view()
+    images.flags.writeable = False  # one type for the compiler, whatever the caller holds
+    shares = np.empty((len(images), points + 2))
+    _histograms(images, radius_px, *_circle(points, radius_px), shares)
+    return shares[0] if gray.ndim == 2 else shares
+
+
+class LBPHistogram(PatchFeatures):
+    """Histograms of uniform local binary patterns at several radii.
+
+    Parameters
+    ----------
+    radii_px : sequence of int, default (1, 2, 3)
+        Radii of the circles of neighbours.
+    points : sequence of int, optional
+        Neighbours on each circle, 4 to 32, one number per radius; by default 8 per pixel of radius, at most 32.
+    channels : sequence of str, default ("gray",)
+        Channels of `PatchBatch` to measure.
+
+    See Also
+    --------
+    lbp_histogram : the definition, its borders, and what happens on flat and on small patches.
+
+    Notes
+    -----
+    Columns are ``lbp_<channel>_r<radius>_ones_<k>`` for uniform patterns with k ones and
+    ``lbp_<channel>_r<radius>_mixed`` for all others. They do not change under flips, and under quarter turns if every
+    number of points is a multiple of 4, as the default is.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> family = LBPHistogram(radii_px=(1,))
+    >>> family.transform(np.zeros((1, 50, 50, 3), dtype=np.uint8)).tolist()
+    [[0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0]]
+    >>> str(family.get_feature_names_out()[8])
+    'lbp_gray_r1_ones_08'
+    """
+
+    family: ClassVar[str] = "lbp"
+    _invariant_to_turns: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        radii_px: Sequence[int] = (1, 2, 3),
+        points: Sequence[int] | None = None,
+        channels: Sequence[str] = ("gray",),
+    ):
+        self.radii_px = radii_px
+        self.points = points
+        self.channels = channels
+
+    def _check_params(self) -> None:
+        self._rings()
+        known = ("gray", *CHANNELS)
+        channels = self.channels if isinstance(self.channels, list | tuple) else ()
+        if not channels or any(name not in known or channels.count(name) > 1 for name in channels):
+            raise ValueError(f"LBPHistogram.channels: expected different names of {known}, got {self.channels!r}.")
+
+    def _rings(self) -> list[tuple[int, int]]:
+        """Radius and number of points of each circle."""
+        radii = self.radii_px if isinstance(self.radii_px, list | tuple) else ()
+        if not radii or any(radii.count(radius) > 1 for radius in radii):
+            raise ValueError(f"LBPHistogram.radii_px: expected different radii such as (1, 2), got {self.radii_px!r}.")
+        points = (None,) * len(radii) if self.points is None else self.points
+        if not isinstance(points, list | tuple) or len(points) != len(radii):
+            raise ValueError(
+                f"LBPHistogram.points: expected one number of points for each of {len(radii)} radii, got {points!r}. "
+                "Leave it out for 8 points per pixel of radius."
+            )
+        return [(r, _check_ring("LBPHistogram", r, p, "radii_px")) for r, p in zip(radii, points, strict=True)]
+
+    def _feature_names(self) -> list[str]:
+        return [
+            f"lbp_{channel}_r{radius}_{pattern}"
+            for channel in self.channels
+            for radius, points in self._rings()
+            for pattern in (*(f"ones_{k:02d}" for k in range(points + 1)), "mixed")
+        ]
+
+    def _compute(self, batch: PatchBatch) -> np.ndarray:
+        return np.hstack(
+            [lbp_histogram(batch.channel(c), radius, points) for c in self.channels for radius, points in self._rings()]
+        ).astype(np.float32)
+
+
+def _check_ring(owner: str, radius, points, radius_name: str = "radius_px") -> int:
+    """Validate one circle and return its number of points."""
+    if not isinstance(radius, Integral) or isinstance(radius, bool) or radius < 1:
+        raise ValueError(f"{owner}.{radius_name}: expected an integer of at least 1, got {radius!r}.")
+    points = min(8 * radius, _MAX_POINTS) if points is None else points
+    if not isinstance(points, Integral) or isinstance(points, bool) or not 4 <= points <= _MAX_POINTS:
+        raise ValueError(f"{owner}.points: expected an integer from 4 to {_MAX_POINTS}, got {points!r}.")
+    return int(points)
+
+
+@lru_cache(maxsize=32)
+def _circle(points: int, radius: int) -> tuple[np.ndarray, np.ndarray]:
+    """Upper left pixel (row, column) of each neighbour, and the integer weights of the four pixels around it."""
+    angle = 2 * np.pi * np.arange(points) / points
+    offset = np.round(np.stack([-np.sin(angle), np.cos(angle)], axis=1) * radius, 5)
+    corner = np.floor(offset)
+    down, right = np.rint((offset - corner) * _UNIT).T
+    up, left = _UNIT - down, _UNIT - right
+    corners, weights = corner.astype(np.int64), np.stack([up * left, up * right, down * left, down * right], axis=1)
+    corners.flags.writeable = weights.flags.writeable = False
+    return corners, weights
+
+
+def _extended(images: np.ndarray, radius: int) -> np.ndarray:
+    """Repeat the border of a dimension in which no circle would fit."""
+    margins = [radius if size < 2 * radius + 1 else 0 for size in images.shape[1:]]
+    if not any(margins):
+        return images
+    return np.pad(images, [(0, 0), *((m, m) for m in margins)], mode="edge")
+
+
+@njit(cache=True, nogil=True)
+def _histograms(images, radius, corners, weights, shares):
+    """Fill `shares` (n, P + 2) from `images` (n, H, W) uint8, H and W at least 2 radius + 1.
+
+    Pixels are taken in runs of the flattened image, so that the loops are long and vectorise; those of the margins
+    get patterns without meaning, which are not counted.
+    """
+    n, height, width = images.shape
+    points = len(weights)
+    levels = np.zeros(height * width + width + 1)
+    patterns = np.empty(max(_BLOCK, width), np.uint8)
+    rows = max(1, _BLOCK // width)
+    # Neighbouring pixels mostly hold the same pattern: four tables keep their increments independent.
+    counts = np.empty((4, 256), np.int64)
+    for image in range(n):
+        flat = images[image].ravel()
+        for i in range(len(flat)):
+            levels[i] = flat[i]
+        counts[:] = 0
+        for top in range(radius, height - radius, rows):
+            bottom = min(top + rows, height - radius)
+            first = top * width + radius
+            size = bottom * width - radius - first
+            _encode(flat, levels, first, width, corners, weights, patterns[:size])
+            for row in range(bottom - top):
+                _count(patterns[row * width : (row + 1) * width - 2 * radius], counts)
+        total = (height - 2 * radius) * (width - 2 * radius)
+        for k in range(points + 2):
+            shares[image, k] = (counts[0, k] + counts[1, k] + counts[2, k] + counts[3, k]) / total
+
+
+@njit(cache=True, nogil=True)
+def _encode(flat, levels, first, width, corners, weights, patterns):
+    """Number of neighbours that are not darker, or P + 1 where the pattern changes more than twice.
+
+    Ones and changes are counted point by point: no pattern is ever assembled.
+    """
+    size, points = len(patterns), len(weights)
+    bits = np.empty((3, size), np.uint8)
+    ones = np.zeros(size, np.uint8)
+    changes = np.zeros(size, np.uint8)
+    centres = levels[first : first + size] * _SCALE
+    for point in range(points):
+        start = first + corners[point, 0] * width + corners[point, 1]
+        # The first point waits in row 2 for the last; the others take rows 0 and 1 in turn.
+        row, before = point % 2 if point else 2, (point - 1) % 2 if point > 1 else 2
+        if weights[point, 0] == _SCALE:
+            _compare(flat, start, first, bits, row)
+        else:
+            _compare_between(levels, start, width, weights, point, centres, bits, row)
+        _tally(bits, row, before, ones, changes)
+    _close(bits, (points - 1) % 2, changes)
+    for i in range(size):
+        patterns[i] = ones[i] if changes[i] <= 2 else points + 1
+
+
+@njit(cache=True, nogil=True)
+def _compare(flat, start, first, bits, row):
+    """1 where a neighbour on the grid is not darker than the pixel, else 0."""
+    start, first, row = np.uint64(start), np.uint64(first), np.uint64(row)
+    for i in range(np.uint64(bits.shape[1])):
+        bits[row, i] = flat[start + i] >= flat[first + i]
+
+
+@njit(cache=True, nogil=True)
+def _compare_between(levels, start, width, weights, point, centres, bits, row):
+    """1 where a neighbour between four pixels is not darker, else 0; every operation is exact in float64.
+
+    Unsigned positions cannot be negative, which spares the test for one that would keep the loop from vectorising.
+    """
+    a, b, c, d = weights[point, 0], weights[point, 1], weights[point, 2], weights[point, 3]
+    upper, row = np.uint64(start), np.uint64(row)
+    lower, right = np.uint64(start + width), np.uint64(1)
+    for i in range(np.uint64(bits.shape[1])):
+        above = a * levels[upper + i] + b * levels[upper + i + right]
+        below = c * levels[lower + i] + d * levels[lower + i + right]
+        bits[row, i] = above + below >= centres[i]
+
+
+@njit(cache=True, nogil=True)
+def _tally(bits, row, before, ones, changes):
+    """Add a bit to the ones, and whether it differs from the bit before it to the changes."""
+    row, before = np.uint64(row), np.uint64(before)
+    for i in range(np.uint64(bits.shape[1])):
+        ones[i] += bits[row, i]
+        changes[i] += bits[row, i] ^ bits[before, i]
+
+
+@njit(cache=True, nogil=True)
+def _close(bits, last, changes):
+    """Add whether the first bit differs from the last."""
+    for i in range(bits.shape[1]):
+        changes[i] += bits[2, i] ^ bits[last, i]
+
+
+@njit(cache=True, nogil=True)
+def _count(patterns, counts):
+    """Add patterns to four tables in turn."""
+    whole = len(patterns) // 4 * 4
+    for i in range(0, whole, 4):
+        counts[0, patterns[i]] += 1
+        counts[1, patterns[i + 1]] += 1
+        counts[2, patterns[i + 2]] += 1
+        counts[3, patterns[i + 3]] += 1
+    for i in range(whole, len(patterns)):
+        counts[0, patterns[i]] += 1
