@@ -1,0 +1,17 @@
+"""Pretrained networks: what each is (`records`), where its weights are (`weights`), what runs it (`engines`)."""
+
+from histofeat.encoders.engines import EngineChoice, bfloat16_supported, choose_engine, load_engine
+from histofeat.encoders.records import ENCODERS, Encoder, find_encoder
+from histofeat.encoders.weights import find_weights, hash_weights
+
+__all__ = [
+    "ENCODERS",
+    "Encoder",
+    "EngineChoice",
+    "bfloat16_supported",
+    "choose_engine",
+    "find_encoder",
+    "find_weights",
+    "hash_weights",
+    "load_engine",
+]

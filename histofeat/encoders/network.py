@@ -1,0 +1,208 @@
+"""Everything that touches Keras: build a network, load its weights, export it. Neutral to Keras's backend."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+import warnings
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from histofeat.encoders.records import Encoder
+from histofeat.exceptions import MissingExtraError, WeightsError
+
+__all__ = ["build_network", "download_imagenet", "export_openvino", "import_keras", "preprocess", "visible_gpus"]
+
+_MEAN = np.array([0.485, 0.456, 0.406], dtype=np.float32)
+_STD = np.array([0.229, 0.224, 0.225], dtype=np.float32)
+_MEAN_BGR = np.array([103.939, 116.779, 123.68], dtype=np.float32)
+
+#: What h5py, zipfile and Keras raise for a file that is damaged or belongs to another network.
+_LOAD_ERRORS = (EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError, zipfile.BadZipFile)
+
+
+def import_keras():
+    """The module ``keras``, with TensorFlow's own log silent unless ``TF_CPP_MIN_LOG_LEVEL`` is set already.
+
+    Raises
+    ------
+    MissingExtraError
+        If Keras or its backend is not installed.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        with _quiet():
+            import keras
+    except ImportError as error:
+        raise MissingExtraError(
+            f"keras: expected Keras 3 with a backend for pretrained networks, got {error}. "
+            'Install it with pip install "histofeat[cnn]".'
+        ) from error
+    return keras
+
+
+def visible_gpus() -> int:
+    """How many GPUs Keras's backend can use; plain TensorFlow without CUDA libraries sees none."""
+    keras = import_keras()
+    if keras.config.backend() == "torch":
+        return sys.modules["torch"].cuda.device_count()
+    try:
+        return len(keras.distribution.list_devices("gpu"))
+    except (AttributeError, NotImplementedError, RuntimeError):  # jax raises where it has no such platform
+        return 0
+
+
+def preprocess(pixels, rule: str):
+    """Pixels as the network was trained to see them.
+
+    Parameters
+    ----------
+    pixels : tensor (..., 3), uint8
+        RGB, symbolic or not.
+    rule : {"tf", "torch", "caffe", "none"}
+        See `Encoder`.
+
+    Returns
+    -------
+    x : tensor (..., 3), float32
+        The same values as ``preprocess_input`` of the network's module in ``keras.applications``.
+    """
+    ops = import_keras().ops
+    x = ops.cast(pixels, "float32")
+    if rule == "tf":
+        return x / 127.5 - 1.0
+    if rule == "torch":
+        return (x / 255.0 - _MEAN) / _STD
+    if rule == "caffe":
+        return ops.flip(x, axis=-1) - _MEAN_BGR
+    return x
+
+
+def build_network(encoder: Encoder, weights: Path, *, input_size: int, pooling="avg", precision="float32"):
+    """The whole network: uint8 pixels in, float32 embeddings out, preprocessing inside.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        The network.
+    weights : Path
+        File of its weights.
+    input_size : int
+        Side of the input in px.
+    pooling : {"avg", "max"}
+        How the last feature map becomes a vector.
+    precision : {"float32", "bfloat16"}
+        Arithmetic of the layers; bfloat16 keeps the weights in float32.
+
+    Returns
+    -------
+    model : keras.Model
+        From (n, input_size, input_size, 3) uint8 to (n, encoder.n_features) float32.
+
+    Raises
+    ------
+    WeightsError
+        If the file is damaged or belongs to another network.
+    MissingExtraError
+        If Keras is not installed.
+
+    Notes
+    -----
+    EfficientNet: Keras scales the normalised input by the inverse root of the deviation, in a layer that exists
+    only when it loads the ImageNet weights by itself. Here the factor is folded into the first kernel, for every
+    file, because the weights descend from those.
+    """
+    keras = import_keras()
+    shape = (input_size, input_size, 3)
+    with _quiet(), _settings(keras, precision):
+        constructor = getattr(keras.applications, encoder.constructor)
+        base = constructor(include_top=False, weights=None, input_shape=shape, pooling=pooling, **dict(encoder.options))
+        _load(base, encoder, weights)
+        if encoder.stem_scale is not None:
+            stem = base.get_layer("stem_conv")
+            scale = np.asarray(encoder.stem_scale, dtype=np.float32)[:, np.newaxis]
+            stem.kernel.assign(stem.kernel * scale)
+        pixels = keras.Input(shape, dtype="uint8")
+        embedding = base(preprocess(pixels, encoder.preprocessing), training=False)
+        return keras.Model(pixels, keras.ops.cast(embedding, "float32"))
+
+
+def export_openvino(model, path: Path) -> None:
+    """Write a Keras model as OpenVINO's ``.xml`` with its ``.bin`` beside it."""
+    with _quiet():
+        model.export(str(path), format="openvino", verbose=False)
+
+
+def download_imagenet(encoder: Encoder, *, timeout_s: float) -> Path:
+    """Let Keras download the ImageNet weights into its own cache.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        The network.
+    timeout_s : float
+        Longest wait for any single answer of the server.
+
+    Returns
+    -------
+    path : Path
+        The file in Keras's cache.
+
+    Raises
+    ------
+    OSError
+        If the download fails; Keras removes what arrived by then.
+    """
+    keras = import_keras()
+    constructor = getattr(keras.applications, encoder.constructor)
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(timeout_s)  # Keras downloads without any limit of its own
+    try:
+        with _quiet(), _settings(keras, "float32"):
+            constructor(include_top=False, weights="imagenet", input_shape=(224, 224, 3), **dict(encoder.options))
+    except Exception as error:
+        # Keras reports a failed download as a bare Exception, so the class itself is what has to be caught.
+        if type(error) is not Exception and not isinstance(error, (OSError, ValueError)):
+            raise
+        raise OSError(f"download by Keras failed: {error}") from error
+    finally:
+        socket.setdefaulttimeout(before)
+    # The file is in the cache now: this only asks Keras for its path.
+    return Path(keras.utils.get_file(encoder.weight_file, origin="", cache_subdir="models"))
+
+
+def _load(model, encoder: Encoder, path: Path) -> None:
+    try:
+        model.load_weights(path)
+    except _LOAD_ERRORS as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise WeightsError(
+            f"{path}: expected the weights of {encoder.name} without its classification layer, got a file that "
+            f"Keras cannot load into it ({reason}). Use {encoder.weight_file}; if it is that file, copy or download "
+            "it again."
+        ) from error
+
+
+@contextlib.contextmanager
+def _settings(keras, precision: str):
+    # Keras takes these two from the process: set for the time of building, then as the user had them.
+    policy, layout = keras.config.dtype_policy(), keras.config.image_data_format()
+    keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
+    keras.config.set_image_data_format("channels_last")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(policy)
+        keras.config.set_image_data_format(layout)
+
+
+@contextlib.contextmanager
+def _quiet():
+    # Keras 3.15 on NumPy 2 deprecates at every variable it converts; nothing a user of histofeat can act on.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
