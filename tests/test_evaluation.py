@@ -1,0 +1,446 @@
+"""One protocol for all pipelines: what is computed, what is refused, and a canary for leaks."""
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.model_selection import KFold, StratifiedKFold
+from sklearn.naive_bayes import GaussianNB
+
+from histofeat.bootstrap import bootstrap_scores
+from histofeat.datasets import PatchDataset
+from histofeat.evaluation import evaluate
+from histofeat.exceptions import GroupLeakageError, MissingExtraError, PatchError, WeightsError
+from histofeat.features.base import PatchFeatures
+from histofeat.heads import FeatureHead, fit_with_inner_scores, make_head
+from histofeat.metrics import LABEL_METRICS, METRICS, best_f1_threshold, scores
+from histofeat.model_selection import PatchKFold, PatientKFold
+from histofeat.pipeline import IDCPipeline
+from histofeat.results import NotRun
+
+
+class MeanColor(PatchFeatures):
+    """Mean of each channel: the smallest family, which counts the patches that it measured."""
+
+    family = "mean"
+    measured = 0
+
+    def __init__(self, power=1):
+        self.power = power
+
+    def _check_params(self):
+        pass
+
+    def _feature_names(self):
+        return [f"mean_{channel}" for channel in ("red", "green", "blue")]
+
+    def _compute(self, batch):
+        MeanColor.measured += len(batch)
+        return (batch.rgb.reshape(len(batch), -1, 3).mean(axis=1) ** self.power).astype(np.float32)
+
+
+class Spread(MeanColor):
+    """A second family with columns of its own."""
+
+    family = "spread"
+
+    def _feature_names(self):
+        return ["spread"]
+
+    def _compute(self, batch):
+        return batch.rgb.reshape(len(batch), -1).std(axis=1, dtype=np.float64)[:, None].astype(np.float32)
+
+
+class NoWeights(MeanColor):
+    """A network whose weights are not there."""
+
+    family = "network"
+
+    def _compute(self, batch):
+        raise WeightsError("NoWeights.weights: expected a file, got none. Put it there.")
+
+
+class Broken(MeanColor):
+    """A family with a defect."""
+
+    def _compute(self, batch):
+        raise ZeroDivisionError("a defect")
+
+
+class NoPackage(GaussianNB):
+    """A head whose package is missing, noticed only in its fit."""
+
+    def fit(self, X, y, sample_weight=None):
+        raise MissingExtraError("NoPackage: expected the package nothing, found none.")
+
+
+def write_dataset(root, colors, y, patients, names=("benign", "malignant")):
+    """Write one 4x4 patch a row, of the colour given."""
+    paths = [str(root / f"{row}.png") for row in range(len(y))]
+    rng = np.random.default_rng(0)
+    for path, color in zip(paths, colors, strict=True):
+        noise = rng.integers(0, 2, (4, 4, 3))
+        assert cv2.imwrite(path, np.clip(color + noise, 0, 255).astype(np.uint8))
+    frame = pd.DataFrame({"path": paths, "label": y, "patient": [str(p) for p in patients]})
+    return PatchDataset(frame.assign(x=pd.NA, y=pd.NA), names, "synthetic", root=root, synthetic=True)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    """Twenty patients of ten patches; malignant is darker, with overlap."""
+    rng = np.random.default_rng(0)
+    patients, y = np.repeat(np.arange(901, 921), 10), rng.integers(0, 2, 200)
+    colors = 150 - 20 * y[:, None] + rng.normal(0, 20, (200, 3))
+    return write_dataset(tmp_path_factory.mktemp("patches"), colors, y, patients)
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory):
+    """Three classes in twelve patients."""
+    rng = np.random.default_rng(0)
+    patients, y = np.repeat(np.arange(12), 12), np.tile(np.arange(3), 48)
+    colors = np.array([[200, 100, 100], [100, 200, 100], [100, 100, 200]])[y] + rng.normal(0, 60, (144, 3))
+    return write_dataset(tmp_path_factory.mktemp("several"), colors, y, patients, ("a", "b", "c"))
+
+
+def mean_color(head="logistic", **params):
+    return IDCPipeline(features=MeanColor(), head=head, **params)
+
+
+QUICK = {"cv": PatientKFold(4), "n_resamples": 60}
+
+
+@pytest.fixture(scope="module")
+def evaluation(dataset):
+    pipelines = {"mean": mean_color(), "both": IDCPipeline(features=(MeanColor(), Spread()), head="svm")}
+    return evaluate(dataset, pipelines, **QUICK)
+
+
+# --- what is computed ------------------------------------------------------------------------------------------------
+
+
+def test_every_patch_is_tested_once_by_a_fit_on_other_patients(evaluation, dataset):
+    for fold, (train, test) in enumerate(evaluation.splits):
+        assert not set(dataset.patients[train]) & set(dataset.patients[test])
+        np.testing.assert_array_equal(np.flatnonzero(evaluation.fold == fold), test)
+    assert evaluation.tested.all()
+    assert not evaluation.patient_overlap
+    assert not evaluation.not_run
+    assert evaluation.protocol == {
+        "cv": "PatientKFold(n_splits=4, shuffle=True, random_state=0)",
+        "n_splits": 4,
+        "inner_cv": "PatientKFold(n_splits=3, shuffle=True, random_state=0)",
+        "n_resamples": 60,
+        "random_state": 0,
+        "patient_level": True,
+    }
+
+
+def test_predictions_and_thresholds_are_those_of_the_folds_done_by_hand(evaluation, dataset):
+    pipeline, model = mean_color(), evaluation.models[0]
+    features = pipeline.transform_features(dataset.X).to_numpy()
+    y, patients = dataset.y, dataset.patients
+    for fold, (train, test) in enumerate(evaluation.splits):
+        head, inner = fit_with_inner_scores(
+            make_head("logistic"), features[train], y[train], patients[train], PatientKFold(3)
+        )
+        np.testing.assert_array_equal(model.proba[test], head.predict_proba(features[test]))
+        np.testing.assert_array_equal(model.predicted[test], head.predict(features[test]))
+        assert model.thresholds[fold] == best_f1_threshold(y[train], inner[:, 1])
+        np.testing.assert_array_equal(model.predicted_tuned[test], model.proba[test, 1] >= model.thresholds[fold])
+
+
+def test_scores_are_those_of_the_metrics_module(evaluation, dataset):
+    model, y = evaluation.models[1], dataset.y
+    assert (model.name, model.features, model.head, model.n_features) == ("both", ("mean", "spread"), "svm", 4)
+    assert model.families == ("MeanColor(power=1)", "Spread(power=1)")
+    assert tuple(model.scores) == METRICS
+    assert tuple(model.tuned) == LABEL_METRICS
+    pooled = scores(y, model.proba)
+    resamples = bootstrap_scores(y, model.proba, dataset.patients, n_resamples=60)
+    folds = [scores(y[test], model.proba[test]) for _, test in evaluation.splits]
+    for metric, score in model.scores.items():
+        assert score.pooled == pooled[metric]
+        assert score.ci95 == resamples.interval(metric)
+        assert score.folds == tuple(fold[metric] for fold in folds)
+        assert score.mean == pytest.approx(np.mean(score.folds))
+        assert score.std == pytest.approx(np.std(score.folds, ddof=1))
+        assert (score.n_folds, score.n_resamples) == (4, 60)
+        assert len(score.folds_ci95) == 4
+    assert model.tuned["f1"].pooled == scores(y, model.proba, model.predicted_tuned)["f1"]
+    assert model.confusion.sum() == model.confusion_tuned.sum() == len(y)
+    np.testing.assert_array_equal(sum(model.fold_confusions), model.confusion)
+
+
+def test_the_signal_is_found(evaluation):
+    for model in evaluation.models:
+        assert model.scores["roc_auc"].pooled > 0.75
+        assert model.tuned["f1"].pooled > 0.65
+
+
+def test_each_family_is_measured_once_for_all_pipelines(dataset):
+    MeanColor.measured = 0
+    pipelines = [("mean", mean_color(head)) for head in ("logistic", GaussianNB())]
+    pipelines.append(("both", IDCPipeline(features=(Spread(), MeanColor()), head="logistic")))
+    evaluation = evaluate(dataset, pipelines, cv=PatientKFold(2), n_resamples=0)
+    assert MeanColor.measured == len(dataset) + 1  # and one patch on trial
+    assert [(model.name, model.head) for model in evaluation.models] == [
+        ("mean", "logistic"),
+        ("mean", "GaussianNB"),
+        ("both", "logistic"),
+    ]
+    assert evaluation.models[2].features == ("spread", "mean")
+
+
+def test_one_family_with_two_settings_is_measured_in_two_passes(dataset):
+    pipelines = {f"power {power}": IDCPipeline(features=MeanColor(power), head="logistic") for power in (1, 3)}
+    calls = []
+    evaluation = evaluate(dataset, pipelines, progress=lambda *call: calls.append(call), **QUICK)
+    first, second = evaluation.models
+    assert (first.proba != second.proba).any()
+    assert [call for call in calls if call[0] == "extract"][-1] == ("extract", 400, 400)
+    with pytest.raises(ValueError, match="expected families with columns of their own, got 'mean_"):
+        evaluate(dataset, IDCPipeline(features=(MeanColor(1), MeanColor(3)), head="logistic"), **QUICK)
+
+
+def test_progress_and_seconds_tell_of_every_stage(dataset):
+    calls = []
+    evaluation = evaluate(
+        dataset, {"a": mean_color(), "b": mean_color()}, progress=lambda *call: calls.append(call), **QUICK
+    )
+    assert [call for call in calls if call[0] == "fit"] == [("fit", done, 8) for done in range(1, 9)]
+    assert [call for call in calls if call[0] == "score"] == [("score", 1, 2), ("score", 2, 2)]
+    assert calls[0][0] == "extract"
+    stages = {"extraction", "extraction:read", "extraction:decode", "extraction:mean", "extraction:store", "fit", "score"}
+    assert set(evaluation.seconds) == stages
+    assert all(seconds >= 0 for seconds in evaluation.seconds.values())
+    assert evaluation.seconds["fit"] >= max(model.fit_s for model in evaluation.models)
+
+
+def test_the_same_seed_gives_the_same_numbers_with_and_without_threads(evaluation, dataset):
+    again = evaluate(dataset, {"mean": mean_color()}, n_jobs=2, **QUICK).models[0]
+    np.testing.assert_array_equal(again.proba, evaluation.models[0].proba)
+    assert again.scores == evaluation.models[0].scores
+
+
+def test_a_single_pipeline_and_an_estimator_as_head(dataset):
+    forest = FeatureHead(RandomForestClassifier(10, random_state=0))
+    (model,) = evaluate(dataset, mean_color(forest), **QUICK).models
+    assert (model.name, model.head) == ("pipeline", "RandomForestClassifier")
+
+
+def test_defaults_are_five_folds_and_three_inside(dataset):
+    protocol = evaluate(dataset, mean_color(), n_resamples=0).protocol
+    assert protocol["cv"] == repr(PatientKFold(5))
+    assert protocol["inner_cv"] == repr(PatientKFold(3))
+
+
+def test_more_than_two_classes(several):
+    model = evaluate(several, mean_color(), cv=PatientKFold(3), n_resamples=40).models[0]
+    assert model.proba.shape == (144, 3)
+    assert model.confusion.shape == (3, 3)
+    assert model.thresholds == ()
+    np.testing.assert_array_equal(model.predicted, model.predicted_tuned)
+    assert model.scores["roc_auc"].pooled > 0.7
+    assert all(np.isfinite(score.ci95).all() for score in model.scores.values())
+
+
+def test_a_predefined_split_leaves_the_other_rows_untested(dataset):
+    patients = dataset.patients.astype(int)
+    train, test = patients < 909, (patients >= 909) & (patients < 915)
+    evaluation = evaluate(dataset, mean_color(), cv=[(train, np.flatnonzero(test))], n_resamples=40)
+    model = evaluation.models[0]
+    np.testing.assert_array_equal(evaluation.fold, np.where(test, 0, -1))
+    np.testing.assert_array_equal(np.isnan(model.proba).all(axis=1), ~test)
+    np.testing.assert_array_equal(model.predicted == -1, ~test)
+    np.testing.assert_array_equal(model.predicted_tuned == -1, ~test)
+    assert model.confusion.sum() == test.sum()
+    assert evaluation.protocol["cv"] == "predefined splits"
+    score = model.scores["roc_auc"]
+    assert score.folds == (score.pooled,)
+    assert score.ci95 == score.folds_ci95[0]
+    assert np.isnan(score.std)
+
+
+def test_a_fold_of_one_class_is_left_out_of_the_mean(dataset):
+    y, patients = dataset.y, dataset.patients.astype(int)
+    benign_only = np.flatnonzero((patients == 901) & (y == 0))
+    rest = np.flatnonzero((patients > 901) & (patients < 906))
+    train = np.flatnonzero(patients >= 906)
+    model = evaluate(dataset, mean_color(), cv=[(train, benign_only), (train, rest)], n_resamples=40).models[0]
+    score = model.scores["roc_auc"]
+    assert np.isnan(score.folds[0])
+    assert score.n_folds == 1
+    assert score.mean == score.folds[1]
+    assert model.scores["accuracy"].n_folds == 2
+
+
+def test_one_class_too_many_has_probability_zero(dataset):
+    wider = PatchDataset(dataset.frame, ("benign", "malignant", "never seen"), "synthetic")
+    model = evaluate(wider, mean_color(), **QUICK).models[0]
+    assert (model.proba[:, 2] == 0).all()
+    assert np.isnan(model.scores["f1"].pooled)
+    assert np.isfinite(model.scores["accuracy"].pooled)
+
+
+# --- what cannot run -------------------------------------------------------------------------------------------------
+
+
+def test_what_cannot_run_is_named_with_its_reason_and_the_rest_goes_on(dataset):
+    pipelines = [
+        ("network", IDCPipeline(features=NoWeights(), head="logistic")),
+        ("mean", mean_color()),
+        ("everything", IDCPipeline(features=(Spread(), NoWeights()), head="svm")),
+        ("mean", mean_color(NoPackage())),
+    ]
+    evaluation = evaluate(dataset, pipelines, **QUICK)
+    assert [(model.name, model.head) for model in evaluation.models] == [("mean", "logistic")]
+    reason = "NoWeights.weights: expected a file, got none. Put it there."
+    assert evaluation.not_run == (
+        NotRun("network", "logistic", reason),
+        NotRun("everything", "svm", reason),
+        NotRun("mean", "NoPackage", "NoPackage: expected the package nothing, found none."),
+    )
+
+
+def test_nothing_can_run(dataset):
+    evaluation = evaluate(dataset, IDCPipeline(features=NoWeights(), head="logistic"), **QUICK)
+    assert evaluation.models == ()
+    assert len(evaluation.not_run) == 1
+
+
+def test_a_defect_is_not_swallowed(dataset):
+    with pytest.raises(ZeroDivisionError, match="a defect"):
+        evaluate(dataset, IDCPipeline(features=Broken(), head="logistic"), **QUICK)
+
+
+def test_an_unreadable_image_is_named(tmp_path):
+    patients = np.repeat(np.arange(6), 4)
+    broken = write_dataset(tmp_path, np.full((24, 3), 100), np.tile([0, 1], 12), patients)
+    (tmp_path / "7.png").write_bytes(b"no image")
+    with pytest.raises(PatchError, match=r"7\.png"):
+        evaluate(broken, mean_color(), cv=PatientKFold(2), inner_cv=PatientKFold(2))
+
+
+# --- leakage ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cv", [PatchKFold(3), StratifiedKFold(3, shuffle=True, random_state=0)])
+@pytest.mark.filterwarnings("ignore:The groups parameter is ignored")
+def test_a_split_by_patch_needs_leave_and_is_marked(dataset, cv):
+    with pytest.raises(GroupLeakageError, match=r"evaluate\.cv.*allow_patient_leakage=True"):
+        evaluate(dataset, mean_color(), cv=cv)
+    evaluation = evaluate(dataset, mean_color(), cv=cv, allow_patient_leakage=True, n_resamples=0)
+    assert evaluation.patient_overlap
+    assert evaluation.protocol["patient_level"] is False
+
+
+def test_the_message_about_a_leak_names_fold_and_patients(dataset):
+    cv = [(np.arange(0, 100), np.arange(105, 120)), (np.arange(95), np.arange(95, 105))]
+    with pytest.raises(GroupLeakageError, match=r"evaluate\.cv, fold 1: .* on both sides, got 1: '910'\."):
+        evaluate(dataset, mean_color(), cv=cv)
+
+
+def test_inner_folds_may_not_leak_either(dataset):
+    with pytest.raises(GroupLeakageError, match=r"evaluate\.inner_cv, in the training patients of fold 0: split: exp"):
+        evaluate(dataset, mean_color(), inner_cv=PatchKFold(3))
+
+
+def test_leak_canary(tmp_path):
+    """Each patient has a stain and a prevalence that have nothing to do with each other."""
+    rng = np.random.default_rng(3)
+    patients = np.repeat(np.arange(60), 12)
+    y = (rng.random(720) < rng.choice([0.08, 0.92], 60)[patients]).astype(int)
+    dataset = write_dataset(tmp_path, rng.uniform(40, 220, (60, 3))[patients], y, patients)
+    pipeline = mean_color(RandomForestClassifier(60, random_state=0))
+    honest = evaluate(dataset, pipeline, n_resamples=200).models[0].scores["roc_auc"]
+    leaking = evaluate(dataset, pipeline, cv=PatchKFold(5), n_resamples=0, allow_patient_leakage=True)
+    assert honest.ci95[0] < 0.5 < honest.ci95[1]
+    assert abs(honest.pooled - 0.5) < 0.12
+    assert leaking.models[0].scores["roc_auc"].pooled > 0.85
+
+
+# --- refusals --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cv", "message"),
+    [
+        (5, r"evaluate.cv: expected a splitter or pairs of \(train, test\) rows, got 5\. Use PatientKFold\(5\)"),
+        ("5", r"evaluate.cv: expected a splitter or pairs .* got '5'"),
+        ([], r"evaluate.cv: expected at least one pair"),
+        ([([], [1])], r"evaluate.cv: expected row numbers or a mask over 200 rows, got float64 values of shape \(0,\)"),
+        ([([0.5], [1])], r"got float64 values of shape \(1,\)"),
+        ([(np.ones(3, dtype=bool), [1])], r"got bool values of shape \(3,\)"),
+        ([([0], [200])], r"expected row numbers from 0 to 199, got 200 to 200"),
+        ([([-1], [3])], r"expected row numbers from 0 to 199, got -1 to -1"),
+        ([([0, 1, 2], [2, 1])], r"got row 1 on both sides of fold 0 \(2 such rows\)"),
+        ([([0], [10, 11]), ([0], [11])], r"expected each row to be tested at most once, got row 11 tested again \(1 s"),
+    ],
+)
+def test_unusable_folds_are_refused(dataset, cv, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate(dataset, mean_color(), cv=cv)
+
+
+@pytest.mark.parametrize(
+    ("inner_cv", "message"),
+    [
+        (3, r"evaluate.inner_cv: expected a splitter, got 3\. Use PatientKFold\(3\)"),
+        (
+            PatientKFold(17),
+            r"inner_cv, in the training patients of fold 0: PatientKFold.n_splits: .* got 16 pat",
+        ),
+    ],
+)
+def test_unusable_inner_folds_are_refused(dataset, inner_cv, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate(dataset, mean_color(), inner_cv=inner_cv)
+
+
+def test_inner_folds_have_to_be_a_partition(dataset):
+    class FirstFoldOnly(PatientKFold):
+        def split(self, X, y=None, groups=None):
+            return iter(list(super().split(X, y, groups))[:1])
+
+    with pytest.raises(ValueError, match=r"expected each row to be tested once, got \d+ of 160 rows tested never"):
+        evaluate(dataset, mean_color(), inner_cv=FirstFoldOnly(3))
+
+
+@pytest.mark.parametrize(
+    ("pipelines", "message"),
+    [
+        ({}, "expected at least one pipeline, got 0"),
+        (None, "expected names with an IDCPipeline each, got None"),
+        (["color"], "expected names with an IDCPipeline each, got 'color'"),
+        ({"color": "xgboost"}, r"got \('color', 'xgboost'\)"),
+        ([("a", mean_color()), ("a", mean_color())], "each name and head once, got 'a' with 'logistic' again"),
+    ],
+)
+def test_unusable_pipelines_are_refused(dataset, pipelines, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate(dataset, pipelines)
+
+
+def test_unusable_resampling_is_refused_before_the_work(dataset):
+    MeanColor.measured = 0
+    with pytest.raises(ValueError, match="n_resamples: expected a whole number of at least 0, got -5"):
+        evaluate(dataset, mean_color(), n_resamples=-5)
+    with pytest.raises(ValueError, match="random_state: expected a whole number of at least 0, got None"):
+        evaluate(dataset, mean_color(), random_state=None)
+    assert MeanColor.measured == 0
+
+
+def test_a_split_that_ignores_patients_warns_in_scikit_learns_words(dataset):
+    with (
+        pytest.warns(UserWarning, match="groups parameter is ignored"),
+        pytest.raises(GroupLeakageError, match="fold 0"),
+    ):
+        evaluate(dataset, mean_color(), cv=KFold(3, shuffle=True, random_state=0))
+
+
+def test_too_few_patients_for_the_inner_folds(dataset):
+    few = dataset.subset(np.flatnonzero(dataset.patients.astype(int) < 905))
+    with pytest.raises(ValueError, match=r"in the training patients of fold 0: .* got 2 patients for 3 folds"):
+        evaluate(few, mean_color(), cv=PatientKFold(2))
