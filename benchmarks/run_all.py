@@ -1,0 +1,300 @@
+"""The main job: feature sets times heads on one data set, by patient, and a report.
+
+    python benchmarks/run_all.py                      # the synthetic cohort
+    python benchmarks/run_all.py --data /path/to/idc --weights /path/to/weights --output reports/mine
+
+Everything happens in the library; here are the options, the names of the comparison, and the progress on screen.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+HANDCRAFTED = ("color", "lbp", "haralick")
+#: What the words of --features stand for. Whatever a set lacks, it is not run; it never becomes a smaller set.
+FEATURE_SETS = {
+    "color": ("color",),
+    "lbp": ("lbp",),
+    "haralick": ("haralick",),
+    "pftas": ("pftas",),
+    "handcrafted": HANDCRAFTED,
+    "cnn": ("cnn",),
+    "everything": (*HANDCRAFTED, "cnn"),
+}
+DEFAULT_SETS = (*HANDCRAFTED, "handcrafted", "cnn", "everything")
+COHORT = {"n_patients": 40, "patches_per_patient": 60}
+QUICK_COHORT = {"n_patients": 15, "patches_per_patient": 20}
+QUICK_PATIENTS = 40
+QUICK_PATCHES = 20
+QUICK_TREES = 50
+
+
+def parse_arguments(arguments=None):
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="run_all.py", description="Compare feature sets and heads on one data set, by patient; write a report."
+    )
+    add = parser.add_argument
+    add("--data", type=Path, metavar="DIR", help="IDC patches: DIR/PATIENT/{0,1}/*.png, or a folder that holds idc/; "
+        "default: a synthetic cohort")  # fmt: skip
+    add("--features", nargs="+", default=list(DEFAULT_SETS), metavar="SET",
+        help=f"feature sets: {', '.join(FEATURE_SETS)} (default: {' '.join(DEFAULT_SETS)})")  # fmt: skip
+    add("--heads", nargs="+", default=["xgboost", "svm"], metavar="HEAD", help="default: xgboost svm")
+    add("--folds", type=int, default=5, help="outer folds (default: 5)")
+    add("--output", type=Path, metavar="DIR", help="the report's folder (default: reports/<dataset>-<time>)")
+    add("--overwrite", action="store_true", help="replace a finished report in the output folder")
+    add("--weights", type=Path, metavar="DIR", help="folder of ImageNet weights (default: $HISTOFEAT_WEIGHTS, Keras)")
+    add("--encoder", default="mobilenetv2_0.35", help="the network of cnn (default: mobilenetv2_0.35)")
+    add("--input-size", type=int, default=128, metavar="PX", help="its input size (default: 128)")
+    add("--n-jobs", type=int, default=None, metavar="N", help="threads (default: all cores)")
+    add("--seed", type=int, default=0, help="seed of folds, heads and resamples (default: 0)")
+    add("--resamples", type=int, default=2000, metavar="N", help="resamples of the patients (default: 2000)")
+    add("--quick", action="store_true", help="fewer patches and trees, to see that everything works")
+    return parser.parse_args(arguments)
+
+
+def main(arguments=None):
+    """Run the comparison; returns the exit code."""
+    options = parse_arguments(arguments)
+    # Read by OpenMP when xgboost is loaded: threads that wait by spinning take the cores from those that work, and a
+    # fit on a busy machine takes eight times as long.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        run(options)
+    except (ValueError, ImportError, OSError) as error:
+        # A sentence that says what to do, not the way through the library to it.
+        print(f"run_all.py: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("run_all.py: interrupted, nothing was written", file=sys.stderr)
+        return 130
+    return 0
+
+
+def run(options):
+    """Load, evaluate, report."""
+    from histofeat.evaluation import evaluate
+    from histofeat.model_selection import PatientKFold
+    from histofeat.reporting import check_output, describe_environment, write_report
+
+    check_names(options)
+    pipelines = make_pipelines(options)
+    if options.output:
+        check_output(options.output, overwrite=options.overwrite, option="--overwrite")
+    with tempfile.TemporaryDirectory(prefix="histofeat-", ignore_cleanup_errors=True) as scratch:
+        dataset, quick = load(options, scratch)
+        output = options.output or default_output(dataset)
+        print(f"{dataset.name}: {len(dataset):,} patches of {dataset.audit.n_patients:,} patients", flush=True)
+        with make_progress() as progress:
+            evaluation = evaluate(
+                dataset,
+                pipelines,
+                PatientKFold(options.folds, random_state=options.seed),
+                n_resamples=options.resamples,
+                random_state=options.seed,
+                n_jobs=-1 if options.n_jobs is None else options.n_jobs,
+                progress=progress,
+            )
+        if quick:
+            evaluation = replace(evaluation, protocol={**evaluation.protocol, "quick": quick})
+        report = write_report(
+            evaluation,
+            output,
+            overwrite=options.overwrite,
+            environment=describe_environment(device=device_words(evaluation, pipelines)),
+            command=command_line(options),
+        )
+    show(evaluation, report)
+
+
+def check_names(options):
+    """Refuse what is known to be wrong before the minutes that it takes to find out."""
+    from histofeat.exceptions import known_names
+    from histofeat.heads import HEADS
+
+    for option, names, known in (("--features", options.features, FEATURE_SETS), ("--heads", options.heads, HEADS)):
+        for name in names:
+            if name not in known:
+                raise ValueError(f"{option}: expected names it knows, got {name!r}. {known_names(name, known)}")
+    if options.weights and not options.weights.is_dir():
+        raise ValueError(f"--weights: expected a folder, got {str(options.weights)!r}. Correct the path.")
+
+
+def make_pipelines(options):
+    """(name, pipeline) for every feature set and head."""
+    from histofeat import IDCPipeline
+
+    pipelines = []
+    for name in dict.fromkeys(options.features):
+        families = FEATURE_SETS[name]
+        network = {"cnn__encoder": options.encoder, "cnn__input_size": options.input_size}
+        if options.weights:
+            network["cnn__weights_dir"] = str(options.weights.expanduser().resolve())
+        for head in dict.fromkeys(options.heads):
+            trees = {"n_estimators": QUICK_TREES} if options.quick and head in ("xgboost", "random_forest") else None
+            pipeline = IDCPipeline(
+                features=families,
+                head=head,
+                feature_params=network if "cnn" in families else None,
+                head_params=trees,
+                random_state=options.seed,
+            )
+            pipelines.append((name, pipeline))
+    return pipelines
+
+
+def load(options, scratch):
+    """The data set, and what a quick run made of it (None where it is no quick run)."""
+    from histofeat.datasets import load_idc, make_cohort
+
+    trees = f"{QUICK_TREES} trees"
+    if options.data is None:
+        size = QUICK_COHORT if options.quick else COHORT
+        print("no --data: drawing the synthetic cohort", flush=True)
+        dataset = make_cohort(root=Path(scratch) / "synthetic", random_state=options.seed, **size)
+        return dataset, f"A cohort smaller than the usual one, and {trees}." if options.quick else None
+    folder = options.data / "idc" if (options.data / "idc").is_dir() else options.data
+    whole = load_idc(folder)
+    if not options.quick:
+        return whole, None
+    dataset = few_patches(whole, options.seed)
+    n_patients = len(set(dataset.patients))
+    return dataset, f"{len(dataset):,} of the {len(whole):,} patches, {n_patients:,} patients, and {trees}."
+
+
+def few_patches(dataset, seed):
+    """A quick run's share: some patients, and some patches of each."""
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+    patients = dataset.patients.astype(str)
+    chosen = rng.permutation(np.unique(patients))[:QUICK_PATIENTS]
+    rows = [rng.permutation(np.flatnonzero(patients == patient))[:QUICK_PATCHES] for patient in chosen]
+    return dataset.subset(np.sort(np.concatenate(rows)))
+
+
+def device_words(evaluation, pipelines):
+    """What the network ran on, as the network tells it; the CPU where none ran."""
+    ran = {model.name for model in evaluation.models if "cnn" in model.features}
+    for name, pipeline in pipelines:
+        if name in ran:
+            return pipeline.families()[-1].engine_note_
+    return "CPU"
+
+
+def default_output(dataset):
+    """reports/<dataset>-<time> in the repository."""
+    word = "".join(letter if letter.isalnum() else "-" for letter in dataset.name.lower()).strip("-")
+    return REPOSITORY / "reports" / f"{word}-{datetime.now().strftime('%Y%m%d-%H%M%S')}"
+
+
+def command_line(options):
+    """The command that repeats this run, with folders by their last name only: a report must not tell whose disk."""
+    words = ["python", "benchmarks/run_all.py"]
+    defaults = vars(parse_arguments([]))
+    for name, value in vars(options).items():
+        if value == defaults[name]:
+            continue
+        words.append(f"--{name.replace('_', '-')}")
+        if isinstance(value, Path):
+            words.append(value.resolve().name)
+        elif isinstance(value, list):
+            words += value
+        elif value is not True:
+            words.append(str(value))
+    return " ".join(words)
+
+
+STAGES = {"extract": "extracting features", "fit": "fitting", "score": "scoring"}
+
+
+def make_progress():
+    """Return a context that gives ``progress(stage, done, total)``: bars on a terminal, sparse lines elsewhere."""
+    return _Bars() if sys.stdout.isatty() else _Lines()
+
+
+class _Bars:
+    """A rich bar per stage, with speed and time left."""
+
+    def __enter__(self):
+        from rich import progress
+
+        self._bars = progress.Progress(
+            progress.TextColumn("{task.description:<20}"),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TimeElapsedColumn(),
+            progress.TextColumn("left"),
+            progress.TimeRemainingColumn(),
+        )
+        self._bars.start()
+        self._tasks = {}
+        return self._update
+
+    def __exit__(self, *error):
+        self._bars.stop()
+
+    def _update(self, stage, done, total):
+        if stage not in self._tasks:
+            self._tasks[stage] = self._bars.add_task(STAGES.get(stage, stage), total=total)
+        self._bars.update(self._tasks[stage], completed=done, total=total)
+
+
+class _Lines:
+    """A line per quarter of a stage, for logs."""
+
+    def __enter__(self):
+        self._quarters = {}
+        return self._update
+
+    def __exit__(self, *error):
+        pass
+
+    def _update(self, stage, done, total):
+        quarter = 4 * done // max(total, 1)
+        if quarter > self._quarters.get(stage, 0):
+            self._quarters[stage] = quarter
+            print(f"{STAGES.get(stage, stage)}: {done:,} of {total:,}", flush=True)
+
+
+def show(evaluation, report):
+    """The headline on screen: what did not run, the scores, where the report is."""
+    from rich import box
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    for entry in evaluation.not_run:
+        console.print(f"not run: {entry.name}, {entry.head}: {entry.reason}", markup=False)
+    title = "SYNTHETIC cohort" if evaluation.dataset.synthetic else evaluation.dataset.name
+    table = Table(title=f"{escape(title)}, pooled out of fold", box=box.SIMPLE_HEAD)
+    for column in ("features", "head"):
+        table.add_column(column)
+    for column in ("ROC-AUC", "95 % interval", "F1", "F1 tuned", "fit s"):
+        table.add_column(column, justify="right")
+    for model in evaluation.models:
+        auc, f1 = model.scores["roc_auc"], model.scores["f1"]
+        table.add_row(
+            escape(model.name),
+            escape(model.head),
+            f"{auc.pooled:.3f}",
+            f"{auc.ci95[0]:.3f} – {auc.ci95[1]:.3f}",
+            f"{f1.pooled:.3f}",
+            f"{model.tuned['f1'].pooled:.3f}",
+            f"{model.fit_s:.1f}",
+        )
+    console.print(table)
+    console.print(f"extraction: {evaluation.seconds['extraction']:.1f} s")
+    # Plain and unwrapped: a path that is cut into two lines cannot be copied.
+    print(f"report: {report}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,84 @@
+"""The parts that a report is made of, free of any markup: written once, rendered as Markdown and as HTML."""
+
+from dataclasses import dataclass
+
+__all__ = ["Details", "Facts", "Heading", "Notice", "Picture", "Table", "Text"]
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A section title of level 1 (the report) or 2."""
+
+    text: str
+    level: int = 2
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph; `muted` for what is read second."""
+
+    text: str
+    muted: bool = False
+
+
+@dataclass(frozen=True)
+class Notice:
+    """What a reader must not miss, before any number.
+
+    Parameters
+    ----------
+    level : {"info", "warning", "danger"}
+    title : str
+    items : tuple of str
+        One paragraph, or a list where there are several.
+    """
+
+    level: str
+    title: str
+    items: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of words and already formatted numbers.
+
+    Parameters
+    ----------
+    caption : str
+    columns : tuple of str
+    rows : tuple of tuple of str
+    n_text : int
+        The first columns, aligned to the left; all others hold numbers.
+    best : frozenset of (int, int)
+        Cells (row, column) to mark as the best of their column.
+    """
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    n_text: int = 1
+    best: frozenset[tuple[int, int]] = frozenset()
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Pairs of a name and its value; or single lines, where the name is empty."""
+
+    pairs: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure among the files of the report, the words that replace it for those who do not see it, its caption."""
+
+    file: str
+    alt: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Details:
+    """Blocks folded away under a line that says what they are."""
+
+    summary: str
+    blocks: tuple

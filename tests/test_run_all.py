@@ -1,0 +1,190 @@
+"""The main job and README's table, run as a person runs them: in a process of their own, from another folder."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from histofeat import make_cohort
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+QUICK = ["--quick", "--heads", "xgboost", "--folds", "3", "--n-jobs", "1", "--resamples", "50"]
+
+
+def run(script, *arguments, cwd, timeout_s=120):
+    return subprocess.run(
+        [sys.executable, str(REPOSITORY / "benchmarks" / script), *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, "COLUMNS": "120"},
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
+
+
+@pytest.fixture
+def main(monkeypatch, work):
+    """`main` of run_all.py in this process, for what is refused at once: an interpreter takes seconds to start."""
+    spec = importlib.util.spec_from_file_location("run_all", REPOSITORY / "benchmarks" / "run_all.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    for name in ("OMP_WAIT_POLICY", "TF_CPP_MIN_LOG_LEVEL"):
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+    monkeypatch.chdir(work)
+    return module.main
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    return tmp_path_factory.mktemp("elsewhere")
+
+
+@pytest.fixture(scope="module")
+def broken_weights(work):
+    """A folder whose file has the right name and the wrong content: no machine downloads another one."""
+    folder = work / "weights"
+    folder.mkdir()
+    (folder / "mobilenet_2_5_224_tf_no_top.h5").write_bytes(b"no weights")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(work, broken_weights):
+    """A quick run on the synthetic cohort, whose network cannot run."""
+    options = ["--features", "lbp", "handcrafted", "cnn", "everything", "--encoder", "mobilenet_0.25"]
+    found = run("run_all.py", *QUICK, *options, "--weights", broken_weights, "--output", "out/mine", cwd=work)
+    assert found.returncode == 0, found.stderr
+    return found
+
+
+@pytest.fixture(scope="module")
+def metrics(finished, work):
+    return json.loads((work / "out/mine/metrics.json").read_text(encoding="utf-8"))
+
+
+def test_quick_run_on_the_synthetic_cohort(finished, metrics, work):
+    assert "no --data: drawing the synthetic cohort" in finished.stdout
+    assert "SYNTHETIC cohort, pooled out of fold" in finished.stdout
+    assert finished.stdout.splitlines()[-1] == f"report: {Path('out/mine/report.html')}"
+    assert (work / "out/mine/report.html").is_file()
+    assert metrics["dataset"]["synthetic"] is True
+    assert [(r["name"], r["features"]) for r in metrics["results"]] == [
+        ("lbp", ["lbp"]),
+        ("handcrafted", ["color", "lbp", "haralick"]),
+    ]
+    assert metrics["protocol"]["n_splits"] == 3
+    assert "50 trees" in metrics["protocol"]["quick"]
+    assert metrics["seconds"]["extraction"] > 0
+
+
+def test_progress_on_no_terminal_is_sparse(finished):
+    lines = [line for line in finished.stdout.splitlines() if line.startswith("extracting features: ")]
+    assert 1 <= len(lines) <= 4
+    assert lines[-1] == "extracting features: 300 of 300"
+
+
+def test_network_without_weights_is_not_run_and_nothing_gets_smaller(finished, metrics):
+    assert [(entry["name"], entry["head"]) for entry in metrics["not_run"]] == [
+        ("cnn", "xgboost"),
+        ("everything", "xgboost"),
+    ]
+    assert all("mobilenet_2_5_224_tf_no_top.h5" in entry["reason"] for entry in metrics["not_run"])
+    assert "not run: everything, xgboost: " in finished.stdout
+
+
+def test_report_does_not_tell_whose_machine_it_was(finished, work, metrics):
+    for path in (work / "out/mine").rglob("*.*"):
+        if path.suffix in {".json", ".csv", ".md", ".html"}:
+            text = path.read_text(encoding="utf-8")
+            assert str(work) not in text
+            assert str(REPOSITORY) not in text
+            assert os.sep + "tmp" + os.sep not in text
+    assert metrics["command"].startswith("python benchmarks/run_all.py --features lbp handcrafted cnn everything")
+    assert "--weights weights" in metrics["command"]
+    assert "--output mine" in metrics["command"]
+
+
+def test_second_run_is_refused_before_any_work(finished, work, main, capsys):
+    before = (work / "out/mine/metrics.json").read_bytes()
+    assert main([*QUICK, "--output", "out/mine"]) == 2
+    said = capsys.readouterr()
+    assert "holds a finished report. Choose another name, or pass --overwrite to replace it." in said.err
+    assert said.out == ""
+    assert (work / "out/mine/metrics.json").read_bytes() == before
+
+
+def test_data_may_be_a_folder_that_holds_idc(finished, work):
+    make_cohort(root=work / "data" / "idc", n_patients=9, patches_per_patient=25)
+    found = run("run_all.py", *QUICK, "--features", "lbp", "--data", "data", "--output", "out/data", cwd=work)
+    assert found.returncode == 0, found.stderr
+    quick = json.loads((work / "out/data/metrics.json").read_text(encoding="utf-8"))
+    assert quick["dataset"]["n_patches"] == 180
+    assert quick["protocol"]["quick"].startswith("180 of the 225 patches, 9 patients")
+    assert "--data data" in quick["command"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--heads", "xgbost"], "Did you mean 'xgboost'?"),
+        (["--features", "colour"], "Did you mean 'color'?"),
+        (["--data", "nowhere"], "nowhere"),
+        (["--weights", "nowhere"], "--weights: expected a folder, got 'nowhere'"),
+        (["--folds", "1"], "n_splits"),
+        (["--encoder", "mobilenetv3", "--features", "cnn"], "CNNEmbedding.encoder"),
+        (["--resamples", "-1"], "n_resamples"),
+    ],
+)
+def test_bad_arguments_get_a_sentence(work, main, capsys, arguments, message):
+    assert main(["--quick", "--features", "lbp", "--output", "out/bad", *arguments]) == 2
+    assert message in capsys.readouterr().err
+    assert not (work / "out/bad").exists()
+
+
+def test_bad_arguments_end_the_process_without_a_traceback(work):
+    found = run("run_all.py", "--data", "nowhere", cwd=work)
+    assert found.returncode == 2
+    assert found.stderr.startswith("run_all.py: ")
+    assert "Traceback" not in found.stderr
+
+
+def test_unknown_option_is_argparse_s_business(main, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["--fold", "x"])
+    assert "usage: run_all.py" in capsys.readouterr().err
+
+
+# --- README's table --------------------------------------------------------------------------------------------------
+
+README = "# Title\n\n<!-- results:begin -->\nold\n<!-- results:end -->\n\nrest\n"
+
+
+def test_readme_table_is_written_once(finished, work):
+    readme = work / "README.md"
+    readme.write_text(README, encoding="utf-8")
+    options = ["out/mine", "--readme", readme]
+    assert run("readme_table.py", *options, "--check", cwd=work).returncode == 1
+    assert readme.read_text(encoding="utf-8") == README
+    assert run("readme_table.py", *options, cwd=work).returncode == 0
+    text = readme.read_text(encoding="utf-8")
+    assert text.startswith("# Title\n\n<!-- results:begin -->\nSYNTHETIC cohort.")
+    assert "| handcrafted | xgboost |" in text
+    assert text.endswith("<!-- results:end -->\n\nrest\n")
+    assert "\nold\n" not in text
+    assert run("readme_table.py", *options, "--check", cwd=work).returncode == 0
+
+
+def test_readme_table_needs_marks_and_a_report(finished, work):
+    readme = work / "bare.md"
+    readme.write_text("nothing here", encoding="utf-8")
+    found = run("readme_table.py", "out/mine", "--readme", readme, cwd=work)
+    assert found.returncode == 2
+    assert "bare.md: expected the lines <!-- results:begin -->" in found.stderr
+    found = run("readme_table.py", "nowhere", "--readme", readme, cwd=work)
+    assert found.returncode == 2
+    assert "expected the folder of a finished report" in found.stderr
