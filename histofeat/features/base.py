@@ -7,9 +7,10 @@ from typing import ClassVar
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 
+from histofeat.exceptions import known_names
 from histofeat.images import as_images
 
-__all__ = ["CHANNELS", "PatchBatch", "PatchFeatures", "image_input_tags"]
+__all__ = ["CHANNELS", "PatchBatch", "PatchFeatures", "check_channels", "image_input_tags"]
 
 #: Every named channel: the colour space that holds it and its position there.
 CHANNELS: dict[str, tuple[str, int]] = {
@@ -23,6 +24,30 @@ CHANNELS: dict[str, tuple[str, int]] = {
     "eosin": ("stains", 1),
     "residual": ("stains", 2),
 }
+
+
+def check_channels(owner: str, channels) -> None:
+    """Refuse what is no list of different channel names.
+
+    Parameters
+    ----------
+    owner : str
+        What the message calls the parameter.
+    channels : object
+        What the user gave.
+
+    Raises
+    ------
+    ValueError
+        If `channels` is no list or tuple, is empty, names a channel twice or one that does not exist.
+    """
+    known = ("gray", *CHANNELS)
+    names = channels if isinstance(channels, list | tuple) else ()
+    if names and all(name in known and names.count(name) == 1 for name in names):
+        return
+    strange = next((name for name in names if isinstance(name, str) and name not in known), None)
+    hint = f" {known_names(strange, known)}" if strange else ""
+    raise ValueError(f"{owner}: expected different names of {known}, got {channels!r}.{hint}")
 
 
 def image_input_tags(tags):
@@ -118,7 +143,8 @@ class PatchFeatures(TransformerMixin, BaseEstimator):
     family: ClassVar[str]
     #: Patches measured at a time; larger for networks.
     _batch_size: ClassVar[int] = 64
-    #: Whether `_compute` may run in several threads at once. Networks bring threads of their own.
+    #: Whether `_compute` may run in several threads at once. A network brings threads of its own: it has
+    #: ``_prepare(batch)``, safe in several threads, and ``_embed(prepared)``, called from one at a time.
     _threaded: ClassVar[bool] = True
     #: Whether flips and quarter turns of a patch leave its features as they are, up to rounding.
     _invariant_to_turns: ClassVar[bool] = False

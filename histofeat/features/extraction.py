@@ -163,15 +163,11 @@ class _Job:
         wanted = [position for position, families in enumerate(missing) if families]
         with _timed(spent, "decode"):
             decoded = {at: self.images.decode(rows[at], contents[at]) for at in wanted}
-        by_kind: dict[tuple, list[int]] = {}
-        for position, (patch, _) in decoded.items():
-            by_kind.setdefault((patch.shape, missing[position]), []).append(position)
-        for (shape, families), positions in by_kind.items():
-            at_once = max(1, _PIXELS_AT_ONCE // (shape[0] * shape[1]))
-            for start in range(0, len(positions), at_once):
-                part = positions[start : start + at_once]
-                batch = PatchBatch(np.stack([decoded[position][0] for position in part]))
-                self._measure(batch, families, [rows[position] for position in part], spent)
+        prepared: dict[int, list] = {}
+        for families, positions in _alike(decoded, missing):
+            batch = PatchBatch(np.stack([decoded[position][0] for position in positions]))
+            self._measure(batch, families, [rows[position] for position in positions], prepared, spent)
+        self._embed(prepared, spent)
         self._keep(rows, keys, missing, spent)
         with self._counting:
             self.conversions.update(rule for _, rules in decoded.values() for rule in rules)
@@ -194,11 +190,24 @@ class _Job:
                         block[row] = stored[key]
         return keys, [tuple(f for f, stored in enumerate(found) if key not in stored) for key in keys]
 
-    def _measure(self, batch: PatchBatch, families: tuple[int, ...], rows: list[int], spent: Counter) -> None:
+    def _measure(self, batch: PatchBatch, families: tuple[int, ...], rows: list[int], prepared: dict, spent) -> None:
+        """Measure one batch; for a network only prepare it, so that all sizes of a chunk go through it together."""
         for index in families:
             family = self.families[index]
-            with nullcontext() if family._threaded else self._network, _timed(spent, type(family).__name__):
-                self.out[index][rows] = family._compute(batch)
+            with _timed(spent, type(family).__name__):
+                if family._threaded:
+                    self.out[index][rows] = family._compute(batch)
+                else:
+                    prepared.setdefault(index, []).append((rows, family._prepare(batch)))
+
+    def _embed(self, prepared: dict[int, list], spent: Counter) -> None:
+        """Run each network once on all that was prepared for it; one thread at a time, the others decode meanwhile."""
+        for index, parts in prepared.items():
+            rows = [row for part, _ in parts for row in part]
+            pixels = np.concatenate([pixels for _, pixels in parts])
+            family = self.families[index]
+            with self._network, _timed(spent, type(family).__name__):
+                self.out[index][rows] = family._embed(pixels)
 
     def _keep(self, rows: range, keys: list[bytes], missing: list[tuple[int, ...]], spent: Counter) -> None:
         """Write what was measured, in one transaction."""
@@ -211,6 +220,17 @@ class _Job:
             new.append((extractor, [keys[position] for position in positions], block[at]))
         with _timed(spent, "store"):
             self.session.write(new)
+
+
+def _alike(decoded: Mapping[int, tuple], missing: Sequence[tuple[int, ...]]):
+    """Yield (families, positions) of decoded images of one size that lack the same families, few pixels at a time."""
+    by_kind: dict[tuple, list[int]] = {}
+    for position, (patch, _) in decoded.items():
+        by_kind.setdefault((patch.shape, missing[position]), []).append(position)
+    for (shape, families), positions in by_kind.items():
+        at_once = max(1, _PIXELS_AT_ONCE // (shape[0] * shape[1]))
+        for start in range(0, len(positions), at_once):
+            yield families, positions[start : start + at_once]
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 from numba import njit
 
-from histofeat.features.base import CHANNELS, PatchBatch, PatchFeatures
+from histofeat.features.base import PatchBatch, PatchFeatures, check_channels
 
 __all__ = ["STATISTICS", "HaralickTexture", "cooccurrence", "haralick_statistics"]
 
@@ -183,7 +183,6 @@ class HaralickTexture(PatchFeatures):
 
     def _check_params(self) -> None:
         _check_integer("HaralickTexture.levels", self.levels, 2, 256)
-        known = ("gray", *CHANNELS)
         distances = self.distances if isinstance(self.distances, list | tuple) else ()
         if not distances or any(distances.count(distance) > 1 for distance in distances):
             raise ValueError(
@@ -191,9 +190,7 @@ class HaralickTexture(PatchFeatures):
             )
         for distance in distances:
             _check_integer("HaralickTexture.distances", distance, 1)
-        channels = self.channels if isinstance(self.channels, list | tuple) else ()
-        if not channels or any(name not in known or channels.count(name) > 1 for name in channels):
-            raise ValueError(f"HaralickTexture.channels: expected different names of {known}, got {self.channels!r}.")
+        check_channels("HaralickTexture.channels", self.channels)
 
     def _feature_names(self) -> list[str]:
         return [

@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 from numba import njit
 
-from histofeat.features.base import CHANNELS, PatchBatch, PatchFeatures
+from histofeat.features.base import PatchBatch, PatchFeatures, check_channels
 
 __all__ = ["LBPHistogram", "lbp_histogram"]
 
@@ -138,10 +138,7 @@ class LBPHistogram(PatchFeatures):
 
     def _check_params(self) -> None:
         self._rings()
-        known = ("gray", *CHANNELS)
-        channels = self.channels if isinstance(self.channels, list | tuple) else ()
-        if not channels or any(name not in known or channels.count(name) > 1 for name in channels):
-            raise ValueError(f"LBPHistogram.channels: expected different names of {known}, got {self.channels!r}.")
+        check_channels("LBPHistogram.channels", self.channels)
 
     def _rings(self) -> list[tuple[int, int]]:
         """Radius and number of points of each circle."""

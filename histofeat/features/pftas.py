@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from numba import njit
 
-from histofeat.features.base import CHANNELS, PatchBatch, PatchFeatures
+from histofeat.features.base import PatchBatch, PatchFeatures, check_channels
 
 __all__ = ["PFTAS", "pftas"]
 
@@ -111,10 +111,7 @@ class PFTAS(PatchFeatures):
         self.channels = channels
 
     def _check_params(self) -> None:
-        known = ("gray", *CHANNELS)
-        channels = self.channels if isinstance(self.channels, list | tuple) else ()
-        if not channels or any(name not in known or channels.count(name) > 1 for name in channels):
-            raise ValueError(f"PFTAS.channels: expected different names of {known}, got {self.channels!r}.")
+        check_channels("PFTAS.channels", self.channels)
 
     def _feature_names(self) -> list[str]:
         return [f"pftas_{channel}_{name}_{k}" for channel in self.channels for name in _MAPS for k in range(9)]
