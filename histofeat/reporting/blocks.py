@@ -1,8 +1,10 @@
 """The parts that a report is made of, free of any markup: written once, rendered as Markdown and as HTML."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-__all__ = ["Details", "Facts", "Heading", "Notice", "Picture", "Table", "Text"]
+__all__ = ["Addition", "Details", "Facts", "Heading", "Notice", "Picture", "Table", "Text"]
 
 
 @dataclass(frozen=True)
@@ -82,3 +84,22 @@ class Details:
 
     summary: str
     blocks: tuple
+
+
+@dataclass(frozen=True)
+class Addition:
+    """What a protocol of its own adds to the report of an evaluation; it goes in as it stands, paths included.
+
+    Parameters
+    ----------
+    notices : tuple of Notice
+        Under the title, before all others.
+    blocks : tuple of blocks
+        After the notices, before the results.
+    files : mapping of str to object
+        Files beside ``metrics.json`` by name: text is written as it is, anything else as JSON.
+    """
+
+    notices: tuple[Notice, ...] = ()
+    blocks: tuple = ()
+    files: Mapping[str, Any] = field(default_factory=dict)

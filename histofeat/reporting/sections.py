@@ -3,13 +3,13 @@
 import re
 
 from histofeat.reporting import tables
-from histofeat.reporting.blocks import Details, Facts, Heading, Notice, Text
+from histofeat.reporting.blocks import Addition, Details, Facts, Heading, Notice, Text
 from histofeat.reporting.payload import data_label
 
 __all__ = ["report_blocks"]
 
 
-def report_blocks(payload, pictures):
+def report_blocks(payload, pictures, addition=None):
     """Everything that a reader sees.
 
     Parameters
@@ -18,12 +18,16 @@ def report_blocks(payload, pictures):
         The content of `metrics.json`.
     pictures : mapping of str to list of Picture
         Keys "forest", "roc", "confusion", "confusion_tuned".
+    addition : Addition, optional
+        What stands before the results.
 
     Returns
     -------
     list of blocks
     """
-    blocks = [Heading(payload["title"], 1), Text(_subtitle(payload)), *_notices(payload)]
+    addition = addition or Addition()
+    blocks = [Heading(payload["title"], 1), Text(_subtitle(payload)), *addition.notices, *_notices(payload)]
+    blocks += addition.blocks
     if payload["results"]:
         blocks += [*_headline(payload, pictures), *_curves(pictures), *_by_fold(payload)]
     blocks += [*_method(payload), *_timing(payload), *_data(payload), *_provenance(payload)]
@@ -33,9 +37,10 @@ def report_blocks(payload, pictures):
 def _subtitle(payload):
     data = payload["dataset"]
     classes = ", ".join(f"{count:,} {name}" for name, count in data["class_counts"].items())
+    n_folds = len(payload["folds"])
     return (
         f"{data_label(data)}. {data['n_patches']:,} patches of {data['n_patients']:,} patients ({classes}), "
-        f"{len(payload['results'])} models, {len(payload['folds'])} folds."
+        f"{len(payload['results'])} models, {n_folds} {'fold' if n_folds == 1 else 'folds'}."
     )
 
 

@@ -6,7 +6,7 @@ import uuid
 from pathlib import Path
 
 from histofeat.reporting import curves, figures
-from histofeat.reporting.blocks import Picture
+from histofeat.reporting.blocks import Addition, Picture
 from histofeat.reporting.environment import describe_environment
 from histofeat.reporting.flat_files import write_predictions, write_scores
 from histofeat.reporting.html import to_html
@@ -22,7 +22,7 @@ __all__ = ["FINISHED", "check_output", "write_report"]
 FINISHED = "metrics.json"
 
 
-def write_report(evaluation, output, *, overwrite=False, environment=None, title=None, command=None):
+def write_report(evaluation, output, *, overwrite=False, environment=None, title=None, command=None, addition=None):
     """Write everything that an evaluation found into one folder.
 
     Parameters
@@ -40,6 +40,8 @@ def write_report(evaluation, output, *, overwrite=False, environment=None, title
         Heading of the report.
     command : str, optional
         Command line that made it.
+    addition : Addition, optional
+        Notices, blocks and files of a protocol of its own, such as a table of published numbers.
 
     Returns
     -------
@@ -50,6 +52,8 @@ def write_report(evaluation, output, *, overwrite=False, environment=None, title
     ------
     FileExistsError
         If `output` is a file, holds a finished report and `overwrite` is false, or holds files of something else.
+    ValueError
+        If an added file is named like one of the report, or with a folder.
 
     Notes
     -----
@@ -68,7 +72,7 @@ def write_report(evaluation, output, *, overwrite=False, environment=None, title
     partial = output.parent / f".{output.name}.{uuid.uuid4().hex[:8]}.partial"
     try:
         partial.mkdir()
-        _write_files(evaluation, payload, partial)
+        _write_files(evaluation, payload, partial, addition or Addition())
         _move_into_place(partial, output)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -106,17 +110,31 @@ def check_output(output, *, overwrite=False, option="overwrite=True"):
         )
 
 
-def _write_files(evaluation, payload, folder):
+def _write_files(evaluation, payload, folder, addition):
     (folder / "figures").mkdir()
     pictures = _draw(evaluation, payload, folder) if payload["results"] else {}
     write_scores(payload, folder / "metrics.csv")
     write_predictions(evaluation, folder / "predictions.parquet")
     dump(splits_payload(evaluation), folder / "splits.json")
-    blocks = report_blocks(payload, pictures)
+    blocks = report_blocks(payload, pictures, addition)
     (folder / "report.md").write_text(to_markdown(blocks), encoding="utf-8", newline="\n")
     (folder / "report.html").write_text(to_html(blocks, payload["title"], folder), encoding="utf-8", newline="\n")
+    _write_added(addition.files, folder)
     written = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     dump({**payload, "files": [FINISHED, *written]}, folder / FINISHED)
+
+
+def _write_added(files, folder):
+    for name, content in files.items():
+        if Path(name).name != name or name == FINISHED or (folder / name).exists():
+            raise ValueError(
+                f"write_report.addition: expected files with names of their own, got {name!r}. "
+                "Choose a name that no file of the report has, without a folder."
+            )
+        if isinstance(content, str):
+            (folder / name).write_text(content, encoding="utf-8", newline="\n")
+        else:
+            dump(content, folder / name)
 
 
 def _draw(evaluation, payload, folder):
