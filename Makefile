@@ -1,4 +1,4 @@
-# make report   the main job on the synthetic cohort (DATA=dir for your own); prints where the report is
+# make report   the main job on the synthetic cohort (DATA=dir WEIGHTS=dir for your own); prints where the report is
 # make test     every test, with coverage          make check   style, doctests and the fast tests
 # make bench    the speed benchmarks               make docs    every block of README and docstrings, run
 # make clean    remove what these wrote
@@ -6,6 +6,8 @@
 
 PYTHON ?= python3
 DATA ?=
+WEIGHTS ?=
+OPTIONS = $(if $(DATA),--data "$(DATA)") $(if $(WEIGHTS),--weights "$(WEIGHTS)")
 PY = .venv/bin/python
 export MPLBACKEND = Agg
 export TF_CPP_MIN_LOG_LEVEL = 3
@@ -14,7 +16,7 @@ export TF_CPP_MIN_LOG_LEVEL = 3
 .PHONY: report test check bench docs clean
 
 report: .venv/installed
-	$(PY) benchmarks/run_all.py $(if $(DATA),--data "$(DATA)")
+	$(PY) benchmarks/run_all.py $(OPTIONS)
 
 test: .venv/installed
 	$(PY) -m ruff check .
@@ -28,7 +30,7 @@ check: .venv/installed
 	$(PY) -m pytest -q -m "not slow"
 
 bench: .venv/installed
-	$(PY) benchmarks/speed/run.py $(if $(DATA),--data "$(DATA)")
+	$(PY) benchmarks/speed/run.py --full --overwrite $(OPTIONS)
 
 docs: .venv/installed
 	$(PY) -m pytest -q histofeat tests/test_docs.py

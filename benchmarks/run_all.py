@@ -3,6 +3,7 @@
     python benchmarks/run_all.py                      # the synthetic cohort
     python benchmarks/run_all.py --data /path/to/idc --weights /path/to/weights --output reports/mine
 
+Features are kept in a store, so a second run on the same images measures nothing.
 Everything happens in the library; here are the options, the names of the comparison, and the progress on screen.
 """
 
@@ -52,6 +53,10 @@ def parse_arguments(arguments=None):
     add("--encoder", default="mobilenetv2_0.35", help="the network of cnn (default: mobilenetv2_0.35)")
     add("--input-size", type=int, default=128, metavar="PX", help="its input size (default: 128)")
     add("--n-jobs", type=int, default=None, metavar="N", help="threads (default: all cores)")
+    store = parser.add_mutually_exclusive_group()
+    store.add_argument("--store", type=Path, metavar="FILE", help="where features are kept between runs "
+        "(default: histofeat/features.sqlite in $XDG_CACHE_HOME or ~/.cache)")  # fmt: skip
+    store.add_argument("--no-store", action="store_true", help="measure everything anew, keep nothing")
     add("--seed", type=int, default=0, help="seed of folds, heads and resamples (default: 0)")
     add("--resamples", type=int, default=2000, metavar="N", help="resamples of the patients (default: 2000)")
     add("--quick", action="store_true", help="fewer patches and trees, to see that everything works")
@@ -87,6 +92,7 @@ def run(options):
     pipelines = make_pipelines(options)
     if options.output:
         check_output(options.output, overwrite=options.overwrite, option="--overwrite")
+    store = open_store(options)
     with tempfile.TemporaryDirectory(prefix="histofeat-", ignore_cleanup_errors=True) as scratch:
         dataset, quick = load(options, scratch)
         output = options.output or default_output(dataset)
@@ -99,6 +105,7 @@ def run(options):
                 n_resamples=options.resamples,
                 random_state=options.seed,
                 n_jobs=-1 if options.n_jobs is None else options.n_jobs,
+                store=store,
                 progress=progress,
             )
         if quick:
@@ -110,7 +117,7 @@ def run(options):
             environment=describe_environment(device=device_words(evaluation, pipelines)),
             command=command_line(options),
         )
-    show(evaluation, report)
+    show(evaluation, report, stored=store is not None)
 
 
 def check_names(options):
@@ -147,6 +154,25 @@ def make_pipelines(options):
             )
             pipelines.append((name, pipeline))
     return pipelines
+
+
+def open_store(options):
+    """The feature store, proven to open; None without one, or where the usual place cannot hold it."""
+    from histofeat import FeatureStore
+    from histofeat.encoders.openvino_engine import user_cache
+
+    if options.no_store:
+        return None
+    store = FeatureStore(options.store or user_cache() / "features.sqlite")
+    try:
+        with store.session():
+            return store
+    except ValueError as error:
+        if options.store:
+            raise
+        # Nobody asked for this place, so it must not be what stops the run.
+        print(f"no feature store, everything is measured anew: {error}", file=sys.stderr)
+        return None
 
 
 def load(options, scratch):
@@ -263,8 +289,8 @@ class _Lines:
             print(f"{STAGES.get(stage, stage)}: {done:,} of {total:,}", flush=True)
 
 
-def show(evaluation, report):
-    """The headline on screen: what did not run, the scores, where the report is."""
+def show(evaluation, report, *, stored):
+    """The headline on screen: what did not run, the scores, what was measured, where the report is."""
     from rich import box
     from rich.console import Console
     from rich.markup import escape
@@ -292,6 +318,8 @@ def show(evaluation, report):
         )
     console.print(table)
     console.print(f"extraction: {evaluation.seconds['extraction']:.1f} s")
+    counts = ", ".join(f"{family} {count:,}" for family, count in evaluation.computed.items())
+    print(f"measured: {counts or 'nothing'}{' (the rest came from the store)' if stored else ''}")
     # Plain and unwrapped: a path that is cut into two lines cannot be copied.
     print(f"report: {report}")
 

@@ -12,6 +12,7 @@ _HOME = {
     "ColorHistogram": "features",
     "DatasetError": "exceptions",
     "Evaluation": "results",
+    "FeatureStore": "store",
     "GroupLeakageError": "exceptions",
     "HaralickTexture": "features",
     "IDCPipeline": "pipeline",

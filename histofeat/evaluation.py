@@ -195,7 +195,7 @@ def _make_plans(pipelines, run):
             plan.families, plan.head = pipeline.families(), pipeline.make_head()
             for key, family in zip(plan.keys, plan.families, strict=True):
                 with run.timed("extraction"):
-                    tried[key] = tried[key] if key in tried else _try(family, run.dataset)
+                    tried[key] = tried[key] if key in tried else _try(family, run)
                 if tried[key] is not None:
                     raise tried[key]
             check_unique_names([family.get_feature_names_out() for family in plan.families])
@@ -233,9 +233,12 @@ def _head_name(head):
     return head if isinstance(head, str) else type(head).__name__
 
 
-def _try(family, dataset):
+def _try(family, run):
+    """Measure one patch, or find it in the store, which spares loading a network that will not be needed."""
     try:
-        extract([family], dataset.X[:1])
+        tried = extract([family], run.dataset.X[:1], store=run.store)
+        if run.store is not None:  # without one the patch is measured again with the others, and counted then
+            run.computed.update(tried.computed)
     except CANNOT_RUN as error:
         return error
     return None

@@ -212,7 +212,15 @@ def test_progress_and_seconds_tell_of_every_stage(dataset):
     assert [call for call in calls if call[0] == "fit"] == [("fit", done, 8) for done in range(1, 9)]
     assert [call for call in calls if call[0] == "score"] == [("score", 1, 2), ("score", 2, 2)]
     assert calls[0][0] == "extract"
-    stages = {"extraction", "extraction:read", "extraction:decode", "extraction:mean", "extraction:store", "fit", "score"}
+    stages = {
+        "extraction",
+        "extraction:read",
+        "extraction:decode",
+        "extraction:mean",
+        "extraction:store",
+        "fit",
+        "score",
+    }
     assert set(evaluation.seconds) == stages
     assert all(seconds >= 0 for seconds in evaluation.seconds.values())
     assert evaluation.seconds["fit"] >= max(model.fit_s for model in evaluation.models)

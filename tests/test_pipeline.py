@@ -257,7 +257,7 @@ def test_the_search_of_the_readme_runs_on_real_patches(real_data):
     from histofeat import load_idc
 
     idc = load_idc(real_data / "idc")
-    few = idc.subset(np.flatnonzero(np.isin(idc.patients, np.unique(idc.patients)[:60])))
+    few = idc.subset(np.flatnonzero(np.isin(idc.patients, np.unique(idc.patients)[:30])))
     found = GridSearchCV(
         IDCPipeline(),
         [
@@ -268,4 +268,4 @@ def test_the_search_of_the_readme_runs_on_real_patches(real_data):
         scoring="roc_auc",
         error_score="raise",
     ).fit(few.X, few.y, groups=few.patients)
-    assert found.best_score_ > 0.85
+    assert found.best_score_ > 0.8

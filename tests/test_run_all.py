@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from histofeat import make_cohort
+from histofeat import FeatureStore, make_cohort
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 QUICK = ["--quick", "--heads", "xgboost", "--folds", "3", "--n-jobs", "1", "--resamples", "50"]
@@ -28,15 +28,20 @@ def run(script, *arguments, cwd, timeout_s=120):
 
 
 @pytest.fixture
-def main(monkeypatch, work):
-    """`main` of run_all.py in this process, for what is refused at once: an interpreter takes seconds to start."""
+def run_all(monkeypatch, work):
+    """run_all.py as a module of this process, for what ends at once: an interpreter takes seconds to start."""
     spec = importlib.util.spec_from_file_location("run_all", REPOSITORY / "benchmarks" / "run_all.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     for name in ("OMP_WAIT_POLICY", "TF_CPP_MIN_LOG_LEVEL"):
         monkeypatch.setenv(name, os.environ.get(name, ""))
     monkeypatch.chdir(work)
-    return module.main
+    return module
+
+
+@pytest.fixture
+def main(run_all):
+    return run_all.main
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +62,8 @@ def broken_weights(work):
 def finished(work, broken_weights):
     """A quick run on the synthetic cohort, whose network cannot run."""
     options = ["--features", "lbp", "handcrafted", "cnn", "everything", "--encoder", "mobilenet_0.25"]
-    found = run("run_all.py", *QUICK, *options, "--weights", broken_weights, "--output", "out/mine", cwd=work)
+    options += ["--store", "kept/mine.sqlite", "--weights", broken_weights, "--output", "out/mine"]
+    found = run("run_all.py", *QUICK, *options, cwd=work)
     assert found.returncode == 0, found.stderr
     return found
 
@@ -118,10 +124,43 @@ def test_second_run_is_refused_before_any_work(finished, work, main, capsys):
     assert (work / "out/mine/metrics.json").read_bytes() == before
 
 
+def test_second_run_on_the_same_images_measures_nothing(finished, metrics, work):
+    assert "measured: lbp 300, color 300, haralick 300 (the rest came from the store)\n" in finished.stdout
+    assert metrics["computed"] == {"lbp": 300, "color": 300, "haralick": 300}
+    # The cohort is drawn into another temporary folder: an image is known by its content.
+    options = ["--features", "lbp", "handcrafted", "--store", "kept/mine.sqlite", "--output", "out/again"]
+    found = run("run_all.py", *QUICK, *options, cwd=work)
+    assert found.returncode == 0, found.stderr
+    assert "measured: lbp 0, color 0, haralick 0 (the rest came from the store)\n" in found.stdout
+    again = json.loads((work / "out/again/metrics.json").read_text(encoding="utf-8"))
+    assert again["computed"] == {"lbp": 0, "color": 0, "haralick": 0}
+    for before, after in zip(metrics["results"], again["results"], strict=True):
+        clocks = {"fit_s": after["fit_s"], "predict_s": after["predict_s"]}
+        assert {**before, **clocks} == after
+    assert "--store mine.sqlite" in again["command"]
+
+
+def test_the_store_is_in_the_user_s_cache_unless_another_or_none_is_asked_for(run_all, work, monkeypatch, capsys):
+    def opened(*options):
+        return run_all.open_store(run_all.parse_arguments(options))
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(work / "cache"))
+    assert opened() == FeatureStore(work / "cache" / "histofeat" / "features.sqlite")
+    assert opened("--store", "here.sqlite") == FeatureStore("here.sqlite")
+    assert opened("--no-store") is None
+    assert capsys.readouterr().err == ""
+    (work / "no folder").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(work / "no folder"))
+    assert opened() is None
+    assert "no feature store, everything is measured anew: FeatureStore(" in capsys.readouterr().err
+
+
 def test_data_may_be_a_folder_that_holds_idc(finished, work):
     make_cohort(root=work / "data" / "idc", n_patients=9, patches_per_patient=25)
-    found = run("run_all.py", *QUICK, "--features", "lbp", "--data", "data", "--output", "out/data", cwd=work)
+    options = ["--features", "lbp", "--data", "data", "--no-store", "--output", "out/data"]
+    found = run("run_all.py", *QUICK, *options, cwd=work)
     assert found.returncode == 0, found.stderr
+    assert "measured: lbp 180\n" in found.stdout
     quick = json.loads((work / "out/data/metrics.json").read_text(encoding="utf-8"))
     assert quick["dataset"]["n_patches"] == 180
     assert quick["protocol"]["quick"].startswith("180 of the 225 patches, 9 patients")
@@ -138,6 +177,7 @@ def test_data_may_be_a_folder_that_holds_idc(finished, work):
         (["--folds", "1"], "n_splits"),
         (["--encoder", "mobilenetv3", "--features", "cnn"], "CNNEmbedding.encoder"),
         (["--resamples", "-1"], "n_resamples"),
+        (["--store", "."], "FeatureStore('.'): expected a feature store that can be read and written"),
     ],
 )
 def test_bad_arguments_get_a_sentence(work, main, capsys, arguments, message):
@@ -151,6 +191,12 @@ def test_bad_arguments_end_the_process_without_a_traceback(work):
     assert found.returncode == 2
     assert found.stderr.startswith("run_all.py: ")
     assert "Traceback" not in found.stderr
+
+
+def test_store_and_no_store_exclude_each_other(main, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["--store", "here.sqlite", "--no-store"])
+    assert "not allowed with argument" in capsys.readouterr().err
 
 
 def test_unknown_option_is_argparse_s_business(main, capsys):

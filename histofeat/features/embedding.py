@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from histofeat.encoders import choose_engine, find_encoder, find_weights, hash_weights, load_engine
+from histofeat.encoders.openvino_engine import GRAPH_VERSION
 from histofeat.features.base import PatchBatch, PatchFeatures
 
 __all__ = ["CNNEmbedding", "resize_patches"]
@@ -160,6 +161,21 @@ class CNNEmbedding(PatchFeatures):
         """
         self._check_params()
         return hash_weights(self._find_weights())
+
+    def _fingerprint(self) -> dict:
+        """What changes the numbers, resolved: not where the weights lie, how large a batch is, or how many threads."""
+        choice = choose_engine(self.engine, self.device)
+        return {
+            "encoder": self.encoder,
+            "weights": self.weights_hash(),
+            "input_size": self._size(),
+            "pooling": self.pooling,
+            "precision": self.precision,
+            "engine": choice.engine,
+            # A GPU multiplies float32 in TF32 where its backend is left alone.
+            "processor": choice.device.partition(":")[0],
+            "graph": GRAPH_VERSION,
+        }
 
     def _check_params(self) -> None:
         encoder = find_encoder(self.encoder)

@@ -97,12 +97,11 @@ def extract(
     job.seconds["total"] = time.perf_counter() - started
     if job.conversions:
         _log.info("converted to 8-bit RGB: %s of %d images", dict(job.conversions), len(images))
-    return Extraction(
-        tuple(job.out),
-        MappingProxyType(dict(job.conversions)),
-        MappingProxyType({family.family: job.computed[index] for index, family in enumerate(families)}),
-        MappingProxyType(dict(job.seconds)),
-    )
+    computed = dict.fromkeys((family.family for family in families), 0)
+    for index, family in enumerate(families):
+        computed[family.family] += job.computed[index]
+    counts = (job.conversions, computed, job.seconds)
+    return Extraction(tuple(job.out), *(MappingProxyType(dict(count)) for count in counts))
 
 
 def _run_all(job: _Job, n_threads: int, progress) -> None:
@@ -150,7 +149,7 @@ class _Job:
 
     def _register(self) -> list[int]:
         return [
-            self.session.register(family.family, block.shape[1], family._fingerprint(), type(family).__name__)
+            self.session.register(family.family, block.shape[1], family._fingerprint(), _full_name(family))
             for family, block in zip(self.families, self.out, strict=True)
         ]
 
@@ -185,9 +184,9 @@ class _Job:
                 for extractor, block in zip(self.stored_as, self.out, strict=True)
             ]
             for block, stored in zip(self.out, found, strict=True):
-                for row, key in zip(rows, keys, strict=True):
-                    if key in stored:
-                        block[row] = stored[key]
+                at = [position for position, key in enumerate(keys) if key in stored]
+                if at:
+                    block[[rows[position] for position in at]] = np.stack([stored[keys[position]] for position in at])
         return keys, [tuple(f for f, stored in enumerate(found) if key not in stored) for key in keys]
 
     def _measure(self, batch: PatchBatch, families: tuple[int, ...], rows: list[int], prepared: dict, spent) -> None:
@@ -231,6 +230,10 @@ def _alike(decoded: Mapping[int, tuple], missing: Sequence[tuple[int, ...]]):
         at_once = max(1, _PIXELS_AT_ONCE // (shape[0] * shape[1]))
         for start in range(0, len(positions), at_once):
             yield families, positions[start : start + at_once]
+
+
+def _full_name(family: PatchFeatures) -> str:
+    return f"{type(family).__module__}.{type(family).__qualname__}"
 
 
 @contextmanager

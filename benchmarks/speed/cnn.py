@@ -1,0 +1,175 @@
+"""Engines of the networks on the CPU: OpenVINO against ``keras.Model.predict``, all cores."""
+
+import os
+import tempfile
+import warnings
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from rows import DisagreementError, Target, check_close, compare, missing
+from timing import race
+
+from histofeat import CNNEmbedding, IDCPipeline, PatientKFold
+from histofeat.encoders import find_encoder
+from histofeat.encoders.engines import bfloat16_supported
+from histofeat.features.embedding import resize_patches
+
+__all__ = ["measure"]
+
+_SIZE = 96
+#: Of the largest value of an embedding: what one precision may differ by from Keras in float32.
+_TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}
+_FACTOR = {"float32": 1.8, "bfloat16": 4.0}
+_BATCH_SIZES = (32, 64, 256)
+_NO_BFLOAT16 = "bfloat16 is not available on this processor"
+
+
+def measure(material, options) -> list:
+    """Rows per width of the network and per precision."""
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="histofeat-cnn-") as scratch, _cache(scratch), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Keras's own
+        for name in ("mobilenetv2_0.35", "mobilenetv2"):
+            weights, words = _weights(name, options.weights, Path(scratch))
+            rows += _measure_network(name, weights, words, material, options)
+        rows.append(_measure_accuracy(material, options))
+    return rows
+
+
+def _measure_network(name, weights, words, material, options) -> list:
+    _, patches = material.patches(16 if options.quick else 512)
+    pixels = resize_patches(patches, _SIZE)
+    predict, batch_size = _peer(name, weights, pixels)
+    rows = []
+    for precision in ("float32", "bfloat16"):
+        fields = {
+            "name": f"cnn/{name}, {precision}",
+            "group": "cnn",
+            "what": f"{name} at {_SIZE} px, {words}, {len(pixels)} {material.label} patches already resized; all cores",
+            "peer_name": f"keras.Model.predict, float32, batches of {batch_size} (the fastest of {_BATCH_SIZES}), "
+            "pixels already scaled",
+            "target": Target("at least", _FACTOR[precision]),
+        }
+        if precision == "bfloat16" and not bfloat16_supported():
+            rows.append(missing(_NO_BFLOAT16, unit="µs per image", **fields))
+            continue
+        family = CNNEmbedding(name, weights=str(weights), input_size=_SIZE, engine="openvino", precision=precision)
+        checked = _check(precision, family.transform(pixels), predict())
+        timings = race({"ours": lambda f=family: f.transform(pixels), "peer": predict}, 2 if options.quick else 7)
+        sides = timings["ours"], timings["peer"]
+        rows.append(compare(*sides, count=len(pixels), unit="µs per image", scale=1e6, checked=checked, **fields))
+    return rows
+
+
+def _peer(name, weights, pixels):
+    """The network as ``keras.applications`` builds it, and the batch size that suits it best."""
+    from histofeat.encoders.network import import_keras
+
+    keras = import_keras()
+    shape = (_SIZE, _SIZE, 3)
+    options = dict(find_encoder(name).options)
+    model = keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=shape, pooling="avg", **options)
+    model.load_weights(weights)
+    scaled = keras.applications.mobilenet_v2.preprocess_input(pixels.astype(np.float32))
+
+    def with_batches_of(size):
+        return lambda: model.predict(scaled, batch_size=size, verbose=0)
+
+    timings = race({size: with_batches_of(size) for size in _BATCH_SIZES}, 2)
+    best = min(timings, key=lambda size: timings[size].best)
+    return with_batches_of(best), best
+
+
+def _check(precision, ours, theirs) -> str:
+    scale, tolerance = np.abs(theirs).max(), _TOLERANCE[precision]
+    if not scale > 1e-3:
+        raise DisagreementError(f"cnn: expected embeddings that are not all near 0, got at most {scale}.")
+    check_close(f"cnn {precision}", ours / scale, theirs / scale, rtol=0, atol=tolerance)
+    gap = np.abs(ours - theirs).max() / scale
+    return f"{ours.size:,} values within {tolerance:g} of the largest; the largest difference is {gap:.1e}"
+
+
+def _weights(name, folder, scratch):
+    """The file of real weights where there is one, else one of random weights: the time is the same."""
+    encoder = find_encoder(name)
+    for file in encoder.accepted_files if folder else ():
+        if (folder / file).is_file():
+            return folder / file, "ImageNet weights"
+    path = scratch / f"{name}.weights.h5"
+    _random_network(encoder).save_weights(path)
+    return path, "random weights, which take as long"
+
+
+def _random_network(encoder):
+    """The network with random kernels that keep the size of what passes through, so that results can be compared."""
+    from histofeat.encoders.network import import_keras
+
+    keras, rng = import_keras(), np.random.default_rng(0)
+    model = keras.applications.MobileNetV2(
+        include_top=False, weights=None, input_shape=(_SIZE, _SIZE, 3), **dict(encoder.options)
+    )
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D):
+            shape = layer.kernel.shape
+            fan_in = np.prod(shape[:2] if isinstance(layer, keras.layers.DepthwiseConv2D) else shape[:-1])
+            layer.kernel.assign(rng.normal(0, np.sqrt(2 / fan_in), shape))
+    return model
+
+
+def _measure_accuracy(material, options):
+    """What bfloat16 costs in ROC-AUC: both precisions, one head, out of fold by patient."""
+    fields = {
+        "name": "cnn/ROC-AUC, bfloat16",
+        "group": "cnn",
+        "unit": "ROC-AUC",
+        "what": f"mobilenetv2_0.35 at {_SIZE} px and logistic regression, {material.label} patches, five folds by "
+        "patient",
+        "peer_name": "float32",
+        "target": Target("at most", 0.002, "ours - peer"),
+    }
+    weights, words = _weights("mobilenetv2_0.35", options.weights, Path(os.environ["XDG_CACHE_HOME"]))
+    if not bfloat16_supported():
+        return missing(_NO_BFLOAT16, **fields)
+    if material.data is None or not words.startswith("ImageNet"):
+        return missing("it takes real patches (--data) and ImageNet weights (--weights)", **fields)
+    dataset = material.different(400 if options.quick else 4_000)
+    return _accuracy_row({p: roc_auc(dataset, weights, p) for p in ("float32", "bfloat16")}, len(dataset), fields)
+
+
+def _accuracy_row(scores, n, fields):
+    from rows import Row
+
+    loss = scores["float32"] - scores["bfloat16"]
+    note = f"float32 {scores['float32']:.4f}, bfloat16 {scores['bfloat16']:.4f}; shown is by how much they differ."
+    target = Target("at most", 0.002, "ours")
+    checked = f"the same {n:,} patches, folds and head"
+    return Row(**{**fields, "peer_name": "", "target": target}, ours=abs(loss), checked=checked, note=note)
+
+
+def roc_auc(dataset, weights, precision, engine="openvino") -> float:
+    """Pooled out-of-fold ROC-AUC of logistic regression on the embeddings of one precision."""
+    from sklearn.metrics import roc_auc_score
+
+    settings = {"encoder": "mobilenetv2_0.35", "weights": str(weights), "input_size": _SIZE}
+    family = CNNEmbedding(**settings, engine=engine, precision=precision)
+    scores = np.full(len(dataset), np.nan)
+    values = family.transform(dataset.X)
+    for train, test in PatientKFold(5).split(values, dataset.y, dataset.patients):
+        head = IDCPipeline(head="logistic").make_head().fit(values[train], dataset.y[train])
+        scores[test] = head.predict_proba(values[test])[:, 1]
+    return float(roc_auc_score(dataset.y, scores))
+
+
+@contextmanager
+def _cache(folder):
+    """Keep networks that are converted for this run out of the user's cache."""
+    before = os.environ.get("XDG_CACHE_HOME")
+    os.environ["XDG_CACHE_HOME"] = str(folder)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["XDG_CACHE_HOME"]
+        else:
+            os.environ["XDG_CACHE_HOME"] = before

@@ -1,0 +1,305 @@
+"""The speed benchmarks: peers compute what the families compute, and the report is written whole. No time is judged."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+SPEED = Path(__file__).resolve().parent.parent / "benchmarks" / "speed"
+MODULES = {path.stem for path in SPEED.glob("*.py")}
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    """Import a file of the benchmarks as they import each other: by its bare name."""
+    import importlib
+
+    before = {name: sys.modules.pop(name) for name in MODULES & set(sys.modules)}
+    monkeypatch.syspath_prepend(SPEED)
+    yield importlib.import_module
+    for name in MODULES & set(sys.modules):
+        del sys.modules[name]
+    sys.modules.update(before)
+
+
+def run(*arguments, cwd):
+    return subprocess.run(
+        [sys.executable, str(SPEED / "run.py"), *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, "MPLBACKEND": "Agg"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    return tmp_path_factory.mktemp("speed")
+
+
+@pytest.fixture(scope="module")
+def finished(work):
+    """A quick run of one family."""
+    found = run("--quick", "--only", "lbp", "--output", "out", cwd=work)
+    assert found.returncode == 0, found.stderr
+    return found
+
+
+# --- both sides compute the same ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", ["color", "lbp", "haralick", "pftas"])
+def test_peers_equal_ours(bench, patches, family):
+    words = bench("families").check_families([family], patches[:4])
+    assert words[family]
+
+
+@pytest.mark.parametrize("value", [0, 128, 255])
+def test_peers_equal_ours_on_flat_patches(bench, value):
+    flat = np.full((1, 50, 50, 3), value, dtype=np.uint8)
+    assert set(bench("families").check_families(["color", "lbp", "haralick", "pftas"], flat)) == {
+        *("color", "lbp", "haralick", "pftas")
+    }
+
+
+def test_peers_of_one_channel_equal_ours(bench, patches):
+    options = SimpleNamespace(quick=True, radiomics_python=Path(sys.executable))
+    material = SimpleNamespace(patches=lambda n: ([], patches[:2]), label="made")
+    mahotas, scikit_image, radiomics = bench("families").measure_glcm(material, options)
+    assert "52 values" in mahotas.checked
+    assert "10 values" in scikit_image.checked
+    # In the tests' own interpreter it is not installed: the row says so and claims nothing.
+    assert radiomics.ours is None or "24 values" in radiomics.checked
+    assert radiomics.ours is not None or "pyradiomics is not installed" in radiomics.note
+
+
+def test_a_peer_that_differs_ends_the_comparison(bench, patches, monkeypatch):
+    families, peers, rows = bench("families"), bench("peers"), bench("rows")
+    other = peers.pftas
+    monkeypatch.setitem(peers.PEERS, "pftas", lambda channels: other(channels) + 1e-3)
+    with pytest.raises(rows.DisagreementError, match="pftas: expected equal results"):
+        families.check_families(["pftas"], patches[:1])
+    monkeypatch.setitem(peers.PEERS, "color", lambda channels: peers.color(channels) * 1.01)
+    with pytest.raises(rows.DisagreementError, match=r"color: expected both sides within rtol 0\.0001"):
+        families.check_families(["color"], patches[:1])
+    monkeypatch.setitem(peers.PEERS, "lbp", lambda channels: np.roll(peers.lbp(channels), 1))
+    with pytest.raises(rows.DisagreementError, match="lbp: expected the patterns"):
+        families.check_families(["lbp"], patches[:1])
+
+
+def test_nan_is_never_the_same(bench):
+    rows = bench("rows")
+    with pytest.raises(rows.DisagreementError, match="1 of 2 values"):
+        rows.check_close("x", [1.0, np.nan], [1.0, 2.0], rtol=1, atol=1)
+    with pytest.raises(rows.DisagreementError, match="first nan against nan"):
+        rows.check_close("x", [np.nan], [np.nan], rtol=1, atol=1)
+    with pytest.raises(rows.DisagreementError, match=r"got \(1,\) and \(2,\)"):
+        rows.check_close("x", [1.0], [1.0, 2.0], rtol=1, atol=1)
+
+
+# --- timing and targets ---------------------------------------------------------------------------------------------
+
+
+def test_sides_run_in_turn_after_a_warm_up(bench):
+    calls = []
+    timings = bench("timing").race({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 3)
+    assert "".join(calls) == "ab" + "ab" + "ba" + "ab"
+    assert len(timings["a"].seconds) == 3
+    clocked = bench("timing").race({"a": lambda: 2.0}, 2, clock=lambda call: call())
+    assert clocked["a"].seconds == (2.0, 2.0)
+
+
+def test_one_core_gives_back_what_it_took(bench):
+    import cv2
+
+    before = cv2.getNumThreads()
+    with bench("timing").one_core():
+        assert cv2.getNumThreads() == 1
+    assert cv2.getNumThreads() == before
+
+
+@pytest.mark.parametrize(
+    ("target", "met"),
+    [
+        (("at least", 2.0), True),
+        (("at least", 2.1), False),
+        (("at most", 1.0, "ours"), True),
+        (("at most", 0.9, "ours"), False),
+        (("at most", -1.0, "ours - peer"), True),
+        (("at most", -1.1, "ours - peer"), False),
+    ],
+)
+def test_targets(bench, target, met):
+    rows = bench("rows")
+    fields = {"name": "n", "group": "g", "what": "w", "target": rows.Target(*target)}
+    assert rows.Row(unit="s", ours=1.0, peer=2.0, **fields).met is met
+    gone = rows.missing("no such processor", **fields)
+    assert gone.met is None
+    assert gone.note == "Not measured: no such processor"
+    assert rows.Row(unit="s", ours=1.0, peer=2.0, name="n", group="g", what="w").met is None
+
+
+# --- what is measured -----------------------------------------------------------------------------------------------
+
+
+def test_tree_has_the_layout_of_idc_and_no_file_twice(bench, tmp_path, patches):
+    from histofeat import load_idc
+
+    n_bytes = bench("tree").make_tree(tmp_path, 600, [*patches, patches[0][:20, :30]])
+    files = list(tmp_path.rglob("*.png"))
+    assert len(files) == 600
+    assert n_bytes == sum(path.stat().st_size for path in files)
+    assert len({path.read_bytes() for path in files}) == 600
+    dataset = load_idc(tmp_path)
+    assert len(dataset) == 600
+    assert set(dataset.y) == {0, 1}
+
+
+def test_a_full_disk_is_refused_before_anything_is_written(bench, tmp_path):
+    with pytest.raises(OSError, match=r"expected .* GB free for 1,000,000,000,000 temporary files"):
+        bench("tree").check_space(tmp_path, 10**12)
+
+
+def test_synthetic_large_images_have_breakhis_s_size(bench, tmp_path):
+    label, images = bench("material").Material(None, tmp_path, quick=True).large(2)
+    assert label == "mosaics of synthetic patches, 700x460"
+    assert [image.shape for image in images] == [(460, 700, 3)] * 2
+    assert not np.array_equal(*images)
+
+
+def test_real_material(bench, real_data, tmp_path):
+    material = bench("material").Material(real_data, tmp_path)
+    label, images = material.large(1)
+    assert label == "real BreakHis images, 700x460"
+    assert images[0].shape == (460, 700, 3)
+    files, decoded = material.patches(5)
+    assert (len(files), decoded.shape) == (5, (5, 50, 50, 3))
+    assert len(material.different(20)) == 20
+
+
+@pytest.mark.slow
+def test_radiomics_peer_equals_ours(bench, patches):
+    python = os.environ.get("HISTOFEAT_RADIOMICS_PYTHON")
+    if not python:
+        pytest.skip("HISTOFEAT_RADIOMICS_PYTHON is not set: no interpreter with pyradiomics")
+    options = SimpleNamespace(quick=True, radiomics_python=Path(python))
+    material = SimpleNamespace(patches=lambda n: ([], patches[:2]), label="made")
+    assert "24 values" in bench("families").measure_glcm(material, options)[2].checked
+
+
+# --- the report -----------------------------------------------------------------------------------------------------
+
+
+def test_quick_run_writes_every_file(finished, work):
+    assert {path.name for path in (work / "out").iterdir()} == {
+        *("speed.json", "speed.csv", "speed.md", "speed.svg", "speed.png")
+    }
+    report = json.loads((work / "out/speed.json").read_text(encoding="utf-8"))
+    assert report["schema"] == 1
+    assert report["machine"]["cpu"]
+    assert {"numpy", "mahotas", "scikit-image"} <= set(report["machine"]["packages"])
+    assert report["command"] == "python benchmarks/speed/run.py --quick --only lbp"
+    (row,) = report["rows"]
+    assert row["name"] == "families/lbp"
+    assert row["ratio"] == pytest.approx(row["peer"] / row["ours"], rel=1e-3)
+    assert row["checked"].startswith("1,728 shares")
+    with (work / "out/speed.csv").open(encoding="utf-8") as file:
+        assert [line["name"] for line in csv.DictReader(file)] == ["families/lbp"]
+    table = (work / "out/speed.md").read_text(encoding="utf-8")
+    assert "| families/lbp |" in table
+    assert "Its numbers say nothing" in table
+    assert (work / "out/speed.svg").read_text(encoding="utf-8").startswith("<?xml")
+
+
+def test_report_does_not_tell_whose_machine_it_was(finished, work):
+    for path in (work / "out").glob("*.[jcms][sdv]*"):
+        text = path.read_text(encoding="utf-8")
+        assert str(work) not in text
+        assert str(SPEED.parent.parent) not in text
+        assert os.sep + "tmp" + os.sep not in text
+
+
+def test_a_finished_report_is_not_overwritten_unasked(finished, work):
+    before = (work / "out/speed.json").read_bytes()
+    found = run("--quick", "--only", "lbp", "--output", "out", cwd=work)
+    assert found.returncode == 2
+    assert "holds a finished report. Choose another name, or pass --overwrite" in found.stderr
+    assert found.stdout == ""
+    assert (work / "out/speed.json").read_bytes() == before
+
+
+def test_output_that_holds_other_things_is_refused(bench, tmp_path):
+    writing = bench("writing")
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"holds other files \('thesis.txt'\)"):
+        writing.check_output(tmp_path, overwrite=True)
+    with pytest.raises(FileExistsError, match="expected a folder, got the file"):
+        writing.check_output(tmp_path / "thesis.txt")
+
+
+def test_misses_and_what_was_not_measured_are_shown(bench, tmp_path):
+    rows, writing = bench("rows"), bench("writing")
+    fields = {"group": "g", "what": "w", "peer_name": "p"}
+    target = rows.Target("at least", 20)
+    found = [
+        rows.Row(name="g/slow", unit="s", ours=1.0, peer=2.0, target=target, **fields),
+        rows.Row(name="g/fast", unit="s", ours=1.0, peer=30.0, target=target, **fields),
+        rows.missing(f"no file at {tmp_path}/x.h5", name="g/gone", target=target, **fields),
+    ]
+    payload = writing.payload_of(found, data="made", command="none", seconds=1.0)
+    assert payload["targets"] == {"reached": 1, "missed": 1, "not measured": 1}
+    table = writing.write(payload, tmp_path / "report").read_text(encoding="utf-8")
+    assert "| g/slow | 1 s | 2 s | 2 (peer / ours) | peer / ours at least 20 | **no** |" in table
+    assert "| g/gone |  |  |  | peer / ours at least 20 | not measured |" in table
+    assert str(tmp_path) not in table
+    writing.write(payload, tmp_path / "report")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--only", "lpb"], "--only: expected some of families"),
+        (["--data", "nowhere"], "--data: expected a folder, got 'nowhere'"),
+        (["--weights", "nowhere"], "--weights: expected a folder, got 'nowhere'"),
+    ],
+)
+def test_bad_arguments_get_a_sentence(bench, monkeypatch, capsys, tmp_path, arguments, message):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
+    monkeypatch.chdir(tmp_path)
+    assert bench("run").main(["--quick", "--output", "out", *arguments]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_every_benchmark_without_a_network_runs(work):
+    names = ["extraction", "store", "search", "imports", "decode"]
+    found = run("--quick", "--only", *names, "--output", "all", cwd=work)
+    assert found.returncode == 0, found.stderr
+    rows = {row["name"]: row for row in json.loads((work / "all/speed.json").read_text(encoding="utf-8"))["rows"]}
+    assert rows["extraction/memory, 300 files"]["ours"] > 0
+    assert rows["extraction/277,524 files"]["met"] is None
+    assert "0 images computed" in rows["store/warm, 1 thread"]["checked"]
+    assert rows["search/grid"]["ratio"] > 0
+    assert rows["imports/histofeat"]["target"]["limit"] == 0.3
+    assert rows["decode/all four"]["ratio_of"] == "ours / peer"
+
+
+@pytest.mark.slow
+def test_networks_run(work):
+    pytest.importorskip("keras")
+    pytest.importorskip("openvino")
+    found = run("--quick", "--only", "cnn", "--output", "cnn", cwd=work)
+    assert found.returncode == 0, found.stderr
+    rows = json.loads((work / "cnn/speed.json").read_text(encoding="utf-8"))["rows"]
+    assert rows[0]["name"] == "cnn/mobilenetv2_0.35, float32"
+    assert "random weights" in rows[0]["what"]
