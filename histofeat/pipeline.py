@@ -140,8 +140,11 @@ class IDCPipeline(ClassifierMixin, NamedParts):
         self.classes_, self.n_features_out_ = head.classes_, union.n_features_out_
         return self
 
-    def _measured(self, X) -> np.ndarray:
+    def _fitted_head(self):
         check_is_fitted(self)
+        return self.head_
+
+    def _measured(self, X) -> np.ndarray:
         return self.features_.transform(X)
 
     @_can("predict_proba")
@@ -150,15 +153,15 @@ class IDCPipeline(ClassifierMixin, NamedParts):
 
         For the SVM only after ``fit(X, y, groups=patients)``.
         """
-        return self.head_.predict_proba(self._measured(X))
+        return self._fitted_head().predict_proba(self._measured(X))
 
     def decision_function(self, X) -> np.ndarray:
         """Scores that order the patches: (n,) for two classes, (n, k) for more. See `FeatureHead`."""
-        return self.head_.decision_function(self._measured(X))
+        return self._fitted_head().decision_function(self._measured(X))
 
     def predict(self, X) -> np.ndarray:
         """Labels of shape (n,): the most probable class, or the largest decision value of an uncalibrated SVM."""
-        return self.head_.predict(self._measured(X))
+        return self._fitted_head().predict(self._measured(X))
 
     def transform_features(self, X):
         """Measure the patches without classifying them; works before `fit`.

@@ -19,7 +19,7 @@ from sklearn.model_selection import GridSearchCV
 
 from histofeat import CNNEmbedding, FeatureStore, IDCPipeline, PatientKFold, evaluate
 from histofeat.features import PFTAS, ColorHistogram, HaralickTexture, LBPHistogram, PatchUnion, extract
-from histofeat.store import as_store, content_key, extractor_fingerprint
+from histofeat.store import as_store, content_key, extractor_fingerprint, extractor_name
 
 FAMILIES = (ColorHistogram(), LBPHistogram())
 FORK_OR_SPAWN = [
@@ -68,7 +68,7 @@ def sql(path, *statement):
 
 
 def fingerprint(family):
-    return extractor_fingerprint(type(family).__name__, family._fingerprint())[0]
+    return extractor_fingerprint(extractor_name(family), family._fingerprint())[0]
 
 
 # --- what a row is known by ------------------------------------------------------------------------------------------

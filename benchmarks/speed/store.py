@@ -10,7 +10,7 @@ from rows import DisagreementError, Target, check_equal, compare
 from timing import race
 
 from histofeat.features import extract, make_family
-from histofeat.store import FeatureStore, content_key
+from histofeat.store import FeatureStore, content_key, extractor_name
 
 __all__ = ["measure"]
 
@@ -88,7 +88,7 @@ def _read_hash_and_fetch(families, paths, store) -> list[np.ndarray]:
     with store.session() as session:
         for family in families:
             n_features = len(family.get_feature_names_out())
-            number = session.register(family.family, n_features, family._fingerprint(), type(family).__name__)
+            number = session.register(family.family, n_features, family._fingerprint(), extractor_name(family))
             stored = session.read(number, keys, n_features)
             blocks.append(np.stack([stored[key] for key in keys]))
     return blocks

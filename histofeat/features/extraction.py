@@ -17,7 +17,7 @@ import numpy as np
 
 from histofeat.features.base import PatchBatch, PatchFeatures
 from histofeat.images import Images, as_images
-from histofeat.store import Session, as_store, content_key
+from histofeat.store import Session, as_store, content_key, extractor_name
 
 __all__ = ["Extraction", "check_unique_names", "extract"]
 
@@ -149,7 +149,7 @@ class _Job:
 
     def _register(self) -> list[int]:
         return [
-            self.session.register(family.family, block.shape[1], family._fingerprint(), _full_name(family))
+            self.session.register(family.family, block.shape[1], family._fingerprint(), extractor_name(family))
             for family, block in zip(self.families, self.out, strict=True)
         ]
 
@@ -230,10 +230,6 @@ def _alike(decoded: Mapping[int, tuple], missing: Sequence[tuple[int, ...]]):
         at_once = max(1, _PIXELS_AT_ONCE // (shape[0] * shape[1]))
         for start in range(0, len(positions), at_once):
             yield families, positions[start : start + at_once]
-
-
-def _full_name(family: PatchFeatures) -> str:
-    return f"{type(family).__module__}.{type(family).__qualname__}"
 
 
 @contextmanager

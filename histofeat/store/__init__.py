@@ -1,7 +1,7 @@
 """Features on disk: what a row is known by (`keys`), the file (`session`), the store (`feature_store`)."""
 
 from histofeat.store.feature_store import FeatureStore, StoredExtractor, as_store
-from histofeat.store.keys import FEATURES_VERSION, content_key, extractor_fingerprint
+from histofeat.store.keys import FEATURES_VERSION, content_key, extractor_fingerprint, extractor_name
 from histofeat.store.session import Session
 
 __all__ = [
@@ -12,4 +12,5 @@ __all__ = [
     "as_store",
     "content_key",
     "extractor_fingerprint",
+    "extractor_name",
 ]

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-__all__ = ["FEATURES_VERSION", "content_key", "extractor_fingerprint"]
+__all__ = ["FEATURES_VERSION", "content_key", "extractor_fingerprint", "extractor_name"]
 
 FEATURES_VERSION = 1
 """Version of all feature values and decoding rules; part of every key of a store.
@@ -42,6 +42,18 @@ def content_key(content: bytes | np.ndarray) -> bytes:
     else:
         digest = hashlib.blake2b(content, digest_size=16, person=b"file")
     return digest.digest()
+
+
+def extractor_name(extractor: object) -> str:
+    """Name the class of an extractor with its module: two classes of one name are two extractors.
+
+    Examples
+    --------
+    >>> from histofeat import PFTAS
+    >>> extractor_name(PFTAS())
+    'histofeat.features.pftas.PFTAS'
+    """
+    return f"{type(extractor).__module__}.{type(extractor).__qualname__}"
 
 
 def extractor_fingerprint(name: str, params: Mapping) -> tuple[str, str]:
