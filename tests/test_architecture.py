@@ -22,6 +22,7 @@ LAYERS = [
     {"heads", "named_parts", "pipeline"},
     {"folds", "fitting", "scoring", "evaluation"},
     {"reporting"},
+    {"cli"},
 ]
 #: What only one file may import, and only inside a function.
 HEAVY = {
