@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from histofeat.reporting import curves, figures, tables
+from histofeat.reporting import canvas, curves, figures, tables
 from histofeat.reporting.blocks import Details, Facts, Heading, Notice, Picture, Table, Text
+from histofeat.reporting.canvas import save_figure
 from histofeat.reporting.flat_files import score_rows
 from histofeat.reporting.html import to_html
 from histofeat.reporting.markdown import escape_markdown, to_markdown
@@ -167,7 +168,7 @@ def test_confusion_rates_of_an_absent_class_are_zero():
 
 def test_forest_of_undefined_scores_is_drawn(tmp_path):
     data = curves.forest_data(payload(result("a" * 60, pooled=None)))
-    figures.save_figure(figures.draw_forest, data, tmp_path / "forest.svg")
+    save_figure(figures.draw_forest, data, tmp_path / "forest.svg")
     assert (tmp_path / "forest.svg").read_text(encoding="utf-8").startswith("<?xml")
 
 
@@ -175,9 +176,10 @@ def test_drawing_leaves_matplotlib_as_it_was(tmp_path):
     import matplotlib
 
     before = dict(matplotlib.rcParams)
-    figures.save_figure(figures.draw_forest, curves.forest_data(payload(result("a"))), tmp_path / "f.svg")
+    save_figure(figures.draw_forest, curves.forest_data(payload(result("a"))), tmp_path / "f.svg")
     assert dict(matplotlib.rcParams) == before
-    assert "pyplot" not in Path(figures.__file__).read_text(encoding="utf-8").replace("no pyplot", "")
+    for module in (canvas, figures):
+        assert "pyplot" not in Path(module.__file__).read_text(encoding="utf-8").replace("no pyplot", "")
 
 
 def test_both_renderers_know_every_block(tmp_path):

@@ -1,80 +1,10 @@
-"""Figures of a report, drawn with matplotlib's object interface as SVG: no pyplot, no display, no global state."""
-
-from contextlib import contextmanager
+"""The figures of an evaluation: ROC curves, confusion matrices, and every model with its interval."""
 
 import numpy as np
 
-__all__ = ["draw_confusion", "draw_forest", "draw_roc", "save_figure"]
+from histofeat.reporting.canvas import GRID, INK, line_of, new_figure, plain_axes, short
 
-# Okabe and Ito's palette, told apart by colour-blind readers; doi:10.1038/nmeth.1618
-_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444", "#8C6D31")
-_DASHES = ("-", "--", "-.", ":")
-_INK = "#222222"
-_GRID = "#D9D9D9"
-_STYLE = {
-    "svg.fonttype": "path",
-    "svg.hashsalt": "histofeat",
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 9.0,
-    "axes.unicode_minus": False,
-    "text.parse_math": False,
-}
-
-
-@contextmanager
-def _house_style():
-    """Same figure whatever the reader's matplotlibrc says; the settings are put back afterwards."""
-    import matplotlib
-
-    with matplotlib.rc_context():
-        kept = {"backend", "backend_fallback", "interactive", "toolbar", "timezone"}
-        defaults = matplotlib.rcParamsDefault
-        matplotlib.rcParams.update({key: defaults[key] for key in defaults if key not in kept})
-        matplotlib.rcParams.update(_STYLE)
-        yield
-
-
-def save_figure(draw, data, path):
-    """Draw `data` and write it to the SVG file `path`.
-
-    Parameters
-    ----------
-    draw : callable
-        One of the ``draw_*`` functions here: takes data, returns a matplotlib Figure.
-    data : dict
-        As the functions of `histofeat.reporting.curves` return it.
-    path : pathlib.Path
-    """
-    with _house_style():
-        figure = draw(data)
-        figure.savefig(path, format="svg", facecolor="white", metadata={"Date": None, "Creator": None})
-
-
-def _figure(width, height):
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _plain(axes):
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color("#888888")
-    axes.tick_params(color="#888888", labelcolor=_INK)
-
-
-def _short(text, width=24):
-    """`text` cut to what a figure has room for; the file beside the figure has all of it."""
-    return text if len(text) <= width else f"{text[: width - 1]}…"
-
-
-def _line_of(position):
-    return _COLORS[position % len(_COLORS)], _DASHES[(position // len(_COLORS)) % len(_DASHES)]
+__all__ = ["draw_confusion", "draw_forest", "draw_roc"]
 
 
 def _interval(value, ci95):
@@ -91,31 +21,31 @@ def draw_roc(data):
     n_columns = min(len(panels), 3)
     n_rows = -(-len(panels) // n_columns)
     size = 5.6 if len(panels) == 1 else 3.6
-    figure = _figure(size * n_columns, size * n_rows + 0.1)
+    figure = new_figure(size * n_columns, size * n_rows + 0.1)
     grid = figure.subplots(n_rows, n_columns, squeeze=False)
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
     for axes, panel in zip(grid.flat, panels, strict=False):
         _roc_panel(axes, panel, small=len(panels) > 1)
-    figure.suptitle(f"ROC, head {_short(data['head'])}: {_short(data['data_label'], 80)}", fontsize=10, color=_INK)
+    figure.suptitle(f"ROC, head {short(data['head'])}: {short(data['data_label'], 80)}", fontsize=10, color=INK)
     return figure
 
 
 def _roc_panel(axes, panel, *, small):
     axes.plot([0, 1], [0, 1], color="#AAAAAA", linewidth=0.8, linestyle=(0, (4, 4)))
     for position, curve in enumerate(panel["curves"]):
-        color, dashes = _line_of(position)
-        text = f"{_short(curve['name'])}  {_interval(curve['roc_auc'], curve['ci95'])}"
+        color, dashes = line_of(position)
+        text = f"{short(curve['name'])}  {_interval(curve['roc_auc'], curve['ci95'])}"
         axes.plot(curve["fpr"], curve["tpr"], color=color, linestyle=dashes, linewidth=1.5, label=text)
     axes.set(xlim=(-0.005, 1.005), ylim=(-0.005, 1.005), aspect="equal")
     axes.set_xlabel("false positive rate (1 - specificity)")
     axes.set_ylabel("true positive rate (sensitivity)")
-    axes.grid(color=_GRID, linewidth=0.5)
-    _plain(axes)
+    axes.grid(color=GRID, linewidth=0.5)
+    plain_axes(axes)
     if small:
-        axes.set_title(f"{_short(panel['positive'])} against the rest", fontsize=9)
+        axes.set_title(f"{short(panel['positive'])} against the rest", fontsize=9)
     if panel["curves"]:
-        heading = "AUC" if small else f"AUC [95 % interval], positive: {_short(panel['positive'])}"
+        heading = "AUC" if small else f"AUC [95 % interval], positive: {short(panel['positive'])}"
         axes.legend(loc="lower right", fontsize=7 if small else 8, title=heading, title_fontsize=7 if small else 8)
 
 
@@ -126,16 +56,16 @@ def draw_confusion(data):
     n_columns = max(1, min(len(matrices), 3 if n <= 3 else 2))
     n_rows = max(1, -(-len(matrices) // n_columns))
     side = 1.5 + 0.62 * n
-    figure = _figure(side * n_columns + 0.4, (side - 0.2) * n_rows + 0.4)
+    figure = new_figure(side * n_columns + 0.4, (side - 0.2) * n_rows + 0.4)
     grid = figure.subplots(n_rows, n_columns, squeeze=False)
     for axes in grid.flat[len(matrices) :]:
         axes.set_visible(False)
     for position, (axes, matrix) in enumerate(zip(grid.flat, matrices, strict=False)):
         _confusion_panel(axes, matrix, data["labels"], first=position % n_columns == 0)
     figure.suptitle(
-        f"Head {_short(data['head'])}, {_threshold_words(data)}: {_short(data['data_label'], 80)}",
+        f"Head {short(data['head'])}, {_threshold_words(data)}: {short(data['data_label'], 80)}",
         fontsize=10,
-        color=_INK,
+        color=INK,
     )
     return figure
 
@@ -147,11 +77,11 @@ def _threshold_words(data):
 
 def _confusion_panel(axes, matrix, labels, *, first):
     rates = np.asarray(matrix["rates"])
-    labels = [_short(label, 16) for label in labels]
+    labels = [short(label, 16) for label in labels]
     axes.imshow(rates, cmap="Blues", vmin=0, vmax=1)
     for (row, column), rate in np.ndenumerate(rates):
         text = f"{100 * rate:.1f} %\n{matrix['counts'][row][column]:,}"
-        axes.text(column, row, text, ha="center", va="center", fontsize=8, color="white" if rate > 0.55 else _INK)
+        axes.text(column, row, text, ha="center", va="center", fontsize=8, color="white" if rate > 0.55 else INK)
     ticks = range(len(labels))
     long = len(labels) > 3 or max(map(len, labels)) > 10
     axes.set_xticks(ticks, labels, rotation=45 if long else 0, ha="right" if long else "center", fontsize=8)
@@ -159,7 +89,7 @@ def _confusion_panel(axes, matrix, labels, *, first):
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    axes.set_title(_short(matrix["name"]), fontsize=9, color=_INK)
+    axes.set_title(short(matrix["name"]), fontsize=9, color=INK)
     axes.set_xlabel("predicted", fontsize=8)
     if first:
         axes.set_ylabel("true", fontsize=8)
@@ -169,23 +99,23 @@ def draw_forest(data):
     """Pooled value with its interval, and the folds as small ticks, one line per model; heads by colour."""
     rows = data["rows"]
     heads = list(dict.fromkeys(row["head"] for row in rows))
-    figure = _figure(8.0, 1.3 + 0.3 * max(len(rows), 1))
+    figure = new_figure(8.0, 1.3 + 0.3 * max(len(rows), 1))
     axes = figure.subplots()
     sets = list(dict.fromkeys(row["name"] for row in rows))
     for position, row in enumerate(rows):
         if sets.index(row["name"]) % 2:
             axes.axhspan(position - 0.5, position + 0.5, color="#F3F5F8", linewidth=0, zorder=0)
-        _forest_row(axes, row, position, _line_of(heads.index(row["head"]))[0])
-    names = [f"{_short(row['name'])}, {_short(row['head'])}" for row in rows]
+        _forest_row(axes, row, position, line_of(heads.index(row["head"]))[0])
+    names = [f"{short(row['name'])}, {short(row['head'])}" for row in rows]
     axes.set_yticks(range(len(rows)), names)
     axes.set_ylim(max(len(rows), 1) - 0.4, -0.6)
     axes.set_xlim(*_forest_limits(rows))
-    axes.grid(axis="x", color=_GRID, linewidth=0.5)
+    axes.grid(axis="x", color=GRID, linewidth=0.5)
     axes.set_axisbelow(True)
-    _plain(axes)
+    plain_axes(axes)
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel("ROC-AUC, pooled out of fold, with 95 % interval (patients resampled); ticks: single folds")
-    figure.suptitle(_short(data["data_label"], 80), fontsize=10, color=_INK)
+    figure.suptitle(short(data["data_label"], 80), fontsize=10, color=INK)
     return figure
 
 
@@ -203,7 +133,7 @@ def _forest_row(axes, row, position, color):
         (1.02, position),
         xycoords=("axes fraction", "data"),
         va="center",
-        color=_INK,
+        color=INK,
         annotation_clip=False,
     )
 

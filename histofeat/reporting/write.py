@@ -1,25 +1,22 @@
-"""The folder of a report: everything is written beside its place and moved there when it is complete."""
+"""An evaluation -> its report: tables, figures, Markdown and HTML in one folder."""
 
 import re
-import shutil
-import uuid
 from pathlib import Path
 
 from histofeat.reporting import curves, figures
 from histofeat.reporting.blocks import Addition, Picture
+from histofeat.reporting.canvas import save_figure
 from histofeat.reporting.environment import describe_environment
 from histofeat.reporting.flat_files import write_predictions, write_scores
+from histofeat.reporting.folder import FINISHED, finish, new_folder
 from histofeat.reporting.html import to_html
 from histofeat.reporting.markdown import to_markdown
 from histofeat.reporting.payload import data_label, metrics_payload, splits_payload
 from histofeat.reporting.privacy import Redactor
 from histofeat.reporting.sections import report_blocks
-from histofeat.reporting.strict_json import dump, load
+from histofeat.reporting.strict_json import dump
 
-__all__ = ["FINISHED", "check_output", "write_report"]
-
-#: Written last and moved last: the file that makes a folder a finished report.
-FINISHED = "metrics.json"
+__all__ = ["write_report"]
 
 
 def write_report(evaluation, output, *, overwrite=False, environment=None, title=None, command=None, addition=None):
@@ -63,51 +60,13 @@ def write_report(evaluation, output, *, overwrite=False, environment=None, title
     but for the time of writing.
     """
     output = Path(output)
-    check_output(output, overwrite=overwrite)
     root = evaluation.dataset.root
     redact = Redactor({**({root: root.resolve().name} if root else {}), Path.cwd(): ".", Path.home(): "~"})
     environment = describe_environment() if environment is None else environment
     payload = metrics_payload(evaluation, title=title, command=command, environment=environment, redact=redact)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.parent / f".{output.name}.{uuid.uuid4().hex[:8]}.partial"
-    try:
-        partial.mkdir()
-        _write_files(evaluation, payload, partial, addition or Addition())
-        _move_into_place(partial, output)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with new_folder(output, overwrite=overwrite) as folder:
+        _write_files(evaluation, payload, folder, addition or Addition())
     return output / "report.html"
-
-
-def check_output(output, *, overwrite=False, option="overwrite=True"):
-    """Refuse a folder that a report must not be written to; cheap, so that it can come before hours of work.
-
-    Parameters
-    ----------
-    output : path-like
-    overwrite : bool
-    option : str
-        How the caller's user says that a finished report may go.
-
-    Raises
-    ------
-    FileExistsError
-        As `write_report` says.
-    """
-    output = Path(output)
-    if output.exists() and not output.is_dir():
-        raise FileExistsError(f"output: expected a folder, got the file {str(output)!r}. Choose another name.")
-    if (output / FINISHED).exists():
-        if not overwrite:
-            raise FileExistsError(
-                f"output: expected a new folder, got {str(output)!r}, which holds a finished report. "
-                f"Choose another name, or pass {option} to replace it."
-            )
-    elif output.is_dir() and any(output.iterdir()):
-        raise FileExistsError(
-            f"output: expected a new or an empty folder, got {str(output)!r}, which holds other files "
-            f"({min(path.name for path in output.iterdir())!r}) and no finished report. Choose another name."
-        )
 
 
 def _write_files(evaluation, payload, folder, addition):
@@ -120,8 +79,7 @@ def _write_files(evaluation, payload, folder, addition):
     (folder / "report.md").write_text(to_markdown(blocks), encoding="utf-8", newline="\n")
     (folder / "report.html").write_text(to_html(blocks, payload["title"], folder), encoding="utf-8", newline="\n")
     _write_added(addition.files, folder)
-    written = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    dump({**payload, "files": [FINISHED, *written]}, folder / FINISHED)
+    finish(folder, payload)
 
 
 def _write_added(files, folder):
@@ -145,7 +103,7 @@ def _draw(evaluation, payload, folder):
 
     def add(kind, name, draw, data, words):
         file = f"figures/{name}.svg"
-        figures.save_figure(draw, data, folder / file)
+        save_figure(draw, data, folder / file)
         dump(data, folder / f"figures/{name}.json")
         pictures[kind].append(Picture(file, f"{words}. {label}.", f"{label}. {words}."))
 
@@ -171,31 +129,3 @@ def _file_words(names):
         word = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "head"
         words.append(word if word not in words else f"{word}-{len(words) + 1}")
     return words
-
-
-def _move_into_place(partial, output):
-    if output.is_dir() and any(output.iterdir()):
-        _remove_report(output)
-        for path in sorted(partial.rglob("*"), key=lambda path: path.name == FINISHED):
-            target = output / path.relative_to(partial)
-            if path.is_dir():
-                target.mkdir(exist_ok=True)
-            else:
-                target.parent.mkdir(exist_ok=True)
-                path.replace(target)
-    else:
-        # On Windows a folder cannot take the place of another one, not even of an empty one.
-        if output.is_dir():
-            output.rmdir()
-        partial.replace(output)
-
-
-def _remove_report(output):
-    """Remove the files that a finished report lists, the mark of being finished first; nothing else."""
-    listed = load(output / FINISHED).get("files", [])
-    (output / FINISHED).unlink()
-    for name in listed:
-        path = output / name
-        # A list edited by hand must not reach outside the report.
-        if path.resolve().is_relative_to(output.resolve()) and path.is_file():
-            path.unlink()

@@ -1,0 +1,78 @@
+"""What every figure is drawn on: matplotlib's object interface, one style, SVG; no pyplot, no display, no state."""
+
+from contextlib import contextmanager
+
+__all__ = ["GRID", "INK", "line_of", "new_figure", "plain_axes", "save_figure", "short"]
+
+# Okabe and Ito's palette, told apart by colour-blind readers; doi:10.1038/nmeth.1618
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444", "#8C6D31")
+_DASHES = ("-", "--", "-.", ":")
+INK = "#222222"
+GRID = "#D9D9D9"
+_STYLE = {
+    "svg.fonttype": "path",
+    "svg.hashsalt": "histofeat",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 9.0,
+    "axes.unicode_minus": False,
+    "text.parse_math": False,
+}
+
+
+@contextmanager
+def _house_style():
+    """Same figure whatever the reader's matplotlibrc says; the settings are put back afterwards."""
+    import matplotlib
+
+    with matplotlib.rc_context():
+        kept = {"backend", "backend_fallback", "interactive", "toolbar", "timezone"}
+        defaults = matplotlib.rcParamsDefault
+        matplotlib.rcParams.update({key: defaults[key] for key in defaults if key not in kept})
+        matplotlib.rcParams.update(_STYLE)
+        yield
+
+
+def save_figure(draw, data, path):
+    """Draw `data` and write it to the SVG file `path`.
+
+    Parameters
+    ----------
+    draw : callable
+        One of the ``draw_*`` functions here: takes data, returns a matplotlib Figure.
+    data : dict
+        As the functions of `histofeat.reporting.curves` return it.
+    path : pathlib.Path
+    """
+    with _house_style():
+        figure = draw(data)
+        figure.savefig(path, format="svg", facecolor="white", metadata={"Date": None, "Creator": None})
+
+
+def new_figure(width, height):
+    """Make an empty matplotlib Figure of this size in inches, with a canvas of its own."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def plain_axes(axes):
+    """Take away the frame that says nothing."""
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color("#888888")
+    axes.tick_params(color="#888888", labelcolor=INK)
+
+
+def short(text, width=24):
+    """`text` cut to what a figure has room for; the file beside the figure has all of it."""
+    return text if len(text) <= width else f"{text[: width - 1]}…"
+
+
+def line_of(position):
+    """Colour and dashes of the line at this position, told apart for longer than colours alone."""
+    return _COLORS[position % len(_COLORS)], _DASHES[(position // len(_COLORS)) % len(_DASHES)]
