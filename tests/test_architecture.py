@@ -16,11 +16,16 @@ MODULES = sorted(ROOT.rglob("*.py"))
 #: Layers from the ground up; a module may import its own layer (where not a family) and those before it.
 LAYERS = [
     {"exceptions"},
-    {"store", "images", "model_selection", "results", "bootstrap", "metrics", "kernel_svm"},
+    {"store", "images", "mapped_images", "model_selection"},
+    {"bootstrap", "metrics", "kernel_svm", "forest", "results"},
+    {"thresholds", "calibration", "conformal", "statistics"},
     {"datasets", "encoders", "engines"},
     {"features"},
-    {"heads", "named_parts", "pipeline"},
-    {"folds", "fitting", "scoring", "evaluation"},
+    {"normalization", "perturbations"},
+    {"heads", "soft_vote", "search", "named_parts", "pipeline"},
+    {"split_audit"},
+    {"folds", "plans", "feature_bank", "fitting", "scoring", "evaluation"},
+    {"shortcuts", "explanation", "robustness", "learning_curves", "predictions"},
     {"reporting"},
     {"cli"},
 ]

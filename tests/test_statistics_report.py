@@ -1,0 +1,178 @@
+"""The sections on differences and on averages over patients: what stands open, what is folded, what is said."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from test_statistics_comparison import labels, make_evaluation, scores
+
+from histofeat.reporting.blocks import Details, Heading, Table, Text
+from histofeat.reporting.comparison_section import comparison_blocks, comparison_payload, patient_average_blocks
+from histofeat.reporting.html import to_html
+from histofeat.reporting.markdown import to_markdown
+from histofeat.reporting.strict_json import jsonable
+from histofeat.statistics import compare_models
+
+PAYLOAD = {"dataset": {"name": "demo", "synthetic": True, "labels": ["negative", "positive"]}, "results": []}
+
+
+@pytest.fixture(scope="module")
+def evaluation():
+    patients, y, shift = labels()
+    probas = [scores(y, shift, 0.5 + 0.3 * seed, seed) for seed in range(7)]
+    return make_evaluation(probas, patients, y, n_resamples=100)
+
+
+def few(evaluation, n_models=3):
+    return replace(evaluation, models=evaluation.models[:n_models])
+
+
+def test_payload_is_the_comparison_in_plain_values(evaluation):
+    payload = comparison_payload(few(evaluation), ["roc_auc", "f1"])
+    found = compare_models(few(evaluation), ["roc_auc", "f1"], n_resamples=240)
+    assert (payload["n_resamples"], payload["n_patients"], payload["reference"]) == (240, 24, None)
+    assert payload["smallest_p_holm"] == found.smallest_p_holm <= 0.025
+    assert [row["p_holm"] for row in payload["rows"]] == [row.p_holm for row in found.rows]
+    assert [tuple(row["ci95"]) for row in payload["rows"]] == [row.ci95 for row in found.rows]
+    assert jsonable(payload) == payload
+    against = comparison_payload(evaluation, ["roc_auc"], reference="m2/h")
+    assert (against["reference"], len(against["rows"]), against["n_resamples"]) == ("m2/h", 6, 240)
+
+
+def test_resamples_of_the_evaluation_are_enough_for_few_comparisons(evaluation):
+    assert comparison_payload(few(evaluation, 2), ["roc_auc"])["n_resamples"] == 100
+
+
+def test_nothing_to_compare(evaluation):
+    assert comparison_payload(few(evaluation, 1)) is None
+    assert comparison_payload(replace(evaluation, protocol={"n_resamples": 0, "random_state": 0})) is None
+    assert comparison_blocks(None, PAYLOAD) == []
+
+
+def test_a_refusal_is_said_in_the_report():
+    patients, y, shift = labels()
+    y = np.where(patients == "P3", y, 0)
+    refused = comparison_payload(make_evaluation([scores(y, shift, 1, seed) for seed in (0, 1)], patients, y))
+    heading, text = comparison_blocks(refused, PAYLOAD)
+    assert isinstance(heading, Heading)
+    assert text.text.startswith("The models were not compared. compare_models.evaluation: expected at least 2 patients")
+
+
+def test_few_pairs_stand_open_and_other_metrics_are_folded(evaluation):
+    payload = comparison_payload(few(evaluation))
+    heading, cover, p_words, table, *folded = comparison_blocks(payload, PAYLOAD)
+    assert heading.text == "Differences between models"
+    assert "new patients of the same kind" in cover.text
+    assert "does not cover fitting them again" in cover.text
+    assert "360 resamples of the 24 patients" in cover.text
+    assert "all 9 comparisons" in p_words.text
+    assert "read the intervals" not in p_words.text
+    assert table.caption.startswith("SYNTHETIC cohort. ROC-AUC: first less second")
+    assert len(table.rows) == 3
+    first = payload["rows"][0]
+    low, high = first["ci95"]
+    assert table.rows[0] == (
+        "m0/h", "m1/h", f"{first['difference']:+.3f}", f"{low:+.3f} to {high:+.3f}", f"{first['p']:.4f}",
+        f"{first['p_holm']:.4f}",
+    )  # fmt: skip
+    assert [details.summary for details in folded] == ["Differences in Balanced accuracy", "Differences in F1"]
+    assert all(isinstance(details.blocks[0], Table) for details in folded)
+
+
+def test_of_many_pairs_those_with_the_best_stand_open(evaluation):
+    payload = comparison_payload(evaluation, ["roc_auc"])
+    assert len(payload["rows"]) == 21
+    *_, table, rest = comparison_blocks(payload, PAYLOAD)
+    best = max(evaluation.models, key=lambda model: model.scores["roc_auc"].pooled).name
+    assert len(table.rows) == 6
+    assert all(row[0] == f"{best}/h" and row[2].startswith("+") for row in table.rows)
+    assert f"{best}/h has the best score" in table.caption
+    assert rest.summary == "The other 15 differences in ROC-AUC"
+    assert len(rest.blocks[0].rows) == 15
+    turned = next(row for row in payload["rows"] if row["second"] == f"{best}/h")
+    low, high = turned["ci95"]
+    shown = next(row for row in table.rows if row[1] == turned["first"])
+    assert shown[3] == f"{-high:+.3f} to {-low:+.3f}"
+
+
+def test_the_best_of_a_loss_is_the_lowest(evaluation):
+    *_, table, _ = comparison_blocks(comparison_payload(evaluation, ["brier"]), PAYLOAD)
+    best = min(evaluation.models, key=lambda model: model.scores["brier"].pooled).name
+    assert {row[0] for row in table.rows} == {f"{best}/h"}
+
+
+def test_what_is_undefined_is_a_dash_and_too_few_resamples_are_said():
+    row = {"metric": "f1_tuned", "first": "a/h", "second": "b/h", "first_value": None, "second_value": None,
+           "difference": None, "ci95": [None, None], "p": None, "p_holm": None, "n_resamples": 0}  # fmt: skip
+    payload = {"reference": None, "n_patients": 9, "n_resamples": 10, "smallest_p_holm": 0.09, "rows": [row]}
+    *_, p_words, table = comparison_blocks(payload, PAYLOAD)
+    assert table.rows == (("a/h", "b/h", "–", "–", "–", "–"),)
+    assert "F1 at the tuned threshold" in table.caption
+    assert "cannot fall below 0.0900. That is no evidence of equal models: read the intervals." in p_words.text
+    many = {**payload, "rows": [{**row, "first": f"m{i}"} for i in range(16)]}
+    assert comparison_blocks(many, PAYLOAD)
+
+
+# --- averages --------------------------------------------------------------------------------------------------------
+
+
+def score(pooled, mean, interval=(0.7, 0.9), averaged=20, left_out=4):
+    return {"pooled": pooled, "patient_mean": mean, "patient_mean_ci95": list(interval),
+            "n_patients_averaged": averaged, "n_patients_left_out": left_out}  # fmt: skip
+
+
+def payload_of(**options):
+    half = {
+        "roc_auc": score(0.91, 0.8, **options),
+        "f1": score(0.7, 0.6, **options),
+        "brier": score(0.1, 0.2, **options),
+    }
+    result = {
+        "name": "color",
+        "head": "svm",
+        **half,
+        "tuned": {"thresholds": [0.4], "f1": score(0.72, 0.65, **options)},
+    }
+    return {**PAYLOAD, "results": [result]}
+
+
+def test_pooled_and_averaged_stand_side_by_side():
+    heading, words, table, folded = patient_average_blocks(payload_of())
+    assert heading.text == "Averaged over patients"
+    assert "20 patients with patches of every class are averaged, 4 who lack a class are left out" in words.text
+    assert table.columns[2:4] == ("ROC-AUC, pooled", "by patient [95 % interval]")
+    assert table.rows == (("color", "svm", "0.910", "0.800 [0.700, 0.900]", "0.700", "0.600 [0.700, 0.900]"),)
+    assert isinstance(folded, Details)
+    half, tuned = folded.blocks
+    assert half.columns[2] == "Brier score, pooled"
+    assert tuned.rows[0][2:] == ("0.720", "0.650 [0.700, 0.900]")
+
+
+def test_nobody_or_one_to_average():
+    heading, text = patient_average_blocks(payload_of(averaged=0, left_out=24))
+    assert isinstance(heading, Heading)
+    assert text == Text("None of the 24 tested patients has patches of every class: there is no average to give.")
+    table = patient_average_blocks(payload_of(interval=(None, None), averaged=1))[2]
+    assert table.rows[0][3] == "0.800"
+    assert patient_average_blocks(PAYLOAD) == []
+
+
+def test_more_than_two_classes_have_no_tuned_table():
+    payload = payload_of()
+    payload = {**payload, "dataset": {**PAYLOAD["dataset"], "labels": ["a", "b", "c"]}}
+    *_, table, folded = patient_average_blocks(payload)
+    assert "most probable class" in table.caption
+    assert len(folded.blocks) == 1
+
+
+def test_a_model_without_a_metric_has_dashes():
+    payload = payload_of()
+    other = {"name": "lbp", "head": "svm", "roc_auc": {"pooled": 0.8}, "tuned": {}}
+    table = patient_average_blocks({**payload, "results": [*payload["results"], other]})[2]
+    assert table.rows[1] == ("lbp", "svm", "0.800", "–", "–", "–")
+
+
+def test_the_sections_become_pages(evaluation, tmp_path):
+    blocks = [*comparison_blocks(comparison_payload(evaluation), PAYLOAD), *patient_average_blocks(payload_of())]
+    assert "| m5/h | m6/h |" in to_markdown(blocks)
+    assert "left out" in to_html(blocks, "demo", tmp_path)
