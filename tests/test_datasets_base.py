@@ -77,6 +77,11 @@ class TestRecord:
         assert dataset.relative_paths.tolist() == [f"p{i}.png" for i in range(6)]
         assert replace(dataset, root=None).relative_paths[0] == "/data/p0.png"
 
+    def test_labels_per_is_kept(self, dataset):
+        assert dataset.labels_per == "patch"
+        per_patient = replace(dataset, labels_per="patient")
+        assert per_patient.subset([0, 1]).labels_per == "patient"
+
     def test_path_outside_the_root(self, dataset):
         with pytest.raises(DatasetError, match=r"every path below '/dat', got '/data/p0.png' \(and 5 more\)"):
             _ = replace(dataset, root=Path("/dat")).relative_paths
@@ -142,6 +147,11 @@ class TestValidation:
     def test_frame(self, change, message):
         with pytest.raises(DatasetError, match=message):
             PatchDataset(change(table()), NAMES, "mine")
+
+    @pytest.mark.parametrize("value", ["slide", None, 1])
+    def test_labels_per(self, value):
+        with pytest.raises(DatasetError, match=f"labels_per: expected 'patch' or 'patient', got {value!r}"):
+            PatchDataset(table(), NAMES, "mine", labels_per=value)
 
     def test_official_split_is_of_idc_only(self, dataset):
         with pytest.raises(DatasetError, match="official_split: expected the IDC data set, got 'mine'"):

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from histofeat.exceptions import DatasetError
 __all__ = ["PatchDataset"]
 
 _COLUMNS = ("path", "label", "patient", "x", "y")
+_LABELS_PER = ("patch", "patient")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -39,11 +41,16 @@ class PatchDataset:
         What the loader found; counted from `frame` when None.
     synthetic : bool, default=False
         Whether the images are made up.
+    labels_per : {"patch", "patient"}, default="patch"
+        What a label belongs to. "patient" means that all images of a patient have the same label by definition, as in
+        BreakHis, where the label is the diagnosis; the audit of a split then takes a patient with two labels for an
+        error.
 
     Raises
     ------
     DatasetError
-        When the table is empty, lacks a column, or holds a label without a name, a missing value, or one path twice.
+        When the table is empty, lacks a column, or holds a label without a name, a missing value, or one path twice;
+        when `labels_per` is something else.
 
     Examples
     --------
@@ -61,8 +68,14 @@ class PatchDataset:
     root: Path | None = None
     audit: DatasetAudit | None = None
     synthetic: bool = False
+    labels_per: Literal["patch", "patient"] = "patch"
 
     def __post_init__(self) -> None:
+        if self.labels_per not in _LABELS_PER:
+            raise DatasetError(
+                f"PatchDataset.labels_per: expected 'patch' or 'patient', got {self.labels_per!r}. Use 'patient' where "
+                "all images of a patient share one label."
+            )
         names = _check_target_names(self.target_names)
         frame = _check_frame(self.frame, names)
         settled = {
