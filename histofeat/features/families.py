@@ -17,6 +17,9 @@ FAMILIES = MappingProxyType(
         "lbp": ("lbp", "LBPHistogram"),
         "haralick": ("haralick", "HaralickTexture"),
         "pftas": ("pftas", "PFTAS"),
+        "fuzzy_color": ("fuzzy_color", "FuzzyColorHistogram"),
+        "joint_color": ("joint_color", "JointColorHistogram"),
+        "gray": ("gray", "GrayHistogram"),
         "cnn": ("embedding", "CNNEmbedding"),
     }
 )
