@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from joblib import effective_n_jobs
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
-from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_sample_weight
@@ -18,6 +17,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
 
 from histofeat.exceptions import MissingExtraError, known_names
+from histofeat.forest import Forest
 from histofeat.kernel_svm import KernelSVM
 from histofeat.model_selection import PatientKFold
 
@@ -56,7 +56,13 @@ def _logistic(random_state, n_jobs):
 
 
 def _random_forest(random_state, n_jobs):
-    return RandomForestClassifier(n_estimators=500, max_features="sqrt", n_jobs=n_jobs, random_state=random_state)
+    return Forest(n_estimators=500, max_features="sqrt", n_jobs=n_jobs, random_state=random_state)
+
+
+def _vote(random_state, n_jobs):
+    from histofeat.soft_vote import SoftVote  # which votes with heads, and so stands above this file
+
+    return SoftVote([("xgboost", _xgboost(random_state, n_jobs)), ("svm", _svm(random_state, n_jobs))])
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,7 @@ HEADS: Mapping[str, HeadRecipe] = MappingProxyType(
         "svm": HeadRecipe(_svm, scale=True, calibrate=True),
         "logistic": HeadRecipe(_logistic, scale=True, calibrate=False),
         "random_forest": HeadRecipe(_random_forest, scale=False, calibrate=False),
+        "vote": HeadRecipe(_vote, scale=False, calibrate=False),
     }
 )
 
@@ -93,8 +100,8 @@ def make_head(name: str, *, class_weight=None, random_state=0, n_jobs=None, para
 
     Parameters
     ----------
-    name : {"xgboost", "svm", "logistic", "random_forest"}
-        Which classifier.
+    name : {"xgboost", "svm", "logistic", "random_forest", "vote"}
+        Which classifier; "vote" is the mean of the probabilities of the first two, which needs ``groups`` in `fit`.
     class_weight : {"balanced"}, mapping of label to weight, or None
         Weights of the classes in the fit; "balanced" weighs each class by the inverse of its frequency.
     random_state : int or None
@@ -125,7 +132,7 @@ def make_head(name: str, *, class_weight=None, random_state=0, n_jobs=None, para
         raise ValueError(f"head: expected the name of a head, got {name!r}. {known_names(name, HEADS)}")
     recipe = HEADS[name]
     classifier = recipe.make(random_state, n_jobs)
-    known = classifier.get_params(deep=False)
+    known = classifier.get_params()
     for param in params or {}:
         # xgboost itself would accept any keyword and ignore it.
         if param not in known:
@@ -217,22 +224,23 @@ class FeatureHead(ClassifierMixin, BaseEstimator):
         if self.calibrate and groups is not None:
             self._fit_inside(X, y, groups, PatientKFold(3))
         else:
-            self._fit_final(X, y, None)
+            self._fit_final(X, y, None, groups)
         return self
 
     def _fit_inside(self, X, y, groups, inner_cv) -> np.ndarray:
         """Fit, and give the probabilities (n, k) of rows whose patients an inner fit had not seen."""
         X, y = validate_data(self, X, y, dtype=np.float32)
+        groups = np.asarray(groups)
         splits = list(inner_cv.split(X, y, groups))
         template = self._template(len(X))
         values = None
         for train, test in splits:
             inner = FeatureHead(template, scale=self.scale, class_weight=self.class_weight)
-            inner._fit_final(X[train], y[train], None)
+            inner._fit_final(X[train], y[train], None, groups[train])
             part = inner._values(X[test])
             values = np.full((len(X), *part.shape[1:]), np.nan) if values is None else values
             values[test] = part
-        self._fit_final(X, y, values if self.calibrate else None)
+        self._fit_final(X, y, values if self.calibrate else None, groups)
         return self._probabilities(values)
 
     def _template(self, n_rows: int):
@@ -241,7 +249,7 @@ class FeatureHead(ClassifierMixin, BaseEstimator):
             return clone(self.classifier).set_params(method=self.classifier.method_for(n_rows))
         return self.classifier
 
-    def _fit_final(self, X, y, inner_values) -> None:
+    def _fit_final(self, X, y, inner_values, groups) -> None:
         X, y = validate_data(self, X, y, dtype=np.float32)
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
@@ -250,7 +258,8 @@ class FeatureHead(ClassifierMixin, BaseEstimator):
             )
         self.scaler_ = StandardScaler().fit(X) if self.scale else None
         self.classifier_ = clone(self.classifier)
-        self.classifier_.fit(self._scaled(X), codes, **self._weights(y))
+        patients = {"groups": groups} if has_fit_parameter(self.classifier_, "groups") else {}
+        self.classifier_.fit(self._scaled(X), codes, **self._weights(y), **patients)
         self.calibrator_ = None
         if inner_values is not None:
             self.calibrator_ = LogisticRegression(C=1e6, max_iter=1000).fit(_as_columns(inner_values), codes)

@@ -1,11 +1,15 @@
 """Heads: recipes by name, the SVM at both sizes, calibration on unseen patients, inner scores."""
 
+from dataclasses import replace
+
+import cv2
 import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 from sklearn.svm import SVC
 
+from histofeat import IDCPipeline, evaluate
 from histofeat.heads import HEADS, FeatureHead, fit_with_inner_scores, make_head
 from histofeat.kernel_svm import KernelSVM
 from histofeat.model_selection import PatientKFold
@@ -134,3 +138,66 @@ def test_heads_clone(table):
     X, y, _ = table
     head = make_head("xgboost", params={"n_estimators": 5})
     np.testing.assert_array_equal(head.fit(X, y).predict(X), clone(head).fit(X, y).predict(X))
+
+
+# --- boosted trees: where they run, and from what they learn ---------------------------------------------------------
+
+
+def test_device_reaches_xgboost_without_a_gpu_at_hand():
+    """Only the fit needs the GPU; until then the setting has to arrive, and to survive clone and set_params."""
+    built = make_head("xgboost", params={"device": "cuda"})
+    pipeline = IDCPipeline("color").set_params(head__device="cuda")
+    copy = clone(pipeline).set_params(head__max_depth=3)
+    for head in (built, clone(built), pipeline.make_head(), copy.make_head()):
+        assert head.classifier.get_params()["device"] == "cuda"
+        assert head.classifier.get_xgb_params()["device"] == "cuda"
+        assert head.classifier.tree_method == "hist"
+    assert copy.get_params()["head__device"] == "cuda"
+    assert make_head("xgboost").classifier.device is None
+
+
+def xgboost_scores(X, y, train, rows, learn_from=None):
+    """Fit a head with four bins a column on `train`, or on `learn_from` there, and score `rows`."""
+    head = make_head("xgboost", params={"max_bin": 4, "n_estimators": 20, "colsample_bytree": 1.0})
+    learnt = X if learn_from is None else learn_from
+    return head.fit(learnt[train], y[train]).predict_proba(X[rows])[:, 1]
+
+
+def test_an_evaluation_bins_by_the_training_rows_of_a_fold(cohort, tmp_path):
+    """Half of the tested patches become black and white noise; the scores of the other half stay to the bit."""
+    (train, test), *_ = PatientKFold(3).split(cohort.X, cohort.y, cohort.patients)
+    frame, rng = cohort.frame.copy(), np.random.default_rng(0)
+    for row in test[1::2]:
+        noise = rng.choice([0, 255], (50, 50, 3)).astype(np.uint8)
+        frame.loc[row, "path"] = str(tmp_path / f"{row}.png")
+        cv2.imwrite(frame.loc[row, "path"], noise)
+    pipeline = IDCPipeline("color", head_params={"max_bin": 4, "n_estimators": 20})
+    found = [
+        evaluate(dataset, pipeline, [(train, test)], n_resamples=0).models[0].proba
+        for dataset in (cohort, replace(cohort, frame=frame, root=None))
+    ]
+    np.testing.assert_array_equal(found[0][test[::2]], found[1][test[::2]])
+    assert np.abs(found[0][test[1::2]] - found[1][test[1::2]]).max() > 0.05
+
+
+def snapped(X, rows):
+    """`X` with every value moved to the lower edge of its bin, of eight bins with equal shares of `rows`."""
+    snapped = np.empty_like(X)
+    for column in range(X.shape[1]):
+        edges = np.unique(np.quantile(X[rows, column], np.linspace(0, 1, 9)[:-1]))
+        snapped[:, column] = edges[np.clip(np.searchsorted(edges, X[:, column], side="right") - 1, 0, None)]
+    return snapped
+
+
+def test_bins_come_from_the_training_rows_of_each_fold(table):
+    """Rows of the test side take extreme values: nothing may change for the others. Where bins leak, it does."""
+    X, y, patients = table
+    for train, test in PatientKFold(3).split(X, y, patients):
+        rows, extreme = test[::2], X.copy()
+        extreme[test[1::2]] *= np.float32(1e3)
+        found = [xgboost_scores(values, y, train, rows) for values in (X, extreme)]
+        np.testing.assert_array_equal(*found)
+        # The same with bins of both sides, as one quantised matrix for all folds would have them.
+        everyone = np.arange(len(X))
+        leaking = [xgboost_scores(X, y, train, rows, snapped(values, everyone)) for values in (X, extreme)]
+        assert np.abs(leaking[0] - leaking[1]).max() > 0.05
