@@ -10,15 +10,18 @@ from histofeat.exceptions import known_names
 from histofeat.features.base import PatchFeatures
 from histofeat.features.families import FAMILIES, make_family
 from histofeat.heads import HEADS, FeatureHead, make_head
+from histofeat.normalization.base import StainNormalizer
+from histofeat.normalization.named import NORMALIZERS, make_normalizer
 
 __all__ = ["NamedParts"]
 
 
 class NamedParts(BaseEstimator):
-    """Estimator whose ``features`` and ``head`` are names or estimators, with nested parameters for both.
+    """Estimator whose ``features``, ``head`` and ``normalizer`` are names or estimators, with nested parameters.
 
     scikit-learn's nested parameters need estimators to belong to. Here a name such as ``head="xgboost"`` has
-    parameters too: they are kept in ``head_params`` and ``feature_params``, plain mappings that `clone` copies.
+    parameters too: they are kept in ``head_params``, ``feature_params`` and ``normalizer_params``, plain mappings that
+    `clone` copies.
     """
 
     def families(self) -> tuple[PatchFeatures, ...]:
@@ -89,11 +92,42 @@ class NamedParts(BaseEstimator):
         calibrate = not hasattr(self.head, "predict_proba")
         return FeatureHead(clone(self.head), calibrate=calibrate, class_weight=self.class_weight)
 
+    def make_normalizer(self) -> StainNormalizer | None:
+        """Build the stain normaliser that this pipeline names.
+
+        Returns
+        -------
+        normalizer : StainNormalizer or None
+            Unfitted; an estimator that was given is cloned. None where patches are measured as they are.
+
+        Raises
+        ------
+        ValueError
+            If the name or a parameter is unknown, or the estimator is no stain normaliser.
+        """
+        named = isinstance(self.normalizer, str)
+        if named:
+            return make_normalizer(self.normalizer, **{"n_jobs": self.n_jobs, **(self.normalizer_params or {})})
+        if self.normalizer is not None and not isinstance(self.normalizer, StainNormalizer):
+            raise ValueError(
+                f"IDCPipeline.normalizer: expected None, a name or an estimator of histofeat.normalization, "
+                f"got {self.normalizer!r:.80}. {known_names(self.normalizer, NORMALIZERS)}"
+            )
+        if self.normalizer_params:
+            raise ValueError(
+                f"IDCPipeline.normalizer_params: expected None beside {self.normalizer!r:.80}, got "
+                f"{sorted(self.normalizer_params)}. Name the normaliser, or set the parameters on the estimator."
+            )
+        return None if self.normalizer is None else clone(self.normalizer)
+
     def get_params(self, deep=True) -> dict:
-        """Parameters by name; with `deep` also those of the head and of each family, named or given as estimators."""
+        """Parameters by name; with `deep` also those of the head, of each family and of the normaliser."""
         params = super().get_params(deep=False)
         if not deep:
             return params
+        normalizer = self.make_normalizer()
+        if normalizer is not None:
+            params |= {f"normalizer__{name}": value for name, value in normalizer.get_params().items()}
         head = self.make_head()
         inner = head if isinstance(self.head, FeatureHead) else head.classifier
         params |= {f"head__{name}": value for name, value in inner.get_params().items()}
@@ -107,8 +141,8 @@ class NamedParts(BaseEstimator):
         Raises
         ------
         ValueError
-            If a parameter is unknown to the pipeline, the head or the family; the message gives the nearest name.
-            Nothing is changed then.
+            If a parameter is unknown to the pipeline, the head, the family or the normaliser; the message gives the
+            nearest name. Nothing is changed then.
         """
         before = super().get_params(deep=False)
         own = {name: value for name, value in params.items() if "__" not in name}
@@ -128,12 +162,10 @@ class NamedParts(BaseEstimator):
         for name, value in own.items():
             if name not in known:
                 raise ValueError(f"IDCPipeline.{name}: expected a parameter, got {name!r}. {known_names(name, known)}")
-            if (
-                name == "head"
-                and "head_params" not in own
-                and not (value is self.head or (isinstance(value, str) and value == self.head))
-            ):
-                self.head_params = None
+            if name in ("head", "normalizer") and f"{name}_params" not in own:
+                before = getattr(self, name)
+                if not (value is before or (isinstance(value, str) and value == before)):
+                    setattr(self, f"{name}_params", None)
             setattr(self, name, value)
         if "features" in own and "feature_params" not in own and self.feature_params:
             kept = self._named_families()
@@ -149,11 +181,25 @@ class NamedParts(BaseEstimator):
             self.head.set_params(**{rest: value})
         elif part == "features":
             self._set_family(rest, value)
+        elif part == "normalizer":
+            self._set_normalizer(rest, value)
         else:
             raise ValueError(
-                f"IDCPipeline.{name}: expected head__<parameter> or features__<family>__<parameter>. "
-                f"{known_names(part, ('head', 'features'))}"
+                f"IDCPipeline.{name}: expected head__<parameter>, features__<family>__<parameter> or "
+                f"normalizer__<parameter>. {known_names(part, ('head', 'features', 'normalizer'))}"
             )
+
+    def _set_normalizer(self, name: str, value) -> None:
+        if isinstance(self.normalizer, str):
+            self.normalizer_params = {**(self.normalizer_params or {}), name: value}
+            self.make_normalizer()
+        elif self.normalizer is None:
+            raise ValueError(
+                f"normalizer__{name}: expected a pipeline with a normaliser, got normalizer=None. "
+                f"Set normalizer to one of {', '.join(map(repr, NORMALIZERS))} too."
+            )
+        else:
+            self.normalizer.set_params(**{name: value})
 
     def _set_family(self, name: str, value) -> None:
         family, _, param = name.partition("__")

@@ -15,6 +15,7 @@ from histofeat.features.extraction import extract
 from histofeat.features.union import PatchUnion
 from histofeat.images import as_images
 from histofeat.named_parts import NamedParts
+from histofeat.normalization.base import normalized_images
 
 __all__ = ["IDCPipeline"]
 
@@ -33,16 +34,18 @@ def _can(method: str):
 class IDCPipeline(ClassifierMixin, NamedParts):
     """Feature families and a classifier head as one classifier on patches.
 
-    Features and heads are given by name or as estimators. Names stay names until `fit`, so they can be searched
-    over; their parameters are reached as ``head__max_depth`` and ``features__lbp__radii_px``.
+    Features, heads and stain normalisers are given by name or as estimators. Names stay names until `fit`, so they can
+    be searched over; their parameters are reached as ``head__max_depth``, ``features__lbp__radii_px`` and
+    ``normalizer__unit``.
 
     Parameters
     ----------
     features : str, estimator, or sequence of these
-        Feature families: names of `histofeat.features.FAMILIES` ("color", "lbp", "haralick", "pftas", "cnn") or
+        Feature families: names of `histofeat.features.FAMILIES` ("color", "lbp", "haralick", "pftas", "fuzzy_color",
+        "joint_color", "gray", "cnn") or
         estimators such as ``LBPHistogram(radii_px=(1, 2))``.
     head : str or estimator
-        "xgboost", "svm", "logistic", "random_forest", or any scikit-learn classifier on feature matrices.
+        "xgboost", "svm", "logistic", "random_forest", "vote", or any scikit-learn classifier on feature matrices.
     class_weight : {"balanced"}, mapping of label to weight, or None
         Weights of the classes in the fit of the head.
     feature_params : mapping, optional
@@ -55,6 +58,10 @@ class IDCPipeline(ClassifierMixin, NamedParts):
         Seed of the head.
     store : path or FeatureStore, optional
         Where features are kept between calls, so that no image is measured twice; None keeps nothing.
+    normalizer : {"reinhard", "macenko"}, estimator or None
+        Stain normaliser (`histofeat.normalization`) before all families. It learns from the images given to `fit`.
+    normalizer_params : mapping, optional
+        Parameters of a named normaliser; what ``set_params(normalizer__...)`` sets.
 
     Attributes
     ----------
@@ -64,16 +71,19 @@ class IDCPipeline(ClassifierMixin, NamedParts):
         The families, built.
     head_ : FeatureHead
         The fitted head.
+    normalizer_ : StainNormalizer or None
+        The fitted normaliser.
     n_features_out_ : int
         Columns of the feature matrix.
 
     Notes
     -----
-    ``set_params(head="svm")`` forgets the parameters set for the head before, and ``set_params(features=...)``
-    those of families that are no longer there: they belong to other estimators.
+    ``set_params(head="svm")`` forgets the parameters set for the head before, ``set_params(normalizer=...)`` those of
+    the normaliser, and ``set_params(features=...)`` those of families that are no longer there: they are of others.
 
     The SVM's scores become probabilities by a calibration on patients held out of the inner fits, which needs
-    ``fit(X, y, groups=patients)``. Without groups it has no `predict_proba`.
+    ``fit(X, y, groups=patients)``. Without groups it has no `predict_proba`. A normaliser with ``unit="patient"`` needs
+    groups in every call, also of `predict`, and the patches of a patient together.
 
     Examples
     --------
@@ -96,6 +106,8 @@ class IDCPipeline(ClassifierMixin, NamedParts):
         n_jobs=None,
         random_state=0,
         store=None,
+        normalizer=None,
+        normalizer_params=None,
     ):
         self.features = features
         self.head = head
@@ -105,6 +117,8 @@ class IDCPipeline(ClassifierMixin, NamedParts):
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.store = store
+        self.normalizer = normalizer
+        self.normalizer_params = normalizer_params
 
     def fit(self, X, y, groups=None):
         """Measure the patches and fit the head.
@@ -116,7 +130,8 @@ class IDCPipeline(ClassifierMixin, NamedParts):
         y : array-like of shape (n,)
             Their labels.
         groups : array-like of shape (n,), optional
-            Their patients; with it the SVM is calibrated, on patients its inner fits have not seen.
+            Their patients; with it the SVM is calibrated, on patients its inner fits have not seen, and every patient
+            counts once for the normaliser.
 
         Returns
         -------
@@ -130,13 +145,15 @@ class IDCPipeline(ClassifierMixin, NamedParts):
         PatchError
             If an image cannot be used; the message names it.
         """
-        images, (families, head) = as_images(X), (self.families(), self.make_head())
+        images, families, head, normalizer = as_images(X), self.families(), self.make_head(), self.make_normalizer()
         y = _check_labels(y, len(images))
         if groups is not None:
             groups = _check_groups(groups, len(images))
+        if normalizer is not None:
+            images = normalized_images(images, normalizer.fit(images, groups=groups), groups=groups)
         union = PatchUnion(list(families), n_jobs=self.n_jobs, store=self.store).fit(images)
         head.fit(union.transform(images), y, groups=groups)
-        self.features_, self.head_ = union, head
+        self.features_, self.head_, self.normalizer_ = union, head, normalizer
         self.classes_, self.n_features_out_ = head.classes_, union.n_features_out_
         return self
 
@@ -144,40 +161,48 @@ class IDCPipeline(ClassifierMixin, NamedParts):
         check_is_fitted(self)
         return self.head_
 
-    def _measured(self, X) -> np.ndarray:
-        return self.features_.transform(X)
+    def _measured(self, X, groups) -> np.ndarray:
+        return self.features_.transform(self._normalized(X, groups))
+
+    def _normalized(self, X, groups):
+        return X if self.normalizer_ is None else normalized_images(X, self.normalizer_, groups=groups)
 
     @_can("predict_proba")
-    def predict_proba(self, X) -> np.ndarray:
+    def predict_proba(self, X, groups=None) -> np.ndarray:
         """Probabilities of shape (n, k), float64, columns in the order of ``classes_``.
 
-        For the SVM only after ``fit(X, y, groups=patients)``.
+        For the SVM only after ``fit(X, y, groups=patients)``; `groups` are for a normaliser that works by patient.
         """
-        return self._fitted_head().predict_proba(self._measured(X))
+        return self._fitted_head().predict_proba(self._measured(X, groups))
 
-    def decision_function(self, X) -> np.ndarray:
+    def decision_function(self, X, groups=None) -> np.ndarray:
         """Scores that order the patches: (n,) for two classes, (n, k) for more. See `FeatureHead`."""
-        return self._fitted_head().decision_function(self._measured(X))
+        return self._fitted_head().decision_function(self._measured(X, groups))
 
-    def predict(self, X) -> np.ndarray:
+    def predict(self, X, groups=None) -> np.ndarray:
         """Labels of shape (n,): the most probable class, or the largest decision value of an uncalibrated SVM."""
-        return self._fitted_head().predict(self._measured(X))
+        return self._fitted_head().predict(self._measured(X, groups))
 
-    def transform_features(self, X):
-        """Measure the patches without classifying them; works before `fit`.
+    def transform_features(self, X, groups=None):
+        """Measure the patches without classifying them; works before `fit`, unless there is a normaliser.
 
         Parameters
         ----------
         X : sequence of paths, ndarray (n, H, W, 3) uint8, list of such arrays, or DataFrame with a ``path`` column
             The patches.
+        groups : array-like of shape (n,), optional
+            Their patients, for a normaliser that works by patient.
 
         Returns
         -------
         features : DataFrame of shape (n, d), float32
             Named columns, the index of `X` where it has one; an ndarray after ``set_output(transform="default")``.
         """
-        families = self.families()
-        values = np.hstack(extract(families, X, n_jobs=self.n_jobs, store=self.store).features)
+        families, images = self.families(), X
+        if self.normalizer is not None:
+            check_is_fitted(self)
+            images = self._normalized(X, groups)
+        values = np.hstack(extract(families, images, n_jobs=self.n_jobs, store=self.store).features)
         container = getattr(self, "_sklearn_output_config", {}).get("transform", "pandas")
         if container == "default":
             return values
@@ -191,7 +216,10 @@ class IDCPipeline(ClassifierMixin, NamedParts):
                     "Run `pip install polars`."
                 ) from error
             return polars.DataFrame(values, schema=list(names))
-        return pd.DataFrame(values, columns=names, index=getattr(X, "index", None))
+        index = (
+            X.index if isinstance(X, pd.DataFrame | pd.Series) else None
+        )  # a list has an `index` too, of another kind
+        return pd.DataFrame(values, columns=names, index=index)
 
     def get_feature_names_out(self, input_features=None) -> np.ndarray:
         """Names of the feature columns, an object array of shape (d,); `input_features` is ignored."""

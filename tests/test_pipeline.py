@@ -7,13 +7,23 @@ import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.dummy import DummyClassifier
+from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
 
-from histofeat import ColorHistogram, IDCPipeline, LBPHistogram, MissingExtraError, PatchError, PatientKFold
+from histofeat import (
+    ColorHistogram,
+    GroupLeakageError,
+    IDCPipeline,
+    LBPHistogram,
+    MissingExtraError,
+    PatchError,
+    PatientKFold,
+)
 from histofeat.heads import HEADS
+from histofeat.normalization import MacenkoNormalizer, ReinhardNormalizer
 
 FAST = {"head__n_estimators": 20}
 
@@ -79,6 +89,9 @@ def test_parts_can_be_estimators_with_parameters_of_their_own():
         ({"features__lpb__radii_px": (1,)}, "expected a family of this pipeline, got 'lpb'. Did you mean 'lbp'"),
         ({"heads": "svm"}, "IDCPipeline.heads: expected a parameter, got 'heads'. Did you mean 'head'"),
         ({"hed__C": 1}, "Did you mean 'head'"),
+        ({"normaliser__unit": "patch"}, "Did you mean 'normalizer'"),
+        ({"normalizer__unit": "patch"}, "normalizer__unit: expected a pipeline with a normaliser, got normalizer=None"),
+        ({"normalizer": "macenko", "normalizer__gain": 1}, "normalizer__gain: expected a parameter of Macenko"),
     ],
 )
 def test_unknown_parameters_are_errors_and_change_nothing(params, message):
@@ -102,6 +115,15 @@ def test_unknown_parameters_are_errors_and_change_nothing(params, message):
         (IDCPipeline(head_params={"C": 1}), "head__C: expected a parameter of head 'xgboost'"),
         (IDCPipeline("color", feature_params={"lbp__radii_px": (1,)}), r"expected parameters of the named families"),
         (IDCPipeline(head=KNeighborsClassifier(), class_weight="balanced"), "whose fit takes sample_weight"),
+        (IDCPipeline(normalizer="makenko"), "got 'makenko'. Did you mean 'macenko'"),
+        (IDCPipeline(normalizer=3), r"IDCPipeline\.normalizer: expected None, a name or an estimator .* got 3"),
+        (IDCPipeline(normalizer="reinhard", normalizer_params={"units": 1}), "normalizer__units: .* mean 'unit'"),
+        (IDCPipeline(normalizer_params={"unit": "patch"}), r"expected None beside None, got \['unit'\]"),
+        (
+            IDCPipeline(normalizer=MacenkoNormalizer(), normalizer_params={"unit": "patch"}),
+            r"expected None beside MacenkoNormalizer\(\)",
+        ),
+        (IDCPipeline(normalizer=ReinhardNormalizer("slide")), r"ReinhardNormalizer\.unit: .* got 'slide'"),
     ],
 )
 def test_unknown_parts_are_refused_by_fit(pipe, message, patches):
@@ -167,6 +189,7 @@ def test_a_head_without_probabilities_is_calibrated_when_groups_are_given(cohort
 def test_features_by_name_before_and_after_fit(cohort, fitted):
     frame = fitted.transform_features(pd.DataFrame({"path": cohort.X[:3]}, index=["a", "b", "c"]))
     assert list(frame.index) == ["a", "b", "c"]
+    assert list(fitted.transform_features(list(cohort.X[:3])).index) == [0, 1, 2]
     assert list(frame.columns) == list(fitted.get_feature_names_out())
     assert (frame.dtypes == np.float32).all()
     fresh = clone(fitted).set_output(transform="default").transform_features(cohort.X[:3])
@@ -210,6 +233,70 @@ def test_a_broken_image_is_named(tmp_path, cohort):
     bad.write_bytes(b"nothing")
     with pytest.raises(PatchError, match=r"bad\.png: expected an image file"):
         IDCPipeline("color").fit([*cohort.X, str(bad)], [*cohort.y, 0])
+
+
+# ---- stain normalisers -----------------------------------------------------------------------------------------
+
+
+def test_a_normaliser_has_nested_parameters_by_name_and_as_estimator():
+    pipe = IDCPipeline("color", normalizer="macenko", n_jobs=2).set_params(normalizer__unit="patient")
+    for twin in (pipe, clone(pipe), pickle.loads(pickle.dumps(pipe))):
+        assert twin.get_params()["normalizer__unit"] == "patient"
+        assert twin.make_normalizer().get_params() == MacenkoNormalizer("patient", n_jobs=2).get_params()
+    assert pipe.set_params(normalizer="macenko").normalizer_params == {"unit": "patient"}
+    assert pipe.set_params(normalizer="reinhard").normalizer_params is None
+    given = IDCPipeline("color", normalizer=ReinhardNormalizer()).set_params(normalizer__max_gain=1.5)
+    assert clone(given).make_normalizer().max_gain == 1.5
+    assert given.make_normalizer() is not given.normalizer
+    assert IDCPipeline("color").make_normalizer() is None
+    assert not any(name.startswith("normalizer__") for name in IDCPipeline("color").get_params())
+    assert pipe.set_params(normalizer=None).make_normalizer() is None
+
+
+@pytest.mark.parametrize("unit", ["patch", "patient"])
+def test_patches_are_normalised_before_every_family(cohort, unit, tmp_path):
+    train, test = next(PatientKFold(3).split(cohort.X, cohort.y, cohort.patients))
+    X, y, patients = cohort.X, cohort.y, cohort.patients
+    pipe = IDCPipeline(("color", "lbp"), "logistic", normalizer="reinhard", normalizer_params={"unit": unit})
+    pipe.set_params(store=tmp_path / "features.sqlite").fit(X[train], y[train], groups=patients[train])
+    alone = ReinhardNormalizer(unit).fit(X[train], groups=patients[train])
+    np.testing.assert_array_equal(pipe.normalizer_.reference_, alone.reference_)
+    plain = IDCPipeline(("color", "lbp"), "logistic")
+    plain.fit(alone.transform(X[train], groups=patients[train]), y[train])
+    seen = alone.transform(X[test], groups=patients[test])
+    groups = patients[test] if unit == "patient" else None
+    np.testing.assert_array_equal(pipe.predict_proba(X[test], groups=groups), plain.predict_proba(seen))
+    np.testing.assert_array_equal(pipe.predict(X[test], groups=groups), plain.predict(seen))
+    np.testing.assert_array_equal(pipe.decision_function(X[test], groups), plain.decision_function(seen))
+    np.testing.assert_array_equal(pipe.transform_features(X[test], groups), plain.transform_features(seen))
+    # The store knows features by the normalised pixels: those of the patches as they are come out as ever.
+    without = clone(plain).set_params(store=tmp_path / "features.sqlite")
+    np.testing.assert_array_equal(without.transform_features(X), plain.transform_features(X))
+    again = pickle.loads(pickle.dumps(pipe))
+    np.testing.assert_array_equal(again.predict_proba(X[test], groups), pipe.predict_proba(X[test], groups))
+
+
+def test_a_normaliser_by_patient_needs_patients_in_every_call(cohort):
+    pipe = IDCPipeline("color", "logistic", normalizer=MacenkoNormalizer("patient"))
+    with pytest.raises(GroupLeakageError, match=r"MacenkoNormalizer\.groups: expected the patient of each patch"):
+        pipe.fit(cohort.X, cohort.y)
+    pipe.fit(cohort.X, cohort.y, groups=cohort.patients)
+    with pytest.raises(GroupLeakageError, match="with unit='patient', got None"):
+        pipe.predict(cohort.X)
+
+
+def test_features_behind_a_normaliser_need_a_fit(cohort):
+    with pytest.raises(NotFittedError, match="is not fitted yet"):
+        IDCPipeline("color", normalizer="macenko").transform_features(cohort.X)
+
+
+def test_normalisers_can_be_searched_over(cohort):
+    grid = [{"normalizer": [None, "reinhard"]}, {"normalizer": ["macenko"], "normalizer__max_gain": [1.5, 2.0]}]
+    found = GridSearchCV(IDCPipeline("color", "logistic"), grid, cv=PatientKFold(2), error_score="raise").fit(
+        cohort.X, cohort.y, groups=cohort.patients
+    )
+    assert len(found.cv_results_["params"]) == 4
+    assert len(set(found.cv_results_["mean_test_score"])) > 1
 
 
 # ---- scikit-learn's tools --------------------------------------------------------------------------------------
