@@ -1,4 +1,4 @@
-"""Scores of predictions: their definitions, their undefined cases, and the threshold that maximises F1.
+"""Scores of predictions: their definitions, and their undefined cases.
 
 Every function takes class codes 0 to k - 1. With two classes the positive class is code 1. With more, each
 class in turn is positive against the rest and the k values are averaged with equal weight ("macro",
@@ -12,9 +12,9 @@ from joblib import Parallel, delayed
 __all__ = [
     "LABEL_METRICS",
     "METRICS",
-    "best_f1_threshold",
     "brier_losses",
     "check_predictions",
+    "check_scores",
     "confusion",
     "label_scores",
     "most_probable",
@@ -117,6 +117,43 @@ def check_predictions(y, proba):
             f"({wrong.size} such rows). Normalise the rows."
         )
     return y, proba
+
+
+def check_scores(y, score, owner):
+    """Refuse scores of two classes that are no probabilities, or do not belong to the labels.
+
+    Parameters
+    ----------
+    y : array-like of shape (n,), int or bool
+        0 or 1; one class alone will do.
+    score : array-like of shape (n,), float in [0, 1]
+        Probability of class 1.
+    owner : str
+        The function that the message names.
+
+    Returns
+    -------
+    y : ndarray of shape (n,), int64
+    score : ndarray of shape (n,), float64
+
+    Raises
+    ------
+    ValueError
+        If a score is NaN or out of range, or a shape or code does not fit.
+    """
+    score = np.asarray(score, dtype=np.float64)
+    if score.ndim != 1 or not score.size:
+        raise ValueError(
+            f"{owner}.score: expected a probability of class 1 for each patch, got shape {score.shape}. Pass "
+            "proba[:, 1]; of more than two classes one against the rest, y == code with proba[:, code]."
+        )
+    wrong = np.flatnonzero(~((score >= 0) & (score <= 1)))
+    if wrong.size:
+        raise ValueError(
+            f"{owner}.score: expected probabilities from 0 to 1, got {score[wrong[0]]} in row {wrong[0]} "
+            f"({wrong.size} such rows). Pass only patches that were scored, and probabilities, not decision values."
+        )
+    return _check_codes(y, len(score), 2, f"{owner}.y"), score
 
 
 def _check_codes(codes, n_samples, n_classes, name):
@@ -344,49 +381,3 @@ def _weighted_ranking(positive, patient, ends, weights):
             out[0, b] = area[b] / (above_p[b] * above_n[b])
             out[1, b] = precision[b] / above_p[b]
     return out
-
-
-def best_f1_threshold(y, score):
-    """Threshold at which calling ``score >= threshold`` positive gives the highest F1.
-
-    Parameters
-    ----------
-    y : array-like of shape (n,), int
-        0 or 1, both present.
-    score : array-like of shape (n,), float in [0, 1]
-        Probability of class 1, of patches that the model did not learn from and that it is not tested on.
-
-    Returns
-    -------
-    threshold : float
-        Halfway between two neighbouring scores, or between 0 and the lowest score. Among thresholds of equal
-        F1 the one nearest to one half, of two equally near the lower.
-
-    Raises
-    ------
-    ValueError
-        If a class is missing, a score is NaN or out of range, or the shapes differ.
-
-    Examples
-    --------
-    >>> best_f1_threshold([0, 0, 1, 1], [0.1, 0.2, 0.4, 0.5])
-    0.30000000000000004
-    """
-    score = np.asarray(score, dtype=np.float64)
-    y, _ = check_predictions(y, np.column_stack([1 - score, score]))
-    n_positive = int(y.sum())
-    if n_positive in (0, len(y)):
-        raise ValueError(
-            f"best_f1_threshold.y: expected both classes, got {n_positive} positive of {len(y)} patches. "
-            "Choose the threshold on patients of both classes."
-        )
-    order = np.argsort(-score, kind="stable")
-    ranked = score[order]
-    last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
-    below = np.append(ranked[last[:-1] + 1], 0.0)
-    halfway = (ranked[last] + below) / 2
-    # Between two neighbouring floats there is nothing: the upper one is the threshold itself.
-    thresholds = np.where(halfway > below, halfway, ranked[last])
-    f1 = 2 * np.cumsum(y[order])[last] / (last + 1 + n_positive)
-    best = thresholds[f1 == f1.max()]
-    return float(best[np.lexsort([best, np.abs(best - 0.5)])[0]])

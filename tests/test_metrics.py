@@ -1,18 +1,16 @@
-"""Scores against scikit-learn and by hand, their undefined cases, and the threshold of highest F1."""
+"""Scores against scikit-learn and by hand, and their undefined cases."""
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from histofeat.metrics import (
     LABEL_METRICS,
     METRICS,
     _weighted_ranking,
-    best_f1_threshold,
     brier_losses,
     check_predictions,
+    check_scores,
     confusion,
     label_scores,
     most_probable,
@@ -198,55 +196,23 @@ def test_single_precision_is_close_enough_to_one():
     assert check_predictions(np.zeros(1000, dtype=int), proba.astype(np.float32))[1].dtype == np.float64
 
 
-# --- the threshold ---------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("y", "score", "message"),
+    [
+        ([0, 1], [0.1, np.nan], r"mine.score: expected probabilities from 0 to 1, got nan in row 1 \(1 such rows\)"),
+        ([0, 1, 1], [1.5, 0.5, -0.5], r"mine.score: expected probabilities .*, got 1.5 in row 0 \(2 such rows\)"),
+        ([0, 1], [[0.5, 0.5]] * 2, r"mine.score: expected a probability of class 1 for each patch, got shape \(2, 2\)"),
+        ([], [], r"mine.score: expected a probability of class 1 for each patch, got shape \(0,\)"),
+        ([0, 1], [0.1, 0.2, 0.3], r"mine.y: expected a class code for each of 3 patches, got shape \(2,\)"),
+        ([0, 2], [0.1, 0.2], r"mine.y: expected class codes from 0 to 1, got 2 in row 1"),
+    ],
+)
+def test_unusable_scores_of_two_classes_are_refused(y, score, message):
+    with pytest.raises(ValueError, match=message):
+        check_scores(y, score, "mine")
 
 
-@settings(max_examples=80, deadline=None)
-@given(table=st.lists(st.tuples(st.booleans(), st.integers(0, 8)), min_size=2, max_size=40))
-def test_no_threshold_has_a_higher_f1(table):
-    y, score = np.array([int(row[0]) for row in table]), np.array([row[1] / 8 for row in table])
-    if len(set(y)) < 2:
-        return
-
-    def f1(threshold):
-        called = score >= threshold
-        return 2 * (called & (y == 1)).sum() / (called.sum() + y.sum())
-
-    threshold = best_f1_threshold(y, score)
-    assert f1(threshold) >= max(f1(other) for other in np.linspace(0, 1, 65))
-    assert 0 <= threshold <= 1
-
-
-def test_threshold_is_halfway_between_scores_and_ties_go_to_one_half():
-    assert best_f1_threshold([0, 1], [0.2, 0.6]) == pytest.approx(0.4)
-    # Below 0.3 both are found, with one false alarm: F1 4/5; above 0.7 one: 2/3.
-    assert best_f1_threshold([1, 0, 1], [0.3, 0.5, 0.7]) == pytest.approx(0.15)
-    # F1 is 2/3 for the upper one alone and for all four: 0.85 is nearer to one half than 0.05 is.
-    y, score = [1, 0, 0, 1], [0.9, 0.8, 0.7, 0.1]
-    f1 = {threshold: sk.f1_score(y, np.array(score) >= threshold) for threshold in (0.85, 0.05)}
-    assert f1[0.85] == pytest.approx(f1[0.05])
-    assert best_f1_threshold(y, score) == pytest.approx(0.85)
-    # Equally near: the lower.
-    assert best_f1_threshold([1, 0, 0, 1], [0.75, 0.75, 0.25, 0.25]) == pytest.approx(0.125)
-
-
-def test_threshold_between_neighbouring_floats_separates_them():
-    low = 0.3
-    high = np.nextafter(low, 1)
-    threshold = best_f1_threshold([0, 1], [low, high])
-    assert low < threshold <= high
-
-
-def test_threshold_when_every_score_is_zero():
-    assert best_f1_threshold([0, 1], [0.0, 0.0]) == 0.0
-
-
-def test_threshold_refusals():
-    with pytest.raises(ValueError, match=r"best_f1_threshold.y: expected both classes, got 0 positive of 3 patches"):
-        best_f1_threshold([0, 0, 0], [0.1, 0.2, 0.3])
-    with pytest.raises(ValueError, match=r"expected both classes, got 3 positive of 3"):
-        best_f1_threshold([1, 1, 1], [0.1, 0.2, 0.3])
-    with pytest.raises(ValueError, match="proba: expected probabilities from 0 to 1"):
-        best_f1_threshold([0, 1], [0.1, np.nan])
-    with pytest.raises(ValueError, match="y: expected a class code for each of 3 patches"):
-        best_f1_threshold([0, 1], [0.1, 0.2, 0.3])
+def test_scores_of_two_classes_come_back_as_numbers():
+    y, score = check_scores([True, False], [1, 0], "mine")
+    assert (y.tolist(), score.tolist()) == ([1, 0], [1.0, 0.0])
+    assert (y.dtype, score.dtype) == (np.int64, np.float64)

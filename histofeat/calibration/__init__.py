@@ -1,0 +1,30 @@
+"""Do probabilities mean what they say, and what to do where they do not."""
+
+from histofeat.calibration.bins import STRATEGIES, BinTable
+from histofeat.calibration.calibrator import METHODS, Calibrator, fit_calibrator
+from histofeat.calibration.reliability import (
+    BrierDecomposition,
+    CalibrationAssessment,
+    CalibrationError,
+    ReliabilityCurve,
+    assess_calibration,
+    brier_decomposition,
+    expected_calibration_error,
+    reliability_curve,
+)
+
+__all__ = [
+    "METHODS",
+    "STRATEGIES",
+    "BinTable",
+    "BrierDecomposition",
+    "CalibrationAssessment",
+    "CalibrationError",
+    "Calibrator",
+    "ReliabilityCurve",
+    "assess_calibration",
+    "brier_decomposition",
+    "expected_calibration_error",
+    "fit_calibrator",
+    "reliability_curve",
+]
