@@ -1,12 +1,36 @@
-"""The command ``histofeat``: what a data set or a feature store holds. Thin: parse, call, print."""
+"""The command ``histofeat``: what is in a folder, in a store, in predictions. Thin: parse, call, print."""
 
 from __future__ import annotations
 
-import argparse
+import json
+import math
 import sys
 from pathlib import Path
+from typing import Annotated
 
-__all__ = ["main"]
+import typer
+
+import histofeat
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    help="What an IDC folder or a feature store holds, and what predictions are worth on a published split.",
+)
+#: What typer raises about words that it cannot read; older versions take the class from another package.
+_UsageError = typer.BadParameter.__bases__[0]
+#: Metrics in the order of the table, and whether a threshold decides them.
+_SHOWN = {
+    "roc_auc": ("ROC-AUC", False),
+    "average_precision": ("Average precision", False),
+    "balanced_accuracy": ("Balanced accuracy", True),
+    "f1": ("F1", True),
+    "sensitivity": ("Sensitivity", True),
+    "specificity": ("Specificity", True),
+    "brier": ("Brier (lower is better)", False),
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -22,32 +46,153 @@ def main(arguments: list[str] | None = None) -> int:
     code : int
         0, or 2 after one sentence on stderr about what is wrong with the input.
     """
-    parser = argparse.ArgumentParser(prog="histofeat", description=__doc__.split(": ", 1)[0])
-    commands = parser.add_subparsers(dest="command", required=True)
-    audit = commands.add_parser("audit", help="what an IDC folder holds, and what was left out and why")
-    audit.add_argument("folder", type=Path, help="the folder with PATIENT/{0,1}/*.png")
-    store = commands.add_parser("store", help="how large a feature store is, by extractor")
-    store.add_argument("file", type=Path, help="the store's file")
-    store.add_argument("--purge", metavar="FAMILY", help="remove what is stored of this family")
-    options = parser.parse_args(arguments)
+    command = typer.main.get_command(app)
     try:
-        print(_audit(options.folder) if options.command == "audit" else _store(options.file, options.purge))
-    except ValueError as error:
-        print(f"histofeat: {error}", file=sys.stderr)
-        return 2
-    return 0
+        return command.main(args=arguments, prog_name="histofeat", standalone_mode=False) or 0
+    except _UsageError as error:
+        words = error.format_message()
+        message = f"{words if words.endswith(('.', '?')) else words + '.'} See `histofeat --help`."
+    except (ValueError, ImportError) as error:
+        message = str(error)
+    print(f"histofeat: {message}", file=sys.stderr)
+    return 2
 
 
-def _audit(folder: Path) -> str:
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(histofeat.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def audit(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder with PATIENT/{0,1}/*.png.")],
+) -> None:
+    """Say what an IDC folder holds, and what was left out and why."""
     from histofeat.datasets import load_idc
 
-    return f"{folder}:\n{load_idc(folder).audit.summary()}"
+    print(f"{folder}:\n{load_idc(folder).audit.summary()}")
 
 
-def _store(file: Path, family: str | None) -> str:
+@app.command()
+def store(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The store's file.")],
+    purge: Annotated[
+        str | None, typer.Option(metavar="FAMILY", help="Remove what is stored of this family.", show_default=False)
+    ] = None,
+) -> None:
+    """Say how large a feature store is, by extractor."""
     from histofeat.store import FeatureStore
 
     if not file.is_file():
         raise ValueError(f"{file}: expected a feature store, found no such file. Correct the path.")
-    removed = "" if family is None else f"removed {FeatureStore(file).purge(family):,} rows of {family}\n"
-    return removed + FeatureStore(file).summary()
+    if purge is not None:
+        print(f"removed {FeatureStore(file).purge(purge):,} rows of {purge}")
+    print(FeatureStore(file).summary())
+
+
+@app.command()
+def score(
+    predictions: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PREDICTIONS.csv",
+            help="Columns patch (file name or path, such as 8863_idx5_x451_y1451_class0.png) and score (probability "
+            "of IDC, 0 to 1).",
+        ),
+    ],
+    protocol: Annotated[str, typer.Option(metavar="NAME", help="The published split: idc-official.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="A copy of the data: refuse missing and surplus rows.", show_default=False),
+    ] = None,
+    threshold: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RULE",
+            help="What the threshold is chosen for on the rows of train and validation patients: f1, youden or "
+            "sensitivity=0.95.  [default: f1 where there are such rows]",
+            show_default=False,
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE.json", help="Also write the numbers here.", show_default=False)
+    ] = None,
+    resamples: Annotated[int, typer.Option(metavar="N", help="Resamples of the test patients.")] = 2000,
+    allow_missing_patients: Annotated[
+        bool, typer.Option("--allow-missing-patients", help="Score the test patients that have rows.")
+    ] = False,
+) -> None:
+    """Score predictions on a published split, by the rules of histofeat's own reports.
+
+    Patient, place and class of a patch are read from its name. Rows of the test patients are scored; rows of train and
+    validation patients, scored by a model that did not learn from them, choose the threshold.
+    """
+    from histofeat.predictions import read_predictions, score_predictions
+
+    _check_output(output)
+    scored = score_predictions(
+        read_predictions(predictions),
+        protocol,
+        data=data,
+        threshold=threshold,
+        allow_missing_patients=allow_missing_patients,
+        n_resamples=resamples,
+    )
+    _show(scored)
+    if output is not None:
+        _write(output, {"histofeat": histofeat.__version__, "predictions": predictions.name, **scored.to_dict()})
+
+
+def _show(scored) -> None:
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, markup=False)
+    # Beside a pipe or in a narrow window the columns stay columns.
+    console.width = max(console.width, 100)
+    console.print(f"{scored.protocol.title}\n{scored.test}, {scored.n_positive:,} positive")
+    table = Table("", "at 0.5", "95 % interval", box=SIMPLE, pad_edge=False)
+    if scored.tuned:
+        table.add_column(f"at {scored.threshold:.4f} ({scored.rule})")
+        table.add_column("95 % interval")
+    for metric, (words, by_threshold) in _SHOWN.items():
+        tuned = _cells(scored.tuned[metric]) if by_threshold and scored.tuned else ()
+        table.add_row(words, *_cells(scored.scores[metric]), *tuned)
+    console.print(table)
+    for note in scored.notes:
+        console.print(f"- {note}", soft_wrap=True)
+
+
+def _cells(score) -> tuple[str, str]:
+    low, high = score.ci95
+    value = "undefined" if math.isnan(score.pooled) else f"{score.pooled:.4f}"
+    return value, "" if math.isnan(low) else f"{low:.4f} to {high:.4f}"
+
+
+def _check_output(output: Path | None) -> None:
+    """Refuse before the work what could not be written after it."""
+    if output is not None and output.exists():
+        raise ValueError(f"{output}: expected a new file, got one that exists. Give another name, or remove it.")
+    if output is not None and not output.parent.is_dir():
+        raise ValueError(f"{output}: expected a file in a folder that exists, got none there. Make the folder first.")
+
+
+def _write(output: Path, numbers: dict) -> None:
+    try:
+        with output.open("x", encoding="utf-8") as file:
+            file.write(json.dumps(numbers, indent=2, allow_nan=False) + "\n")
+    except OSError as error:
+        raise ValueError(
+            f"{output}: expected a file that can be written, got {type(error).__name__}. Give another name."
+        ) from error

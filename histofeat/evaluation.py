@@ -2,24 +2,25 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import joblib
 import numpy as np
 
 from histofeat.bootstrap import patient_weights
-from histofeat.features.extraction import check_unique_names, extract
-from histofeat.fitting import CANNOT_RUN, fit_all
+from histofeat.feature_bank import FeatureBank
+from histofeat.fitting import fit_all
 from histofeat.folds import check_folds, fold_of_rows, make_inner_folds
-from histofeat.heads import FeatureHead
 from histofeat.metrics import LABEL_METRICS, confusion, most_probable
 from histofeat.model_selection import PatientKFold
+from histofeat.plans import make_plans
 from histofeat.results import Evaluation, ModelResult, NotRun
 from histofeat.scoring import score_folds
+from histofeat.search import Search
+from histofeat.split_audit import ImageFingerprint, audit_fingerprints, cheap_findings, check_audit, check_codes
 from histofeat.store import as_store
+from histofeat.thresholds import parse_rule
 
 __all__ = ["evaluate"]
 
@@ -35,7 +36,9 @@ def evaluate(
     n_jobs=None,
     store=None,
     progress=None,
-    allow_patient_leakage=False,
+    threshold="f1",
+    search=None,
+    accept_findings=(),
 ):
     """Evaluate pipelines on patients that they have not learnt from.
 
@@ -66,9 +69,15 @@ def evaluate(
     progress : callable, optional
         Called as ``progress(stage, done, total)`` with stage "extract" (images), "fit" (folds of all models)
         and "score" (models).
-    allow_patient_leakage : bool, default=False
-        Accept folds that share patients, such as those of `PatchKFold`, to show what they pretend. The result
-        then says ``patient_overlap=True``.
+    threshold : str, default="f1"
+        What the tuned threshold is chosen for among training patients: "f1", "youden" (sensitivity plus specificity)
+        or "sensitivity=0.95"; see `histofeat.thresholds.choose_threshold`.
+    search : Search or mapping, optional
+        Parameters of the heads to choose from, inside the training patients of each fold; see
+        `histofeat.search.Search`. The same budget for every feature set; the choices are in the result.
+    accept_findings : sequence of str, default=()
+        Codes of errors of the audit to go on with. ``("HF001",)`` accepts folds that share patients, such as those of
+        `PatchKFold`, to show what they pretend; the result then says ``patient_overlap=True``.
 
     Returns
     -------
@@ -78,15 +87,18 @@ def evaluate(
     Raises
     ------
     GroupLeakageError
-        If a patient is on both sides of a fold, or patients are not known.
+        If a patient or an image is on both sides of a fold, or patients are not known.
     ValueError
-        If an argument is not what it should be, or a fold would lose a class.
+        If an argument is not what it should be, the audit finds an error, or a fold would lose a class.
 
     Notes
     -----
-    The plain label is the most probable class. The tuned one (two classes) is positive from the threshold of
-    highest F1 over the inner out-of-fold predictions of the fold's training patients. Pooled scores rank the
-    test patches of different folds, and so of different fits, in one list.
+    The plain label is the most probable class. The tuned one (two classes) is positive from the threshold that is
+    best over the inner out-of-fold predictions of the fold's training patients; on the same predictions the
+    calibrated probabilities are fitted. Pooled scores rank the test patches of different folds, and so of different
+    fits, in one list.
+
+    Before anything is fitted, `histofeat.split_audit.audit_split` looks at the folds; its findings are in the result.
 
     Examples
     --------
@@ -102,12 +114,14 @@ def evaluate(
     cv = PatientKFold(5) if cv is None else cv
     inner_cv = PatientKFold(3) if inner_cv is None else inner_cv
     # Everything that can be refused is refused before the long work begins.
-    splits, overlap = check_folds(cv, dataset, allow_patient_leakage=allow_patient_leakage)
-    inner = make_inner_folds(inner_cv, splits, dataset, allow_patient_leakage=allow_patient_leakage)
+    accepted = check_codes(accept_findings)
+    splits, overlap = check_folds(cv, dataset, allow_patient_leakage="HF001" in accepted)
+    inner = make_inner_folds(inner_cv, splits, dataset, allow_patient_leakage="HF001" in accepted)
     patient_weights(dataset.patients, n_resamples, random_state)
-    run = _Run(dataset, splits, inner, n_jobs, as_store(store), progress)
-    plans = _make_plans(pipelines, run)
-    bank = _extract(plans, run)
+    settings = {"threshold": parse_rule(threshold), "search": Search.of(search), "accepted": accepted}
+    run = _Run(dataset, splits, inner, n_jobs, as_store(store), progress, **settings)
+    plans = _plan(pipelines, run)
+    bank, audit = _measure(pipelines, plans, run)
     with run.timed("fit"):
         fits = fit_all(plans, bank, run)
     models = _score_all(fits, run, n_resamples, random_state)
@@ -117,18 +131,14 @@ def evaluate(
         fold=fold_of_rows(splits, len(dataset)),
         models=models,
         not_run=tuple(NotRun(plan.name, plan.head_name, plan.reason) for plan in plans if plan.reason is not None),
-        protocol={
-            "cv": repr(cv) if hasattr(cv, "split") else "predefined splits",
-            "n_splits": len(splits),
-            "inner_cv": repr(inner_cv),
-            "n_resamples": int(n_resamples),
-            "random_state": random_state,
-            "patient_level": not overlap,
-        },
+        protocol={"cv": repr(cv) if hasattr(cv, "split") else "predefined splits", "n_splits": len(splits)}
+        | {"inner_cv": repr(inner_cv), "n_resamples": int(n_resamples), "random_state": random_state}
+        | {"patient_level": not overlap, **run.choices()},
         seconds=dict(run.seconds),
         patient_overlap=overlap,
         conversions=dict(run.conversions),
         computed=dict(run.computed),
+        audit=audit,
     )
 
 
@@ -142,6 +152,9 @@ class _Run:
     n_jobs: int | None
     store: Any
     progress: Any
+    threshold: Any
+    search: Any
+    accepted: tuple
     seconds: Counter = field(default_factory=Counter)
     conversions: Counter = field(default_factory=Counter)
     computed: Counter = field(default_factory=Counter)
@@ -157,139 +170,35 @@ class _Run:
         finally:
             self.seconds[stage] += time.perf_counter() - started
 
+    def choices(self):
+        """Say for the protocol what was chosen inside the folds, and which findings were accepted."""
+        return {
+            "threshold": str(self.threshold),
+            "search": None if self.search is None else self.search.to_dict(),
+            "accepted_findings": list(self.accepted),
+        }
+
     def tell(self, stage, done, total):
         if self.progress is not None:
             self.progress(stage, done, total)
 
 
-# --- the features ----------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class _Plan:
-    """A pipeline taken apart: its families, its head, and why it cannot run, if so."""
-
-    name: str
-    head_name: str
-    families: tuple = ()
-    head: Any = None
-    reason: str | None = None
-
-    @property
-    def keys(self):
-        return [_key(family) for family in self.families]
-
-
-def _key(family):
-    """Identify families of the same class and parameters, which give the same numbers."""
-    return joblib.hash((type(family).__module__, type(family).__qualname__, family.get_params()))
-
-
-def _make_plans(pipelines, run):
-    """Take every pipeline apart, and try each family on one patch to learn early what cannot run."""
-    plans, tried = [], {}
-    for name, head_name, pipeline in _named(pipelines):
-        plan = _Plan(name, head_name)
-        plans.append(plan)
-        try:
-            plan.families, plan.head = pipeline.families(), pipeline.make_head()
-            for key, family in zip(plan.keys, plan.families, strict=True):
-                with run.timed("extraction"):
-                    tried[key] = tried[key] if key in tried else _try(family, run)
-                if tried[key] is not None:
-                    raise tried[key]
-            check_unique_names([family.get_feature_names_out() for family in plan.families])
-        except CANNOT_RUN as error:
-            plan.reason = str(error)
+def _plan(pipelines, run):
+    """Take the pipelines apart, and refuse what needs no image to be refused."""
+    plans = make_plans(pipelines, run)
+    if run.search is not None:
+        run.search.check_heads({plan.head_name: plan.head for plan in plans if plan.reason is None})
+    check_audit(cheap_findings(run.dataset, run.splits, pipelines=pipelines), run.accepted)
     return plans
 
 
-def _named(pipelines):
-    """Give (name, head, pipeline) for every entry, no two with the same name and head."""
-    if hasattr(pipelines, "make_head"):
-        pipelines = {"pipeline": pipelines}
-    entries = pipelines.items() if isinstance(pipelines, Mapping) else pipelines
-    named = {}
-    for entry in entries if isinstance(entries, Iterable) else [entries]:
-        if not isinstance(entry, tuple) or len(entry) != 2 or not hasattr(entry[1], "make_head"):
-            raise ValueError(
-                f"evaluate.pipelines: expected names with an IDCPipeline each, got {entry!r:.80}. "
-                'Pass {"handcrafted": IDCPipeline()}.'
-            )
-        key = (entry[0], _head_name(entry[1].head))
-        if key in named:
-            raise ValueError(
-                f"evaluate.pipelines: expected each name and head once, got {key[0]!r} with {key[1]!r} again. "
-                "Give the second another name."
-            )
-        named[key] = entry[1]
-    if not named:
-        raise ValueError("evaluate.pipelines: expected at least one pipeline, got 0. Pass IDCPipeline().")
-    return [(*key, pipeline) for key, pipeline in named.items()]
-
-
-def _head_name(head):
-    head = head.classifier if isinstance(head, FeatureHead) else head
-    return head if isinstance(head, str) else type(head).__name__
-
-
-def _try(family, run):
-    """Measure one patch, or find it in the store, which spares loading a network that will not be needed."""
-    try:
-        tried = extract([family], run.dataset.X[:1], store=run.store)
-        if run.store is not None:  # without one the patch is measured again with the others, and counted then
-            run.computed.update(tried.computed)
-    except CANNOT_RUN as error:
-        return error
-    return None
-
-
-def _extract(plans, run):
-    """Measure the distinct families of all plans that can run: a mapping of key to (n, d) float32."""
-    wanted = {}
-    for plan in plans:
-        if plan.reason is None:
-            wanted.update(zip(plan.keys, plan.families, strict=True))
-    passes = _passes(wanted)
-    bank, total = {}, len(run.dataset) * len(passes)
-    for number, keys in enumerate(passes):
-        before = number * len(run.dataset)
-        with run.timed("extraction"):
-            extraction = extract(
-                [wanted[key] for key in keys],
-                run.dataset.X,
-                n_jobs=run.n_jobs,
-                store=run.store,
-                progress=lambda done, _, before=before: run.tell("extract", before + done, total),
-            )
-        bank.update(zip(keys, extraction.features, strict=True))
-        run.conversions.update(extraction.conversions if number == 0 else {})
-        run.computed.update(extraction.computed)
-        _add_seconds(run.seconds, extraction.seconds, [wanted[key] for key in keys])
-    return bank
-
-
-def _passes(wanted):
-    """Group families into as few passes over the images as their column names allow: nearly always one."""
-    passes = []
-    for key, family in wanted.items():
-        names = set(family.get_feature_names_out())
-        for taken, keys in passes:
-            if taken.isdisjoint(names):
-                taken |= names
-                keys.append(key)
-                break
-        else:
-            passes.append((names, [key]))
-    return [keys for _, keys in passes]
-
-
-def _add_seconds(seconds, spent, families):
-    stages = {"read": "read", "decode": "decode", "store": "store"} | {
-        type(family).__name__: family.family for family in families
-    }
-    for key, stage in stages.items():
-        seconds[f"extraction:{stage}"] += spent.get(key, 0.0)
+def _measure(pipelines, plans, run):
+    """Measure all features, and audit the folds by what the images look like, before any fit."""
+    bank = FeatureBank(plans, run, {"audit": ImageFingerprint()})
+    with run.timed("audit"):
+        prints = bank.extra("audit")
+        found = audit_fingerprints(run.dataset, run.splits, prints, pipelines=pipelines, n_jobs=run.n_jobs)
+    return bank, check_audit(found, run.accepted)
 
 
 # --- the scores ------------------------------------------------------------------------------------------------------
@@ -311,6 +220,8 @@ def _model_result(fit, run, resampling):
     predicted = np.full(len(y), -1, dtype=np.int64)
     predicted[tested] = most_probable(fit.proba[tested])
     common = (run.patients, tests)
+    scored, resamples = score_folds(y, fit.proba, predicted, *common, **resampling)
+    tuned, _ = score_folds(y, fit.proba, fit.tuned, *common, metrics=LABEL_METRICS, **resampling)
     return ModelResult(
         name=fit.plan.name,
         features=tuple(family.family for family in fit.plan.families),
@@ -320,15 +231,18 @@ def _model_result(fit, run, resampling):
         predicted=predicted,
         predicted_tuned=fit.tuned,
         thresholds=tuple(fit.thresholds) if n_classes == 2 else (),
-        scores=score_folds(y, fit.proba, predicted, *common, **resampling),
-        tuned=score_folds(y, fit.proba, fit.tuned, *common, metrics=LABEL_METRICS, **resampling),
+        scores=scored,
+        tuned=tuned,
+        resamples=resamples,
         confusion=confusion(y[tested], predicted[tested], n_classes),
         confusion_tuned=confusion(y[tested], fit.tuned[tested], n_classes),
         fold_confusions=tuple(confusion(y[test], predicted[test], n_classes) for test in tests),
         fit_s=fit.seconds["fit"],
         predict_s=fit.seconds["predict"],
         notes=tuple(dict.fromkeys(note for notes in fit.notes for note in notes)),
-        families=tuple(_spelt_out(family) for family in fit.plan.families),
+        families=tuple(_spelt_out(part) for part in (fit.plan.normalizer, *fit.plan.families) if part is not None),
+        calibrated=fit.calibrated,
+        choices=tuple(fit.choices),
     )
 
 

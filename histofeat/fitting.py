@@ -1,4 +1,4 @@
-"""Heads on folds: every fit of an evaluation, with its threshold chosen inside the training patients."""
+"""Heads on folds: every fit, with its parameters, calibration and threshold chosen inside the training patients."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -9,14 +9,14 @@ import joblib
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from histofeat.exceptions import MissingExtraError, WeightsError
+from histofeat.calibration import fit_calibrator
 from histofeat.heads import fit_with_inner_scores
-from histofeat.metrics import best_f1_threshold, most_probable
+from histofeat.metrics import most_probable
+from histofeat.plans import CANNOT_RUN
+from histofeat.search import tune_head
+from histofeat.thresholds import choose_threshold
 
-__all__ = ["CANNOT_RUN", "Fit", "fit_all"]
-
-#: What makes a model "not run" with its reason, and not the end of the evaluation.
-CANNOT_RUN = (WeightsError, MissingExtraError)
+__all__ = ["Fit", "fit_all"]
 
 
 @dataclass
@@ -26,8 +26,10 @@ class Fit:
     plan: Any
     n_features: int
     proba: np.ndarray
+    calibrated: np.ndarray
     tuned: np.ndarray
     thresholds: list
+    choices: list
     notes: list
     spent: list
 
@@ -36,10 +38,11 @@ class Fit:
         """Make room for the predictions of one plan."""
         return cls(
             plan,
-            sum(bank[key].shape[1] for key in plan.keys),
+            bank.width(plan),
+            np.full((n_rows, n_classes), np.nan),
             np.full((n_rows, n_classes), np.nan),
             np.full(n_rows, -1, dtype=np.int64),
-            *([None] * n_folds for _ in range(3)),
+            *([None] * n_folds for _ in range(4)),
         )
 
     @property
@@ -73,24 +76,30 @@ def fit_all(plans, bank, run):
 
 def _fit_fold(fit, bank, run, fold):
     """Fit one head on one fold and fill its test rows; writes nothing that another fold writes."""
-    (train, test), y, n_classes = run.splits[fold], run.y, fit.proba.shape[1]
-
-    def rows(index):
-        return np.hstack([bank[key][index] for key in fit.plan.keys])
-
+    (train, test), y, inner_cv = run.splits[fold], run.y, run.inner[fold]
     started = time.perf_counter()
-    head, inner = fit_with_inner_scores(fit.plan.head, rows(train), y[train], run.patients[train], run.inner[fold])
+    features, groups = bank.rows(fit.plan, fold, train), run.patients[train]
+    head, fit.choices[fold] = _tuned(fit.plan, features, y[train], groups, inner_cv, run.search)
+    head, inner = fit_with_inner_scores(head, features, y[train], groups, inner_cv)
     fitted = time.perf_counter()
-    proba = _all_classes(head.predict_proba(rows(test)), head.classes_, n_classes)
+    n_classes = fit.proba.shape[1]
+    proba = _all_classes(head.predict_proba(bank.rows(fit.plan, fold, test)), head.classes_, n_classes)
     fit.spent[fold] = (fitted - started, time.perf_counter() - fitted)
-    fit.proba[test] = proba
+    fit.proba[test], fit.notes[fold] = proba, head.notes_
     if n_classes == 2:
-        threshold = best_f1_threshold(y[train], _all_classes(inner, head.classes_, 2)[:, 1])
-        fit.thresholds[fold] = threshold
-        fit.tuned[test] = proba[:, 1] >= threshold
+        inner = _all_classes(inner, head.classes_, 2)
+        fit.thresholds[fold] = choose_threshold(y[train], inner[:, 1], run.threshold)
+        fit.tuned[test] = proba[:, 1] >= fit.thresholds[fold]
+        fit.calibrated[test] = fit_calibrator(y[train], inner).transform(proba)
     else:
-        fit.tuned[test] = most_probable(proba)
-    fit.notes[fold] = head.notes_
+        fit.tuned[test], fit.calibrated[test] = most_probable(proba), proba
+
+
+def _tuned(plan, features, y, groups, inner_cv, search):
+    """Choose the head's parameters among training patients; where nothing is searched, they are what they were."""
+    if search is None:
+        return plan.head, {}
+    return tune_head(plan.head, features, y, groups, inner_cv, search, plan.head_name)
 
 
 def _all_classes(proba, classes, n_classes):

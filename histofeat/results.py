@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +21,7 @@ def _freeze(array, dtype):
 
 @dataclass(frozen=True)
 class Score:
-    """One metric of one model, per fold and pooled over all tested patches.
+    """One metric of one model: per fold, pooled over all tested patches, and averaged over patients.
 
     Parameters
     ----------
@@ -37,6 +38,13 @@ class Score:
         The same for each fold, from resampling the patients of that fold.
     n_resamples : int
         The resamples behind `ci95`: those in which no class vanished and the metric is defined.
+    patient_mean : float
+        The mean of the metric over the patients who have tested patches of every class, each scored alone; see
+        `histofeat.statistics.patient_averages`.
+    patient_mean_ci95 : tuple of (float, float)
+        95 % percentile interval of `patient_mean`, on the resamples of `ci95`.
+    n_patients_averaged, n_patients_left_out : int
+        The patients behind `patient_mean`, and those who lack a class.
 
     Examples
     --------
@@ -52,6 +60,10 @@ class Score:
     ci95: tuple[float, float]
     folds_ci95: tuple[tuple[float, float], ...]
     n_resamples: int = 0
+    patient_mean: float = math.nan
+    patient_mean_ci95: tuple[float, float] = (math.nan, math.nan)
+    n_patients_averaged: int = 0
+    n_patients_left_out: int = 0
 
     @property
     def n_folds(self) -> int:
@@ -95,6 +107,12 @@ class ModelResult:
         Sentences for the report, such as an approximation that the head chose.
     families : tuple of str
         Each family with all of its parameters, as Python would write it; a path among them is of this machine.
+    calibrated : ndarray of shape (n, k), float64
+        `proba` after a calibration on the training patients of each fold; `proba` itself with more than two classes.
+    resamples : Bootstrap or None
+        Every metric of `scores` in every resample of the patients; the same resamples for all models of an evaluation.
+    choices : tuple of Mapping
+        What a search chose in each fold; an empty mapping where nothing was searched.
     """
 
     name: str
@@ -114,9 +132,14 @@ class ModelResult:
     predict_s: float
     notes: tuple[str, ...] = ()
     families: tuple[str, ...] = field(default=(), repr=False)
+    calibrated: np.ndarray | None = field(default=None, repr=False)
+    resamples: Any = field(default=None, repr=False)
+    choices: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
 
     def __post_init__(self):
         """Make the arrays read-only."""
+        if self.calibrated is None:
+            object.__setattr__(self, "calibrated", self.proba)
         for name, dtype in _MODEL_ARRAYS.items():
             object.__setattr__(self, name, _freeze(getattr(self, name), dtype))
         frozen = tuple(_freeze(confusion, np.int64) for confusion in self.fold_confusions)
@@ -125,6 +148,7 @@ class ModelResult:
 
 _MODEL_ARRAYS = {
     "proba": np.float64,
+    "calibrated": np.float64,
     "predicted": np.int64,
     "predicted_tuned": np.int64,
     "confusion": np.int64,
@@ -156,7 +180,8 @@ class Evaluation:
     models : tuple of ModelResult
     not_run : tuple of NotRun
     protocol : Mapping of str to object
-        "cv", "n_splits", "inner_cv", "n_resamples", "random_state", "patient_level".
+        "cv", "n_splits", "inner_cv", "n_resamples", "random_state", "patient_level", "threshold", "search",
+        "accepted_findings".
     seconds : Mapping of str to float
         Wall-clock time of "extraction", "fit" (inner fits and predicting included) and "score"; within the extraction,
         summed over its threads, "extraction:read", "extraction:decode", "extraction:store" and
@@ -167,6 +192,8 @@ class Evaluation:
         How many images were converted, by the rules of `histofeat.images`.
     computed : Mapping of str to int
         How many images were measured for each family; the others came from the store.
+    audit : AuditReport or None
+        What `histofeat.split_audit.audit_split` found in the folds.
     """
 
     dataset: Any = field(repr=False)
@@ -179,6 +206,7 @@ class Evaluation:
     patient_overlap: bool
     conversions: Mapping[str, int] = field(default_factory=dict)
     computed: Mapping[str, int] = field(default_factory=dict)
+    audit: Any = field(default=None, repr=False)
 
     def __post_init__(self):
         """Make the arrays read-only."""

@@ -1,10 +1,11 @@
-"""Out-of-fold predictions become scores: per fold and pooled, each with its interval."""
+"""Out-of-fold predictions become scores: per fold, pooled and averaged over patients, each with its interval."""
 
 import numpy as np
 
 from histofeat.bootstrap import bootstrap_scores
 from histofeat.metrics import METRICS, scores
 from histofeat.results import Score
+from histofeat.statistics.patient_average import patient_averages
 
 __all__ = ["score_folds"]
 
@@ -33,10 +34,13 @@ def score_folds(y, proba, predicted, patients, tests, *, metrics=METRICS, **resa
     -------
     scores : dict of str to Score
         One for each of `metrics`.
+    resamples : Bootstrap
+        The pooled scores in every resample, for comparisons with other models of the same patients.
 
     Notes
     -----
     The pooled score ranks the patches of all folds in one list; its resamples draw from the patients of all folds.
+    The average over patients uses the same resamples; where folds split patients, each is scored by one fit alone.
     """
 
     def score(rows):
@@ -44,12 +48,16 @@ def score_folds(y, proba, predicted, patients, tests, *, metrics=METRICS, **resa
         resamples = bootstrap_scores(*known, patients[rows], predicted=predicted[rows], metrics=metrics, **resampling)
         return scores(*known, predicted[rows]), resamples
 
-    pooled = score(np.sort(np.concatenate(tests)))
+    tested = np.sort(np.concatenate(tests))
+    pooled = score(tested)
+    averages = patient_averages(
+        y[tested], proba[tested], patients[tested], predicted=predicted[tested], metrics=metrics, **resampling
+    )
     folds = [score(test) for test in tests]
-    return {metric: _collect(metric, pooled, folds) for metric in metrics}
+    return {metric: _collect(metric, pooled, folds, averages) for metric in metrics}, pooled[1]
 
 
-def _collect(metric, pooled, folds):
+def _collect(metric, pooled, folds, averages):
     values = np.array([found[metric] for found, _ in folds])
     defined = values[np.isfinite(values)]
     found, resamples = pooled
@@ -61,4 +69,8 @@ def _collect(metric, pooled, folds):
         ci95=resamples.interval(metric),
         folds_ci95=tuple(resampled.interval(metric) for _, resampled in folds),
         n_resamples=resamples.n_used(metric),
+        patient_mean=averages.mean(metric),
+        patient_mean_ci95=averages.interval(metric),
+        n_patients_averaged=len(averages.patients),
+        n_patients_left_out=averages.n_left_out,
     )

@@ -1,12 +1,15 @@
 """The command `histofeat`: one sentence for bad input, what is there for good."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import histofeat
 from histofeat import ColorHistogram, cli
+from histofeat.datasets import official_roles
 from histofeat.features import extract
 
 
@@ -26,23 +29,160 @@ def test_store_is_listed_and_purged(tmp_path, patches, capsys):
     assert "removed 12 rows of color" in capsys.readouterr().out
 
 
+@pytest.fixture
+def predictions(tmp_path):
+    """A file with a row for four made-up patches of each test and validation patient; the odd ones are positive."""
+    rows = [
+        f"{patient}_idx5_x{50 * place + 1}_y1_class{place % 2}.png,{(0.3, 0.4, 0.2, 0.9)[(place + number) % 4]}"
+        for number, (patient, role) in enumerate(official_roles().items())
+        if role != "train"
+        for place in range(4)
+    ]
+    path = tmp_path / "predictions.csv"
+    path.write_text("\n".join(["patch,score", *rows]) + "\n")
+    return path
+
+
+def test_score_prints_a_table_and_writes_the_same_numbers(predictions, tmp_path, capsys):
+    words = ["score", str(predictions), "--protocol", "idc-official", "--resamples", "50", "--threshold", "youden"]
+    assert cli.main([*words, "--output", str(tmp_path / "scores.json")]) == 0
+    printed = capsys.readouterr().out
+    written = json.loads((tmp_path / "scores.json").read_text())
+    assert (written["histofeat"], written["predictions"]) == (histofeat.__version__, "predictions.csv")
+    assert "196 patches of 49 patients, 98 positive" in printed
+    assert "(youden)" in printed
+    assert max(map(len, printed.split("\n- ")[0].splitlines())) <= 100
+    for metric in ("roc_auc", "average_precision", "balanced_accuracy", "f1", "sensitivity", "specificity", "brier"):
+        assert f"{written['scores_at_half'][metric]['pooled']:.4f}" in printed
+    low, high = written["scores_at_half"]["roc_auc"]["ci95"]
+    assert f"{low:.4f} to {high:.4f}" in printed
+    tuned = written["scores_at_threshold"]["balanced_accuracy"]
+    line = next(line for line in printed.splitlines() if "Balanced accuracy" in line)
+    assert f"{tuned['pooled']:.4f}" in line
+    assert f"{tuned['ci95'][0]:.4f} to {tuned['ci95'][1]:.4f}" in line
+    for note in written["notes"]:
+        assert f"- {note}" in printed
+
+
+def test_score_without_other_patients_is_at_one_half_only(predictions, capsys):
+    roles = official_roles()
+    lines = predictions.read_text().splitlines()
+    kept = [line for line in lines[1:] if roles[line.split("_")[0]] == "test"]
+    kept = [line for line in kept if line[:-8].endswith("class1.png") or "class0" in line]
+    predictions.write_text("\n".join([lines[0], *kept]))
+    assert cli.main(["score", str(predictions), "--protocol", "idc-official", "--resamples", "0"]) == 0
+    printed = capsys.readouterr().out
+    assert "labels at 0.5 only" in printed
+    assert "(f1)" not in printed
+    predictions.write_text("\n".join([lines[0], *[line for line in kept if "class0" in line][2:]]))
+    words = ["score", str(predictions), "--protocol", "idc-official", "--resamples", "0", "--allow-missing-patients"]
+    assert cli.main(words) == 0
+    printed = capsys.readouterr().out
+    assert "undefined" in printed
+    assert "Absent: 1 of the 49" in printed
+
+
+def test_score_never_replaces_a_file(predictions, tmp_path, capsys):
+    output = tmp_path / "scores.json"
+    output.write_text("mine")
+    words = ["score", str(predictions), "--protocol", "idc-official", "--output", str(output)]
+    assert cli.main(words) == 2
+    assert "scores.json: expected a new file, got one that exists" in capsys.readouterr().err
+    assert output.read_text() == "mine"
+    assert cli.main([*words[:-1], str(tmp_path / "nowhere" / "scores.json")]) == 2
+    assert "expected a file in a folder that exists, got none there" in capsys.readouterr().err
+
+
+def test_a_file_that_appears_meanwhile_is_not_replaced(tmp_path):
+    (tmp_path / "scores.json").write_text("mine")
+    with pytest.raises(ValueError, match="expected a file that can be written, got FileExistsError"):
+        cli._write(tmp_path / "scores.json", {})
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["audit", "nowhere"], "nowhere"),
         (["store", "nowhere.sqlite"], "expected a feature store, found no such file"),
+        (["score", "none.csv", "--protocol", "idc-official"], "none.csv: expected a CSV file of predictions, found no"),
+        (["score", "none.csv"], "Missing option '--protocol'. See `histofeat --help`."),
+        (["score", "none.csv", "--protocol", "idc-official", "--resamples", "few"], "Invalid value for '--resamples'"),
+        (["scor"], "No such command 'scor'. Did you mean 'score'"),
+        (["audit", "x", "--fast"], "No such option: --fast"),
+        ([], "Missing command. See `histofeat --help`."),
     ],
 )
 def test_bad_input_is_one_sentence(words, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert cli.main(words) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("histofeat: ")
-    assert message in error
-    assert "Traceback" not in error
+    printed = capsys.readouterr()
+    assert printed.err.startswith("histofeat: ")
+    assert message in printed.err
+    assert printed.err.count("\n") == 1
+    assert "Traceback" not in printed.err
+    assert not printed.out
+
+
+def test_an_unknown_protocol_is_named_with_the_nearest(predictions, capsys):
+    assert cli.main(["score", str(predictions), "--protocol", "idc-oficial"]) == 2
+    assert "got 'idc-oficial'. Did you mean 'idc-official'?" in capsys.readouterr().err
+
+
+def test_a_missing_extra_is_one_sentence(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "histofeat.store", None)
+    assert cli.main(["store", __file__]) == 2
+    assert capsys.readouterr().err.startswith("histofeat: import of histofeat.store halted")
+
+
+def test_the_version_is_printed(capsys):
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"{histofeat.__version__}\n"
+
+
+@pytest.mark.parametrize("command", ["audit", "store", "score"])
+def test_every_command_explains_itself(command, capsys):
+    assert cli.main([command, "--help"]) == 0
+    assert f"histofeat {command}" in capsys.readouterr().out
 
 
 def test_the_command_is_installed():
     command = Path(sys.executable).with_name("histofeat")
     found = subprocess.run([command, "--help"], capture_output=True, text=True, check=True)
     assert "audit" in found.stdout
+    assert subprocess.run([command, "audit", "nowhere"], capture_output=True, check=False).returncode == 2
+
+
+def test_the_command_line_loads_nothing_but_typer():
+    code = """
+import json, sys
+import histofeat.cli
+print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules} - set(sys.stdlib_module_names))))
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "typer" in found.stdout
+    assert not {"numpy", "pandas", "sklearn", "scipy", "numba", "rich", "cv2"} & set(json.loads(found.stdout))
+
+
+def test_scoring_needs_none_of_the_extraction_stack(predictions, tmp_path):
+    """Modules that are None in `sys.modules` cannot be imported."""
+    code = """
+import sys
+for name in ("cv2", "skimage", "xgboost", "keras", "tensorflow", "openvino", "mahotas", "matplotlib", "PIL",
+             "histofeat.features", "histofeat.images", "histofeat.encoders", "histofeat.pipeline"):
+    sys.modules[name] = None
+from histofeat.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+    data = tmp_path / "data"
+    roles = official_roles()
+    for line in predictions.read_text().splitlines()[1:]:
+        patch = line.split(",")[0]
+        if roles[patch.split("_")[0]] == "test":
+            folder = data / patch.split("_")[0] / patch[-5]
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / patch).write_bytes(b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x32\x00\x00\x00\x32")
+    words = ["score", predictions, "--protocol", "idc-official", "--data", data, "--resamples", "20"]
+    found = subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    assert "Complete: every patch of these patients" in found.stdout
+    assert "Balanced accuracy" in found.stdout

@@ -14,10 +14,11 @@ from histofeat.evaluation import evaluate
 from histofeat.exceptions import GroupLeakageError, MissingExtraError, PatchError, WeightsError
 from histofeat.features.base import PatchFeatures
 from histofeat.heads import FeatureHead, fit_with_inner_scores, make_head
-from histofeat.metrics import LABEL_METRICS, METRICS, best_f1_threshold, scores
+from histofeat.metrics import LABEL_METRICS, METRICS, scores
 from histofeat.model_selection import PatchKFold, PatientKFold
 from histofeat.pipeline import IDCPipeline
 from histofeat.results import NotRun
+from histofeat.thresholds import best_f1_threshold, choose_threshold
 
 
 class MeanColor(PatchFeatures):
@@ -134,6 +135,9 @@ def test_every_patch_is_tested_once_by_a_fit_on_other_patients(evaluation, datas
         "n_resamples": 60,
         "random_state": 0,
         "patient_level": True,
+        "threshold": "f1",
+        "search": None,
+        "accepted_findings": [],
     }
 
 
@@ -218,6 +222,8 @@ def test_progress_and_seconds_tell_of_every_stage(dataset):
         "extraction:decode",
         "extraction:mean",
         "extraction:store",
+        "extraction:fingerprint",
+        "audit",
         "fit",
         "score",
     }
@@ -276,7 +282,12 @@ def test_a_fold_of_one_class_is_left_out_of_the_mean(dataset):
     benign_only = np.flatnonzero((patients == 901) & (y == 0))
     rest = np.flatnonzero((patients > 901) & (patients < 906))
     train = np.flatnonzero(patients >= 906)
-    model = evaluate(dataset, mean_color(), cv=[(train, benign_only), (train, rest)], n_resamples=40).models[0]
+    cv = [(train, benign_only), (train, rest)]
+    with pytest.raises(ValueError, match=r"HF004 fold without a class: .*fold 0 has no 'malignant'"):
+        evaluate(dataset, mean_color(), cv=cv, n_resamples=0)
+    evaluation = evaluate(dataset, mean_color(), cv=cv, n_resamples=40, accept_findings=("HF004",))
+    assert evaluation.audit.accepted == ("HF004",)
+    model = evaluation.models[0]
     score = model.scores["roc_auc"]
     assert np.isnan(score.folds[0])
     assert score.n_folds == 1
@@ -337,9 +348,9 @@ def test_an_unreadable_image_is_named(tmp_path):
 @pytest.mark.parametrize("cv", [PatchKFold(3), StratifiedKFold(3, shuffle=True, random_state=0)])
 @pytest.mark.filterwarnings("ignore:The groups parameter is ignored")
 def test_a_split_by_patch_needs_leave_and_is_marked(dataset, cv):
-    with pytest.raises(GroupLeakageError, match=r"evaluate\.cv.*allow_patient_leakage=True"):
+    with pytest.raises(GroupLeakageError, match=r"evaluate\.cv.*accept_findings"):
         evaluate(dataset, mean_color(), cv=cv)
-    evaluation = evaluate(dataset, mean_color(), cv=cv, allow_patient_leakage=True, n_resamples=0)
+    evaluation = evaluate(dataset, mean_color(), cv=cv, accept_findings=("HF001",), n_resamples=0)
     assert evaluation.patient_overlap
     assert evaluation.protocol["patient_level"] is False
 
@@ -363,7 +374,7 @@ def test_leak_canary(tmp_path):
     dataset = write_dataset(tmp_path, rng.uniform(40, 220, (60, 3))[patients], y, patients)
     pipeline = mean_color(RandomForestClassifier(60, random_state=0))
     honest = evaluate(dataset, pipeline, n_resamples=200).models[0].scores["roc_auc"]
-    leaking = evaluate(dataset, pipeline, cv=PatchKFold(5), n_resamples=0, allow_patient_leakage=True)
+    leaking = evaluate(dataset, pipeline, cv=PatchKFold(5), n_resamples=0, accept_findings=("HF001",))
     assert honest.ci95[0] < 0.5 < honest.ci95[1]
     assert abs(honest.pooled - 0.5) < 0.12
     assert leaking.models[0].scores["roc_auc"].pooled > 0.85
@@ -452,3 +463,76 @@ def test_too_few_patients_for_the_inner_folds(dataset):
     few = dataset.subset(np.flatnonzero(dataset.patients.astype(int) < 905))
     with pytest.raises(ValueError, match=r"in the training patients of fold 0: .* got 2 patients for 3 folds"):
         evaluate(few, mean_color(), cv=PatientKFold(2))
+
+
+def test_a_copy_of_a_training_image_under_test_is_refused_before_any_fit(dataset, tmp_path):
+    """The copy is another file of another patient, saved in another format: only the pixels are the same."""
+    from PIL import Image
+
+    copy = tmp_path / "copy.tif"
+    Image.open(dataset.X[0]).save(copy)
+    frame = dataset.frame.copy()
+    other = int(np.flatnonzero(dataset.patients != dataset.patients[0])[0])
+    frame.loc[other, "path"] = str(copy)
+    doubled = PatchDataset(frame, dataset.target_names, "doubled")
+    tested = np.flatnonzero(
+        np.isin(doubled.patients, np.unique(doubled.patients)[-4:]) | (doubled.patients == doubled.patients[other])
+    )
+    cv = [(np.setdiff1d(np.arange(len(doubled)), tested), tested)]
+    fits = []
+    with pytest.raises(GroupLeakageError, match=r"HF002 .*expected none, got 1"):
+        evaluate(doubled, mean_color(), cv=cv, n_resamples=0, progress=lambda stage, *_: fits.append(stage))
+    assert "fit" not in fits
+    accepted = evaluate(doubled, mean_color(), cv=cv, n_resamples=0, accept_findings=("HF002",))
+    assert accepted.audit.finding("HF002").status == "issue"
+    assert accepted.audit.accepted == ("HF002",)
+
+
+def test_an_unknown_finding_is_named(dataset):
+    with pytest.raises(ValueError, match=r"accept_findings: expected a tuple of codes of the audit, got 'HF01'"):
+        evaluate(dataset, mean_color(), accept_findings=("HF01",))
+
+
+@pytest.mark.parametrize("rule", ["youden", "sensitivity=0.9"])
+def test_the_threshold_is_chosen_by_the_rule_that_was_asked_for(dataset, rule):
+    from histofeat.heads import fit_with_inner_scores
+
+    chosen = evaluate(dataset, mean_color(), threshold=rule, **QUICK)
+    train = chosen.splits[0][0]
+    pipeline = mean_color()
+    features = pipeline.transform_features(dataset.X[train]).to_numpy()
+    y, patients = dataset.y[train], dataset.patients[train]
+    _, inner = fit_with_inner_scores(pipeline.make_head(), features, y, patients, PatientKFold(3))
+    assert chosen.models[0].thresholds[0] == choose_threshold(y, inner[:, 1], rule)
+    assert chosen.protocol["threshold"] == rule
+
+
+def test_probabilities_are_calibrated_on_the_training_patients_of_their_fold(evaluation, dataset):
+    from histofeat.calibration import fit_calibrator
+    from histofeat.heads import fit_with_inner_scores
+
+    model, (train, test) = evaluation.models[0], evaluation.splits[0]
+    pipeline = mean_color()
+    features = pipeline.transform_features(dataset.X[train]).to_numpy()
+    y = dataset.y[train]
+    _, inner = fit_with_inner_scores(pipeline.make_head(), features, y, dataset.patients[train], PatientKFold(3))
+    expected = fit_calibrator(y, inner).transform(model.proba[test])
+    np.testing.assert_allclose(model.calibrated[test], expected)
+
+
+def test_a_search_chooses_inside_the_training_patients_and_is_recorded(dataset):
+    search = {"logistic": {"C": [1e-6, 1.0]}}
+    searched = evaluate(dataset, mean_color(), search=search, **QUICK)
+    model = searched.models[0]
+    assert len(model.choices) == 4
+    assert all(choice["params"]["C"] in (1e-6, 1.0) for choice in model.choices)
+    assert searched.protocol["search"]["params"] == {"logistic": {"C": [1e-6, 1.0]}}
+    with pytest.raises(ValueError, match=r"Search\.params: expected names of heads, got 'logistik'"):
+        evaluate(dataset, mean_color(), search={"logistik": {"C": [1.0]}}, **QUICK)
+
+
+def test_all_models_share_their_resamples(dataset):
+    found = evaluate(dataset, {"a": mean_color(), "b": mean_color()}, **QUICK).models
+    for metric in METRICS:
+        np.testing.assert_array_equal(found[0].resamples.samples[metric], found[1].resamples.samples[metric])
+    assert found[0].resamples.interval("roc_auc") == found[0].scores["roc_auc"].ci95

@@ -84,6 +84,8 @@ def test_every_figure_has_its_numbers_beside_it(folder):
         "confusion_xgboost",
         "confusion_xgboost_tuned",
         "forest_roc_auc",
+        "reliability_logistic",
+        "reliability_xgboost",
         "roc_logistic",
         "roc_xgboost",
     ]
@@ -226,7 +228,7 @@ def test_incomplete_copy_is_named(short, tmp_path):
 
 def test_leaked_patients_are_shouted(cohort, tmp_path):
     pipelines = {"lbp": IDCPipeline(features="lbp", head="logistic")}
-    options = {"inner_cv": PatchKFold(2), "n_resamples": 0, "allow_patient_leakage": True}
+    options = {"inner_cv": PatchKFold(2), "n_resamples": 0, "accept_findings": ("HF001",)}
     leaking = evaluate(cohort, pipelines, PatchKFold(3), **options)
     report = write_report(leaking, tmp_path / "leak")
     page = report.read_text(encoding="utf-8")

@@ -57,6 +57,12 @@ def test_a_score_counts_the_folds_in_which_it_is_defined():
     assert make_score((NAN,)).n_folds == 0
 
 
+def test_a_score_without_patient_averages_says_so():
+    score = make_score()
+    assert np.isnan([score.patient_mean, *score.patient_mean_ci95]).all()
+    assert (score.n_patients_averaged, score.n_patients_left_out) == (0, 0)
+
+
 def test_an_evaluation_knows_its_labels_and_the_rows_that_were_tested():
     evaluation = make_evaluation([0, 1, -1])
     assert evaluation.labels == ("benign", "malignant")

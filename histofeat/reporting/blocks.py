@@ -98,8 +98,11 @@ class Addition:
         After the notices, before the results.
     files : mapping of str to object
         Files beside ``metrics.json`` by name: text is written as it is, anything else as JSON.
+    closing : tuple of blocks
+        After the results, before how they were made.
     """
 
     notices: tuple[Notice, ...] = ()
     blocks: tuple = ()
     files: Mapping[str, Any] = field(default_factory=dict)
+    closing: tuple = ()

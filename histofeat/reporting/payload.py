@@ -54,6 +54,7 @@ def metrics_payload(evaluation, *, title=None, command=None, environment=None, r
         "environment": dict(environment or {}),
         "seconds": dict(evaluation.seconds),
         "computed": dict(evaluation.computed),
+        "audit": None if evaluation.audit is None else evaluation.audit.to_dict(),
         "not_run": list(evaluation.not_run),
         "folds": [
             {"fold": number, **fold_summary(evaluation.dataset, train, test)}
@@ -130,6 +131,7 @@ def result_payload(model, labels):
         "n_features": model.n_features,
         "labels": list(labels),
         "notes": list(model.notes),
+        "choices": [dict(choice) for choice in model.choices],
         **{metric: score_payload(score) for metric, score in model.scores.items()},
         "confusion_matrix": model.confusion,
         "fold_confusion_matrices": list(model.fold_confusions),
@@ -153,6 +155,10 @@ def score_payload(score):
         "folds": list(score.folds),
         "folds_ci95": [list(interval) for interval in score.folds_ci95],
         "n_resamples": score.n_resamples,
+        "patient_mean": score.patient_mean,
+        "patient_mean_ci95": list(score.patient_mean_ci95),
+        "n_patients_averaged": score.n_patients_averaged,
+        "n_patients_left_out": score.n_patients_left_out,
     }
 
 

@@ -3,8 +3,12 @@
 import re
 
 from histofeat.reporting import tables
+from histofeat.reporting.audit_section import audit_blocks, audit_notices
 from histofeat.reporting.blocks import Addition, Details, Facts, Heading, Notice, Text
+from histofeat.reporting.calibration_section import calibration_blocks
+from histofeat.reporting.comparison_section import comparison_blocks, patient_average_blocks
 from histofeat.reporting.payload import data_label
+from histofeat.thresholds import parse_rule
 
 __all__ = ["report_blocks"]
 
@@ -17,7 +21,7 @@ def report_blocks(payload, pictures, addition=None):
     payload : dict
         The content of `metrics.json`.
     pictures : mapping of str to list of Picture
-        Keys "forest", "roc", "confusion", "confusion_tuned".
+        Keys "forest", "roc", "reliability", "confusion", "confusion_tuned".
     addition : Addition, optional
         What stands before the results.
 
@@ -29,7 +33,11 @@ def report_blocks(payload, pictures, addition=None):
     blocks = [Heading(payload["title"], 1), Text(_subtitle(payload)), *addition.notices, *_notices(payload)]
     blocks += addition.blocks
     if payload["results"]:
-        blocks += [*_headline(payload, pictures), *_curves(pictures), *_by_fold(payload)]
+        blocks += [*_headline(payload, pictures), *patient_average_blocks(payload)]
+        blocks += [*comparison_blocks(payload["comparison"], payload), *_curves(pictures)]
+        blocks += [*calibration_blocks(payload), *pictures.get("reliability", ()), *_by_fold(payload)]
+    blocks += addition.closing
+    blocks += audit_blocks(payload["audit"], notices=False, label=data_label(payload["dataset"]))
     blocks += [*_method(payload), *_timing(payload), *_data(payload), *_provenance(payload)]
     return blocks
 
@@ -46,6 +54,7 @@ def _subtitle(payload):
 
 def _notices(payload):
     data = payload["dataset"]
+    yield from audit_notices(payload["audit"])
     if payload["protocol"]["patient_overlap"]:
         yield Notice(
             "danger",
@@ -153,6 +162,7 @@ def _method(payload):
     )
     yield Text(_interval_words(protocol.get("n_resamples")))
     yield Text(_threshold_words(payload))
+    yield from _search(payload)
     yield from _notes(payload)
 
 
@@ -178,11 +188,32 @@ def _threshold_words(payload):
         return "Labels: the most probable class."
     inner = payload["protocol"].get("inner_cv")
     inside = f" ({inner})" if inner else ""
+    rule = parse_rule(payload["protocol"].get("threshold", "f1")).words
     return (
-        "Labels: once positive above 0.5, once from a threshold that is chosen in each fold for the highest F1 inside "
+        f"Labels: once positive above 0.5, once from a threshold that is chosen in each fold for {rule} inside "
         f"its training patients{inside}, on scores of patients that the inner fit had not seen. Test patients play no "
         "part in it."
     )
+
+
+def _search(payload):
+    search = payload["protocol"].get("search")
+    if not search:
+        return
+    yield Text(
+        f"Parameters of the heads were searched inside the training patients of each fold: {_words(search)}. Every "
+        "feature set had the same budget. The folds that chose them also chose the threshold and the calibration; test "
+        "patients play no part in it."
+    )
+    chosen = tuple(
+        (
+            f"{result['name']}, {result['head']}",
+            "; ".join(f"fold {n}: {_words(c)}" for n, c in enumerate(result["choices"], 1)),
+        )
+        for result in payload["results"]
+        if any(result["choices"])
+    )
+    yield Details("What the search chose in each fold", (Facts(chosen),))
 
 
 def _notes(payload):

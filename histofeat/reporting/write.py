@@ -5,7 +5,10 @@ from pathlib import Path
 
 from histofeat.reporting import curves, figures
 from histofeat.reporting.blocks import Addition, Picture
+from histofeat.reporting.calibration_section import calibration_payload, reliability_data
 from histofeat.reporting.canvas import save_figure
+from histofeat.reporting.charts import draw_lines
+from histofeat.reporting.comparison_section import comparison_payload
 from histofeat.reporting.environment import describe_environment
 from histofeat.reporting.flat_files import write_predictions, write_scores
 from histofeat.reporting.folder import FINISHED, finish, new_folder
@@ -14,7 +17,7 @@ from histofeat.reporting.markdown import to_markdown
 from histofeat.reporting.payload import data_label, metrics_payload, splits_payload
 from histofeat.reporting.privacy import Redactor
 from histofeat.reporting.sections import report_blocks
-from histofeat.reporting.strict_json import dump
+from histofeat.reporting.strict_json import dump, jsonable
 
 __all__ = ["write_report"]
 
@@ -64,9 +67,17 @@ def write_report(evaluation, output, *, overwrite=False, environment=None, title
     redact = Redactor({**({root: root.resolve().name} if root else {}), Path.cwd(): ".", Path.home(): "~"})
     environment = describe_environment() if environment is None else environment
     payload = metrics_payload(evaluation, title=title, command=command, environment=environment, redact=redact)
+    _assess(evaluation, payload)
     with new_folder(output, overwrite=overwrite) as folder:
         _write_files(evaluation, payload, folder, addition or Addition())
     return output / "report.html"
+
+
+def _assess(evaluation, payload):
+    """Add what is computed from predictions: differences of models, and how far probabilities can be believed."""
+    payload["comparison"] = jsonable(comparison_payload(evaluation))
+    for model, result in zip(evaluation.models, payload["results"], strict=True):
+        result["calibration"] = jsonable(calibration_payload(model, evaluation.dataset, evaluation))
 
 
 def _write_files(evaluation, payload, folder, addition):
@@ -99,7 +110,7 @@ def _draw(evaluation, payload, folder):
     """Draw every figure; returns the pictures of the report by kind."""
     label = data_label(payload["dataset"])
     heads = list(dict.fromkeys(result["head"] for result in payload["results"]))
-    pictures = {"forest": [], "roc": [], "confusion": [], "confusion_tuned": []}
+    pictures = {"forest": [], "roc": [], "reliability": [], "confusion": [], "confusion_tuned": []}
 
     def add(kind, name, draw, data, words):
         file = f"figures/{name}.svg"
@@ -112,6 +123,9 @@ def _draw(evaluation, payload, folder):
     for head, word in zip(heads, _file_words(heads), strict=True):
         roc = curves.roc_data(evaluation, payload, head)
         add("roc", f"roc_{word}", figures.draw_roc, roc, f"ROC curves, head {head}")
+        reliability = reliability_data(payload, head)
+        if reliability is not None:
+            add("reliability", f"reliability_{word}", draw_lines, reliability, f"Reliability curves, head {head}")
         half = curves.confusion_data(payload, head)
         words = "most probable class" if half["threshold"] == "argmax" else "labels at 0.5"
         add("confusion", f"confusion_{word}", figures.draw_confusion, half, f"Confusion matrices, head {head}, {words}")

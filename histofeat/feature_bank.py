@@ -1,0 +1,133 @@
+"""The features of an evaluation: every distinct family measured once, or once a fold behind a stain normaliser."""
+
+import joblib
+import numpy as np
+from sklearn.base import clone
+
+from histofeat.features.extraction import extract
+
+__all__ = ["FeatureBank"]
+
+
+class FeatureBank:
+    """Feature matrices of all plans that can run, each family once however many plans name it.
+
+    Parameters
+    ----------
+    plans : sequence of Plan
+    run : object
+        The evaluation under way.
+    extra : mapping of str to PatchFeatures, optional
+        Families that no plan names, measured in the same pass over the images.
+    """
+
+    def __init__(self, plans, run, extra=None):
+        self._shared, self._by_fold = {}, {}
+        plain = dict(extra or {})
+        for plan in plans:
+            if plan.reason is None and plan.normalizer is None:
+                plain.update(zip(plan.keys, plan.families, strict=True))
+        behind = _behind_normalizers(plans)
+        n_passes = len(_passes(plain)) + len(run.splits) * sum(len(_passes(wanted)) for _, wanted in behind.values())
+        counter = _PassCounter(run, n_passes)
+        self._shared = _measure(plain, run.dataset.X, run, counter)
+        for fold, (train, _) in enumerate(run.splits):
+            for name, (normalizer, wanted) in behind.items():
+                measured = _measure(wanted, _normalized(normalizer, run, train), run, counter)
+                self._by_fold |= {(name, fold, key): values for key, values in measured.items()}
+
+    def extra(self, key):
+        """Features of an extra family, float32 of shape (n, d)."""
+        return self._shared[key]
+
+    def rows(self, plan, fold, index):
+        """Features of some rows in one fold, float32 of shape (n_rows, d), families side by side."""
+        return np.hstack([self._matrix(plan, fold, key)[index] for key in plan.keys])
+
+    def width(self, plan):
+        """Columns of a plan."""
+        return sum(self._matrix(plan, 0, key).shape[1] for key in plan.keys)
+
+    def _matrix(self, plan, fold, key):
+        if plan.normalizer is None:
+            return self._shared[key]
+        return self._by_fold[_normalizer_key(plan.normalizer), fold, key]
+
+
+def _behind_normalizers(plans):
+    """Families by the normaliser that stands before them: a mapping of its key to (normaliser, families by key)."""
+    behind = {}
+    for plan in plans:
+        if plan.reason is None and plan.normalizer is not None:
+            _, wanted = behind.setdefault(_normalizer_key(plan.normalizer), (plan.normalizer, {}))
+            wanted.update(zip(plan.keys, plan.families, strict=True))
+    return behind
+
+
+def _normalizer_key(normalizer):
+    return joblib.hash((type(normalizer).__module__, type(normalizer).__qualname__, normalizer.get_params()))
+
+
+def _normalized(normalizer, run, train):
+    """Put a normaliser that has seen the training patches of a fold, and no other, before all images."""
+    from histofeat.normalization import normalized_images
+
+    with run.timed("extraction"):
+        fitted = clone(normalizer).fit(run.dataset.X[train], groups=run.patients[train])
+    return normalized_images(run.dataset.X, fitted, groups=run.patients)
+
+
+class _PassCounter:
+    """Progress over several passes through the images."""
+
+    def __init__(self, run, n_passes):
+        self._run, self._done, self._total = run, 0, n_passes * len(run.dataset)
+
+    def tell(self, done):
+        self._run.tell("extract", self._done + done, self._total)
+
+    def end_pass(self):
+        self._done += len(self._run.dataset)
+
+
+def _measure(wanted, images, run, counter):
+    """Measure families, in as few passes over the images as their column names allow: nearly always one."""
+    bank = {}
+    for keys in _passes(wanted):
+        families = [wanted[key] for key in keys]
+        with run.timed("extraction"):
+            extraction = extract(
+                families,
+                images,
+                n_jobs=run.n_jobs,
+                store=run.store,
+                progress=lambda done, _: counter.tell(done),
+            )
+        counter.end_pass()
+        bank.update(zip(keys, extraction.features, strict=True))
+        run.conversions.update({} if run.conversions else extraction.conversions)
+        run.computed.update(extraction.computed)
+        _add_seconds(run.seconds, extraction.seconds, families)
+    return bank
+
+
+def _passes(wanted):
+    passes = []
+    for key, family in wanted.items():
+        names = set(family.get_feature_names_out())
+        for taken, keys in passes:
+            if taken.isdisjoint(names):
+                taken |= names
+                keys.append(key)
+                break
+        else:
+            passes.append((names, [key]))
+    return [keys for _, keys in passes]
+
+
+def _add_seconds(seconds, spent, families):
+    stages = {"read": "read", "decode": "decode", "store": "store"} | {
+        type(family).__name__: family.family for family in families
+    }
+    for key, stage in stages.items():
+        seconds[f"extraction:{stage}"] += spent.get(key, 0.0)

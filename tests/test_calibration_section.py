@@ -1,0 +1,141 @@
+"""What a report says of its probabilities, from an evaluation and from plain values."""
+
+import json
+
+import numpy as np
+import pytest
+
+from histofeat import IDCPipeline, PatientKFold, evaluate
+from histofeat.calibration import assess_calibration
+from histofeat.metrics import scores
+from histofeat.reporting.blocks import Details, Heading, Table, Text
+from histofeat.reporting.calibration_section import (
+    assessment_payload,
+    calibration_blocks,
+    calibration_payload,
+    reliability_data,
+    reliability_line,
+)
+from histofeat.reporting.canvas import save_figure
+from histofeat.reporting.charts import draw_lines
+from histofeat.reporting.payload import dataset_payload
+from histofeat.reporting.strict_json import jsonable
+
+
+@pytest.fixture(scope="module")
+def evaluation(cohort):
+    few = {"n_estimators": 20}
+    pipelines = [
+        ("color", IDCPipeline("color", "logistic")),
+        ("color", IDCPipeline("color", "random_forest", head_params=few)),
+    ]
+    return evaluate(cohort, pipelines, PatientKFold(3), inner_cv=PatientKFold(2), n_resamples=60, random_state=2)
+
+
+@pytest.fixture(scope="module")
+def payload(evaluation):
+    results = [
+        {
+            "name": model.name,
+            "head": model.head,
+            "calibration": calibration_payload(model, evaluation.dataset, evaluation),
+        }
+        for model in evaluation.models
+    ]
+    return jsonable({"dataset": dataset_payload(evaluation.dataset), "results": results})
+
+
+def test_payload_is_of_the_tested_rows_and_of_the_resamples_of_the_evaluation(evaluation, payload):
+    model, found = evaluation.models[0], payload["results"][0]["calibration"]
+    y, patients = evaluation.dataset.y, evaluation.dataset.patients
+    for kind, proba in (("raw", model.proba), ("calibrated", model.calibrated)):
+        expected = assess_calibration(y, proba[:, 1], patients, n_resamples=60, random_state=2)
+        assert found[kind] == jsonable(expected.to_dict())
+        assert found[kind]["brier"]["value"] == pytest.approx(scores(y, proba)["brier"])
+    assert found["raw"]["brier"]["value"] == pytest.approx(model.scores["brier"].pooled)
+    assert found["raw"]["brier"]["ci95"] == pytest.approx(list(model.scores["brier"].ci95))
+    change = found["change"]["brier"]["value"]
+    assert change == pytest.approx(found["calibrated"]["brier"]["value"] - found["raw"]["brier"]["value"])
+    assert (found["n_bins"], found["strategy"]) == (10, "quantile")
+    json.dumps(payload, allow_nan=False)
+
+
+def test_section_has_a_row_per_model_and_says_how_it_was_calibrated(payload):
+    heading, words, table, key, details = calibration_blocks(payload)
+    assert heading == Heading("Probabilities")
+    assert "fitted in each fold on its training patients" in words.text
+    assert "Class weights" in words.text
+    assert "10 bins of equally many patches" in key.text
+    assert isinstance(table, Table)
+    assert [row[:2] for row in table.rows] == [("color", "logistic"), ("color", "random_forest")]
+    assert all(len(row) == len(table.columns) for row in table.rows)
+    brier = payload["results"][0]["calibration"]["raw"]["brier"]
+    low, high = brier["ci95"]
+    assert table.rows[0][2] == f"{brier['value']:.3f} [{low:.3f}, {high:.3f}]"
+    assert table.rows[0][4][0] in "+-"
+    assert "SYNTHETIC" in table.caption
+    assert isinstance(details, Details)
+    for row in details.blocks[0].rows:
+        brier, reliability, resolution, uncertainty = map(float, row[3:7])
+        assert reliability - resolution + uncertainty == pytest.approx(brier, abs=2e-4)
+    assert [row[2] for row in details.blocks[0].rows] == ["raw", "calibrated"] * 2
+
+
+def test_figure_can_be_drawn(payload, tmp_path):
+    data = reliability_data(payload, "random_forest")
+    (panel,) = data["panels"]
+    assert [line["name"] for line in panel["lines"]] == ["raw", "calibrated"]
+    for line in panel["lines"]:
+        assert len(line["x"]) == len(line["y"]) == len(line["low"]) == len(line["high"])
+        assert all(low <= share <= high for low, share, high in zip(line["low"], line["y"], line["high"], strict=True))
+    save_figure(draw_lines, data, tmp_path / "curve.svg")
+    assert (tmp_path / "curve.svg").stat().st_size > 5000
+    assert reliability_data(payload, "svm") is None
+
+
+def test_raw_alone_is_said_to_be_uncalibrated(payload):
+    y, patients = np.array([0, 1] * 10), np.repeat(np.arange(5), 4)
+    found = assessment_payload(y, np.linspace(0.1, 0.9, 20), None, patients, n_resamples=0)
+    assert (found["calibrated"], found["change"]) == (None, None)
+    alone = jsonable({**payload, "results": [{"name": "mine", "head": "h", "calibration": found}]})
+    _, words, table, _, details = calibration_blocks(alone)
+    assert words.text.startswith("The probabilities are not calibrated")
+    assert table.rows[0][3:5] == ("–", "–")
+    assert table.rows[0][2] == f"{found['raw']['brier']['value']:.3f}"
+    assert len(details.blocks[0].rows) == 1
+    line = reliability_data(alone, "h")["panels"][0]["lines"][0]
+    assert (line["low"], line["high"]) == (None, None)
+
+
+def test_a_model_without_calibrated_probabilities_is_raw(evaluation):
+    from dataclasses import replace
+
+    model = evaluation.models[0]
+    assert calibration_payload(replace(model, calibrated=None), evaluation.dataset, evaluation)["calibrated"] is None
+
+
+def test_empty_bins_are_left_out_of_the_line():
+    curve = {
+        "bins": {"n": [3, 0, 2], "mean_predicted": [0.1, None, 0.9], "share_positive": [0.0, None, 1.0]},
+        "low": [0.0, None, 0.5],
+        "high": [0.4, None, 1.0],
+    }
+    assert reliability_line("raw", curve) == {
+        "name": "raw", "x": [0.1, 0.9], "y": [0.0, 1.0], "low": [0.0, 0.5], "high": [0.4, 1.0],
+    }  # fmt: skip
+    assert reliability_line("raw", {**curve, "low": [0.0, 0.1, float("nan")]})["low"] is None
+
+
+def test_more_than_two_classes_and_reports_without_calibration(payload, evaluation):
+    several = {"dataset": {**payload["dataset"], "labels": ["a", "b", "c"]}, "results": [{"calibration": None}]}
+    heading, words = calibration_blocks(several)
+    assert isinstance(heading, Heading)
+    assert isinstance(words, Text)
+    assert words.text.startswith("The probabilities are not calibrated")
+    assert calibration_blocks({**payload, "results": []}) == []
+    assert calibration_blocks({**payload, "results": [{"name": "old", "head": "h"}]}) == []
+
+    class Several:
+        target_names = ("a", "b", "c")
+
+    assert calibration_payload(evaluation.models[0], Several(), evaluation) is None

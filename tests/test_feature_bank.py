@@ -1,0 +1,69 @@
+"""The features of an evaluation: each family once, and behind a normaliser once a fold, from training patches only."""
+
+import numpy as np
+import pytest
+
+from histofeat import IDCPipeline, PatientKFold, evaluate, make_cohort
+from histofeat.features.extraction import extract
+from histofeat.heads import make_head
+from histofeat.normalization import ReinhardNormalizer
+
+FOLDS = {"cv": PatientKFold(2), "inner_cv": PatientKFold(2), "n_resamples": 0}
+
+
+@pytest.fixture(scope="module")
+def cohort():
+    return make_cohort(n_patients=8, patches_per_patient=8, random_state=3)
+
+
+def pipeline(**params):
+    return IDCPipeline(features="color", head="logistic", **params)
+
+
+def test_a_normaliser_sees_the_training_patches_of_its_fold_and_no_other(cohort, monkeypatch):
+    seen = []
+    fit = ReinhardNormalizer.fit
+
+    def spy(self, X, y=None, groups=None):
+        seen.append((list(X), set(groups)))
+        return fit(self, X, y, groups=groups)
+
+    monkeypatch.setattr(ReinhardNormalizer, "fit", spy)
+    evaluation = evaluate(cohort, {"normalised": pipeline(normalizer="reinhard"), "plain": pipeline()}, **FOLDS)
+    assert len(seen) == 2
+    for (paths, patients), (train, test) in zip(seen, evaluation.splits, strict=True):
+        assert paths == list(cohort.X[train])
+        assert not patients & set(cohort.patients[test])
+
+
+def test_the_scores_are_those_of_features_measured_by_hand(cohort):
+    evaluation = evaluate(cohort, pipeline(normalizer="reinhard"), **FOLDS)
+    train, test = evaluation.splits[0]
+    normalizer = ReinhardNormalizer().fit(cohort.X[train], groups=cohort.patients[train])
+    features = extract(pipeline().families(), list(normalizer.transform(cohort.X))).features[0]
+    head = make_head("logistic").fit(features[train], cohort.y[train])
+    np.testing.assert_allclose(evaluation.models[0].proba[test], head.predict_proba(features[test]))
+
+
+def test_the_report_names_the_normaliser(cohort):
+    model = evaluate(cohort, pipeline(normalizer="reinhard"), **FOLDS).models[0]
+    assert model.families[0].startswith("ReinhardNormalizer(")
+
+
+def test_a_store_keeps_normalised_features_apart_from_plain_ones(cohort, tmp_path):
+    both = {"normalised": pipeline(normalizer="reinhard"), "plain": pipeline()}
+    first = evaluate(cohort, both, store=tmp_path / "features.sqlite", **FOLDS)
+    again = evaluate(cohort, both, store=tmp_path / "features.sqlite", **FOLDS)
+    assert first.computed["color"] > len(cohort)
+    assert again.computed == dict.fromkeys(first.computed, 0)
+    for one, other in zip(first.models, again.models, strict=True):
+        np.testing.assert_array_equal(one.proba, other.proba)
+    assert not np.array_equal(first.models[0].proba, first.models[1].proba)
+
+
+def test_progress_counts_every_pass(cohort):
+    calls = []
+    evaluate(cohort, pipeline(normalizer="reinhard"), progress=lambda *call: calls.append(call), **FOLDS)
+    extracting = [call for call in calls if call[0] == "extract"]
+    # The fingerprints of the audit, then one pass a fold.
+    assert extracting[-1] == ("extract", 3 * len(cohort), 3 * len(cohort))

@@ -1,0 +1,324 @@
+"""The shortcut panel: what it computes, what it says it could not, and what it refuses."""
+
+import json
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from histofeat.bootstrap import patient_weights
+from histofeat.datasets import PatchDataset
+from histofeat.evaluation import evaluate
+from histofeat.exceptions import DatasetError, WeightsError
+from histofeat.features import LBPHistogram
+from histofeat.features.base import PatchFeatures
+from histofeat.heads import make_head
+from histofeat.model_selection import PatchKFold, PatientKFold
+from histofeat.pipeline import IDCPipeline
+from histofeat.shortcuts import (
+    MeanColor,
+    coordinate_features,
+    panel_of,
+    shortcut_panel,
+)
+from histofeat.shortcuts.panel import PROBE_HEAD
+
+QUICK = {"families_to_identify": (), "n_resamples": 80}
+
+
+class NoWeights(PatchFeatures):
+    """A network whose weights are not there."""
+
+    family = "network"
+
+    def _check_params(self):
+        pass
+
+    def _feature_names(self):
+        return ["x"]
+
+    def _compute(self, batch):
+        raise WeightsError("NoWeights.weights: expected a file, got none. Put it there.")
+
+
+def write_dataset(root, colors, y, patients, names=("benign", "malignant"), place=True):
+    """Write one 10x10 patch a row, of the colour given, with some noise."""
+    paths = [str(root / f"{row}.png") for row in range(len(y))]
+    rng = np.random.default_rng(0)
+    for path, color in zip(paths, colors, strict=True):
+        assert cv2.imwrite(path, np.clip(color[::-1] + rng.normal(0, 9, (10, 10, 3)), 0, 255).astype(np.uint8))
+    frame = pd.DataFrame({"path": paths, "label": y, "patient": [str(p) for p in patients]})
+    places = rng.integers(0, 40, (len(y), 2)) * 50 + 1 if place else np.full((len(y), 2), pd.NA)
+    return PatchDataset(frame.assign(x=places[:, 0], y=places[:, 1]), names, "synthetic", root=root, synthetic=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_trees():
+    """Fewer trees than a panel has, which are enough here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(PROBE_HEAD, "n_estimators", 12)
+        yield
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    """Sixteen patients of twelve patches; malignant is darker in red, with overlap; coordinates say nothing."""
+    rng = np.random.default_rng(0)
+    patients, y = np.repeat(np.arange(16), 12), rng.integers(0, 2, 192)
+    colors = rng.normal(0, 12, (192, 3)) + 140
+    colors[:, 0] -= 15 * y
+    return write_dataset(tmp_path_factory.mktemp("patches"), colors, y, patients)
+
+
+@pytest.fixture(scope="module")
+def splits(dataset):
+    return list(PatientKFold(4).split(dataset.X, dataset.y, dataset.patients))
+
+
+@pytest.fixture(scope="module")
+def reference(dataset, splits):
+    """Two models: one that knows a little, and one that knows nothing."""
+    rng = np.random.default_rng(1)
+    good = np.clip(0.5 + 0.25 * (dataset.y - 0.5) + rng.normal(0, 0.15, 192), 0, 1)
+    none = rng.random(192)
+    return {name: np.column_stack([1 - score, score]) for name, score in (("none", none), ("good", good))}
+
+
+@pytest.fixture(scope="module")
+def panel(dataset, splits, reference):
+    return shortcut_panel(
+        dataset, splits, reference_scores=reference, families_to_identify=("lbp",), n_resamples=200, random_state=5
+    )
+
+
+def by_name(panel):
+    return {row.name: row for row in panel.rows}
+
+
+# --- what is computed ------------------------------------------------------------------------------------------------
+
+
+def test_rows_in_order_with_their_columns(panel):
+    assert [(row.name, row.n_features) for row in panel.rows] == [
+        ("mean_color", 3),
+        ("background", 1),
+        ("compression_and_blur", 4),
+        ("coordinates", 4),
+        ("all of these together", 12),
+    ]
+    assert [entry.family for entry in panel.identification] == [
+        "mean_color",
+        "background",
+        "compression_and_blur",
+        "lbp",
+    ]
+    assert (panel.n_patients, panel.n_patches, panel.n_folds, panel.n_resamples) == (16, 192, 4, 200)
+    assert panel.not_run == ()
+    assert not panel.patient_overlap
+
+
+def test_a_probe_is_the_small_head_fitted_fold_by_fold(panel, dataset, splits):
+    features = {"mean_color": MeanColor().transform(dataset.X), "coordinates": coordinate_features(dataset)}
+    for name, matrix in features.items():
+        score = np.empty(len(dataset))
+        for train, test in splits:
+            head = make_head("xgboost", random_state=5, params=PROBE_HEAD).fit(matrix[train], dataset.y[train])
+            score[test] = head.predict_proba(matrix[test])[:, 1]
+        assert by_name(panel)[name].roc_auc == pytest.approx(roc_auc_score(dataset.y, score))
+
+
+def test_the_planted_colour_is_found_and_places_say_nothing(panel):
+    assert by_name(panel)["mean_color"].ci95[0] > 0.6
+    assert by_name(panel)["coordinates"].ci95[0] < 0.5 < by_name(panel)["coordinates"].ci95[1]
+
+
+def test_the_share_is_that_of_the_best_model_on_the_same_resamples(panel, dataset, splits, reference):
+    assert panel.reference.name == "good"
+    assert panel.reference.roc_auc == pytest.approx(roc_auc_score(dataset.y, reference["good"][:, 1]))
+    row = by_name(panel)["mean_color"]
+    assert row.share == pytest.approx((row.roc_auc - 0.5) / (panel.reference.roc_auc - 0.5))
+    matrix, score = MeanColor().transform(dataset.X), np.empty(len(dataset))
+    for train, test in splits:
+        head = make_head("xgboost", random_state=5, params=PROBE_HEAD).fit(matrix[train], dataset.y[train])
+        score[test] = head.predict_proba(matrix[test])[:, 1]
+    codes, shares = dataset.patients.astype(int), []
+    for weights in patient_weights(dataset.patients, 200, 5):
+        drawn = np.repeat(np.arange(len(dataset)), weights[codes])
+        probe, model = (roc_auc_score(dataset.y[drawn], given[drawn]) for given in (score, reference["good"][:, 1]))
+        shares.append((probe - 0.5) / (model - 0.5))
+    assert row.share_ci95 == pytest.approx(tuple(np.quantile(shares, [0.025, 0.975])))
+    assert row.share_ci95[0] < row.share < row.share_ci95[1]
+
+
+def test_no_share_of_a_model_that_cannot_be_told_from_chance(dataset, splits, reference):
+    panel = shortcut_panel(dataset, splits, reference_scores={"none": reference["none"]}, **QUICK)
+    assert panel.reference.ci95[0] < 0.5
+    assert all(np.isnan(row.share) and np.isnan(row.share_ci95).all() for row in panel.rows)
+
+
+def test_without_resamples_there_are_shares_and_no_intervals(dataset, splits, reference):
+    panel = shortcut_panel(
+        dataset, splits, reference_scores={"good": reference["good"]}, families_to_identify=(), n_resamples=0
+    )
+    row = by_name(panel)["mean_color"]
+    assert row.share == pytest.approx((row.roc_auc - 0.5) / (panel.reference.roc_auc - 0.5))
+    assert np.isnan([*row.ci95, *row.share_ci95]).all()
+
+
+@pytest.mark.parametrize("nothing", [None, {}])
+def test_without_a_model_there_is_no_share(dataset, splits, nothing):
+    panel = shortcut_panel(dataset, splits, reference_scores=nothing, **QUICK)
+    assert panel.reference is None
+    assert all(np.isnan(row.share) for row in panel.rows)
+
+
+def test_rows_that_are_never_tested_take_no_part(dataset, splits, reference):
+    (train, test), *_ = splits
+    proba = np.full((192, 2), np.nan)
+    proba[test] = reference["good"][test]
+    panel = shortcut_panel(dataset, [(train, test)], reference_scores={"good": proba}, **QUICK)
+    assert (panel.n_patches, panel.n_patients) == (len(test), len(set(dataset.patients[test])))
+    assert panel.reference.roc_auc == pytest.approx(roc_auc_score(dataset.y[test], proba[test, 1]))
+
+
+def test_the_result_depends_on_neither_threads_nor_store(panel, dataset, splits, reference, tmp_path):
+    settings = {"reference_scores": reference, "families_to_identify": ("lbp",), "n_resamples": 200, "random_state": 5}
+    for _ in range(2):
+        assert shortcut_panel(dataset, splits, n_jobs=2, store=tmp_path / "store", **settings) == panel
+
+
+def test_the_panel_of_an_evaluation_has_its_folds_resamples_and_best_model(dataset, tmp_path):
+    pipelines = {"lbp": IDCPipeline("lbp", "logistic"), "mean": IDCPipeline((MeanColor(),), "logistic")}
+    evaluation = evaluate(dataset, pipelines, PatientKFold(3), n_resamples=60, random_state=2, store=tmp_path / "s")
+    panel = panel_of(evaluation, families_to_identify=(), store=tmp_path / "s")
+    assert panel.reference.name == "mean, logistic"
+    best = evaluation.models[1].scores["roc_auc"]
+    assert (panel.reference.roc_auc, panel.reference.ci95) == (best.pooled, best.ci95)
+    assert (panel.n_folds, panel.n_resamples, panel.random_state) == (3, 60, 2)
+
+
+def test_shared_patients_are_marked(dataset):
+    leaking = list(PatchKFold(3).split(dataset.X, dataset.y, dataset.patients))
+    assert shortcut_panel(dataset, leaking, **QUICK).patient_overlap
+
+
+def test_more_than_two_classes(tmp_path):
+    rng = np.random.default_rng(0)
+    y = np.tile([0, 1, 2], 40)
+    colors = np.array([[220, 90, 90], [90, 220, 90], [90, 90, 220]])[y] + rng.normal(0, 50, (120, 3))
+    several = write_dataset(tmp_path, colors, y, np.repeat(np.arange(10), 12), ("a", "b", "c"))
+    folds = list(PatientKFold(2).split(several.X, y, several.patients))
+    panel = shortcut_panel(several, folds, **QUICK)
+    assert by_name(panel)["mean_color"].roc_auc > 0.8
+    # A fold that trains on two classes only still gives three columns.
+    two = [(np.flatnonzero((y < 2) & (np.arange(120) < 60)), np.arange(60, 120))]
+    assert by_name(shortcut_panel(several, two, **QUICK))["mean_color"].roc_auc > 0.6
+
+
+def test_the_content_is_plain_json(panel, dataset, splits):
+    content = json.loads(json.dumps(panel.to_dict(), allow_nan=False))
+    assert content["rows"][0]["ci95"] == list(panel.rows[0].ci95)
+    assert content["reference"]["name"] == "good"
+    bare = shortcut_panel(dataset, splits, families_to_identify=(), n_resamples=0).to_dict()
+    assert bare["rows"][0]["share"] is None
+    assert bare["rows"][0]["ci95"] == [None, None]
+    assert bare["reference"] is None
+
+
+# --- what cannot run -------------------------------------------------------------------------------------------------
+
+
+def test_without_coordinates_their_probe_does_not_run(tmp_path):
+    y, patients = np.tile([0, 1], 24), np.repeat(np.arange(4), 12)
+    without = write_dataset(tmp_path, np.full((48, 3), 120), y, patients, place=False)
+    panel = shortcut_panel(without, list(PatientKFold(2).split(y, y, patients)), **QUICK)
+    assert "coordinates" not in by_name(panel)
+    assert by_name(panel)["all of these together"].n_features == 8
+    (skipped,) = panel.not_run
+    assert skipped.name == "coordinates"
+    assert "expected x and y for every patch, got none for row 0 and 47 others of 48" in skipped.reason
+    with pytest.raises(DatasetError, match="got none for row 0 and 47 others of 48"):
+        coordinate_features(without)
+
+
+def test_a_network_without_weights_and_patients_of_few_patches_are_told(dataset, splits):
+    panel = shortcut_panel(dataset, splits, families_to_identify=(NoWeights(),), n_resamples=0)
+    assert [entry.family for entry in panel.identification] == ["mean_color", "background", "compression_and_blur"]
+    assert panel.not_run[0].name == "network: patient identification"
+    assert panel.not_run[0].reason.startswith("NoWeights.weights: expected a file")
+    few = dataset.subset(np.flatnonzero(np.arange(192) % 12 < 8))
+    panel = shortcut_panel(few, list(PatientKFold(2).split(few.X, few.y, few.patients)), **QUICK)
+    assert panel.identification == ()
+    assert panel.not_run[0].reason == "0 of 16 patients have 10 patches or more; it takes two."
+
+
+def test_two_settings_of_a_family_are_told_apart(dataset, splits):
+    two = (LBPHistogram(radii_px=(1,)), LBPHistogram(radii_px=(2,)))
+    panel = shortcut_panel(dataset, splits, families_to_identify=two, n_resamples=0)
+    assert [entry.family for entry in panel.identification[3:]] == [
+        "LBPHistogram(radii_px=(1,))",
+        "LBPHistogram(radii_px=(2,))",
+    ]
+
+
+# --- refusals --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([], "expected one fold or more, got 0"),
+        ([([0, 1], [192])], r"numbers from 0 to 191, got int64 values of shape \(1,\) as test rows of fold 0"),
+        ([([0, 1], [2]), ([-1], [3])], "as training rows of fold 1"),
+        ([([0.5], [2])], "got float64 values"),
+        ([([], [2])], "got float64 values of shape"),
+        ([([0, 2], [2, 3])], r"got row 2 on both sides of fold 0 \(1 such rows\)"),
+        ([([0], [2, 3]), ([1], [3])], r"tested at most once, got row 3 again \(1 such rows\)"),
+    ],
+)
+def test_splits_that_do_not_fit_are_refused(dataset, given, message):
+    with pytest.raises(ValueError, match=rf"shortcut_panel\.splits: .*{message}"):
+        shortcut_panel(dataset, given)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (np.zeros((192, 2)), "expected a mapping of names to probabilities, got ndarray"),
+        ({"m": np.zeros((3, 2))}, r"expected shape \(192, 2\), got \(3, 2\) for 'm'"),
+    ],
+)
+def test_reference_scores_that_do_not_fit_are_refused(dataset, splits, given, message):
+    with pytest.raises(ValueError, match=rf"shortcut_panel\.reference_scores: {message}"):
+        shortcut_panel(dataset, splits, reference_scores=given, **QUICK)
+
+
+def test_scores_with_gaps_are_refused(dataset, splits, reference):
+    proba = reference["good"].copy()
+    proba[7] = np.nan
+    with pytest.raises(ValueError, match=r"expected probabilities from 0 to 1, got .* in row 7"):
+        shortcut_panel(dataset, splits, reference_scores={"m": proba}, **QUICK)
+
+
+def test_what_is_no_family_is_refused(dataset, splits):
+    with pytest.raises(ValueError, match="expected the name of a feature family, got 'colour'"):
+        shortcut_panel(dataset, splits, families_to_identify=("colour",))
+    with pytest.raises(ValueError, match=r"families_to_identify: expected names or estimators .*, got 7"):
+        shortcut_panel(dataset, splits, families_to_identify=(7,))
+
+
+# --- coordinates -----------------------------------------------------------------------------------------------------
+
+
+def test_coordinates_by_a_loop_over_patients(dataset):
+    found, frame = coordinate_features(dataset), dataset.frame
+    for patient in set(dataset.patients):
+        rows = np.flatnonzero(dataset.patients == patient)
+        for column, axis in enumerate("xy"):
+            values = frame[axis].to_numpy(dtype=float)[rows]
+            np.testing.assert_allclose(found[rows, column], values)
+            np.testing.assert_allclose(
+                found[rows, 2 + column], (values - values.min()) / (values.max() - values.min()), rtol=1e-6
+            )
