@@ -9,7 +9,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.datasets import load_sample_image
 
-from histofeat.encoders import ENCODERS, hash_weights
+from histofeat.encoders import ENCODERS, EngineChoice, hash_weights
 from histofeat.exceptions import WeightsError
 from histofeat.features import CNNEmbedding
 from histofeat.features.base import PatchBatch
@@ -88,7 +88,7 @@ def test_any_size(shape):
         ({"weights_dir": 3}, r"CNNEmbedding.weights_dir: expected None or a path, got 3"),
         ({"input_size": 32}, r"CNNEmbedding.input_size: expected an integer of at least 64 or None, got 32"),
         ({"input_size": 96.0}, r"CNNEmbedding.input_size: .*got 96.0"),
-        ({"batch_size": 0}, r"CNNEmbedding.batch_size: expected an integer of at least 1, got 0"),
+        ({"batch_size": 0}, r"CNNEmbedding.batch_size: expected an integer of at least 1 or None, got 0"),
         ({"batch_size": True}, r"CNNEmbedding.batch_size: .*got True"),
         ({"n_threads": -1}, r"CNNEmbedding.n_threads: .*at least 1 or None, got -1"),
         ({"engine": "tf"}, r"CNNEmbedding.engine: expected one of 'auto', 'keras', 'openvino', got 'tf'"),
@@ -172,6 +172,54 @@ def test_weights_folder_from_the_environment(weights, patches, tmp_path, monkeyp
     )
 
 
+# --- how many at once
+
+
+class Recorder:
+    """An engine that notes how many patches come and how many it is to take in one pass."""
+
+    def __init__(self):
+        self.calls = []
+
+    def embed(self, pixels, *, batch_size):
+        self.calls.append((len(pixels), batch_size))
+        return np.zeros((len(pixels), 256), dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    ("device", "batch_size", "calls"),
+    [
+        ("cpu", None, [(256, 64), (256, 64), (188, 64)]),
+        ("gpu:0", None, [(512, 512), (188, 512)]),
+        ("gpu:1", np.int64(100), [(256, 100), (256, 100), (188, 100)]),
+        ("cpu", 600, [(600, 600), (100, 600)]),
+    ],
+)
+def test_rows_per_pass_by_processor(tmp_path, monkeypatch, device, batch_size, calls):
+    module, engine = "histofeat.features.embedding", Recorder()
+    monkeypatch.setattr(f"{module}.choose_engine", lambda engine, device_: EngineChoice("keras", device, ""))
+    monkeypatch.setattr(f"{module}.load_engine", lambda *arguments, **options: engine)
+    (tmp_path / "w.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
+    embedding = small(tmp_path / "w.h5", batch_size=batch_size)
+    assert embedding.transform(np.zeros((700, 8, 8, 3), dtype=np.uint8)).shape == (700, 256)
+    assert engine.calls == calls
+
+
+def test_rows_per_pass_are_no_part_of_the_numbers(weights):
+    known = [small(weights, engine="keras", device="cpu", batch_size=n)._fingerprint() for n in (None, 1, 64, 4096)]
+    assert known == known[:1] * 4
+
+
+def test_features_of_another_backend_are_kept_apart(weights, monkeypatch):
+    def known(backend, engine):
+        monkeypatch.setattr("histofeat.features.embedding.backend_name", lambda: backend)
+        return small(weights, engine=engine, device="cpu")._fingerprint()
+
+    assert "backend" not in known("tensorflow", "keras")
+    assert known("jax", "keras") == {**known("tensorflow", "keras"), "backend": "jax"}
+    assert known("jax", "openvino") == known("torch", "openvino")
+
+
 # --- real weights
 
 WITNESSES = {"mobilenetv2_0.35": (0.278258, 21.41244), "mobilenet_0.25": (0.960113, 21.07940)}
@@ -203,3 +251,14 @@ def test_engines_agree_on_real_patches(real_weights, real_data):
     )
     assert np.abs(by_keras - by_openvino).max() <= 1e-4 * np.abs(by_keras).max()
     assert np.linalg.norm(by_keras - by_openvino) <= 1e-5 * np.linalg.norm(by_keras)
+
+
+def test_bfloat16_through_keras_is_coarse_on_real_patches(real_weights, real_data):
+    paths = [str(path) for path in sorted((real_data / "idc").glob("*/*/*.png"))[::400]]
+    exact, rough = (
+        CNNEmbedding(
+            "mobilenetv2_0.35", weights_dir=real_weights, input_size=128, engine="keras", device="cpu", precision=it
+        ).transform(paths)
+        for it in ("float32", "bfloat16")
+    )
+    assert 0.1 < np.linalg.norm(rough - exact) / np.linalg.norm(exact) < 0.3

@@ -132,6 +132,25 @@ def test_preprocessing_is_that_of_keras(name):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["mobilenetv2_mid", "mobilenetv2_0.35_mid"])
+def test_middle_layers_are_those_of_the_whole_network(name, tmp_path):
+    """The same weights, and the feature maps of the named layers, pooled by hand."""
+    encoder = ENCODERS[name]
+    whole = keras.applications.MobileNetV2(
+        include_top=False, weights=None, input_shape=(96, 96, 3), **dict(encoder.options)
+    )
+    whole.save_weights(tmp_path / "w.weights.h5")
+    model = network.build_network(encoder, tmp_path / "w.weights.h5", input_size=96)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 96, 96, 3), dtype=np.uint8)
+    maps = keras.Model(whole.input, [whole.get_layer(tap).output for tap in encoder.taps])
+    found = [keras.ops.convert_to_numpy(m) for m in maps(pixels.astype(np.float32) / 127.5 - 1, training=False)]
+    expected = np.concatenate([values.mean(axis=(1, 2)) for values in found], axis=1)
+    ours = keras.ops.convert_to_numpy(model(pixels))
+    assert ours.shape == (2, encoder.n_features)
+    np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mobilenetv2", "resnet50", "densenet121"])
 def test_length_of_the_embedding(name):
     encoder = ENCODERS[name]

@@ -1,5 +1,6 @@
 """Keras and OpenVINO run the same network: same numbers, no telemetry, nothing loaded twice."""
 
+import importlib.util
 import json
 import logging
 import os
@@ -170,6 +171,51 @@ def test_callers_do_not_disturb_each_other(weights, pixels):
 def test_keras_batches_change_only_the_rounding(weights, pixels):
     engine = load(KERAS, weights)
     np.testing.assert_allclose(engine.embed(pixels, batch_size=8), engine.embed(pixels), rtol=1e-4, atol=1e-5)
+
+
+#: Embeds with Keras in a process of its own, whose backend the environment names.
+UNDER_A_BACKEND = """
+import sys
+import numpy as np
+from pathlib import Path
+from histofeat.encoders import ENCODERS, choose_engine, load_engine
+from histofeat.encoders.network import backend_name
+engine = load_engine(ENCODERS["mobilenet_0.25"], Path(sys.argv[1]), choose_engine("keras", "cpu"), input_size=64)
+np.save(sys.argv[3], engine.embed(np.load(sys.argv[2]), batch_size=8))
+print(backend_name())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_another_backend_gives_the_same(weights, pixels, tmp_path, backend):
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed: Keras cannot compute with it")
+    np.save(tmp_path / "pixels.npy", pixels)
+    found = subprocess.run(
+        [sys.executable, "-c", UNDER_A_BACKEND, weights, tmp_path / "pixels.npy", tmp_path / "embedding.npy"],
+        env={**os.environ, "KERAS_BACKEND": backend}, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.split()[-1] == backend
+    there, here = np.load(tmp_path / "embedding.npy"), load(KERAS, weights).embed(pixels)
+    assert np.abs(there - here).max() <= 1e-4 * np.abs(here).max()
+
+
+def test_backend_that_cannot_write_for_openvino_is_said(monkeypatch, tmp_path):
+    class Model:
+        def export(self, *arguments, **options):
+            raise ImportError("This requires the tensorflow module.")
+
+    monkeypatch.setattr(network, "backend_name", lambda: "jax")
+    with pytest.raises(MissingExtraError, match=r"keras: expected a backend .* got 'jax' .*Use engine=\"keras\""):
+        network.export_openvino(Model(), tmp_path / "network.xml")
+
+
+def test_backend_without_keras_is_the_default_one(monkeypatch):
+    assert network.backend_name() == keras.config.backend()
+    monkeypatch.setattr(network, "import_keras", lambda: (_ for _ in ()).throw(MissingExtraError("gone")))
+    assert network.backend_name() == "tensorflow"
 
 
 @pytest.mark.parametrize("choice", [KERAS, OPENVINO], ids=["keras", "openvino"])

@@ -15,7 +15,15 @@ import numpy as np
 from histofeat.encoders.records import Encoder
 from histofeat.exceptions import MissingExtraError, WeightsError
 
-__all__ = ["build_network", "download_imagenet", "export_openvino", "import_keras", "preprocess", "visible_gpus"]
+__all__ = [
+    "backend_name",
+    "build_network",
+    "download_imagenet",
+    "export_openvino",
+    "import_keras",
+    "preprocess",
+    "visible_gpus",
+]
 
 _MEAN = np.array([0.485, 0.456, 0.406], dtype=np.float32)
 _STD = np.array([0.229, 0.224, 0.225], dtype=np.float32)
@@ -43,6 +51,14 @@ def import_keras():
             'Install it with pip install "histofeat[cnn]".'
         ) from error
     return keras
+
+
+def backend_name() -> str:
+    """What computes for Keras: "tensorflow", "jax" or "torch"; its default, the first, where Keras is not installed."""
+    try:
+        return import_keras().config.backend()
+    except MissingExtraError:
+        return "tensorflow"
 
 
 def visible_gpus() -> int:
@@ -127,14 +143,36 @@ def build_network(encoder: Encoder, weights: Path, *, input_size: int, pooling="
             scale = np.asarray(encoder.stem_scale, dtype=np.float32)[:, np.newaxis]
             stem.kernel.assign(stem.kernel * scale)
         pixels = keras.Input(shape, dtype="uint8")
+        if encoder.taps:
+            base = _tapped(keras, base, encoder.taps, pooling)
         embedding = base(preprocess(pixels, encoder.preprocessing), training=False)
         return keras.Model(pixels, keras.ops.cast(embedding, "float32"))
 
 
+def _tapped(keras, base, taps, pooling):
+    """Give the pooled feature maps of some layers, side by side."""
+    pool = keras.ops.mean if pooling == "avg" else keras.ops.max
+    return keras.Model(
+        base.input, keras.ops.concatenate([pool(base.get_layer(tap).output, axis=(1, 2)) for tap in taps], axis=-1)
+    )
+
+
 def export_openvino(model, path: Path) -> None:
-    """Write a Keras model as OpenVINO's ``.xml`` with its ``.bin`` beside it."""
-    with _quiet():
-        model.export(str(path), format="openvino", verbose=False)
+    """Write a Keras model as OpenVINO's ``.xml`` with its ``.bin`` beside it.
+
+    Raises
+    ------
+    MissingExtraError
+        If Keras's backend is jax and TensorFlow, through which Keras converts it, is not installed.
+    """
+    try:
+        with _quiet():
+            model.export(str(path), format="openvino", verbose=False)
+    except ImportError as error:
+        raise MissingExtraError(
+            f"keras: expected a backend that can write a network for OpenVINO, got {backend_name()!r} ({error}). "
+            'Use engine="keras", or install TensorFlow too.'
+        ) from error
 
 
 def download_imagenet(encoder: Encoder, *, timeout_s: float) -> Path:

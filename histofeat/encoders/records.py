@@ -40,6 +40,9 @@ class Encoder:
     stem_scale : tuple of float or None
         Factor per input channel that Keras inserts before the first convolution when, and only when, it loads
         the ImageNet weights by itself.
+    taps : tuple of str
+        Layers whose feature maps are pooled, side by side, in place of the last one. Layers half way up know textures
+        of the size of nuclei; the last ones know objects of ImageNet, and have many more columns.
     default_size : int
         Side in px to which patches are resized.
     reference : str
@@ -59,6 +62,7 @@ class Encoder:
     weight_file: str
     options: tuple[tuple[str, object], ...] = ()
     stem_scale: tuple[float, float, float] | None = None
+    taps: tuple[str, ...] = ()
     default_size: int = 128
     minimum_size: int = MINIMUM_SIZE
     reference: str = ""
@@ -69,6 +73,8 @@ class Encoder:
         return (self.weight_file, f"{self.name}.weights.h5", f"{self.name}.keras")
 
 
+#: Expansions of the first blocks at a sixteenth and at a thirty-second of the input: before their feature maps shrink.
+_MIDDLE = ("block_6_expand_relu", "block_13_expand_relu")
 _MOBILENET_V2 = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{}_224_no_top.h5"
 
 #: Every encoder by name. The weights are those that were trained at 224 px, whatever the input size.
@@ -94,6 +100,28 @@ ENCODERS: Mapping[str, Encoder] = MappingProxyType(
                 preprocessing="tf",
                 weight_file=_MOBILENET_V2.format("0.35"),
                 options=(("alpha", 0.35),),
+                reference="10.1109/CVPR.2018.00474",
+            ),
+            Encoder(
+                name="mobilenetv2_mid",
+                constructor="MobileNetV2",
+                module="mobilenet_v2",
+                n_features=768,
+                preprocessing="tf",
+                weight_file=_MOBILENET_V2.format("1.0"),
+                options=(("alpha", 1.0),),
+                taps=_MIDDLE,
+                reference="10.1109/CVPR.2018.00474",
+            ),
+            Encoder(
+                name="mobilenetv2_0.35_mid",
+                constructor="MobileNetV2",
+                module="mobilenet_v2",
+                n_features=288,
+                preprocessing="tf",
+                weight_file=_MOBILENET_V2.format("0.35"),
+                options=(("alpha", 0.35),),
+                taps=_MIDDLE,
                 reference="10.1109/CVPR.2018.00474",
             ),
             Encoder(

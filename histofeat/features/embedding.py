@@ -11,10 +11,16 @@ import cv2
 import numpy as np
 
 from histofeat.encoders import choose_engine, find_encoder, find_weights, hash_weights, load_engine
+from histofeat.encoders.network import backend_name
 from histofeat.encoders.openvino_engine import GRAPH_VERSION
 from histofeat.features.base import PatchBatch, PatchFeatures
 
 __all__ = ["CNNEmbedding", "resize_patches"]
+
+#: Patches in one pass of Keras, by processor, where the user does not say.
+_CPU_ROWS, _GPU_ROWS = 64, 512
+#: Patches prepared at a time at least: many passes of OpenVINO's 8, so that its threads run out of work rarely.
+_GATHERED = 256
 
 
 def resize_patches(rgb: np.ndarray, size: int) -> np.ndarray:
@@ -74,13 +80,14 @@ class CNNEmbedding(PatchFeatures):
     input_size : int or None, default=None
         Side in px to which patches are resized, at least 64; None is the encoder's default, 128. Below 96 the
         last feature map is so small that embeddings lose much of what tells patches apart.
-    batch_size : int, default=64
-        Patches in one pass of Keras. OpenVINO always takes 8.
+    batch_size : int or None, default=None
+        Patches in one pass of Keras; None is 64 on a CPU and 512 on a GPU, which smaller passes leave idle. Give a
+        smaller number where the memory of the GPU is short. OpenVINO always takes 8.
     engine : {"auto", "keras", "openvino"}, default="auto"
         What runs the network: ``"auto"`` is OpenVINO on a CPU where it is installed, and Keras on a GPU.
     precision : {"float32", "bfloat16"}, default="float32"
-        Arithmetic of the network. bfloat16 is faster and changes the embedding by about one percent; OpenVINO
-        refuses it on a processor that does not have it.
+        Arithmetic of the network. bfloat16 is coarser: through Keras it moves embeddings of real patches by more
+        than a tenth of their length. OpenVINO refuses it on a processor that does not have it.
     device : {None, "cpu", "gpu", "gpu:0", ...}, default=None
         Where the network runs; None is a GPU if Keras's backend sees one, otherwise the CPU.
     n_threads : int or None, default=None
@@ -101,6 +108,8 @@ class CNNEmbedding(PatchFeatures):
     Each encoder brings the preprocessing that it was trained with, as part of the network. See `resize_patches`
     for the way to a square. Through OpenVINO an embedding depends to the last bit on its patch alone, not on its
     neighbours in a batch or on the number of threads; against Keras it differs by rounding, below 1e-4 relative.
+    Keras's backends (TensorFlow, JAX, PyTorch) differ from one another by as little in float32, by several percent
+    in bfloat16: a store keeps their features apart.
     On a GPU, float32 is what the backend makes of it: TensorFlow multiplies in TF32 there unless told otherwise.
     Networks: MobileNetV2 (https://doi.org/10.1109/CVPR.2018.00474), MobileNet (arXiv:1704.04861), EfficientNet
     (arXiv:1905.11946), ResNet (https://doi.org/10.1109/CVPR.2016.90), DenseNet
@@ -113,7 +122,6 @@ class CNNEmbedding(PatchFeatures):
     """
 
     family: ClassVar[str] = "cnn"
-    _batch_size: ClassVar[int] = 256
     _threaded: ClassVar[bool] = False
 
     def __init__(
@@ -123,7 +131,7 @@ class CNNEmbedding(PatchFeatures):
         weights="imagenet",
         weights_dir=None,
         input_size=None,
-        batch_size=64,
+        batch_size=None,
         engine="auto",
         precision="float32",
         device=None,
@@ -165,6 +173,7 @@ class CNNEmbedding(PatchFeatures):
     def _fingerprint(self) -> dict:
         """What changes the numbers, resolved: not where the weights lie, how large a batch is, or how many threads."""
         choice = choose_engine(self.engine, self.device)
+        backend = backend_name() if choice.engine == "keras" else None
         return {
             "encoder": self.encoder,
             "weights": self.weights_hash(),
@@ -175,13 +184,15 @@ class CNNEmbedding(PatchFeatures):
             # A GPU multiplies float32 in TF32 where its backend is left alone.
             "processor": choice.device.partition(":")[0],
             "graph": GRAPH_VERSION,
+            # Left out for the default backend, whose features were stored before there was a choice.
+            **({"backend": backend} if backend not in (None, "tensorflow") else {}),
         }
 
     def _check_params(self) -> None:
         encoder = find_encoder(self.encoder)
         _check_path("weights", self.weights, optional=False)
         _check_path("weights_dir", self.weights_dir, optional=True)
-        _check_int("batch_size", self.batch_size, 1, optional=False)
+        _check_int("batch_size", self.batch_size, 1, optional=True)
         _check_int("n_threads", self.n_threads, 1, optional=True)
         _check_int("input_size", self.input_size, encoder.minimum_size, optional=True)
         _check_choice("engine", self.engine, ("auto", "keras", "openvino"))
@@ -215,16 +226,27 @@ class CNNEmbedding(PatchFeatures):
     def _embed(self, pixels: np.ndarray) -> np.ndarray:
         """Embeddings (n, d), float32, of what `_prepare` gave."""
         self._check_params()
+        choice = choose_engine(self.engine, self.device)
         engine = load_engine(
             find_encoder(self.encoder),
             self._find_weights(),
-            choose_engine(self.engine, self.device),
+            choice,
             input_size=self._size(),
             pooling=self.pooling,
             precision=self.precision,
             n_threads=self.n_threads,
         )
-        return engine.embed(pixels, batch_size=int(self.batch_size))
+        return engine.embed(pixels, batch_size=self._rows_per_pass(choice))
+
+    def _rows_per_pass(self, choice) -> int:
+        if self.batch_size is not None:
+            return int(self.batch_size)
+        return _GPU_ROWS if choice.device.startswith("gpu") else _CPU_ROWS
+
+    @property
+    def _batch_size(self) -> int:
+        """Patches gathered before the network runs: enough to fill a pass, however large that is."""
+        return max(_GATHERED, self._rows_per_pass(choose_engine(self.engine, self.device)))
 
     def _size(self) -> int:
         encoder = find_encoder(self.encoder)
