@@ -59,6 +59,9 @@ def parse_arguments(arguments=None):
     store.add_argument("--no-store", action="store_true", help="measure everything anew, keep nothing")
     add("--seed", type=int, default=0, help="seed of folds, heads and resamples (default: 0)")
     add("--resamples", type=int, default=2000, metavar="N", help="resamples of the patients (default: 2000)")
+    add("--threshold", default="f1", metavar="RULE", help="what the tuned threshold is chosen for among training "
+        "patients: f1, youden or sensitivity=0.95 (default: f1)")  # fmt: skip
+    add("--no-shortcuts", action="store_true", help="leave the panel of shortcuts out of the report")
     add("--quick", action="store_true", help="fewer patches and trees, to see that everything works")
     return parser.parse_args(arguments)
 
@@ -87,8 +90,10 @@ def run(options):
     from histofeat.evaluation import evaluate
     from histofeat.model_selection import PatientKFold
     from histofeat.reporting import check_output, describe_environment, write_report
+    from histofeat.thresholds import parse_rule
 
     check_names(options)
+    parse_rule(options.threshold)
     pipelines = make_pipelines(options)
     if options.output:
         check_output(options.output, overwrite=options.overwrite, option="--overwrite")
@@ -106,6 +111,7 @@ def run(options):
                 random_state=options.seed,
                 n_jobs=-1 if options.n_jobs is None else options.n_jobs,
                 store=store,
+                threshold=options.threshold,
                 progress=progress,
             )
         if quick:
@@ -116,8 +122,19 @@ def run(options):
             overwrite=options.overwrite,
             environment=describe_environment(device=device_words(evaluation, pipelines)),
             command=command_line(options),
+            addition=None if options.no_shortcuts else shortcuts(evaluation, store, options),
         )
     show(evaluation, report, stored=store is not None)
+
+
+def shortcuts(evaluation, store, options):
+    """The panel of shortcuts, for the report: what mean colour, background, blur or position reach without a model."""
+    from histofeat.reporting.blocks import Addition
+    from histofeat.reporting.shortcut_section import shortcut_blocks
+    from histofeat.shortcuts import panel_of
+
+    panel = panel_of(evaluation, store=store, n_jobs=-1 if options.n_jobs is None else options.n_jobs).to_dict()
+    return Addition(closing=tuple(shortcut_blocks(panel)), files={"shortcuts.json": panel})
 
 
 def check_names(options):

@@ -82,7 +82,7 @@ def run_command(program, run, options):
         print(f"{program}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"{program}: interrupted, nothing was written", file=sys.stderr)
+        print(f"{program}: interrupted, no report was written", file=sys.stderr)
         return 130
     return 0
 
@@ -98,7 +98,9 @@ def development_patients(options):
 
     folder = options.data / "idc" if (options.data / "idc").is_dir() else options.data
     whole = load_idc(folder)
-    rows = np.setdiff1d(np.arange(len(whole)), whole.official_split().test)
+    # A synthetic cohort has no patients whom anybody else was tested on.
+    tested = np.array([], dtype=int) if whole.synthetic else whole.official_split().test
+    rows = np.setdiff1d(np.arange(len(whole)), tested)
     if not rows.size:
         raise ValueError(
             f"{options.data}: expected patches outside the official test set, got only patients of that set. "

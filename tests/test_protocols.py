@@ -5,11 +5,13 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from histofeat import IDCPipeline, evaluate, load_idc, make_cohort
@@ -21,10 +23,14 @@ from histofeat.reporting.blocks import Addition, Notice, Table, Text
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PROTOCOLS = REPOSITORY / "benchmarks" / "protocols"
-HEADER = "date,commit,pipeline,data,n_patches,n_test_patients,n_test_patches,roc_auc,balanced_accuracy_tuned,f1_tuned"
+HEADER = (
+    "date,commit,pipeline,data,n_patches,n_test_patients,n_test_patches,roc_auc,balanced_accuracy_tuned,f1_tuned,"
+    "trained_on,threshold"
+)
+LISTED, UNLISTED = "train+validation", "train+validation+unlisted"
 N_PATIENTS = {"train": 9, "validation": 3, "test": 5, "unlisted": 1}
 N_PATCHES = 20
-QUICK = ["--features", "handcrafted", "--heads", "logistic", "--resamples", "50", "--n-jobs", "1"]
+QUICK = ["--features", "lbp", "--heads", "logistic", "--recipes", "--no-chosen", "--resamples", "50", "--n-jobs", "1"]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +45,7 @@ def protocol():
 
     yield {"script": script, "comparison": idc_comparison, "ledger": idc_ledger}
     sys.path[:] = before
-    for name in ("idc_comparison", "idc_ledger", "run_all"):
+    for name in ("idc_comparison", "idc_ledger", "run_all", "study"):
         sys.modules.pop(name, None)
 
 
@@ -51,7 +57,7 @@ def main(protocol, monkeypatch, tmp_path):
     return protocol["script"].main
 
 
-def fake_idc(root, roles=tuple(N_PATIENTS)):
+def fake_idc(root):
     """Patches of a synthetic cohort under the ids of official patients, without the cohort's manifest."""
     cohort = make_cohort(sum(N_PATIENTS.values()), N_PATCHES, root=root.parent / f"{root.name}-cohort")
     published = official_roles()
@@ -62,12 +68,20 @@ def fake_idc(root, roles=tuple(N_PATIENTS)):
     without = set(cohort.patients) - set(cohort.patients[cohort.y == 1])
     # A cohort patient without a positive patch goes last, so that every side has both classes.
     numbers = sorted(set(cohort.patients), key=lambda patient: (patient in without, patient))
-    ids = [(patient, role) for role in N_PATIENTS for patient in named[role]]
-    for number, (patient, role) in zip(numbers, ids, strict=True):
-        for old in sorted((cohort.root / number).rglob("*.png")) if role in roles else ():
+    ids = [patient for role in N_PATIENTS for patient in named[role]]
+    for number, patient in zip(numbers, ids, strict=True):
+        for old in sorted((cohort.root / number).rglob("*.png")):
             new = root / patient / old.parent.name / old.name.replace(number, patient)
             new.parent.mkdir(parents=True, exist_ok=True)
             new.write_bytes(old.read_bytes())
+    return root
+
+
+def copy_roles(tree, root, roles):
+    """Patients of a tree who have one of these published roles."""
+    for patient, role in official_roles().items():
+        if role in roles and (tree / patient).is_dir():
+            shutil.copytree(tree / patient, root / patient)
     return root
 
 
@@ -84,20 +98,33 @@ def evaluation(tree):
 
 
 @pytest.fixture(scope="module")
+def runs(protocol, evaluation, tree):
+    """The published split, and what is fitted on the unlisted patients too."""
+    split = evaluation.dataset.official_split()
+    options = protocol["script"].make_parser().parse_args(["--data", str(tree), "--add-unlisted"])
+    folds = protocol["script"].make_folds(split, options)
+    pipelines = [("lbp", IDCPipeline(features="lbp", head="logistic"))]
+    more = evaluate(evaluation.dataset, pipelines, folds[UNLISTED], n_resamples=50)
+    run = protocol["comparison"].Run
+    return [run(LISTED, evaluation), run(UNLISTED, more)]
+
+
+@pytest.fixture(scope="module")
 def finished(tree, tmp_path_factory):
     """The script as a person runs it; the network has no weights."""
     work = tmp_path_factory.mktemp("elsewhere")
     (work / "weights").mkdir()
     name = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_224_no_top.h5"
     (work / "weights" / name).write_bytes(b"no weights")
-    options = ["--features", "handcrafted", "cnn", "--resamples", "50", "--n-jobs", "1", "--weights", "weights"]
+    options = ["--features", "handcrafted", "cnn", "--heads", "logistic", "--recipes", "fuzzy_color", "--add-unlisted"]
+    options += ["--no-chosen", "--threshold", "youden", "--resamples", "50", "--n-jobs", "1", "--weights", "weights"]
     return work, start(*options, "--data", tree, "--output", "out/mine", "--ledger", "out/ledger.csv", cwd=work)
 
 
 def start(*arguments, cwd):
     return subprocess.run(
         [sys.executable, str(PROTOCOLS / "idc_official.py"), *map(str, arguments)],
-        cwd=cwd, capture_output=True, text=True, timeout=120, check=False,
+        cwd=cwd, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
 
 
@@ -114,7 +141,7 @@ def test_run_writes_a_report_with_the_published_numbers_beside_ours(finished):
     work, found = finished
     assert found.returncode == 0, found.stderr
     assert found.stdout.splitlines()[-1] == f"report: {Path('out/mine/report.html')}"
-    assert "not run: cnn, xgboost: " in found.stdout
+    assert "not run: cnn, logistic: " in found.stdout
     words = "a sample of less than 1 %: 360 of 277,524 patches; 5 of the 49 test patients, 100 patches"
     for name in ("report.md", "report.html"):
         text = (work / "out/mine" / name).read_text(encoding="utf-8")
@@ -122,12 +149,47 @@ def test_run_writes_a_report_with_the_published_numbers_beside_ours(finished):
         assert title < notice < table < text.index("ROC curves")
         assert "Published numbers are on the full set of patches of the 49 patients and so not directly" in text
         assert "A test set, not a tuning set" in text
-        assert "which holds 2 with those of this run" in text
-        for number in ("0.7648", "0.8468", "0.7180", "0.8423"):
+        assert "which holds 4 with those of this command" in text
+        for number in ("0.7648", "0.8468", "0.7180", "0.8423", "0.8900"):
             assert number in text
     markdown = (work / "out/mine/report.md").read_text(encoding="utf-8")
-    assert len(re.findall(r"^\| histofeat: handcrafted/\w+ \| tuned threshold \| 100 \| .*\[", markdown, re.M)) == 2
-    assert "| Janowczyk 2016: AlexNet 32x32 | as published | all | 0.7648 | 0.8468 |" in markdown
+    for model in ("handcrafted/logistic", "2014 fuzzy colour histogram/random_forest"):
+        for trained_on in (LISTED, UNLISTED):
+            cells = rf"^\| histofeat: {model} \| this run \| {re.escape(trained_on)} \| tuned threshold \| 100 \| .*\["
+            assert len(re.findall(cells, markdown, re.M)) == 1
+            assert len(re.findall(cells.replace("tuned threshold", "at 0.5"), markdown, re.M)) == 1
+    assert (
+        "| Janowczyk 2016: AlexNet 32x32 | abstract | as published | as published | all | – | 0.7648 | 0.8468 |"
+        in markdown
+    )
+    assert (
+        "| Romero 2019: Inception | authors' repository | as published | as published | all | – | "
+        "not comparable (weighted F1) | 0.8680 |" in markdown.replace("&#x27;", "'")
+    )
+    assert "threshold is chosen for the highest sensitivity + specificity - 1 (Youden)" in markdown
+
+
+@pytest.mark.slow
+def test_second_run_has_a_report_of_its_own_that_says_what_it_is(finished):
+    first, second = (finished[0] / "out" / name / "report.md" for name in ("mine", "mine-unlisted"))
+    texts = [path.read_text(encoding="utf-8") for path in (first, second)]
+    assert "published protocol" in texts[0]
+    assert "This report is not of the published protocol" not in texts[0]
+    assert "fitted on unlisted patients too" not in texts[0]
+    assert texts[1].index("fitted on unlisted patients too") < texts[1].index("not of the published protocol")
+    metrics = [json.loads((path.parent / "metrics.json").read_text(encoding="utf-8")) for path in (first, second)]
+    assert [m["folds"][0]["train_patients"] for m in metrics] == [12, 13]
+    assert [m["folds"][0]["test_patients"] for m in metrics] == [5, 5]
+    assert metrics[0]["protocol"]["cv"] == "published split: 9 train and 3 validation patients against 5 test patients"
+    assert metrics[1]["protocol"]["cv"].startswith(
+        "published test patients: 9 train and 3 validation patients and 1 un"
+    )
+    # The second run found every feature of the first.
+    assert sum(metrics[0]["computed"].values()) > 0
+    assert not any(metrics[1]["computed"].values())
+    for path, other in ((first, second), (second, first)):
+        rows = read_csv(path.parent / "official.csv")
+        assert rows == read_csv(other.parent / "official.csv")
 
 
 @pytest.mark.slow
@@ -135,19 +197,29 @@ def test_run_writes_the_table_as_files_and_lists_them(finished):
     folder = finished[0] / "out/mine"
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     assert {"official.csv", "official.json"} <= set(metrics["files"])
-    assert metrics["protocol"]["cv"] == "published split: 9 train and 3 validation patients against 5 test patients"
-    assert (metrics["protocol"]["n_splits"], metrics["folds"][0]["test_patients"]) == (1, 5)
     document = json.loads((folder / "official.json").read_text(encoding="utf-8"))
     rows = read_csv(folder / "official.csv")
-    assert [row["labels"] for row in rows] == ["tuned", "0.5"] * 2 + ["as published"] * 4
+    assert [row["labels"] for row in rows] == ["tuned", "0.5"] * 4 + ["as published"] * 6
+    assert [row["trained_on"] for row in rows] == [LISTED] * 4 + [UNLISTED] * 4 + [""] * 6
+    assert [row["threshold"] for row in rows[:3]] == ["youden", "", "youden"]
     assert [
         {name: "" if value is None else str(value) for name, value in row.items()} for row in document["rows"]
     ] == rows
-    for row, result in zip(document["rows"][::2], metrics["results"], strict=False):
+    results = metrics["results"]
+    results += json.loads((folder.parent / "mine-unlisted/metrics.json").read_text(encoding="utf-8"))["results"]
+    for row, result in zip(document["rows"][:8:2], results, strict=True):
         assert row["f1"] == result["tuned"]["f1"]["pooled"]
         assert [row["f1_low"], row["f1_high"]] == result["tuned"]["f1"]["ci95"]
         assert row["balanced_accuracy"] == result["tuned"]["balanced_accuracy"]["pooled"]
+        assert row["roc_auc"] == result["roc_auc"]["pooled"]
     assert document["split"]["test"]["n_patches"] == 100
+    assert document["runs"] == [
+        {
+            "trained_on": trained_on, "published_split": listed, "n_training_patients": n, "n_training_patches": 20 * n,
+            "threshold": "youden",
+        }
+        for trained_on, listed, n in ((LISTED, True, 12), (UNLISTED, False, 13))
+    ]  # fmt: skip
 
 
 @pytest.mark.slow
@@ -155,16 +227,21 @@ def test_run_writes_a_ledger_line_for_what_ran(finished):
     work, _ = finished
     assert (work / "out/ledger.csv").read_text(encoding="utf-8").splitlines()[0] == HEADER
     lines = read_csv(work / "out/ledger.csv")
-    metrics = json.loads((work / "out/mine/metrics.json").read_text(encoding="utf-8"))
-    assert [line["pipeline"] for line in lines] == [
-        f"handcrafted/{head} (color+lbp+haralick)" for head in ("xgboost", "svm")
+    words = ["handcrafted/logistic (color+lbp+haralick)", "2014 fuzzy colour histogram/random_forest (fuzzy_color)"]
+    assert [line["pipeline"] for line in lines] == words * 2
+    assert [line["trained_on"] for line in lines] == [LISTED] * 2 + [UNLISTED] * 2
+    results = [
+        result
+        for name in ("mine", "mine-unlisted")
+        for result in json.loads((work / "out" / name / "metrics.json").read_text(encoding="utf-8"))["results"]
     ]
-    for line, result in zip(lines, metrics["results"], strict=True):
+    for line, result in zip(lines, results, strict=True):
         assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", line["date"])
         assert re.fullmatch(r"[0-9a-f]{7,}(\+dirty)?|unknown", line["commit"])
         assert (line["data"], line["n_patches"], line["n_test_patients"], line["n_test_patches"]) == (
             "IDC", "360", "5", "100",
         )  # fmt: skip
+        assert line["threshold"] == "youden"
         assert float(line["roc_auc"]) == pytest.approx(result["roc_auc"]["pooled"], abs=1e-6)
         assert float(line["f1_tuned"]) == pytest.approx(result["tuned"]["f1"]["pooled"], abs=1e-6)
 
@@ -178,7 +255,10 @@ def test_nothing_that_was_written_tells_whose_machine_it_was(finished, tree):
             assert not any(str(folder) in text for folder in (work, tree.parent, REPOSITORY))
     command = json.loads((work / "out/mine/metrics.json").read_text(encoding="utf-8"))["command"]
     assert command.startswith("python benchmarks/protocols/idc_official.py --data idc --weights weights --output mine ")
-    assert command.endswith("--features handcrafted cnn --ledger ledger.csv --resamples 50 --n-jobs 1")
+    assert command.endswith(
+        "--features handcrafted cnn --heads logistic --recipes fuzzy_color --no-chosen --add-unlisted --threshold "
+        "youden --ledger ledger.csv --resamples 50 --n-jobs 1"
+    )
 
 
 # --- one process, many refusals --------------------------------------------------------------------------------------
@@ -213,6 +293,12 @@ def test_line_is_there_though_the_report_fails_and_no_line_ever_changes(main, tr
         (["--weights", "nowhere"], "--weights: expected a folder, got 'nowhere'"),
         (["--features", "colour"], "Did you mean 'color'?"),
         (["--heads", "xgbost"], "Did you mean 'xgboost'?"),
+        (["--recipes", "fuzzy_colour"], "--recipes: expected names it knows, got 'fuzzy_colour'. Did you mean 'fuzzy_"),
+        (["--features"], "--features, --recipes, --no-chosen: expected at least one pipeline, got none"),
+        (
+            ["--threshold", "f2"],
+            "threshold: expected one of 'f1', 'youden' and 'sensitivity=0.95' (any share), got 'f2'",
+        ),
         (["--resamples", "-1"], "n_resamples"),
         (["--ledger", "."], "--ledger: expected a file, got the folder '.'"),
         (["--ledger", "foreign.csv"], "got 'name,price' in foreign.csv"),
@@ -229,12 +315,24 @@ def test_bad_arguments_get_a_sentence(main, tree, tmp_path, capsys, arguments, m
     assert (tmp_path / "foreign.csv").read_text() == "name,price\nbread,3\n"
 
 
-def test_other_data_and_a_copy_without_test_patients_are_refused(main, cohort, tmp_path, capsys):
+def test_other_data_and_a_copy_without_test_patients_are_refused(main, tree, cohort, tmp_path, capsys):
     options = [*QUICK, "--output", "out", "--ledger", "ledger.csv", "--data"]
     assert main([*options, str(cohort.root)]) == 2
     assert "expected the IDC data set, got 'synthetic'" in capsys.readouterr().err
-    assert main([*options, str(fake_idc(tmp_path / "idc", roles=("train", "validation")))]) == 2
+    assert main([*options, str(copy_roles(tree, tmp_path / "idc", ("train", "validation")))]) == 2
     assert "expected patches of the test patients, got 0 in this copy" in capsys.readouterr().err
+    listed = copy_roles(tree, tmp_path / "listed", ("train", "validation", "test"))
+    assert main([*options, str(listed), "--add-unlisted"]) == 2
+    assert "--add-unlisted: expected patients without a role in the published split, got 0" in capsys.readouterr().err
+    assert not (tmp_path / "ledger.csv").exists()
+
+
+def test_finished_second_report_is_not_overwritten_either(main, tree, tmp_path, capsys):
+    (tmp_path / "out-unlisted").mkdir()
+    (tmp_path / "out-unlisted" / "metrics.json").write_text("{}")
+    options = [*QUICK, "--data", str(tree), "--output", "out", "--ledger", "ledger.csv", "--add-unlisted"]
+    assert main(options) == 2
+    assert "out-unlisted" in capsys.readouterr().err
     assert not (tmp_path / "ledger.csv").exists()
 
 
@@ -253,23 +351,80 @@ def test_interruption_says_so(main, tree, monkeypatch, capsys, protocol):
 
     monkeypatch.setattr(protocol["script"], "score", interrupt)
     assert main([*QUICK, "--data", str(tree), "--output", "out", "--ledger", "ledger.csv"]) == 130
-    assert "interrupted, no report was written" in capsys.readouterr().err
+    assert "idc_official.py: interrupted" in capsys.readouterr().err
 
 
 def test_network_and_sets_are_those_of_the_protocol(protocol):
-    options = protocol["script"].parse_arguments(["--data", "x"])
+    options = protocol["script"].make_parser().parse_args(["--data", "x"])
     assert (options.features, options.heads) == (["handcrafted", "cnn", "everything"], ["xgboost", "svm"])
     assert options.ledger == REPOSITORY / "reports" / "test_ledger.csv"
     assert options.output == REPOSITORY / "reports" / "idc-official-sample"
     assert protocol["script"].SETTLED == {"encoder": "mobilenetv2_0.35", "input_size": 128, "quick": False}
+    assert (options.add_unlisted, options.threshold) == (False, "f1")
+
+
+def test_recipes_follow_our_pipelines_with_a_random_forest_each(protocol):
+    options = protocol["script"].make_parser().parse_args(["--data", "x", "--features", "lbp", "--seed", "3"])
+    pipelines = protocol["script"].make_pipelines(options)
+    heads = [(name, pipeline.head) for name, pipeline in pipelines[:3]]
+    assert heads == [("lbp", "xgboost"), ("lbp", "svm"), ("chosen", "vote")]
+    pipelines = pipelines[3:]
+    assert [(name, pipeline.features) for name, pipeline in pipelines] == [
+        ("2014 fuzzy colour histogram", "fuzzy_color"),
+        ("2014 RGB histogram", "joint_color"),
+        ("2014 grey histogram", "gray"),
+        ("2014 LBP", "lbp"),
+        ("2014 Haralick", "haralick"),
+    ]
+    assert {(pipeline.head, pipeline.random_state) for _, pipeline in pipelines} == {("random_forest", 3)}
+    widths = [len(family.get_feature_names_out()) for _, p in pipelines[:3] for family in p.families()]
+    assert widths == [64, 512, 256]
+
+
+def test_unlisted_patients_join_the_training_side_only(protocol, tree):
+    split = load_idc(tree).official_split()
+    parse = protocol["script"].make_parser().parse_args
+    assert list(protocol["script"].make_folds(split, parse(["--data", "x"]))) == [LISTED]
+    folds = protocol["script"].make_folds(split, parse(["--data", "x", "--add-unlisted"]))
+    assert list(folds) == [LISTED, UNLISTED]
+    [(train, test)], [(more, same)] = folds.values()
+    np.testing.assert_array_equal(test, same)
+    np.testing.assert_array_equal(test, split.test)
+    np.testing.assert_array_equal(train, np.union1d(split.train, split.validation))
+    np.testing.assert_array_equal(np.setdiff1d(more, train), split.unlisted)
+    assert len(more) == len(train) + len(split.unlisted) == 260
+    assert (np.diff(more) > 0).all()
+
+
+def test_features_of_the_first_run_are_kept_for_the_second(protocol, tmp_path):
+    parse, store = protocol["script"].make_parser().parse_args, protocol["script"].feature_store
+    with store(parse(["--data", "x"])) as path:
+        assert path is None
+    with store(parse(["--data", "x", "--add-unlisted", "--store", str(tmp_path / "mine.sqlite")])) as path:
+        assert path == tmp_path / "mine.sqlite"
+    with store(parse(["--data", "x", "--add-unlisted"])) as path:
+        assert path.parent.is_dir()
+    assert not path.parent.exists()
 
 
 def test_network_is_named_in_the_ledger(protocol, evaluation):
-    model = replace(evaluation.models[0], name="everything", features=("color", "cnn"))
-    assert protocol["script"].pipeline_words(model) == "everything/logistic (color+mobilenetv2_0.35@128)"
+    families = ("ReinhardNormalizer()", "ColorHistogram(bins=16)", "CNNEmbedding(encoder='mobilenetv2_0.35_mid')")
+    model = replace(evaluation.models[0], name="everything", features=("color", "cnn"), families=families)
+    assert protocol["script"].pipeline_words(model) == "everything/logistic (color+mobilenetv2_0.35_mid@128)"
 
 
 # --- the ledger ------------------------------------------------------------------------------------------------------
+
+
+def test_ledger_of_the_repository_is_one_and_says_what_its_lines_are_of(protocol):
+    path = REPOSITORY / "reports" / "test_ledger.csv"
+    before = path.read_bytes()
+    assert protocol["ledger"].open_ledger(path) >= 6
+    assert path.read_bytes() == before
+    for line in read_csv(path):
+        assert line["trained_on"] in (LISTED, UNLISTED)
+        assert re.fullmatch(r"f1|youden|sensitivity=0\.\d+", line["threshold"])
+        assert None not in line
 
 
 def test_ledger_mends_an_open_last_line_and_comes_back_when_it_is_gone(protocol, tmp_path):
@@ -277,11 +432,12 @@ def test_ledger_mends_an_open_last_line_and_comes_back_when_it_is_gone(protocol,
     assert ledger.open_ledger(path) == 0
     assert path.read_text() == f"{HEADER}\n"
     path.write_text(f"{HEADER}\n2026-01-01,abc,somebody's")
-    line = ledger.ledger_line(commit="1a2b3c4", pipeline="a, b", roc_auc=0.5, f1_tuned=float("nan"))
+    line = ledger.ledger_line(commit="1a2b3c4", pipeline="a, b", roc_auc=0.5, f1_tuned=float("nan"), threshold="f1")
     assert ledger.append_lines(path, [line]) == 2
     assert path.read_text().startswith(f"{HEADER}\n2026-01-01,abc,somebody's\n20")
     row = read_csv(path)[1]
     assert (row["commit"], row["pipeline"], row["roc_auc"], row["f1_tuned"]) == ("1a2b3c4", "a, b", "0.500000", "")
+    assert (row["trained_on"], row["threshold"]) == ("", "f1")
     path.unlink()
     assert ledger.append_lines(path, [line, line]) == 2
 
@@ -327,15 +483,17 @@ def test_commit_says_when_the_code_differs_from_it(protocol, tmp_path, monkeypat
 # --- published numbers -----------------------------------------------------------------------------------------------
 
 
-def test_published_rows_are_those_of_abstracts(protocol):
+def test_published_rows_are_those_of_abstracts_and_of_an_authors_repository(protocol):
     rows = protocol["comparison"].load_published()
     assert [(row["work"], row["f1"], row["balanced_accuracy"]) for row in rows] == [
         ("Cruz-Roa", 0.7180, 0.8423),
         ("Cruz-Roa", 0.6753, 0.7874),
         ("Cruz-Roa", 0.6664, 0.7724),
         ("Janowczyk", 0.7648, 0.8468),
+        ("Romero", None, 0.868),
+        ("Romero", None, 0.890),
     ]
-    assert {row["status"] for row in rows} == {"abstract"}
+    assert [row["status"] for row in rows] == ["abstract"] * 4 + ["authors' repository"] * 2
 
 
 @pytest.mark.parametrize(
@@ -344,7 +502,8 @@ def test_published_rows_are_those_of_abstracts(protocol):
         ("work,year\na,1\n", r"p.csv: expected the columns work, year, method.*got 'work, year'"),
         ("", r"p.csv: expected the columns"),
         ("{h}\nA,2014,m,0.7,0.8,abstract\nB,2015,m,0.7,0.8,from memory\n", r"p.csv, row 2: .*got 'from memory'"),
-        ("{h}\nA,2014,m,,0.8,authors' repository\n", r"p.csv, row 1: .*got \"authors' repository\""),
+        ("{h}\nA,2014,m,,,authors' repository\n", r"p.csv, row 1: expected balanced_accuracy between .*got ''"),
+        ("{h}\nA,2014,m,90,0.8,authors' repository\n", r"p.csv, row 1: expected f1 between 0 and 1, got '90'"),
         ("{h}\nA,2014,m,,0.8,abstract\n", r"p.csv, row 1: expected f1 between 0 and 1, got ''"),
         ("{h}\nA,2014,m,0.7,84.2,abstract\n", r"expected balanced_accuracy between 0 and 1, got '84.2'"),
     ],
@@ -367,7 +526,9 @@ def test_data_words_tell_sample_full_set_and_neither(protocol, evaluation):
     assert words(replace(dataset, audit=full), whole).startswith("the full set: 277,524 patches; 49 test patients")
     more = replace(audit, n_patches=300_000)
     assert words(replace(dataset, audit=more), whole).startswith("not the published set: 300,000 patches where 277,524")
-    added = protocol["comparison"].addition(replace(evaluation, dataset=replace(dataset, audit=full)), split, [], 1)
+    run = protocol["comparison"].Run(LISTED, replace(evaluation, dataset=replace(dataset, audit=full)))
+    added = protocol["comparison"].addition(run, [run], split, [], 1)
+    assert len(added.notices) == 1
     assert added.notices[0].level == "info"
     assert "on all patches of the same 49 patients" in added.notices[0].items[0]
 
@@ -376,12 +537,34 @@ def test_rows_without_resamples_have_no_interval(protocol, tree):
     dataset = load_idc(tree)
     pipelines = {"lbp": IDCPipeline(features="lbp", head="logistic")}
     bare = evaluate(dataset, pipelines, dataset.official_split().as_cv(), n_resamples=0)
-    rows = protocol["comparison"].comparison_rows(bare.models, protocol["comparison"].load_published(), (5, 100))
+    comparison = protocol["comparison"]
+    rows = comparison.comparison_rows([comparison.Run(LISTED, bare)], comparison.load_published(), (5, 100))
     assert rows[0]["f1_low"] is None
-    table = protocol["comparison"].comparison_table(rows, "c")
-    assert [row[1] for row in table.rows[:3]] == ["tuned threshold", "at 0.5", "as published"]
-    assert "[" not in table.rows[0][3]
+    table = comparison.comparison_table(rows, "c")
+    assert [row[3] for row in table.rows[:3]] == ["tuned threshold", "at 0.5", "as published"]
+    assert "[" not in "".join(table.rows[0][5:])
+    assert [row[1] for row in table.rows] == ["this run"] * 2 + ["abstract"] * 4 + ["authors' repository"] * 2
+    assert [row[6] for row in table.rows[-2:]] == ["not comparable (weighted F1)"] * 2
     assert table.best == frozenset()
+
+
+def test_rows_name_the_training_patients_and_the_notices_say_which_are_not_published(protocol, runs):
+    split, comparison = runs[0].evaluation.dataset.official_split(), protocol["comparison"]
+    rows = comparison.comparison_rows(runs, comparison.load_published(), (5, 100))
+    assert [row["trained_on"] for row in rows] == [LISTED] * 4 + [UNLISTED] * 2 + [None] * 6
+    assert (rows[0]["threshold"], rows[1]["threshold"], rows[-1]["threshold"]) == ("f1", None, None)
+    assert rows[0]["roc_auc"] == rows[1]["roc_auc"] != rows[4]["roc_auc"]
+    first, second = (comparison.addition(run, runs, split, [], 9) for run in runs)
+    assert first.files == second.files
+    assert [notice.level for notice in first.notices] == ["warning", "info"]
+    assert [notice.level for notice in second.notices] == ["warning", "warning"]
+    assert second.notices[1].title == "This report is not of the published protocol"
+    assert "to the training side: 1 with 20 patches" in second.notices[1].items[0]
+    texts = " ".join(block.text for block in first.blocks if isinstance(block, Text))
+    assert f"{LISTED}: the published split, fitted on 240 patches of 9 of the 84 train and 3 of the 29 val" in texts
+    assert f"{UNLISTED}: fitted on 260 patches of 13 patients" in texts
+    assert "the threshold is chosen for the highest F1, on scores" in texts
+    assert comparison.run_data_words(runs[1], split).endswith("; fitted on unlisted patients too")
 
 
 # --- what the report offers for it -----------------------------------------------------------------------------------

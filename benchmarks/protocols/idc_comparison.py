@@ -2,23 +2,67 @@
 
 import csv
 import io
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from histofeat.reporting.blocks import Addition, Heading, Notice, Table, Text
+from histofeat.reporting.blocks import Addition, Details, Heading, Notice, Table, Text
 from histofeat.reporting.payload import model_key, score_payload
 from histofeat.reporting.strict_json import jsonable
 from histofeat.reporting.tables import number, score_with_interval
+from histofeat.thresholds import parse_rule
 
-__all__ = ["PUBLISHED", "addition", "comparison_rows", "comparison_table", "data_words", "load_published"]
+__all__ = [
+    "PUBLISHED",
+    "PUBLISHED_SPLIT",
+    "WITH_UNLISTED",
+    "Run",
+    "addition",
+    "comparison_rows",
+    "comparison_table",
+    "data_words",
+    "load_published",
+    "run_data_words",
+]
 
 PUBLISHED = Path(__file__).with_name("idc_official_published.csv")
-SCHEMA = 1
+#: Whom a run was fitted on, as rows and ledger name it.
+PUBLISHED_SPLIT = "train+validation"
+WITH_UNLISTED = "train+validation+unlisted"
+SCHEMA = 2
 _COLUMNS = ("work", "year", "method", "f1", "balanced_accuracy", "status")
-#: A number that somebody remembers, or that stands in a repository, is not what a paper reports.
-_STATUS = "abstract"
+_ABSTRACT, _REPOSITORY = "abstract", "authors' repository"
+#: A number that somebody remembers is not what anybody published.
+_STATUSES = (_ABSTRACT, _REPOSITORY)
 _METRICS = ("f1", "balanced_accuracy")
 _AS_PUBLISHED = "as published"
-_SOURCES = "Cruz-Roa et al. 2014 (doi:10.1117/12.2043872), Janowczyk and Madabhushi 2016 (doi:10.4103/2153-3539.186902)"
+#: What stands for an F1 that is the mean of both classes, weighted by their patches: ours is that of the IDC class.
+_OTHER_F1 = "not comparable (weighted F1)"
+_SOURCES = (
+    "Cruz-Roa et al. 2014 (doi:10.1117/12.2043872), Janowczyk and Madabhushi 2016 (doi:10.4103/2153-3539.186902), "
+    "Romero et al. 2019 (doi:10.1109/ISBI.2019.8759410)"
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One evaluation on the test patients.
+
+    Parameters
+    ----------
+    trained_on : {PUBLISHED_SPLIT, WITH_UNLISTED}
+        Whom its models were fitted on.
+    evaluation : Evaluation
+        Its one fold tests the official test patients.
+    """
+
+    trained_on: str
+    evaluation: Any
+
+    @property
+    def is_published_split(self):
+        """Whether nobody but the train and validation patients was learnt from."""
+        return self.trained_on == PUBLISHED_SPLIT
 
 
 # --- what was published ----------------------------------------------------------------------------------------------
@@ -27,10 +71,13 @@ _SOURCES = "Cruz-Roa et al. 2014 (doi:10.1117/12.2043872), Janowczyk and Madabhu
 def load_published(path=PUBLISHED):
     """The published rows, as dicts with ``work, year, method, f1, balanced_accuracy, status``.
 
+    An F1 that no abstract states may be missing, and is None then.
+
     Raises
     ------
     ValueError
-        If the file has other columns, a row whose status is not "abstract", or a score that is none.
+        If the file has other columns, a row whose status is neither "abstract" nor "authors' repository", or a score
+        that is none.
     """
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
@@ -43,13 +90,16 @@ def load_published(path=PUBLISHED):
 
 
 def _published(row, where):
-    if row["status"] != _STATUS:
+    if row["status"] not in _STATUSES:
         raise ValueError(
-            f"{where}: expected the status {_STATUS!r}, got {row['status']!r}. Only what an abstract states is printed "
-            "as published; remove the row."
+            f"{where}: expected the status {' or '.join(map(repr, _STATUSES))}, got {row['status']!r}. Only what the "
+            "authors state in public is printed as published; remove the row."
         )
     scores = {}
     for metric in _METRICS:
+        if metric == "f1" and not row[metric] and row["status"] == _REPOSITORY:
+            scores[metric] = None
+            continue
         try:
             scores[metric] = float(row[metric])
         except (TypeError, ValueError):
@@ -116,12 +166,12 @@ def _comparability(audit):
 # --- side by side ----------------------------------------------------------------------------------------------------
 
 
-def comparison_rows(models, published, n_test):
+def comparison_rows(runs, published, n_test):
     """Ours, at the tuned threshold and at 0.5, then the published rows: flat dicts with the same keys.
 
     Parameters
     ----------
-    models : sequence of ModelResult
+    runs : sequence of Run
     published : sequence of dict
         As `load_published` gives them.
     n_test : (int, int)
@@ -130,25 +180,32 @@ def comparison_rows(models, published, n_test):
     Returns
     -------
     list of dict
-        ``source`` ("histofeat" or "published"), ``work, year, method, head, features, labels`` ("tuned", "0.5",
-        "as published"), ``n_test_patients, n_test_patches, f1, f1_low, f1_high, balanced_accuracy,
-        balanced_accuracy_low, balanced_accuracy_high, status``; None where unknown or undefined.
+        ``source`` ("histofeat" or "published"), ``work, year, method, head, features, trained_on`` (as `Run` names it),
+        ``labels`` ("tuned", "0.5", "as published"), ``threshold`` (the rule behind "tuned"), ``n_test_patients,
+        n_test_patches``, then ``roc_auc, f1, balanced_accuracy``, each with ``_low`` and ``_high``, and ``status``
+        ("this run", or as published); None where unknown or undefined.
     """
     rows = []
-    for model in models:
-        for labels, scores in (("tuned", model.tuned), ("0.5", model.scores)):
-            rows.append(_row(
-                source="histofeat", method=model.name, head=model.head, features="+".join(model.features),
-                labels=labels, n_test_patients=n_test[0], n_test_patches=n_test[1], **_intervals(scores),
-            ))  # fmt: skip
+    for run in runs:
+        rule = str(parse_rule(run.evaluation.protocol["threshold"]))
+        for model in run.evaluation.models:
+            common = {
+                "source": "histofeat", "method": model.name, "head": model.head, "features": "+".join(model.features),
+                "trained_on": run.trained_on, "n_test_patients": n_test[0], "n_test_patches": n_test[1],
+                "status": "this run", **_interval("roc_auc", model.scores),
+            }  # fmt: skip
+            for labels, scores in (("tuned", model.tuned), ("0.5", model.scores)):
+                found = {name: value for metric in _METRICS for name, value in _interval(metric, scores).items()}
+                rows.append(_row(labels=labels, threshold=rule if labels == "tuned" else None, **common, **found))
     for row in published:
         rows.append(_row(source="published", labels=_AS_PUBLISHED, **{**row, "year": int(row["year"])}))
     return rows
 
 
 _ROW = (
-    "source", "work", "year", "method", "head", "features", "labels", "n_test_patients", "n_test_patches",
-    "f1", "f1_low", "f1_high", "balanced_accuracy", "balanced_accuracy_low", "balanced_accuracy_high", "status",
+    "source", "work", "year", "method", "head", "features", "trained_on", "labels", "threshold", "n_test_patients",
+    "n_test_patches", "roc_auc", "roc_auc_low", "roc_auc_high", "f1", "f1_low", "f1_high", "balanced_accuracy",
+    "balanced_accuracy_low", "balanced_accuracy_high", "status",
 )  # fmt: skip
 
 
@@ -156,79 +213,156 @@ def _row(**values):
     return {name: values.get(name) for name in _ROW}
 
 
-def _intervals(scores):
-    values = {}
-    for metric in _METRICS:
-        score = jsonable(score_payload(scores[metric]))
-        values |= {metric: score["pooled"], f"{metric}_low": score["ci95"][0], f"{metric}_high": score["ci95"][1]}
-    return values
+def _interval(metric, scores):
+    score = jsonable(score_payload(scores[metric]))
+    return {metric: score["pooled"], f"{metric}_low": score["ci95"][0], f"{metric}_high": score["ci95"][1]}
 
 
 def comparison_table(rows, caption):
     """The rows for a reader. No cell is marked as the best: the rows are not of the same patches."""
     return Table(
         caption,
-        ("Method", "Labels", "Test patches", "F1 [95 % interval]", "Balanced accuracy [95 % interval]"),
+        (
+            "Method", "Status", "Trained on", "Labels", "Test patches", "ROC-AUC [95 % interval]",
+            "F1 [95 % interval]", "Balanced accuracy [95 % interval]",
+        ),
         tuple(_cells(row) for row in rows),
-        n_text=2,
-    )
+        n_text=4,
+    )  # fmt: skip
 
 
 def _cells(row):
     if row["source"] == "published":
-        method, tested = f"{row['work']} {row['year']}: {row['method']}", "all"
-        labels, scores = row["labels"], [number(row[metric], 4) for metric in _METRICS]
-    else:
-        method, tested = f"histofeat: {model_key(row['method'], row['head'])}", f"{row['n_test_patches']:,}"
-        labels = "tuned threshold" if row["labels"] == "tuned" else "at 0.5"
-        scores = [
-            score_with_interval({"pooled": row[metric], "ci95": (row[f"{metric}_low"], row[f"{metric}_high"])})
-            for metric in _METRICS
-        ]
-    return (method, labels, tested, *scores)
+        f1 = _OTHER_F1 if row["f1"] is None else number(row["f1"], 4)
+        return (
+            f"{row['work']} {row['year']}: {row['method']}", row["status"], _AS_PUBLISHED, row["labels"], "all",
+            number(None), f1, number(row["balanced_accuracy"], 4),
+        )  # fmt: skip
+    scores = [
+        score_with_interval({"pooled": row[metric], "ci95": (row[f"{metric}_low"], row[f"{metric}_high"])})
+        for metric in ("roc_auc", *_METRICS)
+    ]
+    return (
+        f"histofeat: {model_key(row['method'], row['head'])}", row["status"], row["trained_on"],
+        "tuned threshold" if row["labels"] == "tuned" else "at 0.5", f"{row['n_test_patches']:,}", *scores,
+    )  # fmt: skip
 
 
-def addition(evaluation, split, published, n_evaluations):
-    """What the report of this protocol has and others have not: notice, table, ``official.csv`` and ``.json``.
+# --- the report's part -----------------------------------------------------------------------------------------------
+
+
+def addition(run, runs, split, published, n_evaluations):
+    """What the report of this protocol has and others have not: notices, table, ``official.csv`` and ``.json``.
 
     Parameters
     ----------
-    evaluation : Evaluation
-        On the official split.
+    run : Run
+        Whose report it is.
+    runs : sequence of Run
+        All that stand in the table, `run` among them.
     split : OfficialSplit
     published : sequence of dict
     n_evaluations : int
-        The lines of the ledger, those of this evaluation included.
+        The lines of the ledger, those of these runs included.
 
     Returns
     -------
     Addition
     """
-    dataset = evaluation.dataset
+    dataset = run.evaluation.dataset
     words, note = data_words(dataset, split), _comparability(dataset.audit)
-    share = float((dataset.y[split.test] == 1).mean())
-    rows = comparison_rows(evaluation.models, published, (split.n_patients["test"], len(split.test)))
-    trained = f"{_patients(split, 'train')} and {_patients(split, 'validation')}"
+    rows = comparison_rows(runs, published, (split.n_patients["test"], len(split.test)))
     level = "info" if dataset.audit.is_complete else "warning"
     ledger = (
         "A test set, not a tuning set: every evaluation on these patients appends a line to the ledger, which holds "
-        f"{n_evaluations:,} with those of this run."
+        f"{n_evaluations:,} with those of this command."
     )
-    notice = Notice(level, f"Tested on {words}", (note, ledger))
-    fitted = (
-        f"Published split: fitted on {len(split.train) + len(split.validation):,} patches of {trained} patients, the "
-        "tuned threshold chosen among these same patients; each pipeline scored once in this run on the test patients, "
-        f"{100 * share:.1f} % of whose patches here are {dataset.target_names[1]}. F1 rises and falls with that share; "
-        "balanced accuracy does not. Intervals are over the test patients. The highest of several rows on one test set "
-        "is a little too high."
+    notices = (Notice(level, f"Tested on {words}", (note, ledger)), *_unlisted_notice(run, runs, split))
+    tuned = [row for row in rows if row["labels"] != "0.5"]
+    half = comparison_table([row for row in rows if row["labels"] == "0.5"], f"IDC, {words}. Ours at 0.5.")
+    blocks = (
+        Heading("Beside the published numbers"),
+        Text(note),
+        comparison_table(tuned, f"IDC, {words}. Ours beside published numbers, which are on the full set."),
+        *(Text(_fitted_words(each, split)) for each in runs),
+        Text(_threshold_words(run)),
+        Text(_test_words(dataset, split)),
+        Details("The same models with labels at 0.5", (half,)),
+        Text(f"Sources: {_SOURCES}."),
     )
-    table = comparison_table(rows, f"IDC, {words}. Ours beside published numbers, which are on the full set.")
-    blocks = (Heading("Beside the published numbers"), Text(note), table, Text(fitted), Text(f"Sources: {_SOURCES}."))
     document = {
         "schema": SCHEMA, "data": words, "comparability": note, "split": split.to_dict(),
-        "test_share_positive": share, "sources": _SOURCES, "rows": rows,
+        "runs": [_run_payload(each, split) for each in runs],
+        "test_share_positive": _share_positive(dataset, split), "sources": _SOURCES, "rows": rows,
     }  # fmt: skip
-    return Addition((notice,), blocks, {"official.csv": _as_csv(rows), "official.json": document})
+    return Addition(notices, blocks, {"official.csv": _as_csv(rows), "official.json": document})
+
+
+def run_data_words(run, split):
+    """Which data a run is of, for the title of its report."""
+    words = data_words(run.evaluation.dataset, split)
+    return words if run.is_published_split else f"{words}; fitted on unlisted patients too"
+
+
+def _unlisted_notice(run, runs, split):
+    if all(each.is_published_split for each in runs):
+        return ()
+    more = f"{split.n_patients['unlisted']} with {len(split.unlisted):,} patches"
+    items = (
+        f"{WITH_UNLISTED} adds the patients without a role in the published split to the training side: {more}. "
+        "These rows are not of the published protocol; they show what more patients are worth.",
+        "The test patients are the same in all rows.",
+    )
+    if run.is_published_split:
+        return (Notice("info", f"Rows {WITH_UNLISTED!r} are not of the published protocol", items),)
+    return (Notice("warning", "This report is not of the published protocol", items),)
+
+
+def _training(run, split):
+    """Patients and patches that a run was fitted on."""
+    roles = ("train", "validation") if run.is_published_split else ("train", "validation", "unlisted")
+    return sum(split.n_patients[role] for role in roles), sum(len(getattr(split, role)) for role in roles)
+
+
+def _fitted_words(run, split):
+    n_patients, n_patches = _training(run, split)
+    listed = f"{_patients(split, 'train')} and {_patients(split, 'validation')}"
+    if run.is_published_split:
+        return f"{run.trained_on}: the published split, fitted on {n_patches:,} patches of {listed} patients."
+    return (
+        f"{run.trained_on}: fitted on {n_patches:,} patches of {n_patients} patients, which are {listed} patients and "
+        f"{split.n_patients['unlisted']} without a role in the published split."
+    )
+
+
+def _threshold_words(run):
+    rule = parse_rule(run.evaluation.protocol["threshold"]).words
+    return (
+        f"One rule for every row of ours, the 2014 recipes included: the threshold is chosen for {rule}, on scores of "
+        f"training patients whom an inner fit had not seen ({run.evaluation.protocol['inner_cv']}); others chose "
+        "theirs in their own ways, such as on the validation patients alone. The recipes (names with 2014) are "
+        "histofeat's features with its random forest, not the code of the paper."
+    )
+
+
+def _test_words(dataset, split):
+    return (
+        f"Each model is scored once in this run on the test patients, {100 * _share_positive(dataset, split):.1f} % of "
+        f"whose patches here are {dataset.target_names[1]}. F1 rises and falls with that share; balanced accuracy does "
+        "not. Intervals are over the test patients. The highest of several rows on one test set is a little too high."
+    )
+
+
+def _share_positive(dataset, split):
+    return float((dataset.y[split.test] == 1).mean())
+
+
+def _run_payload(run, split):
+    n_patients, n_patches = _training(run, split)
+    return {
+        "trained_on": run.trained_on, "published_split": run.is_published_split, "n_training_patients": n_patients,
+        "n_training_patches": n_patches, "threshold": str(parse_rule(run.evaluation.protocol["threshold"])),
+    }  # fmt: skip
 
 
 def _as_csv(rows):

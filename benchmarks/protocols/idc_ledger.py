@@ -1,7 +1,8 @@
 """The ledger of the official IDC test patients: one line per pipeline and head that was ever scored on them.
 
 A test set, not a tuning set: whoever quotes a score on the 49 patients can see here how often they were looked at. The
-file is only ever appended to; a line is never changed and never removed, whatever became of the report.
+file is only ever appended to; a line is never changed and never removed, whatever became of the report. The columns
+``trained_on`` and ``threshold`` came later than the first lines, which got what was true of them.
 """
 
 import csv
@@ -25,6 +26,8 @@ COLUMNS = (
     "roc_auc",
     "balanced_accuracy_tuned",
     "f1_tuned",
+    "trained_on",
+    "threshold",
 )
 _DECIMALS = 6
 

@@ -1,0 +1,149 @@
+"""What studies share: patients that they leave alone, errors in one sentence, a folder that is whole or not there."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
+
+
+def load(name, folder):
+    spec = importlib.util.spec_from_file_location(name, folder / f"{name}.py")
+    script = importlib.util.module_from_spec(spec)
+    sys.modules[name] = script
+    spec.loader.exec_module(script)
+    return script
+
+
+@pytest.fixture(scope="module")
+def study():
+    yield load("study", BENCHMARKS)
+    sys.modules.pop("study", None)
+
+
+@pytest.fixture(scope="module")
+def candidates():
+    before = list(sys.path)
+    yield load("official_candidates", BENCHMARKS / "protocols")
+    sys.path[:] = before
+    for name in ("official_candidates", "study", "run_all"):
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch):
+    for name in ("OMP_WAIT_POLICY", "TF_CPP_MIN_LOG_LEVEL"):
+        monkeypatch.setenv(name, "x")
+
+
+def options(study, tmp_path, *words):
+    parser = study.study_parser("s.py", "what", "folder")
+    return parser.parse_args(["--data", str(tmp_path), "--output", str(tmp_path / "out"), *words])
+
+
+def test_patients_of_the_official_test_set_are_left_alone(study, tmp_path):
+    """Four patients with the ids of that set, three of others."""
+    from histofeat.datasets.official import official_roles
+
+    test = [patient for patient, role in official_roles().items() if role == "test"][:4]
+    others = ["1", "2", "3"]
+    _write_patients(tmp_path, test + others)
+    dataset = study.development_patients(options(study, tmp_path))
+    assert sorted(set(dataset.patients)) == others
+    _write_patients(tmp_path / "only", test)
+    with pytest.raises(
+        ValueError, match="expected patches outside the official test set, got only patients of that set"
+    ):
+        study.development_patients(options(study, tmp_path / "only"))
+
+
+def _write_patients(folder, patients):
+    import cv2
+
+    rng = np.random.default_rng(0)
+    for patient in patients:
+        for label in (0, 1):
+            place = folder / "idc" / patient / str(label)
+            place.mkdir(parents=True)
+            pixels = rng.integers(0, 255, (50, 50, 3), dtype=np.uint8)
+            cv2.imwrite(str(place / f"{patient}_idx5_x{1 + 50 * label}_y1_class{label}.png"), pixels)
+
+
+def test_an_error_is_one_sentence_and_code_two(study, capsys):
+    def fail(options):
+        raise ValueError("expected this, got that. Do so.")
+
+    def stop(options):
+        raise KeyboardInterrupt
+
+    assert study.run_command("s.py", fail, None) == 2
+    assert capsys.readouterr().err == "s.py: expected this, got that. Do so.\n"
+    assert study.run_command("s.py", stop, None) == 130
+    assert "no report was written" in capsys.readouterr().err
+    assert study.run_command("s.py", lambda options: None, None) == 0
+
+
+def test_the_command_is_written_without_folders(study, tmp_path):
+    parser = study.study_parser("s.py", "what", "folder")
+    words = study.command_line("protocols/s.py", parser, options(study, tmp_path, "--quick", "--seed", "3"))
+    assert words == f"python benchmarks/protocols/s.py --data {tmp_path.name} --output out --seed 3 --quick"
+
+
+def test_a_study_is_a_folder_with_page_numbers_tables_and_figures(study, tmp_path):
+    from histofeat.reporting.blocks import Picture, Text
+    from histofeat.reporting.charts import draw_intervals
+
+    rows = [{"name": "a", "value": 0.1, "low": 0.0, "high": 0.2}]
+    found = study.Study(
+        "Title",
+        (Text("Words."), Picture("figures/rows.svg", "rows", "Rows.")),
+        {"share": np.float64(0.25), "undefined": float("nan")},
+        {"rows": pd.DataFrame(rows)},
+        {"rows": (draw_intervals, {"title": "t", "x_label": "x", "rows": rows})},
+    )
+    chosen = options(study, tmp_path, "--quick")
+    page = study.write_study(found, chosen, command="python s.py")
+    folder = page.parent
+    assert "Its numbers say nothing" in page.read_text(encoding="utf-8")
+    written = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    assert written["results"] == {"share": 0.25, "undefined": None}
+    expected = {"metrics.json", "report.md", "report.html", "rows.csv", "figures/rows.svg", "figures/rows.json"}
+    assert set(written["files"]) == expected
+    assert {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} == expected
+    with pytest.raises(FileExistsError, match="holds a finished report"):
+        study.write_study(found, chosen, command="python s.py")
+
+
+def test_a_study_that_fails_leaves_nothing_behind(study, tmp_path):
+    broken = study.Study("Title", (), {}, {"rows": "no table"})
+    with pytest.raises(AttributeError):
+        study.write_study(broken, options(study, tmp_path), command="")
+    assert not list(tmp_path.iterdir())
+
+
+def test_candidates_are_compared_from_end_to_end(candidates, tmp_path):
+    from histofeat import make_cohort
+
+    make_cohort(n_patients=12, patches_per_patient=10, root=tmp_path / "idc")
+    words = ["--data", str(tmp_path), "--output", str(tmp_path / "out"), "--quick"]
+    assert candidates.main(words) == 0
+    [row] = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))["results"]["rows"]
+    assert row["candidate"] == "handcrafted"
+    assert row["roc_auc_low"] <= row["roc_auc"] <= row["roc_auc_high"]
+
+
+def test_every_candidate_is_a_pipeline_of_its_own_name(candidates):
+    from types import SimpleNamespace
+
+    chosen = SimpleNamespace(weights=None, seed=0)
+    pipelines = {candidate.name: candidate.pipeline(chosen) for candidate in candidates.CANDIDATES}
+    assert len(pipelines) == len(candidates.CANDIDATES)
+    assert candidates.CHOSEN in candidates.CANDIDATES
+    vote = pipelines["PFTAS and middle layers, vote"].get_params()
+    assert vote["head__xgboost__n_estimators"] == candidates.SLOW_BOOSTING["n_estimators"]
+    assert vote["features__cnn__encoder"] == candidates.MIDDLE
