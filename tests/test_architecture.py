@@ -36,6 +36,7 @@ HEAVY = {
     "openvino": {"encoders", "engines"},
     "matplotlib": {"reporting"},
     "xgboost": {"heads"},
+    "mapie": {"conformal"},
 }
 
 
