@@ -125,15 +125,18 @@ def test_second_run_is_refused_before_any_work(finished, work, main, capsys):
 
 
 def test_second_run_on_the_same_images_measures_nothing(finished, metrics, work):
-    assert "measured: lbp 300, color 300, haralick 300 (the rest came from the store)\n" in finished.stdout
-    assert metrics["computed"] == {"lbp": 300, "color": 300, "haralick": 300}
+    assert (
+        "measured: lbp 300, color 300, haralick 300, fingerprint 300 (the rest came from the store)\n"
+        in finished.stdout
+    )
+    assert metrics["computed"] == dict.fromkeys(("lbp", "color", "haralick", "fingerprint"), 300)
     # The cohort is drawn into another temporary folder: an image is known by its content.
     options = ["--features", "lbp", "handcrafted", "--store", "kept/mine.sqlite", "--output", "out/again"]
     found = run("run_all.py", *QUICK, *options, cwd=work)
     assert found.returncode == 0, found.stderr
-    assert "measured: lbp 0, color 0, haralick 0 (the rest came from the store)\n" in found.stdout
+    assert "measured: lbp 0, color 0, haralick 0, fingerprint 0 (the rest came from the store)\n" in found.stdout
     again = json.loads((work / "out/again/metrics.json").read_text(encoding="utf-8"))
-    assert again["computed"] == {"lbp": 0, "color": 0, "haralick": 0}
+    assert again["computed"] == dict.fromkeys(("lbp", "color", "haralick", "fingerprint"), 0)
     for before, after in zip(metrics["results"], again["results"], strict=True):
         clocks = {"fit_s": after["fit_s"], "predict_s": after["predict_s"]}
         assert {**before, **clocks} == after
@@ -160,7 +163,7 @@ def test_data_may_be_a_folder_that_holds_idc(finished, work):
     options = ["--features", "lbp", "--data", "data", "--no-store", "--output", "out/data"]
     found = run("run_all.py", *QUICK, *options, cwd=work)
     assert found.returncode == 0, found.stderr
-    assert "measured: lbp 180\n" in found.stdout
+    assert "measured: fingerprint 180, lbp 180\n" in found.stdout
     quick = json.loads((work / "out/data/metrics.json").read_text(encoding="utf-8"))
     assert quick["dataset"]["n_patches"] == 180
     assert quick["protocol"]["quick"].startswith("180 of the 225 patches, 9 patients")

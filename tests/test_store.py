@@ -229,8 +229,9 @@ def test_a_second_evaluation_measures_nothing(cohort, path):
         return evaluate(cohort, pipelines, PatientKFold(2), inner_cv=PatientKFold(2), n_resamples=0, store=path)
 
     first, second = once(), once()
-    assert dict(first.computed) == {"color": len(cohort), "lbp": len(cohort)}
-    assert dict(second.computed) == {"color": 0, "lbp": 0}
+    # The fingerprints are those of the audit.
+    assert dict(first.computed) == dict.fromkeys(("color", "lbp", "fingerprint"), len(cohort))
+    assert dict(second.computed) == {"color": 0, "lbp": 0, "fingerprint": 0}
     np.testing.assert_array_equal(first.models[0].proba, second.models[0].proba)
 
 
