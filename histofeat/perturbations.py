@@ -90,8 +90,9 @@ def shift_stains(patches: np.ndarray, alpha: Sequence[float] = (1.0, 1.0), beta:
     affine = np.empty((3, 4))
     affine[:, :3] = (_FROM_DENSITY @ np.diag([*alpha, 1.0]) @ _STAINS).T
     affine[:, 3] = np.array([*beta, 0.0]) @ _STAINS
-    density = cv2.LUT(patches.reshape(1, -1, 3), _DENSITY)
-    return cv2.convertScaleAbs(cv2.exp(cv2.transform(density, -affine)), alpha=255).reshape(patches.shape)
+    minus_density = cv2.transform(cv2.LUT(patches.reshape(1, -1, 3), _DENSITY), -affine)
+    transmitted = cv2.exp(np.minimum(minus_density, 0))  # nothing is brighter than white
+    return cv2.convertScaleAbs(transmitted, alpha=255).reshape(patches.shape)
 
 
 def blur(patches: np.ndarray, sigma_px: float) -> np.ndarray:

@@ -234,6 +234,26 @@ def test_gains_are_held():
     np.testing.assert_allclose(now, 1.5 * was, rtol=0.1)
 
 
+def test_pure_colours_and_huge_gains_do_not_overflow(tissue):
+    pure = np.array(
+        [[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 0, 255], [0, 255, 255], [255, 255, 0]], dtype=np.uint8
+    )
+    macenko = MacenkoNormalizer(max_gain=50).fit(tissue)
+    source = macenko.statistics(tissue[0])
+    source[6] /= 40
+    density = -np.log(np.maximum(pure, 1) / 255.0)
+    amounts = density @ np.linalg.pinv(source[:6].reshape(2, 3))
+    gain = macenko.concentrations_ / source[6:]
+    minus = -(amounts * gain @ macenko.stains_ + density - amounts @ source[:6].reshape(2, 3))
+    assert minus.max() > np.log(2**31 / 255)  # beyond the integers that are rounded on the way
+    expected = 255 * np.exp(np.minimum(minus, 0))
+    assert np.abs(macenko.normalize(pure[None], source)[0] - expected).max() < 0.51
+    reinhard = ReinhardNormalizer(max_gain=50).fit(tissue)
+    source = reinhard.statistics(tissue[0])
+    source[3:] /= 40
+    assert reinhard.normalize(np.full((1, 1, 3), 215, dtype=np.uint8), source).tolist() == [[[255] * 3]]
+
+
 @settings(max_examples=25, deadline=None)
 @given(height=st.integers(1, 40), width=st.integers(1, 40), low=st.integers(0, 254), seed=st.integers(0, 99))
 def test_any_patch_comes_out_as_a_patch(height, width, low, seed):

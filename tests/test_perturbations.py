@@ -96,6 +96,18 @@ def test_stains_move_as_the_formula_says_pixel_by_pixel(stained):
         assert np.abs(np.clip(expected, 0, 255) - shifted[at]).max() < 0.51
 
 
+def test_what_would_be_brighter_than_white_is_white():
+    pixel = np.array([[[[255, 0, 255], [0, 255, 0]]]], dtype=np.uint8)
+    found = shift_stains(pixel, (50.0, 0.0))[0, 0]
+    expected = []
+    unit = RGB_FROM_HED / np.linalg.norm(RGB_FROM_HED, axis=1, keepdims=True)
+    for levels in pixel[0, 0]:
+        amounts = -np.log(np.maximum(levels, 1) / 255.0) @ np.linalg.inv(unit) * [50, 0, 1]
+        expected.append(np.clip(255 * np.exp(-amounts @ unit), 0, 255).round())
+    np.testing.assert_array_equal(found, expected)
+    assert {0, 255} <= set(found.ravel().tolist())
+
+
 def test_a_stain_shift_can_be_undone_and_spares_white(stained):
     there = shift_stains(stained, (1.25, 0.8))
     back = shift_stains(there, (1 / 1.25, 1 / 0.8)).astype(int)

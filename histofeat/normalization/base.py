@@ -120,11 +120,11 @@ class StainNormalizer(TransformerMixin, BaseEstimator):
                 f"patches: at least {self.min_tissue:.0%} and {MINIMUM_PX} px of the pixels, of more than one colour. "
                 "Fit on patches of tissue, or leave the normaliser out."
             )
-        owners = np.arange(len(found)) if self.unit == "patient" else codes
-        if owners is not None:
-            found, owners = found[usable], owners[usable]
+        found = found[usable]
+        if self.unit == "patch" and codes is not None:
+            owners = codes[usable]
             found = np.stack([np.median(found[owners == owner], axis=0) for owner in np.unique(owners)])
-        self.reference_ = self._settled(np.median(found[~np.isnan(found).any(axis=1)], axis=0))
+        self.reference_ = self._settled(np.median(found, axis=0))
         self.n_units_, self.n_left_out_ = len(usable), int((~usable).sum())
         return self
 

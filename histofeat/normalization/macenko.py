@@ -151,8 +151,9 @@ class MacenkoNormalizer(StainNormalizer):
         coordinates = _coordinates(stains)
         unexplained = np.eye(3) - coordinates @ stains
         matrix = coordinates @ np.diag(gain) @ self.stains_ + unexplained
-        transmitted = cv2.exp(cv2.transform(cv2.LUT(pixels[None], DENSITY), -matrix.T))
-        return cv2.convertScaleAbs(transmitted, alpha=255)[0]  # rounded, held at 255
+        minus_density = cv2.transform(cv2.LUT(pixels[None], DENSITY), -matrix.T)
+        transmitted = cv2.exp(np.minimum(minus_density, 0))  # nothing is brighter than white
+        return cv2.convertScaleAbs(transmitted, alpha=255)[0]  # rounded
 
 
 def _angle(first: np.ndarray, second: np.ndarray) -> float:

@@ -22,8 +22,8 @@ _BLANK_DENSITY = 0.05
 _FLAT = 0.005
 _RGB_FROM_LMS, _LOG_LMS_FROM_LAB = np.linalg.inv(LMS_FROM_RGB), np.linalg.inv(LAB_FROM_LOG_LMS)
 _LOG_10 = np.log(10.0)
-#: Cone responses are at most 255; beyond e^20 a number is as good as any other, and one that overflows is not.
-_HIGHEST_LOG = np.float32(20)
+#: Cone responses are at most 255, e to the 5.5; what lies far above is white, and must not overflow on the way.
+_HIGHEST_LOG = np.float32(12)
 _LEVELS = np.maximum(np.arange(256), 1).astype(np.float32)
 
 

@@ -1,0 +1,195 @@
+"""Learning curves: which rows are drawn, against a loop by hand, what is refused, and the study."""
+
+import importlib.util
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+
+from histofeat import GroupLeakageError, PatientKFold, make_cohort
+from histofeat.bootstrap import patient_weights
+from histofeat.heads import make_head
+from histofeat.learning_curves import learning_curve
+from histofeat.model_selection import encode_patients
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+class Remembering(LogisticRegression):
+    """A head that keeps what it was fitted on."""
+
+    seen: list = []  # noqa: RUF012
+
+    def fit(self, X, y):
+        self.seen.append(X[:, 0].astype(int).tolist())
+        return super().fit(X, y)
+
+
+@pytest.fixture(scope="module")
+def data():
+    """Features whose first column is the row, labels, and patients of unequal size."""
+    rng = np.random.default_rng(0)
+    patients = np.repeat([f"p{k:02d}" for k in range(24)], rng.integers(6, 14, 24))
+    y = np.tile([0, 1], len(patients))[: len(patients)]
+    features = np.column_stack([np.arange(len(y)), 0.5 * y + rng.normal(size=len(y))])
+    return features, y, patients
+
+
+def point_of(curve, sampling, n_patients):
+    return next(p for p in curve.points if (p.sampling, p.n_patients) == (sampling, n_patients))
+
+
+def test_whole_patients_are_drawn_one_set_in_the_next(data):
+    features, y, patients = data
+    Remembering.seen = []
+    settings = {"n_patients": (3, 8), "n_draws": 2, "n_resamples": 0}
+    learning_curve(features, y, patients, Remembering(), PatientKFold(2), **settings)
+    _, codes = encode_patients(patients, len(y))
+    sizes = np.bincount(codes)
+    folds = [set(train) for train, _ in PatientKFold(2).split(features, y, patients)]
+    whole, spread = [], []
+    for rows in map(set, Remembering.seen):
+        assert sum(rows <= fold for fold in folds) == 1
+        drawn, counts = np.unique(codes[list(rows)], return_counts=True)
+        (whole if (counts == sizes[drawn]).all() else spread).append(rows)
+    assert sorted({len(np.unique(codes[list(rows)])) for rows in whole}) == [
+        3,
+        8,
+        *sorted(len(np.unique(codes[list(fold)])) for fold in folds),
+    ]
+    assert len(whole) == 2 * (2 * 2 + 1)
+    small, large = ([r for r in whole if len(np.unique(codes[list(r)])) == size] for size in (3, 8))
+    assert all(any(rows <= other for other in large) for rows in small)
+    assert len(spread) == 2 * 2 * 2
+    assert sorted(map(len, spread)) == sorted(map(len, small + large))
+    assert min(len(np.unique(codes[list(rows)])) for rows in spread) > 8
+
+
+def test_the_last_point_is_plain_cross_validation(data):
+    features, y, patients = data
+    X = features[:, 1:]
+    curve = learning_curve(X, y, patients, LogisticRegression(), PatientKFold(3), n_patients=(4,), n_resamples=80)
+    proba = np.empty(len(y))
+    for train, test in PatientKFold(3).split(X, y, patients):
+        proba[test] = LogisticRegression().fit(X[train], y[train]).predict_proba(X[test])[:, 1]
+    last = point_of(curve, "patients", 16)
+    assert last.all_patients
+    assert (last.n_draws, last.n_patches) == (1, pytest.approx(len(y) * 2 / 3))
+    assert np.isnan(last.spread)
+    assert last.value == pytest.approx(roc_auc_score(y, proba), abs=1e-4)
+    _, codes = encode_patients(patients, len(y))
+    values = []
+    for weights in patient_weights(patients, 80, 0):
+        rows = np.repeat(np.arange(len(y)), weights[codes])
+        values.append(roc_auc_score(y[rows], proba[rows]))
+    assert (last.low, last.high) == pytest.approx(tuple(np.quantile(values, [0.025, 0.975])), abs=1e-3)
+
+
+def test_a_point_is_the_mean_over_draws_and_differences_are_paired(data):
+    features, y, patients = data
+    X, head, cv = features[:, 1:], LogisticRegression(), PatientKFold(3)
+    settings = {"n_patients": (4,), "n_resamples": 50}
+    curves = [learning_curve(X, y, patients, head, cv, n_draws=n, **settings) for n in (1, 2, 3)]
+    means = {s: [point_of(curve, s, 4).value for curve in curves] for s in ("patients", "patches")}
+    for values in means.values():
+        draws = [values[0], 2 * values[1] - values[0], 3 * values[2] - 2 * values[1]]
+        sampling = "patients" if values is means["patients"] else "patches"
+        assert point_of(curves[2], sampling, 4).spread == pytest.approx(np.std(draws, ddof=1))
+    gain = point_of(curves[2], "patches - patients", 4)
+    assert gain.value == pytest.approx(means["patches"][2] - means["patients"][2])
+    assert gain.low <= gain.value <= gain.high
+    widths = [point_of(curves[2], s, 4) for s in ("patients", "patches")]
+    assert gain.high - gain.low < sum(point.high - point.low for point in widths)
+
+
+def test_threads_and_our_own_heads(data):
+    features, y, patients = data
+    told = []
+    settings = {"n_patients": (6,), "n_draws": 2, "n_resamples": 30}
+    curve = learning_curve(features[:, 1:], y, patients, make_head("svm"), PatientKFold(2), **settings)
+    again = learning_curve(
+        features[:, 1:], y, patients, make_head("svm"), PatientKFold(2), n_jobs=2,
+        progress=lambda *at: told.append(at), **settings,
+    )  # fmt: skip
+    pd.testing.assert_frame_equal(curve.to_frame(), again.to_frame())
+    assert told[-1] == ("fit", 10, 10)
+    other = learning_curve(features[:, 1:], y, patients, make_head("svm"), PatientKFold(2), random_state=1, **settings)
+    assert point_of(other, "patients", 6).value != point_of(curve, "patients", 6).value
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"metric": "auc"}, ValueError, r"learning_curve\.metric: expected one of roc_auc, .* got 'auc'"),
+        ({"n_draws": 0}, ValueError, r"learning_curve\.n_draws: .* got 0"),
+        ({"n_patients": (0,)}, ValueError, r"learning_curve\.n_patients: expected whole numbers from 1 to 10, got 0"),
+        ({"n_patients": (12,)}, ValueError, "got 12. The smallest fold trains on 11 patients"),
+        ({"n_patients": (8, 3)}, ValueError, r"expected ascending sizes, got \(8, 3\)"),
+        ({"patients": None}, GroupLeakageError, "got None"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(data, change, error, message):
+    features, y, patients = data
+    settings = {"features": features, "y": y, "patients": patients, "head": LogisticRegression()} | change
+    with pytest.raises(error, match=message):
+        learning_curve(**settings, cv=PatientKFold(2))
+
+
+def test_a_draw_without_a_class_is_refused(data):
+    features, _, patients = data
+    one = (patients == "p03").astype(int) | (patients == "p11")
+    with pytest.raises(ValueError, match=r"every class among the training patches, got \d+ patches of 2 patients"):
+        learning_curve(features, one, patients, LogisticRegression(), PatientKFold(2), n_patients=(2,))
+
+
+def test_folds_that_share_patients_are_refused(data):
+    features, y, patients = data
+
+    class Leaking:
+        def split(self, X, y, groups):
+            half = np.arange(len(y)) % 2 == 0
+            return [(np.flatnonzero(half), np.flatnonzero(~half))]
+
+    with pytest.raises(GroupLeakageError, match="no patient on both sides"):
+        learning_curve(features, y, patients, LogisticRegression(), Leaking(), n_patients=(3,))
+
+
+# --- the study -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def study(monkeypatch):
+    """The script; its folders are on the path only while it runs."""
+    before = list(sys.path)
+    for name in ("OMP_WAIT_POLICY", "TF_CPP_MIN_LOG_LEVEL"):
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+    path = REPOSITORY / "benchmarks/protocols/learning_curves.py"
+    spec = importlib.util.spec_from_file_location("study_learning_curves", path)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    yield script
+    sys.path[:] = before
+    for name in ("family_pipelines", "run_all", "study"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.slow
+def test_the_study_writes_numbers_table_and_figure(study, tmp_path, capsys):
+    make_cohort(30, 8, root=tmp_path / "idc")
+    output = tmp_path / "out"
+    options = ["--quick", "--features", "color", "--resamples", "40", "--folds", "3", "--n-jobs", "1"]
+    assert study.main([*options, "--data", str(tmp_path), "--output", str(output)]) == 0, capsys.readouterr().err
+    table = pd.read_csv(output / "learning_curves.csv")
+    assert table["n_patients"].tolist() == [6, 12, 16, 6, 12, 6, 12]
+    metrics = json.loads((output / "metrics.json").read_text(encoding="utf-8"))
+    assert len(metrics["results"]["rows"]) == 7
+    page = (output / "report.md").read_text(encoding="utf-8")
+    assert "all (16)" in page
+    figure = json.loads((output / "figures/curves.json").read_text(encoding="utf-8"))
+    assert [line["x"] for line in figure["panels"][0]["lines"]] == [[6, 12, 16]] * 2
