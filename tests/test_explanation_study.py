@@ -1,0 +1,134 @@
+"""The explanation study as a person runs it, on a small tree of made-up patches under the names of real patients."""
+
+import importlib.util
+import json
+import os
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from histofeat import make_cohort
+from histofeat.datasets import official_roles
+
+PROTOCOLS = Path(__file__).resolve().parents[1] / "benchmarks" / "protocols"
+NETWORK_FILE = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_224_no_top.h5"
+
+
+@pytest.fixture(scope="module")
+def script():
+    """The study as a module; its folder is on the path only while it is used."""
+    before, loaded = list(sys.path), set(sys.modules)
+    spec = importlib.util.spec_from_file_location("explanation", PROTOCOLS / "explanation.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    yield module
+    sys.path[:] = before
+    for name in {"study", "run_all", "explanation_page", "explanation_chart"} - loaded:
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Twelve patients, three of them of the official test set, which no study may look at."""
+    folder = tmp_path_factory.mktemp("data")
+    cohort = make_cohort(12, 14, root=folder / "cohort")
+    roles = official_roles()
+    test = [patient for patient, role in roles.items() if role == "test"][:3]
+    train = [patient for patient, role in roles.items() if role == "train"][:9]
+    for number, patient in zip(sorted(set(cohort.patients)), test + train, strict=True):
+        for old in sorted((cohort.root / number).rglob("*.png")):
+            new = folder / "idc" / patient / old.parent.name / old.name.replace(number, patient)
+            new.parent.mkdir(parents=True, exist_ok=True)
+            new.write_bytes(old.read_bytes())
+    return folder
+
+
+@pytest.fixture
+def main(script, monkeypatch, tmp_path):
+    for name in ("OMP_WAIT_POLICY", "TF_CPP_MIN_LOG_LEVEL"):
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+    monkeypatch.chdir(tmp_path)
+    return lambda *options: script.main([*map(str, options), "--quick", "--resamples", "40", "--n-jobs", "1"])
+
+
+@pytest.mark.slow
+def test_a_run_writes_every_table_and_figure(main, data, tmp_path, capsys):
+    """The network has no weights that can be read: it is named, and the rest goes on."""
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    (weights / NETWORK_FILE).write_bytes(b"no weights")
+    assert main("--data", data, "--weights", weights, "--output", "out", "--head", "logistic") == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    assert f"report: {Path('out/report.md')}" in said.out
+    assert {path.name for path in (tmp_path / "out").rglob("*.*")} == {
+        *("metrics.json", "report.md", "report.html"),
+        *("importance_handcrafted.csv", "correlated_groups.csv", "ablation.csv", "cost.csv"),
+        *(f"{name}.{kind}" for name in ("families", "features", "ablation", "cost") for kind in ("svg", "json")),
+    }
+    importance = pd.read_csv(tmp_path / "out/importance_handcrafted.csv")
+    assert importance["by"].value_counts()[["family", "group", "feature"]].tolist() == [4, 18, 474]
+    members = pd.read_csv(tmp_path / "out/correlated_groups.csv")
+    assert members["column"].nunique() == len(members) == 474
+    metrics = json.loads((tmp_path / "out/metrics.json").read_text(encoding="utf-8"))["results"]
+    assert "no weights" not in metrics["not_run"]["cnn"]
+    assert NETWORK_FILE in metrics["not_run"]["cnn"]
+    assert metrics["with_network"] is None
+    assert metrics["dataset"]["n_patients"] == 9
+    assert [row["name"] for row in metrics["ablation"]][:2] == ["all", "without color"]
+    assert len(metrics["cost"]) == 10  # "without pftas" is color+lbp+haralick by another name
+    text = (tmp_path / "out/report.md").read_text(encoding="utf-8")
+    assert "## With the network" not in text
+    assert "Not run" in text
+    for row in metrics["ablation"]:
+        assert f"| {row['name']} |" in text
+    for path in (tmp_path / "out").rglob("*.*"):
+        content = path.read_text(encoding="utf-8")
+        assert not any(str(folder) in content for folder in (tmp_path, data))
+
+
+@pytest.mark.slow
+def test_a_run_with_the_network(main, real_data, real_weights, tmp_path):
+    pytest.importorskip("openvino", reason="openvino is not installed")
+    assert main("--data", real_data, "--weights", real_weights, "--output", "out") == 0
+    metrics = json.loads((tmp_path / "out/metrics.json").read_text(encoding="utf-8"))["results"]
+    assert metrics["not_run"] == {}
+    families = {part["name"]: part["n_columns"] for part in metrics["with_network"]["parts"] if part["by"] == "family"}
+    assert families == {"color": 180, "lbp": 54, "haralick": 78, "pftas": 162, "cnn": 1280}
+    cost = {row["name"]: row["total_us"] for row in metrics["cost"]}
+    assert cost["cnn alone"] > cost["color alone"]
+    assert "## With the network" in (tmp_path / "out/report.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--data", "nowhere"], "nowhere"),
+        (["--data", ".", "--weights", "nowhere"], "--weights: expected a folder, got 'nowhere'"),
+        (["--head", "xgbost"], "Did you mean 'xgboost'"),
+        (["--repeats", "0"], "n_repeats: expected a whole number of at least 1, got 0"),
+    ],
+)
+def test_bad_options_get_a_sentence(main, data, tmp_path, capsys, options, message):
+    assert main("--data", data, "--output", "out", *options) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_figure_numbers_sets_by_their_time_and_joins_those_on_the_front(script):
+    import explanation_chart
+
+    points = [
+        {"name": "dear", "x": 900.0, "y": 0.9, "low": None, "high": None, "on_front": True},
+        {"name": "cheap", "x": 50.0, "y": 0.8, "low": 0.7, "high": 0.9, "on_front": True},
+        {"name": "beaten", "x": 60.0, "y": 0.7, "low": 0.6, "high": 0.8, "on_front": False},
+    ]
+    figure = explanation_chart.draw_costs({"title": "t", "x_label": "x", "y_label": "y", "points": points})
+    (axes,) = figure.axes
+    front = next(line for line in axes.get_lines() if line.get_drawstyle() == "steps-post")
+    assert front.get_xdata().tolist() == [50.0, 900.0]
+    assert [text.get_text() for text in axes.texts] == ["1", "2", "3"]
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()][1:] == ["1  cheap", "2  beaten", "3  dear"]
