@@ -295,6 +295,56 @@ def test_every_benchmark_without_a_network_runs(work):
 
 
 @pytest.mark.slow
+def test_heads_run_each_in_a_process_of_its_own(work):
+    found = run("--quick", "--only", "heads", "--output", "heads", cwd=work)
+    assert found.returncode == 0, found.stderr
+    rows = {row["name"]: row for row in json.loads((work / "heads/speed.json").read_text(encoding="utf-8"))["rows"]}
+    assert list(rows) == [
+        f"heads/{head}{what}"
+        for head in ("xgboost", "svm")
+        for what in (" fit, 2,000 rows", " predict, 2,000 rows", " memory, 2,000 rows", ", 277,524 rows")
+    ]
+    assert rows["heads/svm, 277,524 rows"]["note"] == "Not measured: --full was not given"
+    assert 0.05 < rows["heads/xgboost memory, 2,000 rows"]["ours"] < 2
+    assert rows["heads/svm predict, 2,000 rows"]["ours"] > 0
+    assert "exact RBF kernel on 2,000 rows" in rows["heads/svm fit, 2,000 rows"]["what"]
+    assert "threads" in rows["heads/xgboost fit, 2,000 rows"]["what"]
+
+
+@pytest.mark.parametrize("wrong", [{"roc_auc": 0.5}, {"roc_auc": float("nan")}, {"finite": False}])
+def test_a_head_that_learnt_nothing_is_not_timed(bench, monkeypatch, wrong):
+    heads, rows = bench("heads"), bench("rows")
+    found = {"roc_auc": 0.9, "finite": True, "n_other": 9, "note": "", "threads": "", "method": "predict_proba"}
+    found |= {"fit_s": 1.0, "predict_s": 2.0, "peak_bytes": 2**30}
+    monkeypatch.setattr(heads, "_in_a_process", lambda *arguments: found)
+    timed = heads.measure(None, SimpleNamespace(quick=False, full=True))
+    assert [row.ours for row in timed[:3]] == pytest.approx([1.0, 2e6 / 277_524, 1.0])
+    assert len(timed) == 6
+    monkeypatch.setattr(heads, "_in_a_process", lambda *arguments: {**found, **wrong})
+    with pytest.raises(
+        rows.DisagreementError, match=r"heads/xgboost: expected finite scores with a ROC-AUC above 0.85"
+    ):
+        heads.measure(None, SimpleNamespace(quick=True, full=False))
+
+
+def test_a_head_process_that_fails_is_said(bench):
+    with pytest.raises(RuntimeError, match=r"(?s)heads: expected a worker to finish, got:.*'no head'"):
+        bench("heads")._in_a_process("no head", 10)
+
+
+def test_the_table_of_the_heads_is_like_real_features(bench):
+    X, y = bench("heads").make_table(5_000, 40)
+    again, other = bench("heads").make_table(5_000, 40), bench("heads").make_table(5_000, 40, seed=1)
+    np.testing.assert_array_equal(X, again[0])
+    assert not np.array_equal(X, other[0])
+    assert X.dtype == np.float32
+    assert 0.26 < y.mean() < 0.30
+    assert 0.26 < other[1].mean() < 0.30
+    variances = np.linalg.eigvalsh(np.cov(X.T))[::-1]
+    assert variances[:20].sum() > 0.9 * variances.sum()
+
+
+@pytest.mark.slow
 def test_networks_run(work):
     pytest.importorskip("keras")
     pytest.importorskip("openvino")

@@ -48,7 +48,7 @@ def tree(folder, n_jobs, repeats):
         "floor": floors,
         "stages": dict(found.seconds),
         "computed": dict(found.computed),
-        "peak_bytes": _peak_bytes(),
+        "peak_bytes": peak_bytes(),
         "checked": _check(families, dataset.X, found),
     }
 
@@ -82,7 +82,7 @@ def _check(families, paths, found):
     return bool(equal and all(np.isfinite(block).all() for block in found.features))
 
 
-def _peak_bytes():
+def peak_bytes():
     """Peak resident memory of this process."""
     status = Path("/proc/self/status")
     if status.is_file():

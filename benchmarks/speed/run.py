@@ -25,6 +25,7 @@ BENCHMARKS = {
     "extraction": ("extraction", "measure"),
     "store": ("store", "measure"),
     "search": ("search", "measure"),
+    "heads": ("heads", "measure"),
     "imports": ("imports", "measure"),
     # Last: the threads of the networks stay in the process.
     "cnn": ("cnn", "measure"),
@@ -37,7 +38,12 @@ def parse_arguments(arguments=None):
     add = parser.add_argument
     add("--data", type=Path, metavar="DIR", help="folder with idc/ and perhaps breakhis/; default: a synthetic cohort")
     add("--weights", type=Path, metavar="DIR", help="folder of ImageNet weights; default: random weights")
-    add("--full", action="store_true", help="extract 277,524 synthetic files too (2 to 4 GB in the temporary folder)")
+    add(
+        "--full",
+        action="store_true",
+        help="as many files and rows as IDC has, too: 277,524 synthetic ones "
+        "(2 to 4 GB in the temporary folder, 5 GB of memory)",
+    )
     add("--output", type=Path, default=REPOSITORY / "reports" / "speed", metavar="DIR",
         help="the report's folder (default: reports/speed)")  # fmt: skip
     add("--overwrite", action="store_true", help="replace a finished report in the output folder")
