@@ -22,7 +22,7 @@ test: .venv/installed
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m coverage erase
-	$(PY) -m pytest --cov --cov-report=term
+	$(PY) -m pytest -n auto --dist loadfile --cov --cov-report=term
 
 check: .venv/installed
 	$(PY) -m ruff check .
