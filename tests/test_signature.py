@@ -84,7 +84,7 @@ def test_every_patient_has_a_signature_of_its_own(tmp_path):
 def test_without_root_in_a_folder_of_its_own():
     dataset = make_signature_cohort(n_patients=2, patches_per_patient=4)
     try:
-        assert dataset.root.name.startswith("histofeat-signature-")
+        assert dataset.root.name.startswith("histofeat-synthetic-")
     finally:
         shutil.rmtree(dataset.root)
 

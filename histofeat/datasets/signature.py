@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import numbers
 import os
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from histofeat.datasets._tree import scan_tree
 from histofeat.datasets.base import PatchDataset
+from histofeat.datasets.cohort_folder import check_count, cohort_folder, is_reusable, write_cohort
 from histofeat.datasets.idc import dataset_from_scan
-from histofeat.datasets.manifest import MANIFEST, tree_digest, write_manifest
-from histofeat.datasets.synthetic import _files_below, _is_reusable
-from histofeat.exceptions import DatasetError
+from histofeat.datasets.manifest import MANIFEST
 
 __all__ = ["SIGNATURE_VERSION", "draw_signature_cohort", "make_signature_cohort"]
 
@@ -78,14 +73,14 @@ def make_signature_cohort(
     (16, 'synthetic', '950001')
     """
     parameters = {
-        "n_patients": _check_count("n_patients", n_patients, 2),
-        "patches_per_patient": _check_count("patches_per_patient", patches_per_patient, 4),
-        "random_state": _check_count("random_state", random_state, 0),
+        "n_patients": check_count("make_signature_cohort", "n_patients", n_patients, 2),
+        "patches_per_patient": check_count("make_signature_cohort", "patches_per_patient", patches_per_patient, 4),
+        "random_state": check_count("make_signature_cohort", "random_state", random_state, 0),
     }
-    folder = _folder(root)
-    # The version overrides that of the other cohort, which the check would expect.
-    if not _is_reusable(folder, {"version": SIGNATURE_VERSION, **parameters}):
-        _write(folder, parameters)
+    folder = cohort_folder("make_signature_cohort", root)
+    header = {"made_by": "histofeat make_signature_cohort", "version": SIGNATURE_VERSION, **parameters}
+    if not is_reusable(folder, header):
+        write_cohort(folder, header, draw_signature_cohort(**parameters))
     return dataset_from_scan(scan_tree(folder, ignore=frozenset([MANIFEST])), synthetic=True)
 
 
@@ -134,46 +129,3 @@ def _sign(slide: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     y, x = np.ogrid[: slide.shape[0], : slide.shape[1]]
     grain = _GRAIN_LEVELS * np.sin(2 * np.pi * (x * np.cos(angle) + y * np.sin(angle)) / period_px + phase)
     return np.clip(np.rint(slide * tint + grain[..., np.newaxis]), 0, 255).astype(np.uint8)
-
-
-def _folder(root: str | os.PathLike[str] | None) -> Path:
-    if root is None:
-        return Path(tempfile.mkdtemp(prefix="histofeat-signature-"))
-    if not isinstance(root, (str, os.PathLike)) or not str(root):
-        raise DatasetError(
-            f"make_signature_cohort.root: expected the path of a folder or None, got {root!r}. Give a path."
-        )
-    return Path(root).expanduser().absolute()
-
-
-def _check_count(name: str, value: Any, least: int) -> int:
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
-        raise DatasetError(
-            f"make_signature_cohort.{name}: expected an integer of at least {least}, got {value!r}. "
-            "Give a whole number."
-        )
-    return int(value)
-
-
-def _write(folder: Path, parameters: dict[str, int]) -> None:
-    """Write every patch; an earlier attempt that was cut short is carried on."""
-    header = {"made_by": "histofeat make_signature_cohort", "version": SIGNATURE_VERSION, **parameters}
-    files = dict(draw_signature_cohort(**parameters))
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DatasetError(
-            f"{folder}: expected a folder that can be made, got {type(error).__name__}. Give a path you may write to."
-        ) from error
-    foreign = _files_below(folder) - set(files)
-    if foreign:
-        raise DatasetError(
-            f"{folder}: expected only files of the synthetic cohort that was begun here, got {min(foreign)!r}. "
-            "Delete the folder, or give another one."
-        )
-    write_manifest(folder, {**header, "complete": False})
-    for name, content in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        # Straight over a file of an attempt that was cut short: it may hold half a patch.
-        (folder / name).write_bytes(content)
-    write_manifest(folder, {**header, "n_patches": len(files), "sha256": tree_digest(files), "complete": True})

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import numbers
 import os
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from histofeat.datasets._tree import scan_tree
 from histofeat.datasets.base import PatchDataset
+from histofeat.datasets.cohort_folder import check_count, cohort_folder, is_reusable, write_cohort
 from histofeat.datasets.idc import dataset_from_scan
-from histofeat.datasets.manifest import MANIFEST, read_manifest, tree_digest, write_manifest
-from histofeat.exceptions import DatasetError
+from histofeat.datasets.manifest import MANIFEST
 
 __all__ = ["COHORT_VERSION", "make_cohort"]
 
@@ -81,22 +77,15 @@ def make_cohort(
     (12, 'synthetic', ['900001', '900002'])
     """
     parameters = {
-        "n_patients": _check_count("n_patients", n_patients, 1),
-        "patches_per_patient": _check_count("patches_per_patient", patches_per_patient, 4),
-        "random_state": _check_count("random_state", random_state, 0),
+        "n_patients": check_count("make_cohort", "n_patients", n_patients, 1),
+        "patches_per_patient": check_count("make_cohort", "patches_per_patient", patches_per_patient, 4),
+        "random_state": check_count("make_cohort", "random_state", random_state, 0),
     }
-    folder = _cohort_folder(root)
-    if not _is_reusable(folder, parameters):
-        _write_cohort(folder, parameters)
+    folder = cohort_folder("make_cohort", root)
+    header = {"made_by": "histofeat make_cohort", "version": COHORT_VERSION, **parameters}
+    if not is_reusable(folder, header):
+        write_cohort(folder, header, draw_cohort(**parameters))
     return dataset_from_scan(scan_tree(folder, ignore=frozenset([MANIFEST])), synthetic=True)
-
-
-def _cohort_folder(root: str | os.PathLike[str] | None) -> Path:
-    if root is None:
-        return Path(tempfile.mkdtemp(prefix="histofeat-synthetic-"))
-    if not isinstance(root, (str, os.PathLike)) or not str(root):
-        raise DatasetError(f"make_cohort.root: expected the path of a folder or None, got {root!r}. Give a path.")
-    return Path(root).expanduser().absolute()
 
 
 def draw_cohort(n_patients: int, patches_per_patient: int, random_state: int) -> Iterator[tuple[str, bytes]]:
@@ -151,75 +140,3 @@ def _some(n: int, share: float, rng: np.random.Generator) -> np.ndarray:
     mask = np.zeros(n, dtype=bool)
     mask[rng.permutation(n)[: max(1, round(share * n))]] = True
     return mask
-
-
-def _check_count(name: str, value: Any, least: int) -> int:
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
-        raise DatasetError(
-            f"make_cohort.{name}: expected an integer of at least {least}, got {value!r}. Give a whole number."
-        )
-    return int(value)
-
-
-def _is_reusable(folder: Path, parameters: dict[str, int]) -> bool:
-    """Whether the very cohort lies in the folder; False where it may be written; an error otherwise."""
-    if folder.exists() and not folder.is_dir():
-        raise DatasetError(f"{folder}: expected a folder for the synthetic cohort, got a file. Give another path.")
-    if not folder.exists() or not any(folder.iterdir()):
-        return False
-    manifest = read_manifest(folder)
-    if manifest is None:
-        first = min(child.name for child in folder.iterdir())
-        raise DatasetError(
-            f"{folder}: expected a new or empty folder, or a cohort that make_cohort wrote, got other files such as "
-            f"{first!r}. Give another folder: nothing is overwritten."
-        )
-    wanted = {"version": COHORT_VERSION, **parameters}
-    found = {key: manifest.get(key) for key in wanted}
-    if found != wanted:
-        raise DatasetError(
-            f"{folder}: expected the synthetic cohort {wanted}, got {found}. Give another folder, or delete this one."
-        )
-    if manifest.get("complete") is not True:
-        return False
-    if _digest_on_disk(folder) != manifest.get("sha256"):
-        raise DatasetError(
-            f"{folder}: expected the files that {MANIFEST} was written for, got others: a patch was changed, added or "
-            "removed. Delete the folder, or give another one."
-        )
-    return True
-
-
-def _write_cohort(folder: Path, parameters: dict[str, int]) -> None:
-    """Write every patch; an earlier attempt that was cut short is carried on."""
-    header = {"made_by": "histofeat make_cohort", "version": COHORT_VERSION, **parameters}
-    files = dict(draw_cohort(**parameters))
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DatasetError(
-            f"{folder}: expected a folder that can be made, got {type(error).__name__}. Give a path you may write to."
-        ) from error
-    foreign = _files_below(folder) - set(files)
-    if foreign:
-        raise DatasetError(
-            f"{folder}: expected only files of the synthetic cohort that was begun here, got {min(foreign)!r}. "
-            "Delete the folder, or give another one."
-        )
-    write_manifest(folder, {**header, "complete": False})
-    for name in {name.rpartition("/")[0] for name in files}:
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
-        # Straight over a file of an attempt that was cut short: it may hold half a patch.
-        (folder / name).write_bytes(content)
-    write_manifest(folder, {**header, "n_patches": len(files), "sha256": tree_digest(files), "complete": True})
-
-
-def _files_below(folder: Path) -> set[str]:
-    files = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
-    # Hidden files are what file browsers leave behind by looking.
-    return {name for name in files if not name.startswith(MANIFEST) and "/." not in f"/{name}"}
-
-
-def _digest_on_disk(folder: Path) -> str:
-    return tree_digest({name: (folder / name).read_bytes() for name in _files_below(folder)})
