@@ -7,7 +7,7 @@ import numpy as np
 from histofeat.exceptions import known_names
 from histofeat.metrics import check_scores
 
-__all__ = ["RULES", "ThresholdRule", "best_f1_threshold", "choose_threshold", "parse_rule"]
+__all__ = ["RULES", "ThresholdRule", "choose_threshold", "parse_rule"]
 
 #: What a threshold can be chosen for.
 RULES = ("f1", "youden", "sensitivity")
@@ -174,30 +174,3 @@ def _is_best(rule, found, called, n_positive, n_negative):
     else:  # sensitivity + specificity, times both counts: whole numbers, so that ties are ties
         gain = found * n_negative - (called - found) * n_positive
     return gain == gain.max()
-
-
-def best_f1_threshold(y, score):
-    """Threshold of the highest F1: `choose_threshold` with its default rule.
-
-    Parameters
-    ----------
-    y : array-like of shape (n,), int
-        0 or 1, both present.
-    score : array-like of shape (n,), float in [0, 1]
-        Probability of class 1.
-
-    Returns
-    -------
-    threshold : float
-
-    Raises
-    ------
-    ValueError
-        As `choose_threshold`.
-
-    Examples
-    --------
-    >>> best_f1_threshold([0, 0, 1, 1], [0.1, 0.2, 0.4, 0.5])
-    0.30000000000000004
-    """
-    return choose_threshold(y, score, "f1")

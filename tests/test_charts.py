@@ -30,6 +30,13 @@ def test_diagonal_logarithm_and_limits_are_drawn_where_asked_for():
     assert axes.get_ylim() == (0, 1)
 
 
+def test_a_logarithmic_axis_has_its_values_as_plain_numbers():
+    line = {"name": "color", "x": [10, 20, 152], "y": [0.8, 0.85, 0.9]}
+    axes = draw_lines(lines(panels=[{"title": "t", "lines": [line]}], x_log=True)).axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["10", "20", "152"]
+    assert not len(axes.get_xticks(minor=True))
+
+
 def test_four_panels_take_two_rows_and_hide_the_places_that_are_left():
     panels = [{"title": str(n), "lines": [BARE]} for n in range(4)]
     axes = draw_lines(lines(panels=panels)).axes

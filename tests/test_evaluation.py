@@ -18,7 +18,7 @@ from histofeat.metrics import LABEL_METRICS, METRICS, scores
 from histofeat.model_selection import PatchKFold, PatientKFold
 from histofeat.pipeline import IDCPipeline
 from histofeat.results import NotRun
-from histofeat.thresholds import best_f1_threshold, choose_threshold
+from histofeat.thresholds import choose_threshold
 
 
 class MeanColor(PatchFeatures):
@@ -151,7 +151,7 @@ def test_predictions_and_thresholds_are_those_of_the_folds_done_by_hand(evaluati
         )
         np.testing.assert_array_equal(model.proba[test], head.predict_proba(features[test]))
         np.testing.assert_array_equal(model.predicted[test], head.predict(features[test]))
-        assert model.thresholds[fold] == best_f1_threshold(y[train], inner[:, 1])
+        assert model.thresholds[fold] == choose_threshold(y[train], inner[:, 1], "f1")
         np.testing.assert_array_equal(model.predicted_tuned[test], model.proba[test, 1] >= model.thresholds[fold])
 
 

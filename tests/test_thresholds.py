@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from histofeat.thresholds import ThresholdRule, best_f1_threshold, choose_threshold, parse_rule
+from histofeat.thresholds import ThresholdRule, choose_threshold, parse_rule
 
 TABLES = st.lists(st.tuples(st.booleans(), st.integers(0, 8)), min_size=2, max_size=40)
 
@@ -95,22 +95,22 @@ def test_no_threshold_has_a_higher_f1(table):
         called = score >= threshold
         return 2 * (called & (y == 1)).sum() / (called.sum() + y.sum())
 
-    threshold = best_f1_threshold(y, score)
+    threshold = choose_threshold(y, score, "f1")
     assert f1(threshold) >= max(f1(other) for other in np.linspace(0, 1, 65))
     assert 0 <= threshold <= 1
 
 
 def test_threshold_is_halfway_between_scores_and_ties_go_to_one_half():
-    assert best_f1_threshold([0, 1], [0.2, 0.6]) == pytest.approx(0.4)
+    assert choose_threshold([0, 1], [0.2, 0.6], "f1") == pytest.approx(0.4)
     # Below 0.3 both are found, with one false alarm: F1 4/5; above 0.7 one: 2/3.
-    assert best_f1_threshold([1, 0, 1], [0.3, 0.5, 0.7]) == pytest.approx(0.15)
+    assert choose_threshold([1, 0, 1], [0.3, 0.5, 0.7], "f1") == pytest.approx(0.15)
     # F1 is 2/3 for the upper one alone and for all four: 0.85 is nearer to one half than 0.05 is.
     y, score = [1, 0, 0, 1], [0.9, 0.8, 0.7, 0.1]
     f1 = {threshold: sk.f1_score(y, np.array(score) >= threshold) for threshold in (0.85, 0.05)}
     assert f1[0.85] == pytest.approx(f1[0.05])
-    assert best_f1_threshold(y, score) == pytest.approx(0.85)
+    assert choose_threshold(y, score, "f1") == pytest.approx(0.85)
     # Equally near: the lower.
-    assert best_f1_threshold([1, 0, 0, 1], [0.75, 0.75, 0.25, 0.25]) == pytest.approx(0.125)
+    assert choose_threshold([1, 0, 0, 1], [0.75, 0.75, 0.25, 0.25], "f1") == pytest.approx(0.125)
 
 
 @pytest.mark.parametrize("rule", ["f1", "youden", "sensitivity=0.9"])
@@ -170,7 +170,7 @@ def test_threshold_refusals():
     with pytest.raises(ValueError, match=r"choose_threshold.y: expected both classes, got 0 positive of 3 patches"):
         choose_threshold([0, 0, 0], [0.1, 0.2, 0.3])
     with pytest.raises(ValueError, match=r"expected both classes, got 3 positive of 3"):
-        best_f1_threshold([1, 1, 1], [0.1, 0.2, 0.3])
+        choose_threshold([1, 1, 1], [0.1, 0.2, 0.3], "f1")
     with pytest.raises(ValueError, match=r"choose_threshold.score: expected probabilities .*, got nan in row 1"):
         choose_threshold([0, 1], [0.1, np.nan], "youden")
     with pytest.raises(ValueError, match=r"choose_threshold.y: expected a class code for each of 3 patches"):

@@ -52,6 +52,10 @@ def _panel(axes, panel, data):
             axes.fill_between(line["x"], line["low"], line["high"], color=color, alpha=0.12, linewidth=0)
     if data.get("x_log"):
         axes.set_xscale("log")
+        # At the values themselves: powers of ten would be too few, and are written as mathematics, which is not parsed.
+        ticks = sorted({x for line in panel["lines"] for x in line["x"]})
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.set_xticks([], minor=True)
     if data.get("y_limits"):
         axes.set_ylim(*data["y_limits"])
     axes.set_title(short(panel["title"], 40), fontsize=9, color=INK)
