@@ -48,7 +48,8 @@ def make_parser():
     add("--folds", type=int, default=5, help="folds of patients (default: 5)")
     add("--patches-per-patient", type=int, default=20, metavar="N",
         help="tested patches of a patient, at most (default: 20)")  # fmt: skip
-    add("--resamples", type=int, default=2000, metavar="N", help="resamples of the patients (default: 2000)")
+    # The smallest p-value is one in as many, and it is multiplied by the number of comparisons: 112.
+    add("--resamples", type=int, default=10_000, metavar="N", help="resamples of the patients (default: 10000)")
     return parser
 
 
@@ -144,7 +145,8 @@ def make_study(found, sets, not_run, dataset, options):
         "dataset": dataset.audit.to_dict(),
     }
     blocks = tuple(page(found, table, sets, not_run, dataset, options))
-    return Study(TITLE, blocks, results, {"normalization": table}, {"differences": differences_figure(table)})
+    figures = {f"differences-{features}": differences_figure(table, features) for features in sets}
+    return Study(TITLE, blocks, results, {"normalization": table}, figures)
 
 
 def page(found, table, sets, not_run, dataset, options):
@@ -161,15 +163,14 @@ def page(found, table, sets, not_run, dataset, options):
         "what is normalised come from: from each patch by itself, or from all tested patches of its patient, without "
         "their labels. Shifts of the stain are made before the normaliser sees the patch."
     )
-    yield Picture(
-        "figures/differences.svg",
-        "A row for each feature set and normaliser: ROC-AUC less that without normaliser, with its interval.",
-        "Paired differences on clean patches and under the strongest shifts; right of the dashed line "
-        "normalising helps.",
-    )
     for features in sets:
         yield Heading(features)
         yield scores_table(table[table["features"] == features])
+        yield Picture(
+            f"figures/differences-{features}.svg",
+            "A row for each stain and normaliser: ROC-AUC less that without normaliser, with its interval.",
+            f"{features}: paired differences; right of the dashed line normalising helps.",
+        )
         yield differences_table(table[table["features"] == features])
     yield Text(
         "Differences are paired: the same patches, the same resamples of the patients. Their intervals are 95 %, each "
@@ -177,6 +178,11 @@ def page(found, table, sets, not_run, dataset, options):
         f"the {int(table['difference'].notna().sum())} differences of this page.",
         muted=True,
     )
+
+
+def signed(number):
+    """Write a difference; nothing is "-0.000"."""
+    return f"{round(number, 3) + 0.0:+.3f}"
 
 
 def words(perturbation, severity):
@@ -193,8 +199,8 @@ def headline(table):
         shifted = its[its["perturbation"] != "none"].groupby("normalizer", sort=False)["difference"].mean()
         sentences.append(
             f"{features}: on clean patches the best normaliser ({best['normalizer']}) changes the ROC-AUC by "
-            f"{best['difference']:+.3f} [{best['difference_low']:+.3f}, {best['difference_high']:+.3f}]; over shifted "
-            f"stains the best on average is {shifted.idxmax()} ({shifted.max():+.3f})."
+            f"{signed(best['difference'])} [{signed(best['difference_low'])}, {signed(best['difference_high'])}]; over "
+            f"shifted stains the best on average is {shifted.idxmax()} ({signed(shifted.max())})."
         )
     return " ".join(sentences)
 
@@ -228,8 +234,8 @@ def differences_table(its):
         for condition in conditions:
             row = at.loc[(arm, *condition)]
             star = " *" if row["p_holm"] < 0.05 else ""
-            interval = f"[{row['difference_low']:+.3f}, {row['difference_high']:+.3f}]"
-            cells.append(f"{row['difference']:+.3f} {interval}{star}")
+            value, low, high = (signed(row[name]) for name in ("difference", "difference_low", "difference_high"))
+            cells.append(f"{value} [{low}, {high}]{star}")
         body.append((arm, *cells))
     return Table(
         "ROC-AUC less that without normaliser, paired, with its 95 % interval",
@@ -238,26 +244,24 @@ def differences_table(its):
     )
 
 
-def differences_figure(table):
-    """Differences to no normaliser on clean patches and under the strongest shifts, for `draw_intervals`."""
+def differences_figure(table, features):
+    """Differences to no normaliser by stain and normaliser, for `draw_intervals`."""
     from histofeat.reporting.charts import draw_intervals
 
-    compared = table[table["difference"].notna()]
-    shown = compared[(compared["perturbation"] == "none") | (compared["severity"].abs() == 4)]
     rows = [
         {
-            "name": f"{words(row.perturbation, row.severity)}: {row.features}, {row.normalizer}",
+            "name": f"{words(row.perturbation, row.severity)}: {row.normalizer}",
             "value": row.difference,
             "low": row.difference_low,
             "high": row.difference_high,
             "group": row.normalizer,
         }
-        for condition in dict.fromkeys(zip(shown["perturbation"], shown["severity"], strict=True))
-        for row in shown.itertuples()
+        for condition in dict.fromkeys(zip(table["perturbation"], table["severity"], strict=True))
+        for row in table[(table["features"] == features) & table["difference"].notna()].itertuples()
         if (row.perturbation, row.severity) == condition
     ]
     return draw_intervals, {
-        "title": "ROC-AUC with a stain normaliser less without",
+        "title": f"{features}: ROC-AUC with a stain normaliser less without",
         "x_label": "difference in ROC-AUC, 95 % interval over patients",
         "reference": 0.0,
         "rows": rows,
