@@ -8,6 +8,7 @@ import subprocess
 import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -41,6 +42,7 @@ def watch(event, args):
 sys.addaudithook(watch)
 import numpy as np
 from pathlib import Path
+from types import SimpleNamespace
 from histofeat.encoders import ENCODERS, choose_engine, load_engine
 engine = load_engine(ENCODERS["mobilenet_0.25"], Path(sys.argv[1]), choose_engine("openvino"), input_size=64)
 total = float(engine.embed(np.full((3, 64, 64, 3), 90, dtype=np.uint8)).sum())
@@ -171,6 +173,31 @@ def test_callers_do_not_disturb_each_other(weights, pixels):
 def test_keras_batches_change_only_the_rounding(weights, pixels):
     engine = load(KERAS, weights)
     np.testing.assert_allclose(engine.embed(pixels, batch_size=8), engine.embed(pixels), rtol=1e-4, atol=1e-5)
+
+
+def test_pixels_are_staged_while_the_network_is_busy(weights, pixels):
+    engine = load(KERAS, weights)
+    with engine._lock:  # as while another thread embeds
+        staged = engine.stage(pixels, batch_size=8)
+    assert [rows for rows, _ in staged.passes] == [8] * (len(pixels) // 8) + [len(pixels) % 8] * (len(pixels) % 8 > 0)
+    np.testing.assert_array_equal(engine.embed(staged), engine.embed(pixels, batch_size=8))
+
+
+def test_batches_reach_a_gpu_of_torch_from_pinned_memory(monkeypatch):
+    done = []
+
+    class Host:
+        def pin_memory(self):
+            done.append("pinned")
+            return self
+
+        def to(self, device, non_blocking):
+            done.append((device, non_blocking))
+
+    monkeypatch.setattr(network.import_keras().config, "backend", lambda: "torch")
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(from_numpy=lambda batch: Host()))
+    network.to_device(np.zeros((1, 8, 8, 3), dtype=np.uint8), "gpu:1")
+    assert done == ["pinned", ("cuda:1", True)]
 
 
 #: Embeds with Keras in a process of its own, whose backend the environment names.

@@ -13,7 +13,7 @@ import warnings
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import joblib
 import numpy as np
@@ -37,8 +37,27 @@ class Engine(Protocol):
     name: str
     n_features: int
 
-    def embed(self, pixels: np.ndarray, *, batch_size: int | None = None) -> np.ndarray:
-        """Embeddings (n, d) float32 of pixels (n, size, size, 3) uint8."""
+    def stage(self, pixels: np.ndarray, *, batch_size: int | None = None) -> Staged | np.ndarray:
+        """Bring pixels (n, size, size, 3) uint8 to where the network runs; safe while it runs on others."""
+
+    def embed(self, pixels: Staged | np.ndarray, *, batch_size: int | None = None) -> np.ndarray:
+        """Embeddings (n, d) float32 of pixels (n, size, size, 3) uint8, staged or not."""
+
+
+@dataclass(frozen=True, eq=False)
+class Staged:
+    """Pixels in the memory of the device that will embed them.
+
+    Parameters
+    ----------
+    n : int
+        The number of patches.
+    passes : tuple of (int, tensor)
+        The patches of each pass through the network, and the pass itself, filled up with black ones.
+    """
+
+    n: int
+    passes: tuple[tuple[int, Any], ...]
 
 
 @dataclass(frozen=True)
@@ -199,16 +218,29 @@ class KerasEngine:
                 encoder, weights, input_size=input_size, pooling=pooling, precision=precision
             )
 
-    def embed(self, pixels: np.ndarray, *, batch_size: int | None = None) -> np.ndarray:
-        """Embeddings (n, d) float32 of pixels (n, size, size, 3) uint8, at most `batch_size` in one pass."""
+    def stage(self, pixels: np.ndarray, *, batch_size: int | None = None) -> Staged:
+        """Copy pixels (n, size, size, 3) uint8 to the device, in passes of at most `batch_size`.
+
+        It does not wait for a network that is running, so that the copy of the next patches hides behind it.
+        """
         batch_size = batch_size or 64
-        out = np.empty((len(pixels), self.n_features), dtype=np.float32)
-        with self._lock, self._on_device():
+        passes = []
+        with self._on_device():
             for start in range(0, len(pixels), batch_size):
                 chunk = pixels[start : start + batch_size]
                 # A backend compiles for each new number of rows: powers of two keep these few.
                 rows = min(batch_size, 1 << (len(chunk) - 1).bit_length())
-                out[start : start + len(chunk)] = self._model.predict_on_batch(filled(chunk, rows))[: len(chunk)]
+                passes.append((len(chunk), network.to_device(filled(chunk, rows), self._device)))
+        return Staged(len(pixels), tuple(passes))
+
+    def embed(self, pixels: Staged | np.ndarray, *, batch_size: int | None = None) -> np.ndarray:
+        """Embeddings (n, d) float32 of pixels (n, size, size, 3) uint8, staged or not; see `stage`."""
+        staged = pixels if isinstance(pixels, Staged) else self.stage(pixels, batch_size=batch_size)
+        out, at = np.empty((staged.n, self.n_features), dtype=np.float32), 0
+        with self._lock, self._on_device():
+            for rows, tensor in staged.passes:
+                out[at : at + rows] = self._model.predict_on_batch(tensor)[:rows]
+                at += rows
         return out
 
     def _on_device(self) -> contextlib.AbstractContextManager:

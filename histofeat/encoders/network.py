@@ -22,6 +22,7 @@ __all__ = [
     "export_openvino",
     "import_keras",
     "preprocess",
+    "to_device",
     "visible_gpus",
 ]
 
@@ -70,6 +71,29 @@ def visible_gpus() -> int:
         return len(keras.distribution.list_devices("gpu"))
     except (AttributeError, NotImplementedError, RuntimeError):  # jax raises where it has no such platform
         return 0
+
+
+def to_device(batch: np.ndarray, device: str):
+    """Copy a batch to a device, for use within ``keras.device(device)``.
+
+    Parameters
+    ----------
+    batch : ndarray, C-contiguous
+        What is copied.
+    device : str
+        ``"cpu:0"``, ``"gpu:0"`` and so on.
+
+    Returns
+    -------
+    tensor : tensor of the backend
+        PyTorch copies to a GPU from pinned memory and returns before it is done; the network's first kernel waits for
+        it there. TensorFlow and JAX stage host memory by themselves.
+    """
+    keras = import_keras()
+    if keras.config.backend() == "torch" and device.startswith("gpu"):
+        host = sys.modules["torch"].from_numpy(batch).pin_memory()
+        return host.to(device.replace("gpu", "cuda"), non_blocking=True)
+    return keras.ops.convert_to_tensor(batch)
 
 
 def preprocess(pixels, rule: str):

@@ -133,6 +133,10 @@ class OpenVINOEngine:
         self._lock = threading.Lock()
         self.n_features = encoder.n_features
 
+    def stage(self, pixels: np.ndarray, *, batch_size: int | None = None) -> np.ndarray:
+        """Give the pixels as they are: the network reads them where they lie."""
+        return pixels
+
     def embed(self, pixels: np.ndarray, *, batch_size: int | None = None) -> np.ndarray:
         """Embeddings (n, d) float32 of pixels (n, size, size, 3) uint8; `batch_size` is not needed here."""
         out = np.empty((len(pixels), self.n_features), dtype=np.float32)

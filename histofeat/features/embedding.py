@@ -223,8 +223,18 @@ class CNNEmbedding(PatchFeatures):
         """
         return resize_patches(batch.rgb, self._size())
 
-    def _embed(self, pixels: np.ndarray) -> np.ndarray:
-        """Embeddings (n, d), float32, of what `_prepare` gave."""
+    def _stage(self, pixels: np.ndarray):
+        """Bring what `_prepare` gave to where the network runs; safe in a thread while another is in `_embed`."""
+        engine, rows = self._load()
+        return engine.stage(pixels, batch_size=rows)
+
+    def _embed(self, pixels) -> np.ndarray:
+        """Embeddings (n, d), float32, of what `_prepare` or `_stage` gave."""
+        engine, rows = self._load()
+        return engine.embed(pixels, batch_size=rows)
+
+    def _load(self):
+        """Give the engine, and how many patches it takes in one pass."""
         self._check_params()
         choice = choose_engine(self.engine, self.device)
         engine = load_engine(
@@ -236,7 +246,7 @@ class CNNEmbedding(PatchFeatures):
             precision=self.precision,
             n_threads=self.n_threads,
         )
-        return engine.embed(pixels, batch_size=self._rows_per_pass(choice))
+        return engine, self._rows_per_pass(choice)
 
     def _rows_per_pass(self, choice) -> int:
         if self.batch_size is not None:

@@ -200,13 +200,18 @@ class _Job:
                     prepared.setdefault(index, []).append((rows, family._prepare(batch)))
 
     def _embed(self, prepared: dict[int, list], spent: Counter) -> None:
-        """Run each network once on all that was prepared for it; one thread at a time, the others decode meanwhile."""
+        """Run each network once on all that was prepared for it.
+
+        One thread at a time; the others decode meanwhile, and copy their patches to the device of the network.
+        """
         for index, parts in prepared.items():
             rows = [row for part, _ in parts for row in part]
             pixels = np.concatenate([pixels for _, pixels in parts])
             family = self.families[index]
+            with _timed(spent, type(family).__name__):
+                staged = family._stage(pixels)
             with self._network, _timed(spent, type(family).__name__):
-                self.out[index][rows] = family._embed(pixels)
+                self.out[index][rows] = family._embed(staged)
 
     def _keep(self, rows: range, keys: list[bytes], missing: list[tuple[int, ...]], spent: Counter) -> None:
         """Write what was measured, in one transaction."""
