@@ -95,7 +95,8 @@ def evaluate(
     -----
     The plain label is the most probable class. The tuned one (two classes) is positive from the threshold that is
     best over the inner out-of-fold predictions of the fold's training patients; on the same predictions the
-    calibrated probabilities are fitted. Pooled scores rank the test patches of different folds, and so of different
+    calibrated probabilities are fitted. A network on pixels is fitted once a fold: both come of the training patients
+    that it held out to know when to stop. Pooled scores rank the test patches of different folds, and so of different
     fits, in one list.
 
     Before anything is fitted, `histofeat.split_audit.audit_split` looks at the folds; its findings are in the result.
@@ -187,7 +188,8 @@ def _plan(pipelines, run):
     """Take the pipelines apart, and refuse what needs no image to be refused."""
     plans = make_plans(pipelines, run)
     if run.search is not None:
-        run.search.check_heads({plan.head_name: plan.head for plan in plans if plan.reason is None})
+        heads = {plan.head_name: plan.head for plan in plans if plan.reason is None and not plan.takes_pixels}
+        run.search.check_heads(heads)
     check_audit(cheap_findings(run.dataset, run.splits, pipelines=pipelines), run.accepted)
     return plans
 
@@ -224,7 +226,7 @@ def _model_result(fit, run, resampling):
     tuned, _ = score_folds(y, fit.proba, fit.tuned, *common, metrics=LABEL_METRICS, **resampling)
     return ModelResult(
         name=fit.plan.name,
-        features=tuple(family.family for family in fit.plan.families),
+        features=fit.plan.feature_names,
         head=fit.plan.head_name,
         n_features=fit.n_features,
         proba=fit.proba,
@@ -240,9 +242,10 @@ def _model_result(fit, run, resampling):
         fit_s=fit.seconds["fit"],
         predict_s=fit.seconds["predict"],
         notes=tuple(dict.fromkeys(note for notes in fit.notes for note in notes)),
-        families=tuple(_spelt_out(part) for part in (fit.plan.normalizer, *fit.plan.families) if part is not None),
+        families=tuple(_spelt_out(part) for part in fit.plan.measuring),
         calibrated=fit.calibrated,
         choices=tuple(fit.choices),
+        histories=tuple(fit.histories) if any(fit.histories) else (),
     )
 
 

@@ -5,6 +5,7 @@ import numpy as np
 from sklearn.base import clone
 
 from histofeat.features.extraction import extract
+from histofeat.images import as_images
 
 __all__ = ["FeatureBank"]
 
@@ -22,7 +23,8 @@ class FeatureBank:
     """
 
     def __init__(self, plans, run, extra=None):
-        self._shared, self._by_fold = {}, {}
+        self._shared, self._by_fold, self._normalized = {}, {}, {}
+        self._plain = as_images(run.dataset.X)
         plain = dict(extra or {})
         for plan in plans:
             if plan.reason is None and plan.normalizer is None:
@@ -33,7 +35,8 @@ class FeatureBank:
         self._shared = _measure(plain, run.dataset.X, run, counter)
         for fold, (train, _) in enumerate(run.splits):
             for name, (normalizer, wanted) in behind.items():
-                measured = _measure(wanted, _normalized(normalizer, run, train), run, counter)
+                images = self._normalized[name, fold] = _normalized(normalizer, run, train)
+                measured = _measure(wanted, images, run, counter)
                 self._by_fold |= {(name, fold, key): values for key, values in measured.items()}
 
     def extra(self, key):
@@ -41,12 +44,22 @@ class FeatureBank:
         return self._shared[key]
 
     def rows(self, plan, fold, index):
-        """Features of some rows in one fold, float32 of shape (n_rows, d), families side by side."""
+        """Features of some rows in one fold, float32 of shape (n_rows, d), families side by side.
+
+        For a head that takes the patches themselves, the images (`histofeat.images.Images`) of those rows.
+        """
+        if plan.takes_pixels:
+            return self._images(plan, fold).take(index)
         return np.hstack([self._matrix(plan, fold, key)[index] for key in plan.keys])
 
     def width(self, plan):
-        """Columns of a plan."""
+        """Columns of a plan; 0 where its head takes the patches themselves."""
         return sum(self._matrix(plan, 0, key).shape[1] for key in plan.keys)
+
+    def _images(self, plan, fold):
+        if plan.normalizer is None:
+            return self._plain
+        return self._normalized[_normalizer_key(plan.normalizer), fold]
 
     def _matrix(self, plan, fold, key):
         if plan.normalizer is None:

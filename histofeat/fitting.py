@@ -7,6 +7,7 @@ from typing import Any
 
 import joblib
 import numpy as np
+from sklearn.base import clone
 from threadpoolctl import threadpool_limits
 
 from histofeat.calibration import fit_calibrator
@@ -16,7 +17,13 @@ from histofeat.plans import CANNOT_RUN
 from histofeat.search import tune_head
 from histofeat.thresholds import choose_threshold
 
-__all__ = ["Fit", "fit_all"]
+__all__ = ["NOT_TUNED", "Fit", "fit_all"]
+
+#: The note of a fit that left no training patient of each class to choose a threshold on.
+NOT_TUNED = (
+    "No training patients of both classes were held out of this fit: its threshold is 0.5, and its probabilities are "
+    "not calibrated."
+)
 
 
 @dataclass
@@ -32,6 +39,7 @@ class Fit:
     choices: list
     notes: list
     spent: list
+    histories: list
 
     @classmethod
     def empty(cls, plan, bank, n_rows, n_classes, n_folds):
@@ -43,6 +51,7 @@ class Fit:
             np.full((n_rows, n_classes), np.nan),
             np.full(n_rows, -1, dtype=np.int64),
             *([None] * n_folds for _ in range(4)),
+            [{} for _ in range(n_folds)],
         )
 
     @property
@@ -79,20 +88,42 @@ def _fit_fold(fit, bank, run, fold):
     (train, test), y, inner_cv = run.splits[fold], run.y, run.inner[fold]
     started = time.perf_counter()
     features, groups = bank.rows(fit.plan, fold, train), run.patients[train]
-    head, fit.choices[fold] = _tuned(fit.plan, features, y[train], groups, inner_cv, run.search)
-    head, inner = fit_with_inner_scores(head, features, y[train], groups, inner_cv)
+    if fit.plan.takes_pixels:
+        head, inner = _fit_on_pixels(fit.plan.head, features, y[train], groups)
+        fit.n_features, fit.choices[fold], fit.histories[fold] = head.n_features_in_, {}, head.history_
+    else:
+        head, fit.choices[fold] = _tuned(fit.plan, features, y[train], groups, inner_cv, run.search)
+        head, inner = fit_with_inner_scores(head, features, y[train], groups, inner_cv)
     fitted = time.perf_counter()
     n_classes = fit.proba.shape[1]
     proba = _all_classes(head.predict_proba(bank.rows(fit.plan, fold, test)), head.classes_, n_classes)
     fit.spent[fold] = (fitted - started, time.perf_counter() - fitted)
     fit.proba[test], fit.notes[fold] = proba, head.notes_
     if n_classes == 2:
-        inner = _all_classes(inner, head.classes_, 2)
-        fit.thresholds[fold] = choose_threshold(y[train], inner[:, 1], run.threshold)
-        fit.tuned[test] = proba[:, 1] >= fit.thresholds[fold]
-        fit.calibrated[test] = fit_calibrator(y[train], inner).transform(proba)
+        _decide(fit, fold, test, y[train], _all_classes(inner, head.classes_, 2), run.threshold)
     else:
         fit.tuned[test], fit.calibrated[test] = most_probable(proba), proba
+
+
+def _fit_on_pixels(head, images, y, groups):
+    """Fit a head on images, and score the patients that it held out; its other training rows are NaN.
+
+    Inner fits would train a network as many times again. Thresholds come of the held-out patients instead.
+    """
+    head = clone(head).fit(images, y, groups=groups)
+    return head, head.held_out_scores(len(y))
+
+
+def _decide(fit, fold, test, y, inner, rule):
+    """Choose the threshold, and fit the calibration, on training rows that were scored without being learnt from."""
+    scored = np.isfinite(inner).all(axis=1)
+    if len(np.unique(y[scored])) < 2:
+        fit.thresholds[fold], fit.calibrated[test] = 0.5, fit.proba[test]
+        fit.notes[fold] = (*fit.notes[fold], NOT_TUNED)
+    else:
+        fit.thresholds[fold] = choose_threshold(y[scored], inner[scored, 1], rule)
+        fit.calibrated[test] = fit_calibrator(y[scored], inner[scored]).transform(fit.proba[test])
+    fit.tuned[test] = fit.proba[test, 1] >= fit.thresholds[fold]
 
 
 def _tuned(plan, features, y, groups, inner_cv, search):

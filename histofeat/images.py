@@ -70,6 +70,11 @@ class Images:
         """Content of one image as it came: the bytes of its file, or its array."""
         return _read_bytes(self.items[index]) if self.on_disk else self.items[index]
 
+    def take(self, rows: Sequence[int]) -> Images:
+        """Some of the images, in the order of `rows`, which are row numbers from 0."""
+        items = self.items[rows] if isinstance(self.items, np.ndarray) else [self.items[row] for row in rows]
+        return Images(items, self.on_disk)
+
     def decode(self, index: int, content: bytes | np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
         """Turn `content` of image `index` into RGB of shape (H, W, 3), uint8, and the rules that it took."""
         if self.on_disk:

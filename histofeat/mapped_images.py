@@ -32,6 +32,11 @@ class MappedImages(Images):
     change: Callable[[int, np.ndarray], np.ndarray]
     _rules: dict[int, tuple[str, ...]] = field(default_factory=dict, repr=False)
 
+    def take(self, rows) -> MappedImages:
+        """Some of the images, in the order of `rows`; each is changed as at its place in the whole."""
+        rows, base = list(rows), self.base.take(rows)
+        return MappedImages(base.items, base.on_disk, base, lambda index, patch: self.change(rows[index], patch))
+
     def content(self, index: int) -> np.ndarray:
         """Decode and change one image: ndarray of shape (H, W, 3), uint8."""
         patch, rules = self.base.decode(index, self.base.content(index))

@@ -12,6 +12,7 @@ from histofeat.features.families import FAMILIES, make_family
 from histofeat.heads import HEADS, FeatureHead, make_head
 from histofeat.normalization.base import StainNormalizer
 from histofeat.normalization.named import NORMALIZERS, make_normalizer
+from histofeat.pixel_head import PIXELS, PixelHead, takes_images
 
 __all__ = ["NamedParts"]
 
@@ -24,13 +25,18 @@ class NamedParts(BaseEstimator):
     `clone` copies.
     """
 
+    @property
+    def takes_pixels(self) -> bool:
+        """Whether the head gets the patches themselves: ``features="pixels"``."""
+        return isinstance(self.features, str) and self.features == PIXELS
+
     def families(self) -> tuple[PatchFeatures, ...]:
         """Build the feature families that this pipeline names.
 
         Returns
         -------
         families : tuple of PatchFeatures
-            Unfitted; estimators that were given are cloned.
+            Unfitted; estimators that were given are cloned. None of them with ``features="pixels"``.
 
         Raises
         ------
@@ -39,7 +45,12 @@ class NamedParts(BaseEstimator):
         """
         params = self._params_by_family()
         built = []
-        for entry in as_sequence(self.features):
+        for entry in [] if self.takes_pixels else as_sequence(self.features):
+            if entry == PIXELS:
+                raise ValueError(
+                    f"IDCPipeline.features: expected 'pixels' alone, got {self.features!r}. A head measures patches or "
+                    "is given features; evaluate both pipelines side by side."
+                )
             if isinstance(entry, str):
                 built.append(make_family(entry, **params.pop(entry, {})))
             elif isinstance(entry, PatchFeatures):
@@ -56,19 +67,21 @@ class NamedParts(BaseEstimator):
             )
         return tuple(built)
 
-    def make_head(self) -> FeatureHead:
+    def make_head(self) -> FeatureHead | PixelHead:
         """Build the head that this pipeline names.
 
         Returns
         -------
-        head : FeatureHead
-            Unfitted; an estimator that was given is cloned.
+        head : FeatureHead or PixelHead
+            Unfitted; an estimator that was given is cloned. A `PixelHead` with ``features="pixels"``.
 
         Raises
         ------
         ValueError
-            If the name or a parameter is unknown, or the estimator is no classifier.
+            If the name or a parameter is unknown, or the estimator is no classifier, or none on what it would get.
         """
+        if self.takes_pixels:
+            return self._make_pixel_head()
         if isinstance(self.head, str):
             return make_head(
                 self.head,
@@ -83,14 +96,28 @@ class NamedParts(BaseEstimator):
                 f"{known_names(self.head, HEADS)}"
             )
         if self.head_params:
-            raise ValueError(
-                f"IDCPipeline.head_params: expected None beside an estimator, got {sorted(self.head_params)}. "
-                "Set the parameters on the estimator, or by set_params(head__...)."
-            )
+            raise ValueError(_surplus_head_params(self.head_params))
         if isinstance(self.head, FeatureHead):
             return clone(self.head)
+        if takes_images(self.head):
+            raise ValueError(
+                f"IDCPipeline.head: expected a classifier on features, got {type(self.head).__name__}, which takes "
+                "images. Set features='pixels'."
+            )
         calibrate = not hasattr(self.head, "predict_proba")
         return FeatureHead(clone(self.head), calibrate=calibrate, class_weight=self.class_weight)
+
+    def _make_pixel_head(self) -> PixelHead:
+        if isinstance(self.head, str):
+            classifier = _named_network(self.head, self.head_params, self.n_jobs, self.random_state)
+            return PixelHead(classifier, class_weight=self.class_weight)
+        if not takes_images(self.head):
+            raise ValueError(_no_pixel_head(self.head))
+        if self.head_params:
+            raise ValueError(_surplus_head_params(self.head_params))
+        if isinstance(self.head, PixelHead):
+            return clone(self.head)
+        return PixelHead(clone(self.head), class_weight=self.class_weight)
 
     def make_normalizer(self) -> StainNormalizer | None:
         """Build the stain normaliser that this pipeline names.
@@ -129,7 +156,7 @@ class NamedParts(BaseEstimator):
         if normalizer is not None:
             params |= {f"normalizer__{name}": value for name, value in normalizer.get_params().items()}
         head = self.make_head()
-        inner = head if isinstance(self.head, FeatureHead) else head.classifier
+        inner = head if isinstance(self.head, FeatureHead | PixelHead) else head.classifier
         params |= {f"head__{name}": value for name, value in inner.get_params().items()}
         for family in self.families():
             params |= {f"features__{family.family}__{name}": value for name, value in family.get_params().items()}
@@ -224,6 +251,35 @@ class NamedParts(BaseEstimator):
             family, _, param = key.partition("__")
             split.setdefault(family, {})[param] = value
         return split
+
+
+def _named_network(name, params, n_jobs, random_state):
+    from histofeat.networks import ARCHITECTURES, CNNClassifier
+
+    if name not in ARCHITECTURES:
+        raise ValueError(f"{_no_pixel_head(name)} {known_names(name, ARCHITECTURES)}")
+    classifier = CNNClassifier(name, n_jobs=n_jobs, random_state=random_state)
+    known = classifier.get_params()
+    for param in params or {}:
+        if param not in known:
+            raise ValueError(
+                f"head__{param}: expected a parameter of CNNClassifier, got {param!r}. {known_names(param, known)}"
+            )
+    return classifier.set_params(**(params or {}))
+
+
+def _no_pixel_head(head) -> str:
+    return (
+        "IDCPipeline.head: expected a classifier on images with features='pixels', such as CNNClassifier('cancernet') "
+        f"or its name, got {head!r:.80}."
+    )
+
+
+def _surplus_head_params(head_params) -> str:
+    return (
+        f"IDCPipeline.head_params: expected None beside an estimator, got {sorted(head_params)}. "
+        "Set the parameters on the estimator, or by set_params(head__...)."
+    )
 
 
 def as_sequence(features) -> list:

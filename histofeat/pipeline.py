@@ -41,11 +41,14 @@ class IDCPipeline(ClassifierMixin, NamedParts):
     Parameters
     ----------
     features : str, estimator, or sequence of these
+        "pixels" gives the patches themselves to a head that takes images, such as `histofeat.CNNClassifier`.
         Feature families: names of `histofeat.features.FAMILIES` ("color", "lbp", "haralick", "pftas", "fuzzy_color",
-        "joint_color", "gray", "cnn") or
+        "joint_color", "gray", "glcm", "clbp", "lpq", "cnn") or
         estimators such as ``LBPHistogram(radii_px=(1, 2))``.
     head : str or estimator
-        "xgboost", "svm", "logistic", "random_forest", "vote", or any scikit-learn classifier on feature matrices.
+        "xgboost", "svm", "logistic", "random_forest", "vote", "knn", "qda", or any scikit-learn classifier on feature
+        matrices. With ``features="pixels"`` the name of an architecture, such as "cancernet", or a classifier on
+        images.
     class_weight : {"balanced"}, mapping of label to weight, or None
         Weights of the classes in the fit of the head.
     feature_params : mapping, optional
@@ -67,14 +70,14 @@ class IDCPipeline(ClassifierMixin, NamedParts):
     ----------
     classes_ : ndarray of shape (k,)
         The labels.
-    features_ : PatchUnion
-        The families, built.
-    head_ : FeatureHead
+    features_ : PatchUnion or None
+        The families, built; None where the head gets the patches themselves.
+    head_ : FeatureHead or PixelHead
         The fitted head.
     normalizer_ : StainNormalizer or None
         The fitted normaliser.
     n_features_out_ : int
-        Columns of the feature matrix.
+        Columns of the feature matrix, or values of an image where the head gets the patches themselves.
 
     Notes
     -----
@@ -151,18 +154,23 @@ class IDCPipeline(ClassifierMixin, NamedParts):
             groups = _check_groups(groups, len(images))
         if normalizer is not None:
             images = normalized_images(images, normalizer.fit(images, groups=groups), groups=groups)
-        union = PatchUnion(list(families), n_jobs=self.n_jobs, store=self.store).fit(images)
-        head.fit(union.transform(images), y, groups=groups)
+        if self.takes_pixels:
+            union, measured = None, images
+        else:
+            union = PatchUnion(list(families), n_jobs=self.n_jobs, store=self.store).fit(images)
+            measured = union.transform(images)
+        head.fit(measured, y, groups=groups)
         self.features_, self.head_, self.normalizer_ = union, head, normalizer
-        self.classes_, self.n_features_out_ = head.classes_, union.n_features_out_
+        self.classes_, self.n_features_out_ = head.classes_, head.n_features_in_
         return self
 
     def _fitted_head(self):
         check_is_fitted(self)
         return self.head_
 
-    def _measured(self, X, groups) -> np.ndarray:
-        return self.features_.transform(self._normalized(X, groups))
+    def _measured(self, X, groups):
+        images = self._normalized(X, groups)
+        return images if self.features_ is None else self.features_.transform(images)
 
     def _normalized(self, X, groups):
         return X if self.normalizer_ is None else normalized_images(X, self.normalizer_, groups=groups)
@@ -198,7 +206,7 @@ class IDCPipeline(ClassifierMixin, NamedParts):
         features : DataFrame of shape (n, d), float32
             Named columns, the index of `X` where it has one; an ndarray after ``set_output(transform="default")``.
         """
-        families, images = self.families(), X
+        families, images = self._some_families("transform_features"), X
         if self.normalizer is not None:
             check_is_fitted(self)
             images = self._normalized(X, groups)
@@ -223,7 +231,15 @@ class IDCPipeline(ClassifierMixin, NamedParts):
 
     def get_feature_names_out(self, input_features=None) -> np.ndarray:
         """Names of the feature columns, an object array of shape (d,); `input_features` is ignored."""
-        return PatchUnion(list(self.families())).get_feature_names_out()
+        return PatchUnion(list(self._some_families("get_feature_names_out"))).get_feature_names_out()
+
+    def _some_families(self, method):
+        if self.takes_pixels:
+            raise ValueError(
+                f"IDCPipeline.{method}: expected feature families, got features='pixels', which has no columns. "
+                "Name families, such as features=('color', 'lbp')."
+            )
+        return self.families()
 
     def set_output(self, *, transform=None):
         """Choose the container of `transform_features`: "pandas" (as set at first), "polars" or "default" (ndarray)."""

@@ -9,6 +9,7 @@ import joblib
 from histofeat.exceptions import MissingExtraError, WeightsError
 from histofeat.features.extraction import check_unique_names, extract
 from histofeat.heads import FeatureHead
+from histofeat.pixel_head import PIXELS, PixelHead
 
 __all__ = ["CANNOT_RUN", "Plan", "family_key", "make_plans"]
 
@@ -43,6 +44,22 @@ class Plan:
     def keys(self):
         """One key per family, the same for families that give the same numbers."""
         return [family_key(family) for family in self.families]
+
+    @property
+    def takes_pixels(self):
+        """Whether the head gets the patches themselves."""
+        return isinstance(self.head, PixelHead)
+
+    @property
+    def feature_names(self):
+        """Names of the families in column order; "pixels" where the head gets the patches themselves."""
+        return (PIXELS,) if self.takes_pixels else tuple(family.family for family in self.families)
+
+    @property
+    def measuring(self):
+        """Everything that looks at pixels, in order: the normaliser, the families, the head that takes images."""
+        head = self.head.classifier if self.takes_pixels else None
+        return tuple(part for part in (self.normalizer, *self.families, head) if part is not None)
 
     @property
     def normalizer(self):
@@ -115,8 +132,9 @@ def _named(pipelines):
 
 
 def _head_name(head):
-    head = head.classifier if isinstance(head, FeatureHead) else head
-    return head if isinstance(head, str) else type(head).__name__
+    head = head.classifier if isinstance(head, FeatureHead | PixelHead) else head
+    # A network is known by its architecture; CancerNet and a residual network are both a CNNClassifier.
+    return head if isinstance(head, str) else getattr(head, "architecture", type(head).__name__)
 
 
 def _try(family, run):

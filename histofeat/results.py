@@ -113,6 +113,9 @@ class ModelResult:
         Every metric of `scores` in every resample of the patients; the same resamples for all models of an evaluation.
     choices : tuple of Mapping
         What a search chose in each fold; an empty mapping where nothing was searched.
+    histories : tuple of Mapping
+        What a network's training went through in each fold, lists with one entry an epoch by name, such as "loss" and
+        "val_loss"; empty for heads without epochs.
     """
 
     name: str
@@ -135,6 +138,7 @@ class ModelResult:
     calibrated: np.ndarray | None = field(default=None, repr=False)
     resamples: Any = field(default=None, repr=False)
     choices: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
+    histories: tuple[Mapping[str, list], ...] = field(default=(), repr=False)
 
     def __post_init__(self):
         """Make the arrays read-only."""

@@ -16,13 +16,14 @@ MODULES = sorted(ROOT.rglob("*.py"))
 #: Layers from the ground up; a module may import its own layer (where not a family) and those before it.
 LAYERS = [
     {"exceptions"},
-    {"store", "images", "mapped_images", "model_selection"},
-    {"bootstrap", "metrics", "kernel_svm", "forest", "results"},
+    {"store", "images", "mapped_images", "tiles", "model_selection", "holdouts"},
+    {"bootstrap", "metrics", "class_scores", "kernel_svm", "forest", "results"},
     {"thresholds", "calibration", "conformal", "statistics"},
-    {"datasets", "encoders", "engines"},
+    {"datasets", "encoders"},
     {"features"},
-    {"normalization", "perturbations"},
-    {"heads", "soft_vote", "search", "named_parts", "pipeline"},
+    {"normalization", "perturbations", "networks"},
+    {"heads", "pixel_head", "soft_vote", "search", "named_parts", "pipeline"},
+    {"saving", "image_prediction"},
     {"split_audit"},
     {"folds", "plans", "feature_bank", "fitting", "scoring", "evaluation"},
     {"shortcuts", "explanation", "robustness", "learning_curves", "predictions"},
@@ -31,12 +32,13 @@ LAYERS = [
 ]
 #: What only one file may import, and only inside a function.
 HEAVY = {
-    "keras": {"encoders", "engines"},
-    "tensorflow": {"encoders", "engines"},
-    "openvino": {"encoders", "engines"},
+    "keras": {"encoders", "networks"},
+    "tensorflow": {"encoders"},
+    "openvino": {"encoders"},
     "matplotlib": {"reporting"},
     "xgboost": {"heads"},
     "mapie": {"conformal"},
+    "skops": {"saving"},
 }
 
 

@@ -129,6 +129,10 @@ def measure_folds(dataset, pipeline, cv, *, n_jobs, store, progress):
     """
     if not hasattr(pipeline, "make_head") or not hasattr(pipeline, "families"):
         raise ValueError(f"explanation.pipeline: expected an IDCPipeline, got {pipeline!r:.80}. Pass IDCPipeline().")
+    if getattr(pipeline, "takes_pixels", False):
+        raise ValueError(
+            "explanation.pipeline: expected feature families to explain, got features='pixels'. Name families."
+        )
     splits, _ = check_folds(PatientKFold(5) if cv is None else cv, dataset)
     counts = np.bincount(dataset.y[np.concatenate([test for _, test in splits])], minlength=len(dataset.target_names))
     if not counts.all():

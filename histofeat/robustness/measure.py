@@ -137,6 +137,11 @@ def _check_pipelines(pipelines) -> None:
                 f"measure_robustness.pipelines: expected an IDCPipeline under {name!r}, got {pipeline!r:.80}. "
                 'Pass {"handcrafted": IDCPipeline()}.'
             )
+        if getattr(pipeline, "takes_pixels", False):
+            raise ValueError(
+                f"measure_robustness.pipelines: expected feature families, got features='pixels' under {name!r}. "
+                "Name families."
+            )
 
 
 def _check_conditions(conditions) -> list[tuple[str, int]]:
