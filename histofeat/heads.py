@@ -11,6 +11,7 @@ import numpy as np
 from joblib import effective_n_jobs
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
@@ -20,6 +21,7 @@ from histofeat.exceptions import MissingExtraError, known_names
 from histofeat.forest import Forest
 from histofeat.kernel_svm import KernelSVM
 from histofeat.model_selection import PatientKFold
+from histofeat.quadratic import QuadraticDiscriminant
 
 __all__ = ["HEADS", "FeatureHead", "HeadRecipe", "fit_with_inner_scores", "make_head"]
 
@@ -65,6 +67,14 @@ def _vote(random_state, n_jobs):
     return SoftVote([("xgboost", _xgboost(random_state, n_jobs)), ("svm", _svm(random_state, n_jobs))])
 
 
+def _knn(random_state, n_jobs):
+    return KNeighborsClassifier(n_neighbors=15, algorithm="brute", n_jobs=n_jobs)
+
+
+def _qda(random_state, n_jobs):
+    return QuadraticDiscriminant(random_state=random_state)
+
+
 @dataclass(frozen=True)
 class HeadRecipe:
     """How a named head is built.
@@ -91,6 +101,8 @@ HEADS: Mapping[str, HeadRecipe] = MappingProxyType(
         "logistic": HeadRecipe(_logistic, scale=True, calibrate=False),
         "random_forest": HeadRecipe(_random_forest, scale=False, calibrate=False),
         "vote": HeadRecipe(_vote, scale=False, calibrate=False),
+        "knn": HeadRecipe(_knn, scale=True, calibrate=False),
+        "qda": HeadRecipe(_qda, scale=True, calibrate=False),
     }
 )
 
@@ -100,10 +112,13 @@ def make_head(name: str, *, class_weight=None, random_state=0, n_jobs=None, para
 
     Parameters
     ----------
-    name : {"xgboost", "svm", "logistic", "random_forest", "vote"}
+    name : {"xgboost", "svm", "logistic", "random_forest", "vote", "knn", "qda"}
         Which classifier; "vote" is the mean of the probabilities of the first two, which needs ``groups`` in `fit`.
+        "knn" takes the labels of the 15 nearest training rows, so there must be as many; ``n_neighbors=1`` gives the
+        nearest alone. "qda" is `histofeat.quadratic.QuadraticDiscriminant`.
     class_weight : {"balanced"}, mapping of label to weight, or None
-        Weights of the classes in the fit; "balanced" weighs each class by the inverse of its frequency.
+        Weights of the classes in the fit; "balanced" weighs each class by the inverse of its frequency. "vote", "knn"
+        and "qda" take none, and `fit` refuses them.
     random_state : int or None
         Seed of the classifier.
     n_jobs : int, optional

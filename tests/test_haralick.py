@@ -11,6 +11,15 @@ from skimage.feature import graycomatrix, graycoprops
 
 from histofeat.features import haralick
 from histofeat.features.base import PatchBatch
+from histofeat.features.cooccurrence import (
+    C_LOG_C,
+    count_pairs,
+    quantise,
+    sum_c_log_c,
+    summarise,
+    symmetrise,
+    tally_pairs,
+)
 from histofeat.features.haralick import STATISTICS, HaralickTexture, cooccurrence, haralick_statistics
 
 #: Row and column step of each direction.
@@ -224,34 +233,34 @@ def test_kernels_in_plain_python():
     images[1] = 40
     distances = np.array([1, 2])
     out, expected = np.empty((2, 52)), np.empty((2, 52))
-    haralick._textures.py_func(images, 4, distances, haralick._C_LOG_C, out)
-    haralick._textures(images, 4, distances, haralick._C_LOG_C, expected)
+    haralick._textures.py_func(images, 4, distances, C_LOG_C, out)
+    haralick._textures(images, 4, distances, C_LOG_C, expected)
     np.testing.assert_array_equal(out, expected)
     quantised = np.empty(12, dtype=np.uint8)
-    assert haralick._quantise.py_func(images[0].ravel(), 4, quantised) == (quantised.min(), quantised.max())
+    assert quantise.py_func(images[0].ravel(), 4, quantised) == (quantised.min(), quantised.max())
     np.testing.assert_array_equal(quantised, images[0].ravel() // 64)
     counts = np.zeros((4, 16), dtype=np.int32)
-    haralick._count_pairs.py_func(quantised.reshape(4, 3), 4, 1, counts)
+    count_pairs.py_func(quantised.reshape(4, 3), 4, 1, counts)
     symmetric = np.zeros((4, 4), dtype=np.int32)
-    assert haralick._symmetrise.py_func(counts[1], 0, 3, symmetric)
+    assert symmetrise.py_func(counts[1], 0, 3, symmetric)
     np.testing.assert_array_equal(symmetric, cooccurrence(images[0], 4)[1])
-    assert not haralick._symmetrise.py_func(np.zeros(16, dtype=np.int32), 0, 3, symmetric)
+    assert not symmetrise.py_func(np.zeros(16, dtype=np.int32), 0, 3, symmetric)
 
 
 def test_kernels_of_the_statistics_in_plain_python():
     counts = cooccurrence(random_image((4, 3)), 4)[0]
     work, out = np.empty((3, 8), dtype=np.int64), np.empty(13)
     # A table of two entries: the others are computed, to the same values.
-    haralick._statistics.py_func(counts, 0, 3, haralick._C_LOG_C[:2], work, out)
+    haralick._statistics.py_func(counts, 0, 3, C_LOG_C[:2], work, out)
     np.testing.assert_allclose(out, haralick_statistics(counts), rtol=1e-8)
-    once = haralick._tally.py_func(counts, 0, 3, haralick._C_LOG_C, work)
+    once = tally_pairs.py_func(counts, 0, 3, C_LOG_C, work)
     assert once[0] == (counts**2).sum()
     assert work[0, :4].tolist() == counts.sum(axis=0).tolist()
-    assert haralick._information.py_func(np.array([0, 1, 2, 4]), 1, 3, haralick._C_LOG_C) == 10 * 2**28
+    assert sum_c_log_c.py_func(np.array([0, 1, 2, 4]), 1, 3, C_LOG_C) == 10 * 2**28
     haralick._flat_statistics.py_func(2, 4, out)
     assert out[[0, 5, 8]].tolist() == [1, 4, 0]
     summary = np.empty(26)
-    haralick._summarise.py_func(np.array([np.zeros(13), np.ones(13)]), summary)
+    summarise.py_func(np.array([np.zeros(13), np.ones(13)]), summary)
     assert summary.tolist() == [0.5] * 13 + [1] * 13
 
 

@@ -134,6 +134,41 @@ def test_class_weights_need_a_classifier_that_takes_them(table):
         FeatureHead(KNeighborsClassifier(), class_weight="balanced").fit(X, y)
 
 
+@pytest.mark.parametrize(("name", "kind"), [("knn", "KNeighborsClassifier"), ("qda", "QuadraticDiscriminant")])
+def test_heads_without_weights_refuse_class_weights(name, kind, table):
+    X, y, _ = table
+    with pytest.raises(ValueError, match=f"class_weight: expected a classifier .* got {kind}. Set class_weight=None"):
+        make_head(name, class_weight="balanced").fit(X, y)
+
+
+def test_knn_takes_the_labels_of_the_nearest_standardised_rows(table):
+    X, y, _ = table
+    X = X * np.array([1, 1, 1000, 1, 1, 1], dtype=np.float32)  # a unit that would drown the others
+    scaled = (X - X[:500].mean(axis=0)) / X[:500].std(axis=0)
+    distances = ((scaled[500:, None] - scaled[None, :500]) ** 2).sum(axis=2)
+    order = y[:500][distances.argsort(axis=1)]
+    for k in (1, 15):
+        head = make_head("knn", params={"n_neighbors": k}).fit(X[:500], y[:500])
+        np.testing.assert_allclose(head.predict_proba(X[500:])[:, 1], order[:, :k].mean(axis=1))
+    assert make_head("knn").classifier.n_neighbors == 15
+
+
+def test_knn_needs_as_many_rows_as_neighbours(table):
+    X, y, _ = table
+    with pytest.raises(ValueError, match="n_neighbors = 15, n_samples_fit = 10"):
+        make_head("knn").fit(X[:10], y[:10]).predict(X[:10])
+
+
+def test_qda_finds_a_ring_and_says_how(table):
+    X, y, patients = table
+    head = make_head("qda").fit(X[:450], y[:450], groups=patients[:450])
+    assert roc_auc_score(y[450:], head.predict_proba(X[450:])[:, 1]) > 0.8
+    assert head.notes_ == (
+        "Quadratic discriminant analysis on 6 whitened principal components of 6 features, 0.5 of the common "
+        "covariance in that of each class.",
+    )
+
+
 def test_heads_clone(table):
     X, y, _ = table
     head = make_head("xgboost", params={"n_estimators": 5})

@@ -12,6 +12,7 @@ from skimage.feature import local_binary_pattern
 from histofeat.features import lbp
 from histofeat.features.base import PatchBatch
 from histofeat.features.lbp import LBPHistogram, lbp_histogram
+from histofeat.features.neighbourhoods import SCALE, circle, close, tally
 
 RINGS = [(1, 8), (2, 16), (3, 24)]
 
@@ -179,7 +180,7 @@ def test_columns_follow_their_names():
 
 def test_kernels_in_plain_python():
     images = random_image((1, 5, 4), high=9)
-    corners, weights = lbp._circle(8, 1)
+    corners, weights = circle(8, 1)
     shares = np.empty((1, 10))
     lbp._histograms.py_func(images, 1, corners, weights, shares)
     np.testing.assert_array_equal(shares, lbp_histogram(images, 1))
@@ -199,13 +200,13 @@ def test_small_kernels_in_plain_python():
     lbp._compare.py_func(np.array([1, 5, 9, 5, 5, 5]), 0, 3, bits, 0)
     assert bits[0].tolist() == [0, 1, 1]
     ones, changes = np.zeros(3, dtype=np.uint8), np.zeros(3, dtype=np.uint8)
-    lbp._tally.py_func(bits, 0, 1, ones, changes)
+    tally.py_func(bits, 0, 1, ones, changes)
     assert (ones.tolist(), changes.tolist()) == ([0, 1, 1], [0, 1, 0])
-    lbp._close.py_func(bits, 0, changes)
+    close.py_func(bits, 0, changes)
     assert changes.tolist() == [1, 1, 0]
-    quarter = np.full((1, 4), lbp._SCALE / 4)
+    quarter = np.full((1, 4), SCALE / 4)
     levels = np.array([4.0, 8, 4, 4, 4, 4, 4])
-    lbp._compare_between.py_func(levels, 0, 2, quarter, 0, np.array([5, 7, 4]) * lbp._SCALE, bits, 1)
+    lbp._compare_between.py_func(levels, 0, 2, quarter, 0, np.array([5, 7, 4]) * SCALE, bits, 1)
     assert bits[1].tolist() == [1, 0, 1]
 
 

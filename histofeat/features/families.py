@@ -20,6 +20,9 @@ FAMILIES = MappingProxyType(
         "fuzzy_color": ("fuzzy_color", "FuzzyColorHistogram"),
         "joint_color": ("joint_color", "JointColorHistogram"),
         "gray": ("gray", "GrayHistogram"),
+        "glcm": ("glcm", "GLCM"),
+        "clbp": ("completed_lbp", "CompletedLBP"),
+        "lpq": ("phase_quantization", "LocalPhaseQuantization"),
         "cnn": ("embedding", "CNNEmbedding"),
     }
 )

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import exp, log2, sqrt
-from numbers import Integral
 from typing import ClassVar
 
 import numpy as np
 from numba import njit
 
 from histofeat.features.base import PatchBatch, PatchFeatures, check_channels
+from histofeat.features.cooccurrence import (
+    C_LOG_C,
+    FIXED,
+    check_cooccurrence,
+    cooccurrence,
+    count_pairs,
+    quantise,
+    read_counts,
+    sum_c_log_c,
+    summarise,
+    symmetrise,
+    tally_pairs,
+)
 
 __all__ = ["STATISTICS", "HaralickTexture", "cooccurrence", "haralick_statistics"]
 
@@ -22,54 +34,6 @@ STATISTICS = (
 
 #: Channels that go by a letter in column names.
 _SHORT = {"hematoxylin": "h", "eosin": "e"}
-
-#: ``c * log2(c)`` is summed in integers, multiples of 2**-28: fast, and exact in any order.
-_FIXED = 2.0**28
-#: It comes from a table for the counts c of small patches; larger ones are computed.
-_C_LOG_C = np.array([0, *(round(c * log2(c) * _FIXED) for c in range(1, 4096))], dtype=np.int64)
-
-
-def cooccurrence(gray: np.ndarray, levels: int = 32, distance: int = 1) -> np.ndarray:
-    """How often each pair of grey levels lies `distance` apart, in four directions.
-
-    Parameters
-    ----------
-    gray : ndarray of shape (H, W), uint8
-        Image. Grey value v has the level ``v * levels // 256``, whatever else the image holds.
-    levels : int, default 32
-        Number of levels, 2 to 256.
-    distance : int, default 1
-        Steps between the two pixels of a pair, at least 1. A diagonal step is one row and one column.
-
-    Returns
-    -------
-    counts : ndarray of shape (4, levels, levels), int64
-        Directions right, right and down, down, left and down: 0, 135, 90 and 45 degrees of Haralick's paper, and
-        the order of mahotas. Symmetric: each pair is counted in both orders, as mahotas does and scikit-image does
-        with ``symmetric=True``. Only pairs inside the image count; a direction in which nothing fits is all zero.
-
-    Raises
-    ------
-    ValueError
-        If the image is not 8-bit with two dimensions, or a parameter is out of its range.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> cooccurrence(np.array([[0, 0, 255]], dtype=np.uint8), levels=2)[0].tolist()
-    [[2, 1], [1, 0]]
-    """
-    gray = np.asarray(gray)
-    if gray.dtype != np.uint8 or gray.ndim != 2 or gray.size == 0:
-        raise ValueError(f"cooccurrence: expected 8-bit image of shape (H, W), got {gray.dtype} of shape {gray.shape}.")
-    _check_integer("cooccurrence.levels", levels, 2, 256)
-    _check_integer("cooccurrence.distance", distance, 1)
-    quantised = np.empty(gray.shape, np.uint8)
-    _quantise(np.ascontiguousarray(gray).ravel(), levels, quantised.ravel())
-    counts = np.zeros((4, levels * levels), np.int32)
-    _count_pairs(quantised, levels, distance, counts)
-    counts = counts.reshape(4, levels, levels).astype(np.int64)
-    return counts + counts.transpose(0, 2, 1)
 
 
 def haralick_statistics(counts: np.ndarray) -> np.ndarray:
@@ -119,20 +83,13 @@ def haralick_statistics(counts: np.ndarray) -> np.ndarray:
     >>> haralick_statistics(np.array([[2, 1], [1, 0]])).round(3)[:5].tolist()
     [0.375, 0.5, -0.333, 0.188, 0.75]
     """
-    counts = np.asarray(counts)
-    if counts.ndim < 2 or counts.shape[-1] != counts.shape[-2] or not np.issubdtype(counts.dtype, np.integer):
-        raise ValueError(
-            f"haralick_statistics: expected integer matrices (..., L, L), got {counts.dtype} of shape {counts.shape}."
-        )
-    if (counts < 0).any() or (counts != counts.swapaxes(-1, -2)).any():
-        raise ValueError("haralick_statistics: expected symmetric counts, got negative or unequal entries.")
-    levels = counts.shape[-1]
-    matrices = np.ascontiguousarray(counts, dtype=np.int64).reshape(-1, levels, levels)
+    matrices = read_counts("haralick_statistics", counts)
+    levels = matrices.shape[-1]
     out = np.full((len(matrices), 13), np.nan)
     for matrix, row in zip(matrices, out, strict=True):
         if matrix.any():
-            _statistics(matrix, 0, levels - 1, _C_LOG_C, np.empty((3, 2 * levels), np.int64), row)
-    return out.reshape(*counts.shape[:-2], 13)
+            _statistics(matrix, 0, levels - 1, C_LOG_C, np.empty((3, 2 * levels), np.int64), row)
+    return out.reshape(*np.shape(counts)[:-2], 13)
 
 
 class HaralickTexture(PatchFeatures):
@@ -182,14 +139,7 @@ class HaralickTexture(PatchFeatures):
         self.channels = channels
 
     def _check_params(self) -> None:
-        _check_integer("HaralickTexture.levels", self.levels, 2, 256)
-        distances = self.distances if isinstance(self.distances, list | tuple) else ()
-        if not distances or any(distances.count(distance) > 1 for distance in distances):
-            raise ValueError(
-                f"HaralickTexture.distances: expected different distances such as (1,), got {self.distances!r}."
-            )
-        for distance in distances:
-            _check_integer("HaralickTexture.distances", distance, 1)
+        check_cooccurrence("HaralickTexture", self.levels, self.distances)
         check_channels("HaralickTexture.channels", self.channels)
 
     def _feature_names(self) -> list[str]:
@@ -208,14 +158,8 @@ class HaralickTexture(PatchFeatures):
             images = batch.channel(channel).view()
             images.flags.writeable = False  # one type for the compiler, whatever the batch holds
             parts.append(np.empty((len(batch), len(distances) * 26), dtype=np.float32))
-            _textures(images, self.levels, distances, _C_LOG_C, parts[-1])
+            _textures(images, self.levels, distances, C_LOG_C, parts[-1])
         return np.hstack(parts)
-
-
-def _check_integer(name: str, value, low: int, high: int | None = None) -> None:
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < low or (high and value > high):
-        valid = f"from {low} to {high}" if high else f"of at least {low}"
-        raise ValueError(f"{name}: expected an integer {valid}, got {value!r}.")
 
 
 @njit(cache=True, nogil=True)
@@ -229,7 +173,7 @@ def _textures(images, levels, distances, c_log_c, out):
     work = np.empty((3, 2 * levels), np.int32)
     values = np.empty((4, 13))
     for image in range(n):
-        low, high = _quantise(images[image].ravel(), levels, flat)
+        low, high = quantise(images[image].ravel(), levels, flat)
         for k in range(len(distances)):
             distance = min(distances[k], max(height, width) - 1)
             if low == high or distance == 0:
@@ -237,62 +181,13 @@ def _textures(images, levels, distances, c_log_c, out):
                 used = 1
             else:
                 counts[:] = 0
-                _count_pairs(quantised, levels, distance, counts)
+                count_pairs(quantised, levels, distance, counts)
                 used = 0
                 for direction in range(4):
-                    if _symmetrise(counts[direction], low, high, symmetric):
+                    if symmetrise(counts[direction], low, high, symmetric):
                         _statistics(symmetric, low, high, c_log_c, work, values[used])
                         used += 1
-            _summarise(values[:used], out[image, 26 * k : 26 * (k + 1)])
-
-
-@njit(cache=True, nogil=True)
-def _quantise(gray, levels, quantised):
-    """Level ``v * levels // 256`` of each pixel; returns the lowest and the highest."""
-    low, high = np.uint8(255), np.uint8(0)
-    for i in range(len(gray)):
-        low = min(low, gray[i])
-        high = max(high, gray[i])
-        quantised[i] = np.uint8((np.uint16(gray[i]) * np.uint16(levels)) >> np.uint16(8))
-    return np.int64(low) * levels // 256, np.int64(high) * levels // 256
-
-
-@njit(cache=True, nogil=True)
-def _count_pairs(quantised, levels, distance, counts):
-    """Add the pairs of each direction, in one order, to `counts` (4, levels * levels)."""
-    height, width = quantised.shape
-    # One loop for all directions: increments of one table wait for each other, those of four overlap.
-    across, down_right, down, down_left = counts[0], counts[1], counts[2], counts[3]
-    step, scale = np.uint64(distance), np.uint64(levels)
-    paired, whole = np.uint64(max(width - distance, 0)), np.uint64(width)
-    for y in range(height - distance):
-        row, below = quantised[y], quantised[y + distance]
-        for x in range(paired):
-            left, right = row[x] * scale, row[x + step]
-            across[left + right] += 1
-            down_right[left + below[x + step]] += 1
-            down[left + below[x]] += 1
-            down_left[right * scale + below[x]] += 1
-        for x in range(paired, whole):
-            down[row[x] * scale + below[x]] += 1
-    for y in range(max(height - distance, 0), height):
-        row = quantised[y]
-        for x in range(paired):
-            across[row[x] * scale + row[x + step]] += 1
-
-
-@njit(cache=True, nogil=True)
-def _symmetrise(counts, low, high, symmetric):
-    """Fill the levels in use of `symmetric` with the pairs in both orders; False if there is none."""
-    levels = len(symmetric)
-    total = 0
-    for i in range(low, high + 1):
-        for j in range(low, i + 1):
-            both = counts[i * levels + j] + counts[j * levels + i]
-            symmetric[i, j] = both
-            symmetric[j, i] = both
-            total += both
-    return total > 0
+            summarise(values[:used], out[image, 26 * k : 26 * (k + 1)])
 
 
 @njit(cache=True, nogil=True)
@@ -308,7 +203,7 @@ def _flat_statistics(level, levels, out):
 def _statistics(symmetric, low, high, c_log_c, work, out):
     """Fill `out` (13) from a symmetric matrix that is zero outside the levels low to high and not all zero."""
     levels = len(symmetric)
-    squares, information = _tally(symmetric, low, high, c_log_c, work)
+    squares, information = tally_pairs(symmetric, low, high, c_log_c, work)
     marginal, sums, gaps = work[0, :levels], work[1], work[2, :levels]
     total, first = 0, 0
     for k in range(low, high + 1):
@@ -322,8 +217,8 @@ def _statistics(symmetric, low, high, c_log_c, work, out):
         contrast += k * k * gaps[k]
         homogeneity += gaps[k] / (1.0 + k * k)
         peaks += (gaps[k] / n) ** 2
-    entropy = log2(n) - information / (n * _FIXED)
-    own = 0.0 if variance == 0 else log2(n) - _information(marginal, low, high, c_log_c) / (n * _FIXED)
+    entropy = log2(n) - information / (n * FIXED)
+    own = 0.0 if variance == 0 else log2(n) - sum_c_log_c(marginal, low, high, c_log_c) / (n * FIXED)
     out[0] = squares / (n * n)
     out[1] = contrast / n
     out[2] = 1.0 if variance == 0 else 1 - contrast / n / (2 * variance)
@@ -331,60 +226,9 @@ def _statistics(symmetric, low, high, c_log_c, work, out):
     out[4] = homogeneity / n
     out[5] = 2 * mean
     out[6] = max(0.0, 4 * variance - contrast / n)
-    out[7] = max(0.0, log2(n) - _information(sums, 2 * low, 2 * high, c_log_c) / (n * _FIXED))
+    out[7] = max(0.0, log2(n) - sum_c_log_c(sums, 2 * low, 2 * high, c_log_c) / (n * FIXED))
     out[8] = max(0.0, entropy)
     out[9] = peaks / levels - 1.0 / (levels * levels)
-    out[10] = max(0.0, log2(n) - _information(gaps, 0, high - low, c_log_c) / (n * _FIXED))
+    out[10] = max(0.0, log2(n) - sum_c_log_c(gaps, 0, high - low, c_log_c) / (n * FIXED))
     out[11] = (entropy - 2 * own) / own if own > 0 else 0.0
     out[12] = sqrt(max(0.0, 1 - exp(-2 * (2 * own - entropy))))
-
-
-@njit(cache=True, nogil=True)
-def _tally(symmetric, low, high, c_log_c, work):
-    """Fill `work` with the marginal and the counts of sums and gaps; returns the sums of c^2 and of c log c."""
-    levels = len(symmetric)
-    marginal, sums, gaps = work[0], work[1], work[2]
-    work[:] = 0
-    squares, diagonal, above = 0, 0, 0
-    for i in range(low, high + 1):
-        row = symmetric[i, low : high + 1]
-        here = sums[i + low : i + high + 1]
-        rest = symmetric[i, i + 1 : high + 1]
-        total = 0
-        for j in range(len(row)):
-            count = np.int64(row[j])
-            total += count
-            squares += count * count
-            here[j] += row[j]
-        marginal[i] = total
-        gaps[0] += symmetric[i, i]
-        gap = gaps[1:levels]
-        for j in range(len(rest)):
-            gap[j] += 2 * rest[j]
-        above += _information(symmetric[i], i + 1, high, c_log_c)
-        diagonal += _information(symmetric[i], i, i, c_log_c)
-    return squares, diagonal + 2 * above
-
-
-@njit(cache=True, nogil=True)
-def _information(counts, low, high, c_log_c):
-    """Sum of c log2(c), as a multiple of 2**-28, over the counts from index low to high."""
-    total = 0
-    size = len(c_log_c)
-    for k in range(low, high + 1):
-        count = counts[k]
-        total += c_log_c[count] if count < size else np.int64(count * log2(count) * _FIXED + 0.5)
-    return total
-
-
-@njit(cache=True, nogil=True)
-def _summarise(values, out):
-    """Mean of each of thirteen columns, then their ranges."""
-    for k in range(13):
-        low = high = total = values[0, k]
-        for row in range(1, len(values)):
-            low = min(low, values[row, k])
-            high = max(high, values[row, k])
-            total += values[row, k]
-        out[k] = total / len(values)
-        out[13 + k] = high - low

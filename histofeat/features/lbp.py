@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
-from numbers import Integral
 from typing import ClassVar
 
 import numpy as np
 from numba import njit
 
 from histofeat.features.base import PatchBatch, PatchFeatures, check_channels
+from histofeat.features.neighbourhoods import BLOCK, SCALE, check_ring, check_rings, circle, close, extended, tally
 
 __all__ = ["LBPHistogram", "lbp_histogram"]
-
-#: Offsets of neighbours are multiples of 1e-5 pixels, as in scikit-image.
-_UNIT = 100_000
-#: Grey levels times this are the integers that neighbours are compared in.
-_SCALE = float(_UNIT) ** 2
-#: Pixels compared at a time: their buffers stay in the first-level cache.
-_BLOCK = 1280
-#: The bits of a pattern sit in one 32-bit word.
-_MAX_POINTS = 32
 
 
 def lbp_histogram(gray: np.ndarray, radius_px: int, points: int | None = None) -> np.ndarray:
@@ -83,11 +73,11 @@ def lbp_histogram(gray: np.ndarray, radius_px: int, points: int | None = None) -
             f"lbp_histogram: expected 8-bit images of shape (H, W) or (n, H, W), "
             f"got {gray.dtype} of shape {gray.shape}."
         )
-    points = _check_ring("lbp_histogram", radius_px, points)
-    images = np.ascontiguousarray(_extended(gray[None] if gray.ndim == 2 else gray, radius_px)).view()
+    points = check_ring("lbp_histogram", radius_px, points)
+    images = np.ascontiguousarray(extended(gray[None] if gray.ndim == 2 else gray, radius_px)).view()
     images.flags.writeable = False  # one type for the compiler, whatever the caller holds
     shares = np.empty((len(images), points + 2))
-    _histograms(images, radius_px, *_circle(points, radius_px), shares)
+    _histograms(images, radius_px, *circle(points, radius_px), shares)
     return shares[0] if gray.ndim == 2 else shares
 
 
@@ -142,16 +132,7 @@ class LBPHistogram(PatchFeatures):
 
     def _rings(self) -> list[tuple[int, int]]:
         """Radius and number of points of each circle."""
-        radii = self.radii_px if isinstance(self.radii_px, list | tuple) else ()
-        if not radii or any(radii.count(radius) > 1 for radius in radii):
-            raise ValueError(f"LBPHistogram.radii_px: expected different radii such as (1, 2), got {self.radii_px!r}.")
-        points = (None,) * len(radii) if self.points is None else self.points
-        if not isinstance(points, list | tuple) or len(points) != len(radii):
-            raise ValueError(
-                f"LBPHistogram.points: expected one number of points for each of {len(radii)} radii, got {points!r}. "
-                "Leave it out for 8 points per pixel of radius."
-            )
-        return [(r, _check_ring("LBPHistogram", r, p, "radii_px")) for r, p in zip(radii, points, strict=True)]
+        return check_rings("LBPHistogram", self.radii_px, self.points)
 
     def _feature_names(self) -> list[str]:
         return [
@@ -167,37 +148,6 @@ class LBPHistogram(PatchFeatures):
         ).astype(np.float32)
 
 
-def _check_ring(owner: str, radius, points, radius_name: str = "radius_px") -> int:
-    """Validate one circle and return its number of points."""
-    if not isinstance(radius, Integral) or isinstance(radius, bool) or radius < 1:
-        raise ValueError(f"{owner}.{radius_name}: expected an integer of at least 1, got {radius!r}.")
-    points = min(8 * radius, _MAX_POINTS) if points is None else points
-    if not isinstance(points, Integral) or isinstance(points, bool) or not 4 <= points <= _MAX_POINTS:
-        raise ValueError(f"{owner}.points: expected an integer from 4 to {_MAX_POINTS}, got {points!r}.")
-    return int(points)
-
-
-@lru_cache(maxsize=32)
-def _circle(points: int, radius: int) -> tuple[np.ndarray, np.ndarray]:
-    """Upper left pixel (row, column) of each neighbour, and the integer weights of the four pixels around it."""
-    angle = 2 * np.pi * np.arange(points) / points
-    offset = np.round(np.stack([-np.sin(angle), np.cos(angle)], axis=1) * radius, 5)
-    corner = np.floor(offset)
-    down, right = np.rint((offset - corner) * _UNIT).T
-    up, left = _UNIT - down, _UNIT - right
-    corners, weights = corner.astype(np.int64), np.stack([up * left, up * right, down * left, down * right], axis=1)
-    corners.flags.writeable = weights.flags.writeable = False
-    return corners, weights
-
-
-def _extended(images: np.ndarray, radius: int) -> np.ndarray:
-    """Repeat the border of a dimension in which no circle would fit."""
-    margins = [radius if size < 2 * radius + 1 else 0 for size in images.shape[1:]]
-    if not any(margins):
-        return images
-    return np.pad(images, [(0, 0), *((m, m) for m in margins)], mode="edge")
-
-
 @njit(cache=True, nogil=True)
 def _histograms(images, radius, corners, weights, shares):
     """Fill `shares` (n, P + 2) from `images` (n, H, W) uint8, H and W at least 2 radius + 1.
@@ -208,8 +158,8 @@ def _histograms(images, radius, corners, weights, shares):
     n, height, width = images.shape
     points = len(weights)
     levels = np.zeros(height * width + width + 1)
-    patterns = np.empty(max(_BLOCK, width), np.uint8)
-    rows = max(1, _BLOCK // width)
+    patterns = np.empty(max(BLOCK, width), np.uint8)
+    rows = max(1, BLOCK // width)
     # Neighbouring pixels mostly hold the same pattern: four tables keep their increments independent.
     counts = np.empty((4, 256), np.int64)
     for image in range(n):
@@ -239,17 +189,17 @@ def _encode(flat, levels, first, width, corners, weights, patterns):
     bits = np.empty((3, size), np.uint8)
     ones = np.zeros(size, np.uint8)
     changes = np.zeros(size, np.uint8)
-    centres = levels[first : first + size] * _SCALE
+    centres = levels[first : first + size] * SCALE
     for point in range(points):
         start = first + corners[point, 0] * width + corners[point, 1]
         # The first point waits in row 2 for the last; the others take rows 0 and 1 in turn.
         row, before = point % 2 if point else 2, (point - 1) % 2 if point > 1 else 2
-        if weights[point, 0] == _SCALE:
+        if weights[point, 0] == SCALE:
             _compare(flat, start, first, bits, row)
         else:
             _compare_between(levels, start, width, weights, point, centres, bits, row)
-        _tally(bits, row, before, ones, changes)
-    _close(bits, (points - 1) % 2, changes)
+        tally(bits, row, before, ones, changes)
+    close(bits, (points - 1) % 2, changes)
     for i in range(size):
         patterns[i] = ones[i] if changes[i] <= 2 else points + 1
 
@@ -275,22 +225,6 @@ def _compare_between(levels, start, width, weights, point, centres, bits, row):
         above = a * levels[upper + i] + b * levels[upper + i + right]
         below = c * levels[lower + i] + d * levels[lower + i + right]
         bits[row, i] = above + below >= centres[i]
-
-
-@njit(cache=True, nogil=True)
-def _tally(bits, row, before, ones, changes):
-    """Add a bit to the ones, and whether it differs from the bit before it to the changes."""
-    row, before = np.uint64(row), np.uint64(before)
-    for i in range(np.uint64(bits.shape[1])):
-        ones[i] += bits[row, i]
-        changes[i] += bits[row, i] ^ bits[before, i]
-
-
-@njit(cache=True, nogil=True)
-def _close(bits, last, changes):
-    """Add whether the first bit differs from the last."""
-    for i in range(bits.shape[1]):
-        changes[i] += bits[2, i] ^ bits[last, i]
 
 
 @njit(cache=True, nogil=True)

@@ -1,0 +1,126 @@
+"""Rings of neighbours: where the points of local binary patterns lie, and how a pattern is read from their bits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from numbers import Integral
+
+import numpy as np
+from numba import njit
+
+__all__ = ["BLOCK", "MAX_POINTS", "SCALE", "check_ring", "check_rings", "circle", "close", "extended", "tally"]
+
+#: Offsets of neighbours are multiples of 1e-5 pixels, as in scikit-image.
+_UNIT = 100_000
+#: Grey levels times this are the integers that neighbours are compared in.
+SCALE = float(_UNIT) ** 2
+#: Pixels compared at a time: their buffers stay in the first-level cache.
+BLOCK = 1280
+#: The bits of a pattern sit in one 32-bit word.
+MAX_POINTS = 32
+
+
+def check_ring(owner: str, radius, points, radius_name: str = "radius_px") -> int:
+    """Validate one circle and return its number of points.
+
+    Parameters
+    ----------
+    owner : str
+        What the message calls the function or class.
+    radius : object
+        What the user gave as radius in pixels.
+    points : object
+        What the user gave as number of points; None is 8 per pixel of radius, at most 32.
+    radius_name : str, default "radius_px"
+        What the owner calls the radius.
+
+    Returns
+    -------
+    points : int
+        Points on the circle.
+
+    Raises
+    ------
+    ValueError
+        If the radius is no integer of at least 1, or the points are no integer from 4 to 32.
+    """
+    if not isinstance(radius, Integral) or isinstance(radius, bool) or radius < 1:
+        raise ValueError(f"{owner}.{radius_name}: expected an integer of at least 1, got {radius!r}.")
+    points = min(8 * radius, MAX_POINTS) if points is None else points
+    if not isinstance(points, Integral) or isinstance(points, bool) or not 4 <= points <= MAX_POINTS:
+        raise ValueError(f"{owner}.points: expected an integer from 4 to {MAX_POINTS}, got {points!r}.")
+    return int(points)
+
+
+def check_rings(owner: str, radii_px: Sequence[int], points: Sequence[int] | None) -> list[tuple[int, int]]:
+    """Validate several circles and return radius and number of points of each.
+
+    Parameters
+    ----------
+    owner : str
+        The class, for messages.
+    radii_px, points : object
+        What the user gave.
+
+    Returns
+    -------
+    rings : list of (int, int)
+        Radius and number of points.
+
+    Raises
+    ------
+    ValueError
+        If the radii are no list of different radii, or the points are not one valid number for each.
+    """
+    radii = radii_px if isinstance(radii_px, list | tuple) else ()
+    if not radii or any(radii.count(radius) > 1 for radius in radii):
+        raise ValueError(f"{owner}.radii_px: expected different radii such as (1, 2), got {radii_px!r}.")
+    points = (None,) * len(radii) if points is None else points
+    if not isinstance(points, list | tuple) or len(points) != len(radii):
+        raise ValueError(
+            f"{owner}.points: expected one number of points for each of {len(radii)} radii, got {points!r}. "
+            "Leave it out for 8 points per pixel of radius."
+        )
+    return [(r, check_ring(owner, r, p, "radii_px")) for r, p in zip(radii, points, strict=True)]
+
+
+@lru_cache(maxsize=32)
+def circle(points: int, radius: int) -> tuple[np.ndarray, np.ndarray]:
+    """Upper left pixel of each neighbour, (P, 2) int64, and the weights of the four pixels around it, (P, 4) float64.
+
+    Neighbour p lies ``-R sin(2 pi p / P)`` rows and ``R cos(2 pi p / P)`` columns away, rounded to 5 digits. The
+    weights are integers with the sum `SCALE`, in the order upper left, upper right, lower left, lower right.
+    """
+    angle = 2 * np.pi * np.arange(points) / points
+    offset = np.round(np.stack([-np.sin(angle), np.cos(angle)], axis=1) * radius, 5)
+    corner = np.floor(offset)
+    down, right = np.rint((offset - corner) * _UNIT).T
+    up, left = _UNIT - down, _UNIT - right
+    corners, weights = corner.astype(np.int64), np.stack([up * left, up * right, down * left, down * right], axis=1)
+    corners.flags.writeable = weights.flags.writeable = False
+    return corners, weights
+
+
+def extended(images: np.ndarray, radius: int) -> np.ndarray:
+    """Repeat the border of `images` (n, H, W) `radius` times, in a dimension in which no circle would fit."""
+    margins = [radius if size < 2 * radius + 1 else 0 for size in images.shape[1:]]
+    if not any(margins):
+        return images
+    return np.pad(images, [(0, 0), *((m, m) for m in margins)], mode="edge")
+
+
+@njit(cache=True, nogil=True)
+def tally(bits, row, before, ones, changes):
+    """Add a row of bits to the ones, and whether each differs from the bit of row `before` to the changes."""
+    row, before = np.uint64(row), np.uint64(before)
+    for i in range(np.uint64(bits.shape[1])):
+        ones[i] += bits[row, i]
+        changes[i] += bits[row, i] ^ bits[before, i]
+
+
+@njit(cache=True, nogil=True)
+def close(bits, last, changes):
+    """Add whether the bits of the first point, which wait in row 2, differ from those of the last."""
+    for i in range(bits.shape[1]):
+        changes[i] += bits[2, i] ^ bits[last, i]
