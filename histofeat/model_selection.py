@@ -274,7 +274,11 @@ class PatientKFold(_SeededKFold):
                 raise ValueError(
                     f"PatientKFold.n_splits: expected every fold to test every class, got {_shown(label)} in only "
                     f"{carriers} of {len(ids)} patients for {self.n_splits} folds. "
-                    + (f"Use at most {carriers} folds." if carriers > 1 else "Add patients or drop the class.")
+                    + (
+                        f"Use at most {carriers} folds."
+                        if carriers > 1
+                        else "Add patients, drop the class, or merge it with others: histofeat.merge_rare_classes."
+                    )
                 )
 
     def _assign_once(self, labels, codes, attempt):

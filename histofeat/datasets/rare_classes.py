@@ -1,0 +1,185 @@
+"""Classes that too few patients carry, merged by a named rule."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+
+from histofeat.datasets.base import PatchDataset
+from histofeat.datasets.breakhis_names import CLASSES, SUBTYPES
+from histofeat.datasets.noted_audit import with_merged_classes
+from histofeat.exceptions import DatasetError, known_names
+
+__all__ = ["merge_rare_classes"]
+
+_RULES = ("malignancy", "other")
+_MADE_UP = "-like"
+_KIND_OF = {subtype.word: CLASSES[subtype.malignant] for subtype in SUBTYPES}
+
+
+def merge_rare_classes(
+    dataset: PatchDataset, min_patients: int = 2, rule: Literal["malignancy", "other"] = "malignancy"
+) -> PatchDataset:
+    """Data set in which every class is carried by enough patients.
+
+    A class of one patient can be trained on or tested, never both: `PatientKFold` and `PatientHoldOuts` refuse it.
+
+    Parameters
+    ----------
+    dataset : PatchDataset
+        With three classes or more, such as BreakHis with ``target="subtype"``.
+    min_patients : int, default=2
+        Patients who must carry a class, at least 2; for k folds, k. Inner folds need more: each training side must
+        have as many as there are inner folds.
+    rule : {"malignancy", "other"}, default="malignancy"
+        Into what a rare class goes: "malignancy" into "other benign" or "other malignant" by its kind, for the
+        subtypes of BreakHis; "other" into one class "other", for classes of any name.
+
+    Returns
+    -------
+    PatchDataset
+        The same rows in the same order, with new labels and class names; a merged class stands where the first of its
+        members stood. Its audit notes what was merged. Where no class is rare, `dataset` itself.
+
+    Raises
+    ------
+    DatasetError
+        When an argument is none of the above, a class has a name that `rule` does not know, or fewer than two classes,
+        or a merged class with too few patients, would be left.
+
+    Notes
+    -----
+    Where the rare classes of one kind have too few patients together, the next rarest class of that kind goes in with
+    them, and so on; of two as rare as each other, the first in the order of the labels. A class without any patient is
+    left out, and named in the note. A patient with several classes counts once in each, and once in a merged one. When
+    all classes of a kind are merged, theirs is the name of the kind ("benign").
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> frame = pd.DataFrame({"path": list("abcdef"), "label": [0, 1, 2, 2, 1, 1], "patient": list("vwxxzu")})
+    >>> small = PatchDataset(frame.assign(x=pd.NA, y=pd.NA), ("round", "long", "odd"), "shapes")
+    >>> merged = merge_rare_classes(small, rule="other")
+    >>> merged.audit.class_counts, merged.y.tolist()
+    ({'other': 3, 'long': 3}, [0, 1, 0, 0, 1, 1])
+    """
+    _check_arguments(dataset, min_patients, rule)
+    carried = _carried(dataset)
+    if (carried.sum(axis=0) >= min_patients).all():
+        return dataset
+    members = _merge(carried, _kinds(dataset, rule), min_patients)
+    names = _new_names(dataset.target_names, members, carried)
+    target_names = tuple(dict.fromkeys(names.values()))
+    if len(target_names) < 2:
+        raise DatasetError(
+            f"merge_rare_classes: expected two classes or more of at least {min_patients} patients each, got one "
+            f"({target_names[0]!r}) once the rare ones were merged. Add patients, or ask for fewer than {min_patients}."
+        )
+    _check_enough(carried, dataset.target_names, names, min_patients)
+    # The code of a class that nobody has stands for no row.
+    recode = np.array([target_names.index(names[n]) if n in names else -1 for n in dataset.target_names])
+    frame = dataset.frame.assign(label=recode[dataset.y])
+    note = _note(dataset.target_names, names, carried, min_patients, rule)
+    audit = with_merged_classes(dataset.audit, frame, target_names, names, note)
+    # Labels of BreakHis are diagnoses: patients of two subtypes may have one label once these are merged.
+    one_diagnosis = rule == "malignancy" and frame.groupby("patient")["label"].nunique().max() == 1
+    per = "patient" if one_diagnosis else dataset.labels_per
+    return replace(dataset, frame=frame, target_names=target_names, audit=audit, labels_per=per)
+
+
+def _check_arguments(dataset: Any, min_patients: Any, rule: Any) -> None:
+    if not isinstance(dataset, PatchDataset):
+        raise DatasetError(
+            f"merge_rare_classes.dataset: expected a PatchDataset, got {type(dataset).__name__}. "
+            "Load one first, as with load_breakhis."
+        )
+    if not isinstance(min_patients, numbers.Integral) or isinstance(min_patients, bool) or min_patients < 2:
+        raise DatasetError(
+            f"merge_rare_classes.min_patients: expected an integer of at least 2, got {min_patients!r}. "
+            "Use the number of folds."
+        )
+    if rule not in _RULES:
+        raise DatasetError(
+            f"merge_rare_classes.rule: expected one of {', '.join(_RULES)}, got {rule!r}. {known_names(rule, _RULES)}"
+        )
+
+
+def _carried(dataset: PatchDataset) -> np.ndarray:
+    """Which patient carries which class, bool of shape (patients, classes)."""
+    patients = np.unique(dataset.patients.astype(str), return_inverse=True)[1]
+    carried = np.zeros((patients.max() + 1, len(dataset.target_names)), dtype=bool)
+    carried[patients, dataset.y] = True
+    return carried
+
+
+def _kinds(dataset: PatchDataset, rule: str) -> dict[str, list[int]]:
+    """Classes by the kind within which they may be merged, each as its code."""
+    kinds: dict[str, list[int]] = {}
+    for code, name in enumerate(dataset.target_names):
+        kind = _KIND_OF.get(name.removesuffix(_MADE_UP)) if rule == "malignancy" else ""
+        if kind is None:
+            raise DatasetError(
+                f"merge_rare_classes.rule: expected the subtypes of BreakHis for the rule 'malignancy', got the class "
+                f"{name!r}. Use rule='other'."
+            )
+        suffix = _MADE_UP if kind and name.endswith(_MADE_UP) else ""
+        kinds.setdefault(kind + suffix, []).append(code)
+    return kinds
+
+
+def _merge(carried: np.ndarray, kinds: Mapping[str, list[int]], min_patients: int) -> dict[str, tuple[int, ...]]:
+    """New name to the classes that go into it."""
+    members: dict[str, tuple[int, ...]] = {}
+    per_class = carried.sum(axis=0)
+    for kind, codes in kinds.items():
+        codes = [code for code in codes if per_class[code]]
+        by_rarity = sorted(codes, key=lambda code: (per_class[code], code))
+        n = sum(per_class[code] < min_patients for code in codes)
+        while n and n < len(codes) and carried[:, by_rarity[:n]].any(axis=1).sum() < min_patients:
+            n += 1
+        if n:
+            name = kind if kind and n == len(codes) else f"other {kind}".strip()
+            members[name] = tuple(sorted(by_rarity[:n]))
+    return members
+
+
+def _new_names(
+    target_names: tuple[str, ...], members: Mapping[str, tuple[int, ...]], carried: np.ndarray
+) -> dict[str, str]:
+    """Old name to new one, without the classes that nobody has."""
+    names = {name: name for name, anyone in zip(target_names, carried.any(axis=0), strict=True) if anyone}
+    for new, codes in members.items():
+        names |= {target_names[code]: new for code in codes}
+    return names
+
+
+def _check_enough(
+    carried: np.ndarray, target_names: tuple[str, ...], names: Mapping[str, str], min_patients: int
+) -> None:
+    for new in dict.fromkeys(names.values()):
+        codes = [code for code, name in enumerate(target_names) if names.get(name) == new]
+        n = int(carried[:, codes].any(axis=1).sum())
+        if n < min_patients:
+            raise DatasetError(
+                f"merge_rare_classes: expected at least {min_patients} patients in {new!r} once the rare classes were "
+                f"merged, got {n}. Add patients, or ask for fewer than {min_patients}."
+            )
+
+
+def _note(
+    target_names: tuple[str, ...], names: Mapping[str, str], carried: np.ndarray, min_patients: int, rule: str
+) -> str:
+    parts = []
+    for new in dict.fromkeys(new for old, new in names.items() if old != new or new not in target_names):
+        olds = [
+            f"{name} ({n} patient{'' if n == 1 else 's'})"
+            for name, n in zip(target_names, carried.sum(axis=0).tolist(), strict=True)
+            if names.get(name) == new
+        ]
+        parts.append(f"{', '.join(olds)} into {new!r}")
+    parts += [f"{name} (0 patients) left out" for name in target_names if name not in names]
+    return f"classes of fewer than {min_patients} patients merged by the rule {rule!r}: {'; '.join(parts)}"

@@ -1,0 +1,144 @@
+import numpy as np
+import pytest
+from sklearn.base import clone
+
+from histofeat import GroupLeakageError, PatientHoldOuts, PatientKFold, check_no_shared_patients
+from histofeat.holdouts import _apportion
+
+
+@pytest.fixture
+def rows():
+    """Labels and patients of 24 benign and 58 malignant patients with 1 to 5 images each."""
+    rng = np.random.default_rng(0)
+    patients = np.repeat(np.arange(100, 182), rng.integers(1, 6, 82))
+    return (patients >= 124).astype(int), patients
+
+
+def splits(y, groups, **kwargs):
+    return list(PatientHoldOuts(**kwargs).split(y, y, groups))
+
+
+def test_sides_are_whole_patients_and_all_rows(rows):
+    y, patients = rows
+    for train, test in splits(y, patients):
+        check_no_shared_patients(train, test, patients)
+        assert np.array_equal(np.sort(np.r_[train, test]), np.arange(len(y)))
+        assert train.dtype == test.dtype == np.int64
+        assert (np.diff(train) > 0).all()
+
+
+def test_share_holds_within_each_class(rows):
+    y, patients = rows
+    for _, test in splits(y, patients):
+        tested = np.unique(patients[test])
+        # 0.3 * 24 = 7.2, 0.3 * 58 = 17.4, 0.3 * 82 = 24.6: the largest remainder gets the 25th patient.
+        assert ((tested < 124).sum(), (tested >= 124).sum()) == (7, 18)
+
+
+def test_hold_outs_differ_and_overlap(rows):
+    y, patients = rows
+    tests = [set(patients[test]) for _, test in splits(y, patients)]
+    assert len({frozenset(test) for test in tests}) == 5
+    assert any(tests[0] & other for other in tests[1:])
+    # The folds of a partition do not.
+    folds = [set(patients[test]) for _, test in PatientKFold(5).split(y, y, patients)]
+    assert not any(folds[0] & other for other in folds[1:])
+
+
+def test_same_seed_same_splits_whatever_the_order_and_type(rows):
+    y, patients = rows
+    order = np.random.default_rng(1).permutation(len(y))
+    first = splits(y, patients, random_state=3)
+    shuffled = splits(y[order], patients[order].astype(str), random_state=3)
+    for (_, test), (_, other) in zip(first, shuffled, strict=True):
+        assert set(test) == set(order[other])
+    assert [t.tolist() for _, t in first] == [t.tolist() for _, t in splits(y, patients, random_state=3)]
+    assert [t.tolist() for _, t in first] != [t.tolist() for _, t in splits(y, patients, random_state=4)]
+
+
+def test_every_patient_is_drawn_about_as_often(rows):
+    y, patients = rows
+    drawn = np.zeros(82)
+    for _, test in splits(y, patients, n_splits=400):
+        drawn[np.unique(patients[test]) - 100] += 1
+    # Binomial with 400 draws of 0.29 and 0.31: a standard deviation of 9.
+    assert abs(drawn[:24] - 400 * 7 / 24).max() < 40
+    assert abs(drawn[24:] - 400 * 18 / 58).max() < 40
+
+
+def test_patients_of_two_classes_leave_no_side_without_one():
+    y = np.array([0, 0, 1, 0, 0, 1, 0, 0, 0, 0])
+    patients = np.array([0, 0, 0, 1, 1, 1, 2, 3, 4, 5])
+    for train, test in splits(y, patients, n_splits=20):
+        assert set(y[train]) == set(y[test]) == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("counts", "share", "expected"),
+    [
+        ([24, 58], 0.3, [7, 18]),
+        ([4, 10, 3, 7, 38, 5, 9, 6], 0.3, [1, 3, 1, 2, 11, 2, 3, 2]),
+        ([2, 2], 0.01, [1, 1]),
+        ([2, 2], 0.99, [1, 1]),
+        ([10, 10], 0.5, [5, 5]),
+    ],
+)
+def test_apportion(counts, share, expected):
+    assert _apportion(counts, share).tolist() == expected
+
+
+def test_is_a_scikit_learn_splitter(rows):
+    y, patients = rows
+    splitter = PatientHoldOuts(3, test_size=0.2, random_state=7)
+    assert repr(clone_of := clone(splitter, safe=False)) == repr(splitter)
+    assert repr(splitter) == "PatientHoldOuts(n_splits=3, test_size=0.2, random_state=7)"
+    assert clone_of.get_n_splits() == len(list(splitter.split(y, y, patients))) == 3
+
+
+def test_without_a_seed_splits_differ(rows):
+    y, patients = rows
+    one, two = (splits(y, patients, random_state=None) for _ in range(2))
+    assert [t.tolist() for _, t in one] != [t.tolist() for _, t in two]
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("name", "value", "message"),
+        [
+            ("n_splits", 0, "n_splits: expected an integer of at least 1, got 0"),
+            ("n_splits", True, "n_splits: expected an integer of at least 1, got True"),
+            ("random_state", -1, "random_state: expected an integer of at least 0, got -1"),
+            ("test_size", 0, "test_size: expected a share of the patients between 0 and 1, got 0"),
+            ("test_size", 1.0, "test_size: expected a share of the patients between 0 and 1, got 1.0"),
+            ("test_size", "a third", "test_size: expected a share of the patients between 0 and 1, got 'a third'"),
+        ],
+    )
+    def test_parameters(self, rows, name, value, message):
+        with pytest.raises(ValueError, match=message):
+            splits(*rows, **{name: value})
+
+    def test_class_of_one_patient(self):
+        with pytest.raises(ValueError, match=r"got class 1 in 1 of 3 patients\. .*merge_rare_classes"):
+            splits(np.array([0, 0, 1, 1]), np.array([1, 2, 3, 3]))
+
+    def test_no_draw_has_every_class_on_both_sides(self):
+        # Patients a and b are mostly of classes that nobody else is: so small a share takes neither, nor class 1.
+        y = np.array([1, 1, 2, 2, 1, 0, 0, 2, 0])
+        patients = np.array(list("aabbbcccd"))
+        with pytest.raises(ValueError, match="got a side without class 1 in each of 20 draws"):
+            splits(y, patients, test_size=0.01)
+
+    def test_labels(self, rows):
+        y, patients = rows
+        with pytest.raises(ValueError, match=r"one class label for each of \d+ patches, got None"):
+            list(PatientHoldOuts().split(patients, None, patients))
+        with pytest.raises(ValueError, match=r"one class label for each of \d+ patches, got shape \(3,\)"):
+            list(PatientHoldOuts().split(patients, [0, 1, 0], patients))
+        with pytest.raises(ValueError, match=r"two or more class labels without gaps, .* 0 \(0 missing\)"):
+            splits(np.zeros(len(y), dtype=int), patients)
+        with pytest.raises(ValueError, match=r"without gaps, got float64 values such as nan \(1 missing\)"):
+            splits(np.where(np.arange(len(y)) == 4, np.nan, y), patients)
+
+    def test_patients(self, rows):
+        with pytest.raises(GroupLeakageError, match="expected one patient id per patch, got None"):
+            splits(rows[0], None)
