@@ -1,0 +1,171 @@
+"""A CSV as rows with their line numbers: encoding, delimiter, header and fields checked before anything is used."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from histofeat.exceptions import DatasetError, known_names
+
+__all__ = ["CsvRows", "read_csv_rows"]
+
+_SAVE = "Save it as CSV in UTF-8, with commas"
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_OTHER_DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+
+
+@dataclass(frozen=True)
+class CsvRows:
+    """The content of a CSV.
+
+    Parameters
+    ----------
+    path : Path
+        Absolute path of the file.
+    columns : tuple of str
+        Names in the header, without blanks around them.
+    rows : list of dict of str to str
+        One a row; without blanks around the cells, except in ``path``, since file names may have them.
+    lines : list of int
+        Line of the file on which each row begins, from 1.
+    """
+
+    path: Path
+    columns: tuple[str, ...]
+    rows: list[dict[str, str]]
+    lines: list[int]
+
+    def at(self, row: int) -> str:
+        """Where a row stands, for a message."""
+        return f"{self.path}, line {self.lines[row]}"
+
+    def refuse_empty(self, columns: Sequence[str]) -> None:
+        """Refuse the first empty cell in one of the columns.
+
+        Raises
+        ------
+        DatasetError
+            With the line number and the count of the rest.
+        """
+        for column in columns:
+            empty = [row for row, cells in enumerate(self.rows) if not cells[column].strip()]
+            if empty:
+                raise DatasetError(
+                    f"{self.at(empty[0])}: expected text in the column {column!r}, got an empty cell"
+                    f"{_more(empty)}. Fill it in, or remove the row."
+                )
+
+
+def read_csv_rows(path: str | os.PathLike[str], required: Sequence[str], *, owner: str) -> CsvRows:
+    """Read a CSV whose header has at least the required columns.
+
+    Parameters
+    ----------
+    path : path
+        The file: UTF-8 (a byte-order mark is skipped), commas, the names of the columns in line 1.
+    required : sequence of str
+        Columns that must be there.
+    owner : str
+        Function and parameter for messages about `path` itself.
+
+    Returns
+    -------
+    CsvRows
+
+    Raises
+    ------
+    DatasetError
+        When the file is missing, a folder, a spreadsheet, empty, in another encoding, with another delimiter; when a
+        column is missing or there twice; when a row has too few or too many cells; when no row follows the header.
+        Each but the first four with a line number.
+    """
+    file = Path(path).expanduser().absolute()
+    text = _text(file, owner)
+    try:
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        columns = _header(file, next(reader), required)
+        rows, lines, begins = [], [], reader.line_num + 1
+        for cells in reader:
+            if cells and any(cell.strip() for cell in cells):
+                _check_width(file, begins, cells, columns)
+                rows.append({name: _settled(name, cell) for name, cell in zip(columns, cells, strict=True)})
+                lines.append(begins)
+            begins = reader.line_num + 1
+    except csv.Error as error:
+        raise DatasetError(
+            f"{file}, line {reader.line_num}: expected cells divided by commas, got what is no CSV ({error}). Put "
+            'cells that hold commas or quotes between double quotes, and write " as "".'
+        ) from error
+    if not rows:
+        raise DatasetError(f"{file}: expected one row or more below the header, got 0. Add a row for each image.")
+    return CsvRows(file, columns, rows, lines)
+
+
+def _text(file: Path, owner: str) -> str:
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        got = (
+            "a folder" if file.is_dir() else "a path that does not exist" if not file.exists() else str(error.strerror)
+        )
+        raise DatasetError(f"{owner}: expected a CSV file, got {got}: {file}. Check the path.") from error
+    if content.startswith(b"PK\x03\x04"):
+        raise DatasetError(f"{file}: expected a CSV file, got a spreadsheet or an archive. {_SAVE}.")
+    if content.startswith(_UTF16) or b"\0" in content[:4096]:
+        raise DatasetError(f"{file}, line 1: expected text in UTF-8, got UTF-16 or no text. {_SAVE}.")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise DatasetError(
+            f"{file}, line {line}: expected text in UTF-8, got the byte 0x{error.object[error.start]:02x}. {_SAVE}."
+        ) from error
+    if not text.strip():
+        raise DatasetError(f"{file}: expected a header and rows, got an empty file. {_SAVE}.")
+    return text
+
+
+def _header(file: Path, cells: list[str], required: Sequence[str]) -> tuple[str, ...]:
+    columns = tuple(cell.strip() for cell in cells)
+    twice = [name for position, name in enumerate(columns) if name in columns[:position]]
+    if twice:
+        raise DatasetError(
+            f"{file}, line 1: expected each column once, got {twice[0]!r} again{_more(twice)}. Rename one of them."
+        )
+    absent = [name for name in required if name not in columns]
+    if absent:
+        raise DatasetError(
+            f"{file}, line 1: expected the columns {', '.join(required)}, got none named {absent[0]!r}"
+            f"{_more(absent)}. {_header_remedy(columns, absent[0])}"
+        )
+    return columns
+
+
+def _header_remedy(columns: tuple[str, ...], absent: str) -> str:
+    for mark, word in _OTHER_DELIMITERS.items():
+        if any(mark in name for name in columns):
+            return f"The header has {word}: {_SAVE[0].lower()}{_SAVE[1:]}."
+    if any(name.lower() == absent for name in columns):
+        return "Write the names of the columns in lower case."
+    return f"The first line must name the columns. {known_names(absent, columns)}"
+
+
+def _check_width(file: Path, line: int, cells: list[str], columns: tuple[str, ...]) -> None:
+    if len(cells) != len(columns):
+        raise DatasetError(
+            f"{file}, line {line}: expected {len(columns)} cells as in the header, got {len(cells)}. Put cells that "
+            "hold commas between double quotes."
+        )
+
+
+def _settled(column: str, cell: str) -> str:
+    return cell if column == "path" else cell.strip()
+
+
+def _more(offenders: Sequence) -> str:
+    return f" (and {len(offenders) - 1:,} more)" if len(offenders) > 1 else ""

@@ -1,0 +1,294 @@
+import csv
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from histofeat.datasets.csv_rows import read_csv_rows
+from histofeat.datasets.parts import predefined_split
+from histofeat.datasets.table import load_manifest
+from histofeat.exceptions import DatasetError
+
+HEADER = "path,label,patient\n"
+
+
+def put(path, seed=None):
+    """Write an image whose content depends on its name, or on the seed."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(list((path.name if seed is None else str(seed)).encode()))
+    Image.fromarray(rng.integers(0, 255, (8, 6, 3), dtype=np.uint8)).save(path)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Four images, of which two are in a folder below."""
+    for name in ("a.png", "b.png", "more/c.png", "more/d.png"):
+        put(tmp_path / "data" / name)
+    return tmp_path / "data"
+
+
+ROWS = "a.png,benign,7\nb.png,benign,8\nmore/c.png,malignant,9\nmore/d.png,malignant,9\n"
+
+
+def write(folder, text, name="mine.csv", encoding="utf-8"):
+    (folder / name).write_bytes(text.encode(encoding) if isinstance(text, str) else text)
+    return folder / name
+
+
+class TestWhatIsRead:
+    def test_rows_in_their_order(self, folder):
+        dataset = load_manifest(write(folder, HEADER + ROWS))
+        assert dataset.name == "mine"
+        assert dataset.root == folder
+        assert dataset.relative_paths.tolist() == ["a.png", "b.png", "more/c.png", "more/d.png"]
+        assert dataset.target_names == ("benign", "malignant")
+        assert dataset.y.tolist() == [0, 0, 1, 1]
+        assert dataset.patients.tolist() == ["7", "8", "9", "9"]
+        assert dataset.audit.size_counts == {(8, 6): 4}
+        assert dataset.frame["x"].isna().all()
+        assert dataset.audit.notes == ()
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda text: text.replace("\n", "\r\n"),
+            lambda text: "\ufeff" + text,
+            lambda text: text.replace(",", " , ").replace(".png ,", ".png,"),
+            lambda text: text.replace("\n", "\n\n , ,\n")[:-5] + "\n",
+            lambda text: text.replace("a.png", '"a.png"'),
+            lambda text: text.rstrip("\n"),
+            lambda text: text.replace("a.png", "./a.png").replace("more/", "more//"),
+        ],
+        ids=["windows", "bom", "blanks", "empty lines", "quotes", "no last newline", "spelling of paths"],
+    )
+    def test_the_same_table_in_other_spellings(self, folder, change):
+        plain = load_manifest(write(folder, HEADER + ROWS))
+        other = load_manifest(write(folder, change(HEADER + ROWS)))
+        assert other.frame.equals(plain.frame)
+
+    def test_positions_parts_and_other_columns(self, folder):
+        text = "slide,part,y,x,path,label,patient\nS1,Train,51,1.0,a.png,p,7\nS2,test,,,b.png,n,8\n"
+        frame = load_manifest(write(folder, text)).frame
+        assert frame["x"].tolist()[0] == 1
+        assert frame["y"].tolist()[0] == 51
+        assert frame[["x", "y"]].iloc[1].isna().all()
+        assert frame["part"].tolist() == ["train", "test"]
+        assert frame["slide"].tolist() == ["S1", "S2"]
+
+    def test_the_column_of_an_index_without_name_is_dropped(self, folder):
+        assert "" not in load_manifest(write(folder, ",path,label,patient\n0,a.png,n,7\n1,b.png,p,8\n")).frame
+
+    def test_root(self, folder, tmp_path):
+        table = write(tmp_path, HEADER + ROWS)
+        with pytest.raises(DatasetError, match=r"mine.csv, line 2: expected an image file, got no such file: 'a.png'"):
+            load_manifest(table)
+        assert load_manifest(table, root=folder).root == folder
+
+    def test_absolute_paths_and_those_above(self, folder, tmp_path):
+        text = HEADER + f"{folder / 'a.png'},n,7\n../../data/more/c.png,p,8\n"
+        (tmp_path / "tables/deep").mkdir(parents=True)
+        dataset = load_manifest(write(tmp_path / "tables/deep", text))
+        assert dataset.relative_paths.tolist() == ["a.png", "more/c.png"]
+        assert dataset.root == folder
+
+    def test_two_dots_lead_where_the_file_system_says(self, folder, tmp_path):
+        # Of the text alone, link/../b.png would be tables/b.png.
+        (tmp_path / "tables").mkdir()
+        (tmp_path / "tables/link").symlink_to(folder / "more")
+        text = HEADER + "link/../b.png,n,7\nlink/c.png,p,8\n"
+        dataset = load_manifest(write(tmp_path / "tables", text))
+        assert dataset.X[0] == str(folder / "b.png")
+
+    def test_classes(self, folder):
+        table = write(folder, HEADER + ROWS.replace("b.png,benign", "b.png,normal"))
+        assert load_manifest(table).target_names == ("benign", "malignant", "normal")
+        chosen = load_manifest(table, classes=("normal", "malignant"))
+        assert chosen.y.tolist() == [0, 1, 1]
+        assert str(chosen.audit.left_out[0]) == "has a label that is not in classes=: 1 (a.png in line 2)"
+        merged = load_manifest(table, classes={"normal": "no", "benign": "no", "malignant": "yes"})
+        assert merged.audit.class_counts == {"no": 2, "yes": 2}
+
+    def test_number_labels_and_codes(self, folder):
+        numbers = write(folder, HEADER + "a.png,10,1\nb.png,9,2\n")
+        assert load_manifest(numbers).target_names == ("9", "10")
+        coded = write(folder, "path,label,label_code,patient\na.png,IDC,1,1\nb.png,no IDC,0,2\n")
+        assert load_manifest(coded).target_names == ("no IDC", "IDC")
+
+    def test_made_up_images_stay_made_up(self, folder):
+        text = "path,label,patient,synthetic\na.png,n,1,{}\nb.png,p,2,no\n"
+        assert load_manifest(write(folder, text.format("yes"))).synthetic
+        assert not load_manifest(write(folder, text.format("no"))).synthetic
+        with pytest.raises(DatasetError, match=r"line 2: expected yes or no in the column 'synthetic', got 'perhaps'"):
+            load_manifest(write(folder, text.format("perhaps")))
+
+    def test_each_image_its_own_patient(self, folder):
+        table = write(folder, "path,label\na.png,n\nmore/c.png,p\n")
+        with pytest.raises(DatasetError, match=r"line 1: expected the column patient.*intervals too narrow.*\"image\""):
+            load_manifest(table)
+        with pytest.warns(UserWarning, match="own patient") as caught:
+            dataset = load_manifest(table, patients="image")
+        assert caught[0].filename == __file__
+        assert dataset.patients.tolist() == ["a.png", "more/c.png"]
+        assert dataset.name == "mine, patients unknown"
+        assert "Patients are unknown" in dataset.audit.summary()
+        with pytest.raises(DatasetError, match="only for a CSV without the column 'patient'"):
+            load_manifest(write(folder, HEADER + ROWS), patients="image")
+        with pytest.raises(DatasetError, match=r"patients: expected None or 'image', got '\^x'"):
+            load_manifest(table, patients="^x")
+
+    @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+    @given(
+        st.lists(
+            st.tuples(
+                st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S", "Zs")), min_size=1),
+                st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S", "Zs")), min_size=1),
+            ),
+            min_size=1,
+            max_size=4,
+        )
+    )
+    def test_any_text_comes_back(self, tmp_path, cells):
+        with (tmp_path / "t.csv").open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([("path", "patient"), ("x", "y"), *cells])
+        rows = read_csv_rows(tmp_path / "t.csv", ("path", "patient"), owner="t")
+        expected = [(path, patient.strip()) for path, patient in cells if path.strip() or patient.strip()]
+        assert [(row["path"], row["patient"]) for row in rows.rows[1:]] == expected
+
+
+class TestBadTables:
+    @pytest.mark.parametrize(
+        ("text", "match"),
+        [
+            ("path,label\na.png,n\n", r"line 1: expected the column patient"),
+            ("file,label,patient\na.png,n,1\n", r"line 1: expected the columns path, label, got none named 'path'"),
+            ("Path,label,patient\na.png,n,1\n", "Write the names of the columns in lower case"),
+            ("pth,label,patient\na.png,n,1\n", r"Did you mean 'pth'\?"),
+            ("path;label;patient\na.png;n;1\n", "The header has semicolons: save it as CSV in UTF-8, with commas"),
+            ("path\tlabel\tpatient\na.png\tn\t1\n", "The header has tabs"),
+            ("path,label,patient,label\na.png,n,1,n\n", "line 1: expected each column once, got 'label' again"),
+            (HEADER, r"expected one row or more below the header, got 0"),
+            ("", "expected a header and rows, got an empty file"),
+            (HEADER + "a.png,n,1\nb.png,p\n", "line 3: expected 3 cells as in the header, got 2"),
+            (HEADER + "a.png,n,1\nb,1.png,p,2\n", "line 3: expected 3 cells as in the header, got 4"),
+            (HEADER + 'a.png,n,1\n"b.png,p,2\n', r"line 3: expected cells divided by commas.*unexpected end"),
+            (HEADER + 'a.png,"n"x,1\n', "line 2: expected cells divided by commas"),
+            (HEADER + "a.png,n,1\nb.png,,2\nmore/c.png,,2\n", r"line 3: .* 'label', got an empty cell \(and 1 more\)"),
+            (HEADER + "a.png,n,1\nb.png,p, \n", "line 3: expected text in the column 'patient', got an empty cell"),
+            (HEADER + " ,n,1\nb.png,p,2\n", "line 2: expected text in the column 'path'"),
+            (HEADER + "a.png,n,1\n\nb.png,p,2\na.png,n,1\n", r"line 5: .* got 'a.png' again in line 2. Remove one"),
+            (HEADER + "a.png,n,1\n./a.png,p,1\n", r"line 3: .* './a.png' under 'p' here and under 'n' in line 2"),
+            (HEADER + "a.png,n,1\nx.png,p,1\ny.png,p,1\n", r"line 3: .* no such file: 'x.png' .*\(and 1 more\)"),
+            (HEADER + "a.png,n,1\nmore,p,1\n", "line 3: expected an image file, got a folder"),
+            (HEADER + "a.png,n,1\nmore\\c.png,p,1\n", r"root=\. Write / between folders"),
+            (HEADER + "a.png,Benign,1\nb.png,benign,1\n", "line 3: .* in more than case, got 'benign' .* in line 2"),
+            (HEADER + "a.png,n,1\nb.png,n,1\n", "expected rows of two or more classes, got only 'n'"),
+            ("path,label,patient,x\na.png,n,1,-5\nb.png,p,2,\n", "line 2: expected a whole number .* 'x', got '-5'"),
+            ("path,label,patient,y\na.png,n,1,1e3\nb.png,p,2,\n", "line 2: .* 'y', got '1e3'"),
+            ("path,label,patient,x\na.png,n,1," + "9" * 20 + "\nb.png,p,2,\n", "line 2: expected a whole number"),
+            ("path,label,patient,part\na.png,n,1,dev\nb.png,p,2,test\n", "line 2: expected train.*got 'dev'"),
+            ("path,label,patient,part\na.png,n,1,train\nb.png,p,2,\n", "line 3: .* 'part', got an empty cell"),
+            ("path,label,label_code,patient\na.png,n,0,1\nb.png,p,0,2\n", "line 3: .* 'label_code', got '0' for 'p'"),
+            ("path,label,label_code,patient\na.png,n,zero,1\nb.png,p,1,2\n", "line 2: .* got 'zero'"),
+        ],
+    )
+    def test_named_with_its_line(self, folder, text, match):
+        with pytest.raises(DatasetError, match=match):
+            load_manifest(write(folder, text))
+
+    @pytest.mark.parametrize(
+        ("content", "match"),
+        [
+            ((HEADER + "a.png,gutartig\nb.png,bösartig\n").encode("latin-1"), "line 3: .* UTF-8, got the byte 0xf6"),
+            ((HEADER + ROWS).encode("utf-16"), "line 1: expected text in UTF-8, got UTF-16"),
+            ((HEADER + ROWS).encode("utf-16-le"), "line 1: expected text in UTF-8, got UTF-16"),
+            (b"PK\x03\x04rest of a spreadsheet", "got a spreadsheet or an archive"),
+        ],
+    )
+    def test_other_encodings(self, folder, content, match):
+        with pytest.raises(DatasetError, match=match):
+            load_manifest(write(folder, content))
+
+    def test_a_line_is_counted_as_an_editor_counts(self, folder):
+        text = 'path,label,patient,note\na.png,n,1,"two\nlines"\nb.png,,2,x\n'
+        with pytest.raises(DatasetError, match="line 4: expected text in the column 'label'"):
+            load_manifest(write(folder, text))
+
+    @pytest.mark.parametrize(
+        ("arguments", "match"),
+        [
+            ({"csv": None}, "load_manifest.csv: expected a path, got None"),
+            ({"csv": "gone.csv"}, "load_manifest.csv: expected a CSV file, got a path that does not exist"),
+            ({"root": ""}, "load_manifest.root: expected a path, got ''"),
+            ({"root": "gone"}, "load_manifest.root: expected an existing folder, got 'gone'"),
+            ({"classes": "benign"}, "load_manifest.classes: expected labels, or a mapping"),
+            ({"classes": {"benign": 0, "malignant": 1}}, "load_manifest.classes: expected labels, or a mapping"),
+            ({"classes": ("benign", "tumor")}, r"got 'tumor'. Labels there: 'benign', 'malignant'"),
+        ],
+    )
+    def test_arguments(self, folder, arguments, match):
+        with pytest.raises(DatasetError, match=match):
+            load_manifest(**({"csv": write(folder, HEADER + ROWS)} | arguments))
+
+    def test_a_folder_for_the_csv(self, folder):
+        with pytest.raises(DatasetError, match="expected a CSV file, got a folder"):
+            load_manifest(folder)
+
+    def test_images_on_two_drives(self, folder, tmp_path, monkeypatch):
+        def refuse(paths):
+            raise ValueError("Paths don't have the same drive")
+
+        (tmp_path / "tables").mkdir()
+        monkeypatch.setattr("os.path.commonpath", refuse)
+        with pytest.raises(DatasetError, match="expected images on one drive"):
+            load_manifest(write(tmp_path / "tables", HEADER + "../data/a.png,n,1\n../data/b.png,p,2\n"))
+
+
+class TestFiles:
+    def test_what_is_no_image_is_left_out_with_its_line(self, folder):
+        (folder / "b.png").write_bytes(b"no image")
+        (folder / "more/c.png").write_bytes(b"")
+        dataset = load_manifest(write(folder, HEADER + ROWS))
+        assert len(dataset) == 2
+        assert [group.examples for group in dataset.audit.left_out] == [("c.png in line 4",), ("b.png in line 3",)]
+        (folder / "more/d.png").write_bytes(b"")
+        with pytest.raises(DatasetError, match="expected an image of each class, got 0 of 'malignant'"):
+            load_manifest(write(folder, HEADER + ROWS))
+
+    def test_one_content_under_two_labels_and_patients_is_noted(self, folder):
+        shutil.copy(folder / "a.png", folder / "more/d.png")
+        notes = load_manifest(write(folder, HEADER + ROWS)).audit.notes
+        assert [note.split(":")[0] for note in notes] == [
+            "Files of the same content",
+            "Files of the same content under different classes",
+            "Files of the same content under different patients",
+        ]
+
+    def test_patients_in_two_parts_or_two_spellings_are_noted(self, folder):
+        text = (
+            "path,label,patient,part\na.png,n,p1,train\nb.png,p,p1,test\nmore/c.png,n,P1,test\nmore/d.png,p,2,train\n"
+        )
+        dataset = load_manifest(write(folder, text))
+        shared, case = dataset.audit.notes
+        assert shared.startswith("Patients in more than one part: 1 of 3, the first is 'p1'.")
+        assert case.startswith("Names of patients that differ only in case: 'P1' and 'p1'.")
+        assert predefined_split(dataset).shared_patients == ("p1",)
+
+
+def test_real_patches_by_a_table(real_data, tmp_path):
+    files = sorted((real_data / "breakhis").rglob("*.png"))
+    rows = [("path", "label", "patient", "slide")]
+    for path in files:
+        _, tumour, rest = path.name.split("_")
+        rows.append((path.relative_to(real_data), rest.split("-")[0], rest.split("-")[2], tumour))
+    with (tmp_path / "breakhis.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    dataset = load_manifest(tmp_path / "breakhis.csv", root=real_data)
+    assert len(dataset) == len(files)
+    assert len(dataset.target_names) == 8
+    assert dataset.audit.left_out == ()
