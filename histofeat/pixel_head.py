@@ -44,7 +44,8 @@ class PixelHead(ClassifierMixin, BaseEstimator):
     notes_ : tuple of str
         What a report has to say about this fit.
     history_ : mapping of str to list
-        The classifier's ``history_``, one entry an epoch; empty where it keeps none.
+        The classifier's ``history_``, one entry an epoch; empty where it keeps none. "kept" is true in the epoch whose
+        network is used, where the classifier says which that is.
     n_features_in_ : int
         Values of an image as the classifier sees it; 0 where it does not say.
 
@@ -83,6 +84,9 @@ class PixelHead(ClassifierMixin, BaseEstimator):
         self.classes_ = fitted.classes_
         self.notes_ = tuple(getattr(fitted, "notes_", ()))
         self.history_ = dict(getattr(fitted, "history_", {}))
+        best = getattr(fitted, "best_epoch_", None)
+        if self.history_ and best is not None:
+            self.history_["kept"] = [epoch == best for epoch in range(1, len(self.history_["loss"]) + 1)]
         size = getattr(fitted, "input_size_", None)
         self.n_features_in_ = 0 if size is None else 3 * int(size) ** 2
         return self

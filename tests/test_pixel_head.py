@@ -33,6 +33,7 @@ class MeanColor(ClassifierMixin, BaseEstimator):
         self.model_, self.classes_, self.fitted_on_ = model, model.classes_, [X.name(row) for row in range(len(y))]
         self.validation_rows_ = np.flatnonzero(held)
         self.validation_proba_ = model.predict_proba(colors[held]) if held.any() else np.empty((0, 2))
+        self.best_epoch_ = 2
         self.history_, self.input_size_, self.notes_ = {"loss": [2.0, 1.0], "val_loss": [2.0, 1.5]}, 7, ("stopped",)
         return self
 
@@ -85,6 +86,7 @@ def test_evaluate_tunes_on_the_patients_held_out_of_the_fit(cohort):
     (model,) = found.models
     assert (model.features, model.head, model.n_features) == (("pixels",), "MeanColor", 147)
     assert model.families == ("MeanColor(C=1.0, class_weight=None, held_out=2)",)
+    assert [history["kept"] for history in model.histories] == [[False, True]] * 3
     assert [history["loss"] for history in model.histories] == [[2.0, 1.0]] * 3
     for fold, (train, test) in enumerate(found.splits):
         alone = MeanColor().fit(as_images(cohort.X[train]), cohort.y[train], groups=cohort.patients[train])

@@ -79,11 +79,14 @@ def test_all_files_are_there_and_listed(folder, metrics):
 def test_every_figure_has_its_numbers_beside_it(folder):
     figures = sorted((folder / "figures").glob("*.svg"))
     assert [path.stem for path in figures] == [
+        "comparison",
         "confusion_logistic",
         "confusion_logistic_tuned",
         "confusion_xgboost",
         "confusion_xgboost_tuned",
         "forest_roc_auc",
+        "pr_logistic",
+        "pr_xgboost",
         "reliability_logistic",
         "reliability_xgboost",
         "roc_logistic",
@@ -184,7 +187,8 @@ def test_more_than_two_classes(cohort, tmp_path):
     three = evaluate(dataset, pipelines, PatientKFold(3), inner_cv=PatientKFold(2), n_resamples=20)
     folder = write_report(three, tmp_path / "three").parent
     assert len(json.loads((folder / "metrics.json").read_text())["results"][0]["confusion_matrix"]) == 3
-    assert len(json.loads((folder / "figures/roc_logistic.json").read_text())["panels"]) == 3
+    panels = json.loads((folder / "figures/roc_logistic.json").read_text())["panels"]
+    assert [panel["positive"] for panel in panels] == [None, "a", "b", "c"]
     assert not (folder / "figures/confusion_logistic_tuned.svg").exists()
     rows = read_csv(folder)
     assert {row["threshold"] for row in rows} == {"none", "argmax"}

@@ -15,9 +15,9 @@ from histofeat.reporting.canvas import save_figure
 from histofeat.reporting.flat_files import score_rows
 from histofeat.reporting.html import to_html
 from histofeat.reporting.markdown import escape_markdown, to_markdown
+from histofeat.reporting.pictures import file_words
 from histofeat.reporting.privacy import Redactor
 from histofeat.reporting.strict_json import dump, jsonable, load
-from histofeat.reporting.write import _file_words
 
 
 @dataclass
@@ -209,4 +209,5 @@ def test_markdown_text_cannot_break_out():
 
 
 def test_file_words_are_safe_and_different():
-    assert _file_words(["XGBoost", "x g", "x/g", "//"]) == ["xgboost", "x-g", "x-g-3", "head"]
+    assert file_words(["XGBoost", "x g", "x/g", "//"]) == ["xgboost", "x-g", "x-g-3", "head"]
+    assert file_words(["x-3", "x", "x "]) == ["x-3", "x", "x-4"]

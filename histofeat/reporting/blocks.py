@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Addition", "Details", "Facts", "Heading", "Notice", "Picture", "Table", "Text"]
+__all__ = ["Addition", "Details", "Facts", "Gallery", "Heading", "Link", "Notice", "Picture", "Table", "Text", "Tile"]
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,44 @@ class Picture:
     file: str
     alt: str
     caption: str
+
+
+@dataclass(frozen=True)
+class Link:
+    """The way to another file of the report, by its path in the report's folder."""
+
+    text: str
+    file: str
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One image of a gallery and what is said of it.
+
+    Parameters
+    ----------
+    file : str or None
+        Beside the page; None where there is no image to show.
+    lines : tuple of str
+        Below the image, and read out in its place.
+    instead : str, optional
+        What stands where the image would be.
+    enlarged : bool
+        Whether the image is small and is shown with its pixels as squares.
+    """
+
+    file: str | None
+    lines: tuple[str, ...]
+    instead: str | None = None
+    enlarged: bool = False
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Images side by side under one caption; without any, the caption alone."""
+
+    caption: str
+    tiles: tuple[Tile, ...]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Figures that any study can use: lines with their intervals, and values with theirs."""
 
-from histofeat.reporting.canvas import GRID, INK, line_of, new_figure, plain_axes, short
+from histofeat.reporting.canvas import GRID, INK, legend_below, line_of, new_figure, plain_axes, short, wrapped
 
 __all__ = ["draw_intervals", "draw_lines"]
 
@@ -29,25 +29,27 @@ def draw_lines(data):
     grid = figure.subplots(n_rows, n_columns, squeeze=False, sharey=True)
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
+    # A name has one colour in all panels, and one entry in the legend below them.
+    names = list(dict.fromkeys(line["name"] for panel in panels for line in panel["lines"]))
+    handles = {}
     for position, (axes, panel) in enumerate(zip(grid.flat, panels, strict=False)):
-        _panel(axes, panel, data)
+        _panel(axes, panel, data, names)
+        handles |= {line.get_label(): line for line in axes.get_lines()}
         if position % n_columns == 0:
             axes.set_ylabel(data["y_label"])
-    # One legend is enough where every panel has the same lines; the first has room for it below all panels.
-    handles, names = grid.flat[0].get_legend_handles_labels()
     if names:
-        figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 4), fontsize=8, frameon=False)
-    figure.suptitle(short(data["title"], 100), fontsize=10, color=INK)
+        legend_below(figure, [handles[name] for name in names], names)
+    figure.suptitle(wrapped(data["title"], width), fontsize=10, color=INK)
     return figure
 
 
-def _panel(axes, panel, data):
+def _panel(axes, panel, data, names):
     if data.get("diagonal"):
         axes.plot([0, 1], [0, 1], color="#AAAAAA", linewidth=0.8, linestyle=(0, (4, 4)))
-    for position, line in enumerate(panel["lines"]):
-        color, dashes = line_of(position)
+    for line in panel["lines"]:
+        color, dashes = line_of(names.index(line["name"]))
         style = {"color": color, "linestyle": dashes, "linewidth": 1.5, "marker": "o", "markersize": 3}
-        axes.plot(line["x"], line["y"], label=short(line["name"], 28), **style)
+        axes.plot(line["x"], line["y"], label=line["name"], **style)
         if line.get("low") is not None:
             axes.fill_between(line["x"], line["low"], line["high"], color=color, alpha=0.12, linewidth=0)
     if data.get("x_log"):
@@ -99,7 +101,7 @@ def draw_intervals(data):
     named = [group for group in groups if group is not None]
     if len(named) > 1:
         for group in named:
-            axes.plot([], [], color=line_of(groups.index(group))[0], linewidth=2.2, label=short(group))
-        figure.legend(loc="outside lower center", ncols=min(len(named), 4), fontsize=8, frameon=False)
-    figure.suptitle(short(data["title"], 100), fontsize=10, color=INK)
+            axes.plot([], [], color=line_of(groups.index(group))[0], linewidth=2.2, label=group)
+        legend_below(figure, *axes.get_legend_handles_labels())
+    figure.suptitle(wrapped(data["title"], 7.2), fontsize=10, color=INK)
     return figure

@@ -2,64 +2,15 @@
 
 import numpy as np
 
-from histofeat.reporting.payload import data_label, model_key
+from histofeat.reporting.payload import data_label
 
-__all__ = ["confusion_data", "forest_data", "roc_data", "thin_curve"]
+__all__ = ["confusion_data", "forest_data", "source_of", "thin_curve"]
 
 _MAX_POINTS = 400
 
 
-def roc_data(evaluation, payload, head):
-    """ROC curves of all models of one head, on the pooled out-of-fold scores.
-
-    Parameters
-    ----------
-    evaluation : Evaluation
-    payload : dict
-        As `metrics_payload` returns it.
-    head : str
-
-    Returns
-    -------
-    dict
-        ``panels``: one per class (two classes: the positive one only), each with ``curves`` of ``name``, ``fpr``,
-        ``tpr``, ``roc_auc`` and ``ci95`` (None with more than two classes, where the area is of one class against the
-        rest).
-    """
-    labels = evaluation.labels
-    truth = np.asarray(evaluation.dataset.y)[evaluation.tested]
-    shown = range(1, 2) if len(labels) == 2 else range(len(labels))
-    panels = []
-    for code in shown:
-        curves = [
-            _roc_curve(result, truth == code, model.proba[evaluation.tested, code])
-            for model, result in zip(evaluation.models, payload["results"], strict=True)
-            if model.head == head
-        ]
-        panels.append({"positive": labels[code], "curves": [curve for curve in curves if curve]})
-    return {"figure": "roc", "head": head, **_source(payload), "panels": panels}
-
-
-def _roc_curve(result, positive, score):
-    from sklearn.metrics import roc_auc_score, roc_curve
-
-    if positive.all() or not positive.any():
-        return None
-    fpr, tpr, _ = roc_curve(positive, score)
-    fpr, tpr = thin_curve(fpr, tpr)
-    binary = len(result["labels"]) == 2
-    return {
-        "model": model_key(result["name"], result["head"]),
-        "name": result["name"],
-        "roc_auc": result["roc_auc"]["pooled"] if binary else float(roc_auc_score(positive, score)),
-        "ci95": result["roc_auc"]["ci95"] if binary else None,
-        "fpr": fpr.round(6).tolist(),
-        "tpr": tpr.round(6).tolist(),
-    }
-
-
 def thin_curve(x, y, max_points=_MAX_POINTS):
-    """At most `max_points` of the points of a monotone curve, evenly along its length, both ends kept.
+    """At most `max_points` of the points of a curve whose x ascends, evenly along its length, both ends kept.
 
     Examples
     --------
@@ -92,7 +43,7 @@ def confusion_data(payload, head, *, tuned=False):
     return {
         "figure": "confusion",
         "head": head,
-        **_source(payload),
+        **source_of(payload),
         "threshold": threshold,
         "labels": payload["dataset"]["labels"],
         "matrices": matrices,
@@ -111,10 +62,11 @@ def forest_data(payload, metric="roc_auc"):
         }
         for result in payload["results"]
     ]
-    return {"figure": "forest", "metric": metric, **_source(payload), "rows": rows}
+    return {"figure": "forest", "metric": metric, **source_of(payload), "rows": rows}
 
 
-def _source(payload):
+def source_of(payload):
+    """Say whose patches a figure is about: goes into the data of every figure."""
     return {
         "dataset": payload["dataset"]["name"],
         "synthetic": payload["dataset"]["synthetic"],

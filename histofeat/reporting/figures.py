@@ -1,72 +1,56 @@
-"""The figures of an evaluation: ROC curves, confusion matrices, and every model with its interval."""
+"""The figures of an evaluation: confusion matrices, and every model with its interval and its folds."""
 
 import numpy as np
 
-from histofeat.reporting.canvas import GRID, INK, line_of, new_figure, plain_axes, short
+from histofeat.reporting.canvas import GRID, INK, line_of, new_figure, plain_axes, short, with_interval, wrapped
 
-__all__ = ["draw_confusion", "draw_forest", "draw_roc"]
+__all__ = ["draw_confusion", "draw_forest"]
 
-
-def _interval(value, ci95):
-    if value is None:
-        return "undefined"
-    if not ci95 or None in ci95:
-        return f"{value:.3f}"
-    return f"{value:.3f} [{ci95[0]:.3f}, {ci95[1]:.3f}]"
+_LABEL = 20
 
 
-def draw_roc(data):
-    """ROC curves of one head: one axis with two classes, one axis per class with more."""
-    panels = data["panels"]
-    n_columns = min(len(panels), 3)
-    n_rows = -(-len(panels) // n_columns)
-    size = 5.6 if len(panels) == 1 else 3.6
-    figure = new_figure(size * n_columns, size * n_rows + 0.1)
-    grid = figure.subplots(n_rows, n_columns, squeeze=False)
-    for axes in grid.flat[len(panels) :]:
-        axes.set_visible(False)
-    for axes, panel in zip(grid.flat, panels, strict=False):
-        _roc_panel(axes, panel, small=len(panels) > 1)
-    figure.suptitle(f"ROC, head {short(data['head'])}: {short(data['data_label'], 80)}", fontsize=10, color=INK)
-    return figure
-
-
-def _roc_panel(axes, panel, *, small):
-    axes.plot([0, 1], [0, 1], color="#AAAAAA", linewidth=0.8, linestyle=(0, (4, 4)))
-    for position, curve in enumerate(panel["curves"]):
-        color, dashes = line_of(position)
-        text = f"{short(curve['name'])}  {_interval(curve['roc_auc'], curve['ci95'])}"
-        axes.plot(curve["fpr"], curve["tpr"], color=color, linestyle=dashes, linewidth=1.5, label=text)
-    axes.set(xlim=(-0.005, 1.005), ylim=(-0.005, 1.005), aspect="equal")
-    axes.set_xlabel("false positive rate (1 - specificity)")
-    axes.set_ylabel("true positive rate (sensitivity)")
-    axes.grid(color=GRID, linewidth=0.5)
-    plain_axes(axes)
-    if small:
-        axes.set_title(f"{short(panel['positive'])} against the rest", fontsize=9)
-    if panel["curves"]:
-        heading = "AUC" if small else f"AUC [95 % interval], positive: {short(panel['positive'])}"
-        axes.legend(loc="lower right", fontsize=7 if small else 8, title=heading, title_fontsize=7 if small else 8)
+#: Panels of confusion matrices side by side, by the number of classes.
+_SIDE_BY_SIDE = ((2, 4), (3, 3), (5, 2))
 
 
 def draw_confusion(data):
-    """Confusion matrices of one head side by side: the share of each true class, and the count."""
+    """Confusion matrices of one head side by side: the share of each true class, and the count.
+
+    Parameters
+    ----------
+    data : dict
+        As `histofeat.reporting.curves.confusion_data` gives it.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Notes
+    -----
+    The cells are shapes and not an image: a report holds no raster at all, so that a picture of a patch in it would be
+    seen by a program.
+    """
     n = len(data["labels"])
     matrices = data["matrices"]
-    n_columns = max(1, min(len(matrices), 3 if n <= 3 else 2))
+    side_by_side = next((columns for classes, columns in _SIDE_BY_SIDE if n <= classes), 2)
+    n_columns = max(1, min(len(matrices), side_by_side))
     n_rows = max(1, -(-len(matrices) // n_columns))
-    side = 1.5 + 0.62 * n
-    figure = new_figure(side * n_columns + 0.4, (side - 0.2) * n_rows + 0.4)
+    cell = 0.78 if n <= 3 else 0.5
+    names = 0.55 + 0.075 * max(len(short(label, _LABEL)) for label in data["labels"])
+    turned = n > 3 or names > 1.3
+    width = max(cell * n * n_columns + names + 0.35 * n_columns, 4.2)
+    titles = [wrapped(short(matrix["name"], 80), max(cell * n, 1.5), 9) for matrix in matrices]
+    more_lines = max((title.count("\n") for title in titles), default=0)
+    height = (cell * n + 0.65 + (0.5 * names if turned else 0.2) + 0.17 * more_lines) * n_rows + 0.5
+    figure = new_figure(width, height)
     grid = figure.subplots(n_rows, n_columns, squeeze=False)
     for axes in grid.flat[len(matrices) :]:
         axes.set_visible(False)
     for position, (axes, matrix) in enumerate(zip(grid.flat, matrices, strict=False)):
-        _confusion_panel(axes, matrix, data["labels"], first=position % n_columns == 0)
-    figure.suptitle(
-        f"Head {short(data['head'])}, {_threshold_words(data)}: {short(data['data_label'], 80)}",
-        fontsize=10,
-        color=INK,
-    )
+        _confusion_panel(axes, matrix, data["labels"], first=position % n_columns == 0, turned=turned)
+        axes.set_title(titles[position], fontsize=9, color=INK)
+    title = f"Head {short(data['head'], 40)}, {_threshold_words(data)}: {data['data_label']}"
+    figure.suptitle(wrapped(title, width), fontsize=10, color=INK)
     return figure
 
 
@@ -75,21 +59,27 @@ def _threshold_words(data):
     return words[data["threshold"]]
 
 
-def _confusion_panel(axes, matrix, labels, *, first):
+def _confusion_panel(axes, matrix, labels, *, first, turned):
     rates = np.asarray(matrix["rates"])
-    labels = [short(label, 16) for label in labels]
-    axes.imshow(rates, cmap="Blues", vmin=0, vmax=1)
+    n = len(labels)
+    edges = np.arange(n + 1) - 0.5
+    axes.pcolormesh(edges, edges, rates, cmap="Blues", vmin=0, vmax=1, edgecolors="white", linewidth=1.0)
+    axes.set(aspect="equal", xlim=(-0.5, n - 0.5), ylim=(n - 0.5, -0.5))
+    size = 8.5 if n <= 3 else 6.5
     for (row, column), rate in np.ndenumerate(rates):
-        text = f"{100 * rate:.1f} %\n{matrix['counts'][row][column]:,}"
-        axes.text(column, row, text, ha="center", va="center", fontsize=8, color="white" if rate > 0.55 else INK)
-    ticks = range(len(labels))
-    long = len(labels) > 3 or max(map(len, labels)) > 10
-    axes.set_xticks(ticks, labels, rotation=45 if long else 0, ha="right" if long else "center", fontsize=8)
-    axes.set_yticks(ticks, labels if first else [""] * len(labels), fontsize=8)
+        count = matrix["counts"][row][column]
+        if n > 3 and not count and row != column:
+            continue  # of many cells, those that say nothing stay empty
+        text = f"{100 * rate:.{1 if n <= 3 else 0}f} %\n{count:,}"
+        axes.text(column, row, text, ha="center", va="center", fontsize=size, color="white" if rate > 0.55 else INK)
+    names = [short(label, _LABEL) for label in labels]
+    ticks = range(n)
+    turn = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if turned else {}
+    axes.set_xticks(ticks, names, fontsize=8, **turn)
+    axes.set_yticks(ticks, names if first else [""] * n, fontsize=8)
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    axes.set_title(short(matrix["name"]), fontsize=9, color=INK)
     axes.set_xlabel("predicted", fontsize=8)
     if first:
         axes.set_ylabel("true", fontsize=8)
@@ -115,7 +105,7 @@ def draw_forest(data):
     plain_axes(axes)
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel("ROC-AUC, pooled out of fold, with 95 % interval (patients resampled); ticks: single folds")
-    figure.suptitle(short(data["data_label"], 80), fontsize=10, color=INK)
+    figure.suptitle(wrapped(data["data_label"], 8.0), fontsize=10, color=INK)
     return figure
 
 
@@ -129,7 +119,7 @@ def _forest_row(axes, row, position, color):
     axes.plot([row["pooled"]], [position], marker="o", markersize=5.5, color=color, markeredgecolor="white")
     # Beside the axis, in a column, so that the numbers can be compared down the page.
     axes.annotate(
-        _interval(row["pooled"], row["ci95"]),
+        with_interval(row["pooled"], row["ci95"]),
         (1.02, position),
         xycoords=("axes fraction", "data"),
         va="center",

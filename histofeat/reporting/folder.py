@@ -110,3 +110,11 @@ def _remove_report(output):
         # A list edited by hand must not reach outside the report.
         if path.resolve().is_relative_to(output.resolve()) and path.is_file():
             path.unlink()
+            _remove_emptied(path.parent, output)
+
+
+def _remove_emptied(folder, output):
+    """Remove a folder that held files of the report and now holds none, and those around it up to the report's."""
+    while folder.resolve() != output.resolve() and not any(folder.iterdir()):
+        folder.rmdir()
+        folder = folder.parent

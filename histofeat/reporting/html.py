@@ -1,11 +1,12 @@
-"""Blocks -> one HTML file that needs nothing else: styles and figures inside, no script, every text escaped."""
+"""Blocks -> one HTML file: styles and figures inside, no script, every text escaped; galleries beside it."""
 
 import base64
 from html import escape
 from pathlib import Path
 from string import Template
+from urllib.parse import quote
 
-from histofeat.reporting.blocks import Details, Facts, Heading, Notice, Picture, Table, Text
+from histofeat.reporting.blocks import Details, Facts, Gallery, Heading, Link, Notice, Picture, Table, Text
 from histofeat.reporting.style import STYLE
 
 __all__ = ["to_html"]
@@ -18,7 +19,7 @@ _PAGE = Template("""<!DOCTYPE html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <meta name="referrer" content="no-referrer">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src $images">
 <title>$title</title>
 <style>
 $style
@@ -33,8 +34,8 @@ $body
 """)
 
 
-def to_html(blocks, title, folder):
-    """One self-contained page.
+def to_html(blocks, title, folder, *, beside=False):
+    """One page, with everything in it but the images of galleries.
 
     Parameters
     ----------
@@ -44,13 +45,16 @@ def to_html(blocks, title, folder):
         For the window; not escaped yet.
     folder : path-like
         Where the files of the pictures are.
+    beside : bool, default=False
+        Whether the page may show files that lie beside it, as those of a gallery do.
 
     Returns
     -------
     str
     """
     body = "\n".join(_render(block, Path(folder)) for block in blocks)
-    return _PAGE.substitute(title=escape(title), style=STYLE.strip(), body=body)
+    images = "data: 'self' file:" if beside else "data:"
+    return _PAGE.substitute(title=escape(title), style=STYLE.strip(), body=body, images=images)
 
 
 def _render(block, folder):
@@ -114,6 +118,27 @@ def _picture(block, folder):
     )
 
 
+def _link(block, folder):
+    return f'<p><a href="{escape(quote(block.file))}">{escape(block.text)}</a> ({escape(block.file)})</p>'
+
+
+def _gallery(block, folder):
+    caption = f"<figcaption>{escape(block.caption)}</figcaption>"
+    tiles = "\n".join(map(_tile, block.tiles))
+    return f'<figure class="gallery">{caption}\n<div class="tiles">\n{tiles}\n</div></figure>'
+
+
+def _tile(tile):
+    lines = "<br>".join(map(escape, tile.lines))
+    if tile.file is None:
+        shown = f'<div class="lost">{escape(tile.instead or "")}</div>'
+    else:
+        small = ' class="small"' if tile.enlarged else ""
+        # The words stand below the image: read out once, not twice.
+        shown = f'<img src="{escape(quote(tile.file))}" alt="{escape(tile.lines[0])}" loading="lazy"{small}>'
+    return f"<figure>{shown}<figcaption>{lines}</figcaption></figure>"
+
+
 def _details(block, folder):
     inside = "\n".join(_render(inner, folder) for inner in block.blocks)
     return f"<details><summary>{escape(block.summary)}</summary>\n{inside}\n</details>"
@@ -127,4 +152,6 @@ _RENDER = {
     Facts: _facts,
     Picture: _picture,
     Details: _details,
+    Link: _link,
+    Gallery: _gallery,
 }

@@ -2,7 +2,7 @@
 
 import re
 
-from histofeat.reporting.blocks import Details, Facts, Heading, Notice, Picture, Table, Text
+from histofeat.reporting.blocks import Details, Facts, Gallery, Heading, Link, Notice, Picture, Table, Text
 
 __all__ = ["escape_markdown", "to_markdown"]
 
@@ -69,6 +69,20 @@ def _picture(block):
     return f"![{escape_markdown(block.alt)}]({block.file})\n\n*{escape_markdown(block.caption)}*"
 
 
+def _link(block):
+    return f"[{escape_markdown(block.text)}]({block.file})"
+
+
+def _gallery(block):
+    return "\n\n".join([escape_markdown(block.caption), "\n".join(map(_tile, block.tiles))]).rstrip()
+
+
+def _tile(tile):
+    words = escape_markdown(", ".join(tile.lines))
+    shown = f"*{escape_markdown(tile.instead or '')}*" if tile.file is None else f"![{words}]({tile.file})"
+    return f"- {shown} {words}"
+
+
 def _details(block):
     inside = to_markdown(block.blocks)
     return f"<details><summary>{escape_markdown(block.summary)}</summary>\n\n{inside}\n</details>"
@@ -82,4 +96,6 @@ _RENDER = {
     Facts: _facts,
     Picture: _picture,
     Details: _details,
+    Link: _link,
+    Gallery: _gallery,
 }

@@ -7,7 +7,9 @@ from histofeat.reporting.audit_section import audit_blocks, audit_notices
 from histofeat.reporting.blocks import Addition, Details, Facts, Heading, Notice, Text
 from histofeat.reporting.calibration_section import calibration_blocks
 from histofeat.reporting.comparison_section import comparison_blocks, patient_average_blocks
+from histofeat.reporting.gallery_page import gallery_blocks
 from histofeat.reporting.payload import data_label
+from histofeat.reporting.training_section import training_blocks
 from histofeat.thresholds import parse_rule
 
 __all__ = ["report_blocks"]
@@ -21,7 +23,7 @@ def report_blocks(payload, pictures, addition=None):
     payload : dict
         The content of `metrics.json`.
     pictures : mapping of str to list of Picture
-        Keys "forest", "roc", "reliability", "confusion", "confusion_tuned".
+        As `histofeat.reporting.pictures.draw_pictures` gives them.
     addition : Addition, optional
         What stands before the results.
 
@@ -35,7 +37,9 @@ def report_blocks(payload, pictures, addition=None):
     if payload["results"]:
         blocks += [*_headline(payload, pictures), *patient_average_blocks(payload)]
         blocks += [*comparison_blocks(payload["comparison"], payload), *_curves(pictures)]
-        blocks += [*calibration_blocks(payload), *pictures.get("reliability", ()), *_by_fold(payload)]
+        blocks += [*calibration_blocks(payload), *pictures.get("reliability", ())]
+        blocks += [*training_blocks(payload, pictures.get("training", ())), *gallery_blocks(payload)]
+        blocks += _by_fold(payload, pictures)
     blocks += addition.closing
     blocks += audit_blocks(payload["audit"], notices=False, label=data_label(payload["dataset"]))
     blocks += [*_method(payload), *_timing(payload), *_data(payload), *_provenance(payload)]
@@ -71,6 +75,9 @@ def _notices(payload):
         )  # fmt: skip
     if data["audit"]["complete"] is False:
         yield Notice("warning", "Not the whole data set", (f"{data['name']}: {data['audit']['completeness']}.",))
+    unknown = tuple(note for note in data["audit"].get("notes", ()) if note.startswith("Patients are unknown"))
+    if unknown:
+        yield Notice("danger", "Patients unknown", unknown)
     if payload["protocol"].get("quick"):
         yield Notice("warning", "Quick run", (str(payload["protocol"]["quick"]),))
     if payload["not_run"]:
@@ -92,7 +99,7 @@ def _headline(payload, pictures):
     yield tables.headline_table(payload)
     yield Text(tables.headline_key(payload), muted=True)
     yield from _networks(payload)
-    yield from pictures["forest"]
+    yield from pictures["comparison"]
     full = [tables.scores_table(payload, "half")]
     if len(payload["dataset"]["labels"]) == 2:
         full.append(tables.scores_table(payload, "tuned"))
@@ -123,9 +130,17 @@ def _or_less(value):
 
 
 def _curves(pictures):
-    yield Heading("ROC curves")
-    yield Text("All out-of-fold scores of a model pooled into one curve.")
+    yield Heading("ROC and precision-recall curves")
+    yield Text(
+        "All out-of-fold scores of a model pooled into one curve. Bands and the intervals of the areas come of the "
+        "same resamples of the patients; a band holds at each point by itself. Precision depends on how frequent the "
+        "class is: the dashed line is its share of the patches."
+    )
     yield from pictures["roc"]
+    yield from pictures["pr"]
+    bands = (*pictures["roc_bands"], *pictures["pr_bands"])
+    if bands:
+        yield Details("The same with bands, one model a panel", bands)
     yield Heading("Confusion matrices")
     yield Text("Pooled over the folds: share of the true class (rows add to 100 %) and number of patches.")
     yield from pictures["confusion"]
@@ -133,8 +148,9 @@ def _curves(pictures):
         yield Details("The same at the tuned threshold", tuple(pictures["confusion_tuned"]))
 
 
-def _by_fold(payload):
+def _by_fold(payload, pictures):
     yield Heading("By fold")
+    yield from pictures["forest"]
     yield tables.folds_table(payload, "roc_auc")
     more = [tables.folds_table(payload, metric) for metric in ("f1", "balanced_accuracy")]
     thresholds = _thresholds(payload)

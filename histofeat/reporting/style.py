@@ -53,6 +53,17 @@ figure.picture img {
   background: #ffffff; border: 1px solid var(--line); border-radius: 6px;
 }
 figure.picture figcaption { margin-top: .5rem; text-align: center; }
+a { color: var(--info); }
+.tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); gap: .9rem; }
+.tiles figure { margin: 0; }
+.tiles figcaption { font-size: .8rem; line-height: 1.35; margin-top: .3rem; overflow-wrap: anywhere; }
+.tiles img, .lost {
+  display: block; width: 100%; aspect-ratio: 1; object-fit: contain;
+  background: var(--shade); border: 1px solid var(--line); border-radius: 6px;
+}
+.tiles img.small { image-rendering: pixelated; }
+.lost { padding: .6rem; overflow: auto; border-style: dashed; font-size: .8rem; }
+figure.gallery > figcaption { margin-bottom: .5rem; }
 details { margin: 1rem 0; padding: .55rem .9rem; border: 1px solid var(--line); border-radius: 6px; }
 summary { cursor: pointer; font-weight: 600; }
 details[open] > summary { margin-bottom: .75rem; }

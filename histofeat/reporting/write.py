@@ -1,28 +1,39 @@
 """An evaluation -> its report: tables, figures, Markdown and HTML in one folder."""
 
-import re
 from pathlib import Path
 
-from histofeat.reporting import curves, figures
-from histofeat.reporting.blocks import Addition, Picture
-from histofeat.reporting.calibration_section import calibration_payload, reliability_data
-from histofeat.reporting.canvas import save_figure
-from histofeat.reporting.charts import draw_lines
+from histofeat.reporting.blocks import Addition
+from histofeat.reporting.calibration_section import calibration_payload
 from histofeat.reporting.comparison_section import comparison_payload
 from histofeat.reporting.environment import describe_environment
 from histofeat.reporting.flat_files import write_predictions, write_scores
 from histofeat.reporting.folder import FINISHED, finish, new_folder
+from histofeat.reporting.galleries import check_gallery
+from histofeat.reporting.gallery_page import write_galleries
 from histofeat.reporting.html import to_html
 from histofeat.reporting.markdown import to_markdown
-from histofeat.reporting.payload import data_label, metrics_payload, splits_payload
+from histofeat.reporting.payload import metrics_payload, splits_payload
+from histofeat.reporting.pictures import draw_pictures, file_words
 from histofeat.reporting.privacy import Redactor
 from histofeat.reporting.sections import report_blocks
 from histofeat.reporting.strict_json import dump, jsonable
+from histofeat.reporting.training_section import training_payload
 
 __all__ = ["write_report"]
 
 
-def write_report(evaluation, output, *, overwrite=False, environment=None, title=None, command=None, addition=None):
+def write_report(
+    evaluation,
+    output,
+    *,
+    overwrite=False,
+    environment=None,
+    title=None,
+    command=None,
+    addition=None,
+    gallery=None,
+    gallery_models=None,
+):
     """Write everything that an evaluation found into one folder.
 
     Parameters
@@ -42,6 +53,13 @@ def write_report(evaluation, output, *, overwrite=False, environment=None, title
         Command line that made it.
     addition : Addition, optional
         Notices, blocks and files of a protocol of its own, such as a table of published numbers.
+    gallery : int, optional
+        Also show images: for each class up to this many that were judged right, wrong, and most confidently wrong, in
+        a folder ``galleries`` of their own. None, the default, shows none: they are pictures of patients, and of their
+        own folder a notice says so.
+    gallery_models : sequence of str, optional
+        Whose images, by names such as "handcrafted/xgboost"; by default the model of the highest ROC-AUC, and networks
+        that were trained on the pixels.
 
     Returns
     -------
@@ -53,36 +71,42 @@ def write_report(evaluation, output, *, overwrite=False, environment=None, title
     FileExistsError
         If `output` is a file, holds a finished report and `overwrite` is false, or holds files of something else.
     ValueError
-        If an added file is named like one of the report, or with a folder.
+        If an added file is named like one of the report, or with a folder; if `gallery` is no whole number of at least
+        1, or `gallery_models` names a model that is not there.
 
     Notes
     -----
     Files: ``metrics.json``, ``metrics.csv``, ``predictions.parquet``, ``splits.json``, ``report.md``,
-    ``report.html``, and ``figures/*.svg``, each with a ``.json`` of what it shows. No pictures of patches. Absolute
+    ``report.html``, and ``figures/*.svg``, each with a ``.json`` of what it shows. No pictures of patches, but for
+    those of ``galleries/`` where they were asked for; an image that cannot be read is replaced by words. Absolute
     paths, which tell whose machine it was, are cut to their last component. The same evaluation gives the same bytes
     but for the time of writing.
     """
     output = Path(output)
+    check_gallery(gallery, gallery_models, evaluation)
     root = evaluation.dataset.root
     redact = Redactor({**({root: root.resolve().name} if root else {}), Path.cwd(): ".", Path.home(): "~"})
     environment = describe_environment() if environment is None else environment
     payload = metrics_payload(evaluation, title=title, command=command, environment=environment, redact=redact)
     _assess(evaluation, payload)
     with new_folder(output, overwrite=overwrite) as folder:
+        if gallery is not None and payload["results"]:
+            payload["galleries"] = write_galleries(evaluation, payload, folder, gallery, gallery_models, file_words)
         _write_files(evaluation, payload, folder, addition or Addition())
     return output / "report.html"
 
 
 def _assess(evaluation, payload):
-    """Add what is computed from predictions: differences of models, and how far probabilities can be believed."""
+    """Add differences of models, how far their probabilities can be believed, and how networks were trained."""
     payload["comparison"] = jsonable(comparison_payload(evaluation))
     for model, result in zip(evaluation.models, payload["results"], strict=True):
         result["calibration"] = jsonable(calibration_payload(model, evaluation.dataset, evaluation))
+        result["training"] = training_payload(model)
 
 
 def _write_files(evaluation, payload, folder, addition):
     (folder / "figures").mkdir()
-    pictures = _draw(evaluation, payload, folder) if payload["results"] else {}
+    pictures = draw_pictures(evaluation, payload, folder) if payload["results"] else {}
     write_scores(payload, folder / "metrics.csv")
     write_predictions(evaluation, folder / "predictions.parquet")
     dump(splits_payload(evaluation), folder / "splits.json")
@@ -104,42 +128,3 @@ def _write_added(files, folder):
             (folder / name).write_text(content, encoding="utf-8", newline="\n")
         else:
             dump(content, folder / name)
-
-
-def _draw(evaluation, payload, folder):
-    """Draw every figure; returns the pictures of the report by kind."""
-    label = data_label(payload["dataset"])
-    heads = list(dict.fromkeys(result["head"] for result in payload["results"]))
-    pictures = {"forest": [], "roc": [], "reliability": [], "confusion": [], "confusion_tuned": []}
-
-    def add(kind, name, draw, data, words):
-        file = f"figures/{name}.svg"
-        save_figure(draw, data, folder / file)
-        dump(data, folder / f"figures/{name}.json")
-        pictures[kind].append(Picture(file, f"{words}. {label}.", f"{label}. {words}."))
-
-    add("forest", "forest_roc_auc", figures.draw_forest, curves.forest_data(payload),
-        "Pooled ROC-AUC of every model with its 95 % interval")  # fmt: skip
-    for head, word in zip(heads, _file_words(heads), strict=True):
-        roc = curves.roc_data(evaluation, payload, head)
-        add("roc", f"roc_{word}", figures.draw_roc, roc, f"ROC curves, head {head}")
-        reliability = reliability_data(payload, head)
-        if reliability is not None:
-            add("reliability", f"reliability_{word}", draw_lines, reliability, f"Reliability curves, head {head}")
-        half = curves.confusion_data(payload, head)
-        words = "most probable class" if half["threshold"] == "argmax" else "labels at 0.5"
-        add("confusion", f"confusion_{word}", figures.draw_confusion, half, f"Confusion matrices, head {head}, {words}")
-        if len(payload["dataset"]["labels"]) == 2:
-            tuned = curves.confusion_data(payload, head, tuned=True)
-            add("confusion_tuned", f"confusion_{word}_tuned", figures.draw_confusion, tuned,
-                f"Confusion matrices, head {head}, labels at the tuned threshold")  # fmt: skip
-    return pictures
-
-
-def _file_words(names):
-    """File-safe words for `names`, each a different one."""
-    words = []
-    for name in names:
-        word = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "head"
-        words.append(word if word not in words else f"{word}-{len(words) + 1}")
-    return words
