@@ -9,6 +9,7 @@ import pytest
 
 import histofeat
 from histofeat import ColorHistogram, cli
+from histofeat.cli import scoring
 from histofeat.datasets import official_roles
 from histofeat.features import extract
 
@@ -96,7 +97,7 @@ def test_score_never_replaces_a_file(predictions, tmp_path, capsys):
 def test_a_file_that_appears_meanwhile_is_not_replaced(tmp_path):
     (tmp_path / "scores.json").write_text("mine")
     with pytest.raises(ValueError, match="expected a file that can be written, got FileExistsError"):
-        cli._write(tmp_path / "scores.json", {})
+        scoring._write(tmp_path / "scores.json", {})
 
 
 @pytest.mark.parametrize(
@@ -139,7 +140,7 @@ def test_the_version_is_printed(capsys):
     assert capsys.readouterr().out == f"{histofeat.__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["audit", "store", "score"])
+@pytest.mark.parametrize("command", ["train", "predict", "audit", "store", "score"])
 def test_every_command_explains_itself(command, capsys):
     assert cli.main([command, "--help"]) == 0
     assert f"histofeat {command}" in capsys.readouterr().out

@@ -185,5 +185,5 @@ def test_what_needs_columns_refuses_pixels(cohort):
         pixels().transform_features(cohort.X)
     with pytest.raises(ValueError, match=r"explanation.pipeline: expected feature families to explain"):
         permutation_importance(cohort, pixels(), PatientKFold(2))
-    with pytest.raises(ValueError, match=r"measure_robustness.pipelines: expected feature families, got .* under 'mine'"):
+    with pytest.raises(ValueError, match=r"measure_robustness.pipelines: expected feature .* under 'mine'"):
         measure_robustness(cohort, {"mine": pixels()}, PatientKFold(2))

@@ -1,26 +1,19 @@
-"""The command ``histofeat``: what is in a folder, in a store, in predictions. Thin: parse, call, print."""
+"""``histofeat score``: what predictions are worth on a published split."""
 
 from __future__ import annotations
 
 import json
 import math
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 import histofeat
+from histofeat.cli.outputs import check_output
 
-__all__ = ["app", "main"]
+__all__ = ["score"]
 
-app = typer.Typer(
-    add_completion=False,
-    rich_markup_mode=None,
-    help="What an IDC folder or a feature store holds, and what predictions are worth on a published split.",
-)
-#: What typer raises about words that it cannot read; older versions take the class from another package.
-_UsageError = typer.BadParameter.__bases__[0]
 #: Metrics in the order of the table, and whether a threshold decides them.
 _SHOWN = {
     "roc_auc": ("ROC-AUC", False),
@@ -33,74 +26,6 @@ _SHOWN = {
 }
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line.
-
-    Parameters
-    ----------
-    arguments : list of str, optional
-        Words after ``histofeat``; by default those of the process.
-
-    Returns
-    -------
-    code : int
-        0, or 2 after one sentence on stderr about what is wrong with the input.
-    """
-    command = typer.main.get_command(app)
-    try:
-        return command.main(args=arguments, prog_name="histofeat", standalone_mode=False) or 0
-    except _UsageError as error:
-        words = error.format_message()
-        message = f"{words if words.endswith(('.', '?')) else words + '.'} See `histofeat --help`."
-    except (ValueError, ImportError) as error:
-        message = str(error)
-    print(f"histofeat: {message}", file=sys.stderr)
-    return 2
-
-
-def _print_version(asked: bool) -> None:
-    if asked:
-        print(histofeat.__version__)
-        raise typer.Exit
-
-
-@app.callback()
-def _options(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
-    ] = False,
-) -> None:
-    pass
-
-
-@app.command()
-def audit(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder with PATIENT/{0,1}/*.png.")],
-) -> None:
-    """Say what an IDC folder holds, and what was left out and why."""
-    from histofeat.datasets import load_idc
-
-    print(f"{folder}:\n{load_idc(folder).audit.summary()}")
-
-
-@app.command()
-def store(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The store's file.")],
-    purge: Annotated[
-        str | None, typer.Option(metavar="FAMILY", help="Remove what is stored of this family.", show_default=False)
-    ] = None,
-) -> None:
-    """Say how large a feature store is, by extractor."""
-    from histofeat.store import FeatureStore
-
-    if not file.is_file():
-        raise ValueError(f"{file}: expected a feature store, found no such file. Correct the path.")
-    if purge is not None:
-        print(f"removed {FeatureStore(file).purge(purge):,} rows of {purge}")
-    print(FeatureStore(file).summary())
-
-
-@app.command()
 def score(
     predictions: Annotated[
         Path,
@@ -139,7 +64,7 @@ def score(
     """
     from histofeat.predictions import read_predictions, score_predictions
 
-    _check_output(output)
+    check_output(output)
     scored = score_predictions(
         read_predictions(predictions),
         protocol,
@@ -178,14 +103,6 @@ def _cells(score) -> tuple[str, str]:
     low, high = score.ci95
     value = "undefined" if math.isnan(score.pooled) else f"{score.pooled:.4f}"
     return value, "" if math.isnan(low) else f"{low:.4f} to {high:.4f}"
-
-
-def _check_output(output: Path | None) -> None:
-    """Refuse before the work what could not be written after it."""
-    if output is not None and output.exists():
-        raise ValueError(f"{output}: expected a new file, got one that exists. Give another name, or remove it.")
-    if output is not None and not output.parent.is_dir():
-        raise ValueError(f"{output}: expected a file in a folder that exists, got none there. Make the folder first.")
 
 
 def _write(output: Path, numbers: dict) -> None:

@@ -1,0 +1,77 @@
+"""The command ``histofeat``: train, predict, look into folders, score predictions. Thin: parse, call, print."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from typing import Annotated
+
+import typer
+
+import histofeat
+from histofeat.cli.holdings import audit, store
+from histofeat.cli.prediction import predict
+from histofeat.cli.scoring import score
+from histofeat.cli.training import train
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    help="Train a model on breast histology and predict with it, by patient; say what a folder or a feature store "
+    "holds, and what predictions are worth on a published split.",
+)
+#: What typer raises about words that it cannot read; older versions take the class from another package.
+_UsageError = typer.BadParameter.__bases__[0]
+
+for _command in (train, predict, audit, store, score):
+    app.command()(_command)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    arguments : list of str, optional
+        Words after ``histofeat``; by default those of the process.
+
+    Returns
+    -------
+    code : int
+        0; 1 where `predict` had to leave out images; or 2 after one sentence on stderr about what is wrong with the
+        input.
+    """
+    command = typer.main.get_command(app)
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            return command.main(args=arguments, prog_name="histofeat", standalone_mode=False) or 0
+    except _UsageError as error:
+        words = error.format_message()
+        message = f"{words if words.endswith(('.', '?')) else words + '.'} See `histofeat --help`."
+    except (ValueError, ImportError) as error:
+        message = str(error)
+    print(f"histofeat: {message}", file=sys.stderr)
+    return 2
+
+
+def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
+    """Print a warning as a sentence, without the line of code that gave it."""
+    print(f"histofeat: warning: {message}", file=sys.stderr)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(histofeat.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass

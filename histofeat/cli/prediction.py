@@ -1,0 +1,132 @@
+"""``histofeat predict``: a model and images in, a table out."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from histofeat.cli.outputs import Progress, check_output
+
+__all__ = ["predict"]
+
+#: Rows that are printed; a table of more is for the file.
+_PRINTED = 20
+
+
+_Model = Annotated[Path, typer.Argument(metavar="MODEL", help="What `histofeat train` wrote.")]
+_Images = Annotated[
+    list[str], typer.Argument(metavar="IMAGE|FOLDER|GLOB...", help="Images, folders of images, or 'a/*/*.png'.")
+]
+_Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="FILE.csv", help="The new table of scores.", show_default=False),
+]
+_Patients = Annotated[
+    str | None,
+    typer.Option(
+        metavar="REGEX|CSV",
+        help="Whose an image is: an expression searched in its path, or a table with path and patient. Adds "
+        "FILE_patients.csv with the mean probability and the share of images of each class.",
+        show_default=False,
+    ),
+]
+_Policy = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="For images of another size than the training patches. tile: cut and put together; resize: scale; "
+        "whole: as they are; auto: tile larger ones, mirror smaller ones to size.",
+    ),
+]
+_Aggregate = Annotated[str, typer.Option(metavar="NAME", help="Tiles to image: mean, median or vote.")]
+_Edges = Annotated[
+    str, typer.Option(metavar="NAME", help="The last tiles: overlap their neighbours, or reflect the image.")
+]
+_MinTissue = Annotated[
+    float | None,
+    typer.Option(metavar="SHARE", help="Leave out tiles with less tissue, such as 0.05.", show_default=False),
+]
+_OnUnreadable = Annotated[
+    str, typer.Option(metavar="NAME", help="skip: go on and exit with 1; error: stop at the first.")
+]
+_WeightsDir = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Pretrained weights of an embedding.", show_default=False)
+]
+_NJobs = Annotated[int, typer.Option(metavar="N", help="Threads; -1 takes all cores.")]
+_Quiet = Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")]
+
+
+def predict(
+    model: _Model,
+    images: _Images,
+    output: _Output = None,
+    patients: _Patients = None,
+    policy: _Policy = "auto",
+    aggregate: _Aggregate = "mean",
+    edges: _Edges = "overlap",
+    min_tissue: _MinTissue = None,
+    on_unreadable: _OnUnreadable = "skip",
+    weights_dir: _WeightsDir = None,
+    n_jobs: _NJobs = 1,
+    quiet: _Quiet = False,
+) -> None:
+    """Predict images with a model, as a table: label, probability of each class, policy and tiles.
+
+    Rows stand in the order of the arguments, files of a folder or pattern by name. An image that cannot be read has a
+    row without a label, and the exit status is 1.
+    """
+    from histofeat.image_prediction import find_patients, list_images, predict_images, write_table
+    from histofeat.saving import load_model
+
+    by_patient = None if output is None else output.with_name(f"{output.stem}_patients{output.suffix}")
+    check_output(output)
+    check_output(None if patients is None else by_patient)
+    progress = Progress(quiet=quiet)
+    found = list_images(images)
+    owners = None if patients is None else find_patients(patients, found.paths)
+    if found.n_ignored:
+        progress.say(f"{found.n_ignored:,} files are no images by their names, and are left aside.")
+    predictions = predict_images(
+        load_model(model, weights_dir=weights_dir, n_jobs=n_jobs),
+        found.paths,
+        policy=policy,
+        edges=edges,
+        aggregate=aggregate,
+        min_tissue=min_tissue,
+        patients=owners,
+        on_unreadable=on_unreadable,
+        n_jobs=n_jobs,
+        progress=lambda done, total: progress("predict", done, total),
+    )
+    tables = [("images", predictions.to_frame(), output)]
+    if owners is not None:
+        tables.append(("patients", predictions.by_patient(), by_patient))
+    for what, table, file in tables:
+        if file is not None:
+            write_table(table, file)
+        _show(table, what)
+    _say_left_out(predictions, progress)
+
+
+def _say_left_out(predictions, progress: Progress) -> None:
+    for name, reason in predictions.unreadable[:_PRINTED]:
+        progress.say(f"left out: {reason if name in reason else f'{name}: {reason}'}")
+    if predictions.unreadable:
+        # Said with --quiet, too: it is why the status is not 0.
+        counts = f"{len(predictions.unreadable):,} of {len(predictions):,}"
+        print(f"histofeat: {counts} images could not be read.", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def _show(frame, what: str) -> None:
+    if len(frame) == 1:
+        for column, value in frame.iloc[0].items():
+            print(f"{column:<24}{value:.4f}" if isinstance(value, float) else f"{column:<24}{value}")
+    elif len(frame) <= _PRINTED:
+        print(frame.to_string(index=False, float_format=lambda value: f"{value:.4f}"))
+    else:
+        counts = frame["label"].replace("", "(unreadable)").value_counts()
+        print(f"{len(frame):,} {what}: {', '.join(f'{count:,} {label}' for label, count in counts.items())}")

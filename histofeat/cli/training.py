@@ -1,0 +1,155 @@
+"""``histofeat train``: labelled images in, a model file out, with an estimate of what it is worth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from histofeat.cli.outputs import Progress
+
+__all__ = ["train"]
+
+#: Metrics of the estimate in the order of the table.
+_SHOWN = {
+    "roc_auc": "ROC-AUC",
+    "average_precision": "Average precision",
+    "balanced_accuracy": "Balanced accuracy",
+    "f1": "F1",
+    "sensitivity": "Sensitivity",
+    "specificity": "Specificity",
+    "brier": "Brier (lower is better)",
+}
+
+
+_Data = Annotated[
+    Path, typer.Argument(metavar="DATA", help="A folder (IDC, BreakHis, or CLASS/IMAGE) or a CSV manifest.")
+]
+_Output = Annotated[Path, typer.Option("--output", "-o", metavar="MODEL", help="The new file of the model.")]
+_Format = Annotated[str, typer.Option(metavar="NAME", help="auto, idc, breakhis, folder or csv.")]
+_Features = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LIST",
+        help="Feature families, such as color,lbp; or pixels, for a network.  [default: color,lbp,haralick]",
+        show_default=False,
+    ),
+]
+_Head = Annotated[
+    str, typer.Option(metavar="NAME", help="xgboost, svm, random_forest ..., or a network such as cancernet.")
+]
+_Normalizer = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Stain normaliser: reinhard, macenko.", show_default=False)
+]
+_Target = Annotated[
+    str | None, typer.Option(metavar="NAME", help="BreakHis: malignant or subtype.", show_default=False)
+]
+_Magnification = Annotated[
+    int | None, typer.Option(metavar="N", help="BreakHis: 40, 100, 200 or 400.", show_default=False)
+]
+_Duplicates = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="BreakHis: what to do with copies under two names: refuse, drop or published.",
+        show_default=False,
+    ),
+]
+_Patients = Annotated[
+    str | None,
+    typer.Option(
+        metavar="REGEX|CSV",
+        help="Class folders: whose an image is, by an expression with one group or a table with path and patient.",
+        show_default=False,
+    ),
+]
+_Only = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Learn from these patients only, one id a line.", show_default=False),
+]
+_ClassWeight = Annotated[
+    str | None, typer.Option(metavar="balanced", help="Weigh rare classes up.", show_default=False)
+]
+_Epochs = Annotated[int | None, typer.Option(metavar="N", help="Of a network.", show_default=False)]
+_Seed = Annotated[int, typer.Option(metavar="N", help="Seed of the fits and folds.")]
+_NJobs = Annotated[int, typer.Option(metavar="N", help="Threads; -1 takes all cores.")]
+_Folds = Annotated[int, typer.Option(metavar="N", min=2, help="Folds of patients for the estimate.")]
+_NoEstimate = Annotated[bool, typer.Option("--no-estimate", help="Fit only; say nothing about unseen patients.")]
+_Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a model that is there.")]
+_Quiet = Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")]
+
+
+def train(
+    data: _Data,
+    output: _Output,
+    format: _Format = "auto",
+    features: _Features = None,
+    head: _Head = "xgboost",
+    normalizer: _Normalizer = None,
+    target: _Target = None,
+    magnification: _Magnification = None,
+    duplicates: _Duplicates = None,
+    patients: _Patients = None,
+    only: _Only = None,
+    class_weight: _ClassWeight = None,
+    epochs: _Epochs = None,
+    seed: _Seed = 0,
+    n_jobs: _NJobs = 1,
+    folds: _Folds = 5,
+    no_estimate: _NoEstimate = False,
+    overwrite: _Overwrite = False,
+    quiet: _Quiet = False,
+) -> None:
+    """Train a model on labelled images, and estimate it on patients that it has not seen.
+
+    Images in a folder "train" beside "validation" or "test" are learnt from alone. The estimate scores each image by a
+    fit on other patients; the model that is saved is a last fit on all of them.
+    """
+    from histofeat.model_training import make_pipeline, open_dataset, train_model, training_part
+    from histofeat.saving import check_target, save_model
+
+    check_target(output, overwrite=overwrite)
+    progress = Progress(quiet=quiet)
+    pipeline = make_pipeline(
+        None if features is None else [name.strip() for name in features.split(",")],
+        head,
+        epochs=epochs,
+        class_weight=class_weight,
+        normalizer=normalizer,
+        n_jobs=n_jobs,
+        random_state=seed,
+        progress=lambda done, total, values: progress.say(_epoch(done, total, values)),
+    )
+    of_breakhis = {"target": target, "magnification": magnification, "duplicates": duplicates}
+    dataset = open_dataset(data, format, patients=patients, **of_breakhis)
+    dataset = training_part(dataset, only=only)
+    progress.say(dataset.audit.summary())
+    model = train_model(dataset, pipeline, folds=None if no_estimate else folds, random_state=seed, progress=progress)
+    save_model(model, output, overwrite=overwrite)
+    _show(model, output)
+
+
+def _epoch(done: int, total: int, values) -> str:
+    known = [name for name in ("loss", "val_loss", "val_roc_auc", "seconds") if name in values]
+    return f"epoch {done} of {total}: {', '.join(f'{name} {values[name]:.3f}' for name in known)}"
+
+
+def _show(model, output: Path) -> None:
+    about = model.about
+    size = "of several sizes" if model.patch_size is None else "of {} x {} px".format(*model.patch_size)
+    print(
+        f"{output}: {about['head']} on {about['n_images']:,} images {size}, {about['n_patients']:,} patients of "
+        f"{about['dataset']}; classes {', '.join(model.class_names)}"
+    )
+    estimate = about["estimate"]
+    if estimate is None:
+        print("No estimate was asked for: what it is worth on other patients is not known.")
+        return
+    print(estimate["protocol"])
+    for metric, words in _SHOWN.items():
+        score = estimate["scores"].get(metric)
+        if score is not None:
+            value, (low, high) = score["value"], score["ci95"]
+            interval = "" if low is None else f"   95 % interval {low:.3f} to {high:.3f}"
+            print(f"  {words:<24}{'undefined' if value is None else f'{value:.3f}'}{interval}")

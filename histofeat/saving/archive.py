@@ -1,0 +1,222 @@
+"""The file of a model: a description and its parts in one archive, written at once, checked part by part."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import secrets
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+__all__ = ["FORMAT_VERSION", "ModelFileError", "check_target", "fixed_zip", "read_archive", "write_archive"]
+
+FORMAT = "histofeat model"
+FORMAT_VERSION = 1
+"""Version of the file format. Raise it when an older histofeat could misread a newer file; keep reading old ones."""
+
+_DESCRIPTION = "model.json"
+_PART = re.compile(r"[a-z0-9_-]+\.(skops|ubj|keras)")
+#: The earliest time that an archive can hold: the same model gives the same bytes on any day.
+_NO_TIME = (1980, 1, 1, 0, 0, 0)
+_DAMAGED = (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError)
+
+
+class ModelFileError(ValueError):
+    """A file is no model, is damaged, or holds what this histofeat does not read."""
+
+
+def check_target(path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+    """Refuse a place where no model can be written; to be asked before the hours of a training.
+
+    Parameters
+    ----------
+    path : path
+        The future file.
+    overwrite : bool, default=False
+        Whether a file that is there may be replaced.
+
+    Returns
+    -------
+    path : Path
+        The same.
+
+    Raises
+    ------
+    ModelFileError
+        If something is there already, or the folder of the file is not.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ModelFileError(f"{path}: expected the name of a file, got a folder. Give a name such as model.histofeat.")
+    if path.exists() and not overwrite:
+        raise ModelFileError(
+            f"{path}: expected a new file, got one that exists. Give another name, or overwrite=True (--overwrite)."
+        )
+    if not path.parent.is_dir():
+        raise ModelFileError(
+            f"{path}: expected a file in a folder that exists, got {str(path.parent)!r}, which is none. Make it first."
+        )
+    return path
+
+
+def fixed_zip(members: Mapping[str, bytes]) -> bytes:
+    """Pack members, compressed, in their order and without a date: equal members give equal bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in members.items():
+            info = zipfile.ZipInfo(name, _NO_TIME)
+            info.compress_type, info.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
+            archive.writestr(info, content)
+    return buffer.getvalue()
+
+
+def write_archive(path: Path, description: Mapping, parts: Mapping[str, bytes], *, overwrite: bool = False) -> None:
+    """Write a model's file: all of it or nothing.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    description : mapping
+        What `read_archive` gives back; the format and a hash of each part are added.
+    parts : mapping of str to bytes
+        The parts by name.
+    overwrite : bool, default=False
+        Whether a file that is there may be replaced.
+
+    Raises
+    ------
+    ModelFileError
+        If the file exists or cannot be written.
+    """
+    check_target(path, overwrite=overwrite)
+    record = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        **description,
+        "parts": {name: {"bytes": len(part), "sha256": _digest(part)} for name, part in parts.items()},
+    }
+    text = json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False)
+    content = fixed_zip({_DESCRIPTION: text.encode(), **parts})
+    scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        _put(content, scratch, path, overwrite=overwrite)
+    except FileExistsError as error:
+        raise ModelFileError(
+            f"{path}: expected a new file, got one that appeared meanwhile. Give another name."
+        ) from error
+    except OSError as error:
+        raise ModelFileError(
+            f"{path}: expected a file that can be written, got {error.strerror or type(error).__name__}. "
+            "Give another folder."
+        ) from error
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _put(content: bytes, scratch: Path, path: Path, *, overwrite: bool) -> None:
+    with scratch.open("xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    if overwrite:
+        scratch.replace(path)
+        return
+    try:
+        path.hardlink_to(scratch)  # unlike a renaming, it refuses to replace
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links
+        if path.exists():
+            raise FileExistsError(path) from None
+        scratch.rename(path)
+
+
+def _digest(part: bytes) -> str:
+    return hashlib.sha256(part).hexdigest()
+
+
+def read_archive(path: str | os.PathLike[str]) -> tuple[dict, dict[str, bytes]]:
+    """Read a model's file, and check every part against its hash.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+
+    Returns
+    -------
+    description : dict
+        What was given to `write_archive`, and the format's own entries.
+    parts : dict of str to bytes
+        The parts by name. Nothing in them has been run or built.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is missing, is no model, is truncated or changed, or is of a newer format.
+    """
+    path = Path(path)
+    if not path.is_file():
+        got = "a folder" if path.is_dir() else "no such file"
+        raise ModelFileError(f"{path}: expected the file of a model, got {got}. Correct the path.")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            if _DESCRIPTION not in names or len(set(names)) < len(names):
+                raise ModelFileError(_foreign(path, f"an archive without one {_DESCRIPTION}"))
+            description = _described(path, archive.read(_DESCRIPTION))
+            parts = {name: archive.read(name) for name in names if name != _DESCRIPTION}
+    except _DAMAGED as error:
+        with path.open("rb") as file:
+            begins = file.read(2)
+        if begins != b"PK":
+            raise ModelFileError(_foreign(path, f"a file that begins with {begins!r}")) from error
+        raise ModelFileError(_damaged(path, str(error) or type(error).__name__)) from error
+    _check_parts(path, description, parts)
+    return description, parts
+
+
+def _described(path: Path, text: bytes) -> dict:
+    try:
+        description = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ModelFileError(_damaged(path, f"{_DESCRIPTION} is no JSON")) from error
+    if not isinstance(description, dict) or description.get("format") != FORMAT:
+        raise ModelFileError(_foreign(path, f"another archive with a {_DESCRIPTION}"))
+    version = description.get("format_version")
+    if not isinstance(version, int) or not 1 <= version <= FORMAT_VERSION:
+        raise ModelFileError(
+            f"{path}: expected a model in format 1 to {FORMAT_VERSION}, got format {version!r:.20}, written by "
+            f"histofeat {description.get('histofeat')!r:.20}. Update histofeat, or train the model again."
+        )
+    return description
+
+
+def _check_parts(path: Path, description: dict, parts: dict[str, bytes]) -> None:
+    listed = description.get("parts")
+    if not isinstance(listed, dict) or not all(isinstance(record, dict) for record in listed.values()):
+        raise ModelFileError(_damaged(path, f"{_DESCRIPTION} lists no parts"))
+    missing, surplus = sorted(set(listed) - set(parts)), sorted(set(parts) - set(listed))
+    if missing or surplus:
+        what = f"{missing[0]!r} is missing" if missing else f"{surplus[0]!r} is not of it"
+        more = len(missing) + len(surplus) - 1
+        raise ModelFileError(_damaged(path, what + (f" (and {more} more)" if more else "")))
+    for name, part in parts.items():
+        if not _PART.fullmatch(name):
+            raise ModelFileError(_damaged(path, f"{name!r} is no name of a part"))
+        if listed[name].get("sha256") != _digest(part):
+            raise ModelFileError(_damaged(path, f"{name!r} ({len(part):,} bytes) is not what its hash says"))
+
+
+def _damaged(path: Path, what: str) -> str:
+    return f"{path}: expected a whole model, got a damaged one: {what}. Copy the file again, or train the model again."
+
+
+def _foreign(path: Path, what: str) -> str:
+    return f"{path}: expected a model of histofeat, got {what}. Give a file that `histofeat train` or save_model wrote."

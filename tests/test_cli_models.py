@@ -1,0 +1,168 @@
+"""`histofeat train` and `histofeat predict`: from labelled images to a table of scores, in words a person types."""
+
+import csv
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from histofeat import cli, load_model
+from histofeat.cli.outputs import Progress
+from histofeat.image_prediction import list_images, predict_images
+
+
+@pytest.fixture(scope="module")
+def trained(cohort, tmp_path_factory):
+    """A model file, made by the command."""
+    path = tmp_path_factory.mktemp("models") / "model.histofeat"
+    words = ["train", str(cohort.root), "-o", str(path), "--features", "color", "--head", "logistic", "--folds", "3"]
+    assert cli.main([*words, "--quiet"]) == 0
+    return path
+
+
+def rows_of(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_train_writes_a_model_and_prints_its_estimate(cohort, tmp_path, capsys):
+    path = tmp_path / "model.histofeat"
+    words = ["train", str(cohort.root), "-o", str(path), "--features", "color", "--head", "logistic", "--folds", "3"]
+    assert cli.main(words) == 0
+    printed = capsys.readouterr()
+    model = load_model(path)
+    assert "180 images of 50 x 50 px, 15 patients of synthetic" in printed.out
+    score = model.about["estimate"]["scores"]["roc_auc"]
+    assert f"{score['value']:.3f}   95 % interval {score['ci95'][0]:.3f} to {score['ci95'][1]:.3f}" in printed.out
+    assert "fit: 3 of 3" in printed.err
+    assert "15 patients" in printed.err
+    before = path.read_bytes()
+    assert cli.main(words) == 2
+    assert "expected a new file, got one that exists" in capsys.readouterr().err
+    assert path.read_bytes() == before
+    assert cli.main([*words, "--overwrite", "--no-estimate", "--quiet", "--seed", "1"]) == 0
+    printed = capsys.readouterr()
+    assert "what it is worth on other patients is not known" in printed.out
+    assert printed.err == ""
+    assert load_model(path).about["estimate"] is None
+
+
+def test_predict_a_folder_by_patient(trained, cohort, tmp_path, capsys):
+    folder, output = cohort.root / cohort.patients[0], tmp_path / "scores.csv"
+    words = ["predict", str(trained), str(folder), "-o", str(output), "--patients", r"(\d+)_idx5"]
+    assert cli.main(words) == 0
+    printed = capsys.readouterr()
+    expected = predict_images(load_model(trained), list_images(folder).paths)
+    rows = rows_of(output)
+    assert [row["image"] for row in rows] == list(expected.images)
+    assert [row["label"] for row in rows] == list(expected.labels)
+    names = load_model(trained).class_names
+    found = np.array([[float(row[f"probability_{name}"]) for name in names] for row in rows])
+    assert np.abs(found - expected.proba).max() < 1e-6
+    (patient,) = rows_of(tmp_path / "scores_patients.csv")
+    assert patient["patient"] == cohort.patients[0]
+    assert float(patient[f"mean_{names[1]}"]) == pytest.approx(expected.proba[:, 1].mean(), abs=1e-6)
+    assert "predict: 12 of 12" in printed.err
+    assert cli.main(words) == 2
+    assert "scores.csv: expected a new file, got one that exists" in capsys.readouterr().err
+    output.unlink()
+    assert cli.main(words) == 2
+    assert "scores_patients.csv: expected a new file" in capsys.readouterr().err
+
+
+def test_predict_one_image_and_a_pattern(trained, cohort, capsys, monkeypatch):
+    monkeypatch.chdir(cohort.root)
+    (first, *_) = list_images("*/1/*.png").paths
+    assert cli.main(["predict", str(trained), first, "--quiet"]) == 0
+    printed = capsys.readouterr().out
+    assert first in printed
+    assert "policy" in printed
+    assert cli.main(["predict", str(trained), "*/1/*.png", "--quiet"]) == 0
+    n = len(list_images("*/1/*.png"))
+    assert f"{n} images: " in capsys.readouterr().out
+
+
+def test_unreadable_images_are_named_and_the_exit_status_says_so(trained, cohort, tmp_path, capsys):
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    output = tmp_path / "scores.csv"
+    words = ["predict", str(trained), str(tmp_path / "bad.png"), cohort.X[0], "-o", str(output)]
+    assert cli.main(words) == 1
+    printed = capsys.readouterr()
+    assert "1 of 2 images could not be read" in printed.err
+    assert "bad.png: expected an image file" in printed.err
+    assert [(row["policy"], row["label"] == "") for row in rows_of(output)] == [("unreadable", True), ("as is", False)]
+    output.unlink()
+    assert cli.main([*words, "--on-unreadable", "error"]) == 2
+    assert not output.exists()
+
+
+def test_other_files_in_a_folder_are_counted(trained, cohort, tmp_path, capsys):
+    (tmp_path / "notes.txt").write_text("notes")
+    (tmp_path / "a.png").symlink_to(cohort.X[0])
+    assert cli.main(["predict", str(trained), str(tmp_path)]) == 0
+    assert "1 files are no images by their names" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "nowhere", "-o", "m"], "nowhere: expected a folder of images or a CSV file"),
+        (["train", "nowhere", "-o", "none/m"], "none/m: expected a file in a folder that exists"),
+        (["train", "nowhere", "-o", "m", "--head", "xgbost"], "Did you mean 'xgboost'"),
+        (["train", "nowhere", "-o", "m", "--folds", "1"], "Invalid value for '--folds'"),
+        (["train", "nowhere"], "Missing option '--output'"),
+        (["predict", "none.histofeat", "nowhere.png"], "nowhere.png: expected an image, a folder or a pattern"),
+        (["predict", "none.histofeat", "here.png"], "none.histofeat: expected the file of a model, got no such file"),
+        (["predict", "here.png", "here.png"], "here.png: expected a model of histofeat, got a file that begins with"),
+    ],
+)
+def test_bad_input_is_one_sentence(words, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here.png").write_bytes(b"?????")
+    assert cli.main([*words]) == 2
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert printed.err.count("\n") == 1
+
+
+def test_a_fresh_process_does_the_same(trained, cohort, tmp_path):
+    output = tmp_path / "scores.csv"
+    words = ["predict", str(trained), cohort.X[0], cohort.X[20], "-o", str(output), "--quiet"]
+    code = "import sys; from histofeat.cli import main; sys.exit(main(sys.argv[1:]))"
+    subprocess.run([sys.executable, "-c", code, *words], check=True, capture_output=True)
+    found = [row["label"] for row in rows_of(output)]
+    assert found == list(predict_images(load_model(trained), [cohort.X[0], cohort.X[20]]).labels)
+
+
+def test_warnings_are_sentences_on_stderr(cohort, tmp_path, capsys, recwarn):
+    for row in range(24):
+        target = tmp_path / "data" / ("benign", "malignant")[cohort.y[row]]
+        target.mkdir(parents=True, exist_ok=True)
+        (target / f"{row}.png").symlink_to(cohort.X[row])
+    words = ["train", str(tmp_path / "data"), "-o", str(tmp_path / "m"), "--features", "color", "--head", "logistic"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("warnings.simplefilter", lambda *_, **__: None)
+        import warnings
+
+        warnings.filters[:] = [("always", None, Warning, None, 0)]
+        assert cli.main([*words, "--patients", "image", "--no-estimate", "--quiet"]) == 0
+    assert "histofeat: warning: load_image_folder: each image counts as its own patient." in capsys.readouterr().err
+
+
+def test_progress_is_one_line_in_a_terminal_and_few_in_a_log(capsys, monkeypatch):
+    log = Progress()
+    for done in range(1, 101):
+        log("read", done, 100)
+    assert capsys.readouterr().err.splitlines() == ["read: 1 of 100, 0 s", "read: 100 of 100, 0 s"]
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    terminal = Progress()
+    terminal("read", 1, 2)
+    terminal.say("a sentence")
+    terminal("read", 2, 2)
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 3
+    assert printed.startswith("\r\033[Kread: 1 of 2")
+    Progress(quiet=True).say("nothing")
+    Progress(quiet=True)("read", 1, 1)
+    assert capsys.readouterr().err == ""

@@ -1,0 +1,162 @@
+"""From a folder to a model: the right loader, an estimate on unseen patients, and a description that fits."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from histofeat import DatasetError, IDCPipeline, evaluate
+from histofeat.datasets import make_signature_cohort
+from histofeat.model_selection import PatientKFold
+from histofeat.model_training import (
+    estimate_scores,
+    make_pipeline,
+    open_dataset,
+    opening,
+    patch_size_of,
+    train_model,
+    training_part,
+)
+
+
+def touch(root, *names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("names", "kind"),
+    [
+        (["8863/0/a.png"], "idc"),
+        (["IDC_regular_ps50_idx5/8863/1/a.png"], "idc"),
+        (["histology_slides/breast/benign/SOB/a.png"], "breakhis"),
+        (["BreaKHis_v1/histology_slides/breast/x.png"], "breakhis"),
+        (["breast/benign/x.png"], "breakhis"),
+        (["benign/SOB/adenosis/x.png", "malignant/SOB/x.png"], "breakhis"),
+        (["benign/x.png", "malignant/x.png"], "folder"),
+        (["train/benign/x.png", "test/benign/x.png"], "folder"),
+        (["0/x.png", "1/x.png"], "folder"),
+    ],
+)
+def test_the_format_is_told_by_names(names, kind, tmp_path):
+    assert opening._told_by_names(touch(tmp_path, *names)) == kind
+
+
+def test_data_are_opened_by_their_loader(cohort, tmp_path):
+    assert open_dataset(cohort.root).name == "synthetic"
+    pd.DataFrame(
+        {"path": cohort.X[:20], "label": np.array(["a", "b"])[cohort.y[:20]], "patient": cohort.patients[:20]}
+    ).to_csv(tmp_path / "mine.csv", index=False)
+    assert len(open_dataset(tmp_path / "mine.csv")) == 20
+    folder = tmp_path / "classes"
+    for path, label, patient in zip(cohort.X[:20], cohort.y[:20], cohort.patients[:20], strict=True):
+        target = folder / ("train", "test")[patient == cohort.patients[19]] / ("benign", "malignant")[label]
+        target.mkdir(parents=True, exist_ok=True)
+        (target / f"{patient}_{len(list(target.iterdir()))}.png").symlink_to(path)
+    dataset = open_dataset(folder, patients=r"^(\d+)_")
+    assert dataset.target_names == ("benign", "malignant")
+    part = training_part(dataset)
+    assert set(part.frame["part"]) == {"train"}
+    assert len(part) == 12
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"format": "idx"}, "format: expected one of .* got 'idx'. Did you mean 'idc'"),
+        ({"patients": r"(\d+)"}, "patients: expected none for data of the format 'idc'"),
+        ({"magnification": 40}, "magnification: expected none for data of the format 'idc', got 40"),
+    ],
+)
+def test_options_of_another_format_are_refused(settings, message, cohort):
+    with pytest.raises(ValueError, match=message):
+        open_dataset(cohort.root, **settings)
+
+
+def test_no_data_are_refused(tmp_path):
+    with pytest.raises(DatasetError, match="nowhere: expected a folder of images or a CSV file, found no such path"):
+        open_dataset(tmp_path / "nowhere")
+    (tmp_path / "data.zip").write_bytes(b"PK")
+    with pytest.raises(DatasetError, match="expected a folder of images or a CSV file, got another file"):
+        open_dataset(tmp_path / "data.zip")
+
+
+def test_patients_can_be_chosen(cohort, tmp_path):
+    ids = tmp_path / "ids.txt"
+    chosen = sorted(set(cohort.patients))[:3]
+    ids.write_text("\n".join([*chosen, ""]))
+    assert set(training_part(cohort, only=ids).patients) == set(chosen)
+    ids.write_text("1\n")
+    with pytest.raises(DatasetError, match=r"expected patients of synthetic, got '1' \(1 such lines\)"):
+        training_part(cohort, only=ids)
+    ids.write_text("\n")
+    with pytest.raises(DatasetError, match="expected the id of a patient in each line, got an empty file"):
+        training_part(cohort, only=ids)
+    with pytest.raises(DatasetError, match="expected a text file of patients"):
+        training_part(cohort, only=tmp_path)
+
+
+def test_the_size_of_patches_is_that_of_most(cohort, monkeypatch):
+    assert patch_size_of(cohort) == (50, 50)
+    bare = type(cohort)(cohort.frame.drop(columns=["height", "width"]), cohort.target_names, "bare")
+    monkeypatch.setattr(opening, "_SIZED", 7)
+    assert patch_size_of(bare) == (50, 50)
+    sizes = {"height": np.arange(len(cohort)), "width": 50}
+    assert patch_size_of(type(cohort)(cohort.frame.assign(**sizes), cohort.target_names, "mixed")) is None
+
+
+def test_pipelines_are_made_of_names():
+    assert make_pipeline().features == ("color", "lbp", "haralick")
+    assert make_pipeline(["color"], "svm", random_state=3, class_weight="balanced").get_params()["random_state"] == 3
+    network = make_pipeline(head="cancernet", epochs=2)
+    assert (network.takes_pixels, network.head_params) == (True, {"epochs": 2})
+    with pytest.raises(ValueError, match="epochs: expected None for the head 'svm'"):
+        make_pipeline(head="svm", epochs=2)
+    with pytest.raises(ValueError, match=r"expected a network for features 'pixels', got 'cancernett'"):
+        make_pipeline(head="cancernett")
+    with pytest.raises(ValueError, match="expected the name of a feature family, got 'colour'"):
+        make_pipeline(["colour"])
+    with pytest.raises(ValueError, match=r"expected the name of a head, got 'xgbost'. Did you mean 'xgboost'"):
+        make_pipeline(["color"], "xgbost")
+
+
+def test_a_model_knows_what_it_learnt_from(cohort):
+    told = []
+    pipeline = IDCPipeline("color", "logistic")
+    model = train_model(cohort, pipeline, folds=3, n_resamples=50, progress=lambda *at: told.append(at))
+    direct = IDCPipeline("color", "logistic").fit(cohort.X, cohort.y, groups=cohort.patients)
+    assert (model.pipeline.predict_proba(cohort.X) == direct.predict_proba(cohort.X)).all()
+    assert model.pipeline.store is None
+    assert model.pipeline.features_.store is None
+    about = model.about
+    assert about["class_names"] == list(cohort.target_names)
+    assert (about["n_images"], about["n_patients"], about["patch_size"]) == (180, 15, [50, 50])
+    assert about["class_counts"] == {
+        name: int((cohort.y == code).sum()) for code, name in enumerate(cohort.target_names)
+    }
+    folds = {"cv": PatientKFold(3), "inner_cv": PatientKFold(3), "n_resamples": 50}
+    expected = evaluate(cohort, pipeline, **folds).models[0].scores
+    for metric, score in about["estimate"]["scores"].items():
+        assert score["value"] == pytest.approx(expected[metric].pooled, nan_ok=True)
+        assert score["ci95"] == pytest.approx(list(expected[metric].ci95))
+    assert told[-1] == ("final fit", 1, 1)
+    assert train_model(cohort, pipeline, folds=None).about["estimate"] is None
+
+
+@pytest.mark.slow
+def test_the_estimate_is_of_unseen_patients(tmp_path):
+    """Patients wear a signature that gives their labels away: seen patients look brilliant, unseen ones do not."""
+    cohort = make_signature_cohort(n_patients=12, patches_per_patient=8, random_state=0, root=tmp_path / "tree")
+    pipeline = IDCPipeline("color", "random_forest", head_params={"n_estimators": 50})
+    model = train_model(cohort, pipeline, folds=4, n_resamples=20)
+    seen = (model.pipeline.predict(cohort.X) == cohort.y).mean()
+    assert seen > 0.95
+    assert model.about["estimate"]["scores"]["accuracy"]["value"] < 0.8
+
+
+def test_too_few_patients_give_no_estimate_and_say_so(cohort):
+    few = cohort.subset(np.isin(cohort.patients, sorted(set(cohort.patients))[:2]))
+    found = estimate_scores(few, IDCPipeline("color", "logistic"), 5)
+    assert (found["n_folds"], found["scores"]) == (0, {})
+    assert "too few to hold some out" in found["protocol"]
