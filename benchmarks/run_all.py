@@ -62,6 +62,8 @@ def parse_arguments(arguments=None):
     add("--threshold", default="f1", metavar="RULE", help="what the tuned threshold is chosen for among training "
         "patients: f1, youden or sensitivity=0.95 (default: f1)")  # fmt: skip
     add("--no-shortcuts", action="store_true", help="leave the panel of shortcuts out of the report")
+    add("--gallery", type=int, metavar="N", help="also show N right, wrong and most confidently wrong images of each "
+        "class, in a folder of their own beside the report: pictures of patients, not to be passed on")  # fmt: skip
     add("--quick", action="store_true", help="fewer patches and trees, to see that everything works")
     return parser.parse_args(arguments)
 
@@ -94,6 +96,8 @@ def run(options):
 
     check_names(options)
     parse_rule(options.threshold)
+    if options.gallery is not None and options.gallery < 1:
+        raise ValueError(f"--gallery: expected at least 1 image of each kind, got {options.gallery}. Use 8.")
     pipelines = make_pipelines(options)
     if options.output:
         check_output(options.output, overwrite=options.overwrite, option="--overwrite")
@@ -123,6 +127,7 @@ def run(options):
             environment=describe_environment(device=device_words(evaluation, pipelines)),
             command=command_line(options),
             addition=None if options.no_shortcuts else shortcuts(evaluation, store, options),
+            gallery=options.gallery,
         )
     show(evaluation, report, stored=store is not None)
 

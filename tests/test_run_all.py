@@ -160,7 +160,7 @@ def test_the_store_is_in_the_user_s_cache_unless_another_or_none_is_asked_for(ru
 
 def test_data_may_be_a_folder_that_holds_idc(finished, work):
     make_cohort(root=work / "data" / "idc", n_patients=9, patches_per_patient=25)
-    options = ["--features", "lbp", "--data", "data", "--no-store", "--output", "out/data"]
+    options = ["--features", "lbp", "--data", "data", "--no-store", "--output", "out/data", "--gallery", "2"]
     found = run("run_all.py", *QUICK, *options, cwd=work)
     assert found.returncode == 0, found.stderr
     assert "measured: fingerprint 180, lbp 180\n" in found.stdout
@@ -168,6 +168,7 @@ def test_data_may_be_a_folder_that_holds_idc(finished, work):
     assert quick["dataset"]["n_patches"] == 180
     assert quick["protocol"]["quick"].startswith("180 of the 225 patches, 9 patients")
     assert "--data data" in quick["command"]
+    assert list((work / "out/data/galleries/images").glob("*.png"))
 
 
 @pytest.mark.parametrize(
@@ -180,6 +181,7 @@ def test_data_may_be_a_folder_that_holds_idc(finished, work):
         (["--folds", "1"], "n_splits"),
         (["--encoder", "mobilenetv3", "--features", "cnn"], "CNNEmbedding.encoder"),
         (["--resamples", "-1"], "n_resamples"),
+        (["--gallery", "0"], "--gallery: expected at least 1 image of each kind, got 0"),
         (["--store", "."], "FeatureStore('.'): expected a feature store that can be read and written"),
     ],
 )
