@@ -1,0 +1,204 @@
+"""From files to batches of pixels: read, decoded, brought to one size and changed at random by a pool of threads."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from histofeat.exceptions import PatchError
+from histofeat.images import Images
+from histofeat.networks.augmentation import Augmentation, augment
+
+__all__ = ["Batch", "PatchReader", "fit_patch", "usual_side"]
+
+#: Batches that are made while the network learns from another.
+_AHEAD = 2
+#: A patch larger than the input by no more than this loses its rim and is not resampled.
+_RIM = 1.1
+_SEEN = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Pixels of some images.
+
+    Attributes
+    ----------
+    rows : ndarray of shape (n,), int64
+        Rows of the images.
+    pixels : ndarray of shape (n, size, size, 3), uint8
+        Black where an image could not be read.
+    readable : ndarray of shape (n,), bool
+        Which could be read.
+    """
+
+    rows: np.ndarray
+    pixels: np.ndarray
+    readable: np.ndarray
+
+
+def fit_patch(patch: np.ndarray, size: int, side: int) -> np.ndarray:
+    """Bring a patch to the square that a network takes.
+
+    Parameters
+    ----------
+    patch : ndarray of shape (H, W, 3), uint8
+        Of any size.
+    size : int
+        Side of the network's input in px.
+    side : int
+        Longer side in px of the usual patches, see `usual_side`.
+
+    Returns
+    -------
+    fitted : ndarray of shape (size, size, 3), uint8
+
+    Notes
+    -----
+    First a square: where the patch is shorter than the longest of `side`, H and W, it is mirrored outward, equally on
+    both sides, as often as it takes; nothing of the patch is cut and its scale is kept. Then the square is brought to
+    `size`: by cutting the rim where it is larger by a tenth at most (50 to 48 px), otherwise by resampling, means of
+    areas to shrink and bilinear to enlarge.
+
+    Examples
+    --------
+    >>> row = np.arange(6, dtype=np.uint8).reshape(1, 2, 3)
+    >>> fit_patch(row, 2, 2)[:, :, 0].tolist()
+    [[0, 3], [0, 3]]
+    """
+    height, width = patch.shape[:2]
+    square = max(side, height, width)
+    if (height, width) != (square, square):
+        top, left = (square - height) // 2, (square - width) // 2
+        patch = cv2.copyMakeBorder(
+            patch, top, square - height - top, left, square - width - left, cv2.BORDER_REFLECT_101
+        )
+    if square == size:
+        return patch
+    if size < square <= _RIM * size:
+        rim = (square - size) // 2
+        return patch[rim : rim + size, rim : rim + size]
+    return cv2.resize(patch, (size, size), interpolation=cv2.INTER_AREA if square > size else cv2.INTER_LINEAR)
+
+
+def usual_side(images: Images, rows: Sequence[int]) -> int:
+    """Longer side of most patches, in px: the most frequent among 64 of them, evenly spread; of two, the larger.
+
+    Parameters
+    ----------
+    images : Images
+        Where they come from.
+    rows : sequence of int
+        Which count.
+
+    Returns
+    -------
+    side : int
+
+    Raises
+    ------
+    PatchError
+        If none of the patches looked at can be read.
+    """
+    rows = np.asarray(rows)
+    seen = rows[np.unique(np.linspace(0, len(rows) - 1, _SEEN).round().astype(int))]
+    sides: list[int] = []
+    first_error = None
+    for row in seen:
+        try:
+            sides.append(max(images.decode(row, images.content(row))[0].shape[:2]))
+        except PatchError as error:
+            first_error = first_error or error
+    if not sides:
+        raise first_error
+    values, counts = np.unique(sides, return_counts=True)
+    return int(values[counts == counts.max()].max())
+
+
+class PatchReader:
+    """Gives the pixels of images batch by batch; two batches beside the one in use are in memory, never all.
+
+    Parameters
+    ----------
+    images : Images
+        What is read.
+    size : int
+        Side of the network's input in px.
+    side : int
+        Longer side of the usual patches in px.
+    n_threads : int
+        Threads that read.
+    skip_unreadable : bool
+        Leave out what cannot be read, and take note of it, instead of raising.
+    """
+
+    def __init__(self, images: Images, *, size: int, side: int, n_threads: int, skip_unreadable: bool):
+        self._images = images
+        self._size, self._side = size, side
+        self._n_threads = n_threads
+        self._skip = skip_unreadable
+        self.unreadable: set[int] = set()
+
+    def batches(
+        self, rows: Sequence[np.ndarray], *, augmentation: Augmentation | None = None, seed: Sequence[int] = (0,)
+    ) -> Iterator[Batch]:
+        """Yield one batch for each set of rows, in order.
+
+        Parameters
+        ----------
+        rows : sequence of ndarray of int64
+            The rows of each batch.
+        augmentation : Augmentation or None
+            What is done to the pixels.
+        seed : sequence of int
+            Of the augmentation; the number of the batch joins it, so that the order of the threads does not matter.
+
+        Yields
+        ------
+        batch : Batch
+
+        Raises
+        ------
+        PatchError
+            If an image cannot be read, unless these are skipped.
+        """
+        with ThreadPoolExecutor(self._n_threads) as pool:
+            waiting: deque = deque()
+            try:
+                for number, chosen in enumerate(rows):
+                    waiting.append(pool.submit(self._make, chosen, augmentation, (*seed, number)))
+                    if len(waiting) > _AHEAD:
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+    def _make(self, rows, augmentation, seed) -> Batch:
+        pixels = np.zeros((len(rows), self._size, self._size, 3), dtype=np.uint8)
+        readable = np.ones(len(rows), dtype=bool)
+        for place, row in enumerate(rows):
+            row = int(row)
+            with self._noted(row, readable, place):
+                patch, _ = self._images.decode(row, self._images.content(row))
+                pixels[place] = fit_patch(patch, self._size, self._side)
+        if augmentation is not None and not augmentation.is_nothing:
+            pixels = augment(pixels, np.random.default_rng(seed), augmentation)
+        return Batch(np.asarray(rows), pixels, readable)
+
+    @contextlib.contextmanager
+    def _noted(self, row, readable, place):
+        try:
+            yield
+        except PatchError:
+            if not self._skip:
+                raise
+            readable[place] = False
+            self.unreadable.add(row)

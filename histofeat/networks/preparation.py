@@ -1,0 +1,163 @@
+"""What a fit is made of: labels, weights of the classes, patients held out, and the checkpoint that belongs to it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from numbers import Real
+from pathlib import Path
+
+import numpy as np
+from sklearn.utils.class_weight import compute_class_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import column_or_1d
+
+from histofeat.exceptions import GroupLeakageError
+from histofeat.images import Images
+from histofeat.networks.checkpoint import hash_data
+from histofeat.networks.hold_out import hold_out_patients
+from histofeat.networks.settings import Settings, check_choice
+from histofeat.networks.training import Task
+
+__all__ = ["check_labels", "find_checkpoint", "make_task", "notes_of"]
+
+_FIT_FIELD = "{fit}"
+_SHOWN = 3
+
+
+def check_labels(y, n_images: int) -> np.ndarray:
+    """Labels as an array of shape (n_images,).
+
+    Raises
+    ------
+    ValueError
+        If there is not one for each image, or only one class.
+
+    Examples
+    --------
+    >>> check_labels([0, 1, 1], 3).tolist()
+    [0, 1, 1]
+    """
+    labels = column_or_1d(y)
+    if len(labels) != n_images:
+        raise ValueError(f"y: expected one label for each of {n_images} images, got {len(labels)}. Pass the same rows.")
+    check_classification_targets(labels)
+    found = np.unique(labels)
+    if len(found) < 2:
+        raise ValueError(f"y: expected two classes or more, got {found.tolist()}. Add patches of another class.")
+    return labels
+
+
+def make_task(settings: Settings, labels, patients, *, validation_fraction: float, class_weight) -> Task:
+    """Classes by number, weights by class, and the patients held out.
+
+    Parameters
+    ----------
+    settings : Settings
+    labels : ndarray of shape (n,)
+    patients : array-like of shape (n,) or None
+    validation_fraction : float in [0, 1)
+        Part of the patients to hold out.
+    class_weight : {"balanced"}, mapping of label to weight, or None
+        "balanced" counts the patches that are learnt from.
+
+    Returns
+    -------
+    task : Task
+
+    Raises
+    ------
+    GroupLeakageError
+        If patients are to be held out and are not known.
+    ValueError
+        If a class has too few patients, or `class_weight` does not fit the labels.
+    """
+    classes, codes = np.unique(labels, return_inverse=True)
+    training, held_out = np.arange(len(codes)), np.arange(0)
+    if validation_fraction:
+        if patients is None:
+            raise GroupLeakageError(
+                "CNNClassifier.fit: expected groups, the patient of each patch, to hold patients out, got None. "
+                "Pass groups=dataset.patients, or use validation_fraction=0."
+            )
+        training, held_out = hold_out_patients(codes, patients, validation_fraction, seed=settings.seed)
+    weights = np.ones(len(classes))
+    if class_weight is not None:
+        _check_class_weight(class_weight, classes)
+        weights = compute_class_weight(class_weight, classes=classes, y=labels[training])
+    return Task(codes, weights.astype(np.float32), training, held_out)
+
+
+def find_checkpoint(
+    checkpoint, settings: Settings, task: Task, images: Images, labels, patients
+) -> tuple[Path | None, Mapping[str, object]]:
+    """The folder of a fit's checkpoint, and what the checkpoint is known by.
+
+    Parameters
+    ----------
+    checkpoint : path or None
+        ``{fit}`` in it becomes a hash of what the checkpoint is known by.
+    settings : Settings
+    task : Task
+    images : Images
+        Read once, for the hash of their contents.
+    labels, patients : sequence
+
+    Returns
+    -------
+    folder : Path or None
+    identity : mapping
+        Empty without a checkpoint.
+    """
+    if checkpoint is None:
+        return None, {}
+    identity = {
+        **settings.identity(),
+        "data set": hash_data(images, labels, patients),
+        "class_weight": task.weights.tolist(),
+        "held-out patches": hashlib.blake2b(task.held_out.astype("<i8").tobytes(), digest_size=8).hexdigest(),
+    }
+    folder = str(checkpoint)
+    if _FIT_FIELD in folder:
+        text = json.dumps(identity, sort_keys=True)
+        folder = folder.replace(_FIT_FIELD, hashlib.blake2b(text.encode(), digest_size=8).hexdigest())
+    return Path(folder).expanduser(), identity
+
+
+def notes_of(settings: Settings, task: Task, state, skipped, patients) -> tuple[str, ...]:
+    """Sentences about a fit for a report: which epoch is kept and why, and what could not be read."""
+    name, kept = settings.architecture.name, state.best_epoch + 1
+    if not len(task.held_out):
+        notes = [f"{name}: the last of {state.epoch} epochs is kept; no patient was held out to choose one."]
+    else:
+        held_out = {str(patient) for patient in np.asarray(patients, dtype=object)[task.held_out]}
+        measure = {"loss": "lowest loss", "roc_auc": "highest ROC-AUC"}[settings.recipe.monitor]
+        notes = [
+            f"{name}: epoch {kept} of {state.epoch} is kept, that of the {measure} on {len(held_out)} patients "
+            f"({len(task.held_out)} patches) held out of the training side, which were not learnt from."
+        ]
+    if skipped:
+        listed = ", ".join(skipped[:_SHOWN]) + (f" and {len(skipped) - _SHOWN} more" if len(skipped) > _SHOWN else "")
+        notes.append(f"{name}: {len(skipped)} images could not be read and were left out: {listed}.")
+    return tuple(notes)
+
+
+def _check_class_weight(class_weight, classes) -> None:
+    if isinstance(class_weight, str):
+        check_choice("class_weight", class_weight, ("balanced",))
+        return
+    if not isinstance(class_weight, Mapping):
+        raise ValueError(
+            f"CNNClassifier.class_weight: expected 'balanced', a mapping or None, got {class_weight!r:.80}. Correct it."
+        )
+    for label, weight in class_weight.items():
+        if label not in classes.tolist():
+            raise ValueError(
+                f"CNNClassifier.class_weight: expected labels of y, {classes.tolist()}, got {label!r}. Correct it."
+            )
+        if not isinstance(weight, Real) or not math.isfinite(weight) or weight <= 0:
+            raise ValueError(
+                f"CNNClassifier.class_weight: expected weights above 0, got {weight!r} for {label!r}. Correct it."
+            )
