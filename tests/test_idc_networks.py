@@ -1,0 +1,368 @@
+"""The study on trained networks: its folds, its page, its ledger, and a quick run from end to end."""
+
+import csv
+import importlib.util
+import json
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from histofeat import IDCPipeline, evaluate, make_cohort
+from histofeat.datasets import official_roles
+from histofeat.statistics import compare_models, holm
+
+PROTOCOLS = Path(__file__).resolve().parent.parent / "benchmarks" / "protocols"
+HISTORY = {
+    "loss": [0.6, 0.4], "accuracy": [0.7, 0.8], "val_loss": [0.7, 0.5], "val_accuracy": [0.6, 0.7],
+    "val_roc_auc": [0.71, 0.83], "learning_rate": [1e-3, 1e-4], "seconds": [1.0, 1.0],
+}  # fmt: skip
+N_PATIENTS = {"train": 5, "validation": 3, "test": 4, "unlisted": 2}
+MODULES = ("idc_networks_page", "idc_comparison", "idc_ledger", "official_candidates", "run_all", "study")
+
+
+@pytest.fixture(scope="module")
+def script():
+    """benchmarks/protocols/idc_networks.py; its folder is on the path only while the tests of this file run."""
+    before = list(sys.path)
+    spec = importlib.util.spec_from_file_location("idc_networks", PROTOCOLS / "idc_networks.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["idc_networks"] = module
+    spec.loader.exec_module(module)
+    import idc_networks_page  # noqa: F401  what `run` imports
+
+    yield module
+    sys.path[:] = before
+    for name in ("idc_networks", *MODULES):
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def main(script, monkeypatch, tmp_path):
+    for name in ("OMP_WAIT_POLICY", "TF_CPP_MIN_LOG_LEVEL"):
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+    monkeypatch.chdir(tmp_path)
+    return script.main
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    """Patches of a synthetic cohort under the ids of official patients."""
+    root = tmp_path_factory.mktemp("networks") / "idc"
+    cohort = make_cohort(sum(N_PATIENTS.values()), 10, root=root.parent / "cohort")
+    published = official_roles()
+    named = {
+        role: [p for p, its in published.items() if its == role][: N_PATIENTS[role]] for role in set(published.values())
+    }
+    named["unlisted"] = ["7", "8"]
+    without = set(cohort.patients) - set(cohort.patients[cohort.y == 1])
+    numbers = sorted(set(cohort.patients), key=lambda patient: (patient in without, patient))
+    ids = [patient for role in ("test", "validation", "train", "unlisted") for patient in named[role]]
+    for number, patient in zip(numbers, ids, strict=True):
+        for old in sorted((cohort.root / number).rglob("*.png")):
+            new = root / patient / old.parent.name / old.name.replace(number, patient)
+            new.parent.mkdir(parents=True, exist_ok=True)
+            new.write_bytes(old.read_bytes())
+    return root
+
+
+@pytest.fixture(scope="module")
+def fitted(script, cohort):
+    """Three models on the same fold; the first with the history of a network."""
+    rows, patients = np.arange(len(cohort)), cohort.patients.astype(str)
+    tested = np.isin(patients, np.unique(patients)[::2])
+    found = {}
+    named = {script.CANCERNET: "lbp", script.HANDCRAFTED: "color", script.RESNET: "haralick"}
+    for seconds, (name, family) in enumerate(named.items(), start=1):
+        evaluation = evaluate(
+            cohort, [(name, IDCPipeline(family, "logistic"))], [(rows[~tested], rows[tested])], n_resamples=200
+        )
+        if name == script.CANCERNET:
+            model = replace(evaluation.models[0], histories=(HISTORY,), notes=("a note of the fit",))
+            evaluation = replace(evaluation, models=(model,))
+        found[name] = script.Fitted(evaluation, 60.0 * seconds, 90.0 * seconds)
+    return found
+
+
+def page_of(script, fitted, **changed):
+    import idc_networks_page
+
+    settings = {
+        "words": "few patches", "official": True, "planned": script.PLANNED, "metrics": script.METRICS,
+        "target": (script.CANCERNET, 0.5, 20), "threshold": "Youden's index",
+    }  # fmt: skip
+    trials = [dict.fromkeys(script.TRIAL_COLUMNS, "x") | {"cpu_s": 90.0, "roc_auc": 0.9, "roc_auc_8_views": None}]
+    return idc_networks_page.make_page(fitted, trials, **{**settings, **changed})
+
+
+def text_of(page):
+    from histofeat.reporting.markdown import to_markdown
+
+    return to_markdown(list(page.blocks))
+
+
+# --- whom it tests ---------------------------------------------------------------------------------------------------
+
+
+def options_of(script, *words):
+    return script.make_parser().parse_args(list(map(str, words)))
+
+
+def test_development_never_loads_the_official_test_patients(script, tree, tmp_path):
+    roles = official_roles()
+    dataset, (train, test), words = script.load(options_of(script, "--data", tree, "--development"), tmp_path)
+    assert "test" not in {roles.get(patient) for patient in dataset.patients}
+    assert {roles.get(patient) for patient in dataset.patients[test]} == {"validation"}
+    assert {roles.get(patient) for patient in dataset.patients[train]} == {"train", None}
+    assert sorted([*train, *test]) == list(range(len(dataset)))
+    assert words == "30 patches of 3 official validation patients, after training on 70 patches of 7 other patients"
+
+
+def test_the_official_run_learns_from_all_others_and_tests_the_official_ones(script, tree, tmp_path):
+    roles = official_roles()
+    dataset, (train, test), words = script.load(options_of(script, "--data", tree), tmp_path)
+    assert {roles.get(patient) for patient in dataset.patients[test]} == {"test"}
+    assert {roles.get(patient) for patient in dataset.patients[train]} == {"train", "validation", None}
+    assert "40 patches of 4 official test patients" in words
+
+
+def test_which_runs_look_at_the_test_patients(script):
+    official = options_of(script, "--data", "d")
+    assert script.is_official(official)
+    assert not script.is_official(options_of(script, "--data", "d", "--development"))
+    assert not script.is_official(options_of(script, "--quick"))
+
+
+def test_a_quick_run_with_data_leaves_the_test_patients_alone(script, tree, tmp_path):
+    dataset, (train, test), _ = script.load(options_of(script, "--data", tree, "--quick"), tmp_path)
+    assert "test" not in {official_roles().get(patient) for patient in dataset.patients}
+    assert not set(dataset.patients[train]) & set(dataset.patients[test])
+
+
+@pytest.mark.parametrize(("words", "match"), [
+    (["--quick", "--models", "cancernett"], "--models: expected names it knows, got 'cancernett'. Did you mean"),
+    ([], "--data: expected a folder of IDC patches, got none"),
+    (["--quick", "--threshold", "best"], "threshold"),
+])  # fmt: skip
+def test_what_is_refused_before_any_work(main, capsys, words, match):
+    assert main(words) == 2
+    assert match in capsys.readouterr().err
+
+
+def test_a_copy_without_the_patients_to_test(script, tree, tmp_path):
+    import shutil
+
+    roles = official_roles()
+    for folder in tree.iterdir():
+        if roles.get(folder.name) == "train":
+            shutil.copytree(folder, tmp_path / "few" / folder.name)
+    options = options_of(script, "--data", tmp_path / "few")
+    with pytest.raises(ValueError, match=r"expected patches of official test patients and of others, got 0 and 50"):
+        script.load(options, tmp_path)
+
+
+# --- the models ------------------------------------------------------------------------------------------------------
+
+
+def test_every_name_makes_a_pipeline(script, tmp_path):
+    options = options_of(script, "--quick", "--weights", tmp_path)
+    pipelines = dict(script.make_pipelines(options))
+    assert list(pipelines) == list(script.MODELS.values())
+    assert {pair for pair in script.PLANNED for pair in pair} <= set(pipelines)
+    trained = {name for name, pipeline in pipelines.items() if pipeline.features == "pixels"}
+    assert trained == {script.CANCERNET, script.RESNET, script.FINE_TUNED}
+    tuned = pipelines[script.FINE_TUNED].head
+    frozen = pipelines[script.FROZEN].feature_params
+    assert (tuned.architecture, tuned.input_size) == (frozen["cnn__encoder"], frozen["cnn__input_size"])
+    assert (tuned.weights, tuned.fine_tune) == ("imagenet", "all")
+    assert pipelines[script.CANCERNET].head.epochs == 1
+    full = dict(script.make_pipelines(options_of(script, "--data", "d")))
+    assert full[script.CANCERNET].head.epochs is None
+
+
+def test_weights_of_the_command_line_reach_the_network(script, tmp_path):
+    from histofeat.encoders import find_encoder
+
+    file = tmp_path / find_encoder(script.ENCODER).accepted_files[0]
+    file.touch()
+    assert script.imagenet(options_of(script, "--quick", "--weights", tmp_path)) == str(file)
+
+
+# --- the page --------------------------------------------------------------------------------------------------------
+
+
+def test_planned_pairs_are_adjusted_for_themselves_alone(script, fitted):
+    from idc_networks_page import planned_differences
+
+    rows, refusal = planned_differences(fitted, script.PLANNED, script.METRICS)
+    assert refusal is None
+    pairs = [(row["first"], row["second"]) for row in rows]
+    wanted = [
+        (script.CANCERNET, script.HANDCRAFTED), (script.RESNET, script.HANDCRAFTED), (script.RESNET, script.CANCERNET),
+    ]  # fmt: skip
+    assert pairs == wanted * 2
+    assert [row["p_holm"] for row in rows] == pytest.approx(holm([row["p"] for row in rows]).tolist())
+    # The residual network comes after CancerNet in `fitted`, so its row is turned.
+    both = {name: fitted[name].evaluation for name in (script.RESNET, script.CANCERNET)}
+    (direct,) = compare_models(both, ["roc_auc"]).rows
+    turned = rows[2]
+    assert turned["difference"] == pytest.approx(direct.difference)
+    assert turned["ci95"] == pytest.approx(list(direct.ci95))
+    assert turned["p"] == pytest.approx(direct.p)
+    assert turned["first_value"] - turned["second_value"] == pytest.approx(turned["difference"])
+
+
+def test_the_page_says_whether_the_target_is_reached(script, fitted):
+    reached = text_of(page_of(script, fitted))
+    assert f"{script.CANCERNET} reaches ROC-AUC 0.5 within 20 minutes" in reached
+    assert "after 1.0 minutes on the clock and 1.5 CPU minutes" in reached
+    too_high = text_of(page_of(script, fitted, target=(script.CANCERNET, 0.9999, 20)))
+    assert f"{script.CANCERNET} does not reach ROC-AUC 0.9999" in too_high
+    too_slow = text_of(page_of(script, fitted, target=(script.CANCERNET, 0.5, 0.1)))
+    assert f"{script.CANCERNET} does not reach" in too_slow
+    development = text_of(page_of(script, fitted, official=False))
+    assert "Not the official test patients" in development
+    assert "reach ROC-AUC" not in development
+
+
+@pytest.mark.parametrize(("difference", "ci95", "p", "words"), [
+    (0.02, [0.01, 0.03], 0.004, "Fine-tuning beats the frozen embedding"),
+    (0.02, [-0.01, 0.05], 0.2, "by less than these patients can tell from none"),
+    (-0.01, [-0.03, 0.01], 0.4, "Fine-tuning does not beat the frozen embedding"),
+])  # fmt: skip
+def test_the_page_says_what_fine_tuning_is_worth(script, fitted, monkeypatch, difference, ci95, p, words):
+    import idc_networks_page
+
+    row = {
+        "metric": "roc_auc", "first": script.FINE_TUNED, "second": script.FROZEN, "difference": difference,
+        "ci95": ci95, "p": p, "p_holm": p,
+    }  # fmt: skip
+    monkeypatch.setattr(idc_networks_page, "planned_differences", lambda *_: ([row], None))
+    text = text_of(page_of(script, fitted))
+    assert words in text
+    assert f"{difference:+.3f} (95 % interval {ci95[0]:+.3f} to {ci95[1]:+.3f})" in text
+
+
+def test_the_page_has_scores_curves_notes_and_trials(script, fitted):
+    page = page_of(script, fitted)
+    text = text_of(page)
+    assert "a note of the fit" in text
+    assert "1 trials (1 of x; 2 CPU minutes)" in text
+    assert set(page.figures) == {"scores", "loss", "validation_roc_auc"}
+    (panel,) = page.figures["loss"][1]["panels"]
+    assert panel["title"] == script.CANCERNET
+    assert [(line["name"], line["x"], line["y"]) for line in panel["lines"]] == [
+        ("training", [1, 2], [0.6, 0.4]), ("validation patients", [1, 2], [0.7, 0.5]),
+    ]  # fmt: skip
+    for draw, data in page.figures.values():
+        assert draw(data).axes
+    models = page.tables["models"].set_index("name")
+    for name, entry in fitted.items():
+        (model,) = entry.evaluation.models
+        assert models.loc[name, "roc_auc"] == pytest.approx(model.scores["roc_auc"].pooled)
+        assert models.loc[name, "f1_low"] == pytest.approx(model.tuned["f1"].ci95[0])
+    assert models.loc[script.CANCERNET, "epochs"] == 2
+    assert page.tables["epochs"]["val_roc_auc"].tolist() == [0.71, 0.83]
+
+
+def test_models_that_cannot_be_compared_are_said_to_be(script, fitted):
+    name, other = script.CANCERNET, script.HANDCRAFTED
+    model = fitted[name].evaluation.models[0]
+    proba = model.proba.copy()
+    proba[np.flatnonzero(fitted[name].evaluation.tested)[0]] = np.nan
+    broken = replace(fitted[name].evaluation, models=(replace(model, proba=proba),))
+    page = page_of(script, {name: script.Fitted(broken, 1.0, 1.0), other: fitted[other]})
+    assert "The models were not compared. compare_models.evaluation: expected a probability" in text_of(page)
+    alone = text_of(page_of(script, {name: fitted[name]}))
+    assert "Differences" not in alone
+
+
+# --- trials and ledger -----------------------------------------------------------------------------------------------
+
+
+def test_the_trials_on_record(script):
+    trials = script.load_trials()
+    assert len({trial["trial"] for trial in trials}) == len(trials) > 5
+    assert all(0.4 < trial["roc_auc"] < 1 for trial in trials)
+    assert all(trial["cpu_s"] > 0 for trial in trials)
+    assert "test" not in " ".join(trial["held_out"] for trial in trials)
+
+
+@pytest.mark.parametrize(("content", "match"), [
+    ("a,b\n1,2\n", "expected the columns trial, network, .* got 'a, b'"),
+    ("{header}\nx,n,r,0,h,5,fast,0.9,\n", "row 1: expected numbers"),
+    ("{header}\nx,n,r,0,h,5,10,1.2,\n", "row 1: expected roc_auc between 0 and 1, got '1.2'"),
+])  # fmt: skip
+def test_a_damaged_list_of_trials(script, tmp_path, content, match):
+    path = tmp_path / "trials.csv"
+    path.write_text(content.format(header=",".join(script.TRIAL_COLUMNS)), encoding="utf-8")
+    with pytest.raises(ValueError, match=match):
+        script.load_trials(path)
+
+
+def quick_models(monkeypatch, script):
+    """Make all models cheap; which ones they are is tested elsewhere."""
+    monkeypatch.setattr(script, "make_pipeline", lambda name, options: IDCPipeline("color", "logistic"))
+
+
+def test_each_look_at_the_test_patients_is_a_line_of_the_ledger(main, script, tree, monkeypatch, tmp_path, capsys):
+    quick_models(monkeypatch, script)
+    ledger = tmp_path / "ledger.csv"
+    words = [
+        "--data",
+        str(tree),
+        "--ledger",
+        str(ledger),
+        "--resamples",
+        "50",
+        "--n-jobs",
+        "1",
+        "--models",
+        "cancernet",
+    ]
+    assert main([*words, "--output", "out"]) == 0, capsys.readouterr().err
+    with ledger.open(encoding="utf-8", newline="") as file:
+        (line,) = csv.DictReader(file)
+    assert line["pipeline"] == "CancerNet/logistic (color)"
+    assert (line["n_test_patients"], line["n_test_patches"]) == ("4", "40")
+    assert line["trained_on"] == "train+validation+unlisted"
+    metrics = json.loads(Path("out/metrics.json").read_text(encoding="utf-8"))
+    found = metrics["results"]["models"][0]
+    assert float(line["roc_auc"]) == pytest.approx(found["roc_auc"]["pooled"], abs=1e-6)
+    assert found["cpu_s"] > 0
+    assert 0 < found["fit_s"] <= found["wall_s"]
+    assert metrics["results"]["official_test_patients"] is True
+    assert main([*words, "--output", "other", "--development"]) == 0
+    assert len(ledger.read_text(encoding="utf-8").splitlines()) == 2
+    page = Path("other/report.md").read_text(encoding="utf-8")
+    assert "Not the official test patients" in page
+    # A finished report is not replaced, and nobody looks at the test patients for it.
+    assert main([*words, "--output", "out"]) == 2
+    assert len(ledger.read_text(encoding="utf-8").splitlines()) == 2
+
+
+# --- from end to end -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_quick_run_trains_everything_on_a_synthetic_cohort(main, capsys, tmp_path):
+    pytest.importorskip("tensorflow")
+    ledger = tmp_path / "ledger.csv"
+    words = ["--quick", "--output", "out", "--ledger", str(ledger), "--weights", str(tmp_path), "--n-jobs", "1"]
+    assert main(words) == 0, capsys.readouterr().err
+    assert not ledger.exists()
+    page = Path("out/report.md").read_text(encoding="utf-8")
+    assert "Quick run" in page
+    # No weights in that folder: what needs them is named, the rest goes on.
+    assert "MobileNetV2, frozen, 96 px:" in page
+    models = pd.read_csv("out/models.csv").set_index("name")
+    assert {"CancerNet", "small residual network", "handcrafted", "chosen"} <= set(models.index)
+    assert models.loc["CancerNet", "epochs"] == 1
+    assert "progress" not in Path("out/metrics.json").read_text(encoding="utf-8")
+    for name in ("scores", "loss", "validation_roc_auc"):
+        assert Path(f"out/figures/{name}.svg").is_file()
+    assert "figures/loss.svg" in page
