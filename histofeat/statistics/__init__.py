@@ -4,6 +4,7 @@ from histofeat.statistics.comparison import Comparison, Comparisons, compare_mod
 from histofeat.statistics.delong import DeLong, PatientScores, delong, patient_scores
 from histofeat.statistics.p_values import bootstrap_p, holm
 from histofeat.statistics.patient_average import PatientAverages, patient_averages
+from histofeat.statistics.recognition import RecognitionRates, recognition_rates
 from histofeat.statistics.resampled_t import ResampledTTest, nadeau_bengio
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "DeLong",
     "PatientAverages",
     "PatientScores",
+    "RecognitionRates",
     "ResampledTTest",
     "bootstrap_p",
     "compare_models",
@@ -20,4 +22,5 @@ __all__ = [
     "nadeau_bengio",
     "patient_averages",
     "patient_scores",
+    "recognition_rates",
 ]
