@@ -22,6 +22,7 @@ from histofeat.forest import Forest
 from histofeat.kernel_svm import KernelSVM
 from histofeat.model_selection import PatientKFold
 from histofeat.quadratic import QuadraticDiscriminant
+from histofeat.temperature import TemperatureScaling
 
 __all__ = ["HEADS", "FeatureHead", "HeadRecipe", "fit_with_inner_scores", "make_head"]
 
@@ -191,7 +192,7 @@ class FeatureHead(ClassifierMixin, BaseEstimator):
         The labels.
     classifier_ : estimator
         The fitted classifier, on scaled features and coded labels.
-    calibrator_ : LogisticRegression or None
+    calibrator_ : LogisticRegression, TemperatureScaling or None
         From decision values to probabilities; None where none was asked for or no groups were given.
     notes_ : tuple of str
         What a report has to say about this fit.
@@ -277,7 +278,7 @@ class FeatureHead(ClassifierMixin, BaseEstimator):
         self.classifier_.fit(self._scaled(X), codes, **self._weights(y), **patients)
         self.calibrator_ = None
         if inner_values is not None:
-            self.calibrator_ = LogisticRegression(C=1e6, max_iter=1000).fit(_as_columns(inner_values), codes)
+            self.calibrator_ = _calibrator(inner_values).fit(_as_columns(inner_values), codes)
         note = getattr(self.classifier_, "note_", None)
         self.notes_ = () if note is None else (note,)
 
@@ -332,6 +333,11 @@ class FeatureHead(ClassifierMixin, BaseEstimator):
             return self.classes_[self.predict_proba(X).argmax(axis=1)]
         values = self.decision_function(X)
         return self.classes_[(values > 0).astype(int) if values.ndim == 1 else values.argmax(axis=1)]
+
+
+def _calibrator(inner_values: np.ndarray):
+    """Two weights for the values of two classes; one for those of more, whose order it keeps."""
+    return LogisticRegression(C=1e6, max_iter=1000) if inner_values.ndim == 1 else TemperatureScaling()
 
 
 def _as_columns(values: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ MODULES = sorted(ROOT.rglob("*.py"))
 LAYERS = [
     {"exceptions"},
     {"store", "images", "mapped_images", "tiles", "model_selection", "holdouts"},
-    {"bootstrap", "metrics", "class_scores", "kernel_svm", "forest", "quadratic", "results"},
+    {"bootstrap", "metrics", "class_scores", "kernel_svm", "forest", "quadratic", "temperature", "results"},
     {"thresholds", "calibration", "conformal", "statistics"},
     {"datasets", "encoders"},
     {"features"},

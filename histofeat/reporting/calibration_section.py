@@ -106,7 +106,7 @@ def calibration_blocks(payload):
         return []
     heading = Heading("Probabilities")
     if len(payload["dataset"]["labels"]) > 2:
-        words = "The probabilities are not calibrated: that is done with two classes only."
+        words = "The probabilities are not calibrated beyond what the heads do: that is done with two classes only."
         return [heading, Text(f"{words} Their Brier score says how good they are together with how they rank.")]
     blocks = [
         heading,

@@ -6,6 +6,7 @@ from histofeat.reporting import tables
 from histofeat.reporting.audit_section import audit_blocks, audit_notices
 from histofeat.reporting.blocks import Addition, Details, Facts, Heading, Notice, Text
 from histofeat.reporting.calibration_section import calibration_blocks
+from histofeat.reporting.class_section import class_blocks
 from histofeat.reporting.comparison_section import comparison_blocks, patient_average_blocks
 from histofeat.reporting.gallery_page import gallery_blocks
 from histofeat.reporting.payload import data_label
@@ -37,6 +38,7 @@ def report_blocks(payload, pictures, addition=None):
     if payload["results"]:
         blocks += [*_headline(payload, pictures), *patient_average_blocks(payload)]
         blocks += [*comparison_blocks(payload["comparison"], payload), *_curves(pictures)]
+        blocks += class_blocks(payload)
         blocks += [*calibration_blocks(payload), *pictures.get("reliability", ())]
         blocks += [*training_blocks(payload, pictures.get("training", ())), *gallery_blocks(payload)]
         blocks += _by_fold(payload, pictures)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from histofeat.reporting.blocks import Addition
 from histofeat.reporting.calibration_section import calibration_payload
+from histofeat.reporting.class_section import class_payload
 from histofeat.reporting.comparison_section import comparison_payload
 from histofeat.reporting.environment import describe_environment
 from histofeat.reporting.flat_files import write_predictions, write_scores
@@ -102,6 +103,7 @@ def _assess(evaluation, payload):
     for model, result in zip(evaluation.models, payload["results"], strict=True):
         result["calibration"] = jsonable(calibration_payload(model, evaluation.dataset, evaluation))
         result["training"] = training_payload(model)
+        result["classes"] = jsonable(class_payload(model, evaluation)) if len(evaluation.labels) > 2 else []
 
 
 def _write_files(evaluation, payload, folder, addition):

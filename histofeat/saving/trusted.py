@@ -30,6 +30,7 @@ TRUSTED = (
     "histofeat.quadratic.QuadraticDiscriminant",
     "histofeat.saving.parts.StoredPart",
     "histofeat.soft_vote.SoftVote",
+    "histofeat.temperature.TemperatureScaling",
     "histofeat.features.union.PatchUnion",
     *(f"histofeat.features.{module}.{name}" for module, name in FAMILIES.values()),
     *(f"histofeat.normalization.{module}.{name}" for module, name in NORMALIZERS.values()),
