@@ -8,6 +8,7 @@ import pytest
 from histofeat import CNNClassifier
 from histofeat.encoders import network
 from histofeat.encoders.network import _quiet, import_keras
+from histofeat.encoders.weights import find_weights
 from histofeat.exceptions import WeightsError
 from histofeat.networks import ARCHITECTURES, Recipe
 from histofeat.networks.builders import build, rebuild, unfreeze
@@ -47,6 +48,10 @@ def test_the_residual_network_is_small_and_has_a_way_around_each_block():
     assert 0.29e6 < model.count_params() < 0.32e6
     assert kinds(model).count("Add") == 3
     assert model.output_shape == (None, 3)
+
+
+def test_alexnet_has_as_many_weights_as_everybody_elses():
+    assert build(ARCHITECTURES["alexnet"], 1000, input_size=224).count_params() == 61_100_840  # torchvision's
 
 
 @pytest.mark.parametrize("name", ["cancernet", "resnet_small"])
@@ -197,4 +202,10 @@ def test_published_weights_are_fine_tuned(real_weights):
     model, X = fine_tuned("imagenet", "mobilenetv2_0.35")
     assert "imagenet" in repr(model)
     assert model.predict_proba(X).shape == (64, 2)
-    assert model.history_["val_roc_auc"][-1] > 0.8
+    record = ARCHITECTURES["mobilenetv2_0.35"]
+    published = build(record, 2, input_size=SIDE, weights=find_weights(record.encoder), fine_tuned=True)
+    base, first = model._network().get_layer("base"), published.get_layer("base")
+    for name in ("bn_Conv1", "Conv_1_bn"):
+        mean, then = (np.asarray(network.get_layer(name).moving_mean) for network in (base, first))
+        assert np.array_equal(mean, then)
+    assert not np.array_equal(base.get_layer("Conv_1").get_weights()[0], first.get_layer("Conv_1").get_weights()[0])

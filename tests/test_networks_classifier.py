@@ -1,5 +1,6 @@
 """A network as a classifier: what it learns, whom it holds out, what it keeps, and that it comes back as it was."""
 
+import logging
 import pickle
 import threading
 import warnings
@@ -308,10 +309,13 @@ def test_fits_in_threads_wait_for_each_other():
     assert np.allclose(models[0].predict_proba(X), models[1].predict_proba(X), atol=1e-4)
 
 
-def test_training_warns_of_nothing():
+def test_training_warns_of_nothing_and_logs_nothing(caplog):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        make(epochs=1).fit(X, CODES, groups=PATIENTS).predict_proba(X[:3])
+        for _ in range(2):
+            make(epochs=1).fit(X, CODES, groups=PATIENTS).predict_proba(X[:3])
+    assert not caplog.records
+    assert not logging.getLogger("tensorflow").filters
 
 
 def test_training_goes_on_from_a_saved_network(fitted, tmp_path):

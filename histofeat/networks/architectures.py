@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from histofeat.encoders.records import ENCODERS, Encoder
 from histofeat.exceptions import known_names
-from histofeat.networks.recipes import CANCERNET, FINE_TUNING, FROM_SCRATCH, RESNET_SMALL, Recipe
+from histofeat.networks.recipes import ALEXNET, CANCERNET, FINE_TUNING, FROM_SCRATCH, RESNET_SMALL, Recipe
 
 __all__ = ["ARCHITECTURES", "Architecture", "find_architecture"]
 
@@ -117,6 +117,7 @@ ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
             Architecture(
                 "cancernet", 48, 8, CANCERNET, reference="Adrian Rosebrock, pyimagesearch.com, 18 February 2019"
             ),
+            Architecture("alexnet", 224, 64, ALEXNET, reference="arXiv:1404.5997, section 4, in one column"),
             Architecture("resnet_small", 48, 16, RESNET_SMALL, reference="histofeat; blocks of 10.1109/CVPR.2016.90"),
             *(_pretrained(encoder) for encoder in (*ENCODERS.values(), *_FURTHER) if not encoder.taps),
         )

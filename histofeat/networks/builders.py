@@ -68,10 +68,8 @@ def build(
         pixels = keras.Input((input_size, input_size, 3), dtype="uint8", name="pixels")
         if architecture.encoder is not None:
             features = _base(keras, architecture, pixels, input_size, weights, fine_tuned)
-        elif architecture.name == "cancernet":
-            features = _cancernet(keras, pixels)
         else:
-            features = _resnet_small(keras, pixels)
+            features = _OWN[architecture.name](keras, pixels)
         logits = keras.layers.Dense(n_classes, name="logits")(features)
         proba = keras.layers.Activation("softmax", dtype="float32", name="probabilities")(logits)
         model = keras.Model(pixels, proba, name=architecture.name.replace(".", "_"))
@@ -144,6 +142,21 @@ def _cancernet(keras, pixels):
     return layers.Dropout(0.5)(layers.BatchNormalization()(x))
 
 
+def _alexnet(keras, pixels):
+    """AlexNet in one column: five convolutions, then twice 4,096 units; without normalisation, as published."""
+    layers = keras.layers
+    x = layers.Rescaling(1 / 127.5, offset=-1, dtype="float32")(pixels)
+    x = layers.Conv2D(64, 11, strides=4, activation="relu")(layers.ZeroPadding2D(2)(x))
+    x = layers.Conv2D(192, 5, padding="same", activation="relu")(layers.MaxPooling2D(3, 2)(x))
+    x = layers.MaxPooling2D(3, 2)(x)
+    for width in (384, 256, 256):
+        x = layers.Conv2D(width, 3, padding="same", activation="relu")(x)
+    x = layers.Flatten()(layers.MaxPooling2D(3, 2)(x))
+    for _ in range(2):
+        x = layers.Dense(4096, activation="relu")(layers.Dropout(0.5)(x))
+    return x
+
+
 def _resnet_small(keras, pixels):
     """Three residual blocks of 32, 64 and 128 channels, at a half, a fourth and an eighth of the input's side."""
     layers = keras.layers
@@ -162,6 +175,10 @@ def _resnet_small(keras, pixels):
         y = layers.ReLU()(convolved(x, width, 3, stride))
         x = layers.ReLU()(layers.Add()([straight, convolved(y, width, 3)]))
     return layers.Dropout(_HEAD_DROPOUT)(layers.GlobalAveragePooling2D()(x))
+
+
+#: histofeat's own, from pixels to the features that the output stands on.
+_OWN = {"cancernet": _cancernet, "alexnet": _alexnet, "resnet_small": _resnet_small}
 
 
 def _base(keras, architecture, pixels, input_size, weights, fine_tuned):

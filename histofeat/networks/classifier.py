@@ -26,8 +26,9 @@ class CNNClassifier(FittedNetwork):
     Parameters
     ----------
     architecture : str, default="cancernet"
-        A key of `histofeat.networks.ARCHITECTURES`: "cancernet" and "resnet_small", which are trained from random
-        weights, or a network of ``keras.applications`` such as "mobilenetv2_0.35", "resnet50" and "densenet201".
+        A key of `histofeat.networks.ARCHITECTURES`: "cancernet", "resnet_small" and "alexnet", which are trained
+        from random weights, or a network of ``keras.applications`` such as "mobilenetv2_0.35", "resnet50" and
+        "densenet201".
     weights : {"imagenet"}, path or None, default=None
         Where training starts. For a network of ``keras.applications``, "imagenet" or the file of a base without its
         classification layer: it is fine-tuned in two stages. For the others the file of a saved network. None is
@@ -146,8 +147,7 @@ class CNNClassifier(FittedNetwork):
         random_state=0,
         progress=None,
     ):
-        self.architecture = architecture
-        self.weights = weights
+        self.architecture, self.weights = architecture, weights
         self.recipe = recipe
         self.input_size = input_size
         self.epochs = epochs

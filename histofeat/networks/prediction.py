@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 
 import numpy as np
 
@@ -17,8 +18,11 @@ __all__ = ["on_device", "probabilities"]
 _PIXELS_AT_ONCE = 1 << 20
 
 
+@contextlib.contextmanager
 def on_device(device: str | None):
-    """Context in which Keras computes on a device.
+    """Let Keras compute on a device, and TensorFlow's log be silent about functions that it traces anew.
+
+    It traces one a network, and complains from the fifth network of a process on.
 
     Parameters
     ----------
@@ -30,16 +34,20 @@ def on_device(device: str | None):
     ValueError
         If there is no such GPU.
     """
-    if device is None:
-        return contextlib.nullcontext()
-    if device.startswith("gpu"):
+    if device is not None and device.startswith("gpu"):
         found = visible_gpus()
         if int(device.partition(":")[2]) >= found:
             raise ValueError(
                 f"CNNClassifier.device: expected a GPU that Keras's backend sees, got {device!r} where it sees "
                 f'{found}. Install the GPU build with pip install "histofeat[gpu]", or use device=None.'
             )
-    return import_keras().device(device)
+    log = logging.getLogger("tensorflow")
+    log.addFilter(_is_no_complaint)
+    try:
+        with contextlib.nullcontext() if device is None else import_keras().device(device):
+            yield
+    finally:
+        log.removeFilter(_is_no_complaint)
 
 
 def probabilities(model, reader: PatchReader, rows, *, views: int = 1) -> tuple[np.ndarray, np.ndarray]:
@@ -78,3 +86,7 @@ def probabilities(model, reader: PatchReader, rows, *, views: int = 1) -> tuple[
 def _output(model, pixels):
     with _quiet():
         return np.asarray(model.predict_on_batch(np.ascontiguousarray(pixels)), dtype=np.float64)
+
+
+def _is_no_complaint(record: logging.LogRecord) -> bool:
+    return "retracing" not in str(record.msg)

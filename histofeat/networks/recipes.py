@@ -11,7 +11,7 @@ from types import MappingProxyType
 from histofeat.exceptions import known_names
 from histofeat.networks.schedules import SCHEDULES
 
-__all__ = ["CANCERNET", "FINE_TUNING", "FROM_SCRATCH", "MONITORS", "OPTIMIZERS", "RESNET_SMALL", "Recipe"]
+__all__ = ["ALEXNET", "CANCERNET", "FINE_TUNING", "FROM_SCRATCH", "MONITORS", "OPTIMIZERS", "RESNET_SMALL", "Recipe"]
 
 OPTIMIZERS = ("adagrad", "adam", "adamw", "sgd")
 #: What the kept epoch is chosen by, on the patients held out.
@@ -122,6 +122,8 @@ CANCERNET: Mapping[str, Recipe] = MappingProxyType(
         ),
     }
 )
+#: Without normalisation, AlexNet learns nothing at the rates of the others.
+ALEXNET: Mapping[str, Recipe] = MappingProxyType({"standard": Recipe(learning_rate=2e-4, batch_size=32, epochs=15)})
 RESNET_SMALL: Mapping[str, Recipe] = MappingProxyType(
     {"standard": Recipe(learning_rate=4e-3, batch_size=64, epochs=15)}
 )

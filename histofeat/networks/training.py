@@ -197,8 +197,7 @@ class Training:
         batches = self._reader.batches(
             order, augmentation=settings.augmentation, seed=(settings.seed, 2, self.state.epoch)
         )
-        model.reset_metrics()
-        values = {"loss": np.nan, "accuracy": np.nan}
+        told = []
         for rate, batch in zip(rates, batches, strict=True):
             if not batch.readable.any():
                 continue
@@ -208,10 +207,13 @@ class Training:
                 stand_in = np.resize(np.flatnonzero(batch.readable), len(rows))
                 batch.pixels[~batch.readable] = batch.pixels[stand_in[~batch.readable]]
             model.optimizer.learning_rate = rate
-            values = model.train_on_batch(
+            model.reset_metrics()  # as newer versions of Keras do by themselves
+            step = model.train_on_batch(
                 batch.pixels, self._eye[task.codes[rows]], sample_weight=weights, return_dict=True
             )
-        values = {name: float(values[name]) for name in ("loss", "accuracy")}
+            told.append((float(step["loss"]), float(step["accuracy"])))
+        loss, accuracy = np.mean(told, axis=0) if told else (np.nan, np.nan)
+        values = {"loss": float(loss), "accuracy": float(accuracy)}
         if not np.isfinite(values["loss"]):
             raise ValueError(
                 f"CNNClassifier.learning_rate: expected a loss that stays finite, got {values['loss']} in epoch "
