@@ -1,6 +1,7 @@
 # make report   the main job on the synthetic cohort (DATA=dir WEIGHTS=dir for your own); prints where the report is
 # make test     every test, with coverage          make check   style, doctests and the fast tests
 # make bench    the speed benchmarks               make docs    every block of README and docstrings, run
+# make long     the tests of a minute or more, which `make test` leaves out
 # make clean    remove what these wrote
 # Each sets up .venv from requirements.lock first.
 
@@ -13,7 +14,7 @@ export MPLBACKEND = Agg
 export TF_CPP_MIN_LOG_LEVEL = 3
 
 .DEFAULT_GOAL = report
-.PHONY: report test check bench docs clean
+.PHONY: report test long check bench docs clean
 
 report: .venv/installed
 	$(PY) benchmarks/run_all.py $(OPTIONS)
@@ -22,12 +23,15 @@ test: .venv/installed
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m coverage erase
-	$(PY) -m pytest -n auto --dist loadfile --cov --cov-report=term
+	$(PY) -m pytest -n auto --dist loadfile -m "not long" --cov --cov-report=term
+
+long: .venv/installed
+	$(PY) -m pytest -q -m long
 
 check: .venv/installed
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
-	$(PY) -m pytest -q -m "not slow"
+	$(PY) -m pytest -q -m "not slow and not long"
 
 bench: .venv/installed
 	$(PY) benchmarks/speed/run.py --full --overwrite $(OPTIONS)

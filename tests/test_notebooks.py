@@ -126,7 +126,7 @@ def test_own_data_is_read_where_data_is_set(name, tmp_path):
 
 
 @named
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_notebook_runs_without_a_warning(committed, name, tmp_path):
     pytest.importorskip("keras", reason="keras is not installed")
     notebook = maker.execute(maker.build(name), tmp_path)

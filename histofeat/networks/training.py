@@ -159,11 +159,8 @@ class Training:
     def _resume(self) -> None:
         stage, _ = self._place(self.state.epoch - 1)
         self._enter(stage)
-        with _quiet():
-            for variable, value in zip(self._model.variables, self.state.variables, strict=True):
-                variable.assign(value)
-            for variable, value in zip(self._model.optimizer.variables, self.state.optimizer, strict=True):
-                variable.assign(value)
+        self._assign(self._model.variables, self.state.variables)
+        self._assign(self._model.optimizer.variables, self.state.optimizer)
 
     def _epoch(self) -> None:
         """Run one epoch, from its first batch to its checkpoint."""
@@ -228,15 +225,25 @@ class Training:
             yield
             return
         variables = self._model.trainable_variables
+        last = self._copies(variables)
         with _quiet():
-            last = [self._keras.ops.convert_to_numpy(variable) for variable in variables]
             self._model.optimizer.finalize_variable_values(variables)
+        # In JAX the weights now are the memory of the averages, which prediction would give away: a copy each.
+        self._assign(variables, self._copies(variables))
         try:
             yield
         finally:
-            with _quiet():
-                for variable, value in zip(variables, last, strict=True):
-                    variable.assign(value)
+            self._assign(variables, last)
+
+    def _copies(self, variables) -> list[np.ndarray]:
+        with _quiet():
+            return [np.array(self._keras.ops.convert_to_numpy(variable)) for variable in variables]
+
+    @staticmethod
+    def _assign(variables, values) -> None:
+        with _quiet():
+            for variable, value in zip(variables, values, strict=True):
+                variable.assign(value)
 
     def _validate(self) -> dict[str, float]:
         task = self._task
@@ -274,10 +281,8 @@ class Training:
         return self.state.epoch - 1 - max(self.state.best_epoch, first) >= patience
 
     def _save(self) -> None:
-        to_numpy = self._keras.ops.convert_to_numpy
-        with _quiet():
-            self.state.variables = [to_numpy(variable) for variable in self._model.variables]
-            self.state.optimizer = [to_numpy(variable) for variable in self._model.optimizer.variables]
+        self.state.variables = self._copies(self._model.variables)
+        self.state.optimizer = self._copies(self._model.optimizer.variables)
         write_state(self._folder, self.state, self._identity)
 
 
