@@ -1,7 +1,7 @@
 # make report   the main job on the synthetic cohort (DATA=dir WEIGHTS=dir for your own); prints where the report is
 # make test     every test, with coverage          make check   style, doctests and the fast tests
 # make bench    the speed benchmarks               make docs    every block of README and docstrings, run
-# make long     the tests of a minute or more, which `make test` leaves out
+# make long     the tests of a quarter of a minute or more, which `make test` leaves out
 # make clean    remove what these wrote
 # Each sets up .venv from requirements.lock first.
 

@@ -89,7 +89,7 @@ def test_a_run_writes_every_table_and_figure(main, data, tmp_path, capsys):
         assert not any(str(folder) in content for folder in (tmp_path, data))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_with_the_network(main, real_data, real_weights, tmp_path):
     pytest.importorskip("openvino", reason="openvino is not installed")
     assert main("--data", real_data, "--weights", real_weights, "--output", "out") == 0

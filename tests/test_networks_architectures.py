@@ -161,7 +161,7 @@ def fine_tuned(weights, architecture="mobilenet_0.25", **params):
     return model.fit(X, codes, groups=np.arange(64) % 8), X
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("part", ["last_blocks", "all"])
 def test_fine_tuning_leaves_frozen_layers_and_all_statistics_as_they_were(base_file, part):
     model, X = fine_tuned(base_file, fine_tune=part, checkpoint=None)
@@ -181,7 +181,7 @@ def test_fine_tuning_leaves_frozen_layers_and_all_statistics_as_they_were(base_f
     assert model.history_["learning_rate"][0] > model.history_["learning_rate"][1]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["densenet121", "resnet50", "efficientnetb0", "vgg16", "mobilenet"])
 def test_networks_of_keras_are_built_saved_and_read(name, tmp_path):
     record = ARCHITECTURES[name]

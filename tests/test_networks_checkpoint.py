@@ -93,6 +93,7 @@ def test_what_is_stopped_goes_on_as_if_it_had_not_been(whole, stopped, tmp_path)
     assert np.array_equal(again.validation_proba_, model.validation_proba_)
 
 
+@pytest.mark.long
 def test_two_stages_go_on_in_the_stage_they_were_in(tmp_path, monkeypatch):
     """The second stage of a resumed training begins with its own schedule, from the weights of the first."""
     from histofeat.networks import training
@@ -205,7 +206,7 @@ def test_the_hash_is_of_contents_labels_and_patients_in_order(tmp_path):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_process_loses_one_epoch_at_most(tmp_path):
     """Kill a training at three moments, the last time let it end; it ends as one that was left alone."""
     script = tmp_path / "train.py"

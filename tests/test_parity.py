@@ -93,7 +93,7 @@ def test_parameters_of_training():
 
 
 @shows("an ImageNet ResNet, fine-tuned with one-cycle", "DenseNet201, fine-tuned", "a frozen ResNet and a head")
-@pytest.mark.slow
+@pytest.mark.long
 def test_pretrained_networks_are_fine_tuned(idc, tmp_path):
     keras = pytest.importorskip("keras", reason="keras is not installed")
     base = keras.applications.MobileNet(include_top=False, weights=None, alpha=0.25, input_shape=(64, 64, 3))

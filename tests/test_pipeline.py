@@ -339,7 +339,7 @@ def test_cross_val_score_takes_patients(cohort):
     assert scores.shape == (3,)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_search_of_the_readme_runs_on_real_patches(real_data):
     from histofeat import load_idc
 

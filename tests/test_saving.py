@@ -552,7 +552,7 @@ def test_a_real_embedding_comes_back(real_weights, rows, tmp_path):
     assert np.abs(after.predict_proba(rows[0]) - pipeline.predict_proba(rows[0])).max() < 1e-6
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_network_comes_back_from_kerass_own_format(rows, tmp_path):
     pytest.importorskip("keras")
     from histofeat import CNNClassifier

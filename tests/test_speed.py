@@ -280,7 +280,7 @@ def test_bad_arguments_get_a_sentence(bench, monkeypatch, capsys, tmp_path, argu
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_benchmark_without_a_network_runs(work):
     names = ["extraction", "store", "search", "imports", "decode"]
     found = run("--quick", "--only", *names, "--output", "all", cwd=work)
@@ -344,7 +344,7 @@ def test_the_table_of_the_heads_is_like_real_features(bench):
     assert variances[:20].sum() > 0.9 * variances.sum()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_networks_run(work):
     pytest.importorskip("keras")
     pytest.importorskip("openvino")
