@@ -26,7 +26,7 @@ test: .venv/installed
 	$(PY) -m pytest -n auto --dist loadfile -m "not long" --cov --cov-report=term
 
 long: .venv/installed
-	$(PY) -m pytest -q -m long
+	$(PY) -m pytest -q -n auto --dist loadfile -m long
 
 check: .venv/installed
 	$(PY) -m ruff check .
