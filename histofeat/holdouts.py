@@ -3,11 +3,9 @@
 from numbers import Integral, Real
 
 import numpy as np
-import pandas as pd
 from sklearn.model_selection import BaseCrossValidator
-from sklearn.utils.multiclass import type_of_target
 
-from histofeat.model_selection import encode_patients
+from histofeat.model_selection import check_labels, encode_patients
 
 __all__ = ["PatientHoldOuts"]
 
@@ -103,7 +101,7 @@ class PatientHoldOuts(BaseCrossValidator):
             If patients are missing.
         """
         self._check_params()
-        labels = _check_labels(y, X.shape[0] if hasattr(X, "shape") else len(X))
+        labels = check_labels(y, X.shape[0] if hasattr(X, "shape") else len(X), "PatientHoldOuts")
         classes, labels = np.unique(labels, return_inverse=True)
         ids, codes = encode_patients(groups, len(labels))
         carried = np.zeros((len(ids), len(classes)), dtype=np.int64)
@@ -168,23 +166,6 @@ def _apportion(counts, share):
         if given.sum() < total and given[stratum] < most[stratum]:
             given[stratum] += 1
     return given
-
-
-def _check_labels(y, n_samples):
-    labels = np.asarray(y)
-    if y is None or labels.shape != (n_samples,):
-        raise ValueError(
-            f"PatientHoldOuts.split: expected y with one class label for each of {n_samples} patches, got "
-            f"{'None' if y is None else f'shape {labels.shape}'}. Pass y=dataset.y."
-        )
-    missing = pd.isna(labels)
-    if missing.any() or type_of_target(labels) not in ("binary", "multiclass") or len(np.unique(labels)) < 2:
-        odd = labels[missing.argmax()] if missing.any() else labels[0]
-        raise ValueError(
-            f"PatientHoldOuts.split: expected y of two or more class labels without gaps, got {labels.dtype} values "
-            f"such as {_shown(odd)} ({missing.sum()} missing). Pass y=dataset.y."
-        )
-    return labels
 
 
 def _shown(label):

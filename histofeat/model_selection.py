@@ -9,7 +9,7 @@ from sklearn.utils.multiclass import type_of_target
 
 from histofeat.exceptions import GroupLeakageError
 
-__all__ = ["PatchKFold", "PatientKFold", "check_no_shared_patients", "encode_patients"]
+__all__ = ["PatchKFold", "PatientKFold", "check_labels", "check_no_shared_patients", "encode_patients"]
 
 _ATTEMPTS = 20
 _SHOWN = 3
@@ -114,6 +114,47 @@ def check_no_shared_patients(train, test, patients):
         )
 
 
+def check_labels(y, n_samples, name):
+    """Refuse what are no class labels of these patches, or of one class only.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,)
+        Class labels.
+    n_samples : int
+        The number of patches.
+    name : str
+        The splitter that an error message names.
+
+    Returns
+    -------
+    labels : ndarray of shape (n_samples,)
+
+    Raises
+    ------
+    ValueError
+        If `y` is missing, has another length, gaps, values that are no classes, or one class.
+    """
+    labels = np.asarray(y)
+    if y is None or labels.shape != (n_samples,):
+        raise ValueError(
+            f"{name}.split: expected y with one class label for each of {n_samples} patches, got "
+            f"{'None' if y is None else f'shape {labels.shape}'}. Pass y=dataset.y."
+        )
+    if pd.isna(labels).any() or type_of_target(labels) not in ("binary", "multiclass"):
+        raise ValueError(
+            f"{name}.split: expected y of class labels without gaps, got {labels.dtype} values such as "
+            f"{_odd_label(labels)!r}. Pass y=dataset.y."
+        )
+    classes = np.unique(labels)
+    if len(classes) < 2:
+        raise ValueError(
+            f"{name}.split: expected at least 2 classes in y, got only {_shown(classes[0])}. "
+            "Add patches of another class."
+        )
+    return labels
+
+
 class _SeededKFold(BaseCrossValidator):
     """What the two splitters share: parameters, their validation and the partition that they walk."""
 
@@ -157,7 +198,7 @@ class _SeededKFold(BaseCrossValidator):
             If patients are needed and missing.
         """
         self._check_params()
-        labels = self._check_labels(y, X.shape[0] if hasattr(X, "shape") else len(X))
+        labels = check_labels(y, X.shape[0] if hasattr(X, "shape") else len(X), type(self).__name__)
         folds = self._assign_folds(labels, groups)
         return ((np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)) for fold in range(self.n_splits))
 
@@ -179,27 +220,6 @@ class _SeededKFold(BaseCrossValidator):
                 f"{name}.random_state: expected None or an integer from 0 to 2**32 - 1, got {seed!r}. "
                 "Use an integer for the same folds each time."
             )
-
-    def _check_labels(self, y, n_samples):
-        name = type(self).__name__
-        labels = np.asarray(y)
-        if y is None or labels.shape != (n_samples,):
-            raise ValueError(
-                f"{name}.split: expected y with one class label for each of {n_samples} patches, got "
-                f"{'None' if y is None else f'shape {labels.shape}'}. Pass y=dataset.y."
-            )
-        if pd.isna(labels).any() or type_of_target(labels) not in ("binary", "multiclass"):
-            raise ValueError(
-                f"{name}.split: expected y of class labels without gaps, got {labels.dtype} values such as "
-                f"{_odd_label(labels)!r}. Pass y=dataset.y."
-            )
-        classes = np.unique(labels)
-        if len(classes) < 2:
-            raise ValueError(
-                f"{name}.split: expected at least 2 classes in y, got only {_shown(classes[0])}. "
-                "Add patches of another class."
-            )
-        return labels
 
 
 class PatientKFold(_SeededKFold):

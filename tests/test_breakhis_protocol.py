@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from histofeat.datasets.breakhis import load_breakhis
-from histofeat.datasets.breakhis_cohort import make_breakhis_cohort
+from histofeat.datasets.breakhis.cohort import make_breakhis_cohort
 from histofeat.features import extract
 from histofeat.features.families import make_family
 from histofeat.heads import make_head

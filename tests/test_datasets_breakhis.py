@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from histofeat import DatasetError, GroupLeakageError, PatientKFold, audit_split, check_no_shared_patients
 from histofeat.datasets.breakhis import load_breakhis
-from histofeat.datasets.breakhis_audit import full_set
-from histofeat.datasets.breakhis_names import (
+from histofeat.datasets.breakhis.audit import full_set
+from histofeat.datasets.breakhis.names import (
     MAGNIFICATIONS,
     SUBTYPES,
     parse_image,

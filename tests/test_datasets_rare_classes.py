@@ -4,7 +4,7 @@ from test_datasets_breakhis import put
 
 from histofeat import DatasetError, PatchDataset, PatientHoldOuts, PatientKFold
 from histofeat.datasets.breakhis import load_breakhis
-from histofeat.datasets.breakhis_names import SUBTYPES
+from histofeat.datasets.breakhis.names import SUBTYPES
 from histofeat.datasets.rare_classes import merge_rare_classes
 
 WORDS = tuple(subtype.word for subtype in SUBTYPES)

@@ -134,9 +134,9 @@ class TestRefusals:
             list(PatientHoldOuts().split(patients, None, patients))
         with pytest.raises(ValueError, match=r"one class label for each of \d+ patches, got shape \(3,\)"):
             list(PatientHoldOuts().split(patients, [0, 1, 0], patients))
-        with pytest.raises(ValueError, match=r"two or more class labels without gaps, .* 0 \(0 missing\)"):
+        with pytest.raises(ValueError, match=r"at least 2 classes in y, got only class 0"):
             splits(np.zeros(len(y), dtype=int), patients)
-        with pytest.raises(ValueError, match=r"without gaps, got float64 values such as nan \(1 missing\)"):
+        with pytest.raises(ValueError, match=r"without gaps, got float64 values such as nan"):
             splits(np.where(np.arange(len(y)) == 4, np.nan, y), patients)
 
     def test_patients(self, rows):

@@ -11,7 +11,7 @@ from sklearn.metrics import confusion_matrix, f1_score, log_loss, roc_auc_score
 
 from histofeat import IDCPipeline, PatchDataset, PatientKFold, evaluate, write_report
 from histofeat.datasets.breakhis import load_breakhis
-from histofeat.datasets.breakhis_cohort import make_breakhis_cohort
+from histofeat.datasets.breakhis.cohort import make_breakhis_cohort
 from histofeat.datasets.rare_classes import merge_rare_classes
 from histofeat.exceptions import GroupLeakageError
 from histofeat.features import extract

@@ -133,7 +133,7 @@ def features_in(options, scratch):
 
 def draw_cohort(options, scratch):
     """Draw the synthetic cohort; gives its folder."""
-    from histofeat.datasets.breakhis_cohort import make_breakhis_cohort
+    from histofeat.datasets.breakhis.cohort import make_breakhis_cohort
 
     options.magnifications = [power for power in options.magnifications if power in QUICK_COHORT["magnifications"]]
     return make_breakhis_cohort(root=Path(scratch) / "cohort", random_state=options.seed, **QUICK_COHORT).root
@@ -174,7 +174,7 @@ def hold_outs(root, power, sets, options):
     """The hold-outs of one magnification; where they cannot be, a record that says why."""
     from breakhis_holdouts import HoldOuts, measure
 
-    from histofeat.datasets.breakhis_folds import breakhis_hold_outs
+    from histofeat.datasets.breakhis.folds import breakhis_hold_outs
 
     dataset = None
     try:

@@ -3,9 +3,9 @@
 from histofeat.datasets.audit import DatasetAudit, FullSet, LeftOut
 from histofeat.datasets.base import PatchDataset
 from histofeat.datasets.breakhis import load_breakhis
-from histofeat.datasets.breakhis_audit import BreakHisAudit
-from histofeat.datasets.breakhis_cohort import make_breakhis_cohort
-from histofeat.datasets.breakhis_folds import BreakHisFolds, breakhis_hold_outs, read_breakhis_folds
+from histofeat.datasets.breakhis.audit import BreakHisAudit
+from histofeat.datasets.breakhis.cohort import make_breakhis_cohort
+from histofeat.datasets.breakhis.folds import BreakHisFolds, breakhis_hold_outs, read_breakhis_folds
 from histofeat.datasets.idc import load_idc
 from histofeat.datasets.image_folder import load_image_folder
 from histofeat.datasets.official import OfficialSplit, official_roles

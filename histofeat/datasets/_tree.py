@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from histofeat.datasets.disk_folders import is_folder, list_folder
 from histofeat.exceptions import DatasetError
 
 # Kaggle's archive repeats the whole tree in a folder of this name.
@@ -118,9 +119,9 @@ def scan_tree(root: Path, ignore: frozenset[str] = frozenset()) -> TreeScan:
     scan = TreeScan(str(root))
     # The top level first, so that its copy is the one that is kept.
     nested = []
-    for entry in _entries(scan.root):
-        if entry.name == NESTED and _is_folder(entry):
-            nested = _entries(entry.path)
+    for entry in list_folder(scan.root):
+        if entry.name == NESTED and is_folder(entry):
+            nested = list_folder(entry.path)
         elif entry.name not in ignore:
             _scan_patient(scan, entry)
     for entry in nested:
@@ -139,32 +140,15 @@ def to_frame(scan: TreeScan) -> pd.DataFrame:
     return frame[["path", "label", "patient", "x", "y", "height", "width"]]
 
 
-def _entries(folder: str) -> list[os.DirEntry]:
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(entries, key=lambda entry: entry.name)
-    except OSError as error:
-        # A patient who silently drops out would change every number, so this is not a file left out.
-        raise DatasetError(
-            f"{folder}: expected a folder that can be listed, got {type(error).__name__}. "
-            "Give the user who runs this the right to read it."
-        ) from error
-
-
-def _is_folder(entry: os.DirEntry) -> bool:
-    # DirEntry.is_dir raises on a loop of symbolic links; Path.is_dir answers no.
-    return Path(entry.path).is_dir()
-
-
 def _scan_patient(scan: TreeScan, patient: os.DirEntry) -> None:
-    if not _is_folder(patient):
+    if not is_folder(patient):
         scan.leave_out(patient.path, "is a file outside the class folders")
         return
     if _PATIENT.fullmatch(patient.name) is None:
         scan.leave_out(patient.path, "is a folder whose name is no patient number (not searched)")
         return
-    for entry in _entries(patient.path):
-        if not _is_folder(entry):
+    for entry in list_folder(patient.path):
+        if not is_folder(entry):
             scan.leave_out(entry.path, "is a file outside the class folders")
         elif entry.name not in ("0", "1"):
             scan.leave_out(entry.path, "is a folder named neither 0 nor 1 (not searched)")
@@ -174,7 +158,7 @@ def _scan_patient(scan: TreeScan, patient: os.DirEntry) -> None:
 
 
 def _named(scan: TreeScan, folder: str) -> Iterator[tuple[os.DirEntry, PatchName]]:
-    for file in _entries(folder):
+    for file in list_folder(folder):
         name = parse_name(file.name)
         if name is None:
             scan.leave_out(file.path, "has a name that is no IDC patch name")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from histofeat.datasets.disk_folders import is_folder, list_folder
 from histofeat.datasets.image_files import IMAGE_SUFFIXES, image_size, is_image_name, is_system_name
 from histofeat.datasets.parts import PARTS, part_named
 from histofeat.exceptions import DatasetError
@@ -123,7 +124,7 @@ def _refuse_two_of_one_part(root: Path, parts: dict) -> None:
 
 
 def _refuse_images_of_no_class(root: Path, part: os.DirEntry) -> None:
-    n = sum(is_image_name(entry.name) for entry in _entries(part.path))
+    n = sum(is_image_name(entry.name) for entry in list_folder(part.path))
     if n:
         raise DatasetError(
             f"{root}: expected class folders in {part.name!r}, got {n:,} images and no folder. Sort them into class "
@@ -146,10 +147,10 @@ def _read_classes(tree: FolderTree, folders: list, part: str | None, wanted: Seq
 
 def _walk(tree: FolderTree, folder: str, above: tuple[str, ...], part: str | None, name: str, top: str) -> None:
     """Take the images below a class folder; `above` are the real paths of the folders that led here."""
-    for entry in _entries(folder):
+    for entry in list_folder(folder):
         if is_system_name(entry.name):
             tree.leave_out(entry.path, _SYSTEM)
-        elif _is_folder(entry):
+        elif is_folder(entry):
             real = os.path.realpath(entry.path)
             if real in above:
                 tree.leave_out(entry.path, "is a link to a folder that it lies in")
@@ -178,13 +179,6 @@ def _take(tree: FolderTree, entry: os.DirEntry, part: str | None, name: str, top
     tree.images.append(FoundImage(entry.path, part, name, inner, *size))
 
 
-def _is_folder(entry: os.DirEntry) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link that leads back to itself
-        return False
-
-
 def _is_file(entry: os.DirEntry) -> bool:
     try:
         return entry.is_file()
@@ -203,25 +197,13 @@ def _is_text(path: str) -> bool:
 def _folders_of(tree: FolderTree, folder: str, ignore: frozenset[str] = frozenset()) -> list[os.DirEntry]:
     """Folders in a folder; the files beside them are left out."""
     folders = []
-    for entry in _entries(folder):
+    for entry in list_folder(folder):
         if entry.name in ignore:
             continue
         if is_system_name(entry.name):
             tree.leave_out(entry.path, _SYSTEM)
-        elif _is_folder(entry):
+        elif is_folder(entry):
             folders.append(entry)
         else:
             tree.leave_out(entry.path, _OUTSIDE)
     return folders
-
-
-def _entries(folder: str) -> list[os.DirEntry]:
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(entries, key=lambda entry: entry.name)
-    except OSError as error:
-        # A class that silently drops out would change every number, so this is not a folder left out.
-        raise DatasetError(
-            f"{folder}: expected a folder that can be listed, got {type(error).__name__}. "
-            "Give the user who runs this the right to read it."
-        ) from error

@@ -8,6 +8,7 @@ from pathlib import Path
 from histofeat.datasets._tree import NESTED, TREE, TreeScan, scan_tree, to_frame
 from histofeat.datasets.audit import DatasetAudit, FullSet, LeftOut
 from histofeat.datasets.base import PatchDataset
+from histofeat.datasets.disk_folders import existing_folder
 from histofeat.datasets.manifest import MANIFEST, SYNTHETIC_TARGET_NAMES
 from histofeat.exceptions import DatasetError
 
@@ -59,7 +60,7 @@ def load_idc(root: str | os.PathLike[str]) -> PatchDataset:
     >>> load_idc(cohort.root).name
     'synthetic'
     """
-    folder = _existing_folder(root)
+    folder = existing_folder(root, "load_idc", TREE)
     scan = scan_tree(folder, ignore=frozenset([MANIFEST]))
     if not scan.rows:
         raise DatasetError(_nothing_found(folder, scan))
@@ -82,24 +83,6 @@ def dataset_from_scan(scan: TreeScan, *, synthetic: bool) -> PatchDataset:
         full_set=None if synthetic else FULL_SET,
     )
     return PatchDataset(frame, target_names, name, Path(scan.root), audit, synthetic)
-
-
-def _existing_folder(root: str | os.PathLike[str]) -> Path:
-    if not isinstance(root, (str, os.PathLike)) or not str(root):
-        raise DatasetError(f"load_idc: expected the path of a folder, got {root!r}. Give the folder that holds {TREE}.")
-    # Absolute, so that the paths still hold in worker processes; not resolved, so that they read as the user's.
-    folder = Path(root).expanduser().absolute()
-    if not folder.exists():
-        raise DatasetError(
-            f"{folder}: expected a folder with {TREE}, got a path that does not exist. "
-            "Check the spelling; data/README.md says how to get the data."
-        )
-    if not folder.is_dir():
-        raise DatasetError(
-            f"{folder}: expected a folder with {TREE}, got a file. If it is the downloaded archive, unpack it and "
-            "give the folder."
-        )
-    return folder
 
 
 def _nothing_found(folder: Path, scan: TreeScan) -> str:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from histofeat.datasets.audit import LeftOut
 from histofeat.datasets.base import PatchDataset
+from histofeat.datasets.disk_folders import existing_folder
 from histofeat.datasets.folder_notes import (
     COST_OF_NO_PATIENTS,
     PATIENTS_UNKNOWN,
@@ -98,7 +99,7 @@ def load_image_folder(
     >>> load_image_folder(root, patients=r"^([0-9]+)_", name="mine").audit.n_patients
     3
     """
-    folder = _existing_folder(root)
+    folder = existing_folder(root, "load_image_folder.root", LAYOUT)
     rule = patient_rule(patients, folder)
     class_of = _as_mapping(classes)
     ignore = {MANIFEST} | ({rule.file.name} if rule.file is not None else set())
@@ -118,21 +119,6 @@ def load_image_folder(
         warnings.warn(f"load_image_folder: each image counts as its own patient. {COST_OF_NO_PATIENTS}", stacklevel=2)
     audit = NotedAudit.from_frame(frame, target_names, name, left_out=LeftOut.group(tree.left_out), notes=notes)
     return PatchDataset(frame, target_names, name, folder, audit, (folder / MANIFEST).is_file(), labels_per)
-
-
-def _existing_folder(root: Any) -> Path:
-    if not isinstance(root, (str, os.PathLike)) or not str(root):
-        raise DatasetError(
-            f"load_image_folder.root: expected the path of a folder, got {root!r}. Give the folder that holds {LAYOUT}."
-        )
-    # Absolute, so that the paths still hold in worker processes; not resolved, so that they read as the user's.
-    folder = Path(root).expanduser().absolute()
-    if not folder.is_dir():
-        got = "a file" if folder.exists() else "a path that does not exist"
-        raise DatasetError(
-            f"{folder}: expected a folder with {LAYOUT}, got {got}. Check the spelling; unpack an archive first."
-        )
-    return folder
 
 
 def _as_mapping(classes: Any) -> dict[str, str] | None:
