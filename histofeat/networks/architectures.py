@@ -109,6 +109,11 @@ def _pretrained(encoder: Encoder) -> Architecture:
     )
 
 
+def _is_plain(encoder: Encoder) -> bool:
+    """Whether an encoder is a whole network of ``keras.applications``, not a part of one and nobody else's."""
+    return encoder.source == "keras" and not encoder.taps
+
+
 #: Every network by name.
 ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
     {
@@ -119,7 +124,7 @@ ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
             ),
             Architecture("alexnet", 224, 64, ALEXNET, reference="arXiv:1404.5997, section 4, in one column"),
             Architecture("resnet_small", 48, 16, RESNET_SMALL, reference="histofeat; blocks of 10.1109/CVPR.2016.90"),
-            *(_pretrained(encoder) for encoder in (*ENCODERS.values(), *_FURTHER) if not encoder.taps),
+            *(_pretrained(encoder) for encoder in (*ENCODERS.values(), *_FURTHER) if _is_plain(encoder)),
         )
     }
 )

@@ -10,11 +10,9 @@ import cv2
 import numpy as np
 
 from histofeat.features.stains import RGB_FROM_HED
+from histofeat.views import VIEWS, take_view
 
-__all__ = ["STANDARD", "VIEWS", "Augmentation", "augment", "take_view", "views_of"]
-
-#: The eight views of a square patch: quarter turns counter-clockwise, then whether it is mirrored left to right.
-VIEWS = ((0, False), (0, True), (1, False), (1, True), (2, False), (2, True), (3, False), (3, True))
+__all__ = ["STANDARD", "Augmentation", "augment", "views_of"]
 
 _STAINS = RGB_FROM_HED / np.linalg.norm(RGB_FROM_HED, axis=1, keepdims=True)
 _FROM_DENSITY = np.linalg.inv(_STAINS)
@@ -39,6 +37,9 @@ class Augmentation:
         To each stain a concentration is added, uniform in ``[-stain_shift, stain_shift]``, in units of optical density
         (natural logarithm, unit stain vectors). It colours the empty slide too: 0.03 takes at most about one level in
         twenty from white. 0 for none.
+    brightness : float in [0, 1), default=0
+        The light of a patch is multiplied by a factor, uniform in ``[1 - brightness, 1 + brightness]``; what is
+        brighter than white is white. 0 for none.
     shift_px : int from 0, default=0
         Move the patch by up to so many pixels along either axis; what comes in from the border is mirrored.
 
@@ -50,7 +51,7 @@ class Augmentation:
     Examples
     --------
     >>> Augmentation()
-    Augmentation(flips=True, turns=True, stain_jitter=0.15, stain_shift=0.03, shift_px=0)
+    Augmentation(flips=True, turns=True, stain_jitter=0.15, stain_shift=0.03, brightness=0.0, shift_px=0)
     >>> Augmentation(stain_jitter=1.5)
     Traceback (most recent call last):
         ...
@@ -61,6 +62,7 @@ class Augmentation:
     turns: bool = True
     stain_jitter: float = 0.15
     stain_shift: float = 0.03
+    brightness: float = 0.0
     shift_px: int = 0
 
     def __post_init__(self):
@@ -70,6 +72,7 @@ class Augmentation:
             if not isinstance(value, bool | np.bool_):
                 raise ValueError(f"Augmentation.{name}: expected True or False, got {value!r}. Give one of them.")
         _check_number("stain_jitter", self.stain_jitter, lambda value: 0 <= value < 1, "a number from 0, below 1")
+        _check_number("brightness", self.brightness, lambda value: 0 <= value < 1, "a number from 0, below 1")
         _check_number("stain_shift", self.stain_shift, lambda value: 0 <= value <= 0.5, "a number from 0 to 0.5")
         if not isinstance(self.shift_px, Integral) or isinstance(self.shift_px, bool) or self.shift_px < 0:
             raise ValueError(
@@ -133,7 +136,7 @@ def augment(pixels: np.ndarray, rng: np.random.Generator, augmentation: Augmenta
     changed = _turn(pixels, rng, augmentation)
     if augmentation.shift_px and len(pixels):
         changed = _move(changed, rng, int(augmentation.shift_px))
-    if (augmentation.stain_jitter or augmentation.stain_shift) and changed.size:
+    if (augmentation.stain_jitter or augmentation.stain_shift or augmentation.brightness) and changed.size:
         changed = _restain(changed, rng, augmentation)
     return np.array(pixels, order="C") if changed is pixels else changed
 
@@ -168,30 +171,6 @@ def views_of(augmentation: Augmentation, *, square: bool) -> tuple[tuple[int, bo
     return tuple(
         (turn, mirrored) for turn, mirrored in VIEWS if turn in wanted and (augmentation.flips or not mirrored)
     )
-
-
-def take_view(pixels: np.ndarray, view: tuple[int, bool]) -> np.ndarray:
-    """One view of every patch: quarter turns counter-clockwise, then left and right exchanged.
-
-    Parameters
-    ----------
-    pixels : ndarray of shape (n, H, W, ...)
-    view : (int, bool)
-        One of `VIEWS`.
-
-    Returns
-    -------
-    viewed : ndarray of shape (n, H, W, ...), or (n, W, H, ...) after an odd number of quarter turns
-        A window on `pixels`, not a copy.
-
-    Examples
-    --------
-    >>> take_view(np.arange(4).reshape(1, 2, 2), (1, False)).tolist()
-    [[[1, 3], [0, 2]]]
-    """
-    turn, mirrored = view
-    turned = np.rot90(pixels, turn, axes=(1, 2))
-    return turned[:, :, ::-1] if mirrored else turned
 
 
 def _check_pixels(pixels):
@@ -239,6 +218,9 @@ def _restain(pixels, rng, augmentation):
     # One matrix a patch takes densities to stains, changes them and takes them back: columns are red, green, blue.
     mixing = np.einsum("ds,ns,se->ned", _FROM_DENSITY, alpha, _STAINS)
     affine = -np.concatenate([mixing, (beta @ _STAINS)[:, :, None]], axis=2)
+    if augmentation.brightness:
+        light = rng.uniform(1 - augmentation.brightness, 1 + augmentation.brightness, n)
+        affine[:, :, 3] += np.log(light)[:, None]
     density = cv2.LUT(pixels.reshape(n, -1, 3), _DENSITY)
     for row in range(n):
         cv2.transform(density[row][None], affine[row], dst=density[row][None])

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from histofeat.encoders.network import _load, _quiet, _settings, import_keras, preprocess
+from histofeat.encoders.residual import residual_features
 from histofeat.exceptions import WeightsError
 from histofeat.networks.architectures import Architecture, find_architecture
 
@@ -158,23 +159,10 @@ def _alexnet(keras, pixels):
 
 
 def _resnet_small(keras, pixels):
-    """Three residual blocks of 32, 64 and 128 channels, at a half, a fourth and an eighth of the input's side."""
+    """Three residual blocks of 32, 64 and 128 channels; see `histofeat.encoders.residual`."""
     layers = keras.layers
-
-    def convolved(x, width, kernel, stride=1):
-        x = layers.Conv2D(width, kernel, strides=stride, padding="same", use_bias=False)(x)
-        return layers.BatchNormalization(momentum=0.9)(x)
-
     x = layers.Rescaling(1 / 127.5, offset=-1.0, dtype="float32")(pixels)
-    x = layers.ReLU()(convolved(x, 32, 5, 2))
-    for number, width in enumerate((32, 64, 128)):
-        stride = 2 if number else 1
-        straight = layers.AveragePooling2D(2, padding="same")(x) if number else x
-        if number:
-            straight = convolved(straight, width, 1)
-        y = layers.ReLU()(convolved(x, width, 3, stride))
-        x = layers.ReLU()(layers.Add()([straight, convolved(y, width, 3)]))
-    return layers.Dropout(_HEAD_DROPOUT)(layers.GlobalAveragePooling2D()(x))
+    return layers.Dropout(_HEAD_DROPOUT)(residual_features(keras, x))
 
 
 #: histofeat's own, from pixels to the features that the output stands on.

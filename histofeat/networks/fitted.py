@@ -15,7 +15,8 @@ from histofeat.networks.batches import PatchReader
 from histofeat.networks.builders import BUILDING, rebuild
 from histofeat.networks.network_file import read_network, write_network
 from histofeat.networks.prediction import on_device, probabilities
-from histofeat.networks.settings import VIEW_COUNTS, check_choice, device_of
+from histofeat.networks.settings import check_choice, device_of
+from histofeat.views import VIEW_COUNTS
 
 __all__ = ["FittedNetwork"]
 

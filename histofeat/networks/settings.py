@@ -16,11 +16,11 @@ from histofeat.networks.architectures import Architecture, find_architecture
 from histofeat.networks.augmentation import STANDARD, Augmentation
 from histofeat.networks.recipes import Recipe
 from histofeat.networks.schedules import SCHEDULES
+from histofeat.views import VIEW_COUNTS
 
-__all__ = ["FINE_TUNE", "VIEW_COUNTS", "Settings", "check_choice", "device_of", "resolve"]
+__all__ = ["FINE_TUNE", "Settings", "check_choice", "device_of", "resolve"]
 
 FINE_TUNE = ("head", "last_blocks", "all")
-VIEW_COUNTS = (1, 8)
 _ON_UNREADABLE = ("error", "skip")
 _PRECISIONS = ("float32", "bfloat16")
 
