@@ -20,6 +20,7 @@ _HOME = {
     "GrayHistogram": "features",
     "GroupLeakageError": "exceptions",
     "HaralickTexture": "features",
+    "HistoEmbedding": "features",
     "IDCPipeline": "pipeline",
     "JointColorHistogram": "features",
     "LBPHistogram": "features",
@@ -63,6 +64,7 @@ _HOME = {
     "split_dataset": "datasets",
     "train_model": "model_training",
     "write_report": "reporting",
+    "train_encoder": "encoder_training",
 }
 
 __all__ = sorted(_HOME)

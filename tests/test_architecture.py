@@ -16,7 +16,7 @@ MODULES = sorted(ROOT.rglob("*.py"))
 #: Layers from the ground up; a module may import its own layer (where not a family) and those before it.
 LAYERS = [
     {"exceptions"},
-    {"store", "images", "mapped_images", "tiles", "model_selection", "holdouts"},
+    {"store", "images", "mapped_images", "tiles", "views", "model_selection", "holdouts"},
     {"bootstrap", "metrics", "class_scores", "kernel_svm", "forest", "quadratic", "temperature", "results"},
     {"thresholds", "calibration", "conformal", "statistics"},
     {"datasets", "encoders"},
@@ -25,7 +25,17 @@ LAYERS = [
     {"heads", "pixel_head", "soft_vote", "search", "named_parts", "pipeline"},
     {"saving", "image_prediction"},
     {"split_audit"},
-    {"folds", "plans", "feature_bank", "fitting", "scoring", "evaluation"},
+    {
+        "encoder_training",
+        "folds",
+        "known_patients",
+        "retraining",
+        "plans",
+        "feature_bank",
+        "fitting",
+        "scoring",
+        "evaluation",
+    },
     {"shortcuts", "explanation", "robustness", "learning_curves", "predictions", "model_training"},
     {"reporting"},
     {"cli"},
@@ -35,6 +45,10 @@ HEAVY = {
     "keras": {"encoders", "networks"},
     "tensorflow": {"encoders"},
     "openvino": {"encoders"},
+    "torch": {"encoders"},
+    "timm": {"encoders"},
+    "huggingface_hub": {"encoders"},
+    "safetensors": {"encoders"},
     "matplotlib": {"reporting"},
     "xgboost": {"heads", "saving"},
     "mapie": {"conformal"},
@@ -93,7 +107,8 @@ def test_heavy_packages_stay_in_the_file_that_owns_them(path):
 
 
 def test_families_do_not_import_each_other():
-    shared = {"base", "cooccurrence", "neighbourhoods", "stains", "families", "union"}
+    # The embedding is what every family that a network measures stands on.
+    shared = {"base", "cooccurrence", "embedding", "neighbourhoods", "stains", "families", "union"}
     families = {path.stem for path in (ROOT / "features").glob("*.py")} - shared - {"__init__"}
     for family in families:
         for module, _ in imports(ROOT / "features" / f"{family}.py"):

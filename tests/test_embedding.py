@@ -91,7 +91,7 @@ def test_any_size(shape):
         ({"batch_size": 0}, r"CNNEmbedding.batch_size: expected an integer of at least 1 or None, got 0"),
         ({"batch_size": True}, r"CNNEmbedding.batch_size: .*got True"),
         ({"n_threads": -1}, r"CNNEmbedding.n_threads: .*at least 1 or None, got -1"),
-        ({"engine": "tf"}, r"CNNEmbedding.engine: expected one of 'auto', 'keras', 'openvino', got 'tf'"),
+        ({"engine": "tf"}, r"CNNEmbedding.engine: expected one of 'auto', 'keras', 'openvino', 'torch', got 'tf'"),
         ({"precision": "half"}, r"CNNEmbedding.precision: expected one of 'float32', 'bfloat16', got 'half'"),
         ({"pooling": None}, r"CNNEmbedding.pooling: expected one of 'avg', 'max', got None"),
         ({"device": "cuda"}, r"CNNEmbedding.device: expected None, 'cpu', 'gpu' or 'gpu:<number>', got 'cuda'"),
@@ -200,7 +200,7 @@ class Recorder:
 )
 def test_rows_per_pass_by_processor(tmp_path, monkeypatch, device, batch_size, calls):
     module, engine = "histofeat.features.embedding", Recorder()
-    monkeypatch.setattr(f"{module}.choose_engine", lambda engine, device_: EngineChoice("keras", device, ""))
+    monkeypatch.setattr(f"{module}.choose_engine", lambda engine, device_, encoder: EngineChoice("keras", device, ""))
     monkeypatch.setattr(f"{module}.load_engine", lambda *arguments, **options: engine)
     (tmp_path / "w.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
     embedding = small(tmp_path / "w.h5", batch_size=batch_size)

@@ -2,12 +2,15 @@
 
 from histofeat.encoders.engines import EngineChoice, bfloat16_supported, choose_engine, load_engine
 from histofeat.encoders.records import ENCODERS, Encoder, find_encoder
+from histofeat.encoders.timm_records import TIMM_ENCODERS, TimmEncoder
 from histofeat.encoders.weights import find_weights, hash_weights
 
 __all__ = [
     "ENCODERS",
+    "TIMM_ENCODERS",
     "Encoder",
     "EngineChoice",
+    "TimmEncoder",
     "bfloat16_supported",
     "choose_engine",
     "find_encoder",

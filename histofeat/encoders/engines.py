@@ -18,9 +18,11 @@ from typing import Any, Protocol
 import joblib
 import numpy as np
 
-from histofeat.encoders import network
-from histofeat.encoders.openvino_engine import OpenVINOEngine, bfloat16_supported, filled
+from histofeat.encoders import network, torch_engine
+from histofeat.encoders.fingerprint import check_fingerprint
+from histofeat.encoders.openvino_engine import OpenVINOEngine, bfloat16_supported, filled, user_cache
 from histofeat.encoders.records import Encoder
+from histofeat.encoders.timm_records import TimmEncoder, check_settings
 from histofeat.encoders.weights import hash_weights
 
 __all__ = ["Engine", "EngineChoice", "KerasEngine", "bfloat16_supported", "choose_engine", "load_engine"]
@@ -66,7 +68,7 @@ class EngineChoice:
 
     Parameters
     ----------
-    engine : {"keras", "openvino"}
+    engine : {"keras", "openvino", "torch"}
         What runs the network.
     device : str
         ``"cpu"`` or ``"gpu:0"`` and so on.
@@ -79,7 +81,9 @@ class EngineChoice:
     note: str
 
 
-def choose_engine(engine: str = "auto", device: str | None = None) -> EngineChoice:
+def choose_engine(
+    engine: str = "auto", device: str | None = None, encoder: Encoder | TimmEncoder | None = None
+) -> EngineChoice:
     """Resolve ``engine="auto"`` and the device.
 
     OpenVINO where the network runs on the CPU and OpenVINO is installed; Keras on a GPU, and otherwise. Keras is
@@ -87,10 +91,12 @@ def choose_engine(engine: str = "auto", device: str | None = None) -> EngineChoi
 
     Parameters
     ----------
-    engine : {"auto", "keras", "openvino"}
+    engine : {"auto", "keras", "openvino", "torch"}
         What the user asked for.
     device : str or None
         ``"cpu"``, ``"gpu"``, ``"gpu:1"``; None takes a GPU where there is one.
+    encoder : Encoder or TimmEncoder or None
+        What is to run: PyTorch runs the networks of timm, and no others. None is a network of Keras.
 
     Returns
     -------
@@ -100,7 +106,7 @@ def choose_engine(engine: str = "auto", device: str | None = None) -> EngineChoi
     Raises
     ------
     ValueError
-        If a GPU is asked for that Keras's backend does not see.
+        If a GPU is asked for that Keras's backend, or PyTorch, does not see; if the engine cannot run the encoder.
 
     Warns
     -----
@@ -112,6 +118,10 @@ def choose_engine(engine: str = "auto", device: str | None = None) -> EngineChoi
     >>> choose_engine("openvino")
     EngineChoice(engine='openvino', device='cpu', note='OpenVINO on the CPU, as asked for.')
     """
+    if encoder is not None:
+        check_settings(encoder, engine, "avg")
+        if encoder.source == "timm":
+            return _torch_choice(device)
     if engine == "openvino":
         return EngineChoice("openvino", "cpu", "OpenVINO on the CPU, as asked for.")
     if device is not None and device.startswith("gpu"):
@@ -165,6 +175,12 @@ def load_engine(
     -------
     engine : Engine
         At most four stay loaded.
+
+    Raises
+    ------
+    WeightsError
+        If the weights are damaged or another network's, or the network does not have the fingerprint that is known for
+        them; see `histofeat.encoders.fingerprint`.
     """
     threads = n_threads or _default_threads()
     # A forked child must not use its parent's threads, hence the process id.
@@ -177,8 +193,19 @@ def load_engine(
             options = {"input_size": input_size, "pooling": pooling, "precision": precision}
             if choice.engine == "openvino":
                 made = OpenVINOEngine(encoder, weights, n_threads=threads, cache_dir=cache_dir, **options)
+            elif choice.engine == "torch":
+                made = torch_engine.TorchEngine(
+                    encoder, weights, device=choice.device, input_size=input_size, precision=precision
+                )
             else:
                 made = KerasEngine(encoder, weights, device=choice.device, **options)
+            check_fingerprint(
+                made,
+                encoder,
+                weights=hash_weights(weights),
+                identity=options,
+                cache_dir=Path(cache_dir) if cache_dir is not None else user_cache(),
+            )
             _loaded[key] = made
             _log.info("%s at %d px, %s: %s", encoder.name, input_size, precision, choice.note)
             while len(_loaded) > _MAX_LOADED:
@@ -256,6 +283,21 @@ def _on_gpu(device: str) -> EngineChoice:
             'Install the GPU build with pip install "histofeat[gpu]", or use device="cpu".'
         )
     return EngineChoice("keras", device, f"Keras on {device}, as asked for.")
+
+
+def _torch_choice(device: str | None) -> EngineChoice:
+    if device == "cpu" or (device is None and not _has_nvidia_driver()):
+        return EngineChoice("torch", "cpu", "PyTorch on the CPU.")
+    found = torch_engine.visible_gpus()
+    if device is None and not found:
+        return EngineChoice("torch", "cpu", "PyTorch on the CPU; it sees no GPU.")
+    device = device if device and ":" in device else "gpu:0"
+    if int(device.split(":")[1]) >= found:
+        raise ValueError(
+            f"CNNEmbedding.device: expected a GPU that PyTorch sees, got {device!r} where it sees {found}. Install a "
+            'build of PyTorch for this GPU, or use device="cpu".'
+        )
+    return EngineChoice("torch", device, f"PyTorch on {device}.")
 
 
 def _has_nvidia_driver() -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from histofeat.encoders.records import Encoder
+from histofeat.encoders.residual import residual_features
 from histofeat.exceptions import MissingExtraError, WeightsError
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "preprocess",
     "to_device",
     "visible_gpus",
+    "write_trained",
 ]
 
 _MEAN = np.array([0.485, 0.456, 0.406], dtype=np.float32)
@@ -159,8 +161,7 @@ def build_network(encoder: Encoder, weights: Path, *, input_size: int, pooling="
     keras = import_keras()
     shape = (input_size, input_size, 3)
     with _quiet(), _settings(keras, precision):
-        constructor = getattr(keras.applications, encoder.constructor)
-        base = constructor(include_top=False, weights=None, input_shape=shape, pooling=pooling, **dict(encoder.options))
+        base = _base(keras, encoder, shape, pooling)
         _load(base, encoder, weights)
         if encoder.stem_scale is not None:
             stem = base.get_layer("stem_conv")
@@ -173,12 +174,40 @@ def build_network(encoder: Encoder, weights: Path, *, input_size: int, pooling="
         return keras.Model(pixels, keras.ops.cast(embedding, "float32"))
 
 
+def _base(keras, encoder, shape, pooling):
+    """Give the network with random weights, from preprocessed pixels to the pooled last feature map."""
+    if encoder.source == "histofeat":
+        pixels = keras.Input(shape)
+        return keras.Model(pixels, residual_features(keras, pixels, pooling=pooling), name=encoder.name)
+    constructor = getattr(keras.applications, encoder.constructor)
+    return constructor(include_top=False, weights=None, input_shape=shape, pooling=pooling, **dict(encoder.options))
+
+
 def _tapped(keras, base, taps, pooling):
     """Give the pooled feature maps of some layers, side by side."""
     pool = keras.ops.mean if pooling == "avg" else keras.ops.max
     return keras.Model(
         base.input, keras.ops.concatenate([pool(base.get_layer(tap).output, axis=(1, 2)) for tap in taps], axis=-1)
     )
+
+
+def write_trained(encoder: Encoder, arrays, path: Path) -> None:
+    """Write the weights of an encoder of histofeat's own that was trained as a part of a classifier.
+
+    Parameters
+    ----------
+    encoder : Encoder
+    arrays : sequence of ndarray
+        Its weights, in Keras's order.
+    path : Path
+        Ending in ``.weights.h5``.
+    """
+    keras = import_keras()
+    size = encoder.default_size
+    with _quiet(), _settings(keras, "float32"):
+        base = _base(keras, encoder, (size, size, 3), "avg")
+        base.set_weights(arrays)
+        base.save_weights(path)
 
 
 def export_openvino(model, path: Path) -> None:

@@ -17,7 +17,8 @@ import numpy as np
 
 from histofeat.encoders import network
 from histofeat.encoders.records import Encoder
-from histofeat.encoders.weights import hash_weights
+from histofeat.encoders.training_record import read_record
+from histofeat.encoders.weights import hash_weights, shipped_weights
 from histofeat.exceptions import MissingExtraError
 
 __all__ = ["OpenVINOEngine", "bfloat16_supported", "import_openvino", "user_cache"]
@@ -119,7 +120,8 @@ class OpenVINOEngine:
             "graph": GRAPH_VERSION,
         }
         build = partial(network.build_network, encoder, weights, input_size=input_size, pooling=pooling)
-        model = _read_network(core, identity, build, cache_dir)
+        shipped = _shipped_network(encoder, weights, input_size, pooling)
+        model = core.read_model(shipped) if shipped else _read_network(core, identity, build, cache_dir)
         model.reshape([ROWS, input_size, input_size, 3])
         options = {
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
@@ -160,6 +162,15 @@ def filled(pixels: np.ndarray, rows: int) -> np.ndarray:
     full = np.zeros((rows, *pixels.shape[1:]), dtype=pixels.dtype)
     full[: len(pixels)] = pixels
     return full
+
+
+def _shipped_network(encoder: Encoder, weights: Path, input_size: int, pooling: str) -> Path | None:
+    """The converted network that the package ships beside its weights, checked; None where there is none."""
+    usual = (input_size, pooling) == (encoder.default_size, "avg")
+    if encoder.source != "histofeat" or not usual or weights != shipped_weights(encoder):
+        return None
+    read_record(weights, encoder.name)
+    return weights.with_name(f"{encoder.name}.xml")
 
 
 def _read_network(core, identity: dict, build: Callable, cache_dir):

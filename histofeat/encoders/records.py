@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from histofeat.encoders.timm_records import TIMM_ENCODERS, TimmEncoder, ad_hoc_encoder, is_ad_hoc
 from histofeat.exceptions import known_names
 
 __all__ = ["ENCODERS", "MINIMUM_SIZE", "Encoder", "find_encoder"]
@@ -17,14 +18,14 @@ MINIMUM_SIZE = 64
 
 @dataclass(frozen=True)
 class Encoder:
-    """One pretrained network of ``keras.applications``, without its classification layer.
+    """One pretrained network, without its classification layer.
 
     Parameters
     ----------
     name : str
         The name in histofeat; the width is part of it where it is not 1.
     constructor : str
-        Name of the function in ``keras.applications``.
+        Name of the function in ``keras.applications``; "" where the network is not from there.
     module : str
         Name of its module there, whose ``preprocess_input`` is the witness of `preprocessing`.
     n_features : int
@@ -47,6 +48,10 @@ class Encoder:
         Side in px to which patches are resized.
     reference : str
         DOI or arXiv number of the paper.
+    source : {"keras", "histofeat", "timm"}
+        Whose network it is: of ``keras.applications``; of this package, which ships its weights; of timm or a hub.
+    minimum_patch_px : int
+        Longer side of the smallest patch that it can say something about.
 
     Examples
     --------
@@ -66,6 +71,8 @@ class Encoder:
     default_size: int = 128
     minimum_size: int = MINIMUM_SIZE
     reference: str = ""
+    source: str = "keras"
+    minimum_patch_px: int = 1
 
     @property
     def accepted_files(self) -> tuple[str, ...]:
@@ -77,7 +84,7 @@ class Encoder:
 _MIDDLE = ("block_6_expand_relu", "block_13_expand_relu")
 _MOBILENET_V2 = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{}_224_no_top.h5"
 
-#: Every encoder by name. The weights are those that were trained at 224 px, whatever the input size.
+#: Every encoder by name. ImageNet weights are those that were trained at 224 px, whatever the input size.
 ENCODERS: Mapping[str, Encoder] = MappingProxyType(
     {
         record.name: record
@@ -162,36 +169,56 @@ ENCODERS: Mapping[str, Encoder] = MappingProxyType(
                 weight_file="densenet121_weights_tf_dim_ordering_tf_kernels_notop.h5",
                 reference="10.1109/CVPR.2017.243",
             ),
+            Encoder(
+                name="histo",
+                constructor="",
+                module="",
+                n_features=128,
+                preprocessing="tf",
+                weight_file="histo.weights.h5",
+                # The side of IDC patches, which are not resampled then; three halvings leave 7x7 cells.
+                default_size=50,
+                minimum_size=32,
+                reference="histofeat/encoders/shipped/histo/MODEL_CARD.md",
+                source="histofeat",
+                minimum_patch_px=16,
+            ),
         )
     }
 )
 
 
-def find_encoder(name: str, *, owner: str = "CNNEmbedding.encoder") -> Encoder:
+def find_encoder(name: str, *, owner: str = "CNNEmbedding.encoder") -> Encoder | TimmEncoder:
     """The record of an encoder by name.
 
     Parameters
     ----------
     name : str
-        A key of `ENCODERS`.
+        A key of `ENCODERS` or of `TIMM_ENCODERS`; or ``timm:<model>`` or ``hf-hub:<owner/repository>``, of which a
+        record is made, see `ad_hoc_encoder`.
     owner : str
         What the error message calls the parameter.
 
     Returns
     -------
-    encoder : Encoder
+    encoder : Encoder or TimmEncoder
         The record.
 
     Raises
     ------
     ValueError
         If there is no such encoder; the message gives the nearest name.
+    WeightsError, MissingExtraError
+        Of ``timm:`` and ``hf-hub:`` only: see `ad_hoc_encoder`.
 
     Examples
     --------
     >>> find_encoder("resnet50").constructor
     'ResNet50'
     """
-    if isinstance(name, str) and name in ENCODERS:
-        return ENCODERS[name]
-    raise ValueError(f"{owner}: expected the name of an encoder, got {name!r}. {known_names(name, ENCODERS)}")
+    named = {**ENCODERS, **TIMM_ENCODERS}
+    if isinstance(name, str) and name in named:
+        return named[name]
+    if isinstance(name, str) and is_ad_hoc(name):
+        return ad_hoc_encoder(name, owner=owner)
+    raise ValueError(f"{owner}: expected the name of an encoder, got {name!r}. {known_names(name, named)}")

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from histofeat.encoders.records import Encoder
 from histofeat.exceptions import WeightsError
 
-__all__ = ["find_weights", "hash_weights"]
+__all__ = ["find_weights", "hash_weights", "shipped_weights"]
 
 _log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ def find_weights(encoder: Encoder, weights="imagenet", weights_dir=None) -> Path
     encoder : Encoder
         The network.
     weights : {"imagenet"} or path
-        A file of weights (``.h5``, ``.weights.h5``, ``.keras``), or the name of the published ImageNet weights.
+        A file of weights (``.h5``, ``.weights.h5``, ``.keras``), or "imagenet" for the published ones.
     weights_dir : path or None
         Folder to look in for ``"imagenet"``; None reads the environment variable ``HISTOFEAT_WEIGHTS``. After
         it come Keras's cache (``$KERAS_HOME/models`` or ``~/.keras/models``) and a download by Keras into it.
@@ -49,9 +49,21 @@ def find_weights(encoder: Encoder, weights="imagenet", weights_dir=None) -> Path
     WeightsError
         If the file does not exist, is not of its format, or cannot be had by any of these ways; the message
         says which file to put where.
+
+    Notes
+    -----
+    The published weights of an encoder of histofeat's own lie in the package, whatever the name or folder asked for.
+    Those of a network of others are found by `histofeat.encoders.timm_weights.find_timm_weights`.
     """
+    if encoder.source == "timm":
+        # Imported here because that module builds on this one.
+        from histofeat.encoders.timm_weights import find_timm_weights
+
+        return find_timm_weights(encoder, weights, weights_dir)
     if str(weights) != "imagenet":
         return _check_file(encoder, Path(weights).expanduser())
+    if encoder.source == "histofeat":
+        return _check_file(encoder, shipped_weights(encoder))
     folders = []
     folder = weights_dir if weights_dir is not None else os.environ.get(WEIGHTS_VARIABLE)
     if folder:
@@ -62,6 +74,11 @@ def find_weights(encoder: Encoder, weights="imagenet", weights_dir=None) -> Path
             if (place / name).exists():
                 return _check_file(encoder, place / name)
     return _download(encoder, folders)
+
+
+def shipped_weights(encoder: Encoder) -> Path:
+    """Where the package has the weights of an encoder of its own."""
+    return Path(__file__).with_name("shipped") / encoder.name / encoder.weight_file
 
 
 def hash_weights(path) -> str:

@@ -11,6 +11,7 @@ _HOME = {
     "GLCM": "glcm",
     "GrayHistogram": "gray",
     "HaralickTexture": "haralick",
+    "HistoEmbedding": "histo",
     "JointColorHistogram": "joint_color",
     "LBPHistogram": "lbp",
     "LocalPhaseQuantization": "phase_quantization",

@@ -13,7 +13,12 @@ import numpy as np
 from histofeat.encoders import choose_engine, find_encoder, find_weights, hash_weights, load_engine
 from histofeat.encoders.network import backend_name
 from histofeat.encoders.openvino_engine import GRAPH_VERSION
+from histofeat.encoders.timm_records import check_settings
+from histofeat.encoders.torch_engine import TORCH_VERSION
+from histofeat.encoders.training_record import TrainingRecord, read_record
+from histofeat.exceptions import PatchError
 from histofeat.features.base import PatchBatch, PatchFeatures
+from histofeat.views import VIEW_COUNTS, VIEWS, take_view
 
 __all__ = ["CNNEmbedding", "resize_patches"]
 
@@ -71,30 +76,39 @@ class CNNEmbedding(PatchFeatures):
     ----------
     encoder : str, default="mobilenetv2"
         One of `histofeat.encoders.ENCODERS`: mobilenetv2, mobilenetv2_0.35, mobilenet_0.25, efficientnetb0,
-        resnet50, densenet121. A number in the name is the width of the network.
+        resnet50, densenet121, or histo, which comes with the package (see `HistoEmbedding`). A number in the name is
+        the width of the network. With the extra ``histofeat[timm]`` also one of `histofeat.encoders.TIMM_ENCODERS`:
+        phikon, ctranspath and, whose pages ask to accept terms, uni, virchow and h-optimus-0; ``"timm:<model>"``, for
+        example ``"timm:resnet18"``; or ``"hf-hub:<owner/repository>"`` for a repository of timm's form.
     weights : {"imagenet"} or path, default="imagenet"
-        The published ImageNet weights, or a file of weights without classification layer.
+        The published weights, which are those of the package for histo, those of its page for a network of others, and
+        of ImageNet otherwise; or a file of weights without classification layer.
     weights_dir : path or None, default=None
         Folder with the ImageNet weights under Keras's file names; None reads the environment variable
-        ``HISTOFEAT_WEIGHTS`` when a patch is measured. After it come Keras's own cache and a download.
+        ``HISTOFEAT_WEIGHTS`` when a patch is measured. After it come Keras's own cache, or the hub's for networks of
+        others, which may lie there under names such as ``uni.safetensors``, and a download.
     input_size : int or None, default=None
         Side in px to which patches are resized, at least 64; None is the encoder's default, 128. Below 96 the
-        last feature map is so small that embeddings lose much of what tells patches apart.
+        last feature map is so small that embeddings lose much of what tells patches apart. Networks of others have
+        their own default, mostly 224, and many take no other.
     batch_size : int or None, default=None
         Patches in one pass of Keras; None is 64 on a CPU and 512 on a GPU, which smaller passes leave idle. Give a
         smaller number where the memory of the GPU is short. OpenVINO always takes 8.
-    engine : {"auto", "keras", "openvino"}, default="auto"
-        What runs the network: ``"auto"`` is OpenVINO on a CPU where it is installed, and Keras on a GPU.
+    engine : {"auto", "keras", "openvino", "torch"}, default="auto"
+        What runs the network: ``"auto"`` is OpenVINO on a CPU where it is installed, and Keras on a GPU; PyTorch,
+        ``"torch"``, runs the networks of others and only these.
     precision : {"float32", "bfloat16"}, default="float32"
         Arithmetic of the network. bfloat16 is coarser: through Keras it moves embeddings of real patches by more
         than a tenth of their length. OpenVINO refuses it on a processor that does not have it.
     device : {None, "cpu", "gpu", "gpu:0", ...}, default=None
-        Where the network runs; None is a GPU if Keras's backend sees one, otherwise the CPU.
+        Where the network runs; None is a GPU if Keras's backend (or PyTorch) sees one, otherwise the CPU.
     n_threads : int or None, default=None
         Threads of OpenVINO; None is ``OMP_NUM_THREADS`` where set, otherwise all cores of the process. Keras
-        keeps its backend's setting.
+        keeps its backend's setting, PyTorch its own.
     pooling : {"avg", "max"}, default="avg"
-        How the last feature map becomes a vector.
+        How the last feature map becomes a vector; networks of others keep their authors' way and take ``"avg"`` only.
+    views : {1, 8}, default=1
+        Average the embeddings of so many views of a patch: 8 are its flips and quarter turns, at eight times the cost.
 
     Attributes
     ----------
@@ -113,7 +127,10 @@ class CNNEmbedding(PatchFeatures):
     On a GPU, float32 is what the backend makes of it: TensorFlow multiplies in TF32 there unless told otherwise.
     Networks: MobileNetV2 (https://doi.org/10.1109/CVPR.2018.00474), MobileNet (arXiv:1704.04861), EfficientNet
     (arXiv:1905.11946), ResNet (https://doi.org/10.1109/CVPR.2016.90), DenseNet
-    (https://doi.org/10.1109/CVPR.2017.243).
+    (https://doi.org/10.1109/CVPR.2017.243); UNI (https://doi.org/10.1038/s41591-024-02857-3), Virchow
+    (https://doi.org/10.1038/s41591-024-03141-0), Phikon (https://doi.org/10.1101/2023.07.21.23292757), CTransPath
+    (https://doi.org/10.1016/j.media.2022.102559). Networks of others see the whole patch, resized as above: there is no
+    cut from its middle and no bicubic interpolation, which some of their authors use.
 
     Examples
     --------
@@ -137,6 +154,7 @@ class CNNEmbedding(PatchFeatures):
         device=None,
         n_threads=None,
         pooling="avg",
+        views=1,
     ):
         self.encoder = encoder
         self.weights = weights
@@ -148,16 +166,17 @@ class CNNEmbedding(PatchFeatures):
         self.device = device
         self.n_threads = n_threads
         self.pooling = pooling
+        self.views = views
 
     @property
     def engine_(self) -> str:
         """The engine that runs the network on this machine."""
-        return choose_engine(self.engine, self.device).engine
+        return self._choice().engine
 
     @property
     def engine_note_(self) -> str:
         """One sentence: the engine, the device and why."""
-        return choose_engine(self.engine, self.device).note
+        return self._choice().note
 
     def weights_hash(self) -> str:
         """Content hash of the weights in use, for keys of stored features.
@@ -170,10 +189,27 @@ class CNNEmbedding(PatchFeatures):
         self._check_params()
         return hash_weights(self._find_weights())
 
+    @property
+    def is_trainable(self) -> bool:
+        """Whether histofeat can train this encoder anew, see `histofeat.encoder_training`."""
+        return find_encoder(self.encoder).source == "histofeat"
+
+    def trained_on(self) -> TrainingRecord | None:
+        """What the encoder learnt from, where it learnt from patches; None of ImageNet weights, and of others.
+
+        Raises
+        ------
+        WeightsError
+            If the weights cannot be had, or their record does not belong to them.
+        """
+        if find_encoder(self.encoder).source != "histofeat":
+            return None
+        return read_record(self._find_weights(), self.encoder)
+
     def _fingerprint(self) -> dict:
         """What changes the numbers, resolved: not where the weights lie, how large a batch is, or how many threads."""
-        choice = choose_engine(self.engine, self.device)
-        backend = backend_name() if choice.engine == "keras" else None
+        choice = self._choice()
+        encoder, backend = find_encoder(self.encoder), backend_name() if choice.engine == "keras" else None
         return {
             "encoder": self.encoder,
             "weights": self.weights_hash(),
@@ -183,35 +219,20 @@ class CNNEmbedding(PatchFeatures):
             "engine": choice.engine,
             # A GPU multiplies float32 in TF32 where its backend is left alone.
             "processor": choice.device.partition(":")[0],
-            "graph": GRAPH_VERSION,
+            "graph": GRAPH_VERSION if encoder.source != "timm" else TORCH_VERSION,
+            # A repository of the hub may change how its pixels are normalised and leave its weights alone.
+            **({"recipe": encoder.recipe} if encoder.source == "timm" else {}),
             # Left out for the default backend, whose features were stored before there was a choice.
             **({"backend": backend} if backend not in (None, "tensorflow") else {}),
+            # Likewise for a single view.
+            **({"views": self.views} if self.views != 1 else {}),
         }
 
     def _check_params(self) -> None:
-        encoder = find_encoder(self.encoder)
-        _check_path("weights", self.weights, optional=False)
-        _check_path("weights_dir", self.weights_dir, optional=True)
-        _check_int("batch_size", self.batch_size, 1, optional=True)
-        _check_int("n_threads", self.n_threads, 1, optional=True)
-        _check_int("input_size", self.input_size, encoder.minimum_size, optional=True)
-        _check_choice("engine", self.engine, ("auto", "keras", "openvino"))
-        _check_choice("precision", self.precision, ("float32", "bfloat16"))
-        _check_choice("pooling", self.pooling, ("avg", "max"))
-        device = self.device
-        if device is not None and not (isinstance(device, str) and re.fullmatch(r"cpu|gpu(:\d+)?", device)):
-            raise ValueError(
-                f"CNNEmbedding.device: expected None, 'cpu', 'gpu' or 'gpu:<number>', got {device!r}. "
-                "None takes a GPU where Keras sees one."
-            )
-        if self.engine == "openvino" and device not in (None, "cpu"):
-            raise ValueError(
-                f"CNNEmbedding.device: expected 'cpu' or None with engine='openvino', got {device!r}. "
-                "Use engine='keras' for a GPU."
-            )
+        _check_embedding(self)
 
     def _feature_names(self) -> list[str]:
-        return [f"cnn_{self.encoder}_{i:04d}" for i in range(find_encoder(self.encoder).n_features)]
+        return [f"cnn_{self.encoder}_{i:04d}" for i in range(self._n_features())]
 
     def _compute(self, batch: PatchBatch) -> np.ndarray:
         return self._embed(self._prepare(batch))
@@ -221,22 +242,32 @@ class CNNEmbedding(PatchFeatures):
 
         With `_embed` this lets a caller gather patches of unequal size into one large batch for the network.
         """
+        encoder, (height, width) = find_encoder(self.encoder), batch.rgb.shape[1:3]
+        if max(height, width) < encoder.minimum_patch_px:
+            raise PatchError(
+                f"{self.encoder}: expected patches of at least {encoder.minimum_patch_px} px on their longer side, got "
+                f"{height}x{width} px. Give larger patches, or leave this family out."
+            )
         return resize_patches(batch.rgb, self._size())
 
     def _stage(self, pixels: np.ndarray):
         """Bring what `_prepare` gave to where the network runs; safe in a thread while another is in `_embed`."""
         engine, rows = self._load()
-        return engine.stage(pixels, batch_size=rows)
+        return tuple(
+            engine.stage(np.ascontiguousarray(take_view(pixels, view)), batch_size=rows) for view in VIEWS[: self.views]
+        )
 
     def _embed(self, pixels) -> np.ndarray:
         """Embeddings (n, d), float32, of what `_prepare` or `_stage` gave."""
         engine, rows = self._load()
-        return engine.embed(pixels, batch_size=rows)
+        views = pixels if isinstance(pixels, tuple) else self._stage(pixels)
+        seen = [engine.embed(view, batch_size=rows) for view in views]
+        return seen[0] if len(seen) == 1 else np.mean(seen, axis=0, dtype=np.float32)
 
     def _load(self):
         """Give the engine, and how many patches it takes in one pass."""
         self._check_params()
-        choice = choose_engine(self.engine, self.device)
+        choice = self._choice()
         engine = load_engine(
             find_encoder(self.encoder),
             self._find_weights(),
@@ -248,6 +279,9 @@ class CNNEmbedding(PatchFeatures):
         )
         return engine, self._rows_per_pass(choice)
 
+    def _choice(self):
+        return choose_engine(self.engine, self.device, find_encoder(self.encoder))
+
     def _rows_per_pass(self, choice) -> int:
         if self.batch_size is not None:
             return int(self.batch_size)
@@ -256,14 +290,41 @@ class CNNEmbedding(PatchFeatures):
     @property
     def _batch_size(self) -> int:
         """Patches gathered before the network runs: enough to fill a pass, however large that is."""
-        return max(_GATHERED, self._rows_per_pass(choose_engine(self.engine, self.device)))
+        return max(_GATHERED, self._rows_per_pass(self._choice()))
 
     def _size(self) -> int:
         encoder = find_encoder(self.encoder)
         return encoder.default_size if self.input_size is None else int(self.input_size)
 
     def _find_weights(self):
-        return find_weights(find_encoder(self.encoder), self.weights, self.weights_dir)
+        return self._found(self.weights)
+
+    def _found(self, weights):
+        """Find a file of weights; one with a record beside it has to be the one of the record."""
+        encoder = find_encoder(self.encoder)
+        path = find_weights(encoder, weights, self.weights_dir)
+        if encoder.source == "histofeat":
+            read_record(path, encoder.name)
+        return path
+
+    def _n_features(self) -> int:
+        return find_encoder(self.encoder).n_features
+
+
+def _check_embedding(embedding: CNNEmbedding) -> None:
+    encoder = find_encoder(embedding.encoder)
+    _check_path("weights", embedding.weights, optional=False)
+    _check_path("weights_dir", embedding.weights_dir, optional=True)
+    _check_int("batch_size", embedding.batch_size, 1, optional=True)
+    _check_int("n_threads", embedding.n_threads, 1, optional=True)
+    _check_int("input_size", embedding.input_size, encoder.minimum_size, optional=True)
+    _check_choice("engine", embedding.engine, ("auto", "keras", "openvino", "torch"))
+    _check_choice("precision", embedding.precision, ("float32", "bfloat16"))
+    _check_choice("pooling", embedding.pooling, ("avg", "max"))
+    check_settings(encoder, embedding.engine, embedding.pooling)
+    if not isinstance(embedding.views, Integral) or embedding.views not in VIEW_COUNTS or embedding.views is True:
+        raise ValueError(f"CNNEmbedding.views: expected 1 or 8, got {embedding.views!r}. Use 1, or 8 for all views.")
+    _check_device(embedding.device, embedding.engine)
 
 
 def _check_path(name: str, value, *, optional: bool) -> None:
@@ -286,4 +347,17 @@ def _check_choice(name: str, value, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ValueError(
             f"CNNEmbedding.{name}: expected one of {', '.join(map(repr, choices))}, got {value!r}. Use one of these."
+        )
+
+
+def _check_device(device, engine: str) -> None:
+    if device is not None and not (isinstance(device, str) and re.fullmatch(r"cpu|gpu(:\d+)?", device)):
+        raise ValueError(
+            f"CNNEmbedding.device: expected None, 'cpu', 'gpu' or 'gpu:<number>', got {device!r}. "
+            "None takes a GPU where there is one."
+        )
+    if engine == "openvino" and device not in (None, "cpu"):
+        raise ValueError(
+            f"CNNEmbedding.device: expected 'cpu' or None with engine='openvino', got {device!r}. "
+            "Use engine='keras' for a GPU."
         )

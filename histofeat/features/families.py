@@ -24,6 +24,7 @@ FAMILIES = MappingProxyType(
         "clbp": ("completed_lbp", "CompletedLBP"),
         "lpq": ("phase_quantization", "LocalPhaseQuantization"),
         "cnn": ("embedding", "CNNEmbedding"),
+        "histo": ("histo", "HistoEmbedding"),
     }
 )
 

@@ -1,0 +1,53 @@
+"""Write the fingerprints that histofeat knows encoders by: after the shipped weights, or an encoder, have changed.
+
+    python benchmarks/encoder/fingerprints.py --weights /path/to/weights
+
+For the shipped encoder, and for each ImageNet network whose weights lie in the folder, at its usual sizes. Computed by
+Keras, the source of truth; engines are then held to it.
+"""
+
+import argparse
+import csv
+import sys
+from pathlib import Path
+
+
+def main(arguments=None):
+    """Write ``histofeat/encoders/fingerprints.csv``; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="fingerprints.py", description="Write the fingerprints of known weights.")
+    parser.add_argument("--weights", type=Path, metavar="DIR", help="folder of ImageNet weights")
+    options = parser.parse_args(arguments)
+    from histofeat.encoders import fingerprint
+
+    path = Path(fingerprint.__file__).with_name("fingerprints.csv")
+    rows = list(fingerprints(options.weights))
+    with path.open("w", encoding="utf-8", newline="") as file:
+        values = [f"value_{k:02d}" for k in range(16)]
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["encoder", "weights", "input_size", "pooling", *values])
+        writer.writerows(rows)
+    print(f"{path}: {len(rows)} fingerprints")
+    return 0
+
+
+def fingerprints(folder):
+    """One row for each encoder and size."""
+    from histofeat.encoders import ENCODERS, hash_weights
+    from histofeat.encoders.engines import KerasEngine
+    from histofeat.encoders.fingerprint import fingerprint
+    from histofeat.encoders.weights import shipped_weights
+
+    for encoder in ENCODERS.values():
+        shipped = encoder.source == "histofeat"
+        weights = shipped_weights(encoder) if shipped else folder and folder / encoder.weight_file
+        if not weights or not weights.is_file():
+            continue
+        for size in (encoder.default_size,) if shipped else (96, 128, 224):
+            for pooling in ("avg", "max"):
+                options = {"input_size": size, "pooling": pooling, "precision": "float32", "device": "cpu"}
+                found = fingerprint(KerasEngine(encoder, weights, **options), size)
+                yield [encoder.name, hash_weights(weights), size, pooling, *found.round(6).tolist()]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

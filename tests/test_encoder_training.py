@@ -1,0 +1,234 @@
+"""Training the encoder: what is written beside its weights, and whom the command never learns from."""
+
+import importlib.util
+import json
+import os
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from histofeat import CNNClassifier, encoder_training, make_cohort
+from histofeat.datasets import official_roles
+from histofeat.encoder_training import train_encoder
+from histofeat.encoders.training_record import read_record
+from histofeat.exceptions import GroupLeakageError
+from histofeat.features import HistoEmbedding
+from histofeat.images import as_images
+from histofeat.networks.architectures import find_architecture
+from histofeat.split_audit.fingerprint import Fingerprints, ImageFingerprint
+
+SCRIPT = Path(__file__).resolve().parent.parent / "benchmarks" / "encoder" / "train.py"
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory):
+    """Four patients of twenty patches."""
+    root = tmp_path_factory.mktemp("few") / "tree"
+    return make_cohort(n_patients=4, patches_per_patient=20, random_state=0, root=root)
+
+
+@pytest.fixture(scope="module")
+def pixels(few):
+    """Those of its patches that are 50x50 px."""
+    images = as_images(few.X)
+    decoded = [images.decode(row, images.content(row))[0] for row in range(len(images))]
+    return np.stack([patch for patch in decoded if patch.shape == (50, 50, 3)])
+
+
+@pytest.fixture(scope="module")
+def trained(few, tmp_path_factory):
+    """Weights after one epoch, the classifier that they came from, and what was told on the way."""
+    pytest.importorskip("keras", reason="keras is not installed")
+    kept, told = [], []
+
+    class Kept(CNNClassifier):
+        def fit(self, *arguments, **options):
+            kept.append(self)
+            return super().fit(*arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encoder_training, "CNNClassifier", Kept)
+        weights = train_encoder(
+            few.X, few.y, few.patients, tmp_path_factory.mktemp("trained") / "new" / "folder", dataset="synthetic",
+            epochs=1, progress=lambda done, total, values: told.append((done, total, sorted(values))),
+        )  # fmt: skip
+    (classifier,) = kept
+    return weights, classifier, told
+
+
+# --- what is refused before any work ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("groups", "got"), [(None, "None"), (["7"] * 79, "79"), ([], "0")])
+def test_patients_have_to_be_known(few, tmp_path, groups, got):
+    match = rf"train_encoder.groups: expected the patient of each of 80 images, got {got}. Pass groups="
+    with pytest.raises(GroupLeakageError, match=match):
+        train_encoder(few.X, few.y, groups, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+# --- what is written -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_record_is_that_of_the_input(trained, few):
+    weights, _, told = trained
+    record = read_record(weights, "histo")
+    assert (record.encoder, record.dataset, record.n_patients) == ("histo", "synthetic", 4)
+    assert record.patients == tuple(few.patients)
+    assert list(record.image_digests) == Fingerprints.of(ImageFingerprint().transform(few.X)).keys()
+    assert record == HistoEmbedding(weights).trained_on()
+    assert record != HistoEmbedding().trained_on()
+    assert [(done, total) for done, total, _ in told] == [(1, 1)]
+
+
+@pytest.mark.slow
+def test_the_recipe_is_on_record(trained, few):
+    about = json.loads(trained[0].with_name("histo.json").read_text(encoding="utf-8"))
+    recipe = about["recipe"]
+    assert (recipe["architecture"], recipe["input_size"], recipe["epochs"]) == ("resnet_small", 50, 1)
+    assert (recipe["random_state"], recipe["n_images"]) == (0, 80)
+    assert recipe["classes"] == {"0": int((few.y == 0).sum()), "1": int((few.y == 1).sum())}
+    assert recipe["augmentation"] == asdict(encoder_training.AUGMENTATION)
+    assert set(about["files"]) == {"histo.weights.h5", "histo.images.npz"}
+
+
+def test_the_shipped_weights_were_trained_by_the_recipe_of_the_code(few):
+    shipped = HistoEmbedding().trained_on().recipe
+    epochs = find_architecture(encoder_training.ARCHITECTURE).recipes["standard"].epochs
+    classifier = SimpleNamespace(input_size_=50, history_={"loss": [0.5] * epochs})
+    recipe = encoder_training._recipe(classifier, few.X, few.y, 0)
+    of_the_data = {"n_images": shipped["n_images"], "classes": shipped["classes"]}
+    assert shipped == recipe | of_the_data
+
+
+@pytest.mark.slow
+def test_the_embedding_is_what_the_classifier_sees_before_it_decides(trained, pixels):
+    from histofeat.encoders.network import import_keras
+
+    weights, classifier, _ = trained
+    keras, network = import_keras(), classifier._network()
+    (pooled,) = (layer for layer in network.layers if isinstance(layer, keras.layers.GlobalAveragePooling2D))
+    features = keras.Model(network.input, pooled.output)(pixels, training=False)
+    expected = keras.ops.convert_to_numpy(features)
+    for engine in ("keras", "openvino"):
+        found = HistoEmbedding(weights, engine=engine, device="cpu").transform(pixels)
+        assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
+    # Its own last layer on top of that gives its probabilities.
+    kernel, bias = classifier.weights_[-2:]
+    odds = np.exp(found @ kernel + bias)
+    proba = odds / odds.sum(axis=1, keepdims=True) if odds.shape[1] > 1 else odds / (1 + odds)
+    expected = classifier.set_params(views=1).predict_proba(pixels)
+    np.testing.assert_allclose(proba[:, -1], expected[:, -1], atol=1e-4)
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_weights(trained, few, pixels, tmp_path):
+    again = train_encoder(few.X, few.y, few.patients, tmp_path, dataset="synthetic", epochs=1)
+    first, second = (HistoEmbedding(w, engine="keras", device="cpu").transform(pixels) for w in (trained[0], again))
+    np.testing.assert_allclose(second, first, rtol=1e-3, atol=1e-4 * np.abs(first).max())
+    assert read_record(again, "histo").image_digests == read_record(trained[0], "histo").image_digests
+
+
+# --- the command -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def script():
+    spec = importlib.util.spec_from_file_location("train_histo", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def main(script, monkeypatch, tmp_path):
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3"))
+    monkeypatch.chdir(tmp_path)
+    return script.main
+
+
+@pytest.fixture(scope="module")
+def tree(few, tmp_path_factory):
+    """The patches of the four patients under ids of the official split, two of them test patients."""
+    root = tmp_path_factory.mktemp("official") / "idc"
+    ids = [next(p for p, role in official_roles().items() if role == wanted) for wanted in ("train", "validation")]
+    ids += [p for p, role in official_roles().items() if role == "test"][:2]
+    for number, patient in zip(sorted(set(few.patients)), ids, strict=True):
+        for old in sorted((few.root / number).rglob("*.png")):
+            new = root / patient / old.parent.name / old.name.replace(number, patient)
+            new.parent.mkdir(parents=True, exist_ok=True)
+            new.write_bytes(old.read_bytes())
+    return root
+
+
+def test_weights_in_the_output_folder_are_not_replaced(main, tree, tmp_path, capsys):
+    (tmp_path / "histo.weights.h5").write_bytes(b"precious")
+    assert main(["--data", str(tree), "--output", str(tmp_path)]) == 2
+    assert "train.py: --output: expected a folder without weights, got " in capsys.readouterr().err
+    assert (tmp_path / "histo.weights.h5").read_bytes() == b"precious"
+
+
+def test_overwrite_replaces_them(main, script, tree, tmp_path, monkeypatch):
+    asked = {}
+
+    def train(X, y, groups, folder, **options):
+        asked.update(options, groups=groups, folder=folder)
+        return folder / "histo.weights.h5"
+
+    monkeypatch.setattr(encoder_training, "train_encoder", train)
+    (tmp_path / "histo.weights.h5").write_bytes(b"old")
+    words = ["--data", str(tree), "--output", str(tmp_path), "--overwrite", "--epochs", "3", "--seed", "5"]
+    assert main([*words, "--n-jobs", "1"]) == 0
+    assert len(asked["groups"]) == 40
+    assert not {official_roles()[patient] for patient in asked["groups"]} & {"test"}
+    assert (asked["epochs"], asked["random_state"], asked["n_jobs"], asked["convert"]) == (3, 5, 1, True)
+
+
+def test_data_without_official_test_patients_are_refused(main, script, tree, tmp_path, capsys):
+    shutil.copytree(tree, tmp_path / "few")
+    for folder in (tmp_path / "few").iterdir():
+        if official_roles()[folder.name] == "test":
+            shutil.rmtree(folder)
+    with pytest.raises(ValueError, match=r"expected patches of official test patients to leave out, got none"):
+        script.training_side(tmp_path / "few")
+    assert main(["--data", str(tmp_path / "few"), "--output", str(tmp_path / "out")]) == 2
+    assert "to leave out, got none. Give IDC." in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("above", [False, True])
+def test_the_training_side_has_no_official_test_patient(script, tree, above):
+    dataset = script.training_side(tree.parent if above else tree)
+    assert len(dataset) == 40
+    assert {official_roles()[patient] for patient in dataset.patients} == {"train", "validation"}
+
+
+@pytest.mark.slow
+def test_the_command_writes_what_the_package_ships(main, tree, tmp_path, capsys, pixels):
+    for package in ("keras", "openvino"):
+        pytest.importorskip(package, reason=f"{package} is not installed")
+    out = tmp_path / "out"
+    assert main(["--data", str(tree), "--output", str(out), "--epochs", "1", "--n-jobs", "1"]) == 0
+    said = capsys.readouterr().out
+    assert "40 patches of 2 patients" in said
+    assert "epoch 1 of 1: loss " in said
+    names = {"histo.weights.h5", "histo.xml", "histo.bin", "histo.json", "histo.images.npz"}
+    assert {file.name for file in out.iterdir()} == names
+    record = HistoEmbedding(out / "histo.weights.h5").trained_on()
+    assert {official_roles()[patient] for patient in record.patients} == {"train", "validation"}
+    assert set(record.files) == names - {"histo.json"}
+    # The converted network is the one that its weights make.
+    from histofeat.encoders.openvino_engine import import_openvino
+
+    core = import_openvino().Core()
+    core.set_property({"ENABLE_MMAP": False})
+    model = core.read_model(out / "histo.xml")
+    model.reshape([8, 50, 50, 3])
+    found = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(pixels[:8])[0]
+    expected = HistoEmbedding(out / "histo.weights.h5", engine="keras", device="cpu").transform(pixels[:8])
+    assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
