@@ -26,8 +26,10 @@ FEATURE_SETS = {
     "handcrafted": HANDCRAFTED,
     "cnn": ("cnn",),
     "everything": (*HANDCRAFTED, "cnn"),
+    "histo": ("histo",),
+    "with_histo": (*HANDCRAFTED, "histo"),
 }
-DEFAULT_SETS = (*HANDCRAFTED, "handcrafted", "cnn", "everything")
+DEFAULT_SETS = (*HANDCRAFTED, "handcrafted", "cnn", "everything", "histo", "with_histo")
 COHORT = {"n_patients": 40, "patches_per_patient": 60}
 QUICK_COHORT = {"n_patients": 15, "patches_per_patient": 20}
 QUICK_PATIENTS = 40
@@ -52,6 +54,11 @@ def parse_arguments(arguments=None):
     add("--weights", type=Path, metavar="DIR", help="folder of ImageNet weights (default: $HISTOFEAT_WEIGHTS, Keras)")
     add("--encoder", default="mobilenetv2_0.35", help="the network of cnn (default: mobilenetv2_0.35)")
     add("--input-size", type=int, default=128, metavar="PX", help="its input size (default: 128)")
+    add("--known-patients", choices=("skip", "leave_out"), default="skip", help="where an encoder such as histo was "
+        "trained on patients of this data set: skip its feature sets, or leave_out these patients from the tests of "
+        "all (default: skip)")  # fmt: skip
+    add("--retrain-encoder", action="store_true", help="train encoders such as histo anew inside each fold, so that "
+        "they know no tested patient: a training a fold")  # fmt: skip
     add("--n-jobs", type=int, default=None, metavar="N", help="threads (default: all cores)")
     store = parser.add_mutually_exclusive_group()
     store.add_argument("--store", type=Path, metavar="FILE", help="where features are kept between runs "
@@ -106,10 +113,11 @@ def run(options):
         dataset, quick = load(options, scratch)
         output = options.output or default_output(dataset)
         print(f"{dataset.name}: {len(dataset):,} patches of {dataset.audit.n_patients:,} patients", flush=True)
+        fair, skipped = skip_knowing(dataset, pipelines, store, options)
         with make_progress() as progress:
             evaluation = evaluate(
                 dataset,
-                pipelines,
+                fair,
                 PatientKFold(options.folds, random_state=options.seed),
                 n_resamples=options.resamples,
                 random_state=options.seed,
@@ -117,7 +125,10 @@ def run(options):
                 store=store,
                 threshold=options.threshold,
                 progress=progress,
+                known_patients="refuse" if options.known_patients == "skip" else options.known_patients,
+                retrain_encoder=options.retrain_encoder,
             )
+        evaluation = replace(evaluation, not_run=(*evaluation.not_run, *skipped))
         if quick:
             evaluation = replace(evaluation, protocol={**evaluation.protocol, "quick": quick})
         report = write_report(
@@ -140,6 +151,34 @@ def shortcuts(evaluation, store, options):
 
     panel = panel_of(evaluation, store=store, n_jobs=-1 if options.n_jobs is None else options.n_jobs).to_dict()
     return Addition(closing=tuple(shortcut_blocks(panel)), files={"shortcuts.json": panel})
+
+
+def skip_knowing(dataset, pipelines, store, options):
+    """Give the pipelines to evaluate, and those that are skipped since their encoder knows patients of the data set."""
+    from histofeat.results import NotRun
+    from histofeat.split_audit import find_known_patients
+
+    if options.known_patients != "skip":
+        return pipelines, ()
+    n_jobs = -1 if options.n_jobs is None else options.n_jobs
+    known = find_known_patients(dataset, pipelines, retrained=options.retrain_encoder, store=store, n_jobs=n_jobs)
+    # Several heads share a name, and with it the families.
+    reasons = {one.pipeline: knowing_words(one) for one in known}
+    fair = [(name, pipeline) for name, pipeline in pipelines if name not in reasons]
+    if not fair:
+        why = " ".join(dict.fromkeys(reasons.values()))
+        raise ValueError(f"--features: expected a set whose encoder knows none of these patients, got none. {why}")
+    return fair, tuple(NotRun(name, pipeline.head, reasons[name]) for name, pipeline in pipelines if name in reasons)
+
+
+def knowing_words(known):
+    """Say of one encoder whom it knows, and what to do."""
+    encoder = known.encoder.partition(": ")[2]
+    return (
+        f"{encoder} was trained on images of {len(known.patients):,} patients of this data set ({known.trained_on}): "
+        "scores on them would not be of new patients. Give --known-patients leave_out to test all sets on the other "
+        "patients, or --retrain-encoder to train an encoder anew in each fold."
+    )
 
 
 def check_names(options):
@@ -228,12 +267,13 @@ def few_patches(dataset, seed):
 
 
 def device_words(evaluation, pipelines):
-    """What the network ran on, as the network tells it; the CPU where none ran."""
-    ran = {model.name for model in evaluation.models if "cnn" in model.features}
+    """What each network ran on, as the network tells it; the CPU where none ran."""
+    ran, notes = {model.name for model in evaluation.models}, {}
     for name, pipeline in pipelines:
-        if name in ran:
-            return pipeline.families()[-1].engine_note_
-    return "CPU"
+        for family in pipeline.families() if name in ran else ():
+            if hasattr(family, "engine_note_"):
+                notes.setdefault(family.engine_note_, {})[family.family] = None
+    return " ".join(f"{', '.join(families)}: {note}" for note, families in notes.items()) or "CPU"
 
 
 def default_output(dataset):
@@ -259,7 +299,7 @@ def command_line(options):
     return " ".join(words)
 
 
-STAGES = {"extract": "extracting features", "fit": "fitting", "score": "scoring"}
+STAGES = {"extract": "extracting features", "retrain": "training encoders", "fit": "fitting", "score": "scoring"}
 
 
 def make_progress():

@@ -12,10 +12,12 @@ from histofeat.bootstrap import patient_weights
 from histofeat.feature_bank import FeatureBank
 from histofeat.fitting import fit_all
 from histofeat.folds import check_folds, fold_of_rows, make_inner_folds
+from histofeat.known_patients import check_choice, check_rest, leave_out_known
 from histofeat.metrics import LABEL_METRICS, confusion, most_probable
 from histofeat.model_selection import PatientKFold
 from histofeat.plans import make_plans
 from histofeat.results import Evaluation, ModelResult, NotRun
+from histofeat.retraining import RETRAINED, Retrainer, check_retrainable
 from histofeat.scoring import score_folds
 from histofeat.search import Search
 from histofeat.split_audit import ImageFingerprint, audit_fingerprints, cheap_findings, check_audit, check_codes
@@ -39,6 +41,8 @@ def evaluate(
     threshold="f1",
     search=None,
     accept_findings=(),
+    known_patients="refuse",
+    retrain_encoder=False,
 ):
     """Evaluate pipelines on patients that they have not learnt from.
 
@@ -67,8 +71,8 @@ def evaluate(
     store : path or FeatureStore, optional
         Where features are kept between evaluations, so that no image is measured twice; None keeps nothing.
     progress : callable, optional
-        Called as ``progress(stage, done, total)`` with stage "extract" (images), "fit" (folds of all models)
-        and "score" (models).
+        Called as ``progress(stage, done, total)`` with stage "extract" (images), "retrain" (encoders trained anew, in
+        all folds), "fit" (folds of all models) and "score" (models).
     threshold : str, default="f1"
         What the tuned threshold is chosen for among training patients: "f1", "youden" (sensitivity plus specificity)
         or "sensitivity=0.95"; see `histofeat.thresholds.choose_threshold`.
@@ -78,6 +82,13 @@ def evaluate(
     accept_findings : sequence of str, default=()
         Codes of errors of the audit to go on with. ``("HF001",)`` accepts folds that share patients, such as those of
         `PatchKFold`, to show what they pretend; the result then says ``patient_overlap=True``.
+    known_patients : {"refuse", "leave_out"}, default="refuse"
+        What to do where an encoder of any pipeline was trained on an image of a tested patient. "refuse" is HF007 of
+        the audit. "leave_out" tests all models on the other patients only, and the result says so in ``left_out``;
+        training rows stay as they are, and a fold in which nobody remains to be tested is dropped.
+    retrain_encoder : bool, default=False
+        Whether families that can be trained anew (those with a method ``retrained``) are, on the training patients of
+        each fold, after the stain normaliser if there is one. What they were trained on before does not count then.
 
     Returns
     -------
@@ -87,9 +98,11 @@ def evaluate(
     Raises
     ------
     GroupLeakageError
-        If a patient or an image is on both sides of a fold, or patients are not known.
+        If a patient or an image is on both sides of a fold, an encoder knows a tested patient, or patients are not
+        known.
     ValueError
-        If an argument is not what it should be, the audit finds an error, or a fold would lose a class.
+        If an argument is not what it should be, the audit finds an error, a fold would lose a class, every tested
+        patient is known to an encoder, or no family can be trained anew where this is asked for.
 
     Notes
     -----
@@ -100,6 +113,12 @@ def evaluate(
     fits, in one list.
 
     Before anything is fitted, `histofeat.split_audit.audit_split` looks at the folds; its findings are in the result.
+
+    An encoder is matched with patients by the pixels of its training images, and never by their ids. Where it knows
+    training patients (those of other folds with ``known_patients="leave_out"``, all of them with
+    ``retrain_encoder=True``), heads are fitted, thresholds and parameters chosen and probabilities calibrated on
+    features that look better than those of new patients: labels and calibrated probabilities may suffer by it, and the
+    tested patients are new all the same. Features of encoders that were trained anew are not kept in the store.
 
     Examples
     --------
@@ -120,26 +139,24 @@ def evaluate(
     inner = make_inner_folds(inner_cv, splits, dataset, allow_patient_leakage="HF001" in accepted)
     patient_weights(dataset.patients, n_resamples, random_state)
     settings = {"threshold": parse_rule(threshold), "search": Search.of(search), "accepted": accepted}
-    run = _Run(dataset, splits, inner, n_jobs, as_store(store), progress, **settings)
+    settings |= {"known_patients": check_choice(known_patients), "retrain": bool(retrain_encoder)}
+    run = _Run(dataset, splits, inner, n_jobs, as_store(store), progress, random_state, **settings)
     plans = _plan(pipelines, run)
-    bank, audit = _measure(pipelines, plans, run)
-    with run.timed("fit"):
-        fits = fit_all(plans, bank, run)
-    models = _score_all(fits, run, n_resamples, random_state)
+    bank, audit = _measure(plans, run)
+    models = _score_all(_fit(plans, bank, run), run, n_resamples, random_state)
     return Evaluation(
         dataset=dataset,
-        splits=splits,
-        fold=fold_of_rows(splits, len(dataset)),
+        splits=run.splits,
+        fold=fold_of_rows(run.splits, len(dataset)),
         models=models,
         not_run=tuple(NotRun(plan.name, plan.head_name, plan.reason) for plan in plans if plan.reason is not None),
-        protocol={"cv": repr(cv) if hasattr(cv, "split") else "predefined splits", "n_splits": len(splits)}
-        | {"inner_cv": repr(inner_cv), "n_resamples": int(n_resamples), "random_state": random_state}
-        | {"patient_level": not overlap, **run.choices()},
+        protocol=_protocol(run, cv, inner_cv, n_resamples, overlap),
         seconds=dict(run.seconds),
         patient_overlap=overlap,
         conversions=dict(run.conversions),
         computed=dict(run.computed),
         audit=audit,
+        left_out=run.left_out,
     )
 
 
@@ -153,9 +170,13 @@ class _Run:
     n_jobs: int | None
     store: Any
     progress: Any
+    random_state: int
     threshold: Any
     search: Any
     accepted: tuple
+    known_patients: str
+    retrain: bool
+    left_out: Any = None
     seconds: Counter = field(default_factory=Counter)
     conversions: Counter = field(default_factory=Counter)
     computed: Counter = field(default_factory=Counter)
@@ -171,17 +192,33 @@ class _Run:
         finally:
             self.seconds[stage] += time.perf_counter() - started
 
-    def choices(self):
-        """Say for the protocol what was chosen inside the folds, and which findings were accepted."""
-        return {
-            "threshold": str(self.threshold),
-            "search": None if self.search is None else self.search.to_dict(),
-            "accepted_findings": list(self.accepted),
-        }
+    def leave_out(self, tests, left_out):
+        """Test only these rows in each fold; folds without any are gone."""
+        kept = [number for number, test in enumerate(tests) if test.size]
+        self.splits = tuple((self.splits[number][0], tests[number]) for number in kept)
+        self.inner, self.left_out = tuple(self.inner[number] for number in kept), left_out
 
     def tell(self, stage, done, total):
         if self.progress is not None:
             self.progress(stage, done, total)
+
+
+def _protocol(run, cv, inner_cv, n_resamples, overlap):
+    """Say what was asked for, what was accepted, and who was not tested."""
+    return {
+        "cv": repr(cv) if hasattr(cv, "split") else "predefined splits",
+        "n_splits": len(run.splits),
+        "inner_cv": repr(inner_cv),
+        "n_resamples": int(n_resamples),
+        "random_state": run.random_state,
+        "patient_level": not overlap,
+        "threshold": str(run.threshold),
+        "search": None if run.search is None else run.search.to_dict(),
+        "accepted_findings": list(run.accepted),
+        "known_patients": run.known_patients,
+        "left_out": None if run.left_out is None else run.left_out.to_dict(),
+        "retrain_encoder": run.retrain,
+    }
 
 
 def _plan(pipelines, run):
@@ -190,17 +227,36 @@ def _plan(pipelines, run):
     if run.search is not None:
         heads = {plan.head_name: plan.head for plan in plans if plan.reason is None and not plan.takes_pixels}
         run.search.check_heads(heads)
-    check_audit(cheap_findings(run.dataset, run.splits, pipelines=pipelines), run.accepted)
+    runnable = _runnable(plans)
+    if run.retrain and runnable:
+        check_retrainable(pipeline for _, pipeline in runnable)
+    found = cheap_findings(run.dataset, run.splits, pipelines=runnable, retrained=run.retrain)
+    check_audit(found, run.accepted)
     return plans
 
 
-def _measure(pipelines, plans, run):
-    """Measure all features, and audit the folds by what the images look like, before any fit."""
+def _runnable(plans):
+    # An encoder that cannot run scores nobody: it does not matter whom it knows.
+    return [(plan.name, plan.pipeline) for plan in plans if plan.reason is None]
+
+
+def _measure(plans, run):
+    """Measure all features, and audit the folds by what the images look like, before any training or fit."""
     bank = FeatureBank(plans, run, {"audit": ImageFingerprint()})
+    prints, pipelines = bank.extra("audit"), _runnable(plans)
     with run.timed("audit"):
-        prints = bank.extra("audit")
-        found = audit_fingerprints(run.dataset, run.splits, prints, pipelines=pipelines, n_jobs=run.n_jobs)
-    return bank, check_audit(found, run.accepted)
+        if run.known_patients == "leave_out":
+            known = leave_out_known(run.dataset, run.splits, pipelines, prints, retrained=run.retrain)
+            run.leave_out(*known)
+        more = {"pipelines": pipelines, "n_jobs": run.n_jobs, "retrained": run.retrain}
+        found = audit_fingerprints(run.dataset, run.splits, prints, **more)
+        audit = check_rest(found, run.accepted, run.left_out)
+    return bank.measure_folds(Retrainer(run, prints) if run.retrain else None), audit
+
+
+def _fit(plans, bank, run):
+    with run.timed("fit"):
+        return fit_all(plans, bank, run)
 
 
 # --- the scores ------------------------------------------------------------------------------------------------------
@@ -241,14 +297,22 @@ def _model_result(fit, run, resampling):
         fold_confusions=tuple(confusion(y[test], predicted[test], n_classes) for test in tests),
         fit_s=fit.seconds["fit"],
         predict_s=fit.seconds["predict"],
-        notes=tuple(dict.fromkeys(note for notes in fit.notes for note in notes)),
-        families=tuple(_spelt_out(part) for part in fit.plan.measuring),
+        notes=tuple(
+            dict.fromkeys(note for notes in ((RETRAINED,) if fit.plan.retrained else (), *fit.notes) for note in notes)
+        ),
+        families=tuple(_spelt_out(part, fit.plan) for part in fit.plan.measuring),
         calibrated=fit.calibrated,
         choices=tuple(fit.choices),
         histories=tuple(fit.histories) if any(fit.histories) else (),
     )
 
 
-def _spelt_out(family):
-    params = ", ".join(f"{name}={value!r}" for name, value in family.get_params(deep=False).items())
-    return f"{type(family).__name__}({params})"
+def _notes(fit):
+    of_plan = (RETRAINED,) if fit.plan.retrained else ()
+    return tuple(dict.fromkeys(note for notes in (of_plan, *fit.notes) for note in notes))
+
+
+def _spelt_out(part, plan):
+    params = ", ".join(f"{name}={value!r}" for name, value in part.get_params(deep=False).items())
+    anew = ", trained anew in each fold" if any(part is family for family in plan.retrained.values()) else ""
+    return f"{type(part).__name__}({params}){anew}"

@@ -6,12 +6,15 @@ from sklearn.base import clone
 
 from histofeat.features.extraction import extract
 from histofeat.images import as_images
+from histofeat.plans import CANNOT_RUN
 
 __all__ = ["FeatureBank"]
 
 
 class FeatureBank:
     """Feature matrices of all plans that can run, each family once however many plans name it.
+
+    What is the same in every fold is measured at once; `measure_folds` measures the rest.
 
     Parameters
     ----------
@@ -23,21 +26,61 @@ class FeatureBank:
     """
 
     def __init__(self, plans, run, extra=None):
+        self._plans, self._run = plans, run
         self._shared, self._by_fold, self._normalized = {}, {}, {}
         self._plain = as_images(run.dataset.X)
         plain = dict(extra or {})
         for plan in plans:
             if plan.reason is None and plan.normalizer is None:
-                plain.update(zip(plan.keys, plan.families, strict=True))
-        behind = _behind_normalizers(plans)
-        n_passes = len(_passes(plain)) + len(run.splits) * sum(len(_passes(wanted)) for _, wanted in behind.values())
-        counter = _PassCounter(run, n_passes)
-        self._shared = _measure(plain, run.dataset.X, run, counter)
+                plain.update(_same_in_every_fold(plan))
+        self._counter = _PassCounter(run, len(_passes(plain)) + self._n_passes_by_fold())
+        self._shared = _measure(plain, run.dataset.X, run, self._counter)
+
+    def measure_folds(self, retrainer=None):
+        """Measure what differs from fold to fold: families behind a normaliser, and encoders that are trained anew.
+
+        Parameters
+        ----------
+        retrainer : Retrainer, optional
+            Trains them; needed where a plan has such encoders.
+
+        Returns
+        -------
+        self : FeatureBank
+        """
+        run, behind, retrained = self._run, _behind_normalizers(self._plans), _trained_anew(self._plans)
+        self._counter.expect(self._n_passes_by_fold())
+        if retrainer is not None:
+            retrainer.expect(len(run.splits) * len(retrained))
         for fold, (train, _) in enumerate(run.splits):
             for name, (normalizer, wanted) in behind.items():
                 images = self._normalized[name, fold] = _normalized(normalizer, run, train)
-                measured = _measure(wanted, images, run, counter)
+                measured = _measure(wanted, images, run, self._counter)
                 self._by_fold |= {(name, fold, key): values for key, values in measured.items()}
+            for (name, key), family in retrained.items():
+                self._retrain(retrainer, family, (name, fold, key))
+        return self
+
+    def _retrain(self, retrainer, family, place):
+        """Train a family anew in one fold and measure with it; plans that need it and cannot have it do not run."""
+        name, fold, key = place
+        needing = [plan for plan in self._plans if plan.reason is None and (name, key) in _places(plan)]
+        if not needing:
+            return
+        images = self._images(needing[0], fold)
+        try:
+            with retrainer.trained(family, fold, images) as trained:
+                # No store: nothing will ever ask for these weights again.
+                measured = _measure({key: trained}, images, self._run, self._counter, store=None)
+        except CANNOT_RUN as error:
+            for plan in needing:
+                plan.reason = str(error)
+        else:
+            self._by_fold[place] = measured[key]
+
+    def _n_passes_by_fold(self):
+        behind = sum(len(_passes(wanted)) for _, wanted in _behind_normalizers(self._plans).values())
+        return len(self._run.splits) * (behind + len(_trained_anew(self._plans)))
 
     def extra(self, key):
         """Features of an extra family, float32 of shape (n, d)."""
@@ -62,9 +105,14 @@ class FeatureBank:
         return self._normalized[_normalizer_key(plan.normalizer), fold]
 
     def _matrix(self, plan, fold, key):
-        if plan.normalizer is None:
-            return self._shared[key]
-        return self._by_fold[_normalizer_key(plan.normalizer), fold, key]
+        place = (_normalizer_key(plan.normalizer), fold, key)
+        return self._by_fold[place] if place in self._by_fold else self._shared[key]
+
+
+def _same_in_every_fold(plan):
+    """Families of a plan that are not trained anew, by their keys."""
+    anew = plan.retrained
+    return {key: family for key, family in zip(plan.keys, plan.families, strict=True) if key not in anew}
 
 
 def _behind_normalizers(plans):
@@ -73,11 +121,22 @@ def _behind_normalizers(plans):
     for plan in plans:
         if plan.reason is None and plan.normalizer is not None:
             _, wanted = behind.setdefault(_normalizer_key(plan.normalizer), (plan.normalizer, {}))
-            wanted.update(zip(plan.keys, plan.families, strict=True))
+            wanted.update(_same_in_every_fold(plan))
     return behind
 
 
+def _trained_anew(plans):
+    """Families that are trained anew in each fold, by the normaliser before them and their key."""
+    return {place: family for plan in plans if plan.reason is None for place, family in _places(plan).items()}
+
+
+def _places(plan):
+    return {(_normalizer_key(plan.normalizer), key): family for key, family in plan.retrained.items()}
+
+
 def _normalizer_key(normalizer):
+    if normalizer is None:
+        return None
     return joblib.hash((type(normalizer).__module__, type(normalizer).__qualname__, normalizer.get_params()))
 
 
@@ -96,6 +155,10 @@ class _PassCounter:
     def __init__(self, run, n_passes):
         self._run, self._done, self._total = run, 0, n_passes * len(run.dataset)
 
+    def expect(self, n_passes):
+        """Correct how many passes are still to come."""
+        self._total = self._done + n_passes * len(self._run.dataset)
+
     def tell(self, done):
         self._run.tell("extract", self._done + done, self._total)
 
@@ -103,7 +166,7 @@ class _PassCounter:
         self._done += len(self._run.dataset)
 
 
-def _measure(wanted, images, run, counter):
+def _measure(wanted, images, run, counter, **where):
     """Measure families, in as few passes over the images as their column names allow: nearly always one."""
     bank = {}
     for keys in _passes(wanted):
@@ -113,7 +176,7 @@ def _measure(wanted, images, run, counter):
                 families,
                 images,
                 n_jobs=run.n_jobs,
-                store=run.store,
+                **{"store": run.store, **where},
                 progress=lambda done, _: counter.tell(done),
             )
         counter.end_pass()

@@ -10,6 +10,7 @@ from histofeat.exceptions import MissingExtraError, WeightsError
 from histofeat.features.extraction import check_unique_names, extract
 from histofeat.heads import FeatureHead
 from histofeat.pixel_head import PIXELS, PixelHead
+from histofeat.split_audit.known_patients import can_retrain
 
 __all__ = ["CANNOT_RUN", "Plan", "family_key", "make_plans"]
 
@@ -31,6 +32,8 @@ class Plan:
     head : FeatureHead
     reason : str or None
         Why it cannot run, if so.
+    retrain : bool
+        Whether families that can be trained anew are, inside each fold.
     """
 
     name: str
@@ -39,11 +42,18 @@ class Plan:
     families: tuple = ()
     head: Any = None
     reason: str | None = None
+    retrain: bool = False
 
     @property
     def keys(self):
         """One key per family, the same for families that give the same numbers."""
         return [family_key(family) for family in self.families]
+
+    @property
+    def retrained(self):
+        """The families that are trained anew inside each fold, by their keys."""
+        families = zip(self.keys, self.families, strict=True)
+        return {key: family for key, family in families if self.retrain and can_retrain(family)}
 
     @property
     def takes_pixels(self):
@@ -79,7 +89,7 @@ def make_plans(pipelines, run):
     ----------
     pipelines : IDCPipeline, mapping of str to IDCPipeline, or sequence of (str, IDCPipeline)
     run : object
-        The evaluation under way, with ``dataset``, ``store``, ``computed`` and ``timed``.
+        The evaluation under way, with ``dataset``, ``store``, ``computed``, ``timed`` and ``retrain``.
 
     Returns
     -------
@@ -92,7 +102,7 @@ def make_plans(pipelines, run):
     """
     plans, tried = [], {}
     for name, head_name, pipeline in _named(pipelines):
-        plan = Plan(name, head_name, pipeline)
+        plan = Plan(name, head_name, pipeline, retrain=run.retrain)
         plans.append(plan)
         try:
             plan.families, plan.head = pipeline.families(), pipeline.make_head()

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Evaluation", "ModelResult", "NotRun", "Score"]
+__all__ = ["Evaluation", "LeftOut", "ModelResult", "NotRun", "Score"]
 
 
 def _freeze(array, dtype):
@@ -169,6 +169,52 @@ class NotRun:
     reason: str
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """The patients that no model was tested on, since an encoder knows them from its training.
+
+    Parameters
+    ----------
+    patients : tuple of str
+        Their ids.
+    n_patches : int
+        Their patches that would have been tested.
+    n_patients_tested, n_patches_tested : int
+        What remains, the same for all models.
+    encoders : Mapping of str to int
+        How many of these patients each encoder knows, by the way to it, such as "histo: histo".
+    trained_on : tuple of str
+        Names of the data sets that the encoders were trained on.
+    folds : tuple of int
+        Folds in which nobody remained to be tested, counted from 1 as they were asked for; they are gone.
+
+    Examples
+    --------
+    >>> LeftOut(("8863", "8864"), 90, 7, 400, {"histo: histo": 2}, ("IDC",)).to_dict()["patients"]
+    2
+    """
+
+    patients: tuple[str, ...]
+    n_patches: int
+    n_patients_tested: int
+    n_patches_tested: int
+    encoders: Mapping[str, int]
+    trained_on: tuple[str, ...]
+    folds: tuple[int, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain JSON types; of the patients the number."""
+        return {
+            "patients": len(self.patients),
+            "patches": self.n_patches,
+            "patients_tested": self.n_patients_tested,
+            "patches_tested": self.n_patches_tested,
+            "encoders": dict(self.encoders),
+            "trained_on": list(self.trained_on),
+            "folds": list(self.folds),
+        }
+
+
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     """Everything that `evaluate` found: the input of the report.
@@ -185,9 +231,10 @@ class Evaluation:
     not_run : tuple of NotRun
     protocol : Mapping of str to object
         "cv", "n_splits", "inner_cv", "n_resamples", "random_state", "patient_level", "threshold", "search",
-        "accepted_findings".
+        "accepted_findings", "known_patients", "left_out" (``LeftOut.to_dict()`` or None), "retrain_encoder".
     seconds : Mapping of str to float
-        Wall-clock time of "extraction", "fit" (inner fits and predicting included) and "score"; within the extraction,
+        Wall-clock time of "extraction", "retrain" (encoders trained anew), "fit" (inner fits and predicting included)
+        and "score"; within the extraction,
         summed over its threads, "extraction:read", "extraction:decode", "extraction:store" and
         "extraction:<family>".
     patient_overlap : bool
@@ -198,6 +245,8 @@ class Evaluation:
         How many images were measured for each family; the others came from the store.
     audit : AuditReport or None
         What `histofeat.split_audit.audit_split` found in the folds.
+    left_out : LeftOut or None
+        The patients that were not tested, since an encoder knows them.
     """
 
     dataset: Any = field(repr=False)
@@ -211,6 +260,7 @@ class Evaluation:
     conversions: Mapping[str, int] = field(default_factory=dict)
     computed: Mapping[str, int] = field(default_factory=dict)
     audit: Any = field(default=None, repr=False)
+    left_out: LeftOut | None = field(default=None, repr=False)
 
     def __post_init__(self):
         """Make the arrays read-only."""

@@ -138,6 +138,9 @@ def test_every_patch_is_tested_once_by_a_fit_on_other_patients(evaluation, datas
         "threshold": "f1",
         "search": None,
         "accepted_findings": [],
+        "known_patients": "refuse",
+        "left_out": None,
+        "retrain_encoder": False,
     }
 
 

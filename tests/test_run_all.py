@@ -6,10 +6,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from test_known_patients import Memory
 
-from histofeat import FeatureStore, make_cohort
+from histofeat import FeatureStore, IDCPipeline, make_cohort
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 QUICK = ["--quick", "--heads", "xgboost", "--folds", "3", "--n-jobs", "1", "--resamples", "50"]
@@ -196,6 +198,96 @@ def test_bad_arguments_end_the_process_without_a_traceback(work):
     assert found.returncode == 2
     assert found.stderr.startswith("run_all.py: ")
     assert "Traceback" not in found.stderr
+
+
+# --- encoders that know patients -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def knowing(run_all, monkeypatch, tmp_path):
+    """Put an encoder in the place of histo that learnt from some patients of the cohort of a quick run."""
+
+    def learn(n_patients):
+        cohort = make_cohort(root=tmp_path / "cohort", random_state=0, **run_all.QUICK_COHORT)
+        rows = slice(n_patients * run_all.QUICK_COHORT["patches_per_patient"])
+        family = Memory().learnt(cohort.X[rows], cohort.y[rows], tmp_path, "theirs")
+        monkeypatch.setitem(run_all.FEATURE_SETS, "histo", (family,))
+
+    return learn
+
+
+def known(main, name, *options):
+    """Run the main job in this process; give what it wrote."""
+    options = [*QUICK, "--features", "color", "histo", "--no-store", "--no-shortcuts", "--output", name, *options]
+    assert main(options) == 0
+    return json.loads(Path(name, "metrics.json").read_text(encoding="utf-8"))
+
+
+def test_a_set_whose_encoder_knows_patients_is_skipped_and_the_rest_goes_on(knowing, main, capsys):
+    knowing(n_patients=4)
+    metrics = known(main, "out/skipped")
+    assert [result["name"] for result in metrics["results"]] == ["color"]
+    (entry,) = metrics["not_run"]
+    assert (entry["name"], entry["head"]) == ("histo", "xgboost")
+    assert entry["reason"].startswith("memory was trained on images of 4 patients of this data set (theirs): ")
+    assert "--known-patients leave_out" in entry["reason"]
+    assert "--retrain-encoder" in entry["reason"]
+    assert sum(fold["test_patients"] for fold in metrics["folds"]) == 15
+    assert "not run: histo, xgboost: memory was trained on" in capsys.readouterr().out
+
+
+def test_known_patients_are_left_out_on_request(knowing, main):
+    knowing(n_patients=4)
+    metrics = known(main, "out/left-out", "--known-patients", "leave_out")
+    assert [result["name"] for result in metrics["results"]] == ["color", "histo"]
+    assert metrics["protocol"]["left_out"]["patients"] == 4
+    assert sum(fold["test_patients"] for fold in metrics["folds"]) == 11
+    assert "--known-patients leave_out" in metrics["command"]
+
+
+def test_encoders_are_trained_anew_on_request(knowing, main, capsys):
+    knowing(n_patients=15)
+    metrics = known(main, "out/anew", "--retrain-encoder")
+    assert [result["name"] for result in metrics["results"]] == ["color", "histo"]
+    assert metrics["protocol"]["retrain_encoder"] is True
+    assert sum(fold["test_patients"] for fold in metrics["folds"]) == 15
+    assert "training encoders: 3 of 3" in capsys.readouterr().out
+    assert metrics["command"].endswith("--retrain-encoder --n-jobs 1 --no-store --resamples 50 --no-shortcuts --quick")
+
+
+def test_nothing_left_to_compare(knowing, main, capsys):
+    knowing(n_patients=4)
+    assert main([*QUICK, "--features", "histo", "--no-store", "--output", "out/none"]) == 2
+    assert "--features: expected a set whose encoder knows none of these patients, got none. memory was trained on" in (
+        capsys.readouterr().err
+    )
+
+
+def test_the_histo_sets_are_in_the_default_comparison(run_all):
+    assert {"histo", "with_histo"} <= set(run_all.DEFAULT_SETS)
+    options = run_all.parse_arguments(["--features", "histo", "with_histo", "--heads", "svm"])
+    families = {
+        name: [part.family for part in pipeline.families()] for name, pipeline in run_all.make_pipelines(options)
+    }
+    assert families == {"histo": ["histo"], "with_histo": ["color", "lbp", "haralick", "histo"]}
+
+
+def test_the_report_names_every_network_that_ran_and_where(run_all):
+    class Network(Memory):
+        engine_note_ = "Some engine on the CPU, as asked for."
+
+    class Other(Network):
+        family = "other"
+
+    pipelines = [("a", IDCPipeline((Network(),), "svm")), ("b", IDCPipeline(("color", Other()), "svm"))]
+    pipelines.append(("c", IDCPipeline("color", "svm")))
+
+    def words(*names):
+        return run_all.device_words(SimpleNamespace(models=[SimpleNamespace(name=name) for name in names]), pipelines)
+
+    assert words("a", "b", "c") == "memory, other: Some engine on the CPU, as asked for."
+    assert words("b") == "other: Some engine on the CPU, as asked for."
+    assert words("c") == words() == "CPU"
 
 
 def test_store_and_no_store_exclude_each_other(main, capsys):

@@ -65,7 +65,12 @@ class TestTrainedEncoders:
         assert found.offenders == (
             "mine: learnt knows 1 images of patient e, tested in fold 0, from its training on 'theirs'",
         )
-        assert found.numbers == {"encoders_with_records": 1, "encoders_silent": 0, "patients": 1}
+        assert found.numbers == {
+            "encoders_with_records": 1,
+            "encoders_silent": 0,
+            "patients": 1,
+            "patients_not_tested": 1,
+        }
 
     def test_a_patient_is_known_by_any_image(self, prints):
         # The image of row 7 is tested nowhere; its patient g is, by row 6.

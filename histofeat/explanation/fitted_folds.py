@@ -52,7 +52,7 @@ class MeasuredFolds:
         self.n_classes = len(self.dataset.target_names)
         self.names = [name for family in self.plan.families for name in family.get_feature_names_out()]
         self.tested = np.sort(np.concatenate([test for _, test in self.splits]))
-        self.bank = FeatureBank([self.plan], self)
+        self.bank = FeatureBank([self.plan], self).measure_folds()
 
     @contextmanager
     def timed(self, stage):

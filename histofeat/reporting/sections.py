@@ -8,6 +8,7 @@ from histofeat.reporting.blocks import Addition, Details, Facts, Heading, Notice
 from histofeat.reporting.calibration_section import calibration_blocks
 from histofeat.reporting.class_section import class_blocks
 from histofeat.reporting.comparison_section import comparison_blocks, patient_average_blocks
+from histofeat.reporting.encoder_section import encoder_blocks, encoder_notices
 from histofeat.reporting.gallery_page import gallery_blocks
 from histofeat.reporting.payload import data_label
 from histofeat.reporting.training_section import training_blocks
@@ -61,6 +62,7 @@ def _subtitle(payload):
 def _notices(payload):
     data = payload["dataset"]
     yield from audit_notices(payload["audit"])
+    yield from encoder_notices(payload)
     if payload["protocol"]["patient_overlap"]:
         yield Notice(
             "danger",
@@ -116,15 +118,16 @@ def _ingredients(payload):
 
 
 def _networks(payload):
-    """Name the network behind a feature set called "cnn": the parameters of its family say which."""
+    """Name the networks behind a feature set: the parameters of a family say which, or its class does."""
     named = {}
     for result in payload["results"]:
         for family in result["families"]:
-            found = re.search(r"encoder='([^']+)'", family)
+            found = re.search(r"encoder='([^']+)'", family) or re.match(r"(Histo)Embedding\(", family)
             if found:
-                named[result["name"]] = found.group(1)
+                named.setdefault(result["name"], {})[found.group(1).lower()] = None
     if named:
-        yield Text(f"Network: {'; '.join(f'{name} with {encoder}' for name, encoder in named.items())}.", muted=True)
+        words = "; ".join(f"{name} with {' and '.join(encoders)}" for name, encoders in named.items())
+        yield Text(f"Network: {words}.", muted=True)
 
 
 def _or_less(value):
@@ -180,6 +183,7 @@ def _method(payload):
     )
     yield Text(_interval_words(protocol.get("n_resamples")))
     yield Text(_threshold_words(payload))
+    yield from encoder_blocks(payload)
     yield from _search(payload)
     yield from _notes(payload)
 
@@ -255,6 +259,8 @@ def _timing(payload):
     if payload["computed"]:
         counts = ", ".join(f"{family} {count:,}" for family, count in payload["computed"].items())
         yield Text(f"Patches measured in this run: {counts}. Features of the others were in the store.")
+    if "retrain" in payload["seconds"]:
+        yield Text(f"Training encoders anew in each fold: {payload['seconds']['retrain']:,.1f} s.")
     yield Details("Seconds of each stage and model", (tables.seconds_table(payload),))
 
 

@@ -41,6 +41,7 @@ _HEADLINE = (
 )
 _STAGE_WORDS = {
     "extraction": "extraction: reading, decoding, computing features; loading and compiling included",
+    "retrain": "training encoders anew in each fold",
     "fit": "fitting",
     "score": "scoring and intervals",
 }

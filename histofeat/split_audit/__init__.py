@@ -26,12 +26,14 @@ _HOME = {
     "Finding": "findings",
     "Fingerprints": "fingerprint",
     "ImageFingerprint": "fingerprint",
+    "KnownPatients": "known_patients",
     "TrainingImages": "fingerprint",
     "audit_fingerprints": "audit",
     "audit_split": "audit",
     "cheap_findings": "audit",
     "check_audit": "findings",
     "check_codes": "findings",
+    "find_known_patients": "known_patients",
     "predictions_of": "predictions",
 }
 

@@ -67,13 +67,15 @@ def audit_split(dataset, splits, *, pipelines=None, predictions=None, store=None
     return audit_fingerprints(dataset, splits, fingerprints, **more)
 
 
-def cheap_findings(dataset, splits, *, pipelines=None, predictions=None) -> AuditReport:
+def cheap_findings(dataset, splits, *, pipelines=None, predictions=None, retrained=False) -> AuditReport:
     """Audit what needs no image: HF001, HF004, HF005, HF008, and HF006 and HF007 as far as they can be decided.
 
     Parameters
     ----------
     dataset, splits, pipelines, predictions
         As for `audit_split`.
+    retrained : bool, default=False
+        As for `audit_fingerprints`.
 
     Returns
     -------
@@ -95,11 +97,19 @@ def cheap_findings(dataset, splits, *, pipelines=None, predictions=None) -> Audi
     >>> [finding.code for finding in cheap_findings(cohort, [(range(8), range(8, 16))]).findings]
     ['HF001', 'HF004', 'HF005', 'HF007', 'HF008']
     """
-    return AuditReport(_findings(as_split(dataset, splits), None, pipelines, predictions))
+    return AuditReport(_findings(as_split(dataset, splits), None, pipelines, predictions, retrained))
 
 
 def audit_fingerprints(
-    dataset, splits, fingerprints, *, pipelines=None, predictions=None, distance=NEAR_DISTANCE, n_jobs=None
+    dataset,
+    splits,
+    fingerprints,
+    *,
+    pipelines=None,
+    predictions=None,
+    distance=NEAR_DISTANCE,
+    n_jobs=None,
+    retrained=False,
 ) -> AuditReport:
     """Audit a split of images that `ImageFingerprint` has measured already.
 
@@ -111,6 +121,9 @@ def audit_fingerprints(
         Measured by `ImageFingerprint`, one row for each of the data set.
     distance : int
         Bits of 128 in which near-duplicates differ at most, 0 to 31; see `near_duplicates` for the default.
+    retrained : bool, default=False
+        Whether families with a method ``retrained`` are trained anew inside each fold, so that what they were trained
+        on before does not count for HF007.
 
     Returns
     -------
@@ -131,17 +144,18 @@ def audit_fingerprints(
             "Measure the images of this very data set."
         )
     near = near_duplicates(split, prints, distance=distance, n_jobs=n_jobs)
-    return AuditReport((exact_duplicates(split, prints), near, *_findings(split, prints, pipelines, predictions)))
+    others = _findings(split, prints, pipelines, predictions, retrained)
+    return AuditReport((exact_duplicates(split, prints), near, *others))
 
 
-def _findings(split, prints, pipelines, predictions):
+def _findings(split, prints, pipelines, predictions, retrained):
     """Findings of the table and of the pipelines; those that need images as well, where there are fingerprints."""
     parts = None if pipelines is None else take_apart(pipelines)
     findings = [
         shared_patients(split),
         lost_classes(split),
         sibling_slides(split),
-        trained_encoders(split, prints, parts),
+        trained_encoders(split, prints, parts, retrained=retrained),
         fitted_outside(split, parts, predictions),
     ]
     if prints is not None or split.dataset.labels_per == "patient":

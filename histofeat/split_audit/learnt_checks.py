@@ -8,11 +8,12 @@ import numpy as np
 from sklearn.frozen import FrozenEstimator
 
 from histofeat.split_audit.findings import CODES, Finding
-from histofeat.split_audit.fingerprint import Fingerprints, TrainingImages
+from histofeat.split_audit.fingerprint import Fingerprints
+from histofeat.split_audit.known_patients import can_retrain, encoder_records, match_records
 from histofeat.split_audit.parts import Parts, walk
 from histofeat.split_audit.sides import Split, list_some
 
-__all__ = ["encoder_records", "fitted_parts", "trained_encoders"]
+__all__ = ["fitted_parts", "trained_encoders"]
 
 _UNSEEN_ENCODERS = (
     "training images that an encoder does not tell of, other patches of the same patients that are not in this data "
@@ -20,60 +21,9 @@ _UNSEEN_ENCODERS = (
 )
 
 
-def encoder_records(parts: Iterable[Parts]) -> tuple[dict[str, tuple[TrainingImages, ...]], list[str]]:
-    """Find what the encoders of pipelines say of their training.
-
-    Parameters
-    ----------
-    parts : iterable of Parts
-
-    Returns
-    -------
-    records : dict of str to tuple of TrainingImages
-        By the place of the encoder.
-    silent : list of str
-        Encoders with weights of their own that do not say what they were trained on.
-
-    Raises
-    ------
-    ValueError
-        If ``trained_on`` gives something else than `TrainingImages`.
-    """
-    records: dict[str, tuple[TrainingImages, ...]] = {}
-    silent: list[str] = []
-    for pipeline in parts:
-        for start, part in (*pipeline.given, *pipeline.built):
-            for path, value in walk(part, start):
-                found = _records_of(value, path)
-                if found:
-                    records[path] = found
-                elif found is None and path not in silent and _has_own_weights(value):
-                    silent.append(path)
-    return records, [path for path in silent if path not in records]
-
-
-def _records_of(value, path: str) -> tuple[TrainingImages, ...] | None:
-    told = getattr(value, "trained_on", None)
-    told = told() if callable(told) else told
-    if told is None:
-        return None
-    several = (told,) if hasattr(told, "digests") or not isinstance(told, Iterable) else tuple(told)
-    for record in several:
-        if not (hasattr(record, "digests") and hasattr(record, "dataset")):
-            raise ValueError(
-                f"{path}.trained_on: expected TrainingImages or a sequence of these, got {record!r:.60}. "
-                "Make one with TrainingImages.of(name, fingerprints)."
-            )
-    return several
-
-
-def _has_own_weights(value) -> bool:
-    weights = getattr(value, "weights", None)
-    # Where a family has a `family` name, `weights` is a network's; a vote of classifiers has weights too.
-    return hasattr(value, "family") and weights is not None and str(weights) != "imagenet"
-
-
-def trained_encoders(split: Split, prints: Fingerprints | None, parts: tuple[Parts, ...] | None) -> Finding | None:
+def trained_encoders(
+    split: Split, prints: Fingerprints | None, parts: tuple[Parts, ...] | None, *, retrained: bool = False
+) -> Finding | None:
     """HF007: encoders that were trained on images of patients who are tested.
 
     Parameters
@@ -83,6 +33,9 @@ def trained_encoders(split: Split, prints: Fingerprints | None, parts: tuple[Par
         Of all rows.
     parts : tuple of Parts or None
         The pipelines; None where there are none to look at.
+    retrained : bool, default=False
+        Whether families with a method ``retrained`` are trained anew inside each fold: what they were trained on before
+        does not count then.
 
     Returns
     -------
@@ -101,41 +54,44 @@ def trained_encoders(split: Split, prints: Fingerprints | None, parts: tuple[Par
     if parts is None:
         detail = "No pipelines were given, so no encoder could be asked."
         return Finding("HF007", CODES["HF007"], "error", "not applicable", detail, _UNSEEN_ENCODERS)
-    records, silent = encoder_records(parts)
+    records, silent = encoder_records(parts, retrained=retrained)
     if records and prints is None:
         return None
-    found = [words for path, told in records.items() for words in _known_patients(split, prints, path, told)]
-    numbers = {"encoders_with_records": len(records), "encoders_silent": len(silent), "patients": len(found)}
+    found, tested, untested = _known_patients(split, prints, records) if records else ([], set(), set())
+    numbers = {"encoders_with_records": len(records), "encoders_silent": len(silent), "patients": len(tested)}
+    anew = len({path for part in parts for path, family in part.built if can_retrain(family)}) if retrained else 0
+    numbers |= {"encoders_retrained": anew} if anew else {}
+    numbers |= {"patients_not_tested": len(untested)} if untested else {}
+    also = f" Encoders trained anew inside each fold: {anew:,}." if anew else ""
     if found:
-        detail = f"Tested patients whom an encoder knows from its training: {len(found):,}."
+        detail = f"Tested patients whom an encoder knows from its training: {len(tested):,}.{also}"
         return _encoder_finding("error", "issue", detail, found, numbers)
     if silent:
-        detail = f"Encoders with weights of their own that do not say what they were trained on: {len(silent):,}."
+        detail = f"Encoders with weights of their own that do not say what they were trained on: {len(silent):,}.{also}"
         return _encoder_finding("warning", "issue", detail, silent, numbers)
-    detail = "No encoder was trained on images of this data set"
     told = f"records of training: {len(records):,}" if records else "no part says that it learnt from patches"
-    return _encoder_finding("error", "passed", f"{detail} ({told}).", [], numbers)
+    known = f" Patients whom an encoder knows, and who are not tested: {len(untested):,}." if untested else ""
+    return _encoder_finding("error", "passed", f"No encoder knows a tested patient ({told}).{known}{also}", [], numbers)
 
 
 def _encoder_finding(severity, status, detail, offenders, numbers) -> Finding:
     return Finding("HF007", CODES["HF007"], severity, status, detail, _UNSEEN_ENCODERS, tuple(offenders), numbers)
 
 
-def _known_patients(split: Split, prints: Fingerprints, path: str, told: tuple[TrainingImages, ...]):
-    """Describe each tested patient of whom an encoder has seen an image."""
-    keys = prints.keys()
-    tested = [np.bincount(split.patient[test], minlength=len(split.ids)) > 0 for _, test in split.folds]
-    for record in told:
-        # Images of one colour are equal in any two data sets.
-        seen = np.array([key in record.digests for key in keys]) & ~prints.flat
-        known = np.bincount(split.patient[seen], minlength=len(split.ids))
-        for patient in np.flatnonzero(known):
-            folds = [fold for fold, patients in enumerate(tested) if patients[patient]]
+def _known_patients(split: Split, prints: Fingerprints, records) -> tuple[list[str], set, set]:
+    """Describe each tested patient of whom an encoder has seen an image; give also who is tested and who is not."""
+    sides = [np.bincount(split.patient[test], minlength=len(split.ids)) > 0 for _, test in split.folds]
+    words, tested, untested = [], set(), set()
+    for path, record, counts in match_records(records.items(), prints, split.patient):
+        for patient in np.flatnonzero(counts).tolist():
+            folds = [fold for fold, patients in enumerate(sides) if patients[patient]]
+            (tested if folds else untested).add(patient)
             if folds:
-                yield (
-                    f"{path} knows {known[patient]:,} images of patient {split.ids[patient]}, tested in fold "
+                words.append(
+                    f"{path} knows {counts[patient]:,} images of patient {split.ids[patient]}, tested in fold "
                     f"{list_some(folds)}, from its training on {record.dataset!r}"
                 )
+    return words, tested, untested
 
 
 def fitted_parts(parts: Iterable[Parts]) -> list[str]:
