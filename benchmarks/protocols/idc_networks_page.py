@@ -10,7 +10,7 @@ from histofeat.reporting.blocks import Details, Heading, Notice, Picture, Table,
 from histofeat.reporting.tables import number, score_with_interval
 from histofeat.statistics import compare_models, holm
 
-__all__ = ["make_page", "planned_differences"]
+__all__ = ["difference_blocks", "flat_row", "make_page", "planned_differences", "score_row"]
 
 _SCORES = (("roc_auc", "scores"), ("balanced_accuracy", "tuned"), ("f1", "tuned"))
 _HISTORY = ("loss", "accuracy", "val_loss", "val_accuracy", "val_roc_auc", "learning_rate", "seconds")
@@ -46,7 +46,7 @@ def make_page(fitted, trials, *, words, official, planned, metrics, target, thre
     """
     import pandas as pd
 
-    rows = [_row(name, entry) for name, entry in fitted.items() if entry.evaluation.models]
+    rows = [score_row(name, entry) for name, entry in fitted.items() if entry.evaluation.models]
     differences, refusal = planned_differences(fitted, planned, metrics)
     epochs = [epoch for name, entry in fitted.items() for epoch in _epochs(name, entry.evaluation)]
     blocks = [
@@ -54,7 +54,7 @@ def make_page(fitted, trials, *, words, official, planned, metrics, target, thre
         *_not_run(fitted),
         Text(f"{words[:1].upper()}{words[1:]}. Each model is fitted once."),
         *_score_blocks(rows, words, threshold),
-        *_difference_blocks(differences, refusal, words),
+        *difference_blocks(differences, refusal, words),
         *_training_blocks(epochs),
         *_trial_blocks(trials),
     ]
@@ -62,7 +62,7 @@ def make_page(fitted, trials, *, words, official, planned, metrics, target, thre
         "tested": words, "official_test_patients": official, "models": rows, "differences": differences,
         "differences_refused": refusal, "trials": trials, "epochs": epochs,
     }  # fmt: skip
-    tables = {"models": [_flat(row) for row in rows], "differences": [_flat(row) for row in differences]}
+    tables = {"models": [flat_row(row) for row in rows], "differences": [flat_row(row) for row in differences]}
     tables |= {"epochs": epochs, "trials": trials}
     title = "Trained networks on IDC" if official else "Trained networks on development patients of IDC"
     figures = {"scores": _scores_figure(rows, words), **_curve_figures(epochs)}
@@ -78,7 +78,8 @@ def make_page(fitted, trials, *, words, official, planned, metrics, target, thre
 # --- what was found --------------------------------------------------------------------------------------------------
 
 
-def _row(name, entry):
+def score_row(name, entry):
+    """One model as a row: its scores, its time and its parts."""
     (model,) = entry.evaluation.models
     row = {"name": name, "head": model.head, "features": "+".join(model.features)}
     for metric, place in _SCORES:
@@ -99,7 +100,7 @@ def _row(name, entry):
     }
 
 
-def _flat(row):
+def flat_row(row):
     """One value a column."""
     flat = {}
     for key, value in row.items():
@@ -265,7 +266,8 @@ def _score_blocks(rows, words, threshold):
         yield Notice("info", "Notes of the fits", notes)
 
 
-def _difference_blocks(differences, refusal, words):
+def difference_blocks(differences, refusal, words):
+    """Paired differences as tables, one for each metric."""
     if not differences and refusal is None:
         return
     yield Heading("Differences")
