@@ -153,7 +153,8 @@ def _check_files(path: Path, files: Mapping[str, str]) -> None:
 
 def _with_images(path: Path, about: Mapping) -> TrainingRecord:
     images = path.with_name(path.name.removesuffix(_RECORD) + _IMAGES)
-    patients, digests = _read_images(images, images.stat().st_mtime_ns, about["encoder"])
+    changed_ns = images.stat().st_mtime_ns if images.is_file() else 0
+    patients, digests = _read_images(images, changed_ns, about["encoder"])
     return TrainingRecord(
         about["encoder"], about.get("dataset", ""), patients, digests, about.get("recipe", {}), about["files"],
         about["version"],
