@@ -198,3 +198,21 @@ def test_pixels_that_are_no_batch_of_patches(pixels, match):
 def test_a_move_beyond_the_patch(marked):
     with pytest.raises(ValueError, match=r"shift_px: expected less than the side of a patch, got 4 for 4x4 px"):
         augment(marked, rng(), replace(NOTHING, shift_px=4))
+
+
+def test_light_is_one_factor_for_all_of_a_patch():
+    rng = np.random.default_rng(0)
+    patches = rng.integers(60, 180, (40, 6, 6, 3), dtype=np.uint8)
+    light = Augmentation(flips=False, turns=False, stain_jitter=0, stain_shift=0, brightness=0.3)
+    changed = augment(patches, np.random.default_rng(1), light)
+    factors = changed / patches.astype(np.float64)
+    # Rounding to whole levels moves a factor by half a level at most.
+    each = np.median(factors.reshape(len(patches), -1), axis=1)
+    assert (np.abs(changed - patches * each[:, None, None, None]) <= 1.5).all()
+    assert 0.7 <= each.min() < 0.8
+    assert 1.2 < each.max() <= 1.31
+
+
+def test_brightness_out_of_range_is_refused():
+    with pytest.raises(ValueError, match=r"Augmentation.brightness: expected a number from 0, below 1, got 1"):
+        Augmentation(brightness=1)

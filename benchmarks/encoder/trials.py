@@ -138,6 +138,14 @@ TRIALS = {
             replace(FROM_IMAGENET, epochs=6, label_smoothing=0.05), Augmentation(stain_jitter=0.25, stain_shift=0.05),
             mixup=0.4, imagenet=True, input_size=96,
         ),
+        Trial(
+            "wide_stain", "supervised, with stain jitter 0.3, shift 0.2", PLAIN,
+            Augmentation(stain_jitter=0.3, stain_shift=0.2),
+        ),
+        Trial(
+            "light", "supervised, with stain jitter 0.25, shift 0.05, brightness 0.35", PLAIN,
+            Augmentation(stain_jitter=0.25, stain_shift=0.05, brightness=0.35),
+        ),
     )
 }  # fmt: skip
 
