@@ -344,6 +344,14 @@ def test_the_table_of_the_heads_is_like_real_features(bench):
     assert variances[:20].sum() > 0.9 * variances.sum()
 
 
+def test_bfloat16_is_held_to_the_length_of_the_embeddings(bench):
+    rng = np.random.default_rng(0)
+    exact = rng.normal(size=(20, 8)).astype(np.float32)
+    assert "of their length away" in bench("cnn")._check("bfloat16", exact * 1.1, exact)
+    with pytest.raises(bench("rows").DisagreementError, match=r"within 0.2 of their length, got 0.5"):
+        bench("cnn")._check("bfloat16", exact * 1.5, exact)
+
+
 @pytest.mark.long
 def test_networks_run(work):
     pytest.importorskip("keras")
