@@ -21,7 +21,8 @@ from histofeat.split_audit.fingerprint import Fingerprints, ImageFingerprint
 __all__ = ["ARCHITECTURE", "AUGMENTATION", "ENCODER", "train_encoder"]
 
 ENCODER = "histo"
-#: Wider than that of other trainings: an encoder meets slides of laboratories and scanners that nobody chose.
+#: Wider than that of other trainings: an encoder meets slides of laboratories and scanners that nobody chose. Without
+#: the jitter of the light, embeddings of darker patches are those of another tissue.
 AUGMENTATION = Augmentation(stain_jitter=0.25, stain_shift=0.05, brightness=0.35)
 #: The classifier whose last feature map, pooled, is the embedding.
 ARCHITECTURE = "resnet_small"

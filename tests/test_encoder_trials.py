@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 
 from histofeat import make_cohort
 from histofeat.datasets import official_roles
+from histofeat.encoder_training import AUGMENTATION
 from histofeat.networks.recipes import RESNET_SMALL
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks" / "encoder"
@@ -77,7 +78,7 @@ def test_the_table_on_record(script):
 def test_the_docstring_says_what_the_table_says(script):
     rows = script.read_table()
     labelled = [row for name, row in rows.items() if row["roc_auc"]]
-    assert len(labelled) == 7
+    assert len(labelled) == 9
     words = " ".join(script.__doc__.split())
     for score in ("roc_auc", "roc_auc_8_views", "roc_auc_logistic", "roc_auc_xgboost"):
         values = [float(row[score]) for row in labelled]
@@ -88,6 +89,10 @@ def test_the_docstring_says_what_the_table_says(script):
     alone = rows["simsiam"]
     assert f"logistic {alone['roc_auc_logistic']}, XGBoost {alone['roc_auc_xgboost']}" in words
     assert f"{rows['supervised']['seconds']} s for 15 epochs and {rows['both']['seconds']} s for 8" in words
+
+
+def test_the_augmentation_that_was_chosen_is_the_encoder_s(script):
+    assert script.TRIALS["light"].augmentation == AUGMENTATION
 
 
 def test_what_was_chosen_is_what_the_classifier_does(script):

@@ -20,8 +20,8 @@ __all__ = ["measure"]
 _SIZE = 96
 #: What float32 may differ by from Keras, of the largest value of an embedding.
 _TOLERANCE = 1e-4
-#: What bfloat16 may differ by, of the length of all embeddings: single values of a narrow network move by much more. What
-#: it costs is the row of ROC-AUC.
+#: What bfloat16 may differ by, of the length of all embeddings: single values of a narrow network move by much more.
+#: What it costs is the row of ROC-AUC.
 _BFLOAT16_AWAY = 0.2
 _FACTOR = {"float32": 1.8, "bfloat16": 4.0}
 _BATCH_SIZES = (32, 64, 256)
