@@ -9,18 +9,19 @@ patch as it is and as the mean over its eight views; of the own head on the trai
 handcrafted features together with the embedding. A network that saw no labels has no own head to score. The embedding
 that logistic regression and XGBoost are fitted on comes from the network that learnt from these very patients.
 
-Chosen: the recipe of `supervised`, ``CNNClassifier("resnet_small")`` at 50 px, with the augmentation of `light`. Of the
-nine networks that learnt from labels, the own heads lie from 0.9007 to 0.9128 (0.0121 apart; `supervised` 0.9121) and
-over eight views from 0.9036 to 0.9147 (0.0111; 0.9134). Their logistic heads lie from 0.9043 to 0.9158 (0.0115;
-0.9141), and XGBoost with handcrafted features from 0.9195 to 0.9267 (0.0072; 0.9240), after 0.9213 without a network. SimSiam
-without labels falls behind in one of the two: logistic 0.8847, XGBoost 0.9211. Differences below about 0.01 cannot be
-told apart on 63 patients and a single seed, so the simplest recipe was taken: it needs neither ImageNet weights nor a
-teacher, and half the time an epoch of those that learn from pairs of views (13 s against 25 s for `both`, on two cores
-that other work shared; in all 191 s for 15 epochs and 199 s for 8).
+Chosen: the recipe of `supervised`, ``CNNClassifier("resnet_small")`` at 50 px, with the augmentation of `light`. Of
+the nine networks that learnt from labels, the own heads lie from 0.9007 to 0.9128 (0.0121 apart; `supervised` 0.9121)
+and over eight views from 0.9036 to 0.9147 (0.0111; 0.9134). Their logistic heads lie from 0.9043 to 0.9158 (0.0115;
+0.9141), and XGBoost with handcrafted features from 0.9195 to 0.9267 (0.0072; 0.9240), after 0.9213 without a network.
+SimSiam without labels falls behind in one of the two: logistic 0.8847, XGBoost 0.9211. Differences below about 0.01
+cannot be told apart on 63 patients and a single seed, so the simplest recipe was taken: it needs neither ImageNet
+weights nor a teacher, and half the time an epoch of those that learn from pairs of views (13 s against 25 s for
+`both`, on two cores that other work shared; in all 191 s for 15 epochs and 199 s for 8).
 
-The jitter of the light is not there for these scores: on clean patches `light` is the lowest of the nine, by 0.0098 from
-`supervised` in its logistic head. Without it an encoder is lost on darker slides; what it has with it on darker and
-brighter ones is in reports/idc-encoder-sample. The encoder that ships was trained while the trial `light` still ran.
+The jitter of the light is not there for these scores: on clean patches `light` is the lowest of the nine, by 0.0098
+from `supervised` in its logistic head. Without it an encoder is lost on darker slides; what it has with it on darker
+and brighter ones is in reports/idc-encoder-sample. The encoder that ships was trained while the trial `light` still
+ran.
 """
 
 import argparse
