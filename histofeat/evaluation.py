@@ -297,9 +297,7 @@ def _model_result(fit, run, resampling):
         fold_confusions=tuple(confusion(y[test], predicted[test], n_classes) for test in tests),
         fit_s=fit.seconds["fit"],
         predict_s=fit.seconds["predict"],
-        notes=tuple(
-            dict.fromkeys(note for notes in ((RETRAINED,) if fit.plan.retrained else (), *fit.notes) for note in notes)
-        ),
+        notes=_notes(fit),
         families=tuple(_spelt_out(part, fit.plan) for part in fit.plan.measuring),
         calibrated=fit.calibrated,
         choices=tuple(fit.choices),

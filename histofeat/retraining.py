@@ -9,6 +9,7 @@ of all images that it learnt from.
 
 import tempfile
 from contextlib import contextmanager
+from numbers import Integral
 
 import numpy as np
 from sklearn.base import clone
@@ -80,7 +81,7 @@ class Retrainer:
         Parameters
         ----------
         family : PatchFeatures
-            With a method ``retrained``.
+            One that `can_retrain` accepts.
         fold : int
         images : Images
             Of all rows, as the family gets to see them.
@@ -139,4 +140,5 @@ def _retrained(family, images, y, groups, *, folder, n_jobs, random_state):
 
 
 def _seed(random_state):
-    return random_state if isinstance(random_state, int) else 0
+    # The record of the training holds it as a number.
+    return int(random_state) if isinstance(random_state, Integral) else 0
