@@ -56,7 +56,10 @@ def finished(work):
 # --- both sides compute the same ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("family", ["color", "lbp", "haralick", "pftas"])
+FAMILIES = ["color", "lbp", "haralick", "pftas", "clbp", "lpq", "glcm"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_peers_equal_ours(bench, patches, family):
     words = bench("families").check_families([family], patches[:4])
     assert words[family]
@@ -65,15 +68,13 @@ def test_peers_equal_ours(bench, patches, family):
 @pytest.mark.parametrize("value", [0, 128, 255])
 def test_peers_equal_ours_on_flat_patches(bench, value):
     flat = np.full((1, 50, 50, 3), value, dtype=np.uint8)
-    assert set(bench("families").check_families(["color", "lbp", "haralick", "pftas"], flat)) == {
-        *("color", "lbp", "haralick", "pftas")
-    }
+    assert list(bench("families").check_families(FAMILIES, flat)) == FAMILIES
 
 
 def test_peers_of_one_channel_equal_ours(bench, patches):
     options = SimpleNamespace(quick=True, radiomics_python=Path(sys.executable))
     material = SimpleNamespace(patches=lambda n: ([], patches[:2]), label="made")
-    mahotas, scikit_image, radiomics = bench("families").measure_glcm(material, options)
+    mahotas, scikit_image, radiomics = bench("families").measure_one_channel(material, options)
     assert "52 values" in mahotas.checked
     assert "10 values" in scikit_image.checked
     # In the tests' own interpreter it is not installed: the row says so and claims nothing.
@@ -93,6 +94,23 @@ def test_a_peer_that_differs_ends_the_comparison(bench, patches, monkeypatch):
     monkeypatch.setitem(peers.PEERS, "lbp", lambda channels: np.roll(peers.lbp(channels), 1))
     with pytest.raises(rows.DisagreementError, match="lbp: expected the patterns"):
         families.check_families(["lbp"], patches[:1])
+
+
+@pytest.mark.parametrize(
+    ("family", "moved", "message"),
+    [
+        # One pixel of a patch in another bin.
+        ("clbp", np.eye(1, 162)[0] / 44**2, "clbp: expected both sides within rtol 0 and atol 1e-06, got 1 of 162"),
+        ("lpq", np.eye(1, 256)[0] / 44**2, "lpq: expected both sides within rtol 0 and atol 1e-06, got 1 of 256"),
+        ("glcm", np.full(120, 1e-3), r"glcm: expected both sides within rtol 0\.0001"),
+    ],
+)
+def test_a_later_peer_that_differs_ends_the_comparison(bench, patches, monkeypatch, family, moved, message):
+    peers = bench("peers")
+    other = peers.PEERS[family]
+    monkeypatch.setitem(peers.PEERS, family, lambda channels: other(channels) + moved)
+    with pytest.raises(bench("rows").DisagreementError, match=message):
+        bench("families").check_families([family], patches[:1])
 
 
 def test_nan_is_never_the_same(bench):
@@ -115,6 +133,16 @@ def test_sides_run_in_turn_after_a_warm_up(bench):
     assert len(timings["a"].seconds) == 3
     clocked = bench("timing").race({"a": lambda: 2.0}, 2, clock=lambda call: call())
     assert clocked["a"].seconds == (2.0, 2.0)
+
+
+def test_things_per_second_are_those_of_the_best_repeat(bench):
+    rows, timing = bench("rows"), bench("timing")
+    fields = {"name": "n", "group": "g", "what": "w", "ratio_of": "ours / peer"}
+    target = rows.Target("at least", 200, "ours")
+    sides = timing.Timing((2.0, 1.0, 4.0)), timing.Timing((8.0, 4.0, 16.0))
+    row = rows.compare(*sides, count=200, unit="patches/s", per_second=True, target=target, **fields)
+    assert (row.ours, row.peer, row.ratio, row.ours_median) == (200, 50, 4, 100)
+    assert row.met is True
 
 
 def test_one_core_gives_back_what_it_took(bench):
@@ -148,6 +176,28 @@ def test_targets(bench, target, met):
 
 
 # --- what is measured -----------------------------------------------------------------------------------------------
+
+
+def test_only_names_benchmarks_and_families(bench):
+    run = bench("run")
+    assert set(run.FAMILIES) == {*bench("families").FAMILIES, *bench("families").LATER}
+    for only, benchmarks, families in [
+        (["glcm"], ["families"], ["glcm"]),
+        (["large", "lpq"], ["large"], ["lpq"]),
+        (["one-channel"], ["one-channel"], []),
+        (list(run.BENCHMARKS), list(run.BENCHMARKS), []),
+    ]:
+        options = run.parse_arguments(["--only", *only])
+        run.check(options)
+        assert (options.benchmarks, options.families) == (benchmarks, families)
+
+
+def test_views_of_the_shipped_encoder_are_those_of_the_package(bench, patches):
+    from histofeat.views import VIEWS, take_view
+
+    theirs = {view.tobytes() for view in bench("shipped")._views(patches[:2])}
+    assert theirs == {take_view(patches[:2], view).tobytes() for view in VIEWS}
+    assert len(theirs) == 8
 
 
 def test_tree_has_the_layout_of_idc_and_no_file_twice(bench, tmp_path, patches):
@@ -192,7 +242,7 @@ def test_radiomics_peer_equals_ours(bench, patches):
         pytest.skip("HISTOFEAT_RADIOMICS_PYTHON is not set: no interpreter with pyradiomics")
     options = SimpleNamespace(quick=True, radiomics_python=Path(python))
     material = SimpleNamespace(patches=lambda n: ([], patches[:2]), label="made")
-    assert "24 values" in bench("families").measure_glcm(material, options)[2].checked
+    assert "24 values" in bench("families").measure_one_channel(material, options)[2].checked
 
 
 # --- the report -----------------------------------------------------------------------------------------------------
@@ -280,37 +330,6 @@ def test_bad_arguments_get_a_sentence(bench, monkeypatch, capsys, tmp_path, argu
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.long
-def test_every_benchmark_without_a_network_runs(work):
-    names = ["extraction", "store", "search", "imports", "decode"]
-    found = run("--quick", "--only", *names, "--output", "all", cwd=work)
-    assert found.returncode == 0, found.stderr
-    rows = {row["name"]: row for row in json.loads((work / "all/speed.json").read_text(encoding="utf-8"))["rows"]}
-    assert rows["extraction/memory, 300 files"]["ours"] > 0
-    assert rows["extraction/277,524 files"]["met"] is None
-    assert "0 images computed" in rows["store/warm, 1 thread"]["checked"]
-    assert rows["search/grid"]["ratio"] > 0
-    assert rows["imports/histofeat"]["target"]["limit"] == 0.3
-    assert rows["decode/all four"]["ratio_of"] == "ours / peer"
-
-
-@pytest.mark.slow
-def test_heads_run_each_in_a_process_of_its_own(work):
-    found = run("--quick", "--only", "heads", "--output", "heads", cwd=work)
-    assert found.returncode == 0, found.stderr
-    rows = {row["name"]: row for row in json.loads((work / "heads/speed.json").read_text(encoding="utf-8"))["rows"]}
-    assert list(rows) == [
-        f"heads/{head}{what}"
-        for head in ("xgboost", "svm")
-        for what in (" fit, 2,000 rows", " predict, 2,000 rows", " memory, 2,000 rows", ", 277,524 rows")
-    ]
-    assert rows["heads/svm, 277,524 rows"]["note"] == "Not measured: --full was not given"
-    assert 0.05 < rows["heads/xgboost memory, 2,000 rows"]["ours"] < 2
-    assert rows["heads/svm predict, 2,000 rows"]["ours"] > 0
-    assert "exact RBF kernel on 2,000 rows" in rows["heads/svm fit, 2,000 rows"]["what"]
-    assert "threads" in rows["heads/xgboost fit, 2,000 rows"]["what"]
-
-
 @pytest.mark.parametrize("wrong", [{"roc_auc": 0.5}, {"roc_auc": float("nan")}, {"finite": False}])
 def test_a_head_that_learnt_nothing_is_not_timed(bench, monkeypatch, wrong):
     heads, rows = bench("heads"), bench("rows")
@@ -347,17 +366,6 @@ def test_the_table_of_the_heads_is_like_real_features(bench):
 def test_bfloat16_is_held_to_the_length_of_the_embeddings(bench):
     rng = np.random.default_rng(0)
     exact = rng.normal(size=(20, 8)).astype(np.float32)
-    assert "of their length away" in bench("cnn")._check("bfloat16", exact * 1.1, exact)
+    assert "of their length away" in bench("cnn").check_embeddings("bfloat16", exact * 1.1, exact)
     with pytest.raises(bench("rows").DisagreementError, match=r"within 0.2 of their length, got 0.5"):
-        bench("cnn")._check("bfloat16", exact * 1.5, exact)
-
-
-@pytest.mark.long
-def test_networks_run(work):
-    pytest.importorskip("keras")
-    pytest.importorskip("openvino")
-    found = run("--quick", "--only", "cnn", "--output", "cnn", cwd=work)
-    assert found.returncode == 0, found.stderr
-    rows = json.loads((work / "cnn/speed.json").read_text(encoding="utf-8"))["rows"]
-    assert rows[0]["name"] == "cnn/mobilenetv2_0.35, float32"
-    assert "random weights" in rows[0]["what"]
+        bench("cnn").check_embeddings("bfloat16", exact * 1.5, exact)

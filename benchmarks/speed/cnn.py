@@ -15,7 +15,7 @@ from histofeat.encoders import find_encoder
 from histofeat.encoders.engines import bfloat16_supported
 from histofeat.features.embedding import resize_patches
 
-__all__ = ["measure"]
+__all__ = ["BATCH_SIZES", "check_embeddings", "fastest_batches", "measure"]
 
 _SIZE = 96
 #: What float32 may differ by from Keras, of the largest value of an embedding.
@@ -24,7 +24,7 @@ _TOLERANCE = 1e-4
 #: What it costs is the row of ROC-AUC.
 _BFLOAT16_AWAY = 0.2
 _FACTOR = {"float32": 1.8, "bfloat16": 4.0}
-_BATCH_SIZES = (32, 64, 256)
+BATCH_SIZES = (32, 64, 256)
 _NO_BFLOAT16 = "bfloat16 is not available on this processor"
 
 
@@ -50,7 +50,7 @@ def _measure_network(name, weights, words, material, options) -> list:
             "name": f"cnn/{name}, {precision}",
             "group": "cnn",
             "what": f"{name} at {_SIZE} px, {words}, {len(pixels)} {material.label} patches already resized; all cores",
-            "peer_name": f"keras.Model.predict, float32, batches of {batch_size} (the fastest of {_BATCH_SIZES}), "
+            "peer_name": f"keras.Model.predict, float32, batches of {batch_size} (the fastest of {BATCH_SIZES}), "
             "pixels already scaled",
             "target": Target("at least", _FACTOR[precision]),
         }
@@ -58,7 +58,7 @@ def _measure_network(name, weights, words, material, options) -> list:
             rows.append(missing(_NO_BFLOAT16, unit="µs per image", **fields))
             continue
         family = CNNEmbedding(name, weights=str(weights), input_size=_SIZE, engine="openvino", precision=precision)
-        checked = _check(precision, family.transform(pixels), predict())
+        checked = check_embeddings(precision, family.transform(pixels), predict())
         timings = race({"ours": lambda f=family: f.transform(pixels), "peer": predict}, 2 if options.quick else 7)
         sides = timings["ours"], timings["peer"]
         rows.append(compare(*sides, count=len(pixels), unit="µs per image", scale=1e6, checked=checked, **fields))
@@ -75,16 +75,22 @@ def _peer(name, weights, pixels):
     model = keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=shape, pooling="avg", **options)
     model.load_weights(weights)
     scaled = keras.applications.mobilenet_v2.preprocess_input(pixels.astype(np.float32))
+    best = fastest_batches(model, scaled)
+    return lambda: model.predict(scaled, batch_size=best, verbose=0), best
+
+
+def fastest_batches(model, pixels) -> int:
+    """How many of `pixels` at a time suit ``model.predict`` best."""
 
     def with_batches_of(size):
-        return lambda: model.predict(scaled, batch_size=size, verbose=0)
+        return lambda: model.predict(pixels, batch_size=size, verbose=0)
 
-    timings = race({size: with_batches_of(size) for size in _BATCH_SIZES}, 2)
-    best = min(timings, key=lambda size: timings[size].best)
-    return with_batches_of(best), best
+    timings = race({size: with_batches_of(size) for size in BATCH_SIZES}, 2)
+    return min(timings, key=lambda size: timings[size].best)
 
 
-def _check(precision, ours, theirs) -> str:
+def check_embeddings(precision, ours, theirs) -> str:
+    """Words for how far both sides are apart; raises where that is more than rounding to `precision` explains."""
     scale = np.abs(theirs).max()
     if not scale > 1e-3:
         raise DisagreementError(f"cnn: expected embeddings that are not all near 0, got at most {scale}.")

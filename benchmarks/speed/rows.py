@@ -59,18 +59,22 @@ class Row:
         return None if self.target is None else self.target.met(self)
 
 
-def compare(ours, peer=None, *, count=1, unit="s", scale=1.0, **fields) -> Row:
-    """Row from the `Timing` of both sides: the best repeat of each, divided by `count` things done."""
+def compare(ours, peer=None, *, count=1, unit="s", scale=1.0, per_second=False, **fields) -> Row:
+    """Row from the `Timing` of both sides: the best repeat of each, divided by `count` things done.
 
-    def per_thing(seconds):
-        return seconds * scale / count
+    With `per_second` it is how many things are done in a second, for a unit that ends in ``/s``; more is better then,
+    and ``ours / peer`` the ratio to ask for.
+    """
+
+    def shown(seconds):
+        return count / seconds if per_second else seconds * scale / count
 
     return Row(
         unit=unit,
-        ours=per_thing(ours.best),
-        ours_median=per_thing(ours.median),
-        peer=None if peer is None else per_thing(peer.best),
-        peer_median=None if peer is None else per_thing(peer.median),
+        ours=shown(ours.best),
+        ours_median=shown(ours.median),
+        peer=None if peer is None else shown(peer.best),
+        peer_median=None if peer is None else shown(peer.median),
         repeats=f"best of {len(ours.seconds)}" + ("" if peer is None else ", sides in turn"),
         **fields,
     )

@@ -15,11 +15,11 @@ import time
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-FAMILIES = ("color", "lbp", "haralick", "pftas")
+FAMILIES = ("color", "lbp", "haralick", "pftas", "clbp", "lpq", "glcm")
 #: Name of a benchmark -> module beside this file, function there; in the order of running.
 BENCHMARKS = {
     "families": ("families", "measure_patches"),
-    "glcm": ("families", "measure_glcm"),
+    "one-channel": ("families", "measure_one_channel"),
     "large": ("families", "measure_large"),
     "decode": ("decode", "measure"),
     "extraction": ("extraction", "measure"),
@@ -29,6 +29,7 @@ BENCHMARKS = {
     "imports": ("imports", "measure"),
     # Last: the threads of the networks stay in the process.
     "cnn": ("cnn", "measure"),
+    "histo": ("shipped", "measure"),
 }
 
 
@@ -112,9 +113,9 @@ def check(options):
         folder = getattr(options, option)
         if folder is not None and not folder.is_dir():
             raise ValueError(f"--{option}: expected a folder, got {str(folder)!r}. Correct the path.")
-    named = [name for name in FAMILIES if name in options.only]
-    options.families = named or list(FAMILIES)
-    asked = {*options.only, *(("families",) if named and "large" not in options.only else ())}
+    # None named: each benchmark measures those it is made for.
+    options.families = [name for name in FAMILIES if name in options.only]
+    asked = {*options.only, *(("families",) if options.families and "large" not in options.only else ())}
     options.benchmarks = [name for name in BENCHMARKS if name in asked]
 
 

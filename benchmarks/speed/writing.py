@@ -142,7 +142,7 @@ def _target(row) -> str:
         return ""
     if target["of"] == "ratio":
         return f"{row['ratio_of']} {target['words']} {target['limit']:g}"
-    return f"{target['of']} {target['words']} {target['limit']:g} {row['unit']}"
+    return f"{target['of']} {target['words']} {target['limit']:,g} {row['unit']}"
 
 
 _REACHED = {True: "yes", False: "**no**", None: "not measured"}

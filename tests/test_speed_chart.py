@@ -1,0 +1,98 @@
+"""The chart of the speed benchmarks: numbers clear of every line, plain ticks, targets shown as what they are."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+PATH = Path(__file__).resolve().parent.parent / "benchmarks" / "speed" / "chart.py"
+
+
+@pytest.fixture(scope="module")
+def chart():
+    spec = importlib.util.spec_from_file_location("speed_chart", PATH)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def row(ratio, limit=None, **fields):
+    target = None if limit is None else {"of": "ratio", "words": "at least", "limit": limit}
+    met = None if limit is None else ratio >= limit
+    row = {"name": "families/some", "unit": "s", "ours": 1.0, "peer": ratio, "ratio": ratio, "ratio_of": "peer / ours"}
+    return {**row, "target": target, "met": met, **fields}
+
+
+RATE = {"unit": "patches/s", "ours": 4213.0, "peer": 980.0, "ratio_of": "ours / peer", "met": True}
+RATE["target"] = {"of": "ours", "words": "at least", "limit": 2000}
+
+
+def drawn(chart, rows):
+    """Axes as `draw` makes them, laid out."""
+    figure = Figure(figsize=(8, 1.4 + 0.32 * len(rows)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    chart._bars(axes, rows)
+    figure.draw_without_rendering()
+    return axes
+
+
+ROWS = [
+    [row(3.69, 4.0), row(2.49, 4.0), row(4.1, 4.0), row(3.99, 4.0), row(4.0, 4.0)],
+    [row(0.93), row(0.5, 1.05), row(0.99, 1.2), row(0.96, 1.02)],
+    [row(limit * near, limit) for limit in (1.8, 10, 20) for near in np.linspace(0.7, 1.1, 9)],
+    [row(119.0), row(2.2, 300.0), row(4.3, **RATE)],
+    [row(4.3, **RATE)],
+    [row(1.0)],
+]
+
+
+@pytest.mark.parametrize("rows", ROWS)
+def test_no_number_lies_under_a_line_or_beyond_the_axis(chart, rows):
+    axes = drawn(chart, rows)
+    assert [text.get_text().split()[0] for text in axes.texts] == [f"{row['ratio']:.3g}" for row in rows]
+    for text, row in zip(axes.texts, rows, strict=True):
+        box = text.get_window_extent()
+        bar, *lines = axes.transData.transform([(x, 0) for x in (row["ratio"], 1.0, chart._mark(row) or 1.0)])[:, 0]
+        assert box.x0 > bar
+        assert all(not box.x0 - 2 < line < box.x1 + 2 for line in lines)
+        assert box.x1 <= axes.bbox.x1
+
+
+@pytest.mark.parametrize(
+    ("rows", "labels"),
+    [
+        (ROWS[0], ["1", "2", "5"]),
+        (ROWS[1], ["0.5", "1", "2"]),
+        ([row(1500.0), row(2.0)], ["1", "2", "5", "10", "20", "50", "100", "200", "500", "1,000", "2,000"]),
+    ],
+)
+def test_ticks_are_plain_numbers(chart, rows, labels):
+    axes = drawn(chart, rows)
+    assert [label.get_text() for label in axes.get_xticklabels()] == labels
+    assert not any(label.get_text() for label in axes.get_xticklabels(minor=True))
+
+
+def test_a_target_of_something_else_is_written_and_has_no_mark(chart):
+    with_mark, without = drawn(chart, [row(4.3, 2.0)]), drawn(chart, [row(4.3, **RATE)])
+    words = [text.get_text() for text in without.figure.legends[0].get_texts()]
+    assert without.texts[0].get_text() == "4.3   (target: at least 2,000 patches/s; ours: 4,213)"
+    assert words == ["target reached"]
+    assert "target" in [text.get_text() for text in with_mark.figure.legends[0].get_texts()]
+
+
+def test_ratios_that_are_not_times_faster_are_left_out(chart, tmp_path):
+    machine = {"cpu": "some", "cores": 2}
+    slower = row(2.4, ratio_of="ours / peer", name="decode/all four")
+    rates = row(0.25, **{**RATE, "ratio_of": "peer / ours"}, name="histo/upside down")
+    rows = [slower, rates, row(4.3, **RATE, name="histo/one view"), row(20.0, name="families/lbp")]
+    chart.draw({"rows": rows, "machine": machine, "quick": False}, tmp_path / "some.svg")
+    text = (tmp_path / "some.svg").read_text(encoding="utf-8")
+    assert [word in text for word in ("histo/one view", "families/lbp", "decode/all four", "upside")] == [
+        *(True, True, False, False)
+    ]
+    chart.draw({"rows": rows[:2], "machine": machine, "quick": False}, tmp_path / "none.svg")
+    assert "compared nothing" in (tmp_path / "none.svg").read_text(encoding="utf-8")

@@ -1,0 +1,60 @@
+"""The speed benchmarks that take a process of their own to run: every row is there, no time is judged."""
+
+import json
+
+import pytest
+from test_speed import run
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    return tmp_path_factory.mktemp("speed")
+
+
+@pytest.mark.long
+def test_every_benchmark_without_a_network_runs(work):
+    names = ["extraction", "store", "search", "imports", "decode"]
+    found = run("--quick", "--only", *names, "--output", "all", cwd=work)
+    assert found.returncode == 0, found.stderr
+    rows = {row["name"]: row for row in json.loads((work / "all/speed.json").read_text(encoding="utf-8"))["rows"]}
+    assert rows["extraction/memory, 300 files"]["ours"] > 0
+    assert rows["extraction/277,524 files"]["met"] is None
+    assert "0 images computed" in rows["store/warm, 1 thread"]["checked"]
+    assert rows["search/grid"]["ratio"] > 0
+    assert rows["imports/histofeat"]["target"]["limit"] == 0.3
+    assert rows["decode/all four"]["ratio_of"] == "ours / peer"
+
+
+@pytest.mark.slow
+def test_heads_run_each_in_a_process_of_its_own(work):
+    found = run("--quick", "--only", "heads", "--output", "heads", cwd=work)
+    assert found.returncode == 0, found.stderr
+    rows = {row["name"]: row for row in json.loads((work / "heads/speed.json").read_text(encoding="utf-8"))["rows"]}
+    assert list(rows) == [
+        f"heads/{head}{what}"
+        for head in ("xgboost", "svm")
+        for what in (" fit, 2,000 rows", " predict, 2,000 rows", " memory, 2,000 rows", ", 277,524 rows")
+    ]
+    assert rows["heads/svm, 277,524 rows"]["note"] == "Not measured: --full was not given"
+    assert 0.05 < rows["heads/xgboost memory, 2,000 rows"]["ours"] < 2
+    assert rows["heads/svm predict, 2,000 rows"]["ours"] > 0
+    assert "exact RBF kernel on 2,000 rows" in rows["heads/svm fit, 2,000 rows"]["what"]
+    assert "threads" in rows["heads/xgboost fit, 2,000 rows"]["what"]
+
+
+@pytest.mark.long
+def test_networks_run(work):
+    pytest.importorskip("keras")
+    pytest.importorskip("openvino")
+    found = run("--quick", "--only", "cnn", "histo", "--output", "cnn", cwd=work)
+    assert found.returncode == 0, found.stderr
+    rows = json.loads((work / "cnn/speed.json").read_text(encoding="utf-8"))["rows"]
+    assert rows[0]["name"] == "cnn/mobilenetv2_0.35, float32"
+    assert "random weights" in rows[0]["what"]
+    one, eight = rows[-2:]
+    assert (one["name"], eight["name"]) == ("histo/one view", "histo/eight views")
+    assert one["target"] == {"of": "ours", "words": "at least", "limit": 2000}
+    assert "ours at least 2,000 patches/s" in (work / "cnn/speed.md").read_text(encoding="utf-8")
+    assert one["ratio"] == pytest.approx(one["ours"] / one["peer"], rel=1e-3)
+    assert eight["target"] is None
+    assert "2,048 values" in one["checked"]
