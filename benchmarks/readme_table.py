@@ -1,28 +1,36 @@
-"""README's results table, from a report: `python benchmarks/readme_table.py reports/idc-sample [--check]`.
+"""The results of README and of the model card of `histo`, from reports; no number is typed by hand.
 
-Rewrites what stands between `<!-- results:begin -->` and `<!-- results:end -->`. No number is typed by hand.
+    python benchmarks/readme_table.py reports/idc-sample [--check]
+    python benchmarks/readme_table.py reports/idc-encoder-sample --readme histofeat/encoders/shipped/histo/MODEL_CARD.md
+
+Rewrites what stands between `<!-- results:begin -->` and `<!-- results:end -->`.
 """
 
 import argparse
 import json
+import os
 import re
 import sys
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+# Also where this file is loaded from elsewhere; a script finds what lies beside it by itself.
+sys.path[:0] = [str(REPOSITORY / "benchmarks"), str(REPOSITORY / "benchmarks" / "protocols")]
+
+README = REPOSITORY / "README.md"
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
 
 def main(arguments=None):
     """Rewrite or check the table; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="readme_table.py", description="Write README's results table from a report.")
+    parser = argparse.ArgumentParser(prog="readme_table.py", description="Write a page's results from a report.")
     parser.add_argument("report", type=Path, help="folder of a finished report, such as reports/idc-sample")
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if the table is not up to date")
-    parser.add_argument("--readme", type=Path, default=REPOSITORY / "README.md", help="default: README.md")
+    parser.add_argument("--readme", type=Path, default=README, metavar="FILE", help="the page (default: README.md)")
     options = parser.parse_args(arguments)
     try:
         before = options.readme.read_text(encoding="utf-8")
-        after = with_table(before, results_block(options.report), options.readme.name)
+        after = with_table(before, results_block(options.report, options.readme), options.readme.name)
     except (OSError, ValueError) as error:
         print(f"readme_table.py: {error}", file=sys.stderr)
         return 2
@@ -37,21 +45,41 @@ def main(arguments=None):
     return 0
 
 
-def results_block(report):
-    """The Markdown between the marks: the headline table, and whose numbers they are."""
-    from histofeat.reporting.blocks import Text
+def results_block(report, page):
+    """The Markdown between the marks: tables, whose numbers they are, and the command that wrote them."""
     from histofeat.reporting.markdown import to_markdown
-    from histofeat.reporting.tables import headline_key, headline_table
 
     path = report / "metrics.json"
     if not path.is_file():
         raise ValueError(f"report: expected the folder of a finished report, got {str(report)!r} without metrics.json.")
-    payload = json.loads(path.read_text(encoding="utf-8"))
-    home = report.resolve()
-    where = home.relative_to(REPOSITORY).as_posix() if home.is_relative_to(REPOSITORY) else home.name
-    link = f"Full report: [{where}]({where}/report.md); this table: `python benchmarks/readme_table.py {where}`."
-    table = to_markdown([headline_table(payload), Text(headline_key(payload))])
-    return f"{table}\n{link}\n"
+    tables = to_markdown(blocks_of(json.loads(path.read_text(encoding="utf-8"))))
+    home, page = report.resolve(), page.resolve()
+    where = link = home.name
+    if home.is_relative_to(REPOSITORY):
+        where = link = home.relative_to(REPOSITORY).as_posix()
+        if page.is_relative_to(REPOSITORY):
+            link = Path(os.path.relpath(home, page.parent)).as_posix()
+    option = f" --readme {page.relative_to(REPOSITORY).as_posix()}" if page.is_relative_to(REPOSITORY) else ""
+    command = f"python benchmarks/readme_table.py {where}{'' if page == README else option}"
+    return f"{tables}\nFull report: [{where}]({link}/report.md); written by `{command}`.\n"
+
+
+def blocks_of(payload):
+    """What a page shows of a report: of `run_all.py` the headline, of `idc_encoder.py` what the model card needs."""
+    from histofeat.reporting.blocks import Text
+    from histofeat.reporting.tables import headline_key, headline_table
+
+    results = payload["results"]
+    if isinstance(results, list):
+        return [headline_table(payload), Text(headline_key(payload))]
+    if not {"models", "differences", "perturbed", "breakhis"} <= set(results):
+        raise ValueError(
+            f"report: expected one of run_all.py or protocols/idc_encoder.py, got the study {payload['title']!r}. "
+            "Its page is report.md beside it."
+        )
+    from idc_encoder_page import card_blocks
+
+    return list(card_blocks(results))
 
 
 def with_table(text, block, name):

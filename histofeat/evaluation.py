@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from histofeat.bootstrap import patient_weights
+from histofeat.enough_patients import check_inner_patients
 from histofeat.feature_bank import FeatureBank
 from histofeat.fitting import fit_all
 from histofeat.folds import check_folds, fold_of_rows, make_inner_folds
@@ -101,8 +102,9 @@ def evaluate(
         If a patient or an image is on both sides of a fold, an encoder knows a tested patient, or patients are not
         known.
     ValueError
-        If an argument is not what it should be, the audit finds an error, a fold would lose a class, every tested
-        patient is known to an encoder, or no family can be trained anew where this is asked for.
+        If an argument is not what it should be, the audit finds an error, a fold would lose a class, an inner fit has
+        too few patients to calibrate a head on, every tested patient is known to an encoder, or no family can be
+        trained anew where this is asked for.
 
     Notes
     -----
@@ -227,6 +229,9 @@ def _plan(pipelines, run):
     if run.search is not None:
         heads = {plan.head_name: plan.head for plan in plans if plan.reason is None and not plan.takes_pixels}
         run.search.check_heads(heads)
+    for plan in plans:
+        if plan.reason is None:
+            check_inner_patients(plan, run.dataset, run.splits, run.inner)
     runnable = _runnable(plans)
     if run.retrain and runnable:
         check_retrainable(pipeline for _, pipeline in runnable)

@@ -9,6 +9,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
+from histofeat.enough_patients import check_enough_patients
 from histofeat.exceptions import MissingExtraError
 from histofeat.features.base import image_input_tags
 from histofeat.features.extraction import extract
@@ -144,7 +145,8 @@ class IDCPipeline(ClassifierMixin, NamedParts):
         Raises
         ------
         ValueError
-            If a name or parameter is unknown, lengths differ, or there is one class only.
+            If a name or parameter is unknown, lengths differ, there is one class only, or patients are too few to
+            calibrate the head on.
         PatchError
             If an image cannot be used; the message names it.
         """
@@ -152,6 +154,8 @@ class IDCPipeline(ClassifierMixin, NamedParts):
         y = _check_labels(y, len(images))
         if groups is not None:
             groups = _check_groups(groups, len(images))
+        if not self.takes_pixels:
+            check_enough_patients(head, y, groups, "IDCPipeline.fit")
         if normalizer is not None:
             images = normalized_images(images, normalizer.fit(images, groups=groups), groups=groups)
         if self.takes_pixels:

@@ -56,6 +56,27 @@ class SoftVote(ClassifierMixin, _BaseComposition):
         """Set parameters, those of a member after its name."""
         return self._set_params("members", **params)
 
+    @property
+    def calibrated_members(self):
+        """Names of the members without probabilities of their own, which `fit` calibrates on patients."""
+        return tuple(name for name, member in self.members if not hasattr(member, "predict_proba"))
+
+    def check_groups(self, groups):
+        """Refuse to go on without patients where a member needs them.
+
+        Raises
+        ------
+        ValueError
+            If there are none and a member has no probabilities until it is calibrated.
+        """
+        if groups is None and self.calibrated_members:
+            name = self.calibrated_members[0]
+            raise ValueError(
+                f"SoftVote.fit: expected groups, since member {name!r} ({type(dict(self.members)[name]).__name__}) has "
+                "no probabilities until it is calibrated on held-out patients, got none. Give fit(X, y, "
+                "groups=patients)."
+            )
+
     def fit(self, X, y, groups=None):
         """Fit every member.
 
@@ -84,22 +105,17 @@ class SoftVote(ClassifierMixin, _BaseComposition):
                 f"SoftVote.members: expected one or more classifiers with different names, got {names}. "
                 'Pass [("xgboost", XGBClassifier()), ("svm", KernelSVM())].'
             )
+        self.check_groups(groups)
         # pandas would bring its column names, and every member would ask for them again.
         X, y = validate_data(self, X, y, dtype=np.float32)
-        self.members_ = [self._fitted(name, member, X, y, groups) for name, member in self.members]
+        calibrated = self.calibrated_members
+        self.members_ = [
+            FeatureHead(clone(member), scale=True, calibrate=name in calibrated).fit(X, y, groups=groups)
+            for name, member in self.members
+        ]
         self.classes_ = self.members_[0].classes_
         self.note_ = f"The mean of the probabilities of {' and '.join(names)}."
         return self
-
-    @staticmethod
-    def _fitted(name, member, X, y, groups):
-        calibrate = not hasattr(member, "predict_proba")
-        if calibrate and groups is None:
-            raise ValueError(
-                f"SoftVote.fit: expected groups, since member {name!r} ({type(member).__name__}) has no probabilities "
-                "until it is calibrated on held-out patients, got none. Give fit(X, y, groups=patients)."
-            )
-        return FeatureHead(clone(member), scale=True, calibrate=calibrate).fit(X, y, groups=groups)
 
     def predict_proba(self, X):
         """Mean probabilities of shape (n, k), columns in the order of ``classes_``."""

@@ -22,7 +22,7 @@ LAYERS = [
     {"datasets", "encoders"},
     {"features"},
     {"normalization", "perturbations", "networks"},
-    {"heads", "pixel_head", "soft_vote", "search", "named_parts", "pipeline"},
+    {"heads", "pixel_head", "soft_vote", "enough_patients", "search", "named_parts", "pipeline"},
     {"saving", "image_prediction"},
     {"split_audit"},
     {

@@ -1,10 +1,7 @@
 """The protocol of BreakHis as a person runs it: rates, means, corrected tests, classes, and its refusals."""
 
-import importlib.util
 import json
-import os
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,26 +17,14 @@ from histofeat.holdouts import PatientHoldOuts
 from histofeat.statistics import holm, nadeau_bengio
 
 PROTOCOLS = Path(__file__).resolve().parents[1] / "benchmarks" / "protocols"
-ASIDE = ("breakhis", "breakhis_class_page", "breakhis_holdouts", "breakhis_page", "run_all", "study")
 QUICK = ["--quick", "--n-jobs", "1", "--resamples", "30"]
 MODELS = ["--features", "color", "--heads", "knn", "logistic", "--fold-heads", "logistic", "--magnifications", "100"]
 
 
 @pytest.fixture(scope="module")
-def script():
-    """The file as a module; what it loads from its folder, and sets for its process, is forgotten afterwards."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("OMP_WAIT_POLICY", "TF_CPP_MIN_LOG_LEVEL"):
-            patch.setenv(name, os.environ.get(name, ""))
-        before = list(sys.path)
-        spec = importlib.util.spec_from_file_location("breakhis_study", PROTOCOLS / "breakhis.py")
-        module = importlib.util.module_from_spec(spec)
-        patch.setitem(sys.modules, "breakhis_study", module)
-        spec.loader.exec_module(module)
+def script(loaded_script):
+    with loaded_script("protocols/breakhis.py") as module:
         yield module
-        sys.path[:] = before
-        for name in ASIDE:
-            sys.modules.pop(name, None)
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,6 @@
 """The study on calibration as a person runs it: on made-up patches, and on some real ones."""
 
-import importlib.util
 import json
-import os
-import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,26 +15,11 @@ from histofeat.heads import fit_with_inner_scores, make_head
 from histofeat.metrics import label_scores
 from histofeat.thresholds import choose_threshold
 
-PROTOCOLS = Path(__file__).resolve().parents[1] / "benchmarks" / "protocols"
-ASIDE = ("calibration", "calibration_page", "family_pipelines", "run_all", "study")
-
 
 @pytest.fixture(scope="module")
-def script():
-    """The file as a module; what it loads from its folder, and sets for its process, is forgotten afterwards."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("OMP_WAIT_POLICY", "TF_CPP_MIN_LOG_LEVEL"):
-            patch.setenv(name, os.environ.get(name, ""))
-        patch.syspath_prepend(str(PROTOCOLS))
-        before = list(sys.path)
-        spec = importlib.util.spec_from_file_location("calibration_study", PROTOCOLS / "calibration.py")
-        module = importlib.util.module_from_spec(spec)
-        patch.setitem(sys.modules, "calibration_study", module)
-        spec.loader.exec_module(module)
+def script(loaded_script):
+    with loaded_script("protocols/calibration.py") as module:
         yield module
-        sys.path[:] = before
-        for name in ASIDE:
-            sys.modules.pop(name, None)
 
 
 @pytest.fixture(scope="module")

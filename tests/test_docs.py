@@ -1,5 +1,6 @@
 """The README's Python runs as it stands, and its commands and links name files that exist."""
 
+import json
 import re
 from pathlib import Path
 
@@ -27,6 +28,56 @@ def test_links_point_at_files(page):
     for target in re.findall(r"\]\(([^)#]+)\)", text):
         if "://" not in target:
             assert (ROOT / page).parent.joinpath(target).exists(), f"{page}: {target}"
+
+
+@pytest.fixture(scope="module")
+def tables(loaded_script):
+    with loaded_script("readme_table.py") as script:
+        yield script
+
+
+CARD = "histofeat/encoders/shipped/histo/MODEL_CARD.md"
+ENCODER_REPORT = ROOT / "reports/idc-encoder-sample"
+
+
+@pytest.mark.parametrize(("report", "page"), [("idc-sample", "README.md"), ("idc-encoder-sample", CARD)])
+def test_scores_of_a_page_are_those_of_the_committed_report(tables, report, page, capsys):
+    assert tables.main([str(ROOT / "reports" / report), "--readme", str(ROOT / page), "--check"]) == 0, (
+        capsys.readouterr()
+    )
+
+
+def test_the_card_has_no_score_outside_its_marks(tables):
+    """A ROC-AUC or an accuracy has three decimals; what the card says of the recipe has fewer."""
+    text = (ROOT / CARD).read_text(encoding="utf-8")
+    before, _, rest = text.partition(tables.BEGIN)
+    block, _, after = rest.partition(tables.END)
+    scores = r"(?<![\d.])0\.[3-9]\d\d(?!\d)"
+    assert len(re.findall(scores, block)) > 40
+    assert re.findall(scores, before + after) == []
+
+
+def test_a_card_written_anew_says_what_the_report_says(tables, tmp_path):
+    report, card = tmp_path / "report", tmp_path / "CARD.md"
+    payload = json.loads((ENCODER_REPORT / "metrics.json").read_text(encoding="utf-8"))
+    payload["results"]["models"][0]["roc_auc"] = {"pooled": 0.1234, "ci95": [0.1, 0.2]}
+    payload["results"]["differences"] = []
+    report.mkdir()
+    (report / "metrics.json").write_text(json.dumps(payload), encoding="utf-8")
+    card.write_text(f"# Card\n\n{tables.BEGIN}\nold\n{tables.END}\n", encoding="utf-8")
+    assert tables.main([str(report), "--readme", str(card)]) == 0
+    text = card.read_text(encoding="utf-8").replace("\\", "")
+    assert "| histo, XGBoost | 0.123 [0.100, 0.200] | 0.844 [0.819, 0.867] |" in text
+    assert "planned" not in text
+    assert "### On perturbed patches" in text
+    assert "67 images of 20 patients" in text
+    assert "[report](report/report.md); written by `python benchmarks/readme_table.py report`." in text
+
+
+def test_reports_of_other_studies_have_no_table(tables, tmp_path, capsys):
+    report = ROOT / "reports/robustness"
+    assert tables.main([str(report), "--readme", str(ROOT / "README.md"), "--check"]) == 2
+    assert "got the study 'Robustness: ROC-AUC under perturbed patches'" in capsys.readouterr().err
 
 
 def test_commands_name_scripts_and_targets_that_exist():

@@ -1,9 +1,6 @@
 """The trials that the encoder's recipe was chosen by: their table, their patients, what they refuse, and quick runs."""
 
 import csv
-import importlib.util
-import os
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,28 +13,15 @@ from histofeat.datasets import official_roles
 from histofeat.encoder_training import AUGMENTATION
 from histofeat.networks.recipes import RESNET_SMALL
 
-FOLDER = Path(__file__).resolve().parent.parent / "benchmarks" / "encoder"
-MODULES = ("trial_heads", "trial_networks", "study")
-
 
 @pytest.fixture(scope="module")
-def script():
-    """benchmarks/encoder/trials.py; its folder is on the path only while the tests of this file run."""
-    before = list(sys.path)
-    spec = importlib.util.spec_from_file_location("encoder_trials", FOLDER / "trials.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["encoder_trials"] = module
-    spec.loader.exec_module(module)
-    yield module
-    sys.path[:] = before
-    for name in ("encoder_trials", *MODULES):
-        sys.modules.pop(name, None)
+def script(loaded_script):
+    with loaded_script("encoder/trials.py") as module:
+        yield module
 
 
 @pytest.fixture
 def main(script, monkeypatch, tmp_path):
-    for name in ("OMP_WAIT_POLICY", "TF_CPP_MIN_LOG_LEVEL"):
-        monkeypatch.setenv(name, os.environ.get(name, ""))
     monkeypatch.chdir(tmp_path)
     return script.main
 

@@ -1,9 +1,6 @@
 """The explanation study as a person runs it, on a small tree of made-up patches under the names of real patients."""
 
-import importlib.util
 import json
-import os
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -12,21 +9,13 @@ import pytest
 from histofeat import make_cohort
 from histofeat.datasets import official_roles
 
-PROTOCOLS = Path(__file__).resolve().parents[1] / "benchmarks" / "protocols"
 NETWORK_FILE = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_224_no_top.h5"
 
 
 @pytest.fixture(scope="module")
-def script():
-    """The study as a module; its folder is on the path only while it is used."""
-    before, loaded = list(sys.path), set(sys.modules)
-    spec = importlib.util.spec_from_file_location("explanation", PROTOCOLS / "explanation.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
-    sys.path[:] = before
-    for name in {"study", "run_all", "explanation_page", "explanation_chart"} - loaded:
-        sys.modules.pop(name, None)
+def script(loaded_script):
+    with loaded_script("protocols/explanation.py") as module:
+        yield module
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +36,6 @@ def data(tmp_path_factory):
 
 @pytest.fixture
 def main(script, monkeypatch, tmp_path):
-    for name in ("OMP_WAIT_POLICY", "TF_CPP_MIN_LOG_LEVEL"):
-        monkeypatch.setenv(name, os.environ.get(name, ""))
     monkeypatch.chdir(tmp_path)
     return lambda *options: script.main([*map(str, options), "--quick", "--resamples", "40", "--n-jobs", "1"])
 

@@ -1,10 +1,7 @@
 """The study on the shipped encoder: whom it tests, its page, its ledger, and a quick run on real patches."""
 
 import csv
-import importlib.util
 import json
-import os
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,23 +12,13 @@ import pytest
 from histofeat import IDCPipeline, evaluate, make_cohort
 from histofeat.datasets import official_roles
 
-PROTOCOLS = Path(__file__).resolve().parent.parent / "benchmarks" / "protocols"
-MODULES = ("idc_encoder", "idc_encoder_page", "idc_networks", "idc_networks_page", "idc_ledger", "idc_comparison")
 N_PATIENTS = {"train": 4, "validation": 2, "test": 3, "unlisted": 1}
 
 
 @pytest.fixture(scope="module")
-def script():
-    """benchmarks/protocols/idc_encoder.py; its folder is on the path only while the tests of this file run."""
-    before = list(sys.path)
-    spec = importlib.util.spec_from_file_location("idc_encoder", PROTOCOLS / "idc_encoder.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["idc_encoder"] = module
-    spec.loader.exec_module(module)
-    yield module
-    sys.path[:] = before
-    for name in (*MODULES, "official_candidates", "run_all", "study"):
-        sys.modules.pop(name, None)
+def script(loaded_script):
+    with loaded_script("protocols/idc_encoder.py") as module:
+        yield module
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +30,6 @@ def page(script):
 
 @pytest.fixture
 def main(script, monkeypatch, tmp_path):
-    for name in ("OMP_WAIT_POLICY", "TF_CPP_MIN_LOG_LEVEL"):
-        monkeypatch.setenv(name, os.environ.get(name, ""))
     monkeypatch.chdir(tmp_path)
     return script.main
 
@@ -77,9 +62,9 @@ def options_of(script, *words):
 
 
 @pytest.mark.parametrize("above", [False, True])
-def test_it_learns_from_all_others_and_tests_the_official_patients(script, tree, above):
+def test_it_learns_from_all_others_and_tests_the_official_patients(script, tree, above, tmp_path):
     options = options_of(script, "--data", tree.parent if above else tree)
-    dataset, (train, test), words = script.load(options)
+    dataset, (train, test), words = script.load(options, tmp_path)
     roles = official_roles()
     assert {roles.get(patient) for patient in dataset.patients[test]} == {"test"}
     assert {roles.get(patient) for patient in dataset.patients[train]} == {"train", "validation", None}
@@ -93,11 +78,12 @@ def test_data_without_one_side_are_refused(script, tree, tmp_path, kept, got):
         if official_roles().get(folder.name) == kept:
             (tmp_path / folder.name).symlink_to(folder)
     with pytest.raises(ValueError, match=rf"expected patches of official test patients and of others, got {got}. Give"):
-        script.load(options_of(script, "--data", tmp_path))
+        script.load(options_of(script, "--data", tmp_path), tmp_path)
 
 
-def test_a_quick_run_never_looks_at_the_official_patients(script, tree):
-    dataset, (train, test), words = script.load(options_of(script, "--data", tree, "--quick"))
+def test_a_quick_run_never_looks_at_the_official_patients(script, tree, tmp_path):
+    dataset, (train, test), words = script.load(options_of(script, "--data", tree, "--quick"), tmp_path)
+    assert dataset.root.is_relative_to(tmp_path)
     assert dataset.synthetic
     assert not set(dataset.patients) & set(official_roles())
     assert not set(dataset.patients[train]) & set(dataset.patients[test])
@@ -284,12 +270,17 @@ def cheap(script, monkeypatch):
 
 
 @pytest.mark.slow
-def test_each_look_at_the_test_patients_is_a_line_of_the_ledger(main, script, cheap, tree, tmp_path, capsys):
-    ledger = tmp_path / "ledger.csv"
+def test_each_look_at_the_test_patients_is_a_line_of_the_ledger(
+    main, script, cheap, tree, tmp_path, capsys, monkeypatch
+):
+    ledger, scratch = tmp_path / "ledger.csv", tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
     words = ["--data", str(tree), "--ledger", str(ledger), "--resamples", "50", "--n-jobs", "1", "--output", "out"]
     assert main([*words, "--quick"]) == 0, capsys.readouterr().err
     assert not ledger.exists()
     assert "Quick run" in Path("out/report.md").read_text(encoding="utf-8")
+    assert list(scratch.iterdir()) == []  # the made-up patches are gone
     assert main([*words, "--overwrite"]) == 0, capsys.readouterr().err
     with ledger.open(encoding="utf-8", newline="") as file:
         lines = list(csv.DictReader(file))

@@ -1,10 +1,7 @@
 """The study on trained networks: its folds, its page, its ledger, and a quick run from end to end."""
 
 import csv
-import importlib.util
 import json
-import os
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,35 +13,23 @@ from histofeat import IDCPipeline, evaluate, make_cohort
 from histofeat.datasets import official_roles
 from histofeat.statistics import compare_models, holm
 
-PROTOCOLS = Path(__file__).resolve().parent.parent / "benchmarks" / "protocols"
 HISTORY = {
     "loss": [0.6, 0.4], "accuracy": [0.7, 0.8], "val_loss": [0.7, 0.5], "val_accuracy": [0.6, 0.7],
     "val_roc_auc": [0.71, 0.83], "learning_rate": [1e-3, 1e-4], "seconds": [1.0, 1.0],
 }  # fmt: skip
 N_PATIENTS = {"train": 5, "validation": 3, "test": 4, "unlisted": 2}
-MODULES = ("idc_networks_page", "idc_comparison", "idc_ledger", "official_candidates", "run_all", "study")
 
 
 @pytest.fixture(scope="module")
-def script():
-    """benchmarks/protocols/idc_networks.py; its folder is on the path only while the tests of this file run."""
-    before = list(sys.path)
-    spec = importlib.util.spec_from_file_location("idc_networks", PROTOCOLS / "idc_networks.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["idc_networks"] = module
-    spec.loader.exec_module(module)
-    import idc_networks_page  # noqa: F401  what `run` imports
+def script(loaded_script):
+    with loaded_script("protocols/idc_networks.py") as module:
+        import idc_networks_page  # noqa: F401  what `run` imports
 
-    yield module
-    sys.path[:] = before
-    for name in ("idc_networks", *MODULES):
-        sys.modules.pop(name, None)
+        yield module
 
 
 @pytest.fixture
 def main(script, monkeypatch, tmp_path):
-    for name in ("OMP_WAIT_POLICY", "TF_CPP_MIN_LOG_LEVEL"):
-        monkeypatch.setenv(name, os.environ.get(name, ""))
     monkeypatch.chdir(tmp_path)
     return script.main
 

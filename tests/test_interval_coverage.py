@@ -1,10 +1,6 @@
 """The simulation of coverage: its generator, its truth, its counting, and a quick run from end to end."""
 
-import importlib.util
 import json
-import os
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,27 +9,15 @@ import pytest
 from scipy.special import expit
 from scipy.stats import norm
 
-PROTOCOLS = Path(__file__).resolve().parent.parent / "benchmarks" / "protocols"
-
 
 @pytest.fixture(scope="module")
-def study():
-    """The script; its folder is on the path only while it is loaded."""
-    before = list(sys.path)
-    spec = importlib.util.spec_from_file_location("interval_coverage", PROTOCOLS / "interval_coverage.py")
-    script = importlib.util.module_from_spec(spec)
-    sys.modules["interval_coverage"] = script  # dataclasses look their module up
-    spec.loader.exec_module(script)
-    yield script
-    sys.path[:] = before
-    for name in ("interval_coverage", "study"):
-        sys.modules.pop(name, None)
+def study(loaded_script):
+    with loaded_script("protocols/interval_coverage.py") as module:
+        yield module
 
 
 @pytest.fixture
 def main(study, monkeypatch, tmp_path):
-    for name in ("OMP_WAIT_POLICY", "TF_CPP_MIN_LOG_LEVEL"):
-        monkeypatch.setenv(name, os.environ.get(name, ""))
     monkeypatch.chdir(tmp_path)
     return study.main
 

@@ -6,11 +6,12 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from test_evaluation import mean_color, write_dataset
+from test_evaluation import MeanColor, mean_color, write_dataset
 
 from histofeat import IDCPipeline, evaluate
 from histofeat.datasets import PatchDataset
 from histofeat.exceptions import GroupLeakageError, MissingExtraError, WeightsError
+from histofeat.explanation import ablate_families, permutation_importance
 from histofeat.features.base import PatchFeatures
 from histofeat.features.extraction import extract
 from histofeat.images import as_images
@@ -18,7 +19,8 @@ from histofeat.model_selection import PatchKFold, PatientKFold
 from histofeat.normalization import ReinhardNormalizer
 from histofeat.reporting import write_report
 from histofeat.retraining import RETRAINED
-from histofeat.split_audit import ImageFingerprint, TrainingImages, find_known_patients
+from histofeat.robustness import measure_robustness
+from histofeat.split_audit import ImageFingerprint, TrainingImages, audit_encoders, check_audit, find_known_patients
 
 QUICK = {"cv": PatientKFold(4), "inner_cv": PatientKFold(3), "n_resamples": 40}
 
@@ -272,6 +274,105 @@ class TestFindKnownPatients:
         with pytest.raises(GroupLeakageError, match=r"HF007 .* got 3"):
             evaluate(dataset, pipelines, **QUICK)
         assert [one.patients for one in find_known_patients(dataset, pipelines)] == [("0", "1"), ("0",)]
+
+
+# --- perturbed patches and explanations ------------------------------------------------------------------------------
+
+
+def robust(dataset, family, cv=None, **params):
+    settings = {"conditions": [("turn", 2)], "metrics": ["roc_auc"], "n_resamples": 40, **params}
+    return measure_robustness(dataset, {"mine": of(family)}, cv or PatientKFold(4), **settings)
+
+
+def permuted(dataset, family, **params):
+    return permutation_importance(dataset, of(family), PatientKFold(4), n_repeats=1, n_resamples=40, **params)
+
+
+def ablated(dataset, family, **params):
+    pipeline = IDCPipeline(("color", family), "logistic")
+    return ablate_families(dataset, pipeline, PatientKFold(4), n_resamples=40, **params)
+
+
+SCORING = {"measure_robustness": robust, "permutation_importance": permuted, "ablate_families": ablated}
+every_score = pytest.mark.parametrize("name", SCORING)
+
+
+class TestOtherScores:
+    @every_score
+    def test_refused_in_the_words_of_evaluate_before_any_patch_is_measured(self, dataset, knowing, name, monkeypatch):
+        monkeypatch.setattr(Memory, "_compute", None)
+        family = knowing()
+        with pytest.raises(
+            GroupLeakageError, match=r"HF007 .* got 8: .*: memory knows 10 images of patient 0"
+        ) as caught:
+            SCORING[name](dataset, family)
+        with pytest.raises(GroupLeakageError) as by_audit:
+            check_audit(audit_encoders(dataset, list(PatientKFold(4).split(dataset.X, dataset.y, dataset.patients)), {
+                "mine" if name == "measure_robustness" else "pipeline": of(family)
+            }))  # fmt: skip
+        assert str(caught.value) == str(by_audit.value)
+
+    @every_score
+    def test_known_patients_are_left_out(self, dataset, knowing, name):
+        found = SCORING[name](dataset, knowing(), known_patients="leave_out")
+        assert (found.n_patients, found.n_patches) == (12, 120)
+        assert found.left_out.patients == tuple(map(str, range(8)))
+        assert found.left_out.n_patients_tested == 12
+        assert found.accepted == ()
+
+    @every_score
+    def test_accepted_by_name(self, dataset, knowing, name):
+        found = SCORING[name](dataset, knowing(), accept_findings=("HF007",))
+        assert (found.n_patients, found.left_out, found.accepted) == (20, None, ("HF007",))
+
+    @every_score
+    @pytest.mark.parametrize("choice", ["refuse", "leave_out"])
+    def test_encoders_that_know_nobody_cost_nothing(self, dataset, name, choice, monkeypatch):
+        monkeypatch.setattr(ImageFingerprint, "_compute", None)
+        found = SCORING[name](dataset, MeanColor(), known_patients=choice)
+        assert (found.n_patients, found.left_out, found.accepted) == (20, None, ())
+
+    @every_score
+    def test_nobody_left(self, dataset, knowing, name):
+        with pytest.raises(ValueError, match=rf"^{name}\.known_patients: expected a tested patient .* from all 20\."):
+            SCORING[name](dataset, knowing(n_patients=20), known_patients="leave_out")
+
+    @every_score
+    def test_unknown_choices(self, dataset, name):
+        with pytest.raises(
+            ValueError, match=rf"^{name}\.known_patients: expected one of 'refuse', 'leave_out', got 's"
+        ):
+            SCORING[name](dataset, MeanColor(), known_patients="skip")
+        with pytest.raises(ValueError, match=r"accept_findings: expected a tuple of codes of the audit, got 'HF7'"):
+            SCORING[name](dataset, MeanColor(), accept_findings=("HF7",))
+
+    def test_the_others_score_as_if_asked_for_alone(self, dataset, knowing):
+        family, patients = knowing(), dataset.patients.astype(int)
+        rows = np.arange(len(dataset))
+        pairs = [(rows[patients >= 10], rows[patients < 10]), (rows[patients < 10], rows[patients >= 10])]
+        found = robust(dataset, family, cv=pairs, known_patients="leave_out")
+        alone = robust(dataset, family, cv=[(pairs[0][0], rows[(patients >= 8) & (patients < 10)]), pairs[1]])
+        assert found.rows == alone.rows
+        assert alone.left_out is None
+
+    def test_a_fold_in_which_nobody_remains_is_gone(self, dataset, knowing):
+        patients = dataset.patients.astype(int)
+        cv = [(patients >= 3, patients < 3), (patients < 10, patients >= 10)]
+        found = robust(dataset, knowing(n_patients=4), cv=cv, known_patients="leave_out")
+        assert (found.n_patients, found.left_out.folds) == (10, (1,))
+
+    def test_a_class_lost_by_it_is_refused(self, dataset, knowing):
+        patients, y = dataset.patients.astype(int), dataset.y
+        cv = [(patients >= 5, (patients < 4) | ((patients == 4) & (y == 0)))]
+        with pytest.raises(
+            ValueError, match=r"HF004 .*has no 'malignant'.*the folds after 4 of 5 patients were left out"
+        ):
+            robust(dataset, knowing(n_patients=4), cv=cv, known_patients="leave_out")
+
+    def test_shared_patients_are_accepted_by_name_too(self, dataset):
+        with pytest.raises(GroupLeakageError, match=r"accept_findings=\('HF001',\)"):
+            robust(dataset, MeanColor(), cv=PatchKFold(2))
+        assert robust(dataset, MeanColor(), cv=PatchKFold(2), accept_findings=("HF001",)).accepted == ("HF001",)
 
 
 # --- encoders trained anew -------------------------------------------------------------------------------------------

@@ -1,9 +1,6 @@
 """What a split by patch adds: the canary, the paired difference, and the two studies as a person runs them."""
 
-import importlib.util
 import json
-import os
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +15,6 @@ from histofeat.datasets.manifest import MANIFEST
 from histofeat.model_selection import PatchKFold, PatientKFold
 from histofeat.shortcuts import MeanColor, measure_leakage, panel_of, touching_share
 
-PROTOCOLS = Path(__file__).resolve().parents[1] / "benchmarks" / "protocols"
 PIPELINES = {"mean": IDCPipeline((MeanColor(),), "logistic"), "lbp": IDCPipeline("lbp", "logistic")}
 
 
@@ -181,18 +177,10 @@ def test_without_coordinates_nobody_knows(small):
 
 
 @pytest.fixture(scope="module")
-def studies():
-    """The two scripts, by name; a script's folder is on the path only while it runs."""
-    before = list(sys.path)
-    found = {}
-    for name in ("leakage", "shortcuts"):
-        spec = importlib.util.spec_from_file_location(f"{name}_study", PROTOCOLS / f"{name}.py")
-        found[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(found[name])
-    yield found
-    sys.path[:] = before
-    for name in ("leakage", "run_all", "study"):
-        sys.modules.pop(name, None)
+def studies(loaded_script):
+    """The two scripts, by name."""
+    with loaded_script("protocols/leakage.py") as leakage, loaded_script("protocols/shortcuts.py") as shortcuts:
+        yield {"leakage": leakage, "shortcuts": shortcuts}
 
 
 @pytest.fixture(scope="module")
@@ -206,8 +194,6 @@ def tree(tmp_path_factory):
 
 @pytest.fixture
 def start(studies, tree, monkeypatch, tmp_path):
-    for name in ("OMP_WAIT_POLICY", "TF_CPP_MIN_LOG_LEVEL"):
-        monkeypatch.setenv(name, os.environ.get(name, ""))
     monkeypatch.chdir(tmp_path)
 
     def run(name, *more):

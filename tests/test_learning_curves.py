@@ -1,10 +1,6 @@
 """Learning curves: which rows are drawn, against a loop by hand, what is refused, and the study."""
 
-import importlib.util
 import json
-import os
-import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,8 +13,6 @@ from histofeat.bootstrap import patient_weights
 from histofeat.heads import make_head
 from histofeat.learning_curves import learning_curve
 from histofeat.model_selection import encode_patients
-
-REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 class Remembering(LogisticRegression):
@@ -164,19 +158,9 @@ def test_folds_that_share_patients_are_refused(data):
 
 
 @pytest.fixture
-def study(monkeypatch):
-    """The script; its folders are on the path only while it runs."""
-    before = list(sys.path)
-    for name in ("OMP_WAIT_POLICY", "TF_CPP_MIN_LOG_LEVEL"):
-        monkeypatch.setenv(name, os.environ.get(name, ""))
-    path = REPOSITORY / "benchmarks/protocols/learning_curves.py"
-    spec = importlib.util.spec_from_file_location("study_learning_curves", path)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    yield script
-    sys.path[:] = before
-    for name in ("family_pipelines", "run_all", "study"):
-        sys.modules.pop(name, None)
+def study(loaded_script):
+    with loaded_script("protocols/learning_curves.py") as script:
+        yield script
 
 
 @pytest.mark.slow

@@ -1,10 +1,6 @@
 """The study behind the distance of near-duplicates: whole, small, and on made-up patches."""
 
-import importlib.util
 import json
-import os
-import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,24 +11,11 @@ from histofeat.datasets.manifest import MANIFEST
 from histofeat.datasets.official import official_roles
 from histofeat.split_audit.image_checks import NEAR_DISTANCE
 
-SCRIPT = Path(__file__).resolve().parent.parent / "benchmarks" / "protocols" / "near_duplicates.py"
-
 
 @pytest.fixture(scope="module")
-def study():
-    before = list(sys.path)
-    spec = importlib.util.spec_from_file_location("near_duplicates", SCRIPT)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    yield script
-    sys.path[:] = before
-    sys.modules.pop("study", None)
-
-
-@pytest.fixture(autouse=True)
-def _environment(monkeypatch):
-    for name in ("OMP_WAIT_POLICY", "TF_CPP_MIN_LOG_LEVEL"):
-        monkeypatch.setenv(name, os.environ.get(name, ""))
+def study(loaded_script):
+    with loaded_script("protocols/near_duplicates.py") as module:
+        yield module
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,7 @@
 """The published split of IDC, on a small tree of made-up patches under the names of real patients."""
 
 import csv
-import importlib.util
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -34,25 +32,17 @@ QUICK = ["--features", "lbp", "--heads", "logistic", "--recipes", "--no-chosen",
 
 
 @pytest.fixture(scope="module")
-def protocol():
-    """The modules of benchmarks/protocols, by name; a script's folder is on the path only while it runs."""
-    before = list(sys.path)
-    spec = importlib.util.spec_from_file_location("idc_official", PROTOCOLS / "idc_official.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    import idc_comparison
-    import idc_ledger
+def protocol(loaded_script):
+    """The modules of benchmarks/protocols, by name."""
+    with loaded_script("protocols/idc_official.py") as script:
+        import idc_comparison
+        import idc_ledger
 
-    yield {"script": script, "comparison": idc_comparison, "ledger": idc_ledger}
-    sys.path[:] = before
-    for name in ("idc_comparison", "idc_ledger", "run_all", "study"):
-        sys.modules.pop(name, None)
+        yield {"script": script, "comparison": idc_comparison, "ledger": idc_ledger}
 
 
 @pytest.fixture
 def main(protocol, monkeypatch, tmp_path):
-    for name in ("OMP_WAIT_POLICY", "TF_CPP_MIN_LOG_LEVEL"):
-        monkeypatch.setenv(name, os.environ.get(name, ""))
     monkeypatch.chdir(tmp_path)
     return protocol["script"].main
 

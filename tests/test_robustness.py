@@ -1,10 +1,6 @@
 """Scores under perturbations: against a loop by hand, paired intervals, normalisers in their folds, and the studies."""
 
-import importlib.util
 import json
-import os
-import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,7 +16,6 @@ from histofeat.normalization import MacenkoNormalizer
 from histofeat.perturbations import PERTURBATIONS, perturb, perturbed_images
 from histofeat.robustness import CLEAN, all_conditions, measure_robustness
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 STRONG = ("stain_balance", -4)
 SMALL = {"metrics": ("roc_auc",), "n_resamples": 60}
 
@@ -207,20 +202,9 @@ def tree(tmp_path_factory):
 
 
 @pytest.fixture
-def study(request, monkeypatch):
-    """A script of benchmarks/protocols; its folders are on the path only while it runs."""
-    before = list(sys.path)
-    for name in ("OMP_WAIT_POLICY", "TF_CPP_MIN_LOG_LEVEL"):
-        monkeypatch.setenv(name, os.environ.get(name, ""))
-    spec = importlib.util.spec_from_file_location(
-        f"study_{request.param}", REPOSITORY / f"benchmarks/protocols/{request.param}.py"
-    )
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    yield script
-    sys.path[:] = before
-    for name in ("family_pipelines", "run_all", "study"):
-        sys.modules.pop(name, None)
+def study(request, loaded_script):
+    with loaded_script(f"protocols/{request.param}.py") as script:
+        yield script
 
 
 QUICK = ["--quick", "--features", "color", "--folds", "2", "--resamples", "40", "--n-jobs", "1"]

@@ -1,38 +1,22 @@
 """What studies share: patients that they leave alone, errors in one sentence, a folder that is whole or not there."""
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 
-
-def load(name, folder):
-    spec = importlib.util.spec_from_file_location(name, folder / f"{name}.py")
-    script = importlib.util.module_from_spec(spec)
-    sys.modules[name] = script
-    spec.loader.exec_module(script)
-    return script
+@pytest.fixture(scope="module")
+def study(loaded_script):
+    with loaded_script("study.py") as module:
+        yield module
 
 
 @pytest.fixture(scope="module")
-def study():
-    yield load("study", BENCHMARKS)
-    sys.modules.pop("study", None)
-
-
-@pytest.fixture(scope="module")
-def candidates():
-    before = list(sys.path)
-    yield load("official_candidates", BENCHMARKS / "protocols")
-    sys.path[:] = before
-    for name in ("official_candidates", "study", "run_all"):
-        sys.modules.pop(name, None)
+def candidates(loaded_script):
+    with loaded_script("protocols/official_candidates.py") as module:
+        yield module
 
 
 @pytest.fixture(autouse=True)

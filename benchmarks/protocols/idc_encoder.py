@@ -9,6 +9,7 @@ reports/idc-encoder-sample.
 """
 
 import sys
+import tempfile
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -90,26 +91,27 @@ def run(options):
     if options.data is None and not options.quick:
         raise ValueError("--data: expected a folder of IDC patches, got none. Give one, or --quick for a made-up one.")
     check_output(options.output, overwrite=options.overwrite, option="--overwrite")
-    dataset, fold, words = load(options)
-    if not options.quick:
-        open_ledger(options.ledger)
-    commit = commit_words(REPOSITORY)
-    print(f"{dataset.name}: {words}", flush=True)
-    fitted = fit_models(dataset, fold, options)
-    if not options.quick:
-        for entry in fitted.values():
-            record(entry.evaluation, commit, options.ledger)
-    page = make_page(
-        fitted, perturbed(dataset, fold, fitted, options), carried(options, fitted), views_cost(dataset, options),
-        words=words, planned=PLANNED, metrics=METRICS, targets=TARGETS, threshold=parse_rule(options.threshold).words,
-        official=not options.quick,
-    )  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="histofeat-", ignore_cleanup_errors=True) as scratch:
+        dataset, fold, words = load(options, Path(scratch))
+        if not options.quick:
+            open_ledger(options.ledger)
+        commit = commit_words(REPOSITORY)
+        print(f"{dataset.name}: {words}", flush=True)
+        fitted = fit_models(dataset, fold, options)
+        if not options.quick:
+            for entry in fitted.values():
+                record(entry.evaluation, commit, options.ledger)
+        page = make_page(
+            fitted, perturbed(dataset, fold, fitted, options), carried(options, fitted), views_cost(dataset, options),
+            words=words, planned=PLANNED, metrics=METRICS, targets=TARGETS,
+            threshold=parse_rule(options.threshold).words, official=not options.quick,
+        )  # fmt: skip
     command = study.command_line(f"protocols/{PROGRAM}", make_parser(), options)
     print(f"report: {study.write_study(page, options, command=command)}")
 
 
-def load(options):
-    """Patches, one fold of them, and the sentence that says whose they are."""
+def load(options, scratch):
+    """Patches, one fold of them, and the sentence that says whose they are; made-up ones are drawn in `scratch`."""
     import numpy as np
     from idc_networks import fold_words
 
@@ -117,7 +119,7 @@ def load(options):
 
     if options.quick:
         # Made-up patients: a look at the official ones would be a look, however small.
-        dataset = make_cohort(**QUICK_COHORT, random_state=options.seed)
+        dataset = make_cohort(root=scratch / "cohort", random_state=options.seed, **QUICK_COHORT)
         tested = np.isin(dataset.patients, np.unique(dataset.patients)[::3])
         train, test = np.flatnonzero(~tested), np.flatnonzero(tested)
         return dataset, (train, test), fold_words(dataset, train, test)

@@ -4,9 +4,12 @@ import study
 from idc_networks_page import difference_blocks, flat_row, planned_differences, score_row
 
 from histofeat.reporting.blocks import Heading, Notice, Table, Text
-from histofeat.reporting.tables import score_with_interval
+from histofeat.reporting.tables import number, score_with_interval
 
-__all__ = ["make_page"]
+__all__ = ["card_blocks", "make_page"]
+
+#: Whose scores on perturbed patches the model card shows.
+_ON_CARD = ("histo, XGBoost", "handcrafted")
 
 
 def make_page(
@@ -156,3 +159,41 @@ def cost_blocks(cost, rows):
     )  # fmt: skip
     columns = ("Views", "Patches a second", "ROC-AUC, XGBoost", "ROC-AUC, logistic")
     yield Table(f"{cost['patches']:,} decoded patches of 50x50 px. {cost['engine']}", columns, cells, n_text=1)
+
+
+def card_blocks(results):
+    """What the model card says of the scores, from the results of a finished report.
+
+    Parameters
+    ----------
+    results : mapping
+        "results" of its ``metrics.json``.
+
+    Yields
+    ------
+    block
+    """
+    import pandas as pd
+
+    words = results["tested"]
+    cells = tuple(
+        (row["name"], score_with_interval(row["roc_auc"]), score_with_interval(row["balanced_accuracy"]))
+        for row in results["models"]
+    )
+    columns = ("Model", "ROC-AUC [95 % interval]", "Balanced accuracy [95 % interval]")
+    yield Table(f"{words[:1].upper()}{words[1:]}.", columns, cells, n_text=1)
+    rows = [row for row in results["differences"] if row["metric"] == "roc_auc"]
+    if rows:
+        shown = tuple(
+            (row["first"], row["second"],
+             f"{row['difference']:+.3f} [{row['ci95'][0]:+.3f}, {row['ci95'][1]:+.3f}]", number(row["p_holm"], 3))
+            for row in rows
+        )  # fmt: skip
+        columns = ("First", "Second", "First less second [95 % interval]", "p, Holm")
+        adjusted = f"p is adjusted for all {len(results['differences'])} differences of the report"
+        yield Table(f"ROC-AUC of pairs planned before any score was seen; {adjusted}.", columns, shown, n_text=2)
+    table = pd.DataFrame(results["perturbed"])
+    blocks = [*perturbed_blocks(table[table["pipeline"].isin(_ON_CARD)])]
+    blocks += breakhis_blocks(results["breakhis"], results["breakhis"])
+    # A card has sections of its own.
+    yield from (Heading(block.text, 3) if isinstance(block, Heading) else block for block in blocks)

@@ -12,6 +12,7 @@ from histofeat.bootstrap import patient_weights
 from histofeat.exceptions import known_names
 from histofeat.explanation.fitted_folds import measure_folds
 from histofeat.explanation.resampled_auc import ResampledAUC
+from histofeat.results import LeftOut
 from histofeat.statistics import bootstrap_p, holm
 
 __all__ = ["Ablation", "AblationRow", "ablate_families"]
@@ -69,6 +70,10 @@ class Ablation:
     n_patients, n_patches : int
         Held out and scored.
     n_resamples, random_state : int
+    left_out : LeftOut or None
+        The patients who were not tested, since an encoder knows them.
+    accepted : tuple of str
+        Codes of errors that were there and were accepted by name.
     """
 
     rows: tuple[AblationRow, ...]
@@ -76,6 +81,8 @@ class Ablation:
     n_patches: int
     n_resamples: int
     random_state: int
+    left_out: LeftOut | None = None
+    accepted: tuple[str, ...] = ()
 
     def row(self, name) -> AblationRow:
         """Return the row of this name."""
@@ -114,6 +121,8 @@ def ablate_families(
     n_jobs=None,
     random_state=0,
     progress=None,
+    accept_findings=(),
+    known_patients="refuse",
 ):
     """Fit a pipeline again without each of its families, and with each alone, on the same folds.
 
@@ -136,6 +145,12 @@ def ablate_families(
         Seed of the resamples.
     progress : callable, optional
         Called as ``progress(stage, done, total)`` with stage "extract" and "fit".
+    accept_findings : sequence of str, default=()
+        Codes of errors to go on with, as in `histofeat.evaluate`: ``("HF001",)`` accepts folds that share patients,
+        ``("HF007",)`` encoders that know tested patients; the result says so.
+    known_patients : {"refuse", "leave_out"}, default="refuse"
+        What to do where an encoder of the pipeline was trained on an image of a tested patient, as in
+        `histofeat.evaluate`: "leave_out" tests the other patients only.
 
     Returns
     -------
@@ -144,11 +159,12 @@ def ablate_families(
     Raises
     ------
     GroupLeakageError
-        If a patient is on both sides of a fold.
+        If a patient is on both sides of a fold, or an encoder knows a tested patient.
     WeightsError, MissingExtraError
         If a family of the pipeline cannot run here.
     ValueError
-        If there is a single family, or a set names none of the pipeline's families or takes a name of this function.
+        If there is a single family, a set names none of the pipeline's families or takes a name of this function, or
+        every tested patient is known to an encoder.
 
     Notes
     -----
@@ -169,7 +185,10 @@ def ablate_families(
     patient_weights(dataset.patients, n_resamples, random_state)
     names = tuple(dict.fromkeys(family.family for family in _families(pipeline)))
     wanted = _make_sets(names, sets or {})
-    measured = measure_folds(dataset, pipeline, cv, n_jobs=n_jobs, store=store, progress=progress)
+    choices = {"known_patients": known_patients, "accept_findings": accept_findings}
+    measured = measure_folds(
+        dataset, pipeline, cv, owner="ablate_families", n_jobs=n_jobs, store=store, progress=progress, **choices
+    )
     by_family = measured.family_columns()
     # Sets of the same families, such as one of two alone and without the other, are fitted once.
     fits = {families: np.concatenate([by_family[name] for name in families]) for _, _, families in wanted}
@@ -177,27 +196,9 @@ def ablate_families(
     tested = measured.tested
     areas = ResampledAUC(measured.y[tested], measured.patients[tested], measured.n_classes, n_resamples, random_state)
     scored = {families: _score(measured, heads[families], columns, areas) for families, columns in fits.items()}
-    base, base_samples, _ = scored[names]
-    rows = []
-    for kind, name, families in wanted:
-        area, samples, predict_us = scored[families]
-        itself = kind == "all"
-        rows.append(
-            AblationRow(
-                kind=kind,
-                name=name,
-                families=families,
-                n_columns=len(fits[families]),
-                roc_auc=area,
-                ci95=areas.interval(samples),
-                difference=area - base,
-                difference_ci95=areas.interval(samples - base_samples),
-                p=np.nan if itself else bootstrap_p(area - base, samples - base_samples),
-                p_holm=np.nan,
-                predict_us=predict_us,
-            )
-        )
-    return Ablation(_adjusted(rows), areas.n_patients, len(tested), int(n_resamples), random_state)
+    rows = [_row(kind, name, families, len(fits[families]), scored, areas) for kind, name, families in wanted]
+    counts = (areas.n_patients, len(tested), int(n_resamples), random_state)
+    return Ablation(_adjusted(rows), *counts, measured.left_out, measured.accepted)
 
 
 def _families(pipeline):
@@ -245,6 +246,24 @@ def _score(measured, heads, columns, areas):
             predict_us = _predict_us(measured, head, features)
     (area,), samples = areas.mean_areas([pooled])
     return float(area), samples, predict_us
+
+
+def _row(kind, name, families, n_columns, scored, areas):
+    """Compare one set with all families, which were scored first."""
+    (area, samples, predict_us), (base, base_samples, _) = scored[families], next(iter(scored.values()))
+    return AblationRow(
+        kind=kind,
+        name=name,
+        families=families,
+        n_columns=n_columns,
+        roc_auc=area,
+        ci95=areas.interval(samples),
+        difference=area - base,
+        difference_ci95=areas.interval(samples - base_samples),
+        p=np.nan if kind == "all" else bootstrap_p(area - base, samples - base_samples),
+        p_holm=np.nan,
+        predict_us=predict_us,
+    )
 
 
 def _predict_us(measured, head, features):

@@ -12,9 +12,10 @@ import numpy as np
 from sklearn.base import clone
 from threadpoolctl import threadpool_limits
 
+from histofeat.enough_patients import check_enough_patients
 from histofeat.feature_bank import FeatureBank
 from histofeat.features.extraction import check_unique_names
-from histofeat.folds import check_folds
+from histofeat.known_patients import FairFolds, fair_folds
 from histofeat.model_selection import PatientKFold
 from histofeat.plans import Plan
 from histofeat.store import as_store
@@ -29,8 +30,8 @@ class MeasuredFolds:
     Parameters
     ----------
     dataset : PatchDataset
-    splits : tuple of (ndarray, ndarray)
-        Training and test rows of each fold.
+    folds : FairFolds
+        Training and test rows of each fold, and who is not tested.
     plan : Plan
         The pipeline taken apart.
     n_jobs, store, progress
@@ -38,7 +39,7 @@ class MeasuredFolds:
     """
 
     dataset: Any
-    splits: tuple
+    folds: FairFolds
     plan: Plan
     n_jobs: int | None
     store: Any
@@ -49,6 +50,7 @@ class MeasuredFolds:
 
     def __post_init__(self):
         self.y, self.patients = self.dataset.y, self.dataset.patients
+        self.splits, self.left_out, self.accepted = self.folds.splits, self.folds.left_out, self.folds.accepted
         self.n_classes = len(self.dataset.target_names)
         self.names = [name for family in self.plan.families for name in family.get_feature_names_out()]
         self.tested = np.sort(np.concatenate([test for _, test in self.splits]))
@@ -115,17 +117,18 @@ class MeasuredFolds:
         return spread
 
 
-def measure_folds(dataset, pipeline, cv, *, n_jobs, store, progress):
-    """Check the folds, measure the patches, and say what cannot run by raising it.
+def measure_folds(dataset, pipeline, cv, *, owner, n_jobs, store, progress, known_patients, accept_findings):
+    """Check the folds, measure the patches, and say what cannot run by raising it; `owner` is who asks.
 
     Raises
     ------
     GroupLeakageError
-        If a patient is on both sides of a fold.
+        If a patient is on both sides of a fold, or an encoder knows a tested patient.
     WeightsError, MissingExtraError
         If a family of the pipeline cannot run here.
     ValueError
-        If `pipeline` is none, or a class is never tested.
+        If `pipeline` is none, a class is never tested, patients are too few to calibrate the head on, or every tested
+        patient is known to an encoder.
     """
     if not hasattr(pipeline, "make_head") or not hasattr(pipeline, "families"):
         raise ValueError(f"explanation.pipeline: expected an IDCPipeline, got {pipeline!r:.80}. Pass IDCPipeline().")
@@ -133,8 +136,12 @@ def measure_folds(dataset, pipeline, cv, *, n_jobs, store, progress):
         raise ValueError(
             "explanation.pipeline: expected feature families to explain, got features='pixels'. Name families."
         )
-    splits, _ = check_folds(PatientKFold(5) if cv is None else cv, dataset)
-    counts = np.bincount(dataset.y[np.concatenate([test for _, test in splits])], minlength=len(dataset.target_names))
+    store, cv = as_store(store), PatientKFold(5) if cv is None else cv
+    choices = {"known_patients": known_patients, "accept_findings": accept_findings}
+    folds = fair_folds(cv, dataset, pipeline, owner=owner, store=store, n_jobs=n_jobs, **choices)
+    counts = np.bincount(
+        dataset.y[np.concatenate([test for _, test in folds.splits])], minlength=len(dataset.target_names)
+    )
     if not counts.all():
         raise ValueError(
             f"explanation.cv: expected tested patches of every class, got none of "
@@ -143,7 +150,9 @@ def measure_folds(dataset, pipeline, cv, *, n_jobs, store, progress):
     families = pipeline.families()
     check_unique_names([family.get_feature_names_out() for family in families])
     plan = Plan("explained", "", pipeline, families, pipeline.make_head())
-    return MeasuredFolds(dataset, splits, plan, n_jobs, as_store(store), progress)
+    for train, _ in folds.splits:
+        check_enough_patients(plan.head, dataset.y[train], dataset.patients[train], "explanation.pipeline")
+    return MeasuredFolds(dataset, folds, plan, n_jobs, store, progress)
 
 
 def run_in_threads(work, tasks, n_jobs, tell):

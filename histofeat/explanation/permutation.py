@@ -12,6 +12,7 @@ from histofeat.exceptions import known_names
 from histofeat.explanation.fitted_folds import measure_folds, run_in_threads
 from histofeat.explanation.groups import column_groups, correlated_groups
 from histofeat.explanation.resampled_auc import ResampledAUC
+from histofeat.results import LeftOut
 
 __all__ = ["Importance", "PartImportance", "permutation_importance"]
 
@@ -65,6 +66,10 @@ class Importance:
     n_patients, n_patches : int
         Held out and scored.
     n_repeats, n_resamples, random_state : int
+    left_out : LeftOut or None
+        The patients who were not tested, since an encoder knows them.
+    accepted : tuple of str
+        Codes of errors that were there and were accepted by name.
     """
 
     parts: tuple[PartImportance, ...]
@@ -75,6 +80,8 @@ class Importance:
     n_repeats: int
     n_resamples: int
     random_state: int
+    left_out: LeftOut | None = None
+    accepted: tuple[str, ...] = ()
 
     def largest(self, by, n=20) -> tuple[PartImportance, ...]:
         """Return the `n` parts of one kind with the largest drops, largest first; all of them with None."""
@@ -99,6 +106,8 @@ def permutation_importance(
     n_jobs=None,
     random_state=0,
     progress=None,
+    accept_findings=(),
+    known_patients="refuse",
 ):
     """Say what each part of the features is worth to a model, on patients that it has not learnt from.
 
@@ -130,6 +139,12 @@ def permutation_importance(
         Seed of the permutations and of the resamples.
     progress : callable, optional
         Called as ``progress(stage, done, total)`` with stage "extract", "fit" and "permute" (parts).
+    accept_findings : sequence of str, default=()
+        Codes of errors to go on with, as in `histofeat.evaluate`: ``("HF001",)`` accepts folds that share patients,
+        ``("HF007",)`` encoders that know tested patients; the result says so.
+    known_patients : {"refuse", "leave_out"}, default="refuse"
+        What to do where an encoder of the pipeline was trained on an image of a tested patient, as in
+        `histofeat.evaluate`: "leave_out" tests the other patients only.
 
     Returns
     -------
@@ -138,11 +153,12 @@ def permutation_importance(
     Raises
     ------
     GroupLeakageError
-        If a patient is on both sides of a fold.
+        If a patient is on both sides of a fold, or an encoder knows a tested patient.
     WeightsError, MissingExtraError
         If a family of the pipeline cannot run here.
     ValueError
-        If a kind or a column is unknown, or another argument is not what it should be.
+        If a kind or a column is unknown, another argument is not what it should be, or every tested patient is known
+        to an encoder.
 
     Notes
     -----
@@ -172,7 +188,10 @@ def permutation_importance(
             f"permutation_importance.n_repeats: expected a whole number of at least 1, got {n_repeats!r}. Use 5."
         )
     patient_weights(dataset.patients, n_resamples, random_state)  # refuses what it cannot use before the long work
-    measured = measure_folds(dataset, pipeline, cv, n_jobs=n_jobs, store=store, progress=progress)
+    choices = {"known_patients": known_patients, "accept_findings": accept_findings}
+    measured = measure_folds(
+        dataset, pipeline, cv, owner="permutation_importance", n_jobs=n_jobs, store=store, progress=progress, **choices
+    )
     parts = _make_parts(kinds, measured, correlation)
     ((*heads,),) = measured.fit_heads([np.arange(len(measured.names))])
     permuted = _Permuted(measured, heads, int(n_repeats), n_resamples, random_state)
@@ -187,6 +206,8 @@ def permutation_importance(
         n_repeats=int(n_repeats),
         n_resamples=int(n_resamples),
         random_state=random_state,
+        left_out=measured.left_out,
+        accepted=measured.accepted,
     )
 
 

@@ -9,7 +9,7 @@ __all__ = ["Addition", "Details", "Facts", "Gallery", "Heading", "Link", "Notice
 
 @dataclass(frozen=True)
 class Heading:
-    """A section title of level 1 (the report) or 2."""
+    """A section title of level 1 (the report), 2, or 3 (inside a section)."""
 
     text: str
     level: int = 2

@@ -6,8 +6,9 @@ from numbers import Integral
 import numpy as np
 
 from histofeat.bootstrap import Bootstrap, bootstrap_scores
+from histofeat.enough_patients import check_enough_patients
 from histofeat.exceptions import known_names
-from histofeat.folds import check_folds
+from histofeat.known_patients import fair_folds
 from histofeat.metrics import METRICS, scores
 from histofeat.model_selection import PatientKFold, encode_patients
 from histofeat.perturbations import PERTURBATIONS, perturbed_images
@@ -42,6 +43,8 @@ def measure_robustness(
     n_jobs=None,
     store=None,
     progress=None,
+    accept_findings=(),
+    known_patients="refuse",
 ):
     """Fit pipelines on patches as they are, and score them on perturbed patches of other patients.
 
@@ -72,6 +75,12 @@ def measure_robustness(
         Where features are kept.
     progress : callable, optional
         Called as ``progress("measure", done, total)`` after each set of patches.
+    accept_findings : sequence of str, default=()
+        Codes of errors to go on with, as in `histofeat.evaluate`: ``("HF001",)`` accepts folds that share patients,
+        ``("HF007",)`` encoders that know tested patients; the result says so.
+    known_patients : {"refuse", "leave_out"}, default="refuse"
+        What to do where an encoder of any pipeline was trained on an image of a tested patient, as in
+        `histofeat.evaluate`: "leave_out" tests all pipelines on the other patients only.
 
     Returns
     -------
@@ -80,9 +89,10 @@ def measure_robustness(
     Raises
     ------
     ValueError
-        If a pipeline, condition or metric is unknown, or an argument is not what it should be.
+        If a pipeline, condition or metric is unknown, an argument is not what it should be, patients are too few to
+        calibrate a head on, or every tested patient is known to an encoder.
     GroupLeakageError
-        If a patient is on both sides of a fold.
+        If a patient is on both sides of a fold, or an encoder knows a tested patient.
 
     Notes
     -----
@@ -100,12 +110,16 @@ def measure_robustness(
     >>> [(row.perturbation, row.drop) for row in found.rows]
     [('none', 0.0), ('turn', 0.0)]
     """
-    splits, _ = check_folds(PatientKFold(5) if cv is None else cv, dataset)
     _check_pipelines(pipelines)
     conditions = _check_conditions(all_conditions() if conditions is None else conditions)
     _check_metrics(metrics)
-    tests = _thinned([test for _, test in splits], dataset.patients, patches_per_patient, random_state)
-    job = Job(dataset, pipelines, splits, tests, (CLEAN, *conditions), n_jobs, as_store(store), progress)
+    _check_n_most(patches_per_patient)
+    store, cv = as_store(store), PatientKFold(5) if cv is None else cv
+    choices = {"known_patients": known_patients, "accept_findings": accept_findings}
+    folds = fair_folds(cv, dataset, pipelines, owner="measure_robustness", store=store, n_jobs=n_jobs, **choices)
+    _check_patients(pipelines, dataset, folds.splits)
+    tests = _thinned([test for _, test in folds.splits], dataset.patients, patches_per_patient, random_state)
+    job = Job(dataset, pipelines, folds.splits, tests, (CLEAN, *conditions), n_jobs, store, progress)
     proba = job.run()
     tested = np.sort(np.concatenate(tests))
     known = (dataset.y[tested], dataset.patients[tested])
@@ -119,7 +133,8 @@ def measure_robustness(
         }
         rows += _rows(name, by_condition, drawn, known[0], metrics)
         resamples |= {(name, *at): found for at, found in drawn.items()}
-    return Robustness(tuple(rows), len(encode_patients(known[1], len(tested))[0]), len(tested), resamples)
+    n_patients = len(encode_patients(known[1], len(tested))[0])
+    return Robustness(tuple(rows), n_patients, len(tested), resamples, folds.left_out, folds.accepted)
 
 
 # --- the checks ----------------------------------------------------------------------------------------------------
@@ -165,15 +180,26 @@ def _check_metrics(metrics) -> None:
             )
 
 
-def _thinned(tests, patients, n_most, seed) -> list[np.ndarray]:
-    """Keep at most `n_most` rows of each patient, drawn at random."""
-    if n_most is None:
-        return tests
-    if not isinstance(n_most, Integral) or isinstance(n_most, bool) or n_most < 1:
+def _check_n_most(n_most) -> None:
+    if n_most is not None and (not isinstance(n_most, Integral) or isinstance(n_most, bool) or n_most < 1):
         raise ValueError(
             f"measure_robustness.patches_per_patient: expected None or a whole number of at least 1, got {n_most!r}. "
             "Use None for all patches."
         )
+
+
+def _check_patients(pipelines, dataset, splits) -> None:
+    for name, pipeline in pipelines.items():
+        head = pipeline.make_head()
+        for train, _ in splits:
+            where = f"measure_robustness.pipelines[{name!r}]"
+            check_enough_patients(head, dataset.y[train], dataset.patients[train], where)
+
+
+def _thinned(tests, patients, n_most, seed) -> list[np.ndarray]:
+    """Keep at most `n_most` rows of each patient, drawn at random."""
+    if n_most is None:
+        return tests
     rng = np.random.default_rng(seed)
     kept = []
     for test in tests:

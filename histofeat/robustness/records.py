@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 import pandas as pd
 
 from histofeat.bootstrap import Bootstrap
+from histofeat.results import LeftOut
 
 __all__ = ["CLEAN", "Robustness", "RobustnessRow"]
 
@@ -65,12 +66,19 @@ class Robustness:
         What was tested.
     resamples : Mapping of (str, str, int) to Bootstrap
         By pipeline, perturbation and severity; all of the same resamples of the patients.
+    left_out : LeftOut or None
+        The patients who were not tested, since an encoder knows them.
+    accepted : tuple of str
+        Codes of errors that were there and were accepted by name: with ``"HF001"`` or ``"HF007"`` among them the scores
+        are no scores of new patients.
     """
 
     rows: tuple[RobustnessRow, ...] = field(repr=False)
     n_patients: int
     n_patches: int
     resamples: Mapping[tuple[str, str, int], Bootstrap] = field(repr=False)
+    left_out: LeftOut | None = None
+    accepted: tuple[str, ...] = ()
 
     def compare(self, first, second, condition=CLEAN, metric="roc_auc"):
         """Compare two pipelines on the same patches under the same perturbation.

@@ -28,6 +28,7 @@ _HOME = {
     "ImageFingerprint": "fingerprint",
     "KnownPatients": "known_patients",
     "TrainingImages": "fingerprint",
+    "audit_encoders": "audit",
     "audit_fingerprints": "audit",
     "audit_split": "audit",
     "cheap_findings": "audit",

@@ -12,7 +12,7 @@ from histofeat.split_audit.predictions import fitted_outside
 from histofeat.split_audit.sides import as_split
 from histofeat.split_audit.table_checks import lost_classes, shared_patients, sibling_slides
 
-__all__ = ["audit_fingerprints", "audit_split", "cheap_findings"]
+__all__ = ["audit_encoders", "audit_fingerprints", "audit_split", "cheap_findings"]
 
 
 def audit_split(dataset, splits, *, pipelines=None, predictions=None, store=None, n_jobs=None) -> AuditReport:
@@ -98,6 +98,41 @@ def cheap_findings(dataset, splits, *, pipelines=None, predictions=None, retrain
     ['HF001', 'HF004', 'HF005', 'HF007', 'HF008']
     """
     return AuditReport(_findings(as_split(dataset, splits), None, pipelines, predictions, retrained))
+
+
+def audit_encoders(dataset, splits, pipelines, *, store=None, n_jobs=None) -> AuditReport:
+    """Audit only whom the encoders of pipelines know: HF007.
+
+    Parameters
+    ----------
+    dataset, splits, pipelines, store, n_jobs
+        As for `audit_split`. No image is read where no encoder has a record of training images.
+
+    Returns
+    -------
+    report : AuditReport
+        With this one finding.
+
+    Raises
+    ------
+    ValueError
+        If `splits` or `pipelines` is not what it should be.
+    GroupLeakageError
+        If a row has no patient.
+
+    Examples
+    --------
+    >>> from histofeat import IDCPipeline, make_cohort
+    >>> cohort = make_cohort(n_patients=2, patches_per_patient=8)
+    >>> audit_encoders(cohort, [(range(8), range(8, 16))], IDCPipeline("color")).finding("HF007").status
+    'passed'
+    """
+    split, parts = as_split(dataset, splits), take_apart(pipelines)
+    finding = trained_encoders(split, None, parts)
+    if finding is None:
+        fingerprints = extract([ImageFingerprint()], dataset.X, n_jobs=n_jobs, store=store).features[0]
+        finding = trained_encoders(split, Fingerprints.of(fingerprints), parts)
+    return AuditReport((finding,))
 
 
 def audit_fingerprints(
