@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +14,11 @@ from histofeat.exceptions import GroupLeakageError
 from histofeat.features.extraction import extract
 from histofeat.images import as_images
 from histofeat.networks import CNNClassifier
-from histofeat.networks.architectures import find_architecture
 from histofeat.networks.augmentation import Augmentation
+from histofeat.networks.recipes import RESNET_SMALL
 from histofeat.split_audit.fingerprint import Fingerprints, ImageFingerprint
 
-__all__ = ["ARCHITECTURE", "AUGMENTATION", "ENCODER", "train_encoder"]
+__all__ = ["ARCHITECTURE", "AUGMENTATION", "ENCODER", "RECIPE", "train_encoder"]
 
 ENCODER = "histo"
 #: Wider than that of other trainings: an encoder meets slides of laboratories and scanners that nobody chose. Without
@@ -26,6 +26,8 @@ ENCODER = "histo"
 AUGMENTATION = Augmentation(stain_jitter=0.25, stain_shift=0.05, brightness=0.35)
 #: The classifier whose last feature map, pooled, is the embedding.
 ARCHITECTURE = "resnet_small"
+#: More epochs than the classifier has by itself: under this augmentation it learns for longer.
+RECIPE = replace(RESNET_SMALL["standard"], epochs=40)
 
 
 def train_encoder(
@@ -56,7 +58,7 @@ def train_encoder(
     dataset : str, default="unnamed"
         Name of the data set, for the record.
     epochs : int or None, default=None
-        None is the recipe's, 15.
+        None is the recipe's, 40.
     convert : bool, default=False
         Whether to write the network for OpenVINO too, at its usual size.
     n_jobs : int, optional
@@ -89,7 +91,7 @@ def train_encoder(
     patients = _known(groups, len(images))
     encoder = find_encoder(ENCODER)
     classifier = CNNClassifier(
-        ARCHITECTURE, input_size=encoder.default_size, epochs=epochs, augmentation=AUGMENTATION,
+        ARCHITECTURE, recipe=RECIPE, input_size=encoder.default_size, epochs=epochs, augmentation=AUGMENTATION,
         validation_fraction=0, n_jobs=n_jobs, random_state=random_state, progress=progress,
     )  # fmt: skip
     classifier.fit(images, y)
@@ -120,11 +122,10 @@ def _known(groups, n_images) -> tuple[str, ...]:
 
 def _recipe(classifier, images, y, random_state) -> dict[str, object]:
     """What the training was, as JSON can hold it."""
-    recipe = find_architecture(ARCHITECTURE).recipes["standard"].as_dict()
     return {
         "architecture": ARCHITECTURE,
         "input_size": classifier.input_size_,
-        **recipe,
+        **RECIPE.as_dict(),
         "epochs": len(classifier.history_["loss"]),
         "augmentation": asdict(AUGMENTATION),
         "random_state": random_state,

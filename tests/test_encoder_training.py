@@ -18,7 +18,6 @@ from histofeat.encoders.training_record import read_record
 from histofeat.exceptions import GroupLeakageError
 from histofeat.features import HistoEmbedding
 from histofeat.images import as_images
-from histofeat.networks.architectures import find_architecture
 from histofeat.split_audit.fingerprint import Fingerprints, ImageFingerprint
 
 SCRIPT = Path(__file__).resolve().parent.parent / "benchmarks" / "encoder" / "train.py"
@@ -99,7 +98,7 @@ def test_the_recipe_is_on_record(trained, few):
 
 def test_the_shipped_weights_were_trained_by_the_recipe_of_the_code(few):
     shipped = HistoEmbedding().trained_on().recipe
-    epochs = find_architecture(encoder_training.ARCHITECTURE).recipes["standard"].epochs
+    epochs = encoder_training.RECIPE.epochs
     classifier = SimpleNamespace(input_size_=50, history_={"loss": [0.5] * epochs})
     recipe = encoder_training._recipe(classifier, few.X, few.y, 0)
     of_the_data = {"n_images": shipped["n_images"], "classes": shipped["classes"]}

@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 from histofeat import make_cohort
 from histofeat.datasets import official_roles
-from histofeat.encoder_training import AUGMENTATION
+from histofeat.encoder_training import AUGMENTATION, RECIPE
 from histofeat.networks.recipes import RESNET_SMALL
 
 
@@ -62,27 +62,28 @@ def test_the_table_on_record(script):
 def test_the_docstring_says_what_the_table_says(script):
     rows = script.read_table()
     labelled = [row for name, row in rows.items() if row["roc_auc"]]
-    assert len(labelled) == 9
     words = " ".join(script.__doc__.split())
-    for score in ("roc_auc", "roc_auc_8_views", "roc_auc_logistic", "roc_auc_xgboost"):
+    assert f"the {len(labelled)} networks that learnt from labels" in words
+    for score in ("roc_auc", "roc_auc_8_views", "roc_auc_logistic", "roc_auc_xgboost", "roc_auc_late_vote"):
         values = [float(row[score]) for row in labelled]
         assert f"from {min(values):.4f} to {max(values):.4f} ({max(values) - min(values):.4f}" in words
-        assert rows["supervised"][score] in words
-        assert max(values) > float(rows["supervised"][score])
-    assert f"after {rows['handcrafted']['roc_auc_xgboost']} without a network" in words
-    alone = rows["simsiam"]
-    assert f"logistic {alone['roc_auc_logistic']}, XGBoost {alone['roc_auc_xgboost']}" in words
-    assert f"{rows['supervised']['seconds']} s for 15 epochs and {rows['both']['seconds']} s for 8" in words
+        assert f"{rows['light_long'][score]})" in words
+    bare, alone = rows["handcrafted"], rows["simsiam"]
+    assert f"after {bare['roc_auc_xgboost']} without a network" in words
+    assert f"after {bare['roc_auc_late_vote']}." in words
+    told = (alone["roc_auc_logistic"], alone["roc_auc_xgboost"], alone["roc_auc_late_vote"])
+    assert "logistic {}, XGBoost {}, late vote {}".format(*told) in words
+    own = {name: float(row["roc_auc"]) for name, row in rows.items() if row["roc_auc"]}
+    assert f"costs {own['supervised'] - own['light']:.4f} of the own head" in words
+    assert own["light_long"] > own["supervised"]
+    sizes = [rows[name]["roc_auc"] for name in ("small_input", "supervised", "large_input")]
+    assert "have {}, {} and {}".format(*sizes) in words
 
 
-def test_the_augmentation_that_was_chosen_is_the_encoder_s(script):
-    assert script.TRIALS["light"].augmentation == AUGMENTATION
-
-
-def test_what_was_chosen_is_what_the_classifier_does(script):
-    chosen = script.TRIALS["supervised"]
-    assert chosen.recipe == RESNET_SMALL["standard"]
-    assert replace(chosen, name="", words="") == script.Trial("", "", RESNET_SMALL["standard"])
+def test_what_was_chosen_is_how_the_encoder_is_trained(script):
+    chosen = script.TRIALS["light_long"]
+    assert replace(chosen, name="", words="") == script.Trial("", "", RECIPE, AUGMENTATION)
+    assert replace(RECIPE, epochs=RESNET_SMALL["standard"].epochs) == RESNET_SMALL["standard"]
 
 
 def test_a_row_takes_the_place_of_the_older_one(script, tmp_path):
@@ -195,18 +196,18 @@ def test_mixup_keeps_the_larger_part_of_each_patch(script):
 
 
 @pytest.mark.slow
-def test_quick_runs_of_labels_and_of_pairs(main, script, tree, capsys):
+def test_quick_runs_of_labels_pairs_and_stages(main, script, tree, capsys):
     pytest.importorskip("tensorflow")
     pytest.importorskip("xgboost")
     words = ["--data", str(tree), "--quick", "--output", "quick.csv", "--n-jobs", "1"]
-    for name in ("smooth_mixup", "simsiam"):
+    for name in ("smooth_mixup", "simsiam", "light_stages"):
         assert main([*words, "--trials", name]) == 0, capsys.readouterr().err
     rows = script.read_table(Path("quick.csv"))
-    assert list(rows) == ["smooth_mixup", "simsiam"]
+    assert list(rows) == ["smooth_mixup", "simsiam", "light_stages"]
     for name, row in rows.items():
         assert (row["training_patients"], row["test_patients"], row["epochs"]) == ("8", "4", "1")
         assert row["params"] == script.read_table()[name]["params"]
         assert all(0 <= float(row[score]) <= 1 for score in script.SCORES if row[score])
-        assert bool(row["roc_auc_8_views"]) == (name == "smooth_mixup")
+        assert bool(row["roc_auc_8_views"]) == (name != "simsiam")
         assert row["roc_auc_logistic_8_views"]
     assert "epoch 1 of 1: loss" in capsys.readouterr().out

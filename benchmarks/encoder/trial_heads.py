@@ -1,6 +1,7 @@
 """The classical models of a trial: heads that embeddings are scored by, and the teacher of soft labels."""
 
 import numpy as np
+from late_vote import make_late_vote
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -18,6 +19,11 @@ def logistic(embedding, y, *asked):
 def boosted(features, y, asked, seed):
     """Probabilities by histofeat's XGBoost head."""
     return make_head("xgboost", random_state=seed).fit(features, y).predict_proba(asked)[:, 1]
+
+
+def vote_of(n_handcrafted, with_embedding, seed):
+    """What votes: XGBoost and SVM on handcrafted features, and a logistic one on an embedding where there is one."""
+    return make_late_vote(n_handcrafted, random_state=seed) if with_embedding else make_head("vote", random_state=seed)
 
 
 def teacher(features, y, patients):

@@ -74,7 +74,10 @@ def train(trial, pixels, targets, rows, *, weights=None, say=print):
     keras, started = import_keras(), time.perf_counter()
     keras.utils.set_random_seed(trial.seed)
     # The order in which layers are made is the order in which they draw their first weights.
-    encoder = imagenet_encoder(keras, trial, weights) if trial.imagenet else residual_encoder(keras, trial)
+    if trial.imagenet:
+        encoder = imagenet_encoder(keras, trial, weights)
+    else:
+        encoder = (grown_encoder if trial.is_grown else residual_encoder)(keras, trial)
     dropout, logits = keras.layers.Dropout(_DROPOUT), keras.layers.Dense(2, name="logits")
     make = siamese if trial.similarity else supervised
     model, loss = make(keras, trial, encoder, dropout, logits)
@@ -94,6 +97,37 @@ def residual_encoder(keras, trial):
     """The residual network of histofeat, from pixels to its embedding, in the widths of a trial."""
     pixels, scaled = _scaled(keras, trial.input_size)
     return keras.Model(pixels, residual_features(keras, scaled, widths=trial.widths), name="encoder")
+
+
+def grown_encoder(keras, trial):
+    """The same network with more blocks, or with what each of its stages sees in the embedding.
+
+    Notes
+    -----
+    With ``trial.stages`` the embedding is, for each stage, the mean of the feature map and that of its square, all
+    normalised: what is left of textures and colours that later stages do not pass on.
+    """
+    layers = keras.layers
+    pixels, scaled = _scaled(keras, trial.input_size)
+
+    def convolved(x, width, kernel, stride=1):
+        x = layers.Conv2D(width, kernel, strides=stride, padding="same", use_bias=False)(x)
+        return layers.BatchNormalization(momentum=0.9)(x)
+
+    x, seen = layers.ReLU()(convolved(scaled, trial.widths[0], 5, 2)), []
+    for stage, width in enumerate(trial.widths):
+        for block in range(trial.blocks[stage]):
+            halved = stage > 0 and block == 0
+            straight = convolved(layers.AveragePooling2D(2, padding="same")(x), width, 1) if halved else x
+            y = layers.ReLU()(convolved(x, width, 3, 2 if halved else 1))
+            x = layers.ReLU()(layers.Add()([straight, convolved(y, width, 3)]))
+        if trial.stages:
+            seen += [layers.GlobalAveragePooling2D()(one) for one in (x, layers.Multiply()([x, x]))]
+    if trial.stages:
+        embedding = layers.BatchNormalization(momentum=0.9)(layers.Concatenate()(seen))
+    else:
+        embedding = layers.GlobalAveragePooling2D()(x)
+    return keras.Model(pixels, embedding, name="encoder")
 
 
 def imagenet_encoder(keras, trial, weights):

@@ -87,6 +87,12 @@ def score_blocks(rows, words, threshold):
     cells = tuple((row["name"], *(score_with_interval(row[metric]) for metric in metrics)) for row in rows)
     columns = ("Model", "ROC-AUC [95 % interval]", "Balanced accuracy [95 % interval]", "F1 [95 % interval]")
     yield Table(f"{words[:1].upper()}{words[1:]}.", columns, cells, n_text=1)
+    if any("late vote" in row["name"] for row in rows):
+        yield Text(
+            "Late vote: the mean of the probabilities of XGBoost and SVM on the handcrafted features and of a logistic "
+            "head on the embedding alone (benchmarks/late_vote.py), chosen on patients of the training side.",
+            muted=True,
+        )
     yield Text(
         f"Balanced accuracy and F1 at a threshold chosen for {threshold} among training patients, in inner folds. The "
         "encoder learnt from these training patients too: heads, and thresholds with them, see embeddings of patients "
