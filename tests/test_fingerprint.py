@@ -35,7 +35,7 @@ EMBEDDING = np.random.default_rng(0).gamma(1.0, 2.0, 128)
 
 
 def check(engine, cache, *, encoder=HISTO, weights="ab" * 16, **identity):
-    check_fingerprint(engine, encoder, weights=weights, identity={**USUAL, **identity}, cache_dir=cache)
+    check_fingerprint(engine, encoder, weights=weights, identity={**USUAL, "graph": 1, **identity}, cache_dir=cache)
 
 
 # --- the test image and its numbers ----------------------------------------------------------------------------------
@@ -102,9 +102,10 @@ def test_what_changes_the_numbers_is_remembered_apart(tmp_path):
     check(Fixed(other), tmp_path, input_size=64)
     check(Fixed(other), tmp_path, pooling="max")
     check(Fixed(other), tmp_path, precision="bfloat16")
+    check(Fixed(other), tmp_path, graph=2)
     check(Fixed(other, "openvino"), tmp_path)
     check(Fixed(other), tmp_path, encoder=ENCODERS["resnet50"])
-    assert len(list((tmp_path / "fingerprints").iterdir())) == 7
+    assert len(list((tmp_path / "fingerprints").iterdir())) == 8
 
 
 def test_bfloat16_may_differ_more(tmp_path):

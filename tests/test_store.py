@@ -150,7 +150,7 @@ def test_a_network_is_known_by_what_changes_its_numbers(weights, monkeypatch):
         known(precision="bfloat16"),
         known(engine="keras", device="cpu"),
     ]
-    monkeypatch.setattr("histofeat.features.embedding.GRAPH_VERSION", 99)
+    monkeypatch.setattr("histofeat.encoders.engines.GRAPH_VERSION", 99)
     others.append(known())
     assert len({one, *others}) == 8
 

@@ -20,12 +20,14 @@ import numpy as np
 
 from histofeat.encoders import network, torch_engine
 from histofeat.encoders.fingerprint import check_fingerprint
-from histofeat.encoders.openvino_engine import OpenVINOEngine, bfloat16_supported, filled, user_cache
+from histofeat.encoders.openvino_engine import GRAPH_VERSION, OpenVINOEngine, bfloat16_supported, filled, user_cache
 from histofeat.encoders.records import Encoder
 from histofeat.encoders.timm_records import TimmEncoder, check_settings
 from histofeat.encoders.weights import hash_weights
 
-__all__ = ["Engine", "EngineChoice", "KerasEngine", "bfloat16_supported", "choose_engine", "load_engine"]
+__all__ = [
+    "Engine", "EngineChoice", "KerasEngine", "bfloat16_supported", "choose_engine", "graph_version", "load_engine",
+]  # fmt: skip
 
 _log = logging.getLogger(__name__)
 _lock = threading.Lock()
@@ -203,7 +205,7 @@ def load_engine(
                 made,
                 encoder,
                 weights=hash_weights(weights),
-                identity=options,
+                identity={**options, "graph": graph_version(encoder)},
                 cache_dir=Path(cache_dir) if cache_dir is not None else user_cache(),
             )
             _loaded[key] = made
@@ -212,6 +214,11 @@ def load_engine(
                 _loaded.popitem(last=False)
         _loaded.move_to_end(key)
         return _loaded[key]
+
+
+def graph_version(encoder: Encoder) -> int:
+    """Version of what is computed with an encoder's weights; another version gives other embeddings."""
+    return torch_engine.TORCH_VERSION if encoder.source == "timm" else GRAPH_VERSION
 
 
 class KerasEngine:

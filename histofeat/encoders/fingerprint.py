@@ -85,7 +85,7 @@ def check_fingerprint(engine, encoder, *, weights: str, identity: Mapping, cache
         Content hash of the weights. This package knows the fingerprints of some at their usual sizes; those of others
         are remembered the first time.
     identity : mapping
-        ``input_size``, ``pooling``, ``precision``.
+        ``input_size``, ``pooling``, ``precision``, and as ``graph`` the version of what is computed.
     cache_dir : Path
         Where first fingerprints are remembered.
 
@@ -105,7 +105,8 @@ def check_fingerprint(engine, encoder, *, weights: str, identity: Mapping, cache
     if known is None:
         # The name of a repository of the hub has a slash.
         name = encoder.name.replace("/", "-")
-        words = (name, weights, identity["input_size"], identity["pooling"], identity["precision"], engine.name)
+        settings = (identity[one] for one in ("input_size", "pooling", "precision", "graph"))
+        words = (name, weights, *settings, engine.name)
         known, whose = _remembered(cache_dir / "fingerprints", "-".join(map(str, words)), found), "the first one here"
     away = float(np.abs(found - known).max())
     if away > _TOLERANCE[identity["precision"]]:

@@ -11,10 +11,9 @@ import cv2
 import numpy as np
 
 from histofeat.encoders import choose_engine, find_encoder, find_weights, hash_weights, load_engine
+from histofeat.encoders.engines import graph_version
 from histofeat.encoders.network import backend_name
-from histofeat.encoders.openvino_engine import GRAPH_VERSION
 from histofeat.encoders.timm_records import check_settings
-from histofeat.encoders.torch_engine import TORCH_VERSION
 from histofeat.encoders.training_record import TrainingRecord, read_record
 from histofeat.exceptions import PatchError
 from histofeat.features.base import PatchBatch, PatchFeatures
@@ -220,7 +219,7 @@ class CNNEmbedding(PatchFeatures):
             "engine": choice.engine,
             # A GPU multiplies float32 in TF32 where its backend is left alone.
             "processor": choice.device.partition(":")[0],
-            "graph": GRAPH_VERSION if encoder.source != "timm" else TORCH_VERSION,
+            "graph": graph_version(encoder),
             # A repository of the hub may change how its pixels are normalised and leave its weights alone.
             **({"recipe": encoder.recipe} if encoder.source == "timm" else {}),
             # Left out for the default backend, whose features were stored before there was a choice.
