@@ -84,7 +84,8 @@ def test_what_readme_says_of_the_encoder_is_what_its_report_says():
     assert (
         f"The encoder that ships has ROC-AUC {found['histo, XGBoost']} on the 49 official test patients with XGBoost, "
         f"{found['histo, 8 views, logistic']} as the mean of eight views with a logistic head, and {found[late]} with "
-        f"handcrafted features beside it in a late vote; those alone have {found['handcrafted']}."
+        "handcrafted features beside it in a [late vote](benchmarks/late_vote.py); those alone have "
+        f"{found['handcrafted']}."
     ) in words
 
 
