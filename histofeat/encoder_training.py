@@ -60,7 +60,8 @@ def train_encoder(
     epochs : int or None, default=None
         None is the recipe's, 40.
     convert : bool, default=False
-        Whether to write the network for OpenVINO too, at its usual size.
+        Whether to write the network for OpenVINO too, at its usual size. It is used from there, and Keras is not needed
+        to run it.
     n_jobs : int, optional
         Threads that read images; None is 1, -1 all cores.
     random_state : int, default=0

@@ -135,7 +135,8 @@ def _retrained(family, images, y, groups, *, folder, n_jobs, random_state):
         return family.retrained(images, y, groups, folder=folder, n_jobs=n_jobs, random_state=random_state)
     from histofeat.encoder_training import train_encoder
 
-    weights = train_encoder(images, y, groups, folder, n_jobs=n_jobs, random_state=_seed(random_state))
+    # Converted beside its weights, it leaves with the folder; OpenVINO would keep it in the user's cache otherwise.
+    weights = train_encoder(images, y, groups, folder, convert=True, n_jobs=n_jobs, random_state=_seed(random_state))
     return clone(family).set_params(weights=str(weights))
 
 

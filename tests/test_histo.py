@@ -16,7 +16,8 @@ import histofeat.features
 from histofeat import IDCPipeline, load_idc
 from histofeat.datasets import official_roles
 from histofeat.encoders import ENCODERS, engines, hash_weights
-from histofeat.encoders.openvino_engine import _shipped_network
+from histofeat.encoders.openvino_engine import _converted_beside
+from histofeat.encoders.training_record import read_record, record_path, write_record
 from histofeat.encoders.weights import shipped_weights
 from histofeat.exceptions import PatchError, WeightsError
 from histofeat.features import CNNEmbedding, HistoEmbedding
@@ -110,17 +111,28 @@ def test_engines_agree(patches):
 def test_what_is_not_shipped_is_converted(patches, params):
     for package in ("keras", "openvino"):
         pytest.importorskip(package, reason=f"{package} is not installed")
-    assert _shipped_network(HISTO, SHIPPED, params.get("input_size", 50), params.get("pooling", "avg")) is None
+    assert _converted_beside(HISTO, SHIPPED, params.get("input_size", 50), params.get("pooling", "avg")) is None
     by_keras, by_openvino = (
         HistoEmbedding(engine=engine, device="cpu", **params).transform(patches) for engine in ("keras", "openvino")
     )
     assert np.abs(by_keras - by_openvino).max() <= 1e-4 * np.abs(by_keras).max()
 
 
-def test_the_shipped_network_is_used_for_the_shipped_weights_alone(folder):
-    assert _shipped_network(HISTO, SHIPPED, 50, "avg") == SHIPPED.with_name("histo.xml")
-    assert _shipped_network(HISTO, folder, 50, "avg") is None
-    assert _shipped_network(ENCODERS["resnet50"], SHIPPED, 128, "avg") is None
+def test_a_converted_network_is_used_where_the_record_names_it(folder):
+    assert _converted_beside(HISTO, SHIPPED, 50, "avg") == SHIPPED.with_name("histo.xml")
+    assert _converted_beside(HISTO, folder, 50, "avg") == folder.with_name("histo.xml")
+    assert _converted_beside(ENCODERS["resnet50"], SHIPPED, 128, "avg") is None
+
+
+def test_a_converted_network_that_no_record_names_is_not_used(folder):
+    record = read_record(folder, "histo")
+    network = folder.with_name("histo.xml").read_bytes()
+    folder.with_name("histo.xml").unlink()
+    write_record(record, folder)
+    folder.with_name("histo.xml").write_bytes(network)
+    assert _converted_beside(HISTO, folder, 50, "avg") is None
+    record_path(folder).unlink()
+    assert _converted_beside(HISTO, folder, 50, "avg") is None
 
 
 def test_a_copy_of_the_weights_gives_the_same(embedded, patches, folder):
@@ -288,16 +300,13 @@ def test_weights_that_are_not_there(patches, tmp_path):
         HistoEmbedding(None).transform(patches)
 
 
-def test_a_damaged_converted_network_in_the_package(patches, folder, monkeypatch):
+def test_a_damaged_converted_network(patches, folder):
     """Weights as they were, and a converted network that is not: found before it runs."""
     pytest.importorskip("openvino", reason="openvino is not installed")
-    for module in ("histofeat.encoders.weights", "histofeat.encoders.openvino_engine"):
-        monkeypatch.setattr(f"{module}.shipped_weights", lambda encoder: folder)
-    monkeypatch.setattr(engines, "_loaded", type(engines._loaded)())
     network = folder.with_name("histo.bin")
     network.write_bytes(network.read_bytes()[:-4] + b"\0\0\0\0")
     with pytest.raises(WeightsError, match=r"histo.bin: expected the content"):
-        HistoEmbedding(engine="openvino").transform(patches)
+        HistoEmbedding(folder, engine="openvino").transform(patches)
 
 
 # --- what it learnt from ---------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from histofeat import GroupLeakageError, IDCPipeline, PatientKFold, evaluate, load_idc, make_cohort
+from histofeat.encoders.openvino_engine import user_cache
 from histofeat.features import HistoEmbedding
 from histofeat.split_audit import find_known_patients
 
@@ -55,11 +56,13 @@ def test_left_out_the_official_test_patients_remain(sample, pipelines):
 @pytest.mark.long
 def test_trained_anew_in_each_fold(sample, pipelines):
     options = {"inner_cv": PatientKFold(2), "n_resamples": 0, "retrain_encoder": True, "n_jobs": -1}
+    before = sorted(user_cache().rglob("histo-*"))
     evaluation = evaluate(sample, pipelines, PatientKFold(2), **options)
     assert evaluation.fold.min() == 0
     assert evaluation.left_out is None
     auc = {model.name: model.scores["roc_auc"].pooled for model in evaluation.models}
     assert 0.6 < auc["histo"] < 0.97
+    assert sorted(user_cache().rglob("histo-*")) == before  # encoders of folds leave nothing behind
 
 
 def test_another_data_set_of_the_same_ids_is_not_known():

@@ -18,7 +18,7 @@ import numpy as np
 from histofeat.encoders import network
 from histofeat.encoders.records import Encoder
 from histofeat.encoders.training_record import read_record
-from histofeat.encoders.weights import hash_weights, shipped_weights
+from histofeat.encoders.weights import hash_weights
 from histofeat.exceptions import MissingExtraError
 
 __all__ = ["OpenVINOEngine", "bfloat16_supported", "import_openvino", "user_cache"]
@@ -120,8 +120,8 @@ class OpenVINOEngine:
             "graph": GRAPH_VERSION,
         }
         build = partial(network.build_network, encoder, weights, input_size=input_size, pooling=pooling)
-        shipped = _shipped_network(encoder, weights, input_size, pooling)
-        model = core.read_model(shipped) if shipped else _read_network(core, identity, build, cache_dir)
+        beside = _converted_beside(encoder, weights, input_size, pooling)
+        model = core.read_model(beside) if beside else _read_network(core, identity, build, cache_dir)
         model.reshape([ROWS, input_size, input_size, 3])
         options = {
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
@@ -164,13 +164,13 @@ def filled(pixels: np.ndarray, rows: int) -> np.ndarray:
     return full
 
 
-def _shipped_network(encoder: Encoder, weights: Path, input_size: int, pooling: str) -> Path | None:
-    """The converted network that the package ships beside its weights, checked; None where there is none."""
-    usual = (input_size, pooling) == (encoder.default_size, "avg")
-    if encoder.source != "histofeat" or not usual or weights != shipped_weights(encoder):
+def _converted_beside(encoder: Encoder, weights: Path, input_size: int, pooling: str) -> Path | None:
+    """The converted network beside weights that histofeat trained, checked; None where their record names none."""
+    if encoder.source != "histofeat" or (input_size, pooling) != (encoder.default_size, "avg"):
         return None
-    read_record(weights, encoder.name)
-    return weights.with_name(f"{encoder.name}.xml")
+    record, converted = read_record(weights, encoder.name), weights.with_name(f"{encoder.name}.xml")
+    named = record is not None and {converted.name, converted.with_suffix(".bin").name} <= set(record.files)
+    return converted if named else None
 
 
 def _read_network(core, identity: dict, build: Callable, cache_dir):
