@@ -59,6 +59,36 @@ def loaded_script():
     return _loaded_script
 
 
+def _official_tree(root, n_patients, n_patches):
+    """Write patches of a synthetic cohort under `root` by the ids of official patients, and give `root`.
+
+    `n_patients` is how many of each role: "train", "validation", "test" or "unlisted".
+    """
+    from histofeat import make_cohort
+    from histofeat.datasets import official_roles
+
+    cohort = make_cohort(sum(n_patients.values()), n_patches, root=root.parent / f"{root.name}-cohort")
+    by_role = {"unlisted": ["7", "8"]}
+    for patient, role in official_roles().items():
+        by_role.setdefault(role, []).append(patient)
+    ids = [patient for role, n in n_patients.items() for patient in by_role[role][:n]]
+    without = set(cohort.patients) - set(cohort.patients[cohort.y == 1])
+    # A cohort patient without a positive patch goes last, so that every side has both classes.
+    numbers = sorted(set(cohort.patients), key=lambda patient: (patient in without, patient))
+    for number, patient in zip(numbers, ids, strict=True):
+        for old in sorted((cohort.root / number).rglob("*.png")):
+            new = root / patient / old.parent.name / old.name.replace(number, patient)
+            new.parent.mkdir(parents=True, exist_ok=True)
+            new.write_bytes(old.read_bytes())
+    return root
+
+
+@pytest.fixture(scope="session")
+def official_tree():
+    """Give the function that writes a made-up IDC tree under official ids: (folder, patients by role, patches each)."""
+    return _official_tree
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """Folder with the real data sets, or a skip that says why."""

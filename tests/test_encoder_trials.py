@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from histofeat import make_cohort
 from histofeat.datasets import official_roles
 from histofeat.encoder_training import AUGMENTATION, RECIPE
 from histofeat.networks.recipes import RESNET_SMALL
@@ -27,19 +26,10 @@ def main(script, monkeypatch, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def tree(tmp_path_factory):
-    """Patches of a synthetic cohort under the ids of official and other patients, of 2 test patients among them."""
-    root = tmp_path_factory.mktemp("trials") / "idc"
-    cohort = make_cohort(14, 12, root=root.parent / "cohort")
-    roles = official_roles()
-    tested = [patient for patient, role in roles.items() if role == "test"][:2]
-    others = [patient for patient, role in roles.items() if role != "test"][:12]
-    for number, patient in zip(sorted(set(cohort.patients)), tested + others, strict=True):
-        for old in sorted((cohort.root / number).rglob("*.png")):
-            new = root / patient / old.parent.name / old.name.replace(number, patient)
-            new.parent.mkdir(parents=True, exist_ok=True)
-            new.write_bytes(old.read_bytes())
-    return root
+def tree(official_tree, tmp_path_factory):
+    """Patches of a synthetic cohort under the ids of official patients, of 2 test patients among them."""
+    n_patients = {"test": 2, "train": 9, "validation": 3}
+    return official_tree(tmp_path_factory.mktemp("trials") / "idc", n_patients, 12)
 
 
 # --- the table -------------------------------------------------------------------------------------------------------
@@ -82,7 +72,7 @@ def test_the_docstring_says_what_the_table_says(script):
 
 def test_what_was_chosen_is_how_the_encoder_is_trained(script):
     chosen = script.TRIALS["light_long"]
-    assert replace(chosen, name="", words="") == script.Trial("", "", RECIPE, AUGMENTATION)
+    assert replace(chosen, name="", words="") == type(chosen)("", "", RECIPE, AUGMENTATION)
     assert replace(RECIPE, epochs=RESNET_SMALL["standard"].epochs) == RESNET_SMALL["standard"]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from histofeat import IDCPipeline, evaluate, make_cohort
+from histofeat import IDCPipeline, evaluate
 from histofeat.datasets import official_roles
 
 N_PATIENTS = {"train": 4, "validation": 2, "test": 3, "unlisted": 1}
@@ -35,23 +35,9 @@ def main(script, monkeypatch, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def tree(tmp_path_factory):
+def tree(official_tree, tmp_path_factory):
     """Patches of a synthetic cohort under the ids of official patients."""
-    root = tmp_path_factory.mktemp("encoder") / "idc"
-    cohort = make_cohort(sum(N_PATIENTS.values()), 10, root=root.parent / "cohort")
-    by_role = {
-        role: [p for p, its in official_roles().items() if its == role] for role in ("train", "validation", "test")
-    }
-    by_role["unlisted"] = ["7"]
-    ids = [patient for role, n in N_PATIENTS.items() for patient in by_role[role][:n]]
-    with_both = set(cohort.patients[cohort.y == 1])
-    numbers = sorted(set(cohort.patients), key=lambda patient: (patient not in with_both, patient))
-    for number, patient in zip(numbers, ids, strict=True):
-        for old in sorted((cohort.root / number).rglob("*.png")):
-            new = root / patient / old.parent.name / old.name.replace(number, patient)
-            new.parent.mkdir(parents=True, exist_ok=True)
-            new.write_bytes(old.read_bytes())
-    return root
+    return official_tree(tmp_path_factory.mktemp("encoder") / "idc", N_PATIENTS, 10)
 
 
 def options_of(script, *words):

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from histofeat import IDCPipeline, evaluate, make_cohort
+from histofeat import IDCPipeline, evaluate
 from histofeat.datasets import official_roles
 from histofeat.statistics import compare_models, holm
 
@@ -35,24 +35,9 @@ def main(script, monkeypatch, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def tree(tmp_path_factory):
+def tree(official_tree, tmp_path_factory):
     """Patches of a synthetic cohort under the ids of official patients."""
-    root = tmp_path_factory.mktemp("networks") / "idc"
-    cohort = make_cohort(sum(N_PATIENTS.values()), 10, root=root.parent / "cohort")
-    published = official_roles()
-    named = {
-        role: [p for p, its in published.items() if its == role][: N_PATIENTS[role]] for role in set(published.values())
-    }
-    named["unlisted"] = ["7", "8"]
-    without = set(cohort.patients) - set(cohort.patients[cohort.y == 1])
-    numbers = sorted(set(cohort.patients), key=lambda patient: (patient in without, patient))
-    ids = [patient for role in ("test", "validation", "train", "unlisted") for patient in named[role]]
-    for number, patient in zip(numbers, ids, strict=True):
-        for old in sorted((cohort.root / number).rglob("*.png")):
-            new = root / patient / old.parent.name / old.name.replace(number, patient)
-            new.parent.mkdir(parents=True, exist_ok=True)
-            new.write_bytes(old.read_bytes())
-    return root
+    return official_tree(tmp_path_factory.mktemp("networks") / "idc", N_PATIENTS, 10)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from histofeat import IDCPipeline, evaluate, load_idc, make_cohort
+from histofeat import IDCPipeline, evaluate, load_idc
 from histofeat.datasets import official_roles
 from histofeat.datasets.idc import FULL_SET
 from histofeat.model_selection import PatientKFold
@@ -47,26 +47,6 @@ def main(protocol, monkeypatch, tmp_path):
     return protocol["script"].main
 
 
-def fake_idc(root):
-    """Patches of a synthetic cohort under the ids of official patients, without the cohort's manifest."""
-    cohort = make_cohort(sum(N_PATIENTS.values()), N_PATCHES, root=root.parent / f"{root.name}-cohort")
-    published = official_roles()
-    named = {
-        role: [p for p, its in published.items() if its == role][: N_PATIENTS[role]] for role in published.values()
-    }
-    named["unlisted"] = ["7"]
-    without = set(cohort.patients) - set(cohort.patients[cohort.y == 1])
-    # A cohort patient without a positive patch goes last, so that every side has both classes.
-    numbers = sorted(set(cohort.patients), key=lambda patient: (patient in without, patient))
-    ids = [patient for role in N_PATIENTS for patient in named[role]]
-    for number, patient in zip(numbers, ids, strict=True):
-        for old in sorted((cohort.root / number).rglob("*.png")):
-            new = root / patient / old.parent.name / old.name.replace(number, patient)
-            new.parent.mkdir(parents=True, exist_ok=True)
-            new.write_bytes(old.read_bytes())
-    return root
-
-
 def copy_roles(tree, root, roles):
     """Patients of a tree who have one of these published roles."""
     for patient, role in official_roles().items():
@@ -76,8 +56,8 @@ def copy_roles(tree, root, roles):
 
 
 @pytest.fixture(scope="module")
-def tree(tmp_path_factory):
-    return fake_idc(tmp_path_factory.mktemp("official") / "idc")
+def tree(official_tree, tmp_path_factory):
+    return official_tree(tmp_path_factory.mktemp("official") / "idc", N_PATIENTS, N_PATCHES)
 
 
 @pytest.fixture(scope="module")

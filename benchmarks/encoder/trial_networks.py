@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from histofeat.encoders.network import import_keras
-from histofeat.encoders.residual import residual_features
+from histofeat.encoders.residual import residual_stages
 from histofeat.networks.augmentation import augment
 from histofeat.networks.batches import fit_patch
 from histofeat.networks.optimizers import forget_sooner, make_optimizer
@@ -74,10 +74,7 @@ def train(trial, pixels, targets, rows, *, weights=None, say=print):
     keras, started = import_keras(), time.perf_counter()
     keras.utils.set_random_seed(trial.seed)
     # The order in which layers are made is the order in which they draw their first weights.
-    if trial.imagenet:
-        encoder = imagenet_encoder(keras, trial, weights)
-    else:
-        encoder = (grown_encoder if trial.is_grown else residual_encoder)(keras, trial)
+    encoder = imagenet_encoder(keras, trial, weights) if trial.imagenet else residual_encoder(keras, trial)
     dropout, logits = keras.layers.Dropout(_DROPOUT), keras.layers.Dense(2, name="logits")
     make = siamese if trial.similarity else supervised
     model, loss = make(keras, trial, encoder, dropout, logits)
@@ -94,13 +91,7 @@ def train(trial, pixels, targets, rows, *, weights=None, say=print):
 
 
 def residual_encoder(keras, trial):
-    """The residual network of histofeat, from pixels to its embedding, in the widths of a trial."""
-    pixels, scaled = _scaled(keras, trial.input_size)
-    return keras.Model(pixels, residual_features(keras, scaled, widths=trial.widths), name="encoder")
-
-
-def grown_encoder(keras, trial):
-    """The same network with more blocks, or with what each of its stages sees in the embedding.
+    """The residual network of histofeat, from pixels to its embedding, in the widths and blocks of a trial.
 
     Notes
     -----
@@ -109,24 +100,11 @@ def grown_encoder(keras, trial):
     """
     layers = keras.layers
     pixels, scaled = _scaled(keras, trial.input_size)
-
-    def convolved(x, width, kernel, stride=1):
-        x = layers.Conv2D(width, kernel, strides=stride, padding="same", use_bias=False)(x)
-        return layers.BatchNormalization(momentum=0.9)(x)
-
-    x, seen = layers.ReLU()(convolved(scaled, trial.widths[0], 5, 2)), []
-    for stage, width in enumerate(trial.widths):
-        for block in range(trial.blocks[stage]):
-            halved = stage > 0 and block == 0
-            straight = convolved(layers.AveragePooling2D(2, padding="same")(x), width, 1) if halved else x
-            y = layers.ReLU()(convolved(x, width, 3, 2 if halved else 1))
-            x = layers.ReLU()(layers.Add()([straight, convolved(y, width, 3)]))
-        if trial.stages:
-            seen += [layers.GlobalAveragePooling2D()(one) for one in (x, layers.Multiply()([x, x]))]
-    if trial.stages:
-        embedding = layers.BatchNormalization(momentum=0.9)(layers.Concatenate()(seen))
-    else:
-        embedding = layers.GlobalAveragePooling2D()(x)
+    maps = residual_stages(keras, scaled, widths=trial.widths, blocks=trial.blocks)
+    if not trial.stages:
+        return keras.Model(pixels, layers.GlobalAveragePooling2D()(maps[-1]), name="encoder")
+    moments = [layers.GlobalAveragePooling2D()(one) for x in maps for one in (x, layers.Multiply()([x, x]))]
+    embedding = layers.BatchNormalization(momentum=0.9)(layers.Concatenate()(moments))
     return keras.Model(pixels, embedding, name="encoder")
 
 

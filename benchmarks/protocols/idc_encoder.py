@@ -62,16 +62,13 @@ QUICK_COHORT = {"n_patients": 12, "patches_per_patient": 12}
 
 def make_parser():
     """Build the command line."""
+    from idc_networks import add_test_options
+
     parser = study.study_parser(PROGRAM, "Score the shipped encoder on patients it never saw.", "idc-encoder-sample")
-    add = parser.add_argument
-    for action in parser._actions:  # --quick draws a cohort where there are no data
-        if action.dest == "data":
-            action.required = False
-    add("--breakhis", type=Path, metavar="DIR", help="BreakHis (default: breakhis/ beside idc/ in --data)")
-    add("--threshold", default="youden", metavar="RULE", help="f1, youden or sensitivity=0.95 (default: youden)")
-    add("--resamples", type=int, default=10_000, metavar="N", help="resamples of the tested patients (default: 10000)")
-    add("--ledger", type=Path, metavar="FILE", default=REPOSITORY / "reports" / "test_ledger.csv",
-        help="where each look at the test patients is written down (default: reports/test_ledger.csv)")  # fmt: skip
+    parser.add_argument(
+        "--breakhis", type=Path, metavar="DIR", help="BreakHis (default: breakhis/ beside idc/ in --data)"
+    )
+    add_test_options(parser)
     return parser
 
 

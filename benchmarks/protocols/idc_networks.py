@@ -84,19 +84,25 @@ def make_parser():
     """Build the command line."""
     parser = study.study_parser(PROGRAM, "Train networks on IDC; score them beside baselines.", "idc-networks-sample")
     add = parser.add_argument
-    for action in parser._actions:  # --quick draws a cohort where there are no data
-        if action.dest == "data":
-            action.required = False
     add("--development", action="store_true", help="test on the official validation patients; leave the test patients "
         "alone")  # fmt: skip
     add("--models", nargs="+", default=list(MODELS), metavar="NAME",
         help=f"which to run: {', '.join(MODELS)} (default: all)")  # fmt: skip
+    add_test_options(parser)
+    return parser
+
+
+def add_test_options(parser):
+    """Add what every study of the official test patients asks for; --data is needed no longer."""
+    add = parser.add_argument
+    for action in parser._actions:  # --quick draws a cohort where there are no data
+        if action.dest == "data":
+            action.required = False
     add("--threshold", default="youden", metavar="RULE", help="what the threshold is chosen for among training "
         "patients: f1, youden or sensitivity=0.95 (default: youden)")  # fmt: skip
     add("--resamples", type=int, default=10_000, metavar="N", help="resamples of the tested patients (default: 10000)")
     add("--ledger", type=Path, metavar="FILE", default=REPOSITORY / "reports" / "test_ledger.csv",
         help="where each look at the test patients is written down (default: reports/test_ledger.csv)")  # fmt: skip
-    return parser
 
 
 def main(arguments=None):
