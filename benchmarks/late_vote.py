@@ -3,8 +3,8 @@
 from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import make_pipeline
 
-from histofeat.heads import HEADS
-from histofeat.soft_vote import SoftVote
+from histofeat.models.heads.feature_head import HEADS
+from histofeat.models.heads.soft_vote import SoftVote
 
 __all__ = ["make_late_vote"]
 
@@ -21,7 +21,7 @@ def make_late_vote(n_handcrafted, *, random_state=0, n_jobs=None):
     n_handcrafted : int
         Columns of handcrafted features, the first; those of the embedding follow.
     random_state, n_jobs
-        As for `histofeat.heads.make_head`.
+        As for `histofeat.models.heads.feature_head.make_head`.
 
     Returns
     -------

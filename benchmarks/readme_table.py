@@ -47,7 +47,7 @@ def main(arguments=None):
 
 def results_block(report, page):
     """The Markdown between the marks: tables, whose numbers they are, and the command that wrote them."""
-    from histofeat.reporting.markdown import to_markdown
+    from histofeat.reporting.page.markdown import to_markdown
 
     path = report / "metrics.json"
     if not path.is_file():
@@ -66,8 +66,8 @@ def results_block(report, page):
 
 def blocks_of(payload):
     """What a page shows of a report: of `run_all.py` the headline, of `idc_encoder.py` what the model card needs."""
-    from histofeat.reporting.blocks import Text
-    from histofeat.reporting.tables import headline_key, headline_table
+    from histofeat.reporting.page.blocks import Text
+    from histofeat.reporting.sections.tables import headline_key, headline_table
 
     results = payload["results"]
     if isinstance(results, list):

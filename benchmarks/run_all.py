@@ -96,10 +96,10 @@ def main(arguments=None):
 
 def run(options):
     """Load, evaluate, report."""
-    from histofeat.evaluation import evaluate
-    from histofeat.model_selection import PatientKFold
+    from histofeat.evaluation.evaluation import evaluate
+    from histofeat.model_selection.folds import PatientKFold
     from histofeat.reporting import check_output, describe_environment, write_report
-    from histofeat.thresholds import parse_rule
+    from histofeat.metrics.thresholds import parse_rule
 
     check_names(options)
     parse_rule(options.threshold)
@@ -145,9 +145,9 @@ def run(options):
 
 def shortcuts(evaluation, store, options):
     """The panel of shortcuts, for the report: what mean colour, background, blur or position reach without a model."""
-    from histofeat.reporting.blocks import Addition
-    from histofeat.reporting.shortcut_section import shortcut_blocks
-    from histofeat.shortcuts import panel_of
+    from histofeat.reporting.page.blocks import Addition
+    from histofeat.reporting.sections.shortcut import shortcut_blocks
+    from histofeat.studies.shortcuts import panel_of
 
     panel = panel_of(evaluation, store=store, n_jobs=-1 if options.n_jobs is None else options.n_jobs).to_dict()
     return Addition(closing=tuple(shortcut_blocks(panel)), files={"shortcuts.json": panel})
@@ -155,8 +155,8 @@ def shortcuts(evaluation, store, options):
 
 def skip_knowing(dataset, pipelines, store, options):
     """Give the pipelines to evaluate, and those that are skipped since their encoder knows patients of the data set."""
-    from histofeat.results import NotRun
-    from histofeat.split_audit import find_known_patients
+    from histofeat.evaluation.results import NotRun
+    from histofeat.evaluation.audit import find_known_patients
 
     if options.known_patients != "skip":
         return pipelines, ()
@@ -184,7 +184,7 @@ def knowing_words(known):
 def check_names(options):
     """Refuse what is known to be wrong before the minutes that it takes to find out."""
     from histofeat.exceptions import known_names
-    from histofeat.heads import HEADS
+    from histofeat.models.heads.feature_head import HEADS
 
     for option, names, known in (("--features", options.features, FEATURE_SETS), ("--heads", options.heads, HEADS)):
         for name in names:
@@ -220,7 +220,7 @@ def make_pipelines(options):
 def open_store(options):
     """The feature store, proven to open; None without one, or where the usual place cannot hold it."""
     from histofeat import FeatureStore
-    from histofeat.encoders.openvino_engine import user_cache
+    from histofeat.networks.pretrained.openvino_engine import user_cache
 
     if options.no_store:
         return None

@@ -22,7 +22,7 @@ class Study:
     title : str
         Heading of the page.
     blocks : sequence of blocks
-        The page from top to bottom, of `histofeat.reporting.blocks`; a Picture names ``figures/<name>.svg``.
+        The page from top to bottom, of `histofeat.reporting.page.blocks`; a Picture names ``figures/<name>.svg``.
     results : Mapping
         Everything that the page says, for programs: the content of ``metrics.json``.
     tables : Mapping of str to DataFrame
@@ -140,13 +140,13 @@ def write_study(study, options, *, command):
         ``report.md`` in that folder; ``report.html`` lies beside it.
     """
     from histofeat.reporting import describe_environment
-    from histofeat.reporting.blocks import Facts, Heading, Notice
-    from histofeat.reporting.canvas import save_figure
-    from histofeat.reporting.folder import finish, new_folder
-    from histofeat.reporting.html import to_html
-    from histofeat.reporting.markdown import to_markdown
-    from histofeat.reporting.privacy import Redactor
-    from histofeat.reporting.strict_json import dump, jsonable
+    from histofeat.reporting.page.blocks import Facts, Heading, Notice
+    from histofeat.reporting.figures.canvas import save_figure
+    from histofeat.reporting.files.folder import finish, new_folder
+    from histofeat.reporting.page.html import to_html
+    from histofeat.reporting.page.markdown import to_markdown
+    from histofeat.reporting.files.privacy import Redactor
+    from histofeat.reporting.files.strict_json import dump, jsonable
 
     redact = Redactor({Path.cwd(): ".", Path.home(): "~"})
     environment = describe_environment()

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from test_metrics import by_scikit_learn, predictions
 
-from histofeat.bootstrap import bootstrap_scores, patient_weights
+from histofeat.metrics.bootstrap import bootstrap_scores, patient_weights
 from histofeat.exceptions import GroupLeakageError
-from histofeat.metrics import LABEL_METRICS, METRICS, scores
+from histofeat.metrics.definitions import LABEL_METRICS, METRICS, scores
 
 
 def cohort(n=240, n_patients=12, n_classes=2, ties=True):

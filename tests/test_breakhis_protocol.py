@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 
 from histofeat.datasets.breakhis import load_breakhis
-from histofeat.datasets.breakhis.cohort import make_breakhis_cohort
+from histofeat.datasets.synthetic.breakhis_cohort import make_breakhis_cohort
 from histofeat.features import extract
 from histofeat.features.families import make_family
-from histofeat.heads import make_head
-from histofeat.holdouts import PatientHoldOuts
-from histofeat.statistics import holm, nadeau_bengio
+from histofeat.models.heads.feature_head import make_head
+from histofeat.model_selection.holdouts import PatientHoldOuts
+from histofeat.metrics.statistics import holm, nadeau_bengio
 
 PROTOCOLS = Path(__file__).resolve().parents[1] / "benchmarks" / "protocols"
 QUICK = ["--quick", "--n-jobs", "1", "--resamples", "30"]

@@ -6,20 +6,14 @@ import numpy as np
 import pytest
 
 from histofeat import IDCPipeline, PatientKFold, evaluate
-from histofeat.calibration import assess_calibration
-from histofeat.metrics import scores
-from histofeat.reporting.blocks import Details, Heading, Table, Text
-from histofeat.reporting.calibration_section import (
-    assessment_payload,
-    calibration_blocks,
-    calibration_payload,
-    reliability_data,
-    reliability_line,
-)
-from histofeat.reporting.canvas import save_figure
-from histofeat.reporting.charts import draw_lines
-from histofeat.reporting.payload import dataset_payload
-from histofeat.reporting.strict_json import jsonable
+from histofeat.metrics.calibration import assess_calibration
+from histofeat.metrics.definitions import scores
+from histofeat.reporting.page.blocks import Details, Heading, Table, Text
+from histofeat.reporting.sections.calibration import assessment_payload, calibration_blocks, calibration_payload, reliability_data, reliability_line
+from histofeat.reporting.figures.canvas import save_figure
+from histofeat.reporting.figures.charts import draw_lines
+from histofeat.reporting.files.payload import dataset_payload
+from histofeat.reporting.files.strict_json import jsonable
 
 
 @pytest.fixture(scope="module")

@@ -7,13 +7,13 @@ import pandas as pd
 import pytest
 
 from histofeat import PatientKFold, make_cohort
-from histofeat.bootstrap import bootstrap_scores
-from histofeat.calibration import expected_calibration_error, fit_calibrator
-from histofeat.conformal import fit_conformal, measure_coverage
+from histofeat.metrics.bootstrap import bootstrap_scores
+from histofeat.metrics.calibration import expected_calibration_error, fit_calibrator
+from histofeat.metrics.conformal import fit_conformal, measure_coverage
 from histofeat.datasets.manifest import MANIFEST
-from histofeat.heads import fit_with_inner_scores, make_head
-from histofeat.metrics import label_scores
-from histofeat.thresholds import choose_threshold
+from histofeat.models.heads.feature_head import fit_with_inner_scores, make_head
+from histofeat.metrics.definitions import label_scores
+from histofeat.metrics.thresholds import choose_threshold
 
 
 @pytest.fixture(scope="module")

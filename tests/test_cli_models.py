@@ -9,7 +9,7 @@ import pytest
 
 from histofeat import cli, load_model
 from histofeat.cli.outputs import Progress
-from histofeat.image_prediction import list_images, predict_images
+from histofeat.models.prediction import list_images, predict_images
 
 
 @pytest.fixture(scope="module")

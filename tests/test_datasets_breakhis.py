@@ -17,7 +17,7 @@ from histofeat.datasets.breakhis.names import (
     parse_magnification,
     parse_slide,
 )
-from histofeat.split_audit.audit import cheap_findings
+from histofeat.evaluation.audit.audit import cheap_findings
 
 CLASS = {subtype.code: ("benign", "malignant")[subtype.malignant] for subtype in SUBTYPES}
 FOLDER = {subtype.code: subtype.folder for subtype in SUBTYPES}

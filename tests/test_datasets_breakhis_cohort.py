@@ -7,7 +7,7 @@ from sklearn.model_selection import cross_val_score
 
 from histofeat import DatasetError, PatientKFold
 from histofeat.datasets.breakhis import load_breakhis
-from histofeat.datasets.breakhis.cohort import make_breakhis_cohort
+from histofeat.datasets.synthetic.breakhis_cohort import make_breakhis_cohort
 from histofeat.datasets.breakhis.names import SUBTYPES
 from histofeat.datasets.manifest import MANIFEST
 

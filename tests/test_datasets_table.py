@@ -10,7 +10,7 @@ from PIL import Image
 
 from histofeat.datasets.csv_rows import read_csv_rows
 from histofeat.datasets.parts import predefined_split
-from histofeat.datasets.table import load_manifest
+from histofeat.datasets.folders.table import load_manifest
 from histofeat.exceptions import DatasetError
 
 HEADER = "path,label,patient\n"

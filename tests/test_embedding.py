@@ -9,7 +9,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.datasets import load_sample_image
 
-from histofeat.encoders import ENCODERS, EngineChoice, hash_weights
+from histofeat.networks.pretrained import ENCODERS, EngineChoice, hash_weights
 from histofeat.exceptions import WeightsError
 from histofeat.features import CNNEmbedding
 from histofeat.features.base import PatchBatch

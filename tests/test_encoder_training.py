@@ -11,14 +11,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from histofeat import CNNClassifier, encoder_training, make_cohort
+from histofeat import CNNClassifier, make_cohort
+from histofeat.models import encoder_training
 from histofeat.datasets import official_roles
-from histofeat.encoder_training import train_encoder
-from histofeat.encoders.training_record import read_record
+from histofeat.models.encoder_training import train_encoder
+from histofeat.networks.pretrained.training_record import read_record
 from histofeat.exceptions import GroupLeakageError
 from histofeat.features import HistoEmbedding
-from histofeat.images import as_images
-from histofeat.split_audit.fingerprint import Fingerprints, ImageFingerprint
+from histofeat.images.decoding import as_images
+from histofeat.features.image_fingerprint import Fingerprints, ImageFingerprint
 
 SCRIPT = Path(__file__).resolve().parent.parent / "benchmarks" / "encoder" / "train.py"
 
@@ -107,7 +108,7 @@ def test_the_shipped_weights_were_trained_by_the_recipe_of_the_code(few):
 
 @pytest.mark.slow
 def test_the_embedding_is_what_the_classifier_sees_before_it_decides(trained, pixels):
-    from histofeat.encoders.network import import_keras
+    from histofeat.networks.pretrained.network import import_keras
 
     weights, classifier, _ = trained
     keras, network = import_keras(), classifier._network()
@@ -222,7 +223,7 @@ def test_the_command_writes_what_the_package_ships(main, tree, tmp_path, capsys,
     assert {official_roles()[patient] for patient in record.patients} == {"train", "validation"}
     assert set(record.files) == names - {"histo.json"}
     # The converted network is the one that its weights make.
-    from histofeat.encoders.openvino_engine import import_openvino
+    from histofeat.networks.pretrained.openvino_engine import import_openvino
 
     core = import_openvino().Core()
     core.set_property({"ENABLE_MMAP": False})

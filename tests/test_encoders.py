@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from histofeat.encoders import ENCODERS, find_encoder, find_weights, hash_weights, network
+from histofeat.networks.pretrained import ENCODERS, find_encoder, find_weights, hash_weights, network
 from histofeat.exceptions import MissingExtraError, WeightsError
 
 keras = pytest.importorskip("keras", reason="keras is not installed")
@@ -350,7 +350,7 @@ def test_missing_keras_names_the_extra(monkeypatch, small_file):
 
 def test_importing_the_encoders_loads_no_framework():
     code = (
-        "import sys, histofeat.encoders\n"
+        "import sys, histofeat.networks.pretrained\n"
         "print([m for m in ('keras', 'tensorflow', 'openvino', 'torch', 'jax') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -13,17 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from histofeat.encoders import (
-    ENCODERS,
-    EngineChoice,
-    bfloat16_supported,
-    choose_engine,
-    engines,
-    hash_weights,
-    load_engine,
-    network,
-    openvino_engine,
-)
+from histofeat.networks.pretrained import ENCODERS, EngineChoice, bfloat16_supported, choose_engine, engines, hash_weights, load_engine, network, openvino_engine
 from histofeat.exceptions import MissingExtraError
 
 keras = pytest.importorskip("keras", reason="keras is not installed")

@@ -6,10 +6,10 @@ from sklearn.svm import SVC
 from test_evaluation import MeanColor, write_dataset
 
 from histofeat import IDCPipeline, PatientKFold, evaluate
-from histofeat.enough_patients import check_enough_patients
-from histofeat.explanation import permutation_importance
-from histofeat.heads import HEADS, FeatureHead, make_head
-from histofeat.robustness import measure_robustness
+from histofeat.models.heads.enough_patients import check_enough_patients
+from histofeat.studies.explanation import permutation_importance
+from histofeat.models.heads.feature_head import HEADS, FeatureHead, make_head
+from histofeat.studies.robustness import measure_robustness
 
 
 @pytest.fixture

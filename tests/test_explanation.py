@@ -11,16 +11,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from histofeat import CNNEmbedding, IDCPipeline, PatientKFold, WeightsError, evaluate
-from histofeat.bootstrap import bootstrap_scores, patient_weights
+from histofeat.metrics.bootstrap import bootstrap_scores, patient_weights
 from histofeat.datasets import PatchDataset
 from histofeat.exceptions import GroupLeakageError
-from histofeat.explanation import (
-    column_groups,
-    correlated_groups,
-    permutation_importance,
-    resampled_auc,
-)
-from histofeat.explanation.resampled_auc import ResampledAUC, count_pairs
+from histofeat.studies.explanation import column_groups, correlated_groups, permutation_importance, resampled_auc
+from histofeat.studies.explanation.resampled_auc import ResampledAUC, count_pairs
 from histofeat.features import FAMILIES, make_family
 from histofeat.features.base import PatchFeatures
 
@@ -229,7 +224,7 @@ def test_a_constant_part_costs_nothing_and_is_not_scored(dataset, monkeypatch):
     assert part(importance, "feature", "pixel_0_c").repeats == (0.0, 0.0)
     calls = []
     monkeypatch.setattr(
-        "histofeat.explanation.fitted_folds.MeasuredFolds.probabilities",
+        "histofeat.studies.explanation.fitted_folds.MeasuredFolds.probabilities",
         lambda self, head, X: calls.append(len(X)) or np.full((len(X), 2), 0.5),
     )
     permutation_importance(dataset, PIPELINE, PatientKFold(4), by={"c": ["pixel_0_c"], "a": ["pixel_0_a"]}, n_repeats=3)
@@ -320,7 +315,7 @@ class Margins(ClassifierMixin, BaseEstimator):
 
 
 def test_a_head_without_probabilities_is_calibrated_as_in_evaluate(dataset):
-    from histofeat.heads import FeatureHead
+    from histofeat.models.heads.feature_head import FeatureHead
 
     pipeline = IDCPipeline(FAMILIES_HERE, FeatureHead(Margins()))
     importance = permutation_importance(dataset, pipeline, n_repeats=1, n_resamples=0)
@@ -419,7 +414,7 @@ def test_correlated_groups_hold_close_columns_and_no_two_could_be_joined():
 
 
 def test_correlated_groups_of_many_rows_use_some(monkeypatch):
-    monkeypatch.setattr("histofeat.explanation.groups._MOST_ROWS", 50)
+    monkeypatch.setattr("histofeat.studies.explanation.groups._MOST_ROWS", 50)
     X = np.random.default_rng(0).normal(size=(1_000, 3))
     X[:, 1] = X[:, 0]
     used = np.unique(np.linspace(0, 999, 50).round().astype(int))

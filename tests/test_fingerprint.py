@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from histofeat.encoders import ENCODERS, EngineChoice, engines, hash_weights, load_engine
-from histofeat.encoders.fingerprint import check_fingerprint, fingerprint, known_fingerprints
-from histofeat.encoders.fingerprint import test_image as make_test_image
-from histofeat.encoders.weights import shipped_weights
+from histofeat.networks.pretrained import ENCODERS, EngineChoice, engines, hash_weights, load_engine
+from histofeat.networks.pretrained.fingerprint import check_fingerprint, fingerprint, known_fingerprints
+from histofeat.networks.pretrained.fingerprint import test_image as make_test_image
+from histofeat.networks.pretrained.weights import shipped_weights
 from histofeat.exceptions import WeightsError
 
 SCRIPT = Path(__file__).resolve().parent.parent / "benchmarks" / "encoder" / "fingerprints.py"
@@ -258,7 +258,7 @@ def script():
 
 
 def test_the_file_is_what_the_script_writes(script, by_keras, tmp_path, monkeypatch, capsys):
-    import histofeat.encoders.fingerprint as module
+    import histofeat.networks.pretrained.fingerprint as module
 
     monkeypatch.setattr(module, "__file__", str(tmp_path / "fingerprint.py"))
     assert script.main([]) == 0

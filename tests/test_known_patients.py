@@ -11,16 +11,16 @@ from test_evaluation import MeanColor, mean_color, write_dataset
 from histofeat import IDCPipeline, evaluate
 from histofeat.datasets import PatchDataset
 from histofeat.exceptions import GroupLeakageError, MissingExtraError, WeightsError
-from histofeat.explanation import ablate_families, permutation_importance
+from histofeat.studies.explanation import ablate_families, permutation_importance
 from histofeat.features.base import PatchFeatures
 from histofeat.features.extraction import extract
-from histofeat.images import as_images
-from histofeat.model_selection import PatchKFold, PatientKFold
-from histofeat.normalization import ReinhardNormalizer
+from histofeat.images.decoding import as_images
+from histofeat.model_selection.folds import PatchKFold, PatientKFold
+from histofeat.images.normalization import ReinhardNormalizer
 from histofeat.reporting import write_report
-from histofeat.retraining import RETRAINED
-from histofeat.robustness import measure_robustness
-from histofeat.split_audit import ImageFingerprint, TrainingImages, audit_encoders, check_audit, find_known_patients
+from histofeat.evaluation.retraining import RETRAINED
+from histofeat.studies.robustness import measure_robustness
+from histofeat.evaluation.audit import ImageFingerprint, TrainingImages, audit_encoders, check_audit, find_known_patients
 
 QUICK = {"cv": PatientKFold(4), "inner_cv": PatientKFold(3), "n_resamples": 40}
 
@@ -541,7 +541,7 @@ def test_the_numbers_of_a_report_say_so_too(report):
 
 
 def test_other_reports_say_nothing_of_it(left_out):
-    from histofeat.reporting.encoder_section import encoder_blocks, encoder_notices
+    from histofeat.reporting.sections.encoder import encoder_blocks, encoder_notices
 
     old = {"protocol": {"cv": "predefined splits"}, "results": [{"name": "lbp", "notes": []}]}
     assert encoder_notices(old) == encoder_blocks(old) == []

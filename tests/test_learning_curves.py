@@ -9,10 +9,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from histofeat import GroupLeakageError, PatientKFold, make_cohort
-from histofeat.bootstrap import patient_weights
-from histofeat.heads import make_head
-from histofeat.learning_curves import learning_curve
-from histofeat.model_selection import encode_patients
+from histofeat.metrics.bootstrap import patient_weights
+from histofeat.models.heads.feature_head import make_head
+from histofeat.studies.learning_curves import learning_curve
+from histofeat.model_selection.folds import encode_patients
 
 
 class Remembering(LogisticRegression):

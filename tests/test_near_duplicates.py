@@ -8,8 +8,8 @@ import pytest
 
 from histofeat import make_cohort
 from histofeat.datasets.manifest import MANIFEST
-from histofeat.datasets.official import official_roles
-from histofeat.split_audit.image_checks import NEAR_DISTANCE
+from histofeat.datasets.idc.official import official_roles
+from histofeat.evaluation.audit.image_checks import NEAR_DISTANCE
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from histofeat import CNNClassifier
-from histofeat.encoders import network
-from histofeat.encoders.network import _quiet, import_keras
-from histofeat.encoders.weights import find_weights
+from histofeat.networks.pretrained import network
+from histofeat.networks.pretrained.network import _quiet, import_keras
+from histofeat.networks.pretrained.weights import find_weights
 from histofeat.exceptions import WeightsError
 from histofeat.networks import ARCHITECTURES, Recipe
 from histofeat.networks.builders import build, rebuild, unfreeze

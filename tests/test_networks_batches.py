@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from histofeat import GroupLeakageError, PatchError
-from histofeat.images import Images, as_images
-from histofeat.mapped_images import map_images
+from histofeat.images.decoding import Images, as_images
+from histofeat.images.mapped import map_images
 from histofeat.networks.augmentation import STANDARD
 from histofeat.networks.batches import PatchReader, fit_patch, usual_side
 from histofeat.networks.hold_out import hold_out_patients

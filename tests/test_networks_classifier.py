@@ -12,7 +12,7 @@ from sklearn.base import clone
 from sklearn.metrics import log_loss, roc_auc_score
 
 from histofeat import CNNClassifier, PatchError
-from histofeat.encoders.network import _quiet, import_keras
+from histofeat.networks.pretrained.network import _quiet, import_keras
 from histofeat.exceptions import WeightsError
 from histofeat.networks import Recipe, builders, classifier, training
 from histofeat.networks.training import Task, Training

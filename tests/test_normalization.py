@@ -12,12 +12,12 @@ from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 
 from histofeat import GroupLeakageError, LBPHistogram, PatchError
-from histofeat.images import as_images
-from histofeat.normalization import NORMALIZERS, MacenkoNormalizer, ReinhardNormalizer, make_normalizer
-from histofeat.normalization.base import MINIMUM_PX, TISSUE_DENSITY, is_tissue
-from histofeat.normalization.macenko import find_stains
-from histofeat.normalization.reinhard import LAB_FROM_LOG_LMS, LMS_FROM_RGB
-from histofeat.perturbations import perturb, shift_stains
+from histofeat.images.decoding import as_images
+from histofeat.images.normalization import NORMALIZERS, MacenkoNormalizer, ReinhardNormalizer, make_normalizer
+from histofeat.images.normalization.base import MINIMUM_PX, TISSUE_DENSITY, is_tissue
+from histofeat.images.normalization.macenko import find_stains
+from histofeat.images.normalization.reinhard import LAB_FROM_LOG_LMS, LMS_FROM_RGB
+from histofeat.images.perturbations import perturb, shift_stains
 
 KINDS = [ReinhardNormalizer, MacenkoNormalizer]
 PURE = np.array([[0.55, 0.72, 0.42], [0.12, 0.85, 0.51]])

@@ -24,7 +24,7 @@ from histofeat import (
     split_dataset,
     write_report,
 )
-from histofeat.class_scores import class_scores
+from histofeat.metrics.class_scores import class_scores
 from histofeat.cli import main
 from histofeat.networks import ARCHITECTURES
 

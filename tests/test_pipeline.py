@@ -22,8 +22,8 @@ from histofeat import (
     PatchError,
     PatientKFold,
 )
-from histofeat.heads import HEADS
-from histofeat.normalization import MacenkoNormalizer, ReinhardNormalizer
+from histofeat.models.heads.feature_head import HEADS
+from histofeat.images.normalization import MacenkoNormalizer, ReinhardNormalizer
 
 FAST = {"head__n_estimators": 20}
 

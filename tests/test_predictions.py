@@ -11,16 +11,8 @@ from sklearn import metrics as sk
 
 from histofeat.datasets import official_roles
 from histofeat.exceptions import DatasetError
-from histofeat.predictions import (
-    PROTOCOLS,
-    Protocol,
-    as_protocol,
-    check_complete,
-    read_predictions,
-    score_predictions,
-    sort_rows,
-)
-from histofeat.thresholds import choose_threshold
+from histofeat.evaluation.published import PROTOCOLS, Protocol, as_protocol, check_complete, read_predictions, score_predictions, sort_rows
+from histofeat.metrics.thresholds import choose_threshold
 
 IDC = PROTOCOLS["idc-official"]
 ROLES = official_roles()

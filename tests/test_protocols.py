@@ -14,10 +14,10 @@ import pytest
 
 from histofeat import IDCPipeline, evaluate, load_idc
 from histofeat.datasets import official_roles
-from histofeat.datasets.idc import FULL_SET
-from histofeat.model_selection import PatientKFold
+from histofeat.datasets.idc.loading import FULL_SET
+from histofeat.model_selection.folds import PatientKFold
 from histofeat.reporting import write_report
-from histofeat.reporting.blocks import Addition, Notice, Table, Text
+from histofeat.reporting.page.blocks import Addition, Notice, Table, Text
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PROTOCOLS = REPOSITORY / "benchmarks" / "protocols"

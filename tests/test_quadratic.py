@@ -6,7 +6,7 @@ from sklearn.base import clone
 from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
 from sklearn.metrics import roc_auc_score
 
-from histofeat.quadratic import QuadraticDiscriminant
+from histofeat.models.heads.quadratic import QuadraticDiscriminant
 
 
 def rings(n=400, columns=5, seed=0):

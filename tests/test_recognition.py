@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from histofeat.bootstrap import bootstrap_scores
+from histofeat.metrics.bootstrap import bootstrap_scores
 from histofeat.exceptions import GroupLeakageError
-from histofeat.statistics.recognition import recognition_rates
+from histofeat.metrics.statistics.recognition import recognition_rates
 
 
 @pytest.fixture(scope="module")

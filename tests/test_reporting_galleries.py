@@ -13,10 +13,10 @@ import pytest
 
 from histofeat import IDCPipeline, evaluate
 from histofeat.datasets import PatchDataset
-from histofeat.images import read_patch
-from histofeat.model_selection import PatientKFold
+from histofeat.images.decoding import read_patch
+from histofeat.model_selection.folds import PatientKFold
 from histofeat.reporting import write_report
-from histofeat.reporting.galleries import GALLERY_KINDS, gallery_data
+from histofeat.reporting.sections.galleries import GALLERY_KINDS, gallery_data
 
 ROOT = Path(__file__).resolve().parent.parent
 

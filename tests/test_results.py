@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from histofeat.datasets import PatchDataset
-from histofeat.results import Evaluation, ModelResult, NotRun, Score
+from histofeat.evaluation.results import Evaluation, ModelResult, NotRun, Score
 
 NAN = float("nan")
 

@@ -5,9 +5,9 @@ import pytest
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.preprocessing import StandardScaler
 
-from histofeat.bootstrap import patient_weights
-from histofeat.shortcuts import identify_patients
-from histofeat.shortcuts.identification import nearest_mean
+from histofeat.metrics.bootstrap import patient_weights
+from histofeat.studies.shortcuts import identify_patients
+from histofeat.studies.shortcuts.identification import nearest_mean
 
 
 def stained(n_patients, n_patches, spread, seed=0, n_columns=6):

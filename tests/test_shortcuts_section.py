@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from histofeat.reporting.blocks import Heading, Notice, Table, Text
-from histofeat.reporting.html import to_html
-from histofeat.reporting.markdown import to_markdown
-from histofeat.reporting.shortcut_section import leakage_table, shortcut_blocks
-from histofeat.shortcuts import Identification, Probe, Reference, ShortcutPanel, Skipped
-from histofeat.shortcuts.leakage import Leakage, LeakageRow
+from histofeat.reporting.page.blocks import Heading, Notice, Table, Text
+from histofeat.reporting.page.html import to_html
+from histofeat.reporting.page.markdown import to_markdown
+from histofeat.reporting.sections.shortcut import leakage_table, shortcut_blocks
+from histofeat.studies.shortcuts import Identification, Probe, Reference, ShortcutPanel, Skipped
+from histofeat.studies.shortcuts.leakage import Leakage, LeakageRow
 
 NAN = float("nan")
 PANEL = ShortcutPanel(

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from histofeat.datasets import load_idc, make_cohort, make_signature_cohort, signature
+from histofeat.datasets import load_idc, make_cohort, make_signature_cohort
+from histofeat.datasets.synthetic import signature
 from histofeat.datasets.manifest import MANIFEST
-from histofeat.datasets.signature import SIGNATURE_VERSION, draw_signature_cohort
+from histofeat.datasets.synthetic.signature import SIGNATURE_VERSION, draw_signature_cohort
 from histofeat.exceptions import DatasetError
 from histofeat.features import ColorHistogram
-from histofeat.shortcuts import identify_patients
+from histofeat.studies.shortcuts import identify_patients
 
 SMALL = {"n_patients": 4, "patches_per_patient": 6, "random_state": 5}
 

@@ -7,10 +7,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
 from sklearn.preprocessing import StandardScaler
 
-from histofeat.heads import FeatureHead, fit_with_inner_scores, make_head
-from histofeat.kernel_svm import KernelSVM
-from histofeat.model_selection import PatientKFold
-from histofeat.soft_vote import SoftVote
+from histofeat.models.heads.feature_head import FeatureHead, fit_with_inner_scores, make_head
+from histofeat.models.heads.kernel_svm import KernelSVM
+from histofeat.model_selection.folds import PatientKFold
+from histofeat.models.heads.soft_vote import SoftVote
 
 
 @pytest.fixture(scope="module")

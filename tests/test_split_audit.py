@@ -7,15 +7,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import histofeat.split_audit
+import histofeat.evaluation.audit
 from histofeat.datasets import PatchDataset
 from histofeat.exceptions import GroupLeakageError
-from histofeat.model_selection import PatchKFold, PatientKFold
-from histofeat.reporting.audit_section import audit_blocks, audit_notices
-from histofeat.reporting.blocks import Details, Facts, Heading, Notice, Table
-from histofeat.reporting.html import to_html
-from histofeat.reporting.markdown import to_markdown
-from histofeat.split_audit import CODES, AuditReport, Finding, audit_split, cheap_findings, check_audit
+from histofeat.model_selection.folds import PatchKFold, PatientKFold
+from histofeat.reporting.sections.audit import audit_blocks, audit_notices
+from histofeat.reporting.page.blocks import Details, Facts, Heading, Notice, Table
+from histofeat.reporting.page.html import to_html
+from histofeat.reporting.page.markdown import to_markdown
+from histofeat.evaluation.audit import CODES, AuditReport, Finding, audit_split, cheap_findings, check_audit
 from histofeat.split_audit.ids import case_number, section_letters
 
 NAMES = ("benign", "malignant")
@@ -191,7 +191,7 @@ class TestWhole:
         def no_more(*_):
             raise AssertionError("measured again")
 
-        monkeypatch.setattr("histofeat.split_audit.fingerprint._hash_luma", no_more)
+        monkeypatch.setattr("histofeat.features.image_fingerprint._hash_luma", no_more)
         assert audit_split(cohort, splits, store=store, n_jobs=2).to_dict() == first.to_dict()
 
     def test_order_of_the_rows_within_a_side_does_not_matter(self, cohort):
@@ -360,8 +360,8 @@ class TestSection:
 
 
 def test_every_promised_name_exists():
-    assert histofeat.split_audit.__all__ == sorted(histofeat.split_audit.__all__)
-    assert all(getattr(histofeat.split_audit, name) for name in histofeat.split_audit.__all__)
-    assert set(histofeat.split_audit.__all__) <= set(dir(histofeat.split_audit))
+    assert histofeat.evaluation.audit.__all__ == sorted(histofeat.evaluation.audit.__all__)
+    assert all(getattr(histofeat.evaluation.audit, name) for name in histofeat.evaluation.audit.__all__)
+    assert set(histofeat.evaluation.audit.__all__) <= set(dir(histofeat.evaluation.audit))
     with pytest.raises(AttributeError, match="has no attribute 'no_such_name'"):
-        histofeat.split_audit.no_such_name  # noqa: B018
+        histofeat.evaluation.audit.no_such_name  # noqa: B018

@@ -16,15 +16,8 @@ from test_split_audit_images import patch_of
 
 from histofeat import CNNEmbedding, IDCPipeline, evaluate
 from histofeat.features import ColorHistogram
-from histofeat.model_selection import PatientKFold
-from histofeat.split_audit import (
-    Fingerprints,
-    ImageFingerprint,
-    TrainingImages,
-    audit_fingerprints,
-    cheap_findings,
-    predictions_of,
-)
+from histofeat.model_selection.folds import PatientKFold
+from histofeat.evaluation.audit import Fingerprints, ImageFingerprint, TrainingImages, audit_fingerprints, cheap_findings, predictions_of
 
 HALVES = [([0, 1, 2, 3], [4, 5, 6, 7])]
 FEATURES = np.random.default_rng(0).normal(size=(40, 3))
@@ -220,7 +213,7 @@ class TestFittedParts:
         assert found.offenders == ("mine: color.spaces[1] (FrozenEstimator)",)
 
     def test_caught_in_a_normaliser(self, patches):
-        from histofeat.normalization import ReinhardNormalizer
+        from histofeat.images.normalization import ReinhardNormalizer
 
         normalizer = ReinhardNormalizer().fit(patches)
         assert outside({"mine": IDCPipeline(features="lbp", normalizer=normalizer)}).status == "passed"

@@ -9,11 +9,11 @@ import pytest
 from sklearn.metrics import f1_score, roc_auc_score
 from statsmodels.stats.multitest import multipletests
 
-from histofeat.bootstrap import bootstrap_scores, patient_weights
-from histofeat.metrics import METRICS
-from histofeat.results import Evaluation, ModelResult
-from histofeat.scoring import score_folds
-from histofeat.statistics import bootstrap_p, compare_models
+from histofeat.metrics.bootstrap import bootstrap_scores, patient_weights
+from histofeat.metrics.definitions import METRICS
+from histofeat.evaluation.results import Evaluation, ModelResult
+from histofeat.metrics.folds import score_folds
+from histofeat.metrics.statistics import bootstrap_p, compare_models
 
 N_PATIENTS, N_PATCHES = 24, 12
 
@@ -111,7 +111,7 @@ def test_kept_resamples_are_used_and_missing_ones_are_drawn_again(evaluation, mo
     kept = compare_models(evaluation)
     without = replace(evaluation, models=tuple(replace(model, resamples=None) for model in evaluation.models))
     assert compare_models(without) == kept
-    import histofeat.statistics.comparison as module
+    import histofeat.metrics.statistics.comparison as module
 
     calls = []
     monkeypatch.setattr(module, "bootstrap_scores", lambda *args, **kwargs: calls.append(kwargs["n_resamples"]))

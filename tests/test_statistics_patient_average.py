@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from test_metrics import by_scikit_learn, predictions
 
-from histofeat.bootstrap import bootstrap_scores, patient_weights
+from histofeat.metrics.bootstrap import bootstrap_scores, patient_weights
 from histofeat.exceptions import GroupLeakageError
-from histofeat.metrics import LABEL_METRICS, METRICS
-from histofeat.scoring import score_folds
-from histofeat.statistics import patient_averages
+from histofeat.metrics.definitions import LABEL_METRICS, METRICS
+from histofeat.metrics.folds import score_folds
+from histofeat.metrics.statistics import patient_averages
 
 
 def cohort(n_classes=2, ties=True):

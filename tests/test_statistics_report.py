@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from test_statistics_comparison import labels, make_evaluation, scores
 
-from histofeat.reporting.blocks import Details, Heading, Table, Text
-from histofeat.reporting.comparison_section import comparison_blocks, comparison_payload, patient_average_blocks
-from histofeat.reporting.html import to_html
-from histofeat.reporting.markdown import to_markdown
-from histofeat.reporting.strict_json import jsonable
-from histofeat.statistics import compare_models
+from histofeat.reporting.page.blocks import Details, Heading, Table, Text
+from histofeat.reporting.sections.comparison import comparison_blocks, comparison_payload, patient_average_blocks
+from histofeat.reporting.page.html import to_html
+from histofeat.reporting.page.markdown import to_markdown
+from histofeat.reporting.files.strict_json import jsonable
+from histofeat.metrics.statistics import compare_models
 
 PAYLOAD = {"dataset": {"name": "demo", "synthetic": True, "labels": ["negative", "positive"]}, "results": []}
 

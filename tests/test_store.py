@@ -19,7 +19,7 @@ from sklearn.model_selection import GridSearchCV
 
 from histofeat import CNNEmbedding, FeatureStore, IDCPipeline, PatientKFold, evaluate
 from histofeat.features import PFTAS, ColorHistogram, HaralickTexture, LBPHistogram, PatchUnion, extract
-from histofeat.store import as_store, content_key, extractor_fingerprint, extractor_name
+from histofeat.features.store import as_store, content_key, extractor_fingerprint, extractor_name
 
 FAMILIES = (ColorHistogram(), LBPHistogram())
 FORK_OR_SPAWN = [
@@ -107,7 +107,7 @@ def test_an_extractor_is_known_by_its_class_parameters_and_version(monkeypatch):
         extractor_fingerprint("A", {"x": 2}),
         extractor_fingerprint("A", {}),
     ]
-    monkeypatch.setattr("histofeat.store.keys.FEATURES_VERSION", 2)
+    monkeypatch.setattr("histofeat.features.store.keys.FEATURES_VERSION", 2)
     others.append(extractor_fingerprint("A", {"x": 1}))
     assert len({known, *others}) == 5
 
@@ -150,7 +150,7 @@ def test_a_network_is_known_by_what_changes_its_numbers(weights, monkeypatch):
         known(precision="bfloat16"),
         known(engine="keras", device="cpu"),
     ]
-    monkeypatch.setattr("histofeat.encoders.engines.GRAPH_VERSION", 99)
+    monkeypatch.setattr("histofeat.networks.pretrained.engines.GRAPH_VERSION", 99)
     others.append(known())
     assert len({one, *others}) == 8
 
@@ -195,7 +195,7 @@ def test_other_parameters_have_rows_of_their_own(store, images):
 
 def test_another_version_has_rows_of_its_own(store, images, monkeypatch):
     extract(FAMILIES, images, store=store)
-    monkeypatch.setattr("histofeat.store.keys.FEATURES_VERSION", 2)
+    monkeypatch.setattr("histofeat.features.store.keys.FEATURES_VERSION", 2)
     assert dict(extract(FAMILIES, images, store=store).computed) == {"color": 200, "lbp": 200}
     assert {json.loads(entry.description)["version"] for entry in store.entries()} == {1, 2}
 
@@ -287,7 +287,7 @@ def test_summary_tells_size_and_extractors(store, images):
 
 def test_purge_takes_a_family_and_gives_its_space_back(store, images, monkeypatch):
     extract(FAMILIES, images, store=store)
-    monkeypatch.setattr("histofeat.store.keys.FEATURES_VERSION", 2)
+    monkeypatch.setattr("histofeat.features.store.keys.FEATURES_VERSION", 2)
     extract(FAMILIES, images[:50], store=store)
     before = Path(store.path).stat().st_size
     assert store.purge("color") == 250
@@ -617,7 +617,7 @@ def test_a_store_cut_short_is_one_sentence(store, images):
 
 def test_a_writer_that_hangs_is_not_waited_for_for_ever(store, images, monkeypatch):
     extract(FAMILIES, images[:2], store=store)
-    monkeypatch.setattr("histofeat.store.session._BUSY_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("histofeat.features.store.session._BUSY_TIMEOUT_S", 0.1)
     with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         assert dict(extract(FAMILIES, images[:2], store=store).computed) == {"color": 0, "lbp": 0}
@@ -626,7 +626,7 @@ def test_a_writer_that_hangs_is_not_waited_for_for_ever(store, images, monkeypat
 
 
 def test_a_maker_that_hangs_is_not_waited_for_for_ever(store, monkeypatch):
-    monkeypatch.setattr("histofeat.store.session._BUSY_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("histofeat.features.store.session._BUSY_TIMEOUT_S", 0.1)
     Path(store.path).parent.mkdir()
     with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")

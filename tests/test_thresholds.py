@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from histofeat.thresholds import ThresholdRule, choose_threshold, parse_rule
+from histofeat.metrics.thresholds import ThresholdRule, choose_threshold, parse_rule
 
 TABLES = st.lists(st.tuples(st.booleans(), st.integers(0, 8)), min_size=2, max_size=40)
 

@@ -14,21 +14,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
-from histofeat.encoders import (
-    ENCODERS,
-    TIMM_ENCODERS,
-    EngineChoice,
-    TimmEncoder,
-    choose_engine,
-    engines,
-    find_encoder,
-    find_weights,
-    hash_weights,
-    load_engine,
-    timm_records,
-    timm_weights,
-    torch_engine,
-)
+from histofeat.networks.pretrained import ENCODERS, TIMM_ENCODERS, EngineChoice, TimmEncoder, choose_engine, engines, find_encoder, find_weights, hash_weights, load_engine, timm_records, timm_weights, torch_engine
 from histofeat.exceptions import MissingExtraError, WeightsError
 from histofeat.features import CNNEmbedding
 from histofeat.features.embedding import resize_patches
@@ -122,7 +108,7 @@ def test_unknown_names_get_the_nearest_of_all(name, near):
 def test_importing_the_records_loads_nothing():
     code = (
         "import sys, histofeat.features\n"
-        "from histofeat.encoders import find_encoder\n"
+        "from histofeat.networks.pretrained import find_encoder\n"
         "find_encoder('uni')\n"
         "print([m for m in ('timm', 'torch', 'huggingface_hub', 'safetensors') if m in sys.modules])"
     )

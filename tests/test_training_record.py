@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from histofeat.encoders import hash_weights
-from histofeat.encoders.training_record import VERSION, TrainingRecord, read_record, record_path, write_record
+from histofeat.networks.pretrained import hash_weights
+from histofeat.networks.pretrained.training_record import VERSION, TrainingRecord, read_record, record_path, write_record
 from histofeat.exceptions import WeightsError
 
 DIGESTS = tuple(bytes([k]) * 16 for k in (0, 10, 255))

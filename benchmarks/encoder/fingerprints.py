@@ -17,7 +17,7 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(prog="fingerprints.py", description="Write the fingerprints of known weights.")
     parser.add_argument("--weights", type=Path, metavar="DIR", help="folder of ImageNet weights")
     options = parser.parse_args(arguments)
-    from histofeat.encoders import fingerprint
+    from histofeat.networks.pretrained import fingerprint
 
     path = Path(fingerprint.__file__).with_name("fingerprints.csv")
     rows = list(fingerprints(options.weights))
@@ -32,10 +32,10 @@ def main(arguments=None):
 
 def fingerprints(folder):
     """One row for each encoder and size."""
-    from histofeat.encoders import ENCODERS, hash_weights
-    from histofeat.encoders.engines import KerasEngine
-    from histofeat.encoders.fingerprint import fingerprint
-    from histofeat.encoders.weights import shipped_weights
+    from histofeat.networks.pretrained import ENCODERS, hash_weights
+    from histofeat.networks.pretrained.engines import KerasEngine
+    from histofeat.networks.pretrained.fingerprint import fingerprint
+    from histofeat.networks.pretrained.weights import shipped_weights
 
     for encoder in ENCODERS.values():
         shipped = encoder.source == "histofeat"

@@ -44,8 +44,8 @@ def main(arguments=None):
 
 def run(options):
     """Load the training side, train, and say what was written."""
-    from histofeat.encoder_training import train_encoder
-    from histofeat.encoders import find_encoder
+    from histofeat.models.encoder_training import train_encoder
+    from histofeat.networks.pretrained import find_encoder
 
     weights = options.output / find_encoder("histo").weight_file
     if weights.exists() and not options.overwrite:

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from histofeat.encoders.network import import_keras
-from histofeat.encoders.residual import residual_stages
+from histofeat.networks.pretrained.network import import_keras
+from histofeat.networks.pretrained.residual import residual_stages
 from histofeat.networks.augmentation import augment
 from histofeat.networks.batches import fit_patch
 from histofeat.networks.optimizers import forget_sooner, make_optimizer
 from histofeat.networks.schedules import learning_rates
-from histofeat.views import VIEWS, take_view
+from histofeat.images.views import VIEWS, take_view
 
 #: Side in px that all patches have in memory; a network of another input size sees them enlarged after augmentation.
 PATCH_PX = 50

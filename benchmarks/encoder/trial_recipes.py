@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from histofeat.encoders.residual import BLOCKS, WIDTHS
+from histofeat.networks.pretrained.residual import BLOCKS, WIDTHS
 from histofeat.networks.augmentation import STANDARD, Augmentation
 from histofeat.networks.recipes import RESNET_SMALL, Recipe
 

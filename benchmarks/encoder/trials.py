@@ -128,7 +128,7 @@ def check_options(options):
 
 def imagenet_weights(options):
     """The file of ImageNet weights."""
-    from histofeat.encoders import find_encoder, find_weights
+    from histofeat.networks.pretrained import find_encoder, find_weights
 
     return find_weights(find_encoder(ENCODER), weights_dir=options.weights)
 
@@ -147,7 +147,7 @@ def load(options):
 
     from histofeat.features.extraction import extract
     from histofeat.features.families import make_family
-    from histofeat.images import as_images
+    from histofeat.images.decoding import as_images
     from histofeat.networks.batches import fit_patch
 
     dataset = study.development_patients(options)

@@ -89,7 +89,7 @@ def settle(options):
     """Make a quick run small, and refuse names that are not known before the long work begins."""
     from histofeat.exceptions import known_names
     from histofeat.features.families import FAMILIES
-    from histofeat.heads import HEADS as KNOWN_HEADS
+    from histofeat.models.heads.feature_head import HEADS as KNOWN_HEADS
 
     parser = make_parser()
     if options.quick:
@@ -133,7 +133,7 @@ def features_in(options, scratch):
 
 def draw_cohort(options, scratch):
     """Draw the synthetic cohort; gives its folder."""
-    from histofeat.datasets.breakhis.cohort import make_breakhis_cohort
+    from histofeat.datasets.synthetic.breakhis_cohort import make_breakhis_cohort
 
     options.magnifications = [power for power in options.magnifications if power in QUICK_COHORT["magnifications"]]
     return make_breakhis_cohort(root=Path(scratch) / "cohort", random_state=options.seed, **QUICK_COHORT).root
@@ -189,8 +189,8 @@ def hold_outs(root, power, sets, options):
 def folds_of(root, power, target, sets, options):
     """One evaluation under folds of patients: what was refused, what was merged, and what was found."""
     from histofeat.datasets.rare_classes import merge_rare_classes
-    from histofeat.evaluation import evaluate
-    from histofeat.model_selection import PatientKFold
+    from histofeat.evaluation.evaluation import evaluate
+    from histofeat.model_selection.folds import PatientKFold
 
     outer, inner = FOLDS[target]
     record = {"magnification": power, "target": target, "refused": None, "evaluation": None, "dataset": None}
@@ -216,7 +216,7 @@ def folds_of(root, power, target, sets, options):
 
 def refusal(dataset, n_splits):
     """What `PatientKFold` says of these classes as they are; None where it can split them."""
-    from histofeat.model_selection import PatientKFold
+    from histofeat.model_selection.folds import PatientKFold
 
     try:
         list(PatientKFold(n_splits).split(dataset.X, dataset.y, dataset.patients))

@@ -1,15 +1,15 @@
 """The pages on benign against malignant and on the subtypes under folds of patients, class by class."""
 
-from histofeat.reporting.blocks import Heading, Notice, Picture, Text
+from histofeat.reporting.page.blocks import Heading, Notice, Picture, Text
 
 __all__ = ["class_rows", "confusion_of", "figure_name", "fold_blocks", "payload_of"]
 
 
 def payload_of(record):
     """The evaluation as plain values, with its classes; None where there is none."""
-    from histofeat.reporting.class_section import class_payload
-    from histofeat.reporting.payload import metrics_payload
-    from histofeat.reporting.strict_json import jsonable
+    from histofeat.reporting.sections.classes import class_payload
+    from histofeat.reporting.files.payload import metrics_payload
+    from histofeat.reporting.files.strict_json import jsonable
 
     evaluation = record["evaluation"]
     if evaluation is None:
@@ -45,8 +45,8 @@ def merged_words(record):
 
 def evaluation_blocks(payload, record):
     """Scores, classes and confusion matrices."""
-    from histofeat.reporting.class_section import class_blocks
-    from histofeat.reporting.tables import headline_key, headline_table
+    from histofeat.reporting.sections.classes import class_blocks
+    from histofeat.reporting.sections.tables import headline_key, headline_table
 
     protocol = payload["protocol"]
     yield Text(f"Folds: {protocol['cv']}, inside them {protocol['inner_cv']}. Every score is out of fold and pooled.")
@@ -95,7 +95,7 @@ def class_rows(record):
 
 def confusion_of(payload):
     """Data of the matrix of the best model."""
-    from histofeat.reporting.curves import confusion_data
+    from histofeat.reporting.figures.curves import confusion_data
 
     best = best_of(payload)
     return confusion_data({**payload, "results": [best]}, best["head"])

@@ -3,8 +3,8 @@
 from breakhis_class_page import class_rows, confusion_of, figure_name, fold_blocks, payload_of
 from breakhis_holdouts import NOTHING, compare, summarise
 
-from histofeat.reporting.blocks import Details, Facts, Heading, Notice, Picture, Table, Text
-from histofeat.reporting.tables import number
+from histofeat.reporting.page.blocks import Details, Facts, Heading, Notice, Picture, Table, Text
+from histofeat.reporting.sections.tables import number
 
 TITLE = "The protocol of BreakHis"
 PUBLISHED = (
@@ -301,8 +301,8 @@ def closing(options):
 
 def figures_of(rows, means, scored):
     """Rates of each magnification, and a confusion matrix for each evaluation."""
-    from histofeat.reporting.charts import draw_intervals
-    from histofeat.reporting.figures import draw_confusion
+    from histofeat.reporting.figures.charts import draw_intervals
+    from histofeat.reporting.figures.confusion_and_forest import draw_confusion
 
     figures = {}
     for power in dict.fromkeys(entry["magnification"] for entry in means):

@@ -116,7 +116,7 @@ def run(options):
     from idc_networks_page import make_page
 
     from histofeat.reporting import check_output
-    from histofeat.thresholds import parse_rule
+    from histofeat.metrics.thresholds import parse_rule
 
     # What can be refused is refused before the data are read.
     parse_rule(options.threshold)
@@ -267,7 +267,7 @@ def make_network(name, options):
 
 def imagenet(options):
     """The file of ImageNet weights in the folder of the command line; "imagenet" leaves the search to histofeat."""
-    from histofeat.encoders import find_encoder
+    from histofeat.networks.pretrained import find_encoder
 
     if options.weights:
         for file in find_encoder(ENCODER).accepted_files:
@@ -284,7 +284,7 @@ def say_epoch(done, total, values):
 
 def fit(dataset, fold, name, pipeline, options):
     """Evaluate one pipeline alone, so that its seconds are its own."""
-    from histofeat.evaluation import evaluate
+    from histofeat.evaluation.evaluation import evaluate
 
     started = time.perf_counter(), time.process_time()
     ended = []
@@ -355,7 +355,7 @@ def record(evaluation, commit, ledger):
     from idc_comparison import WITH_UNLISTED
     from idc_ledger import append_lines, ledger_line
 
-    from histofeat.thresholds import parse_rule
+    from histofeat.metrics.thresholds import parse_rule
 
     lines = [
         ledger_line(

@@ -8,7 +8,7 @@ from timing import one_core, race
 
 from histofeat.features import HaralickTexture, extract, make_family
 from histofeat.features.haralick import STATISTICS
-from histofeat.features.stains import quantised_stains
+from histofeat.images.stains import quantised_stains
 
 __all__ = ["FAMILIES", "LATER", "check_families", "measure_large", "measure_one_channel", "measure_patches"]
 

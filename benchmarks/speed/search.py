@@ -10,7 +10,7 @@ from timing import race
 
 from histofeat import IDCPipeline, PatientKFold
 from histofeat.features import extract
-from histofeat.store import FeatureStore
+from histofeat.features.store import FeatureStore
 
 __all__ = ["measure"]
 

@@ -9,9 +9,9 @@ from rows import Target, compare
 from timing import race
 
 from histofeat import CNNEmbedding
-from histofeat.encoders import find_encoder
-from histofeat.encoders.network import build_network
-from histofeat.encoders.weights import shipped_weights
+from histofeat.networks.pretrained import find_encoder
+from histofeat.networks.pretrained.network import build_network
+from histofeat.networks.pretrained.weights import shipped_weights
 
 __all__ = ["measure"]
 

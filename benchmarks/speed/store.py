@@ -10,7 +10,7 @@ from rows import DisagreementError, Target, check_equal, compare
 from timing import race
 
 from histofeat.features import extract, make_family
-from histofeat.store import FeatureStore, content_key, extractor_name
+from histofeat.features.store import FeatureStore, content_key, extractor_name
 
 __all__ = ["measure"]
 

@@ -9,8 +9,8 @@ from importlib import metadata
 from pathlib import Path
 
 from histofeat.reporting import describe_environment
-from histofeat.reporting.privacy import Redactor
-from histofeat.reporting.strict_json import dump
+from histofeat.reporting.files.privacy import Redactor
+from histofeat.reporting.files.strict_json import dump
 
 __all__ = ["FILES", "FINISHED", "SCHEMA", "check_output", "payload_of", "write"]
 

@@ -107,7 +107,7 @@ def train(
     fit on other patients; the model that is saved is a last fit on all of them.
     """
     from histofeat.model_training import make_pipeline, open_dataset, train_model, training_part
-    from histofeat.saving import check_target, save_model
+    from histofeat.models.saving import check_target, save_model
 
     check_target(output, overwrite=overwrite)
     progress = Progress(quiet=quiet)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from histofeat.datasets.audit import DatasetAudit
-from histofeat.datasets.official import OfficialSplit, official_roles, split_by_role
+from histofeat.datasets.idc.official import OfficialSplit, official_roles, split_by_role
 from histofeat.exceptions import DatasetError
 
 __all__ = ["PatchDataset"]

@@ -8,11 +8,11 @@ import struct
 from collections.abc import Iterable
 from pathlib import PurePath
 
-from histofeat.datasets._tree import png_size
+from histofeat.datasets.idc.tree import png_size
 
 __all__ = ["IMAGE_SUFFIXES", "image_size", "is_image_name", "is_system_name", "same_content"]
 
-#: Endings of the formats that `histofeat.images` reads, in lower case.
+#: Endings of the formats that `histofeat.images.decoding` reads, in lower case.
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 _FORMATS = "PNG, JPEG, TIFF, BMP, WebP"

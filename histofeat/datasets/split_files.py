@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import pandas as pd
 
-from histofeat.datasets.folder_notes import fold_case
+from histofeat.datasets.folders.notes import fold_case
 from histofeat.datasets.manifest import write_manifest
 from histofeat.datasets.parts import DatasetSplit
 from histofeat.exceptions import DatasetError

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from histofeat.exceptions import known_names
-from histofeat.images import as_images
+from histofeat.images.decoding import as_images
 
 __all__ = ["CHANNELS", "PatchBatch", "PatchFeatures", "check_channels", "image_input_tags"]
 
@@ -103,7 +103,7 @@ class PatchBatch:
     @property
     def stains(self) -> np.ndarray:
         """Hematoxylin, eosin and residual of shape (n, H, W, 3), uint8; see `quantised_stains` for the scale."""
-        from histofeat.features.stains import quantised_stains  # compiled code, loaded with the first stain
+        from histofeat.images.stains import quantised_stains
 
         return self._kept("stains", lambda: quantised_stains(self.rgb))
 

@@ -10,14 +10,14 @@ from typing import ClassVar
 import cv2
 import numpy as np
 
-from histofeat.encoders import choose_engine, find_encoder, find_weights, hash_weights, load_engine
-from histofeat.encoders.engines import graph_version
-from histofeat.encoders.network import backend_name
-from histofeat.encoders.timm_records import check_settings
-from histofeat.encoders.training_record import TrainingRecord, read_record
+from histofeat.networks.pretrained import choose_engine, find_encoder, find_weights, hash_weights, load_engine
+from histofeat.networks.pretrained.engines import graph_version
+from histofeat.networks.pretrained.network import backend_name
+from histofeat.networks.pretrained.timm_records import check_settings
+from histofeat.networks.pretrained.training_record import TrainingRecord, read_record
 from histofeat.exceptions import PatchError
 from histofeat.features.base import PatchBatch, PatchFeatures
-from histofeat.views import VIEW_COUNTS, VIEWS, take_view
+from histofeat.images.views import VIEW_COUNTS, VIEWS, take_view
 
 __all__ = ["CNNEmbedding", "resize_patches"]
 
@@ -74,9 +74,9 @@ class CNNEmbedding(PatchFeatures):
     Parameters
     ----------
     encoder : str, default="mobilenetv2"
-        One of `histofeat.encoders.ENCODERS`: mobilenetv2, mobilenetv2_0.35, mobilenet_0.25, efficientnetb0,
+        One of `histofeat.networks.pretrained.ENCODERS`: mobilenetv2, mobilenetv2_0.35, mobilenet_0.25, efficientnetb0,
         resnet50, densenet121, or histo, which comes with the package (see `HistoEmbedding`). A number in the name is
-        the width of the network. With the extra ``histofeat[timm]`` also one of `histofeat.encoders.TIMM_ENCODERS`:
+        the width of the network. With the extra ``histofeat[timm]`` also one of `histofeat.networks.pretrained.TIMM_ENCODERS`:
         phikon, ctranspath and, whose pages ask to accept terms, uni, virchow and h-optimus-0; ``"timm:<model>"``, for
         example ``"timm:resnet18"``; or ``"hf-hub:<owner/repository>"`` for a repository of timm's form.
     weights : {"imagenet"} or path, default="imagenet"
@@ -191,7 +191,7 @@ class CNNEmbedding(PatchFeatures):
 
     @property
     def is_trainable(self) -> bool:
-        """Whether histofeat can train this encoder anew, see `histofeat.encoder_training`."""
+        """Whether histofeat can train this encoder anew, see `histofeat.models.encoder_training`."""
         return find_encoder(self.encoder).source == "histofeat"
 
     def trained_on(self) -> TrainingRecord | None:

@@ -16,8 +16,8 @@ import joblib
 import numpy as np
 
 from histofeat.features.base import PatchBatch, PatchFeatures
-from histofeat.images import Images, as_images
-from histofeat.store import Session, as_store, content_key, extractor_name
+from histofeat.images.decoding import Images, as_images
+from histofeat.features.store import Session, as_store, content_key, extractor_name
 
 __all__ = ["Extraction", "check_unique_names", "extract"]
 
@@ -36,7 +36,7 @@ class Extraction:
     features : tuple of ndarray of shape (n, d), float32
         One matrix per family, in the order asked for.
     conversions : mapping of str to int
-        How many of the decoded images needed which conversion of `histofeat.images`.
+        How many of the decoded images needed which conversion of `histofeat.images.decoding`.
     computed : mapping of str to int
         How many images were measured for each family; the others came from the store.
     seconds : mapping of str to float

@@ -18,7 +18,7 @@ class HistoEmbedding(CNNEmbedding):
     Parameters
     ----------
     weights : {"shipped"} or path, default="shipped"
-        The weights in the package, or a file that `histofeat.encoder_training.train_encoder` wrote.
+        The weights in the package, or a file that `histofeat.models.encoder_training.train_encoder` wrote.
     input_size : int or None, default=None
         Side in px to which patches are resized, at least 32; None is 50, at which it was trained on patches of 50 px
         and 200 micrometres. Another size is converted anew, for which Keras is needed.

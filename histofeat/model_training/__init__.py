@@ -1,7 +1,7 @@
 """From a folder of labelled images to a model: the data opened, an honest estimate, the final fit."""
 
-from histofeat.model_training.opening import FORMATS, open_dataset, patch_size_of, training_part
-from histofeat.model_training.training import estimate_scores, make_pipeline, train_model
+from histofeat.datasets.opening import FORMATS, open_dataset, patch_size_of, training_part
+from histofeat.evaluation.training import estimate_scores, make_pipeline, train_model
 
 __all__ = [
     "FORMATS",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from histofeat.encoders.records import ENCODERS, Encoder
+from histofeat.networks.pretrained.records import ENCODERS, Encoder
 from histofeat.exceptions import known_names
 from histofeat.networks.recipes import ALEXNET, CANCERNET, FINE_TUNING, FROM_SCRATCH, RESNET_SMALL, Recipe
 

@@ -9,8 +9,8 @@ from numbers import Integral, Real
 import cv2
 import numpy as np
 
-from histofeat.features.stains import RGB_FROM_HED
-from histofeat.views import VIEWS, take_view
+from histofeat.images.stains import RGB_FROM_HED
+from histofeat.images.views import VIEWS, take_view
 
 __all__ = ["STANDARD", "Augmentation", "augment", "views_of"]
 
@@ -120,7 +120,7 @@ def augment(pixels: np.ndarray, rng: np.random.Generator, augmentation: Augmenta
     Flips and turns together make each of the eight views of a square patch equally probable; of a patch that is not
     square there are four, without the quarter turns.
 
-    The stains are those of Ruifrok and Johnston (`histofeat.features.stains`) as unit vectors: the density
+    The stains are those of Ruifrok and Johnston (`histofeat.images.stains`) as unit vectors: the density
     ``-ln(v / 255)`` is taken apart into hematoxylin, eosin and residual, each becomes ``alpha c + beta``, and what is
     brighter than white is white. So Tellez et al. augment (https://doi.org/10.1109/TMI.2018.2820199), who leave
     the residual as it is; here it is jittered too, which covers stains of another hue.

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from histofeat.encoders.network import _load, _quiet, _settings, import_keras, preprocess
-from histofeat.encoders.residual import residual_features
+from histofeat.networks.pretrained.network import _load, _quiet, _settings, import_keras, preprocess
+from histofeat.networks.pretrained.residual import residual_features
 from histofeat.exceptions import WeightsError
 from histofeat.networks.architectures import Architecture, find_architecture
 
@@ -159,7 +159,7 @@ def _alexnet(keras, pixels):
 
 
 def _resnet_small(keras, pixels):
-    """Three residual blocks of 32, 64 and 128 channels; see `histofeat.encoders.residual`."""
+    """Three residual blocks of 32, 64 and 128 channels; see `histofeat.networks.pretrained.residual`."""
     layers = keras.layers
     x = layers.Rescaling(1 / 127.5, offset=-1.0, dtype="float32")(pixels)
     return layers.Dropout(_HEAD_DROPOUT)(residual_features(keras, x))
@@ -179,7 +179,7 @@ def _base(keras, architecture, pixels, input_size, weights, fine_tuned):
     )
     if weights is not None:
         _load(base, encoder, weights)
-        if encoder.stem_scale is not None:  # see histofeat.encoders.network.build_network
+        if encoder.stem_scale is not None:  # see histofeat.networks.pretrained.network.build_network
             stem = base.get_layer("stem_conv")
             stem.kernel.assign(stem.kernel * np.asarray(encoder.stem_scale, dtype=np.float32)[:, np.newaxis])
     # A pretrained base keeps its means and deviations in both stages, for which `unfreeze` is needed too: those of a

@@ -6,7 +6,7 @@ import threading
 
 import numpy as np
 
-from histofeat.images import as_images
+from histofeat.images.decoding import as_images
 from histofeat.networks.batches import usual_side
 from histofeat.networks.fitted import FittedNetwork
 from histofeat.networks.prediction import on_device, probabilities

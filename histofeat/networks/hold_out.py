@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from histofeat.model_selection import encode_patients
+from histofeat.model_selection.folds import encode_patients
 
 __all__ = ["hold_out_patients"]
 

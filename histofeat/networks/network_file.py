@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from histofeat.encoders.network import _quiet
+from histofeat.networks.pretrained.network import _quiet
 from histofeat.exceptions import WeightsError
 from histofeat.networks.augmentation import Augmentation
 from histofeat.networks.builders import rebuild

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from histofeat.encoders.network import import_keras
+from histofeat.networks.pretrained.network import import_keras
 from histofeat.networks.recipes import Recipe
 
 __all__ = ["forget_sooner", "make_optimizer"]

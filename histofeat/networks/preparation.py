@@ -15,7 +15,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
 from histofeat.exceptions import GroupLeakageError
-from histofeat.images import Images
+from histofeat.images.decoding import Images
 from histofeat.networks.checkpoint import hash_data
 from histofeat.networks.hold_out import hold_out_patients
 from histofeat.networks.settings import Settings, check_choice

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from histofeat.encoders.network import _quiet, import_keras
+from histofeat.networks.pretrained.network import _quiet, import_keras
 from histofeat.networks.batches import PatchReader
 from histofeat.networks.builders import build, unfreeze
 from histofeat.networks.checkpoint import State, read_state, write_state

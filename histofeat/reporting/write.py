@@ -2,23 +2,23 @@
 
 from pathlib import Path
 
-from histofeat.reporting.blocks import Addition
-from histofeat.reporting.calibration_section import calibration_payload
-from histofeat.reporting.class_section import class_payload
-from histofeat.reporting.comparison_section import comparison_payload
-from histofeat.reporting.environment import describe_environment
-from histofeat.reporting.flat_files import write_predictions, write_scores
-from histofeat.reporting.folder import FINISHED, finish, new_folder
-from histofeat.reporting.galleries import check_gallery
-from histofeat.reporting.gallery_page import write_galleries
-from histofeat.reporting.html import to_html
-from histofeat.reporting.markdown import to_markdown
-from histofeat.reporting.payload import metrics_payload, splits_payload
-from histofeat.reporting.pictures import draw_pictures, file_words
-from histofeat.reporting.privacy import Redactor
-from histofeat.reporting.sections import report_blocks
-from histofeat.reporting.strict_json import dump, jsonable
-from histofeat.reporting.training_section import training_payload
+from histofeat.reporting.page.blocks import Addition
+from histofeat.reporting.sections.calibration import calibration_payload
+from histofeat.reporting.sections.classes import class_payload
+from histofeat.reporting.sections.comparison import comparison_payload
+from histofeat.reporting.files.environment import describe_environment
+from histofeat.reporting.files.flat_files import write_predictions, write_scores
+from histofeat.reporting.files.folder import FINISHED, finish, new_folder
+from histofeat.reporting.sections.galleries import check_gallery
+from histofeat.reporting.sections.gallery_page import write_galleries
+from histofeat.reporting.page.html import to_html
+from histofeat.reporting.page.markdown import to_markdown
+from histofeat.reporting.files.payload import metrics_payload, splits_payload
+from histofeat.reporting.figures.pictures import draw_pictures, file_words
+from histofeat.reporting.files.privacy import Redactor
+from histofeat.reporting.sections.order import report_blocks
+from histofeat.reporting.files.strict_json import dump, jsonable
+from histofeat.reporting.sections.training import training_payload
 
 __all__ = ["write_report"]
 
@@ -40,7 +40,7 @@ def write_report(
     Parameters
     ----------
     evaluation : Evaluation
-        As `histofeat.evaluation.evaluate` returns it.
+        As `histofeat.evaluation.evaluation.evaluate` returns it.
     output : path-like
         The folder; made when it is not there. One that holds a finished report is replaced only with `overwrite`,
         and then only files of that report are removed.

@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass, field
 
 import pandas as pd
 
-from histofeat.bootstrap import Bootstrap
-from histofeat.results import LeftOut
+from histofeat.metrics.bootstrap import Bootstrap
+from histofeat.evaluation.results import LeftOut
 
 __all__ = ["CLEAN", "Robustness", "RobustnessRow"]
 
@@ -22,7 +22,7 @@ class RobustnessRow:
     ----------
     pipeline : str
     perturbation : str
-        A name of `histofeat.perturbations.PERTURBATIONS`, or "none".
+        A name of `histofeat.images.perturbations.PERTURBATIONS`, or "none".
     severity : int
         Its step; 0 with "none".
     amount : float or None

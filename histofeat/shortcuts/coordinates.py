@@ -3,7 +3,7 @@
 import numpy as np
 
 from histofeat.exceptions import DatasetError
-from histofeat.model_selection import encode_patients
+from histofeat.model_selection.folds import encode_patients
 
 __all__ = ["COORDINATE_NAMES", "coordinate_features"]
 

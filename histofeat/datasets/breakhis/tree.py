@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from histofeat.datasets._tree import png_size
+from histofeat.datasets.idc.tree import png_size
 from histofeat.datasets.audit import LeftOut
 from histofeat.datasets.breakhis.names import (
     CLASSES,

@@ -1,0 +1,237 @@
+"""Folders of images sorted by class, with or without train, validation and test folders above."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from histofeat.datasets.audit import LeftOut
+from histofeat.datasets.base import PatchDataset
+from histofeat.datasets.disk_folders import existing_folder
+from histofeat.datasets.folders.notes import COST_OF_NO_PATIENTS, PATIENTS_UNKNOWN, content_notes, first_and_count, fold_case, table_notes
+from histofeat.datasets.folders.tree import LAYOUT, FolderTree, read_folder_tree
+from histofeat.datasets.image_files import is_image_name
+from histofeat.datasets.manifest import MANIFEST
+from histofeat.datasets.noted_audit import NotedAudit
+from histofeat.datasets.parts import PARTS, part_named
+from histofeat.datasets.folders.patients import EACH_IMAGE, PatientRule, patient_rule
+from histofeat.exceptions import DatasetError
+
+__all__ = ["load_image_folder"]
+
+
+def load_image_folder(
+    root: str | os.PathLike[str],
+    *,
+    patients: str | os.PathLike[str] | Mapping[str, str] | None = None,
+    classes: Sequence[str] | Mapping[str, str] | None = None,
+    name: str | None = None,
+    labels_per: str = "patch",
+) -> PatchDataset:
+    r"""Read a folder of class folders, or of train, validation and test folders with class folders in each.
+
+    Parameters
+    ----------
+    root : path
+        Folder that holds ``CLASS/.../IMAGE``, or ``{train,validation,test}/CLASS/.../IMAGE``. "training", "val",
+        "valid" and "testing" are understood, in any case. It is only read.
+    patients : str, path or mapping
+        Whose an image is; one of:
+        - a regular expression with one group, or with a group named ``patient``, searched in the path of the image
+          below its class folder, written with forward slashes: ``r"^([0-9]+)_"`` for names of IDC,
+          ``r"([0-9]+)[A-Z]*-[0-9]+-[0-9]+\.png$"`` for those of BreakHis;
+        - a CSV with the columns ``path`` (below `root`, or absolute) and ``patient``: a path object, a name that ends
+          in ``.csv``, or an existing file, here or below `root`;
+        - a mapping of path to patient;
+        - ``"image"``: nobody knows; each image counts as its own patient. Warns, and is written into the name of
+          the data set and into every report, because the scores are then too good and the intervals too narrow.
+    classes : sequence of str, or mapping of str to str, optional
+        Class folders in the order of their codes (the last of two is the positive class), or folder to class name,
+        which may bring several folders together. Others are left out. By default all folders: in the order of the CSV
+        of `patients` where `split_dataset` wrote it, else as numbers or by name, so that "malignant" is 1 beside
+        "benign", but 0 beside "normal".
+    name : str, optional
+        Name of the data set; by default that of the folder.
+    labels_per : {"patch", "patient"}, default="patch"
+        See `PatchDataset`.
+
+    Returns
+    -------
+    PatchDataset
+        Sorted by part, class and path, with the columns ``height`` and ``width`` (pixels, from the file headers), and
+        ``part`` ("train", "validation" or "test") where there are parts: see `predefined_split`.
+
+    Raises
+    ------
+    DatasetError
+        When the folder is missing, is a file or cannot be listed; when `patients` is missing or unusable, or gives none
+        for some image; when there are fewer than two classes, a class without an image, classes that differ only in
+        case, or folders of which it cannot be told whether they are parts or classes.
+
+    Notes
+    -----
+    - PNG, JPEG, TIFF, BMP and WebP are told by their first bytes. Left out and counted: hidden files and folders,
+      ``Thumbs.db`` and the like, other names, files that are empty, unreadable or no image, links to nothing, and
+      links that lead back to a folder they lie in. Other links are followed.
+    - Noted in the audit: files of the same content (also in two classes or two parts), patients in two parts,
+      names that differ only in case, and parts without a class.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> root = Path(tempfile.mkdtemp())
+    >>> for file in ("benign/7_a.png", "benign/8_a.png", "malignant/9_a.png"):
+    ...     (root / file).parent.mkdir(exist_ok=True)
+    ...     Image.new("RGB", (8, 8)).save(root / file)
+    >>> load_image_folder(root, patients=r"^([0-9]+)_", name="mine").audit.n_patients
+    3
+    """
+    folder = existing_folder(root, "load_image_folder.root", LAYOUT)
+    rule = patient_rule(patients, folder)
+    class_of = _as_mapping(classes)
+    ignore = {MANIFEST} | ({rule.file.name} if rule.file is not None else set())
+    tree = read_folder_tree(folder, None if class_of is None else tuple(class_of), frozenset(ignore))
+    _refuse_none(folder, tree)
+    if class_of is None:
+        _refuse_patient_folders(folder, tree)
+    class_of = class_of or {entry: entry for entry in _in_order(tree.folders, rule.classes)}
+    target_names = tuple(dict.fromkeys(class_of.values()))
+    _check_classes(folder, tree, class_of, target_names)
+    frame, names = _to_frame(tree, class_of, target_names, rule)
+    each_image = patients == EACH_IMAGE and isinstance(patients, str)
+    notes = _notes(tree, frame, names, target_names, each_image)
+    if name is None:
+        name = f"{folder.name}, patients unknown" if each_image else folder.name
+    if each_image:
+        warnings.warn(f"load_image_folder: each image counts as its own patient. {COST_OF_NO_PATIENTS}", stacklevel=2)
+    audit = NotedAudit.from_frame(frame, target_names, name, left_out=LeftOut.group(tree.left_out), notes=notes)
+    return PatchDataset(frame, target_names, name, folder, audit, (folder / MANIFEST).is_file(), labels_per)
+
+
+def _as_mapping(classes: Any) -> dict[str, str] | None:
+    if classes is None:
+        return None
+    if isinstance(classes, Mapping):
+        mapping = dict(classes)
+    else:
+        mapping = {} if isinstance(classes, str) or not isinstance(classes, Sequence) else {c: c for c in classes}
+    texts = [*mapping, *mapping.values()]
+    if len(set(mapping.values())) < 2 or not all(isinstance(text, str) and text for text in texts):
+        raise DatasetError(
+            f"load_image_folder.classes: expected two or more class folders, or a mapping of folder to class name, got "
+            f'{classes!r:.80}. Pass classes=("benign", "malignant").'
+        )
+    return mapping
+
+
+def _in_order(folders: Sequence[str], order: tuple[str, ...] | None) -> list[str]:
+    if order is not None and set(order) == set(folders):
+        return list(order)
+    numbers = all(name.isdecimal() for name in folders)
+    return sorted(folders, key=(lambda name: (int(name), name)) if numbers else None)
+
+
+def _refuse_none(folder: Path, tree: FolderTree) -> None:
+    if tree.folders:
+        return
+    groups = "; ".join(f"left out, {group}" for group in LeftOut.group(tree.left_out))
+    n_images = sum(is_image_name(path) and "/" not in path for _, path in tree.left_out)
+    remedy = "Images without class folders need load_manifest." if n_images else "Check the path."
+    raise DatasetError(f"{folder}: expected {LAYOUT}, got no class folder ({groups or 'it is empty'}). {remedy}")
+
+
+def _refuse_patient_folders(folder: Path, tree: FolderTree) -> None:
+    """Refuse PATIENT/{0,1}/IMAGE, where each patient would become a class."""
+    labels = {image.inner.partition("/")[0] for image in tree.images}
+    if labels == {"0", "1"} and not tree.has_parts and all(name.isdecimal() for name in tree.folders):
+        raise DatasetError(
+            f"{folder}: expected {LAYOUT}, got numbered folders with 0 and 1 in them ({tree.folders[0]!r} and "
+            f"{len(tree.folders) - 1:,} more). Load the tree of IDC, PATIENT/{{0,1}}/IMAGE, with load_idc; if the "
+            "numbers are classes, name them by classes=."
+        )
+
+
+def _check_classes(folder: Path, tree: FolderTree, class_of: Mapping[str, str], target_names: Sequence[str]) -> None:
+    absent = [entry for entry in class_of if entry not in tree.folders]
+    if absent:
+        raise DatasetError(
+            f"load_image_folder.classes: expected names of class folders, got {absent[0]!r}"
+            f"{first_and_count(len(absent))}, of which there is no folder in {folder}. Correct the name."
+        )
+    if len(target_names) < 2:
+        raise DatasetError(
+            f"{folder}: expected folders of two or more classes, got only {tree.folders[0]!r}. "
+            f"{_one_class(folder, tree)}"
+        )
+    by_case: dict[str, str] = {}
+    for entry, label in class_of.items():
+        other = by_case.setdefault(fold_case(entry), entry)
+        if class_of[other] != label:
+            raise DatasetError(
+                f"{folder}: expected class folders that differ in more than case, got {other!r} and {entry!r}. Rename "
+                f"one, or bring them together: classes={{{other!r}: {other!r}, {entry!r}: {other!r}, ...}}."
+            )
+    filled = {class_of[image.folder] for image in tree.images}
+    bare = [label for label in target_names if label not in filled]
+    if bare:
+        first = next(entry for entry, label in class_of.items() if label == bare[0])
+        groups = "; ".join(map(str, LeftOut.group(e for e in tree.left_out if f"/{first}/" in f"/{e[1]}")))
+        raise DatasetError(
+            f"{folder}: expected an image in each class, got 0 in the folder {first!r}"
+            f"{first_and_count(len(bare))} ({groups or 'it is empty'}). Fill or remove it, or name the classes to read "
+            "by classes=."
+        )
+
+
+def _one_class(folder: Path, tree: FolderTree) -> str:
+    below = folder / tree.folders[0]
+    inside = [child.name for child in sorted(below.iterdir()) if child.is_dir()] if below.is_dir() else []
+    if len(inside) > 1 or any(part_named(child) for child in inside):
+        return f"Did you mean {str(below)!r}? The archives of IDC and BreakHis have loaders of their own."
+    return "Add the folder of another class: nothing can be learnt from one."
+
+
+def _to_frame(tree: FolderTree, class_of: Mapping[str, str], target_names: Sequence[str], rule: PatientRule):
+    """Table of the images and their relative paths, sorted by part, class and path: the same on every file system."""
+    code_of = {entry: target_names.index(label) for entry, label in class_of.items()}
+    rows = [(image, tree.relative(image.path)) for image in tree.images]
+    rows.sort(key=lambda row: (PARTS.index(row[0].part) if row[0].part else 0, code_of[row[0].folder], row[1]))
+    names = [relative for _, relative in rows]
+    columns = {
+        "path": [image.path for image, _ in rows],
+        "label": [code_of[image.folder] for image, _ in rows],
+        "patient": rule(names, [image.inner for image, _ in rows]),
+        "x": pd.NA,
+        "y": pd.NA,
+        "height": [image.height for image, _ in rows],
+        "width": [image.width for image, _ in rows],
+    }
+    if tree.has_parts:
+        columns["part"] = [image.part for image, _ in rows]
+    return pd.DataFrame(columns), names
+
+
+def _notes(tree: FolderTree, frame: pd.DataFrame, names: list[str], target_names, each_image: bool) -> tuple[str, ...]:
+    notes = []
+    if each_image:
+        notes.append(PATIENTS_UNKNOWN)
+    elif frame["patient"].nunique() == len(frame):
+        notes.append(
+            "Each image has a patient of its own. If that is not so, patients= reads the number of the image and not "
+            "that of the patient."
+        )
+    if tree.empty:
+        notes.append(f"Class folders without an image: {tree.empty[0]!r}{first_and_count(len(tree.empty))}.")
+    inner = {image.inner.split("/")[0] for image in tree.images if "/" in image.inner}
+    if not tree.has_parts and inner and all(part_named(name) for name in inner):
+        notes.append(
+            "Class folders hold folders named like parts, which are read as one: the split they may stand for is not "
+            "used. Put the parts above the classes."
+        )
+    return (*notes, *table_notes(frame, names, target_names), *content_notes(frame, names))

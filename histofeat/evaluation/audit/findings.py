@@ -1,0 +1,266 @@
+"""What an audit of a split found, as frozen records, and the refusal to go on in spite of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from histofeat.exceptions import GroupLeakageError, known_names
+
+__all__ = ["CODES", "AuditReport", "Finding", "check_audit", "check_codes"]
+
+CODES: dict[str, str] = {
+    "HF001": "shared patient",
+    "HF002": "exact duplicates",
+    "HF003": "near-duplicates",
+    "HF004": "fold without a class",
+    "HF005": "sibling slides",
+    "HF006": "contradicting labels",
+    "HF007": "encoder trained on test patients",
+    "HF008": "fitted outside the fold",
+}
+"""Every code of an audit and what it looks for."""
+
+#: Test patients are known to the model in one way or another.
+_LEAKS = frozenset({"HF001", "HF002", "HF005", "HF007"})
+_STATUSES = ("issue", "passed", "not applicable")
+#: Enough to find the culprit by hand; more would drown a report when a whole split leaks.
+_SHOWN = 3
+_REMEDIES = {
+    "HF001": "Split by patient, as PatientKFold does.",
+    "HF002": "Drop the copies, or keep all of them on one side.",
+    "HF003": "Look at these pairs, and drop the copies.",
+    "HF004": "Use fewer folds, or sides with more patients.",
+    "HF005": "Give all slides of one number the same patient id.",
+    "HF006": "Find out which label is right, or drop these images.",
+    "HF007": "Use an encoder that has not seen these patients, or test on others: evaluate, measure_robustness and "
+    'histofeat.studies.explanation test only the others with known_patients="leave_out", and evaluate(retrain_encoder=True) '
+    "trains the encoder anew in each fold.",
+    "HF008": "Fit everything inside the training patients of each fold.",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One code of an audit: what was looked for, and what came of it.
+
+    Parameters
+    ----------
+    code : str
+        One of `CODES`.
+    title : str
+        What the code looks for.
+    severity : {"error", "warning"}
+        Whether an issue makes the scores say something else than they seem to ("error"), or calls for a look.
+    status : {"issue", "passed", "not applicable"}
+    detail : str
+        One sentence or two: what was found.
+    unseen : str
+        One sentence: what this check cannot see.
+    offenders : tuple of str
+        Everything that was found, one description each; `to_dict` and `AuditReport.summary` name the first three.
+    numbers : Mapping of str to int or float
+        Counts behind the sentence.
+
+    Examples
+    --------
+    >>> finding = Finding("HF001", CODES["HF001"], "error", "issue", "Patients on both sides: 1.", offenders=("7",))
+    >>> finding.is_error, finding.named
+    (True, '7')
+    """
+
+    code: str
+    title: str
+    severity: str
+    status: str
+    detail: str
+    unseen: str = ""
+    offenders: tuple[str, ...] = ()
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.code not in CODES:
+            raise ValueError(f"Finding.code: expected one of {', '.join(CODES)}, got {self.code!r}. Use one of these.")
+        for name, known in (("severity", ("error", "warning")), ("status", _STATUSES)):
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"Finding.{name}: expected one of {', '.join(map(repr, known))}, got {getattr(self, name)!r}. "
+                    "Use one of these."
+                )
+
+    @property
+    def is_error(self) -> bool:
+        """Whether this is an issue that makes scores mean something else."""
+        return self.status == "issue" and self.severity == "error"
+
+    @property
+    def named(self) -> str:
+        """The first offenders and the count of the rest."""
+        first = "; ".join(self.offenders[:_SHOWN])
+        more = len(self.offenders) - _SHOWN
+        return f"{first} (and {more:,} more)" if more > 0 else first
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain JSON types; of the offenders the first three and the count."""
+        return {
+            "code": self.code,
+            "title": self.title,
+            "severity": self.severity,
+            "status": self.status,
+            "detail": self.detail,
+            "unseen": self.unseen,
+            "offenders": {"n": len(self.offenders), "first": list(self.offenders[:_SHOWN])},
+            "numbers": dict(self.numbers),
+        }
+
+
+@dataclass(frozen=True)
+class AuditReport:
+    """The findings of an audit, one for each code that could be decided.
+
+    Parameters
+    ----------
+    findings : tuple of Finding
+        In the order of their codes.
+    accepted : tuple of str
+        Codes whose errors were accepted by name, by `check_audit`.
+
+    Examples
+    --------
+    >>> shared = Finding("HF001", CODES["HF001"], "error", "issue", "Patients on both sides: 1.", offenders=("7",))
+    >>> report = AuditReport((shared,))
+    >>> [finding.code for finding in report.errors], report.warnings
+    (['HF001'], ())
+    >>> print(report.summary())
+    - HF001 shared patient: ISSUE (error). Patients on both sides: 1. First: 7.
+    """
+
+    findings: tuple[Finding, ...]
+    accepted: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        codes = [finding.code for finding in self.findings]
+        if len(set(codes)) < len(codes):
+            raise ValueError(f"AuditReport.findings: expected each code once, got {codes}. Join findings of one code.")
+        object.__setattr__(self, "findings", tuple(sorted(self.findings, key=lambda finding: finding.code)))
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """The issues that are errors."""
+        return tuple(finding for finding in self.findings if finding.is_error)
+
+    @property
+    def warnings(self) -> tuple[Finding, ...]:
+        """The issues that are warnings."""
+        return tuple(f for f in self.findings if f.status == "issue" and f.severity == "warning")
+
+    def finding(self, code: str) -> Finding:
+        """Give the finding of a code.
+
+        Raises
+        ------
+        ValueError
+            If the code is unknown, or was not decided in this report.
+        """
+        for finding in self.findings:
+            if finding.code == code:
+                return finding
+        raise ValueError(
+            f"AuditReport.finding: expected a code of this report, got {code!r}. "
+            f"{known_names(code, [finding.code for finding in self.findings])}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain JSON types, for ``metrics.json``."""
+        return {
+            "findings": [finding.to_dict() for finding in self.findings],
+            "accepted": list(self.accepted),
+            "errors": [finding.code for finding in self.errors],
+            "warnings": [finding.code for finding in self.warnings],
+        }
+
+    def summary(self) -> str:
+        """Lines that read as plain text and as a Markdown list."""
+        return "\n".join(f"- {self._line(finding)}" for finding in self.findings)
+
+    def _line(self, finding: Finding) -> str:
+        status = finding.status
+        if status == "issue":
+            accepted = ", accepted by name" if finding.code in self.accepted else ""
+            status = f"ISSUE ({finding.severity}{accepted})"
+        parts = [f"{finding.code} {finding.title}: {status}.", finding.detail]
+        if finding.offenders:
+            parts.append(f"First: {finding.named}.")
+        if finding.unseen:
+            parts.append(f"Not seen: {finding.unseen}")
+        return " ".join(part for part in parts if part)
+
+
+def check_audit(report: AuditReport, accept: Iterable[str] = ()) -> AuditReport:
+    """Refuse to go on with errors that were not accepted by name.
+
+    Parameters
+    ----------
+    report : AuditReport
+        What the audit found.
+    accept : iterable of str, default=()
+        Codes whose errors are known and wanted, such as ``("HF001",)`` to show what a split by patch pretends.
+
+    Returns
+    -------
+    report : AuditReport
+        The same, with ``accepted`` naming the errors that were there and were accepted.
+
+    Raises
+    ------
+    GroupLeakageError
+        If an error means that the model knows test patients (HF001, HF002, HF005, HF007) and was not accepted.
+    ValueError
+        If there is another error that was not accepted, or `accept` holds what is no code.
+
+    Examples
+    --------
+    >>> shared = Finding("HF001", CODES["HF001"], "error", "issue", "Patients on both sides: 1.", offenders=("7",))
+    >>> check_audit(AuditReport((shared,)), accept=("HF001",)).accepted
+    ('HF001',)
+    >>> check_audit(AuditReport((shared,)))
+    Traceback (most recent call last):
+    histofeat.exceptions.GroupLeakageError: HF001 shared patient: expected none, got 1: 7. Patients on both sides: 1...
+    """
+    accept = check_codes(accept)
+    refused = [finding for finding in report.errors if finding.code not in accept]
+    if refused:
+        # A leak outweighs the rest, and decides the kind of the error.
+        first = min(refused, key=lambda finding: (finding.code not in _LEAKS, finding.code))
+        kind = GroupLeakageError if first.code in _LEAKS else ValueError
+        raise kind(_refusal(first, refused, accept))
+    return replace(report, accepted=tuple(f.code for f in report.errors if f.code in accept))
+
+
+def check_codes(accept) -> tuple[str, ...]:
+    """Refuse what is no collection of codes; give the codes as a tuple.
+
+    Raises
+    ------
+    ValueError
+        If a code is unknown; the message gives the nearest one.
+    """
+    codes = (accept,) if isinstance(accept, str) or not isinstance(accept, Iterable) else tuple(accept)
+    wrong = [code for code in codes if code not in CODES]
+    if wrong or isinstance(accept, str):
+        got = repr(accept) if isinstance(accept, str) else f"{wrong[0]!r}"
+        hint = 'Write ("HF001",).' if not wrong else known_names(wrong[0], CODES)
+        raise ValueError(f"accept_findings: expected a tuple of codes of the audit, got {got}. {hint}")
+    return codes
+
+
+def _refusal(first: Finding, refused: list[Finding], accept: tuple[str, ...]) -> str:
+    codes = sorted({*accept, *(finding.code for finding in refused)})
+    wanted = ", ".join(f'"{code}"' for code in codes) + ("," if len(codes) == 1 else "")
+    others = [f"{finding.code} {finding.title}" for finding in refused if finding is not first]
+    also = f" Errors as well: {', '.join(others)}." if others else ""
+    return (
+        f"{first.code} {first.title}: expected none, got {max(1, len(first.offenders)):,}: {first.named}. "
+        f"{first.detail} {_REMEDIES[first.code]}{also} To go on in spite of it: accept_findings=({wanted})."
+    )

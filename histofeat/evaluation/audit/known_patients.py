@@ -1,0 +1,198 @@
+"""Whom encoders know: the patients of a data set of whom an encoder was trained on an image, matched by pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+
+import numpy as np
+
+from histofeat.exceptions import MissingExtraError, WeightsError
+from histofeat.features.extraction import extract
+from histofeat.model_selection.folds import encode_patients
+from histofeat.features.image_fingerprint import Fingerprints, ImageFingerprint, TrainingImages
+from histofeat.evaluation.audit.parts import Parts, take_apart, walk
+
+__all__ = ["KnownPatients", "can_retrain", "encoder_records", "find_known_patients", "match_records"]
+
+
+@dataclass(frozen=True)
+class KnownPatients:
+    """The patients of a data set whom one encoder knows from one training.
+
+    Parameters
+    ----------
+    pipeline : str
+        Name of the pipeline that holds the encoder.
+    encoder : str
+        The way to it, such as "mine: histo".
+    trained_on : str
+        Name of the data set that it was trained on.
+    patients : tuple of str
+        Ids of the patients of whom an image is among its training images.
+    n_images : tuple of int
+        How many images of each.
+    """
+
+    pipeline: str
+    encoder: str
+    trained_on: str
+    patients: tuple[str, ...]
+    n_images: tuple[int, ...]
+
+
+def find_known_patients(dataset, pipelines, *, fingerprints=None, retrained=False, store=None, n_jobs=None):
+    """Find the patients of a data set whom encoders of pipelines know from their training.
+
+    Parameters
+    ----------
+    dataset : PatchDataset
+    pipelines : IDCPipeline, mapping of str to IDCPipeline, or sequence of (str, IDCPipeline)
+    fingerprints : ndarray of shape (n, 35), float32, optional
+        Measured by `ImageFingerprint`, one row for each of the data set; by default they are measured here, if any
+        encoder says what it was trained on.
+    retrained : bool, default=False
+        Whether families with a method ``retrained`` will be trained anew inside each fold: what they were trained on
+        before does not count then.
+    store : path or FeatureStore, optional
+        Where fingerprints are kept between calls; None keeps nothing.
+    n_jobs : int, optional
+        Threads; None is 1, -1 all cores.
+
+    Returns
+    -------
+    known : tuple of KnownPatients
+        One for each pipeline, encoder and training that knows anybody; nothing of pipelines that cannot run here, for
+        want of weights or packages. Images are compared, and never ids, which mean
+        nothing in another data set; images of one colour prove nothing.
+
+    Raises
+    ------
+    ValueError
+        If `pipelines` is not what it should be, or ``trained_on`` of an encoder gives something else than records.
+    GroupLeakageError
+        If a row has no patient.
+
+    Examples
+    --------
+    >>> from histofeat import IDCPipeline, make_cohort
+    >>> from histofeat.features import ColorHistogram
+    >>> cohort = make_cohort(n_patients=4, patches_per_patient=4)
+    >>> family = ColorHistogram()
+    >>> family.trained_on = TrainingImages.of("first half", ImageFingerprint().transform(cohort.X[:8]))
+    >>> (known,) = find_known_patients(cohort, {"mine": IDCPipeline(features=[family])})
+    >>> known.encoder, known.patients == tuple(dict.fromkeys(cohort.patients[:8])), known.n_images
+    ('mine: color', True, (4, 4))
+    """
+    told = []
+    for part in take_apart(pipelines):
+        # What lacks its files or packages cannot run either; who fits it hears of that.
+        with suppress(MissingExtraError, WeightsError):
+            told.append((part.name, encoder_records([part], retrained=retrained)[0]))
+    if not any(records for _, records in told):
+        return ()
+    if fingerprints is None:
+        fingerprints = extract([ImageFingerprint()], dataset.X, n_jobs=n_jobs, store=store).features[0]
+    ids, patient = encode_patients(dataset.patients, len(dataset), "dataset.patients")
+    prints, found = Fingerprints.of(fingerprints), []
+    for name, records in told:
+        for path, record, counts in match_records(records.items(), prints, patient):
+            known = np.flatnonzero(counts).tolist()
+            patients, n_images = tuple(ids[one] for one in known), tuple(int(counts[one]) for one in known)
+            found.append(KnownPatients(name, path, record.dataset, patients, n_images))
+    return tuple(dict.fromkeys(found))
+
+
+def match_records(records, prints: Fingerprints, patient: np.ndarray):
+    """Look for the training images of encoders among those of a data set.
+
+    Parameters
+    ----------
+    records : iterable of (str, tuple of TrainingImages)
+        What the encoder at each place says of its training.
+    prints : Fingerprints
+    patient : ndarray of shape (n,), int64
+        Number of each row's patient.
+
+    Yields
+    ------
+    path : str
+    record : TrainingImages
+        Of which an image was found.
+    counts : ndarray of shape (n_patients,), int64
+        How many images of each patient were.
+    """
+    keys = prints.keys()
+    for path, told in records:
+        for record in told:
+            digests = frozenset(record.digests)
+            # Images of one colour are equal in any two data sets.
+            seen = np.array([key in digests for key in keys]) & ~prints.flat
+            if seen.any():
+                yield path, record, np.bincount(patient[seen], minlength=patient.max() + 1)
+
+
+def can_retrain(family) -> bool:
+    """Whether a feature family can be trained anew, on the training patients of a fold."""
+    trains_itself = callable(getattr(family, "retrained", None))
+    return hasattr(family, "family") and (trains_itself or getattr(family, "is_trainable", False))
+
+
+def encoder_records(
+    parts: Iterable[Parts], *, retrained: bool = False
+) -> tuple[dict[str, tuple[TrainingImages, ...]], list[str]]:
+    """Find what the encoders of pipelines say of their training.
+
+    Parameters
+    ----------
+    parts : iterable of Parts
+    retrained : bool, default=False
+        Whether families that can be trained anew are, and left out here.
+
+    Returns
+    -------
+    records : dict of str to tuple of TrainingImages
+        By the place of the encoder.
+    silent : list of str
+        Encoders with weights of their own that do not say what they were trained on.
+
+    Raises
+    ------
+    ValueError
+        If ``trained_on`` gives something else than `TrainingImages`.
+    """
+    records: dict[str, tuple[TrainingImages, ...]] = {}
+    silent: list[str] = []
+    for pipeline in parts:
+        for start, part in (*pipeline.given, *pipeline.built):
+            for path, value in () if retrained and can_retrain(part) else walk(part, start):
+                found = _records_of(value, path)
+                if found:
+                    # Pipelines of one name may hold different encoders at the same place.
+                    known = records.get(path, ())
+                    records[path] = (*known, *(record for record in found if record not in known))
+                elif found is None and path not in silent and _has_own_weights(value):
+                    silent.append(path)
+    return records, [path for path in silent if path not in records]
+
+
+def _records_of(value, path: str) -> tuple[TrainingImages, ...] | None:
+    told = getattr(value, "trained_on", None)
+    told = told() if callable(told) else told
+    if told is None:
+        return None
+    several = (told,) if hasattr(told, "digests") or not isinstance(told, Iterable) else tuple(told)
+    for record in several:
+        if not (hasattr(record, "digests") and hasattr(record, "dataset")):
+            raise ValueError(
+                f"{path}.trained_on: expected TrainingImages or a sequence of these, got {record!r:.60}. "
+                "Make one with TrainingImages.of(name, fingerprints)."
+            )
+    return several
+
+
+def _has_own_weights(value) -> bool:
+    weights = getattr(value, "weights", None)
+    # Where a family has a `family` name, `weights` is a network's; a vote of classifiers has weights too.
+    return hasattr(value, "family") and weights is not None and str(weights) != "imagenet"

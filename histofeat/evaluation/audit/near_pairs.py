@@ -1,0 +1,241 @@
+"""Pairs of hashes that differ in few bits, found without comparing all pairs."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import joblib
+import numpy as np
+from numba import int64, njit, uint64
+from numba.extending import intrinsic
+
+from histofeat.features.image_fingerprint import HASH_BITS
+
+__all__ = ["MAX_DISTANCE", "count_distances", "near_pairs"]
+
+_CHUNK_BITS = 16
+_N_CHUNKS = HASH_BITS // _CHUNK_BITS
+_KEYS = 1 << _CHUNK_BITS
+
+MAX_DISTANCE = 31
+"""Largest distance that `near_pairs` looks for: beyond it the search is no faster than comparing all pairs."""
+
+#: Below this many hashes comparing all pairs takes less time than walking through 65,536 buckets.
+_FEW = 8192
+
+
+def near_pairs(codes, distance, *, flip=(0, 0), n_jobs=None):
+    """Find all pairs of hashes that differ in at most `distance` bits.
+
+    Parameters
+    ----------
+    codes : ndarray of shape (n, 2), uint64
+        Hashes of 128 bits.
+    distance : int
+        Bits that may differ, 0 to 31.
+    flip : sequence of two uint64, default=(0, 0)
+        Bits that are turned over in one of the two before they are compared, such as a row of `mirror_masks`.
+    n_jobs : int, optional
+        Threads; None is 1, -1 all cores. The result does not depend on it.
+
+    Returns
+    -------
+    pairs : ndarray of shape (m, 2), int64
+        Row numbers, the smaller first, in ascending order. No row is compared with itself.
+    distances : ndarray of shape (m,), int64
+        The number of bits that differ.
+
+    Raises
+    ------
+    ValueError
+        If `codes` or `distance` is not of that kind.
+
+    Notes
+    -----
+    Multi-index hashing (Norouzi, Punjani and Fleet, doi:10.1109/TPAMI.2013.231): of eight chunks of 16 bits, two
+    hashes at distance 8 r + a have one among the first a + 1 chunks that differs in at most r bits, or one among the
+    others that differs in at most r - 1. Only hashes that share such a chunk are compared in full.
+
+    Examples
+    --------
+    >>> pairs, distances = near_pairs(np.array([[0, 0], [2**64 - 1, 0], [5, 0]], dtype=np.uint64), 2)
+    >>> pairs.tolist(), distances.tolist()
+    ([[0, 2]], [2])
+    """
+    codes = _check_codes(codes)
+    if not isinstance(distance, int | np.integer) or isinstance(distance, bool) or not 0 <= distance <= MAX_DISTANCE:
+        raise ValueError(
+            f"near_pairs.distance: expected an integer from 0 to {MAX_DISTANCE}, got {distance!r}. Hashes that differ "
+            "in more bits are those of different images."
+        )
+    flip = np.array(flip, dtype=np.uint64)
+    if len(codes) < _FEW:
+        found = [_grow(_compare_all, codes, int(distance), flip)]
+    else:
+        radii = _chunk_radii(int(distance))
+        chunks = [chunk for chunk in range(_N_CHUNKS) if radii[chunk] >= 0]
+        with ThreadPoolExecutor(min(joblib.effective_n_jobs(n_jobs), len(chunks))) as pool:
+            found = list(pool.map(lambda chunk: _search_chunk(codes, chunk, radii, int(distance), flip), chunks))
+    triples = np.concatenate(found)
+    triples = triples[np.lexsort((triples[:, 1], triples[:, 0]))]
+    return triples[:, :2], triples[:, 2]
+
+
+def count_distances(codes, groups, *, flip=(0, 0)):
+    """Count the pairs of hashes of different groups by the number of bits that differ.
+
+    Parameters
+    ----------
+    codes : ndarray of shape (n, 2), uint64
+        Hashes.
+    groups : ndarray of shape (n,), int
+        Group of each, such as its patient.
+    flip : sequence of two uint64, default=(0, 0)
+        As in `near_pairs`.
+
+    Returns
+    -------
+    counts : ndarray of shape (129,), int64
+        Pairs at each distance.
+    nearest : ndarray of shape (n,), int64
+        Distance of each hash to the nearest of another group; 129 where there is none.
+
+    Notes
+    -----
+    All pairs are compared: for studies of some ten thousand hashes.
+
+    Examples
+    --------
+    >>> counts, nearest = count_distances(np.array([[0, 0], [1, 0], [7, 0]], dtype=np.uint64), np.array([0, 0, 1]))
+    >>> np.flatnonzero(counts).tolist(), nearest.tolist()
+    ([2, 3], [3, 2, 2])
+    """
+    codes = _check_codes(codes)
+    groups = np.asarray(groups)
+    if groups.shape != (len(codes),) or groups.dtype.kind not in "iu":
+        raise ValueError(
+            f"count_distances.groups: expected a whole number for each of {len(codes)} hashes, got {groups.dtype} of "
+            f"shape {groups.shape}. Give the number of each patient."
+        )
+    return _count_all(codes, groups.astype(np.int64), np.array(flip, dtype=np.uint64))
+
+
+def _check_codes(codes) -> np.ndarray:
+    codes = np.ascontiguousarray(codes)
+    if codes.dtype != np.uint64 or codes.ndim != 2 or codes.shape[1] != 2:
+        raise ValueError(
+            f"codes: expected uint64 hashes of shape (n, 2), got {codes.dtype} of shape {codes.shape}. "
+            "Take those of Fingerprints."
+        )
+    return codes
+
+
+def _chunk_radii(distance: int) -> np.ndarray:
+    """Bits that may differ in each chunk, int64 of shape (8,); -1 where a chunk need not be searched."""
+    radius, rest = divmod(distance, _N_CHUNKS)
+    return np.array([radius if chunk <= rest else radius - 1 for chunk in range(_N_CHUNKS)], dtype=np.int64)
+
+
+def _search_chunk(codes, chunk, radii, distance, flip):
+    """Pairs that this chunk brings together and none before it did."""
+    word, shift = chunk // 4, np.uint64(_CHUNK_BITS * (chunk % 4))
+    keys = ((codes[:, word] >> shift) & np.uint64(_KEYS - 1)).astype(np.int64)
+    order = np.argsort(keys, kind="stable")
+    starts = np.zeros(_KEYS + 1, dtype=np.int64)
+    np.cumsum(np.bincount(keys, minlength=_KEYS), out=starts[1:])
+    every = np.arange(_KEYS)
+    masks = every[np.bitwise_count(every) <= radii[chunk]]
+    turned = int((flip[word] >> shift) & np.uint64(_KEYS - 1))
+    # In the word of the chunk two hashes agree more often than not: the other one tells them apart sooner.
+    words = (np.ascontiguousarray(codes[order, 1 - word]), np.ascontiguousarray(codes[order, word]))
+    flips = (flip[1 - word], flip[word])
+    return _grow(_compare_buckets, *words, order, starts, masks ^ turned, chunk, radii, distance, *flips)
+
+
+def _grow(kernel, *arguments):
+    """Run a kernel that counts what it finds, with room for all of it."""
+    room = 1 << 14
+    while True:
+        out = np.empty((room, 3), dtype=np.int64)
+        found = kernel(*arguments, out)
+        if found <= room:
+            return out[:found]
+        room = found
+
+
+@intrinsic
+def _bits_set(typing_context, word):
+    """Count the bits of a uint64: one instruction, which Numba has no name for."""
+    return int64(uint64), lambda context, builder, signature, values: builder.ctpop(values[0])
+
+
+@njit(cache=True, nogil=True)
+def _compare_all(codes, distance, flip, out):
+    """Write (row, row, distance) of all near pairs into `out` while there is room; return their number."""
+    found = 0
+    for i in range(len(codes)):
+        first, second = codes[i, 0] ^ flip[0], codes[i, 1] ^ flip[1]
+        for j in range(i + 1, len(codes)):
+            gap = _bits_set(first ^ codes[j, 0]) + _bits_set(second ^ codes[j, 1])
+            if gap <= distance:
+                if found < len(out):
+                    out[found, 0], out[found, 1], out[found, 2] = i, j, gap
+                found += 1
+    return found
+
+
+@njit(cache=True, nogil=True)
+def _count_all(codes, groups, flip):
+    counts = np.zeros(129, np.int64)
+    nearest = np.full(len(codes), 129, np.int64)
+    for i in range(len(codes)):
+        first, second = codes[i, 0] ^ flip[0], codes[i, 1] ^ flip[1]
+        for j in range(i + 1, len(codes)):
+            if groups[i] != groups[j]:
+                gap = _bits_set(first ^ codes[j, 0]) + _bits_set(second ^ codes[j, 1])
+                counts[gap] += 1
+                nearest[i] = min(nearest[i], gap)
+                nearest[j] = min(nearest[j], gap)
+    return counts, nearest
+
+
+@njit(cache=True, nogil=True)
+def _compare_buckets(other, own, order, starts, masks, chunk, radii, distance, flip_other, flip_own, out):
+    """Compare all hashes whose keys of one chunk differ by one of `masks`.
+
+    `own` is the word of the hashes that holds the chunk, `other` the other one, both in the order of their keys.
+    """
+    found = 0
+    for key in range(len(starts) - 1):
+        if starts[key] == starts[key + 1]:
+            continue
+        for mask in masks:
+            near_key = key ^ mask
+            if near_key < key:  # met from the other side
+                continue
+            for i in range(starts[key], starts[key + 1]):
+                flipped = other[i] ^ flip_other
+                for j in range(max(starts[near_key], i + 1), starts[near_key + 1]):
+                    gap = _bits_set(flipped ^ other[j])
+                    if gap > distance:
+                        continue
+                    rest = own[i] ^ own[j] ^ flip_own
+                    gap += _bits_set(rest)
+                    if gap <= distance and not _met_before(flipped ^ other[j], rest, chunk, radii):
+                        if found < len(out):
+                            out[found, 0] = min(order[i], order[j])
+                            out[found, 1] = max(order[i], order[j])
+                            out[found, 2] = gap
+                        found += 1
+    return found
+
+
+@njit(cache=True, nogil=True)
+def _met_before(other, own, chunk, radii):
+    """Whether an earlier chunk has brought this pair together."""
+    for earlier in range(chunk):
+        word = own if earlier // 4 == chunk // 4 else other
+        part = (word >> np.uint64(16 * (earlier % 4))) & np.uint64(0xFFFF)
+        if _bits_set(part) <= radii[earlier]:
+            return True
+    return False

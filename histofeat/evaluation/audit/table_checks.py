@@ -1,0 +1,181 @@
+"""Checks that read the table alone: patients, classes, slides and labels. They take no time and open no image."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from histofeat.evaluation.audit.findings import CODES, Finding
+from histofeat.split_audit.ids import case_number, section_letters
+from histofeat.evaluation.audit.sides import Split, list_some
+
+__all__ = ["contradicting_patients", "lost_classes", "shared_patients", "sibling_slides"]
+
+
+def shared_patients(split: Split) -> Finding:
+    """HF001: patients with patches on both sides of a fold.
+
+    Parameters
+    ----------
+    split : Split
+
+    Returns
+    -------
+    finding : Finding
+        An error; one offender for each patient.
+    """
+    folds_of: dict[int, list[int]] = {}
+    for fold, train, test in split.sides_by(split.patient):
+        for patient in np.flatnonzero((train > 0) & (test > 0)):
+            folds_of.setdefault(int(patient), []).append(fold)
+    found = [f"patient {split.ids[p]} in fold {list_some(folds_of[p])}" for p in sorted(folds_of)]
+    if found:
+        detail = f"Patients on both sides of a fold: {len(found):,} of {len(split.ids):,}."
+    else:
+        detail = f"No patient is on both sides of a fold ({split.n_folds}, {len(split.ids):,} patients)."
+    return Finding(
+        "HF001", CODES["HF001"], "error", "issue" if found else "passed", detail,
+        "one person under two ids; HF002, HF003 and HF005 look for signs of that.",
+        tuple(found), {"patients": len(split.ids), "shared": len(found)},
+    )  # fmt: skip
+
+
+def lost_classes(split: Split) -> Finding:
+    """HF004: a side of a fold without a patch of some class.
+
+    Parameters
+    ----------
+    split : Split
+
+    Returns
+    -------
+    finding : Finding
+        An error; one offender for each side and class. Classes that the data set itself lacks do not count.
+    """
+    y, names = split.dataset.y, split.dataset.target_names
+    present = np.unique(y)
+    found = []
+    for fold, *counts in split.sides_by(y):
+        for side, count in zip(("training", "test"), counts, strict=True):
+            lost = [code for code in present if count[code] == 0]
+            found += [f"the {side} side of fold {fold} has no {names[code]!r}" for code in lost]
+    detail = (
+        f"Sides of folds that lack a class: {len(found):,}. Scores of that class are undefined there."
+        if found
+        else f"Each side of each fold has patches of all {len(present)} classes."
+    )
+    return Finding(
+        "HF004", CODES["HF004"], "error", "issue" if found else "passed", detail,
+        "classes with very few patches or patients, whose scores are defined and mean little.",
+        tuple(found), {"classes": len(present)},
+    )  # fmt: skip
+
+
+def sibling_slides(split: Split) -> Finding:
+    """HF005: sections of one case on both sides of a fold under different patient ids.
+
+    Parameters
+    ----------
+    split : Split
+        Patient ids, and the column ``slide`` of the data set's table where there is one.
+
+    Returns
+    -------
+    finding : Finding
+        An error; one offender for each pair of ids. Not applicable where no id has that form.
+
+    Notes
+    -----
+    Ids are a number, with or without the number of the year before it, and up to three letters: 22549AB beside 22549CD,
+    or 18842 beside 18842D (as in BreakHis). Ids of another form say nothing. Slides are compared where they belong to
+    different patients: of one patient they are the business of HF001. A column ``slide`` that gives two patients
+    the same value counts slides within a patient, and is left out.
+    """
+    slides, owner, note = _slides(split)
+    sources = (("patients", split.ids, split.patient, None), ("slides", *slides, owner))
+    n_sections = sum(bool(section_letters(name)) for _, names, *_ in sources for name in names)
+    pairs = {kind: _sections_of_one_case(names, owner) for kind, names, _, owner in sources}
+    unseen = "sections whose ids share no number, such as those numbered anew in each block."
+    if not n_sections and not any(pairs.values()):
+        detail = f"No id ends in the letters of a section.{note}"
+        return Finding("HF005", CODES["HF005"], "error", "not applicable", detail, unseen)
+    found = [
+        f"{kind} {names[a]} and {names[b]} in fold {list_some(folds)}"
+        for kind, names, codes, _ in sources
+        for (a, b), folds in _meetings(split, codes, pairs[kind]).items()
+    ]
+    detail = (
+        f"Pairs of sections of one case that are on both sides of a fold under different patient ids: {len(found):,}."
+        if found
+        else f"All sections of one case are on one side (ids with the letters of a section: {n_sections:,})."
+    )
+    return Finding(
+        "HF005", CODES["HF005"], "error", "issue" if found else "passed", f"{detail}{note}", unseen,
+        tuple(found), {"sections": n_sections, "pairs": len(found)},
+    )  # fmt: skip
+
+
+def _slides(split: Split) -> tuple[tuple[list[str], np.ndarray], dict | None, str]:
+    """Distinct slides with the code of each row, the patient of each slide, and why they cannot be used, if so."""
+    nothing = ([], np.full(len(split), -1, dtype=np.int64))
+    if "slide" not in split.dataset.frame.columns:
+        return nothing, None, ""
+    codes, found = pd.factorize(split.dataset.frame["slide"])
+    owners = pd.DataFrame({"slide": codes, "patient": split.patient})[codes >= 0].drop_duplicates()
+    if owners["slide"].duplicated().any():
+        return nothing, None, " The column 'slide' counts slides within a patient and was left out."
+    slides = ([str(name) for name in found], codes.astype(np.int64))
+    return slides, dict(zip(owners["slide"], owners["patient"], strict=True)), ""
+
+
+def _sections_of_one_case(names: list[str], owner: dict | None) -> list[tuple[int, int]]:
+    """Pairs of ids with one case number; with `owner` only those of different owners."""
+    cases: dict[str, list[int]] = {}
+    for code, name in enumerate(names):
+        cases.setdefault(case_number(name), []).append(code)
+    return [
+        (a, b)
+        for members in cases.values()
+        for position, a in enumerate(members)
+        for b in members[position + 1 :]
+        if owner is None or owner[a] != owner[b]
+    ]
+
+
+def _meetings(split: Split, codes: np.ndarray, pairs: list[tuple[int, int]]) -> dict[tuple[int, int], list[int]]:
+    """Folds in which two codes stand on opposite sides, for the pairs that ever do."""
+    met: dict[tuple[int, int], list[int]] = {}
+    for fold, train, test in split.sides_by(codes) if pairs else ():
+        for a, b in pairs:
+            if (train[a] and test[b]) or (train[b] and test[a]):
+                met.setdefault((a, b), []).append(fold)
+    return met
+
+
+def contradicting_patients(split: Split) -> tuple[str, ...]:
+    """Patients under two labels, in a data set whose labels are those of patients.
+
+    Parameters
+    ----------
+    split : Split
+
+    Returns
+    -------
+    offenders : tuple of str
+        One for each case number with more than one label; ids that differ in section letters are one case.
+        Empty where ``dataset.labels_per`` is "patch".
+    """
+    if split.dataset.labels_per != "patient":
+        return ()
+    names = split.dataset.target_names
+    table = pd.DataFrame({"patient": split.patient, "label": split.dataset.y}).drop_duplicates()
+    cases: dict[str, dict[str, set]] = {}
+    for patient, label in table.itertuples(index=False):
+        case = cases.setdefault(case_number(split.ids[patient]), {"ids": set(), "labels": set()})
+        case["ids"].add(split.ids[patient])
+        case["labels"].add(names[label])
+    return tuple(
+        f"{' and '.join(sorted(case['ids']))}: {' and '.join(sorted(case['labels']))}"
+        for case in cases.values()
+        if len(case["labels"]) > 1
+    )

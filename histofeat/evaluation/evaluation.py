@@ -1,0 +1,321 @@
+"""Pipelines under one protocol: features once per image, heads once per fold, every score with its interval."""
+
+import time
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from histofeat.metrics.bootstrap import patient_weights
+from histofeat.models.heads.enough_patients import check_inner_patients
+from histofeat.evaluation.feature_bank import FeatureBank
+from histofeat.evaluation.fitting import fit_all
+from histofeat.evaluation.folds import check_folds, fold_of_rows, make_inner_folds
+from histofeat.evaluation.fair_folds import check_choice, check_rest, leave_out_known
+from histofeat.metrics.definitions import LABEL_METRICS, confusion, most_probable
+from histofeat.model_selection.folds import PatientKFold
+from histofeat.evaluation.plans import make_plans
+from histofeat.evaluation.results import Evaluation, ModelResult, NotRun
+from histofeat.evaluation.retraining import RETRAINED, Retrainer, check_retrainable
+from histofeat.metrics.folds import score_folds
+from histofeat.evaluation.search import Search
+from histofeat.evaluation.audit import ImageFingerprint, audit_fingerprints, cheap_findings, check_audit, check_codes
+from histofeat.features.store import as_store
+from histofeat.metrics.thresholds import parse_rule
+
+__all__ = ["evaluate"]
+
+
+def evaluate(
+    dataset,
+    pipelines,
+    cv=None,
+    *,
+    inner_cv=None,
+    n_resamples=2000,
+    random_state=0,
+    n_jobs=None,
+    store=None,
+    progress=None,
+    threshold="f1",
+    search=None,
+    accept_findings=(),
+    known_patients="refuse",
+    retrain_encoder=False,
+):
+    """Evaluate pipelines on patients that they have not learnt from.
+
+    Features are measured once per image for all pipelines together, each family once however many pipelines
+    name it. A head is fitted on the training patients of each fold and scores the test patients; its decision
+    threshold is chosen inside the training patients.
+
+    Parameters
+    ----------
+    dataset : PatchDataset
+        The patches, their labels and their patients.
+    pipelines : IDCPipeline, mapping of str to IDCPipeline, or sequence of (str, IDCPipeline)
+        What to compare. Several entries may share a name and differ in the head.
+    cv : splitter or iterable of (train, test), optional
+        The folds; by default ``PatientKFold(5)``. Pairs are rows or masks, and no row may be tested twice;
+        rows that are never tested have fold -1 and probabilities NaN.
+    inner_cv : splitter, optional
+        The folds inside the training patients of each fold; by default ``PatientKFold(3)``.
+    n_resamples : int, default=2000
+        Resamples of the patients behind each interval; 0 for no intervals.
+    random_state : int, default=0
+        Seed of the resamples, which all models share.
+    n_jobs : int, optional
+        Threads for extraction, for fits (several folds at a time) and for intervals; None is 1, -1 all cores. Results
+        do not depend on it.
+    store : path or FeatureStore, optional
+        Where features are kept between evaluations, so that no image is measured twice; None keeps nothing.
+    progress : callable, optional
+        Called as ``progress(stage, done, total)`` with stage "extract" (images), "retrain" (encoders trained anew, in
+        all folds), "fit" (folds of all models) and "score" (models).
+    threshold : str, default="f1"
+        What the tuned threshold is chosen for among training patients: "f1", "youden" (sensitivity plus specificity)
+        or "sensitivity=0.95"; see `histofeat.metrics.thresholds.choose_threshold`.
+    search : Search or mapping, optional
+        Parameters of the heads to choose from, inside the training patients of each fold; see
+        `histofeat.evaluation.search.Search`. The same budget for every feature set; the choices are in the result.
+    accept_findings : sequence of str, default=()
+        Codes of errors of the audit to go on with. ``("HF001",)`` accepts folds that share patients, such as those of
+        `PatchKFold`, to show what they pretend; the result then says ``patient_overlap=True``.
+    known_patients : {"refuse", "leave_out"}, default="refuse"
+        What to do where an encoder of any pipeline was trained on an image of a tested patient. "refuse" is HF007 of
+        the audit. "leave_out" tests all models on the other patients only, and the result says so in ``left_out``;
+        training rows stay as they are, and a fold in which nobody remains to be tested is dropped.
+    retrain_encoder : bool, default=False
+        Whether families that can be trained anew (those with a method ``retrained``) are, on the training patients of
+        each fold, after the stain normaliser if there is one. What they were trained on before does not count then.
+
+    Returns
+    -------
+    evaluation : Evaluation
+        Pipelines whose weights or packages are missing are in ``not_run`` with the reason; the rest went on.
+
+    Raises
+    ------
+    GroupLeakageError
+        If a patient or an image is on both sides of a fold, an encoder knows a tested patient, or patients are not
+        known.
+    ValueError
+        If an argument is not what it should be, the audit finds an error, a fold would lose a class, an inner fit has
+        too few patients to calibrate a head on, every tested patient is known to an encoder, or no family can be
+        trained anew where this is asked for.
+
+    Notes
+    -----
+    The plain label is the most probable class. The tuned one (two classes) is positive from the threshold that is
+    best over the inner out-of-fold predictions of the fold's training patients; on the same predictions the
+    calibrated probabilities are fitted. A network on pixels is fitted once a fold: both come of the training patients
+    that it held out to know when to stop. Pooled scores rank the test patches of different folds, and so of different
+    fits, in one list.
+
+    Before anything is fitted, `histofeat.evaluation.audit.audit_split` looks at the folds; its findings are in the result.
+
+    An encoder is matched with patients by the pixels of its training images, and never by their ids. Where it knows
+    training patients (those of other folds with ``known_patients="leave_out"``, all of them with
+    ``retrain_encoder=True``), heads are fitted, thresholds and parameters chosen and probabilities calibrated on
+    features that look better than those of new patients: labels and calibrated probabilities may suffer by it, and the
+    tested patients are new all the same. Features of encoders that were trained anew are not kept in the store.
+
+    Examples
+    --------
+    >>> from histofeat import IDCPipeline
+    >>> from histofeat.datasets import make_cohort
+    >>> from histofeat.model_selection.folds import PatientKFold
+    >>> cohort = make_cohort(n_patients=8, patches_per_patient=8)
+    >>> pipelines = {"color": IDCPipeline(features="color", head="logistic")}
+    >>> evaluation = evaluate(cohort, pipelines, PatientKFold(2), inner_cv=PatientKFold(2), n_resamples=50)
+    >>> evaluation.models[0].scores["roc_auc"].pooled > 0.5
+    True
+    """
+    cv = PatientKFold(5) if cv is None else cv
+    inner_cv = PatientKFold(3) if inner_cv is None else inner_cv
+    # Everything that can be refused is refused before the long work begins.
+    accepted = check_codes(accept_findings)
+    splits, overlap = check_folds(cv, dataset, allow_patient_leakage="HF001" in accepted)
+    inner = make_inner_folds(inner_cv, splits, dataset, allow_patient_leakage="HF001" in accepted)
+    patient_weights(dataset.patients, n_resamples, random_state)
+    settings = {"threshold": parse_rule(threshold), "search": Search.of(search), "accepted": accepted}
+    settings |= {"known_patients": check_choice(known_patients), "retrain": bool(retrain_encoder)}
+    run = _Run(dataset, splits, inner, n_jobs, as_store(store), progress, random_state, **settings)
+    plans = _plan(pipelines, run)
+    bank, audit = _measure(plans, run)
+    models = _score_all(_fit(plans, bank, run), run, n_resamples, random_state)
+    return Evaluation(
+        dataset=dataset,
+        splits=run.splits,
+        fold=fold_of_rows(run.splits, len(dataset)),
+        models=models,
+        not_run=tuple(NotRun(plan.name, plan.head_name, plan.reason) for plan in plans if plan.reason is not None),
+        protocol=_protocol(run, cv, inner_cv, n_resamples, overlap),
+        seconds=dict(run.seconds),
+        patient_overlap=overlap,
+        conversions=dict(run.conversions),
+        computed=dict(run.computed),
+        audit=audit,
+        left_out=run.left_out,
+    )
+
+
+@dataclass
+class _Run:
+    """One evaluation under way: what every stage needs, and what it adds up."""
+
+    dataset: Any
+    splits: tuple
+    inner: tuple
+    n_jobs: int | None
+    store: Any
+    progress: Any
+    random_state: int
+    threshold: Any
+    search: Any
+    accepted: tuple
+    known_patients: str
+    retrain: bool
+    left_out: Any = None
+    seconds: Counter = field(default_factory=Counter)
+    conversions: Counter = field(default_factory=Counter)
+    computed: Counter = field(default_factory=Counter)
+
+    def __post_init__(self):
+        self.y, self.patients = self.dataset.y, self.dataset.patients
+
+    @contextmanager
+    def timed(self, stage):
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] += time.perf_counter() - started
+
+    def leave_out(self, tests, left_out):
+        """Test only these rows in each fold; folds without any are gone."""
+        kept = [number for number, test in enumerate(tests) if test.size]
+        self.splits = tuple((self.splits[number][0], tests[number]) for number in kept)
+        self.inner, self.left_out = tuple(self.inner[number] for number in kept), left_out
+
+    def tell(self, stage, done, total):
+        if self.progress is not None:
+            self.progress(stage, done, total)
+
+
+def _protocol(run, cv, inner_cv, n_resamples, overlap):
+    """Say what was asked for, what was accepted, and who was not tested."""
+    return {
+        "cv": repr(cv) if hasattr(cv, "split") else "predefined splits",
+        "n_splits": len(run.splits),
+        "inner_cv": repr(inner_cv),
+        "n_resamples": int(n_resamples),
+        "random_state": run.random_state,
+        "patient_level": not overlap,
+        "threshold": str(run.threshold),
+        "search": None if run.search is None else run.search.to_dict(),
+        "accepted_findings": list(run.accepted),
+        "known_patients": run.known_patients,
+        "left_out": None if run.left_out is None else run.left_out.to_dict(),
+        "retrain_encoder": run.retrain,
+    }
+
+
+def _plan(pipelines, run):
+    """Take the pipelines apart, and refuse what needs no image to be refused."""
+    plans = make_plans(pipelines, run)
+    if run.search is not None:
+        heads = {plan.head_name: plan.head for plan in plans if plan.reason is None and not plan.takes_pixels}
+        run.search.check_heads(heads)
+    for plan in plans:
+        if plan.reason is None:
+            check_inner_patients(plan, run.dataset, run.splits, run.inner)
+    runnable = _runnable(plans)
+    if run.retrain and runnable:
+        check_retrainable(pipeline for _, pipeline in runnable)
+    found = cheap_findings(run.dataset, run.splits, pipelines=runnable, retrained=run.retrain)
+    check_audit(found, run.accepted)
+    return plans
+
+
+def _runnable(plans):
+    # An encoder that cannot run scores nobody: it does not matter whom it knows.
+    return [(plan.name, plan.pipeline) for plan in plans if plan.reason is None]
+
+
+def _measure(plans, run):
+    """Measure all features, and audit the folds by what the images look like, before any training or fit."""
+    bank = FeatureBank(plans, run, {"audit": ImageFingerprint()})
+    prints, pipelines = bank.extra("audit"), _runnable(plans)
+    with run.timed("audit"):
+        if run.known_patients == "leave_out":
+            known = leave_out_known(run.dataset, run.splits, pipelines, prints, retrained=run.retrain)
+            run.leave_out(*known)
+        more = {"pipelines": pipelines, "n_jobs": run.n_jobs, "retrained": run.retrain}
+        found = audit_fingerprints(run.dataset, run.splits, prints, **more)
+        audit = check_rest(found, run.accepted, run.left_out)
+    return bank.measure_folds(Retrainer(run, prints) if run.retrain else None), audit
+
+
+def _fit(plans, bank, run):
+    with run.timed("fit"):
+        return fit_all(plans, bank, run)
+
+
+# --- the scores ------------------------------------------------------------------------------------------------------
+
+
+def _score_all(fits, run, n_resamples, random_state):
+    resampling = {"n_resamples": n_resamples, "random_state": random_state, "n_jobs": run.n_jobs}
+    models = []
+    for number, fit in enumerate(fits, start=1):
+        with run.timed("score"):
+            models.append(_model_result(fit, run, resampling))
+        run.tell("score", number, len(fits))
+    return tuple(models)
+
+
+def _model_result(fit, run, resampling):
+    y, n_classes, tests = run.y, fit.proba.shape[1], [test for _, test in run.splits]
+    tested = np.concatenate(tests)
+    predicted = np.full(len(y), -1, dtype=np.int64)
+    predicted[tested] = most_probable(fit.proba[tested])
+    common = (run.patients, tests)
+    scored, resamples = score_folds(y, fit.proba, predicted, *common, **resampling)
+    tuned, _ = score_folds(y, fit.proba, fit.tuned, *common, metrics=LABEL_METRICS, **resampling)
+    return ModelResult(
+        name=fit.plan.name,
+        features=fit.plan.feature_names,
+        head=fit.plan.head_name,
+        n_features=fit.n_features,
+        proba=fit.proba,
+        predicted=predicted,
+        predicted_tuned=fit.tuned,
+        thresholds=tuple(fit.thresholds) if n_classes == 2 else (),
+        scores=scored,
+        tuned=tuned,
+        resamples=resamples,
+        confusion=confusion(y[tested], predicted[tested], n_classes),
+        confusion_tuned=confusion(y[tested], fit.tuned[tested], n_classes),
+        fold_confusions=tuple(confusion(y[test], predicted[test], n_classes) for test in tests),
+        fit_s=fit.seconds["fit"],
+        predict_s=fit.seconds["predict"],
+        notes=_notes(fit),
+        families=tuple(_spelt_out(part, fit.plan) for part in fit.plan.measuring),
+        calibrated=fit.calibrated,
+        choices=tuple(fit.choices),
+        histories=tuple(fit.histories) if any(fit.histories) else (),
+    )
+
+
+def _notes(fit):
+    of_plan = (RETRAINED,) if fit.plan.retrained else ()
+    return tuple(dict.fromkeys(note for notes in (of_plan, *fit.notes) for note in notes))
+
+
+def _spelt_out(part, plan):
+    params = ", ".join(f"{name}={value!r}" for name, value in part.get_params(deep=False).items())
+    anew = ", trained anew in each fold" if any(part is family for family in plan.retrained.values()) else ""
+    return f"{type(part).__name__}({params}){anew}"

@@ -1,0 +1,279 @@
+"""What an evaluation found, as frozen records: scores, models, what could not run, and the protocol."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Evaluation", "LeftOut", "ModelResult", "NotRun", "Score"]
+
+
+def _freeze(array, dtype):
+    """Return a read-only array, so that a frozen record is frozen to the bottom."""
+    frozen = np.array(array, dtype=dtype)
+    frozen.setflags(write=False)
+    return frozen
+
+
+@dataclass(frozen=True)
+class Score:
+    """One metric of one model: per fold, pooled over all tested patches, and averaged over patients.
+
+    Parameters
+    ----------
+    folds : tuple of float
+        The metric on the test patches of each fold; NaN where it is undefined there (one class only).
+    mean, std : float
+        Over the folds in which the metric is defined; `std` is the sample standard deviation (ddof 1),
+        NaN with fewer than two such folds.
+    pooled : float
+        The metric on the out-of-fold predictions of all tested patches together.
+    ci95 : tuple of (float, float)
+        95 % percentile interval of `pooled`, from resampling patients.
+    folds_ci95 : tuple of tuple of (float, float)
+        The same for each fold, from resampling the patients of that fold.
+    n_resamples : int
+        The resamples behind `ci95`: those in which no class vanished and the metric is defined.
+    patient_mean : float
+        The mean of the metric over the patients who have tested patches of every class, each scored alone; see
+        `histofeat.metrics.statistics.patient_averages`.
+    patient_mean_ci95 : tuple of (float, float)
+        95 % percentile interval of `patient_mean`, on the resamples of `ci95`.
+    n_patients_averaged, n_patients_left_out : int
+        The patients behind `patient_mean`, and those who lack a class.
+
+    Examples
+    --------
+    >>> nan = float("nan")
+    >>> Score((0.9, nan, 0.7), 0.8, 0.1, 0.79, (0.6, 0.9), ((0.8, 1.0), (nan, nan), (0.5, 0.9))).n_folds
+    2
+    """
+
+    folds: tuple[float, ...]
+    mean: float
+    std: float
+    pooled: float
+    ci95: tuple[float, float]
+    folds_ci95: tuple[tuple[float, float], ...]
+    n_resamples: int = 0
+    patient_mean: float = math.nan
+    patient_mean_ci95: tuple[float, float] = (math.nan, math.nan)
+    n_patients_averaged: int = 0
+    n_patients_left_out: int = 0
+
+    @property
+    def n_folds(self) -> int:
+        """The number of folds in which the metric is defined, which are those that `mean` and `std` count."""
+        return int(np.isfinite(self.folds).sum())
+
+
+@dataclass(frozen=True, eq=False)
+class ModelResult:
+    """One pipeline under the protocol: every out-of-fold prediction and every score.
+
+    Parameters
+    ----------
+    name : str
+        What the user calls it, such as "handcrafted"; several heads may share a name.
+    features : tuple of str
+        The families, in column order.
+    head : str
+        The name of the classifier.
+    n_features : int
+        The number of columns that the head saw.
+    proba : ndarray of shape (n, k), float64
+        Out-of-fold class probabilities in [0, 1]; a row of NaN where a patch was never tested.
+    predicted : ndarray of shape (n,), int64
+        The most probable class (two classes: positive above 0.5); -1 where never tested.
+    predicted_tuned : ndarray of shape (n,), int64
+        The class at the fold's own threshold; equal to `predicted` with more than two classes.
+    thresholds : tuple of float
+        One per fold, chosen on its training patients; empty with more than two classes.
+    scores : Mapping of str to Score
+        Every metric of `histofeat.metrics.definitions.METRICS`, labels from `predicted`.
+    tuned : Mapping of str to Score
+        Every metric of `histofeat.metrics.definitions.LABEL_METRICS`, labels from `predicted_tuned`.
+    confusion, confusion_tuned : ndarray of shape (k, k), int64
+        Pooled counts, rows are the true class.
+    fold_confusions : tuple of ndarray of shape (k, k), int64
+        One per fold, labels from `predicted`.
+    fit_s, predict_s : float
+        Seconds over all folds; `fit_s` includes the inner fits.
+    notes : tuple of str
+        Sentences for the report, such as an approximation that the head chose.
+    families : tuple of str
+        Each family with all of its parameters, as Python would write it; a path among them is of this machine.
+    calibrated : ndarray of shape (n, k), float64
+        `proba` after a calibration on the training patients of each fold; `proba` itself with more than two classes.
+    resamples : Bootstrap or None
+        Every metric of `scores` in every resample of the patients; the same resamples for all models of an evaluation.
+    choices : tuple of Mapping
+        What a search chose in each fold; an empty mapping where nothing was searched.
+    histories : tuple of Mapping
+        What a network's training went through in each fold, lists with one entry an epoch by name, such as "loss" and
+        "val_loss"; empty for heads without epochs.
+    """
+
+    name: str
+    features: tuple[str, ...]
+    head: str
+    n_features: int
+    proba: np.ndarray = field(repr=False)
+    predicted: np.ndarray = field(repr=False)
+    predicted_tuned: np.ndarray = field(repr=False)
+    thresholds: tuple[float, ...]
+    scores: Mapping[str, Score] = field(repr=False)
+    tuned: Mapping[str, Score] = field(repr=False)
+    confusion: np.ndarray = field(repr=False)
+    confusion_tuned: np.ndarray = field(repr=False)
+    fold_confusions: tuple[np.ndarray, ...] = field(repr=False)
+    fit_s: float
+    predict_s: float
+    notes: tuple[str, ...] = ()
+    families: tuple[str, ...] = field(default=(), repr=False)
+    calibrated: np.ndarray | None = field(default=None, repr=False)
+    resamples: Any = field(default=None, repr=False)
+    choices: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
+    histories: tuple[Mapping[str, list], ...] = field(default=(), repr=False)
+
+    def __post_init__(self):
+        """Make the arrays read-only."""
+        if self.calibrated is None:
+            object.__setattr__(self, "calibrated", self.proba)
+        for name, dtype in _MODEL_ARRAYS.items():
+            object.__setattr__(self, name, _freeze(getattr(self, name), dtype))
+        frozen = tuple(_freeze(confusion, np.int64) for confusion in self.fold_confusions)
+        object.__setattr__(self, "fold_confusions", frozen)
+
+
+_MODEL_ARRAYS = {
+    "proba": np.float64,
+    "calibrated": np.float64,
+    "predicted": np.int64,
+    "predicted_tuned": np.int64,
+    "confusion": np.int64,
+    "confusion_tuned": np.int64,
+}
+
+
+@dataclass(frozen=True)
+class NotRun:
+    """A pipeline that could not run, and the sentence that says why: weights or an extra are missing."""
+
+    name: str
+    head: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """The patients that no model was tested on, since an encoder knows them from its training.
+
+    Parameters
+    ----------
+    patients : tuple of str
+        Their ids.
+    n_patches : int
+        Their patches that would have been tested.
+    n_patients_tested, n_patches_tested : int
+        What remains, the same for all models.
+    encoders : Mapping of str to int
+        How many of these patients each encoder knows, by the way to it, such as "histo: histo".
+    trained_on : tuple of str
+        Names of the data sets that the encoders were trained on.
+    folds : tuple of int
+        Folds in which nobody remained to be tested, counted from 1 as they were asked for; they are gone.
+
+    Examples
+    --------
+    >>> LeftOut(("8863", "8864"), 90, 7, 400, {"histo: histo": 2}, ("IDC",)).to_dict()["patients"]
+    2
+    """
+
+    patients: tuple[str, ...]
+    n_patches: int
+    n_patients_tested: int
+    n_patches_tested: int
+    encoders: Mapping[str, int]
+    trained_on: tuple[str, ...]
+    folds: tuple[int, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain JSON types; of the patients the number."""
+        return {
+            "patients": len(self.patients),
+            "patches": self.n_patches,
+            "patients_tested": self.n_patients_tested,
+            "patches_tested": self.n_patches_tested,
+            "encoders": dict(self.encoders),
+            "trained_on": list(self.trained_on),
+            "folds": list(self.folds),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Everything that `evaluate` found: the input of the report.
+
+    Parameters
+    ----------
+    dataset : PatchDataset
+        The patches, in the row order of every array here.
+    splits : tuple of (ndarray, ndarray)
+        Training and test rows of each fold.
+    fold : ndarray of shape (n,), int64
+        The fold in which a patch was tested; -1 where it never was.
+    models : tuple of ModelResult
+    not_run : tuple of NotRun
+    protocol : Mapping of str to object
+        "cv", "n_splits", "inner_cv", "n_resamples", "random_state", "patient_level", "threshold", "search",
+        "accepted_findings", "known_patients", "left_out" (``LeftOut.to_dict()`` or None), "retrain_encoder".
+    seconds : Mapping of str to float
+        Wall-clock time of "extraction", "retrain" (encoders trained anew), "fit" (inner fits and predicting included)
+        and "score"; within the extraction,
+        summed over its threads, "extraction:read", "extraction:decode", "extraction:store" and
+        "extraction:<family>".
+    patient_overlap : bool
+        Whether a split put one patient on both sides. Such numbers are no estimate for a new patient.
+    conversions : Mapping of str to int
+        How many images were converted, by the rules of `histofeat.images.decoding`.
+    computed : Mapping of str to int
+        How many images were measured for each family; the others came from the store.
+    audit : AuditReport or None
+        What `histofeat.evaluation.audit.audit_split` found in the folds.
+    left_out : LeftOut or None
+        The patients that were not tested, since an encoder knows them.
+    """
+
+    dataset: Any = field(repr=False)
+    splits: tuple[tuple[np.ndarray, np.ndarray], ...] = field(repr=False)
+    fold: np.ndarray = field(repr=False)
+    models: tuple[ModelResult, ...]
+    not_run: tuple[NotRun, ...]
+    protocol: Mapping[str, Any]
+    seconds: Mapping[str, float]
+    patient_overlap: bool
+    conversions: Mapping[str, int] = field(default_factory=dict)
+    computed: Mapping[str, int] = field(default_factory=dict)
+    audit: Any = field(default=None, repr=False)
+    left_out: LeftOut | None = field(default=None, repr=False)
+
+    def __post_init__(self):
+        """Make the arrays read-only."""
+        object.__setattr__(self, "fold", _freeze(self.fold, np.int64))
+        frozen = tuple((_freeze(train, np.int64), _freeze(test, np.int64)) for train, test in self.splits)
+        object.__setattr__(self, "splits", frozen)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The class names, in the order of the columns of every `proba` and of every confusion matrix."""
+        return tuple(self.dataset.target_names)
+
+    @property
+    def tested(self) -> np.ndarray:
+        """The rows that were tested, as a mask of shape (n,)."""
+        return self.fold >= 0

@@ -1,0 +1,168 @@
+"""`FeatureStore`: features on disk, one row per image content and extractor, safe against kills and second writers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from os import PathLike, fspath
+from pathlib import Path
+
+from histofeat.features.store.session import Session, open_session
+
+__all__ = ["FeatureStore", "StoredExtractor", "as_store"]
+
+
+@dataclass(frozen=True)
+class StoredExtractor:
+    """What a store holds of one extractor.
+
+    Attributes
+    ----------
+    family : str
+        Name of the feature family.
+    description : str
+        Its parameters and version, as JSON.
+    n_features : int
+        Columns.
+    n_images : int
+        Rows.
+    computed : int
+        How many images were ever measured for it; more than `n_images` where processes at work at the same time, or
+        two files of equal content, measured the same.
+    """
+
+    family: str
+    description: str
+    n_features: int
+    n_images: int
+    computed: int
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the rows."""
+        return 4 * self.n_features * self.n_images
+
+
+@dataclass(frozen=True)
+class FeatureStore:
+    """Features on disk, keyed by the content of an image and all that an extractor's numbers depend on.
+
+    The object holds a path and nothing else: it can be cloned, pickled and used by several processes. Rows are written
+    one transaction a batch, so a process that is killed loses at most the batches in flight.
+
+    Parameters
+    ----------
+    path : path-like
+        The SQLite file; it and its folder are made when they are first needed.
+
+    Notes
+    -----
+    SQLite in write-ahead mode (https://www.sqlite.org/wal.html): readers and one writer at a time, on a local disk. On
+    a network file system its locks may not hold; keep the store on the machine that computes. While it is open, two
+    more files lie beside it, with ``-wal`` and ``-shm`` after its name; they belong to it.
+
+    Processes that start on the same images at the same moment may each measure them, and keep one row. Measure once
+    with `IDCPipeline.transform_features` before a search in several processes, and they will only read.
+
+    Examples
+    --------
+    >>> import tempfile, numpy as np
+    >>> from histofeat import ColorHistogram
+    >>> from histofeat.features import extract
+    >>> store = FeatureStore(tempfile.mkdtemp() + "/features.sqlite")
+    >>> patches = np.zeros((3, 8, 8, 3), dtype=np.uint8); patches[1] = 9
+    >>> dict(extract([ColorHistogram()], patches[:2], store=store).computed)
+    {'color': 2}
+    >>> dict(extract([ColorHistogram()], patches, store=store).computed)
+    {'color': 0}
+    >>> [(entry.family, entry.n_images) for entry in store.entries()]
+    [('color', 2)]
+    """
+
+    path: str | PathLike
+
+    def __post_init__(self):
+        object.__setattr__(self, "path", fspath(self.path))
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """Open the file for a while, for any number of threads.
+
+        Yields
+        ------
+        session : Session
+            Reads and writes rows.
+
+        Raises
+        ------
+        ValueError
+            If the file is no feature store, is damaged, or cannot be written; also later, while it is open.
+        """
+        with open_session(self.path) as session:
+            yield session
+
+    def entries(self) -> list[StoredExtractor]:
+        """List what is stored, the largest first; nothing where there is no file."""
+        if not Path(self.path).exists():
+            return []
+        with self.session() as session:
+            found = [StoredExtractor(*row) for row in session.sizes()]
+        return sorted(found, key=lambda entry: -entry.n_bytes)
+
+    def summary(self) -> str:
+        """Describe the size of the file and of each extractor in it, as text for a person."""
+        entries = self.entries()
+        files = [Path(f"{self.path}{ending}") for ending in ("", "-wal", "-shm")]
+        size = sum(file.stat().st_size for file in files if file.exists())
+        lines = [f"{self.path}: {size / 1e6:,.1f} MB, {len(entries)} extractors"]
+        lines += [
+            f"  {entry.family}: {entry.n_images:,} images x {entry.n_features:,} features, "
+            f"{entry.n_bytes / 1e6:,.1f} MB, {entry.description}"
+            for entry in entries
+        ]
+        return "\n".join(lines)
+
+    def purge(self, family: str | None = None) -> int:
+        """Remove stored rows and give the space back to the disk.
+
+        Parameters
+        ----------
+        family : str, optional
+            Only the extractors of this family, of all versions; all families where it is left out.
+
+        Returns
+        -------
+        n_rows : int
+            How many rows were removed.
+
+        Raises
+        ------
+        ValueError
+            If no extractor of that family is stored.
+        """
+        known = sorted({entry.family for entry in self.entries()})
+        if family is not None and family not in known:
+            raise ValueError(
+                f"FeatureStore.purge: expected a stored family ({', '.join(known) or 'none is stored'}), got "
+                f"{family!r}. Leave it out to remove everything."
+            )
+        if not known:
+            return 0
+        with self.session() as session:
+            return session.purge(known if family is None else [family])
+
+
+def as_store(store) -> FeatureStore | None:
+    """Take a path or a `FeatureStore`; None stays None.
+
+    Raises
+    ------
+    ValueError
+        If it is something else.
+    """
+    if store is None or isinstance(store, FeatureStore):
+        return store
+    if isinstance(store, str | PathLike):
+        return FeatureStore(store)
+    raise ValueError(f"store: expected a path or a FeatureStore, got {store!r:.60}. Give the path of a file.")

@@ -1,0 +1,200 @@
+"""Intervals from resampling patients: every metric, thousands of resamples, one sort of the patches."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from numbers import Integral
+
+import numpy as np
+
+from histofeat.metrics.definitions import METRICS, brier_losses, check_predictions, confusion, label_scores, most_probable, ranking_scores
+from histofeat.model_selection.folds import encode_patients
+
+__all__ = ["Bootstrap", "bootstrap_scores", "patient_weights"]
+
+
+@dataclass(frozen=True, eq=False)
+class Bootstrap:
+    """Every metric under every resample of the patients.
+
+    Parameters
+    ----------
+    samples : Mapping of str to ndarray of shape (n_resamples,), float64
+        The metric in each resample; NaN in dropped resamples, so that position means the same resample for
+        every model of these patients.
+    n_patients : int
+        The patients that were resampled.
+    n_dropped : int
+        Resamples in which a class vanished.
+    """
+
+    samples: Mapping[str, np.ndarray]
+    n_patients: int
+    n_dropped: int
+
+    def n_used(self, metric):
+        """Return the number of resamples in which `metric` is defined."""
+        return int(np.isfinite(self.samples[metric]).sum())
+
+    def interval(self, metric, level=0.95):
+        """Return the percentile interval of `metric`.
+
+        Parameters
+        ----------
+        metric : str
+            A key of `samples`.
+        level : float in (0, 1), default=0.95
+            The share of resamples inside.
+
+        Returns
+        -------
+        low, high : float
+            NaN where no resample defines the metric, and with a single patient, who cannot vary.
+        """
+        if not 0 < level < 1:
+            raise ValueError(f"Bootstrap.interval: expected a level between 0 and 1, got {level}. Use 0.95.")
+        values = self.samples[metric]
+        values = values[np.isfinite(values)]
+        if not values.size or self.n_patients < 2:
+            return (np.nan, np.nan)
+        low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+        return float(low), float(high)
+
+
+def patient_weights(patients, n_resamples=2000, random_state=0):
+    """How often each patient is drawn in each resample.
+
+    Parameters
+    ----------
+    patients : array-like of shape (n,)
+        Patient id of every patch.
+    n_resamples : int, default=2000
+        Number of resamples, each as many draws with replacement as there are patients.
+    random_state : int, default=0
+        Seed, at least 0. A generator would give each model other resamples, so only a number will do.
+
+    Returns
+    -------
+    weights : ndarray of shape (n_resamples, n_patients), int64
+        Rows sum to the number of patients; columns follow `histofeat.model_selection.folds.encode_patients`. The
+        same patients, number and seed give the same weights: models that share them can be compared resample
+        by resample.
+
+    Raises
+    ------
+    ValueError
+        If `n_resamples` or `random_state` is not a whole number from 0.
+    GroupLeakageError
+        If a patient id is missing.
+
+    Examples
+    --------
+    >>> patient_weights(["a", "a", "b", "c"], n_resamples=3).sum(axis=1).tolist()
+    [3, 3, 3]
+    """
+    for name, value, remedy in (
+        ("n_resamples", n_resamples, "Use 2000, or 0 for no intervals."),
+        ("random_state", random_state, "Use a fixed number, so that models share their resamples."),
+    ):
+        if not isinstance(value, Integral) or isinstance(value, bool) or value < 0:
+            raise ValueError(f"patient_weights.{name}: expected a whole number of at least 0, got {value!r}. {remedy}")
+    ids, _ = encode_patients(patients, len(patients), "patients")
+    rng = np.random.default_rng(random_state)
+    return rng.multinomial(len(ids), np.full(len(ids), 1 / len(ids)), size=n_resamples)
+
+
+def bootstrap_scores(
+    y, proba, patients, *, predicted=None, metrics=METRICS, n_resamples=2000, random_state=0, n_jobs=None
+):
+    """Every metric under resampling of patients.
+
+    Patches of a patient resemble one another: an interval from resampling patches is many times too narrow.
+    Here whole patients are drawn with replacement (Field and Welsh 2007, doi:10.1111/j.1467-9868.2007.00593.x),
+    the model is not fitted again.
+
+    Parameters
+    ----------
+    y : array-like of shape (n,), int
+        True class codes.
+    proba : array-like of shape (n, k), float in [0, 1]
+        Class probabilities.
+    patients : array-like of shape (n,)
+        Patient ids.
+    predicted : array-like of shape (n,), int, optional
+        Class codes; by default the most probable class.
+    metrics : sequence of str, default=METRICS
+        Which of `histofeat.metrics.definitions.METRICS`; what is not asked for is not computed.
+    n_resamples : int, default=2000
+        Number of resamples.
+    random_state : int, default=0
+        Seed of `patient_weights`.
+    n_jobs : int, optional
+        Threads. The result does not depend on it.
+
+    Returns
+    -------
+    bootstrap : Bootstrap
+        With the metrics asked for.
+
+    Raises
+    ------
+    ValueError
+        If a metric is unknown, or the predictions cannot be scored, see `histofeat.metrics.definitions.check_predictions`.
+    GroupLeakageError
+        If a patient id is missing.
+
+    Notes
+    -----
+    Resamples in which a class vanishes that the sample has are dropped and counted. What a confusion matrix or
+    a sum defines comes from sums per patient and one matrix product; the ranking metrics from a single walk
+    over the sorted patches for many resamples at a time.
+
+    Examples
+    --------
+    >>> y, proba = [0, 1] * 6, [[0.6, 0.4], [0.3, 0.7], [0.2, 0.8], [0.4, 0.6]] * 3
+    >>> found = bootstrap_scores(y, proba, list("aabbccddeeff"), n_resamples=200)
+    >>> low, high = found.interval("roc_auc")
+    >>> 0 <= low < 0.8 < high <= 1
+    True
+    """
+    unknown = sorted(set(metrics) - set(METRICS))
+    if unknown:
+        raise ValueError(
+            f"bootstrap_scores.metrics: expected some of {', '.join(METRICS)}, got {unknown[0]!r}. Use METRICS for all."
+        )
+    y, proba = check_predictions(y, proba)
+    predicted = most_probable(proba) if predicted is None else np.asarray(predicted)
+    ids, codes = encode_patients(patients, len(y), "patients")
+    weights = patient_weights(patients, n_resamples, random_state)
+    samples, vanished = _label_samples(y, predicted, codes, proba.shape[1], weights)
+    if not {"roc_auc", "average_precision"}.isdisjoint(metrics):
+        rankings = ranking_scores(y, proba, codes, weights, n_jobs=n_jobs)
+        samples.update(zip(("roc_auc", "average_precision"), rankings, strict=True))
+    if "brier" in metrics:
+        losses = np.bincount(codes, brier_losses(y, proba), minlength=len(ids))
+        samples["brier"] = weights @ losses / (weights @ np.bincount(codes, minlength=len(ids)))
+    return Bootstrap({name: _kept(samples[name], vanished) for name in metrics}, len(ids), int(vanished.sum()))
+
+
+def _label_samples(y, predicted, codes, n_classes, weights):
+    """Score the weighted confusion matrices of all resamples; also say in which of them a class vanished."""
+    counts = _confusion_by_patient(y, predicted, codes, n_classes, weights.shape[1])
+    # The product runs in floating point for speed; whole numbers below 2**53 stay exact.
+    resampled = weights.astype(np.float64) @ counts.reshape(len(counts), -1).astype(np.float64)
+    resampled = resampled.reshape(-1, n_classes, n_classes)
+    present = counts.sum(axis=(0, 2)) > 0
+    vanished = (present & (resampled.sum(axis=2) == 0)).any(axis=1)
+    return label_scores(resampled), vanished
+
+
+def _confusion_by_patient(y, predicted, codes, n_classes, n_patients):
+    confusion(y, predicted, n_classes)  # validates the codes
+    cells = (codes * n_classes + y) * n_classes + predicted
+    counts = np.bincount(cells, minlength=n_patients * n_classes**2)
+    return counts.reshape(n_patients, n_classes, n_classes)
+
+
+def _kept(values, vanished):
+    """Blank out the dropped resamples; they keep their place, for comparisons resample by resample."""
+    values = np.where(vanished, np.nan, values)
+    values.setflags(write=False)
+    return values

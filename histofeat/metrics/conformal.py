@@ -1,0 +1,369 @@
+"""Prediction sets with a stated coverage: conformal prediction by MAPIE, calibrated on patients instead of patches."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+
+from histofeat.metrics.bootstrap import patient_weights
+from histofeat.exceptions import MissingExtraError, known_names
+from histofeat.metrics.definitions import check_predictions
+from histofeat.model_selection.folds import encode_patients
+
+__all__ = [
+    "UNITS",
+    "ConformalPredictor",
+    "SetCoverage",
+    "fit_conformal",
+    "hierarchical_quantiles",
+    "measure_coverage",
+]
+
+UNITS = ("patches", "one_per_patient", "hierarchical")
+
+#: Probabilities this close are equal, as MAPIE has it.
+_EQUAL = 1e-8
+
+
+@dataclass(frozen=True)
+class ConformalPredictor:
+    """Fitted prediction sets: a class is in the set where its probability is at least one minus the cut.
+
+    Parameters
+    ----------
+    unit : {"patches", "one_per_patient", "hierarchical"}
+        What was taken as exchangeable, see `fit_conformal`.
+    levels : tuple of float
+        The coverages asked for, rising.
+    cuts : tuple of float
+        For each level the largest ``1 - probability`` that a class of the set may have; infinity puts every class in.
+    n_patients, n_scores : int
+        The patients that it was calibrated on, and the patches whose scores were used.
+    """
+
+    unit: str
+    levels: tuple[float, ...]
+    cuts: tuple[float, ...]
+    n_patients: int
+    n_scores: int
+
+    def predict_set(self, proba):
+        """Give the classes that cannot be ruled out.
+
+        Parameters
+        ----------
+        proba : array-like of shape (n, k), float in [0, 1]
+            Class probabilities of new patients, by the model and on the scale of those calibrated on.
+
+        Returns
+        -------
+        sets : ndarray of shape (n, k, n_levels), bool
+            Whether a class is in the set of a patch. A set may hold every class, and may be empty.
+
+        Raises
+        ------
+        ValueError
+            If a probability is NaN or out of range.
+        """
+        _, proba = check_predictions(np.zeros(len(proba), dtype=np.int64), proba)
+        return 1 - proba[:, :, None] <= np.array(self.cuts) + _EQUAL
+
+    def to_dict(self):
+        """Plain values, for files."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
+
+
+@dataclass(frozen=True, eq=False)
+class SetCoverage:
+    """How often the sets of one level hold the true class, on patients that nothing was fitted on.
+
+    Parameters
+    ----------
+    level : float
+        The coverage asked for.
+    patches : float
+        Share of the patches whose set holds their class.
+    patients : float
+        Mean over the patients of the share of their patches: what "one_per_patient" and "hierarchical" promise.
+    per_class : tuple of float
+        Share of the patches of each class whose set holds it, NaN where there are none.
+    patients_below : float
+        Share of the patients whose own share is below the level.
+    one_class, empty : float
+        Share of the patches whose set holds one class, or none.
+    mean_size : float
+        Mean number of classes in a set.
+    n_patients : int
+        Patients behind it.
+    samples : Mapping of str to ndarray of shape (n_resamples,), float64
+        "patches" and "patients" under resamples of the patients.
+    """
+
+    level: float
+    patches: float
+    patients: float
+    per_class: tuple[float, ...]
+    patients_below: float
+    one_class: float
+    empty: float
+    mean_size: float
+    n_patients: int
+    samples: Mapping[str, np.ndarray] = field(repr=False)
+
+    def interval(self, measure):
+        """Return the 95 % percentile interval of "patches" or "patients"; NaN without resamples or with one patient."""
+        values = self.samples[measure]
+        if not values.size or self.n_patients < 2:
+            return np.nan, np.nan
+        low, high = np.quantile(values, [0.025, 0.975])
+        return float(low), float(high)
+
+    def to_dict(self):
+        """Plain values, for files."""
+        plain = {name: value for name, value in vars(self).items() if name != "samples"}
+        intervals = {f"{name}_ci95": list(self.interval(name)) for name in self.samples}
+        return {**plain, "per_class": list(self.per_class), **intervals}
+
+
+class _GivenProbabilities(ClassifierMixin, BaseEstimator):
+    """A classifier whose features are the class probabilities that another one gave: what MAPIE wants to see."""
+
+    def fit(self, X, y=None):
+        self.classes_ = np.arange(X.shape[1])
+        return self
+
+    def predict_proba(self, X):
+        return np.asarray(X)
+
+    def predict(self, X):
+        return self.classes_[np.argmax(X, axis=1)]
+
+
+def fit_conformal(y, proba, patients, levels=(0.8, 0.9, 0.95), unit="hierarchical", random_state=0):
+    """Calibrate prediction sets on patients that the model had not seen.
+
+    Parameters
+    ----------
+    y : array-like of shape (n,), int
+        True class codes, every class present.
+    proba : array-like of shape (n, k), float in [0, 1]
+        Class probabilities of training patients by fits that had not seen them.
+    patients : array-like of shape (n,)
+        Patient id of every patch.
+    levels : float or sequence of float in (0, 1), default=(0.8, 0.9, 0.95)
+        The coverages asked for.
+    unit : {"hierarchical", "one_per_patient", "patches"}, default="hierarchical"
+        What counts as one case. "patches": every patch, as if patches of a patient were strangers. "one_per_patient":
+        one patch of each patient, drawn at random. "hierarchical": all patches, each patient with the same weight.
+    random_state : int, default=0
+        Seed of the draw of "one_per_patient".
+
+    Returns
+    -------
+    predictor : ConformalPredictor
+
+    Raises
+    ------
+    ValueError
+        If a level or the unit is none, a class is missing, a probability is NaN or out of range, a shape does not fit,
+        or there are fewer than ``1 / (1 - level)`` patients (patches, with "patches") for a level.
+    GroupLeakageError
+        If a patient id is missing.
+    MissingExtraError
+        If mapie is not installed.
+
+    Notes
+    -----
+    The score of a patch is one minus the probability of its class (Sadinle, Lei and Wasserman 2019,
+    doi:10.1080/01621459.2017.1395341; "lac" in MAPIE, which computes it, and its quantile for "patches" and
+    "one_per_patient"). Cases are exchangeable where any order of them is as likely: patients drawn alike are, patches
+    of a few patients are not, and "patches" promises nothing here; it is there for comparison.
+
+    One random patch a patient makes n exchangeable cases out of n patients (Dunn, Wasserman and Ramdas 2022,
+    doi:10.1080/01621459.2022.2060112, single subsampling). "hierarchical" uses all patches: each of the m patches of
+    one of n patients weighs 1 / (m (n + 1)), the remaining 1 / (n + 1) lies at infinity, and the cut is the quantile
+    of that distribution (Lee, Barber and Willett 2023, doi:10.48550/arXiv.2306.06342, hierarchical
+    conformal prediction).
+
+    What both promise: the set of one patch, drawn at random from one new patient who comes from where the calibration
+    patients came from, holds its class with a probability of at least `level`, on average over patients and draws of
+    calibration patients, for any model that was fitted before these were looked at. They do not promise it for each
+    patient, for each class, for pooled patches (patients with many patches count for more there), nor for another
+    laboratory. Out-of-fold scores weaken it: they come from several inner fits, on fewer patients than the model that
+    scores the new ones. So measure the coverage: `measure_coverage`.
+
+    Examples
+    --------
+    >>> y, positive = [0, 1] * 10, np.array([0.1, 0.8, 0.4, 0.7] * 5)
+    >>> proba = np.column_stack([1 - positive, positive])
+    >>> predictor = fit_conformal(y, proba, np.repeat(list("abcdefghij"), 2), levels=0.8)
+    >>> [round(cut, 2) for cut in predictor.cuts]
+    [0.4]
+    >>> predictor.predict_set([[0.9, 0.1], [0.5, 0.5], [0.4, 0.6]])[:, :, 0].tolist()
+    [[True, False], [False, False], [False, True]]
+    """
+    levels = _check_levels(levels)
+    if unit not in UNITS:
+        raise ValueError(
+            f"fit_conformal.unit: expected one of {', '.join(UNITS)}, got {unit!r}. {known_names(str(unit), UNITS)}"
+        )
+    y, proba = check_predictions(y, proba)
+    missing = np.setdiff1d(np.arange(proba.shape[1]), y)
+    if missing.size:
+        raise ValueError(
+            f"fit_conformal.y: expected patches of all {proba.shape[1]} classes, got none of class {missing[0]} "
+            f"({missing.size} such classes). Calibrate on patients of every class."
+        )
+    ids, codes = encode_patients(patients, len(y), "patients")
+    rows = _one_of_each(codes, random_state) if unit == "one_per_patient" else np.arange(len(y))
+    _check_enough(levels, len(y) if unit == "patches" else len(ids), unit)
+    scores, quantiles = _conformalize(y[rows], proba[rows], levels, with_quantiles=unit != "hierarchical")
+    cuts = hierarchical_quantiles(scores, codes, levels) if unit == "hierarchical" else quantiles
+    return ConformalPredictor(unit, levels, tuple(map(float, cuts)), len(ids), len(rows))
+
+
+def _check_levels(levels):
+    found = np.atleast_1d(np.asarray(levels, dtype=np.float64))
+    wrong = found[~((found > 0) & (found < 1))]
+    if wrong.size or not found.size:
+        raise ValueError(
+            f"fit_conformal.levels: expected coverages between 0 and 1, got {wrong[0] if wrong.size else 'none'}. "
+            "Use 0.9."
+        )
+    return tuple(np.unique(found).tolist())
+
+
+def _check_enough(levels, n, unit):
+    needed = int(np.ceil(round(max(1 / (1 - levels[-1]), 1 / levels[0]), 6)))
+    if n < needed:
+        kind = "patches" if unit == "patches" else "patients"
+        raise ValueError(
+            f"fit_conformal.patients: expected at least {needed} {kind} for levels from {levels[0]} to {levels[-1]}, "
+            f"got {n}. Calibrate on more, or ask for less extreme levels."
+        )
+
+
+def _one_of_each(codes, random_state):
+    """Draw one row of each patient, all rows of a patient with the same chance."""
+    shuffled = np.random.default_rng(random_state).permutation(len(codes))
+    _, first = np.unique(codes[shuffled], return_index=True)
+    return shuffled[first]
+
+
+def _conformalize(y, proba, levels, with_quantiles):
+    """Let MAPIE score the cases, and find the split conformal quantile of each level."""
+    try:
+        from mapie.classification import SplitConformalClassifier
+        from mapie.conformity_scores import LACConformityScore
+    except ImportError as error:
+        raise MissingExtraError(
+            "fit_conformal: expected the package mapie, found none. Run `pip install mapie`."
+        ) from error
+    proba = proba / proba.sum(axis=1, keepdims=True)
+    score = LACConformityScore()
+    given = _GivenProbabilities().fit(proba)
+    classifier = SplitConformalClassifier(given, confidence_level=list(levels), conformity_score=score, prefit=True)
+    classifier.conformalize(proba, y)
+    if with_quantiles:
+        classifier.predict_set(proba[:1])  # the quantiles are found when the first set is asked for
+    return np.asarray(classifier.conformity_scores).ravel(), np.ravel(score.quantiles_) if with_quantiles else None
+
+
+def hierarchical_quantiles(scores, codes, levels):
+    """Quantiles of the scores of new patients' patches, each patient with the same weight.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n,), float64
+        Conformity score of each patch.
+    codes : ndarray of shape (n,), int64
+        Patient of each patch, 0 to n_patients - 1, all present.
+    levels : sequence of float
+        Coverages.
+
+    Returns
+    -------
+    quantiles : ndarray of shape (n_levels,), float64
+        The lowest score at which the weights reach the level; infinity where all of them together do not.
+
+    Examples
+    --------
+    >>> hierarchical_quantiles(np.array([0.1, 0.3, 0.5, 0.2]), np.array([0, 0, 1, 2]), [0.5, 0.8]).tolist()
+    [0.3, inf]
+    """
+    order = np.argsort(scores, kind="stable")
+    sizes = np.bincount(codes)
+    reached = np.cumsum(1 / sizes[codes[order]]) / (len(sizes) + 1)
+    # Sums of many fractions end a little beside the level that they reach exactly.
+    position = np.searchsorted(reached, np.asarray(levels) - 1e-12)
+    return np.append(scores[order], np.inf)[position]
+
+
+def measure_coverage(sets, y, patients, levels, n_resamples=2000, random_state=0):
+    """Count how often prediction sets hold the true class, over patches, patients and classes.
+
+    Parameters
+    ----------
+    sets : ndarray of shape (n, k, n_levels), bool
+        As `ConformalPredictor.predict_set` gives them, of patients that nothing was fitted or calibrated on.
+    y : array-like of shape (n,), int
+        True class codes.
+    patients : array-like of shape (n,)
+        Patient id of every patch.
+    levels : sequence of float
+        The coverages that were asked for, one per level of `sets`.
+    n_resamples, random_state : int
+        Of `histofeat.metrics.bootstrap.patient_weights`.
+
+    Returns
+    -------
+    coverage : tuple of SetCoverage
+        One per level.
+
+    Raises
+    ------
+    ValueError
+        If the shapes of sets, labels, patients and levels do not fit, or a code is out of range.
+    GroupLeakageError
+        If a patient id is missing.
+
+    Examples
+    --------
+    >>> sets = np.array([[[True], [False]], [[True], [True]], [[False], [True]], [[True], [False]]])
+    >>> found = measure_coverage(sets, [0, 1, 1, 1], ["a", "a", "b", "b"], [0.9], n_resamples=10)[0]
+    >>> found.patches, found.patients, round(found.per_class[1], 3), found.patients_below
+    (0.75, 0.75, 0.667, 0.5)
+    """
+    sets = np.asarray(sets, dtype=bool)
+    levels = tuple(np.atleast_1d(levels).tolist())
+    if sets.ndim != 3 or sets.shape[2] != len(levels):
+        raise ValueError(
+            f"measure_coverage.sets: expected shape (n, k, {len(levels)}) for {len(levels)} levels, got {sets.shape}. "
+            "Pass what predict_set gives, with the levels of its predictor."
+        )
+    y, _ = check_predictions(y, np.full(sets.shape[:2], 1 / sets.shape[1]))
+    ids, codes = encode_patients(patients, len(y), "patients")
+    weights = patient_weights(patients, n_resamples, random_state)
+    return tuple(_coverage(sets[:, :, i], y, codes, len(ids), level, weights) for i, level in enumerate(levels))
+
+
+def _coverage(sets, y, codes, n_patients, level, weights):
+    held = sets[np.arange(len(y)), y]
+    patches = np.bincount(codes, minlength=n_patients)
+    found = np.bincount(codes, held, minlength=n_patients)
+    share, size = found / patches, sets.sum(axis=1)
+    return SetCoverage(
+        level=float(level),
+        patches=float(held.mean()),
+        patients=float(share.mean()),
+        per_class=tuple(
+            float(held[y == code].mean()) if (y == code).any() else np.nan for code in range(sets.shape[1])
+        ),
+        patients_below=float((share < level - 1e-12).mean()),
+        one_class=float((size == 1).mean()),
+        empty=float((size == 0).mean()),
+        mean_size=float(size.mean()),
+        n_patients=n_patients,
+        samples={"patches": (weights @ found) / (weights @ patches), "patients": (weights @ share) / n_patients},
+    )

@@ -1,0 +1,314 @@
+"""Paired differences of models on the same resamples of the same patients, adjusted for how many there are."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from histofeat.metrics.bootstrap import bootstrap_scores
+from histofeat.exceptions import known_names
+from histofeat.metrics.definitions import LABEL_METRICS, METRICS
+from histofeat.model_selection.folds import encode_patients
+from histofeat.statistics.p_values import bootstrap_p, holm
+
+__all__ = ["Comparison", "Comparisons", "compare_models"]
+
+_TUNED = tuple(f"{metric}_tuned" for metric in LABEL_METRICS)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models in one metric.
+
+    Parameters
+    ----------
+    metric : str
+        One of `histofeat.metrics.definitions.METRICS`, or of its label metrics with "_tuned" at the end.
+    first, second : str
+        The models, as "name/head".
+    first_value, second_value : float
+        Their pooled scores.
+    difference : float
+        First less second.
+    ci95 : tuple of (float, float)
+        95 % percentile interval of the difference; NaN where no resample defines it.
+    p : float
+        See `histofeat.metrics.statistics.bootstrap_p`.
+    p_holm : float
+        `p` adjusted for all comparisons of the table; see `histofeat.metrics.statistics.holm`.
+    n_resamples : int
+        The resamples in which both models have the metric.
+    """
+
+    metric: str
+    first: str
+    second: str
+    first_value: float
+    second_value: float
+    difference: float
+    ci95: tuple[float, float]
+    p: float
+    p_holm: float
+    n_resamples: int
+
+
+@dataclass(frozen=True)
+class Comparisons:
+    """A table of comparisons, and what it rests on.
+
+    Parameters
+    ----------
+    rows : tuple of Comparison
+        Metric by metric, in the order asked for.
+    reference : str or None
+        The model that all others are compared with; None where every pair is.
+    n_patients : int
+        Patients that were resampled.
+    n_resamples : int
+        How often.
+    """
+
+    rows: tuple[Comparison, ...]
+    reference: str | None
+    n_patients: int
+    n_resamples: int
+
+    @property
+    def smallest_p_holm(self) -> float:
+        """The smallest adjusted p that so many resamples can show for the largest of so many differences.
+
+        Where it is not well below 0.05, compare fewer models or metrics, or resample more often.
+        """
+        return min(1.0, sum(np.isfinite(row.p) for row in self.rows) / (1 + self.n_resamples))
+
+    def to_frame(self):
+        """Return the rows as a DataFrame, the interval in columns ``low`` and ``high``."""
+        frame = pd.DataFrame([asdict(row) for row in self.rows])
+        ends = pd.DataFrame(frame.pop("ci95").tolist(), columns=["low", "high"])
+        where = frame.columns.get_loc("difference") + 1
+        return pd.concat([frame.iloc[:, :where], ends, frame.iloc[:, where:]], axis=1)
+
+
+def compare_models(
+    evaluation, metrics=("roc_auc", "balanced_accuracy", "f1"), *, reference=None, n_resamples=None, n_jobs=None
+):
+    """Compare every two models of an evaluation, or all with one, patient by patient.
+
+    Parameters
+    ----------
+    evaluation : Evaluation, or mapping of str to Evaluation
+        With a mapping, models of several evaluations of the same tested patches, such as before and after a stain
+        normalisation; their names then begin with the key.
+    metrics : sequence of str
+        Of `histofeat.metrics.definitions.METRICS`; a label metric with "_tuned" at the end, such as "f1_tuned", is of the labels
+        at the tuned threshold instead of 0.5.
+    reference : str, optional
+        A model, as "name/head" ("key: name/head" with a mapping), that all others are compared with; by default every
+        pair is compared.
+    n_resamples : int, optional
+        By default as many as the evaluation has, which are used again. Another number is drawn anew, with its seed.
+    n_jobs : int, optional
+        Threads, where resamples have to be drawn.
+
+    Returns
+    -------
+    comparisons : Comparisons
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two models, a metric or the reference is unknown, there are no resamples, a class has a
+        single patient, a model has scores that are NaN, or models were tested on different patients.
+    GroupLeakageError
+        If a patient id is missing.
+
+    Notes
+    -----
+    All models share the resamples of the patients, so that what makes a resample easy for both does not widen the
+    interval of their difference. The interval covers other patients of the same kind and these fitted models; it
+    does not cover fitting them again, for which see `histofeat.metrics.statistics.nadeau_bengio`.
+
+    The adjustment is over the whole table: more models and more metrics make it stricter, and `n_resamples` has to
+    keep up with them, see `Comparisons.smallest_p_holm`.
+
+    Examples
+    --------
+    >>> from histofeat import IDCPipeline, evaluate, make_cohort
+    >>> from histofeat.model_selection.folds import PatientKFold
+    >>> pipelines = {"color": IDCPipeline("color", "logistic"), "lbp": IDCPipeline("lbp", "logistic")}
+    >>> cohort = make_cohort(n_patients=8, patches_per_patient=8)
+    >>> evaluation = evaluate(cohort, pipelines, PatientKFold(2), inner_cv=PatientKFold(2), n_resamples=50)
+    >>> (row,) = compare_models(evaluation, ["roc_auc"]).rows
+    >>> row.first, row.second, row.ci95[0] <= row.difference <= row.ci95[1]
+    ('color/logistic', 'lbp/logistic', True)
+    """
+    metrics = _check_metrics(metrics)
+    evaluations = evaluation if isinstance(evaluation, Mapping) else {"": evaluation}
+    labels = _labels(evaluations)
+    if reference is not None and reference not in labels:
+        raise ValueError(
+            f"compare_models.reference: expected the name of a model, got {reference!r}. "
+            f"{known_names(reference, labels)}"
+        )
+    protocol = next(iter(evaluations.values())).protocol
+    wanted = protocol["n_resamples"] if n_resamples is None else n_resamples
+    if wanted < 1:
+        raise ValueError(
+            f"compare_models.n_resamples: expected at least 1 resample, got {wanted}. Give n_resamples=2000, or "
+            "evaluate with resamples."
+        )
+    n_patients = _check_patients(evaluations)
+    resampling = {"n_resamples": wanted, "random_state": protocol["random_state"], "n_jobs": n_jobs}
+    for entry in labels.values():
+        _check_model(*entry, n_patients)
+    models = {label: _measured(*entry, metrics, resampling) for label, entry in labels.items()}
+    pairs = list(combinations(models, 2))
+    if reference is not None:
+        pairs = [(label, reference) for label in models if label != reference]
+    rows = [_compare(metric, models[first], models[second]) for metric in metrics for first, second in pairs]
+    return Comparisons(_adjusted(rows), reference, n_patients, int(wanted))
+
+
+def _check_metrics(metrics):
+    metrics = (metrics,) if isinstance(metrics, str) else tuple(dict.fromkeys(metrics))
+    if not metrics:
+        raise ValueError("compare_models.metrics: expected at least one metric, got none. Use ['roc_auc'].")
+    unknown = [metric for metric in metrics if metric not in METRICS + _TUNED]
+    if unknown:
+        raise ValueError(
+            f"compare_models.metrics: expected known metrics, got {unknown[0]!r} ({len(unknown)} unknown). "
+            f"{known_names(unknown[0], METRICS + _TUNED)}"
+        )
+    return metrics
+
+
+def _labels(evaluations):
+    """Give (label, evaluation, model) of every model by its label."""
+    found = [
+        (f"{key}: " * bool(key) + f"{model.name}/{model.head}", evaluation, model)
+        for key, evaluation in evaluations.items()
+        for model in evaluation.models
+    ]
+    if len(found) < 2:
+        raise ValueError(
+            f"compare_models.evaluation: expected at least two models, got {len(found)}. Evaluate another."
+        )
+    return {entry[0]: entry for entry in found}
+
+
+def _check_patients(evaluations):
+    """Refuse evaluations of different patients, and classes of one patient; returns the number of patients."""
+    tables = {key: _patches_of_patients(evaluation) for key, evaluation in evaluations.items()}
+    (first, table), *others = tables.items()
+    for key, other in others:
+        differing = [patient for patient in {**table, **other} if table.get(patient) != other.get(patient)]
+        if differing:
+            raise ValueError(
+                f"compare_models.evaluation: expected the same tested patches in {first!r} and {key!r}, got other ones "
+                f"of patient {differing[0]!r} ({len(differing)} such patients). Evaluate both on the same patients: a "
+                "paired difference needs each of them twice."
+            )
+    names = next(iter(evaluations.values())).labels
+    having = (np.array(list(table.values())) > 0).sum(axis=0)
+    for name, n_patients in zip(names, having, strict=True):
+        if n_patients == 1:
+            raise ValueError(
+                f"compare_models.evaluation: expected at least 2 patients of each class, got 1 of class {name!r}. "
+                "One patient does not say how much patients vary: no interval can be given."
+            )
+    return len(table)
+
+
+def _patches_of_patients(evaluation):
+    """Tested patches of each class, by patient."""
+    rows, n_classes = np.flatnonzero(evaluation.tested), len(evaluation.labels)
+    ids, codes = encode_patients(np.asarray(evaluation.dataset.patients)[rows], len(rows), "dataset.patients")
+    cells = codes * n_classes + np.asarray(evaluation.dataset.y)[rows]
+    counts = np.bincount(cells, minlength=len(ids) * n_classes).reshape(len(ids), n_classes)
+    return dict(zip(ids, map(tuple, counts.tolist()), strict=True))
+
+
+@dataclass(frozen=True, eq=False)
+class _Model:
+    """One model: its pooled score in every metric, and what that becomes in each resample."""
+
+    label: str
+    values: Mapping[str, float]
+    samples: Mapping[str, np.ndarray]
+
+
+def _measured(label, evaluation, model, metrics, resampling):
+    rows = np.flatnonzero(evaluation.tested)
+    y, patients = np.asarray(evaluation.dataset.y)[rows], np.asarray(evaluation.dataset.patients)[rows]
+
+    def drawn(predicted, metrics):
+        options = {"predicted": predicted[rows], "metrics": metrics, **resampling}
+        return bootstrap_scores(y, model.proba[rows], patients, **options).samples if metrics else {}
+
+    plain = tuple(metric for metric in metrics if metric in METRICS)
+    tuned = tuple(metric for metric in metrics if metric in _TUNED)
+    kept = _usable(model.resamples, evaluation, plain, resampling)
+    half = model.resamples.samples if kept else drawn(model.predicted, plain)
+    at_tuned = drawn(model.predicted_tuned, tuple(map(_untuned, tuned)))
+    values = {metric: model.scores[metric].pooled for metric in plain}
+    values.update({metric: model.tuned[_untuned(metric)].pooled for metric in tuned})
+    samples = {metric: half[metric] for metric in plain}
+    samples.update({metric: at_tuned[_untuned(metric)] for metric in tuned})
+    return _Model(label, values, samples)
+
+
+def _untuned(metric):
+    return metric.removesuffix("_tuned")
+
+
+def _check_model(label, evaluation, model, n_patients):
+    rows = np.flatnonzero(evaluation.tested)
+    wrong = rows[~np.isfinite(model.proba[rows]).all(axis=1)]
+    if wrong.size:
+        raise ValueError(
+            f"compare_models.evaluation: expected a probability for every tested patch, got NaN of {label!r} in row "
+            f"{wrong[0]} ({wrong.size} such rows). Leave this model out, or score these patches."
+        )
+    if model.resamples is not None and model.resamples.n_patients != n_patients:
+        raise ValueError(
+            f"compare_models.evaluation: expected resamples of {n_patients} patients, got {model.resamples.n_patients} "
+            f"of {label!r}. Compare models that were tested on the same patients."
+        )
+
+
+def _usable(resamples, evaluation, metrics, resampling):
+    """Whether kept resamples are the ones wanted, so that none have to be drawn again."""
+    return (
+        resamples is not None
+        and evaluation.protocol["random_state"] == resampling["random_state"]
+        and all(len(resamples.samples.get(metric, ())) == resampling["n_resamples"] for metric in metrics)
+    )
+
+
+def _compare(metric, first, second):
+    samples = first.samples[metric] - second.samples[metric]
+    samples = samples[np.isfinite(samples)]
+    difference = first.values[metric] - second.values[metric]
+    return Comparison(
+        metric=metric,
+        first=first.label,
+        second=second.label,
+        first_value=first.values[metric],
+        second_value=second.values[metric],
+        difference=difference,
+        ci95=tuple(np.quantile(samples, [0.025, 0.975]).tolist()) if samples.size else (np.nan, np.nan),
+        p=bootstrap_p(difference, samples),
+        p_holm=np.nan,
+        n_resamples=int(samples.size),
+    )
+
+
+def _adjusted(rows):
+    """Fill in Holm's p-values; a difference that is not defined was not tested, and does not count."""
+    tested = [number for number, row in enumerate(rows) if np.isfinite(row.p)]
+    adjusted = holm([rows[number].p for number in tested])
+    for number, p in zip(tested, adjusted.tolist(), strict=True):
+        rows[number] = replace(rows[number], p_holm=p)
+    return tuple(rows)

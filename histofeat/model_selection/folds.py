@@ -1,0 +1,390 @@
+"""Splits that keep every patient on one side, and the check that they do."""
+
+from numbers import Integral
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import BaseCrossValidator, StratifiedGroupKFold, StratifiedKFold
+from sklearn.utils.multiclass import type_of_target
+
+from histofeat.exceptions import GroupLeakageError
+
+__all__ = ["PatchKFold", "PatientKFold", "check_labels", "check_no_shared_patients", "encode_patients"]
+
+_ATTEMPTS = 20
+_SHOWN = 3
+
+
+def encode_patients(patients, n_samples, name="groups"):
+    """Patient ids as text, and for every patch the number of its patient.
+
+    The integer 8863, the float 8863.0 and the text "8863" are one patient. Ids are ordered as integers where
+    all of them are, else as text, so that neither the order of the rows nor the type of the ids changes
+    what is seeded by patient number.
+
+    Parameters
+    ----------
+    patients : array-like of shape (n_samples,)
+        Ids of any hashable kind.
+    n_samples : int
+        The number of patches.
+    name : str, default="groups"
+        What an error message calls `patients`.
+
+    Returns
+    -------
+    ids : list of str
+        Distinct ids, in order.
+    codes : ndarray of shape (n_samples,), int64
+        Index into `ids`.
+
+    Raises
+    ------
+    GroupLeakageError
+        If `patients` is None, has not one entry per patch, or has missing (None, NaN, blank) entries.
+
+    Examples
+    --------
+    >>> ids, codes = encode_patients([10253, 8863, 10253], 3)
+    >>> ids, codes.tolist()
+    (['8863', '10253'], [1, 0, 1])
+    """
+    if patients is None:
+        raise GroupLeakageError(
+            f"{name}: expected one patient id per patch, got None. Pass groups=dataset.patients to fit or split."
+        )
+    values = np.asarray(patients, dtype=object)
+    if values.shape != (n_samples,):
+        raise GroupLeakageError(
+            f"{name}: expected one patient id for each of {n_samples} patches, got shape {values.shape}. "
+            "Pass the patients of the same rows as X and y."
+        )
+    codes, found = pd.factorize(values)
+    texts = [_patient_text(value) for value in found]
+    blank = [code for code, text in enumerate(texts) if not text.strip()]
+    missing = np.flatnonzero((codes < 0) | np.isin(codes, blank))
+    if missing.size:
+        raise GroupLeakageError(
+            f"{name}: expected a patient id for every patch, got {values[missing[0]]!r} at row {missing[0]} "
+            f"({missing.size} missing in all). Drop these patches or name their patients."
+        )
+    integers = all(text.removeprefix("-").isdecimal() for text in texts)
+    ids = sorted(set(texts), key=(lambda text: (int(text), text)) if integers else None)
+    number = {text: index for index, text in enumerate(ids)}
+    return ids, np.array([number[text] for text in texts], dtype=np.int64)[codes]
+
+
+def _patient_text(value):
+    """Return an id as text; a column of integers that once held a NaN arrives as floats."""
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def check_no_shared_patients(train, test, patients):
+    """Refuse a split that puts one patient on both sides.
+
+    Parameters
+    ----------
+    train, test : array-like of int or bool
+        Rows of the two sides, as indices into `patients` or as masks over it.
+    patients : array-like of shape (n,)
+        Patient ids.
+
+    Raises
+    ------
+    GroupLeakageError
+        If a patient has patches on both sides, or an id is missing.
+
+    Examples
+    --------
+    >>> check_no_shared_patients([0, 1], [2], ["a", "a", "b"])
+    >>> check_no_shared_patients([0], [1, 2], ["a", "a", "b"])
+    Traceback (most recent call last):
+    histofeat.exceptions.GroupLeakageError: split: expected no patient on both sides, got 1: 'a'. ...
+    """
+    ids, codes = encode_patients(patients, len(patients), "patients")
+    shared = np.intersect1d(codes[np.asarray(train)], codes[np.asarray(test)])
+    if shared.size:
+        first = ", ".join(repr(ids[code]) for code in shared[:_SHOWN])
+        more = ", ..." if shared.size > _SHOWN else ""
+        raise GroupLeakageError(
+            f"split: expected no patient on both sides, got {shared.size}: {first}{more}. "
+            "Split by patient, as PatientKFold does."
+        )
+
+
+def check_labels(y, n_samples, name):
+    """Refuse what are no class labels of these patches, or of one class only.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,)
+        Class labels.
+    n_samples : int
+        The number of patches.
+    name : str
+        The splitter that an error message names.
+
+    Returns
+    -------
+    labels : ndarray of shape (n_samples,)
+
+    Raises
+    ------
+    ValueError
+        If `y` is missing, has another length, gaps, values that are no classes, or one class.
+    """
+    labels = np.asarray(y)
+    if y is None or labels.shape != (n_samples,):
+        raise ValueError(
+            f"{name}.split: expected y with one class label for each of {n_samples} patches, got "
+            f"{'None' if y is None else f'shape {labels.shape}'}. Pass y=dataset.y."
+        )
+    if pd.isna(labels).any() or type_of_target(labels) not in ("binary", "multiclass"):
+        raise ValueError(
+            f"{name}.split: expected y of class labels without gaps, got {labels.dtype} values such as "
+            f"{_odd_label(labels)!r}. Pass y=dataset.y."
+        )
+    classes = np.unique(labels)
+    if len(classes) < 2:
+        raise ValueError(
+            f"{name}.split: expected at least 2 classes in y, got only {_shown(classes[0])}. "
+            "Add patches of another class."
+        )
+    return labels
+
+
+class _SeededKFold(BaseCrossValidator):
+    """What the two splitters share: parameters, their validation and the partition that they walk."""
+
+    def __init__(self, n_splits=5, *, shuffle=True, random_state=0):
+        self.n_splits = n_splits
+        self.shuffle = shuffle
+        self.random_state = random_state
+
+    def __repr__(self):
+        """Return the call that makes this splitter."""
+        return (
+            f"{type(self).__name__}(n_splits={self.n_splits}, shuffle={self.shuffle}, random_state={self.random_state})"
+        )
+
+    def get_n_splits(self, X=None, y=None, groups=None):
+        """Return the number of folds; the arguments are ignored."""
+        return self.n_splits
+
+    def split(self, X, y=None, groups=None):
+        """Give the training and the test rows of every fold.
+
+        Parameters
+        ----------
+        X : sequence of length n
+            Only its length is used.
+        y : array-like of shape (n,)
+            Class labels.
+        groups : array-like of shape (n,)
+            Patient ids.
+
+        Returns
+        -------
+        iterator of (train, test)
+            Ascending int64 row indices.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or `y` is unusable, or the folds cannot each have every class.
+        GroupLeakageError
+            If patients are needed and missing.
+        """
+        self._check_params()
+        labels = check_labels(y, X.shape[0] if hasattr(X, "shape") else len(X), type(self).__name__)
+        folds = self._assign_folds(labels, groups)
+        return ((np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)) for fold in range(self.n_splits))
+
+    def _assign_folds(self, labels, groups):
+        raise NotImplementedError
+
+    def _check_params(self):
+        name = type(self).__name__
+        if not isinstance(self.n_splits, Integral) or isinstance(self.n_splits, bool) or self.n_splits < 2:
+            raise ValueError(
+                f"{name}.n_splits: expected an integer of at least 2, got {self.n_splits!r}. Use 5, or fewer "
+                "where patients are few."
+            )
+        if not isinstance(self.shuffle, bool | np.bool_):
+            raise ValueError(f"{name}.shuffle: expected True or False, got {self.shuffle!r}. Use True.")
+        seed = self.random_state
+        if seed is not None and (not isinstance(seed, Integral) or isinstance(seed, bool) or not 0 <= seed < 2**32):
+            raise ValueError(
+                f"{name}.random_state: expected None or an integer from 0 to 2**32 - 1, got {seed!r}. "
+                "Use an integer for the same folds each time."
+            )
+
+
+class PatientKFold(_SeededKFold):
+    """K folds that keep each patient whole and each class in every fold.
+
+    Every patient is tested exactly once. Classes are balanced as well as whole patients allow, by
+    `sklearn.model_selection.StratifiedGroupKFold`, which loses a class from a fold without a word where
+    patients that carry it are few. Here the assignment is then tried again by the number of patients that carry
+    each class, with seeds derived from `random_state`, and refused with a reason if that does not serve either.
+    A class that is tested in every fold is also trained on in every fold.
+
+    Parameters
+    ----------
+    n_splits : int, default=5
+        Number of folds, at least 2.
+    shuffle : bool, default=True
+        Whether patients are shuffled first. Without it there is one assignment and nothing to try again.
+    random_state : int or None, default=0
+        Seed of the shuffle; None gives other folds each time.
+
+    Notes
+    -----
+    Groups are requested by default under scikit-learn's metadata routing. The folds do not depend on the
+    order of the rows, nor on whether ids are integers or text.
+
+    Examples
+    --------
+    Eight patients with three patches each, of class ``-`` or ``+``; ``T`` marks the patches tested in a fold:
+
+    >>> patients = [p for p in "abcdefgh" for _ in range(3)]
+    >>> y = [c == "+" for c in "--+-++---+-+--+---++--+-"]
+    >>> def draw(title, marks):
+    ...     print(title.ljust(8) + " ".join("".join(marks[i : i + 3]) for i in range(0, 24, 3)))
+    >>> draw("patient", patients)
+    patient aaa bbb ccc ddd eee fff ggg hhh
+    >>> draw("class", ["-+"[label] for label in y])
+    class   --+ -++ --- +-+ --+ --- ++- -+-
+    >>> for fold, (train, test) in enumerate(PatientKFold(n_splits=3).split(patients, y, groups=patients)):
+    ...     draw(f"fold {fold}", ["T" if row in test else "." for row in range(24)])
+    fold 0  ... TTT TTT ... TTT ... ... ...
+    fold 1  TTT ... ... ... ... ... TTT ...
+    fold 2  ... ... ... TTT ... TTT ... TTT
+    """
+
+    # Scikit-learn reads this under metadata routing: the splitter asks for groups without being told to.
+    __metadata_request__split = {"groups": True}  # noqa: RUF012
+
+    def _assign_folds(self, labels, groups):
+        ids, codes = encode_patients(groups, len(labels))
+        self._check_enough(ids, codes, labels)
+        for attempt in range(_ATTEMPTS if self.shuffle else 1):
+            folds = self._assign_once(labels, codes, attempt)
+            lost = _lost_class(folds, labels, self.n_splits)
+            if lost is None:
+                return folds
+        raise ValueError(
+            f"PatientKFold.n_splits: expected every fold to test every class, got a fold without {_shown(lost)}, "
+            f"which {_carriers(lost, labels, codes)} of {len(ids)} patients carry, in each of {attempt + 1} "
+            f"assignments. Use fewer than {self.n_splits} folds or another random_state."
+        )
+
+    def _check_enough(self, ids, codes, labels):
+        if len(ids) < max(2, self.n_splits):
+            raise ValueError(
+                f"PatientKFold.n_splits: expected at least as many patients as folds, got {len(ids)} "
+                f"patient{'s' if len(ids) > 1 else ''} for {self.n_splits} folds. "
+                + ("Use fewer folds." if len(ids) > 1 else "One patient cannot be split: add patients.")
+            )
+        for label in np.unique(labels):
+            carriers = _carriers(label, labels, codes)
+            if carriers < self.n_splits:
+                raise ValueError(
+                    f"PatientKFold.n_splits: expected every fold to test every class, got {_shown(label)} in only "
+                    f"{carriers} of {len(ids)} patients for {self.n_splits} folds. "
+                    + (
+                        f"Use at most {carriers} folds."
+                        if carriers > 1
+                        else "Add patients, drop the class, or merge it with others: histofeat.merge_rare_classes."
+                    )
+                )
+
+    def _assign_once(self, labels, codes, attempt):
+        """Give the fold of every row; the first attempt is scikit-learn's own answer to `random_state`."""
+        seed = self.random_state if self.shuffle else None
+        if attempt == 0:
+            splitter = StratifiedGroupKFold(self.n_splits, shuffle=self.shuffle, random_state=seed)
+            return _stratified_by_group(labels, codes, splitter)[codes]
+        # Counting patches, scikit-learn deals out the largest patients first, whatever the seed. Here a patient
+        # counts once for each class that it carries, so that the carriers of each class are dealt out evenly.
+        if seed is not None:
+            seed = int(np.random.SeedSequence([seed, attempt]).generate_state(1)[0])
+        label_codes = np.unique(labels, return_inverse=True)[1]
+        carried = np.unique(np.column_stack([codes, label_codes]), axis=0)
+        splitter = StratifiedGroupKFold(self.n_splits, shuffle=True, random_state=seed)
+        return _stratified_by_group(carried[:, 1], carried[:, 0], splitter)[codes]
+
+
+class PatchKFold(_SeededKFold):
+    """LEAKS PATIENTS: k stratified folds of single patches, only to show what such a split pretends.
+
+    Patches of one patient, and neighbours on one slide, land on both sides. A model that recognises the
+    patient's stain then looks as if it recognised cancer, and its score says nothing about a new patient.
+    `histofeat.evaluation.evaluation.evaluate` accepts it only with ``accept_findings=("HF001",)``. For everything
+    else there is `PatientKFold`.
+
+    Parameters
+    ----------
+    n_splits : int, default=5
+        Number of folds, at least 2.
+    shuffle : bool, default=True
+        Whether patches are shuffled first.
+    random_state : int or None, default=0
+        Seed of the shuffle.
+
+    Examples
+    --------
+    >>> patients = ["a"] * 4 + ["b"] * 4
+    >>> for train, test in PatchKFold(n_splits=2).split(patients, [0, 0, 1, 1] * 2, groups=patients):
+    ...     print(sorted({patients[row] for row in train} & {patients[row] for row in test}))
+    ['a', 'b']
+    ['a', 'b']
+    """
+
+    def _assign_folds(self, labels, groups):
+        classes, counts = np.unique(labels, return_counts=True)
+        rarest = counts.argmin()
+        if counts[rarest] < self.n_splits:
+            raise ValueError(
+                f"PatchKFold.n_splits: expected every fold to test every class, got {counts[rarest]} patches of "
+                f"{_shown(classes[rarest])} for {self.n_splits} folds. Use fewer folds."
+            )
+        seed = self.random_state if self.shuffle else None
+        splitter = StratifiedKFold(self.n_splits, shuffle=self.shuffle, random_state=seed)
+        folds = np.empty(len(labels), dtype=np.int64)
+        for fold, (_, test) in enumerate(splitter.split(labels, labels)):
+            folds[test] = fold
+        return folds
+
+
+def _stratified_by_group(labels, codes, splitter):
+    """Give the fold of every group; `codes` are 0 to the number of groups less one."""
+    fold_of_group = np.empty(codes.max() + 1, dtype=np.int64)
+    for fold, (_, test) in enumerate(splitter.split(labels, labels, codes)):
+        fold_of_group[codes[test]] = fold
+    return fold_of_group
+
+
+def _lost_class(folds, labels, n_splits):
+    """Return the first class that some fold does not test, or None."""
+    for label in np.unique(labels):
+        if len(np.unique(folds[labels == label])) < n_splits:
+            return label
+    return None
+
+
+def _carriers(label, labels, codes):
+    return len(np.unique(codes[labels == label]))
+
+
+def _shown(label):
+    """Return a class as a person would type it: without numpy's wrapping."""
+    return f"class {label.item() if isinstance(label, np.generic) else label!r}"
+
+
+def _odd_label(labels):
+    missing = np.flatnonzero(pd.isna(labels))
+    value = labels[missing[0] if missing.size else 0]
+    return value.item() if isinstance(value, np.generic) else value

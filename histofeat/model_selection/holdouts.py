@@ -1,0 +1,173 @@
+"""Repeated random hold-outs of whole patients: overlapping test sets, unlike the folds of a partition."""
+
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.model_selection import BaseCrossValidator
+
+from histofeat.model_selection.folds import check_labels, encode_patients
+
+__all__ = ["PatientHoldOuts"]
+
+_ATTEMPTS = 20
+
+
+class PatientHoldOuts(BaseCrossValidator):
+    """Random splits that hold out a share of the patients, each class on both sides, drawn anew for each split.
+
+    The protocol of BreakHis (Spanhol et al. 2016): five random 70/30 splits by patient. The published ones are lists of
+    files; these are of the same kind and are ours. A patient can be tested several times or never, so that the results
+    of the splits are not those of a cross-validation: their training sets overlap, and so do their test sets. Evaluate
+    them one at a time, and compare models with the correction of Nadeau and Bengio
+    (`histofeat.metrics.statistics.nadeau_bengio`).
+
+    Parameters
+    ----------
+    n_splits : int, default=5
+        Number of splits, at least 1.
+    test_size : float, default=0.3
+        Share of the patients on the test side, between 0 and 1.
+    random_state : int or None, default=0
+        Seed; None gives other splits each time.
+
+    Notes
+    -----
+    Patients are drawn within their label, that of most of their images (the first in order where two are equally
+    frequent). Each label gets its share of the test patients, to the nearest whole patient, at least one and never all.
+    Where patients carry several labels a draw can still leave a side without a class; it is then made again, at most
+    20 times. The splits do not depend on the order of the rows, nor on whether ids are integers or text. Groups are
+    requested by default under scikit-learn's metadata routing. Nadeau and Bengio 2003:
+    https://doi.org/10.1023/A:1024068626366; Spanhol et al. 2016: https://doi.org/10.1109/TBME.2015.2496264.
+
+    Examples
+    --------
+    Ten patients with two images each, of class ``-`` or ``+``; ``T`` marks the images tested in a split:
+
+    >>> patients = [p for p in "abcdefghij" for _ in range(2)]
+    >>> y = ["-" if p in "abcd" else "+" for p in patients]
+    >>> def draw(title, marks):
+    ...     print(title.ljust(8) + " ".join("".join(marks[i : i + 2]) for i in range(0, 20, 2)))
+    >>> draw("patient", patients)
+    patient aa bb cc dd ee ff gg hh ii jj
+    >>> draw("class", y)
+    class   -- -- -- -- ++ ++ ++ ++ ++ ++
+    >>> for number, (_, test) in enumerate(PatientHoldOuts(n_splits=2).split(patients, y, groups=patients)):
+    ...     draw(f"split {number}", ["T" if row in test else "." for row in range(20)])
+    split 0 .. .. .. TT TT TT .. .. .. ..
+    split 1 .. .. .. TT .. TT .. TT .. ..
+    """
+
+    # Scikit-learn reads this under metadata routing: the splitter asks for groups without being told to.
+    __metadata_request__split = {"groups": True}  # noqa: RUF012
+
+    def __init__(self, n_splits=5, test_size=0.3, random_state=0):
+        self.n_splits = n_splits
+        self.test_size = test_size
+        self.random_state = random_state
+
+    def __repr__(self):
+        """Return the call that makes this splitter."""
+        return (
+            f"PatientHoldOuts(n_splits={self.n_splits}, test_size={self.test_size}, random_state={self.random_state})"
+        )
+
+    def get_n_splits(self, X=None, y=None, groups=None):
+        """Return the number of splits; the arguments are ignored."""
+        return self.n_splits
+
+    def split(self, X, y=None, groups=None):
+        """Give the training and the test rows of every split.
+
+        Parameters
+        ----------
+        X : sequence of length n
+            Only its length is used.
+        y : array-like of shape (n,)
+            Class labels.
+        groups : array-like of shape (n,)
+            Patient ids.
+
+        Returns
+        -------
+        iterator of (train, test)
+            Ascending int64 row indices.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or `y` is unusable, a class has fewer than two patients, or no draw has every class on both
+            sides.
+        GroupLeakageError
+            If patients are missing.
+        """
+        self._check_params()
+        labels = check_labels(y, X.shape[0] if hasattr(X, "shape") else len(X), "PatientHoldOuts")
+        classes, labels = np.unique(labels, return_inverse=True)
+        ids, codes = encode_patients(groups, len(labels))
+        carried = np.zeros((len(ids), len(classes)), dtype=np.int64)
+        np.add.at(carried, (codes, labels), 1)
+        self._check_carriers(carried > 0, classes)
+        seed = np.random.SeedSequence(self.random_state)
+        tests = [self._draw(carried, classes, child) for child in seed.spawn(self.n_splits)]
+        return ((np.flatnonzero(~test[codes]), np.flatnonzero(test[codes])) for test in tests)
+
+    def _check_params(self):
+        for name, value, least in (("n_splits", self.n_splits, 1), ("random_state", self.random_state, 0)):
+            if name == "random_state" and value is None:
+                continue
+            if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+                raise ValueError(
+                    f"PatientHoldOuts.{name}: expected an integer of at least {least}, got {value!r}. "
+                    f"Use {5 if name == 'n_splits' else 0}."
+                )
+        size = self.test_size
+        if not isinstance(size, Real) or isinstance(size, bool) or not 0 < size < 1:
+            raise ValueError(
+                f"PatientHoldOuts.test_size: expected a share of the patients between 0 and 1, got {size!r}. Use 0.3."
+            )
+
+    def _check_carriers(self, carried, classes):
+        rarest = carried.sum(axis=0).argmin()
+        if carried[:, rarest].sum() < 2:
+            raise ValueError(
+                f"PatientHoldOuts.split: expected every class on both sides, got class {_shown(classes[rarest])} in 1 "
+                f"of {len(carried)} patients. Add patients, drop the class, or merge it with others: "
+                "histofeat.merge_rare_classes."
+            )
+
+    def _draw(self, carried, classes, seed):
+        """Mask of the patients who are tested in one split."""
+        label = carried.argmax(axis=1)
+        n_test = _apportion(np.bincount(label, minlength=len(classes)), self.test_size)
+        for attempt in seed.spawn(_ATTEMPTS):
+            rng = np.random.default_rng(attempt)
+            test = np.zeros(len(carried), dtype=bool)
+            for code, n in enumerate(n_test):
+                test[rng.permutation(np.flatnonzero(label == code))[:n]] = True
+            lost = ~((carried[test] > 0).any(axis=0) & (carried[~test] > 0).any(axis=0))
+            if not lost.any():
+                return test
+        raise ValueError(
+            f"PatientHoldOuts.split: expected every class on both sides, got a side without class "
+            f"{_shown(classes[lost.argmax()])} in each of {_ATTEMPTS} draws. Use another test_size or random_state, or "
+            "merge the class with others: histofeat.merge_rare_classes."
+        )
+
+
+def _apportion(counts, share):
+    """Test patients of each stratum: its share, rounded so that the total is right, within 1 and all but one."""
+    counts = np.asarray(counts)
+    exact = counts * float(share)
+    # A stratum of one goes wherever its share says; nothing can be kept of it on the other side.
+    least, most = np.minimum(1, counts - 1).clip(0), np.maximum(counts - 1, np.minimum(counts, 1)).clip(0)
+    given = np.clip(np.floor(exact + 1e-9).astype(np.int64), least, most)
+    total = int(np.floor(counts.sum() * float(share) + 0.5))
+    for stratum in np.argsort(-(exact - given), kind="stable"):
+        if given.sum() < total and given[stratum] < most[stratum]:
+            given[stratum] += 1
+    return given
+
+
+def _shown(label):
+    """Return a class as a person would type it: without numpy's wrapping."""
+    return repr(label.item() if isinstance(label, np.generic) else label)

@@ -1,0 +1,135 @@
+"""Train histofeat's own encoder: from patches of known patients to a file of weights that tells what it learnt from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+
+from histofeat.networks.pretrained import find_encoder, network
+from histofeat.networks.pretrained.training_record import TrainingRecord, write_record
+from histofeat.exceptions import GroupLeakageError
+from histofeat.features.extraction import extract
+from histofeat.images.decoding import as_images
+from histofeat.networks import CNNClassifier
+from histofeat.networks.augmentation import Augmentation
+from histofeat.networks.recipes import RESNET_SMALL
+from histofeat.features.image_fingerprint import Fingerprints, ImageFingerprint
+
+__all__ = ["ARCHITECTURE", "AUGMENTATION", "ENCODER", "RECIPE", "train_encoder"]
+
+ENCODER = "histo"
+#: Wider than that of other trainings: an encoder meets slides of laboratories and scanners that nobody chose. Without
+#: the jitter of the light, embeddings of darker patches are those of another tissue.
+AUGMENTATION = Augmentation(stain_jitter=0.25, stain_shift=0.05, brightness=0.35)
+#: The classifier whose last feature map, pooled, is the embedding.
+ARCHITECTURE = "resnet_small"
+#: More epochs than the classifier has by itself: under this augmentation it learns for longer.
+RECIPE = replace(RESNET_SMALL["standard"], epochs=40)
+
+
+def train_encoder(
+    X,
+    y,
+    groups,
+    folder,
+    *,
+    dataset: str = "unnamed",
+    epochs: int | None = None,
+    convert: bool = False,
+    n_jobs: int | None = None,
+    random_state: int = 0,
+    progress: Callable[[int, int, Mapping[str, float]], None] | None = None,
+) -> Path:
+    """Train the encoder `histo` to tell classes apart, and keep what it sees before it decides.
+
+    Parameters
+    ----------
+    X : sequence of paths, ndarray (n, H, W, 3) uint8, list of such arrays, DataFrame with ``path``, or Images
+        The patches. All of them are learnt from: nobody is held out, and the last epoch is kept.
+    y : array-like of shape (n,)
+        Labels, two classes or more.
+    groups : array-like of shape (n,)
+        Patients; they stand in the record.
+    folder : path
+        Where the weights and their record go; made if it does not exist.
+    dataset : str, default="unnamed"
+        Name of the data set, for the record.
+    epochs : int or None, default=None
+        None is the recipe's, 40.
+    convert : bool, default=False
+        Whether to write the network for OpenVINO too, at its usual size. It is used from there, and Keras is not needed
+        to run it.
+    n_jobs : int, optional
+        Threads that read images; None is 1, -1 all cores.
+    random_state : int, default=0
+        Of the first weights, the batches and the augmentation.
+    progress : callable, optional
+        Called as ``progress(done, total, values)`` after each epoch.
+
+    Returns
+    -------
+    weights : Path
+        ``histo.weights.h5`` in `folder`, for ``HistoEmbedding(weights=...)``. Beside it lie ``histo.json`` (recipe and
+        content hashes) and ``histo.images.npz`` (patient and digest of each image).
+
+    Raises
+    ------
+    GroupLeakageError
+        If patients are not known: the record could not say whom the encoder knows.
+    ValueError, PatchError
+        If labels do not fit the patches, or an image cannot be read.
+    MissingExtraError
+        If Keras is not installed.
+
+    Notes
+    -----
+    How the recipe was chosen, and what else was tried, is in ``benchmarks/encoder/trials.csv``.
+    """
+    images = as_images(X)
+    patients = _known(groups, len(images))
+    encoder = find_encoder(ENCODER)
+    classifier = CNNClassifier(
+        ARCHITECTURE, recipe=RECIPE, input_size=encoder.default_size, epochs=epochs, augmentation=AUGMENTATION,
+        validation_fraction=0, n_jobs=n_jobs, random_state=random_state, progress=progress,
+    )  # fmt: skip
+    classifier.fit(images, y)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = folder / encoder.weight_file
+    for stale in folder.glob(f"{ENCODER}.*"):  # the record names whatever lies beside the weights
+        stale.unlink()
+    network.write_trained(encoder, classifier.weights_[:-2], weights)
+    if convert:
+        built = network.build_network(encoder, weights, input_size=encoder.default_size)
+        network.export_openvino(built, folder / f"{ENCODER}.xml")
+    prints = Fingerprints.of(extract([ImageFingerprint()], images, n_jobs=n_jobs).features[0])
+    recipe = _recipe(classifier, images, y, random_state)
+    write_record(TrainingRecord(ENCODER, dataset, patients, tuple(prints.keys()), recipe), weights)
+    return weights
+
+
+def _known(groups, n_images) -> tuple[str, ...]:
+    if groups is None or len(groups) != n_images:
+        got = "None" if groups is None else f"{len(groups)}"
+        raise GroupLeakageError(
+            f"train_encoder.groups: expected the patient of each of {n_images} images, got {got}. "
+            "Pass groups=dataset.patients."
+        )
+    return tuple(str(one) for one in groups)
+
+
+def _recipe(classifier, images, y, random_state) -> dict[str, object]:
+    """What the training was, as JSON can hold it."""
+    return {
+        "architecture": ARCHITECTURE,
+        "input_size": classifier.input_size_,
+        **RECIPE.as_dict(),
+        "epochs": len(classifier.history_["loss"]),
+        "augmentation": asdict(AUGMENTATION),
+        "random_state": random_state,
+        "n_images": len(images),
+        "classes": {str(label): int(count) for label, count in zip(*np.unique(y, return_counts=True), strict=True)},
+    }

@@ -1,0 +1,381 @@
+"""Classifiers on feature matrices, by name: scaling, class weights and patient-grouped calibration included."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from joblib import effective_n_jobs
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
+
+from histofeat.exceptions import MissingExtraError, known_names
+from histofeat.models.heads.forest import Forest
+from histofeat.models.heads.kernel_svm import KernelSVM
+from histofeat.model_selection.folds import PatientKFold
+from histofeat.models.heads.quadratic import QuadraticDiscriminant
+from histofeat.models.heads.temperature import TemperatureScaling
+
+__all__ = ["HEADS", "FeatureHead", "HeadRecipe", "fit_with_inner_scores", "make_head"]
+
+
+def _xgboost(random_state, n_jobs):
+    try:
+        from xgboost import XGBClassifier
+    except ImportError as error:
+        raise MissingExtraError(
+            "head='xgboost': expected the package xgboost, found none. Run `pip install xgboost`, "
+            "or choose head='random_forest'."
+        ) from error
+    # The cheapest of seven settings, compared on IDC patients outside the official test set, that costs neither a
+    # narrow family nor all of them together more than 0.003 of ROC-AUC (benchmarks/protocols/head_defaults.py).
+    return XGBClassifier(
+        n_estimators=300,
+        max_depth=4,
+        max_bin=64,
+        learning_rate=0.1,
+        subsample=0.8,
+        colsample_bytree=0.3,
+        tree_method="hist",
+        n_jobs=effective_n_jobs(n_jobs),  # xgboost's own default is all cores, also inside a parallel search
+        random_state=random_state,
+    )
+
+
+def _svm(random_state, n_jobs):
+    return KernelSVM(random_state=random_state)
+
+
+def _logistic(random_state, n_jobs):
+    return LogisticRegression(C=0.1, max_iter=2000, random_state=random_state)
+
+
+def _random_forest(random_state, n_jobs):
+    return Forest(n_estimators=500, max_features="sqrt", n_jobs=n_jobs, random_state=random_state)
+
+
+def _vote(random_state, n_jobs):
+    from histofeat.models.heads.soft_vote import SoftVote
+
+    return SoftVote([("xgboost", _xgboost(random_state, n_jobs)), ("svm", _svm(random_state, n_jobs))])
+
+
+def _knn(random_state, n_jobs):
+    return KNeighborsClassifier(n_neighbors=15, algorithm="brute", n_jobs=n_jobs)
+
+
+def _qda(random_state, n_jobs):
+    return QuadraticDiscriminant(random_state=random_state)
+
+
+@dataclass(frozen=True)
+class HeadRecipe:
+    """How a named head is built.
+
+    Attributes
+    ----------
+    make : callable
+        ``make(random_state, n_jobs)`` gives the classifier with histofeat's defaults.
+    scale : bool
+        Whether features are standardised first.
+    calibrate : bool
+        Whether its scores need calibration to be probabilities.
+    """
+
+    make: Callable[[Any, int | None], BaseEstimator]
+    scale: bool
+    calibrate: bool
+
+
+HEADS: Mapping[str, HeadRecipe] = MappingProxyType(
+    {
+        "xgboost": HeadRecipe(_xgboost, scale=False, calibrate=False),
+        "svm": HeadRecipe(_svm, scale=True, calibrate=True),
+        "logistic": HeadRecipe(_logistic, scale=True, calibrate=False),
+        "random_forest": HeadRecipe(_random_forest, scale=False, calibrate=False),
+        "vote": HeadRecipe(_vote, scale=False, calibrate=False),
+        "knn": HeadRecipe(_knn, scale=True, calibrate=False),
+        "qda": HeadRecipe(_qda, scale=True, calibrate=False),
+    }
+)
+
+
+def make_head(name: str, *, class_weight=None, random_state=0, n_jobs=None, params: Mapping | None = None):
+    """Build a head by name.
+
+    Parameters
+    ----------
+    name : {"xgboost", "svm", "logistic", "random_forest", "vote", "knn", "qda"}
+        Which classifier; "vote" is the mean of the probabilities of the first two, which needs ``groups`` in `fit`.
+        "knn" takes the labels of the 15 nearest training rows, so there must be as many; ``n_neighbors=1`` gives the
+        nearest alone. "qda" is `histofeat.models.heads.quadratic.QuadraticDiscriminant`.
+    class_weight : {"balanced"}, mapping of label to weight, or None
+        Weights of the classes in the fit; "balanced" weighs each class by the inverse of its frequency. "vote", "knn"
+        and "qda" take none, and `fit` refuses them.
+    random_state : int or None
+        Seed of the classifier.
+    n_jobs : int, optional
+        Threads of the classifier, where it has any.
+    params : mapping, optional
+        Parameters of the classifier that replace histofeat's defaults.
+
+    Returns
+    -------
+    head : FeatureHead
+        An unfitted classifier on feature matrices.
+
+    Raises
+    ------
+    ValueError
+        If the name, or one of the parameters, is unknown; the message gives the nearest one.
+    MissingExtraError
+        If the classifier's package is not installed.
+
+    Examples
+    --------
+    >>> make_head("svm", params={"C": 10.0}).classifier.C
+    10.0
+    """
+    if name not in HEADS:
+        raise ValueError(f"head: expected the name of a head, got {name!r}. {known_names(name, HEADS)}")
+    recipe = HEADS[name]
+    classifier = recipe.make(random_state, n_jobs)
+    known = classifier.get_params()
+    for param in params or {}:
+        # xgboost itself would accept any keyword and ignore it.
+        if param not in known:
+            raise ValueError(
+                f"head__{param}: expected a parameter of head {name!r} ({type(classifier).__name__}), got {param!r}. "
+                f"{known_names(param, known)}"
+            )
+    classifier.set_params(**(params or {}))
+    return FeatureHead(classifier, scale=recipe.scale, calibrate=recipe.calibrate, class_weight=class_weight)
+
+
+def _gives_probabilities(head: FeatureHead) -> bool:
+    if getattr(head, "calibrator_", None) is not None:
+        return True
+    if hasattr(getattr(head, "classifier_", head.classifier), "predict_proba"):
+        return True
+    raise AttributeError(
+        f"{type(head.classifier).__name__} has no predict_proba: its scores are not probabilities until they are "
+        "calibrated on held-out patients. Give fit(X, y, groups=patients), or use decision_function."
+    )
+
+
+class FeatureHead(ClassifierMixin, BaseEstimator):
+    """A classifier on a feature matrix, with what a histology baseline needs around it.
+
+    Parameters
+    ----------
+    classifier : estimator
+        Any scikit-learn classifier. It sees labels coded 0 to k-1.
+    scale : bool
+        Whether to standardise the features on the training rows.
+    calibrate : bool
+        Whether to calibrate its decision values: a logistic regression on values for patients that the inner fit
+        has not seen (`PatientKFold(3)`); needs ``groups`` in `fit`. Unweighted also under `class_weight`.
+    class_weight : {"balanced"}, mapping of label to weight, or None
+        Weights of the classes in the fit. They distort the probabilities of a head that is not calibrated.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (k,)
+        The labels.
+    classifier_ : estimator
+        The fitted classifier, on scaled features and coded labels.
+    calibrator_ : LogisticRegression, TemperatureScaling or None
+        From decision values to probabilities; None where none was asked for or no groups were given.
+    notes_ : tuple of str
+        What a report has to say about this fit.
+
+    Notes
+    -----
+    Platt, "Probabilistic outputs for support vector machines", 1999; without his smoothing of the labels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> head = make_head("logistic").fit(np.array([[0.0], [1.0], [2.0], [3.0]]), ["a", "a", "b", "b"])
+    >>> head.predict([[0.2], [2.8]]).tolist()
+    ['a', 'b']
+    """
+
+    def __init__(self, classifier, *, scale=False, calibrate=False, class_weight=None):
+        self.classifier = classifier
+        self.scale = scale
+        self.calibrate = calibrate
+        self.class_weight = class_weight
+
+    def fit(self, X, y, groups=None):
+        """Fit on features and labels.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, d)
+            Features, finite.
+        y : array-like of shape (n,)
+            Labels, two classes or more.
+        groups : array-like of shape (n,), optional
+            Patient of each row; needed for calibration.
+
+        Returns
+        -------
+        self : FeatureHead
+            The fitted head.
+
+        Raises
+        ------
+        ValueError
+            If there is one class only, or patients are too few to calibrate on.
+        """
+        if self.calibrate and groups is not None:
+            self._fit_inside(X, y, groups, PatientKFold(3))
+        else:
+            self._fit_final(X, y, None, groups)
+        return self
+
+    def _fit_inside(self, X, y, groups, inner_cv) -> np.ndarray:
+        """Fit, and give the probabilities (n, k) of rows whose patients an inner fit had not seen."""
+        X, y = validate_data(self, X, y, dtype=np.float32)
+        groups = np.asarray(groups)
+        splits = list(inner_cv.split(X, y, groups))
+        template = self._template(len(X))
+        values = None
+        for train, test in splits:
+            inner = FeatureHead(template, scale=self.scale, class_weight=self.class_weight)
+            inner._fit_final(X[train], y[train], None, groups[train])
+            part = inner._values(X[test])
+            values = np.full((len(X), *part.shape[1:]), np.nan) if values is None else values
+            values[test] = part
+        self._fit_final(X, y, values if self.calibrate else None, groups)
+        return self._probabilities(values)
+
+    def _template(self, n_rows: int):
+        """Keep the solver of the whole fit in the inner ones, or their scores would be on another scale."""
+        if isinstance(self.classifier, KernelSVM):
+            return clone(self.classifier).set_params(method=self.classifier.method_for(n_rows))
+        return self.classifier
+
+    def _fit_final(self, X, y, inner_values, groups) -> None:
+        X, y = validate_data(self, X, y, dtype=np.float32)
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(
+                f"y: expected at least two classes, got only {self.classes_.tolist()}. Give patches of both classes."
+            )
+        self.scaler_ = StandardScaler().fit(X) if self.scale else None
+        self.classifier_ = clone(self.classifier)
+        patients = {"groups": groups} if has_fit_parameter(self.classifier_, "groups") else {}
+        self.classifier_.fit(self._scaled(X), codes, **self._weights(y), **patients)
+        self.calibrator_ = None
+        if inner_values is not None:
+            self.calibrator_ = _calibrator(inner_values).fit(_as_columns(inner_values), codes)
+        note = getattr(self.classifier_, "note_", None)
+        self.notes_ = () if note is None else (note,)
+
+    def _weights(self, y) -> dict[str, np.ndarray]:
+        if self.class_weight is None:
+            return {}
+        if not has_fit_parameter(self.classifier_, "sample_weight"):
+            raise ValueError(
+                f"class_weight: expected a classifier whose fit takes sample_weight, got "
+                f"{type(self.classifier_).__name__}. Set class_weight=None, or the classifier's own weights."
+            )
+        return {"sample_weight": compute_sample_weight(self.class_weight, y)}
+
+    def _scaled(self, X) -> np.ndarray:
+        return X if self.scaler_ is None else self.scaler_.transform(X)
+
+    def _values(self, X) -> np.ndarray:
+        """Decision values where the classifier is to be calibrated, probabilities elsewhere."""
+        scaled = self._scaled(X)
+        if hasattr(self.classifier_, "predict_proba"):
+            return self.classifier_.predict_proba(scaled)
+        return self.classifier_.decision_function(scaled)
+
+    def _probabilities(self, values: np.ndarray) -> np.ndarray:
+        return values if self.calibrator_ is None else self.calibrator_.predict_proba(_as_columns(values))
+
+    @available_if(_gives_probabilities)
+    def predict_proba(self, X) -> np.ndarray:
+        """Probabilities of shape (n, k), columns in the order of ``classes_``.
+
+        A calibrated head needs to have been fitted with ``groups``.
+        """
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=np.float32, reset=False)
+        return self._probabilities(self._values(X)).astype(np.float64)
+
+    def decision_function(self, X) -> np.ndarray:
+        """Scores that order the rows: (n,) for two classes, (n, k) for more.
+
+        The classifier's own decision values; log-odds (two classes) or log-probabilities where it has none.
+        """
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=np.float32, reset=False)
+        if hasattr(self.classifier_, "decision_function"):
+            return self.classifier_.decision_function(self._scaled(X))
+        proba = np.clip(self.classifier_.predict_proba(self._scaled(X)).astype(np.float64), 1e-12, 1.0)
+        return np.log(proba[:, 1] / proba[:, 0]) if len(self.classes_) == 2 else np.log(proba)
+
+    def predict(self, X) -> np.ndarray:
+        """Labels: the largest probability, or the largest decision value where there are no probabilities."""
+        if hasattr(self, "predict_proba"):
+            return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        values = self.decision_function(X)
+        return self.classes_[(values > 0).astype(int) if values.ndim == 1 else values.argmax(axis=1)]
+
+
+def _calibrator(inner_values: np.ndarray):
+    """Two weights for the values of two classes; one for those of more, whose order it keeps."""
+    return LogisticRegression(C=1e6, max_iter=1000) if inner_values.ndim == 1 else TemperatureScaling()
+
+
+def _as_columns(values: np.ndarray) -> np.ndarray:
+    return values.reshape(len(values), -1)
+
+
+def fit_with_inner_scores(head: FeatureHead, X, y, groups, inner_cv) -> tuple[FeatureHead, np.ndarray]:
+    """Fit a head, and score its training rows by fits that have not seen their patients.
+
+    Thresholds are chosen on these scores; a calibrated head is calibrated on the same inner folds.
+
+    Parameters
+    ----------
+    head : FeatureHead
+        Unfitted; it is cloned.
+    X : ndarray of shape (n, d)
+        Features of the training rows.
+    y : array-like of shape (n,)
+        Their labels.
+    groups : array-like of shape (n,)
+        Their patients.
+    inner_cv : splitter
+        Patient-grouped, such as ``PatientKFold(3)``.
+
+    Returns
+    -------
+    fitted : FeatureHead
+        Fitted on all rows.
+    inner_proba : ndarray of shape (n, k), float64
+        Probabilities of the training rows, each by a fit on other patients, on the scale of ``fitted``.
+
+    Raises
+    ------
+    ValueError
+        If the patients cannot be split so that each fold holds each class.
+    """
+    if not (head.calibrate or hasattr(head.classifier, "predict_proba")):
+        head = clone(head).set_params(calibrate=True)
+    fitted = clone(head)
+    inner_proba = fitted._fit_inside(X, y, groups, inner_cv)
+    return fitted, np.asarray(inner_proba, dtype=np.float64)

@@ -1,0 +1,136 @@
+"""A classifier on images as the head of a pipeline: what `FeatureHead` is to a feature matrix, for pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.utils import get_tags
+from sklearn.utils.validation import check_is_fitted
+
+from histofeat.features.base import image_input_tags
+from histofeat.images.decoding import as_images
+
+__all__ = ["PIXELS", "PixelHead", "takes_images"]
+
+#: What ``IDCPipeline(features=...)`` is where the head measures the patches by itself.
+PIXELS = "pixels"
+
+
+def takes_images(classifier) -> bool:
+    """Whether a classifier is fitted on images, as `histofeat.networks.CNNClassifier` is, and not on a matrix."""
+    if isinstance(classifier, PixelHead):
+        return True
+    if not hasattr(classifier, "get_params") or not hasattr(classifier, "fit") or isinstance(classifier, type):
+        return False
+    return not get_tags(classifier).input_tags.two_d_array
+
+
+class PixelHead(ClassifierMixin, BaseEstimator):
+    """A classifier on images that stands where a pipeline has its head.
+
+    Parameters
+    ----------
+    classifier : estimator
+        A classifier whose ``fit(X, y, groups=patients)`` takes images and that has ``predict_proba``.
+    class_weight : {"balanced"}, mapping of label to weight, or None
+        Weights of the classes; None leaves the classifier's own.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (k,)
+        The labels.
+    classifier_ : estimator
+        The fitted classifier.
+    notes_ : tuple of str
+        What a report has to say about this fit.
+    history_ : mapping of str to list
+        The classifier's ``history_``, one entry an epoch; empty where it keeps none. "kept" is true in the epoch whose
+        network is used, where the classifier says which that is.
+    n_features_in_ : int
+        Values of an image as the classifier sees it; 0 where it does not say.
+
+    Examples
+    --------
+    >>> from histofeat import CNNClassifier
+    >>> PixelHead(CNNClassifier("cancernet"), class_weight="balanced").classifier.architecture
+    'cancernet'
+    """
+
+    def __init__(self, classifier, *, class_weight=None):
+        self.classifier = classifier
+        self.class_weight = class_weight
+
+    def fit(self, X, y, groups=None):
+        """Fit on images.
+
+        Parameters
+        ----------
+        X : sequence of paths, ndarray (n, H, W, 3) uint8, list of such arrays, or Images
+            The patches.
+        y : array-like of shape (n,)
+            Labels, two classes or more.
+        groups : array-like of shape (n,), optional
+            Patients; a network holds some of them out to know when to stop.
+
+        Returns
+        -------
+        self : PixelHead
+            The fitted head.
+        """
+        fitted = clone(self.classifier)
+        if self.class_weight is not None:
+            fitted.set_params(class_weight=self.class_weight)
+        self.classifier_ = fitted.fit(as_images(X), y, groups=groups)
+        self.classes_ = fitted.classes_
+        self.notes_ = tuple(getattr(fitted, "notes_", ()))
+        self.history_ = dict(getattr(fitted, "history_", {}))
+        best = getattr(fitted, "best_epoch_", None)
+        if self.history_ and best is not None:
+            self.history_["kept"] = [epoch == best for epoch in range(1, len(self.history_["loss"]) + 1)]
+        size = getattr(fitted, "input_size_", None)
+        self.n_features_in_ = 0 if size is None else 3 * int(size) ** 2
+        return self
+
+    def held_out_scores(self, n_rows: int) -> np.ndarray:
+        """Probabilities of the training rows whose patients the fit held out.
+
+        Parameters
+        ----------
+        n_rows : int
+            The number of rows of the fit.
+
+        Returns
+        -------
+        proba : ndarray of shape (n_rows, k), float64
+            NaN in the rows that were learnt from.
+
+        Notes
+        -----
+        The number of epochs was chosen on the same patients, so these scores are a little too good; thresholds and
+        calibrations chosen on them are of training patients all the same.
+        """
+        check_is_fitted(self)
+        proba = np.full((n_rows, len(self.classes_)), np.nan)
+        rows = getattr(self.classifier_, "validation_rows_", ())
+        if len(rows):
+            proba[rows] = self.classifier_.validation_proba_
+        return proba
+
+    def predict_proba(self, X) -> np.ndarray:
+        """Probabilities of shape (n, k), float64, columns in the order of ``classes_``."""
+        check_is_fitted(self)
+        return np.asarray(self.classifier_.predict_proba(as_images(X)), dtype=np.float64)
+
+    def decision_function(self, X) -> np.ndarray:
+        """Scores that order the patches: the probability of the second of two classes (n,), or all of them (n, k)."""
+        proba = self.predict_proba(X)
+        return proba[:, 1] if proba.shape[1] == 2 else proba
+
+    def predict(self, X) -> np.ndarray:
+        """Labels of shape (n,): the most probable class."""
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+    def __sklearn_tags__(self):
+        tags = image_input_tags(super().__sklearn_tags__())
+        tags.requires_fit = True
+        return tags

@@ -1,0 +1,294 @@
+"""Parts of a pipeline by name: how names and ``head__...`` parameters become estimators, and stay searchable."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from sklearn.base import BaseEstimator, clone
+
+from histofeat.exceptions import known_names
+from histofeat.features.base import PatchFeatures
+from histofeat.features.families import FAMILIES, make_family
+from histofeat.models.heads.feature_head import HEADS, FeatureHead, make_head
+from histofeat.images.normalization.base import StainNormalizer
+from histofeat.images.normalization.named import NORMALIZERS, make_normalizer
+from histofeat.models.heads.pixel_head import PIXELS, PixelHead, takes_images
+
+__all__ = ["NamedParts"]
+
+
+class NamedParts(BaseEstimator):
+    """Estimator whose ``features``, ``head`` and ``normalizer`` are names or estimators, with nested parameters.
+
+    scikit-learn's nested parameters need estimators to belong to. Here a name such as ``head="xgboost"`` has
+    parameters too: they are kept in ``head_params``, ``feature_params`` and ``normalizer_params``, plain mappings that
+    `clone` copies.
+    """
+
+    @property
+    def takes_pixels(self) -> bool:
+        """Whether the head gets the patches themselves: ``features="pixels"``."""
+        return isinstance(self.features, str) and self.features == PIXELS
+
+    def families(self) -> tuple[PatchFeatures, ...]:
+        """Build the feature families that this pipeline names.
+
+        Returns
+        -------
+        families : tuple of PatchFeatures
+            Unfitted; estimators that were given are cloned. None of them with ``features="pixels"``.
+
+        Raises
+        ------
+        ValueError
+            If a name or a parameter is unknown, or there is no family at all.
+        """
+        params = self._params_by_family()
+        built = []
+        for entry in [] if self.takes_pixels else as_sequence(self.features):
+            if entry == PIXELS:
+                raise ValueError(
+                    f"IDCPipeline.features: expected 'pixels' alone, got {self.features!r}. A head measures patches or "
+                    "is given features; evaluate both pipelines side by side."
+                )
+            if isinstance(entry, str):
+                built.append(make_family(entry, **params.pop(entry, {})))
+            elif isinstance(entry, PatchFeatures):
+                built.append(clone(entry))
+            else:
+                raise ValueError(
+                    f"IDCPipeline.features: expected names of feature families or estimators of histofeat.features, "
+                    f"got {entry!r:.80}. {known_names(entry, FAMILIES)}"
+                )
+        if params:
+            raise ValueError(
+                f"IDCPipeline.feature_params: expected parameters of the named families {self.features!r}, got some of "
+                f"{sorted(params)}. {known_names(sorted(params)[0], self._named_families())}"
+            )
+        return tuple(built)
+
+    def make_head(self) -> FeatureHead | PixelHead:
+        """Build the head that this pipeline names.
+
+        Returns
+        -------
+        head : FeatureHead or PixelHead
+            Unfitted; an estimator that was given is cloned. A `PixelHead` with ``features="pixels"``.
+
+        Raises
+        ------
+        ValueError
+            If the name or a parameter is unknown, or the estimator is no classifier, or none on what it would get.
+        """
+        if self.takes_pixels:
+            return self._make_pixel_head()
+        if isinstance(self.head, str):
+            return make_head(
+                self.head,
+                class_weight=self.class_weight,
+                random_state=self.random_state,
+                n_jobs=self.n_jobs,
+                params=self.head_params,
+            )
+        if not hasattr(self.head, "fit") or not hasattr(self.head, "get_params") or isinstance(self.head, type):
+            raise ValueError(
+                f"IDCPipeline.head: expected a name or a scikit-learn classifier, got {self.head!r:.80}. "
+                f"{known_names(self.head, HEADS)}"
+            )
+        if self.head_params:
+            raise ValueError(_surplus_head_params(self.head_params))
+        if isinstance(self.head, FeatureHead):
+            return clone(self.head)
+        if takes_images(self.head):
+            raise ValueError(
+                f"IDCPipeline.head: expected a classifier on features, got {type(self.head).__name__}, which takes "
+                "images. Set features='pixels'."
+            )
+        calibrate = not hasattr(self.head, "predict_proba")
+        return FeatureHead(clone(self.head), calibrate=calibrate, class_weight=self.class_weight)
+
+    def _make_pixel_head(self) -> PixelHead:
+        if isinstance(self.head, str):
+            classifier = _named_network(self.head, self.head_params, self.n_jobs, self.random_state)
+            return PixelHead(classifier, class_weight=self.class_weight)
+        if not takes_images(self.head):
+            raise ValueError(_no_pixel_head(self.head))
+        if self.head_params:
+            raise ValueError(_surplus_head_params(self.head_params))
+        if isinstance(self.head, PixelHead):
+            return clone(self.head)
+        return PixelHead(clone(self.head), class_weight=self.class_weight)
+
+    def make_normalizer(self) -> StainNormalizer | None:
+        """Build the stain normaliser that this pipeline names.
+
+        Returns
+        -------
+        normalizer : StainNormalizer or None
+            Unfitted; an estimator that was given is cloned. None where patches are measured as they are.
+
+        Raises
+        ------
+        ValueError
+            If the name or a parameter is unknown, or the estimator is no stain normaliser.
+        """
+        named = isinstance(self.normalizer, str)
+        if named:
+            return make_normalizer(self.normalizer, **{"n_jobs": self.n_jobs, **(self.normalizer_params or {})})
+        if self.normalizer is not None and not isinstance(self.normalizer, StainNormalizer):
+            raise ValueError(
+                f"IDCPipeline.normalizer: expected None, a name or an estimator of histofeat.images.normalization, "
+                f"got {self.normalizer!r:.80}. {known_names(self.normalizer, NORMALIZERS)}"
+            )
+        if self.normalizer_params:
+            raise ValueError(
+                f"IDCPipeline.normalizer_params: expected None beside {self.normalizer!r:.80}, got "
+                f"{sorted(self.normalizer_params)}. Name the normaliser, or set the parameters on the estimator."
+            )
+        return None if self.normalizer is None else clone(self.normalizer)
+
+    def get_params(self, deep=True) -> dict:
+        """Parameters by name; with `deep` also those of the head, of each family and of the normaliser."""
+        params = super().get_params(deep=False)
+        if not deep:
+            return params
+        normalizer = self.make_normalizer()
+        if normalizer is not None:
+            params |= {f"normalizer__{name}": value for name, value in normalizer.get_params().items()}
+        head = self.make_head()
+        inner = head if isinstance(self.head, FeatureHead | PixelHead) else head.classifier
+        params |= {f"head__{name}": value for name, value in inner.get_params().items()}
+        for family in self.families():
+            params |= {f"features__{family.family}__{name}": value for name, value in family.get_params().items()}
+        return params
+
+    def set_params(self, **params):
+        """Set parameters, nested ones after the names that they belong to.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is unknown to the pipeline, the head, the family or the normaliser; the message gives the
+            nearest name. Nothing is changed then.
+        """
+        before = super().get_params(deep=False)
+        own = {name: value for name, value in params.items() if "__" not in name}
+        nested = {name: value for name, value in params.items() if "__" in name}
+        try:
+            self._set_own(own)
+            for name, value in nested.items():
+                self._set_nested(name, value)
+        except ValueError:
+            for name, value in before.items():
+                setattr(self, name, value)
+            raise
+        return self
+
+    def _set_own(self, own: Mapping) -> None:
+        known = self._get_param_names()
+        for name, value in own.items():
+            if name not in known:
+                raise ValueError(f"IDCPipeline.{name}: expected a parameter, got {name!r}. {known_names(name, known)}")
+            if name in ("head", "normalizer") and f"{name}_params" not in own:
+                before = getattr(self, name)
+                if not (value is before or (isinstance(value, str) and value == before)):
+                    setattr(self, f"{name}_params", None)
+            setattr(self, name, value)
+        if "features" in own and "feature_params" not in own and self.feature_params:
+            kept = self._named_families()
+            params = {key: value for key, value in self.feature_params.items() if key.partition("__")[0] in kept}
+            self.feature_params = params or None
+
+    def _set_nested(self, name: str, value) -> None:
+        part, _, rest = name.partition("__")
+        if part == "head" and isinstance(self.head, str):
+            self.head_params = {**(self.head_params or {}), rest: value}
+            self.make_head()
+        elif part == "head":
+            self.head.set_params(**{rest: value})
+        elif part == "features":
+            self._set_family(rest, value)
+        elif part == "normalizer":
+            self._set_normalizer(rest, value)
+        else:
+            raise ValueError(
+                f"IDCPipeline.{name}: expected head__<parameter>, features__<family>__<parameter> or "
+                f"normalizer__<parameter>. {known_names(part, ('head', 'features', 'normalizer'))}"
+            )
+
+    def _set_normalizer(self, name: str, value) -> None:
+        if isinstance(self.normalizer, str):
+            self.normalizer_params = {**(self.normalizer_params or {}), name: value}
+            self.make_normalizer()
+        elif self.normalizer is None:
+            raise ValueError(
+                f"normalizer__{name}: expected a pipeline with a normaliser, got normalizer=None. "
+                f"Set normalizer to one of {', '.join(map(repr, NORMALIZERS))} too."
+            )
+        else:
+            self.normalizer.set_params(**{name: value})
+
+    def _set_family(self, name: str, value) -> None:
+        family, _, param = name.partition("__")
+        given = [entry for entry in as_sequence(self.features) if getattr(entry, "family", None) == family]
+        if family in self._named_families():
+            make_family(family, **{param: value})
+            self.feature_params = {**(self.feature_params or {}), name: value}
+        elif given:
+            given[0].set_params(**{param: value})
+        else:
+            there = [entry if isinstance(entry, str) else entry.family for entry in as_sequence(self.features)]
+            raise ValueError(
+                f"features__{name}: expected a family of this pipeline, got {family!r}. {known_names(family, there)}"
+            )
+
+    def _named_families(self) -> list[str]:
+        return [entry for entry in as_sequence(self.features) if isinstance(entry, str)]
+
+    def _params_by_family(self) -> dict[str, dict]:
+        split: dict[str, dict] = {}
+        for key, value in (self.feature_params or {}).items():
+            family, _, param = key.partition("__")
+            split.setdefault(family, {})[param] = value
+        return split
+
+
+def _named_network(name, params, n_jobs, random_state):
+    from histofeat.networks import ARCHITECTURES, CNNClassifier
+
+    if name not in ARCHITECTURES:
+        raise ValueError(f"{_no_pixel_head(name)} {known_names(name, ARCHITECTURES)}")
+    classifier = CNNClassifier(name, n_jobs=n_jobs, random_state=random_state)
+    known = classifier.get_params()
+    for param in params or {}:
+        if param not in known:
+            raise ValueError(
+                f"head__{param}: expected a parameter of CNNClassifier, got {param!r}. {known_names(param, known)}"
+            )
+    return classifier.set_params(**(params or {}))
+
+
+def _no_pixel_head(head) -> str:
+    return (
+        "IDCPipeline.head: expected a classifier on images with features='pixels', such as CNNClassifier('cancernet') "
+        f"or its name, got {head!r:.80}."
+    )
+
+
+def _surplus_head_params(head_params) -> str:
+    return (
+        f"IDCPipeline.head_params: expected None beside an estimator, got {sorted(head_params)}. "
+        "Set the parameters on the estimator, or by set_params(head__...)."
+    )
+
+
+def as_sequence(features) -> list:
+    """List the entries of a ``features`` argument; a single name or estimator is a list of one."""
+    if isinstance(features, str | PatchFeatures):
+        return [features]
+    if not isinstance(features, Sequence) or not features:
+        raise ValueError(
+            f"IDCPipeline.features: expected at least one feature family, got {features!r:.80}. "
+            f"Known names: {', '.join(sorted(FAMILIES))}."
+        )
+    return list(features)

@@ -1,0 +1,272 @@
+"""Images in, classes out: read in batches, brought to the size that the model learnt, scored and put together."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from numbers import Real
+from typing import Any
+
+import joblib
+import numpy as np
+
+from histofeat.exceptions import PatchError, known_names
+from histofeat.models.prediction.records import UNREADABLE, ImagePredictions
+from histofeat.images.decoding import Images, as_images
+from histofeat.model_selection.folds import encode_patients
+from histofeat.images.normalization.base import is_tissue
+from histofeat.models.saving import SavedModel
+from histofeat.images.tiles import AGGREGATES, choose_policy, fit_to, make_grid, pad_to
+from histofeat.images.tiles import aggregate as put_together
+
+__all__ = ["predict_images"]
+
+#: Pixels that are scored together: 48 MB of them.
+_BATCH_PX = 1 << 24
+_ON_UNREADABLE = ("skip", "error")
+
+
+def predict_images(
+    model: SavedModel,
+    X,
+    *,
+    policy: str = "auto",
+    patch_size: tuple[int, int] | None = None,
+    edges: str = "overlap",
+    aggregate: str = "mean",
+    min_tissue: float | None = None,
+    patients=None,
+    on_unreadable: str = "skip",
+    n_jobs: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> ImagePredictions:
+    """Classify images of any size with a model that learnt from patches of one size.
+
+    Parameters
+    ----------
+    model : SavedModel
+        What `histofeat.models.saving.load_model` gave.
+    X : sequence of paths, ndarray (n, H, W, 3) uint8, list of such arrays, or DataFrame with a ``path`` column
+        The images. Memory is bounded by the largest of them and a batch, not by their number.
+    policy : {"auto", "tile", "resize", "whole"}, default="auto"
+        What is done with an image that has not the size of the training patches. "tile": it is cut into tiles of that
+        size, and their probabilities are put together. "resize": it is scaled to that size. "whole": it is measured as
+        it is. "auto": tiled where it is larger, mirrored at its border where it is smaller; see
+        `histofeat.images.tiles.choose_policy`.
+    patch_size : tuple of (int, int), optional
+        Height and width of the training patches in px; by default those that the model knows.
+    edges : {"overlap", "reflect"}, default="overlap"
+        Where an image is no multiple of the tile: the last tiles overlap their neighbours, or the image is mirrored.
+    aggregate : {"mean", "median", "vote"}, default="mean"
+        How tiles become an image; see `histofeat.images.tiles.aggregate`.
+    min_tissue : float in (0, 1], optional
+        Tiles with a smaller share of tissue are left out and counted; None scores all. An image without any tile of
+        enough tissue is scored on all of them.
+    patients : array-like of shape (n,), optional
+        Patient of each image: kept in the result, and needed by a normaliser with ``unit="patient"``.
+    on_unreadable : {"skip", "error"}, default="skip"
+        Whether an image that cannot be read is named in the result, or ends the work.
+    n_jobs : int, optional
+        Threads that read images; None is 1, -1 all cores. Those of the pipeline are its own (`load_model`).
+    progress : callable, optional
+        Called as ``progress(done, total)`` after each image that was read.
+
+    Returns
+    -------
+    predictions : ImagePredictions
+        A row for each image, in the order of `X`.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of its range, or the model has no probabilities.
+    PatchError
+        If `X` has an unknown form, or with ``on_unreadable="error"`` an image cannot be read.
+
+    Examples
+    --------
+    >>> from histofeat import IDCPipeline, make_cohort
+    >>> cohort = make_cohort(n_patients=4, patches_per_patient=6)
+    >>> pipeline = IDCPipeline(features="color", head="logistic").fit(cohort.X, cohort.y)
+    >>> model = SavedModel(pipeline, {"class_names": ["benign", "malignant"], "patch_size": [50, 50]})
+    >>> large = np.full((120, 100, 3), 200, dtype=np.uint8)
+    >>> found = predict_images(model, [large, large[:50, :50], large[:20, :50]])
+    >>> found.policies, found.n_tiles.tolist()
+    (('tile', 'as is', 'pad'), [6, 1, 1])
+    """
+    size = model.patch_size if patch_size is None else tuple(patch_size)
+    plan = _Plan(policy, size, edges, aggregate, min_tissue)
+    images = as_images(X)
+    if on_unreadable not in _ON_UNREADABLE:
+        raise ValueError(
+            f"on_unreadable: expected 'skip' or 'error', got {on_unreadable!r}. "
+            f"{known_names(on_unreadable, _ON_UNREADABLE)}"
+        )
+    if not hasattr(model.pipeline, "predict_proba"):
+        raise ValueError(
+            "model: expected one with probabilities, got one without: its head was fitted without patients. "
+            "Train it again with fit(X, y, groups=patients)."
+        )
+    work = _Work(model, plan, len(images), patients)
+    threads = joblib.effective_n_jobs(n_jobs)
+    for done, (row, pixels, rules, error) in enumerate(_decoded(images, work.order, threads), start=1):
+        if error is None:
+            work.add(row, pixels, rules)
+        elif on_unreadable == "error":
+            raise error
+        else:
+            work.skip(row, images.name(row), error)
+        if progress is not None:
+            progress(done, len(images))
+    work.score()
+    return work.result(tuple(images.name(row) for row in range(len(images))))
+
+
+def _decoded(images: Images, order: Sequence[int], n_threads: int) -> Iterator[tuple]:
+    """Yield (row, pixels, rules, error) in `order`, read ahead by as many images as there are threads."""
+
+    def read(row):
+        try:
+            return (row, *images.decode(row, images.content(row)), None)
+        except PatchError as error:
+            return row, None, (), error
+
+    waiting, coming = deque(), iter(order)
+    with ThreadPoolExecutor(n_threads, thread_name_prefix="histofeat") as pool:
+        try:
+            for row in coming:
+                waiting.append(pool.submit(read, row))
+                if len(waiting) > n_threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is done with images, checked."""
+
+    policy: str
+    size: tuple[int, int] | None
+    edges: str
+    aggregate: str
+    min_tissue: float | None
+
+    def __post_init__(self) -> None:
+        choose_policy(self.policy, (1, 1), self.size)
+        make_grid((1, 1), self.size or (1, 1), edges=self.edges)
+        if self.aggregate not in AGGREGATES:
+            raise ValueError(
+                f"aggregate: expected one of {AGGREGATES}, got {self.aggregate!r}. "
+                f"{known_names(self.aggregate, AGGREGATES)}"
+            )
+        share = self.min_tissue
+        if share is not None and not (isinstance(share, Real) and not isinstance(share, bool) and 0 < share <= 1):
+            raise ValueError(f"min_tissue: expected None or a share above 0, at most 1, got {share!r}. Use 0.05.")
+
+    def prepare(self, pixels: np.ndarray) -> tuple[str, Iterator[np.ndarray]]:
+        """Say what is done with an image, and yield what the model is to see of it."""
+        done = choose_policy(self.policy, pixels.shape[:2], self.size)
+        if done == "tile":
+            return done, make_grid(pixels.shape[:2], self.size, edges=self.edges).cut(pixels)
+        if done == "pad":
+            return done, iter([pad_to(pixels, self.size)])
+        return done, iter([fit_to(pixels, self.size) if done == "resize" else pixels])
+
+
+@dataclass
+class _Work:
+    """One prediction under way: the tiles that wait for the model, and what it has said."""
+
+    model: SavedModel
+    plan: _Plan
+    n_images: int
+    patients: Any
+    tiles: list = field(default_factory=list)
+    owners: list = field(default_factory=list)
+    scored: dict = field(default_factory=dict)
+    unreadable: list = field(default_factory=list)
+    conversions: Counter = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        n, self.codes, self.waiting_px = self.n_images, None, 0
+        self.proba = np.full((n, len(self.model.pipeline.classes_)), np.nan)
+        self.policies = np.full(n, UNREADABLE, dtype=object)
+        self.n_tiles, self.n_background = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
+        self.order: Sequence[int] = range(n)
+        if self.patients is not None:
+            ids, codes = encode_patients(self.patients, n, "patients")
+            self.patients = tuple(ids[code] for code in codes)
+        self.by_patient = getattr(self.model.pipeline.normalizer_, "unit", "patch") == "patient"
+        if self.by_patient and self.patients is None:
+            raise ValueError(
+                "patients: expected the patient of each image, since this model normalises the stain by patient, got "
+                "none. Give patients=... (--patients)."
+            )
+        if self.by_patient:
+            # Images of a patient have to stand together.
+            self.codes, self.order = codes, np.argsort(codes, kind="stable").tolist()
+
+    def add(self, row: int, pixels: np.ndarray, rules: tuple[str, ...]) -> None:
+        """Take one image: its tiles are scored as soon as there are enough."""
+        if self.by_patient and self.owners and self.codes[self.owners[-1]] != self.codes[row]:
+            self.score()
+        self.conversions.update(rules)
+        self.policies[row], tiles = self.plan.prepare(pixels)
+        background = []
+        for tile in tiles:
+            if self.policies[row] == "tile" and self._is_background(tile):
+                background.append(tile)
+            else:
+                self._wait(row, tile)
+        self.n_background[row] = len(background) if self.n_tiles[row] else 0
+        for tile in () if self.n_tiles[row] else background:
+            self._wait(row, tile)
+        if self.waiting_px >= _BATCH_PX and not self.by_patient:
+            self.score()
+
+    def _is_background(self, tile: np.ndarray) -> bool:
+        return self.plan.min_tissue is not None and is_tissue(tile).mean() < self.plan.min_tissue
+
+    def _wait(self, row: int, tile: np.ndarray) -> None:
+        self.tiles.append(tile)
+        self.owners.append(row)
+        self.n_tiles[row] += 1
+        self.waiting_px += tile.shape[0] * tile.shape[1]
+        if self.waiting_px >= 2 * _BATCH_PX and not self.by_patient:
+            self.score(unfinished=row)  # one image that is larger than a batch
+
+    def skip(self, row: int, name: str, error: PatchError) -> None:
+        """Note an image that cannot be read."""
+        self.unreadable.append((row, name, str(error)))
+
+    def score(self, unfinished: int | None = None) -> None:
+        """Score what waits, and put the images together that are complete."""
+        if self.tiles:
+            groups = {"groups": [self.patients[row] for row in self.owners]} if self.by_patient else {}
+            proba = self.model.pipeline.predict_proba(self.tiles, **groups)
+            owners = np.array(self.owners)
+            for row in dict.fromkeys(self.owners):
+                self.scored.setdefault(row, []).append(proba[owners == row])
+            self.tiles, self.owners, self.waiting_px = [], [], 0
+        for row in [row for row in self.scored if row != unfinished]:
+            self.proba[row] = put_together(np.concatenate(self.scored.pop(row)), self.plan.aggregate)
+
+    def result(self, names: tuple[str, ...]) -> ImagePredictions:
+        """Give what was found."""
+        return ImagePredictions(
+            images=names,
+            class_names=self.model.class_names,
+            proba=self.proba,
+            policies=tuple(self.policies),
+            n_tiles=self.n_tiles,
+            n_background=self.n_background,
+            unreadable=tuple((name, reason) for _, name, reason in sorted(self.unreadable)),
+            patients=self.patients,
+            conversions=self.conversions,
+        )

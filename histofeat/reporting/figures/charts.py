@@ -1,0 +1,107 @@
+"""Figures that any study can use: lines with their intervals, and values with theirs."""
+
+from histofeat.reporting.figures.canvas import GRID, INK, legend_below, line_of, new_figure, plain_axes, short, wrapped
+
+__all__ = ["draw_intervals", "draw_lines"]
+
+_COLUMNS = 3
+
+
+def draw_lines(data):
+    """Lines over a common axis, one panel or several side by side.
+
+    Parameters
+    ----------
+    data : Mapping
+        ``title``, ``x_label``, ``y_label``; ``panels``: a list of ``title`` and ``lines``, each line with ``name``,
+        ``x``, ``y`` and, for a band around it, ``low`` and ``high``. Optional: ``diagonal`` (bool, a line y = x),
+        ``x_log`` (bool), ``y_limits`` (low, high).
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    panels = data["panels"]
+    n_columns = min(len(panels), _COLUMNS)
+    n_rows = -(-len(panels) // n_columns)
+    width = 6.4 if len(panels) == 1 else 3.6 * n_columns
+    figure = new_figure(width, (4.4 if len(panels) == 1 else 3.1) * n_rows + 0.4)
+    grid = figure.subplots(n_rows, n_columns, squeeze=False, sharey=True)
+    for axes in grid.flat[len(panels) :]:
+        axes.set_visible(False)
+    # A name has one colour in all panels, and one entry in the legend below them.
+    names = list(dict.fromkeys(line["name"] for panel in panels for line in panel["lines"]))
+    handles = {}
+    for position, (axes, panel) in enumerate(zip(grid.flat, panels, strict=False)):
+        _panel(axes, panel, data, names)
+        handles |= {line.get_label(): line for line in axes.get_lines()}
+        if position % n_columns == 0:
+            axes.set_ylabel(data["y_label"])
+    if names:
+        legend_below(figure, [handles[name] for name in names], names)
+    figure.suptitle(wrapped(data["title"], width), fontsize=10, color=INK)
+    return figure
+
+
+def _panel(axes, panel, data, names):
+    if data.get("diagonal"):
+        axes.plot([0, 1], [0, 1], color="#AAAAAA", linewidth=0.8, linestyle=(0, (4, 4)))
+    for line in panel["lines"]:
+        color, dashes = line_of(names.index(line["name"]))
+        style = {"color": color, "linestyle": dashes, "linewidth": 1.5, "marker": "o", "markersize": 3}
+        axes.plot(line["x"], line["y"], label=line["name"], **style)
+        if line.get("low") is not None:
+            axes.fill_between(line["x"], line["low"], line["high"], color=color, alpha=0.12, linewidth=0)
+    if data.get("x_log"):
+        axes.set_xscale("log")
+        # At the values themselves: powers of ten would be too few, and are written as mathematics, which is not parsed.
+        ticks = sorted({x for line in panel["lines"] for x in line["x"]})
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.set_xticks([], minor=True)
+    if data.get("y_limits"):
+        axes.set_ylim(*data["y_limits"])
+    axes.set_title(short(panel["title"], 40), fontsize=9, color=INK)
+    axes.set_xlabel(panel.get("x_label", data["x_label"]))
+    axes.grid(color=GRID, linewidth=0.5)
+    axes.set_axisbelow(True)
+    plain_axes(axes)
+
+
+def draw_intervals(data):
+    """Values with their intervals, one row each, and a line where there would be no effect.
+
+    Parameters
+    ----------
+    data : Mapping
+        ``title``, ``x_label``; ``rows``: each ``name``, ``value``, ``low``, ``high`` (None for no interval) and,
+        optionally, ``group``, which gives the colour; ``reference``: where to draw the line (None for nowhere).
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    rows = data["rows"]
+    groups = list(dict.fromkeys(row.get("group") for row in rows))
+    figure = new_figure(7.2, 1.3 + 0.28 * max(len(rows), 1))
+    axes = figure.subplots()
+    if data.get("reference") is not None:
+        axes.axvline(data["reference"], color="#888888", linewidth=0.8, linestyle=(0, (4, 4)))
+    for position, row in enumerate(rows):
+        color = line_of(groups.index(row.get("group")))[0]
+        if row["low"] is not None:
+            axes.plot([row["low"], row["high"]], [position] * 2, color=color, linewidth=2.2, solid_capstyle="butt")
+        axes.plot([row["value"]], [position], marker="o", markersize=5, color=color, markeredgecolor="white")
+    axes.set_yticks(range(len(rows)), [short(row["name"], 44) for row in rows])
+    axes.set_ylim(max(len(rows), 1) - 0.4, -0.6)
+    axes.set_xlabel(data["x_label"])
+    axes.grid(axis="x", color=GRID, linewidth=0.5)
+    axes.set_axisbelow(True)
+    plain_axes(axes)
+    axes.tick_params(axis="y", length=0)
+    named = [group for group in groups if group is not None]
+    if len(named) > 1:
+        for group in named:
+            axes.plot([], [], color=line_of(groups.index(group))[0], linewidth=2.2, label=group)
+        legend_below(figure, *axes.get_legend_handles_labels())
+    figure.suptitle(wrapped(data["title"], 7.2), fontsize=10, color=INK)
+    return figure

@@ -1,0 +1,120 @@
+"""The folder of results: everything is written beside its place and moved there when it is complete."""
+
+import shutil
+import uuid
+from contextlib import contextmanager
+from pathlib import Path
+
+from histofeat.reporting.files.strict_json import dump, load
+
+__all__ = ["FINISHED", "check_output", "finish", "new_folder"]
+
+#: Written last and moved last: the file that makes a folder a finished report.
+FINISHED = "metrics.json"
+
+
+@contextmanager
+def new_folder(output, *, overwrite=False):
+    """Give a folder to write into; when the block ends without an error, its files move to `output`.
+
+    Parameters
+    ----------
+    output : path-like
+        Made when it is not there. One that holds a finished report is replaced only with `overwrite`, and then only
+        files of that report are removed.
+    overwrite : bool, default=False
+        Whether to replace a finished report.
+
+    Yields
+    ------
+    pathlib.Path
+        An empty folder beside `output`; the block ends with `finish`.
+
+    Raises
+    ------
+    FileExistsError
+        As `check_output` says.
+    """
+    output = Path(output)
+    check_output(output, overwrite=overwrite)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    partial = output.parent / f".{output.name}.{uuid.uuid4().hex[:8]}.partial"
+    try:
+        partial.mkdir()
+        yield partial
+        _move_into_place(partial, output)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def finish(folder, payload):
+    """Write `payload`, with the list of all files of `folder`, as the file that says that the report is complete."""
+    written = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    dump({**payload, "files": [FINISHED, *written]}, folder / FINISHED)
+
+
+def check_output(output, *, overwrite=False, option="overwrite=True"):
+    """Refuse a folder that a report must not be written to; cheap, so that it can come before hours of work.
+
+    Parameters
+    ----------
+    output : path-like
+    overwrite : bool
+    option : str
+        How the caller's user says that a finished report may go.
+
+    Raises
+    ------
+    FileExistsError
+        As `write_report` says.
+    """
+    output = Path(output)
+    if output.exists() and not output.is_dir():
+        raise FileExistsError(f"output: expected a folder, got the file {str(output)!r}. Choose another name.")
+    if (output / FINISHED).exists():
+        if not overwrite:
+            raise FileExistsError(
+                f"output: expected a new folder, got {str(output)!r}, which holds a finished report. "
+                f"Choose another name, or pass {option} to replace it."
+            )
+    elif output.is_dir() and any(output.iterdir()):
+        raise FileExistsError(
+            f"output: expected a new or an empty folder, got {str(output)!r}, which holds other files "
+            f"({min(path.name for path in output.iterdir())!r}) and no finished report. Choose another name."
+        )
+
+
+def _move_into_place(partial, output):
+    if output.is_dir() and any(output.iterdir()):
+        _remove_report(output)
+        for path in sorted(partial.rglob("*"), key=lambda path: path.name == FINISHED):
+            target = output / path.relative_to(partial)
+            if path.is_dir():
+                target.mkdir(exist_ok=True)
+            else:
+                target.parent.mkdir(exist_ok=True)
+                path.replace(target)
+    else:
+        # On Windows a folder cannot take the place of another one, not even of an empty one.
+        if output.is_dir():
+            output.rmdir()
+        partial.replace(output)
+
+
+def _remove_report(output):
+    """Remove the files that a finished report lists, the mark of being finished first; nothing else."""
+    listed = load(output / FINISHED).get("files", [])
+    (output / FINISHED).unlink()
+    for name in listed:
+        path = output / name
+        # A list edited by hand must not reach outside the report.
+        if path.resolve().is_relative_to(output.resolve()) and path.is_file():
+            path.unlink()
+            _remove_emptied(path.parent, output)
+
+
+def _remove_emptied(folder, output):
+    """Remove a folder that held files of the report and now holds none, and those around it up to the report's."""
+    while folder.resolve() != output.resolve() and not any(folder.iterdir()):
+        folder.rmdir()
+        folder = folder.parent

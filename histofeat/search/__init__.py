@@ -1,7 +1,0 @@
-"""Search for the parameters of a head inside the training patients: the same budget for every head and family."""
-
-from histofeat.search.rationing import first_patients
-from histofeat.search.settings import METHODS, Search
-from histofeat.search.tuning import tune_head
-
-__all__ = ["METHODS", "Search", "first_patients", "tune_head"]

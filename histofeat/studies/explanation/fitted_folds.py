@@ -1,0 +1,172 @@
+"""A pipeline measured once and its head fitted on the training patients of every fold: what explanations start from."""
+
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import joblib
+import numpy as np
+from sklearn.base import clone
+from threadpoolctl import threadpool_limits
+
+from histofeat.models.heads.enough_patients import check_enough_patients
+from histofeat.evaluation.feature_bank import FeatureBank
+from histofeat.features.extraction import check_unique_names
+from histofeat.evaluation.fair_folds import FairFolds, fair_folds
+from histofeat.model_selection.folds import PatientKFold
+from histofeat.evaluation.plans import Plan
+from histofeat.features.store import as_store
+
+__all__ = ["MeasuredFolds", "measure_folds", "run_in_threads"]
+
+
+@dataclass
+class MeasuredFolds:
+    """Features and folds of one pipeline; what `FeatureBank` needs to know of it, too.
+
+    Parameters
+    ----------
+    dataset : PatchDataset
+    folds : FairFolds
+        Training and test rows of each fold, and who is not tested.
+    plan : Plan
+        The pipeline taken apart.
+    n_jobs, store, progress
+        As in `histofeat.evaluate`.
+    """
+
+    dataset: Any
+    folds: FairFolds
+    plan: Plan
+    n_jobs: int | None
+    store: Any
+    progress: Any
+    conversions: Counter = field(default_factory=Counter)
+    computed: Counter = field(default_factory=Counter)
+    seconds: Counter = field(default_factory=Counter)
+
+    def __post_init__(self):
+        self.y, self.patients = self.dataset.y, self.dataset.patients
+        self.splits, self.left_out, self.accepted = self.folds.splits, self.folds.left_out, self.folds.accepted
+        self.n_classes = len(self.dataset.target_names)
+        self.names = [name for family in self.plan.families for name in family.get_feature_names_out()]
+        self.tested = np.sort(np.concatenate([test for _, test in self.splits]))
+        self.bank = FeatureBank([self.plan], self).measure_folds()
+
+    @contextmanager
+    def timed(self, stage):
+        """Add the seconds of a block to those of its stage."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] += time.perf_counter() - started
+
+    def tell(self, stage, done, total):
+        """Report progress, where someone listens."""
+        if self.progress is not None:
+            self.progress(stage, done, total)
+
+    def features(self, fold, rows):
+        """Features of some rows as the head of this fold sees them, float32 of shape (n_rows, d)."""
+        return self.bank.rows(self.plan, fold, rows)
+
+    def family_columns(self):
+        """Give the column numbers of each family by name; families of one name are one."""
+        columns, start = {}, 0
+        for family in self.plan.families:
+            stop = start + len(family.get_feature_names_out())
+            columns.setdefault(family.family, []).extend(range(start, stop))
+            start = stop
+        return {name: np.array(numbers) for name, numbers in columns.items()}
+
+    def fit_heads(self, column_sets):
+        """Fit a head on each set of columns in each fold.
+
+        Parameters
+        ----------
+        column_sets : sequence of ndarray of int
+
+        Returns
+        -------
+        heads : list of list of FeatureHead
+            For each set, one per fold.
+        """
+        tasks = [(columns, fold) for columns in column_sets for fold in range(len(self.splits))]
+        heads = run_in_threads(lambda task: self._fit(*task), tasks, self.n_jobs, self._teller("fit", len(tasks)))
+        n_folds = len(self.splits)
+        return [heads[start : start + n_folds] for start in range(0, len(heads), n_folds)]
+
+    def _fit(self, columns, fold):
+        train, _ = self.splits[fold]
+        head = clone(self.plan.head)
+        if not (head.calibrate or hasattr(head.classifier, "predict_proba")):
+            head.set_params(calibrate=True)
+        return head.fit(self.features(fold, train)[:, columns], self.y[train], groups=self.patients[train])
+
+    def _teller(self, stage, total):
+        return lambda done: self.tell(stage, done, total)
+
+    def probabilities(self, head, features):
+        """Class probabilities (n, k), float64; a class that the head never saw has probability 0."""
+        spread = np.zeros((len(features), self.n_classes))
+        spread[:, head.classes_] = head.predict_proba(features)
+        return spread
+
+
+def measure_folds(dataset, pipeline, cv, *, owner, n_jobs, store, progress, known_patients, accept_findings):
+    """Check the folds, measure the patches, and say what cannot run by raising it; `owner` is who asks.
+
+    Raises
+    ------
+    GroupLeakageError
+        If a patient is on both sides of a fold, or an encoder knows a tested patient.
+    WeightsError, MissingExtraError
+        If a family of the pipeline cannot run here.
+    ValueError
+        If `pipeline` is none, a class is never tested, patients are too few to calibrate the head on, or every tested
+        patient is known to an encoder.
+    """
+    if not hasattr(pipeline, "make_head") or not hasattr(pipeline, "families"):
+        raise ValueError(f"explanation.pipeline: expected an IDCPipeline, got {pipeline!r:.80}. Pass IDCPipeline().")
+    if getattr(pipeline, "takes_pixels", False):
+        raise ValueError(
+            "explanation.pipeline: expected feature families to explain, got features='pixels'. Name families."
+        )
+    store, cv = as_store(store), PatientKFold(5) if cv is None else cv
+    choices = {"known_patients": known_patients, "accept_findings": accept_findings}
+    folds = fair_folds(cv, dataset, pipeline, owner=owner, store=store, n_jobs=n_jobs, **choices)
+    counts = np.bincount(
+        dataset.y[np.concatenate([test for _, test in folds.splits])], minlength=len(dataset.target_names)
+    )
+    if not counts.all():
+        raise ValueError(
+            f"explanation.cv: expected tested patches of every class, got none of "
+            f"{dataset.target_names[int(counts.argmin())]!r}. A ROC-AUC needs both; test other patients too."
+        )
+    families = pipeline.families()
+    check_unique_names([family.get_feature_names_out() for family in families])
+    plan = Plan("explained", "", pipeline, families, pipeline.make_head())
+    for train, _ in folds.splits:
+        check_enough_patients(plan.head, dataset.y[train], dataset.patients[train], "explanation.pipeline")
+    return MeasuredFolds(dataset, folds, plan, n_jobs, store, progress)
+
+
+def run_in_threads(work, tasks, n_jobs, tell):
+    """``[work(task) for task in tasks]`` in threads; the first error ends it."""
+    n_threads = min(joblib.effective_n_jobs(n_jobs), max(1, len(tasks)))
+    found = []
+    # Several tasks at a time scale better than several threads a task, which spin while they wait for each other.
+    with threadpool_limits(1 if n_threads > 1 else None, user_api="blas"), ThreadPoolExecutor(n_threads) as pool:
+        futures = [pool.submit(work, task) for task in tasks]
+        try:
+            for done, future in enumerate(futures, start=1):
+                found.append(future.result())
+                tell(done)
+        finally:
+            for future in futures:
+                future.cancel()
+    return found

@@ -1,0 +1,270 @@
+"""How a score grows with training data, counted in patients: more patients against more patches of them."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from numbers import Integral
+
+import joblib
+import numpy as np
+import pandas as pd
+from sklearn.base import clone
+from sklearn.utils.validation import has_fit_parameter
+from threadpoolctl import threadpool_limits
+
+from histofeat.metrics.bootstrap import Bootstrap, bootstrap_scores
+from histofeat.metrics.definitions import METRICS, scores
+from histofeat.model_selection.folds import PatientKFold, check_no_shared_patients, encode_patients
+
+__all__ = ["LearningCurve", "LearningPoint", "learning_curve"]
+
+
+@dataclass(frozen=True)
+class LearningPoint:
+    """A score at one size of the training set.
+
+    Parameters
+    ----------
+    sampling : {"patients", "patches", "patches - patients"}
+        All patches of some patients, as many patches spread over all training patients, or the second minus the first.
+    n_patients : int
+        The patients drawn; with patches spread, those whose number of patches is matched. For all training patients
+        their mean number over the folds, rounded.
+    n_patches : float
+        Training patches, mean over folds and draws.
+    all_patients : bool
+        Whether that is every training patient of every fold.
+    value : float
+        The metric over all tested patches, out of fold; mean over draws.
+    low, high : float
+        95 % interval of `value`, from resampling the tested patients.
+    spread : float
+        Standard deviation over draws; NaN for a single one.
+    n_draws : int
+    """
+
+    sampling: str
+    n_patients: int
+    n_patches: float
+    all_patients: bool
+    value: float
+    low: float
+    high: float
+    spread: float
+    n_draws: int
+
+
+@dataclass(frozen=True)
+class LearningCurve:
+    """Scores of one head on one feature matrix, by size of the training set.
+
+    Parameters
+    ----------
+    points : tuple of LearningPoint
+        By sampling, then by size.
+    metric : str
+    """
+
+    points: tuple[LearningPoint, ...] = field(repr=False)
+    metric: str
+
+    def to_frame(self) -> pd.DataFrame:
+        """Points as a table, a column for each field of `LearningPoint`."""
+        return pd.DataFrame([asdict(point) for point in self.points])
+
+
+def learning_curve(
+    features,
+    y,
+    patients,
+    head,
+    cv=None,
+    *,
+    n_patients=(10, 20, 40, 80),
+    n_draws=5,
+    metric="roc_auc",
+    n_resamples=2000,
+    random_state=0,
+    n_jobs=None,
+    progress=None,
+):
+    """Fit a head on patches of ever more patients, and on as many patches spread over all of them.
+
+    The tested patients stay the same at every size: those of the folds. In each fold and draw the training patients
+    are put in a random order and the first are taken, so that a larger set holds the smaller ones.
+
+    Parameters
+    ----------
+    features : ndarray of shape (n, d), float
+        Of every patch.
+    y : array-like of shape (n,), int
+        Class codes 0 to k - 1.
+    patients : array-like of shape (n,)
+        Patient ids.
+    head : FeatureHead or classifier
+        Unfitted; it is cloned.
+    cv : splitter, optional
+        The folds; by default ``PatientKFold(5)``.
+    n_patients : sequence of int, default=(10, 20, 40, 80)
+        Sizes of the training set, ascending; all training patients come after them.
+    n_draws : int, default=5
+        Orders of the training patients in each fold.
+    metric : str, default="roc_auc"
+        One of `histofeat.metrics.definitions.METRICS`.
+    n_resamples : int, default=2000
+        Resamples of the tested patients behind each interval.
+    random_state : int, default=0
+        Seed of the draws and of the resamples.
+    n_jobs : int, optional
+        Threads, each fitting a head; None is 1, -1 all cores. Results do not depend on it.
+    progress : callable, optional
+        Called as ``progress("fit", done, total)`` after each fit.
+
+    Returns
+    -------
+    curve : LearningCurve
+        For each size a point of sampling "patients", one of "patches" (the same numbers of patches, drawn from all
+        training patients of the fold) and one of their difference, from the same draws and resamples.
+
+    Raises
+    ------
+    ValueError
+        If a size exceeds the training patients of a fold, a draw holds one class only, or an argument is not what it
+        should be.
+    GroupLeakageError
+        If a patient is on both sides of a fold, or an id is missing.
+
+    Notes
+    -----
+    The interval covers other patients to test on, with these draws; `spread` says what other training patients would
+    change. Nested draws are not independent of one another.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> rng = np.random.default_rng(0)
+    >>> y, patients = np.arange(200) % 2, np.arange(200) // 10
+    >>> features = y[:, None] + rng.normal(size=(200, 1))
+    >>> head, cv = LogisticRegression(), PatientKFold(2)
+    >>> curve = learning_curve(features, y, patients, head, cv, n_patients=(2, 5), n_draws=2)
+    >>> curve.to_frame()[["sampling", "n_patients", "n_patches", "n_draws"]].head(3)
+       sampling  n_patients  n_patches  n_draws
+    0  patients           2       20.0        2
+    1  patients           5       50.0        2
+    2  patients          10      100.0        1
+    """
+    y = np.asarray(y)
+    _, codes = encode_patients(patients, len(y), "learning_curve.patients")
+    splits = list((PatientKFold(5) if cv is None else cv).split(features, y, patients))
+    for train, test in splits:
+        check_no_shared_patients(train, test, codes)
+    _check(metric, n_draws)
+    sizes = _check_sizes(n_patients, min(len(np.unique(codes[train])) for train, _ in splits))
+    plan = _plan(splits, y, codes, sizes, int(n_draws), random_state)
+    proba = _fit_all(plan, splits, np.asarray(features, dtype=np.float32), y, patients, head, n_jobs, progress)
+    tested = np.sort(np.concatenate([test for _, test in splits]))
+    resampling = {"n_resamples": n_resamples, "random_state": random_state, "n_jobs": n_jobs, "metrics": [metric]}
+    known = (y[tested], np.asarray(patients, dtype=object)[tested])
+    scored = {key: _score(found[tested], known, metric, resampling) for key, found in proba.items()}
+    n_all = round(np.mean([len(np.unique(codes[train])) for train, _ in splits]))
+    return LearningCurve(tuple(_points(scored, plan, sizes, n_all, len(np.unique(codes[tested])), metric)), metric)
+
+
+def _check(metric, n_draws) -> None:
+    if metric not in METRICS:
+        raise ValueError(f"learning_curve.metric: expected one of {', '.join(METRICS)}, got {metric!r}. Use 'roc_auc'.")
+    if not isinstance(n_draws, Integral) or isinstance(n_draws, bool) or n_draws < 1:
+        raise ValueError(f"learning_curve.n_draws: expected a whole number of at least 1, got {n_draws!r}. Use 5.")
+
+
+def _check_sizes(n_patients, n_least: int) -> tuple[int, ...]:
+    sizes = tuple(n_patients)
+    for size in sizes:
+        if not isinstance(size, Integral) or isinstance(size, bool) or not 1 <= size < n_least:
+            raise ValueError(
+                f"learning_curve.n_patients: expected whole numbers from 1 to {n_least - 1}, got {size!r}. The "
+                f"smallest fold trains on {n_least} patients, which are the last point of every curve."
+            )
+    if list(sizes) != sorted(set(sizes)):
+        raise ValueError(f"learning_curve.n_patients: expected ascending sizes, got {sizes}. Sort them.")
+    return tuple(int(size) for size in sizes)
+
+
+def _plan(splits, y, codes, sizes, n_draws, seed) -> dict[tuple, np.ndarray]:
+    """Training rows by (sampling, size, draw, fold); size None for all training patients."""
+    plan = {}
+    for fold, (train, _) in enumerate(splits):
+        plan["patients", None, 0, fold] = train
+        for draw in range(n_draws):
+            order = np.random.default_rng([seed, fold, draw]).permutation(np.unique(codes[train]))
+            for size in sizes:
+                rows = train[np.isin(codes[train], order[:size])]
+                other = np.random.default_rng([seed, fold, draw, size]).choice(train, len(rows), replace=False)
+                plan["patients", size, draw, fold] = rows
+                plan["patches", size, draw, fold] = np.sort(other)
+    for (sampling, size, draw, fold), rows in plan.items():
+        if len(np.unique(y[rows])) < len(np.unique(y)):
+            raise ValueError(
+                f"learning_curve.n_patients: expected every class among the training patches, got {len(rows)} "
+                f"{sampling if sampling == 'patches' else f'patches of {size} patients'} without one in draw {draw} of "
+                f"fold {fold}. Use larger sizes, or another random_state."
+            )
+    return plan
+
+
+def _fit_all(plan, splits, features, y, patients, head, n_jobs, progress) -> dict[tuple, np.ndarray]:
+    """Out-of-fold probabilities (n, k) by (sampling, size, draw)."""
+    patients = np.asarray(patients, dtype=object)
+    proba = {key[:3]: np.full((len(y), len(np.unique(y))), np.nan) for key in plan}
+    n_threads = joblib.effective_n_jobs(n_jobs)
+
+    def fit(key):
+        rows, test = plan[key], splits[key[3]][1]
+        groups = {"groups": patients[rows]} if has_fit_parameter(head, "groups") else {}
+        fitted = clone(head).fit(features[rows], y[rows], **groups)
+        proba[key[:3]][test] = fitted.predict_proba(features[test])
+
+    # The largest first: a thread that ends with them alone leaves the others idle.
+    tasks = sorted(plan, key=lambda key: -len(plan[key]))
+    with threadpool_limits(1 if n_threads > 1 else None, user_api="blas"), ThreadPoolExecutor(n_threads) as pool:
+        for done, _ in enumerate(pool.map(fit, tasks), start=1):
+            if progress is not None:
+                progress("fit", done, len(tasks))
+    return proba
+
+
+def _score(proba, known, metric, resampling):
+    """Value, and its resamples."""
+    y, patients = known
+    return scores(y, proba)[metric], bootstrap_scores(y, proba, patients, **resampling).samples[metric]
+
+
+def _points(scored, plan, sizes, n_all, n_tested, metric):
+    """Average over draws, resample by resample; then say what spreading the patches gains."""
+
+    def draws(sampling, size):
+        found = [scored[key] for key in scored if key[:2] == (sampling, size)]
+        return np.array([value for value, _ in found]), np.array([samples for _, samples in found])
+
+    def point(sampling, size, values, samples, like):
+        low, high = Bootstrap({metric: samples.mean(axis=0)}, n_tested, 0).interval(metric)
+        return LearningPoint(
+            sampling=sampling,
+            n_patients=n_all if size is None else size,
+            n_patches=float(np.mean([len(rows) for key, rows in plan.items() if key[:2] == (like, size)])),
+            all_patients=size is None,
+            value=float(values.mean()),
+            low=low,
+            high=high,
+            spread=float(values.std(ddof=1)) if len(values) > 1 else np.nan,
+            n_draws=len(values),
+        )
+
+    for size in (*sizes, None):
+        yield point("patients", size, *draws("patients", size), like="patients")
+    for size in sizes:
+        yield point("patches", size, *draws("patches", size), like="patches")
+    for size in sizes:
+        (values, samples), (other_values, other_samples) = draws("patches", size), draws("patients", size)
+        yield point("patches - patients", size, values - other_values, samples - other_samples, like="patches")

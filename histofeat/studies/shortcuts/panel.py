@@ -1,0 +1,297 @@
+"""The shortcut panel: what shortcuts reach alone under the folds of an evaluation, beside its best model."""
+
+from collections import Counter
+from collections.abc import Mapping
+
+import numpy as np
+from joblib import Parallel, delayed
+
+from histofeat.metrics.bootstrap import Bootstrap, bootstrap_scores
+from histofeat.exceptions import DatasetError, MissingExtraError, WeightsError
+from histofeat.features.base import PatchFeatures
+from histofeat.features.extraction import extract
+from histofeat.features.families import make_family
+from histofeat.models.heads.feature_head import make_head
+from histofeat.metrics.definitions import scores
+from histofeat.shortcuts.coordinates import coordinate_features
+from histofeat.studies.shortcuts.families import BackgroundFraction, CompressionAndBlur, MeanColor
+from histofeat.studies.shortcuts.identification import PATCHES_PER_PATIENT, identify_patients
+from histofeat.studies.shortcuts.records import NOTHING, Probe, Reference, ShortcutPanel, Skipped
+
+__all__ = ["HANDCRAFTED", "PROBE_HEAD", "panel_of", "shortcut_panel"]
+
+HANDCRAFTED = ("color", "lbp", "haralick")
+"""Families whose knowledge of the patient is measured when nothing else is said."""
+
+PROBE_HEAD = {"n_estimators": 100, "max_depth": 3, "learning_rate": 0.1, "colsample_bytree": 1.0}
+"""XGBoost for few columns: small, and able to bend, so that a shortcut is not sold short by a straight line."""
+
+_ALL = "all of these together"
+_DEFINITIONS = {
+    "mean_color": "mean of red, green and blue",
+    "background": "share of bright colourless pixels",
+    "compression_and_blur": "steps at 8x8 block borders, share of high frequencies that are zero, sharpness",
+    "coordinates": "x and y on the slide, and relative to the patient's own extent",
+}
+_CANNOT_RUN = (WeightsError, MissingExtraError)
+
+
+def shortcut_panel(
+    dataset,
+    splits,
+    *,
+    reference_scores=None,
+    families_to_identify=HANDCRAFTED,
+    store=None,
+    n_jobs=None,
+    random_state=0,
+    n_resamples=2000,
+):
+    """Measure what shortcuts reach on their own, and how well features recognise the patient.
+
+    Parameters
+    ----------
+    dataset : PatchDataset
+        The patches.
+    splits : sequence of (train, test)
+        Row numbers of each fold, as in ``Evaluation.splits``; no row is tested twice.
+    reference_scores : mapping of str to ndarray of shape (n, k), optional
+        Out-of-fold probabilities of models under the same folds, as in ``ModelResult.proba``. The one of highest
+        ROC-AUC becomes the reference.
+    families_to_identify : sequence of str or PatchFeatures, default=("color", "lbp", "haralick")
+        Families, or their names, whose knowledge of the patient is measured beside that of the shortcuts.
+    store : path or FeatureStore, optional
+        Where features are kept between calls.
+    n_jobs : int, optional
+        Threads; None is 1, -1 all cores. Results do not depend on it.
+    random_state : int, default=0
+        Seed of the heads, of the draw of patches and of the resamples.
+    n_resamples : int, default=2000
+        Resamples of the patients behind each interval; 0 for none.
+
+    Returns
+    -------
+    panel : ShortcutPanel
+        What could not run, such as coordinates where there are none, is in ``not_run`` with the reason.
+
+    Raises
+    ------
+    ValueError
+        If the splits or the reference scores do not fit the data set.
+
+    Notes
+    -----
+    Each probe is XGBoost with `PROBE_HEAD`, fitted on the training rows of each fold. The share of a score above
+    chance is an upper bound on what a shortcut could explain of it, not a finding about what the model uses: mean
+    colour is the scanner and the stain, and it is the number of nuclei as well. Resamples in which the reference is
+    not above chance define no share and are dropped.
+
+    Examples
+    --------
+    >>> from histofeat import PatientKFold, make_cohort
+    >>> cohort = make_cohort(n_patients=6, patches_per_patient=10)
+    >>> splits = list(PatientKFold(2).split(cohort.X, cohort.y, cohort.patients))
+    >>> panel = shortcut_panel(cohort, splits, families_to_identify=(), n_resamples=50)
+    >>> [row.name for row in panel.rows]
+    ['mean_color', 'background', 'compression_and_blur', 'coordinates', 'all of these together']
+    """
+    splits = _check_splits(splits, len(dataset))
+    tested = np.sort(np.concatenate([test for _, test in splits]))
+    resampling = {"n_resamples": n_resamples, "random_state": random_state, "n_jobs": n_jobs}
+    reference, resamples = _best_reference(reference_scores, dataset, tested, resampling)
+    features, not_run = _measure(dataset, families_to_identify, store, n_jobs)
+    matrices, no_place = _probe_matrices(dataset, features)
+    fits = _fit_all(matrices, dataset, splits, random_state, n_jobs)
+    rows = tuple(
+        _row(name, matrices[name].shape[1], proba[tested], dataset, tested, (reference, resamples), resampling)
+        for name, proba in fits.items()
+    )
+    identification, unidentified = _identify(features, dataset, random_state, n_resamples)
+    return ShortcutPanel(
+        rows=rows,
+        identification=identification,
+        reference=reference,
+        not_run=(*no_place, *not_run, *unidentified),
+        n_patients=len(set(dataset.patients[tested])),
+        n_patches=len(tested),
+        n_folds=len(splits),
+        n_resamples=int(n_resamples),
+        random_state=int(random_state),
+        patient_overlap=any(np.isin(dataset.patients[test], dataset.patients[train]).any() for train, test in splits),
+    )
+
+
+def panel_of(evaluation, *, families_to_identify=HANDCRAFTED, store=None, n_jobs=None):
+    """Give the shortcut panel of an evaluation: its folds, its resamples, its best model as reference.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+        As from `histofeat.evaluation.evaluation.evaluate`.
+    families_to_identify, store, n_jobs
+        As in `shortcut_panel`; with the store of the evaluation nothing is measured twice.
+
+    Returns
+    -------
+    panel : ShortcutPanel
+    """
+    return shortcut_panel(
+        evaluation.dataset,
+        evaluation.splits,
+        reference_scores={f"{model.name}, {model.head}": model.proba for model in evaluation.models},
+        families_to_identify=families_to_identify,
+        store=store,
+        n_jobs=n_jobs,
+        random_state=evaluation.protocol["random_state"],
+        n_resamples=evaluation.protocol["n_resamples"],
+    )
+
+
+# --- what comes in ---------------------------------------------------------------------------------------------------
+
+
+def _check_splits(splits, n_rows):
+    pairs = tuple((np.asarray(train), np.asarray(test)) for train, test in splits)
+    remedy = "Give Evaluation.splits of this data set."
+    if not pairs:
+        raise ValueError(f"shortcut_panel.splits: expected one fold or more, got 0. {remedy}")
+    for fold, pair in enumerate(pairs):
+        for side, rows in zip(("training", "test"), pair, strict=True):
+            fits = rows.ndim == 1 and rows.size and np.issubdtype(rows.dtype, np.integer)
+            if not fits or rows.min() < 0 or rows.max() >= n_rows:
+                raise ValueError(
+                    f"shortcut_panel.splits: expected row numbers from 0 to {n_rows - 1}, got {rows.dtype} values of "
+                    f"shape {rows.shape} as {side} rows of fold {fold}. {remedy}"
+                )
+        both = np.intersect1d(*pair)
+        if both.size:
+            raise ValueError(
+                f"shortcut_panel.splits: expected training and test rows to differ, got row {both[0]} on both sides "
+                f"of fold {fold} ({both.size} such rows). {remedy}"
+            )
+    rows, times = np.unique(np.concatenate([test for _, test in pairs]), return_counts=True)
+    if (times > 1).any():
+        raise ValueError(
+            f"shortcut_panel.splits: expected each row to be tested at most once, got row {rows[times > 1][0]} again "
+            f"({(times > 1).sum()} such rows). {remedy}"
+        )
+    return pairs
+
+
+def _best_reference(reference_scores, dataset, tested, resampling):
+    """Find the model of highest ROC-AUC: (Reference, its resamples), or (None, None)."""
+    if reference_scores is None or (isinstance(reference_scores, Mapping) and not reference_scores):
+        return None, None
+    if not isinstance(reference_scores, Mapping):
+        raise ValueError(
+            "shortcut_panel.reference_scores: expected a mapping of names to probabilities, got "
+            f"{type(reference_scores).__name__}. Give {{'model': proba}}."
+        )
+    y, found = dataset.y[tested], {}
+    for name, proba in reference_scores.items():
+        proba = np.asarray(proba, dtype=np.float64)
+        if proba.shape != (len(dataset), len(dataset.target_names)):
+            raise ValueError(
+                f"shortcut_panel.reference_scores: expected shape {(len(dataset), len(dataset.target_names))}, got "
+                f"{proba.shape} for {name!r}. Give one row of probabilities for every patch of the data set."
+            )
+        found[name] = scores(y, proba[tested])["roc_auc"]
+    best = max(found, key=lambda name: found[name] if np.isfinite(found[name]) else -1.0)
+    proba = np.asarray(reference_scores[best], dtype=np.float64)[tested]
+    resamples = bootstrap_scores(y, proba, dataset.patients[tested], metrics=("roc_auc",), **resampling)
+    return Reference(best, found[best], resamples.interval("roc_auc")), resamples
+
+
+def _measure(dataset, families, store, n_jobs):
+    """Measure shortcuts and families in one pass: (mapping of name to (n, d) float32, what cannot run)."""
+    wanted = [MeanColor(), BackgroundFraction(), CompressionAndBlur()]
+    not_run = []
+    for family in families:
+        settled = make_family(family) if isinstance(family, str) else family
+        if not isinstance(settled, PatchFeatures):
+            raise ValueError(
+                f"shortcut_panel.families_to_identify: expected names or estimators of feature families, got "
+                f"{family!r:.80}. Give names such as 'color'."
+            )
+        try:
+            extract([settled], dataset.X[:1], store=store)
+        except _CANNOT_RUN as error:
+            not_run.append(Skipped(f"{settled.family}: patient identification", str(error)))
+        else:
+            wanted.append(settled)
+    found = extract(wanted, dataset.X, n_jobs=n_jobs, store=store).features
+    # Two networks share a family name; what tells them apart is how they are written.
+    names = [family.family for family in wanted]
+    names = [repr(family) if names.count(name) > 1 else name for name, family in zip(names, wanted, strict=True)]
+    return dict(zip(names, found, strict=True)), not_run
+
+
+def _probe_matrices(dataset, features):
+    """Columns of each probe by name, all of them together last, and what is missing."""
+    matrices = {name: features[name] for name in _DEFINITIONS if name in features}
+    missing = []
+    try:
+        matrices["coordinates"] = coordinate_features(dataset)
+    except DatasetError as error:
+        missing.append(Skipped("coordinates", str(error)))
+    matrices[_ALL] = np.hstack(list(matrices.values()))
+    return matrices, missing
+
+
+# --- what goes out ---------------------------------------------------------------------------------------------------
+
+
+def _fit_all(matrices, dataset, splits, random_state, n_jobs):
+    """Fit every probe on every fold: a mapping of name to out-of-fold probabilities (n, k)."""
+    y, n_classes = dataset.y, len(dataset.target_names)
+
+    def fit(name, train, test):
+        head = make_head("xgboost", random_state=random_state, params=PROBE_HEAD)
+        head.fit(matrices[name][train], y[train])
+        # A class that is not among the training rows has probability 0.
+        proba = np.zeros((len(test), n_classes))
+        proba[:, head.classes_] = head.predict_proba(matrices[name][test])
+        return proba
+
+    tasks = [(name, train, test) for name in matrices for train, test in splits]
+    done = Parallel(n_jobs=n_jobs, require="sharedmem")(delayed(fit)(*task) for task in tasks)
+    found = {name: np.full((len(y), n_classes), np.nan) for name in matrices}
+    for (name, _, test), proba in zip(tasks, done, strict=True):
+        found[name][test] = proba
+    return found
+
+
+def _row(name, n_features, proba, dataset, tested, against, resampling):
+    y, patients = dataset.y[tested], dataset.patients[tested]
+    resamples = bootstrap_scores(y, proba, patients, metrics=("roc_auc",), **resampling)
+    roc_auc = scores(y, proba)["roc_auc"]
+    share, share_ci95 = _share(roc_auc, resamples, *against)
+    definition = "the columns of every shortcut above" if name == _ALL else _DEFINITIONS[name]
+    return Probe(name, definition, n_features, roc_auc, resamples.interval("roc_auc"), share, share_ci95)
+
+
+def _share(roc_auc, resamples, reference, of_reference):
+    """Give the share of the reference's score above chance, and its interval."""
+    if reference is None:
+        return np.nan, NOTHING
+    low = reference.ci95[0] if np.isfinite(reference.ci95[0]) else reference.roc_auc
+    # A ratio to nearly nothing is no number: the reference has to be above chance beyond doubt.
+    if not low > 0.5:
+        return np.nan, NOTHING
+    above, whole = resamples.samples["roc_auc"] - 0.5, of_reference.samples["roc_auc"] - 0.5
+    samples = np.divide(above, whole, out=np.full_like(above, np.nan), where=whole > 0)
+    interval = Bootstrap({"share": samples}, resamples.n_patients, resamples.n_dropped).interval("share")
+    return float((roc_auc - 0.5) / (reference.roc_auc - 0.5)), interval
+
+
+def _identify(features, dataset, random_state, n_resamples):
+    """Measure each family's knowledge of the patient, on the same patches; or say why that cannot be."""
+    counts = Counter(dataset.patients)
+    enough = sum(count >= PATCHES_PER_PATIENT for count in counts.values())
+    if enough < 2:
+        reason = f"{enough} of {len(counts)} patients have {PATCHES_PER_PATIENT} patches or more; it takes two."
+        return (), (Skipped("patient identification", reason),)
+    settings = {"n_resamples": n_resamples, "random_state": random_state}
+    return tuple(
+        identify_patients(matrix, dataset.patients, family=name, **settings) for name, matrix in features.items()
+    ), ()
