@@ -97,9 +97,9 @@ def main(arguments=None):
 def run(options):
     """Load, evaluate, report."""
     from histofeat.evaluation.evaluation import evaluate
+    from histofeat.metrics.thresholds import parse_rule
     from histofeat.model_selection.folds import PatientKFold
     from histofeat.reporting import check_output, describe_environment, write_report
-    from histofeat.metrics.thresholds import parse_rule
 
     check_names(options)
     parse_rule(options.threshold)
@@ -155,8 +155,8 @@ def shortcuts(evaluation, store, options):
 
 def skip_knowing(dataset, pipelines, store, options):
     """Give the pipelines to evaluate, and those that are skipped since their encoder knows patients of the data set."""
-    from histofeat.evaluation.results import NotRun
     from histofeat.evaluation.audit import find_known_patients
+    from histofeat.evaluation.results import NotRun
 
     if options.known_patients != "skip":
         return pipelines, ()
@@ -184,7 +184,7 @@ def knowing_words(known):
 def check_names(options):
     """Refuse what is known to be wrong before the minutes that it takes to find out."""
     from histofeat.exceptions import known_names
-    from histofeat.models.heads.feature_head import HEADS
+    from histofeat.models.heads.named import HEADS
 
     for option, names, known in (("--features", options.features, FEATURE_SETS), ("--heads", options.heads, HEADS)):
         for name in names:

@@ -172,7 +172,11 @@ def code_lines(path):
         body = getattr(node, "body", None)
         for item in body if isinstance(body, list) else ():
             # A string on its own documents what stands before it: a module, a definition or a constant.
-            if isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant) and isinstance(item.value.value, str):
+            if (
+                isinstance(item, ast.Expr)
+                and isinstance(item.value, ast.Constant)
+                and isinstance(item.value.value, str)
+            ):
                 lines -= set(range(item.lineno, item.end_lineno + 1))
     return len(lines)
 
@@ -193,7 +197,9 @@ def signatures():
             if isinstance(node, ast.FunctionDef):
                 every = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
                 count = sum(argument.arg not in OWN for argument in every)
-                found.append((count, node.name == "__init__", f"{path.relative_to(REPOSITORY)}:{node.lineno} {node.name}"))
+                found.append(
+                    (count, node.name == "__init__", f"{path.relative_to(REPOSITORY)}:{node.lineno} {node.name}")
+                )
     return sorted(found, reverse=True)
 
 

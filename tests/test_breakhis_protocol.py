@@ -12,9 +12,9 @@ from histofeat.datasets.breakhis import load_breakhis
 from histofeat.datasets.synthetic.breakhis_cohort import make_breakhis_cohort
 from histofeat.features import extract
 from histofeat.features.families import make_family
-from histofeat.models.heads.feature_head import make_head
-from histofeat.model_selection.holdouts import PatientHoldOuts
 from histofeat.metrics.statistics import holm, nadeau_bengio
+from histofeat.model_selection.holdouts import PatientHoldOuts
+from histofeat.models.heads.named import make_head
 
 PROTOCOLS = Path(__file__).resolve().parents[1] / "benchmarks" / "protocols"
 QUICK = ["--quick", "--n-jobs", "1", "--resamples", "30"]

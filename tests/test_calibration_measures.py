@@ -9,8 +9,13 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss
 
 from histofeat.metrics.bootstrap import bootstrap_scores, patient_weights
-from histofeat.metrics.calibration import assess_calibration, brier_decomposition, expected_calibration_error, reliability_curve
-from histofeat.model_selection.folds import encode_patients
+from histofeat.metrics.calibration import (
+    assess_calibration,
+    brier_decomposition,
+    expected_calibration_error,
+    reliability_curve,
+)
+from histofeat.model_selection.patients import encode_patients
 
 TABLES = st.lists(st.tuples(st.booleans(), st.integers(0, 20)), min_size=1, max_size=60)
 

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, precision_recall_fscore_support, roc_auc_score
 
-from histofeat.metrics.class_scores import CLASS_METRICS, class_scores
+from histofeat.evaluation.assessment import class_payload
 from histofeat.exceptions import GroupLeakageError
+from histofeat.metrics.class_scores import CLASS_METRICS, class_scores
 from histofeat.metrics.definitions import scores
 from histofeat.reporting.page.blocks import Details, Heading, Table, Text
-from histofeat.reporting.sections.classes import class_blocks, class_payload, class_table
+from histofeat.reporting.sections.classes import class_blocks, class_table
 
 K = 8
 

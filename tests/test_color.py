@@ -6,7 +6,7 @@ from scipy.stats import kurtosis, skew
 from skimage.exposure import histogram
 
 from histofeat.features import color
-from histofeat.features.base import PatchBatch
+from histofeat.features.batch import PatchBatch
 from histofeat.features.color import ColorHistogram, channel_histograms
 
 

@@ -10,8 +10,15 @@ from hypothesis import strategies as st
 from mapie.classification import SplitConformalClassifier
 from mapie.metrics.classification import classification_coverage_score
 
-from histofeat.metrics.conformal import UNITS, _GivenProbabilities, _one_of_each, fit_conformal, hierarchical_quantiles, measure_coverage
 from histofeat.exceptions import GroupLeakageError, MissingExtraError
+from histofeat.metrics.conformal import (
+    UNITS,
+    _GivenProbabilities,
+    _one_of_each,
+    fit_conformal,
+    hierarchical_quantiles,
+    measure_coverage,
+)
 
 LEVELS = (0.8, 0.9, 0.95)
 

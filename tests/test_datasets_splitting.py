@@ -14,9 +14,9 @@ from PIL import Image
 from histofeat import PatchDataset, audit_split, load_idc
 from histofeat.datasets import split_files, splitting
 from histofeat.datasets.folders.class_folders import load_image_folder
+from histofeat.datasets.folders.table import load_manifest
 from histofeat.datasets.parts import PARTS, predefined_split
 from histofeat.datasets.splitting import split_dataset
-from histofeat.datasets.folders.table import load_manifest
 from histofeat.exceptions import DatasetError, GroupLeakageError
 
 

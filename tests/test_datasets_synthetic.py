@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from histofeat.datasets import make_cohort
-from histofeat.datasets.manifest import MANIFEST
-from histofeat.datasets.synthetic.slide_model import draw_style, plan_slide, render_slide, smooth_field
+from histofeat.datasets.synthetic.cohort_folder import MANIFEST
 from histofeat.datasets.synthetic.idc_cohort import COHORT_VERSION, draw_cohort
+from histofeat.datasets.synthetic.slide_model import draw_style, plan_slide, render_slide, smooth_field
 from histofeat.exceptions import DatasetError
 
 SMALL = {"n_patients": 3, "patches_per_patient": 8, "random_state": 5}

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from histofeat.datasets.csv_rows import read_csv_rows
-from histofeat.datasets.parts import predefined_split
 from histofeat.datasets.folders.table import load_manifest
+from histofeat.datasets.parts import predefined_split
 from histofeat.exceptions import DatasetError
 
 HEADER = "path,label,patient\n"

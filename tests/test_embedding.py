@@ -9,11 +9,11 @@ import pytest
 from sklearn.base import clone
 from sklearn.datasets import load_sample_image
 
-from histofeat.networks.pretrained import ENCODERS, EngineChoice, hash_weights
 from histofeat.exceptions import WeightsError
 from histofeat.features import CNNEmbedding
-from histofeat.features.base import PatchBatch
+from histofeat.features.batch import PatchBatch
 from histofeat.features.embedding import resize_patches
+from histofeat.networks.pretrained import ENCODERS, EngineChoice, hash_weights
 
 
 @pytest.fixture(scope="session")

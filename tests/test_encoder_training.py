@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 
 from histofeat import CNNClassifier, make_cohort
-from histofeat.models import encoder_training
 from histofeat.datasets import official_roles
-from histofeat.models.encoder_training import train_encoder
-from histofeat.networks.pretrained.training_record import read_record
 from histofeat.exceptions import GroupLeakageError
 from histofeat.features import HistoEmbedding
-from histofeat.images.decoding import as_images
 from histofeat.features.image_fingerprint import Fingerprints, ImageFingerprint
+from histofeat.images.decoding import as_images
+from histofeat.models import encoder_training
+from histofeat.models.encoder_training import train_encoder
+from histofeat.networks.pretrained.training_record import read_record
 
 SCRIPT = Path(__file__).resolve().parent.parent / "benchmarks" / "encoder" / "train.py"
 

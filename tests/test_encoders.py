@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from histofeat.networks.pretrained import ENCODERS, find_encoder, find_weights, hash_weights, network
 from histofeat.exceptions import MissingExtraError, WeightsError
+from histofeat.networks.pretrained import ENCODERS, find_encoder, find_weights, hash_weights, network
 
 keras = pytest.importorskip("keras", reason="keras is not installed")
 SMALL = ENCODERS["mobilenet_0.25"]

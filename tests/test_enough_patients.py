@@ -7,8 +7,9 @@ from test_evaluation import MeanColor, write_dataset
 
 from histofeat import IDCPipeline, PatientKFold, evaluate
 from histofeat.models.heads.enough_patients import check_enough_patients
+from histofeat.models.heads.feature_head import FeatureHead
+from histofeat.models.heads.named import HEADS, make_head
 from histofeat.studies.explanation import permutation_importance
-from histofeat.models.heads.feature_head import HEADS, FeatureHead, make_head
 from histofeat.studies.robustness import measure_robustness
 
 

@@ -8,17 +8,18 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.naive_bayes import GaussianNB
 
-from histofeat.metrics.bootstrap import bootstrap_scores
 from histofeat.datasets import PatchDataset
 from histofeat.evaluation.evaluation import evaluate
+from histofeat.evaluation.results import NotRun
 from histofeat.exceptions import GroupLeakageError, MissingExtraError, PatchError, WeightsError
 from histofeat.features.base import PatchFeatures
-from histofeat.models.heads.feature_head import FeatureHead, fit_with_inner_scores, make_head
+from histofeat.metrics.bootstrap import bootstrap_scores
 from histofeat.metrics.definitions import LABEL_METRICS, METRICS, scores
-from histofeat.model_selection.folds import PatchKFold, PatientKFold
-from histofeat.models.pipeline import IDCPipeline
-from histofeat.evaluation.results import NotRun
 from histofeat.metrics.thresholds import choose_threshold
+from histofeat.model_selection.folds import PatchKFold, PatientKFold
+from histofeat.models.heads.feature_head import FeatureHead, fit_with_inner_scores
+from histofeat.models.heads.named import make_head
+from histofeat.models.pipeline import IDCPipeline
 
 
 class MeanColor(PatchFeatures):

@@ -11,13 +11,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from histofeat import CNNEmbedding, IDCPipeline, PatientKFold, WeightsError, evaluate
-from histofeat.metrics.bootstrap import bootstrap_scores, patient_weights
 from histofeat.datasets import PatchDataset
 from histofeat.exceptions import GroupLeakageError
-from histofeat.studies.explanation import column_groups, correlated_groups, permutation_importance, resampled_auc
-from histofeat.studies.explanation.resampled_auc import ResampledAUC, count_pairs
 from histofeat.features import FAMILIES, make_family
 from histofeat.features.base import PatchFeatures
+from histofeat.metrics.bootstrap import bootstrap_scores, patient_weights
+from histofeat.studies.explanation import column_groups, correlated_groups, permutation_importance, resampled_auc
+from histofeat.studies.explanation.resampled_auc import ResampledAUC, count_pairs
 
 
 class Pixel(PatchFeatures):

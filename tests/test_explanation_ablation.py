@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from histofeat import CNNEmbedding, IDCPipeline, PatientKFold, evaluate
-from histofeat.studies.explanation import Ablation, AblationRow, ablate_families, cost, measure_costs, pareto_front
 from histofeat.features.base import PatchFeatures
 from histofeat.metrics.statistics import compare_models, holm
+from histofeat.studies.explanation import Ablation, AblationRow, ablate_families, cost, measure_costs, pareto_front
 
 NAMES = ("color", "lbp", "haralick")
 SETS = {"both": ("haralick", "color")}

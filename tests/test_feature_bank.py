@@ -5,8 +5,8 @@ import pytest
 
 from histofeat import IDCPipeline, PatientKFold, evaluate, make_cohort
 from histofeat.features.extraction import extract
-from histofeat.models.heads.feature_head import make_head
 from histofeat.images.normalization import ReinhardNormalizer
+from histofeat.models.heads.named import make_head
 
 FOLDS = {"cv": PatientKFold(2), "inner_cv": PatientKFold(2), "n_resamples": 0}
 

@@ -5,7 +5,7 @@ import pytest
 from skimage.color import rgb2lab
 
 from histofeat.features import fuzzy_color
-from histofeat.features.base import PatchBatch
+from histofeat.features.batch import PatchBatch
 from histofeat.features.fuzzy_color import (
     FuzzyColorHistogram,
     coarse_colors,

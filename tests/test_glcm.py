@@ -10,7 +10,7 @@ import pytest
 from skimage.feature import graycomatrix, graycoprops
 
 from histofeat.features import glcm
-from histofeat.features.base import PatchBatch
+from histofeat.features.batch import PatchBatch
 from histofeat.features.cooccurrence import C_LOG_C, cooccurrence
 from histofeat.features.glcm import GLCM, PROPERTIES, glcm_properties
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from histofeat.features import gray
-from histofeat.features.base import PatchBatch
+from histofeat.features.batch import PatchBatch
 from histofeat.features.gray import GrayHistogram, gray_histogram
 
 

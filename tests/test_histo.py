@@ -15,16 +15,16 @@ from sklearn.base import clone
 import histofeat.features
 from histofeat import IDCPipeline, load_idc
 from histofeat.datasets import official_roles
+from histofeat.exceptions import PatchError, WeightsError
+from histofeat.features import CNNEmbedding, HistoEmbedding
+from histofeat.features.extraction import extract
+from histofeat.features.image_fingerprint import Fingerprints, ImageFingerprint
+from histofeat.images.decoding import as_images
+from histofeat.images.views import VIEWS, take_view
 from histofeat.networks.pretrained import ENCODERS, engines, hash_weights
 from histofeat.networks.pretrained.openvino_engine import _converted_beside
 from histofeat.networks.pretrained.training_record import read_record, record_path, write_record
 from histofeat.networks.pretrained.weights import shipped_weights
-from histofeat.exceptions import PatchError, WeightsError
-from histofeat.features import CNNEmbedding, HistoEmbedding
-from histofeat.features.extraction import extract
-from histofeat.images.decoding import as_images
-from histofeat.features.image_fingerprint import Fingerprints, ImageFingerprint
-from histofeat.images.views import VIEWS, take_view
 
 HISTO = ENCODERS["histo"]
 SHIPPED = shipped_weights(HISTO)
@@ -199,7 +199,7 @@ def test_eight_views_do_not_see_a_turn(patches, engine):
 
 
 def test_views_are_gathered_and_staged_like_one(patches):
-    from histofeat.features.base import PatchBatch
+    from histofeat.features.batch import PatchBatch
 
     eight = HistoEmbedding(views=8)
     prepared = eight._prepare(PatchBatch(patches))

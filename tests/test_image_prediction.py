@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 from histofeat import DatasetError, IDCPipeline, PatchError
+from histofeat.images.tiles import make_grid, pad_to
 from histofeat.models.prediction import find_patients, list_images, predict, predict_images, write_table
 from histofeat.models.saving import SavedModel
-from histofeat.images.tiles import make_grid, pad_to
 
 ABOUT = {"class_names": ["no tumour", "tumour"], "patch_size": [50, 50]}
 

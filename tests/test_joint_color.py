@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from histofeat.features import joint_color
-from histofeat.features.base import PatchBatch
+from histofeat.features.batch import PatchBatch
 from histofeat.features.joint_color import JointColorHistogram, joint_histogram
 
 

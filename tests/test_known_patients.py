@@ -10,17 +10,23 @@ from test_evaluation import MeanColor, mean_color, write_dataset
 
 from histofeat import IDCPipeline, evaluate
 from histofeat.datasets import PatchDataset
+from histofeat.evaluation.audit import (
+    ImageFingerprint,
+    TrainingImages,
+    audit_encoders,
+    check_audit,
+    find_known_patients,
+)
+from histofeat.evaluation.retraining import RETRAINED
 from histofeat.exceptions import GroupLeakageError, MissingExtraError, WeightsError
-from histofeat.studies.explanation import ablate_families, permutation_importance
 from histofeat.features.base import PatchFeatures
 from histofeat.features.extraction import extract
 from histofeat.images.decoding import as_images
-from histofeat.model_selection.folds import PatchKFold, PatientKFold
 from histofeat.images.normalization import ReinhardNormalizer
+from histofeat.model_selection.folds import PatchKFold, PatientKFold
 from histofeat.reporting import write_report
-from histofeat.evaluation.retraining import RETRAINED
+from histofeat.studies.explanation import ablate_families, permutation_importance
 from histofeat.studies.robustness import measure_robustness
-from histofeat.evaluation.audit import ImageFingerprint, TrainingImages, audit_encoders, check_audit, find_known_patients
 
 QUICK = {"cv": PatientKFold(4), "inner_cv": PatientKFold(3), "n_resamples": 40}
 

@@ -10,7 +10,7 @@ import pytest
 from skimage.feature import local_binary_pattern
 
 from histofeat.features import lbp
-from histofeat.features.base import PatchBatch
+from histofeat.features.batch import PatchBatch
 from histofeat.features.lbp import LBPHistogram, lbp_histogram
 from histofeat.features.neighbourhoods import SCALE, circle, close, tally
 

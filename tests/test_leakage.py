@@ -9,9 +9,9 @@ import pytest
 from sklearn.metrics import f1_score, roc_auc_score
 
 from histofeat import IDCPipeline, evaluate, make_cohort
-from histofeat.metrics.bootstrap import patient_weights
 from histofeat.datasets import PatchDataset, make_signature_cohort
-from histofeat.datasets.manifest import MANIFEST
+from histofeat.datasets.synthetic.cohort_folder import MANIFEST
+from histofeat.metrics.bootstrap import patient_weights
 from histofeat.model_selection.folds import PatchKFold, PatientKFold
 from histofeat.studies.shortcuts import MeanColor, measure_leakage, panel_of, touching_share
 

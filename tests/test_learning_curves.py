@@ -10,9 +10,9 @@ from sklearn.metrics import roc_auc_score
 
 from histofeat import GroupLeakageError, PatientKFold, make_cohort
 from histofeat.metrics.bootstrap import patient_weights
-from histofeat.models.heads.feature_head import make_head
+from histofeat.model_selection.patients import encode_patients
+from histofeat.models.heads.named import make_head
 from histofeat.studies.learning_curves import learning_curve
-from histofeat.model_selection.folds import encode_patients
 
 
 class Remembering(LogisticRegression):

@@ -14,7 +14,8 @@ from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold, cross_va
 from sklearn.neighbors import KNeighborsClassifier
 
 from histofeat.exceptions import GroupLeakageError
-from histofeat.model_selection.folds import PatchKFold, PatientKFold, check_no_shared_patients, encode_patients
+from histofeat.model_selection.folds import PatchKFold, PatientKFold
+from histofeat.model_selection.patients import check_no_shared_patients, encode_patients
 
 
 def cohort(n_patients=24, per_patient=10, random_state=0):

@@ -3,12 +3,18 @@
 import numpy as np
 import pandas as pd
 import pytest
+from histofeat.model_training import (
+    estimate_scores,
+    make_pipeline,
+    open_dataset,
+    patch_size_of,
+    train_model,
+    training_part,
+)
 
 from histofeat import DatasetError, IDCPipeline, evaluate
-from histofeat.datasets import make_signature_cohort
+from histofeat.datasets import make_signature_cohort, opening
 from histofeat.model_selection.folds import PatientKFold
-from histofeat.model_training import estimate_scores, make_pipeline, open_dataset, patch_size_of, train_model, training_part
-from histofeat.datasets import opening
 
 
 def touch(root, *names):

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from histofeat import make_cohort
-from histofeat.datasets.manifest import MANIFEST
 from histofeat.datasets.idc.official import official_roles
+from histofeat.datasets.synthetic.cohort_folder import MANIFEST
 from histofeat.evaluation.audit.image_checks import NEAR_DISTANCE
 
 

@@ -8,8 +8,8 @@ import pytest
 from skimage.color import separate_stains
 
 from histofeat.images.stains import RGB_FROM_HED
-from histofeat.networks.augmentation import STANDARD, Augmentation, augment, views_of
 from histofeat.images.views import VIEWS, take_view
+from histofeat.networks.augmentation import STANDARD, Augmentation, augment, views_of
 
 NOTHING = Augmentation(flips=False, turns=False, stain_jitter=0, stain_shift=0)
 TURNS = replace(NOTHING, flips=True, turns=True)

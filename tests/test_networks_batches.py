@@ -11,7 +11,7 @@ from histofeat.images.decoding import Images, as_images
 from histofeat.images.mapped import map_images
 from histofeat.networks.augmentation import STANDARD
 from histofeat.networks.batches import PatchReader, fit_patch, usual_side
-from histofeat.networks.hold_out import hold_out_patients
+from histofeat.networks.preparation import hold_out_patients
 
 
 def test_a_patch_of_the_right_size_stays_as_it_is(patches):

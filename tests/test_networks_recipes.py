@@ -10,7 +10,7 @@ from histofeat.exceptions import WeightsError
 from histofeat.networks import ARCHITECTURES, Augmentation, Recipe
 from histofeat.networks.architectures import find_architecture
 from histofeat.networks.augmentation import STANDARD
-from histofeat.networks.schedules import SCHEDULES, learning_rates
+from histofeat.networks.recipes import SCHEDULES, learning_rates
 from histofeat.networks.settings import resolve
 
 

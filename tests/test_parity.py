@@ -24,8 +24,8 @@ from histofeat import (
     split_dataset,
     write_report,
 )
-from histofeat.metrics.class_scores import class_scores
 from histofeat.cli import main
+from histofeat.metrics.class_scores import class_scores
 from histofeat.networks import ARCHITECTURES
 
 README = (Path(__file__).parents[1] / "README.md").read_text()

@@ -11,7 +11,7 @@ import pytest
 from skimage.filters import threshold_otsu
 
 from histofeat.features import pftas as module
-from histofeat.features.base import PatchBatch
+from histofeat.features.batch import PatchBatch
 from histofeat.features.pftas import PFTAS, pftas
 
 

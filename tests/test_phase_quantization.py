@@ -9,7 +9,7 @@ import pytest
 from scipy.signal import convolve2d
 
 from histofeat.features import phase_quantization
-from histofeat.features.base import PatchBatch
+from histofeat.features.batch import PatchBatch
 from histofeat.features.phase_quantization import LocalPhaseQuantization, lpq_histogram
 
 HOW = [(window, decorrelate) for window in ("uniform", "gaussian") for decorrelate in (True, False)]

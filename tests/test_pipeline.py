@@ -22,8 +22,8 @@ from histofeat import (
     PatchError,
     PatientKFold,
 )
-from histofeat.models.heads.feature_head import HEADS
 from histofeat.images.normalization import MacenkoNormalizer, ReinhardNormalizer
+from histofeat.models.heads.named import HEADS
 
 FAST = {"head__n_estimators": 20}
 

@@ -6,13 +6,12 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.linear_model import LogisticRegression
 
 from histofeat import IDCPipeline, PatientKFold, evaluate, make_cohort
-from histofeat.studies.explanation import permutation_importance
-from histofeat.features.base import image_input_tags
-from histofeat.images.decoding import as_images
+from histofeat.evaluation.search import Search
+from histofeat.images.decoding import as_images, image_input_tags
 from histofeat.images.mapped import map_images
 from histofeat.models.heads.pixel_head import PixelHead, takes_images
+from histofeat.studies.explanation import permutation_importance
 from histofeat.studies.robustness import measure_robustness
-from histofeat.evaluation.search import Search
 
 
 class MeanColor(ClassifierMixin, BaseEstimator):

@@ -10,8 +10,16 @@ import pytest
 from sklearn import metrics as sk
 
 from histofeat.datasets import official_roles
+from histofeat.evaluation.published import (
+    PROTOCOLS,
+    Protocol,
+    as_protocol,
+    check_complete,
+    read_predictions,
+    score_predictions,
+    sort_rows,
+)
 from histofeat.exceptions import DatasetError
-from histofeat.evaluation.published import PROTOCOLS, Protocol, as_protocol, check_complete, read_predictions, score_predictions, sort_rows
 from histofeat.metrics.thresholds import choose_threshold
 
 IDC = PROTOCOLS["idc-official"]

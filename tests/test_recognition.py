@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from histofeat.metrics.bootstrap import bootstrap_scores
 from histofeat.exceptions import GroupLeakageError
+from histofeat.metrics.bootstrap import bootstrap_scores
 from histofeat.metrics.statistics.recognition import recognition_rates
 
 

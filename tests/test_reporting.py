@@ -13,9 +13,9 @@ import pytest
 
 from histofeat import IDCPipeline, evaluate
 from histofeat.datasets import FullSet
+from histofeat.evaluation.results import NotRun
 from histofeat.model_selection.folds import PatchKFold, PatientKFold
 from histofeat.reporting import check_output, describe_environment, write_report
-from histofeat.evaluation.results import NotRun
 
 FILES = {"metrics.json", "metrics.csv", "predictions.parquet", "splits.json", "report.md", "report.html", "figures"}
 

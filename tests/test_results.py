@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from histofeat.datasets import PatchDataset
-from histofeat.evaluation.results import Evaluation, ModelResult, NotRun, Score
+from histofeat.evaluation.results import Evaluation, ModelResult, NotRun
+from histofeat.metrics.records import Score
 
 NAN = float("nan")
 

@@ -13,13 +13,13 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import auc, balanced_accuracy_score, roc_auc_score
 
 from histofeat import IDCPipeline, PatientKFold, evaluate
+from histofeat.evaluation.assessment import bands_of
+from histofeat.images.decoding import as_images, image_input_tags
 from histofeat.metrics.bootstrap import bootstrap_scores
 from histofeat.metrics.class_scores import class_scores
-from histofeat.features.base import image_input_tags
-from histofeat.images.decoding import as_images
 from histofeat.metrics.definitions import scores
+from histofeat.reporting.figures.ranking_curves import ranking_data
 from histofeat.reporting.files.payload import metrics_payload
-from histofeat.reporting.figures.ranking_curves import bands_of, ranking_data
 from histofeat.reporting.sections.tables import headline_table
 
 #: Sixteen negatives of which six are called positive, four positives of which three are found.

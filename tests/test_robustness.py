@@ -8,12 +8,12 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from histofeat import IDCPipeline, LBPHistogram, PatientKFold, make_cohort
-from histofeat.metrics.bootstrap import patient_weights
 from histofeat.features import make_family
 from histofeat.images.decoding import as_images
-from histofeat.model_selection.folds import encode_patients
 from histofeat.images.normalization import MacenkoNormalizer
 from histofeat.images.perturbations import PERTURBATIONS, perturb, perturbed_images
+from histofeat.metrics.bootstrap import patient_weights
+from histofeat.model_selection.patients import encode_patients
 from histofeat.studies.robustness import CLEAN, all_conditions, measure_robustness
 
 STRONG = ("stain_balance", -4)

@@ -9,7 +9,7 @@ import pytest
 
 from histofeat.datasets import load_idc, make_cohort, make_signature_cohort
 from histofeat.datasets.synthetic import signature
-from histofeat.datasets.manifest import MANIFEST
+from histofeat.datasets.synthetic.cohort_folder import MANIFEST
 from histofeat.datasets.synthetic.signature import SIGNATURE_VERSION, draw_signature_cohort
 from histofeat.exceptions import DatasetError
 from histofeat.features import ColorHistogram

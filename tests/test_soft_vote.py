@@ -7,9 +7,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
 from sklearn.preprocessing import StandardScaler
 
-from histofeat.models.heads.feature_head import FeatureHead, fit_with_inner_scores, make_head
-from histofeat.models.heads.kernel_svm import KernelSVM
 from histofeat.model_selection.folds import PatientKFold
+from histofeat.models.heads.feature_head import FeatureHead, fit_with_inner_scores
+from histofeat.models.heads.kernel_svm import KernelSVM
+from histofeat.models.heads.named import make_head
 from histofeat.models.heads.soft_vote import SoftVote
 
 

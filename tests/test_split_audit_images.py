@@ -10,14 +10,14 @@ from scipy.fft import dctn
 from sklearn.base import clone
 from test_split_audit import dataset_of
 
-from histofeat.features import ColorHistogram
-from histofeat.features.extraction import extract
-from histofeat.images.decoding import read_patch
 from histofeat.evaluation.audit import Fingerprints, ImageFingerprint, audit_fingerprints, audit_split
 from histofeat.evaluation.audit import near_pairs as search
-from histofeat.features.image_fingerprint import _frequencies, mirror_masks, number_rows
 from histofeat.evaluation.audit.image_checks import NEAR_DISTANCE
 from histofeat.evaluation.audit.near_pairs import MAX_DISTANCE, count_distances, near_pairs
+from histofeat.features import ColorHistogram
+from histofeat.features.extraction import extract
+from histofeat.features.image_fingerprint import _frequencies, mirror_masks, number_rows
+from histofeat.images.decoding import read_patch
 
 HALVES = [([0, 1, 2, 3], [4, 5, 6, 7])]
 

@@ -15,9 +15,16 @@ from test_split_audit import dataset_of
 from test_split_audit_images import patch_of
 
 from histofeat import CNNEmbedding, IDCPipeline, evaluate
+from histofeat.evaluation.audit import (
+    Fingerprints,
+    ImageFingerprint,
+    TrainingImages,
+    audit_fingerprints,
+    cheap_findings,
+    predictions_of,
+)
 from histofeat.features import ColorHistogram
 from histofeat.model_selection.folds import PatientKFold
-from histofeat.evaluation.audit import Fingerprints, ImageFingerprint, TrainingImages, audit_fingerprints, cheap_findings, predictions_of
 
 HALVES = [([0, 1, 2, 3], [4, 5, 6, 7])]
 FEATURES = np.random.default_rng(0).normal(size=(40, 3))

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from test_metrics import by_scikit_learn, predictions
 
-from histofeat.metrics.bootstrap import bootstrap_scores, patient_weights
 from histofeat.exceptions import GroupLeakageError
+from histofeat.metrics.bootstrap import bootstrap_scores, patient_weights
 from histofeat.metrics.definitions import LABEL_METRICS, METRICS
 from histofeat.metrics.folds import score_folds
 from histofeat.metrics.statistics import patient_averages

@@ -79,8 +79,8 @@ def test_the_command_is_written_without_folders(study, tmp_path):
 
 
 def test_a_study_is_a_folder_with_page_numbers_tables_and_figures(study, tmp_path):
-    from histofeat.reporting.page.blocks import Picture, Text
     from histofeat.reporting.figures.charts import draw_intervals
+    from histofeat.reporting.page.blocks import Picture, Text
 
     rows = [{"name": "a", "value": 0.1, "low": 0.0, "high": 0.2}]
     found = study.Study(

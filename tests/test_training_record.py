@@ -5,9 +5,15 @@ import json
 import numpy as np
 import pytest
 
-from histofeat.networks.pretrained import hash_weights
-from histofeat.networks.pretrained.training_record import VERSION, TrainingRecord, read_record, record_path, write_record
 from histofeat.exceptions import WeightsError
+from histofeat.networks.pretrained import hash_weights
+from histofeat.networks.pretrained.training_record import (
+    VERSION,
+    TrainingRecord,
+    read_record,
+    record_path,
+    write_record,
+)
 
 DIGESTS = tuple(bytes([k]) * 16 for k in (0, 10, 255))
 RECORD = TrainingRecord("histo", "made up", ("7", "7", "eight"), DIGESTS, {"epochs": 1, "classes": {"0": 2, "1": 1}})

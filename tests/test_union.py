@@ -8,7 +8,8 @@ import pytest
 
 from histofeat.exceptions import PatchError
 from histofeat.features import ColorHistogram, HaralickTexture, LBPHistogram, PatchUnion, extract
-from histofeat.features.base import CHANNELS, PatchBatch, PatchFeatures
+from histofeat.features.base import PatchFeatures
+from histofeat.features.batch import CHANNELS, PatchBatch
 
 FAMILIES = (ColorHistogram(), LBPHistogram(), HaralickTexture())
 

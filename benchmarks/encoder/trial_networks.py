@@ -9,13 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from histofeat.networks.pretrained.network import import_keras
-from histofeat.networks.pretrained.residual import residual_stages
+from histofeat.images.views import VIEWS, take_view
 from histofeat.networks.augmentation import augment
 from histofeat.networks.batches import fit_patch
-from histofeat.networks.optimizers import forget_sooner, make_optimizer
-from histofeat.networks.schedules import learning_rates
-from histofeat.images.views import VIEWS, take_view
+from histofeat.networks.pretrained.network import import_keras
+from histofeat.networks.pretrained.residual import residual_stages
+from histofeat.networks.recipes import forget_sooner, learning_rates, make_optimizer
 
 #: Side in px that all patches have in memory; a network of another input size sees them enlarged after augmentation.
 PATCH_PX = 50

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-from histofeat.networks.pretrained.residual import BLOCKS, WIDTHS
 from histofeat.networks.augmentation import STANDARD, Augmentation
+from histofeat.networks.pretrained.residual import BLOCKS, WIDTHS
 from histofeat.networks.recipes import RESNET_SMALL, Recipe
 
 __all__ = ["TRIALS", "Trial"]

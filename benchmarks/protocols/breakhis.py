@@ -89,7 +89,7 @@ def settle(options):
     """Make a quick run small, and refuse names that are not known before the long work begins."""
     from histofeat.exceptions import known_names
     from histofeat.features.families import FAMILIES
-    from histofeat.models.heads.feature_head import HEADS as KNOWN_HEADS
+    from histofeat.models.heads.named import HEADS as KNOWN_HEADS
 
     parser = make_parser()
     if options.quick:

@@ -7,7 +7,7 @@ __all__ = ["class_rows", "confusion_of", "figure_name", "fold_blocks", "payload_
 
 def payload_of(record):
     """The evaluation as plain values, with its classes; None where there is none."""
-    from histofeat.reporting.sections.classes import class_payload
+    from histofeat.evaluation.assessment import class_payload
     from histofeat.reporting.files.payload import metrics_payload
     from histofeat.reporting.files.strict_json import jsonable
 

@@ -84,8 +84,8 @@ def extract_once(dataset, sets, options):
     """Give the matrix of each feature set, and the fingerprints for the audit, from one pass over the images."""
     import numpy as np
 
-    from histofeat.features import extract
     from histofeat.evaluation.audit import ImageFingerprint
+    from histofeat.features import extract
 
     families = {repr(family): family for members in sets.values() for family in members}
     found = extract(
@@ -145,7 +145,7 @@ def predict(matrices, model, split, dataset, options):
     """Labels of the test rows, and how many columns they come from."""
     import numpy as np
 
-    from histofeat.models.heads.feature_head import make_head
+    from histofeat.models.heads.named import make_head
 
     (train, test), (features, head) = split, model
     y = dataset.y

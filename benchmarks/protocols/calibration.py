@@ -45,8 +45,8 @@ def make_parser():
 
 def run(options):
     """Load, fit, measure, write."""
-    from histofeat.reporting import check_output
     from histofeat.metrics.thresholds import parse_rule
+    from histofeat.reporting import check_output
 
     for sensitivity in options.sensitivity:
         parse_rule(f"sensitivity={sensitivity!r}")
@@ -95,7 +95,7 @@ def fit_all(dataset, pipelines, options):
 
     from histofeat import PatientKFold
     from histofeat.features import extract
-    from histofeat.models.heads.feature_head import make_head
+    from histofeat.models.heads.named import make_head
 
     families = {family.family: family for pipeline in pipelines.values() for family in pipeline.families()}
     measured = extract(list(families.values()), dataset.X, n_jobs=options.n_jobs, store=options.store)
@@ -157,8 +157,8 @@ def fit_fold(model, train, test, dataset, levels, options):
     from histofeat import PatientKFold
     from histofeat.metrics.calibration import fit_calibrator
     from histofeat.metrics.conformal import fit_conformal
-    from histofeat.models.heads.feature_head import fit_with_inner_scores
     from histofeat.metrics.thresholds import choose_threshold
+    from histofeat.models.heads.feature_head import fit_with_inner_scores
 
     y, patients = dataset.y[train], dataset.patients[train]
     inner_cv = PatientKFold(3, random_state=options.seed)
@@ -180,7 +180,7 @@ def fit_fold(model, train, test, dataset, levels, options):
 def measure(models, dataset, options):
     """Everything that is reported, as plain values: "calibration", "thresholds" and "conformal"."""
     from histofeat import PatientKFold
-    from histofeat.reporting.sections.calibration import assessment_payload
+    from histofeat.evaluation.assessment import assessment_payload
 
     resampling = {"n_resamples": options.resamples, "random_state": options.seed}
     cv = PatientKFold(options.folds, random_state=options.seed)

@@ -113,8 +113,8 @@ def with_interval(score):
 
 def threshold_table(rows, data):
     """One row per model and rule."""
-    from histofeat.reporting.page.blocks import Table
     from histofeat.reporting.files.payload import data_label
+    from histofeat.reporting.page.blocks import Table
 
     body = tuple(
         (
@@ -154,8 +154,8 @@ def conformal_blocks(found, data):
 
 def conformal_table(rows, data):
     """One row per model, unit and level."""
-    from histofeat.reporting.page.blocks import Table
     from histofeat.reporting.files.payload import data_label
+    from histofeat.reporting.page.blocks import Table
 
     negative, positive = data["labels"]
     body = tuple(
@@ -204,8 +204,8 @@ def flat(row, prefix=""):
 
 def figures_of(found, payload):
     """Every figure by its name: (draw, data)."""
-    from histofeat.reporting.sections.calibration import reliability_data
     from histofeat.reporting.figures.charts import draw_lines
+    from histofeat.reporting.sections.calibration import reliability_data
 
     heads = dict.fromkeys(result["head"] for result in payload["results"])
     reliability = {

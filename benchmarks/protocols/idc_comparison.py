@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from histofeat.reporting.page.blocks import Addition, Details, Heading, Notice, Table, Text
+from histofeat.metrics.thresholds import parse_rule
 from histofeat.reporting.files.payload import model_key, score_payload
 from histofeat.reporting.files.strict_json import jsonable
+from histofeat.reporting.page.blocks import Addition, Details, Heading, Notice, Table, Text
 from histofeat.reporting.sections.tables import number, score_with_interval
-from histofeat.metrics.thresholds import parse_rule
 
 __all__ = [
     "PUBLISHED",

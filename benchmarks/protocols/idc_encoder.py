@@ -83,8 +83,8 @@ def run(options):
     from idc_ledger import commit_words, open_ledger
     from idc_networks import record
 
-    from histofeat.reporting import check_output
     from histofeat.metrics.thresholds import parse_rule
+    from histofeat.reporting import check_output
 
     parse_rule(options.threshold)
     if options.data is None and not options.quick:

@@ -115,8 +115,8 @@ def run(options):
     from idc_ledger import commit_words, open_ledger
     from idc_networks_page import make_page
 
-    from histofeat.reporting import check_output
     from histofeat.metrics.thresholds import parse_rule
+    from histofeat.reporting import check_output
 
     # What can be refused is refused before the data are read.
     parse_rule(options.threshold)

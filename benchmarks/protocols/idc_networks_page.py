@@ -6,9 +6,9 @@ from itertools import groupby, product
 
 import study
 
+from histofeat.metrics.statistics import compare_models, holm
 from histofeat.reporting.page.blocks import Details, Heading, Notice, Picture, Table, Text
 from histofeat.reporting.sections.tables import number, score_with_interval
-from histofeat.metrics.statistics import compare_models, holm
 
 __all__ = ["difference_blocks", "flat_row", "make_page", "planned_differences", "score_row"]
 

@@ -84,8 +84,8 @@ def run(options):
     from idc_comparison import PUBLISHED_SPLIT, WITH_UNLISTED, Run, data_words, load_published
     from idc_ledger import commit_words, open_ledger
 
-    from histofeat.reporting import check_output
     from histofeat.metrics.thresholds import parse_rule
+    from histofeat.reporting import check_output
 
     # What can be refused is refused before the data are read.
     parse_rule(options.threshold)

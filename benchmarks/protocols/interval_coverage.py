@@ -300,8 +300,8 @@ def method(options):
 
 def page(rows, options):
     """The study from top to bottom."""
-    from histofeat.reporting.page.blocks import Details, Heading, Notice, Picture, Text
     from histofeat.reporting.figures.charts import draw_intervals
+    from histofeat.reporting.page.blocks import Details, Heading, Notice, Picture, Text
     from histofeat.reporting.sections.tables import METRIC_WORDS
 
     pictures = {

@@ -64,8 +64,8 @@ def run(options, command):
 
 def fingerprints(images, options):
     """Measure images with the fingerprint of the audit."""
-    from histofeat.features.extraction import extract
     from histofeat.evaluation.audit import Fingerprints, ImageFingerprint
+    from histofeat.features.extraction import extract
 
     return Fingerprints.of(extract([ImageFingerprint()], images, n_jobs=options.n_jobs).features[0])
 
@@ -96,8 +96,8 @@ def false_alarms(codes, patients):
     import numpy as np
     from scipy.stats import chi2
 
-    from histofeat.features.image_fingerprint import mirror_masks
     from histofeat.evaluation.audit.near_pairs import count_distances
+    from histofeat.features.image_fingerprint import mirror_masks
 
     counts, nearest = count_distances(codes, patients)
     mirrored = [count_distances(codes, patients, flip=mask) for mask in mirror_masks()]
@@ -242,8 +242,8 @@ def page(numbers, alarms, found, faded):
     """Lay out what was measured."""
     import pandas as pd
 
-    from histofeat.reporting.page.blocks import Heading, Picture, Text
     from histofeat.reporting.figures.charts import draw_lines
+    from histofeat.reporting.page.blocks import Heading, Picture, Text
 
     blocks = (
         Text(words(numbers, alarms, found)),

@@ -106,8 +106,8 @@ def compare(found, sets):
     """Every normaliser against none, on the same patches: a table with p-values adjusted for their number."""
     import pandas as pd
 
+    from histofeat.metrics.statistics.comparison import bootstrap_p, holm
     from histofeat.studies.robustness import CLEAN
-    from histofeat.statistics.p_values import bootstrap_p, holm
 
     values = {(row.pipeline, row.perturbation, row.severity): row for row in found.rows}
     conditions = list(dict.fromkeys((row.perturbation, row.severity) for row in found.rows))

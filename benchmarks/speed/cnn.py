@@ -11,9 +11,9 @@ from rows import DisagreementError, Target, check_close, compare, missing
 from timing import race
 
 from histofeat import CNNEmbedding, IDCPipeline, PatientKFold
+from histofeat.features.embedding import resize_patches
 from histofeat.networks.pretrained import find_encoder
 from histofeat.networks.pretrained.engines import bfloat16_supported
-from histofeat.features.embedding import resize_patches
 
 __all__ = ["BATCH_SIZES", "check_embeddings", "fastest_batches", "measure"]
 

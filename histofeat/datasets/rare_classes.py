@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from histofeat.datasets.audit import with_merged_classes
 from histofeat.datasets.base import PatchDataset
 from histofeat.datasets.breakhis.names import CLASSES, SUBTYPES
-from histofeat.datasets.noted_audit import with_merged_classes
 from histofeat.exceptions import DatasetError, known_names
 
 __all__ = ["merge_rare_classes"]

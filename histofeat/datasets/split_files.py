@@ -15,8 +15,8 @@ from urllib.parse import quote
 import pandas as pd
 
 from histofeat.datasets.folders.notes import fold_case
-from histofeat.datasets.manifest import write_manifest
 from histofeat.datasets.parts import DatasetSplit
+from histofeat.datasets.synthetic.cohort_folder import write_manifest
 from histofeat.exceptions import DatasetError
 
 __all__ = ["MODES", "TABLE", "check_target", "write_split"]

@@ -1,29 +1,24 @@
 """Pipelines under one protocol: features once per image, heads once per fold, every score with its interval."""
 
-import time
-from collections import Counter
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
-
 import numpy as np
 
-from histofeat.metrics.bootstrap import patient_weights
-from histofeat.models.heads.enough_patients import check_inner_patients
+from histofeat.evaluation.audit import ImageFingerprint, audit_fingerprints, cheap_findings, check_audit, check_codes
+from histofeat.evaluation.fair_folds import check_choice, check_rest, leave_out_known
 from histofeat.evaluation.feature_bank import FeatureBank
 from histofeat.evaluation.fitting import fit_all
 from histofeat.evaluation.folds import check_folds, fold_of_rows, make_inner_folds
-from histofeat.evaluation.fair_folds import check_choice, check_rest, leave_out_known
-from histofeat.metrics.definitions import LABEL_METRICS, confusion, most_probable
-from histofeat.model_selection.folds import PatientKFold
 from histofeat.evaluation.plans import make_plans
 from histofeat.evaluation.results import Evaluation, ModelResult, NotRun
 from histofeat.evaluation.retraining import RETRAINED, Retrainer, check_retrainable
-from histofeat.metrics.folds import score_folds
+from histofeat.evaluation.run import _Run
 from histofeat.evaluation.search import Search
-from histofeat.evaluation.audit import ImageFingerprint, audit_fingerprints, cheap_findings, check_audit, check_codes
 from histofeat.features.store import as_store
+from histofeat.metrics.bootstrap import patient_weights
+from histofeat.metrics.definitions import LABEL_METRICS, confusion, most_probable
+from histofeat.metrics.folds import score_folds
 from histofeat.metrics.thresholds import parse_rule
+from histofeat.model_selection.folds import PatientKFold
+from histofeat.models.heads.enough_patients import check_inner_patients
 
 __all__ = ["evaluate"]
 
@@ -162,49 +157,6 @@ def evaluate(
     )
 
 
-@dataclass
-class _Run:
-    """One evaluation under way: what every stage needs, and what it adds up."""
-
-    dataset: Any
-    splits: tuple
-    inner: tuple
-    n_jobs: int | None
-    store: Any
-    progress: Any
-    random_state: int
-    threshold: Any
-    search: Any
-    accepted: tuple
-    known_patients: str
-    retrain: bool
-    left_out: Any = None
-    seconds: Counter = field(default_factory=Counter)
-    conversions: Counter = field(default_factory=Counter)
-    computed: Counter = field(default_factory=Counter)
-
-    def __post_init__(self):
-        self.y, self.patients = self.dataset.y, self.dataset.patients
-
-    @contextmanager
-    def timed(self, stage):
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[stage] += time.perf_counter() - started
-
-    def leave_out(self, tests, left_out):
-        """Test only these rows in each fold; folds without any are gone."""
-        kept = [number for number, test in enumerate(tests) if test.size]
-        self.splits = tuple((self.splits[number][0], tests[number]) for number in kept)
-        self.inner, self.left_out = tuple(self.inner[number] for number in kept), left_out
-
-    def tell(self, stage, done, total):
-        if self.progress is not None:
-            self.progress(stage, done, total)
-
-
 def _protocol(run, cv, inner_cv, n_resamples, overlap):
     """Say what was asked for, what was accepted, and who was not tested."""
     return {
@@ -262,9 +214,6 @@ def _measure(plans, run):
 def _fit(plans, bank, run):
     with run.timed("fit"):
         return fit_all(plans, bank, run)
-
-
-# --- the scores ------------------------------------------------------------------------------------------------------
 
 
 def _score_all(fits, run, n_resamples, random_state):

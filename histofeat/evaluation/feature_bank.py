@@ -4,9 +4,9 @@ import joblib
 import numpy as np
 from sklearn.base import clone
 
-from histofeat.features.extraction import extract
-from histofeat.images.decoding import as_images
 from histofeat.evaluation.plans import CANNOT_RUN
+from histofeat.features.extraction import _passes, extract
+from histofeat.images.decoding import as_images
 
 __all__ = ["FeatureBank"]
 
@@ -185,20 +185,6 @@ def _measure(wanted, images, run, counter, **where):
         run.computed.update(extraction.computed)
         _add_seconds(run.seconds, extraction.seconds, families)
     return bank
-
-
-def _passes(wanted):
-    passes = []
-    for key, family in wanted.items():
-        names = set(family.get_feature_names_out())
-        for taken, keys in passes:
-            if taken.isdisjoint(names):
-                taken |= names
-                keys.append(key)
-                break
-        else:
-            passes.append((names, [key]))
-    return [keys for _, keys in passes]
 
 
 def _add_seconds(seconds, spent, families):

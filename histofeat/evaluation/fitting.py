@@ -10,12 +10,12 @@ import numpy as np
 from sklearn.base import clone
 from threadpoolctl import threadpool_limits
 
-from histofeat.metrics.calibration import fit_calibrator
-from histofeat.models.heads.feature_head import fit_with_inner_scores
-from histofeat.metrics.definitions import most_probable
 from histofeat.evaluation.plans import CANNOT_RUN
 from histofeat.evaluation.search import tune_head
+from histofeat.metrics.calibration import fit_calibrator
+from histofeat.metrics.definitions import most_probable
 from histofeat.metrics.thresholds import choose_threshold
+from histofeat.models.heads.feature_head import fit_with_inner_scores
 
 __all__ = ["NOT_TUNED", "Fit", "fit_all"]
 

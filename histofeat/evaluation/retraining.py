@@ -14,11 +14,11 @@ from numbers import Integral
 import numpy as np
 from sklearn.base import clone
 
-from histofeat.exceptions import GroupLeakageError
-from histofeat.model_selection.folds import encode_patients
-from histofeat.features.image_fingerprint import Fingerprints
 from histofeat.evaluation.audit.known_patients import can_retrain, encoder_records
 from histofeat.evaluation.audit.parts import Parts
+from histofeat.exceptions import GroupLeakageError
+from histofeat.features.image_fingerprint import Fingerprints
+from histofeat.model_selection.patients import encode_patients
 
 __all__ = ["RETRAINED", "Retrainer", "check_retrainable"]
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from histofeat.datasets.base import PatchDataset
-from histofeat.exceptions import known_names
 from histofeat.datasets.opening import patch_size_of
+from histofeat.exceptions import known_names
 from histofeat.models.pipeline import IDCPipeline
 from histofeat.models.saving import SavedModel
 
@@ -70,7 +70,7 @@ def make_pipeline(
     >>> make_pipeline(["color"], "svm").features
     ('color',)
     """
-    from histofeat.models.heads.feature_head import HEADS
+    from histofeat.models.heads.named import HEADS
 
     if features is None:
         features = _DEFAULT_FEATURES if head in HEADS else ("pixels",)

@@ -10,14 +10,15 @@ from typing import ClassVar
 import cv2
 import numpy as np
 
+from histofeat.exceptions import PatchError
+from histofeat.features.base import PatchFeatures
+from histofeat.features.batch import PatchBatch
+from histofeat.images.views import VIEW_COUNTS, VIEWS, take_view
 from histofeat.networks.pretrained import choose_engine, find_encoder, find_weights, hash_weights, load_engine
 from histofeat.networks.pretrained.engines import graph_version
 from histofeat.networks.pretrained.network import backend_name
 from histofeat.networks.pretrained.timm_records import check_settings
 from histofeat.networks.pretrained.training_record import TrainingRecord, read_record
-from histofeat.exceptions import PatchError
-from histofeat.features.base import PatchBatch, PatchFeatures
-from histofeat.images.views import VIEW_COUNTS, VIEWS, take_view
 
 __all__ = ["CNNEmbedding", "resize_patches"]
 

@@ -15,13 +15,16 @@ from types import MappingProxyType
 import joblib
 import numpy as np
 
-from histofeat.features.base import PatchBatch, PatchFeatures
-from histofeat.images.decoding import Images, as_images
+from histofeat.features.base import PatchFeatures
+from histofeat.features.batch import PatchBatch
 from histofeat.features.store import Session, as_store, content_key, extractor_name
+from histofeat.images.decoding import Images, as_images
 
 __all__ = ["Extraction", "check_unique_names", "extract"]
 
+
 _log = logging.getLogger(__name__)
+
 
 #: Pixels of the patches that are measured together: they and their conversions stay in the cache of a core.
 _PIXELS_AT_ONCE = 1 << 18
@@ -265,3 +268,17 @@ def check_unique_names(names: Sequence[np.ndarray]) -> None:
             f"features: expected families with columns of their own, got {twice[0]!r} and {len(twice) - 1} more twice. "
             "Name each family once, or give parameters that do not overlap."
         )
+
+
+def _passes(wanted):
+    passes = []
+    for key, family in wanted.items():
+        names = set(family.get_feature_names_out())
+        for taken, keys in passes:
+            if taken.isdisjoint(names):
+                taken |= names
+                keys.append(key)
+                break
+        else:
+            passes.append((names, [key]))
+    return [keys for _, keys in passes]

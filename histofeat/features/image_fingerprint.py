@@ -10,7 +10,8 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
-from histofeat.features.base import PatchBatch, PatchFeatures
+from histofeat.features.base import PatchFeatures
+from histofeat.features.batch import PatchBatch
 
 __all__ = ["HASH_BITS", "Fingerprints", "ImageFingerprint", "TrainingImages", "mirror_masks", "number_rows"]
 

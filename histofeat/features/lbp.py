@@ -8,7 +8,8 @@ from typing import ClassVar
 import numpy as np
 from numba import njit
 
-from histofeat.features.base import PatchBatch, PatchFeatures, check_channels
+from histofeat.features.base import PatchFeatures
+from histofeat.features.batch import PatchBatch, check_channels
 from histofeat.features.neighbourhoods import BLOCK, SCALE, check_ring, check_rings, circle, close, extended, tally
 
 __all__ = ["LBPHistogram", "lbp_histogram"]

@@ -9,7 +9,8 @@ from typing import ClassVar
 import numpy as np
 from numba import njit
 
-from histofeat.features.base import PatchBatch, PatchFeatures, check_channels
+from histofeat.features.base import PatchFeatures
+from histofeat.features.batch import PatchBatch, check_channels
 
 __all__ = ["PFTAS", "pftas"]
 

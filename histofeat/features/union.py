@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from histofeat.features.base import PatchFeatures, image_input_tags
+from histofeat.features.base import PatchFeatures
 from histofeat.features.extraction import check_unique_names, extract
+from histofeat.images.decoding import image_input_tags
 
 __all__ = ["PatchUnion"]
 

@@ -31,13 +31,22 @@ import numpy as np
 
 from histofeat.exceptions import PatchError
 
-__all__ = ["Images", "as_images", "decode_patch", "read_patch", "to_rgb8"]
+__all__ = ["Images", "as_images", "decode_patch", "image_input_tags", "read_patch", "to_rgb8"]
+
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
 _PNG_END = b"IEND\xaeB`\x82"
+
+
 #: What Pillow's decoders raise on damaged files, beside its own errors.
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, OverflowError, struct.error)
+
+
 _BITS_PER_SAMPLE, _ORIENTATION = 258, 274  # TIFF tags
+
+
 _FORMS = (
     "a one-dimensional sequence of paths, an array (n, H, W, 3) of uint8, a list of such patches, "
     "or a DataFrame with a `path` column"
@@ -344,3 +353,13 @@ def to_rgb8(array: np.ndarray, *, name: str = "patch") -> tuple[np.ndarray, tupl
         array = ((color * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
         rules.append("alpha")
     return array, tuple(rules)
+
+
+def image_input_tags(tags):
+    """Tell scikit-learn, through `tags`, that an estimator takes images and learns nothing from them."""
+    tags.input_tags.two_d_array = False
+    tags.input_tags.string = True
+    tags.requires_fit = False
+    if tags.transformer_tags is not None:
+        tags.transformer_tags.preserves_dtype = []
+    return tags

@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 
 from histofeat.exceptions import known_names
-from histofeat.images.stains import RGB_FROM_HED
 from histofeat.images.mapped import MappedImages, map_images
+from histofeat.images.stains import RGB_FROM_HED
 
 __all__ = [
     "PERTURBATIONS",

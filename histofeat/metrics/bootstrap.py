@@ -6,8 +6,16 @@ from numbers import Integral
 
 import numpy as np
 
-from histofeat.metrics.definitions import METRICS, brier_losses, check_predictions, confusion, label_scores, most_probable, ranking_scores
-from histofeat.model_selection.folds import encode_patients
+from histofeat.metrics.definitions import (
+    METRICS,
+    brier_losses,
+    check_predictions,
+    confusion,
+    label_scores,
+    most_probable,
+    ranking_scores,
+)
+from histofeat.model_selection.patients import encode_patients
 
 __all__ = ["Bootstrap", "bootstrap_scores", "patient_weights"]
 
@@ -75,7 +83,7 @@ def patient_weights(patients, n_resamples=2000, random_state=0):
     Returns
     -------
     weights : ndarray of shape (n_resamples, n_patients), int64
-        Rows sum to the number of patients; columns follow `histofeat.model_selection.folds.encode_patients`. The
+        Rows sum to the number of patients; columns follow `histofeat.model_selection.patients.encode_patients`. The
         same patients, number and seed give the same weights: models that share them can be compared resample
         by resample.
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from histofeat.metrics.bootstrap import Bootstrap, patient_weights
 from histofeat.metrics.definitions import check_predictions, confusion, label_scores, most_probable, ranking_scores
-from histofeat.model_selection.folds import encode_patients
+from histofeat.model_selection.patients import encode_patients
 
 __all__ = ["CLASS_METRICS", "ClassScores", "class_scores"]
 

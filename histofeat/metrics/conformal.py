@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-from histofeat.metrics.bootstrap import patient_weights
 from histofeat.exceptions import MissingExtraError, known_names
+from histofeat.metrics.bootstrap import patient_weights
 from histofeat.metrics.definitions import check_predictions
-from histofeat.model_selection.folds import encode_patients
+from histofeat.model_selection.patients import encode_patients
 
 __all__ = [
     "UNITS",

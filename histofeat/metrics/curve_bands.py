@@ -8,7 +8,7 @@ from joblib import Parallel, delayed
 
 from histofeat.metrics.bootstrap import patient_weights
 from histofeat.metrics.definitions import check_predictions, ranking_scores
-from histofeat.model_selection.folds import encode_patients
+from histofeat.model_selection.patients import encode_patients
 
 __all__ = ["GRID_POINTS", "CurveBands", "curve_bands", "curves_on_grid"]
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from histofeat.metrics.bootstrap import bootstrap_scores
 from histofeat.metrics.definitions import METRICS, scores
-from histofeat.evaluation.results import Score
+from histofeat.metrics.records import Score
 from histofeat.metrics.statistics.patient_average import patient_averages
 
 __all__ = ["score_folds"]

@@ -5,7 +5,7 @@ from numbers import Integral, Real
 import numpy as np
 from sklearn.model_selection import BaseCrossValidator
 
-from histofeat.model_selection.folds import check_labels, encode_patients
+from histofeat.model_selection.patients import check_labels, encode_patients
 
 __all__ = ["PatientHoldOuts"]
 

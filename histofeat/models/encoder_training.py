@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from histofeat.networks.pretrained import find_encoder, network
-from histofeat.networks.pretrained.training_record import TrainingRecord, write_record
 from histofeat.exceptions import GroupLeakageError
 from histofeat.features.extraction import extract
+from histofeat.features.image_fingerprint import Fingerprints, ImageFingerprint
 from histofeat.images.decoding import as_images
 from histofeat.networks import CNNClassifier
 from histofeat.networks.augmentation import Augmentation
+from histofeat.networks.pretrained import find_encoder, network
+from histofeat.networks.pretrained.training_record import TrainingRecord, write_record
 from histofeat.networks.recipes import RESNET_SMALL
-from histofeat.features.image_fingerprint import Fingerprints, ImageFingerprint
 
 __all__ = ["ARCHITECTURE", "AUGMENTATION", "ENCODER", "RECIPE", "train_encoder"]
 

@@ -9,9 +9,10 @@ from sklearn.base import BaseEstimator, clone
 from histofeat.exceptions import known_names
 from histofeat.features.base import PatchFeatures
 from histofeat.features.families import FAMILIES, make_family
-from histofeat.models.heads.feature_head import HEADS, FeatureHead, make_head
 from histofeat.images.normalization.base import StainNormalizer
 from histofeat.images.normalization.named import NORMALIZERS, make_normalizer
+from histofeat.models.heads.feature_head import FeatureHead
+from histofeat.models.heads.named import HEADS, make_head
 from histofeat.models.heads.pixel_head import PIXELS, PixelHead, takes_images
 
 __all__ = ["NamedParts"]

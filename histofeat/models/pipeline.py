@@ -9,14 +9,13 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-from histofeat.models.heads.enough_patients import check_enough_patients
 from histofeat.exceptions import MissingExtraError
-from histofeat.features.base import image_input_tags
 from histofeat.features.extraction import extract
 from histofeat.features.union import PatchUnion
-from histofeat.images.decoding import as_images
-from histofeat.models.named_parts import NamedParts
+from histofeat.images.decoding import as_images, image_input_tags
 from histofeat.images.normalization.base import normalized_images
+from histofeat.models.heads.enough_patients import check_enough_patients
+from histofeat.models.named_parts import NamedParts
 
 __all__ = ["IDCPipeline"]
 

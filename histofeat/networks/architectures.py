@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from histofeat.networks.pretrained.records import ENCODERS, Encoder
 from histofeat.exceptions import known_names
+from histofeat.networks.pretrained.records import ENCODERS, Encoder
 from histofeat.networks.recipes import ALEXNET, CANCERNET, FINE_TUNING, FROM_SCRATCH, RESNET_SMALL, Recipe
 
 __all__ = ["ARCHITECTURES", "Architecture", "find_architecture"]

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from histofeat.networks.pretrained.network import _load, _quiet, _settings, import_keras, preprocess
-from histofeat.networks.pretrained.residual import residual_features
 from histofeat.exceptions import WeightsError
 from histofeat.networks.architectures import Architecture, find_architecture
+from histofeat.networks.pretrained.network import _load, _quiet, _settings, import_keras, preprocess
+from histofeat.networks.pretrained.residual import residual_features
 
 __all__ = ["BUILDING", "build", "rebuild", "unfreeze"]
 

@@ -9,14 +9,13 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from histofeat.features.base import image_input_tags
-from histofeat.images.decoding import Images, as_images
+from histofeat.images.decoding import Images, as_images, image_input_tags
+from histofeat.images.views import VIEW_COUNTS
 from histofeat.networks.batches import PatchReader
 from histofeat.networks.builders import BUILDING, rebuild
 from histofeat.networks.network_file import read_network, write_network
 from histofeat.networks.prediction import on_device, probabilities
 from histofeat.networks.settings import check_choice, device_of
-from histofeat.images.views import VIEW_COUNTS
 
 __all__ = ["FittedNetwork"]
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from histofeat.networks.pretrained.network import _quiet
 from histofeat.exceptions import WeightsError
 from histofeat.networks.augmentation import Augmentation
 from histofeat.networks.builders import rebuild
+from histofeat.networks.pretrained.network import _quiet
 from histofeat.networks.recipes import Recipe
 
 __all__ = ["read_network", "write_network"]

@@ -8,14 +8,34 @@ from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from types import MappingProxyType
 
-from histofeat.exceptions import known_names
-from histofeat.networks.schedules import SCHEDULES
+import numpy as np
 
-__all__ = ["ALEXNET", "CANCERNET", "FINE_TUNING", "FROM_SCRATCH", "MONITORS", "OPTIMIZERS", "RESNET_SMALL", "Recipe"]
+from histofeat.exceptions import known_names
+from histofeat.networks.pretrained.network import import_keras
+
+__all__ = [
+    "ALEXNET",
+    "CANCERNET",
+    "FINE_TUNING",
+    "FROM_SCRATCH",
+    "MONITORS",
+    "OPTIMIZERS",
+    "RESNET_SMALL",
+    "Recipe",
+    "SCHEDULES",
+    "forget_sooner",
+    "learning_rates",
+    "make_optimizer",
+]
+
 
 OPTIMIZERS = ("adagrad", "adam", "adamw", "sgd")
+
+
 #: What the kept epoch is chosen by, on the patients held out.
 MONITORS = ("loss", "roc_auc")
+
+
 _BELOW_ONE = ("label_smoothing", "averaging", "warmup")
 
 
@@ -33,7 +53,7 @@ class Recipe:
     epochs : int from 1, default=12
         Of both stages together.
     schedule : {"one_cycle", "cosine", "constant", "inverse_time"}, default="one_cycle"
-        See `histofeat.networks.schedules.learning_rates`; each of two stages has its own.
+        See `histofeat.networks.recipes.learning_rates`; each of two stages has its own.
     warmup : float in [0, 1), default=0.25
         Part of the steps in which a "one_cycle" rises.
     weight_decay : float from 0, default=1e-3
@@ -122,16 +142,149 @@ CANCERNET: Mapping[str, Recipe] = MappingProxyType(
         ),
     }
 )
+
+
 #: Without normalisation, AlexNet learns nothing at the rates of the others.
 ALEXNET: Mapping[str, Recipe] = MappingProxyType({"standard": Recipe(learning_rate=2e-4, batch_size=32, epochs=15)})
+
+
 RESNET_SMALL: Mapping[str, Recipe] = MappingProxyType(
     {"standard": Recipe(learning_rate=4e-3, batch_size=64, epochs=15)}
 )
+
+
 #: Pretrained networks: the head alone, then the last blocks with it.
 FINE_TUNING: Mapping[str, Recipe] = MappingProxyType(
     {"standard": Recipe(learning_rate=3e-3, batch_size=64, epochs=5, head_epochs=1, fine_tuning_rate=1 / 3)}
 )
+
+
 #: The same networks from random weights.
 FROM_SCRATCH: Mapping[str, Recipe] = MappingProxyType(
     {"standard": Recipe(learning_rate=1e-3, batch_size=32, epochs=30, label_smoothing=0.05)}
 )
+
+
+SCHEDULES = ("constant", "cosine", "inverse_time", "one_cycle")
+
+
+#: Where a cycle starts, as a part of its highest rate.
+_START = 0.04
+
+
+def learning_rates(schedule: str, peak: float, n_steps: int, *, warmup: float = 0.25, n_epochs: int = 1) -> np.ndarray:
+    """The learning rate of every step of a stage.
+
+    Parameters
+    ----------
+    schedule : {"one_cycle", "cosine", "constant", "inverse_time"}
+        How it goes.
+    peak : float
+        Its highest value.
+    n_steps : int
+        Steps of the stage.
+    warmup : float in [0, 1), default=0.25
+        Part of the steps in which "one_cycle" rises.
+    n_epochs : int, default=1
+        Epochs of the stage, for "inverse_time".
+
+    Returns
+    -------
+    rates : ndarray of shape (n_steps,), float64
+        All above 0, except that the last of "one_cycle" and "cosine" come near to it.
+
+    Raises
+    ------
+    ValueError
+        If the schedule is unknown.
+
+    Notes
+    -----
+    With u the part of the steps that is done, "cosine" is ``peak (1 + cos(pi u)) / 2``. "one_cycle" rises from 0.04 of
+    the peak along half a cosine and falls along another (Smith and Topin, arXiv:1708.07120, without the cycle of the
+    momentum). "inverse_time" is ``peak / (1 + peak t / n_epochs)`` at step t, as CancerNet was published.
+
+    Examples
+    --------
+    >>> learning_rates("cosine", 1.0, 4).round(3).tolist()
+    [1.0, 0.854, 0.5, 0.146]
+    >>> learning_rates("one_cycle", 1.0, 8).round(2).tolist()
+    [0.04, 0.52, 1.0, 0.93, 0.75, 0.5, 0.25, 0.07]
+    """
+    step = np.arange(n_steps, dtype=np.float64)
+    done = step / max(n_steps, 1)
+    if schedule == "constant":
+        return np.full(n_steps, float(peak))
+    if schedule == "cosine":
+        return peak * _fall(done)
+    if schedule == "inverse_time":
+        return peak / (1 + peak / n_epochs * step)
+    if schedule == "one_cycle":
+        rise = 1 - _fall(done / warmup) if warmup else np.ones(n_steps)
+        return peak * np.where(done < warmup, _START + (1 - _START) * rise, _fall((done - warmup) / (1 - warmup)))
+    raise ValueError(
+        f"CNNClassifier.schedule: expected a known schedule, got {schedule!r}. {known_names(schedule, SCHEDULES)}"
+    )
+
+
+def _fall(done):
+    """From 1 to 0 along half a cosine."""
+    return 0.5 * (1 + np.cos(np.pi * done))
+
+
+_LEAST_MOMENTUM = 0.5
+
+
+def forget_sooner(model, n_steps: int) -> None:
+    """Let normalisations forget the statistics they began with within a twentieth of a short stage.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Not compiled yet. A pretrained base does not use its momentum: its statistics stay as they are.
+    n_steps : int
+        Steps of the stage.
+
+    Notes
+    -----
+    The momentum m becomes ``min(m, max(0.5, 1 - 20 / n_steps))``. With Keras's 0.99 the statistics of 100 steps would
+    hold a third of their first values, 0 and 1, and validation would see another network than training.
+    """
+    normalisation = import_keras().layers.BatchNormalization
+    inner = [layer for part in model.layers for layer in getattr(part, "layers", ())]
+    for layer in [*model.layers, *inner]:
+        if isinstance(layer, normalisation):
+            layer.momentum = min(layer.momentum, max(_LEAST_MOMENTUM, 1 - 20 / n_steps))
+
+
+def make_optimizer(recipe: Recipe, rate: float, n_steps: int):
+    """The optimizer of a stage.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    rate : float
+        Its learning rate; training sets it at each step.
+    n_steps : int
+        Steps of the stage: an average of the weights spans a tenth of them at most, since over a few steps it would
+        mostly hold the first weights.
+
+    Returns
+    -------
+    optimizer : keras.optimizers.Optimizer
+    """
+    optimizers = import_keras().optimizers
+    momentum = min(recipe.averaging, max(0.0, 1 - 10 / n_steps))
+    options = {"use_ema": recipe.averaging > 0, "ema_momentum": momentum}
+    if recipe.optimizer == "adagrad":
+        return optimizers.Adagrad(rate, **options)
+    if recipe.optimizer == "adam":
+        return optimizers.Adam(rate, **options)
+    options["weight_decay"] = recipe.weight_decay or None
+    if recipe.optimizer == "adamw":
+        optimizer = optimizers.AdamW(rate, **options)
+    else:
+        optimizer = optimizers.SGD(rate, momentum=0.9, nesterov=True, **options)
+    if recipe.weight_decay:
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer

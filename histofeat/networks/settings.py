@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from histofeat.networks.pretrained.weights import find_weights, hash_weights
 from histofeat.exceptions import WeightsError, known_names
+from histofeat.images.views import VIEW_COUNTS
 from histofeat.networks.architectures import Architecture, find_architecture
 from histofeat.networks.augmentation import STANDARD, Augmentation
-from histofeat.networks.recipes import Recipe
-from histofeat.networks.schedules import SCHEDULES
-from histofeat.images.views import VIEW_COUNTS
+from histofeat.networks.pretrained.catalogue import find_weights
+from histofeat.networks.pretrained.weights import hash_weights
+from histofeat.networks.recipes import SCHEDULES, Recipe
 
 __all__ = ["FINE_TUNE", "Settings", "check_choice", "device_of", "resolve"]
 

@@ -11,13 +11,12 @@ from pathlib import Path
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from histofeat.networks.pretrained.network import _quiet, import_keras
 from histofeat.networks.batches import PatchReader
 from histofeat.networks.builders import build, unfreeze
 from histofeat.networks.checkpoint import State, read_state, write_state
-from histofeat.networks.optimizers import forget_sooner, make_optimizer
 from histofeat.networks.prediction import on_device, probabilities
-from histofeat.networks.schedules import learning_rates
+from histofeat.networks.pretrained.network import _quiet, import_keras
+from histofeat.networks.recipes import forget_sooner, learning_rates, make_optimizer
 from histofeat.networks.settings import Settings
 
 __all__ = ["Task", "Training"]

@@ -15,7 +15,8 @@ from threadpoolctl import threadpool_limits
 
 from histofeat.metrics.bootstrap import Bootstrap, bootstrap_scores
 from histofeat.metrics.definitions import METRICS, scores
-from histofeat.model_selection.folds import PatientKFold, check_no_shared_patients, encode_patients
+from histofeat.model_selection.folds import PatientKFold
+from histofeat.model_selection.patients import check_no_shared_patients, encode_patients
 
 __all__ = ["LearningCurve", "LearningPoint", "learning_curve"]
 

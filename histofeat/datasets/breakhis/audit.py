@@ -8,9 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from histofeat.datasets.audit import DatasetAudit, FullSet
+from histofeat.datasets.audit import DatasetAudit, FullSet, NotedAudit, add_up
 from histofeat.datasets.breakhis.names import CLASSES, MAGNIFICATIONS, SUBTYPES
-from histofeat.datasets.noted_audit import NotedAudit, add_up
 
 __all__ = ["NOMINAL_SIZE", "BreakHisAudit", "full_set"]
 

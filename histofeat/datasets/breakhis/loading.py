@@ -16,7 +16,7 @@ from histofeat.datasets.breakhis.audit import NOMINAL_SIZE, BreakHisAudit, full_
 from histofeat.datasets.breakhis.copies import DUPLICATES, Copies, drop_copies, find_copies, refuse_copies
 from histofeat.datasets.breakhis.names import CLASSES, SUBTYPES, TREE, parse_magnification
 from histofeat.datasets.breakhis.tree import FoundImage, TreeScan, is_made_up, scan_breakhis
-from histofeat.datasets.disk_folders import existing_folder
+from histofeat.datasets.image_files import existing_folder
 from histofeat.exceptions import DatasetError, known_names
 
 __all__ = ["load_breakhis"]

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from histofeat.datasets.idc.tree import png_size
 from histofeat.datasets.audit import LeftOut
 from histofeat.datasets.breakhis.names import (
     CLASSES,
@@ -20,8 +19,8 @@ from histofeat.datasets.breakhis.names import (
     parse_slide,
     subtype_of_folder,
 )
-from histofeat.datasets.disk_folders import is_folder, list_folder
-from histofeat.datasets.manifest import MANIFEST
+from histofeat.datasets.image_files import is_folder, list_folder, png_size
+from histofeat.datasets.synthetic.cohort_folder import MANIFEST
 from histofeat.exceptions import DatasetError
 
 __all__ = ["FoundImage", "TreeScan", "is_made_up", "scan_breakhis"]

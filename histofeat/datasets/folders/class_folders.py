@@ -10,16 +10,21 @@ from typing import Any
 
 import pandas as pd
 
-from histofeat.datasets.audit import LeftOut
+from histofeat.datasets.audit import LeftOut, NotedAudit
 from histofeat.datasets.base import PatchDataset
-from histofeat.datasets.disk_folders import existing_folder
-from histofeat.datasets.folders.notes import COST_OF_NO_PATIENTS, PATIENTS_UNKNOWN, content_notes, first_and_count, fold_case, table_notes
-from histofeat.datasets.folders.tree import LAYOUT, FolderTree, read_folder_tree
-from histofeat.datasets.image_files import is_image_name
-from histofeat.datasets.manifest import MANIFEST
-from histofeat.datasets.noted_audit import NotedAudit
-from histofeat.datasets.parts import PARTS, part_named
+from histofeat.datasets.folders.notes import (
+    COST_OF_NO_PATIENTS,
+    PATIENTS_UNKNOWN,
+    content_notes,
+    first_and_count,
+    fold_case,
+    table_notes,
+)
 from histofeat.datasets.folders.patients import EACH_IMAGE, PatientRule, patient_rule
+from histofeat.datasets.folders.tree import LAYOUT, FolderTree, read_folder_tree
+from histofeat.datasets.image_files import existing_folder, is_image_name
+from histofeat.datasets.parts import PARTS, part_named
+from histofeat.datasets.synthetic.cohort_folder import MANIFEST
 from histofeat.exceptions import DatasetError
 
 __all__ = ["load_image_folder"]

@@ -10,14 +10,20 @@ from typing import Any
 
 import pandas as pd
 
-from histofeat.datasets.audit import LeftOut
+from histofeat.datasets.audit import LeftOut, NotedAudit
 from histofeat.datasets.base import PatchDataset
 from histofeat.datasets.csv_rows import CsvRows, read_csv_rows
-from histofeat.datasets.folders.notes import COST_OF_NO_PATIENTS, PATIENTS_UNKNOWN, content_notes, first_and_count, fold_case, table_notes
+from histofeat.datasets.folders.notes import (
+    COST_OF_NO_PATIENTS,
+    PATIENTS_UNKNOWN,
+    content_notes,
+    first_and_count,
+    fold_case,
+    table_notes,
+)
 from histofeat.datasets.image_files import image_size
-from histofeat.datasets.manifest import MANIFEST
-from histofeat.datasets.noted_audit import NotedAudit
 from histofeat.datasets.parts import part_named
+from histofeat.datasets.synthetic.cohort_folder import MANIFEST
 from histofeat.exceptions import DatasetError
 
 __all__ = ["load_manifest"]

@@ -8,8 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from histofeat.datasets.disk_folders import is_folder, list_folder
-from histofeat.datasets.image_files import IMAGE_SUFFIXES, image_size, is_image_name, is_system_name
+from histofeat.datasets.image_files import (
+    IMAGE_SUFFIXES,
+    image_size,
+    is_folder,
+    is_image_name,
+    is_system_name,
+    list_folder,
+)
 from histofeat.datasets.parts import PARTS, part_named
 from histofeat.exceptions import DatasetError
 

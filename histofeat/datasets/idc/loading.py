@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from histofeat.datasets.idc.tree import NESTED, TREE, TreeScan, scan_tree, to_frame
 from histofeat.datasets.audit import DatasetAudit, FullSet, LeftOut
 from histofeat.datasets.base import PatchDataset
-from histofeat.datasets.disk_folders import existing_folder
-from histofeat.datasets.manifest import MANIFEST, SYNTHETIC_TARGET_NAMES
+from histofeat.datasets.idc.tree import NESTED, TREE, TreeScan, scan_tree, to_frame
+from histofeat.datasets.image_files import existing_folder
+from histofeat.datasets.synthetic.cohort_folder import MANIFEST, SYNTHETIC_TARGET_NAMES
 from histofeat.exceptions import DatasetError
 
 __all__ = ["FULL_SET", "TARGET_NAMES", "load_idc"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,18 +11,21 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from histofeat.datasets.disk_folders import is_folder, list_folder
+from histofeat.datasets.image_files import is_folder, list_folder, png_size
 from histofeat.exceptions import DatasetError
 
 # Kaggle's archive repeats the whole tree in a folder of this name.
 NESTED = "IDC_regular_ps50_idx5"
+
+
 TREE = "PATIENT/{0,1}/PATIENT_idx5_xX_yY_classC.png"
+
 
 # Bounded digits: a longer number is no slide coordinate and would not fit into 64 bits further on.
 _NAME = re.compile(r"([0-9]{1,12})_?idx([0-9]{1,4})_?x([0-9]{1,9})_?y([0-9]{1,9})_?class([01])\.png", re.ASCII | re.I)
+
+
 _PATIENT = re.compile(r"[0-9]{1,12}", re.ASCII)
-_PNG_START = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
-_READ_ONLY = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 
 
 class PatchName(NamedTuple):
@@ -51,34 +53,6 @@ def parse_name(name: str) -> PatchName | None:
         return None
     patient, *numbers = match.groups()
     return PatchName(patient, *map(int, numbers))
-
-
-def png_size(path: str) -> tuple[int, int] | str:
-    """(height, width) in pixels from the first 24 bytes of a PNG, or the reason why there is none.
-
-    Notes
-    -----
-    W3C PNG specification, 5.2 and 11.2.2: eight bytes of signature, then the IHDR chunk with width and height. A
-    file that is cut off further on passes; it is found, and named, when its pixels are decoded.
-    """
-    try:
-        handle = os.open(path, _READ_ONLY)
-        try:
-            header = os.read(handle, 24)
-        finally:
-            os.close(handle)
-    except OSError as error:
-        return f"cannot be read ({type(error).__name__})"
-    if not header:
-        return "is empty (0 bytes)"
-    if not header.startswith(_PNG_START[:8]):
-        return "is no PNG (wrong first bytes)"
-    if len(header) < 24 or not header.startswith(_PNG_START):
-        return "has a broken PNG header"
-    width, height = struct.unpack(">II", header[16:24])
-    if not width or not height:
-        return "has a broken PNG header"
-    return height, width
 
 
 @dataclass

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import numbers
 import os
 import tempfile
@@ -9,10 +11,19 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from histofeat.datasets.manifest import MANIFEST, read_manifest, tree_digest, write_manifest
 from histofeat.exceptions import DatasetError
 
-__all__ = ["check_count", "cohort_folder", "is_reusable", "write_cohort"]
+__all__ = [
+    "MANIFEST",
+    "SYNTHETIC_TARGET_NAMES",
+    "check_count",
+    "cohort_folder",
+    "is_reusable",
+    "read_manifest",
+    "tree_digest",
+    "write_cohort",
+    "write_manifest",
+]
 
 
 def check_count(maker: str, name: str, value: Any, least: int) -> int:
@@ -119,3 +130,34 @@ def _files_below(folder: Path) -> set[str]:
 
 def _digest_on_disk(folder: Path) -> str:
     return tree_digest({name: (folder / name).read_bytes() for name in _files_below(folder)})
+
+
+MANIFEST = "histofeat-synthetic.json"
+
+
+# Not the names of the IDC classes: these are drawn shapes, and no table may suggest anything else.
+SYNTHETIC_TARGET_NAMES = ("no tumour", "tumour")
+
+
+def read_manifest(root: Path) -> dict[str, Any] | None:
+    """Content of the manifest in a folder; None when there is none or it is no JSON object."""
+    try:
+        content = json.loads((root / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def write_manifest(root: Path, content: Mapping[str, Any]) -> None:
+    """Write the manifest in one step, so that no reader ever sees half of it."""
+    partial = root / f"{MANIFEST}.partial"
+    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    partial.replace(root / MANIFEST)
+
+
+def tree_digest(files: Mapping[str, bytes]) -> str:
+    """SHA-256 over names and contents, in name order."""
+    total = hashlib.sha256()
+    for name in sorted(files):
+        total.update(f"{name}\0{hashlib.sha256(files[name]).hexdigest()}\n".encode())
+    return total.hexdigest()

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from histofeat.datasets.idc.tree import scan_tree
 from histofeat.datasets.base import PatchDataset
-from histofeat.datasets.synthetic.cohort_folder import check_count, cohort_folder, is_reusable, write_cohort
 from histofeat.datasets.idc.loading import dataset_from_scan
-from histofeat.datasets.manifest import MANIFEST
+from histofeat.datasets.idc.tree import scan_tree
+from histofeat.datasets.synthetic.cohort_folder import MANIFEST, check_count, cohort_folder, is_reusable, write_cohort
 
 __all__ = ["SIGNATURE_VERSION", "draw_signature_cohort", "make_signature_cohort"]
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from histofeat.features.extraction import extract
 from histofeat.evaluation.audit.findings import AuditReport
-from histofeat.features.image_fingerprint import Fingerprints, ImageFingerprint
-from histofeat.evaluation.audit.image_checks import NEAR_DISTANCE, contradicting_labels, exact_duplicates, near_duplicates
+from histofeat.evaluation.audit.image_checks import (
+    NEAR_DISTANCE,
+    contradicting_labels,
+    exact_duplicates,
+    near_duplicates,
+)
 from histofeat.evaluation.audit.learnt_checks import trained_encoders
 from histofeat.evaluation.audit.parts import take_apart
 from histofeat.evaluation.audit.predictions import fitted_outside
 from histofeat.evaluation.audit.sides import as_split
 from histofeat.evaluation.audit.table_checks import lost_classes, shared_patients, sibling_slides
+from histofeat.features.extraction import extract
+from histofeat.features.image_fingerprint import Fingerprints, ImageFingerprint
 
 __all__ = ["audit_encoders", "audit_fingerprints", "audit_split", "cheap_findings"]
 

@@ -8,10 +8,10 @@ import numpy as np
 from sklearn.frozen import FrozenEstimator
 
 from histofeat.evaluation.audit.findings import CODES, Finding
-from histofeat.features.image_fingerprint import Fingerprints
 from histofeat.evaluation.audit.known_patients import can_retrain, encoder_records, match_records
 from histofeat.evaluation.audit.parts import Parts, walk
 from histofeat.evaluation.audit.sides import Split, list_some
+from histofeat.features.image_fingerprint import Fingerprints
 
 __all__ = ["fitted_parts", "trained_encoders"]
 

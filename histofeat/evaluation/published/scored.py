@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from histofeat.exceptions import DatasetError
-from histofeat.metrics.definitions import LABEL_METRICS, most_probable
 from histofeat.evaluation.published.protocols import Protocol, as_protocol
 from histofeat.evaluation.published.rows import RowCount, check_complete, sort_rows
-from histofeat.evaluation.results import Score
+from histofeat.exceptions import DatasetError
+from histofeat.metrics.definitions import LABEL_METRICS, most_probable
 from histofeat.metrics.folds import score_folds
+from histofeat.metrics.records import Score
 from histofeat.metrics.thresholds import choose_threshold, parse_rule
 
 __all__ = ["ScoredPredictions", "score_predictions"]

@@ -11,9 +11,9 @@ from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import RandomizedSearchCV
 
-from histofeat.models.heads.feature_head import FeatureHead
 from histofeat.evaluation.search.rationing import HeadForSearch
 from histofeat.evaluation.search.settings import Search
+from histofeat.models.heads.feature_head import FeatureHead
 
 __all__ = ["tune_head"]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import sqlite3
 import threading
@@ -13,17 +15,22 @@ from pathlib import Path
 
 import numpy as np
 
-from histofeat.store.keys import extractor_fingerprint
+__all__ = ["FEATURES_VERSION", "Session", "content_key", "extractor_fingerprint", "extractor_name", "open_session"]
 
-__all__ = ["Session", "open_session"]
 
 #: Written into the head of the file, so that no other program's database is ever taken for a store.
 _APPLICATION = int.from_bytes(b"hfst")
+
+
 _LAYOUT = 1
+
+
 # The id of a row is that of its extractor and that of its image. New rows of an extractor therefore go to the end of
 # its part of one tree, and hashes, which fall anywhere, into one small index for all extractors: at 100,000 images and
 # four families half the time to write, and a third of the bytes, of a table with (extractor, hash) as its key.
 _IMAGE_BITS = 40
+
+
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS extractors (
     id INTEGER PRIMARY KEY, fingerprint TEXT NOT NULL UNIQUE, family TEXT NOT NULL, description TEXT NOT NULL,
@@ -34,24 +41,38 @@ CREATE TABLE IF NOT EXISTS features (id INTEGER PRIMARY KEY, row BLOB NOT NULL);
 PRAGMA application_id = {_APPLICATION};
 PRAGMA user_version = {_LAYOUT};
 """
+
+
 # Every statement finds its ids itself, so a purge by another process in between cannot make it meet foreign rows.
 _READ = f"""
 SELECT hash, row FROM images JOIN features
     ON features.id = ((SELECT id FROM extractors WHERE fingerprint = ?) << {_IMAGE_BITS}) + images.id
 WHERE typeof(row) = 'blob' AND length(row) = ? AND hash IN
 """
+
+
 _WRITE = f"""
 INSERT OR REPLACE INTO features
 SELECT (extractors.id << {_IMAGE_BITS}) + images.id, ? FROM extractors, images WHERE fingerprint = ? AND hash = ?
 """
+
+
 #: Reading takes the same time at any size of page and with mapped memory; three embeddings fill one of this size.
 _PAGE_BYTES = 1 << 14
+
+
 #: The log is copied into the file when it has grown to this: rarely, because pages of the index are in it many times.
 _LOG_BYTES = 1 << 26
+
+
 #: Another writer holds the file for one batch at a time, so waiting this long means that it hangs.
 _BUSY_TIMEOUT_S = 120.0
+
+
 #: Values in one query; below the limit of every SQLite build.
 _QUERY_SIZE = 500
+
+
 #: Open sessions of this process, and in a forked child those of its parent too.
 _open: set[Session] = set()
 
@@ -236,3 +257,91 @@ class Session:
         _check_not_inherited(self.real_path)
         with self._lock, _in_words(self.path):
             yield self._connection
+
+
+FEATURES_VERSION = 1
+"""Version of all feature values and decoding rules; part of every key of a store.
+
+To change any number that a family gives: raise this by one, write the change under "Numbers changed" in CHANGELOG.md,
+and run the whole test suite. Rows of older versions are then never read again; `FeatureStore.purge` removes them.
+"""
+
+
+def content_key(content: bytes | np.ndarray) -> bytes:
+    """Hash what an image holds: the bytes of its file, or its array with shape and dtype.
+
+    Parameters
+    ----------
+    content : bytes or ndarray
+        The image as it came.
+
+    Returns
+    -------
+    key : bytes of length 16
+        BLAKE2b. Equal files have equal keys wherever they lie; a file and its decoded array have different ones.
+
+    Examples
+    --------
+    >>> content_key(b"same") == content_key(b"same"), content_key(b"same") == content_key(b"other")
+    (True, False)
+    """
+    if isinstance(content, np.ndarray):
+        digest = hashlib.blake2b(f"{content.dtype} {content.shape} ".encode(), digest_size=16, person=b"array")
+        digest.update(np.ascontiguousarray(content))
+    else:
+        digest = hashlib.blake2b(content, digest_size=16, person=b"file")
+    return digest.digest()
+
+
+def extractor_name(extractor: object) -> str:
+    """Name the class of an extractor with its module: two classes of one name are two extractors.
+
+    Examples
+    --------
+    >>> from histofeat import PFTAS
+    >>> extractor_name(PFTAS())
+    'histofeat.features.pftas.PFTAS'
+    """
+    return f"{type(extractor).__module__}.{type(extractor).__qualname__}"
+
+
+def extractor_fingerprint(name: str, params: Mapping) -> tuple[str, str]:
+    """Identify an extractor by all that its numbers depend on.
+
+    Parameters
+    ----------
+    name : str
+        Class of the extractor.
+    params : mapping of str to None, bool, number, str, or lists, tuples, arrays and mappings of these
+        Its parameters, and what else changes its numbers, such as the hash of a network's weights. A tuple, a list
+        and an array of the same values are the same, as are a number of Python and of NumPy.
+
+    Returns
+    -------
+    fingerprint : str
+        Hash of name, parameters and `FEATURES_VERSION`.
+    description : str
+        The same as JSON that a person can read.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is something else, which has no form that stays the same from run to run.
+
+    Examples
+    --------
+    >>> extractor_fingerprint("LBPHistogram", {"radii_px": (1, 2)})[1]
+    '{"extractor": "LBPHistogram", "radii_px": [1, 2], "version": 1}'
+    """
+
+    def plain(value):
+        if isinstance(value, np.generic | np.ndarray):
+            return value.tolist()
+        raise ValueError(
+            f"{name}: expected parameters of numbers, strings, lists and mappings, got {value!r:.80}. A store cannot "
+            "recognise it in the next run: leave the store out, or give the family a `_fingerprint` of such values."
+        )
+
+    known_by = {"extractor": name, "version": FEATURES_VERSION, **params}
+    description = json.dumps(known_by, sort_keys=True, default=plain)
+    return hashlib.blake2b(description.encode(), digest_size=16).hexdigest(), description

@@ -2,7 +2,16 @@
 
 from histofeat.metrics.calibration.bins import STRATEGIES, BinTable
 from histofeat.metrics.calibration.calibrator import METHODS, Calibrator, fit_calibrator
-from histofeat.metrics.calibration.reliability import BrierDecomposition, CalibrationAssessment, CalibrationError, ReliabilityCurve, assess_calibration, brier_decomposition, expected_calibration_error, reliability_curve
+from histofeat.metrics.calibration.reliability import (
+    BrierDecomposition,
+    CalibrationAssessment,
+    CalibrationError,
+    ReliabilityCurve,
+    assess_calibration,
+    brier_decomposition,
+    expected_calibration_error,
+    reliability_curve,
+)
 
 __all__ = [
     "METHODS",

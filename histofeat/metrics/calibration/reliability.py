@@ -9,7 +9,7 @@ from histofeat.metrics.bootstrap import patient_weights
 from histofeat.metrics.calibration import bins as b
 from histofeat.metrics.calibration.bins import BinTable, bin_edges, bin_sums, bin_table, by_chance, measures, share
 from histofeat.metrics.definitions import check_scores
-from histofeat.model_selection.folds import encode_patients
+from histofeat.model_selection.patients import encode_patients
 
 __all__ = [
     "BrierDecomposition",

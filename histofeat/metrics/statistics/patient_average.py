@@ -6,8 +6,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from histofeat.metrics.bootstrap import Bootstrap, patient_weights
-from histofeat.metrics.definitions import METRICS, brier_losses, check_predictions, confusion, label_scores, most_probable, ranking_scores
-from histofeat.model_selection.folds import encode_patients
+from histofeat.metrics.definitions import (
+    METRICS,
+    brier_losses,
+    check_predictions,
+    confusion,
+    label_scores,
+    most_probable,
+    ranking_scores,
+)
+from histofeat.model_selection.patients import encode_patients
 
 __all__ = ["PatientAverages", "patient_averages"]
 

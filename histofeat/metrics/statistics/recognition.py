@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from histofeat.metrics.bootstrap import Bootstrap, patient_weights
-from histofeat.model_selection.folds import encode_patients
+from histofeat.model_selection.patients import encode_patients
 
 __all__ = ["RATES", "RecognitionRates", "recognition_rates"]
 
@@ -20,7 +20,7 @@ class RecognitionRates:
     Parameters
     ----------
     patients : tuple of str
-        All patients, in the order of `histofeat.model_selection.folds.encode_patients`.
+        All patients, in the order of `histofeat.model_selection.patients.encode_patients`.
     patient_scores : ndarray of shape (len(patients),), float64
         Share of each patient's images that were judged right, 0 to 1.
     n_images : ndarray of shape (len(patients),), int64

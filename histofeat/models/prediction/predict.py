@@ -13,13 +13,13 @@ import joblib
 import numpy as np
 
 from histofeat.exceptions import PatchError, known_names
-from histofeat.models.prediction.records import UNREADABLE, ImagePredictions
 from histofeat.images.decoding import Images, as_images
-from histofeat.model_selection.folds import encode_patients
 from histofeat.images.normalization.base import is_tissue
-from histofeat.models.saving import SavedModel
 from histofeat.images.tiles import AGGREGATES, choose_policy, fit_to, make_grid, pad_to
 from histofeat.images.tiles import aggregate as put_together
+from histofeat.model_selection.patients import encode_patients
+from histofeat.models.prediction.records import UNREADABLE, ImagePredictions
+from histofeat.models.saving import SavedModel
 
 __all__ = ["predict_images"]
 

@@ -18,12 +18,12 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 import histofeat
+from histofeat.features.store import FEATURES_VERSION
 from histofeat.models.pipeline import IDCPipeline
 from histofeat.models.saving.archive import ModelFileError, check_target, read_archive, write_archive
 from histofeat.models.saving.parts import portable, put_back, take_apart
 from histofeat.models.saving.trusted import dump_estimator, load_estimator
 from histofeat.models.saving.weights import describe_weights, settle_weights, without_paths
-from histofeat.features.store import FEATURES_VERSION
 
 __all__ = ["SavedModel", "load_model", "save_model"]
 

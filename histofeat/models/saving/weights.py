@@ -6,9 +6,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from histofeat.networks.pretrained import find_encoder, find_weights, hash_weights
 from histofeat.exceptions import WeightsError
 from histofeat.models.named_parts import as_sequence
+from histofeat.networks.pretrained import find_encoder, find_weights, hash_weights
 
 __all__ = ["describe_weights", "settle_weights", "without_paths"]
 

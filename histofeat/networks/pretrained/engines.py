@@ -20,7 +20,13 @@ import numpy as np
 
 from histofeat.networks.pretrained import network, torch_engine
 from histofeat.networks.pretrained.fingerprint import check_fingerprint
-from histofeat.networks.pretrained.openvino_engine import GRAPH_VERSION, OpenVINOEngine, bfloat16_supported, filled, user_cache
+from histofeat.networks.pretrained.openvino_engine import (
+    GRAPH_VERSION,
+    OpenVINOEngine,
+    bfloat16_supported,
+    filled,
+    user_cache,
+)
 from histofeat.networks.pretrained.records import Encoder
 from histofeat.networks.pretrained.timm_records import TimmEncoder, check_settings
 from histofeat.networks.pretrained.weights import hash_weights

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+from histofeat.exceptions import MissingExtraError, WeightsError
 from histofeat.networks.pretrained.records import Encoder
 from histofeat.networks.pretrained.residual import residual_features
-from histofeat.exceptions import MissingExtraError, WeightsError
 
 __all__ = [
     "backend_name",

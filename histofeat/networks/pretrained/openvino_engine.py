@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
+from histofeat.exceptions import MissingExtraError
 from histofeat.networks.pretrained import network
 from histofeat.networks.pretrained.records import Encoder
 from histofeat.networks.pretrained.training_record import read_record
 from histofeat.networks.pretrained.weights import hash_weights
-from histofeat.exceptions import MissingExtraError
 
 __all__ = ["OpenVINOEngine", "bfloat16_supported", "import_openvino", "user_cache"]
 

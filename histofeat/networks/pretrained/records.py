@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from histofeat.networks.pretrained.timm_records import TIMM_ENCODERS, TimmEncoder, ad_hoc_encoder, is_ad_hoc
-from histofeat.exceptions import known_names
+__all__ = ["ENCODERS", "Encoder", "MINIMUM_SIZE"]
 
-__all__ = ["ENCODERS", "MINIMUM_SIZE", "Encoder", "find_encoder"]
 
 #: Every network here halves its input five times: below 64 px the last feature map is a single cell that sees
 #: mostly padding, and the embeddings of all patches fall together.
@@ -82,7 +80,10 @@ class Encoder:
 
 #: Expansions of the first blocks at a sixteenth and at a thirty-second of the input: before their feature maps shrink.
 _MIDDLE = ("block_6_expand_relu", "block_13_expand_relu")
+
+
 _MOBILENET_V2 = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{}_224_no_top.h5"
+
 
 #: Every encoder by name. ImageNet weights are those that were trained at 224 px, whatever the input size.
 ENCODERS: Mapping[str, Encoder] = MappingProxyType(
@@ -186,39 +187,3 @@ ENCODERS: Mapping[str, Encoder] = MappingProxyType(
         )
     }
 )
-
-
-def find_encoder(name: str, *, owner: str = "CNNEmbedding.encoder") -> Encoder | TimmEncoder:
-    """The record of an encoder by name.
-
-    Parameters
-    ----------
-    name : str
-        A key of `ENCODERS` or of `TIMM_ENCODERS`; or ``timm:<model>`` or ``hf-hub:<owner/repository>``, of which a
-        record is made, see `ad_hoc_encoder`.
-    owner : str
-        What the error message calls the parameter.
-
-    Returns
-    -------
-    encoder : Encoder or TimmEncoder
-        The record.
-
-    Raises
-    ------
-    ValueError
-        If there is no such encoder; the message gives the nearest name.
-    WeightsError, MissingExtraError
-        Of ``timm:`` and ``hf-hub:`` only: see `ad_hoc_encoder`.
-
-    Examples
-    --------
-    >>> find_encoder("resnet50").constructor
-    'ResNet50'
-    """
-    named = {**ENCODERS, **TIMM_ENCODERS}
-    if isinstance(name, str) and name in named:
-        return named[name]
-    if isinstance(name, str) and is_ad_hoc(name):
-        return ad_hoc_encoder(name, owner=owner)
-    raise ValueError(f"{owner}: expected the name of an encoder, got {name!r}. {known_names(name, named)}")

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from histofeat.exceptions import WeightsError, known_names
+__all__ = ["TIMM_ENCODERS", "TimmEncoder", "check_settings"]
 
-__all__ = ["TIMM_ENCODERS", "TimmEncoder", "ad_hoc_encoder", "check_settings", "is_ad_hoc"]
 
 TIMM, HUB = "timm:", "hf-hub:"
+
+
 _IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+
+
 #: Files that a repository of the hub may hold; the first is preferred because no code can hide in it.
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
@@ -181,106 +183,6 @@ TIMM_ENCODERS: Mapping[str, TimmEncoder] = MappingProxyType(
         )
     }
 )
-
-
-def is_ad_hoc(name: str) -> bool:
-    """Whether a name is one of timm (``timm:<model>``) or of a repository of the hub (``hf-hub:<owner>/<name>``)."""
-    return name.startswith((TIMM, HUB))
-
-
-def ad_hoc_encoder(name: str, *, owner: str = "CNNEmbedding.encoder") -> TimmEncoder:
-    """The record of a network that has no name of its own here.
-
-    Parameters
-    ----------
-    name : str
-        ``timm:<model>``, for example ``timm:resnet18`` or with a tag ``timm:resnet18.a1_in1k``; or
-        ``hf-hub:<owner/repository>``, whose ``config.json`` is read from the hub's cache or from the hub.
-    owner : str
-        What the error message calls the parameter.
-
-    Returns
-    -------
-    encoder : TimmEncoder
-        Input size and normalisation are those of the published weights; the embedding is the one that timm pools.
-
-    Raises
-    ------
-    ValueError
-        If timm does not know the network, or the network gives no vector.
-    WeightsError
-        If the repository has no configuration of timm, or it cannot be had.
-    MissingExtraError
-        If timm, PyTorch or huggingface_hub is not installed.
-    """
-    prefix = TIMM if name.startswith(TIMM) else HUB
-    rest = name.removeprefix(prefix)
-    return _of_timm(rest, owner) if prefix == TIMM else _of_hub(rest, owner)
-
-
-@functools.lru_cache(maxsize=64)
-def _of_timm(model: str, owner: str) -> TimmEncoder:
-    from histofeat.networks.pretrained import torch_engine
-
-    config = torch_engine.published_config(model)
-    if config is None:
-        hint = known_names(model, torch_engine.network_names())
-        near = hint if hint.startswith("Did you mean") else "`timm.list_models()` gives the names."
-        raise ValueError(f"{owner}: expected the name of a network of timm after 'timm:', got {model!r}. {near}")
-    files = (config["hf_hub_filename"],) if config.get("hf_hub_filename") else _HUB_FILES
-    return _record(
-        f"{TIMM}{model}", model, config, hub_id=config.get("hf_hub_id"), hub_files=files, options=(), owner=owner
-    )
-
-
-@functools.lru_cache(maxsize=64)
-def _of_hub(repository: str, owner: str) -> TimmEncoder:
-    from histofeat.networks.pretrained import timm_weights, torch_engine
-
-    if repository.count("/") != 1 or not all(repository.split("/")):
-        raise ValueError(
-            f"{owner}: expected 'hf-hub:<owner>/<repository>', got {HUB + repository!r}. Copy the two names from the "
-            "address of the model's page."
-        )
-    config = timm_weights.read_config(repository)
-    architecture = config.get("architecture")
-    if architecture is None or torch_engine.published_config(architecture) is None:
-        raise WeightsError(
-            f"{HUB}{repository}: expected a config.json that names a network of timm as its 'architecture', got "
-            f"{architecture!r}. Only repositories of timm's form can be used by their name."
-        )
-    # Without pooling a network gives tokens; its own way to pool them is then the one to take.
-    given = {key: value for key, value in config.get("model_args", {}).items() if (key, value) != ("global_pool", "")}
-    options = tuple(
-        (key, tuple(value) if isinstance(value, list) else value)
-        for key, value in given.items()
-        if key not in ("num_classes", "in_chans")
-    )
-    # Old repositories of timm hold what is now under "pretrained_cfg" at the top.
-    published = config.get("pretrained_cfg", config)
-    return _record(
-        f"{HUB}{repository}", architecture, published, hub_id=repository, hub_files=_HUB_FILES, options=options,
-        owner=owner,
-    )  # fmt: skip
-
-
-def _record(name, architecture, config, *, hub_id, hub_files, options, owner) -> TimmEncoder:
-    from histofeat.networks.pretrained import torch_engine
-
-    size = int(config.get("input_size", (3, 224, 224))[-1])
-    return TimmEncoder(
-        name=name,
-        architecture=architecture,
-        n_features=torch_engine.vector_length(architecture, options, size, owner=owner),
-        hub_id=hub_id,
-        options=options,
-        mean=tuple(config.get("mean", _IMAGENET["mean"])),
-        std=tuple(config.get("std", _IMAGENET["std"])),
-        default_size=size,
-        minimum_size=min(64, size),
-        hub_files=hub_files,
-        licence=str(config.get("license") or ""),
-    )
 
 
 def check_settings(encoder, engine: str, pooling: str) -> None:

@@ -7,9 +7,9 @@ import logging
 import os
 from pathlib import Path
 
+from histofeat.exceptions import MissingExtraError, WeightsError
 from histofeat.networks.pretrained import weights as keras_weights
 from histofeat.networks.pretrained.timm_records import TimmEncoder
-from histofeat.exceptions import MissingExtraError, WeightsError
 
 __all__ = ["find_timm_weights", "import_hub", "read_config"]
 

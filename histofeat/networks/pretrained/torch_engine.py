@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from histofeat.networks.pretrained.timm_records import TimmEncoder
 from histofeat.exceptions import MissingExtraError, WeightsError
+from histofeat.networks.pretrained.timm_records import TimmEncoder
 
 __all__ = [
     "TORCH_VERSION",

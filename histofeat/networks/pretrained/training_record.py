@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from histofeat.networks.pretrained.weights import hash_weights
 from histofeat.exceptions import WeightsError
+from histofeat.networks.pretrained.weights import hash_weights
 
 __all__ = ["VERSION", "TrainingRecord", "read_record", "record_path", "write_record"]
 

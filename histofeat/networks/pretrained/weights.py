@@ -11,69 +11,27 @@ import urllib.request
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from histofeat.networks.pretrained.records import Encoder
 from histofeat.exceptions import WeightsError
+from histofeat.networks.pretrained.records import Encoder
 
-__all__ = ["find_weights", "hash_weights", "shipped_weights"]
+__all__ = ["hash_weights", "shipped_weights"]
+
 
 _log = logging.getLogger(__name__)
 
+
 #: The environment variable that names a folder of weights, read at each call.
 WEIGHTS_VARIABLE = "HISTOFEAT_WEIGHTS"
+
+
 #: Where Keras downloads from; asked for a connection first, so that a machine without network learns it at once.
 _KERAS_HOST = ("storage.googleapis.com", 443)
+
+
 _TIMEOUT_S = 10.0
+
+
 _SIGNATURES = {".h5": b"\x89HDF\r\n\x1a\n", ".keras": b"PK\x03\x04"}
-
-
-def find_weights(encoder: Encoder, weights="imagenet", weights_dir=None) -> Path:
-    """The file that holds the weights of an encoder.
-
-    Parameters
-    ----------
-    encoder : Encoder
-        The network.
-    weights : {"imagenet"} or path
-        A file of weights (``.h5``, ``.weights.h5``, ``.keras``), or "imagenet" for the published ones.
-    weights_dir : path or None
-        Folder to look in for ``"imagenet"``; None reads the environment variable ``HISTOFEAT_WEIGHTS``. After
-        it come Keras's cache (``$KERAS_HOME/models`` or ``~/.keras/models``) and a download by Keras into it.
-
-    Returns
-    -------
-    path : Path
-        An existing file with the signature of its format.
-
-    Raises
-    ------
-    WeightsError
-        If the file does not exist, is not of its format, or cannot be had by any of these ways; the message
-        says which file to put where.
-
-    Notes
-    -----
-    The published weights of an encoder of histofeat's own lie in the package, whatever the name or folder asked for.
-    Those of a network of others are found by `histofeat.networks.pretrained.timm_weights.find_timm_weights`.
-    """
-    if encoder.source == "timm":
-        # Imported here because that module builds on this one.
-        from histofeat.networks.pretrained.timm_weights import find_timm_weights
-
-        return find_timm_weights(encoder, weights, weights_dir)
-    if str(weights) != "imagenet":
-        return _check_file(encoder, Path(weights).expanduser())
-    if encoder.source == "histofeat":
-        return _check_file(encoder, shipped_weights(encoder))
-    folders = []
-    folder = weights_dir if weights_dir is not None else os.environ.get(WEIGHTS_VARIABLE)
-    if folder:
-        folders.append(_check_folder(Path(folder).expanduser(), given=weights_dir is not None))
-    folders.append(_keras_cache())
-    for place in folders:
-        for name in encoder.accepted_files:
-            if (place / name).exists():
-                return _check_file(encoder, place / name)
-    return _download(encoder, folders)
 
 
 def shipped_weights(encoder: Encoder) -> Path:

@@ -2,16 +2,18 @@
 
 import re
 
-from histofeat.reporting.figures import curves, confusion_and_forest as figures
-from histofeat.reporting.page.blocks import Picture
-from histofeat.reporting.sections.calibration import reliability_data
+from histofeat.evaluation.assessment import bands_of
+from histofeat.reporting.figures import confusion_and_forest as figures
+from histofeat.reporting.figures import curves
 from histofeat.reporting.figures.canvas import save_figure
 from histofeat.reporting.figures.charts import draw_lines
 from histofeat.reporting.figures.comparison_figure import comparison_figure_data, draw_comparison
-from histofeat.reporting.files.payload import data_label, model_key
-from histofeat.reporting.figures.ranking_curves import band_panels_data, bands_of, ranking_data
+from histofeat.reporting.figures.ranking_curves import band_panels_data, ranking_data
 from histofeat.reporting.figures.ranking_figures import MOST_BANDS, draw_ranking, draw_ranking_bands
+from histofeat.reporting.files.payload import data_label, model_key
 from histofeat.reporting.files.strict_json import dump
+from histofeat.reporting.page.blocks import Picture
+from histofeat.reporting.sections.calibration import reliability_data
 from histofeat.reporting.sections.training import CAPTION, draw_training, training_data
 
 __all__ = ["draw_pictures", "file_words"]

@@ -5,38 +5,24 @@ from types import MappingProxyType
 import numpy as np
 
 from histofeat.metrics.definitions import ranking_scores
-from histofeat.metrics.curve_bands import curve_bands
 from histofeat.reporting.figures.curves import source_of, thin_curve
 from histofeat.reporting.files.payload import model_key
 
-__all__ = ["AREA_METRICS", "band_panels_data", "bands_of", "ranking_data"]
+__all__ = ["AREA_METRICS", "band_panels_data", "ranking_data"]
+
 
 #: The metric that is the area below each kind of curve.
 AREA_METRICS = MappingProxyType({"roc": "roc_auc", "pr": "average_precision"})
+
+
 _AXES = {"roc": ("fpr", "tpr"), "pr": ("recall", "precision")}
+
+
 _LEVEL = 0.95
+
+
 # Where every class has a panel, fewer points of each curve are enough.
 _POINTS, _POINTS_OF_SMALL = 400, 120
-
-
-def bands_of(evaluation, n_jobs=-1):
-    """Resample the curves of every model, on the resamples of the evaluation.
-
-    Parameters
-    ----------
-    evaluation : Evaluation
-    n_jobs : int, default=-1
-        Threads.
-
-    Returns
-    -------
-    list of CurveBands
-        In the order of the models.
-    """
-    rows = evaluation.tested
-    truth, patients = np.asarray(evaluation.dataset.y)[rows], np.asarray(evaluation.dataset.patients)[rows]
-    resampling = {name: evaluation.protocol[name] for name in ("n_resamples", "random_state")}
-    return [curve_bands(truth, model.proba[rows], patients, n_jobs=n_jobs, **resampling) for model in evaluation.models]
 
 
 def ranking_data(kind, evaluation, payload, head, bands):

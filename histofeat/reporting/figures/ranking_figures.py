@@ -1,6 +1,16 @@
 """ROC and precision-recall figures: all models of a head on one axis, and one panel a model with its band."""
 
-from histofeat.reporting.figures.canvas import GRID, INK, legend_below, line_of, new_figure, plain_axes, short, with_interval, wrapped
+from histofeat.reporting.figures.canvas import (
+    GRID,
+    INK,
+    legend_below,
+    line_of,
+    new_figure,
+    plain_axes,
+    short,
+    with_interval,
+    wrapped,
+)
 from histofeat.reporting.figures.ranking_curves import AREA_METRICS
 
 __all__ = ["MOST_BANDS", "draw_ranking", "draw_ranking_bands"]

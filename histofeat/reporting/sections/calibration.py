@@ -1,91 +1,17 @@
 """Whether the probabilities of a report can be believed: Brier score and calibration error, raw and calibrated."""
 
-import numpy as np
-
-from histofeat.metrics.calibration import assess_calibration
-from histofeat.reporting.page.blocks import Details, Heading, Table, Text
 from histofeat.reporting.files.payload import data_label
+from histofeat.reporting.page.blocks import Details, Heading, Table, Text
 from histofeat.reporting.sections.tables import number
 
 __all__ = [
-    "N_BINS",
-    "STRATEGY",
-    "assessment_payload",
     "calibration_blocks",
     "calibration_key",
-    "calibration_payload",
     "calibration_table",
     "decomposition_table",
     "reliability_data",
     "reliability_line",
 ]
-
-N_BINS = 10
-STRATEGY = "quantile"
-
-
-def calibration_payload(model, dataset, evaluation):
-    """What `metrics.json` says of the probabilities of one model.
-
-    Parameters
-    ----------
-    model : ModelResult
-    dataset : PatchDataset
-    evaluation : Evaluation
-        Whose tested rows, number of resamples and seed are used, so that all models share their resamples.
-
-    Returns
-    -------
-    dict or None
-        As `assessment_payload` gives it; None with more than two classes, where probabilities are not calibrated.
-    """
-    if len(dataset.target_names) != 2:
-        return None
-    rows = evaluation.tested
-    calibrated = None if np.array_equal(model.calibrated, model.proba, equal_nan=True) else model.calibrated[rows, 1]
-    return assessment_payload(
-        np.asarray(dataset.y)[rows],
-        model.proba[rows, 1],
-        calibrated,
-        np.asarray(dataset.patients)[rows],
-        n_resamples=evaluation.protocol["n_resamples"],
-        random_state=evaluation.protocol["random_state"],
-    )
-
-
-def assessment_payload(y, raw, calibrated, patients, *, n_resamples=2000, random_state=0):
-    """Calibration of raw and of calibrated probabilities, and what calibration changed, as plain values.
-
-    Parameters
-    ----------
-    y : ndarray of shape (n,), int64
-        0 or 1.
-    raw : ndarray of shape (n,), float64
-        Probability of class 1 as the model gives it.
-    calibrated : ndarray of shape (n,), float64, or None
-        The same calibrated on other patients; None where nothing was calibrated.
-    patients : ndarray of shape (n,)
-    n_resamples, random_state : int
-        Of `histofeat.metrics.bootstrap.patient_weights`.
-
-    Returns
-    -------
-    dict
-        "n_bins", "strategy"; "raw" and "calibrated", as `CalibrationAssessment.to_dict` gives them, and "change", of
-        "brier" and "ece" by calibrating, each with its interval on paired resamples; the last two may be None.
-    """
-    resampling = {"n_resamples": n_resamples, "random_state": random_state}
-    before = assess_calibration(y, raw, patients, N_BINS, STRATEGY, **resampling)
-    found = {"n_bins": N_BINS, "strategy": STRATEGY, "raw": before.to_dict(), "calibrated": None, "change": None}
-    if calibrated is None:
-        return found
-    after = assess_calibration(y, calibrated, patients, N_BINS, STRATEGY, **resampling)
-    change = {name: after.difference(before, name) for name in ("brier", "ece")}
-    return {
-        **found,
-        "calibrated": after.to_dict(),
-        "change": {name: {"value": value, "ci95": [low, high]} for name, (value, low, high) in change.items()},
-    }
 
 
 def calibration_blocks(payload):

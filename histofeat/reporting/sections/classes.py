@@ -1,56 +1,11 @@
 """How well each class is found: one row per class, against the rest, with intervals and what they rest on."""
 
-import numpy as np
-
-from histofeat.metrics.class_scores import CLASS_METRICS, class_scores
-from histofeat.reporting.page.blocks import Details, Heading, Table, Text
+from histofeat.metrics.class_scores import CLASS_METRICS
 from histofeat.reporting.files.payload import data_label
+from histofeat.reporting.page.blocks import Details, Heading, Table, Text
 from histofeat.reporting.sections.tables import METRIC_WORDS, number
 
-__all__ = ["class_blocks", "class_payload", "class_table"]
-
-
-def class_payload(model, evaluation, *, n_jobs=None):
-    """What `metrics.json` says of the single classes of one model.
-
-    Parameters
-    ----------
-    model : ModelResult
-    evaluation : Evaluation
-        Whose tested rows, number of resamples and seed are used.
-    n_jobs : int, optional
-        Threads.
-
-    Returns
-    -------
-    list of dict
-        One per class: "class", "support", "predicted", "n_patients", and for each of
-        `histofeat.metrics.class_scores.CLASS_METRICS` "value" and "ci95". Labels are those of the most probable class.
-    """
-    rows, dataset = evaluation.tested, evaluation.dataset
-    found = class_scores(
-        np.asarray(dataset.y)[rows],
-        model.proba[rows],
-        model.predicted[rows],
-        target_names=dataset.target_names,
-        patients=np.asarray(dataset.patients)[rows],
-        n_resamples=evaluation.protocol["n_resamples"],
-        random_state=evaluation.protocol["random_state"],
-        n_jobs=n_jobs,
-    )
-    return [
-        {
-            "class": name,
-            "support": int(found.support[code]),
-            "predicted": int(found.predicted[code]),
-            "n_patients": int(found.n_patients[code]),
-            **{
-                metric: {"value": float(found.values[metric][code]), "ci95": found.ci95[metric][code].tolist()}
-                for metric in CLASS_METRICS
-            },
-        }
-        for code, name in enumerate(found.target_names)
-    ]
+__all__ = ["class_blocks", "class_table"]
 
 
 def class_blocks(payload):

@@ -1,67 +1,11 @@
 """What the report says beyond one model and one pooled score: differences of models, and averages over patients."""
 
-from dataclasses import asdict
-from math import comb
-
-from histofeat.reporting.page.blocks import Details, Heading, Table, Text
+from histofeat.evaluation.assessment import _METRICS, _MOST_PAIRS
 from histofeat.reporting.files.payload import data_label
+from histofeat.reporting.page.blocks import Details, Heading, Table, Text
 from histofeat.reporting.sections.tables import METRIC_WORDS, number
-from histofeat.metrics.statistics import compare_models
 
-__all__ = ["comparison_blocks", "comparison_payload", "patient_average_blocks"]
-
-_METRICS = ("roc_auc", "balanced_accuracy", "f1")
-_MOST_PAIRS = 15
-#: An adjusted p can fall to 1 / this, or the table could not tell a difference from none.
-_RESOLUTION = 40
-
-
-def comparison_payload(evaluation, metrics=_METRICS, *, reference=None, n_jobs=None):
-    """Differences of all models, as plain values for `metrics.json`.
-
-    Parameters
-    ----------
-    evaluation : Evaluation
-    metrics : sequence of str
-        As in `histofeat.metrics.statistics.compare_models`.
-    reference : str, optional
-        The model to compare with; by default every pair is compared.
-    n_jobs : int, optional
-        Threads.
-
-    Returns
-    -------
-    dict or None
-        "reference", "n_patients", "n_resamples", "smallest_p_holm" and "rows"; or only "refused", the sentence that
-        says why these models cannot be compared. None with fewer than two models, and where the evaluation has no
-        resamples.
-
-    Notes
-    -----
-    Many comparisons need many resamples before an adjusted p can be small: where those of the evaluation do not let
-    it fall to 0.025, more are drawn with the same seed, of which the first are those of the evaluation.
-    """
-    n_models, n_resamples = len(evaluation.models), evaluation.protocol["n_resamples"]
-    if n_models < 2 or not n_resamples:
-        return None
-    n_rows = len(metrics) * (comb(n_models, 2) if reference is None else n_models - 1)
-    try:
-        found = compare_models(
-            evaluation,
-            metrics,
-            reference=reference,
-            n_resamples=max(n_resamples, _RESOLUTION * n_rows),
-            n_jobs=n_jobs,
-        )
-    except ValueError as error:
-        return {"refused": str(error)}
-    return {
-        "reference": found.reference,
-        "n_patients": found.n_patients,
-        "n_resamples": found.n_resamples,
-        "smallest_p_holm": found.smallest_p_holm,
-        "rows": [{**asdict(row), "ci95": list(row.ci95)} for row in found.rows],
-    }
+__all__ = ["comparison_blocks", "patient_average_blocks"]
 
 
 def comparison_blocks(payload_comparison, payload):
@@ -189,9 +133,6 @@ def _p_words(comparison):
     if smallest > 0.05:
         sentence += " That is no evidence of equal models: read the intervals."
     return sentence
-
-
-# --- averages over patients ------------------------------------------------------------------------------------------
 
 
 def patient_average_blocks(payload):

@@ -2,17 +2,17 @@
 
 import re
 
+from histofeat.metrics.thresholds import parse_rule
+from histofeat.reporting.files.payload import data_label
+from histofeat.reporting.page.blocks import Addition, Details, Facts, Heading, Notice, Text
 from histofeat.reporting.sections import tables
 from histofeat.reporting.sections.audit import audit_blocks, audit_notices
-from histofeat.reporting.page.blocks import Addition, Details, Facts, Heading, Notice, Text
 from histofeat.reporting.sections.calibration import calibration_blocks
 from histofeat.reporting.sections.classes import class_blocks
 from histofeat.reporting.sections.comparison import comparison_blocks, patient_average_blocks
 from histofeat.reporting.sections.encoder import encoder_blocks, encoder_notices
 from histofeat.reporting.sections.gallery_page import gallery_blocks
-from histofeat.reporting.files.payload import data_label
 from histofeat.reporting.sections.training import training_blocks
-from histofeat.metrics.thresholds import parse_rule
 
 __all__ = ["report_blocks"]
 

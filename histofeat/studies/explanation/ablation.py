@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from histofeat.metrics.bootstrap import patient_weights
+from histofeat.evaluation.results import LeftOut
 from histofeat.exceptions import known_names
+from histofeat.metrics.bootstrap import patient_weights
+from histofeat.metrics.statistics import bootstrap_p, holm
 from histofeat.studies.explanation.fitted_folds import measure_folds
 from histofeat.studies.explanation.resampled_auc import ResampledAUC
-from histofeat.evaluation.results import LeftOut
-from histofeat.metrics.statistics import bootstrap_p, holm
 
 __all__ = ["Ablation", "AblationRow", "ablate_families"]
 

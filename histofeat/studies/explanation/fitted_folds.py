@@ -2,25 +2,23 @@
 
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import joblib
 import numpy as np
 from sklearn.base import clone
-from threadpoolctl import threadpool_limits
 
-from histofeat.models.heads.enough_patients import check_enough_patients
-from histofeat.evaluation.feature_bank import FeatureBank
-from histofeat.features.extraction import check_unique_names
 from histofeat.evaluation.fair_folds import FairFolds, fair_folds
-from histofeat.model_selection.folds import PatientKFold
+from histofeat.evaluation.feature_bank import FeatureBank
 from histofeat.evaluation.plans import Plan
+from histofeat.evaluation.run import run_in_threads
+from histofeat.features.extraction import check_unique_names
 from histofeat.features.store import as_store
+from histofeat.model_selection.folds import PatientKFold
+from histofeat.models.heads.enough_patients import check_enough_patients
 
-__all__ = ["MeasuredFolds", "measure_folds", "run_in_threads"]
+__all__ = ["MeasuredFolds", "measure_folds"]
 
 
 @dataclass
@@ -153,20 +151,3 @@ def measure_folds(dataset, pipeline, cv, *, owner, n_jobs, store, progress, know
     for train, _ in folds.splits:
         check_enough_patients(plan.head, dataset.y[train], dataset.patients[train], "explanation.pipeline")
     return MeasuredFolds(dataset, folds, plan, n_jobs, store, progress)
-
-
-def run_in_threads(work, tasks, n_jobs, tell):
-    """``[work(task) for task in tasks]`` in threads; the first error ends it."""
-    n_threads = min(joblib.effective_n_jobs(n_jobs), max(1, len(tasks)))
-    found = []
-    # Several tasks at a time scale better than several threads a task, which spin while they wait for each other.
-    with threadpool_limits(1 if n_threads > 1 else None, user_api="blas"), ThreadPoolExecutor(n_threads) as pool:
-        futures = [pool.submit(work, task) for task in tasks]
-        try:
-            for done, future in enumerate(futures, start=1):
-                found.append(future.result())
-                tell(done)
-        finally:
-            for future in futures:
-                future.cancel()
-    return found

@@ -5,7 +5,7 @@ import numpy as np
 
 from histofeat.metrics.bootstrap import Bootstrap, patient_weights
 from histofeat.metrics.definitions import ranking_scores
-from histofeat.model_selection.folds import encode_patients
+from histofeat.model_selection.patients import encode_patients
 
 __all__ = ["ResampledAUC", "count_pairs"]
 

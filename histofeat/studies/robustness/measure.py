@@ -5,16 +5,16 @@ from numbers import Integral
 
 import numpy as np
 
-from histofeat.metrics.bootstrap import Bootstrap, bootstrap_scores
-from histofeat.models.heads.enough_patients import check_enough_patients
-from histofeat.exceptions import known_names
 from histofeat.evaluation.fair_folds import fair_folds
-from histofeat.metrics.definitions import METRICS, scores
-from histofeat.model_selection.folds import PatientKFold, encode_patients
-from histofeat.images.perturbations import PERTURBATIONS, perturbed_images
-from histofeat.studies.robustness.lanes import Job
-from histofeat.robustness.records import CLEAN, Robustness, RobustnessRow
+from histofeat.exceptions import known_names
 from histofeat.features.store import as_store
+from histofeat.images.perturbations import PERTURBATIONS, perturbed_images
+from histofeat.metrics.bootstrap import Bootstrap, bootstrap_scores
+from histofeat.metrics.definitions import METRICS, scores
+from histofeat.model_selection.folds import PatientKFold
+from histofeat.model_selection.patients import encode_patients
+from histofeat.models.heads.enough_patients import check_enough_patients
+from histofeat.studies.robustness.lanes import CLEAN, Job, Robustness, RobustnessRow
 
 __all__ = ["all_conditions", "measure_robustness"]
 

@@ -1,7 +1,6 @@
 """Shortcuts: what a label could be guessed from without looking at the tissue, and what a split by patch hides."""
 
-from histofeat.shortcuts.coordinates import coordinate_features
-from histofeat.studies.shortcuts.families import BackgroundFraction, CompressionAndBlur, MeanColor
+from histofeat.studies.shortcuts.families import BackgroundFraction, CompressionAndBlur, MeanColor, coordinate_features
 from histofeat.studies.shortcuts.identification import identify_patients
 from histofeat.studies.shortcuts.leakage import Leakage, LeakageRow, measure_leakage, touching_share
 from histofeat.studies.shortcuts.panel import panel_of, shortcut_panel

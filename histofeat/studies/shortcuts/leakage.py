@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from histofeat.metrics.bootstrap import Bootstrap, bootstrap_scores
 from histofeat.evaluation.evaluation import evaluate
+from histofeat.evaluation.results import NotRun
+from histofeat.metrics.bootstrap import Bootstrap, bootstrap_scores
 from histofeat.metrics.definitions import scores
 from histofeat.model_selection.folds import PatchKFold, PatientKFold
-from histofeat.evaluation.results import NotRun
 from histofeat.studies.shortcuts.records import plain_values
 
 __all__ = ["LEAKAGE_METRICS", "Leakage", "LeakageRow", "measure_leakage", "touching_share"]

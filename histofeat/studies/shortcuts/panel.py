@@ -6,15 +6,14 @@ from collections.abc import Mapping
 import numpy as np
 from joblib import Parallel, delayed
 
-from histofeat.metrics.bootstrap import Bootstrap, bootstrap_scores
 from histofeat.exceptions import DatasetError, MissingExtraError, WeightsError
 from histofeat.features.base import PatchFeatures
 from histofeat.features.extraction import extract
 from histofeat.features.families import make_family
-from histofeat.models.heads.feature_head import make_head
+from histofeat.metrics.bootstrap import Bootstrap, bootstrap_scores
 from histofeat.metrics.definitions import scores
-from histofeat.shortcuts.coordinates import coordinate_features
-from histofeat.studies.shortcuts.families import BackgroundFraction, CompressionAndBlur, MeanColor
+from histofeat.models.heads.named import make_head
+from histofeat.studies.shortcuts.families import BackgroundFraction, CompressionAndBlur, MeanColor, coordinate_features
 from histofeat.studies.shortcuts.identification import PATCHES_PER_PATIENT, identify_patients
 from histofeat.studies.shortcuts.records import NOTHING, Probe, Reference, ShortcutPanel, Skipped
 
