@@ -3,8 +3,7 @@
 from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import make_pipeline
 
-from histofeat.models.heads.named import HEADS
-from histofeat.models.heads.soft_vote import SoftVote
+from histofeat.models import HEADS, SoftVote
 
 __all__ = ["make_late_vote"]
 
@@ -21,7 +20,7 @@ def make_late_vote(n_handcrafted, *, random_state=0, n_jobs=None):
     n_handcrafted : int
         Columns of handcrafted features, the first; those of the embedding follow.
     random_state, n_jobs
-        As for `histofeat.models.heads.named.make_head`.
+        As for `histofeat.models.make_head`.
 
     Returns
     -------

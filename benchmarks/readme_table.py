@@ -1,7 +1,7 @@
 """The results of README and of the model card of `histo`, from reports; no number is typed by hand.
 
     python benchmarks/readme_table.py reports/idc-sample [--check]
-    python benchmarks/readme_table.py reports/idc-encoder-sample --readme histofeat/encoders/shipped/histo/MODEL_CARD.md
+    python benchmarks/readme_table.py reports/idc-encoder-sample --readme histofeat/networks/pretrained/shipped/histo/MODEL_CARD.md
 
 Rewrites what stands between `<!-- results:begin -->` and `<!-- results:end -->`.
 """
@@ -47,7 +47,7 @@ def main(arguments=None):
 
 def results_block(report, page):
     """The Markdown between the marks: tables, whose numbers they are, and the command that wrote them."""
-    from histofeat.reporting.page.markdown import to_markdown
+    from histofeat.reporting import to_markdown
 
     path = report / "metrics.json"
     if not path.is_file():
@@ -66,8 +66,7 @@ def results_block(report, page):
 
 def blocks_of(payload):
     """What a page shows of a report: of `run_all.py` the headline, of `idc_encoder.py` what the model card needs."""
-    from histofeat.reporting.page.blocks import Text
-    from histofeat.reporting.sections.tables import headline_key, headline_table
+    from histofeat.reporting import Text, headline_key, headline_table
 
     results = payload["results"]
     if isinstance(results, list):

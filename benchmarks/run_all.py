@@ -96,9 +96,9 @@ def main(arguments=None):
 
 def run(options):
     """Load, evaluate, report."""
-    from histofeat.evaluation.evaluation import evaluate
-    from histofeat.metrics.thresholds import parse_rule
-    from histofeat.model_selection.folds import PatientKFold
+    from histofeat.evaluation import evaluate
+    from histofeat.metrics import parse_rule
+    from histofeat.model_selection import PatientKFold
     from histofeat.reporting import check_output, describe_environment, write_report
 
     check_names(options)
@@ -145,9 +145,8 @@ def run(options):
 
 def shortcuts(evaluation, store, options):
     """The panel of shortcuts, for the report: what mean colour, background, blur or position reach without a model."""
-    from histofeat.reporting.page.blocks import Addition
-    from histofeat.reporting.sections.shortcut import shortcut_blocks
-    from histofeat.studies.shortcuts import panel_of
+    from histofeat.reporting import Addition, shortcut_blocks
+    from histofeat.studies import panel_of
 
     panel = panel_of(evaluation, store=store, n_jobs=-1 if options.n_jobs is None else options.n_jobs).to_dict()
     return Addition(closing=tuple(shortcut_blocks(panel)), files={"shortcuts.json": panel})
@@ -155,8 +154,7 @@ def shortcuts(evaluation, store, options):
 
 def skip_knowing(dataset, pipelines, store, options):
     """Give the pipelines to evaluate, and those that are skipped since their encoder knows patients of the data set."""
-    from histofeat.evaluation.audit import find_known_patients
-    from histofeat.evaluation.results import NotRun
+    from histofeat.evaluation import NotRun, find_known_patients
 
     if options.known_patients != "skip":
         return pipelines, ()
@@ -184,7 +182,7 @@ def knowing_words(known):
 def check_names(options):
     """Refuse what is known to be wrong before the minutes that it takes to find out."""
     from histofeat.exceptions import known_names
-    from histofeat.models.heads.named import HEADS
+    from histofeat.models import HEADS
 
     for option, names, known in (("--features", options.features, FEATURE_SETS), ("--heads", options.heads, HEADS)):
         for name in names:
@@ -220,7 +218,7 @@ def make_pipelines(options):
 def open_store(options):
     """The feature store, proven to open; None without one, or where the usual place cannot hold it."""
     from histofeat import FeatureStore
-    from histofeat.networks.pretrained.openvino_engine import user_cache
+    from histofeat.networks import user_cache
 
     if options.no_store:
         return None

@@ -139,14 +139,20 @@ def write_study(study, options, *, command):
     pathlib.Path
         ``report.md`` in that folder; ``report.html`` lies beside it.
     """
-    from histofeat.reporting import describe_environment
-    from histofeat.reporting.figures.canvas import save_figure
-    from histofeat.reporting.files.folder import finish, new_folder
-    from histofeat.reporting.files.privacy import Redactor
-    from histofeat.reporting.files.strict_json import dump, jsonable
-    from histofeat.reporting.page.blocks import Facts, Heading, Notice
-    from histofeat.reporting.page.html import to_html
-    from histofeat.reporting.page.markdown import to_markdown
+    from histofeat.reporting import (
+        Facts,
+        Heading,
+        Notice,
+        Redactor,
+        describe_environment,
+        dump,
+        finish,
+        jsonable,
+        new_folder,
+        save_figure,
+        to_html,
+        to_markdown,
+    )
 
     redact = Redactor({Path.cwd(): ".", Path.home(): "~"})
     environment = describe_environment()

@@ -15,7 +15,7 @@ import sklearn
 from sklearn.model_selection import GridSearchCV, cross_validate
 
 from histofeat import FeatureStore, IDCPipeline, PatientKFold, evaluate, make_cohort
-from histofeat.evaluation.search import Search
+from histofeat.evaluation import Search
 
 VALUES_OF_C = [0.1, 1.0, 10.0]
 OUTER, INNER = PatientKFold(3), PatientKFold(2)

@@ -5,8 +5,7 @@ import pytest
 from test_metrics import by_scikit_learn, predictions
 
 from histofeat.exceptions import GroupLeakageError
-from histofeat.metrics.bootstrap import bootstrap_scores, patient_weights
-from histofeat.metrics.definitions import LABEL_METRICS, METRICS, scores
+from histofeat.metrics import LABEL_METRICS, METRICS, bootstrap_scores, patient_weights, scores
 
 
 def cohort(n=240, n_patients=12, n_classes=2, ties=True):

@@ -8,13 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from histofeat.datasets.breakhis import load_breakhis
-from histofeat.datasets.synthetic.breakhis_cohort import make_breakhis_cohort
-from histofeat.features import extract
-from histofeat.features.families import make_family
-from histofeat.metrics.statistics import holm, nadeau_bengio
-from histofeat.model_selection.holdouts import PatientHoldOuts
-from histofeat.models.heads.named import make_head
+from histofeat.datasets import load_breakhis, make_breakhis_cohort
+from histofeat.features import extract, make_family
+from histofeat.metrics import holm, nadeau_bengio
+from histofeat.model_selection import PatientHoldOuts
+from histofeat.models import make_head
 
 PROTOCOLS = Path(__file__).resolve().parents[1] / "benchmarks" / "protocols"
 QUICK = ["--quick", "--n-jobs", "1", "--resamples", "30"]

@@ -9,7 +9,7 @@ from scipy.special import expit, logit
 from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
-from histofeat.metrics.calibration import Calibrator, fit_calibrator
+from histofeat.metrics import Calibrator, fit_calibrator
 
 
 def columns(score):
@@ -50,7 +50,7 @@ def test_calibration_undoes_a_distortion_and_keeps_the_order():
 
 
 def test_class_weights_are_undone():
-    from histofeat.models.heads.named import make_head
+    from histofeat.models import make_head
 
     rng = np.random.default_rng(0)
     y = (rng.uniform(size=4000) < 0.2).astype(int)

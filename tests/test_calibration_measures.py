@@ -2,20 +2,20 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from scipy.special import expit
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss
 
-from histofeat.metrics.bootstrap import bootstrap_scores, patient_weights
-from histofeat.metrics.calibration import (
+from histofeat.metrics import (
     assess_calibration,
+    bootstrap_scores,
     brier_decomposition,
     expected_calibration_error,
+    patient_weights,
     reliability_curve,
 )
-from histofeat.model_selection.patients import encode_patients
+from histofeat.model_selection import encode_patients
 
 TABLES = st.lists(st.tuples(st.booleans(), st.integers(0, 20)), min_size=1, max_size=60)
 

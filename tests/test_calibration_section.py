@@ -6,15 +6,20 @@ import numpy as np
 import pytest
 
 from histofeat import IDCPipeline, PatientKFold, evaluate
-from histofeat.evaluation.assessment import assessment_payload, calibration_payload
-from histofeat.metrics.calibration import assess_calibration
-from histofeat.metrics.definitions import scores
-from histofeat.reporting.figures.canvas import save_figure
-from histofeat.reporting.figures.charts import draw_lines
-from histofeat.reporting.files.payload import dataset_payload
-from histofeat.reporting.files.strict_json import jsonable
-from histofeat.reporting.page.blocks import Details, Heading, Table, Text
-from histofeat.reporting.sections.calibration import calibration_blocks, reliability_data, reliability_line
+from histofeat.evaluation import assessment_payload, calibration_payload
+from histofeat.metrics import assess_calibration, scores
+from histofeat.reporting import (
+    Details,
+    Heading,
+    Table,
+    Text,
+    dataset_payload,
+    draw_lines,
+    jsonable,
+    reliability_data,
+    save_figure,
+)
+from histofeat.reporting.sections.calibration import calibration_blocks, reliability_line
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,16 @@ import pytest
 
 from histofeat import PatientKFold, make_cohort
 from histofeat.datasets.synthetic.cohort_folder import MANIFEST
-from histofeat.metrics.bootstrap import bootstrap_scores
-from histofeat.metrics.calibration import expected_calibration_error, fit_calibrator
-from histofeat.metrics.conformal import fit_conformal, measure_coverage
-from histofeat.metrics.definitions import label_scores
-from histofeat.metrics.thresholds import choose_threshold
-from histofeat.models.heads.feature_head import fit_with_inner_scores
-from histofeat.models.heads.named import make_head
+from histofeat.metrics import (
+    bootstrap_scores,
+    choose_threshold,
+    expected_calibration_error,
+    fit_calibrator,
+    fit_conformal,
+    label_scores,
+    measure_coverage,
+)
+from histofeat.models import fit_with_inner_scores, make_head
 
 
 @pytest.fixture(scope="module")

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, precision_recall_fscore_support, roc_auc_score
 
-from histofeat.evaluation.assessment import class_payload
+from histofeat.evaluation import class_payload
 from histofeat.exceptions import GroupLeakageError
-from histofeat.metrics.class_scores import CLASS_METRICS, class_scores
-from histofeat.metrics.definitions import scores
-from histofeat.reporting.page.blocks import Details, Heading, Table, Text
-from histofeat.reporting.sections.classes import class_blocks, class_table
+from histofeat.metrics import CLASS_METRICS, class_scores, scores
+from histofeat.reporting import Details, Heading, Table, Text, class_blocks
+from histofeat.reporting.sections.classes import class_table
 
 K = 8
 

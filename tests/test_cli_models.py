@@ -9,7 +9,8 @@ import pytest
 
 from histofeat import cli, load_model
 from histofeat.cli.outputs import Progress
-from histofeat.models.prediction import list_images, predict_images
+from histofeat.datasets import list_images
+from histofeat.models import predict_images
 
 
 @pytest.fixture(scope="module")

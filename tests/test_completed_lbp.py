@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from skimage.feature import local_binary_pattern
 
-from histofeat.features import completed_lbp
-from histofeat.features.batch import PatchBatch
-from histofeat.features.completed_lbp import CompletedLBP, clbp_histogram
+from histofeat.features import CompletedLBP, PatchBatch, completed_lbp
+from histofeat.features.completed_lbp import clbp_histogram
 from histofeat.features.lbp import lbp_histogram
 from histofeat.features.neighbourhoods import SCALE, circle
 

@@ -5,20 +5,13 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from mapie.classification import SplitConformalClassifier
 from mapie.metrics.classification import classification_coverage_score
 
 from histofeat.exceptions import GroupLeakageError, MissingExtraError
-from histofeat.metrics.conformal import (
-    UNITS,
-    _GivenProbabilities,
-    _one_of_each,
-    fit_conformal,
-    hierarchical_quantiles,
-    measure_coverage,
-)
+from histofeat.metrics import UNITS, fit_conformal, measure_coverage
+from histofeat.metrics.conformal import _GivenProbabilities, _one_of_each, hierarchical_quantiles
 
 LEVELS = (0.8, 0.9, 0.95)
 

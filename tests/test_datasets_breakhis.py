@@ -4,11 +4,10 @@ import zlib
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from histofeat import DatasetError, GroupLeakageError, PatientKFold, audit_split, check_no_shared_patients
-from histofeat.datasets.breakhis import load_breakhis
+from histofeat.datasets import load_breakhis
 from histofeat.datasets.breakhis.audit import full_set
 from histofeat.datasets.breakhis.names import (
     MAGNIFICATIONS,
@@ -17,7 +16,7 @@ from histofeat.datasets.breakhis.names import (
     parse_magnification,
     parse_slide,
 )
-from histofeat.evaluation.audit.audit import cheap_findings
+from histofeat.evaluation import cheap_findings
 
 CLASS = {subtype.code: ("benign", "malignant")[subtype.malignant] for subtype in SUBTYPES}
 FOLDER = {subtype.code: subtype.folder for subtype in SUBTYPES}

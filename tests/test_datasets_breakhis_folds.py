@@ -4,8 +4,7 @@ import pytest
 from test_datasets_breakhis import png, put
 
 from histofeat import DatasetError, GroupLeakageError, PatchDataset, PatientHoldOuts, check_no_shared_patients
-from histofeat.datasets.breakhis import load_breakhis
-from histofeat.datasets.breakhis.folds import breakhis_hold_outs, read_breakhis_folds
+from histofeat.datasets import breakhis_hold_outs, load_breakhis, read_breakhis_folds
 
 #: Subtype and slide of each; those that are tested in every fold, unless a test says otherwise.
 SLIDES = [("A", "1"), ("A", "2"), ("F", "3"), ("DC", "4"), ("DC", "5"), ("MC", "6")]

@@ -4,12 +4,11 @@ import zlib
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from histofeat.datasets import load_idc, make_cohort, official_roles
+from histofeat.datasets import load_idc, make_cohort, official_roles, parse_name
 from histofeat.datasets.idc.loading import FULL_SET, dataset_from_scan
-from histofeat.datasets.idc.tree import NESTED, parse_name, scan_tree
+from histofeat.datasets.idc.tree import NESTED, scan_tree
 from histofeat.datasets.image_files import png_size
 from histofeat.exceptions import DatasetError
 

@@ -8,14 +8,14 @@ import pytest
 from PIL import Image
 
 from histofeat import IDCPipeline, audit_split, evaluate
-from histofeat.datasets.folders.class_folders import load_image_folder
+from histofeat.datasets import image_size, load_image_folder, predefined_split
 from histofeat.datasets.folders.tree import read_folder_tree
-from histofeat.datasets.image_files import image_size, same_content
-from histofeat.datasets.parts import PARTS, part_named, predefined_split
+from histofeat.datasets.image_files import same_content
+from histofeat.datasets.parts import PARTS, part_named
 from histofeat.datasets.synthetic.cohort_folder import MANIFEST
 from histofeat.exceptions import DatasetError, GroupLeakageError
-from histofeat.images.decoding import read_patch
-from histofeat.reporting.files.payload import dataset_payload
+from histofeat.images import read_patch
+from histofeat.reporting import dataset_payload
 
 NUMBER = r"^([0-9]+)_"
 

@@ -3,9 +3,8 @@ import pytest
 from test_datasets_breakhis import put
 
 from histofeat import DatasetError, PatchDataset, PatientHoldOuts, PatientKFold
-from histofeat.datasets.breakhis import load_breakhis
+from histofeat.datasets import load_breakhis, merge_rare_classes
 from histofeat.datasets.breakhis.names import SUBTYPES
-from histofeat.datasets.rare_classes import merge_rare_classes
 
 WORDS = tuple(subtype.word for subtype in SUBTYPES)
 

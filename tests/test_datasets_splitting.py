@@ -7,16 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from PIL import Image
 
 from histofeat import PatchDataset, audit_split, load_idc
-from histofeat.datasets import split_files, splitting
-from histofeat.datasets.folders.class_folders import load_image_folder
-from histofeat.datasets.folders.table import load_manifest
-from histofeat.datasets.parts import PARTS, predefined_split
-from histofeat.datasets.splitting import split_dataset
+from histofeat.datasets import load_image_folder, load_manifest, predefined_split, split_dataset, split_files, splitting
+from histofeat.datasets.parts import PARTS
 from histofeat.exceptions import DatasetError, GroupLeakageError
 
 

@@ -4,13 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from PIL import Image
 
+from histofeat.datasets import load_manifest, predefined_split
 from histofeat.datasets.csv_rows import read_csv_rows
-from histofeat.datasets.folders.table import load_manifest
-from histofeat.datasets.parts import predefined_split
 from histofeat.exceptions import DatasetError
 
 HEADER = "path,label,patient\n"

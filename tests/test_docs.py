@@ -36,7 +36,7 @@ def tables(loaded_script):
         yield script
 
 
-CARD = "histofeat/encoders/shipped/histo/MODEL_CARD.md"
+CARD = "histofeat/networks/pretrained/shipped/histo/MODEL_CARD.md"
 ENCODER_REPORT = ROOT / "reports/idc-encoder-sample"
 
 

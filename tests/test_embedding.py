@@ -10,10 +10,8 @@ from sklearn.base import clone
 from sklearn.datasets import load_sample_image
 
 from histofeat.exceptions import WeightsError
-from histofeat.features import CNNEmbedding
-from histofeat.features.batch import PatchBatch
-from histofeat.features.embedding import resize_patches
-from histofeat.networks.pretrained import ENCODERS, EngineChoice, hash_weights
+from histofeat.features import CNNEmbedding, PatchBatch, resize_patches
+from histofeat.networks import ENCODERS, EngineChoice, hash_weights
 
 
 @pytest.fixture(scope="session")

@@ -14,12 +14,10 @@ import pytest
 from histofeat import CNNClassifier, make_cohort
 from histofeat.datasets import official_roles
 from histofeat.exceptions import GroupLeakageError
-from histofeat.features import HistoEmbedding
-from histofeat.features.image_fingerprint import Fingerprints, ImageFingerprint
-from histofeat.images.decoding import as_images
-from histofeat.models import encoder_training
-from histofeat.models.encoder_training import train_encoder
-from histofeat.networks.pretrained.training_record import read_record
+from histofeat.features import Fingerprints, HistoEmbedding, ImageFingerprint
+from histofeat.images import as_images
+from histofeat.models import encoder_training, train_encoder
+from histofeat.networks import read_record
 
 SCRIPT = Path(__file__).resolve().parent.parent / "benchmarks" / "encoder" / "train.py"
 
@@ -108,7 +106,7 @@ def test_the_shipped_weights_were_trained_by_the_recipe_of_the_code(few):
 
 @pytest.mark.slow
 def test_the_embedding_is_what_the_classifier_sees_before_it_decides(trained, pixels):
-    from histofeat.networks.pretrained.network import import_keras
+    from histofeat.networks import import_keras
 
     weights, classifier, _ = trained
     keras, network = import_keras(), classifier._network()

@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 from histofeat.datasets import official_roles
 from histofeat.models.encoder_training import AUGMENTATION, RECIPE
-from histofeat.networks.recipes import RESNET_SMALL
+from histofeat.networks import RESNET_SMALL
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from histofeat.exceptions import MissingExtraError, WeightsError
-from histofeat.networks.pretrained import ENCODERS, find_encoder, find_weights, hash_weights, network
+from histofeat.networks import ENCODERS, find_encoder, find_weights, hash_weights
+from histofeat.networks.pretrained import network
 
 keras = pytest.importorskip("keras", reason="keras is not installed")
 SMALL = ENCODERS["mobilenet_0.25"]

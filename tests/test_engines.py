@@ -14,17 +14,8 @@ import numpy as np
 import pytest
 
 from histofeat.exceptions import MissingExtraError
-from histofeat.networks.pretrained import (
-    ENCODERS,
-    EngineChoice,
-    bfloat16_supported,
-    choose_engine,
-    engines,
-    hash_weights,
-    load_engine,
-    network,
-    openvino_engine,
-)
+from histofeat.networks import ENCODERS, EngineChoice, bfloat16_supported, choose_engine, hash_weights, load_engine
+from histofeat.networks.pretrained import engines, network, openvino_engine
 
 keras = pytest.importorskip("keras", reason="keras is not installed")
 pytest.importorskip("openvino", reason="openvino is not installed")

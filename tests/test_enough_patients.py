@@ -6,11 +6,8 @@ from sklearn.svm import SVC
 from test_evaluation import MeanColor, write_dataset
 
 from histofeat import IDCPipeline, PatientKFold, evaluate
-from histofeat.models.heads.enough_patients import check_enough_patients
-from histofeat.models.heads.feature_head import FeatureHead
-from histofeat.models.heads.named import HEADS, make_head
-from histofeat.studies.explanation import permutation_importance
-from histofeat.studies.robustness import measure_robustness
+from histofeat.models import HEADS, FeatureHead, check_enough_patients, make_head
+from histofeat.studies import measure_robustness, permutation_importance
 
 
 @pytest.fixture

@@ -9,17 +9,12 @@ from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.naive_bayes import GaussianNB
 
 from histofeat.datasets import PatchDataset
-from histofeat.evaluation.evaluation import evaluate
-from histofeat.evaluation.results import NotRun
+from histofeat.evaluation import NotRun, evaluate
 from histofeat.exceptions import GroupLeakageError, MissingExtraError, PatchError, WeightsError
-from histofeat.features.base import PatchFeatures
-from histofeat.metrics.bootstrap import bootstrap_scores
-from histofeat.metrics.definitions import LABEL_METRICS, METRICS, scores
-from histofeat.metrics.thresholds import choose_threshold
-from histofeat.model_selection.folds import PatchKFold, PatientKFold
-from histofeat.models.heads.feature_head import FeatureHead, fit_with_inner_scores
-from histofeat.models.heads.named import make_head
-from histofeat.models.pipeline import IDCPipeline
+from histofeat.features import PatchFeatures
+from histofeat.metrics import LABEL_METRICS, METRICS, bootstrap_scores, choose_threshold, scores
+from histofeat.model_selection import PatchKFold, PatientKFold
+from histofeat.models import FeatureHead, IDCPipeline, fit_with_inner_scores, make_head
 
 
 class MeanColor(PatchFeatures):
@@ -499,7 +494,7 @@ def test_an_unknown_finding_is_named(dataset):
 
 @pytest.mark.parametrize("rule", ["youden", "sensitivity=0.9"])
 def test_the_threshold_is_chosen_by_the_rule_that_was_asked_for(dataset, rule):
-    from histofeat.models.heads.feature_head import fit_with_inner_scores
+    from histofeat.models import fit_with_inner_scores
 
     chosen = evaluate(dataset, mean_color(), threshold=rule, **QUICK)
     train = chosen.splits[0][0]
@@ -512,8 +507,8 @@ def test_the_threshold_is_chosen_by_the_rule_that_was_asked_for(dataset, rule):
 
 
 def test_probabilities_are_calibrated_on_the_training_patients_of_their_fold(evaluation, dataset):
-    from histofeat.metrics.calibration import fit_calibrator
-    from histofeat.models.heads.feature_head import fit_with_inner_scores
+    from histofeat.metrics import fit_calibrator
+    from histofeat.models import fit_with_inner_scores
 
     model, (train, test) = evaluation.models[0], evaluation.splits[0]
     pipeline = mean_color()

@@ -13,10 +13,10 @@ from sklearn.metrics import roc_auc_score
 from histofeat import CNNEmbedding, IDCPipeline, PatientKFold, WeightsError, evaluate
 from histofeat.datasets import PatchDataset
 from histofeat.exceptions import GroupLeakageError
-from histofeat.features import FAMILIES, make_family
-from histofeat.features.base import PatchFeatures
-from histofeat.metrics.bootstrap import bootstrap_scores, patient_weights
-from histofeat.studies.explanation import column_groups, correlated_groups, permutation_importance, resampled_auc
+from histofeat.features import FAMILIES, PatchFeatures, make_family
+from histofeat.metrics import bootstrap_scores, patient_weights
+from histofeat.studies import column_groups, correlated_groups, permutation_importance
+from histofeat.studies.explanation import resampled_auc
 from histofeat.studies.explanation.resampled_auc import ResampledAUC, count_pairs
 
 
@@ -315,7 +315,7 @@ class Margins(ClassifierMixin, BaseEstimator):
 
 
 def test_a_head_without_probabilities_is_calibrated_as_in_evaluate(dataset):
-    from histofeat.models.heads.feature_head import FeatureHead
+    from histofeat.models import FeatureHead
 
     pipeline = IDCPipeline(FAMILIES_HERE, FeatureHead(Margins()))
     importance = permutation_importance(dataset, pipeline, n_repeats=1, n_resamples=0)

@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 
 from histofeat import CNNEmbedding, IDCPipeline, PatientKFold, evaluate
-from histofeat.features.base import PatchFeatures
-from histofeat.metrics.statistics import compare_models, holm
-from histofeat.studies.explanation import Ablation, AblationRow, ablate_families, cost, measure_costs, pareto_front
+from histofeat.features import PatchFeatures
+from histofeat.metrics import compare_models, holm
+from histofeat.studies import Ablation, AblationRow, ablate_families, measure_costs, pareto_front
+from histofeat.studies.explanation import cost
 
 NAMES = ("color", "lbp", "haralick")
 SETS = {"both": ("haralick", "color")}

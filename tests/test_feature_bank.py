@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from histofeat import IDCPipeline, PatientKFold, evaluate, make_cohort
-from histofeat.features.extraction import extract
-from histofeat.images.normalization import ReinhardNormalizer
-from histofeat.models.heads.named import make_head
+from histofeat.features import extract
+from histofeat.images import ReinhardNormalizer
+from histofeat.models import make_head
 
 FOLDS = {"cv": PatientKFold(2), "inner_cv": PatientKFold(2), "n_resamples": 0}
 

@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 
 from histofeat.exceptions import WeightsError
-from histofeat.networks.pretrained import ENCODERS, EngineChoice, engines, hash_weights, load_engine
-from histofeat.networks.pretrained.fingerprint import check_fingerprint, fingerprint, known_fingerprints
-from histofeat.networks.pretrained.fingerprint import test_image as make_test_image
-from histofeat.networks.pretrained.weights import shipped_weights
+from histofeat.networks import ENCODERS, EngineChoice, fingerprint, hash_weights, load_engine, shipped_weights
+from histofeat.networks.pretrained import engines
+from histofeat.networks.pretrained.fingerprint import (
+    check_fingerprint,
+    known_fingerprints,
+    test_image as make_test_image,
+)
 
 SCRIPT = Path(__file__).resolve().parent.parent / "benchmarks" / "encoder" / "fingerprints.py"
 HISTO = ENCODERS["histo"]

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 from skimage.feature import graycomatrix, graycoprops
 
-from histofeat.features import glcm
-from histofeat.features.batch import PatchBatch
+from histofeat.features import GLCM, PatchBatch, glcm
 from histofeat.features.cooccurrence import C_LOG_C, cooccurrence
-from histofeat.features.glcm import GLCM, PROPERTIES, glcm_properties
+from histofeat.features.glcm import PROPERTIES, glcm_properties
 
 THEIRS = ["ASM" if name == "asm" else name for name in PROPERTIES]
 ANGLES = [0, np.pi / 4, np.pi / 2, 3 * np.pi / 4]

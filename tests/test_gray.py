@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from histofeat.features import gray
-from histofeat.features.batch import PatchBatch
-from histofeat.features.gray import GrayHistogram, gray_histogram
+from histofeat.features import GrayHistogram, PatchBatch, gray
+from histofeat.features.gray import gray_histogram
 
 
 def random_images(n=3, height=11, width=7, seed=0):

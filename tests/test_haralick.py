@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from skimage.feature import graycomatrix, graycoprops
 
-from histofeat.features import haralick
-from histofeat.features.batch import PatchBatch
+from histofeat.features import STATISTICS, HaralickTexture, PatchBatch, haralick
 from histofeat.features.cooccurrence import (
     C_LOG_C,
+    cooccurrence,
     count_pairs,
     quantise,
     sum_c_log_c,
@@ -20,7 +20,7 @@ from histofeat.features.cooccurrence import (
     symmetrise,
     tally_pairs,
 )
-from histofeat.features.haralick import STATISTICS, HaralickTexture, cooccurrence, haralick_statistics
+from histofeat.features.haralick import haralick_statistics
 
 #: Row and column step of each direction.
 STEPS = [(0, 1), (1, 1), (1, 0), (1, -1)]

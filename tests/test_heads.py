@@ -10,10 +10,9 @@ from sklearn.metrics import roc_auc_score
 from sklearn.svm import SVC
 
 from histofeat import IDCPipeline, evaluate
-from histofeat.model_selection.folds import PatientKFold
-from histofeat.models.heads.feature_head import FeatureHead, fit_with_inner_scores
+from histofeat.model_selection import PatientKFold
+from histofeat.models import HEADS, FeatureHead, fit_with_inner_scores, make_head
 from histofeat.models.heads.kernel_svm import KernelSVM
-from histofeat.models.heads.named import HEADS, make_head
 
 
 @pytest.fixture(scope="module")

@@ -16,15 +16,12 @@ import histofeat.features
 from histofeat import IDCPipeline, load_idc
 from histofeat.datasets import official_roles
 from histofeat.exceptions import PatchError, WeightsError
-from histofeat.features import CNNEmbedding, HistoEmbedding
-from histofeat.features.extraction import extract
-from histofeat.features.image_fingerprint import Fingerprints, ImageFingerprint
-from histofeat.images.decoding import as_images
-from histofeat.images.views import VIEWS, take_view
-from histofeat.networks.pretrained import ENCODERS, engines, hash_weights
+from histofeat.features import CNNEmbedding, Fingerprints, HistoEmbedding, ImageFingerprint, extract
+from histofeat.images import VIEWS, as_images, take_view
+from histofeat.networks import ENCODERS, hash_weights, read_record, shipped_weights, write_record
+from histofeat.networks.pretrained import engines
 from histofeat.networks.pretrained.openvino_engine import _converted_beside
-from histofeat.networks.pretrained.training_record import read_record, record_path, write_record
-from histofeat.networks.pretrained.weights import shipped_weights
+from histofeat.networks.pretrained.training_record import record_path
 
 HISTO = ENCODERS["histo"]
 SHIPPED = shipped_weights(HISTO)
@@ -199,7 +196,7 @@ def test_eight_views_do_not_see_a_turn(patches, engine):
 
 
 def test_views_are_gathered_and_staged_like_one(patches):
-    from histofeat.features.batch import PatchBatch
+    from histofeat.features import PatchBatch
 
     eight = HistoEmbedding(views=8)
     prepared = eight._prepare(PatchBatch(patches))

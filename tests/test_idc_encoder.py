@@ -126,7 +126,7 @@ def row_of(name, roc_auc, balanced=0.8):
 
 
 def text_of(blocks):
-    from histofeat.reporting.page.markdown import to_markdown
+    from histofeat.reporting import to_markdown
 
     return to_markdown(list(blocks)).replace("\\", "")  # brackets are escaped
 

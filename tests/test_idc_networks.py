@@ -11,7 +11,7 @@ import pytest
 
 from histofeat import IDCPipeline, evaluate
 from histofeat.datasets import official_roles
-from histofeat.metrics.statistics import compare_models, holm
+from histofeat.metrics import compare_models, holm
 
 HISTORY = {
     "loss": [0.6, 0.4], "accuracy": [0.7, 0.8], "val_loss": [0.7, 0.5], "val_accuracy": [0.6, 0.7],
@@ -70,7 +70,7 @@ def page_of(script, fitted, **changed):
 
 
 def text_of(page):
-    from histofeat.reporting.page.markdown import to_markdown
+    from histofeat.reporting import to_markdown
 
     return to_markdown(list(page.blocks))
 
@@ -155,7 +155,7 @@ def test_every_name_makes_a_pipeline(script, tmp_path):
 
 
 def test_weights_of_the_command_line_reach_the_network(script, tmp_path):
-    from histofeat.networks.pretrained import find_encoder
+    from histofeat.networks import find_encoder
 
     file = tmp_path / find_encoder(script.ENCODER).accepted_files[0]
     file.touch()

@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 
 from histofeat import DatasetError, IDCPipeline, PatchError
-from histofeat.images.tiles import make_grid, pad_to
-from histofeat.models.prediction import find_patients, list_images, predict, predict_images, write_table
-from histofeat.models.saving import SavedModel
+from histofeat.datasets import find_patients, list_images
+from histofeat.images import make_grid, pad_to
+from histofeat.models import SavedModel, predict_images, write_table
+from histofeat.models.prediction import predict
 
 ABOUT = {"class_names": ["no tumour", "tumour"], "patch_size": [50, 50]}
 
@@ -89,7 +90,7 @@ def test_a_model_of_images_of_many_sizes_takes_them_whole(model, large):
 
 @pytest.mark.parametrize("n_jobs", [1, 3])
 def test_batches_do_not_change_the_numbers(model, large, cohort, n_jobs, monkeypatch):
-    from histofeat.images.decoding import read_patch
+    from histofeat.images import read_patch
 
     images = [large, *map(read_patch, cohort.X[:7]), large[:70], large[:20, :20], large[::-1]]
     expected = predict_images(model, images)

@@ -6,13 +6,13 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from histofeat.exceptions import PatchError
-from histofeat.images.decoding import Images, as_images, decode_patch, read_patch, to_rgb8
+from histofeat.images import Images, as_images, decode_patch, read_patch
+from histofeat.images.decoding import to_rgb8
 
 RGB = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 

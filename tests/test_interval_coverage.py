@@ -57,7 +57,7 @@ def test_the_truth_is_the_closed_form_where_patients_are_alike(study):
 
 
 def test_the_truth_of_averages_is_the_same_in_parts_and_at_once(study, monkeypatch):
-    from histofeat.metrics.statistics import patient_averages
+    from histofeat.metrics import patient_averages
 
     setting = study.Setting("large", 2.0, 1.0, 1.0, 100)
     true = study.truth(setting, 1100, np.random.default_rng(4))["patient_mean"]

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from histofeat.features import joint_color
-from histofeat.features.batch import PatchBatch
-from histofeat.features.joint_color import JointColorHistogram, joint_histogram
+from histofeat.features import JointColorHistogram, PatchBatch, joint_color
+from histofeat.features.joint_color import joint_histogram
 
 
 def random_patches(n=3, height=11, width=7, seed=0):

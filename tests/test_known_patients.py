@@ -10,23 +10,13 @@ from test_evaluation import MeanColor, mean_color, write_dataset
 
 from histofeat import IDCPipeline, evaluate
 from histofeat.datasets import PatchDataset
-from histofeat.evaluation.audit import (
-    ImageFingerprint,
-    TrainingImages,
-    audit_encoders,
-    check_audit,
-    find_known_patients,
-)
-from histofeat.evaluation.retraining import RETRAINED
+from histofeat.evaluation import RETRAINED, audit_encoders, check_audit, find_known_patients
 from histofeat.exceptions import GroupLeakageError, MissingExtraError, WeightsError
-from histofeat.features.base import PatchFeatures
-from histofeat.features.extraction import extract
-from histofeat.images.decoding import as_images
-from histofeat.images.normalization import ReinhardNormalizer
-from histofeat.model_selection.folds import PatchKFold, PatientKFold
+from histofeat.features import ImageFingerprint, PatchFeatures, TrainingImages, extract
+from histofeat.images import ReinhardNormalizer, as_images
+from histofeat.model_selection import PatchKFold, PatientKFold
 from histofeat.reporting import write_report
-from histofeat.studies.explanation import ablate_families, permutation_importance
-from histofeat.studies.robustness import measure_robustness
+from histofeat.studies import ablate_families, measure_robustness, permutation_importance
 
 QUICK = {"cv": PatientKFold(4), "inner_cv": PatientKFold(3), "n_resamples": 40}
 

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from skimage.feature import local_binary_pattern
 
-from histofeat.features import lbp
-from histofeat.features.batch import PatchBatch
-from histofeat.features.lbp import LBPHistogram, lbp_histogram
+from histofeat.features import LBPHistogram, PatchBatch, lbp
+from histofeat.features.lbp import lbp_histogram
 from histofeat.features.neighbourhoods import SCALE, circle, close, tally
 
 RINGS = [(1, 8), (2, 16), (3, 24)]

@@ -11,9 +11,9 @@ from sklearn.metrics import f1_score, roc_auc_score
 from histofeat import IDCPipeline, evaluate, make_cohort
 from histofeat.datasets import PatchDataset, make_signature_cohort
 from histofeat.datasets.synthetic.cohort_folder import MANIFEST
-from histofeat.metrics.bootstrap import patient_weights
-from histofeat.model_selection.folds import PatchKFold, PatientKFold
-from histofeat.studies.shortcuts import MeanColor, measure_leakage, panel_of, touching_share
+from histofeat.metrics import patient_weights
+from histofeat.model_selection import PatchKFold, PatientKFold
+from histofeat.studies import MeanColor, measure_leakage, panel_of, touching_share
 
 PIPELINES = {"mean": IDCPipeline((MeanColor(),), "logistic"), "lbp": IDCPipeline("lbp", "logistic")}
 
@@ -121,7 +121,7 @@ def test_features_are_measured_once_without_a_store_too(small, monkeypatch):
     measured = []
     compute = histofeat.features.lbp.LBPHistogram._compute
     monkeypatch.setattr(
-        histofeat.features.lbp.LBPHistogram,
+        histofeat.features.LBPHistogram,
         "_compute",
         lambda self, batch: measured.append(len(batch)) or compute(self, batch),
     )

@@ -9,10 +9,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from histofeat import GroupLeakageError, PatientKFold, make_cohort
-from histofeat.metrics.bootstrap import patient_weights
-from histofeat.model_selection.patients import encode_patients
-from histofeat.models.heads.named import make_head
-from histofeat.studies.learning_curves import learning_curve
+from histofeat.metrics import patient_weights
+from histofeat.model_selection import encode_patients
+from histofeat.models import make_head
+from histofeat.studies import learning_curve
 
 
 class Remembering(LogisticRegression):

@@ -4,19 +4,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from histofeat.metrics.definitions import (
-    LABEL_METRICS,
-    METRICS,
-    _weighted_ranking,
-    brier_losses,
-    check_predictions,
-    check_scores,
-    confusion,
-    label_scores,
-    most_probable,
-    ranking_scores,
-    scores,
-)
+from histofeat.metrics import LABEL_METRICS, METRICS, confusion, label_scores, most_probable, ranking_scores, scores
+from histofeat.metrics.definitions import _weighted_ranking, brier_losses, check_predictions, check_scores
 
 
 def predictions(n=300, n_classes=2, ties=True, random_state=0):

@@ -7,15 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold, cross_validate
 from sklearn.neighbors import KNeighborsClassifier
 
 from histofeat.exceptions import GroupLeakageError
-from histofeat.model_selection.folds import PatchKFold, PatientKFold
-from histofeat.model_selection.patients import check_no_shared_patients, encode_patients
+from histofeat.model_selection import PatchKFold, PatientKFold, check_no_shared_patients, encode_patients
 
 
 def cohort(n_patients=24, per_patient=10, random_state=0):

@@ -3,18 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
-from histofeat.model_training import (
-    estimate_scores,
-    make_pipeline,
-    open_dataset,
-    patch_size_of,
-    train_model,
-    training_part,
-)
 
 from histofeat import DatasetError, IDCPipeline, evaluate
-from histofeat.datasets import make_signature_cohort, opening
-from histofeat.model_selection.folds import PatientKFold
+from histofeat.datasets import make_signature_cohort, open_dataset, opening, patch_size_of, training_part
+from histofeat.evaluation import make_pipeline, train_model
+from histofeat.evaluation.training import estimate_scores
+from histofeat.model_selection import PatientKFold
 
 
 def touch(root, *names):

@@ -10,18 +10,14 @@ import pytest
 from sklearn.metrics import confusion_matrix, f1_score, log_loss, roc_auc_score
 
 from histofeat import IDCPipeline, PatchDataset, PatientKFold, evaluate, write_report
-from histofeat.datasets.breakhis import load_breakhis
-from histofeat.datasets.rare_classes import merge_rare_classes
-from histofeat.datasets.synthetic.breakhis_cohort import make_breakhis_cohort
-from histofeat.evaluation.assessment import class_payload
+from histofeat.datasets import load_breakhis, make_breakhis_cohort, merge_rare_classes
+from histofeat.evaluation import class_payload
 from histofeat.exceptions import GroupLeakageError
-from histofeat.features import extract
-from histofeat.features.families import make_family
-from histofeat.models.heads.named import make_head
+from histofeat.features import extract, make_family
+from histofeat.models import make_head
 from histofeat.models.heads.temperature import TemperatureScaling
-from histofeat.reporting.files.payload import metrics_payload
-from histofeat.reporting.sections.classes import class_blocks
-from histofeat.studies.shortcuts import measure_leakage, panel_of
+from histofeat.reporting import class_blocks, metrics_payload
+from histofeat.studies import measure_leakage, panel_of
 
 QUICK = {"inner_cv": PatientKFold(2), "n_resamples": 30}
 

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from histofeat import make_cohort
-from histofeat.datasets.idc.official import official_roles
+from histofeat.datasets import official_roles
 from histofeat.datasets.synthetic.cohort_folder import MANIFEST
-from histofeat.evaluation.audit.image_checks import NEAR_DISTANCE
+from histofeat.evaluation import NEAR_DISTANCE
 
 
 @pytest.fixture(scope="module")

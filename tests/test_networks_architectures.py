@@ -7,12 +7,10 @@ import pytest
 
 from histofeat import CNNClassifier
 from histofeat.exceptions import WeightsError
-from histofeat.networks import ARCHITECTURES, Recipe
+from histofeat.networks import ARCHITECTURES, Recipe, find_weights, forget_sooner, import_keras, make_optimizer
 from histofeat.networks.builders import build, rebuild, unfreeze
 from histofeat.networks.pretrained import network
-from histofeat.networks.pretrained.catalogue import find_weights
-from histofeat.networks.pretrained.network import _quiet, import_keras
-from histofeat.networks.recipes import forget_sooner, make_optimizer
+from histofeat.networks.pretrained.network import _quiet
 
 pytest.importorskip("keras", reason="Keras is not installed: no network to build")
 SMALL = ARCHITECTURES["mobilenet_0.25"]

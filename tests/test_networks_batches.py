@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from histofeat import GroupLeakageError, PatchError
-from histofeat.images.decoding import Images, as_images
+from histofeat.images import Images, as_images
 from histofeat.images.mapped import map_images
-from histofeat.networks.augmentation import STANDARD
-from histofeat.networks.batches import PatchReader, fit_patch, usual_side
+from histofeat.networks import STANDARD, fit_patch
+from histofeat.networks.batches import PatchReader, usual_side
 from histofeat.networks.preparation import hold_out_patients
 
 

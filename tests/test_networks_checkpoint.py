@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from histofeat import CNNClassifier
-from histofeat.images.decoding import as_images
+from histofeat.images import as_images
 from histofeat.networks import CheckpointError, Recipe, builders
 from histofeat.networks.checkpoint import State, hash_data, read_state, write_state
 

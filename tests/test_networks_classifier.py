@@ -13,8 +13,8 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from histofeat import CNNClassifier, PatchError
 from histofeat.exceptions import WeightsError
-from histofeat.networks import Recipe, builders, classifier, training
-from histofeat.networks.pretrained.network import _quiet, import_keras
+from histofeat.networks import Recipe, builders, classifier, import_keras, training
+from histofeat.networks.pretrained.network import _quiet
 from histofeat.networks.training import Task, Training
 
 pytest.importorskip("keras", reason="Keras is not installed: no network to train")

@@ -7,10 +7,9 @@ import pytest
 
 from histofeat import CNNClassifier, GroupLeakageError
 from histofeat.exceptions import WeightsError
-from histofeat.networks import ARCHITECTURES, Augmentation, Recipe
+from histofeat.networks import ARCHITECTURES, STANDARD, Augmentation, Recipe, learning_rates
 from histofeat.networks.architectures import find_architecture
-from histofeat.networks.augmentation import STANDARD
-from histofeat.networks.recipes import SCHEDULES, learning_rates
+from histofeat.networks.recipes import SCHEDULES
 from histofeat.networks.settings import resolve
 
 

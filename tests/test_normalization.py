@@ -5,16 +5,14 @@ import pickle
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 
 from histofeat import GroupLeakageError, LBPHistogram, PatchError
-from histofeat.images.decoding import as_images
-from histofeat.images.normalization import NORMALIZERS, MacenkoNormalizer, ReinhardNormalizer, make_normalizer
-from histofeat.images.normalization.base import MINIMUM_PX, TISSUE_DENSITY, is_tissue
+from histofeat.images import NORMALIZERS, MacenkoNormalizer, ReinhardNormalizer, as_images, is_tissue, make_normalizer
+from histofeat.images.normalization.base import MINIMUM_PX, TISSUE_DENSITY
 from histofeat.images.normalization.macenko import find_stains
 from histofeat.images.normalization.reinhard import LAB_FROM_LOG_LMS, LMS_FROM_RGB
 from histofeat.images.perturbations import perturb, shift_stains

@@ -25,7 +25,7 @@ from histofeat import (
     write_report,
 )
 from histofeat.cli import main
-from histofeat.metrics.class_scores import class_scores
+from histofeat.metrics import class_scores
 from histofeat.networks import ARCHITECTURES
 
 README = (Path(__file__).parents[1] / "README.md").read_text()

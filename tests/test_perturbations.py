@@ -9,17 +9,8 @@ from scipy.ndimage import gaussian_filter
 from skimage.color import hed2rgb, rgb2hed
 
 from histofeat.features import FAMILIES, CNNEmbedding, make_family
-from histofeat.images.perturbations import (
-    PERTURBATIONS,
-    blur,
-    compress_jpeg,
-    perturb,
-    perturbed_images,
-    scale_brightness,
-    shift_stains,
-    turn,
-)
-from histofeat.images.stains import RGB_FROM_HED
+from histofeat.images import PERTURBATIONS, RGB_FROM_HED, perturbed_images
+from histofeat.images.perturbations import blur, compress_jpeg, perturb, scale_brightness, shift_stains, turn
 
 STEPS = [(name, step) for name, found in PERTURBATIONS.items() for step in found.severities]
 

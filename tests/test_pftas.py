@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 from skimage.filters import threshold_otsu
 
-from histofeat.features import pftas as module
-from histofeat.features.batch import PatchBatch
-from histofeat.features.pftas import PFTAS, pftas
+from histofeat.features import PFTAS, PatchBatch, pftas as module
+from histofeat.features.pftas import pftas
 
 
 def random_image(shape=(17, 21), high=256, seed=0):

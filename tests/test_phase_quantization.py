@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from scipy.signal import convolve2d
 
-from histofeat.features import phase_quantization
-from histofeat.features.batch import PatchBatch
-from histofeat.features.phase_quantization import LocalPhaseQuantization, lpq_histogram
+from histofeat.features import LocalPhaseQuantization, PatchBatch, phase_quantization
+from histofeat.features.phase_quantization import lpq_histogram
 
 HOW = [(window, decorrelate) for window in ("uniform", "gaussian") for decorrelate in (True, False)]
 

@@ -22,8 +22,8 @@ from histofeat import (
     PatchError,
     PatientKFold,
 )
-from histofeat.images.normalization import MacenkoNormalizer, ReinhardNormalizer
-from histofeat.models.heads.named import HEADS
+from histofeat.images import MacenkoNormalizer, ReinhardNormalizer
+from histofeat.models import HEADS
 
 FAST = {"head__n_estimators": 20}
 

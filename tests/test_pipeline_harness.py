@@ -16,7 +16,7 @@ from sklearn.exceptions import NotFittedError, SkipTestWarning
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from histofeat import IDCPipeline, PatchError
-from histofeat.models.heads.named import HEADS
+from histofeat.models import HEADS
 
 CHECKS = {}
 RAN = Counter()

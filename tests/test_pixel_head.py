@@ -6,12 +6,12 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.linear_model import LogisticRegression
 
 from histofeat import IDCPipeline, PatientKFold, evaluate, make_cohort
-from histofeat.evaluation.search import Search
-from histofeat.images.decoding import as_images, image_input_tags
+from histofeat.evaluation import Search
+from histofeat.images import as_images, image_input_tags
 from histofeat.images.mapped import map_images
-from histofeat.models.heads.pixel_head import PixelHead, takes_images
-from histofeat.studies.explanation import permutation_importance
-from histofeat.studies.robustness import measure_robustness
+from histofeat.models import PixelHead
+from histofeat.models.heads.pixel_head import takes_images
+from histofeat.studies import measure_robustness, permutation_importance
 
 
 class MeanColor(ClassifierMixin, BaseEstimator):

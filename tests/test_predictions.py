@@ -10,7 +10,7 @@ import pytest
 from sklearn import metrics as sk
 
 from histofeat.datasets import official_roles
-from histofeat.evaluation.published import (
+from histofeat.evaluation import (
     PROTOCOLS,
     Protocol,
     as_protocol,
@@ -20,7 +20,7 @@ from histofeat.evaluation.published import (
     sort_rows,
 )
 from histofeat.exceptions import DatasetError
-from histofeat.metrics.thresholds import choose_threshold
+from histofeat.metrics import choose_threshold
 
 IDC = PROTOCOLS["idc-official"]
 ROLES = official_roles()

@@ -15,9 +15,8 @@ import pytest
 from histofeat import IDCPipeline, evaluate, load_idc
 from histofeat.datasets import official_roles
 from histofeat.datasets.idc.loading import FULL_SET
-from histofeat.model_selection.folds import PatientKFold
-from histofeat.reporting import write_report
-from histofeat.reporting.page.blocks import Addition, Notice, Table, Text
+from histofeat.model_selection import PatientKFold
+from histofeat.reporting import Addition, Notice, Table, Text, write_report
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PROTOCOLS = REPOSITORY / "benchmarks" / "protocols"

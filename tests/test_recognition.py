@@ -5,8 +5,7 @@ import pandas as pd
 import pytest
 
 from histofeat.exceptions import GroupLeakageError
-from histofeat.metrics.bootstrap import bootstrap_scores
-from histofeat.metrics.statistics.recognition import recognition_rates
+from histofeat.metrics import bootstrap_scores, recognition_rates
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ import pytest
 
 from histofeat import IDCPipeline, evaluate
 from histofeat.datasets import FullSet
-from histofeat.evaluation.results import NotRun
-from histofeat.model_selection.folds import PatchKFold, PatientKFold
+from histofeat.evaluation import NotRun
+from histofeat.model_selection import PatchKFold, PatientKFold
 from histofeat.reporting import check_output, describe_environment, write_report
 
 FILES = {"metrics.json", "metrics.csv", "predictions.parquet", "splits.json", "report.md", "report.html", "figures"}

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from histofeat.evaluation.assessment import bands_of
-from histofeat.metrics.bootstrap import bootstrap_scores, patient_weights
-from histofeat.metrics.curve_bands import GRID_POINTS, curve_bands, curves_on_grid
-from histofeat.metrics.definitions import scores
-from histofeat.reporting.figures.canvas import save_figure
+from histofeat.evaluation import bands_of
+from histofeat.metrics import bootstrap_scores, curve_bands, patient_weights, scores
+from histofeat.metrics.bands import GRID_POINTS, curves_on_grid
+from histofeat.reporting import save_figure
 from histofeat.reporting.figures.ranking_curves import band_panels_data, ranking_data
 from histofeat.reporting.figures.ranking_figures import draw_ranking, draw_ranking_bands
 

@@ -13,8 +13,8 @@ import pytest
 
 from histofeat import IDCPipeline, evaluate
 from histofeat.datasets import PatchDataset
-from histofeat.images.decoding import read_patch
-from histofeat.model_selection.folds import PatientKFold
+from histofeat.images import read_patch
+from histofeat.model_selection import PatientKFold
 from histofeat.reporting import write_report
 from histofeat.reporting.sections.galleries import GALLERY_KINDS, gallery_data
 

@@ -9,16 +9,26 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from histofeat.reporting.figures import canvas, curves
-from histofeat.reporting.figures import confusion_and_forest as figures
-from histofeat.reporting.figures.canvas import save_figure
+from histofeat.reporting import (
+    Details,
+    Facts,
+    Heading,
+    Notice,
+    Picture,
+    Redactor,
+    Table,
+    Text,
+    dump,
+    jsonable,
+    save_figure,
+    to_html,
+    to_markdown,
+)
+from histofeat.reporting.figures import canvas, confusion_and_forest as figures, curves
 from histofeat.reporting.figures.pictures import file_words
 from histofeat.reporting.files.flat_files import score_rows
-from histofeat.reporting.files.privacy import Redactor
-from histofeat.reporting.files.strict_json import dump, jsonable, load
-from histofeat.reporting.page.blocks import Details, Facts, Heading, Notice, Picture, Table, Text
-from histofeat.reporting.page.html import to_html
-from histofeat.reporting.page.markdown import escape_markdown, to_markdown
+from histofeat.reporting.files.strict_json import load
+from histofeat.reporting.page.markdown import escape_markdown
 from histofeat.reporting.sections import tables
 
 

@@ -8,12 +8,9 @@ import numpy as np
 import pytest
 
 from histofeat import IDCPipeline, evaluate
-from histofeat.model_selection.folds import PatientKFold
-from histofeat.reporting import write_report
-from histofeat.reporting.figures.canvas import save_figure
-from histofeat.reporting.figures.charts import draw_lines
+from histofeat.model_selection import PatientKFold
+from histofeat.reporting import draw_confusion, draw_lines, save_figure, write_report
 from histofeat.reporting.figures.comparison_figure import comparison_figure_data, draw_comparison
-from histofeat.reporting.figures.confusion_and_forest import draw_confusion
 from histofeat.reporting.sections.training import draw_training, training_blocks, training_data, training_payload
 
 HISTORY = {

@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 
 from histofeat.datasets import PatchDataset
-from histofeat.evaluation.results import Evaluation, ModelResult, NotRun
-from histofeat.metrics.records import Score
+from histofeat.evaluation import Evaluation, NotRun
+from histofeat.evaluation.results import ModelResult
+from histofeat.metrics import Score
 
 NAN = float("nan")
 

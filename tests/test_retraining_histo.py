@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from histofeat import GroupLeakageError, IDCPipeline, PatientKFold, evaluate, load_idc, make_cohort
-from histofeat.evaluation.audit import find_known_patients
+from histofeat.evaluation import find_known_patients
 from histofeat.features import HistoEmbedding
-from histofeat.networks.pretrained.openvino_engine import user_cache
+from histofeat.networks import user_cache
 
 pytest.importorskip("openvino", reason="openvino is not installed")
 

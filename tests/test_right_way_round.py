@@ -13,14 +13,11 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import auc, balanced_accuracy_score, roc_auc_score
 
 from histofeat import IDCPipeline, PatientKFold, evaluate
-from histofeat.evaluation.assessment import bands_of
-from histofeat.images.decoding import as_images, image_input_tags
-from histofeat.metrics.bootstrap import bootstrap_scores
-from histofeat.metrics.class_scores import class_scores
-from histofeat.metrics.definitions import scores
+from histofeat.evaluation import bands_of
+from histofeat.images import as_images, image_input_tags
+from histofeat.metrics import bootstrap_scores, class_scores, scores
+from histofeat.reporting import headline_table, metrics_payload
 from histofeat.reporting.figures.ranking_curves import ranking_data
-from histofeat.reporting.files.payload import metrics_payload
-from histofeat.reporting.sections.tables import headline_table
 
 #: Sixteen negatives of which six are called positive, four positives of which three are found.
 Y = np.repeat([0, 0, 1, 1], [10, 6, 1, 3])
@@ -208,7 +205,7 @@ def test_a_threshold_of_features_does_not_come_from_the_tested_patients_either(c
 @pytest.mark.slow
 def test_a_network_holds_patients_out_of_its_training_and_reports_on_none_of_them(cohort):
     pytest.importorskip("keras")
-    from histofeat.networks.classifier import CNNClassifier
+    from histofeat.networks import CNNClassifier
 
     network = CNNClassifier("cancernet", epochs=1, batch_size=32, validation_fraction=0.4)
     [(train, test)] = one_fold(cohort)

@@ -9,12 +9,11 @@ from sklearn.metrics import roc_auc_score
 
 from histofeat import IDCPipeline, LBPHistogram, PatientKFold, make_cohort
 from histofeat.features import make_family
-from histofeat.images.decoding import as_images
-from histofeat.images.normalization import MacenkoNormalizer
-from histofeat.images.perturbations import PERTURBATIONS, perturb, perturbed_images
-from histofeat.metrics.bootstrap import patient_weights
-from histofeat.model_selection.patients import encode_patients
-from histofeat.studies.robustness import CLEAN, all_conditions, measure_robustness
+from histofeat.images import PERTURBATIONS, MacenkoNormalizer, as_images, perturbed_images
+from histofeat.images.perturbations import perturb
+from histofeat.metrics import patient_weights
+from histofeat.model_selection import encode_patients
+from histofeat.studies import CLEAN, all_conditions, measure_robustness
 
 STRONG = ("stain_balance", -4)
 SMALL = {"metrics": ("roc_auc",), "n_resamples": 60}

@@ -18,19 +18,9 @@ from sklearn.tree import DecisionTreeClassifier
 
 import histofeat
 from histofeat import CNNEmbedding, IDCPipeline, WeightsError
-from histofeat.features.families import FAMILIES
-from histofeat.models.heads.named import HEADS
-from histofeat.models.saving import (
-    TRUSTED,
-    ModelFileError,
-    SavedModel,
-    archive,
-    load_model,
-    model,
-    parts,
-    save_model,
-    trusted,
-)
+from histofeat.features import FAMILIES
+from histofeat.models import HEADS, TRUSTED, ModelFileError, SavedModel, load_model, save_model
+from histofeat.models.saving import archive, model, parts, trusted
 
 ABOUT = {"class_names": ["no tumour", "tumour"], "patch_size": [50, 50], "dataset": "synthetic", "n_patients": 15}
 

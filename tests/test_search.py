@@ -11,12 +11,10 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.model_selection import ParameterSampler
 
 from histofeat import GroupLeakageError, PatientKFold
-from histofeat.evaluation.search import Search, first_patients, tune_head
+from histofeat.evaluation import Search, first_patients, tune_head
 from histofeat.evaluation.search.rationing import HeadForSearch
-from histofeat.models.heads.feature_head import FeatureHead
+from histofeat.models import FeatureHead, SoftVote, make_head
 from histofeat.models.heads.kernel_svm import KernelSVM
-from histofeat.models.heads.named import make_head
-from histofeat.models.heads.soft_vote import SoftVote
 
 SPACE = {"C": [1e-4, 1e-3, 0.01, 0.1, 1.0, 10.0], "class_weight": [None, "balanced"]}
 

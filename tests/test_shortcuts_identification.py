@@ -5,8 +5,8 @@ import pytest
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.preprocessing import StandardScaler
 
-from histofeat.metrics.bootstrap import patient_weights
-from histofeat.studies.shortcuts import identify_patients
+from histofeat.metrics import patient_weights
+from histofeat.studies import identify_patients
 from histofeat.studies.shortcuts.identification import nearest_mean
 
 

@@ -9,15 +9,13 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from histofeat.datasets import PatchDataset
-from histofeat.evaluation.evaluation import evaluate
+from histofeat.evaluation import evaluate
 from histofeat.exceptions import DatasetError, WeightsError
-from histofeat.features import LBPHistogram
-from histofeat.features.base import PatchFeatures
-from histofeat.metrics.bootstrap import patient_weights
-from histofeat.model_selection.folds import PatchKFold, PatientKFold
-from histofeat.models.heads.named import make_head
-from histofeat.models.pipeline import IDCPipeline
-from histofeat.studies.shortcuts import MeanColor, coordinate_features, panel_of, shortcut_panel
+from histofeat.features import LBPHistogram, PatchFeatures
+from histofeat.metrics import patient_weights
+from histofeat.model_selection import PatchKFold, PatientKFold
+from histofeat.models import IDCPipeline, make_head
+from histofeat.studies import MeanColor, coordinate_features, panel_of, shortcut_panel
 from histofeat.studies.shortcuts.panel import PROBE_HEAD
 
 QUICK = {"families_to_identify": (), "n_resamples": 80}

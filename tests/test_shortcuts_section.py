@@ -4,12 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from histofeat.reporting.page.blocks import Heading, Notice, Table, Text
-from histofeat.reporting.page.html import to_html
-from histofeat.reporting.page.markdown import to_markdown
-from histofeat.reporting.sections.shortcut import leakage_table, shortcut_blocks
-from histofeat.studies.shortcuts import Identification, Probe, Reference, ShortcutPanel, Skipped
-from histofeat.studies.shortcuts.leakage import Leakage, LeakageRow
+from histofeat.reporting import Heading, Notice, Table, Text, leakage_table, shortcut_blocks, to_html, to_markdown
+from histofeat.studies import Identification, Leakage, LeakageRow, Probe, Reference, ShortcutPanel, Skipped
 
 NAN = float("nan")
 PANEL = ShortcutPanel(

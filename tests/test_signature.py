@@ -13,7 +13,7 @@ from histofeat.datasets.synthetic.cohort_folder import MANIFEST
 from histofeat.datasets.synthetic.signature import SIGNATURE_VERSION, draw_signature_cohort
 from histofeat.exceptions import DatasetError
 from histofeat.features import ColorHistogram
-from histofeat.studies.shortcuts import identify_patients
+from histofeat.studies import identify_patients
 
 SMALL = {"n_patients": 4, "patches_per_patient": 6, "random_state": 5}
 

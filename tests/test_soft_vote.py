@@ -7,11 +7,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
 from sklearn.preprocessing import StandardScaler
 
-from histofeat.model_selection.folds import PatientKFold
-from histofeat.models.heads.feature_head import FeatureHead, fit_with_inner_scores
+from histofeat.model_selection import PatientKFold
+from histofeat.models import FeatureHead, SoftVote, fit_with_inner_scores, make_head
 from histofeat.models.heads.kernel_svm import KernelSVM
-from histofeat.models.heads.named import make_head
-from histofeat.models.heads.soft_vote import SoftVote
 
 
 @pytest.fixture(scope="module")

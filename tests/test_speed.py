@@ -193,7 +193,7 @@ def test_only_names_benchmarks_and_families(bench):
 
 
 def test_views_of_the_shipped_encoder_are_those_of_the_package(bench, patches):
-    from histofeat.images.views import VIEWS, take_view
+    from histofeat.images import VIEWS, take_view
 
     theirs = {view.tobytes() for view in bench("shipped")._views(patches[:2])}
     assert theirs == {take_view(patches[:2], view).tobytes() for view in VIEWS}

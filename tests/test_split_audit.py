@@ -9,13 +9,11 @@ import pytest
 
 import histofeat.evaluation.audit
 from histofeat.datasets import PatchDataset
-from histofeat.evaluation.audit import CODES, AuditReport, Finding, audit_split, cheap_findings, check_audit
+from histofeat.evaluation import CODES, AuditReport, Finding, audit_split, cheap_findings, check_audit
 from histofeat.evaluation.audit.table_checks import case_number, section_letters
 from histofeat.exceptions import GroupLeakageError
-from histofeat.model_selection.folds import PatchKFold, PatientKFold
-from histofeat.reporting.page.blocks import Details, Facts, Heading, Notice, Table
-from histofeat.reporting.page.html import to_html
-from histofeat.reporting.page.markdown import to_markdown
+from histofeat.model_selection import PatchKFold, PatientKFold
+from histofeat.reporting import Details, Facts, Heading, Notice, Table, to_html, to_markdown
 from histofeat.reporting.sections.audit import audit_blocks, audit_notices
 
 NAMES = ("benign", "malignant")

@@ -10,14 +10,12 @@ from scipy.fft import dctn
 from sklearn.base import clone
 from test_split_audit import dataset_of
 
-from histofeat.evaluation.audit import Fingerprints, ImageFingerprint, audit_fingerprints, audit_split
+from histofeat.evaluation import NEAR_DISTANCE, audit_fingerprints, audit_split, count_distances
 from histofeat.evaluation.audit import near_pairs as search
-from histofeat.evaluation.audit.image_checks import NEAR_DISTANCE
-from histofeat.evaluation.audit.near_pairs import MAX_DISTANCE, count_distances, near_pairs
-from histofeat.features import ColorHistogram
-from histofeat.features.extraction import extract
-from histofeat.features.image_fingerprint import _frequencies, mirror_masks, number_rows
-from histofeat.images.decoding import read_patch
+from histofeat.evaluation.audit.near_pairs import MAX_DISTANCE, near_pairs
+from histofeat.features import ColorHistogram, Fingerprints, ImageFingerprint, extract, mirror_masks, number_rows
+from histofeat.features.image_fingerprint import _frequencies
+from histofeat.images import read_patch
 
 HALVES = [([0, 1, 2, 3], [4, 5, 6, 7])]
 
@@ -413,7 +411,7 @@ def test_names_do_not_tell_whose_disk_it_is(eight):
 @pytest.mark.slow
 def test_real_patches_have_no_copies_across_patients(real_data):
     from histofeat import load_idc
-    from histofeat.model_selection.folds import PatientKFold
+    from histofeat.model_selection import PatientKFold
 
     whole = load_idc(real_data / "idc")
     dataset = whole.subset(np.setdiff1d(np.arange(len(whole)), whole.official_split().test))

@@ -15,16 +15,9 @@ from test_split_audit import dataset_of
 from test_split_audit_images import patch_of
 
 from histofeat import CNNEmbedding, IDCPipeline, evaluate
-from histofeat.evaluation.audit import (
-    Fingerprints,
-    ImageFingerprint,
-    TrainingImages,
-    audit_fingerprints,
-    cheap_findings,
-    predictions_of,
-)
-from histofeat.features import ColorHistogram
-from histofeat.model_selection.folds import PatientKFold
+from histofeat.evaluation import audit_fingerprints, cheap_findings, predictions_of
+from histofeat.features import ColorHistogram, Fingerprints, ImageFingerprint, TrainingImages
+from histofeat.model_selection import PatientKFold
 
 HALVES = [([0, 1, 2, 3], [4, 5, 6, 7])]
 FEATURES = np.random.default_rng(0).normal(size=(40, 3))
@@ -220,7 +213,7 @@ class TestFittedParts:
         assert found.offenders == ("mine: color.spaces[1] (FrozenEstimator)",)
 
     def test_caught_in_a_normaliser(self, patches):
-        from histofeat.images.normalization import ReinhardNormalizer
+        from histofeat.images import ReinhardNormalizer
 
         normalizer = ReinhardNormalizer().fit(patches)
         assert outside({"mine": IDCPipeline(features="lbp", normalizer=normalizer)}).status == "passed"

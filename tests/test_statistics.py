@@ -9,7 +9,8 @@ from sklearn.metrics import roc_auc_score
 from statsmodels.stats.multitest import multipletests
 
 from histofeat.exceptions import GroupLeakageError
-from histofeat.metrics.statistics import bootstrap_p, delong, holm, nadeau_bengio, patient_scores
+from histofeat.metrics import bootstrap_p, holm, nadeau_bengio, patient_scores
+from histofeat.metrics.statistics import delong
 
 # --- p-values --------------------------------------------------------------------------------------------------------
 
@@ -189,7 +190,7 @@ def test_delong_is_the_loop_over_pairs(n, ties):
 
 
 def test_delong_agrees_with_resampling_patients():
-    from histofeat.metrics.bootstrap import bootstrap_scores
+    from histofeat.metrics import bootstrap_scores
 
     y, first, _, patients = cases(300)
     score = 1 / (1 + np.exp(-first))

@@ -9,11 +9,9 @@ import pytest
 from sklearn.metrics import f1_score, roc_auc_score
 from statsmodels.stats.multitest import multipletests
 
-from histofeat.evaluation.results import Evaluation, ModelResult
-from histofeat.metrics.bootstrap import bootstrap_scores, patient_weights
-from histofeat.metrics.definitions import METRICS
-from histofeat.metrics.folds import score_folds
-from histofeat.metrics.statistics import bootstrap_p, compare_models
+from histofeat.evaluation import Evaluation
+from histofeat.evaluation.results import ModelResult
+from histofeat.metrics import METRICS, bootstrap_p, bootstrap_scores, compare_models, patient_weights, score_folds
 
 N_PATIENTS, N_PATCHES = 24, 12
 

@@ -5,10 +5,7 @@ import pytest
 from test_metrics import by_scikit_learn, predictions
 
 from histofeat.exceptions import GroupLeakageError
-from histofeat.metrics.bootstrap import bootstrap_scores, patient_weights
-from histofeat.metrics.definitions import LABEL_METRICS, METRICS
-from histofeat.metrics.folds import score_folds
-from histofeat.metrics.statistics import patient_averages
+from histofeat.metrics import LABEL_METRICS, METRICS, bootstrap_scores, patient_averages, patient_weights, score_folds
 
 
 def cohort(n_classes=2, ties=True):

@@ -6,12 +6,9 @@ import numpy as np
 import pytest
 from test_statistics_comparison import labels, make_evaluation, scores
 
-from histofeat.evaluation.assessment import comparison_payload
-from histofeat.metrics.statistics import compare_models
-from histofeat.reporting.files.strict_json import jsonable
-from histofeat.reporting.page.blocks import Details, Heading, Table, Text
-from histofeat.reporting.page.html import to_html
-from histofeat.reporting.page.markdown import to_markdown
+from histofeat.evaluation import comparison_payload
+from histofeat.metrics import compare_models
+from histofeat.reporting import Details, Heading, Table, Text, jsonable, to_html, to_markdown
 from histofeat.reporting.sections.comparison import comparison_blocks, patient_average_blocks
 
 PAYLOAD = {"dataset": {"name": "demo", "synthetic": True, "labels": ["negative", "positive"]}, "results": []}

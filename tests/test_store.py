@@ -18,8 +18,18 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
 from histofeat import CNNEmbedding, FeatureStore, IDCPipeline, PatientKFold, evaluate
-from histofeat.features import PFTAS, ColorHistogram, HaralickTexture, LBPHistogram, PatchUnion, extract
-from histofeat.features.store import as_store, content_key, extractor_fingerprint, extractor_name
+from histofeat.features import (
+    PFTAS,
+    ColorHistogram,
+    HaralickTexture,
+    LBPHistogram,
+    PatchUnion,
+    as_store,
+    content_key,
+    extract,
+    extractor_fingerprint,
+    extractor_name,
+)
 
 FAMILIES = (ColorHistogram(), LBPHistogram())
 FORK_OR_SPAWN = [
@@ -107,7 +117,7 @@ def test_an_extractor_is_known_by_its_class_parameters_and_version(monkeypatch):
         extractor_fingerprint("A", {"x": 2}),
         extractor_fingerprint("A", {}),
     ]
-    monkeypatch.setattr("histofeat.features.store.keys.FEATURES_VERSION", 2)
+    monkeypatch.setattr("histofeat.features.store.session.FEATURES_VERSION", 2)
     others.append(extractor_fingerprint("A", {"x": 1}))
     assert len({known, *others}) == 5
 
@@ -195,7 +205,7 @@ def test_other_parameters_have_rows_of_their_own(store, images):
 
 def test_another_version_has_rows_of_its_own(store, images, monkeypatch):
     extract(FAMILIES, images, store=store)
-    monkeypatch.setattr("histofeat.features.store.keys.FEATURES_VERSION", 2)
+    monkeypatch.setattr("histofeat.features.store.session.FEATURES_VERSION", 2)
     assert dict(extract(FAMILIES, images, store=store).computed) == {"color": 200, "lbp": 200}
     assert {json.loads(entry.description)["version"] for entry in store.entries()} == {1, 2}
 
@@ -287,7 +297,7 @@ def test_summary_tells_size_and_extractors(store, images):
 
 def test_purge_takes_a_family_and_gives_its_space_back(store, images, monkeypatch):
     extract(FAMILIES, images, store=store)
-    monkeypatch.setattr("histofeat.features.store.keys.FEATURES_VERSION", 2)
+    monkeypatch.setattr("histofeat.features.store.session.FEATURES_VERSION", 2)
     extract(FAMILIES, images[:50], store=store)
     before = Path(store.path).stat().st_size
     assert store.purge("color") == 250

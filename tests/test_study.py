@@ -32,7 +32,7 @@ def options(study, tmp_path, *words):
 
 def test_patients_of_the_official_test_set_are_left_alone(study, tmp_path):
     """Four patients with the ids of that set, three of others."""
-    from histofeat.datasets.idc.official import official_roles
+    from histofeat.datasets import official_roles
 
     test = [patient for patient, role in official_roles().items() if role == "test"][:4]
     others = ["1", "2", "3"]
@@ -79,8 +79,7 @@ def test_the_command_is_written_without_folders(study, tmp_path):
 
 
 def test_a_study_is_a_folder_with_page_numbers_tables_and_figures(study, tmp_path):
-    from histofeat.reporting.figures.charts import draw_intervals
-    from histofeat.reporting.page.blocks import Picture, Text
+    from histofeat.reporting import Picture, Text, draw_intervals
 
     rows = [{"name": "a", "value": 0.1, "low": 0.0, "high": 0.2}]
     found = study.Study(

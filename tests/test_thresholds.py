@@ -4,11 +4,11 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from sklearn import metrics as sk
 
-from histofeat.metrics.thresholds import ThresholdRule, choose_threshold, parse_rule
+from histofeat.metrics import choose_threshold, parse_rule
+from histofeat.metrics.thresholds import ThresholdRule
 
 TABLES = st.lists(st.tuples(st.booleans(), st.integers(0, 8)), min_size=2, max_size=40)
 

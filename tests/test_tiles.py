@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from histofeat.images.tiles import aggregate, choose_policy, fit_to, make_grid, pad_to
+from histofeat.images import aggregate, choose_policy, fit_to, make_grid, pad_to
 
 
 def image_of(height, width):

@@ -15,23 +15,19 @@ import pytest
 from sklearn.base import clone
 
 from histofeat.exceptions import MissingExtraError, WeightsError
-from histofeat.features import CNNEmbedding
-from histofeat.features.embedding import resize_patches
-from histofeat.networks.pretrained import (
+from histofeat.features import CNNEmbedding, resize_patches
+from histofeat.networks import (
     ENCODERS,
     TIMM_ENCODERS,
     EngineChoice,
     TimmEncoder,
     choose_engine,
-    engines,
     find_encoder,
     find_weights,
     hash_weights,
     load_engine,
-    timm_records,
-    timm_weights,
-    torch_engine,
 )
+from histofeat.networks.pretrained import engines, timm_records, timm_weights, torch_engine
 
 needs_timm = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("timm", "torch", "safetensors", "huggingface_hub")),

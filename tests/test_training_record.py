@@ -6,14 +6,8 @@ import numpy as np
 import pytest
 
 from histofeat.exceptions import WeightsError
-from histofeat.networks.pretrained import hash_weights
-from histofeat.networks.pretrained.training_record import (
-    VERSION,
-    TrainingRecord,
-    read_record,
-    record_path,
-    write_record,
-)
+from histofeat.networks import TrainingRecord, hash_weights, read_record, write_record
+from histofeat.networks.pretrained.training_record import VERSION, record_path
 
 DIGESTS = tuple(bytes([k]) * 16 for k in (0, 10, 255))
 RECORD = TrainingRecord("histo", "made up", ("7", "7", "eight"), DIGESTS, {"epochs": 1, "classes": {"0": 2, "1": 1}})

@@ -7,9 +7,16 @@ import numpy as np
 import pytest
 
 from histofeat.exceptions import PatchError
-from histofeat.features import ColorHistogram, HaralickTexture, LBPHistogram, PatchUnion, extract
-from histofeat.features.base import PatchFeatures
-from histofeat.features.batch import CHANNELS, PatchBatch
+from histofeat.features import (
+    CHANNELS,
+    ColorHistogram,
+    HaralickTexture,
+    LBPHistogram,
+    PatchBatch,
+    PatchFeatures,
+    PatchUnion,
+    extract,
+)
 
 FAMILIES = (ColorHistogram(), LBPHistogram(), HaralickTexture())
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 def main(arguments=None):
-    """Write ``histofeat/encoders/fingerprints.csv``; returns the exit code."""
+    """Write ``histofeat/networks/pretrained/fingerprints.csv``; returns the exit code."""
     parser = argparse.ArgumentParser(prog="fingerprints.py", description="Write the fingerprints of known weights.")
     parser.add_argument("--weights", type=Path, metavar="DIR", help="folder of ImageNet weights")
     options = parser.parse_args(arguments)
@@ -32,10 +32,7 @@ def main(arguments=None):
 
 def fingerprints(folder):
     """One row for each encoder and size."""
-    from histofeat.networks.pretrained import ENCODERS, hash_weights
-    from histofeat.networks.pretrained.engines import KerasEngine
-    from histofeat.networks.pretrained.fingerprint import fingerprint
-    from histofeat.networks.pretrained.weights import shipped_weights
+    from histofeat.networks import ENCODERS, KerasEngine, fingerprint, hash_weights, shipped_weights
 
     for encoder in ENCODERS.values():
         shipped = encoder.source == "histofeat"

@@ -1,6 +1,6 @@
 """Train the encoder that ships with histofeat: one seeded command, minutes on two cores.
 
-    python benchmarks/encoder/train.py --data /path/to/idc --output histofeat/encoders/shipped/histo
+    python benchmarks/encoder/train.py --data /path/to/idc --output histofeat/networks/pretrained/shipped/histo
 
 It learns from the official training and validation patients of IDC and from those outside that split, never from the
 49 official test patients. Beside the weights (Keras's, and the same converted for OpenVINO) it writes their record:
@@ -44,8 +44,8 @@ def main(arguments=None):
 
 def run(options):
     """Load the training side, train, and say what was written."""
-    from histofeat.models.encoder_training import train_encoder
-    from histofeat.networks.pretrained import find_encoder
+    from histofeat.models import train_encoder
+    from histofeat.networks import find_encoder
 
     weights = options.output / find_encoder("histo").weight_file
     if weights.exists() and not options.overwrite:

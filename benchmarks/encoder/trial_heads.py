@@ -7,7 +7,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from histofeat import PatientKFold
-from histofeat.models.heads.named import make_head
+from histofeat.models import make_head
 
 
 def logistic(embedding, y, *asked):

@@ -9,12 +9,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from histofeat.images.views import VIEWS, take_view
-from histofeat.networks.augmentation import augment
-from histofeat.networks.batches import fit_patch
-from histofeat.networks.pretrained.network import import_keras
-from histofeat.networks.pretrained.residual import residual_stages
-from histofeat.networks.recipes import forget_sooner, learning_rates, make_optimizer
+from histofeat.images import VIEWS, take_view
+from histofeat.networks import (
+    augment,
+    fit_patch,
+    forget_sooner,
+    import_keras,
+    learning_rates,
+    make_optimizer,
+    residual_stages,
+)
 
 #: Side in px that all patches have in memory; a network of another input size sees them enlarged after augmentation.
 PATCH_PX = 50

@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from histofeat.networks.augmentation import STANDARD, Augmentation
-from histofeat.networks.pretrained.residual import BLOCKS, WIDTHS
-from histofeat.networks.recipes import RESNET_SMALL, Recipe
+from histofeat.networks import BLOCKS, RESNET_SMALL, STANDARD, WIDTHS, Augmentation, Recipe
 
 __all__ = ["TRIALS", "Trial"]
 

@@ -128,7 +128,7 @@ def check_options(options):
 
 def imagenet_weights(options):
     """The file of ImageNet weights."""
-    from histofeat.networks.pretrained import find_encoder, find_weights
+    from histofeat.networks import find_encoder, find_weights
 
     return find_weights(find_encoder(ENCODER), weights_dir=options.weights)
 
@@ -145,10 +145,9 @@ def load(options):
     """Pixels and handcrafted features of the development patients, and who of them is tested."""
     from trial_networks import PATCH_PX
 
-    from histofeat.features.extraction import extract
-    from histofeat.features.families import make_family
-    from histofeat.images.decoding import as_images
-    from histofeat.networks.batches import fit_patch
+    from histofeat.features import extract, make_family
+    from histofeat.images import as_images
+    from histofeat.networks import fit_patch
 
     dataset = study.development_patients(options)
     patients = dataset.patients.astype(str)

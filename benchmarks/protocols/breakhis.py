@@ -88,8 +88,8 @@ def run(options):
 def settle(options):
     """Make a quick run small, and refuse names that are not known before the long work begins."""
     from histofeat.exceptions import known_names
-    from histofeat.features.families import FAMILIES
-    from histofeat.models.heads.named import HEADS as KNOWN_HEADS
+    from histofeat.features import FAMILIES
+    from histofeat.models import HEADS as KNOWN_HEADS
 
     parser = make_parser()
     if options.quick:
@@ -133,7 +133,7 @@ def features_in(options, scratch):
 
 def draw_cohort(options, scratch):
     """Draw the synthetic cohort; gives its folder."""
-    from histofeat.datasets.synthetic.breakhis_cohort import make_breakhis_cohort
+    from histofeat.datasets import make_breakhis_cohort
 
     options.magnifications = [power for power in options.magnifications if power in QUICK_COHORT["magnifications"]]
     return make_breakhis_cohort(root=Path(scratch) / "cohort", random_state=options.seed, **QUICK_COHORT).root
@@ -165,7 +165,7 @@ def recipe(name, head, options):
 
 def load(root, power, target, options):
     """Images at one magnification."""
-    from histofeat.datasets.breakhis import load_breakhis
+    from histofeat.datasets import load_breakhis
 
     return load_breakhis(root, power, target, patient_key=options.patient_key, duplicates=options.duplicates)
 
@@ -174,7 +174,7 @@ def hold_outs(root, power, sets, options):
     """The hold-outs of one magnification; where they cannot be, a record that says why."""
     from breakhis_holdouts import HoldOuts, measure
 
-    from histofeat.datasets.breakhis.folds import breakhis_hold_outs
+    from histofeat.datasets import breakhis_hold_outs
 
     dataset = None
     try:
@@ -188,9 +188,9 @@ def hold_outs(root, power, sets, options):
 
 def folds_of(root, power, target, sets, options):
     """One evaluation under folds of patients: what was refused, what was merged, and what was found."""
-    from histofeat.datasets.rare_classes import merge_rare_classes
-    from histofeat.evaluation.evaluation import evaluate
-    from histofeat.model_selection.folds import PatientKFold
+    from histofeat.datasets import merge_rare_classes
+    from histofeat.evaluation import evaluate
+    from histofeat.model_selection import PatientKFold
 
     outer, inner = FOLDS[target]
     record = {"magnification": power, "target": target, "refused": None, "evaluation": None, "dataset": None}
@@ -216,7 +216,7 @@ def folds_of(root, power, target, sets, options):
 
 def refusal(dataset, n_splits):
     """What `PatientKFold` says of these classes as they are; None where it can split them."""
-    from histofeat.model_selection.folds import PatientKFold
+    from histofeat.model_selection import PatientKFold
 
     try:
         list(PatientKFold(n_splits).split(dataset.X, dataset.y, dataset.patients))

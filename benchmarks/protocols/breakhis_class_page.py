@@ -1,15 +1,14 @@
 """The pages on benign against malignant and on the subtypes under folds of patients, class by class."""
 
-from histofeat.reporting.page.blocks import Heading, Notice, Picture, Text
+from histofeat.reporting import Heading, Notice, Picture, Text
 
 __all__ = ["class_rows", "confusion_of", "figure_name", "fold_blocks", "payload_of"]
 
 
 def payload_of(record):
     """The evaluation as plain values, with its classes; None where there is none."""
-    from histofeat.evaluation.assessment import class_payload
-    from histofeat.reporting.files.payload import metrics_payload
-    from histofeat.reporting.files.strict_json import jsonable
+    from histofeat.evaluation import class_payload
+    from histofeat.reporting import jsonable, metrics_payload
 
     evaluation = record["evaluation"]
     if evaluation is None:
@@ -45,8 +44,7 @@ def merged_words(record):
 
 def evaluation_blocks(payload, record):
     """Scores, classes and confusion matrices."""
-    from histofeat.reporting.sections.classes import class_blocks
-    from histofeat.reporting.sections.tables import headline_key, headline_table
+    from histofeat.reporting import class_blocks, headline_key, headline_table
 
     protocol = payload["protocol"]
     yield Text(f"Folds: {protocol['cv']}, inside them {protocol['inner_cv']}. Every score is out of fold and pooled.")
@@ -95,7 +93,7 @@ def class_rows(record):
 
 def confusion_of(payload):
     """Data of the matrix of the best model."""
-    from histofeat.reporting.figures.curves import confusion_data
+    from histofeat.reporting import confusion_data
 
     best = best_of(payload)
     return confusion_data({**payload, "results": [best]}, best["head"])

@@ -84,8 +84,7 @@ def extract_once(dataset, sets, options):
     """Give the matrix of each feature set, and the fingerprints for the audit, from one pass over the images."""
     import numpy as np
 
-    from histofeat.evaluation.audit import ImageFingerprint
-    from histofeat.features import extract
+    from histofeat.features import ImageFingerprint, extract
 
     families = {repr(family): family for members in sets.values() for family in members}
     found = extract(
@@ -98,7 +97,7 @@ def extract_once(dataset, sets, options):
 
 def audit_all(dataset, folds, prints, n_jobs):
     """What the audit finds in each hold-out, but for what passed; hold-outs are audited one at a time."""
-    from histofeat.evaluation.audit import audit_fingerprints
+    from histofeat.evaluation import audit_fingerprints
 
     found = []
     for number in range(1, len(folds) + 1):
@@ -113,8 +112,7 @@ def audit_all(dataset, folds, prints, n_jobs):
 
 def judge(dataset, matrices, folds, model, number, options):
     """Rates of one model on one hold-out; a sentence where it cannot be fitted there."""
-    from histofeat.metrics.definitions import confusion, label_scores
-    from histofeat.metrics.statistics import recognition_rates
+    from histofeat.metrics import confusion, label_scores, recognition_rates
 
     [(train, test)] = folds.cv(number)
     y, patients = dataset.y, dataset.patients
@@ -145,7 +143,7 @@ def predict(matrices, model, split, dataset, options):
     """Labels of the test rows, and how many columns they come from."""
     import numpy as np
 
-    from histofeat.models.heads.named import make_head
+    from histofeat.models import make_head
 
     (train, test), (features, head) = split, model
     y = dataset.y
@@ -204,7 +202,7 @@ def compare(rows, n_hold_outs, reference, rate="patient_rate"):
     """
     import numpy as np
 
-    from histofeat.metrics.statistics import holm, nadeau_bengio
+    from histofeat.metrics import holm, nadeau_bengio
 
     found = []
     groups = grouped(rows)

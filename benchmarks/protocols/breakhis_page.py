@@ -3,8 +3,7 @@
 from breakhis_class_page import class_rows, confusion_of, figure_name, fold_blocks, payload_of
 from breakhis_holdouts import NOTHING, compare, summarise
 
-from histofeat.reporting.page.blocks import Details, Facts, Heading, Notice, Picture, Table, Text
-from histofeat.reporting.sections.tables import number
+from histofeat.reporting import Details, Facts, Heading, Notice, Picture, Table, Text, number
 
 TITLE = "The protocol of BreakHis"
 PUBLISHED = (
@@ -301,8 +300,7 @@ def closing(options):
 
 def figures_of(rows, means, scored):
     """Rates of each magnification, and a confusion matrix for each evaluation."""
-    from histofeat.reporting.figures.charts import draw_intervals
-    from histofeat.reporting.figures.confusion_and_forest import draw_confusion
+    from histofeat.reporting import draw_confusion, draw_intervals
 
     figures = {}
     for power in dict.fromkeys(entry["magnification"] for entry in means):

@@ -45,7 +45,7 @@ def make_parser():
 
 def run(options):
     """Load, fit, measure, write."""
-    from histofeat.metrics.thresholds import parse_rule
+    from histofeat.metrics import parse_rule
     from histofeat.reporting import check_output
 
     for sensitivity in options.sensitivity:
@@ -95,7 +95,7 @@ def fit_all(dataset, pipelines, options):
 
     from histofeat import PatientKFold
     from histofeat.features import extract
-    from histofeat.models.heads.named import make_head
+    from histofeat.models import make_head
 
     families = {family.family: family for pipeline in pipelines.values() for family in pipeline.families()}
     measured = extract(list(families.values()), dataset.X, n_jobs=options.n_jobs, store=options.store)
@@ -143,7 +143,7 @@ def make_room(model, n_rows, levels, options):
     """Prepare the arrays that the folds fill."""
     import numpy as np
 
-    from histofeat.metrics.conformal import UNITS
+    from histofeat.metrics import UNITS
 
     rules = ("f1", "youden", *(f"sensitivity={sensitivity!r}" for sensitivity in options.sensitivity))
     model.raw, model.calibrated = np.full((n_rows, 2), np.nan), np.full((n_rows, 2), np.nan)
@@ -155,10 +155,8 @@ def make_room(model, n_rows, levels, options):
 def fit_fold(model, train, test, dataset, levels, options):
     """Fit one model on one fold: calibration, thresholds and sets from its training patients, for its test patients."""
     from histofeat import PatientKFold
-    from histofeat.metrics.calibration import fit_calibrator
-    from histofeat.metrics.conformal import fit_conformal
-    from histofeat.metrics.thresholds import choose_threshold
-    from histofeat.models.heads.feature_head import fit_with_inner_scores
+    from histofeat.metrics import choose_threshold, fit_calibrator, fit_conformal
+    from histofeat.models import fit_with_inner_scores
 
     y, patients = dataset.y[train], dataset.patients[train]
     inner_cv = PatientKFold(3, random_state=options.seed)
@@ -180,7 +178,7 @@ def fit_fold(model, train, test, dataset, levels, options):
 def measure(models, dataset, options):
     """Everything that is reported, as plain values: "calibration", "thresholds" and "conformal"."""
     from histofeat import PatientKFold
-    from histofeat.evaluation.assessment import assessment_payload
+    from histofeat.evaluation import assessment_payload
 
     resampling = {"n_resamples": options.resamples, "random_state": options.seed}
     cv = PatientKFold(options.folds, random_state=options.seed)
@@ -199,8 +197,7 @@ def measure(models, dataset, options):
 
 def threshold_rows(model, dataset, resampling):
     """One row per rule, and one for 0.5: what the thresholds were, and what they give on the test patients."""
-    from histofeat.metrics.bootstrap import bootstrap_scores
-    from histofeat.metrics.definitions import confusion, label_scores
+    from histofeat.metrics import bootstrap_scores, confusion, label_scores
 
     rules = {"0.5": ((model.raw[:, 1] > 0.5).astype(int), [0.5])}
     rules |= {rule: (labels, model.thresholds[rule]) for rule, labels in model.labels.items()}
@@ -220,7 +217,7 @@ def threshold_rows(model, dataset, resampling):
 
 def conformal_rows(model, dataset, levels, resampling):
     """One row per unit and level: the coverage that was asked for, and the one that the test patients got."""
-    from histofeat.metrics.conformal import measure_coverage
+    from histofeat.metrics import measure_coverage
 
     for unit, sets in model.sets.items():
         for coverage in measure_coverage(sets, dataset.y, dataset.patients, levels, **resampling):
@@ -237,8 +234,7 @@ def make_study(found, not_run, dataset, options):
     import pandas as pd
     from calibration_page import figures_of, flat_rows, page
 
-    from histofeat.reporting.files.payload import dataset_payload
-    from histofeat.reporting.files.strict_json import jsonable
+    from histofeat.reporting import dataset_payload, jsonable
 
     payload = jsonable({"dataset": dataset_payload(dataset), "results": found["calibration"]})
     found = jsonable(found)

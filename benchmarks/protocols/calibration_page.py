@@ -1,6 +1,6 @@
 """The page of the study on calibration: words, tables and figures, from plain values."""
 
-from histofeat.reporting.sections.tables import number
+from histofeat.reporting import number
 
 __all__ = ["figures_of", "flat_rows", "page"]
 
@@ -14,8 +14,15 @@ RULE_WORDS = {"0.5": "0.5", "f1": "highest F1", "youden": "Youden"}
 
 def page(found, payload, notices, options):
     """Blocks from top to bottom."""
-    from histofeat.reporting.page.blocks import Details, Heading, Picture, Text
-    from histofeat.reporting.sections.calibration import calibration_key, calibration_table, decomposition_table
+    from histofeat.reporting import (
+        Details,
+        Heading,
+        Picture,
+        Text,
+        calibration_key,
+        calibration_table,
+        decomposition_table,
+    )
 
     data = payload["dataset"]
     yield Text(calibration_sentence(payload["results"]))
@@ -113,8 +120,7 @@ def with_interval(score):
 
 def threshold_table(rows, data):
     """One row per model and rule."""
-    from histofeat.reporting.files.payload import data_label
-    from histofeat.reporting.page.blocks import Table
+    from histofeat.reporting import Table, data_label
 
     body = tuple(
         (
@@ -133,7 +139,7 @@ def threshold_table(rows, data):
 
 def conformal_blocks(found, data):
     """What the sets are, their coverage, and what it promises."""
-    from histofeat.reporting.page.blocks import Details, Picture, Text
+    from histofeat.reporting import Details, Picture, Text
 
     yield Text(
         "A prediction set holds each class that cannot be ruled out: one, both (undecided) or none (unlike anything "
@@ -154,8 +160,7 @@ def conformal_blocks(found, data):
 
 def conformal_table(rows, data):
     """One row per model, unit and level."""
-    from histofeat.reporting.files.payload import data_label
-    from histofeat.reporting.page.blocks import Table
+    from histofeat.reporting import Table, data_label
 
     negative, positive = data["labels"]
     body = tuple(
@@ -204,8 +209,7 @@ def flat(row, prefix=""):
 
 def figures_of(found, payload):
     """Every figure by its name: (draw, data)."""
-    from histofeat.reporting.figures.charts import draw_lines
-    from histofeat.reporting.sections.calibration import reliability_data
+    from histofeat.reporting import draw_lines, reliability_data
 
     heads = dict.fromkeys(result["head"] for result in payload["results"])
     reliability = {
@@ -226,7 +230,7 @@ def figure_names(payload):
 
 def sensitivity_figure(rows):
     """Sensitivity reached less asked, for `draw_intervals`."""
-    from histofeat.reporting.figures.charts import draw_intervals
+    from histofeat.reporting import draw_intervals
 
     bars = []
     for row in rows:
@@ -245,7 +249,7 @@ def sensitivity_figure(rows):
 
 def coverage_figure(rows):
     """Mean coverage over patients at one level, for `draw_intervals`."""
-    from histofeat.reporting.figures.charts import draw_intervals
+    from histofeat.reporting import draw_intervals
 
     level = shown([row["level"] for row in rows], 0.9)
     bars = []

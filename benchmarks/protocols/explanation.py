@@ -57,7 +57,7 @@ def run(options):
 def explain(dataset, options, store, progress):
     """Measure everything: a dict of what each function of `histofeat.studies.explanation` found, and how long it took."""
     from histofeat import PatientKFold
-    from histofeat.studies.explanation import ablate_families, measure_costs, permutation_importance
+    from histofeat.studies import ablate_families, measure_costs, permutation_importance
 
     shared = {"store": store, "n_jobs": options.n_jobs, "random_state": options.seed, "n_resamples": options.resamples}
     folds, n_repeats = options.folds, options.repeats
@@ -123,7 +123,7 @@ def why_not(options):
 
     from histofeat.exceptions import MissingExtraError, WeightsError
     from histofeat.features import extract
-    from histofeat.reporting.files.privacy import Redactor
+    from histofeat.reporting import Redactor
 
     try:
         extract(make_pipeline(("cnn",), options).families(), np.full((1, 50, 50, 3), 128, dtype=np.uint8))

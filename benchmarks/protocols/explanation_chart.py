@@ -15,7 +15,7 @@ def draw_costs(data):
     -------
     matplotlib.figure.Figure
     """
-    from histofeat.reporting.figures.canvas import GRID, INK, line_of, new_figure, plain_axes, short
+    from histofeat.reporting import GRID, INK, line_of, new_figure, plain_axes, short
 
     figure = new_figure(8.4, 5.0)
     axes = figure.subplots()

@@ -67,7 +67,7 @@ def importance_results(importance):
 
 def page(found, dataset, options):
     """Blocks from top to bottom."""
-    from histofeat.reporting.page.blocks import Notice, Text
+    from histofeat.reporting import Notice, Text
 
     yield Text(headline(found))
     if found["not_run"] is not None:
@@ -104,7 +104,7 @@ def headline(found):
 
 def permutation_blocks(found, options):
     """Families, groups and single features of the handcrafted set; families and groups with the network."""
-    from histofeat.reporting.page.blocks import Details, Heading, Picture, Text
+    from histofeat.reporting import Details, Heading, Picture, Text
 
     importance = found["handcrafted_importance"]
     yield Heading("What a fitted model leans on")
@@ -176,7 +176,7 @@ def members_table(importance):
 
 def parts_table(importance, kind, n, caption):
     """Drops of one kind of part."""
-    from histofeat.reporting.page.blocks import Table
+    from histofeat.reporting import Table
 
     rows = [
         (part.name, f"{len(part.columns):,}", cell(part.drop, part.ci95, 4), f"{part.repeats_sd:.4f}")
@@ -187,7 +187,7 @@ def parts_table(importance, kind, n, caption):
 
 def parts_figure(importance, kinds, n, title):
     """Drops of some kinds of part, for `draw_intervals`."""
-    from histofeat.reporting.figures.charts import draw_intervals
+    from histofeat.reporting import draw_intervals
 
     rows = [
         {"name": part.name, "value": part.drop, "low": part.ci95[0], "high": part.ci95[1], "group": KIND_WORDS[kind]}
@@ -203,7 +203,7 @@ def parts_figure(importance, kinds, n, title):
 
 def ablation_blocks(ablation):
     """Fitted again without each family, and with each alone."""
-    from histofeat.reporting.page.blocks import Heading, Picture, Table, Text
+    from histofeat.reporting import Heading, Picture, Table, Text
 
     yield Heading("What a model can do without")
     yield Text(
@@ -233,7 +233,7 @@ def ablation_blocks(ablation):
 
 def ablation_figure(ablation):
     """Differences to all families, for `draw_intervals`."""
-    from histofeat.reporting.figures.charts import draw_intervals
+    from histofeat.reporting import draw_intervals
 
     words = {"without": "one family left out", "alone": "one family alone", "given": "other sets"}
     rows = [
@@ -250,7 +250,7 @@ def ablation_figure(ablation):
 
 def cost_blocks(found, options):
     """ROC-AUC against microseconds."""
-    from histofeat.reporting.page.blocks import Heading, Picture, Table, Text
+    from histofeat.reporting import Heading, Picture, Table, Text
 
     costs = found["costs"]
     yield Heading("What it costs")

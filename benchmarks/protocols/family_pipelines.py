@@ -41,7 +41,7 @@ def family_pipelines(options):
 
 def not_run_notice(not_run):
     """Blocks that name what could not run; none where all could."""
-    from histofeat.reporting.page.blocks import Notice
+    from histofeat.reporting import Notice
 
     if not not_run:
         return ()

@@ -63,7 +63,7 @@ def main():
 
 def score(setting, features, dataset, cv):
     """Pooled out-of-fold ROC-AUC of one setting, and processor seconds a fit."""
-    from histofeat.models.heads.named import make_head
+    from histofeat.models import make_head
 
     scores = np.empty(len(dataset))
     started = time.process_time()

@@ -6,11 +6,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from histofeat.metrics.thresholds import parse_rule
-from histofeat.reporting.files.payload import model_key, score_payload
-from histofeat.reporting.files.strict_json import jsonable
-from histofeat.reporting.page.blocks import Addition, Details, Heading, Notice, Table, Text
-from histofeat.reporting.sections.tables import number, score_with_interval
+from histofeat.metrics import parse_rule
+from histofeat.reporting import (
+    Addition,
+    Details,
+    Heading,
+    Notice,
+    Table,
+    Text,
+    jsonable,
+    model_key,
+    number,
+    score_payload,
+    score_with_interval,
+)
 
 __all__ = [
     "PUBLISHED",

@@ -83,7 +83,7 @@ def run(options):
     from idc_ledger import commit_words, open_ledger
     from idc_networks import record
 
-    from histofeat.metrics.thresholds import parse_rule
+    from histofeat.metrics import parse_rule
     from histofeat.reporting import check_output
 
     parse_rule(options.threshold)
@@ -167,7 +167,7 @@ def fit_models(dataset, fold, options):
 
 def perturbed(dataset, fold, fitted, options):
     """Scores of some models on perturbed patches of the test patients; no table where none ran."""
-    from histofeat.studies.robustness import measure_robustness
+    from histofeat.studies import measure_robustness
 
     pipelines = {name: make_pipeline(name, options) for name in CARRIED if fitted[name].evaluation.models}
     print("--- perturbed patches", flush=True)
@@ -207,7 +207,7 @@ def views_cost(dataset, options):
     import numpy as np
 
     from histofeat.features import HistoEmbedding
-    from histofeat.images.decoding import as_images
+    from histofeat.images import as_images
 
     images = as_images(dataset.X)
     patches = [images.decode(row, images.content(row))[0] for row in range(min(len(dataset), 4000))]

@@ -3,8 +3,7 @@
 import study
 from idc_networks_page import difference_blocks, flat_row, planned_differences, score_row
 
-from histofeat.reporting.page.blocks import Heading, Notice, Table, Text
-from histofeat.reporting.sections.tables import number, score_with_interval
+from histofeat.reporting import Heading, Notice, Table, Text, number, score_with_interval
 
 __all__ = ["card_blocks", "make_page"]
 
@@ -22,7 +21,7 @@ def make_page(
     fitted : mapping of str to Fitted
         One evaluation a model, all of the same tested patches.
     perturbed : DataFrame
-        Rows of `histofeat.studies.robustness.RobustnessRow`.
+        Rows of `histofeat.studies.RobustnessRow`.
     carried : mapping of int to Evaluation or str
         BreakHis by magnification; the reason where it could not be evaluated.
     cost : mapping

@@ -115,7 +115,7 @@ def run(options):
     from idc_ledger import commit_words, open_ledger
     from idc_networks_page import make_page
 
-    from histofeat.metrics.thresholds import parse_rule
+    from histofeat.metrics import parse_rule
     from histofeat.reporting import check_output
 
     # What can be refused is refused before the data are read.
@@ -238,8 +238,7 @@ def make_pipeline(name, options):
     if name in ("cancernet", "resnet_small", "fine_tuned"):
         return IDCPipeline(features="pixels", head=make_network(name, options), random_state=options.seed)
     if name == "chosen":
-        from official_candidates import CANDIDATES
-        from official_candidates import CHOSEN as PUBLISHED_CHOICE
+        from official_candidates import CANDIDATES, CHOSEN as PUBLISHED_CHOICE
 
         return (CANDIDATES[0] if options.quick else PUBLISHED_CHOICE).pipeline(options)
     trees = {"n_estimators": 20} if options.quick else None
@@ -267,7 +266,7 @@ def make_network(name, options):
 
 def imagenet(options):
     """The file of ImageNet weights in the folder of the command line; "imagenet" leaves the search to histofeat."""
-    from histofeat.networks.pretrained import find_encoder
+    from histofeat.networks import find_encoder
 
     if options.weights:
         for file in find_encoder(ENCODER).accepted_files:
@@ -284,7 +283,7 @@ def say_epoch(done, total, values):
 
 def fit(dataset, fold, name, pipeline, options):
     """Evaluate one pipeline alone, so that its seconds are its own."""
-    from histofeat.evaluation.evaluation import evaluate
+    from histofeat.evaluation import evaluate
 
     started = time.perf_counter(), time.process_time()
     ended = []
@@ -355,7 +354,7 @@ def record(evaluation, commit, ledger):
     from idc_comparison import WITH_UNLISTED
     from idc_ledger import append_lines, ledger_line
 
-    from histofeat.metrics.thresholds import parse_rule
+    from histofeat.metrics import parse_rule
 
     lines = [
         ledger_line(

@@ -6,9 +6,8 @@ from itertools import groupby, product
 
 import study
 
-from histofeat.metrics.statistics import compare_models, holm
-from histofeat.reporting.page.blocks import Details, Heading, Notice, Picture, Table, Text
-from histofeat.reporting.sections.tables import number, score_with_interval
+from histofeat.metrics import compare_models, holm
+from histofeat.reporting import Details, Heading, Notice, Picture, Table, Text, number, score_with_interval
 
 __all__ = ["difference_blocks", "flat_row", "make_page", "planned_differences", "score_row"]
 
@@ -34,7 +33,7 @@ def make_page(fitted, trials, *, words, official, planned, metrics, target, thre
     planned : sequence of (str, str)
         Pairs of names to compare.
     metrics : sequence of str
-        In which to compare them, as in `histofeat.metrics.statistics.compare_models`.
+        In which to compare them, as in `histofeat.metrics.compare_models`.
     target : (str, float, float)
         A name, the ROC-AUC that it is to reach on the official test patients, in how many minutes on two cores.
     threshold : str
@@ -137,7 +136,7 @@ def planned_differences(fitted, planned, metrics):
     Returns
     -------
     rows : list of dict
-        Fields of `histofeat.metrics.statistics.Comparison`, ``first`` and ``second`` by the names of `fitted`; ``p_holm`` is
+        Fields of `histofeat.metrics.Comparison`, ``first`` and ``second`` by the names of `fitted`; ``p_holm`` is
         over the rows of this list.
     refusal : str or None
         Why there are none, where they cannot be made.
@@ -337,7 +336,7 @@ def _trial_blocks(trials):
 
 
 def _scores_figure(rows, words):
-    from histofeat.reporting.figures.charts import draw_intervals
+    from histofeat.reporting import draw_intervals
 
     if not rows:
         return None
@@ -362,7 +361,7 @@ def _curve_figures(epochs):
 
 
 def _lines(epochs, wanted, y_label):
-    from histofeat.reporting.figures.charts import draw_lines
+    from histofeat.reporting import draw_lines
 
     panels = []
     for name, found in groupby(epochs, key=lambda epoch: epoch["name"]):

@@ -84,7 +84,7 @@ def run(options):
     from idc_comparison import PUBLISHED_SPLIT, WITH_UNLISTED, Run, data_words, load_published
     from idc_ledger import commit_words, open_ledger
 
-    from histofeat.metrics.thresholds import parse_rule
+    from histofeat.metrics import parse_rule
     from histofeat.reporting import check_output
 
     # What can be refused is refused before the data are read.
@@ -176,7 +176,7 @@ def feature_store(options):
 
 def score(dataset, split, folds, pipelines, options, *, trained_on, store):
     """Evaluate on the one fold that a run is."""
-    from histofeat.evaluation.evaluation import evaluate
+    from histofeat.evaluation import evaluate
 
     with run_all.make_progress() as progress:
         evaluation = evaluate(
@@ -208,7 +208,7 @@ def record(run, split, commit, ledger):
     """Append a line per model; returns how many lines the ledger holds now."""
     from idc_ledger import append_lines, ledger_line
 
-    from histofeat.metrics.thresholds import parse_rule
+    from histofeat.metrics import parse_rule
 
     evaluation = run.evaluation
     lines = [
@@ -234,7 +234,7 @@ def record(run, split, commit, ledger):
 
 def pipeline_words(model):
     """Name, head and features of a model in one cell of the ledger."""
-    from histofeat.reporting.files.payload import model_key
+    from histofeat.reporting import model_key
 
     words = []
     for feature, family in zip(model.features, model.families[-len(model.features) :], strict=True):
@@ -265,8 +265,7 @@ def report(run, runs, split, published, n_evaluations, pipelines, options):
 
 def show(run, added, path):
     """What did not run, the table where it is wanted, where the report is."""
-    from histofeat.reporting.page.blocks import Table
-    from histofeat.reporting.page.markdown import to_markdown
+    from histofeat.reporting import Table, to_markdown
 
     for entry in run.evaluation.not_run:
         print(f"not run: {entry.name}, {entry.head}: {entry.reason}")

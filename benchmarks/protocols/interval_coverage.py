@@ -4,7 +4,7 @@
 
 Fixed scores, as of a model that is not fitted again. Patients are drawn from a population that is written down here;
 the true value of every metric comes from 100,000 of its patients. Each repetition draws new patients, makes the
-interval with `histofeat.metrics.bootstrap.bootstrap_scores`, once with patients as units and once with patches, and looks
+interval with `histofeat.metrics.bootstrap_scores`, once with patients as units and once with patches, and looks
 whether the true value lies inside. Writes reports/interval-coverage.
 """
 
@@ -82,8 +82,7 @@ def truth(setting, n_patients, rng):
     """Score so many patients that chance no longer matters: {kind: {metric: value}}."""
     import numpy as np
 
-    from histofeat.metrics.definitions import scores
-    from histofeat.metrics.statistics import patient_averages
+    from histofeat.metrics import patient_averages, scores
 
     y, proba, patients = setting.draw(n_patients, rng)
     pooled = scores(y, proba)
@@ -102,9 +101,7 @@ def repetition(setting, number, options):
     """Draw patients once; {kind: {metric: (estimate, low, high)}}."""
     import numpy as np
 
-    from histofeat.metrics.bootstrap import bootstrap_scores
-    from histofeat.metrics.definitions import scores
-    from histofeat.metrics.statistics import patient_averages
+    from histofeat.metrics import bootstrap_scores, patient_averages, scores
 
     place = list(DIFFERENCES).index(setting.name)
     y, proba, patients = setting.draw(
@@ -182,8 +179,7 @@ def find(rows, **wanted):
 
 def coverage_table(rows, kind, caption):
     """One row per setting, one column per metric."""
-    from histofeat.reporting.page.blocks import Table
-    from histofeat.reporting.sections.tables import METRIC_WORDS
+    from histofeat.reporting import METRIC_WORDS, Table
 
     chosen = [row for row in rows if row["kind"] == kind]
     pairs = list(dict.fromkeys((row["patients_differ"], row["n_patients"]) for row in chosen))
@@ -197,8 +193,7 @@ def coverage_table(rows, kind, caption):
 
 def shape_table(rows):
     """Where the truth lies when it is missed, and how wide intervals are beside what estimates really vary."""
-    from histofeat.reporting.page.blocks import Table
-    from histofeat.reporting.sections.tables import METRIC_WORDS
+    from histofeat.reporting import METRIC_WORDS, Table
 
     cells = [
         (
@@ -254,7 +249,7 @@ def _range(rows):
 
 
 def _case(row):
-    from histofeat.reporting.sections.tables import METRIC_WORDS
+    from histofeat.reporting import METRIC_WORDS
 
     words = f"{METRIC_WORDS[row['metric']]}, differences {row['patients_differ']}, {row['n_patients']} patients"
     return f"{words} ({percent(row)} %)"
@@ -262,7 +257,7 @@ def _case(row):
 
 def figure(rows, metric):
     """Coverage of one metric in all settings, for `draw_intervals`."""
-    from histofeat.reporting.sections.tables import METRIC_WORDS
+    from histofeat.reporting import METRIC_WORDS
 
     shown = [row for row in rows if row["metric"] == metric]
     return {
@@ -300,9 +295,7 @@ def method(options):
 
 def page(rows, options):
     """The study from top to bottom."""
-    from histofeat.reporting.figures.charts import draw_intervals
-    from histofeat.reporting.page.blocks import Details, Heading, Notice, Picture, Text
-    from histofeat.reporting.sections.tables import METRIC_WORDS
+    from histofeat.reporting import METRIC_WORDS, Details, Heading, Notice, Picture, Text, draw_intervals
 
     pictures = {
         metric: Picture(

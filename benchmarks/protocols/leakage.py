@@ -44,7 +44,7 @@ def make_parser():
 def run(options):
     """Load, score under both splits, write."""
     from histofeat.reporting import check_output
-    from histofeat.studies.shortcuts import measure_leakage
+    from histofeat.studies import measure_leakage
 
     recipe = argparse.Namespace(**vars(options), **SETTLED)
     run_all.check_names(recipe)
@@ -71,7 +71,7 @@ def run(options):
 def measure_signature(recipe, settings):
     """The same on the cohort of planted signatures, which is drawn anew: (Leakage, PatchDataset)."""
     from histofeat.datasets import make_signature_cohort
-    from histofeat.studies.shortcuts import measure_leakage
+    from histofeat.studies import measure_leakage
 
     chosen = [name for name in recipe.features if name in SIGNATURE_SETS] or ["handcrafted"]
     pipelines = run_all.make_pipelines(argparse.Namespace(**{**vars(recipe), "features": chosen}))
@@ -116,8 +116,7 @@ def flat(row):
 
 def page(found, signature, dataset, cohort):
     """Blocks from top to bottom."""
-    from histofeat.reporting.page.blocks import Details, Heading, Notice, Picture, Text
-    from histofeat.reporting.sections.shortcut import LEAKAGE_WORDS, leakage_table
+    from histofeat.reporting import LEAKAGE_WORDS, Details, Heading, Notice, Picture, Text, leakage_table
 
     yield Text(headline(found))
     if found["not_run"]:
@@ -254,7 +253,7 @@ def covers_chance(row):
 
 def differences_figure(found):
     """Differences in ROC-AUC, for `draw_intervals`."""
-    from histofeat.reporting.figures.charts import draw_intervals
+    from histofeat.reporting import draw_intervals
 
     rows = [row for row in found["rows"] if row["metric"] == "roc_auc"]
     return draw_intervals, {
@@ -269,7 +268,7 @@ def differences_figure(found):
 
 def scores_figure(found, signature):
     """ROC-AUC under both splits, for `draw_intervals`."""
-    from histofeat.reporting.figures.charts import draw_intervals
+    from histofeat.reporting import draw_intervals
 
     sides = {"honest": "split by patient", "leaked": "split by patch"}
     rows = [

@@ -58,7 +58,7 @@ def measure(dataset, pipelines, options):
 
     from histofeat import PatientKFold
     from histofeat.features import extract
-    from histofeat.studies.learning_curves import learning_curve
+    from histofeat.studies import learning_curve
 
     settled = QUICK if options.quick else {"sizes": options.sizes, "draws": options.draws}
     families = {family.family: family for pipeline in pipelines.values() for family in pipeline.families()}
@@ -104,7 +104,7 @@ def make_study(table, not_run, dataset, options):
 
 def page(table, not_run, dataset, options):
     """Blocks from top to bottom."""
-    from histofeat.reporting.page.blocks import Heading, Picture, Text
+    from histofeat.reporting import Heading, Picture, Text
 
     yield Text(headline(table))
     yield from not_run_notice(not_run)
@@ -149,7 +149,7 @@ def headline(table):
 
 def points_table(its):
     """ROC-AUC by size, of patients, of patches spread, and the difference."""
-    from histofeat.reporting.page.blocks import Table
+    from histofeat.reporting import Table
 
     by_key = its.set_index(["sampling", "n_patients"])
     body = []
@@ -186,7 +186,7 @@ def over_draws(row):
 
 def curves_figure(table):
     """ROC-AUC against training patients, for `draw_lines`."""
-    from histofeat.reporting.figures.charts import draw_lines
+    from histofeat.reporting import draw_lines
 
     panels = []
     for pipeline in dict.fromkeys(table["pipeline"]):

@@ -4,7 +4,7 @@
 
 False alarms are pairs of patches of different patients whose perceptual hashes are near; copies are planted by changing
 patches as re-saving, rescaling and cropping anew change them. The 49 official test patients take no part. Writes
-reports/near-duplicates. The chosen distance is `histofeat.evaluation.audit.image_checks.NEAR_DISTANCE`.
+reports/near-duplicates. The chosen distance is `histofeat.evaluation.NEAR_DISTANCE`.
 """
 
 import sys
@@ -37,8 +37,8 @@ def run(options, command):
     """Measure, and write the results."""
     import numpy as np
 
-    from histofeat.images.decoding import read_patch
-    from histofeat.reporting.files.folder import check_output
+    from histofeat.images import read_patch
+    from histofeat.reporting import check_output
 
     check_output(options.output, overwrite=options.overwrite)
     dataset = development_patients(options)
@@ -64,22 +64,21 @@ def run(options, command):
 
 def fingerprints(images, options):
     """Measure images with the fingerprint of the audit."""
-    from histofeat.evaluation.audit import Fingerprints, ImageFingerprint
-    from histofeat.features.extraction import extract
+    from histofeat.features import Fingerprints, ImageFingerprint, extract
 
     return Fingerprints.of(extract([ImageFingerprint()], images, n_jobs=options.n_jobs).features[0])
 
 
 def usable_rows(prints):
     """Tell which images the audit compares."""
-    from histofeat.evaluation.audit.image_checks import comparable
+    from histofeat.evaluation import comparable
 
     return comparable(prints)
 
 
 def default_distance():
     """Give the distance that the audit uses."""
-    from histofeat.evaluation.audit.image_checks import NEAR_DISTANCE
+    from histofeat.evaluation import NEAR_DISTANCE
 
     return NEAR_DISTANCE
 
@@ -96,8 +95,8 @@ def false_alarms(codes, patients):
     import numpy as np
     from scipy.stats import chi2
 
-    from histofeat.evaluation.audit.near_pairs import count_distances
-    from histofeat.features.image_fingerprint import mirror_masks
+    from histofeat.evaluation import count_distances
+    from histofeat.features import mirror_masks
 
     counts, nearest = count_distances(codes, patients)
     mirrored = [count_distances(codes, patients, flip=mask) for mask in mirror_masks()]
@@ -242,8 +241,7 @@ def page(numbers, alarms, found, faded):
     """Lay out what was measured."""
     import pandas as pd
 
-    from histofeat.reporting.figures.charts import draw_lines
-    from histofeat.reporting.page.blocks import Heading, Picture, Text
+    from histofeat.reporting import Heading, Picture, Text, draw_lines
 
     blocks = (
         Text(words(numbers, alarms, found)),
@@ -297,7 +295,7 @@ def words(numbers, alarms, found):
 
 def detection_table(found):
     """One row per kind of copy, one column per distance."""
-    from histofeat.reporting.page.blocks import Table
+    from histofeat.reporting import Table
 
     shown = [distance for distance in DISTANCES if distance % 4 == 0 and 0 < distance <= 28]
     rows = tuple((row["change"], *(f"{100 * row[f'd{d}']:.1f}" for d in shown)) for row in found)
@@ -307,7 +305,7 @@ def detection_table(found):
 
 def alarm_table(alarms):
     """One row per distance."""
-    from histofeat.reporting.page.blocks import Table
+    from histofeat.reporting import Table
 
     rows = tuple(
         (
@@ -334,7 +332,7 @@ def alarm_table(alarms):
 
 def contrast_table(faded):
     """One row per contrast."""
-    from histofeat.reporting.page.blocks import Table
+    from histofeat.reporting import Table
 
     rows = tuple(
         (f"{row['contrast']:g}", f"{row['median_distance']:.0f}", f"{row['p95_distance']:.0f}",

@@ -57,7 +57,7 @@ def run(options):
     """Load, measure, write."""
     from histofeat import PatientKFold
     from histofeat.reporting import check_output
-    from histofeat.studies.robustness import measure_robustness
+    from histofeat.studies import measure_robustness
 
     check_output(options.output, overwrite=options.overwrite, option="--overwrite")
     pipelines, not_run = family_pipelines(options)
@@ -106,8 +106,8 @@ def compare(found, sets):
     """Every normaliser against none, on the same patches: a table with p-values adjusted for their number."""
     import pandas as pd
 
-    from histofeat.metrics.statistics.comparison import bootstrap_p, holm
-    from histofeat.studies.robustness import CLEAN
+    from histofeat.metrics import bootstrap_p, holm
+    from histofeat.studies import CLEAN
 
     values = {(row.pipeline, row.perturbation, row.severity): row for row in found.rows}
     conditions = list(dict.fromkeys((row.perturbation, row.severity) for row in found.rows))
@@ -151,7 +151,7 @@ def make_study(found, sets, not_run, dataset, options):
 
 def page(found, table, sets, not_run, dataset, options):
     """Blocks from top to bottom."""
-    from histofeat.reporting.page.blocks import Heading, Picture, Text
+    from histofeat.reporting import Heading, Picture, Text
 
     yield Text(headline(table))
     yield from not_run_notice(not_run)
@@ -207,7 +207,7 @@ def headline(table):
 
 def scores_table(its):
     """ROC-AUC by normaliser and condition."""
-    from histofeat.reporting.page.blocks import Table
+    from histofeat.reporting import Table
 
     at = its.set_index(["normalizer", "perturbation", "severity"])
     conditions = list(dict.fromkeys(zip(its["perturbation"], its["severity"], strict=True)))
@@ -224,7 +224,7 @@ def scores_table(its):
 
 def differences_table(its):
     """Difference to no normaliser, by normaliser and condition."""
-    from histofeat.reporting.page.blocks import Table
+    from histofeat.reporting import Table
 
     at = its[its["difference"].notna()].set_index(["normalizer", "perturbation", "severity"])
     conditions = list(dict.fromkeys(zip(its["perturbation"], its["severity"], strict=True)))
@@ -246,7 +246,7 @@ def differences_table(its):
 
 def differences_figure(table, features):
     """Differences to no normaliser by stain and normaliser, for `draw_intervals`."""
-    from histofeat.reporting.figures.charts import draw_intervals
+    from histofeat.reporting import draw_intervals
 
     rows = [
         {

@@ -97,8 +97,8 @@ def run(options):
     """Evaluate every candidate on the same folds, and write what came out."""
     import run_all
 
-    from histofeat.evaluation.evaluation import evaluate
-    from histofeat.model_selection.folds import PatientKFold
+    from histofeat.evaluation import evaluate
+    from histofeat.model_selection import PatientKFold
     from histofeat.reporting import check_output
 
     check_output(options.output, overwrite=options.overwrite, option="--overwrite")
@@ -124,7 +124,7 @@ def describe(evaluation):
     """Turn the evaluation into a page."""
     import pandas as pd
 
-    from histofeat.reporting.page.blocks import Notice, Table, Text
+    from histofeat.reporting import Notice, Table, Text
 
     table = pd.DataFrame([_row(model) for model in evaluation.models])
     best = table["roc_auc"].idxmax() if len(table) else None

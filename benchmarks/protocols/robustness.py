@@ -41,7 +41,7 @@ def run(options):
     """Load, measure, write."""
     from histofeat import PatientKFold
     from histofeat.reporting import check_output
-    from histofeat.studies.robustness import measure_robustness
+    from histofeat.studies import measure_robustness
 
     check_output(options.output, overwrite=options.overwrite, option="--overwrite")
     pipelines, not_run = family_pipelines(options)
@@ -92,7 +92,7 @@ def make_study(found, pipelines, not_run, dataset, options):
 
 def page(found, table, pipelines, not_run, dataset, options):
     """Blocks from top to bottom."""
-    from histofeat.reporting.page.blocks import Details, Heading, Picture, Text
+    from histofeat.reporting import Details, Heading, Picture, Text
 
     auc = table[table["metric"] == "roc_auc"]
     yield Text(headline(auc))
@@ -128,7 +128,7 @@ def page(found, table, pipelines, not_run, dataset, options):
 
 def words(perturbation):
     """A perturbation as a person reads it, with the quantity of its steps."""
-    from histofeat.images.perturbations import PERTURBATIONS
+    from histofeat.images import PERTURBATIONS
 
     return f"{perturbation.replace('_', ' ')}: {PERTURBATIONS[perturbation].quantity}"
 
@@ -163,7 +163,7 @@ def strongest(auc):
 
 def worst_table(rows):
     """Drops at the strongest step, a row for each feature set."""
-    from histofeat.reporting.page.blocks import Table
+    from histofeat.reporting import Table
 
     top = strongest(rows).set_index(["pipeline", "perturbation"])
     clean = rows[rows["perturbation"] == "none"].set_index("pipeline")
@@ -183,7 +183,7 @@ def worst_table(rows):
 
 def turn_table(auc, pipelines):
     """What quarter turns change, and which sets promise that they change nothing."""
-    from histofeat.reporting.page.blocks import Table
+    from histofeat.reporting import Table
 
     turned = auc[auc["perturbation"] == "turn"]
     body = []
@@ -203,7 +203,7 @@ def turn_table(auc, pipelines):
 
 def steps_table(auc, perturbation):
     """ROC-AUC and drop of one perturbation at every step."""
-    from histofeat.reporting.page.blocks import Table
+    from histofeat.reporting import Table
 
     rows = auc[auc["perturbation"] == perturbation].sort_values("severity", kind="stable")
     steps = list(dict.fromkeys(zip(rows["severity"], rows["amount"], strict=True)))
@@ -221,7 +221,7 @@ def steps_table(auc, perturbation):
 
 def curves_figure(table):
     """ROC-AUC against severity, for `draw_lines`."""
-    from histofeat.reporting.figures.charts import draw_lines
+    from histofeat.reporting import draw_lines
 
     auc = table[table["metric"] == "roc_auc"]
     panels = []
@@ -244,7 +244,7 @@ def curves_figure(table):
 
 def drops_figure(table):
     """Drops at the strongest steps, for `draw_intervals`."""
-    from histofeat.reporting.figures.charts import draw_intervals
+    from histofeat.reporting import draw_intervals
 
     top = strongest(table[(table["metric"] == "roc_auc") & (table["perturbation"] != "turn")])
     rows = [

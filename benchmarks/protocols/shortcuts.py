@@ -41,10 +41,10 @@ def make_parser():
 
 def run(options):
     """Load, evaluate the models, probe the shortcuts, write."""
-    from histofeat.evaluation.evaluation import evaluate
-    from histofeat.model_selection.folds import PatientKFold
+    from histofeat.evaluation import evaluate
+    from histofeat.model_selection import PatientKFold
     from histofeat.reporting import check_output
-    from histofeat.studies.shortcuts import panel_of
+    from histofeat.studies import panel_of
 
     recipe = argparse.Namespace(**vars(options), **SETTLED)
     run_all.check_names(recipe)
@@ -85,8 +85,7 @@ def make_study(panel, evaluation, dataset):
     """Words, tables and figures from what was measured."""
     import pandas as pd
 
-    from histofeat.reporting.page.blocks import Notice, Picture, Text
-    from histofeat.reporting.sections.shortcut import shortcut_blocks
+    from histofeat.reporting import Notice, Picture, Text, shortcut_blocks
 
     found = panel.to_dict()
     _, *blocks = shortcut_blocks(found)
@@ -113,7 +112,7 @@ def make_study(panel, evaluation, dataset):
 
 def probes_figure(found):
     """ROC-AUC of shortcuts and model, for `draw_intervals`."""
-    from histofeat.reporting.figures.charts import draw_intervals
+    from histofeat.reporting import draw_intervals
 
     rows = [bar(row["name"].replace("_", " "), row["roc_auc"], row["ci95"], "shortcut") for row in found["rows"]]
     if found["reference"]:
@@ -129,7 +128,7 @@ def probes_figure(found):
 
 def identification_figure(found):
     """Accuracy of identification, for `draw_intervals`."""
-    from histofeat.reporting.figures.charts import draw_intervals
+    from histofeat.reporting import draw_intervals
 
     entries = found["identification"]
     return draw_intervals, {

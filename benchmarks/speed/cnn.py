@@ -11,9 +11,8 @@ from rows import DisagreementError, Target, check_close, compare, missing
 from timing import race
 
 from histofeat import CNNEmbedding, IDCPipeline, PatientKFold
-from histofeat.features.embedding import resize_patches
-from histofeat.networks.pretrained import find_encoder
-from histofeat.networks.pretrained.engines import bfloat16_supported
+from histofeat.features import resize_patches
+from histofeat.networks import bfloat16_supported, find_encoder
 
 __all__ = ["BATCH_SIZES", "check_embeddings", "fastest_batches", "measure"]
 
@@ -70,7 +69,7 @@ def _measure_network(name, weights, words, material, options) -> list:
 
 def _peer(name, weights, pixels):
     """The network as ``keras.applications`` builds it, and the batch size that suits it best."""
-    from histofeat.networks.pretrained.network import import_keras
+    from histofeat.networks import import_keras
 
     keras = import_keras()
     shape = (_SIZE, _SIZE, 3)
@@ -122,7 +121,7 @@ def _weights(name, folder, scratch):
 
 def _random_network(encoder):
     """The network with random kernels that keep the size of what passes through, so that results can be compared."""
-    from histofeat.networks.pretrained.network import import_keras
+    from histofeat.networks import import_keras
 
     keras, rng = import_keras(), np.random.default_rng(0)
     model = keras.applications.MobileNetV2(

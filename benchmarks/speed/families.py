@@ -6,9 +6,8 @@ import radiomics_peer
 from rows import DisagreementError, Target, check_close, check_equal, compare, missing
 from timing import one_core, race
 
-from histofeat.features import HaralickTexture, extract, make_family
-from histofeat.features.haralick import STATISTICS
-from histofeat.images.stains import quantised_stains
+from histofeat.features import STATISTICS, HaralickTexture, extract, make_family
+from histofeat.images import quantised_stains
 
 __all__ = ["FAMILIES", "LATER", "check_families", "measure_large", "measure_one_channel", "measure_patches"]
 

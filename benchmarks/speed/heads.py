@@ -116,7 +116,7 @@ def _run(name, n_rows, n_columns, n_jobs) -> dict:
     from extract_files import peak_bytes
     from sklearn.metrics import roc_auc_score
 
-    from histofeat.models.heads.named import make_head
+    from histofeat.models import make_head
 
     X, y = make_table(n_rows, n_columns)
     head = make_head(name, n_jobs=n_jobs)

@@ -47,7 +47,7 @@ class Material:
 
     def different(self, n: int):
         """At most `n` patches of the data set, evenly over it and no two files alike, as a `PatchDataset`."""
-        from histofeat.features.store import content_key
+        from histofeat.features import content_key
 
         seen, rows = set(), []
         for row in self._spread(len(self.dataset), min(len(self.dataset), n + n // 4)):

@@ -13,7 +13,7 @@ from scipy.signal import convolve2d
 from skimage.color import rgb2hed
 from skimage.feature import graycomatrix, graycoprops, local_binary_pattern
 
-from histofeat.images.stains import MAX_CONCENTRATION
+from histofeat.images import MAX_CONCENTRATION
 
 __all__ = ["HARALICK_PROPERTIES", "PEERS", "PeerChannels", "five_of", "haralick_of", "measure"]
 

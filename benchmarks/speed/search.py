@@ -9,8 +9,7 @@ from rows import DisagreementError, check_close, compare
 from timing import race
 
 from histofeat import IDCPipeline, PatientKFold
-from histofeat.features import extract
-from histofeat.features.store import FeatureStore
+from histofeat.features import FeatureStore, extract
 
 __all__ = ["measure"]
 

@@ -9,9 +9,7 @@ from rows import Target, compare
 from timing import race
 
 from histofeat import CNNEmbedding
-from histofeat.networks.pretrained import find_encoder
-from histofeat.networks.pretrained.network import build_network
-from histofeat.networks.pretrained.weights import shipped_weights
+from histofeat.networks import build_network, find_encoder, shipped_weights
 
 __all__ = ["measure"]
 

@@ -9,8 +9,7 @@ from families import FAMILIES
 from rows import DisagreementError, Target, check_equal, compare
 from timing import race
 
-from histofeat.features import extract, make_family
-from histofeat.features.store import FeatureStore, content_key, extractor_name
+from histofeat.features import FeatureStore, content_key, extract, extractor_name, make_family
 
 __all__ = ["measure"]
 

@@ -8,9 +8,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
-from histofeat.reporting import describe_environment
-from histofeat.reporting.files.privacy import Redactor
-from histofeat.reporting.files.strict_json import dump
+from histofeat.reporting import Redactor, describe_environment, dump
 
 __all__ = ["FILES", "FINISHED", "SCHEMA", "check_output", "payload_of", "write"]
 

@@ -44,8 +44,8 @@ from histofeat import (
     save_model,
     write_report,
 )
-from histofeat.metrics.class_scores import class_scores
-from histofeat.models.prediction import list_images
+from histofeat.datasets import list_images
+from histofeat.metrics import class_scores
 
 # Of TensorFlow's own talk only errors: not that it finds no GPU, nor that it compiles a network anew for each fold.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

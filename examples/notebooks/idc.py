@@ -39,8 +39,8 @@ from histofeat import (
     split_dataset,
     write_report,
 )
-from histofeat.model_selection.folds import PatchKFold
-from histofeat.models.prediction import list_images
+from histofeat.datasets import list_images
+from histofeat.model_selection import PatchKFold
 
 # Of TensorFlow's own talk only errors: not that it finds no GPU, nor that it compiles a network anew for each fold.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

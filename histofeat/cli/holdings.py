@@ -26,7 +26,7 @@ def store(
     ] = None,
 ) -> None:
     """Say how large a feature store is, by extractor."""
-    from histofeat.features.store import FeatureStore
+    from histofeat.features import FeatureStore
 
     if not file.is_file():
         raise ValueError(f"{file}: expected a feature store, found no such file. Correct the path.")

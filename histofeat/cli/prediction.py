@@ -78,8 +78,8 @@ def predict(
     Rows stand in the order of the arguments, files of a folder or pattern by name. An image that cannot be read has a
     row without a label, and the exit status is 1.
     """
-    from histofeat.models.prediction import find_patients, list_images, predict_images, write_table
-    from histofeat.models.saving import load_model
+    from histofeat.datasets import find_patients, list_images
+    from histofeat.models import load_model, predict_images, write_table
 
     by_patient = None if output is None else output.with_name(f"{output.stem}_patients{output.suffix}")
     check_output(output)

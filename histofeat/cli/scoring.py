@@ -62,7 +62,7 @@ def score(
     Patient, place and class of a patch are read from its name. Rows of the test patients are scored; rows of train and
     validation patients, scored by a model that did not learn from them, choose the threshold.
     """
-    from histofeat.evaluation.published import read_predictions, score_predictions
+    from histofeat.evaluation import read_predictions, score_predictions
 
     check_output(output)
     scored = score_predictions(

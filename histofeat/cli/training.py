@@ -106,8 +106,9 @@ def train(
     Images in a folder "train" beside "validation" or "test" are learnt from alone. The estimate scores each image by a
     fit on other patients; the model that is saved is a last fit on all of them.
     """
-    from histofeat.model_training import make_pipeline, open_dataset, train_model, training_part
-    from histofeat.models.saving import check_target, save_model
+    from histofeat.datasets import open_dataset, training_part
+    from histofeat.evaluation import make_pipeline, train_model
+    from histofeat.models import check_target, save_model
 
     check_target(output, overwrite=overwrite)
     progress = Progress(quiet=quiet)

@@ -88,7 +88,7 @@ def open_dataset(
 
         return load_idc(path)
     if kind == "breakhis":
-        from histofeat.datasets.breakhis import load_breakhis
+        from histofeat.datasets.breakhis.loading import load_breakhis
 
         return load_breakhis(path, **given)
     if kind == "csv":

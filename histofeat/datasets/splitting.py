@@ -14,7 +14,7 @@ from histofeat.datasets.base import PatchDataset
 from histofeat.datasets.parts import PARTS, DatasetSplit
 from histofeat.datasets.split_files import check_target, write_split
 from histofeat.exceptions import DatasetError
-from histofeat.model_selection.patients import encode_patients
+from histofeat.model_selection import encode_patients
 
 __all__ = ["split_dataset"]
 

@@ -5,10 +5,7 @@ from math import comb
 
 import numpy as np
 
-from histofeat.metrics.calibration import assess_calibration
-from histofeat.metrics.class_scores import CLASS_METRICS, class_scores
-from histofeat.metrics.curve_bands import curve_bands
-from histofeat.metrics.statistics import compare_models
+from histofeat.metrics import CLASS_METRICS, assess_calibration, class_scores, compare_models, curve_bands
 
 __all__ = [
     "N_BINS",
@@ -36,7 +33,7 @@ def class_payload(model, evaluation, *, n_jobs=None):
     -------
     list of dict
         One per class: "class", "support", "predicted", "n_patients", and for each of
-        `histofeat.metrics.class_scores.CLASS_METRICS` "value" and "ci95". Labels are those of the most probable class.
+        `histofeat.metrics.CLASS_METRICS` "value" and "ci95". Labels are those of the most probable class.
     """
     rows, dataset = evaluation.tested, evaluation.dataset
     found = class_scores(
@@ -112,7 +109,7 @@ def assessment_payload(y, raw, calibrated, patients, *, n_resamples=2000, random
         The same calibrated on other patients; None where nothing was calibrated.
     patients : ndarray of shape (n,)
     n_resamples, random_state : int
-        Of `histofeat.metrics.bootstrap.patient_weights`.
+        Of `histofeat.metrics.patient_weights`.
 
     Returns
     -------
@@ -134,24 +131,24 @@ def assessment_payload(y, raw, calibrated, patients, *, n_resamples=2000, random
     }
 
 
-_METRICS = ("roc_auc", "balanced_accuracy", "f1")
+COMPARED_METRICS = ("roc_auc", "balanced_accuracy", "f1")
 
 
-_MOST_PAIRS = 15
+MOST_PAIRS = 15
 
 
 #: An adjusted p can fall to 1 / this, or the table could not tell a difference from none.
 _RESOLUTION = 40
 
 
-def comparison_payload(evaluation, metrics=_METRICS, *, reference=None, n_jobs=None):
+def comparison_payload(evaluation, metrics=COMPARED_METRICS, *, reference=None, n_jobs=None):
     """Differences of all models, as plain values for `metrics.json`.
 
     Parameters
     ----------
     evaluation : Evaluation
     metrics : sequence of str
-        As in `histofeat.metrics.statistics.compare_models`.
+        As in `histofeat.metrics.compare_models`.
     reference : str, optional
         The model to compare with; by default every pair is compared.
     n_jobs : int, optional

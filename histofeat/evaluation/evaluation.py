@@ -2,23 +2,21 @@
 
 import numpy as np
 
-from histofeat.evaluation.audit import ImageFingerprint, audit_fingerprints, cheap_findings, check_audit, check_codes
-from histofeat.evaluation.fair_folds import check_choice, check_rest, leave_out_known
+from histofeat.evaluation.audit.audit import audit_fingerprints, cheap_findings
+from histofeat.evaluation.audit.findings import check_audit, check_codes
 from histofeat.evaluation.feature_bank import FeatureBank
 from histofeat.evaluation.fitting import fit_all
 from histofeat.evaluation.folds import check_folds, fold_of_rows, make_inner_folds
+from histofeat.evaluation.left_out import check_choice, check_rest, leave_out_known
 from histofeat.evaluation.plans import make_plans
 from histofeat.evaluation.results import Evaluation, ModelResult, NotRun
 from histofeat.evaluation.retraining import RETRAINED, Retrainer, check_retrainable
 from histofeat.evaluation.run import _Run
-from histofeat.evaluation.search import Search
-from histofeat.features.store import as_store
-from histofeat.metrics.bootstrap import patient_weights
-from histofeat.metrics.definitions import LABEL_METRICS, confusion, most_probable
-from histofeat.metrics.folds import score_folds
-from histofeat.metrics.thresholds import parse_rule
-from histofeat.model_selection.folds import PatientKFold
-from histofeat.models.heads.enough_patients import check_inner_patients
+from histofeat.evaluation.search.settings import Search
+from histofeat.features import ImageFingerprint, as_store
+from histofeat.metrics import LABEL_METRICS, confusion, most_probable, parse_rule, patient_weights, score_folds
+from histofeat.model_selection import PatientKFold
+from histofeat.models import check_inner_patients
 
 __all__ = ["evaluate"]
 
@@ -71,10 +69,10 @@ def evaluate(
         all folds), "fit" (folds of all models) and "score" (models).
     threshold : str, default="f1"
         What the tuned threshold is chosen for among training patients: "f1", "youden" (sensitivity plus specificity)
-        or "sensitivity=0.95"; see `histofeat.metrics.thresholds.choose_threshold`.
+        or "sensitivity=0.95"; see `histofeat.metrics.choose_threshold`.
     search : Search or mapping, optional
         Parameters of the heads to choose from, inside the training patients of each fold; see
-        `histofeat.evaluation.search.Search`. The same budget for every feature set; the choices are in the result.
+        `histofeat.evaluation.Search`. The same budget for every feature set; the choices are in the result.
     accept_findings : sequence of str, default=()
         Codes of errors of the audit to go on with. ``("HF001",)`` accepts folds that share patients, such as those of
         `PatchKFold`, to show what they pretend; the result then says ``patient_overlap=True``.
@@ -109,7 +107,7 @@ def evaluate(
     that it held out to know when to stop. Pooled scores rank the test patches of different folds, and so of different
     fits, in one list.
 
-    Before anything is fitted, `histofeat.evaluation.audit.audit_split` looks at the folds; its findings are in the result.
+    Before anything is fitted, `histofeat.evaluation.audit_split` looks at the folds; its findings are in the result.
 
     An encoder is matched with patients by the pixels of its training images, and never by their ids. Where it knows
     training patients (those of other folds with ``known_patients="leave_out"``, all of them with

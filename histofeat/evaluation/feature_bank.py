@@ -5,8 +5,8 @@ import numpy as np
 from sklearn.base import clone
 
 from histofeat.evaluation.plans import CANNOT_RUN
-from histofeat.features.extraction import _passes, extract
-from histofeat.images.decoding import as_images
+from histofeat.features import extract, passes_over_images
+from histofeat.images import as_images
 
 __all__ = ["FeatureBank"]
 
@@ -33,7 +33,7 @@ class FeatureBank:
         for plan in plans:
             if plan.reason is None and plan.normalizer is None:
                 plain.update(_same_in_every_fold(plan))
-        self._counter = _PassCounter(run, len(_passes(plain)) + self._n_passes_by_fold())
+        self._counter = _PassCounter(run, len(passes_over_images(plain)) + self._n_passes_by_fold())
         self._shared = _measure(plain, run.dataset.X, run, self._counter)
 
     def measure_folds(self, retrainer=None):
@@ -79,7 +79,7 @@ class FeatureBank:
             self._by_fold[place] = measured[key]
 
     def _n_passes_by_fold(self):
-        behind = sum(len(_passes(wanted)) for _, wanted in _behind_normalizers(self._plans).values())
+        behind = sum(len(passes_over_images(wanted)) for _, wanted in _behind_normalizers(self._plans).values())
         return len(self._run.splits) * (behind + len(_trained_anew(self._plans)))
 
     def extra(self, key):
@@ -89,7 +89,7 @@ class FeatureBank:
     def rows(self, plan, fold, index):
         """Features of some rows in one fold, float32 of shape (n_rows, d), families side by side.
 
-        For a head that takes the patches themselves, the images (`histofeat.images.decoding.Images`) of those rows.
+        For a head that takes the patches themselves, the images (`histofeat.images.Images`) of those rows.
         """
         if plan.takes_pixels:
             return self._images(plan, fold).take(index)
@@ -142,7 +142,7 @@ def _normalizer_key(normalizer):
 
 def _normalized(normalizer, run, train):
     """Put a normaliser that has seen the training patches of a fold, and no other, before all images."""
-    from histofeat.images.normalization import normalized_images
+    from histofeat.images import normalized_images
 
     with run.timed("extraction"):
         fitted = clone(normalizer).fit(run.dataset.X[train], groups=run.patients[train])
@@ -169,7 +169,7 @@ class _PassCounter:
 def _measure(wanted, images, run, counter, **where):
     """Measure families, in as few passes over the images as their column names allow: nearly always one."""
     bank = {}
-    for keys in _passes(wanted):
+    for keys in passes_over_images(wanted):
         families = [wanted[key] for key in keys]
         with run.timed("extraction"):
             extraction = extract(

@@ -11,11 +11,9 @@ from sklearn.base import clone
 from threadpoolctl import threadpool_limits
 
 from histofeat.evaluation.plans import CANNOT_RUN
-from histofeat.evaluation.search import tune_head
-from histofeat.metrics.calibration import fit_calibrator
-from histofeat.metrics.definitions import most_probable
-from histofeat.metrics.thresholds import choose_threshold
-from histofeat.models.heads.feature_head import fit_with_inner_scores
+from histofeat.evaluation.search.tuning import tune_head
+from histofeat.metrics import choose_threshold, fit_calibrator, most_probable
+from histofeat.models import fit_with_inner_scores
 
 __all__ = ["NOT_TUNED", "Fit", "fit_all"]
 

@@ -3,8 +3,7 @@
 import numpy as np
 
 from histofeat.exceptions import GroupLeakageError
-from histofeat.model_selection.folds import PatchKFold
-from histofeat.model_selection.patients import check_no_shared_patients, encode_patients
+from histofeat.model_selection import PatchKFold, check_no_shared_patients, encode_patients
 
 __all__ = ["FixedFolds", "check_folds", "fold_of_rows", "make_inner_folds"]
 

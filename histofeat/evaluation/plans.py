@@ -8,9 +8,8 @@ import joblib
 
 from histofeat.evaluation.audit.known_patients import can_retrain
 from histofeat.exceptions import MissingExtraError, WeightsError
-from histofeat.features.extraction import check_unique_names, extract
-from histofeat.models.heads.feature_head import FeatureHead
-from histofeat.models.heads.pixel_head import PIXELS, PixelHead
+from histofeat.features import check_unique_names, extract
+from histofeat.models import PIXELS, FeatureHead, PixelHead
 
 __all__ = ["CANNOT_RUN", "Plan", "family_key", "make_plans"]
 

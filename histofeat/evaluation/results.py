@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from histofeat.metrics.records import Score
+from histofeat.metrics import Score
 
 __all__ = ["Evaluation", "LeftOut", "ModelResult", "NotRun"]
 
@@ -43,9 +43,9 @@ class ModelResult:
     thresholds : tuple of float
         One per fold, chosen on its training patients; empty with more than two classes.
     scores : Mapping of str to Score
-        Every metric of `histofeat.metrics.definitions.METRICS`, labels from `predicted`.
+        Every metric of `histofeat.metrics.METRICS`, labels from `predicted`.
     tuned : Mapping of str to Score
-        Every metric of `histofeat.metrics.definitions.LABEL_METRICS`, labels from `predicted_tuned`.
+        Every metric of `histofeat.metrics.LABEL_METRICS`, labels from `predicted_tuned`.
     confusion, confusion_tuned : ndarray of shape (k, k), int64
         Pooled counts, rows are the true class.
     fold_confusions : tuple of ndarray of shape (k, k), int64
@@ -193,7 +193,7 @@ class Evaluation:
     computed : Mapping of str to int
         How many images were measured for each family; the others came from the store.
     audit : AuditReport or None
-        What `histofeat.evaluation.audit.audit_split` found in the folds.
+        What `histofeat.evaluation.audit_split` found in the folds.
     left_out : LeftOut or None
         The patients that were not tested, since an encoder knows them.
     """

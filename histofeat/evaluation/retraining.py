@@ -2,7 +2,7 @@
 
 A family that can be trained anew has a method
 ``retrained(images, y, groups, *, folder, n_jobs=None, random_state=0)``. It gets the training images of a fold
-(`histofeat.images.decoding.Images`, normalised where a stain normaliser stands before the family), their class codes and their
+(`histofeat.images.Images`, normalised where a stain normaliser stands before the family), their class codes and their
 patients, and returns an unfitted copy of the family whose weights lie in `folder`. ``trained_on()`` of that copy tells
 of all images that it learnt from.
 """
@@ -17,8 +17,8 @@ from sklearn.base import clone
 from histofeat.evaluation.audit.known_patients import can_retrain, encoder_records
 from histofeat.evaluation.audit.parts import Parts
 from histofeat.exceptions import GroupLeakageError
-from histofeat.features.image_fingerprint import Fingerprints
-from histofeat.model_selection.patients import encode_patients
+from histofeat.features import Fingerprints
+from histofeat.model_selection import encode_patients
 
 __all__ = ["RETRAINED", "Retrainer", "check_retrainable"]
 
@@ -133,7 +133,7 @@ def _retrained(family, images, y, groups, *, folder, n_jobs, random_state):
     """Let a family train itself, or train histofeat's own encoder for it."""
     if hasattr(family, "retrained"):
         return family.retrained(images, y, groups, folder=folder, n_jobs=n_jobs, random_state=random_state)
-    from histofeat.models.encoder_training import train_encoder
+    from histofeat.models import train_encoder
 
     # Converted beside its weights, it leaves with the folder; OpenVINO would keep it in the user's cache otherwise.
     weights = train_encoder(images, y, groups, folder, convert=True, n_jobs=n_jobs, random_state=_seed(random_state))

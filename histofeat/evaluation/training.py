@@ -12,11 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from histofeat.datasets.base import PatchDataset
-from histofeat.datasets.opening import patch_size_of
+from histofeat.datasets import PatchDataset, patch_size_of
 from histofeat.exceptions import known_names
-from histofeat.models.pipeline import IDCPipeline
-from histofeat.models.saving import SavedModel
+from histofeat.models import IDCPipeline, SavedModel
 
 __all__ = ["estimate_scores", "make_pipeline", "train_model"]
 
@@ -70,7 +68,7 @@ def make_pipeline(
     >>> make_pipeline(["color"], "svm").features
     ('color',)
     """
-    from histofeat.models.heads.named import HEADS
+    from histofeat.models import HEADS
 
     if features is None:
         features = _DEFAULT_FEATURES if head in HEADS else ("pixels",)
@@ -228,7 +226,7 @@ def estimate_scores(
     (2, True)
     """
     from histofeat.evaluation.evaluation import evaluate
-    from histofeat.model_selection.folds import PatientKFold
+    from histofeat.model_selection import PatientKFold
 
     y, patients = dataset.y, dataset.patients
     fewest, rarest = min((len(set(patients[y == code])), code) for code in np.unique(y))

@@ -8,7 +8,8 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from histofeat.features.batch import PatchBatch
-from histofeat.images.decoding import as_images, image_input_tags
+from histofeat.features.extraction import extract
+from histofeat.images import as_images, image_input_tags
 
 __all__ = ["PatchFeatures"]
 
@@ -19,7 +20,7 @@ class PatchFeatures(TransformerMixin, BaseEstimator):
     A family stores its parameters in ``__init__`` and implements three methods: ``_check_params()``, which
     refuses bad parameters; ``_feature_names()``, the stable names in column order; and ``_compute(batch)``, a
     pure function of a `PatchBatch` to an array of shape (n, d). Reading, decoding, grouping by size, batches
-    and threads belong to `histofeat.features.extraction.extract`, also for a single family.
+    and threads belong to `histofeat.features.extract`, also for a single family.
 
     A family learns nothing from the data: ``fit`` only validates, and ``transform`` works without it.
     """
@@ -79,8 +80,6 @@ class PatchFeatures(TransformerMixin, BaseEstimator):
         PatchError
             If an image cannot be read; the message names it.
         """
-        from histofeat.features.extraction import extract  # the engine knows the families, not the reverse
-
         return extract([self], X).features[0]
 
     def get_feature_names_out(self, input_features=None) -> np.ndarray:

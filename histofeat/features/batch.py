@@ -90,7 +90,7 @@ class PatchBatch:
     @property
     def stains(self) -> np.ndarray:
         """Hematoxylin, eosin and residual of shape (n, H, W, 3), uint8; see `quantised_stains` for the scale."""
-        from histofeat.images.stains import quantised_stains
+        from histofeat.images import quantised_stains
 
         return self._kept("stains", lambda: quantised_stains(self.rgb))
 

@@ -83,7 +83,7 @@ class ColorHistogram(PatchFeatures):
     See Also
     --------
     channel_histograms : the definition, and what happens on flat patches.
-    histofeat.images.stains.quantised_stains : the scale of the stain channels.
+    histofeat.images.quantised_stains : the scale of the stain channels.
 
     Notes
     -----

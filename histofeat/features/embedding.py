@@ -13,12 +13,19 @@ import numpy as np
 from histofeat.exceptions import PatchError
 from histofeat.features.base import PatchFeatures
 from histofeat.features.batch import PatchBatch
-from histofeat.images.views import VIEW_COUNTS, VIEWS, take_view
-from histofeat.networks.pretrained import choose_engine, find_encoder, find_weights, hash_weights, load_engine
-from histofeat.networks.pretrained.engines import graph_version
-from histofeat.networks.pretrained.network import backend_name
-from histofeat.networks.pretrained.timm_records import check_settings
-from histofeat.networks.pretrained.training_record import TrainingRecord, read_record
+from histofeat.images import VIEW_COUNTS, VIEWS, take_view
+from histofeat.networks import (
+    TrainingRecord,
+    backend_name,
+    check_settings,
+    choose_engine,
+    find_encoder,
+    find_weights,
+    graph_version,
+    hash_weights,
+    load_engine,
+    read_record,
+)
 
 __all__ = ["CNNEmbedding", "resize_patches"]
 
@@ -75,9 +82,9 @@ class CNNEmbedding(PatchFeatures):
     Parameters
     ----------
     encoder : str, default="mobilenetv2"
-        One of `histofeat.networks.pretrained.ENCODERS`: mobilenetv2, mobilenetv2_0.35, mobilenet_0.25, efficientnetb0,
+        One of `histofeat.networks.ENCODERS`: mobilenetv2, mobilenetv2_0.35, mobilenet_0.25, efficientnetb0,
         resnet50, densenet121, or histo, which comes with the package (see `HistoEmbedding`). A number in the name is
-        the width of the network. With the extra ``histofeat[timm]`` also one of `histofeat.networks.pretrained.TIMM_ENCODERS`:
+        the width of the network. With the extra ``histofeat[timm]`` also one of `histofeat.networks.TIMM_ENCODERS`:
         phikon, ctranspath and, whose pages ask to accept terms, uni, virchow and h-optimus-0; ``"timm:<model>"``, for
         example ``"timm:resnet18"``; or ``"hf-hub:<owner/repository>"`` for a repository of timm's form.
     weights : {"imagenet"} or path, default="imagenet"

@@ -11,14 +11,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 
 import joblib
 import numpy as np
 
-from histofeat.features.base import PatchFeatures
 from histofeat.features.batch import PatchBatch
-from histofeat.features.store import Session, as_store, content_key, extractor_name
-from histofeat.images.decoding import Images, as_images
+from histofeat.features.store.feature_store import as_store
+from histofeat.features.store.session import Session, content_key, extractor_name
+from histofeat.images import Images, as_images
 
 __all__ = ["Extraction", "check_unique_names", "extract"]
 
@@ -54,7 +55,7 @@ class Extraction:
 
 
 def extract(
-    families: Sequence[PatchFeatures],
+    families: Sequence[Any],
     X,
     *,
     n_jobs: int | None = None,
@@ -134,7 +135,7 @@ def _run_all(job: _Job, n_threads: int, progress) -> None:
 class _Job:
     """One extraction under way: what the worker threads share."""
 
-    families: tuple[PatchFeatures, ...]
+    families: tuple[Any, ...]
     images: Images
     session: Session | None
     conversions: Counter = field(default_factory=Counter)
@@ -270,7 +271,7 @@ def check_unique_names(names: Sequence[np.ndarray]) -> None:
         )
 
 
-def _passes(wanted):
+def passes_over_images(wanted):
     passes = []
     for key, family in wanted.items():
         names = set(family.get_feature_names_out())

@@ -101,7 +101,7 @@ class GLCM(PatchFeatures):
     See Also
     --------
     glcm_properties : the definitions, and the values of a flat patch.
-    histofeat.features.haralick.HaralickTexture : thirteen statistics of the same matrices, after mahotas.
+    histofeat.features.HaralickTexture : thirteen statistics of the same matrices, after mahotas.
 
     Notes
     -----

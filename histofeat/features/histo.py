@@ -18,7 +18,7 @@ class HistoEmbedding(CNNEmbedding):
     Parameters
     ----------
     weights : {"shipped"} or path, default="shipped"
-        The weights in the package, or a file that `histofeat.models.encoder_training.train_encoder` wrote.
+        The weights in the package, or a file that `histofeat.models.train_encoder` wrote.
     input_size : int or None, default=None
         Side in px to which patches are resized, at least 32; None is 50, at which it was trained on patches of 50 px
         and 200 micrometres. Another size is converted anew, for which Keras is needed.
@@ -33,7 +33,7 @@ class HistoEmbedding(CNNEmbedding):
     -----
     It learnt from patients: `trained_on` says from which images. A split that tests one of these patients is refused
     (HF007); `evaluate` can leave them out or train the encoder anew in each fold. The model card beside the weights,
-    ``histofeat/encoders/shipped/histo/MODEL_CARD.md``, says how it was trained and what it reaches.
+    ``histofeat/networks/pretrained/shipped/histo/MODEL_CARD.md``, says how it was trained and what it reaches.
 
     Patches of less than 16 px on their longer side are refused: enlarged to 50 px there is nothing on them to see.
 

@@ -9,7 +9,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from histofeat.features.base import PatchFeatures
 from histofeat.features.extraction import check_unique_names, extract
-from histofeat.images.decoding import image_input_tags
+from histofeat.images import image_input_tags
 
 __all__ = ["PatchUnion"]
 

@@ -15,7 +15,7 @@ from histofeat.metrics.definitions import (
     most_probable,
     ranking_scores,
 )
-from histofeat.model_selection.patients import encode_patients
+from histofeat.model_selection import encode_patients
 
 __all__ = ["Bootstrap", "bootstrap_scores", "patient_weights"]
 
@@ -83,7 +83,7 @@ def patient_weights(patients, n_resamples=2000, random_state=0):
     Returns
     -------
     weights : ndarray of shape (n_resamples, n_patients), int64
-        Rows sum to the number of patients; columns follow `histofeat.model_selection.patients.encode_patients`. The
+        Rows sum to the number of patients; columns follow `histofeat.model_selection.encode_patients`. The
         same patients, number and seed give the same weights: models that share them can be compared resample
         by resample.
 
@@ -130,7 +130,7 @@ def bootstrap_scores(
     predicted : array-like of shape (n,), int, optional
         Class codes; by default the most probable class.
     metrics : sequence of str, default=METRICS
-        Which of `histofeat.metrics.definitions.METRICS`; what is not asked for is not computed.
+        Which of `histofeat.metrics.METRICS`; what is not asked for is not computed.
     n_resamples : int, default=2000
         Number of resamples.
     random_state : int, default=0

@@ -9,7 +9,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from histofeat.exceptions import MissingExtraError, known_names
 from histofeat.metrics.bootstrap import patient_weights
 from histofeat.metrics.definitions import check_predictions
-from histofeat.model_selection.patients import encode_patients
+from histofeat.model_selection import encode_patients
 
 __all__ = [
     "UNITS",
@@ -314,7 +314,7 @@ def measure_coverage(sets, y, patients, levels, n_resamples=2000, random_state=0
     levels : sequence of float
         The coverages that were asked for, one per level of `sets`.
     n_resamples, random_state : int
-        Of `histofeat.metrics.bootstrap.patient_weights`.
+        Of `histofeat.metrics.patient_weights`.
 
     Returns
     -------

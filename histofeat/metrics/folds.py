@@ -28,7 +28,7 @@ def score_folds(y, proba, predicted, patients, tests, *, metrics=METRICS, **resa
     metrics : sequence of str, default=METRICS
         Which metrics.
     **resampling
-        ``n_resamples``, ``random_state`` and ``n_jobs`` of `histofeat.metrics.bootstrap.bootstrap_scores`.
+        ``n_resamples``, ``random_state`` and ``n_jobs`` of `histofeat.metrics.bootstrap_scores`.
 
     Returns
     -------

@@ -31,7 +31,7 @@ class Score:
         The resamples behind `ci95`: those in which no class vanished and the metric is defined.
     patient_mean : float
         The mean of the metric over the patients who have tested patches of every class, each scored alone; see
-        `histofeat.metrics.statistics.patient_averages`.
+        `histofeat.metrics.patient_averages`.
     patient_mean_ci95 : tuple of (float, float)
         95 % percentile interval of `patient_mean`, on the resamples of `ci95`.
     n_patients_averaged, n_patients_left_out : int

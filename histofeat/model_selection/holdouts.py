@@ -19,7 +19,7 @@ class PatientHoldOuts(BaseCrossValidator):
     files; these are of the same kind and are ours. A patient can be tested several times or never, so that the results
     of the splits are not those of a cross-validation: their training sets overlap, and so do their test sets. Evaluate
     them one at a time, and compare models with the correction of Nadeau and Bengio
-    (`histofeat.metrics.statistics.nadeau_bengio`).
+    (`histofeat.metrics.nadeau_bengio`).
 
     Parameters
     ----------

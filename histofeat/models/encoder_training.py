@@ -9,14 +9,19 @@ from pathlib import Path
 import numpy as np
 
 from histofeat.exceptions import GroupLeakageError
-from histofeat.features.extraction import extract
-from histofeat.features.image_fingerprint import Fingerprints, ImageFingerprint
-from histofeat.images.decoding import as_images
-from histofeat.networks import CNNClassifier
-from histofeat.networks.augmentation import Augmentation
-from histofeat.networks.pretrained import find_encoder, network
-from histofeat.networks.pretrained.training_record import TrainingRecord, write_record
-from histofeat.networks.recipes import RESNET_SMALL
+from histofeat.features import Fingerprints, ImageFingerprint, extract
+from histofeat.images import as_images
+from histofeat.networks import (
+    RESNET_SMALL,
+    Augmentation,
+    CNNClassifier,
+    TrainingRecord,
+    build_network,
+    export_openvino,
+    find_encoder,
+    write_record,
+    write_trained,
+)
 
 __all__ = ["ARCHITECTURE", "AUGMENTATION", "ENCODER", "RECIPE", "train_encoder"]
 
@@ -101,10 +106,10 @@ def train_encoder(
     weights = folder / encoder.weight_file
     for stale in folder.glob(f"{ENCODER}.*"):  # the record names whatever lies beside the weights
         stale.unlink()
-    network.write_trained(encoder, classifier.weights_[:-2], weights)
+    write_trained(encoder, classifier.weights_[:-2], weights)
     if convert:
-        built = network.build_network(encoder, weights, input_size=encoder.default_size)
-        network.export_openvino(built, folder / f"{ENCODER}.xml")
+        built = build_network(encoder, weights, input_size=encoder.default_size)
+        export_openvino(built, folder / f"{ENCODER}.xml")
     prints = Fingerprints.of(extract([ImageFingerprint()], images, n_jobs=n_jobs).features[0])
     recipe = _recipe(classifier, images, y, random_state)
     write_record(TrainingRecord(ENCODER, dataset, patients, tuple(prints.keys()), recipe), weights)

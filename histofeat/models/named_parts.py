@@ -7,10 +7,8 @@ from collections.abc import Mapping, Sequence
 from sklearn.base import BaseEstimator, clone
 
 from histofeat.exceptions import known_names
-from histofeat.features.base import PatchFeatures
-from histofeat.features.families import FAMILIES, make_family
-from histofeat.images.normalization.base import StainNormalizer
-from histofeat.images.normalization.named import NORMALIZERS, make_normalizer
+from histofeat.features import FAMILIES, PatchFeatures, make_family
+from histofeat.images import NORMALIZERS, StainNormalizer, make_normalizer
 from histofeat.models.heads.feature_head import FeatureHead
 from histofeat.models.heads.named import HEADS, make_head
 from histofeat.models.heads.pixel_head import PIXELS, PixelHead, takes_images

@@ -10,10 +10,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from histofeat.exceptions import MissingExtraError
-from histofeat.features.extraction import extract
-from histofeat.features.union import PatchUnion
-from histofeat.images.decoding import as_images, image_input_tags
-from histofeat.images.normalization.base import normalized_images
+from histofeat.features import PatchUnion, extract
+from histofeat.images import as_images, image_input_tags, normalized_images
 from histofeat.models.heads.enough_patients import check_enough_patients
 from histofeat.models.named_parts import NamedParts
 

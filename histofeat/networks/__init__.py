@@ -1,17 +1,5 @@
-"""Networks on patches: a scikit-learn classifier that trains them, and what it trains with. Keras loads when used."""
+"""Networks: pretrained encoders and their engines, and the classifier that is trained on patches."""
 
-from histofeat.networks.architectures import ARCHITECTURES, Architecture
-from histofeat.networks.augmentation import Augmentation, augment
-from histofeat.networks.checkpoint import CheckpointError
-from histofeat.networks.classifier import CNNClassifier
-from histofeat.networks.recipes import Recipe
+import lazy_loader
 
-__all__ = [
-    "ARCHITECTURES",
-    "Architecture",
-    "Augmentation",
-    "CNNClassifier",
-    "CheckpointError",
-    "Recipe",
-    "augment",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

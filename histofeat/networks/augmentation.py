@@ -9,8 +9,7 @@ from numbers import Integral, Real
 import cv2
 import numpy as np
 
-from histofeat.images.stains import RGB_FROM_HED
-from histofeat.images.views import VIEWS, take_view
+from histofeat.images import RGB_FROM_HED, VIEWS, take_view
 
 __all__ = ["STANDARD", "Augmentation", "augment", "views_of"]
 

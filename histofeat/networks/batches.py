@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from histofeat.exceptions import PatchError
-from histofeat.images.decoding import Images
+from histofeat.images import Images
 from histofeat.networks.augmentation import Augmentation, augment
 
 __all__ = ["Batch", "PatchReader", "fit_patch", "usual_side"]

@@ -179,7 +179,7 @@ def _base(keras, architecture, pixels, input_size, weights, fine_tuned):
     )
     if weights is not None:
         _load(base, encoder, weights)
-        if encoder.stem_scale is not None:  # see histofeat.networks.pretrained.network.build_network
+        if encoder.stem_scale is not None:  # see histofeat.networks.build_network
             stem = base.get_layer("stem_conv")
             stem.kernel.assign(stem.kernel * np.asarray(encoder.stem_scale, dtype=np.float32)[:, np.newaxis])
     # A pretrained base keeps its means and deviations in both stages, for which `unfreeze` is needed too: those of a

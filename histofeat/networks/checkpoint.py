@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from histofeat.exceptions import PatchError
-from histofeat.images.decoding import Images
+from histofeat.images import Images
 
 __all__ = ["CheckpointError", "State", "hash_data", "read_state", "write_state"]
 

@@ -6,7 +6,7 @@ import threading
 
 import numpy as np
 
-from histofeat.images.decoding import as_images
+from histofeat.images import as_images
 from histofeat.networks.batches import usual_side
 from histofeat.networks.fitted import FittedNetwork
 from histofeat.networks.prediction import on_device, probabilities
@@ -110,7 +110,7 @@ class CNNClassifier(FittedNetwork):
     loss; of the recipe's averaged weights where it averages. The held-out patients are never learnt from, but choose
     the epoch: their scores are a little too good, and no result is to be reported on them.
 
-    Patches are brought to the network's input by `histofeat.networks.batches.fit_patch`. An epoch takes its patches in
+    Patches are brought to the network's input by `histofeat.networks.fit_patch`. An epoch takes its patches in
     a new random order; those that do not fill the last batch wait for the next epoch.
 
     The same seed and data give the same batches, the same held-out patients and the same first weights everywhere, and

@@ -9,8 +9,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from histofeat.images.decoding import Images, as_images, image_input_tags
-from histofeat.images.views import VIEW_COUNTS
+from histofeat.images import VIEW_COUNTS, Images, as_images, image_input_tags
 from histofeat.networks.batches import PatchReader
 from histofeat.networks.builders import BUILDING, rebuild
 from histofeat.networks.network_file import read_network, write_network

@@ -7,7 +7,7 @@ import logging
 
 import numpy as np
 
-from histofeat.images.views import VIEWS, take_view
+from histofeat.images import VIEWS, take_view
 from histofeat.networks.batches import PatchReader
 from histofeat.networks.pretrained.network import _quiet, import_keras, visible_gpus
 from histofeat.networks.pretrained.openvino_engine import filled

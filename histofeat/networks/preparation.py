@@ -15,8 +15,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
 from histofeat.exceptions import GroupLeakageError
-from histofeat.images.decoding import Images
-from histofeat.model_selection.patients import encode_patients
+from histofeat.images import Images
+from histofeat.model_selection import encode_patients
 from histofeat.networks.checkpoint import hash_data
 from histofeat.networks.settings import Settings, check_choice
 from histofeat.networks.training import Task

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from histofeat.exceptions import WeightsError, known_names
-from histofeat.images.views import VIEW_COUNTS
+from histofeat.images import VIEW_COUNTS
 from histofeat.networks.architectures import Architecture, find_architecture
 from histofeat.networks.augmentation import STANDARD, Augmentation
 from histofeat.networks.pretrained.catalogue import find_weights

@@ -1,7 +1,5 @@
-"""Results -> a folder that a person can read and a program can parse: JSON, CSV, Parquet, figures, Markdown, HTML."""
+"""Reporting: records to a page, figures and files. It computes no score."""
 
-from histofeat.reporting.files.environment import describe_environment
-from histofeat.reporting.files.folder import check_output
-from histofeat.reporting.write import write_report
+import lazy_loader
 
-__all__ = ["check_output", "describe_environment", "write_report"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from histofeat.evaluation.assessment import calibration_payload, class_payload, comparison_payload
+from histofeat.evaluation import calibration_payload, class_payload, comparison_payload
 from histofeat.reporting.figures.pictures import draw_pictures, file_words
 from histofeat.reporting.files.environment import describe_environment
 from histofeat.reporting.files.flat_files import write_predictions, write_scores
@@ -38,7 +38,7 @@ def write_report(
     Parameters
     ----------
     evaluation : Evaluation
-        As `histofeat.evaluation.evaluation.evaluate` returns it.
+        As `histofeat.evaluation.evaluate` returns it.
     output : path-like
         The folder; made when it is not there. One that holds a finished report is replaced only with `overwrite`,
         and then only files of that report are removed.

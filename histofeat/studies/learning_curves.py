@@ -13,10 +13,8 @@ from sklearn.base import clone
 from sklearn.utils.validation import has_fit_parameter
 from threadpoolctl import threadpool_limits
 
-from histofeat.metrics.bootstrap import Bootstrap, bootstrap_scores
-from histofeat.metrics.definitions import METRICS, scores
-from histofeat.model_selection.folds import PatientKFold
-from histofeat.model_selection.patients import check_no_shared_patients, encode_patients
+from histofeat.metrics import METRICS, Bootstrap, bootstrap_scores, scores
+from histofeat.model_selection import PatientKFold, check_no_shared_patients, encode_patients
 
 __all__ = ["LearningCurve", "LearningPoint", "learning_curve"]
 
@@ -112,7 +110,7 @@ def learning_curve(
     n_draws : int, default=5
         Orders of the training patients in each fold.
     metric : str, default="roc_auc"
-        One of `histofeat.metrics.definitions.METRICS`.
+        One of `histofeat.metrics.METRICS`.
     n_resamples : int, default=2000
         Resamples of the tested patients behind each interval.
     random_state : int, default=0

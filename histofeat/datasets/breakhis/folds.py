@@ -14,7 +14,7 @@ import pandas as pd
 from histofeat.datasets.base import PatchDataset
 from histofeat.datasets.breakhis.names import ImageName, SlideName, parse_image
 from histofeat.exceptions import DatasetError, GroupLeakageError, known_names
-from histofeat.model_selection.holdouts import PatientHoldOuts
+from histofeat.model_selection import PatientHoldOuts
 
 __all__ = ["BreakHisFolds", "breakhis_hold_outs", "read_breakhis_folds"]
 
@@ -192,7 +192,7 @@ def breakhis_hold_outs(
     DatasetError, GroupLeakageError
         As in `read_breakhis_folds`.
     ValueError
-        When ours cannot be drawn, see `histofeat.model_selection.holdouts.PatientHoldOuts`.
+        When ours cannot be drawn, see `histofeat.model_selection.PatientHoldOuts`.
     """
     if folder is not None or _find_lists(dataset, None) is not None:
         return read_breakhis_folds(dataset, folder, accept)

@@ -90,7 +90,7 @@ def official_roles() -> dict[str, str]:
     >>> sorted(Counter(official_roles().values()).items())
     [('test', 49), ('train', 84), ('validation', 29)]
     """
-    text = resources.files("histofeat.datasets").joinpath("idc_official_split.csv").read_text(encoding="utf-8")
+    text = resources.files("histofeat.datasets.idc").joinpath("idc_official_split.csv").read_text(encoding="utf-8")
     return {row["patient"]: row["role"] for row in csv.DictReader(text.splitlines())}
 
 

@@ -14,8 +14,7 @@ from histofeat.evaluation.audit.parts import take_apart
 from histofeat.evaluation.audit.predictions import fitted_outside
 from histofeat.evaluation.audit.sides import as_split
 from histofeat.evaluation.audit.table_checks import lost_classes, shared_patients, sibling_slides
-from histofeat.features.extraction import extract
-from histofeat.features.image_fingerprint import Fingerprints, ImageFingerprint
+from histofeat.features import Fingerprints, ImageFingerprint, extract
 
 __all__ = ["audit_encoders", "audit_fingerprints", "audit_split", "cheap_findings"]
 
@@ -42,7 +41,7 @@ def audit_split(dataset, splits, *, pipelines=None, predictions=None, store=None
     Returns
     -------
     report : AuditReport
-        One finding for each of `histofeat.evaluation.audit.CODES`. Nothing is refused: that is `check_audit`.
+        One finding for each of `histofeat.evaluation.CODES`. Nothing is refused: that is `check_audit`.
 
     Raises
     ------
@@ -168,7 +167,7 @@ def audit_fingerprints(
     Returns
     -------
     report : AuditReport
-        One finding for each of `histofeat.evaluation.audit.CODES`.
+        One finding for each of `histofeat.evaluation.CODES`.
 
     Raises
     ------

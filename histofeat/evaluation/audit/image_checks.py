@@ -9,7 +9,7 @@ from histofeat.evaluation.audit.findings import CODES, Finding
 from histofeat.evaluation.audit.near_pairs import near_pairs
 from histofeat.evaluation.audit.sides import Split
 from histofeat.evaluation.audit.table_checks import contradicting_patients
-from histofeat.features.image_fingerprint import HASH_BITS, Fingerprints, mirror_masks, number_rows
+from histofeat.features import HASH_BITS, Fingerprints, mirror_masks, number_rows
 
 __all__ = ["NEAR_BLANK", "NEAR_DISTANCE", "SMALLEST_PX", "comparable", "contradicting_labels", "exact_duplicates",
            "near_duplicates"]  # fmt: skip

@@ -10,9 +10,8 @@ import numpy as np
 
 from histofeat.evaluation.audit.parts import Parts, take_apart, walk
 from histofeat.exceptions import MissingExtraError, WeightsError
-from histofeat.features.extraction import extract
-from histofeat.features.image_fingerprint import Fingerprints, ImageFingerprint, TrainingImages
-from histofeat.model_selection.patients import encode_patients
+from histofeat.features import Fingerprints, ImageFingerprint, TrainingImages, extract
+from histofeat.model_selection import encode_patients
 
 __all__ = ["KnownPatients", "can_retrain", "encoder_records", "find_known_patients", "match_records"]
 

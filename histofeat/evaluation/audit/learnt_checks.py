@@ -11,7 +11,7 @@ from histofeat.evaluation.audit.findings import CODES, Finding
 from histofeat.evaluation.audit.known_patients import can_retrain, encoder_records, match_records
 from histofeat.evaluation.audit.parts import Parts, walk
 from histofeat.evaluation.audit.sides import Split, list_some
-from histofeat.features.image_fingerprint import Fingerprints
+from histofeat.features import Fingerprints
 
 __all__ = ["fitted_parts", "trained_encoders"]
 

@@ -9,7 +9,7 @@ import numpy as np
 from numba import int64, njit, uint64
 from numba.extending import intrinsic
 
-from histofeat.features.image_fingerprint import HASH_BITS
+from histofeat.features import HASH_BITS
 
 __all__ = ["MAX_DISTANCE", "count_distances", "near_pairs"]
 

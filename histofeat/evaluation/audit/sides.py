@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from histofeat.exceptions import DatasetError
-from histofeat.model_selection.patients import encode_patients
+from histofeat.model_selection import encode_patients
 
 __all__ = ["Split", "as_split", "list_some"]
 

@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from histofeat.datasets import load_idc, official_roles
-from histofeat.datasets.idc.tree import parse_name
+from histofeat.datasets import load_idc, official_roles, parse_name
 from histofeat.exceptions import known_names
 
 __all__ = ["PROTOCOLS", "Protocol", "as_protocol"]

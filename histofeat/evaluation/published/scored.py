@@ -14,10 +14,7 @@ import pandas as pd
 from histofeat.evaluation.published.protocols import Protocol, as_protocol
 from histofeat.evaluation.published.rows import RowCount, check_complete, sort_rows
 from histofeat.exceptions import DatasetError
-from histofeat.metrics.definitions import LABEL_METRICS, most_probable
-from histofeat.metrics.folds import score_folds
-from histofeat.metrics.records import Score
-from histofeat.metrics.thresholds import choose_threshold, parse_rule
+from histofeat.metrics import LABEL_METRICS, Score, choose_threshold, most_probable, parse_rule, score_folds
 
 __all__ = ["ScoredPredictions", "score_predictions"]
 
@@ -50,9 +47,9 @@ class ScoredPredictions:
     threshold : float or None
         The threshold.
     scores : Mapping of str to Score
-        Every metric of `histofeat.metrics.definitions.METRICS`, labels at 0.5.
+        Every metric of `histofeat.metrics.METRICS`, labels at 0.5.
     tuned : Mapping of str to Score
-        Every metric of `histofeat.metrics.definitions.LABEL_METRICS`, labels at `threshold`; empty without one.
+        Every metric of `histofeat.metrics.LABEL_METRICS`, labels at `threshold`; empty without one.
     n_resamples, random_state : int
         The resamples behind the intervals, and their seed.
     """
@@ -173,7 +170,7 @@ def score_predictions(
         A copy of the data. Its test patches and the test rows have to be the same; patients that the copy lacks are
         not asked for.
     threshold : str, optional
-        What the threshold is chosen for, see `histofeat.metrics.thresholds.choose_threshold`: by default "f1" where there are
+        What the threshold is chosen for, see `histofeat.metrics.choose_threshold`: by default "f1" where there are
         rows to choose it on, and none where there are not.
     allow_missing_patients : bool, default=False
         Whether to score what is there where test patients have no row and `data` does not excuse them.

@@ -11,8 +11,7 @@ import numpy as np
 from sklearn.metrics import get_scorer_names
 
 from histofeat.exceptions import known_names
-from histofeat.models.heads.feature_head import FeatureHead
-from histofeat.models.heads.named import HEADS
+from histofeat.models import HEADS, FeatureHead
 
 __all__ = ["METHODS", "Search"]
 
@@ -165,7 +164,7 @@ class Search:
         Raises
         ------
         ValueError
-            If a head that is named here is neither among them nor one of `histofeat.models.heads.named.HEADS`, none of them is
+            If a head that is named here is neither among them nor one of `histofeat.models.HEADS`, none of them is
             searched, or a head lacks a parameter.
         """
         known = {*HEADS, *heads}

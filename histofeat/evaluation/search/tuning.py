@@ -13,7 +13,7 @@ from sklearn.model_selection import RandomizedSearchCV
 
 from histofeat.evaluation.search.rationing import HeadForSearch
 from histofeat.evaluation.search.settings import Search
-from histofeat.models.heads.feature_head import FeatureHead
+from histofeat.models import FeatureHead
 
 __all__ = ["tune_head"]
 

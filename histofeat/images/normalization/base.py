@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from histofeat.exceptions import GroupLeakageError, PatchError
 from histofeat.images.decoding import Images, as_images, image_input_tags
 from histofeat.images.mapped import MappedImages, map_images
-from histofeat.model_selection.patients import encode_patients
+from histofeat.model_selection import encode_patients
 
 __all__ = ["DENSITY", "MINIMUM_PX", "TISSUE_DENSITY", "StainNormalizer", "is_tissue", "normalized_images"]
 

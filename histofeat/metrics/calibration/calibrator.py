@@ -87,7 +87,7 @@ def fit_calibrator(y, proba, method="logistic"):
         0 or 1, both present.
     proba : array-like of shape (n, 2), float in [0, 1]
         Class probabilities of training patients by fits that had not seen them, as
-        `histofeat.models.heads.feature_head.fit_with_inner_scores` gives them: scores of patches that the model learnt from are too
+        `histofeat.models.fit_with_inner_scores` gives them: scores of patches that the model learnt from are too
         sure, and so would be everything that is calibrated on them.
     method : {"logistic", "isotonic"}, default="logistic"
         A logistic regression on the log-odds of the probability, which has two parameters and keeps the order of the

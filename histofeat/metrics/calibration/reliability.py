@@ -9,7 +9,7 @@ from histofeat.metrics.bootstrap import patient_weights
 from histofeat.metrics.calibration import bins as b
 from histofeat.metrics.calibration.bins import BinTable, bin_edges, bin_sums, bin_table, by_chance, measures, share
 from histofeat.metrics.definitions import check_scores
-from histofeat.model_selection.patients import encode_patients
+from histofeat.model_selection import encode_patients
 
 __all__ = [
     "BrierDecomposition",
@@ -294,7 +294,7 @@ def assess_calibration(
     strategy : {"quantile", "uniform"}, default="quantile"
         Bins of equally many patches, or of equal width.
     n_resamples, random_state : int
-        Of `histofeat.metrics.bootstrap.patient_weights`.
+        Of `histofeat.metrics.patient_weights`.
     level : float in (0, 1), default=0.95
         Of the curve's band.
 

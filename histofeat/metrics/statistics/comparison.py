@@ -10,7 +10,7 @@ import pandas as pd
 from histofeat.exceptions import known_names
 from histofeat.metrics.bootstrap import bootstrap_scores
 from histofeat.metrics.definitions import LABEL_METRICS, METRICS
-from histofeat.model_selection.patients import encode_patients
+from histofeat.model_selection import encode_patients
 
 __all__ = ["Comparison", "Comparisons", "bootstrap_p", "compare_models", "holm"]
 
@@ -25,7 +25,7 @@ class Comparison:
     Parameters
     ----------
     metric : str
-        One of `histofeat.metrics.definitions.METRICS`, or of its label metrics with "_tuned" at the end.
+        One of `histofeat.metrics.METRICS`, or of its label metrics with "_tuned" at the end.
     first, second : str
         The models, as "name/head".
     first_value, second_value : float
@@ -35,9 +35,9 @@ class Comparison:
     ci95 : tuple of (float, float)
         95 % percentile interval of the difference; NaN where no resample defines it.
     p : float
-        See `histofeat.metrics.statistics.bootstrap_p`.
+        See `histofeat.metrics.bootstrap_p`.
     p_holm : float
-        `p` adjusted for all comparisons of the table; see `histofeat.metrics.statistics.holm`.
+        `p` adjusted for all comparisons of the table; see `histofeat.metrics.holm`.
     n_resamples : int
         The resamples in which both models have the metric.
     """
@@ -102,7 +102,7 @@ def compare_models(
         With a mapping, models of several evaluations of the same tested patches, such as before and after a stain
         normalisation; their names then begin with the key.
     metrics : sequence of str
-        Of `histofeat.metrics.definitions.METRICS`; a label metric with "_tuned" at the end, such as "f1_tuned", is of the labels
+        Of `histofeat.metrics.METRICS`; a label metric with "_tuned" at the end, such as "f1_tuned", is of the labels
         at the tuned threshold instead of 0.5.
     reference : str, optional
         A model, as "name/head" ("key: name/head" with a mapping), that all others are compared with; by default every
@@ -128,7 +128,7 @@ def compare_models(
     -----
     All models share the resamples of the patients, so that what makes a resample easy for both does not widen the
     interval of their difference. The interval covers other patients of the same kind and these fitted models; it
-    does not cover fitting them again, for which see `histofeat.metrics.statistics.nadeau_bengio`.
+    does not cover fitting them again, for which see `histofeat.metrics.nadeau_bengio`.
 
     The adjustment is over the whole table: more models and more metrics make it stricter, and `n_resamples` has to
     keep up with them, see `Comparisons.smallest_p_holm`.

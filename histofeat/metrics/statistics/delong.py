@@ -7,7 +7,7 @@ from scipy.special import ndtr, ndtri
 from scipy.stats import rankdata
 
 from histofeat.metrics.definitions import check_predictions
-from histofeat.model_selection.patients import encode_patients
+from histofeat.model_selection import encode_patients
 
 __all__ = ["DeLong", "PatientScores", "delong", "patient_scores"]
 

@@ -15,7 +15,7 @@ from histofeat.metrics.definitions import (
     most_probable,
     ranking_scores,
 )
-from histofeat.model_selection.patients import encode_patients
+from histofeat.model_selection import encode_patients
 
 __all__ = ["PatientAverages", "patient_averages"]
 
@@ -34,7 +34,7 @@ class PatientAverages:
         The patients who lack a class.
     resamples : Bootstrap
         The mean of each metric in each resample of all patients, those left out included: the resamples of
-        `histofeat.metrics.bootstrap.bootstrap_scores` with the same seed. It is NaN in a resample that draws no patient
+        `histofeat.metrics.bootstrap_scores` with the same seed. It is NaN in a resample that draws no patient
         who has every class.
     """
 
@@ -68,11 +68,11 @@ def patient_averages(
     predicted : array-like of shape (n,), int, optional
         Class codes; by default the most probable class.
     metrics : sequence of str, default=METRICS
-        Which of `histofeat.metrics.definitions.METRICS`.
+        Which of `histofeat.metrics.METRICS`.
     n_resamples : int, default=2000
         Number of resamples.
     random_state : int, default=0
-        Seed of `histofeat.metrics.bootstrap.patient_weights`.
+        Seed of `histofeat.metrics.patient_weights`.
     n_jobs : int, optional
         Threads. The result does not depend on it.
 

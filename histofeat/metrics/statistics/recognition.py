@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from histofeat.metrics.bootstrap import Bootstrap, patient_weights
-from histofeat.model_selection.patients import encode_patients
+from histofeat.model_selection import encode_patients
 
 __all__ = ["RATES", "RecognitionRates", "recognition_rates"]
 
@@ -20,7 +20,7 @@ class RecognitionRates:
     Parameters
     ----------
     patients : tuple of str
-        All patients, in the order of `histofeat.model_selection.patients.encode_patients`.
+        All patients, in the order of `histofeat.model_selection.encode_patients`.
     patient_scores : ndarray of shape (len(patients),), float64
         Share of each patient's images that were judged right, 0 to 1.
     n_images : ndarray of shape (len(patients),), int64
@@ -31,7 +31,7 @@ class RecognitionRates:
         Share of all images judged right, which is the accuracy: every image weighs the same.
     resamples : Bootstrap
         "patient_rate" and "image_rate" in each resample of the patients; the resamples of
-        `histofeat.metrics.bootstrap.bootstrap_scores` with the same seed.
+        `histofeat.metrics.bootstrap_scores` with the same seed.
     """
 
     patients: tuple[str, ...]
@@ -80,7 +80,7 @@ def recognition_rates(y, predicted, patients, *, n_resamples=2000, random_state=
     n_resamples : int, default=2000
         Resamples of the patients behind the intervals; 0 for none.
     random_state : int, default=0
-        Seed of `histofeat.metrics.bootstrap.patient_weights`.
+        Seed of `histofeat.metrics.patient_weights`.
 
     Returns
     -------
@@ -101,7 +101,7 @@ def recognition_rates(y, predicted, patients, *, n_resamples=2000, random_state=
 
     Neither knows of classes: on 58 malignant and 24 benign patients, calling everything malignant has a patient rate of
     0.71. Read it beside the balanced accuracy. The interval covers other patients of the same kind, judged by these
-    fits; differences between repeated hold-outs are what `histofeat.metrics.statistics.nadeau_bengio` is for.
+    fits; differences between repeated hold-outs are what `histofeat.metrics.nadeau_bengio` is for.
 
     Examples
     --------

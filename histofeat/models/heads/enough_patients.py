@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from histofeat.model_selection.folds import PatientKFold
-from histofeat.model_selection.patients import encode_patients
+from histofeat.model_selection import PatientKFold, encode_patients
 
 __all__ = ["N_PATIENTS", "check_enough_patients", "check_inner_patients"]
 

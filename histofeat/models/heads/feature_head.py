@@ -10,7 +10,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
 
-from histofeat.model_selection.folds import PatientKFold
+from histofeat.model_selection import PatientKFold
 from histofeat.models.heads.kernel_svm import KernelSVM
 from histofeat.models.heads.temperature import TemperatureScaling
 

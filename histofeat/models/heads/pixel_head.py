@@ -7,7 +7,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
-from histofeat.images.decoding import as_images, image_input_tags
+from histofeat.images import as_images, image_input_tags
 
 __all__ = ["PIXELS", "PixelHead", "takes_images"]
 

@@ -13,13 +13,20 @@ import joblib
 import numpy as np
 
 from histofeat.exceptions import PatchError, known_names
-from histofeat.images.decoding import Images, as_images
-from histofeat.images.normalization.base import is_tissue
-from histofeat.images.tiles import AGGREGATES, choose_policy, fit_to, make_grid, pad_to
-from histofeat.images.tiles import aggregate as put_together
-from histofeat.model_selection.patients import encode_patients
+from histofeat.images import (
+    AGGREGATES,
+    Images,
+    aggregate as put_together,
+    as_images,
+    choose_policy,
+    fit_to,
+    is_tissue,
+    make_grid,
+    pad_to,
+)
+from histofeat.model_selection import encode_patients
 from histofeat.models.prediction.records import UNREADABLE, ImagePredictions
-from histofeat.models.saving import SavedModel
+from histofeat.models.saving.model import SavedModel
 
 __all__ = ["predict_images"]
 
@@ -47,20 +54,20 @@ def predict_images(
     Parameters
     ----------
     model : SavedModel
-        What `histofeat.models.saving.load_model` gave.
+        What `histofeat.models.load_model` gave.
     X : sequence of paths, ndarray (n, H, W, 3) uint8, list of such arrays, or DataFrame with a ``path`` column
         The images. Memory is bounded by the largest of them and a batch, not by their number.
     policy : {"auto", "tile", "resize", "whole"}, default="auto"
         What is done with an image that has not the size of the training patches. "tile": it is cut into tiles of that
         size, and their probabilities are put together. "resize": it is scaled to that size. "whole": it is measured as
         it is. "auto": tiled where it is larger, mirrored at its border where it is smaller; see
-        `histofeat.images.tiles.choose_policy`.
+        `histofeat.images.choose_policy`.
     patch_size : tuple of (int, int), optional
         Height and width of the training patches in px; by default those that the model knows.
     edges : {"overlap", "reflect"}, default="overlap"
         Where an image is no multiple of the tile: the last tiles overlap their neighbours, or the image is mirrored.
     aggregate : {"mean", "median", "vote"}, default="mean"
-        How tiles become an image; see `histofeat.images.tiles.aggregate`.
+        How tiles become an image; see `histofeat.images.aggregate`.
     min_tissue : float in (0, 1], optional
         Tiles with a smaller share of tissue are left out and counted; None scores all. An image without any tile of
         enough tissue is scored on all of them.

@@ -112,7 +112,7 @@ class ImagePredictions:
                 "ImagePredictions.by_patient: expected predictions with patients, got none. Give patients=... to "
                 "predict_images (--patients)."
             )
-        from histofeat.model_selection.patients import encode_patients
+        from histofeat.model_selection import encode_patients
 
         ids, codes = encode_patients(self.patients, len(self), "patients")
         readable, labels = self.readable, np.array(self.labels, dtype=object)

@@ -18,7 +18,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 import histofeat
-from histofeat.features.store import FEATURES_VERSION
+from histofeat.features import FEATURES_VERSION
 from histofeat.models.pipeline import IDCPipeline
 from histofeat.models.saving.archive import ModelFileError, check_target, read_archive, write_archive
 from histofeat.models.saving.parts import portable, put_back, take_apart
@@ -177,7 +177,7 @@ def load_model(
         Folder with the pretrained weights of a `CNNEmbedding`; by default that of the environment variable
         ``HISTOFEAT_WEIGHTS``, then Keras's cache.
     trusted : sequence of str
-        Full names of types to build beside those of histofeat and scikit-learn; see `histofeat.models.saving.TRUSTED`.
+        Full names of types to build beside those of histofeat and scikit-learn; see `histofeat.models.TRUSTED`.
     n_jobs : int, optional
         Threads for the extraction; None is 1, -1 all cores.
 

@@ -13,8 +13,8 @@ import numpy as np
 from sklearn.exceptions import InconsistentVersionWarning
 
 from histofeat.exceptions import MissingExtraError
-from histofeat.features.families import FAMILIES
-from histofeat.images.normalization.named import NORMALIZERS
+from histofeat.features import FAMILIES
+from histofeat.images import NORMALIZERS
 from histofeat.models.saving.archive import ModelFileError, fixed_zip
 
 __all__ = ["TRUSTED", "dump_estimator", "load_estimator"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from histofeat.exceptions import WeightsError
 from histofeat.models.named_parts import as_sequence
-from histofeat.networks.pretrained import find_encoder, find_weights, hash_weights
+from histofeat.networks import find_encoder, find_weights, hash_weights
 
 __all__ = ["describe_weights", "settle_weights", "without_paths"]
 
@@ -32,7 +32,7 @@ def describe_weights(families: Sequence) -> list[dict]:
     -------
     records : list of dict
         One for each embedding, in order: ``encoder``, ``weights`` ("imagenet" or the name of a file), ``hash`` (as
-        `histofeat.networks.pretrained.hash_weights` gives it) and ``engine``. No path.
+        `histofeat.networks.hash_weights` gives it) and ``engine``. No path.
 
     Raises
     ------

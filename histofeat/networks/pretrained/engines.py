@@ -188,7 +188,7 @@ def load_engine(
     ------
     WeightsError
         If the weights are damaged or another network's, or the network does not have the fingerprint that is known for
-        them; see `histofeat.networks.pretrained.fingerprint`.
+        them; see `histofeat.networks.fingerprint`.
     """
     threads = n_threads or _default_threads()
     # A forked child must not use its parent's threads, hence the process id.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-__all__ = ["ENCODERS", "Encoder", "MINIMUM_SIZE"]
+__all__ = ["ENCODERS", "MINIMUM_SIZE", "Encoder"]
 
 
 #: Every network here halves its input five times: below 64 px the last feature map is a single cell that sees
@@ -180,7 +180,7 @@ ENCODERS: Mapping[str, Encoder] = MappingProxyType(
                 # The side of IDC patches, which are not resampled then; three halvings leave 7x7 cells.
                 default_size=50,
                 minimum_size=32,
-                reference="histofeat/encoders/shipped/histo/MODEL_CARD.md",
+                reference="histofeat/networks/pretrained/shipped/histo/MODEL_CARD.md",
                 source="histofeat",
                 minimum_patch_px=16,
             ),

@@ -19,7 +19,7 @@ def draw_confusion(data):
     Parameters
     ----------
     data : dict
-        As `histofeat.reporting.figures.curves.confusion_data` gives it.
+        As `histofeat.reporting.confusion_data` gives it.
 
     Returns
     -------

@@ -2,9 +2,8 @@
 
 import re
 
-from histofeat.evaluation.assessment import bands_of
-from histofeat.reporting.figures import confusion_and_forest as figures
-from histofeat.reporting.figures import curves
+from histofeat.evaluation import bands_of
+from histofeat.reporting.figures import confusion_and_forest as figures, curves
 from histofeat.reporting.figures.canvas import save_figure
 from histofeat.reporting.figures.charts import draw_lines
 from histofeat.reporting.figures.comparison_figure import comparison_figure_data, draw_comparison

@@ -4,7 +4,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from histofeat.metrics.definitions import ranking_scores
+from histofeat.metrics import ranking_scores
 from histofeat.reporting.figures.curves import source_of, thin_curve
 from histofeat.reporting.files.payload import model_key
 

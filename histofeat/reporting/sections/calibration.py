@@ -154,7 +154,7 @@ def decomposition_table(payload):
 
 
 def reliability_data(payload, head):
-    """Reliability curves of all models of one head, for `histofeat.reporting.figures.charts.draw_lines`.
+    """Reliability curves of all models of one head, for `histofeat.reporting.draw_lines`.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
 """How well each class is found: one row per class, against the rest, with intervals and what they rest on."""
 
-from histofeat.metrics.class_scores import CLASS_METRICS
+from histofeat.metrics import CLASS_METRICS
 from histofeat.reporting.files.payload import data_label
 from histofeat.reporting.page.blocks import Details, Heading, Table, Text
 from histofeat.reporting.sections.tables import METRIC_WORDS, number

@@ -1,6 +1,6 @@
 """What the report says beyond one model and one pooled score: differences of models, and averages over patients."""
 
-from histofeat.evaluation.assessment import _METRICS, _MOST_PAIRS
+from histofeat.evaluation import COMPARED_METRICS, MOST_PAIRS
 from histofeat.reporting.files.payload import data_label
 from histofeat.reporting.page.blocks import Details, Heading, Table, Text
 from histofeat.reporting.sections.tables import METRIC_WORDS, number
@@ -45,7 +45,7 @@ def comparison_blocks(payload_comparison, payload):
 
 def _first_metric(comparison, metric, label):
     rows = _of(comparison, metric)
-    if len(rows) <= _MOST_PAIRS or comparison["reference"] is not None:
+    if len(rows) <= MOST_PAIRS or comparison["reference"] is not None:
         return [_table(rows, metric, label)]
     best = _best(rows, metric)
     against = [row if row["first"] == best else _turned(row) for row in rows if best in (row["first"], row["second"])]
@@ -165,8 +165,8 @@ def patient_average_blocks(payload):
         f"each patient is scored alone and counts once: {averaged:,} patients with patches of every class are "
         f"averaged, {left_out:,} who lack a class are left out. Intervals are from the same resamples of all patients."
     )
-    blocks = [heading, Text(words), _average_table(payload, _METRICS, "half")]
-    rest = [metric for metric in METRIC_WORDS if metric not in _METRICS]
+    blocks = [heading, Text(words), _average_table(payload, COMPARED_METRICS, "half")]
+    rest = [metric for metric in METRIC_WORDS if metric not in COMPARED_METRICS]
     more = [_average_table(payload, rest, "half")]
     if len(payload["dataset"]["labels"]) == 2 and any(_scores(result, "tuned") for result in results):
         more.append(_average_table(payload, METRIC_WORDS, "tuned"))

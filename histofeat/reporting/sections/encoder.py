@@ -1,6 +1,6 @@
 """What a report says of encoders that know patients: who was not tested for it, and which were trained anew."""
 
-from histofeat.evaluation.retraining import RETRAINED
+from histofeat.evaluation import RETRAINED
 from histofeat.reporting.page.blocks import Notice, Text
 
 __all__ = ["encoder_blocks", "encoder_notices"]

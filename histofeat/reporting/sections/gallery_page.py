@@ -3,7 +3,7 @@
 import numpy as np
 
 from histofeat.exceptions import PatchError
-from histofeat.images.decoding import read_patch
+from histofeat.images import read_patch
 from histofeat.reporting.files.payload import data_label
 from histofeat.reporting.files.privacy import Redactor
 from histofeat.reporting.files.strict_json import dump, jsonable

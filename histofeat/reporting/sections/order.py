@@ -2,7 +2,7 @@
 
 import re
 
-from histofeat.metrics.thresholds import parse_rule
+from histofeat.metrics import parse_rule
 from histofeat.reporting.files.payload import data_label
 from histofeat.reporting.page.blocks import Addition, Details, Facts, Heading, Notice, Text
 from histofeat.reporting.sections import tables

@@ -8,10 +8,9 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from histofeat.evaluation.results import LeftOut
+from histofeat.evaluation import LeftOut
 from histofeat.exceptions import known_names
-from histofeat.metrics.bootstrap import patient_weights
-from histofeat.metrics.statistics import bootstrap_p, holm
+from histofeat.metrics import bootstrap_p, holm, patient_weights
 from histofeat.studies.explanation.fitted_folds import measure_folds
 from histofeat.studies.explanation.resampled_auc import ResampledAUC
 
@@ -41,7 +40,7 @@ class AblationRow:
     difference_ci95 : tuple of (float, float)
         The same for the difference, on the same resamples; (0, 0) for all families themselves.
     p, p_holm : float
-        See `histofeat.metrics.statistics.bootstrap_p`; adjusted for all rows but the first. NaN for all families themselves.
+        See `histofeat.metrics.bootstrap_p`; adjusted for all rows but the first. NaN for all families themselves.
     predict_us : float
         Microseconds of the processor that the head of the first fold takes for a patch, measured after all fits.
     """

@@ -10,8 +10,8 @@ import pandas as pd
 from sklearn.base import clone
 from threadpoolctl import threadpool_limits
 
-from histofeat.features.extraction import extract
-from histofeat.images.decoding import as_images
+from histofeat.features import extract
+from histofeat.images import as_images
 
 __all__ = ["CostRow", "Costs", "measure_costs", "pareto_front"]
 

@@ -9,14 +9,10 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
-from histofeat.evaluation.fair_folds import FairFolds, fair_folds
-from histofeat.evaluation.feature_bank import FeatureBank
-from histofeat.evaluation.plans import Plan
-from histofeat.evaluation.run import run_in_threads
-from histofeat.features.extraction import check_unique_names
-from histofeat.features.store import as_store
-from histofeat.model_selection.folds import PatientKFold
-from histofeat.models.heads.enough_patients import check_enough_patients
+from histofeat.evaluation import FairFolds, FeatureBank, Plan, fair_folds, run_in_threads
+from histofeat.features import as_store, check_unique_names
+from histofeat.model_selection import PatientKFold
+from histofeat.models import check_enough_patients
 
 __all__ = ["MeasuredFolds", "measure_folds"]
 

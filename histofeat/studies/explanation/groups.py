@@ -8,7 +8,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 from scipy.stats import rankdata
 
-from histofeat.features.batch import CHANNELS
+from histofeat.features import CHANNELS
 
 __all__ = ["column_groups", "correlated_groups"]
 

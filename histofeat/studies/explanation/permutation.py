@@ -7,10 +7,9 @@ from numbers import Integral
 import numpy as np
 import pandas as pd
 
-from histofeat.evaluation.results import LeftOut
-from histofeat.evaluation.run import run_in_threads
+from histofeat.evaluation import LeftOut, run_in_threads
 from histofeat.exceptions import known_names
-from histofeat.metrics.bootstrap import patient_weights
+from histofeat.metrics import patient_weights
 from histofeat.studies.explanation.fitted_folds import measure_folds
 from histofeat.studies.explanation.groups import column_groups, correlated_groups
 from histofeat.studies.explanation.resampled_auc import ResampledAUC

@@ -3,9 +3,8 @@
 import numba
 import numpy as np
 
-from histofeat.metrics.bootstrap import Bootstrap, patient_weights
-from histofeat.metrics.definitions import ranking_scores
-from histofeat.model_selection.patients import encode_patients
+from histofeat.metrics import Bootstrap, patient_weights, ranking_scores
+from histofeat.model_selection import encode_patients
 
 __all__ = ["ResampledAUC", "count_pairs"]
 
@@ -24,7 +23,7 @@ class ResampledAUC:
         Their patients.
     n_classes : int
     n_resamples, random_state : int
-        As in `histofeat.metrics.bootstrap.patient_weights`; equal ones give the resamples of an evaluation of these patches.
+        As in `histofeat.metrics.patient_weights`; equal ones give the resamples of an evaluation of these patches.
 
     Notes
     -----

@@ -11,11 +11,10 @@ import pandas as pd
 from sklearn.base import clone
 from threadpoolctl import threadpool_limits
 
-from histofeat.evaluation.results import LeftOut
-from histofeat.features.extraction import extract
-from histofeat.images.normalization.base import normalized_images
-from histofeat.images.perturbations import perturbed_images
-from histofeat.metrics.bootstrap import Bootstrap
+from histofeat.evaluation import LeftOut
+from histofeat.features import extract
+from histofeat.images import normalized_images, perturbed_images
+from histofeat.metrics import Bootstrap
 
 __all__ = ["CLEAN", "Job", "Lane", "Robustness", "RobustnessRow"]
 
@@ -158,7 +157,7 @@ class RobustnessRow:
     ----------
     pipeline : str
     perturbation : str
-        A name of `histofeat.images.perturbations.PERTURBATIONS`, or "none".
+        A name of `histofeat.images.PERTURBATIONS`, or "none".
     severity : int
         Its step; 0 with "none".
     amount : float or None

@@ -5,15 +5,13 @@ from numbers import Integral
 
 import numpy as np
 
-from histofeat.evaluation.fair_folds import fair_folds
+from histofeat.evaluation import fair_folds
 from histofeat.exceptions import known_names
-from histofeat.features.store import as_store
-from histofeat.images.perturbations import PERTURBATIONS, perturbed_images
-from histofeat.metrics.bootstrap import Bootstrap, bootstrap_scores
-from histofeat.metrics.definitions import METRICS, scores
-from histofeat.model_selection.folds import PatientKFold
-from histofeat.model_selection.patients import encode_patients
-from histofeat.models.heads.enough_patients import check_enough_patients
+from histofeat.features import as_store
+from histofeat.images import PERTURBATIONS, perturbed_images
+from histofeat.metrics import METRICS, Bootstrap, bootstrap_scores, scores
+from histofeat.model_selection import PatientKFold, encode_patients
+from histofeat.models import check_enough_patients
 from histofeat.studies.robustness.lanes import CLEAN, Job, Robustness, RobustnessRow
 
 __all__ = ["all_conditions", "measure_robustness"]
@@ -62,7 +60,7 @@ def measure_robustness(
     conditions : sequence of (str, int), optional
         Perturbations and severities; by default `all_conditions`. The patches as they came are always scored.
     metrics : sequence of str, default=("roc_auc", "balanced_accuracy")
-        Some of `histofeat.metrics.definitions.METRICS`; labels are the most probable class.
+        Some of `histofeat.metrics.METRICS`; labels are the most probable class.
     patches_per_patient : int, optional
         At most as many patches of a patient are tested, drawn at random; None tests all.
     n_resamples : int, default=2000

@@ -9,13 +9,12 @@ from typing import ClassVar
 import numpy as np
 
 from histofeat.exceptions import DatasetError
-from histofeat.features.base import PatchFeatures
-from histofeat.features.batch import PatchBatch, check_channels
-from histofeat.model_selection.patients import encode_patients
+from histofeat.features import PatchBatch, PatchFeatures, check_channels
+from histofeat.model_selection import encode_patients
 
 __all__ = [
-    "BackgroundFraction",
     "COORDINATE_NAMES",
+    "BackgroundFraction",
     "CompressionAndBlur",
     "MeanColor",
     "background_share",
@@ -32,7 +31,7 @@ class MeanColor(PatchFeatures):
     Parameters
     ----------
     channels : sequence of str, default ("red", "green", "blue")
-        Names of `histofeat.features.batch.CHANNELS`, or "gray".
+        Names of `histofeat.features.CHANNELS`, or "gray".
 
     Notes
     -----

@@ -3,8 +3,8 @@
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
-from histofeat.metrics.bootstrap import Bootstrap, patient_weights
-from histofeat.model_selection.patients import encode_patients
+from histofeat.metrics import Bootstrap, patient_weights
+from histofeat.model_selection import encode_patients
 from histofeat.studies.shortcuts.records import Identification
 
 __all__ = ["PATCHES_PER_PATIENT", "identify_patients", "nearest_mean"]

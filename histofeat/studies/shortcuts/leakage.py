@@ -7,11 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from histofeat.evaluation.evaluation import evaluate
-from histofeat.evaluation.results import NotRun
-from histofeat.metrics.bootstrap import Bootstrap, bootstrap_scores
-from histofeat.metrics.definitions import scores
-from histofeat.model_selection.folds import PatchKFold, PatientKFold
+from histofeat.evaluation import NotRun, evaluate
+from histofeat.metrics import Bootstrap, bootstrap_scores, scores
+from histofeat.model_selection import PatchKFold, PatientKFold
 from histofeat.studies.shortcuts.records import plain_values
 
 __all__ = ["LEAKAGE_METRICS", "Leakage", "LeakageRow", "measure_leakage", "touching_share"]
@@ -105,7 +103,7 @@ def measure_leakage(
     dataset : PatchDataset
         Two classes.
     pipelines : IDCPipeline, mapping of str to IDCPipeline, or sequence of (str, IDCPipeline)
-        As in `histofeat.evaluation.evaluation.evaluate`.
+        As in `histofeat.evaluation.evaluate`.
     n_splits : int, default=5
         Folds of both splits.
     n_resamples : int, default=2000

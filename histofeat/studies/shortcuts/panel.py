@@ -7,12 +7,9 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from histofeat.exceptions import DatasetError, MissingExtraError, WeightsError
-from histofeat.features.base import PatchFeatures
-from histofeat.features.extraction import extract
-from histofeat.features.families import make_family
-from histofeat.metrics.bootstrap import Bootstrap, bootstrap_scores
-from histofeat.metrics.definitions import scores
-from histofeat.models.heads.named import make_head
+from histofeat.features import PatchFeatures, extract, make_family
+from histofeat.metrics import Bootstrap, bootstrap_scores, scores
+from histofeat.models import make_head
 from histofeat.studies.shortcuts.families import BackgroundFraction, CompressionAndBlur, MeanColor, coordinate_features
 from histofeat.studies.shortcuts.identification import PATCHES_PER_PATIENT, identify_patients
 from histofeat.studies.shortcuts.records import NOTHING, Probe, Reference, ShortcutPanel, Skipped
@@ -126,7 +123,7 @@ def panel_of(evaluation, *, families_to_identify=HANDCRAFTED, store=None, n_jobs
     Parameters
     ----------
     evaluation : Evaluation
-        As from `histofeat.evaluation.evaluation.evaluate`.
+        As from `histofeat.evaluation.evaluate`.
     families_to_identify, store, n_jobs
         As in `shortcut_panel`; with the store of the evaluation nothing is measured twice.
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from histofeat.metrics.bootstrap import Bootstrap, patient_weights
 from histofeat.metrics.definitions import check_predictions, confusion, label_scores, most_probable, ranking_scores
-from histofeat.model_selection.patients import encode_patients
+from histofeat.model_selection import encode_patients
 
 __all__ = ["CLASS_METRICS", "ClassScores", "class_scores"]
 
@@ -75,7 +75,7 @@ def class_scores(
     n_resamples : int, default=2000
         Resamples of the patients; 0 for no intervals.
     random_state : int, default=0
-        Seed of `histofeat.metrics.bootstrap.patient_weights`.
+        Seed of `histofeat.metrics.patient_weights`.
     n_jobs : int, optional
         Threads. The result does not depend on it.
 

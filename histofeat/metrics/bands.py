@@ -8,7 +8,7 @@ from joblib import Parallel, delayed
 
 from histofeat.metrics.bootstrap import patient_weights
 from histofeat.metrics.definitions import check_predictions, ranking_scores
-from histofeat.model_selection.patients import encode_patients
+from histofeat.model_selection import encode_patients
 
 __all__ = ["GRID_POINTS", "CurveBands", "curve_bands", "curves_on_grid"]
 
@@ -120,7 +120,7 @@ def curve_bands(y, proba, patients, *, n_resamples=2000, random_state=0, n_jobs=
     patients : array-like of shape (n,)
         Patient ids.
     n_resamples, random_state : int
-        Of `histofeat.metrics.bootstrap.patient_weights`: with those of an evaluation, bands and the intervals of its scores
+        Of `histofeat.metrics.patient_weights`: with those of an evaluation, bands and the intervals of its scores
         come of the same resamples.
     n_jobs : int, optional
         Threads. The result does not depend on it.
@@ -133,7 +133,7 @@ def curve_bands(y, proba, patients, *, n_resamples=2000, random_state=0, n_jobs=
     -----
     Read up the page at a fixed false positive rate ("vertical averaging", Fawcett 2006,
     doi:10.1016/j.patrec.2005.10.010) and at a fixed recall; the band is pointwise: a curve of other patients leaves it
-    somewhere more often than in one case of twenty. As in `histofeat.metrics.bootstrap.bootstrap_scores` whole patients are
+    somewhere more often than in one case of twenty. As in `histofeat.metrics.bootstrap_scores` whole patients are
     drawn, the model is not fitted again, and resamples in which a class vanishes are dropped.
 
     Examples

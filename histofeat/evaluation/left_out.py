@@ -4,13 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from histofeat.evaluation.audit import audit_encoders, check_audit, check_codes, find_known_patients
-from histofeat.evaluation.audit.findings import AuditReport
+from histofeat.evaluation.audit.audit import audit_encoders
+from histofeat.evaluation.audit.findings import AuditReport, check_audit, check_codes
+from histofeat.evaluation.audit.known_patients import find_known_patients
 from histofeat.evaluation.audit.sides import as_split
 from histofeat.evaluation.audit.table_checks import lost_classes
 from histofeat.evaluation.folds import check_folds
 from histofeat.evaluation.results import LeftOut
-from histofeat.model_selection.patients import encode_patients
+from histofeat.model_selection import encode_patients
 
 __all__ = ["KNOWN_PATIENTS", "FairFolds", "check_choice", "check_rest", "fair_folds", "leave_out_known"]
 

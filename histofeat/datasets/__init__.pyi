@@ -1,0 +1,24 @@
+from .audit import DatasetAudit as DatasetAudit, FullSet as FullSet, LeftOut as LeftOut
+from .base import PatchDataset as PatchDataset
+from .breakhis.audit import BreakHisAudit as BreakHisAudit
+from .breakhis.folds import (
+    BreakHisFolds as BreakHisFolds,
+    breakhis_hold_outs as breakhis_hold_outs,
+    read_breakhis_folds as read_breakhis_folds,
+)
+from .breakhis.loading import load_breakhis as load_breakhis
+from .folders.class_folders import load_image_folder as load_image_folder
+from .folders.patients import find_patients as find_patients
+from .folders.table import load_manifest as load_manifest
+from .idc.loading import load_idc as load_idc
+from .idc.official import OfficialSplit as OfficialSplit, official_roles as official_roles
+from .idc.tree import parse_name as parse_name
+from .image_files import image_size as image_size
+from .listing import ImageList as ImageList, list_images as list_images
+from .opening import open_dataset as open_dataset, patch_size_of as patch_size_of, training_part as training_part
+from .parts import DatasetSplit as DatasetSplit, predefined_split as predefined_split
+from .rare_classes import merge_rare_classes as merge_rare_classes
+from .splitting import split_dataset as split_dataset
+from .synthetic.breakhis_cohort import make_breakhis_cohort as make_breakhis_cohort
+from .synthetic.idc_cohort import make_cohort as make_cohort
+from .synthetic.signature import make_signature_cohort as make_signature_cohort

@@ -1,0 +1,41 @@
+from .assessment import (
+    COMPARED_METRICS as COMPARED_METRICS,
+    MOST_PAIRS as MOST_PAIRS,
+    assessment_payload as assessment_payload,
+    bands_of as bands_of,
+    calibration_payload as calibration_payload,
+    class_payload as class_payload,
+    comparison_payload as comparison_payload,
+)
+from .audit.audit import (
+    audit_encoders as audit_encoders,
+    audit_fingerprints as audit_fingerprints,
+    audit_split as audit_split,
+    cheap_findings as cheap_findings,
+)
+from .audit.findings import (
+    CODES as CODES,
+    AuditReport as AuditReport,
+    Finding as Finding,
+    check_audit as check_audit,
+    check_codes as check_codes,
+)
+from .audit.image_checks import NEAR_DISTANCE as NEAR_DISTANCE, comparable as comparable
+from .audit.known_patients import KnownPatients as KnownPatients, find_known_patients as find_known_patients
+from .audit.near_pairs import count_distances as count_distances
+from .audit.predictions import predictions_of as predictions_of
+from .evaluation import evaluate as evaluate
+from .feature_bank import FeatureBank as FeatureBank
+from .left_out import FairFolds as FairFolds, fair_folds as fair_folds
+from .plans import Plan as Plan
+from .published.files import read_predictions as read_predictions
+from .published.protocols import PROTOCOLS as PROTOCOLS, Protocol as Protocol, as_protocol as as_protocol
+from .published.rows import RowCount as RowCount, check_complete as check_complete, sort_rows as sort_rows
+from .published.scored import ScoredPredictions as ScoredPredictions, score_predictions as score_predictions
+from .results import Evaluation as Evaluation, LeftOut as LeftOut, NotRun as NotRun
+from .retraining import RETRAINED as RETRAINED
+from .run import run_in_threads as run_in_threads
+from .search.rationing import first_patients as first_patients
+from .search.settings import METHODS as METHODS, Search as Search
+from .search.tuning import tune_head as tune_head
+from .training import make_pipeline as make_pipeline, train_model as train_model

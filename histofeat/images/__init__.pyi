@@ -1,0 +1,30 @@
+from .decoding import (
+    Images as Images,
+    as_images as as_images,
+    decode_patch as decode_patch,
+    image_input_tags as image_input_tags,
+    read_patch as read_patch,
+)
+from .normalization.base import (
+    StainNormalizer as StainNormalizer,
+    is_tissue as is_tissue,
+    normalized_images as normalized_images,
+)
+from .normalization.macenko import MacenkoNormalizer as MacenkoNormalizer
+from .normalization.named import NORMALIZERS as NORMALIZERS, make_normalizer as make_normalizer
+from .normalization.reinhard import ReinhardNormalizer as ReinhardNormalizer
+from .perturbations import PERTURBATIONS as PERTURBATIONS, perturbed_images as perturbed_images
+from .stains import (
+    MAX_CONCENTRATION as MAX_CONCENTRATION,
+    RGB_FROM_HED as RGB_FROM_HED,
+    quantised_stains as quantised_stains,
+)
+from .tiles import (
+    AGGREGATES as AGGREGATES,
+    aggregate as aggregate,
+    choose_policy as choose_policy,
+    fit_to as fit_to,
+    make_grid as make_grid,
+    pad_to as pad_to,
+)
+from .views import VIEW_COUNTS as VIEW_COUNTS, VIEWS as VIEWS, take_view as take_view

@@ -1,0 +1,44 @@
+from .bands import curve_bands as curve_bands
+from .bootstrap import Bootstrap as Bootstrap, bootstrap_scores as bootstrap_scores, patient_weights as patient_weights
+from .calibration.bins import STRATEGIES as STRATEGIES, BinTable as BinTable
+from .calibration.calibrator import METHODS as METHODS, Calibrator as Calibrator, fit_calibrator as fit_calibrator
+from .calibration.reliability import (
+    BrierDecomposition as BrierDecomposition,
+    CalibrationAssessment as CalibrationAssessment,
+    CalibrationError as CalibrationError,
+    ReliabilityCurve as ReliabilityCurve,
+    assess_calibration as assess_calibration,
+    brier_decomposition as brier_decomposition,
+    expected_calibration_error as expected_calibration_error,
+    reliability_curve as reliability_curve,
+)
+from .conformal import UNITS as UNITS, fit_conformal as fit_conformal, measure_coverage as measure_coverage
+from .definitions import (
+    LABEL_METRICS as LABEL_METRICS,
+    METRICS as METRICS,
+    confusion as confusion,
+    label_scores as label_scores,
+    most_probable as most_probable,
+    ranking_scores as ranking_scores,
+    scores as scores,
+)
+from .folds import score_folds as score_folds
+from .per_class import CLASS_METRICS as CLASS_METRICS, class_scores as class_scores
+from .records import Score as Score
+from .statistics.comparison import (
+    Comparison as Comparison,
+    Comparisons as Comparisons,
+    bootstrap_p as bootstrap_p,
+    compare_models as compare_models,
+    holm as holm,
+)
+from .statistics.delong import (
+    DeLong as DeLong,
+    PatientScores as PatientScores,
+    delong as delong,
+    patient_scores as patient_scores,
+)
+from .statistics.patient_average import PatientAverages as PatientAverages, patient_averages as patient_averages
+from .statistics.recognition import RecognitionRates as RecognitionRates, recognition_rates as recognition_rates
+from .statistics.resampled_t import ResampledTTest as ResampledTTest, nadeau_bengio as nadeau_bengio
+from .thresholds import choose_threshold as choose_threshold, parse_rule as parse_rule
