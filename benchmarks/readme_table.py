@@ -1,7 +1,7 @@
 """The results of README and of the model card of `histo`, from reports; no number is typed by hand.
 
     python benchmarks/readme_table.py reports/idc-sample [--check]
-    python benchmarks/readme_table.py reports/idc-encoder-sample --readme histofeat/networks/pretrained/shipped/histo/MODEL_CARD.md
+    python benchmarks/readme_table.py reports/idc-encoder-sample --readme MODEL_CARD.md
 
 Rewrites what stands between `<!-- results:begin -->` and `<!-- results:end -->`.
 """

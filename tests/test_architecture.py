@@ -1,71 +1,46 @@
-"""The import directions and sizes that keep the package readable, checked on the source and in a fresh process."""
+"""The rules of the house: one straight path of wings, faces, no circles, heavy packages in their wing, short pieces."""
 
 import ast
 import json
 import subprocess
 import sys
-from pathlib import Path
 
+import measure_house as house
 import pytest
 
-import histofeat
-
-ROOT = Path(histofeat.__file__).parent
-MODULES = sorted(ROOT.rglob("*.py"))
-
-#: Layers from the ground up; a module may import its own layer (where not a family) and those before it.
-LAYERS = [
-    {"exceptions"},
-    {"store", "images", "mapped_images", "tiles", "views", "model_selection", "holdouts"},
-    {"bootstrap", "metrics", "class_scores", "kernel_svm", "forest", "quadratic", "temperature", "results"},
-    {"thresholds", "calibration", "conformal", "statistics"},
-    {"datasets", "encoders"},
-    {"features"},
-    {"normalization", "perturbations", "networks"},
-    {"heads", "pixel_head", "soft_vote", "enough_patients", "search", "named_parts", "pipeline"},
-    {"saving", "image_prediction"},
-    {"split_audit"},
-    {
-        "encoder_training",
-        "folds",
-        "known_patients",
-        "retraining",
-        "plans",
-        "feature_bank",
-        "fitting",
-        "scoring",
-        "evaluation",
-    },
-    {"shortcuts", "explanation", "robustness", "learning_curves", "predictions", "model_training"},
-    {"reporting"},
-    {"cli"},
-]
-#: What only one file may import, and only inside a function.
+MODULES = house.modules()
+#: Heavy packages, and the wing that may import them: inside a function, so that importing histofeat stays quick.
 HEAVY = {
-    "keras": {"encoders", "networks"},
-    "tensorflow": {"encoders"},
-    "openvino": {"encoders"},
-    "torch": {"encoders"},
-    "timm": {"encoders"},
-    "huggingface_hub": {"encoders"},
-    "safetensors": {"encoders"},
-    "matplotlib": {"reporting"},
-    "xgboost": {"heads", "saving"},
-    "mapie": {"conformal"},
-    "skops": {"saving"},
+    "dask": "evaluation",
+    "huggingface_hub": "networks",
+    "keras": "networks",
+    "matplotlib": "reporting",
+    "openslide": "images",
+    "openvino": "networks",
+    "pooch": "datasets",
+    "safetensors": "networks",
+    "skops": "models",
+    "tensorflow": "networks",
+    "tifffile": "images",
+    "timm": "networks",
+    "torch": "networks",
+    "xgboost": "models",
 }
+#: Packages that open, decode or transform pixels.
+PIXELS = {"PIL", "cv2", "skimage", "tifffile", "openslide"}
+#: Packages that compute or fit.
+COMPUTING = {"numba", "scipy", "sklearn", "xgboost", "statsmodels"}
+#: Words for labels and those who carry them.
+LABELS = {"y", "labels", "target", "targets"}
 
 
-def layer_of(part: str) -> int:
-    for level, names in enumerate(LAYERS):
-        if part in names:
-            return level
-    raise AssertionError(f"{part} stands in no layer: add it to LAYERS")
+def named(path):
+    return str(path.relative_to(house.PACKAGE))
 
 
-def imports(path: Path):
+def all_imports(path):
     """Yield (module, whether inside a function) for every import of a file."""
-    tree = ast.parse(path.read_text())
+    tree = house.tree_of(path)
     inside = {
         id(node)
         for function in ast.walk(tree)
@@ -74,79 +49,126 @@ def imports(path: Path):
     }
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield alias.name, id(node) in inside
+            yield from ((alias.name, id(node) in inside) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: imports are absolute"
             yield node.module, id(node) in inside
 
 
-def part_of(path: Path) -> str:
-    relative = path.relative_to(ROOT)
-    return relative.parts[0].removesuffix(".py")
+def packages(path):
+    return {module.split(".")[0] for module, _ in all_imports(path)}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_imports_point_downward(path):
-    if path == ROOT / "__init__.py":
-        return
-    level = layer_of(part_of(path))
-    for module, _ in imports(path):
-        if module.startswith("histofeat."):
-            target = module.split(".")[1]
-            assert layer_of(target) <= level, f"{path.name} imports {module}, which lies above it"
+def wing(path):
+    return house.wing_of(house.dotted(path))
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_heavy_packages_stay_in_the_file_that_owns_them(path):
-    for module, inside in imports(path):
+def test_the_package_has_twelve_wings_and_nothing_beside_them():
+    assert {entry.removesuffix(".py") for entry in house.entries()} == {*house.WINGS, "__init__"}
+
+
+def test_wings_import_only_wings_below_them():
+    assert house.upward() == []
+
+
+def test_wings_import_each_other_through_faces_only():
+    assert house.past_faces() == []
+
+
+def test_no_circle_between_files():
+    assert house.circles() == []
+
+
+def test_faces_name_what_exists_and_each_name_once():
+    for folder in (house.PACKAGE, *(house.PACKAGE / name for name in house.WINGS)):
+        if not (folder / "__init__.pyi").exists():
+            continue
+        listed = [
+            alias.name
+            for node in house.tree_of(folder / "__init__.pyi").body
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+        ]
+        assert len(listed) == len(set(listed)), folder.name
+        # A file of the same name would hide the function as soon as somebody imports the file.
+        assert not set(listed) & {path.stem for path in folder.iterdir()}, folder.name
+
+
+@pytest.mark.parametrize("path", MODULES, ids=named)
+def test_heavy_packages_stay_in_their_wing(path):
+    for module, inside in all_imports(path):
         owner = HEAVY.get(module.split(".")[0])
         if owner is not None:
-            assert part_of(path) in owner, f"{path.name} imports {module}"
+            assert wing(path) == owner, f"{path.name} imports {module}"
             assert inside, f"{path.name} imports {module} outside a function"
 
 
+def test_datasets_decode_no_pixel():
+    for path in house.modules(house.PACKAGE / "datasets"):
+        if path.parent.name == "synthetic":  # draws images, which are files of its own
+            continue
+        assert not packages(path) & PIXELS, path
+        assert not {name for _, name, _ in house.imports(path)} & {"read_patch", "decode_patch", "Images"}, path
+
+
+def test_reporting_computes_nothing():
+    for path in house.modules(house.PACKAGE / "reporting"):
+        assert not packages(path) & COMPUTING, path
+        calls = {node.attr for node in ast.walk(house.tree_of(path)) if isinstance(node, ast.Attribute)}
+        assert not calls & {"fit", "predict", "predict_proba"}, path
+
+
+@pytest.mark.parametrize("name", ["images", "features"])
+def test_images_and_features_know_no_label(name):
+    for path in house.modules(house.PACKAGE / name):
+        for node in ast.walk(house.tree_of(path)):
+            if isinstance(node, ast.FunctionDef) and node.name not in ("fit", "fit_transform"):  # scikit-learn's y=None
+                arguments = {argument.arg for argument in (*node.args.args, *node.args.kwonlyargs)}
+                coordinates = {"x", "y"} <= arguments
+                assert coordinates or not arguments & LABELS, f"{path}: {node.name}"
+
+
 def test_families_do_not_import_each_other():
+    from histofeat.features import FAMILIES
+
     # The embedding is what every family that a network measures stands on.
-    shared = {"base", "cooccurrence", "embedding", "neighbourhoods", "stains", "families", "union"}
-    families = {path.stem for path in (ROOT / "features").glob("*.py")} - shared - {"__init__"}
+    families = {module for module, _ in FAMILIES.values()} - {"embedding"}
     for family in families:
-        for module, _ in imports(ROOT / "features" / f"{family}.py"):
-            assert module.removeprefix("histofeat.features.") not in families - {family}
-
-
-def test_features_know_nothing_of_patients_labels_files_or_figures():
-    forbidden = {"datasets", "model_selection", "metrics", "evaluation", "reporting", "heads", "pipeline"}
-    for path in (ROOT / "features").glob("*.py"):
-        for module, _ in imports(path):
-            assert not (module.startswith("histofeat.") and module.split(".")[1] in forbidden), path
+        others = {f"histofeat.features.{other}" for other in families - {family}}
+        path = house.PACKAGE.joinpath("features", *family.split(".")).with_suffix(".py")
+        assert not {module for module, _ in all_imports(path)} & others, family
 
 
 def test_no_drawer_for_everything():
     assert not {path.stem for path in MODULES} & {"utils", "helpers", "common", "misc", "util"}
 
 
-def code_lines(node: ast.AST) -> int:
+def code_lines(node):
     """Lines of a definition without its docstring."""
-    body = node.body
-    first = body[0]
+    first = node.body[0]
     documented = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
     docstring = first.end_lineno - first.lineno + 1 if documented else 0
     return node.end_lineno - node.lineno + 1 - docstring
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", MODULES, ids=named)
 def test_nothing_grows_too_long(path):
-    text = path.read_text()
-    assert text.count("\n") <= 400, "a file stays under 400 lines"
-    for node in ast.walk(ast.parse(text)):
+    assert path.read_text().count("\n") <= 400, "a file stays under 400 lines"
+    for node in ast.walk(house.tree_of(path)):
         if isinstance(node, ast.FunctionDef):
             assert code_lines(node) <= 45, f"{node.name} is longer than a page"
         if isinstance(node, ast.ClassDef):
             assert node.end_lineno - node.lineno <= 250, f"{node.name} is too long"
 
 
-def fresh(code: str) -> dict:
+@pytest.mark.parametrize(
+    ("measure", "value", "bound"), house.table(), ids=lambda part: part if isinstance(part, str) else ""
+)
+def test_the_house_stays_within_its_measures(measure, value, bound):
+    assert value <= bound, f"{measure}: run python tests/measure_house.py --detail"
+
+
+def fresh(code):
     """Run code in a new interpreter that prints JSON."""
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return json.loads(out.stdout)
@@ -167,7 +189,7 @@ print(json.dumps({
     "same": [environment == dict(os.environ), state == random.getstate(), handlers == logging.root.handlers],
 }))
 """
-    assert fresh(code) == {"loaded": ["histofeat"], "same": [True, True, True]}
+    assert fresh(code) == {"loaded": ["histofeat", "lazy_loader"], "same": [True, True, True]}
 
 
 def test_the_pipeline_loads_without_networks_figures_or_boosting():

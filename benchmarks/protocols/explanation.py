@@ -55,7 +55,7 @@ def run(options):
 
 
 def explain(dataset, options, store, progress):
-    """Measure everything: a dict of what each function of `histofeat.studies.explanation` found, and how long it took."""
+    """Measure everything: a dict of what each study found, and how long it took."""
     from histofeat import PatientKFold
     from histofeat.studies import ablate_families, measure_costs, permutation_importance
 

@@ -119,7 +119,7 @@ def evaluate(
     --------
     >>> from histofeat import IDCPipeline
     >>> from histofeat.datasets import make_cohort
-    >>> from histofeat.model_selection.folds import PatientKFold
+    >>> from histofeat.model_selection import PatientKFold
     >>> cohort = make_cohort(n_patients=8, patches_per_patient=8)
     >>> pipelines = {"color": IDCPipeline(features="color", head="logistic")}
     >>> evaluation = evaluate(cohort, pipelines, PatientKFold(2), inner_cv=PatientKFold(2), n_resamples=50)

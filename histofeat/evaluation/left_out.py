@@ -110,7 +110,7 @@ def leave_out_known(
     pipelines : sequence of (str, IDCPipeline)
         Those that can run.
     prints : ndarray of shape (n, 35), float32, optional
-        As `histofeat.evaluation.audit.ImageFingerprint` measures them; by default they are measured here, where an encoder
+        As `histofeat.features.ImageFingerprint` measures them; by default they are measured here, where an encoder
         says what it was trained on.
     retrained : bool, default=False
         Whether encoders that can be trained anew are, and know nobody.

@@ -272,6 +272,7 @@ def check_unique_names(names: Sequence[np.ndarray]) -> None:
 
 
 def passes_over_images(wanted):
+    """Group keys of families so that no two of a group share a column name: one pass over the images for each group."""
     passes = []
     for key, family in wanted.items():
         names = set(family.get_feature_names_out())

@@ -32,7 +32,7 @@ from .statistics.comparison import (
     compare_models as compare_models,
     holm as holm,
 )
-from .statistics.delong import (
+from .statistics.patient_auc import (
     DeLong as DeLong,
     PatientScores as PatientScores,
     delong as delong,

@@ -86,13 +86,13 @@ def class_scores(
     Raises
     ------
     ValueError
-        If the predictions cannot be scored, see `histofeat.metrics.definitions.check_predictions`, or the names are not k.
+        If the predictions cannot be scored, see `check_predictions`, or the names are not k.
     GroupLeakageError
         If a patient id is missing.
 
     Notes
     -----
-    The definitions are those of `histofeat.metrics.definitions` for two classes, with the class as the positive one: the mean of a
+    The definitions are those of `label_scores` for two classes, with the class as the positive one: the mean of a
     column over more than two classes is the score of that name in a report. Precision is 0 for a class that occurs and
     is never called. A class that does not occur has NaN in everything but its specificity, and a class that is the only
     one has none.

@@ -60,7 +60,7 @@ class IDCPipeline(ClassifierMixin, NamedParts):
     store : path or FeatureStore, optional
         Where features are kept between calls, so that no image is measured twice; None keeps nothing.
     normalizer : {"reinhard", "macenko"}, estimator or None
-        Stain normaliser (`histofeat.images.normalization`) before all families. It learns from the images given to `fit`.
+        Stain normaliser before all families. It learns from the images given to `fit`.
     normalizer_params : mapping, optional
         Parameters of a named normaliser; what ``set_params(normalizer__...)`` sets.
 

@@ -14,7 +14,7 @@ from histofeat.datasets.synthetic.cohort_folder import MANIFEST, check_count, co
 
 __all__ = ["SIGNATURE_VERSION", "draw_signature_cohort", "make_signature_cohort"]
 
-#: As `histofeat.datasets.synthetic.idc_cohort.COHORT_VERSION`; text, so that neither cohort is ever taken for the other.
+#: Version of the drawing; text, so that neither cohort is ever taken for the other.
 SIGNATURE_VERSION = "signature 1"
 
 # Above every IDC patient and every patient of `make_cohort`.

@@ -55,7 +55,7 @@ def audit_split(dataset, splits, *, pipelines=None, predictions=None, store=None
     Examples
     --------
     >>> from histofeat.datasets import make_cohort
-    >>> from histofeat.model_selection.folds import PatientKFold
+    >>> from histofeat.model_selection import PatientKFold
     >>> cohort = make_cohort(n_patients=6, patches_per_patient=6)
     >>> splits = list(PatientKFold(2).split(cohort.X, cohort.y, cohort.patients))
     >>> audit_split(cohort, splits).errors

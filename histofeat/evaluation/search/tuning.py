@@ -65,8 +65,8 @@ def tune_head(head: FeatureHead, X, y, groups, inner_cv, search: Search, head_na
     Examples
     --------
     >>> import numpy as np
-    >>> from histofeat.models.heads.feature_head import make_head
-    >>> from histofeat.model_selection.folds import PatientKFold
+    >>> from histofeat.models import make_head
+    >>> from histofeat.model_selection import PatientKFold
     >>> X, y = np.array([[0.0], [1.0], [0.2], [0.9]] * 6), [0, 1, 0, 1] * 6
     >>> search = Search({"logistic": {"C": [0.01, 1.0]}}, n_iter=2)
     >>> patients = np.repeat(list("abcdef"), 4)

@@ -282,7 +282,7 @@ def normalized_images(X, normalizer: StainNormalizer, *, groups=None) -> MappedI
     Examples
     --------
     >>> from histofeat import LBPHistogram, make_cohort
-    >>> from histofeat.images.normalization import ReinhardNormalizer
+    >>> from histofeat.images import ReinhardNormalizer
     >>> cohort = make_cohort(n_patients=2, patches_per_patient=4)
     >>> fitted = ReinhardNormalizer("patient").fit(cohort.X, groups=cohort.patients)
     >>> LBPHistogram().transform(normalized_images(cohort.X, fitted, groups=cohort.patients)).shape

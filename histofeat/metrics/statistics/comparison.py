@@ -136,7 +136,7 @@ def compare_models(
     Examples
     --------
     >>> from histofeat import IDCPipeline, evaluate, make_cohort
-    >>> from histofeat.model_selection.folds import PatientKFold
+    >>> from histofeat.model_selection import PatientKFold
     >>> pipelines = {"color": IDCPipeline("color", "logistic"), "lbp": IDCPipeline("lbp", "logistic")}
     >>> cohort = make_cohort(n_patients=8, patches_per_patient=8)
     >>> evaluation = evaluate(cohort, pipelines, PatientKFold(2), inner_cv=PatientKFold(2), n_resamples=50)

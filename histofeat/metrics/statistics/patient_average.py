@@ -84,7 +84,7 @@ def patient_averages(
     Raises
     ------
     ValueError
-        If a metric is unknown, or the predictions cannot be scored, see `histofeat.metrics.definitions.check_predictions`.
+        If a metric is unknown, or the predictions cannot be scored, see `check_predictions`.
     GroupLeakageError
         If a patient id is missing.
 

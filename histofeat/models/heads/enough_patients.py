@@ -34,7 +34,7 @@ def check_enough_patients(head, y, groups, where):
 
     Examples
     --------
-    >>> from histofeat.models.heads.feature_head import make_head
+    >>> from histofeat.models import make_head
     >>> check_enough_patients(make_head("vote"), [0, 1] * 3, ["a", "a", "b", "b", "c", "c"], "fit")
     >>> check_enough_patients(make_head("vote"), [0, 1] * 2, ["a", "a", "b", "b"], "fit")
     Traceback (most recent call last):

@@ -61,6 +61,7 @@ class FeatureHead(ClassifierMixin, BaseEstimator):
     Examples
     --------
     >>> import numpy as np
+    >>> from histofeat.models import make_head
     >>> head = make_head("logistic").fit(np.array([[0.0], [1.0], [2.0], [3.0]]), ["a", "a", "b", "b"])
     >>> head.predict([[0.2], [2.8]]).tolist()
     ['a', 'b']

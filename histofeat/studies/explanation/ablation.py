@@ -174,7 +174,7 @@ def ablate_families(
     Examples
     --------
     >>> from histofeat import IDCPipeline, make_cohort
-    >>> from histofeat.model_selection.folds import PatientKFold
+    >>> from histofeat.model_selection import PatientKFold
     >>> cohort = make_cohort(n_patients=8, patches_per_patient=8)
     >>> pipeline = IDCPipeline(("color", "lbp", "pftas"), head="logistic")
     >>> found = ablate_families(cohort, pipeline, PatientKFold(2), n_resamples=50)

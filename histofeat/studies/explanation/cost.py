@@ -121,8 +121,8 @@ def measure_costs(ablation, pipeline, X, *, n_repeats=3, clock=time.process_time
     Examples
     --------
     >>> from histofeat import IDCPipeline, make_cohort
-    >>> from histofeat.studies.explanation import ablate_families
-    >>> from histofeat.model_selection.folds import PatientKFold
+    >>> from histofeat.studies import ablate_families
+    >>> from histofeat.model_selection import PatientKFold
     >>> cohort = make_cohort(n_patients=8, patches_per_patient=8)
     >>> pipeline = IDCPipeline(("color", "lbp"), head="logistic")
     >>> ablation = ablate_families(cohort, pipeline, PatientKFold(2), n_resamples=50)

@@ -14,7 +14,7 @@ from histofeat.metrics import holm, nadeau_bengio
 from histofeat.model_selection import PatientHoldOuts
 from histofeat.models import make_head
 
-PROTOCOLS = Path(__file__).resolve().parents[1] / "benchmarks" / "protocols"
+PROTOCOLS = Path(__file__).resolve().parents[2] / "benchmarks" / "protocols"
 QUICK = ["--quick", "--n-jobs", "1", "--resamples", "30"]
 MODELS = ["--features", "color", "--heads", "knn", "logistic", "--fold-heads", "logistic", "--magnifications", "100"]
 

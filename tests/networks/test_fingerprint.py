@@ -19,7 +19,7 @@ from histofeat.networks.pretrained.fingerprint import (
     test_image as make_test_image,
 )
 
-SCRIPT = Path(__file__).resolve().parent.parent / "benchmarks" / "encoder" / "fingerprints.py"
+SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "encoder" / "fingerprints.py"
 HISTO = ENCODERS["histo"]
 USUAL = {"input_size": HISTO.default_size, "pooling": "avg", "precision": "float32"}
 

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import histofeat.models
 from histofeat import CNNClassifier, make_cohort
 from histofeat.datasets import official_roles
 from histofeat.exceptions import GroupLeakageError
@@ -19,7 +20,7 @@ from histofeat.images import as_images
 from histofeat.models import encoder_training, train_encoder
 from histofeat.networks import read_record
 
-SCRIPT = Path(__file__).resolve().parent.parent / "benchmarks" / "encoder" / "train.py"
+SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "encoder" / "train.py"
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +179,7 @@ def test_overwrite_replaces_them(main, script, tree, tmp_path, monkeypatch):
         asked.update(options, groups=groups, folder=folder)
         return folder / "histo.weights.h5"
 
-    monkeypatch.setattr(encoder_training, "train_encoder", train)
+    monkeypatch.setattr(histofeat.models, "train_encoder", train)
     (tmp_path / "histo.weights.h5").write_bytes(b"old")
     words = ["--data", str(tree), "--output", str(tmp_path), "--overwrite", "--epochs", "3", "--seed", "5"]
     assert main([*words, "--n-jobs", "1"]) == 0

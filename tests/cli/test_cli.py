@@ -130,9 +130,9 @@ def test_an_unknown_protocol_is_named_with_the_nearest(predictions, capsys):
 
 
 def test_a_missing_extra_is_one_sentence(monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "histofeat.features.store", None)
+    monkeypatch.setitem(sys.modules, "histofeat.features", None)
     assert cli.main(["store", __file__]) == 2
-    assert capsys.readouterr().err.startswith("histofeat: import of histofeat.features.store halted")
+    assert capsys.readouterr().err.startswith("histofeat: import of histofeat.features halted")
 
 
 def test_the_version_is_printed(capsys):
@@ -169,7 +169,7 @@ def test_scoring_needs_none_of_the_extraction_stack(predictions, tmp_path):
     code = """
 import sys
 for name in ("cv2", "skimage", "xgboost", "keras", "tensorflow", "openvino", "mahotas", "matplotlib", "PIL",
-             "histofeat.features", "histofeat.images.decoding", "histofeat.networks.pretrained", "histofeat.models.pipeline"):
+             "histofeat.features", "histofeat.images", "histofeat.networks", "histofeat.models"):
     sys.modules[name] = None
 from histofeat.cli import main
 sys.exit(main(sys.argv[1:]))

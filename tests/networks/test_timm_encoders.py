@@ -27,7 +27,7 @@ from histofeat.networks import (
     hash_weights,
     load_engine,
 )
-from histofeat.networks.pretrained import engines, timm_records, timm_weights, torch_engine
+from histofeat.networks.pretrained import catalogue, engines, timm_weights, torch_engine
 
 needs_timm = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("timm", "torch", "safetensors", "huggingface_hub")),
@@ -44,7 +44,7 @@ def own_state(tmp_path, monkeypatch):
     monkeypatch.delenv("HISTOFEAT_WEIGHTS", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     engines._loaded.clear()
-    for remembered in (timm_records._of_timm, timm_records._of_hub):
+    for remembered in (catalogue._of_timm, catalogue._of_hub):
         remembered.cache_clear()
 
 
@@ -118,7 +118,7 @@ def test_unknown_names_get_the_nearest_of_all(name, near):
 def test_importing_the_records_loads_nothing():
     code = (
         "import sys, histofeat.features\n"
-        "from histofeat.networks.pretrained import find_encoder\n"
+        "from histofeat.networks import find_encoder\n"
         "find_encoder('uni')\n"
         "print([m for m in ('timm', 'torch', 'huggingface_hub', 'safetensors') if m in sys.modules])"
     )

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-SPEED = Path(__file__).resolve().parent.parent / "benchmarks" / "speed"
+SPEED = Path(__file__).resolve().parents[2] / "benchmarks" / "speed"
 MODULES = {path.stem for path in SPEED.glob("*.py")}
 
 

@@ -18,7 +18,7 @@ from histofeat.model_selection import PatientKFold
 from histofeat.reporting import write_report
 from histofeat.reporting.sections.galleries import GALLERY_KINDS, gallery_data
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from histofeat.datasets.idc.loading import FULL_SET
 from histofeat.model_selection import PatientKFold
 from histofeat.reporting import Addition, Notice, Table, Text, write_report
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[2]
 PROTOCOLS = REPOSITORY / "benchmarks" / "protocols"
 HEADER = (
     "date,commit,pipeline,data,n_patches,n_test_patients,n_test_patches,roc_auc,balanced_accuracy_tuned,f1_tuned,"

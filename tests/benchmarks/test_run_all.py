@@ -13,7 +13,7 @@ from test_known_patients import Memory
 
 from histofeat import FeatureStore, IDCPipeline, make_cohort
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[2]
 QUICK = ["--quick", "--heads", "xgboost", "--folds", "3", "--n-jobs", "1", "--resamples", "50"]
 
 

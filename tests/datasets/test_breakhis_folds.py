@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from test_datasets_breakhis import png, put
+from test_breakhis import png, put
 
 from histofeat import DatasetError, GroupLeakageError, PatchDataset, PatientHoldOuts, check_no_shared_patients
 from histofeat.datasets import breakhis_hold_outs, load_breakhis, read_breakhis_folds

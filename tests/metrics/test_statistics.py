@@ -9,8 +9,7 @@ from sklearn.metrics import roc_auc_score
 from statsmodels.stats.multitest import multipletests
 
 from histofeat.exceptions import GroupLeakageError
-from histofeat.metrics import bootstrap_p, holm, nadeau_bengio, patient_scores
-from histofeat.metrics.statistics import delong
+from histofeat.metrics import bootstrap_p, delong, holm, nadeau_bengio, patient_scores
 
 # --- p-values --------------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 import pandas as pd
 import pytest
-from test_datasets_breakhis import put
+from test_breakhis import put
 
 from histofeat import DatasetError, PatchDataset, PatientHoldOuts, PatientKFold
 from histofeat.datasets import load_breakhis, merge_rare_classes

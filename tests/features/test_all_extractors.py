@@ -18,13 +18,16 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 
 import histofeat.features
 from histofeat.exceptions import PatchError
-from histofeat.features import CNNEmbedding, ColorHistogram, HistoEmbedding, LBPHistogram, PatchFeatures, PatchUnion
+from histofeat.features import (
+    CNNEmbedding,
+    ColorHistogram,
+    HistoEmbedding,
+    LBPHistogram,
+    PatchUnion,
+    make_family,
+)
 
-FAMILIES = [
-    value
-    for value in (getattr(histofeat.features, name) for name in histofeat.features.__all__)
-    if inspect.isclass(value) and issubclass(value, PatchFeatures) and value is not PatchFeatures
-]
+FAMILIES = [type(make_family(name)) for name in histofeat.features.FAMILIES]
 EXTRACTORS = [*FAMILIES, PatchUnion]
 CHECKS = {}
 RAN = Counter()

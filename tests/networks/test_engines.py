@@ -34,7 +34,7 @@ sys.addaudithook(watch)
 import numpy as np
 from pathlib import Path
 from types import SimpleNamespace
-from histofeat.encoders import ENCODERS, choose_engine, load_engine
+from histofeat.networks import ENCODERS, choose_engine, load_engine
 engine = load_engine(ENCODERS["mobilenet_0.25"], Path(sys.argv[1]), choose_engine("openvino"), input_size=64)
 total = float(engine.embed(np.full((3, 64, 64, 3), 90, dtype=np.uint8)).sum())
 import openvino_telemetry  # hidden only while OpenVINO was imported
@@ -196,7 +196,7 @@ UNDER_A_BACKEND = """
 import sys
 import numpy as np
 from pathlib import Path
-from histofeat.encoders import ENCODERS, choose_engine, load_engine
+from histofeat.networks import ENCODERS, choose_engine, load_engine
 from histofeat.encoders.network import backend_name
 engine = load_engine(ENCODERS["mobilenet_0.25"], Path(sys.argv[1]), choose_engine("keras", "cpu"), input_size=64)
 np.save(sys.argv[3], engine.embed(np.load(sys.argv[2]), batch_size=8))

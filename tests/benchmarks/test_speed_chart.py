@@ -8,7 +8,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-PATH = Path(__file__).resolve().parent.parent / "benchmarks" / "speed" / "chart.py"
+PATH = Path(__file__).resolve().parents[2] / "benchmarks" / "speed" / "chart.py"
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import histofeat.evaluation.audit
 from histofeat.datasets import PatchDataset
 from histofeat.evaluation import CODES, AuditReport, Finding, audit_split, cheap_findings, check_audit
 from histofeat.evaluation.audit.table_checks import case_number, section_letters
@@ -355,11 +354,3 @@ class TestSection:
         blocks = audit_blocks(report.to_dict())
         assert "HF008" in to_html(blocks, "audit", tmp_path)
         assert "What each check cannot see" in to_markdown(blocks)
-
-
-def test_every_promised_name_exists():
-    assert histofeat.evaluation.audit.__all__ == sorted(histofeat.evaluation.audit.__all__)
-    assert all(getattr(histofeat.evaluation.audit, name) for name in histofeat.evaluation.audit.__all__)
-    assert set(histofeat.evaluation.audit.__all__) <= set(dir(histofeat.evaluation.audit))
-    with pytest.raises(AttributeError, match="has no attribute 'no_such_name'"):
-        histofeat.evaluation.audit.no_such_name  # noqa: B018

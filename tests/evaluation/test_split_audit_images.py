@@ -59,7 +59,6 @@ class TestFingerprint:
     def test_it_is_no_family_for_a_classifier(self):
         import histofeat.features
 
-        assert "ImageFingerprint" not in histofeat.features.__all__
         assert "fingerprint" not in histofeat.features.FAMILIES
 
     def test_the_same_alone_in_batches_in_threads_cloned_pickled_and_from_a_store(self, patches, tmp_path):
