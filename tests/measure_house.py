@@ -27,7 +27,8 @@ WINGS = (
     "reporting",
     "cli",
 )
-TEMPLATES = (".html", ".j2", ".css", ".svg")
+#: What counts beside Python: templates, and the stubs in which faces list their names.
+TEMPLATES = (".html", ".j2", ".css", ".svg", ".pyi")
 #: What `self` and `cls` are for: they are no parameters of a call.
 OWN = ("self", "cls")
 
