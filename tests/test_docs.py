@@ -1,4 +1,4 @@
-"""The README's Python runs as it stands, and its commands and links name files that exist."""
+"""The README's Python runs as it stands, and the commands and links of all pages name files that exist."""
 
 import json
 import re
@@ -8,6 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+DOCS = sorted((ROOT / "docs").glob("*.md"))
 
 
 @pytest.mark.slow
@@ -22,7 +23,14 @@ def test_the_blocks_of_the_readme_run_in_order(capsys):
     assert "head" in printed
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "data/README.md"])
+PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "data/README.md", *(f"docs/{path.name}" for path in DOCS)]
+
+
+def test_the_readme_is_short():
+    assert README.count("\n") < 150
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_links_point_at_files(page):
     text = (ROOT / page).read_text()
     for target in re.findall(r"\]\(([^)#]+)\)", text):
@@ -76,18 +84,18 @@ def test_a_card_written_anew_says_what_the_report_says(tables, tmp_path):
     assert "[report](report/report.md); written by `python benchmarks/readme_table.py report`." in text
 
 
-def test_what_readme_says_of_networks_is_what_their_reports_say():
+def test_what_the_results_page_says_of_networks_is_what_their_reports_say():
     def scores(report):
         results = json.loads((ROOT / "reports" / report / "metrics.json").read_text(encoding="utf-8"))["results"]
         return {row["name"]: f"{row['roc_auc']['pooled']:.3f}" for row in results["models"]}
 
     found, trained = scores("idc-encoder-sample"), scores("idc-networks-sample")
     late = "handcrafted and histo, 8 views, late vote"
-    words = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    words = " ".join((ROOT / "docs" / "results.md").read_text(encoding="utf-8").split())
     assert (
         f"The encoder that ships has ROC-AUC {found['histo, XGBoost']} on the 49 official test patients with XGBoost, "
         f"{found['histo, 8 views, logistic']} as the mean of eight views with a logistic head, and {found[late]} with "
-        "handcrafted features beside it in a [late vote](benchmarks/late_vote.py); those alone have "
+        "handcrafted features beside it in a [late vote](../benchmarks/late_vote.py); those alone have "
         f"{found['handcrafted']}. On the same patients CancerNet reaches {trained['CancerNet']}, the small residual "
         f"network {trained['small residual network']}, a fine-tuned MobileNetV2 {trained['MobileNetV2, fine-tuned']} "
         f"and its frozen embedding at the same 96 px {trained['MobileNetV2, frozen, 96 px']}, where handcrafted "
@@ -102,8 +110,9 @@ def test_reports_of_other_studies_have_no_table(tables, tmp_path, capsys):
 
 
 def test_commands_name_scripts_and_targets_that_exist():
-    for script in re.findall(r"python ((?:benchmarks|tests)/\S+\.py)", README):
-        assert (ROOT / script).is_file(), script
+    for page in (ROOT / "README.md", *DOCS):
+        for script in re.findall(r"(?:benchmarks|tests)/[\w/]+\.py", page.read_text()):
+            assert (ROOT / script).is_file(), f"{page.name}: {script}"
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"^make (\w+)", README, flags=re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target

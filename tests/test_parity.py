@@ -1,4 +1,4 @@
-"""What a user of the five systems gets here: every call of the README's parity table, run."""
+"""What a user of the five systems gets here: every call of the table in docs/coming-from-other-systems.md, run."""
 
 import re
 from pathlib import Path
@@ -28,8 +28,8 @@ from histofeat.cli import main
 from histofeat.metrics import class_scores
 from histofeat.networks import ARCHITECTURES
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
-TABLE = re.search(r"<!-- parity:begin -->\n(.*?)<!-- parity:end -->", README, flags=re.DOTALL)[1]
+PAGE = (Path(__file__).parents[1] / "docs" / "coming-from-other-systems.md").read_text()
+TABLE = re.search(r"<!-- parity:begin -->\n(.*?)<!-- parity:end -->", PAGE, flags=re.DOTALL)[1]
 ROWS = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in TABLE.splitlines()[2:]]
 #: What the functions below run, filled by `shows`.
 SHOWN: set[str] = set()
