@@ -9,6 +9,7 @@ from .extraction import (
     passes_over_images as passes_over_images,
 )
 from .families import FAMILIES as FAMILIES, make_family as make_family
+from .feature_store import FeatureStore as FeatureStore, StoredExtractor as StoredExtractor, as_store as as_store
 from .fuzzy_color import FuzzyColorHistogram as FuzzyColorHistogram
 from .glcm import GLCM as GLCM
 from .gray import GrayHistogram as GrayHistogram
@@ -26,8 +27,7 @@ from .joint_color import JointColorHistogram as JointColorHistogram
 from .lbp import LBPHistogram as LBPHistogram
 from .pftas import PFTAS as PFTAS
 from .phase_quantization import LocalPhaseQuantization as LocalPhaseQuantization
-from .store.feature_store import FeatureStore as FeatureStore, StoredExtractor as StoredExtractor, as_store as as_store
-from .store.session import (
+from .store_session import (
     FEATURES_VERSION as FEATURES_VERSION,
     Session as Session,
     content_key as content_key,

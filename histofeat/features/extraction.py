@@ -17,8 +17,8 @@ import joblib
 import numpy as np
 
 from histofeat.features.batch import PatchBatch
-from histofeat.features.store.feature_store import as_store
-from histofeat.features.store.session import Session, content_key, extractor_name
+from histofeat.features.feature_store import as_store
+from histofeat.features.store_session import Session, content_key, extractor_name
 from histofeat.images import Images, as_images
 
 __all__ = ["Extraction", "check_unique_names", "extract"]

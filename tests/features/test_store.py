@@ -117,7 +117,7 @@ def test_an_extractor_is_known_by_its_class_parameters_and_version(monkeypatch):
         extractor_fingerprint("A", {"x": 2}),
         extractor_fingerprint("A", {}),
     ]
-    monkeypatch.setattr("histofeat.features.store.session.FEATURES_VERSION", 2)
+    monkeypatch.setattr("histofeat.features.store_session.FEATURES_VERSION", 2)
     others.append(extractor_fingerprint("A", {"x": 1}))
     assert len({known, *others}) == 5
 
@@ -205,9 +205,31 @@ def test_other_parameters_have_rows_of_their_own(store, images):
 
 def test_another_version_has_rows_of_its_own(store, images, monkeypatch):
     extract(FAMILIES, images, store=store)
-    monkeypatch.setattr("histofeat.features.store.session.FEATURES_VERSION", 2)
+    monkeypatch.setattr("histofeat.features.store_session.FEATURES_VERSION", 2)
     assert dict(extract(FAMILIES, images, store=store).computed) == {"color": 200, "lbp": 200}
     assert {json.loads(entry.description)["version"] for entry in store.entries()} == {1, 2}
+
+
+def test_rows_under_an_old_name_are_read_without_measuring_again(store, images, monkeypatch):
+    """Stores of before keyed families by module and class; the modules have moved since."""
+    old = {"color": "histofeat.features.color.ColorHistogram", "lbp": "histofeat.features.lbp.LBPHistogram"}
+    with monkeypatch.context() as before:
+        before.setattr("histofeat.features.extraction.extractor_name", lambda family: old[family.family])
+        extract(FAMILIES, images[:100], store=store)
+    assert {json.loads(entry.description)["extractor"] for entry in store.entries()} == set(old.values())
+    again = extract(FAMILIES, images[:120], store=store)
+    assert dict(again.computed) == {"color": 20, "lbp": 20}
+    assert_same(again, FAMILIES, images[:120])
+    assert dict(extract(FAMILIES, images[:120], store=store).computed) == {"color": 0, "lbp": 0}
+    assert sorted(entry.n_images for entry in store.entries()) == [20, 20, 100, 100]
+
+
+def test_families_are_keyed_by_name_and_classes_of_users_by_module_too():
+    class Mine(ColorHistogram):
+        pass
+
+    assert extractor_name(ColorHistogram()) == "color"
+    assert extractor_name(Mine()) == f"{__name__}.{Mine.__qualname__}"
 
 
 def test_a_file_is_known_by_its_bytes_not_by_its_name(store, files, tmp_path):
@@ -297,7 +319,7 @@ def test_summary_tells_size_and_extractors(store, images):
 
 def test_purge_takes_a_family_and_gives_its_space_back(store, images, monkeypatch):
     extract(FAMILIES, images, store=store)
-    monkeypatch.setattr("histofeat.features.store.session.FEATURES_VERSION", 2)
+    monkeypatch.setattr("histofeat.features.store_session.FEATURES_VERSION", 2)
     extract(FAMILIES, images[:50], store=store)
     before = Path(store.path).stat().st_size
     assert store.purge("color") == 250
@@ -627,7 +649,7 @@ def test_a_store_cut_short_is_one_sentence(store, images):
 
 def test_a_writer_that_hangs_is_not_waited_for_for_ever(store, images, monkeypatch):
     extract(FAMILIES, images[:2], store=store)
-    monkeypatch.setattr("histofeat.features.store.session._BUSY_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("histofeat.features.store_session._BUSY_TIMEOUT_S", 0.1)
     with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         assert dict(extract(FAMILIES, images[:2], store=store).computed) == {"color": 0, "lbp": 0}
@@ -636,7 +658,7 @@ def test_a_writer_that_hangs_is_not_waited_for_for_ever(store, images, monkeypat
 
 
 def test_a_maker_that_hangs_is_not_waited_for_for_ever(store, monkeypatch):
-    monkeypatch.setattr("histofeat.features.store.session._BUSY_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("histofeat.features.store_session._BUSY_TIMEOUT_S", 0.1)
     Path(store.path).parent.mkdir()
     with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")

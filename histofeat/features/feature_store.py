@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
 
-from histofeat.features.store.session import Session, open_session
+from histofeat.features.store_session import Session, open_session
 
 __all__ = ["FeatureStore", "StoredExtractor", "as_store"]
 

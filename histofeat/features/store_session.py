@@ -1,4 +1,4 @@
-"""The file of a feature store while it is open: its layout, rows in, rows out, and words for what can go wrong."""
+"""An open feature store: the layout of its SQLite file, reading and writing rows, keys of images and families."""
 
 from __future__ import annotations
 
@@ -77,6 +77,27 @@ _QUERY_SIZE = 500
 _open: set[Session] = set()
 
 
+#: Keys of histofeat's families before they were keyed by family name: module and class at that time.
+_OLD_NAMES = {
+    "color": "histofeat.features.color.ColorHistogram",
+    "lbp": "histofeat.features.lbp.LBPHistogram",
+    "haralick": "histofeat.features.haralick.HaralickTexture",
+    "pftas": "histofeat.features.pftas.PFTAS",
+    "fuzzy_color": "histofeat.features.fuzzy_color.FuzzyColorHistogram",
+    "joint_color": "histofeat.features.joint_color.JointColorHistogram",
+    "gray": "histofeat.features.gray.GrayHistogram",
+    "glcm": "histofeat.features.glcm.GLCM",
+    "clbp": "histofeat.features.completed_lbp.CompletedLBP",
+    "lpq": "histofeat.features.phase_quantization.LocalPhaseQuantization",
+    "cnn": "histofeat.features.embedding.CNNEmbedding",
+    "histo": "histofeat.features.histo.HistoEmbedding",
+    "fingerprint": "histofeat.split_audit.fingerprint.ImageFingerprint",
+    "mean_color": "histofeat.shortcuts.families.MeanColor",
+    "background": "histofeat.shortcuts.families.BackgroundFraction",
+    "compression_and_blur": "histofeat.shortcuts.families.CompressionAndBlur",
+}
+
+
 @contextmanager
 def open_session(path: str) -> Iterator[Session]:
     """Open a feature store, made if it does not exist, and close it at the end; see `FeatureStore.session`."""
@@ -146,7 +167,7 @@ def _create(connection: sqlite3.Connection) -> None:
 
 @contextmanager
 def _in_words(path: str) -> Iterator[None]:
-    """Turn errors of the file into one sentence that names it."""
+    """Raise errors of SQLite and the file system as a `ValueError` that names the file."""
     try:
         yield
     except (OSError, sqlite3.Error) as error:
@@ -164,6 +185,8 @@ class _Extractor:
     family: str
     description: str
     n_features: int
+    #: Of the same extractor under an old name; empty where this file has no such rows.
+    old_fingerprint: str = ""
 
 
 class Session:
@@ -185,18 +208,28 @@ class Session:
         self._lock = threading.Lock()
 
     def register(self, family: str, n_features: int, params: Mapping, name: str) -> _Extractor:
-        """What `read` and `write` know an extractor by; the file learns of it with its first row."""
+        """Give what `read` and `write` identify an extractor by; it is written to the file with its first row."""
         fingerprint, description = extractor_fingerprint(name, params)
-        return _Extractor(fingerprint, family, description, n_features)
+        old = extractor_fingerprint(_OLD_NAMES[name], params)[0] if name in _OLD_NAMES else ""
+        with self.connected() as connection:
+            stored = connection.execute("SELECT COUNT(*) FROM extractors WHERE fingerprint = ?", (old,)).fetchone()
+        return _Extractor(fingerprint, family, description, n_features, old if stored[0] else "")
 
     def read(self, extractor: _Extractor, images: Sequence[bytes], n_features: int) -> dict[bytes, np.ndarray]:
-        """Stored rows of some images, by key; rows of a wrong length count as not stored."""
+        """Stored rows of some images, by key, also those under an old name; a row of another length is not read."""
+        rows = self._rows(extractor.fingerprint, images, n_features)
+        if extractor.old_fingerprint:
+            missing = [image for image in images if image not in rows]
+            rows |= self._rows(extractor.old_fingerprint, missing, n_features)
+        return rows
+
+    def _rows(self, fingerprint: str, images: Sequence[bytes], n_features: int) -> dict[bytes, np.ndarray]:
         rows: list[tuple[bytes, bytes]] = []
         for start in range(0, len(images), _QUERY_SIZE):
             part = images[start : start + _QUERY_SIZE]
             marks = ", ".join("?" * len(part))
             with self.connected() as connection:
-                found = connection.execute(f"{_READ} ({marks})", (extractor.fingerprint, 4 * n_features, *part))
+                found = connection.execute(f"{_READ} ({marks})", (fingerprint, 4 * n_features, *part))
                 rows += found.fetchall()
         return {image: np.frombuffer(row, dtype="<f4") for image, row in rows}
 
@@ -293,16 +326,28 @@ def content_key(content: bytes | np.ndarray) -> bytes:
     return digest.digest()
 
 
-def extractor_name(extractor: object) -> str:
-    """Name the class of an extractor with its module: two classes of one name are two extractors.
+def extractor_name(extractor) -> str:
+    """Name under which a store keeps the rows of an extractor.
+
+    Parameters
+    ----------
+    extractor : PatchFeatures
+        A feature family.
+
+    Returns
+    -------
+    name : str
+        The name of the family for histofeat's own classes, which may move to another module; module and class for all
+        others, since two classes of one name are two extractors.
 
     Examples
     --------
     >>> from histofeat import PFTAS
     >>> extractor_name(PFTAS())
-    'histofeat.features.pftas.PFTAS'
+    'pftas'
     """
-    return f"{type(extractor).__module__}.{type(extractor).__qualname__}"
+    module = type(extractor).__module__
+    return extractor.family if module.startswith("histofeat.") else f"{module}.{type(extractor).__qualname__}"
 
 
 def extractor_fingerprint(name: str, params: Mapping) -> tuple[str, str]:
@@ -311,7 +356,7 @@ def extractor_fingerprint(name: str, params: Mapping) -> tuple[str, str]:
     Parameters
     ----------
     name : str
-        Class of the extractor.
+        Name of the extractor, see `extractor_name`.
     params : mapping of str to None, bool, number, str, or lists, tuples, arrays and mappings of these
         Its parameters, and what else changes its numbers, such as the hash of a network's weights. A tuple, a list
         and an array of the same values are the same, as are a number of Python and of NumPy.
