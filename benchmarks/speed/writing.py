@@ -2,12 +2,11 @@
 
 import csv
 import os
-import shutil
-import uuid
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
+from histofeat.datasets import write_whole
 from histofeat.reporting import Redactor, describe_environment, dump
 
 __all__ = ["FILES", "FINISHED", "SCHEMA", "check_output", "payload_of", "write"]
@@ -72,21 +71,13 @@ def write(payload, output) -> Path:
     from chart import draw
 
     output = Path(output)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.parent / f".{output.name}.{uuid.uuid4().hex[:8]}.partial"
-    try:
-        partial.mkdir()
-        _write_csv(payload["rows"], partial / "speed.csv")
-        (partial / "speed.md").write_text(_markdown(payload), encoding="utf-8", newline="\n")
+    with write_whole(output, folder=True, parents=True, last=FINISHED) as part:
+        _write_csv(payload["rows"], part / "speed.csv")
+        (part / "speed.md").write_text(_markdown(payload), encoding="utf-8", newline="\n")
         for name in ("speed.svg", "speed.png"):
-            draw(payload, partial / name)
-        dump(payload, partial / FINISHED)
-        output.mkdir(exist_ok=True)
+            draw(payload, part / name)
+        dump(payload, part / FINISHED)
         (output / FINISHED).unlink(missing_ok=True)
-        for name in FILES:
-            (partial / name).replace(output / name)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return output / "speed.md"
 
 

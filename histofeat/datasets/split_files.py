@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import os
-import secrets
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ import pandas as pd
 from histofeat.datasets.folders.notes import fold_case
 from histofeat.datasets.parts import DatasetSplit
 from histofeat.datasets.synthetic.cohort_folder import write_manifest
+from histofeat.datasets.writing import write_whole
 from histofeat.exceptions import DatasetError
 
 __all__ = ["MODES", "TABLE", "check_target", "write_split"]
@@ -120,7 +120,7 @@ def _refuse_among_images(dataset, target: Path) -> None:
 
 
 def write_split(dataset, split: DatasetSplit, target: Path, mode: str) -> None:
-    """Write the split under a temporary name beside the target, and rename it when it is complete.
+    """Write the split whole or not at all.
 
     Parameters
     ----------
@@ -137,29 +137,19 @@ def write_split(dataset, split: DatasetSplit, target: Path, mode: str) -> None:
         When an image is gone, the folder cannot be written, or there is no room. Nothing half-written is left.
     """
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if mode == "copy":
-            _check_room(dataset, target)
-        # Beside the target, for a rename is one step only within a file system.
-        partial = target.parent / f".{target.name[:40]}.{secrets.token_hex(4)}.partial"
-        partial.mkdir()
-        try:
+        with write_whole(target, folder=mode != "csv", parents=True) as part:
             if mode == "csv":
-                _write_table(dataset, split, partial / TABLE, _paths_from(target.parent, dataset))
-                _check_free(target, mode)
-                (partial / TABLE).rename(target)
+                _write_table(dataset, split, part, _paths_from(target.parent, dataset))
             else:
+                if mode == "copy":
+                    _check_room(dataset, target)
                 names = _tree_names(dataset, split)
-                _fill_tree(dataset, names, partial, mode)
-                _write_table(dataset, split, partial / TABLE, names)
+                _fill_tree(dataset, names, part, mode)
+                _write_table(dataset, split, part / TABLE, names)
                 if dataset.synthetic:
-                    write_manifest(partial, {"made_by": "histofeat split_dataset", "of": dataset.name})
-                if target.exists():
-                    target.rmdir()
-                partial.rename(target)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+                    write_manifest(part, {"made_by": "histofeat split_dataset", "of": dataset.name})
     except OSError as error:
+        _check_free(target, mode)  # something may have appeared there meanwhile
         raise DatasetError(
             f"{target}: expected to write the split there, got {type(error).__name__}: {error.strerror or error}. "
             "Nothing half-written is left; give a path that you may write to, with room enough."

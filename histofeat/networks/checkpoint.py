@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from histofeat.datasets import write_whole
 from histofeat.exceptions import PatchError
 from histofeat.images import Images
 
@@ -109,13 +109,8 @@ def write_state(folder: Path, state: State, identity: Mapping[str, object]) -> N
     about |= {"version": _VERSION, "identity": dict(identity), "sizes": {g: len(getattr(state, g)) for g in _GROUPS}}
     arrays = {f"{group}-{n}": array for group in _GROUPS for n, array in enumerate(getattr(state, group))}
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        scratch = folder / f"{_FILE}.part"
-        with scratch.open("wb") as file:
+        with write_whole(folder / _FILE, overwrite=True, parents=True) as part, part.open("wb") as file:
             np.savez(file, about=np.frombuffer(json.dumps(about).encode(), dtype=np.uint8), **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(folder / _FILE)
     except OSError as error:
         raise CheckpointError(
             f"CNNClassifier.checkpoint: expected a folder that can be written, got {str(folder)!r} "

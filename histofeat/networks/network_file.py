@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import zipfile
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
+from histofeat.datasets import write_whole
 from histofeat.exceptions import WeightsError
 from histofeat.networks.augmentation import Augmentation
 from histofeat.networks.builders import rebuild
@@ -50,13 +50,11 @@ def write_network(classifier, model, path: Path) -> Path:
             f"CNNClassifier.save_network: expected a path ending in .keras, got {str(path)!r}. Rename the file."
         )
     about = json.dumps(_about(classifier), indent=1)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".network-") as scratch:
-        part = Path(scratch) / path.name
+    with write_whole(path, overwrite=True) as part:
         with _quiet():
             model.save(part)
         with zipfile.ZipFile(part, "a") as archive:
             archive.writestr(_MEMBER, about)
-        part.replace(path)
     return path
 
 

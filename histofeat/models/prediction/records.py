@@ -11,6 +11,8 @@ from types import MappingProxyType
 import numpy as np
 import pandas as pd
 
+from histofeat.datasets import write_whole
+
 __all__ = ["UNREADABLE", "ImagePredictions", "write_table"]
 
 UNREADABLE = "unreadable"
@@ -149,8 +151,8 @@ def write_table(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
     """
     path = Path(path)
     try:
-        with path.open("x", encoding="utf-8", newline="") as file:
-            frame.to_csv(file, index=False, float_format="%.6f", lineterminator="\n")
+        with write_whole(path) as part:
+            frame.to_csv(part, index=False, float_format="%.6f", lineterminator="\n", encoding="utf-8")
     except OSError as error:
         got = "one that exists" if isinstance(error, FileExistsError) else error.strerror or type(error).__name__
         raise ValueError(f"{path}: expected a new file, got {got}. Give another name.") from error

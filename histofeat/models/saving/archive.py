@@ -7,11 +7,12 @@ import io
 import json
 import os
 import re
-import secrets
 import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+
+from histofeat.datasets import write_whole
 
 __all__ = ["FORMAT_VERSION", "ModelFileError", "check_target", "fixed_zip", "read_archive", "write_archive"]
 
@@ -103,9 +104,9 @@ def write_archive(path: Path, description: Mapping, parts: Mapping[str, bytes], 
     }
     text = json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False)
     content = fixed_zip({_DESCRIPTION: text.encode(), **parts})
-    scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        _put(content, scratch, path, overwrite=overwrite)
+        with write_whole(path, overwrite=overwrite) as part:
+            part.write_bytes(content)
     except FileExistsError as error:
         raise ModelFileError(
             f"{path}: expected a new file, got one that appeared meanwhile. Give another name."
@@ -115,26 +116,6 @@ def write_archive(path: Path, description: Mapping, parts: Mapping[str, bytes], 
             f"{path}: expected a file that can be written, got {error.strerror or type(error).__name__}. "
             "Give another folder."
         ) from error
-    finally:
-        scratch.unlink(missing_ok=True)
-
-
-def _put(content: bytes, scratch: Path, path: Path, *, overwrite: bool) -> None:
-    with scratch.open("xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    if overwrite:
-        scratch.replace(path)
-        return
-    try:
-        path.hardlink_to(scratch)  # unlike a renaming, it refuses to replace
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without links
-        if path.exists():
-            raise FileExistsError(path) from None
-        scratch.rename(path)
 
 
 def _digest(part: bytes) -> str:

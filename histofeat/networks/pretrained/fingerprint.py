@@ -5,13 +5,12 @@ from __future__ import annotations
 import csv
 import functools
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from histofeat.datasets import write_whole
 from histofeat.exceptions import WeightsError
 
 __all__ = ["check_fingerprint", "fingerprint", "known_fingerprints", "test_image"]
@@ -137,11 +136,8 @@ def _remembered(folder: Path, name: str, found: np.ndarray) -> np.ndarray:
     except (OSError, ValueError, TypeError):
         pass
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle, scratch = tempfile.mkstemp(dir=folder, prefix=".")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(found.round(6).tolist(), file)
-        Path(scratch).replace(path)
+        with write_whole(path, overwrite=True, parents=True) as part:
+            part.write_text(json.dumps(found.round(6).tolist()), encoding="utf-8")
     except OSError:
         pass  # a cache that cannot be written: the next process has nothing to compare with either
     return found

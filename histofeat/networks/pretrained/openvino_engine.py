@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from histofeat.datasets import write_whole
 from histofeat.exceptions import MissingExtraError
 from histofeat.networks.pretrained import network
 from histofeat.networks.pretrained.records import Encoder
@@ -195,21 +196,17 @@ def _read_network(core, identity: dict, build: Callable, cache_dir):
 
 
 def _store(model, folder: Path, identity: dict) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".") as scratch:
-        new = Path(scratch) / "new"
-        new.mkdir()
-        network.export_openvino(model, new / "network.xml")
-        digests = {file.name: hash_weights(file) for file in sorted(new.iterdir())}
-        (new / "network.json").write_text(json.dumps({**identity, "files": digests}, indent=1))
-        if folder.exists() and not _is_sound(folder, identity):
-            shutil.rmtree(folder)
-        try:
-            new.rename(folder)
-        except OSError:
-            # Another process was first; its network is the same one if it is sound.
-            if not _is_sound(folder, identity):
-                raise
+    try:
+        with write_whole(folder, folder=True, parents=True) as part:
+            network.export_openvino(model, part / "network.xml")
+            digests = {file.name: hash_weights(file) for file in sorted(part.iterdir())}
+            (part / "network.json").write_text(json.dumps({**identity, "files": digests}, indent=1))
+            if folder.exists() and not _is_sound(folder, identity):
+                shutil.rmtree(folder)
+    except OSError:
+        # Another process was first; its network is the same one if it is sound.
+        if not _is_sound(folder, identity):
+            raise
 
 
 def _is_sound(folder: Path, identity: dict) -> bool:

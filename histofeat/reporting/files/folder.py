@@ -1,10 +1,9 @@
 """The folder of results: everything is written beside its place and moved there when it is complete."""
 
-import shutil
-import uuid
 from contextlib import contextmanager
 from pathlib import Path
 
+from histofeat.datasets import write_whole
 from histofeat.reporting.files.strict_json import dump, load
 
 __all__ = ["FINISHED", "check_output", "finish", "new_folder"]
@@ -37,14 +36,10 @@ def new_folder(output, *, overwrite=False):
     """
     output = Path(output)
     check_output(output, overwrite=overwrite)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.parent / f".{output.name}.{uuid.uuid4().hex[:8]}.partial"
-    try:
-        partial.mkdir()
-        yield partial
-        _move_into_place(partial, output)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with write_whole(output, folder=True, parents=True, last=FINISHED) as part:
+        yield part
+        if (output / FINISHED).exists():
+            _remove_report(output)
 
 
 def finish(folder, payload):
@@ -82,23 +77,6 @@ def check_output(output, *, overwrite=False, option="overwrite=True"):
             f"output: expected a new or an empty folder, got {str(output)!r}, which holds other files "
             f"({min(path.name for path in output.iterdir())!r}) and no finished report. Choose another name."
         )
-
-
-def _move_into_place(partial, output):
-    if output.is_dir() and any(output.iterdir()):
-        _remove_report(output)
-        for path in sorted(partial.rglob("*"), key=lambda path: path.name == FINISHED):
-            target = output / path.relative_to(partial)
-            if path.is_dir():
-                target.mkdir(exist_ok=True)
-            else:
-                target.parent.mkdir(exist_ok=True)
-                path.replace(target)
-    else:
-        # On Windows a folder cannot take the place of another one, not even of an empty one.
-        if output.is_dir():
-            output.rmdir()
-        partial.replace(output)
 
 
 def _remove_report(output):
