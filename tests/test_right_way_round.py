@@ -13,7 +13,6 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import auc, balanced_accuracy_score, roc_auc_score
 
 from histofeat import IDCPipeline, PatientKFold, evaluate
-from histofeat.evaluation import bands_of
 from histofeat.images import as_images, image_input_tags
 from histofeat.metrics import bootstrap_scores, class_scores, scores
 from histofeat.reporting import headline_table, metrics_payload
@@ -118,8 +117,7 @@ def test_the_report_and_its_curve_are_of_scores(evaluated):
     expected = roc_auc_score(y, model.proba[:, 1])
     assert abs(expected - balanced_accuracy_score(y, model.predicted)) > 0.01
     assert model.scores["roc_auc"].pooled == pytest.approx(expected)
-    bands = bands_of(evaluated, n_jobs=1)
-    [panel] = ranking_data("roc", evaluated, metrics_payload(evaluated), "logistic", bands)["panels"]
+    [panel] = ranking_data("roc", evaluated, metrics_payload(evaluated), "logistic")["panels"]
     [curve] = panel["curves"]
     assert len(curve["fpr"]) > 3, "a curve of hard labels has three points"
     assert auc(curve["fpr"], curve["tpr"]) == pytest.approx(expected, abs=0.01)

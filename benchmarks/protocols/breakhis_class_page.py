@@ -7,15 +7,14 @@ __all__ = ["class_rows", "confusion_of", "figure_name", "fold_blocks", "payload_
 
 def payload_of(record):
     """The evaluation as plain values, with its classes; None where there is none."""
-    from histofeat.evaluation import class_payload
     from histofeat.reporting import jsonable, metrics_payload
 
     evaluation = record["evaluation"]
     if evaluation is None:
         return None
     payload = metrics_payload(evaluation, environment={})
-    for model, result in zip(evaluation.models, payload["results"], strict=True):
-        result["classes"] = jsonable(class_payload(model, evaluation))
+    for classes, result in zip(evaluation.classes, payload["results"], strict=True):
+        result["classes"] = jsonable(classes.to_dicts())
     return payload
 
 

@@ -178,7 +178,7 @@ def fit_fold(model, train, test, dataset, levels, options):
 def measure(models, dataset, options):
     """Everything that is reported, as plain values: "calibration", "thresholds" and "conformal"."""
     from histofeat import PatientKFold
-    from histofeat.evaluation import assessment_payload
+    from histofeat.evaluation import assess_probabilities
 
     resampling = {"n_resamples": options.resamples, "random_state": options.seed}
     cv = PatientKFold(options.folds, random_state=options.seed)
@@ -186,10 +186,8 @@ def measure(models, dataset, options):
     found = {"calibration": [], "thresholds": [], "conformal": [], "levels": levels}
     for model in models:
         named = {"name": model.features, "head": model.head_words}
-        calibration = assessment_payload(
-            dataset.y, model.raw[:, 1], model.calibrated[:, 1], dataset.patients, **resampling
-        )
-        found["calibration"].append({**named, "calibration": calibration})
+        known = dataset.y, model.raw[:, 1], model.calibrated[:, 1], dataset.patients
+        found["calibration"].append({**named, "calibration": assess_probabilities(*known, **resampling).to_dict()})
         found["thresholds"] += [{**named, **row} for row in threshold_rows(model, dataset, resampling)]
         found["conformal"] += [{**named, **row} for row in conformal_rows(model, dataset, levels, resampling)]
     return found

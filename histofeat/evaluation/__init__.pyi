@@ -1,11 +1,8 @@
 from .assessment import (
     COMPARED_METRICS as COMPARED_METRICS,
-    MOST_PAIRS as MOST_PAIRS,
-    assessment_payload as assessment_payload,
-    bands_of as bands_of,
-    calibration_payload as calibration_payload,
-    class_payload as class_payload,
-    comparison_payload as comparison_payload,
+    NotCompared as NotCompared,
+    ProbabilityAssessment as ProbabilityAssessment,
+    assess_probabilities as assess_probabilities,
 )
 from .audit.audit import (
     audit_encoders as audit_encoders,
@@ -32,7 +29,7 @@ from .published.files import read_predictions as read_predictions
 from .published.protocols import PROTOCOLS as PROTOCOLS, Protocol as Protocol, as_protocol as as_protocol
 from .published.rows import RowCount as RowCount, check_complete as check_complete, sort_rows as sort_rows
 from .published.scored import ScoredPredictions as ScoredPredictions, score_predictions as score_predictions
-from .results import Evaluation as Evaluation, LeftOut as LeftOut, NotRun as NotRun
+from .results import Evaluation as Evaluation, LeftOut as LeftOut, ModelResult as ModelResult, NotRun as NotRun
 from .retraining import RETRAINED as RETRAINED
 from .run import run_in_threads as run_in_threads
 from .search.rationing import first_patients as first_patients

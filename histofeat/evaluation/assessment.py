@@ -1,103 +1,88 @@
-"""Assess an evaluation: per-class scores, calibration, paired differences and curve bands."""
+"""Assess the models of an evaluation: calibration, scores by class, bands of the curves and paired differences."""
 
-from dataclasses import asdict
+from __future__ import annotations
+
+from dataclasses import dataclass
 from math import comb
 
 import numpy as np
 
-from histofeat.metrics import CLASS_METRICS, assess_calibration, class_scores, compare_models, curve_bands
+from histofeat.metrics import CalibrationAssessment, assess_calibration, class_scores, compare_models, curve_bands
 
 __all__ = [
-    "N_BINS",
-    "STRATEGY",
-    "assessment_payload",
-    "bands_of",
-    "calibration_payload",
-    "class_payload",
-    "comparison_payload",
+    "COMPARED_METRICS",
+    "NotCompared",
+    "ProbabilityAssessment",
+    "assess_bands",
+    "assess_classes",
+    "assess_differences",
+    "assess_model_probabilities",
+    "assess_probabilities",
 ]
 
+#: The metrics in which models are compared.
+COMPARED_METRICS = ("roc_auc", "balanced_accuracy", "f1")
 
-def class_payload(model, evaluation, *, n_jobs=None):
-    """What `metrics.json` says of the single classes of one model.
+#: The smallest adjusted p must be able to reach 1 / this, otherwise no difference could be shown.
+_RESOLUTION = 40
+
+_N_BINS, _STRATEGY = 10, "quantile"
+
+
+@dataclass(frozen=True)
+class ProbabilityAssessment:
+    """Calibration of the probabilities of one model, before and after calibrating them on other patients.
 
     Parameters
     ----------
-    model : ModelResult
-    evaluation : Evaluation
-        Whose tested rows, number of resamples and seed are used.
-    n_jobs : int, optional
-        Threads.
-
-    Returns
-    -------
-    list of dict
-        One per class: "class", "support", "predicted", "n_patients", and for each of
-        `histofeat.metrics.CLASS_METRICS` "value" and "ci95". Labels are those of the most probable class.
+    n_bins : int
+        Bins that were asked for.
+    strategy : {"quantile", "uniform"}
+        How the bins were made.
+    raw : CalibrationAssessment
+        Of the probabilities as the model gives them.
+    calibrated : CalibrationAssessment or None
+        Of the calibrated probabilities; None where nothing was calibrated.
     """
-    rows, dataset = evaluation.tested, evaluation.dataset
-    found = class_scores(
-        np.asarray(dataset.y)[rows],
-        model.proba[rows],
-        model.predicted[rows],
-        target_names=dataset.target_names,
-        patients=np.asarray(dataset.patients)[rows],
-        n_resamples=evaluation.protocol["n_resamples"],
-        random_state=evaluation.protocol["random_state"],
-        n_jobs=n_jobs,
-    )
-    return [
-        {
-            "class": name,
-            "support": int(found.support[code]),
-            "predicted": int(found.predicted[code]),
-            "n_patients": int(found.n_patients[code]),
-            **{
-                metric: {"value": float(found.values[metric][code]), "ci95": found.ci95[metric][code].tolist()}
-                for metric in CLASS_METRICS
-            },
+
+    n_bins: int
+    strategy: str
+    raw: CalibrationAssessment
+    calibrated: CalibrationAssessment | None = None
+
+    @property
+    def change(self) -> dict[str, tuple[float, float, float]] | None:
+        """Calibrated - raw "brier" and "ece", each with the ends of its interval on paired resamples."""
+        if self.calibrated is None:
+            return None
+        return {name: self.calibrated.difference(self.raw, name) for name in ("brier", "ece")}
+
+    def to_dict(self) -> dict:
+        """Plain values, for files."""
+        change = self.change
+        return {
+            "n_bins": self.n_bins,
+            "strategy": self.strategy,
+            "raw": self.raw.to_dict(),
+            "calibrated": None if self.calibrated is None else self.calibrated.to_dict(),
+            "change": change
+            and {name: {"value": value, "ci95": [low, high]} for name, (value, low, high) in change.items()},
         }
-        for code, name in enumerate(found.target_names)
-    ]
 
 
-N_BINS = 10
+@dataclass(frozen=True)
+class NotCompared:
+    """Models that could not be compared, and the sentence that says why."""
+
+    reason: str
+
+    def to_dict(self) -> dict:
+        """Plain values, for files."""
+        return {"refused": self.reason}
 
 
-STRATEGY = "quantile"
-
-
-def calibration_payload(model, dataset, evaluation):
-    """What `metrics.json` says of the probabilities of one model.
-
-    Parameters
-    ----------
-    model : ModelResult
-    dataset : PatchDataset
-    evaluation : Evaluation
-        Whose tested rows, number of resamples and seed are used, so that all models share their resamples.
-
-    Returns
-    -------
-    dict or None
-        As `assessment_payload` gives it; None with more than two classes, where probabilities are not calibrated.
-    """
-    if len(dataset.target_names) != 2:
-        return None
-    rows = evaluation.tested
-    calibrated = None if np.array_equal(model.calibrated, model.proba, equal_nan=True) else model.calibrated[rows, 1]
-    return assessment_payload(
-        np.asarray(dataset.y)[rows],
-        model.proba[rows, 1],
-        calibrated,
-        np.asarray(dataset.patients)[rows],
-        n_resamples=evaluation.protocol["n_resamples"],
-        random_state=evaluation.protocol["random_state"],
-    )
-
-
-def assessment_payload(y, raw, calibrated, patients, *, n_resamples=2000, random_state=0):
-    """Calibration of raw and of calibrated probabilities, and what calibration changed, as plain values.
+def assess_probabilities(y, raw, calibrated, patients, *, n_resamples=2000, random_state=0) -> ProbabilityAssessment:
+    """Assess raw and calibrated probabilities on the same resamples of the patients.
 
     Parameters
     ----------
@@ -108,41 +93,67 @@ def assessment_payload(y, raw, calibrated, patients, *, n_resamples=2000, random
     calibrated : ndarray of shape (n,), float64, or None
         The same calibrated on other patients; None where nothing was calibrated.
     patients : ndarray of shape (n,)
+        Patient id of every patch.
     n_resamples, random_state : int
         Of `histofeat.metrics.patient_weights`.
 
     Returns
     -------
-    dict
-        "n_bins", "strategy"; "raw" and "calibrated", as `CalibrationAssessment.to_dict` gives them, and "change", of
-        "brier" and "ece" by calibrating, each with its interval on paired resamples; the last two may be None.
+    assessment : ProbabilityAssessment
     """
-    resampling = {"n_resamples": n_resamples, "random_state": random_state}
-    before = assess_calibration(y, raw, patients, N_BINS, STRATEGY, **resampling)
-    found = {"n_bins": N_BINS, "strategy": STRATEGY, "raw": before.to_dict(), "calibrated": None, "change": None}
-    if calibrated is None:
-        return found
-    after = assess_calibration(y, calibrated, patients, N_BINS, STRATEGY, **resampling)
-    change = {name: after.difference(before, name) for name in ("brier", "ece")}
-    return {
-        **found,
-        "calibrated": after.to_dict(),
-        "change": {name: {"value": value, "ci95": [low, high]} for name, (value, low, high) in change.items()},
-    }
+    found = [
+        None
+        if score is None
+        else assess_calibration(
+            y, score, patients, _N_BINS, _STRATEGY, n_resamples=n_resamples, random_state=random_state
+        )
+        for score in (raw, calibrated)
+    ]
+    return ProbabilityAssessment(_N_BINS, _STRATEGY, *found)
 
 
-COMPARED_METRICS = ("roc_auc", "balanced_accuracy", "f1")
+def _tested(evaluation):
+    """Labels and patients of the tested rows."""
+    rows = evaluation.tested
+    return np.asarray(evaluation.dataset.y)[rows], np.asarray(evaluation.dataset.patients)[rows]
 
 
-MOST_PAIRS = 15
+def _resampling(evaluation):
+    return {name: evaluation.protocol[name] for name in ("n_resamples", "random_state")}
 
 
-#: An adjusted p can fall to 1 / this, or the table could not tell a difference from none.
-_RESOLUTION = 40
+def assess_model_probabilities(model, evaluation):
+    """Assess the probabilities of one model on the tested rows; None with more than two classes."""
+    if len(evaluation.dataset.target_names) != 2:
+        return None
+    rows, (y, patients) = evaluation.tested, _tested(evaluation)
+    same = np.array_equal(model.calibrated, model.proba, equal_nan=True)
+    calibrated = None if same else model.calibrated[rows, 1]
+    return assess_probabilities(y, model.proba[rows, 1], calibrated, patients, **_resampling(evaluation))
 
 
-def comparison_payload(evaluation, metrics=COMPARED_METRICS, *, reference=None, n_jobs=None):
-    """Differences of all models, as plain values for `metrics.json`.
+def assess_classes(model, evaluation, *, n_jobs=None):
+    """Score each class against the rest on the tested rows, labels of the most probable class, as `ClassScores`."""
+    rows, (y, patients) = evaluation.tested, _tested(evaluation)
+    return class_scores(
+        y,
+        model.proba[rows],
+        model.predicted[rows],
+        target_names=evaluation.dataset.target_names,
+        patients=patients,
+        n_jobs=n_jobs,
+        **_resampling(evaluation),
+    )
+
+
+def assess_bands(model, evaluation, *, n_jobs=None):
+    """Resample the ROC and precision-recall curves of one model on the tested rows, as `CurveBands`."""
+    y, patients = _tested(evaluation)
+    return curve_bands(y, model.proba[evaluation.tested], patients, n_jobs=n_jobs, **_resampling(evaluation))
+
+
+def assess_differences(evaluation, metrics=COMPARED_METRICS, *, reference=None, n_jobs=None):
+    """Compare all models of an evaluation with each other, or with one of them.
 
     Parameters
     ----------
@@ -152,58 +163,24 @@ def comparison_payload(evaluation, metrics=COMPARED_METRICS, *, reference=None, 
     reference : str, optional
         The model to compare with; by default every pair is compared.
     n_jobs : int, optional
-        Threads.
+        Threads. The result does not depend on it.
 
     Returns
     -------
-    dict or None
-        "reference", "n_patients", "n_resamples", "smallest_p_holm" and "rows"; or only "refused", the sentence that
-        says why these models cannot be compared. None with fewer than two models, and where the evaluation has no
-        resamples.
+    comparisons : Comparisons, NotCompared or None
+        None with fewer than two models, and where the evaluation has no resamples.
 
     Notes
     -----
-    Many comparisons need many resamples before an adjusted p can be small: where those of the evaluation do not let
-    it fall to 0.025, more are drawn with the same seed, of which the first are those of the evaluation.
+    Many comparisons need many resamples before an adjusted p can be small. Where those of the evaluation do not let
+    it fall to 0.025, more are drawn with the same seed; the first of them are those of the evaluation.
     """
     n_models, n_resamples = len(evaluation.models), evaluation.protocol["n_resamples"]
     if n_models < 2 or not n_resamples:
         return None
     n_rows = len(metrics) * (comb(n_models, 2) if reference is None else n_models - 1)
+    needed = max(n_resamples, _RESOLUTION * n_rows)
     try:
-        found = compare_models(
-            evaluation,
-            metrics,
-            reference=reference,
-            n_resamples=max(n_resamples, _RESOLUTION * n_rows),
-            n_jobs=n_jobs,
-        )
+        return compare_models(evaluation, metrics, reference=reference, n_resamples=needed, n_jobs=n_jobs)
     except ValueError as error:
-        return {"refused": str(error)}
-    return {
-        "reference": found.reference,
-        "n_patients": found.n_patients,
-        "n_resamples": found.n_resamples,
-        "smallest_p_holm": found.smallest_p_holm,
-        "rows": [{**asdict(row), "ci95": list(row.ci95)} for row in found.rows],
-    }
-
-
-def bands_of(evaluation, n_jobs=-1):
-    """Resample the curves of every model, on the resamples of the evaluation.
-
-    Parameters
-    ----------
-    evaluation : Evaluation
-    n_jobs : int, default=-1
-        Threads.
-
-    Returns
-    -------
-    list of CurveBands
-        In the order of the models.
-    """
-    rows = evaluation.tested
-    truth, patients = np.asarray(evaluation.dataset.y)[rows], np.asarray(evaluation.dataset.patients)[rows]
-    resampling = {name: evaluation.protocol[name] for name in ("n_resamples", "random_state")}
-    return [curve_bands(truth, model.proba[rows], patients, n_jobs=n_jobs, **resampling) for model in evaluation.models]
+        return NotCompared(str(error))

@@ -87,7 +87,8 @@ def evaluate(
     Returns
     -------
     evaluation : Evaluation
-        Pipelines whose weights or packages are missing are in ``not_run`` with the reason; the rest went on.
+        Pipelines whose weights or packages are missing are in ``not_run`` with the reason; the rest went on. Its
+        ``calibration``, ``classes``, ``bands`` and ``comparison`` are computed on first use, with `n_jobs` threads.
 
     Raises
     ------
@@ -152,6 +153,7 @@ def evaluate(
         computed=dict(run.computed),
         audit=audit,
         left_out=run.left_out,
+        n_jobs=run.n_jobs,
     )
 
 

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from histofeat.metrics import Score
+from histofeat.evaluation.assessment import (
+    NotCompared,
+    ProbabilityAssessment,
+    assess_bands,
+    assess_classes,
+    assess_differences,
+    assess_model_probabilities,
+)
+from histofeat.metrics import ClassScores, Comparisons, CurveBands, Score
 
 __all__ = ["Evaluation", "LeftOut", "ModelResult", "NotRun"]
 
@@ -196,6 +205,8 @@ class Evaluation:
         What `histofeat.evaluation.audit_split` found in the folds.
     left_out : LeftOut or None
         The patients that were not tested, since an encoder knows them.
+    n_jobs : int, optional
+        Threads for `calibration`, `classes`, `bands` and `comparison`, which are computed on first use and kept.
     """
 
     dataset: Any = field(repr=False)
@@ -210,6 +221,7 @@ class Evaluation:
     computed: Mapping[str, int] = field(default_factory=dict)
     audit: Any = field(default=None, repr=False)
     left_out: LeftOut | None = field(default=None, repr=False)
+    n_jobs: int | None = field(default=None, repr=False)
 
     def __post_init__(self):
         """Make the arrays read-only."""
@@ -226,3 +238,23 @@ class Evaluation:
     def tested(self) -> np.ndarray:
         """The rows that were tested, as a mask of shape (n,)."""
         return self.fold >= 0
+
+    @cached_property
+    def calibration(self) -> tuple[ProbabilityAssessment | None, ...]:
+        """Calibration of each model, in the order of `models`; None with more than two classes."""
+        return tuple(assess_model_probabilities(model, self) for model in self.models)
+
+    @cached_property
+    def classes(self) -> tuple[ClassScores, ...]:
+        """Scores of each class against the rest, for each model in the order of `models`."""
+        return tuple(assess_classes(model, self, n_jobs=self.n_jobs) for model in self.models)
+
+    @cached_property
+    def bands(self) -> tuple[CurveBands, ...]:
+        """ROC and precision-recall curves with their bands, for each model in the order of `models`."""
+        return tuple(assess_bands(model, self, n_jobs=self.n_jobs) for model in self.models)
+
+    @cached_property
+    def comparison(self) -> Comparisons | NotCompared | None:
+        """Differences of every two models; None with fewer than two models or without resamples."""
+        return assess_differences(self, n_jobs=self.n_jobs)

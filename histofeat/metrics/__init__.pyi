@@ -1,4 +1,4 @@
-from .bands import curve_bands as curve_bands
+from .bands import CurveBands as CurveBands, curve_bands as curve_bands
 from .bootstrap import Bootstrap as Bootstrap, bootstrap_scores as bootstrap_scores, patient_weights as patient_weights
 from .calibration.bins import STRATEGIES as STRATEGIES, BinTable as BinTable
 from .calibration.calibrator import METHODS as METHODS, Calibrator as Calibrator, fit_calibrator as fit_calibrator
@@ -23,7 +23,7 @@ from .definitions import (
     scores as scores,
 )
 from .folds import score_folds as score_folds
-from .per_class import CLASS_METRICS as CLASS_METRICS, class_scores as class_scores
+from .per_class import CLASS_METRICS as CLASS_METRICS, ClassScores as ClassScores, class_scores as class_scores
 from .records import Score as Score
 from .statistics.comparison import (
     Comparison as Comparison,

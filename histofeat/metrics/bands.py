@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 from joblib import Parallel, delayed
+from sklearn.metrics import precision_recall_curve, roc_curve
 
 from histofeat.metrics.bootstrap import patient_weights
 from histofeat.metrics.definitions import check_predictions, ranking_scores
@@ -37,6 +38,11 @@ class CurveBands:
         the grid.
     n_patients : int
         The patients that were resampled.
+    points : Mapping of str to tuple of (ndarray, ndarray)
+        Every point of the curves of the sample, one pair of each class: false and true positive rates of "roc",
+        recalls and precisions of "pr". None where `curves` is NaN.
+    area : Mapping of str to ndarray of shape (k,), float64
+        `areas` in the sample.
     """
 
     grid: np.ndarray
@@ -44,6 +50,8 @@ class CurveBands:
     resampled: dict
     areas: dict
     n_patients: int
+    points: dict
+    area: dict
 
     @property
     def n_used(self):
@@ -153,6 +161,8 @@ def curve_bands(y, proba, patients, *, n_resamples=2000, random_state=0, n_jobs=
     curves = {kind: np.full(shape, np.nan) for kind in ("roc", "pr")}
     resampled = {kind: np.full((len(weights), *shape), np.nan) for kind in ("roc", "pr")}
     areas = {kind: np.full((len(weights), n_classes), np.nan) for kind in ("roc", "pr")}
+    area = {kind: np.full(n_classes, np.nan) for kind in ("roc", "pr")}
+    points = {kind: [None] * n_classes for kind in ("roc", "pr")}
     present = np.array([np.bincount(codes[y == code], minlength=len(ids)) for code in range(n_classes)])
     lost = ((weights @ present.T == 0) & (present.sum(axis=1) > 0)).any(axis=1)
     # Of two classes only the second is ever positive.
@@ -164,11 +174,24 @@ def curve_bands(y, proba, patients, *, n_resamples=2000, random_state=0, n_jobs=
         ranked = ranking_scores(positive.astype(np.int64), both, codes, weights, n_jobs=n_jobs)
         drawn = curves_on_grid(positive, score, codes, weights, grid, n_jobs=n_jobs)
         whole = curves_on_grid(positive, score, codes, everyone, grid)
-        for kind, area, samples, sample in zip(("roc", "pr"), ranked, drawn, whole, strict=True):
-            areas[kind][:, code] = np.where(lost, np.nan, area)
+        once = ranking_scores(positive.astype(np.int64), both, codes, everyone)
+        found = zip(("roc", "pr"), ranked, drawn, whole, once, _every_point(positive, score), strict=True)
+        for kind, sampled_areas, samples, sample, sample_area, line in found:
+            areas[kind][:, code] = np.where(lost, np.nan, sampled_areas)
             resampled[kind][:, code] = np.where(lost[:, np.newaxis], np.nan, samples)
-            curves[kind][code] = sample[0]
-    return CurveBands(grid, curves, resampled, areas, len(ids))
+            curves[kind][code], area[kind][code], points[kind][code] = sample[0], sample_area[0], line
+    return CurveBands(grid, curves, resampled, areas, len(ids), points, area)
+
+
+def _every_point(positive, score):
+    """Points of the ROC curve, and of precision and recall at the thresholds at which the recall rises."""
+    precision, recall, _ = precision_recall_curve(positive, score)
+    # scikit-learn runs from recall 1 to 0, and ends with a precision of 1 that no threshold gives.
+    recall, precision = recall[-2::-1], precision[-2::-1]
+    rises = np.flatnonzero(np.diff(recall, prepend=0.0) > 0)
+    # The step begins at recall 0 with the precision of the highest threshold.
+    steps = np.append(0.0, recall[rises]), np.append(precision[rises[0]], precision[rises])
+    return roc_curve(positive, score)[:2], steps
 
 
 def curves_on_grid(positive, score, patient, weights, grid, n_jobs=None):

@@ -54,6 +54,22 @@ class ClassScores:
                 columns[f"{metric}_low"], columns[f"{metric}_high"] = self.ci95[metric].T
         return pd.DataFrame(columns)
 
+    def to_dicts(self):
+        """One dict of plain values per class, for files: the counts, and "value" and "ci95" of each metric."""
+        return [
+            {
+                "class": name,
+                "support": int(self.support[code]),
+                "predicted": int(self.predicted[code]),
+                "n_patients": None if self.n_patients is None else int(self.n_patients[code]),
+                **{
+                    metric: {"value": float(self.values[metric][code]), "ci95": self.ci95[metric][code].tolist()}
+                    for metric in CLASS_METRICS
+                },
+            }
+            for code, name in enumerate(self.target_names)
+        ]
+
 
 def class_scores(
     y, proba, predicted=None, *, target_names=None, patients=None, n_resamples=2000, random_state=0, n_jobs=None

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from histofeat.evaluation import calibration_payload, class_payload, comparison_payload
 from histofeat.reporting.figures.pictures import draw_pictures, file_words
 from histofeat.reporting.files.environment import describe_environment
 from histofeat.reporting.files.flat_files import write_predictions, write_scores
@@ -97,11 +96,13 @@ def write_report(
 
 def _assess(evaluation, payload):
     """Add differences of models, how far their probabilities can be believed, and how networks were trained."""
-    payload["comparison"] = jsonable(comparison_payload(evaluation))
-    for model, result in zip(evaluation.models, payload["results"], strict=True):
-        result["calibration"] = jsonable(calibration_payload(model, evaluation.dataset, evaluation))
+    comparison, several = evaluation.comparison, len(evaluation.labels) > 2
+    payload["comparison"] = jsonable(comparison and comparison.to_dict())
+    for number, (model, result) in enumerate(zip(evaluation.models, payload["results"], strict=True)):
+        calibration = evaluation.calibration[number]
+        result["calibration"] = jsonable(calibration and calibration.to_dict())
         result["training"] = training_payload(model)
-        result["classes"] = jsonable(class_payload(model, evaluation)) if len(evaluation.labels) > 2 else []
+        result["classes"] = jsonable(evaluation.classes[number].to_dicts()) if several else []
 
 
 def _write_files(evaluation, payload, folder, addition):

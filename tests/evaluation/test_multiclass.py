@@ -11,7 +11,6 @@ from sklearn.metrics import confusion_matrix, f1_score, log_loss, roc_auc_score
 
 from histofeat import IDCPipeline, PatchDataset, PatientKFold, evaluate, write_report
 from histofeat.datasets import load_breakhis, make_breakhis_cohort, merge_rare_classes
-from histofeat.evaluation import class_payload
 from histofeat.exceptions import GroupLeakageError
 from histofeat.features import extract, make_family
 from histofeat.models import make_head
@@ -94,8 +93,8 @@ def test_the_files_of_the_report_have_eight_classes(report, evaluation):
 
 def test_the_table_of_the_classes_goes_with_the_payload_of_the_report(evaluation):
     payload = metrics_payload(evaluation)
-    for model, result in zip(evaluation.models, payload["results"], strict=True):
-        result["classes"] = class_payload(model, evaluation)
+    for classes, result in zip(evaluation.classes, payload["results"], strict=True):
+        result["classes"] = classes.to_dicts()
         values = [entry["roc_auc"]["value"] for entry in result["classes"]]
         assert np.mean(values) == pytest.approx(result["roc_auc"]["pooled"])
         assert [entry["n_patients"] for entry in result["classes"]] == [4] * 8
@@ -173,7 +172,7 @@ def test_a_class_that_nobody_has_leaves_scores_undefined_and_a_report_that_says_
     (model, _) = found.models
     assert np.isnan(model.scores["f1"].pooled)
     assert np.isfinite(model.scores["accuracy"].pooled)
-    [*known, absent] = class_payload(model, found)
+    [*known, absent] = found.classes[0].to_dicts()
     assert all(np.isfinite(entry["roc_auc"]["value"]) for entry in known)
     assert np.isnan(absent["roc_auc"]["value"])
     write_report(found, tmp_path / "out")
@@ -224,4 +223,4 @@ def test_the_real_sample_is_refused_merged_and_evaluated(real_data):
                      **QUICK)  # fmt: skip
     (model,) = found.models
     assert model.confusion.sum() == len(dataset) == 67
-    assert all(entry["n_patients"] >= 3 for entry in class_payload(model, found))
+    assert (found.classes[0].n_patients >= 3).all()

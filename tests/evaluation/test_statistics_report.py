@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from test_statistics_comparison import labels, make_evaluation, scores
 
-from histofeat.evaluation import comparison_payload
+from histofeat.evaluation.assessment import assess_differences
 from histofeat.metrics import compare_models
 from histofeat.reporting import Details, Heading, Table, Text, jsonable, to_html, to_markdown
 from histofeat.reporting.sections.comparison import comparison_blocks, patient_average_blocks
@@ -25,6 +25,10 @@ def few(evaluation, n_models=3):
     return replace(evaluation, models=evaluation.models[:n_models])
 
 
+def comparison_payload(evaluation, *args, **options):
+    return assess_differences(evaluation, *args, **options).to_dict()
+
+
 def test_payload_is_the_comparison_in_plain_values(evaluation):
     payload = comparison_payload(few(evaluation), ["roc_auc", "f1"])
     found = compare_models(few(evaluation), ["roc_auc", "f1"], n_resamples=240)
@@ -41,9 +45,19 @@ def test_resamples_of_the_evaluation_are_enough_for_few_comparisons(evaluation):
     assert comparison_payload(few(evaluation, 2), ["roc_auc"])["n_resamples"] == 100
 
 
+def test_a_result_assesses_the_tested_rows_once(evaluation):
+    n = len(evaluation.fold)
+    tested = replace(few(evaluation, 1), fold=np.where(np.arange(n) < 10, -1, evaluation.fold))
+    ((classes,), (calibration,), (bands,)) = tested.classes, tested.calibration, tested.bands
+    assert classes.support.sum() == sum(calibration.raw.curve.bins.n) == n - 10
+    assert bands.area["roc"][1] == classes.values["roc_auc"][1]
+    assert tested.classes[0] is classes
+    assert replace(tested).classes[0] is not classes
+
+
 def test_nothing_to_compare(evaluation):
-    assert comparison_payload(few(evaluation, 1)) is None
-    assert comparison_payload(replace(evaluation, protocol={"n_resamples": 0, "random_state": 0})) is None
+    assert few(evaluation, 1).comparison is None
+    assert replace(evaluation, protocol={"n_resamples": 0, "random_state": 0}).comparison is None
     assert comparison_blocks(None, PAYLOAD) == []
 
 
@@ -57,7 +71,7 @@ def test_a_refusal_is_said_in_the_report():
 
 
 def test_few_pairs_stand_open_and_other_metrics_are_folded(evaluation):
-    payload = comparison_payload(few(evaluation))
+    payload = few(evaluation).comparison.to_dict()
     heading, cover, p_words, table, *folded = comparison_blocks(payload, PAYLOAD)
     assert heading.text == "Differences between models"
     assert "new patients of the same kind" in cover.text

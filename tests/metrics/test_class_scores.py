@@ -1,12 +1,9 @@
 """Scores of every class against the rest, held against scikit-learn, and the table of them in a report."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, precision_recall_fscore_support, roc_auc_score
 
-from histofeat.evaluation import class_payload
 from histofeat.exceptions import GroupLeakageError
 from histofeat.metrics import CLASS_METRICS, class_scores, scores
 from histofeat.reporting import Details, Heading, Table, Text, class_blocks
@@ -139,24 +136,23 @@ def reported(eight):
     """What the report knows of two models on eight classes, the last of which one patient has."""
     y, proba, patients = eight
     patients = np.where(y == 7, "0", patients)
-    dataset = SimpleNamespace(y=y, patients=patients, target_names=tuple("ABCDEFGH"))
     protocol = {"n_resamples": 30, "random_state": 0}
-    evaluation = SimpleNamespace(dataset=dataset, tested=np.arange(300) < 290, protocol=protocol)
-    models = [SimpleNamespace(proba=p, predicted=p.argmax(axis=1)) for p in (proba, proba[:, ::-1])]
+    known = {"target_names": tuple("ABCDEFGH"), "patients": patients, **protocol}
     results = [
-        {"name": name, "head": "knn", "roc_auc": {"pooled": auc}, "classes": class_payload(model, evaluation)}
-        for name, auc, model in zip(("worse", "better"), (0.6, 0.7), models, strict=True)
+        {"name": name, "head": "knn", "roc_auc": {"pooled": auc}, "classes": class_scores(y, p, **known).to_dicts()}
+        for name, auc, p in (("worse", 0.6, proba), ("better", 0.7, proba[:, ::-1]))
     ]
     source = {"name": "mine", "synthetic": True, "labels": list("ABCDEFGH")}
     return {"dataset": source, "results": results, "protocol": protocol}
 
 
-def test_the_payload_counts_tested_images_only(reported, eight):
+def test_the_plain_values_are_those_of_the_record(reported, eight):
     first = reported["results"][0]["classes"]
-    assert sum(entry["support"] for entry in first) == 290
+    assert sum(entry["support"] for entry in first) == 300
     assert [entry["class"] for entry in first] == list("ABCDEFGH")
-    expected = class_scores(eight[0][:290], eight[1][:290]).values["f1"]
-    assert [entry["f1"]["value"] for entry in first] == pytest.approx(expected.tolist())
+    found = class_scores(eight[0], eight[1])
+    assert [entry["f1"]["value"] for entry in first] == found.values["f1"].tolist()
+    assert {entry["n_patients"] for entry in found.to_dicts()} == {None}
 
 
 def test_the_best_model_stands_open_and_the_others_are_folded(reported):

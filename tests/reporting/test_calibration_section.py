@@ -1,12 +1,13 @@
 """What a report says of its probabilities, from an evaluation and from plain values."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from histofeat import IDCPipeline, PatientKFold, evaluate
-from histofeat.evaluation import assessment_payload, calibration_payload
+from histofeat.evaluation import assess_probabilities
 from histofeat.metrics import assess_calibration, scores
 from histofeat.reporting import (
     Details,
@@ -35,12 +36,8 @@ def evaluation(cohort):
 @pytest.fixture(scope="module")
 def payload(evaluation):
     results = [
-        {
-            "name": model.name,
-            "head": model.head,
-            "calibration": calibration_payload(model, evaluation.dataset, evaluation),
-        }
-        for model in evaluation.models
+        {"name": model.name, "head": model.head, "calibration": calibration.to_dict()}
+        for model, calibration in zip(evaluation.models, evaluation.calibration, strict=True)
     ]
     return jsonable({"dataset": dataset_payload(evaluation.dataset), "results": results})
 
@@ -95,7 +92,7 @@ def test_figure_can_be_drawn(payload, tmp_path):
 
 def test_raw_alone_is_said_to_be_uncalibrated(payload):
     y, patients = np.array([0, 1] * 10), np.repeat(np.arange(5), 4)
-    found = assessment_payload(y, np.linspace(0.1, 0.9, 20), None, patients, n_resamples=0)
+    found = assess_probabilities(y, np.linspace(0.1, 0.9, 20), None, patients, n_resamples=0).to_dict()
     assert (found["calibrated"], found["change"]) == (None, None)
     alone = jsonable({**payload, "results": [{"name": "mine", "head": "h", "calibration": found}]})
     _, words, table, _, details = calibration_blocks(alone)
@@ -108,10 +105,9 @@ def test_raw_alone_is_said_to_be_uncalibrated(payload):
 
 
 def test_a_model_without_calibrated_probabilities_is_raw(evaluation):
-    from dataclasses import replace
-
-    model = evaluation.models[0]
-    assert calibration_payload(replace(model, calibrated=None), evaluation.dataset, evaluation)["calibrated"] is None
+    (model, _) = evaluation.models
+    (found,) = replace(evaluation, models=(replace(model, calibrated=None),)).calibration
+    assert (found.calibrated, found.change) == (None, None)
 
 
 def test_empty_bins_are_left_out_of_the_line():
@@ -134,8 +130,5 @@ def test_more_than_two_classes_and_reports_without_calibration(payload, evaluati
     assert words.text.startswith("The probabilities are not calibrated")
     assert calibration_blocks({**payload, "results": []}) == []
     assert calibration_blocks({**payload, "results": [{"name": "old", "head": "h"}]}) == []
-
-    class Several:
-        target_names = ("a", "b", "c")
-
-    assert calibration_payload(evaluation.models[0], Several(), evaluation) is None
+    named = replace(evaluation.dataset, target_names=("a", "b", "c"))
+    assert replace(evaluation, dataset=named).calibration == (None, None)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from histofeat.evaluation import bands_of
 from histofeat.metrics import bootstrap_scores, curve_bands, patient_weights, scores
 from histofeat.metrics.bands import GRID_POINTS, curves_on_grid
 from histofeat.reporting import save_figure
@@ -117,19 +116,28 @@ def evaluation(n_classes, names=("color", "lbp")):
     protocol = {"n_resamples": RESAMPLES, "random_state": 0}
     tested = np.ones(len(y), dtype=bool)
     payload = {"dataset": {"name": "d", "synthetic": True}, "results": results}
-    return SimpleNamespace(dataset=dataset, models=models, protocol=protocol, tested=tested, labels=labels), payload
+    return Known(dataset=dataset, models=models, protocol=protocol, tested=tested, labels=labels), payload
+
+
+class Known(SimpleNamespace):
+    """What `Evaluation` gives the figures."""
+
+    @property
+    def bands(self):
+        y, patients = self.dataset.y, self.dataset.patients
+        return [curve_bands(y, model.proba, patients, **self.protocol) for model in self.models]
 
 
 @pytest.mark.parametrize("kind", ["roc", "pr"])
 def test_data_of_two_classes_are_one_panel_with_the_interval_of_the_score(kind):
     found, payload = evaluation(2)
-    data = ranking_data(kind, found, payload, "svm", bands_of(found, n_jobs=1))
+    data = ranking_data(kind, found, payload, "svm")
     (panel,) = data["panels"]
     metric = {"roc": "roc_auc", "pr": "average_precision"}[kind]
     assert panel["positive"] == "class 1"
     assert panel["share"] == pytest.approx((found.dataset.y == 1).mean())
     assert [curve["model"] for curve in panel["curves"]] == ["color/svm", "lbp/svm"]
-    for curve, result, band in zip(panel["curves"], payload["results"], bands_of(found, n_jobs=1), strict=True):
+    for curve, result, band in zip(panel["curves"], payload["results"], found.bands, strict=True):
         assert curve["ci95"] == result[metric]["ci95"]
         assert band.area_interval(kind) == pytest.approx(curve["ci95"], abs=1e-12)
         assert len(curve["low"]) == len(curve["high"]) == len(data["grid"]) == GRID_POINTS
@@ -140,7 +148,7 @@ def test_data_of_two_classes_are_one_panel_with_the_interval_of_the_score(kind):
 
 def test_more_classes_have_their_mean_first_and_a_panel_each():
     found, payload = evaluation(3)
-    data = ranking_data("roc", found, payload, "svm", bands_of(found, n_jobs=1))
+    data = ranking_data("roc", found, payload, "svm")
     assert [panel["positive"] for panel in data["panels"]] == [None, "class 0", "class 1", "class 2"]
     first = data["panels"][0]["curves"][0]
     assert first["roc_auc"] == payload["results"][0]["roc_auc"]["pooled"]
@@ -153,17 +161,17 @@ def test_more_classes_have_their_mean_first_and_a_panel_each():
 def test_a_class_that_nobody_has_leaves_its_panel_empty(tmp_path):
     found, payload = evaluation(3)
     found.dataset.y = np.where(found.dataset.y == 2, 0, found.dataset.y)
-    data = ranking_data("pr", found, payload, "svm", bands_of(found, n_jobs=1))
+    data = ranking_data("pr", found, payload, "svm")
     assert [len(panel["curves"]) for panel in data["panels"]] == [0, 2, 2, 0]
     save_figure(draw_ranking, data, tmp_path / "x.svg")
 
 
 def test_bands_are_drawn_for_a_few_and_in_panels_of_their_own_for_many():
     found, payload = evaluation(2)
-    data = ranking_data("roc", found, payload, "svm", bands_of(found, n_jobs=1))
+    data = ranking_data("roc", found, payload, "svm")
     assert len(draw_ranking(data).axes[0].collections) == 2
     found, payload = evaluation(2, names=("a", "b", "c", "a name of more than twenty-eight letters"))
-    data = ranking_data("roc", found, payload, "svm", bands_of(found, n_jobs=1))
+    data = ranking_data("roc", found, payload, "svm")
     overview = draw_ranking(data)
     assert not overview.axes[0].collections
     texts = [text.get_text().replace("\n", " ") for text in overview.axes[1].get_legend().get_texts()]
@@ -182,7 +190,7 @@ def test_without_resamples_there_is_no_band_and_no_interval():
     payload["results"] = [
         {**result, "roc_auc": {**result["roc_auc"], "ci95": [None, None]}} for result in payload["results"]
     ]
-    data = ranking_data("roc", found, payload, "svm", bands_of(found, n_jobs=1))
+    data = ranking_data("roc", found, payload, "svm")
     assert [curve["low"] for curve in data["panels"][0]["curves"]] == [None, None]
     assert not draw_ranking(data).axes[0].collections
     assert "[" not in draw_ranking(data).axes[1].get_legend().get_texts()[0].get_text()

@@ -83,6 +83,17 @@ class Comparisons:
         """
         return min(1.0, sum(np.isfinite(row.p) for row in self.rows) / (1 + self.n_resamples))
 
+    def to_dict(self) -> dict:
+        """Plain values, for files."""
+        rows = [{**asdict(row), "ci95": list(row.ci95)} for row in self.rows]
+        return {
+            "reference": self.reference,
+            "n_patients": self.n_patients,
+            "n_resamples": self.n_resamples,
+            "smallest_p_holm": self.smallest_p_holm,
+            "rows": rows,
+        }
+
     def to_frame(self):
         """Return the rows as a DataFrame, the interval in columns ``low`` and ``high``."""
         frame = pd.DataFrame([asdict(row) for row in self.rows])

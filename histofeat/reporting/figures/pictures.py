@@ -2,7 +2,6 @@
 
 import re
 
-from histofeat.evaluation import bands_of
 from histofeat.reporting.figures import confusion_and_forest as figures, curves
 from histofeat.reporting.figures.canvas import save_figure
 from histofeat.reporting.figures.charts import draw_lines
@@ -63,10 +62,9 @@ def draw_pictures(evaluation, payload, folder):
     album.add("forest", "forest_roc_auc", figures.draw_forest, curves.forest_data(payload),
               "Pooled ROC-AUC of every model with its 95 % interval, and its folds")  # fmt: skip
     heads = list(dict.fromkeys(result["head"] for result in models))
-    bands = bands_of(evaluation)
     for head, word in zip(heads, file_words(heads), strict=True):
         for kind in _CURVES:
-            _add_curves(album, kind, ranking_data(kind, evaluation, payload, head, bands), word)
+            _add_curves(album, kind, ranking_data(kind, evaluation, payload, head), word)
         reliability = reliability_data(payload, head)
         if reliability is not None:
             album.add("reliability", f"reliability_{word}", draw_lines, reliability, f"Reliability curves, head {head}")

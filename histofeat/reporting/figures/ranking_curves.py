@@ -4,7 +4,6 @@ from types import MappingProxyType
 
 import numpy as np
 
-from histofeat.metrics import ranking_scores
 from histofeat.reporting.figures.curves import source_of, thin_curve
 from histofeat.reporting.files.payload import model_key
 
@@ -25,7 +24,7 @@ _LEVEL = 0.95
 _POINTS, _POINTS_OF_SMALL = 400, 120
 
 
-def ranking_data(kind, evaluation, payload, head, bands):
+def ranking_data(kind, evaluation, payload, head):
     """ROC or precision-recall curves of all models of one head, on the pooled out-of-fold scores.
 
     Parameters
@@ -35,8 +34,6 @@ def ranking_data(kind, evaluation, payload, head, bands):
     payload : dict
         As `metrics_payload` returns it.
     head : str
-    bands : list of CurveBands
-        As `bands_of` returns them.
 
     Returns
     -------
@@ -48,15 +45,13 @@ def ranking_data(kind, evaluation, payload, head, bands):
         ``recall`` and ``precision``, and ``low`` and ``high`` of the band on the grid (None without resamples).
     """
     labels = evaluation.labels
-    rows = evaluation.tested
-    truth = np.asarray(evaluation.dataset.y)[rows]
+    bands, truth = evaluation.bands, np.asarray(evaluation.dataset.y)[evaluation.tested]
     chosen = [number for number, model in enumerate(evaluation.models) if model.head == head]
     panels = []
     for code in [1] if len(labels) == 2 else [None, *range(len(labels))]:
         curves = []
         for number in chosen:
-            proba = evaluation.models[number].proba[rows]
-            found = _curve(kind, truth, proba, code, payload["results"][number], bands[number])
+            found = _curve(kind, code, payload["results"][number], bands[number])
             curves += [found] if found else []
         share = None if code is None else float((truth == code).mean())
         panels.append({"positive": None if code is None else labels[code], "share": share, "curves": curves})
@@ -72,7 +67,7 @@ def ranking_data(kind, evaluation, payload, head, bands):
     }
 
 
-def _curve(kind, truth, proba, code, result, bands):
+def _curve(kind, code, result, bands):
     """One model in one panel; None where the class, or the rest, is absent."""
     on_grid = bands.curve(kind, code)
     if not np.isfinite(on_grid).all():
@@ -81,9 +76,9 @@ def _curve(kind, truth, proba, code, result, bands):
     if code is None or len(result["labels"]) == 2:
         area, ci95 = result[metric]["pooled"], result[metric]["ci95"]
     else:
-        area = _area(kind, truth == code, proba[:, code])
+        area = float(bands.area[kind][code])
         ci95 = [None if np.isnan(end) else end for end in bands.area_interval(kind, code)]
-    points = (bands.grid, on_grid) if code is None else _points(kind, truth == code, proba[:, code])
+    points = (bands.grid, on_grid) if code is None else bands.points[kind][code]
     if code is not None:
         points = thin_curve(*points, _POINTS if len(result["labels"]) == 2 else _POINTS_OF_SMALL)
     low, high = bands.band(kind, code, _LEVEL)
@@ -98,26 +93,6 @@ def _curve(kind, truth, proba, code, result, bands):
         "low": low.round(6).tolist() if banded else None,
         "high": high.round(6).tolist() if banded else None,
     }
-
-
-def _area(kind, positive, score):
-    everyone, once = np.zeros(len(score), dtype=np.int64), np.ones((1, 1))
-    areas = ranking_scores(positive.astype(np.int64), np.column_stack([1 - score, score]), everyone, once)
-    return float(areas[0 if kind == "roc" else 1][0])
-
-
-def _points(kind, positive, score):
-    """Every point of a curve; of precision and recall those thresholds at which the recall rises."""
-    from sklearn.metrics import precision_recall_curve, roc_curve
-
-    if kind == "roc":
-        return roc_curve(positive, score)[:2]
-    precision, recall, _ = precision_recall_curve(positive, score)
-    # scikit-learn runs from recall 1 to 0, and ends with a precision of 1 that no threshold gives.
-    recall, precision = recall[-2::-1], precision[-2::-1]
-    rises = np.flatnonzero(np.diff(recall, prepend=0.0) > 0)
-    # The step begins at recall 0 with the precision of the highest threshold.
-    return np.append(0.0, recall[rises]), np.append(precision[rises[0]], precision[rises])
 
 
 def band_panels_data(data):

@@ -20,7 +20,7 @@ def calibration_blocks(payload):
     Parameters
     ----------
     payload : dict
-        The content of `metrics.json`, with "calibration" in every result, as `calibration_payload` gives it.
+        The content of `metrics.json`, with "calibration" in every result, as `ProbabilityAssessment.to_dict` gives it.
 
     Returns
     -------

@@ -14,7 +14,7 @@ def class_blocks(payload):
     Parameters
     ----------
     payload : dict
-        The content of `metrics.json`, with "classes" in every result, as `class_payload` gives it.
+        The content of `metrics.json`, with "classes" in every result, as `ClassScores.to_dicts` gives it.
 
     Returns
     -------
@@ -42,7 +42,7 @@ def class_table(result, label):
     Parameters
     ----------
     result : dict
-        With "name", "head", and "classes" as `class_payload` gives them; undefined numbers may be None or NaN.
+        With "name", "head", and "classes" as `ClassScores.to_dicts` gives them; undefined numbers may be None or NaN.
     label : str
         Whose patches these are.
 

@@ -1,11 +1,14 @@
 """What the report says beyond one model and one pooled score: differences of models, and averages over patients."""
 
-from histofeat.evaluation import COMPARED_METRICS, MOST_PAIRS
+from histofeat.evaluation import COMPARED_METRICS
 from histofeat.reporting.files.payload import data_label
 from histofeat.reporting.page.blocks import Details, Heading, Table, Text
 from histofeat.reporting.sections.tables import METRIC_WORDS, number
 
 __all__ = ["comparison_blocks", "patient_average_blocks"]
+
+#: Of more pairs than these only those with the best model stand open.
+MOST_PAIRS = 15
 
 
 def comparison_blocks(payload_comparison, payload):
@@ -14,7 +17,7 @@ def comparison_blocks(payload_comparison, payload):
     Parameters
     ----------
     payload_comparison : dict or None
-        As `comparison_payload` gives it.
+        As ``Evaluation.comparison.to_dict()`` gives it.
     payload : dict
         The content of `metrics.json`.
 
