@@ -1,21 +1,20 @@
 """From PNG files to features: time, peak memory, and what starting up costs."""
 
-import json
 import math
 import os
-import subprocess
-import sys
+import shutil
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
-from rows import DisagreementError, Row, Target, compare, missing
-from timing import Timing
-from tree import FULL_SIZE, check_space, make_tree
+import joblib
+import numpy as np
+from rows import FULL_SIZE, DisagreementError, Row, Target, compare, missing, run_worker
 
-__all__ = ["measure", "patches_to_multiply", "run_worker"]
-
-_GROUP = "extraction"
+_PATIENTS = 279
+#: Bytes that a file of a patch takes on disk, with room to spare.
+_BYTES_PER_FILE = 3 * 4096
 _LIMITS = {"time": Target("at most", 90, "ours"), "memory": Target("at most", 2, "ours")}
 
 
@@ -27,13 +26,14 @@ def measure(material, options) -> list:
     if options.full:
         return rows + _measure_tree(patches, FULL_SIZE, 1, full=True)
     # From the rows above, as an expectation and never as a measurement.
-    expected = f"--full was not given (the smaller tree extrapolates to {rows[2].ours * FULL_SIZE / 1e6:.0f} s)"
-    fields = {"group": _GROUP, "unit": "s", "what": f"{FULL_SIZE:,} files to features, all cores"}
+    expected = f"the smaller tree extrapolates to {rows[2].ours * FULL_SIZE / 1e6:.0f} s"
+    files = f"{FULL_SIZE:,} files"
     return [
         *rows,
-        missing(expected, name=f"extraction/{FULL_SIZE:,} files", target=_LIMITS["time"], **fields),
-        missing("--full was not given", name=f"extraction/memory, {FULL_SIZE:,} files", target=_LIMITS["memory"],
-                **{**fields, "unit": "GiB", "what": f"peak memory of {FULL_SIZE:,} files to features"}),
+        missing(f"--full was not given ({expected})", name=f"extraction/{files}", unit="s", target=_LIMITS["time"],
+                what=f"{files} to features, all cores"),
+        missing("--full was not given", name=f"extraction/memory, {files}", unit="GiB", target=_LIMITS["memory"],
+                what=f"peak memory of {files} to features"),
     ]  # fmt: skip
 
 
@@ -47,41 +47,20 @@ def patches_to_multiply(options) -> list:
         return [cv2.cvtColor(cv2.imread(path), cv2.COLOR_BGR2RGB) for path in cohort.X]
 
 
-def run_worker(what, path, *, n_jobs=-1, repeats=1, env=None) -> dict:
-    """What `extract_files` found in a process of its own."""
-    command = [sys.executable, str(Path(__file__).with_name("extract_files.py")), what, str(path)]
-    found = subprocess.run(
-        [*command, str(n_jobs), str(repeats)], env={**os.environ, **(env or {})}, capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
-    if found.returncode:
-        raise RuntimeError(f"extraction: expected a worker to finish, got:\n{found.stderr[-2000:]}")
-    return json.loads(found.stdout.splitlines()[-1])
-
-
 def _measure_start(material, options) -> list:
     """Two rows: the first extraction on a machine, which compiles, and any later first one of a process."""
-    path = str(material.dataset.X[0])
     with tempfile.TemporaryDirectory(prefix="histofeat-numba-") as cache:
-        env = {"NUMBA_CACHE_DIR": cache}
-        first = run_worker("startup", path, env=env)
-        later = [run_worker("startup", path, env=env) for _ in range(1 if options.quick else 3)]
+        arguments = ("extract_files.py", "startup", material.dataset.X[0], 1, 1)
+        env = {**os.environ, "NUMBA_CACHE_DIR": cache}
+        first, *later = (run_worker(*arguments, env=env) for _ in range(2 if options.quick else 4))
     if any(run["total"] != first["total"] for run in later):
         raise DisagreementError("extraction: expected the same features from fresh and from cached code.")
-    shared = {"group": _GROUP, "checked": "features of the patch equal, compiled or from the cache"}
+    checked = "features of the patch equal, compiled or from the cache"
+    compiled = "import, compilation of all four families and one patch; once per machine"
+    loaded = "import, loading the compiled code and one patch; once per process"
     return [
-        compare(
-            Timing((first["seconds"],)),
-            name="extraction/compilation",
-            what="import, compilation of all four families and one patch; once per machine",
-            **shared,
-        ),
-        compare(
-            Timing(tuple(run["seconds"] for run in later)),
-            name="extraction/start",
-            what="import, loading the compiled code and one patch; once per process",
-            **shared,
-        ),
+        compare([first["seconds"]], name="extraction/compilation", what=compiled, checked=checked),
+        compare([run["seconds"] for run in later], name="extraction/start", what=loaded, checked=checked),
     ]
 
 
@@ -89,43 +68,87 @@ def _measure_tree(patches, n, repeats, *, full) -> list:
     with tempfile.TemporaryDirectory(prefix="histofeat-speed-", ignore_cleanup_errors=True) as scratch:
         check_space(scratch, n)
         n_bytes = make_tree(scratch, n, patches)
-        found = run_worker("tree", scratch, repeats=repeats)
+        found = run_worker("extract_files.py", "tree", scratch, -1, repeats)
     if not found["checked"] or found["n"] != n or set(found["computed"].values()) != {n}:
         raise DisagreementError(f"extraction: expected {n:,} rows equal to those from memory, got {found}.")
     stages = {name: seconds for name, seconds in found["stages"].items() if name != "total"}
     shares = ", ".join(f"{name} {seconds / math.fsum(stages.values()):.0%}" for name, seconds in stages.items())
-    shared = {
-        "group": _GROUP,
-        "checked": "200 files: equal to the bit to pixels decoded by OpenCV and measured in one thread; all finite",
-    }
+    checked = "200 files: equal to the bit to pixels decoded by OpenCV and measured in one thread; all finite"
     where = f"{n:,} synthetic files in the tree of IDC, {n_bytes / n:,.0f} bytes each, in the page cache"
-    note = f"Listing the tree before: {found['listing']:.1f} s. Thread time: {shares}."
     time = compare(
-        Timing(tuple(found["seconds"])),
-        Timing(tuple(found["floor"])),
+        found["seconds"],
+        found["floor"],
         name=f"extraction/{n:,} files",
         what=f"{where}, to all four families; {found['threads']} threads, after compilation",
         peer_name="reading and cv2.imdecode alone, as many threads",
         ratio_of="ours / peer",
         target=_LIMITS["time"] if full else None,
-        note=note,
-        **shared,
+        note=f"Listing the tree before: {found['listing']:.1f} s. Thread time: {shares}.",
+        checked=checked,
     )
     per_patch = Row(
-        name=f"extraction/per patch, {n:,} files",
-        what="the same per patch",
-        unit="µs per image",
-        ours=time.ours / n * 1e6,
-        repeats=time.repeats,
-        **shared,
-    )
+        f"extraction/per patch, {n:,} files", "the same per patch", "µs per image", time.ours / n * 1e6,
+        repeats=time.repeats, checked=checked,
+    )  # fmt: skip
     memory = Row(
-        name=f"extraction/memory, {n:,} files",
-        what="peak resident memory of the process, listing and result included",
-        unit="GiB",
-        ours=found["peak_bytes"] / 2**30,
-        target=_LIMITS["memory"] if full else None,
-        repeats=f"one process, {repeats} extractions",
-        **shared,
-    )
+        f"extraction/memory, {n:,} files", "peak resident memory of the process, listing and result included", "GiB",
+        found["peak_bytes"] / 2**30, target=_LIMITS["memory"] if full else None,
+        repeats=f"one process, {repeats} extractions", checked=checked,
+    )  # fmt: skip
     return [per_patch, time, memory]
+
+
+# --- the tree --------------------------------------------------------------------------------------------------------
+
+
+def check_space(folder, n: int) -> None:
+    """Refuse before anything is written where the disk has no room for `n` files.
+
+    Raises
+    ------
+    OSError
+        Saying how much is missing.
+    """
+    needed = n * _BYTES_PER_FILE
+    free = shutil.disk_usage(folder).free
+    if free < 2 * needed:
+        raise OSError(
+            f"extraction: expected {2 * needed / 1e9:.1f} GB free for {n:,} temporary files, got {free / 1e9:.1f} GB. "
+            "Point TMPDIR to a larger disk, or leave out --full."
+        )
+    if hasattr(os, "statvfs") and os.statvfs(folder).f_files > 0 and os.statvfs(folder).f_favail < 2 * n:
+        raise OSError(f"extraction: expected room for {n:,} files, got too few free inodes. Point TMPDIR elsewhere.")
+
+
+def make_tree(folder, n: int, patches: list[np.ndarray]) -> int:
+    """Write `n` PNG files below `folder` from RGB `patches`; returns their bytes.
+
+    File i is patch ``i % len(patches)``, shifted cyclically so that its texture and the cost of decoding stay what they
+    were; its first pixel holds i, so that no two files are alike.
+    """
+    folder = Path(folder)
+    # The name carries row and column: a grid per patient.
+    columns = int(np.ceil(np.sqrt(n / _PATIENTS)))
+    for patient in range(min(_PATIENTS, n)):
+        for label in "01":
+            (folder / str(800_001 + patient) / label).mkdir(parents=True)
+
+    def write(i: int) -> int:
+        patient, place = str(800_001 + i % _PATIENTS), i // _PATIENTS
+        label = int(place % 7 < 2)
+        turn = i // len(patches)
+        patch = np.roll(patches[i % len(patches)], (7 * turn, 3 * turn), axis=(0, 1))
+        patch[0, 0] = i >> 16, i >> 8 & 255, i & 255
+        done, png = cv2.imencode(".png", cv2.cvtColor(patch, cv2.COLOR_RGB2BGR))
+        if not done:
+            raise OSError(f"extraction: expected a PNG of patch {i}, got nothing from OpenCV.")
+        x, y = 1 + 50 * (place % columns), 1 + 50 * (place // columns)
+        path = folder / patient / str(label) / f"{patient}_idx5_x{x}_y{y}_class{label}.png"
+        path.write_bytes(png)
+        return len(png)
+
+    with ThreadPoolExecutor(joblib.cpu_count()) as pool:
+        total = sum(pool.map(write, range(n), chunksize=256))
+    if hasattr(os, "sync"):
+        os.sync()  # what is still to be written must not disturb what is timed next
+    return total

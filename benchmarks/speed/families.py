@@ -1,15 +1,24 @@
-"""Each family, and the first four together, against scikit-image, mahotas, SciPy and NumPy on one core."""
+"""Each family, and the first four together, on one core: against scikit-image, mahotas, SciPy, NumPy, and decoding."""
 
+import cv2
 import numpy as np
 import peers
 import radiomics_peer
-from rows import DisagreementError, Target, check_close, check_equal, compare, missing
-from timing import one_core, race
+from rows import (
+    PER_IMAGE,
+    DisagreementError,
+    Target,
+    check_close,
+    check_equal,
+    compare,
+    missing,
+    one_core,
+    race,
+    stopwatch,
+)
 
 from histofeat.features import STATISTICS, HaralickTexture, extract, make_family
 from histofeat.images import quantised_stains
-
-__all__ = ["FAMILIES", "LATER", "check_families", "measure_large", "measure_one_channel", "measure_patches"]
 
 FAMILIES = ("color", "lbp", "haralick", "pftas")
 #: Came later, and are no part of "all four".
@@ -22,6 +31,7 @@ _WHAT = {
     "clbp": "completed LBP at three radii, S_M/C, grey",
     "lpq": "LPQ, 7x7 window, decorrelated, grey",
     "glcm": "GLCM, 10 properties, 4 directions, 2 distances, 32 levels, 3 channels",
+    "all four": "all four families from one batch",
 }
 _PEER = {
     "color": "scikit-image rgb2hed, NumPy",
@@ -31,6 +41,7 @@ _PEER = {
     "clbp": "NumPy, all pixels of a neighbour at once",
     "lpq": "SciPy convolve2d along the axes, NumPy",
     "glcm": "scikit-image graycomatrix, graycoprops and rgb2hed",
+    "all four": "scikit-image and mahotas, conversions shared",
 }
 #: Share of the pixels whose pattern scikit-image may give otherwise: ties that its rounding misses.
 _TIES = 5e-3
@@ -89,7 +100,7 @@ def measure_patches(material, options) -> list:
     """Rows on 50x50 patches: each family asked for, or every one, and the first four together."""
     _, patches = material.patches(32 if options.quick else 256)
     label = f"{len(patches)} {material.label} patches, 50x50"
-    targets = {"haralick": Target("at least", 10), "all": Target("at least", 20)}
+    targets = {"haralick": Target("at least", 10), "all four": Target("at least", 20)}
     families = options.families or (*FAMILIES, *LATER)
     return _rows("families", patches, label, families, targets, 2 if options.quick else 7)
 
@@ -97,41 +108,58 @@ def measure_patches(material, options) -> list:
 def measure_large(material, options) -> list:
     """The same on images of BreakHis's size; the later families only where they are asked for."""
     label, images = material.large(1 if options.quick else 8)
-    targets = {"all": Target("at least", 10)}
-    label = f"{len(images)} {label}"
+    targets, label = {"all four": Target("at least", 10)}, f"{len(images)} {label}"
     return _rows("large", images, label, options.families or FAMILIES, targets, 1 if options.quick else 3)
 
 
 def _rows(group, images, label, families, targets, repeats) -> list:
+    """Time each family, and the first four together, on both sides, from pixels in memory to a matrix."""
+    sets = {name: (name,) for name in families}
+    if set(FAMILIES) <= set(families):
+        sets["all four"] = FAMILIES
     with one_core():
-        words = check_families(families, images)
-        rows = [_row(group, (name,), images, label, targets.get(name), words[name], repeats) for name in families]
-        if set(FAMILIES) <= set(families):
-            checked = "each family as above; stains within one level"
-            rows.append(_row(group, FAMILIES, images, label, targets["all"], checked, repeats))
+        checked = {**check_families(families, images), "all four": "each family as above; stains within one level"}
+        rows = []
+        for name, its in sets.items():
+            timed = race(*_sides(its, images), repeats=repeats)
+            fields = {"name": f"{group}/{name}", "target": targets.get(name), "checked": checked[name]}
+            fields["what"] = f"{_WHAT[name]}; {label}; one core"
+            rows.append(compare(*timed, count=len(images), peer_name=_PEER[name], **PER_IMAGE, **fields))
     return rows
 
 
-def _row(group, families, images, label, target, checked, repeats):
-    """Time one set of families on both sides, from pixels in memory to a matrix."""
-    estimators, given = [make_family(name) for name in families], _as_input(images)
-    timings = race(
-        {"ours": lambda: extract(estimators, given), "peer": lambda: peers.measure(families, images)}, repeats
-    )
-    one = len(families) == 1
-    return compare(
-        timings["ours"],
-        timings["peer"],
-        count=len(images),
-        unit="µs per image",
-        scale=1e6,
-        name=f"{group}/{families[0] if one else 'all four'}",
-        group=group,
-        what=f"{_WHAT[families[0]] if one else 'all four families from one batch'}; {label}; one core",
-        peer_name=_PEER[families[0]] if one else "scikit-image and mahotas, conversions shared",
-        target=target,
-        checked=checked,
-    )
+def _sides(families, images):
+    estimators = [make_family(name) for name in families]
+    return lambda: extract(estimators, _as_input(images)), lambda: peers.measure(families, images)
+
+
+def measure_decoding(material, options) -> list:
+    """One row, the floor: all four families of a patch as a multiple of decoding its PNG, both from memory."""
+    files, patches = material.patches(64 if options.quick else 512)
+    buffers = [np.frombuffer(content, np.uint8) for content in files]
+    estimators = [make_family(name) for name in FAMILIES]
+
+    def decode():
+        return [cv2.imdecode(buffer, cv2.IMREAD_COLOR) for buffer in buffers]
+
+    with one_core():
+        checked = check_equal("decode", patches, np.stack(decode())[..., ::-1])
+        timed = race(lambda: extract(estimators, patches), decode, repeats=3 if options.quick else 15)
+    size = np.mean([len(content) for content in files])
+    return [
+        compare(
+            *timed,
+            count=len(patches),
+            name="decode/all four",
+            what=f"all four families against decoding; {len(patches)} {material.label} patches, 50x50, PNGs of "
+            f"{size:,.0f} bytes, both in memory; one core",
+            peer_name="cv2.imdecode",
+            ratio_of="ours / peer",
+            target=Target("at most", 3),
+            checked=f"the pixels measured are those decoded: {checked}",
+            **PER_IMAGE,
+        )
+    ]
 
 
 def measure_one_channel(material, options) -> list:
@@ -141,59 +169,41 @@ def measure_one_channel(material, options) -> list:
     patches, repeats = np.stack(textured), 2 if options.quick else 7
     estimator = HaralickTexture(channels=("red",))
     ours = estimator.transform(patches).reshape(-1, 2, 13)
-    shared = {
-        "group": "families",
-        "what": f"Haralick alone, one channel; {len(patches)} {material.label} patches, 50x50; one core",
-    }
+    what = f"Haralick alone, one channel; {len(patches)} {material.label} patches, 50x50; one core"
+    five = [STATISTICS.index(name) for name in peers.HARALICK_PROPERTIES]
+    asked = [
+        ("one channel", peers.haralick_of, ours.reshape(-1, 26), "mahotas", "32 levels, all 13 statistics"),
+        ("scikit-image", peers.five_of, ours[:, 0, five], "scikit-image", "5 of the 13 statistics"),
+    ]
+    rows = []
     with one_core():
-        rows = [
-            _one_channel_row(
-                patches, estimator, lambda: np.stack([peers.haralick_of(patch[..., 0]) for patch in patches]),
-                lambda found: check_close("mahotas", ours.reshape(-1, 26), found, rtol=1e-4, atol=2e-5), repeats,
-                name="families/haralick, one channel", peer_name="mahotas, 32 levels, all 13 statistics",
-                target=Target("at least", 10), **shared,
-            ),
-            _one_channel_row(
-                patches, estimator, lambda: np.stack([peers.five_of(patch[..., 0]) for patch in patches]),
-                lambda found: _check_five(ours[:, 0], found), repeats,
-                name="families/haralick, scikit-image", peer_name="scikit-image, 5 of the 13 statistics", **shared,
-            ),
-        ]  # fmt: skip
-        return [*rows, _radiomics_row(patches, estimator, ours[:, 0], repeats, options, shared)]
+        for name, measure, expected, package, words in asked:
+            peer = _one_by_one(measure, patches[..., 0])
+            checked = check_close(package, expected, peer(), rtol=1e-4, atol=2e-5)
+            timed = race(lambda: estimator.transform(patches), peer, repeats=repeats)
+            fields = {"name": f"families/haralick, {name}", "peer_name": f"{package}, {words}", "what": what}
+            fields["target"] = Target("at least", 10) if name == "one channel" else None
+            rows.append(compare(*timed, count=len(patches), checked=checked, **PER_IMAGE, **fields))
+        return [*rows, _radiomics_row(patches, estimator, ours[:, 0], repeats, options, what)]
 
 
-def _one_channel_row(patches, estimator, peer, check, repeats, **fields):
-    checked = check(peer())
-    timings = race({"ours": lambda: estimator.transform(patches), "peer": peer}, repeats)
-    sides = timings["ours"], timings["peer"]
-    return compare(*sides, count=len(patches), unit="µs per image", scale=1e6, checked=checked, **fields)
+def _one_by_one(measure, channels):
+    return lambda: np.stack([measure(channel) for channel in channels])
 
 
-def _check_five(ours, found) -> str:
-    columns = [STATISTICS.index(name) for name in peers.HARALICK_PROPERTIES]
-    return check_close("scikit-image", ours[:, columns], found, rtol=1e-4, atol=2e-5)
-
-
-def _radiomics_row(patches, estimator, ours, repeats, options, shared):
-    fields = {"name": "families/haralick, pyradiomics", "peer_name": "pyradiomics, 12 of the 13 statistics", **shared}
+def _radiomics_row(patches, estimator, ours, repeats, options, what):
+    fields = {"name": "families/haralick, pyradiomics", "peer_name": "pyradiomics, 12 of the 13 statistics"}
     try:
         worker = radiomics_peer.Worker(options.radiomics_python, patches[..., 0])
     except ImportError as error:
-        return missing(str(error), unit="µs per image", **fields)
+        return missing(str(error), unit=PER_IMAGE["unit"], what=what, **fields)
     with worker:
         columns = [STATISTICS.index(name) for name in radiomics_peer.FEATURES]
         checked = check_close("pyradiomics", ours[:, columns], worker.values, rtol=1e-4, atol=2e-5)
         # The other process times itself: neither start nor transfer is counted.
-        sides = {"ours": lambda: _seconds(estimator, patches), "peer": worker.time}
-        timings = race(sides, repeats, clock=lambda run: run())
-    sides = timings["ours"], timings["peer"]
-    return compare(*sides, count=len(patches), unit="µs per image", scale=1e6, checked=checked, **fields)
-
-
-def _seconds(estimator, patches) -> float:
-    from timing import stopwatch
-
-    return stopwatch(lambda: estimator.transform(patches))
+        sides = (lambda: stopwatch(lambda: estimator.transform(patches))), worker.time
+        timed = race(*sides, repeats=repeats, clock=lambda run: run())
+    return compare(*timed, count=len(patches), what=what, checked=checked, **PER_IMAGE, **fields)
 
 
 def _as_input(images):

@@ -4,20 +4,14 @@ This file is the process, too: ``python heads.py NAME N_ROWS N_COLUMNS N_JOBS`` 
 """
 
 import json
-import subprocess
 import sys
-import time
-from pathlib import Path
+from functools import partial
 
-from rows import DisagreementError, Row, missing
-from tree import FULL_SIZE
-
-__all__ = ["HEADS", "make_table", "measure"]
+from rows import FULL_SIZE, DisagreementError, Row, missing, run_worker, stopwatch
 
 HEADS = ("xgboost", "svm")
 #: Columns of the default pipeline: colour, LBP and Haralick.
 _COLUMNS = 312
-_GROUP = "heads"
 #: Below this a head has not learnt what the table holds (about 0.94), and its time says nothing.
 _LEAST_AUC = 0.85
 
@@ -30,57 +24,37 @@ def measure(material, options) -> list:
         rows += _rows(name, n_rows)
         if n_rows < FULL_SIZE:
             what = f"{name} on {FULL_SIZE:,} rows of {_COLUMNS} columns"
-            rows.append(missing("--full was not given", name=f"heads/{name}, {FULL_SIZE:,} rows", group=_GROUP,
-                                unit="s", what=what))  # fmt: skip
+            rows.append(missing("--full was not given", name=f"heads/{name}, {FULL_SIZE:,} rows", unit="s", what=what))
     return rows
 
 
 def _rows(name, n_rows) -> list:
-    found = _in_a_process(name, n_rows)
+    found = run_worker("heads.py", name, n_rows, _COLUMNS, -1)
     if not found["roc_auc"] > _LEAST_AUC or not found["finite"]:
         raise DisagreementError(
             f"heads/{name}: expected finite scores with a ROC-AUC above {_LEAST_AUC} on other rows, got {found}."
         )
     size = f"{n_rows:,} synthetic rows of {_COLUMNS} columns, float32"
     shared = {
-        "group": _GROUP,
         "checked": f"ROC-AUC {found['roc_auc']:.3f} on {found['n_other']:,} rows of other draws; scores finite",
         "repeats": "once, in a process of its own",
     }
     head = f"head {name!r} with its defaults ({found['note']})"
     return [
         Row(
-            name=f"heads/{name} fit, {n_rows:,} rows",
-            what=f"{head}; one fit on {size}, {found['threads']}",
-            unit="s",
-            ours=found["fit_s"],
-            note="An evaluation adds the inner fits of each fold, three of two thirds of its training rows",
-            **shared,
+            f"heads/{name} fit, {n_rows:,} rows", f"{head}; one fit on {size}, {found['threads']}", "s", found["fit_s"],
+            note="An evaluation adds the inner fits of each fold, three of two thirds of its training rows", **shared,
         ),
         Row(
-            name=f"heads/{name} predict, {n_rows:,} rows",
-            what=f"{found['method']} of the same rows, {found['threads']}",
-            unit="µs per row",
-            ours=found["predict_s"] / n_rows * 1e6,
-            **shared,
+            f"heads/{name} predict, {n_rows:,} rows", f"{found['method']} of the same rows, {found['threads']}",
+            "µs per row", found["predict_s"] / n_rows * 1e6, **shared,
         ),
         Row(
-            name=f"heads/{name} memory, {n_rows:,} rows",
-            what="peak resident memory of the process, the table of "
-            f"{n_rows * _COLUMNS * 4 / 2**30:.2g} GiB and the prediction included",
-            unit="GiB",
-            ours=found["peak_bytes"] / 2**30,
-            **shared,
+            f"heads/{name} memory, {n_rows:,} rows", "peak resident memory of the process, the table of "
+            f"{n_rows * _COLUMNS * 4 / 2**30:.2g} GiB and the prediction included", "GiB",
+            found["peak_bytes"] / 2**30, **shared,
         ),
-    ]
-
-
-def _in_a_process(name, n_rows) -> dict:
-    command = [sys.executable, str(Path(__file__)), name, str(n_rows), str(_COLUMNS), "-1"]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
-    if found.returncode:
-        raise RuntimeError(f"heads: expected a worker to finish, got:\n{found.stderr[-2000:]}")
-    return json.loads(found.stdout.splitlines()[-1])
+    ]  # fmt: skip
 
 
 # --- the process -----------------------------------------------------------------------------------------------------
@@ -122,12 +96,9 @@ def _run(name, n_rows, n_columns, n_jobs) -> dict:
     head = make_head(name, n_jobs=n_jobs)
     # An SVM gets probabilities by a calibration on patients, of which there are none here.
     method = "predict_proba" if hasattr(head, "predict_proba") else "decision_function"
-    started = time.perf_counter()
-    head.fit(X, y)
-    fit_s = time.perf_counter() - started
-    started = time.perf_counter()
-    values = getattr(head, method)(X)
-    predict_s = time.perf_counter() - started
+    fit_s = stopwatch(partial(head.fit, X, y))
+    values = []
+    predict_s = stopwatch(lambda: values.append(getattr(head, method)(X)))
     peak = peak_bytes()
     others, labels = make_table(min(n_rows, 20_000), n_columns, seed=1)
     scores = getattr(head, method)(others)
@@ -140,7 +111,7 @@ def _run(name, n_rows, n_columns, n_jobs) -> dict:
         "threads": f"{joblib.effective_n_jobs(n_jobs)} threads",
         "roc_auc": float(roc_auc_score(labels, scores[:, 1] if scores.ndim == 2 else scores)),
         "n_other": len(labels),
-        "finite": bool(np.isfinite(values).all()),
+        "finite": bool(np.isfinite(values[0]).all()),
     }
 
 

@@ -5,10 +5,7 @@ import subprocess
 import sys
 import tempfile
 
-from rows import DisagreementError, Target, compare
-from timing import race
-
-__all__ = ["measure"]
+from rows import DisagreementError, Target, compare, race
 
 _HEAVY = {"keras", "matplotlib", "openvino", "tensorflow", "xgboost"}
 _SNIPPET = """
@@ -21,34 +18,29 @@ print(json.dumps([time.perf_counter() - started, list(sys.modules)]))
 
 def measure(material, options) -> list:
     """Two rows: the bare package, and the pipeline against the scikit-learn that it needs."""
-    repeats = 2 if options.quick else 9
-    bare = race({"ours": lambda: _run("import histofeat")[0]}, repeats, clock=lambda run: run())
-    _, loaded = _run("import histofeat")
-    _check_light(loaded, {"sklearn", "numba", "cv2", "pandas"} | _HEAVY, "import histofeat")
-    _, loaded = _run("from histofeat import IDCPipeline")
-    _check_light(loaded, _HEAVY, "from histofeat import IDCPipeline")
+    bare, pipeline, repeats = "import histofeat", "from histofeat import IDCPipeline", 2 if options.quick else 9
+    _check_light(_run(bare)[1], {"sklearn", "numba", "cv2", "pandas"} | _HEAVY, bare)
+    _, loaded = _run(pipeline)
+    _check_light(loaded, _HEAVY, pipeline)
     needed = [name for name in loaded if name.split(".")[0] == "sklearn"]
     peer = f"import importlib\nfor name in {needed}: importlib.import_module(name)"
     if not set(needed) <= set(_run(peer)[1]):
         raise DisagreementError("imports: expected the peer to load the same modules of scikit-learn.")
-    sides = {"ours": lambda: _run("from histofeat import IDCPipeline")[0], "peer": lambda: _run(peer)[0]}
-    timings = race(sides, repeats, clock=lambda run: run())
+    [alone] = race(bare, repeats=repeats, clock=lambda code: _run(code)[0])
+    timed = race(pipeline, peer, repeats=repeats, clock=lambda code: _run(code)[0])
     others = sorted({name.split(".")[0] for name in loaded} & {"pandas", "cv2", "numba", "scipy", "joblib", "pyarrow"})
     return [
         compare(
-            bare["ours"],
+            alone,
             name="imports/histofeat",
-            group="imports",
-            what="import histofeat",
+            what=bare,
             target=Target("at most", 0.3, "ours"),
             checked="no scikit-learn, numba, OpenCV, pandas, keras, tensorflow, openvino, matplotlib, xgboost loaded",
         ),
         compare(
-            timings["ours"],
-            timings["peer"],
+            *timed,
             name="imports/IDCPipeline",
-            group="imports",
-            what="from histofeat import IDCPipeline",
+            what=pipeline,
             peer_name=f"the {len(needed)} modules of scikit-learn that it loads, alone",
             ratio_of="ours / peer",
             target=Target("at most", 0.3, "ours - peer"),

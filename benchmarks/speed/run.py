@@ -21,15 +21,15 @@ BENCHMARKS = {
     "families": ("families", "measure_patches"),
     "one-channel": ("families", "measure_one_channel"),
     "large": ("families", "measure_large"),
-    "decode": ("decode", "measure"),
+    "decode": ("families", "measure_decoding"),
     "extraction": ("extraction", "measure"),
     "store": ("store", "measure"),
-    "search": ("search", "measure"),
+    "search": ("store", "measure_search"),
     "heads": ("heads", "measure"),
     "imports": ("imports", "measure"),
     # Last: the threads of the networks stay in the process.
     "cnn": ("cnn", "measure"),
-    "histo": ("shipped", "measure"),
+    "histo": ("cnn", "measure_shipped"),
 }
 
 

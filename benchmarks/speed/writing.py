@@ -6,17 +6,16 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
+from rows import COLUMNS
+
 from histofeat.datasets import write_whole
 from histofeat.reporting import Redactor, describe_environment, dump
-
-__all__ = ["FILES", "FINISHED", "SCHEMA", "check_output", "payload_of", "write"]
 
 #: Raised whenever the keys of speed.json change their meaning.
 SCHEMA = 1
 #: Written and moved last: the file that makes a folder a finished report.
 FINISHED = "speed.json"
 FILES = ("speed.csv", "speed.md", "speed.svg", "speed.png", FINISHED)
-_PEER_PACKAGES = ("mahotas", "threadpoolctl")
 
 
 def check_output(output, *, overwrite=False) -> None:
@@ -44,30 +43,19 @@ def check_output(output, *, overwrite=False) -> None:
 
 
 def payload_of(rows, *, data, command, seconds, quick=False) -> dict:
-    """Everything that speed.json holds: the machine, and each row with its target and whether it was reached."""
-    redact = Redactor({Path.cwd(): ".", Path.home(): "~"})
+    """Return the content of speed.json: the machine, and each row with its target and whether it was reached."""
     judged = [row.met for row in rows if row.target is not None]
-    return redact(
-        {
-            "schema": SCHEMA,
-            "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-            "command": command,
-            "quick": quick,
-            "data": data,
-            "seconds": round(seconds, 1),
-            "machine": _machine(),
-            "targets": {
-                "reached": judged.count(True),
-                "missed": judged.count(False),
-                "not measured": judged.count(None),
-            },
-            "rows": [_plain(row) for row in rows],
-        }
-    )
+    counts = {"reached": judged.count(True), "missed": judged.count(False), "not measured": judged.count(None)}
+    payload = {
+        "schema": SCHEMA, "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), "command": command, "quick": quick,
+        "data": data, "seconds": round(seconds, 1), "machine": _machine(), "targets": counts,
+        "rows": [row.to_dict() for row in rows],
+    }  # fmt: skip
+    return Redactor({Path.cwd(): ".", Path.home(): "~"})(payload)
 
 
 def write(payload, output) -> Path:
-    """Write a payload of `payload_of`; returns the table."""
+    """Write a payload of `payload_of`; return the path of the table."""
     from chart import draw
 
     output = Path(output)
@@ -83,49 +71,21 @@ def write(payload, output) -> Path:
 
 def _machine() -> dict:
     found = describe_environment()
-    packages = dict(found["packages"])
-    for name in _PEER_PACKAGES:
-        packages[name] = metadata.version(name)
+    packages = found["packages"] | {name: metadata.version(name) for name in ("mahotas", "threadpoolctl")}
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30 if hasattr(os, "sysconf") else None
     keep = {key: found[key] for key in ("cpu", "cores", "platform", "python")}
     return {**keep, "memory_gib": None if memory is None else round(memory, 1), "packages": packages}
 
 
-def _plain(row) -> dict:
-    target = row.target
-    return {
-        "name": row.name,
-        "group": row.group,
-        "what": row.what,
-        "unit": row.unit,
-        "ours": _short(row.ours),
-        "peer": _short(row.peer),
-        "peer_name": row.peer_name,
-        "ratio": _short(row.ratio),
-        "ratio_of": row.ratio_of if row.peer_name else "",
-        "target": None if target is None else {"of": target.of, "words": target.words, "limit": target.limit},
-        "met": row.met,
-        "checked": row.checked,
-        "repeats": row.repeats,
-        "ours_median": _short(row.ours_median),
-        "peer_median": _short(row.peer_median),
-        "note": row.note,
-    }
-
-
-def _short(value):
-    return None if value is None else float(f"{value:.5g}")
-
-
 def _write_csv(rows, path) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(rows[0])
-        for row in rows:
-            writer.writerow([_target(row) if key == "target" else value for key, value in row.items()])
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({**row, "target": target_words(row)} for row in rows)
 
 
-def _target(row) -> str:
+def target_words(row) -> str:
+    """Return the target of a row of speed.json in words, such as "peer / ours at least 20"."""
     target = row["target"]
     if target is None:
         return ""
@@ -134,55 +94,42 @@ def _target(row) -> str:
     return f"{target['of']} {target['words']} {target['limit']:,g} {row['unit']}"
 
 
-_REACHED = {True: "yes", False: "**no**", None: "not measured"}
-
-
 def _markdown(payload) -> str:
     machine, counts = payload["machine"], payload["targets"]
     packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
-    lines = [
-        "# Speed",
-        "",
-        f"{payload['data']}. Measured {payload['made']} in {payload['seconds']:,.0f} s by `{payload['command']}`.",
-        "",
-        f"Machine: {machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, {machine['platform']}, "
-        f"Python {machine['python']}; {packages}.",
-        "",
-        f"Targets reached: {counts['reached']}; missed: {counts['missed']}; not measured: {counts['not measured']}.",
-        "",
-    ]
-    if payload["quick"]:
-        lines += ["**A quick run: it shows that everything works. Its numbers say nothing.**", ""]
-    lines += [
-        "| measure | ours | peer | ratio | target | reached |",
-        "|---|---:|---:|---:|---|---|",
-        *(_line(row) for row in payload["rows"]),
-        "",
-        "## How each was measured",
-        "",
-        *(_paragraph(row) for row in payload["rows"]),
-    ]
-    return "\n".join(lines) + "\n"
+    quick = "**A quick run: it shows that everything works. Its numbers say nothing.**\n\n" if payload["quick"] else ""
+    return f"""# Speed
+
+{payload["data"]}. Measured {payload["made"]} in {payload["seconds"]:,.0f} s by `{payload["command"]}`.
+
+Machine: {machine["cpu"]}, {machine["cores"]} cores, {machine["memory_gib"]} GiB, {machine["platform"]}, Python \
+{machine["python"]}; {packages}.
+
+Targets reached: {counts["reached"]}; missed: {counts["missed"]}; not measured: {counts["not measured"]}.
+
+{quick}| measure | ours | peer | ratio | target | reached |
+|---|---:|---:|---:|---|---|
+{"".join(map(_line, payload["rows"]))}
+## How each was measured
+
+{"".join(map(_paragraph, payload["rows"]))}"""
 
 
 def _line(row) -> str:
     ratio = "" if row["ratio"] is None else f"{_number(row['ratio'])} ({row['ratio_of']})"
-    reached = "" if row["target"] is None else _REACHED[row["met"]]
+    reached = "" if row["target"] is None else {True: "yes", False: "**no**", None: "not measured"}[row["met"]]
     ours, peer = (f"{_number(v)} {row['unit']}" if v is not None else "" for v in (row["ours"], row["peer"]))
-    return f"| {row['name']} | {ours} | {peer} | {ratio} | {_target(row)} | {reached} |"
+    return f"| {row['name']} | {ours} | {peer} | {ratio} | {target_words(row)} | {reached} |\n"
 
 
 def _paragraph(row) -> str:
-    words = [f"- **{row['name']}**: {row['what']}."]
-    if row["peer_name"]:
-        words.append(f"Peer: {row['peer_name']}.")
-    if row["repeats"]:
-        words.append(f"{row['repeats'][0].upper()}{row['repeats'][1:]}.")
-    if row["checked"]:
-        words.append(f"Checked: {row['checked']}.")
-    if row["note"]:
-        words.append(row["note"] if row["note"].endswith(".") else f"{row['note']}.")
-    return " ".join(words)
+    parts = {
+        "Peer: ": row["peer_name"],
+        "": row["repeats"][:1].upper() + row["repeats"][1:],
+        "Checked: ": row["checked"],
+    }
+    words = [f"- **{row['name']}**: {row['what']}.", *(f"{lead}{text}." for lead, text in parts.items() if text)]
+    return " ".join([*words, *([row["note"].removesuffix(".") + "."] if row["note"] else [])]) + "\n"
 
 
 def _number(value) -> str:

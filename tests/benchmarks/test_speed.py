@@ -128,18 +128,17 @@ def test_nan_is_never_the_same(bench):
 
 def test_sides_run_in_turn_after_a_warm_up(bench):
     calls = []
-    timings = bench("timing").race({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 3)
+    first, second = bench("rows").race(lambda: calls.append("a"), lambda: calls.append("b"), repeats=3)
     assert "".join(calls) == "ab" + "ab" + "ba" + "ab"
-    assert len(timings["a"].seconds) == 3
-    clocked = bench("timing").race({"a": lambda: 2.0}, 2, clock=lambda call: call())
-    assert clocked["a"].seconds == (2.0, 2.0)
+    assert len(first) == len(second) == 3
+    assert bench("rows").race(lambda: 2.0, repeats=2, clock=lambda call: call()) == [[2.0, 2.0]]
 
 
 def test_things_per_second_are_those_of_the_best_repeat(bench):
-    rows, timing = bench("rows"), bench("timing")
-    fields = {"name": "n", "group": "g", "what": "w", "ratio_of": "ours / peer"}
+    rows = bench("rows")
+    fields = {"name": "n", "what": "w", "ratio_of": "ours / peer"}
     target = rows.Target("at least", 200, "ours")
-    sides = timing.Timing((2.0, 1.0, 4.0)), timing.Timing((8.0, 4.0, 16.0))
+    sides = (2.0, 1.0, 4.0), (8.0, 4.0, 16.0)
     row = rows.compare(*sides, count=200, unit="patches/s", per_second=True, target=target, **fields)
     assert (row.ours, row.peer, row.ratio, row.ours_median) == (200, 50, 4, 100)
     assert row.met is True
@@ -149,7 +148,7 @@ def test_one_core_gives_back_what_it_took(bench):
     import cv2
 
     before = cv2.getNumThreads()
-    with bench("timing").one_core():
+    with bench("rows").one_core():
         assert cv2.getNumThreads() == 1
     assert cv2.getNumThreads() == before
 
@@ -167,12 +166,12 @@ def test_one_core_gives_back_what_it_took(bench):
 )
 def test_targets(bench, target, met):
     rows = bench("rows")
-    fields = {"name": "n", "group": "g", "what": "w", "target": rows.Target(*target)}
+    fields = {"name": "n", "what": "w", "target": rows.Target(*target)}
     assert rows.Row(unit="s", ours=1.0, peer=2.0, **fields).met is met
     gone = rows.missing("no such processor", **fields)
     assert gone.met is None
     assert gone.note == "Not measured: no such processor"
-    assert rows.Row(unit="s", ours=1.0, peer=2.0, name="n", group="g", what="w").met is None
+    assert rows.Row(unit="s", ours=1.0, peer=2.0, name="n", what="w").met is None
 
 
 # --- what is measured -----------------------------------------------------------------------------------------------
@@ -195,7 +194,7 @@ def test_only_names_benchmarks_and_families(bench):
 def test_views_of_the_shipped_encoder_are_those_of_the_package(bench, patches):
     from histofeat.images import VIEWS, take_view
 
-    theirs = {view.tobytes() for view in bench("shipped")._views(patches[:2])}
+    theirs = {view.tobytes() for view in bench("cnn").turned_and_mirrored(patches[:2])}
     assert theirs == {take_view(patches[:2], view).tobytes() for view in VIEWS}
     assert len(theirs) == 8
 
@@ -203,7 +202,7 @@ def test_views_of_the_shipped_encoder_are_those_of_the_package(bench, patches):
 def test_tree_has_the_layout_of_idc_and_no_file_twice(bench, tmp_path, patches):
     from histofeat import load_idc
 
-    n_bytes = bench("tree").make_tree(tmp_path, 600, [*patches, patches[0][:20, :30]])
+    n_bytes = bench("extraction").make_tree(tmp_path, 600, [*patches, patches[0][:20, :30]])
     files = list(tmp_path.rglob("*.png"))
     assert len(files) == 600
     assert n_bytes == sum(path.stat().st_size for path in files)
@@ -215,7 +214,7 @@ def test_tree_has_the_layout_of_idc_and_no_file_twice(bench, tmp_path, patches):
 
 def test_a_full_disk_is_refused_before_anything_is_written(bench, tmp_path):
     with pytest.raises(OSError, match=r"expected .* GB free for 1,000,000,000,000 temporary files"):
-        bench("tree").check_space(tmp_path, 10**12)
+        bench("extraction").check_space(tmp_path, 10**12)
 
 
 def test_synthetic_large_images_have_breakhis_s_size(bench, tmp_path):
@@ -297,7 +296,7 @@ def test_output_that_holds_other_things_is_refused(bench, tmp_path):
 
 def test_misses_and_what_was_not_measured_are_shown(bench, tmp_path):
     rows, writing = bench("rows"), bench("writing")
-    fields = {"group": "g", "what": "w", "peer_name": "p"}
+    fields = {"what": "w", "peer_name": "p"}
     target = rows.Target("at least", 20)
     found = [
         rows.Row(name="g/slow", unit="s", ours=1.0, peer=2.0, target=target, **fields),
@@ -335,11 +334,11 @@ def test_a_head_that_learnt_nothing_is_not_timed(bench, monkeypatch, wrong):
     heads, rows = bench("heads"), bench("rows")
     found = {"roc_auc": 0.9, "finite": True, "n_other": 9, "note": "", "threads": "", "method": "predict_proba"}
     found |= {"fit_s": 1.0, "predict_s": 2.0, "peak_bytes": 2**30}
-    monkeypatch.setattr(heads, "_in_a_process", lambda *arguments: found)
+    monkeypatch.setattr(heads, "run_worker", lambda *arguments: found)
     timed = heads.measure(None, SimpleNamespace(quick=False, full=True))
     assert [row.ours for row in timed[:3]] == pytest.approx([1.0, 2e6 / 277_524, 1.0])
     assert len(timed) == 6
-    monkeypatch.setattr(heads, "_in_a_process", lambda *arguments: {**found, **wrong})
+    monkeypatch.setattr(heads, "run_worker", lambda *arguments: {**found, **wrong})
     with pytest.raises(
         rows.DisagreementError, match=r"heads/xgboost: expected finite scores with a ROC-AUC above 0.85"
     ):
@@ -348,7 +347,7 @@ def test_a_head_that_learnt_nothing_is_not_timed(bench, monkeypatch, wrong):
 
 def test_a_head_process_that_fails_is_said(bench):
     with pytest.raises(RuntimeError, match=r"(?s)heads: expected a worker to finish, got:.*'no head'"):
-        bench("heads")._in_a_process("no head", 10)
+        bench("rows").run_worker("heads.py", "no head", 10, 312, -1)
 
 
 def test_the_table_of_the_heads_is_like_real_features(bench):
