@@ -9,9 +9,9 @@ from sklearn.base import BaseEstimator, clone
 from histofeat.exceptions import known_names
 from histofeat.features import FAMILIES, PatchFeatures, make_family
 from histofeat.images import NORMALIZERS, StainNormalizer, make_normalizer
-from histofeat.models.heads.feature_head import FeatureHead
-from histofeat.models.heads.named import HEADS, make_head
-from histofeat.models.heads.pixel_head import PIXELS, PixelHead, takes_images
+from histofeat.models.feature_head import FeatureHead
+from histofeat.models.heads import HEADS, make_head
+from histofeat.models.pixel_head import PIXELS, PixelHead, takes_images
 
 __all__ = ["NamedParts"]
 

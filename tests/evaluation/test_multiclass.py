@@ -7,14 +7,13 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import confusion_matrix, f1_score, log_loss, roc_auc_score
+from sklearn.metrics import confusion_matrix, f1_score, roc_auc_score
 
 from histofeat import IDCPipeline, PatchDataset, PatientKFold, evaluate, write_report
 from histofeat.datasets import load_breakhis, make_breakhis_cohort, merge_rare_classes
 from histofeat.exceptions import GroupLeakageError
 from histofeat.features import extract, make_family
 from histofeat.models import make_head
-from histofeat.models.heads.temperature import TemperatureScaling
 from histofeat.reporting import class_blocks, metrics_payload
 from histofeat.studies import measure_leakage, panel_of
 
@@ -178,37 +177,6 @@ def test_a_class_that_nobody_has_leaves_scores_undefined_and_a_report_that_says_
     write_report(found, tmp_path / "out")
     text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
     assert not re.search(r"\bnan\b", text, re.IGNORECASE)
-
-
-# --- probabilities of many classes -----------------------------------------------------------------------------------
-
-
-def test_temperature_is_the_one_of_the_least_loss():
-    """Against a grid, and against values whose sharpness is known."""
-    rng = np.random.default_rng(1)
-    values = rng.normal(size=(4000, 5))
-    proba = np.exp(3 * values) / np.exp(3 * values).sum(axis=1, keepdims=True)
-    y = np.array([rng.choice(5, p=row) for row in proba])
-    fitted = TemperatureScaling().fit(values, y)
-    assert fitted.sharpness_ == pytest.approx(3, rel=0.05)
-    grid = [log_loss(y, np.exp(s * values) / np.exp(s * values).sum(axis=1, keepdims=True)) for s in (2.5, 3.5)]
-    assert log_loss(y, fitted.predict_proba(values)) < min(grid)
-    np.testing.assert_array_equal(fitted.predict(values), values.argmax(axis=1))
-
-
-def test_temperature_needs_a_column_a_class():
-    with pytest.raises(ValueError, match=r"for each of 2 classes, got shape \(3, 3\)"):
-        TemperatureScaling().fit(np.eye(3), [0, 1, 1])
-
-
-def test_a_calibrated_head_keeps_the_order_of_many_classes():
-    """Eight classes, few patients: the most probable class stays that of the largest distance."""
-    rng = np.random.default_rng(0)
-    y, patients = np.repeat(np.arange(8), 9), np.tile(np.repeat(np.arange(3), 3), 8) + 3 * np.repeat(np.arange(8), 9)
-    X = (rng.normal(size=(72, 40)) + 0.9 * rng.normal(size=(8, 40))[y]).astype(np.float32)
-    head = make_head("svm").fit(X, y, groups=patients)
-    X_new = (rng.normal(size=(72, 40)) + X).astype(np.float32)
-    np.testing.assert_array_equal(head.predict(X_new), head.decision_function(X_new).argmax(axis=1))
 
 
 # --- real images -----------------------------------------------------------------------------------------------------

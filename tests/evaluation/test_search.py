@@ -14,7 +14,7 @@ from histofeat import GroupLeakageError, PatientKFold
 from histofeat.evaluation import Search, first_patients, tune_head
 from histofeat.evaluation.search.rationing import HeadForSearch
 from histofeat.models import FeatureHead, SoftVote, make_head
-from histofeat.models.heads.kernel_svm import KernelSVM
+from histofeat.models.classifiers import KernelSVM
 
 SPACE = {"C": [1e-4, 1e-3, 0.01, 0.1, 1.0, 10.0], "class_weight": [None, "balanced"]}
 

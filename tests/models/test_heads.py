@@ -5,6 +5,8 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp, softmax
 from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 from sklearn.svm import SVC
@@ -12,7 +14,8 @@ from sklearn.svm import SVC
 from histofeat import IDCPipeline, evaluate
 from histofeat.model_selection import PatientKFold
 from histofeat.models import HEADS, FeatureHead, fit_with_inner_scores, make_head
-from histofeat.models.heads.kernel_svm import KernelSVM
+from histofeat.models.classifiers import KernelSVM
+from histofeat.models.feature_head import GivenScores, _fit_calibrator
 
 
 @pytest.fixture(scope="module")
@@ -236,3 +239,43 @@ def test_bins_come_from_the_training_rows_of_each_fold(table):
         everyone = np.arange(len(X))
         leaking = [xgboost_scores(X, y, train, rows, snapped(values, everyone)) for values in (X, extreme)]
         assert np.abs(leaking[0] - leaking[1]).max() > 0.05
+
+
+# --- probabilities of many classes -----------------------------------------------------------------------------------
+
+
+def best_temperature(values, y):
+    """Sharpness of the least log loss, by brute force: the witness of scikit-learn's."""
+
+    def loss(log_sharpness):
+        sharp = np.exp(log_sharpness) * values
+        return np.mean(logsumexp(sharp, axis=1) - sharp[np.arange(len(y)), y])
+
+    return float(np.exp(minimize_scalar(loss, bounds=np.log([1e-3, 1e3]), method="bounded").x))
+
+
+@pytest.mark.parametrize("classes", [3, 5, 8])
+def test_many_classes_are_calibrated_by_the_temperature_of_the_least_loss(classes):
+    rng = np.random.default_rng(classes)
+    values = rng.normal(size=(400, classes))
+    y = np.array([rng.choice(classes, p=row) for row in softmax(3 * values, axis=1)])
+    found = _fit_calibrator(values, y).predict_proba(values)
+    sharpness = best_temperature(values, y)
+    assert sharpness == pytest.approx(3, rel=0.2)
+    np.testing.assert_allclose(found, softmax(sharpness * values, axis=1), atol=1e-5)
+    np.testing.assert_array_equal(found.argmax(axis=1), values.argmax(axis=1))
+
+
+def test_scores_that_are_given_are_a_classifier_too():
+    given = GivenScores().fit([[1.0, 0.0], [0.0, 1.0]], ["a", "b"])
+    assert given.predict([[0.2, 0.1]]).tolist() == ["a"]
+
+
+def test_a_calibrated_head_keeps_the_order_of_many_classes():
+    """Eight classes, few patients: the most probable class stays that of the largest distance."""
+    rng = np.random.default_rng(0)
+    y, patients = np.repeat(np.arange(8), 9), np.tile(np.repeat(np.arange(3), 3), 8) + 3 * np.repeat(np.arange(8), 9)
+    X = (rng.normal(size=(72, 40)) + 0.9 * rng.normal(size=(8, 40))[y]).astype(np.float32)
+    head = make_head("svm").fit(X, y, groups=patients)
+    X_new = (rng.normal(size=(72, 40)) + X).astype(np.float32)
+    np.testing.assert_array_equal(head.predict(X_new), head.decision_function(X_new).argmax(axis=1))

@@ -12,8 +12,7 @@ import pytest
 from histofeat import DatasetError, IDCPipeline, PatchError
 from histofeat.datasets import find_patients, list_images
 from histofeat.images import make_grid, pad_to
-from histofeat.models import SavedModel, predict_images, write_table
-from histofeat.models.prediction import predict
+from histofeat.models import SavedModel, predict_images, prediction, write_table
 
 ABOUT = {"class_names": ["no tumour", "tumour"], "patch_size": [50, 50]}
 
@@ -96,7 +95,7 @@ def test_batches_do_not_change_the_numbers(model, large, cohort, n_jobs, monkeyp
     expected = predict_images(model, images)
     calls, pipeline = [], type(model.pipeline)
     real = pipeline.predict_proba
-    monkeypatch.setattr(predict, "_BATCH_PX", 5 * 2500)
+    monkeypatch.setattr(prediction, "_BATCH_PX", 5 * 2500)
     monkeypatch.setattr(
         pipeline, "predict_proba", lambda self, X, **more: calls.append(len(X)) or real(self, X, **more)
     )
@@ -163,7 +162,7 @@ def test_a_normaliser_by_patient_sees_all_of_a_patient(cohort, monkeypatch):
     model = SavedModel(pipeline.fit(X, y, groups=patients), ABOUT)
     shuffled = np.random.default_rng(0).permutation(48)
     expected = model.pipeline.predict_proba(X, groups=patients)
-    monkeypatch.setattr(predict, "_BATCH_PX", 5 * 2500)
+    monkeypatch.setattr(prediction, "_BATCH_PX", 5 * 2500)
     found = predict_images(model, X[shuffled], patients=patients[shuffled])
     assert np.allclose(found.proba, expected[shuffled], rtol=1e-9)
     with pytest.raises(ValueError, match="patients: expected the patient of each image, since this model normalises"):

@@ -10,7 +10,7 @@ from histofeat.evaluation import Search
 from histofeat.images import as_images, image_input_tags
 from histofeat.images.mapped import map_images
 from histofeat.models import PixelHead
-from histofeat.models.heads.pixel_head import takes_images
+from histofeat.models.pixel_head import takes_images
 from histofeat.studies import measure_robustness, permutation_importance
 
 

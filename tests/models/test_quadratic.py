@@ -1,12 +1,13 @@
-"""Quadratic discriminant analysis: scikit-learn's where that can be fitted, and sense where it cannot."""
+"""Quadratic discriminant analysis: its definition by hand, scikit-learn's own, and tables that these cannot fit."""
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 from sklearn.base import clone
 from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
 from sklearn.metrics import roc_auc_score
 
-from histofeat.models.heads.quadratic import QuadraticDiscriminant
+from histofeat.models.classifiers import QuadraticDiscriminant
 
 
 def rings(n=400, columns=5, seed=0):
@@ -27,6 +28,31 @@ def test_equals_scikit_learn_on_the_same_components(share, classes):
     np.testing.assert_allclose(ours.predict_proba(X[300:]), theirs.predict_proba(whitened[300:]), atol=1e-9)
     np.testing.assert_allclose(ours.decision_function(X[300:]), theirs.decision_function(whitened[300:]), atol=1e-8)
     np.testing.assert_array_equal(ours.predict(X[300:]), theirs.predict(whitened[300:]))
+
+
+def log_posteriors(Z, y, asked, share):
+    """Logarithm of prior times density of each class, written out: the covariance is ``(1 - share) S + share I``."""
+    columns = []
+    for label in np.unique(y):
+        rows = Z[y == label]
+        centred = rows - rows.mean(axis=0)
+        covariance = (1 - share) * centred.T @ centred / len(rows) + share * np.eye(Z.shape[1])
+        gaps = asked - rows.mean(axis=0)
+        distances = (gaps @ np.linalg.inv(covariance) * gaps).sum(axis=1)
+        columns.append(np.log(len(rows) / len(Z)) - (distances + np.linalg.slogdet(covariance)[1]) / 2)
+    return np.column_stack(columns)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5, 1.0])
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 40, 200])
+def test_equals_the_definition_for_every_size_of_a_class(share, size):
+    X, y = rings(columns=6)
+    y = np.where(np.arange(len(y)) < size, 2, y)
+    model = QuadraticDiscriminant(n_components=6, reg_param=share).fit(X, y)
+    Z = (X - model.center_) @ model.components_
+    expected = log_posteriors(Z, y, Z, share)
+    np.testing.assert_allclose(model.predict_proba(X), softmax(expected, axis=1), rtol=0, atol=2e-14)
+    np.testing.assert_array_equal(model.predict(X), expected.argmax(axis=1))
 
 
 def test_components_are_white():
@@ -64,7 +90,7 @@ def test_a_class_of_one_row():
     y = np.where(np.arange(len(y)) == 0, "rare", np.array(["a", "b"])[y])
     model = QuadraticDiscriminant().fit(X, y)
     assert model.classes_.tolist() == ["a", "b", "rare"]
-    np.testing.assert_allclose(model.covariances_[2], 0.5 * np.eye(3))
+    np.testing.assert_allclose(model.model_.scalings_[2], [0.5] * 3)
     assert np.isfinite(model.predict_proba(X)).all()
 
 

@@ -19,8 +19,18 @@ from sklearn.tree import DecisionTreeClassifier
 import histofeat
 from histofeat import CNNEmbedding, IDCPipeline, WeightsError
 from histofeat.features import FAMILIES
-from histofeat.models import HEADS, TRUSTED, ModelFileError, SavedModel, load_model, save_model
-from histofeat.models.saving import archive, model, parts, trusted
+from histofeat.models import (
+    HEADS,
+    TRUSTED,
+    ModelFileError,
+    SavedModel,
+    archive,
+    load_model,
+    save_model,
+    saved_model,
+    saved_parts,
+    trusted,
+)
 
 ABOUT = {"class_names": ["no tumour", "tumour"], "patch_size": [50, 50], "dataset": "synthetic", "n_patients": 15}
 
@@ -108,6 +118,13 @@ def test_labels_may_be_text_and_more_than_two(rows, tmp_path):
     assert (after.pipeline.predict_proba(X) == pipeline.predict_proba(X)).all()
 
 
+def test_a_temperature_of_three_classes_comes_back(rows, tmp_path):
+    X, _, patients = rows
+    three = np.arange(len(X)) % 3
+    pipeline = IDCPipeline(features="color", head="svm").fit(X, three, groups=patients)
+    same(pipeline, save_model(pipeline, tmp_path / "m.histofeat"), X)
+
+
 def test_a_fresh_process_predicts_the_same(boosted, file, rows, tmp_path):
     code = """
 import sys, numpy as np
@@ -128,7 +145,7 @@ print(model.class_names, model.patch_size, {"pickle", "joblib"} & set(dir(model)
 
 def test_the_file_says_what_it_is_and_holds_no_pickle(file):
     description, contents = archive.read_archive(file)
-    assert description["format_version"] == 1
+    assert description["format_version"] == 2
     assert description["histofeat"] == histofeat.__version__
     assert {"python", "numpy", "scikit-learn", "skops", "xgboost"} <= set(description["versions"])
     assert description["about"] == ABOUT
@@ -330,6 +347,53 @@ def rewritten(path, *, members=None, description=None, rehash=False, order=None)
     return path
 
 
+#: Modules of format 1, in which the trees of packages were others, by class.
+FORMAT_1 = {
+    "Forest": "histofeat.forest",
+    "KernelSVM": "histofeat.kernel_svm",
+    "FeatureHead": "histofeat.heads",
+    "SoftVote": "histofeat.soft_vote",
+    "QuadraticDiscriminant": "histofeat.quadratic",
+    "IDCPipeline": "histofeat.pipeline",
+    "StoredPart": "histofeat.saving.parts",
+    "MacenkoNormalizer": "histofeat.normalization.macenko",
+}
+
+
+def in_format_1(path):
+    """A model's file as the first version of the format had it: types under the names of their old modules."""
+    with zipfile.ZipFile(io.BytesIO(archive.read_archive(path)[1]["pipeline.skops"])) as inner:
+        members = {name: inner.read(name) for name in inner.namelist()}
+    schema = json.loads(members["schema.json"])
+    nodes = [schema]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, dict) and node.get("__class__") in FORMAT_1:
+            node["__module__"] = FORMAT_1[node["__class__"]]
+        nodes.extend(node.values() if isinstance(node, dict) else node if isinstance(node, list) else ())
+    members["schema.json"] = json.dumps(schema).encode()
+    skops = archive.fixed_zip(members)
+    return rewritten(path, members={"pipeline.skops": skops}, description={"format_version": 1}, rehash=True)
+
+
+@pytest.mark.parametrize("head", ["vote", "random_forest"])
+def test_a_file_of_format_1_is_read_under_the_names_that_its_types_have_now(head, rows, tmp_path):
+    small = {"vote": {"xgboost__n_estimators": 5}, "random_forest": {"n_estimators": 5}}[head]
+    pipeline = fitted(rows, head=head, head_params=small, normalizer="macenko")
+    path = in_format_1(save_model(pipeline, tmp_path / "m.histofeat"))
+    assert b"histofeat.models" not in zipfile.ZipFile(io.BytesIO(archive.read_archive(path)[1]["pipeline.skops"])).read(
+        "schema.json"
+    )
+    same(pipeline, path, rows[0])
+    same(pipeline, save_model(load_model(path), tmp_path / "again.histofeat"), rows[0])
+
+
+def test_a_type_of_format_1_that_was_replaced_is_refused(rows, tmp_path):
+    path = in_format_1(save_model(fitted(rows, head="qda"), tmp_path / "m.histofeat"))
+    with pytest.raises(ModelFileError, match=r"m\.histofeat: expected 'QuadraticDiscriminant' in the form of format 2"):
+        load_model(path)
+
+
 def test_a_missing_file_or_a_folder_is_named(tmp_path):
     with pytest.raises(ModelFileError, match=r"none\.histofeat: expected the file of a model, got no such file"):
         load_model(tmp_path / "none.histofeat")
@@ -393,8 +457,8 @@ def test_foreign_files_are_told(tmp_path, patches):
         ({"members": {"pipeline.skops": b"PK"}, "rehash": True}, "got a part that cannot be built"),
         ({"description": {"parts": [1]}}, "model.json lists no parts"),
         (
-            {"description": {"format_version": 2}},
-            "expected a model in format 1 to 1, got format 2, written",
+            {"description": {"format_version": 3}},
+            "expected a model in format 1 to 2, got format 3, written",
         ),
         ({"description": {"features_version": 9}}, "expected features of version 1, .* got a model on version 9"),
     ],
@@ -449,7 +513,7 @@ def test_another_estimator_is_no_model(file):
 
 def test_a_place_for_an_unknown_part_is_refused():
     with pytest.raises(ModelFileError, match="expected a part of a known kind, got 'Pickle'"):
-        parts.put_back(parts.StoredPart("Pickle"), {})
+        saved_parts.put_back(saved_parts.StoredPart("Pickle"), {})
 
 
 def test_missing_libraries_are_named(file, monkeypatch):
@@ -580,4 +644,4 @@ def test_a_network_comes_back_from_kerass_own_format(rows, tmp_path):
 
 def test_n_jobs_is_of_the_machine_that_predicts(file):
     assert load_model(file, n_jobs=2).pipeline.features_.n_jobs == 2
-    assert model.load_model(file).pipeline.n_jobs is None
+    assert saved_model.load_model(file).pipeline.n_jobs is None

@@ -5,7 +5,7 @@ from sklearn.base import ClassifierMixin, clone
 from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from histofeat.models.heads.feature_head import FeatureHead
+from histofeat.models.feature_head import FeatureHead
 
 __all__ = ["SoftVote"]
 

@@ -25,8 +25,8 @@ from histofeat.images import (
     pad_to,
 )
 from histofeat.model_selection import encode_patients
-from histofeat.models.prediction.records import UNREADABLE, ImagePredictions
-from histofeat.models.saving.model import SavedModel
+from histofeat.models.image_predictions import UNREADABLE, ImagePredictions
+from histofeat.models.saved_model import SavedModel
 
 __all__ = ["predict_images"]
 

@@ -1,4 +1,4 @@
-"""scikit-learn's side of a model, through skops: types by a list, no code, the same bytes for the same model."""
+"""Estimators as bytes through skops: only listed types, no code, the same bytes for the same model."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 import json
 import warnings
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -15,32 +15,40 @@ from sklearn.exceptions import InconsistentVersionWarning
 from histofeat.exceptions import MissingExtraError
 from histofeat.features import FAMILIES
 from histofeat.images import NORMALIZERS
-from histofeat.models.saving.archive import ModelFileError, fixed_zip
+from histofeat.models.archive import FORMAT_VERSION, ModelFileError, fixed_zip
 
 __all__ = ["TRUSTED", "dump_estimator", "load_estimator"]
 
 TRUSTED = (
-    "histofeat.models.heads.forest.Forest",
-    "histofeat.models.heads.feature_head.FeatureHead",
-    "histofeat.models.heads.kernel_svm.KernelSVM",
+    "histofeat.models.classifiers.Forest",
+    "histofeat.models.classifiers.KernelSVM",
+    "histofeat.models.classifiers.QuadraticDiscriminant",
+    "histofeat.models.classifiers.ShrunkToIdentity",
+    "histofeat.models.feature_head.FeatureHead",
+    "histofeat.models.feature_head.GivenScores",
+    "histofeat.models.pipeline.IDCPipeline",
+    "histofeat.models.pixel_head.PixelHead",
+    "histofeat.models.saved_parts.StoredPart",
+    "histofeat.models.soft_vote.SoftVote",
     "histofeat.networks.augmentation.Augmentation",
     "histofeat.networks.recipes.Recipe",
-    "histofeat.models.pipeline.IDCPipeline",
-    "histofeat.models.heads.pixel_head.PixelHead",
-    "histofeat.models.heads.quadratic.QuadraticDiscriminant",
-    "histofeat.models.saving.parts.StoredPart",
-    "histofeat.models.heads.soft_vote.SoftVote",
-    "histofeat.models.heads.temperature.TemperatureScaling",
     "histofeat.features.union.PatchUnion",
     *(f"histofeat.features.{module}.{name}" for module, name in FAMILIES.values()),
     *(f"histofeat.images.normalization.{module}.{name}" for module, name in NORMALIZERS.values()),
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._TemperatureScaling",
     "sklearn.tree._tree.Tree",
 )
 """The types that a model may hold, beside numbers, text, containers, arrays and scikit-learn's public estimators.
 
-skops does not trust a `Tree` by itself, because one made up to point outside its own arrays crashes the process; here
-the arrays of every tree are checked before it is used.
+skops does not trust a `Tree` by itself, because a forged one that points outside its own arrays crashes the process;
+here the arrays of every tree are checked before it is used.
 """
+
+#: Where the types of files in format 1 are now, by the last part of their name.
+_SINCE_FORMAT_1 = {name.rpartition(".")[2]: name for name in TRUSTED if name.startswith("histofeat.")}
+#: Types of files in format 1 whose contents scikit-learn's own estimators have replaced.
+_REPLACED = ("histofeat.quadratic.QuadraticDiscriminant", "histofeat.temperature.TemperatureScaling")
 
 #: What skops raises about a file that is damaged or made up.
 _LOAD_ERRORS = (
@@ -97,7 +105,13 @@ def dump_estimator(estimator, *, trusted: Sequence[str] = ()) -> bytes:
     return _canonical(content)
 
 
-def load_estimator(content: bytes, *, trusted: Sequence[str] = (), owner: str = "load_model"):
+def load_estimator(
+    content: bytes,
+    *,
+    trusted: Sequence[str] = (),
+    owner: str = "load_model",
+    format_version: int = FORMAT_VERSION,
+):
     """Build an estimator from the format of skops, from known types only.
 
     Parameters
@@ -107,7 +121,9 @@ def load_estimator(content: bytes, *, trusted: Sequence[str] = (), owner: str = 
     trusted : sequence of str
         Further types to build, by their full names.
     owner : str
-        What a message calls the content.
+        How a message names the content.
+    format_version : int
+        Format of the file that holds it; types of format 1 are looked up under their present names.
 
     Returns
     -------
@@ -117,17 +133,21 @@ def load_estimator(content: bytes, *, trusted: Sequence[str] = (), owner: str = 
     Raises
     ------
     ModelFileError
-        If the content holds an unknown type, which is not imported then, is damaged, or holds a tree that points
-        outside of itself.
+        If the content holds an unknown type, which is then not imported, or a type of format 1 that has been replaced,
+        or is damaged.
     """
     skops = _skops()
     try:
+        if format_version == 1:
+            content = _with_present_names(content, owner)
         unknown = _unknown(content, trusted)
         if not unknown:
             with warnings.catch_warnings():
                 # One for each of 500 trees; the caller compares the versions once.
                 warnings.simplefilter("ignore", InconsistentVersionWarning)
                 estimator = skops.loads(content, trusted=[*TRUSTED, *trusted])
+    except ModelFileError:
+        raise
     except _LOAD_ERRORS as error:
         raise ModelFileError(
             f"{owner}: expected what save_model wrote, got a part that cannot be built ({type(error).__name__}: "
@@ -149,34 +169,56 @@ def _more(names: Sequence[str]) -> str:
     return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
 
 
-def _canonical(content: bytes) -> bytes:
-    """Number the objects in the order in which they are met: skops calls them by their addresses."""
+def _unpacked(content: bytes) -> tuple[dict, dict[str, bytes]]:
+    """Give the schema and the arrays of an estimator in the format of skops."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        schema = json.loads(archive.read("schema.json"))
-        files = {name: archive.read(name) for name in archive.namelist() if name != "schema.json"}
+        files = {name: archive.read(name) for name in archive.namelist()}
+    return json.loads(files.pop("schema.json")), files
+
+
+def _packed(schema: dict, files: Mapping[str, bytes]) -> bytes:
+    return fixed_zip({"schema.json": json.dumps(schema, separators=(",", ":")).encode(), **files})
+
+
+def _nodes(node) -> Iterator[dict]:
+    """Yield every mapping inside a schema, outer ones first."""
+    if isinstance(node, dict):
+        yield node
+    for entry in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from _nodes(entry)
+
+
+def _canonical(content: bytes) -> bytes:
+    """Number the objects in the order of the schema: skops names them by their addresses in memory."""
+    schema, files = _unpacked(content)
     numbers: dict[int, int] = {}
     renamed: dict[str, str] = {}
+    for node in _nodes(schema):
+        if isinstance(node.get("__id__"), int):
+            node["__id__"] = numbers.setdefault(node["__id__"], len(numbers) + 1)
+        if isinstance(node.get("file"), str) and node["file"] in files:
+            name = PurePosixPath(node["file"])
+            node["file"] = renamed.setdefault(node["file"], f"array-{len(renamed) + 1}{name.suffix}")
+    return _packed(schema, {new: files[old] for old, new in renamed.items()})
 
-    def visit(node):
-        if isinstance(node, list):
-            for entry in node:
-                visit(entry)
-        elif isinstance(node, dict):
-            if isinstance(node.get("__id__"), int):
-                node["__id__"] = numbers.setdefault(node["__id__"], len(numbers) + 1)
-            if isinstance(node.get("file"), str) and node["file"] in files:
-                name = PurePosixPath(node["file"])
-                node["file"] = renamed.setdefault(node["file"], f"array-{len(renamed) + 1}{name.suffix}")
-            for entry in node.values():
-                visit(entry)
 
-    visit(schema)
-    members = {new: files[old] for old, new in renamed.items()}
-    return fixed_zip({"schema.json": json.dumps(schema, separators=(",", ":")).encode(), **members})
+def _with_present_names(content: bytes, owner: str) -> bytes:
+    """Give histofeat's types in a schema of format 1 the modules that they have moved to."""
+    schema, files = _unpacked(content)
+    for node in _nodes(schema):
+        module, name = str(node.get("__module__")), str(node.get("__class__"))
+        if f"{module}.{name}" in _REPLACED:
+            raise ModelFileError(
+                f"{owner}: expected {name!r} in the form of format {FORMAT_VERSION}, got that of format 1, which this "
+                "histofeat does not read. Train the model again, or load it with the histofeat that wrote it."
+            )
+        if module.startswith("histofeat.") and name in _SINCE_FORMAT_1:
+            node["__module__"] = _SINCE_FORMAT_1[name].rpartition(".")[0]
+    return _packed(schema, files)
 
 
 def check_trees(estimator) -> None:
-    """Refuse a decision tree that points outside of itself, which would read foreign memory when it is asked.
+    """Check that a decision tree does not point outside of itself, or it would read foreign memory when it predicts.
 
     Parameters
     ----------
@@ -186,7 +228,7 @@ def check_trees(estimator) -> None:
     Raises
     ------
     ModelFileError
-        If a child does not stand behind its parent, or a node asks for a column that there is not.
+        If a child does not come after its parent, or a node uses a column that does not exist.
     """
     tree = estimator.tree_
     left, right, column = tree.children_left, tree.children_right, tree.feature

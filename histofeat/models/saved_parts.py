@@ -10,8 +10,8 @@ from sklearn.base import BaseEstimator
 from sklearn.neighbors import BallTree, KDTree
 
 from histofeat.exceptions import MissingExtraError, WeightsError, known_names
-from histofeat.models.saving.archive import ModelFileError
-from histofeat.models.saving.trusted import check_trees
+from histofeat.models.archive import ModelFileError
+from histofeat.models.trusted import check_trees
 
 __all__ = ["StoredPart", "portable", "put_back", "take_apart"]
 

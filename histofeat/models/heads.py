@@ -13,10 +13,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
 from histofeat.exceptions import MissingExtraError, known_names
-from histofeat.models.heads.feature_head import FeatureHead
-from histofeat.models.heads.forest import Forest
-from histofeat.models.heads.kernel_svm import KernelSVM
-from histofeat.models.heads.quadratic import QuadraticDiscriminant
+from histofeat.models.classifiers import Forest, KernelSVM, QuadraticDiscriminant
+from histofeat.models.feature_head import FeatureHead
 
 __all__ = ["HEADS", "HeadRecipe", "make_head"]
 
@@ -57,7 +55,7 @@ def _random_forest(random_state, n_jobs):
 
 
 def _vote(random_state, n_jobs):
-    from histofeat.models.heads.soft_vote import SoftVote
+    from histofeat.models.soft_vote import SoftVote
 
     return SoftVote([("xgboost", _xgboost(random_state, n_jobs)), ("svm", _svm(random_state, n_jobs))])
 
@@ -110,7 +108,7 @@ def make_head(name: str, *, class_weight=None, random_state=0, n_jobs=None, para
     name : {"xgboost", "svm", "logistic", "random_forest", "vote", "knn", "qda"}
         Which classifier; "vote" is the mean of the probabilities of the first two, which needs ``groups`` in `fit`.
         "knn" takes the labels of the 15 nearest training rows, so there must be as many; ``n_neighbors=1`` gives the
-        nearest alone. "qda" is `histofeat.models.heads.quadratic.QuadraticDiscriminant`.
+        nearest alone. "qda" is `histofeat.models.classifiers.QuadraticDiscriminant`.
     class_weight : {"balanced"}, mapping of label to weight, or None
         Weights of the classes in the fit; "balanced" weighs each class by the inverse of its frequency. "vote", "knn"
         and "qda" take none, and `fit` refuses them.

@@ -1,9 +1,11 @@
-"""Classifiers on feature matrices, by name: scaling, class weights and patient-grouped calibration included."""
+"""A classifier on a feature matrix, with scaling, class weights and calibration on held-out patients."""
 
 from __future__ import annotations
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_sample_weight
@@ -11,10 +13,9 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
 
 from histofeat.model_selection import PatientKFold
-from histofeat.models.heads.kernel_svm import KernelSVM
-from histofeat.models.heads.temperature import TemperatureScaling
+from histofeat.models.classifiers import KernelSVM
 
-__all__ = ["FeatureHead", "fit_with_inner_scores"]
+__all__ = ["FeatureHead", "GivenScores", "fit_with_inner_scores"]
 
 
 def _gives_probabilities(head: FeatureHead) -> bool:
@@ -29,7 +30,7 @@ def _gives_probabilities(head: FeatureHead) -> bool:
 
 
 class FeatureHead(ClassifierMixin, BaseEstimator):
-    """A classifier on a feature matrix, with what a histology baseline needs around it.
+    """A classifier on a feature matrix, with scaling, class weights and calibration by patient.
 
     Parameters
     ----------
@@ -38,8 +39,9 @@ class FeatureHead(ClassifierMixin, BaseEstimator):
     scale : bool
         Whether to standardise the features on the training rows.
     calibrate : bool
-        Whether to calibrate its decision values: a logistic regression on values for patients that the inner fit
-        has not seen (`PatientKFold(3)`); needs ``groups`` in `fit`. Unweighted also under `class_weight`.
+        Whether to calibrate its decision values on patients that inner fits have not seen (`PatientKFold(3)`), by
+        logistic regression for two classes and by temperature scaling for more. Needs ``groups`` in `fit`;
+        `class_weight` does not weight it.
     class_weight : {"balanced"}, mapping of label to weight, or None
         Weights of the classes in the fit. They distort the probabilities of a head that is not calibrated.
 
@@ -49,10 +51,10 @@ class FeatureHead(ClassifierMixin, BaseEstimator):
         The labels.
     classifier_ : estimator
         The fitted classifier, on scaled features and coded labels.
-    calibrator_ : LogisticRegression, TemperatureScaling or None
-        From decision values to probabilities; None where none was asked for or no groups were given.
+    calibrator_ : LogisticRegression, CalibratedClassifierCV or None
+        Turns decision values into probabilities; None without `calibrate` or without groups.
     notes_ : tuple of str
-        What a report has to say about this fit.
+        Sentences about this fit for a report.
 
     Notes
     -----
@@ -136,7 +138,7 @@ class FeatureHead(ClassifierMixin, BaseEstimator):
         self.classifier_.fit(self._scaled(X), codes, **self._weights(y), **patients)
         self.calibrator_ = None
         if inner_values is not None:
-            self.calibrator_ = _calibrator(inner_values).fit(_as_columns(inner_values), codes)
+            self.calibrator_ = _fit_calibrator(_as_columns(inner_values), codes)
         note = getattr(self.classifier_, "note_", None)
         self.notes_ = () if note is None else (note,)
 
@@ -193,9 +195,42 @@ class FeatureHead(ClassifierMixin, BaseEstimator):
         return self.classes_[(values > 0).astype(int) if values.ndim == 1 else values.argmax(axis=1)]
 
 
-def _calibrator(inner_values: np.ndarray):
-    """Two weights for the values of two classes; one for those of more, whose order it keeps."""
-    return LogisticRegression(C=1e6, max_iter=1000) if inner_values.ndim == 1 else TemperatureScaling()
+class GivenScores(ClassifierMixin, BaseEstimator):
+    """A classifier whose features are its decision values, so that scikit-learn can calibrate values that exist.
+
+    Examples
+    --------
+    >>> values = np.array([[2.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 2.0]])
+    >>> GivenScores().fit(values, [0, 1, 2]).predict(values).tolist()
+    [0, 1, 2]
+    """
+
+    def fit(self, X, y):
+        """Keep the labels; column c of the values belongs to class c."""
+        self.classes_ = np.unique(y)
+        return self
+
+    def decision_function(self, X) -> np.ndarray:
+        """The values (n, k) themselves, float64."""
+        return np.asarray(X, dtype=np.float64)
+
+    def predict(self, X) -> np.ndarray:
+        """Labels of the largest value."""
+        return self.classes_[np.argmax(X, axis=1)]
+
+
+def _fit_calibrator(values: np.ndarray, codes: np.ndarray):
+    """Fit probabilities to decision values: a logistic regression for two classes, a temperature for more.
+
+    A temperature is one number and keeps the order of the classes (Guo et al. 2017,
+    https://proceedings.mlr.press/v70/guo17a.html). A logistic regression has k (k + 1) weights for k classes, too many
+    for the rows of a few patients.
+    """
+    if codes.max() < 2:
+        return LogisticRegression(C=1e6, max_iter=1000).fit(values, codes)
+    # Frozen, it is not fitted on the two folds: one temperature is fitted on all values.
+    given = FrozenEstimator(GivenScores().fit(values, codes))
+    return CalibratedClassifierCV(given, method="temperature", cv=2).fit(values, codes)
 
 
 def _as_columns(values: np.ndarray) -> np.ndarray:

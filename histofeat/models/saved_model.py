@@ -19,11 +19,11 @@ from sklearn.utils.validation import check_is_fitted
 
 import histofeat
 from histofeat.features import FEATURES_VERSION
+from histofeat.models.archive import ModelFileError, check_target, read_archive, write_archive
 from histofeat.models.pipeline import IDCPipeline
-from histofeat.models.saving.archive import ModelFileError, check_target, read_archive, write_archive
-from histofeat.models.saving.parts import portable, put_back, take_apart
-from histofeat.models.saving.trusted import dump_estimator, load_estimator
-from histofeat.models.saving.weights import describe_weights, settle_weights, without_paths
+from histofeat.models.saved_parts import portable, put_back, take_apart
+from histofeat.models.saved_weights import describe_weights, settle_weights, without_paths
+from histofeat.models.trusted import dump_estimator, load_estimator
 
 __all__ = ["SavedModel", "load_model", "save_model"]
 
@@ -208,7 +208,9 @@ def load_model(
     if _SKELETON not in parts:
         raise ModelFileError(f"{path}: expected a part {_SKELETON!r}, got none. Copy the file again.")
     _check_versions(path, description)
-    skeleton = load_estimator(parts.pop(_SKELETON), trusted=trusted, owner=str(path))
+    skeleton = load_estimator(
+        parts.pop(_SKELETON), trusted=trusted, owner=str(path), format_version=description["format_version"]
+    )
     if not isinstance(skeleton, IDCPipeline):
         raise ModelFileError(
             f"{path}: expected an IDCPipeline, got {type(skeleton).__name__}. Give a file that save_model wrote."

@@ -1,0 +1,315 @@
+"""Classifiers of named heads: a kernel SVM for any number of rows, a thread-safe forest, a regularised QDA."""
+
+from __future__ import annotations
+
+import threading
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.covariance import empirical_covariance
+from sklearn.decomposition import PCA
+from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.kernel_approximation import Nystroem
+from sklearn.pipeline import make_pipeline
+from sklearn.svm import SVC, LinearSVC
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from histofeat.exceptions import known_names
+
+__all__ = ["Forest", "KernelSVM", "QuadraticDiscriminant", "ShrunkToIdentity"]
+
+#: Held while a forest of this process grows.
+_growing = threading.Lock()
+#: Principal components with a smaller share of the variance of the first one are rounding errors.
+_RANK = 1e-7
+
+
+class KernelSVM(ClassifierMixin, BaseEstimator):
+    """RBF support vector machine: exact on few rows, by Nystroem's approximation on many.
+
+    The exact solver takes time between the square and the cube of the number of rows. Above `exact_rows` the
+    kernel is approximated by `n_components` landmark rows (Nystroem) and a linear SVM is fitted on that map.
+
+    Parameters
+    ----------
+    C : float
+        Penalty of a margin violation, positive.
+    gamma : {"scale"} or float
+        Width of the kernel exp(-gamma |x - y|^2); "scale" is 1 / (d Var(X)).
+    exact_rows : int
+        Largest number of training rows for the exact solver.
+    n_components : int
+        Landmark rows of the approximation.
+    method : {"auto", "exact", "nystroem"}
+        "auto" decides by the number of rows; the other two force it.
+    random_state : int, optional
+        Seed for the landmarks and the linear solver.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (k,)
+        The labels.
+    method_ : str
+        "exact" or "nystroem".
+    note_ : str
+        The same as a sentence for a report.
+    model_ : estimator
+        The fitted SVM.
+
+    Notes
+    -----
+    Nystroem's method: Williams and Seeger, "Using the Nystroem method to speed up kernel machines", NIPS 2000.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = np.array([[0.0], [0.1], [1.0], [1.1]])
+    >>> KernelSVM().fit(X, [0, 0, 1, 1]).predict([[0.2], [0.9]]).tolist()
+    [0, 1]
+    """
+
+    def __init__(self, C=1.0, *, gamma="scale", exact_rows=4000, n_components=500, method="auto", random_state=None):
+        self.C = C
+        self.gamma = gamma
+        self.exact_rows = exact_rows
+        self.n_components = n_components
+        self.method = method
+        self.random_state = random_state
+
+    def method_for(self, n_rows: int) -> str:
+        """Say which solver `n_rows` training rows get: "exact" or "nystroem"."""
+        if self.method not in ("auto", "exact", "nystroem"):
+            raise ValueError(
+                f"KernelSVM.method: expected 'auto', 'exact' or 'nystroem', got {self.method!r}. "
+                f"{known_names(self.method, ('auto', 'exact', 'nystroem'))}"
+            )
+        if self.method != "auto":
+            return self.method
+        return "exact" if n_rows <= self.exact_rows else "nystroem"
+
+    def fit(self, X, y, sample_weight=None):
+        """Fit on rows `X` (n, d) with labels `y` (n,)."""
+        X, y = validate_data(self, X, y)
+        self.method_ = self.method_for(len(X))
+        if self.method_ == "exact":
+            self.model_ = SVC(C=self.C, gamma=self.gamma).fit(X, y, sample_weight=sample_weight)
+            self.note_ = f"exact RBF kernel on {len(X):,} rows"
+        else:
+            # Nystroem has no "scale" of its own; this is SVC's.
+            gamma = 1.0 / (X.shape[1] * max(X.var(), 1e-12)) if self.gamma == "scale" else self.gamma
+            n_components = min(self.n_components, len(X))
+            landmarks = Nystroem(gamma=gamma, n_components=n_components, random_state=self.random_state)
+            linear = LinearSVC(C=self.C, dual=False, random_state=self.random_state)
+            self.model_ = make_pipeline(landmarks, linear)
+            self.model_.fit(X, y, linearsvc__sample_weight=sample_weight)
+            self.note_ = (
+                f"RBF kernel approximated by Nystroem: {n_components:,} landmarks, linear SVM on {len(X):,} rows"
+            )
+        self.classes_ = self.model_.classes_
+        return self
+
+    def decision_function(self, X) -> np.ndarray:
+        """Signed distances: shape (n,) for two classes, (n, k) one-versus-rest for more."""
+        check_is_fitted(self)
+        return self.model_.decision_function(validate_data(self, X, reset=False))
+
+    def predict(self, X) -> np.ndarray:
+        """Labels by the sign, or the largest, of the distances."""
+        check_is_fitted(self)
+        return self.model_.predict(validate_data(self, X, reset=False))
+
+
+class Forest(RandomForestClassifier):
+    """scikit-learn's random forest, safe to grow in several threads, as the folds of an evaluation do.
+
+    scikit-learn replaces the warning filters of the whole process while it grows a tree; a second forest that grows at
+    the same time can find them empty. Here the forests of a process grow one after another, each with its own
+    `n_jobs`, and scoring does not touch the filters. The numbers are scikit-learn's.
+
+    Examples
+    --------
+    >>> X, y = np.array([[0.0], [1.0], [2.0], [3.0]]), [0, 0, 1, 1]
+    >>> ours, theirs = (kind(n_estimators=5, random_state=0).fit(X, y) for kind in (Forest, RandomForestClassifier))
+    >>> (ours.predict_proba(X) == theirs.predict_proba(X)).all()
+    np.True_
+    """
+
+    def fit(self, X, y, sample_weight=None):
+        """Grow the trees; see `sklearn.ensemble.RandomForestClassifier`."""
+        with _growing:
+            return super().fit(X, y, sample_weight)
+
+    def predict_proba(self, X):
+        """Mean of the trees' probabilities, (n, k), float64."""
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=np.float32, reset=False)
+        return sum(tree.predict_proba(X, check_input=False) for tree in self.estimators_) / len(self.estimators_)
+
+
+class ShrunkToIdentity(BaseEstimator):
+    """Covariance of the rows, mixed with the identity matrix: ``(1 - share) S + share I``.
+
+    Parameters
+    ----------
+    share : float, default=0.5
+        Share of the identity, 0 to 1.
+
+    Attributes
+    ----------
+    covariance_ : ndarray of shape (d, d), float64
+        S is divided by the number of rows, not by one less.
+
+    Notes
+    -----
+    `sklearn.covariance.ShrunkCovariance` mixes S with a multiple of the identity that depends on S.
+
+    Examples
+    --------
+    >>> ShrunkToIdentity(share=0.25).fit(np.array([[0.0, 0.0], [4.0, 0.0]])).covariance_.tolist()
+    [[3.25, 0.0], [0.0, 0.25]]
+    """
+
+    def __init__(self, share=0.5):
+        self.share = share
+
+    def fit(self, X, y=None):
+        """Estimate the covariance of the rows of `X` (n, d); `y` is ignored."""
+        self.covariance_ = (1 - self.share) * empirical_covariance(X) + self.share * np.eye(X.shape[1])
+        return self
+
+
+class QuadraticDiscriminant(ClassifierMixin, BaseEstimator):
+    """scikit-learn's quadratic discriminant analysis, regularised, on whitened principal components.
+
+    Parameters
+    ----------
+    n_components : int, default=20
+        Largest number of principal components, at least 1; fewer are kept where the features have no more that vary.
+    reg_param : float, default=0.5
+        Share of the common covariance in that of each class, above 0 and at most 1. At 1 all classes have the same
+        covariance.
+    random_state : int or None, default=0
+        Seed of the principal components, which are found by a randomised method where there are many features.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (k,)
+        The labels.
+    n_components_ : int
+        Number of principal components, c.
+    center_, components_ : ndarray of shape (d,) and (d, c)
+        The components of rows X are ``(X - center_) @ components_``.
+    model_ : QuadraticDiscriminantAnalysis
+        scikit-learn's classifier on these components.
+    note_ : str
+        Number of components and regularisation, as a sentence for a report.
+
+    Notes
+    -----
+    The covariance S of a class of n rows has rank n - 1 at most. With more features than that, or with features that
+    are sums of others, such as histograms, it has no inverse. Therefore features are first reduced to principal
+    components of variance 1, which drops collinear ones, and S becomes ``(1 - reg_param) S + reg_param I``. On these
+    components I is the covariance of all rows, so this is Friedman's shrinkage towards a common covariance [1]_, with
+    that of all rows in place of that within classes. It always has an inverse, also for a class of one row.
+
+    `fit` takes no sample weights. Patches of a patient are not independent, so the probabilities are too close to 0 and
+    1; calibrate them before you interpret them.
+
+    References
+    ----------
+    .. [1] J. H. Friedman, Journal of the American Statistical Association 84(405), 1989, 165-175.
+       :doi:`10.1080/01621459.1989.10478752`
+
+    Examples
+    --------
+    >>> X = np.array([[-1.0], [0.0], [1.0], [-9.0], [9.0], [8.0]])
+    >>> QuadraticDiscriminant(reg_param=0.1).fit(X, ["near"] * 3 + ["far"] * 3).predict([[0.5], [-8.0]]).tolist()
+    ['near', 'far']
+    """
+
+    def __init__(self, n_components=20, reg_param=0.5, random_state=0):
+        self.n_components = n_components
+        self.reg_param = reg_param
+        self.random_state = random_state
+
+    def fit(self, X, y):
+        """Fit the components, and the discriminant analysis on them.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, d)
+            Features, standardised.
+        y : array-like of shape (n,)
+            Labels, two classes or more.
+
+        Returns
+        -------
+        self : QuadraticDiscriminant
+            The fitted classifier.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of its range, there is one class only, or no feature varies.
+        """
+        self._check_params()
+        X, y = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2)
+        check_classification_targets(y)
+        self.classes_, counts = np.unique(y, return_counts=True)
+        if len(self.classes_) < 2:
+            raise ValueError(f"y: expected at least two classes, got only {self.classes_.tolist()}.")
+        Z = self._fit_components(X)
+        # scikit-learn refuses a class of one row; the row given twice has the same mean and covariance.
+        rows = np.concatenate([np.arange(len(y)), np.flatnonzero(np.isin(y, self.classes_[counts == 1]))])
+        covariance = ShrunkToIdentity(self.reg_param)  # "eigen" ignores scikit-learn's own reg_param
+        self.model_ = QuadraticDiscriminantAnalysis(
+            solver="eigen", priors=counts / len(y), tol=0.0, covariance_estimator=covariance
+        ).fit(Z[rows], y[rows])
+        self.note_ = (
+            f"Quadratic discriminant analysis on {self.n_components_} whitened principal components of {X.shape[1]} "
+            f"features, {self.reg_param:g} of the common covariance in that of each class."
+        )
+        return self
+
+    def _check_params(self) -> None:
+        n, share = self.n_components, self.reg_param
+        if not isinstance(n, Integral) or isinstance(n, bool) or n < 1:
+            raise ValueError(f"QuadraticDiscriminant.n_components: expected an integer of at least 1, got {n!r}.")
+        if not isinstance(share, Real) or isinstance(share, bool) or not 0 < share <= 1:
+            raise ValueError(
+                f"QuadraticDiscriminant.reg_param: expected a number above 0 and at most 1, got {share!r}. "
+                "At 0 a class with fewer rows than components has no inverse covariance."
+            )
+
+    def _fit_components(self, X) -> np.ndarray:
+        """Keep the components that vary, and return the whitened rows."""
+        if not (X[0] != X).any():
+            raise ValueError(f"X: expected features that vary, got {X.shape[1]} constant columns in {len(X)} rows.")
+        components = PCA(min(self.n_components, *X.shape), random_state=self.random_state).fit(X)
+        variances = components.explained_variance_
+        self.n_components_ = int((variances > _RANK * variances[0]).sum())
+        self.center_ = components.mean_
+        self.components_ = components.components_[: self.n_components_].T / np.sqrt(variances[: self.n_components_])
+        return self._whitened(X)
+
+    def _whitened(self, X) -> np.ndarray:
+        return (X - self.center_) @ self.components_
+
+    def _validated(self, X) -> np.ndarray:
+        check_is_fitted(self)
+        return self._whitened(validate_data(self, X, dtype=np.float64, reset=False))
+
+    def decision_function(self, X) -> np.ndarray:
+        """Log-odds (n,) for two classes; log-posteriors up to a constant, (n, k), for more."""
+        return self.model_.decision_function(self._validated(X))
+
+    def predict_proba(self, X) -> np.ndarray:
+        """Posterior probabilities (n, k), columns in the order of ``classes_``."""
+        return self.model_.predict_proba(self._validated(X))
+
+    def predict(self, X) -> np.ndarray:
+        """Labels of the largest posterior."""
+        return self.model_.predict(self._validated(X))

@@ -1,1 +1,0 @@
-"""Prediction for a person: images of any size in any number, with a saved model, as a table."""
