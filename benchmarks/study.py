@@ -22,7 +22,7 @@ class Study:
     title : str
         Heading of the page.
     blocks : sequence of blocks
-        The page from top to bottom, of `histofeat.reporting.page.blocks`; a Picture names ``figures/<name>.svg``.
+        The page from top to bottom, of `histofeat.reporting.blocks`; a Picture names ``figures/<name>.svg``.
     results : Mapping
         Everything that the page says, for programs: the content of ``metrics.json``.
     tables : Mapping of str to DataFrame

@@ -1,3 +1,15 @@
+from .blocks import (
+    Addition as Addition,
+    Details as Details,
+    Facts as Facts,
+    Heading as Heading,
+    Notice as Notice,
+    Picture as Picture,
+    Table as Table,
+    Text as Text,
+    to_html as to_html,
+    to_markdown as to_markdown,
+)
 from .figures.canvas import (
     GRID as GRID,
     INK as INK,
@@ -21,18 +33,7 @@ from .files.payload import (
 )
 from .files.privacy import Redactor as Redactor
 from .files.strict_json import dump as dump, jsonable as jsonable
-from .page.blocks import (
-    Addition as Addition,
-    Details as Details,
-    Facts as Facts,
-    Heading as Heading,
-    Notice as Notice,
-    Picture as Picture,
-    Table as Table,
-    Text as Text,
-)
-from .page.html import to_html as to_html
-from .page.markdown import to_markdown as to_markdown
+from .pages import html_page as html_page, render_markdown as render_markdown, write_page as write_page
 from .sections.calibration import (
     calibration_key as calibration_key,
     calibration_table as calibration_table,
@@ -52,4 +53,5 @@ from .sections.tables import (
     number as number,
     score_with_interval as score_with_interval,
 )
+from .text import interval as interval, percent as percent, signed as signed, with_interval as with_interval
 from .write import write_report as write_report

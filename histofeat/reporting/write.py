@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from histofeat.reporting.blocks import Addition, to_html, to_markdown
 from histofeat.reporting.figures.pictures import draw_pictures, file_words
 from histofeat.reporting.files.environment import describe_environment
 from histofeat.reporting.files.flat_files import write_predictions, write_scores
@@ -9,9 +10,6 @@ from histofeat.reporting.files.folder import FINISHED, finish, new_folder
 from histofeat.reporting.files.payload import metrics_payload, splits_payload
 from histofeat.reporting.files.privacy import Redactor
 from histofeat.reporting.files.strict_json import dump, jsonable
-from histofeat.reporting.page.blocks import Addition
-from histofeat.reporting.page.html import to_html
-from histofeat.reporting.page.markdown import to_markdown
 from histofeat.reporting.sections.galleries import check_gallery
 from histofeat.reporting.sections.gallery_page import write_galleries
 from histofeat.reporting.sections.order import report_blocks

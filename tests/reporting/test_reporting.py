@@ -247,7 +247,7 @@ def test_quick_run_and_title_are_said(short, tmp_path):
     quick = replace(short, protocol={**short.protocol, "quick": "9 of 180 patches."})
     page = write_report(quick, tmp_path / "quick", title="A title & more").read_text(encoding="utf-8")
     assert "<h1>A title &amp; more</h1>" in page
-    assert "<strong>Quick run</strong><p>9 of 180 patches.</p>" in page
+    assert "<strong>Quick run</strong>\n<p>9 of 180 patches.</p>" in page
 
 
 def test_report_without_any_model(empty, tmp_path):

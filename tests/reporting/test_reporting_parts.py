@@ -28,8 +28,8 @@ from histofeat.reporting.figures import canvas, confusion_and_forest as figures,
 from histofeat.reporting.figures.pictures import file_words
 from histofeat.reporting.files.flat_files import score_rows
 from histofeat.reporting.files.strict_json import load
-from histofeat.reporting.page.markdown import escape_markdown
 from histofeat.reporting.sections import tables
+from histofeat.reporting.text import escape_markdown
 
 
 @dataclass
@@ -210,10 +210,10 @@ def test_both_renderers_know_every_block(tmp_path):
     assert 'src="data:image/svg+xml;base64,PHN2Zy8+" alt="alt"' in page
     assert '<td class="n best"><strong>2</strong></td>' in page
     text = to_markdown(blocks)
-    assert "> **Note: N**\n>\n> - one\n> - two" in text
+    assert "> [!NOTE]\n> **N**\n>\n> - one\n> - two" in text
     assert "| y | **2** |" in text
     assert "![alt](p.svg)" in text
-    assert "- k: v" in text
+    assert "- **k**: v" in text
 
 
 def test_markdown_text_cannot_break_out():

@@ -2,6 +2,7 @@
 
 import re
 
+from histofeat.reporting.blocks import Picture
 from histofeat.reporting.figures import confusion_and_forest as figures, curves
 from histofeat.reporting.figures.canvas import save_figure
 from histofeat.reporting.figures.charts import draw_lines
@@ -10,7 +11,6 @@ from histofeat.reporting.figures.ranking_curves import band_panels_data, ranking
 from histofeat.reporting.figures.ranking_figures import MOST_BANDS, draw_ranking, draw_ranking_bands
 from histofeat.reporting.files.payload import data_label, model_key
 from histofeat.reporting.files.strict_json import dump
-from histofeat.reporting.page.blocks import Picture
 from histofeat.reporting.sections.calibration import reliability_data
 from histofeat.reporting.sections.training import CAPTION, draw_training, training_data
 

@@ -1,6 +1,6 @@
 """The audit of the split as a section of a report, from the content of `metrics.json`."""
 
-from histofeat.reporting.page.blocks import Details, Facts, Heading, Notice, Table, Text
+from histofeat.reporting.blocks import Details, Facts, Heading, Notice, Table, Text
 
 __all__ = ["audit_blocks", "audit_notices"]
 
@@ -48,7 +48,7 @@ def audit_blocks(payload_audit, *, notices=True, label=None):
     Returns
     -------
     blocks : list
-        Of `histofeat.reporting.page.blocks`; empty without an audit.
+        Of `histofeat.reporting.blocks`; empty without an audit.
 
     Examples
     --------

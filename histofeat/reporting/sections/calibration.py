@@ -1,7 +1,7 @@
 """Whether the probabilities of a report can be believed: Brier score and calibration error, raw and calibrated."""
 
+from histofeat.reporting.blocks import Details, Heading, Table, Text
 from histofeat.reporting.files.payload import data_label
-from histofeat.reporting.page.blocks import Details, Heading, Table, Text
 from histofeat.reporting.sections.tables import number
 
 __all__ = [

@@ -1,8 +1,8 @@
 """How well each class is found: one row per class, against the rest, with intervals and what they rest on."""
 
 from histofeat.metrics import CLASS_METRICS
+from histofeat.reporting.blocks import Details, Heading, Table, Text
 from histofeat.reporting.files.payload import data_label
-from histofeat.reporting.page.blocks import Details, Heading, Table, Text
 from histofeat.reporting.sections.tables import METRIC_WORDS, number
 
 __all__ = ["class_blocks", "class_table"]

@@ -1,8 +1,8 @@
 """What the report says beyond one model and one pooled score: differences of models, and averages over patients."""
 
 from histofeat.evaluation import COMPARED_METRICS
+from histofeat.reporting.blocks import Details, Heading, Table, Text
 from histofeat.reporting.files.payload import data_label
-from histofeat.reporting.page.blocks import Details, Heading, Table, Text
 from histofeat.reporting.sections.tables import METRIC_WORDS, number
 
 __all__ = ["comparison_blocks", "patient_average_blocks"]

@@ -1,7 +1,7 @@
 """What a report says of encoders that know patients: who was not tested for it, and which were trained anew."""
 
 from histofeat.evaluation import RETRAINED
-from histofeat.reporting.page.blocks import Notice, Text
+from histofeat.reporting.blocks import Notice, Text
 
 __all__ = ["encoder_blocks", "encoder_notices"]
 

@@ -4,12 +4,10 @@ import numpy as np
 
 from histofeat.exceptions import PatchError
 from histofeat.images import read_patch
+from histofeat.reporting.blocks import Gallery, Heading, Link, Notice, Text, Tile, to_html, to_markdown
 from histofeat.reporting.files.payload import data_label
 from histofeat.reporting.files.privacy import Redactor
 from histofeat.reporting.files.strict_json import dump, jsonable
-from histofeat.reporting.page.blocks import Gallery, Heading, Link, Notice, Text, Tile
-from histofeat.reporting.page.html import to_html
-from histofeat.reporting.page.markdown import to_markdown
 from histofeat.reporting.sections.galleries import GALLERY_KINDS, chosen_models, gallery_data
 
 __all__ = ["FOLDER", "gallery_blocks", "write_galleries"]

@@ -3,8 +3,8 @@
 import re
 
 from histofeat.metrics import parse_rule
+from histofeat.reporting.blocks import Addition, Details, Facts, Heading, Notice, Text
 from histofeat.reporting.files.payload import data_label
-from histofeat.reporting.page.blocks import Addition, Details, Facts, Heading, Notice, Text
 from histofeat.reporting.sections import tables
 from histofeat.reporting.sections.audit import audit_blocks, audit_notices
 from histofeat.reporting.sections.calibration import calibration_blocks

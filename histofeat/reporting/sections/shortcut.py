@@ -1,6 +1,6 @@
 """The shortcut panel as a part of a report: what shortcuts reach alone, and how well features know the patient."""
 
-from histofeat.reporting.page.blocks import Heading, Notice, Table, Text
+from histofeat.reporting.blocks import Heading, Notice, Table, Text
 from histofeat.reporting.sections.tables import number
 
 __all__ = ["LEAKAGE_WORDS", "leakage_table", "shortcut_blocks"]

@@ -1,7 +1,7 @@
 """The report's tables, from the content of `metrics.json`: numbers formatted, the best of each column found."""
 
+from histofeat.reporting.blocks import Table
 from histofeat.reporting.files.payload import data_label
-from histofeat.reporting.page.blocks import Table
 
 __all__ = [
     "METRIC_WORDS",

@@ -2,10 +2,10 @@
 
 import math
 
+from histofeat.reporting.blocks import Details, Heading, Table, Text
 from histofeat.reporting.figures.canvas import GRID, INK, legend_below, line_of, new_figure, plain_axes, short, wrapped
 from histofeat.reporting.figures.curves import source_of
 from histofeat.reporting.files.payload import data_label
-from histofeat.reporting.page.blocks import Details, Heading, Table, Text
 from histofeat.reporting.sections.tables import number
 
 __all__ = ["CAPTION", "draw_training", "training_blocks", "training_data", "training_payload"]

@@ -1,10 +1,26 @@
-"""The parts that a report is made of, free of any markup: written once, rendered as Markdown and as HTML."""
+"""The parts that a page is made of, free of any markup, and the Markdown of each."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Addition", "Details", "Facts", "Gallery", "Heading", "Link", "Notice", "Picture", "Table", "Text", "Tile"]
+from histofeat.reporting.pages import html_page, render_markdown
+
+__all__ = [
+    "Addition",
+    "Details",
+    "Facts",
+    "Gallery",
+    "Heading",
+    "Link",
+    "Notice",
+    "Picture",
+    "Table",
+    "Text",
+    "Tile",
+    "to_html",
+    "to_markdown",
+]
 
 
 @dataclass(frozen=True)
@@ -144,3 +160,13 @@ class Addition:
     blocks: tuple = ()
     files: Mapping[str, Any] = field(default_factory=dict)
     closing: tuple = ()
+
+
+def to_markdown(blocks):
+    """Return the Markdown of blocks."""
+    return render_markdown("blocks.md.j2", {"blocks": blocks})
+
+
+def to_html(blocks, title, folder, *, beside=False):
+    """Return blocks as one HTML page; `beside` lets it show files that lie beside it."""
+    return html_page(to_markdown(blocks), title, folder, embed=not beside)

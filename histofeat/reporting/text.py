@@ -1,0 +1,85 @@
+"""Values and strings as a page prints them: numbers, intervals, Markdown without accidental markup."""
+
+import re
+
+__all__ = ["escape_markdown", "interval", "number", "percent", "signed", "with_interval"]
+
+UNDEFINED = "–"
+
+
+def escape_markdown(text):
+    """Return `text` as Markdown that reads as the text itself: no markup, no HTML, no line break.
+
+    Examples
+    --------
+    >>> escape_markdown("<b>*a*|b</b>"), escape_markdown("1. a_b - _c_")
+    ('&lt;b&gt;\\\\*a\\\\*\\\\|b&lt;/b&gt;', '1\\\\. a_b - \\\\_c\\\\_')
+    """
+    text = " ".join(str(text).split())
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = re.sub(r"([\\`*\[\]|~#$])", r"\\\1", text)
+    # An underscore inside a word is no markup, and most are: "balanced_accuracy".
+    text = re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)
+    # The beginning of a line may not become a list or an underline.
+    return re.sub(r"^(\d{1,9})?([-+=.)])(?=\s|$|-|=)", r"\1\\\2", text)
+
+
+def number(value, digits=3):
+    """Return `value` with fixed digits, a dash where it is undefined (None or NaN).
+
+    Examples
+    --------
+    >>> number(0.91449), number(None), number(float("nan"))
+    ('0.914', '–', '–')
+    """
+    return UNDEFINED if _undefined(value) else f"{value:.{digits}f}"
+
+
+def signed(value, digits=3):
+    """Return `value` with its sign and fixed digits, a dash where it is undefined.
+
+    Examples
+    --------
+    >>> signed(0.0214), signed(None)
+    ('+0.021', '–')
+    """
+    return UNDEFINED if _undefined(value) else f"{value:+.{digits}f}"
+
+
+def percent(value, digits=1):
+    """Return a share in percent, a dash where it is undefined.
+
+    Examples
+    --------
+    >>> percent(0.0214), percent(None)
+    ('2.1 %', '–')
+    """
+    return UNDEFINED if _undefined(value) else f"{100 * value:.{digits}f} %"
+
+
+def interval(bounds, write=number, between=" – "):
+    """Return both ends of an interval, one dash where an end is undefined.
+
+    Examples
+    --------
+    >>> interval((0.5, 0.75)), interval((-0.1, 0.2), signed, " to "), interval((None, 1.0))
+    ('0.500 – 0.750', '-0.100 to +0.200', '–')
+    """
+    return UNDEFINED if any(map(_undefined, bounds)) else between.join(map(write, bounds))
+
+
+def with_interval(value, bounds, write=number):
+    """Return a value followed by its interval, the value alone where the interval is undefined.
+
+    Examples
+    --------
+    >>> with_interval(0.91449, [0.9012, 0.9262]), with_interval(0.5, (None, None)), with_interval(None, (0, 1))
+    ('0.914 [0.901, 0.926]', '0.500', '–')
+    """
+    if _undefined(value) or any(map(_undefined, bounds)):
+        return write(value)
+    return f"{write(value)} [{interval(bounds, write, ', ')}]"
+
+
+def _undefined(value):
+    return value is None or value != value
