@@ -15,6 +15,9 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
+from histofeat.evaluation import AuditPolicy
+from histofeat.features import Runtime
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 HANDCRAFTED = ("color", "lbp", "haralick")
 #: What the words of --features stand for. Whatever a set lacks, it is not run; it never becomes a smaller set.
@@ -121,11 +124,13 @@ def run(options):
                 PatientKFold(options.folds, random_state=options.seed),
                 n_resamples=options.resamples,
                 random_state=options.seed,
-                n_jobs=-1 if options.n_jobs is None else options.n_jobs,
-                store=store,
+                runtime=Runtime(
+                    n_jobs=-1 if options.n_jobs is None else options.n_jobs, store=store, progress=progress
+                ),
                 threshold=options.threshold,
-                progress=progress,
-                known_patients="refuse" if options.known_patients == "skip" else options.known_patients,
+                audit=AuditPolicy(
+                    known_patients="refuse" if options.known_patients == "skip" else options.known_patients
+                ),
                 retrain_encoder=options.retrain_encoder,
             )
         evaluation = replace(evaluation, not_run=(*evaluation.not_run, *skipped))
@@ -148,7 +153,9 @@ def shortcuts(evaluation, store, options):
     from histofeat.reporting import Addition, shortcut_blocks
     from histofeat.studies import panel_of
 
-    panel = panel_of(evaluation, store=store, n_jobs=-1 if options.n_jobs is None else options.n_jobs).to_dict()
+    panel = panel_of(
+        evaluation, runtime=Runtime(store=store, n_jobs=-1 if options.n_jobs is None else options.n_jobs)
+    ).to_dict()
     return Addition(closing=tuple(shortcut_blocks(panel)), files={"shortcuts.json": panel})
 
 
@@ -159,7 +166,9 @@ def skip_knowing(dataset, pipelines, store, options):
     if options.known_patients != "skip":
         return pipelines, ()
     n_jobs = -1 if options.n_jobs is None else options.n_jobs
-    known = find_known_patients(dataset, pipelines, retrained=options.retrain_encoder, store=store, n_jobs=n_jobs)
+    known = find_known_patients(
+        dataset, pipelines, retrained=options.retrain_encoder, runtime=Runtime(store=store, n_jobs=n_jobs)
+    )
     # Several heads share a name, and with it the families.
     reasons = {one.pipeline: knowing_words(one) for one in known}
     fair = [(name, pipeline) for name, pipeline in pipelines if name not in reasons]

@@ -16,6 +16,7 @@ from sklearn.model_selection import GridSearchCV, cross_validate
 
 from histofeat import FeatureStore, IDCPipeline, PatientKFold, evaluate, make_cohort
 from histofeat.evaluation import Search
+from histofeat.features import Runtime
 
 VALUES_OF_C = [0.1, 1.0, 10.0]
 OUTER, INNER = PatientKFold(3), PatientKFold(2)
@@ -46,7 +47,9 @@ def by_evaluate(cohort, store):
     """Do the same by `evaluate`, which adds thresholds, intervals and a record of the choices."""
     pipelines = {"color and lbp": IDCPipeline(features=("color", "lbp"), head="svm")}
     search = Search({"svm": {"C": VALUES_OF_C}}, n_iter=len(VALUES_OF_C))
-    evaluation = evaluate(cohort, pipelines, OUTER, inner_cv=INNER, search=search, n_resamples=200, store=store)
+    evaluation = evaluate(
+        cohort, pipelines, OUTER, inner_cv=INNER, search=search, n_resamples=200, runtime=Runtime(store=store)
+    )
     (model,) = evaluation.models
     chosen = [choice["params"]["C"] for choice in model.choices]
     return list(zip(chosen, model.scores["roc_auc"].folds, strict=True)), model.scores["roc_auc"]

@@ -17,6 +17,7 @@ from .datasets import (
     split_dataset as split_dataset,
 )
 from .evaluation import (
+    AuditPolicy as AuditPolicy,
     Evaluation as Evaluation,
     Search as Search,
     audit_split as audit_split,
@@ -47,6 +48,7 @@ from .features import (
     LBPHistogram as LBPHistogram,
     LocalPhaseQuantization as LocalPhaseQuantization,
     PatchUnion as PatchUnion,
+    Runtime as Runtime,
 )
 from .images import MacenkoNormalizer as MacenkoNormalizer, ReinhardNormalizer as ReinhardNormalizer
 from .metrics import (

@@ -7,6 +7,7 @@ import pandas as pd
 from sklearn.metrics import roc_auc_score
 
 from histofeat import IDCPipeline, PatientKFold, check_no_shared_patients, evaluate, load_idc, make_cohort, write_report
+from histofeat.features import Runtime
 
 
 def test_from_files_to_a_report(tmp_path):
@@ -26,8 +27,7 @@ def test_from_files_to_a_report(tmp_path):
         PatientKFold(3),
         inner_cv=PatientKFold(2),
         n_resamples=100,
-        n_jobs=2,
-        store=tmp_path / "features.sqlite",
+        runtime=Runtime(n_jobs=2, store=tmp_path / "features.sqlite"),
     )
     for train, test in evaluation.splits:
         check_no_shared_patients(train, test, dataset.patients)

@@ -16,6 +16,8 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
+from histofeat.features import Runtime
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPOSITORY / "benchmarks"), str(REPOSITORY / "benchmarks" / "protocols")]
 
@@ -205,8 +207,7 @@ def folds_of(root, power, target, sets, options):
             inner_cv=PatientKFold(inner),
             n_resamples=options.resamples,
             random_state=options.seed,
-            n_jobs=options.n_jobs,
-            store=options.store,
+            runtime=Runtime(n_jobs=options.n_jobs, store=options.store),
         )
         print(f"{power}X, {target}: {len(record['evaluation'].models)} models", flush=True)
     except ValueError as error:

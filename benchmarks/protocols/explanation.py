@@ -11,6 +11,8 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+from histofeat.features import Runtime
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 # Also where this file is loaded from elsewhere; a script finds what lies beside it by itself.
 sys.path[:0] = [str(REPOSITORY / "benchmarks"), str(REPOSITORY / "benchmarks" / "protocols")]
@@ -59,8 +61,12 @@ def explain(dataset, options, store, progress):
     from histofeat import PatientKFold
     from histofeat.studies import ablate_families, measure_costs, permutation_importance
 
-    shared = {"store": store, "n_jobs": options.n_jobs, "random_state": options.seed, "n_resamples": options.resamples}
+    shared = {"random_state": options.seed, "n_resamples": options.resamples}
     folds, n_repeats = options.folds, options.repeats
+
+    def runtime(part):
+        return Runtime(n_jobs=options.n_jobs, store=store, progress=told(progress, part))
+
     if options.quick:
         folds, n_repeats = min(folds, 2), min(n_repeats, 1)
     cv, seconds = PatientKFold(folds, random_state=options.seed), {}
@@ -74,7 +80,7 @@ def explain(dataset, options, store, progress):
             cv,
             by=kinds,
             n_repeats=n_repeats,
-            progress=told(progress, "handcrafted"),
+            runtime=runtime("handcrafted"),
             **shared,
         )
     if found["not_run"] is None:
@@ -86,13 +92,13 @@ def explain(dataset, options, store, progress):
                 cv,
                 by=("family", "group"),
                 n_repeats=n_repeats,
-                progress=told(progress, "with the network"),
+                runtime=runtime("with the network"),
                 **shared,
             )
     sets = {"color+lbp+haralick": ("color", "lbp", "haralick"), "color+haralick": ("color", "haralick")}
     with timed(seconds, "ablation"):
         found["ablation"] = ablate_families(
-            dataset, found["everything"], cv, sets=sets, progress=told(progress, "ablation"), **shared
+            dataset, found["everything"], cv, sets=sets, runtime=runtime("ablation"), **shared
         )
     with timed(seconds, "cost"):
         X = spread(dataset.X, 200 if options.quick else TIMED)

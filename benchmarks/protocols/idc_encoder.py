@@ -12,6 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from histofeat.features import Runtime
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 # Also where this file is loaded from elsewhere; a script finds what lies beside it by itself.
 sys.path[:0] = [str(REPOSITORY / "benchmarks"), str(REPOSITORY / "benchmarks" / "protocols")]
@@ -173,7 +175,7 @@ def perturbed(dataset, fold, fitted, options):
     print("--- perturbed patches", flush=True)
     return measure_robustness(
         dataset, pipelines, [fold], conditions=CONDITIONS, metrics=("roc_auc",), n_resamples=2000,
-        random_state=options.seed, n_jobs=options.n_jobs, store=options.store,
+        random_state=options.seed, runtime=Runtime(n_jobs=options.n_jobs, store=options.store),
     ).to_frame()  # fmt: skip
 
 
@@ -192,7 +194,7 @@ def carried(options, fitted):
         try:
             found[power] = evaluate(
                 dataset, pipelines, PatientKFold(3), inner_cv=PatientKFold(2), n_resamples=2000,
-                random_state=options.seed, n_jobs=options.n_jobs, store=options.store,
+                random_state=options.seed, runtime=Runtime(n_jobs=options.n_jobs, store=options.store),
             )  # fmt: skip
         except ValueError as error:  # too few patients at this magnification
             print(f"BreakHis at {power}X: {error}", file=sys.stderr)

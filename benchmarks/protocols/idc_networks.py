@@ -18,6 +18,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from histofeat.features import Runtime
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 # Also where this file is loaded from elsewhere; a script finds what lies beside it by itself.
 sys.path[:0] = [str(REPOSITORY / "benchmarks"), str(REPOSITORY / "benchmarks" / "protocols")]
@@ -298,10 +300,8 @@ def fit(dataset, fold, name, pipeline, options):
         [fold],
         n_resamples=100 if options.quick else options.resamples,
         random_state=options.seed,
-        n_jobs=options.n_jobs,
-        store=options.store,
+        runtime=Runtime(n_jobs=options.n_jobs, store=options.store, progress=clock),
         threshold=options.threshold,
-        progress=clock,
     )
     wall_s, cpu_s = (after - before for before, after in zip(started, ended or started, strict=True))
     cv = "official validation patients" if options.development else "official test patients"

@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from histofeat.features import Runtime
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 # Also where this file is loaded from elsewhere; a script finds what lies beside it by itself.
 sys.path[:0] = [str(REPOSITORY / "benchmarks"), str(REPOSITORY / "benchmarks" / "protocols")]
@@ -185,10 +187,8 @@ def score(dataset, split, folds, pipelines, options, *, trained_on, store):
             folds,
             n_resamples=options.resamples,
             random_state=options.seed,
-            n_jobs=options.n_jobs,
-            store=store,
+            runtime=Runtime(n_jobs=options.n_jobs, store=store, progress=progress),
             threshold=options.threshold,
-            progress=progress,
         )
     return replace(evaluation, protocol={**evaluation.protocol, "cv": cv_words(split, trained_on)})
 

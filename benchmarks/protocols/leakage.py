@@ -12,6 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from histofeat.features import Runtime
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "benchmarks"))
 
@@ -55,13 +57,15 @@ def run(options):
         "n_splits": options.folds,
         "n_resamples": options.resamples,
         "random_state": options.seed,
-        "n_jobs": options.n_jobs,
     }
     with run_all.make_progress() as progress:
         real = measure_leakage(
-            dataset, run_all.make_pipelines(recipe), store=options.store, progress=progress, **settings
+            dataset,
+            run_all.make_pipelines(recipe),
+            runtime=Runtime(n_jobs=options.n_jobs, store=options.store, progress=progress),
+            **settings,
         )
-    planted, cohort = measure_signature(recipe, settings)
+    planted, cohort = measure_signature(recipe, {**settings, "runtime": Runtime(options.n_jobs)})
     study = make_study(real, planted, dataset, cohort)
     report = write_study(study, options, command=command_line(f"protocols/{PROGRAM}", make_parser(), options))
     print(study.blocks[0].text)

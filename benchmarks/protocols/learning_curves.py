@@ -8,6 +8,8 @@ In folds of patients, on the IDC patients outside the official test set. Writes 
 import sys
 from pathlib import Path
 
+from histofeat.features import Runtime
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 # Also where this file is loaded from elsewhere; a script finds what lies beside it by itself.
 sys.path[:0] = [str(REPOSITORY / "benchmarks"), str(REPOSITORY / "benchmarks" / "protocols")]
@@ -78,8 +80,7 @@ def measure(dataset, pipelines, options):
                 n_draws=settled["draws"],
                 n_resamples=options.resamples,
                 random_state=options.seed,
-                n_jobs=options.n_jobs,
-                progress=progress,
+                runtime=Runtime(n_jobs=options.n_jobs, progress=progress),
             )
         tables.append(curve.to_frame().assign(pipeline=name))
     table = pd.concat(tables, ignore_index=True)

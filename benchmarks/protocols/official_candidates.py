@@ -11,6 +11,8 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from histofeat.features import Runtime
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPOSITORY / "benchmarks")]
 
@@ -111,10 +113,8 @@ def run(options):
             PatientKFold(2 if options.quick else 3, random_state=options.seed),
             n_resamples=100 if options.quick else 2000,
             random_state=options.seed,
-            n_jobs=options.n_jobs,
-            store=options.store,
+            runtime=Runtime(n_jobs=options.n_jobs, store=options.store, progress=progress),
             threshold=RULE,
-            progress=progress,
         )
     command = study.command_line(f"protocols/{PROGRAM}", make_parser(), options)
     print(study.write_study(describe(evaluation), options, command=command))

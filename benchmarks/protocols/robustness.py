@@ -9,6 +9,8 @@ held out. On the IDC patients outside the official test set. Writes reports/robu
 import sys
 from pathlib import Path
 
+from histofeat.features import Runtime
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 # Also where this file is loaded from elsewhere; a script finds what lies beside it by itself.
 sys.path[:0] = [str(REPOSITORY / "benchmarks"), str(REPOSITORY / "benchmarks" / "protocols")]
@@ -56,9 +58,7 @@ def run(options):
             patches_per_patient=options.patches_per_patient,
             n_resamples=options.resamples,
             random_state=options.seed,
-            n_jobs=options.n_jobs,
-            store=options.store,
-            progress=progress,
+            runtime=Runtime(n_jobs=options.n_jobs, store=options.store, progress=progress),
         )
     study = make_study(found, pipelines, not_run, dataset, options)
     report = write_study(study, options, command=command_line(f"protocols/{PROGRAM}", make_parser(), options))

@@ -12,6 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from histofeat.features import Runtime
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPOSITORY / "benchmarks"), str(REPOSITORY / "benchmarks" / "protocols")]
 
@@ -61,11 +63,11 @@ def run(options):
                 PatientKFold(options.folds, random_state=options.seed),
                 n_resamples=options.resamples,
                 random_state=options.seed,
-                n_jobs=options.n_jobs,
-                store=store,
-                progress=progress,
+                runtime=Runtime(n_jobs=options.n_jobs, store=store, progress=progress),
             )
-        panel = panel_of(evaluation, families_to_identify=families(recipe), store=store, n_jobs=options.n_jobs)
+        panel = panel_of(
+            evaluation, families_to_identify=families(recipe), runtime=Runtime(store=store, n_jobs=options.n_jobs)
+        )
     study = make_study(panel, evaluation, dataset)
     report = write_study(study, options, command=command_line(f"protocols/{PROGRAM}", make_parser(), options))
     print(f"report: {report}")

@@ -40,6 +40,7 @@ from histofeat import (
     write_report,
 )
 from histofeat.datasets import list_images
+from histofeat.evaluation import AuditPolicy
 from histofeat.model_selection import PatchKFold
 
 # Of TensorFlow's own talk only errors: not that it finds no GPU, nor that it compiles a network anew for each fold.
@@ -143,7 +144,11 @@ for words, cv, accepted in (
     ("split by patch  ", PatchKFold(3), ("HF001",)),
     ("split by patient", PatientKFold(3), ()),
 ):
-    found = evaluate(nothing, pipeline, cv, n_resamples=300, accept_findings=accepted).models[0].scores["roc_auc"]
+    found = (
+        evaluate(nothing, pipeline, cv, n_resamples=300, audit=AuditPolicy(accept_findings=accepted))
+        .models[0]
+        .scores["roc_auc"]
+    )
     print(f"{words}: ROC-AUC {found.pooled:.2f}, 95 % interval {found.ci95[0]:.2f} to {found.ci95[1]:.2f}")
 
 # %% [markdown]

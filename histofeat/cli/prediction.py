@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from histofeat.cli.outputs import Progress, check_output
+from histofeat.features import Runtime
 
 __all__ = ["predict"]
 
@@ -98,8 +99,7 @@ def predict(
         min_tissue=min_tissue,
         patients=owners,
         on_unreadable=on_unreadable,
-        n_jobs=n_jobs,
-        progress=lambda done, total: progress("predict", done, total),
+        runtime=Runtime(n_jobs=n_jobs, progress=progress),
     )
     tables = [("images", predictions.to_frame(), output)]
     if owners is not None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from histofeat.cli.outputs import Progress
+from histofeat.features import Runtime
 
 __all__ = ["train"]
 
@@ -126,7 +127,9 @@ def train(
     dataset = open_dataset(data, format, patients=patients, **of_breakhis)
     dataset = training_part(dataset, only=only)
     progress.say(dataset.audit.summary())
-    model = train_model(dataset, pipeline, folds=None if no_estimate else folds, random_state=seed, progress=progress)
+    model = train_model(
+        dataset, pipeline, folds=None if no_estimate else folds, random_state=seed, runtime=Runtime(progress=progress)
+    )
     save_model(model, output, overwrite=overwrite)
     _show(model, output)
 

@@ -23,7 +23,7 @@ from .audit.near_pairs import count_distances as count_distances
 from .audit.predictions import predictions_of as predictions_of
 from .evaluation import evaluate as evaluate
 from .feature_bank import FeatureBank as FeatureBank
-from .left_out import FairFolds as FairFolds, fair_folds as fair_folds
+from .left_out import AuditPolicy as AuditPolicy, FairFolds as FairFolds, fair_folds as fair_folds
 from .plans import Plan as Plan
 from .published.files import read_predictions as read_predictions
 from .published.protocols import PROTOCOLS as PROTOCOLS, Protocol as Protocol, as_protocol as as_protocol

@@ -3,17 +3,17 @@
 import numpy as np
 
 from histofeat.evaluation.audit.audit import audit_fingerprints, cheap_findings
-from histofeat.evaluation.audit.findings import check_audit, check_codes
+from histofeat.evaluation.audit.findings import check_audit
 from histofeat.evaluation.feature_bank import FeatureBank
 from histofeat.evaluation.fitting import fit_all
 from histofeat.evaluation.folds import check_folds, fold_of_rows, make_inner_folds
-from histofeat.evaluation.left_out import check_choice, check_rest, leave_out_known
+from histofeat.evaluation.left_out import AuditPolicy, check_rest, leave_out_known
 from histofeat.evaluation.plans import make_plans
 from histofeat.evaluation.results import Evaluation, ModelResult, NotRun
 from histofeat.evaluation.retraining import RETRAINED, Retrainer, check_retrainable
 from histofeat.evaluation.run import _Run
 from histofeat.evaluation.search.settings import Search
-from histofeat.features import ImageFingerprint, as_store
+from histofeat.features import ImageFingerprint, Runtime
 from histofeat.metrics import LABEL_METRICS, confusion, most_probable, parse_rule, patient_weights, score_folds
 from histofeat.model_selection import PatientKFold
 from histofeat.models import check_inner_patients
@@ -29,14 +29,11 @@ def evaluate(
     inner_cv=None,
     n_resamples=2000,
     random_state=0,
-    n_jobs=None,
-    store=None,
-    progress=None,
     threshold="f1",
     search=None,
-    accept_findings=(),
-    known_patients="refuse",
+    audit=None,
     retrain_encoder=False,
+    runtime=None,
 ):
     """Evaluate pipelines on patients that they have not learnt from.
 
@@ -59,30 +56,21 @@ def evaluate(
         Resamples of the patients behind each interval; 0 for no intervals.
     random_state : int, default=0
         Seed of the resamples, which all models share.
-    n_jobs : int, optional
-        Threads for extraction, for fits (several folds at a time) and for intervals; None is 1, -1 all cores. Results
-        do not depend on it.
-    store : path or FeatureStore, optional
-        Where features are kept between evaluations, so that no image is measured twice; None keeps nothing.
-    progress : callable, optional
-        Called as ``progress(stage, done, total)`` with stage "extract" (images), "retrain" (encoders trained anew, in
-        all folds), "fit" (folds of all models) and "score" (models).
     threshold : str, default="f1"
         What the tuned threshold is chosen for among training patients: "f1", "youden" (sensitivity plus specificity)
         or "sensitivity=0.95"; see `histofeat.metrics.choose_threshold`.
     search : Search or mapping, optional
         Parameters of the heads to choose from, inside the training patients of each fold; see
         `histofeat.evaluation.Search`. The same budget for every feature set; the choices are in the result.
-    accept_findings : sequence of str, default=()
-        Codes of errors of the audit to go on with. ``("HF001",)`` accepts folds that share patients, such as those of
-        `PatchKFold`, to show what they pretend; the result then says ``patient_overlap=True``.
-    known_patients : {"refuse", "leave_out"}, default="refuse"
-        What to do where an encoder of any pipeline was trained on an image of a tested patient. "refuse" is HF007 of
-        the audit. "leave_out" tests all models on the other patients only, and the result says so in ``left_out``;
-        training rows stay as they are, and a fold in which nobody remains to be tested is dropped.
+    audit : AuditPolicy, optional
+        Which errors of the audit to accept, and what to do with patients in the training set of an encoder; by default
+        both are refused.
     retrain_encoder : bool, default=False
-        Whether families that can be trained anew (those with a method ``retrained``) are, on the training patients of
-        each fold, after the stain normaliser if there is one. What they were trained on before does not count then.
+        Whether to train encoders again in each fold, on its training patients (after stain normalisation, if any). This
+        concerns families that can be retrained (such as "histo"); their earlier training set does not count then.
+    runtime : Runtime, optional
+        Threads (extraction, fits, intervals), feature store and progress. Stages of the progress: "extract" (images),
+        "retrain" (encoders, over all folds), "fit" (folds of all models) and "score" (models).
 
     Returns
     -------
@@ -111,7 +99,7 @@ def evaluate(
     Before anything is fitted, `histofeat.evaluation.audit_split` looks at the folds; its findings are in the result.
 
     An encoder is matched with patients by the pixels of its training images, and never by their ids. Where it knows
-    training patients (those of other folds with ``known_patients="leave_out"``, all of them with
+    training patients (those of other folds with ``AuditPolicy(known_patients="leave_out")``, all of them with
     ``retrain_encoder=True``), heads are fitted, thresholds and parameters chosen and probabilities calibrated on
     features that look better than those of new patients: labels and calibrated probabilities may suffer by it, and the
     tested patients are new all the same. Features of encoders that were trained anew are not kept in the store.
@@ -130,15 +118,16 @@ def evaluate(
     cv = PatientKFold(5) if cv is None else cv
     inner_cv = PatientKFold(3) if inner_cv is None else inner_cv
     # Everything that can be refused is refused before the long work begins.
-    accepted = check_codes(accept_findings)
+    policy = AuditPolicy.of(audit)
+    accepted = policy.accept_findings
     splits, overlap = check_folds(cv, dataset, allow_patient_leakage="HF001" in accepted)
     inner = make_inner_folds(inner_cv, splits, dataset, allow_patient_leakage="HF001" in accepted)
     patient_weights(dataset.patients, n_resamples, random_state)
     settings = {"threshold": parse_rule(threshold), "search": Search.of(search), "accepted": accepted}
-    settings |= {"known_patients": check_choice(known_patients), "retrain": bool(retrain_encoder)}
-    run = _Run(dataset, splits, inner, n_jobs, as_store(store), progress, random_state, **settings)
+    settings |= {"known_patients": policy.known_patients, "retrain": bool(retrain_encoder)}
+    run = _Run(dataset, splits, inner, Runtime.of(runtime), random_state, **settings)
     plans = _plan(pipelines, run)
-    bank, audit = _measure(plans, run)
+    bank, report = _measure(plans, run)
     models = _score_all(_fit(plans, bank, run), run, n_resamples, random_state)
     return Evaluation(
         dataset=dataset,
@@ -151,7 +140,7 @@ def evaluate(
         patient_overlap=overlap,
         conversions=dict(run.conversions),
         computed=dict(run.computed),
-        audit=audit,
+        audit=report,
         left_out=run.left_out,
         n_jobs=run.n_jobs,
     )
@@ -205,7 +194,7 @@ def _measure(plans, run):
         if run.known_patients == "leave_out":
             known = leave_out_known(run.dataset, run.splits, pipelines, prints, retrained=run.retrain)
             run.leave_out(*known)
-        more = {"pipelines": pipelines, "n_jobs": run.n_jobs, "retrained": run.retrain}
+        more = {"pipelines": pipelines, "n_jobs": run.runtime.n_jobs, "retrained": run.retrain}
         found = audit_fingerprints(run.dataset, run.splits, prints, **more)
         audit = check_rest(found, run.accepted, run.left_out)
     return bank.measure_folds(Retrainer(run, prints) if run.retrain else None), audit
@@ -217,12 +206,12 @@ def _fit(plans, bank, run):
 
 
 def _score_all(fits, run, n_resamples, random_state):
-    resampling = {"n_resamples": n_resamples, "random_state": random_state, "n_jobs": run.n_jobs}
+    resampling = {"n_resamples": n_resamples, "random_state": random_state, "n_jobs": run.runtime.n_jobs}
     models = []
     for number, fit in enumerate(fits, start=1):
         with run.timed("score"):
             models.append(_model_result(fit, run, resampling))
-        run.tell("score", number, len(fits))
+        run.runtime.report("score", number, len(fits))
     return tuple(models)
 
 

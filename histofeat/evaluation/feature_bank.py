@@ -160,7 +160,7 @@ class _PassCounter:
         self._total = self._done + n_passes * len(self._run.dataset)
 
     def tell(self, done):
-        self._run.tell("extract", self._done + done, self._total)
+        self._run.runtime.report("extract", self._done + done, self._total)
 
     def end_pass(self):
         self._done += len(self._run.dataset)
@@ -175,8 +175,8 @@ def _measure(wanted, images, run, counter, **where):
             extraction = extract(
                 families,
                 images,
-                n_jobs=run.n_jobs,
-                **{"store": run.store, **where},
+                n_jobs=run.runtime.n_jobs,
+                **{"store": run.runtime.store, **where},
                 progress=lambda done, _: counter.tell(done),
             )
         counter.end_pass()

@@ -65,7 +65,7 @@ def fit_all(plans, bank, run):
     fits = [Fit.empty(plan, bank, n_rows, n_classes, len(run.splits)) for plan in plans if plan.reason is None]
     tasks = [(fit, fold) for fit in fits for fold in range(len(run.splits))]
     # One fit a thread scales better than many threads a fit, and threads that wait for each other spin.
-    n_threads = min(joblib.effective_n_jobs(run.n_jobs), max(1, len(tasks)))
+    n_threads = min(joblib.effective_n_jobs(run.runtime.n_jobs), max(1, len(tasks)))
     with threadpool_limits(1 if n_threads > 1 else None, user_api="blas"), ThreadPoolExecutor(n_threads) as pool:
         futures = {pool.submit(_fit_fold, fit, bank, run, fold): fit for fit, fold in tasks}
         try:
@@ -74,7 +74,7 @@ def fit_all(plans, bank, run):
                     future.result()
                 except CANNOT_RUN as error:
                     futures[future].plan.reason = str(error)
-                run.tell("fit", done, len(futures))
+                run.runtime.report("fit", done, len(futures))
         finally:
             for future in futures:
                 future.cancel()

@@ -102,7 +102,7 @@ def _as_rows(index, n_samples):
 
 
 def _refuse_leakage(cv, pairs, dataset):
-    remedy = "Only to show what leakage pretends: accept_findings=('HF001',)."
+    remedy = "To measure what leakage adds: AuditPolicy(accept_findings=('HF001',))."
     if isinstance(cv, PatchKFold):
         raise GroupLeakageError(
             f"evaluate.cv: expected folds of whole patients, got {cv!r}. Use PatientKFold. {remedy}"

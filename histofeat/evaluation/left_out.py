@@ -1,4 +1,6 @@
-"""Patients whom an encoder knows from its training: refused, or taken out of the tests of all models alike."""
+"""Patients in an encoder's training set: refuse them, or leave them out of the test rows of all models."""
+
+from __future__ import annotations
 
 from dataclasses import dataclass
 
@@ -13,10 +15,65 @@ from histofeat.evaluation.folds import check_folds
 from histofeat.evaluation.results import LeftOut
 from histofeat.model_selection import encode_patients
 
-__all__ = ["KNOWN_PATIENTS", "FairFolds", "check_choice", "check_rest", "fair_folds", "leave_out_known"]
+__all__ = ["KNOWN_PATIENTS", "AuditPolicy", "FairFolds", "check_rest", "fair_folds", "leave_out_known"]
 
 #: What is done where an encoder knows patients who are tested.
 KNOWN_PATIENTS = ("refuse", "leave_out")
+
+
+@dataclass(frozen=True)
+class AuditPolicy:
+    """What to do with errors that the audit of a split finds.
+
+    Parameters
+    ----------
+    accept_findings : sequence of str, default=()
+        Codes of errors to accept; the result names them. ``("HF001",)`` accepts folds that share patients, such as
+        those of `PatchKFold`, to show how much they overestimate.
+    known_patients : {"refuse", "leave_out"}, default="refuse"
+        What to do with test patients in the training set of an encoder. "refuse" raises HF007. "leave_out" tests
+        all models on the other patients only; training rows stay the same, and a fold without remaining test
+        patients is dropped.
+
+    Raises
+    ------
+    ValueError
+        If a code or the choice is unknown.
+
+    Examples
+    --------
+    >>> AuditPolicy.of(None)
+    AuditPolicy(accept_findings=(), known_patients='refuse')
+    """
+
+    accept_findings: tuple[str, ...] = ()
+    known_patients: str = "refuse"
+
+    def __post_init__(self):
+        object.__setattr__(self, "accept_findings", check_codes(self.accept_findings))
+        if self.known_patients not in KNOWN_PATIENTS:
+            raise ValueError(
+                f"AuditPolicy.known_patients: expected one of {', '.join(map(repr, KNOWN_PATIENTS))}, got "
+                f"{self.known_patients!r}. Use 'leave_out' to test only patients that no encoder was trained on."
+            )
+
+    @classmethod
+    def of(cls, value: AuditPolicy | None) -> AuditPolicy:
+        """Return the policy given as ``audit=``; the default one for None.
+
+        Raises
+        ------
+        ValueError
+            If it is neither.
+        """
+        if value is None:
+            return cls()
+        if not isinstance(value, cls):
+            raise ValueError(
+                f"audit: expected an AuditPolicy or None, got {value!r:.80}. "
+                'Pass AuditPolicy(accept_findings=("HF001",)).'
+            )
+        return value
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +95,7 @@ class FairFolds:
     accepted: tuple[str, ...] = ()
 
 
-def fair_folds(cv, dataset, pipelines, *, owner, known_patients="refuse", accept_findings=(), store=None, n_jobs=None):
+def fair_folds(cv, dataset, pipelines, *, owner, audit=None, runtime=None):
     """Check folds, and refuse patients whom an encoder knows or leave them out: what `evaluate` asks of its folds.
 
     Parameters
@@ -48,11 +105,9 @@ def fair_folds(cv, dataset, pipelines, *, owner, known_patients="refuse", accept
     pipelines : IDCPipeline, mapping of str to IDCPipeline, or sequence of (str, IDCPipeline)
     owner : str
         The function that an error names.
-    known_patients : {"refuse", "leave_out"}, default="refuse"
-    accept_findings : sequence of str, default=()
+    audit : AuditPolicy, optional
         As of `evaluate`; HF001 and HF007 are looked for, and HF004 where patients were left out.
-    store : path or FeatureStore, optional
-    n_jobs : int, optional
+    runtime : Runtime, optional
 
     Returns
     -------
@@ -66,14 +121,14 @@ def fair_folds(cv, dataset, pipelines, *, owner, known_patients="refuse", accept
         If an argument is not what it should be, every tested patient is known, or a fold loses a class with those who
         are left out.
     """
-    accepted = check_codes(accept_findings)
-    check_choice(known_patients, owner)
+    policy = AuditPolicy.of(audit)
+    accepted = policy.accept_findings
     splits, overlap = check_folds(cv, dataset, allow_patient_leakage="HF001" in accepted)
-    shared, more = ("HF001",) if overlap else (), {"store": store, "n_jobs": n_jobs}
-    if known_patients == "refuse":
-        report = check_audit(audit_encoders(dataset, splits, pipelines, **more), accepted)
+    shared = ("HF001",) if overlap else ()
+    if policy.known_patients == "refuse":
+        report = check_audit(audit_encoders(dataset, splits, pipelines, runtime=runtime), accepted)
         return FairFolds(splits, None, (*shared, *report.accepted))
-    tests, left_out = leave_out_known(dataset, splits, pipelines, owner=owner, **more)
+    tests, left_out = leave_out_known(dataset, splits, pipelines, owner=owner, runtime=runtime)
     if left_out is None:
         return FairFolds(splits, None, shared)
     splits = tuple((train, test) for (train, _), test in zip(splits, tests, strict=True) if test.size)
@@ -81,25 +136,7 @@ def fair_folds(cv, dataset, pipelines, *, owner, known_patients="refuse", accept
     return FairFolds(splits, left_out, (*shared, *report.accepted))
 
 
-def check_choice(known_patients, owner="evaluate"):
-    """Refuse what is none of `KNOWN_PATIENTS`; `owner` is the function that the error names.
-
-    Raises
-    ------
-    ValueError
-        If it is none.
-    """
-    if known_patients not in KNOWN_PATIENTS:
-        raise ValueError(
-            f"{owner}.known_patients: expected one of {', '.join(map(repr, KNOWN_PATIENTS))}, got "
-            f"{known_patients!r}. Use 'leave_out' to test only patients whom no encoder knows."
-        )
-    return known_patients
-
-
-def leave_out_known(
-    dataset, splits, pipelines, prints=None, *, retrained=False, owner="evaluate", store=None, n_jobs=None
-):
+def leave_out_known(dataset, splits, pipelines, prints=None, *, retrained=False, owner="evaluate", runtime=None):
     """Take the patients whom an encoder knows out of the test rows; training rows stay as they are.
 
     Parameters
@@ -116,10 +153,8 @@ def leave_out_known(
         Whether encoders that can be trained anew are, and know nobody.
     owner : str, default="evaluate"
         The function that an error names.
-    store : path or FeatureStore, optional
-        Where fingerprints that are measured here are kept; None keeps nothing.
-    n_jobs : int, optional
-        Threads; None is 1, -1 all cores.
+    runtime : Runtime, optional
+        Used where fingerprints are measured here.
 
     Returns
     -------
@@ -133,8 +168,7 @@ def leave_out_known(
     ValueError
         If every tested patient is known.
     """
-    more = {"retrained": retrained, "store": store, "n_jobs": n_jobs}
-    known = find_known_patients(dataset, pipelines, fingerprints=prints, **more)
+    known = find_known_patients(dataset, pipelines, fingerprints=prints, retrained=retrained, runtime=runtime)
     ids, patient = encode_patients(dataset.patients, len(dataset), "dataset.patients")
     before = np.concatenate([test for _, test in splits])
     tested = {ids[one] for one in np.unique(patient[before])}

@@ -88,7 +88,7 @@ def make_plans(pipelines, run):
     ----------
     pipelines : IDCPipeline, mapping of str to IDCPipeline, or sequence of (str, IDCPipeline)
     run : object
-        The evaluation under way, with ``dataset``, ``store``, ``computed``, ``timed`` and ``retrain``.
+        The evaluation under way, with ``dataset``, ``runtime``, ``computed``, ``timed`` and ``retrain``.
 
     Returns
     -------
@@ -149,8 +149,8 @@ def _head_name(head):
 def _try(family, run):
     """Measure one patch, or find it in the store, which spares loading a network that will not be needed."""
     try:
-        tried = extract([family], run.dataset.X[:1], store=run.store)
-        if run.store is not None:  # without one the patch is measured again with the others, and counted then
+        tried = extract([family], run.dataset.X[:1], store=run.runtime.store)
+        if run.runtime.store is not None:  # without one the patch is measured again with the others, and counted then
             run.computed.update(tried.computed)
     except CANNOT_RUN as error:
         return error

@@ -58,8 +58,8 @@ class Retrainer:
     Parameters
     ----------
     run : object
-        The evaluation under way, with ``dataset``, ``splits``, ``y``, ``patients``, ``n_jobs``, ``random_state``,
-        ``timed`` and ``tell``.
+        The evaluation under way, with ``dataset``, ``splits``, ``y``, ``patients``, ``random_state``,
+        ``runtime`` and ``timed``.
     prints : ndarray of shape (n, 35), float32
         As `histofeat.evaluation.audit.ImageFingerprint` measures them.
     """
@@ -101,10 +101,12 @@ class Retrainer:
         with tempfile.TemporaryDirectory(prefix="histofeat-encoder-", ignore_cleanup_errors=True) as folder:
             known = (images.take(train), run.y[train], run.patients[train])
             with run.timed("retrain"):
-                trained = _retrained(family, *known, folder=folder, n_jobs=run.n_jobs, random_state=run.random_state)
+                trained = _retrained(
+                    family, *known, folder=folder, n_jobs=run.runtime.n_jobs, random_state=run.random_state
+                )
             self._check(trained, fold)
             self._done += 1
-            run.tell("retrain", self._done, self._total)
+            run.runtime.report("retrain", self._done, self._total)
             yield trained
 
     def _check(self, family, fold):

@@ -10,6 +10,8 @@ from typing import Any
 import joblib
 from threadpoolctl import threadpool_limits
 
+from histofeat.features import Runtime
+
 __all__ = ["run_in_threads"]
 
 
@@ -20,9 +22,7 @@ class _Run:
     dataset: Any
     splits: tuple
     inner: tuple
-    n_jobs: int | None
-    store: Any
-    progress: Any
+    runtime: Runtime
     random_state: int
     threshold: Any
     search: Any
@@ -51,14 +51,24 @@ class _Run:
         self.splits = tuple((self.splits[number][0], tests[number]) for number in kept)
         self.inner, self.left_out = tuple(self.inner[number] for number in kept), left_out
 
-    def tell(self, stage, done, total):
-        if self.progress is not None:
-            self.progress(stage, done, total)
 
+def run_in_threads(work, tasks, runtime, stage):
+    """Return ``[work(task) for task in tasks]``, computed in threads; the first error ends it.
 
-def run_in_threads(work, tasks, n_jobs, tell):
-    """``[work(task) for task in tasks]`` in threads; the first error ends it."""
-    n_threads = min(joblib.effective_n_jobs(n_jobs), max(1, len(tasks)))
+    Parameters
+    ----------
+    work : callable
+    tasks : sequence
+    runtime : Runtime
+        Its threads share the tasks, and its progress reports each one that is done.
+    stage : str
+        The name of the stage in the progress.
+
+    Returns
+    -------
+    found : list
+    """
+    n_threads = min(joblib.effective_n_jobs(runtime.n_jobs), max(1, len(tasks)))
     found = []
     # Several tasks at a time scale better than several threads a task, which spin while they wait for each other.
     with threadpool_limits(1 if n_threads > 1 else None, user_api="blas"), ThreadPoolExecutor(n_threads) as pool:
@@ -66,7 +76,7 @@ def run_in_threads(work, tasks, n_jobs, tell):
         try:
             for done, future in enumerate(futures, start=1):
                 found.append(future.result())
-                tell(done)
+                runtime.report(stage, done, len(tasks))
         finally:
             for future in futures:
                 future.cancel()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from histofeat.datasets import PatchDataset, patch_size_of
 from histofeat.exceptions import known_names
+from histofeat.features import Runtime
 from histofeat.models import IDCPipeline, SavedModel
 
 __all__ = ["estimate_scores", "make_pipeline", "train_model"]
@@ -108,8 +109,7 @@ def train_model(
     folds: int | None = 5,
     n_resamples: int = 1000,
     random_state: int = 0,
-    store: str | os.PathLike[str] | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
+    runtime: Runtime | None = None,
 ) -> SavedModel:
     """Fit a pipeline on a data set, and say what it is worth on patients that it has not seen.
 
@@ -125,10 +125,9 @@ def train_model(
         Resamples of the patients behind its intervals.
     random_state : int, default=0
         Seed of the folds and resamples.
-    store : path, optional
-        Feature store; by default a temporary one, so that the estimate and the fit measure each image once.
-    progress : callable, optional
-        Called as ``progress(stage, done, total)`` by the estimate, and as ``progress("final fit", ...)``.
+    runtime : Runtime, optional
+        Feature store (by default a temporary one, so that the estimate and the fit measure each image once) and
+        progress: the stages of `evaluate`, then "final fit". Threads are those of the pipeline.
 
     Returns
     -------
@@ -150,21 +149,20 @@ def train_model(
     """
     from sklearn.base import clone
 
+    runtime = Runtime.of(runtime)
     with tempfile.TemporaryDirectory() as scratch:
-        kept = None if pipeline.takes_pixels else store or Path(scratch) / "features.sqlite"
+        kept = None if pipeline.takes_pixels else runtime.store or Path(scratch) / "features.sqlite"
         estimate = None
         if folds is not None:
             settings = {"n_resamples": n_resamples, "random_state": random_state}
-            estimate = estimate_scores(dataset, pipeline, folds, store=kept, progress=progress, **settings)
-        if progress is not None:
-            progress("final fit", 0, 1)
+            estimate = estimate_scores(dataset, pipeline, folds, runtime=replace(runtime, store=kept), **settings)
+        runtime.report("final fit", 0, 1)
         fitted = clone(pipeline).set_params(store=kept)
         fitted.fit(dataset.X, dataset.y, groups=dataset.patients)
         fitted.store = None
         if fitted.features_ is not None:
             fitted.features_.store = None
-    if progress is not None:
-        progress("final fit", 1, 1)
+    runtime.report("final fit", 1, 1)
     names = [dataset.target_names[code] for code in fitted.classes_]
     counts = Counter(dataset.y.tolist())
     about = {
@@ -190,8 +188,7 @@ def estimate_scores(
     *,
     n_resamples: int = 1000,
     random_state: int = 0,
-    store=None,
-    progress: Callable[[str, int, int], None] | None = None,
+    runtime: Runtime | None = None,
 ) -> dict[str, Any]:
     """Scores of a pipeline on patients that it has not seen, as plain numbers.
 
@@ -203,8 +200,8 @@ def estimate_scores(
         Unfitted.
     folds : int, default=5
         Folds of patients; fewer where a class has fewer patients.
-    n_resamples, random_state, store, progress
-        As for `histofeat.evaluate`.
+    n_resamples, random_state, runtime
+        As for `histofeat.evaluate`; threads are those of the pipeline.
 
     Returns
     -------
@@ -247,9 +244,7 @@ def estimate_scores(
         inner_cv=PatientKFold(n_inner, random_state=random_state),
         n_resamples=n_resamples,
         random_state=random_state,
-        n_jobs=pipeline.n_jobs,
-        store=store,
-        progress=progress,
+        runtime=replace(Runtime.of(runtime), n_jobs=pipeline.n_jobs),
     )
     if not evaluation.models:
         return {"protocol": f"No estimate: {evaluation.not_run[0].reason}", "n_folds": 0, "scores": {}}

@@ -27,6 +27,7 @@ from .joint_color import JointColorHistogram as JointColorHistogram
 from .lbp import LBPHistogram as LBPHistogram
 from .pftas import PFTAS as PFTAS
 from .phase_quantization import LocalPhaseQuantization as LocalPhaseQuantization
+from .runtime import Runtime as Runtime
 from .store_session import (
     FEATURES_VERSION as FEATURES_VERSION,
     Session as Session,

@@ -180,7 +180,7 @@ class PatchKFold(_SeededKFold):
 
     Patches of one patient, and neighbours on one slide, land on both sides. A model that recognises the
     patient's stain then looks as if it recognised cancer, and its score says nothing about a new patient.
-    `histofeat.evaluation.evaluate` accepts it only with ``accept_findings=("HF001",)``. For everything
+    `histofeat.evaluation.evaluate` accepts it only with ``AuditPolicy(accept_findings=("HF001",))``. For everything
     else there is `PatientKFold`.
 
     Parameters

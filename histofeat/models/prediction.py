@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from numbers import Real
@@ -13,6 +13,7 @@ import joblib
 import numpy as np
 
 from histofeat.exceptions import PatchError, known_names
+from histofeat.features import Runtime
 from histofeat.images import (
     AGGREGATES,
     Images,
@@ -46,8 +47,7 @@ def predict_images(
     min_tissue: float | None = None,
     patients=None,
     on_unreadable: str = "skip",
-    n_jobs: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    runtime: Runtime | None = None,
 ) -> ImagePredictions:
     """Classify images of any size with a model that learnt from patches of one size.
 
@@ -75,10 +75,9 @@ def predict_images(
         Patient of each image: kept in the result, and needed by a normaliser with ``unit="patient"``.
     on_unreadable : {"skip", "error"}, default="skip"
         Whether an image that cannot be read is named in the result, or ends the work.
-    n_jobs : int, optional
-        Threads that read images; None is 1, -1 all cores. Those of the pipeline are its own (`load_model`).
-    progress : callable, optional
-        Called as ``progress(done, total)`` after each image that was read.
+    runtime : Runtime, optional
+        Threads that read images (the pipeline has its own, see `load_model`) and progress; its stage is "predict"
+        (images). The feature store is that of the pipeline.
 
     Returns
     -------
@@ -117,7 +116,8 @@ def predict_images(
             "Train it again with fit(X, y, groups=patients)."
         )
     work = _Work(model, plan, len(images), patients)
-    threads = joblib.effective_n_jobs(n_jobs)
+    runtime = Runtime.of(runtime)
+    threads = joblib.effective_n_jobs(runtime.n_jobs)
     for done, (row, pixels, rules, error) in enumerate(_decoded(images, work.order, threads), start=1):
         if error is None:
             work.add(row, pixels, rules)
@@ -125,8 +125,7 @@ def predict_images(
             raise error
         else:
             work.skip(row, images.name(row), error)
-        if progress is not None:
-            progress(done, len(images))
+        runtime.report("predict", done, len(images))
     work.score()
     return work.result(tuple(images.name(row) for row in range(len(images))))
 

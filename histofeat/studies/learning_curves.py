@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from numbers import Integral
 
-import joblib
 import numpy as np
 import pandas as pd
 from sklearn.base import clone
 from sklearn.utils.validation import has_fit_parameter
-from threadpoolctl import threadpool_limits
 
+from histofeat.evaluation import run_in_threads
+from histofeat.features import Runtime
 from histofeat.metrics import METRICS, Bootstrap, bootstrap_scores, scores
 from histofeat.model_selection import PatientKFold, check_no_shared_patients, encode_patients
 
@@ -85,8 +84,7 @@ def learning_curve(
     metric="roc_auc",
     n_resamples=2000,
     random_state=0,
-    n_jobs=None,
-    progress=None,
+    runtime=None,
 ):
     """Fit a head on patches of ever more patients, and on as many patches spread over all of them.
 
@@ -115,10 +113,8 @@ def learning_curve(
         Resamples of the tested patients behind each interval.
     random_state : int, default=0
         Seed of the draws and of the resamples.
-    n_jobs : int, optional
-        Threads, each fitting a head; None is 1, -1 all cores. Results do not depend on it.
-    progress : callable, optional
-        Called as ``progress("fit", done, total)`` after each fit.
+    runtime : Runtime, optional
+        Threads, each fitting a head, and progress; its stage is "fit". Nothing is stored.
 
     Returns
     -------
@@ -159,11 +155,17 @@ def learning_curve(
     for train, test in splits:
         check_no_shared_patients(train, test, codes)
     _check(metric, n_draws)
+    runtime = Runtime.of(runtime)
     sizes = _check_sizes(n_patients, min(len(np.unique(codes[train])) for train, _ in splits))
     plan = _plan(splits, y, codes, sizes, int(n_draws), random_state)
-    proba = _fit_all(plan, splits, np.asarray(features, dtype=np.float32), y, patients, head, n_jobs, progress)
+    proba = _fit_all(plan, splits, np.asarray(features, dtype=np.float32), y, patients, head, runtime)
     tested = np.sort(np.concatenate([test for _, test in splits]))
-    resampling = {"n_resamples": n_resamples, "random_state": random_state, "n_jobs": n_jobs, "metrics": [metric]}
+    resampling = {
+        "n_resamples": n_resamples,
+        "random_state": random_state,
+        "n_jobs": runtime.n_jobs,
+        "metrics": [metric],
+    }
     known = (y[tested], np.asarray(patients, dtype=object)[tested])
     scored = {key: _score(found[tested], known, metric, resampling) for key, found in proba.items()}
     n_all = round(np.mean([len(np.unique(codes[train])) for train, _ in splits]))
@@ -212,11 +214,10 @@ def _plan(splits, y, codes, sizes, n_draws, seed) -> dict[tuple, np.ndarray]:
     return plan
 
 
-def _fit_all(plan, splits, features, y, patients, head, n_jobs, progress) -> dict[tuple, np.ndarray]:
+def _fit_all(plan, splits, features, y, patients, head, runtime) -> dict[tuple, np.ndarray]:
     """Out-of-fold probabilities (n, k) by (sampling, size, draw)."""
     patients = np.asarray(patients, dtype=object)
     proba = {key[:3]: np.full((len(y), len(np.unique(y))), np.nan) for key in plan}
-    n_threads = joblib.effective_n_jobs(n_jobs)
 
     def fit(key):
         rows, test = plan[key], splits[key[3]][1]
@@ -225,11 +226,7 @@ def _fit_all(plan, splits, features, y, patients, head, n_jobs, progress) -> dic
         proba[key[:3]][test] = fitted.predict_proba(features[test])
 
     # The largest first: a thread that ends with them alone leaves the others idle.
-    tasks = sorted(plan, key=lambda key: -len(plan[key]))
-    with threadpool_limits(1 if n_threads > 1 else None, user_api="blas"), ThreadPoolExecutor(n_threads) as pool:
-        for done, _ in enumerate(pool.map(fit, tasks), start=1):
-            if progress is not None:
-                progress("fit", done, len(tasks))
+    run_in_threads(fit, sorted(plan, key=lambda key: -len(plan[key])), runtime, "fit")
     return proba
 
 

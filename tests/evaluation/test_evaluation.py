@@ -9,9 +9,9 @@ from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.naive_bayes import GaussianNB
 
 from histofeat.datasets import PatchDataset
-from histofeat.evaluation import NotRun, evaluate
+from histofeat.evaluation import AuditPolicy, NotRun, evaluate
 from histofeat.exceptions import GroupLeakageError, MissingExtraError, PatchError, WeightsError
-from histofeat.features import PatchFeatures
+from histofeat.features import PatchFeatures, Runtime
 from histofeat.metrics import LABEL_METRICS, METRICS, bootstrap_scores, choose_threshold, scores
 from histofeat.model_selection import PatchKFold, PatientKFold
 from histofeat.models import FeatureHead, IDCPipeline, fit_with_inner_scores, make_head
@@ -199,7 +199,7 @@ def test_each_family_is_measured_once_for_all_pipelines(dataset):
 def test_one_family_with_two_settings_is_measured_in_two_passes(dataset):
     pipelines = {f"power {power}": IDCPipeline(features=MeanColor(power), head="logistic") for power in (1, 3)}
     calls = []
-    evaluation = evaluate(dataset, pipelines, progress=lambda *call: calls.append(call), **QUICK)
+    evaluation = evaluate(dataset, pipelines, runtime=Runtime(progress=lambda *call: calls.append(call)), **QUICK)
     first, second = evaluation.models
     assert (first.proba != second.proba).any()
     assert [call for call in calls if call[0] == "extract"][-1] == ("extract", 400, 400)
@@ -210,7 +210,10 @@ def test_one_family_with_two_settings_is_measured_in_two_passes(dataset):
 def test_progress_and_seconds_tell_of_every_stage(dataset):
     calls = []
     evaluation = evaluate(
-        dataset, {"a": mean_color(), "b": mean_color()}, progress=lambda *call: calls.append(call), **QUICK
+        dataset,
+        {"a": mean_color(), "b": mean_color()},
+        runtime=Runtime(progress=lambda *call: calls.append(call)),
+        **QUICK,
     )
     assert [call for call in calls if call[0] == "fit"] == [("fit", done, 8) for done in range(1, 9)]
     assert [call for call in calls if call[0] == "score"] == [("score", 1, 2), ("score", 2, 2)]
@@ -232,7 +235,7 @@ def test_progress_and_seconds_tell_of_every_stage(dataset):
 
 
 def test_the_same_seed_gives_the_same_numbers_with_and_without_threads(evaluation, dataset):
-    again = evaluate(dataset, {"mean": mean_color()}, n_jobs=2, **QUICK).models[0]
+    again = evaluate(dataset, {"mean": mean_color()}, runtime=Runtime(n_jobs=2), **QUICK).models[0]
     np.testing.assert_array_equal(again.proba, evaluation.models[0].proba)
     assert again.scores == evaluation.models[0].scores
 
@@ -284,7 +287,7 @@ def test_a_fold_of_one_class_is_left_out_of_the_mean(dataset):
     cv = [(train, benign_only), (train, rest)]
     with pytest.raises(ValueError, match=r"HF004 fold without a class: .*fold 0 has no 'malignant'"):
         evaluate(dataset, mean_color(), cv=cv, n_resamples=0)
-    evaluation = evaluate(dataset, mean_color(), cv=cv, n_resamples=40, accept_findings=("HF004",))
+    evaluation = evaluate(dataset, mean_color(), cv=cv, n_resamples=40, audit=AuditPolicy(accept_findings=("HF004",)))
     assert evaluation.audit.accepted == ("HF004",)
     model = evaluation.models[0]
     score = model.scores["roc_auc"]
@@ -349,7 +352,7 @@ def test_an_unreadable_image_is_named(tmp_path):
 def test_a_split_by_patch_needs_leave_and_is_marked(dataset, cv):
     with pytest.raises(GroupLeakageError, match=r"evaluate\.cv.*accept_findings"):
         evaluate(dataset, mean_color(), cv=cv)
-    evaluation = evaluate(dataset, mean_color(), cv=cv, accept_findings=("HF001",), n_resamples=0)
+    evaluation = evaluate(dataset, mean_color(), cv=cv, audit=AuditPolicy(accept_findings=("HF001",)), n_resamples=0)
     assert evaluation.patient_overlap
     assert evaluation.protocol["patient_level"] is False
 
@@ -373,7 +376,9 @@ def test_leak_canary(tmp_path):
     dataset = write_dataset(tmp_path, rng.uniform(40, 220, (60, 3))[patients], y, patients)
     pipeline = mean_color(RandomForestClassifier(60, random_state=0))
     honest = evaluate(dataset, pipeline, n_resamples=200).models[0].scores["roc_auc"]
-    leaking = evaluate(dataset, pipeline, cv=PatchKFold(5), n_resamples=0, accept_findings=("HF001",))
+    leaking = evaluate(
+        dataset, pipeline, cv=PatchKFold(5), n_resamples=0, audit=AuditPolicy(accept_findings=("HF001",))
+    )
     assert honest.ci95[0] < 0.5 < honest.ci95[1]
     assert abs(honest.pooled - 0.5) < 0.12
     assert leaking.models[0].scores["roc_auc"].pooled > 0.85
@@ -480,16 +485,18 @@ def test_a_copy_of_a_training_image_under_test_is_refused_before_any_fit(dataset
     cv = [(np.setdiff1d(np.arange(len(doubled)), tested), tested)]
     fits = []
     with pytest.raises(GroupLeakageError, match=r"HF002 .*expected none, got 1"):
-        evaluate(doubled, mean_color(), cv=cv, n_resamples=0, progress=lambda stage, *_: fits.append(stage))
+        evaluate(
+            doubled, mean_color(), cv=cv, n_resamples=0, runtime=Runtime(progress=lambda stage, *_: fits.append(stage))
+        )
     assert "fit" not in fits
-    accepted = evaluate(doubled, mean_color(), cv=cv, n_resamples=0, accept_findings=("HF002",))
+    accepted = evaluate(doubled, mean_color(), cv=cv, n_resamples=0, audit=AuditPolicy(accept_findings=("HF002",)))
     assert accepted.audit.finding("HF002").status == "issue"
     assert accepted.audit.accepted == ("HF002",)
 
 
 def test_an_unknown_finding_is_named(dataset):
     with pytest.raises(ValueError, match=r"accept_findings: expected a tuple of codes of the audit, got 'HF01'"):
-        evaluate(dataset, mean_color(), accept_findings=("HF01",))
+        evaluate(dataset, mean_color(), audit=AuditPolicy(accept_findings=("HF01",)))
 
 
 @pytest.mark.parametrize("rule", ["youden", "sensitivity=0.9"])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from histofeat import IDCPipeline, PatientKFold, evaluate, make_cohort
-from histofeat.features import extract
+from histofeat.features import Runtime, extract
 from histofeat.images import ReinhardNormalizer
 from histofeat.models import make_head
 
@@ -52,8 +52,8 @@ def test_the_report_names_the_normaliser(cohort):
 
 def test_a_store_keeps_normalised_features_apart_from_plain_ones(cohort, tmp_path):
     both = {"normalised": pipeline(normalizer="reinhard"), "plain": pipeline()}
-    first = evaluate(cohort, both, store=tmp_path / "features.sqlite", **FOLDS)
-    again = evaluate(cohort, both, store=tmp_path / "features.sqlite", **FOLDS)
+    first = evaluate(cohort, both, runtime=Runtime(store=tmp_path / "features.sqlite"), **FOLDS)
+    again = evaluate(cohort, both, runtime=Runtime(store=tmp_path / "features.sqlite"), **FOLDS)
     assert first.computed["color"] > len(cohort)
     assert again.computed == dict.fromkeys(first.computed, 0)
     for one, other in zip(first.models, again.models, strict=True):
@@ -63,7 +63,9 @@ def test_a_store_keeps_normalised_features_apart_from_plain_ones(cohort, tmp_pat
 
 def test_progress_counts_every_pass(cohort):
     calls = []
-    evaluate(cohort, pipeline(normalizer="reinhard"), progress=lambda *call: calls.append(call), **FOLDS)
+    evaluate(
+        cohort, pipeline(normalizer="reinhard"), runtime=Runtime(progress=lambda *call: calls.append(call)), **FOLDS
+    )
     extracting = [call for call in calls if call[0] == "extract"]
     # The fingerprints of the audit, then one pass a fold.
     assert extracting[-1] == ("extract", 3 * len(cohort), 3 * len(cohort))

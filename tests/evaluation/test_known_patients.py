@@ -10,9 +10,9 @@ from test_evaluation import MeanColor, mean_color, write_dataset
 
 from histofeat import IDCPipeline, evaluate
 from histofeat.datasets import PatchDataset
-from histofeat.evaluation import RETRAINED, audit_encoders, check_audit, find_known_patients
+from histofeat.evaluation import RETRAINED, AuditPolicy, audit_encoders, check_audit, find_known_patients
 from histofeat.exceptions import GroupLeakageError, MissingExtraError, WeightsError
-from histofeat.features import ImageFingerprint, PatchFeatures, TrainingImages, extract
+from histofeat.features import ImageFingerprint, PatchFeatures, Runtime, TrainingImages, extract
 from histofeat.images import ReinhardNormalizer, as_images
 from histofeat.model_selection import PatchKFold, PatientKFold
 from histofeat.reporting import write_report
@@ -129,7 +129,9 @@ def auc(model):
 
 @pytest.fixture(scope="module")
 def left_out(dataset, knowing):
-    return evaluate(dataset, {"memory": of(knowing()), "mean": mean_color()}, known_patients="leave_out", **QUICK)
+    return evaluate(
+        dataset, {"memory": of(knowing()), "mean": mean_color()}, audit=AuditPolicy(known_patients="leave_out"), **QUICK
+    )
 
 
 # --- patients left out -----------------------------------------------------------------------------------------------
@@ -139,14 +141,19 @@ class TestKnownPatients:
     def test_refused_with_every_way_out(self, dataset, knowing):
         stages = []
         with pytest.raises(GroupLeakageError, match=r"HF007 .* got 8: memory: memory knows 10 images of .*") as caught:
-            evaluate(dataset, {"memory": of(knowing())}, progress=lambda stage, *_: stages.append(stage), **QUICK)
+            evaluate(
+                dataset,
+                {"memory": of(knowing())},
+                runtime=Runtime(progress=lambda stage, *_: stages.append(stage)),
+                **QUICK,
+            )
         for way in ('known_patients="leave_out"', "retrain_encoder=True", 'accept_findings=("HF007",)'):
             assert way in str(caught.value)
         assert "fit" not in stages
 
     def test_accepted_it_shows_what_the_leak_pretends(self, dataset, knowing):
         pipelines = {"memory": of(knowing(n_patients=20))}
-        evaluation = evaluate(dataset, pipelines, accept_findings=("HF007",), **QUICK)
+        evaluation = evaluate(dataset, pipelines, audit=AuditPolicy(accept_findings=("HF007",)), **QUICK)
         assert auc(evaluation.models[0]) == 1
         assert evaluation.audit.accepted == ("HF007",)
         assert evaluation.left_out is None
@@ -188,7 +195,7 @@ class TestKnownPatients:
         assert left_out.computed["fingerprint"] == len(dataset)
 
     def test_nobody_known_is_nobody_left_out(self, dataset):
-        plain = evaluate(dataset, mean_color(), known_patients="leave_out", **QUICK)
+        plain = evaluate(dataset, mean_color(), audit=AuditPolicy(known_patients="leave_out"), **QUICK)
         assert plain.left_out is None
         assert plain.protocol["left_out"] is None
         assert plain.tested.all()
@@ -198,17 +205,17 @@ class TestKnownPatients:
         renamed = PatchDataset(
             frame.assign(patient=[f"p{patient}" for patient in frame["patient"]]), dataset.target_names, "renamed"
         )
-        found = evaluate(renamed, pipeline, known_patients="leave_out", **QUICK)
+        found = evaluate(renamed, pipeline, audit=AuditPolicy(known_patients="leave_out"), **QUICK)
         assert found.left_out.patients == ("p0", "p1", "p2")
         colors = np.random.default_rng(9).uniform(20, 230, (200, 3))
         others = write_dataset(tmp_path, colors, dataset.y, dataset.patients)
-        assert evaluate(others, pipeline, known_patients="leave_out", **QUICK).left_out is None
+        assert evaluate(others, pipeline, audit=AuditPolicy(known_patients="leave_out"), **QUICK).left_out is None
 
     def test_a_fold_in_which_nobody_remains_is_gone(self, dataset, knowing):
         patients = dataset.patients.astype(int)
         cv = [(patients >= 3, patients < 3), (patients < 10, patients >= 10)]
         pipelines = {"memory": of(knowing(n_patients=4)), "mean": mean_color()}
-        found = evaluate(dataset, pipelines, cv, n_resamples=0, known_patients="leave_out")
+        found = evaluate(dataset, pipelines, cv, n_resamples=0, audit=AuditPolicy(known_patients="leave_out"))
         assert found.left_out.folds == (1,)
         assert found.left_out.patients == ("0", "1", "2")  # the fourth is tested nowhere
         assert len(found.splits) == found.protocol["n_splits"] == 1
@@ -220,7 +227,9 @@ class TestKnownPatients:
         with pytest.raises(
             ValueError, match=r"got none: a: memory and 1 more learnt from all 20\. Test other patients"
         ):
-            evaluate(dataset, dict(zip("ab", both, strict=True)), known_patients="leave_out", **QUICK)
+            evaluate(
+                dataset, dict(zip("ab", both, strict=True)), audit=AuditPolicy(known_patients="leave_out"), **QUICK
+            )
 
     def test_a_class_lost_by_it_is_refused_as_ever(self, dataset, knowing):
         patients, y = dataset.patients.astype(int), dataset.y
@@ -228,21 +237,27 @@ class TestKnownPatients:
         with pytest.raises(
             ValueError, match=r"HF004 .*fold 0 has no 'malignant'.*the folds after 4 of 5 patients were left out"
         ):
-            evaluate(dataset, of(knowing(n_patients=4)), cv, n_resamples=0, known_patients="leave_out")
+            evaluate(
+                dataset, of(knowing(n_patients=4)), cv, n_resamples=0, audit=AuditPolicy(known_patients="leave_out")
+            )
 
     def test_other_errors_are_those_of_the_audit(self, dataset):
-        with pytest.raises(ValueError, match=r"HF004 .*accept_findings=\(\"HF004\",\)\.$"):
-            evaluate(dataset, mean_color(), [(range(100), range(100, 200, 2))], known_patients="leave_out")
+        with pytest.raises(ValueError, match=r"HF004 .*accept_findings=\(\"HF004\",\)\)\.$"):
+            evaluate(
+                dataset, mean_color(), [(range(100), range(100, 200, 2))], audit=AuditPolicy(known_patients="leave_out")
+            )
 
     def test_an_encoder_that_cannot_run_leaves_nobody_out(self, dataset):
         pipelines = {"memory": of(Memory("nowhere.npz")), "mean": mean_color()}
-        found = evaluate(dataset, pipelines, known_patients="leave_out", **QUICK)
+        found = evaluate(dataset, pipelines, audit=AuditPolicy(known_patients="leave_out"), **QUICK)
         assert [entry.name for entry in found.not_run] == ["memory"]
         assert found.tested.all()
 
     def test_unknown_choice(self, dataset):
-        with pytest.raises(ValueError, match=r"evaluate.known_patients: expected one of 'refuse', 'leave_out', got 's"):
-            evaluate(dataset, mean_color(), known_patients="skip")
+        with pytest.raises(
+            ValueError, match=r"AuditPolicy.known_patients: expected one of 'refuse', 'leave_out', got 's"
+        ):
+            evaluate(dataset, mean_color(), audit=AuditPolicy(known_patients="skip"))
 
 
 class TestFindKnownPatients:
@@ -250,7 +265,7 @@ class TestFindKnownPatients:
         first, second = knowing(n_patients=2), knowing(Fixed, 1)
         pipelines = [("a", of(first)), ("a", of(first, "svm")), ("both", IDCPipeline((first, second), "logistic"))]
         pipelines += [("b", mean_color()), ("nowhere", of(Memory("nowhere.npz")))]
-        found = find_known_patients(dataset, pipelines, store=tmp_path / "store.sqlite")
+        found = find_known_patients(dataset, pipelines, runtime=Runtime(store=tmp_path / "store.sqlite"))
         assert [(one.pipeline, one.encoder, one.patients, one.n_images) for one in found] == [
             ("a", "a: memory", ("0", "1"), (10, 10)),
             ("both", "both: memory", ("0", "1"), (10, 10)),
@@ -310,7 +325,7 @@ class TestOtherScores:
 
     @every_score
     def test_known_patients_are_left_out(self, dataset, knowing, name):
-        found = SCORING[name](dataset, knowing(), known_patients="leave_out")
+        found = SCORING[name](dataset, knowing(), audit=AuditPolicy(known_patients="leave_out"))
         assert (found.n_patients, found.n_patches) == (12, 120)
         assert found.left_out.patients == tuple(map(str, range(8)))
         assert found.left_out.n_patients_tested == 12
@@ -318,35 +333,35 @@ class TestOtherScores:
 
     @every_score
     def test_accepted_by_name(self, dataset, knowing, name):
-        found = SCORING[name](dataset, knowing(), accept_findings=("HF007",))
+        found = SCORING[name](dataset, knowing(), audit=AuditPolicy(accept_findings=("HF007",)))
         assert (found.n_patients, found.left_out, found.accepted) == (20, None, ("HF007",))
 
     @every_score
     @pytest.mark.parametrize("choice", ["refuse", "leave_out"])
     def test_encoders_that_know_nobody_cost_nothing(self, dataset, name, choice, monkeypatch):
         monkeypatch.setattr(ImageFingerprint, "_compute", None)
-        found = SCORING[name](dataset, MeanColor(), known_patients=choice)
+        found = SCORING[name](dataset, MeanColor(), audit=AuditPolicy(known_patients=choice))
         assert (found.n_patients, found.left_out, found.accepted) == (20, None, ())
 
     @every_score
     def test_nobody_left(self, dataset, knowing, name):
         with pytest.raises(ValueError, match=rf"^{name}\.known_patients: expected a tested patient .* from all 20\."):
-            SCORING[name](dataset, knowing(n_patients=20), known_patients="leave_out")
+            SCORING[name](dataset, knowing(n_patients=20), audit=AuditPolicy(known_patients="leave_out"))
 
     @every_score
     def test_unknown_choices(self, dataset, name):
         with pytest.raises(
-            ValueError, match=rf"^{name}\.known_patients: expected one of 'refuse', 'leave_out', got 's"
+            ValueError, match=r"^AuditPolicy\.known_patients: expected one of 'refuse', 'leave_out', got 's"
         ):
-            SCORING[name](dataset, MeanColor(), known_patients="skip")
+            SCORING[name](dataset, MeanColor(), audit=AuditPolicy(known_patients="skip"))
         with pytest.raises(ValueError, match=r"accept_findings: expected a tuple of codes of the audit, got 'HF7'"):
-            SCORING[name](dataset, MeanColor(), accept_findings=("HF7",))
+            SCORING[name](dataset, MeanColor(), audit=AuditPolicy(accept_findings=("HF7",)))
 
     def test_the_others_score_as_if_asked_for_alone(self, dataset, knowing):
         family, patients = knowing(), dataset.patients.astype(int)
         rows = np.arange(len(dataset))
         pairs = [(rows[patients >= 10], rows[patients < 10]), (rows[patients < 10], rows[patients >= 10])]
-        found = robust(dataset, family, cv=pairs, known_patients="leave_out")
+        found = robust(dataset, family, cv=pairs, audit=AuditPolicy(known_patients="leave_out"))
         alone = robust(dataset, family, cv=[(pairs[0][0], rows[(patients >= 8) & (patients < 10)]), pairs[1]])
         assert found.rows == alone.rows
         assert alone.left_out is None
@@ -354,7 +369,7 @@ class TestOtherScores:
     def test_a_fold_in_which_nobody_remains_is_gone(self, dataset, knowing):
         patients = dataset.patients.astype(int)
         cv = [(patients >= 3, patients < 3), (patients < 10, patients >= 10)]
-        found = robust(dataset, knowing(n_patients=4), cv=cv, known_patients="leave_out")
+        found = robust(dataset, knowing(n_patients=4), cv=cv, audit=AuditPolicy(known_patients="leave_out"))
         assert (found.n_patients, found.left_out.folds) == (10, (1,))
 
     def test_a_class_lost_by_it_is_refused(self, dataset, knowing):
@@ -363,12 +378,14 @@ class TestOtherScores:
         with pytest.raises(
             ValueError, match=r"HF004 .*has no 'malignant'.*the folds after 4 of 5 patients were left out"
         ):
-            robust(dataset, knowing(n_patients=4), cv=cv, known_patients="leave_out")
+            robust(dataset, knowing(n_patients=4), cv=cv, audit=AuditPolicy(known_patients="leave_out"))
 
     def test_shared_patients_are_accepted_by_name_too(self, dataset):
         with pytest.raises(GroupLeakageError, match=r"accept_findings=\('HF001',\)"):
             robust(dataset, MeanColor(), cv=PatchKFold(2))
-        assert robust(dataset, MeanColor(), cv=PatchKFold(2), accept_findings=("HF001",)).accepted == ("HF001",)
+        assert robust(
+            dataset, MeanColor(), cv=PatchKFold(2), audit=AuditPolicy(accept_findings=("HF001",))
+        ).accepted == ("HF001",)
 
 
 # --- encoders trained anew -------------------------------------------------------------------------------------------
@@ -381,7 +398,11 @@ def anew(dataset, knowing, tmp_path_factory):
     calls, store = [], tmp_path_factory.mktemp("store") / "features.sqlite"
     family = knowing(n_patients=20)
     pipelines = [("memory", of(family)), ("memory", of(family, "svm")), ("mean", mean_color())]
-    more = {"progress": lambda *call: calls.append(call), "store": store, "random_state": 7, "retrain_encoder": True}
+    more = {
+        "runtime": Runtime(store=store, progress=lambda *call: calls.append(call)),
+        "random_state": 7,
+        "retrain_encoder": True,
+    }
     return evaluate(dataset, pipelines, **more, **QUICK), calls, list(Memory.seen)
 
 
@@ -442,7 +463,7 @@ class TestRetrainedEncoders:
 
     def test_others_are_left_out_at_the_same_time(self, dataset, knowing):
         pipelines = {"memory": of(knowing(n_patients=20)), "fixed": of(knowing(Fixed, 4))}
-        more = {"known_patients": "leave_out", "retrain_encoder": True}
+        more = {"audit": AuditPolicy(known_patients="leave_out"), "retrain_encoder": True}
         found = evaluate(dataset, pipelines, **more, **QUICK)
         assert found.left_out.encoders == {"fixed: fixed": 4}
         assert [entry.name for entry in found.models] == ["memory", "fixed"]
@@ -462,7 +483,7 @@ class TestRetrainedEncoders:
             evaluate(dataset, of(knowing(Silent)), retrain_encoder=True, **QUICK)
 
     def test_leaks_that_were_accepted_are_no_fault_of_the_encoder(self, dataset, knowing):
-        more = {"cv": PatchKFold(2), "n_resamples": 0, "accept_findings": ("HF001",)}
+        more = {"cv": PatchKFold(2), "n_resamples": 0, "audit": AuditPolicy(accept_findings=("HF001",))}
         found = evaluate(dataset, of(knowing()), retrain_encoder=True, **more)
         assert found.patient_overlap
         assert found.audit.accepted == ("HF001",)
@@ -473,7 +494,9 @@ class TestRetrainedEncoders:
             "cannot": of(knowing(CannotTrain)),
             "both": IDCPipeline((knowing(CannotTrain), knowing(Fixed, 1)), "logistic"),
         }
-        found = evaluate(dataset, pipelines, known_patients="leave_out", retrain_encoder=True, **QUICK)
+        found = evaluate(
+            dataset, pipelines, audit=AuditPolicy(known_patients="leave_out"), retrain_encoder=True, **QUICK
+        )
         assert [model.name for model in found.models] == ["memory"]
         assert [(entry.name, entry.reason) for entry in found.not_run] == [
             (name, "CannotTrain: expected the package nothing, found none.") for name in ("cannot", "both")
@@ -501,7 +524,7 @@ def report(dataset, knowing, tmp_path_factory):
         (patients >= 10, (patients > 2) & (patients < 10)),
     ]
     pipelines = {"anew": of(knowing(n_patients=20)), "fixed": of(knowing(Fixed, 4))}
-    more = {"known_patients": "leave_out", "retrain_encoder": True, "n_resamples": 20}
+    more = {"audit": AuditPolicy(known_patients="leave_out"), "retrain_encoder": True, "n_resamples": 20}
     return write_report(evaluate(dataset, pipelines, cv, **more), tmp_path_factory.mktemp("report") / "one").parent
 
 

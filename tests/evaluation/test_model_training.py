@@ -8,6 +8,7 @@ from histofeat import DatasetError, IDCPipeline, evaluate
 from histofeat.datasets import make_signature_cohort, open_dataset, opening, patch_size_of, training_part
 from histofeat.evaluation import make_pipeline, train_model
 from histofeat.evaluation.training import estimate_scores
+from histofeat.features import Runtime
 from histofeat.model_selection import PatientKFold
 
 
@@ -117,7 +118,9 @@ def test_pipelines_are_made_of_names():
 def test_a_model_knows_what_it_learnt_from(cohort):
     told = []
     pipeline = IDCPipeline("color", "logistic")
-    model = train_model(cohort, pipeline, folds=3, n_resamples=50, progress=lambda *at: told.append(at))
+    model = train_model(
+        cohort, pipeline, folds=3, n_resamples=50, runtime=Runtime(progress=lambda *at: told.append(at))
+    )
     direct = IDCPipeline("color", "logistic").fit(cohort.X, cohort.y, groups=cohort.patients)
     assert (model.pipeline.predict_proba(cohort.X) == direct.predict_proba(cohort.X)).all()
     assert model.pipeline.store is None

@@ -11,6 +11,7 @@ from sklearn.metrics import confusion_matrix, f1_score, roc_auc_score
 
 from histofeat import IDCPipeline, PatchDataset, PatientKFold, evaluate, write_report
 from histofeat.datasets import load_breakhis, make_breakhis_cohort, merge_rare_classes
+from histofeat.evaluation import AuditPolicy
 from histofeat.exceptions import GroupLeakageError
 from histofeat.features import extract, make_family
 from histofeat.models import make_head
@@ -155,7 +156,9 @@ def test_a_fold_without_a_class_is_refused_and_where_accepted_gives_it_no_probab
     folds = [(np.flatnonzero(~test), np.flatnonzero(test))]
     with pytest.raises((ValueError, GroupLeakageError), match="HF004"):
         evaluate(subtypes, IDCPipeline("color", "logistic"), folds, **QUICK)
-    (model,) = evaluate(subtypes, IDCPipeline("color", "logistic"), folds, accept_findings=("HF004",), **QUICK).models
+    (model,) = evaluate(
+        subtypes, IDCPipeline("color", "logistic"), folds, audit=AuditPolicy(accept_findings=("HF004",)), **QUICK
+    ).models
     assert (model.proba[test, 7] == 0).all()
     assert model.confusion[:, 7].sum() == 0
     assert model.confusion[7].sum() == np.sum(subtypes.y == 7)
@@ -166,7 +169,7 @@ def test_a_class_that_nobody_has_leaves_scores_undefined_and_a_report_that_says_
     named = PatchDataset(cohort.frame, ("benign", "malignant", "borderline"), "part", root=cohort.root)
     found = evaluate(
         named, [("c", IDCPipeline("color", head)) for head in ("logistic", "knn")], PatientKFold(2),
-        accept_findings=("HF004",), **QUICK,
+        audit=AuditPolicy(accept_findings=("HF004",)), **QUICK,
     )  # fmt: skip
     (model, _) = found.models
     assert np.isnan(model.scores["f1"].pooled)

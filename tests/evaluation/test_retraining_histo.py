@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from histofeat import GroupLeakageError, IDCPipeline, PatientKFold, evaluate, load_idc, make_cohort
-from histofeat.evaluation import find_known_patients
-from histofeat.features import HistoEmbedding
+from histofeat.evaluation import AuditPolicy, find_known_patients
+from histofeat.features import HistoEmbedding, Runtime
 from histofeat.networks import user_cache
 
 pytest.importorskip("openvino", reason="openvino is not installed")
@@ -44,7 +44,7 @@ def test_known_patients_are_refused_by_their_images(sample, pipelines):
 
 
 def test_left_out_the_official_test_patients_remain(sample, pipelines):
-    options = {"inner_cv": PatientKFold(2), "n_resamples": 0, "known_patients": "leave_out"}
+    options = {"inner_cv": PatientKFold(2), "n_resamples": 0, "audit": AuditPolicy(known_patients="leave_out")}
     evaluation = evaluate(sample, pipelines, PatientKFold(2), **options)
     tested = set(sample.patients[evaluation.tested])
     assert tested == set(sample.patients[sample.official_split().test])
@@ -55,7 +55,7 @@ def test_left_out_the_official_test_patients_remain(sample, pipelines):
 
 @pytest.mark.long
 def test_trained_anew_in_each_fold(sample, pipelines):
-    options = {"inner_cv": PatientKFold(2), "n_resamples": 0, "retrain_encoder": True, "n_jobs": -1}
+    options = {"inner_cv": PatientKFold(2), "n_resamples": 0, "retrain_encoder": True, "runtime": Runtime(n_jobs=-1)}
     before = sorted((user_cache() / "openvino").glob("histo-*"))
     evaluation = evaluate(sample, pipelines, PatientKFold(2), **options)
     assert evaluation.fold.min() == 0

@@ -11,6 +11,7 @@ from histofeat.datasets import PatchDataset
 from histofeat.evaluation import CODES, AuditReport, Finding, audit_split, cheap_findings, check_audit
 from histofeat.evaluation.audit.table_checks import case_number, section_letters
 from histofeat.exceptions import GroupLeakageError
+from histofeat.features import Runtime
 from histofeat.model_selection import PatchKFold, PatientKFold
 from histofeat.reporting import Details, Facts, Heading, Notice, Table, to_html, to_markdown
 from histofeat.reporting.sections.audit import audit_blocks, audit_notices
@@ -175,7 +176,7 @@ class TestWhole:
         store = tmp_path / "features.sqlite"
         for cv, shared in ((PatientKFold(3), 0), (PatchKFold(3), 15)):
             splits = cv.split(cohort.X, cohort.y, cohort.patients)  # an iterator: it is walked once
-            report = audit_split(cohort, splits, store=store)
+            report = audit_split(cohort, splits, runtime=Runtime(store=store))
             assert [finding.code for finding in report.findings] == list(CODES)
             assert report.finding("HF001").numbers["shared"] == shared
         assert report.finding("HF002").status == "passed"
@@ -183,13 +184,13 @@ class TestWhole:
 
     def test_images_are_measured_once(self, cohort, tmp_path, monkeypatch):
         store, splits = tmp_path / "features.sqlite", list(PatientKFold(3).split(cohort.X, cohort.y, cohort.patients))
-        first = audit_split(cohort, splits, store=store)
+        first = audit_split(cohort, splits, runtime=Runtime(store=store))
 
         def no_more(*_):
             raise AssertionError("measured again")
 
         monkeypatch.setattr("histofeat.features.image_fingerprint._hash_luma", no_more)
-        assert audit_split(cohort, splits, store=store, n_jobs=2).to_dict() == first.to_dict()
+        assert audit_split(cohort, splits, runtime=Runtime(store=store, n_jobs=2)).to_dict() == first.to_dict()
 
     def test_order_of_the_rows_within_a_side_does_not_matter(self, cohort):
         splits = list(PatchKFold(3).split(cohort.X, cohort.y))

@@ -13,7 +13,15 @@ from test_split_audit import dataset_of
 from histofeat.evaluation import NEAR_DISTANCE, audit_fingerprints, audit_split, count_distances
 from histofeat.evaluation.audit import near_pairs as search
 from histofeat.evaluation.audit.near_pairs import MAX_DISTANCE, near_pairs
-from histofeat.features import ColorHistogram, Fingerprints, ImageFingerprint, extract, mirror_masks, number_rows
+from histofeat.features import (
+    ColorHistogram,
+    Fingerprints,
+    ImageFingerprint,
+    Runtime,
+    extract,
+    mirror_masks,
+    number_rows,
+)
 from histofeat.features.image_fingerprint import _frequencies
 from histofeat.images import read_patch
 
@@ -415,7 +423,7 @@ def test_real_patches_have_no_copies_across_patients(real_data):
     whole = load_idc(real_data / "idc")
     dataset = whole.subset(np.setdiff1d(np.arange(len(whole)), whole.official_split().test))
     splits = list(PatientKFold(5).split(dataset.X, dataset.y, dataset.patients))
-    report = audit_split(dataset, splits, n_jobs=2)
+    report = audit_split(dataset, splits, runtime=Runtime(n_jobs=2))
     assert report.errors == report.warnings == ()
     assert report.finding("HF003").numbers["by_chance"] < 1
     patch = read_patch(dataset.X[5000])

@@ -24,6 +24,7 @@ from histofeat.features import (
     HaralickTexture,
     LBPHistogram,
     PatchUnion,
+    Runtime,
     as_store,
     content_key,
     extract,
@@ -258,7 +259,9 @@ def test_a_search_measures_each_image_once(cohort, path):
 def test_a_second_evaluation_measures_nothing(cohort, path):
     def once():
         pipelines = {"both": IDCPipeline(features=("color", "lbp"), head="logistic")}
-        return evaluate(cohort, pipelines, PatientKFold(2), inner_cv=PatientKFold(2), n_resamples=0, store=path)
+        return evaluate(
+            cohort, pipelines, PatientKFold(2), inner_cv=PatientKFold(2), n_resamples=0, runtime=Runtime(store=path)
+        )
 
     first, second = once(), once()
     # The fingerprints are those of the audit.

@@ -6,6 +6,7 @@ from sklearn.svm import SVC
 from test_evaluation import MeanColor, write_dataset
 
 from histofeat import IDCPipeline, PatientKFold, evaluate
+from histofeat.features import Runtime
 from histofeat.models import HEADS, FeatureHead, check_enough_patients, make_head
 from histofeat.studies import measure_robustness, permutation_importance
 
@@ -34,7 +35,12 @@ def test_an_evaluation_that_is_too_small_is_refused_before_any_work(cohort_of):
         r"fit, on whom 'svm' of the vote is calibrated, and so at least 5 on the training side of each fold, got 2 of "
         r"'\w+' in inner fit \d of fold \d \(4 on its training side, 6 in the data set\)\. Add patients",
     ):
-        evaluate(cohort_of(6), {"mine": vote()}, n_resamples=0, progress=lambda stage, *_: stages.append(stage))
+        evaluate(
+            cohort_of(6),
+            {"mine": vote()},
+            n_resamples=0,
+            runtime=Runtime(progress=lambda stage, *_: stages.append(stage)),
+        )
     assert stages == []
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from histofeat import DatasetError, IDCPipeline, PatchError
 from histofeat.datasets import find_patients, list_images
+from histofeat.features import Runtime
 from histofeat.images import make_grid, pad_to
 from histofeat.models import SavedModel, predict_images, prediction, write_table
 
@@ -100,7 +101,7 @@ def test_batches_do_not_change_the_numbers(model, large, cohort, n_jobs, monkeyp
         pipeline, "predict_proba", lambda self, X, **more: calls.append(len(X)) or real(self, X, **more)
     )
     told = []
-    found = predict_images(model, images, n_jobs=n_jobs, progress=lambda *at: told.append(at))
+    found = predict_images(model, images, runtime=Runtime(n_jobs=n_jobs, progress=lambda *at: told.append(at)))
     assert np.allclose(found.proba, expected.proba, rtol=1e-12)
     assert (found.policies, found.n_tiles.tolist()) == (expected.policies, expected.n_tiles.tolist())
     assert max(calls) <= 10

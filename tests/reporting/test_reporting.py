@@ -13,7 +13,7 @@ import pytest
 
 from histofeat import IDCPipeline, evaluate
 from histofeat.datasets import FullSet
-from histofeat.evaluation import NotRun
+from histofeat.evaluation import AuditPolicy, NotRun
 from histofeat.model_selection import PatchKFold, PatientKFold
 from histofeat.reporting import check_output, describe_environment, write_report
 
@@ -232,7 +232,7 @@ def test_incomplete_copy_is_named(short, tmp_path):
 
 def test_leaked_patients_are_shouted(cohort, tmp_path):
     pipelines = {"lbp": IDCPipeline(features="lbp", head="logistic")}
-    options = {"inner_cv": PatchKFold(2), "n_resamples": 0, "accept_findings": ("HF001",)}
+    options = {"inner_cv": PatchKFold(2), "n_resamples": 0, "audit": AuditPolicy(accept_findings=("HF001",))}
     leaking = evaluate(cohort, pipelines, PatchKFold(3), **options)
     report = write_report(leaking, tmp_path / "leak")
     page = report.read_text(encoding="utf-8")

@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 from histofeat import CNNEmbedding, IDCPipeline, PatientKFold, WeightsError, evaluate
 from histofeat.datasets import PatchDataset
 from histofeat.exceptions import GroupLeakageError
-from histofeat.features import FAMILIES, PatchFeatures, make_family
+from histofeat.features import FAMILIES, PatchFeatures, Runtime, make_family
 from histofeat.metrics import bootstrap_scores, patient_weights
 from histofeat.studies import column_groups, correlated_groups, permutation_importance
 from histofeat.studies.explanation import resampled_auc
@@ -258,9 +258,14 @@ def test_threads_and_the_store_change_nothing(dataset, tmp_path):
     options = {"by": ("family", "feature"), "n_repeats": 2, "n_resamples": 30}
     told = []
     first = permutation_importance(
-        dataset, PIPELINE, store=tmp_path / "s.sqlite", progress=lambda *news: told.append(news), **options
+        dataset,
+        PIPELINE,
+        runtime=Runtime(store=tmp_path / "s.sqlite", progress=lambda *news: told.append(news)),
+        **options,
     )
-    second = permutation_importance(dataset, PIPELINE, store=tmp_path / "s.sqlite", n_jobs=3, **options)
+    second = permutation_importance(
+        dataset, PIPELINE, runtime=Runtime(store=tmp_path / "s.sqlite", n_jobs=3), **options
+    )
     assert first == second
     assert [news for news in told if news[0] == "permute"][-1] == ("permute", 12, 12)
     assert ("fit", 5, 5) in told

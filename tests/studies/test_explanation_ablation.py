@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from histofeat import CNNEmbedding, IDCPipeline, PatientKFold, evaluate
-from histofeat.features import PatchFeatures
+from histofeat.features import PatchFeatures, Runtime
 from histofeat.metrics import compare_models, holm
 from histofeat.studies import Ablation, AblationRow, ablate_families, measure_costs, pareto_front
 from histofeat.studies.explanation import cost
@@ -70,7 +70,11 @@ def test_of_two_families_each_is_what_the_other_leaves(cohort):
     fitted = []
     pipeline = IDCPipeline(("color", "lbp"), "logistic")
     found = ablate_families(
-        cohort, pipeline, PatientKFold(2), n_resamples=20, n_jobs=2, progress=lambda *news: fitted.append(news)
+        cohort,
+        pipeline,
+        PatientKFold(2),
+        n_resamples=20,
+        runtime=Runtime(n_jobs=2, progress=lambda *news: fitted.append(news)),
     )
     assert found.row("without lbp").roc_auc == found.row("color alone").roc_auc
     assert ("fit", 6, 6) in fitted  # three sets, two folds

@@ -11,6 +11,8 @@ from sklearn.metrics import f1_score, roc_auc_score
 from histofeat import IDCPipeline, evaluate, make_cohort
 from histofeat.datasets import PatchDataset, make_signature_cohort
 from histofeat.datasets.synthetic.cohort_folder import MANIFEST
+from histofeat.evaluation import AuditPolicy
+from histofeat.features import Runtime
 from histofeat.metrics import patient_weights
 from histofeat.model_selection import PatchKFold, PatientKFold
 from histofeat.studies import MeanColor, measure_leakage, panel_of, touching_share
@@ -48,7 +50,7 @@ def sides(small):
             PatchKFold(2, random_state=4),
             inner_cv=PatchKFold(3),
             n_resamples=0,
-            accept_findings=accepted,
+            audit=AuditPolicy(accept_findings=accepted),
         ),
     }
 
@@ -59,7 +61,7 @@ def sides(small):
 @pytest.mark.slow
 def test_by_patch_it_is_brilliant_and_by_patient_at_chance(planted):
     pipelines = {"color": IDCPipeline("color", "xgboost", head_params={"n_estimators": 120})}
-    row = measure_leakage(planted, pipelines, n_resamples=300, n_jobs=2).rows[0]
+    row = measure_leakage(planted, pipelines, n_resamples=300, runtime=Runtime(n_jobs=2)).rows[0]
     assert row.leaked > 0.95
     assert row.leaked_ci95[0] > 0.9
     assert row.honest_ci95[0] < 0.5 < row.honest_ci95[1]
@@ -69,8 +71,10 @@ def test_by_patch_it_is_brilliant_and_by_patient_at_chance(planted):
 
 @pytest.mark.slow
 def test_shortcuts_are_at_chance_by_patient_and_know_who_it_is(planted):
-    honest = evaluate(planted, IDCPipeline("color", "logistic"), PatientKFold(5), n_resamples=300, n_jobs=2)
-    panel = panel_of(honest, families_to_identify=("color",), n_jobs=2)
+    honest = evaluate(
+        planted, IDCPipeline("color", "logistic"), PatientKFold(5), n_resamples=300, runtime=Runtime(n_jobs=2)
+    )
+    panel = panel_of(honest, families_to_identify=("color",), runtime=Runtime(n_jobs=2))
     assert max(row.roc_auc for row in panel.rows) < 0.6
     assert {entry.family: entry.accuracy > 0.9 for entry in panel.identification}["color"]
     assert not panel.patient_overlap

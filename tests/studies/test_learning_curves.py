@@ -9,6 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from histofeat import GroupLeakageError, PatientKFold, make_cohort
+from histofeat.features import Runtime
 from histofeat.metrics import patient_weights
 from histofeat.model_selection import encode_patients
 from histofeat.models import make_head
@@ -108,8 +109,9 @@ def test_threads_and_our_own_heads(data):
     settings = {"n_patients": (6,), "n_draws": 2, "n_resamples": 30}
     curve = learning_curve(features[:, 1:], y, patients, make_head("svm"), PatientKFold(2), **settings)
     again = learning_curve(
-        features[:, 1:], y, patients, make_head("svm"), PatientKFold(2), n_jobs=2,
-        progress=lambda *at: told.append(at), **settings,
+        features[:, 1:], y, patients, make_head("svm"), PatientKFold(2),
+        runtime=Runtime(n_jobs=2, progress=lambda *at: told.append(at)),
+        **settings,
     )  # fmt: skip
     pd.testing.assert_frame_equal(curve.to_frame(), again.to_frame())
     assert told[-1] == ("fit", 10, 10)

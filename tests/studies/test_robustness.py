@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from histofeat import IDCPipeline, LBPHistogram, PatientKFold, make_cohort
-from histofeat.features import make_family
+from histofeat.features import Runtime, make_family
 from histofeat.images import PERTURBATIONS, MacenkoNormalizer, as_images, perturbed_images
 from histofeat.images.perturbations import perturb
 from histofeat.metrics import patient_weights
@@ -139,7 +139,10 @@ def test_threads_and_a_store_change_nothing(cohort, tmp_path):
     settings = {"cv": PatientKFold(2), "conditions": [STRONG], **SMALL}
     one = measure_robustness(cohort, pipelines, **settings)
     two = measure_robustness(
-        cohort, pipelines, n_jobs=2, store=tmp_path / "f.sqlite", progress=lambda *at: told.append(at), **settings
+        cohort,
+        pipelines,
+        runtime=Runtime(n_jobs=2, store=tmp_path / "f.sqlite", progress=lambda *at: told.append(at)),
+        **settings,
     )
     assert one.rows == two.rows
     assert told == [("measure", done, 3) for done in (1, 2, 3)]

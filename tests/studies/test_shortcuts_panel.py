@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 from histofeat.datasets import PatchDataset
 from histofeat.evaluation import evaluate
 from histofeat.exceptions import DatasetError, WeightsError
-from histofeat.features import LBPHistogram, PatchFeatures
+from histofeat.features import LBPHistogram, PatchFeatures, Runtime
 from histofeat.metrics import patient_weights
 from histofeat.model_selection import PatchKFold, PatientKFold
 from histofeat.models import IDCPipeline, make_head
@@ -179,13 +179,15 @@ def test_rows_that_are_never_tested_take_no_part(dataset, splits, reference):
 def test_the_result_depends_on_neither_threads_nor_store(panel, dataset, splits, reference, tmp_path):
     settings = {"reference_scores": reference, "families_to_identify": ("lbp",), "n_resamples": 200, "random_state": 5}
     for _ in range(2):
-        assert shortcut_panel(dataset, splits, n_jobs=2, store=tmp_path / "store", **settings) == panel
+        assert shortcut_panel(dataset, splits, runtime=Runtime(n_jobs=2, store=tmp_path / "store"), **settings) == panel
 
 
 def test_the_panel_of_an_evaluation_has_its_folds_resamples_and_best_model(dataset, tmp_path):
     pipelines = {"lbp": IDCPipeline("lbp", "logistic"), "mean": IDCPipeline((MeanColor(),), "logistic")}
-    evaluation = evaluate(dataset, pipelines, PatientKFold(3), n_resamples=60, random_state=2, store=tmp_path / "s")
-    panel = panel_of(evaluation, families_to_identify=(), store=tmp_path / "s")
+    evaluation = evaluate(
+        dataset, pipelines, PatientKFold(3), n_resamples=60, random_state=2, runtime=Runtime(store=tmp_path / "s")
+    )
+    panel = panel_of(evaluation, families_to_identify=(), runtime=Runtime(store=tmp_path / "s"))
     assert panel.reference.name == "mean, logistic"
     best = evaluation.models[1].scores["roc_auc"]
     assert (panel.reference.roc_auc, panel.reference.ci95) == (best.pooled, best.ci95)

@@ -9,17 +9,18 @@ from histofeat.evaluation.audit.image_checks import (
     exact_duplicates,
     near_duplicates,
 )
+from histofeat.evaluation.audit.known_patients import measure_fingerprints
 from histofeat.evaluation.audit.learnt_checks import trained_encoders
 from histofeat.evaluation.audit.parts import take_apart
 from histofeat.evaluation.audit.predictions import fitted_outside
 from histofeat.evaluation.audit.sides import as_split
 from histofeat.evaluation.audit.table_checks import lost_classes, shared_patients, sibling_slides
-from histofeat.features import Fingerprints, ImageFingerprint, extract
+from histofeat.features import Fingerprints, Runtime
 
 __all__ = ["audit_encoders", "audit_fingerprints", "audit_split", "cheap_findings"]
 
 
-def audit_split(dataset, splits, *, pipelines=None, predictions=None, store=None, n_jobs=None) -> AuditReport:
+def audit_split(dataset, splits, *, pipelines=None, predictions=None, runtime=None) -> AuditReport:
     """Look for what makes the scores of a split say something else than they seem to.
 
     Parameters
@@ -33,10 +34,8 @@ def audit_split(dataset, splits, *, pipelines=None, predictions=None, store=None
     predictions : DataFrame or mapping, optional
         Scores of the test rows, for HF008: columns ``row``, ``fold``, ``score``, ``label`` and, optionally,
         ``threshold``; or several such tables by the name of their model, as `predictions_of` gives them.
-    store : path or FeatureStore, optional
-        Where fingerprints of images are kept between calls; None keeps nothing.
-    n_jobs : int, optional
-        Threads; None is 1, -1 all cores. The result does not depend on it.
+    runtime : Runtime, optional
+        Threads, feature store and progress; see `histofeat.features.Runtime`. Results do not depend on it.
 
     Returns
     -------
@@ -66,8 +65,9 @@ def audit_split(dataset, splits, *, pipelines=None, predictions=None, store=None
     """
     splits = list(splits) if not isinstance(splits, str) and hasattr(splits, "__iter__") else splits
     cheap_findings(dataset, splits, pipelines=pipelines, predictions=predictions)  # bad input, before the images
-    fingerprints = extract([ImageFingerprint()], dataset.X, n_jobs=n_jobs, store=store).features[0]
-    more = {"pipelines": pipelines, "predictions": predictions, "n_jobs": n_jobs}
+    runtime = Runtime.of(runtime)
+    fingerprints = measure_fingerprints(dataset.X, runtime)
+    more = {"pipelines": pipelines, "predictions": predictions, "n_jobs": runtime.n_jobs}
     return audit_fingerprints(dataset, splits, fingerprints, **more)
 
 
@@ -104,12 +104,12 @@ def cheap_findings(dataset, splits, *, pipelines=None, predictions=None, retrain
     return AuditReport(_findings(as_split(dataset, splits), None, pipelines, predictions, retrained))
 
 
-def audit_encoders(dataset, splits, pipelines, *, store=None, n_jobs=None) -> AuditReport:
+def audit_encoders(dataset, splits, pipelines, *, runtime=None) -> AuditReport:
     """Audit only whom the encoders of pipelines know: HF007.
 
     Parameters
     ----------
-    dataset, splits, pipelines, store, n_jobs
+    dataset, splits, pipelines, runtime
         As for `audit_split`. No image is read where no encoder has a record of training images.
 
     Returns
@@ -134,7 +134,7 @@ def audit_encoders(dataset, splits, pipelines, *, store=None, n_jobs=None) -> Au
     split, parts = as_split(dataset, splits), take_apart(pipelines)
     finding = trained_encoders(split, None, parts)
     if finding is None:
-        fingerprints = extract([ImageFingerprint()], dataset.X, n_jobs=n_jobs, store=store).features[0]
+        fingerprints = measure_fingerprints(dataset.X, Runtime.of(runtime))
         finding = trained_encoders(split, Fingerprints.of(fingerprints), parts)
     return AuditReport((finding,))
 
@@ -154,12 +154,14 @@ def audit_fingerprints(
 
     Parameters
     ----------
-    dataset, splits, pipelines, predictions, n_jobs
+    dataset, splits, pipelines, predictions
         As for `audit_split`.
     fingerprints : ndarray of shape (n, 35), float32
         Measured by `ImageFingerprint`, one row for each of the data set.
     distance : int
         Bits of 128 in which near-duplicates differ at most, 0 to 31; see `near_duplicates` for the default.
+    n_jobs : int, optional
+        Threads; None is 1, -1 all cores.
     retrained : bool, default=False
         Whether families with a method ``retrained`` are trained anew inside each fold, so that what they were trained
         on before does not count for HF007.

@@ -34,8 +34,8 @@ _REMEDIES = {
     "HF004": "Use fewer folds, or sides with more patients.",
     "HF005": "Give all slides of one number the same patient id.",
     "HF006": "Find out which label is right, or drop these images.",
-    "HF007": "Use an encoder that has not seen these patients, or test on others: evaluate and the studies test only "
-    'the others with known_patients="leave_out", and evaluate(retrain_encoder=True) trains the encoder in each fold.',
+    "HF007": 'Use another encoder or test other patients: with AuditPolicy(known_patients="leave_out") only the others '
+    "are tested, and evaluate(retrain_encoder=True) trains the encoder in each fold.",
     "HF008": "Fit everything inside the training patients of each fold.",
 }
 
@@ -261,5 +261,5 @@ def _refusal(first: Finding, refused: list[Finding], accept: tuple[str, ...]) ->
     also = f" Errors as well: {', '.join(others)}." if others else ""
     return (
         f"{first.code} {first.title}: expected none, got {max(1, len(first.offenders)):,}: {first.named}. "
-        f"{first.detail} {_REMEDIES[first.code]}{also} To go on in spite of it: accept_findings=({wanted})."
+        f"{first.detail} {_REMEDIES[first.code]}{also} To accept this: AuditPolicy(accept_findings=({wanted}))."
     )

@@ -10,10 +10,17 @@ import numpy as np
 
 from histofeat.evaluation.audit.parts import Parts, take_apart, walk
 from histofeat.exceptions import MissingExtraError, WeightsError
-from histofeat.features import Fingerprints, ImageFingerprint, TrainingImages, extract
+from histofeat.features import Fingerprints, ImageFingerprint, Runtime, TrainingImages, extract
 from histofeat.model_selection import encode_patients
 
-__all__ = ["KnownPatients", "can_retrain", "encoder_records", "find_known_patients", "match_records"]
+__all__ = [
+    "KnownPatients",
+    "can_retrain",
+    "encoder_records",
+    "find_known_patients",
+    "match_records",
+    "measure_fingerprints",
+]
 
 
 @dataclass(frozen=True)
@@ -41,7 +48,7 @@ class KnownPatients:
     n_images: tuple[int, ...]
 
 
-def find_known_patients(dataset, pipelines, *, fingerprints=None, retrained=False, store=None, n_jobs=None):
+def find_known_patients(dataset, pipelines, *, fingerprints=None, retrained=False, runtime=None):
     """Find the patients of a data set whom encoders of pipelines know from their training.
 
     Parameters
@@ -54,10 +61,8 @@ def find_known_patients(dataset, pipelines, *, fingerprints=None, retrained=Fals
     retrained : bool, default=False
         Whether families with a method ``retrained`` will be trained anew inside each fold: what they were trained on
         before does not count then.
-    store : path or FeatureStore, optional
-        Where fingerprints are kept between calls; None keeps nothing.
-    n_jobs : int, optional
-        Threads; None is 1, -1 all cores.
+    runtime : Runtime, optional
+        Threads, feature store and progress; see `histofeat.features.Runtime`. Results do not depend on it.
 
     Returns
     -------
@@ -92,7 +97,7 @@ def find_known_patients(dataset, pipelines, *, fingerprints=None, retrained=Fals
     if not any(records for _, records in told):
         return ()
     if fingerprints is None:
-        fingerprints = extract([ImageFingerprint()], dataset.X, n_jobs=n_jobs, store=store).features[0]
+        fingerprints = measure_fingerprints(dataset.X, Runtime.of(runtime))
     ids, patient = encode_patients(dataset.patients, len(dataset), "dataset.patients")
     prints, found = Fingerprints.of(fingerprints), []
     for name, records in told:
@@ -101,6 +106,11 @@ def find_known_patients(dataset, pipelines, *, fingerprints=None, retrained=Fals
             patients, n_images = tuple(ids[one] for one in known), tuple(int(counts[one]) for one in known)
             found.append(KnownPatients(name, path, record.dataset, patients, n_images))
     return tuple(dict.fromkeys(found))
+
+
+def measure_fingerprints(X, runtime: Runtime) -> np.ndarray:
+    """Fingerprints of images, float32 of shape (n, 35); see `histofeat.features.ImageFingerprint`."""
+    return extract([ImageFingerprint()], X, n_jobs=runtime.n_jobs, store=runtime.store).features[0]
 
 
 def match_records(records, prints: Fingerprints, patient: np.ndarray):

@@ -116,12 +116,9 @@ def ablate_families(
     *,
     sets=None,
     n_resamples=2000,
-    store=None,
-    n_jobs=None,
     random_state=0,
-    progress=None,
-    accept_findings=(),
-    known_patients="refuse",
+    audit=None,
+    runtime=None,
 ):
     """Fit a pipeline again without each of its families, and with each alone, on the same folds.
 
@@ -136,20 +133,13 @@ def ablate_families(
         More sets of its families, by name.
     n_resamples : int, default=2000
         Resamples of the patients behind each interval; 0 for no intervals.
-    store : path or FeatureStore, optional
-        Where features are kept between calls.
-    n_jobs : int, optional
-        Threads for extraction and fits; the result does not depend on it.
     random_state : int, default=0
         Seed of the resamples.
-    progress : callable, optional
-        Called as ``progress(stage, done, total)`` with stage "extract" and "fit".
-    accept_findings : sequence of str, default=()
-        Codes of errors to go on with, as in `histofeat.evaluate`: ``("HF001",)`` accepts folds that share patients,
-        ``("HF007",)`` encoders that know tested patients; the result says so.
-    known_patients : {"refuse", "leave_out"}, default="refuse"
-        What to do where an encoder of the pipeline was trained on an image of a tested patient, as in
-        `histofeat.evaluate`: "leave_out" tests the other patients only.
+    audit : AuditPolicy, optional
+        As in `histofeat.evaluate`. Codes that may be accepted: HF001 (folds share patients), HF007 (an encoder was
+        trained on test patients) and, with "leave_out", HF004; the result names the accepted ones.
+    runtime : Runtime, optional
+        Threads, feature store and progress; its stages are "extract" and "fit".
 
     Returns
     -------
@@ -184,10 +174,7 @@ def ablate_families(
     patient_weights(dataset.patients, n_resamples, random_state)
     names = tuple(dict.fromkeys(family.family for family in _families(pipeline)))
     wanted = _make_sets(names, sets or {})
-    choices = {"known_patients": known_patients, "accept_findings": accept_findings}
-    measured = measure_folds(
-        dataset, pipeline, cv, owner="ablate_families", n_jobs=n_jobs, store=store, progress=progress, **choices
-    )
+    measured = measure_folds(dataset, pipeline, cv, owner="ablate_families", audit=audit, runtime=runtime)
     by_family = measured.family_columns()
     # Sets of the same families, such as one of two alone and without the other, are fitted once.
     fits = {families: np.concatenate([by_family[name] for name in families]) for _, _, families in wanted}

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.base import clone
 
 from histofeat.evaluation import FairFolds, FeatureBank, Plan, fair_folds, run_in_threads
-from histofeat.features import as_store, check_unique_names
+from histofeat.features import Runtime, check_unique_names
 from histofeat.model_selection import PatientKFold
 from histofeat.models import check_enough_patients
 
@@ -28,16 +28,13 @@ class MeasuredFolds:
         Training and test rows of each fold, and who is not tested.
     plan : Plan
         The pipeline taken apart.
-    n_jobs, store, progress
-        As in `histofeat.evaluate`.
+    runtime : Runtime
     """
 
     dataset: Any
     folds: FairFolds
     plan: Plan
-    n_jobs: int | None
-    store: Any
-    progress: Any
+    runtime: Runtime
     conversions: Counter = field(default_factory=Counter)
     computed: Counter = field(default_factory=Counter)
     seconds: Counter = field(default_factory=Counter)
@@ -58,11 +55,6 @@ class MeasuredFolds:
             yield
         finally:
             self.seconds[stage] += time.perf_counter() - started
-
-    def tell(self, stage, done, total):
-        """Report progress, where someone listens."""
-        if self.progress is not None:
-            self.progress(stage, done, total)
 
     def features(self, fold, rows):
         """Features of some rows as the head of this fold sees them, float32 of shape (n_rows, d)."""
@@ -90,7 +82,7 @@ class MeasuredFolds:
             For each set, one per fold.
         """
         tasks = [(columns, fold) for columns in column_sets for fold in range(len(self.splits))]
-        heads = run_in_threads(lambda task: self._fit(*task), tasks, self.n_jobs, self._teller("fit", len(tasks)))
+        heads = run_in_threads(lambda task: self._fit(*task), tasks, self.runtime, "fit")
         n_folds = len(self.splits)
         return [heads[start : start + n_folds] for start in range(0, len(heads), n_folds)]
 
@@ -101,9 +93,6 @@ class MeasuredFolds:
             head.set_params(calibrate=True)
         return head.fit(self.features(fold, train)[:, columns], self.y[train], groups=self.patients[train])
 
-    def _teller(self, stage, total):
-        return lambda done: self.tell(stage, done, total)
-
     def probabilities(self, head, features):
         """Class probabilities (n, k), float64; a class that the head never saw has probability 0."""
         spread = np.zeros((len(features), self.n_classes))
@@ -111,7 +100,7 @@ class MeasuredFolds:
         return spread
 
 
-def measure_folds(dataset, pipeline, cv, *, owner, n_jobs, store, progress, known_patients, accept_findings):
+def measure_folds(dataset, pipeline, cv, *, owner, audit=None, runtime=None):
     """Check the folds, measure the patches, and say what cannot run by raising it; `owner` is who asks.
 
     Raises
@@ -130,9 +119,8 @@ def measure_folds(dataset, pipeline, cv, *, owner, n_jobs, store, progress, know
         raise ValueError(
             "explanation.pipeline: expected feature families to explain, got features='pixels'. Name families."
         )
-    store, cv = as_store(store), PatientKFold(5) if cv is None else cv
-    choices = {"known_patients": known_patients, "accept_findings": accept_findings}
-    folds = fair_folds(cv, dataset, pipeline, owner=owner, store=store, n_jobs=n_jobs, **choices)
+    runtime, cv = Runtime.of(runtime), PatientKFold(5) if cv is None else cv
+    folds = fair_folds(cv, dataset, pipeline, owner=owner, audit=audit, runtime=runtime)
     counts = np.bincount(
         dataset.y[np.concatenate([test for _, test in folds.splits])], minlength=len(dataset.target_names)
     )
@@ -146,4 +134,4 @@ def measure_folds(dataset, pipeline, cv, *, owner, n_jobs, store, progress, know
     plan = Plan("explained", "", pipeline, families, pipeline.make_head())
     for train, _ in folds.splits:
         check_enough_patients(plan.head, dataset.y[train], dataset.patients[train], "explanation.pipeline")
-    return MeasuredFolds(dataset, folds, plan, n_jobs, store, progress)
+    return MeasuredFolds(dataset, folds, plan, runtime)

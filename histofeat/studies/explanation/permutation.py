@@ -9,6 +9,7 @@ import pandas as pd
 
 from histofeat.evaluation import LeftOut, run_in_threads
 from histofeat.exceptions import known_names
+from histofeat.features import Runtime
 from histofeat.metrics import patient_weights
 from histofeat.studies.explanation.fitted_folds import measure_folds
 from histofeat.studies.explanation.groups import column_groups, correlated_groups
@@ -102,12 +103,9 @@ def permutation_importance(
     n_repeats=5,
     n_resamples=2000,
     correlation=0.9,
-    store=None,
-    n_jobs=None,
     random_state=0,
-    progress=None,
-    accept_findings=(),
-    known_patients="refuse",
+    audit=None,
+    runtime=None,
 ):
     """Say what each part of the features is worth to a model, on patients that it has not learnt from.
 
@@ -131,20 +129,13 @@ def permutation_importance(
         Resamples of the patients behind each interval; 0 for no intervals.
     correlation : float, default=0.9
         The level of "correlated".
-    store : path or FeatureStore, optional
-        Where features are kept between calls.
-    n_jobs : int, optional
-        Threads for extraction, fits and parts; the result does not depend on it.
     random_state : int, default=0
         Seed of the permutations and of the resamples.
-    progress : callable, optional
-        Called as ``progress(stage, done, total)`` with stage "extract", "fit" and "permute" (parts).
-    accept_findings : sequence of str, default=()
-        Codes of errors to go on with, as in `histofeat.evaluate`: ``("HF001",)`` accepts folds that share patients,
-        ``("HF007",)`` encoders that know tested patients; the result says so.
-    known_patients : {"refuse", "leave_out"}, default="refuse"
-        What to do where an encoder of the pipeline was trained on an image of a tested patient, as in
-        `histofeat.evaluate`: "leave_out" tests the other patients only.
+    audit : AuditPolicy, optional
+        As in `histofeat.evaluate`. Codes that may be accepted: HF001 (folds share patients), HF007 (an encoder was
+        trained on test patients) and, with "leave_out", HF004; the result names the accepted ones.
+    runtime : Runtime, optional
+        Threads, feature store and progress; its stages are "extract", "fit" and "permute" (parts).
 
     Returns
     -------
@@ -188,14 +179,12 @@ def permutation_importance(
             f"permutation_importance.n_repeats: expected a whole number of at least 1, got {n_repeats!r}. Use 5."
         )
     patient_weights(dataset.patients, n_resamples, random_state)  # refuses what it cannot use before the long work
-    choices = {"known_patients": known_patients, "accept_findings": accept_findings}
-    measured = measure_folds(
-        dataset, pipeline, cv, owner="permutation_importance", n_jobs=n_jobs, store=store, progress=progress, **choices
-    )
+    runtime = Runtime.of(runtime)
+    measured = measure_folds(dataset, pipeline, cv, owner="permutation_importance", audit=audit, runtime=runtime)
     parts = _make_parts(kinds, measured, correlation)
     ((*heads,),) = measured.fit_heads([np.arange(len(measured.names))])
     permuted = _Permuted(measured, heads, int(n_repeats), n_resamples, random_state)
-    found = run_in_threads(permuted.score, parts, n_jobs, lambda done: measured.tell("permute", done, len(parts)))
+    found = run_in_threads(permuted.score, parts, runtime, "permute")
     order = {kind: position for position, kind in enumerate(dict.fromkeys(part.by for part in found))}
     return Importance(
         parts=tuple(sorted(found, key=lambda part: (order[part.by], -part.drop, part.name))),

@@ -12,7 +12,7 @@ from sklearn.base import clone
 from threadpoolctl import threadpool_limits
 
 from histofeat.evaluation import LeftOut
-from histofeat.features import extract
+from histofeat.features import Runtime, extract
 from histofeat.images import normalized_images, perturbed_images
 from histofeat.metrics import Bootstrap
 
@@ -37,9 +37,7 @@ class Job:
     splits: Sequence
     tests: Sequence
     conditions: Sequence[tuple[str, int]]
-    n_jobs: int | None
-    store: Any
-    progress: Any
+    runtime: Runtime
 
     def __post_init__(self):
         self.X, self.y, self.patients = self.dataset.X, self.dataset.y, self.dataset.patients
@@ -53,7 +51,7 @@ class Job:
         self.proba = {(name, at): np.full(shape, np.nan) for name in self.pipelines for at in self.conditions}
         lanes = self._lanes()
         total, self._done = len(lanes) * (1 + len(self.conditions)), 0
-        n_threads = joblib.effective_n_jobs(self.n_jobs)
+        n_threads = joblib.effective_n_jobs(self.runtime.n_jobs)
         with (
             threadpool_limits(1 if n_threads > 1 else None, user_api="blas"),
             ThreadPoolExecutor(n_threads) as pool,
@@ -80,7 +78,9 @@ class Job:
         fitted = None
         if lane.normalizer is not None:
             fitted = (
-                clone(lane.normalizer).set_params(n_jobs=self.n_jobs).fit(self.X[train], groups=self.patients[train])
+                clone(lane.normalizer)
+                .set_params(n_jobs=self.runtime.n_jobs)
+                .fit(self.X[train], groups=self.patients[train])
             )
         heads = self._fit_heads(lane, train, self._measure(lane, fitted, train, CLEAN), pool)
         self._tell(total)
@@ -96,8 +96,7 @@ class Job:
 
     def _tell(self, total: int) -> None:
         self._done += 1
-        if self.progress is not None:
-            self.progress("measure", self._done, total)
+        self.runtime.report("measure", self._done, total)
 
     def _measure(self, lane: Lane, fitted, rows: np.ndarray, condition: tuple[str, int]) -> dict[str, np.ndarray]:
         """Features of some rows by family, perturbed first and normalised then."""
@@ -107,7 +106,8 @@ class Job:
         wanted = {key: family for name in lane.names for key, family in self.families[name].items()}
         found = {}
         for keys in _passes(wanted):
-            measured = extract([wanted[key] for key in keys], images, n_jobs=self.n_jobs, store=self.store)
+            families, runtime = [wanted[key] for key in keys], self.runtime
+            measured = extract(families, images, n_jobs=runtime.n_jobs, store=runtime.store)
             found.update(zip(keys, measured.features, strict=True))
         return found
 

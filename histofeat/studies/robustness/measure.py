@@ -7,7 +7,7 @@ import numpy as np
 
 from histofeat.evaluation import fair_folds
 from histofeat.exceptions import known_names
-from histofeat.features import as_store
+from histofeat.features import Runtime
 from histofeat.images import PERTURBATIONS, perturbed_images
 from histofeat.metrics import METRICS, Bootstrap, bootstrap_scores, scores
 from histofeat.model_selection import PatientKFold, encode_patients
@@ -38,11 +38,8 @@ def measure_robustness(
     patches_per_patient=None,
     n_resamples=2000,
     random_state=0,
-    n_jobs=None,
-    store=None,
-    progress=None,
-    accept_findings=(),
-    known_patients="refuse",
+    audit=None,
+    runtime=None,
 ):
     """Fit pipelines on patches as they are, and score them on perturbed patches of other patients.
 
@@ -67,18 +64,11 @@ def measure_robustness(
         Resamples of the patients behind each interval.
     random_state : int, default=0
         Seed of the resamples and of the drawn patches.
-    n_jobs : int, optional
-        Threads; None is 1, -1 all cores. Results do not depend on it.
-    store : path or FeatureStore, optional
-        Where features are kept.
-    progress : callable, optional
-        Called as ``progress("measure", done, total)`` after each set of patches.
-    accept_findings : sequence of str, default=()
-        Codes of errors to go on with, as in `histofeat.evaluate`: ``("HF001",)`` accepts folds that share patients,
-        ``("HF007",)`` encoders that know tested patients; the result says so.
-    known_patients : {"refuse", "leave_out"}, default="refuse"
-        What to do where an encoder of any pipeline was trained on an image of a tested patient, as in
-        `histofeat.evaluate`: "leave_out" tests all pipelines on the other patients only.
+    audit : AuditPolicy, optional
+        As in `histofeat.evaluate`. Codes that may be accepted: HF001 (folds share patients), HF007 (an encoder was
+        trained on test patients) and, with "leave_out", HF004; the result names the accepted ones.
+    runtime : Runtime, optional
+        Threads, feature store and progress; its stage is "measure" (sets of patches).
 
     Returns
     -------
@@ -112,16 +102,15 @@ def measure_robustness(
     conditions = _check_conditions(all_conditions() if conditions is None else conditions)
     _check_metrics(metrics)
     _check_n_most(patches_per_patient)
-    store, cv = as_store(store), PatientKFold(5) if cv is None else cv
-    choices = {"known_patients": known_patients, "accept_findings": accept_findings}
-    folds = fair_folds(cv, dataset, pipelines, owner="measure_robustness", store=store, n_jobs=n_jobs, **choices)
+    runtime, cv = Runtime.of(runtime), PatientKFold(5) if cv is None else cv
+    folds = fair_folds(cv, dataset, pipelines, owner="measure_robustness", audit=audit, runtime=runtime)
     _check_patients(pipelines, dataset, folds.splits)
     tests = _thinned([test for _, test in folds.splits], dataset.patients, patches_per_patient, random_state)
-    job = Job(dataset, pipelines, folds.splits, tests, (CLEAN, *conditions), n_jobs, store, progress)
+    job = Job(dataset, pipelines, folds.splits, tests, (CLEAN, *conditions), runtime)
     proba = job.run()
     tested = np.sort(np.concatenate(tests))
     known = (dataset.y[tested], dataset.patients[tested])
-    resampling = {"n_resamples": n_resamples, "random_state": random_state, "n_jobs": n_jobs}
+    resampling = {"n_resamples": n_resamples, "random_state": random_state, "n_jobs": runtime.n_jobs}
     rows, resamples = [], {}
     for name in pipelines:
         by_condition = {at: proba[name, at][tested] for at in job.conditions}

@@ -2,12 +2,13 @@
 
 import math
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from histofeat.evaluation import NotRun, evaluate
+from histofeat.evaluation import AuditPolicy, NotRun, evaluate
+from histofeat.features import Runtime
 from histofeat.metrics import Bootstrap, bootstrap_scores, scores
 from histofeat.model_selection import PatchKFold, PatientKFold
 from histofeat.studies.shortcuts.records import plain_values
@@ -92,9 +93,7 @@ def measure_leakage(
     n_splits=5,
     n_resamples=2000,
     random_state=0,
-    n_jobs=None,
-    store=None,
-    progress=None,
+    runtime=None,
 ):
     """Evaluate pipelines under `PatchKFold` and under `PatientKFold`, and compare.
 
@@ -110,12 +109,9 @@ def measure_leakage(
         Resamples of the patients behind each interval; 0 for none.
     random_state : int, default=0
         Seed of both splits and of the resamples.
-    n_jobs : int, optional
-        Threads; None is 1, -1 all cores.
-    store : path or FeatureStore, optional
-        Where features are kept; None keeps them while this runs, so that they are measured once for both splits.
-    progress : callable, optional
-        As in `evaluate`, called for one split and then for the other.
+    runtime : Runtime, optional
+        Threads, feature store (by default a temporary one, so that both splits share the features) and progress: the
+        stages of `evaluate`, for the split by patient and then for the split by patch.
 
     Returns
     -------
@@ -149,20 +145,22 @@ def measure_leakage(
             f"measure_leakage.dataset: expected two classes, got {len(dataset.target_names)}: "
             f"{', '.join(dataset.target_names)}. Give a data set of two classes."
         )
-    shared = {"n_resamples": 0, "random_state": random_state, "n_jobs": n_jobs, "progress": progress}
+    runtime = Runtime.of(runtime)
+    shared = {"n_resamples": 0, "random_state": random_state}
     splitters = {"n_splits": n_splits, "random_state": random_state}
     with tempfile.TemporaryDirectory(prefix="histofeat-", ignore_cleanup_errors=True) as scratch:
-        shared["store"] = Path(scratch) / "features.sqlite" if store is None else store
+        store = Path(scratch) / "features.sqlite" if runtime.store is None else runtime.store
+        shared["runtime"] = replace(runtime, store=store)
         honest = evaluate(dataset, pipelines, PatientKFold(**splitters), inner_cv=PatientKFold(_INNER_SPLITS), **shared)
         leaked = evaluate(
             dataset,
             pipelines,
             PatchKFold(**splitters),
             inner_cv=PatchKFold(_INNER_SPLITS),
-            accept_findings=_ACCEPTED,
+            audit=AuditPolicy(accept_findings=_ACCEPTED),
             **shared,
         )
-    resampling = {"n_resamples": n_resamples, "random_state": random_state, "n_jobs": n_jobs}
+    resampling = {"n_resamples": n_resamples, "random_state": random_state, "n_jobs": runtime.n_jobs}
     both = {(model.name, model.head): model for model in leaked.models}
     pairs = [(model, both[model.name, model.head]) for model in honest.models if (model.name, model.head) in both]
     return Leakage(

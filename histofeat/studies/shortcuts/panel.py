@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
-from joblib import Parallel, delayed
 
+from histofeat.evaluation import run_in_threads
 from histofeat.exceptions import DatasetError, MissingExtraError, WeightsError
-from histofeat.features import PatchFeatures, extract, make_family
+from histofeat.features import PatchFeatures, Runtime, extract, make_family
 from histofeat.metrics import Bootstrap, bootstrap_scores, scores
 from histofeat.models import make_head
 from histofeat.studies.shortcuts.families import BackgroundFraction, CompressionAndBlur, MeanColor, coordinate_features
@@ -38,10 +38,9 @@ def shortcut_panel(
     *,
     reference_scores=None,
     families_to_identify=HANDCRAFTED,
-    store=None,
-    n_jobs=None,
     random_state=0,
     n_resamples=2000,
+    runtime=None,
 ):
     """Measure what shortcuts reach on their own, and how well features recognise the patient.
 
@@ -56,14 +55,12 @@ def shortcut_panel(
         ROC-AUC becomes the reference.
     families_to_identify : sequence of str or PatchFeatures, default=("color", "lbp", "haralick")
         Families, or their names, whose knowledge of the patient is measured beside that of the shortcuts.
-    store : path or FeatureStore, optional
-        Where features are kept between calls.
-    n_jobs : int, optional
-        Threads; None is 1, -1 all cores. Results do not depend on it.
     random_state : int, default=0
         Seed of the heads, of the draw of patches and of the resamples.
     n_resamples : int, default=2000
         Resamples of the patients behind each interval; 0 for none.
+    runtime : Runtime, optional
+        Threads, feature store and progress; its stage is "fit". Results do not depend on it.
 
     Returns
     -------
@@ -91,13 +88,13 @@ def shortcut_panel(
     >>> [row.name for row in panel.rows]
     ['mean_color', 'background', 'compression_and_blur', 'coordinates', 'all of these together']
     """
-    splits = _check_splits(splits, len(dataset))
+    splits, runtime = _check_splits(splits, len(dataset)), Runtime.of(runtime)
     tested = np.sort(np.concatenate([test for _, test in splits]))
-    resampling = {"n_resamples": n_resamples, "random_state": random_state, "n_jobs": n_jobs}
+    resampling = {"n_resamples": n_resamples, "random_state": random_state, "n_jobs": runtime.n_jobs}
     reference, resamples = _best_reference(reference_scores, dataset, tested, resampling)
-    features, not_run = _measure(dataset, families_to_identify, store, n_jobs)
+    features, not_run = _measure(dataset, families_to_identify, runtime)
     matrices, no_place = _probe_matrices(dataset, features)
-    fits = _fit_all(matrices, dataset, splits, random_state, n_jobs)
+    fits = _fit_all(matrices, dataset, splits, random_state, runtime)
     rows = tuple(
         _row(name, matrices[name].shape[1], proba[tested], dataset, tested, (reference, resamples), resampling)
         for name, proba in fits.items()
@@ -117,14 +114,14 @@ def shortcut_panel(
     )
 
 
-def panel_of(evaluation, *, families_to_identify=HANDCRAFTED, store=None, n_jobs=None):
+def panel_of(evaluation, *, families_to_identify=HANDCRAFTED, runtime=None):
     """Give the shortcut panel of an evaluation: its folds, its resamples, its best model as reference.
 
     Parameters
     ----------
     evaluation : Evaluation
         As from `histofeat.evaluation.evaluate`.
-    families_to_identify, store, n_jobs
+    families_to_identify, runtime
         As in `shortcut_panel`; with the store of the evaluation nothing is measured twice.
 
     Returns
@@ -136,10 +133,9 @@ def panel_of(evaluation, *, families_to_identify=HANDCRAFTED, store=None, n_jobs
         evaluation.splits,
         reference_scores={f"{model.name}, {model.head}": model.proba for model in evaluation.models},
         families_to_identify=families_to_identify,
-        store=store,
-        n_jobs=n_jobs,
         random_state=evaluation.protocol["random_state"],
         n_resamples=evaluation.protocol["n_resamples"],
+        runtime=runtime,
     )
 
 
@@ -198,7 +194,7 @@ def _best_reference(reference_scores, dataset, tested, resampling):
     return Reference(best, found[best], resamples.interval("roc_auc")), resamples
 
 
-def _measure(dataset, families, store, n_jobs):
+def _measure(dataset, families, runtime):
     """Measure shortcuts and families in one pass: (mapping of name to (n, d) float32, what cannot run)."""
     wanted = [MeanColor(), BackgroundFraction(), CompressionAndBlur()]
     not_run = []
@@ -210,12 +206,12 @@ def _measure(dataset, families, store, n_jobs):
                 f"{family!r:.80}. Give names such as 'color'."
             )
         try:
-            extract([settled], dataset.X[:1], store=store)
+            extract([settled], dataset.X[:1], store=runtime.store)
         except _CANNOT_RUN as error:
             not_run.append(Skipped(f"{settled.family}: patient identification", str(error)))
         else:
             wanted.append(settled)
-    found = extract(wanted, dataset.X, n_jobs=n_jobs, store=store).features
+    found = extract(wanted, dataset.X, n_jobs=runtime.n_jobs, store=runtime.store).features
     # Two networks share a family name; what tells them apart is how they are written.
     names = [family.family for family in wanted]
     names = [repr(family) if names.count(name) > 1 else name for name, family in zip(names, wanted, strict=True)]
@@ -237,11 +233,12 @@ def _probe_matrices(dataset, features):
 # --- what goes out ---------------------------------------------------------------------------------------------------
 
 
-def _fit_all(matrices, dataset, splits, random_state, n_jobs):
+def _fit_all(matrices, dataset, splits, random_state, runtime):
     """Fit every probe on every fold: a mapping of name to out-of-fold probabilities (n, k)."""
     y, n_classes = dataset.y, len(dataset.target_names)
 
-    def fit(name, train, test):
+    def fit(task):
+        name, train, test = task
         head = make_head("xgboost", random_state=random_state, params=PROBE_HEAD)
         head.fit(matrices[name][train], y[train])
         # A class that is not among the training rows has probability 0.
@@ -250,7 +247,7 @@ def _fit_all(matrices, dataset, splits, random_state, n_jobs):
         return proba
 
     tasks = [(name, train, test) for name in matrices for train, test in splits]
-    done = Parallel(n_jobs=n_jobs, require="sharedmem")(delayed(fit)(*task) for task in tasks)
+    done = run_in_threads(fit, tasks, runtime, "fit")
     found = {name: np.full((len(y), n_classes), np.nan) for name in matrices}
     for (name, _, test), proba in zip(tasks, done, strict=True):
         found[name][test] = proba
