@@ -106,7 +106,7 @@ def test_batches_do_not_change_the_numbers(model, large, cohort, n_jobs, monkeyp
     assert (found.policies, found.n_tiles.tolist()) == (expected.policies, expected.n_tiles.tolist())
     assert max(calls) <= 10
     assert sum(calls) == found.n_tiles.sum()
-    assert told == [(done, len(images)) for done in range(1, len(images) + 1)]
+    assert told == [("predict", done, len(images)) for done in range(1, len(images) + 1)]
 
 
 @pytest.fixture
