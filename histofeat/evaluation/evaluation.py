@@ -142,7 +142,7 @@ def evaluate(
         computed=dict(run.computed),
         audit=report,
         left_out=run.left_out,
-        n_jobs=run.n_jobs,
+        n_jobs=run.runtime.n_jobs,
     )
 
 
