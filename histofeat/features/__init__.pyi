@@ -1,20 +1,27 @@
-from .base import PatchFeatures as PatchFeatures
-from .batch import CHANNELS as CHANNELS, PatchBatch as PatchBatch, check_channels as check_channels
-from .color import ColorHistogram as ColorHistogram
+from .base import PatchFeatures as PatchFeatures, PatchUnion as PatchUnion
+from .batch import (
+    CHANNELS as CHANNELS,
+    PatchBatch as PatchBatch,
+    check_channels as check_channels,
+    resize_patches as resize_patches,
+)
+from .color import (
+    ColorHistogram as ColorHistogram,
+    GrayHistogram as GrayHistogram,
+    JointColorHistogram as JointColorHistogram,
+)
 from .completed_lbp import CompletedLBP as CompletedLBP
-from .embedding import CNNEmbedding as CNNEmbedding, resize_patches as resize_patches
+from .embedding import CNNEmbedding as CNNEmbedding, HistoEmbedding as HistoEmbedding
 from .extraction import (
     check_unique_names as check_unique_names,
     extract as extract,
     passes_over_images as passes_over_images,
 )
-from .families import FAMILIES as FAMILIES, make_family as make_family
+from .families import FAMILIES as FAMILIES, FamilyRecord as FamilyRecord, make_family as make_family
 from .feature_store import FeatureStore as FeatureStore, StoredExtractor as StoredExtractor, as_store as as_store
 from .fuzzy_color import FuzzyColorHistogram as FuzzyColorHistogram
 from .glcm import GLCM as GLCM
-from .gray import GrayHistogram as GrayHistogram
 from .haralick import STATISTICS as STATISTICS, HaralickTexture as HaralickTexture
-from .histo import HistoEmbedding as HistoEmbedding
 from .image_fingerprint import (
     HASH_BITS as HASH_BITS,
     Fingerprints as Fingerprints,
@@ -23,7 +30,6 @@ from .image_fingerprint import (
     mirror_masks as mirror_masks,
     number_rows as number_rows,
 )
-from .joint_color import JointColorHistogram as JointColorHistogram
 from .lbp import LBPHistogram as LBPHistogram
 from .pftas import PFTAS as PFTAS
 from .phase_quantization import LocalPhaseQuantization as LocalPhaseQuantization
@@ -35,4 +41,3 @@ from .store_session import (
     extractor_fingerprint as extractor_fingerprint,
     extractor_name as extractor_name,
 )
-from .union import PatchUnion as PatchUnion

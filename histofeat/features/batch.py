@@ -1,12 +1,14 @@
-"""Patches as a family measures them: one batch, converted once."""
+"""A batch of patches with each colour conversion computed once, and the checks that all families share."""
 
 from __future__ import annotations
+
+from numbers import Integral
 
 import numpy as np
 
 from histofeat.exceptions import known_names
 
-__all__ = ["CHANNELS", "PatchBatch", "check_channels"]
+__all__ = ["CHANNELS", "PatchBatch", "as_stack", "check_channels", "check_integer", "read_only", "resize_patches"]
 
 
 #: Every named channel: the colour space that holds it and its position there.
@@ -24,14 +26,14 @@ CHANNELS: dict[str, tuple[str, int]] = {
 
 
 def check_channels(owner: str, channels) -> None:
-    """Refuse what is no list of different channel names.
+    """Check that a parameter is a list of different channel names.
 
     Parameters
     ----------
     owner : str
-        What the message calls the parameter.
+        Name of the parameter in the message.
     channels : object
-        What the user gave.
+        Its value.
 
     Raises
     ------
@@ -47,11 +49,82 @@ def check_channels(owner: str, channels) -> None:
     raise ValueError(f"{owner}: expected different names of {known}, got {channels!r}.{hint}")
 
 
+def check_integer(owner: str, value, low: int, high: int | None = None, *, optional: bool = False) -> None:
+    """Check that a parameter is an integer from `low` to `high`.
+
+    Parameters
+    ----------
+    owner : str
+        Name of the parameter in the message.
+    value : object
+        Its value.
+    low, high : int
+        Bounds, both included; no upper one with None.
+    optional : bool, default=False
+        Whether None is accepted too.
+
+    Raises
+    ------
+    ValueError
+        If it is no integer, or out of its range.
+    """
+    if optional and value is None:
+        return
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < low or (high and value > high):
+        valid = (f"from {low} to {high}" if high else f"of at least {low}") + (" or None" if optional else "")
+        raise ValueError(f"{owner}: expected an integer {valid}, got {value!r}.")
+
+
+def as_stack(owner: str, images, *, colors: bool = False) -> np.ndarray:
+    """View one image or several of one size as a stack.
+
+    Parameters
+    ----------
+    owner : str
+        Name of the function in the message.
+    images : ndarray of shape (H, W) or (n, H, W), uint8
+        Grey images; with `colors` of shape (H, W, 3) or (n, H, W, 3).
+    colors : bool, default=False
+        Whether the last axis holds red, green and blue.
+
+    Returns
+    -------
+    stack : ndarray of shape (n, H, W) or (n, H, W, 3), uint8
+
+    Raises
+    ------
+    ValueError
+        If the images have another type or shape, or no pixels.
+
+    Examples
+    --------
+    >>> as_stack("mine", np.zeros((2, 5), dtype=np.uint8)).shape
+    (1, 2, 5)
+    """
+    images = np.asarray(images)
+    n_axes, form = (3, "(H, W, 3) or (n, H, W, 3)") if colors else (2, "(H, W) or (n, H, W)")
+    if (
+        images.dtype != np.uint8
+        or images.ndim not in (n_axes, n_axes + 1)
+        or (colors and images.shape[-1] != 3)
+        or 0 in images.shape[-n_axes:]
+    ):
+        raise ValueError(f"{owner}: expected 8-bit images of shape {form}, got {images.dtype} of shape {images.shape}.")
+    return images if images.ndim > n_axes else images[None]
+
+
+def read_only(array: np.ndarray) -> np.ndarray:
+    """View an array as C-contiguous and read-only: a kernel is compiled for this one type, whatever a caller holds."""
+    view = np.ascontiguousarray(array).view()
+    view.flags.writeable = False
+    return view
+
+
 class PatchBatch:
     """Patches of one size, with each colour conversion computed once and kept.
 
-    All families of a union see the same batch, so two families that want grey levels or stains share one
-    conversion while the pixels are still in cache.
+    All families of a union get the same batch, so two families that need grey levels or stains share one conversion
+    while the pixels are still in cache.
 
     Parameters
     ----------
@@ -67,11 +140,7 @@ class PatchBatch:
     """
 
     def __init__(self, rgb: np.ndarray):
-        rgb = np.ascontiguousarray(rgb)
-        if rgb.flags.writeable:
-            rgb = rgb.view()
-            rgb.flags.writeable = False
-        self.rgb = rgb
+        self.rgb = read_only(rgb)
         self._cache: dict[str, np.ndarray] = {}
 
     def __len__(self) -> int:
@@ -113,3 +182,43 @@ class PatchBatch:
         n, height, width, _ = self.rgb.shape
         out = cv2.cvtColor(self.rgb.reshape(n * height, width, 3), getattr(cv2, code))
         return out.reshape((n, height, width, *out.shape[2:]))
+
+
+def resize_patches(rgb: np.ndarray, size: int) -> np.ndarray:
+    """Patches of one size as squares of `size` px.
+
+    A patch that is not square is first mirrored at its lower or right border until it is, so that nuclei keep
+    their proportions.
+
+    Parameters
+    ----------
+    rgb : ndarray of shape (n, H, W, 3), uint8
+        Patches.
+    size : int
+        Side of the result in px.
+
+    Returns
+    -------
+    resized : ndarray of shape (n, size, size, 3), uint8
+        Bilinear (OpenCV's bit-exact form) where the side grows, mean over the covered area where it shrinks,
+        which does not alias.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> resize_patches(np.full((1, 2, 3, 3), 7, dtype=np.uint8), 4).shape
+    (1, 4, 4, 3)
+    """
+    import cv2
+
+    n, height, width, _ = rgb.shape
+    side = max(height, width)
+    if height != width:
+        rgb = np.pad(rgb, ((0, 0), (0, side - height), (0, side - width), (0, 0)), mode="symmetric")
+    if side == size:
+        return rgb
+    interpolation = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR_EXACT
+    out = np.empty((n, size, size, 3), dtype=np.uint8)
+    for patch, target in zip(rgb, out, strict=True):
+        cv2.resize(patch, (size, size), dst=target, interpolation=interpolation)
+    return out

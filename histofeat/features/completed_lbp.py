@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 
 from histofeat.features.base import PatchFeatures
-from histofeat.features.batch import PatchBatch, check_channels
+from histofeat.features.batch import PatchBatch, as_stack, check_channels, read_only
 from histofeat.features.neighbourhoods import BLOCK, SCALE, check_ring, check_rings, circle, close, extended, tally
 
 __all__ = ["CompletedLBP", "clbp_histogram"]
@@ -73,22 +73,14 @@ def clbp_histogram(gray: np.ndarray, radius_px: int, points: int | None = None) 
     >>> np.argwhere(clbp_histogram(image, 1)).tolist()
     [[3, 9, 1]]
     """
-    gray = np.asarray(gray)
-    if gray.dtype != np.uint8 or gray.ndim not in (2, 3) or 0 in gray.shape[-2:]:
-        raise ValueError(
-            f"clbp_histogram: expected 8-bit images of shape (H, W) or (n, H, W), "
-            f"got {gray.dtype} of shape {gray.shape}."
-        )
+    stack = as_stack("clbp_histogram", gray)
     points = check_ring("clbp_histogram", radius_px, points)
-    images = gray[None] if gray.ndim == 2 else gray
-    sums, size = images.sum(axis=(1, 2), dtype=np.int64), images.shape[1] * images.shape[2]
+    sums, size = stack.sum(axis=(1, 2), dtype=np.int64), stack.shape[1] * stack.shape[2]
     bright = -(-sums // size)  # an integer is at least the mean if it is at least the mean rounded up
-    images = np.ascontiguousarray(extended(images, radius_px)).view()
-    images.flags.writeable = False  # one type for the compiler, whatever the caller holds
-    shares = np.empty((len(images), (points + 2) * (points + 2) * 2))
-    _histograms(images, radius_px, *circle(points, radius_px), bright, shares)
-    shares = shares.reshape(len(images), points + 2, points + 2, 2)
-    return shares[0] if gray.ndim == 2 else shares
+    shares = np.empty((len(stack), (points + 2) * (points + 2) * 2))
+    _histograms(read_only(extended(stack, radius_px)), radius_px, *circle(points, radius_px), bright, shares)
+    shares = shares.reshape(len(stack), points + 2, points + 2, 2)
+    return shares[0] if np.ndim(gray) == 2 else shares
 
 
 class CompletedLBP(PatchFeatures):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from math import log2
-from numbers import Integral
 
 import numpy as np
 from numba import njit
+
+from histofeat.features.batch import check_integer
 
 __all__ = [
     "C_LOG_C",
@@ -61,8 +62,8 @@ def cooccurrence(gray: np.ndarray, levels: int = 32, distance: int = 1) -> np.nd
     gray = np.asarray(gray)
     if gray.dtype != np.uint8 or gray.ndim != 2 or gray.size == 0:
         raise ValueError(f"cooccurrence: expected 8-bit image of shape (H, W), got {gray.dtype} of shape {gray.shape}.")
-    _check_integer("cooccurrence.levels", levels, 2, 256)
-    _check_integer("cooccurrence.distance", distance, 1)
+    check_integer("cooccurrence.levels", levels, 2, 256)
+    check_integer("cooccurrence.distance", distance, 1)
     quantised = np.empty(gray.shape, np.uint8)
     quantise(np.ascontiguousarray(gray).ravel(), levels, quantised.ravel())
     counts = np.zeros((4, levels * levels), np.int32)
@@ -86,12 +87,12 @@ def check_cooccurrence(owner: str, levels, distances) -> None:
     ValueError
         If `levels` is no integer from 2 to 256, or `distances` no list or tuple of different integers of at least 1.
     """
-    _check_integer(f"{owner}.levels", levels, 2, 256)
+    check_integer(f"{owner}.levels", levels, 2, 256)
     steps = distances if isinstance(distances, list | tuple) else ()
     if not steps or any(steps.count(distance) > 1 for distance in steps):
         raise ValueError(f"{owner}.distances: expected different distances such as (1,), got {distances!r}.")
     for distance in steps:
-        _check_integer(f"{owner}.distances", distance, 1)
+        check_integer(f"{owner}.distances", distance, 1)
 
 
 def read_counts(owner: str, counts) -> np.ndarray:
@@ -121,12 +122,6 @@ def read_counts(owner: str, counts) -> np.ndarray:
         raise ValueError(f"{owner}: expected symmetric counts, got negative or unequal entries.")
     levels = counts.shape[-1]
     return np.ascontiguousarray(counts, dtype=np.int64).reshape(-1, levels, levels)
-
-
-def _check_integer(name: str, value, low: int, high: int | None = None) -> None:
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < low or (high and value > high):
-        valid = f"from {low} to {high}" if high else f"of at least {low}"
-        raise ValueError(f"{name}: expected an integer {valid}, got {value!r}.")
 
 
 @njit(cache=True, nogil=True)

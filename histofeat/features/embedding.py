@@ -7,12 +7,11 @@ import re
 from numbers import Integral
 from typing import ClassVar
 
-import cv2
 import numpy as np
 
 from histofeat.exceptions import PatchError
 from histofeat.features.base import PatchFeatures
-from histofeat.features.batch import PatchBatch
+from histofeat.features.batch import PatchBatch, check_integer, resize_patches
 from histofeat.images import VIEW_COUNTS, VIEWS, take_view
 from histofeat.networks import (
     TrainingRecord,
@@ -27,50 +26,12 @@ from histofeat.networks import (
     read_record,
 )
 
-__all__ = ["CNNEmbedding", "resize_patches"]
+__all__ = ["CNNEmbedding", "HistoEmbedding"]
 
 #: Patches in one pass of Keras, by processor, where the user does not say.
 _CPU_ROWS, _GPU_ROWS = 64, 512
 #: Patches prepared at a time at least: many passes of OpenVINO's 8, so that its threads run out of work rarely.
 _GATHERED = 256
-
-
-def resize_patches(rgb: np.ndarray, size: int) -> np.ndarray:
-    """Patches of one size as squares of `size` px.
-
-    A patch that is not square is first mirrored at its lower or right border until it is, so that nuclei keep
-    their proportions.
-
-    Parameters
-    ----------
-    rgb : ndarray of shape (n, H, W, 3), uint8
-        Patches.
-    size : int
-        Side of the result in px.
-
-    Returns
-    -------
-    resized : ndarray of shape (n, size, size, 3), uint8
-        Bilinear (OpenCV's bit-exact form) where the side grows, mean over the covered area where it shrinks,
-        which does not alias.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> resize_patches(np.full((1, 2, 3, 3), 7, dtype=np.uint8), 4).shape
-    (1, 4, 4, 3)
-    """
-    n, height, width, _ = rgb.shape
-    side = max(height, width)
-    if height != width:
-        rgb = np.pad(rgb, ((0, 0), (0, side - height), (0, side - width), (0, 0)), mode="symmetric")
-    if side == size:
-        return rgb
-    interpolation = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR_EXACT
-    out = np.empty((n, size, size, 3), dtype=np.uint8)
-    for patch, target in zip(rgb, out, strict=True):
-        cv2.resize(patch, (size, size), dst=target, interpolation=interpolation)
-    return out
 
 
 class CNNEmbedding(PatchFeatures):
@@ -319,13 +280,86 @@ class CNNEmbedding(PatchFeatures):
         return find_encoder(self.encoder).n_features
 
 
+class HistoEmbedding(CNNEmbedding):
+    """What histofeat's own encoder, trained on IDC patches, sees in a patch.
+
+    It runs where no network can be reached: weights and their converted form lie in the package, and through OpenVINO
+    neither Keras nor its backend is imported.
+
+    Parameters
+    ----------
+    weights : {"shipped"} or path, default="shipped"
+        The weights in the package, or a file that `histofeat.models.train_encoder` wrote.
+    input_size : int or None, default=None
+        Side in px to which patches are resized, at least 32; None is 50, at which it was trained on patches of 50 px
+        and 200 micrometres. Another size is converted anew, for which Keras is needed.
+    batch_size, engine, precision, device, n_threads, pooling, views
+        As for `CNNEmbedding`.
+
+    See Also
+    --------
+    CNNEmbedding : the same for networks of others.
+
+    Notes
+    -----
+    It learnt from patients: `trained_on` says from which images. A split that tests one of these patients is refused
+    (HF007); `evaluate` can leave them out or train the encoder anew in each fold. The model card beside the weights,
+    ``histofeat/networks/pretrained/shipped/histo/MODEL_CARD.md``, says how it was trained and what it reaches.
+
+    Patches of less than 16 px on their longer side are refused: enlarged to 50 px there is nothing on them to see.
+
+    Examples
+    --------
+    >>> HistoEmbedding().get_feature_names_out()[:2].tolist()
+    ['histo_000', 'histo_001']
+    >>> HistoEmbedding().trained_on().n_patients
+    190
+    """
+
+    family: ClassVar[str] = "histo"
+    #: Of the class, not a parameter: another encoder is `CNNEmbedding`'s.
+    encoder: ClassVar[str] = "histo"
+
+    def __init__(
+        self,
+        weights="shipped",
+        *,
+        input_size=None,
+        batch_size=None,
+        engine="auto",
+        precision="float32",
+        device=None,
+        n_threads=None,
+        pooling="avg",
+        views=1,
+    ):
+        self.weights = weights
+        self.input_size = input_size
+        self.batch_size = batch_size
+        self.engine = engine
+        self.precision = precision
+        self.device = device
+        self.n_threads = n_threads
+        self.pooling = pooling
+        self.views = views
+
+    @property
+    def weights_dir(self) -> None:
+        """None: the package needs no folder of weights."""
+
+    def _find_weights(self):
+        return self._found("imagenet" if str(self.weights) == "shipped" else self.weights)
+
+    def _feature_names(self) -> list[str]:
+        return [f"histo_{i:03d}" for i in range(self._n_features())]
+
+
 def _check_embedding(embedding: CNNEmbedding) -> None:
     encoder = find_encoder(embedding.encoder)
     _check_path("weights", embedding.weights, optional=False)
     _check_path("weights_dir", embedding.weights_dir, optional=True)
-    _check_int("batch_size", embedding.batch_size, 1, optional=True)
-    _check_int("n_threads", embedding.n_threads, 1, optional=True)
-    _check_int("input_size", embedding.input_size, encoder.minimum_size, optional=True)
+    for name, least in (("batch_size", 1), ("n_threads", 1), ("input_size", encoder.minimum_size)):
+        check_integer(f"CNNEmbedding.{name}", getattr(embedding, name), least, optional=True)
     _check_choice("engine", embedding.engine, ("auto", "keras", "openvino", "torch"))
     _check_choice("precision", embedding.precision, ("float32", "bfloat16"))
     _check_choice("pooling", embedding.pooling, ("avg", "max"))
@@ -339,16 +373,6 @@ def _check_path(name: str, value, *, optional: bool) -> None:
     if not isinstance(value, (str, os.PathLike)) and not (optional and value is None):
         expected = "None or a path" if optional else "'imagenet' or a path"
         raise ValueError(f"CNNEmbedding.{name}: expected {expected}, got {value!r}. Give the path as a string.")
-
-
-def _check_int(name: str, value, least: int, *, optional: bool) -> None:
-    if optional and value is None:
-        return
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
-        none = " or None" if optional else ""
-        raise ValueError(
-            f"CNNEmbedding.{name}: expected an integer of at least {least}{none}, got {value!r}. Use {least} or more."
-        )
 
 
 def _check_choice(name: str, value, choices: tuple[str, ...]) -> None:

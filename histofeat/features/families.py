@@ -1,32 +1,57 @@
-"""Feature families by name; a family's code is loaded when its name is used."""
+"""The register of feature families: one record each; a family's module is imported when its name is used."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import import_module
 from types import MappingProxyType
 
 from histofeat.exceptions import known_names
 from histofeat.features.base import PatchFeatures
 
-__all__ = ["FAMILIES", "family_class", "make_family"]
+__all__ = ["FAMILIES", "FamilyRecord", "family_class", "make_family"]
 
-#: Name of each family: the module in this package and the class there.
-FAMILIES = MappingProxyType(
+
+@dataclass(frozen=True)
+class FamilyRecord:
+    """A feature family by name.
+
+    Attributes
+    ----------
+    module : str
+        Its module in `histofeat.features`.
+    class_name : str
+        Its class there.
+    words : str
+        What it measures, for tables and help texts.
+    n_columns : int
+        Columns with default parameters.
+    """
+
+    module: str
+    class_name: str
+    words: str
+    n_columns: int
+
+
+FAMILIES: Mapping[str, FamilyRecord] = MappingProxyType(
     {
-        "color": ("color", "ColorHistogram"),
-        "lbp": ("lbp", "LBPHistogram"),
-        "haralick": ("haralick", "HaralickTexture"),
-        "pftas": ("pftas", "PFTAS"),
-        "fuzzy_color": ("fuzzy_color", "FuzzyColorHistogram"),
-        "joint_color": ("joint_color", "JointColorHistogram"),
-        "gray": ("gray", "GrayHistogram"),
-        "glcm": ("glcm", "GLCM"),
-        "clbp": ("completed_lbp", "CompletedLBP"),
-        "lpq": ("phase_quantization", "LocalPhaseQuantization"),
-        "cnn": ("embedding", "CNNEmbedding"),
-        "histo": ("histo", "HistoEmbedding"),
+        "color": FamilyRecord("color", "ColorHistogram", "histograms and moments of RGB, HSV and stain channels", 180),
+        "lbp": FamilyRecord("lbp", "LBPHistogram", "uniform local binary patterns at three radii", 54),
+        "haralick": FamilyRecord("haralick", "HaralickTexture", "Haralick's thirteen co-occurrence statistics", 78),
+        "pftas": FamilyRecord("pftas", "PFTAS", "threshold adjacency statistics", 162),
+        "fuzzy_color": FamilyRecord("fuzzy_color", "FuzzyColorHistogram", "fuzzy histogram of 64 colours", 64),
+        "joint_color": FamilyRecord("color", "JointColorHistogram", "joint histogram of red, green and blue", 512),
+        "gray": FamilyRecord("color", "GrayHistogram", "histogram of grey levels", 256),
+        "glcm": FamilyRecord("glcm", "GLCM", "scikit-image's ten co-occurrence properties", 120),
+        "clbp": FamilyRecord("completed_lbp", "CompletedLBP", "completed local binary patterns at three radii", 162),
+        "lpq": FamilyRecord("phase_quantization", "LocalPhaseQuantization", "local phase codes, robust to blur", 256),
+        "cnn": FamilyRecord("embedding", "CNNEmbedding", "embedding of a pretrained network", 1280),
+        "histo": FamilyRecord("embedding", "HistoEmbedding", "embedding of the encoder that comes with histofeat", 128),
     }
 )
+"""Name of each family and its record. A new family is a module, a record here, and a test."""
 
 
 def family_class(name: str) -> type[PatchFeatures]:
@@ -56,8 +81,8 @@ def family_class(name: str) -> type[PatchFeatures]:
         raise ValueError(
             f"features: expected the name of a feature family, got {name!r}. {known_names(name, FAMILIES)}"
         )
-    module, attribute = FAMILIES[name]
-    return getattr(import_module(f"histofeat.features.{module}"), attribute)
+    record = FAMILIES[name]
+    return getattr(import_module(f"histofeat.features.{record.module}"), record.class_name)
 
 
 def make_family(name: str, **params) -> PatchFeatures:

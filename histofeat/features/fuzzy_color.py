@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 
 from histofeat.features.base import PatchFeatures
-from histofeat.features.batch import PatchBatch
+from histofeat.features.batch import PatchBatch, as_stack, read_only
 
 __all__ = ["FuzzyColorHistogram", "coarse_colors", "fuzzy_c_means", "fuzzy_histogram", "rgb_to_lab"]
 
@@ -203,24 +203,16 @@ def fuzzy_histogram(rgb: np.ndarray, membership: np.ndarray) -> np.ndarray:
     >>> fuzzy_histogram(np.array([[[9, 9, 9], [9, 0, 9], [9, 9, 0], [255, 9, 9]]], dtype=np.uint8), membership).tolist()
     [0.75, 0.25]
     """
-    rgb = np.asarray(rgb)
-    if rgb.dtype != np.uint8 or rgb.ndim not in (3, 4) or rgb.shape[-1] != 3 or 0 in rgb.shape[-3:]:
-        raise ValueError(
-            "fuzzy_histogram: expected 8-bit images of shape (H, W, 3) or (n, H, W, 3), "
-            f"got {rgb.dtype} of shape {rgb.shape}."
-        )
-    membership = np.ascontiguousarray(membership, dtype=np.float64).view()
+    stack = as_stack("fuzzy_histogram", rgb, colors=True)
+    membership = read_only(np.asarray(membership, dtype=np.float64))
     if membership.ndim != 2 or len(membership) != _LEVELS**3:
         raise ValueError(
             f"fuzzy_histogram.membership: expected a row for each of {_LEVELS**3} fine colours, got shape "
             f"{membership.shape}. Use that of coarse_colors()."
         )
-    images = np.ascontiguousarray(rgb[None] if rgb.ndim == 3 else rgb)
-    images = images.reshape(len(images), -1, 3)
-    images.flags.writeable = membership.flags.writeable = False  # one type for the compiler, whatever the caller holds
-    shares = np.empty((len(images), membership.shape[1]))
-    _mix(images, membership, shares)
-    return shares[0] if rgb.ndim == 3 else shares
+    shares = np.empty((len(stack), membership.shape[1]))
+    _mix(read_only(stack.reshape(len(stack), -1, 3)), membership, shares)
+    return shares[0] if np.ndim(rgb) == 3 else shares
 
 
 class FuzzyColorHistogram(PatchFeatures):

@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 
 from histofeat.features.base import PatchFeatures
-from histofeat.features.batch import PatchBatch, check_channels
+from histofeat.features.batch import PatchBatch, check_channels, read_only
 from histofeat.features.cooccurrence import (
     C_LOG_C,
     FIXED,
@@ -149,10 +149,8 @@ class GLCM(PatchFeatures):
         distances = np.asarray(self.distances, dtype=np.int64)
         parts = []
         for channel in self.channels:
-            images = batch.channel(channel).view()
-            images.flags.writeable = False  # one type for the compiler, whatever the batch holds
             parts.append(np.empty((len(batch), len(distances) * 20), dtype=np.float32))
-            _textures(images, self.levels, distances, C_LOG_C, parts[-1])
+            _textures(read_only(batch.channel(channel)), self.levels, distances, C_LOG_C, parts[-1])
         return np.hstack(parts)
 
 

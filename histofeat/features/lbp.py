@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 
 from histofeat.features.base import PatchFeatures
-from histofeat.features.batch import PatchBatch, check_channels
+from histofeat.features.batch import PatchBatch, as_stack, check_channels, read_only
 from histofeat.features.neighbourhoods import BLOCK, SCALE, check_ring, check_rings, circle, close, extended, tally
 
 __all__ = ["LBPHistogram", "lbp_histogram"]
@@ -68,18 +68,11 @@ def lbp_histogram(gray: np.ndarray, radius_px: int, points: int | None = None) -
     >>> lbp_histogram(image, 1).tolist()
     [0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
     """
-    gray = np.asarray(gray)
-    if gray.dtype != np.uint8 or gray.ndim not in (2, 3) or 0 in gray.shape[-2:]:
-        raise ValueError(
-            f"lbp_histogram: expected 8-bit images of shape (H, W) or (n, H, W), "
-            f"got {gray.dtype} of shape {gray.shape}."
-        )
+    stack = as_stack("lbp_histogram", gray)
     points = check_ring("lbp_histogram", radius_px, points)
-    images = np.ascontiguousarray(extended(gray[None] if gray.ndim == 2 else gray, radius_px)).view()
-    images.flags.writeable = False  # one type for the compiler, whatever the caller holds
-    shares = np.empty((len(images), points + 2))
-    _histograms(images, radius_px, *circle(points, radius_px), shares)
-    return shares[0] if gray.ndim == 2 else shares
+    shares = np.empty((len(stack), points + 2))
+    _histograms(read_only(extended(stack, radius_px)), radius_px, *circle(points, radius_px), shares)
+    return shares[0] if np.ndim(gray) == 2 else shares
 
 
 class LBPHistogram(PatchFeatures):

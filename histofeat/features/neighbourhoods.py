@@ -1,13 +1,14 @@
-"""Rings of neighbours: where the points of local binary patterns lie, and how a pattern is read from their bits."""
+"""Circles of neighbours for local binary patterns: their positions and weights, and patterns from their bits."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from numbers import Integral
 
 import numpy as np
 from numba import njit
+
+from histofeat.features.batch import check_integer
 
 __all__ = ["BLOCK", "MAX_POINTS", "SCALE", "check_ring", "check_rings", "circle", "close", "extended", "tally"]
 
@@ -27,13 +28,13 @@ def check_ring(owner: str, radius, points, radius_name: str = "radius_px") -> in
     Parameters
     ----------
     owner : str
-        What the message calls the function or class.
+        Name of the function or class in the message.
     radius : object
-        What the user gave as radius in pixels.
+        Radius in pixels.
     points : object
-        What the user gave as number of points; None is 8 per pixel of radius, at most 32.
+        Number of points; None is 8 per pixel of radius, at most 32.
     radius_name : str, default "radius_px"
-        What the owner calls the radius.
+        Name of the radius in the message.
 
     Returns
     -------
@@ -45,11 +46,9 @@ def check_ring(owner: str, radius, points, radius_name: str = "radius_px") -> in
     ValueError
         If the radius is no integer of at least 1, or the points are no integer from 4 to 32.
     """
-    if not isinstance(radius, Integral) or isinstance(radius, bool) or radius < 1:
-        raise ValueError(f"{owner}.{radius_name}: expected an integer of at least 1, got {radius!r}.")
+    check_integer(f"{owner}.{radius_name}", radius, 1)
     points = min(8 * radius, MAX_POINTS) if points is None else points
-    if not isinstance(points, Integral) or isinstance(points, bool) or not 4 <= points <= MAX_POINTS:
-        raise ValueError(f"{owner}.points: expected an integer from 4 to {MAX_POINTS}, got {points!r}.")
+    check_integer(f"{owner}.points", points, 4, MAX_POINTS)
     return int(points)
 
 
@@ -59,9 +58,9 @@ def check_rings(owner: str, radii_px: Sequence[int], points: Sequence[int] | Non
     Parameters
     ----------
     owner : str
-        The class, for messages.
+        Name of the class in the message.
     radii_px, points : object
-        What the user gave.
+        Their values.
 
     Returns
     -------

@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 
 from histofeat.features.base import PatchFeatures
-from histofeat.features.batch import PatchBatch, check_channels
+from histofeat.features.batch import PatchBatch, as_stack, check_channels, read_only
 
 __all__ = ["PFTAS", "pftas"]
 
@@ -65,16 +65,10 @@ def pftas(gray: np.ndarray) -> np.ndarray:
     >>> (pftas(image)[9:18] * 24).round().astype(int).tolist()
     [16, 8, 0, 0, 0, 0, 0, 0, 0]
     """
-    gray = np.asarray(gray)
-    if gray.dtype != np.uint8 or gray.ndim not in (2, 3) or 0 in gray.shape[-2:]:
-        raise ValueError(
-            f"pftas: expected 8-bit images of shape (H, W) or (n, H, W), got {gray.dtype} of shape {gray.shape}."
-        )
-    images = np.ascontiguousarray(gray[None] if gray.ndim == 2 else gray).view()
-    images.flags.writeable = False  # one type for the compiler, whatever the caller holds
-    shares = np.empty((len(images), 54))
-    _adjacencies(images, shares)
-    return shares[0] if gray.ndim == 2 else shares
+    stack = as_stack("pftas", gray)
+    shares = np.empty((len(stack), 54))
+    _adjacencies(read_only(stack), shares)
+    return shares[0] if np.ndim(gray) == 2 else shares
 
 
 class PFTAS(PatchFeatures):

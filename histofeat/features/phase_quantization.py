@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 
 from histofeat.features.base import PatchFeatures
-from histofeat.features.batch import PatchBatch, check_channels
+from histofeat.features.batch import PatchBatch, as_stack, check_channels, read_only
 from histofeat.features.neighbourhoods import extended
 
 __all__ = ["LocalPhaseQuantization", "lpq_histogram"]
@@ -85,20 +85,13 @@ def lpq_histogram(
     >>> f"{lpq_histogram(image, 3, decorrelate=False).argmax():08b}"
     '11111101'
     """
-    gray = np.asarray(gray)
-    if gray.dtype != np.uint8 or gray.ndim not in (2, 3) or 0 in gray.shape[-2:]:
-        raise ValueError(
-            f"lpq_histogram: expected 8-bit images of shape (H, W) or (n, H, W), "
-            f"got {gray.dtype} of shape {gray.shape}."
-        )
+    stack = as_stack("lpq_histogram", gray)
     _check_window("lpq_histogram", window_px, window, decorrelate, rho, "window_px")
-    images = extended(gray[None] if gray.ndim == 2 else gray, window_px // 2)
-    images = np.ascontiguousarray(images).view()
-    images.flags.writeable = False  # one type for the compiler, whatever the caller holds
+    images = read_only(extended(stack, window_px // 2))
     shares = np.empty((len(images), 256))
     weights = _weights(int(window_px), window)
     _histograms(images, weights, _directions(int(window_px), window, float(rho) if decorrelate else None), shares)
-    return shares[0] if gray.ndim == 2 else shares
+    return shares[0] if np.ndim(gray) == 2 else shares
 
 
 class LocalPhaseQuantization(PatchFeatures):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from histofeat.features import JointColorHistogram, PatchBatch, joint_color
-from histofeat.features.joint_color import joint_histogram
+from histofeat.features import JointColorHistogram, PatchBatch, color
+from histofeat.features.color import joint_histogram
 
 
 def random_patches(n=3, height=11, width=7, seed=0):
@@ -30,7 +30,7 @@ def test_agrees_with_numpy(bins):
         counts, _ = np.histogramdd(patch.reshape(-1, 3), bins=[edges] * 3)
         np.testing.assert_array_equal(share, counts.ravel() / 77)
     plain = np.empty_like(shares)
-    joint_color._histograms.py_func(patches.reshape(3, -1, 3), bins, plain)
+    color._count_cells.py_func(patches.reshape(3, -1, 3), bins, plain)
     np.testing.assert_array_equal(plain, shares)
 
 

@@ -191,8 +191,8 @@ def test_all_that_pipelines_are_made_of_is_trusted_and_nothing_else_of_ours():
     for name in ours:
         module, _, attribute = name.rpartition(".")
         assert isinstance(getattr(__import__(module, fromlist=[attribute]), attribute), type)
-    for name, (module, attribute) in FAMILIES.items():
-        assert f"histofeat.features.{module}.{attribute}" in ours, name
+    for name, record in FAMILIES.items():
+        assert f"histofeat.features.{record.module}.{record.class_name}" in ours, name
 
 
 # --- saving refuses --------------------------------------------------------------------------------------------------
