@@ -7,6 +7,7 @@ from .breakhis.folds import (
     read_breakhis_folds as read_breakhis_folds,
 )
 from .breakhis.loading import load_breakhis as load_breakhis
+from .csv_rows import CsvRows as CsvRows, read_csv_rows as read_csv_rows
 from .folders.class_folders import load_image_folder as load_image_folder
 from .folders.patients import find_patients as find_patients
 from .folders.table import load_manifest as load_manifest

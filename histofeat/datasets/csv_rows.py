@@ -1,4 +1,4 @@
-"""A CSV as rows with their line numbers: encoding, delimiter, header and fields checked before anything is used."""
+"""Read a CSV: check its encoding, delimiter, header and cells, and keep the line number of each row."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from histofeat.exceptions import DatasetError, known_names
 
 __all__ = ["CsvRows", "read_csv_rows"]
 
-_SAVE = "Save it as CSV in UTF-8, with commas"
+_SAVE = "Save it as CSV in UTF-8"
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-_OTHER_DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+_DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,8 @@ def read_csv_rows(path: str | os.PathLike[str], required: Sequence[str], *, owne
     Parameters
     ----------
     path : path
-        The file: UTF-8 (a byte-order mark is skipped), commas, the names of the columns in line 1.
+        The file: UTF-8, with or without a byte-order mark; cells divided by commas, semicolons or tabs; the names of
+        the columns in line 1.
     required : sequence of str
         Columns that must be there.
     owner : str
@@ -76,34 +77,50 @@ def read_csv_rows(path: str | os.PathLike[str], required: Sequence[str], *, owne
     Returns
     -------
     CsvRows
+        Lines without any cell are skipped.
 
     Raises
     ------
     DatasetError
-        When the file is missing, a folder, a spreadsheet, empty, in another encoding, with another delimiter; when a
-        column is missing or there twice; when a row has too few or too many cells; when no row follows the header.
-        Each but the first four with a line number.
+        When the file is missing, a folder, a spreadsheet, empty or in another encoding; when a column is missing or
+        there twice; when a row has too few or too many cells; when no row follows the header. Each but the first four
+        with a line number.
+
+    Notes
+    -----
+    The delimiter is the first of comma, semicolon and tab by which the header has the required columns.
     """
     file = Path(path).expanduser().absolute()
     text = _text(file, owner)
+    delimiter = _delimiter(text, required)
     try:
-        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
         columns = _header(file, next(reader), required)
         rows, lines, begins = [], [], reader.line_num + 1
         for cells in reader:
             if cells and any(cell.strip() for cell in cells):
-                _check_width(file, begins, cells, columns)
+                _check_width(file, begins, cells, columns, _DELIMITERS[delimiter])
                 rows.append({name: _settled(name, cell) for name, cell in zip(columns, cells, strict=True)})
                 lines.append(begins)
             begins = reader.line_num + 1
     except csv.Error as error:
+        divided = _DELIMITERS[delimiter]
         raise DatasetError(
-            f"{file}, line {reader.line_num}: expected cells divided by commas, got what is no CSV ({error}). Put "
-            'cells that hold commas or quotes between double quotes, and write " as "".'
+            f"{file}, line {reader.line_num}: expected cells divided by {divided}, got what is no CSV ({error}). Put "
+            f'cells that hold {divided} or quotes between double quotes, and write " as "".'
         ) from error
     if not rows:
         raise DatasetError(f"{file}: expected one row or more below the header, got 0. Add a row for each image.")
     return CsvRows(file, columns, rows, lines)
+
+
+def _delimiter(text: str, required: Sequence[str]) -> str:
+    """The first delimiter by which the header has the required columns, else the most frequent one."""
+    for delimiter in _DELIMITERS:
+        header = next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), [])
+        if {cell.strip() for cell in header}.issuperset(required):
+            return delimiter
+    return max(_DELIMITERS, key=text.splitlines()[0].count)
 
 
 def _text(file: Path, owner: str) -> str:
@@ -147,19 +164,16 @@ def _header(file: Path, cells: list[str], required: Sequence[str]) -> tuple[str,
 
 
 def _header_remedy(columns: tuple[str, ...], absent: str) -> str:
-    for mark, word in _OTHER_DELIMITERS.items():
-        if any(mark in name for name in columns):
-            return f"The header has {word}: {_SAVE[0].lower()}{_SAVE[1:]}."
     if any(name.lower() == absent for name in columns):
         return "Write the names of the columns in lower case."
     return f"The first line must name the columns. {known_names(absent, columns)}"
 
 
-def _check_width(file: Path, line: int, cells: list[str], columns: tuple[str, ...]) -> None:
+def _check_width(file: Path, line: int, cells: list[str], columns: tuple[str, ...], divided: str) -> None:
     if len(cells) != len(columns):
         raise DatasetError(
             f"{file}, line {line}: expected {len(columns)} cells as in the header, got {len(cells)}. Put cells that "
-            "hold commas between double quotes."
+            f"hold {divided} between double quotes."
         )
 
 

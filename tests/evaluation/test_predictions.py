@@ -192,19 +192,13 @@ def test_a_csv_file_is_read_whatever_else_it_holds(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", r"expected a column 'patch', got no column"),
-        (
-            b"patches,score\na.png,0.5\n",
-            r"expected a column 'patch', got 'patches', 'score'.* Did you mean 'patches'\?",
-        ),
-        (b"patch;score\na.png;0,5\n", r"expected a column 'patch', got 'patch;score'"),
-        (
-            b"patch,score\na.png,0,5\nb.png,0,6\n",
-            r"expected 2 entries in every row, got 3 in 'a.png,0,5' \(2 such rows\)",
-        ),
-        (b"patch,score\na.png,yes\nb.png,0.1\n", r"expected a number .*, got 'yes' for a.png \(1 such rows\)"),
-        (b"patch,score\n\xff.png,0.5\n", "got one that cannot be read .*utf-8.*. Save it as comma-separated UTF-8"),
-        (b'patch,score\n"a.png,0.5\n', "got one that cannot be read .*unexpected end of data"),
+        (b"", "expected a header and rows, got an empty file"),
+        (b"patches,score\na.png,0.5\n", r"line 1: .* got none named 'patch'.* Did you mean 'patches'\?"),
+        (b"patch;score\na.png;0,5\n", r"line 2: expected a number .*, got '0,5'.* with a decimal point"),
+        (b"patch,score\na.png,0,5\nb.png,0,6\n", "line 2: expected 2 cells as in the header, got 3"),
+        (b"patch,score\na.png,yes\nb.png,0.1\n", r"line 2: expected a number .*, got 'yes' \(1 such rows\)"),
+        (b"patch,score\n\xff.png,0.5\n", "line 2: expected text in UTF-8, got the byte 0xff. Save it as CSV in UTF-8"),
+        (b'patch,score\n"a.png,0.5\n', "line 2: .* what is no CSV .*unexpected end of data"),
     ],
 )
 def test_a_file_that_is_no_table_of_predictions_is_refused(tmp_path, content, message):
@@ -216,9 +210,9 @@ def test_a_file_that_is_no_table_of_predictions_is_refused(tmp_path, content, me
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"none\.csv: expected a CSV file of predictions, found no such file"):
+    with pytest.raises(ValueError, match=r"expected a CSV file, got a path that does not exist: .*none\.csv"):
         read_predictions(tmp_path / "none.csv")
-    with pytest.raises(ValueError, match=r"expected a CSV file of predictions, got (IsADirectory|Permission)Error"):
+    with pytest.raises(ValueError, match="predictions: expected a CSV file, got a folder"):
         read_predictions(tmp_path)
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import difflib
 import os
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from histofeat.datasets import CsvRows, read_csv_rows
 from histofeat.exceptions import known_names
 
 __all__ = ["COLUMNS", "read_predictions", "require_columns"]
@@ -24,8 +23,8 @@ def read_predictions(path: str | os.PathLike[str]) -> pd.DataFrame:
     Parameters
     ----------
     path : path
-        A CSV file in UTF-8 with the columns ``patch`` (name or path of the image) and ``score`` (probability of the
-        positive class); other columns are left aside.
+        A CSV file in UTF-8, divided by commas, semicolons or tabs, with the columns ``patch`` (name or path of the
+        image) and ``score`` (probability of the positive class); other columns are left aside.
 
     Returns
     -------
@@ -40,6 +39,7 @@ def read_predictions(path: str | os.PathLike[str]) -> pd.DataFrame:
 
     Examples
     --------
+    >>> from pathlib import Path
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
     ...     path = Path(folder, "predictions.csv")
@@ -47,28 +47,9 @@ def read_predictions(path: str | os.PathLike[str]) -> pd.DataFrame:
     ...     read_predictions(path)["score"].tolist()
     [0.25]
     """
-    path = Path(path)
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            header, *lines = [line for line in csv.reader(file, strict=True) if line] or [[]]
-    except OSError as error:
-        reason = "found no such file" if isinstance(error, FileNotFoundError) else f"got {type(error).__name__}"
-        raise ValueError(f"{path}: expected a CSV file of predictions, {reason}. Correct the path.") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(
-            f"{path}: expected a CSV file with the columns patch and score, got one that cannot be read ({error}). "
-            "Save it as comma-separated UTF-8."
-        ) from error
-    header = [name.strip() for name in header]
-    require_columns(header, path)
-    odd = [line for line in lines if len(line) != len(header)]
-    if odd:
-        raise ValueError(
-            f"{path}: expected {len(header)} entries in every row, got {len(odd[0])} in {','.join(odd[0])!r:.120} "
-            f"({len(odd):,} such rows). Write a row for each patch, with a decimal point and no comma in numbers."
-        )
-    patches, texts = ([line[header.index(column)].strip() for line in lines] for column in COLUMNS)
-    return pd.DataFrame({"patch": pd.Series(patches, dtype=object), "score": _as_numbers(texts, patches, path)})
+    table = read_csv_rows(path, COLUMNS, owner="predictions")
+    patches = pd.Series([row["patch"] for row in table.rows], dtype=object)
+    return pd.DataFrame({"patch": patches, "score": _as_numbers(table)})
 
 
 def require_columns(columns, owner) -> None:
@@ -83,16 +64,17 @@ def require_columns(columns, owner) -> None:
             )
 
 
-def _as_numbers(texts: list[str], patches: list[str], path: Path) -> np.ndarray:
-    values, wrong = np.full(len(texts), np.nan), []
-    for row, text in enumerate(texts):
+def _as_numbers(table: CsvRows) -> np.ndarray:
+    values, wrong = np.full(len(table.rows), np.nan), []
+    for row, cells in enumerate(table.rows):
         try:
-            values[row] = float(text) if text else np.nan
+            values[row] = float(cells["score"] or "nan")
         except ValueError:
             wrong.append(row)
     if wrong:
+        text = table.rows[wrong[0]]["score"]
         raise ValueError(
-            f"{path}: expected a number as the score of every patch, got {texts[wrong[0]]!r} for {patches[wrong[0]]} "
-            f"({len(wrong):,} such rows). Write probabilities with a decimal point."
+            f"{table.at(wrong[0])}: expected a number as the score of every patch, got {text!r} ({len(wrong):,} such "
+            "rows). Write probabilities with a decimal point."
         )
     return values

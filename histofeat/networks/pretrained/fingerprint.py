@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import functools
 import json
 from collections.abc import Mapping
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from histofeat.datasets import write_whole
+from histofeat.datasets import read_csv_rows, write_whole
 from histofeat.exceptions import WeightsError
 
 __all__ = ["check_fingerprint", "fingerprint", "known_fingerprints", "test_image"]
@@ -119,13 +118,14 @@ def check_fingerprint(engine, encoder, *, weights: str, identity: Mapping, cache
 @functools.cache
 def known_fingerprints() -> Mapping[tuple[str, str, int, str], np.ndarray]:
     """Fingerprints in this package, by encoder, content hash of its weights, input size and pooling."""
-    with _KNOWN.open(encoding="utf-8", newline="") as file:
-        return {
-            (row["encoder"], row["weights"], int(row["input_size"]), row["pooling"]): np.array(
-                [float(row[f"value_{k:02d}"]) for k in range(_VALUES)]
-            )
-            for row in csv.DictReader(file)
-        }
+    columns = [f"value_{k:02d}" for k in range(_VALUES)]
+    table = read_csv_rows(_KNOWN, ("encoder", "weights", "input_size", "pooling", *columns), owner="fingerprints")
+    return {
+        (row["encoder"], row["weights"], int(row["input_size"]), row["pooling"]): np.array(
+            [float(row[column]) for column in columns]
+        )
+        for row in table.rows
+    }
 
 
 def _remembered(folder: Path, name: str, found: np.ndarray) -> np.ndarray:
