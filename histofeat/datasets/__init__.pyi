@@ -9,7 +9,6 @@ from .breakhis.folds import (
 from .breakhis.loading import load_breakhis as load_breakhis
 from .csv_rows import CsvRows as CsvRows, read_csv_rows as read_csv_rows
 from .folders.class_folders import load_image_folder as load_image_folder
-from .folders.patients import find_patients as find_patients
 from .folders.table import load_manifest as load_manifest
 from .idc.loading import load_idc as load_idc
 from .idc.official import OfficialSplit as OfficialSplit, official_roles as official_roles
@@ -18,6 +17,7 @@ from .image_files import image_size as image_size
 from .listing import ImageList as ImageList, list_images as list_images
 from .opening import open_dataset as open_dataset, patch_size_of as patch_size_of, training_part as training_part
 from .parts import DatasetSplit as DatasetSplit, predefined_split as predefined_split
+from .patients import PatientRule as PatientRule, find_patients as find_patients
 from .rare_classes import merge_rare_classes as merge_rare_classes
 from .splitting import split_dataset as split_dataset
 from .synthetic.breakhis_cohort import make_breakhis_cohort as make_breakhis_cohort

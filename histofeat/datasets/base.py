@@ -13,6 +13,7 @@ import pandas as pd
 
 from histofeat.datasets.audit import DatasetAudit
 from histofeat.datasets.idc.official import OfficialSplit, official_roles, split_by_role
+from histofeat.datasets.patients import PatientRule
 from histofeat.exceptions import DatasetError
 
 __all__ = ["PatchDataset"]
@@ -45,6 +46,8 @@ class PatchDataset:
         What a label belongs to. "patient" means that all images of a patient have the same label by definition, as in
         BreakHis, where the label is the diagnosis; the audit of a split then takes a patient with two labels for an
         error.
+    patient_rule : PatientRule, optional
+        How the patients were found, to find those of other images in the same way.
 
     Raises
     ------
@@ -69,6 +72,7 @@ class PatchDataset:
     audit: DatasetAudit | None = None
     synthetic: bool = False
     labels_per: Literal["patch", "patient"] = "patch"
+    patient_rule: PatientRule | None = None
 
     def __post_init__(self) -> None:
         if self.labels_per not in _LABELS_PER:

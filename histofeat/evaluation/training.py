@@ -177,6 +177,7 @@ def train_model(
         "head": pipeline.head if isinstance(pipeline.head, str) else type(pipeline.head).__name__,
         "notes": list(fitted.head_.notes_),
         "estimate": estimate,
+        "patients": None if dataset.patient_rule is None else dataset.patient_rule.to_dict(),
     }
     return SavedModel(fitted, about)
 

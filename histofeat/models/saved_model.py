@@ -18,6 +18,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 import histofeat
+from histofeat.datasets import PatientRule
 from histofeat.features import FEATURES_VERSION
 from histofeat.models.archive import ModelFileError, check_target, read_archive, write_archive
 from histofeat.models.pipeline import IDCPipeline
@@ -44,7 +45,8 @@ class SavedModel:
     about : mapping
         What it learnt from; JSON values. Known entries, all optional: ``class_names`` (one for each of the pipeline's
         ``classes_``, in their order), ``patch_size`` (height and width of the training patches in px), ``dataset``
-        (name), ``n_patients``, ``n_images``, ``estimate`` (scores on patients that the model had not seen).
+        (name), ``n_patients``, ``n_images``, ``estimate`` (scores on patients that the model had not seen),
+        ``patients`` (their rule, as of `PatientRule.to_dict`).
     description : mapping
         What the file says of itself: versions, parts with their hashes. Empty for a model that is in memory only.
 
@@ -81,6 +83,11 @@ class SavedModel:
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes, in the order of the columns of `predict_proba`; the labels where none were given."""
         return tuple(self.about.get("class_names", map(str, self.pipeline.classes_.tolist())))
+
+    @property
+    def patient_rule(self) -> PatientRule | None:
+        """How the patients of the training images were found; None where it is not known or was a table."""
+        return PatientRule.from_dict(self.about.get("patients"))
 
     @property
     def patch_size(self) -> tuple[int, int] | None:
@@ -284,6 +291,9 @@ def _checked_about(about, n_classes: int) -> dict:
         raise ValueError(
             f"about['patch_size']: expected height and width in px, or None, got {size!r:.60}. Give [50, 50]."
         )
+    rule = checked.get("patients")
+    if rule is not None and not (isinstance(rule, dict) and isinstance(rule.get("expression"), str)):
+        raise ValueError(f"about['patients']: expected PatientRule.to_dict() or None, got {rule!r:.60}. Leave it out.")
     return checked
 
 

@@ -27,6 +27,9 @@ _PATIENT_KEYS = ("number", "full")
 _MADE_UP = "{}-like"
 
 
+_BY_NUMBER = PatientRule(expression=r"SOB_[BM]_[A-Z]{1,2}[-_][0-9]{2}-([0-9]+)")
+
+
 def load_breakhis(
     root: str | os.PathLike[str],
     magnification: int | str | None = None,
@@ -115,7 +118,8 @@ def load_breakhis(
         kept = drop_copies(images, copies, scan, label_of)
     word = _MADE_UP.format if is_made_up(folder) else str
     frame = _to_frame(kept, label_of, word, _patient_ids(kept, patient_key, duplicates, copies))
-    return _dataset(frame, images, copies, scan, magnification, target, duplicates, word)
+    dataset = _dataset(frame, images, copies, scan, magnification, target, duplicates, word)
+    return replace(dataset, patient_rule=_BY_NUMBER) if patient_key == "number" else dataset
 
 
 def _at(magnification: int | None, scan: TreeScan) -> list[FoundImage]:

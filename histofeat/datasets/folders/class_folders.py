@@ -12,18 +12,17 @@ import pandas as pd
 
 from histofeat.datasets.audit import LeftOut, NotedAudit
 from histofeat.datasets.base import PatchDataset
-from histofeat.datasets.folders.notes import (
-    COST_OF_NO_PATIENTS,
-    PATIENTS_UNKNOWN,
-    content_notes,
-    first_and_count,
-    fold_case,
-    table_notes,
-)
-from histofeat.datasets.folders.patients import EACH_IMAGE, PatientRule, patient_rule
+from histofeat.datasets.folders.notes import content_notes, fold_case, table_notes
 from histofeat.datasets.folders.tree import LAYOUT, FolderTree, read_folder_tree
 from histofeat.datasets.image_files import existing_folder, is_image_name
 from histofeat.datasets.parts import PARTS, part_named
+from histofeat.datasets.patients import (
+    COST_OF_NO_PATIENTS,
+    EACH_IMAGE,
+    PATIENTS_UNKNOWN,
+    PatientRule,
+    first_and_count,
+)
 from histofeat.datasets.synthetic.cohort_folder import MANIFEST
 from histofeat.exceptions import DatasetError
 
@@ -46,14 +45,15 @@ def load_image_folder(
         Folder that holds ``CLASS/.../IMAGE``, or ``{train,validation,test}/CLASS/.../IMAGE``. "training", "val",
         "valid" and "testing" are understood, in any case. It is only read.
     patients : str, path or mapping
-        Whose an image is; one of:
+        How to find the patient of an image, see `PatientRule`; one of:
         - a regular expression with one group, or with a group named ``patient``, searched in the path of the image
           below its class folder, written with forward slashes: ``r"^([0-9]+)_"`` for names of IDC,
           ``r"([0-9]+)[A-Z]*-[0-9]+-[0-9]+\.png$"`` for those of BreakHis;
+        - ``"folder"``: the folder that the image lies in;
         - a CSV with the columns ``path`` (below `root`, or absolute) and ``patient``: a path object, a name that ends
           in ``.csv``, or an existing file, here or below `root`;
         - a mapping of path to patient;
-        - ``"image"``: nobody knows; each image counts as its own patient. Warns, and is written into the name of
+        - ``"image"``: patients are unknown; each image counts as its own patient. Warns, and is written into the name of
           the data set and into every report, because the scores are then too good and the intervals too narrow.
     classes : sequence of str, or mapping of str to str, optional
         Class folders in the order of their codes (the last of two is the positive class), or folder to class name,
@@ -98,7 +98,7 @@ def load_image_folder(
     3
     """
     folder = existing_folder(root, "load_image_folder.root", LAYOUT)
-    rule = patient_rule(patients, folder)
+    rule = PatientRule.of(patients, folder)
     class_of = _as_mapping(classes)
     ignore = {MANIFEST} | ({rule.file.name} if rule.file is not None else set())
     tree = read_folder_tree(folder, None if class_of is None else tuple(class_of), frozenset(ignore))
@@ -116,7 +116,7 @@ def load_image_folder(
     if each_image:
         warnings.warn(f"load_image_folder: each image counts as its own patient. {COST_OF_NO_PATIENTS}", stacklevel=2)
     audit = NotedAudit.from_frame(frame, target_names, name, left_out=LeftOut.group(tree.left_out), notes=notes)
-    return PatchDataset(frame, target_names, name, folder, audit, (folder / MANIFEST).is_file(), labels_per)
+    return PatchDataset(frame, target_names, name, folder, audit, (folder / MANIFEST).is_file(), labels_per, rule)
 
 
 def _as_mapping(classes: Any) -> dict[str, str] | None:
@@ -211,7 +211,7 @@ def _to_frame(tree: FolderTree, class_of: Mapping[str, str], target_names: Seque
     columns = {
         "path": [image.path for image, _ in rows],
         "label": [code_of[image.folder] for image, _ in rows],
-        "patient": rule(names, [image.inner for image, _ in rows]),
+        "patient": rule.of_tree(names, [image.inner for image, _ in rows]),
         "x": pd.NA,
         "y": pd.NA,
         "height": [image.height for image, _ in rows],

@@ -1,4 +1,4 @@
-"""What the loaders of folders and tables note in the audit: what no count can say, and what missing patients cost."""
+"""Notes of the loaders of folders and tables for the audit: patients in two parts, equal names, equal files."""
 
 from __future__ import annotations
 
@@ -8,24 +8,9 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from histofeat.datasets.image_files import same_content
+from histofeat.datasets.patients import first_and_count
 
-__all__ = [
-    "COST_OF_NO_PATIENTS",
-    "PATIENTS_UNKNOWN",
-    "content_notes",
-    "first_and_count",
-    "fold_case",
-    "table_notes",
-]
-
-#: Said by whoever asks for patients, and written into the report of whoever goes on without.
-COST_OF_NO_PATIENTS = (
-    "Without patients, images of one patient land on both sides of a split: a model that recognises the patient looks "
-    "as if it recognised the disease, scores come out too good, and intervals too narrow, because images count as "
-    "independent that are not."
-)
-#: Note of a data set in which each image counts as its own patient.
-PATIENTS_UNKNOWN = f"Patients are unknown: each image counts as its own patient. {COST_OF_NO_PATIENTS}"
+__all__ = ["content_notes", "fold_case", "table_notes"]
 
 
 def fold_case(name: str) -> str:
@@ -37,17 +22,6 @@ def fold_case(name: str) -> str:
     True
     """
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
-
-
-def first_and_count(n: int) -> str:
-    """End of a phrase that names the first of `n` offenders.
-
-    Examples
-    --------
-    >>> first_and_count(1), first_and_count(3)
-    ('', ' (and 2 more)')
-    """
-    return f" (and {n - 1:,} more)" if n > 1 else ""
 
 
 def table_notes(frame: pd.DataFrame, names: Sequence[str], target_names: Sequence[str]) -> tuple[str, ...]:

@@ -13,16 +13,10 @@ import pandas as pd
 from histofeat.datasets.audit import LeftOut, NotedAudit
 from histofeat.datasets.base import PatchDataset
 from histofeat.datasets.csv_rows import CsvRows, read_csv_rows
-from histofeat.datasets.folders.notes import (
-    COST_OF_NO_PATIENTS,
-    PATIENTS_UNKNOWN,
-    content_notes,
-    first_and_count,
-    fold_case,
-    table_notes,
-)
+from histofeat.datasets.folders.notes import content_notes, fold_case, table_notes
 from histofeat.datasets.image_files import image_size
 from histofeat.datasets.parts import part_named
+from histofeat.datasets.patients import COST_OF_NO_PATIENTS, EACH_IMAGE, PATIENTS_UNKNOWN, first_and_count
 from histofeat.datasets.synthetic.cohort_folder import MANIFEST
 from histofeat.exceptions import DatasetError
 
@@ -30,7 +24,6 @@ __all__ = ["load_manifest"]
 
 #: Columns with a meaning of their own; any other is kept as text.
 _READ = ("path", "label", "label_code", "patient", "x", "y", "part", "height", "width", "synthetic")
-_EACH_IMAGE = "image"
 _MAX_POSITION = 2**31
 
 
@@ -48,7 +41,7 @@ def load_manifest(
     Parameters
     ----------
     csv : path
-        UTF-8, commas, a header. Columns ``path`` (absolute, or below `root`), ``label`` (a class name) and
+        See `read_csv_rows`. Columns ``path`` (absolute, or below `root`), ``label`` (a class name) and
         ``patient``; optionally ``x`` and ``y`` (pixels on the slide, whole numbers or empty), ``part`` ("train",
         "validation" or "test", for `predefined_split`), and any others, which are kept as text. `split_dataset` also
         writes ``label_code`` (the number of the class) and ``synthetic`` ("yes" for made-up images).
@@ -130,7 +123,7 @@ def _check_arguments(csv: Any, root: Any, patients: Any) -> None:
             raise DatasetError(f"load_manifest.{owner}: expected a path, got {value!r}. Give one.")
     if root is not None and not Path(root).expanduser().is_dir():
         raise DatasetError(f"load_manifest.root: expected an existing folder, got {str(root)!r}. Check the path.")
-    if patients not in (None, _EACH_IMAGE):
+    if patients not in (None, EACH_IMAGE):
         raise DatasetError(
             f"load_manifest.patients: expected None or 'image', got {patients!r}. Patients stand in the column "
             "'patient'."

@@ -9,6 +9,7 @@ from histofeat.datasets.audit import DatasetAudit, FullSet, LeftOut
 from histofeat.datasets.base import PatchDataset
 from histofeat.datasets.idc.tree import NESTED, TREE, TreeScan, scan_tree, to_frame
 from histofeat.datasets.image_files import existing_folder
+from histofeat.datasets.patients import PatientRule
 from histofeat.datasets.synthetic.cohort_folder import MANIFEST, SYNTHETIC_TARGET_NAMES
 from histofeat.exceptions import DatasetError
 
@@ -18,6 +19,9 @@ TARGET_NAMES = ("no IDC", "IDC")
 FULL_SET = FullSet(277_524, 279, {"no IDC": 198_738, "IDC": 78_786})
 
 _NOMINAL_SIZE = (50, 50)
+
+
+_PATIENT_RULE = PatientRule(expression=r"(?:^|/)([0-9]+)_?idx[0-9]")
 
 
 def load_idc(root: str | os.PathLike[str]) -> PatchDataset:
@@ -82,7 +86,7 @@ def dataset_from_scan(scan: TreeScan, *, synthetic: bool) -> PatchDataset:
         left_out=LeftOut.group(scan.left_out),
         full_set=None if synthetic else FULL_SET,
     )
-    return PatchDataset(frame, target_names, name, Path(scan.root), audit, synthetic)
+    return PatchDataset(frame, target_names, name, Path(scan.root), audit, synthetic, patient_rule=_PATIENT_RULE)
 
 
 def _nothing_found(folder: Path, scan: TreeScan) -> str:
