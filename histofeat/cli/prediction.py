@@ -28,9 +28,10 @@ _Output = Annotated[
 _Patients = Annotated[
     str | None,
     typer.Option(
-        metavar="REGEX|CSV",
-        help="Whose an image is: an expression searched in its path, or a table with path and patient. Adds "
-        "FILE_patients.csv with the mean probability and the share of images of each class.",
+        metavar="REGEX|CSV|folder|model",
+        help="How to find the patient of an image: an expression searched in its path, a table with path and patient, "
+        "its folder, or the rule of the training. Adds FILE_patients.csv with the mean probability and the share of "
+        "images of each class.",
         show_default=False,
     ),
 ]
@@ -87,11 +88,12 @@ def predict(
     check_output(None if patients is None else by_patient)
     progress = Progress(quiet=quiet)
     found = list_images(images)
-    owners = None if patients is None else find_patients(patients, found.paths)
+    loaded = load_model(model, weights_dir=weights_dir, n_jobs=n_jobs)
+    owners = None if patients is None else find_patients(_rule(patients, loaded), found.paths)
     if found.n_ignored:
         progress.say(f"{found.n_ignored:,} files are no images by their names, and are left aside.")
     predictions = predict_images(
-        load_model(model, weights_dir=weights_dir, n_jobs=n_jobs),
+        loaded,
         found.paths,
         policy=policy,
         edges=edges,
@@ -109,6 +111,17 @@ def predict(
             write_table(table, file)
         _show(table, what)
     _say_left_out(predictions, progress)
+
+
+def _rule(patients: str, model):
+    if patients != "model":
+        return patients
+    if model.patient_rule is None:
+        raise ValueError(
+            "--patients: expected a model that knows how its patients were found, got one without. Give an expression "
+            "or a table."
+        )
+    return model.patient_rule
 
 
 def _say_left_out(predictions, progress: Progress) -> None:

@@ -60,8 +60,9 @@ _Duplicates = Annotated[
 _Patients = Annotated[
     str | None,
     typer.Option(
-        metavar="REGEX|CSV",
-        help="Class folders: whose an image is, by an expression with one group or a table with path and patient.",
+        metavar="REGEX|CSV|folder|image",
+        help="Class folders: how to find the patient of an image: an expression with one group, a table with path and "
+        "patient, its folder; image where patients are unknown.",
         show_default=False,
     ),
 ]

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -297,15 +298,15 @@ def _compiled(text: str, owner: str) -> re.Pattern:
         return re.compile(text)
     except re.error as error:
         raise DatasetError(
-            f"{owner}: expected a regular expression or a CSV file, got {text!r} ({error}). Write a group for the "
+            f"{owner}: expected a regular expression, got {text!r} ({error}). Write a group for the "
             r"patient, such as '/(\d+)_idx5', and escape what is meant literally; a CSV must end in .csv or exist."
         ) from error
 
 
 def _common_depth(paths: Iterable[str]) -> int:
     """How many folders all paths begin with."""
-    folders = [path.split("/")[:-1] for path in paths]
-    return len(os.path.commonprefix(folders)) if folders else 0
+    columns = zip(*(path.split("/")[:-1] for path in paths), strict=False)
+    return len(list(takewhile(lambda column: len(set(column)) == 1, columns)))
 
 
 def _is_csv(text: str, root: Path) -> bool:

@@ -5,21 +5,19 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-import joblib
 import numpy as np
 
 from histofeat.features.batch import PatchBatch
 from histofeat.features.feature_store import as_store
 from histofeat.features.store_session import Session, content_key, extractor_name
-from histofeat.images import Images, as_images
+from histofeat.images import Images, as_images, run_ahead
 
 __all__ = ["Extraction", "check_unique_names", "extract"]
 
@@ -97,7 +95,7 @@ def extract(
     images, store = as_images(X), as_store(store)
     with store.session() if store is not None else nullcontext() as session:
         job = _Job(tuple(families), images, session)
-        _run_all(job, joblib.effective_n_jobs(n_jobs), progress)
+        _run_all(job, n_jobs, progress)
     job.seconds["total"] = time.perf_counter() - started
     if job.conversions:
         _log.info("converted to 8-bit RGB: %s of %d images", dict(job.conversions), len(images))
@@ -108,27 +106,14 @@ def extract(
     return Extraction(tuple(job.out), *(MappingProxyType(dict(count)) for count in counts))
 
 
-def _run_all(job: _Job, n_threads: int, progress) -> None:
+def _run_all(job: _Job, n_jobs: int | None, progress) -> None:
     """Run every chunk of a job; the first error stops the rest and is raised."""
     total = len(job.images)
-    chunks = deque(range(at, min(at + job.chunk, total)) for at in range(0, total, job.chunk))
-    pending: deque = deque()
-    done = 0
-    with ThreadPoolExecutor(n_threads, thread_name_prefix="histofeat") as pool:
-        try:
-            while chunks or pending:
-                # Twice the threads in flight keeps them busy and bounds the memory.
-                while chunks and len(pending) < 2 * n_threads:
-                    chunk = chunks.popleft()
-                    pending.append((len(chunk), pool.submit(job.run, chunk)))
-                size, future = pending.popleft()
-                future.result()
-                done += size
-                if progress is not None:
-                    progress(done, total)
-        finally:
-            for _, future in pending:
-                future.cancel()
+    chunks = [range(at, min(at + job.chunk, total)) for at in range(0, total, job.chunk)]
+    with closing(run_ahead(job.run, chunks, n_jobs=n_jobs)) as done:
+        for chunk, _ in zip(chunks, done, strict=True):
+            if progress is not None:
+                progress(chunk.stop, total)
 
 
 @dataclass

@@ -14,6 +14,7 @@ from .normalization.macenko import MacenkoNormalizer as MacenkoNormalizer
 from .normalization.named import NORMALIZERS as NORMALIZERS, make_normalizer as make_normalizer
 from .normalization.reinhard import ReinhardNormalizer as ReinhardNormalizer
 from .perturbations import PERTURBATIONS as PERTURBATIONS, perturbed_images as perturbed_images
+from .reading import run_ahead as run_ahead
 from .stains import (
     MAX_CONCENTRATION as MAX_CONCENTRATION,
     RGB_FROM_HED as RGB_FROM_HED,

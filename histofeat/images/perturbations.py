@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from histofeat.exceptions import known_names
-from histofeat.images.mapped import MappedImages, map_images
+from histofeat.images.reading import MappedImages, map_images
 from histofeat.images.stains import RGB_FROM_HED
 
 __all__ = [

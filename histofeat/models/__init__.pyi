@@ -13,7 +13,7 @@ from .heads import HEADS as HEADS, make_head as make_head
 from .image_predictions import ImagePredictions as ImagePredictions, write_table as write_table
 from .pipeline import IDCPipeline as IDCPipeline
 from .pixel_head import PIXELS as PIXELS, PixelHead as PixelHead
-from .prediction import predict_images as predict_images
+from .prediction import find_patients as find_patients, predict_images as predict_images
 from .saved_model import SavedModel as SavedModel, load_model as load_model, save_model as save_model
 from .soft_vote import SoftVote as SoftVote
 from .trusted import TRUSTED as TRUSTED

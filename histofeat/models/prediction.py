@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
 
-import joblib
 import numpy as np
 
+from histofeat.datasets import PatientRule, find_patients
 from histofeat.exceptions import PatchError, known_names
 from histofeat.features import Runtime
 from histofeat.images import (
     AGGREGATES,
-    Images,
     aggregate as put_together,
     as_images,
     choose_policy,
@@ -24,6 +22,7 @@ from histofeat.images import (
     is_tissue,
     make_grid,
     pad_to,
+    run_ahead,
 )
 from histofeat.model_selection import encode_patients
 from histofeat.models.image_predictions import UNREADABLE, ImagePredictions
@@ -71,8 +70,9 @@ def predict_images(
     min_tissue : float in (0, 1], optional
         Tiles with a smaller share of tissue are left out and counted; None scores all. An image without any tile of
         enough tissue is scored on all of them.
-    patients : array-like of shape (n,), optional
-        Patient of each image: kept in the result, and needed by a normaliser with ``unit="patient"``.
+    patients : array-like of shape (n,) or PatientRule, optional
+        Patient of each image, or how to find it from the path: kept in the result, and needed by a normaliser with
+        ``unit="patient"``.
     on_unreadable : {"skip", "error"}, default="skip"
         Whether an image that cannot be read is named in the result, or ends the work.
     runtime : Runtime, optional
@@ -115,10 +115,18 @@ def predict_images(
             "model: expected one with probabilities, got one without: its head was fitted without patients. "
             "Train it again with fit(X, y, groups=patients)."
         )
+    if isinstance(patients, PatientRule):
+        patients = find_patients(patients, [images.name(row) for row in range(len(images))])
     work = _Work(model, plan, len(images), patients)
     runtime = Runtime.of(runtime)
-    threads = joblib.effective_n_jobs(runtime.n_jobs)
-    for done, (row, pixels, rules, error) in enumerate(_decoded(images, work.order, threads), start=1):
+
+    def read(row):
+        try:
+            return (row, *images.decode(row, images.content(row)), None)
+        except PatchError as error:
+            return row, None, (), error
+
+    for done, (row, pixels, rules, error) in enumerate(run_ahead(read, work.order, n_jobs=runtime.n_jobs), start=1):
         if error is None:
             work.add(row, pixels, rules)
         elif on_unreadable == "error":
@@ -128,29 +136,6 @@ def predict_images(
         runtime.report("predict", done, len(images))
     work.score()
     return work.result(tuple(images.name(row) for row in range(len(images))))
-
-
-def _decoded(images: Images, order: Sequence[int], n_threads: int) -> Iterator[tuple]:
-    """Yield (row, pixels, rules, error) in `order`, read ahead by as many images as there are threads."""
-
-    def read(row):
-        try:
-            return (row, *images.decode(row, images.content(row)), None)
-        except PatchError as error:
-            return row, None, (), error
-
-    waiting, coming = deque(), iter(order)
-    with ThreadPoolExecutor(n_threads, thread_name_prefix="histofeat") as pool:
-        try:
-            for row in coming:
-                waiting.append(pool.submit(read, row))
-                if len(waiting) > n_threads:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 from histofeat.exceptions import PatchError
-from histofeat.images import Images
+from histofeat.images import Images, run_ahead
 from histofeat.networks.augmentation import Augmentation, augment
 
 __all__ = ["Batch", "PatchReader", "fit_patch", "usual_side"]
@@ -168,18 +166,12 @@ class PatchReader:
         PatchError
             If an image cannot be read, unless these are skipped.
         """
-        with ThreadPoolExecutor(self._n_threads) as pool:
-            waiting: deque = deque()
-            try:
-                for number, chosen in enumerate(rows):
-                    waiting.append(pool.submit(self._make, chosen, augmentation, (*seed, number)))
-                    if len(waiting) > _AHEAD:
-                        yield waiting.popleft().result()
-                while waiting:
-                    yield waiting.popleft().result()
-            finally:
-                for future in waiting:
-                    future.cancel()
+        return run_ahead(
+            lambda batch: self._make(batch[1], augmentation, (*seed, batch[0])),
+            enumerate(rows),
+            n_jobs=self._n_threads,
+            ahead=_AHEAD,
+        )
 
     def _make(self, rows, augmentation, seed) -> Batch:
         pixels = np.zeros((len(rows), self._size, self._size, 3), dtype=np.uint8)

@@ -9,8 +9,8 @@ import pytest
 
 from histofeat import cli, load_model
 from histofeat.cli.outputs import Progress
-from histofeat.datasets import list_images
-from histofeat.models import predict_images
+from histofeat.datasets import list_images, load_idc
+from histofeat.models import SavedModel, predict_images, save_model
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +70,22 @@ def test_predict_a_folder_by_patient(trained, cohort, tmp_path, capsys):
     output.unlink()
     assert cli.main(words) == 2
     assert "scores_patients.csv: expected a new file" in capsys.readouterr().err
+
+
+def test_predict_by_the_patient_rule_of_the_training(trained, cohort, tmp_path, capsys):
+    model, output = load_model(trained), tmp_path / "scores.csv"
+    assert model.patient_rule == load_idc(cohort.root).patient_rule
+    words = [str(cohort.root / cohort.patients[0]), "-o", str(output), "--quiet"]
+    assert cli.main(["predict", str(trained), *words, "--patients", "model"]) == 0
+    (patient,) = rows_of(tmp_path / "scores_patients.csv")
+    assert patient["patient"] == cohort.patients[0]
+    found = predict_images(model, cohort.X, patients=model.patient_rule)
+    assert list(found.patients) == cohort.patients.tolist()
+    nameless = save_model(SavedModel(model.pipeline), tmp_path / "nameless.histofeat")
+    (tmp_path / "other").mkdir()
+    words[2] = str(tmp_path / "other" / "scores.csv")
+    assert cli.main(["predict", str(nameless), *words, "--patients", "model"]) == 2
+    assert "--patients: expected a model that knows how its patients were found" in capsys.readouterr().err
 
 
 def test_predict_one_image_and_a_pattern(trained, cohort, capsys, monkeypatch):

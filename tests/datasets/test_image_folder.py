@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import sys
@@ -8,7 +9,7 @@ import pytest
 from PIL import Image
 
 from histofeat import IDCPipeline, audit_split, evaluate
-from histofeat.datasets import image_size, load_image_folder, predefined_split
+from histofeat.datasets import PatientRule, find_patients, image_size, load_image_folder, predefined_split
 from histofeat.datasets.folders.tree import read_folder_tree
 from histofeat.datasets.image_files import same_content
 from histofeat.datasets.parts import PARTS, part_named
@@ -523,3 +524,41 @@ class TestRealData:
         assert len(dataset) == len(list(root.rglob("*.png")))
         by_folder = load_image_folder(root, patients=r"/SOB_[BM]_[A-Z]+_[0-9]+-([0-9]+)")
         assert by_folder.patients.tolist() == dataset.patients.tolist()
+
+
+class TestTheSameRuleInPrediction:
+    """An expression or table means the same patients for images to predict as for those of the training."""
+
+    @pytest.mark.parametrize("expression", [r"([0-9]+)_", r"^([0-9]+)_", r"^(?P<patient>[0-9]+)", r"([0-9]+)_[^/]*$"])
+    def test_a_number_in_the_name_of_a_folder_above_is_no_patient(self, tmp_path, expression):
+        for file in ("benign/8863_a.png", "benign/8864_b.png", "malignant/8863_c.png", "malignant/8865_d.png"):
+            put(tmp_path / "2024_batch", file)
+        dataset = load_image_folder(tmp_path / "2024_batch", patients=expression)
+        assert dataset.patients.tolist() == ["8863", "8864", "8863", "8865"]
+        assert find_patients(expression, dataset.X).tolist() == dataset.patients.tolist()
+        assert find_patients(dataset.patient_rule, dataset.X).tolist() == dataset.patients.tolist()
+
+    def test_folders_of_patients(self, tmp_path):
+        for file in ("no/p1/a.png", "no/p2/b.png", "yes/p3/c.png", "yes/p3/d.png"):
+            put(tmp_path / "all", file)
+        dataset = load_image_folder(tmp_path / "all", patients="folder")
+        assert dataset.patients.tolist() == ["p1", "p2", "p3", "p3"]
+        assert find_patients("folder", dataset.X).tolist() == dataset.patients.tolist()
+        assert find_patients(r"/(p[0-9])/", dataset.X[:1]).tolist() == ["p1"]
+        with pytest.raises(DatasetError, match=r"one patient for .*a.png by .*, got 'p1' or 'no'. Write the"):
+            find_patients(r"([^/]+)/", dataset.X)
+
+    def test_a_mapping_and_the_images_themselves(self, tmp_path):
+        for file in ("no/a.png", "yes/b.png"):
+            put(tmp_path / "all", file)
+        who = {"no/a.png": "7", "yes/b.png": 8}
+        dataset = load_image_folder(tmp_path / "all", patients=who)
+        assert find_patients(who, dataset.X).tolist() == dataset.patients.tolist() == ["7", "8"]
+        assert find_patients("image", ["x/a.png", "x/b.png"]).tolist() == ["x/a.png", "x/b.png"]
+        assert dataset.patient_rule.to_dict() is None
+
+    def test_a_rule_is_stored_as_plain_types(self, flat):
+        rule = load_image_folder(flat, patients=NUMBER).patient_rule
+        assert PatientRule.from_dict(json.loads(json.dumps(rule.to_dict()))) == rule
+        assert PatientRule.from_dict(PatientRule().to_dict()) == PatientRule()
+        assert PatientRule.from_dict(None) is None

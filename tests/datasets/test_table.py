@@ -7,8 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from PIL import Image
 
-from histofeat.datasets import load_manifest, predefined_split
+from histofeat.datasets import find_patients, load_image_folder, load_manifest, predefined_split
 from histofeat.datasets.csv_rows import read_csv_rows
+from histofeat.evaluation import read_predictions
 from histofeat.exceptions import DatasetError
 
 HEADER = "path,label,patient\n"
@@ -304,3 +305,45 @@ def test_real_patches_by_a_table(real_data, tmp_path):
     assert len(dataset) == len(files)
     assert len(dataset.target_names) == 8
     assert dataset.audit.left_out == ()
+
+
+class TestOneReader:
+    """The same table is read, or refused, in the same way wherever a table is read."""
+
+    DOORS = (
+        lambda path: load_manifest(path).patients.tolist(),
+        lambda path: load_image_folder(path.parent, patients=path).patients.tolist(),
+        lambda path: find_patients(path, [str(path.parent / name) for name in ("n/a.png", "p/b.png")]).tolist(),
+        lambda path: ["7", "8"] if read_predictions(path)["score"].tolist() == [0.25, 0.5] else [],
+    )
+    TEXT = "path,label,patient,patch,score\nn/a.png,n,7,n/a.png,0.25\np/b.png,p,8,p/b.png,0.5\n"
+
+    @pytest.fixture
+    def place(self, tmp_path):
+        put(tmp_path / "n/a.png")
+        put(tmp_path / "p/b.png")
+        return tmp_path
+
+    @pytest.mark.parametrize("door", DOORS)
+    @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+    @pytest.mark.parametrize("mark", ["", "\ufeff"])
+    def test_dialects(self, place, door, delimiter, mark):
+        assert door(write(place, mark + self.TEXT.replace(",", delimiter))) == ["7", "8"]
+        quoted = self.TEXT.replace("0.25\n", '"0.25"\r\n')
+        assert door(write(place, mark + quoted.replace(",", delimiter))) == ["7", "8"]
+
+    @pytest.mark.parametrize("door", DOORS)
+    @pytest.mark.parametrize(
+        ("text", "match"),
+        [
+            (TEXT.replace("path,", "path;"), "line 1: expected the columns|line 2: expected 4 cells"),
+            (TEXT.replace("0.5\n", "0,5\n"), "line 3: expected 5 cells as in the header, got 6"),
+            (TEXT + '"', "line 4: expected cells divided by commas, got what is no CSV"),
+            ("PK\x03\x04" + TEXT, "expected a CSV file, got a spreadsheet or an archive"),
+            (TEXT.encode("utf-16"), "expected text in UTF-8, got UTF-16"),
+            ("", "expected a header and rows, got an empty file"),
+        ],
+    )
+    def test_damage(self, place, door, text, match):
+        with pytest.raises(DatasetError, match=match):
+            door(write(place, text))

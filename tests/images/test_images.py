@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from histofeat.exceptions import PatchError
-from histofeat.images import Images, as_images, decode_patch, read_patch
+from histofeat.images import Images, as_images, decode_patch, read_patch, run_ahead
 from histofeat.images.decoding import to_rgb8
 
 RGB = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
@@ -241,3 +241,33 @@ def test_any_bytes_give_a_patch_or_a_sentence(content, as_png):
     except PatchError:
         return
     assert patch.dtype == np.uint8
+
+
+def test_results_come_in_the_order_of_the_items_and_few_calls_are_ahead():
+    begun = []
+
+    def measure(item):
+        begun.append(item)
+        return item * item
+
+    results = run_ahead(measure, range(100), n_jobs=4, ahead=3)
+    assert next(results) == 0
+    assert len(begun) <= 4
+    assert list(results) == [item * item for item in range(1, 100)]
+    assert sorted(begun) == list(range(100))
+
+
+def test_the_first_error_is_raised_in_its_place_and_the_rest_is_dropped():
+    begun = []
+
+    def fail(item):
+        begun.append(item)
+        if item == 3:
+            raise PatchError("item 3")
+        return item
+
+    found = []
+    with pytest.raises(PatchError, match="item 3"):
+        found.extend(run_ahead(fail, range(100), ahead=2))
+    assert found == [] or found == [0, 1, 2]
+    assert len(begun) < 10

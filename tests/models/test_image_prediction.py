@@ -272,7 +272,7 @@ def test_patients_come_from_names_or_a_table(tmp_path):
     ("source", "message"),
     [
         (r"b/(\d+)", r"expected the patient of each image by .* got none for a/1/x.png \(2 of 2 images\)"),
-        ("(", r"expected a regular expression or a CSV file, got '\('"),
+        ("(", r"expected a regular expression, got '\('"),
         ("path,patient\nx.png,1\n1/x.png,2\n", "expected one patient for a/1/x.png, got '1', '2'"),
         ("path,patient\ny.png,1\n", "got none for a/1/x.png"),
         ("file,patient\nx.png,1\n", "expected a column 'path' or 'image' beside 'patient'"),

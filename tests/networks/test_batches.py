@@ -8,7 +8,7 @@ import pytest
 
 from histofeat import GroupLeakageError, PatchError
 from histofeat.images import Images, as_images
-from histofeat.images.mapped import map_images
+from histofeat.images.reading import map_images
 from histofeat.networks import STANDARD, fit_patch
 from histofeat.networks.batches import PatchReader, usual_side
 from histofeat.networks.preparation import hold_out_patients

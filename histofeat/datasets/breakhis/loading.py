@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +18,7 @@ from histofeat.datasets.breakhis.copies import DUPLICATES, Copies, drop_copies, 
 from histofeat.datasets.breakhis.names import CLASSES, SUBTYPES, TREE, parse_magnification
 from histofeat.datasets.breakhis.tree import FoundImage, TreeScan, is_made_up, scan_breakhis
 from histofeat.datasets.image_files import existing_folder
+from histofeat.datasets.patients import PatientRule
 from histofeat.exceptions import DatasetError, known_names
 
 __all__ = ["load_breakhis"]

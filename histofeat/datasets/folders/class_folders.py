@@ -53,8 +53,8 @@ def load_image_folder(
         - a CSV with the columns ``path`` (below `root`, or absolute) and ``patient``: a path object, a name that ends
           in ``.csv``, or an existing file, here or below `root`;
         - a mapping of path to patient;
-        - ``"image"``: patients are unknown; each image counts as its own patient. Warns, and is written into the name of
-          the data set and into every report, because the scores are then too good and the intervals too narrow.
+        - ``"image"``: patients are unknown; each image counts as its own patient. Warns, and is written into the
+          name of the data set and into every report, because the scores are then too good and the intervals too narrow.
     classes : sequence of str, or mapping of str to str, optional
         Class folders in the order of their codes (the last of two is the positive class), or folder to class name,
         which may bring several folders together. Others are left out. By default all folders: in the order of the CSV

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from numbers import Real
 
-import joblib
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from histofeat.exceptions import GroupLeakageError, PatchError
 from histofeat.images.decoding import Images, as_images, image_input_tags
-from histofeat.images.mapped import MappedImages, map_images
+from histofeat.images.reading import MappedImages, map_images, run_ahead
 from histofeat.model_selection import encode_patients
 
 __all__ = ["DENSITY", "MINIMUM_PX", "TISSUE_DENSITY", "StainNormalizer", "is_tissue", "normalized_images"]
@@ -305,7 +304,5 @@ def _in_threads(function, items, n_jobs) -> list:
     """Give ``[function(item) for item in items]``, from several threads."""
     items = list(items)
     chunks = [items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK)]
-    done = joblib.Parallel(n_jobs=n_jobs, require="sharedmem")(
-        joblib.delayed(lambda chunk: [function(item) for item in chunk])(chunk) for chunk in chunks
-    )
+    done = run_ahead(lambda chunk: [function(item) for item in chunk], chunks, n_jobs=n_jobs)
     return [result for chunk in done for result in chunk]

@@ -1,15 +1,60 @@
-"""Images that are changed as they are read: what stands between a data set on disk and the families that measure it."""
+"""Read images ahead in threads, and change them as they are read."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
 
+import joblib
 import numpy as np
 
 from histofeat.images.decoding import Images, as_images
 
-__all__ = ["MappedImages", "map_images"]
+__all__ = ["MappedImages", "map_images", "run_ahead"]
+
+
+def run_ahead(
+    function: Callable[[Any], Any], items: Iterable[Any], *, n_jobs: int | None = None, ahead: int | None = None
+) -> Iterator[Any]:
+    """Call a function on every item in threads, and give the results in the order of the items.
+
+    Parameters
+    ----------
+    function : callable
+        Called from several threads at once: reads, decodes or measures.
+    items : iterable
+        What it is called with, one at a time.
+    n_jobs : int, optional
+        Threads; None is 1, -1 all cores.
+    ahead : int, optional
+        Calls that are begun before their result is asked for, which bounds the memory; by default twice the threads.
+
+    Yields
+    ------
+    result
+        The first error of `function` is raised in its place, and the calls that have not begun are dropped.
+
+    Examples
+    --------
+    >>> list(run_ahead(abs, [-1, -2, 3], n_jobs=2))
+    [1, 2, 3]
+    """
+    n_threads = joblib.effective_n_jobs(n_jobs)
+    items, waiting = iter(items), deque()
+    with ThreadPoolExecutor(n_threads, thread_name_prefix="histofeat") as pool:
+        try:
+            waiting.extend(pool.submit(function, item) for item in islice(items, ahead or 2 * n_threads))
+            while waiting:
+                result = waiting.popleft().result()
+                waiting.extend(pool.submit(function, item) for item in islice(items, 1))
+                yield result
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 @dataclass(frozen=True, eq=False)
