@@ -13,8 +13,7 @@ from .folders.table import load_manifest as load_manifest
 from .idc.loading import load_idc as load_idc
 from .idc.official import OfficialSplit as OfficialSplit, official_roles as official_roles
 from .idc.tree import parse_name as parse_name
-from .image_files import image_size as image_size
-from .listing import ImageList as ImageList, list_images as list_images
+from .image_files import ImageList as ImageList, image_size as image_size, list_images as list_images
 from .opening import open_dataset as open_dataset, patch_size_of as patch_size_of, training_part as training_part
 from .parts import DatasetSplit as DatasetSplit, predefined_split as predefined_split
 from .patients import PatientRule as PatientRule, find_patients as find_patients

@@ -1,39 +1,34 @@
-"""Which files are images, by name and first bytes; how large they are; which hold the same. Decodes no pixel."""
+"""Find image files: by name, in folders and by patterns; find files with the same content."""
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
-import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
 from histofeat.exceptions import DatasetError
+from histofeat.images import image_size
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "ImageList",
     "existing_folder",
     "image_size",
     "is_folder",
     "is_image_name",
     "is_system_name",
     "list_folder",
+    "list_images",
     "same_content",
 ]
 
 
 #: Endings of the formats that `histofeat.images.decoding` reads, in lower case.
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-
-
-_FORMATS = "PNG, JPEG, TIFF, BMP, WebP"
-
-
-_PNG = b"\x89PNG\r\n\x1a\n"
-
-
-_OTHERS = (b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"BM")
 
 
 _SYSTEM = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin"})
@@ -62,41 +57,6 @@ def is_system_name(name: str) -> bool:
     [True, True, False]
     """
     return name.startswith(".") or name.lower() in _SYSTEM
-
-
-def image_size(path: str) -> tuple[int, int] | str:
-    """(height, width) in pixels from the header of an image file, or the reason why there is none.
-
-    Notes
-    -----
-    The format is told by the first bytes and not by the name: a JPEG named ``.png`` is read as what it is. A file that
-    is cut off after its header passes; it is found, and named, when its pixels are decoded.
-    """
-    try:
-        with open(path, "rb") as file:  # noqa: PTH123 - a string stays a string: half the time on small files
-            start = file.read(16)
-    except OSError as error:
-        return f"cannot be read ({type(error).__name__})"
-    if not start:
-        return "is empty (0 bytes)"
-    if start.startswith(_PNG):
-        return png_size(path)
-    if start.startswith(_OTHERS) or (start.startswith(b"RIFF") and start[8:12] == b"WEBP"):
-        return _size_by_pillow(path)
-    return f"is no image (its first bytes are of none of {_FORMATS})"
-
-
-def _size_by_pillow(path: str) -> tuple[int, int] | str:
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error):
-        return "has a broken header"
-    except Image.DecompressionBombError:
-        return "has too many pixels for a patch"
-    return (height, width) if height and width else "has a broken header"
 
 
 def same_content(paths: Iterable[str]) -> list[list[int]]:
@@ -201,35 +161,96 @@ def is_folder(entry: os.DirEntry) -> bool:
         return False
 
 
-_PNG_START = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
+@dataclass(frozen=True)
+class ImageList:
+    """Image files in a settled order.
 
-
-_READ_ONLY = os.O_RDONLY | getattr(os, "O_BINARY", 0)
-
-
-def png_size(path: str) -> tuple[int, int] | str:
-    """(height, width) in pixels from the first 24 bytes of a PNG, or the reason why there is none.
-
-    Notes
-    -----
-    W3C PNG specification, 5.2 and 11.2.2: eight bytes of signature, then the IHDR chunk with width and height. A
-    file that is cut off further on passes; it is found, and named, when its pixels are decoded.
+    Parameters
+    ----------
+    paths : tuple of str
+        As they were named: what lies in a folder begins with the name of the folder.
+    n_ignored : int
+        Files in folders that are no image by their suffix.
     """
-    try:
-        handle = os.open(path, _READ_ONLY)
-        try:
-            header = os.read(handle, 24)
-        finally:
-            os.close(handle)
-    except OSError as error:
-        return f"cannot be read ({type(error).__name__})"
-    if not header:
-        return "is empty (0 bytes)"
-    if not header.startswith(_PNG_START[:8]):
-        return "is no PNG (wrong first bytes)"
-    if len(header) < 24 or not header.startswith(_PNG_START):
-        return "has a broken PNG header"
-    width, height = struct.unpack(">II", header[16:24])
-    if not width or not height:
-        return "has a broken PNG header"
-    return height, width
+
+    paths: tuple[str, ...]
+    n_ignored: int = 0
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+def list_images(inputs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> ImageList:
+    """List the images that files, folders and patterns name.
+
+    Parameters
+    ----------
+    inputs : path, pattern, or sequence of these
+        A file is taken whatever its suffix; a folder is searched to the bottom for files that are images by their
+        suffix, hidden ones left out; a pattern such as ``slides/*/*.png`` (``**`` for folders of any depth) stands for
+        what it meets.
+
+    Returns
+    -------
+    images : ImageList
+        The inputs in their order, what each stands for sorted by name, nothing twice.
+
+    Raises
+    ------
+    DatasetError
+        If an input is not there, or holds no image.
+
+    Examples
+    --------
+    >>> from histofeat import make_cohort
+    >>> cohort = make_cohort(n_patients=2, patches_per_patient=4)
+    >>> len(list_images(cohort.root)), len(list_images(f"{cohort.root}/*/1/*.png"))
+    (8, 3)
+    """
+    inputs = [inputs] if isinstance(inputs, str | os.PathLike) else list(inputs)
+    if not inputs:
+        raise DatasetError("images: expected a file, a folder or a pattern, got none. Name one at least.")
+    paths: dict[str, None] = {}
+    n_ignored = 0
+    for given in map(os.fspath, inputs):
+        found, ignored = _listed(given)
+        if not found:
+            raise DatasetError(
+                f"{given}: expected images ({', '.join(IMAGE_SUFFIXES)}), got none among {ignored:,} files. "
+                "Correct the path, or name the files themselves."
+            )
+        paths.update(dict.fromkeys(found))
+        n_ignored += ignored
+    return ImageList(tuple(paths), n_ignored)
+
+
+def _listed(given: str) -> tuple[list[str], int]:
+    path = Path(given).expanduser()
+    if path.is_file():
+        return [str(path)], 0
+    if path.is_dir():
+        return _below(path)
+    if not glob.has_magic(given):
+        raise DatasetError(f"{given}: expected an image, a folder or a pattern, found no such file. Correct the path.")
+    met = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 - pathlib knows no absolute patterns
+    if not met:
+        raise DatasetError(f"{given}: expected a pattern that meets files, got one without any. Correct the pattern.")
+    found, n_ignored = [], 0
+    for path in map(Path, met):
+        if path.is_file():
+            below, ignored = ([str(path)], 0) if is_image_name(path.name) else ([], 1)
+        else:  # `**` has met the files of its folders, too
+            below, ignored = _below(path) if "**" not in given else ([], 0)
+        found += below
+        n_ignored += ignored
+    return found, n_ignored
+
+
+def _below(folder: Path) -> tuple[list[str], int]:
+    found, n_ignored = [], 0
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not is_system_name(name)]
+        shown = [name for name in files if not is_system_name(name)]
+        found += [str(Path(parent) / name) for name in shown if is_image_name(name)]
+        n_ignored += sum(not is_image_name(name) for name in shown)
+    return sorted(found), n_ignored

@@ -14,7 +14,7 @@ from .normalization.macenko import MacenkoNormalizer as MacenkoNormalizer
 from .normalization.named import NORMALIZERS as NORMALIZERS, make_normalizer as make_normalizer
 from .normalization.reinhard import ReinhardNormalizer as ReinhardNormalizer
 from .perturbations import PERTURBATIONS as PERTURBATIONS, perturbed_images as perturbed_images
-from .reading import run_ahead as run_ahead
+from .reading import image_size as image_size, png_size as png_size, run_ahead as run_ahead
 from .stains import (
     MAX_CONCENTRATION as MAX_CONCENTRATION,
     RGB_FROM_HED as RGB_FROM_HED,
@@ -22,10 +22,12 @@ from .stains import (
 )
 from .tiles import (
     AGGREGATES as AGGREGATES,
+    VIEW_COUNTS as VIEW_COUNTS,
+    VIEWS as VIEWS,
     aggregate as aggregate,
     choose_policy as choose_policy,
     fit_to as fit_to,
     make_grid as make_grid,
     pad_to as pad_to,
+    take_view as take_view,
 )
-from .views import VIEW_COUNTS as VIEW_COUNTS, VIEWS as VIEWS, take_view as take_view

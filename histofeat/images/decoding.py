@@ -31,10 +31,10 @@ import numpy as np
 
 from histofeat.exceptions import PatchError
 
-__all__ = ["Images", "as_images", "decode_patch", "image_input_tags", "read_patch", "to_rgb8"]
+__all__ = ["PNG_SIGNATURE", "Images", "as_images", "decode_patch", "image_input_tags", "read_patch", "to_rgb8"]
 
 
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 _PNG_END = b"IEND\xaeB`\x82"
@@ -223,7 +223,7 @@ def decode_patch(content: bytes, *, name: str = "image") -> tuple[np.ndarray, tu
     PatchError
         If the bytes are no image, are truncated, or hold floating-point pixels.
     """
-    if content[:8] == _PNG_SIGNATURE and len(content) > 33:
+    if content[:8] == PNG_SIGNATURE and len(content) > 33:
         depth, color_type = content[24], content[25]
         complete = content[-8:] == _PNG_END
         # Plain 8-bit RGB, which is what histology archives hold, takes OpenCV's faster path. tRNS and eXIf

@@ -1,7 +1,9 @@
-"""Read images ahead in threads, and change them as they are read."""
+"""Read images: their sizes from headers, ahead in threads, and changed on the way."""
 
 from __future__ import annotations
 
+import os
+import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,9 +14,79 @@ from typing import Any
 import joblib
 import numpy as np
 
-from histofeat.images.decoding import Images, as_images
+from histofeat.images.decoding import PNG_SIGNATURE, Images, as_images
 
-__all__ = ["MappedImages", "map_images", "run_ahead"]
+__all__ = ["MappedImages", "image_size", "map_images", "png_size", "run_ahead"]
+
+_FORMATS = "PNG, JPEG, TIFF, BMP, WebP"
+#: First bytes of the formats beside PNG and WebP.
+_OTHERS = (b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"BM")
+_READ_ONLY = os.O_RDONLY | getattr(os, "O_BINARY", 0)
+
+
+def image_size(path: str) -> tuple[int, int] | str:
+    """(height, width) in pixels from the header of an image file, or the reason why there is none.
+
+    Notes
+    -----
+    The format is told by the first bytes and not by the name: a JPEG named ``.png`` is read as what it is. A file that
+    is cut off after its header passes; it is found, and named, when its pixels are decoded.
+    """
+    start = _first_bytes(path)
+    if isinstance(start, str):
+        return start
+    if start.startswith(PNG_SIGNATURE):
+        return _png_size(start)
+    if start.startswith(_OTHERS) or (start.startswith(b"RIFF") and start[8:12] == b"WEBP"):
+        return _size_by_pillow(path)
+    return f"is no image (its first bytes are of none of {_FORMATS})"
+
+
+def _size_by_pillow(path: str) -> tuple[int, int] | str:
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error):
+        return "has a broken header"
+    except Image.DecompressionBombError:
+        return "has too many pixels for a patch"
+    return (height, width) if height and width else "has a broken header"
+
+
+def png_size(path: str) -> tuple[int, int] | str:
+    """(height, width) in pixels from the first 24 bytes of a PNG, or the reason why there is none.
+
+    Notes
+    -----
+    W3C PNG specification, 5.2 and 11.2.2: eight bytes of signature, then the IHDR chunk with width and height. A file
+    that is cut off further on passes; the decoder names it.
+    """
+    start = _first_bytes(path)
+    if isinstance(start, str):
+        return start
+    return _png_size(start) if start.startswith(PNG_SIGNATURE) else "is no PNG (wrong first bytes)"
+
+
+def _first_bytes(path: str) -> bytes | str:
+    try:
+        # Without a buffer: half the time on small files.
+        handle = os.open(path, _READ_ONLY)
+        try:
+            start = os.read(handle, 24)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        return f"cannot be read ({type(error).__name__})"
+    return start or "is empty (0 bytes)"
+
+
+def _png_size(start: bytes) -> tuple[int, int] | str:
+    if len(start) < 24 or start[8:16] != b"\0\0\0\rIHDR":
+        return "has a broken PNG header"
+    width, height = struct.unpack(">II", start[16:24])
+    return (height, width) if width and height else "has a broken PNG header"
 
 
 def run_ahead(

@@ -1,4 +1,4 @@
-"""Images of another size than the training patches: cut into tiles, mirrored to size or scaled, and put together."""
+"""Geometry of images: cut into tiles, mirrored to size, scaled, turned, and put together again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,19 @@ import numpy as np
 
 from histofeat.exceptions import known_names
 
-__all__ = ["AGGREGATES", "POLICIES", "TileGrid", "aggregate", "choose_policy", "fit_to", "make_grid", "pad_to"]
+__all__ = [
+    "AGGREGATES",
+    "POLICIES",
+    "VIEWS",
+    "VIEW_COUNTS",
+    "TileGrid",
+    "aggregate",
+    "choose_policy",
+    "fit_to",
+    "make_grid",
+    "pad_to",
+    "take_view",
+]
 
 POLICIES = ("auto", "tile", "resize", "whole")
 """What may be asked for; `choose_policy` says what it comes to for an image."""
@@ -19,6 +31,11 @@ POLICIES = ("auto", "tile", "resize", "whole")
 EDGES = ("overlap", "reflect")
 AGGREGATES = ("mean", "median", "vote")
 """Ways from the probabilities of tiles to those of their image; see `aggregate`."""
+
+#: Quarter turns counter-clockwise, then whether the patch is mirrored left to right; the first is the patch itself.
+VIEWS = ((0, False), (0, True), (1, False), (1, True), (2, False), (2, True), (3, False), (3, True))
+#: How many of them a network can be asked to average over.
+VIEW_COUNTS = (1, 8)
 
 
 @dataclass(frozen=True)
@@ -248,3 +265,27 @@ def aggregate(proba: np.ndarray, how: str = "mean") -> np.ndarray:
     middle = np.median(proba, axis=0)
     # Of three classes or more all medians can be 0; then nothing but the mean is left.
     return middle / middle.sum() if middle.sum() > 0 else proba.mean(axis=0)
+
+
+def take_view(pixels: np.ndarray, view: tuple[int, bool]) -> np.ndarray:
+    """One view of every patch: quarter turns counter-clockwise, then left and right exchanged.
+
+    Parameters
+    ----------
+    pixels : ndarray of shape (n, H, W, ...)
+    view : (int, bool)
+        One of `VIEWS`.
+
+    Returns
+    -------
+    viewed : ndarray of shape (n, H, W, ...), or (n, W, H, ...) after an odd number of quarter turns
+        A window on `pixels`, not a copy.
+
+    Examples
+    --------
+    >>> take_view(np.arange(4).reshape(1, 2, 2), (1, False)).tolist()
+    [[[1, 3], [0, 2]]]
+    """
+    turn, mirrored = view
+    turned = np.rot90(pixels, turn, axes=(1, 2))
+    return turned[:, :, ::-1] if mirrored else turned

@@ -9,8 +9,8 @@ from hypothesis import given, strategies as st
 from histofeat.datasets import load_idc, make_cohort, official_roles, parse_name
 from histofeat.datasets.idc.loading import FULL_SET, dataset_from_scan
 from histofeat.datasets.idc.tree import NESTED, scan_tree
-from histofeat.datasets.image_files import png_size
 from histofeat.exceptions import DatasetError
+from histofeat.images import png_size
 
 
 def png(height=50, width=50) -> bytes:

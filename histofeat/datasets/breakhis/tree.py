@@ -19,9 +19,10 @@ from histofeat.datasets.breakhis.names import (
     parse_slide,
     subtype_of_folder,
 )
-from histofeat.datasets.image_files import is_folder, list_folder, png_size
+from histofeat.datasets.image_files import is_folder, list_folder
 from histofeat.datasets.synthetic.cohort_folder import MANIFEST
 from histofeat.exceptions import DatasetError
+from histofeat.images import png_size
 
 __all__ = ["FoundImage", "TreeScan", "is_made_up", "scan_breakhis"]
 

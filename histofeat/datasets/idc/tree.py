@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from histofeat.datasets.image_files import is_folder, list_folder, png_size
+from histofeat.datasets.image_files import is_folder, list_folder
 from histofeat.exceptions import DatasetError
+from histofeat.images import png_size
 
 # Kaggle's archive repeats the whole tree in a folder of this name.
 NESTED = "IDC_regular_ps50_idx5"
