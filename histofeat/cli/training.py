@@ -128,9 +128,8 @@ def train(
     dataset = open_dataset(data, format, patients=patients, **of_breakhis)
     dataset = training_part(dataset, only=only)
     progress.say(dataset.audit.summary())
-    model = train_model(
-        dataset, pipeline, folds=None if no_estimate else folds, random_state=seed, runtime=Runtime(progress=progress)
-    )
+    n_folds = None if no_estimate else folds
+    model = train_model(dataset, pipeline, folds=n_folds, random_state=seed, runtime=Runtime(progress=progress))
     save_model(model, output, overwrite=overwrite)
     _show(model, output)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from numbers import Real
 from typing import Any
 
@@ -15,6 +16,7 @@ from histofeat.exceptions import PatchError, known_names
 from histofeat.features import Runtime
 from histofeat.images import (
     AGGREGATES,
+    Images,
     aggregate as put_together,
     as_images,
     choose_policy,
@@ -119,14 +121,8 @@ def predict_images(
         patients = find_patients(patients, [images.name(row) for row in range(len(images))])
     work = _Work(model, plan, len(images), patients)
     runtime = Runtime.of(runtime)
-
-    def read(row):
-        try:
-            return (row, *images.decode(row, images.content(row)), None)
-        except PatchError as error:
-            return row, None, (), error
-
-    for done, (row, pixels, rules, error) in enumerate(run_ahead(read, work.order, n_jobs=runtime.n_jobs), start=1):
+    decoded = run_ahead(partial(_decode, images), work.order, n_jobs=runtime.n_jobs)
+    for done, (row, pixels, rules, error) in enumerate(decoded, start=1):
         if error is None:
             work.add(row, pixels, rules)
         elif on_unreadable == "error":
@@ -136,6 +132,13 @@ def predict_images(
         runtime.report("predict", done, len(images))
     work.score()
     return work.result(tuple(images.name(row) for row in range(len(images))))
+
+
+def _decode(images: Images, row: int) -> tuple:
+    try:
+        return (row, *images.decode(row, images.content(row)), None)
+    except PatchError as error:
+        return row, None, (), error
 
 
 @dataclass(frozen=True)
