@@ -14,16 +14,8 @@ from histofeat.cli.outputs import check_output
 
 __all__ = ["score"]
 
-#: Metrics in the order of the table, and whether a threshold decides them.
-_SHOWN = {
-    "roc_auc": ("ROC-AUC", False),
-    "average_precision": ("Average precision", False),
-    "balanced_accuracy": ("Balanced accuracy", True),
-    "f1": ("F1", True),
-    "sensitivity": ("Sensitivity", True),
-    "specificity": ("Specificity", True),
-    "brier": ("Brier (lower is better)", False),
-}
+#: Metrics in the order of the table.
+_SHOWN = ("roc_auc", "average_precision", "balanced_accuracy", "f1", "sensitivity", "specificity", "brier")
 
 
 def score(
@@ -83,6 +75,8 @@ def _show(scored) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from histofeat.metrics import METRIC_RECORDS
+
     console = Console(highlight=False, markup=False)
     # Beside a pipe or in a narrow window the columns stay columns.
     console.width = max(console.width, 100)
@@ -91,9 +85,9 @@ def _show(scored) -> None:
     if scored.tuned:
         table.add_column(f"at {scored.threshold:.4f} ({scored.rule})")
         table.add_column("95 % interval")
-    for metric, (words, by_threshold) in _SHOWN.items():
-        tuned = _cells(scored.tuned[metric]) if by_threshold and scored.tuned else ()
-        table.add_row(words, *_cells(scored.scores[metric]), *tuned)
+    for metric in _SHOWN:
+        tuned = _cells(scored.tuned[metric]) if metric in scored.tuned else ()
+        table.add_row(METRIC_RECORDS[metric].label, *_cells(scored.scores[metric]), *tuned)
     console.print(table)
     for note in scored.notes:
         console.print(f"- {note}", soft_wrap=True)

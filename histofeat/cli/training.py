@@ -13,15 +13,7 @@ from histofeat.features import Runtime
 __all__ = ["train"]
 
 #: Metrics of the estimate in the order of the table.
-_SHOWN = {
-    "roc_auc": "ROC-AUC",
-    "average_precision": "Average precision",
-    "balanced_accuracy": "Balanced accuracy",
-    "f1": "F1",
-    "sensitivity": "Sensitivity",
-    "specificity": "Specificity",
-    "brier": "Brier (lower is better)",
-}
+_SHOWN = ("roc_auc", "average_precision", "balanced_accuracy", "f1", "sensitivity", "specificity", "brier")
 
 
 _Data = Annotated[
@@ -140,6 +132,8 @@ def _epoch(done: int, total: int, values) -> str:
 
 
 def _show(model, output: Path) -> None:
+    from histofeat.metrics import METRIC_RECORDS
+
     about = model.about
     size = "of several sizes" if model.patch_size is None else "of {} x {} px".format(*model.patch_size)
     print(
@@ -151,9 +145,9 @@ def _show(model, output: Path) -> None:
         print("No estimate was asked for: what it is worth on other patients is not known.")
         return
     print(estimate["protocol"])
-    for metric, words in _SHOWN.items():
+    for metric in _SHOWN:
         score = estimate["scores"].get(metric)
         if score is not None:
             value, (low, high) = score["value"], score["ci95"]
             interval = "" if low is None else f"   95 % interval {low:.3f} to {high:.3f}"
-            print(f"  {words:<24}{'undefined' if value is None else f'{value:.3f}'}{interval}")
+            print(f"  {METRIC_RECORDS[metric].label:<30}{'undefined' if value is None else f'{value:.3f}'}{interval}")

@@ -1,4 +1,3 @@
-from .bands import CurveBands as CurveBands, curve_bands as curve_bands
 from .bootstrap import Bootstrap as Bootstrap, bootstrap_scores as bootstrap_scores, patient_weights as patient_weights
 from .calibration.bins import STRATEGIES as STRATEGIES, BinTable as BinTable
 from .calibration.calibrator import METHODS as METHODS, Calibrator as Calibrator, fit_calibrator as fit_calibrator
@@ -15,16 +14,28 @@ from .calibration.reliability import (
 from .conformal import UNITS as UNITS, fit_conformal as fit_conformal, measure_coverage as measure_coverage
 from .definitions import (
     LABEL_METRICS as LABEL_METRICS,
+    METRIC_RECORDS as METRIC_RECORDS,
     METRICS as METRICS,
+    Metric as Metric,
     confusion as confusion,
     label_scores as label_scores,
     most_probable as most_probable,
-    ranking_scores as ranking_scores,
     scores as scores,
 )
-from .folds import score_folds as score_folds
-from .per_class import CLASS_METRICS as CLASS_METRICS, ClassScores as ClassScores, class_scores as class_scores
-from .records import Score as Score
+from .one_vs_rest import (
+    CLASS_METRICS as CLASS_METRICS,
+    ClassScores as ClassScores,
+    CurveBands as CurveBands,
+    class_scores as class_scores,
+    curve_bands as curve_bands,
+)
+from .out_of_fold import (
+    PatientAverages as PatientAverages,
+    Score as Score,
+    patient_averages as patient_averages,
+    score_folds as score_folds,
+)
+from .ranking import ranking_scores as ranking_scores
 from .statistics.comparison import (
     Comparison as Comparison,
     Comparisons as Comparisons,
@@ -38,7 +49,6 @@ from .statistics.patient_auc import (
     delong as delong,
     patient_scores as patient_scores,
 )
-from .statistics.patient_average import PatientAverages as PatientAverages, patient_averages as patient_averages
 from .statistics.recognition import RecognitionRates as RecognitionRates, recognition_rates as recognition_rates
 from .statistics.resampled_t import ResampledTTest as ResampledTTest, nadeau_bengio as nadeau_bengio
 from .thresholds import choose_threshold as choose_threshold, parse_rule as parse_rule

@@ -1,4 +1,4 @@
-"""Intervals from resampling patients: every metric, thousands of resamples, one sort of the patches."""
+"""Resample patients for intervals of every metric: thousands of resamples from one sort of the patches."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,18 +6,10 @@ from numbers import Integral
 
 import numpy as np
 
-from histofeat.metrics.definitions import (
-    METRICS,
-    brier_losses,
-    check_predictions,
-    confusion,
-    label_scores,
-    most_probable,
-    ranking_scores,
-)
+from histofeat.metrics.definitions import METRICS, check_metrics, check_predictions, most_probable, weighted_scores
 from histofeat.model_selection import encode_patients
 
-__all__ = ["Bootstrap", "bootstrap_scores", "patient_weights"]
+__all__ = ["Bootstrap", "bootstrap_scores", "patient_weights", "vanished"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +70,7 @@ def patient_weights(patients, n_resamples=2000, random_state=0):
     n_resamples : int, default=2000
         Number of resamples, each as many draws with replacement as there are patients.
     random_state : int, default=0
-        Seed, at least 0. A generator would give each model other resamples, so only a number will do.
+        Seed, at least 0. Not a generator, which would give each model different resamples.
 
     Returns
     -------
@@ -115,9 +107,9 @@ def bootstrap_scores(
 ):
     """Every metric under resampling of patients.
 
-    Patches of a patient resemble one another: an interval from resampling patches is many times too narrow.
-    Here whole patients are drawn with replacement (Field and Welsh 2007, doi:10.1111/j.1467-9868.2007.00593.x),
-    the model is not fitted again.
+    Patches of one patient resemble each other, so that an interval from resampling patches is many times too narrow.
+    Here whole patients are drawn with replacement (Field and Welsh 2007, doi:10.1111/j.1467-9868.2007.00593.x); the
+    model is not fitted again.
 
     Parameters
     ----------
@@ -130,7 +122,7 @@ def bootstrap_scores(
     predicted : array-like of shape (n,), int, optional
         Class codes; by default the most probable class.
     metrics : sequence of str, default=METRICS
-        Which of `histofeat.metrics.METRICS`; what is not asked for is not computed.
+        Which of `histofeat.metrics.METRICS`.
     n_resamples : int, default=2000
         Number of resamples.
     random_state : int, default=0
@@ -152,9 +144,9 @@ def bootstrap_scores(
 
     Notes
     -----
-    Resamples in which a class vanishes that the sample has are dropped and counted. What a confusion matrix or
-    a sum defines comes from sums per patient and one matrix product; the ranking metrics from a single walk
-    over the sorted patches for many resamples at a time.
+    Resamples without any patch of a class that the sample has are dropped and counted. Metrics of labels and losses
+    are computed from sums per patient and one matrix product, metrics of the ranking from a single walk over the
+    sorted patches for many resamples at a time.
 
     Examples
     --------
@@ -164,45 +156,36 @@ def bootstrap_scores(
     >>> 0 <= low < 0.8 < high <= 1
     True
     """
-    unknown = sorted(set(metrics) - set(METRICS))
-    if unknown:
-        raise ValueError(
-            f"bootstrap_scores.metrics: expected some of {', '.join(METRICS)}, got {unknown[0]!r}. Use METRICS for all."
-        )
+    check_metrics(metrics, "bootstrap_scores")
     y, proba = check_predictions(y, proba)
-    predicted = most_probable(proba) if predicted is None else np.asarray(predicted)
+    predicted = most_probable(proba) if predicted is None else predicted
     ids, codes = encode_patients(patients, len(y), "patients")
     weights = patient_weights(patients, n_resamples, random_state)
-    samples, vanished = _label_samples(y, predicted, codes, proba.shape[1], weights)
-    if not {"roc_auc", "average_precision"}.isdisjoint(metrics):
-        rankings = ranking_scores(y, proba, codes, weights, n_jobs=n_jobs)
-        samples.update(zip(("roc_auc", "average_precision"), rankings, strict=True))
-    if "brier" in metrics:
-        losses = np.bincount(codes, brier_losses(y, proba), minlength=len(ids))
-        samples["brier"] = weights @ losses / (weights @ np.bincount(codes, minlength=len(ids)))
-    return Bootstrap({name: _kept(samples[name], vanished) for name in metrics}, len(ids), int(vanished.sum()))
+    samples = weighted_scores(y, proba, predicted, codes, weights, metrics, n_jobs)
+    lost = vanished(y, codes, weights)
+    return Bootstrap({name: _kept(values, lost) for name, values in samples.items()}, len(ids), int(lost.sum()))
 
 
-def _label_samples(y, predicted, codes, n_classes, weights):
-    """Score the weighted confusion matrices of all resamples; also say in which of them a class vanished."""
-    counts = _confusion_by_patient(y, predicted, codes, n_classes, weights.shape[1])
-    # The product runs in floating point for speed; whole numbers below 2**53 stay exact.
-    resampled = weights.astype(np.float64) @ counts.reshape(len(counts), -1).astype(np.float64)
-    resampled = resampled.reshape(-1, n_classes, n_classes)
-    present = counts.sum(axis=(0, 2)) > 0
-    vanished = (present & (resampled.sum(axis=2) == 0)).any(axis=1)
-    return label_scores(resampled), vanished
+def vanished(y, codes, weights):
+    """Find the resamples without any patch of a class that the sample has.
+
+    Parameters
+    ----------
+    y, codes : ndarray of shape (n,), int64
+        Class and patient of every patch.
+    weights : ndarray of shape (m, n_patients)
+        As `patient_weights` gives them.
+
+    Returns
+    -------
+    vanished : ndarray of shape (m,), bool
+    """
+    having = np.array([np.bincount(codes[y == code], minlength=weights.shape[1]) for code in np.unique(y)])
+    return (weights @ having.T == 0).any(axis=1)
 
 
-def _confusion_by_patient(y, predicted, codes, n_classes, n_patients):
-    confusion(y, predicted, n_classes)  # validates the codes
-    cells = (codes * n_classes + y) * n_classes + predicted
-    counts = np.bincount(cells, minlength=n_patients * n_classes**2)
-    return counts.reshape(n_patients, n_classes, n_classes)
-
-
-def _kept(values, vanished):
+def _kept(values, lost):
     """Blank out the dropped resamples; they keep their place, for comparisons resample by resample."""
-    values = np.where(vanished, np.nan, values)
+    values = np.where(lost, np.nan, values)
     values.setflags(write=False)
     return values

@@ -1,34 +1,150 @@
-"""Scores of predictions: their definitions, and their undefined cases.
+"""Metrics as records: name, words, direction, how each is computed and resampled.
 
-Every function takes class codes 0 to k - 1. With two classes the positive class is code 1. With more, each
-class in turn is positive against the rest and the k values are averaged with equal weight ("macro",
-"one-vs-rest"). A score that its patches cannot define is NaN, never an exception and never a made-up number.
+Class codes run from 0 to k - 1. With two classes code 1 is positive. With more, each class in turn is positive against
+the rest and the k values are averaged with equal weight. A score that its patches do not define is NaN.
 """
 
-import numba
+from collections.abc import Callable
+from dataclasses import dataclass
+from operator import itemgetter
+from types import MappingProxyType
+
 import numpy as np
-from joblib import Parallel, delayed
+
+from histofeat.metrics.ranking import over_classes, ranking_scores
 
 __all__ = [
     "LABEL_METRICS",
     "METRICS",
-    "brier_losses",
+    "METRIC_RECORDS",
+    "Metric",
+    "check_codes",
+    "check_metrics",
     "check_predictions",
     "check_scores",
     "confusion",
     "label_scores",
     "most_probable",
-    "ranking_scores",
     "scores",
+    "weighted_scores",
 ]
 
-LABEL_METRICS = ("f1", "precision", "sensitivity", "specificity", "accuracy", "balanced_accuracy")
-"""The metrics that a confusion matrix defines."""
 
-METRICS = ("roc_auc", "average_precision", *LABEL_METRICS, "brier")
-"""All metrics, in the order of reports."""
+@dataclass(frozen=True)
+class Metric:
+    """One metric.
 
-_WEIGHTINGS_AT_ONCE = 64
+    Parameters
+    ----------
+    name : str
+        Its key in results and files.
+    words, short : str
+        What a table calls it, and a narrow column.
+    kind : {"ranking", "labels", "loss"}
+        What it is computed from. Resamples weight the patients; a metric of "ranking" is computed from the weighted
+        ranking, one of "labels" from weighted confusion matrices, one of "loss" is a weighted mean over the patches.
+    compute : callable
+        "ranking": takes what `ranking_scores` returns, returns shape (m,). "labels": takes `Counts` of shape
+        (..., k, k), returns shape (...). "loss": takes `y` and `proba`, returns the loss of each patch, shape (n,).
+    definition : str
+        How it is defined, in a sentence without a final stop.
+    higher_is_better : bool, default=True
+    """
+
+    name: str
+    words: str
+    short: str
+    kind: str
+    compute: Callable
+    definition: str
+    higher_is_better: bool = True
+
+    @property
+    def label(self):
+        """The words, and the direction where it is the other one."""
+        return self.words if self.higher_is_better else f"{self.words} (lower is better)"
+
+
+class Counts:
+    """Confusion matrices of shape (..., k, k), weighted or not, and their sums by class, of shape (..., k)."""
+
+    def __init__(self, matrix):
+        self.matrix = np.asarray(matrix, dtype=np.float64)
+        self.hits = np.einsum("...ii->...i", self.matrix)
+        self.actual, self.called = self.matrix.sum(axis=-1), self.matrix.sum(axis=-2)
+        self.total = self.actual.sum(axis=-1, keepdims=True)
+        self.recall = _ratio(self.hits, self.actual)
+        #: 1 for a class that occurs, NaN for one that does not.
+        self.present = np.where(self.actual > 0, 1.0, np.nan)
+
+
+def _ratio(part, whole, empty=np.nan):
+    return np.divide(part, whole, out=np.full(np.shape(whole), empty), where=np.asarray(whole) > 0)
+
+
+def _f1(counts):
+    return over_classes(_ratio(2 * counts.hits, counts.actual + counts.called) * counts.present)
+
+
+def _precision(counts):
+    return over_classes(_ratio(counts.hits, counts.called, empty=0.0) * counts.present)
+
+
+def _specificity(counts):
+    right = counts.total - counts.actual - counts.called + counts.hits
+    return over_classes(_ratio(right, counts.total - counts.actual))
+
+
+def _accuracy(counts):
+    return _ratio(counts.hits.sum(axis=-1), counts.total[..., 0])
+
+
+def _squared_errors(y, proba):
+    if proba.shape[1] == 2:
+        return (proba[:, 1] - (y == 1)) ** 2
+    return ((proba - np.eye(proba.shape[1])[y]) ** 2).sum(axis=1)
+
+
+_RECORDS = (
+    Metric(
+        "roc_auc", "ROC-AUC", "ROC-AUC", "ranking", itemgetter(0),
+        "probability that a positive patch scores above a negative one, ties counting one half",
+    ),
+    Metric(
+        "average_precision", "Average precision", "AP", "ranking", itemgetter(1),
+        "mean over the positive patches of the precision at their score, not interpolated",
+    ),
+    Metric("f1", "F1", "F1", "labels", _f1, "2 TP / (2 TP + FP + FN)"),
+    Metric("precision", "Precision", "Prec.", "labels", _precision, "TP / (TP + FP), 0 without TP and FP"),
+    Metric("sensitivity", "Sensitivity", "Sens.", "labels", lambda each: over_classes(each.recall), "TP / (TP + FN)"),
+    Metric("specificity", "Specificity", "Spec.", "labels", _specificity, "TN / (TN + FP)"),
+    Metric("accuracy", "Accuracy", "Acc.", "labels", _accuracy, "share of the patches called right"),
+    Metric(
+        "balanced_accuracy", "Balanced accuracy", "Bal. acc.", "labels", lambda counts: counts.recall.mean(axis=-1),
+        "mean over the classes of the share found; of two, the mean of sensitivity and specificity",
+    ),
+    # doi:10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2
+    Metric(
+        "brier", "Brier score", "Brier", "loss", _squared_errors,
+        "mean squared error of the probability of the positive class (0 to 1); with more than two classes the sum over "
+        "the classes (0 to 2)", higher_is_better=False,
+    ),
+)  # fmt: skip
+
+METRIC_RECORDS = MappingProxyType({metric.name: metric for metric in _RECORDS})
+"""The register: every metric by its name, in the order of reports."""
+
+#: The names of all metrics, and of those that a confusion matrix defines.
+METRICS = tuple(METRIC_RECORDS)
+LABEL_METRICS = tuple(metric.name for metric in _RECORDS if metric.kind == "labels")
+
+
+def check_metrics(metrics, owner):
+    """Refuse names that are no metric."""
+    unknown = sorted(set(metrics) - set(METRICS))
+    if unknown:
+        known = ", ".join(METRICS)
+        raise ValueError(f"{owner}.metrics: expected some of {known}, got {unknown[0]!r}. Use METRICS for all.")
 
 
 def scores(y, proba, predicted=None):
@@ -41,23 +157,17 @@ def scores(y, proba, predicted=None):
     proba : array-like of shape (n, k), float in [0, 1]
         Class probabilities.
     predicted : array-like of shape (n,), int, optional
-        Class codes decided elsewhere, as at a tuned threshold; by default the most probable class.
+        Class codes; by default the most probable class.
 
     Returns
     -------
     scores : dict of str to float
-        One value for each of `METRICS`, NaN where undefined (see `label_scores` and `ranking_scores`).
+        One value for each of `METRICS`, defined in `METRIC_RECORDS`; NaN where undefined, see `label_scores`.
 
     Raises
     ------
     ValueError
         If a probability is NaN or out of range, or a shape or code does not fit.
-
-    Notes
-    -----
-    ``brier`` is the mean squared error of the probability of the positive class with two classes (0 to 1),
-    and the mean over patches of the squared errors summed over classes with more (0 to 2), as Brier wrote it
-    (doi:10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2).
 
     Examples
     --------
@@ -67,13 +177,58 @@ def scores(y, proba, predicted=None):
     """
     y, proba = check_predictions(y, proba)
     predicted = most_probable(proba) if predicted is None else predicted
-    found = {name: float(value) for name, value in label_scores(confusion(y, predicted, proba.shape[1])).items()}
-    everyone, once = np.zeros(len(y), dtype=np.int64), np.ones((1, 1))
-    found["roc_auc"], found["average_precision"] = (
-        float(value[0]) for value in ranking_scores(y, proba, everyone, once)
-    )
-    found["brier"] = float(brier_losses(y, proba).mean())
-    return {name: found[name] for name in METRICS}
+    found = weighted_scores(y, proba, predicted, np.zeros(len(y), dtype=np.int64), np.ones((1, 1)))
+    return {name: float(value[0]) for name, value in found.items()}
+
+
+def weighted_scores(y, proba, predicted, patient, weights, metrics=METRICS, n_jobs=None):
+    """Metrics under many weightings of the patients.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n,), int64
+        True class codes.
+    proba : ndarray of shape (n, k), float64
+        Class probabilities.
+    predicted : array-like of shape (n,), int
+        Class codes.
+    patient : ndarray of shape (n,), int64
+        The column of `weights` that weighs the patch.
+    weights : ndarray of shape (m, n_patients)
+        How often each patient counts, m times; whole numbers.
+    metrics : sequence of str, default=METRICS
+        Which; the others are not computed.
+    n_jobs : int, optional
+        Threads. The result does not depend on it.
+
+    Returns
+    -------
+    scores : dict of str to ndarray of shape (m,), float64
+
+    Raises
+    ------
+    ValueError
+        If a predicted code is none.
+    """
+    k, n_patients = proba.shape[1], weights.shape[1]
+    predicted = check_codes(predicted, len(y), k, "predicted")
+    # Products run in floating point for speed; whole numbers below 2**53 stay exact.
+    weights = weights.astype(np.float64)
+    cells = np.bincount((patient * k + y) * k + predicted, minlength=n_patients * k * k).reshape(n_patients, k * k)
+    counts = Counts((weights @ cells.astype(np.float64)).reshape(-1, k, k))
+    records = [METRIC_RECORDS[name] for name in metrics]
+    if any(record.kind == "ranking" for record in records):
+        ranking = ranking_scores(y, proba, patient, weights, n_jobs=n_jobs)
+    found = {}
+    for record in records:
+        if record.kind == "labels":
+            found[record.name] = record.compute(counts)
+        elif record.kind == "ranking":
+            found[record.name] = record.compute(ranking)
+        else:
+            losses = np.bincount(patient, record.compute(y, proba), minlength=n_patients)
+            found[record.name] = weights @ losses / counts.total[:, 0]
+    return found
 
 
 def check_predictions(y, proba):
@@ -102,7 +257,7 @@ def check_predictions(y, proba):
             f"proba: expected shape (n, k) with at least one patch and two classes, got {proba.shape}. "
             "Pass what predict_proba gives."
         )
-    y = _check_codes(y, len(proba), proba.shape[1], "y")
+    y = check_codes(y, len(proba), proba.shape[1], "y")
     wrong = np.flatnonzero(~((proba >= 0) & (proba <= 1)).all(axis=1))
     if wrong.size:
         raise ValueError(
@@ -153,10 +308,11 @@ def check_scores(y, score, owner):
             f"{owner}.score: expected probabilities from 0 to 1, got {score[wrong[0]]} in row {wrong[0]} "
             f"({wrong.size} such rows). Pass only patches that were scored, and probabilities, not decision values."
         )
-    return _check_codes(y, len(score), 2, f"{owner}.y"), score
+    return check_codes(y, len(score), 2, f"{owner}.y"), score
 
 
-def _check_codes(codes, n_samples, n_classes, name):
+def check_codes(codes, n_samples, n_classes, name):
+    """Refuse what is not one code from 0 to `n_classes` - 1 for each of `n_samples` patches."""
     codes = np.asarray(codes)
     if codes.shape != (n_samples,):
         raise ValueError(
@@ -214,8 +370,8 @@ def confusion(y, predicted, n_classes):
     >>> confusion([0, 0, 1], [0, 1, 1], 2).tolist()
     [[1, 1], [0, 1]]
     """
-    y = _check_codes(y, len(y), n_classes, "y")
-    predicted = _check_codes(predicted, len(y), n_classes, "predicted")
+    y = check_codes(y, len(y), n_classes, "y")
+    predicted = check_codes(predicted, len(y), n_classes, "predicted")
     counts = np.bincount(y * n_classes + predicted, minlength=n_classes**2)
     return counts.reshape(n_classes, n_classes)
 
@@ -235,149 +391,9 @@ def label_scores(counts):
 
     Notes
     -----
-    With TP, FP, FN, TN of the positive class: sensitivity (recall) TP / (TP + FN), specificity
-    TN / (TN + FP), precision TP / (TP + FP), F1 2 TP / (2 TP + FP + FN). Balanced accuracy is the mean over
-    the classes of the share found, for two classes the mean of sensitivity and specificity. With more than
-    two classes the first four are means over the classes, so that sensitivity equals balanced accuracy.
-
-    Where no patch is predicted positive, precision is 0. Where no patch is positive, precision, sensitivity,
-    F1 and balanced accuracy are NaN; where none is negative, specificity and balanced accuracy are.
+    With more than two classes F1, precision, sensitivity and specificity are means over the classes, so that
+    sensitivity equals balanced accuracy. Where no patch is positive, precision, sensitivity, F1 and balanced accuracy
+    are NaN; where none is negative, specificity and balanced accuracy are.
     """
-    counts = np.asarray(counts, dtype=np.float64)
-    true_positive = np.einsum("...ii->...i", counts)
-    actual, predicted = counts.sum(axis=-1), counts.sum(axis=-2)
-    total = actual.sum(axis=-1, keepdims=True)
-    true_negative = total - actual - predicted + true_positive
-    recall = _ratio(true_positive, actual)
-    present = np.where(actual > 0, 1.0, np.nan)
-    per_class = {
-        "f1": _ratio(2 * true_positive, actual + predicted) * present,
-        "precision": _ratio(true_positive, predicted, empty=0.0) * present,
-        "sensitivity": recall,
-        "specificity": _ratio(true_negative, total - actual),
-    }
-    found = {name: _over_classes(values) for name, values in per_class.items()}
-    found["accuracy"] = _ratio(true_positive.sum(axis=-1), total[..., 0])
-    found["balanced_accuracy"] = recall.mean(axis=-1)
-    return found
-
-
-def _ratio(part, whole, empty=np.nan):
-    return np.divide(part, whole, out=np.full(np.shape(whole), empty), where=np.asarray(whole) > 0)
-
-
-def _over_classes(per_class):
-    """Take the positive class of two, the mean of more."""
-    return per_class[..., 1] if per_class.shape[-1] == 2 else per_class.mean(axis=-1)
-
-
-def brier_losses(y, proba):
-    """Squared error of the probabilities of each patch, of which the Brier score is the mean.
-
-    Parameters
-    ----------
-    y : ndarray of shape (n,), int
-        True class codes.
-    proba : ndarray of shape (n, k), float64
-        Class probabilities.
-
-    Returns
-    -------
-    losses : ndarray of shape (n,), float64
-        Of the positive class with two classes, summed over the classes with more.
-    """
-    if proba.shape[1] == 2:
-        return (proba[:, 1] - (y == 1)) ** 2
-    return ((proba - np.eye(proba.shape[1])[y]) ** 2).sum(axis=1)
-
-
-def ranking_scores(y, proba, patient, weights, n_jobs=None):
-    """ROC-AUC and average precision under many weightings of the patients, from one sort of the patches.
-
-    Parameters
-    ----------
-    y : ndarray of shape (n,), int
-        True class codes.
-    proba : ndarray of shape (n, k), float64
-        Class probabilities.
-    patient : ndarray of shape (n,), int
-        The column of `weights` that weighs the patch.
-    weights : ndarray of shape (m, n_patients)
-        How often each patient counts, m times.
-    n_jobs : int, optional
-        Threads, as in joblib.
-
-    Returns
-    -------
-    roc_auc, average_precision : ndarray of shape (m,), float64
-        NaN where a class has no weight.
-
-    Notes
-    -----
-    ROC-AUC is the probability that a positive patch scores above a negative one, ties counting one half.
-    Average precision is the mean, over the positive patches, of the precision among patches with at least
-    their score: a step function, not interpolated. With more than two classes both are one-vs-rest means.
-    """
-    n_classes = proba.shape[1]
-    per_class = np.empty((2, len(weights), n_classes))
-    for code in [1] if n_classes == 2 else range(n_classes):
-        order = np.argsort(-proba[:, code], kind="stable")
-        ranked = proba[order, code]
-        ends = np.append(ranked[1:] != ranked[:-1], True)
-        per_class[:, :, code] = _in_blocks((y[order] == code), patient[order], ends, weights, n_jobs)
-    return tuple(_over_classes(values) for values in per_class)
-
-
-def _in_blocks(positive, patient, ends, weights, n_jobs):
-    """Run the kernel over blocks of weightings: as many as share one pass over the patches in cache."""
-    blocks = (
-        np.ascontiguousarray(weights[start : start + _WEIGHTINGS_AT_ONCE].T, dtype=np.float64)
-        for start in range(0, len(weights), _WEIGHTINGS_AT_ONCE)
-    )
-    found = Parallel(n_jobs=n_jobs, require="sharedmem")(
-        delayed(_weighted_ranking)(positive, patient, ends, block) for block in blocks
-    )
-    return np.concatenate(found, axis=1) if found else np.empty((2, 0))
-
-
-@numba.njit(cache=True, nogil=True, fastmath=False, error_model="numpy")
-def _weighted_ranking(positive, patient, ends, weights):
-    """Walk down the ranking once for all columns of `weights` (n_patients, m).
-
-    `ends` marks the last patch of each run of equal scores. Counts are whole numbers, so the area is exact.
-    """
-    m = weights.shape[1]
-    area, precision = np.zeros(m), np.zeros(m)
-    above_p, above_n = np.zeros(m), np.zeros(m)
-    tied_p, tied_n = np.zeros(m), np.zeros(m)
-    alone = True
-    for i in range(len(patient)):
-        w = weights[patient[i]]
-        if alone and ends[i]:  # nearly every patch, and then half of the work falls away
-            if positive[i]:
-                for b in range(m):
-                    above_p[b] += w[b]
-                    precision[b] += w[b] * (above_p[b] / max(above_p[b] + above_n[b], 1.0))
-            else:
-                for b in range(m):
-                    area[b] += w[b] * above_p[b]
-                    above_n[b] += w[b]
-            continue
-        tied = tied_p if positive[i] else tied_n
-        for b in range(m):
-            tied[b] += w[b]
-        alone = ends[i]
-        if ends[i]:
-            for b in range(m):
-                area[b] += tied_n[b] * (above_p[b] + 0.5 * tied_p[b])
-                above_p[b] += tied_p[b]
-                above_n[b] += tied_n[b]
-                precision[b] += tied_p[b] * (above_p[b] / max(above_p[b] + above_n[b], 1.0))
-                tied_p[b] = 0.0
-                tied_n[b] = 0.0
-    out = np.full((2, m), np.nan)
-    for b in range(m):
-        if above_p[b] > 0.0 and above_n[b] > 0.0:
-            out[0, b] = area[b] / (above_p[b] * above_n[b])
-            out[1, b] = precision[b] / above_p[b]
-    return out
+    counts = Counts(counts)
+    return {name: METRIC_RECORDS[name].compute(counts) for name in LABEL_METRICS}

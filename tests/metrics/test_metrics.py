@@ -5,7 +5,8 @@ import pytest
 from sklearn import metrics as sk
 
 from histofeat.metrics import LABEL_METRICS, METRICS, confusion, label_scores, most_probable, ranking_scores, scores
-from histofeat.metrics.definitions import _weighted_ranking, brier_losses, check_predictions, check_scores
+from histofeat.metrics.definitions import METRIC_RECORDS, check_predictions, check_scores
+from histofeat.metrics.ranking import _areas
 
 
 def predictions(n=300, n_classes=2, ties=True, random_state=0):
@@ -124,8 +125,9 @@ def test_label_scores_take_many_matrices_at_once():
 
 
 def test_brier_losses_sum_over_classes_above_two():
-    assert brier_losses(np.array([1]), np.array([[0.2, 0.8]]))[0] == pytest.approx(0.04)
-    assert brier_losses(np.array([1]), np.array([[0.2, 0.7, 0.1]]))[0] == pytest.approx(0.04 + 0.09 + 0.01)
+    losses = METRIC_RECORDS["brier"].compute
+    assert losses(np.array([1]), np.array([[0.2, 0.8]]))[0] == pytest.approx(0.04)
+    assert losses(np.array([1]), np.array([[0.2, 0.7, 0.1]]))[0] == pytest.approx(0.04 + 0.09 + 0.01)
 
 
 @pytest.mark.parametrize("ties", [True, False])
@@ -138,9 +140,9 @@ def test_compiled_ranking_is_the_python_one(ties):
     weights = np.random.default_rng(0).integers(0, 3, (5, 4)).astype(float)
     weights[:, 3] = 0.0  # nobody drawn: undefined
     arguments = (y[order] == 1, patient, ends, weights)
-    compiled = _weighted_ranking(*arguments)
+    compiled = _areas(*arguments)
     # Plain Python warns of nothing and may round the last digit of a fused operation differently.
-    np.testing.assert_allclose(compiled, _weighted_ranking.py_func(*arguments), rtol=1e-14)
+    np.testing.assert_allclose(compiled, _areas.py_func(*arguments), rtol=1e-14)
     assert np.isnan(compiled[:, 3]).all()
     assert np.isfinite(compiled[:, :3]).all()
 

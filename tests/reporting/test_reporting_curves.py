@@ -7,7 +7,8 @@ import pytest
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from histofeat.metrics import bootstrap_scores, curve_bands, patient_weights, scores
-from histofeat.metrics.bands import GRID_POINTS, curves_on_grid
+from histofeat.metrics.one_vs_rest import GRID_POINTS
+from histofeat.metrics.ranking import curves_on_grid
 from histofeat.reporting import save_figure
 from histofeat.reporting.figures.ranking_curves import band_panels_data, ranking_data
 from histofeat.reporting.figures.ranking_figures import draw_ranking, draw_ranking_bands

@@ -4,12 +4,10 @@ import csv
 
 import numpy as np
 
+from histofeat.metrics import LABEL_METRICS
 from histofeat.reporting.files.payload import model_key, portable_paths
 
-__all__ = ["LABEL_FREE", "predictions_table", "score_rows", "write_predictions", "write_scores"]
-
-#: Metrics of the scores themselves: no threshold enters.
-LABEL_FREE = ("roc_auc", "average_precision", "brier")
+__all__ = ["predictions_table", "score_rows", "write_predictions", "write_scores"]
 
 
 def score_rows(payload):
@@ -33,7 +31,7 @@ def score_rows(payload):
             for metric, score in scores.items():
                 if kind is None or not (isinstance(score, dict) and "pooled" in score):
                     continue
-                threshold = "none" if metric in LABEL_FREE else kind
+                threshold = "none" if metric not in LABEL_METRICS else kind
                 yield {
                     "dataset": payload["dataset"]["name"],
                     "synthetic": payload["dataset"]["synthetic"],

@@ -1,6 +1,7 @@
 """What the report says beyond one model and one pooled score: differences of models, and averages over patients."""
 
 from histofeat.evaluation import COMPARED_METRICS
+from histofeat.metrics import METRIC_RECORDS
 from histofeat.reporting.blocks import Details, Heading, Table, Text
 from histofeat.reporting.files.payload import data_label
 from histofeat.reporting.sections.tables import METRIC_WORDS, number
@@ -66,7 +67,7 @@ def _of(comparison, metric):
 def _best(rows, metric):
     values = {row[side]: row[f"{side}_value"] for row in rows for side in ("first", "second")}
     values = {name: value for name, value in values.items() if value is not None}
-    choose = min if metric == "brier" else max
+    choose = max if METRIC_RECORDS[metric.removesuffix("_tuned")].higher_is_better else min
     return choose(values, key=values.get) if values else rows[0]["first"]
 
 

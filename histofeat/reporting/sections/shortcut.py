@@ -1,5 +1,6 @@
 """The shortcut panel as a part of a report: what shortcuts reach alone, and how well features know the patient."""
 
+from histofeat.metrics import METRIC_RECORDS
 from histofeat.reporting.blocks import Heading, Notice, Table, Text
 from histofeat.reporting.sections.tables import number
 
@@ -11,7 +12,7 @@ _PROBE_WORDS = {
     "compression_and_blur": "compression and blur",
     "coordinates": "coordinates",
 }
-LEAKAGE_WORDS = {"roc_auc": "ROC-AUC", "balanced_accuracy": "Balanced accuracy", "f1": "F1"}
+LEAKAGE_WORDS = {name: METRIC_RECORDS[name].words for name in ("roc_auc", "balanced_accuracy", "f1")}
 
 
 def shortcut_blocks(payload_shortcuts):

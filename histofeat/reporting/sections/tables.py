@@ -1,5 +1,6 @@
 """The report's tables, from the content of `metrics.json`: numbers formatted, the best of each column found."""
 
+from histofeat.metrics import METRIC_RECORDS
 from histofeat.reporting.blocks import Table
 from histofeat.reporting.files.payload import data_label
 
@@ -15,29 +16,18 @@ __all__ = [
     "seconds_table",
 ]
 
-METRIC_WORDS = {
-    "roc_auc": "ROC-AUC",
-    "average_precision": "Average precision",
-    "f1": "F1",
-    "precision": "Precision",
-    "sensitivity": "Sensitivity",
-    "specificity": "Specificity",
-    "accuracy": "Accuracy",
-    "balanced_accuracy": "Balanced accuracy",
-    "brier": "Brier score",
-}
-_LOWER_IS_BETTER = {"brier"}
+METRIC_WORDS = {name: metric.words for name, metric in METRIC_RECORDS.items()}
 _UNDEFINED = "–"
-# Heading, where the metric lies, its name; the interval stands in a column of its own, so that digits align.
+# Metrics of the first table, and where they lie; the interval stands in a column of its own, so that digits align.
 _HEADLINE = (
-    ("ROC-AUC", "half", "roc_auc"),
-    ("AP", "half", "average_precision"),
-    ("F1", "half", "f1"),
-    ("F1 tuned", "tuned", "f1"),
-    ("Bal. acc.", "half", "balanced_accuracy"),
-    ("Sens.", "half", "sensitivity"),
-    ("Spec.", "half", "specificity"),
-    ("Brier", "half", "brier"),
+    ("half", "roc_auc"),
+    ("half", "average_precision"),
+    ("half", "f1"),
+    ("tuned", "f1"),
+    ("half", "balanced_accuracy"),
+    ("half", "sensitivity"),
+    ("half", "specificity"),
+    ("half", "brier"),
 )
 _STAGE_WORDS = {
     "extraction": "extraction: reading, decoding, computing features; loading and compiling included",
@@ -85,18 +75,18 @@ def _best_cells(texts, column, values, lower_is_better):
 def headline_table(payload):
     """One row per model: the scores that a reader compares first, pooled over the folds."""
     results = payload["results"]
-    shown = [entry for entry in _HEADLINE if any(_score(result, *entry[1:]) for result in results)]
+    shown = [entry for entry in _HEADLINE if any(_score(result, *entry) for result in results)]
     if len(payload["dataset"]["labels"]) > 2:
-        shown = [entry for entry in shown if entry[1] == "half"]
+        shown = [entry for entry in shown if entry[0] == "half"]
     columns = ["Model", "Head", "Features"]
     cells = [[result["name"], result["head"], f"{result['n_features']:,}"] for result in results]
     best = set()
-    for heading, place, metric in shown:
+    for place, metric in shown:
         scores = [_score(result, place, metric) for result in results]
         values = [score and score["pooled"] for score in scores]
         texts = [number(value) for value in values]
-        best |= _best_cells(texts, len(columns), values, metric in _LOWER_IS_BETTER)
-        columns.append(heading)
+        best |= _best_cells(texts, len(columns), values, not METRIC_RECORDS[metric].higher_is_better)
+        columns.append(METRIC_RECORDS[metric].short + " tuned" * (place == "tuned"))
         for row, text in zip(cells, texts, strict=True):
             row.append(text)
         if metric == "roc_auc":
@@ -150,7 +140,7 @@ def folds_table(payload, metric="roc_auc"):
     for column, values in best_of.items():
         if column != n_folds + 1:
             texts = [row[column + 2] for row in rows]
-            best |= _best_cells(texts, column + 2, values, metric in _LOWER_IS_BETTER)
+            best |= _best_cells(texts, column + 2, values, not METRIC_RECORDS[metric].higher_is_better)
     folds = [f"Fold {fold['fold']}" for fold in payload["folds"]]
     caption = f"{data_label(payload['dataset'])}. {METRIC_WORDS[metric]} of each fold."
     columns = ("Model", "Head", *folds, "Mean", "SD", "Pooled")

@@ -1,23 +1,197 @@
-"""ROC and precision-recall curves under resampling of patients: the bands around the curves of a report."""
+"""Score each class against the rest, and draw its curves, with intervals from resampling patients."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numba
 import numpy as np
-from joblib import Parallel, delayed
+import pandas as pd
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from histofeat.metrics.bootstrap import patient_weights
-from histofeat.metrics.definitions import check_predictions, ranking_scores
+from histofeat.metrics.bootstrap import Bootstrap, patient_weights, vanished
+from histofeat.metrics.definitions import check_codes, check_predictions, most_probable, weighted_scores
+from histofeat.metrics.ranking import curves_on_grid, ranking_scores
 from histofeat.model_selection import encode_patients
 
-__all__ = ["GRID_POINTS", "CurveBands", "curve_bands", "curves_on_grid"]
+__all__ = ["CLASS_METRICS", "GRID_POINTS", "ClassScores", "CurveBands", "class_scores", "curve_bands"]
+
+CLASS_METRICS = ("precision", "sensitivity", "specificity", "f1", "roc_auc", "average_precision")
+"""The metrics of one class against the rest, in the order of tables."""
+
+
+@dataclass(frozen=True, eq=False)
+class ClassScores:
+    """One row per class: its scores against the rest, what they rest on, and their intervals.
+
+    Parameters
+    ----------
+    target_names : tuple of str
+        The k classes, in the order of the codes.
+    support : ndarray of shape (k,), int64
+        Images of the class.
+    predicted : ndarray of shape (k,), int64
+        Images called the class.
+    n_patients : ndarray of shape (k,), int64, or None
+        Patients with an image of the class; None where no patients were given.
+    values : Mapping of str to ndarray of shape (k,), float64
+        Each of `CLASS_METRICS`; NaN where it is undefined.
+    ci95 : Mapping of str to ndarray of shape (k, 2), float64
+        95 % percentile intervals; NaN without patients, and for a class that fewer than two patients have.
+    """
+
+    target_names: tuple[str, ...]
+    support: np.ndarray
+    predicted: np.ndarray
+    n_patients: np.ndarray | None
+    values: Mapping[str, np.ndarray]
+    ci95: Mapping[str, np.ndarray]
+
+    def to_frame(self):
+        """Return one row per class as a DataFrame; intervals in columns such as ``f1_low`` and ``f1_high``."""
+        columns = {"class": list(self.target_names), "support": self.support, "predicted": self.predicted}
+        if self.n_patients is not None:
+            columns["n_patients"] = self.n_patients
+        for metric in CLASS_METRICS:
+            columns[metric] = self.values[metric]
+            if self.n_patients is not None:
+                columns[f"{metric}_low"], columns[f"{metric}_high"] = self.ci95[metric].T
+        return pd.DataFrame(columns)
+
+    def to_dicts(self):
+        """One dict of plain values per class, for files: the counts, and "value" and "ci95" of each metric."""
+        return [
+            {
+                "class": name,
+                "support": int(self.support[code]),
+                "predicted": int(self.predicted[code]),
+                "n_patients": None if self.n_patients is None else int(self.n_patients[code]),
+                **{
+                    metric: {"value": float(self.values[metric][code]), "ci95": self.ci95[metric][code].tolist()}
+                    for metric in CLASS_METRICS
+                },
+            }
+            for code, name in enumerate(self.target_names)
+        ]
+
+
+def class_scores(
+    y, proba, predicted=None, *, target_names=None, patients=None, n_resamples=2000, random_state=0, n_jobs=None
+):
+    """Score every class against the rest.
+
+    Parameters
+    ----------
+    y : array-like of shape (n,), int
+        True class codes.
+    proba : array-like of shape (n, k), float in [0, 1]
+        Class probabilities.
+    predicted : array-like of shape (n,), int, optional
+        Class codes; by default the most probable class.
+    target_names : sequence of str, optional
+        Names of the k classes; by default their codes.
+    patients : array-like of shape (n,), optional
+        Patient of each image, for the intervals.
+    n_resamples : int, default=2000
+        Resamples of the patients; 0 for no intervals.
+    random_state : int, default=0
+        Seed of `histofeat.metrics.patient_weights`.
+    n_jobs : int, optional
+        Threads. The result does not depend on it.
+
+    Returns
+    -------
+    scores : ClassScores
+
+    Raises
+    ------
+    ValueError
+        If the predictions cannot be scored, see `check_predictions`, or the names are not k.
+    GroupLeakageError
+        If a patient id is missing.
+
+    Notes
+    -----
+    The definitions are those of `label_scores` for two classes, with the class as the positive one: the mean of a
+    column over more than two classes is the score of that name in a report. Precision is 0 for a class that occurs and
+    is never called. A class that does not occur has NaN in everything but its specificity, and a class that is the only
+    one has none.
+
+    A resample without the class does not define its scores and drops out of its interval. A class of a single patient
+    has no interval: to resample that patient does not vary it.
+
+    Examples
+    --------
+    >>> proba = [[0.8, 0.1, 0.1], [0.5, 0.4, 0.1], [0.6, 0.3, 0.1], [0.1, 0.2, 0.7]]
+    >>> found = class_scores([0, 0, 1, 2], proba, target_names=("A", "F", "DC"))
+    >>> found.values["sensitivity"].tolist(), found.values["precision"].round(2).tolist()
+    ([1.0, 0.0, 1.0], [0.67, 0.0, 1.0])
+    >>> found.values["roc_auc"].round(2).tolist(), found.support.tolist()
+    ([0.75, 0.67, 1.0], [2, 1, 1])
+    """
+    y, proba = check_predictions(y, proba)
+    k = proba.shape[1]
+    names = _check_names(target_names, k)
+    predicted = most_probable(proba) if predicted is None else check_codes(predicted, len(y), k, "predicted")
+    known, once = (y, proba, predicted), np.ones((1, 1))
+    values = _against_the_rest(*known, np.zeros(len(y), dtype=np.int64), once, n_jobs)
+    n_patients, ci95 = None, {metric: np.full((k, 2), np.nan) for metric in CLASS_METRICS}
+    if patients is not None:
+        _, codes = encode_patients(patients, len(y), "patients")
+        n_patients = _frozen([len(np.unique(codes[y == code])) for code in range(k)])
+        samples = _against_the_rest(*known, codes, patient_weights(patients, n_resamples, random_state), n_jobs)
+        ci95 = {metric: _intervals(samples[metric], n_patients) for metric in CLASS_METRICS}
+    return ClassScores(
+        names,
+        _frozen(np.bincount(y, minlength=k)),
+        _frozen(np.bincount(predicted, minlength=k)),
+        n_patients,
+        {metric: _frozen(values[metric][0]) for metric in CLASS_METRICS},
+        {metric: _frozen(ends) for metric, ends in ci95.items()},
+    )
+
+
+def _check_names(target_names, k):
+    names = tuple(str(code) for code in range(k)) if target_names is None else tuple(target_names)
+    if isinstance(target_names, str) or len(names) != k:
+        raise ValueError(
+            f"class_scores.target_names: expected {k} names, one for each column of proba, got {target_names!r:.80}. "
+            "Pass dataset.target_names."
+        )
+    return names
+
+
+def _against_the_rest(y, proba, predicted, patient, weights, n_jobs):
+    """Score each class as the positive one of two: (m, k) for each of `CLASS_METRICS`."""
+    found = [
+        weighted_scores(
+            (y == code).astype(np.int64),
+            np.column_stack([1 - score, score]),
+            predicted == code,
+            patient,
+            weights,
+            CLASS_METRICS,
+            n_jobs,
+        )
+        for code, score in enumerate(proba.T)
+    ]
+    return {metric: np.stack([values[metric] for values in found], axis=1) for metric in CLASS_METRICS}
+
+
+def _intervals(samples, n_patients):
+    ends = np.full((len(n_patients), 2), np.nan)
+    for code, carriers in enumerate(n_patients):
+        if carriers > 1:
+            ends[code] = Bootstrap({"score": samples[:, code]}, int(carriers), 0).interval("score")
+    return ends
+
+
+def _frozen(values):
+    values = np.array(values)
+    values.setflags(write=False)
+    return values
+
 
 #: Points of the grid, both ends included: steps of one percent.
 GRID_POINTS = 101
-_WEIGHTINGS_AT_ONCE = 64
-# Whole numbers of patches are compared with shares of them; this is far below one patch and above rounding.
-_SLACK = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,8 +337,7 @@ def curve_bands(y, proba, patients, *, n_resamples=2000, random_state=0, n_jobs=
     areas = {kind: np.full((len(weights), n_classes), np.nan) for kind in ("roc", "pr")}
     area = {kind: np.full(n_classes, np.nan) for kind in ("roc", "pr")}
     points = {kind: [None] * n_classes for kind in ("roc", "pr")}
-    present = np.array([np.bincount(codes[y == code], minlength=len(ids)) for code in range(n_classes)])
-    lost = ((weights @ present.T == 0) & (present.sum(axis=1) > 0)).any(axis=1)
+    lost = vanished(y, codes, weights)
     # Of two classes only the second is ever positive.
     for code in [1] if n_classes == 2 else range(n_classes):
         positive, score = y == code, proba[:, code]
@@ -192,93 +365,3 @@ def _every_point(positive, score):
     # The step begins at recall 0 with the precision of the highest threshold.
     steps = np.append(0.0, recall[rises]), np.append(precision[rises[0]], precision[rises])
     return roc_curve(positive, score)[:2], steps
-
-
-def curves_on_grid(positive, score, patient, weights, grid, n_jobs=None):
-    """True positive rate and precision on a grid, under many weightings of the patients, from one sort of the patches.
-
-    Parameters
-    ----------
-    positive : ndarray of shape (n,), bool
-    score : ndarray of shape (n,), float64
-    patient : ndarray of shape (n,), int
-        The column of `weights` that weighs the patch.
-    weights : ndarray of shape (m, n_patients)
-        How often each patient counts, m times.
-    grid : ndarray of shape (g,), float64
-        Ascending, from 0 to 1.
-    n_jobs : int, optional
-        Threads, as in joblib.
-
-    Returns
-    -------
-    true_positive_rate, precision : ndarray of shape (m, g), float64
-        At the false positive rates, and at the recalls, of `grid`; NaN where a class has no weight.
-
-    Notes
-    -----
-    Between two thresholds an ROC curve is a straight line, which is how ties count one half in its area; where it
-    rises at one false positive rate, the upper end is taken. Precision is a step function: at a recall it is that of
-    the highest threshold with at least this recall, which is the function whose area is the average precision.
-
-    Examples
-    --------
-    >>> positive, score = np.array([True, False, True, False]), np.array([0.9, 0.8, 0.7, 0.1])
-    >>> found = curves_on_grid(positive, score, np.zeros(4, dtype=int), np.ones((1, 1)), np.array([0, 0.5, 1]))
-    >>> found[0].tolist(), found[1].round(3).tolist()
-    ([[0.5, 1.0, 1.0]], [[1.0, 1.0, 0.667]])
-    """
-    order = np.argsort(-score, kind="stable")
-    ranked = score[order]
-    walked = positive[order], patient[order], np.append(ranked[1:] != ranked[:-1], True)
-    blocks = [
-        np.ascontiguousarray(weights[start : start + _WEIGHTINGS_AT_ONCE].T, dtype=np.float64)
-        for start in range(0, len(weights), _WEIGHTINGS_AT_ONCE)
-    ]
-    found = Parallel(n_jobs=n_jobs, require="sharedmem")(
-        delayed(_walk)(*walked, block, grid, _SLACK) for block in blocks
-    )
-    return tuple(np.concatenate(found, axis=1)) if found else (np.empty((0, len(grid))),) * 2
-
-
-@numba.njit(cache=True, nogil=True, fastmath=False, error_model="numpy")
-def _walk(positive, patient, ends, weights, grid, slack):
-    """Walk down the ranking once for all columns of `weights` (n_patients, m), and read the curves off the grid.
-
-    `ends` marks the last patch of each run of equal scores.
-    """
-    m, g = weights.shape[1], len(grid)
-    all_p, all_n = np.zeros(m), np.zeros(m)
-    for i in range(len(patient)):
-        total, w = all_p if positive[i] else all_n, weights[patient[i]]
-        for b in range(m):
-            total[b] += w[b]
-    out = np.full((2, m, g), np.nan)
-    p, n, tied_p, tied_n = np.zeros(m), np.zeros(m), np.zeros(m), np.zeros(m)
-    at_roc, at_pr = np.zeros(m, dtype=np.int64), np.zeros(m, dtype=np.int64)
-    # The counts at which the next point of the grid is reached: nearly every step falls short of both.
-    next_n, next_p = np.full(m, slack), np.full(m, slack)
-    for i in range(len(patient)):
-        tied, w = tied_p if positive[i] else tied_n, weights[patient[i]]
-        for b in range(m):
-            tied[b] += w[b]
-        if not ends[i]:
-            continue
-        for b in range(m):
-            new_p, new_n = p[b] + tied_p[b], n[b] + tied_n[b]
-            while at_roc[b] < g and new_n > next_n[b]:
-                share = max(next_n[b] - slack - n[b], 0.0) / tied_n[b]
-                out[0, b, at_roc[b]] = (p[b] + share * tied_p[b]) / all_p[b]
-                at_roc[b] += 1
-                next_n[b] = grid[min(at_roc[b], g - 1)] * all_n[b] + slack
-            while at_pr[b] < g and new_p > next_p[b]:
-                out[1, b, at_pr[b]] = new_p / (new_p + new_n)
-                at_pr[b] += 1
-                next_p[b] = grid[min(at_pr[b], g - 1)] * all_p[b] - slack
-            p[b], n[b], tied_p[b], tied_n[b] = new_p, new_n, 0.0, 0.0
-    for b in range(m):
-        if all_p[b] > 0.0 and all_n[b] > 0.0:
-            out[0, b, at_roc[b] :] = 1.0
-        else:
-            out[:, b] = np.nan
-    return out

@@ -1,0 +1,188 @@
+"""Score one ranking of the patches under many weightings of the patients: ROC-AUC, average precision and curves."""
+
+import numba
+import numpy as np
+from joblib import Parallel, delayed
+
+__all__ = ["curves_on_grid", "over_classes", "ranking_scores"]
+
+_WEIGHTINGS_AT_ONCE = 64
+# Counts of patches are whole numbers, and are compared with shares of them: far below one patch, far above rounding.
+_SLACK = 1e-9
+
+
+def over_classes(per_class):
+    """Take the positive class of two, the mean over more: shape (..., k) -> (...)."""
+    return per_class[..., 1] if per_class.shape[-1] == 2 else per_class.mean(axis=-1)
+
+
+def ranking_scores(y, proba, patient, weights, n_jobs=None):
+    """ROC-AUC and average precision under many weightings of the patients, from one sort of the patches.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n,), int
+        True class codes.
+    proba : ndarray of shape (n, k), float64
+        Class probabilities.
+    patient : ndarray of shape (n,), int
+        The column of `weights` that weighs the patch.
+    weights : ndarray of shape (m, n_patients)
+        How often each patient counts, m times.
+    n_jobs : int, optional
+        Threads, as in joblib.
+
+    Returns
+    -------
+    roc_auc, average_precision : ndarray of shape (m,), float64
+        NaN where a class has no weight.
+
+    Notes
+    -----
+    ROC-AUC is the probability that a positive patch scores above a negative one, ties counting one half.
+    Average precision is the mean, over the positive patches, of the precision among patches with at least
+    their score: a step function, not interpolated. With more than two classes both are one-vs-rest means.
+    """
+    n_classes = proba.shape[1]
+    per_class = np.empty((2, len(weights), n_classes))
+    for code in [1] if n_classes == 2 else range(n_classes):
+        per_class[:, :, code] = _in_blocks(_areas, y == code, proba[:, code], patient, weights, n_jobs)
+    return tuple(over_classes(values) for values in per_class)
+
+
+def curves_on_grid(positive, score, patient, weights, grid, n_jobs=None):
+    """True positive rate and precision on a grid, under many weightings of the patients, from one sort of the patches.
+
+    Parameters
+    ----------
+    positive : ndarray of shape (n,), bool
+    score : ndarray of shape (n,), float64
+    patient : ndarray of shape (n,), int
+        The column of `weights` that weighs the patch.
+    weights : ndarray of shape (m, n_patients)
+        How often each patient counts, m times.
+    grid : ndarray of shape (g,), float64
+        Ascending, from 0 to 1.
+    n_jobs : int, optional
+        Threads, as in joblib.
+
+    Returns
+    -------
+    true_positive_rate, precision : ndarray of shape (m, g), float64
+        At the false positive rates, and at the recalls, of `grid`; NaN where a class has no weight.
+
+    Notes
+    -----
+    Between two thresholds an ROC curve is a straight line, which is how ties count one half in its area; where it
+    rises at one false positive rate, the upper end is taken. Precision is a step function: at a recall it is that of
+    the highest threshold with at least this recall, which is the function whose area is the average precision.
+
+    Examples
+    --------
+    >>> positive, score = np.array([True, False, True, False]), np.array([0.9, 0.8, 0.7, 0.1])
+    >>> found = curves_on_grid(positive, score, np.zeros(4, dtype=int), np.ones((1, 1)), np.array([0, 0.5, 1]))
+    >>> found[0].tolist(), found[1].round(3).tolist()
+    ([[0.5, 1.0, 1.0]], [[1.0, 1.0, 0.667]])
+    """
+    return tuple(_in_blocks(_curves, positive, score, patient, weights, n_jobs, grid))
+
+
+def _in_blocks(kernel, positive, score, patient, weights, n_jobs, *more):
+    """Run a kernel over blocks of weightings: as many as share one pass over the patches in cache."""
+    order = np.argsort(-score, kind="stable")
+    ranked = score[order]
+    ends = np.append(ranked[1:] != ranked[:-1], True)
+    blocks = (
+        np.ascontiguousarray(weights[start : start + _WEIGHTINGS_AT_ONCE].T, dtype=np.float64)
+        for start in range(0, max(1, len(weights)), _WEIGHTINGS_AT_ONCE)
+    )
+    found = Parallel(n_jobs=n_jobs, require="sharedmem")(
+        delayed(kernel)(positive[order], patient[order], ends, block, *more) for block in blocks
+    )
+    return np.concatenate(found, axis=1)
+
+
+@numba.njit(cache=True, nogil=True, fastmath=False, error_model="numpy")
+def _areas(positive, patient, ends, weights):
+    """Walk down the ranking once for all columns of `weights` (n_patients, m).
+
+    `ends` marks the last patch of each run of equal scores. Counts are whole numbers, so the area is exact.
+    """
+    m = weights.shape[1]
+    area, precision = np.zeros(m), np.zeros(m)
+    above_p, above_n = np.zeros(m), np.zeros(m)
+    tied_p, tied_n = np.zeros(m), np.zeros(m)
+    alone = True
+    for i in range(len(patient)):
+        w = weights[patient[i]]
+        if alone and ends[i]:  # nearly every patch, and then half of the work falls away
+            if positive[i]:
+                for b in range(m):
+                    above_p[b] += w[b]
+                    precision[b] += w[b] * (above_p[b] / max(above_p[b] + above_n[b], 1.0))
+            else:
+                for b in range(m):
+                    area[b] += w[b] * above_p[b]
+                    above_n[b] += w[b]
+            continue
+        tied = tied_p if positive[i] else tied_n
+        for b in range(m):
+            tied[b] += w[b]
+        alone = ends[i]
+        if ends[i]:
+            for b in range(m):
+                area[b] += tied_n[b] * (above_p[b] + 0.5 * tied_p[b])
+                above_p[b] += tied_p[b]
+                above_n[b] += tied_n[b]
+                precision[b] += tied_p[b] * (above_p[b] / max(above_p[b] + above_n[b], 1.0))
+                tied_p[b] = 0.0
+                tied_n[b] = 0.0
+    out = np.full((2, m), np.nan)
+    for b in range(m):
+        if above_p[b] > 0.0 and above_n[b] > 0.0:
+            out[0, b] = area[b] / (above_p[b] * above_n[b])
+            out[1, b] = precision[b] / above_p[b]
+    return out
+
+
+@numba.njit(cache=True, nogil=True, fastmath=False, error_model="numpy")
+def _curves(positive, patient, ends, weights, grid):
+    """Walk down the ranking once for all columns of `weights` (n_patients, m), and read the curves off the grid.
+
+    `ends` marks the last patch of each run of equal scores.
+    """
+    m, g = weights.shape[1], len(grid)
+    all_p, all_n = np.zeros(m), np.zeros(m)
+    for i in range(len(patient)):
+        total, w = all_p if positive[i] else all_n, weights[patient[i]]
+        for b in range(m):
+            total[b] += w[b]
+    out = np.full((2, m, g), np.nan)
+    p, n, tied_p, tied_n = np.zeros(m), np.zeros(m), np.zeros(m), np.zeros(m)
+    at_roc, at_pr = np.zeros(m, dtype=np.int64), np.zeros(m, dtype=np.int64)
+    # The counts at which the next point of the grid is reached: nearly every step falls short of both.
+    next_n, next_p = np.full(m, _SLACK), np.full(m, _SLACK)
+    for i in range(len(patient)):
+        tied, w = tied_p if positive[i] else tied_n, weights[patient[i]]
+        for b in range(m):
+            tied[b] += w[b]
+        if not ends[i]:
+            continue
+        for b in range(m):
+            new_p, new_n = p[b] + tied_p[b], n[b] + tied_n[b]
+            while at_roc[b] < g and new_n > next_n[b]:
+                share = max(next_n[b] - _SLACK - n[b], 0.0) / tied_n[b]
+                out[0, b, at_roc[b]] = (p[b] + share * tied_p[b]) / all_p[b]
+                at_roc[b] += 1
+                next_n[b] = grid[min(at_roc[b], g - 1)] * all_n[b] + _SLACK
+            while at_pr[b] < g and new_p > next_p[b]:
+                out[1, b, at_pr[b]] = new_p / (new_p + new_n)
+                at_pr[b] += 1
+                next_p[b] = grid[min(at_pr[b], g - 1)] * all_p[b] - _SLACK
+            p[b], n[b], tied_p[b], tied_n[b] = new_p, new_n, 0.0, 0.0
+    for b in range(m):
+        if all_p[b] > 0.0 and all_n[b] > 0.0:
+            out[0, b, at_roc[b] :] = 1.0
+        else:
+            out[:, b] = np.nan
+    return out
