@@ -1,15 +1,16 @@
 from .bootstrap import Bootstrap as Bootstrap, bootstrap_scores as bootstrap_scores, patient_weights as patient_weights
-from .calibration.bins import STRATEGIES as STRATEGIES, BinTable as BinTable
-from .calibration.calibrator import METHODS as METHODS, Calibrator as Calibrator, fit_calibrator as fit_calibrator
-from .calibration.reliability import (
-    BrierDecomposition as BrierDecomposition,
+from .calibration import (
+    STRATEGIES as STRATEGIES,
     CalibrationAssessment as CalibrationAssessment,
-    CalibrationError as CalibrationError,
-    ReliabilityCurve as ReliabilityCurve,
     assess_calibration as assess_calibration,
-    brier_decomposition as brier_decomposition,
-    expected_calibration_error as expected_calibration_error,
-    reliability_curve as reliability_curve,
+)
+from .calibrator import METHODS as METHODS, Calibrator as Calibrator, fit_calibrator as fit_calibrator
+from .comparison import (
+    Comparison as Comparison,
+    Comparisons as Comparisons,
+    bootstrap_p as bootstrap_p,
+    compare_models as compare_models,
+    holm as holm,
 )
 from .conformal import UNITS as UNITS, fit_conformal as fit_conformal, measure_coverage as measure_coverage
 from .definitions import (
@@ -35,20 +36,17 @@ from .out_of_fold import (
     patient_averages as patient_averages,
     score_folds as score_folds,
 )
-from .ranking import ranking_scores as ranking_scores
-from .statistics.comparison import (
-    Comparison as Comparison,
-    Comparisons as Comparisons,
-    bootstrap_p as bootstrap_p,
-    compare_models as compare_models,
-    holm as holm,
-)
-from .statistics.patient_auc import (
+from .patient_auc import (
     DeLong as DeLong,
     PatientScores as PatientScores,
     delong as delong,
     patient_scores as patient_scores,
 )
-from .statistics.recognition import RecognitionRates as RecognitionRates, recognition_rates as recognition_rates
-from .statistics.resampled_t import ResampledTTest as ResampledTTest, nadeau_bengio as nadeau_bengio
+from .ranking import ranking_scores as ranking_scores
+from .repeated_holdouts import (
+    RecognitionRates as RecognitionRates,
+    ResampledTTest as ResampledTTest,
+    nadeau_bengio as nadeau_bengio,
+    recognition_rates as recognition_rates,
+)
 from .thresholds import choose_threshold as choose_threshold, parse_rule as parse_rule

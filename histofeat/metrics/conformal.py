@@ -1,12 +1,11 @@
-"""Prediction sets with a stated coverage: conformal prediction by MAPIE, calibrated on patients instead of patches."""
+"""Calibrate prediction sets with a stated coverage: conformal prediction on patients instead of patches."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin
 
-from histofeat.exceptions import MissingExtraError, known_names
+from histofeat.exceptions import known_names
 from histofeat.metrics.bootstrap import patient_weights
 from histofeat.metrics.definitions import check_predictions
 from histofeat.model_selection import encode_patients
@@ -22,18 +21,18 @@ __all__ = [
 
 UNITS = ("patches", "one_per_patient", "hierarchical")
 
-#: Probabilities this close are equal, as MAPIE has it.
+#: Probabilities this close are equal, as in MAPIE.
 _EQUAL = 1e-8
 
 
 @dataclass(frozen=True)
 class ConformalPredictor:
-    """Fitted prediction sets: a class is in the set where its probability is at least one minus the cut.
+    """Fitted prediction sets: a class is in the set if its probability is at least 1 - the cut.
 
     Parameters
     ----------
     unit : {"patches", "one_per_patient", "hierarchical"}
-        What was taken as exchangeable, see `fit_conformal`.
+        What counted as one case, see `fit_conformal`.
     levels : tuple of float
         The coverages asked for, rising.
     cuts : tuple of float
@@ -49,7 +48,7 @@ class ConformalPredictor:
     n_scores: int
 
     def predict_set(self, proba):
-        """Give the classes that cannot be ruled out.
+        """Predict the classes that cannot be ruled out.
 
         Parameters
         ----------
@@ -76,7 +75,7 @@ class ConformalPredictor:
 
 @dataclass(frozen=True, eq=False)
 class SetCoverage:
-    """How often the sets of one level hold the true class, on patients that nothing was fitted on.
+    """Share of the sets of one level that hold the true class, on patients that nothing was fitted on.
 
     Parameters
     ----------
@@ -85,7 +84,7 @@ class SetCoverage:
     patches : float
         Share of the patches whose set holds their class.
     patients : float
-        Mean over the patients of the share of their patches: what "one_per_patient" and "hierarchical" promise.
+        Mean over the patients of the share of their patches, which "one_per_patient" and "hierarchical" guarantee.
     per_class : tuple of float
         Share of the patches of each class whose set holds it, NaN where there are none.
     patients_below : float
@@ -126,20 +125,6 @@ class SetCoverage:
         return {**plain, "per_class": list(self.per_class), **intervals}
 
 
-class _GivenProbabilities(ClassifierMixin, BaseEstimator):
-    """A classifier whose features are the class probabilities that another one gave: what MAPIE wants to see."""
-
-    def fit(self, X, y=None):
-        self.classes_ = np.arange(X.shape[1])
-        return self
-
-    def predict_proba(self, X):
-        return np.asarray(X)
-
-    def predict(self, X):
-        return self.classes_[np.argmax(X, axis=1)]
-
-
 def fit_conformal(y, proba, patients, levels=(0.8, 0.9, 0.95), unit="hierarchical", random_state=0):
     """Calibrate prediction sets on patients that the model had not seen.
 
@@ -154,8 +139,9 @@ def fit_conformal(y, proba, patients, levels=(0.8, 0.9, 0.95), unit="hierarchica
     levels : float or sequence of float in (0, 1), default=(0.8, 0.9, 0.95)
         The coverages asked for.
     unit : {"hierarchical", "one_per_patient", "patches"}, default="hierarchical"
-        What counts as one case. "patches": every patch, as if patches of a patient were strangers. "one_per_patient":
-        one patch of each patient, drawn at random. "hierarchical": all patches, each patient with the same weight.
+        What counts as one case. "patches": every patch, as if patches of one patient were independent.
+        "one_per_patient": one patch of each patient, drawn at random. "hierarchical": all patches, each patient with
+        the same weight.
     random_state : int, default=0
         Seed of the draw of "one_per_patient".
 
@@ -166,32 +152,30 @@ def fit_conformal(y, proba, patients, levels=(0.8, 0.9, 0.95), unit="hierarchica
     Raises
     ------
     ValueError
-        If a level or the unit is none, a class is missing, a probability is NaN or out of range, a shape does not fit,
-        or there are fewer than ``1 / (1 - level)`` patients (patches, with "patches") for a level.
+        If a level or the unit is invalid, a class is missing, a probability is NaN or out of range, a shape does not
+        fit, or there are fewer than ``1 / (1 - level)`` patients (patches, with "patches") for a level.
     GroupLeakageError
         If a patient id is missing.
-    MissingExtraError
-        If mapie is not installed.
 
     Notes
     -----
-    The score of a patch is one minus the probability of its class (Sadinle, Lei and Wasserman 2019,
-    doi:10.1080/01621459.2017.1395341; "lac" in MAPIE, which computes it, and its quantile for "patches" and
-    "one_per_patient"). Cases are exchangeable where any order of them is as likely: patients drawn alike are, patches
-    of a few patients are not, and "patches" promises nothing here; it is there for comparison.
+    The score of a patch is 1 - the probability of its class (Sadinle, Lei and Wasserman 2019,
+    doi:10.1080/01621459.2017.1395341; "lac" in MAPIE). Of n cases the cut is the ``ceil((n + 1) * level)``-th smallest
+    score. Cases are exchangeable if every order of them is equally likely. Patients are, patches of a few patients are
+    not: "patches" guarantees nothing here and is there for comparison.
 
-    One random patch a patient makes n exchangeable cases out of n patients (Dunn, Wasserman and Ramdas 2022,
+    One random patch of each patient makes n exchangeable cases out of n patients (Dunn, Wasserman and Ramdas 2022,
     doi:10.1080/01621459.2022.2060112, single subsampling). "hierarchical" uses all patches: each of the m patches of
     one of n patients weighs 1 / (m (n + 1)), the remaining 1 / (n + 1) lies at infinity, and the cut is the quantile
-    of that distribution (Lee, Barber and Willett 2023, doi:10.48550/arXiv.2306.06342, hierarchical
-    conformal prediction).
+    of that distribution (Lee, Barber and Willett 2023, doi:10.48550/arXiv.2306.06342, hierarchical conformal
+    prediction).
 
-    What both promise: the set of one patch, drawn at random from one new patient who comes from where the calibration
-    patients came from, holds its class with a probability of at least `level`, on average over patients and draws of
-    calibration patients, for any model that was fitted before these were looked at. They do not promise it for each
-    patient, for each class, for pooled patches (patients with many patches count for more there), nor for another
-    laboratory. Out-of-fold scores weaken it: they come from several inner fits, on fewer patients than the model that
-    scores the new ones. So measure the coverage: `measure_coverage`.
+    Both guarantee the following. Draw one patch at random from one new patient of the same population: its set holds
+    its class with a probability of at least `level`, on average over patients and over draws of calibration patients,
+    for any model that was fitted without looking at these. There is no guarantee for each patient, for each class, for
+    pooled patches (where patients with many patches count more), or for another laboratory. Out-of-fold scores weaken
+    the guarantee: they come from several inner fits, on fewer patients than the model that scores the new ones.
+    Measure the coverage with `measure_coverage`.
 
     Examples
     --------
@@ -218,8 +202,9 @@ def fit_conformal(y, proba, patients, levels=(0.8, 0.9, 0.95), unit="hierarchica
     ids, codes = encode_patients(patients, len(y), "patients")
     rows = _one_of_each(codes, random_state) if unit == "one_per_patient" else np.arange(len(y))
     _check_enough(levels, len(y) if unit == "patches" else len(ids), unit)
-    scores, quantiles = _conformalize(y[rows], proba[rows], levels, with_quantiles=unit != "hierarchical")
-    cuts = hierarchical_quantiles(scores, codes, levels) if unit == "hierarchical" else quantiles
+    scores = 1 - proba[rows, y[rows]] / proba[rows].sum(axis=1)
+    # Where a case is one patch, every case is a patient of its own.
+    cuts = hierarchical_quantiles(scores, codes if unit == "hierarchical" else np.arange(len(rows)), levels)
     return ConformalPredictor(unit, levels, tuple(map(float, cuts)), len(ids), len(rows))
 
 
@@ -249,25 +234,6 @@ def _one_of_each(codes, random_state):
     shuffled = np.random.default_rng(random_state).permutation(len(codes))
     _, first = np.unique(codes[shuffled], return_index=True)
     return shuffled[first]
-
-
-def _conformalize(y, proba, levels, with_quantiles):
-    """Let MAPIE score the cases, and find the split conformal quantile of each level."""
-    try:
-        from mapie.classification import SplitConformalClassifier
-        from mapie.conformity_scores import LACConformityScore
-    except ImportError as error:
-        raise MissingExtraError(
-            "fit_conformal: expected the package mapie, found none. Run `pip install mapie`."
-        ) from error
-    proba = proba / proba.sum(axis=1, keepdims=True)
-    score = LACConformityScore()
-    given = _GivenProbabilities().fit(proba)
-    classifier = SplitConformalClassifier(given, confidence_level=list(levels), conformity_score=score, prefit=True)
-    classifier.conformalize(proba, y)
-    if with_quantiles:
-        classifier.predict_set(proba[:1])  # the quantiles are found when the first set is asked for
-    return np.asarray(classifier.conformity_scores).ravel(), np.ravel(score.quantiles_) if with_quantiles else None
 
 
 def hierarchical_quantiles(scores, codes, levels):

@@ -1,5 +1,7 @@
 """Brier decomposition, calibration error and reliability curves against loops, scikit-learn and real resamples."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -7,14 +9,7 @@ from scipy.special import expit
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss
 
-from histofeat.metrics import (
-    assess_calibration,
-    bootstrap_scores,
-    brier_decomposition,
-    expected_calibration_error,
-    patient_weights,
-    reliability_curve,
-)
+from histofeat.metrics import assess_calibration, bootstrap_scores, patient_weights
 from histofeat.model_selection import encode_patients
 
 TABLES = st.lists(st.tuples(st.booleans(), st.integers(0, 20)), min_size=1, max_size=60)
@@ -27,6 +22,12 @@ def study(n_patients=20, per_patient=15, spread=1.0, sharp=1.0, random_state=0):
     truth = rng.normal(0, spread, n_patients)[patients] + rng.normal(0, 1, len(patients))
     y = (rng.uniform(size=len(patients)) < expit(truth)).astype(int)
     return y, expit(sharp * truth), patients
+
+
+def measured(y, score, n_bins=10, strategy="quantile"):
+    """Values and bins without resamples, each patch a patient."""
+    found = assess_calibration(y, score, np.arange(len(score)), n_bins, strategy, n_resamples=0)
+    return SimpleNamespace(**found.values, bins=found.curve.bins, to_dict=found.to_dict)
 
 
 def by_loop(y, score, edges):
@@ -51,27 +52,25 @@ def by_loop(y, score, edges):
 @given(table=TABLES, n_bins=st.integers(1, 12), strategy=st.sampled_from(["quantile", "uniform"]))
 def test_decomposition_is_that_of_a_loop_and_adds_up(table, n_bins, strategy):
     y, score = np.array([int(row[0]) for row in table]), np.array([row[1] / 20 for row in table])
-    found = brier_decomposition(y, score, n_bins, strategy)
+    found = measured(y, score, n_bins, strategy)
     expected = by_loop(y, score, found.bins.edges)
     for name in ("brier", "reliability", "resolution", "uncertainty", "within_variance", "within_covariance"):
         assert getattr(found, name) == pytest.approx(expected[name], abs=1e-12), name
     whole = found.reliability - found.resolution + found.uncertainty + found.within_variance - found.within_covariance
     assert whole == pytest.approx(found.brier, abs=1e-12)
     assert found.reliability - found.generalized_resolution + found.uncertainty == pytest.approx(found.brier, abs=1e-12)
-    error = expected_calibration_error(y, score, n_bins, strategy)
-    assert error.value == pytest.approx(expected["ece"], abs=1e-12)
-    np.testing.assert_equal(error.bins.to_dict(), found.bins.to_dict())
+    assert found.ece == pytest.approx(expected["ece"], abs=1e-12)
     assert sum(found.bins.n) == len(y)
 
 
 def test_murphys_three_parts_do_where_the_probabilities_of_a_bin_are_equal():
     score, y = np.repeat([0.1, 0.4, 0.8], 50), np.random.default_rng(0).integers(0, 2, 150)
-    found = brier_decomposition(y, score, 10, "uniform")
+    found = measured(y, score, 10, "uniform")
     assert (found.within_variance, found.within_covariance) == pytest.approx((0, 0), abs=1e-12)
     assert found.reliability - found.resolution + found.uncertainty == pytest.approx(brier_score_loss(y, score))
     # Without the two within the bins, the parts do not add up elsewhere.
     y, score, _ = study()
-    found = brier_decomposition(y, score, 5)
+    found = measured(y, score, 5)
     assert abs(found.reliability - found.resolution + found.uncertainty - found.brier) > 1e-3
 
 
@@ -80,7 +79,7 @@ def test_bins_are_scikit_learns(strategy):
     y, score, _ = study()
     score = np.round(score, 2)
     share, mean = calibration_curve(y, score, n_bins=8, strategy=strategy)
-    bins = expected_calibration_error(y, score, 8, strategy).bins
+    bins = measured(y, score, 8, strategy).bins
     held = np.array(bins.n) > 0
     np.testing.assert_allclose(np.array(bins.share_positive)[held], share)
     np.testing.assert_allclose(np.array(bins.mean_predicted)[held], mean)
@@ -92,25 +91,25 @@ def test_bins_are_scikit_learns(strategy):
 
 
 def test_an_empty_bin_is_listed_and_counts_for_nothing():
-    found = expected_calibration_error([0, 1], [0.05, 0.95], 4, "uniform")
+    found = measured([0, 1], [0.05, 0.95], 4, "uniform")
     assert found.bins.n == (1, 0, 0, 1)
     assert np.isnan(found.bins.share_positive[1:3]).all()
-    assert found.value == pytest.approx(0.05)
-    assert found.to_dict()["bins"]["n"] == [1, 0, 0, 1]
+    assert found.ece == pytest.approx(0.05)
+    assert found.to_dict()["curve"]["bins"]["n"] == [1, 0, 0, 1]
 
 
 def test_shared_probabilities_make_fewer_quantile_bins():
     y, score = np.array([0, 1] * 10), np.repeat([0.3, 0.7], [15, 5])
-    bins = expected_calibration_error(y, score, 10).bins
+    bins = measured(y, score, 10).bins
     assert len(bins.n) < 10
     assert [count for count in bins.n if count] == [15, 5]
-    alone = brier_decomposition(y, np.full(20, 0.4), 10)
+    alone = measured(y, np.full(20, 0.4), 10)
     assert alone.bins.n == (20,)
     assert (alone.reliability, alone.resolution) == pytest.approx((0.01, 0))
 
 
 def test_one_class_has_neither_uncertainty_nor_resolution():
-    found = brier_decomposition([1, 1, 1], [0.5, 0.6, 0.9], 2)
+    found = measured([1, 1, 1], [0.5, 0.6, 0.9], 2)
     assert (found.uncertainty, found.resolution) == (0, 0)
     assert found.brier == pytest.approx(np.mean([0.25, 0.16, 0.01]))
 
@@ -133,7 +132,7 @@ def test_resamples_are_those_of_drawing_patients_for_real():
 
 def test_band_is_the_percentiles_of_each_bin():
     y, score, patients = study(12, 10)
-    curve = reliability_curve(y, score, patients, 4, n_resamples=200, random_state=1, level=0.9)
+    curve = assess_calibration(y, score, patients, 4, n_resamples=200, random_state=1, level=0.9).curve
     inside = np.searchsorted(curve.bins.edges[1:-1], score) == 2
     shares = []
     for weights in patient_weights(patients, 200, 1):
@@ -240,19 +239,17 @@ def test_one_patient_has_no_interval():
     assert np.isnan(none.curve.high).all()
 
 
-@pytest.mark.parametrize("function", [brier_decomposition, expected_calibration_error])
-def test_measures_refuse_what_is_no_probability(function):
-    name = function.__name__
-    with pytest.raises(ValueError, match=rf"{name}.score: expected probabilities from 0 to 1, got nan in row 1"):
-        function([0, 1], [0.5, np.nan])
-    with pytest.raises(ValueError, match=rf"{name}.score: .* got shape \(2, 3\). .* one against the rest"):
-        function([0, 1], np.full((2, 3), 1 / 3))
-    with pytest.raises(ValueError, match=rf"{name}.y: expected class codes from 0 to 1, got 2 in row 1"):
-        function([0, 2], [0.5, 0.5])
-    with pytest.raises(ValueError, match=rf"{name}.n_bins: expected a whole number of at least 1, got 0"):
-        function([0, 1], [0.5, 0.5], 0)
-    with pytest.raises(ValueError, match=rf"{name}.strategy: expected one of quantile, uniform, got 'equal'"):
-        function([0, 1], [0.5, 0.5], 2, "equal")
+def test_measures_refuse_what_is_no_probability():
+    with pytest.raises(ValueError, match=r"assess_calibration.score: expected probabilities .*, got nan in row 1"):
+        measured([0, 1], [0.5, np.nan])
+    with pytest.raises(ValueError, match=r"assess_calibration.score: .* got shape \(2, 3\). .* one against the rest"):
+        measured([0, 1], np.full((2, 3), 1 / 3))
+    with pytest.raises(ValueError, match=r"assess_calibration.y: expected class codes from 0 to 1, got 2 in row 1"):
+        measured([0, 2], [0.5, 0.5])
+    with pytest.raises(ValueError, match=r"assess_calibration.n_bins: expected a whole number of at least 1, got 0"):
+        measured([0, 1], [0.5, 0.5], 0)
+    with pytest.raises(ValueError, match=r"assess_calibration.strategy: expected one of .*, got 'equal'"):
+        measured([0, 1], [0.5, 0.5], 2, "equal")
 
 
 def test_assessment_refusals():

@@ -109,7 +109,7 @@ def test_kept_resamples_are_used_and_missing_ones_are_drawn_again(evaluation, mo
     kept = compare_models(evaluation)
     without = replace(evaluation, models=tuple(replace(model, resamples=None) for model in evaluation.models))
     assert compare_models(without) == kept
-    import histofeat.metrics.statistics.comparison as module
+    import histofeat.metrics.comparison as module
 
     calls = []
     monkeypatch.setattr(module, "bootstrap_scores", lambda *args, **kwargs: calls.append(kwargs["n_resamples"]))

@@ -1,4 +1,4 @@
-"""Paired differences of models on the same resamples of the same patients, adjusted for how many there are."""
+"""Compare models on the same resamples of the same patients, with p-values adjusted for their number."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -31,7 +31,7 @@ class Comparison:
     first_value, second_value : float
         Their pooled scores.
     difference : float
-        First less second.
+        First - second.
     ci95 : tuple of (float, float)
         95 % percentile interval of the difference; NaN where no resample defines it.
     p : float
@@ -56,14 +56,14 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Comparisons:
-    """A table of comparisons, and what it rests on.
+    """A table of comparisons, and the resamples behind it.
 
     Parameters
     ----------
     rows : tuple of Comparison
         Metric by metric, in the order asked for.
     reference : str or None
-        The model that all others are compared with; None where every pair is.
+        The model that all others are compared with; None if every pair is compared.
     n_patients : int
         Patients that were resampled.
     n_resamples : int
@@ -77,10 +77,7 @@ class Comparisons:
 
     @property
     def smallest_p_holm(self) -> float:
-        """The smallest adjusted p that so many resamples can show for the largest of so many differences.
-
-        Where it is not well below 0.05, compare fewer models or metrics, or resample more often.
-        """
+        """The smallest adjusted p that these resamples can show; if it is near 0.05, compare less or resample more."""
         return min(1.0, sum(np.isfinite(row.p) for row in self.rows) / (1 + self.n_resamples))
 
     def to_dict(self) -> dict:
@@ -110,8 +107,7 @@ def compare_models(
     Parameters
     ----------
     evaluation : Evaluation, or mapping of str to Evaluation
-        With a mapping, models of several evaluations of the same tested patches, such as before and after a stain
-        normalisation; their names then begin with the key.
+        With a mapping, models of several evaluations of the same tested patches; their names then begin with the key.
     metrics : sequence of str
         Of `histofeat.metrics.METRICS`; a label metric with "_tuned" at the end, such as "f1_tuned", is of the labels
         at the tuned threshold instead of 0.5.
@@ -119,7 +115,7 @@ def compare_models(
         A model, as "name/head" ("key: name/head" with a mapping), that all others are compared with; by default every
         pair is compared.
     n_resamples : int, optional
-        By default as many as the evaluation has, which are used again. Another number is drawn anew, with its seed.
+        By default as many as the evaluation has, which are used again. Other numbers are drawn with the same seed.
     n_jobs : int, optional
         Threads, where resamples have to be drawn.
 
@@ -137,12 +133,12 @@ def compare_models(
 
     Notes
     -----
-    All models share the resamples of the patients, so that what makes a resample easy for both does not widen the
+    All models share the resamples of the patients, so that a resample that is easy for both does not widen the
     interval of their difference. The interval covers other patients of the same kind and these fitted models; it
     does not cover fitting them again, for which see `histofeat.metrics.nadeau_bengio`.
 
-    The adjustment is over the whole table: more models and more metrics make it stricter, and `n_resamples` has to
-    keep up with them, see `Comparisons.smallest_p_holm`.
+    p-values are adjusted over the whole table: more models and metrics need more resamples, see
+    `Comparisons.smallest_p_holm`.
 
     Examples
     --------
@@ -174,11 +170,11 @@ def compare_models(
     resampling = {"n_resamples": wanted, "random_state": protocol["random_state"], "n_jobs": n_jobs}
     for entry in labels.values():
         _check_model(*entry, n_patients)
-    models = {label: _measured(*entry, metrics, resampling) for label, entry in labels.items()}
+    models = {label: _measured(*entry[1:], metrics, resampling) for label, entry in labels.items()}
     pairs = list(combinations(models, 2))
     if reference is not None:
         pairs = [(label, reference) for label in models if label != reference]
-    rows = [_compare(metric, models[first], models[second]) for metric in metrics for first, second in pairs]
+    rows = [_compare(metric, pair, *(models[label][metric] for label in pair)) for metric in metrics for pair in pairs]
     return Comparisons(_adjusted(rows), reference, n_patients, int(wanted))
 
 
@@ -241,16 +237,8 @@ def _patches_of_patients(evaluation):
     return dict(zip(ids, map(tuple, counts.tolist()), strict=True))
 
 
-@dataclass(frozen=True, eq=False)
-class _Model:
-    """One model: its pooled score in every metric, and what that becomes in each resample."""
-
-    label: str
-    values: Mapping[str, float]
-    samples: Mapping[str, np.ndarray]
-
-
-def _measured(label, evaluation, model, metrics, resampling):
+def _measured(evaluation, model, metrics, resampling):
+    """Give (pooled score, its resamples) of one model in every metric."""
     rows = np.flatnonzero(evaluation.tested)
     y, patients = np.asarray(evaluation.dataset.y)[rows], np.asarray(evaluation.dataset.patients)[rows]
 
@@ -258,20 +246,13 @@ def _measured(label, evaluation, model, metrics, resampling):
         options = {"predicted": predicted[rows], "metrics": metrics, **resampling}
         return bootstrap_scores(y, model.proba[rows], patients, **options).samples if metrics else {}
 
-    plain = tuple(metric for metric in metrics if metric in METRICS)
-    tuned = tuple(metric for metric in metrics if metric in _TUNED)
+    plain = [metric for metric in metrics if metric in METRICS]
+    tuned = {metric: metric.removesuffix("_tuned") for metric in metrics if metric in _TUNED}
     kept = _usable(model.resamples, evaluation, plain, resampling)
-    half = model.resamples.samples if kept else drawn(model.predicted, plain)
-    at_tuned = drawn(model.predicted_tuned, tuple(map(_untuned, tuned)))
-    values = {metric: model.scores[metric].pooled for metric in plain}
-    values.update({metric: model.tuned[_untuned(metric)].pooled for metric in tuned})
-    samples = {metric: half[metric] for metric in plain}
-    samples.update({metric: at_tuned[_untuned(metric)] for metric in tuned})
-    return _Model(label, values, samples)
-
-
-def _untuned(metric):
-    return metric.removesuffix("_tuned")
+    at_half = model.resamples.samples if kept else drawn(model.predicted, plain)
+    at_tuned = drawn(model.predicted_tuned, tuple(tuned.values()))
+    found = {metric: (model.scores[metric].pooled, at_half[metric]) for metric in plain}
+    return found | {metric: (model.tuned[name].pooled, at_tuned[name]) for metric, name in tuned.items()}
 
 
 def _check_model(label, evaluation, model, n_patients):
@@ -298,16 +279,15 @@ def _usable(resamples, evaluation, metrics, resampling):
     )
 
 
-def _compare(metric, first, second):
-    samples = first.samples[metric] - second.samples[metric]
+def _compare(metric, labels, first, second):
+    samples = first[1] - second[1]
     samples = samples[np.isfinite(samples)]
-    difference = first.values[metric] - second.values[metric]
+    difference = first[0] - second[0]
     return Comparison(
-        metric=metric,
-        first=first.label,
-        second=second.label,
-        first_value=first.values[metric],
-        second_value=second.values[metric],
+        metric,
+        *labels,
+        first_value=first[0],
+        second_value=second[0],
         difference=difference,
         ci95=tuple(np.quantile(samples, [0.025, 0.975]).tolist()) if samples.size else (np.nan, np.nan),
         p=bootstrap_p(difference, samples),
@@ -317,7 +297,7 @@ def _compare(metric, first, second):
 
 
 def _adjusted(rows):
-    """Fill in Holm's p-values; a difference that is not defined was not tested, and does not count."""
+    """Fill in Holm's p-values; undefined differences were not tested and do not count."""
     tested = [number for number, row in enumerate(rows) if np.isfinite(row.p)]
     adjusted = holm([rows[number].p for number in tested])
     for number, p in zip(tested, adjusted.tolist(), strict=True):
@@ -330,14 +310,14 @@ _ROUNDING = 1e-12
 
 
 def bootstrap_p(estimate, samples):
-    """Two-sided p-value of an estimate whose resamples are known, for the hypothesis that the truth is 0.
+    """Two-sided p-value of an estimate from its resamples, for the hypothesis that the truth is 0.
 
     Parameters
     ----------
     estimate : float
         The difference that was found.
     samples : array-like of shape (n,), float
-        The same difference in each resample; NaN where it is undefined, which does not count.
+        The same difference in each resample; NaN, where it is undefined, does not count.
 
     Returns
     -------
@@ -346,12 +326,11 @@ def bootstrap_p(estimate, samples):
 
     Notes
     -----
-    Resamples vary around the estimate as estimates vary around the truth. Were the truth 0, a difference as far
+    Resamples vary around the estimate as estimates vary around the truth. If the truth were 0, a difference as far
     from it as `estimate` would be found in the share of resamples that lie as far from `estimate`:
-    ``(1 + count) / (1 + n)``. The resamples are thus made to fit the hypothesis (Hall and Wilson 1991,
-    doi:10.2307/2532163); counting those beyond 0 would not. The added one keeps p from 0, which no finite number
-    of resamples shows, and is its resolution: 0.0005 with 2,000. Where resamples are skewed, p below 0.05 and a
-    95 % percentile interval without 0 are not quite the same thing.
+    ``(1 + count) / (1 + n)``. This makes the resamples fit the hypothesis (Hall and Wilson 1991,
+    doi:10.2307/2532163); counting those beyond 0 would not. The added one keeps p above 0, and is its resolution:
+    0.0005 with 2,000. If resamples are skewed, p below 0.05 and a 95 % percentile interval without 0 can differ.
 
     Examples
     --------
@@ -367,7 +346,7 @@ def bootstrap_p(estimate, samples):
 
 
 def holm(p_values):
-    """Adjust p-values for their number, so that below 0.05 no more than 5 % of such tables have any false finding.
+    """Adjust p-values for their number: with a limit of 0.05, 5 % of such tables at most have a false finding.
 
     Parameters
     ----------
