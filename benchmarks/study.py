@@ -10,7 +10,17 @@ from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
-__all__ = ["REPOSITORY", "Study", "command_line", "development_patients", "run_command", "study_parser", "write_study"]
+__all__ = [
+    "REPOSITORY",
+    "Study",
+    "command_line",
+    "development_patients",
+    "make_parser",
+    "run_command",
+    "run_study",
+    "study_parser",
+    "write_study",
+]
 
 
 @dataclass(frozen=True)
@@ -38,6 +48,41 @@ class Study:
     figures: Mapping[str, tuple] = field(default_factory=dict)
 
 
+def run_study(name, arguments=None):
+    """Run the study of this name and write its page; returns the exit code."""
+    # Read by OpenMP when xgboost is loaded: threads that wait by spinning take the cores from those that work.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from histofeat.studies import find_study
+
+    study = find_study(name)
+    parser = make_parser(study)
+
+    def run(options):
+        import run_all
+
+        from histofeat.features import Runtime
+        from histofeat.reporting import check_output, write_study
+
+        command = command_line(f"protocols/{parser.prog}", parser, options)
+        check_output(options.output, overwrite=options.overwrite, option="--overwrite")
+        with run_all.make_progress() as progress:
+            findings = study.run(options, Runtime(n_jobs=options.n_jobs, store=options.store, progress=progress))
+        page = write_study(options.output, study, findings, vars(options), command=command, overwrite=options.overwrite)
+        print(f"report: {page}")
+
+    return run_command(parser.prog, run, parser.parse_args(arguments))
+
+
+def make_parser(study):
+    """Give the parser of a study of the library."""
+    program = f"{study.name.replace('-', '_')}.py"
+    parser = study_parser(program, study.description, study.name, data=study.data)
+    for name, words in study.options.items():
+        parser.add_argument(f"--{name}", **words)
+    return parser
+
+
 def study_parser(program, description, folder, *, data=True):
     """Give a parser with the options that all studies have.
 
@@ -48,7 +93,7 @@ def study_parser(program, description, folder, *, data=True):
     description : str
     folder : str
         Name of the results' folder in ``reports/``.
-    data : bool
+    data : {True, False, "optional"}
         Whether the study reads images, and so has ``--data``, ``--weights`` and a store.
 
     Returns
@@ -58,8 +103,10 @@ def study_parser(program, description, folder, *, data=True):
     parser = argparse.ArgumentParser(prog=program, description=description)
     add = parser.add_argument
     if data:
-        add("--data", type=Path, metavar="DIR", required=True, help="IDC patches: DIR/PATIENT/{0,1}/*.png, or a folder "
-            "that holds idc/")  # fmt: skip
+        optional = data == "optional"
+        patches = "IDC patches: DIR/PATIENT/{0,1}/*.png, or a folder that holds idc/"
+        archive = "BreakHis: the tree of the archive, or a folder that holds breakhis/ (default: a synthetic cohort)"
+        add("--data", type=Path, metavar="DIR", required=not optional, help=archive if optional else patches)
         add("--weights", type=Path, metavar="DIR", help="folder of ImageNet weights (default: $HISTOFEAT_WEIGHTS)")
         add("--store", type=Path, metavar="FILE", help="keep features in this file (default: keep nothing)")
     add("--output", type=Path, metavar="DIR", default=REPOSITORY / "reports" / folder,
@@ -92,27 +139,9 @@ def development_patients(options):
 
     With ``--quick`` some patches of some of these patients.
     """
-    import numpy as np
+    from histofeat.studies import load_development_patients
 
-    from histofeat import load_idc
-
-    folder = options.data / "idc" if (options.data / "idc").is_dir() else options.data
-    whole = load_idc(folder)
-    # A synthetic cohort has no patients whom anybody else was tested on.
-    tested = np.array([], dtype=int) if whole.synthetic else whole.official_split().test
-    rows = np.setdiff1d(np.arange(len(whole)), tested)
-    if not rows.size:
-        raise ValueError(
-            f"{options.data}: expected patches outside the official test set, got only patients of that set. "
-            "Give the whole data set: studies leave these patients alone."
-        )
-    dataset = whole.subset(rows)
-    if not options.quick:
-        return dataset
-    patients = dataset.patients.astype(str)
-    chosen = np.random.default_rng(options.seed).permutation(np.unique(patients))[:24]
-    few = [np.flatnonzero(patients == patient)[:16] for patient in chosen]
-    return dataset.subset(np.sort(np.concatenate(few)))
+    return load_development_patients(options.data, quick=options.quick, random_state=options.seed)
 
 
 def command_line(script, parser, options):

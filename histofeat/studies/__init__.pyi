@@ -1,3 +1,7 @@
+from .breakhis_study import (
+    compare_hold_outs as compare_hold_outs,
+    summarise_hold_outs as summarise_hold_outs,
+)
 from .explanation.ablation import Ablation as Ablation, AblationRow as AblationRow, ablate_families as ablate_families
 from .explanation.cost import (
     CostRow as CostRow,
@@ -34,4 +38,13 @@ from .shortcuts.records import (
     Reference as Reference,
     ShortcutPanel as ShortcutPanel,
     Skipped as Skipped,
+)
+from .study import (
+    FEATURE_SETS as FEATURE_SETS,
+    STUDIES as STUDIES,
+    Findings as Findings,
+    Study as Study,
+    find_study as find_study,
+    load_development_patients as load_development_patients,
+    make_pipelines as make_pipelines,
 )

@@ -1,0 +1,179 @@
+"""The study of explanation: what the score depends on, which families a model can do without, and what they cost."""
+
+import tempfile
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from histofeat.models import IDCPipeline
+from histofeat.studies.explanation.ablation import ablate_families
+from histofeat.studies.explanation.cost import measure_costs
+from histofeat.studies.explanation.permutation import permutation_importance
+from histofeat.studies.study import (
+    FOLDS,
+    Findings,
+    Study,
+    bars,
+    begin,
+    describe_dataset,
+    network_params,
+    option,
+    why_not,
+)
+
+__all__ = ["EXPLANATION"]
+
+_HANDCRAFTED = ("color", "lbp", "haralick", "pftas")
+_SETS = {"color+lbp+haralick": ("color", "lbp", "haralick"), "color+haralick": ("color", "haralick")}
+_TIMED_PATCHES, _QUICK_TIMED_PATCHES, _QUICK_TREES = 2_000, 200, 20
+_KINDS = {
+    "family": "families",
+    "group": "groups by name",
+    "correlated": "groups of correlated columns",
+    "feature": "single features",
+}
+
+
+def run_explanation(options, runtime):
+    """Permute families, groups and single features; leave families out; time what remains."""
+    if options.quick:
+        options.folds, options.repeats = min(options.folds, 2), min(options.repeats, 1)
+    dataset, cv = begin(options)
+    seconds, settings = {}, {"n_resamples": options.resamples, "random_state": options.seed}
+    handcrafted, everything = (_pipeline(families, options) for families in (_HANDCRAFTED, (*_HANDCRAFTED, "cnn")))
+    missing = why_not(_pipeline(("cnn",), options))
+    permuted = {"handcrafted": (handcrafted, tuple(_KINDS))}
+    if missing is None:
+        permuted["with the network"] = (everything, ("family", "group"))
+    with tempfile.TemporaryDirectory(prefix="histofeat-", ignore_cleanup_errors=True) as scratch:
+        runtime = replace(runtime, store=runtime.store or Path(scratch) / "features.sqlite")
+        importances = []
+        for name, (pipeline, by) in permuted.items():
+            with _part(f"permutation, {name}", seconds, runtime) as part:
+                settings_of_it = {**settings, "by": by, "n_repeats": options.repeats}
+                importances.append(permutation_importance(dataset, pipeline, cv, runtime=part, **settings_of_it))
+        with _part("ablation", seconds, runtime) as part:
+            ablation = ablate_families(dataset, pipeline, cv, sets=_SETS, runtime=part, **settings)
+        with _part("cost", seconds, runtime) as part:
+            timed = _spread(dataset.X, _QUICK_TIMED_PATCHES if options.quick else _TIMED_PATCHES)
+            costs = measure_costs(ablation, pipeline, timed, progress=part.progress)
+    results = {
+        **_results(importances, ablation, costs),
+        "not_run": {} if missing is None else {"cnn": missing},
+        "settings": {
+            **{name: getattr(options, name) for name in ("head", "folds", "repeats", "resamples")},
+            "timed_patches": costs.n_patches,
+        },
+        "decode_us": costs.decode_us,
+        "seconds": seconds,
+        "dataset": describe_dataset(dataset),
+    }
+    return Findings(results, _tables(importances, ablation, costs), _figures(importances, ablation, costs))
+
+
+def _pipeline(families, options):
+    return IDCPipeline(
+        families,
+        options.head,
+        feature_params=network_params(options.weights) if "cnn" in families else None,
+        head_params=_few_trees(options),
+        random_state=options.seed,
+    )
+
+
+def _few_trees(options):
+    return {"n_estimators": _QUICK_TREES} if options.quick and options.head in ("xgboost", "random_forest") else None
+
+
+@contextmanager
+def _part(name, seconds, runtime):
+    """Measure the seconds of one part; its progress says which part it is, for some stages come several times."""
+    started = time.perf_counter()
+    yield replace(runtime, progress=lambda stage, *counts: runtime.report(f"{name}, {stage}", *counts))
+    seconds[name] = round(time.perf_counter() - started, 1)
+
+
+def _spread(paths, n):
+    """At most `n` of the paths, evenly over them."""
+    return paths[np.unique(np.linspace(0, len(paths) - 1, n).round().astype(int))]
+
+
+def _results(importances, ablation, costs):
+    found = [
+        {name: getattr(one, name) for name in ("roc_auc", "ci95", "n_patients", "n_patches")}
+        | {"parts": one.to_frame().to_dict("records")}
+        for one in importances
+    ]
+    return {
+        "handcrafted": found[0],
+        "with_network": found[1] if len(found) > 1 else None,
+        "ablation": ablation.to_frame().drop(columns="predict_us").to_dict("records"),
+        "cost": costs.to_frame().to_dict("records"),
+    }
+
+
+def _tables(importances, ablation, costs):
+    members = [(part.name, name) for part in importances[0].largest("correlated", None) for name in part.columns]
+    tables = {
+        "importance_handcrafted": importances[0].to_frame(),
+        "correlated_groups": pd.DataFrame(members, columns=["group", "column"]),
+        "ablation": ablation.to_frame().drop(columns="predict_us"),
+        "cost": costs.to_frame(),
+    }
+    if len(importances) > 1:
+        tables["importance_with_network"] = importances[1].to_frame()
+    return tables
+
+
+def _figures(importances, ablation, costs):
+    def drops(title, importance, kinds, n=None):
+        parts = [(kind, part) for kind in kinds for part in importance.largest(kind, n)]
+        rows = [(part.name, part.drop, part.ci95, _KINDS[kind]) for kind, part in parts]
+        return bars(title, "drop in ROC-AUC, 95 % interval over patients", rows)
+
+    kinds = {"without": "one family left out", "alone": "one family alone", "given": "other sets"}
+    differences = [
+        (row.name, row.difference, row.difference_ci95, kinds[row.kind]) for row in ablation.rows if row.kind != "all"
+    ]
+    points = [
+        {"name": row.name, "x": row.total_us, "y": row.roc_auc, "low": row.ci95[0], "high": row.ci95[1]}
+        | {"on_front": row.on_front}
+        for row in costs.rows
+    ]
+    found = {
+        "families": drops("Families and groups permuted, handcrafted", importances[0], ("family", "group")),
+        "features": drops("Single features permuted: the twenty largest drops", importances[0], ("feature",), 20),
+        "ablation": bars(
+            "ROC-AUC - that of all families", "difference in ROC-AUC, 95 % interval over patients", differences
+        ),
+        "cost": (
+            "costs",
+            {
+                "title": "ROC-AUC against time",
+                "x_label": "microseconds a patch, features and head, one thread",
+                "y_label": "ROC-AUC, held-out patients",
+                "points": points,
+            },
+        ),
+    }
+    for importance in importances[1:]:
+        title = "Families and groups permuted, with the network"
+        found["families_with_network"] = drops(title, importance, ("family", "group"))
+    return found
+
+
+EXPLANATION = Study(
+    "explanation",
+    "Explanation: what the score depends on, and what it costs",
+    "Say which features a score depends on, and what they cost.",
+    run_explanation,
+    {
+        "head": option("xgboost", "the head of every fit"),
+        "repeats": option(5, "permutations of each part"),
+        **FOLDS,
+    },
+)

@@ -1,0 +1,396 @@
+"""Studies on the IDC patients outside the official test set: leaks, shortcuts, robustness, normalisers, patients."""
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+from sklearn.base import clone
+
+from histofeat.datasets import make_signature_cohort
+from histofeat.evaluation import evaluate
+from histofeat.metrics import bootstrap_p, holm
+from histofeat.studies.learning_curves import learning_curve
+from histofeat.studies.robustness.lanes import CLEAN
+from histofeat.studies.robustness.measure import measure_robustness
+from histofeat.studies.shortcuts.leakage import measure_leakage
+from histofeat.studies.shortcuts.panel import panel_of
+from histofeat.studies.study import (
+    FOLDS,
+    SETS,
+    Findings,
+    Study,
+    bars,
+    begin,
+    check_names,
+    describe_dataset,
+    flat_table,
+    measure_once,
+    option,
+    pipelines_of,
+    runnable_pipelines,
+)
+
+__all__ = ["LEAKAGE", "LEARNING_CURVES", "NORMALIZATION", "ROBUSTNESS", "SHORTCUTS"]
+
+# --- leakage ---------------------------------------------------------------------------------------------------------
+
+SIGNATURE_SETS = ("color", "lbp", "haralick", "handcrafted")
+SIGNATURE_COHORT = {"n_patients": 60, "patches_per_patient": 20}
+QUICK_SIGNATURE_COHORT = {"n_patients": 20, "patches_per_patient": 10}
+
+
+def run_leakage(options, runtime):
+    """Score pipelines under a split by patch and by patient: on real patients, and where only patients differ."""
+    pipelines = pipelines_of(options)
+    dataset, _ = begin(options)
+    settings = {"n_splits": options.folds, "n_resamples": options.resamples, "random_state": options.seed}
+    real = measure_leakage(dataset, pipelines, runtime=runtime, **settings).to_dict()
+    chosen = [name for name in options.features if name in SIGNATURE_SETS] or ["handcrafted"]
+    with tempfile.TemporaryDirectory(prefix="histofeat-", ignore_cleanup_errors=True) as scratch:
+        size = QUICK_SIGNATURE_COHORT if options.quick else SIGNATURE_COHORT
+        cohort = make_signature_cohort(Path(scratch) / "cohort", random_state=options.seed, **size)
+        quiet = replace(runtime, store=None, progress=None)
+        pipelines = pipelines_of(options, features=chosen)
+        planted = measure_leakage(cohort, pipelines, runtime=quiet, **settings).to_dict()
+    named = ((dataset.name, real), ("planted signature", planted))
+    rows = [{"data": name, **row} for name, found in named for row in found["rows"]]
+    results = {"real": real, "planted_signature": planted, "dataset": describe_dataset(dataset)}
+    return Findings(results, {"leakage": flat_table(rows)}, _leakage_figures(real, planted))
+
+
+def _leakage_figures(real, planted):
+    drawn = {
+        name: [(f"{row['name']}, {row['head']}", row) for row in found["rows"] if row["metric"] == "roc_auc"]
+        for name, found in (("IDC", real), ("planted", planted))
+    }
+    sides = {"honest": "split by patient", "leaked": "split by patch"}
+    return {
+        "differences": bars(
+            "ROC-AUC: split by patch - split by patient",
+            "difference in ROC-AUC, 95 % interval over patients",
+            [(name, row["difference"], row["difference_ci95"], row["head"]) for name, row in drawn["IDC"]],
+        ),
+        "scores": bars(
+            "ROC-AUC under both splits",
+            "ROC-AUC, pooled out of fold, 95 % interval over patients",
+            [
+                (f"{data}: {name}", row[side], row[f"{side}_ci95"], words)
+                for data, rows in drawn.items()
+                for name, row in rows
+                for side, words in sides.items()
+            ],
+            reference=0.5,
+        ),
+    }
+
+
+# --- shortcuts -------------------------------------------------------------------------------------------------------
+
+IDENTIFIED = ["color", "lbp", "haralick", "pftas", "cnn"]
+
+
+def run_shortcuts(options, runtime):
+    """Score what mean colour, background, blur and position reach alone; identify patients by features."""
+    pipelines = pipelines_of(options)
+    check_names("--identify", options.identify, IDENTIFIED)
+    families = [
+        family
+        for _, pipeline in pipelines_of(options, features=options.identify, heads=["logistic"])
+        for family in pipeline.families()
+    ]
+    dataset, cv = begin(options)
+    with tempfile.TemporaryDirectory(prefix="histofeat-", ignore_cleanup_errors=True) as scratch:
+        # The panel measures features of the evaluation again.
+        runtime = replace(runtime, store=runtime.store or Path(scratch) / "features.sqlite")
+        settings = {"n_resamples": options.resamples, "random_state": options.seed}
+        evaluation = evaluate(dataset, pipelines, cv, runtime=runtime, **settings)
+        panel = panel_of(evaluation, families_to_identify=families, runtime=runtime).to_dict()
+    not_run = {f"{entry.name}, {entry.head}": entry.reason for entry in evaluation.not_run}
+    results = {"panel": panel, "dataset": describe_dataset(dataset), "not_run": not_run}
+    tables = {name: flat_table(panel[key]) for name, key in (("shortcuts", "rows"), ("identification",) * 2)}
+    return Findings(results, tables, _shortcut_figures(panel))
+
+
+def _shortcut_figures(panel):
+    rows = [(row["name"].replace("_", " "), row["roc_auc"], row["ci95"], "shortcut") for row in panel["rows"]]
+    if panel["reference"]:
+        model = panel["reference"]
+        rows.append((f"model: {model['name']}", model["roc_auc"], model["ci95"], "model"))
+    identified = panel["identification"]
+    return {
+        "shortcuts": bars(
+            "Shortcuts alone, under folds of patients",
+            "ROC-AUC, pooled out of fold, 95 % interval over patients",
+            rows,
+            reference=0.5,
+        ),
+        "identification": bars(
+            "Patient identification by features",
+            "share of patches assigned to their own patient, 95 % interval over patients",
+            [(entry["family"].replace("_", " "), entry["accuracy"], entry["ci95"], None) for entry in identified],
+            reference=identified[0]["chance"] if identified else None,
+        ),
+    }
+
+
+# --- robustness and normalisation ------------------------------------------------------------------------------------
+
+#: The strongest steps, for a quick run.
+QUICK_CONDITIONS = (("stain_balance", -4), ("stain_balance", 4), ("blur", 4), ("jpeg", 4), ("turn", 1))
+#: Stain normalisers by the words of the tables: name and unit.
+ARMS = {
+    "none": None,
+    "Reinhard, patch": ("reinhard", "patch"),
+    "Reinhard, patient": ("reinhard", "patient"),
+    "Macenko, patch": ("macenko", "patch"),
+    "Macenko, patient": ("macenko", "patient"),
+}
+STAINS = (
+    *(("stain_balance", severity) for severity in (-4, -2, 2, 4)),
+    *(("stain_strength", severity) for severity in (-4, 4)),
+)
+QUICK_STAINS = (("stain_balance", -4), ("stain_balance", 4))
+
+
+def perturb(options, runtime, arrange, **settings):
+    """Measure robustness; `arrange` turns the runnable pipelines into those to measure."""
+    pipelines, not_run = runnable_pipelines(options)
+    dataset, cv = begin(options)
+    settings |= {"patches_per_patient": options.patches_per_patient, "n_resamples": options.resamples}
+    found = measure_robustness(dataset, arrange(pipelines), cv, random_state=options.seed, runtime=runtime, **settings)
+    results = {
+        "n_tested_patients": found.n_patients,
+        "n_tested_patches": found.n_patches,
+        "n_training_patches": len(dataset),
+        "folds": options.folds,
+        "not_run": not_run,
+        "dataset": describe_dataset(dataset),
+    }
+    return pipelines, found, results
+
+
+def run_robustness(options, runtime):
+    """Score pipelines on perturbed patches of held-out patients."""
+    conditions = QUICK_CONDITIONS if options.quick else None
+    pipelines, found, results = perturb(options, runtime, dict, conditions=conditions)
+    table = found.to_frame()
+    steady = [name for name, one in pipelines.items() if all(family._invariant_to_turns for family in one.families())]
+    strongest = find_strongest(table)
+    results = {
+        "rows": table.to_dict("records"),
+        **results,
+        "strongest": strongest.to_dict("records"),
+        "invariant_to_turns": steady,
+    }
+    table_auc = table[table["metric"] == "roc_auc"]
+    top = strongest[(strongest["metric"] == "roc_auc") & (strongest["perturbation"] != "turn")]
+    bars_of_drops = bars(
+        "Drop in ROC-AUC at the strongest step",
+        "drop in ROC-AUC, 95 % interval over patients",
+        [
+            (f"{words(row)}: {row.pipeline}", row.drop, (row.drop_low, row.drop_high), row.perturbation)
+            for row in top.sort_values("perturbation", kind="stable").itertuples()
+        ],
+    )
+    return Findings(results, {"robustness": table}, {"curves": _severity_curves(table_auc), "drops": bars_of_drops})
+
+
+def find_strongest(table):
+    """Rows of the strongest step of each perturbation; of two directions the one with the larger drop."""
+    bent = table[table["perturbation"] != "none"]
+    steps = bent["severity"].abs()
+    top = bent[steps == steps.groupby(bent["perturbation"]).transform("max")]
+    return top.loc[top.groupby(["pipeline", "perturbation", "metric"], sort=False)["drop"].idxmax()]
+
+
+def words(row):
+    """Return a perturbation and its severity as a person reads them."""
+    return "unchanged" if row.perturbation == "none" else f"{row.perturbation.replace('_', ' ')} {row.severity:+d}"
+
+
+def _severity_curves(table):
+    panels = []
+    for perturbation in table["perturbation"].unique():
+        if perturbation != "none":
+            own = table[table["perturbation"].isin(["none", perturbation])].sort_values("severity", kind="stable")
+            lines = [
+                {"name": name, "x": rows["severity"].tolist(), "y": rows["value"].tolist()}
+                for name, rows in own.groupby("pipeline", sort=False)
+            ]
+            panels.append({"title": perturbation.replace("_", " "), "lines": lines})
+    title = "ROC-AUC on perturbed patches of held-out patients"
+    return "lines", {"title": title, "x_label": "severity", "y_label": "ROC-AUC", "panels": panels}
+
+
+def run_normalization(options, runtime):
+    """Score feature sets behind stain normalisers, on clean and on shifted stains."""
+    conditions = QUICK_STAINS if options.quick else STAINS
+    pipelines, found, results = perturb(
+        options, runtime, behind_normalizers, conditions=conditions, metrics=("roc_auc",)
+    )
+    del results["n_training_patches"]
+    table = compare_normalizers(found, pipelines)
+    figures = {
+        f"differences-{features}": bars(
+            f"{features}: ROC-AUC with a stain normaliser - without",
+            "difference in ROC-AUC, 95 % interval over patients",
+            [
+                (
+                    f"{row.condition}: {row.normalizer}",
+                    row.difference,
+                    (row.difference_low, row.difference_high),
+                    row.normalizer,
+                )
+                for _, rows in its.groupby("condition", sort=False)
+                for row in rows.itertuples()
+            ],
+        )
+        for features, its in table[table["difference"].notna()].groupby("features", sort=False)
+    }
+    return Findings({"rows": table.to_dict("records"), **results}, {"normalization": table}, figures)
+
+
+def behind_normalizers(pipelines):
+    """Put every pipeline behind every normaliser, by "features | normaliser"."""
+    behind = {}
+    for name, pipeline in pipelines.items():
+        for arm, settings in ARMS.items():
+            behind[f"{name} | {arm}"] = pipe = clone(pipeline)
+            if settings is not None:
+                pipe.set_params(normalizer=settings[0], normalizer__unit=settings[1])
+    return behind
+
+
+def compare_normalizers(found, sets):
+    """Compare every normaliser with none on the same patches; p-values are adjusted for their number."""
+    values = {(row.pipeline, row.perturbation, row.severity): row for row in found.rows}
+    conditions = list(dict.fromkeys([CLEAN, *((row.perturbation, row.severity) for row in found.rows)]))
+    rows = []
+    for features in sets:
+        for arm in ARMS:
+            for at in conditions:
+                row = values[f"{features} | {arm}", *at]
+                entry = {"features": features, "normalizer": arm, "perturbation": at[0], "severity": at[1]}
+                entry["condition"] = words(row)
+                entry |= {"roc_auc": row.value, "low": row.low, "high": row.high}
+                if arm != "none":
+                    difference, paired = found.compare(f"{features} | {arm}", f"{features} | none", at)
+                    low, high = paired.interval("roc_auc")
+                    p = bootstrap_p(difference, paired.samples["roc_auc"])
+                    entry |= {"difference": difference, "difference_low": low, "difference_high": high, "p": p}
+                rows.append(entry)
+    table = pd.DataFrame(rows)
+    compared = table["difference"].notna()
+    table.loc[compared, "p_holm"] = holm(table.loc[compared, "p"].to_numpy())
+    return table
+
+
+# --- learning curves -------------------------------------------------------------------------------------------------
+
+QUICK_CURVE = {"n_patients": [6, 12], "n_draws": 2}
+
+
+def run_learning_curves(options, runtime):
+    """Score feature sets by the number of training patients; features are measured once."""
+    pipelines, not_run = runnable_pipelines(options)
+    dataset, cv = begin(options)
+    settings = QUICK_CURVE if options.quick else {"n_patients": options.sizes, "n_draws": options.draws}
+    columns = measure_once(pipelines, dataset, runtime)
+    tables = []
+    for name, pipeline in pipelines.items():
+        curve = learning_curve(
+            columns[name],
+            dataset.y,
+            dataset.patients,
+            pipeline.make_head(),
+            cv,
+            n_resamples=options.resamples,
+            random_state=options.seed,
+            runtime=runtime,
+            **settings,
+        )
+        tables.append(curve.to_frame())
+        tables[-1].insert(0, "pipeline", name)
+    table = pd.concat(tables, ignore_index=True)
+    results = {"rows": table.to_dict("records"), "metric": "roc_auc", "folds": options.folds, "not_run": not_run}
+    results["dataset"] = describe_dataset(dataset)
+    return Findings(results, {"learning_curves": table}, {"curves": _patient_curves(table)})
+
+
+def _patient_curves(table):
+    panels = []
+    for name, its in table.groupby("pipeline", sort=False):
+        lines = []
+        for sampling, label in (("patients", "patients"), ("patches", "as many patches, spread over all patients")):
+            every = (its["sampling"] == "patients") & its["all_patients"]
+            chosen = its[(its["sampling"] == sampling) | every].sort_values("n_patients", kind="stable")
+            keys = {"x": "n_patients", "y": "value", "low": "low", "high": "high"}
+            lines.append({"name": label} | {axis: chosen[column].tolist() for axis, column in keys.items()})
+        panels.append({"title": name, "lines": lines})
+    return "lines", {
+        "title": "ROC-AUC by the number of training patients",
+        "x_label": "training patients",
+        "y_label": "ROC-AUC",
+        "x_log": True,
+        "panels": panels,
+    }
+
+
+# --- the studies -----------------------------------------------------------------------------------------------------
+
+_EVERY_SET = ["color", "lbp", "haralick", "pftas", "handcrafted", "cnn", "everything"]
+_PER_PATIENT = {"patches-per-patient": option(20, "tested patches of a patient, at most")}
+_HEADS = {"heads": option(["xgboost"], "heads")}
+
+LEAKAGE = Study(
+    "leakage",
+    "What a split by patch adds",
+    "Score the same pipelines under a split by patch and by patient.",
+    run_leakage,
+    {"features": option(_EVERY_SET, SETS), **_HEADS, **FOLDS},
+)
+SHORTCUTS = Study(
+    "shortcuts",
+    "Shortcuts and patient identification",
+    "Score shortcuts alone, and identify patients by features.",
+    run_shortcuts,
+    {
+        "features": option(["handcrafted", "everything"], SETS),
+        **_HEADS,
+        "identify": option(IDENTIFIED, "families to identify patients with"),
+        **FOLDS,
+    },
+)
+ROBUSTNESS = Study(
+    "robustness",
+    "Robustness: ROC-AUC under perturbed patches",
+    "Score families on perturbed patches of held-out patients.",
+    run_robustness,
+    {"features": option(_EVERY_SET, SETS), **FOLDS, **_PER_PATIENT},
+)
+NORMALIZATION = Study(
+    "normalization",
+    "Stain normalisation before each feature family",
+    "Score families with and without stain normalisation.",
+    run_normalization,
+    {
+        "features": option(["color", "haralick", "handcrafted", "cnn"], SETS),
+        **FOLDS,
+        **_PER_PATIENT,
+        # The smallest p-value is 1 / resamples, and it is multiplied by the number of comparisons: 112.
+        "resamples": option(10_000, "resamples of the patients"),
+    },
+)
+LEARNING_CURVES = Study(
+    "learning-curves",
+    "Learning curves in patients",
+    "Score feature sets by the number of training patients.",
+    run_learning_curves,
+    {
+        "features": option(["handcrafted", "cnn", "everything"], SETS),
+        "sizes": option([10, 20, 40, 80], "numbers of training patients, before all of them"),
+        "draws": option(5, "orders of the training patients in each fold"),
+        **FOLDS,
+    },
+)

@@ -1,0 +1,379 @@
+"""A study: its options, the function that runs it, and what it found; the register of all studies by name."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from histofeat.datasets import load_idc
+from histofeat.exceptions import MissingExtraError, WeightsError, known_names
+from histofeat.features import extract
+from histofeat.model_selection import PatientKFold
+from histofeat.models import HEADS, IDCPipeline
+
+__all__ = [
+    "FEATURE_SETS",
+    "STUDIES",
+    "Findings",
+    "Study",
+    "bars",
+    "begin",
+    "check_names",
+    "describe_dataset",
+    "find_study",
+    "flat_table",
+    "load_development_patients",
+    "make_pipelines",
+    "measure_once",
+    "network_params",
+    "option",
+    "pipelines_of",
+    "runnable_pipelines",
+    "why_not",
+]
+
+#: Studies by name: the file in this wing, and the constant in it that holds the `Study`.
+STUDIES = {
+    "breakhis": ("breakhis_study", "BREAKHIS"),
+    "calibration": ("calibration_study", "CALIBRATION"),
+    "explanation": ("explanation_study", "EXPLANATION"),
+    "leakage": ("idc_studies", "LEAKAGE"),
+    "learning-curves": ("idc_studies", "LEARNING_CURVES"),
+    "normalization": ("idc_studies", "NORMALIZATION"),
+    "robustness": ("idc_studies", "ROBUSTNESS"),
+    "shortcuts": ("idc_studies", "SHORTCUTS"),
+}
+
+_HANDCRAFTED = ("color", "lbp", "haralick")
+FEATURE_SETS = {
+    "color": ("color",),
+    "lbp": ("lbp",),
+    "haralick": ("haralick",),
+    "pftas": ("pftas",),
+    "handcrafted": _HANDCRAFTED,
+    "cnn": ("cnn",),
+    "everything": (*_HANDCRAFTED, "cnn"),
+    "histo": ("histo",),
+    "with_histo": (*_HANDCRAFTED, "histo"),
+}
+"""Feature sets by name, each with its families."""
+
+_NETWORK = {"cnn__encoder": "mobilenetv2_0.35", "cnn__input_size": 128}
+QUICK_TREES = 50
+_QUICK_PATIENTS, _QUICK_PATCHES = 24, 16
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a study found: numbers, tables and the data of its figures.
+
+    Parameters
+    ----------
+    results : Mapping
+        Everything that the page says, for programs: "results" of ``metrics.json``.
+    tables : Mapping of str to DataFrame
+        By name; each becomes a CSV file.
+    figures : Mapping of str to (str, Mapping)
+        By name: the kind of figure ("intervals", "lines", "confusion" or "costs") and its data.
+    """
+
+    results: Mapping[str, Any]
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    figures: Mapping[str, tuple[str, Mapping]] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the results; tables and figures hold the same numbers in other shapes."""
+        return dict(self.results)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A question about features, heads or splits that one command answers.
+
+    Parameters
+    ----------
+    name : str
+        Of the study, of its template and of its folder of results.
+    title, description : str
+        Heading of the page, and one sentence for ``--help``.
+    run : callable
+        Called as ``run(options, runtime)``, with an object that has an attribute for each option and a
+        `histofeat.features.Runtime`; returns `Findings`.
+    options : Mapping of str to Mapping
+        Options beyond those of all studies: names with dashes, each as `option` describes it.
+    data : {True, False, "optional"}, default=True
+        Whether the study reads images.
+    """
+
+    name: str
+    title: str
+    description: str
+    run: Callable[[Any, Any], Findings] = field(repr=False)
+    options: Mapping[str, Mapping] = field(default_factory=dict, repr=False)
+    data: bool | str = True
+
+
+def option(default, words, **more) -> dict[str, Any]:
+    """Describe an option: keywords of ``argparse`` from its default; one with a list takes several values.
+
+    Examples
+    --------
+    >>> option([10, 20], "sizes")
+    {'default': [10, 20], 'type': <class 'int'>, 'help': 'sizes (default: 10 20)', 'nargs': '+'}
+    """
+    many = isinstance(default, list)
+    shown = " ".join(map(str, default)) if many else default
+    described = {
+        "default": default,
+        "type": type(default[0] if many else default),
+        "help": f"{words} (default: {shown})",
+    }
+    return described | ({"nargs": "+"} if many else {}) | more
+
+
+#: Options of every study on folds of patients.
+FOLDS = {"folds": option(5, "folds of patients"), "resamples": option(2000, "resamples of the patients")}
+SETS = f"feature sets: {', '.join(FEATURE_SETS)}"
+
+
+def find_study(name: str) -> Study:
+    """Return the study of this name.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    if name not in STUDIES:
+        raise ValueError(f"study: expected one of {', '.join(STUDIES)}, got {name!r}. {known_names(name, STUDIES)}")
+    module, constant = STUDIES[name]
+    return getattr(importlib.import_module(f"histofeat.studies.{module}"), constant)
+
+
+# --- patients and pipelines ------------------------------------------------------------------------------------------
+
+
+def load_development_patients(folder, *, quick=False, random_state=0):
+    """Load the IDC patches of all patients outside the official test set.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        The data set, or a folder that holds it as ``idc``.
+    quick : bool, default=False
+        Whether to take some patches of some patients only.
+    random_state : int, default=0
+        Seed of that choice.
+
+    Returns
+    -------
+    PatchDataset
+
+    Raises
+    ------
+    ValueError
+        If no patch is outside the official test set.
+    """
+    whole = load_idc(folder / "idc" if (folder / "idc").is_dir() else folder)
+    # A synthetic cohort has no official test patients.
+    tested = np.array([], dtype=int) if whole.synthetic else whole.official_split().test
+    rows = np.setdiff1d(np.arange(len(whole)), tested)
+    if not rows.size:
+        raise ValueError(
+            f"{folder}: expected patches outside the official test set, got only patients of that set. "
+            "Give the whole data set: studies leave these patients alone."
+        )
+    dataset = whole.subset(rows)
+    if not quick:
+        return dataset
+    patients = dataset.patients.astype(str)
+    chosen = np.random.default_rng(random_state).permutation(np.unique(patients))[:_QUICK_PATIENTS]
+    few = [np.flatnonzero(patients == patient)[:_QUICK_PATCHES] for patient in chosen]
+    return dataset.subset(np.sort(np.concatenate(few)))
+
+
+def begin(options):
+    """Load the patients that a study may look at, and make the folds that its options ask for."""
+    dataset = load_development_patients(options.data, quick=options.quick, random_state=options.seed)
+    return dataset, PatientKFold(options.folds, random_state=options.seed)
+
+
+def check_names(where, names, known) -> None:
+    """Refuse a name that an option does not know, before the long work begins."""
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{where}: expected known names, got {name!r}. {known_names(name, map(str, known))}")
+
+
+def make_pipelines(features, heads, *, weights=None, network=None, n_trees=None, random_state=0):
+    """Make a pipeline for every feature set and head.
+
+    Parameters
+    ----------
+    features : sequence of str
+        Names of `FEATURE_SETS`.
+    heads : sequence of str
+    weights : pathlib.Path, optional
+        Folder of the network's weights.
+    network : mapping, optional
+        Parameters of the network; by default MobileNetV2 0.35 at 128 px.
+    n_trees : int, optional
+        Trees of the heads that have some; by default those of the head.
+    random_state : int, default=0
+
+    Returns
+    -------
+    list of (str, IDCPipeline)
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown, or `weights` is no folder.
+    """
+    check_names("--features", features, FEATURE_SETS)
+    check_names("--heads", heads, HEADS)
+    params = network_params(weights, network)
+    return [
+        (
+            name,
+            IDCPipeline(
+                FEATURE_SETS[name],
+                head,
+                feature_params=params if "cnn" in FEATURE_SETS[name] else None,
+                head_params={"n_estimators": n_trees} if n_trees and head in ("xgboost", "random_forest") else None,
+                random_state=random_state,
+            ),
+        )
+        for name in dict.fromkeys(features)
+        for head in dict.fromkeys(heads)
+    ]
+
+
+def network_params(weights=None, network=None):
+    """Make the parameters of the network family: `network` or the usual one, with its folder of weights."""
+    params = dict(_NETWORK if network is None else network)
+    if weights:
+        if not weights.is_dir():
+            raise ValueError(f"--weights: expected a folder, got {str(weights)!r}. Correct the path.")
+        params["cnn__weights_dir"] = str(weights.expanduser().resolve())
+    return params
+
+
+def pipelines_of(options, **changes):
+    """Make the pipelines that the options of a study name; `changes` are other features or heads."""
+    settings = {"features": options.features, "heads": getattr(options, "heads", ["xgboost"]), **changes}
+    n_trees = QUICK_TREES if options.quick else None
+    return make_pipelines(**settings, weights=options.weights, n_trees=n_trees, random_state=options.seed)
+
+
+def runnable_pipelines(options):
+    """Make the pipelines of a study with one head, and try each on one grey patch.
+
+    Returns
+    -------
+    pipelines : dict of str to IDCPipeline
+        Those that can run here.
+    not_run : dict of str to str
+        Why the others cannot.
+
+    Raises
+    ------
+    ValueError
+        If none can run.
+    """
+    pipelines, not_run = dict(pipelines_of(options, heads=["xgboost"])), {}
+    for name in list(pipelines):
+        reason = why_not(pipelines[name])
+        if reason is not None:
+            not_run[name] = reason
+            del pipelines[name]
+    if not pipelines:
+        name, reason = next(iter(not_run.items()))
+        raise ValueError(f"--features: expected a set that can run, got none: {name}: {reason}")
+    return pipelines, not_run
+
+
+def why_not(pipeline) -> str | None:
+    """Say why a pipeline cannot run here, such as missing weights; None where it can."""
+    try:
+        extract(pipeline.families(), np.full((1, 50, 50, 3), 128, dtype=np.uint8))
+    except (WeightsError, MissingExtraError) as error:
+        return str(error)
+    return None
+
+
+def measure_once(pipelines, dataset, runtime):
+    """Measure the families of all pipelines in one pass over the images: a feature matrix for each pipeline."""
+    families = {family.family: family for pipeline in pipelines.values() for family in pipeline.families()}
+    measured = extract(list(families.values()), dataset.X, n_jobs=runtime.n_jobs, store=runtime.store).features
+    columns = dict(zip(families, measured, strict=True))
+    return {
+        name: np.hstack([columns[family.family] for family in pipeline.families()])
+        for name, pipeline in pipelines.items()
+    }
+
+
+def describe_dataset(dataset) -> dict[str, Any]:
+    """Describe a data set by its audit, its labels, and whether it is synthetic."""
+    audit = dataset.audit.to_dict()
+    return {**audit, "synthetic": bool(dataset.synthetic), "labels": list(dataset.target_names), "audit": audit}
+
+
+# --- tables and figures ----------------------------------------------------------------------------------------------
+
+
+def flat_table(rows, *, short=True) -> pd.DataFrame:
+    """Make a table of nested rows: one number a column, an interval becomes two.
+
+    Parameters
+    ----------
+    rows : sequence of Mapping
+        Nested mappings get names joined by underscores; bins and curves are left out.
+    short : bool, default=True
+        Whether the ends of ``x_ci95`` are called ``x_low`` and ``x_high``, not ``x_ci95_low`` and ``x_ci95_high``.
+
+    Examples
+    --------
+    >>> flat_table([{"name": "lbp", "auc": {"value": 0.8, "ci95": [0.7, 0.9]}}]).columns.tolist()
+    ['name', 'auc_value', 'auc_low', 'auc_high']
+    """
+    table = pd.DataFrame([dict(_flat(row)) for row in rows])
+    return table.rename(columns=lambda name: name.replace("ci95_", "")) if short else table
+
+
+def _flat(row, prefix=""):
+    for name, value in row.items():
+        if isinstance(value, Mapping):
+            if name not in ("curve", "bins"):
+                yield from _flat(value, f"{prefix}{name}_".replace("calibration_", ""))
+        elif name.endswith("ci95"):
+            yield from zip((f"{prefix}{name}_low", f"{prefix}{name}_high"), value, strict=True)
+        elif name != "bins":
+            yield f"{prefix}{name}", value
+
+
+def bars(title, x_label, rows, *, reference=0.0):
+    """Make the data of a figure of values with their intervals.
+
+    Parameters
+    ----------
+    title, x_label : str
+    rows : iterable of (str, float, (float, float), str or None)
+        Name, value, ends of its interval, and the group that gives the colour.
+    reference : float or None, default=0.0
+        Where to draw a line.
+
+    Returns
+    -------
+    kind, data : str, dict
+    """
+    drawn = [
+        {"name": name, "value": value, "low": low, "high": high, "group": group}
+        for name, value, (low, high), group in rows
+    ]
+    return "intervals", {"title": title, "x_label": x_label, "reference": reference, "rows": drawn}
