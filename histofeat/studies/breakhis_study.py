@@ -152,7 +152,7 @@ def measure_hold_outs(root, power, options, runtime):
         except ValueError as error:
             return str(error)
 
-    done = run_in_threads(judge, tasks, runtime.n_jobs, lambda n: runtime.report(f"{power}X", n, len(tasks)))
+    done = run_in_threads(judge, tasks, runtime, f"hold-outs at {power}X")
     for ((features, head), number), result in zip(tasks, done, strict=True):
         if isinstance(result, str):
             found["not_run"].append(f"{features}, {head}, {power}X, hold-out {number}: {result}")

@@ -123,9 +123,7 @@ def _fit_all(dataset, pipelines, splits, asked, options, runtime):
                 estimator = make_head(head, class_weight=weight, random_state=options.seed, params=trees)
                 models.append(_Model(name, f"{head}{words}", estimator, matrices[name], []))
     tasks = [(model, *split, dataset, asked, options.seed) for model in models for split in splits]
-    done = run_in_threads(
-        lambda task: _fit_fold(*task), tasks, runtime.n_jobs, lambda n: runtime.report("fit", n, len(tasks))
-    )
+    done = run_in_threads(lambda task: _fit_fold(*task), tasks, runtime, "fit")
     for (model, *_), fold in zip(tasks, done, strict=True):
         model.folds.append(fold)
     return models

@@ -189,8 +189,9 @@ def run_robustness(options, runtime):
         "Drop in ROC-AUC at the strongest step",
         "drop in ROC-AUC, 95 % interval over patients",
         [
-            (f"{words(row)}: {row.pipeline}", row.drop, (row.drop_low, row.drop_high), row.perturbation)
-            for row in top.sort_values("perturbation", kind="stable").itertuples()
+            (f"{words(row)}: {row.pipeline}", row.drop, (row.drop_low, row.drop_high), words(row)[:-3])
+            for _, rows in top.groupby("perturbation", sort=False)
+            for row in rows.itertuples()
         ],
     )
     return Findings(results, {"robustness": table}, {"curves": _severity_curves(table_auc), "drops": bars_of_drops})
