@@ -53,5 +53,6 @@ from .sections.tables import (
     number as number,
     score_with_interval as score_with_interval,
 )
+from .study_page import write_study as write_study
 from .text import interval as interval, percent as percent, signed as signed, with_interval as with_interval
 from .write import write_report as write_report

@@ -2,7 +2,7 @@
 
 import base64
 import re
-from functools import cache
+from functools import cache, partial
 from html import escape
 from importlib import resources
 from pathlib import Path
@@ -12,12 +12,20 @@ from histofeat.reporting.figures.canvas import save_figure
 from histofeat.reporting.files.folder import finish, new_folder
 from histofeat.reporting.files.privacy import Redactor
 from histofeat.reporting.files.strict_json import dump, jsonable
-from histofeat.reporting.text import escape_markdown, interval, number, percent, signed, with_interval
+from histofeat.reporting.text import count, escape_markdown, interval, number, percent, signed, with_interval
 
 __all__ = ["fill_folder", "html_page", "render_markdown", "write_page"]
 
 _FILTERS = MappingProxyType(
-    {"interval": interval, "number": number, "percent": percent, "signed": signed, "with_interval": with_interval}
+    {
+        "count": count,
+        "interval": interval,
+        "number": number,
+        "percent": percent,
+        "signed": signed,
+        "signed_interval": partial(with_interval, write=signed),
+        "with_interval": with_interval,
+    }
 )
 _NOTICES = {"NOTE": "info", "WARNING": "warning", "CAUTION": "danger"}
 _MIME = {".svg": "image/svg+xml", ".png": "image/png"}
@@ -34,7 +42,7 @@ def write_page(output, template, context, *, title, metrics, figures=None, files
         The name of a template of `histofeat.reporting`, such as "robustness.md.j2", or the path of another one.
     context : Mapping
         What the template can use by name, beside `title`, the macros ``notice``, ``table``, ``facts``, ``details`` and
-        ``figure``, and the filters ``number``, ``signed``, ``percent``, ``interval`` and ``with_interval``.
+        ``figure``, and the filters ``count``, ``number``, ``signed``, ``percent``, ``interval``, ``with_interval``.
     title : str
         Title of the page.
     metrics : Mapping

@@ -2,7 +2,7 @@
 
 import re
 
-__all__ = ["escape_markdown", "interval", "number", "percent", "signed", "with_interval"]
+__all__ = ["count", "escape_markdown", "interval", "number", "percent", "signed", "with_interval"]
 
 UNDEFINED = "–"
 
@@ -22,6 +22,17 @@ def escape_markdown(text):
     text = re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)
     # The beginning of a line may not become a list or an underline.
     return re.sub(r"^(\d{1,9})?([-+=.)])(?=\s|$|-|=)", r"\1\\\2", text)
+
+
+def count(value):
+    """Return a whole number with commas, a dash where it is undefined.
+
+    Examples
+    --------
+    >>> count(277524)
+    '277,524'
+    """
+    return UNDEFINED if _undefined(value) else f"{value:,.0f}"
 
 
 def number(value, digits=3):
