@@ -19,7 +19,7 @@ from .figures.canvas import (
     save_figure as save_figure,
     short as short,
 )
-from .figures.charts import draw_intervals as draw_intervals, draw_lines as draw_lines
+from .figures.charts import draw_costs as draw_costs, draw_intervals as draw_intervals, draw_lines as draw_lines
 from .figures.confusion_and_forest import draw_confusion as draw_confusion
 from .figures.curves import confusion_data as confusion_data
 from .files.environment import describe_environment as describe_environment

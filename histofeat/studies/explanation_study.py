@@ -42,10 +42,10 @@ def run_explanation(options, runtime):
     """Permute families, groups and single features; leave families out; time what remains."""
     if options.quick:
         options.folds, options.repeats = min(options.folds, 2), min(options.repeats, 1)
-    dataset, cv = begin(options)
     seconds, settings = {}, {"n_resamples": options.resamples, "random_state": options.seed}
     handcrafted, everything = (_pipeline(families, options) for families in (_HANDCRAFTED, (*_HANDCRAFTED, "cnn")))
     missing = why_not(_pipeline(("cnn",), options))
+    dataset, cv = begin(options)
     permuted = {"handcrafted": (handcrafted, tuple(_KINDS))}
     if missing is None:
         permuted["with the network"] = (everything, ("family", "group"))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from histofeat.reporting import draw_intervals, draw_lines, save_figure
+from histofeat.reporting import draw_costs, draw_intervals, draw_lines, save_figure
 
 LINE = {"name": "color", "x": [0, 1, 2], "y": [0.9, 0.8, 0.7], "low": [0.8, 0.7, 0.6], "high": [1.0, 0.9, 0.8]}
 BARE = {"name": "lbp", "x": [0, 1], "y": [0.6, 0.5]}
@@ -60,3 +60,18 @@ def test_the_same_data_give_the_same_file(tmp_path):
     for name in ("one.svg", "two.svg"):
         save_figure(draw_lines, lines(), tmp_path / name)
     assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
+
+
+def test_the_figure_numbers_sets_by_their_time_and_joins_those_on_the_front():
+    points = [
+        {"name": "dear", "x": 900.0, "y": 0.9, "low": None, "high": None, "on_front": True},
+        {"name": "cheap", "x": 50.0, "y": 0.8, "low": 0.7, "high": 0.9, "on_front": True},
+        {"name": "beaten", "x": 60.0, "y": 0.7, "low": 0.6, "high": 0.8, "on_front": False},
+    ]
+    figure = draw_costs({"title": "t", "x_label": "x", "y_label": "y", "points": points})
+    (axes,) = figure.axes
+    front = next(line for line in axes.get_lines() if line.get_drawstyle() == "steps-post")
+    assert front.get_xdata().tolist() == [50.0, 900.0]
+    assert [text.get_text() for text in axes.texts] == ["1", "2", "3"]
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()][1:] == ["1  cheap", "2  beaten", "3  dear"]

@@ -176,6 +176,6 @@ def test_the_study_writes_numbers_table_and_figure(study, tmp_path, capsys):
     metrics = json.loads((output / "metrics.json").read_text(encoding="utf-8"))
     assert len(metrics["results"]["rows"]) == 7
     page = (output / "report.md").read_text(encoding="utf-8")
-    assert "all (16)" in page
+    assert "with all 16." in page
     figure = json.loads((output / "figures/curves.json").read_text(encoding="utf-8"))
     assert [line["x"] for line in figure["panels"][0]["lines"]] == [[6, 12, 16]] * 2

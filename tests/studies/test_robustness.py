@@ -13,7 +13,7 @@ from histofeat.images import PERTURBATIONS, MacenkoNormalizer, as_images, pertur
 from histofeat.images.perturbations import perturb
 from histofeat.metrics import patient_weights
 from histofeat.model_selection import encode_patients
-from histofeat.studies import CLEAN, all_conditions, measure_robustness
+from histofeat.studies import CLEAN, all_conditions, find_study, measure_robustness
 
 STRONG = ("stain_balance", -4)
 SMALL = {"metrics": ("roc_auc",), "n_resamples": 60}
@@ -206,6 +206,7 @@ def tree(tmp_path_factory):
 @pytest.fixture
 def study(request, loaded_script):
     with loaded_script(f"protocols/{request.param}.py") as script:
+        script.NAME = request.param
         yield script
 
 
@@ -217,22 +218,22 @@ QUICK = ["--quick", "--features", "color", "--folds", "2", "--resamples", "40", 
 def test_a_study_writes_numbers_tables_and_figures(study, tree, tmp_path, capsys):
     output = tmp_path / "out"
     assert study.main([*QUICK, "--data", str(tree), "--output", str(output)]) == 0, capsys.readouterr().err
-    name = study.PROGRAM.removesuffix(".py")
-    table = pd.read_csv(output / f"{name}.csv")
+    table = pd.read_csv(output / f"{study.NAME}.csv")
     metrics = json.loads((output / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["quick"] is True
     assert len(metrics["results"]["rows"]) == len(table)
     assert metrics["results"]["n_tested_patients"] == 15
     page = (output / "report.md").read_text(encoding="utf-8")
-    assert study.TITLE in page
+    assert find_study(study.NAME).title in page
     assert "Its numbers say nothing" in page
     assert str(tree) not in page + (output / "metrics.json").read_text(encoding="utf-8")
     for figure in metrics["files"]:
         assert (output / figure).is_file()
     assert list((output / "figures").glob("*.svg"))
-    if name == "normalization":
+    if study.NAME == "normalization":
         compared = table[table["normalizer"] != "none"]
-        assert set(compared["normalizer"]) == set(study.ARMS) - {"none"}
+        arms = {f"{name}, {unit}" for name in ("Reinhard", "Macenko") for unit in ("patch", "patient")}
+        assert set(compared["normalizer"]) == arms
         assert compared[["difference", "difference_low", "difference_high", "p_holm"]].notna().all(axis=None)
         assert (compared["p_holm"] >= compared["p"]).all()
     else:

@@ -18,6 +18,7 @@ from histofeat.metrics import (
     measure_coverage,
 )
 from histofeat.models import fit_with_inner_scores, make_head
+from histofeat.studies import load_development_patients
 
 
 @pytest.fixture(scope="module")
@@ -70,12 +71,11 @@ def test_the_study_writes_what_its_page_names(finished, script):
     assert tables["conformal"]["patients"][0] == pytest.approx(found["conformal"][0]["patients"], rel=1e-5)
 
 
-def test_numbers_are_those_of_doing_it_by_hand(finished, script, cohort_folder):
+def test_numbers_are_those_of_doing_it_by_hand(finished, cohort_folder):
     from histofeat import IDCPipeline
 
     found = json.loads((finished / "metrics.json").read_text(encoding="utf-8"))["results"]
-    options = script.make_parser().parse_args(quick(cohort_folder, "unused"))
-    dataset = script.development_patients(options)
+    dataset = load_development_patients(cohort_folder, quick=True)
     y, patients = dataset.y, dataset.patients
     X = IDCPipeline("color").transform_features(dataset.X).to_numpy(dtype=np.float32)
     raw, calibrated, called = np.full((len(y), 2), np.nan), np.full((len(y), 2), np.nan), np.full(len(y), -1)

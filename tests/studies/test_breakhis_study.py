@@ -8,13 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import histofeat.reporting
 from histofeat.datasets import load_breakhis, make_breakhis_cohort
 from histofeat.features import extract, make_family
 from histofeat.metrics import holm, nadeau_bengio
 from histofeat.model_selection import PatientHoldOuts
 from histofeat.models import make_head
+from histofeat.studies import compare_hold_outs, summarise_hold_outs
 
-PROTOCOLS = Path(__file__).resolve().parents[2] / "benchmarks" / "protocols"
+TEMPLATE = Path(histofeat.reporting.__file__).with_name("templates") / "breakhis.md.j2"
 QUICK = ["--quick", "--n-jobs", "1", "--resamples", "30"]
 MODELS = ["--features", "color", "--heads", "knn", "logistic", "--fold-heads", "logistic", "--magnifications", "100"]
 
@@ -72,9 +74,7 @@ def test_the_difference_is_tested_with_the_correction(finished):
     assert found["p_holm"] == found["p"]
 
 
-def test_the_adjustment_is_over_all_comparisons_and_leaves_out_what_tells_no_uncertainty(script):
-    from breakhis_holdouts import compare
-
+def test_the_adjustment_is_over_all_comparisons_and_leaves_out_what_tells_no_uncertainty():
     rng = np.random.default_rng(0)
     shared = {"n_train_patients": 14, "n_test_patients": 6}
     rates = {("a", "svm"): rng.random(5), ("b", "svm"): rng.random(5), ("c", "svm"): rng.random(5)}
@@ -85,7 +85,7 @@ def test_the_adjustment_is_over_all_comparisons_and_leaves_out_what_tells_no_unc
         for (features, head), values in rates.items()
         for n, rate in enumerate(values if power == 40 else values[::-1] ** 2, start=1)
     ]
-    found = compare(rows, 5, ("a", "svm"))
+    found = compare_hold_outs(rows, 5, ("a", "svm"))
     assert len(found) == 6
     p = [entry["p"] for entry in found if entry["p"] is not None]
     assert len(p) == 5
@@ -95,10 +95,7 @@ def test_the_adjustment_is_over_all_comparisons_and_leaves_out_what_tells_no_unc
     assert constant["difference"] == pytest.approx(0.125)
 
 
-def test_a_model_that_fails_on_one_hold_out_has_no_mean_and_is_named(script):
-    from breakhis_holdouts import RATES, summarise
-    from breakhis_page import not_run_lines
-
+def test_a_model_that_fails_on_one_hold_out_has_no_mean():
     rows = [
         {
             "magnification": 40,
@@ -106,26 +103,18 @@ def test_a_model_that_fails_on_one_hold_out_has_no_mean_and_is_named(script):
             "head": head,
             "hold_out": n,
             "n_features": 3,
-            **dict.fromkeys(RATES, 0.5),
+            **dict.fromkeys(("patient_rate", "image_rate", "balanced_accuracy"), 0.5),
         }
         for head, numbers in (("svm", (1, 2)), ("qda", (2,)))
         for n in numbers
     ]
-    assert [entry["head"] for entry in summarise(rows, 2)] == ["svm"]
-    lines = not_run_lines(
-        ["a, qda, 40X, hold-out 1: too few.", "a, qda, 40X, hold-out 3: too few.", "hold-outs at 200X: no"]
-    )
-    assert lines == ("a, qda, 40X, hold-out 1, 3: too few.", "hold-outs at 200X: no")
+    assert [entry["head"] for entry in summarise_hold_outs(rows, 2)] == ["svm"]
 
 
 def test_the_page_says_whose_images_and_whose_hold_outs_these_are(finished):
     text = (finished / "report.md").read_text(encoding="utf-8")
     assert "Synthetic cohort" in text
-    assert (
-        "not the published lists, ours: PatientHoldOuts(n\\_splits=5" in text
-        or "ours: PatientHoldOuts(n_splits=5" in text
-    )
-    assert "gives an accuracy of 80 to 85 %" in text
+    assert "not the published lists, ours: PatientHoldOuts(n_splits=5" in text
     assert "are not comparable with it" in text
     assert "| none | majority class |" in text
     assert "Subtypes, 100X, by folds of patients" in text
@@ -135,9 +124,8 @@ def test_the_page_says_whose_images_and_whose_hold_outs_these_are(finished):
 
 def test_only_the_abstract_is_printed_of_what_was_published():
     """Numbers from memory stay out: of the published results there is one range, and no decimal of percent."""
-    text = "".join((PROTOCOLS / name).read_text(encoding="utf-8") for name in ("breakhis_page.py", "breakhis.py"))
-    published = text.split("PUBLISHED = (")[1].split("\n)")[0]
-    assert "80 to 85 %" in published
+    text = TEMPLATE.read_text(encoding="utf-8")
+    assert "gives an accuracy of 80\nto 85 %" in text
     assert not re.findall(r"\b[6-9]\d\.\d\b", text)
 
 
@@ -159,23 +147,25 @@ def test_published_lists_are_used_where_they_lie(script, made, tmp_path):
         roles = zip(("train", "test"), sides, strict=True)
         lines = [f"{names[row]}|100|{number}|{role}" for role, rows in roles for row in rows]
         (tmp_path / f"dsfold{number}.txt").write_text("\n".join(lines), encoding="utf-8")
-    options = script.make_parser().parse_args([*QUICK, *MODELS, "--data", str(made), "--lists", str(tmp_path)])
-    options.store = None
-    script.settle(options)
-    found, _ = script.hold_outs(made, 100, script.make_sets(options), options)
-    assert found.folds["published"]
-    assert {row["hold_out"] for row in found.rows} == {1, 2, 3, 4, 5}
-    assert all(row["n_test_images"] == found.folds["folds"][row["hold_out"] - 1]["n_test"] for row in found.rows)
+    assert (
+        script.main([*QUICK, *MODELS, "--data", str(made), "--lists", str(tmp_path), "--output", str(tmp_path / "out")])
+        == 0
+    )
+    [found] = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))["results"]["hold_outs"]
+    assert found["folds"]["published"]
+    assert {row["hold_out"] for row in found["rows"]} == {1, 2, 3, 4, 5}
+    sizes = [fold["n_test"] for fold in found["folds"]["folds"]]
+    assert all(row["n_test_images"] == sizes[row["hold_out"] - 1] for row in found["rows"])
 
 
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (["--features", "colour"], "--features: expected some of"),
-        (["--heads", "svn"], "--heads: expected some of"),
-        (["--fold-heads", "svn"], "--fold-heads: expected some of"),
-        (["--magnifications", "50"], "--magnifications: expected some of 40, 100, 200, 400, got 50"),
-        (["--reference", "pftas/vote"], "--reference: expected one of"),
+        (["--features", "colour"], "--features: expected names it knows, got 'colour'"),
+        (["--heads", "svn"], "--heads: expected names it knows, got 'svn'"),
+        (["--fold-heads", "svn"], "--fold-heads: expected names it knows, got 'svn'"),
+        (["--magnifications", "50"], "--magnifications: expected names it knows, got 50"),
+        (["--reference", "pftas/vote"], "--reference: expected names it knows, got 'pftas/vote'"),
     ],
 )
 def test_names_are_refused_before_the_long_work(script, made, capsys, more, words):
@@ -189,13 +179,14 @@ def test_without_data_only_a_quick_run_goes_on(script, capsys):
 
 
 def test_a_quick_run_draws_its_own_cohort(script, tmp_path):
-    options = script.make_parser().parse_args([*QUICK, "--output", str(tmp_path / "out")])
-    script.settle(options)
-    assert (options.features, options.heads) == (["lbp", "color"], ["knn", "random_forest"])
-    assert options.reference == "lbp/knn"
-    root = script.draw_cohort(options, tmp_path)
-    assert options.magnifications == [100]
-    assert len(load_breakhis(root, 100)) == 80
+    assert script.main([*QUICK, "--output", str(tmp_path / "out")]) == 0
+    found = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))["results"]
+    assert {(entry["features"], entry["head"]) for entry in found["means"][1:]} == {
+        (features, head) for features in ("lbp", "color") for head in ("knn", "random_forest")
+    }
+    assert found["settings"]["reference"] == "lbp/knn"
+    [images] = found["datasets"]
+    assert (images["magnification"], images["n_patches"], images["synthetic"]) == (100, 80, True)
 
 
 @pytest.mark.slow
@@ -204,7 +195,7 @@ def test_the_real_sample_goes_through_and_says_what_it_cannot_show(script, real_
     arguments = [*QUICK, "--features", "color", "--heads", "knn", "--fold-heads", "logistic", "--data", str(real_data)]
     assert script.main([*arguments, "--output", str(output)]) == 0
     text = (output / "report.md").read_text(encoding="utf-8")
-    assert "100X: 67 images of the published 2,081, of 20 patients" in text
+    assert "100X: 67 of the published 2,081 images; patients: 20" in text
     assert "It cannot rank features or heads" in text
     assert "hold-outs at 200X: " in text
     assert "The classes as they are were refused." in text

@@ -102,20 +102,3 @@ def test_bad_options_get_a_sentence(main, data, tmp_path, capsys, options, messa
     assert main("--data", data, "--output", "out", *options) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
-
-
-def test_the_figure_numbers_sets_by_their_time_and_joins_those_on_the_front(script):
-    import explanation_chart
-
-    points = [
-        {"name": "dear", "x": 900.0, "y": 0.9, "low": None, "high": None, "on_front": True},
-        {"name": "cheap", "x": 50.0, "y": 0.8, "low": 0.7, "high": 0.9, "on_front": True},
-        {"name": "beaten", "x": 60.0, "y": 0.7, "low": 0.6, "high": 0.8, "on_front": False},
-    ]
-    figure = explanation_chart.draw_costs({"title": "t", "x_label": "x", "y_label": "y", "points": points})
-    (axes,) = figure.axes
-    front = next(line for line in axes.get_lines() if line.get_drawstyle() == "steps-post")
-    assert front.get_xdata().tolist() == [50.0, 900.0]
-    assert [text.get_text() for text in axes.texts] == ["1", "2", "3"]
-    (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()][1:] == ["1  cheap", "2  beaten", "3  dear"]
