@@ -1,4 +1,4 @@
-"""Heads by name."""
+"""The register of heads: one record for each classifier that a pipeline knows by name."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from sklearn.neighbors import KNeighborsClassifier
 from histofeat.exceptions import MissingExtraError, known_names
 from histofeat.models.classifiers import Forest, KernelSVM, QuadraticDiscriminant
 from histofeat.models.feature_head import FeatureHead
+from histofeat.models.soft_vote import SoftVote
 
-__all__ = ["HEADS", "HeadRecipe", "make_head"]
+__all__ = ["HEADS", "HeadRecord", "make_head"]
 
 
 def _xgboost(random_state, n_jobs):
@@ -55,8 +56,6 @@ def _random_forest(random_state, n_jobs):
 
 
 def _vote(random_state, n_jobs):
-    from histofeat.models.soft_vote import SoftVote
-
     return SoftVote([("xgboost", _xgboost(random_state, n_jobs)), ("svm", _svm(random_state, n_jobs))])
 
 
@@ -69,38 +68,52 @@ def _qda(random_state, n_jobs):
 
 
 @dataclass(frozen=True)
-class HeadRecipe:
-    """How a named head is built.
+class HeadRecord:
+    """A head by name: what it is, how it is built and what it needs.
 
     Attributes
     ----------
     make : callable
         ``make(random_state, n_jobs)`` gives the classifier with histofeat's defaults.
+    words : str
+        What it is, for tables and help texts.
     scale : bool
         Whether features are standardised first.
     calibrate : bool
-        Whether its scores need calibration to be probabilities.
+        Whether its scores become probabilities by a calibration, which needs ``groups`` in `fit`.
+    weighted : bool
+        Whether it takes class weights.
     """
 
     make: Callable[[Any, int | None], BaseEstimator]
-    scale: bool
-    calibrate: bool
+    words: str
+    scale: bool = False
+    calibrate: bool = False
+    weighted: bool = True
 
 
-HEADS: Mapping[str, HeadRecipe] = MappingProxyType(
+HEADS: Mapping[str, HeadRecord] = MappingProxyType(
     {
-        "xgboost": HeadRecipe(_xgboost, scale=False, calibrate=False),
-        "svm": HeadRecipe(_svm, scale=True, calibrate=True),
-        "logistic": HeadRecipe(_logistic, scale=True, calibrate=False),
-        "random_forest": HeadRecipe(_random_forest, scale=False, calibrate=False),
-        "vote": HeadRecipe(_vote, scale=False, calibrate=False),
-        "knn": HeadRecipe(_knn, scale=True, calibrate=False),
-        "qda": HeadRecipe(_qda, scale=True, calibrate=False),
+        "xgboost": HeadRecord(_xgboost, "gradient-boosted trees"),
+        "svm": HeadRecord(_svm, "support vector machine with an RBF kernel", scale=True, calibrate=True),
+        "logistic": HeadRecord(_logistic, "logistic regression", scale=True),
+        "random_forest": HeadRecord(_random_forest, "500 trees grown on resampled patches"),
+        "vote": HeadRecord(_vote, "mean of the probabilities of xgboost and svm", weighted=False),
+        "knn": HeadRecord(_knn, "labels of the 15 nearest training patches", scale=True, weighted=False),
+        "qda": HeadRecord(_qda, "quadratic discriminant analysis, regularised", scale=True, weighted=False),
     }
 )
+"""Name of each head and its record. A new head is a record here and a test."""
 
 
-def make_head(name: str, *, class_weight=None, random_state=0, n_jobs=None, params: Mapping | None = None):
+def make_head(
+    name: str,
+    *,
+    class_weight: str | Mapping | None = None,
+    random_state: int | None = 0,
+    n_jobs: int | None = None,
+    params: Mapping | None = None,
+) -> FeatureHead:
     """Build a head by name.
 
     Parameters
@@ -110,8 +123,8 @@ def make_head(name: str, *, class_weight=None, random_state=0, n_jobs=None, para
         "knn" takes the labels of the 15 nearest training rows, so there must be as many; ``n_neighbors=1`` gives the
         nearest alone. "qda" is `histofeat.models.classifiers.QuadraticDiscriminant`.
     class_weight : {"balanced"}, mapping of label to weight, or None
-        Weights of the classes in the fit; "balanced" weighs each class by the inverse of its frequency. "vote", "knn"
-        and "qda" take none, and `fit` refuses them.
+        Weights of the classes in the fit; "balanced" weights each class by the inverse of its frequency. For "vote",
+        "knn" and "qda" `fit` raises an error unless it is None.
     random_state : int or None
         Seed of the classifier.
     n_jobs : int, optional
@@ -138,8 +151,8 @@ def make_head(name: str, *, class_weight=None, random_state=0, n_jobs=None, para
     """
     if name not in HEADS:
         raise ValueError(f"head: expected the name of a head, got {name!r}. {known_names(name, HEADS)}")
-    recipe = HEADS[name]
-    classifier = recipe.make(random_state, n_jobs)
+    record = HEADS[name]
+    classifier = record.make(random_state, n_jobs)
     known = classifier.get_params()
     for param in params or {}:
         # xgboost itself would accept any keyword and ignore it.
@@ -149,4 +162,4 @@ def make_head(name: str, *, class_weight=None, random_state=0, n_jobs=None, para
                 f"{known_names(param, known)}"
             )
     classifier.set_params(**(params or {}))
-    return FeatureHead(classifier, scale=recipe.scale, calibrate=recipe.calibrate, class_weight=class_weight)
+    return FeatureHead(classifier, scale=record.scale, calibrate=record.calibrate, class_weight=class_weight)

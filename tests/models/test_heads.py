@@ -1,4 +1,4 @@
-"""Heads: recipes by name, the SVM at both sizes, calibration on unseen patients, inner scores."""
+"""Heads: records by name, the SVM at both sizes, calibration on unseen patients, inner scores."""
 
 from dataclasses import replace
 
@@ -10,6 +10,7 @@ from scipy.special import logsumexp, softmax
 from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 from sklearn.svm import SVC
+from sklearn.utils.validation import has_fit_parameter
 
 from histofeat import IDCPipeline, evaluate
 from histofeat.model_selection import PatientKFold
@@ -27,11 +28,12 @@ def table():
     return X, y, np.repeat(np.arange(20), 30)
 
 
-def test_recipes_build_what_they_name():
-    for name, recipe in HEADS.items():
+def test_records_build_what_they_name():
+    for name, record in HEADS.items():
         head = make_head(name, class_weight="balanced", random_state=3)
-        assert (head.scale, head.calibrate) == (recipe.scale, recipe.calibrate)
+        assert (head.scale, head.calibrate) == (record.scale, record.calibrate)
         assert head.class_weight == "balanced"
+        assert has_fit_parameter(head.classifier, "sample_weight") == record.weighted
 
 
 @pytest.mark.parametrize(
