@@ -4,11 +4,12 @@ from .archive import (
     check_target as check_target,
 )
 from .encoder_training import train_encoder as train_encoder
-from .enough_patients import (
+from .feature_head import (
+    FeatureHead as FeatureHead,
     check_enough_patients as check_enough_patients,
     check_inner_patients as check_inner_patients,
+    fit_with_inner_scores as fit_with_inner_scores,
 )
-from .feature_head import FeatureHead as FeatureHead, fit_with_inner_scores as fit_with_inner_scores
 from .heads import HEADS as HEADS, make_head as make_head
 from .image_predictions import ImagePredictions as ImagePredictions, write_table as write_table
 from .pipeline import IDCPipeline as IDCPipeline

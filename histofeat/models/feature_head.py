@@ -12,10 +12,13 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
 
-from histofeat.model_selection import PatientKFold
+from histofeat.model_selection import PatientKFold, encode_patients
 from histofeat.models.classifiers import KernelSVM
 
-__all__ = ["FeatureHead", "GivenScores", "fit_with_inner_scores"]
+__all__ = ["FeatureHead", "GivenScores", "check_enough_patients", "check_inner_patients", "fit_with_inner_scores"]
+
+#: Folds of patients for a calibration, and so the fewest patients of each class: each fold has to hold each class.
+N_PATIENTS = 3
 
 
 def _gives_probabilities(head: FeatureHead) -> bool:
@@ -98,7 +101,7 @@ class FeatureHead(ClassifierMixin, BaseEstimator):
             If there is one class only, or patients are too few to calibrate on.
         """
         if self.calibrate and groups is not None:
-            self._fit_inside(X, y, groups, PatientKFold(3))
+            self._fit_inside(X, y, groups, PatientKFold(N_PATIENTS))
         else:
             self._fit_final(X, y, None, groups)
         return self
@@ -272,3 +275,92 @@ def fit_with_inner_scores(head: FeatureHead, X, y, groups, inner_cv) -> tuple[Fe
     fitted = clone(head)
     inner_proba = fitted._fit_inside(X, y, groups, inner_cv)
     return fitted, np.asarray(inner_proba, dtype=np.float64)
+
+
+def check_enough_patients(head: FeatureHead, y, groups, where: str, class_names=None) -> None:
+    """Check that each class has enough patients to calibrate a head, before any image is read.
+
+    Parameters
+    ----------
+    head : FeatureHead
+        Unfitted.
+    y : array-like of shape (n,)
+        Labels of the rows of the fit.
+    groups : array-like of shape (n,) or None
+        Their patients.
+    where : str
+        Name of the fit in the message.
+    class_names : sequence of str, optional
+        Names of the classes, by label, for the message.
+
+    Raises
+    ------
+    ValueError
+        If the fit would calibrate and a class has fewer than three patients, or no three folds of patients hold each
+        class; or if members of a vote need patients and there are none.
+
+    Examples
+    --------
+    >>> from histofeat.models import make_head
+    >>> check_enough_patients(make_head("vote"), [0, 1] * 3, ["a", "a", "b", "b", "c", "c"], "fit")
+    >>> check_enough_patients(make_head("vote"), [0, 1] * 2, ["a", "a", "b", "b"], "fit")
+    Traceback (most recent call last):
+    ValueError: fit: expected at least 3 patients of each class to calibrate 'svm' of the vote, got 2...
+    """
+    members = getattr(head.classifier, "calibrated_members", ())
+    if groups is None:
+        if members:
+            head.classifier.check_groups(groups)
+        return
+    if not (members or head.calibrate):
+        return
+    short = _shortage(np.asarray(y), np.asarray(groups, dtype=object))
+    if short is not None:
+        label, n_patients, spread = short
+        name = label if class_names is None else repr(class_names[label])
+        what = f"{' and '.join(map(repr, members))} of the vote" if members else type(head.classifier).__name__
+        raise ValueError(
+            f"{where}: expected at least {N_PATIENTS} patients of each class to calibrate {what}, got {n_patients} of "
+            f"class {name}{spread}. Add patients, train on more of them by more folds, or choose a head that needs no "
+            "calibration, such as 'xgboost'."
+        )
+
+
+def check_inner_patients(plan, dataset, splits, inner) -> None:
+    """Check that each class has enough patients in each inner fit of a vote, which is calibrated in every fit.
+
+    Parameters
+    ----------
+    plan : Plan
+        A pipeline that can run.
+    dataset : PatchDataset
+    splits : sequence of (ndarray, ndarray)
+        Training and test rows of each fold.
+    inner : sequence of FixedFolds
+        The inner folds of each; indices are positions in its training rows.
+
+    Raises
+    ------
+    ValueError
+        As from `check_enough_patients`, with the number of the fold and of the inner fit.
+    """
+    if not getattr(getattr(plan.head, "classifier", None), "calibrated_members", ()):
+        return
+    for fold, ((train, _), folds) in enumerate(zip(splits, inner, strict=True), start=1):
+        for number, (part, _) in enumerate(folds.pairs, start=1):
+            rows, where = train[part], f"pipeline {plan.name!r}, fold {fold}, inner fit {number}"
+            check_enough_patients(plan.head, dataset.y[rows], dataset.patients[rows], where, dataset.target_names)
+
+
+def _shortage(y: np.ndarray, groups: np.ndarray):
+    """Give the class with the fewest patients, their number, and what else is wrong; None where they are enough."""
+    counts = {label: len(encode_patients(groups[y == label], int((y == label).sum()))[0]) for label in np.unique(y)}
+    label = min(counts, key=counts.get)
+    n_patients, label = counts[label], label.item() if isinstance(label, np.generic) else label
+    if n_patients < N_PATIENTS:
+        return label, n_patients, ""
+    try:
+        PatientKFold(N_PATIENTS).split(y, y, groups)
+    except ValueError:  # three patients of a class may not be enough for folds that hold each class
+        return label, n_patients, f" and no {N_PATIENTS} folds of patients with each class in each"
+    return None

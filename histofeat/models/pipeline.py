@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 from histofeat.exceptions import MissingExtraError
 from histofeat.features import PatchUnion, extract
 from histofeat.images import as_images, image_input_tags, normalized_images
-from histofeat.models.enough_patients import check_enough_patients
+from histofeat.models.feature_head import check_enough_patients
 from histofeat.models.named_parts import NamedParts
 
 __all__ = ["IDCPipeline"]

@@ -22,8 +22,14 @@ from histofeat.datasets import PatientRule
 from histofeat.features import FEATURES_VERSION
 from histofeat.models.archive import ModelFileError, check_target, read_archive, write_archive
 from histofeat.models.pipeline import IDCPipeline
-from histofeat.models.saved_parts import portable, put_back, take_apart
-from histofeat.models.saved_weights import describe_weights, settle_weights, without_paths
+from histofeat.models.saved_parts import (
+    describe_weights,
+    portable,
+    put_back,
+    settle_weights,
+    take_apart,
+    without_paths,
+)
 from histofeat.models.trusted import dump_estimator, load_estimator
 
 __all__ = ["SavedModel", "load_model", "save_model"]

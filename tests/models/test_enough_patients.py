@@ -31,9 +31,8 @@ def test_an_evaluation_that_is_too_small_is_refused_before_any_work(cohort_of):
     stages = []
     with pytest.raises(
         ValueError,
-        match=r"evaluate\.pipelines, 'mine' with head 'vote': expected at least 3 patients of each class in each inner "
-        r"fit, on whom 'svm' of the vote is calibrated, and so at least 5 on the training side of each fold, got 2 of "
-        r"'\w+' in inner fit \d of fold \d \(4 on its training side, 6 in the data set\)\. Add patients",
+        match=r"pipeline 'mine', fold \d, inner fit \d: expected at least 3 patients of each class to calibrate 'svm' "
+        r"of the vote, got 2 of class '\w+'\. Add patients, train on more of them by more folds",
     ):
         evaluate(
             cohort_of(6),
@@ -58,7 +57,7 @@ def test_other_heads_need_fewer(cohort_of):
 @pytest.mark.parametrize(("head", "whom"), [("vote", "'svm' of the vote"), ("svm", "KernelSVM")])
 def test_a_fit_that_is_too_small_reads_no_image(head, whom):
     paths, y, groups = [f"nowhere/{row}.png" for row in range(5)], [0, 1, 0, 1, 1], list("aabbc")
-    message = rf"IDCPipeline\.fit: expected at least 3 patients of each class, on whom {whom} is .*, got 2 of class 0\."
+    message = rf"IDCPipeline\.fit: expected at least 3 patients of each class to calibrate {whom}, got 2 of class 0\."
     with pytest.raises(ValueError, match=message):
         IDCPipeline("color", head).fit(paths, y, groups=groups)
 
