@@ -1,4 +1,4 @@
-"""Parts of a pipeline by name: how names and ``head__...`` parameters become estimators, and stay searchable."""
+"""Pipelines whose features, head and normaliser are names or estimators, all with nested parameters."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ __all__ = ["NamedParts"]
 class NamedParts(BaseEstimator):
     """Estimator whose ``features``, ``head`` and ``normalizer`` are names or estimators, with nested parameters.
 
-    scikit-learn's nested parameters need estimators to belong to. Here a name such as ``head="xgboost"`` has
-    parameters too: they are kept in ``head_params``, ``feature_params`` and ``normalizer_params``, plain mappings that
-    `clone` copies.
+    In scikit-learn only estimators have nested parameters. Here a name such as ``head="xgboost"`` has them too: they
+    are kept in ``head_params``, ``feature_params`` and ``normalizer_params``, plain mappings that `clone` copies.
     """
 
     @property
@@ -35,20 +34,20 @@ class NamedParts(BaseEstimator):
         Returns
         -------
         families : tuple of PatchFeatures
-            Unfitted; estimators that were given are cloned. None of them with ``features="pixels"``.
+            Unfitted; given estimators are cloned. Empty with ``features="pixels"``.
 
         Raises
         ------
         ValueError
-            If a name or a parameter is unknown, or there is no family at all.
+            If a name or a parameter is unknown, or there is no family.
         """
         params = self._params_by_family()
         built = []
         for entry in [] if self.takes_pixels else as_sequence(self.features):
             if entry == PIXELS:
                 raise ValueError(
-                    f"IDCPipeline.features: expected 'pixels' alone, got {self.features!r}. A head measures patches or "
-                    "is given features; evaluate both pipelines side by side."
+                    f"IDCPipeline.features: expected 'pixels' alone, got {self.features!r}. A head takes either pixels "
+                    "or features; compare two pipelines."
                 )
             if isinstance(entry, str):
                 built.append(make_family(entry, **params.pop(entry, {})))
@@ -72,12 +71,13 @@ class NamedParts(BaseEstimator):
         Returns
         -------
         head : FeatureHead or PixelHead
-            Unfitted; an estimator that was given is cloned. A `PixelHead` with ``features="pixels"``.
+            Unfitted; a given estimator is cloned. A `PixelHead` with ``features="pixels"``.
 
         Raises
         ------
         ValueError
-            If the name or a parameter is unknown, or the estimator is no classifier, or none on what it would get.
+            If the name or a parameter is unknown, or the estimator is no classifier on features (or on images, with
+            ``features="pixels"``).
         """
         if self.takes_pixels:
             return self._make_pixel_head()
@@ -94,8 +94,7 @@ class NamedParts(BaseEstimator):
                 f"IDCPipeline.head: expected a name or a scikit-learn classifier, got {self.head!r:.80}. "
                 f"{known_names(self.head, HEADS)}"
             )
-        if self.head_params:
-            raise ValueError(_surplus_head_params(self.head_params))
+        self._check_no_params("head")
         if isinstance(self.head, FeatureHead):
             return clone(self.head)
         if takes_images(self.head):
@@ -112,8 +111,7 @@ class NamedParts(BaseEstimator):
             return PixelHead(classifier, class_weight=self.class_weight)
         if not takes_images(self.head):
             raise ValueError(_no_pixel_head(self.head))
-        if self.head_params:
-            raise ValueError(_surplus_head_params(self.head_params))
+        self._check_no_params("head")
         if isinstance(self.head, PixelHead):
             return clone(self.head)
         return PixelHead(clone(self.head), class_weight=self.class_weight)
@@ -124,27 +122,31 @@ class NamedParts(BaseEstimator):
         Returns
         -------
         normalizer : StainNormalizer or None
-            Unfitted; an estimator that was given is cloned. None where patches are measured as they are.
+            Unfitted; a given estimator is cloned. None if patches are not normalised.
 
         Raises
         ------
         ValueError
             If the name or a parameter is unknown, or the estimator is no stain normaliser.
         """
-        named = isinstance(self.normalizer, str)
-        if named:
+        if isinstance(self.normalizer, str):
             return make_normalizer(self.normalizer, **{"n_jobs": self.n_jobs, **(self.normalizer_params or {})})
         if self.normalizer is not None and not isinstance(self.normalizer, StainNormalizer):
             raise ValueError(
                 f"IDCPipeline.normalizer: expected None, a name or an estimator of histofeat.images.normalization, "
                 f"got {self.normalizer!r:.80}. {known_names(self.normalizer, NORMALIZERS)}"
             )
-        if self.normalizer_params:
-            raise ValueError(
-                f"IDCPipeline.normalizer_params: expected None beside {self.normalizer!r:.80}, got "
-                f"{sorted(self.normalizer_params)}. Name the normaliser, or set the parameters on the estimator."
-            )
+        self._check_no_params("normalizer")
         return None if self.normalizer is None else clone(self.normalizer)
+
+    def _check_no_params(self, part: str) -> None:
+        """Refuse parameters of a named head or normaliser where there is no name."""
+        params = getattr(self, f"{part}_params")
+        if params:
+            raise ValueError(
+                f"IDCPipeline.{part}_params: expected None with {part}={getattr(self, part)!r:.40}, got "
+                f"{sorted(params)}. Give a name, or set the parameters on the estimator."
+            )
 
     def get_params(self, deep=True) -> dict:
         """Parameters by name; with `deep` also those of the head, of each family and of the normaliser."""
@@ -162,7 +164,7 @@ class NamedParts(BaseEstimator):
         return params
 
     def set_params(self, **params):
-        """Set parameters, nested ones after the names that they belong to.
+        """Set parameters: first those of the pipeline, then nested ones.
 
         Raises
         ------
@@ -200,32 +202,23 @@ class NamedParts(BaseEstimator):
 
     def _set_nested(self, name: str, value) -> None:
         part, _, rest = name.partition("__")
-        if part == "head" and isinstance(self.head, str):
-            self.head_params = {**(self.head_params or {}), rest: value}
-            self.make_head()
-        elif part == "head":
-            self.head.set_params(**{rest: value})
-        elif part == "features":
+        if part == "features":
             self._set_family(rest, value)
-        elif part == "normalizer":
-            self._set_normalizer(rest, value)
-        else:
+        elif part not in ("head", "normalizer"):
             raise ValueError(
                 f"IDCPipeline.{name}: expected head__<parameter>, features__<family>__<parameter> or "
                 f"normalizer__<parameter>. {known_names(part, ('head', 'features', 'normalizer'))}"
             )
-
-    def _set_normalizer(self, name: str, value) -> None:
-        if isinstance(self.normalizer, str):
-            self.normalizer_params = {**(self.normalizer_params or {}), name: value}
-            self.make_normalizer()
-        elif self.normalizer is None:
+        elif isinstance(getattr(self, part), str):
+            setattr(self, f"{part}_params", {**(getattr(self, f"{part}_params") or {}), rest: value})
+            self.make_head() if part == "head" else self.make_normalizer()
+        elif getattr(self, part) is None:
             raise ValueError(
-                f"normalizer__{name}: expected a pipeline with a normaliser, got normalizer=None. "
+                f"normalizer__{rest}: expected a pipeline with a normaliser, got normalizer=None. "
                 f"Set normalizer to one of {', '.join(map(repr, NORMALIZERS))} too."
             )
         else:
-            self.normalizer.set_params(**{name: value})
+            getattr(self, part).set_params(**{rest: value})
 
     def _set_family(self, name: str, value) -> None:
         family, _, param = name.partition("__")
@@ -271,13 +264,6 @@ def _no_pixel_head(head) -> str:
     return (
         "IDCPipeline.head: expected a classifier on images with features='pixels', such as CNNClassifier('cancernet') "
         f"or its name, got {head!r:.80}."
-    )
-
-
-def _surplus_head_params(head_params) -> str:
-    return (
-        f"IDCPipeline.head_params: expected None beside an estimator, got {sorted(head_params)}. "
-        "Set the parameters on the estimator, or by set_params(head__...)."
     )
 
 

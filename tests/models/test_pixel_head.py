@@ -173,7 +173,9 @@ def test_heads_that_cannot_take_what_they_would_get(features, head, message):
 def test_unknown_parameters_of_an_architecture():
     with pytest.raises(ValueError, match=r"head__epoch: expected a parameter of CNNClassifier, .*'epochs'"):
         IDCPipeline(features="pixels", head="cancernet").set_params(head__epoch=3)
-    with pytest.raises(ValueError, match=r"IDCPipeline.head_params: expected None beside an estimator, got \['C'\]"):
+    with pytest.raises(
+        ValueError, match=r"IDCPipeline.head_params: expected None with head=MeanColor\(\), got \['C'\]"
+    ):
         IDCPipeline(features="pixels", head=MeanColor(), head_params={"C": 1}).make_head()
 
 
