@@ -14,9 +14,6 @@ import sys
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-# Also where this file is loaded from elsewhere; a script finds what lies beside it by itself.
-sys.path[:0] = [str(REPOSITORY / "benchmarks"), str(REPOSITORY / "benchmarks" / "protocols")]
-
 README = REPOSITORY / "README.md"
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
@@ -46,13 +43,11 @@ def main(arguments=None):
 
 
 def results_block(report, page):
-    """The Markdown between the marks: tables, whose numbers they are, and the command that wrote them."""
-    from histofeat.reporting import to_markdown
-
+    """Return the Markdown between the marks: tables, where they come from, and the command that wrote them."""
     path = report / "metrics.json"
     if not path.is_file():
         raise ValueError(f"report: expected the folder of a finished report, got {str(report)!r} without metrics.json.")
-    tables = to_markdown(blocks_of(json.loads(path.read_text(encoding="utf-8"))))
+    tables = tables_of(json.loads(path.read_text(encoding="utf-8")))
     home, page = report.resolve(), page.resolve()
     where = link = home.name
     if home.is_relative_to(REPOSITORY):
@@ -64,21 +59,19 @@ def results_block(report, page):
     return f"{tables}\nFull report: [{where}]({link}/report.md); written by `{command}`.\n"
 
 
-def blocks_of(payload):
-    """What a page shows of a report: of `run_all.py` the headline, of `idc_encoder.py` what the model card needs."""
-    from histofeat.reporting import Text, headline_key, headline_table
+def tables_of(payload):
+    """Return what a page shows of a report: of `run_all.py` the headline, of `idc_encoder.py` what the card needs."""
+    from histofeat.reporting import Text, headline_key, headline_table, render_markdown, to_markdown
 
     results = payload["results"]
     if isinstance(results, list):
-        return [headline_table(payload), Text(headline_key(payload))]
+        return to_markdown([headline_table(payload), Text(headline_key(payload))])
     if not {"models", "differences", "perturbed", "breakhis"} <= set(results):
         raise ValueError(
             f"report: expected one of run_all.py or protocols/idc_encoder.py, got the study {payload['title']!r}. "
             "Its page is report.md beside it."
         )
-    from idc_encoder_page import card_blocks
-
-    return list(card_blocks(results))
+    return render_markdown("encoder-card.md.j2", {"results": results})
 
 
 def with_table(text, block, name):

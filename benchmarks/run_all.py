@@ -4,34 +4,29 @@
     python benchmarks/run_all.py --data /path/to/idc --weights /path/to/weights --output reports/mine
 
 Features are kept in a store, so a second run on the same images measures nothing.
-Everything happens in the library; here are the options, the names of the comparison, and the progress on screen.
+Everything happens in the library; here are the options and the names of the comparison.
 """
 
 import argparse
-import os
 import sys
 import tempfile
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from histofeat.evaluation import AuditPolicy
-from histofeat.features import Runtime
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+from study import REPOSITORY, command_line, run_command
+
+from histofeat import FeatureStore, PatientKFold, evaluate
+from histofeat.cli.outputs import Progress
+from histofeat.evaluation import AuditPolicy, NotRun, find_known_patients
+from histofeat.features import Runtime
+from histofeat.metrics import parse_rule
+from histofeat.studies import FEATURE_SETS, make_pipelines as make_set_pipelines
+
+PROGRAM = "run_all.py"
 HANDCRAFTED = ("color", "lbp", "haralick")
-#: What the words of --features stand for. Whatever a set lacks, it is not run; it never becomes a smaller set.
-FEATURE_SETS = {
-    "color": ("color",),
-    "lbp": ("lbp",),
-    "haralick": ("haralick",),
-    "pftas": ("pftas",),
-    "handcrafted": HANDCRAFTED,
-    "cnn": ("cnn",),
-    "everything": (*HANDCRAFTED, "cnn"),
-    "histo": ("histo",),
-    "with_histo": (*HANDCRAFTED, "histo"),
-}
 DEFAULT_SETS = (*HANDCRAFTED, "handcrafted", "cnn", "everything", "histo", "with_histo")
 COHORT = {"n_patients": 40, "patches_per_patient": 60}
 QUICK_COHORT = {"n_patients": 15, "patches_per_patient": 20}
@@ -40,10 +35,10 @@ QUICK_PATCHES = 20
 QUICK_TREES = 50
 
 
-def parse_arguments(arguments=None):
-    """Read the command line."""
+def make_parser():
+    """Build the command line."""
     parser = argparse.ArgumentParser(
-        prog="run_all.py", description="Compare feature sets and heads on one data set, by patient; write a report."
+        prog=PROGRAM, description="Compare feature sets and heads on one data set, by patient; write a report."
     )
     add = parser.add_argument
     add("--data", type=Path, metavar="DIR", help="IDC patches: DIR/PATIENT/{0,1}/*.png, or a folder that holds idc/; "
@@ -60,13 +55,13 @@ def parse_arguments(arguments=None):
     add("--known-patients", choices=("skip", "leave_out"), default="skip", help="where an encoder such as histo was "
         "trained on patients of this data set: skip its feature sets, or leave_out these patients from the tests of "
         "all (default: skip)")  # fmt: skip
-    add("--retrain-encoder", action="store_true", help="train encoders such as histo anew inside each fold, so that "
-        "they know no tested patient: a training a fold")  # fmt: skip
-    add("--n-jobs", type=int, default=None, metavar="N", help="threads (default: all cores)")
+    add("--retrain-encoder", action="store_true", help="train encoders such as histo again in each fold, so that "
+        "no tested patient is in their training set")  # fmt: skip
+    add("--n-jobs", type=int, default=-1, metavar="N", help="threads (default: all cores)")
     store = parser.add_mutually_exclusive_group()
     store.add_argument("--store", type=Path, metavar="FILE", help="where features are kept between runs "
         "(default: histofeat/features.sqlite in $XDG_CACHE_HOME or ~/.cache)")  # fmt: skip
-    store.add_argument("--no-store", action="store_true", help="measure everything anew, keep nothing")
+    store.add_argument("--no-store", action="store_true", help="measure everything again, keep nothing")
     add("--seed", type=int, default=0, help="seed of folds, heads and resamples (default: 0)")
     add("--resamples", type=int, default=2000, metavar="N", help="resamples of the patients (default: 2000)")
     add("--threshold", default="f1", metavar="RULE", help="what the tuned threshold is chosen for among training "
@@ -75,100 +70,74 @@ def parse_arguments(arguments=None):
     add("--gallery", type=int, metavar="N", help="also show N right, wrong and most confidently wrong images of each "
         "class, in a folder of their own beside the report: pictures of patients, not to be passed on")  # fmt: skip
     add("--quick", action="store_true", help="fewer patches and trees, to see that everything works")
-    return parser.parse_args(arguments)
+    return parser
 
 
 def main(arguments=None):
     """Run the comparison; returns the exit code."""
-    options = parse_arguments(arguments)
-    # Read by OpenMP when xgboost is loaded: threads that wait by spinning take the cores from those that work, and a
-    # fit on a busy machine takes eight times as long.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    try:
-        run(options)
-    except (ValueError, ImportError, OSError) as error:
-        # A sentence that says what to do, not the way through the library to it.
-        print(f"run_all.py: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("run_all.py: interrupted, nothing was written", file=sys.stderr)
-        return 130
-    return 0
+    return run_command(PROGRAM, run, make_parser().parse_args(arguments))
 
 
 def run(options):
     """Load, evaluate, report."""
-    from histofeat.evaluation import evaluate
-    from histofeat.metrics import parse_rule
-    from histofeat.model_selection import PatientKFold
     from histofeat.reporting import check_output, describe_environment, write_report
 
-    check_names(options)
     parse_rule(options.threshold)
     if options.gallery is not None and options.gallery < 1:
         raise ValueError(f"--gallery: expected at least 1 image of each kind, got {options.gallery}. Use 8.")
     pipelines = make_pipelines(options)
     if options.output:
         check_output(options.output, overwrite=options.overwrite, option="--overwrite")
-    store = open_store(options)
+    runtime = Runtime(options.n_jobs, open_store(options), Progress())
     with tempfile.TemporaryDirectory(prefix="histofeat-", ignore_cleanup_errors=True) as scratch:
         dataset, quick = load(options, scratch)
-        output = options.output or default_output(dataset)
         print(f"{dataset.name}: {len(dataset):,} patches of {dataset.audit.n_patients:,} patients", flush=True)
-        fair, skipped = skip_knowing(dataset, pipelines, store, options)
-        with make_progress() as progress:
-            evaluation = evaluate(
-                dataset,
-                fair,
-                PatientKFold(options.folds, random_state=options.seed),
-                n_resamples=options.resamples,
-                random_state=options.seed,
-                runtime=Runtime(
-                    n_jobs=-1 if options.n_jobs is None else options.n_jobs, store=store, progress=progress
-                ),
-                threshold=options.threshold,
-                audit=AuditPolicy(
-                    known_patients="refuse" if options.known_patients == "skip" else options.known_patients
-                ),
-                retrain_encoder=options.retrain_encoder,
-            )
-        evaluation = replace(evaluation, not_run=(*evaluation.not_run, *skipped))
+        evaluation = score(dataset, pipelines, options, runtime)
         if quick:
             evaluation = replace(evaluation, protocol={**evaluation.protocol, "quick": quick})
         report = write_report(
             evaluation,
-            output,
+            options.output or default_output(dataset),
             overwrite=options.overwrite,
             environment=describe_environment(device=device_words(evaluation, pipelines)),
-            command=command_line(options),
-            addition=None if options.no_shortcuts else shortcuts(evaluation, store, options),
+            command=command_line(PROGRAM, make_parser(), options),
+            addition=None if options.no_shortcuts else shortcuts(evaluation, runtime),
             gallery=options.gallery,
         )
-    show(evaluation, report, stored=store is not None)
+    show(evaluation, report, stored=runtime.store is not None)
 
 
-def shortcuts(evaluation, store, options):
-    """The panel of shortcuts, for the report: what mean colour, background, blur or position reach without a model."""
+def score(dataset, pipelines, options, runtime):
+    """Evaluate the pipelines; those whose encoder knows patients of the data set are skipped where that is asked."""
+    skip = options.known_patients == "skip"
+    fair, skipped = skip_knowing(dataset, pipelines, options, runtime) if skip else (pipelines, ())
+    evaluation = evaluate(
+        dataset,
+        fair,
+        PatientKFold(options.folds, random_state=options.seed),
+        n_resamples=options.resamples,
+        random_state=options.seed,
+        threshold=options.threshold,
+        audit=AuditPolicy(known_patients="refuse" if skip else options.known_patients),
+        retrain_encoder=options.retrain_encoder,
+        runtime=runtime,
+    )
+    return replace(evaluation, not_run=(*evaluation.not_run, *skipped))
+
+
+def shortcuts(evaluation, runtime):
+    """Return the panel of shortcuts for the report: what mean colour, background, blur or position reach alone."""
     from histofeat.reporting import Addition, shortcut_blocks
     from histofeat.studies import panel_of
 
-    panel = panel_of(
-        evaluation, runtime=Runtime(store=store, n_jobs=-1 if options.n_jobs is None else options.n_jobs)
-    ).to_dict()
+    panel = panel_of(evaluation, runtime=replace(runtime, progress=None)).to_dict()
     return Addition(closing=tuple(shortcut_blocks(panel)), files={"shortcuts.json": panel})
 
 
-def skip_knowing(dataset, pipelines, store, options):
-    """Give the pipelines to evaluate, and those that are skipped since their encoder knows patients of the data set."""
-    from histofeat.evaluation import NotRun, find_known_patients
-
-    if options.known_patients != "skip":
-        return pipelines, ()
-    n_jobs = -1 if options.n_jobs is None else options.n_jobs
-    known = find_known_patients(
-        dataset, pipelines, retrained=options.retrain_encoder, runtime=Runtime(store=store, n_jobs=n_jobs)
-    )
+def skip_knowing(dataset, pipelines, options, runtime):
+    """Return the pipelines to evaluate, and those that are skipped as their encoder knows patients of the data set."""
+    quiet = replace(runtime, progress=None)
+    known = find_known_patients(dataset, pipelines, retrained=options.retrain_encoder, runtime=quiet)
     # Several heads share a name, and with it the families.
     reasons = {one.pipeline: knowing_words(one) for one in known}
     fair = [(name, pipeline) for name, pipeline in pipelines if name not in reasons]
@@ -179,54 +148,30 @@ def skip_knowing(dataset, pipelines, store, options):
 
 
 def knowing_words(known):
-    """Say of one encoder whom it knows, and what to do."""
+    """Say which patients an encoder knows, and what to do."""
     encoder = known.encoder.partition(": ")[2]
     return (
         f"{encoder} was trained on images of {len(known.patients):,} patients of this data set ({known.trained_on}): "
         "scores on them would not be of new patients. Give --known-patients leave_out to test all sets on the other "
-        "patients, or --retrain-encoder to train an encoder anew in each fold."
+        "patients, or --retrain-encoder to train an encoder again in each fold."
     )
 
 
-def check_names(options):
-    """Refuse what is known to be wrong before the minutes that it takes to find out."""
-    from histofeat.exceptions import known_names
-    from histofeat.models import HEADS
-
-    for option, names, known in (("--features", options.features, FEATURE_SETS), ("--heads", options.heads, HEADS)):
-        for name in names:
-            if name not in known:
-                raise ValueError(f"{option}: expected names it knows, got {name!r}. {known_names(name, known)}")
-    if options.weights and not options.weights.is_dir():
-        raise ValueError(f"--weights: expected a folder, got {str(options.weights)!r}. Correct the path.")
-
-
 def make_pipelines(options):
-    """(name, pipeline) for every feature set and head."""
-    from histofeat import IDCPipeline
-
-    pipelines = []
-    for name in dict.fromkeys(options.features):
-        families = FEATURE_SETS[name]
-        network = {"cnn__encoder": options.encoder, "cnn__input_size": options.input_size}
-        if options.weights:
-            network["cnn__weights_dir"] = str(options.weights.expanduser().resolve())
-        for head in dict.fromkeys(options.heads):
-            trees = {"n_estimators": QUICK_TREES} if options.quick and head in ("xgboost", "random_forest") else None
-            pipeline = IDCPipeline(
-                features=families,
-                head=head,
-                feature_params=network if "cnn" in families else None,
-                head_params=trees,
-                random_state=options.seed,
-            )
-            pipelines.append((name, pipeline))
-    return pipelines
+    """Return (name, pipeline) for every feature set and head."""
+    network = {"cnn__encoder": options.encoder, "cnn__input_size": options.input_size}
+    return make_set_pipelines(
+        options.features,
+        options.heads,
+        weights=options.weights,
+        network=network,
+        n_trees=QUICK_TREES if options.quick else None,
+        random_state=options.seed,
+    )
 
 
 def open_store(options):
-    """The feature store, proven to open; None without one, or where the usual place cannot hold it."""
-    from histofeat import FeatureStore
+    """Return the feature store, proven to open; None without one, or where the usual place cannot hold it."""
     from histofeat.networks import user_cache
 
     if options.no_store:
@@ -239,7 +184,7 @@ def open_store(options):
         if options.store:
             raise
         # Nobody asked for this place, so it must not be what stops the run.
-        print(f"no feature store, everything is measured anew: {error}", file=sys.stderr)
+        print(f"no feature store, everything is measured again: {error}", file=sys.stderr)
         return None
 
 
@@ -287,75 +232,6 @@ def default_output(dataset):
     """reports/<dataset>-<time> in the repository."""
     word = "".join(letter if letter.isalnum() else "-" for letter in dataset.name.lower()).strip("-")
     return REPOSITORY / "reports" / f"{word}-{datetime.now().strftime('%Y%m%d-%H%M%S')}"
-
-
-def command_line(options):
-    """The command that repeats this run, with folders by their last name only: a report must not tell whose disk."""
-    words = ["python", "benchmarks/run_all.py"]
-    defaults = vars(parse_arguments([]))
-    for name, value in vars(options).items():
-        if value == defaults[name]:
-            continue
-        words.append(f"--{name.replace('_', '-')}")
-        if isinstance(value, Path):
-            words.append(value.resolve().name)
-        elif isinstance(value, list):
-            words += value
-        elif value is not True:
-            words.append(str(value))
-    return " ".join(words)
-
-
-STAGES = {"extract": "extracting features", "retrain": "training encoders", "fit": "fitting", "score": "scoring"}
-
-
-def make_progress():
-    """Return a context that gives ``progress(stage, done, total)``: bars on a terminal, sparse lines elsewhere."""
-    return _Bars() if sys.stdout.isatty() else _Lines()
-
-
-class _Bars:
-    """A rich bar per stage, with speed and time left."""
-
-    def __enter__(self):
-        from rich import progress
-
-        self._bars = progress.Progress(
-            progress.TextColumn("{task.description:<20}"),
-            progress.BarColumn(),
-            progress.MofNCompleteColumn(),
-            progress.TimeElapsedColumn(),
-            progress.TextColumn("left"),
-            progress.TimeRemainingColumn(),
-        )
-        self._bars.start()
-        self._tasks = {}
-        return self._update
-
-    def __exit__(self, *error):
-        self._bars.stop()
-
-    def _update(self, stage, done, total):
-        if stage not in self._tasks:
-            self._tasks[stage] = self._bars.add_task(STAGES.get(stage, stage), total=total)
-        self._bars.update(self._tasks[stage], completed=done, total=total)
-
-
-class _Lines:
-    """A line per quarter of a stage, for logs."""
-
-    def __enter__(self):
-        self._quarters = {}
-        return self._update
-
-    def __exit__(self, *error):
-        pass
-
-    def _update(self, stage, done, total):
-        quarter = 4 * done // max(total, 1)
-        if quarter > self._quarters.get(stage, 0):
-            self._quarters[stage] = quarter
-            print(f"{STAGES.get(stage, stage)}: {done:,} of {total:,}", flush=True)
 
 
 def show(evaluation, report, *, stored):

@@ -9,17 +9,24 @@ benchmarks/encoder/trials.csv.
 """
 
 import argparse
-import os
 import sys
 import time
 from pathlib import Path
 
-PROGRAM = "train.py"
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from study import run_command
+
+from histofeat import load_idc
+from histofeat.models import train_encoder
+from histofeat.networks import find_encoder
 
 
-def parse_arguments(arguments=None):
-    """Read the command line."""
-    parser = argparse.ArgumentParser(prog=PROGRAM, description="Train the encoder `histo` on IDC patches.")
+def main(arguments=None):
+    """Train; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="train.py", description="Train the encoder `histo` on IDC patches.")
     add = parser.add_argument
     add("--data", type=Path, required=True, metavar="DIR", help="IDC patches, or a folder that holds idc/")
     add("--output", type=Path, required=True, metavar="DIR", help="folder of the weights and their record")
@@ -27,26 +34,11 @@ def parse_arguments(arguments=None):
     add("--seed", type=int, default=0, help="of the first weights, the batches and the augmentation (default: 0)")
     add("--n-jobs", type=int, default=-1, metavar="N", help="threads that read images (default: all cores)")
     add("--overwrite", action="store_true", help="replace the weights in the output folder")
-    return parser.parse_args(arguments)
-
-
-def main(arguments=None):
-    """Train; returns the exit code."""
-    options = parse_arguments(arguments)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    try:
-        run(options)
-    except (ValueError, ImportError, OSError) as error:
-        print(f"{PROGRAM}: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_command("train.py", run, parser.parse_args(arguments))
 
 
 def run(options):
     """Load the training side, train, and say what was written."""
-    from histofeat.models import train_encoder
-    from histofeat.networks import find_encoder
-
     weights = options.output / find_encoder("histo").weight_file
     if weights.exists() and not options.overwrite:
         raise ValueError(f"--output: expected a folder without weights, got {weights}. Give another, or --overwrite.")
@@ -61,11 +53,7 @@ def run(options):
 
 
 def training_side(data):
-    """All patches but those of the official test patients."""
-    import numpy as np
-
-    from histofeat import load_idc
-
+    """Return the patches of all patients but the official test patients."""
     dataset = load_idc(data / "idc" if (data / "idc").is_dir() else data)
     test = dataset.official_split().test
     if not len(test):

@@ -33,17 +33,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from histofeat.exceptions import known_names
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-# Also where this file is loaded from elsewhere; a script finds what lies beside it by itself.
-sys.path[:0] = [str(REPOSITORY / "benchmarks"), str(REPOSITORY / "benchmarks" / "encoder")]
+from late_vote import make_late_vote
+from study import run_command
+from trial_recipes import TRIALS
 
-import study  # noqa: E402
-import trial_heads  # noqa: E402
-from trial_recipes import TRIALS  # noqa: E402
+from histofeat import PatientKFold
+from histofeat.datasets import read_csv_rows, write_whole
+from histofeat.features import extract, make_family
+from histofeat.images import as_images
+from histofeat.models import make_head
+from histofeat.networks import find_encoder, find_weights, fit_patch
+from histofeat.studies import check_names, load_development_patients
 
 PROGRAM = "trials.py"
 RESULTS = Path(__file__).with_name("trials.csv")
@@ -90,14 +98,12 @@ def make_parser():
         "(default: benchmarks/encoder/trials.csv)")  # fmt: skip
     add("--n-jobs", type=int, default=-1, metavar="N", help="threads that compute features (default: all cores)")
     add("--quick", action="store_true", help="a few patches and one epoch, to see that everything works")
-    # Which patients a quick run takes; a trial has its own seed.
-    parser.set_defaults(seed=0)
     return parser
 
 
 def main(arguments=None):
     """Run the trials; returns the exit code."""
-    return study.run_command(PROGRAM, run, make_parser().parse_args(arguments))
+    return run_command(PROGRAM, run, make_parser().parse_args(arguments))
 
 
 def run(options):
@@ -106,7 +112,8 @@ def run(options):
     check_options(options)
     read_table(options.output)
     trials = [TRIALS[name] for name in dict.fromkeys(options.trials)]
-    weights = imagenet_weights(options) if any(trial.imagenet for trial in trials) else None
+    needed = any(trial.imagenet for trial in trials)
+    weights = find_weights(find_encoder(ENCODER), weights_dir=options.weights) if needed else None
     material = load(options)
     for trial in trials:
         print(f"--- {trial.name}: {trial.words}", flush=True)
@@ -117,20 +124,11 @@ def run(options):
 
 def check_options(options):
     """Refuse trials that are none, and a quick run into the table of the real ones."""
-    for name in options.trials:
-        if name not in TRIALS:
-            raise ValueError(f"--trials: expected names it knows, got {name!r}. {known_names(name, TRIALS)}")
+    check_names("--trials", options.trials, TRIALS)
     if options.quick and options.output.resolve() == RESULTS.resolve():
         raise ValueError(
             f"--output: expected another file for a quick run, got {RESULTS}. Name a file: its numbers say nothing."
         )
-
-
-def imagenet_weights(options):
-    """The file of ImageNet weights."""
-    from histofeat.networks import find_encoder, find_weights
-
-    return find_weights(find_encoder(ENCODER), weights_dir=options.weights)
 
 
 def shortened(trial):
@@ -143,19 +141,13 @@ def shortened(trial):
 
 def load(options):
     """Pixels and handcrafted features of the development patients, and who of them is tested."""
-    from trial_networks import PATCH_PX
-
-    from histofeat.features import extract, make_family
-    from histofeat.images import as_images
-    from histofeat.networks import fit_patch
-
-    dataset = study.development_patients(options)
+    dataset = load_development_patients(options.data, quick=options.quick)
     patients = dataset.patients.astype(str)
     rows = split(patients, dataset.y)
     images = as_images(dataset.X)
-    pixels = np.zeros((len(dataset), PATCH_PX, PATCH_PX, 3), dtype=np.uint8)
+    pixels = np.zeros((len(dataset), 50, 50, 3), dtype=np.uint8)
     for row in range(len(dataset)):
-        pixels[row] = fit_patch(images.decode(row, images.content(row))[0], PATCH_PX, PATCH_PX)
+        pixels[row] = fit_patch(images.decode(row, images.content(row))[0], 50, 50)
     features = extract([make_family(name) for name in FAMILIES], dataset.X, n_jobs=options.n_jobs).features
     return Material(pixels, np.hstack(features), np.asarray(dataset.y, dtype=int), patients, rows)
 
@@ -216,7 +208,7 @@ def targets(trial, material):
     train, _ = material.rows
     wanted = np.eye(2, dtype=np.float32)[material.y[train]]
     if trial.teacher:
-        taught = trial_heads.teacher(material.handcrafted[train], material.y[train], material.patients[train])
+        taught = teacher(material.handcrafted[train], material.y[train], material.patients[train])
         soft = np.stack([1 - taught, taught], axis=1)
         wanted = ((1 - trial.teacher) * wanted + trial.teacher * soft).astype(np.float32)
     smoothing = trial.recipe.label_smoothing
@@ -233,10 +225,12 @@ def combined_scores(material, embedding, embedding_8, seed):
         known = np.hstack([features[train], embedding[train]])
         asked = np.hstack([features[test], embedding[test]])
         asked_8 = np.hstack([features[test], embedding_8])
-    vote = trial_heads.vote_of(features.shape[1], embedding is not None, seed)
+    vote = make_head("vote", random_state=seed)
+    if embedding is not None:
+        vote = make_late_vote(features.shape[1], random_state=seed)
     proba = vote.fit(known, y[train], groups=material.patients[train]).predict_proba(asked_8)[:, 1]
     return {
-        "roc_auc_xgboost": roc_auc_score(y[test], trial_heads.boosted(known, y[train], asked, seed)),
+        "roc_auc_xgboost": roc_auc_score(y[test], boosted(known, y[train], asked, seed)),
         "roc_auc_late_vote": roc_auc_score(y[test], proba),
     }
 
@@ -245,7 +239,7 @@ def network_scores(trial, trained, material):
     """ROC-AUC of a network's own head and of a logistic one on its embedding."""
     train, test = material.rows
     y, embedding, own = material.y, trained.embedding, trained.proba
-    single, averaged = trial_heads.logistic(embedding[train], y[train], embedding[test], trained.embedding_8)
+    single, averaged = logistic(embedding[train], y[train], embedding[test], trained.embedding_8)
     scores = {
         "roc_auc_logistic": roc_auc_score(y[test], single),
         "roc_auc_logistic_8_views": roc_auc_score(y[test], averaged),
@@ -259,38 +253,67 @@ def network_scores(trial, trained, material):
     }
 
 
+# --- classical models ------------------------------------------------------------------------------------------------
+
+
+def logistic(embedding, y, *asked):
+    """Probabilities by a strongly regularised logistic regression, for each set of embeddings asked for."""
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=2000)).fit(embedding, y)
+    return [model.predict_proba(one)[:, 1] for one in asked]
+
+
+def boosted(features, y, asked, seed):
+    """Probabilities by histofeat's XGBoost head."""
+    return make_head("xgboost", random_state=seed).fit(features, y).predict_proba(asked)[:, 1]
+
+
+def teacher(features, y, patients):
+    """Probabilities by XGBoost, each from folds without its patient.
+
+    Parameters
+    ----------
+    features : ndarray of shape (n, p)
+    y : ndarray of shape (n,), int64
+    patients : ndarray of shape (n,), str
+
+    Returns
+    -------
+    proba : ndarray of shape (n,), float64
+    """
+    from xgboost import XGBClassifier
+
+    proba = np.zeros(len(y))
+    for learnt, held_out in PatientKFold(5, random_state=1).split(features, y, patients):
+        model = XGBClassifier(
+            n_estimators=400, max_depth=4, learning_rate=0.05, subsample=0.7, colsample_bytree=0.3, tree_method="hist",
+            n_jobs=2,
+        )  # fmt: skip
+        proba[held_out] = model.fit(features[learnt], y[learnt]).predict_proba(features[held_out])[:, 1]
+    return proba
+
+
 # --- table -----------------------------------------------------------------------------------------------------------
 
 
 def read_table(path=RESULTS):
-    """Rows of the table by trial, as text; none where there is no file.
+    """Return the rows of the table by trial, as text; none where there is no file.
 
     Raises
     ------
-    ValueError
-        If the file has other columns.
+    DatasetError
+        If the file has no such columns.
     """
-    if not path.exists():
-        return {}
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise ValueError(
-                f"{path.name}: expected the columns {', '.join(COLUMNS)}, got "
-                f"{', '.join(reader.fieldnames or ())!r}. Restore the file, or name another by --output."
-            )
-        return {row["trial"]: row for row in reader}
+    rows = read_csv_rows(path, COLUMNS, owner="--output").rows if path.exists() else []
+    return {row["trial"]: row for row in rows}
 
 
 def write_row(path, row):
     """Put a row into the table, in the place of an older one of the same trial."""
     rows = read_table(path) | {row["trial"]: row}
-    beside = path.with_name(f"{path.name}.part")
-    with beside.open("w", encoding="utf-8", newline="") as file:
+    with write_whole(path, overwrite=True) as part, part.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows[name] for name in sorted(rows, key=list(TRIALS).index))
-    beside.replace(path)
 
 
 if __name__ == "__main__":

@@ -3,26 +3,42 @@
     python benchmarks/protocols/idc_encoder.py --data /path/to/shared/data --weights /path/to/weights
 
 Three questions, one page: how far `histo` gets on the 49 official test patients of IDC (heads are fitted on all others,
-from whom the encoder learnt too), what stain, blur, compression and light do to it there, and whether it carries to
+on whom the encoder was trained too), what stain, blur, compression and light do to it there, and whether it carries to
 BreakHis, of which it never saw an image. Each look at the 49 is a line of reports/test_ledger.csv. Writes
 reports/idc-encoder-sample.
 """
 
 import sys
 import tempfile
+import time
+from dataclasses import replace
 from pathlib import Path
 
-from histofeat.features import Runtime
+import numpy as np
+import pandas as pd
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-# Also where this file is loaded from elsewhere; a script finds what lies beside it by itself.
-sys.path[:0] = [str(REPOSITORY / "benchmarks"), str(REPOSITORY / "benchmarks" / "protocols")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-import study  # noqa: E402
+from idc_networks import TEST_OPTIONS, check_test_options, load, test_settings
+from late_vote import make_late_vote
+from study import run_study
 
-PROGRAM = "idc_encoder.py"
+from histofeat import IDCPipeline, PatientKFold, evaluate, load_breakhis
+from histofeat.features import HistoEmbedding
+from histofeat.images import as_images
+from histofeat.metrics import parse_rule
+from histofeat.studies import (
+    Findings,
+    OfficialTest,
+    Study,
+    evaluate_each,
+    measure_robustness,
+    network_params,
+)
+
 HANDCRAFTED = ("color", "lbp", "haralick", "pftas")
-IMAGENET = "mobilenetv2_0.35"
+IMAGENET = {"cnn__encoder": "mobilenetv2_0.35", "cnn__input_size": 128}
 #: Chosen by benchmarks/encoder/trials.py: an embedding that knows the training patients has a classifier of its own.
 LATE_VOTE = "late vote"
 #: Families, head and parameters of families.
@@ -34,7 +50,7 @@ MODELS = {
     "handcrafted": (HANDCRAFTED, "xgboost", {}),
     "handcrafted and histo": ((*HANDCRAFTED, "histo"), "xgboost", {}),
     "handcrafted and histo, 8 views, late vote": ((*HANDCRAFTED, "histo"), LATE_VOTE, {"histo__views": 8}),
-    "ImageNet MobileNetV2": ("cnn", "xgboost", {"cnn__encoder": IMAGENET, "cnn__input_size": 128}),
+    "ImageNet MobileNetV2": ("cnn", "xgboost", IMAGENET),
 }
 #: Named here, before any score, and adjusted together.
 PLANNED = (
@@ -45,176 +61,97 @@ PLANNED = (
     ("histo, 8 views, XGBoost", "histo, XGBoost"),
 )
 METRICS = ("roc_auc", "balanced_accuracy_tuned")
-#: What is asked of the best embedding alone, and of it with handcrafted features.
-TARGETS = {"histo": ("roc_auc", 0.940), "both": ("roc_auc", 0.950), "both, threshold": ("balanced_accuracy", 0.875)}
+#: Asked of the best model with the encoder alone, and of the best one with handcrafted features too.
+TARGETS = (("without", "roc_auc", 0.940), ("with", "roc_auc", 0.950), ("with", "balanced_accuracy", 0.875))
 #: What is scored on perturbed patches and on BreakHis.
 CARRIED = ("histo, XGBoost", "handcrafted", "handcrafted and histo", "ImageNet MobileNetV2")
 #: Both directions of light and stain at their strongest, and the strongest of the others.
 CONDITIONS = (
-    ("stain_balance", -4),
-    ("stain_balance", 4),
-    ("brightness", -4),
-    ("brightness", 4),
-    ("blur", 4),
-    ("jpeg", 4),
+    *(("stain_balance", -4), ("stain_balance", 4), ("brightness", -4), ("brightness", 4)),
+    *(("blur", 4), ("jpeg", 4)),
 )
 BREAKHIS_X = (40, 100)
-QUICK_COHORT = {"n_patients": 12, "patches_per_patient": 12}
 
 
-def make_parser():
-    """Build the command line."""
-    from idc_networks import add_test_options
-
-    parser = study.study_parser(PROGRAM, "Score the shipped encoder on patients it never saw.", "idc-encoder-sample")
-    parser.add_argument(
-        "--breakhis", type=Path, metavar="DIR", help="BreakHis (default: breakhis/ beside idc/ in --data)"
-    )
-    add_test_options(parser)
-    return parser
-
-
-def main(arguments=None):
-    """Run the study; returns the exit code."""
-    return study.run_command(PROGRAM, run, make_parser().parse_args(arguments))
-
-
-def run(options):
-    """Load, score, write down each look, report."""
-    from idc_encoder_page import make_page
-    from idc_ledger import commit_words, open_ledger
-    from idc_networks import record
-
-    from histofeat.metrics import parse_rule
-    from histofeat.reporting import check_output
-
-    parse_rule(options.threshold)
-    if options.data is None and not options.quick:
-        raise ValueError("--data: expected a folder of IDC patches, got none. Give one, or --quick for a made-up one.")
-    check_output(options.output, overwrite=options.overwrite, option="--overwrite")
+def run(options, runtime):
+    """Score, write down each look, then perturbed patches, BreakHis and the cost of eight views."""
+    check_test_options(options)
     with tempfile.TemporaryDirectory(prefix="histofeat-", ignore_cleanup_errors=True) as scratch:
-        dataset, fold, words = load(options, Path(scratch))
-        if not options.quick:
-            open_ledger(options.ledger)
-        commit = commit_words(REPOSITORY)
-        print(f"{dataset.name}: {words}", flush=True)
-        fitted = fit_models(dataset, fold, options)
-        if not options.quick:
-            for entry in fitted.values():
-                record(entry.evaluation, commit, options.ledger)
-        page = make_page(
-            fitted, perturbed(dataset, fold, fitted, options), carried(options, fitted), views_cost(dataset, options),
-            words=words, planned=PLANNED, metrics=METRICS, targets=TARGETS,
-            threshold=parse_rule(options.threshold).words, official=not options.quick,
-        )  # fmt: skip
-    command = study.command_line(f"protocols/{PROGRAM}", make_parser(), options)
-    print(f"report: {study.write_study(page, options, command=command)}")
-
-
-def load(options, scratch):
-    """Patches, one fold of them, and the sentence that says whose they are; made-up ones are drawn in `scratch`."""
-    import numpy as np
-    from idc_networks import fold_words
-
-    from histofeat import load_idc, make_cohort
-
-    if options.quick:
-        # Made-up patients: a look at the official ones would be a look, however small.
-        dataset = make_cohort(root=scratch / "cohort", random_state=options.seed, **QUICK_COHORT)
-        tested = np.isin(dataset.patients, np.unique(dataset.patients)[::3])
-        train, test = np.flatnonzero(~tested), np.flatnonzero(tested)
-        return dataset, (train, test), fold_words(dataset, train, test)
-    dataset = load_idc(options.data / "idc" if (options.data / "idc").is_dir() else options.data)
-    test = dataset.official_split().test
-    train = np.setdiff1d(np.arange(len(dataset)), test)
-    if not (len(test) and len(train)):
-        raise ValueError(
-            f"{options.data}: expected patches of official test patients and of others, got {len(test)} and "
-            f"{len(train)}. Give the whole data set."
-        )
-    return dataset, (train, test), fold_words(dataset, train, test, "official test")
+        # A quick run has made-up patients, whatever data there are: the encoder knows the others.
+        dataset, fold, words = load(options, Path(scratch), made_up=options.quick)
+        pipelines = {name: make_pipeline(name, options) for name in MODELS}
+        fitted = evaluate_each(dataset, fold, pipelines, runtime=runtime, **test_settings(options, not options.quick))
+        found = OfficialTest.of(words, fitted, PLANNED, METRICS)
+        ran = {name: pipelines[name] for name in CARRIED if fitted[name].evaluation.models}
+        perturbed = measure_robustness(
+            dataset, ran, [fold], conditions=CONDITIONS, metrics=("roc_auc",), n_resamples=2000,
+            random_state=options.seed, runtime=replace(runtime, progress=None),
+        ).to_frame()  # fmt: skip
+        views = views_cost(dataset)
+    results = {**found.to_dict(), "perturbed": perturbed.to_dict("records"), "breakhis": carried(options, ran, runtime)}
+    results |= {"views": views, "threshold": parse_rule(options.threshold).words}
+    results["targets"] = [] if options.quick else reached_targets(found.models)
+    tables = {name: pd.DataFrame(rows) for name, rows in found.tables().items()}
+    return Findings(results, {**tables, "perturbed": perturbed})
 
 
 def make_pipeline(name, options):
     """Build one model."""
-    from late_vote import make_late_vote
-
-    from histofeat import IDCPipeline
-
     features, head, params = MODELS[name]
-    params = dict(params)
-    if options.weights and "cnn" in features:
-        params["cnn__weights_dir"] = str(options.weights.expanduser().resolve())
+    if features == "cnn":
+        params = network_params(options.weights, params)
     trees = {"n_estimators": 20} if options.quick and head == "xgboost" else None
     if head == LATE_VOTE:
         columns = [family.get_feature_names_out() for family in IDCPipeline(HANDCRAFTED).families()]
         head = make_late_vote(sum(map(len, columns)), random_state=options.seed, n_jobs=options.n_jobs)
-    return IDCPipeline(
-        features=features, head=head, feature_params=params, head_params=trees, random_state=options.seed
-    )
+    return IDCPipeline(features, head, feature_params=params, head_params=trees, random_state=options.seed)
 
 
-def fit_models(dataset, fold, options):
-    """Evaluate each model alone, so that its seconds are its own."""
-    from argparse import Namespace
-
-    from idc_networks import fit
-
-    official, fitted = Namespace(**vars(options), development=False), {}
-    for name in MODELS:
-        print(f"--- {name}", flush=True)
-        fitted[name] = fit(dataset, fold, name, make_pipeline(name, options), official)
-    return fitted
-
-
-def perturbed(dataset, fold, fitted, options):
-    """Scores of some models on perturbed patches of the test patients; no table where none ran."""
-    from histofeat.studies import measure_robustness
-
-    pipelines = {name: make_pipeline(name, options) for name in CARRIED if fitted[name].evaluation.models}
-    print("--- perturbed patches", flush=True)
-    return measure_robustness(
-        dataset, pipelines, [fold], conditions=CONDITIONS, metrics=("roc_auc",), n_resamples=2000,
-        random_state=options.seed, runtime=Runtime(n_jobs=options.n_jobs, store=options.store),
-    ).to_frame()  # fmt: skip
-
-
-def carried(options, fitted):
-    """Evaluations on BreakHis by magnification, benign against malignant; none where there is no BreakHis."""
-    from histofeat import PatientKFold, evaluate, load_breakhis
-
-    folder = options.breakhis or (options.data / "breakhis" if options.data and not options.quick else None)
-    if folder is None or not folder.is_dir():
-        return {}
-    pipelines = [(name, make_pipeline(name, options)) for name in CARRIED if fitted[name].evaluation.models]
-    found = {}
-    for power in BREAKHIS_X:
-        print(f"--- BreakHis at {power}X", flush=True)
-        dataset = load_breakhis(folder, magnification=power, target="malignant", duplicates="drop")
-        try:
-            found[power] = evaluate(
-                dataset, pipelines, PatientKFold(3), inner_cv=PatientKFold(2), n_resamples=2000,
-                random_state=options.seed, runtime=Runtime(n_jobs=options.n_jobs, store=options.store),
-            )  # fmt: skip
-        except ValueError as error:  # too few patients at this magnification
-            print(f"BreakHis at {power}X: {error}", file=sys.stderr)
-            found[power] = str(error)
+def reached_targets(rows):
+    """Return each target with the best of the models that it is asked of; none where none of them ran."""
+    found = []
+    for side, metric, value in TARGETS:
+        models = [row for row in rows if "histo" in row["name"]]
+        models = [row for row in models if row["name"].startswith("handcrafted") == (side == "with")]
+        if models:
+            best = max(models, key=lambda row: row[metric]["pooled"])
+            target = {"side": side, "metric": metric.replace("_", " "), "value": value, "models": len(models)}
+            found.append({**target, "name": best["name"], "score": best[metric]})
     return found
 
 
-def views_cost(dataset, options):
-    """Seconds that one view and eight take from decoded patches, in one run."""
-    import time
+def carried(options, pipelines, runtime):
+    """Return scores on BreakHis by magnification, benign against malignant; nothing where there is no BreakHis."""
+    folder = options.breakhis or (options.data / "breakhis" if options.data and not options.quick else None)
+    if folder is None or not folder.is_dir():
+        return {}
+    found = {}
+    for power in BREAKHIS_X:
+        dataset = load_breakhis(folder, magnification=power, target="malignant", duplicates="drop")
+        try:
+            evaluation = evaluate(
+                dataset, list(pipelines.items()), PatientKFold(3), inner_cv=PatientKFold(2), n_resamples=2000,
+                random_state=options.seed, runtime=replace(runtime, progress=None),
+            )  # fmt: skip
+        except ValueError as error:  # too few patients at this magnification
+            found[power] = str(error)
+            continue
+        size = {
+            "n_patches": int(evaluation.tested.sum()), "n_patients": len(set(dataset.patients[evaluation.tested])),
+        }  # fmt: skip
+        scores = {model.name: model.scores["roc_auc"] for model in evaluation.models}
+        found[power] = [
+            {"name": name, "roc_auc": {"pooled": score.pooled, "ci95": list(score.ci95)}, **size}
+            for name, score in scores.items()
+        ]
+    return found
 
-    import numpy as np
 
-    from histofeat.features import HistoEmbedding
-    from histofeat.images import as_images
-
+def views_cost(dataset):
+    """Return the seconds that one view and eight take from decoded patches, in one run."""
     images = as_images(dataset.X)
     patches = [images.decode(row, images.content(row))[0] for row in range(min(len(dataset), 4000))]
-    patches = np.stack([patch for patch in patches if patch.shape == (50, 50, 3)])
-    seconds = {}
+    patches, seconds = np.stack([patch for patch in patches if patch.shape == (50, 50, 3)]), {}
     for views in (1, 8):
         embedding = HistoEmbedding(views=views)
         embedding.transform(patches[:64])
@@ -222,6 +159,25 @@ def views_cost(dataset, options):
         embedding.transform(patches)
         seconds[views] = time.perf_counter() - started
     return {"patches": len(patches), "seconds": seconds, "engine": HistoEmbedding().engine_note_}
+
+
+STUDY = Study(
+    "idc-encoder",
+    "The shipped encoder on patients it never saw",
+    "Score the shipped encoder on patients it never saw.",
+    run,
+    {
+        "breakhis": {"type": Path, "metavar": "DIR", "help": "BreakHis (default: breakhis/ beside idc/ in --data)"},
+        **TEST_OPTIONS,
+    },
+    data="optional",
+    folder="idc-encoder-sample",
+)
+
+
+def main(arguments=None):
+    """Run the study; returns the exit code."""
+    return run_study(STUDY, arguments)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@ from .blocks import (
     Details as Details,
     Facts as Facts,
     Heading as Heading,
+    Markdown as Markdown,
     Notice as Notice,
     Picture as Picture,
     Table as Table,

@@ -13,6 +13,7 @@ __all__ = [
     "Gallery",
     "Heading",
     "Link",
+    "Markdown",
     "Notice",
     "Picture",
     "Table",
@@ -37,6 +38,13 @@ class Text:
 
     text: str
     muted: bool = False
+
+
+@dataclass(frozen=True)
+class Markdown:
+    """What a template gave, see `render_markdown`; it stays as it is."""
+
+    text: str
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,35 @@ from .explanation.permutation import (
     PartImportance as PartImportance,
     permutation_importance as permutation_importance,
 )
+from .interval_coverage import (
+    POPULATIONS as POPULATIONS,
+    IntervalCoverage as IntervalCoverage,
+    Population as Population,
+    measure_interval_coverage as measure_interval_coverage,
+)
 from .learning_curves import learning_curve as learning_curve
+from .near_duplicates import NearDuplicates as NearDuplicates, measure_near_duplicates as measure_near_duplicates
+from .official_test import (
+    LEDGER_COLUMNS as LEDGER_COLUMNS,
+    PUBLISHED_SPLIT as PUBLISHED_SPLIT,
+    WITH_UNLISTED as WITH_UNLISTED,
+    OfficialTest as OfficialTest,
+    TimedEvaluation as TimedEvaluation,
+    append_to_ledger as append_to_ledger,
+    commit_words as commit_words,
+    evaluate_each as evaluate_each,
+    fold_words as fold_words,
+    official_fold as official_fold,
+    open_ledger as open_ledger,
+    read_scores as read_scores,
+)
+from .published_split import (
+    PublishedComparison as PublishedComparison,
+    SplitRun as SplitRun,
+    compare_with_published as compare_with_published,
+    data_words as data_words,
+    load_published as load_published,
+)
 from .robustness.lanes import CLEAN as CLEAN, Robustness as Robustness, RobustnessRow as RobustnessRow
 from .robustness.measure import all_conditions as all_conditions, measure_robustness as measure_robustness
 from .shortcuts.families import (
@@ -44,7 +72,11 @@ from .study import (
     STUDIES as STUDIES,
     Findings as Findings,
     Study as Study,
+    bars as bars,
+    check_names as check_names,
     find_study as find_study,
     load_development_patients as load_development_patients,
     make_pipelines as make_pipelines,
+    network_params as network_params,
+    option as option,
 )

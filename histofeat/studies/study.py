@@ -42,8 +42,10 @@ STUDIES = {
     "breakhis": ("breakhis_study", "BREAKHIS"),
     "calibration": ("calibration_study", "CALIBRATION"),
     "explanation": ("explanation_study", "EXPLANATION"),
+    "interval-coverage": ("interval_coverage", "INTERVAL_COVERAGE"),
     "leakage": ("idc_studies", "LEAKAGE"),
     "learning-curves": ("idc_studies", "LEARNING_CURVES"),
+    "near-duplicates": ("near_duplicates", "NEAR_DUPLICATES"),
     "normalization": ("idc_studies", "NORMALIZATION"),
     "robustness": ("idc_studies", "ROBUSTNESS"),
     "shortcuts": ("idc_studies", "SHORTCUTS"),
@@ -108,6 +110,8 @@ class Study:
         Options beyond those of all studies: names with dashes, each as `option` describes it.
     data : {True, False, "optional"}, default=True
         Whether the study reads images.
+    folder : str, optional
+        Name of its folder of results; by default that of the study.
     """
 
     name: str
@@ -116,6 +120,7 @@ class Study:
     run: Callable[[Any, Any], Findings] = field(repr=False)
     options: Mapping[str, Mapping] = field(default_factory=dict, repr=False)
     data: bool | str = True
+    folder: str = ""
 
 
 def option(default, words, **more) -> dict[str, Any]:

@@ -2,15 +2,18 @@
 
 import csv
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from histofeat import IDCPipeline, evaluate
+from histofeat import IDCPipeline
 from histofeat.datasets import official_roles
+from histofeat.reporting import render_markdown
+from histofeat.studies import OfficialTest, evaluate_each
 
 N_PATIENTS = {"train": 4, "validation": 2, "test": 3, "unlisted": 1}
 
@@ -19,13 +22,6 @@ N_PATIENTS = {"train": 4, "validation": 2, "test": 3, "unlisted": 1}
 def script(loaded_script):
     with loaded_script("protocols/idc_encoder.py") as module:
         yield module
-
-
-@pytest.fixture(scope="module")
-def page(script):
-    import idc_encoder_page
-
-    return idc_encoder_page
 
 
 @pytest.fixture
@@ -41,10 +37,12 @@ def tree(official_tree, tmp_path_factory):
 
 
 def options_of(script, *words):
-    return script.make_parser().parse_args(list(map(str, words)))
+    import study
+
+    return study.make_parser(script.STUDY).parse_args(list(map(str, words)))
 
 
-# --- whom it tests, with what ----------------------------------------------------------------------------------------
+# --- patients that are tested, and models ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("above", [False, True])
@@ -68,7 +66,7 @@ def test_data_without_one_side_are_refused(script, tree, tmp_path, kept, got):
 
 
 def test_a_quick_run_never_looks_at_the_official_patients(script, tree, tmp_path):
-    dataset, (train, test), words = script.load(options_of(script, "--data", tree, "--quick"), tmp_path)
+    dataset, (train, test), words = script.load(options_of(script, "--data", tree, "--quick"), tmp_path, made_up=True)
     assert dataset.root.is_relative_to(tmp_path)
     assert dataset.synthetic
     assert not set(dataset.patients) & set(official_roles())
@@ -78,7 +76,7 @@ def test_a_quick_run_never_looks_at_the_official_patients(script, tree, tmp_path
 
 
 def test_what_is_refused_before_any_work(main, tree, capsys, tmp_path):
-    assert main(["--data", str(tree), "--threshold", "best"]) == 2
+    assert main(["--data", str(tree), "--threshold", "best", "--output", "out"]) == 2
     assert "threshold" in capsys.readouterr().err
     assert main(["--output", "out"]) == 2
     assert "--data: expected a folder of IDC patches, got none. Give one, or --quick" in capsys.readouterr().err
@@ -96,18 +94,18 @@ def test_every_name_makes_a_pipeline(script, tmp_path):
         name: 8 if "8 views" in name else 1 for name in script.MODELS if "histo" in name
     }
     (network,) = pipelines["ImageNet MobileNetV2"].families()
-    assert (network.encoder, network.input_size, network.weights_dir) == (script.IMAGENET, 128, str(tmp_path))
+    assert (network.encoder, network.input_size, network.weights_dir) == ("mobilenetv2_0.35", 128, str(tmp_path))
     assert script.make_pipeline("handcrafted", options_of(script, "--data", "d", "--quick")).head_params == {
         "n_estimators": 20
     }
 
 
 def test_no_breakhis_is_no_failure(script, tmp_path):
-    assert script.carried(options_of(script, "--data", tmp_path), {}) == {}
+    assert script.carried(options_of(script, "--data", tmp_path), {}, None) == {}
 
 
 def test_the_cost_of_eight_views(script, cohort):
-    cost = script.views_cost(cohort, options_of(script, "--data", "d"))
+    cost = script.views_cost(cohort)
     assert 0 < cost["patches"] <= len(cohort)
     assert list(cost["seconds"]) == [1, 8]
     assert min(cost["seconds"].values()) > 0
@@ -122,127 +120,121 @@ def score(pooled, away=0.02):
 
 
 def row_of(name, roc_auc, balanced=0.8):
-    return {"name": name, "roc_auc": score(roc_auc), "balanced_accuracy": score(balanced), "f1": score(0.7)}
+    times = {"head": "h", "epochs": 0, "wall_s": 60.0, "cpu_s": 120.0}
+    return {"name": name, "roc_auc": score(roc_auc), "balanced_accuracy": score(balanced), "f1": score(0.7), **times}
 
 
-def text_of(blocks):
-    from histofeat.reporting import to_markdown
+def perturbed_row(pipeline, perturbation, severity, value, drop):
+    return {
+        "pipeline": pipeline, "perturbation": perturbation, "severity": severity, "value": value, "drop": drop,
+        "drop_low": drop - 0.01, "drop_high": drop + 0.01,
+    }  # fmt: skip
 
-    return to_markdown(list(blocks)).replace("\\", "")  # brackets are escaped
+
+PERTURBED = [
+    perturbed_row("histo, XGBoost", "none", 0, 0.9, 0.0),
+    perturbed_row("histo, XGBoost", "stain_balance", -4, 0.85, 0.05),
+    perturbed_row("histo, XGBoost", "blur", 4, 0.8, 0.1), perturbed_row("handcrafted", "none", 0, 0.95, 0.0),
+    perturbed_row("handcrafted", "stain_balance", -4, 0.96, -0.01), perturbed_row("handcrafted", "blur", 4, 0.7, 0.25),
+]  # fmt: skip
 
 
-def test_notices_say_which_target_is_reached_by_whom(script, page):
+def page_of(template="idc-encoder.md.j2", **changed):
+    """The page of made-up results, without escapes of brackets."""
+    models = [
+        row_of("histo, XGBoost", 0.91), row_of("histo, logistic", 0.92), row_of("histo, 8 views, XGBoost", 0.93),
+        row_of("histo, 8 views, logistic", 0.94), row_of("handcrafted", 0.95),
+    ]  # fmt: skip
+    results = {
+        "tested": "few patches", "models": models, "differences": [], "differences_refused": None, "epochs": [],
+        "not_run": [], "perturbed": PERTURBED, "breakhis": {}, "threshold": "Youden's index", "targets": [],
+        "views": {"patches": 4000, "seconds": {"1": 1.0, "8": 8.0}, "engine": "Some engine."}, **changed,
+    }  # fmt: skip
+    frame = {"title": "t", "quick": False, "command": "c", "processor": "p"}
+    return render_markdown(template, {"results": results, **frame}).replace("\\", "")
+
+
+def test_notices_say_which_target_is_reached_by_which_model(script):
     rows = [
         row_of("histo, XGBoost", 0.941), row_of("histo, 8 views, logistic", 0.939),
         row_of("handcrafted", 0.99, 0.99),  # without the encoder: not asked
         row_of("handcrafted and histo", 0.945, 0.876), row_of("ImageNet MobileNetV2", 0.99),
     ]  # fmt: skip
-    notices = list(page.target_notices(rows, script.TARGETS))
-    assert [(notice.level, notice.title) for notice in notices] == [
-        ("info", "roc auc 0.940 without handcrafted features: reached"),
-        ("warning", "roc auc 0.950 with handcrafted features: not reached"),
-        ("info", "balanced accuracy 0.875 with handcrafted features: reached"),
-    ]
-    text = text_of(notices)
-    assert "histo, XGBoost: 0.941 [0.921, 0.961], the best of 2." in text
-    assert "handcrafted and histo: 0.945 [0.925, 0.965], the best of 1." in text
-    assert "handcrafted and histo: 0.876 [0.856, 0.896], the best of 1." in text
+    text = page_of(targets=script.reached_targets(rows))
+    notices = re.findall(r"^> \[!(\w+)\]\n> \*\*(.*)\*\*\n>\n> (.*)$", text, re.M)
+    assert notices == [
+        ("NOTE", "roc auc 0.940 without handcrafted features: reached",
+         "histo, XGBoost: 0.941 [0.921, 0.961], the best of 2."),
+        ("WARNING", "roc auc 0.950 with handcrafted features: not reached",
+         "handcrafted and histo: 0.945 [0.925, 0.965], the best of 1."),
+        ("NOTE", "balanced accuracy 0.875 with handcrafted features: reached",
+         "handcrafted and histo: 0.876 [0.856, 0.896], the best of 1."),
+    ]  # fmt: skip
 
 
-def test_no_notice_where_nobody_is_asked(script, page):
-    assert list(page.target_notices([row_of("handcrafted", 0.99)], script.TARGETS)) == []
+def test_no_notice_where_no_model_is_asked(script):
+    assert script.reached_targets([row_of("handcrafted", 0.99)]) == []
 
 
-def test_a_table_of_scores(page):
-    text = text_of(page.score_blocks([row_of("histo, XGBoost", 0.9)], "few patches", "Youden's index"))
-    assert "Few patches." in text
-    assert "| histo, XGBoost | 0.900 [0.880, 0.920] | 0.800 [0.780, 0.820] | 0.700 [0.680, 0.720] |" in text
+def test_a_table_of_scores():
+    text = page_of()
+    assert "| histo, XGBoost | h | 0.910 [0.890, 0.930] | 0.800 [0.780, 0.820] | 0.700 [0.680, 0.720] | – |" in text
     assert "chosen for Youden's index" in text
 
 
-def test_a_table_of_perturbed_patches(page):
-    def row(pipeline, perturbation, severity, value, drop):
-        return {
-            "pipeline": pipeline, "perturbation": perturbation, "severity": severity, "value": value, "drop": drop,
-            "drop_low": drop - 0.01, "drop_high": drop + 0.01,
-        }  # fmt: skip
-
-    table = pd.DataFrame([
-        row("a", "none", 0, 0.9, 0.0), row("a", "stain_balance", -4, 0.85, 0.05), row("a", "blur", 4, 0.8, 0.1),
-        row("b", "none", 0, 0.95, 0.0), row("b", "stain_balance", -4, 0.96, -0.01), row("b", "blur", 4, 0.7, 0.25),
-    ])  # fmt: skip
-    text = text_of(page.perturbed_blocks(table))
+def test_a_table_of_perturbed_patches():
+    text = page_of()
     assert "| none | 0.900 | 0.950 |" in text
     first = text.index("| stain balance, step -4 | 0.850 (+0.050 [+0.040, +0.060]) | 0.960 (-0.010 [-0.020, +0.000]) |")
     assert first < text.index("| blur, step +4 | 0.800 (+0.100 [+0.090, +0.110]) | 0.700 (+0.250 [+0.240, +0.260]) |")
 
 
-def test_breakhis_where_it_ran_and_where_it_did_not(page):
+def test_breakhis_where_it_ran_and_where_it_did_not():
     rows = [{"name": "histo, XGBoost", "roc_auc": score(0.8), "n_patches": 1693, "n_patients": 82}]
-    carried = {40: rows, 100: "too few patients"}
-    text = text_of(page.breakhis_blocks(carried, carried))
+    text = page_of(breakhis={"40": rows, "100": "too few patients"})
     assert "40X: 1693 images of 82 patients" in text
     assert "| histo, XGBoost | 0.800 [0.780, 0.820] |" in text
     assert "At 100X: not evaluated. too few patients" in text
-    assert "There was no BreakHis to score." in text_of(page.breakhis_blocks({}, {}))
-    assert page.breakhis_rows("too few patients") == "too few patients"
+    assert "There was no BreakHis to score." in page_of()
 
 
-def test_the_cost_and_the_worth_of_eight_views(page):
-    rows = [
-        row_of("histo, XGBoost", 0.91), row_of("histo, logistic", 0.92), row_of("histo, 8 views, XGBoost", 0.93),
-        row_of("histo, 8 views, logistic", 0.94),
-    ]  # fmt: skip
-    cost = {"patches": 4000, "seconds": {1: 1.0, 8: 8.0}, "engine": "Some engine."}
-    text = text_of(page.cost_blocks(cost, rows))
+def test_the_cost_and_the_worth_of_eight_views():
+    text = page_of()
     assert "4,000 decoded patches of 50x50 px. Some engine." in text
     assert "| 1 | 4,000 | 0.910 | 0.920 |" in text
     assert "| 8 | 500 | 0.930 | 0.940 |" in text
 
 
-@pytest.fixture(scope="module")
-def fitted(script, cohort):
-    """Three models on the same fold, and one that did not run."""
-    from idc_networks import Fitted
+def test_the_model_card_shows_scores_differences_and_two_models_on_perturbed_patches():
+    row = {"metric": "roc_auc", "first": "a", "second": "b", "difference": 0.01, "ci95": [-0.01, 0.03], "p_holm": 0.2}
+    more = [perturbed_row("ImageNet MobileNetV2", "none", 0, 0.5, 0.0)]
+    text = page_of("encoder-card.md.j2", differences=[row, {**row, "metric": "f1"}], perturbed=PERTURBED + more)
+    assert "| handcrafted | 0.950 [0.930, 0.970] | 0.800 [0.780, 0.820] |" in text
+    assert "p is adjusted for all 2 differences" in text
+    assert text.count("| a | b | +0.010 [-0.010, +0.030] | 0.200 |") == 1
+    assert "### On perturbed patches" in text
+    assert "| Perturbation | histo, XGBoost | handcrafted |\n" in text
 
+
+def test_what_the_study_of_some_models_holds(script, cohort):
+    """Models on the same fold, one of which did not run."""
     rows, patients = np.arange(len(cohort)), cohort.patients.astype(str)
     tested = np.isin(patients, np.unique(patients)[::2])
-    fold = [(rows[~tested], rows[tested])]
     families = {"histo, XGBoost": "lbp", "handcrafted": "color", "ImageNet MobileNetV2": "gray"}
-    found = {
-        name: Fitted(evaluate(cohort, [(name, IDCPipeline(family, "logistic"))], fold, n_resamples=100), 1.0, 1.0)
-        for name, family in families.items()
-    }
-    from types import SimpleNamespace
-
-    gone = SimpleNamespace(name="ImageNet MobileNetV2", reason="no weights here")
-    lost = replace(found["ImageNet MobileNetV2"].evaluation, models=(), not_run=(gone,))
-    return {**found, "ImageNet MobileNetV2": Fitted(lost, 1.0, 1.0)}
-
-
-@pytest.mark.parametrize("official", [True, False])
-def test_the_whole_page(script, page, fitted, official):
-    perturbed = pd.DataFrame([
-        {"pipeline": name, "perturbation": kind, "severity": 4 * (kind == "blur"), "value": 0.8, "drop": 0.0,
-         "drop_low": 0.0, "drop_high": 0.0}
-        for kind in ("none", "blur") for name in ("histo, XGBoost", "handcrafted")
-    ])  # fmt: skip
-    made = page.make_page(
-        fitted, perturbed, {40: fitted["handcrafted"].evaluation, 100: "too few"},
-        {"patches": 10, "seconds": {1: 1.0, 8: 2.0}, "engine": "Some engine."}, words="few patches",
-        planned=script.PLANNED, metrics=script.METRICS, targets=script.TARGETS, threshold="Youden's index",
-        official=official,
+    fitted = evaluate_each(
+        cohort, (rows[~tested], rows[tested]), {name: IDCPipeline(one, "logistic") for name, one in families.items()},
+        cv_words="some patients", n_resamples=100,
     )  # fmt: skip
-    text = text_of(made.blocks)
-    assert ("roc auc 0.940 without handcrafted features" in text) == official
-    assert "ImageNet MobileNetV2: no weights here" in text
-    assert set(made.tables) == {"models", "differences", "perturbed"}
-    pairs = {(row["first"], row["second"]) for row in made.results["differences"]}
-    assert pairs == {("histo, XGBoost", "handcrafted")}
-    assert len(made.results["differences"]) == len(script.METRICS)
-    assert made.results["breakhis"][40][0]["name"] == "handcrafted"
-    assert made.results["breakhis"][100] == "too few"
-    json.dumps(made.results, default=float)
+    last = fitted["ImageNet MobileNetV2"]
+    assert last.evaluation.protocol["cv"] == "some patients"
+    gone = SimpleNamespace(name="ImageNet MobileNetV2", reason="no weights here")
+    lost = replace(last, evaluation=replace(last.evaluation, models=(), not_run=(gone,)))
+    found = OfficialTest.of("few", {**fitted, "ImageNet MobileNetV2": lost}, script.PLANNED, script.METRICS)
+    assert found.not_run == ("ImageNet MobileNetV2: no weights here",)
+    assert {(row["first"], row["second"]) for row in found.differences} == {("histo, XGBoost", "handcrafted")}
+    assert len(found.differences) == len(script.METRICS)
+    assert set(found.tables()) == {"models", "differences"}
+    json.dumps(found.to_dict(), default=float)
 
 
 # --- from end to end -------------------------------------------------------------------------------------------------

@@ -12,6 +12,8 @@ import pytest
 from histofeat import IDCPipeline, evaluate
 from histofeat.datasets import official_roles
 from histofeat.metrics import compare_models, holm
+from histofeat.reporting import render_markdown
+from histofeat.studies import OfficialTest, TimedEvaluation, read_scores
 
 HISTORY = {
     "loss": [0.6, 0.4], "accuracy": [0.7, 0.8], "val_loss": [0.7, 0.5], "val_accuracy": [0.6, 0.7],
@@ -23,8 +25,6 @@ N_PATIENTS = {"train": 5, "validation": 3, "test": 4, "unlisted": 2}
 @pytest.fixture(scope="module")
 def script(loaded_script):
     with loaded_script("protocols/idc_networks.py") as module:
-        import idc_networks_page  # noqa: F401  what `run` imports
-
         yield module
 
 
@@ -46,7 +46,7 @@ def fitted(script, cohort):
     rows, patients = np.arange(len(cohort)), cohort.patients.astype(str)
     tested = np.isin(patients, np.unique(patients)[::2])
     found = {}
-    named = {script.CANCERNET: "lbp", script.HANDCRAFTED: "color", script.RESNET: "haralick"}
+    named = {script.CANCERNET: "lbp", "handcrafted": "color", script.RESNET: "haralick"}
     for seconds, (name, family) in enumerate(named.items(), start=1):
         evaluation = evaluate(
             cohort, [(name, IDCPipeline(family, "logistic"))], [(rows[~tested], rows[tested])], n_resamples=200
@@ -54,32 +54,27 @@ def fitted(script, cohort):
         if name == script.CANCERNET:
             model = replace(evaluation.models[0], histories=(HISTORY,), notes=("a note of the fit",))
             evaluation = replace(evaluation, models=(model,))
-        found[name] = script.Fitted(evaluation, 60.0 * seconds, 90.0 * seconds)
+        found[name] = TimedEvaluation(evaluation, 60.0 * seconds, 90.0 * seconds)
     return found
 
 
 def page_of(script, fitted, **changed):
-    import idc_networks_page
-
-    settings = {
-        "words": "few patches", "official": True, "planned": script.PLANNED, "metrics": script.METRICS,
-        "target": (script.CANCERNET, 0.5, 20), "threshold": "Youden's index",
+    """The page as `run` has it rendered, without the frame of a study."""
+    found = OfficialTest.of("few patches", fitted, script.PLANNED, script.METRICS)
+    trial = dict.fromkeys(("trial", "network", "recipe", "held_out", "epochs", "seed"), "x")
+    results = {
+        **found.to_dict(), "official_test_patients": True, "threshold": "Youden's index",
+        "target": {"name": script.CANCERNET, "roc_auc": 0.5, "minutes": 20}, "fine_tuning": list(script.PLANNED[0]),
+        "trials": [{**trial, "cpu_s": 90.0, "roc_auc": 0.9, "roc_auc_8_views": None}], **changed,
     }  # fmt: skip
-    trials = [dict.fromkeys(script.TRIAL_COLUMNS, "x") | {"cpu_s": 90.0, "roc_auc": 0.9, "roc_auc_8_views": None}]
-    return idc_networks_page.make_page(fitted, trials, **{**settings, **changed})
-
-
-def text_of(page):
-    from histofeat.reporting import to_markdown
-
-    return to_markdown(list(page.blocks))
-
-
-# --- whom it tests ---------------------------------------------------------------------------------------------------
+    frame = {"title": "t", "quick": False, "command": "c", "processor": "p"}
+    return render_markdown("idc-networks.md.j2", {"results": results, **frame})
 
 
 def options_of(script, *words):
-    return script.make_parser().parse_args(list(map(str, words)))
+    import study
+
+    return study.make_parser(script.STUDY).parse_args(list(map(str, words)))
 
 
 def test_development_never_loads_the_official_test_patients(script, tree, tmp_path):
@@ -100,11 +95,11 @@ def test_the_official_run_learns_from_all_others_and_tests_the_official_ones(scr
     assert "40 patches of 4 official test patients" in words
 
 
-def test_which_runs_look_at_the_test_patients(script):
-    official = options_of(script, "--data", "d")
-    assert script.is_official(official)
-    assert not script.is_official(options_of(script, "--data", "d", "--development"))
-    assert not script.is_official(options_of(script, "--quick"))
+@pytest.mark.parametrize(("words", "official"), [((), True), (("--development",), False), (("--quick",), False)])
+def test_which_runs_have_a_ledger(script, tmp_path, words, official):
+    options = options_of(script, "--data", "d", "--ledger", tmp_path / "ledger.csv", *words)
+    found = script.test_settings(options, not (options.development or options.quick))
+    assert (found["ledger"] is not None) == (tmp_path / "ledger.csv").exists() == official
 
 
 def test_a_quick_run_with_data_leaves_the_test_patients_alone(script, tree, tmp_path):
@@ -114,12 +109,12 @@ def test_a_quick_run_with_data_leaves_the_test_patients_alone(script, tree, tmp_
 
 
 @pytest.mark.parametrize(("words", "match"), [
-    (["--quick", "--models", "cancernett"], "--models: expected names it knows, got 'cancernett'. Did you mean"),
+    (["--quick", "--models", "cancernett"], "--models: expected known names, got 'cancernett'. Did you mean"),
     ([], "--data: expected a folder of IDC patches, got none"),
     (["--quick", "--threshold", "best"], "threshold"),
 ])  # fmt: skip
 def test_what_is_refused_before_any_work(main, capsys, words, match):
-    assert main(words) == 2
+    assert main([*words, "--output", "out"]) == 2
     assert match in capsys.readouterr().err
 
 
@@ -140,8 +135,7 @@ def test_a_copy_without_the_patients_to_test(script, tree, tmp_path):
 
 def test_every_name_makes_a_pipeline(script, tmp_path):
     options = options_of(script, "--quick", "--weights", tmp_path)
-    pipelines = dict(script.make_pipelines(options))
-    assert list(pipelines) == list(script.MODELS.values())
+    pipelines = {words: script.make_pipeline(name, options) for name, words in script.MODELS.items()}
     assert {pair for pair in script.PLANNED for pair in pair} <= set(pipelines)
     trained = {name for name, pipeline in pipelines.items() if pipeline.features == "pixels"}
     assert trained == {script.CANCERNET, script.RESNET, script.FINE_TUNED}
@@ -150,8 +144,7 @@ def test_every_name_makes_a_pipeline(script, tmp_path):
     assert (tuned.architecture, tuned.input_size) == (frozen["cnn__encoder"], frozen["cnn__input_size"])
     assert (tuned.weights, tuned.fine_tune) == ("imagenet", "all")
     assert pipelines[script.CANCERNET].head.epochs == 1
-    full = dict(script.make_pipelines(options_of(script, "--data", "d")))
-    assert full[script.CANCERNET].head.epochs is None
+    assert script.make_pipeline("cancernet", options_of(script, "--data", "d")).head.epochs is None
 
 
 def test_weights_of_the_command_line_reach_the_network(script, tmp_path):
@@ -166,17 +159,15 @@ def test_weights_of_the_command_line_reach_the_network(script, tmp_path):
 
 
 def test_planned_pairs_are_adjusted_for_themselves_alone(script, fitted):
-    from idc_networks_page import planned_differences
-
-    rows, refusal = planned_differences(fitted, script.PLANNED, script.METRICS)
-    assert refusal is None
+    found = OfficialTest.of("few patches", fitted, script.PLANNED, script.METRICS)
+    rows = found.differences
+    assert found.differences_refused is None
     pairs = [(row["first"], row["second"]) for row in rows]
     wanted = [
-        (script.CANCERNET, script.HANDCRAFTED), (script.RESNET, script.HANDCRAFTED), (script.RESNET, script.CANCERNET),
+        (script.CANCERNET, "handcrafted"), (script.RESNET, "handcrafted"), (script.RESNET, script.CANCERNET),
     ]  # fmt: skip
     assert pairs == wanted * 2
     assert [row["p_holm"] for row in rows] == pytest.approx(holm([row["p"] for row in rows]).tolist())
-    # The residual network comes after CancerNet in `fitted`, so its row is turned.
     both = {name: fitted[name].evaluation for name in (script.RESNET, script.CANCERNET)}
     (direct,) = compare_models(both, ["roc_auc"]).rows
     turned = rows[2]
@@ -187,14 +178,15 @@ def test_planned_pairs_are_adjusted_for_themselves_alone(script, fitted):
 
 
 def test_the_page_says_whether_the_target_is_reached(script, fitted):
-    reached = text_of(page_of(script, fitted))
+    def target(**changed):
+        return {"target": {"name": script.CANCERNET, "roc_auc": 0.5, "minutes": 20} | changed}
+
+    reached = page_of(script, fitted)
     assert f"{script.CANCERNET} reaches ROC-AUC 0.5 within 20 minutes" in reached
-    assert "after 1.0 minutes on the clock and 1.5 CPU minutes" in reached
-    too_high = text_of(page_of(script, fitted, target=(script.CANCERNET, 0.9999, 20)))
-    assert f"{script.CANCERNET} does not reach ROC-AUC 0.9999" in too_high
-    too_slow = text_of(page_of(script, fitted, target=(script.CANCERNET, 0.5, 0.1)))
-    assert f"{script.CANCERNET} does not reach" in too_slow
-    development = text_of(page_of(script, fitted, official=False))
+    assert "after 1.0 minutes on the clock and\n> 1.5 CPU minutes" in reached
+    assert f"{script.CANCERNET} does not reach ROC-AUC 0.9999" in page_of(script, fitted, **target(roc_auc=0.9999))
+    assert f"{script.CANCERNET} does not reach" in page_of(script, fitted, **target(minutes=0.1))
+    development = page_of(script, fitted, official_test_patients=False)
     assert "Not the official test patients" in development
     assert "reach ROC-AUC" not in development
 
@@ -204,58 +196,68 @@ def test_the_page_says_whether_the_target_is_reached(script, fitted):
     (0.02, [-0.01, 0.05], 0.2, "by less than these patients can tell from none"),
     (-0.01, [-0.03, 0.01], 0.4, "Fine-tuning does not beat the frozen embedding"),
 ])  # fmt: skip
-def test_the_page_says_what_fine_tuning_is_worth(script, fitted, monkeypatch, difference, ci95, p, words):
-    import idc_networks_page
-
+def test_the_page_says_what_fine_tuning_is_worth(script, fitted, difference, ci95, p, words):
     row = {
         "metric": "roc_auc", "first": script.FINE_TUNED, "second": script.FROZEN, "difference": difference,
         "ci95": ci95, "p": p, "p_holm": p,
     }  # fmt: skip
-    monkeypatch.setattr(idc_networks_page, "planned_differences", lambda *_: ([row], None))
-    text = text_of(page_of(script, fitted))
+    text = page_of(script, fitted, differences=[row])
     assert words in text
     assert f"{difference:+.3f} (95 % interval {ci95[0]:+.3f} to {ci95[1]:+.3f})" in text
 
 
-def test_the_page_has_scores_curves_notes_and_trials(script, fitted):
-    page = page_of(script, fitted)
-    text = text_of(page)
+def test_the_page_has_scores_notes_and_trials(script, fitted):
+    text = page_of(script, fitted)
     assert "a note of the fit" in text
-    assert "1 trials (1 of x; 2 CPU minutes)" in text
-    assert set(page.figures) == {"scores", "loss", "validation_roc_auc"}
-    (panel,) = page.figures["loss"][1]["panels"]
+    assert "1 trials (2 CPU minutes)" in text
+    assert "\n| small residual network | handcrafted | " in text
+    for figure in ("scores", "loss", "validation_roc_auc"):
+        assert f"(figures/{figure}.svg)" in text
+
+
+def test_figures_and_tables_hold_the_scores_and_the_epochs(script, fitted):
+    from histofeat.reporting import draw_intervals, draw_lines
+
+    found = OfficialTest.of("few patches", fitted, script.PLANNED, script.METRICS)
+    curves = script._curves(found.epochs)
+    assert set(curves) == {"loss", "validation_roc_auc"}
+    (panel,) = curves["loss"][1]["panels"]
     assert panel["title"] == script.CANCERNET
     assert [(line["name"], line["x"], line["y"]) for line in panel["lines"]] == [
         ("training", [1, 2], [0.6, 0.4]), ("validation patients", [1, 2], [0.7, 0.5]),
     ]  # fmt: skip
-    for draw, data in page.figures.values():
-        assert draw(data).axes
-    models = page.tables["models"].set_index("name")
+    assert all(draw_lines(data).axes for _, data in curves.values())
+    assert draw_intervals(script._scores_figure(found)["scores"][1]).axes
+    models = pd.DataFrame(found.tables()["models"]).set_index("name")
     for name, entry in fitted.items():
         (model,) = entry.evaluation.models
         assert models.loc[name, "roc_auc"] == pytest.approx(model.scores["roc_auc"].pooled)
         assert models.loc[name, "f1_low"] == pytest.approx(model.tuned["f1"].ci95[0])
     assert models.loc[script.CANCERNET, "epochs"] == 2
-    assert page.tables["epochs"]["val_roc_auc"].tolist() == [0.71, 0.83]
+    assert [row["val_roc_auc"] for row in found.tables()["epochs"]] == [0.71, 0.83]
 
 
 def test_models_that_cannot_be_compared_are_said_to_be(script, fitted):
-    name, other = script.CANCERNET, script.HANDCRAFTED
+    name, other = script.CANCERNET, "handcrafted"
     model = fitted[name].evaluation.models[0]
     proba = model.proba.copy()
     proba[np.flatnonzero(fitted[name].evaluation.tested)[0]] = np.nan
     broken = replace(fitted[name].evaluation, models=(replace(model, proba=proba),))
-    page = page_of(script, {name: script.Fitted(broken, 1.0, 1.0), other: fitted[other]})
-    assert "The models were not compared. compare_models.evaluation: expected a probability" in text_of(page)
-    alone = text_of(page_of(script, {name: fitted[name]}))
+    page = page_of(script, {name: TimedEvaluation(broken, 1.0, 1.0), other: fitted[other]})
+    assert "The models were not compared. compare_models.evaluation: expected a probability" in page
+    alone = page_of(script, {name: fitted[name]})
     assert "Differences" not in alone
 
 
 # --- trials and ledger -----------------------------------------------------------------------------------------------
 
 
+def trials_of(path):
+    return read_scores(path, ("roc_auc", "roc_auc_8_views"), numbers=("cpu_s",))
+
+
 def test_the_trials_on_record(script):
-    trials = script.load_trials()
+    trials = trials_of(script.TRIALS)
     assert len({trial["trial"] for trial in trials}) == len(trials) > 5
     assert all(0.4 < trial["roc_auc"] < 1 for trial in trials)
     assert all(trial["cpu_s"] > 0 for trial in trials)
@@ -263,15 +265,16 @@ def test_the_trials_on_record(script):
 
 
 @pytest.mark.parametrize(("content", "match"), [
-    ("a,b\n1,2\n", "expected the columns trial, network, .* got 'a, b'"),
-    ("{header}\nx,n,r,0,h,5,fast,0.9,\n", "row 1: expected numbers"),
-    ("{header}\nx,n,r,0,h,5,10,1.2,\n", "row 1: expected roc_auc between 0 and 1, got '1.2'"),
+    ("a,b\n1,2\n", "expected .*roc_auc"),
+    ("{header}\nx,n,r,0,h,5,fast,0.9,\n", "line 2: expected a number in cpu_s, got 'fast'"),
+    ("{header}\nx,n,r,0,h,5,10,1.2,\n", "line 2: expected a score between 0 and 1 in roc_auc, got '1.2'"),
 ])  # fmt: skip
-def test_a_damaged_list_of_trials(script, tmp_path, content, match):
+def test_a_damaged_list_of_trials(tmp_path, content, match):
     path = tmp_path / "trials.csv"
-    path.write_text(content.format(header=",".join(script.TRIAL_COLUMNS)), encoding="utf-8")
+    header = "trial,network,recipe,seed,held_out,epochs,cpu_s,roc_auc,roc_auc_8_views"
+    path.write_text(content.format(header=header), encoding="utf-8")
     with pytest.raises(ValueError, match=match):
-        script.load_trials(path)
+        trials_of(path)
 
 
 def quick_models(monkeypatch, script):

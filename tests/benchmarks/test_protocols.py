@@ -17,6 +17,16 @@ from histofeat.datasets import official_roles
 from histofeat.datasets.idc.loading import FULL_SET
 from histofeat.model_selection import PatientKFold
 from histofeat.reporting import Addition, Notice, Table, Text, write_report
+from histofeat.studies import (
+    SplitRun,
+    append_to_ledger,
+    commit_words,
+    compare_with_published,
+    data_words,
+    load_published,
+    open_ledger,
+)
+from histofeat.studies.official_test import pipeline_words
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROTOCOLS = REPOSITORY / "benchmarks" / "protocols"
@@ -31,19 +41,15 @@ QUICK = ["--features", "lbp", "--heads", "logistic", "--recipes", "--no-chosen",
 
 
 @pytest.fixture(scope="module")
-def protocol(loaded_script):
-    """The modules of benchmarks/protocols, by name."""
-    with loaded_script("protocols/idc_official.py") as script:
-        import idc_comparison
-        import idc_ledger
-
-        yield {"script": script, "comparison": idc_comparison, "ledger": idc_ledger}
+def script(loaded_script):
+    with loaded_script("protocols/idc_official.py") as module:
+        yield module
 
 
 @pytest.fixture
-def main(protocol, monkeypatch, tmp_path):
+def main(script, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    return protocol["script"].main
+    return script.main
 
 
 def copy_roles(tree, root, roles):
@@ -67,15 +73,14 @@ def evaluation(tree):
 
 
 @pytest.fixture(scope="module")
-def runs(protocol, evaluation, tree):
+def runs(script, evaluation, tree):
     """The published split, and what is fitted on the unlisted patients too."""
     split = evaluation.dataset.official_split()
-    options = protocol["script"].make_parser().parse_args(["--data", str(tree), "--add-unlisted"])
-    folds = protocol["script"].make_folds(split, options)
+    options = script.make_parser().parse_args(["--data", str(tree), "--add-unlisted"])
+    folds = script.make_folds(split, options)
     pipelines = [("lbp", IDCPipeline(features="lbp", head="logistic"))]
-    more = evaluate(evaluation.dataset, pipelines, folds[UNLISTED], n_resamples=50)
-    run = protocol["comparison"].Run
-    return [run(LISTED, evaluation), run(UNLISTED, more)]
+    more = evaluate(evaluation.dataset, pipelines, [folds[UNLISTED]], n_resamples=50)
+    return [SplitRun(LISTED, evaluation), SplitRun(UNLISTED, more)]
 
 
 @pytest.fixture(scope="module")
@@ -262,14 +267,14 @@ def test_line_is_there_though_the_report_fails_and_no_line_ever_changes(main, tr
         (["--weights", "nowhere"], "--weights: expected a folder, got 'nowhere'"),
         (["--features", "colour"], "Did you mean 'color'?"),
         (["--heads", "xgbost"], "Did you mean 'xgboost'?"),
-        (["--recipes", "fuzzy_colour"], "--recipes: expected names it knows, got 'fuzzy_colour'. Did you mean 'fuzzy_"),
+        (["--recipes", "fuzzy_colour"], "--recipes: expected known names, got 'fuzzy_colour'. Did you mean 'fuzzy_"),
         (["--features"], "--features, --recipes, --no-chosen: expected at least one pipeline, got none"),
         (
             ["--threshold", "f2"],
             "threshold: expected one of 'f1', 'youden' and 'sensitivity=0.95' (any share), got 'f2'",
         ),
         (["--resamples", "-1"], "n_resamples"),
-        (["--ledger", "."], "--ledger: expected a file, got the folder '.'"),
+        (["--ledger", "."], "ledger: expected a file, got the folder '.'"),
         (["--ledger", "foreign.csv"], "got 'name,price' in foreign.csv"),
     ],
 )
@@ -314,27 +319,28 @@ def test_refusal_ends_the_process_without_a_traceback(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_interruption_says_so(main, tree, monkeypatch, capsys, protocol):
+def test_interruption_says_so(main, script, tree, monkeypatch, capsys):
     def interrupt(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(protocol["script"], "score", interrupt)
+    monkeypatch.setattr(script, "evaluate", interrupt)
     assert main([*QUICK, "--data", str(tree), "--output", "out", "--ledger", "ledger.csv"]) == 130
     assert "idc_official.py: interrupted" in capsys.readouterr().err
 
 
-def test_network_and_sets_are_those_of_the_protocol(protocol):
-    options = protocol["script"].make_parser().parse_args(["--data", "x"])
+def test_network_and_sets_are_those_of_the_protocol(script):
+    options = script.make_parser().parse_args(["--data", "x"])
     assert (options.features, options.heads) == (["handcrafted", "cnn", "everything"], ["xgboost", "svm"])
     assert options.ledger == REPOSITORY / "reports" / "test_ledger.csv"
     assert options.output == REPOSITORY / "reports" / "idc-official-sample"
-    assert protocol["script"].SETTLED == {"encoder": "mobilenetv2_0.35", "input_size": 128, "quick": False}
+    [(_, cnn)] = script.make_set_pipelines(["cnn"], ["svm"])
+    assert cnn.feature_params == {"cnn__encoder": "mobilenetv2_0.35", "cnn__input_size": 128}
     assert (options.add_unlisted, options.threshold) == (False, "f1")
 
 
-def test_recipes_follow_our_pipelines_with_a_random_forest_each(protocol):
-    options = protocol["script"].make_parser().parse_args(["--data", "x", "--features", "lbp", "--seed", "3"])
-    pipelines = protocol["script"].make_pipelines(options)
+def test_recipes_follow_our_pipelines_with_a_random_forest_each(script):
+    options = script.make_parser().parse_args(["--data", "x", "--features", "lbp", "--seed", "3"])
+    pipelines = script.make_pipelines(options)
     heads = [(name, pipeline.head) for name, pipeline in pipelines[:3]]
     assert heads == [("lbp", "xgboost"), ("lbp", "svm"), ("chosen", "vote")]
     pipelines = pipelines[3:]
@@ -350,13 +356,13 @@ def test_recipes_follow_our_pipelines_with_a_random_forest_each(protocol):
     assert widths == [64, 512, 256]
 
 
-def test_unlisted_patients_join_the_training_side_only(protocol, tree):
+def test_unlisted_patients_join_the_training_side_only(script, tree):
     split = load_idc(tree).official_split()
-    parse = protocol["script"].make_parser().parse_args
-    assert list(protocol["script"].make_folds(split, parse(["--data", "x"]))) == [LISTED]
-    folds = protocol["script"].make_folds(split, parse(["--data", "x", "--add-unlisted"]))
+    parse = script.make_parser().parse_args
+    assert list(script.make_folds(split, parse(["--data", "x"]))) == [LISTED]
+    folds = script.make_folds(split, parse(["--data", "x", "--add-unlisted"]))
     assert list(folds) == [LISTED, UNLISTED]
-    [(train, test)], [(more, same)] = folds.values()
+    (train, test), (more, same) = folds.values()
     np.testing.assert_array_equal(test, same)
     np.testing.assert_array_equal(test, split.test)
     np.testing.assert_array_equal(train, np.union1d(split.train, split.validation))
@@ -365,8 +371,8 @@ def test_unlisted_patients_join_the_training_side_only(protocol, tree):
     assert (np.diff(more) > 0).all()
 
 
-def test_features_of_the_first_run_are_kept_for_the_second(protocol, tmp_path):
-    parse, store = protocol["script"].make_parser().parse_args, protocol["script"].feature_store
+def test_features_of_the_first_run_are_kept_for_the_second(script, tmp_path):
+    parse, store = script.make_parser().parse_args, script.feature_store
     with store(parse(["--data", "x"])) as path:
         assert path is None
     with store(parse(["--data", "x", "--add-unlisted", "--store", str(tmp_path / "mine.sqlite")])) as path:
@@ -376,19 +382,23 @@ def test_features_of_the_first_run_are_kept_for_the_second(protocol, tmp_path):
     assert not path.parent.exists()
 
 
-def test_network_is_named_in_the_ledger(protocol, evaluation):
-    families = ("ReinhardNormalizer()", "ColorHistogram(bins=16)", "CNNEmbedding(encoder='mobilenetv2_0.35_mid')")
+def test_network_is_named_in_the_ledger(evaluation):
+    families = (
+        "ReinhardNormalizer()",
+        "ColorHistogram(bins=16)",
+        "CNNEmbedding(encoder='mobilenetv2_0.35_mid', engine='auto', input_size=128)",
+    )
     model = replace(evaluation.models[0], name="everything", features=("color", "cnn"), families=families)
-    assert protocol["script"].pipeline_words(model) == "everything/logistic (color+mobilenetv2_0.35_mid@128)"
+    assert pipeline_words(model) == "everything/logistic (color+mobilenetv2_0.35_mid@128)"
 
 
 # --- the ledger ------------------------------------------------------------------------------------------------------
 
 
-def test_ledger_of_the_repository_is_one_and_says_what_its_lines_are_of(protocol):
+def test_ledger_of_the_repository_is_one_and_says_what_its_lines_are_of():
     path = REPOSITORY / "reports" / "test_ledger.csv"
     before = path.read_bytes()
-    assert protocol["ledger"].open_ledger(path) >= 6
+    assert open_ledger(path) >= 6
     assert path.read_bytes() == before
     for line in read_csv(path):
         assert line["trained_on"] in (LISTED, UNLISTED)
@@ -396,34 +406,37 @@ def test_ledger_of_the_repository_is_one_and_says_what_its_lines_are_of(protocol
         assert None not in line
 
 
-def test_ledger_mends_an_open_last_line_and_comes_back_when_it_is_gone(protocol, tmp_path):
-    ledger, path = protocol["ledger"], tmp_path / "new" / "ledger.csv"
-    assert ledger.open_ledger(path) == 0
+def test_ledger_mends_an_open_last_line_and_comes_back_when_it_is_gone(evaluation, tmp_path):
+    path, model = tmp_path / "new" / "ledger.csv", evaluation.models[0]
+    tuned = model.tuned | {"f1": replace(model.tuned["f1"], pooled=float("nan"))}
+    scored = replace(evaluation, models=(replace(model, name="a, b", tuned=tuned),))
+    assert open_ledger(path) == 0
     assert path.read_text() == f"{HEADER}\n"
     path.write_text(f"{HEADER}\n2026-01-01,abc,somebody's")
-    line = ledger.ledger_line(commit="1a2b3c4", pipeline="a, b", roc_auc=0.5, f1_tuned=float("nan"), threshold="f1")
-    assert ledger.append_lines(path, [line]) == 2
+    assert append_to_ledger(path, scored, commit="1a2b3c4", trained_on=LISTED) == 2
     assert path.read_text().startswith(f"{HEADER}\n2026-01-01,abc,somebody's\n20")
     row = read_csv(path)[1]
-    assert (row["commit"], row["pipeline"], row["roc_auc"], row["f1_tuned"]) == ("1a2b3c4", "a, b", "0.500000", "")
-    assert (row["trained_on"], row["threshold"]) == ("", "f1")
+    assert (row["commit"], row["pipeline"], row["f1_tuned"]) == ("1a2b3c4", "a, b/logistic (lbp)", "")
+    assert row["roc_auc"] == f"{model.scores['roc_auc'].pooled:.6f}"
+    assert (row["trained_on"], row["threshold"], row["n_test_patients"]) == (LISTED, "f1", "5")
     path.unlink()
-    assert ledger.append_lines(path, [line, line]) == 2
+    assert append_to_ledger(path, evaluation, commit="1", trained_on=UNLISTED) == 2
 
 
-def test_foreign_ledger_is_refused(protocol, tmp_path):
+def test_foreign_ledger_is_refused(evaluation, tmp_path):
     path = tmp_path / "prices.csv"
     path.write_bytes(b"\xff\xfe,price\n")
-    for attempt in (protocol["ledger"].open_ledger, lambda path: protocol["ledger"].append_lines(path, [["x"]])):
-        with pytest.raises(ValueError, match=r"--ledger: expected a file that begins with 'date,commit.*prices.csv"):
+    settings = {"commit": "1", "trained_on": LISTED}
+    for attempt in (open_ledger, lambda path: append_to_ledger(path, evaluation, **settings)):
+        with pytest.raises(ValueError, match=r"ledger: expected a file with the ledger's header, got .*prices.csv"):
             attempt(path)
     with pytest.raises(ValueError, match="expected a file, got the folder"):
-        protocol["ledger"].open_ledger(tmp_path)
+        open_ledger(tmp_path)
     assert path.read_bytes() == b"\xff\xfe,price\n"
 
 
-def test_commit_says_when_the_code_differs_from_it(protocol, tmp_path, monkeypatch):
-    words = protocol["ledger"].commit_words
+def test_commit_says_when_the_code_differs_from_it(tmp_path, monkeypatch):
+    words = commit_words
     assert words(tmp_path / "nowhere") == "unknown"
     clone = tmp_path / "clone"
     (clone / "inside").mkdir(parents=True)
@@ -452,8 +465,8 @@ def test_commit_says_when_the_code_differs_from_it(protocol, tmp_path, monkeypat
 # --- published numbers -----------------------------------------------------------------------------------------------
 
 
-def test_published_rows_are_those_of_abstracts_and_of_an_authors_repository(protocol):
-    rows = protocol["comparison"].load_published()
+def test_published_rows_are_those_of_abstracts_and_of_an_authors_repository(script):
+    rows = load_published(script.PUBLISHED)
     assert [(row["work"], row["f1"], row["balanced_accuracy"]) for row in rows] == [
         ("Cruz-Roa", 0.7180, 0.8423),
         ("Cruz-Roa", 0.6753, 0.7874),
@@ -468,26 +481,29 @@ def test_published_rows_are_those_of_abstracts_and_of_an_authors_repository(prot
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("work,year\na,1\n", r"p.csv: expected the columns work, year, method.*got 'work, year'"),
-        ("", r"p.csv: expected the columns"),
+        ("work,year\na,1\n", r"p.csv.*: expected .*f1"),
+        ("", r"p.csv: expected"),
         ("{h}\nA,2014,m,0.7,0.8,abstract\nB,2015,m,0.7,0.8,from memory\n", r"p.csv, row 2: .*got 'from memory'"),
-        ("{h}\nA,2014,m,,,authors' repository\n", r"p.csv, row 1: expected balanced_accuracy between .*got ''"),
-        ("{h}\nA,2014,m,90,0.8,authors' repository\n", r"p.csv, row 1: expected f1 between 0 and 1, got '90'"),
-        ("{h}\nA,2014,m,,0.8,abstract\n", r"p.csv, row 1: expected f1 between 0 and 1, got ''"),
-        ("{h}\nA,2014,m,0.7,84.2,abstract\n", r"expected balanced_accuracy between 0 and 1, got '84.2'"),
+        ("{h}\nA,2014,m,,,authors' repository\n", r"p.csv, row 1: expected scores between 0 and 1, got an empty cell"),
+        (
+            "{h}\nA,2014,m,90,0.8,authors' repository\n",
+            r"p.csv, line 2: expected a score between 0 and 1 in f1, got '90'",
+        ),
+        ("{h}\nA,2014,m,,0.8,abstract\n", r"p.csv, row 1: expected scores between 0 and 1, got an empty cell"),
+        ("{h}\nA,2014,m,0.7,84.2,abstract\n", r"expected a score between 0 and 1 in balanced_accuracy, got '84.2'"),
     ],
 )
-def test_rows_of_another_status_and_bad_numbers_are_refused(protocol, tmp_path, text, message):
+def test_rows_of_another_status_and_bad_numbers_are_refused(tmp_path, text, message):
     path = tmp_path / "p.csv"
     path.write_text(text.replace("{h}", "work,year,method,f1,balanced_accuracy,status"))
     with pytest.raises(ValueError, match=message):
-        protocol["comparison"].load_published(path)
+        load_published(path)
 
 
-def test_data_words_tell_sample_full_set_and_neither(protocol, evaluation):
+def test_data_words_tell_sample_full_set_and_neither(script, evaluation):
     dataset = evaluation.dataset
     split = dataset.official_split()
-    words, audit = protocol["comparison"].data_words, dataset.audit
+    words, audit = data_words, dataset.audit
     sample = replace(dataset, audit=replace(audit, n_patches=12_738))
     whole = replace(split, missing={"test": ()}, n_patients={"test": 49})
     assert words(sample, whole) == "a 5 % sample: 12,738 of 277,524 patches; 49 test patients, 100 patches"
@@ -495,45 +511,46 @@ def test_data_words_tell_sample_full_set_and_neither(protocol, evaluation):
     assert words(replace(dataset, audit=full), whole).startswith("the full set: 277,524 patches; 49 test patients")
     more = replace(audit, n_patches=300_000)
     assert words(replace(dataset, audit=more), whole).startswith("not the published set: 300,000 patches where 277,524")
-    run = protocol["comparison"].Run(LISTED, replace(evaluation, dataset=replace(dataset, audit=full)))
-    added = protocol["comparison"].addition(run, [run], split, [], 1)
-    assert len(added.notices) == 1
-    assert added.notices[0].level == "info"
-    assert "on all patches of the same 49 patients" in added.notices[0].items[0]
+    run = SplitRun(LISTED, replace(evaluation, dataset=replace(dataset, audit=full)))
+    notices, _ = script.sections(run, compare_with_published([run], split, []), 1)
+    assert notices.count("[!") == notices.count("[!NOTE]") == 1
+    assert "on all patches of the same 49 patients" in notices
 
 
-def test_rows_without_resamples_have_no_interval(protocol, tree):
+def test_rows_without_resamples_have_no_interval(script, tree):
     dataset = load_idc(tree)
     pipelines = {"lbp": IDCPipeline(features="lbp", head="logistic")}
     bare = evaluate(dataset, pipelines, dataset.official_split().as_cv(), n_resamples=0)
-    comparison = protocol["comparison"]
-    rows = comparison.comparison_rows([comparison.Run(LISTED, bare)], comparison.load_published(), (5, 100))
-    assert rows[0]["f1_low"] is None
-    table = comparison.comparison_table(rows, "c")
-    assert [row[3] for row in table.rows[:3]] == ["tuned threshold", "at 0.5", "as published"]
-    assert "[" not in "".join(table.rows[0][5:])
-    assert [row[1] for row in table.rows] == ["this run"] * 2 + ["abstract"] * 4 + ["authors' repository"] * 2
-    assert [row[6] for row in table.rows[-2:]] == ["not comparable (weighted F1)"] * 2
-    assert table.best == frozenset()
+    run = SplitRun(LISTED, bare)
+    found = compare_with_published([run], dataset.official_split(), load_published(script.PUBLISHED))
+    assert found.rows[0]["f1_low"] is None
+    table, folded = (
+        [[cell.strip() for cell in line.split("|")[1:-1]] for line in part.splitlines() if line.startswith("| ")][1:]
+        for part in script.sections(run, found, 1)[1].split("<details>")
+    )
+    assert [row[3] for row in (*table[:2], *folded)] == ["tuned threshold", "as published", "at 0.5"]
+    assert "[" not in "".join(table[0][5:])
+    assert [row[1] for row in table] == ["this run"] + ["abstract"] * 4 + ["authors' repository"] * 2
+    assert [row[6] for row in table[-2:]] == ["not comparable (weighted F1)"] * 2
+    assert "**" not in str(table)
 
 
-def test_rows_name_the_training_patients_and_the_notices_say_which_are_not_published(protocol, runs):
-    split, comparison = runs[0].evaluation.dataset.official_split(), protocol["comparison"]
-    rows = comparison.comparison_rows(runs, comparison.load_published(), (5, 100))
+def test_rows_name_the_training_patients_and_the_notices_say_which_are_not_published(script, runs):
+    split = runs[0].evaluation.dataset.official_split()
+    found = compare_with_published(runs, split, load_published(script.PUBLISHED))
+    rows = found.rows
     assert [row["trained_on"] for row in rows] == [LISTED] * 4 + [UNLISTED] * 2 + [None] * 6
     assert (rows[0]["threshold"], rows[1]["threshold"], rows[-1]["threshold"]) == ("f1", None, None)
     assert rows[0]["roc_auc"] == rows[1]["roc_auc"] != rows[4]["roc_auc"]
-    first, second = (comparison.addition(run, runs, split, [], 9) for run in runs)
-    assert first.files == second.files
-    assert [notice.level for notice in first.notices] == ["warning", "info"]
-    assert [notice.level for notice in second.notices] == ["warning", "warning"]
-    assert second.notices[1].title == "This report is not of the published protocol"
-    assert "to the training side: 1 with 20 patches" in second.notices[1].items[0]
-    texts = " ".join(block.text for block in first.blocks if isinstance(block, Text))
-    assert f"{LISTED}: the published split, fitted on 240 patches of 9 of the 84 train and 3 of the 29 val" in texts
-    assert f"{UNLISTED}: fitted on 260 patches of 13 patients" in texts
-    assert "the threshold is chosen for the highest F1, on scores" in texts
-    assert comparison.run_data_words(runs[1], split).endswith("; fitted on unlisted patients too")
+    (first, text), (second, _) = (script.sections(run, found, 9) for run in runs)
+    assert re.findall(r"\[!(\w+)\]", first) == ["WARNING", "NOTE"]
+    assert re.findall(r"\[!(\w+)\]", second) == ["WARNING", "WARNING"]
+    assert "**This report is not of the published protocol**" in second
+    assert "to the training side: 1 with\n>   20 patches" in second
+    assert "which holds 9 with those of this command" in first
+    assert f"{LISTED}: the published split, fitted on 240 patches of 9 of the 84 train and 3 of the 29 val" in text
+    assert f"{UNLISTED}: fitted on 260 patches of 13 patients" in text
+    assert "the threshold is chosen for the highest F1, on scores" in text
 
 
 # --- what the report offers for it -----------------------------------------------------------------------------------

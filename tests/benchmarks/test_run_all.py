@@ -1,6 +1,5 @@
 """The main job and README's table, run as a person runs them: in a process of their own, from another folder."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -30,15 +29,11 @@ def run(script, *arguments, cwd, timeout_s=120):
 
 
 @pytest.fixture
-def run_all(monkeypatch, work):
+def run_all(loaded_script, monkeypatch, work):
     """run_all.py as a module of this process, for what ends at once: an interpreter takes seconds to start."""
-    spec = importlib.util.spec_from_file_location("run_all", REPOSITORY / "benchmarks" / "run_all.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    for name in ("OMP_WAIT_POLICY", "TF_CPP_MIN_LOG_LEVEL"):
-        monkeypatch.setenv(name, os.environ.get(name, ""))
     monkeypatch.chdir(work)
-    return module
+    with loaded_script("run_all.py") as module:
+        yield module
 
 
 @pytest.fixture
@@ -91,9 +86,9 @@ def test_quick_run_on_the_synthetic_cohort(finished, metrics, work):
 
 
 def test_progress_on_no_terminal_is_sparse(finished):
-    lines = [line for line in finished.stdout.splitlines() if line.startswith("extracting features: ")]
+    lines = [line for line in finished.stderr.splitlines() if line.startswith("extract: ")]
     assert 1 <= len(lines) <= 4
-    assert lines[-1] == "extracting features: 300 of 300"
+    assert lines[-1].startswith("extract: 300 of 300, ")
 
 
 def test_network_without_weights_is_not_run_and_nothing_gets_smaller(finished, metrics):
@@ -147,7 +142,7 @@ def test_second_run_on_the_same_images_measures_nothing(finished, metrics, work)
 
 def test_the_store_is_in_the_user_s_cache_unless_another_or_none_is_asked_for(run_all, work, monkeypatch, capsys):
     def opened(*options):
-        return run_all.open_store(run_all.parse_arguments(options))
+        return run_all.open_store(run_all.make_parser().parse_args(options))
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(work / "cache"))
     assert opened() == FeatureStore(work / "cache" / "histofeat" / "features.sqlite")
@@ -157,7 +152,7 @@ def test_the_store_is_in_the_user_s_cache_unless_another_or_none_is_asked_for(ru
     (work / "no folder").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(work / "no folder"))
     assert opened() is None
-    assert "no feature store, everything is measured anew: FeatureStore(" in capsys.readouterr().err
+    assert "no feature store, everything is measured again: FeatureStore(" in capsys.readouterr().err
 
 
 def test_data_may_be_a_folder_that_holds_idc(finished, work):
@@ -251,7 +246,7 @@ def test_encoders_are_trained_anew_on_request(knowing, main, capsys):
     assert [result["name"] for result in metrics["results"]] == ["color", "histo"]
     assert metrics["protocol"]["retrain_encoder"] is True
     assert sum(fold["test_patients"] for fold in metrics["folds"]) == 15
-    assert "training encoders: 3 of 3" in capsys.readouterr().out
+    assert "retrain: 3 of 3" in capsys.readouterr().err
     assert metrics["command"].endswith("--retrain-encoder --n-jobs 1 --no-store --resamples 50 --no-shortcuts --quick")
 
 
@@ -265,7 +260,7 @@ def test_nothing_left_to_compare(knowing, main, capsys):
 
 def test_the_histo_sets_are_in_the_default_comparison(run_all):
     assert {"histo", "with_histo"} <= set(run_all.DEFAULT_SETS)
-    options = run_all.parse_arguments(["--features", "histo", "with_histo", "--heads", "svm"])
+    options = run_all.make_parser().parse_args(["--features", "histo", "with_histo", "--heads", "svm"])
     families = {
         name: [part.family for part in pipeline.families()] for name, pipeline in run_all.make_pipelines(options)
     }

@@ -11,7 +11,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-import histofeat.models
 from histofeat import CNNClassifier, make_cohort
 from histofeat.datasets import official_roles
 from histofeat.exceptions import GroupLeakageError
@@ -179,7 +178,7 @@ def test_overwrite_replaces_them(main, script, tree, tmp_path, monkeypatch):
         asked.update(options, groups=groups, folder=folder)
         return folder / "histo.weights.h5"
 
-    monkeypatch.setattr(histofeat.models, "train_encoder", train)
+    monkeypatch.setattr(script, "train_encoder", train)
     (tmp_path / "histo.weights.h5").write_bytes(b"old")
     words = ["--data", str(tree), "--output", str(tmp_path), "--overwrite", "--epochs", "3", "--seed", "5"]
     assert main([*words, "--n-jobs", "1"]) == 0

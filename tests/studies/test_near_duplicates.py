@@ -10,12 +10,14 @@ from histofeat import make_cohort
 from histofeat.datasets import official_roles
 from histofeat.datasets.synthetic.cohort_folder import MANIFEST
 from histofeat.evaluation import NEAR_DISTANCE
+from histofeat.studies import NearDuplicates
+from histofeat.studies.near_duplicates import DISTANCES, TOO_FAR, changes, count_false_alarms, extrapolate
 
 
 @pytest.fixture(scope="module")
-def study(loaded_script):
-    with loaded_script("protocols/near_duplicates.py") as module:
-        yield module
+def main(loaded_script):
+    with loaded_script("study.py") as module:
+        yield lambda words: module.run_study("near-duplicates", words)
 
 
 @pytest.fixture(scope="module")
@@ -28,10 +30,10 @@ def tree(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def finished(study, tree, tmp_path_factory):
+def finished(main, tree, tmp_path_factory):
     output = tmp_path_factory.mktemp("reports") / "near"
     arguments = ["--data", str(tree), "--quick", "--n-jobs", "1", "--output", str(output)]
-    assert study.main(arguments) == 0
+    assert main(arguments) == 0
     return output, json.loads((output / "metrics.json").read_text(encoding="utf-8"))
 
 
@@ -56,64 +58,68 @@ def test_it_writes_the_page_the_numbers_and_the_tables(finished):
     assert str(output.parent) not in page + (output / "report.html").read_text(encoding="utf-8")
 
 
-def test_a_finished_folder_is_not_overwritten(study, finished, tree, capsys):
+def test_a_finished_folder_is_not_overwritten(main, finished, tree, capsys):
     output, _ = finished
-    assert study.main(["--data", str(tree), "--quick", "--output", str(output)]) == 2
+    assert main(["--data", str(tree), "--quick", "--output", str(output)]) == 2
     assert "near_duplicates.py: " in capsys.readouterr().err
 
 
-def test_official_test_patients_alone_are_refused(study, tree, tmp_path, capsys):
+def test_official_test_patients_alone_are_refused(main, tree, tmp_path, capsys):
     patient = next(patient for patient, role in official_roles().items() if role == "test")
     old = next(tree.rglob("*.png"))
     new = tmp_path / "idc" / patient / old.parent.name / old.name.replace(old.parents[1].name, patient)
     new.parent.mkdir(parents=True)
     new.write_bytes(old.read_bytes())
-    assert study.main(["--data", str(tmp_path), "--output", str(tmp_path / "out")]) == 2
+    assert main(["--data", str(tmp_path), "--output", str(tmp_path / "out")]) == 2
     assert "got only patients of that set" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
-def test_one_patient_is_refused(study, tree, tmp_path, capsys):
+def test_one_patient_is_refused(main, tree, tmp_path, capsys):
     patient = sorted(tree.iterdir())[0]
     (tmp_path / "idc").mkdir()
     (tmp_path / "idc" / patient.name).symlink_to(patient)
-    assert study.main(["--data", str(tmp_path), "--output", str(tmp_path / "out")]) == 2
+    assert main(["--data", str(tmp_path), "--output", str(tmp_path / "out")]) == 2
     assert "expected patches of two patients or more, got one" in capsys.readouterr().err
 
 
-def test_false_alarms_are_counted_between_patients(study):
+def test_false_alarms_are_counted_between_patients():
     codes = np.zeros((4, 2), dtype=np.uint64)
     codes[2:] = np.random.default_rng(0).integers(0, 2**64, (2, 2), dtype=np.uint64)
     for patients, pairs in (([0, 0, 1, 1], 0), ([0, 1, 2, 3], 1)):
-        rows = study.false_alarms(np.repeat(codes, 1, axis=0), np.array(patients))
+        rows = count_false_alarms(np.repeat(codes, 1, axis=0), np.array(patients))
         assert rows[0]["pairs"] == pairs
         assert rows[0]["patches_percent"] == 50 * pairs
         assert rows[0]["n_pairs"] == (4 if pairs == 0 else 6)
 
 
-def test_extrapolation_continues_a_line_and_keeps_counts(study):
+def test_extrapolation_continues_a_line_and_keeps_counts():
     counts = np.zeros(129)
     counts[20:40] = np.round(10 * 2.0 ** np.arange(20))
-    line = study.extrapolation(counts.cumsum().clip(0))
+    line = extrapolate(counts.cumsum().clip(0))
     assert line(25) == counts[:26].sum()
     assert line(10) < line(15) < 10
-    assert np.isnan(study.extrapolation(np.zeros(129))(20))
+    assert np.isnan(extrapolate(np.zeros(129))(20))
     exact = np.where(np.arange(129) < 30, 0, np.exp(0.5 * np.arange(129) - 10))
-    assert study.extrapolation(exact)(20) == pytest.approx(np.exp(0.0), rel=1e-6)
+    assert extrapolate(exact)(20) == pytest.approx(np.exp(0.0), rel=1e-6)
 
 
-def test_the_smallest_distance_waits_for_every_kind_but_those_left_out(study):
+def test_the_smallest_distance_waits_for_every_kind_but_those_left_out():
     def row(name, least):
-        return {"change": name} | {f"d{d}": float(d >= least) for d in study.DISTANCES}
+        return {"change": name} | {f"d{d}": float(d >= least) for d in DISTANCES}
 
-    far = row(study.TOO_FAR[0], 36)
-    assert study.smallest_distance([row("a", 8), row("b", 14), far]) == 14
-    assert study.smallest_distance([row("a", 99), far]) is None
+    far = row(TOO_FAR[0], 36)
+
+    def smallest(*copies):
+        return NearDuplicates(1, 2, 1, (), copies, ()).smallest_distance
+
+    assert smallest(row("a", 8), row("b", 14), far) == 14
+    assert smallest(row("a", 99), far) is None
 
 
 @pytest.mark.parametrize("name", ["enlarged to 200 %", "moved 1 px right", "5 % brighter"])
-def test_changes_are_what_they_say(study, patches, name):
-    changed = study.changes()[name](patches[0])
+def test_changes_are_what_they_say(patches, name):
+    changed = changes()[name](patches[0])
     if name == "enlarged to 200 %":
         assert changed.shape == (100, 100, 3)
     elif name == "moved 1 px right":
@@ -123,9 +129,9 @@ def test_changes_are_what_they_say(study, patches, name):
 
 
 @pytest.mark.slow
-def test_it_runs_on_real_patches(study, real_data, tmp_path):
+def test_it_runs_on_real_patches(main, real_data, tmp_path):
     output = tmp_path / "near"
-    assert study.main(["--data", str(real_data), "--quick", "--output", str(output)]) == 0
+    assert main(["--data", str(real_data), "--quick", "--output", str(output)]) == 0
     results = json.loads((output / "metrics.json").read_text(encoding="utf-8"))["results"]
     jpeg = next(row for row in results["copies"] if row["change"] == "JPEG, quality 90")
     assert jpeg["d20"] > 0.99
