@@ -35,7 +35,6 @@ from .official_test import (
     fold_words as fold_words,
     official_fold as official_fold,
     open_ledger as open_ledger,
-    read_scores as read_scores,
 )
 from .published_split import (
     PublishedComparison as PublishedComparison,
@@ -43,6 +42,7 @@ from .published_split import (
     compare_with_published as compare_with_published,
     data_words as data_words,
     load_published as load_published,
+    read_scores as read_scores,
 )
 from .robustness.lanes import CLEAN as CLEAN, Robustness as Robustness, RobustnessRow as RobustnessRow
 from .robustness.measure import all_conditions as all_conditions, measure_robustness as measure_robustness

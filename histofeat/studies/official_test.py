@@ -21,7 +21,6 @@ from pathlib import Path
 
 import numpy as np
 
-from histofeat.datasets import read_csv_rows
 from histofeat.evaluation import Evaluation, evaluate
 from histofeat.features import Runtime
 from histofeat.metrics import compare_models, holm, parse_rule
@@ -38,7 +37,6 @@ __all__ = [
     "fold_words",
     "official_fold",
     "open_ledger",
-    "read_scores",
 ]
 
 #: Training patients, as rows and ledger name them.
@@ -276,44 +274,6 @@ def _evaluate_alone(dataset, fold, name, pipeline, runtime, settings):
 
     evaluation = evaluate(dataset, [(name, pipeline)], [fold], runtime=replace(runtime, progress=clock), **settings)
     return TimedEvaluation(evaluation, *(after - before for before, after in zip(started, ended, strict=True)))
-
-
-def read_scores(path, scores, *, numbers=()):
-    """Read rows of a table of scores.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        A CSV file.
-    scores : sequence of str
-        Columns of numbers between 0 and 1; an empty cell becomes None.
-    numbers : sequence of str
-        Columns of other numbers.
-
-    Returns
-    -------
-    list of dict
-
-    Raises
-    ------
-    DatasetError
-        If it is no CSV file with these columns.
-    ValueError
-        If a cell is no such number.
-    """
-    table = read_csv_rows(path, (*scores, *numbers), owner="read_scores.path")
-    for place, row in enumerate(table.rows):
-        for name in (*scores, *numbers):
-            try:
-                value = float(row[name]) if row[name] or name in numbers else None
-            except ValueError:
-                value = math.nan
-            inside = value is None or (0 < value < 1 if name in scores else math.isfinite(value))
-            if not inside:
-                kind = "a score between 0 and 1" if name in scores else "a number"
-                raise ValueError(f"{table.at(place)}: expected {kind} in {name}, got {row[name]!r}. Restore the file.")
-            row[name] = value
-    return table.rows
 
 
 # --- the ledger -------------------------------------------------------------------------------------------------------

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from histofeat.datasets import OfficialSplit
+from histofeat.datasets import OfficialSplit, read_csv_rows
 from histofeat.evaluation import Evaluation
 from histofeat.metrics import parse_rule
-from histofeat.studies.official_test import PUBLISHED_SPLIT, read_scores
+from histofeat.studies.official_test import PUBLISHED_SPLIT
 
-__all__ = ["PublishedComparison", "SplitRun", "compare_with_published", "data_words", "load_published"]
+__all__ = ["PublishedComparison", "SplitRun", "compare_with_published", "data_words", "load_published", "read_scores"]
 
 SCHEMA = 2
 COLUMNS = (
@@ -91,6 +92,44 @@ class PublishedComparison:
         writer.writeheader()
         writer.writerows(self.rows)
         return text.getvalue()
+
+
+def read_scores(path, scores, *, numbers=()):
+    """Read rows of a table of scores.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        A CSV file.
+    scores : sequence of str
+        Columns of numbers between 0 and 1; an empty cell becomes None.
+    numbers : sequence of str
+        Columns of other numbers.
+
+    Returns
+    -------
+    list of dict
+
+    Raises
+    ------
+    DatasetError
+        If it is no CSV file with these columns.
+    ValueError
+        If a cell is no such number.
+    """
+    table = read_csv_rows(path, (*scores, *numbers), owner="read_scores.path")
+    for place, row in enumerate(table.rows):
+        for name in (*scores, *numbers):
+            try:
+                value = float(row[name]) if row[name] or name in numbers else None
+            except ValueError:
+                value = math.nan
+            inside = value is None or (0 < value < 1 if name in scores else math.isfinite(value))
+            if not inside:
+                kind = "a score between 0 and 1" if name in scores else "a number"
+                raise ValueError(f"{table.at(place)}: expected {kind} in {name}, got {row[name]!r}. Restore the file.")
+            row[name] = value
+    return table.rows
 
 
 def load_published(path):

@@ -6,6 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from histofeat.reporting import write_study
+from histofeat.studies import Findings, Study, load_development_patients
+
 
 @pytest.fixture(scope="module")
 def study(loaded_script):
@@ -30,20 +33,20 @@ def options(study, tmp_path, *words):
     return parser.parse_args(["--data", str(tmp_path), "--output", str(tmp_path / "out"), *words])
 
 
-def test_patients_of_the_official_test_set_are_left_alone(study, tmp_path):
+def test_patients_of_the_official_test_set_are_left_alone(tmp_path):
     """Four patients with the ids of that set, three of others."""
     from histofeat.datasets import official_roles
 
     test = [patient for patient, role in official_roles().items() if role == "test"][:4]
     others = ["1", "2", "3"]
     _write_patients(tmp_path, test + others)
-    dataset = study.development_patients(options(study, tmp_path))
+    dataset = load_development_patients(tmp_path)
     assert sorted(set(dataset.patients)) == others
     _write_patients(tmp_path / "only", test)
     with pytest.raises(
         ValueError, match="expected patches outside the official test set, got only patients of that set"
     ):
-        study.development_patients(options(study, tmp_path / "only"))
+        load_development_patients(tmp_path / "only")
 
 
 def _write_patients(folder, patients):
@@ -78,34 +81,43 @@ def test_the_command_is_written_without_folders(study, tmp_path):
     assert words == f"python benchmarks/protocols/s.py --data {tmp_path.name} --output out --seed 3 --quick"
 
 
-def test_a_study_is_a_folder_with_page_numbers_tables_and_figures(study, tmp_path):
-    from histofeat.reporting import Picture, Text, draw_intervals
+@pytest.fixture
+def written(tmp_path):
+    """Write findings as the page of the study of candidates."""
+    study = Study("official-candidates", "Title", "what", run=None)
+    options = {"quick": True}
 
+    def write(findings):
+        return write_study(tmp_path / "out", study, findings, options, command="python s.py")
+
+    return write
+
+
+RESULTS = {"rows": [], "not_run": [], "tested": {"patches": 1, "patients": 1}, "share": np.float64(0.25)}
+
+
+def test_a_study_is_a_folder_with_page_numbers_tables_and_figures(written):
     rows = [{"name": "a", "value": 0.1, "low": 0.0, "high": 0.2}]
-    found = study.Study(
-        "Title",
-        (Text("Words."), Picture("figures/rows.svg", "rows", "Rows.")),
-        {"share": np.float64(0.25), "undefined": float("nan")},
+    found = Findings(
+        {**RESULTS, "undefined": float("nan")},
         {"rows": pd.DataFrame(rows)},
-        {"rows": (draw_intervals, {"title": "t", "x_label": "x", "rows": rows})},
+        {"rows": ("intervals", {"title": "t", "x_label": "x", "rows": rows})},
     )
-    chosen = options(study, tmp_path, "--quick")
-    page = study.write_study(found, chosen, command="python s.py")
+    page = written(found)
     folder = page.parent
     assert "Its numbers say nothing" in page.read_text(encoding="utf-8")
-    written = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    assert written["results"] == {"share": 0.25, "undefined": None}
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    assert (metrics["results"]["share"], metrics["results"]["undefined"]) == (0.25, None)
     expected = {"metrics.json", "report.md", "report.html", "rows.csv", "figures/rows.svg", "figures/rows.json"}
-    assert set(written["files"]) == expected
+    assert set(metrics["files"]) == expected
     assert {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} == expected
     with pytest.raises(FileExistsError, match="holds a finished report"):
-        study.write_study(found, chosen, command="python s.py")
+        written(found)
 
 
-def test_a_study_that_fails_leaves_nothing_behind(study, tmp_path):
-    broken = study.Study("Title", (), {}, {"rows": "no table"})
-    with pytest.raises(AttributeError):
-        study.write_study(broken, options(study, tmp_path), command="")
+def test_a_study_that_fails_leaves_nothing_behind(written, tmp_path):
+    with pytest.raises(KeyError):
+        written(Findings(RESULTS, {}, {"rows": ("no kind", {})}))
     assert not list(tmp_path.iterdir())
 
 
