@@ -13,7 +13,7 @@ import numpy as np
 from histofeat.datasets.base import PatchDataset
 from histofeat.datasets.breakhis.loading import load_breakhis
 from histofeat.datasets.breakhis.names import CLASSES, MAGNIFICATIONS, SUBTYPES, Subtype
-from histofeat.datasets.synthetic.cohort_folder import check_count, cohort_folder, is_reusable, write_cohort
+from histofeat.datasets.synthetic.cohort_folder import check_count, make_tree
 from histofeat.exceptions import DatasetError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BREAKHIS_COHORT_VERSION", "make_breakhis_cohort"]
 
-#: As `histofeat.datasets.synthetic.idc_cohort.COHORT_VERSION`; text, so that no cohort is ever taken for another one.
+#: As `histofeat.datasets.synthetic.idc_cohorts.COHORT_VERSION`; text, so that no cohort is taken for another one.
 BREAKHIS_COHORT_VERSION = "breakhis 1"
 
 # Above every number of BreakHis, whose highest has five digits.
@@ -127,10 +127,7 @@ def make_breakhis_cohort(
         "width": check_count(maker, "width", width, _SMALLEST_PX),
         "two_labels": bool(two_labels),
     }
-    folder = cohort_folder(maker, root)
-    header = {"made_by": f"histofeat {maker}", "version": BREAKHIS_COHORT_VERSION, **parameters}
-    if not is_reusable(folder, header):
-        write_cohort(folder, header, _draw_cohort(**parameters))
+    folder = make_tree(maker, root, BREAKHIS_COHORT_VERSION, parameters, _draw_cohort)
     return load_breakhis(folder, duplicates="published" if two_labels else "refuse")
 
 

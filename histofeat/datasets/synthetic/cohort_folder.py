@@ -1,4 +1,4 @@
-"""The folder of a synthetic cohort: found again where it is the very same, carried on, never written over another."""
+"""The folder of a synthetic cohort: written whole, found again, never written over anything."""
 
 from __future__ import annotations
 
@@ -7,27 +7,30 @@ import json
 import numbers
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from histofeat.datasets.writing import write_whole
 from histofeat.exceptions import DatasetError
 
 __all__ = [
     "MANIFEST",
     "SYNTHETIC_TARGET_NAMES",
     "check_count",
-    "cohort_folder",
-    "is_reusable",
+    "make_tree",
     "read_manifest",
     "tree_digest",
-    "write_cohort",
     "write_manifest",
 ]
 
+MANIFEST = "histofeat-synthetic.json"
+# Not the names of the IDC classes: these are drawn shapes, and no table may suggest anything else.
+SYNTHETIC_TARGET_NAMES = ("no tumour", "tumour")
+
 
 def check_count(maker: str, name: str, value: Any, least: int) -> int:
-    """Give `value` as int; refuse what is no whole number of at least `least`, in the name of the function `maker`."""
+    """Return `value` as int; refuse anything but a whole number of at least `least`."""
     if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
         raise DatasetError(
             f"{maker}.{name}: expected an integer of at least {least}, got {value!r}. Give a whole number."
@@ -35,8 +38,59 @@ def check_count(maker: str, name: str, value: Any, least: int) -> int:
     return int(value)
 
 
-def cohort_folder(maker: str, root: str | os.PathLike[str] | None) -> Path:
-    """Give the absolute folder, a new temporary one for None; refuse what is no path in the name of `maker`."""
+def make_tree(
+    maker: str,
+    root: str | os.PathLike[str] | None,
+    version: int | str,
+    parameters: Mapping[str, Any],
+    draw: Callable[..., Iterable[tuple[str, bytes]]],
+) -> Path:
+    """Write a cohort, whole or not at all, or find it where it was written before.
+
+    Parameters
+    ----------
+    maker : str
+        Name of the public function, for messages and the manifest.
+    root : path or None
+        The folder; None makes a new temporary one.
+    version : int or str
+        Version of the drawing.
+    parameters : mapping
+        Arguments of `draw`.
+    draw : callable
+        Gives the relative path and the PNG bytes of every patch.
+
+    Returns
+    -------
+    folder : Path
+        Absolute.
+
+    Raises
+    ------
+    DatasetError
+        When `root` is no path or a file, holds anything else, another cohort, or a cohort that was changed; when it
+        cannot be written.
+    """
+    folder = _cohort_folder(maker, root)
+    header = {"made_by": f"histofeat {maker}", "version": version, **parameters}
+    if _is_reusable(folder, header):
+        return folder
+    files = dict(draw(**parameters))
+    try:
+        with write_whole(os.path.realpath(folder), folder=True, parents=True) as part:
+            for name in {name.rpartition("/")[0] for name in files}:
+                (part / name).mkdir(parents=True, exist_ok=True)
+            for name, content in files.items():
+                (part / name).write_bytes(content)
+            write_manifest(part, {**header, "n_patches": len(files), "sha256": tree_digest(files)})
+    except OSError as error:
+        raise DatasetError(
+            f"{folder}: expected a folder that can be made, got {type(error).__name__}. Give a path you may write to."
+        ) from error
+    return folder
+
+
+def _cohort_folder(maker: str, root: str | os.PathLike[str] | None) -> Path:
     if root is None:
         return Path(tempfile.mkdtemp(prefix="histofeat-synthetic-"))
     if not isinstance(root, (str, os.PathLike)) or not str(root):
@@ -44,20 +98,8 @@ def cohort_folder(maker: str, root: str | os.PathLike[str] | None) -> Path:
     return Path(root).expanduser().absolute()
 
 
-def is_reusable(folder: Path, header: Mapping[str, Any]) -> bool:
-    """Whether the very cohort lies in the folder; False where it may be written; an error otherwise.
-
-    Parameters
-    ----------
-    folder : Path
-    header : mapping
-        Who made it, which version, which parameters: what the manifest of the very cohort begins with.
-
-    Raises
-    ------
-    DatasetError
-        When the folder is a file, or holds anything else, another cohort, or a cohort that was changed.
-    """
+def _is_reusable(folder: Path, header: Mapping[str, Any]) -> bool:
+    """Whether the same cohort is in the folder; False where it may be written; an error otherwise."""
     if folder.exists() and not folder.is_dir():
         raise DatasetError(f"{folder}: expected a folder for the synthetic cohort, got a file. Give another path.")
     if not folder.exists() or not any(folder.iterdir()):
@@ -74,52 +116,12 @@ def is_reusable(folder: Path, header: Mapping[str, Any]) -> bool:
         raise DatasetError(
             f"{folder}: expected the synthetic cohort {wanted}, got {found}. Give another folder, or delete this one."
         )
-    if manifest.get("complete") is not True:
-        return False
     if _digest_on_disk(folder) != manifest.get("sha256"):
         raise DatasetError(
             f"{folder}: expected the files that {MANIFEST} was written for, got others: a patch was changed, added or "
             "removed. Delete the folder, or give another one."
         )
     return True
-
-
-def write_cohort(folder: Path, header: Mapping[str, Any], patches: Iterable[tuple[str, bytes]]) -> None:
-    """Write every patch, then a manifest that says so; an earlier attempt that was cut short is carried on.
-
-    Parameters
-    ----------
-    folder : Path
-    header : mapping
-        As in `is_reusable`.
-    patches : iterable of (str, bytes)
-        Relative path and PNG bytes of each.
-
-    Raises
-    ------
-    DatasetError
-        When the folder cannot be made, or holds files of something else.
-    """
-    files = dict(patches)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DatasetError(
-            f"{folder}: expected a folder that can be made, got {type(error).__name__}. Give a path you may write to."
-        ) from error
-    foreign = _files_below(folder) - set(files)
-    if foreign:
-        raise DatasetError(
-            f"{folder}: expected only files of the synthetic cohort that was begun here, got {min(foreign)!r}. "
-            "Delete the folder, or give another one."
-        )
-    write_manifest(folder, {**header, "complete": False})
-    for name in {name.rpartition("/")[0] for name in files}:
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
-        # Straight over a file of an attempt that was cut short: it may hold half a patch.
-        (folder / name).write_bytes(content)
-    write_manifest(folder, {**header, "n_patches": len(files), "sha256": tree_digest(files), "complete": True})
 
 
 def _files_below(folder: Path) -> set[str]:
@@ -132,13 +134,6 @@ def _digest_on_disk(folder: Path) -> str:
     return tree_digest({name: (folder / name).read_bytes() for name in _files_below(folder)})
 
 
-MANIFEST = "histofeat-synthetic.json"
-
-
-# Not the names of the IDC classes: these are drawn shapes, and no table may suggest anything else.
-SYNTHETIC_TARGET_NAMES = ("no tumour", "tumour")
-
-
 def read_manifest(root: Path) -> dict[str, Any] | None:
     """Content of the manifest in a folder; None when there is none or it is no JSON object."""
     try:
@@ -149,10 +144,8 @@ def read_manifest(root: Path) -> dict[str, Any] | None:
 
 
 def write_manifest(root: Path, content: Mapping[str, Any]) -> None:
-    """Write the manifest in one step, so that no reader ever sees half of it."""
-    partial = root / f"{MANIFEST}.partial"
-    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    partial.replace(root / MANIFEST)
+    """Write the manifest of made-up images into a folder."""
+    (root / MANIFEST).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def tree_digest(files: Mapping[str, bytes]) -> str:
