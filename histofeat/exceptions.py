@@ -1,11 +1,19 @@
-"""What can go wrong, by kind: an unreadable patch, a leaked patient, an unusable data set, a missing part."""
+"""Errors by kind (patch, leak, data set, weights, missing package), and phrases that their messages share."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["DatasetError", "GroupLeakageError", "MissingExtraError", "PatchError", "WeightsError", "known_names"]
+__all__ = [
+    "DatasetError",
+    "GroupLeakageError",
+    "MissingExtraError",
+    "PatchError",
+    "WeightsError",
+    "and_more",
+    "known_names",
+]
 
 
 class PatchError(ValueError):
@@ -26,6 +34,17 @@ class WeightsError(ValueError):
 
 class MissingExtraError(ImportError):
     """An optional dependency is not installed; the message names the extra that brings it."""
+
+
+def and_more(n: int) -> str:
+    """End of a phrase that names the first of `n` offenders.
+
+    Examples
+    --------
+    >>> and_more(1), and_more(3)
+    ('', ' (and 2 more)')
+    """
+    return f" (and {n - 1:,} more)" if n > 1 else ""
 
 
 def known_names(name: object, known: Iterable[str]) -> str:

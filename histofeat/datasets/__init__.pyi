@@ -7,15 +7,18 @@ from .breakhis.folds import (
     read_breakhis_folds as read_breakhis_folds,
 )
 from .breakhis.loading import load_breakhis as load_breakhis
+from .class_folders import load_image_folder as load_image_folder
 from .csv_rows import CsvRows as CsvRows, read_csv_rows as read_csv_rows
-from .folders.class_folders import load_image_folder as load_image_folder
-from .folders.table import load_manifest as load_manifest
-from .idc.loading import load_idc as load_idc
-from .idc.official import OfficialSplit as OfficialSplit, official_roles as official_roles
-from .idc.tree import parse_name as parse_name
+from .idc import load_idc as load_idc, parse_name as parse_name
 from .image_files import ImageList as ImageList, image_size as image_size, list_images as list_images
+from .manifest import load_manifest as load_manifest
 from .opening import open_dataset as open_dataset, patch_size_of as patch_size_of, training_part as training_part
-from .parts import DatasetSplit as DatasetSplit, predefined_split as predefined_split
+from .parts import (
+    DatasetSplit as DatasetSplit,
+    OfficialSplit as OfficialSplit,
+    official_roles as official_roles,
+    predefined_split as predefined_split,
+)
 from .patients import PatientRule as PatientRule, find_patients as find_patients
 from .rare_classes import merge_rare_classes as merge_rare_classes
 from .splitting import split_dataset as split_dataset

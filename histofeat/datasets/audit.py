@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
 
-__all__ = ["DatasetAudit", "FullSet", "LeftOut", "NotedAudit", "add_up", "with_merged_classes"]
+from histofeat.datasets.image_files import fold_case
+from histofeat.exceptions import and_more
+
+__all__ = ["DatasetAudit", "FullSet", "LeftOut", "NotedAudit", "add_up", "table_notes"]
 
 
 # Enough to find the culprit by hand; more would drown a report when a whole archive is foreign.
@@ -322,30 +325,53 @@ def add_up(counts: Mapping[str, int], names: Mapping[str, str]) -> dict[str, int
     return total
 
 
-def with_merged_classes(
-    audit: DatasetAudit, frame: pd.DataFrame, target_names: tuple[str, ...], names: Mapping[str, str], note: str
-) -> NotedAudit:
-    """Audit of a data set whose classes were merged.
+def table_notes(frame: pd.DataFrame, names: Sequence[str], target_names: Sequence[str]) -> tuple[str, ...]:
+    """Note patients in several parts, classes that a part lacks, and names that differ only in case.
 
     Parameters
     ----------
-    audit : DatasetAudit
-        Of the data set before.
     frame : DataFrame
-        The rows with their new labels.
-    target_names : tuple of str
-        The classes now.
-    names : mapping of str to str
-        Old class name to new one, for every old class that is not left out.
-    note : str
-        What was done, as a sentence.
+        Columns ``label`` and ``patient``, and ``part`` where there is one.
+    names : sequence of str, one a row
+        What a note calls the image.
+    target_names : sequence of str
+
+    Returns
+    -------
+    notes : tuple of str
     """
-    if not isinstance(audit, NotedAudit):
-        audit = NotedAudit(**{field.name: getattr(audit, field.name) for field in fields(DatasetAudit)})
-    counted = DatasetAudit.from_frame(frame, target_names, audit.name)
-    return replace(
-        audit.with_names(names),
-        class_counts=counted.class_counts,
-        patients_without=counted.patients_without,
-        notes=(*audit.notes, note),
-    )
+    notes = []
+    if "part" in frame.columns:
+        notes += _part_notes(frame, target_names)
+    for kind, values in (("images", names), ("patients", frame["patient"].unique())):
+        groups = _alike(values)
+        if groups:
+            notes.append(
+                f"Names of {kind} that differ only in case: {groups[0][0]!r} and {groups[0][1]!r}"
+                f"{and_more(len(groups))}. They are taken for different {kind}; some file systems cannot hold "
+                "both."
+            )
+    return tuple(notes)
+
+
+def _part_notes(frame: pd.DataFrame, target_names: Sequence[str]) -> list[str]:
+    notes = []
+    parts = frame.groupby("patient")["part"].nunique()
+    shared = sorted(parts.index[parts > 1], key=lambda patient: (len(patient), patient))
+    if shared:
+        notes.append(
+            f"Patients in more than one part: {len(shared):,} of {len(parts):,}, the first is {shared[0]!r}. Scores on "
+            "this split are too good; evaluate refuses it (HF001). Split by patient with split_dataset."
+        )
+    for part, rows in frame.groupby("part", sort=False):
+        lost = [name for code, name in enumerate(target_names) if code not in set(rows["label"])]
+        if lost:
+            notes.append(f"The part {part!r} has no image of class {', '.join(map(repr, lost))}.")
+    return notes
+
+
+def _alike(values: Iterable[str]) -> list[list[str]]:
+    groups: dict[str, list[str]] = {}
+    for value in values:
+        groups.setdefault(fold_case(value), []).append(value)
+    return [sorted(group) for group in groups.values() if len(group) > 1]

@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 
 from histofeat.datasets.audit import DatasetAudit
-from histofeat.datasets.idc.official import OfficialSplit, official_roles, split_by_role
+from histofeat.datasets.parts import OfficialSplit, official_roles, split_by_role
 from histofeat.datasets.patients import PatientRule
-from histofeat.exceptions import DatasetError
+from histofeat.exceptions import DatasetError, and_more
 
 __all__ = ["PatchDataset"]
 
@@ -135,7 +135,7 @@ class PatchDataset:
         if outside:
             raise DatasetError(
                 f"PatchDataset.root: expected every path below {str(self.root)!r}, got {outside[0]!r}"
-                f"{_and_more(len(outside))}. Give the folder that all images lie in, or root=None."
+                f"{and_more(len(outside))}. Give the folder that all images lie in, or root=None."
             )
         return np.array([path[len(prefix) :].replace(os.sep, "/") for path in self.X], dtype=object)
 
@@ -180,10 +180,6 @@ class PatchDataset:
         return split_by_role(self.patients, official_roles())
 
 
-def _and_more(n: int) -> str:
-    return f" (and {n - 1:,} more)" if n > 1 else ""
-
-
 def _check_target_names(names: Sequence[str]) -> tuple[str, ...]:
     settled = tuple(names) if not isinstance(names, str) else (names,)
     if len(settled) < 2 or len(set(settled)) < len(settled) or not all(isinstance(n, str) for n in settled):
@@ -225,7 +221,7 @@ def _check_values(frame: pd.DataFrame, target_names: tuple[str, ...]) -> None:
         if len(wrong):
             raise DatasetError(
                 f"PatchDataset.frame: expected text in the column {column!r}, got {frame[column][wrong[0]]!r} in row "
-                f"{wrong[0]}{_and_more(len(wrong))}. Fill it in, as str."
+                f"{wrong[0]}{and_more(len(wrong))}. Fill it in, as str."
             )
     codes = frame["label"]
     k = len(target_names)
@@ -234,13 +230,13 @@ def _check_values(frame: pd.DataFrame, target_names: tuple[str, ...]) -> None:
         wrong = np.flatnonzero(~valid.to_numpy())
         raise DatasetError(
             f"PatchDataset.frame: expected label codes 0 to {k - 1} for the {k} classes {target_names}, got "
-            f"{codes[wrong[0]]!r} in row {wrong[0]}{_and_more(len(wrong))}. Correct the label or name its class."
+            f"{codes[wrong[0]]!r} in row {wrong[0]}{and_more(len(wrong))}. Correct the label or name its class."
         )
     twice = np.flatnonzero(frame["path"].duplicated().to_numpy())
     if len(twice):
         raise DatasetError(
             f"PatchDataset.frame: expected each path once, got {frame['path'][twice[0]]!r} again in row {twice[0]}"
-            f"{_and_more(len(twice))}. Drop the copies: on two sides of a split they leak."
+            f"{and_more(len(twice))}. Drop the copies: on two sides of a split they leak."
         )
 
 
@@ -263,7 +259,7 @@ def _as_rows(index: np.ndarray | Sequence[int] | Sequence[bool], n: int) -> np.n
     if len(outside):
         raise DatasetError(
             f"PatchDataset.subset: expected row numbers from 0 to {n - 1}, got {outside[0]}"
-            f"{_and_more(len(outside))}. Count rows from the start of this data set."
+            f"{and_more(len(outside))}. Count rows from the start of this data set."
         )
     if len(np.unique(rows)) < len(rows):
         raise DatasetError(

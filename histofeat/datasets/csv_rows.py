@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from histofeat.exceptions import DatasetError, known_names
+from histofeat.exceptions import DatasetError, and_more, known_names
 
 __all__ = ["CsvRows", "read_csv_rows"]
 
@@ -57,7 +57,7 @@ class CsvRows:
             if empty:
                 raise DatasetError(
                     f"{self.at(empty[0])}: expected text in the column {column!r}, got an empty cell"
-                    f"{_more(empty)}. Fill it in, or remove the row."
+                    f"{and_more(len(empty))}. Fill it in, or remove the row."
                 )
 
 
@@ -152,13 +152,13 @@ def _header(file: Path, cells: list[str], required: Sequence[str]) -> tuple[str,
     twice = [name for position, name in enumerate(columns) if name in columns[:position]]
     if twice:
         raise DatasetError(
-            f"{file}, line 1: expected each column once, got {twice[0]!r} again{_more(twice)}. Rename one of them."
+            f"{file}, line 1: expected each column once, got {twice[0]!r} again{and_more(len(twice))}. Rename one."
         )
     absent = [name for name in required if name not in columns]
     if absent:
         raise DatasetError(
             f"{file}, line 1: expected the columns {', '.join(required)}, got none named {absent[0]!r}"
-            f"{_more(absent)}. {_header_remedy(columns, absent[0])}"
+            f"{and_more(len(absent))}. {_header_remedy(columns, absent[0])}"
         )
     return columns
 
@@ -179,7 +179,3 @@ def _check_width(file: Path, line: int, cells: list[str], columns: tuple[str, ..
 
 def _settled(column: str, cell: str) -> str:
     return cell if column == "path" else cell.strip()
-
-
-def _more(offenders: Sequence) -> str:
-    return f" (and {len(offenders) - 1:,} more)" if len(offenders) > 1 else ""

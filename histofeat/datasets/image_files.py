@@ -5,18 +5,24 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
+import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
-from histofeat.exceptions import DatasetError
+import pandas as pd
+
+from histofeat.exceptions import DatasetError, and_more
 from histofeat.images import image_size
 
 __all__ = [
     "IMAGE_SUFFIXES",
     "ImageList",
+    "Scan",
+    "content_notes",
     "existing_folder",
+    "fold_case",
     "image_size",
     "is_folder",
     "is_image_name",
@@ -59,6 +65,43 @@ def is_system_name(name: str) -> bool:
     return name.startswith(".") or name.lower() in _SYSTEM
 
 
+def fold_case(name: str) -> str:
+    """Fold a name as file systems do that ignore case and Unicode spellings.
+
+    Examples
+    --------
+    >>> fold_case("Benign") == fold_case("BENIGN")
+    True
+    """
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+@dataclass
+class Scan:
+    """What one walk over a folder found.
+
+    Parameters
+    ----------
+    root : str
+        The folder.
+    left_out : list of (str, str)
+        Reason and relative path of every entry that is no usable image.
+    """
+
+    root: str
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+
+    def relative(self, path: str) -> str:
+        """Path below the root with forward slashes."""
+        return path.removeprefix(self.root).lstrip(os.sep).replace(os.sep, "/")
+
+    def leave_out(self, path: str, reason: str) -> None:
+        """Note an entry that is no usable image."""
+        # A name need not be text; what goes into a report must be.
+        name = self.relative(path).encode("utf-8", "backslashreplace").decode("utf-8")
+        self.left_out.append((reason, name))
+
+
 def same_content(paths: Iterable[str]) -> list[list[int]]:
     """Groups of positions whose files hold the same bytes, in order; files that are alone are left out.
 
@@ -90,6 +133,45 @@ def _content_key(path: str) -> bytes | None:
     except OSError:
         return None
     return digest.digest()
+
+
+def content_notes(frame: pd.DataFrame, names: Sequence[str]) -> tuple[str, ...]:
+    """Note files with the same bytes: under two classes, in two parts, of two patients, or merely twice.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Columns ``path``, ``label`` and ``patient``, and ``part`` where there is one.
+    names : sequence of str, one a row
+        What a note calls the image.
+
+    Returns
+    -------
+    notes : tuple of str
+        At most one for each of these. Nothing is removed.
+    """
+    groups = same_content(frame["path"])
+    if not groups:
+        return ()
+    questions = [("label", "under different classes", "One of the labels is wrong (HF006).")]
+    if "part" in frame.columns:
+        questions.append(("part", "in different parts", "What is tested on was trained on (HF002)."))
+    questions.append(("patient", "under different patients", "Folds by patient cannot keep them together (HF002)."))
+    notes = [
+        f"Files of the same content: {sum(map(len, groups)):,} in {len(groups):,} groups, the first are "
+        f"{names[groups[0][0]]!r} and {names[groups[0][1]]!r}. Nothing was removed."
+    ]
+    for column, where, meaning in questions:
+        values = frame[column].to_numpy()
+        apart = [group for group in groups if len(set(values[group])) > 1]
+        if apart:
+            first = apart[0][0]
+            other = next(row for row in apart[0] if values[row] != values[first])
+            notes.append(
+                f"Files of the same content {where}: {names[first]!r} and {names[other]!r}"
+                f"{and_more(len(apart))}. {meaning}"
+            )
+    return tuple(notes)
 
 
 def existing_folder(root: Any, owner: str, holds: str, *, hint: str | None = None) -> Path:

@@ -84,7 +84,7 @@ def open_dataset(
             f"name the format of {path}: {', '.join(FORMATS[1:])}."
         )
     if kind == "idc":
-        from histofeat.datasets.idc.loading import load_idc
+        from histofeat.datasets.idc import load_idc
 
         return load_idc(path)
     if kind == "breakhis":
@@ -92,10 +92,10 @@ def open_dataset(
 
         return load_breakhis(path, **given)
     if kind == "csv":
-        from histofeat.datasets.folders.table import load_manifest
+        from histofeat.datasets.manifest import load_manifest
 
         return load_manifest(path, **given)
-    from histofeat.datasets.folders.class_folders import load_image_folder
+    from histofeat.datasets.class_folders import load_image_folder
 
     return load_image_folder(path, **given)
 

@@ -1,4 +1,4 @@
-"""Train, validation and test: the names of the parts, and a split of a data set into them as a record."""
+"""Train, validation and test: a split of a data set as a record, and the published split of the IDC patients."""
 
 from __future__ import annotations
 
@@ -9,11 +9,21 @@ from typing import Any
 
 import numpy as np
 
+from histofeat.datasets.csv_rows import read_csv_rows
 from histofeat.exceptions import DatasetError
 
-__all__ = ["PARTS", "DatasetSplit", "part_named", "predefined_split"]
+__all__ = [
+    "PARTS",
+    "DatasetSplit",
+    "OfficialSplit",
+    "official_roles",
+    "part_named",
+    "predefined_split",
+    "split_by_role",
+]
 
 PARTS = ("train", "validation", "test")
+_OFFICIAL = Path(__file__).with_name("idc_official_split.csv")
 _ALIASES = {"training": "train", "val": "validation", "valid": "validation", "testing": "test"}
 
 
@@ -236,3 +246,103 @@ def predefined_split(dataset) -> DatasetSplit:
 
 def _distinct(patients) -> tuple[str, ...]:
     return tuple(sorted(set(patients), key=lambda patient: (len(patient), patient)))
+
+
+@dataclass(frozen=True, eq=False)
+class OfficialSplit:
+    """Rows of an IDC data set by the published role of their patient.
+
+    Parameters
+    ----------
+    train, validation, test : ndarray of int64, shape (n_rows_of_role,)
+        Sorted row numbers.
+    unlisted : ndarray of int64
+        Rows of the patients who ship with the data but have no role in the published split.
+    missing : mapping of str to tuple of str
+        Per role, the patients of the published split without a patch in this copy.
+    n_patients : mapping of str to int
+        Per role, and for "unlisted", the patients who are here.
+
+    Notes
+    -----
+    The lists are those of Cruz-Roa et al. 2014 (https://doi.org/10.1117/12.2043872) and Janowczyk and Madabhushi
+    2016 (https://doi.org/10.4103/2153-3539.186902). The 49 patients are a test set: nothing is tuned on them.
+    """
+
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+    unlisted: np.ndarray
+    missing: Mapping[str, tuple[str, ...]]
+    n_patients: Mapping[str, int]
+
+    def __repr__(self) -> str:
+        parts = (
+            f"{role}={len(getattr(self, role)):,} patches of {self.n_patients[role]} patients"
+            for role in (*PARTS, "unlisted")
+        )
+        return f"OfficialSplit({', '.join(parts)}, missing={dict(self.missing)})"
+
+    def as_cv(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """One (train and validation rows, test rows) pair, for any ``cv=`` argument.
+
+        Raises
+        ------
+        DatasetError
+            When this copy has no patch on one of the two sides.
+        """
+        fit = np.sort(np.concatenate([self.train, self.validation]))
+        for side, rows in (("train or validation", fit), ("test", self.test)):
+            if not len(rows):
+                raise DatasetError(
+                    f"OfficialSplit: expected patches of the {side} patients, got 0 in this copy. "
+                    "Load the whole data set, or use PatientKFold on what is there."
+                )
+        return [(fit, self.test.copy())]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Counts and missing patients as plain JSON types, for reports."""
+        return {
+            role: {
+                "n_patches": len(getattr(self, role)),
+                "n_patients": self.n_patients[role],
+                "missing_patients": list(self.missing.get(role, ())),
+            }
+            for role in (*PARTS, "unlisted")
+        }
+
+
+def official_roles() -> dict[str, str]:
+    """Role ("train", "validation" or "test") of each of the 162 patients of the published IDC split.
+
+    Examples
+    --------
+    >>> from collections import Counter
+    >>> sorted(Counter(official_roles().values()).items())
+    [('test', 49), ('train', 84), ('validation', 29)]
+    """
+    table = read_csv_rows(_OFFICIAL, ("patient", "role"), owner="official_roles")
+    return {row["patient"]: row["role"] for row in table.rows}
+
+
+def split_by_role(patients: np.ndarray, roles: Mapping[str, str]) -> OfficialSplit:
+    """Sort rows into the roles of their patients.
+
+    Parameters
+    ----------
+    patients : ndarray of str, shape (n,)
+        Patient of each row.
+    roles : mapping of str to str
+        Patient to role, as from `official_roles`.
+    """
+    names, codes = np.unique(patients.astype(str), return_inverse=True)
+    role_of = np.array([roles.get(name, "unlisted") for name in names])
+    row_roles = role_of[codes]
+    present = set(names)
+    return OfficialSplit(
+        **{role: np.flatnonzero(row_roles == role) for role in (*PARTS, "unlisted")},
+        missing={
+            role: tuple(p for p, its_role in roles.items() if its_role == role and p not in present) for role in PARTS
+        },
+        n_patients={role: int(np.sum(role_of == role)) for role in (*PARTS, "unlisted")},
+    )

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from histofeat.datasets.csv_rows import CsvRows, read_csv_rows
-from histofeat.exceptions import DatasetError, known_names
+from histofeat.exceptions import DatasetError, and_more, known_names
 
-__all__ = ["COST_OF_NO_PATIENTS", "EACH_IMAGE", "PATIENTS_UNKNOWN", "PatientRule", "find_patients", "first_and_count"]
+__all__ = ["COST_OF_NO_PATIENTS", "EACH_IMAGE", "PATIENTS_UNKNOWN", "PatientRule", "find_patients"]
 
 #: Rule for unknown patients: each image counts as its own patient.
 EACH_IMAGE = "image"
@@ -40,17 +40,6 @@ _WAYS = (
     "every report."
 )
 _IMAGE_COLUMNS = ("path", "image")
-
-
-def first_and_count(n: int) -> str:
-    """End of a phrase that names the first of `n` offenders.
-
-    Examples
-    --------
-    >>> first_and_count(1), first_and_count(3)
-    ('', ' (and 2 more)')
-    """
-    return f" (and {n - 1:,} more)" if n > 1 else ""
 
 
 @dataclass(frozen=True)
@@ -169,7 +158,7 @@ class PatientRule:
             shown, way = (inner, "a match of the expression") if self.expression is not None else (names, self.source)
             raise DatasetError(
                 f"{_OWNER}: expected a patient for every image, got none for {shown[without[0]]!r}"
-                f"{first_and_count(len(without))} by {way}. Correct it, or remove these images."
+                f"{and_more(len(without))} by {way}. Correct it, or remove these images."
             )
         return found
 

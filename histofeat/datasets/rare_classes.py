@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 
-from histofeat.datasets.audit import with_merged_classes
+from histofeat.datasets.audit import DatasetAudit, NotedAudit
 from histofeat.datasets.base import PatchDataset
 from histofeat.datasets.breakhis.names import CLASSES, SUBTYPES
 from histofeat.exceptions import DatasetError, known_names
@@ -84,7 +85,7 @@ def merge_rare_classes(
     recode = np.array([target_names.index(names[n]) if n in names else -1 for n in dataset.target_names])
     frame = dataset.frame.assign(label=recode[dataset.y])
     note = _note(dataset.target_names, names, carried, min_patients, rule)
-    audit = with_merged_classes(dataset.audit, frame, target_names, names, note)
+    audit = _merged_audit(dataset.audit, frame, target_names, names, note)
     # Labels of BreakHis are diagnoses: patients of two subtypes may have one label once these are merged.
     one_diagnosis = rule == "malignancy" and frame.groupby("patient")["label"].nunique().max() == 1
     per = "patient" if one_diagnosis else dataset.labels_per
@@ -183,3 +184,18 @@ def _note(
         parts.append(f"{', '.join(olds)} into {new!r}")
     parts += [f"{name} (0 patients) left out" for name in target_names if name not in names]
     return f"classes of fewer than {min_patients} patients merged by the rule {rule!r}: {'; '.join(parts)}"
+
+
+def _merged_audit(
+    audit: DatasetAudit, frame: pd.DataFrame, target_names: tuple[str, ...], names: Mapping[str, str], note: str
+) -> NotedAudit:
+    """Audit of a data set whose classes were merged; `names` maps each old class that is kept to its new name."""
+    if not isinstance(audit, NotedAudit):
+        audit = NotedAudit(**{field.name: getattr(audit, field.name) for field in fields(DatasetAudit)})
+    counted = DatasetAudit.from_frame(frame, target_names, audit.name)
+    return replace(
+        audit.with_names(names),
+        class_counts=counted.class_counts,
+        patients_without=counted.patients_without,
+        notes=(*audit.notes, note),
+    )

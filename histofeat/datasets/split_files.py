@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import pandas as pd
 
-from histofeat.datasets.folders.notes import fold_case
+from histofeat.datasets.image_files import fold_case
 from histofeat.datasets.parts import DatasetSplit
 from histofeat.datasets.synthetic.cohort_folder import write_manifest
 from histofeat.datasets.writing import write_whole

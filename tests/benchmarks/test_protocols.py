@@ -14,7 +14,7 @@ import pytest
 
 from histofeat import IDCPipeline, evaluate, load_idc
 from histofeat.datasets import official_roles
-from histofeat.datasets.idc.loading import FULL_SET
+from histofeat.datasets.idc import FULL_SET
 from histofeat.model_selection import PatientKFold
 from histofeat.reporting import Addition, Notice, Table, Text, write_report
 from histofeat.studies import (

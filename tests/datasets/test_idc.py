@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from histofeat.datasets import load_idc, make_cohort, official_roles, parse_name
-from histofeat.datasets.idc.loading import FULL_SET, dataset_from_scan
-from histofeat.datasets.idc.tree import NESTED, scan_tree
+from histofeat.datasets.idc import FULL_SET, NESTED, dataset_from_scan, scan_tree
 from histofeat.exceptions import DatasetError
 from histofeat.images import png_size
 

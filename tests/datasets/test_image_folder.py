@@ -10,7 +10,7 @@ from PIL import Image
 
 from histofeat import IDCPipeline, audit_split, evaluate
 from histofeat.datasets import PatientRule, find_patients, image_size, load_image_folder, predefined_split
-from histofeat.datasets.folders.tree import read_folder_tree
+from histofeat.datasets.folder_tree import read_folder_tree
 from histofeat.datasets.image_files import same_content
 from histofeat.datasets.parts import PARTS, part_named
 from histofeat.datasets.synthetic.cohort_folder import MANIFEST

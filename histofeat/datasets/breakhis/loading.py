@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +15,6 @@ import pandas as pd
 from histofeat.datasets.audit import FullSet, LeftOut
 from histofeat.datasets.base import PatchDataset
 from histofeat.datasets.breakhis.audit import NOMINAL_SIZE, BreakHisAudit, full_set
-from histofeat.datasets.breakhis.copies import DUPLICATES, Copies, drop_copies, find_copies, refuse_copies
 from histofeat.datasets.breakhis.names import CLASSES, SUBTYPES, TREE, parse_magnification
 from histofeat.datasets.breakhis.tree import FoundImage, TreeScan, is_made_up, scan_breakhis
 from histofeat.datasets.image_files import existing_folder
@@ -29,6 +29,7 @@ _PATIENT_KEYS = ("number", "full")
 _MADE_UP = "{}-like"
 
 
+DUPLICATES = ("refuse", "drop", "published")
 _BY_NUMBER = PatientRule(expression=r"SOB_[BM]_[A-Z]{1,2}[-_][0-9]{2}-([0-9]+)")
 
 
@@ -111,13 +112,13 @@ def load_breakhis(
     folder = existing_folder(root, "load_breakhis", TREE, hint="BreaKHis_v1")
     scan = scan_breakhis(folder)
     images = _at(magnification, scan)
-    copies = find_copies(images)
+    copies = _find_copies(images)
     label_of = _subtype_label if target == "subtype" else _class_label
     kept = images
     if duplicates == "refuse":
-        refuse_copies(copies, scan)
+        _refuse_copies(copies, scan)
     elif duplicates == "drop":
-        kept = drop_copies(images, copies, scan, label_of)
+        kept = _drop_copies(images, copies, scan, label_of)
     word = _MADE_UP.format if is_made_up(folder) else str
     frame = _to_frame(kept, label_of, word, _patient_ids(kept, patient_key, duplicates, copies))
     dataset = _dataset(frame, images, copies, scan, magnification, target, duplicates, word)
@@ -222,3 +223,130 @@ def _found(images: Sequence[FoundImage], target_names: tuple[str, ...], target: 
     counts = np.bincount([label_of(i.name.slide_name.subtype) for i in images], minlength=len(target_names))
     slides = {image.name.slide_name for image in images}
     return FullSet(len(images), len(slides), dict(zip(target_names, counts.tolist(), strict=True)))
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Images that are there more than once.
+
+    Parameters
+    ----------
+    groups : tuple of tuple of FoundImage
+        Each holds two or more files of the same image, in the order of the scan.
+    two_labels : mapping of (year, slide id) to tuple of int
+        Slides that lie in the folders of two subtypes, with their positions in `SUBTYPES`.
+    """
+
+    groups: tuple[tuple[FoundImage, ...], ...] = ()
+    two_labels: dict[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
+
+
+def _find_copies(images: Sequence[FoundImage]) -> Copies:
+    """Look for the same image under two names, and for slides under two subtypes.
+
+    Notes
+    -----
+    Two files are the same image when they are equal to the byte; and, for those without an equal, when slide,
+    magnification and sequence number are equal and only the subtype differs, as for the two copies of slide 13412.
+    Only files of equal length are read.
+    """
+    equal = _equal_files(images)
+    alone = {image.name for image in images} - {image.name for group in equal for image in group}
+    subtypes: dict[tuple[str, str], set[int]] = {}
+    same_name: dict[tuple, list[FoundImage]] = {}
+    for image in images:
+        slide = image.name.slide_name
+        subtypes.setdefault((slide.year, slide.slide), set()).add(slide.subtype)
+        if image.name in alone:
+            key = (slide.year, slide.slide, image.name.magnification, image.name.sequence)
+            same_name.setdefault(key, []).append(image)
+    groups = equal + [tuple(group) for group in same_name.values() if len(group) > 1]
+    position = {image.name: number for number, image in enumerate(images)}
+    return Copies(
+        tuple(sorted(groups, key=lambda group: position[group[0].name])),
+        {slide: tuple(sorted(found)) for slide, found in subtypes.items() if len(found) > 1},
+    )
+
+
+def _equal_files(images: Sequence[FoundImage]) -> list[tuple[FoundImage, ...]]:
+    by_length: dict[int, list[FoundImage]] = {}
+    for image in images:
+        by_length.setdefault(image.n_bytes, []).append(image)
+    by_content: dict[bytes, list[FoundImage]] = {}
+    for group in by_length.values():
+        for image in group if len(group) > 1 else ():
+            by_content.setdefault(hashlib.sha256(Path(image.path).read_bytes()).digest(), []).append(image)
+    return [tuple(group) for group in by_content.values() if len(group) > 1]
+
+
+def _refuse_copies(copies: Copies, scan: TreeScan) -> None:
+    """Raise when there are any.
+
+    Raises
+    ------
+    DatasetError
+        With the first pair, or the first slide under two labels.
+    """
+    remedy = (
+        "Choose duplicates='drop' (of equal images with one label the first stays; those with two labels go), or "
+        "duplicates='published' (everything stays, as in the published folds)."
+    )
+    slides = "".join(
+        f" Slide {year}-{slide} lies under {' and '.join(SUBTYPES[i].word for i in found)}."
+        for (year, slide), found in copies.two_labels.items()
+    )
+    if copies.groups:
+        first, second, *_ = copies.groups[0]
+        n = len(copies.groups)
+        raise DatasetError(
+            f"{scan.relative(second.path)}: expected each image once, got the image of {scan.relative(first.path)} "
+            f"again{f' (and {n - 1:,} more such images)' if n > 1 else ''}.{slides} {remedy}"
+        )
+    if copies.two_labels:
+        raise DatasetError(f"{scan.root}: expected one subtype for each slide, got two.{slides} {remedy}")
+
+
+def _drop_copies(
+    images: Sequence[FoundImage], copies: Copies, scan: TreeScan, label_of: Callable[[int], int]
+) -> list[FoundImage]:
+    """Images without the copies, by the rule "drop"; what goes is counted in `scan`.
+
+    Parameters
+    ----------
+    images : sequence of FoundImage
+    copies : Copies
+        Of these images.
+    scan : TreeScan
+        Gets the counts: a copy is a duplicate, an image under two labels is left out.
+    label_of : callable
+        Label code of a subtype.
+
+    Notes
+    -----
+    Of equal images that share one label the first stays: subtypes in the order of the labels, then patient number,
+    magnification and sequence. Equal images under two labels all go, and so does a whole slide that lies under two
+    labels: nobody can know which is right.
+    """
+    disputed = {
+        slide for slide, subtypes in copies.two_labels.items() if len({label_of(subtype) for subtype in subtypes}) > 1
+    }
+    gone = set()
+    for group in copies.groups:
+        labels = {label_of(image.name.slide_name.subtype) for image in group}
+        if len(labels) > 1:
+            gone.update(image.name for image in group)
+    copied = set()
+    for group in copies.groups:
+        copied.update(image.name for image in group[1:])
+    kept = []
+    for image in images:
+        slide = image.name.slide_name
+        if (slide.year, slide.slide) in disputed:
+            scan.leave_out(image.path, "is of a slide under two labels, one of which must be wrong")
+        elif image.name in gone:
+            scan.leave_out(image.path, "is one image under two labels, one of which must be wrong")
+        elif image.name in copied:
+            scan.duplicates += 1
+        else:
+            kept.append(image)
+    return kept

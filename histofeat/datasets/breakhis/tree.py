@@ -19,9 +19,9 @@ from histofeat.datasets.breakhis.names import (
     parse_slide,
     subtype_of_folder,
 )
-from histofeat.datasets.image_files import is_folder, list_folder
+from histofeat.datasets.image_files import Scan, is_folder, list_folder
 from histofeat.datasets.synthetic.cohort_folder import MANIFEST
-from histofeat.exceptions import DatasetError
+from histofeat.exceptions import DatasetError, and_more
 from histofeat.images import png_size
 
 __all__ = ["FoundImage", "TreeScan", "is_made_up", "scan_breakhis"]
@@ -45,22 +45,12 @@ class FoundImage(NamedTuple):
 
 
 @dataclass
-class TreeScan:
+class TreeScan(Scan):
     """What one walk found; `images` maps what a name says to the image, in the order of subtype, number and so on."""
 
-    root: str
     images: dict[ImageName, FoundImage] = field(default_factory=dict)
-    left_out: list[tuple[str, str]] = field(default_factory=list)
     contradictions: list[str] = field(default_factory=list)
     duplicates: int = 0
-
-    def relative(self, path: str) -> str:
-        """Path below the root with forward slashes."""
-        return os.path.relpath(path, self.root).replace(os.sep, "/")
-
-    def leave_out(self, path: str, reason: str) -> None:
-        """Note an entry that is no usable image."""
-        self.left_out.append((reason, self.relative(path)))
 
     def contradict(self, path: str, expected: str, got: str) -> None:
         """Note that the name of `path` does not say what the folder says that it lies in."""
@@ -241,8 +231,7 @@ def _is_cut_off(path: str) -> bool:
 
 def _check_contradictions(scan: TreeScan) -> None:
     if scan.contradictions:
-        n = len(scan.contradictions)
-        more = f" (and {n - 1:,} more)" if n > 1 else ""
+        more = and_more(len(scan.contradictions))
         raise DatasetError(f"{scan.contradictions[0]} in its name{more}. Find out which is right and move it.")
 
 

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from histofeat.datasets.base import PatchDataset
-from histofeat.datasets.idc.loading import dataset_from_scan
-from histofeat.datasets.idc.tree import scan_tree
+from histofeat.datasets.idc import dataset_from_scan, scan_tree
 from histofeat.datasets.synthetic.cohort_folder import MANIFEST, check_count, make_tree
 
 __all__ = ["COHORT_VERSION", "SIGNATURE_VERSION", "draw_cohort", "make_cohort", "make_signature_cohort"]

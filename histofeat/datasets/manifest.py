@@ -10,15 +10,15 @@ from typing import Any
 
 import pandas as pd
 
-from histofeat.datasets.audit import LeftOut, NotedAudit
+from histofeat.datasets.audit import LeftOut, NotedAudit, table_notes
 from histofeat.datasets.base import PatchDataset
 from histofeat.datasets.csv_rows import CsvRows, read_csv_rows
-from histofeat.datasets.folders.notes import content_notes, fold_case, table_notes
-from histofeat.datasets.image_files import image_size
+from histofeat.datasets.image_files import content_notes, fold_case
 from histofeat.datasets.parts import part_named
-from histofeat.datasets.patients import COST_OF_NO_PATIENTS, EACH_IMAGE, PATIENTS_UNKNOWN, first_and_count
+from histofeat.datasets.patients import COST_OF_NO_PATIENTS, EACH_IMAGE, PATIENTS_UNKNOWN
 from histofeat.datasets.synthetic.cohort_folder import MANIFEST
-from histofeat.exceptions import DatasetError
+from histofeat.exceptions import DatasetError, and_more
+from histofeat.images import image_size
 
 __all__ = ["load_manifest"]
 
@@ -174,7 +174,7 @@ def _class_names(rows: CsvRows, classes: Any) -> dict[str, str]:
     absent = [label for label in mapping if label not in found]
     if absent:
         raise DatasetError(
-            f"load_manifest.classes: expected labels of {rows.path}, got {absent[0]!r}{first_and_count(len(absent))}. "
+            f"load_manifest.classes: expected labels of {rows.path}, got {absent[0]!r}{and_more(len(absent))}. "
             f"Labels there: {', '.join(map(repr, sorted(found)[:8]))}."
         )
     if len(set(mapping.values())) < 2:
@@ -225,7 +225,7 @@ def _paths(rows: CsvRows, base: Path) -> list[str]:
         slash = " Write / between folders." if "\\" in given else ""
         raise DatasetError(
             f"{rows.at(missing[0])}: expected an image file, got {got}: {given!r} below {str(base)!r}"
-            f"{first_and_count(len(missing))}. Correct the path, or give the folder it starts from as root=.{slash}"
+            f"{and_more(len(missing))}. Correct the path, or give the folder it starts from as root=.{slash}"
         )
     return paths
 
@@ -293,7 +293,7 @@ def _check_filled(rows: CsvRows, frame: pd.DataFrame, target_names: Sequence[str
     bare = [label for code, label in enumerate(target_names) if code not in set(frame["label"])]
     if bare:
         raise DatasetError(
-            f"{rows.path}: expected an image of each class, got 0 of {bare[0]!r}{first_and_count(len(bare))}, whose "
+            f"{rows.path}: expected an image of each class, got 0 of {bare[0]!r}{and_more(len(bare))}, whose "
             "files are all unusable. Replace the files, or name the classes to read by classes=."
         )
 
@@ -317,6 +317,6 @@ def _is_synthetic(rows: CsvRows) -> bool:
     if other:
         raise DatasetError(
             f"{rows.at(other[0])}: expected yes or no in the column 'synthetic', got "
-            f"{rows.rows[other[0]]['synthetic']!r}{first_and_count(len(other))}. Correct it, or remove the column."
+            f"{rows.rows[other[0]]['synthetic']!r}{and_more(len(other))}. Correct it, or remove the column."
         )
     return any(cells["synthetic"] == "yes" for cells in rows.rows)

@@ -10,21 +10,19 @@ from typing import Any
 
 import pandas as pd
 
-from histofeat.datasets.audit import LeftOut, NotedAudit
+from histofeat.datasets.audit import LeftOut, NotedAudit, table_notes
 from histofeat.datasets.base import PatchDataset
-from histofeat.datasets.folders.notes import content_notes, fold_case, table_notes
-from histofeat.datasets.folders.tree import LAYOUT, FolderTree, read_folder_tree
-from histofeat.datasets.image_files import existing_folder, is_image_name
+from histofeat.datasets.folder_tree import LAYOUT, FolderTree, read_folder_tree
+from histofeat.datasets.image_files import content_notes, existing_folder, fold_case, is_image_name
 from histofeat.datasets.parts import PARTS, part_named
 from histofeat.datasets.patients import (
     COST_OF_NO_PATIENTS,
     EACH_IMAGE,
     PATIENTS_UNKNOWN,
     PatientRule,
-    first_and_count,
 )
 from histofeat.datasets.synthetic.cohort_folder import MANIFEST
-from histofeat.exceptions import DatasetError
+from histofeat.exceptions import DatasetError, and_more
 
 __all__ = ["load_image_folder"]
 
@@ -167,7 +165,7 @@ def _check_classes(folder: Path, tree: FolderTree, class_of: Mapping[str, str], 
     if absent:
         raise DatasetError(
             f"load_image_folder.classes: expected names of class folders, got {absent[0]!r}"
-            f"{first_and_count(len(absent))}, of which there is no folder in {folder}. Correct the name."
+            f"{and_more(len(absent))}, of which there is no folder in {folder}. Correct the name."
         )
     if len(target_names) < 2:
         raise DatasetError(
@@ -189,7 +187,7 @@ def _check_classes(folder: Path, tree: FolderTree, class_of: Mapping[str, str], 
         groups = "; ".join(map(str, LeftOut.group(e for e in tree.left_out if f"/{first}/" in f"/{e[1]}")))
         raise DatasetError(
             f"{folder}: expected an image in each class, got 0 in the folder {first!r}"
-            f"{first_and_count(len(bare))} ({groups or 'it is empty'}). Fill or remove it, or name the classes to read "
+            f"{and_more(len(bare))} ({groups or 'it is empty'}). Fill or remove it, or name the classes to read "
             "by classes=."
         )
 
@@ -232,7 +230,7 @@ def _notes(tree: FolderTree, frame: pd.DataFrame, names: list[str], target_names
             "that of the patient."
         )
     if tree.empty:
-        notes.append(f"Class folders without an image: {tree.empty[0]!r}{first_and_count(len(tree.empty))}.")
+        notes.append(f"Class folders without an image: {tree.empty[0]!r}{and_more(len(tree.empty))}.")
     inner = {image.inner.split("/")[0] for image in tree.images if "/" in image.inner}
     if not tree.has_parts and inner and all(part_named(name) for name in inner):
         notes.append(

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from histofeat.datasets.image_files import (
     IMAGE_SUFFIXES,
-    image_size,
+    Scan,
     is_folder,
     is_image_name,
     is_system_name,
@@ -18,6 +18,7 @@ from histofeat.datasets.image_files import (
 )
 from histofeat.datasets.parts import PARTS, part_named
 from histofeat.exceptions import DatasetError
+from histofeat.images import image_size
 
 __all__ = ["FolderTree", "FoundImage", "read_folder_tree"]
 
@@ -39,25 +40,13 @@ class FoundImage(NamedTuple):
 
 
 @dataclass
-class FolderTree:
+class FolderTree(Scan):
     """What one walk found; `empty` are class folders without an image, relative to the root."""
 
-    root: str
     images: list[FoundImage] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
-    left_out: list[tuple[str, str]] = field(default_factory=list)
     has_parts: bool = False
-
-    def relative(self, path: str) -> str:
-        """Path below the root with forward slashes."""
-        return path.removeprefix(self.root).lstrip(os.sep).replace(os.sep, "/")
-
-    def leave_out(self, path: str, reason: str) -> None:
-        """Note an entry that is no usable image."""
-        # A name need not be text; what goes into a report must be.
-        name = self.relative(path).encode("utf-8", "backslashreplace").decode("utf-8")
-        self.left_out.append((reason, name))
 
 
 def read_folder_tree(root: Path, wanted: Sequence[str] | None = None, ignore: frozenset[str] = frozenset()):
