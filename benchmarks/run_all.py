@@ -45,7 +45,8 @@ def make_parser():
         "default: a synthetic cohort")  # fmt: skip
     add("--features", nargs="+", default=list(DEFAULT_SETS), metavar="SET",
         help=f"feature sets: {', '.join(FEATURE_SETS)} (default: {' '.join(DEFAULT_SETS)})")  # fmt: skip
-    add("--heads", nargs="+", default=["xgboost", "svm"], metavar="HEAD", help="default: xgboost svm")
+    add("--heads", nargs="+", default=["xgboost", "svm"], metavar="HEAD",
+        help="xgboost, svm, logistic, random_forest, vote, knn, qda (default: xgboost svm)")  # fmt: skip
     add("--folds", type=int, default=5, help="outer folds (default: 5)")
     add("--output", type=Path, metavar="DIR", help="the report's folder (default: reports/<dataset>-<time>)")
     add("--overwrite", action="store_true", help="replace a finished report in the output folder")

@@ -25,12 +25,17 @@ _Features = Annotated[
     str | None,
     typer.Option(
         metavar="LIST",
-        help="Feature families, such as color,lbp; or pixels, for a network.  [default: color,lbp,haralick]",
+        help="Families, separated by commas: color, lbp, haralick, pftas, fuzzy_color, joint_color, gray, glcm, clbp, "
+        "lpq, cnn, histo; or pixels, for a network.  [default: color,lbp,haralick]",
         show_default=False,
     ),
 ]
 _Head = Annotated[
-    str, typer.Option(metavar="NAME", help="xgboost, svm, random_forest ..., or a network such as cancernet.")
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="xgboost, svm, logistic, random_forest, vote, knn or qda; or a network such as cancernet.",
+    ),
 ]
 _Normalizer = Annotated[
     str | None, typer.Option(metavar="NAME", help="Stain normaliser: reinhard, macenko.", show_default=False)

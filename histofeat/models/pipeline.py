@@ -1,4 +1,4 @@
-"""`IDCPipeline`: patches in, classes and probabilities out; one estimator that scikit-learn can search over."""
+"""`IDCPipeline`: normaliser, feature families and head as one classifier on patches."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["IDCPipeline"]
 
 
 def _can(method: str):
-    """Offer a method where the fitted (or the future) head has it."""
+    """Make a method available if the fitted head, or the one to be fitted, has it."""
 
     def check(pipeline: IDCPipeline) -> bool:
         head = getattr(pipeline, "head_", None) or pipeline.make_head()
@@ -39,10 +39,10 @@ class IDCPipeline(ClassifierMixin, NamedParts):
     Parameters
     ----------
     features : str, estimator, or sequence of these
-        "pixels" gives the patches themselves to a head that takes images, such as `histofeat.CNNClassifier`.
         Feature families: names of `histofeat.features.FAMILIES` ("color", "lbp", "haralick", "pftas", "fuzzy_color",
-        "joint_color", "gray", "glcm", "clbp", "lpq", "cnn") or
-        estimators such as ``LBPHistogram(radii_px=(1, 2))``.
+        "joint_color", "gray", "glcm", "clbp", "lpq", "cnn", "histo") or estimators such as
+        ``LBPHistogram(radii_px=(1, 2))``. "pixels" gives the patches themselves to a head that takes images, such as
+        `histofeat.CNNClassifier`.
     head : str or estimator
         "xgboost", "svm", "logistic", "random_forest", "vote", "knn", "qda", or any scikit-learn classifier on feature
         matrices. With ``features="pixels"`` the name of an architecture, such as "cancernet", or a classifier on
@@ -50,41 +50,41 @@ class IDCPipeline(ClassifierMixin, NamedParts):
     class_weight : {"balanced"}, mapping of label to weight, or None
         Weights of the classes in the fit of the head.
     feature_params : mapping, optional
-        Parameters of named families, keyed ``"<family>__<parameter>"``; what ``set_params(features__...)`` sets.
+        Parameters of named families, keyed ``"<family>__<parameter>"``; ``set_params(features__...)`` sets them.
     head_params : mapping, optional
-        Parameters of a named head; what ``set_params(head__...)`` sets.
+        Parameters of a named head; ``set_params(head__...)`` sets them.
     n_jobs : int, optional
-        Threads for extraction and for heads that take them; None is 1, -1 all cores.
+        Threads for extraction and for heads that use them; None is 1, -1 all cores.
     random_state : int or None
         Seed of the head.
     store : path or FeatureStore, optional
         Where features are kept between calls, so that no image is measured twice; None keeps nothing.
     normalizer : {"reinhard", "macenko"}, estimator or None
-        Stain normaliser before all families. It learns from the images given to `fit`.
+        Stain normaliser, applied before all families. It is fitted on the images given to `fit`.
     normalizer_params : mapping, optional
-        Parameters of a named normaliser; what ``set_params(normalizer__...)`` sets.
+        Parameters of a named normaliser; ``set_params(normalizer__...)`` sets them.
 
     Attributes
     ----------
     classes_ : ndarray of shape (k,)
         The labels.
     features_ : PatchUnion or None
-        The families, built; None where the head gets the patches themselves.
+        The families; None if the head takes the patches themselves.
     head_ : FeatureHead or PixelHead
         The fitted head.
     normalizer_ : StainNormalizer or None
         The fitted normaliser.
     n_features_out_ : int
-        Columns of the feature matrix, or values of an image where the head gets the patches themselves.
+        Columns of the feature matrix, or values of an image if the head takes the patches themselves.
 
     Notes
     -----
-    ``set_params(head="svm")`` forgets the parameters set for the head before, ``set_params(normalizer=...)`` those of
-    the normaliser, and ``set_params(features=...)`` those of families that are no longer there: they are of others.
+    ``set_params(head="svm")`` resets `head_params`, ``set_params(normalizer=...)`` resets `normalizer_params`, and
+    ``set_params(features=...)`` drops the parameters of families that are no longer used.
 
-    The SVM's scores become probabilities by a calibration on patients held out of the inner fits, which needs
+    The scores of the SVM are calibrated to probabilities on patients held out of inner fits, which needs
     ``fit(X, y, groups=patients)``. Without groups it has no `predict_proba`. A normaliser with ``unit="patient"`` needs
-    groups in every call, also of `predict`, and the patches of a patient together.
+    groups in every call, also of `predict`, and the patches of a patient in consecutive rows.
 
     Examples
     --------
@@ -131,8 +131,8 @@ class IDCPipeline(ClassifierMixin, NamedParts):
         y : array-like of shape (n,)
             Their labels.
         groups : array-like of shape (n,), optional
-            Their patients; with it the SVM is calibrated, on patients its inner fits have not seen, and every patient
-            counts once for the normaliser.
+            Their patients. With them the SVM is calibrated on patients that its inner fits have not seen, and each
+            patient has the same weight for the normaliser.
 
         Returns
         -------
@@ -142,10 +142,10 @@ class IDCPipeline(ClassifierMixin, NamedParts):
         Raises
         ------
         ValueError
-            If a name or parameter is unknown, lengths differ, there is one class only, or patients are too few to
-            calibrate the head on.
+            If a name or parameter is unknown, lengths differ, there is only one class, or there are too few patients
+            to calibrate the head.
         PatchError
-            If an image cannot be used; the message names it.
+            If an image cannot be read; the message names it.
         """
         images, families, head, normalizer = as_images(X), self.families(), self.make_head(), self.make_normalizer()
         y = _check_labels(y, len(images))
@@ -180,7 +180,7 @@ class IDCPipeline(ClassifierMixin, NamedParts):
     def predict_proba(self, X, groups=None) -> np.ndarray:
         """Probabilities of shape (n, k), float64, columns in the order of ``classes_``.
 
-        For the SVM only after ``fit(X, y, groups=patients)``; `groups` are for a normaliser that works by patient.
+        The SVM has them only after ``fit(X, y, groups=patients)``. `groups` are for a normaliser by patient.
         """
         return self._fitted_head().predict_proba(self._measured(X, groups))
 
@@ -193,7 +193,7 @@ class IDCPipeline(ClassifierMixin, NamedParts):
         return self._fitted_head().predict(self._measured(X, groups))
 
     def transform_features(self, X, groups=None):
-        """Measure the patches without classifying them; works before `fit`, unless there is a normaliser.
+        """Measure the patches without classifying them; without a normaliser also before `fit`.
 
         Parameters
         ----------
@@ -225,9 +225,7 @@ class IDCPipeline(ClassifierMixin, NamedParts):
                     "Run `pip install polars`."
                 ) from error
             return polars.DataFrame(values, schema=list(names))
-        index = (
-            X.index if isinstance(X, pd.DataFrame | pd.Series) else None
-        )  # a list has an `index` too, of another kind
+        index = X.index if isinstance(X, pd.DataFrame | pd.Series) else None  # a list has another kind of `index`
         return pd.DataFrame(values, columns=names, index=index)
 
     def get_feature_names_out(self, input_features=None) -> np.ndarray:
@@ -243,7 +241,7 @@ class IDCPipeline(ClassifierMixin, NamedParts):
         return self.families()
 
     def set_output(self, *, transform=None):
-        """Choose the container of `transform_features`: "pandas" (as set at first), "polars" or "default" (ndarray)."""
+        """Choose the container of `transform_features`: "pandas" (at first), "polars" or "default" (ndarray)."""
         if transform not in (None, "default", "pandas", "polars"):
             raise ValueError(
                 f"IDCPipeline.set_output: expected transform='default', 'pandas' or 'polars', got {transform!r}."
@@ -266,7 +264,7 @@ def _check_labels(y, n_images: int) -> np.ndarray:
     if missing.any():
         raise ValueError(
             f"y: expected a label for each image, got {int(missing.sum()):,} missing, first at row "
-            f"{int(missing.argmax())}. Leave those rows out."
+            f"{int(missing.argmax())}. Remove those rows."
         )
     check_classification_targets(y)
     classes = np.unique(y)
