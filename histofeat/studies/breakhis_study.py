@@ -325,16 +325,12 @@ def _classes(evaluations):
 
 def _figures(rows, means, evaluations):
     """Rates of each magnification, and the confusion matrix of the best model of each evaluation."""
-    rates, figures = {model: [row["patient_rate"] for row in its] for model, its in _by_model(rows).items()}, {}
-    for power in dict.fromkeys(entry["magnification"] for entry in means):
-        drawn = [
-            (f"{entry['features']}, {entry['head']}", entry["patient_rate"], (min(own), max(own)), entry["head"])
-            for entry in means
-            if entry["magnification"] == power
-            for own in [rates[tuple(entry[key] for key in _MODEL)]]
-        ]
-        label = "patient recognition rate: mean, lowest and highest of the hold-outs"
-        figures[f"rates_{power}X"] = bars(f"Patient recognition rate, {power}X", label, drawn, reference=None)
+    figures, label = {}, "patient recognition rate: mean, lowest and highest of the hold-outs"
+    if means:
+        ends = pd.DataFrame(rows).groupby(_MODEL, sort=False)["patient_rate"].agg(low="min", high="max")
+        for power, drawn in pd.DataFrame(means).join(ends, on=_MODEL).groupby("magnification", sort=False):
+            named = drawn, "patient_rate", "{features}, {head}", "head"
+            figures[f"rates_{power}X"] = bars(f"Patient recognition rate, {power}X", label, *named, reference=None)
     for found in evaluations:
         if found["payload"] is not None and found["payload"].models:
             figures[f"confusion_{found['target']}_{found['magnification']}X"] = "confusion", found["payload"]

@@ -181,32 +181,18 @@ def _figures(found, dataset):
         rows = [row for row in found["calibration"] if row["head"] == head]
         name = f"reliability_{head.replace(', class weights', '_weighted')}"
         figures[name] = "reliability", {"head": head, "results": rows, "dataset": dataset}
-    reached = [
-        (
-            f"{row['name']}, {row['head']}: {row['asked']:g}",
-            row["sensitivity"]["value"] - row["asked"],
-            [end - row["asked"] for end in row["sensitivity"]["ci95"]],
-            row["head"],
-        )
-        for row in found["thresholds"]
-        if row["asked"] is not None and "class weights" not in row["head"]
-    ]
-    levels = {row["level"] for row in found["conformal"]}
-    level = 0.9 if 0.9 in levels else max(levels)
-    covered = [
-        (f"{row['name']}, {row['head']}", row["patients"], row["patients_ci95"], UNIT_WORDS[row["unit"]])
-        for row in found["conformal"]
-        if row["level"] == level
-    ]
-    figures["sensitivity"] = bars(
-        "Sensitivity of test patients - the one asked for", "difference, 95 % interval over patients", reached
-    )
-    figures["coverage"] = bars(
-        f"Coverage of prediction sets, {level:g} asked for",
-        "mean over patients, 95 % interval",
-        covered,
-        reference=level,
-    )
+    plain = flat_table([row for row in found["thresholds"] if row["asked"] and "class weights" not in row["head"]])
+    for end in ("value", "low", "high"):
+        plain[f"reached_{end}"] = plain[f"sensitivity_{end}"] - plain["asked"]
+    sets = flat_table(found["conformal"])
+    level = 0.9 if 0.9 in set(sets["level"]) else sets["level"].max()
+    sets = sets[sets["level"] == level].assign(words=lambda rows: rows["unit"].map(UNIT_WORDS))
+    reached = plain.rename(columns={"reached_value": "reached"}), "reached", "{name}, {head}: {asked:g}", "head"
+    covered = sets, "patients", "{name}, {head}", "words"
+    title, label = "Sensitivity of test patients - the one asked for", "difference, 95 % interval over patients"
+    figures["sensitivity"] = bars(title, label, *reached)
+    title, label = f"Coverage of prediction sets, {level:g} asked for", "mean over patients, 95 % interval"
+    figures["coverage"] = bars(title, label, *covered, reference=level)
     return figures
 
 

@@ -30,12 +30,7 @@ __all__ = ["EXPLANATION"]
 _HANDCRAFTED = ("color", "lbp", "haralick", "pftas")
 _SETS = {"color+lbp+haralick": ("color", "lbp", "haralick"), "color+haralick": ("color", "haralick")}
 _TIMED_PATCHES, _QUICK_TIMED_PATCHES, _QUICK_TREES = 2_000, 200, 20
-_KINDS = {
-    "family": "families",
-    "group": "groups by name",
-    "correlated": "groups of correlated columns",
-    "feature": "single features",
-}
+_KINDS = ("family", "group", "correlated", "feature")
 
 
 def run_explanation(options, runtime):
@@ -46,7 +41,7 @@ def run_explanation(options, runtime):
     handcrafted, everything = (_pipeline(families, options) for families in (_HANDCRAFTED, (*_HANDCRAFTED, "cnn")))
     missing = why_not(_pipeline(("cnn",), options))
     dataset, cv = begin(options)
-    permuted = {"handcrafted": (handcrafted, tuple(_KINDS))}
+    permuted = {"handcrafted": (handcrafted, _KINDS)}
     if missing is None:
         permuted["with the network"] = (everything, ("family", "group"))
     with tempfile.TemporaryDirectory(prefix="histofeat-", ignore_cleanup_errors=True) as scratch:
@@ -131,32 +126,24 @@ def _tables(importances, ablation, costs):
 
 def _figures(importances, ablation, costs):
     def drops(title, importance, kinds, n=None):
-        parts = [(kind, part) for kind in kinds for part in importance.largest(kind, n)]
-        rows = [(part.name, part.drop, part.ci95, _KINDS[kind]) for kind, part in parts]
-        return bars(title, "drop in ROC-AUC, 95 % interval over patients", rows)
+        parts = importance.to_frame()
+        chosen = parts[parts["by"].isin(kinds)].head(n or len(parts))
+        return bars(title, "drop in ROC-AUC, 95 % interval over patients", chosen, "drop", "{name}", "by")
 
-    kinds = {"without": "one family left out", "alone": "one family alone", "given": "other sets"}
-    differences = [
-        (row.name, row.difference, row.difference_ci95, kinds[row.kind]) for row in ablation.rows if row.kind != "all"
-    ]
-    points = [
-        {"name": row.name, "x": row.total_us, "y": row.roc_auc, "low": row.ci95[0], "high": row.ci95[1]}
-        | {"on_front": row.on_front}
-        for row in costs.rows
-    ]
+    differences, label = ablation.to_frame(), "difference in ROC-AUC, 95 % interval over patients"
+    differences = differences[differences["kind"] != "all"], "difference", "{name}", "kind"
+    points = costs.to_frame().rename(columns={"total_us": "x", "roc_auc": "y"})
     found = {
         "families": drops("Families and groups permuted, handcrafted", importances[0], ("family", "group")),
         "features": drops("Single features permuted: the twenty largest drops", importances[0], ("feature",), 20),
-        "ablation": bars(
-            "ROC-AUC - that of all families", "difference in ROC-AUC, 95 % interval over patients", differences
-        ),
+        "ablation": bars("ROC-AUC - that of all families", label, *differences),
         "cost": (
             "costs",
             {
                 "title": "ROC-AUC against time",
                 "x_label": "microseconds a patch, features and head, one thread",
                 "y_label": "ROC-AUC, held-out patients",
-                "points": points,
+                "points": points[["name", "x", "y", "low", "high", "on_front"]].to_dict("records"),
             },
         ),
     }

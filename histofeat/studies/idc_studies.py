@@ -53,35 +53,28 @@ def run_leakage(options, runtime):
         quiet = replace(runtime, store=None, progress=None)
         pipelines = pipelines_of(options, features=chosen)
         planted = measure_leakage(cohort, pipelines, runtime=quiet, **settings).to_dict()
-    named = ((dataset.name, real), ("planted signature", planted))
-    rows = [{"data": name, **row} for name, found in named for row in found["rows"]]
+    tables = [flat_table(found["rows"]) for found in (real, planted)]
+    for name, table in zip((dataset.name, "planted signature"), tables, strict=True):
+        table.insert(0, "data", name)
+    table = pd.concat(tables, ignore_index=True)
     results = {"real": real, "planted_signature": planted, "dataset": describe_dataset(dataset)}
-    return Findings(results, {"leakage": flat_table(rows)}, _leakage_figures(real, planted))
+    return Findings(results, {"leakage": table}, _leakage_figures(table[table["metric"] == "roc_auc"], dataset.name))
 
 
-def _leakage_figures(real, planted):
-    drawn = {
-        name: [(f"{row['name']}, {row['head']}", row) for row in found["rows"] if row["metric"] == "roc_auc"]
-        for name, found in (("IDC", real), ("planted", planted))
-    }
+def _leakage_figures(table, real):
     sides = {"honest": "split by patient", "leaked": "split by patch"}
+    columns = {f"{side}{end}": f"value{end}" for side in sides for end in ("", "_low", "_high")}
+    both = [
+        table.filter(regex=f"^(data|name|head|{side})").rename(columns=columns).assign(split=words)
+        for side, words in sides.items()
+    ]
+    differences = table[table["data"] == real], "difference", "{name}, {head}", "head"
+    title, label = "ROC-AUC: split by patch - split by patient", "difference in ROC-AUC, 95 % interval over patients"
+    scores = pd.concat(both).sort_index(kind="stable"), "value", "{data}: {name}, {head}", "split"
+    words = "ROC-AUC, pooled out of fold, 95 % interval over patients"
     return {
-        "differences": bars(
-            "ROC-AUC: split by patch - split by patient",
-            "difference in ROC-AUC, 95 % interval over patients",
-            [(name, row["difference"], row["difference_ci95"], row["head"]) for name, row in drawn["IDC"]],
-        ),
-        "scores": bars(
-            "ROC-AUC under both splits",
-            "ROC-AUC, pooled out of fold, 95 % interval over patients",
-            [
-                (f"{data}: {name}", row[side], row[f"{side}_ci95"], words)
-                for data, rows in drawn.items()
-                for name, row in rows
-                for side, words in sides.items()
-            ],
-            reference=0.5,
-        ),
+        "differences": bars(title, label, *differences),
+        "scores": bars("ROC-AUC under both splits", words, *scores, reference=0.5),
     }
 
 
@@ -109,28 +102,20 @@ def run_shortcuts(options, runtime):
     not_run = {f"{entry.name}, {entry.head}": entry.reason for entry in evaluation.not_run}
     results = {"panel": panel, "dataset": describe_dataset(dataset), "not_run": not_run}
     tables = {name: flat_table(panel[key]) for name, key in (("shortcuts", "rows"), ("identification",) * 2)}
-    return Findings(results, tables, _shortcut_figures(panel))
+    return Findings(results, tables, _shortcut_figures(panel, **tables))
 
 
-def _shortcut_figures(panel):
-    rows = [(row["name"].replace("_", " "), row["roc_auc"], row["ci95"], "shortcut") for row in panel["rows"]]
+def _shortcut_figures(panel, shortcuts, identification):
+    drawn = shortcuts.assign(kind="shortcut")
     if panel["reference"]:
-        model = panel["reference"]
-        rows.append((f"model: {model['name']}", model["roc_auc"], model["ci95"], "model"))
-    identified = panel["identification"]
+        drawn = pd.concat([drawn, flat_table([panel["reference"]]).assign(kind="model")])
+    alone = "Shortcuts alone, under folds of patients", "ROC-AUC, pooled out of fold, 95 % interval over patients"
+    label = "share of patches assigned to their own patient, 95 % interval over patients"
+    known = identification, "accuracy", "{family}"
+    chance = panel["identification"][0]["chance"] if panel["identification"] else None
     return {
-        "shortcuts": bars(
-            "Shortcuts alone, under folds of patients",
-            "ROC-AUC, pooled out of fold, 95 % interval over patients",
-            rows,
-            reference=0.5,
-        ),
-        "identification": bars(
-            "Patient identification by features",
-            "share of patches assigned to their own patient, 95 % interval over patients",
-            [(entry["family"].replace("_", " "), entry["accuracy"], entry["ci95"], None) for entry in identified],
-            reference=identified[0]["chance"] if identified else None,
-        ),
+        "shortcuts": bars(*alone, drawn, "roc_auc", "{name}", "kind", reference=0.5),
+        "identification": bars("Patient identification by features", label, *known, reference=chance),
     }
 
 
@@ -183,18 +168,14 @@ def run_robustness(options, runtime):
         "strongest": strongest.to_dict("records"),
         "invariant_to_turns": steady,
     }
-    table_auc = table[table["metric"] == "roc_auc"]
     top = strongest[(strongest["metric"] == "roc_auc") & (strongest["perturbation"] != "turn")]
-    bars_of_drops = bars(
-        "Drop in ROC-AUC at the strongest step",
-        "drop in ROC-AUC, 95 % interval over patients",
-        [
-            (f"{words(row)}: {row.pipeline}", row.drop, (row.drop_low, row.drop_high), words(row)[:-3])
-            for _, rows in top.groupby("perturbation", sort=False)
-            for row in rows.itertuples()
-        ],
-    )
-    return Findings(results, {"robustness": table}, {"curves": _severity_curves(table_auc), "drops": bars_of_drops})
+    label = "drop in ROC-AUC, 95 % interval over patients"
+    drops = top.sort_values("perturbation", kind="stable"), "drop", "{perturbation} {severity:+d}: {pipeline}"
+    figures = {
+        "curves": _severity_curves(table[table["metric"] == "roc_auc"]),
+        "drops": bars("Drop in ROC-AUC at the strongest step", label, *drops, "perturbation"),
+    }
+    return Findings(results, {"robustness": table}, figures)
 
 
 def find_strongest(table):
@@ -232,22 +213,17 @@ def run_normalization(options, runtime):
     )
     del results["n_training_patches"]
     table = compare_normalizers(found, pipelines)
+    compared, label = table[table["difference"].notna()], "difference in ROC-AUC, 95 % interval over patients"
     figures = {
         f"differences-{features}": bars(
             f"{features}: ROC-AUC with a stain normaliser - without",
-            "difference in ROC-AUC, 95 % interval over patients",
-            [
-                (
-                    f"{row.condition}: {row.normalizer}",
-                    row.difference,
-                    (row.difference_low, row.difference_high),
-                    row.normalizer,
-                )
-                for _, rows in its.groupby("condition", sort=False)
-                for row in rows.itertuples()
-            ],
+            label,
+            its.sort_values(["perturbation", "severity"], kind="stable"),
+            "difference",
+            "{condition}: {normalizer}",
+            "normalizer",
         )
-        for features, its in table[table["difference"].notna()].groupby("features", sort=False)
+        for features, its in compared.groupby("features", sort=False)
     }
     return Findings({"rows": table.to_dict("records"), **results}, {"normalization": table}, figures)
 

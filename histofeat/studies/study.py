@@ -362,14 +362,20 @@ def _flat(row, prefix=""):
             yield f"{prefix}{name}", value
 
 
-def bars(title, x_label, rows, *, reference=0.0):
-    """Make the data of a figure of values with their intervals.
+def bars(title, x_label, table, value, name, group=None, *, reference=0.0):
+    """Make the data of a figure of values with their intervals, one row of a table each.
 
     Parameters
     ----------
     title, x_label : str
-    rows : iterable of (str, float, (float, float), str or None)
-        Name, value, ends of its interval, and the group that gives the colour.
+    table : DataFrame
+        With the ends of the interval of a column ``x`` in ``x_low`` and ``x_high``, or else in ``low`` and ``high``.
+    value : str
+        The column that is drawn.
+    name : str
+        What a row is called, such as "{name}, {head}", from its columns.
+    group : str, optional
+        The column that gives the colour.
     reference : float or None, default=0.0
         Where to draw a line.
 
@@ -377,8 +383,15 @@ def bars(title, x_label, rows, *, reference=0.0):
     -------
     kind, data : str, dict
     """
-    drawn = [
-        {"name": name, "value": value, "low": low, "high": high, "group": group}
-        for name, value, (low, high), group in rows
+    ends = [f"{value}_{end}" if f"{value}_{end}" in table else end for end in ("low", "high")]
+    rows = [
+        {
+            "name": name.format(**row),
+            "value": row[value],
+            "low": row[ends[0]],
+            "high": row[ends[1]],
+            "group": row.get(group),
+        }
+        for row in table.to_dict("records")
     ]
-    return "intervals", {"title": title, "x_label": x_label, "reference": reference, "rows": drawn}
+    return "intervals", {"title": title, "x_label": x_label, "reference": reference, "rows": rows}
