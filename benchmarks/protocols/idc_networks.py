@@ -179,11 +179,13 @@ def say_epoch(done, total, values):
 def _scores_figure(found):
     kinds = {True: "trained network", False: "fixed features"}
     drawn = [
-        (row["name"], row["roc_auc"]["pooled"], row["roc_auc"]["ci95"], kinds[row["epochs"] > 0])
+        {"name": row["name"], "kind": kinds[row["epochs"] > 0], **row["roc_auc"]}
+        | dict(zip(("low", "high"), row["roc_auc"]["ci95"], strict=True))
         for row in found.models
     ]
-    x_label = "ROC-AUC, 95 % interval over patients"
-    return {"scores": bars(f"IDC: {found.tested}", x_label, drawn, reference=None)} if drawn else {}
+    settings = {"group": "kind", "reference": None}
+    x_label, table = "ROC-AUC, 95 % interval over patients", pd.DataFrame(drawn)
+    return {"scores": bars(f"IDC: {found.tested}", x_label, table, "pooled", "{name}", **settings)} if drawn else {}
 
 
 def _curves(epochs):

@@ -271,11 +271,13 @@ def run_interval_coverage(options, runtime):
 def _figure(rows, metric):
     drawn = []
     for row in (row for row in rows if row["metric"] == metric):
-        name, half = f"differences {row['patients_differ']}, {row['n_patients']} patients", 1.96 * row["mc_error"]
-        group = {"patient_mean": "average over patients"}.get(row["kind"], KINDS[row["kind"]].split(", ")[1])
-        drawn.append((name, row["coverage"], (row["coverage"] - half, row["coverage"] + half), group))
+        half, group = 1.96 * row["mc_error"], KINDS[row["kind"]].split(", ")[1]
+        ends = {"low": row["coverage"] - half, "high": row["coverage"] + half}
+        drawn.append({**row, **ends, "group": "average over patients" if row["kind"] == "patient_mean" else group})
+    name = "differences {patients_differ}, {n_patients} patients"
     title = f"{METRICS[metric]}: how often the 95 % interval contains the truth"
-    return bars(title, "coverage, with the interval of the simulation's own error", drawn, reference=0.95)
+    label, table = "coverage, with the interval of the simulation's own error", pd.DataFrame(drawn)
+    return bars(title, label, table, "coverage", name, "group", reference=0.95)
 
 
 INTERVAL_COVERAGE = Study(

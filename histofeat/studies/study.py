@@ -212,7 +212,7 @@ def check_names(where, names, known) -> None:
     """Refuse a name that an option does not know, before the long work begins."""
     for name in names:
         if name not in known:
-            raise ValueError(f"{where}: expected names it knows, got {name!r}. {known_names(name, map(str, known))}")
+            raise ValueError(f"{where}: expected known names, got {name!r}. {known_names(name, map(str, known))}")
 
 
 def make_pipelines(features, heads, *, weights=None, network=None, n_trees=None, random_state=0):

@@ -161,11 +161,11 @@ def test_published_lists_are_used_where_they_lie(script, made, tmp_path):
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (["--features", "colour"], "--features: expected names it knows, got 'colour'"),
-        (["--heads", "svn"], "--heads: expected names it knows, got 'svn'"),
-        (["--fold-heads", "svn"], "--fold-heads: expected names it knows, got 'svn'"),
-        (["--magnifications", "50"], "--magnifications: expected names it knows, got 50"),
-        (["--reference", "pftas/vote"], "--reference: expected names it knows, got 'pftas/vote'"),
+        (["--features", "colour"], "--features: expected known names, got 'colour'"),
+        (["--heads", "svn"], "--heads: expected known names, got 'svn'"),
+        (["--fold-heads", "svn"], "--fold-heads: expected known names, got 'svn'"),
+        (["--magnifications", "50"], "--magnifications: expected known names, got 50"),
+        (["--reference", "pftas/vote"], "--reference: expected known names, got 'pftas/vote'"),
     ],
 )
 def test_names_are_refused_before_the_long_work(script, made, capsys, more, words):

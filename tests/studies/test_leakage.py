@@ -247,8 +247,8 @@ def test_the_study_of_shortcuts_writes_its_page(start, tmp_path):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("leakage", ["--features", "colour"], "--features: expected names it knows, got 'colour'"),
-        ("shortcuts", ["--heads", "xgbost"], "--heads: expected names it knows, got 'xgbost'"),
+        ("leakage", ["--features", "colour"], "--features: expected known names, got 'colour'"),
+        ("shortcuts", ["--heads", "xgbost"], "--heads: expected known names, got 'xgbost'"),
     ],
 )
 def test_unknown_names_are_one_sentence(start, capsys, name, options, message):
@@ -259,7 +259,7 @@ def test_unknown_names_are_one_sentence(start, capsys, name, options, message):
 @pytest.mark.slow
 def test_an_unknown_family_to_identify_is_one_sentence(start, capsys):
     assert start("shortcuts", "--features", "lbp", "--heads", "logistic", "--identify", "hue") == 2
-    assert "--identify: expected names it knows, got 'hue'" in capsys.readouterr().err
+    assert "--identify: expected known names, got 'hue'" in capsys.readouterr().err
 
 
 def test_the_verdict_on_the_canary_can_fail():
