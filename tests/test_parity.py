@@ -33,7 +33,7 @@ TABLE = re.search(r"<!-- parity:begin -->\n(.*?)<!-- parity:end -->", PAGE, flag
 ROWS = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in TABLE.splitlines()[2:]]
 #: What the functions below run, filled by `shows`.
 SHOWN: set[str] = set()
-TINY = {"epochs": 2, "batch_size": 8, "validation_fraction": 0.3}
+TINY = {"epochs": 2, "recipe": {"batch_size": 8}, "validation_fraction": 0.3}
 
 
 def shows(*got):
@@ -85,7 +85,7 @@ def test_idc_folder(idc):
 
 @shows("class weights", "augmentation", "the network and its training: Adagrad, 40 epochs, class weights")
 def test_parameters_of_training():
-    network = CNNClassifier("cancernet", recipe="published", class_weight="balanced", augmentation="standard")
+    network = CNNClassifier("cancernet", recipe="published", class_weight="balanced")
     published = ARCHITECTURES["cancernet"].recipes[network.recipe]
     assert (published.optimizer, published.learning_rate, published.batch_size) == ("adagrad", 1e-2, 32)
     assert published.epochs == 40
@@ -103,10 +103,8 @@ def test_pretrained_networks_are_fine_tuned(idc, tmp_path):
         network = CNNClassifier(
             "mobilenet_0.25",
             weights=tmp_path / "base.weights.h5",
-            schedule="one_cycle",
-            fine_tune=fine_tune,
             input_size=64,
-            **TINY,
+            **TINY | {"recipe": {"batch_size": 8, "schedule": "one_cycle", "fine_tune": fine_tune}},
         )
         assert network.fit(idc.X, idc.y, groups=idc.patients).predict_proba(idc.X[:3]).shape == (3, 2)
         frozen = [np.array_equal(was, now) for was, now in zip(base.get_weights(), network.weights_, strict=False)]

@@ -205,7 +205,7 @@ def test_a_network_holds_patients_out_of_its_training_and_reports_on_none_of_the
     pytest.importorskip("keras")
     from histofeat.networks import CNNClassifier
 
-    network = CNNClassifier("cancernet", epochs=1, batch_size=32, validation_fraction=0.4)
+    network = CNNClassifier("cancernet", epochs=1, validation_fraction=0.4)
     [(train, test)] = one_fold(cohort)
     fitted = CNNClassifier(**network.get_params()).fit(cohort.X[train], cohort.y[train], groups=cohort.patients[train])
     held = train[fitted.validation_rows_]

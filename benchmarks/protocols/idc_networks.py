@@ -153,11 +153,12 @@ def make_network(name, options):
     """Build one `CNNClassifier`, as its architecture's recipe trains it; a few epochs in a quick run."""
     settings = {"views": VIEWS, "random_state": options.seed, "n_jobs": options.n_jobs, "progress": say_epoch}
     if options.quick:
-        settings |= {"epochs": 1, "batch_size": 16, "validation_fraction": 0.3}
+        settings |= {"epochs": 1, "recipe": {"batch_size": 16}, "validation_fraction": 0.3}
     if name != "fine_tuned":
         return CNNClassifier(name, **settings)
     # All layers, as in the trial that did best.
-    return CNNClassifier(ENCODER, weights=imagenet(options), input_size=FINE_TUNED_PX, fine_tune="all", **settings)
+    settings["recipe"] = settings.get("recipe", {}) | {"fine_tune": "all"}
+    return CNNClassifier(ENCODER, weights=imagenet(options), input_size=FINE_TUNED_PX, **settings)
 
 
 def imagenet(options):

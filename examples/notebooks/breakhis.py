@@ -180,7 +180,7 @@ print(f"PFTAS less colour: {test_of.mean:+.3f}, 95 % interval {low:+.3f} to {hig
 
 # %%
 patches = make_cohort(n_patients=10, patches_per_patient=16, random_state=0, root=OUTPUT / "patches")
-settings = {"epochs": EPOCHS, "batch_size": 8, "class_weight": "balanced", "random_state": 0}
+settings = {"epochs": EPOCHS, "recipe": {"batch_size": 8}, "class_weight": "balanced", "random_state": 0}
 before = CNNClassifier("cancernet", **settings).fit(patches.X, patches.y, groups=patches.patients)
 weights = before.save_network(OUTPUT / "pretrained.keras")
 

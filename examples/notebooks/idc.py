@@ -158,10 +158,10 @@ for words, cv, accepted in (
 # CancerNet (separable convolutions on 48 x 48 pixels), trained from random weights on the pixels, with class weights,
 # flips, quarter turns and stain jitter. A few epochs on some hundred patches are far too little for a network: that it
 # loses here means nothing. To fine-tune a network from ImageNet, as the fast.ai tutorial does, write
-# `CNNClassifier("resnet50", weights="imagenet", schedule="one_cycle")`.
+# `CNNClassifier("resnet50", weights="imagenet")`.
 
 # %%
-network = CNNClassifier("cancernet", epochs=EPOCHS, batch_size=16, class_weight="balanced", random_state=0)
+network = CNNClassifier("cancernet", epochs=EPOCHS, recipe={"batch_size": 16}, class_weight="balanced", random_state=0)
 pipelines = {
     "colour": IDCPipeline(features="color", head="xgboost"),
     "texture": IDCPipeline(features=("lbp", "haralick"), head="svm"),

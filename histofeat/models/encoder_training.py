@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +32,9 @@ AUGMENTATION = Augmentation(stain_jitter=0.25, stain_shift=0.05, brightness=0.35
 #: The classifier whose last feature map, pooled, is the embedding.
 ARCHITECTURE = "resnet_small"
 #: More epochs than the classifier has by itself: under this augmentation it learns for longer.
-RECIPE = replace(RESNET_SMALL["standard"], epochs=40)
+RECIPE = replace(RESNET_SMALL["standard"], epochs=40, augmentation=AUGMENTATION)
+#: Fields of the recipe that mean nothing in a training from random weights that holds out nobody.
+_UNUSED = ("fine_tune", "on_unreadable", "patience", "precision")
 
 
 def train_encoder(
@@ -97,8 +99,8 @@ def train_encoder(
     patients = _known(groups, len(images))
     encoder = find_encoder(ENCODER)
     classifier = CNNClassifier(
-        ARCHITECTURE, recipe=RECIPE, input_size=encoder.default_size, epochs=epochs, augmentation=AUGMENTATION,
-        validation_fraction=0, n_jobs=n_jobs, random_state=random_state, progress=progress,
+        ARCHITECTURE, recipe=RECIPE, input_size=encoder.default_size, epochs=epochs, validation_fraction=0,
+        n_jobs=n_jobs, random_state=random_state, progress=progress,
     )  # fmt: skip
     classifier.fit(images, y)
     folder = Path(folder)
@@ -131,9 +133,8 @@ def _recipe(classifier, images, y, random_state) -> dict[str, object]:
     return {
         "architecture": ARCHITECTURE,
         "input_size": classifier.input_size_,
-        **RECIPE.as_dict(),
+        **{name: value for name, value in RECIPE.as_dict().items() if name not in _UNUSED},
         "epochs": len(classifier.history_["loss"]),
-        "augmentation": asdict(AUGMENTATION),
         "random_state": random_state,
         "n_images": len(images),
         "classes": {str(label): int(count) for label, count in zip(*np.unique(y, return_counts=True), strict=True)},

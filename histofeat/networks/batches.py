@@ -1,4 +1,4 @@
-"""From files to batches of pixels: read, decoded, brought to one size and changed at random by a pool of threads."""
+"""Batches of pixels for a network: decode images, bring them to one size and augment them, in threads."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from histofeat.exceptions import PatchError
 from histofeat.images import Images, run_ahead
 from histofeat.networks.augmentation import Augmentation, augment
 
-__all__ = ["Batch", "PatchReader", "fit_patch", "usual_side"]
+__all__ = ["AHEAD", "Batch", "PatchReader", "fit_patch", "usual_side"]
 
 #: Batches that are made while the network learns from another.
-_AHEAD = 2
+AHEAD = 2
 #: A patch larger than the input by no more than this loses its rim and is not resampled.
 _RIM = 1.1
 _SEEN = 64
@@ -120,7 +120,7 @@ def usual_side(images: Images, rows: Sequence[int]) -> int:
 
 
 class PatchReader:
-    """Gives the pixels of images batch by batch; two batches beside the one in use are in memory, never all.
+    """Read images batch by batch; two batches beside the one in use are in memory, never all.
 
     Parameters
     ----------
@@ -133,32 +133,42 @@ class PatchReader:
     n_threads : int
         Threads that read.
     skip_unreadable : bool
-        Leave out what cannot be read, and take note of it, instead of raising.
+        Leave out images that cannot be read and note them in ``unreadable``, instead of raising.
     """
 
     def __init__(self, images: Images, *, size: int, side: int, n_threads: int, skip_unreadable: bool):
         self._images = images
         self._size, self._side = size, side
-        self._n_threads = n_threads
+        self.n_threads = n_threads
         self._skip = skip_unreadable
         self.unreadable: set[int] = set()
 
-    def batches(
-        self, rows: Sequence[np.ndarray], *, augmentation: Augmentation | None = None, seed: Sequence[int] = (0,)
-    ) -> Iterator[Batch]:
-        """Yield one batch for each set of rows, in order.
+    def batches(self, rows: Sequence[np.ndarray]) -> Iterator[Batch]:
+        """Give one batch for each set of rows, in order, without augmentation.
+
+        Raises
+        ------
+        PatchError
+            If an image cannot be read, unless these are skipped.
+        """
+        return run_ahead(self.read, rows, n_jobs=self.n_threads, ahead=AHEAD)
+
+    def read(
+        self, rows: Sequence[int], *, augmentation: Augmentation | None = None, seed: Sequence[int] = (0,)
+    ) -> Batch:
+        """Read one batch.
 
         Parameters
         ----------
-        rows : sequence of ndarray of int64
-            The rows of each batch.
+        rows : sequence of int
+            Rows of the images.
         augmentation : Augmentation or None
-            What is done to the pixels.
+            Random changes of the pixels.
         seed : sequence of int
-            Of the augmentation; the number of the batch joins it, so that the order of the threads does not matter.
+            Seed of the augmentation.
 
-        Yields
-        ------
+        Returns
+        -------
         batch : Batch
 
         Raises
@@ -166,14 +176,6 @@ class PatchReader:
         PatchError
             If an image cannot be read, unless these are skipped.
         """
-        return run_ahead(
-            lambda batch: self._make(batch[1], augmentation, (*seed, batch[0])),
-            enumerate(rows),
-            n_jobs=self._n_threads,
-            ahead=_AHEAD,
-        )
-
-    def _make(self, rows, augmentation, seed) -> Batch:
         pixels = np.zeros((len(rows), self._size, self._size, 3), dtype=np.uint8)
         readable = np.ones(len(rows), dtype=bool)
         for place, row in enumerate(rows):

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
+import joblib
 import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.validation import check_is_fitted
 
-from histofeat.images import as_images
-from histofeat.networks.batches import usual_side
-from histofeat.networks.fitted import FittedNetwork
+from histofeat.images import VIEW_COUNTS, Images, as_images, image_input_tags
+from histofeat.networks.batches import PatchReader, usual_side
+from histofeat.networks.builders import BUILDING, rebuild
+from histofeat.networks.network_file import read_network, write_network
 from histofeat.networks.prediction import on_device, probabilities
 from histofeat.networks.preparation import check_labels, find_checkpoint, make_task, notes_of
-from histofeat.networks.settings import resolve
+from histofeat.networks.recipes import check_choice
+from histofeat.networks.settings import device_of, resolve
 from histofeat.networks.training import Task, Training
 
 __all__ = ["CNNClassifier"]
@@ -20,7 +26,7 @@ __all__ = ["CNNClassifier"]
 _TRAINING = threading.Lock()
 
 
-class CNNClassifier(FittedNetwork):
+class CNNClassifier(ClassifierMixin, BaseEstimator):
     """A convolutional network on patches.
 
     Parameters
@@ -33,42 +39,35 @@ class CNNClassifier(FittedNetwork):
         Where training starts. For a network of ``keras.applications``, "imagenet" or the file of a base without its
         classification layer: it is fine-tuned in two stages. For the others the file of a saved network. None is
         random weights, trained end to end.
-    recipe : {"standard", "published"} or Recipe, default="standard"
-        How it is trained; "published" is for "cancernet" alone.
+    recipe : {"standard", "published"}, Recipe, or mapping of str to value, default="standard"
+        How the network is trained: batch size, schedule, augmentation, early stopping and more, see
+        `histofeat.networks.Recipe`. A mapping replaces values of the standard recipe, as in
+        ``{"batch_size": 32, "augmentation": None}``. "published" exists for "cancernet" alone.
     input_size : int, optional
         Side in px to which patches are brought; by default the architecture's, 48 for "cancernet".
-    epochs, batch_size, learning_rate, schedule : optional
-        In place of the recipe's; schedules are "one_cycle", "cosine", "constant" and "inverse_time".
+    epochs : int, optional
+        Number of epochs, in place of the recipe's.
+    learning_rate : float, optional
+        Highest learning rate, in place of the recipe's.
     class_weight : {"balanced"}, mapping of label to weight, or None, default=None
         Weights of the classes in the loss, and in the validation loss.
-    augmentation : {"standard"}, Augmentation or None, default="standard"
-        What happens to training patches.
     validation_fraction : float in [0, 1), default=0.15
-        Part of the patients that is held out of the training side to choose the kept epoch; 0 keeps the last epoch.
-    patience : int, optional
-        Epochs without a better one after which training stops, in the last stage; by default it runs to its end.
-    fine_tune : {"head", "last_blocks", "all"}, default="last_blocks"
-        What learns in the second stage from pretrained weights; with "head" there is none.
+        Fraction of the patients that is held out of the training side to choose the kept epoch; 0 keeps the last epoch.
     views : {1, 8}, default=1
         Views of a patch that `predict_proba` averages: the patch as it is, or its flips and quarter turns.
     checkpoint : path, optional
-        Folder that holds the state of training after each epoch. A fit that finds its own state there goes on from it,
-        or ends at once; any other state is refused and left as it is. ``{fit}`` in the path becomes a hash of data
-        and parameters, so that the folds of an evaluation keep one folder each.
-    on_unreadable : {"error", "skip"}, default="error"
-        What an image that cannot be read does to a fit: it ends it, or is left out and counted. Prediction always
-        raises.
-    precision : {"float32", "bfloat16"}, default="float32"
-        Arithmetic of the layers.
+        Folder that holds the state of training after each epoch. A fit that finds its own state there continues from
+        it, or ends at once; any other state is refused and left as it is. ``{fit}`` in the path becomes a hash of data
+        and parameters, so that each fold of an evaluation has its own folder.
     device : str, optional
         "cpu", "gpu" or "gpu:1"; by default what Keras chooses.
     n_jobs : int, optional
-        Threads that read and augment; None is 1, -1 all cores. The network has the threads of Keras's backend.
+        Threads that read and augment; None is 1, -1 all cores. The network uses the threads of Keras's backend.
     random_state : int, RandomState, Generator or None, default=0
         Seed of the weights, the order, the augmentation, dropout and the patients held out.
     progress : callable, optional
-        Called as ``progress(done, total, values)`` after each epoch, with its number, the number of all and a dict of
-        what `history_` gained.
+        Called as ``progress(done, total, values)`` after each epoch, with the number of epochs done and in all, and a
+        dict of what `history_` gained.
 
     Attributes
     ----------
@@ -130,18 +129,11 @@ class CNNClassifier(FittedNetwork):
         recipe="standard",
         input_size=None,
         epochs=None,
-        batch_size=None,
         learning_rate=None,
-        schedule=None,
         class_weight=None,
-        augmentation="standard",
         validation_fraction=0.15,
-        patience=None,
-        fine_tune="last_blocks",
         views=1,
         checkpoint=None,
-        on_unreadable="error",
-        precision="float32",
         device=None,
         n_jobs=None,
         random_state=0,
@@ -151,18 +143,11 @@ class CNNClassifier(FittedNetwork):
         self.recipe = recipe
         self.input_size = input_size
         self.epochs = epochs
-        self.batch_size = batch_size
         self.learning_rate = learning_rate
-        self.schedule = schedule
         self.class_weight = class_weight
-        self.augmentation = augmentation
         self.validation_fraction = validation_fraction
-        self.patience = patience
-        self.fine_tune = fine_tune
         self.views = views
         self.checkpoint = checkpoint
-        self.on_unreadable = on_unreadable
-        self.precision = precision
         self.device = device
         self.n_jobs = n_jobs
         self.random_state = random_state
@@ -192,7 +177,7 @@ class CNNClassifier(FittedNetwork):
         )
         side = usual_side(images, task.training)
         folder, identity = find_checkpoint(self.checkpoint, settings, task, images, labels, groups)
-        reader = self._reader(images, settings.input_size, side, skip=self.on_unreadable == "skip")
+        reader = self._reader(images, settings.input_size, side, skip=settings.recipe.on_unreadable == "skip")
         training = Training(settings, task, reader, folder=folder, identity=identity, progress=self.progress)
         with _TRAINING:
             model, state = training.run()
@@ -208,6 +193,81 @@ class CNNClassifier(FittedNetwork):
         self._built_as = settings.built_as
         self._model = model
         return self
+
+    def predict_proba(self, X) -> np.ndarray:
+        """Probabilities of shape (n, k), float64, columns in the order of ``classes_``, rows that add up to 1."""
+        check_is_fitted(self)
+        check_choice("CNNClassifier.views", self.views, VIEW_COUNTS)
+        images = as_images(X)
+        reader = self._reader(images, self.input_size_, self.patch_side_, skip=False)
+        with BUILDING, on_device(device_of(self.device)):
+            return probabilities(self._network(), reader, np.arange(len(images)), views=self.views)[0]
+
+    def predict(self, X) -> np.ndarray:
+        """Labels of shape (n,): the most probable class."""
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+    def save_network(self, path) -> Path:
+        """Write the fitted network in Keras's own format, with what histofeat needs to read it back beside it.
+
+        Parameters
+        ----------
+        path : path ending in ``.keras``
+            Replaced as a whole if it exists. ``keras.saving.load_model`` reads it too: uint8 patches of
+            ``input_size_`` in, probabilities out.
+
+        Returns
+        -------
+        path : Path
+        """
+        check_is_fitted(self)
+        with BUILDING:
+            return write_network(self, self._network(), Path(path))
+
+    @classmethod
+    def load_network(cls, path) -> CNNClassifier:
+        """Read what `save_network` wrote.
+
+        Parameters
+        ----------
+        path : path
+
+        Returns
+        -------
+        classifier : CNNClassifier
+            With the parameters it had, apart from `checkpoint`, `progress` and the place of `weights`.
+
+        Raises
+        ------
+        WeightsError
+            If the file is damaged, or was not written by `save_network`.
+        """
+        params, fitted = read_network(Path(path))
+        classifier = cls(**params)
+        vars(classifier).update(fitted)
+        return classifier
+
+    def _reader(self, images: Images, size: int, side: int, *, skip: bool) -> PatchReader:
+        n_threads = joblib.effective_n_jobs(self.n_jobs)
+        return PatchReader(images, size=size, side=side, n_threads=n_threads, skip_unreadable=skip)
+
+    def _network(self):
+        """Give the Keras network, built when it is first needed."""
+        if getattr(self, "_model", None) is None:
+            self._model = rebuild(self._built_as, len(self.classes_), self.input_size_, self.weights_)
+        return self._model
+
+    def __getstate__(self):
+        state = super().__getstate__()
+        return {name: value for name, value in state.items() if name != "_model"}
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "weights_")
+
+    def __sklearn_tags__(self):
+        tags = image_input_tags(super().__sklearn_tags__())
+        tags.requires_fit = True
+        return tags
 
 
 def _judge(model, reader, task: Task, views: int) -> tuple[np.ndarray, np.ndarray]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +19,9 @@ from histofeat.networks.recipes import Recipe
 __all__ = ["read_network", "write_network"]
 
 _MEMBER = "histofeat.json"
-_VERSION = 1
+_VERSION = 2
 #: Parameters that belong to the machine or the process of the fit.
 _LOCAL = ("checkpoint", "device", "progress")
-_DATACLASSES = {"augmentation": Augmentation, "recipe": Recipe}
 
 
 def write_network(classifier, model, path: Path) -> Path:
@@ -83,8 +82,7 @@ def read_network(path: Path) -> tuple[dict, dict]:
     except (KeyError, OSError, ValueError, zipfile.BadZipFile) as error:
         raise WeightsError(
             f"{path}: expected a network that CNNClassifier.save_network wrote, got another or a damaged file "
-            f"({error}). "
-            "Copy it again, or give the file as weights= of a new classifier."
+            f"({error}). Copy it again, or give the file as weights= of a new classifier."
         ) from error
     if about.get("version") != _VERSION:
         raise WeightsError(
@@ -92,9 +90,8 @@ def read_network(path: Path) -> tuple[dict, dict]:
             "wrote it."
         )
     params = about["params"]
-    for name, kind in _DATACLASSES.items():
-        if isinstance(params[name], dict):
-            params[name] = kind(**params[name])
+    if isinstance(params["recipe"], dict):
+        params["recipe"] = _read_recipe(params["recipe"])
     if params["class_weight"] is not None and not isinstance(params["class_weight"], str):
         params["class_weight"] = dict(params["class_weight"])
     return params, _fitted(path, about["fitted"])
@@ -102,9 +99,10 @@ def read_network(path: Path) -> tuple[dict, dict]:
 
 def _about(classifier) -> dict:
     params = classifier.get_params(deep=False) | dict.fromkeys(_LOCAL)
-    for name in _DATACLASSES:
-        if isinstance(params[name], tuple(_DATACLASSES.values())):
-            params[name] = asdict(params[name])
+    recipe = params["recipe"]
+    if not isinstance(recipe, str):
+        values = recipe.as_dict() if isinstance(recipe, Recipe) else recipe
+        params["recipe"] = {n: asdict(v) if isinstance(v, Augmentation) else _plain(v) for n, v in values.items()}
     if hasattr(params["class_weight"], "items"):
         params["class_weight"] = [[_plain(label), float(weight)] for label, weight in params["class_weight"].items()]
     if params["weights"] not in (None, "imagenet"):
@@ -125,6 +123,13 @@ def _about(classifier) -> dict:
         "_built_as": classifier._built_as,
     }
     return {"version": _VERSION, "params": params, "fitted": fitted}
+
+
+def _read_recipe(values: dict) -> Recipe | dict:
+    """Give the recipe, or the mapping of some of its fields, that a classifier had as its parameter."""
+    if isinstance(values.get("augmentation"), dict):
+        values["augmentation"] = Augmentation(**values["augmentation"])
+    return Recipe(**values) if len(values) == len(fields(Recipe)) else values
 
 
 def _plain(value):

@@ -18,7 +18,8 @@ from histofeat.exceptions import GroupLeakageError
 from histofeat.images import Images
 from histofeat.model_selection import encode_patients
 from histofeat.networks.checkpoint import hash_data
-from histofeat.networks.settings import Settings, check_choice
+from histofeat.networks.recipes import check_choice
+from histofeat.networks.settings import Settings
 from histofeat.networks.training import Task
 
 __all__ = ["check_labels", "find_checkpoint", "hold_out_patients", "make_task", "notes_of"]
@@ -149,7 +150,7 @@ def notes_of(settings: Settings, task: Task, state, skipped, patients) -> tuple[
 
 def _check_class_weight(class_weight, classes) -> None:
     if isinstance(class_weight, str):
-        check_choice("class_weight", class_weight, ("balanced",))
+        check_choice("CNNClassifier.class_weight", class_weight, ("balanced",))
         return
     if not isinstance(class_weight, Mapping):
         raise ValueError(

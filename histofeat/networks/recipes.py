@@ -1,33 +1,23 @@
-"""How a network is trained, as data: one frozen record for each way."""
+"""Training recipes: one frozen record each, with the optimizer and the learning rates that it describes."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from numbers import Integral, Real
 from types import MappingProxyType
 
 import numpy as np
 
 from histofeat.exceptions import known_names
+from histofeat.networks.augmentation import STANDARD, Augmentation
 from histofeat.networks.pretrained.network import import_keras
 
 __all__ = [
-    "ALEXNET",
-    "CANCERNET",
-    "FINE_TUNING",
-    "FROM_SCRATCH",
-    "MONITORS",
-    "OPTIMIZERS",
-    "RESNET_SMALL",
-    "SCHEDULES",
-    "Recipe",
-    "forget_sooner",
-    "learning_rates",
-    "make_optimizer",
-]
-
+    "ALEXNET", "CANCERNET", "FINE_TUNING", "FROM_SCRATCH", "RESNET_SMALL", "Recipe", "check_choice", "check_real",
+    "check_whole", "forget_sooner", "learning_rates", "make_optimizer",
+]  # fmt: skip
 
 SCHEDULES = ("constant", "cosine", "inverse_time", "one_cycle")
 
@@ -121,14 +111,14 @@ def forget_sooner(model, n_steps: int) -> None:
             layer.momentum = min(layer.momentum, max(_LEAST_MOMENTUM, 1 - 20 / n_steps))
 
 
-def make_optimizer(recipe: Recipe, rate: float, n_steps: int):
-    """The optimizer of a stage.
+def make_optimizer(recipe: Recipe, rate, n_steps: int):
+    """Make the optimizer of a stage.
 
     Parameters
     ----------
     recipe : Recipe
-    rate : float
-        Its learning rate; training sets it at each step.
+    rate : float or ndarray of shape (n_steps,)
+        Its learning rate, or that of each step.
     n_steps : int
         Steps of the stage: an average of the weights spans a tenth of them at most, since over a few steps it would
         mostly hold the first weights.
@@ -138,6 +128,7 @@ def make_optimizer(recipe: Recipe, rate: float, n_steps: int):
     optimizer : keras.optimizers.Optimizer
     """
     optimizers = import_keras().optimizers
+    rate = _as_schedule(rate) if isinstance(rate, np.ndarray) else rate
     momentum = min(recipe.averaging, max(0.0, 1 - 10 / n_steps))
     options = {"use_ema": recipe.averaging > 0, "ema_momentum": momentum}
     if recipe.optimizer == "adagrad":
@@ -154,6 +145,17 @@ def make_optimizer(recipe: Recipe, rate: float, n_steps: int):
     return optimizer
 
 
+def _as_schedule(rates: np.ndarray):
+    """Give a table of learning rates as a schedule of Keras."""
+    keras = import_keras()
+
+    class Table(keras.optimizers.schedules.LearningRateSchedule):
+        def __call__(self, step):
+            return keras.ops.take(rates.astype(np.float32), step)
+
+    return Table()
+
+
 OPTIMIZERS = ("adagrad", "adam", "adamw", "sgd")
 
 
@@ -161,7 +163,18 @@ OPTIMIZERS = ("adagrad", "adam", "adamw", "sgd")
 MONITORS = ("loss", "roc_auc")
 
 
-_BELOW_ONE = ("label_smoothing", "averaging", "warmup")
+PRECISIONS = ("float32", "bfloat16")
+#: What learns in the second stage from pretrained weights.
+FINE_TUNE = ("head", "last_blocks", "all")
+_ON_UNREADABLE = ("error", "skip")
+_CHOICES = {
+    "optimizer": OPTIMIZERS,
+    "schedule": SCHEDULES,
+    "monitor": MONITORS,
+    "fine_tune": FINE_TUNE,
+    "precision": PRECISIONS,
+    "on_unreadable": _ON_UNREADABLE,
+}
 
 
 @dataclass(frozen=True)
@@ -171,28 +184,38 @@ class Recipe:
     Parameters
     ----------
     optimizer : {"adagrad", "adam", "adamw", "sgd"}, default="adamw"
-        "sgd" has a Nesterov momentum of 0.9; the others are as Keras has them.
+        "sgd" has a Nesterov momentum of 0.9; the others have Keras's defaults.
     learning_rate : float above 0, default=2e-3
-        Its highest value; of two stages, that of the first.
+        Highest learning rate; with two stages, that of the first.
     batch_size : int from 2, default=64
     epochs : int from 1, default=12
-        Of both stages together.
+        Number of epochs, of both stages together.
     schedule : {"one_cycle", "cosine", "constant", "inverse_time"}, default="one_cycle"
         See `histofeat.networks.learning_rates`; each of two stages has its own.
     warmup : float in [0, 1), default=0.25
-        Part of the steps in which a "one_cycle" rises.
+        Fraction of the steps in which a "one_cycle" rises.
     weight_decay : float from 0, default=1e-3
-        Of kernels alone, not of biases and normalisations; for "adamw" and "sgd".
+        Applied to kernels, not to biases and normalisations; for "adamw" and "sgd".
     label_smoothing : float in [0, 1), default=0
-        Part of each label that is shared out among the classes.
+        Part of each label that is distributed over the classes.
     averaging : float in [0, 1), default=0
         Momentum of the exponential average of the weights that is validated and kept; 0 keeps the weights themselves.
     monitor : {"loss", "roc_auc"}, default="roc_auc"
-        What the kept epoch is chosen by.
+        Validation measure that chooses the kept epoch.
+    patience : int from 1 or None, default=None
+        Stop the last stage after this number of epochs without a better one; None runs it to its end.
     head_epochs : int from 0, default=0
-        Epochs of the first stage of two, in which only the head of a pretrained network learns.
+        Epochs of the first of two stages, in which only the head of a pretrained network learns.
     fine_tuning_rate : float above 0, default=0.1
-        Learning rate of the second stage, as a part of the first one's.
+        Learning rate of the second stage as a fraction of the first one's.
+    fine_tune : {"head", "last_blocks", "all"}, default="last_blocks"
+        What learns in the second stage from pretrained weights; with "head" there is no second stage.
+    augmentation : Augmentation or None, default=STANDARD
+        Random changes of training patches.
+    precision : {"float32", "bfloat16"}, default="float32"
+        Arithmetic of the layers.
+    on_unreadable : {"error", "skip"}, default="error"
+        Whether an image that cannot be read ends the fit, or is left out and counted. Prediction always raises.
 
     Raises
     ------
@@ -219,37 +242,56 @@ class Recipe:
     label_smoothing: float = 0.0
     averaging: float = 0.0
     monitor: str = "roc_auc"
+    patience: int | None = None
     head_epochs: int = 0
     fine_tuning_rate: float = 0.1
+    fine_tune: str = "last_blocks"
+    augmentation: Augmentation | None = STANDARD
+    precision: str = "float32"
+    on_unreadable: str = "error"
 
     def __post_init__(self):
         """Refuse what is out of range."""
-        for name, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("monitor", MONITORS)):
-            _check_name(name, getattr(self, name), known)
+        for name, known in _CHOICES.items():
+            check_choice(f"Recipe.{name}", getattr(self, name), known)
         for name, least in (("batch_size", 2), ("epochs", 1), ("head_epochs", 0)):
-            value = getattr(self, name)
-            if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
-                raise ValueError(f"Recipe.{name}: expected a whole number from {least}, got {value!r}. Correct it.")
+            check_whole(f"Recipe.{name}", getattr(self, name), least)
+        if self.patience is not None:
+            check_whole("Recipe.patience", self.patience, 1)
         for name in ("learning_rate", "fine_tuning_rate"):
-            _check_real(name, getattr(self, name), "above 0", lambda value: value > 0)
-        _check_real("weight_decay", self.weight_decay, "from 0", lambda value: value >= 0)
-        for name in _BELOW_ONE:
-            _check_real(name, getattr(self, name), "from 0, below 1", lambda value: 0 <= value < 1)
+            check_real(f"Recipe.{name}", getattr(self, name), "above 0", lambda value: value > 0)
+        check_real("Recipe.weight_decay", self.weight_decay, "from 0", lambda value: value >= 0)
+        for name in ("label_smoothing", "averaging", "warmup"):
+            check_real(f"Recipe.{name}", getattr(self, name), "from 0, below 1", lambda value: 0 <= value < 1)
+        if not isinstance(self.augmentation, Augmentation | None):
+            raise ValueError(
+                f"Recipe.augmentation: expected an Augmentation or None, got {self.augmentation!r:.80}. "
+                "Leave it out for the standard one."
+            )
 
     def as_dict(self) -> dict[str, object]:
-        """Field names and values, as JSON can hold them."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        """Field names and values that JSON can hold; a dict for the augmentation."""
+        return asdict(self)
 
 
-def _check_name(name, value, known):
-    if value not in known:
+def check_choice(where: str, value, known) -> None:
+    """Raise ValueError unless a value is one of the known ones."""
+    if not isinstance(value, type(known[0])) or isinstance(value, bool) or value not in known:
         listed = ", ".join(map(repr, known))
-        raise ValueError(f"Recipe.{name}: expected one of {listed}, got {value!r}. {known_names(value, known)}")
+        nearest = known_names(value, known) if isinstance(known[0], str) else "Give one of them."
+        raise ValueError(f"{where}: expected one of {listed}, got {value!r:.80}. {nearest}")
 
 
-def _check_real(name, value, words, fits):
+def check_whole(where: str, value, least: int) -> None:
+    """Raise ValueError unless a value is an integer of at least `least`."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{where}: expected a whole number from {least}, got {value!r}. Correct it.")
+
+
+def check_real(where: str, value, words: str, fits: Callable[[float], bool]) -> None:
+    """Raise ValueError unless a value is a finite number in a range, given as words and as a function."""
     if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value) or not fits(value):
-        raise ValueError(f"Recipe.{name}: expected a number {words}, got {value!r}. Correct it.")
+        raise ValueError(f"{where}: expected a number {words}, got {value!r}. Correct it.")
 
 
 #: CancerNet, and as it was published: Keras 2 let the rate fall with the inverse of the time, by 0.01 / 40 a step.

@@ -1,28 +1,22 @@
-"""The parameters of a classifier, checked and resolved: what a training is, and what its checkpoint is known by."""
+"""Check the parameters of a classifier and combine them with its recipe."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
 
-from histofeat.exceptions import WeightsError, known_names
+from histofeat.exceptions import WeightsError
 from histofeat.images import VIEW_COUNTS
 from histofeat.networks.architectures import Architecture, find_architecture
-from histofeat.networks.augmentation import STANDARD, Augmentation
 from histofeat.networks.pretrained.catalogue import find_weights
 from histofeat.networks.pretrained.weights import hash_weights
-from histofeat.networks.recipes import SCHEDULES, Recipe
+from histofeat.networks.recipes import Recipe, check_choice, check_real, check_whole
 
-__all__ = ["FINE_TUNE", "Settings", "check_choice", "device_of", "resolve"]
-
-FINE_TUNE = ("head", "last_blocks", "all")
-_ON_UNREADABLE = ("error", "skip")
-_PRECISIONS = ("float32", "bfloat16")
+__all__ = ["Settings", "device_of", "resolve"]
 
 
 @dataclass(frozen=True)
@@ -33,18 +27,14 @@ class Settings:
     ----------
     architecture : Architecture
     recipe : Recipe
-        With what the classifier's parameters replaced.
+        With the values that the classifier's parameters replaced.
     weights : Path or None
-        File of the weights that it starts from.
+        File of the weights that training starts from.
     fine_tune : {"head", "last_blocks", "all"} or None
         What learns in the second stage; None where training is end to end.
     input_size : int
         Side of the input in px.
-    augmentation : Augmentation or None
-    patience : int or None
-        Epochs without a better one until training stops.
     seed : int
-    precision : {"float32", "bfloat16"}
     device : str or None
         As ``keras.device`` takes it.
     """
@@ -54,10 +44,7 @@ class Settings:
     weights: Path | None
     fine_tune: str | None
     input_size: int
-    augmentation: Augmentation | None
-    patience: int | None
     seed: int
-    precision: str
     device: str | None
 
     @property
@@ -77,30 +64,27 @@ class Settings:
 
     @property
     def built_as(self) -> dict[str, object]:
-        """What the weights fit into, whatever the parameters become."""
+        """What the weights fit into, even if the parameters change later."""
         return {
             "architecture": self.architecture.name,
-            "precision": self.precision,
+            "precision": self.recipe.precision,
             "fine_tuned": self.fine_tune is not None,
         }
 
     def identity(self) -> dict[str, object]:
-        """What a checkpoint of this training is known by, apart from the data."""
-        return {
+        """What identifies a checkpoint of this training, apart from the data."""
+        return self.recipe.as_dict() | {
             "architecture": self.architecture.name,
-            "recipe": self.recipe.as_dict(),
             "weights": None if self.weights is None else hash_weights(self.weights),
             "fine_tune": self.fine_tune,
             "input_size": self.input_size,
-            "augmentation": None if self.augmentation is None else asdict(self.augmentation),
-            "patience": self.patience,
             "random_state": self.seed,
-            "precision": self.precision,
+            "on_unreadable": None,  # changes no batch that can be read
         }
 
 
 def resolve(params: Mapping[str, object]) -> Settings:
-    """Check the parameters of a classifier and put the recipe's values where there are none.
+    """Check the parameters of a classifier and fill in the recipe's values.
 
     Parameters
     ----------
@@ -122,48 +106,26 @@ def resolve(params: Mapping[str, object]) -> Settings:
     _check_common(params)
     weights = _find_weights(architecture, params["weights"])
     fine_tuned = weights is not None and architecture.encoder is not None
-    if fine_tuned:
-        check_choice("fine_tune", params["fine_tune"], FINE_TUNE)
+    recipe = _recipe(params, architecture.fine_tuning if fine_tuned else architecture.recipes)
     return Settings(
         architecture=architecture,
-        recipe=_recipe(architecture, params, fine_tuned),
+        recipe=recipe,
         weights=weights,
-        fine_tune=params["fine_tune"] if fine_tuned else None,
+        fine_tune=recipe.fine_tune if fine_tuned else None,
         input_size=_input_size(architecture, params["input_size"]),
-        augmentation=_augmentation(params["augmentation"]),
-        patience=params["patience"],
         seed=_seed(params["random_state"]),
-        precision=params["precision"],
         device=device_of(params["device"]),
     )
 
 
-def check_choice(name: str, value, known) -> None:
-    """Refuse a value that is none of the known ones."""
-    if not isinstance(value, type(known[0])) or isinstance(value, bool) or value not in known:
-        listed = ", ".join(map(repr, known))
-        nearest = known_names(value, known) if isinstance(known[0], str) else "Give one of them."
-        raise ValueError(f"CNNClassifier.{name}: expected one of {listed}, got {value!r:.80}. {nearest}")
-
-
 def _check_common(params):
-    check_choice("on_unreadable", params["on_unreadable"], _ON_UNREADABLE)
-    check_choice("precision", params["precision"], _PRECISIONS)
-    check_choice("views", params["views"], VIEW_COUNTS)
+    check_choice("CNNClassifier.views", params["views"], VIEW_COUNTS)
     fraction = params["validation_fraction"]
     if not isinstance(fraction, Real) or isinstance(fraction, bool) or not 0 <= fraction < 1:
         raise ValueError(
             f"CNNClassifier.validation_fraction: expected a number from 0, below 1, got {fraction!r}. Give the part of "
             "the patients to hold out; 0 holds out none."
         )
-    patience = params["patience"]
-    if patience is not None:
-        _check_whole("patience", patience, 1)
-        if not fraction:
-            raise ValueError(
-                f"CNNClassifier.patience: expected None without held-out patients, got {patience!r}. Give a "
-                "validation_fraction, or no patience."
-            )
     progress = params["progress"]
     if progress is not None and not callable(progress):
         raise ValueError(
@@ -172,30 +134,29 @@ def _check_common(params):
         )
 
 
-def _check_whole(name, value, least):
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
-        raise ValueError(f"CNNClassifier.{name}: expected a whole number from {least}, got {value!r}. Correct it.")
-
-
-def _recipe(architecture, params, fine_tuned) -> Recipe:
-    recipes = architecture.fine_tuning if fine_tuned else architecture.recipes
-    chosen = params["recipe"]
+def _recipe(params, recipes: Mapping[str, Recipe]) -> Recipe:
+    """Give the recipe with the parameters that replace its values."""
+    chosen, changes = params["recipe"], {}
+    if isinstance(chosen, Mapping):
+        known = [field.name for field in fields(Recipe)]
+        for name in chosen:
+            check_choice("CNNClassifier.recipe", name, known)
+        chosen, changes = "standard", dict(chosen)
     if not isinstance(chosen, Recipe):
-        check_choice("recipe", chosen, tuple(recipes))
+        check_choice("CNNClassifier.recipe", chosen, tuple(recipes))
         chosen = recipes[chosen]
-    if params["schedule"] is not None:
-        check_choice("schedule", params["schedule"], SCHEDULES)
-    rate = params["learning_rate"]
-    if rate is not None and (not isinstance(rate, Real) or isinstance(rate, bool) or not 0 < rate < math.inf):
+    if params["epochs"] is not None:
+        check_whole("CNNClassifier.epochs", params["epochs"], 1)
+    if params["learning_rate"] is not None:
+        check_real("CNNClassifier.learning_rate", params["learning_rate"], "above 0", lambda rate: rate > 0)
+    changes |= {name: params[name] for name in ("epochs", "learning_rate") if params[name] is not None}
+    recipe = replace(chosen, **changes)
+    if recipe.patience is not None and not params["validation_fraction"]:
         raise ValueError(
-            f"CNNClassifier.learning_rate: expected a number above 0, got {rate!r}. None takes the recipe's, "
-            f"{chosen.learning_rate}."
+            f"Recipe.patience: expected None without held-out patients, got {recipe.patience!r}. Give a "
+            "validation_fraction, or no patience."
         )
-    for name, least in (("epochs", 1), ("batch_size", 2)):
-        if params[name] is not None:
-            _check_whole(name, params[name], least)
-    names = ("epochs", "batch_size", "learning_rate", "schedule")
-    return replace(chosen, **{name: params[name] for name in names if params[name] is not None})
+    return recipe
 
 
 def _find_weights(architecture: Architecture, weights) -> Path | None:
@@ -205,8 +166,8 @@ def _find_weights(architecture: Architecture, weights) -> Path | None:
         return find_weights(architecture.encoder, weights)
     if str(weights) == "imagenet":
         raise WeightsError(
-            f"CNNClassifier.weights: expected None or a file for {architecture.name!r}, which nobody trained on "
-            "ImageNet, got 'imagenet'. Use weights=None."
+            f"CNNClassifier.weights: expected None or a file for {architecture.name!r}, which has no "
+            "ImageNet weights, got 'imagenet'. Use weights=None."
         )
     path = Path(weights).expanduser()
     if not path.is_file():
@@ -228,29 +189,18 @@ def _input_size(architecture, size) -> int:
     return int(size)
 
 
-def _augmentation(augmentation) -> Augmentation | None:
-    if augmentation is None or isinstance(augmentation, Augmentation):
-        return augmentation
-    if isinstance(augmentation, str) and augmentation == "standard":
-        return STANDARD
-    raise ValueError(
-        f"CNNClassifier.augmentation: expected 'standard', None or an Augmentation, got {augmentation!r:.80}. "
-        f"{known_names(augmentation, ('standard',))}"
-    )
-
-
 def _seed(random_state) -> int:
     if random_state is None:
         return int(np.random.SeedSequence().generate_state(1)[0])
     if isinstance(random_state, np.random.RandomState | np.random.Generator):
         draw = random_state.integers if isinstance(random_state, np.random.Generator) else random_state.randint
         return int(draw(2**31 - 1))
-    _check_whole("random_state", random_state, 0)
+    check_whole("CNNClassifier.random_state", random_state, 0)
     return int(random_state)
 
 
 def device_of(device) -> str | None:
-    """A device as ``keras.device`` takes it: "gpu" is "gpu:0"; None is None."""
+    """Device as ``keras.device`` takes it: "gpu" becomes "gpu:0"; None stays None."""
     if device is None:
         return None
     kind, _, number = str(device).partition(":")

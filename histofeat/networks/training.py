@@ -1,17 +1,19 @@
-"""The training itself: epochs of batches, validation, the kept weights, and the state that a checkpoint holds."""
+"""Train a network: Keras fits it; a callback validates, keeps the best weights and writes the checkpoint."""
 
 from __future__ import annotations
 
 import contextlib
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from histofeat.networks.batches import PatchReader
+from histofeat.exceptions import PatchError
+from histofeat.networks.batches import AHEAD, PatchReader
 from histofeat.networks.builders import build, unfreeze
 from histofeat.networks.checkpoint import State, read_state, write_state
 from histofeat.networks.prediction import on_device, probabilities
@@ -19,7 +21,7 @@ from histofeat.networks.pretrained.network import _quiet, import_keras
 from histofeat.networks.recipes import forget_sooner, learning_rates, make_optimizer
 from histofeat.networks.settings import Settings
 
-__all__ = ["Task", "Training"]
+__all__ = ["Task", "Training", "make_batches"]
 
 _LEAST = 1e-7
 
@@ -50,7 +52,7 @@ class Task:
 
 
 class Training:
-    """One network on its way.
+    """Train one network with Keras's `fit`, one call for each stage.
 
     Parameters
     ----------
@@ -60,7 +62,7 @@ class Training:
     folder : Path or None
         Where its state is kept after each epoch.
     identity : mapping
-        What the state is known by.
+        What identifies the state.
     progress : callable or None
         Called as ``progress(done, total, values)`` after each epoch.
     """
@@ -78,8 +80,6 @@ class Training:
         self._settings, self._task, self._reader = settings, task, reader
         self._folder, self._identity, self._progress = folder, identity, progress
         self._keras = import_keras()
-        self._eye = np.eye(task.n_classes, dtype=np.float32)
-        self._stage = -1
 
     def run(self) -> tuple[object, State]:
         """Train to the end, from the checkpoint where there is one.
@@ -87,7 +87,7 @@ class Training:
         Returns
         -------
         model : keras.Model
-            With the kept weights.
+            With the kept weights, not compiled.
         state : State
 
         Raises
@@ -99,75 +99,86 @@ class Training:
         """
         self.state = (None if self._folder is None else read_state(self._folder, self._identity)) or State()
         settings = self._settings
+        self._reader.unreadable.update(self.state.unreadable)
         with on_device(settings.device):
             self._model = build(
                 settings.architecture,
                 self._task.n_classes,
                 input_size=settings.input_size,
                 seed=settings.seed,
-                precision=settings.precision,
+                precision=settings.recipe.precision,
                 weights=settings.weights,
                 fine_tuned=settings.fine_tune is not None,
             )
-            if self.state.epoch and not self.state.finished:
-                self._resume()
-            self._reader.unreadable.update(self.state.unreadable)
-            while not self.state.finished:
-                self._epoch()
+            if not self.state.finished:
+                self._fit()
             with _quiet():
                 self._model.set_weights(self.state.kept)
-        return self._model, self.state
+                return self._keras.Model(self._model.input, self._model.output, name=self._model.name), self.state
 
-    def _enter(self, stage: int) -> None:
-        """Let the layers of a stage learn, with a fresh optimizer and the stage's own schedule."""
-        part, epochs, peak = self._settings.stages[stage]
-        recipe = self._settings.recipe
-        fine_tuned = self._settings.fine_tune is not None
-        unfreeze(self._model, self._settings.architecture, part, fine_tuned=fine_tuned)
+    def _fit(self) -> None:
+        """Fit stage after stage; a stage that the checkpoint has behind it is only entered."""
+        end, settings, state = 0, self._settings, self.state
+        with ThreadPoolExecutor(self._reader.n_threads) as pool:
+            batches = make_batches(settings, self._task, self._reader, pool)
+            callback = self._keras.callbacks.LambdaCallback(
+                on_epoch_begin=lambda epoch, logs: self._begin_epoch(batches, epoch),
+                on_epoch_end=lambda epoch, logs: self._end_epoch(logs),
+            )
+            for number, (part, epochs, peak) in enumerate(settings.stages):
+                self._enter(part, epochs, peak, len(batches))
+                self._first, end, self._is_last = end, end + epochs, number == len(settings.stages) - 1
+                if self._first < state.epoch <= end:
+                    self._assign(self._model.variables, state.variables)
+                    self._assign(self._model.optimizer.variables, state.optimizer)
+                if state.epoch < end:
+                    batches.begin(state.epoch)
+                    self._call_fit(batches, epochs=end, callbacks=[callback])
+
+    def _call_fit(self, batches, **options) -> None:
+        try:
+            self._model.fit(batches, initial_epoch=self.state.epoch, shuffle=False, verbose=0, **options)
+        finally:
+            if batches.failure is not None:  # TensorFlow raises an error of its own in its place
+                raise batches.failure
+        if self._settings.recipe.averaging:
+            # Keras ends with the averages in the place of the last weights, from which the next stage goes on.
+            self._assign(self._model.variables, self.state.variables)
+
+    def _enter(self, part: str, epochs: int, peak: float, n_steps: int) -> None:
+        """Let the layers of a stage learn, with a new optimizer and the stage's own learning rates."""
+        recipe, model = self._settings.recipe, self._model
+        unfreeze(model, self._settings.architecture, part, fine_tuned=self._settings.fine_tune is not None)
+        rates = learning_rates(recipe.schedule, peak, epochs * n_steps, warmup=recipe.warmup, n_epochs=epochs)
+        self._rates = rates.reshape(epochs, n_steps).max(axis=1)
         loss = self._keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
         # An object, whose variables exist already: by name they would be made in the first step, then traced twice.
         accuracy = self._keras.metrics.CategoricalAccuracy(name="accuracy")
         # Compiling by XLA takes minutes on a CPU and gains nothing there; JAX knows no other way.
         jit = "auto" if self._keras.config.backend() == "jax" else False
         with _quiet():
-            forget_sooner(self._model, epochs * self._steps)
-            optimizer = make_optimizer(recipe, peak, epochs * self._steps)
-            self._model.compile(optimizer, loss, metrics=[accuracy], jit_compile=jit)
-            self._model.optimizer.build(self._model.trainable_variables)
-        self._rates = learning_rates(
-            recipe.schedule, peak, epochs * self._steps, warmup=recipe.warmup, n_epochs=epochs
-        ).reshape(epochs, self._steps)
-        self._stage = stage
+            forget_sooner(model, len(rates))
+            model.compile(make_optimizer(recipe, rates, len(rates)), loss, metrics=[accuracy], jit_compile=jit)
+            model.optimizer.build(model.trainable_variables)
+        if self._keras.config.backend() == "tensorflow":
+            _know_shapes(model)
 
-    @property
-    def _batch_size(self) -> int:
-        return min(self._settings.recipe.batch_size, len(self._task.training))
+    def _begin_epoch(self, batches, epoch: int) -> None:
+        batches.begin(epoch)
+        self._started = time.perf_counter()
 
-    @property
-    def _steps(self) -> int:
-        return len(self._task.training) // self._batch_size
-
-    def _place(self, epoch: int) -> tuple[int, int]:
-        """Stage of an epoch and the number of the epoch in it."""
-        for stage, (_, epochs, _) in enumerate(self._settings.stages):
-            if epoch < epochs:
-                return stage, epoch
-            epoch -= epochs
-        raise IndexError(epoch)
-
-    def _resume(self) -> None:
-        stage, _ = self._place(self.state.epoch - 1)
-        self._enter(stage)
-        self._assign(self._model.variables, self.state.variables)
-        self._assign(self._model.optimizer.variables, self.state.optimizer)
-
-    def _epoch(self) -> None:
-        """Run one epoch, from its first batch to its checkpoint."""
-        state, started = self.state, time.perf_counter()
-        stage, place = self._place(state.epoch)
-        if stage != self._stage:
-            self._enter(stage)
-        values = self._learn(self._rates[place])
+    def _end_epoch(self, logs: Mapping[str, float]) -> None:
+        """Validate, keep the weights if they are the best, and write the state."""
+        state, recipe = self.state, self._settings.recipe
+        rate = float(self._rates[state.epoch - self._first])
+        values = {name: float(logs[name]) for name in ("loss", "accuracy")}
+        if not np.isfinite(values["loss"]):
+            raise ValueError(
+                f"CNNClassifier.learning_rate: expected a loss that stays finite, got {values['loss']} in epoch "
+                f"{state.epoch + 1}. Give less than {rate:.3g}."
+            )
+        if recipe.averaging or self._folder is not None:
+            state.variables = self._copies(self._model.variables)
         with self._averaged():
             if len(self._task.held_out):
                 values |= self._validate()
@@ -175,51 +186,22 @@ class Training:
                 state.best_epoch = state.epoch
                 with _quiet():
                     state.kept = [np.array(array) for array in self._model.get_weights()]
-        values |= {"learning_rate": float(self._rates[place].max()), "seconds": time.perf_counter() - started}
+        values |= {"learning_rate": rate, "seconds": time.perf_counter() - self._started}
         for name, value in values.items():
             state.history.setdefault(name, []).append(value)
         state.epoch += 1
-        state.finished = state.epoch == self._settings.recipe.epochs or self._is_stuck()
+        state.finished = state.epoch == recipe.epochs or self._is_stuck()
+        self._model.stop_training = state.finished
         state.unreadable = sorted(self._reader.unreadable)
         if self._folder is not None:
-            self._save()
+            state.optimizer = self._copies(self._model.optimizer.variables)
+            write_state(self._folder, state, self._identity)
         if self._progress is not None:
-            self._progress(state.epoch, self._settings.recipe.epochs, dict(values))
-
-    def _learn(self, rates: np.ndarray) -> dict[str, float]:
-        task, model, settings = self._task, self._model, self._settings
-        rng = np.random.default_rng((settings.seed, 1, self.state.epoch))
-        order = rng.permutation(task.training)[: self._steps * self._batch_size].reshape(self._steps, -1)
-        batches = self._reader.batches(
-            order, augmentation=settings.augmentation, seed=(settings.seed, 2, self.state.epoch)
-        )
-        told = []
-        for rate, batch in zip(rates, batches, strict=True):
-            if not batch.readable.any():
-                continue
-            rows, weights = batch.rows, task.weights[task.codes[batch.rows]] * batch.readable
-            if not batch.readable.all():
-                # The shape stays: readable patches stand in for the others, at no weight.
-                stand_in = np.resize(np.flatnonzero(batch.readable), len(rows))
-                batch.pixels[~batch.readable] = batch.pixels[stand_in[~batch.readable]]
-            model.optimizer.learning_rate = rate
-            model.reset_metrics()  # as newer versions of Keras do by themselves
-            step = model.train_on_batch(
-                batch.pixels, self._eye[task.codes[rows]], sample_weight=weights, return_dict=True
-            )
-            told.append((float(step["loss"]), float(step["accuracy"])))
-        loss, accuracy = np.mean(told, axis=0) if told else (np.nan, np.nan)
-        values = {"loss": float(loss), "accuracy": float(accuracy)}
-        if not np.isfinite(values["loss"]):
-            raise ValueError(
-                f"CNNClassifier.learning_rate: expected a loss that stays finite, got {values['loss']} in epoch "
-                f"{self.state.epoch + 1}. Give less than {rates.max():.3g}."
-            )
-        return values
+            self._progress(state.epoch, recipe.epochs, dict(values))
 
     @contextlib.contextmanager
     def _averaged(self):
-        """Put the averaged weights in the place of the last ones, for the time of looking at them."""
+        """Replace the weights by their averages inside the context."""
         if not self._settings.recipe.averaging:
             yield
             return
@@ -252,7 +234,7 @@ class Training:
         weights = task.weights[codes].astype(np.float64)
         if not len(rows):
             raise ValueError(
-                f"CNNClassifier.on_unreadable: expected held-out images that can be read, got {len(task.held_out)} "
+                f"Recipe.on_unreadable: expected held-out images that can be read, got {len(task.held_out)} "
                 "that cannot. Correct the files."
             )
         likelihood = np.clip(proba[np.arange(len(rows)), codes], _LEAST, None)
@@ -273,16 +255,67 @@ class Training:
         return now > then  # of two equal areas, that of the lower loss
 
     def _is_stuck(self) -> bool:
-        patience, last = self._settings.patience, len(self._settings.stages) - 1
-        if patience is None or self._stage != last:
+        patience = self._settings.recipe.patience
+        if patience is None or not self._is_last:
             return False
-        first = sum(epochs for _, epochs, _ in self._settings.stages[:last])
-        return self.state.epoch - 1 - max(self.state.best_epoch, first) >= patience
+        return self.state.epoch - 1 - max(self.state.best_epoch, self._first) >= patience
 
-    def _save(self) -> None:
-        self.state.variables = self._copies(self._model.variables)
-        self.state.optimizer = self._copies(self._model.optimizer.variables)
-        write_state(self._folder, self.state, self._identity)
+
+def _know_shapes(model) -> None:
+    """Let TensorFlow compile the training step for tensors of a known shape.
+
+    Inside a graph that takes the batches from an iterator it does not know their shape, and computes the same step with
+    other roundings: it makes a division by a constant a multiplication only where it knows the constant.
+    """
+    model.make_train_function()
+    step = model.train_function
+    model.train_function = lambda iterator: step(iter([next(iterator)]))
+
+
+def make_batches(settings: Settings, task: Task, reader: PatchReader, pool: ThreadPoolExecutor):
+    """Make the training batches as a ``keras.utils.PyDataset``.
+
+    A batch is (pixels, one-hot labels, weights), and depends on its epoch and number alone. An epoch takes the patches
+    in a new random order; those that do not fill the last batch wait for the next epoch.
+    """
+    eye = np.eye(task.n_classes, dtype=np.float32)
+    size = min(settings.recipe.batch_size, len(task.training))
+
+    class Batches(import_keras().utils.PyDataset):
+        def __init__(self):
+            super().__init__()
+            self.failure, self.waiting = None, {}
+
+        def __len__(self):
+            return len(task.training) // size
+
+        def begin(self, epoch):
+            self.order = np.random.default_rng((settings.seed, 1, epoch)).permutation(task.training)
+            self.epoch = epoch
+
+        def submit(self, number):
+            rows = self.order[number * size : (number + 1) * size]
+            seed = (settings.seed, 2, self.epoch, number)
+            return pool.submit(reader.read, rows, augmentation=settings.recipe.augmentation, seed=seed)
+
+        def __getitem__(self, number):
+            future = self.waiting.pop((self.epoch, number), None) or self.submit(number)
+            for ahead in range(number + 1, min(number + 1 + AHEAD, len(self))):
+                if (self.epoch, ahead) not in self.waiting:
+                    self.waiting[self.epoch, ahead] = self.submit(ahead)
+            try:
+                batch = future.result()
+            except PatchError as error:
+                self.failure = error
+                raise
+            codes = task.codes[batch.rows]
+            if batch.readable.any() and not batch.readable.all():
+                # The shape stays: readable patches stand in for the others, at no weight.
+                stand_in = np.resize(np.flatnonzero(batch.readable), len(codes))
+                batch.pixels[~batch.readable] = batch.pixels[stand_in[~batch.readable]]
+            return batch.pixels, eye[codes], task.weights[codes] * batch.readable
+
+    return Batches()
 
 
 def _roc_auc(codes, proba) -> float:

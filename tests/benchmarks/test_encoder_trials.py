@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 from histofeat.datasets import official_roles
 from histofeat.models.encoder_training import AUGMENTATION, RECIPE
-from histofeat.networks import RESNET_SMALL
+from histofeat.networks import RESNET_SMALL, STANDARD
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +72,9 @@ def test_the_docstring_says_what_the_table_says(script):
 
 def test_what_was_chosen_is_how_the_encoder_is_trained(script):
     chosen = script.TRIALS["light_long"]
-    assert replace(chosen, name="", words="") == type(chosen)("", "", RECIPE, AUGMENTATION)
-    assert replace(RECIPE, epochs=RESNET_SMALL["standard"].epochs) == RESNET_SMALL["standard"]
+    unaugmented = replace(RECIPE, augmentation=STANDARD)
+    assert replace(chosen, name="", words="") == type(chosen)("", "", unaugmented, AUGMENTATION)
+    assert replace(unaugmented, epochs=RESNET_SMALL["standard"].epochs) == RESNET_SMALL["standard"]
 
 
 def test_a_row_takes_the_place_of_the_older_one(script, tmp_path):

@@ -623,7 +623,12 @@ def test_a_network_comes_back_from_kerass_own_format(rows, tmp_path):
     from histofeat import CNNClassifier
 
     X, y, patients = rows
-    params = {"epochs": 1, "batch_size": 16, "checkpoint": str(tmp_path / "checkpoint-of-mine"), "progress": print}
+    params = {
+        "epochs": 1,
+        "recipe": {"batch_size": 16},
+        "checkpoint": str(tmp_path / "checkpoint-of-mine"),
+        "progress": print,
+    }
     for head, settings in (("cancernet", {"head_params": params}), (CNNClassifier("cancernet", **params), {})):
         pipeline = IDCPipeline("pixels", head, normalizer="macenko", class_weight="balanced", **settings)
         pipeline.fit(X, y, groups=patients)

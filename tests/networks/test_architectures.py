@@ -149,20 +149,20 @@ def test_an_optimizer_is_what_the_recipe_says():
     assert names == {"kernel"}
 
 
-def fine_tuned(weights, architecture="mobilenet_0.25", **params):
+def fine_tuned(weights, architecture="mobilenet_0.25", part="last_blocks"):
     rng = np.random.default_rng(0)
     codes = rng.integers(0, 2, 64)
     X = np.clip(rng.normal(140, 35, (64, SIDE, SIDE, 3)) + codes[:, None, None, None] * [40, -20, 0], 0, 255)
     X = X.astype(np.uint8)
-    recipe = Recipe(learning_rate=3e-3, batch_size=16, epochs=2, head_epochs=1, fine_tuning_rate=0.5)
-    model = CNNClassifier(architecture, weights, recipe=recipe, input_size=SIDE, validation_fraction=0.25, **params)
+    recipe = Recipe(learning_rate=3e-3, batch_size=16, epochs=2, head_epochs=1, fine_tuning_rate=0.5, fine_tune=part)
+    model = CNNClassifier(architecture, weights, recipe=recipe, input_size=SIDE, validation_fraction=0.25)
     return model.fit(X, codes, groups=np.arange(64) % 8), X
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("part", ["last_blocks", "all"])
 def test_fine_tuning_leaves_frozen_layers_and_all_statistics_as_they_were(base_file, part):
-    model, X = fine_tuned(base_file, fine_tune=part, checkpoint=None)
+    model, X = fine_tuned(base_file, part=part)
     revived = pickle.loads(pickle.dumps(model))
     assert np.allclose(revived.predict_proba(X), model.predict_proba(X), atol=1e-6)
     first = build(SMALL, 2, input_size=SIDE, weights=base_file, fine_tuned=True).get_layer("base")

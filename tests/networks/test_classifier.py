@@ -4,22 +4,26 @@ import logging
 import pickle
 import threading
 import warnings
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.metrics import log_loss, roc_auc_score
+from sklearn.model_selection import GridSearchCV, GroupKFold
 
-from histofeat import CNNClassifier, PatchError
+from histofeat import CNNClassifier, IDCPipeline, PatchError
 from histofeat.exceptions import WeightsError
-from histofeat.networks import Recipe, builders, classifier, import_keras, training
+from histofeat.networks import Augmentation, Recipe, builders, classifier, import_keras, training
 from histofeat.networks.pretrained.network import _quiet
+from histofeat.networks.recipes import CANCERNET
 from histofeat.networks.training import Task, Training
 
 pytest.importorskip("keras", reason="Keras is not installed: no network to train")
 SIDE, N_PATIENTS, PER_PATIENT = 12, 10, 16
 RECIPE = Recipe(learning_rate=0.02, batch_size=16, epochs=4)
+CONSTANT = replace(RECIPE, schedule="constant")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -105,8 +109,8 @@ def test_held_out_patches_do_not_teach(fitted):
     """The same network comes of other pixels and labels in the place of the held-out ones."""
     rows, other, codes = fitted.validation_rows_, X.copy(), CODES.copy()
     other[rows] = 255 - other[rows]
-    twin = make(epochs=1, schedule="constant").fit(other, codes, groups=PATIENTS)
-    plain = make(epochs=1, schedule="constant").fit(X, CODES, groups=PATIENTS)
+    twin = make(recipe=CONSTANT, epochs=1).fit(other, codes, groups=PATIENTS)
+    plain = make(recipe=CONSTANT, epochs=1).fit(X, CODES, groups=PATIENTS)
     assert twin.validation_rows_.tolist() == rows.tolist()
     assert twin.history_["val_loss"] != plain.history_["val_loss"]
     assert all(np.array_equal(a, b) for a, b in zip(twin.weights_, plain.weights_, strict=True))
@@ -162,7 +166,28 @@ def test_parameters_are_those_of_scikit_learn(fitted):
     assert copy.get_params() == fitted.get_params()
     assert not hasattr(copy, "classes_")
     assert copy.set_params(epochs=9, learning_rate=0.5).epochs == 9
+    assert clone(make(recipe={"batch_size": 8})).recipe == {"batch_size": 8}
     assert not clone(fitted).__sklearn_tags__().input_tags.two_d_array
+
+
+def test_learning_rates_and_recipes_are_searched_over():
+    grid = {"learning_rate": [1e-6, 0.02], "recipe": [RECIPE, {"batch_size": 16, "augmentation": None}]}
+    search = GridSearchCV(
+        make(epochs=2, validation_fraction=0), grid, cv=GroupKFold(2), scoring="roc_auc", error_score="raise"
+    )
+    search.fit(X, CODES, groups=PATIENTS)
+    assert search.best_params_["learning_rate"] == 0.02
+    pipeline = IDCPipeline(features="pixels", head=make()).set_params(head__learning_rate=0.5, head__epochs=1)
+    assert (pipeline.head.learning_rate, pipeline.head.epochs) == (0.5, 1)
+    named = IDCPipeline(features="pixels", head="cancernet").set_params(head__recipe={"batch_size": 8})
+    assert clone(named).make_head().classifier.recipe == {"batch_size": 8}
+
+
+@pytest.mark.parametrize("recipe", [RECIPE, {"batch_size": 16, "augmentation": Augmentation(turns=False)}])
+def test_a_file_keeps_the_recipe_as_it_was_given(recipe, tmp_path):
+    model = make(recipe=recipe, epochs=1).fit(X, CODES, groups=PATIENTS)
+    loaded = CNNClassifier.load_network(model.save_network(tmp_path / "network.keras"))
+    assert loaded.get_params() == model.get_params()
 
 
 def test_views_are_the_mean_over_flips_and_turns(fitted):
@@ -211,7 +236,7 @@ def test_the_loss_can_choose_the_epoch():
 
 def test_patience_ends_a_training_that_gets_no_better():
     noise = np.random.default_rng(0).permutation(CODES)
-    model = make(epochs=40, patience=2, schedule="constant").fit(X, noise, groups=PATIENTS)
+    model = make(recipe=replace(CONSTANT, epochs=40, patience=2)).fit(X, noise, groups=PATIENTS)
     epochs = len(model.history_["loss"])
     assert epochs < 40
     assert epochs == model.best_epoch_ + 2
@@ -220,10 +245,7 @@ def test_patience_ends_a_training_that_gets_no_better():
 def test_weights_of_classes_shift_what_is_predicted():
     noise = np.random.default_rng(0).permutation(CODES)
     shares = [
-        make(epochs=4, schedule="constant", class_weight=weight, validation_fraction=0)
-        .fit(X, noise)
-        .predict_proba(X)[:, 1]
-        .mean()
+        make(recipe=CONSTANT, class_weight=weight, validation_fraction=0).fit(X, noise).predict_proba(X)[:, 1].mean()
         for weight in ({0: 1, 1: 8}, {0: 8, 1: 1})
     ]
     assert shares[0] > 0.6 > 0.4 > shares[1]
@@ -248,8 +270,9 @@ def test_every_optimizer_learns_and_averages(optimizer):
 
 
 def test_a_loss_that_is_no_number_ends_the_fit():
+    recipe = replace(CANCERNET["published"], schedule="constant", epochs=3)
     with pytest.raises(ValueError, match=r"learning_rate: expected a loss that stays finite, got nan in epoch \d"):
-        make(learning_rate=1e30, schedule="constant", recipe="published", epochs=3).fit(X, CODES, groups=PATIENTS)
+        make(learning_rate=1e30, recipe=recipe).fit(X, CODES, groups=PATIENTS)
 
 
 @pytest.fixture(scope="module")
@@ -276,7 +299,7 @@ def test_unreadable_images_end_a_fit_or_are_left_out(files, tmp_path, fitted):
         broken[row].write_bytes(b"")
     with pytest.raises(PatchError, match=r"broken-\d+\.png"):
         make(epochs=1).fit(broken, CODES, groups=PATIENTS)
-    model = make(epochs=2, on_unreadable="skip").fit(broken, CODES, groups=PATIENTS)
+    model = make(recipe=replace(RECIPE, epochs=2, on_unreadable="skip")).fit(broken, CODES, groups=PATIENTS)
     assert model.skipped_ == tuple(str(broken[row]) for row in sorted((held, taught)))
     assert "2 images could not be read and were left out: " in model.notes_[1]
     assert held not in model.validation_rows_
@@ -289,7 +312,7 @@ def test_unreadable_images_end_a_fit_or_are_left_out(files, tmp_path, fitted):
 def test_held_out_images_of_which_none_can_be_read_are_an_error(files, tmp_path, fitted):
     broken = [tmp_path / f"{row}.png" if row in fitted.validation_rows_ else file for row, file in enumerate(files)]
     with pytest.raises(ValueError, match=r"on_unreadable: expected held-out images that can be read, got 48 that"):
-        make(epochs=1, on_unreadable="skip").fit(broken, CODES, groups=PATIENTS)
+        make(recipe=replace(RECIPE, epochs=1, on_unreadable="skip")).fit(broken, CODES, groups=PATIENTS)
 
 
 def test_progress_is_told_after_each_epoch():
@@ -340,28 +363,29 @@ def test_files_that_are_no_networks_are_refused(fitted, tmp_path):
 
 
 def test_an_epoch_learns_from_every_training_patch_once_but_for_the_last_few(monkeypatch):
-    seen = []
+    seen = {}
 
     class Watched(Training):
         def __init__(self, settings, task, reader, **others):
-            self.task = task
-            batches = reader.batches
+            read = reader.read
 
-            def watched(rows, augmentation=None, **kwargs):
-                if "seed" in kwargs:
-                    seen.append(np.concatenate(rows))
-                return batches(rows, augmentation=augmentation, **kwargs)
+            def watched(rows, augmentation=None, seed=None):
+                if seed is not None:
+                    seen[seed[2:]] = rows
+                return read(rows, augmentation=augmentation, seed=seed or (0,))
 
-            reader.batches = watched
+            reader.read = watched
             super().__init__(settings, task, reader, **others)
 
     monkeypatch.setattr(classifier, "Training", Watched)
-    make(epochs=2, batch_size=30).fit(X, CODES, groups=PATIENTS)
+    make(recipe=replace(RECIPE, epochs=2, batch_size=30)).fit(X, CODES, groups=PATIENTS)
+    assert sorted(seen) == [(epoch, number) for epoch in range(2) for number in range(3)]
+    epochs = [np.concatenate([seen[epoch, number] for number in range(3)]) for epoch in range(2)]
     training_rows = set(range(len(X))) - set(make(epochs=1).fit(X, CODES, groups=PATIENTS).validation_rows_.tolist())
-    for rows in seen[:2]:
+    for rows in epochs:
         assert len(rows) == len(set(rows)) == 90
         assert set(rows) <= training_rows
-    assert seen[0].tolist() != seen[1].tolist()
+    assert epochs[0].tolist() != epochs[1].tolist()
 
 
 def test_parameters_changed_after_a_fit_do_not_change_the_network(fitted):

@@ -1,6 +1,7 @@
 """Recipes, schedules and the parameters of a classifier, without a network."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -52,6 +53,12 @@ def test_an_unknown_schedule_gets_the_nearest_name():
         ({"learning_rate": 0}, "Recipe.learning_rate: expected a number above 0, got 0"),
         ({"weight_decay": math.nan}, "Recipe.weight_decay: expected a number from 0, got nan"),
         ({"label_smoothing": 1.0}, "Recipe.label_smoothing: expected a number from 0, below 1, got 1.0"),
+        ({"schedule": "one-cycle"}, "Recipe.schedule: .*Did you mean 'one_cycle'"),
+        ({"patience": 0}, "Recipe.patience: expected a whole number from 1, got 0"),
+        ({"fine_tune": "last_block"}, "Recipe.fine_tune: .*got 'last_block'. Did you mean 'last_blocks'"),
+        ({"on_unreadable": "skipp"}, "Recipe.on_unreadable: .*Did you mean 'skip'"),
+        ({"precision": "float16"}, "Recipe.precision: .*got 'float16'"),
+        ({"augmentation": "standard"}, "Recipe.augmentation: expected an Augmentation or None, got 'standard'"),
     ],
 )
 def test_a_recipe_out_of_range_is_refused(values, message):
@@ -65,19 +72,22 @@ def test_a_recipe_out_of_range_is_refused(values, message):
         ({"architecture": "cancernett"}, "got 'cancernett'. Did you mean 'cancernet'"),
         ({"architecture": None}, "CNNClassifier.architecture: expected the name of a network, got None"),
         ({"recipe": "publish"}, "CNNClassifier.recipe: .* got 'publish'. Did you mean 'published'"),
-        ({"schedule": "one-cycle"}, "CNNClassifier.schedule: .*Did you mean 'one_cycle'"),
         ({"epochs": 0}, "CNNClassifier.epochs: expected a whole number from 1, got 0"),
-        ({"batch_size": True}, "CNNClassifier.batch_size: expected a whole number from 2, got True"),
+        ({"recipe": {"batch_size": True}}, "Recipe.batch_size: expected a whole number from 2, got True"),
+        (
+            {"recipe": {"batchsize": 3}},
+            "CNNClassifier.recipe: expected one of 'optimizer', .*Did you mean 'batch_size'",
+        ),
+        ({"recipe": 3}, "CNNClassifier.recipe: expected one of 'standard', 'published', got 3"),
         ({"learning_rate": -1}, "CNNClassifier.learning_rate: expected a number above 0, got -1"),
         ({"validation_fraction": 1}, "CNNClassifier.validation_fraction: expected a number from 0, below 1, got 1"),
-        ({"patience": 0}, "CNNClassifier.patience: expected a whole number from 1, got 0"),
-        ({"patience": 3, "validation_fraction": 0}, "patience: expected None without held-out patients, got 3"),
+        (
+            {"recipe": {"patience": 3}, "validation_fraction": 0},
+            "Recipe.patience: expected None without held-out patients, got 3",
+        ),
         ({"views": 4}, "CNNClassifier.views: expected one of 1, 8, got 4"),
-        ({"on_unreadable": "skipp"}, "CNNClassifier.on_unreadable: .*Did you mean 'skip'"),
-        ({"precision": "float16"}, "CNNClassifier.precision: .*got 'float16'"),
         ({"device": "cuda:0"}, "CNNClassifier.device: expected None, 'cpu', 'gpu' or 'gpu:1', got 'cuda:0'"),
         ({"input_size": 4}, "CNNClassifier.input_size: expected a whole number of px from 8 for 'cancernet', got 4"),
-        ({"augmentation": "standart"}, "CNNClassifier.augmentation: .*Did you mean 'standard'"),
         ({"random_state": -1}, "CNNClassifier.random_state: expected a whole number from 0, got -1"),
         ({"progress": 3}, "CNNClassifier.progress: expected a callable or None, got 3"),
     ],
@@ -90,33 +100,33 @@ def test_a_parameter_out_of_range_is_refused_before_anything_is_read(params, mes
 def test_how_fine_tuning_is_asked_for(tmp_path):
     file = tmp_path / "base.h5"
     file.write_bytes(b"\x89HDF\r\n\x1a\n")
-    with pytest.raises(ValueError, match=r"CNNClassifier.fine_tune: .*got 'last_block'. Did you mean 'last_blocks'"):
-        settings("mobilenetv2_0.35", file, fine_tune="last_block")
     recipe = Recipe(epochs=5, head_epochs=2, learning_rate=0.1, fine_tuning_rate=0.5)
     two = settings("mobilenetv2_0.35", file, recipe=recipe)
     assert two.stages == (("head", 2, 0.1), ("last_blocks", 3, 0.05))
-    assert settings("mobilenetv2_0.35", file, recipe=recipe, fine_tune="head").stages == (("head", 5, 0.1),)
+    assert settings("mobilenetv2_0.35", file, recipe=replace(recipe, fine_tune="head")).stages == (("head", 5, 0.1),)
     assert settings("mobilenetv2_0.35", recipe=recipe).stages == (("all", 5, 0.1),)
     assert settings("mobilenetv2_0.35", file, recipe=recipe, epochs=1).stages == (("head", 1, 0.1),)
 
 
 def test_weights_that_are_not_there_are_refused(tmp_path, monkeypatch):
-    with pytest.raises(WeightsError, match=r"'cancernet', which nobody trained on ImageNet, got 'imagenet'"):
+    with pytest.raises(WeightsError, match=r"'cancernet', which has no ImageNet weights, got 'imagenet'"):
         settings(weights="imagenet")
     with pytest.raises(WeightsError, match=r"weights: expected a file of weights, got '.*none.keras', which is none"):
         settings(weights=tmp_path / "none.keras")
 
 
 def test_parameters_replace_those_of_the_recipe():
-    own = settings(epochs=3, batch_size=8, learning_rate=0.5, schedule="cosine", augmentation=None).recipe
+    changes = {"batch_size": 8, "schedule": "cosine", "augmentation": None, "epochs": 9}
+    own = settings(epochs=3, learning_rate=0.5, recipe=changes).recipe
     assert (own.epochs, own.batch_size, own.learning_rate, own.schedule) == (3, 8, 0.5, "cosine")
     assert own.optimizer == ARCHITECTURES["cancernet"].recipes["standard"].optimizer
     published = settings(recipe="published").recipe
     assert (published.optimizer, published.learning_rate, published.batch_size, published.epochs) == (
         "adagrad", 0.01, 32, 40,
     )  # fmt: skip
-    assert settings().augmentation is STANDARD
-    assert settings(augmentation=Augmentation(turns=False)).augmentation.turns is False
+    assert own.augmentation is None
+    assert settings().recipe.augmentation is STANDARD
+    assert settings(recipe={"augmentation": Augmentation(turns=False)}).recipe.augmentation.turns is False
 
 
 def test_seeds_of_every_kind():
