@@ -5,16 +5,17 @@ from .decoding import (
     image_input_tags as image_input_tags,
     read_patch as read_patch,
 )
-from .normalization.base import (
+from .macenko import MacenkoNormalizer as MacenkoNormalizer
+from .normalization import (
+    NORMALIZERS as NORMALIZERS,
     StainNormalizer as StainNormalizer,
     is_tissue as is_tissue,
+    make_normalizer as make_normalizer,
     normalized_images as normalized_images,
 )
-from .normalization.macenko import MacenkoNormalizer as MacenkoNormalizer
-from .normalization.named import NORMALIZERS as NORMALIZERS, make_normalizer as make_normalizer
-from .normalization.reinhard import ReinhardNormalizer as ReinhardNormalizer
 from .perturbations import PERTURBATIONS as PERTURBATIONS, perturbed_images as perturbed_images
 from .reading import image_size as image_size, png_size as png_size, run_ahead as run_ahead
+from .reinhard import ReinhardNormalizer as ReinhardNormalizer
 from .stains import (
     MAX_CONCENTRATION as MAX_CONCENTRATION,
     RGB_FROM_HED as RGB_FROM_HED,

@@ -133,7 +133,7 @@ class NamedParts(BaseEstimator):
             return make_normalizer(self.normalizer, **{"n_jobs": self.n_jobs, **(self.normalizer_params or {})})
         if self.normalizer is not None and not isinstance(self.normalizer, StainNormalizer):
             raise ValueError(
-                f"IDCPipeline.normalizer: expected None, a name or an estimator of histofeat.images.normalization, "
+                f"IDCPipeline.normalizer: expected None, a name or an estimator of histofeat.images, "
                 f"got {self.normalizer!r:.80}. {known_names(self.normalizer, NORMALIZERS)}"
             )
         self._check_no_params("normalizer")

@@ -34,7 +34,7 @@ TRUSTED = (
     "histofeat.networks.recipes.Recipe",
     "histofeat.features.base.PatchUnion",
     *(f"histofeat.features.{record.module}.{record.class_name}" for record in FAMILIES.values()),
-    *(f"histofeat.images.normalization.{module}.{name}" for module, name in NORMALIZERS.values()),
+    *(f"histofeat.images.{module}.{name}" for module, name in NORMALIZERS.values()),
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._TemperatureScaling",
     "sklearn.tree._tree.Tree",

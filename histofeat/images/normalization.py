@@ -1,19 +1,35 @@
-"""What stain normalisers share: which pixels are tissue, whose statistics count, and when a patch is left alone."""
+"""Stain normalisers: what they share (tissue, units, patches left as they are), and how to make one by name."""
 
 from __future__ import annotations
 
+from importlib import import_module
 from numbers import Real
+from types import MappingProxyType
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from histofeat.exceptions import GroupLeakageError, PatchError
+from histofeat.exceptions import GroupLeakageError, PatchError, known_names
 from histofeat.images.decoding import Images, as_images, image_input_tags
 from histofeat.images.reading import MappedImages, map_images, run_ahead
 from histofeat.model_selection import encode_patients
 
-__all__ = ["DENSITY", "MINIMUM_PX", "TISSUE_DENSITY", "StainNormalizer", "is_tissue", "normalized_images"]
+__all__ = [
+    "DENSITY",
+    "MINIMUM_PX",
+    "NORMALIZERS",
+    "TISSUE_DENSITY",
+    "StainNormalizer",
+    "is_tissue",
+    "make_normalizer",
+    "normalized_images",
+]
+
+#: Name of each normaliser: its module in this wing, loaded when the name is used, and the class there.
+NORMALIZERS = MappingProxyType(
+    {"reinhard": ("reinhard", "ReinhardNormalizer"), "macenko": ("macenko", "MacenkoNormalizer")}
+)
 
 #: Optical density of each 8-bit level, ``-ln(max(v, 1) / 255)``, float32: 0 on white.
 DENSITY = -np.log(np.maximum(np.arange(256), 1) / 255.0).astype(np.float32)
@@ -28,8 +44,6 @@ _BRIGHTEST_TISSUE = int(255**3 * np.exp(-3 * TISSUE_DENSITY))
 #: Tissue pixels that are looked at in one unit; of more, every second, third ... is taken.
 _MAX_PIXELS = 1 << 20
 _UNITS = ("patch", "patient")
-#: Patches that a thread handles at a time.
-_CHUNK = 64
 
 
 def is_tissue(pixels: np.ndarray) -> np.ndarray:
@@ -151,7 +165,7 @@ class StainNormalizer(TransformerMixin, BaseEstimator):
             If an image cannot be used.
         """
         images = normalized_images(X, self, groups=groups)
-        patches = _in_threads(images.content, range(len(images)), self.n_jobs)
+        patches = list(run_ahead(images.content, range(len(images)), n_jobs=self.n_jobs))
         return np.stack(patches) if len({patch.shape for patch in patches}) == 1 else patches
 
     def fit_transform(self, X, y=None, groups=None):
@@ -235,7 +249,7 @@ class StainNormalizer(TransformerMixin, BaseEstimator):
             pixels = [images.decode(row, images.content(row))[0].reshape(-1, 3) for row in rows]
             return self.statistics(np.concatenate(pixels))
 
-        return np.stack(_in_threads(measure, units, self.n_jobs))
+        return np.stack(list(run_ahead(measure, units, n_jobs=self.n_jobs)))
 
     def _nothing(self) -> np.ndarray:
         raise NotImplementedError(f"{type(self).__name__}: a normaliser implements `_nothing`.")
@@ -296,13 +310,45 @@ def normalized_images(X, normalizer: StainNormalizer, *, groups=None) -> MappedI
     return map_images(images, lambda index, patch: normalizer.normalize(patch, sources[codes[index]]))
 
 
+def make_normalizer(name: str, **params) -> StainNormalizer:
+    """Build a stain normaliser by name.
+
+    Parameters
+    ----------
+    name : {"reinhard", "macenko"}
+        Which one.
+    **params
+        Its parameters.
+
+    Returns
+    -------
+    normalizer : StainNormalizer
+        Unfitted.
+
+    Raises
+    ------
+    ValueError
+        If the name, or one of the parameters, is unknown; the message gives the nearest one.
+
+    Examples
+    --------
+    >>> make_normalizer("macenko", unit="patient")
+    MacenkoNormalizer(unit='patient')
+    """
+    if name not in NORMALIZERS:
+        raise ValueError(
+            f"normalizer: expected the name of a normaliser, got {name!r}. {known_names(name, NORMALIZERS)}"
+        )
+    module, attribute = NORMALIZERS[name]
+    normalizer = getattr(import_module(f"histofeat.images.{module}"), attribute)
+    known = normalizer._get_param_names()
+    for param in params:
+        if param not in known:
+            raise ValueError(
+                f"normalizer__{param}: expected a parameter of {attribute}, got {param!r}. {known_names(param, known)}"
+            )
+    return normalizer(**params)
+
+
 def _is_number(value) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
-
-
-def _in_threads(function, items, n_jobs) -> list:
-    """Give ``[function(item) for item in items]``, from several threads."""
-    items = list(items)
-    chunks = [items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK)]
-    done = run_ahead(lambda chunk: [function(item) for item in chunk], chunks, n_jobs=n_jobs)
-    return [result for chunk in done for result in chunk]

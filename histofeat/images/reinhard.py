@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from histofeat.images.normalization.base import DENSITY, TISSUE_DENSITY, StainNormalizer
+from histofeat.images.normalization import DENSITY, TISSUE_DENSITY, StainNormalizer
 
 __all__ = ["LAB_FROM_LOG_LMS", "LMS_FROM_RGB", "ReinhardNormalizer"]
 

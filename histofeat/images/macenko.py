@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from histofeat.images.normalization.base import DENSITY, StainNormalizer
+from histofeat.images.normalization import DENSITY, StainNormalizer
 
 __all__ = ["MacenkoNormalizer", "find_stains"]
 
