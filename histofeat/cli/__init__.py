@@ -1,15 +1,15 @@
-"""The command ``histofeat``: train, predict, look into folders, score predictions. Thin: parse, call, print."""
+"""The command ``histofeat``: parse arguments, call the library, print. Training, prediction and scores have files."""
 
 from __future__ import annotations
 
 import sys
 import warnings
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 import histofeat
-from histofeat.cli.holdings import audit, store
 from histofeat.cli.prediction import predict
 from histofeat.cli.scoring import score
 from histofeat.cli.training import train
@@ -24,6 +24,32 @@ app = typer.Typer(
 )
 #: What typer raises about words that it cannot read; older versions take the class from another package.
 _UsageError = typer.BadParameter.__bases__[0]
+
+
+def audit(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder with PATIENT/{0,1}/*.png.")],
+) -> None:
+    """Say what an IDC folder holds, and what was left out and why."""
+    from histofeat.datasets import load_idc
+
+    print(f"{folder}:\n{load_idc(folder).audit.summary()}")
+
+
+def store(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The store's file.")],
+    purge: Annotated[
+        str | None, typer.Option(metavar="FAMILY", help="Remove what is stored of this family.", show_default=False)
+    ] = None,
+) -> None:
+    """Say how large a feature store is, by extractor."""
+    from histofeat.features import FeatureStore
+
+    if not file.is_file():
+        raise ValueError(f"{file}: expected a feature store, found no such file. Correct the path.")
+    if purge is not None:
+        print(f"removed {FeatureStore(file).purge(purge):,} rows of {purge}")
+    print(FeatureStore(file).summary())
+
 
 for _command in (train, predict, audit, store, score):
     app.command()(_command)

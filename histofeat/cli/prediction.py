@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from histofeat.cli.outputs import Progress, check_output
-from histofeat.features import Runtime
 
 __all__ = ["predict"]
 
@@ -81,7 +80,8 @@ def predict(
     row without a label, and the exit status is 1.
     """
     from histofeat.datasets import find_patients, list_images
-    from histofeat.models import load_model, predict_images, write_table
+    from histofeat.features import Runtime
+    from histofeat.models import load_model, predict_images
 
     by_patient = None if output is None else output.with_name(f"{output.stem}_patients{output.suffix}")
     check_output(output)
@@ -103,13 +103,9 @@ def predict(
         on_unreadable=on_unreadable,
         runtime=Runtime(n_jobs=n_jobs, progress=progress),
     )
-    tables = [("images", predictions.to_frame(), output)]
+    _show(predictions.to_frame(), "images", output)
     if owners is not None:
-        tables.append(("patients", predictions.by_patient(), by_patient))
-    for what, table, file in tables:
-        if file is not None:
-            write_table(table, file)
-        _show(table, what)
+        _show(predictions.by_patient(), "patients", by_patient)
     _say_left_out(predictions, progress)
 
 
@@ -134,7 +130,12 @@ def _say_left_out(predictions, progress: Progress) -> None:
         raise typer.Exit(1)
 
 
-def _show(frame, what: str) -> None:
+def _show(frame, what: str, file: Path | None) -> None:
+    """Write a table where a file is given, and print it, or its counts where it is long."""
+    from histofeat.models import write_table
+
+    if file is not None:
+        write_table(frame, file)
     if len(frame) == 1:
         for column, value in frame.iloc[0].items():
             print(f"{column:<24}{value:.4f}" if isinstance(value, float) else f"{column:<24}{value}")

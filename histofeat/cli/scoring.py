@@ -100,9 +100,11 @@ def _cells(score) -> tuple[str, str]:
 
 
 def _write(output: Path, numbers: dict) -> None:
+    from histofeat.datasets import write_whole
+
     try:
-        with output.open("x", encoding="utf-8") as file:
-            file.write(json.dumps(numbers, indent=2, allow_nan=False) + "\n")
+        with write_whole(output) as part:
+            part.write_text(json.dumps(numbers, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     except OSError as error:
         raise ValueError(
             f"{output}: expected a file that can be written, got {type(error).__name__}. Give another name."

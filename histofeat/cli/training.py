@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from histofeat.cli.outputs import Progress
-from histofeat.features import Runtime
 
 __all__ = ["train"]
 
@@ -107,6 +106,7 @@ def train(
     """
     from histofeat.datasets import open_dataset, training_part
     from histofeat.evaluation import make_pipeline, train_model
+    from histofeat.features import Runtime
     from histofeat.models import check_target, save_model
 
     check_target(output, overwrite=overwrite)
@@ -122,8 +122,7 @@ def train(
         progress=lambda done, total, values: progress.say(_epoch(done, total, values)),
     )
     of_breakhis = {"target": target, "magnification": magnification, "duplicates": duplicates}
-    dataset = open_dataset(data, format, patients=patients, **of_breakhis)
-    dataset = training_part(dataset, only=only)
+    dataset = training_part(open_dataset(data, format, patients=patients, **of_breakhis), only=only)
     progress.say(dataset.audit.summary())
     n_folds = None if no_estimate else folds
     model = train_model(dataset, pipeline, folds=n_folds, random_state=seed, runtime=Runtime(progress=progress))

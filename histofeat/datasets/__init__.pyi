@@ -6,13 +6,18 @@ from .breakhis.folds import (
     breakhis_hold_outs as breakhis_hold_outs,
     read_breakhis_folds as read_breakhis_folds,
 )
-from .breakhis.loading import load_breakhis as load_breakhis
+from .breakhis.loading import DUPLICATES as DUPLICATES, load_breakhis as load_breakhis
 from .class_folders import load_image_folder as load_image_folder
 from .csv_rows import CsvRows as CsvRows, read_csv_rows as read_csv_rows
 from .idc import load_idc as load_idc, parse_name as parse_name
 from .image_files import ImageList as ImageList, image_size as image_size, list_images as list_images
 from .manifest import load_manifest as load_manifest
-from .opening import open_dataset as open_dataset, patch_size_of as patch_size_of, training_part as training_part
+from .opening import (
+    FORMATS as FORMATS,
+    open_dataset as open_dataset,
+    patch_size_of as patch_size_of,
+    training_part as training_part,
+)
 from .parts import (
     DatasetSplit as DatasetSplit,
     OfficialSplit as OfficialSplit,

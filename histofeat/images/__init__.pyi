@@ -23,6 +23,8 @@ from .stains import (
 )
 from .tiles import (
     AGGREGATES as AGGREGATES,
+    EDGES as EDGES,
+    POLICIES as POLICIES,
     VIEW_COUNTS as VIEW_COUNTS,
     VIEWS as VIEWS,
     aggregate as aggregate,

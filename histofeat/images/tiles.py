@@ -13,6 +13,7 @@ from histofeat.exceptions import known_names
 
 __all__ = [
     "AGGREGATES",
+    "EDGES",
     "POLICIES",
     "VIEWS",
     "VIEW_COUNTS",

@@ -36,7 +36,7 @@ __all__ = ["SavedModel", "load_model", "save_model"]
 
 _SKELETON = "pipeline.skops"
 #: Packages that the numbers of a model depend on, and those that keep parts of it in formats of their own.
-_PACKAGES = ("numpy", "scipy", "scikit-learn", "scikit-image", "opencv-python-headless", "numba", "skops")
+_PACKAGES = ("numpy", "scipy", "scikit-learn", "opencv-python-headless", "numba", "skops")
 _OF_PARTS = {".ubj": "xgboost", ".keras": "keras"}
 
 

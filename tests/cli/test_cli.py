@@ -6,12 +6,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 import histofeat
 from histofeat import ColorHistogram, cli
 from histofeat.cli import scoring
-from histofeat.datasets import official_roles
+from histofeat.datasets import DUPLICATES, FORMATS, official_roles
 from histofeat.features import extract
+from histofeat.images import AGGREGATES, EDGES, NORMALIZERS, POLICIES
 
 
 def test_audit_says_what_a_folder_holds(cohort, capsys):
@@ -105,7 +107,7 @@ def test_a_file_that_appears_meanwhile_is_not_replaced(tmp_path):
     [
         (["audit", "nowhere"], "nowhere"),
         (["store", "nowhere.sqlite"], "expected a feature store, found no such file"),
-        (["score", "none.csv", "--protocol", "idc-official"], "none.csv: expected a CSV file of predictions, found no"),
+        (["score", "none.csv", "--protocol", "idc-official"], "predictions: expected a CSV file, got a path that does"),
         (["score", "none.csv"], "Missing option '--protocol'. See `histofeat --help`."),
         (["score", "none.csv", "--protocol", "idc-official", "--resamples", "few"], "Invalid value for '--resamples'"),
         (["scor"], "No such command 'scor'. Did you mean 'score'"),
@@ -146,6 +148,22 @@ def test_every_command_explains_itself(command, capsys):
     assert f"histofeat {command}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("command", "option", "names"),
+    [
+        ("train", "--format", FORMATS),
+        ("train", "--duplicates", DUPLICATES),
+        ("train", "--normalizer", tuple(NORMALIZERS)),
+        ("predict", "--policy", POLICIES),
+        ("predict", "--edges", EDGES),
+        ("predict", "--aggregate", AGGREGATES),
+    ],
+)
+def test_help_names_what_may_be_given(command, option, names):
+    (parameter,) = (p for p in typer.main.get_command(cli.app).commands[command].params if option in p.opts)
+    assert [name for name in names if name not in parameter.help] == []
+
+
 def test_the_command_is_installed():
     command = Path(sys.executable).with_name("histofeat")
     found = subprocess.run([command, "--help"], capture_output=True, text=True, check=True)
@@ -169,7 +187,7 @@ def test_scoring_needs_none_of_the_extraction_stack(predictions, tmp_path):
     code = """
 import sys
 for name in ("cv2", "skimage", "xgboost", "keras", "tensorflow", "openvino", "mahotas", "matplotlib", "PIL",
-             "histofeat.features", "histofeat.images", "histofeat.networks", "histofeat.models"):
+             "histofeat.features", "histofeat.networks", "histofeat.models"):
     sys.modules[name] = None
 from histofeat.cli import main
 sys.exit(main(sys.argv[1:]))
