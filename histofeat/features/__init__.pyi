@@ -13,6 +13,7 @@ from .color import (
 from .completed_lbp import CompletedLBP as CompletedLBP
 from .embedding import CNNEmbedding as CNNEmbedding, HistoEmbedding as HistoEmbedding
 from .extraction import (
+    Runtime as Runtime,
     check_unique_names as check_unique_names,
     extract as extract,
     passes_over_images as passes_over_images,
@@ -33,7 +34,6 @@ from .image_fingerprint import (
 from .lbp import LBPHistogram as LBPHistogram
 from .pftas import PFTAS as PFTAS
 from .phase_quantization import LocalPhaseQuantization as LocalPhaseQuantization
-from .runtime import Runtime as Runtime
 from .store_session import (
     FEATURES_VERSION as FEATURES_VERSION,
     Session as Session,

@@ -16,24 +16,24 @@ __all__ = ["PatchFeatures", "PatchUnion"]
 
 
 class PatchFeatures(TransformerMixin, BaseEstimator):
-    """Base of every feature family: patches in, one row of named float32 numbers per patch out.
+    """Base class of feature families: transforms patches to rows of named float32 columns.
 
-    A family stores its parameters in ``__init__`` and implements three methods: ``_check_params()``, which
-    refuses bad parameters; ``_feature_names()``, the stable names in column order; and ``_compute(batch)``, a
-    pure function of a `PatchBatch` to an array of shape (n, d). Reading, decoding, grouping by size, batches
-    and threads belong to `histofeat.features.extract`, also for a single family.
+    A family stores its parameters in ``__init__`` and implements three methods: ``_check_params()``, which raises
+    `ValueError` for bad parameters; ``_feature_names()``, the column names in order; and ``_compute(batch)``, which
+    maps a `PatchBatch` to an array of shape (n, d). `histofeat.features.extract` does the reading, decoding, grouping
+    by size and threading, also for a single family.
 
-    A family learns nothing from the data: ``fit`` only validates, and ``transform`` works without it.
+    Families learn nothing from the data: ``fit`` only validates, and ``transform`` works without it.
     """
 
-    #: The name by which pipelines know the family, and the prefix of its columns.
+    #: Name of the family in pipelines and in feature stores.
     family: ClassVar[str]
-    #: Patches measured at a time; larger for networks.
+    #: Patches in a batch; larger for networks.
     _batch_size: ClassVar[int] = 64
-    #: Whether `_compute` may run in several threads at once. A network brings threads of its own: it has
-    #: ``_prepare(batch)``, safe in several threads, and ``_embed(prepared)``, called from one at a time.
+    #: Whether `_compute` may run in several threads at once. A network has its own threads: it implements
+    #: ``_prepare(batch)``, which may run in several threads, and ``_embed(prepared)``, which runs in one at a time.
     _threaded: ClassVar[bool] = True
-    #: Whether flips and quarter turns of a patch leave its features as they are, up to rounding.
+    #: Whether features do not change, up to rounding, when a patch is flipped or turned by 90 degrees.
     _invariant_to_turns: ClassVar[bool] = False
 
     def fit(self, X, y=None):
@@ -89,7 +89,7 @@ class PatchFeatures(TransformerMixin, BaseEstimator):
         return np.asarray(self._feature_names(), dtype=object)
 
     def _fingerprint(self) -> dict:
-        """Everything that the numbers depend on, for the key of a store."""
+        """Parameters that the values depend on, for the key of a store."""
         return self.get_params(deep=False)
 
     def __sklearn_tags__(self):
@@ -138,7 +138,7 @@ class PatchUnion(TransformerMixin, BaseEstimator):
         self.store = store
 
     def fit(self, X, y=None):
-        """Validate the families and the form of `X`; nothing is learnt. See `PatchFeatures.fit`."""
+        """Validate the families and the form of `X`; see `PatchFeatures.fit`."""
         self._check_families()
         for family in self.families:
             family.fit(X)
@@ -168,5 +168,5 @@ class PatchUnion(TransformerMixin, BaseEstimator):
             if not isinstance(family, PatchFeatures):
                 raise ValueError(
                     f"PatchUnion.families: expected estimators of histofeat.features, got {family!r:.80}. "
-                    "Names are for IDCPipeline(features=...)."
+                    "Give names to IDCPipeline(features=...)."
                 )

@@ -35,7 +35,7 @@ _GATHERED = 256
 
 
 class CNNEmbedding(PatchFeatures):
-    """What a network that was trained on ImageNet sees in a patch: its last feature map, pooled.
+    """Embedding of a patch: the pooled last feature map of a pretrained network.
 
     The estimator holds no network. It is loaded at the first patch, once per process, and shared by all
     estimators with the same settings; ``clone`` and ``pickle`` therefore cost nothing.
@@ -49,22 +49,22 @@ class CNNEmbedding(PatchFeatures):
         phikon, ctranspath and, whose pages ask to accept terms, uni, virchow and h-optimus-0; ``"timm:<model>"``, for
         example ``"timm:resnet18"``; or ``"hf-hub:<owner/repository>"`` for a repository of timm's form.
     weights : {"imagenet"} or path, default="imagenet"
-        The published weights, which are those of the package for histo, those of its page for a network of others, and
-        of ImageNet otherwise; or a file of weights without classification layer.
+        "imagenet" takes the published weights: those in the package for histo, those of the model's page for networks
+        of timm and the hub, and ImageNet's otherwise. A path is a file of weights without classification layer.
     weights_dir : path or None, default=None
         Folder with the ImageNet weights under Keras's file names; None reads the environment variable
-        ``HISTOFEAT_WEIGHTS`` when a patch is measured. After it come Keras's own cache, or the hub's for networks of
-        others, which may lie there under names such as ``uni.safetensors``, and a download.
+        ``HISTOFEAT_WEIGHTS`` when a patch is measured. Next is Keras's own cache, or the hub's for networks of
+        timm, under names such as ``uni.safetensors``, and last a download.
     input_size : int or None, default=None
         Side in px to which patches are resized, at least 64; None is the encoder's default, 128. Below 96 the
-        last feature map is so small that embeddings lose much of what tells patches apart. Networks of others have
-        their own default, mostly 224, and many take no other.
+        last feature map is too small to distinguish patches well. Networks of timm have their own default, mostly
+        224, and many accept no other size.
     batch_size : int or None, default=None
         Patches in one pass of Keras; None is 64 on a CPU and 512 on a GPU, which smaller passes leave idle. Give a
         smaller number where the memory of the GPU is short. OpenVINO always takes 8.
     engine : {"auto", "keras", "openvino", "torch"}, default="auto"
         What runs the network: ``"auto"`` is OpenVINO on a CPU where it is installed, and Keras on a GPU; PyTorch,
-        ``"torch"``, runs the networks of others and only these.
+        ``"torch"``, runs the networks of timm and only these.
     precision : {"float32", "bfloat16"}, default="float32"
         Arithmetic of the network. bfloat16 is coarser: through Keras it moves embeddings of real patches by more
         than a tenth of their length. OpenVINO refuses it on a processor that does not have it, and is slower with it
@@ -75,14 +75,14 @@ class CNNEmbedding(PatchFeatures):
         Threads of OpenVINO; None is ``OMP_NUM_THREADS`` where set, otherwise all cores of the process. Keras
         keeps its backend's setting, PyTorch its own.
     pooling : {"avg", "max"}, default="avg"
-        How the last feature map becomes a vector; networks of others keep their authors' way and take ``"avg"`` only.
+        How the last feature map becomes a vector; networks of timm accept only ``"avg"``, their authors' way.
     views : {1, 8}, default=1
         Average the embeddings of so many views of a patch: 8 are its flips and quarter turns, at eight times the cost.
 
     Attributes
     ----------
     engine_ : str
-        The engine that ``engine="auto"`` stands for on this machine.
+        The engine that is used on this machine.
     engine_note_ : str
         One sentence: the engine, the device and why.
 
@@ -93,13 +93,13 @@ class CNNEmbedding(PatchFeatures):
     neighbours in a batch or on the number of threads; against Keras it differs by rounding, below 1e-4 relative.
     Keras's backends (TensorFlow, JAX, PyTorch) differ from one another by as little in float32, by several percent
     in bfloat16: a store keeps their features apart.
-    On a GPU, float32 is what the backend makes of it: TensorFlow multiplies in TF32 there unless told otherwise.
+    On a GPU the backend decides how float32 is computed: TensorFlow multiplies in TF32 by default.
     Networks: MobileNetV2 (https://doi.org/10.1109/CVPR.2018.00474), MobileNet (arXiv:1704.04861), EfficientNet
     (arXiv:1905.11946), ResNet (https://doi.org/10.1109/CVPR.2016.90), DenseNet
     (https://doi.org/10.1109/CVPR.2017.243); UNI (https://doi.org/10.1038/s41591-024-02857-3), Virchow
     (https://doi.org/10.1038/s41591-024-03141-0), Phikon (https://doi.org/10.1101/2023.07.21.23292757), CTransPath
-    (https://doi.org/10.1016/j.media.2022.102559). Networks of others see the whole patch, resized as above: there is no
-    cut from its middle and no bicubic interpolation, which some of their authors use.
+    (https://doi.org/10.1016/j.media.2022.102559). Networks of timm get the whole patch, resized as above, without
+    the centre crop and bicubic interpolation that some of their authors use.
 
     Examples
     --------
@@ -160,11 +160,11 @@ class CNNEmbedding(PatchFeatures):
 
     @property
     def is_trainable(self) -> bool:
-        """Whether histofeat can train this encoder anew, see `histofeat.models.encoder_training`."""
+        """Whether histofeat can train this encoder again, see `histofeat.models.encoder_training`."""
         return find_encoder(self.encoder).source == "histofeat"
 
     def trained_on(self) -> TrainingRecord | None:
-        """What the encoder learnt from, where it learnt from patches; None of ImageNet weights, and of others.
+        """Record of the encoder's training patches; None for ImageNet weights and for networks of timm.
 
         Raises
         ------
@@ -176,7 +176,7 @@ class CNNEmbedding(PatchFeatures):
         return read_record(self._find_weights(), self.encoder)
 
     def _fingerprint(self) -> dict:
-        """What changes the numbers, resolved: not where the weights lie, how large a batch is, or how many threads."""
+        """Parameters that change the numbers: not the place of the weights, the batch size or the threads."""
         choice = self._choice()
         encoder, backend = find_encoder(self.encoder), backend_name() if choice.engine == "keras" else None
         return {
@@ -281,10 +281,10 @@ class CNNEmbedding(PatchFeatures):
 
 
 class HistoEmbedding(CNNEmbedding):
-    """What histofeat's own encoder, trained on IDC patches, sees in a patch.
+    """Embedding of histofeat's own encoder, which was trained on IDC patches.
 
-    It runs where no network can be reached: weights and their converted form lie in the package, and through OpenVINO
-    neither Keras nor its backend is imported.
+    It needs no download: the weights and their converted form are in the package, and with OpenVINO neither Keras nor
+    its backend is imported.
 
     Parameters
     ----------
@@ -292,21 +292,21 @@ class HistoEmbedding(CNNEmbedding):
         The weights in the package, or a file that `histofeat.models.train_encoder` wrote.
     input_size : int or None, default=None
         Side in px to which patches are resized, at least 32; None is 50, at which it was trained on patches of 50 px
-        and 200 micrometres. Another size is converted anew, for which Keras is needed.
+        and 200 micrometres. Another size is converted at first use, which needs Keras.
     batch_size, engine, precision, device, n_threads, pooling, views
         As for `CNNEmbedding`.
 
     See Also
     --------
-    CNNEmbedding : the same for networks of others.
+    CNNEmbedding : the same for other networks.
 
     Notes
     -----
-    It learnt from patients: `trained_on` says from which images. A split that tests one of these patients is refused
-    (HF007); `evaluate` can leave them out or train the encoder anew in each fold. The model card beside the weights,
+    It was trained on patients; `trained_on` lists the images. A split that tests one of these patients is refused
+    (HF007); `evaluate` can leave them out or train the encoder again in each fold. The model card beside the weights,
     ``histofeat/networks/pretrained/shipped/histo/MODEL_CARD.md``, says how it was trained and what it reaches.
 
-    Patches of less than 16 px on their longer side are refused: enlarged to 50 px there is nothing on them to see.
+    Patches of less than 16 px on their longer side are refused: enlarged to 50 px they hold too little detail.
 
     Examples
     --------

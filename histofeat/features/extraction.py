@@ -1,4 +1,4 @@
-"""The engine under every family: read, look up, decode once, measure, store; in threads, and in bounded memory."""
+"""`extract`: measure images with several families in threads, decoding each image once; and its `Runtime`."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from os import PathLike
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from histofeat.features.batch import PatchBatch
-from histofeat.features.feature_store import as_store
+from histofeat.features.feature_store import FeatureStore, as_store
 from histofeat.features.store_session import Session, content_key, extractor_name
 from histofeat.images import Images, as_images, run_ahead
 
-__all__ = ["Extraction", "check_unique_names", "extract"]
+__all__ = ["Extraction", "Runtime", "check_unique_names", "extract", "passes_over_images"]
 
 
 _log = logging.getLogger(__name__)
@@ -30,19 +31,88 @@ _PIXELS_AT_ONCE = 1 << 18
 
 
 @dataclass(frozen=True)
+class Runtime:
+    """Threads, feature store and progress of a computation. Results do not depend on them.
+
+    Parameters
+    ----------
+    n_jobs : int, optional
+        Threads; None is 1, -1 all cores.
+    store : path or FeatureStore, optional
+        Where features are kept between calls, so that no image is measured twice; None keeps nothing.
+    progress : callable, optional
+        Called as ``progress(stage, done, total)`` with the name of a stage, such as "extract".
+
+    Raises
+    ------
+    ValueError
+        If `store` is neither a path nor a `FeatureStore`, or `progress` cannot be called.
+
+    Examples
+    --------
+    >>> calls = []
+    >>> Runtime(progress=lambda *call: calls.append(call)).report("fit", 1, 3)
+    >>> calls
+    [('fit', 1, 3)]
+    >>> Runtime.of(None)
+    Runtime(n_jobs=None, store=None, progress=None)
+    """
+
+    n_jobs: int | None = None
+    store: str | PathLike[str] | FeatureStore | None = None
+    progress: Callable[[str, int, int], None] | None = None
+
+    def __post_init__(self):
+        object.__setattr__(self, "store", as_store(self.store))
+        if self.progress is not None and not callable(self.progress):
+            raise ValueError(
+                f"Runtime.progress: expected a callable or None, got {self.progress!r:.80}. "
+                "Pass a function of (stage, done, total)."
+            )
+
+    @classmethod
+    def of(cls, value: Runtime | None) -> Runtime:
+        """Return the runtime given as ``runtime=``; the default one for None.
+
+        Parameters
+        ----------
+        value : Runtime or None
+
+        Returns
+        -------
+        runtime : Runtime
+
+        Raises
+        ------
+        ValueError
+            If it is neither.
+        """
+        if value is None:
+            return cls()
+        if not isinstance(value, cls):
+            raise ValueError(f"runtime: expected a Runtime or None, got {value!r:.80}. Pass Runtime(n_jobs=-1).")
+        return value
+
+    def report(self, stage: str, done: int, total: int) -> None:
+        """Report progress, if `progress` was given."""
+        if self.progress is not None:
+            self.progress(stage, done, total)
+
+
+@dataclass(frozen=True)
 class Extraction:
-    """Features of a set of images, and what it took to get them.
+    """Features of a set of images, with counts and times of the extraction.
 
     Attributes
     ----------
     features : tuple of ndarray of shape (n, d), float32
-        One matrix per family, in the order asked for.
+        One matrix per family, in the order of the families.
     conversions : mapping of str to int
-        How many of the decoded images needed which conversion of `histofeat.images.decoding`.
+        Number of decoded images by conversion of `histofeat.images.decoding`.
     computed : mapping of str to int
-        How many images were measured for each family; the others came from the store.
+        Number of images measured for each family; the others were in the store.
     seconds : mapping of str to float
-        Wall-clock seconds of the whole (``"total"``), and seconds summed over threads of ``"read"``, ``"decode"``,
+        Wall-clock seconds (``"total"``), and seconds summed over threads for ``"read"``, ``"decode"``,
         ``"store"`` and each family's class name.
     """
 
@@ -70,9 +140,9 @@ def extract(
         The images. Memory is bounded by the batches in flight, not by their number.
     n_jobs : int, optional
         Threads that read, decode and run the compiled kernels; None is 1, -1 all cores. The result does not
-        depend on it. Networks use threads of their own and are fed by one thread at a time.
+        depend on it. Networks use their own threads and are called from one thread at a time.
     store : path or FeatureStore, optional
-        Where features are kept between calls. Images that it knows are read and hashed, not decoded or measured.
+        Where features are kept between calls. Images in it are read and hashed, not decoded or measured.
     progress : callable, optional
         Called as ``progress(done, total)`` from this thread after each batch.
 
@@ -118,7 +188,7 @@ def _run_all(job: _Job, n_jobs: int | None, progress) -> None:
 
 @dataclass
 class _Job:
-    """One extraction under way: what the worker threads share."""
+    """A running extraction: the state that worker threads share."""
 
     families: tuple[Any, ...]
     images: Images
@@ -163,7 +233,7 @@ class _Job:
             self.seconds.update(spent)
 
     def _look_up(self, rows: range, contents: list, spent: Counter) -> tuple[list[bytes], list[tuple[int, ...]]]:
-        """Fill the rows that the store has; give the key of each image and the families that it still lacks."""
+        """Fill the rows that are in the store; return the key of each image and the families that it still lacks."""
         if self.session is None:
             return [], [tuple(range(len(self.families)))] * len(rows)
         with _timed(spent, "store"):
@@ -179,7 +249,7 @@ class _Job:
         return keys, [tuple(f for f, stored in enumerate(found) if key not in stored) for key in keys]
 
     def _measure(self, batch: PatchBatch, families: tuple[int, ...], rows: list[int], prepared: dict, spent) -> None:
-        """Measure one batch; for a network only prepare it, so that all sizes of a chunk go through it together."""
+        """Measure a batch; for a network only prepare it, so that images of all sizes go through it together."""
         for index in families:
             family = self.families[index]
             with _timed(spent, type(family).__name__):
@@ -189,7 +259,7 @@ class _Job:
                     prepared.setdefault(index, []).append((rows, family._prepare(batch)))
 
     def _embed(self, prepared: dict[int, list], spent: Counter) -> None:
-        """Run each network once on all that was prepared for it.
+        """Run each network once on all its prepared patches.
 
         One thread at a time; the others decode meanwhile, and copy their patches to the device of the network.
         """
@@ -203,7 +273,7 @@ class _Job:
                 self.out[index][rows] = family._embed(staged)
 
     def _keep(self, rows: range, keys: list[bytes], missing: list[tuple[int, ...]], spent: Counter) -> None:
-        """Write what was measured, in one transaction."""
+        """Write new rows to the store, in one transaction."""
         if self.session is None or not any(missing):
             return
         new = []
@@ -235,7 +305,7 @@ def _timed(seconds: Counter, key: str):
 
 
 def check_unique_names(names: Sequence[np.ndarray]) -> None:
-    """Refuse two families that would give columns of the same name.
+    """Check that no two families have a column of the same name.
 
     Parameters
     ----------
@@ -245,13 +315,14 @@ def check_unique_names(names: Sequence[np.ndarray]) -> None:
     Raises
     ------
     ValueError
-        Naming the first column that stands twice.
+        If a column name occurs twice; the message gives the first one.
     """
     counts = Counter(name for columns in names for name in columns)
     twice = [name for name, count in counts.items() if count > 1]
     if twice:
         raise ValueError(
-            f"features: expected families with columns of their own, got {twice[0]!r} and {len(twice) - 1} more twice. "
+            f"features: expected families with columns of their own, got {twice[0]!r} twice "
+            f"(and {len(twice) - 1} more). "
             "Name each family once, or give parameters that do not overlap."
         )
 

@@ -15,7 +15,7 @@ __all__ = ["FeatureStore", "StoredExtractor", "as_store"]
 
 @dataclass(frozen=True)
 class StoredExtractor:
-    """What a store holds of one extractor.
+    """Size of one extractor in a store.
 
     Attributes
     ----------
@@ -28,8 +28,8 @@ class StoredExtractor:
     n_images : int
         Rows.
     computed : int
-        How many images were ever measured for it; more than `n_images` where processes at work at the same time, or
-        two files of equal content, measured the same.
+        Number of images ever measured for it; more than `n_images` if processes measured the same images at the same
+        time, or two files have the same content.
     """
 
     family: str
@@ -46,24 +46,24 @@ class StoredExtractor:
 
 @dataclass(frozen=True)
 class FeatureStore:
-    """Features on disk, keyed by the content of an image and all that an extractor's numbers depend on.
+    """Features on disk, keyed by image content and by everything that the extractor's values depend on.
 
-    The object holds a path and nothing else: it can be cloned, pickled and used by several processes. Rows are written
-    one transaction a batch, so a process that is killed loses at most the batches in flight.
+    The object holds only a path, so it can be cloned, pickled and used by several processes. Each batch of rows is
+    written in one transaction, so a process that is killed loses at most the batches in flight.
 
     Parameters
     ----------
     path : path-like
-        The SQLite file; it and its folder are made when they are first needed.
+        The SQLite file; it and its folder are created when first needed.
 
     Notes
     -----
     SQLite in write-ahead mode (https://www.sqlite.org/wal.html): readers and one writer at a time, on a local disk. On
-    a network file system its locks may not hold; keep the store on the machine that computes. While it is open, two
-    more files lie beside it, with ``-wal`` and ``-shm`` after its name; they belong to it.
+    a network file system its locks may fail; keep the store on the machine that computes. While it is open, two more
+    files with ``-wal`` and ``-shm`` after its name belong to it.
 
-    Processes that start on the same images at the same moment may each measure them, and keep one row. Measure once
-    with `IDCPipeline.transform_features` before a search in several processes, and they will only read.
+    Processes that start on the same images at the same time may each measure them; one row is kept. Measure once with
+    `IDCPipeline.transform_features` before a search in several processes, so that they only read.
 
     Examples
     --------
@@ -111,7 +111,7 @@ class FeatureStore:
         return sorted(found, key=lambda entry: -entry.n_bytes)
 
     def summary(self) -> str:
-        """Describe the size of the file and of each extractor in it, as text for a person."""
+        """Size of the file and of each extractor in it, as text."""
         entries = self.entries()
         files = [Path(f"{self.path}{ending}") for ending in ("", "-wal", "-shm")]
         size = sum(file.stat().st_size for file in files if file.exists())

@@ -1,4 +1,4 @@
-"""What an image is known by in an audit: a hash of its pixels, and a hash of what it looks like."""
+"""Fingerprints of images for an audit: a hash of the pixels, and a perceptual hash to find near duplicates."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def _frequencies() -> np.ndarray:
 
 
 def mirror_masks() -> np.ndarray:
-    """What mirroring an image does to its hash: the bits that turn over.
+    """Bits of a hash that change when the image is mirrored.
 
     Returns
     -------
     masks : ndarray of shape (3, 2), uint64
-        For the image mirrored left to right, top to bottom, and both (a half turn). Cosines of odd frequency change
-        their sign in a mirror, the others stay.
+        For the image mirrored left to right, top to bottom, and both (a half turn). Mirroring changes the sign of
+        cosines of odd frequency only.
     """
     odd = _frequencies() % 2 == 1
     turned = np.stack([odd[:, 1], odd[:, 0], odd[:, 0] ^ odd[:, 1]])
@@ -57,12 +57,12 @@ def _cosines(n: int) -> np.ndarray:
 class ImageFingerprint(PatchFeatures):
     """Hash of the pixels and perceptual hash of a patch, as columns of numbers.
 
-    The audit of a split measures it like any other family: in the same pass over the images, and kept in the same
-    store. It is no feature for a classifier.
+    The audit of a split measures it like any other family, in the same pass over the images and with the same store.
+    It is not a feature for a classifier.
 
     See Also
     --------
-    Fingerprints : the columns taken apart again.
+    Fingerprints : the columns by name.
 
     Notes
     -----
@@ -158,7 +158,7 @@ def _hash_luma(gray: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True, eq=False)
 class Fingerprints:
-    """The columns of `ImageFingerprint`, taken apart.
+    """The columns of `ImageFingerprint`, by name.
 
     Parameters
     ----------
@@ -182,7 +182,7 @@ class Fingerprints:
 
     @classmethod
     def of(cls, matrix) -> Fingerprints:
-        """Take a matrix of `ImageFingerprint` apart.
+        """Split a matrix of `ImageFingerprint` into its columns.
 
         Parameters
         ----------
@@ -192,7 +192,7 @@ class Fingerprints:
         Raises
         ------
         ValueError
-            If it has another shape, or holds what is no byte where bytes belong.
+            If it has another shape, or values other than 0 to 255 in the columns of bytes.
         """
         matrix, n_columns = np.asarray(matrix), len(ImageFingerprint()._feature_names())
         n_bytes = _DIGEST_BYTES + _HASH_BYTES
@@ -248,11 +248,11 @@ def number_rows(words: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class TrainingImages:
-    """The images that something was trained on, so that an audit can tell whether test patients are among them.
+    """Images that an encoder was trained on, so that an audit can find test patients among them.
 
-    An encoder that learnt from patches says so by an attribute or a method ``trained_on`` that gives such a record,
-    or several. It has to come from the encoder's parameters (such as a file beside its weights): `sklearn.base.clone`
-    keeps nothing else.
+    An encoder that was trained on patches has an attribute or a method ``trained_on`` with one or more such records.
+    They must follow from the encoder's parameters (such as a file beside its weights), since `sklearn.base.clone` keeps
+    nothing else.
 
     Parameters
     ----------

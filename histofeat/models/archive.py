@@ -1,4 +1,4 @@
-"""The file of a model: a description and its parts in one archive, written at once, checked part by part."""
+"""The file format of models: an archive of a description and parts, each checked against its hash."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ _DAMAGED = (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, Not
 
 
 class ModelFileError(ValueError):
-    """A file is no model, is damaged, or holds what this histofeat does not read."""
+    """Raised for a file that is no model, is damaged, or has contents that this histofeat does not read."""
 
 
 def check_target(path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
-    """Refuse a place where no model can be written; to be asked before the hours of a training.
+    """Check that a model can be written to a path, before hours of training.
 
     Parameters
     ----------
     path : path
-        The future file.
+        The file to be written.
     overwrite : bool, default=False
-        Whether a file that is there may be replaced.
+        Whether an existing file may be replaced.
 
     Returns
     -------
@@ -49,7 +49,7 @@ def check_target(path: str | os.PathLike[str], *, overwrite: bool = False) -> Pa
     Raises
     ------
     ModelFileError
-        If something is there already, or the folder of the file is not.
+        If the file exists already, or its folder does not.
     """
     path = Path(path)
     if path.is_dir():
@@ -77,7 +77,7 @@ def fixed_zip(members: Mapping[str, bytes]) -> bytes:
 
 
 def write_archive(path: Path, description: Mapping, parts: Mapping[str, bytes], *, overwrite: bool = False) -> None:
-    """Write a model's file: all of it or nothing.
+    """Write the file of a model, completely or not at all.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def write_archive(path: Path, description: Mapping, parts: Mapping[str, bytes], 
     parts : mapping of str to bytes
         The parts by name.
     overwrite : bool, default=False
-        Whether a file that is there may be replaced.
+        Whether an existing file may be replaced.
 
     Raises
     ------

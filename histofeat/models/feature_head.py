@@ -123,7 +123,7 @@ class FeatureHead(ClassifierMixin, BaseEstimator):
         return self._probabilities(values)
 
     def _template(self, n_rows: int):
-        """Keep the solver of the whole fit in the inner ones, or their scores would be on another scale."""
+        """Use the solver of the whole fit in inner fits too, or their scores would be on another scale."""
         if isinstance(self.classifier, KernelSVM):
             return clone(self.classifier).set_params(method=self.classifier.method_for(n_rows))
         return self.classifier
@@ -159,7 +159,7 @@ class FeatureHead(ClassifierMixin, BaseEstimator):
         return X if self.scaler_ is None else self.scaler_.transform(X)
 
     def _values(self, X) -> np.ndarray:
-        """Decision values where the classifier is to be calibrated, probabilities elsewhere."""
+        """Decision values, or probabilities if the classifier has them."""
         scaled = self._scaled(X)
         if hasattr(self.classifier_, "predict_proba"):
             return self.classifier_.predict_proba(scaled)
@@ -241,7 +241,7 @@ def _as_columns(values: np.ndarray) -> np.ndarray:
 
 
 def fit_with_inner_scores(head: FeatureHead, X, y, groups, inner_cv) -> tuple[FeatureHead, np.ndarray]:
-    """Fit a head, and score its training rows by fits that have not seen their patients.
+    """Fit a head, and score its training rows by inner fits that have not seen their patients.
 
     Thresholds are chosen on these scores; a calibrated head is calibrated on the same inner folds.
 

@@ -1,4 +1,4 @@
-"""Predictions of images as a frozen record: what each image is taken for, how that was found, and whose it is."""
+"""`ImagePredictions`: probabilities, labels, policies and patients of predicted images, and their tables."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from histofeat.datasets import write_whole
 __all__ = ["UNREADABLE", "ImagePredictions", "write_table"]
 
 UNREADABLE = "unreadable"
-"""What stands for the policy of an image that could not be read."""
+"""Policy of an image that could not be read."""
 
 
 @dataclass(frozen=True, eq=False)
 class ImagePredictions:
-    """What a model says of images.
+    """Predictions of a model for images.
 
     Parameters
     ----------
@@ -32,15 +32,15 @@ class ImagePredictions:
     proba : ndarray of shape (n, k), float64
         Class probabilities of each image; a row of NaN where it could not be read.
     policies : tuple of str
-        What was done with each image: "as is", "tile", "pad", "resize", "whole", or "unreadable".
+        Policy for each image: "as is", "tile", "pad", "resize", "whole", or "unreadable".
     n_tiles, n_background : ndarray of shape (n,), int64
-        Tiles that were scored, and those that were left out as empty slide.
+        Number of tiles that were scored, and of those left out as background.
     unreadable : tuple of (str, str)
         Names of images that could not be read, and why.
     patients : tuple of str or None
         Patient of each image.
     conversions : mapping of str to int
-        How many images needed which conversion of `histofeat.images.decoding`.
+        Number of images by conversion of `histofeat.images.decoding`.
     """
 
     images: tuple[str, ...]
@@ -135,7 +135,7 @@ class ImagePredictions:
 
 
 def write_table(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
-    """Write a table of predictions as CSV: six digits behind the point, nothing for what is unknown.
+    """Write a table of predictions as CSV: six decimals, empty cells for unknown values.
 
     Parameters
     ----------

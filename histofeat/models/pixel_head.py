@@ -1,4 +1,4 @@
-"""A classifier on images as the head of a pipeline: what `FeatureHead` is to a feature matrix, for pixels."""
+"""`PixelHead`: a classifier on images as the head of a pipeline."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from histofeat.images import as_images, image_input_tags
 
 __all__ = ["PIXELS", "PixelHead", "takes_images"]
 
-#: What ``IDCPipeline(features=...)`` is where the head measures the patches by itself.
+#: Value of ``IDCPipeline(features=...)`` with which the head gets the patches themselves.
 PIXELS = "pixels"
 
 
 def takes_images(classifier) -> bool:
-    """Whether a classifier is fitted on images, as `histofeat.networks.CNNClassifier` is, and not on a matrix."""
+    """Whether a classifier is fitted on images, such as `histofeat.networks.CNNClassifier`, not on a matrix."""
     if isinstance(classifier, PixelHead):
         return True
     if not hasattr(classifier, "get_params") or not hasattr(classifier, "fit") or isinstance(classifier, type):
@@ -25,7 +25,7 @@ def takes_images(classifier) -> bool:
 
 
 class PixelHead(ClassifierMixin, BaseEstimator):
-    """A classifier on images that stands where a pipeline has its head.
+    """A classifier on images as the head of a pipeline; `FeatureHead` is the one on feature matrices.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ class PixelHead(ClassifierMixin, BaseEstimator):
     classifier_ : estimator
         The fitted classifier.
     notes_ : tuple of str
-        What a report has to say about this fit.
+        Sentences about this fit for a report.
     history_ : mapping of str to list
         The classifier's ``history_``, one entry an epoch; empty where it keeps none. "kept" is true in the epoch whose
         network is used, where the classifier says which that is.
@@ -69,7 +69,7 @@ class PixelHead(ClassifierMixin, BaseEstimator):
         y : array-like of shape (n,)
             Labels, two classes or more.
         groups : array-like of shape (n,), optional
-            Patients; a network holds some of them out to know when to stop.
+            Patients; a network holds some of them out to choose the number of epochs.
 
         Returns
         -------
@@ -101,12 +101,12 @@ class PixelHead(ClassifierMixin, BaseEstimator):
         Returns
         -------
         proba : ndarray of shape (n_rows, k), float64
-            NaN in the rows that were learnt from.
+            NaN in the rows that were trained on.
 
         Notes
         -----
-        The number of epochs was chosen on the same patients, so these scores are a little too good; thresholds and
-        calibrations chosen on them are of training patients all the same.
+        The number of epochs was chosen on the same patients, so these scores are slightly optimistic. Thresholds and
+        calibrations chosen on them still use training patients only.
         """
         check_is_fitted(self)
         proba = np.full((n_rows, len(self.classes_)), np.nan)

@@ -1,4 +1,4 @@
-"""Images in, classes out: read in batches, brought to the size that the model learnt, scored and put together."""
+"""`predict_images`: classify images of any size with a saved model, in batches of tiles."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from histofeat.models.saved_model import SavedModel
 
 __all__ = ["predict_images"]
 
-#: Pixels that are scored together: 48 MB of them.
+#: Pixels in a batch: 48 MB.
 _BATCH_PX = 1 << 24
 _ON_UNREADABLE = ("skip", "error")
 
@@ -50,12 +50,12 @@ def predict_images(
     on_unreadable: str = "skip",
     runtime: Runtime | None = None,
 ) -> ImagePredictions:
-    """Classify images of any size with a model that learnt from patches of one size.
+    """Classify images of any size with a model that was trained on patches of one size.
 
     Parameters
     ----------
     model : SavedModel
-        What `histofeat.models.load_model` gave.
+        As from `histofeat.models.load_model`.
     X : sequence of paths, ndarray (n, H, W, 3) uint8, list of such arrays, or DataFrame with a ``path`` column
         The images. Memory is bounded by the largest of them and a batch, not by their number.
     policy : {"auto", "tile", "resize", "whole"}, default="auto"
@@ -143,7 +143,7 @@ def _decode(images: Images, row: int) -> tuple:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is done with images, checked."""
+    """Checked settings of how images are tiled, resized and combined."""
 
     policy: str
     size: tuple[int, int] | None
@@ -164,7 +164,7 @@ class _Plan:
             raise ValueError(f"min_tissue: expected None or a share above 0, at most 1, got {share!r}. Use 0.05.")
 
     def prepare(self, pixels: np.ndarray) -> tuple[str, Iterator[np.ndarray]]:
-        """Say what is done with an image, and yield what the model is to see of it."""
+        """Give the policy for an image, and the tiles to score."""
         done = choose_policy(self.policy, pixels.shape[:2], self.size)
         if done == "tile":
             return done, make_grid(pixels.shape[:2], self.size, edges=self.edges).cut(pixels)
@@ -175,7 +175,7 @@ class _Plan:
 
 @dataclass
 class _Work:
-    """One prediction under way: the tiles that wait for the model, and what it has said."""
+    """A running prediction: tiles that wait to be scored, and results so far."""
 
     model: SavedModel
     plan: _Plan
@@ -203,11 +203,11 @@ class _Work:
                 "none. Give patients=... (--patients)."
             )
         if self.by_patient:
-            # Images of a patient have to stand together.
+            # The images of a patient must follow each other.
             self.codes, self.order = codes, np.argsort(codes, kind="stable").tolist()
 
     def add(self, row: int, pixels: np.ndarray, rules: tuple[str, ...]) -> None:
-        """Take one image: its tiles are scored as soon as there are enough."""
+        """Add the tiles of an image; score when there are enough."""
         if self.by_patient and self.owners and self.codes[self.owners[-1]] != self.codes[row]:
             self.score()
         self.conversions.update(rules)
@@ -236,11 +236,11 @@ class _Work:
             self.score(unfinished=row)  # one image that is larger than a batch
 
     def skip(self, row: int, name: str, error: PatchError) -> None:
-        """Note an image that cannot be read."""
+        """Record an image that cannot be read."""
         self.unreadable.append((row, name, str(error)))
 
     def score(self, unfinished: int | None = None) -> None:
-        """Score what waits, and put the images together that are complete."""
+        """Score the waiting tiles, and combine the tiles of complete images."""
         if self.tiles:
             groups = {"groups": [self.patients[row] for row in self.owners]} if self.by_patient else {}
             proba = self.model.pipeline.predict_proba(self.tiles, **groups)
@@ -252,7 +252,7 @@ class _Work:
             self.proba[row] = put_together(np.concatenate(self.scored.pop(row)), self.plan.aggregate)
 
     def result(self, names: tuple[str, ...]) -> ImagePredictions:
-        """Give what was found."""
+        """Return the predictions."""
         return ImagePredictions(
             images=names,
             class_names=self.model.class_names,

@@ -1,4 +1,4 @@
-"""A fitted pipeline as a file, and back: with what it learnt from, and without anything that runs."""
+"""Save a fitted pipeline with a description of its training data as one file, and load it without running code."""
 
 from __future__ import annotations
 
@@ -42,24 +42,24 @@ _OF_PARTS = {".ubj": "xgboost", ".keras": "keras"}
 
 @dataclass(frozen=True, eq=False)
 class SavedModel:
-    """A fitted pipeline, and what a user of it has to know.
+    """A fitted pipeline with a description of its training data.
 
     Parameters
     ----------
     pipeline : IDCPipeline
         Fitted.
     about : mapping
-        What it learnt from; JSON values. Known entries, all optional: ``class_names`` (one for each of the pipeline's
-        ``classes_``, in their order), ``patch_size`` (height and width of the training patches in px), ``dataset``
-        (name), ``n_patients``, ``n_images``, ``estimate`` (scores on patients that the model had not seen),
-        ``patients`` (their rule, as of `PatientRule.to_dict`).
+        Description of the training data; JSON values. Known entries, all optional: ``class_names`` (one for
+        each of the pipeline's ``classes_``, in their order), ``patch_size`` (height and width of the training patches
+        in px), ``dataset`` (name), ``n_patients``, ``n_images``, ``estimate`` (scores on patients that the model had not
+        seen), ``patients`` (their rule, as of `PatientRule.to_dict`).
     description : mapping
-        What the file says of itself: versions, parts with their hashes. Empty for a model that is in memory only.
+        Contents of ``model.json`` in the file: versions, parts with their hashes. Empty for a model in memory.
 
     Raises
     ------
     ValueError
-        If the pipeline is none or not fitted, or a known entry of `about` does not fit it.
+        If the pipeline is no fitted `IDCPipeline`, or a known entry of `about` does not fit it.
 
     Examples
     --------
@@ -97,7 +97,7 @@ class SavedModel:
 
     @property
     def patch_size(self) -> tuple[int, int] | None:
-        """Height and width in px of the patches that it learnt from; None where they were not of one size."""
+        """Height and width in px of the training patches; None if they had different sizes."""
         size = self.about.get("patch_size")
         return None if size is None else tuple(size)
 
@@ -140,13 +140,13 @@ def save_model(
 
     Notes
     -----
-    One file and not a folder: it is there as a whole or not at all (a single renaming), and is copied as a whole. It is
-    an archive of a description (``model.json``), of scikit-learn's estimators in the format of skops, of boosters in
-    XGBoost's own (``.ubj``) and of networks in Keras's own (``.keras``), each with its hash. There is no pickle in it.
-    Without networks, the same fit on the same machine gives the same bytes: there is no date. (Keras writes one.)
+    The file is written completely or not at all. It is an archive of a description (``model.json``), scikit-learn's
+    estimators in the format of skops, boosters in XGBoost's format (``.ubj``) and networks in Keras's (``.keras``),
+    each with its hash, and holds no pickle. Without networks the same fit on the same machine gives the same bytes
+    (Keras writes a date).
 
-    A feature store, a checkpoint and folders of weights are of this machine and are left out. Pretrained weights of
-    `CNNEmbedding` are not copied; the file knows them by their hash.
+    Paths of a feature store, a checkpoint and folders of weights belong to this machine and are left out. Pretrained
+    weights of `CNNEmbedding` are not copied; the file holds their hash.
     """
     model = pipeline if isinstance(pipeline, SavedModel) else SavedModel(pipeline, about or {})
     if about is not None and model is pipeline:
@@ -214,8 +214,9 @@ def load_model(
 
     Notes
     -----
-    Nothing in the file can name code to run: it is read as data, and objects are built of listed types only. A file
-    that was made to do harm can still be wrong, or large; take models from people whom you know.
+    The file is read as data: objects are built from listed types only, and no code in it runs. A malicious file can
+    still be wrong, or large; load models only from sources that you trust. Files of format 1 are read too, except heads
+    "qda" and calibrations of three or more classes.
     """
     description, parts = read_archive(path)
     if _SKELETON not in parts:

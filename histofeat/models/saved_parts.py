@@ -19,7 +19,7 @@ from histofeat.networks import find_encoder, find_weights, hash_weights
 __all__ = ["StoredPart", "describe_weights", "portable", "put_back", "settle_weights", "take_apart", "without_paths"]
 
 _BOOSTERS = ("XGBClassifier", "XGBRFClassifier")
-#: Parameters of a network's fit that are of the machine or the process that fitted it.
+#: Parameters of a network that belong to the machine or the process of its fit.
 _OF_THE_FIT = ("checkpoint", "progress")
 _NEIGHBOR_TREES = {"kd_tree": KDTree, "ball_tree": BallTree}
 #: Where pretrained weights are looked for, and the parameters of an embedding that say where.
@@ -28,12 +28,12 @@ _PLACES = ("weights", "weights_dir")
 
 
 class StoredPart(BaseEstimator):
-    """What stands in an estimator for a part that another file of the model holds.
+    """Placeholder in an estimator for a part that is a file of its own in the archive.
 
     Parameters
     ----------
     kind : str
-        The class that it stands for: "XGBClassifier", "XGBRFClassifier" or "CNNClassifier".
+        Class of the part: "XGBClassifier", "XGBRFClassifier" or "CNNClassifier".
     file : str or None
         Name of the part; None for an estimator that is not fitted.
     params : mapping of str
@@ -47,7 +47,7 @@ class StoredPart(BaseEstimator):
 
 
 def take_apart(estimator) -> tuple[BaseEstimator, dict[str, bytes]]:
-    """Part an estimator into what skops writes and what other libraries write.
+    """Split an estimator into what skops writes and what other libraries write.
 
     Parameters
     ----------
@@ -244,7 +244,7 @@ def _embeddings(families: Sequence) -> list:
 
 
 def describe_weights(families: Sequence) -> list[dict]:
-    """Say which weights the embeddings among fitted families use.
+    """Describe the weights that the embeddings among fitted families use.
 
     Parameters
     ----------
@@ -260,7 +260,7 @@ def describe_weights(families: Sequence) -> list[dict]:
     Raises
     ------
     WeightsError
-        If the weights cannot be had any more.
+        If the weights cannot be found any more.
     """
     return [
         {
@@ -274,7 +274,7 @@ def describe_weights(families: Sequence) -> list[dict]:
 
 
 def without_paths(pipeline) -> None:
-    """Take the places of weights out of a copy of a pipeline, which are of one machine: nothing else changes."""
+    """Remove the paths of weights from a copy of a pipeline, since they belong to one machine."""
     given = [entry for entry in _entries(pipeline) if not isinstance(entry, str)]
     for family in _embeddings([*given, *_fitted(pipeline)]):
         family.weights, family.weights_dir = "imagenet", None
@@ -286,7 +286,7 @@ def without_paths(pipeline) -> None:
 
 
 def settle_weights(pipeline, records: Sequence[dict], weights_dir=None) -> None:
-    """Find the weights of a loaded pipeline and put their places into it.
+    """Find the weights of a loaded pipeline and set their paths.
 
     Parameters
     ----------
@@ -300,7 +300,7 @@ def settle_weights(pipeline, records: Sequence[dict], weights_dir=None) -> None:
     Raises
     ------
     WeightsError
-        If the weights cannot be had, or are others than those of the training.
+        If the weights cannot be found, or are not those of the training.
     """
     families = _fitted(pipeline)
     for family, record in zip(_embeddings(families), records, strict=True):
@@ -320,7 +320,7 @@ def settle_weights(pipeline, records: Sequence[dict], weights_dir=None) -> None:
 
 
 def _settle_template(pipeline, families) -> None:
-    """Give the unfitted families of a pipeline the places of the fitted ones, so that its clones work."""
+    """Set the paths of fitted families on the unfitted ones too, so that clones of the pipeline work."""
     for entry, family in zip(_entries(pipeline), families, strict=True):
         if family.family != "cnn":
             continue

@@ -1,4 +1,4 @@
-"""Several classifiers on the same features, their probabilities averaged."""
+"""`SoftVote`: the mean of the probabilities of several classifiers, with patients for those that need them."""
 
 import numpy as np
 from sklearn.base import ClassifierMixin, clone
@@ -13,13 +13,13 @@ __all__ = ["SoftVote"]
 class SoftVote(ClassifierMixin, _BaseComposition):
     """The mean of the probabilities of several classifiers.
 
-    Trees and kernels err on different patches, so that their mean ranks patches better than either.
+    Trees and kernels make errors on different patches, so their mean ranks patches better than either.
 
     Parameters
     ----------
     members : list of (str, estimator)
-        Names and classifiers. Each gets standardised features; one without probabilities is calibrated on patients
-        that its inner fits have not seen, which needs ``groups`` in `fit`.
+        Names and classifiers, on standardised features. One without probabilities is calibrated on patients that its
+        inner fits have not seen, which needs ``groups`` in `fit`.
 
     Attributes
     ----------
@@ -28,12 +28,12 @@ class SoftVote(ClassifierMixin, _BaseComposition):
     members_ : list of FeatureHead
         The fitted classifiers, in the order of `members`.
     note_ : str
-        What votes, for a report.
+        The members, as a sentence for a report.
 
     Notes
     -----
-    scikit-learn's `VotingClassifier` does the same for classifiers that all have probabilities; it cannot hand the
-    patients to the calibration of one that has not.
+    scikit-learn's `VotingClassifier` does the same for classifiers that have probabilities. It passes patients to a
+    member's calibration only under its global switch for metadata routing, which changes every pipeline in the process.
 
     Examples
     --------
@@ -62,12 +62,12 @@ class SoftVote(ClassifierMixin, _BaseComposition):
         return tuple(name for name, member in self.members if not hasattr(member, "predict_proba"))
 
     def check_groups(self, groups):
-        """Refuse to go on without patients where a member needs them.
+        """Check that there are patients if a member needs them.
 
         Raises
         ------
         ValueError
-            If there are none and a member has no probabilities until it is calibrated.
+            If there are none and a member has no probabilities without calibration.
         """
         if groups is None and self.calibrated_members:
             name = self.calibrated_members[0]

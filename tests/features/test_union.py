@@ -115,7 +115,7 @@ def test_the_first_bad_file_is_named_and_nothing_hangs(files, tmp_path, n_jobs):
     [
         ([], "PatchUnion.families: expected a list of at least one feature family"),
         ("color", "PatchUnion.families: expected a list"),
-        (["color"], r"expected estimators of histofeat\.features, got 'color'. Names are for IDCPipeline"),
+        (["color"], r"expected estimators of histofeat\.features, got 'color'. Give names to IDCPipeline"),
         ([LBPHistogram(), LBPHistogram()], "columns of their own, got 'lbp_"),
     ],
 )
