@@ -43,7 +43,7 @@ def write_study(output, study, findings, options, *, command, overwrite=False):
     output : path-like
         The folder, as in `write_page`.
     study : histofeat.studies.Study
-        Its name is that of the template.
+        Its template is ``study-NAME.md.j2``.
     findings : histofeat.studies.Findings
     options : Mapping
         The options of the run.
@@ -61,7 +61,7 @@ def write_study(output, study, findings, options, *, command, overwrite=False):
     environment, quick = describe_environment(), bool(options["quick"])
     page = write_page(
         output,
-        f"{study.name}.md.j2",
+        f"study-{study.name}.md.j2",
         {
             **{section.__name__: section for section in _SECTIONS},
             "results": results,

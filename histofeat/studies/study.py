@@ -100,7 +100,7 @@ class Study:
     Parameters
     ----------
     name : str
-        Of the study, of its template and of its folder of results.
+        Of the study, of its template (``study-NAME.md.j2``) and of its folder of results.
     title, description : str
         Heading of the page, and one sentence for ``--help``.
     run : callable

@@ -139,7 +139,7 @@ PERTURBED = [
 ]  # fmt: skip
 
 
-def page_of(template="idc-encoder.md.j2", **changed):
+def page_of(template="study-idc-encoder.md.j2", **changed):
     """The page of made-up results, without escapes of brackets."""
     models = [
         row_of("histo, XGBoost", 0.91), row_of("histo, logistic", 0.92), row_of("histo, 8 views, XGBoost", 0.93),

@@ -16,7 +16,7 @@ from histofeat.model_selection import PatientHoldOuts
 from histofeat.models import make_head
 from histofeat.studies import compare_hold_outs, summarise_hold_outs
 
-TEMPLATE = Path(histofeat.reporting.__file__).with_name("templates") / "breakhis.md.j2"
+TEMPLATE = Path(histofeat.reporting.__file__).with_name("templates") / "study-breakhis.md.j2"
 QUICK = ["--quick", "--n-jobs", "1", "--resamples", "30"]
 MODELS = ["--features", "color", "--heads", "knn", "logistic", "--fold-heads", "logistic", "--magnifications", "100"]
 

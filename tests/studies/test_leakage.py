@@ -272,7 +272,7 @@ def test_the_verdict_on_the_canary_can_fail():
         planted = {**found, "n_patches": 9, "n_patients": 3}
         results = {"real": found, "planted_signature": planted, "dataset": data}
         context = {"title": "t", "quick": False, "command": "c", "processor": "p", "results": results}
-        return " ".join(render_markdown("leakage.md.j2", context).split())
+        return " ".join(render_markdown("study-leakage.md.j2", context).split())
 
     assert "is above the 0.95" in verdict()
     assert "covers 0.5, as it must" in verdict()
