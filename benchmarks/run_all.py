@@ -37,6 +37,8 @@ QUICK_TREES = 50
 
 def make_parser():
     """Build the command line."""
+    from histofeat.metrics import rule_examples
+
     parser = argparse.ArgumentParser(
         prog=PROGRAM, description="Compare feature sets and heads on one data set, by patient; write a report."
     )
@@ -66,7 +68,7 @@ def make_parser():
     add("--seed", type=int, default=0, help="seed of folds, heads and resamples (default: 0)")
     add("--resamples", type=int, default=2000, metavar="N", help="resamples of the patients (default: 2000)")
     add("--threshold", default="f1", metavar="RULE", help="what the tuned threshold is chosen for among training "
-        "patients: f1, youden or sensitivity=0.95 (default: f1)")  # fmt: skip
+        f"patients: {rule_examples()} (default: f1)")  # fmt: skip
     add("--no-shortcuts", action="store_true", help="leave the panel of shortcuts out of the report")
     add("--gallery", type=int, metavar="N", help="also show N right, wrong and most confidently wrong images of each "
         "class, in a folder of their own beside the report: pictures of patients, not to be passed on")  # fmt: skip

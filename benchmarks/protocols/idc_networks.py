@@ -24,7 +24,7 @@ from official_candidates import CANDIDATES, CHOSEN as PUBLISHED_CHOICE
 from study import REPOSITORY, run_study
 
 from histofeat import CNNClassifier, IDCPipeline, load_idc, make_cohort
-from histofeat.metrics import parse_rule
+from histofeat.metrics import parse_rule, rule_examples
 from histofeat.networks import find_encoder
 from histofeat.studies import (
     Findings,
@@ -75,8 +75,8 @@ TARGET = {"name": CANCERNET, "roc_auc": 0.92, "minutes": 20}
 QUICK_COHORT = {"n_patients": 12, "patches_per_patient": 12}
 #: Options of the studies on the official test patients.
 TEST_OPTIONS = {
-    "threshold": option("youden", "what the threshold is chosen for among training patients: f1, youden or "
-        "sensitivity=0.95", metavar="RULE"),
+    "threshold": option("youden", f"what the threshold is chosen for among training patients: {rule_examples()}",
+        metavar="RULE"),
     "resamples": option(10_000, "resamples of the tested patients", metavar="N"),
     "ledger": option(REPOSITORY / "reports" / "test_ledger.csv", "where each look at the test patients is written down",
         type=Path, metavar="FILE", help="where each look is written down (default: reports/test_ledger.csv)"),

@@ -63,6 +63,8 @@ RECIPES = {
 
 def make_parser():
     """Build the command line."""
+    from histofeat.metrics import rule_examples
+
     parser = argparse.ArgumentParser(
         prog=PROGRAM, description="Score pipelines on the published IDC test patients; write a report."
     )
@@ -83,7 +85,7 @@ def make_parser():
     add("--add-unlisted", action="store_true", help="a second run, fitted on the patients without a role in the "
         "published split too; its own report lies in DIR-unlisted")  # fmt: skip
     add("--threshold", default="f1", metavar="RULE", help="what the threshold is chosen for among training patients: "
-        "f1, youden or sensitivity=0.95 (default: f1)")  # fmt: skip
+        f"{rule_examples()} (default: f1)")  # fmt: skip
     add("--overwrite", action="store_true", help="replace finished reports in the output folders")
     add("--ledger", type=Path, metavar="FILE", default=REPOSITORY / "reports" / "test_ledger.csv",
         help="where each evaluation is written down (default: reports/test_ledger.csv)")  # fmt: skip

@@ -11,6 +11,7 @@ import typer
 
 import histofeat
 from histofeat.cli.outputs import check_output
+from histofeat.metrics import rule_examples
 
 __all__ = ["score"]
 
@@ -36,8 +37,8 @@ def score(
         str | None,
         typer.Option(
             metavar="RULE",
-            help="What the threshold is chosen for on the rows of train and validation patients: f1, youden or "
-            "sensitivity=0.95.  [default: f1 where there are such rows]",
+            help="What the threshold is chosen for on the rows of train and validation patients: "
+            f"{rule_examples()}.  [default: f1 where there are such rows]",
             show_default=False,
         ),
     ] = None,

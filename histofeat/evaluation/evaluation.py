@@ -57,8 +57,8 @@ def evaluate(
     random_state : int, default=0
         Seed of the resamples, which all models share.
     threshold : str, default="f1"
-        What the tuned threshold is chosen for among training patients: "f1", "youden" (sensitivity plus specificity)
-        or "sensitivity=0.95"; see `histofeat.metrics.choose_threshold`.
+        What the tuned threshold is chosen for among training patients: a rule of
+        `histofeat.metrics.choose_threshold`, such as "youden" or "sensitivity=0.95".
     search : Search or mapping, optional
         Parameters of the heads to choose from, inside the training patients of each fold; see
         `histofeat.evaluation.Search`. The same budget for every feature set; the choices are in the result.

@@ -49,4 +49,11 @@ from .repeated_holdouts import (
     nadeau_bengio as nadeau_bengio,
     recognition_rates as recognition_rates,
 )
-from .thresholds import choose_threshold as choose_threshold, parse_rule as parse_rule
+from .thresholds import (
+    RULES as RULES,
+    Rule as Rule,
+    ThresholdRule as ThresholdRule,
+    choose_threshold as choose_threshold,
+    parse_rule as parse_rule,
+    rule_examples as rule_examples,
+)

@@ -1,28 +1,115 @@
-"""Thresholds that turn a probability into a label: by rules that are named, and chosen on training patients."""
+"""Choose thresholds that turn probabilities into labels, on training patients, by named rules.
 
+Nothing heavy is imported before a threshold is chosen: the help of the command line lists the rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
 from dataclasses import dataclass
-
-import numpy as np
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
 
 from histofeat.exceptions import known_names
-from histofeat.metrics.definitions import check_scores
 
-__all__ = ["RULES", "ThresholdRule", "choose_threshold", "parse_rule"]
+if TYPE_CHECKING:
+    import numpy as np
 
-#: What a threshold can be chosen for.
-RULES = ("f1", "youden", "sensitivity")
+__all__ = ["RULES", "Rule", "ThresholdRule", "choose_threshold", "parse_rule", "rule_examples"]
+
+
+class _Cuts(NamedTuple):
+    """The thresholds to choose from, highest first: how many patches each calls positive, and how many rightly."""
+
+    found: np.ndarray
+    called: np.ndarray
+    n_positive: int
+    n_negative: int
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a threshold can be chosen for.
+
+    Parameters
+    ----------
+    name : str
+        How a person writes it, followed by "=" and a number if the rule needs one.
+    words : str
+        Completes "the threshold is chosen for ..."; {number} stands for the number.
+    short : str
+        The same in a narrow column.
+    best : callable
+        Takes the cuts and the number, returns a mask of the cuts that are equally good.
+    number : str, optional
+        What the number is, which lies above 0 and is at most 1; None for a rule without a number.
+    example : str
+        One way to write it.
+    """
+
+    name: str
+    words: str
+    short: str
+    best: Callable
+    example: str
+    number: str | None = None
+
+
+def _highest_f1(cuts, _):
+    f1 = 2 * cuts.found / (cuts.called + cuts.n_positive)
+    return f1 == f1.max()
+
+
+def _highest_youden(cuts, _):
+    # Sensitivity + specificity, times both counts: whole numbers, so that ties are ties.
+    gain = cuts.found * cuts.n_negative - (cuts.called - cuts.found) * cuts.n_positive
+    return gain == gain.max()
+
+
+def _first_sensitive(cuts, sensitivity):
+    reached = cuts.found / cuts.n_positive >= sensitivity
+    return reached & (reached.cumsum() == 1)
+
+
+_RECORDS = (
+    Rule("f1", "the highest F1", "highest F1", _highest_f1, "f1"),
+    Rule("youden", "the highest sensitivity + specificity - 1 (Youden)", "Youden", _highest_youden, "youden"),
+    Rule(
+        "sensitivity",
+        "the highest specificity at a sensitivity of at least {number}",
+        "sensitivity {number}",
+        _first_sensitive,
+        "sensitivity=0.95",
+        "a share of the positive patches",
+    ),
+)
+
+#: The register: every rule by its name.
+RULES = MappingProxyType({rule.name: rule for rule in _RECORDS})
+
+
+def rule_examples():
+    """Name all rules as a person writes them, for help texts.
+
+    Examples
+    --------
+    >>> rule_examples()
+    'f1, youden or sensitivity=0.95'
+    """
+    *first, last = (rule.example for rule in RULES.values())
+    return f"{', '.join(first)} or {last}"
 
 
 @dataclass(frozen=True)
 class ThresholdRule:
-    """What a threshold is chosen for.
+    """A rule with its number, if it needs one.
 
     Parameters
     ----------
-    name : {"f1", "youden", "sensitivity"}
-        The highest F1; the highest sensitivity + specificity - 1; the highest threshold of a required sensitivity.
-    sensitivity : float in (0, 1], optional
-        The required sensitivity, with the rule "sensitivity" only.
+    name : str
+        A key of `RULES`.
+    number : float in (0, 1], optional
+        The required sensitivity of the rule "sensitivity".
 
     Examples
     --------
@@ -31,41 +118,43 @@ class ThresholdRule:
     """
 
     name: str
-    sensitivity: float | None = None
+    number: float | None = None
 
     def __post_init__(self):
-        """Refuse what is no rule."""
+        """Refuse unknown names, and missing, surplus or impossible numbers."""
         if self.name not in RULES:
             raise _unknown(self.name)
-        if (self.name == "sensitivity") != (self.sensitivity is not None):
+        rule = RULES[self.name]
+        if (rule.number is None) != (self.number is None):
+            needing = ", ".join(repr(other.name) for other in RULES.values() if other.number)
             raise ValueError(
-                f"threshold: expected a number with the rule 'sensitivity' and with no other, got {self.name!r} with "
-                f"{self.sensitivity}. Write 'sensitivity=0.95', 'f1' or 'youden'."
+                f"threshold: expected a number with the rule {needing} and with no other, got {self.name!r} with "
+                f"{self.number}. Write {rule.example!r}."
             )
-        if self.sensitivity is not None and not 0 < self.sensitivity <= 1:
+        if self.number is not None and not 0 < self.number <= 1:
             raise ValueError(
-                f"threshold: expected a required sensitivity above 0 and of at most 1, got {self.sensitivity}. "
-                "Write a share of the positive patches, such as 'sensitivity=0.95'."
+                f"threshold: expected a required {self.name} above 0 and of at most 1, got {self.number}. "
+                f"Write {rule.number}, such as {rule.example!r}."
             )
 
     def __str__(self):
         """Write the rule as `parse_rule` reads it."""
-        return self.name if self.sensitivity is None else f"{self.name}={float(self.sensitivity)!r}"
+        return self.name if self.number is None else f"{self.name}={float(self.number)!r}"
 
     @property
     def words(self):
         """The rule in a sentence: "the threshold is chosen for ..."."""
-        return {
-            "f1": "the highest F1",
-            "youden": "the highest sensitivity + specificity - 1 (Youden)",
-            "sensitivity": f"the highest specificity at a sensitivity of at least {self.sensitivity}",
-        }[self.name]
+        return RULES[self.name].words.format(number=self.number)
+
+    @property
+    def short(self):
+        """The rule in a narrow column."""
+        return RULES[self.name].short.format(number=self.number)
 
 
 def _unknown(name):
     return ValueError(
-        f"threshold: expected one of 'f1', 'youden' and 'sensitivity=0.95' (any share), got {name!r}. "
-        f"{known_names(str(name), RULES)}"
+        f"threshold: expected a rule such as {rule_examples()}, got {name!r}. {known_names(str(name), RULES)}"
     )
 
 
@@ -75,7 +164,7 @@ def parse_rule(rule):
     Parameters
     ----------
     rule : str or ThresholdRule
-        "f1", "youden", or "sensitivity=" with a number in (0, 1].
+        A key of `RULES`, with "=" and a number in (0, 1] if the rule needs one.
 
     Returns
     -------
@@ -89,7 +178,7 @@ def parse_rule(rule):
     Examples
     --------
     >>> parse_rule("sensitivity=0.9")
-    ThresholdRule(name='sensitivity', sensitivity=0.9)
+    ThresholdRule(name='sensitivity', number=0.9)
     """
     if isinstance(rule, ThresholdRule):
         return rule
@@ -99,16 +188,15 @@ def parse_rule(rule):
     if not given:
         return ThresholdRule(name)
     try:
-        sensitivity = float(number)
+        number = float(number)
     except ValueError as error:
-        raise ValueError(
-            f"threshold: expected a number after 'sensitivity=', got {rule!r}. Write 'sensitivity=0.95'."
-        ) from error
-    return ThresholdRule(name, sensitivity)
+        example = RULES[name].example if name in RULES else "sensitivity=0.95"
+        raise ValueError(f"threshold: expected a number after '{name}=', got {rule!r}. Write {example!r}.") from error
+    return ThresholdRule(name, number)
 
 
 def choose_threshold(y, score, rule="f1"):
-    """Threshold at which calling ``score >= threshold`` positive does best by a rule.
+    """Choose the threshold at which ``score >= threshold`` is the best label by a rule.
 
     Parameters
     ----------
@@ -124,19 +212,19 @@ def choose_threshold(y, score, rule="f1"):
     Returns
     -------
     threshold : float
-        Halfway between two neighbouring scores, or between 0 and the lowest score. Among thresholds that are equally
-        good the one nearest to one half, of two equally near the lower.
+        Halfway between two neighbouring scores, or between 0 and the lowest score. Of several that are equally good
+        the one nearest to one half, of two equally near the lower.
 
     Raises
     ------
     ValueError
-        If the rule is none, a class is missing, a score is NaN or out of range, or the shapes differ.
+        If the rule is invalid, a class is missing, a score is NaN or out of range, or the shapes differ.
 
     Notes
     -----
     Youden, "Index for rating diagnostic tests", 1950, doi:10.1002/1097-0142(1950)3:1<32::AID-CNCR2820030106>3.0.CO;2-3.
-    What is reached on new patients differs from what is asked for here: by chance, and because patients differ. A
-    threshold that calls nothing positive is never chosen.
+    What is reached on new patients differs from what is asked for, by chance and because patients differ. A threshold
+    that calls nothing positive is never chosen.
 
     Examples
     --------
@@ -144,6 +232,10 @@ def choose_threshold(y, score, rule="f1"):
     >>> [round(choose_threshold(y, score, rule), 2) for rule in ("f1", "youden", "sensitivity=0.6")]
     [0.25, 0.5, 0.5]
     """
+    import numpy as np
+
+    from histofeat.metrics.definitions import check_scores
+
     rule = parse_rule(rule)
     y, score = check_scores(y, score, "choose_threshold")
     n_positive = int(y.sum())
@@ -158,19 +250,8 @@ def choose_threshold(y, score, rule="f1"):
     found, called = np.cumsum(y[order])[last], last + 1
     below = np.append(ranked[last[:-1] + 1], 0.0)
     halfway = (ranked[last] + below) / 2
-    # Between two neighbouring floats there is nothing: the upper one is the threshold itself.
+    # There is nothing between two neighbouring floats: then the upper one is the threshold itself.
     thresholds = np.where(halfway > below, halfway, ranked[last])
-    best = thresholds[_is_best(rule, found, called, n_positive, len(y) - n_positive)]
+    cuts = _Cuts(found, called, n_positive, len(y) - n_positive)
+    best = thresholds[RULES[rule.name].best(cuts, rule.number)]
     return float(best[np.lexsort([best, np.abs(best - 0.5)])[0]])
-
-
-def _is_best(rule, found, called, n_positive, n_negative):
-    """Which of the thresholds, from the highest down, are best: `found` positives among `called` patches each."""
-    if rule.name == "sensitivity":
-        reached = found / n_positive >= rule.sensitivity
-        return np.arange(len(found)) == np.argmax(reached)
-    if rule.name == "f1":
-        gain = 2 * found / (called + n_positive)
-    else:  # sensitivity + specificity, times both counts: whole numbers, so that ties are ties
-        gain = found * n_negative - (called - found) * n_positive
-    return gain == gain.max()

@@ -8,7 +8,7 @@ from hypothesis import given, settings, strategies as st
 from sklearn import metrics as sk
 
 from histofeat.metrics import choose_threshold, parse_rule
-from histofeat.metrics.thresholds import ThresholdRule
+from histofeat.metrics.thresholds import RULES, ThresholdRule, rule_examples
 
 TABLES = st.lists(st.tuples(st.booleans(), st.integers(0, 8)), min_size=2, max_size=40)
 
@@ -130,7 +130,7 @@ def test_rules_are_read_and_written_alike():
     for text in ("f1", "youden", "sensitivity=0.95", "sensitivity=1.0", "sensitivity=1e-05"):
         rule = parse_rule(text)
         assert (str(rule), parse_rule(rule)) == (text, rule)
-    assert parse_rule("sensitivity=1").sensitivity == 1
+    assert parse_rule("sensitivity=1").number == 1
     assert [parse_rule(text).words for text in ("f1", "sensitivity=0.9")] == [
         "the highest F1", "the highest specificity at a sensitivity of at least 0.9",
     ]  # fmt: skip
@@ -139,11 +139,11 @@ def test_rules_are_read_and_written_alike():
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
-        ("yuoden", r"threshold: expected one of 'f1', 'youden' and .*, got 'yuoden'. Did you mean 'youden'\?"),
+        ("yuoden", r"threshold: expected a rule such as f1, youden or .*, got 'yuoden'. Did you mean 'youden'\?"),
         ("cost", r"got 'cost'. Known names: f1, sensitivity, youden."),
         ("cost=3", r"got 'cost'"),
-        (0.5, r"threshold: expected one of .*, got 0.5"),
-        (None, r"threshold: expected one of .*, got None"),
+        (0.5, r"threshold: expected a rule .*, got 0.5"),
+        (None, r"threshold: expected a rule .*, got None"),
         ("sensitivity", r"threshold: expected a number with the rule 'sensitivity' .*, got 'sensitivity' with None"),
         ("youden=0.9", r"threshold: expected a number with the rule .*, got 'youden' with 0.9"),
         ("sensitivity=", r"threshold: expected a number after 'sensitivity=', got 'sensitivity='"),
@@ -159,8 +159,16 @@ def test_what_is_no_rule_is_refused(rule, message):
         choose_threshold([0, 1], [0.2, 0.6], rule)
 
 
+def test_every_rule_is_a_record_that_help_texts_name():
+    for name, rule in RULES.items():
+        made = parse_rule(rule.example)
+        assert made.name == name
+        assert rule.example in rule_examples()
+        assert "{" not in made.words + made.short
+
+
 def test_a_rule_cannot_be_made_wrong():
-    with pytest.raises(ValueError, match="expected one of 'f1'"):
+    with pytest.raises(ValueError, match="expected a rule such as f1"):
         ThresholdRule("accuracy")
     with pytest.raises(ValueError, match=r"got 1.5"):
         ThresholdRule("sensitivity", 1.5)
