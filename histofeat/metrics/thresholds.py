@@ -37,8 +37,6 @@ class Rule:
         How a person writes it, followed by "=" and a number if the rule needs one.
     words : str
         Completes "the threshold is chosen for ..."; {number} stands for the number.
-    short : str
-        The same in a narrow column.
     best : callable
         Takes the cuts and the number, returns a mask of the cuts that are equally good.
     number : str, optional
@@ -49,7 +47,6 @@ class Rule:
 
     name: str
     words: str
-    short: str
     best: Callable
     example: str
     number: str | None = None
@@ -72,12 +69,11 @@ def _first_sensitive(cuts, sensitivity):
 
 
 _RECORDS = (
-    Rule("f1", "the highest F1", "highest F1", _highest_f1, "f1"),
-    Rule("youden", "the highest sensitivity + specificity - 1 (Youden)", "Youden", _highest_youden, "youden"),
+    Rule("f1", "the highest F1", _highest_f1, "f1"),
+    Rule("youden", "the highest sensitivity + specificity - 1 (Youden)", _highest_youden, "youden"),
     Rule(
         "sensitivity",
         "the highest specificity at a sensitivity of at least {number}",
-        "sensitivity {number}",
         _first_sensitive,
         "sensitivity=0.95",
         "a share of the positive patches",
@@ -145,11 +141,6 @@ class ThresholdRule:
     def words(self):
         """The rule in a sentence: "the threshold is chosen for ..."."""
         return RULES[self.name].words.format(number=self.number)
-
-    @property
-    def short(self):
-        """The rule in a narrow column."""
-        return RULES[self.name].short.format(number=self.number)
 
 
 def _unknown(name):
