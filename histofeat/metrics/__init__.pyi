@@ -1,10 +1,6 @@
 from .bootstrap import Bootstrap as Bootstrap, bootstrap_scores as bootstrap_scores, patient_weights as patient_weights
-from .calibration import (
-    STRATEGIES as STRATEGIES,
-    CalibrationAssessment as CalibrationAssessment,
-    assess_calibration as assess_calibration,
-)
-from .calibrator import METHODS as METHODS, Calibrator as Calibrator, fit_calibrator as fit_calibrator
+from .calibration import CalibrationAssessment as CalibrationAssessment, assess_calibration as assess_calibration
+from .calibrator import Calibrator as Calibrator, fit_calibrator as fit_calibrator
 from .comparison import (
     Comparison as Comparison,
     Comparisons as Comparisons,

@@ -19,12 +19,12 @@ class Bootstrap:
     Parameters
     ----------
     samples : Mapping of str to ndarray of shape (n_resamples,), float64
-        The metric in each resample; NaN in dropped resamples, so that position means the same resample for
-        every model of these patients.
+        The metric in each resample; NaN in dropped resamples, so that a position is the same resample for every model
+        of these patients.
     n_patients : int
         The patients that were resampled.
     n_dropped : int
-        Resamples in which a class vanished.
+        Resamples without any patch of some class.
     """
 
     samples: Mapping[str, np.ndarray]
@@ -48,7 +48,7 @@ class Bootstrap:
         Returns
         -------
         low, high : float
-            NaN where no resample defines the metric, and with a single patient, who cannot vary.
+            NaN if no resample defines the metric, or there is a single patient.
         """
         if not 0 < level < 1:
             raise ValueError(f"Bootstrap.interval: expected a level between 0 and 1, got {level}. Use 0.95.")
@@ -61,7 +61,7 @@ class Bootstrap:
 
 
 def patient_weights(patients, n_resamples=2000, random_state=0):
-    """How often each patient is drawn in each resample.
+    """Count how often each patient is drawn in each resample.
 
     Parameters
     ----------
@@ -75,9 +75,8 @@ def patient_weights(patients, n_resamples=2000, random_state=0):
     Returns
     -------
     weights : ndarray of shape (n_resamples, n_patients), int64
-        Rows sum to the number of patients; columns follow `histofeat.model_selection.encode_patients`. The
-        same patients, number and seed give the same weights: models that share them can be compared resample
-        by resample.
+        Rows sum to the number of patients; columns follow `histofeat.model_selection.encode_patients`. The same
+        patients, number and seed give the same weights, so that models can be compared resample by resample.
 
     Raises
     ------
@@ -105,7 +104,7 @@ def patient_weights(patients, n_resamples=2000, random_state=0):
 def bootstrap_scores(
     y, proba, patients, *, predicted=None, metrics=METRICS, n_resamples=2000, random_state=0, n_jobs=None
 ):
-    """Every metric under resampling of patients.
+    """Compute every metric under resampling of patients.
 
     Patches of one patient resemble each other, so that an interval from resampling patches is many times too narrow.
     Here whole patients are drawn with replacement (Field and Welsh 2007, doi:10.1111/j.1467-9868.2007.00593.x); the
@@ -185,7 +184,7 @@ def vanished(y, codes, weights):
 
 
 def _kept(values, lost):
-    """Blank out the dropped resamples; they keep their place, for comparisons resample by resample."""
+    """Set the dropped resamples to NaN; the others keep their position."""
     values = np.where(lost, np.nan, values)
     values.setflags(write=False)
     return values

@@ -1,42 +1,33 @@
-"""Probabilities that mean what they say: fitted on training patients' held-out scores, applied to new ones."""
+"""Calibrate probabilities: fit on held-out scores of training patients, apply to new ones."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
-from histofeat.exceptions import known_names
 from histofeat.metrics.definitions import check_predictions
 
-__all__ = ["METHODS", "Calibrator", "fit_calibrator"]
-
-METHODS = ("logistic", "isotonic")
+__all__ = ["Calibrator", "fit_calibrator"]
 
 #: Probabilities are moved this far from 0 and 1 before their log-odds are taken.
 _EDGE = 1e-6
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Calibrator:
     """A fitted map from the probability of class 1 to a calibrated one, which never falls where the other rises.
 
     Parameters
     ----------
-    method : {"logistic", "isotonic"}
-        How it was fitted.
     slope, intercept : float
-        Of the calibrated log-odds over the raw ones (slope at least 0); NaN for "isotonic".
-    knots : tuple of (float, float)
-        Raw and calibrated probabilities between which "isotonic" interpolates; empty for "logistic".
+        Of the calibrated log-odds over the raw ones; the slope is at least 0.
     n_patches : int
-        How many patches it was fitted on.
+        The number of patches that it was fitted on.
     """
 
-    method: str
     slope: float
     intercept: float
-    knots: tuple[tuple[float, float], ...] = field(default=(), repr=False)
     n_patches: int = 0
 
     def transform(self, proba):
@@ -45,40 +36,26 @@ class Calibrator:
         Parameters
         ----------
         proba : array-like of shape (n, 2), float in [0, 1]
-            Class probabilities of patches that the calibrator was not fitted on, on the scale of those that it was.
+            Class probabilities of patches that the calibrator was not fitted on, by the same model.
 
         Returns
         -------
         calibrated : ndarray of shape (n, 2), float64
-            Rows sum to 1. Finite for probabilities of 0 and 1 too; no patches give no rows.
+            Rows sum to 1. Probabilities of 0 and 1 stay finite; no patches give no rows.
 
         Raises
         ------
         ValueError
-            If a probability is NaN or out of range, or the classes are not two.
+            If a probability is NaN or out of range, or there are not two classes.
         """
         proba = np.asarray(proba, dtype=np.float64)
         if proba.shape == (0, 2):
             return proba.copy()
-        score = _positive(proba, "Calibrator.transform")
-        if self.method == "isotonic":
-            positive = np.interp(score, *np.array(self.knots).T)
-        else:
-            positive = expit(self.slope * _log_odds(score) + self.intercept)
+        positive = expit(self.slope * _log_odds(_positive(proba, "Calibrator.transform")) + self.intercept)
         return np.column_stack([1 - positive, positive])
 
-    def to_dict(self):
-        """Plain values, for files."""
-        return {
-            "method": self.method,
-            "slope": self.slope,
-            "intercept": self.intercept,
-            "knots": [list(knot) for knot in self.knots],
-            "n_patches": self.n_patches,
-        }
 
-
-def fit_calibrator(y, proba, method="logistic"):
+def fit_calibrator(y, proba):
     """Fit the map from a model's probabilities to calibrated ones.
 
     Parameters
@@ -87,11 +64,8 @@ def fit_calibrator(y, proba, method="logistic"):
         0 or 1, both present.
     proba : array-like of shape (n, 2), float in [0, 1]
         Class probabilities of training patients by fits that had not seen them, as
-        `histofeat.models.fit_with_inner_scores` gives them: scores of patches that the model learnt from are too
-        sure, and so would be everything that is calibrated on them.
-    method : {"logistic", "isotonic"}, default="logistic"
-        A logistic regression on the log-odds of the probability, which has two parameters and keeps the order of the
-        patches; or the best non-decreasing steps, joined by straight lines, which may take any shape and make ties.
+        `histofeat.models.fit_with_inner_scores` gives them. Probabilities of patches that the model was fitted on are
+        too extreme to calibrate on.
 
     Returns
     -------
@@ -101,20 +75,17 @@ def fit_calibrator(y, proba, method="logistic"):
     Raises
     ------
     ValueError
-        If the method is unknown, the classes are not two or one is missing, a probability is NaN or out of range, or a
-        shape does not fit.
+        If there are not two classes or one is missing, a probability is NaN or out of range, or a shape does not fit.
 
     Notes
     -----
-    Both fits are unweighted, so that the calibrated probabilities follow the frequency of the classes among the
-    patches, also where the model itself was fitted under class weights, which distort its own.
-
-    "logistic": ``logit(q) = slope * logit(p) + intercept``, of highest likelihood with `slope` at least 0, so that the
-    order of the patches is never reversed. Platt, "Probabilistic outputs for support vector machines", 1999, on
-    log-odds instead of decision values, which is beta calibration with equal parameters (Kull, Silva Filho and Flach
-    2017, doi:10.1214/17-EJS1338SI). His targets (N1 + 1) / (N1 + 2) and 1 / (N0 + 2) in place of 1 and 0 keep the fit
-    finite where the classes do not overlap. Log-odds are taken at least 1e-6 from 0 and 1.
-    "isotonic": Zadrozny and Elkan 2002, doi:10.1145/775047.775151; scikit-learn's `IsotonicRegression`.
+    A logistic regression on the log-odds, which keeps the order of the patches:
+    ``logit(q) = slope * logit(p) + intercept``, of highest likelihood with `slope` at least 0. It is unweighted, so
+    that the calibrated probabilities follow the frequency of the classes among the patches, also where the model was
+    fitted under class weights. Platt, "Probabilistic outputs for support vector machines", 1999, on log-odds instead
+    of decision values, which is beta calibration with equal parameters (Kull, Silva Filho and Flach 2017,
+    doi:10.1214/17-EJS1338SI). His targets (N1 + 1) / (N1 + 2) and 1 / (N0 + 2) in place of 1 and 0 keep the fit
+    finite if the classes do not overlap. Probabilities are kept 1e-6 from 0 and 1.
 
     Examples
     --------
@@ -131,11 +102,6 @@ def fit_calibrator(y, proba, method="logistic"):
     >>> calibrator.transform([[0.0, 1.0], [0.1, 0.9]]).round(2).tolist()
     [[0.0, 1.0], [0.25, 0.75]]
     """
-    if method not in METHODS:
-        raise ValueError(
-            f"fit_calibrator.method: expected one of {', '.join(METHODS)}, got {method!r}. "
-            f"{known_names(str(method), METHODS)}"
-        )
     score = _positive(proba, "fit_calibrator")
     y, _ = check_predictions(y, proba)
     n_positive = int(y.sum())
@@ -144,10 +110,7 @@ def fit_calibrator(y, proba, method="logistic"):
             f"fit_calibrator.y: expected both classes, got {n_positive} positive of {len(y)} patches. "
             "Calibrate on patients of both classes."
         )
-    if method == "isotonic":
-        return Calibrator(method, np.nan, np.nan, _steps(score, y), len(y))
-    slope, intercept = _line(_log_odds(score), y)
-    return Calibrator(method, slope, intercept, n_patches=len(y))
+    return Calibrator(*_line(_log_odds(score), y), n_patches=len(y))
 
 
 def _positive(proba, owner):
@@ -170,7 +133,7 @@ def _line(log_odds, y):
     """Slope (at least 0) and intercept of highest likelihood for Platt's targets."""
     n_positive, n_negative = y.sum(), len(y) - y.sum()
     target = np.where(y == 1, (n_positive + 1) / (n_positive + 2), 1 / (n_negative + 2))
-    # Centred and scaled, the two parameters hardly depend on each other, and the search ends in a few steps.
+    # Centred and scaled log-odds make the two parameters nearly independent: the search ends in a few steps.
     centre, scale = log_odds.mean(), max(float(log_odds.std()), 1e-9)
     steps = (log_odds - centre) / scale
 
@@ -184,10 +147,3 @@ def _line(log_odds, y):
     found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0, None), (None, None)], options=options)
     slope, intercept = found.x
     return float(slope / scale), float(intercept - slope * centre / scale)
-
-
-def _steps(score, y):
-    from sklearn.isotonic import IsotonicRegression
-
-    fitted = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(score, y)
-    return tuple(zip(fitted.X_thresholds_.tolist(), fitted.y_thresholds_.tolist(), strict=True))

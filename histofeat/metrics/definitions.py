@@ -148,7 +148,7 @@ def check_metrics(metrics, owner):
 
 
 def scores(y, proba, predicted=None):
-    """Every metric of one set of predictions.
+    """Compute every metric of one set of predictions.
 
     Parameters
     ----------
@@ -182,7 +182,7 @@ def scores(y, proba, predicted=None):
 
 
 def weighted_scores(y, proba, predicted, patient, weights, metrics=METRICS, n_jobs=None):
-    """Metrics under many weightings of the patients.
+    """Compute metrics under many weightings of the patients.
 
     Parameters
     ----------
@@ -275,12 +275,12 @@ def check_predictions(y, proba):
 
 
 def check_scores(y, score, owner):
-    """Refuse scores of two classes that are no probabilities, or do not belong to the labels.
+    """Refuse scores of two classes that are not probabilities, or do not fit the labels.
 
     Parameters
     ----------
     y : array-like of shape (n,), int or bool
-        0 or 1; one class alone will do.
+        0 or 1; one class may be absent.
     score : array-like of shape (n,), float in [0, 1]
         Probability of class 1.
     owner : str
@@ -377,12 +377,12 @@ def confusion(y, predicted, n_classes):
 
 
 def label_scores(counts):
-    """The metrics that confusion matrices define, for any number of matrices at once.
+    """Compute the metrics that confusion matrices define, for any number of matrices at once.
 
     Parameters
     ----------
     counts : ndarray of shape (..., k, k)
-        Confusion matrices, rows are the true class; weighted counts will do.
+        Confusion matrices, rows are the true class; counts may be weighted.
 
     Returns
     -------

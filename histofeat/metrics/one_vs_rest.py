@@ -1,4 +1,4 @@
-"""Score each class against the rest, and draw its curves, with intervals from resampling patients."""
+"""Score each class against the rest and compute its curves, with intervals from resampling patients."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ CLASS_METRICS = ("precision", "sensitivity", "specificity", "f1", "roc_auc", "av
 
 @dataclass(frozen=True, eq=False)
 class ClassScores:
-    """One row per class: its scores against the rest, what they rest on, and their intervals.
+    """Scores of each class against the rest, with counts and intervals.
 
     Parameters
     ----------
@@ -29,9 +29,9 @@ class ClassScores:
     support : ndarray of shape (k,), int64
         Images of the class.
     predicted : ndarray of shape (k,), int64
-        Images called the class.
+        Images predicted as the class.
     n_patients : ndarray of shape (k,), int64, or None
-        Patients with an image of the class; None where no patients were given.
+        Patients with an image of the class; None if no patients were given.
     values : Mapping of str to ndarray of shape (k,), float64
         Each of `CLASS_METRICS`; NaN where it is undefined.
     ci95 : Mapping of str to ndarray of shape (k, 2), float64
@@ -110,13 +110,12 @@ def class_scores(
 
     Notes
     -----
-    The definitions are those of `label_scores` for two classes, with the class as the positive one: the mean of a
-    column over more than two classes is the score of that name in a report. Precision is 0 for a class that occurs and
-    is never called. A class that does not occur has NaN in everything but its specificity, and a class that is the only
-    one has none.
+    The definitions are those of `METRIC_RECORDS` for two classes, with the class as the positive one; the mean over
+    more than two classes is the score of that name in a report. Precision is 0 for a class that occurs and is never
+    predicted. A class that does not occur has NaN in everything but its specificity; a class that is the only one has
+    no specificity.
 
-    A resample without the class does not define its scores and drops out of its interval. A class of a single patient
-    has no interval: to resample that patient does not vary it.
+    Resamples without the class do not count in its intervals. A class of a single patient has no interval.
 
     Examples
     --------
@@ -196,7 +195,7 @@ GRID_POINTS = 101
 
 @dataclass(frozen=True, eq=False)
 class CurveBands:
-    """Curves of one model on a fixed grid, in the sample and in every resample of the patients.
+    """ROC and precision-recall curves of one model, in the sample and in every resample of the patients.
 
     Parameters
     ----------
@@ -208,13 +207,12 @@ class CurveBands:
     resampled : Mapping of str to ndarray of shape (m, k, g), float64
         The same in each resample; NaN in resamples in which a class vanished.
     areas : Mapping of str to ndarray of shape (m, k), float64
-        "roc": ROC-AUC, "pr": average precision, of each class in each resample, computed from all patches and not from
-        the grid.
+        "roc": ROC-AUC, "pr": average precision, of each class in each resample, from all patches, not from the grid.
     n_patients : int
         The patients that were resampled.
     points : Mapping of str to tuple of (ndarray, ndarray)
-        Every point of the curves of the sample, one pair of each class: false and true positive rates of "roc",
-        recalls and precisions of "pr". None where `curves` is NaN.
+        All points of the curves of the sample, one pair for each class: false and true positive rates of "roc",
+        recalls and precisions of "pr". None for a class whose `curves` are NaN.
     area : Mapping of str to ndarray of shape (k,), float64
         `areas` in the sample.
     """
@@ -257,12 +255,12 @@ class CurveBands:
         code : int, optional
             As in `curve`.
         level : float in (0, 1), default=0.95
-            The share of resampled curves inside, at each point by itself.
+            The share of resampled curves inside the band, at each point by itself.
 
         Returns
         -------
         low, high : ndarray of shape (g,), float64
-            NaN where no resample defines the curve, and with a single patient, who cannot vary.
+            NaN if no resample defines the curve, or there is a single patient.
         """
         return self._percentiles(_chosen(self.resampled[kind], code), level)
 
@@ -291,7 +289,7 @@ def _chosen(curves, code=None):
 
 
 def curve_bands(y, proba, patients, *, n_resamples=2000, random_state=0, n_jobs=None):
-    """ROC and precision-recall curves of each class in every resample of the patients.
+    """Compute the ROC and precision-recall curves of each class in every resample of the patients.
 
     Parameters
     ----------
@@ -302,8 +300,7 @@ def curve_bands(y, proba, patients, *, n_resamples=2000, random_state=0, n_jobs=
     patients : array-like of shape (n,)
         Patient ids.
     n_resamples, random_state : int
-        Of `histofeat.metrics.patient_weights`: with those of an evaluation, bands and the intervals of its scores
-        come of the same resamples.
+        Of `histofeat.metrics.patient_weights`: with those of an evaluation, the bands use the resamples of its scores.
     n_jobs : int, optional
         Threads. The result does not depend on it.
 
@@ -313,10 +310,10 @@ def curve_bands(y, proba, patients, *, n_resamples=2000, random_state=0, n_jobs=
 
     Notes
     -----
-    Read up the page at a fixed false positive rate ("vertical averaging", Fawcett 2006,
-    doi:10.1016/j.patrec.2005.10.010) and at a fixed recall; the band is pointwise: a curve of other patients leaves it
-    somewhere more often than in one case of twenty. As in `histofeat.metrics.bootstrap_scores` whole patients are
-    drawn, the model is not fitted again, and resamples in which a class vanishes are dropped.
+    Percentiles are taken at fixed false positive rates ("vertical averaging", Fawcett 2006,
+    doi:10.1016/j.patrec.2005.10.010) and at fixed recalls. The band is pointwise: more than 5 % of the curves of other
+    patients leave it somewhere. As in `bootstrap_scores`, whole patients are drawn, the model is not fitted again, and
+    resamples without a class are dropped.
 
     Examples
     --------

@@ -30,7 +30,7 @@ class Score:
     Parameters
     ----------
     folds : tuple of float
-        The metric on the test patches of each fold; NaN where it is undefined there (one class only).
+        The metric on the test patches of each fold; NaN if it is undefined there (one class only).
     mean, std : float
         Over the folds in which the metric is defined; `std` is the sample standard deviation (ddof 1),
         NaN with fewer than two such folds.
@@ -41,14 +41,14 @@ class Score:
     folds_ci95 : tuple of tuple of (float, float)
         The same for each fold, from resampling the patients of that fold.
     n_resamples : int
-        The resamples behind `ci95`: those in which no class vanished and the metric is defined.
+        The resamples behind `ci95`: those with patches of every class in which the metric is defined.
     patient_mean : float
-        The mean of the metric over the patients who have tested patches of every class, each scored alone; see
+        The mean of the metric over the patients with tested patches of every class, each scored alone; see
         `histofeat.metrics.patient_averages`.
     patient_mean_ci95 : tuple of (float, float)
         95 % percentile interval of `patient_mean`, on the resamples of `ci95`.
     n_patients_averaged, n_patients_left_out : int
-        The patients behind `patient_mean`, and those who lack a class.
+        The patients behind `patient_mean`, and those without patches of some class.
 
     Examples
     --------
@@ -71,7 +71,7 @@ class Score:
 
     @property
     def n_folds(self) -> int:
-        """The number of folds in which the metric is defined, which are those that `mean` and `std` count."""
+        """The number of folds in which the metric is defined, which `mean` and `std` are computed from."""
         return int(np.isfinite(self.folds).sum())
 
 
@@ -105,7 +105,7 @@ def score_folds(y, proba, predicted, patients, tests, *, metrics=METRICS, **resa
     Notes
     -----
     The pooled score ranks the patches of all folds in one list; its resamples draw from the patients of all folds.
-    The average over patients uses the same resamples; where folds split patients, each is scored by one fit alone.
+    The average over patients uses the same resamples.
     """
 
     def score(rows):
@@ -148,15 +148,14 @@ class PatientAverages:
     Parameters
     ----------
     patients : tuple of str
-        Those with patches of every class, who are averaged.
+        The patients with patches of every class, over whom the average is taken.
     values : Mapping of str to ndarray of shape (len(patients),), float64
         The metric on the patches of each of them.
     n_left_out : int
-        The patients who lack a class.
+        The patients without patches of some class.
     resamples : Bootstrap
-        The mean of each metric in each resample of all patients, those left out included: the resamples of
-        `histofeat.metrics.bootstrap_scores` with the same seed. It is NaN in a resample that draws no patient
-        who has every class.
+        The mean of each metric in each resample of all patients, including those left out: the resamples of
+        `histofeat.metrics.bootstrap_scores` with the same seed. NaN in a resample without any patient of every class.
     """
 
     patients: tuple[str, ...]
@@ -165,7 +164,7 @@ class PatientAverages:
     resamples: Bootstrap
 
     def mean(self, metric):
-        """Return the mean of `metric` over the patients averaged; NaN where there is none."""
+        """Return the mean of `metric` over the patients averaged; NaN if there is none."""
         return float(self.values[metric].mean()) if self.patients else np.nan
 
     def interval(self, metric, level=0.95):
@@ -176,7 +175,7 @@ class PatientAverages:
 def patient_averages(
     y, proba, patients, *, predicted=None, metrics=METRICS, n_resamples=2000, random_state=0, n_jobs=None
 ):
-    """Average every metric over the patients who have patches of every class.
+    """Average every metric over the patients with patches of every class.
 
     Parameters
     ----------
@@ -211,16 +210,16 @@ def patient_averages(
 
     Notes
     -----
-    A pooled score ranks the patches of all patients in one list, and those with many patches rule it. The average
-    asks how well a patch is placed among the others of its own patient. The two differ where patients differ in
-    their scores as a whole, and neither replaces the other.
+    A pooled score ranks the patches of all patients in one list, in which patients with many patches dominate. The
+    average measures how well each patch is ranked among those of its own patient. The two differ if all scores of some
+    patients are higher than those of others, and neither replaces the other.
 
-    All metrics are averaged over the same patients, also those, such as accuracy, that one class would define. In
+    All metrics are averaged over the same patients, including those, such as accuracy, that one class would define. In
     a resample a patient drawn twice counts twice.
 
     Examples
     --------
-    Patient "a" is ranked without an error, "b" the wrong way round, and "c" has no patch of class 1.
+    Patient "a" is ranked without an error, "b" in reverse, and "c" has no patch of class 1.
 
     >>> positive = [0.1, 0.9, 0.8, 0.3, 0.5]
     >>> proba = [[1 - p, p] for p in positive]
@@ -236,7 +235,7 @@ def patient_averages(
     having = np.array([np.bincount(codes[y == code], minlength=len(ids)) for code in range(k)])
     complete = (having > 0).all(axis=0)
     rows, places = complete[codes], np.cumsum(complete) - 1
-    # One weighting for each patient, who alone has weight in it: one pass over the patches scores 64 of them.
+    # In the weighting of a patient all others weigh nothing: one pass over the patches scores 64 patients.
     known = y[rows], proba[rows], predicted[rows], places[codes[rows]]
     values = weighted_scores(*known, np.eye(int(complete.sum())), metrics, n_jobs)
     weights = patient_weights(patients, n_resamples, random_state)[:, complete].astype(np.float64)

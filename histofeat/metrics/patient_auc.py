@@ -1,4 +1,4 @@
-"""DeLong's test and interval of ROC-AUC, for one score per patient and nothing finer."""
+"""DeLong's interval and test of ROC-AUC, on one score per patient."""
 
 from dataclasses import dataclass, field
 
@@ -25,9 +25,9 @@ class PatientScores:
     y : ndarray of shape (n_patients,), int64
         The label of the patient, 0 or 1.
     score : ndarray of shape (n_patients,), float64
-        Probability of class 1, put together from the patches by `how`.
+        Probability of class 1, combined from the patches by `how`.
     how : str
-        The rule.
+        "mean", "median" or "max".
     """
 
     patients: tuple[str, ...]
@@ -45,13 +45,13 @@ class DeLong:
     aucs : tuple of float
         ROC-AUC of each score.
     covariance : tuple of tuple of float
-        Of the estimated areas; one row per score.
+        Covariance of the estimated areas, one row per score.
     ci95 : tuple of tuple of (float, float)
         95 % interval of each area, cut at 0 and 1.
     n_negative, n_positive : int
         Patients of each class.
     difference : float
-        First less second area; like the rest NaN where only one score was given.
+        First - second area; NaN, like the rest, if only one score was given.
     difference_ci95 : tuple of (float, float)
         Its 95 % interval.
     z, p : float
@@ -70,7 +70,7 @@ class DeLong:
 
 
 def patient_scores(y, proba, patients, how="mean"):
-    """Put the patches of each patient together, for data sets that label patients.
+    """Combine the patches of each patient into one score, for data sets that label patients.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def patient_scores(y, proba, patients, how="mean"):
     patients : array-like of shape (n,)
         Patient ids.
     how : {"mean", "median", "max"}, default="mean"
-        What the score of a patient is, of the probabilities of class 1 of the patches.
+        How the probabilities of class 1 of the patches are combined.
 
     Returns
     -------
@@ -125,7 +125,7 @@ def patient_scores(y, proba, patients, how="mean"):
 
 
 def delong(y, score_a, score_b=None, *, patients):
-    """Interval of ROC-AUC, and test of the difference of two, without resampling; one row per patient.
+    """Interval of ROC-AUC, and test of the difference of two, without resampling, from one row per patient.
 
     Parameters
     ----------
@@ -136,8 +136,8 @@ def delong(y, score_a, score_b=None, *, patients):
     score_b : array-like of shape (n,), float, optional
         Scores of another model for the same patients.
     patients : array-like of shape (n,)
-        Patient ids, each once. Asked for because patches of a patient are not independent, and with them the variance
-        would come out far too small; `patient_scores` makes one row of them.
+        Patient ids, each once. They are required because patches of a patient are not independent: on patches the
+        variance would be far too small. `patient_scores` makes one row per patient.
 
     Returns
     -------
@@ -155,12 +155,11 @@ def delong(y, score_a, score_b=None, *, patients):
     -----
     The placement value of a positive patient is the share of negatives scored below it (ties one half), that of a
     negative the share of positives above it. The area is the mean of either, its variance the sum of their variances,
-    each over its number of patients (DeLong, DeLong and Clarke-Pearson 1988, doi:10.2307/2531595), found here from
-    mid-ranks in the time of a sort (Sun and Xu 2014, doi:10.1109/LSP.2014.2337313). Intervals are normal: near 1, and
-    with few patients, they are too short, and a perfect ranking has none at all (its ends are the area). They cover
-    other patients and these fitted models.
+    each over its number of patients (DeLong, DeLong and Clarke-Pearson 1988, doi:10.2307/2531595), computed here from
+    mid-ranks (Sun and Xu 2014, doi:10.1109/LSP.2014.2337313). Intervals are normal: they are too short near 1 and with
+    few patients, and have no width for a perfect ranking. They cover other patients and these fitted models.
 
-    Two scores that rank every patient alike have no difference: z is 0 and p is 1.
+    For two scores that rank all patients alike z is 0 and p is 1.
 
     Examples
     --------
@@ -201,7 +200,7 @@ def _within(auc, half):
 
 def _difference(aucs, covariance):
     difference = float(aucs[0] - aucs[1])
-    # Rounding may leave a trace of variance, of either sign, where both scores rank all patients alike.
+    # If both scores rank all patients alike, rounding may leave a little variance of either sign.
     variance = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
     se = float(np.sqrt(variance)) if variance > 1e-15 else 0.0
     z = difference / se if se else float(np.copysign(np.inf, difference)) if difference else 0.0
@@ -235,7 +234,7 @@ def _check(y, scores, patients):
     if counts.min() < 2:
         raise ValueError(
             f"delong.y: expected at least 2 patients of each class, got {counts[0]} of class 0 and {counts[1]} of "
-            "class 1. One patient does not say how much patients vary: give more patients, or no interval."
+            "class 1. The variance of one patient is unknown: give more patients, or no interval."
         )
     names = ("score_a", "score_b")[: len(scores)]
     return y, [_check_score(score, name, ids, codes) for name, score in zip(names, scores, strict=True)]
@@ -257,6 +256,6 @@ def _check_score(score, name, ids, codes):
     if np.ptp(score) == 0:
         raise ValueError(
             f"delong.{name}: expected scores that differ, got {score[0]} for all {len(score)} patients. "
-            "A constant score ranks nobody: there is no curve to measure."
+            "A constant score has no ROC curve."
         )
     return score

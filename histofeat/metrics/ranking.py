@@ -73,9 +73,9 @@ def curves_on_grid(positive, score, patient, weights, grid, n_jobs=None):
 
     Notes
     -----
-    Between two thresholds an ROC curve is a straight line, which is how ties count one half in its area; where it
-    rises at one false positive rate, the upper end is taken. Precision is a step function: at a recall it is that of
-    the highest threshold with at least this recall, which is the function whose area is the average precision.
+    Between two thresholds the ROC curve is a straight line, so that ties count one half in its area; where it is
+    vertical, the upper end is taken. Precision is a step function: at a recall it is that of the highest threshold
+    with at least this recall, so that its area is the average precision.
 
     Examples
     --------
@@ -115,7 +115,7 @@ def _areas(positive, patient, ends, weights):
     alone = True
     for i in range(len(patient)):
         w = weights[patient[i]]
-        if alone and ends[i]:  # nearly every patch, and then half of the work falls away
+        if alone and ends[i]:  # nearly every patch; this saves half of the work
             if positive[i]:
                 for b in range(m):
                     above_p[b] += w[b]
@@ -147,7 +147,7 @@ def _areas(positive, patient, ends, weights):
 
 @numba.njit(cache=True, nogil=True, fastmath=False, error_model="numpy")
 def _curves(positive, patient, ends, weights, grid):
-    """Walk down the ranking once for all columns of `weights` (n_patients, m), and read the curves off the grid.
+    """Walk down the ranking once for all columns of `weights` (n_patients, m), and read the curves at the grid.
 
     `ends` marks the last patch of each run of equal scores.
     """
@@ -160,7 +160,7 @@ def _curves(positive, patient, ends, weights, grid):
     out = np.full((2, m, g), np.nan)
     p, n, tied_p, tied_n = np.zeros(m), np.zeros(m), np.zeros(m), np.zeros(m)
     at_roc, at_pr = np.zeros(m, dtype=np.int64), np.zeros(m, dtype=np.int64)
-    # The counts at which the next point of the grid is reached: nearly every step falls short of both.
+    # The counts at which the next point of the grid is reached; nearly every step stays below both.
     next_n, next_p = np.full(m, _SLACK), np.full(m, _SLACK)
     for i in range(len(patient)):
         tied, w = tied_p if positive[i] else tied_n, weights[patient[i]]

@@ -16,20 +16,20 @@ RATES = ("patient_rate", "image_rate")
 
 @dataclass(frozen=True, eq=False)
 class RecognitionRates:
-    """Scores of single patients, the two rates, and both rates under resampling of the patients.
+    """Scores of each patient, the two recognition rates, and both rates under resampling of the patients.
 
     Parameters
     ----------
     patients : tuple of str
         All patients, in the order of `histofeat.model_selection.encode_patients`.
     patient_scores : ndarray of shape (len(patients),), float64
-        Share of each patient's images that were judged right, 0 to 1.
+        Share of each patient's images that were classified right, 0 to 1.
     n_images : ndarray of shape (len(patients),), int64
         How many images each patient has.
     patient_rate : float
         Mean of `patient_scores`: every patient weighs the same.
     image_rate : float
-        Share of all images judged right, which is the accuracy: every image weighs the same.
+        Share of all images classified right, which is the accuracy: every image weighs the same.
     resamples : Bootstrap
         "patient_rate" and "image_rate" in each resample of the patients; the resamples of
         `histofeat.metrics.bootstrap_scores` with the same seed.
@@ -58,7 +58,7 @@ class RecognitionRates:
         Raises
         ------
         ValueError
-            If the rate is none of these.
+            If the rate is unknown.
         """
         if rate not in RATES:
             raise ValueError(
@@ -68,7 +68,7 @@ class RecognitionRates:
 
 
 def recognition_rates(y, predicted, patients, *, n_resamples=2000, random_state=0):
-    """Patient and image recognition rate of one set of labels.
+    """Compute the patient and the image recognition rate of one set of labels.
 
     Parameters
     ----------
@@ -96,13 +96,13 @@ def recognition_rates(y, predicted, patients, *, n_resamples=2000, random_state=
 
     Notes
     -----
-    Spanhol et al. 2016 (doi:10.1109/TBME.2015.2496264): with N_rec of a patient's N_p images judged right, the patient
-    score is N_rec / N_p, and the patient recognition rate the sum of the patient scores over the number of patients.
-    The image rate is the share of right images whoever they are of, which is the accuracy.
+    Spanhol et al. 2016 (doi:10.1109/TBME.2015.2496264): with N_rec of a patient's N_p images classified right, the
+    patient score is N_rec / N_p, and the patient recognition rate is the mean of the patient scores. The image rate is
+    the share of all images classified right, which is the accuracy.
 
-    Neither knows of classes: on 58 malignant and 24 benign patients, calling everything malignant has a patient rate of
-    0.71. Read it beside the balanced accuracy. The interval covers other patients of the same kind, judged by these
-    fits; differences between repeated hold-outs are what `histofeat.metrics.nadeau_bengio` is for.
+    Both ignore the classes: on 58 malignant and 24 benign patients, calling everything malignant has a patient rate of
+    0.71. Read them beside the balanced accuracy. The interval covers other patients of the same kind and these fits;
+    for differences over repeated hold-outs see `nadeau_bengio`.
 
     Examples
     --------
@@ -132,7 +132,7 @@ def recognition_rates(y, predicted, patients, *, n_resamples=2000, random_state=
 
 
 def _check_labels(y, predicted):
-    """Refuse labels that are missing: an image without a prediction is neither right nor wrong."""
+    """Refuse missing labels: an image without a prediction is neither right nor wrong."""
     y, predicted = np.asarray(y), np.asarray(predicted)
     if y.ndim != 1 or not y.size or predicted.shape != y.shape:
         raise ValueError(
@@ -157,7 +157,7 @@ def _is_missing(label):
 
 @dataclass(frozen=True)
 class ResampledTTest:
-    """What `nadeau_bengio` found.
+    """Result of `nadeau_bengio`.
 
     Parameters
     ----------
@@ -174,7 +174,7 @@ class ResampledTTest:
     ci95 : tuple of (float, float)
         95 % interval of the difference.
     test_train_ratio : float
-        What the correction was made with.
+        The ratio used in the correction.
     """
 
     mean: float
@@ -188,13 +188,13 @@ class ResampledTTest:
 
 
 def nadeau_bengio(differences, *, test_train_ratio=None, n_train=None, n_test=None):
-    """Test the mean difference of two models over repeated random hold-outs, with the corrected variance.
+    """Test the mean difference of two models over repeated random hold-outs, with a corrected variance.
 
     Parameters
     ----------
     differences : array-like of shape (k,), float
-        Score of one model less that of the other, in each of k hold-outs of equal size; both models learn and are
-        tested on the same patients there.
+        Score of model A - score of model B in each of k hold-outs of equal size; in each, both models are fitted and
+        tested on the same patients.
     test_train_ratio : float, optional
         Size of the test side over that of the training side. Give this, or the two sizes.
     n_train, n_test : int, optional
@@ -207,19 +207,20 @@ def nadeau_bengio(differences, *, test_train_ratio=None, n_train=None, n_test=No
     Raises
     ------
     ValueError
-        If there are fewer than two differences, one is not finite, or the sizes are missing, doubled or not positive.
+        If there are fewer than two differences, one is not finite, or the sizes are missing, given twice or not
+        positive.
 
     Notes
     -----
-    Hold-outs of one data set share training patients, so that their differences are correlated, and the plain
-    t-test finds what is not there. Nadeau and Bengio (2003, doi:10.1023/A:1024068626366) take the correlation to be
+    Hold-outs of one data set share training patients, so that their differences are correlated and the plain t-test
+    is too optimistic. Nadeau and Bengio (2003, doi:10.1023/A:1024068626366) take the correlation to be
     n_test / (n_train + n_test), which makes the variance of the mean ``(1 / k + n_test / n_train) * std ** 2``.
     Unlike an interval from resampling the test patients, this one also covers fitting the models again. It is an
-    approximation for repeated random hold-outs such as the five trials of BreakHis; more repeats narrow it only
-    until the second term is all that is left.
+    approximation for repeated random hold-outs such as the five trials of BreakHis; more repeats shrink only its first
+    term.
 
-    Differences that are all equal have no variance: the interval is then that one value, t is infinite and p is 0
-    (t is 0 and p is 1 where all are 0). That says that the repeats do not tell the uncertainty, not that there is none.
+    If all differences are equal, the interval has no width, t is infinite and p is 0 (t is 0 and p is 1 if all are 0):
+    then these repeats cannot show the uncertainty.
 
     Examples
     --------
@@ -246,7 +247,7 @@ def _check_differences(differences):
     if differences.ndim != 1 or len(differences) < 2:
         raise ValueError(
             f"nadeau_bengio.differences: expected at least 2 differences in one list, got shape {differences.shape}. "
-            "Repeat the hold-out: one difference does not say how much it varies."
+            "Repeat the hold-out: the variance of one difference is unknown."
         )
     wrong = np.flatnonzero(~np.isfinite(differences))
     if wrong.size:

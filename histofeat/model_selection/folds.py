@@ -1,38 +1,39 @@
-"""Splits that keep every patient on one side, and the check that they do."""
+"""Folds of whole patients, and folds of single patches for comparison."""
 
 from numbers import Integral
 
 import numpy as np
 from sklearn.model_selection import BaseCrossValidator, StratifiedGroupKFold, StratifiedKFold
 
-from histofeat.model_selection.patients import _shown, check_labels, encode_patients
+from histofeat.model_selection.patients import check_labels, encode_patients, shown_class
 
-__all__ = ["PatchKFold", "PatientKFold"]
-
+__all__ = ["PatchKFold", "PatientKFold", "SeededSplitter"]
 
 _ATTEMPTS = 20
 
 
-class _SeededKFold(BaseCrossValidator):
-    """What the two splitters share: parameters, their validation and the partition that they walk."""
+class SeededSplitter(BaseCrossValidator):
+    """Base of the splitters: the call that makes it, in the order of its parameters, and the number of splits."""
+
+    def __repr__(self):
+        """Return the call that makes this splitter."""
+        return f"{type(self).__name__}({', '.join(f'{name}={value}' for name, value in vars(self).items())})"
+
+    def get_n_splits(self, X=None, y=None, groups=None):
+        """Return the number of splits; the arguments are ignored."""
+        return self.n_splits
+
+
+class _SeededKFold(SeededSplitter):
+    """Base of the two k-fold splitters: parameters, their validation, and rows from the fold of each patch."""
 
     def __init__(self, n_splits=5, *, shuffle=True, random_state=0):
         self.n_splits = n_splits
         self.shuffle = shuffle
         self.random_state = random_state
 
-    def __repr__(self):
-        """Return the call that makes this splitter."""
-        return (
-            f"{type(self).__name__}(n_splits={self.n_splits}, shuffle={self.shuffle}, random_state={self.random_state})"
-        )
-
-    def get_n_splits(self, X=None, y=None, groups=None):
-        """Return the number of folds; the arguments are ignored."""
-        return self.n_splits
-
     def split(self, X, y=None, groups=None):
-        """Give the training and the test rows of every fold.
+        """Generate the training and the test rows of every fold.
 
         Parameters
         ----------
@@ -83,20 +84,20 @@ class _SeededKFold(BaseCrossValidator):
 class PatientKFold(_SeededKFold):
     """K folds that keep each patient whole and each class in every fold.
 
-    Every patient is tested exactly once. Classes are balanced as well as whole patients allow, by
-    `sklearn.model_selection.StratifiedGroupKFold`, which loses a class from a fold without a word where
-    patients that carry it are few. Here the assignment is then tried again by the number of patients that carry
-    each class, with seeds derived from `random_state`, and refused with a reason if that does not serve either.
-    A class that is tested in every fold is also trained on in every fold.
+    Every patient is tested exactly once. Classes are balanced as well as whole patients allow by
+    `sklearn.model_selection.StratifiedGroupKFold`, which silently loses a class from a fold if few patients carry it.
+    In that case the assignment is tried again by the number of patients that carry each class, with seeds derived
+    from `random_state`, and refused if every try loses a class. A class that is tested in every fold is also trained
+    on in every fold.
 
     Parameters
     ----------
     n_splits : int, default=5
         Number of folds, at least 2.
     shuffle : bool, default=True
-        Whether patients are shuffled first. Without it there is one assignment and nothing to try again.
+        Whether patients are shuffled first. Without it there is one assignment only.
     random_state : int or None, default=0
-        Seed of the shuffle; None gives other folds each time.
+        Seed of the shuffle; None gives different folds each time.
 
     Notes
     -----
@@ -115,14 +116,14 @@ class PatientKFold(_SeededKFold):
     patient aaa bbb ccc ddd eee fff ggg hhh
     >>> draw("class", ["-+"[label] for label in y])
     class   --+ -++ --- +-+ --+ --- ++- -+-
-    >>> for fold, (train, test) in enumerate(PatientKFold(n_splits=3).split(patients, y, groups=patients)):
+    >>> for fold, (_, test) in enumerate(PatientKFold(n_splits=3).split(patients, y, groups=patients), start=1):
     ...     draw(f"fold {fold}", ["T" if row in test else "." for row in range(24)])
-    fold 0  ... TTT TTT ... TTT ... ... ...
-    fold 1  TTT ... ... ... ... ... TTT ...
-    fold 2  ... ... ... TTT ... TTT ... TTT
+    fold 1  ... TTT TTT ... TTT ... ... ...
+    fold 2  TTT ... ... ... ... ... TTT ...
+    fold 3  ... ... ... TTT ... TTT ... TTT
     """
 
-    # Scikit-learn reads this under metadata routing: the splitter asks for groups without being told to.
+    # Read by scikit-learn under metadata routing: the splitter requests groups by default.
     __metadata_request__split = {"groups": True}  # noqa: RUF012
 
     def _assign_folds(self, labels, groups):
@@ -134,7 +135,7 @@ class PatientKFold(_SeededKFold):
             if lost is None:
                 return folds
         raise ValueError(
-            f"PatientKFold.n_splits: expected every fold to test every class, got a fold without {_shown(lost)}, "
+            f"PatientKFold.n_splits: expected every fold to test every class, got a fold without {shown_class(lost)}, "
             f"which {_carriers(lost, labels, codes)} of {len(ids)} patients carry, in each of {attempt + 1} "
             f"assignments. Use fewer than {self.n_splits} folds or another random_state."
         )
@@ -150,7 +151,7 @@ class PatientKFold(_SeededKFold):
             carriers = _carriers(label, labels, codes)
             if carriers < self.n_splits:
                 raise ValueError(
-                    f"PatientKFold.n_splits: expected every fold to test every class, got {_shown(label)} in only "
+                    f"PatientKFold.n_splits: expected every fold to test every class, got {shown_class(label)} in only "
                     f"{carriers} of {len(ids)} patients for {self.n_splits} folds. "
                     + (
                         f"Use at most {carriers} folds."
@@ -165,8 +166,8 @@ class PatientKFold(_SeededKFold):
         if attempt == 0:
             splitter = StratifiedGroupKFold(self.n_splits, shuffle=self.shuffle, random_state=seed)
             return _stratified_by_group(labels, codes, splitter)[codes]
-        # Counting patches, scikit-learn deals out the largest patients first, whatever the seed. Here a patient
-        # counts once for each class that it carries, so that the carriers of each class are dealt out evenly.
+        # scikit-learn counts patches and assigns the largest patients first, whatever the seed. Here a patient counts
+        # once for each class that it carries, so that the carriers of each class are spread evenly.
         if seed is not None:
             seed = int(np.random.SeedSequence([seed, attempt]).generate_state(1)[0])
         label_codes = np.unique(labels, return_inverse=True)[1]
@@ -176,12 +177,11 @@ class PatientKFold(_SeededKFold):
 
 
 class PatchKFold(_SeededKFold):
-    """LEAKS PATIENTS: k stratified folds of single patches, only to show what such a split pretends.
+    """LEAKS PATIENTS: k stratified folds of single patches, only to show how misleading such a split is.
 
-    Patches of one patient, and neighbours on one slide, land on both sides. A model that recognises the
-    patient's stain then looks as if it recognised cancer, and its score says nothing about a new patient.
-    `histofeat.evaluation.evaluate` accepts it only with ``AuditPolicy(accept_findings=("HF001",))``. For everything
-    else there is `PatientKFold`.
+    Patches of one patient, and neighbours on one slide, are on both sides. A model that recognises the patient's stain
+    then looks as if it recognised cancer, and its score says nothing about a new patient. `histofeat.evaluate` accepts
+    it only with ``AuditPolicy(accept_findings=("HF001",))``. Use `PatientKFold` for everything else.
 
     Parameters
     ----------
@@ -207,7 +207,7 @@ class PatchKFold(_SeededKFold):
         if counts[rarest] < self.n_splits:
             raise ValueError(
                 f"PatchKFold.n_splits: expected every fold to test every class, got {counts[rarest]} patches of "
-                f"{_shown(classes[rarest])} for {self.n_splits} folds. Use fewer folds."
+                f"{shown_class(classes[rarest])} for {self.n_splits} folds. Use fewer folds."
             )
         seed = self.random_state if self.shuffle else None
         splitter = StratifiedKFold(self.n_splits, shuffle=self.shuffle, random_state=seed)

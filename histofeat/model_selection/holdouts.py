@@ -1,25 +1,24 @@
-"""Repeated random hold-outs of whole patients: overlapping test sets, unlike the folds of a partition."""
+"""Repeated random hold-outs of whole patients, whose test sets overlap."""
 
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.model_selection import BaseCrossValidator
 
-from histofeat.model_selection.patients import check_labels, encode_patients
+from histofeat.model_selection.folds import SeededSplitter
+from histofeat.model_selection.patients import check_labels, encode_patients, shown_class
 
 __all__ = ["PatientHoldOuts"]
 
 _ATTEMPTS = 20
 
 
-class PatientHoldOuts(BaseCrossValidator):
-    """Random splits that hold out a share of the patients, each class on both sides, drawn anew for each split.
+class PatientHoldOuts(SeededSplitter):
+    """Repeated random splits that hold out a share of the patients, with each class on both sides.
 
-    The protocol of BreakHis (Spanhol et al. 2016): five random 70/30 splits by patient. The published ones are lists of
-    files; these are of the same kind and are ours. A patient can be tested several times or never, so that the results
-    of the splits are not those of a cross-validation: their training sets overlap, and so do their test sets. Evaluate
-    them one at a time, and compare models with the correction of Nadeau and Bengio
-    (`histofeat.metrics.nadeau_bengio`).
+    The protocol of BreakHis (Spanhol et al. 2016): five random 70/30 splits by patient. The published splits are lists
+    of files; these are random splits of the same kind. A patient can be tested several times or never: unlike those of
+    a cross-validation, the test sets overlap. Evaluate the splits one at a time, and compare models with the correction
+    of Nadeau and Bengio (`histofeat.metrics.nadeau_bengio`).
 
     Parameters
     ----------
@@ -28,14 +27,14 @@ class PatientHoldOuts(BaseCrossValidator):
     test_size : float, default=0.3
         Share of the patients on the test side, between 0 and 1.
     random_state : int or None, default=0
-        Seed; None gives other splits each time.
+        Seed; None gives different splits each time.
 
     Notes
     -----
-    Patients are drawn within their label, that of most of their images (the first in order where two are equally
+    Patients are drawn within their label, that of most of their images (the first in order if two are equally
     frequent). Each label gets its share of the test patients, to the nearest whole patient, at least one and never all.
-    Where patients carry several labels a draw can still leave a side without a class; it is then made again, at most
-    20 times. The splits do not depend on the order of the rows, nor on whether ids are integers or text. Groups are
+    If patients carry several labels, a draw can still leave a side without a class; it is then repeated, at most 20
+    times. The splits do not depend on the order of the rows, nor on whether ids are integers or text. Groups are
     requested by default under scikit-learn's metadata routing. Nadeau and Bengio 2003:
     https://doi.org/10.1023/A:1024068626366; Spanhol et al. 2016: https://doi.org/10.1109/TBME.2015.2496264.
 
@@ -51,13 +50,13 @@ class PatientHoldOuts(BaseCrossValidator):
     patient aa bb cc dd ee ff gg hh ii jj
     >>> draw("class", y)
     class   -- -- -- -- ++ ++ ++ ++ ++ ++
-    >>> for number, (_, test) in enumerate(PatientHoldOuts(n_splits=2).split(patients, y, groups=patients)):
+    >>> for number, (_, test) in enumerate(PatientHoldOuts(n_splits=2).split(patients, y, groups=patients), start=1):
     ...     draw(f"split {number}", ["T" if row in test else "." for row in range(20)])
-    split 0 .. .. .. TT TT TT .. .. .. ..
-    split 1 .. .. .. TT .. TT .. TT .. ..
+    split 1 .. .. .. TT TT TT .. .. .. ..
+    split 2 .. .. .. TT .. TT .. TT .. ..
     """
 
-    # Scikit-learn reads this under metadata routing: the splitter asks for groups without being told to.
+    # Read by scikit-learn under metadata routing: the splitter requests groups by default.
     __metadata_request__split = {"groups": True}  # noqa: RUF012
 
     def __init__(self, n_splits=5, test_size=0.3, random_state=0):
@@ -65,18 +64,8 @@ class PatientHoldOuts(BaseCrossValidator):
         self.test_size = test_size
         self.random_state = random_state
 
-    def __repr__(self):
-        """Return the call that makes this splitter."""
-        return (
-            f"PatientHoldOuts(n_splits={self.n_splits}, test_size={self.test_size}, random_state={self.random_state})"
-        )
-
-    def get_n_splits(self, X=None, y=None, groups=None):
-        """Return the number of splits; the arguments are ignored."""
-        return self.n_splits
-
     def split(self, X, y=None, groups=None):
-        """Give the training and the test rows of every split.
+        """Generate the training and the test rows of every split.
 
         Parameters
         ----------
@@ -130,7 +119,7 @@ class PatientHoldOuts(BaseCrossValidator):
         rarest = carried.sum(axis=0).argmin()
         if carried[:, rarest].sum() < 2:
             raise ValueError(
-                f"PatientHoldOuts.split: expected every class on both sides, got class {_shown(classes[rarest])} in 1 "
+                f"PatientHoldOuts.split: expected every class on both sides, got {shown_class(classes[rarest])} in 1 "
                 f"of {len(carried)} patients. Add patients, drop the class, or merge it with others: "
                 "histofeat.merge_rare_classes."
             )
@@ -148,17 +137,17 @@ class PatientHoldOuts(BaseCrossValidator):
             if not lost.any():
                 return test
         raise ValueError(
-            f"PatientHoldOuts.split: expected every class on both sides, got a side without class "
-            f"{_shown(classes[lost.argmax()])} in each of {_ATTEMPTS} draws. Use another test_size or random_state, or "
-            "merge the class with others: histofeat.merge_rare_classes."
+            f"PatientHoldOuts.split: expected every class on both sides, got a side without "
+            f"{shown_class(classes[lost.argmax()])} in each of {_ATTEMPTS} draws. "
+            "Use another test_size or random_state, or merge the class with others: histofeat.merge_rare_classes."
         )
 
 
 def _apportion(counts, share):
-    """Test patients of each stratum: its share, rounded so that the total is right, within 1 and all but one."""
+    """Count the test patients of each stratum: its share, rounded so that the total is right, from 1 to all but one."""
     counts = np.asarray(counts)
     exact = counts * float(share)
-    # A stratum of one goes wherever its share says; nothing can be kept of it on the other side.
+    # A stratum of one patient cannot be on both sides: it goes where its share says.
     least, most = np.minimum(1, counts - 1).clip(0), np.maximum(counts - 1, np.minimum(counts, 1)).clip(0)
     given = np.clip(np.floor(exact + 1e-9).astype(np.int64), least, most)
     total = int(np.floor(counts.sum() * float(share) + 0.5))
@@ -166,8 +155,3 @@ def _apportion(counts, share):
         if given.sum() < total and given[stratum] < most[stratum]:
             given[stratum] += 1
     return given
-
-
-def _shown(label):
-    """Return a class as a person would type it: without numpy's wrapping."""
-    return repr(label.item() if isinstance(label, np.generic) else label)

@@ -1,4 +1,4 @@
-"""Patients and labels of patches: canonical ids and the checks that every split starts with."""
+"""Canonical patient ids, and the checks of patients and labels that every split starts with."""
 
 import numpy as np
 import pandas as pd
@@ -6,18 +6,18 @@ from sklearn.utils.multiclass import type_of_target
 
 from histofeat.exceptions import GroupLeakageError
 
-__all__ = ["check_labels", "check_no_shared_patients", "encode_patients"]
+__all__ = ["check_labels", "check_no_shared_patients", "encode_patients", "shown_class"]
 
-
+#: Patients that a message names.
 _SHOWN = 3
 
 
 def encode_patients(patients, n_samples, name="groups"):
-    """Patient ids as text, and for every patch the number of its patient.
+    """Encode patient ids as text, and number the patients.
 
-    The integer 8863, the float 8863.0 and the text "8863" are one patient. Ids are ordered as integers where
-    all of them are, else as text, so that neither the order of the rows nor the type of the ids changes
-    what is seeded by patient number.
+    The integer 8863, the float 8863.0 and the text "8863" are one patient. Ids are ordered as integers if all of them
+    are, otherwise as text: neither the order of the rows nor the type of the ids changes what is seeded by the number
+    of a patient.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def check_no_shared_patients(train, test, patients):
 
 
 def check_labels(y, n_samples, name):
-    """Refuse what are no class labels of these patches, or of one class only.
+    """Refuse labels that do not fit the patches, are not classes, or are all of one class.
 
     Parameters
     ----------
@@ -146,14 +146,14 @@ def check_labels(y, n_samples, name):
     classes = np.unique(labels)
     if len(classes) < 2:
         raise ValueError(
-            f"{name}.split: expected at least 2 classes in y, got only {_shown(classes[0])}. "
+            f"{name}.split: expected at least 2 classes in y, got only {shown_class(classes[0])}. "
             "Add patches of another class."
         )
     return labels
 
 
-def _shown(label):
-    """Return a class as a person would type it: without numpy's wrapping."""
+def shown_class(label):
+    """Return a class as a person types it, without numpy's type."""
     return f"class {label.item() if isinstance(label, np.generic) else label!r}"
 
 

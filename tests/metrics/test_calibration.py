@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import statsmodels.api as sm
 from scipy.special import expit, logit
-from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from histofeat.metrics import Calibrator, fit_calibrator
@@ -29,7 +28,7 @@ def test_logistic_fit_is_that_of_statsmodels():
     expected = sm.GLM(target, sm.add_constant(logit(score)), family=sm.families.Binomial()).fit(tol=1e-12)
     found = fit_calibrator(y, columns(score))
     assert (found.intercept, found.slope) == pytest.approx(tuple(expected.params), abs=1e-5)
-    assert (found.method, found.n_patches) == ("logistic", 60)
+    assert found.n_patches == 60
 
 
 def test_without_platts_targets_the_fit_would_be_another():
@@ -62,10 +61,9 @@ def test_class_weights_are_undone():
     assert calibrated[:, 1].mean() == pytest.approx(y[2500:].mean(), abs=0.03)
 
 
-@pytest.mark.parametrize("method", ["logistic", "isotonic"])
 @pytest.mark.parametrize("scores", [[0.1, 0.2, 0.8, 0.9], [0.0, 0.0, 1.0, 1.0], [0.0, 1.0, 0.0, 1.0], [0.5] * 4])
-def test_finite_and_rising_whatever_the_scores(method, scores):
-    calibrator = fit_calibrator([0, 0, 1, 1], columns(scores), method)
+def test_finite_and_rising_whatever_the_scores(scores):
+    calibrator = fit_calibrator([0, 0, 1, 1], columns(scores))
     grid = calibrator.transform(columns(np.linspace(0, 1, 501)))
     assert np.isfinite(grid).all()
     assert ((grid >= 0) & (grid <= 1)).all()
@@ -88,34 +86,20 @@ def test_a_model_that_is_worse_than_chance_is_not_turned_round():
     assert found.transform(columns([0.01, 0.99]))[:, 1] == pytest.approx([target] * 2, abs=1e-6)
 
 
-def test_isotonic_is_scikit_learns():
-    y, score = sure_scores(300)
-    fitted = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(score, y)
-    found = fit_calibrator(y, columns(score), "isotonic")
-    grid = np.linspace(0, 1, 200)
-    np.testing.assert_allclose(found.transform(columns(grid))[:, 1], fitted.predict(grid), atol=1e-12)
-    assert np.isnan([found.slope, found.intercept]).all()
-
-
 def test_a_calibrator_is_plain_and_leaves_its_input_alone():
     y, score = sure_scores(100)
     proba = columns(score)
     proba.setflags(write=False)
-    for method in ("logistic", "isotonic"):
-        found = fit_calibrator(y, proba, method)
-        again = pickle.loads(pickle.dumps(found))
-        np.testing.assert_array_equal(again.transform(proba), found.transform(proba))
-        assert again.to_dict()["n_patches"] == 100
-        assert all(isinstance(value, int | float | str | list) for value in found.to_dict().values())
-        assert found.transform(proba).dtype == np.float64
-        assert found.transform(np.empty((0, 2))).shape == (0, 2)
+    found = fit_calibrator(y, proba)
+    assert pickle.loads(pickle.dumps(found)) == found
+    assert found.n_patches == 100
+    assert found.transform(proba).dtype == np.float64
+    assert found.transform(np.empty((0, 2))).shape == (0, 2)
     with pytest.raises(AttributeError):
         found.slope = 3.0
 
 
 def test_what_cannot_be_calibrated_is_refused():
-    with pytest.raises(ValueError, match=r"fit_calibrator.method: expected one of .*, got 'isotonik'. Did"):
-        fit_calibrator([0, 1], columns([0.2, 0.6]), "isotonik")
     with pytest.raises(ValueError, match=r"fit_calibrator.y: expected both classes, got 2 positive of 2 patches"):
         fit_calibrator([1, 1], columns([0.2, 0.6]))
     with pytest.raises(ValueError, match=r"fit_calibrator.proba: .* two classes, shape \(n, 2\), got \(2, 3\)"):
@@ -127,6 +111,6 @@ def test_what_cannot_be_calibrated_is_refused():
     with pytest.raises(ValueError, match=r"y: expected a class code for each of 2 patches, got shape \(3,\)"):
         fit_calibrator([0, 1, 1], columns([0.2, 0.6]))
     with pytest.raises(ValueError, match=r"Calibrator.transform.proba: expected .*, got \(1, 3\)"):
-        Calibrator("logistic", 1.0, 0.0).transform([[0.2, 0.3, 0.5]])
+        Calibrator(1.0, 0.0).transform([[0.2, 0.3, 0.5]])
     with pytest.raises(ValueError, match=r"from 0 to 1, got \[nan, nan\] in row 0 \(1 such rows\)"):
-        Calibrator("logistic", 1.0, 0.0).transform([[np.nan, np.nan]])
+        Calibrator(1.0, 0.0).transform([[np.nan, np.nan]])
