@@ -36,7 +36,7 @@ class PatchFeatures(TransformerMixin, BaseEstimator):
     #: Whether features do not change, up to rounding, when a patch is flipped or turned by 90 degrees.
     _invariant_to_turns: ClassVar[bool] = False
 
-    def fit(self, X, y=None):
+    def fit(self, X, y=None) -> PatchFeatures:
         """Validate the parameters and the form of `X`; nothing is learnt from the pixels.
 
         Parameters
@@ -137,7 +137,7 @@ class PatchUnion(TransformerMixin, BaseEstimator):
         self.n_jobs = n_jobs
         self.store = store
 
-    def fit(self, X, y=None):
+    def fit(self, X, y=None) -> PatchUnion:
         """Validate the families and the form of `X`; see `PatchFeatures.fit`."""
         self._check_families()
         for family in self.families:

@@ -112,18 +112,18 @@ class CNNEmbedding(PatchFeatures):
 
     def __init__(
         self,
-        encoder="mobilenetv2",
+        encoder: str = "mobilenetv2",
         *,
-        weights="imagenet",
-        weights_dir=None,
-        input_size=None,
-        batch_size=None,
-        engine="auto",
-        precision="float32",
-        device=None,
-        n_threads=None,
-        pooling="avg",
-        views=1,
+        weights: str | os.PathLike[str] = "imagenet",
+        weights_dir: str | os.PathLike[str] | None = None,
+        input_size: int | None = None,
+        batch_size: int | None = None,
+        engine: str = "auto",
+        precision: str = "float32",
+        device: str | None = None,
+        n_threads: int | None = None,
+        pooling: str = "avg",
+        views: int = 1,
     ):
         self.encoder = encoder
         self.weights = weights
@@ -322,16 +322,16 @@ class HistoEmbedding(CNNEmbedding):
 
     def __init__(
         self,
-        weights="shipped",
+        weights: str | os.PathLike[str] = "shipped",
         *,
-        input_size=None,
-        batch_size=None,
-        engine="auto",
-        precision="float32",
-        device=None,
-        n_threads=None,
-        pooling="avg",
-        views=1,
+        input_size: int | None = None,
+        batch_size: int | None = None,
+        engine: str = "auto",
+        precision: str = "float32",
+        device: str | None = None,
+        n_threads: int | None = None,
+        pooling: str = "avg",
+        views: int = 1,
     ):
         self.weights = weights
         self.input_size = input_size

@@ -127,7 +127,7 @@ def extract(
     X,
     *,
     n_jobs: int | None = None,
-    store=None,
+    store: str | PathLike[str] | FeatureStore | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Extraction:
     """Measure images with several families, reading and decoding each image once.
@@ -327,9 +327,20 @@ def check_unique_names(names: Sequence[np.ndarray]) -> None:
         )
 
 
-def passes_over_images(wanted):
-    """Group keys of families so that no two of a group share a column name: one pass over the images for each group."""
-    passes = []
+def passes_over_images(wanted: Mapping[str, Any]) -> list[list[str]]:
+    """Group families so that no two of a group share a column name: one pass over the images for each group.
+
+    Parameters
+    ----------
+    wanted : mapping of str to PatchFeatures
+        Families by key.
+
+    Returns
+    -------
+    passes : list of list of str
+        The keys of each group.
+    """
+    passes: list[tuple[set[str], list[str]]] = []
     for key, family in wanted.items():
         names = set(family.get_feature_names_out())
         for taken, keys in passes:

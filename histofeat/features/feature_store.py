@@ -153,7 +153,7 @@ class FeatureStore:
             return session.purge(known if family is None else [family])
 
 
-def as_store(store) -> FeatureStore | None:
+def as_store(store: str | PathLike | FeatureStore | None) -> FeatureStore | None:
     """Take a path or a `FeatureStore`; None stays None.
 
     Raises

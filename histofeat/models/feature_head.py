@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.calibration import CalibratedClassifierCV
@@ -72,13 +74,20 @@ class FeatureHead(ClassifierMixin, BaseEstimator):
     ['a', 'b']
     """
 
-    def __init__(self, classifier, *, scale=False, calibrate=False, class_weight=None):
+    def __init__(
+        self,
+        classifier: BaseEstimator,
+        *,
+        scale: bool = False,
+        calibrate: bool = False,
+        class_weight: str | Mapping | None = None,
+    ):
         self.classifier = classifier
         self.scale = scale
         self.calibrate = calibrate
         self.class_weight = class_weight
 
-    def fit(self, X, y, groups=None):
+    def fit(self, X, y, groups=None) -> FeatureHead:
         """Fit on features and labels.
 
         Parameters

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from typing import Any
+
 import numpy as np
 import pandas as pd
-from sklearn.base import ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from histofeat.exceptions import MissingExtraError
-from histofeat.features import PatchUnion, extract
-from histofeat.images import as_images, image_input_tags, normalized_images
+from histofeat.features import FeatureStore, PatchFeatures, PatchUnion, extract
+from histofeat.images import StainNormalizer, as_images, image_input_tags, normalized_images
 from histofeat.models.feature_head import check_enough_patients
 from histofeat.models.named_parts import NamedParts
 
@@ -98,17 +102,17 @@ class IDCPipeline(ClassifierMixin, NamedParts):
 
     def __init__(
         self,
-        features=("color", "lbp", "haralick"),
-        head="xgboost",
+        features: str | PatchFeatures | Sequence[str | PatchFeatures] = ("color", "lbp", "haralick"),
+        head: str | BaseEstimator = "xgboost",
         *,
-        class_weight=None,
-        feature_params=None,
-        head_params=None,
-        n_jobs=None,
-        random_state=0,
-        store=None,
-        normalizer=None,
-        normalizer_params=None,
+        class_weight: str | Mapping | None = None,
+        feature_params: Mapping[str, Any] | None = None,
+        head_params: Mapping[str, Any] | None = None,
+        n_jobs: int | None = None,
+        random_state: int | None = 0,
+        store: str | PathLike[str] | FeatureStore | None = None,
+        normalizer: str | StainNormalizer | None = None,
+        normalizer_params: Mapping[str, Any] | None = None,
     ):
         self.features = features
         self.head = head
@@ -121,7 +125,7 @@ class IDCPipeline(ClassifierMixin, NamedParts):
         self.normalizer = normalizer
         self.normalizer_params = normalizer_params
 
-    def fit(self, X, y, groups=None):
+    def fit(self, X, y, groups=None) -> IDCPipeline:
         """Measure the patches and fit the head.
 
         Parameters
@@ -192,7 +196,7 @@ class IDCPipeline(ClassifierMixin, NamedParts):
         """Labels of shape (n,): the most probable class, or the largest decision value of an uncalibrated SVM."""
         return self._fitted_head().predict(self._measured(X, groups))
 
-    def transform_features(self, X, groups=None):
+    def transform_features(self, X, groups=None) -> pd.DataFrame | np.ndarray:
         """Measure the patches without classifying them; without a normaliser also before `fit`.
 
         Parameters
@@ -240,7 +244,7 @@ class IDCPipeline(ClassifierMixin, NamedParts):
             )
         return self.families()
 
-    def set_output(self, *, transform=None):
+    def set_output(self, *, transform: str | None = None) -> IDCPipeline:
         """Choose the container of `transform_features`: "pandas" (at first), "polars" or "default" (ndarray)."""
         if transform not in (None, "default", "pandas", "polars"):
             raise ValueError(

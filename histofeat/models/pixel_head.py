@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils import get_tags
@@ -55,11 +57,11 @@ class PixelHead(ClassifierMixin, BaseEstimator):
     'cancernet'
     """
 
-    def __init__(self, classifier, *, class_weight=None):
+    def __init__(self, classifier: BaseEstimator, *, class_weight: str | Mapping | None = None):
         self.classifier = classifier
         self.class_weight = class_weight
 
-    def fit(self, X, y, groups=None):
+    def fit(self, X, y, groups=None) -> PixelHead:
         """Fit on images.
 
         Parameters

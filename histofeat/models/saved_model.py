@@ -49,10 +49,10 @@ class SavedModel:
     pipeline : IDCPipeline
         Fitted.
     about : mapping
-        Description of the training data; JSON values. Known entries, all optional: ``class_names`` (one for
-        each of the pipeline's ``classes_``, in their order), ``patch_size`` (height and width of the training patches
-        in px), ``dataset`` (name), ``n_patients``, ``n_images``, ``estimate`` (scores on patients that the model had not
-        seen), ``patients`` (their rule, as of `PatientRule.to_dict`).
+        Description of the training data; JSON values. Known entries, all optional: ``class_names`` (one for each of the
+        pipeline's ``classes_``, in their order), ``patch_size`` (height and width of the training patches in px),
+        ``dataset`` (name), ``n_patients``, ``n_images``, ``estimate`` (scores on patients that the model had not seen),
+        ``patients`` (their rule, as of `PatientRule.to_dict`).
     description : mapping
         Contents of ``model.json`` in the file: versions, parts with their hashes. Empty for a model in memory.
 

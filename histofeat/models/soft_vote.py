@@ -1,7 +1,9 @@
 """`SoftVote`: the mean of the probabilities of several classifiers, with patients for those that need them."""
 
+from __future__ import annotations
+
 import numpy as np
-from sklearn.base import ClassifierMixin, clone
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -45,23 +47,23 @@ class SoftVote(ClassifierMixin, _BaseComposition):
     ([0, 0, 1, 1], 1.0)
     """
 
-    def __init__(self, members):
+    def __init__(self, members: list[tuple[str, BaseEstimator]]):
         self.members = members
 
-    def get_params(self, deep=True):
+    def get_params(self, deep: bool = True) -> dict:
         """Parameters by name; with `deep` also ``<member>__<parameter>`` of each member."""
         return self._get_params("members", deep=deep)
 
-    def set_params(self, **params):
+    def set_params(self, **params) -> SoftVote:
         """Set parameters, those of a member after its name."""
         return self._set_params("members", **params)
 
     @property
-    def calibrated_members(self):
+    def calibrated_members(self) -> tuple[str, ...]:
         """Names of the members without probabilities of their own, which `fit` calibrates on patients."""
         return tuple(name for name, member in self.members if not hasattr(member, "predict_proba"))
 
-    def check_groups(self, groups):
+    def check_groups(self, groups) -> None:
         """Check that there are patients if a member needs them.
 
         Raises
@@ -77,7 +79,7 @@ class SoftVote(ClassifierMixin, _BaseComposition):
                 "groups=patients)."
             )
 
-    def fit(self, X, y, groups=None):
+    def fit(self, X, y, groups=None) -> SoftVote:
         """Fit every member.
 
         Parameters
@@ -117,12 +119,12 @@ class SoftVote(ClassifierMixin, _BaseComposition):
         self.note_ = f"The mean of the probabilities of {' and '.join(names)}."
         return self
 
-    def predict_proba(self, X):
+    def predict_proba(self, X) -> np.ndarray:
         """Mean probabilities of shape (n, k), columns in the order of ``classes_``."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float32, reset=False)
         return np.mean([member.predict_proba(X) for member in self.members_], axis=0)
 
-    def predict(self, X):
+    def predict(self, X) -> np.ndarray:
         """Labels of the largest mean probability."""
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
