@@ -357,10 +357,15 @@ BREAKHIS = Study(
         "duplicates": option(
             "drop", "slide 13412, which lies under two subtypes", choices=("refuse", "drop", "published")
         ),
-        "lists": {"type": Path, "help": "folder of dsfold1.txt to dsfold5.txt (default: beside the images)"},
+        "lists": {
+            "type": Path,
+            "metavar": "DIR",
+            "help": "folder of dsfold1.txt to dsfold5.txt (default: beside the images)",
+        },
         "accept-leaks": {
             "nargs": "+",
             "default": [],
+            "metavar": "LEAK",
             "help": "leaks of the published lists to go on with: siblings, 'two labels'",
         },
         "resamples": option(2000, "resamples of the patients"),

@@ -81,7 +81,7 @@ class Findings:
     tables : Mapping of str to DataFrame
         By name; each becomes a CSV file.
     figures : Mapping of str to (str, Mapping)
-        By name: the kind of figure ("intervals", "lines", "confusion" or "costs") and its data.
+        By name: the kind of figure ("intervals", "lines", "reliability", "confusion" or "costs") and its data.
     """
 
     results: Mapping[str, Any]
@@ -129,16 +129,14 @@ def option(default, words, **more) -> dict[str, Any]:
     Examples
     --------
     >>> option([10, 20], "sizes")
-    {'default': [10, 20], 'type': <class 'int'>, 'help': 'sizes (default: 10 20)', 'nargs': '+'}
+    {'default': [10, 20], 'type': <class 'int'>, 'help': 'sizes (default: 10 20)', 'metavar': 'N', 'nargs': '+'}
     """
-    many = isinstance(default, list)
-    shown = " ".join(map(str, default)) if many else default
-    described = {
-        "default": default,
-        "type": type(default[0] if many else default),
-        "help": f"{words} (default: {shown})",
-    }
-    return described | ({"nargs": "+"} if many else {}) | more
+    values = default if isinstance(default, list) else [default]
+    kind, shown = type(values[0]), " ".join(map(str, values))
+    described = {"default": default, "type": kind, "help": f"{words} (default: {shown})"}
+    if "choices" not in more:
+        described["metavar"] = {int: "N", float: "X", str: "NAME"}.get(kind, "FILE")
+    return described | ({"nargs": "+"} if values is default else {}) | more
 
 
 #: Options of every study on folds of patients.
@@ -155,7 +153,7 @@ def find_study(name: str) -> Study:
         If there is none.
     """
     if name not in STUDIES:
-        raise ValueError(f"study: expected one of {', '.join(STUDIES)}, got {name!r}. {known_names(name, STUDIES)}")
+        raise ValueError(f"study: expected a known name, got {name!r}. {known_names(name, STUDIES)}")
     module, constant = STUDIES[name]
     return getattr(importlib.import_module(f"histofeat.studies.{module}"), constant)
 

@@ -1,13 +1,15 @@
 """What studies share: patients that they leave alone, errors in one sentence, a folder that is whole or not there."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+import histofeat.reporting
 from histofeat.reporting import write_study
-from histofeat.studies import Findings, Study, load_development_patients
+from histofeat.studies import STUDIES, Findings, Study, find_study, load_development_patients
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +33,21 @@ def _environment(monkeypatch):
 def options(study, tmp_path, *words):
     parser = study.study_parser("s.py", "what", "folder")
     return parser.parse_args(["--data", str(tmp_path), "--output", str(tmp_path / "out"), *words])
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_study_of_the_register_has_options_and_a_template(study, name):
+    found = find_study(name)
+    assert found.name == name
+    options = vars(study.make_parser(found).parse_args(["--data", "x"] if found.data else []))
+    assert {option.replace("-", "_") for option in found.options} <= set(options)
+    templates = Path(histofeat.reporting.__file__).with_name("templates")
+    assert (templates / f"study-{name}.md.j2").is_file()
+
+
+def test_an_unknown_study_is_refused():
+    with pytest.raises(ValueError, match="study: expected a known name, got 'leak'"):
+        find_study("leak")
 
 
 def test_patients_of_the_official_test_set_are_left_alone(tmp_path):
