@@ -19,8 +19,8 @@ __all__ = ["app", "main"]
 app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
-    help="Train a model on breast histology and predict with it, by patient; say what a folder or a feature store "
-    "holds, and what predictions are worth on a published split.",
+    help="Train a model on breast histology and predict with it, by patient; list the content of a folder or a feature "
+    "store; score predictions on a published split.",
 )
 #: What typer raises about words that it cannot read; older versions take the class from another package.
 _UsageError = typer.BadParameter.__bases__[0]
@@ -29,7 +29,7 @@ _UsageError = typer.BadParameter.__bases__[0]
 def audit(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder with PATIENT/{0,1}/*.png.")],
 ) -> None:
-    """Say what an IDC folder holds, and what was left out and why."""
+    """List what an IDC folder holds, and what was left out and why."""
     from histofeat.datasets import load_idc
 
     print(f"{folder}:\n{load_idc(folder).audit.summary()}")
@@ -41,7 +41,7 @@ def store(
         str | None, typer.Option(metavar="FAMILY", help="Remove what is stored of this family.", show_default=False)
     ] = None,
 ) -> None:
-    """Say how large a feature store is, by extractor."""
+    """List the content of a feature store by family."""
     from histofeat.features import FeatureStore
 
     if not file.is_file():

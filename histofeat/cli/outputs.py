@@ -1,4 +1,4 @@
-"""What the commands share: files that are written once, and a line of progress on stderr."""
+"""Shared by the commands: check an output file, show progress on stderr."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 
 __all__ = ["Progress", "check_output"]
 
-#: Seconds between two lines where nobody watches, and between two states of one line where somebody does.
+#: Seconds between two lines of a log, and between two states of one line in a terminal.
 _QUIET_S, _WATCHED_S = 30.0, 0.2
 
 
 def check_output(output: Path | None) -> None:
-    """Refuse before the work what could not be written after it.
+    """Check, before the work, that a file can be written after it.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def check_output(output: Path | None) -> None:
 
 
 class Progress:
-    """Says on stderr how far a stage is: one line that is written over in a terminal, a line now and then in a log.
+    """Progress on stderr: one line that is updated in a terminal, a line every half minute in a log.
 
     Parameters
     ----------
@@ -42,16 +42,16 @@ class Progress:
 
     def __init__(self, *, quiet: bool = False):
         self.quiet, self.watched = quiet, sys.stderr.isatty()
-        self.told, self.open, self.began = float("-inf"), False, {}
+        self.last, self.open, self.began = float("-inf"), False, {}
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Take note of `done` of `total` steps of a stage."""
         now = time.monotonic()
         began = self.began.setdefault(stage, now)
         finished = done >= total
-        if self.quiet or (not finished and now - self.told < (_WATCHED_S if self.watched else _QUIET_S)):
+        if self.quiet or (not finished and now - self.last < (_WATCHED_S if self.watched else _QUIET_S)):
             return
-        self.told = now
+        self.last = now
         text = f"{stage}: {done:,} of {total:,}, {now - began:.0f} s"
         if self.watched:
             print(f"\r\033[K{text}", end="\n" if finished else "", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""``histofeat predict``: a model and images in, a table out."""
+"""``histofeat predict``: classify images with a saved model, as a table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from histofeat.cli.outputs import Progress, check_output
 
 __all__ = ["predict"]
 
-#: Rows that are printed; a table of more is for the file.
+#: Rows that are printed; of longer tables only the counts.
 _PRINTED = 20
 
 

@@ -1,4 +1,4 @@
-"""``histofeat score``: what predictions are worth on a published split."""
+"""``histofeat score``: score predictions on a published split."""
 
 from __future__ import annotations
 

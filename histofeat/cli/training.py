@@ -1,4 +1,4 @@
-"""``histofeat train``: labelled images in, a model file out, with an estimate of what it is worth."""
+"""``histofeat train``: fit a model on labelled images, estimate its scores, save it."""
 
 from __future__ import annotations
 
@@ -67,13 +67,13 @@ _Only = Annotated[
     typer.Option(metavar="FILE", help="Learn from these patients only, one id a line.", show_default=False),
 ]
 _ClassWeight = Annotated[
-    str | None, typer.Option(metavar="balanced", help="Weigh rare classes up.", show_default=False)
+    str | None, typer.Option(metavar="balanced", help="Give rare classes more weight.", show_default=False)
 ]
 _Epochs = Annotated[int | None, typer.Option(metavar="N", help="Of a network.", show_default=False)]
 _Seed = Annotated[int, typer.Option(metavar="N", help="Seed of the fits and folds.")]
 _NJobs = Annotated[int, typer.Option(metavar="N", help="Threads; -1 takes all cores.")]
 _Folds = Annotated[int, typer.Option(metavar="N", min=2, help="Folds of patients for the estimate.")]
-_NoEstimate = Annotated[bool, typer.Option("--no-estimate", help="Fit only; say nothing about unseen patients.")]
+_NoEstimate = Annotated[bool, typer.Option("--no-estimate", help="Only fit; make no estimate on unseen patients.")]
 _Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a model that is there.")]
 _Quiet = Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")]
 

@@ -1,4 +1,4 @@
-"""What was found in a data set on disk: counts, sizes, duplicates, files left out, and how complete it is."""
+"""Audit of a data set on disk: counts, sizes, duplicates, files left out, completeness, notes."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ class DatasetAudit:
 
     @property
     def n_smaller(self) -> int | None:
-        """Patches with a side below the nominal size; None where that cannot be told."""
+        """Patches with a side below the nominal size; None where sizes are unknown."""
         if self.nominal_size is None or not self.size_counts:
             return None
         height, width = self.nominal_size

@@ -1,4 +1,4 @@
-"""`PatchDataset`: which image, whose, which label, where on the slide. Loaders make it, everything else reads it."""
+"""`PatchDataset`: a table of images with label, patient and place on the slide. Loaders make it."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class PatchDataset:
     def relative_paths(self) -> np.ndarray:
         """Paths relative to `root` with forward slashes, ndarray of str objects, shape (n,).
 
-        Without a root the paths stand as they are. They go into reports, which must not tell whose disk it was.
+        Without a root the paths are unchanged. Reports show relative paths, and so no folder of this machine.
 
         Raises
         ------
@@ -164,7 +164,7 @@ class PatchDataset:
         Returns
         -------
         OfficialSplit
-            Row numbers per role, those of unlisted patients, and the patients whom this copy lacks;
+            Row numbers per role, those of unlisted patients, and the patients that this copy lacks;
             ``official_split().as_cv()`` goes into any ``cv=``.
 
         Raises

@@ -1,4 +1,4 @@
-"""Folders of images sorted by class, with or without train, validation and test folders above."""
+"""Load folders of images sorted by class, with or without train, validation and test folders above."""
 
 from __future__ import annotations
 
@@ -74,11 +74,11 @@ def load_image_folder(
     DatasetError
         When the folder is missing, is a file or cannot be listed; when `patients` is missing or unusable, or gives none
         for some image; when there are fewer than two classes, a class without an image, classes that differ only in
-        case, or folders of which it cannot be told whether they are parts or classes.
+        case, or folders that may be parts or classes.
 
     Notes
     -----
-    - PNG, JPEG, TIFF, BMP and WebP are told by their first bytes. Left out and counted: hidden files and folders,
+    - PNG, JPEG, TIFF, BMP and WebP are recognised by their first bytes. Left out and counted: hidden files and folders,
       ``Thumbs.db`` and the like, other names, files that are empty, unreadable or no image, links to nothing, and
       links that lead back to a folder they lie in. Other links are followed.
     - Noted in the audit: files of the same content (also in two classes or two parts), patients in two parts,

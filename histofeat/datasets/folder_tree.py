@@ -1,4 +1,4 @@
-"""Read PART/CLASS/.../NAME or CLASS/.../NAME: which folder is a part, which a class, and which file an image."""
+"""Walk PART/CLASS/.../NAME or CLASS/.../NAME: find the parts, the classes and the images."""
 
 from __future__ import annotations
 

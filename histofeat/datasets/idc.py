@@ -76,8 +76,8 @@ def load_idc(root: str | os.PathLike[str]) -> PatchDataset:
     -------
     PatchDataset
         Sorted by patient number, then y, x and class; labels 0 "no IDC" and 1 "IDC"; with the columns ``height`` and
-        ``width`` (pixels, from the PNG headers). ``.audit`` says what was found, removed and left out, and how the
-        copy compares with the 277,524 patches of 279 patients of the full set. A folder that `make_cohort` wrote
+        ``width`` (pixels, from the PNG headers). ``.audit`` counts what was found, removed and left out, and
+        compares the copy with the 277,524 patches of 279 patients of the full set. A folder that `make_cohort` wrote
         comes back as what it is: named "synthetic".
 
     Raises
@@ -112,7 +112,7 @@ def load_idc(root: str | os.PathLike[str]) -> PatchDataset:
 
 
 def dataset_from_scan(scan: TreeScan, *, synthetic: bool) -> PatchDataset:
-    """Data set of a scanned tree, under the name that it deserves."""
+    """Make the data set of a scanned tree, named "IDC" or "synthetic"."""
     frame = to_frame(scan)
     name = "synthetic" if synthetic else "IDC"
     target_names = SYNTHETIC_TARGET_NAMES if synthetic else TARGET_NAMES

@@ -184,7 +184,7 @@ def existing_folder(root: Any, owner: str, holds: str, *, hint: str | None = Non
     owner : str
         Who asks for it.
     holds : str
-        What the folder is to hold.
+        What the folder should hold.
     hint : str, optional
         What the folder given holds in the words of a user; by default `holds`.
 
@@ -222,8 +222,7 @@ def list_folder(folder: str) -> list[os.DirEntry]:
     Raises
     ------
     DatasetError
-        If it cannot be listed. A patient or class who silently drops out would change every number, so a folder is
-        never left out.
+        If it cannot be listed. A folder is never left out: a missing patient or class would change every number.
     """
     try:
         with os.scandir(folder) as found:
@@ -268,9 +267,9 @@ def list_images(inputs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]
     Parameters
     ----------
     inputs : path, pattern, or sequence of these
-        A file is taken whatever its suffix; a folder is searched to the bottom for files that are images by their
+        A file is taken with any suffix; a folder is searched at all depths for files that are images by their
         suffix, hidden ones left out; a pattern such as ``slides/*/*.png`` (``**`` for folders of any depth) stands for
-        what it meets.
+        the files that match.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""A CSV of images: path, label, patient, and more where it is known. For every layout that no loader reads."""
+"""Load a CSV of images with path, label and patient: for every layout that has no loader."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def _check_patient_column(rows: CsvRows, patients: str | None) -> None:
         )
     raise DatasetError(
         f"{rows.path}, line 1: expected the column patient, got {', '.join(rows.columns)}. {COST_OF_NO_PATIENTS} Add "
-        'the column; where nobody knows, patients="image" goes on with each image as its own patient, and says so in '
+        'the column; where patients are unknown, patients="image" takes each image as its own patient, and says so in '
         "every report."
     )
 

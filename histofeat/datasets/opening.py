@@ -1,4 +1,4 @@
-"""Labelled images opened, whatever form they come in: by the loader that reads them."""
+"""Open labelled images in any format with the loader that reads it."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def open_dataset(
     magnification: Any = None,
     duplicates: str | None = None,
 ) -> PatchDataset:
-    """Read labelled images, whatever form they come in.
+    """Read labelled images in any of the formats.
 
     Parameters
     ----------
     path : path
         A folder, or a CSV file.
     format : {"auto", "idc", "breakhis", "folder", "csv"}, default="auto"
-        Which loader reads it: `load_idc`, `load_breakhis`, `load_image_folder` or `load_manifest`. "auto" tells IDC's
-        and BreakHis's trees and CSV files by their names, and takes everything else as class folders.
+        Which loader reads it: `load_idc`, `load_breakhis`, `load_image_folder` or `load_manifest`. "auto" recognises
+        IDC, BreakHis and CSV files by their names, and takes everything else as class folders.
     patients : str, optional
         For class folders and CSV files: see `load_image_folder` and `load_manifest`.
     target : {"malignant", "subtype"}, optional

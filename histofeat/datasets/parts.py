@@ -28,7 +28,7 @@ _ALIASES = {"training": "train", "val": "validation", "valid": "validation", "te
 
 
 def part_named(name: str) -> str | None:
-    """Part that a folder or a cell means, whatever its case; None for any other name.
+    """Part that the name of a folder or a cell stands for, in any case; None for any other name.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Classes that too few patients carry, merged by a named rule."""
+"""Merge classes with too few patients, by a named rule."""
 
 from __future__ import annotations
 
@@ -25,16 +25,17 @@ _KIND_OF = {subtype.word: CLASSES[subtype.malignant] for subtype in SUBTYPES}
 def merge_rare_classes(
     dataset: PatchDataset, min_patients: int = 2, rule: Literal["malignancy", "other"] = "malignancy"
 ) -> PatchDataset:
-    """Data set in which every class is carried by enough patients.
+    """Merge rare classes, so that every class has enough patients.
 
-    A class of one patient can be trained on or tested, never both: `PatientKFold` and `PatientHoldOuts` refuse it.
+    A class with one patient can be in the training or in the test set, not in both: `PatientKFold` and
+    `PatientHoldOuts` refuse it.
 
     Parameters
     ----------
     dataset : PatchDataset
         With three classes or more, such as BreakHis with ``target="subtype"``.
     min_patients : int, default=2
-        Patients who must carry a class, at least 2; for k folds, k. Inner folds need more: each training side must
+        Patients that a class must have, at least 2; for k folds, k. Inner folds need more: each training side must
         have as many as there are inner folds.
     rule : {"malignancy", "other"}, default="malignancy"
         Into what a rare class goes: "malignancy" into "other benign" or "other malignant" by its kind, for the
@@ -81,7 +82,7 @@ def merge_rare_classes(
             f"({target_names[0]!r}) once the rare ones were merged. Add patients, or ask for fewer than {min_patients}."
         )
     _check_enough(carried, dataset.target_names, names, min_patients)
-    # The code of a class that nobody has stands for no row.
+    # A class without patients has the code -1 and no row.
     recode = np.array([target_names.index(names[n]) if n in names else -1 for n in dataset.target_names])
     frame = dataset.frame.assign(label=recode[dataset.y])
     note = _note(dataset.target_names, names, carried, min_patients, rule)
@@ -151,7 +152,7 @@ def _merge(carried: np.ndarray, kinds: Mapping[str, list[int]], min_patients: in
 def _new_names(
     target_names: tuple[str, ...], members: Mapping[str, tuple[int, ...]], carried: np.ndarray
 ) -> dict[str, str]:
-    """Old name to new one, without the classes that nobody has."""
+    """Map old names to new ones, without the classes that have no patient."""
     names = {name: name for name, anyone in zip(target_names, carried.any(axis=0), strict=True) if anyone}
     for new, codes in members.items():
         names |= {target_names[code]: new for code in codes}

@@ -1,4 +1,4 @@
-"""A split on disk: a CSV, or a tree of copies or links with that CSV in it; whole, or not there at all."""
+"""Write a split to disk: as a CSV, or as a tree of copies or links with that CSV in it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _NOT_WRITTEN = ("path", "label", "patient", "x", "y", "part", "label_code", "hei
 
 
 def check_target(dataset, write_to: Any, mode: str) -> Path | None:
-    """Check where a split is to go, before anything is computed.
+    """Check where a split will be written, before anything is computed.
 
     Parameters
     ----------

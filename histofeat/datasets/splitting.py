@@ -1,4 +1,4 @@
-"""Train, validation and test by patient, with the classes in proportion, as rows, as a CSV or as folders."""
+"""Split a data set by patient into train, validation and test, with the classes in proportion."""
 
 from __future__ import annotations
 
@@ -66,13 +66,13 @@ def split_dataset(
 
     Notes
     -----
-    Patients are put into strata by the rarest class that they carry, and dealt out at random within each, in
-    proportion. A part without a class gets a random patient who carries it. Of many such assignments the one is kept
+    Patients are put into strata by the rarest class that they carry, and assigned at random within each, in
+    proportion. A part without a class gets a random patient that has it. Of many such assignments the one is kept
     whose shares of patients and of images of each class deviate least (in the sense of chi squared) from those asked
     for. Neither the order of the rows nor the type of the ids matters.
 
     Where patients differ in their number of images, no choice of whole patients gives the exact shares: ``reached``
-    says what they are.
+    gives those that were reached.
 
     Examples
     --------
@@ -156,7 +156,7 @@ def _assign(counts: np.ndarray, shares: np.ndarray, seed: int | None) -> np.ndar
     counts = counts[:, counts.sum(axis=0) > 0]
     carries = counts > 0
     n_carriers = carries.sum(axis=0)
-    # The rarest class of each patient: what has few carriers is dealt out on its own.
+    # The rarest class of each patient: classes with few patients are strata of their own.
     stratum = np.where(carries, n_carriers, np.iinfo(np.int64).max).argmin(axis=1)
     strata = [np.flatnonzero(stratum == code) for code in np.unique(stratum)]
     weights = np.column_stack([counts / counts.sum(axis=0), np.full(len(counts), 1 / len(counts))])

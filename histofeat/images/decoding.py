@@ -1,4 +1,4 @@
-"""Paths or arrays in, uint8 RGB patches out: the only place that decodes, the only judge of pixels.
+"""Decode paths or arrays to uint8 RGB patches: the only place that decodes.
 
 Everything that is not already 8-bit RGB is converted by a stated rule, and the name of the rule is kept so that
 an extraction can count how often each was needed:

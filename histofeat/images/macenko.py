@@ -1,4 +1,4 @@
-"""Macenko's normalisation: the two stains of a slide, found in optical density, exchanged for those of the training."""
+"""Macenko's normalisation: find the two stains of a slide in optical density, and replace them by the reference's."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class MacenkoNormalizer(StainNormalizer):
     concentrations. A pixel's two stains are exchanged for the reference's, times the ratio of the strengths, held
     between ``1 / max_gain`` and `max_gain`. See [1]_.
 
-    Deviations from the paper: tissue is told by the mean density of the channels (`is_tissue`), since eosin hardly
+    Deviations from the paper: tissue is found by the mean density of the channels (`is_tissue`), since eosin hardly
     takes red, and the strength is that of tissue pixels, so that it does not depend on how much of a patch is empty.
     What the two stains do not explain, such as ink, stays where the paper drops it. The step is therefore linear in the
     densities: white stays white, and a unit like the reference comes out as it was.

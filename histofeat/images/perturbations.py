@@ -1,4 +1,4 @@
-"""What happens to slides and files before a model sees them: stain, blur, compression, light, orientation, in steps.
+"""Perturb patches in steps of severity: stain, blur, compression, brightness, orientation.
 
 `PERTURBATIONS` is the table of severities. Severity 0 leaves every patch as it is; with two directions the negative
 ones go the other way.
@@ -64,7 +64,7 @@ def shift_stains(patches: np.ndarray, alpha: Sequence[float] = (1.0, 1.0), beta:
     Notes
     -----
     As in the stain augmentation of Tellez et al. (https://doi.org/10.1109/TMI.2018.2820199), with fixed instead of
-    random numbers: ``-ln(v / 255)``, level 0 counting as 1, is taken apart into hematoxylin, eosin and a residual by
+    random numbers: ``-ln(v / 255)``, level 0 counting as 1, is separated into hematoxylin, eosin and a residual by
     the vectors of Ruifrok and Johnston (`histofeat.images.stains`), of length 1; the first two become
     ``alpha c + beta``, the residual stays. Negative concentrations are scaled like others.
 

@@ -29,8 +29,8 @@ def image_size(path: str) -> tuple[int, int] | str:
 
     Notes
     -----
-    The format is told by the first bytes and not by the name: a JPEG named ``.png`` is read as what it is. A file that
-    is cut off after its header passes; it is found, and named, when its pixels are decoded.
+    The first bytes decide the format, not the name: a JPEG named ``.png`` is read as a JPEG. A file that is cut off
+    after its header passes; the decoder names it.
     """
     start = _first_bytes(path)
     if isinstance(start, str):

@@ -1,4 +1,4 @@
-"""Reinhard's colour transfer: mean and spread of the tissue's colours brought to those of the training patches."""
+"""Reinhard's colour transfer: move mean and spread of the tissue's colours to those of the training patches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stain separation by colour deconvolution: how much hematoxylin, eosin and residual each pixel holds."""
+"""Separate stains by colour deconvolution: hematoxylin, eosin and residual of each pixel."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 POLICIES = ("auto", "tile", "resize", "whole")
-"""What may be asked for; `choose_policy` says what it comes to for an image."""
+"""Known policies; `choose_policy` gives what is done with an image."""
 
 EDGES = ("overlap", "reflect")
 AGGREGATES = ("mean", "median", "vote")

@@ -1,4 +1,4 @@
-"""`BreakHisAudit`: what a copy of BreakHis holds, counted by patient number, by slide id and as published."""
+"""`BreakHisAudit`: counts of a copy of BreakHis by patient number, by slide id and as published."""
 
 from __future__ import annotations
 

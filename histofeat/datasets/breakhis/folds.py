@@ -1,4 +1,4 @@
-"""The published hold-outs of BreakHis, ``dsfold1.txt`` to ``dsfold5.txt``, and ours of the same kind."""
+"""Published hold-outs of BreakHis, ``dsfold1.txt`` to ``dsfold5.txt``, and our own of the same kind."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def read_breakhis_folds(
     -----
     They are five random splits by patient as published (Spanhol et al. 2016,
     https://doi.org/10.1109/TBME.2015.2496264), not a partition. Leaks are looked for by patient number in what this
-    data set holds, whatever its ``patient_key`` was; `histofeat.evaluate` looks again at its patients and images.
+    data set holds, for any ``patient_key``; `histofeat.evaluate` checks its patients and images again.
     """
     accepted = _check_accept(accept)
     rows = _rows_of(dataset)

@@ -1,4 +1,4 @@
-"""The BreakHis images of Spanhol et al. 2016, as the authors' archive unpacks."""
+"""Load the BreakHis images of Spanhol et al. 2016, as the authors' archive unpacks; find images that it holds twice."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ def load_breakhis(
     target : {"malignant", "subtype"}, default="malignant"
         What a label is: benign or malignant, or one of the eight subtypes in a fixed order (benign first, and by name).
     patient_key : {"number", "full"}, default="number"
-        Who a patient is. The id of a slide is a number and the letters of a section: 22549AB, 22549CD and 22549G are
-        sections of one patient, as are 18842 and 18842D. "number" groups by the number; "full" takes each id for a
-        patient of its own, as published, and so lets sections of one patient stand on both sides of a split.
+        What counts as a patient. The id of a slide is a number and the letters of a section: 22549AB, 22549CD and
+        22549G are sections of one patient, as are 18842 and 18842D. "number" groups by the number; "full" takes each id
+        for a patient of its own, as published, which puts sections of one patient on both sides of a split.
     duplicates : {"refuse", "drop", "published"}, default="refuse"
         What to do with images that are there twice (slide 13412 lies under ductal and under lobular carcinoma), see
         Notes. "refuse" raises an error.
@@ -192,7 +192,7 @@ def _dataset(
     duplicates: str,
     word: Callable[[str], str],
 ) -> PatchDataset:
-    """Put the table under the name that it deserves, with its audit."""
+    """Make the data set of the table, named "BreakHis" or "synthetic", with its audit."""
     synthetic = word is not str
     name = "synthetic" if synthetic else "BreakHis"
     words = [subtype.word for subtype in SUBTYPES] if target == "subtype" else CLASSES
@@ -325,7 +325,7 @@ def _drop_copies(
     -----
     Of equal images that share one label the first stays: subtypes in the order of the labels, then patient number,
     magnification and sequence. Equal images under two labels all go, and so does a whole slide that lies under two
-    labels: nobody can know which is right.
+    labels: it is not known which is right.
     """
     disputed = {
         slide for slide, subtypes in copies.two_labels.items() if len({label_of(subtype) for subtype in subtypes}) > 1

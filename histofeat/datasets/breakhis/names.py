@@ -1,4 +1,4 @@
-"""What the names of BreakHis say: eight subtypes, four magnifications, and the parts of a file's and a slide's name."""
+"""Names of BreakHis: eight subtypes, four magnifications, and the parts of file and slide names."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Synthetic cohorts: drawn slides in the trees of IDC and BreakHis."""

@@ -79,7 +79,7 @@ def make_breakhis_cohort(
     random_state : int, default=0
         Seed, at least 0.
     root : path, optional
-        Folder for the cohort: new, empty, or holding the very same cohort, which is then checked and reused. None
+        Folder for the cohort: new, empty, or with the same cohort in it, which is then checked and reused. None
         makes a new temporary folder, which is the caller's to keep (pass it as `root` next time) or to delete.
     magnifications : sequence of int, default=(40, 100, 200, 400)
         Which of the four.
@@ -187,7 +187,7 @@ def _draw_style(subtype: Subtype, rng: np.random.Generator) -> tuple[PatientStyl
 def _draw_image(
     style: PatientStyle, tumour: float, zoom: float, size: tuple[int, int], rng: np.random.Generator
 ) -> bytes:
-    # Here and not above: whoever reads a data set needs no OpenCV.
+    # Here and not above: loading a data set needs no OpenCV.
     import cv2
 
     from histofeat.datasets.synthetic.slide_model import SlidePlan, render_slide

@@ -48,7 +48,7 @@ def make_cohort(
     random_state : int, default=0
         Seed, at least 0.
     root : path, optional
-        Folder for the cohort: new, empty, or holding the very same cohort, which is then checked and reused. None
+        Folder for the cohort: new, empty, or with the same cohort in it, which is then checked and reused. None
         makes a new temporary folder; ``.root`` of the result says where, and it is the caller's to keep (pass it as
         `root` next time) or to delete.
 
@@ -103,7 +103,7 @@ def make_signature_cohort(
     Parameters
     ----------
     root : path, optional
-        Folder for the cohort: new, empty, or holding the very same cohort, which is then checked and reused. None
+        Folder for the cohort: new, empty, or with the same cohort in it, which is then checked and reused. None
         makes a new temporary folder, which is the caller's to keep or to delete.
     n_patients : int, default=60
         Patients, at least 2. Half of them are of class 1, at random.

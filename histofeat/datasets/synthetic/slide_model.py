@@ -1,7 +1,7 @@
-"""A made-up H&E slide: where tissue, tumour and fat lie, where nuclei sit, and what light passes through.
+"""Draw an H&E slide: lay out tissue, tumour, fat and nuclei, and compute the light that passes through.
 
-Everything is drawn for a whole slide at once and cut into patches afterwards, so patches of one patient continue each
-other as they do in the real data. Lengths are in pixels of a patch (about four micrometres each).
+A slide is drawn as a whole and cut into patches afterwards, so that patches of one patient fit together as in the
+real data. Lengths are in pixels of a patch (about four micrometres each).
 """
 
 from __future__ import annotations
@@ -367,7 +367,7 @@ def _nucleus_shapes(
     ratio = rng.uniform(0.25, 0.6, n)
     ratio[tumour] = rng.uniform(0.6, 1, tumour.sum())
     ratio[round_small] = rng.uniform(0.8, 1, round_small.sum())
-    # Fibroblasts lie along the fibres, epithelium and lymphocytes anyhow.
+    # Fibroblasts lie along the fibres; epithelium and lymphocytes have no direction.
     angle = style.fibre_angle + rng.normal(0, 0.4, n)
     angle[tumour | round_small] = rng.uniform(0, np.pi, (tumour | round_small).sum())
     return radius, ratio, angle
