@@ -10,13 +10,24 @@ from typing import Any
 import numpy as np
 
 from histofeat.datasets.base import PatchDataset
-from histofeat.datasets.image_files import image_size
+from histofeat.datasets.breakhis.loading import load_breakhis
+from histofeat.datasets.class_folders import load_image_folder
+from histofeat.datasets.idc import load_idc
+from histofeat.datasets.manifest import load_manifest
 from histofeat.exceptions import DatasetError, known_names
+from histofeat.images import image_size
 
 __all__ = ["FORMATS", "open_dataset", "patch_size_of", "training_part"]
 
-FORMATS = ("auto", "idc", "breakhis", "folder", "csv")
-"""Kinds of data that `open_dataset` reads."""
+#: Loader of each format, and the options of `open_dataset` that it takes.
+_LOADERS = {
+    "idc": (load_idc, ()),
+    "breakhis": (load_breakhis, ("target", "magnification", "duplicates")),
+    "folder": (load_image_folder, ("patients",)),
+    "csv": (load_manifest, ("patients",)),
+}
+FORMATS = ("auto", *_LOADERS)
+"""Formats that `open_dataset` reads."""
 
 #: Images whose headers are read for the size of the training patches, where the loader does not know it.
 _SIZED = 500
@@ -72,36 +83,21 @@ def open_dataset(
     if format not in FORMATS:
         raise ValueError(f"format: expected one of {FORMATS}, got {format!r}. {known_names(format, FORMATS)}")
     path = Path(path).expanduser()
-    kind = _told_by_names(path) if format == "auto" else format
+    kind = _recognised(path) if format == "auto" else format
+    load, taken = _LOADERS[kind]
     options = {"patients": patients, "target": target, "magnification": magnification, "duplicates": duplicates}
-    of_breakhis = ("target", "magnification", "duplicates")
-    taken = {"folder": ("patients",), "csv": ("patients",), "breakhis": of_breakhis}.get(kind, ())
     given = {name: value for name, value in options.items() if value is not None}
     surplus = [name for name in given if name not in taken]
     if surplus:
         raise ValueError(
             f"{surplus[0]}: expected none for data of the format {kind!r}, got {given[surplus[0]]!r}. Leave it out, or "
-            f"name the format of {path}: {', '.join(FORMATS[1:])}."
+            f"name the format of {path}: {', '.join(_LOADERS)}."
         )
-    if kind == "idc":
-        from histofeat.datasets.idc import load_idc
-
-        return load_idc(path)
-    if kind == "breakhis":
-        from histofeat.datasets.breakhis.loading import load_breakhis
-
-        return load_breakhis(path, **given)
-    if kind == "csv":
-        from histofeat.datasets.manifest import load_manifest
-
-        return load_manifest(path, **given)
-    from histofeat.datasets.class_folders import load_image_folder
-
-    return load_image_folder(path, **given)
+    return load(path, **given)
 
 
-def _told_by_names(path: Path) -> str:
-    """Tell the format of a path by names alone; what has no mark of its own is a folder of classes."""
+def _recognised(path: Path) -> str:
+    """Format of a path by names alone; a folder without a mark of its own is one of classes."""
     if not path.exists():
         raise DatasetError(f"{path}: expected a folder of images or a CSV file, found no such path. Correct it.")
     if path.is_file():

@@ -33,8 +33,8 @@ def touch(root, *names):
         (["0/x.png", "1/x.png"], "folder"),
     ],
 )
-def test_the_format_is_told_by_names(names, kind, tmp_path):
-    assert opening._told_by_names(touch(tmp_path, *names)) == kind
+def test_the_format_is_recognised_by_names(names, kind, tmp_path):
+    assert opening._recognised(touch(tmp_path, *names)) == kind
 
 
 def test_data_are_opened_by_their_loader(cohort, tmp_path):
