@@ -10,6 +10,7 @@ from .audit.audit import (
     audit_split as audit_split,
     cheap_findings as cheap_findings,
 )
+from .audit.encoders import KnownPatients as KnownPatients, find_known_patients as find_known_patients
 from .audit.findings import (
     CODES as CODES,
     AuditReport as AuditReport,
@@ -18,21 +19,30 @@ from .audit.findings import (
     check_codes as check_codes,
 )
 from .audit.image_checks import NEAR_DISTANCE as NEAR_DISTANCE, comparable as comparable
-from .audit.known_patients import KnownPatients as KnownPatients, find_known_patients as find_known_patients
 from .audit.near_pairs import count_distances as count_distances
 from .audit.predictions import predictions_of as predictions_of
 from .evaluation import evaluate as evaluate
 from .feature_bank import FeatureBank as FeatureBank
-from .left_out import AuditPolicy as AuditPolicy, FairFolds as FairFolds, fair_folds as fair_folds
-from .plans import Plan as Plan
-from .published.files import read_predictions as read_predictions
-from .published.protocols import PROTOCOLS as PROTOCOLS, Protocol as Protocol, as_protocol as as_protocol
-from .published.rows import RowCount as RowCount, check_complete as check_complete, sort_rows as sort_rows
-from .published.scored import ScoredPredictions as ScoredPredictions, score_predictions as score_predictions
+from .fitting import (
+    FoldFit as FoldFit,
+    class_probabilities as class_probabilities,
+    out_of_fold as out_of_fold,
+    run_in_threads as run_in_threads,
+)
+from .folds import AuditPolicy as AuditPolicy, FairFolds as FairFolds, fair_folds as fair_folds
+from .plans import Plan as Plan, Run as Run, name_pipelines as name_pipelines
+from .published_rows import (
+    PROTOCOLS as PROTOCOLS,
+    Protocol as Protocol,
+    RowCount as RowCount,
+    as_protocol as as_protocol,
+    check_complete as check_complete,
+    read_predictions as read_predictions,
+    sort_rows as sort_rows,
+)
+from .published_scores import ScoredPredictions as ScoredPredictions, score_predictions as score_predictions
 from .results import Evaluation as Evaluation, LeftOut as LeftOut, ModelResult as ModelResult, NotRun as NotRun
 from .retraining import RETRAINED as RETRAINED
-from .run import run_in_threads as run_in_threads
-from .search.rationing import first_patients as first_patients
-from .search.settings import METHODS as METHODS, Search as Search
-from .search.tuning import tune_head as tune_head
+from .search import Search as Search
 from .training import make_pipeline as make_pipeline, train_model as train_model
+from .tuning import tune_head as tune_head

@@ -1,4 +1,4 @@
-"""Pipelines under one protocol: features once per image, heads once per fold, every score with its interval."""
+"""Evaluate pipelines under one protocol: features once per image, heads once per fold, scores with intervals."""
 
 import numpy as np
 
@@ -6,13 +6,18 @@ from histofeat.evaluation.audit.audit import audit_fingerprints, cheap_findings
 from histofeat.evaluation.audit.findings import check_audit
 from histofeat.evaluation.feature_bank import FeatureBank
 from histofeat.evaluation.fitting import fit_all
-from histofeat.evaluation.folds import check_folds, fold_of_rows, make_inner_folds
-from histofeat.evaluation.left_out import AuditPolicy, check_rest, leave_out_known
-from histofeat.evaluation.plans import make_plans
+from histofeat.evaluation.folds import (
+    AuditPolicy,
+    check_folds,
+    check_rest,
+    fold_of_rows,
+    leave_out_known,
+    make_inner_folds,
+)
+from histofeat.evaluation.plans import Run, make_plans
 from histofeat.evaluation.results import Evaluation, ModelResult, NotRun
 from histofeat.evaluation.retraining import RETRAINED, Retrainer, check_retrainable
-from histofeat.evaluation.run import _Run
-from histofeat.evaluation.search.settings import Search
+from histofeat.evaluation.search import Search
 from histofeat.features import ImageFingerprint, Runtime
 from histofeat.metrics import LABEL_METRICS, confusion, most_probable, parse_rule, patient_weights, score_folds
 from histofeat.model_selection import PatientKFold
@@ -119,16 +124,16 @@ def evaluate(
     inner_cv = PatientKFold(3) if inner_cv is None else inner_cv
     # Everything that can be refused is refused before the long work begins.
     policy = AuditPolicy.of(audit)
-    accepted = policy.accept_findings
-    splits, overlap = check_folds(cv, dataset, allow_patient_leakage="HF001" in accepted)
-    inner = make_inner_folds(inner_cv, splits, dataset, allow_patient_leakage="HF001" in accepted)
+    splits, overlap = check_folds(cv, dataset, policy)
+    inner = make_inner_folds(inner_cv, splits, dataset, allow_shared_patients="HF001" in policy.accept_findings)
     patient_weights(dataset.patients, n_resamples, random_state)
-    settings = {"threshold": parse_rule(threshold), "search": Search.of(search), "accepted": accepted}
-    settings |= {"known_patients": policy.known_patients, "retrain": bool(retrain_encoder)}
-    run = _Run(dataset, splits, inner, Runtime.of(runtime), random_state, **settings)
+    chosen = {"threshold": parse_rule(threshold), "search": Search.of(search), "retrain": bool(retrain_encoder)}
+    run = Run(dataset, splits, Runtime.of(runtime), inner, random_state, policy=policy, **chosen)
     plans = _plan(pipelines, run)
     bank, report = _measure(plans, run)
-    models = _score_all(_fit(plans, bank, run), run, n_resamples, random_state)
+    with run.timed("fit"):
+        fits = fit_all(plans, bank, run)
+    models = _score_all(fits, run, n_resamples)
     return Evaluation(
         dataset=dataset,
         splits=run.splits,
@@ -147,7 +152,7 @@ def evaluate(
 
 
 def _protocol(run, cv, inner_cv, n_resamples, overlap):
-    """Say what was asked for, what was accepted, and who was not tested."""
+    """The settings, the accepted findings, and the patients that were not tested."""
     return {
         "cv": repr(cv) if hasattr(cv, "split") else "predefined splits",
         "n_splits": len(run.splits),
@@ -157,15 +162,15 @@ def _protocol(run, cv, inner_cv, n_resamples, overlap):
         "patient_level": not overlap,
         "threshold": str(run.threshold),
         "search": None if run.search is None else run.search.to_dict(),
-        "accepted_findings": list(run.accepted),
-        "known_patients": run.known_patients,
+        "accepted_findings": list(run.policy.accept_findings),
+        "known_patients": run.policy.known_patients,
         "left_out": None if run.left_out is None else run.left_out.to_dict(),
         "retrain_encoder": run.retrain,
     }
 
 
 def _plan(pipelines, run):
-    """Take the pipelines apart, and refuse what needs no image to be refused."""
+    """Make the plans, and refuse everything that can be refused without images."""
     plans = make_plans(pipelines, run)
     if run.search is not None:
         heads = {plan.head_name: plan.head for plan in plans if plan.reason is None and not plan.takes_pixels}
@@ -177,36 +182,31 @@ def _plan(pipelines, run):
     if run.retrain and runnable:
         check_retrainable(pipeline for _, pipeline in runnable)
     found = cheap_findings(run.dataset, run.splits, pipelines=runnable, retrained=run.retrain)
-    check_audit(found, run.accepted)
+    check_audit(found, run.policy.accept_findings)
     return plans
 
 
 def _runnable(plans):
-    # An encoder that cannot run scores nobody: it does not matter whom it knows.
+    # The training set of an encoder that cannot run does not matter.
     return [(plan.name, plan.pipeline) for plan in plans if plan.reason is None]
 
 
 def _measure(plans, run):
-    """Measure all features, and audit the folds by what the images look like, before any training or fit."""
+    """Measure all features, and audit the folds by the images, before any training or fit."""
     bank = FeatureBank(plans, run, {"audit": ImageFingerprint()})
     prints, pipelines = bank.extra("audit"), _runnable(plans)
     with run.timed("audit"):
-        if run.known_patients == "leave_out":
+        if run.policy.known_patients == "leave_out":
             known = leave_out_known(run.dataset, run.splits, pipelines, prints, retrained=run.retrain)
             run.leave_out(*known)
         more = {"pipelines": pipelines, "n_jobs": run.runtime.n_jobs, "retrained": run.retrain}
         found = audit_fingerprints(run.dataset, run.splits, prints, **more)
-        audit = check_rest(found, run.accepted, run.left_out)
+        audit = check_rest(found, run.policy.accept_findings, run.left_out)
     return bank.measure_folds(Retrainer(run, prints) if run.retrain else None), audit
 
 
-def _fit(plans, bank, run):
-    with run.timed("fit"):
-        return fit_all(plans, bank, run)
-
-
-def _score_all(fits, run, n_resamples, random_state):
-    resampling = {"n_resamples": n_resamples, "random_state": random_state, "n_jobs": run.runtime.n_jobs}
+def _score_all(fits, run, n_resamples):
+    resampling = {"n_resamples": n_resamples, "random_state": run.random_state, "n_jobs": run.runtime.n_jobs}
     models = []
     for number, fit in enumerate(fits, start=1):
         with run.timed("score"):
@@ -231,29 +231,29 @@ def _model_result(fit, run, resampling):
         proba=fit.proba,
         predicted=predicted,
         predicted_tuned=fit.tuned,
-        thresholds=tuple(fit.thresholds) if n_classes == 2 else (),
+        thresholds=fit.of_folds("threshold") if n_classes == 2 else (),
         scores=scored,
         tuned=tuned,
         resamples=resamples,
         confusion=confusion(y[tested], predicted[tested], n_classes),
         confusion_tuned=confusion(y[tested], fit.tuned[tested], n_classes),
         fold_confusions=tuple(confusion(y[test], predicted[test], n_classes) for test in tests),
-        fit_s=fit.seconds["fit"],
-        predict_s=fit.seconds["predict"],
+        fit_s=sum(fit.of_folds("fit_s")),
+        predict_s=sum(fit.of_folds("predict_s")),
         notes=_notes(fit),
-        families=tuple(_spelt_out(part, fit.plan) for part in fit.plan.measuring),
+        families=tuple(_written_out(part, fit.plan) for part in fit.plan.measuring),
         calibrated=fit.calibrated,
-        choices=tuple(fit.choices),
-        histories=tuple(fit.histories) if any(fit.histories) else (),
+        choices=fit.of_folds("choice"),
+        histories=fit.of_folds("history") if any(fit.of_folds("history")) else (),
     )
 
 
 def _notes(fit):
     of_plan = (RETRAINED,) if fit.plan.retrained else ()
-    return tuple(dict.fromkeys(note for notes in (of_plan, *fit.notes) for note in notes))
+    return tuple(dict.fromkeys(note for notes in (of_plan, *fit.of_folds("notes")) for note in notes))
 
 
-def _spelt_out(part, plan):
+def _written_out(part, plan):
     params = ", ".join(f"{name}={value!r}" for name, value in part.get_params(deep=False).items())
-    anew = ", trained anew in each fold" if any(part is family for family in plan.retrained.values()) else ""
+    anew = ", trained again in each fold" if any(part is family for family in plan.retrained.values()) else ""
     return f"{type(part).__name__}({params}){anew}"

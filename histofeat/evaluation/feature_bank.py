@@ -1,6 +1,5 @@
-"""The features of an evaluation: every distinct family measured once, or once a fold behind a stain normaliser."""
+"""Feature matrices of an evaluation: each family measured once, or once per fold behind a stain normaliser."""
 
-import joblib
 import numpy as np
 from sklearn.base import clone
 
@@ -14,13 +13,12 @@ __all__ = ["FeatureBank"]
 class FeatureBank:
     """Feature matrices of all plans that can run, each family once however many plans name it.
 
-    What is the same in every fold is measured at once; `measure_folds` measures the rest.
+    Families that are the same in every fold are measured at once; `measure_folds` measures the rest.
 
     Parameters
     ----------
     plans : sequence of Plan
-    run : object
-        The evaluation under way.
+    run : Run
     extra : mapping of str to PatchFeatures, optional
         Families that no plan names, measured in the same pass over the images.
     """
@@ -37,7 +35,7 @@ class FeatureBank:
         self._shared = _measure(plain, run.dataset.X, run, self._counter)
 
     def measure_folds(self, retrainer=None):
-        """Measure what differs from fold to fold: families behind a normaliser, and encoders that are trained anew.
+        """Measure what differs between folds: families behind a normaliser, and encoders trained again in each fold.
 
         Parameters
         ----------
@@ -62,7 +60,7 @@ class FeatureBank:
         return self
 
     def _retrain(self, retrainer, family, place):
-        """Train a family anew in one fold and measure with it; plans that need it and cannot have it do not run."""
+        """Train a family again in one fold and measure with it; plans that need it do not run if it fails."""
         name, fold, key = place
         needing = [plan for plan in self._plans if plan.reason is None and (name, key) in _places(plan)]
         if not needing:
@@ -93,55 +91,48 @@ class FeatureBank:
         """
         if plan.takes_pixels:
             return self._images(plan, fold).take(index)
-        return np.hstack([self._matrix(plan, fold, key)[index] for key in plan.keys])
+        return np.hstack([self._matrix(plan, fold, key)[index] for key in plan.by_key])
 
     def width(self, plan):
         """Columns of a plan; 0 where its head takes the patches themselves."""
-        return sum(self._matrix(plan, 0, key).shape[1] for key in plan.keys)
+        return sum(self._matrix(plan, 0, key).shape[1] for key in plan.by_key)
 
     def _images(self, plan, fold):
         if plan.normalizer is None:
             return self._plain
-        return self._normalized[_normalizer_key(plan.normalizer), fold]
+        return self._normalized[plan.normalizer_key, fold]
 
     def _matrix(self, plan, fold, key):
-        place = (_normalizer_key(plan.normalizer), fold, key)
+        place = (plan.normalizer_key, fold, key)
         return self._by_fold[place] if place in self._by_fold else self._shared[key]
 
 
 def _same_in_every_fold(plan):
-    """Families of a plan that are not trained anew, by their keys."""
-    anew = plan.retrained
-    return {key: family for key, family in zip(plan.keys, plan.families, strict=True) if key not in anew}
+    """Families of a plan that are not trained again in each fold, by their keys."""
+    return {key: family for key, family in plan.by_key.items() if key not in plan.retrained}
 
 
 def _behind_normalizers(plans):
-    """Families by the normaliser that stands before them: a mapping of its key to (normaliser, families by key)."""
+    """Families behind each normaliser: a mapping of its key to (normaliser, families by key)."""
     behind = {}
     for plan in plans:
         if plan.reason is None and plan.normalizer is not None:
-            _, wanted = behind.setdefault(_normalizer_key(plan.normalizer), (plan.normalizer, {}))
+            _, wanted = behind.setdefault(plan.normalizer_key, (plan.normalizer, {}))
             wanted.update(_same_in_every_fold(plan))
     return behind
 
 
 def _trained_anew(plans):
-    """Families that are trained anew in each fold, by the normaliser before them and their key."""
+    """Families trained again in each fold, by the normaliser before them and their key."""
     return {place: family for plan in plans if plan.reason is None for place, family in _places(plan).items()}
 
 
 def _places(plan):
-    return {(_normalizer_key(plan.normalizer), key): family for key, family in plan.retrained.items()}
-
-
-def _normalizer_key(normalizer):
-    if normalizer is None:
-        return None
-    return joblib.hash((type(normalizer).__module__, type(normalizer).__qualname__, normalizer.get_params()))
+    return {(plan.normalizer_key, key): family for key, family in plan.retrained.items()}
 
 
 def _normalized(normalizer, run, train):
-    """Put a normaliser that has seen the training patches of a fold, and no other, before all images."""
+    """All images behind a normaliser that is fitted on the training patches of a fold."""
     from histofeat.images import normalized_images
 
     with run.timed("extraction"):

@@ -1,38 +1,108 @@
-"""Pipelines taken apart: which families, which head, and, learnt from a single patch, why one cannot run."""
+"""Pipelines as named plans (families, head, normaliser) and the state of a run over them."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from types import FunctionType, MethodType
 from typing import Any
 
 import joblib
+from sklearn.base import clone
 
-from histofeat.evaluation.audit.known_patients import can_retrain
 from histofeat.exceptions import MissingExtraError, WeightsError
-from histofeat.features import check_unique_names, extract
+from histofeat.features import Runtime, check_unique_names, extract
 from histofeat.models import PIXELS, FeatureHead, PixelHead
 
-__all__ = ["CANNOT_RUN", "Plan", "family_key", "make_plans"]
+__all__ = [
+    "CANNOT_RUN",
+    "Parts",
+    "Plan",
+    "Run",
+    "can_retrain",
+    "make_plans",
+    "name_pipelines",
+    "split_pipelines",
+    "walk",
+]
 
-#: What makes a model "not run" with its reason, and not the end of the evaluation.
+#: Errors that put a model in ``not_run`` instead of ending the evaluation.
 CANNOT_RUN = (WeightsError, MissingExtraError)
 
 
 @dataclass
+class Run:
+    """The state of an evaluation or a study: what every stage reads, and the counts that stages add up.
+
+    Parameters
+    ----------
+    dataset : PatchDataset
+    splits : tuple of (ndarray, ndarray), int64
+        Training and test rows of each fold.
+    runtime : Runtime
+    inner : tuple of FixedFolds
+        The inner folds of each fold, where there are inner fits.
+    random_state : int
+    threshold : ThresholdRule or None
+    search : Search or None
+    retrain : bool
+        Whether to train encoders again in each fold.
+    policy : AuditPolicy or None
+    left_out : LeftOut or None
+    """
+
+    dataset: Any
+    splits: tuple
+    runtime: Runtime
+    inner: tuple = ()
+    random_state: int = 0
+    threshold: Any = None
+    search: Any = None
+    retrain: bool = False
+    policy: Any = None
+    left_out: Any = None
+    seconds: Counter = field(default_factory=Counter)
+    conversions: Counter = field(default_factory=Counter)
+    computed: Counter = field(default_factory=Counter)
+
+    def __post_init__(self):
+        self.y, self.patients = self.dataset.y, self.dataset.patients
+
+    @contextmanager
+    def timed(self, stage):
+        """Add the seconds of a block to those of its stage."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] += time.perf_counter() - started
+
+    def leave_out(self, tests, left_out):
+        """Test only the rows `tests` in each fold; drop folds without any."""
+        kept = [number for number, test in enumerate(tests) if test.size]
+        self.splits = tuple((self.splits[number][0], tests[number]) for number in kept)
+        self.inner, self.left_out = tuple(self.inner[number] for number in kept), left_out
+
+
+@dataclass
 class Plan:
-    """A pipeline taken apart.
+    """A pipeline split into families and head.
 
     Parameters
     ----------
     name, head_name : str
-        What the results call it.
+        Names in the results.
     pipeline : IDCPipeline
-        Where it came from.
     families : tuple of PatchFeatures
-    head : FeatureHead
+    head : FeatureHead or PixelHead
     reason : str or None
         Why it cannot run, if so.
     retrain : bool
-        Whether families that can be trained anew are, inside each fold.
+        Whether to train encoders again in each fold.
     """
 
     name: str
@@ -43,52 +113,107 @@ class Plan:
     reason: str | None = None
     retrain: bool = False
 
+    def build(self):
+        """Build families and head.
+
+        Raises
+        ------
+        WeightsError, MissingExtraError
+            If a family cannot run here.
+        """
+        self.families, self.head = self.pipeline.families(), self.pipeline.make_head()
+        check_unique_names([family.get_feature_names_out() for family in self.families])
+        return self
+
     @property
-    def keys(self):
-        """One key per family, the same for families that give the same numbers."""
-        return [family_key(family) for family in self.families]
+    def by_key(self):
+        """The families by keys that are equal for families of the same class and parameters."""
+        return {_key_of(family): family for family in self.families}
 
     @property
     def retrained(self):
-        """The families that are trained anew inside each fold, by their keys."""
-        families = zip(self.keys, self.families, strict=True)
-        return {key: family for key, family in families if self.retrain and can_retrain(family)}
+        """The families to train again in each fold, by their keys."""
+        return {key: family for key, family in self.by_key.items() if self.retrain and can_retrain(family)}
 
     @property
     def takes_pixels(self):
-        """Whether the head gets the patches themselves."""
+        """Whether the head is a network on the patches themselves."""
         return isinstance(self.head, PixelHead)
 
     @property
     def feature_names(self):
-        """Names of the families in column order; "pixels" where the head gets the patches themselves."""
+        """Names of the families in column order; "pixels" for a network on the patches themselves."""
         return (PIXELS,) if self.takes_pixels else tuple(family.family for family in self.families)
 
     @property
     def measuring(self):
-        """Everything that looks at pixels, in order: the normaliser, the families, the head that takes images."""
+        """Everything that reads pixels, in order: the normaliser, the families, the network."""
         head = self.head.classifier if self.takes_pixels else None
         return tuple(part for part in (self.normalizer, *self.families, head) if part is not None)
 
     @property
     def normalizer(self):
-        """The unfitted stain normaliser that stands before the families, or None."""
+        """The unfitted stain normaliser before the families, or None."""
         return self.pipeline.make_normalizer()
 
+    @property
+    def normalizer_key(self):
+        """A key that is equal for equal normalisers; None without one."""
+        return None if self.normalizer is None else _key_of(self.normalizer)
 
-def family_key(family):
-    """Identify families of the same class and parameters, which give the same numbers."""
-    return joblib.hash((type(family).__module__, type(family).__qualname__, family.get_params()))
+
+def _key_of(estimator):
+    return joblib.hash((type(estimator).__module__, type(estimator).__qualname__, estimator.get_params()))
+
+
+def can_retrain(family) -> bool:
+    """Whether a feature family can be trained again on the training patients of a fold."""
+    trains_itself = callable(getattr(family, "retrained", None))
+    return hasattr(family, "family") and (trains_itself or getattr(family, "is_trainable", False))
+
+
+def name_pipelines(pipelines, where, *, kind="an IDCPipeline", method="make_head") -> list[tuple[str, Any]]:
+    """Turn what is given as ``pipelines=`` into pairs of name and pipeline.
+
+    Parameters
+    ----------
+    pipelines : estimator, mapping of str to estimator, or sequence of (str, estimator)
+    where : str
+        What an error message names, such as "evaluate.pipelines".
+    kind, method : str
+        The expected kind of estimator in words, and a method that it has.
+
+    Raises
+    ------
+    ValueError
+        If an entry is no such estimator.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> name_pipelines(LogisticRegression(), "audit_split.pipelines", method="get_params")
+    [('pipeline', LogisticRegression())]
+    """
+    if hasattr(pipelines, method) and not isinstance(pipelines, type):
+        pipelines = {"pipeline": pipelines}
+    entries = pipelines.items() if isinstance(pipelines, Mapping) else pipelines
+    named = []
+    for entry in entries if isinstance(entries, Iterable) and not isinstance(entries, str) else [entries]:
+        if not isinstance(entry, tuple) or len(entry) != 2 or not hasattr(entry[1], method):
+            raise ValueError(
+                f'{where}: expected names with {kind} each, got {entry!r:.80}. Pass {{"handcrafted": IDCPipeline()}}.'
+            )
+        named.append((entry[0], entry[1]))
+    return named
 
 
 def make_plans(pipelines, run):
-    """Take every pipeline apart, and try each family on one patch to learn early what cannot run.
+    """Make a plan of every pipeline, and try each family on one patch to find early what cannot run.
 
     Parameters
     ----------
     pipelines : IDCPipeline, mapping of str to IDCPipeline, or sequence of (str, IDCPipeline)
-    run : object
-        The evaluation under way, with ``dataset``, ``runtime``, ``computed``, ``timed`` and ``retrain``.
+    run : Run
 
     Returns
     -------
@@ -99,45 +224,27 @@ def make_plans(pipelines, run):
     ValueError
         If an entry is no pipeline, or two have the same name and head.
     """
-    plans, tried = [], {}
-    for name, head_name, pipeline in _named(pipelines):
-        plan = Plan(name, head_name, pipeline, retrain=run.retrain)
-        plans.append(plan)
+    plans, tried = {}, {}
+    for name, pipeline in name_pipelines(pipelines, "evaluate.pipelines"):
+        head_name = _head_name(pipeline.head)
+        if (name, head_name) in plans:
+            raise ValueError(
+                f"evaluate.pipelines: expected each name and head once, got {name!r} with {head_name!r} again. "
+                "Give the second another name."
+            )
+        plans[name, head_name] = Plan(name, head_name, pipeline, retrain=run.retrain)
+    if not plans:
+        raise ValueError("evaluate.pipelines: expected at least one pipeline, got 0. Pass IDCPipeline().")
+    for plan in plans.values():
         try:
-            plan.families, plan.head = pipeline.families(), pipeline.make_head()
-            for key, family in zip(plan.keys, plan.families, strict=True):
+            for key, family in plan.build().by_key.items():
                 with run.timed("extraction"):
                     tried[key] = tried[key] if key in tried else _try(family, run)
                 if tried[key] is not None:
                     raise tried[key]
-            check_unique_names([family.get_feature_names_out() for family in plan.families])
         except CANNOT_RUN as error:
             plan.reason = str(error)
-    return plans
-
-
-def _named(pipelines):
-    """Give (name, head, pipeline) for every entry, no two with the same name and head."""
-    if hasattr(pipelines, "make_head"):
-        pipelines = {"pipeline": pipelines}
-    entries = pipelines.items() if isinstance(pipelines, Mapping) else pipelines
-    named = {}
-    for entry in entries if isinstance(entries, Iterable) else [entries]:
-        if not isinstance(entry, tuple) or len(entry) != 2 or not hasattr(entry[1], "make_head"):
-            raise ValueError(
-                f"evaluate.pipelines: expected names with an IDCPipeline each, got {entry!r:.80}. "
-                'Pass {"handcrafted": IDCPipeline()}.'
-            )
-        key = (entry[0], _head_name(entry[1].head))
-        if key in named:
-            raise ValueError(
-                f"evaluate.pipelines: expected each name and head once, got {key[0]!r} with {key[1]!r} again. "
-                "Give the second another name."
-            )
-        named[key] = entry[1]
-    if not named:
-        raise ValueError("evaluate.pipelines: expected at least one pipeline, got 0. Pass IDCPipeline().")
-    return [(*key, pipeline) for key, pipeline in named.items()]
+    return list(plans.values())
 
 
 def _head_name(head):
@@ -147,7 +254,7 @@ def _head_name(head):
 
 
 def _try(family, run):
-    """Measure one patch, or find it in the store, which spares loading a network that will not be needed."""
+    """Measure one patch, or find it in the store, so that no network is loaded without need."""
     try:
         tried = extract([family], run.dataset.X[:1], store=run.runtime.store)
         if run.runtime.store is not None:  # without one the patch is measured again with the others, and counted then
@@ -155,3 +262,127 @@ def _try(family, run):
     except CANNOT_RUN as error:
         return error
     return None
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What one pipeline is made of.
+
+    Parameters
+    ----------
+    name : str
+        What the user calls it.
+    given : tuple of (str, object)
+        Feature families as they were given, for what cloning would lose.
+    built : tuple of (str, object)
+        Families, normaliser and head as each fold gets them: cloned.
+    reason : str
+        Why it could not be built; empty if it could.
+    """
+
+    name: str
+    given: tuple[tuple[str, Any], ...] = ()
+    built: tuple[tuple[str, Any], ...] = ()
+    reason: str = ""
+
+
+def split_pipelines(pipelines) -> tuple[Parts, ...]:
+    """Split pipelines into their parts.
+
+    Parameters
+    ----------
+    pipelines : estimator, mapping of str to estimator, or sequence of (str, estimator)
+        Instances of `IDCPipeline`, or any estimators of scikit-learn.
+
+    Returns
+    -------
+    parts : tuple of Parts
+        A pipeline whose weights or packages are missing has a reason and no parts.
+
+    Raises
+    ------
+    ValueError
+        If an entry is no estimator.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> split_pipelines({"plain": LogisticRegression()})[0].built
+    (('plain', LogisticRegression()),)
+    """
+    named = name_pipelines(pipelines, "audit_split.pipelines", kind="an estimator", method="get_params")
+    return tuple(_parts_of(str(name), pipeline) for name, pipeline in named)
+
+
+def _parts_of(name: str, pipeline) -> Parts:
+    if not hasattr(pipeline, "make_head"):
+        return Parts(name, ((name, pipeline),), ((name, clone(pipeline)),))
+    features = pipeline.features if isinstance(pipeline.features, list | tuple) else [pipeline.features]
+    given = tuple((f"{name}: {family.family}", family) for family in features if hasattr(family, "family"))
+    try:
+        built = [(f"{name}: {family.family}", family) for family in pipeline.families()]
+        built.append((f"{name}: head", pipeline.make_head()))
+        normalizer = getattr(pipeline, "make_normalizer", lambda: None)()
+    except CANNOT_RUN as error:
+        return Parts(name, given, (), str(error))
+    if normalizer is not None:
+        built.append((f"{name}: normalizer", normalizer))
+    return Parts(name, given, tuple(built))
+
+
+def walk(value, path: str) -> Iterator[tuple[str, Any]]:
+    """Yield every object inside an object, with its path.
+
+    Parameters
+    ----------
+    value : object
+        Parameters of estimators, entries of sequences and mappings, and what functions are bound to or closed over,
+        are followed.
+    path : str
+        The name of `value`.
+
+    Yields
+    ------
+    path : str
+    value : object
+
+    Examples
+    --------
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> [path for path, part in walk(make_pipeline(StandardScaler()), "head") if hasattr(part, "fit")]
+    ['head', 'head.steps[0][1]']
+    """
+    waiting, seen = [(path, value)], set()
+    while waiting:
+        path, value = waiting.pop()
+        if id(value) in seen or value is None or isinstance(value, str | bytes | int | float | type):
+            continue
+        seen.add(id(value))
+        yield path, value
+        waiting += reversed(list(_children(path, value)))
+
+
+def _children(path: str, value) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        yield from ((f"{path}[{key!r}]", item) for key, item in value.items())
+    elif isinstance(value, list | tuple | set | frozenset):
+        yield from ((f"{path}[{place}]", item) for place, item in enumerate(value))
+    elif isinstance(value, MethodType):
+        yield f"{path}.__self__", value.__self__
+    elif isinstance(value, partial):
+        yield from ((f"{path}.{name}", getattr(value, name)) for name in ("func", "args", "keywords"))
+    elif isinstance(value, FunctionType):
+        cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
+        yield from ((f"{path}.{name}", _content(cell)) for name, cell in cells)
+        yield f"{path}.__defaults__", value.__defaults__
+        yield f"{path}.__kwdefaults__", value.__kwdefaults__
+    elif hasattr(value, "get_params"):
+        yield from ((f"{path}.{name}", item) for name, item in value.get_params(deep=False).items())
+
+
+def _content(cell):
+    try:
+        return cell.cell_contents
+    except ValueError:  # a name that was never set
+        return None

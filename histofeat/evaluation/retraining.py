@@ -14,8 +14,8 @@ from numbers import Integral
 import numpy as np
 from sklearn.base import clone
 
-from histofeat.evaluation.audit.known_patients import can_retrain, encoder_records
-from histofeat.evaluation.audit.parts import Parts
+from histofeat.evaluation.audit.encoders import encoder_records
+from histofeat.evaluation.plans import Parts, can_retrain
 from histofeat.exceptions import GroupLeakageError
 from histofeat.features import Fingerprints
 from histofeat.model_selection import encode_patients
@@ -111,7 +111,7 @@ class Retrainer:
 
     def _check(self, family, fold):
         train, test = self._run.splits[fold]
-        where = f"evaluate.retrain_encoder, {type(family).__name__} in fold {fold}"
+        where = f"evaluate.retrain_encoder, {type(family).__name__} in fold {fold + 1}"
         records, _ = encoder_records([Parts("", (("", family),))])
         if not records:
             raise ValueError(

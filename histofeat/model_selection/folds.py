@@ -1,13 +1,15 @@
-"""Folds of whole patients, and folds of single patches for comparison."""
+"""Splitters that keep each patient on one side, and `fold_rows`, which turns ``cv=`` into checked row numbers."""
 
+from collections.abc import Iterable
 from numbers import Integral
 
 import numpy as np
 from sklearn.model_selection import BaseCrossValidator, StratifiedGroupKFold, StratifiedKFold
 
+from histofeat.exceptions import GroupLeakageError
 from histofeat.model_selection.patients import check_labels, encode_patients, shown_class
 
-__all__ = ["PatchKFold", "PatientKFold", "SeededSplitter"]
+__all__ = ["PatchKFold", "PatientKFold", "SeededSplitter", "fold_rows"]
 
 _ATTEMPTS = 20
 
@@ -235,3 +237,93 @@ def _lost_class(folds, labels, n_splits):
 
 def _carriers(label, labels, codes):
     return len(np.unique(codes[labels == label]))
+
+
+def fold_rows(cv, y, patients, where, *, disjoint=True):
+    """Turn what is given as ``cv=`` into checked row numbers.
+
+    Parameters
+    ----------
+    cv : splitter or iterable of (train, test)
+        Pairs hold row numbers, or masks over all rows.
+    y : ndarray of shape (n,)
+        Labels, for a splitter.
+    patients : ndarray of shape (n,)
+        Patient ids, for a splitter.
+    where : str
+        What an error message names, such as "evaluate.cv".
+    disjoint : bool, default=True
+        Whether to refuse rows on both sides of a fold, and rows that are tested in more than one.
+
+    Returns
+    -------
+    folds : tuple of (ndarray, ndarray), int64
+        Training and test rows of each fold.
+
+    Raises
+    ------
+    ValueError
+        If `cv` is no split of these rows, or a row is tested twice.
+    GroupLeakageError
+        If a row is on both sides of a fold.
+
+    Examples
+    --------
+    >>> y, patients = np.array([0, 1, 0]), np.array(["a", "a", "b"])
+    >>> [(train, test)] = fold_rows([([True, True, False], [2])], y, patients, "cv")
+    >>> train.tolist(), test.tolist()
+    ([0, 1], [2])
+    """
+    if hasattr(cv, "split") and not isinstance(cv, str):
+        cv = cv.split(np.arange(len(y)), y, patients)
+    elif isinstance(cv, str) or not isinstance(cv, Iterable):
+        raise ValueError(
+            f"{where}: expected a splitter or pairs of (train, test) rows, got {cv!r:.60}. Use PatientKFold(5)."
+        )
+    folds = []
+    for number, pair in enumerate(cv, start=1):
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise ValueError(
+                f"{where}: expected a pair (train, test) for fold {number}, got {pair!r:.60}. "
+                "Give the rows of both sides of each fold."
+            )
+        sides = zip(("training", "test"), pair, strict=True)
+        folds.append(tuple(_as_rows(rows, len(y), f"{where}, {side} side of fold {number}") for side, rows in sides))
+    if not folds:
+        raise ValueError(f"{where}: expected at least one pair of (train, test) rows, got 0. Use PatientKFold(5).")
+    if disjoint:
+        _check_disjoint(folds, where)
+    return tuple(folds)
+
+
+def _as_rows(index, n_rows, where):
+    index = np.asarray(index)
+    if index.dtype == bool and index.shape == (n_rows,):
+        index = np.flatnonzero(index)
+    if index.ndim != 1 or not index.size or index.dtype.kind not in "iu":
+        raise ValueError(
+            f"{where}: expected row numbers or a mask over {n_rows:,} rows, got {index.dtype} of shape {index.shape}. "
+            "Give one-dimensional arrays that are not empty."
+        )
+    if index.min() < 0 or index.max() >= n_rows:
+        raise ValueError(
+            f"{where}: expected row numbers from 0 to {n_rows - 1}, got {index.min()} to {index.max()}. "
+            "Make the split from this very data set."
+        )
+    return index.astype(np.int64)
+
+
+def _check_disjoint(folds, where):
+    for number, (train, test) in enumerate(folds, start=1):
+        both = np.intersect1d(train, test)
+        if both.size:
+            raise GroupLeakageError(
+                f"{where}: expected training and test rows to differ, got row {both[0]} on both sides of fold {number} "
+                f"({both.size} such rows). Remove the rows from one side."
+            )
+    rows, times = np.unique(np.concatenate([test for _, test in folds]), return_counts=True)
+    if (times > 1).any():
+        raise ValueError(
+            f"{where}: expected each row to be tested at most once, got row {rows[times > 1][0]} tested again "
+            f"({(times > 1).sum()} such rows). Evaluate repeated hold-outs one at a time."
+        )

@@ -1,25 +1,27 @@
+from .ablation import Ablation as Ablation, AblationRow as AblationRow, ablate_families as ablate_families
 from .breakhis_study import (
     compare_hold_outs as compare_hold_outs,
     summarise_hold_outs as summarise_hold_outs,
 )
-from .explanation.ablation import Ablation as Ablation, AblationRow as AblationRow, ablate_families as ablate_families
-from .explanation.cost import (
+from .costs import (
     CostRow as CostRow,
     Costs as Costs,
     measure_costs as measure_costs,
     pareto_front as pareto_front,
-)
-from .explanation.groups import column_groups as column_groups, correlated_groups as correlated_groups
-from .explanation.permutation import (
-    Importance as Importance,
-    PartImportance as PartImportance,
-    permutation_importance as permutation_importance,
 )
 from .interval_coverage import (
     POPULATIONS as POPULATIONS,
     IntervalCoverage as IntervalCoverage,
     Population as Population,
     measure_interval_coverage as measure_interval_coverage,
+)
+from .leakage import (
+    Identification as Identification,
+    Leakage as Leakage,
+    LeakageRow as LeakageRow,
+    identify_patients as identify_patients,
+    measure_leakage as measure_leakage,
+    touching_share as touching_share,
 )
 from .learning_curves import learning_curve as learning_curve
 from .near_duplicates import NearDuplicates as NearDuplicates, measure_near_duplicates as measure_near_duplicates
@@ -36,6 +38,13 @@ from .official_test import (
     official_fold as official_fold,
     open_ledger as open_ledger,
 )
+from .permutation import (
+    Importance as Importance,
+    PartImportance as PartImportance,
+    column_groups as column_groups,
+    correlated_groups as correlated_groups,
+    permutation_importance as permutation_importance,
+)
 from .published_split import (
     PublishedComparison as PublishedComparison,
     SplitRun as SplitRun,
@@ -44,28 +53,26 @@ from .published_split import (
     load_published as load_published,
     read_scores as read_scores,
 )
-from .robustness.lanes import CLEAN as CLEAN, Robustness as Robustness, RobustnessRow as RobustnessRow
-from .robustness.measure import all_conditions as all_conditions, measure_robustness as measure_robustness
-from .shortcuts.families import (
+from .robustness import (
+    CLEAN as CLEAN,
+    Robustness as Robustness,
+    RobustnessRow as RobustnessRow,
+    all_conditions as all_conditions,
+    measure_robustness as measure_robustness,
+)
+from .shortcut_families import (
     BackgroundFraction as BackgroundFraction,
     CompressionAndBlur as CompressionAndBlur,
     MeanColor as MeanColor,
     coordinate_features as coordinate_features,
 )
-from .shortcuts.identification import identify_patients as identify_patients
-from .shortcuts.leakage import (
-    Leakage as Leakage,
-    LeakageRow as LeakageRow,
-    measure_leakage as measure_leakage,
-    touching_share as touching_share,
-)
-from .shortcuts.panel import panel_of as panel_of, shortcut_panel as shortcut_panel
-from .shortcuts.records import (
-    Identification as Identification,
+from .shortcuts import (
     Probe as Probe,
     Reference as Reference,
     ShortcutPanel as ShortcutPanel,
     Skipped as Skipped,
+    panel_of as panel_of,
+    shortcut_panel as shortcut_panel,
 )
 from .study import (
     FEATURE_SETS as FEATURE_SETS,

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from histofeat.models import IDCPipeline
-from histofeat.studies.explanation.ablation import ablate_families
-from histofeat.studies.explanation.cost import measure_costs
-from histofeat.studies.explanation.permutation import permutation_importance
+from histofeat.studies.ablation import ablate_families
+from histofeat.studies.costs import measure_costs
+from histofeat.studies.permutation import permutation_importance
 from histofeat.studies.study import (
     FOLDS,
     Findings,

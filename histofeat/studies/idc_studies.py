@@ -10,11 +10,10 @@ from sklearn.base import clone
 from histofeat.datasets import make_signature_cohort
 from histofeat.evaluation import evaluate
 from histofeat.metrics import bootstrap_p, holm
+from histofeat.studies.leakage import measure_leakage
 from histofeat.studies.learning_curves import learning_curve
-from histofeat.studies.robustness.lanes import CLEAN
-from histofeat.studies.robustness.measure import measure_robustness
-from histofeat.studies.shortcuts.leakage import measure_leakage
-from histofeat.studies.shortcuts.panel import panel_of
+from histofeat.studies.robustness import CLEAN, measure_robustness
+from histofeat.studies.shortcuts import panel_of
 from histofeat.studies.study import (
     FOLDS,
     SETS,

@@ -1,4 +1,4 @@
-"""How a score grows with training data, counted in patients: more patients against more patches of them."""
+"""Learning curves counted in patients: a score with more patients, and with more patches of the same patients."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from numbers import Integral
 
 import numpy as np
 import pandas as pd
-from sklearn.base import clone
-from sklearn.utils.validation import has_fit_parameter
 
-from histofeat.evaluation import run_in_threads
+from histofeat.evaluation import FoldFit, out_of_fold
 from histofeat.features import Runtime
 from histofeat.metrics import METRICS, Bootstrap, bootstrap_scores, scores
-from histofeat.model_selection import PatientKFold, check_no_shared_patients, encode_patients
+from histofeat.model_selection import PatientKFold, check_no_shared_patients, encode_patients, fold_rows
 
 __all__ = ["LearningCurve", "LearningPoint", "learning_curve"]
 
@@ -86,10 +84,10 @@ def learning_curve(
     random_state=0,
     runtime=None,
 ):
-    """Fit a head on patches of ever more patients, and on as many patches spread over all of them.
+    """Fit a head on the patches of more and more patients, and on as many patches spread over all patients.
 
-    The tested patients stay the same at every size: those of the folds. In each fold and draw the training patients
-    are put in a random order and the first are taken, so that a larger set holds the smaller ones.
+    The tested patients of the folds stay the same at every size. In each fold and draw the training patients are put in
+    a random order and the first ones are taken, so that a larger set contains the smaller ones.
 
     Parameters
     ----------
@@ -101,7 +99,7 @@ def learning_curve(
         Patient ids.
     head : FeatureHead or classifier
         Unfitted; it is cloned.
-    cv : splitter, optional
+    cv : splitter or iterable of (train, test), optional
         The folds; by default ``PatientKFold(5)``.
     n_patients : sequence of int, default=(10, 20, 40, 80)
         Sizes of the training set, ascending; all training patients come after them.
@@ -151,14 +149,17 @@ def learning_curve(
     """
     y = np.asarray(y)
     _, codes = encode_patients(patients, len(y), "learning_curve.patients")
-    splits = list((PatientKFold(5) if cv is None else cv).split(features, y, patients))
+    patients = np.asarray(patients, dtype=object)
+    splits = fold_rows(PatientKFold(5) if cv is None else cv, y, patients, "learning_curve.cv")
     for train, test in splits:
         check_no_shared_patients(train, test, codes)
     _check(metric, n_draws)
     runtime = Runtime.of(runtime)
     sizes = _check_sizes(n_patients, min(len(np.unique(codes[train])) for train, _ in splits))
     plan = _plan(splits, y, codes, sizes, int(n_draws), random_state)
-    proba = _fit_all(plan, splits, np.asarray(features, dtype=np.float32), y, patients, head, runtime)
+    features = np.asarray(features, dtype=np.float32)
+    fits = [FoldFit(key[:3], head, features, rows, splits[key[3]][1]) for key, rows in plan.items()]
+    proba = out_of_fold(fits, y, patients, len(np.unique(y)), runtime)
     tested = np.sort(np.concatenate([test for _, test in splits]))
     resampling = {
         "n_resamples": n_resamples,
@@ -166,7 +167,7 @@ def learning_curve(
         "n_jobs": runtime.n_jobs,
         "metrics": [metric],
     }
-    known = (y[tested], np.asarray(patients, dtype=object)[tested])
+    known = (y[tested], patients[tested])
     scored = {key: _score(found[tested], known, metric, resampling) for key, found in proba.items()}
     n_all = round(np.mean([len(np.unique(codes[train])) for train, _ in splits]))
     return LearningCurve(tuple(_points(scored, plan, sizes, n_all, len(np.unique(codes[tested])), metric)), metric)
@@ -209,25 +210,9 @@ def _plan(splits, y, codes, sizes, n_draws, seed) -> dict[tuple, np.ndarray]:
             raise ValueError(
                 f"learning_curve.n_patients: expected every class among the training patches, got {len(rows)} "
                 f"{sampling if sampling == 'patches' else f'patches of {size} patients'} without one in draw {draw} of "
-                f"fold {fold}. Use larger sizes, or another random_state."
+                f"fold {fold + 1}. Use larger sizes, or another random_state."
             )
     return plan
-
-
-def _fit_all(plan, splits, features, y, patients, head, runtime) -> dict[tuple, np.ndarray]:
-    """Out-of-fold probabilities (n, k) by (sampling, size, draw)."""
-    patients = np.asarray(patients, dtype=object)
-    proba = {key[:3]: np.full((len(y), len(np.unique(y))), np.nan) for key in plan}
-
-    def fit(key):
-        rows, test = plan[key], splits[key[3]][1]
-        groups = {"groups": patients[rows]} if has_fit_parameter(head, "groups") else {}
-        fitted = clone(head).fit(features[rows], y[rows], **groups)
-        proba[key[:3]][test] = fitted.predict_proba(features[test])
-
-    # The largest first: a thread that ends with them alone leaves the others idle.
-    run_in_threads(fit, sorted(plan, key=lambda key: -len(plan[key])), runtime, "fit")
-    return proba
 
 
 def _score(proba, known, metric, resampling):

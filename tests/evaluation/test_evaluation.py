@@ -285,7 +285,7 @@ def test_a_fold_of_one_class_is_left_out_of_the_mean(dataset):
     rest = np.flatnonzero((patients > 901) & (patients < 906))
     train = np.flatnonzero(patients >= 906)
     cv = [(train, benign_only), (train, rest)]
-    with pytest.raises(ValueError, match=r"HF004 fold without a class: .*fold 0 has no 'malignant'"):
+    with pytest.raises(ValueError, match=r"HF004 fold without a class: .*fold 1 has no 'malignant'"):
         evaluate(dataset, mean_color(), cv=cv, n_resamples=0)
     evaluation = evaluate(dataset, mean_color(), cv=cv, n_resamples=40, audit=AuditPolicy(accept_findings=("HF004",)))
     assert evaluation.audit.accepted == ("HF004",)
@@ -359,12 +359,12 @@ def test_a_split_by_patch_needs_leave_and_is_marked(dataset, cv):
 
 def test_the_message_about_a_leak_names_fold_and_patients(dataset):
     cv = [(np.arange(0, 100), np.arange(105, 120)), (np.arange(95), np.arange(95, 105))]
-    with pytest.raises(GroupLeakageError, match=r"evaluate\.cv, fold 1: .* on both sides, got 1: '910'\."):
+    with pytest.raises(GroupLeakageError, match=r"evaluate\.cv, fold 2: .* on both sides, got 1: '910'\."):
         evaluate(dataset, mean_color(), cv=cv)
 
 
 def test_inner_folds_may_not_leak_either(dataset):
-    with pytest.raises(GroupLeakageError, match=r"evaluate\.inner_cv, in the training patients of fold 0: split: exp"):
+    with pytest.raises(GroupLeakageError, match=r"evaluate\.inner_cv, in the training patients of fold 1: split: exp"):
         evaluate(dataset, mean_color(), inner_cv=PatchKFold(3))
 
 
@@ -393,12 +393,16 @@ def test_leak_canary(tmp_path):
         (5, r"evaluate.cv: expected a splitter or pairs of \(train, test\) rows, got 5\. Use PatientKFold\(5\)"),
         ("5", r"evaluate.cv: expected a splitter or pairs .* got '5'"),
         ([], r"evaluate.cv: expected at least one pair"),
-        ([([], [1])], r"evaluate.cv: expected row numbers or a mask over 200 rows, got float64 values of shape \(0,\)"),
-        ([([0.5], [1])], r"got float64 values of shape \(1,\)"),
-        ([(np.ones(3, dtype=bool), [1])], r"got bool values of shape \(3,\)"),
+        (
+            [([], [1])],
+            r"evaluate.cv, training side of fold 1: expected row numbers or a mask over 200 rows, got float64 of "
+            r"shape \(0,\)",
+        ),
+        ([([0.5], [1])], r"got float64 of shape \(1,\)"),
+        ([(np.ones(3, dtype=bool), [1])], r"got bool of shape \(3,\)"),
         ([([0], [200])], r"expected row numbers from 0 to 199, got 200 to 200"),
         ([([-1], [3])], r"expected row numbers from 0 to 199, got -1 to -1"),
-        ([([0, 1, 2], [2, 1])], r"got row 1 on both sides of fold 0 \(2 such rows\)"),
+        ([([0, 1, 2], [2, 1])], r"got row 1 on both sides of fold 1 \(2 such rows\)"),
         ([([0], [10, 11]), ([0], [11])], r"expected each row to be tested at most once, got row 11 tested again \(1 s"),
     ],
 )
@@ -413,7 +417,7 @@ def test_unusable_folds_are_refused(dataset, cv, message):
         (3, r"evaluate.inner_cv: expected a splitter, got 3\. Use PatientKFold\(3\)"),
         (
             PatientKFold(17),
-            r"inner_cv, in the training patients of fold 0: PatientKFold.n_splits: .* got 16 pat",
+            r"inner_cv, in the training patients of fold 1: PatientKFold.n_splits: .* got 16 pat",
         ),
     ],
 )
@@ -458,14 +462,14 @@ def test_unusable_resampling_is_refused_before_the_work(dataset):
 def test_a_split_that_ignores_patients_warns_in_scikit_learns_words(dataset):
     with (
         pytest.warns(UserWarning, match="groups parameter is ignored"),
-        pytest.raises(GroupLeakageError, match="fold 0"),
+        pytest.raises(GroupLeakageError, match="fold 1"),
     ):
         evaluate(dataset, mean_color(), cv=KFold(3, shuffle=True, random_state=0))
 
 
 def test_too_few_patients_for_the_inner_folds(dataset):
     few = dataset.subset(np.flatnonzero(dataset.patients.astype(int) < 905))
-    with pytest.raises(ValueError, match=r"in the training patients of fold 0: .* got 2 patients for 3 folds"):
+    with pytest.raises(ValueError, match=r"in the training patients of fold 1: .* got 2 patients for 3 folds"):
         evaluate(few, mean_color(), cv=PatientKFold(2))
 
 

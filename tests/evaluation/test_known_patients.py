@@ -225,7 +225,7 @@ class TestKnownPatients:
     def test_nobody_left(self, dataset, knowing):
         both = of(knowing(n_patients=20)), of(knowing(Fixed, 20))
         with pytest.raises(
-            ValueError, match=r"got none: a: memory and 1 more learnt from all 20\. Test other patients"
+            ValueError, match=r"got none: a: memory and 1 more was trained on all 20\. Test other patients"
         ):
             evaluate(
                 dataset, dict(zip("ab", both, strict=True)), audit=AuditPolicy(known_patients="leave_out"), **QUICK
@@ -235,7 +235,7 @@ class TestKnownPatients:
         patients, y = dataset.patients.astype(int), dataset.y
         cv = [(patients >= 5, (patients < 4) | ((patients == 4) & (y == 0)))]
         with pytest.raises(
-            ValueError, match=r"HF004 .*fold 0 has no 'malignant'.*the folds after 4 of 5 patients were left out"
+            ValueError, match=r"HF004 .*fold 1 has no 'malignant'.*the folds after 4 of 5 patients were left out"
         ):
             evaluate(
                 dataset, of(knowing(n_patients=4)), cv, n_resamples=0, audit=AuditPolicy(known_patients="leave_out")
@@ -345,7 +345,7 @@ class TestOtherScores:
 
     @every_score
     def test_nobody_left(self, dataset, knowing, name):
-        with pytest.raises(ValueError, match=rf"^{name}\.known_patients: expected a tested patient .* from all 20\."):
+        with pytest.raises(ValueError, match=rf"^{name}\.audit: expected a tested patient .* on all 20\."):
             SCORING[name](dataset, knowing(n_patients=20), audit=AuditPolicy(known_patients="leave_out"))
 
     @every_score
@@ -473,13 +473,13 @@ class TestRetrainedEncoders:
     def test_an_encoder_that_remembers_more_is_refused(self, dataset, knowing):
         with pytest.raises(
             GroupLeakageError,
-            match=r"evaluate.retrain_encoder, GoesOn in fold 0: expected an encoder that knows no tested patient, got "
+            match=r"evaluate.retrain_encoder, GoesOn in fold 1: expected an encoder that knows no tested patient, got "
             r"one that knows 50 of their images, the first of patient \d+\. Let its `retrained` learn from the images",
         ):
             evaluate(dataset, of(knowing(GoesOn, 20)), retrain_encoder=True, **QUICK)
 
     def test_an_encoder_that_does_not_tell_is_refused(self, dataset, knowing):
-        with pytest.raises(ValueError, match=r"Silent in fold 0: expected a record of the images .* got none"):
+        with pytest.raises(ValueError, match=r"Silent in fold 1: expected a record of the images .* got none"):
             evaluate(dataset, of(knowing(Silent)), retrain_encoder=True, **QUICK)
 
     def test_leaks_that_were_accepted_are_no_fault_of_the_encoder(self, dataset, knowing):

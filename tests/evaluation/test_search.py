@@ -5,14 +5,12 @@ import json
 import numpy as np
 import pytest
 from scipy.stats import loguniform, randint
-from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.model_selection import ParameterSampler
 
-from histofeat import GroupLeakageError, PatientKFold
-from histofeat.evaluation import Search, first_patients, tune_head
-from histofeat.evaluation.search.rationing import HeadForSearch
+from histofeat import PatientKFold
+from histofeat.evaluation import Search, tune_head
 from histofeat.models import FeatureHead, SoftVote, make_head
 from histofeat.models.classifiers import KernelSVM
 
@@ -86,13 +84,12 @@ class Spy(LogisticRegression):
         return super().decision_function(X)
 
 
-@pytest.mark.parametrize("method", ["random", "halving"])
-def test_no_row_of_a_test_patient_is_learnt_from_or_asked(method):
+def test_no_row_of_a_test_patient_is_learnt_from_or_asked():
     X, y, patients = problem()
     X[:, 0] = np.arange(len(X))
     train, test = next(PatientKFold(3).split(X, y, patients))
     Spy.seen.clear()
-    head, search = FeatureHead(Spy()), Search({"C": [0.01, 0.1, 1.0]}, method=method)
+    head, search = FeatureHead(Spy()), Search({"C": [0.01, 0.1, 1.0]})
     tune_head(head, X[train], y[train], patients[train], PatientKFold(2), search, "Spy")
     assert {kind for kind, _ in Spy.seen} == {"fit", "ask"}
     assert set(np.concatenate([rows for _, rows in Spy.seen])) == set(train)
@@ -118,10 +115,9 @@ def test_every_feature_set_head_and_fold_gets_the_same_budget():
         assert type(choice["params"]["C"]) is float
 
 
-@pytest.mark.parametrize("method", ["random", "halving"])
-def test_the_same_search_chooses_the_same(method):
+def test_the_same_search_chooses_the_same():
     X, y, patients = problem()
-    search = Search({"random_forest": {"max_depth": randint(1, 5), "n_estimators": [5, 10]}}, n_iter=5, method=method)
+    search = Search({"random_forest": {"max_depth": randint(1, 5), "n_estimators": [5, 10]}}, n_iter=5)
     first, second = (
         tune_head(make_head("random_forest"), X, y, patients, PatientKFold(3), search, "random_forest")[1]
         for _ in range(2)
@@ -153,12 +149,11 @@ def test_the_head_that_was_given_is_not_changed():
     assert (tuned.class_weight, tuned.calibrate, tuned.scale) == ("balanced", True, True)
 
 
-@pytest.mark.parametrize("method", ["random", "halving"])
-def test_a_head_that_needs_patients_in_its_fit_is_told_them(method):
+def test_a_head_that_needs_patients_in_its_fit_is_told_them():
     X, y, patients = problem()
     line, machine = LogisticRegression(), KernelSVM(random_state=0)
     head = FeatureHead(SoftVote([("line", line), ("machine", machine)]))
-    search = Search({"machine__C": [0.01, 1.0, 10.0], "line__C": [0.1]}, method=method)
+    search = Search({"machine__C": [0.01, 1.0, 10.0], "line__C": [0.1]})
     tuned, choice = tune_head(head, X, y, patients, PatientKFold(2), search, "vote")
     assert tuned.get_params()["classifier__machine__C"] == choice["params"]["machine__C"]
     scores = {}
@@ -175,88 +170,8 @@ def test_a_head_that_needs_patients_in_its_fit_is_told_them(method):
                 for train, test in PatientKFold(2).split(X, y, patients)
             ]
         )
-    if method == "random":
-        assert choice["params"]["machine__C"] == max(scores, key=scores.get)
+    assert choice["params"]["machine__C"] == max(scores, key=scores.get)
     assert choice["inner_score"] == pytest.approx(scores[choice["params"]["machine__C"]])
-
-
-# --- halving ---------------------------------------------------------------------------------------------------------
-
-
-class Counting(RandomForestClassifier):
-    """Remembers how many rows each fit had; each patient has eight."""
-
-    rows: list = []  # noqa: RUF012
-
-    def fit(self, X, y, sample_weight=None):
-        self.rows.append(len(X))
-        return super().fit(X, y, sample_weight)
-
-
-def test_halving_triples_whole_patients_and_ends_on_all_of_them():
-    X, y, patients = problem(n_patients=54)
-    Counting.rows.clear()
-    head = FeatureHead(Counting(n_estimators=3, random_state=0))
-    search = Search({"max_depth": list(range(1, 10))}, n_iter=9, method="halving")
-    _, choice = tune_head(head, X, y, patients, PatientKFold(2), search, "Counting")
-    # 27 patients on each training side: a ninth of them, raised to three for each class, then a third, then all.
-    assert Counting.rows == [6 * 8] * 18 + [9 * 8] * 6 + [27 * 8] * 2
-    assert (choice["n_candidates"], choice["n_fits"], choice["method"]) == (9, 26, "halving")
-
-
-def test_halving_chooses_as_a_loop_over_its_rounds_does():
-    X, y, patients = problem(n_patients=30)
-    search = Search({"logistic": SPACE}, n_iter=9, method="halving", random_state=2)
-    _, choice = tune_head(make_head("logistic"), X, y, patients, PatientKFold(3), search, "logistic")
-    alive = [
-        {name.rpartition("classifier__")[2]: value for name, value in one.items()}
-        for one in ParameterSampler(
-            {f"head__classifier__{name}": values for name, values in SPACE.items()}, 9, random_state=2
-        )
-    ]
-    for parts in (1, 3, 9):
-        means = []
-        for params in alive:
-            found = []
-            for train, test in PatientKFold(3).split(X, y, patients):
-                n_patients = max(6, -(-20 * parts // 9))
-                rows = train[first_patients(y[train], patients[train], n_patients, 2)]
-                fitted = make_head("logistic", params=params).fit(X[rows], y[rows])
-                found.append(roc_auc_score(y[test], fitted.decision_function(X[test])))
-            means.append(np.mean(found))
-        best = np.argsort(means)[-max(1, -(-len(alive) // 3)) :]
-        last, alive = alive[int(np.argmax(means))], [alive[index] for index in best]
-    assert choice["params"] == last
-    assert choice["inner_score"] == pytest.approx(max(means), abs=1e-12)
-
-
-def test_first_patients_are_nested_whole_and_of_every_class():
-    rng = np.random.default_rng(0)
-    patients = rng.integers(0, 40, 600)
-    y = np.where(patients == 17, 2, (patients > 30).astype(int))  # one patient alone carries class 2
-    before = np.array([], dtype=int)
-    for n in range(3, 41):
-        rows = first_patients(y, patients, n, random_state=5)
-        assert len(np.unique(patients[rows])) == n
-        assert np.array_equal(rows, np.flatnonzero(np.isin(patients, patients[rows])))
-        assert set(y[rows]) == {0, 1, 2}
-        assert n < 9 or min(len(np.unique(patients[rows][y[rows] == label])) for label in (0, 1)) >= 3
-        assert set(before) < set(rows)
-        before = rows
-    assert not np.array_equal(first_patients(y, patients, 5, 0), first_patients(y, patients, 5, 1))
-    with pytest.raises(GroupLeakageError, match="got shape"):
-        first_patients(y, patients[1:], 5)
-
-
-def test_a_head_on_first_patients_answers_as_the_head_does():
-    X, y, patients = problem()
-    halved = HeadForSearch(make_head("logistic"), n_parts=1, of_parts=3).fit(X, y, patients)
-    rows = first_patients(y, patients, 8)
-    assert len(rows) == 8 * 8
-    alone = make_head("logistic").fit(X[rows], y[rows])
-    for method in ("predict", "predict_proba", "decision_function"):
-        assert np.array_equal(getattr(halved, method)(X), getattr(alone, method)(X))
-    assert not hasattr(HeadForSearch(make_head("svm")).fit(X, y, patients), "predict_proba")
 
 
 # --- what is refused -------------------------------------------------------------------------------------------------
@@ -280,7 +195,6 @@ def test_a_head_on_first_patients_answers_as_the_head_does():
         ({"n_iter": 2.5}, "Search.n_iter: expected a whole number of at least 1, got 2.5"),
         ({"random_state": -1}, "Search.random_state: expected a whole number of at least 0, got -1"),
         ({"random_state": None}, "Search.random_state: expected a whole number of at least 0, got None"),
-        ({"method": "halfing"}, "Search.method: .* got 'halfing'. Did you mean 'halving'?"),
         ({"scoring": "rocauc"}, "Search.scoring: expected the name of a scorer, got 'rocauc'. Did you mean 'roc_auc'?"),
         ({"scoring": roc_auc_score}, "Search.scoring: expected the name of a scorer, got <function"),
     ],
@@ -304,12 +218,12 @@ def test_a_plain_mapping_is_read_as_a_search():
 
 def test_a_search_is_written_as_json():
     space = {"depth": randint(1, high=5), "C": [1.0, None, (2, 3)], "names": np.array(["a", "b"])}
-    search = Search({"svm": space, "other": {"kernel": [Spy]}}, n_iter=3, method="halving")
+    search = Search({"svm": space, "other": {"kernel": [Spy]}}, n_iter=3)
     written = search.to_dict()
     assert json.loads(json.dumps(written, allow_nan=False)) == written
     assert written["params"]["svm"] == {"depth": "randint(1, high=5)", "C": [1.0, None, [2, 3]], "names": ["a", "b"]}
     assert written["params"]["other"]["kernel"] == [str(Spy)]
-    assert (written["n_iter"], written["method"], written["scoring"]) == (3, "halving", "roc_auc")
+    assert (written["n_iter"], written["method"], written["scoring"]) == (3, "random", "roc_auc")
 
 
 def test_unknown_heads_and_parameters_are_refused_with_the_nearest():
@@ -328,10 +242,9 @@ def test_unknown_heads_and_parameters_are_refused_with_the_nearest():
         tune_head(heads["svm"], X, y, patients, PatientKFold(2), Search({"max_dept": [3], "n_trees": [1]}), "svm")
 
 
-@pytest.mark.parametrize("method", ["random", "halving"])
-def test_a_scorer_of_probabilities_is_refused_where_there_are_none(method):
+def test_a_scorer_of_probabilities_is_refused_where_there_are_none():
     X, y, patients = problem()
-    search = Search({"C": [0.1, 1.0]}, scoring="neg_log_loss", method=method)
+    search = Search({"C": [0.1, 1.0]}, scoring="neg_log_loss")
     with pytest.raises(ValueError, match=r"Search.scoring: .* head 'svm', .* got 'neg_log_loss'"):
         tune_head(make_head("svm"), X, y, patients, PatientKFold(2), search, "svm")
     assert tune_head(make_head("logistic"), X, y, patients, PatientKFold(2), search, "logistic")[1]["inner_score"] < 0
@@ -355,5 +268,5 @@ def test_an_inner_fold_without_a_class_is_refused():
         def split(self, X, y, groups):
             yield rows[y == 0], rows[y == 1]
 
-    with pytest.raises(ValueError, match=r"no patch of class 1 on the training side of fold 0 \(1 such classes\)"):
+    with pytest.raises(ValueError, match=r"no patch of class 1 on the training side of fold 1 \(1 such classes\)"):
         tune_head(make_head("logistic"), X, y, patients, Lopsided(), Search({"C": [1.0]}), "logistic")

@@ -46,7 +46,7 @@ class TestSharedPatients:
         splits = [([0, 1, 2], [3, 4, 5]), ([3, 4, 5], [0, 1, 2]), ([0, 1, 4, 5], [2, 3])]
         found = finding_of("HF001", ["a", "a", "b", "b", "c", "c"], splits)
         assert (found.status, found.severity) == ("issue", "error")
-        assert found.offenders == ("patient b in fold 0, 1",)
+        assert found.offenders == ("patient b in fold 1, 2",)
         assert found.numbers == {"patients": 3, "shared": 1}
         assert found.detail == "Patients on both sides of a fold: 1 of 3."
 
@@ -78,8 +78,8 @@ class TestLostClasses:
         found = finding_of("HF004", list("aabbccdd"), splits)
         assert found.is_error
         assert found.offenders == (
-            "the test side of fold 0 has no 'malignant'",
-            "the training side of fold 1 has no 'benign'",
+            "the test side of fold 1 has no 'malignant'",
+            "the training side of fold 2 has no 'benign'",
         )
 
     def test_passed_and_a_class_that_the_data_lack_does_not_count(self):
@@ -113,14 +113,14 @@ class TestSiblings:
         found = finding_of("HF005", patients, HALVES)
         assert found.is_error
         assert found.offenders == (
-            "patients 18842 and 18842D in fold 0",
-            "patients 22549AB and 22549G in fold 0",
-            "patients 22549CD and 22549G in fold 0",
+            "patients 18842 and 18842D in fold 1",
+            "patients 22549AB and 22549G in fold 1",
+            "patients 22549CD and 22549G in fold 1",
         )
 
     def test_one_case_under_two_tumour_types(self):
         patients = ["DC-14-13412", "1", "2", "3", "LC-14-13412", "4", "5", "6"]
-        assert finding_of("HF005", patients, HALVES).offenders == ("patients DC-14-13412 and LC-14-13412 in fold 0",)
+        assert finding_of("HF005", patients, HALVES).offenders == ("patients DC-14-13412 and LC-14-13412 in fold 1",)
 
     def test_passed_where_the_sections_stand_together(self):
         found = finding_of("HF005", ["22549AB", "22549CD", "1", "2", "3", "4", "5", "6"], HALVES)
@@ -134,7 +134,7 @@ class TestSiblings:
     def test_slides_of_different_patients(self):
         slides = ["22549AB", "1", "2", "3", "22549CD", "4", "5", None]
         found = finding_of("HF005", range(8), HALVES, slides=slides)
-        assert found.offenders == ("slides 22549AB and 22549CD in fold 0",)
+        assert found.offenders == ("slides 22549AB and 22549CD in fold 1",)
 
     def test_slides_of_one_patient_are_the_business_of_hf001(self):
         slides = ["22549AB", "1", "2", "3", "22549CD", "4", "5", "6"]
@@ -206,15 +206,15 @@ class TestWhole:
     @pytest.mark.parametrize(
         ("splits", "message"),
         [
-            (None, "expected pairs of .train, test. rows, got None"),
-            ("folds", "expected pairs of .train, test. rows, got 'folds'"),
-            ([], "at least one pair .train, test., got 0"),
-            ([[1, 2, 3]], r"a pair .train, test. for fold 0, got \[1, 2, 3\]"),
-            ([([0], [1]), ([0], [])], r"test side of fold 1, got float64 of shape \(0,\)"),
-            ([([0.0], [1])], r"training side of fold 0, got float64 of shape \(1,\)"),
-            ([([0], [8])], "row numbers from 0 to 7 as the test side of fold 0, got 8 to 8"),
-            ([([-1], [2])], "from 0 to 7 as the training side of fold 0, got -1 to -1"),
-            ([([True, False], [2])], r"mask over 8 rows as the training side of fold 0, got bool of shape \(2,\)"),
+            (None, "expected a splitter or pairs of .train, test. rows, got None"),
+            ("folds", "or pairs of .train, test. rows, got 'folds'"),
+            ([], "at least one pair of .train, test. rows, got 0"),
+            ([[1, 2, 3]], r"a pair .train, test. for fold 1, got \[1, 2, 3\]"),
+            ([([0], [1]), ([0], [])], r"test side of fold 2: .*, got float64 of shape \(0,\)"),
+            ([([0.0], [1])], r"training side of fold 1: .*, got float64 of shape \(1,\)"),
+            ([([0], [8])], "test side of fold 1: expected row numbers from 0 to 7, got 8 to 8"),
+            ([([-1], [2])], "training side of fold 1: .* from 0 to 7, got -1 to -1"),
+            ([([True, False], [2])], r"training side of fold 1: .* mask over 8 rows, got bool of shape \(2,\)"),
         ],
     )
     def test_refused_splits(self, splits, message):

@@ -249,7 +249,7 @@ class TestExactDuplicates:
         eight[6] = eight[1].copy()
         found = audited(eight).finding("HF002")
         assert found.is_error
-        assert found.offenders == ("6.png, tested in fold 0, and 1.png (patients g and b)",)
+        assert found.offenders == ("6.png, tested in fold 1, and 1.png (patients g and b)",)
         assert found.numbers == {"images": 8, "test_images": 1, "single_colour": 0}
 
     def test_passed_on_one_side(self, eight):
@@ -260,7 +260,7 @@ class TestExactDuplicates:
         eight[3] = eight[4].copy()
         assert audited(eight, [([0, 1, 2], [4, 5])]).finding("HF002").status == "passed"
         assert audited(eight, [([0, 1, 2], [4]), ([3, 0], [4, 5])]).finding("HF002").offenders == (
-            "4.png, tested in fold 1, and 3.png (patients e and d)",
+            "4.png, tested in fold 2, and 3.png (patients e and d)",
         )
 
     def test_by_pixels_not_by_bytes(self, tmp_path, cohort):
@@ -303,7 +303,7 @@ class TestNearDuplicates:
         eight[6] = jpeg(eight[1])
         found = audited(eight).finding("HF003")
         assert (found.severity, found.status) == ("warning", "issue")
-        assert found.offenders[0].startswith("6.png, tested in fold 0, and 1.png at distance ")
+        assert found.offenders[0].startswith("6.png, tested in fold 1, and 1.png at distance ")
         assert found.offenders[0].endswith("(patients g and b)")
         assert found.numbers["test_images"] == 1
         assert found.numbers["by_chance"] == 0
@@ -321,7 +321,7 @@ class TestNearDuplicates:
         eight[6] = eight[1] + 3
         eight[7] = eight[1].copy()
         found = audited(eight).finding("HF003")
-        assert found.offenders == ("6.png, tested in fold 0, and 1.png at distance 0 (patients g and b)",)
+        assert found.offenders == ("6.png, tested in fold 1, and 1.png at distance 0 (patients g and b)",)
 
     def test_the_nearest_is_named(self, eight):
         eight[6] = eight[1] + 3
@@ -375,7 +375,7 @@ class TestNearDuplicates:
         for words in found.offenders:
             row, fold, rest = (int(words.split(".png")[0]), int(words.split("fold ")[1][0]), words.split("and ")[1])
             partner, gap = int(rest.split(".png")[0]), int(rest.split("distance ")[1].split()[0])
-            train = splits[fold][0]
+            train = splits[fold - 1][0]
             assert gap == bits[row, partner] == bits[row, train][near[row, train]].min()
 
 

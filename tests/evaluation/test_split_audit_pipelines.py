@@ -56,7 +56,7 @@ class TestTrainedEncoders:
         found = audited(prints, learnt(TrainingImages.of("theirs", prints[[1, 4]])))
         assert found.is_error
         assert found.offenders == (
-            "mine: learnt knows 1 images of patient e, tested in fold 0, from its training on 'theirs'",
+            "mine: learnt knows 1 images of patient e, tested in fold 1, from its training on 'theirs'",
         )
         assert found.numbers == {
             "encoders_with_records": 1,

@@ -15,9 +15,8 @@ from histofeat.datasets import PatchDataset
 from histofeat.exceptions import GroupLeakageError
 from histofeat.features import FAMILIES, PatchFeatures, Runtime, make_family
 from histofeat.metrics import bootstrap_scores, patient_weights
-from histofeat.studies import column_groups, correlated_groups, permutation_importance
-from histofeat.studies.explanation import resampled_auc
-from histofeat.studies.explanation.resampled_auc import ResampledAUC, count_pairs
+from histofeat.studies import column_groups, correlated_groups, fitted_folds, permutation_importance
+from histofeat.studies.fitted_folds import ResampledAUC, count_pairs
 
 
 class Pixel(PatchFeatures):
@@ -110,7 +109,7 @@ def test_pairs_are_those_of_a_loop():
 @pytest.mark.parametrize("most_patients", [0, 1_000])
 def test_areas_are_those_of_the_bootstrap(monkeypatch, n_classes, most_patients):
     """Few patients, so that in some resamples a class vanishes; both ways to the same numbers."""
-    monkeypatch.setattr(resampled_auc, "_MOST_PATIENTS", most_patients)
+    monkeypatch.setattr(fitted_folds, "_MOST_PATIENTS", most_patients)
     rng = np.random.default_rng(n_classes)
     patients = np.repeat(list("abcdefgh"), 15)
     y = np.where(rng.random(120) < 0.5, rng.integers(0, n_classes, 120), 0)
@@ -224,7 +223,7 @@ def test_a_constant_part_costs_nothing_and_is_not_scored(dataset, monkeypatch):
     assert part(importance, "feature", "pixel_0_c").repeats == (0.0, 0.0)
     calls = []
     monkeypatch.setattr(
-        "histofeat.studies.explanation.fitted_folds.MeasuredFolds.probabilities",
+        "histofeat.studies.fitted_folds.MeasuredFolds.probabilities",
         lambda self, head, X: calls.append(len(X)) or np.full((len(X), 2), 0.5),
     )
     permutation_importance(dataset, PIPELINE, PatientKFold(4), by={"c": ["pixel_0_c"], "a": ["pixel_0_a"]}, n_repeats=3)
@@ -419,7 +418,7 @@ def test_correlated_groups_hold_close_columns_and_no_two_could_be_joined():
 
 
 def test_correlated_groups_of_many_rows_use_some(monkeypatch):
-    monkeypatch.setattr("histofeat.studies.explanation.groups._MOST_ROWS", 50)
+    monkeypatch.setattr("histofeat.studies.permutation._MOST_ROWS", 50)
     X = np.random.default_rng(0).normal(size=(1_000, 3))
     X[:, 1] = X[:, 0]
     used = np.unique(np.linspace(0, 999, 50).round().astype(int))

@@ -11,8 +11,7 @@ import pytest
 from histofeat import CNNEmbedding, IDCPipeline, PatientKFold, evaluate
 from histofeat.features import PatchFeatures, Runtime
 from histofeat.metrics import compare_models, holm
-from histofeat.studies import Ablation, AblationRow, ablate_families, measure_costs, pareto_front
-from histofeat.studies.explanation import cost
+from histofeat.studies import Ablation, AblationRow, ablate_families, costs, measure_costs, pareto_front
 
 NAMES = ("color", "lbp", "haralick")
 SETS = {"both": ("haralick", "color")}
@@ -165,7 +164,7 @@ def test_costs_are_those_that_are_known(cohort):
 
 def test_decoding_is_counted_by_itself(cohort, monkeypatch):
     """A clock that ticks a millisecond a decoded patch, and not otherwise."""
-    ticks, decode = [0], cost.as_images
+    ticks, decode = [0], costs.as_images
 
     class Counted:
         def __init__(self, X):
@@ -181,12 +180,12 @@ def test_decoding_is_counted_by_itself(cohort, monkeypatch):
             ticks[0] += 1
             return self.images.decode(row, content)
 
-    monkeypatch.setattr(cost, "as_images", Counted)
-    costs = measure_costs(
+    monkeypatch.setattr(costs, "as_images", Counted)
+    found = measure_costs(
         ablation_of(SCORES), IDCPipeline((Slow(), Slower())), cohort.X[:20], clock=lambda: ticks[0] * 1e-3
     )
-    assert costs.decode_us == pytest.approx(1_000)
-    assert {row.features_us for row in costs.rows} == {0.0}
+    assert found.decode_us == pytest.approx(1_000)
+    assert {row.features_us for row in found.rows} == {0.0}
 
 
 def test_one_thread_and_given_back(cohort, monkeypatch):
@@ -196,7 +195,7 @@ def test_one_thread_and_given_back(cohort, monkeypatch):
     assert set(seen) == {1}
     assert cv2.getNumThreads() == before
     network = IDCPipeline((CNNEmbedding(n_threads=7), Slow()))
-    found = cost._check_families(ablation_of([("slow alone", ("slow",), 0.5)]), network)
+    found = costs._check_families(ablation_of([("slow alone", ("slow",), 0.5)]), network)
     assert found["cnn"][0].n_threads == 1
 
 

@@ -162,8 +162,8 @@ def test_a_head_without_probabilities_is_calibrated(cohort):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"pipelines": {}}, r"pipelines: expected names with an IDCPipeline each, got \{\}"),
-        ({"pipelines": {"a": 3}}, "expected an IDCPipeline under 'a', got 3"),
+        ({"pipelines": {}}, r"pipelines: expected at least one pipeline and different names, got \[\]"),
+        ({"pipelines": {"a": 3}}, r"expected names with an IDCPipeline each, got \('a', 3\)"),
         ({"conditions": [("blurr", 1)]}, "Did you mean 'blur'"),
         ({"conditions": [("blur", 0)]}, r"each severity but 0 once, got \('blur', 0\)"),
         ({"conditions": [("blur", 1)] * 2}, r"got \('blur', 1\) again"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from histofeat.evaluation.audit.encoders import measure_fingerprints, trained_encoders
 from histofeat.evaluation.audit.findings import AuditReport
 from histofeat.evaluation.audit.image_checks import (
     NEAR_DISTANCE,
@@ -9,12 +10,9 @@ from histofeat.evaluation.audit.image_checks import (
     exact_duplicates,
     near_duplicates,
 )
-from histofeat.evaluation.audit.known_patients import measure_fingerprints
-from histofeat.evaluation.audit.learnt_checks import trained_encoders
-from histofeat.evaluation.audit.parts import take_apart
 from histofeat.evaluation.audit.predictions import fitted_outside
-from histofeat.evaluation.audit.sides import as_split
-from histofeat.evaluation.audit.table_checks import lost_classes, shared_patients, sibling_slides
+from histofeat.evaluation.audit.table_checks import as_split, lost_classes, shared_patients, sibling_slides
+from histofeat.evaluation.plans import split_pipelines
 from histofeat.features import Fingerprints, Runtime
 
 __all__ = ["audit_encoders", "audit_fingerprints", "audit_split", "cheap_findings"]
@@ -63,7 +61,7 @@ def audit_split(dataset, splits, *, pipelines=None, predictions=None, runtime=No
     >>> leaky.finding("HF001").numbers["shared"]
     6
     """
-    splits = list(splits) if not isinstance(splits, str) and hasattr(splits, "__iter__") else splits
+    splits = as_split(dataset, splits).folds
     cheap_findings(dataset, splits, pipelines=pipelines, predictions=predictions)  # bad input, before the images
     runtime = Runtime.of(runtime)
     fingerprints = measure_fingerprints(dataset.X, runtime)
@@ -131,7 +129,7 @@ def audit_encoders(dataset, splits, pipelines, *, runtime=None) -> AuditReport:
     >>> audit_encoders(cohort, [(range(8), range(8, 16))], IDCPipeline("color")).finding("HF007").status
     'passed'
     """
-    split, parts = as_split(dataset, splits), take_apart(pipelines)
+    split, parts = as_split(dataset, splits), split_pipelines(pipelines)
     finding = trained_encoders(split, None, parts)
     if finding is None:
         fingerprints = measure_fingerprints(dataset.X, Runtime.of(runtime))
@@ -191,7 +189,7 @@ def audit_fingerprints(
 
 def _findings(split, prints, pipelines, predictions, retrained):
     """Findings of the table and of the pipelines; those that need images as well, where there are fingerprints."""
-    parts = None if pipelines is None else take_apart(pipelines)
+    parts = None if pipelines is None else split_pipelines(pipelines)
     findings = [
         shared_patients(split),
         lost_classes(split),

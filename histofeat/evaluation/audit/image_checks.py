@@ -7,8 +7,7 @@ import pandas as pd
 
 from histofeat.evaluation.audit.findings import CODES, Finding
 from histofeat.evaluation.audit.near_pairs import near_pairs
-from histofeat.evaluation.audit.sides import Split
-from histofeat.evaluation.audit.table_checks import contradicting_patients
+from histofeat.evaluation.audit.table_checks import Split, contradicting_patients
 from histofeat.features import HASH_BITS, Fingerprints, mirror_masks, number_rows
 
 __all__ = ["NEAR_BLANK", "NEAR_DISTANCE", "SMALLEST_PX", "comparable", "contradicting_labels", "exact_duplicates",
@@ -46,7 +45,7 @@ def exact_duplicates(split: Split, prints: Fingerprints) -> Finding:
     """
     image = np.where(prints.flat, -1, prints.image)
     partner_of: dict[int, tuple[int, int]] = {}
-    for fold, (train, test) in enumerate(split.folds):
+    for fold, (train, test) in enumerate(split.folds, start=1):
         first = np.full(image.max(initial=-1) + 2, -1)
         first[image[train[::-1]]] = train[::-1]
         first[-1] = -1  # where images of one colour went
@@ -181,7 +180,7 @@ class _Search:
         ends, gaps = np.concatenate([pairs, pairs[:, ::-1]]), np.concatenate([gaps, gaps])
         nearest_last = np.argsort(-gaps, kind="stable")
         ends, gaps = ends[nearest_last], gaps[nearest_last]
-        for fold, (train, test) in enumerate(self._folds()):
+        for fold, (train, test) in enumerate(self._folds(), start=1):
             partner, gap = self._nearest(train, ends, gaps)
             looks, twin = self.looks[test], self._other_pixels(train, test)
             row_of, gap_of = np.where(twin >= 0, twin, partner[looks]), np.where(twin >= 0, 0, gap[looks])

@@ -1,16 +1,16 @@
-"""Checks of predictions: a threshold that was chosen on the test rows, and scores that were standardised over them."""
+"""HF008: parts fitted before the folds, thresholds chosen on test rows, scores standardised over them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
+from sklearn.frozen import FrozenEstimator
 
 from histofeat.evaluation.audit.findings import CODES, Finding
-from histofeat.evaluation.audit.learnt_checks import fitted_parts
-from histofeat.evaluation.audit.parts import Parts
-from histofeat.evaluation.audit.sides import Split
+from histofeat.evaluation.audit.table_checks import Split
+from histofeat.evaluation.plans import Parts, walk
 
 __all__ = ["fitted_outside", "predictions_of"]
 
@@ -95,7 +95,7 @@ def fitted_outside(split: Split, parts: tuple[Parts, ...] | None, predictions) -
     if parts is None and predictions is None:
         detail = "Neither pipelines nor predictions were given."
         return Finding("HF008", CODES["HF008"], "error", "not applicable", detail, unseen)
-    offenders, severity, looked = list(fitted_parts(parts or ())), "error", []
+    offenders, severity, looked = list(_fitted_parts(parts or ())), "error", []
     if parts is not None:
         broken = [part.name for part in parts if part.reason]
         looked.append(f"pipelines ({len(parts):,}" + (f", in vain {', '.join(broken)})" if broken else ")"))
@@ -119,6 +119,39 @@ def fitted_outside(split: Split, parts: tuple[Parts, ...] | None, predictions) -
         "HF008", CODES["HF008"], severity, "issue" if offenders else "passed",
         f"{detail} Looked at: {' and '.join(looked)}.", unseen, tuple(offenders), {"found": len(offenders)},
     )  # fmt: skip
+
+
+def _fitted_parts(parts: Iterable[Parts]) -> list[str]:
+    """Find what is fitted before any fold is, and stays so.
+
+    Parameters
+    ----------
+    parts : iterable of Parts
+
+    Returns
+    -------
+    offenders : list of str
+        The way to each part that cloning leaves fitted: a `FrozenEstimator`, and whatever a function is bound to or
+        closed over. Estimators that cloning resets are no offence.
+    """
+    found = []
+    for pipeline in parts:
+        for start, part in pipeline.built:
+            inside: list[str] = []
+            for path, value in walk(part, start):
+                # What holds a fitted part is fitted by it: name the outermost only.
+                if not any(path.startswith((f"{outer}.", f"{outer}[")) for outer in inside) and _is_fitted(value):
+                    inside.append(path)
+                    found.append(f"{path} ({type(value).__name__})")
+    return found
+
+
+def _is_fitted(value) -> bool:
+    if not hasattr(value, "fit"):
+        return False
+    learnt = [name for name in getattr(value, "__dict__", {}) if name.endswith("_") and not name.startswith("__")]
+    # The last is xgboost's own way.
+    return isinstance(value, FrozenEstimator) or bool(learnt) or getattr(value, "_Booster", None) is not None
 
 
 # --- what comes in ---------------------------------------------------------------------------------------------------

@@ -1,23 +1,119 @@
-"""Checks that read the table alone: patients, classes, slides and labels. They take no time and open no image."""
+"""Checks of a split that read the table alone: patients, classes, slides and labels. No image is opened."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import PurePath
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from histofeat.evaluation.audit.findings import CODES, Finding
-from histofeat.evaluation.audit.sides import Split, list_some
+from histofeat.exceptions import DatasetError
+from histofeat.model_selection import encode_patients, fold_rows
 
-__all__ = [
-    "case_number",
-    "contradicting_patients",
-    "lost_classes",
-    "section_letters",
-    "shared_patients",
-    "sibling_slides",
-]
+__all__ = ["Split", "as_split", "case_number", "contradicting_patients", "list_some", "lost_classes", "section_letters",
+           "shared_patients", "sibling_slides"]  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """A data set, its folds, and its patients by number: what every check reads.
+
+    Parameters
+    ----------
+    dataset : PatchDataset
+    folds : tuple of (ndarray, ndarray), int64
+        Training and test rows of each fold.
+    ids : list of str
+        Distinct patient ids.
+    patient : ndarray of shape (n,), int64
+        Index of each row's patient into `ids`.
+    """
+
+    dataset: Any
+    folds: tuple[tuple[np.ndarray, np.ndarray], ...]
+    ids: list[str]
+    patient: np.ndarray = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.patient)
+
+    @property
+    def n_folds(self) -> str:
+        """The number of folds in words."""
+        return f"{len(self.folds)} fold{'s' if len(self.folds) > 1 else ''}"
+
+    def sides_by(self, codes: np.ndarray):
+        """Yield (number of the fold from 1, training, test): counts of rows per code; negative codes are left out."""
+        n_codes = int(codes.max(initial=-1)) + 1
+        for fold, (train, test) in enumerate(self.folds, start=1):
+            yield fold, *(_count(codes[rows], n_codes) for rows in (train, test))
+
+    @cached_property
+    def _names(self) -> np.ndarray:
+        try:
+            return self.dataset.relative_paths
+        except DatasetError:  # what names a row in a message need not be what opens its file
+            return np.array([PurePath(path).name for path in self.dataset.X], dtype=object)
+
+    def name(self, row: int) -> str:
+        """Name an image without the folder of the data set."""
+        return str(self._names[row])
+
+
+def _count(codes: np.ndarray, n_codes: int) -> np.ndarray:
+    return np.bincount(codes[codes >= 0], minlength=n_codes)
+
+
+def as_split(dataset, splits) -> Split:
+    """Check the folds of a split.
+
+    Parameters
+    ----------
+    dataset : PatchDataset
+        What was split.
+    splits : splitter or iterable of (train, test)
+        Pairs of row numbers or masks.
+
+    Returns
+    -------
+    split : Split
+
+    Raises
+    ------
+    ValueError
+        If there is no fold, or a side is empty or no set of rows of this data set.
+    GroupLeakageError
+        If a row has no patient.
+
+    Examples
+    --------
+    >>> from histofeat.datasets import make_cohort
+    >>> split = as_split(make_cohort(n_patients=2, patches_per_patient=4), [([0, 1], [2])])
+    >>> split.folds[0][1].tolist(), split.n_folds
+    ([2], '1 fold')
+    """
+    ids, patient = encode_patients(dataset.patients, len(dataset), "dataset.patients")
+    folds = fold_rows(splits, dataset.y, dataset.patients, "audit_split.splits", disjoint=False)
+    return Split(dataset, folds, ids, patient)
+
+
+def list_some(numbers: Iterable, most: int = 5) -> str:
+    """List the first numbers of a sequence in words.
+
+    Examples
+    --------
+    >>> list_some([0, 1, 2], most=2), list_some([4])
+    ('0, 1, ... (3 in all)', '4')
+    """
+    numbers = list(numbers)
+    first = ", ".join(map(str, numbers[:most]))
+    return f"{first}, ... ({len(numbers)} in all)" if len(numbers) > most else first
 
 
 def shared_patients(split: Split) -> Finding:

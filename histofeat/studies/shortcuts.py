@@ -1,20 +1,22 @@
 """The shortcut panel: what shortcuts reach alone under the folds of an evaluation, beside its best model."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from histofeat.evaluation import run_in_threads
+from histofeat.evaluation import FoldFit, out_of_fold
 from histofeat.exceptions import DatasetError, MissingExtraError, WeightsError
 from histofeat.features import PatchFeatures, Runtime, extract, make_family
 from histofeat.metrics import Bootstrap, bootstrap_scores, scores
+from histofeat.model_selection import fold_rows
 from histofeat.models import make_head
-from histofeat.studies.shortcuts.families import BackgroundFraction, CompressionAndBlur, MeanColor, coordinate_features
-from histofeat.studies.shortcuts.identification import PATCHES_PER_PATIENT, identify_patients
-from histofeat.studies.shortcuts.records import NOTHING, Probe, Reference, ShortcutPanel, Skipped
+from histofeat.studies.leakage import PATCHES_PER_PATIENT, Identification, identify_patients, plain_values
+from histofeat.studies.shortcut_families import BackgroundFraction, CompressionAndBlur, MeanColor, coordinate_features
 
-__all__ = ["HANDCRAFTED", "PROBE_HEAD", "panel_of", "shortcut_panel"]
+__all__ = ["HANDCRAFTED", "PROBE_HEAD", "Probe", "Reference", "ShortcutPanel", "Skipped", "panel_of", "shortcut_panel"]
 
 HANDCRAFTED = ("color", "lbp", "haralick")
 """Families whose knowledge of the patient is measured when nothing else is said."""
@@ -30,6 +32,94 @@ _DEFINITIONS = {
     "coordinates": "x and y on the slide, and relative to the patient's own extent",
 }
 _CANNOT_RUN = (WeightsError, MissingExtraError)
+
+NOTHING = (math.nan, math.nan)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A classifier on one shortcut alone, under the folds of an evaluation.
+
+    Parameters
+    ----------
+    name : str
+        The shortcut.
+    definition : str
+        What exactly the classifier sees.
+    n_features : int
+    roc_auc : float
+        Of the pooled out-of-fold scores.
+    ci95 : tuple of (float, float)
+        95 % percentile interval, from resampling patients.
+    share : float
+        (`roc_auc` - 0.5) / (ROC-AUC of the reference - 0.5): how much of the reference's score above chance the
+        shortcut reaches by itself. NaN without a reference, or where that cannot be told from chance.
+    share_ci95 : tuple of (float, float)
+        Its interval, both scores from the same resamples.
+    """
+
+    name: str
+    definition: str
+    n_features: int
+    roc_auc: float
+    ci95: tuple[float, float]
+    share: float = math.nan
+    share_ci95: tuple[float, float] = NOTHING
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The model whose score the shortcuts are held against."""
+
+    name: str
+    roc_auc: float
+    ci95: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A probe or a family that could not run, and the sentence that says why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ShortcutPanel:
+    """What shortcuts reach on their own, and how well features recognise the patient.
+
+    Parameters
+    ----------
+    rows : tuple of Probe
+        One per shortcut; the last is all of them together.
+    identification : tuple of Identification
+        One per family.
+    reference : Reference or None
+        The model of highest ROC-AUC among those given.
+    not_run : tuple of Skipped
+    n_patients, n_patches : int
+        What was tested.
+    n_folds : int
+    n_resamples, random_state : int
+        Behind the intervals.
+    patient_overlap : bool
+        Whether a patient is on both sides of a fold. A probe then shows what the leak gives it.
+    """
+
+    rows: tuple[Probe, ...]
+    identification: tuple[Identification, ...]
+    reference: Reference | None
+    not_run: tuple[Skipped, ...]
+    n_patients: int
+    n_patches: int
+    n_folds: int
+    n_resamples: int
+    random_state: int
+    patient_overlap: bool
+
+    def to_dict(self):
+        """Give the content as dicts, lists and plain values, None for what is undefined: ready for JSON."""
+        return plain_values(asdict(self))
 
 
 def shortcut_panel(
@@ -88,13 +178,15 @@ def shortcut_panel(
     >>> [row.name for row in panel.rows]
     ['mean_color', 'background', 'compression_and_blur', 'coordinates', 'all of these together']
     """
-    splits, runtime = _check_splits(splits, len(dataset)), Runtime.of(runtime)
+    splits, runtime = fold_rows(splits, dataset.y, dataset.patients, "shortcut_panel.splits"), Runtime.of(runtime)
     tested = np.sort(np.concatenate([test for _, test in splits]))
     resampling = {"n_resamples": n_resamples, "random_state": random_state, "n_jobs": runtime.n_jobs}
     reference, resamples = _best_reference(reference_scores, dataset, tested, resampling)
     features, not_run = _measure(dataset, families_to_identify, runtime)
     matrices, no_place = _probe_matrices(dataset, features)
-    fits = _fit_all(matrices, dataset, splits, random_state, runtime)
+    head = make_head("xgboost", random_state=random_state, params=PROBE_HEAD)
+    tasks = [FoldFit(name, head, matrices[name], train, test) for name in matrices for train, test in splits]
+    fits = out_of_fold(tasks, dataset.y, dataset.patients, len(dataset.target_names), runtime)
     rows = tuple(
         _row(name, matrices[name].shape[1], proba[tested], dataset, tested, (reference, resamples), resampling)
         for name, proba in fits.items()
@@ -140,34 +232,6 @@ def panel_of(evaluation, *, families_to_identify=HANDCRAFTED, runtime=None):
 
 
 # --- what comes in ---------------------------------------------------------------------------------------------------
-
-
-def _check_splits(splits, n_rows):
-    pairs = tuple((np.asarray(train), np.asarray(test)) for train, test in splits)
-    remedy = "Give Evaluation.splits of this data set."
-    if not pairs:
-        raise ValueError(f"shortcut_panel.splits: expected one fold or more, got 0. {remedy}")
-    for fold, pair in enumerate(pairs):
-        for side, rows in zip(("training", "test"), pair, strict=True):
-            fits = rows.ndim == 1 and rows.size and np.issubdtype(rows.dtype, np.integer)
-            if not fits or rows.min() < 0 or rows.max() >= n_rows:
-                raise ValueError(
-                    f"shortcut_panel.splits: expected row numbers from 0 to {n_rows - 1}, got {rows.dtype} values of "
-                    f"shape {rows.shape} as {side} rows of fold {fold}. {remedy}"
-                )
-        both = np.intersect1d(*pair)
-        if both.size:
-            raise ValueError(
-                f"shortcut_panel.splits: expected training and test rows to differ, got row {both[0]} on both sides "
-                f"of fold {fold} ({both.size} such rows). {remedy}"
-            )
-    rows, times = np.unique(np.concatenate([test for _, test in pairs]), return_counts=True)
-    if (times > 1).any():
-        raise ValueError(
-            f"shortcut_panel.splits: expected each row to be tested at most once, got row {rows[times > 1][0]} again "
-            f"({(times > 1).sum()} such rows). {remedy}"
-        )
-    return pairs
 
 
 def _best_reference(reference_scores, dataset, tested, resampling):
@@ -231,27 +295,6 @@ def _probe_matrices(dataset, features):
 
 
 # --- what goes out ---------------------------------------------------------------------------------------------------
-
-
-def _fit_all(matrices, dataset, splits, random_state, runtime):
-    """Fit every probe on every fold: a mapping of name to out-of-fold probabilities (n, k)."""
-    y, n_classes = dataset.y, len(dataset.target_names)
-
-    def fit(task):
-        name, train, test = task
-        head = make_head("xgboost", random_state=random_state, params=PROBE_HEAD)
-        head.fit(matrices[name][train], y[train])
-        # A class that is not among the training rows has probability 0.
-        proba = np.zeros((len(test), n_classes))
-        proba[:, head.classes_] = head.predict_proba(matrices[name][test])
-        return proba
-
-    tasks = [(name, train, test) for name in matrices for train, test in splits]
-    done = run_in_threads(fit, tasks, runtime, "fit")
-    found = {name: np.full((len(y), n_classes), np.nan) for name in matrices}
-    for (name, _, test), proba in zip(tasks, done, strict=True):
-        found[name][test] = proba
-    return found
 
 
 def _row(name, n_features, proba, dataset, tested, against, resampling):

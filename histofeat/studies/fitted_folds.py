@@ -1,15 +1,133 @@
-"""ROC-AUC of many score vectors on the same resamples of the patients, without walking over the patches each time."""
+"""What explanations share: a pipeline measured once, its heads fitted on folds, and fast resampled ROC-AUC."""
+
+from dataclasses import dataclass
 
 import numba
 import numpy as np
+from sklearn.base import clone
 
+from histofeat.evaluation import FairFolds, FeatureBank, Plan, Run, class_probabilities, fair_folds, run_in_threads
+from histofeat.features import Runtime
 from histofeat.metrics import Bootstrap, patient_weights, ranking_scores
 from histofeat.model_selection import encode_patients
+from histofeat.models import check_enough_patients
 
-__all__ = ["ResampledAUC", "count_pairs"]
+__all__ = ["MeasuredFolds", "ResampledAUC", "count_pairs", "measure_folds"]
 
 #: Above, the matrix of patients by patients is larger than walking over the patches is slow.
 _MOST_PATIENTS = 1_000
+
+
+@dataclass
+class MeasuredFolds:
+    """Features and folds of one pipeline.
+
+    Parameters
+    ----------
+    run : Run
+    folds : FairFolds
+        Training and test rows of each fold, and the patients that are not tested.
+    plan : Plan
+        The pipeline, split into families and head.
+    """
+
+    run: Run
+    folds: FairFolds
+    plan: Plan
+
+    def __post_init__(self):
+        self.y, self.patients, self.splits = self.run.y, self.run.patients, self.run.splits
+        self.n_classes = len(self.run.dataset.target_names)
+        self.names = [name for family in self.plan.families for name in family.get_feature_names_out()]
+        self.tested = np.sort(np.concatenate([test for _, test in self.splits]))
+        self.bank = FeatureBank([self.plan], self.run).measure_folds()
+
+    def features(self, fold, rows):
+        """Features of some rows as the head of this fold sees them, float32 of shape (n_rows, d)."""
+        return self.bank.rows(self.plan, fold, rows)
+
+    def family_columns(self):
+        """Give the column numbers of each family by name; families of one name are one."""
+        columns, start = {}, 0
+        for family in self.plan.families:
+            stop = start + len(family.get_feature_names_out())
+            columns.setdefault(family.family, []).extend(range(start, stop))
+            start = stop
+        return {name: np.array(numbers) for name, numbers in columns.items()}
+
+    def fit_heads(self, column_sets):
+        """Fit a head on each set of columns in each fold.
+
+        Parameters
+        ----------
+        column_sets : sequence of ndarray of int
+
+        Returns
+        -------
+        heads : list of list of FeatureHead
+            For each set, one per fold.
+        """
+        n_folds = len(self.splits)
+        tasks = [(columns, fold) for columns in column_sets for fold in range(n_folds)]
+        heads = run_in_threads(lambda task: self._fit(*task), tasks, self.run.runtime)
+        return [heads[start : start + n_folds] for start in range(0, len(heads), n_folds)]
+
+    def _fit(self, columns, fold):
+        train, _ = self.splits[fold]
+        head = clone(self.plan.head)
+        if not (head.calibrate or hasattr(head.classifier, "predict_proba")):
+            head.set_params(calibrate=True)
+        return head.fit(self.features(fold, train)[:, columns], self.y[train], groups=self.patients[train])
+
+    def pooled(self, by_fold):
+        """Put arrays of shape (n_test, k), one for each fold, in the order of `tested`."""
+        pooled = np.empty((len(self.tested), self.n_classes))
+        for (_, test), proba in zip(self.splits, by_fold, strict=True):
+            pooled[np.searchsorted(self.tested, test)] = proba
+        return pooled
+
+    def areas(self, n_resamples, random_state):
+        """The `ResampledAUC` of the tested patches."""
+        y, patients = self.y[self.tested], self.patients[self.tested]
+        return ResampledAUC(y, patients, self.n_classes, n_resamples, random_state)
+
+    def probabilities(self, head, features):
+        """Class probabilities (n, k), float64; a class that the head never saw has probability 0."""
+        return class_probabilities(head, features, self.n_classes)
+
+
+def measure_folds(dataset, pipeline, cv, *, owner, audit=None, runtime=None):
+    """Check the folds and measure the patches; raise what cannot run. `owner` is the function that an error names.
+
+    Raises
+    ------
+    GroupLeakageError
+        If a patient is on both sides of a fold, or an encoder was trained on a tested patient.
+    WeightsError, MissingExtraError
+        If a family of the pipeline cannot run here.
+    ValueError
+        If `pipeline` is none, a class is never tested, there are too few patients to calibrate the head, or an encoder
+        was trained on every tested patient.
+    """
+    if not hasattr(pipeline, "make_head") or not hasattr(pipeline, "families"):
+        raise ValueError(f"explanation.pipeline: expected an IDCPipeline, got {pipeline!r:.80}. Pass IDCPipeline().")
+    if getattr(pipeline, "takes_pixels", False):
+        raise ValueError(
+            "explanation.pipeline: expected feature families to explain, got features='pixels'. Name families."
+        )
+    runtime = Runtime.of(runtime)
+    folds = fair_folds(cv, dataset, pipeline, owner=owner, audit=audit, runtime=runtime)
+    tested = dataset.y[np.concatenate([test for _, test in folds.splits])]
+    counts = np.bincount(tested, minlength=len(dataset.target_names))
+    if not counts.all():
+        raise ValueError(
+            f"explanation.cv: expected tested patches of every class, got none of "
+            f"{dataset.target_names[int(counts.argmin())]!r}. A ROC-AUC needs both; test other patients too."
+        )
+    plan = Plan("explained", "", pipeline).build()
+    for train, _ in folds.splits:
+        check_enough_patients(plan.head, dataset.y[train], dataset.patients[train], "explanation.pipeline")
+    return MeasuredFolds(Run(dataset, folds.splits, runtime), folds, plan)
 
 
 class ResampledAUC:

@@ -1,4 +1,4 @@
-"""Predictions on a published split become scores with intervals, by the very functions that score our own."""
+"""Score predictions on a published split, with the functions that score our own."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from histofeat.evaluation.published.protocols import Protocol, as_protocol
-from histofeat.evaluation.published.rows import RowCount, check_complete, sort_rows
+from histofeat.evaluation.published_rows import Protocol, RowCount, as_protocol, check_complete, sort_rows
 from histofeat.exceptions import DatasetError
 from histofeat.metrics import LABEL_METRICS, Score, choose_threshold, most_probable, parse_rule, score_folds
 

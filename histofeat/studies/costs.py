@@ -1,4 +1,4 @@
-"""What a ROC-AUC costs in time: families measured in one run, one thread, no store; and what is worth its price."""
+"""Computation time of each set of an ablation (one run, one thread, no store), and the Pareto front."""
 
 import time
 from contextlib import contextmanager
@@ -90,7 +90,7 @@ class Costs:
 
 
 def measure_costs(ablation, pipeline, X, *, n_repeats=3, clock=time.process_time, progress=None):
-    """Measure what each set of an ablation takes to extract, and say which sets are worth their price.
+    """Measure the extraction time of each set of an ablation, and mark the sets on the Pareto front.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Families left out and families alone: what a model is without one, and what one is without the others."""
+"""Ablation: scores of a pipeline without each of its families, and with each family alone."""
 
 import time
 from collections.abc import Mapping
@@ -11,8 +11,7 @@ from threadpoolctl import threadpool_limits
 from histofeat.evaluation import LeftOut
 from histofeat.exceptions import known_names
 from histofeat.metrics import bootstrap_p, holm, patient_weights
-from histofeat.studies.explanation.fitted_folds import measure_folds
-from histofeat.studies.explanation.resampled_auc import ResampledAUC
+from histofeat.studies.fitted_folds import measure_folds
 
 __all__ = ["Ablation", "AblationRow", "ablate_families"]
 
@@ -36,7 +35,7 @@ class AblationRow:
     ci95 : tuple of (float, float)
         95 % percentile interval, from resampling patients.
     difference : float
-        `roc_auc` less that of all families: negative where something is missed.
+        `roc_auc` minus that of all families: negative where leaving families out costs something.
     difference_ci95 : tuple of (float, float)
         The same for the difference, on the same resamples; (0, 0) for all families themselves.
     p, p_holm : float
@@ -70,9 +69,9 @@ class Ablation:
         Held out and scored.
     n_resamples, random_state : int
     left_out : LeftOut or None
-        The patients who were not tested, since an encoder knows them.
+        The patients that were not tested, since an encoder was trained on them.
     accepted : tuple of str
-        Codes of errors that were there and were accepted by name.
+        Codes of accepted errors.
     """
 
     rows: tuple[AblationRow, ...]
@@ -136,8 +135,7 @@ def ablate_families(
     random_state : int, default=0
         Seed of the resamples.
     audit : AuditPolicy, optional
-        As in `histofeat.evaluate`. Codes that may be accepted: HF001 (folds share patients), HF007 (an encoder was
-        trained on test patients) and, with "leave_out", HF004; the result names the accepted ones.
+        As in `histofeat.evaluate`; HF001, HF007 and, where patients were left out, HF004 are looked for.
     runtime : Runtime, optional
         Threads, feature store and progress; its stages are "extract" and "fit".
 
@@ -148,17 +146,17 @@ def ablate_families(
     Raises
     ------
     GroupLeakageError
-        If a patient is on both sides of a fold, or an encoder knows a tested patient.
+        If a patient is on both sides of a fold, or an encoder was trained on a tested patient.
     WeightsError, MissingExtraError
         If a family of the pipeline cannot run here.
     ValueError
-        If there is a single family, a set names none of the pipeline's families or takes a name of this function, or
-        every tested patient is known to an encoder.
+        If there is a single family, a set names none of the pipeline's families or has the name of another row, or an
+        encoder was trained on every tested patient.
 
     Notes
     -----
-    Each set gets fits of its own, so that a family that others can stand in for costs little when it is left out,
-    however much a fitted model leans on it; `permutation_importance` asks the other question. The scores are those of
+    Each set has its own fits, so leaving out a family that others can replace costs little, even if a fitted model
+    relies on it; `permutation_importance` measures the latter. The scores are those of
     `histofeat.evaluate` for a pipeline of these families and the same folds, without its inner fits.
 
     Examples
@@ -179,12 +177,11 @@ def ablate_families(
     # Sets of the same families, such as one of two alone and without the other, are fitted once.
     fits = {families: np.concatenate([by_family[name] for name in families]) for _, _, families in wanted}
     heads = dict(zip(fits, measured.fit_heads(list(fits.values())), strict=True))
-    tested = measured.tested
-    areas = ResampledAUC(measured.y[tested], measured.patients[tested], measured.n_classes, n_resamples, random_state)
+    areas = measured.areas(n_resamples, random_state)
     scored = {families: _score(measured, heads[families], columns, areas) for families, columns in fits.items()}
     rows = [_row(kind, name, families, len(fits[families]), scored, areas) for kind, name, families in wanted]
-    counts = (areas.n_patients, len(tested), int(n_resamples), random_state)
-    return Ablation(_adjusted(rows), *counts, measured.left_out, measured.accepted)
+    counts = (areas.n_patients, len(measured.tested), int(n_resamples), random_state)
+    return Ablation(_adjusted(rows), *counts, measured.folds.left_out, measured.folds.accepted)
 
 
 def _families(pipeline):
@@ -224,14 +221,10 @@ def _make_sets(names, sets):
 
 def _score(measured, heads, columns, areas):
     """Give the pooled area of one set, its samples, and how long a prediction takes."""
-    pooled = np.empty((len(measured.tested), measured.n_classes))
-    for fold, (head, (_, test)) in enumerate(zip(heads, measured.splits, strict=True)):
-        features = measured.features(fold, test)[:, columns]
-        pooled[np.searchsorted(measured.tested, test)] = measured.probabilities(head, features)
-        if fold == 0:
-            predict_us = _predict_us(measured, head, features)
-    (area,), samples = areas.mean_areas([pooled])
-    return float(area), samples, predict_us
+    features = [measured.features(fold, test)[:, columns] for fold, (_, test) in enumerate(measured.splits)]
+    proba = [measured.probabilities(head, X) for head, X in zip(heads, features, strict=True)]
+    (area,), samples = areas.mean_areas([measured.pooled(proba)])
+    return float(area), samples, _predict_us(measured, heads[0], features[0])
 
 
 def _row(kind, name, families, n_columns, scored, areas):

@@ -1,28 +1,36 @@
 """Permutation importance on held-out patients: columns, groups of columns and whole families."""
 
+import re
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from numbers import Integral
 
 import numpy as np
 import pandas as pd
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import squareform
+from scipy.stats import rankdata
 
 from histofeat.evaluation import LeftOut, run_in_threads
 from histofeat.exceptions import known_names
-from histofeat.features import Runtime
+from histofeat.features import CHANNELS, Runtime
 from histofeat.metrics import patient_weights
-from histofeat.studies.explanation.fitted_folds import measure_folds
-from histofeat.studies.explanation.groups import column_groups, correlated_groups
-from histofeat.studies.explanation.resampled_auc import ResampledAUC
+from histofeat.studies.fitted_folds import measure_folds
 
-__all__ = ["Importance", "PartImportance", "permutation_importance"]
+__all__ = ["Importance", "PartImportance", "column_groups", "correlated_groups", "permutation_importance"]
+
+# "h" and "e" are hematoxylin and eosin in the names of Haralick's columns.
+_CHANNEL = f"(?:{'|'.join((*CHANNELS, 'gray', 'h', 'e'))})"
+#: Rows that correlations are taken from, at most.
+_MOST_ROWS = 20_000
 
 _KINDS = ("family", "group", "correlated", "feature")
 
 
 @dataclass(frozen=True)
 class PartImportance:
-    """What one part of the features is worth to a fitted model.
+    """How much a fitted model relies on one part of its features.
 
     Parameters
     ----------
@@ -32,7 +40,7 @@ class PartImportance:
     columns : tuple of str
         The columns that were permuted together.
     drop : float
-        Pooled ROC-AUC of the model less that with these columns permuted, mean over the repeats.
+        Pooled ROC-AUC of the model minus that with these columns permuted, mean over the repeats.
     ci95 : tuple of (float, float)
         95 % percentile interval of `drop`, from resampling patients.
     repeats : tuple of float
@@ -54,7 +62,7 @@ class PartImportance:
 
 @dataclass(frozen=True)
 class Importance:
-    """The parts of a pipeline's features by what permuting them costs.
+    """The parts of a pipeline's features, with the loss of ROC-AUC when they are permuted.
 
     Parameters
     ----------
@@ -68,9 +76,9 @@ class Importance:
         Held out and scored.
     n_repeats, n_resamples, random_state : int
     left_out : LeftOut or None
-        The patients who were not tested, since an encoder knows them.
+        The patients that were not tested, since an encoder was trained on them.
     accepted : tuple of str
-        Codes of errors that were there and were accepted by name.
+        Codes of accepted errors.
     """
 
     parts: tuple[PartImportance, ...]
@@ -107,7 +115,7 @@ def permutation_importance(
     audit=None,
     runtime=None,
 ):
-    """Say what each part of the features is worth to a model, on patients that it has not learnt from.
+    """Measure how much a model relies on each part of its features, on held-out patients.
 
     The head is fitted on the training patients of each fold, once. Then the values of a part are exchanged at random
     among the held-out patches of the fold, all columns of the part together, and the same head scores them again.
@@ -132,8 +140,7 @@ def permutation_importance(
     random_state : int, default=0
         Seed of the permutations and of the resamples.
     audit : AuditPolicy, optional
-        As in `histofeat.evaluate`. Codes that may be accepted: HF001 (folds share patients), HF007 (an encoder was
-        trained on test patients) and, with "leave_out", HF004; the result names the accepted ones.
+        As in `histofeat.evaluate`; HF001, HF007 and, where patients were left out, HF004 are looked for.
     runtime : Runtime, optional
         Threads, feature store and progress; its stages are "extract", "fit" and "permute" (parts).
 
@@ -144,12 +151,11 @@ def permutation_importance(
     Raises
     ------
     GroupLeakageError
-        If a patient is on both sides of a fold, or an encoder knows a tested patient.
+        If a patient is on both sides of a fold, or an encoder was trained on a tested patient.
     WeightsError, MissingExtraError
         If a family of the pipeline cannot run here.
     ValueError
-        If a kind or a column is unknown, another argument is not what it should be, or every tested patient is known
-        to an encoder.
+        If an argument is invalid, or an encoder was trained on every tested patient.
 
     Notes
     -----
@@ -195,8 +201,8 @@ def permutation_importance(
         n_repeats=int(n_repeats),
         n_resamples=int(n_resamples),
         random_state=random_state,
-        left_out=measured.left_out,
-        accepted=measured.accepted,
+        left_out=measured.folds.left_out,
+        accepted=measured.folds.accepted,
     )
 
 
@@ -257,27 +263,16 @@ class _Permuted:
             [np.random.default_rng([random_state, fold, repeat]).permutation(len(test)) for repeat in range(n_repeats)]
             for fold, test in enumerate(self.tests)
         ]
-        # Places of the rows of each fold among all tested rows.
-        self.places = [np.searchsorted(measured.tested, test) for test in self.tests]
-        tested = measured.tested
-        self.areas = ResampledAUC(
-            measured.y[tested], measured.patients[tested], measured.n_classes, n_resamples, random_state
-        )
+        self.areas = measured.areas(n_resamples, random_state)
         self.proba = [measured.probabilities(head, X) for head, X in zip(heads, self.features, strict=True)]
-        (self.area,), self.samples = self.areas.mean_areas([self._pooled(self.proba)])
+        (self.area,), self.samples = self.areas.mean_areas([measured.pooled(self.proba)])
         self.area = float(self.area)
 
-    def _pooled(self, by_fold):
-        pooled = np.empty((len(self.measured.tested), self.measured.n_classes))
-        for place, proba in zip(self.places, by_fold, strict=True):
-            pooled[place] = proba
-        return pooled
-
     def score(self, part):
-        """Permute one part, as often as asked for, and see what it costs."""
+        """Permute one part `n_repeats` times and measure the loss."""
         by, name, columns = part
         by_fold = [self._scored(fold, columns) for fold in range(len(self.tests))]
-        pooled = [self._pooled(probas) for probas in zip(*by_fold, strict=True)]
+        pooled = [self.measured.pooled(probas) for probas in zip(*by_fold, strict=True)]
         areas, samples = self.areas.mean_areas(pooled)
         repeats = self.area - areas
         return PartImportance(
@@ -299,3 +294,97 @@ class _Permuted:
             X[:, columns] = own[order]
             found.append(self.measured.probabilities(self.heads[fold], X))
         return found
+
+
+def column_groups(families):
+    """Group columns by what was measured on what: the family, the channel and, of LBP, the radius.
+
+    Parameters
+    ----------
+    families : sequence of PatchFeatures
+
+    Returns
+    -------
+    groups : dict of str to tuple of str
+        Column names by group, in column order. Columns that name no channel are one group with the family's name.
+
+    Examples
+    --------
+    >>> from histofeat import HaralickTexture, LBPHistogram
+    >>> groups = column_groups([LBPHistogram(radii_px=(1, 2)), HaralickTexture(channels=("eosin",))])
+    >>> {name: len(columns) for name, columns in groups.items()}
+    {'lbp_gray_r1': 10, 'lbp_gray_r2': 18, 'haralick_e': 26}
+    """
+    groups = defaultdict(list)
+    for family in families:
+        pattern = re.compile(rf"{re.escape(family.family)}_{_CHANNEL}(?:_r\d+)?(?=_)")
+        for name in family.get_feature_names_out():
+            found = pattern.match(name)
+            groups[found.group() if found else family.family].append(name)
+    return {name: tuple(columns) for name, columns in groups.items()}
+
+
+def correlated_groups(features, names, *, level=0.9):
+    """Group columns so that every two of a group are strongly correlated.
+
+    Parameters
+    ----------
+    features : ndarray of shape (n, d)
+        At most 20,000 rows are used, evenly spaced.
+    names : sequence of str
+        Column names, length d.
+    level : float in (0, 1), default=0.9
+        The least absolute rank correlation (Spearman) of two columns of a group.
+
+    Returns
+    -------
+    groups : dict of str to tuple of str
+        Column names by group, which is called after its first column. A constant column is a group of its own.
+
+    Raises
+    ------
+    ValueError
+        If `level` is out of range, or the names do not fit the columns.
+
+    Notes
+    -----
+    Complete linkage: a group as a whole is as close as its two most distant columns. Labels play no part, so that
+    groups from all rows do not make a score look better.
+
+    Examples
+    --------
+    >>> features = np.array([[1.0, 10.0, 5.0], [2.0, 20.0, 1.0], [3.0, 35.0, 4.0], [4.0, 40.0, 2.0]])
+    >>> correlated_groups(features, ["a", "b", "c"])
+    {'a and 1 more': ('a', 'b'), 'c': ('c',)}
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"correlated_groups.level: expected a number between 0 and 1, got {level!r}. Use 0.9.")
+    if np.ndim(features) != 2 or np.shape(features)[1] != len(names):
+        raise ValueError(
+            f"correlated_groups.features: expected shape (n, {len(names)}), got {np.shape(features)}. "
+            "Pass a name for each column."
+        )
+    if len(names) < 2:
+        return {name: (name,) for name in names}
+    rows = np.unique(np.linspace(0, len(features) - 1, min(len(features), _MOST_ROWS)).round().astype(int))
+    # Rounding may carry a correlation past 1.
+    distance = np.maximum(1 - np.abs(_rank_correlations(features[rows])), 0)
+    np.fill_diagonal(distance, 0)
+    tree = linkage(squareform(distance, checks=False), method="complete")
+    members = defaultdict(list)
+    # The last digits of a product must not part two columns that hold the same numbers.
+    for name, label in zip(names, fcluster(tree, 1 - level + 1e-9, criterion="distance"), strict=True):
+        members[label].append(name)
+    return {_title(columns): tuple(columns) for columns in members.values()}
+
+
+def _rank_correlations(features):
+    ranks = rankdata(features, axis=0)
+    ranks -= ranks.mean(axis=0)
+    length = np.linalg.norm(ranks, axis=0)
+    ranks /= np.where(length > 0, length, 1.0)
+    return ranks.T @ ranks
+
+
+def _title(columns):
+    return columns[0] if len(columns) == 1 else f"{columns[0]} and {len(columns) - 1} more"

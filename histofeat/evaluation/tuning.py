@@ -1,4 +1,4 @@
-"""Choose the parameters of a head inside the training patients, by scikit-learn's own searches."""
+"""Choose the parameters of a head on the training patients by scikit-learn's random search."""
 
 from __future__ import annotations
 
@@ -7,20 +7,56 @@ from collections.abc import Mapping
 
 import numpy as np
 from sklearn import config_context
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import RandomizedSearchCV
+from sklearn.utils.metaestimators import available_if
 
-from histofeat.evaluation.search.rationing import HeadForSearch
-from histofeat.evaluation.search.settings import Search
+from histofeat.evaluation.search import Search
 from histofeat.models import FeatureHead
 
 __all__ = ["tune_head"]
 
 _PREFIX = "head__classifier__"
-_FACTOR = 3
-#: Before the last one; a first round on less than one patient in eighty would tell nothing.
-_MOST_ROUNDS = 4
+
+
+class _HeadForSearch(ClassifierMixin, BaseEstimator):
+    """A head as a search fits it: with patients, without calibration.
+
+    Parameters
+    ----------
+    head : FeatureHead
+        Unfitted.
+
+    Attributes
+    ----------
+    head_ : FeatureHead
+        The fitted head.
+    classes_ : ndarray of shape (k,)
+        The labels.
+    """
+
+    def __init__(self, head):
+        self.head = head
+
+    def fit(self, X, y, patients):
+        """Fit on the rows `X` (n, d) with labels `y` (n,) of `patients` (n,)."""
+        self.head_ = clone(self.head).set_params(calibrate=False).fit(X, y, groups=patients)
+        self.classes_ = self.head_.classes_
+        return self
+
+    @available_if(lambda candidate: hasattr(candidate.head_, "predict_proba"))
+    def predict_proba(self, X) -> np.ndarray:
+        """Probabilities of shape (n, k), where the head has them without calibration."""
+        return self.head_.predict_proba(X)
+
+    def decision_function(self, X) -> np.ndarray:
+        """Scores that order the rows, as of `FeatureHead`."""
+        return self.head_.decision_function(X)
+
+    def predict(self, X) -> np.ndarray:
+        """Labels, as of `FeatureHead`."""
+        return self.head_.predict(X)
 
 
 def tune_head(head: FeatureHead, X, y, groups, inner_cv, search: Search, head_name: str) -> tuple[FeatureHead, dict]:
@@ -82,23 +118,24 @@ def tune_head(head: FeatureHead, X, y, groups, inner_cv, search: Search, head_na
     folds = [(np.asarray(train), np.asarray(test)) for train, test in inner_cv.split(X, y, groups)]
     _check_classes(folds, y)
     n_candidates = _n_candidates(space, search.n_iter)
-    common = {
-        "param_distributions": {_PREFIX + name: values for name, values in space.items()},
-        "scoring": _one_against_the_rest if search.scoring == "roc_auc" and len(np.unique(y)) > 2 else search.scoring,
-        "cv": folds,
-        "refit": False,
-        "random_state": search.random_state,
-        "error_score": "raise",
-    }
-    make = _random if search.method == "random" else _halving
-    searched = _fit(make(head, n_candidates, search, **common), X, y, groups, head, search.scoring, head_name)
+    searched = RandomizedSearchCV(
+        _HeadForSearch(clone(head)),
+        {_PREFIX + name: values for name, values in space.items()},
+        n_iter=n_candidates,
+        scoring=_one_against_the_rest if search.scoring == "roc_auc" and len(np.unique(y)) > 2 else search.scoring,
+        cv=folds,
+        refit=False,
+        random_state=search.random_state,
+        error_score="raise",
+    )
+    _fit(searched, X, y, groups, head, search.scoring, head_name)
     chosen = {name: _plain(searched.best_params_[_PREFIX + name]) for name in space}
     tuned = clone(head).set_params(**{f"classifier__{name}": value for name, value in chosen.items()})
     return tuned, {
         "params": chosen,
         "inner_score": float(searched.cv_results_["mean_test_score"][searched.best_index_]),
         "scoring": search.scoring,
-        "method": search.method,
+        "method": "random",
         "n_candidates": n_candidates,
         "n_fits": len(searched.cv_results_["params"]) * len(folds),
     }
@@ -106,7 +143,7 @@ def tune_head(head: FeatureHead, X, y, groups, inner_cv, search: Search, head_na
 
 def _check_classes(folds, y) -> None:
     """Refuse inner folds that lack a class: scores there would be undefined, or of another task."""
-    for fold, sides in enumerate(folds):
+    for fold, sides in enumerate(folds, start=1):
         for side, rows in zip(("training", "test"), sides, strict=True):
             lost = np.setdiff1d(y, y[rows])
             if lost.size:
@@ -139,27 +176,6 @@ def _n_candidates(space: Mapping, n_iter: int) -> int:
 
 def _plain(value):
     return value.item() if isinstance(value, np.generic) else value
-
-
-def _random(head, n_candidates: int, search: Search, **common):
-    return RandomizedSearchCV(HeadForSearch(clone(head)), n_iter=n_candidates, **common)
-
-
-def _halving(head, n_candidates: int, search: Search, **common):
-    # The import is what makes the class below importable: scikit-learn may still change its ways.
-    from sklearn.experimental import enable_halving_search_cv  # noqa: F401
-    from sklearn.model_selection import HalvingRandomSearchCV
-
-    n_parts = _FACTOR ** min(_MOST_ROUNDS, math.floor(math.log(n_candidates, _FACTOR)))
-    return HalvingRandomSearchCV(
-        HeadForSearch(clone(head), of_parts=n_parts, random_state=search.random_state),
-        n_candidates=n_candidates,
-        factor=_FACTOR,
-        resource="n_parts",
-        min_resources=1,
-        max_resources=n_parts,
-        **common,
-    )
 
 
 def _one_against_the_rest(head, X, y) -> float:

@@ -1,4 +1,4 @@
-"""What a search looks for, and with which budget: checked before anything is fitted."""
+"""The settings of a parameter search, checked before anything is fitted."""
 
 from __future__ import annotations
 
@@ -13,12 +13,9 @@ from sklearn.metrics import get_scorer_names
 from histofeat.exceptions import known_names
 from histofeat.models import HEADS, FeatureHead
 
-__all__ = ["METHODS", "Search"]
+__all__ = ["Search"]
 
-METHODS = ("random", "halving")
-"""What `Search.method` may be."""
-
-#: Not for a search to choose, and why.
+#: Parameters that a search must not choose, and why.
 _NOT_SEARCHED = {
     "random_state": "the best of several seeds is luck, not a setting",
     "seed": "the best of several seeds is luck, not a setting",
@@ -31,19 +28,16 @@ _NOT_SEARCHED = {
 
 @dataclass(frozen=True)
 class Search:
-    """What is searched over, and with which budget.
+    """Parameters to search over, and the number of candidates.
 
     Parameters
     ----------
     params : mapping
-        The name of a head to the mapping of its parameters to what they may be: a list of values or a scipy
-        distribution. Or one such mapping of parameters for all heads. A head that is not named is not searched.
+        For each head, by name, a mapping of its parameters to lists of values or scipy distributions. Or one such
+        mapping for all heads. Heads that are not named are not searched.
     n_iter : int, default=10
-        Candidates drawn for each head, feature set and fold; fewer where the lists have fewer combinations.
-    method : {"random", "halving"}, default="random"
-        "random" fits each candidate on every inner fold. "halving" fits all of them on a part of the patients, and the
-        best third of them on three times as many, until few are left that learn from all training patients; each
-        round is scored on the whole inner test sides.
+        Candidates drawn for each head, feature set and fold; fewer where the lists have fewer combinations. Each one
+        is fitted on every inner fold.
     scoring : str, default="roc_auc"
         A scikit-learn scorer that is larger for a better head, of class labels or of a ranking. With more than two
         classes "roc_auc" is the mean of one class against the rest.
@@ -58,9 +52,7 @@ class Search:
 
     Notes
     -----
-    The two methods are scikit-learn's `RandomizedSearchCV` and `HalvingRandomSearchCV` (Karnin, Koren and Somekh,
-    "Almost optimal exploration in multi-armed bandits", ICML 2013). What halving rations is the number of
-    patients, whole ones, where scikit-learn's default would thin out the patches of all of them.
+    The search is scikit-learn's `RandomizedSearchCV` over folds of patients.
 
     Examples
     --------
@@ -73,7 +65,6 @@ class Search:
 
     params: Mapping[str, Any]
     n_iter: int = 10
-    method: str = "random"
     scoring: str = "roc_auc"
     random_state: int = 0
 
@@ -87,13 +78,11 @@ class Search:
                     f"Search.{name}: expected a whole number of at least {least}, got {value!r}. Use "
                     f"{10 if least else 0}."
                 )
-        for name, known in (("method", METHODS), ("scoring", get_scorer_names())):
-            value = getattr(self, name)
-            if not isinstance(value, str) or value not in known:
-                raise ValueError(
-                    f"Search.{name}: expected the name of a {'scorer' if name == 'scoring' else name}, got "
-                    f"{value!r}. {known_names(value, known)}"
-                )
+        if not isinstance(self.scoring, str) or self.scoring not in get_scorer_names():
+            raise ValueError(
+                f"Search.scoring: expected the name of a scorer, got {self.scoring!r}. "
+                f"{known_names(self.scoring, get_scorer_names())}"
+            )
 
     @classmethod
     def of(cls, value):
@@ -147,7 +136,7 @@ class Search:
         {'svm': {'C': 'loguniform(0.1, 10)'}}
         """
         options = {option.name: getattr(self, option.name) for option in fields(self)}
-        return {**options, "params": _in_words(self.params)}
+        return {**options, "params": _in_words(self.params), "method": "random"}
 
     def for_head(self, head_name: str) -> dict[str, Any]:
         """Give the parameters that are searched for a head; none for a head that is not named."""

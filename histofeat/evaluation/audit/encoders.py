@@ -1,4 +1,4 @@
-"""Whom encoders know: the patients of a data set of whom an encoder was trained on an image, matched by pixels."""
+"""HF007: patients in an encoder's training set, found by comparing pixels."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from histofeat.evaluation.audit.parts import Parts, take_apart, walk
-from histofeat.exceptions import MissingExtraError, WeightsError
+from histofeat.evaluation.audit.findings import CODES, Finding
+from histofeat.evaluation.audit.table_checks import Split, list_some
+from histofeat.evaluation.plans import CANNOT_RUN, Parts, can_retrain, split_pipelines, walk
 from histofeat.features import Fingerprints, ImageFingerprint, Runtime, TrainingImages, extract
 from histofeat.model_selection import encode_patients
 
-__all__ = [
-    "KnownPatients",
-    "can_retrain",
-    "encoder_records",
-    "find_known_patients",
-    "match_records",
-    "measure_fingerprints",
-]
+__all__ = ["KnownPatients", "encoder_records", "find_known_patients", "measure_fingerprints", "trained_encoders"]
+
+
+_UNSEEN_ENCODERS = (
+    "training images that an encoder does not tell of, other patches of the same patients that are not in this data "
+    "set, and images that were saved anew with a loss before training."
+)
 
 
 @dataclass(frozen=True)
@@ -90,9 +90,9 @@ def find_known_patients(dataset, pipelines, *, fingerprints=None, retrained=Fals
     ('mine: color', True, (4, 4))
     """
     told = []
-    for part in take_apart(pipelines):
+    for part in split_pipelines(pipelines):
         # What lacks its files or packages cannot run either; who fits it hears of that.
-        with suppress(MissingExtraError, WeightsError):
+        with suppress(*CANNOT_RUN):
             told.append((part.name, encoder_records([part], retrained=retrained)[0]))
     if not any(records for _, records in told):
         return ()
@@ -101,7 +101,7 @@ def find_known_patients(dataset, pipelines, *, fingerprints=None, retrained=Fals
     ids, patient = encode_patients(dataset.patients, len(dataset), "dataset.patients")
     prints, found = Fingerprints.of(fingerprints), []
     for name, records in told:
-        for path, record, counts in match_records(records.items(), prints, patient):
+        for path, record, counts in _match_records(records.items(), prints, patient):
             known = np.flatnonzero(counts).tolist()
             patients, n_images = tuple(ids[one] for one in known), tuple(int(counts[one]) for one in known)
             found.append(KnownPatients(name, path, record.dataset, patients, n_images))
@@ -113,7 +113,7 @@ def measure_fingerprints(X, runtime: Runtime) -> np.ndarray:
     return extract([ImageFingerprint()], X, n_jobs=runtime.n_jobs, store=runtime.store).features[0]
 
 
-def match_records(records, prints: Fingerprints, patient: np.ndarray):
+def _match_records(records, prints: Fingerprints, patient: np.ndarray):
     """Look for the training images of encoders among those of a data set.
 
     Parameters
@@ -140,12 +140,6 @@ def match_records(records, prints: Fingerprints, patient: np.ndarray):
             seen = np.array([key in digests for key in keys]) & ~prints.flat
             if seen.any():
                 yield path, record, np.bincount(patient[seen], minlength=patient.max() + 1)
-
-
-def can_retrain(family) -> bool:
-    """Whether a feature family can be trained anew, on the training patients of a fold."""
-    trains_itself = callable(getattr(family, "retrained", None))
-    return hasattr(family, "family") and (trains_itself or getattr(family, "is_trainable", False))
 
 
 def encoder_records(
@@ -205,3 +199,76 @@ def _has_own_weights(value) -> bool:
     weights = getattr(value, "weights", None)
     # Where a family has a `family` name, `weights` is a network's; a vote of classifiers has weights too.
     return hasattr(value, "family") and weights is not None and str(weights) != "imagenet"
+
+
+def trained_encoders(
+    split: Split, prints: Fingerprints | None, parts: tuple[Parts, ...] | None, *, retrained: bool = False
+) -> Finding | None:
+    """HF007: encoders that were trained on images of patients who are tested.
+
+    Parameters
+    ----------
+    split : Split
+    prints : Fingerprints or None
+        Of all rows.
+    parts : tuple of Parts or None
+        The pipelines; None where there are none to look at.
+    retrained : bool, default=False
+        Whether families with a method ``retrained`` are trained anew inside each fold: what they were trained on before
+        does not count then.
+
+    Returns
+    -------
+    finding : Finding or None
+        An error, with one offender for each encoder and patient. None where there are records to compare and no
+        `prints` to compare them with.
+
+    Notes
+    -----
+    An encoder tells of its training by ``trained_on`` (see `TrainingImages`). Its images are found again among those
+    of the data set by their pixels, and never by the id of a patient, which means nothing in another data set; a
+    patient of whom one image is found is known to the encoder, whichever images of that patient are tested. Networks
+    trained on ImageNet have seen no patient. An encoder with other weights that does not tell is named, and makes this
+    a warning.
+    """
+    if parts is None:
+        detail = "No pipelines were given, so no encoder could be asked."
+        return Finding("HF007", CODES["HF007"], "error", "not applicable", detail, _UNSEEN_ENCODERS)
+    records, silent = encoder_records(parts, retrained=retrained)
+    if records and prints is None:
+        return None
+    found, tested, untested = _known_patients(split, prints, records) if records else ([], set(), set())
+    numbers = {"encoders_with_records": len(records), "encoders_silent": len(silent), "patients": len(tested)}
+    anew = len({path for part in parts for path, family in part.built if can_retrain(family)}) if retrained else 0
+    numbers |= {"encoders_retrained": anew} if anew else {}
+    numbers |= {"patients_not_tested": len(untested)} if untested else {}
+    also = f" Encoders trained anew inside each fold: {anew:,}." if anew else ""
+    if found:
+        detail = f"Tested patients whom an encoder knows from its training: {len(tested):,}.{also}"
+        return _encoder_finding("error", "issue", detail, found, numbers)
+    if silent:
+        detail = f"Encoders with weights of their own that do not say what they were trained on: {len(silent):,}.{also}"
+        return _encoder_finding("warning", "issue", detail, silent, numbers)
+    told = f"records of training: {len(records):,}" if records else "no part says that it learnt from patches"
+    known = f" Patients whom an encoder knows, and who are not tested: {len(untested):,}." if untested else ""
+    return _encoder_finding("error", "passed", f"No encoder knows a tested patient ({told}).{known}{also}", [], numbers)
+
+
+def _encoder_finding(severity, status, detail, offenders, numbers) -> Finding:
+    return Finding("HF007", CODES["HF007"], severity, status, detail, _UNSEEN_ENCODERS, tuple(offenders), numbers)
+
+
+def _known_patients(split: Split, prints: Fingerprints, records) -> tuple[list[str], set, set]:
+    """Describe each tested patient of whom an encoder has seen an image; give also who is tested and who is not."""
+    sides = [np.bincount(split.patient[test], minlength=len(split.ids)) > 0 for _, test in split.folds]
+    words, tested, untested = [], set(), set()
+    for path, record, counts in _match_records(records.items(), prints, split.patient):
+        for patient in np.flatnonzero(counts).tolist():
+            folds = [fold for fold, patients in enumerate(sides, start=1) if patients[patient]]
+            (tested if folds else untested).add(patient)
+            if folds:
+                words.append(
+                    f"{path} knows {counts[patient]:,} images of patient {split.ids[patient]}, tested in fold "
+                    f"{list_some(folds)}, from its training on {record.dataset!r}"
+                )
+    return words, tested, untested

@@ -1,22 +1,179 @@
-"""Rows of predictions: whose patch each is, what its true class is, and whether any is missing, surplus or doubled."""
+"""Published splits by name, and the rows of a table of predictions for them: patient, place, class and score."""
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from histofeat.evaluation.published.files import require_columns
-from histofeat.evaluation.published.protocols import Protocol
+from histofeat.datasets import CsvRows, load_idc, official_roles, parse_name, read_csv_rows
+from histofeat.exceptions import known_names
 
-__all__ = ["RowCount", "check_complete", "sort_rows"]
+__all__ = ["PROTOCOLS", "Protocol", "RowCount", "as_protocol", "check_complete", "read_predictions", "sort_rows"]
+
+COLUMNS = ("patch", "score")
+"""What a table of predictions has to have."""
 
 _PLACE = ["patient", "x", "y"]
 _SEPARATOR = re.compile(r"[\\/]")
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A published split of patients, and how its patches are named.
+
+    Parameters
+    ----------
+    name : str
+        What it is called on the command line.
+    title : str
+        What it is, in words.
+    roles : callable
+        ``roles()`` gives the mapping of patient to "train", "validation" or "test"; other patients have no role.
+    parse : callable
+        ``parse(file_name)`` gives an object with ``patient`` (str), ``x``, ``y`` (int) and ``label`` (0 or 1), or
+        None for a name that is none.
+    example : str
+        A name that `parse` reads.
+    positive : str
+        What the score is the probability of.
+    load : callable
+        ``load(folder)`` gives the `PatchDataset` of a copy of the data.
+    published : str
+        A sentence that says where the published numbers are.
+    """
+
+    name: str
+    title: str
+    roles: Callable[[], Mapping[str, str]]
+    parse: Callable[[str], Any]
+    example: str
+    positive: str
+    load: Callable[[Any], Any]
+    published: str
+
+    def patients(self, role: str) -> tuple[str, ...]:
+        """Give the patients of a role, in the order of the published list.
+
+        Examples
+        --------
+        >>> len(PROTOCOLS["idc-official"].patients("test"))
+        49
+        """
+        return tuple(patient for patient, its_role in self.roles().items() if its_role == role)
+
+
+PROTOCOLS = {
+    "idc-official": Protocol(
+        name="idc-official",
+        title="IDC, published split: 84 train, 29 validation and 49 test patients",
+        roles=official_roles,
+        parse=parse_name,
+        example="8863_idx5_x451_y1451_class0.png",
+        positive="IDC",
+        load=load_idc,
+        published="Published balanced accuracy and F1 on this split, each with its source, are listed in "
+        "benchmarks/protocols/idc_official_published.csv of histofeat's repository.",
+    )
+}
+"""The protocols by name; a project may add its own."""
+
+
+def as_protocol(protocol: str | Protocol) -> Protocol:
+    """Look up a protocol.
+
+    Parameters
+    ----------
+    protocol : str or Protocol
+        A name in `PROTOCOLS`, or a protocol, which comes back as it is.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown; the message gives the nearest.
+
+    Examples
+    --------
+    >>> as_protocol("idc-official").positive
+    'IDC'
+    """
+    if isinstance(protocol, Protocol):
+        return protocol
+    if not isinstance(protocol, str) or protocol not in PROTOCOLS:
+        raise ValueError(
+            f"protocol: expected the name of a published split, got {protocol!r}. {known_names(protocol, PROTOCOLS)}"
+        )
+    return PROTOCOLS[protocol]
+
+
+def read_predictions(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """Read a table of predictions.
+
+    Parameters
+    ----------
+    path : path
+        A CSV file in UTF-8, divided by commas, semicolons or tabs, with the columns ``patch`` (name or path of the
+        image) and ``score`` (probability of the positive class); other columns are left aside.
+
+    Returns
+    -------
+    predictions : DataFrame of shape (n, 2)
+        ``patch`` (str) and ``score`` (float64, NaN where empty).
+
+    Raises
+    ------
+    ValueError
+        If the file is not there or no such table, a row has too many or too few entries, or a score is no number; the
+        message names the first offender.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     path = Path(folder, "predictions.csv")
+    ...     _ = path.write_text("patch,score\\n8863_idx5_x451_y1451_class0.png,0.25\\n")
+    ...     read_predictions(path)["score"].tolist()
+    [0.25]
+    """
+    table = read_csv_rows(path, COLUMNS, owner="predictions")
+    patches = pd.Series([row["patch"] for row in table.rows], dtype=object)
+    return pd.DataFrame({"patch": patches, "score": _as_numbers(table)})
+
+
+def _require_columns(columns, owner) -> None:
+    """Refuse a table that lacks one of `COLUMNS`, naming the nearest column that it has."""
+    for column in COLUMNS:
+        if column not in list(columns):
+            given = [str(name) for name in columns]
+            near = f" {known_names(column, given)}" if difflib.get_close_matches(column, given, n=1) else ""
+            raise ValueError(
+                f"{owner}: expected a column {column!r}, got {', '.join(map(repr, given)) or 'no column'}. "
+                f"The first line of a CSV file names its columns: patch,score.{near}"
+            )
+
+
+def _as_numbers(table: CsvRows) -> np.ndarray:
+    values, wrong = np.full(len(table.rows), np.nan), []
+    for row, cells in enumerate(table.rows):
+        try:
+            values[row] = float(cells["score"] or "nan")
+        except ValueError:
+            wrong.append(row)
+    if wrong:
+        text = table.rows[wrong[0]]["score"]
+        raise ValueError(
+            f"{table.at(wrong[0])}: expected a number as the score of every patch, got {text!r} ({len(wrong):,} such "
+            "rows). Write probabilities with a decimal point."
+        )
+    return values
 
 
 class RowCount(NamedTuple):
@@ -60,7 +217,7 @@ def sort_rows(predictions: pd.DataFrame, protocol: Protocol) -> pd.DataFrame:
         If a column is missing, there is no row, a name cannot be read, a patch has two rows or two classes, or a score
         is NaN or no probability. The message names the first offender and says how many there are.
     """
-    require_columns(predictions.columns, "predictions")
+    _require_columns(predictions.columns, "predictions")
     if not len(predictions):
         raise ValueError("predictions: expected a row for every patch, got 0 rows. Write the scores into the table.")
     table = pd.DataFrame({"patch": [str(name) for name in predictions["patch"]]}, dtype=object)
