@@ -439,7 +439,7 @@ class TestRetrainedEncoders:
         evaluation = anew[0]
         assert evaluation.protocol["retrain_encoder"] is True
         assert [RETRAINED in model.notes for model in evaluation.models] == [True, True, False]
-        assert evaluation.models[0].families[0].endswith("), trained anew in each fold")
+        assert evaluation.models[0].families[0].endswith("), trained again in each fold")
         assert evaluation.models[2].families == ("MeanColor(power=1)",)
         finding = evaluation.audit.finding("HF007")
         assert finding.status == "passed"
