@@ -17,9 +17,10 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(prog="fingerprints.py", description="Write the fingerprints of known weights.")
     parser.add_argument("--weights", type=Path, metavar="DIR", help="folder of ImageNet weights")
     options = parser.parse_args(arguments)
-    from histofeat.networks.pretrained import fingerprint
 
-    path = Path(fingerprint.__file__).with_name("fingerprints.csv")
+    from histofeat.networks.pretrained import provenance
+
+    path = Path(provenance.__file__).with_name("fingerprints.csv")
     rows = list(fingerprints(options.weights))
     with path.open("w", encoding="utf-8", newline="") as file:
         values = [f"value_{k:02d}" for k in range(16)]
@@ -35,6 +36,8 @@ def fingerprints(folder):
     from histofeat.networks import ENCODERS, KerasEngine, fingerprint, hash_weights, shipped_weights
 
     for encoder in ENCODERS.values():
+        if encoder.source == "timm":
+            continue
         shipped = encoder.source == "histofeat"
         weights = shipped_weights(encoder) if shipped else folder and folder / encoder.weight_file
         if not weights or not weights.is_file():

@@ -43,9 +43,9 @@ class CNNEmbedding(PatchFeatures):
     Parameters
     ----------
     encoder : str, default="mobilenetv2"
-        One of `histofeat.networks.ENCODERS`: mobilenetv2, mobilenetv2_0.35, mobilenet_0.25, efficientnetb0,
-        resnet50, densenet121, or histo, which comes with the package (see `HistoEmbedding`). A number in the name is
-        the width of the network. With the extra ``histofeat[timm]`` also one of `histofeat.networks.TIMM_ENCODERS`:
+        One of `histofeat.networks.ENCODERS`: mobilenetv2, mobilenetv2_0.35, mobilenetv2_mid, mobilenetv2_0.35_mid,
+        mobilenet_0.25, efficientnetb0, resnet50, densenet121, or histo, which comes with the package (see `HistoEmbedding`). A number in the name is
+        the width of the network. With the extra ``histofeat[timm]`` also
         phikon, ctranspath and, whose pages ask to accept terms, uni, virchow and h-optimus-0; ``"timm:<model>"``, for
         example ``"timm:resnet18"``; or ``"hf-hub:<owner/repository>"`` for a repository of timm's form.
     weights : {"imagenet"} or path, default="imagenet"

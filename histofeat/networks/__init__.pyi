@@ -1,9 +1,9 @@
 from .architectures import ARCHITECTURES as ARCHITECTURES, Architecture as Architecture
 from .augmentation import STANDARD as STANDARD, Augmentation as Augmentation, augment as augment
 from .batches import fit_patch as fit_patch
-from .checkpoint import CheckpointError as CheckpointError
 from .classifier import CNNClassifier as CNNClassifier
-from .pretrained.catalogue import find_encoder as find_encoder, find_weights as find_weights
+from .network_files import CheckpointError as CheckpointError
+from .pretrained.catalogue import find_encoder as find_encoder
 from .pretrained.engines import (
     EngineChoice as EngineChoice,
     KerasEngine as KerasEngine,
@@ -11,28 +11,35 @@ from .pretrained.engines import (
     graph_version as graph_version,
     load_engine as load_engine,
 )
-from .pretrained.fingerprint import fingerprint as fingerprint
 from .pretrained.network import (
+    BLOCKS as BLOCKS,
+    WIDTHS as WIDTHS,
     backend_name as backend_name,
     build_network as build_network,
     export_openvino as export_openvino,
     import_keras as import_keras,
+    residual_stages as residual_stages,
     write_trained as write_trained,
 )
 from .pretrained.openvino_engine import bfloat16_supported as bfloat16_supported, user_cache as user_cache
-from .pretrained.records import ENCODERS as ENCODERS, Encoder as Encoder
-from .pretrained.residual import BLOCKS as BLOCKS, WIDTHS as WIDTHS, residual_stages as residual_stages
-from .pretrained.timm_records import (
-    TIMM_ENCODERS as TIMM_ENCODERS,
-    TimmEncoder as TimmEncoder,
-    check_settings as check_settings,
-)
-from .pretrained.training_record import (
+from .pretrained.provenance import (
     TrainingRecord as TrainingRecord,
+    fingerprint as fingerprint,
     read_record as read_record,
     write_record as write_record,
 )
-from .pretrained.weights import hash_weights as hash_weights, shipped_weights as shipped_weights
+from .pretrained.records import (
+    ENCODERS as ENCODERS,
+    TIMM_ENCODERS as TIMM_ENCODERS,
+    Encoder as Encoder,
+    TimmEncoder as TimmEncoder,
+    check_settings as check_settings,
+)
+from .pretrained.weights import (
+    find_weights as find_weights,
+    hash_weights as hash_weights,
+    shipped_weights as shipped_weights,
+)
 from .recipes import (
     RESNET_SMALL as RESNET_SMALL,
     Recipe as Recipe,

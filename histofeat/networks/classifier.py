@@ -11,10 +11,9 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from histofeat.images import VIEW_COUNTS, Images, as_images, image_input_tags
-from histofeat.networks.batches import PatchReader, usual_side
-from histofeat.networks.builders import BUILDING, rebuild
-from histofeat.networks.network_file import read_network, write_network
-from histofeat.networks.prediction import on_device, probabilities
+from histofeat.networks.architectures import BUILDING, rebuild
+from histofeat.networks.batches import PatchReader, on_device, probabilities, usual_side
+from histofeat.networks.network_files import read_network, write_network
 from histofeat.networks.preparation import check_labels, find_checkpoint, make_task, notes_of
 from histofeat.networks.recipes import check_choice
 from histofeat.networks.settings import device_of, resolve

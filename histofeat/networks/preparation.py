@@ -17,7 +17,7 @@ from sklearn.utils.validation import column_or_1d
 from histofeat.exceptions import GroupLeakageError
 from histofeat.images import Images
 from histofeat.model_selection import encode_patients
-from histofeat.networks.checkpoint import hash_data
+from histofeat.networks.network_files import hash_data
 from histofeat.networks.recipes import check_choice
 from histofeat.networks.settings import Settings
 from histofeat.networks.training import Task

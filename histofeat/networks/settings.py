@@ -12,8 +12,7 @@ import numpy as np
 from histofeat.exceptions import WeightsError
 from histofeat.images import VIEW_COUNTS
 from histofeat.networks.architectures import Architecture, find_architecture
-from histofeat.networks.pretrained.catalogue import find_weights
-from histofeat.networks.pretrained.weights import hash_weights
+from histofeat.networks.pretrained.weights import find_weights, hash_weights
 from histofeat.networks.recipes import Recipe, check_choice, check_real, check_whole
 
 __all__ = ["Settings", "device_of", "resolve"]

@@ -13,10 +13,9 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from histofeat.exceptions import PatchError
-from histofeat.networks.batches import AHEAD, PatchReader
-from histofeat.networks.builders import build, unfreeze
-from histofeat.networks.checkpoint import State, read_state, write_state
-from histofeat.networks.prediction import on_device, probabilities
+from histofeat.networks.architectures import build, unfreeze
+from histofeat.networks.batches import AHEAD, PatchReader, on_device, probabilities
+from histofeat.networks.network_files import State, read_state, write_state
 from histofeat.networks.pretrained.network import _quiet, import_keras
 from histofeat.networks.recipes import forget_sooner, learning_rates, make_optimizer
 from histofeat.networks.settings import Settings

@@ -8,7 +8,7 @@ import pytest
 from histofeat import CNNClassifier
 from histofeat.exceptions import WeightsError
 from histofeat.networks import ARCHITECTURES, Recipe, find_weights, forget_sooner, import_keras, make_optimizer
-from histofeat.networks.builders import build, rebuild, unfreeze
+from histofeat.networks.architectures import build, rebuild, unfreeze
 from histofeat.networks.pretrained import network
 from histofeat.networks.pretrained.network import _quiet
 

@@ -15,7 +15,7 @@ from sklearn.model_selection import GridSearchCV, GroupKFold
 
 from histofeat import CNNClassifier, IDCPipeline, PatchError
 from histofeat.exceptions import WeightsError
-from histofeat.networks import Augmentation, Recipe, builders, classifier, import_keras, training
+from histofeat.networks import Augmentation, Recipe, architectures, classifier, import_keras, training
 from histofeat.networks.pretrained.network import _quiet
 from histofeat.networks.recipes import CANCERNET
 from histofeat.networks.training import Task, Training
@@ -37,7 +37,7 @@ def _small_network():
         return layers.Dropout(0.25)(layers.GlobalAveragePooling2D()(x))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(builders, "_cancernet", small)
+        patch.setitem(architectures._OWN, "cancernet", small)
         yield
 
 

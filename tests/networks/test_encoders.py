@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import re
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from histofeat import CNNEmbedding
 from histofeat.exceptions import MissingExtraError, WeightsError
 from histofeat.networks import ENCODERS, find_encoder, find_weights, hash_weights
 from histofeat.networks.pretrained import network
@@ -100,6 +102,8 @@ def test_the_encoders_of_the_issue_are_there():
         "densenet121",
     } <= set(ENCODERS)
     assert all(name == encoder.name for name, encoder in ENCODERS.items())
+    words = set(re.findall(r"[\w.-]+\w", CNNEmbedding.__doc__))
+    assert set(ENCODERS) <= words, "the docstring names every encoder"
 
 
 def test_records_cannot_be_changed():
@@ -219,7 +223,9 @@ def test_missing_file(tmp_path):
 
 
 def test_unknown_suffix(tmp_path):
-    with pytest.raises(WeightsError, match=r"expected weights as .h5, .weights.h5 or .keras, got the suffix '.pt'"):
+    with pytest.raises(
+        WeightsError, match=r"expected weights of \S+ as .h5, .weights.h5 or .keras, got the suffix '.pt'"
+    ):
         find_weights(SMALL, put(tmp_path, "w.pt"))
 
 

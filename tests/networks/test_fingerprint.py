@@ -13,7 +13,7 @@ import pytest
 from histofeat.exceptions import WeightsError
 from histofeat.networks import ENCODERS, EngineChoice, fingerprint, hash_weights, load_engine, shipped_weights
 from histofeat.networks.pretrained import engines
-from histofeat.networks.pretrained.fingerprint import (
+from histofeat.networks.pretrained.provenance import (
     check_fingerprint,
     known_fingerprints,
     test_image as make_test_image,
@@ -261,7 +261,7 @@ def script():
 
 
 def test_the_file_is_what_the_script_writes(script, by_keras, tmp_path, monkeypatch, capsys):
-    import histofeat.networks.pretrained.fingerprint as module
+    import histofeat.networks.pretrained.provenance as module
 
     monkeypatch.setattr(module, "__file__", str(tmp_path / "fingerprint.py"))
     assert script.main([]) == 0

@@ -1,24 +1,22 @@
-"""Find an encoder and its weights by name."""
+"""Find the record of an encoder by name; make one for a network of timm or of the hub."""
 
 from __future__ import annotations
 
 import functools
-import os
-from pathlib import Path
 
 from histofeat.exceptions import WeightsError, known_names
-from histofeat.networks.pretrained.records import ENCODERS, Encoder
-from histofeat.networks.pretrained.timm_records import _HUB_FILES, _IMAGENET, HUB, TIMM, TIMM_ENCODERS, TimmEncoder
-from histofeat.networks.pretrained.weights import (
-    WEIGHTS_VARIABLE,
-    _check_file,
-    _check_folder,
-    _download,
-    _keras_cache,
-    shipped_weights,
+from histofeat.networks.pretrained.records import (
+    _HUB_FILES,
+    _IMAGENET,
+    ENCODERS,
+    HUB,
+    TIMM,
+    Encoder,
+    TimmEncoder,
 )
+from histofeat.networks.pretrained.weights import read_config
 
-__all__ = ["ad_hoc_encoder", "find_encoder", "find_weights", "is_ad_hoc"]
+__all__ = ["ad_hoc_encoder", "find_encoder", "is_ad_hoc"]
 
 
 def find_encoder(name: str, *, owner: str = "CNNEmbedding.encoder") -> Encoder | TimmEncoder:
@@ -27,7 +25,7 @@ def find_encoder(name: str, *, owner: str = "CNNEmbedding.encoder") -> Encoder |
     Parameters
     ----------
     name : str
-        A key of `ENCODERS` or of `TIMM_ENCODERS`; or ``timm:<model>`` or ``hf-hub:<owner/repository>``, of which a
+        A key of `ENCODERS`; or ``timm:<model>`` or ``hf-hub:<owner/repository>``, of which a
         record is made, see `ad_hoc_encoder`.
     owner : str
         What the error message calls the parameter.
@@ -49,12 +47,11 @@ def find_encoder(name: str, *, owner: str = "CNNEmbedding.encoder") -> Encoder |
     >>> find_encoder("resnet50").constructor
     'ResNet50'
     """
-    named = {**ENCODERS, **TIMM_ENCODERS}
-    if isinstance(name, str) and name in named:
-        return named[name]
+    if isinstance(name, str) and name in ENCODERS:
+        return ENCODERS[name]
     if isinstance(name, str) and is_ad_hoc(name):
         return ad_hoc_encoder(name, owner=owner)
-    raise ValueError(f"{owner}: expected the name of an encoder, got {name!r}. {known_names(name, named)}")
+    raise ValueError(f"{owner}: expected the name of an encoder, got {name!r}. {known_names(name, ENCODERS)}")
 
 
 def is_ad_hoc(name: str) -> bool:
@@ -109,14 +106,14 @@ def _of_timm(model: str, owner: str) -> TimmEncoder:
 
 @functools.lru_cache(maxsize=64)
 def _of_hub(repository: str, owner: str) -> TimmEncoder:
-    from histofeat.networks.pretrained import timm_weights, torch_engine
+    from histofeat.networks.pretrained import torch_engine
 
     if repository.count("/") != 1 or not all(repository.split("/")):
         raise ValueError(
             f"{owner}: expected 'hf-hub:<owner>/<repository>', got {HUB + repository!r}. Copy the two names from the "
             "address of the model's page."
         )
-    config = timm_weights.read_config(repository)
+    config = read_config(repository)
     architecture = config.get("architecture")
     if architecture is None or torch_engine.published_config(architecture) is None:
         raise WeightsError(
@@ -155,53 +152,3 @@ def _record(name, architecture, config, *, hub_id, hub_files, options, owner) ->
         hub_files=hub_files,
         licence=str(config.get("license") or ""),
     )
-
-
-def find_weights(encoder: Encoder, weights="imagenet", weights_dir=None) -> Path:
-    """The file that holds the weights of an encoder.
-
-    Parameters
-    ----------
-    encoder : Encoder
-        The network.
-    weights : {"imagenet"} or path
-        A file of weights (``.h5``, ``.weights.h5``, ``.keras``), or "imagenet" for the published ones.
-    weights_dir : path or None
-        Folder to look in for ``"imagenet"``; None reads the environment variable ``HISTOFEAT_WEIGHTS``. After
-        it come Keras's cache (``$KERAS_HOME/models`` or ``~/.keras/models``) and a download by Keras into it.
-
-    Returns
-    -------
-    path : Path
-        An existing file with the signature of its format.
-
-    Raises
-    ------
-    WeightsError
-        If the file does not exist, is not of its format, or cannot be had by any of these ways; the message
-        says which file to put where.
-
-    Notes
-    -----
-    The published weights of an encoder of histofeat's own lie in the package, whatever the name or folder asked for.
-    Those of a network of others are found by `histofeat.networks.pretrained.timm_weights.find_timm_weights`.
-    """
-    if encoder.source == "timm":
-        # Imported here because that module builds on this one.
-        from histofeat.networks.pretrained.timm_weights import find_timm_weights
-
-        return find_timm_weights(encoder, weights, weights_dir)
-    if str(weights) != "imagenet":
-        return _check_file(encoder, Path(weights).expanduser())
-    if encoder.source == "histofeat":
-        return _check_file(encoder, shipped_weights(encoder))
-    folders = []
-    folder = weights_dir if weights_dir is not None else os.environ.get(WEIGHTS_VARIABLE)
-    if folder:
-        folders.append(_check_folder(Path(folder).expanduser(), given=weights_dir is not None))
-    folders.append(_keras_cache())
-    for place in folders:
-        for name in encoder.accepted_files:
-            if (place / name).exists():
-                return _check_file(encoder, place / name)
-    return _download(encoder, folders)

@@ -19,7 +19,6 @@ import joblib
 import numpy as np
 
 from histofeat.networks.pretrained import network, torch_engine
-from histofeat.networks.pretrained.fingerprint import check_fingerprint
 from histofeat.networks.pretrained.openvino_engine import (
     GRAPH_VERSION,
     OpenVINOEngine,
@@ -27,8 +26,8 @@ from histofeat.networks.pretrained.openvino_engine import (
     filled,
     user_cache,
 )
-from histofeat.networks.pretrained.records import Encoder
-from histofeat.networks.pretrained.timm_records import TimmEncoder, check_settings
+from histofeat.networks.pretrained.provenance import check_fingerprint
+from histofeat.networks.pretrained.records import Encoder, TimmEncoder, check_settings
 from histofeat.networks.pretrained.weights import hash_weights
 
 __all__ = [

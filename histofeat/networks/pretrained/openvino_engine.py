@@ -18,8 +18,8 @@ import numpy as np
 from histofeat.datasets import write_whole
 from histofeat.exceptions import MissingExtraError
 from histofeat.networks.pretrained import network
+from histofeat.networks.pretrained.provenance import read_record
 from histofeat.networks.pretrained.records import Encoder
-from histofeat.networks.pretrained.training_record import read_record
 from histofeat.networks.pretrained.weights import hash_weights
 
 __all__ = ["OpenVINOEngine", "bfloat16_supported", "import_openvino", "user_cache"]

@@ -1,4 +1,4 @@
-"""The pretrained networks by name: one frozen record each, nothing loaded."""
+"""The encoders: one frozen record each, in one register; nothing is loaded."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-__all__ = ["ENCODERS", "MINIMUM_SIZE", "Encoder"]
-
+__all__ = ["ENCODERS", "MINIMUM_SIZE", "TIMM_ENCODERS", "Encoder", "TimmEncoder", "check_settings"]
 
 #: Every network here halves its input five times: below 64 px the last feature map is a single cell that sees
 #: mostly padding, and the embeddings of all patches fall together.
@@ -85,105 +84,223 @@ _MIDDLE = ("block_6_expand_relu", "block_13_expand_relu")
 _MOBILENET_V2 = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{}_224_no_top.h5"
 
 
-#: Every encoder by name. ImageNet weights are those that were trained at 224 px, whatever the input size.
-ENCODERS: Mapping[str, Encoder] = MappingProxyType(
-    {
-        record.name: record
-        for record in (
-            Encoder(
-                name="mobilenetv2",
-                constructor="MobileNetV2",
-                module="mobilenet_v2",
-                n_features=1280,
-                preprocessing="tf",
-                weight_file=_MOBILENET_V2.format("1.0"),
-                options=(("alpha", 1.0),),
-                reference="10.1109/CVPR.2018.00474",
-            ),
-            Encoder(
-                name="mobilenetv2_0.35",
-                constructor="MobileNetV2",
-                module="mobilenet_v2",
-                n_features=1280,
-                preprocessing="tf",
-                weight_file=_MOBILENET_V2.format("0.35"),
-                options=(("alpha", 0.35),),
-                reference="10.1109/CVPR.2018.00474",
-            ),
-            Encoder(
-                name="mobilenetv2_mid",
-                constructor="MobileNetV2",
-                module="mobilenet_v2",
-                n_features=768,
-                preprocessing="tf",
-                weight_file=_MOBILENET_V2.format("1.0"),
-                options=(("alpha", 1.0),),
-                taps=_MIDDLE,
-                reference="10.1109/CVPR.2018.00474",
-            ),
-            Encoder(
-                name="mobilenetv2_0.35_mid",
-                constructor="MobileNetV2",
-                module="mobilenet_v2",
-                n_features=288,
-                preprocessing="tf",
-                weight_file=_MOBILENET_V2.format("0.35"),
-                options=(("alpha", 0.35),),
-                taps=_MIDDLE,
-                reference="10.1109/CVPR.2018.00474",
-            ),
-            Encoder(
-                name="mobilenet_0.25",
-                constructor="MobileNet",
-                module="mobilenet",
-                n_features=256,
-                preprocessing="tf",
-                weight_file="mobilenet_2_5_224_tf_no_top.h5",
-                options=(("alpha", 0.25),),
-                reference="arXiv:1704.04861",
-            ),
-            Encoder(
-                name="efficientnetb0",
-                constructor="EfficientNetB0",
-                module="efficientnet",
-                n_features=1280,
-                preprocessing="none",
-                weight_file="efficientnetb0_notop.h5",
-                stem_scale=(0.229**-0.5, 0.224**-0.5, 0.225**-0.5),
-                reference="arXiv:1905.11946",
-            ),
-            Encoder(
-                name="resnet50",
-                constructor="ResNet50",
-                module="resnet",
-                n_features=2048,
-                preprocessing="caffe",
-                weight_file="resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
-                reference="10.1109/CVPR.2016.90",
-            ),
-            Encoder(
-                name="densenet121",
-                constructor="DenseNet121",
-                module="densenet",
-                n_features=1024,
-                preprocessing="torch",
-                weight_file="densenet121_weights_tf_dim_ordering_tf_kernels_notop.h5",
-                reference="10.1109/CVPR.2017.243",
-            ),
-            Encoder(
-                name="histo",
-                constructor="",
-                module="",
-                n_features=128,
-                preprocessing="tf",
-                weight_file="histo.weights.h5",
-                # The side of IDC patches, which are not resampled then; three halvings leave 7x7 cells.
-                default_size=50,
-                minimum_size=32,
-                reference="histofeat/networks/pretrained/shipped/histo/MODEL_CARD.md",
-                source="histofeat",
-                minimum_patch_px=16,
-            ),
+TIMM, HUB = "timm:", "hf-hub:"
+
+
+_IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+
+
+#: Files that a repository of the hub may hold; the first is preferred because no code can hide in it.
+_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+
+
+@dataclass(frozen=True)
+class TimmEncoder:
+    """One pretrained network that timm builds and PyTorch runs, without its classification layer.
+
+    Parameters
+    ----------
+    name : str
+        The name in histofeat.
+    architecture : str
+        Name of the network in timm.
+    n_features : int
+        Length of the embedding.
+    hub_id : str or None
+        ``owner/repository`` of the published weights; None where there are none on the hub.
+    options : tuple of (str, value)
+        Further arguments of ``timm.create_model``; a value ``"timm.layers:Name"`` or ``"torch.nn:Name"`` stands for
+        that class.
+    stem : {"", "conv"}
+        ``"conv"`` puts the convolutional stem of CTransPath before the first stage.
+    embedding : {"pooled", "class_and_mean"}
+        ``"pooled"`` is what timm gives without the classification layer: the class token of a vision transformer, the
+        mean of the last feature map of most others. ``"class_and_mean"`` is the class token and the mean of the patch
+        tokens, side by side.
+    mean, std : tuple of float
+        Pixels, scaled to 0..1, less the mean and divided by the deviation, per channel R, G, B.
+    default_size : int
+        Side in px to which patches are resized.
+    minimum_size : int
+        Least side in px.
+    hub_files : tuple of str
+        Names that the file of weights may have on the hub, best first.
+    gated : bool
+        Whether the hub asks to accept terms and to log in.
+    licence : str
+        Licence of the weights, as their page says.
+    reference : str
+        DOI or arXiv number of the paper, or the address of the release where there is no paper.
+    source : str
+        Whose network it is, as in `Encoder`.
+    minimum_patch_px : int
+        Longer side of the smallest patch that it can say something about.
+
+    Examples
+    --------
+    >>> ENCODERS["virchow"].n_features
+    2560
+    """
+
+    name: str
+    architecture: str
+    n_features: int
+    hub_id: str | None
+    options: tuple[tuple[str, object], ...] = ()
+    stem: str = ""
+    embedding: str = "pooled"
+    mean: tuple[float, float, float] = _IMAGENET["mean"]
+    std: tuple[float, float, float] = _IMAGENET["std"]
+    default_size: int = 224
+    minimum_size: int = 64
+    hub_files: tuple[str, ...] = _HUB_FILES
+    gated: bool = False
+    licence: str = ""
+    reference: str = ""
+    source: str = "timm"
+    minimum_patch_px: int = 1
+
+    @property
+    def accepted_files(self) -> tuple[str, ...]:
+        """File names looked for in a folder of weights, best first."""
+        stem = self.name.replace(":", "-").replace("/", "-")
+        return tuple(f"{stem}{suffix}" for suffix in (".safetensors", ".bin", ".pth"))
+
+    @property
+    def weight_file(self) -> str:
+        """The best of `accepted_files`."""
+        return self.accepted_files[0]
+
+    @property
+    def access(self) -> str:
+        """One sentence: how to get the published weights."""
+        if self.hub_id is None:
+            return "timm knows of no weights of it on the hub."
+        page = f"https://huggingface.co/{self.hub_id}"
+        terms = f" (licence: {self.licence})" if self.licence else ""
+        if not self.gated:
+            return f"They are at {page}{terms}."
+        return (
+            f"They are gated: open {page}, accept the terms there{terms}, wait for access where it is granted by hand, "
+            "and log in with a token (`hf auth login`, or the environment variable HF_TOKEN)."
         )
-    }
+
+    @property
+    def recipe(self) -> str:
+        """All that turns pixels and weights into numbers, for keys of stored features."""
+        parts = (self.architecture, self.options, self.stem, self.embedding, self.mean, self.std)
+        return "; ".join(map(str, parts))
+
+
+def _mobilenet_v2(name: str, alpha: float, n_features: int = 1280, taps: tuple[str, ...] = ()) -> Encoder:
+    return Encoder(
+        name, "MobileNetV2", "mobilenet_v2", n_features, "tf", _MOBILENET_V2.format(alpha),
+        options=(("alpha", alpha),), taps=taps, reference="10.1109/CVPR.2018.00474",
+    )  # fmt: skip
+
+
+def _gated(name, architecture, n_features, hub_id, licence, reference, **others) -> TimmEncoder:
+    return TimmEncoder(
+        name, architecture, n_features, hub_id, gated=True, licence=licence, reference=reference, **others
+    )
+
+
+_ALL: tuple[Encoder | TimmEncoder, ...] = (
+    # ImageNet weights are those that were trained at 224 px, whatever the input size.
+    _mobilenet_v2("mobilenetv2", 1.0),
+    _mobilenet_v2("mobilenetv2_0.35", 0.35),
+    _mobilenet_v2("mobilenetv2_mid", 1.0, 768, _MIDDLE),
+    _mobilenet_v2("mobilenetv2_0.35_mid", 0.35, 288, _MIDDLE),
+    Encoder(
+        "mobilenet_0.25", "MobileNet", "mobilenet", 256, "tf", "mobilenet_2_5_224_tf_no_top.h5",
+        options=(("alpha", 0.25),), reference="arXiv:1704.04861",
+    ),
+    Encoder(
+        "efficientnetb0", "EfficientNetB0", "efficientnet", 1280, "none", "efficientnetb0_notop.h5",
+        stem_scale=(0.229**-0.5, 0.224**-0.5, 0.225**-0.5), reference="arXiv:1905.11946",
+    ),
+    Encoder(
+        "resnet50", "ResNet50", "resnet", 2048, "caffe", "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        reference="10.1109/CVPR.2016.90",
+    ),
+    Encoder(
+        "densenet121", "DenseNet121", "densenet", 1024, "torch",
+        "densenet121_weights_tf_dim_ordering_tf_kernels_notop.h5", reference="10.1109/CVPR.2017.243",
+    ),
+    Encoder(
+        "histo", "", "", 128, "tf", "histo.weights.h5",
+        # The side of IDC patches, which are not resampled then; three halvings leave 7x7 cells.
+        default_size=50, minimum_size=32, minimum_patch_px=16, source="histofeat",
+        reference="histofeat/networks/pretrained/shipped/histo/MODEL_CARD.md",
+    ),
+    # Options and normalisation of the networks of timm are those of the authors' pages.
+    _gated(
+        "uni", "vit_large_patch16_224", 1024, "MahmoodLab/UNI", "CC-BY-NC-ND-4.0", "10.1038/s41591-024-02857-3",
+        options=(("init_values", 1e-5), ("dynamic_img_size", True)),
+    ),
+    _gated(
+        "virchow", "vit_huge_patch14_224", 2560, "paige-ai/Virchow", "Apache-2.0", "10.1038/s41591-024-03141-0",
+        options=(
+            ("init_values", 1e-5), ("mlp_ratio", 5.3375), ("mlp_layer", "timm.layers:SwiGLUPacked"),
+            ("act_layer", "torch.nn:SiLU"), ("global_pool", ""), ("dynamic_img_size", True),
+        ),
+        embedding="class_and_mean",
+    ),
+    _gated(
+        "h-optimus-0", "vit_giant_patch14_reg4_dinov2", 1536, "bioptimus/H-optimus-0", "Apache-2.0",
+        "https://github.com/bioptimus/releases/tree/main/models/h-optimus/v0",
+        options=(("img_size", 224), ("init_values", 1e-5), ("dynamic_img_size", False)),
+        mean=(0.707223, 0.578729, 0.703617), std=(0.211883, 0.230117, 0.177517),
+    ),
+    TimmEncoder(
+        "phikon", "vit_base_patch16_224", 768, "owkin/phikon", licence="Owkin non-commercial",
+        reference="10.1101/2023.07.21.23292757",
+    ),
+    TimmEncoder(
+        # The authors' own file is no part of the hub; this repository holds the same weights.
+        "ctranspath", "swin_tiny_patch4_window7_224", 768, "1aurent/swin_tiny_patch4_window7_224.CTransPath",
+        stem="conv", licence="GPL-3.0", reference="10.1016/j.media.2022.102559",
+    ),
+)  # fmt: skip
+#: The register: every encoder that has a name of its own. `source` says who makes the network.
+ENCODERS: Mapping[str, Encoder | TimmEncoder] = MappingProxyType({record.name: record for record in _ALL})
+#: Those that timm builds.
+TIMM_ENCODERS: Mapping[str, TimmEncoder] = MappingProxyType(
+    {name: record for name, record in ENCODERS.items() if record.source == "timm"}
 )
+
+
+def check_settings(encoder, engine: str, pooling: str) -> None:
+    """Refuse an engine that cannot run an encoder, and a pooling that its embedding does not have.
+
+    Parameters
+    ----------
+    encoder : Encoder or TimmEncoder
+        The network.
+    engine : {"auto", "keras", "openvino", "torch"}
+        What the user asked for.
+    pooling : {"avg", "max"}
+        What the user asked for.
+
+    Raises
+    ------
+    ValueError
+        If one of the two does not go with the encoder.
+    """
+    if encoder.source != "timm":
+        if engine == "torch":
+            raise ValueError(
+                f"CNNEmbedding.engine: expected 'auto', 'keras' or 'openvino' with encoder={encoder.name!r}, which is "
+                "built by Keras, got 'torch'. Use engine='auto'; KERAS_BACKEND=torch lets Keras compute with PyTorch."
+            )
+        return
+    if engine not in ("auto", "torch"):
+        raise ValueError(
+            f"CNNEmbedding.engine: expected 'auto' or 'torch' with encoder={encoder.name!r}, which is built by timm, "
+            f"got {engine!r}. Use engine='auto'."
+        )
+    if pooling != "avg":
+        raise ValueError(
+            f"CNNEmbedding.pooling: expected 'avg' with encoder={encoder.name!r}, whose embedding is made as its "
+            f"authors make it, got {pooling!r}. Leave pooling as it is."
+        )

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from histofeat.exceptions import MissingExtraError, WeightsError
-from histofeat.networks.pretrained.timm_records import TimmEncoder
+from histofeat.networks.pretrained.records import TimmEncoder
 
 __all__ = [
     "TORCH_VERSION",
