@@ -44,10 +44,11 @@ class CNNEmbedding(PatchFeatures):
     ----------
     encoder : str, default="mobilenetv2"
         One of `histofeat.networks.ENCODERS`: mobilenetv2, mobilenetv2_0.35, mobilenetv2_mid, mobilenetv2_0.35_mid,
-        mobilenet_0.25, efficientnetb0, resnet50, densenet121, or histo, which comes with the package (see `HistoEmbedding`). A number in the name is
-        the width of the network. With the extra ``histofeat[timm]`` also
-        phikon, ctranspath and, whose pages ask to accept terms, uni, virchow and h-optimus-0; ``"timm:<model>"``, for
-        example ``"timm:resnet18"``; or ``"hf-hub:<owner/repository>"`` for a repository of timm's form.
+        mobilenet_0.25, efficientnetb0, resnet50, densenet121, or histo, which comes with the package (see
+        `HistoEmbedding`). A number in the name is the width of the network, "_mid" its middle layers. With the extra
+        ``histofeat[timm]`` also phikon, ctranspath and, whose pages ask to accept terms, uni, virchow and h-optimus-0;
+        ``"timm:<model>"``, for example ``"timm:resnet18"``; or ``"hf-hub:<owner/repository>"`` for
+        a repository of timm's form.
     weights : {"imagenet"} or path, default="imagenet"
         "imagenet" takes the published weights: those in the package for histo, those of the model's page for networks
         of timm and the hub, and ImageNet's otherwise. A path is a file of weights without classification layer.
