@@ -116,8 +116,8 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
 
     Examples
     --------
-    >>> CNNClassifier("resnet50", weights="imagenet", input_size=128).get_params()["fine_tune"]
-    'last_blocks'
+    >>> CNNClassifier("resnet50", weights="imagenet", recipe={"fine_tune": "all"}).recipe["fine_tune"]
+    'all'
     """
 
     def __init__(
