@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from math import log2
+from typing import ClassVar
 
 import numpy as np
 from numba import njit
 
-from histofeat.features.batch import check_integer
+from histofeat.features.base import PatchFeatures
+from histofeat.features.batch import PatchBatch, check_channels, check_integer, read_only
 
 __all__ = [
     "C_LOG_C",
     "FIXED",
-    "check_cooccurrence",
+    "CooccurrenceFeatures",
     "cooccurrence",
     "count_pairs",
     "quantise",
@@ -72,27 +74,45 @@ def cooccurrence(gray: np.ndarray, levels: int = 32, distance: int = 1) -> np.nd
     return counts + counts.transpose(0, 2, 1)
 
 
-def check_cooccurrence(owner: str, levels, distances) -> None:
-    """Refuse what is no number of levels, or no list of different distances.
+class CooccurrenceFeatures(PatchFeatures):
+    """Base class of families that summarise statistics of co-occurrence matrices by mean and range over directions.
 
-    Parameters
-    ----------
-    owner : str
-        The class, for messages.
-    levels, distances : object
-        What the user gave.
-
-    Raises
-    ------
-    ValueError
-        If `levels` is no integer from 2 to 256, or `distances` no list or tuple of different integers of at least 1.
+    A family has the parameters `levels`, `distances` and `channels`, names its statistics in ``_statistics``, and
+    implements ``_measure(images, distances, out)``, which fills the columns of a channel: for each distance the means,
+    then the ranges.
     """
-    check_integer(f"{owner}.levels", levels, 2, 256)
-    steps = distances if isinstance(distances, list | tuple) else ()
-    if not steps or any(steps.count(distance) > 1 for distance in steps):
-        raise ValueError(f"{owner}.distances: expected different distances such as (1,), got {distances!r}.")
-    for distance in steps:
-        check_integer(f"{owner}.distances", distance, 1)
+
+    _invariant_to_turns: ClassVar[bool] = True
+    _statistics: ClassVar[tuple[str, ...]]
+    #: Names of channels in columns, where they are shorter than the channel's.
+    _short: ClassVar[dict[str, str]] = {}
+
+    def _check_params(self) -> None:
+        owner, distances = type(self).__name__, self.distances
+        check_integer(f"{owner}.levels", self.levels, 2, 256)
+        steps = distances if isinstance(distances, list | tuple) else ()
+        if not steps or any(steps.count(distance) > 1 for distance in steps):
+            raise ValueError(f"{owner}.distances: expected different distances such as (1,), got {distances!r}.")
+        for distance in steps:
+            check_integer(f"{owner}.distances", distance, 1)
+        check_channels(f"{owner}.channels", self.channels)
+
+    def _feature_names(self) -> list[str]:
+        return [
+            f"{self.family}_{self._short.get(channel, channel)}_{statistic}_d{distance}_{summary}"
+            for channel in self.channels
+            for distance in self.distances
+            for summary in ("mean", "range")
+            for statistic in self._statistics
+        ]
+
+    def _compute(self, batch: PatchBatch) -> np.ndarray:
+        distances = np.asarray(self.distances, dtype=np.int64)
+        parts = []
+        for channel in self.channels:
+            parts.append(np.empty((len(batch), len(distances) * 2 * len(self._statistics)), dtype=np.float32))
+            self._measure(read_only(batch.channel(channel)), distances, parts[-1])
+        return np.hstack(parts)
 
 
 def read_counts(owner: str, counts) -> np.ndarray:

@@ -9,12 +9,10 @@ from typing import ClassVar
 import numpy as np
 from numba import njit
 
-from histofeat.features.base import PatchFeatures
-from histofeat.features.batch import PatchBatch, check_channels, read_only
 from histofeat.features.cooccurrence import (
     C_LOG_C,
     FIXED,
-    check_cooccurrence,
+    CooccurrenceFeatures,
     count_pairs,
     quantise,
     read_counts,
@@ -85,7 +83,7 @@ def glcm_properties(counts: np.ndarray) -> np.ndarray:
     return out.reshape(*np.shape(counts)[:-2], 10)
 
 
-class GLCM(PatchFeatures):
+class GLCM(CooccurrenceFeatures):
     """Ten properties of grey-level co-occurrence: mean and range over four directions.
 
     Parameters
@@ -120,7 +118,7 @@ class GLCM(PatchFeatures):
     """
 
     family: ClassVar[str] = "glcm"
-    _invariant_to_turns: ClassVar[bool] = True
+    _statistics: ClassVar[tuple[str, ...]] = PROPERTIES
 
     def __init__(
         self,
@@ -132,26 +130,8 @@ class GLCM(PatchFeatures):
         self.distances = distances
         self.channels = channels
 
-    def _check_params(self) -> None:
-        check_cooccurrence("GLCM", self.levels, self.distances)
-        check_channels("GLCM.channels", self.channels)
-
-    def _feature_names(self) -> list[str]:
-        return [
-            f"glcm_{channel}_{name}_d{distance}_{summary}"
-            for channel in self.channels
-            for distance in self.distances
-            for summary in ("mean", "range")
-            for name in PROPERTIES
-        ]
-
-    def _compute(self, batch: PatchBatch) -> np.ndarray:
-        distances = np.asarray(self.distances, dtype=np.int64)
-        parts = []
-        for channel in self.channels:
-            parts.append(np.empty((len(batch), len(distances) * 20), dtype=np.float32))
-            _textures(read_only(batch.channel(channel)), self.levels, distances, C_LOG_C, parts[-1])
-        return np.hstack(parts)
+    def _measure(self, images, distances, out) -> None:
+        _textures(images, self.levels, distances, C_LOG_C, out)
 
 
 @njit(cache=True, nogil=True)

@@ -9,12 +9,10 @@ from typing import ClassVar
 import numpy as np
 from numba import njit
 
-from histofeat.features.base import PatchFeatures
-from histofeat.features.batch import PatchBatch, check_channels, read_only
 from histofeat.features.cooccurrence import (
     C_LOG_C,
     FIXED,
-    check_cooccurrence,
+    CooccurrenceFeatures,
     cooccurrence,
     count_pairs,
     quantise,
@@ -32,9 +30,6 @@ STATISTICS = (
     *("asm", "contrast", "correlation", "variance", "idm", "sum_average", "sum_variance", "sum_entropy", "entropy"),
     *("difference_variance", "difference_entropy", "imc1", "imc2"),
 )
-
-#: Channels that go by a letter in column names.
-_SHORT = {"hematoxylin": "h", "eosin": "e"}
 
 
 def haralick_statistics(counts: np.ndarray) -> np.ndarray:
@@ -93,7 +88,7 @@ def haralick_statistics(counts: np.ndarray) -> np.ndarray:
     return out.reshape(*np.shape(counts)[:-2], 13)
 
 
-class HaralickTexture(PatchFeatures):
+class HaralickTexture(CooccurrenceFeatures):
     """Haralick's thirteen texture statistics: mean and range over four directions.
 
     Parameters
@@ -127,7 +122,9 @@ class HaralickTexture(PatchFeatures):
     """
 
     family: ClassVar[str] = "haralick"
-    _invariant_to_turns: ClassVar[bool] = True
+    _statistics: ClassVar[tuple[str, ...]] = STATISTICS
+    #: Channels that go by a letter in column names.
+    _short: ClassVar[dict[str, str]] = {"hematoxylin": "h", "eosin": "e"}
 
     def __init__(
         self,
@@ -139,26 +136,8 @@ class HaralickTexture(PatchFeatures):
         self.distances = distances
         self.channels = channels
 
-    def _check_params(self) -> None:
-        check_cooccurrence("HaralickTexture", self.levels, self.distances)
-        check_channels("HaralickTexture.channels", self.channels)
-
-    def _feature_names(self) -> list[str]:
-        return [
-            f"haralick_{_SHORT.get(channel, channel)}_{statistic}_d{distance}_{summary}"
-            for channel in self.channels
-            for distance in self.distances
-            for summary in ("mean", "range")
-            for statistic in STATISTICS
-        ]
-
-    def _compute(self, batch: PatchBatch) -> np.ndarray:
-        distances = np.asarray(self.distances, dtype=np.int64)
-        parts = []
-        for channel in self.channels:
-            parts.append(np.empty((len(batch), len(distances) * 26), dtype=np.float32))
-            _textures(read_only(batch.channel(channel)), self.levels, distances, C_LOG_C, parts[-1])
-        return np.hstack(parts)
+    def _measure(self, images, distances, out) -> None:
+        _textures(images, self.levels, distances, C_LOG_C, out)
 
 
 @njit(cache=True, nogil=True)
