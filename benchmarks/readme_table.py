@@ -61,11 +61,11 @@ def results_block(report, page):
 
 def tables_of(payload):
     """Return what a page shows of a report: of `run_all.py` the headline, of `idc_encoder.py` what the card needs."""
-    from histofeat.reporting import Text, headline_key, headline_table, render_markdown, to_markdown
+    from histofeat.reporting import render_markdown
 
     results = payload["results"]
     if isinstance(results, list):
-        return to_markdown([headline_table(payload), Text(headline_key(payload))])
+        return render_markdown("headline.md.j2", {"payload": payload})
     if not {"models", "differences", "perturbed", "breakhis"} <= set(results):
         raise ValueError(
             f"report: expected one of run_all.py or protocols/idc_encoder.py, got the study {payload['title']!r}. "

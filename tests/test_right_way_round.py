@@ -15,8 +15,7 @@ from sklearn.metrics import auc, balanced_accuracy_score, roc_auc_score
 from histofeat import IDCPipeline, PatientKFold, evaluate
 from histofeat.images import as_images, image_input_tags
 from histofeat.metrics import bootstrap_scores, class_scores, scores
-from histofeat.reporting import headline_table, metrics_payload
-from histofeat.reporting.figures.ranking_curves import ranking_data
+from histofeat.reporting import headline_table, metrics_payload, ranking_data
 
 #: Sixteen negatives of which six are called positive, four positives of which three are found.
 Y = np.repeat([0, 0, 1, 1], [10, 6, 1, 3])

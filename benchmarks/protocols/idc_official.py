@@ -31,7 +31,7 @@ from histofeat import IDCPipeline, evaluate, load_idc
 from histofeat.cli.outputs import Progress
 from histofeat.features import Runtime
 from histofeat.metrics import parse_rule
-from histofeat.reporting import Addition, Markdown, check_output, describe_environment, render_markdown, write_report
+from histofeat.reporting import check_output, describe_environment, render_markdown, write_report
 from histofeat.studies import (
     FEATURE_SETS,
     PUBLISHED_SPLIT,
@@ -188,18 +188,23 @@ def cv_words(split, trained_on):
     return f"published test patients: {listed} and {n['unlisted']} unlisted patients against {n['test']} test patients"
 
 
+def context_of(run, found, n_lines):
+    """Return what the templates of the published split need beside the report of the run."""
+    context = {"found": found.to_dict(), "listed": run.is_published_split, "n_lines": n_lines}
+    return {**context, "target": run.evaluation.dataset.target_names[1]}
+
+
 def sections(run, found, n_lines):
     """Return what the report of a run says before all else, and its section beside the published numbers."""
     protocol = run.evaluation.protocol
-    context = {"found": found.to_dict(), "listed": run.is_published_split, "n_lines": n_lines, "protocol": protocol}
-    context |= {"rule": parse_rule(protocol["threshold"]).words, "target": run.evaluation.dataset.target_names[1]}
+    known = {"protocol": protocol, "rule": parse_rule(protocol["threshold"]).words}
+    context = {**context_of(run, found, n_lines), **known}
     return [render_markdown(f"published-{part}.md.j2", context, redact=str) for part in ("notices", "scores")]
 
 
 def report(run, found, n_lines, pipelines, options):
     """Write the report of a run, and show what it found."""
     evaluation, listed = run.evaluation, run.is_published_split
-    notices, section = sections(run, found, n_lines)
     kind = "published split of the patients" if listed else "published test patients"
     path = write_report(
         evaluation,
@@ -208,15 +213,14 @@ def report(run, found, n_lines, pipelines, options):
         environment=describe_environment(device=run_all.device_words(evaluation, pipelines)),
         title=f"IDC, {kind}, on {found.data}{'' if listed else '; fitted on unlisted patients too'}",
         command=command_line(f"protocols/{PROGRAM}", make_parser(), options),
-        addition=Addition(
-            notices=(Markdown(notices),), blocks=(Markdown(section),),
-            files={"official.csv": found.to_csv(), "official.json": found.to_dict()},
-        ),
-    )  # fmt: skip
+        template="published-report.md.j2",
+        context=context_of(run, found, n_lines),
+        files={"official.csv": found.to_csv(), "official.json": found.to_dict()},
+    )
     for entry in evaluation.not_run:
         print(f"not run: {entry.name}, {entry.head}: {entry.reason}")
     if listed:
-        print(section)
+        print(sections(run, found, n_lines)[1])
     print(f"report: {path}")
 
 

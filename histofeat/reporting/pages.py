@@ -8,24 +8,34 @@ from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
 
-from histofeat.reporting.figures.canvas import save_figure
-from histofeat.reporting.files.folder import finish, new_folder
-from histofeat.reporting.files.privacy import Redactor
-from histofeat.reporting.files.strict_json import dump, jsonable
-from histofeat.reporting.text import count, escape_markdown, interval, number, percent, signed, with_interval
+from histofeat.reporting import calibration, shortcuts, tables, text, training
+from histofeat.reporting.canvas import save_figure
+from histofeat.reporting.folder import finish, new_folder
+from histofeat.reporting.payload import data_label
+from histofeat.reporting.strict_json import Redactor, dump, jsonable
 
-__all__ = ["fill_folder", "html_page", "render_markdown", "write_page"]
+__all__ = ["fill_folder", "html_page", "render_markdown", "write_files", "write_page"]
 
+#: What templates can use beside the macros, by name: filters, and functions that make tables and words.
 _FILTERS = MappingProxyType(
     {
-        "count": count,
-        "interval": interval,
-        "number": number,
-        "percent": percent,
-        "signed": signed,
-        "signed_interval": partial(with_interval, write=signed),
-        "with_interval": with_interval,
+        "count": text.count,
+        "interval": text.interval,
+        "number": text.number,
+        "percent": text.percent,
+        "score": tables.score_with_interval,
+        "signed": text.signed,
+        "signed_interval": partial(text.with_interval, write=text.signed),
+        "with_interval": text.with_interval,
+        "words": text.plain_words,
     }
+)
+_FUNCTIONS = (
+    *(calibration.calibration_key, calibration.calibration_table, calibration.decomposition_table),
+    *(data_label, shortcuts.identification_table, shortcuts.leakage_table, shortcuts.probes_table),
+    *(tables.difference_tables, training.training_table),
+    *(tables.average_table, tables.best_of, tables.class_table, tables.fold_sizes_table, tables.folds_table),
+    *(tables.headline_key, tables.headline_table, tables.scores_table, tables.seconds_table),
 )
 _NOTICES = {"NOTE": "info", "WARNING": "warning", "CAUTION": "danger"}
 _MIME = {".svg": "image/svg+xml", ".png": "image/png"}
@@ -42,7 +52,8 @@ def write_page(output, template, context, *, title, metrics, figures=None, files
         The name of a template of `histofeat.reporting`, such as "robustness.md.j2", or the path of another one.
     context : Mapping
         What the template can use by name, beside `title`, the macros ``notice``, ``table``, ``facts``, ``details`` and
-        ``figure``, and the filters ``count``, ``number``, ``signed``, ``percent``, ``interval``, ``with_interval``.
+        ``figure``, the filters ``count``, ``number``, ``signed``, ``percent``, ``interval`` and ``with_interval``, and
+        the functions that make the tables of a report, such as ``headline_table``.
     title : str
         Title of the page.
     metrics : Mapping
@@ -111,7 +122,12 @@ def fill_folder(folder, template, context, *, title, redact=None, figures=None, 
     markdown = render_markdown(template, {"title": title, **context}, redact=redact)
     _write(folder / "report.md", markdown)
     _write(folder / "report.html", html_page(markdown, redact(title), folder))
-    for name, content in (files or {}).items():
+    write_files(folder, files or {}, redact)
+
+
+def write_files(folder, files, redact=str):
+    """Write further files of a page, as `write_page` says, none over another one."""
+    for name, content in files.items():
         if Path(name).name != name or name == "metrics.json" or (folder / name).exists():
             raise ValueError(
                 f"files: expected files with names of their own, got {name!r}. "
@@ -131,8 +147,8 @@ def _write_file(path, content, redact):
         dump(redact(jsonable(content)), path)
 
 
-def _write(path, text):
-    path.write_text(text, encoding="utf-8", newline="\n")
+def _write(path, content):
+    path.write_text(content, encoding="utf-8", newline="\n")
 
 
 def render_markdown(template, context, *, redact=None):
@@ -163,7 +179,7 @@ def _environment(folder, redact):
     def finalize(value):
         if hasattr(value, "__html__"):
             return value
-        return Markup(escape_markdown(redact(number(value) if value is None else str(value))))
+        return Markup(text.escape_markdown(redact(text.UNDEFINED if value is None else str(value))))
 
     environment = Environment(
         loader=ChoiceLoader([_templates(), FileSystemLoader(folder)]),
@@ -174,6 +190,8 @@ def _environment(folder, redact):
         lstrip_blocks=True,
     )
     environment.filters |= {**_FILTERS, "quoted": _quoted}
+    environment.globals |= {function.__name__: function for function in _FUNCTIONS}
+    environment.globals |= {"probe_words": shortcuts.PROBE_WORDS}
     macros = environment.get_template("macros.md.j2").module
     environment.globals |= {name: getattr(macros, name) for name in dir(macros) if not name.startswith("_")}
     return environment
@@ -185,9 +203,10 @@ def _templates():
     return FileSystemLoader(resources.files("histofeat.reporting") / "templates")
 
 
-def _quoted(text):
+def _quoted(markdown):
     """Return Markdown as a block quote."""
-    return type(text)("\n".join(f"> {line}".rstrip() for line in re.sub(r"\n{3,}", "\n\n", text).strip().splitlines()))
+    lines = re.sub(r"\n{3,}", "\n\n", markdown).strip().splitlines()
+    return type(markdown)("\n".join(f"> {line}".rstrip() for line in lines))
 
 
 def html_page(markdown, title, folder, *, embed=True):
@@ -233,9 +252,9 @@ def _parser():
 
 def _details(state, line, _, silent):
     """Parse ``<details><summary>WORDS</summary>`` and ``</details>``, each on a line of its own."""
-    text = state.src[state.bMarks[line] + state.tShift[line] : state.eMarks[line]]
-    opening = re.fullmatch(r"<details><summary>(.*)</summary>", text)
-    if not opening and text != "</details>":
+    words = state.src[state.bMarks[line] + state.tShift[line] : state.eMarks[line]]
+    opening = re.fullmatch(r"<details><summary>(.*)</summary>", words)
+    if not opening and words != "</details>":
         return False
     if silent:
         return True
@@ -243,8 +262,8 @@ def _details(state, line, _, silent):
     if opening:
         state.push("details_open", "details", 1)
         state.push("summary_open", "summary", 1)
-        words = state.push("inline", "", 0)
-        words.content, words.children, words.map = opening.group(1), [], [line, line + 1]
+        inline = state.push("inline", "", 0)
+        inline.content, inline.children, inline.map = opening.group(1), [], [line, line + 1]
         state.push("summary_close", "summary", -1)
     else:
         state.push("details_close", "details", -1)

@@ -3,35 +3,16 @@
 from pathlib import Path
 
 from histofeat.evaluation import Evaluation
-from histofeat.reporting.figures.charts import draw_costs, draw_intervals, draw_lines
-from histofeat.reporting.figures.confusion_and_forest import draw_confusion
-from histofeat.reporting.figures.curves import confusion_data
-from histofeat.reporting.files.environment import describe_environment
-from histofeat.reporting.files.payload import metrics_payload
-from histofeat.reporting.files.strict_json import jsonable
+from histofeat.reporting.calibration import reliability_data
+from histofeat.reporting.charts import draw_costs, draw_intervals, draw_lines
 from histofeat.reporting.pages import write_page
-from histofeat.reporting.sections.calibration import (
-    calibration_key,
-    calibration_table,
-    decomposition_table,
-    reliability_data,
-)
-from histofeat.reporting.sections.classes import class_blocks
-from histofeat.reporting.sections.shortcut import shortcut_blocks
-from histofeat.reporting.sections.tables import headline_key, headline_table
+from histofeat.reporting.payload import describe_environment, metrics_payload
+from histofeat.reporting.score_figures import confusion_data, draw_confusion
+from histofeat.reporting.strict_json import jsonable
+from histofeat.reporting.tables import best_of
 
 __all__ = ["write_study"]
 
-#: Sections of an evaluation's report that the template of a study may use too.
-_SECTIONS = (
-    calibration_key,
-    calibration_table,
-    class_blocks,
-    decomposition_table,
-    headline_key,
-    headline_table,
-    shortcut_blocks,
-)
 _FIGURES = {"costs": draw_costs, "intervals": draw_intervals, "lines": draw_lines}
 
 
@@ -63,7 +44,6 @@ def write_study(output, study, findings, options, *, command, overwrite=False):
         output,
         f"study-{study.name}.md.j2",
         {
-            **{section.__name__: section for section in _SECTIONS},
             "results": results,
             "options": options,
             "quick": quick,
@@ -103,10 +83,6 @@ def _figure(kind, data):
         return draw_lines, reliability_data(jsonable(data), data["head"])
     if kind == "confusion":
         payload = metrics_payload(data)
-        best = max(payload["results"], key=lambda result: _or_less(result["roc_auc"]["pooled"]))
+        best = best_of(payload["results"])
         return draw_confusion, confusion_data({**payload, "results": [best]}, best["head"])
     return _FIGURES[kind], data
-
-
-def _or_less(value):
-    return -1.0 if value is None else value

@@ -2,7 +2,17 @@
 
 import re
 
-__all__ = ["count", "escape_markdown", "interval", "number", "percent", "signed", "with_interval"]
+__all__ = [
+    "count",
+    "escape_markdown",
+    "file_words",
+    "interval",
+    "number",
+    "percent",
+    "plain_words",
+    "signed",
+    "with_interval",
+]
 
 UNDEFINED = "–"
 
@@ -24,15 +34,15 @@ def escape_markdown(text):
     return re.sub(r"^(\d{1,9})?([-+=.)])(?=\s|$|-|=)", r"\1\\\2", text)
 
 
-def count(value):
-    """Return a whole number with commas, a dash where it is undefined.
+def count(value, digits=0):
+    """Return a number with its thousands separated, a dash where it is undefined.
 
     Examples
     --------
-    >>> count(277524)
-    '277,524'
+    >>> count(277524), count(1234.56, 1), count(None)
+    ('277,524', '1,234.6', '–')
     """
-    return UNDEFINED if _undefined(value) else f"{value:,.0f}"
+    return UNDEFINED if _undefined(value) else f"{value:,.{digits}f}"
 
 
 def number(value, digits=3):
@@ -94,3 +104,38 @@ def with_interval(value, bounds, write=number):
 
 def _undefined(value):
     return value is None or value != value
+
+
+def plain_words(value):
+    """Return a plain value as words: yes or no, lists and mappings with commas, "none" for None.
+
+    Examples
+    --------
+    >>> plain_words({"a": True, "b": [1, None]})
+    'a: yes, b: 1, none'
+    """
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {plain_words(item)}" for name, item in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(plain_words, value))
+    return "none" if value is None else str(value)
+
+
+def file_words(names):
+    """Return a file-safe word for each of `names`, all different.
+
+    Examples
+    --------
+    >>> file_words(["XGBoost", "x g", "x/g"])
+    ['xgboost', 'x-g', 'x-g-3']
+    """
+    words = []
+    for name in names:
+        plain = word = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "head"
+        number = len(words) + 1
+        while word in words:
+            word, number = f"{plain}-{number}", number + 1
+        words.append(word)
+    return words

@@ -245,7 +245,7 @@ def test_line_is_there_though_the_report_fails_and_no_line_ever_changes(main, tr
 
     options = [*QUICK, "--data", str(tree), "--output", "out", "--ledger", "ledger.csv"]
     with monkeypatch.context() as context:
-        context.setattr("histofeat.reporting.write.write_predictions", no_space)
+        context.setattr("histofeat.reporting.report.write_predictions", no_space)
         assert main(options) == 2
     assert "idc_official.py: no space left on device" in capsys.readouterr().err
     first = (tmp_path / "ledger.csv").read_bytes()

@@ -15,7 +15,7 @@ from histofeat.evaluation import AuditPolicy
 from histofeat.exceptions import GroupLeakageError
 from histofeat.features import extract, make_family
 from histofeat.models import make_head
-from histofeat.reporting import class_blocks, metrics_payload
+from histofeat.reporting import class_table, metrics_payload
 from histofeat.studies import measure_leakage, panel_of
 
 QUICK = {"inner_cv": PatientKFold(2), "n_resamples": 30}
@@ -98,7 +98,7 @@ def test_the_table_of_the_classes_goes_with_the_payload_of_the_report(evaluation
         values = [entry["roc_auc"]["value"] for entry in result["classes"]]
         assert np.mean(values) == pytest.approx(result["roc_auc"]["pooled"])
         assert [entry["n_patients"] for entry in result["classes"]] == [4] * 8
-    _, _, table, _ = class_blocks(payload)
+    table = class_table(payload["results"][0], "mine")
     assert [row[0] for row in table.rows] == list(evaluation.labels)
 
 

@@ -13,8 +13,7 @@ from histofeat.evaluation.audit.table_checks import case_number, section_letters
 from histofeat.exceptions import GroupLeakageError
 from histofeat.features import Runtime
 from histofeat.model_selection import PatchKFold, PatientKFold
-from histofeat.reporting import Details, Facts, Heading, Notice, Table, to_html, to_markdown
-from histofeat.reporting.sections.audit import audit_blocks, audit_notices
+from histofeat.reporting import html_page, render_markdown
 
 NAMES = ("benign", "malignant")
 
@@ -326,32 +325,40 @@ class TestSection:
                               made("HF005", "not applicable")))  # fmt: skip
         return json.loads(json.dumps((check_audit(report, accept) if accept else report).to_dict()))
 
+    def section(self, audit):
+        return " ".join(render_markdown("audit.md.j2", {"audit": audit, "label": "mine"}).split())
+
+    def notices(self, audit):
+        dataset = {"synthetic": False, "audit": {"complete": None}}
+        known = {"dataset": dataset, "protocol": {"patient_overlap": False}, "not_run": [], "results": [1]}
+        words = render_markdown("notices.md.j2", {**known, "audit": audit, "retrained": []})
+        return " ".join(words.replace("\n>", " ").split())
+
     def test_nothing_without_an_audit(self):
-        assert audit_blocks(None) == audit_notices(None) == []
+        assert self.section(None) == self.notices(None) == ""
 
     def test_accepted_errors_are_in_a_notice_of_danger(self):
-        blocks = audit_blocks(self.payload())
-        (notice,) = (block for block in blocks if isinstance(block, Notice))
-        assert notice.level == "danger"
-        assert "accepted by name" in notice.title
-        assert notice.items == ("HF001 shared patient: Something.",)
-        assert isinstance(blocks[0], Heading)
+        assert self.notices(self.payload()) == (
+            "> [!CAUTION] **The split has errors that were accepted by name: no number here holds for new patients** "
+            "- HF001 shared patient: Something."
+        )
 
     def test_errors_that_nobody_accepted(self):
-        (notice,) = audit_notices(self.payload(accept=()))
-        assert notice.title == "The split has errors"
-        assert not any(isinstance(block, Notice) for block in audit_blocks(self.payload(), notices=False))
+        assert self.notices(self.payload(accept=())).startswith("> [!CAUTION] **The split has errors** - HF001")
+        assert "CAUTION" not in self.section(self.payload())
 
     def test_table_and_offenders(self):
-        blocks = audit_blocks(self.payload())
-        (table,) = (block for block in blocks if isinstance(block, Table))
-        assert [row[2] for row in table.rows] == ["error, accepted by name", "warning", "passed", "not applicable"]
-        details = [block for block in blocks if isinstance(block, Details)]
-        assert details[0].blocks == (Facts((("HF001", "a; b; c (and 1 more)"), ("HF003", "a; b"))),)
-        assert "Errors: 1; warnings: 1; passed: 1; not applicable: 1" in to_markdown(blocks)
+        words = self.section(self.payload())
+        assert words.startswith("## Audit of the split Errors: 1; warnings: 1; passed: 1; not applicable: 1.")
+        results = [words.partition(f"| {code} |")[2].split(" | ")[1] for code in ("HF001", "HF003", "HF004", "HF005")]
+        assert results == ["error, accepted by name", "warning", "passed", "not applicable"]
+        assert "mine. What was looked for before anything was fitted" in words
+        assert "- **HF001**: a; b; c (and 1 more) - **HF003**: a; b </details>" in words
 
     def test_renders(self, cohort, tmp_path):
         report = audit_split(cohort, PatientKFold(2).split(cohort.X, cohort.y, cohort.patients))
-        blocks = audit_blocks(report.to_dict())
-        assert "HF008" in to_html(blocks, "audit", tmp_path)
-        assert "What each check cannot see" in to_markdown(blocks)
+        markdown = render_markdown("audit.md.j2", {"audit": report.to_dict(), "label": "mine"})
+        assert "What each check cannot see" in markdown
+        page = html_page(markdown, "audit", tmp_path)
+        assert "<strong>HF008</strong>" in page
+        assert page.count("<tr>") == 1 + len(report.findings)

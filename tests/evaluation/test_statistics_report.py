@@ -8,8 +8,14 @@ from test_statistics_comparison import labels, make_evaluation, scores
 
 from histofeat.evaluation.assessment import assess_differences
 from histofeat.metrics import compare_models
-from histofeat.reporting import Details, Heading, Table, Text, jsonable, to_html, to_markdown
-from histofeat.reporting.sections.comparison import comparison_blocks, patient_average_blocks
+from histofeat.reporting import (
+    average_table,
+    difference_tables,
+    html_page,
+    jsonable,
+    render_markdown,
+    report_context,
+)
 
 PAYLOAD = {"dataset": {"name": "demo", "synthetic": True, "labels": ["negative", "positive"]}, "results": []}
 
@@ -19,6 +25,14 @@ def evaluation():
     patients, y, shift = labels()
     probas = [scores(y, shift, 0.5 + 0.3 * seed, seed) for seed in range(7)]
     return make_evaluation(probas, patients, y, n_resamples=100)
+
+
+def page(template, payload, comparison=None):
+    return render_markdown(template, {**report_context({"protocol": {}, **payload}), "comparison": comparison})
+
+
+def section(template, payload, comparison=None):
+    return " ".join(page(template, payload, comparison).split())
 
 
 def few(evaluation, n_models=3):
@@ -58,28 +72,31 @@ def test_a_result_assesses_the_tested_rows_once(evaluation):
 def test_nothing_to_compare(evaluation):
     assert few(evaluation, 1).comparison is None
     assert replace(evaluation, protocol={"n_resamples": 0, "random_state": 0}).comparison is None
-    assert comparison_blocks(None, PAYLOAD) == []
+    assert section("differences.md.j2", PAYLOAD) == ""
 
 
 def test_a_refusal_is_said_in_the_report():
     patients, y, shift = labels()
     y = np.where(patients == "P3", y, 0)
     refused = comparison_payload(make_evaluation([scores(y, shift, 1, seed) for seed in (0, 1)], patients, y))
-    heading, text = comparison_blocks(refused, PAYLOAD)
-    assert isinstance(heading, Heading)
-    assert text.text.startswith("The models were not compared. compare_models.evaluation: expected at least 2 patients")
+    words = "The models were not compared. compare_models.evaluation: expected at least 2 patients"
+    assert section("differences.md.j2", PAYLOAD, refused).startswith(f"## Differences between models {words}")
 
 
 def test_few_pairs_stand_open_and_other_metrics_are_folded(evaluation):
     payload = few(evaluation).comparison.to_dict()
-    heading, cover, p_words, table, *folded = comparison_blocks(payload, PAYLOAD)
-    assert heading.text == "Differences between models"
-    assert "new patients of the same kind" in cover.text
-    assert "does not cover fitting them again" in cover.text
-    assert "360 resamples of the 24 patients" in cover.text
-    assert "all 9 comparisons" in p_words.text
-    assert "read the intervals" not in p_words.text
-    assert table.caption.startswith("SYNTHETIC cohort. ROC-AUC: first less second")
+    words = section("differences.md.j2", PAYLOAD, payload)
+    assert words.startswith(
+        "## Differences between models Each pair is compared on the same 360 resamples of the 24 pat"
+    )
+    assert "new patients of the same kind" in words
+    assert "does not cover fitting them again" in words
+    assert "all 9 comparisons" in words
+    assert "read the intervals" not in words
+    assert [words.count(f"<summary>Differences in {name}</summary>") for name in ("Balanced accuracy", "F1")] == [1, 1]
+    assert words.index("ROC-AUC: A - B") < words.index("<details>")
+    [table], folded = difference_tables(payload, "SYNTHETIC cohort")
+    assert table.caption.startswith("SYNTHETIC cohort. ROC-AUC: A - B")
     assert len(table.rows) == 3
     first = payload["rows"][0]
     low, high = first["ci95"]
@@ -87,20 +104,20 @@ def test_few_pairs_stand_open_and_other_metrics_are_folded(evaluation):
         "m0/h", "m1/h", f"{first['difference']:+.3f}", f"{low:+.3f} to {high:+.3f}", f"{first['p']:.4f}",
         f"{first['p_holm']:.4f}",
     )  # fmt: skip
-    assert [details.summary for details in folded] == ["Differences in Balanced accuracy", "Differences in F1"]
-    assert all(isinstance(details.blocks[0], Table) for details in folded)
+    assert [summary for summary, _ in folded] == ["Differences in Balanced accuracy", "Differences in F1"]
+    assert [len(other.rows) for _, other in folded] == [3, 3]
 
 
 def test_of_many_pairs_those_with_the_best_stand_open(evaluation):
     payload = comparison_payload(evaluation, ["roc_auc"])
     assert len(payload["rows"]) == 21
-    *_, table, rest = comparison_blocks(payload, PAYLOAD)
+    [table], [(summary, rest)] = difference_tables(payload, "mine")
     best = max(evaluation.models, key=lambda model: model.scores["roc_auc"].pooled).name
     assert len(table.rows) == 6
     assert all(row[0] == f"{best}/h" and row[2].startswith("+") for row in table.rows)
     assert f"{best}/h has the best score" in table.caption
-    assert rest.summary == "The other 15 differences in ROC-AUC"
-    assert len(rest.blocks[0].rows) == 15
+    assert summary == "The other 15 differences in ROC-AUC"
+    assert len(rest.rows) == 15
     turned = next(row for row in payload["rows"] if row["second"] == f"{best}/h")
     low, high = turned["ci95"]
     shown = next(row for row in table.rows if row[1] == turned["first"])
@@ -108,7 +125,7 @@ def test_of_many_pairs_those_with_the_best_stand_open(evaluation):
 
 
 def test_the_best_of_a_loss_is_the_lowest(evaluation):
-    *_, table, _ = comparison_blocks(comparison_payload(evaluation, ["brier"]), PAYLOAD)
+    [table], _ = difference_tables(comparison_payload(evaluation, ["brier"]), "mine")
     best = min(evaluation.models, key=lambda model: model.scores["brier"].pooled).name
     assert {row[0] for row in table.rows} == {f"{best}/h"}
 
@@ -117,12 +134,15 @@ def test_what_is_undefined_is_a_dash_and_too_few_resamples_are_said():
     row = {"metric": "f1_tuned", "first": "a/h", "second": "b/h", "first_value": None, "second_value": None,
            "difference": None, "ci95": [None, None], "p": None, "p_holm": None, "n_resamples": 0}  # fmt: skip
     payload = {"reference": None, "n_patients": 9, "n_resamples": 10, "smallest_p_holm": 0.09, "rows": [row]}
-    *_, p_words, table = comparison_blocks(payload, PAYLOAD)
+    [table], folded = difference_tables(payload, "mine")
+    assert not folded
     assert table.rows == (("a/h", "b/h", "–", "–", "–", "–"),)
     assert "F1 at the tuned threshold" in table.caption
-    assert "cannot fall below 0.0900. That is no evidence of equal models: read the intervals." in p_words.text
+    assert "cannot fall below 0.0900. That is no evidence of equal models: read the intervals.*" in section(
+        "differences.md.j2", PAYLOAD, payload
+    )
     many = {**payload, "rows": [{**row, "first": f"m{i}"} for i in range(16)]}
-    assert comparison_blocks(many, PAYLOAD)
+    assert difference_tables(many, "mine")
 
 
 # --- averages --------------------------------------------------------------------------------------------------------
@@ -149,42 +169,45 @@ def payload_of(**options):
 
 
 def test_pooled_and_averaged_stand_side_by_side():
-    heading, words, table, folded = patient_average_blocks(payload_of())
-    assert heading.text == "Averaged over patients"
-    assert "20 patients with patches of every class are averaged, 4 who lack a class are left out" in words.text
+    payload = payload_of()
+    words = section("averages.md.j2", payload)
+    assert words.startswith("## Averaged over patients")
+    assert "20 patients with patches of every class are averaged, 4 patients who lack a class are left out" in words
+    opened, folded = words.split("<details>")
+    table = average_table(payload, ["roc_auc", "balanced_accuracy", "f1"])
     assert table.columns[2:4] == ("ROC-AUC, pooled", "by patient [95 % interval]")
     assert table.rows == (("color", "svm", "0.910", "0.800 [0.700, 0.900]", "0.700", "0.600 [0.700, 0.900]"),)
-    assert isinstance(folded, Details)
-    half, tuned = folded.blocks
-    assert half.columns[2] == "Brier score, pooled"
-    assert tuned.rows[0][2:] == ("0.720", "0.650 [0.700, 0.900]")
+    assert "| color | svm | 0.910 | 0.800" in opened
+    assert folded.index("| Model | Head | Brier score, pooled |") < folded.index("| 0.720 | 0.650")
+    assert average_table(payload, tuned=True).rows[0][2:] == ("0.720", "0.650 [0.700, 0.900]")
 
 
 def test_nobody_or_one_to_average():
-    heading, text = patient_average_blocks(payload_of(averaged=0, left_out=24))
-    assert isinstance(heading, Heading)
-    assert text == Text("None of the 24 tested patients has patches of every class: there is no average to give.")
-    table = patient_average_blocks(payload_of(interval=(None, None), averaged=1))[2]
-    assert table.rows[0][3] == "0.800"
-    assert patient_average_blocks(PAYLOAD) == []
+    words = section("averages.md.j2", payload_of(averaged=0, left_out=24))
+    assert words == (
+        "## Averaged over patients None of the 24 tested patients has patches of every class: there is no average."
+    )
+    assert average_table(payload_of(interval=(None, None), averaged=1)).rows[0][3] == "0.800"
+    assert section("averages.md.j2", PAYLOAD) == ""
 
 
 def test_more_than_two_classes_have_no_tuned_table():
     payload = payload_of()
     payload = {**payload, "dataset": {**PAYLOAD["dataset"], "labels": ["a", "b", "c"]}}
-    *_, table, folded = patient_average_blocks(payload)
-    assert "most probable class" in table.caption
-    assert len(folded.blocks) == 1
+    assert "most probable class" in average_table(payload).caption
+    assert section("averages.md.j2", payload).count("| --- |") == 2
 
 
 def test_a_model_without_a_metric_has_dashes():
     payload = payload_of()
     other = {"name": "lbp", "head": "svm", "roc_auc": {"pooled": 0.8}, "tuned": {}}
-    table = patient_average_blocks({**payload, "results": [*payload["results"], other]})[2]
+    table = average_table({**payload, "results": [*payload["results"], other]}, ["roc_auc", "f1"])
     assert table.rows[1] == ("lbp", "svm", "0.800", "–", "–", "–")
 
 
 def test_the_sections_become_pages(evaluation, tmp_path):
-    blocks = [*comparison_blocks(comparison_payload(evaluation), PAYLOAD), *patient_average_blocks(payload_of())]
-    assert "| m5/h | m6/h |" in to_markdown(blocks)
-    assert "left out" in to_html(blocks, "demo", tmp_path)
+    differences = page("differences.md.j2", PAYLOAD, comparison_payload(evaluation))
+    assert "| m5/h | m6/h |" in differences
+    shown = html_page(differences + page("averages.md.j2", payload_of()), "demo", tmp_path)
+    assert "left out" in shown
+    assert '<td class="t">m5/h</td>' in shown

@@ -6,8 +6,7 @@ from sklearn.metrics import average_precision_score, precision_recall_fscore_sup
 
 from histofeat.exceptions import GroupLeakageError
 from histofeat.metrics import CLASS_METRICS, class_scores, scores
-from histofeat.reporting import Details, Heading, Table, Text, class_blocks
-from histofeat.reporting.sections.classes import class_table
+from histofeat.reporting import class_table, render_markdown
 
 K = 8
 
@@ -155,33 +154,39 @@ def test_the_plain_values_are_those_of_the_record(reported, eight):
     assert {entry["n_patients"] for entry in found.to_dicts()} == {None}
 
 
+def section(reported):
+    return " ".join(render_markdown("classes.md.j2", {**reported, "label": "SYNTHETIC cohort"}).split())
+
+
 def test_the_best_model_stands_open_and_the_others_are_folded(reported):
-    heading, words, table, folded = class_blocks(reported)
-    assert isinstance(heading, Heading)
-    assert isinstance(words, Text)
-    assert isinstance(table, Table)
-    assert "better, knn" in table.caption
-    assert "SYNTHETIC" in table.caption
+    words = section(reported)
+    assert words.startswith("## By class Each class in turn is positive")
+    opened, folded = words.split("<details><summary>The classes by each model</summary>")
+    assert "SYNTHETIC cohort. better, knn: each class against the rest" in opened
+    assert "SYNTHETIC cohort. worse, knn" in folded
+    assert "worse" not in opened
+    table = class_table(reported["results"][1], "mine")
     assert len(table.rows) == 8
     assert "[" in table.rows[0][-1]
     assert "[" not in table.rows[7][-1]
-    assert "No interval for H" in words.text
-    assert isinstance(folded, Details)
-    assert ["worse, knn" in block.caption for block in folded.blocks] == [True]
+    assert "No interval for H: a single patient cannot be resampled." in opened
 
 
 def test_two_classes_are_folded_and_a_report_without_classes_says_nothing(reported):
     reported["dataset"]["labels"] = ["A", "B"]
-    assert [type(block) for block in class_blocks(reported)] == [Heading, Text, Details]
+    opened, folded = section(reported).split("<details>")
+    assert "|" not in opened
+    assert "better, knn" in folded
+    assert "worse, knn" in folded
     for result in reported["results"]:
         del result["classes"]
-    assert class_blocks(reported) == []
+    assert section(reported) == ""
 
 
 def test_resamples_without_a_class_are_counted(reported):
-    assert "occurs in" not in class_blocks(reported)[1].text
+    assert "occurs in" not in section(reported)
     reported["results"][0]["roc_auc"]["n_resamples"] = 21
-    assert "Every class occurs in 21 of 30 resamples" in class_blocks(reported)[1].text
+    assert "Every class occurs in 21 of 30 resamples" in section(reported)
 
 
 def test_an_undefined_score_is_a_dash(reported):

@@ -10,17 +10,18 @@ from histofeat import IDCPipeline, PatientKFold, evaluate
 from histofeat.evaluation import assess_probabilities
 from histofeat.metrics import assess_calibration, scores
 from histofeat.reporting import (
-    Details,
-    Heading,
-    Table,
-    Text,
+    calibration_key,
+    calibration_table,
+    data_label,
     dataset_payload,
+    decomposition_table,
     draw_lines,
     jsonable,
     reliability_data,
+    reliability_line,
+    render_markdown,
     save_figure,
 )
-from histofeat.reporting.sections.calibration import calibration_blocks, reliability_line
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +43,11 @@ def payload(evaluation):
     return jsonable({"dataset": dataset_payload(evaluation.dataset), "results": results})
 
 
+def section(payload):
+    known = {**payload, "payload": payload, "label": data_label(payload["dataset"])}
+    return " ".join(render_markdown("calibration.md.j2", known).split())
+
+
 def test_payload_is_of_the_tested_rows_and_of_the_resamples_of_the_evaluation(evaluation, payload):
     model, found = evaluation.models[0], payload["results"][0]["calibration"]
     y, patients = evaluation.dataset.y, evaluation.dataset.patients
@@ -58,12 +64,13 @@ def test_payload_is_of_the_tested_rows_and_of_the_resamples_of_the_evaluation(ev
 
 
 def test_section_has_a_row_per_model_and_says_how_it_was_calibrated(payload):
-    heading, words, table, key, details = calibration_blocks(payload)
-    assert heading == Heading("Probabilities")
-    assert "fitted in each fold on its training patients" in words.text
-    assert "Class weights" in words.text
-    assert "10 bins of equally many patches" in key.text
-    assert isinstance(table, Table)
+    words = section(payload)
+    assert words.startswith("## Probabilities Raw: as the heads give them")
+    assert "fitted in each fold on its training patients" in words
+    assert "Class weights" in words
+    assert "10 bins of equally many patches" in calibration_key(payload["results"])
+    assert words.count("10 bins of equally many patches") == 1
+    table = calibration_table(payload)
     assert [row[:2] for row in table.rows] == [("color", "logistic"), ("color", "random_forest")]
     assert all(len(row) == len(table.columns) for row in table.rows)
     brier = payload["results"][0]["calibration"]["raw"]["brier"]
@@ -71,11 +78,12 @@ def test_section_has_a_row_per_model_and_says_how_it_was_calibrated(payload):
     assert table.rows[0][2] == f"{brier['value']:.3f} [{low:.3f}, {high:.3f}]"
     assert table.rows[0][4][0] in "+-"
     assert "SYNTHETIC" in table.caption
-    assert isinstance(details, Details)
-    for row in details.blocks[0].rows:
+    parts = decomposition_table(payload)
+    for row in parts.rows:
         brier, reliability, resolution, uncertainty = map(float, row[3:7])
         assert reliability - resolution + uncertainty == pytest.approx(brier, abs=2e-4)
-    assert [row[2] for row in details.blocks[0].rows] == ["raw", "calibrated"] * 2
+    assert [row[2] for row in parts.rows] == ["raw", "calibrated"] * 2
+    assert words.index("<details><summary>The parts of the Brier score") < words.index("| Uncertainty | Bias |")
 
 
 def test_figure_can_be_drawn(payload, tmp_path):
@@ -95,11 +103,11 @@ def test_raw_alone_is_said_to_be_uncalibrated(payload):
     found = assess_probabilities(y, np.linspace(0.1, 0.9, 20), None, patients, n_resamples=0).to_dict()
     assert (found["calibrated"], found["change"]) == (None, None)
     alone = jsonable({**payload, "results": [{"name": "mine", "head": "h", "calibration": found}]})
-    _, words, table, _, details = calibration_blocks(alone)
-    assert words.text.startswith("The probabilities are not calibrated")
+    assert section(alone).startswith("## Probabilities The probabilities are not calibrated: they are what the heads")
+    table = calibration_table(alone)
     assert table.rows[0][3:5] == ("–", "–")
     assert table.rows[0][2] == f"{found['raw']['brier']['value']:.3f}"
-    assert len(details.blocks[0].rows) == 1
+    assert len(decomposition_table(alone).rows) == 1
     line = reliability_data(alone, "h")["panels"][0]["lines"][0]
     assert (line["low"], line["high"]) == (None, None)
 
@@ -124,11 +132,8 @@ def test_empty_bins_are_left_out_of_the_line():
 
 def test_more_than_two_classes_and_reports_without_calibration(payload, evaluation):
     several = {"dataset": {**payload["dataset"], "labels": ["a", "b", "c"]}, "results": [{"calibration": None}]}
-    heading, words = calibration_blocks(several)
-    assert isinstance(heading, Heading)
-    assert isinstance(words, Text)
-    assert words.text.startswith("The probabilities are not calibrated")
-    assert calibration_blocks({**payload, "results": []}) == []
-    assert calibration_blocks({**payload, "results": [{"name": "old", "head": "h"}]}) == []
+    assert section(several).startswith("## Probabilities The probabilities are not calibrated beyond what the heads do")
+    assert section({**payload, "results": []}) == ""
+    assert section({**payload, "results": [{"name": "old", "head": "h"}]}) == ""
     named = replace(evaluation.dataset, target_names=("a", "b", "c"))
     assert replace(evaluation, dataset=named).calibration == (None, None)

@@ -10,8 +10,7 @@ from histofeat.metrics import bootstrap_scores, curve_bands, patient_weights, sc
 from histofeat.metrics.one_vs_rest import GRID_POINTS
 from histofeat.metrics.ranking import curves_on_grid
 from histofeat.reporting import save_figure
-from histofeat.reporting.figures.ranking_curves import band_panels_data, ranking_data
-from histofeat.reporting.figures.ranking_figures import draw_ranking, draw_ranking_bands
+from histofeat.reporting.ranking import band_panels_data, draw_ranking, draw_ranking_bands, ranking_data
 
 RESAMPLES = 60
 

@@ -16,7 +16,7 @@ from histofeat.datasets import PatchDataset
 from histofeat.images import read_patch
 from histofeat.model_selection import PatientKFold
 from histofeat.reporting import write_report
-from histofeat.reporting.sections.galleries import GALLERY_KINDS, gallery_data
+from histofeat.reporting.galleries import GALLERY_KINDS, gallery_data
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -51,14 +51,14 @@ def evaluation(tmp_path_factory):
 @pytest.fixture(scope="module")
 def folder(evaluation, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("histofeat.reporting.write.draw_pictures", lambda *_: defaultdict(list))
+        patch.setattr("histofeat.reporting.report.make_figures", lambda *_: ({}, defaultdict(list)))
         return write_report(evaluation, tmp_path_factory.mktemp("g") / "report", gallery=20).parent
 
 
 @pytest.fixture
 def without_figures(monkeypatch):
     """Reports in a fraction of their time, for what is about galleries alone."""
-    monkeypatch.setattr("histofeat.reporting.write.draw_pictures", lambda *_: defaultdict(list))
+    monkeypatch.setattr("histofeat.reporting.report.make_figures", lambda *_: ({}, defaultdict(list)))
 
 
 def data_of(folder, name="color-logistic"):
@@ -84,7 +84,7 @@ def test_the_pages_of_the_report_hold_no_picture_even_with_galleries(folder):
     assert "data:image/png" not in page
     assert "galleries/images" not in page
     assert '<a href="galleries/gallery.html">' in page
-    assert "Patient images: not to be published without leave" in page
+    assert "Patient images: not to be published without permission" in page
     assert "(galleries/gallery.html)" in (folder / "report.md").read_text(encoding="utf-8")
 
 
@@ -110,7 +110,7 @@ def test_the_folder_has_its_notice_and_keeps_itself_out_of_git(folder):
     assert all((folder / name).is_file() for name in listed)
     for name in ("gallery.html", "gallery.md"):
         text = (place / name).read_text(encoding="utf-8")
-        assert text.index("not to be published without leave") < text.index("images/0")
+        assert text.index("not to be published without permission") < text.index("images/0")
         assert str(folder.parent) not in text
         assert "<script" not in text
 

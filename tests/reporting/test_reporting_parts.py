@@ -10,26 +10,18 @@ import pandas as pd
 import pytest
 
 from histofeat.reporting import (
-    Details,
-    Facts,
-    Heading,
-    Notice,
-    Picture,
     Redactor,
-    Table,
-    Text,
+    canvas,
     dump,
     jsonable,
     save_figure,
-    to_html,
-    to_markdown,
+    score_figures as figures,
+    tables,
 )
-from histofeat.reporting.figures import canvas, confusion_and_forest as figures, curves
-from histofeat.reporting.figures.pictures import file_words
-from histofeat.reporting.files.flat_files import score_rows
-from histofeat.reporting.files.strict_json import load
-from histofeat.reporting.sections import tables
-from histofeat.reporting.text import escape_markdown
+from histofeat.reporting.flat_files import score_rows
+from histofeat.reporting.ranking import thin_curve
+from histofeat.reporting.strict_json import load
+from histofeat.reporting.text import escape_markdown, file_words
 
 
 @dataclass
@@ -103,7 +95,7 @@ def test_known_folders_may_have_spaces(tmp_path):
 def test_thin_curve_keeps_the_area():
     rng = np.random.default_rng(0)
     x, y = np.sort(rng.random(20_000)), np.sort(rng.random(20_000))
-    thin_x, thin_y = curves.thin_curve(x, y)
+    thin_x, thin_y = thin_curve(x, y)
     assert len(thin_x) <= 400
     assert (thin_x[0], thin_y[-1]) == (x[0], y[-1])
     assert np.trapezoid(thin_y, thin_x) == pytest.approx(np.trapezoid(y, x), abs=1e-3)
@@ -152,7 +144,7 @@ def test_headline_with_one_model_or_undefined_scores_marks_nothing():
     assert not tables.headline_table(payload(result("a"))).best
     undefined = tables.headline_table(payload(result("a", pooled=None), result("b", pooled=None)))
     assert not undefined.best
-    assert undefined.rows[0][3:5] == ("–", "– – –")
+    assert undefined.rows[0][3:5] == ("–", "–")
 
 
 def test_seconds_table_separates_extraction_from_fitting():
@@ -173,13 +165,13 @@ def test_score_rows_of_undefined_metric_are_empty():
 
 
 def test_confusion_rates_of_an_absent_class_are_zero():
-    data = curves.confusion_data(payload(result("a"), result("b", head="svm")), "xgboost")
+    data = figures.confusion_data(payload(result("a"), result("b", head="svm")), "xgboost")
     assert [matrix["name"] for matrix in data["matrices"]] == ["a"]
     assert data["matrices"][0]["rates"] == [[0.75, 0.25], [0.0, 0.0]]
 
 
 def test_forest_of_undefined_scores_is_drawn(tmp_path):
-    data = curves.forest_data(payload(result("a" * 60, pooled=None)))
+    data = figures.forest_data(payload(result("a" * 60, pooled=None)))
     save_figure(figures.draw_forest, data, tmp_path / "forest.svg")
     assert (tmp_path / "forest.svg").read_text(encoding="utf-8").startswith("<?xml")
 
@@ -188,32 +180,10 @@ def test_drawing_leaves_matplotlib_as_it_was(tmp_path):
     import matplotlib
 
     before = dict(matplotlib.rcParams)
-    save_figure(figures.draw_forest, curves.forest_data(payload(result("a"))), tmp_path / "f.svg")
+    save_figure(figures.draw_forest, figures.forest_data(payload(result("a"))), tmp_path / "f.svg")
     assert dict(matplotlib.rcParams) == before
     for module in (canvas, figures):
         assert "pyplot" not in Path(module.__file__).read_text(encoding="utf-8").replace("no pyplot", "")
-
-
-def test_both_renderers_know_every_block(tmp_path):
-    (tmp_path / "p.svg").write_text("<svg/>")
-    blocks = [
-        Heading("H", 1),
-        Text("t", muted=True),
-        Notice("info", "N", ("one", "two")),
-        Table("C", ("a", "b"), (("x", "1"), ("y", "2")), best=frozenset({(1, 1)})),
-        Facts((("k", "v"),)),
-        Facts((("", "v"),)),
-        Details("more", (Text("inside"), Picture("p.svg", "alt", "caption"))),
-    ]
-    page = to_html(blocks, "T<", tmp_path)
-    assert "<title>T&lt;</title>" in page
-    assert 'src="data:image/svg+xml;base64,PHN2Zy8+" alt="alt"' in page
-    assert '<td class="n best"><strong>2</strong></td>' in page
-    text = to_markdown(blocks)
-    assert "> [!NOTE]\n> **N**\n>\n> - one\n> - two" in text
-    assert "| y | **2** |" in text
-    assert "![alt](p.svg)" in text
-    assert "- **k**: v" in text
 
 
 def test_markdown_text_cannot_break_out():

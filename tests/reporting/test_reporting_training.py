@@ -10,8 +10,8 @@ import pytest
 from histofeat import IDCPipeline, evaluate
 from histofeat.model_selection import PatientKFold
 from histofeat.reporting import draw_confusion, draw_lines, save_figure, write_report
-from histofeat.reporting.figures.comparison_figure import comparison_figure_data, draw_comparison
-from histofeat.reporting.sections.training import draw_training, training_blocks, training_data, training_payload
+from histofeat.reporting.score_figures import comparison_data, draw_comparison
+from histofeat.reporting.training import draw_training, training_data, training_payload, training_table
 
 HISTORY = {
     "loss": [0.9, 0.5, 0.3],
@@ -50,7 +50,7 @@ def test_comparison_is_sorted_and_names_the_networks():
         result("none", None),
         result("b", 0.8),
     ]
-    data = comparison_figure_data(payload(*models))
+    data = comparison_data(payload(*models))
     assert [row["name"] for row in data["rows"]] == ["net", "b", "a", "none"]
     assert [row["network"] for row in data["rows"]] == [True, False, False, False]
     assert data["heads"] == ["svm", "cancernet"]
@@ -64,7 +64,7 @@ def test_comparison_is_sorted_and_names_the_networks():
 
 
 def test_more_than_two_classes_have_no_tuned_threshold():
-    data = comparison_figure_data(payload(result("a", 0.7), labels=("a", "b", "c")))
+    data = comparison_data(payload(result("a", 0.7), labels=("a", "b", "c")))
     assert data["tuned"] is False
     assert data["rows"][0]["scores"]["f1"]["tuned"] is None
     figure = draw_comparison(data)
@@ -115,14 +115,12 @@ def test_training_without_validation_patients(tmp_path):
     assert training_data(payload(model), result("a", 0.5)) is None
 
 
-def test_training_section_says_that_validation_is_no_result():
+def test_training_table_has_the_scores_of_the_kept_epoch():
     model = network(HISTORY, SHORT)
-    _, text, details = training_blocks(payload(result("a", 0.7), model), ())
-    assert "their scores are too good and are no result" in text.text
-    (table,) = details.blocks
+    table = training_table(payload(result("a", 0.7, training=[]), model))
     assert table.rows[0] == ("pixels, cancernet", "1", "3", "2", "0.500", "0.600", "–", "4.5")
     assert table.rows[1] == ("pixels, cancernet", "2", "1", "–", "–", "–", "–", "1.0")
-    assert training_blocks(payload(result("a", 0.7)), ()) == []
+    assert training_table(payload(result("a", 0.7))) is None
 
 
 # --- confusion and legends -------------------------------------------------------------------------------------------
@@ -178,6 +176,7 @@ def test_a_network_among_the_models_gets_its_section_and_its_row(folder):
     assert [len(result["training"]) for result in metrics["results"]] == [0, 2]
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "Validation patients are held out of the training side" in page
+    assert "so their scores are too good and are no result" in page
     assert page.index("Results") < page.index("Training of the networks")
     text = (folder / "report.md").read_text(encoding="utf-8")
     assert "](figures/training_net-cnn.svg)" in text

@@ -1,10 +1,7 @@
 """The shortcut panel in a report, and the table of the leak."""
 
-from pathlib import Path
-
-import pytest
-
-from histofeat.reporting import Heading, Notice, Table, Text, leakage_table, shortcut_blocks, to_html, to_markdown
+from histofeat.reporting import html_page, leakage_table, render_markdown
+from histofeat.reporting.shortcuts import identification_table, probes_table
 from histofeat.studies import Identification, Leakage, LeakageRow, Probe, Reference, ShortcutPanel, Skipped
 
 NAN = float("nan")
@@ -34,74 +31,63 @@ def panel(**changes):
     return replace(PANEL, **changes).to_dict()
 
 
-def tables(blocks):
-    return [block for block in blocks if isinstance(block, Table)]
-
-
-def words(blocks):
-    return " ".join(block.text for block in blocks if isinstance(block, Text))
-
-
-def test_no_panel_no_section():
-    assert shortcut_blocks(None) == []
+def section(panel):
+    return " ".join(render_markdown("shortcuts.md.j2", {"shortcuts": panel}).split())
 
 
 def test_numbers_stand_in_the_tables():
-    blocks = shortcut_blocks(panel())
-    assert blocks[0] == Heading("Shortcuts")
-    probes, identification = tables(blocks)
-    assert probes.rows == (
+    assert probes_table(panel()).rows == (
         ("mean colour", "mean of red, green and blue", "3", "0.800", "0.750 – 0.850", "75.0 %", "60.0 % – 90.0 %"),
         ("coordinates", "x and y", "4", "0.450", "0.400 – 0.500", "-12.5 %", "-30.0 % – 0.0 %"),
         ("model: handcrafted, xgboost", "its features", "", "0.900", "0.880 – 0.920", "100 %", ""),
     )
-    assert identification.rows == (
+    assert identification_table(panel()).rows == (
         ("mean colour", "3", "10.0 %", "5.0 % – 15.0 %", "2.0"),
         ("color", "180", "60.0 %", "50.0 % – 70.0 %", "12.0"),
     )
-    assert not [block for block in blocks if isinstance(block, Notice)]
-    assert len(probes.columns) == len(probes.rows[0])
+    assert len(probes_table(panel()).columns) == 7
+    words = section(panel())
+    assert words.startswith("## Shortcuts Classifiers that see one shortcut each")
+    assert "[!" not in words
+    assert "| mean colour | 3 | 10.0 % | 5.0 % – 15.0 % | 2.0 |" in words
+    assert "| mean colour | mean of red, green and blue | 3 | 0.800 |" in words
 
 
 def test_words_name_the_largest_share_and_the_best_identifier_and_bound_what_is_said():
-    text = words(shortcut_blocks(panel()))
-    assert "1,234 tested patches of 25 patients" in text
-    assert "The largest: mean colour, with 75.0 % of what handcrafted, xgboost scores above 0.5" in text
-    assert "upper bound" in text
-    assert "not what the model uses" in text
-    assert "Guessing is right in 5.00 %. color is right in 60.0 %, 12 times as often" in text
+    words = section(panel())
+    assert "5 folds as the models: 1,234 tested patches of 25 patients" in words
+    assert "The largest: mean colour, with 75.0 % of what handcrafted, xgboost scores above 0.5" in words
+    assert "upper bound" in words
+    assert "not what the model uses" in words
+    assert "Guessing is right in 5.00 %. color is right in 60.0 %, 12 times as often" in words
 
 
 def test_without_a_model_there_is_no_share():
     rows = (Probe("mean_color", "d", 3, 0.8, (0.75, 0.85)),)
-    blocks = shortcut_blocks(panel(reference=None, rows=rows))
-    (probes, _) = tables(blocks)
-    assert probes.columns == ("Shortcut", "What the classifier sees", "Columns", "ROC-AUC", "95 % interval")
-    assert "No model was given to hold them against." in words(blocks)
+    alone = panel(reference=None, rows=rows)
+    columns = ("Shortcut", "What the classifier sees", "Columns", "ROC-AUC", "95 % interval")
+    assert probes_table(alone).columns == columns
+    assert "No model was given to compare them with." in section(alone)
 
 
 def test_a_model_at_chance_explains_nothing():
     rows = (Probe("mean_color", "d", 3, 0.8, (0.75, 0.85)),)
-    chance = Reference("lbp, svm", 0.51, (0.45, 0.57))
-    blocks = shortcut_blocks(panel(reference=chance, rows=rows))
-    assert "lbp, svm cannot be told from chance here" in words(blocks)
-    assert tables(blocks)[0].rows[0][-2:] == ("–", "–")
+    chance = panel(reference=Reference("lbp, svm", 0.51, (0.45, 0.57)), rows=rows)
+    assert "lbp, svm cannot be told from chance here" in section(chance)
+    assert probes_table(chance).rows[0][-2:] == ("–", "–")
 
 
 def test_what_did_not_run_and_what_leaks_is_said():
-    blocks = shortcut_blocks(
-        panel(not_run=(Skipped("coordinates", "there are none"),), patient_overlap=True, identification=())
-    )
-    leak, missing = (block for block in blocks if isinstance(block, Notice))
-    assert (leak.level, leak.title) == ("danger", "These folds share patients")
-    assert missing.items == ("coordinates: there are none",)
-    assert len(tables(blocks)) == 1
-    assert "1 fold as the models" in words(shortcut_blocks(panel(n_folds=1)))
+    found = section(panel(not_run=(Skipped("coordinates", "there are none"),), patient_overlap=True, identification=()))
+    assert "> [!CAUTION] > **These folds share patients**" in found
+    assert "> [!WARNING] > **Not run** > > - coordinates: there are none" in found
+    assert "Patient identification" not in found
+    assert "1 fold as the models" in section(panel(n_folds=1))
 
 
-@pytest.mark.parametrize("render", [to_markdown, lambda blocks: to_html(blocks, "t", Path())])
-def test_it_can_be_rendered(render):
-    assert "75.0 %" in render(shortcut_blocks(panel()))
+def test_it_becomes_a_page(tmp_path):
+    page = html_page(render_markdown("shortcuts.md.j2", {"shortcuts": panel()}), "t", tmp_path)
+    assert '<td class="n">75.0 %</td>' in page
 
 
 def test_the_table_of_the_leak_has_signs():

@@ -1,6 +1,16 @@
-"""Figures that any study can use: lines with their intervals, and values with theirs."""
+"""Figures for any study: lines with bands, and values with intervals."""
 
-from histofeat.reporting.figures.canvas import GRID, INK, legend_below, line_of, new_figure, plain_axes, short, wrapped
+from histofeat.reporting.canvas import (
+    INK,
+    frame,
+    legend_below,
+    line_of,
+    list_rows,
+    new_figure,
+    panels,
+    put_title,
+    short,
+)
 
 __all__ = ["draw_costs", "draw_intervals", "draw_lines"]
 
@@ -8,7 +18,7 @@ _COLUMNS = 3
 
 
 def draw_lines(data):
-    """Lines over a common axis, one panel or several side by side.
+    """Draw lines over a common axis, in one panel or several side by side.
 
     Parameters
     ----------
@@ -21,25 +31,23 @@ def draw_lines(data):
     -------
     matplotlib.figure.Figure
     """
-    panels = data["panels"]
-    n_columns = min(len(panels), _COLUMNS)
-    n_rows = -(-len(panels) // n_columns)
-    width = 6.4 if len(panels) == 1 else 3.6 * n_columns
-    figure = new_figure(width, (4.4 if len(panels) == 1 else 3.1) * n_rows + 0.4)
-    grid = figure.subplots(n_rows, n_columns, squeeze=False, sharey=True)
-    for axes in grid.flat[len(panels) :]:
-        axes.set_visible(False)
+    shown = data["panels"]
+    n_columns = min(len(shown), _COLUMNS)
+    width, height = (6.4, 4.4) if len(shown) == 1 else (3.6 * n_columns, 3.1)
+    figure = new_figure(width, height * -(-len(shown) // n_columns) + 0.4)
     # A name has one colour in all panels, and one entry in the legend below them.
-    names = list(dict.fromkeys(line["name"] for panel in panels for line in panel["lines"]))
+    names = list(dict.fromkeys(line["name"] for panel in shown for line in panel["lines"]))
     handles = {}
-    for position, (axes, panel) in enumerate(zip(grid.flat, panels, strict=False)):
+    for position, (axes, panel) in enumerate(
+        zip(panels(figure, len(shown), n_columns, sharey=True), shown, strict=True)
+    ):
         _panel(axes, panel, data, names)
         handles |= {line.get_label(): line for line in axes.get_lines()}
         if position % n_columns == 0:
             axes.set_ylabel(data["y_label"])
     if names:
         legend_below(figure, [handles[name] for name in names], names)
-    figure.suptitle(wrapped(data["title"], width), fontsize=10, color=INK)
+    put_title(figure, data["title"])
     return figure
 
 
@@ -62,13 +70,11 @@ def _panel(axes, panel, data, names):
         axes.set_ylim(*data["y_limits"])
     axes.set_title(short(panel["title"], 40), fontsize=9, color=INK)
     axes.set_xlabel(panel.get("x_label", data["x_label"]))
-    axes.grid(color=GRID, linewidth=0.5)
-    axes.set_axisbelow(True)
-    plain_axes(axes)
+    frame(axes)
 
 
 def draw_intervals(data):
-    """Values with their intervals, one row each, and a line where there would be no effect.
+    """Draw values with their intervals, one row each, and a line where there would be no effect.
 
     Parameters
     ----------
@@ -91,19 +97,14 @@ def draw_intervals(data):
         if row["low"] is not None:
             axes.plot([row["low"], row["high"]], [position] * 2, color=color, linewidth=2.2, solid_capstyle="butt")
         axes.plot([row["value"]], [position], marker="o", markersize=5, color=color, markeredgecolor="white")
-    axes.set_yticks(range(len(rows)), [short(row["name"], 44) for row in rows])
-    axes.set_ylim(max(len(rows), 1) - 0.4, -0.6)
+    list_rows(axes, [short(row["name"], 44) for row in rows])
     axes.set_xlabel(data["x_label"])
-    axes.grid(axis="x", color=GRID, linewidth=0.5)
-    axes.set_axisbelow(True)
-    plain_axes(axes)
-    axes.tick_params(axis="y", length=0)
     named = [group for group in groups if group is not None]
     if len(named) > 1:
         for group in named:
             axes.plot([], [], color=line_of(groups.index(group))[0], linewidth=2.2, label=group)
         legend_below(figure, *axes.get_legend_handles_labels())
-    figure.suptitle(wrapped(data["title"], 7.2), fontsize=10, color=INK)
+    put_title(figure, data["title"])
     return figure
 
 
@@ -140,9 +141,7 @@ def draw_costs(data):
     axes.set_xlim(min(p["x"] for p in points) * 0.8, max(p["x"] for p in points) * 1.25)
     axes.set_xlabel(data["x_label"])
     axes.set_ylabel(data["y_label"])
-    axes.grid(color=GRID, linewidth=0.5)
-    axes.set_axisbelow(True)
-    plain_axes(axes)
+    frame(axes)
     figure.legend(loc="outside right upper", fontsize=8, frameon=False)
     figure.suptitle(short(data["title"], 100), fontsize=10, color=INK)
     return figure

@@ -1,19 +1,18 @@
-"""How the networks of a report were trained: loss and accuracy per epoch and fold, and the epoch that was kept."""
+"""Training of networks: loss and accuracy per epoch and fold as numbers, figure and table."""
 
 import math
 
-from histofeat.reporting.blocks import Details, Heading, Table, Text
-from histofeat.reporting.figures.canvas import GRID, INK, legend_below, line_of, new_figure, plain_axes, short, wrapped
-from histofeat.reporting.figures.curves import source_of
-from histofeat.reporting.files.payload import data_label
-from histofeat.reporting.sections.tables import number
+from histofeat.reporting.canvas import frame, legend_below, line_of, new_figure, panels, put_title, short
+from histofeat.reporting.payload import data_label, source_of
+from histofeat.reporting.tables import Table
+from histofeat.reporting.text import number
 
-__all__ = ["CAPTION", "draw_training", "training_blocks", "training_data", "training_payload"]
+__all__ = ["CAPTION", "draw_training", "training_data", "training_payload", "training_table"]
 
 CAPTION = (
-    "One colour a fold: solid on the patches it learns from, dashed on its validation patients, a dot at the epoch "
-    "that was kept. Validation patients are held out of the training side of the fold and choose the epoch: their "
-    "scores are no result"
+    "One colour per fold: solid on the training patches, dashed on the validation patients, a dot at the epoch that "
+    "was kept. Validation patients are held out of the training side of the fold and choose the epoch: their scores "
+    "are no result"
 )
 #: Histories by name, in the order of the panels: the two large ones, then the small ones.
 _LARGE = (("loss", "val_loss", "loss"), ("accuracy", "val_accuracy", "accuracy"))
@@ -22,7 +21,7 @@ _PER_EPOCH = ("loss", "accuracy", "val_loss", "val_accuracy", "val_roc_auc", "le
 
 
 def training_payload(model):
-    """What `metrics.json` says of the training of one model.
+    """Return what `metrics.json` says about the training of one model.
 
     Parameters
     ----------
@@ -31,8 +30,8 @@ def training_payload(model):
     Returns
     -------
     list of dict
-        One per fold: ``epochs``, ``kept_epoch`` (from 1; None where the history does not tell) and the histories that
-        there are, lists of one value an epoch. Empty for heads without epochs.
+        One per fold: ``epochs``, ``kept_epoch`` (from 1; None if the history does not say) and the histories that
+        exist, lists of one value per epoch. Empty for heads without epochs.
     """
     return [_fold(history) for history in getattr(model, "histories", ())]
 
@@ -53,7 +52,7 @@ def _plain(value):
 
 
 def training_data(payload, result):
-    """The figure of one network: its histories, fold by fold.
+    """Return the histories of one network, fold by fold, for `draw_training`.
 
     Parameters
     ----------
@@ -81,7 +80,7 @@ def training_data(payload, result):
 
 
 def draw_training(data):
-    """Loss and accuracy large, learning rate and validation ROC-AUC small, a colour a fold.
+    """Draw loss and accuracy in large panels, learning rate and validation ROC-AUC in small ones, one colour per fold.
 
     Parameters
     ----------
@@ -94,18 +93,15 @@ def draw_training(data):
     """
     folds = [fold for fold in data["folds"] if fold["epochs"]]
     small = [panel for panel in _SMALL if any(_has(fold, name) for fold in folds for name in panel[:2])]
-    width = 8.6
-    figure = new_figure(width, 5.6 if small else 3.9)
-    grid = figure.subplots(2 if small else 1, 2, squeeze=False, height_ratios=[2.6, 1.3] if small else [1])
-    for axes in grid.flat[2 + len(small) :]:
-        axes.set_visible(False)
-    for axes, (train, validation, words) in zip(grid.flat, (*_LARGE, *small), strict=False):
+    figure = new_figure(8.6, 5.6 if small else 3.9)
+    grid = panels(figure, 2 + len(small), 2, height_ratios=[2.6, 1.3] if small else [1])
+    for axes, (train, validation, words) in zip(grid, (*_LARGE, *small), strict=True):
         for fold in folds:
             _draw_fold(axes, fold, train, validation, line_of(fold["fold"] - 1)[0])
-        _frame(axes, words, max(fold["epochs"] for fold in folds))
+        _epochs_axis(axes, words, max(fold["epochs"] for fold in folds))
     _legend(figure, folds)
     title = f"Training of {short(data['name'], 30)}, {short(data['head'], 30)}: {data['data_label']}"
-    figure.suptitle(wrapped(title, width), fontsize=10, color=INK)
+    put_title(figure, title)
     return figure
 
 
@@ -126,16 +122,14 @@ def _draw_fold(axes, fold, train, validation, color):
             axes.plot([kept], [values[kept - 1]], marker="o", markersize=6, color=color, markeredgecolor="white")
 
 
-def _frame(axes, words, epochs):
+def _epochs_axis(axes, words, epochs):
     from matplotlib.ticker import MaxNLocator
 
     axes.set_ylabel(words)
     axes.set_xlabel("epoch")
     axes.set_xlim(0.7, epochs + 0.3)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
-    axes.grid(color=GRID, linewidth=0.5)
-    axes.set_axisbelow(True)
-    plain_axes(axes)
+    frame(axes)
 
 
 def _legend(figure, folds):
@@ -152,42 +146,22 @@ def _legend(figure, folds):
     legend_below(figure, *map(list, zip(*entries, strict=True)))
 
 
-def training_blocks(payload, pictures):
-    """The section on the training of networks.
+def training_table(payload):
+    """Return one row per network and fold: epochs, the epoch that was kept, and its scores.
 
     Parameters
     ----------
     payload : dict
         The content of `metrics.json`, with "training" in every result.
-    pictures : sequence of Picture
-        One for each network.
 
     Returns
     -------
-    list of blocks
-        Empty where nothing was trained by epochs.
+    Table or None
+        None where nothing was trained by epochs.
     """
-    trained = [result for result in payload["results"] if training_data(payload, result)]
-    if not trained:
-        return []
-    words = (
-        "Networks are trained epoch by epoch, anew in each fold. The scores of a training epoch are taken while the "
-        "weights move, on images as they were augmented, so that they may lie below those of validation. "
-        "The validation patients come of the training side of the fold: they choose the epoch that is kept, and so "
-        "their scores are too good and are no result. Results are the out-of-fold scores above."
-    )
-    return [
-        Heading("Training of the networks"),
-        Text(words),
-        *pictures,
-        Details("Epochs of each fold", (_table(payload, trained),)),
-    ]
-
-
-def _table(payload, trained):
     rows = []
-    for result in trained:
-        for at, fold in enumerate(result["training"], start=1):
+    for result in payload["results"]:
+        for at, fold in enumerate((training_data(payload, result) or {}).get("folds", ()), start=1):
             seconds = [value for value in fold.get("seconds", ()) if value is not None]
             rows.append(
                 (
@@ -199,6 +173,8 @@ def _table(payload, trained):
                     number(sum(seconds) if seconds else None, 1),
                 )
             )
+    if not rows:
+        return None
     caption = f"{data_label(payload['dataset'])}. Scores at the epoch that was kept; those of validation are no result."
     columns = ("Network", "Fold", "Epochs", "Kept", "Loss", "Validation loss", "Validation ROC-AUC", "Seconds")
     return Table(caption, columns, tuple(rows))

@@ -5,7 +5,9 @@ import csv
 import numpy as np
 
 from histofeat.metrics import LABEL_METRICS
-from histofeat.reporting.files.payload import model_key, portable_paths
+from histofeat.reporting.payload import model_key, portable_paths
+
+__all__ = ["predictions_table", "score_rows", "write_predictions", "write_scores"]
 
 __all__ = ["predictions_table", "score_rows", "write_predictions", "write_scores"]
 

@@ -1,18 +1,49 @@
-"""An evaluation -> the content of `metrics.json`, from which the report is written: plain values in a fixed order."""
+"""Build the content of `metrics.json` and `splits.json`: plain values in a fixed order, from which a page is made."""
 
 import os
+import platform
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 
 import histofeat
-from histofeat.reporting.files.strict_json import jsonable
+from histofeat.reporting.strict_json import jsonable
 
-__all__ = ["SCHEMA", "data_label", "metrics_payload", "model_key", "portable_paths", "splits_payload"]
+__all__ = [
+    "SCHEMA",
+    "data_label",
+    "dataset_payload",
+    "describe_environment",
+    "metrics_payload",
+    "model_key",
+    "portable_paths",
+    "score_payload",
+    "source_of",
+    "splits_payload",
+]
 
 #: Raised by one whenever a key of `metrics.json` or `splits.json` is renamed, removed or changes its meaning.
 SCHEMA = 1
+_PACKAGES = (
+    "histofeat",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "scikit-learn",
+    "scikit-image",
+    "scipy",
+    "opencv-python-headless",
+    "numba",
+    "xgboost",
+    "xgboost-cpu",
+    "keras",
+    "tensorflow",
+    "openvino",
+    "joblib",
+    "matplotlib",
+)
 
 
 def model_key(name, head):
@@ -99,6 +130,15 @@ def data_label(dataset):
         kind = "incomplete copy" if dataset["n_patches"] < full else "not the published set"
         return f"{dataset['name']}, {kind}: {dataset['n_patches']:,} of {full:,} patches"
     return str(dataset["name"])
+
+
+def source_of(payload):
+    """Return whose patches a figure shows: part of the data of every figure."""
+    return {
+        "dataset": payload["dataset"]["name"],
+        "synthetic": payload["dataset"]["synthetic"],
+        "data_label": data_label(payload["dataset"]),
+    }
 
 
 def dataset_payload(dataset):
@@ -232,3 +272,53 @@ def portable_paths(dataset):
         return paths
     common = os.path.commonpath([path.parent for path in absolute])
     return [Path(path).relative_to(common).as_posix() if Path(path).is_absolute() else path for path in paths]
+
+
+def describe_environment(device="CPU"):
+    """Facts about the interpreter and the machine that a reader needs to reproduce a number.
+
+    Parameters
+    ----------
+    device : str
+        What the networks ran on, in words; only the caller knows.
+
+    Returns
+    -------
+    dict
+        Keys ``python``, ``platform``, ``cpu``, ``cores``, ``device``, ``packages`` (name -> version, installed ones).
+    """
+    return {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cpu": _processor(),
+        "cores": _cores(),
+        "device": device,
+        "packages": _versions(),
+    }
+
+
+def _processor():
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            key, _, name = line.partition(":")
+            if key.strip() == "model name" and name.strip():
+                return name.strip()
+    return platform.processor() or platform.machine()
+
+
+def _cores():
+    # A container often may use fewer cores than the machine has.
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _versions():
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions

@@ -4,7 +4,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from histofeat.datasets import write_whole
-from histofeat.reporting.files.strict_json import dump, load
+from histofeat.reporting.strict_json import dump, load
 
 __all__ = ["FINISHED", "check_output", "finish", "new_folder"]
 

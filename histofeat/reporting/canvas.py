@@ -1,4 +1,4 @@
-"""What every figure is drawn on: matplotlib's object interface, one style, SVG; no pyplot, no display, no state."""
+"""The canvas of every figure: matplotlib's object interface, one style, SVG; no pyplot, no display, no state."""
 
 import textwrap
 from contextlib import contextmanager
@@ -6,17 +6,20 @@ from contextlib import contextmanager
 __all__ = [
     "GRID",
     "INK",
+    "frame",
     "legend_below",
     "line_of",
+    "list_rows",
     "new_figure",
+    "panels",
     "plain_axes",
+    "put_title",
     "save_figure",
     "short",
-    "with_interval",
     "wrapped",
 ]
 
-# Okabe and Ito's palette, told apart by colour-blind readers; doi:10.1038/nmeth.1618
+# Okabe and Ito's palette, which colour-blind readers can distinguish; doi:10.1038/nmeth.1618
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444", "#8C6D31")
 _DASHES = ("-", "--", "-.", ":")
 INK = "#222222"
@@ -34,7 +37,7 @@ _STYLE = {
 
 @contextmanager
 def _house_style():
-    """Same figure whatever the reader's matplotlibrc says; the settings are put back afterwards."""
+    """Draw the same figure whatever the user's matplotlibrc says, and restore the settings afterwards."""
     import matplotlib
 
     with matplotlib.rc_context():
@@ -51,9 +54,9 @@ def save_figure(draw, data, path):
     Parameters
     ----------
     draw : callable
-        One of the ``draw_*`` functions here: takes data, returns a matplotlib Figure.
+        One of the ``draw_*`` functions: takes data, returns a matplotlib Figure.
     data : dict
-        As the functions of `histofeat.reporting.figures.curves` return it.
+        Plain values, as the ``*_data`` functions return them.
     path : pathlib.Path
     """
     with _house_style():
@@ -71,8 +74,23 @@ def new_figure(width, height):
     return figure
 
 
+def panels(figure, n, n_columns, **options):
+    """Return `n` axes in a grid of `n_columns`, row by row; places that are left over are hidden."""
+    grid = figure.subplots(max(1, -(-n // n_columns)), n_columns, squeeze=False, **options)
+    for axes in grid.flat[n:]:
+        axes.set_visible(False)
+    return list(grid.flat[:n])
+
+
+def frame(axes, grid="both"):
+    """Draw a light grid behind the data, along both axes or one, and no frame."""
+    axes.grid(axis=grid, color=GRID, linewidth=0.5)
+    axes.set_axisbelow(True)
+    plain_axes(axes)
+
+
 def plain_axes(axes):
-    """Take away the frame that says nothing."""
+    """Remove the two sides of the frame that carry no scale."""
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
@@ -80,13 +98,26 @@ def plain_axes(axes):
     axes.tick_params(color="#888888", labelcolor=INK)
 
 
+def list_rows(axes, names, **options):
+    """Make the vertical axis a list of names, the first on top."""
+    axes.set_yticks(range(len(names)), names, **options)
+    axes.set_ylim(max(len(names), 1) - 0.4, -0.6)
+    frame(axes, "x")
+    axes.tick_params(axis="y", length=0)
+
+
+def put_title(figure, text):
+    """Write a title over all panels, in as many lines as it needs."""
+    figure.suptitle(wrapped(text, figure.get_figwidth()), fontsize=10, color=INK)
+
+
 def short(text, width=24):
-    """`text` cut to what a figure has room for; the file beside the figure has all of it."""
+    """Return `text` cut to the room in a figure; the JSON file beside the figure has all of it."""
     return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
 def wrapped(text, width, font_size=10):
-    """`text` in lines that fit a figure of `width` inches.
+    """Return `text` in lines that fit a figure of `width` inches.
 
     Examples
     --------
@@ -97,19 +128,19 @@ def wrapped(text, width, font_size=10):
 
 
 def _letters(width, font_size):
-    """How many letters of the figure's font fit into `width` inches, on average and with a margin."""
+    """Return how many letters of the figure's font fit into `width` inches, on average and with a margin."""
     return max(12, int(width * 118 / font_size))
 
 
 def legend_below(figure, handles, names, title=None, font_size=8):
-    """Put one legend under all panels: as many columns as its longest name leaves room for, no name cut.
+    """Put one legend below all panels, in as many columns as its longest name allows; no name is cut.
 
     Parameters
     ----------
     figure : matplotlib.figure.Figure
     handles : sequence of matplotlib artists
     names : sequence of str
-        A name that is longer than the figure is wide is broken into lines.
+        A name longer than the figure is wide is broken into lines.
     title : str, optional
     font_size : float, default=8
     """
@@ -130,21 +161,6 @@ def legend_below(figure, handles, names, title=None, font_size=8):
     )
 
 
-def with_interval(value, ci95):
-    """A value with its interval, the value alone without one, words without a value.
-
-    Examples
-    --------
-    >>> with_interval(0.91449, [0.9012, 0.9262]), with_interval(0.5, [None, None]), with_interval(None, None)
-    ('0.914 [0.901, 0.926]', '0.500', 'undefined')
-    """
-    if value is None:
-        return "undefined"
-    if not ci95 or None in ci95:
-        return f"{value:.3f}"
-    return f"{value:.3f} [{ci95[0]:.3f}, {ci95[1]:.3f}]"
-
-
 def line_of(position):
-    """Colour and dashes of the line at this position, told apart for longer than colours alone."""
+    """Return colour and dashes of the line at this position; dashes distinguish lines where colours repeat."""
     return _COLORS[position % len(_COLORS)], _DASHES[(position // len(_COLORS)) % len(_DASHES)]
