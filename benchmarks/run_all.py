@@ -98,13 +98,15 @@ def run(options):
         evaluation = score(dataset, pipelines, options, runtime)
         if quick:
             evaluation = replace(evaluation, protocol={**evaluation.protocol, "quick": quick})
+        panel = None if options.no_shortcuts else shortcuts(evaluation, runtime)
         report = write_report(
             evaluation,
             options.output or default_output(dataset),
             overwrite=options.overwrite,
             environment=describe_environment(device=device_words(evaluation, pipelines)),
             command=command_line(PROGRAM, make_parser(), options),
-            addition=None if options.no_shortcuts else shortcuts(evaluation, runtime),
+            context={"shortcuts": panel},
+            files={"shortcuts.json": panel} if panel else None,
             gallery=options.gallery,
         )
     show(evaluation, report, stored=runtime.store is not None)
@@ -130,11 +132,9 @@ def score(dataset, pipelines, options, runtime):
 
 def shortcuts(evaluation, runtime):
     """Return the panel of shortcuts for the report: what mean colour, background, blur or position reach alone."""
-    from histofeat.reporting import Addition, shortcut_blocks
     from histofeat.studies import panel_of
 
-    panel = panel_of(evaluation, runtime=replace(runtime, progress=None)).to_dict()
-    return Addition(closing=tuple(shortcut_blocks(panel)), files={"shortcuts.json": panel})
+    return panel_of(evaluation, runtime=runtime).to_dict()
 
 
 def skip_knowing(dataset, pipelines, options, runtime):

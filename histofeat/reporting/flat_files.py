@@ -1,4 +1,4 @@
-"""Scores as one CSV row per metric, predictions as one Parquet row per model, patch and class."""
+"""Write scores as one CSV row per metric, predictions as one Parquet row per model, patch and class."""
 
 import csv
 
@@ -9,11 +9,9 @@ from histofeat.reporting.payload import model_key, portable_paths
 
 __all__ = ["predictions_table", "score_rows", "write_predictions", "write_scores"]
 
-__all__ = ["predictions_table", "score_rows", "write_predictions", "write_scores"]
-
 
 def score_rows(payload):
-    """One dict per model, metric and kind of threshold.
+    """Yield one dict per model, metric and kind of threshold.
 
     Parameters
     ----------
@@ -64,7 +62,7 @@ def write_scores(payload, path):
 
 
 def predictions_table(evaluation, model):
-    """Every out-of-fold score of one model, in long form.
+    """Return every out-of-fold score of one model, in long form.
 
     Parameters
     ----------
