@@ -134,7 +134,7 @@ def shortcuts(evaluation, runtime):
     """Return the panel of shortcuts for the report: what mean colour, background, blur or position reach alone."""
     from histofeat.studies import panel_of
 
-    return panel_of(evaluation, runtime=runtime).to_dict()
+    return panel_of(evaluation, runtime=replace(runtime, progress=None)).to_dict()
 
 
 def skip_knowing(dataset, pipelines, options, runtime):

@@ -16,7 +16,7 @@ from histofeat import IDCPipeline, evaluate, load_idc
 from histofeat.datasets import official_roles
 from histofeat.datasets.idc import FULL_SET
 from histofeat.model_selection import PatientKFold
-from histofeat.reporting import Addition, Notice, Table, Text, write_report
+from histofeat.reporting import Table, write_report
 from histofeat.studies import (
     SplitRun,
     append_to_ledger,
@@ -556,15 +556,27 @@ def test_rows_name_the_training_patients_and_the_notices_say_which_are_not_publi
 # --- what the report offers for it -----------------------------------------------------------------------------------
 
 
-def test_addition_stands_before_the_results_and_its_files_belong_to_the_report(evaluation, tmp_path):
+EXTENDED = """{% extends "report.md.j2" %}
+{% block notices %}{{ notice("warning", look, ["once"]) }}{% endblock %}
+{% block before %}{{ table(mine) }}{% endblock %}
+{% block after %}{{ super() }}
+
+Closing words.
+{% endblock %}
+"""
+
+
+def test_a_protocol_adds_to_the_report_before_and_after_the_results_and_its_files_belong_to_it(evaluation, tmp_path):
     short = replace(evaluation, models=evaluation.models[:1])
-    table = Table("Mine", ("a", "b"), (("x", "1"),))
+    (tmp_path / "mine.md.j2").write_text(EXTENDED, encoding="utf-8")
+    context = {"look": "Look <here>", "mine": Table("Mine", ("a", "b"), (("x", "1"),))}
     files = {"mine.csv": "a,b\nx,1\n", "mine.json": {"a": float("nan")}}
-    added = Addition((Notice("warning", "Look <here>", ("once",)),), (table, Text("below")), files)
-    folder = write_report(short, tmp_path / "report", addition=added).parent
+    folder = write_report(
+        short, tmp_path / "report", template=tmp_path / "mine.md.j2", context=context, files=files
+    ).parent
     text = (folder / "report.md").read_text(encoding="utf-8")
     assert text.index("Look &lt;here&gt;") < text.index("Not the whole data set") < text.index("| x | 1 |")
-    assert text.index("| x | 1 |") < text.index("## Results")
+    assert text.index("| x | 1 |") < text.index("## Results") < text.index("Closing words.") < text.index("## Audit")
     assert "Look &lt;here&gt;" in (folder / "report.html").read_text(encoding="utf-8")
     assert (folder / "mine.csv").read_text(encoding="utf-8") == "a,b\nx,1\n"
     assert json.loads((folder / "mine.json").read_text(encoding="utf-8")) == {"a": None}
@@ -572,10 +584,10 @@ def test_addition_stands_before_the_results_and_its_files_belong_to_the_report(e
     assert not (folder / "mine.csv").exists()
 
 
-@pytest.mark.parametrize("name", ["metrics.json", "report.md", "../mine.csv", "figures", ""])
+@pytest.mark.parametrize("name", ["metrics.json", "metrics.csv", "report.md", "../mine.csv", "figures", ""])
 def test_added_files_take_no_name_of_the_report(evaluation, tmp_path, name):
-    with pytest.raises(ValueError, match=r"write_report\.addition: expected files with names of their own, got"):
-        write_report(replace(evaluation, models=()), tmp_path / "r", addition=Addition(files={name: "x"}))
+    with pytest.raises(ValueError, match=r"files: expected files with names of their own, got '"):
+        write_report(replace(evaluation, models=()), tmp_path / "r", files={name: "x"})
     assert not list(tmp_path.iterdir())
 
 
