@@ -205,7 +205,7 @@ def write_galleries(evaluation, payload, folder, n_images, models=None):
     title = f"Galleries: {payload['title']}"
     context = {"title": title, "label": data_label(payload["dataset"]), "dataset": payload["dataset"]}
     wording = {"gallery_words": GALLERY_WORDS, "gallery_kinds": GALLERY_KINDS}
-    markdown = render_markdown("gallery.md.j2", {**context, **wording, "galleries": galleries})
+    markdown = render_markdown("report-gallery.md.j2", {**context, **wording, "galleries": galleries})
     (place / "gallery.md").write_text(markdown, encoding="utf-8", newline="\n")
     page = html_page(markdown, title, place, embed=False)
     (place / "gallery.html").write_text(page, encoding="utf-8", newline="\n")

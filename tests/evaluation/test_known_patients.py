@@ -561,4 +561,4 @@ def test_the_numbers_of_a_report_say_so_too(report):
 
 def test_other_reports_say_nothing_of_it(left_out):
     old = {"cv": "predefined splits"}
-    assert render_markdown("encoders.md.j2", {"protocol": old, "retrained": []}) == "\n"
+    assert render_markdown("report-encoders.md.j2", {"protocol": old, "retrained": []}) == "\n"

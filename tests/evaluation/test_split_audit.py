@@ -326,12 +326,12 @@ class TestSection:
         return json.loads(json.dumps((check_audit(report, accept) if accept else report).to_dict()))
 
     def section(self, audit):
-        return " ".join(render_markdown("audit.md.j2", {"audit": audit, "label": "mine"}).split())
+        return " ".join(render_markdown("report-audit.md.j2", {"audit": audit, "label": "mine"}).split())
 
     def notices(self, audit):
         dataset = {"synthetic": False, "audit": {"complete": None}}
         known = {"dataset": dataset, "protocol": {"patient_overlap": False}, "not_run": [], "results": [1]}
-        words = render_markdown("notices.md.j2", {**known, "audit": audit, "retrained": []})
+        words = render_markdown("report-notices.md.j2", {**known, "audit": audit, "retrained": []})
         return " ".join(words.replace("\n>", " ").split())
 
     def test_nothing_without_an_audit(self):
@@ -357,7 +357,7 @@ class TestSection:
 
     def test_renders(self, cohort, tmp_path):
         report = audit_split(cohort, PatientKFold(2).split(cohort.X, cohort.y, cohort.patients))
-        markdown = render_markdown("audit.md.j2", {"audit": report.to_dict(), "label": "mine"})
+        markdown = render_markdown("report-audit.md.j2", {"audit": report.to_dict(), "label": "mine"})
         assert "What each check cannot see" in markdown
         page = html_page(markdown, "audit", tmp_path)
         assert "<strong>HF008</strong>" in page

@@ -72,7 +72,7 @@ def test_a_result_assesses_the_tested_rows_once(evaluation):
 def test_nothing_to_compare(evaluation):
     assert few(evaluation, 1).comparison is None
     assert replace(evaluation, protocol={"n_resamples": 0, "random_state": 0}).comparison is None
-    assert section("differences.md.j2", PAYLOAD) == ""
+    assert section("report-differences.md.j2", PAYLOAD) == ""
 
 
 def test_a_refusal_is_said_in_the_report():
@@ -80,12 +80,12 @@ def test_a_refusal_is_said_in_the_report():
     y = np.where(patients == "P3", y, 0)
     refused = comparison_payload(make_evaluation([scores(y, shift, 1, seed) for seed in (0, 1)], patients, y))
     words = "The models were not compared. compare_models.evaluation: expected at least 2 patients"
-    assert section("differences.md.j2", PAYLOAD, refused).startswith(f"## Differences between models {words}")
+    assert section("report-differences.md.j2", PAYLOAD, refused).startswith(f"## Differences between models {words}")
 
 
 def test_few_pairs_stand_open_and_other_metrics_are_folded(evaluation):
     payload = few(evaluation).comparison.to_dict()
-    words = section("differences.md.j2", PAYLOAD, payload)
+    words = section("report-differences.md.j2", PAYLOAD, payload)
     assert words.startswith(
         "## Differences between models Each pair is compared on the same 360 resamples of the 24 pat"
     )
@@ -139,7 +139,7 @@ def test_what_is_undefined_is_a_dash_and_too_few_resamples_are_said():
     assert table.rows == (("a/h", "b/h", "–", "–", "–", "–"),)
     assert "F1 at the tuned threshold" in table.caption
     assert "cannot fall below 0.0900. That is no evidence of equal models: read the intervals.*" in section(
-        "differences.md.j2", PAYLOAD, payload
+        "report-differences.md.j2", PAYLOAD, payload
     )
     many = {**payload, "rows": [{**row, "first": f"m{i}"} for i in range(16)]}
     assert difference_tables(many, "mine")
@@ -170,7 +170,7 @@ def payload_of(**options):
 
 def test_pooled_and_averaged_stand_side_by_side():
     payload = payload_of()
-    words = section("averages.md.j2", payload)
+    words = section("report-averages.md.j2", payload)
     assert words.startswith("## Averaged over patients")
     assert "20 patients with patches of every class are averaged, 4 patients who lack a class are left out" in words
     opened, folded = words.split("<details>")
@@ -183,19 +183,19 @@ def test_pooled_and_averaged_stand_side_by_side():
 
 
 def test_nobody_or_one_to_average():
-    words = section("averages.md.j2", payload_of(averaged=0, left_out=24))
+    words = section("report-averages.md.j2", payload_of(averaged=0, left_out=24))
     assert words == (
         "## Averaged over patients None of the 24 tested patients has patches of every class: there is no average."
     )
     assert average_table(payload_of(interval=(None, None), averaged=1)).rows[0][3] == "0.800"
-    assert section("averages.md.j2", PAYLOAD) == ""
+    assert section("report-averages.md.j2", PAYLOAD) == ""
 
 
 def test_more_than_two_classes_have_no_tuned_table():
     payload = payload_of()
     payload = {**payload, "dataset": {**PAYLOAD["dataset"], "labels": ["a", "b", "c"]}}
     assert "most probable class" in average_table(payload).caption
-    assert section("averages.md.j2", payload).count("| --- |") == 2
+    assert section("report-averages.md.j2", payload).count("| --- |") == 2
 
 
 def test_a_model_without_a_metric_has_dashes():
@@ -206,8 +206,8 @@ def test_a_model_without_a_metric_has_dashes():
 
 
 def test_the_sections_become_pages(evaluation, tmp_path):
-    differences = page("differences.md.j2", PAYLOAD, comparison_payload(evaluation))
+    differences = page("report-differences.md.j2", PAYLOAD, comparison_payload(evaluation))
     assert "| m5/h | m6/h |" in differences
-    shown = html_page(differences + page("averages.md.j2", payload_of()), "demo", tmp_path)
+    shown = html_page(differences + page("report-averages.md.j2", payload_of()), "demo", tmp_path)
     assert "left out" in shown
     assert '<td class="t">m5/h</td>' in shown

@@ -155,12 +155,12 @@ def test_the_plain_values_are_those_of_the_record(reported, eight):
 
 
 def section(reported):
-    return " ".join(render_markdown("classes.md.j2", {**reported, "label": "SYNTHETIC cohort"}).split())
+    return " ".join(render_markdown("report-classes.md.j2", {**reported, "label": "SYNTHETIC cohort"}).split())
 
 
 def test_the_best_model_stands_open_and_the_others_are_folded(reported):
     words = section(reported)
-    assert words.startswith("## By class Each class in turn is positive")
+    assert words.startswith("Each class in turn is positive")
     opened, folded = words.split("<details><summary>The classes by each model</summary>")
     assert "SYNTHETIC cohort. better, knn: each class against the rest" in opened
     assert "SYNTHETIC cohort. worse, knn" in folded

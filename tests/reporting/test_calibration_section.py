@@ -45,7 +45,7 @@ def payload(evaluation):
 
 def section(payload):
     known = {**payload, "payload": payload, "label": data_label(payload["dataset"])}
-    return " ".join(render_markdown("calibration.md.j2", known).split())
+    return " ".join(render_markdown("report-calibration.md.j2", known).split())
 
 
 def test_payload_is_of_the_tested_rows_and_of_the_resamples_of_the_evaluation(evaluation, payload):

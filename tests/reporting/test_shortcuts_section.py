@@ -32,7 +32,7 @@ def panel(**changes):
 
 
 def section(panel):
-    return " ".join(render_markdown("shortcuts.md.j2", {"shortcuts": panel}).split())
+    return " ".join(render_markdown("report-shortcuts.md.j2", {"shortcuts": panel}).split())
 
 
 def test_numbers_stand_in_the_tables():
@@ -47,7 +47,7 @@ def test_numbers_stand_in_the_tables():
     )
     assert len(probes_table(panel()).columns) == 7
     words = section(panel())
-    assert words.startswith("## Shortcuts Classifiers that see one shortcut each")
+    assert words.startswith("Classifiers that see one shortcut each")
     assert "[!" not in words
     assert "| mean colour | 3 | 10.0 % | 5.0 % – 15.0 % | 2.0 |" in words
     assert "| mean colour | mean of red, green and blue | 3 | 0.800 |" in words
@@ -86,7 +86,7 @@ def test_what_did_not_run_and_what_leaks_is_said():
 
 
 def test_it_becomes_a_page(tmp_path):
-    page = html_page(render_markdown("shortcuts.md.j2", {"shortcuts": panel()}), "t", tmp_path)
+    page = html_page(render_markdown("report-shortcuts.md.j2", {"shortcuts": panel()}), "t", tmp_path)
     assert '<td class="n">75.0 %</td>' in page
 
 
