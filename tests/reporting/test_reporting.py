@@ -14,6 +14,7 @@ import pytest
 from histofeat import IDCPipeline, evaluate
 from histofeat.datasets import FullSet
 from histofeat.evaluation import AuditPolicy, NotRun
+from histofeat.metrics import LABEL_METRICS, METRICS
 from histofeat.model_selection import PatchKFold, PatientKFold
 from histofeat.reporting import check_output, describe_environment, write_report
 
@@ -126,7 +127,7 @@ def test_undefined_numbers_are_null(evaluation, tmp_path):
 
 def test_metrics_csv_has_a_row_per_metric_and_threshold(folder, metrics):
     rows = read_csv(folder)
-    assert len(rows) == 2 * (9 + 6)
+    assert len(rows) == 2 * (len(METRICS) + len(LABEL_METRICS))
     assert {row["threshold"] for row in rows if row["metric"] == "roc_auc"} == {"none"}
     assert {row["threshold"] for row in rows if row["metric"] == "f1"} == {"0.5", "tuned"}
     assert {row["dataset"] for row in rows} == {"synthetic"}
