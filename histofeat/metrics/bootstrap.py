@@ -1,10 +1,11 @@
 """Resample patients for intervals of every metric: thousands of resamples from one sort of the patches."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from histofeat.metrics.definitions import METRICS, check_metrics, check_predictions, most_probable, weighted_scores
 from histofeat.model_selection import encode_patients
@@ -31,11 +32,11 @@ class Bootstrap:
     n_patients: int
     n_dropped: int
 
-    def n_used(self, metric):
+    def n_used(self, metric: str) -> int:
         """Return the number of resamples in which `metric` is defined."""
         return int(np.isfinite(self.samples[metric]).sum())
 
-    def interval(self, metric, level=0.95):
+    def interval(self, metric: str, level: float = 0.95) -> tuple[float, float]:
         """Return the percentile interval of `metric`.
 
         Parameters
@@ -60,7 +61,7 @@ class Bootstrap:
         return float(low), float(high)
 
 
-def patient_weights(patients, n_resamples=2000, random_state=0):
+def patient_weights(patients: ArrayLike, n_resamples: int = 2000, random_state: int = 0) -> np.ndarray:
     """Count how often each patient is drawn in each resample.
 
     Parameters
@@ -102,8 +103,16 @@ def patient_weights(patients, n_resamples=2000, random_state=0):
 
 
 def bootstrap_scores(
-    y, proba, patients, *, predicted=None, metrics=METRICS, n_resamples=2000, random_state=0, n_jobs=None
-):
+    y: ArrayLike,
+    proba: ArrayLike,
+    patients: ArrayLike,
+    *,
+    predicted: ArrayLike | None = None,
+    metrics: Sequence[str] = METRICS,
+    n_resamples: int = 2000,
+    random_state: int = 0,
+    n_jobs: int | None = None,
+) -> Bootstrap:
     """Compute every metric under resampling of patients.
 
     Patches of one patient resemble each other, so that an interval from resampling patches is many times too narrow.

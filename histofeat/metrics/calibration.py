@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from numbers import Integral
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from histofeat.exceptions import known_names
 from histofeat.metrics.bootstrap import patient_weights
@@ -100,7 +101,7 @@ class CalibrationAssessment:
     curve: ReliabilityCurve = field(repr=False)
     n_patients: int
 
-    def interval(self, measure, level=0.95):
+    def interval(self, measure: str, level: float = 0.95) -> tuple[float, float]:
         """Return the interval of one of `values`; see `assess_calibration` on how."""
         return self._between(self.values[measure], self.samples[measure], measure, level)
 
@@ -138,7 +139,7 @@ class CalibrationAssessment:
                 low = 0.0 if value <= self.chance_limit(measure, level) else max(low, 0.0)
         return float(low), float(high)
 
-    def chance_limit(self, measure="ece", level=0.95):
+    def chance_limit(self, measure: str = "ece", level: float = 0.95) -> float:
         """Return the value that a calibrated model stays below with this probability, on these patients.
 
         Zero for measures that chance does not make larger; NaN without resamples.
@@ -160,8 +161,16 @@ def _check_level(level, owner):
 
 
 def assess_calibration(
-    y, score, patients, n_bins=10, strategy="quantile", *, n_resamples=2000, random_state=0, level=0.95
-):
+    y: ArrayLike,
+    score: ArrayLike,
+    patients: ArrayLike,
+    n_bins: int = 10,
+    strategy: str = "quantile",
+    *,
+    n_resamples: int = 2000,
+    random_state: int = 0,
+    level: float = 0.95,
+) -> CalibrationAssessment:
     """Measure how far probabilities are from frequencies, with intervals from resampling patients.
 
     Parameters

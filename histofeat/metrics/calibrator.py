@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
@@ -30,7 +31,7 @@ class Calibrator:
     intercept: float
     n_patches: int = 0
 
-    def transform(self, proba):
+    def transform(self, proba: ArrayLike) -> np.ndarray:
         """Calibrate probabilities.
 
         Parameters
@@ -55,7 +56,7 @@ class Calibrator:
         return np.column_stack([1 - positive, positive])
 
 
-def fit_calibrator(y, proba):
+def fit_calibrator(y: ArrayLike, proba: ArrayLike) -> Calibrator:
     """Fit the map from a model's probabilities to calibrated ones.
 
     Parameters

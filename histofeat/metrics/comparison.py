@@ -1,11 +1,13 @@
 """Compare models on the same resamples of the same patients, with p-values adjusted for their number."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from histofeat.exceptions import known_names
 from histofeat.metrics.bootstrap import bootstrap_scores
@@ -91,7 +93,7 @@ class Comparisons:
             "rows": rows,
         }
 
-    def to_frame(self):
+    def to_frame(self) -> pd.DataFrame:
         """Return the rows as a DataFrame, the interval in columns ``low`` and ``high``."""
         frame = pd.DataFrame([asdict(row) for row in self.rows])
         ends = pd.DataFrame(frame.pop("ci95").tolist(), columns=["low", "high"])
@@ -100,8 +102,13 @@ class Comparisons:
 
 
 def compare_models(
-    evaluation, metrics=("roc_auc", "balanced_accuracy", "f1"), *, reference=None, n_resamples=None, n_jobs=None
-):
+    evaluation: Any,
+    metrics: Sequence[str] = ("roc_auc", "balanced_accuracy", "f1"),
+    *,
+    reference: str | None = None,
+    n_resamples: int | None = None,
+    n_jobs: int | None = None,
+) -> Comparisons:
     """Compare every two models of an evaluation, or all with one, patient by patient.
 
     Parameters
@@ -309,7 +316,7 @@ def _adjusted(rows):
 _ROUNDING = 1e-12
 
 
-def bootstrap_p(estimate, samples):
+def bootstrap_p(estimate: float, samples: ArrayLike) -> float:
     """Two-sided p-value of an estimate from its resamples, for the hypothesis that the truth is 0.
 
     Parameters
@@ -345,7 +352,7 @@ def bootstrap_p(estimate, samples):
     return float((1 + as_far.sum()) / (1 + samples.size))
 
 
-def holm(p_values):
+def holm(p_values: ArrayLike) -> np.ndarray:
     """Adjust p-values for their number: with a limit of 0.05, 5 % of such tables at most have a false finding.
 
     Parameters

@@ -1,9 +1,10 @@
 """Calibrate prediction sets with a stated coverage: conformal prediction on patients instead of patches."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from histofeat.exceptions import known_names
 from histofeat.metrics.bootstrap import patient_weights
@@ -47,7 +48,7 @@ class ConformalPredictor:
     n_patients: int
     n_scores: int
 
-    def predict_set(self, proba):
+    def predict_set(self, proba: ArrayLike) -> np.ndarray:
         """Predict the classes that cannot be ruled out.
 
         Parameters
@@ -68,7 +69,7 @@ class ConformalPredictor:
         _, proba = check_predictions(np.zeros(len(proba), dtype=np.int64), proba)
         return 1 - proba[:, :, None] <= np.array(self.cuts) + _EQUAL
 
-    def to_dict(self):
+    def to_dict(self) -> dict:
         """Plain values, for files."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
 
@@ -110,7 +111,7 @@ class SetCoverage:
     n_patients: int
     samples: Mapping[str, np.ndarray] = field(repr=False)
 
-    def interval(self, measure):
+    def interval(self, measure: str) -> tuple[float, float]:
         """Return the 95 % percentile interval of "patches" or "patients"; NaN without resamples or with one patient."""
         values = self.samples[measure]
         if not values.size or self.n_patients < 2:
@@ -125,7 +126,14 @@ class SetCoverage:
         return {**plain, "per_class": list(self.per_class), **intervals}
 
 
-def fit_conformal(y, proba, patients, levels=(0.8, 0.9, 0.95), unit="hierarchical", random_state=0):
+def fit_conformal(
+    y: ArrayLike,
+    proba: ArrayLike,
+    patients: ArrayLike,
+    levels: float | Sequence[float] = (0.8, 0.9, 0.95),
+    unit: str = "hierarchical",
+    random_state: int = 0,
+) -> ConformalPredictor:
     """Calibrate prediction sets on patients that the model had not seen.
 
     Parameters
@@ -266,7 +274,14 @@ def hierarchical_quantiles(scores, codes, levels):
     return np.append(scores[order], np.inf)[position]
 
 
-def measure_coverage(sets, y, patients, levels, n_resamples=2000, random_state=0):
+def measure_coverage(
+    sets: ArrayLike,
+    y: ArrayLike,
+    patients: ArrayLike,
+    levels: float | Sequence[float],
+    n_resamples: int = 2000,
+    random_state: int = 0,
+) -> tuple[SetCoverage, ...]:
     """Count how often prediction sets hold the true class, over patches, patients and classes.
 
     Parameters

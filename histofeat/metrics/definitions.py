@@ -10,6 +10,7 @@ from operator import itemgetter
 from types import MappingProxyType
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from histofeat.metrics.ranking import over_classes, ranking_scores
 
@@ -60,7 +61,7 @@ class Metric:
     higher_is_better: bool = True
 
     @property
-    def label(self):
+    def label(self) -> str:
         """The words, and the direction where it is the other one."""
         return self.words if self.higher_is_better else f"{self.words} (lower is better)"
 
@@ -147,7 +148,7 @@ def check_metrics(metrics, owner):
         raise ValueError(f"{owner}.metrics: expected some of {known}, got {unknown[0]!r}. Use METRICS for all.")
 
 
-def scores(y, proba, predicted=None):
+def scores(y: ArrayLike, proba: ArrayLike, predicted: ArrayLike | None = None) -> dict[str, float]:
     """Compute every metric of one set of predictions.
 
     Parameters
@@ -328,7 +329,7 @@ def check_codes(codes, n_samples, n_classes, name):
     return codes.astype(np.int64)
 
 
-def most_probable(proba):
+def most_probable(proba: ArrayLike) -> np.ndarray:
     """Give the most probable class of each patch.
 
     Parameters
@@ -345,7 +346,7 @@ def most_probable(proba):
     return np.asarray(proba).argmax(axis=1).astype(np.int64)
 
 
-def confusion(y, predicted, n_classes):
+def confusion(y: ArrayLike, predicted: ArrayLike, n_classes: int) -> np.ndarray:
     """Count patches by true and by predicted class.
 
     Parameters
@@ -376,7 +377,7 @@ def confusion(y, predicted, n_classes):
     return counts.reshape(n_classes, n_classes)
 
 
-def label_scores(counts):
+def label_scores(counts: ArrayLike) -> dict[str, np.ndarray]:
     """Compute the metrics that confusion matrices define, for any number of matrices at once.
 
     Parameters

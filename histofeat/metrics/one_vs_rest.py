@@ -1,10 +1,11 @@
 """Score each class against the rest and compute its curves, with intervals from resampling patients."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from histofeat.metrics.bootstrap import Bootstrap, patient_weights, vanished
@@ -45,7 +46,7 @@ class ClassScores:
     values: Mapping[str, np.ndarray]
     ci95: Mapping[str, np.ndarray]
 
-    def to_frame(self):
+    def to_frame(self) -> pd.DataFrame:
         """Return one row per class as a DataFrame; intervals in columns such as ``f1_low`` and ``f1_high``."""
         columns = {"class": list(self.target_names), "support": self.support, "predicted": self.predicted}
         if self.n_patients is not None:
@@ -56,7 +57,7 @@ class ClassScores:
                 columns[f"{metric}_low"], columns[f"{metric}_high"] = self.ci95[metric].T
         return pd.DataFrame(columns)
 
-    def to_dicts(self):
+    def to_dicts(self) -> list[dict]:
         """One dict of plain values per class, for files: the counts, and "value" and "ci95" of each metric."""
         return [
             {
@@ -74,8 +75,16 @@ class ClassScores:
 
 
 def class_scores(
-    y, proba, predicted=None, *, target_names=None, patients=None, n_resamples=2000, random_state=0, n_jobs=None
-):
+    y: ArrayLike,
+    proba: ArrayLike,
+    predicted: ArrayLike | None = None,
+    *,
+    target_names: Sequence[str] | None = None,
+    patients: ArrayLike | None = None,
+    n_resamples: int = 2000,
+    random_state: int = 0,
+    n_jobs: int | None = None,
+) -> ClassScores:
     """Score every class against the rest.
 
     Parameters
@@ -288,7 +297,15 @@ def _chosen(curves, code=None):
     return curves[..., 1 if code is None else code, :]
 
 
-def curve_bands(y, proba, patients, *, n_resamples=2000, random_state=0, n_jobs=None):
+def curve_bands(
+    y: ArrayLike,
+    proba: ArrayLike,
+    patients: ArrayLike,
+    *,
+    n_resamples: int = 2000,
+    random_state: int = 0,
+    n_jobs: int | None = None,
+) -> CurveBands:
     """Compute the ROC and precision-recall curves of each class in every resample of the patients.
 
     Parameters

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from histofeat.metrics.bootstrap import Bootstrap, bootstrap_scores, patient_weights
 from histofeat.metrics.definitions import (
@@ -75,7 +77,16 @@ class Score:
         return int(np.isfinite(self.folds).sum())
 
 
-def score_folds(y, proba, predicted, patients, tests, *, metrics=METRICS, **resampling):
+def score_folds(
+    y: np.ndarray,
+    proba: np.ndarray,
+    predicted: np.ndarray,
+    patients: np.ndarray,
+    tests: Sequence[np.ndarray],
+    *,
+    metrics: Sequence[str] = METRICS,
+    **resampling: Any,
+) -> tuple[dict[str, Score], Bootstrap]:
     """Score the out-of-fold predictions of one model.
 
     Parameters
@@ -163,18 +174,26 @@ class PatientAverages:
     n_left_out: int
     resamples: Bootstrap
 
-    def mean(self, metric):
+    def mean(self, metric: str) -> float:
         """Return the mean of `metric` over the patients averaged; NaN if there is none."""
         return float(self.values[metric].mean()) if self.patients else np.nan
 
-    def interval(self, metric, level=0.95):
+    def interval(self, metric: str, level: float = 0.95) -> tuple[float, float]:
         """Return the percentile interval of the mean; NaN with fewer than two patients averaged."""
         return self.resamples.interval(metric, level)
 
 
 def patient_averages(
-    y, proba, patients, *, predicted=None, metrics=METRICS, n_resamples=2000, random_state=0, n_jobs=None
-):
+    y: ArrayLike,
+    proba: ArrayLike,
+    patients: ArrayLike,
+    *,
+    predicted: ArrayLike | None = None,
+    metrics: Sequence[str] = METRICS,
+    n_resamples: int = 2000,
+    random_state: int = 0,
+    n_jobs: int | None = None,
+) -> PatientAverages:
     """Average every metric over the patients with patches of every class.
 
     Parameters

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import ndtr, ndtri
 from scipy.stats import rankdata
 
@@ -69,7 +70,7 @@ class DeLong:
     p: float = np.nan
 
 
-def patient_scores(y, proba, patients, how="mean"):
+def patient_scores(y: ArrayLike, proba: ArrayLike, patients: ArrayLike, how: str = "mean") -> PatientScores:
     """Combine the patches of each patient into one score, for data sets that label patients.
 
     Parameters
@@ -124,7 +125,7 @@ def patient_scores(y, proba, patients, how="mean"):
     return PatientScores(tuple(ids), (n_positive > 0).astype(np.int64), score, how)
 
 
-def delong(y, score_a, score_b=None, *, patients):
+def delong(y: ArrayLike, score_a: ArrayLike, score_b: ArrayLike | None = None, *, patients: ArrayLike) -> DeLong:
     """Interval of ROC-AUC, and test of the difference of two, without resampling, from one row per patient.
 
     Parameters

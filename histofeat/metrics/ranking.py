@@ -16,7 +16,9 @@ def over_classes(per_class):
     return per_class[..., 1] if per_class.shape[-1] == 2 else per_class.mean(axis=-1)
 
 
-def ranking_scores(y, proba, patient, weights, n_jobs=None):
+def ranking_scores(
+    y: np.ndarray, proba: np.ndarray, patient: np.ndarray, weights: np.ndarray, n_jobs: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """ROC-AUC and average precision under many weightings of the patients, from one sort of the patches.
 
     Parameters

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import stdtr, stdtrit
 
 from histofeat.metrics.bootstrap import Bootstrap, patient_weights
@@ -42,7 +43,7 @@ class RecognitionRates:
     image_rate: float
     resamples: Bootstrap
 
-    def interval(self, rate="patient_rate", level=0.95):
+    def interval(self, rate: str = "patient_rate", level: float = 0.95) -> tuple[float, float]:
         """Return the percentile interval of a rate.
 
         Parameters
@@ -67,7 +68,9 @@ class RecognitionRates:
         return self.resamples.interval(rate, level)
 
 
-def recognition_rates(y, predicted, patients, *, n_resamples=2000, random_state=0):
+def recognition_rates(
+    y: ArrayLike, predicted: ArrayLike, patients: ArrayLike, *, n_resamples: int = 2000, random_state: int = 0
+) -> RecognitionRates:
     """Compute the patient and the image recognition rate of one set of labels.
 
     Parameters
@@ -187,7 +190,13 @@ class ResampledTTest:
     test_train_ratio: float
 
 
-def nadeau_bengio(differences, *, test_train_ratio=None, n_train=None, n_test=None):
+def nadeau_bengio(
+    differences: ArrayLike,
+    *,
+    test_train_ratio: float | None = None,
+    n_train: float | None = None,
+    n_test: float | None = None,
+) -> ResampledTTest:
     """Test the mean difference of two models over repeated random hold-outs, with a corrected variance.
 
     Parameters

@@ -14,6 +14,7 @@ from histofeat.exceptions import known_names
 
 if TYPE_CHECKING:
     import numpy as np
+    from numpy.typing import ArrayLike
 
 __all__ = ["RULES", "Rule", "ThresholdRule", "choose_threshold", "parse_rule", "rule_examples"]
 
@@ -84,7 +85,7 @@ _RECORDS = (
 RULES = MappingProxyType({rule.name: rule for rule in _RECORDS})
 
 
-def rule_examples():
+def rule_examples() -> str:
     """Name all rules as a person writes them, for help texts.
 
     Examples
@@ -138,7 +139,7 @@ class ThresholdRule:
         return self.name if self.number is None else f"{self.name}={float(self.number)!r}"
 
     @property
-    def words(self):
+    def words(self) -> str:
         """The rule in a sentence: "the threshold is chosen for ..."."""
         return RULES[self.name].words.format(number=self.number)
 
@@ -149,7 +150,7 @@ def _unknown(name):
     )
 
 
-def parse_rule(rule):
+def parse_rule(rule: str | ThresholdRule) -> ThresholdRule:
     """Read a rule as a person writes it.
 
     Parameters
@@ -186,7 +187,7 @@ def parse_rule(rule):
     return ThresholdRule(name, number)
 
 
-def choose_threshold(y, score, rule="f1"):
+def choose_threshold(y: ArrayLike, score: ArrayLike, rule: str | ThresholdRule = "f1") -> float:
     """Choose the threshold at which ``score >= threshold`` is the best label by a rule.
 
     Parameters

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from sklearn.utils.multiclass import type_of_target
 
 from histofeat.exceptions import GroupLeakageError
@@ -12,7 +13,7 @@ __all__ = ["check_labels", "check_no_shared_patients", "encode_patients", "shown
 _SHOWN = 3
 
 
-def encode_patients(patients, n_samples, name="groups"):
+def encode_patients(patients: ArrayLike, n_samples: int, name: str = "groups") -> tuple[list[str], np.ndarray]:
     """Encode patient ids as text, and number the patients.
 
     The integer 8863, the float 8863.0 and the text "8863" are one patient. Ids are ordered as integers if all of them
@@ -78,7 +79,7 @@ def _patient_text(value):
     return str(value)
 
 
-def check_no_shared_patients(train, test, patients):
+def check_no_shared_patients(train: ArrayLike, test: ArrayLike, patients: ArrayLike) -> None:
     """Refuse a split that puts one patient on both sides.
 
     Parameters
