@@ -1,4 +1,4 @@
-"""Train histofeat's own encoder: from patches of known patients to a file of weights that tells what it learnt from."""
+"""Train histofeat's own encoder, and write its weights with a record of the images it was trained on."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from histofeat.networks import (
 __all__ = ["ARCHITECTURE", "AUGMENTATION", "ENCODER", "RECIPE", "train_encoder"]
 
 ENCODER = "histo"
-#: Wider than that of other trainings: an encoder meets slides of laboratories and scanners that nobody chose. Without
-#: the jitter of the light, embeddings of darker patches are those of another tissue.
+#: Wider than that of other trainings, because an encoder is used on slides of unknown laboratories and scanners.
+#: Without the jitter of the light, embeddings of darker patches are those of another tissue.
 AUGMENTATION = Augmentation(stain_jitter=0.25, stain_shift=0.05, brightness=0.35)
 #: The classifier whose last feature map, pooled, is the embedding.
 ARCHITECTURE = "resnet_small"
@@ -50,16 +50,16 @@ def train_encoder(
     random_state: int = 0,
     progress: Callable[[int, int, Mapping[str, float]], None] | None = None,
 ) -> Path:
-    """Train the encoder `histo` to tell classes apart, and keep what it sees before it decides.
+    """Train the encoder `histo` as a classifier, and write it without its classification layer.
 
     Parameters
     ----------
     X : sequence of paths, ndarray (n, H, W, 3) uint8, list of such arrays, DataFrame with ``path``, or Images
-        The patches. All of them are learnt from: nobody is held out, and the last epoch is kept.
+        The patches. All of them are trained on: no patient is held out, and the last epoch is kept.
     y : array-like of shape (n,)
         Labels, two classes or more.
     groups : array-like of shape (n,)
-        Patients; they stand in the record.
+        Patients; the record lists them.
     folder : path
         Where the weights and their record go; made if it does not exist.
     dataset : str, default="unnamed"
@@ -85,7 +85,7 @@ def train_encoder(
     Raises
     ------
     GroupLeakageError
-        If patients are not known: the record could not say whom the encoder knows.
+        If patients are not known: the record has to list them.
     ValueError, PatchError
         If labels do not fit the patches, or an image cannot be read.
     MissingExtraError

@@ -65,33 +65,21 @@ class Architecture:
         return self.encoder is not None
 
 
-def _further(name, constructor, module, n_features, preprocessing, weight_file, reference, options=()):
-    """Record a network of ``keras.applications`` that is no encoder of features."""
-    return Encoder(
-        name=name,
-        constructor=constructor,
-        module=module,
-        n_features=n_features,
-        preprocessing=preprocessing,
-        weight_file=weight_file,
-        reference=reference,
-        options=options,
-    )
-
-
 _KERNELS = "_weights_tf_dim_ordering_tf_kernels_notop.h5"
 _DENSENET = "10.1109/CVPR.2017.243"
+#: Networks of ``keras.applications`` that are no encoders of features.
 _FURTHER = (
-    _further("mobilenet", "MobileNet", "mobilenet", 1024, "tf", "mobilenet_1_0_224_tf_no_top.h5", "arXiv:1704.04861"),
-    _further("resnet101", "ResNet101", "resnet", 2048, "caffe", f"resnet101{_KERNELS}", "10.1109/CVPR.2016.90"),
-    _further(
-        "densenet169", "DenseNet169", "densenet", 1664, "torch", f"densenet169{_KERNELS}", "10.1109/CVPR.2017.243"
+    Encoder(
+        "mobilenet", "MobileNet", "mobilenet", 1024, "tf", "mobilenet_1_0_224_tf_no_top.h5",
+        reference="arXiv:1704.04861",
     ),
-    _further(
-        "densenet201", "DenseNet201", "densenet", 1920, "torch", f"densenet201{_KERNELS}", "10.1109/CVPR.2017.243"
+    Encoder(
+        "resnet101", "ResNet101", "resnet", 2048, "caffe", f"resnet101{_KERNELS}", reference="10.1109/CVPR.2016.90"
     ),
-    _further("vgg16", "VGG16", "vgg16", 512, "caffe", f"vgg16{_KERNELS}", "arXiv:1409.1556"),
-)
+    Encoder("densenet169", "DenseNet169", "densenet", 1664, "torch", f"densenet169{_KERNELS}", reference=_DENSENET),
+    Encoder("densenet201", "DenseNet201", "densenet", 1920, "torch", f"densenet201{_KERNELS}", reference=_DENSENET),
+    Encoder("vgg16", "VGG16", "vgg16", 512, "caffe", f"vgg16{_KERNELS}", reference="arXiv:1409.1556"),
+)  # fmt: skip
 #: The stage before the pooling, by the constructor's family.
 _LAST_BLOCKS = {
     "mobilenet_v2": ("block_13_", "block_14_", "block_15_", "block_16_", "Conv_1"),

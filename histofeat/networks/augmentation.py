@@ -1,4 +1,4 @@
-"""Augmentation of patches: the views that a slide has no names for, and the stains of another laboratory."""
+"""Augment training patches: flips, turns and shifts, and the staining and light of other laboratories."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def augment(pixels: np.ndarray, rng: np.random.Generator, augmentation: Augmenta
     square there are four, without the quarter turns.
 
     The stains are those of Ruifrok and Johnston (`histofeat.images.stains`) as unit vectors: the density
-    ``-ln(v / 255)`` is taken apart into hematoxylin, eosin and residual, each becomes ``alpha c + beta``, and what is
+    ``-ln(v / 255)`` is separated into hematoxylin, eosin and residual, each becomes ``alpha c + beta``, and what is
     brighter than white is white. So Tellez et al. augment (https://doi.org/10.1109/TMI.2018.2820199), who leave
     the residual as it is; here it is jittered too, which covers stains of another hue.
 

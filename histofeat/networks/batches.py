@@ -45,7 +45,7 @@ class Batch:
 
 
 def fit_patch(patch: np.ndarray, size: int, side: int) -> np.ndarray:
-    """Bring a patch to the square that a network takes.
+    """Pad, crop or resample a patch to the square that a network takes.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def fit_patch(patch: np.ndarray, size: int, side: int) -> np.ndarray:
 
 
 def usual_side(images: Images, rows: Sequence[int]) -> int:
-    """Longer side of most patches, in px: the most frequent among 64 of them, evenly spread; of two, the larger.
+    """Find the most frequent longer side, in px, among 64 evenly spread patches; of two, the larger.
 
     Parameters
     ----------
@@ -207,9 +207,9 @@ _PIXELS_AT_ONCE = 1 << 20
 
 @contextlib.contextmanager
 def on_device(device: str | None):
-    """Let Keras compute on a device, and TensorFlow's log be silent about functions that it traces anew.
+    """Let Keras compute on a device, without TensorFlow's warning that it traces a function again.
 
-    It traces one a network, and complains from the fifth network of a process on.
+    It traces one function for each network, and warns from the fifth network of a process on.
 
     Parameters
     ----------
@@ -238,7 +238,7 @@ def on_device(device: str | None):
 
 
 def probabilities(model, reader: PatchReader, rows, *, views: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """What a network says of some images.
+    """Compute class probabilities of images.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""A network on patches as a scikit-learn classifier: trained end to end, or fine-tuned from pretrained weights."""
+"""A network on patches as a scikit-learn classifier, trained end to end or fine-tuned from pretrained weights."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
     classes_ : ndarray of shape (k,)
         The labels.
     history_ : dict of str to list of float
-        One entry an epoch: "loss" and "accuracy" of the training patches as they were learnt from, "val_loss",
+        One entry an epoch: "loss" and "accuracy" of the training patches during the epoch, "val_loss",
         "val_accuracy" and "val_roc_auc" of the held-out ones (absent without them), the highest "learning_rate", and
         "seconds".
     best_epoch_ : int
@@ -81,7 +81,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
     validation_rows_ : ndarray of shape (m,), int64
         Rows of X whose patients were held out.
     validation_proba_ : ndarray of shape (m, k), float64
-        What the kept network says of them, by `views`.
+        Their probabilities by the kept network, averaged over `views`.
     skipped_ : tuple of str
         Names of images that could not be read.
     notes_ : tuple of str
@@ -105,8 +105,8 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
     Notes
     -----
     Kept is the epoch with the highest ROC-AUC on the held-out patients, or by the recipe's ``monitor`` with the lowest
-    loss; of the recipe's averaged weights where it averages. The held-out patients are never learnt from, but choose
-    the epoch: their scores are a little too good, and no result is to be reported on them.
+    loss; of the recipe's averaged weights where it averages. The held-out patients are not trained on, but choose
+    the epoch: their scores are a little too good, so do not report results on them.
 
     Patches are brought to the network's input by `histofeat.networks.fit_patch`. An epoch takes its patches in
     a new random order; those that do not fill the last batch wait for the next epoch.
@@ -270,7 +270,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
 
 
 def _judge(model, reader, task: Task, views: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows held out that can be read, and what the kept network says of them."""
+    """Give the held-out rows that can be read, and their probabilities."""
     if not len(task.held_out):
         return task.held_out, np.empty((0, task.n_classes))
     proba, readable = probabilities(model, reader, task.held_out, views=views)

@@ -1,4 +1,4 @@
-"""What a fit is made of: labels, weights of the classes, patients held out, and the checkpoint that belongs to it."""
+"""Prepare a fit: check the labels, weight the classes, hold patients out, and find the checkpoint."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def check_labels(y, n_images: int) -> np.ndarray:
 
 
 def make_task(settings: Settings, labels, patients, *, validation_fraction: float, class_weight) -> Task:
-    """Classes by number, weights by class, and the patients held out.
+    """Number the classes, weight them, and hold patients out.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def make_task(settings: Settings, labels, patients, *, validation_fraction: floa
     validation_fraction : float in [0, 1)
         Part of the patients to hold out.
     class_weight : {"balanced"}, mapping of label to weight, or None
-        "balanced" counts the patches that are learnt from.
+        "balanced" counts the training patches.
 
     Returns
     -------
@@ -97,12 +97,12 @@ def make_task(settings: Settings, labels, patients, *, validation_fraction: floa
 def find_checkpoint(
     checkpoint, settings: Settings, task: Task, images: Images, labels, patients
 ) -> tuple[Path | None, Mapping[str, object]]:
-    """The folder of a fit's checkpoint, and what the checkpoint is known by.
+    """Find the folder of a fit's checkpoint, and what identifies the checkpoint.
 
     Parameters
     ----------
     checkpoint : path or None
-        ``{fit}`` in it becomes a hash of what the checkpoint is known by.
+        ``{fit}`` in it becomes a hash of the identity.
     settings : Settings
     task : Task
     images : Images
@@ -131,7 +131,7 @@ def find_checkpoint(
 
 
 def notes_of(settings: Settings, task: Task, state, skipped, patients) -> tuple[str, ...]:
-    """Sentences about a fit for a report: which epoch is kept and why, and what could not be read."""
+    """Write notes on a fit for a report: which epoch is kept and why, and which images could not be read."""
     name, kept = settings.architecture.name, state.best_epoch + 1
     if not len(task.held_out):
         notes = [f"{name}: the last of {state.epoch} epochs is kept; no patient was held out to choose one."]
@@ -140,7 +140,7 @@ def notes_of(settings: Settings, task: Task, state, skipped, patients) -> tuple[
         measure = {"loss": "lowest loss", "roc_auc": "highest ROC-AUC"}[settings.recipe.monitor]
         notes = [
             f"{name}: epoch {kept} of {state.epoch} is kept, that of the {measure} on {len(held_out)} patients "
-            f"({len(task.held_out)} patches) held out of the training side, which were not learnt from."
+            f"({len(task.held_out)} patches) held out of the training side."
         ]
     if skipped:
         listed = ", ".join(skipped[:_SHOWN]) + (f" and {len(skipped) - _SHOWN} more" if len(skipped) > _SHOWN else "")
@@ -171,7 +171,7 @@ _DRAWS = 200
 
 
 def hold_out_patients(codes, patients, fraction: float, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Part the patches by patient, every class on both sides.
+    """Split the patches by patient, with every class on both sides.
 
     Parameters
     ----------
@@ -198,7 +198,7 @@ def hold_out_patients(codes, patients, fraction: float, *, seed: int) -> tuple[n
 
     Notes
     -----
-    Of 200 draws, that one is taken whose classes are shared out most as in the whole, and of such the first.
+    Of 200 draws the one whose class proportions are closest to those of all patches is taken; of equal ones, the first.
 
     Examples
     --------

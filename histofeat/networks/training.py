@@ -27,7 +27,7 @@ _LEAST = 1e-7
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What is learnt.
+    """Classes, class weights and rows of a training.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class Task:
     weights : ndarray of shape (k,), float32
         Weight of each class in the loss.
     training, held_out : ndarray of int64
-        Rows of the images to learn from, and of those to validate on.
+        Rows of the images to train on, and of those to validate on.
     """
 
     codes: np.ndarray

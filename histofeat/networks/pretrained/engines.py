@@ -1,4 +1,4 @@
-"""Which engine runs an encoder on which device, and the engines that are loaded in this process."""
+"""Choose the engine and the device that run an encoder; load each engine once per process."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _MAX_LOADED = 4
 
 
 class Engine(Protocol):
-    """What runs a network: pixels in, embeddings out."""
+    """An engine that runs a network: pixels in, embeddings out."""
 
     name: str
     n_features: int
@@ -329,5 +329,5 @@ def _warn_of_idle_gpu() -> None:
 
 
 def _default_threads() -> int:
-    told = os.environ.get("OMP_NUM_THREADS", "")
-    return max(1, int(told)) if told.isdecimal() else joblib.cpu_count()
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, int(given)) if given.isdecimal() else joblib.cpu_count()

@@ -94,8 +94,8 @@ def check_fingerprint(engine, encoder, *, weights: str, identity: Mapping, cache
         What was loaded.
     encoder : Encoder
     weights : str
-        Content hash of the weights. This package knows the fingerprints of some at their usual sizes; those of others
-        are remembered the first time.
+        Content hash of the weights. The package holds the fingerprints of some at their usual sizes; other fingerprints
+        are kept in `cache_dir` the first time.
     identity : mapping
         ``input_size``, ``pooling``, ``precision``, and as ``graph`` the version of what is computed.
     cache_dir : Path
@@ -172,11 +172,11 @@ class TrainingRecord:
     encoder : str
         Name of its `Encoder`.
     dataset : str
-        Name of the data set it learnt from.
+        Name of the data set it was trained on.
     patients : tuple of str
         The patient of each image.
     image_digests : tuple of bytes
-        BLAKE2b of size and pixels of each image, 16 bytes, as `histofeat.evaluation.audit.ImageFingerprint` has it.
+        BLAKE2b of size and pixels of each image, 16 bytes, as `histofeat.features.ImageFingerprint` has it.
     recipe : mapping
         How it was trained.
     files : mapping of str to str

@@ -1,4 +1,4 @@
-"""Everything that touches PyTorch and timm: describe a network, build it, load its weights strictly, run it."""
+"""Encoders of timm in PyTorch: describe a network, build it, load its weights strictly, run it."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def import_timm():
             import torch
     except ImportError as error:
         raise MissingExtraError(
-            f"timm: expected timm and PyTorch for networks of others, got {error}. "
+            f"timm: expected timm and PyTorch for this encoder, got {error}. "
             'Install them with pip install "histofeat[timm]".'
         ) from error
     return torch, timm
@@ -174,7 +174,7 @@ def build_network(encoder: TimmEncoder, weights: Path):
 
 
 class TorchEngine:
-    """A network of others in PyTorch, on the CPU or a GPU.
+    """A network of timm in PyTorch, on the CPU or a GPU.
 
     Parameters
     ----------
@@ -286,7 +286,7 @@ def _read_checkpoint(torch, encoder: TimmEncoder, path: Path) -> dict:
         import safetensors.torch
     except ImportError as error:
         raise MissingExtraError(
-            f"safetensors: expected it to read weights of networks of others, got {error}. "
+            f"safetensors: expected it to read weights of this encoder, got {error}. "
             'Install it with pip install "histofeat[timm]".'
         ) from error
     try:

@@ -209,7 +209,7 @@ def import_hub():
         import huggingface_hub
     except ImportError as error:
         raise MissingExtraError(
-            f"huggingface_hub: expected it for the published weights of networks of others, got {error}. "
+            f"huggingface_hub: expected it for the published weights of this encoder, got {error}. "
             'Install it with pip install "histofeat[timm]", or pass weights=<path>.'
         ) from error
     return huggingface_hub
