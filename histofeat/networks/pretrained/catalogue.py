@@ -16,77 +16,48 @@ from histofeat.networks.pretrained.records import (
 )
 from histofeat.networks.pretrained.weights import read_config
 
-__all__ = ["ad_hoc_encoder", "find_encoder", "is_ad_hoc"]
+__all__ = ["find_encoder"]
 
 
 def find_encoder(name: str, *, owner: str = "CNNEmbedding.encoder") -> Encoder | TimmEncoder:
-    """The record of an encoder by name.
+    """Find the record of an encoder by name, or make one for a network that has no name here.
 
     Parameters
     ----------
     name : str
-        A key of `ENCODERS`; or ``timm:<model>`` or ``hf-hub:<owner/repository>``, of which a
-        record is made, see `ad_hoc_encoder`.
+        A key of `ENCODERS`; ``timm:<model>``, for example ``timm:resnet18`` or with a tag ``timm:resnet18.a1_in1k``;
+        or ``hf-hub:<owner/repository>``, whose ``config.json`` is read from the hub's cache or from the hub. Input size
+        and normalisation are those of the published weights; the embedding is the one that timm pools.
     owner : str
-        What the error message calls the parameter.
+        The parameter's name in error messages.
 
     Returns
     -------
     encoder : Encoder or TimmEncoder
-        The record.
 
     Raises
     ------
     ValueError
-        If there is no such encoder; the message gives the nearest name.
-    WeightsError, MissingExtraError
-        Of ``timm:`` and ``hf-hub:`` only: see `ad_hoc_encoder`.
+        If there is no such encoder, with the nearest name in the message; if timm does not know the network, or the
+        network gives no vector.
+    WeightsError
+        If the repository has no configuration of timm, or it cannot be had.
+    MissingExtraError
+        If timm, PyTorch or huggingface_hub is needed and not installed.
 
     Examples
     --------
     >>> find_encoder("resnet50").constructor
     'ResNet50'
     """
-    if isinstance(name, str) and name in ENCODERS:
-        return ENCODERS[name]
-    if isinstance(name, str) and is_ad_hoc(name):
-        return ad_hoc_encoder(name, owner=owner)
+    if isinstance(name, str):
+        if name in ENCODERS:
+            return ENCODERS[name]
+        if name.startswith(TIMM):
+            return _of_timm(name.removeprefix(TIMM), owner)
+        if name.startswith(HUB):
+            return _of_hub(name.removeprefix(HUB), owner)
     raise ValueError(f"{owner}: expected the name of an encoder, got {name!r}. {known_names(name, ENCODERS)}")
-
-
-def is_ad_hoc(name: str) -> bool:
-    """Whether a name is one of timm (``timm:<model>``) or of a repository of the hub (``hf-hub:<owner>/<name>``)."""
-    return name.startswith((TIMM, HUB))
-
-
-def ad_hoc_encoder(name: str, *, owner: str = "CNNEmbedding.encoder") -> TimmEncoder:
-    """The record of a network that has no name of its own here.
-
-    Parameters
-    ----------
-    name : str
-        ``timm:<model>``, for example ``timm:resnet18`` or with a tag ``timm:resnet18.a1_in1k``; or
-        ``hf-hub:<owner/repository>``, whose ``config.json`` is read from the hub's cache or from the hub.
-    owner : str
-        What the error message calls the parameter.
-
-    Returns
-    -------
-    encoder : TimmEncoder
-        Input size and normalisation are those of the published weights; the embedding is the one that timm pools.
-
-    Raises
-    ------
-    ValueError
-        If timm does not know the network, or the network gives no vector.
-    WeightsError
-        If the repository has no configuration of timm, or it cannot be had.
-    MissingExtraError
-        If timm, PyTorch or huggingface_hub is not installed.
-    """
-    prefix = TIMM if name.startswith(TIMM) else HUB
-    rest = name.removeprefix(prefix)
-    return _of_timm(rest, owner) if prefix == TIMM else _of_hub(rest, owner)
 
 
 @functools.lru_cache(maxsize=64)
