@@ -1,4 +1,4 @@
-"""A vote that keeps an embedding apart: handcrafted features and the embedding each have classifiers of their own."""
+"""A vote in which handcrafted features and an embedding have separate classifiers."""
 
 from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import make_pipeline
@@ -9,11 +9,11 @@ __all__ = ["make_late_vote"]
 
 
 def make_late_vote(n_handcrafted, *, random_state=0, n_jobs=None):
-    """Mean of the probabilities of XGBoost and SVM on handcrafted columns and of a logistic one on the embedding's.
+    """Average the probabilities of XGBoost and SVM on handcrafted columns and of a logistic head on the embedding.
 
-    An encoder that learnt from the patients a head is fitted on tells their patches apart better than those of others.
-    A classifier that sees its embedding beside other features trusts it more than it should; one that sees it alone
-    cannot take away from what the others make of theirs.
+    An encoder separates patches of its own training patients better than those of new patients. Where a head is fitted
+    on these patients, a classifier of all features gives the embedding too much weight; separate classifiers keep the
+    handcrafted features from being overruled.
 
     Parameters
     ----------

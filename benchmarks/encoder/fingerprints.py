@@ -11,30 +11,25 @@ import csv
 import sys
 from pathlib import Path
 
+from histofeat.networks import ENCODERS, KerasEngine, fingerprint, hash_weights, shipped_weights
+
+TABLE = Path(sys.modules[fingerprint.__module__].__file__).with_name("fingerprints.csv")
+COLUMNS = ("encoder", "weights", "input_size", "pooling", *(f"value_{k:02d}" for k in range(16)))
+
 
 def main(arguments=None):
     """Write ``histofeat/networks/pretrained/fingerprints.csv``; returns the exit code."""
     parser = argparse.ArgumentParser(prog="fingerprints.py", description="Write the fingerprints of known weights.")
     parser.add_argument("--weights", type=Path, metavar="DIR", help="folder of ImageNet weights")
-    options = parser.parse_args(arguments)
-
-    from histofeat.networks.pretrained import provenance
-
-    path = Path(provenance.__file__).with_name("fingerprints.csv")
-    rows = list(fingerprints(options.weights))
-    with path.open("w", encoding="utf-8", newline="") as file:
-        values = [f"value_{k:02d}" for k in range(16)]
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["encoder", "weights", "input_size", "pooling", *values])
-        writer.writerows(rows)
-    print(f"{path}: {len(rows)} fingerprints")
+    rows = list(fingerprints(parser.parse_args(arguments).weights))
+    with TABLE.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
+    print(f"{TABLE}: {len(rows)} fingerprints")
     return 0
 
 
 def fingerprints(folder):
     """One row for each encoder and size."""
-    from histofeat.networks import ENCODERS, KerasEngine, fingerprint, hash_weights, shipped_weights
-
     for encoder in ENCODERS.values():
         if encoder.source == "timm":
             continue

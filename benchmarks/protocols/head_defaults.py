@@ -16,7 +16,14 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from study import REPOSITORY, run_command
+
+from histofeat import IDCPipeline, PatientKFold
+from histofeat.models import make_head
+from histofeat.studies import load_development_patients
+
 BASE = {"n_estimators": 300, "max_depth": 6, "max_bin": 256, "learning_rate": 0.1, "subsample": 0.8}
 SETTINGS = [
     {**BASE, "colsample_bytree": 0.3},
@@ -29,44 +36,32 @@ SETTINGS = [
 ]
 
 
-def main():
+def main(arguments=None):
     """Score every setting; returns the exit code."""
-    from histofeat import IDCPipeline, PatientKFold, load_idc
-
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="the IDC folder")
     parser.add_argument("--output", type=Path, default=REPOSITORY / "reports" / "head-defaults")
-    options = parser.parse_args()
-    try:
-        whole = load_idc(options.data)
-    except ValueError as error:
-        print(f"head_defaults.py: {error}", file=sys.stderr)
-        return 2
-    split = whole.official_split()
-    dataset = whole.subset(np.setdiff1d(np.arange(len(whole)), split.test))
+    return run_command("head_defaults.py", run, parser.parse_args(arguments))
+
+
+def run(options):
+    """Score every setting with the columns of LBP, and with all handcrafted ones."""
+    dataset = load_development_patients(options.data)
     handcrafted = IDCPipeline(n_jobs=-1).transform_features(dataset.X)
-    tables = {
-        "lbp": handcrafted.filter(like="lbp_").to_numpy(),
-        "handcrafted": handcrafted.to_numpy(),
-    }
+    tables = {"lbp": handcrafted.filter(like="lbp_").to_numpy(), "handcrafted": handcrafted.to_numpy()}
     rows = [
         {"features": name, **score(setting, features, dataset, PatientKFold(5))}
         for name, features in tables.items()
         for setting in SETTINGS
     ]
     options.output.mkdir(parents=True, exist_ok=True)
-    table = pd.DataFrame(rows)
-    table.to_csv(options.output / "settings.csv", index=False)
-    print(table.to_string(index=False))
-    return 0
+    pd.DataFrame(rows).to_csv(options.output / "settings.csv", index=False)
+    print(pd.DataFrame(rows).to_string(index=False))
 
 
 def score(setting, features, dataset, cv):
-    """Pooled out-of-fold ROC-AUC of one setting, and processor seconds a fit."""
-    from histofeat.models import make_head
-
-    scores = np.empty(len(dataset))
-    started = time.process_time()
+    """Return the pooled out-of-fold ROC-AUC of one setting, and processor seconds per fit."""
+    scores, started = np.empty(len(dataset)), time.process_time()
     for train, test in cv.split(dataset.X, dataset.y, dataset.patients):
         head = make_head("xgboost", params=setting).fit(features[train], dataset.y[train])
         scores[test] = head.predict_proba(features[test])[:, 1]

@@ -1,4 +1,4 @@
-"""The encoder that ships with histofeat beside handcrafted features and an ImageNet network, on patients it never saw.
+"""The shipped encoder compared with handcrafted features and an ImageNet network, on patients it never saw.
 
     python benchmarks/protocols/idc_encoder.py --data /path/to/shared/data --weights /path/to/weights
 

@@ -1,13 +1,13 @@
-"""Networks that are trained on IDC beside the baselines that are not: the same training patients, the same test.
+"""Networks trained on IDC, compared with baselines on the same training and test patients.
 
     python benchmarks/protocols/idc_networks.py --data /path/to/idc --weights /path/to/weights --development
     python benchmarks/protocols/idc_networks.py --data /path/to/idc --weights /path/to/weights
 
-CancerNet and a small residual network from scratch, MobileNetV2 0.35 fine-tuned, and beside them its frozen embedding
-and classical features with their heads. The first command tests on the official validation patients, does not touch
-those of the official test set, and is for whoever changes something; the second tests once on the 49 official test
-patients, fitted on all others, and appends a line per model to reports/test_ledger.csv. How each network is trained was
-chosen on development patients only: idc_networks_trials.csv lists what was tried. Writes reports/idc-networks-sample.
+CancerNet and a small residual network from scratch, MobileNetV2 0.35 fine-tuned, its frozen embedding, and classical
+features with their heads. The first command tests on the official validation patients and leaves the official test
+patients alone: use it after a change. The second tests once on the 49 official test patients, fitted on all others, and
+appends a line per model to reports/test_ledger.csv. The recipes of the networks were chosen on development patients
+only: idc_networks_trials.csv lists what was tried. Writes reports/idc-networks-sample.
 """
 
 import sys
@@ -23,24 +23,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from official_candidates import CANDIDATES, CHOSEN as PUBLISHED_CHOICE
 from study import REPOSITORY, run_study
 
-from histofeat import CNNClassifier, IDCPipeline, load_idc, make_cohort
+from histofeat import CNNClassifier, IDCPipeline, load_idc, make_cohort, studies
 from histofeat.metrics import parse_rule, rule_examples
 from histofeat.networks import find_encoder
-from histofeat.studies import (
-    Findings,
-    OfficialTest,
-    Study,
-    bars,
-    check_names,
-    evaluate_each,
-    fold_words,
-    load_development_patients,
-    network_params,
-    official_fold,
-    open_ledger,
-    option,
-    read_scores,
-)
 
 TRIALS = Path(__file__).with_name("idc_networks_trials.csv")
 ENCODER = "mobilenetv2_0.35"
@@ -75,29 +60,29 @@ TARGET = {"name": CANCERNET, "roc_auc": 0.92, "minutes": 20}
 QUICK_COHORT = {"n_patients": 12, "patches_per_patient": 12}
 #: Options of the studies on the official test patients.
 TEST_OPTIONS = {
-    "threshold": option("youden", f"what the threshold is chosen for among training patients: {rule_examples()}",
+    "threshold": studies.option("youden", f"what the threshold is chosen for in training patients: {rule_examples()}",
         metavar="RULE"),
-    "resamples": option(10_000, "resamples of the tested patients", metavar="N"),
-    "ledger": option(REPOSITORY / "reports" / "test_ledger.csv", "where each look at the test patients is written down",
-        type=Path, metavar="FILE", help="where each look is written down (default: reports/test_ledger.csv)"),
+    "resamples": studies.option(10_000, "resamples of the tested patients", metavar="N"),
+    "ledger": {"type": Path, "metavar": "FILE", "default": REPOSITORY / "reports" / "test_ledger.csv",
+        "help": "where each look at the test patients is written down (default: reports/test_ledger.csv)"},
 }  # fmt: skip
 
 
 def run(options, runtime):
     """Train and score one model after another; write down each look; describe what was found."""
-    check_names("--models", options.models, MODELS)
+    studies.check_names("--models", options.models, MODELS)
     check_test_options(options)
-    trials = read_scores(TRIALS, ("roc_auc", "roc_auc_8_views"), numbers=("cpu_s",))
+    trials = studies.read_scores(TRIALS, ("roc_auc", "roc_auc_8_views"), numbers=("cpu_s",))
     official = not (options.development or options.quick)
     with tempfile.TemporaryDirectory(prefix="histofeat-", ignore_cleanup_errors=True) as scratch:
         dataset, fold, words = load(options, Path(scratch), made_up=options.quick and options.data is None)
         pipelines = {words: make_pipeline(name, options) for name, words in MODELS.items() if name in options.models}
-        fitted = evaluate_each(dataset, fold, pipelines, runtime=runtime, **test_settings(options, official))
-    found = OfficialTest.of(words, fitted, PLANNED, METRICS)
+        fitted = studies.evaluate_each(dataset, fold, pipelines, runtime=runtime, **test_settings(options, official))
+    found = studies.OfficialTest.of(words, fitted, PLANNED, METRICS)
     shown = {"official_test_patients": official, "threshold": parse_rule(options.threshold).words, "target": TARGET}
     results = {**found.to_dict(), **shown, "fine_tuning": PLANNED[0], "trials": trials}
     tables = {name: pd.DataFrame(rows) for name, rows in {**found.tables(), "trials": trials}.items()}
-    return Findings(results, tables, {**_scores_figure(found), **_curves(found.epochs)})
+    return studies.Findings(results, tables, {**_scores_figure(found), **_curves(found.epochs)})
 
 
 def check_test_options(options):
@@ -110,7 +95,7 @@ def check_test_options(options):
 def test_settings(options, official):
     """Return the settings of `evaluate_each`; where the official patients are tested, with the ledger."""
     if official:
-        open_ledger(options.ledger)
+        studies.open_ledger(options.ledger)
     cv = "official test patients" if official else "a few patients" if options.quick else "official validation patients"
     resamples = 100 if options.quick else options.resamples
     settings = {"n_resamples": resamples, "random_state": options.seed, "threshold": options.threshold, "cv_words": cv}
@@ -123,15 +108,15 @@ def load(options, scratch, *, made_up=False):
     if made_up:
         dataset = make_cohort(root=scratch / "cohort", random_state=options.seed, **QUICK_COHORT)
     elif development or options.quick:
-        dataset = load_development_patients(options.data, quick=options.quick, random_state=options.seed)
+        dataset = studies.load_development_patients(options.data, quick=options.quick, random_state=options.seed)
     else:
         dataset = load_idc(options.data / "idc" if (options.data / "idc").is_dir() else options.data)
     if not options.quick:
-        return dataset, *official_fold(dataset, "validation" if development else "test")
+        return dataset, *studies.official_fold(dataset, "validation" if development else "test")
     patients = dataset.patients.astype(str)
     tested = np.isin(patients, np.unique(patients)[::3])
     train, test = np.flatnonzero(~tested), np.flatnonzero(tested)
-    return dataset, (train, test), fold_words(dataset, train, test)
+    return dataset, (train, test), studies.fold_words(dataset, train, test)
 
 
 def make_pipeline(name, options):
@@ -145,7 +130,7 @@ def make_pipeline(name, options):
     if name == "handcrafted":
         return IDCPipeline(features=("color", "lbp", "haralick"), **common)
     size = FROZEN_PX if name == "frozen_large" else FINE_TUNED_PX
-    network = network_params(options.weights, {"cnn__encoder": ENCODER, "cnn__input_size": size})
+    network = studies.network_params(options.weights, {"cnn__encoder": ENCODER, "cnn__input_size": size})
     return IDCPipeline(features="cnn", feature_params=network, **common)
 
 
@@ -184,9 +169,11 @@ def _scores_figure(found):
         | dict(zip(("low", "high"), row["roc_auc"]["ci95"], strict=True))
         for row in found.models
     ]
-    settings = {"group": "kind", "reference": None}
-    x_label, table = "ROC-AUC, 95 % interval over patients", pd.DataFrame(drawn)
-    return {"scores": bars(f"IDC: {found.tested}", x_label, table, "pooled", "{name}", **settings)} if drawn else {}
+    if not drawn:
+        return {}
+    title, x_label = f"IDC: {found.tested}", "ROC-AUC, 95 % interval over patients"
+    table = pd.DataFrame(drawn)
+    return {"scores": studies.bars(title, x_label, table, "pooled", "{name}", group="kind", reference=None)}
 
 
 def _curves(epochs):
@@ -213,15 +200,15 @@ def _line(rows, key, words):
     return {"name": words, "x": [row["epoch"] for row in known], "y": [row[key] for row in known]}
 
 
-STUDY = Study(
+STUDY = studies.Study(
     "idc-networks",
     "Trained networks on IDC",
-    "Train networks on IDC; score them beside baselines.",
+    "Train networks on IDC and compare them with baselines.",
     run,
     {
         "development": {"action": "store_true", "help": "test on the official validation patients; leave the test "
             "patients alone"},
-        "models": option(list(MODELS), f"which to run: {', '.join(MODELS)}", metavar="NAME"),
+        "models": studies.option(list(MODELS), f"which to run: {', '.join(MODELS)}", metavar="NAME"),
         **TEST_OPTIONS,
     },
     data="optional",

@@ -3,18 +3,17 @@
     python benchmarks/protocols/idc_official.py --data /path/to/idc --weights /path/to/weights
     python benchmarks/protocols/idc_official.py --data /path/to/idc --weights /path/to/weights --add-unlisted
 
-Writes a report with our scores, those of the pipeline that official_candidates.py chose on other patients, and those
-of the 2014 recipes, beside the published ones; with --add-unlisted also of models that were fitted on the patients
-without a role in that split too, whose own report lies in a second folder. Appends a line per pipeline and head to
-reports/test_ledger.csv as soon as they are scored. It is a test set, not a tuning set: choices are made with
-benchmarks/run_all.py and PatientKFold on other patients, and the network, its input size and the folds that choose
-the threshold are therefore no options here.
+Writes a report that compares our scores with the published ones: those of the standard sets, of the pipeline that
+official_candidates.py chose on other patients, and of the 2014 recipes. With --add-unlisted it also scores models that
+were fitted on the patients without a role in that split too; their report goes to a second folder. Appends a line per
+pipeline and head to reports/test_ledger.csv as soon as they are scored. It is a test set, not a tuning set: choices are
+made with benchmarks/run_all.py and PatientKFold on other patients. That is why the network, its input size and the
+folds that choose the threshold are no options here.
 """
 
 import argparse
 import sys
 import tempfile
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,25 +26,11 @@ import run_all
 from official_candidates import CHOSEN
 from study import REPOSITORY, command_line, run_command
 
-from histofeat import IDCPipeline, evaluate, load_idc
+from histofeat import IDCPipeline, evaluate, load_idc, studies
 from histofeat.cli.outputs import Progress
 from histofeat.features import Runtime
 from histofeat.metrics import parse_rule
 from histofeat.reporting import check_output, describe_environment, render_markdown, write_report
-from histofeat.studies import (
-    FEATURE_SETS,
-    PUBLISHED_SPLIT,
-    WITH_UNLISTED,
-    SplitRun,
-    append_to_ledger,
-    check_names,
-    commit_words,
-    compare_with_published,
-    data_words,
-    load_published,
-    make_pipelines as make_set_pipelines,
-    open_ledger,
-)
 
 PROGRAM = "idc_official.py"
 PUBLISHED = Path(__file__).with_name("idc_official_published.csv")
@@ -76,7 +61,7 @@ def make_parser():
     add("--output", type=Path, metavar="DIR", default=REPOSITORY / "reports" / "idc-official-sample",
         help="the report's folder (default: reports/idc-official-sample)")  # fmt: skip
     add("--features", nargs="*", default=list(SETS), metavar="SET",
-        help=f"feature sets: {', '.join(FEATURE_SETS)} (default: {' '.join(SETS)})")  # fmt: skip
+        help=f"feature sets: {', '.join(studies.FEATURE_SETS)} (default: {' '.join(SETS)})")  # fmt: skip
     add("--heads", nargs="+", default=list(HEADS), metavar="HEAD", help=f"their heads (default: {' '.join(HEADS)})")
     add("--recipes", nargs="*", default=list(RECIPES), metavar="NAME",
         help=f"recipes of 2014, each with a random forest (default: {' '.join(RECIPES)})")  # fmt: skip
@@ -105,18 +90,21 @@ def run(options):
     # What can be refused is refused before the data are read.
     parse_rule(options.threshold)
     pipelines = make_pipelines(options)
-    for trained_on in (PUBLISHED_SPLIT, WITH_UNLISTED) if options.add_unlisted else (PUBLISHED_SPLIT,):
+    for trained_on in (
+        (studies.PUBLISHED_SPLIT, studies.WITH_UNLISTED) if options.add_unlisted else (studies.PUBLISHED_SPLIT,)
+    ):
         check_output(report_folder(options, trained_on), overwrite=options.overwrite, option="--overwrite")
-    published = load_published(PUBLISHED)
+    published = studies.load_published(PUBLISHED)
     dataset = load_idc(options.data / "idc" if (options.data / "idc").is_dir() else options.data)
     split = dataset.official_split()
     folds = make_folds(split, options)
-    open_ledger(options.ledger)
+    studies.open_ledger(options.ledger)
     # Before the work: the tree may change while it runs.
-    commit = commit_words(REPOSITORY)
-    print(f"{dataset.name}, {data_words(dataset, split)}", flush=True)
+    commit = studies.commit_words(REPOSITORY)
+    print(f"{dataset.name}, {studies.data_words(dataset, split)}", flush=True)
     runs = []
-    with feature_store(options) as store:
+    with tempfile.TemporaryDirectory(prefix="histofeat-", ignore_cleanup_errors=True) as scratch:
+        store = options.store or Path(scratch) / "features.sqlite"  # two runs measure each image once
         for trained_on, fold in folds.items():
             print(f"fitting on {trained_on}", flush=True)
             evaluation = evaluate(
@@ -124,18 +112,20 @@ def run(options):
                 threshold=options.threshold, runtime=Runtime(options.n_jobs, store, Progress()),
             )  # fmt: skip
             protocol = {**evaluation.protocol, "cv": cv_words(split, trained_on)}
-            runs.append(SplitRun(trained_on, replace(evaluation, protocol=protocol)))
-            n_lines = append_to_ledger(options.ledger, evaluation, commit=commit, trained_on=trained_on)
+            runs.append(studies.SplitRun(trained_on, replace(evaluation, protocol=protocol)))
+            n_lines = studies.append_to_ledger(options.ledger, evaluation, commit=commit, trained_on=trained_on)
             print(f"ledger: {len(evaluation.models)} more in {options.ledger}, {n_lines:,} in all", flush=True)
-    found = compare_with_published(runs, split, published)
+    found = studies.compare_with_published(runs, split, published)
     for each in reversed(runs):  # the published split last: it is what the screen ends with
         report(each, found, n_lines, pipelines, options)
 
 
 def make_pipelines(options):
     """(name, pipeline) for every feature set and head, for what was chosen on other patients, for every recipe."""
-    check_names("--recipes", options.recipes, RECIPES)
-    pipelines = make_set_pipelines(options.features, options.heads, weights=options.weights, random_state=options.seed)
+    studies.check_names("--recipes", options.recipes, RECIPES)
+    pipelines = studies.make_pipelines(
+        options.features, options.heads, weights=options.weights, random_state=options.seed
+    )
     if not options.no_chosen:
         pipelines.append(("chosen", CHOSEN.pipeline(options)))
     pipelines += [
@@ -152,38 +142,28 @@ def make_pipelines(options):
 def make_folds(split, options):
     """(training, test) rows by the name of the training patients, in the order in which they run."""
     [(train, test)] = split.as_cv()
-    folds = {PUBLISHED_SPLIT: (train, test)}
+    folds = {studies.PUBLISHED_SPLIT: (train, test)}
     if options.add_unlisted:
         if not len(split.unlisted):
             raise ValueError(
                 "--add-unlisted: expected patients without a role in the published split, got 0 in this copy. "
                 "Leave the option out."
             )
-        folds[WITH_UNLISTED] = (np.sort(np.concatenate([train, split.unlisted])), test)
+        folds[studies.WITH_UNLISTED] = (np.sort(np.concatenate([train, split.unlisted])), test)
     return folds
 
 
 def report_folder(options, trained_on):
     """Where the report of a run lies."""
     output = options.output
-    return output if trained_on == PUBLISHED_SPLIT else output.with_name(f"{output.resolve().name}-unlisted")
-
-
-@contextmanager
-def feature_store(options):
-    """The file of features; with two runs and none given one that lasts until both are done."""
-    if options.store or not options.add_unlisted:
-        yield options.store
-        return
-    with tempfile.TemporaryDirectory(prefix="histofeat-", ignore_cleanup_errors=True) as scratch:
-        yield Path(scratch) / "features.sqlite"
+    return output if trained_on == studies.PUBLISHED_SPLIT else output.with_name(f"{output.resolve().name}-unlisted")
 
 
 def cv_words(split, trained_on):
     """What stands for the splitter in the report."""
     n = split.n_patients
     listed = f"{n['train']} train and {n['validation']} validation patients"
-    if trained_on == PUBLISHED_SPLIT:
+    if trained_on == studies.PUBLISHED_SPLIT:
         return f"published split: {listed} against {n['test']} test patients"
     return f"published test patients: {listed} and {n['unlisted']} unlisted patients against {n['test']} test patients"
 
@@ -195,7 +175,7 @@ def context_of(run, found, n_lines):
 
 
 def sections(run, found, n_lines):
-    """Return what the report of a run says before all else, and its section beside the published numbers."""
+    """Return the notices at the top of a run's report, and its section on published numbers, as Markdown."""
     protocol = run.evaluation.protocol
     known = {"protocol": protocol, "rule": parse_rule(protocol["threshold"]).words}
     context = {**context_of(run, found, n_lines), **known}

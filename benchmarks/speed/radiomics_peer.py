@@ -1,4 +1,4 @@
-"""pyradiomics's GLCM statistics, in a process of their own: the package asks for an older world than histofeat's.
+"""pyradiomics's GLCM statistics, in a separate process: the package needs older dependencies than histofeat.
 
     python radiomics_peer.py IMAGES.npy VALUES.npy     # the other process; one line of input, one timed pass
 
@@ -34,7 +34,7 @@ FEATURES = {
 
 
 class Worker:
-    """A process with pyradiomics that holds the images (n, H, W) uint8 and measures them when told to.
+    """A process with pyradiomics that holds the images (n, H, W) uint8 and measures them on request.
 
     Raises
     ------

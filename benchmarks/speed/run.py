@@ -8,13 +8,15 @@ Every benchmark checks first that both sides compute the same thing, and the run
 
 import argparse
 import importlib
-import os
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from study import REPOSITORY, command_line, run_command
+
 FAMILIES = ("color", "lbp", "haralick", "pftas", "clbp", "lpq", "glcm")
 #: Name of a benchmark -> module beside this file, function there; in the order of running.
 BENCHMARKS = {
@@ -33,18 +35,14 @@ BENCHMARKS = {
 }
 
 
-def parse_arguments(arguments=None):
-    """Read the command line."""
+def make_parser():
+    """Build the command line."""
     parser = argparse.ArgumentParser(prog="run.py", description="Measure the speed of histofeat; write a report.")
     add = parser.add_argument
     add("--data", type=Path, metavar="DIR", help="folder with idc/ and perhaps breakhis/; default: a synthetic cohort")
     add("--weights", type=Path, metavar="DIR", help="folder of ImageNet weights; default: random weights")
-    add(
-        "--full",
-        action="store_true",
-        help="as many files and rows as IDC has, too: 277,524 synthetic ones "
-        "(2 to 4 GB in the temporary folder, 5 GB of memory)",
-    )
+    add("--full", action="store_true", help="as many files and rows as IDC has, too: 277,524 synthetic ones "
+        "(2 to 4 GB in the temporary folder, 5 GB of memory)")  # fmt: skip
     add("--output", type=Path, default=REPOSITORY / "reports" / "speed", metavar="DIR",
         help="the report's folder (default: reports/speed)")  # fmt: skip
     add("--overwrite", action="store_true", help="replace a finished report in the output folder")
@@ -53,38 +51,29 @@ def parse_arguments(arguments=None):
         help=f"some of {', '.join(BENCHMARKS)}, or single families: {', '.join(FAMILIES)}")  # fmt: skip
     add("--radiomics-python", type=Path, metavar="FILE",
         help="interpreter that has pyradiomics (default: this one); see radiomics_peer.py")  # fmt: skip
-    return parser.parse_args(arguments)
+    return parser
 
 
 def main(arguments=None):
     """Run the benchmarks; returns the exit code."""
-    options = parse_arguments(arguments)
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from rows import DisagreementError
 
     try:
-        run(options)
+        return run_command("run.py", run, make_parser().parse_args(arguments))
     except DisagreementError as error:
         print(
             f"run.py: the two sides disagree, so nothing is compared and nothing was written.\n{error}", file=sys.stderr
         )
         return 1
-    except (ValueError, ImportError, OSError) as error:
-        print(f"run.py: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("run.py: interrupted, nothing was written", file=sys.stderr)
-        return 130
-    return 0
 
 
 def run(options):
     """Measure what was asked for and write the report."""
-    check(options)
     import writing
     from material import Material
 
+    command = command_line("speed/run.py", make_parser(), options)
+    check(options)
     writing.check_output(options.output, overwrite=options.overwrite)
     started, rows = time.perf_counter(), []
     with tempfile.TemporaryDirectory(prefix="histofeat-speed-", ignore_cleanup_errors=True) as scratch:
@@ -99,16 +88,15 @@ def run(options):
             for row in found:
                 print(f"  {words(row)}", flush=True)
     seconds = time.perf_counter() - started
-    payload = writing.payload_of(rows, data=data, command=command(options), seconds=seconds, quick=options.quick)
+    payload = writing.payload_of(rows, data=data, command=command, seconds=seconds, quick=options.quick)
     print(f"report: {writing.write(payload, options.output)}")
 
 
 def check(options):
     """Refuse what is known to be wrong before the minutes that it takes to find out; split --only into its parts."""
-    for name in options.only:
-        if name not in (*BENCHMARKS, *FAMILIES):
-            known = ", ".join((*BENCHMARKS, *FAMILIES))
-            raise ValueError(f"--only: expected some of {known}, got {name!r}. Correct the name.")
+    from histofeat.studies import check_names
+
+    check_names("--only", options.only, (*BENCHMARKS, *FAMILIES))
     for option in ("data", "weights"):
         folder = getattr(options, option)
         if folder is not None and not folder.is_dir():
@@ -127,20 +115,6 @@ def words(row):
     if row.peer is not None:
         text += f", peer {row.peer:.4g}, {row.ratio_of} {row.ratio:.3g}"
     return text if row.target is None else f"{text}, target {'reached' if row.met else 'MISSED'}"
-
-
-def command(options):
-    """The command that repeats this run, with folders by their last name only."""
-    parts, defaults = ["python", "benchmarks/speed/run.py"], vars(parse_arguments([]))
-    for name, value in vars(options).items():
-        if name not in defaults or value == defaults[name] or name in ("output", "overwrite"):
-            continue
-        parts.append(f"--{name.replace('_', '-')}")
-        if isinstance(value, list):
-            parts += value
-        elif value is not True:
-            parts.append(value.name)
-    return " ".join(parts)
 
 
 if __name__ == "__main__":

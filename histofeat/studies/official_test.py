@@ -1,7 +1,7 @@
 """Score models on a test set that is never tuned on: one fold, planned pairs, and a ledger of every look.
 
 Each model is evaluated alone, so that its seconds are its own. The ledger is a CSV file with one line per model that
-was ever scored on the test patients: whoever quotes a score can see how often they were looked at. It is only appended
+was ever scored on the test patients, so that a reader of a score can see how often they were used. It is only appended
 to; a line is never changed or removed.
 """
 

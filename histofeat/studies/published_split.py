@@ -59,7 +59,7 @@ class SplitRun:
 
 @dataclass(frozen=True)
 class PublishedComparison:
-    """Scores beside published ones: the content of ``official.json``.
+    """Our scores and published ones: the content of ``official.json``.
 
     Parameters
     ----------
@@ -166,7 +166,7 @@ def load_published(path):
 
 
 def compare_with_published(runs, split: OfficialSplit, published) -> PublishedComparison:
-    """Put the scores of runs beside published ones.
+    """Put the scores of runs and published ones into one table.
 
     Parameters
     ----------

@@ -142,7 +142,7 @@ def test_every_name_makes_a_pipeline(script, tmp_path):
     tuned = pipelines[script.FINE_TUNED].head
     frozen = pipelines[script.FROZEN].feature_params
     assert (tuned.architecture, tuned.input_size) == (frozen["cnn__encoder"], frozen["cnn__input_size"])
-    assert (tuned.weights, tuned.fine_tune) == ("imagenet", "all")
+    assert (tuned.weights, tuned.recipe["fine_tune"]) == ("imagenet", "all")
     assert pipelines[script.CANCERNET].head.epochs == 1
     assert script.make_pipeline("cancernet", options_of(script, "--data", "d")).head.epochs is None
 

@@ -24,6 +24,7 @@ from histofeat.studies import (
     compare_with_published,
     data_words,
     load_published,
+    make_pipelines,
     open_ledger,
 )
 from histofeat.studies.official_test import pipeline_words
@@ -333,7 +334,7 @@ def test_network_and_sets_are_those_of_the_protocol(script):
     assert (options.features, options.heads) == (["handcrafted", "cnn", "everything"], ["xgboost", "svm"])
     assert options.ledger == REPOSITORY / "reports" / "test_ledger.csv"
     assert options.output == REPOSITORY / "reports" / "idc-official-sample"
-    [(_, cnn)] = script.make_set_pipelines(["cnn"], ["svm"])
+    [(_, cnn)] = make_pipelines(["cnn"], ["svm"])
     assert cnn.feature_params == {"cnn__encoder": "mobilenetv2_0.35", "cnn__input_size": 128}
     assert (options.add_unlisted, options.threshold) == (False, "f1")
 
@@ -369,17 +370,6 @@ def test_unlisted_patients_join_the_training_side_only(script, tree):
     np.testing.assert_array_equal(np.setdiff1d(more, train), split.unlisted)
     assert len(more) == len(train) + len(split.unlisted) == 260
     assert (np.diff(more) > 0).all()
-
-
-def test_features_of_the_first_run_are_kept_for_the_second(script, tmp_path):
-    parse, store = script.make_parser().parse_args, script.feature_store
-    with store(parse(["--data", "x"])) as path:
-        assert path is None
-    with store(parse(["--data", "x", "--add-unlisted", "--store", str(tmp_path / "mine.sqlite")])) as path:
-        assert path == tmp_path / "mine.sqlite"
-    with store(parse(["--data", "x", "--add-unlisted"])) as path:
-        assert path.parent.is_dir()
-    assert not path.parent.exists()
 
 
 def test_network_is_named_in_the_ledger(evaluation):

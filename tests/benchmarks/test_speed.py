@@ -186,7 +186,7 @@ def test_only_names_benchmarks_and_families(bench):
         (["one-channel"], ["one-channel"], []),
         (list(run.BENCHMARKS), list(run.BENCHMARKS), []),
     ]:
-        options = run.parse_arguments(["--only", *only])
+        options = run.make_parser().parse_args(["--only", *only])
         run.check(options)
         assert (options.benchmarks, options.families) == (benchmarks, families)
 
@@ -255,7 +255,7 @@ def test_quick_run_writes_every_file(finished, work):
     assert report["schema"] == 1
     assert report["machine"]["cpu"]
     assert {"numpy", "mahotas", "scikit-image"} <= set(report["machine"]["packages"])
-    assert report["command"] == "python benchmarks/speed/run.py --quick --only lbp"
+    assert report["command"] == "python benchmarks/speed/run.py --output out --quick --only lbp"
     (row,) = report["rows"]
     assert row["name"] == "families/lbp"
     assert row["ratio"] == pytest.approx(row["peer"] / row["ours"], rel=1e-3)
@@ -315,7 +315,7 @@ def test_misses_and_what_was_not_measured_are_shown(bench, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--only", "lpb"], "--only: expected some of families"),
+        (["--only", "lpb"], "--only: expected known names, got 'lpb'. Did you mean 'lpq'?"),
         (["--data", "nowhere"], "--data: expected a folder, got 'nowhere'"),
         (["--weights", "nowhere"], "--weights: expected a folder, got 'nowhere'"),
     ],

@@ -261,9 +261,7 @@ def script():
 
 
 def test_the_file_is_what_the_script_writes(script, by_keras, tmp_path, monkeypatch, capsys):
-    import histofeat.networks.pretrained.provenance as module
-
-    monkeypatch.setattr(module, "__file__", str(tmp_path / "fingerprint.py"))
+    monkeypatch.setattr(script, "TABLE", tmp_path / "fingerprints.csv")
     assert script.main([]) == 0
     assert "fingerprints.csv: 2 fingerprints" in capsys.readouterr().out
     with (tmp_path / "fingerprints.csv").open(encoding="utf-8", newline="") as file:
