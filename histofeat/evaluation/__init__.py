@@ -1,4 +1,4 @@
-"""Evaluation: pipelines on patients that they have not learnt from, every score with its interval."""
+"""Evaluation: score pipelines on held-out patients, each score with an interval."""
 
 import lazy_loader
 

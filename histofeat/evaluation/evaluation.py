@@ -40,7 +40,7 @@ def evaluate(
     retrain_encoder=False,
     runtime=None,
 ):
-    """Evaluate pipelines on patients that they have not learnt from.
+    """Evaluate pipelines on held-out patients.
 
     Features are measured once per image for all pipelines together, each family once however many pipelines
     name it. A head is fitted on the training patients of each fold and scores the test patients; its decision
@@ -89,16 +89,16 @@ def evaluate(
         If a patient or an image is on both sides of a fold, an encoder knows a tested patient, or patients are not
         known.
     ValueError
-        If an argument is not what it should be, the audit finds an error, a fold would lose a class, an inner fit has
+        If an argument is invalid, the audit finds an error, a fold would lose a class, an inner fit has
         too few patients to calibrate a head on, every tested patient is known to an encoder, or no family can be
-        trained anew where this is asked for.
+        trained again although this is asked for.
 
     Notes
     -----
     The plain label is the most probable class. The tuned one (two classes) is positive from the threshold that is
     best over the inner out-of-fold predictions of the fold's training patients; on the same predictions the
-    calibrated probabilities are fitted. A network on pixels is fitted once a fold: both come of the training patients
-    that it held out to know when to stop. Pooled scores rank the test patches of different folds, and so of different
+    calibrated probabilities are fitted. A network on pixels is fitted once a fold; both use the training patients
+    that it held out for early stopping. Pooled scores rank the test patches of different folds, and so of different
     fits, in one list.
 
     Before anything is fitted, `histofeat.evaluation.audit_split` looks at the folds; its findings are in the result.
@@ -107,7 +107,7 @@ def evaluate(
     training patients (those of other folds with ``AuditPolicy(known_patients="leave_out")``, all of them with
     ``retrain_encoder=True``), heads are fitted, thresholds and parameters chosen and probabilities calibrated on
     features that look better than those of new patients: labels and calibrated probabilities may suffer by it, and the
-    tested patients are new all the same. Features of encoders that were trained anew are not kept in the store.
+    tested patients are new all the same. Features of encoders that were trained again are not kept in the store.
 
     Examples
     --------
@@ -255,5 +255,5 @@ def _notes(fit):
 
 def _written_out(part, plan):
     params = ", ".join(f"{name}={value!r}" for name, value in part.get_params(deep=False).items())
-    anew = ", trained again in each fold" if any(part is family for family in plan.retrained.values()) else ""
-    return f"{type(part).__name__}({params}){anew}"
+    again = ", trained again in each fold" if any(part is family for family in plan.retrained.values()) else ""
+    return f"{type(part).__name__}({params}){again}"

@@ -237,7 +237,7 @@ def fair_folds(cv, dataset, pipelines, *, owner, audit=None, runtime=None):
     GroupLeakageError
         If a patient is on both sides of a fold, or an encoder knows a tested patient.
     ValueError
-        If an argument is not what it should be, every tested patient is known, or a fold loses a class with those who
+        If an argument is invalid, every tested patient is known, or a fold loses a class with those who
         are left out.
     """
     policy = AuditPolicy.of(audit)
@@ -269,7 +269,7 @@ def leave_out_known(dataset, splits, pipelines, prints=None, *, retrained=False,
         As `histofeat.features.ImageFingerprint` measures them; by default they are measured here, where an encoder
         says what it was trained on.
     retrained : bool, default=False
-        Whether encoders that can be trained anew are, and know nobody.
+        Whether trainable encoders are trained again in each fold; their earlier training set does not count then.
     owner : str, default="evaluate"
         The function that an error names.
     runtime : Runtime, optional
@@ -278,7 +278,7 @@ def leave_out_known(dataset, splits, pipelines, prints=None, *, retrained=False,
     Returns
     -------
     tests : list of ndarray, int64
-        The test rows that remain in each fold; empty where nobody does.
+        The test rows that remain in each fold; empty where none do.
     left_out : LeftOut or None
         None where no tested patient is known.
 

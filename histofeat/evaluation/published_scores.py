@@ -36,7 +36,7 @@ class ScoredPredictions:
     absent : tuple of str
         Test patients of the split without a row.
     complete : bool
-        Whether each patch of these patients in a copy of the data was found to have its row; False where nobody looked.
+        Whether each patch of these patients in a copy of the data has its row; False where this was not checked.
     selection : Mapping of str to RowCount
         The rows that chose the threshold, by role; empty where there are none.
     ignored : RowCount

@@ -1,4 +1,4 @@
-"""What an evaluation found, as frozen records: scores, models, what could not run, and the protocol."""
+"""The results of an evaluation as frozen records: scores, models, what could not run, and the protocol."""
 
 from __future__ import annotations
 
@@ -108,14 +108,8 @@ class ModelResult:
         object.__setattr__(self, "fold_confusions", frozen)
 
 
-_MODEL_ARRAYS = {
-    "proba": np.float64,
-    "calibrated": np.float64,
-    "predicted": np.int64,
-    "predicted_tuned": np.int64,
-    "confusion": np.int64,
-    "confusion_tuned": np.int64,
-}
+_INTEGERS = ("predicted", "predicted_tuned", "confusion", "confusion_tuned")
+_MODEL_ARRAYS = {"proba": np.float64, "calibrated": np.float64} | dict.fromkeys(_INTEGERS, np.int64)
 
 
 @dataclass(frozen=True)
@@ -129,7 +123,7 @@ class NotRun:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """The patients that no model was tested on, since an encoder knows them from its training.
+    """The patients that no model was tested on, since an encoder was trained on them.
 
     Parameters
     ----------
@@ -144,7 +138,7 @@ class LeftOut:
     trained_on : tuple of str
         Names of the data sets that the encoders were trained on.
     folds : tuple of int
-        Folds in which nobody remained to be tested, counted from 1 as they were asked for; they are gone.
+        Folds without remaining test patients, counted from 1 in the given order; they are dropped.
 
     Examples
     --------
@@ -191,7 +185,7 @@ class Evaluation:
         "cv", "n_splits", "inner_cv", "n_resamples", "random_state", "patient_level", "threshold", "search",
         "accepted_findings", "known_patients", "left_out" (``LeftOut.to_dict()`` or None), "retrain_encoder".
     seconds : Mapping of str to float
-        Wall-clock time of "extraction", "retrain" (encoders trained anew), "fit" (inner fits and predicting included)
+        Wall-clock time of "extraction", "retrain" (encoders trained again), "fit" (inner fits and predicting included)
         and "score"; within the extraction,
         summed over its threads, "extraction:read", "extraction:decode", "extraction:store" and
         "extraction:<family>".

@@ -1,10 +1,10 @@
-"""Encoders trained anew inside a fold: on its training patients, and checked to know nobody who is tested in it.
+"""Train encoders again in each fold, on its training patients, and check that they saw no tested patient.
 
-A family that can be trained anew has a method
+A family that can be trained again has a method
 ``retrained(images, y, groups, *, folder, n_jobs=None, random_state=0)``. It gets the training images of a fold
 (`histofeat.images.Images`, normalised where a stain normaliser stands before the family), their class codes and their
-patients, and returns an unfitted copy of the family whose weights lie in `folder`. ``trained_on()`` of that copy tells
-of all images that it learnt from.
+patients, and returns an unfitted copy of the family whose weights lie in `folder`. ``trained_on()`` of that copy
+records all images that it was trained on.
 """
 
 import tempfile
@@ -22,16 +22,16 @@ from histofeat.model_selection import encode_patients
 
 __all__ = ["RETRAINED", "Retrainer", "check_retrainable"]
 
-#: The note of a model whose encoder was trained anew in each fold.
+#: The note of a model whose encoder was trained again in each fold.
 RETRAINED = (
-    "Its encoder was trained anew on the training patients of each fold. The inner folds, on which threshold, "
-    "calibration and searched parameters are chosen, share that encoder, which knows their patients: what is chosen "
-    "there takes features for better than they are on new patients."
+    "Its encoder was trained again on the training patients of each fold. The inner folds, which choose threshold, "
+    "calibration and searched parameters, share that encoder, which was trained on their patients: features look "
+    "better there than on new patients."
 )
 
 
 def check_retrainable(pipelines):
-    """Refuse pipelines of which none has a family that can be trained anew.
+    """Refuse pipelines without a family that can be trained again.
 
     Parameters
     ----------
@@ -47,13 +47,13 @@ def check_retrainable(pipelines):
     if not any(map(can_retrain, families)):
         names = ", ".join(dict.fromkeys(repr(family.family) for family in families)) or "none that can run"
         raise ValueError(
-            f"evaluate.retrain_encoder: expected a family that can be trained anew, such as 'histo', got {names}. "
+            f"evaluate.retrain_encoder: expected a family that can be trained again, such as 'histo', got {names}. "
             "Leave retrain_encoder out: these families are the same in every fold."
         )
 
 
 class Retrainer:
-    """Trains encoders anew on the training rows of a fold.
+    """Trains encoders again on the training rows of a fold.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ class Retrainer:
 
     @contextmanager
     def trained(self, family, fold, images):
-        """Give a family that learnt from the training rows of one fold; its weights are gone afterwards.
+        """Give a family trained on the training rows of one fold; its weights are deleted afterwards.
 
         Parameters
         ----------
@@ -95,7 +95,7 @@ class Retrainer:
         GroupLeakageError
             If it knows a patient who is tested in this fold.
         ValueError
-            If it does not tell what it learnt from.
+            If it has no record of its training images.
         """
         run, (train, _) = self._run, self._run.splits[fold]
         with tempfile.TemporaryDirectory(prefix="histofeat-encoder-", ignore_cleanup_errors=True) as folder:
@@ -119,7 +119,7 @@ class Retrainer:
                 "Let its `trained_on` give TrainingImages after `retrained`."
             )
         # Copies of training images on the test side are HF001 or HF002, and refused or accepted as such.
-        learnt = {key for told in records.values() for record in told for key in record.digests}
+        learnt = {key for found in records.values() for record in found for key in record.digests}
         learnt -= {self._keys[row] for row in train}
         of_tested = np.flatnonzero(np.isin(self._patient, self._patient[test]) & ~self._flat)
         seen = [row for row in of_tested if self._keys[row] in learnt]

@@ -1,4 +1,4 @@
-"""From labelled images to a model that can be saved: a pipeline by name, an honest estimate, the final fit."""
+"""Train a model that can be saved: make a pipeline by name, estimate its scores, fit it on all data."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def train_model(
     random_state: int = 0,
     runtime: Runtime | None = None,
 ) -> SavedModel:
-    """Fit a pipeline on a data set, and say what it is worth on patients that it has not seen.
+    """Fit a pipeline on a data set, and estimate its scores on new patients.
 
     Parameters
     ----------
@@ -138,7 +138,7 @@ def train_model(
     Raises
     ------
     ValueError
-        If the data cannot be learnt from: `IDCPipeline.fit` and `evaluate` say why.
+        If the data cannot be used: `IDCPipeline.fit` and `evaluate` say why.
 
     Examples
     --------
@@ -191,7 +191,7 @@ def estimate_scores(
     random_state: int = 0,
     runtime: Runtime | None = None,
 ) -> dict[str, Any]:
-    """Scores of a pipeline on patients that it has not seen, as plain numbers.
+    """Estimate the scores of a pipeline on new patients, as plain numbers.
 
     Parameters
     ----------

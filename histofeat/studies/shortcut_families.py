@@ -1,4 +1,4 @@
-"""Shortcuts as feature families: what could betray a label without any tissue being understood."""
+"""Shortcuts as feature families: cues that may predict a label without information about the tissue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The shortcut panel: what shortcuts reach alone under the folds of an evaluation, beside its best model."""
+"""The shortcut panel: scores of shortcuts alone under the folds of an evaluation, beside its best model."""
 
 import math
 from collections import Counter

@@ -504,7 +504,7 @@ class TestRetrainedEncoders:
 
     def test_nothing_to_train(self, dataset, knowing):
         pipelines = {"mean": mean_color(), "fixed": of(knowing(Fixed))}
-        with pytest.raises(ValueError, match=r"expected a family that can be trained anew, .* got 'mean', 'fixed'"):
+        with pytest.raises(ValueError, match=r"expected a family that can be trained again, .* got 'mean', 'fixed'"):
             evaluate(dataset, pipelines, retrain_encoder=True, **QUICK)
 
     def test_nothing_that_runs(self, dataset):

@@ -1,4 +1,4 @@
-"""The audit of a split: what can be refused at once, and what needs the images."""
+"""Audit a split: first the checks of the table and the pipelines, then those of the images."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def cheap_findings(dataset, splits, *, pipelines=None, predictions=None, retrain
 
 
 def audit_encoders(dataset, splits, pipelines, *, runtime=None) -> AuditReport:
-    """Audit only whom the encoders of pipelines know: HF007.
+    """Audit only the training sets of encoders: HF007.
 
     Parameters
     ----------
@@ -161,8 +161,7 @@ def audit_fingerprints(
     n_jobs : int, optional
         Threads; None is 1, -1 all cores.
     retrained : bool, default=False
-        Whether families with a method ``retrained`` are trained anew inside each fold, so that what they were trained
-        on before does not count for HF007.
+        Whether trainable families are trained again in each fold; their earlier training set does not count then.
 
     Returns
     -------

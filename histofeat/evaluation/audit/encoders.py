@@ -25,7 +25,7 @@ _UNSEEN_ENCODERS = (
 
 @dataclass(frozen=True)
 class KnownPatients:
-    """The patients of a data set whom one encoder knows from one training.
+    """The patients of a data set in one training set of an encoder.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class KnownPatients:
     trained_on : str
         Name of the data set that it was trained on.
     patients : tuple of str
-        Ids of the patients of whom an image is among its training images.
+        Ids of the patients with an image among its training images.
     n_images : tuple of int
         How many images of each.
     """
@@ -49,7 +49,7 @@ class KnownPatients:
 
 
 def find_known_patients(dataset, pipelines, *, fingerprints=None, retrained=False, runtime=None):
-    """Find the patients of a data set whom encoders of pipelines know from their training.
+    """Find the patients of a data set in the training sets of encoders.
 
     Parameters
     ----------
@@ -59,17 +59,15 @@ def find_known_patients(dataset, pipelines, *, fingerprints=None, retrained=Fals
         Measured by `ImageFingerprint`, one row for each of the data set; by default they are measured here, if any
         encoder says what it was trained on.
     retrained : bool, default=False
-        Whether families with a method ``retrained`` will be trained anew inside each fold: what they were trained on
-        before does not count then.
+        Whether trainable families are trained again in each fold; their earlier training set does not count then.
     runtime : Runtime, optional
         Threads, feature store and progress; see `histofeat.features.Runtime`. Results do not depend on it.
 
     Returns
     -------
     known : tuple of KnownPatients
-        One for each pipeline, encoder and training that knows anybody; nothing of pipelines that cannot run here, for
-        want of weights or packages. Images are compared, and never ids, which mean
-        nothing in another data set; images of one colour prove nothing.
+        One for each pipeline, encoder and training set with a match; pipelines that cannot run here are left out.
+        Images are compared, never ids, which mean nothing in another data set; images of one colour are ignored.
 
     Raises
     ------
@@ -89,18 +87,18 @@ def find_known_patients(dataset, pipelines, *, fingerprints=None, retrained=Fals
     >>> known.encoder, known.patients == tuple(dict.fromkeys(cohort.patients[:8])), known.n_images
     ('mine: color', True, (4, 4))
     """
-    told = []
+    claims = []
     for part in split_pipelines(pipelines):
-        # What lacks its files or packages cannot run either; who fits it hears of that.
+        # A pipeline without its files or packages cannot run either; fitting it says so.
         with suppress(*CANNOT_RUN):
-            told.append((part.name, encoder_records([part], retrained=retrained)[0]))
-    if not any(records for _, records in told):
+            claims.append((part.name, encoder_records([part], retrained=retrained)[0]))
+    if not any(records for _, records in claims):
         return ()
     if fingerprints is None:
         fingerprints = measure_fingerprints(dataset.X, Runtime.of(runtime))
     ids, patient = encode_patients(dataset.patients, len(dataset), "dataset.patients")
     prints, found = Fingerprints.of(fingerprints), []
-    for name, records in told:
+    for name, records in claims:
         for path, record, counts in _match_records(records.items(), prints, patient):
             known = np.flatnonzero(counts).tolist()
             patients, n_images = tuple(ids[one] for one in known), tuple(int(counts[one]) for one in known)
@@ -133,8 +131,8 @@ def _match_records(records, prints: Fingerprints, patient: np.ndarray):
         How many images of each patient were.
     """
     keys = prints.keys()
-    for path, told in records:
-        for record in told:
+    for path, found in records:
+        for record in found:
             digests = frozenset(record.digests)
             # Images of one colour are equal in any two data sets.
             seen = np.array([key in digests for key in keys]) & ~prints.flat
@@ -151,7 +149,7 @@ def encoder_records(
     ----------
     parts : iterable of Parts
     retrained : bool, default=False
-        Whether families that can be trained anew are, and left out here.
+        Whether to leave out families that are trained again in each fold.
 
     Returns
     -------
@@ -214,8 +212,7 @@ def trained_encoders(
     parts : tuple of Parts or None
         The pipelines; None where there are none to look at.
     retrained : bool, default=False
-        Whether families with a method ``retrained`` are trained anew inside each fold: what they were trained on before
-        does not count then.
+        Whether trainable families are trained again in each fold; their earlier training set does not count then.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""What an audit of a split found, as frozen records, and the refusal to go on in spite of it."""
+"""Findings of an audit as frozen records, and `check_audit`, which refuses errors that were not accepted."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ def check_audit(report: AuditReport, accept: Iterable[str] = ()) -> AuditReport:
     report : AuditReport
         What the audit found.
     accept : iterable of str, default=()
-        Codes whose errors are known and wanted, such as ``("HF001",)`` to show what a split by patch pretends.
+        Codes whose errors are known and wanted, such as ``("HF001",)`` to measure what a split by patch adds.
 
     Returns
     -------
