@@ -540,7 +540,7 @@ def test_a_report_says_who_was_left_out_and_what_was_trained_before_any_number(r
         "look better than those of new patients",
         "Encoders were trained again in each fold",
         "Feature sets: anew.",
-        "share that encoder, which knows their patients",
+        "share that encoder, which was trained on their patients",
     ):
         assert words in top
     for words in ("known patients", "left out", "retrain encoder", "Training encoders again in each fold"):
