@@ -49,7 +49,7 @@ def write_page(output, template, context, *, title, metrics, figures=None, files
     output : path-like
         The folder; made when it is not there.
     template : str or path-like
-        The name of a template of `histofeat.reporting`, such as "robustness.md.j2", or the path of another one.
+        The name of a template of `histofeat.reporting`, such as "study-robustness.md.j2", or the path of another one.
     context : Mapping
         What the template can use by name, beside `title`, the macros ``notice``, ``table``, ``facts``, ``details`` and
         ``figure``, the filters ``count``, ``number``, ``signed``, ``percent``, ``interval`` and ``with_interval``, and
