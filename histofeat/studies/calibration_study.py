@@ -7,6 +7,7 @@ import numpy as np
 
 from histofeat.evaluation import assess_probabilities, run_in_threads
 from histofeat.metrics import (
+    RULES,
     UNITS,
     bootstrap_scores,
     choose_threshold,
@@ -66,7 +67,10 @@ class _Model:
 
 def run_calibration(options, runtime):
     """Calibrate, choose thresholds and make prediction sets on training patients; score them on test patients."""
-    rules = ["f1", "youden", *(f"sensitivity={sensitivity!r}" for sensitivity in options.sensitivity)]
+    rules = [
+        *(rule.name for rule in RULES.values() if rule.number is None),
+        *(f"sensitivity={sensitivity!r}" for sensitivity in options.sensitivity),
+    ]
     for rule in rules:
         parse_rule(rule)
     check_names("--heads", options.heads, HEADS)

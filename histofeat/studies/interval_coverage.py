@@ -15,12 +15,12 @@ from joblib import Parallel, delayed
 from scipy.special import expit
 
 from histofeat.features import Runtime
-from histofeat.metrics import bootstrap_scores, patient_averages, scores
+from histofeat.metrics import METRIC_RECORDS, bootstrap_scores, patient_averages, scores
 from histofeat.studies.study import Findings, Study, bars, option
 
 __all__ = ["INTERVAL_COVERAGE", "POPULATIONS", "IntervalCoverage", "Population", "measure_interval_coverage"]
 
-METRICS = {"roc_auc": "ROC-AUC", "f1": "F1", "balanced_accuracy": "Balanced accuracy", "brier": "Brier score"}
+METRICS = {name: METRIC_RECORDS[name].words for name in ("roc_auc", "f1", "balanced_accuracy", "brier")}
 #: Which score, and what is resampled.
 KINDS = {
     "patient": "pooled score, patients resampled",
