@@ -72,7 +72,7 @@ class DatasetSplit:
     written_to: Path | None = None
 
     @classmethod
-    def from_parts(cls, dataset, parts, **facts: Any) -> DatasetSplit:
+    def from_parts(cls, dataset: Any, parts: Any, **facts: Any) -> DatasetSplit:
         """Sort the rows of a data set into parts.
 
         Parameters
@@ -202,7 +202,7 @@ class DatasetSplit:
         return "\n".join(lines)
 
 
-def predefined_split(dataset) -> DatasetSplit:
+def predefined_split(dataset: Any) -> DatasetSplit:
     """Give the split that came with a data set, from its column ``part``.
 
     Parameters

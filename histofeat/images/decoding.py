@@ -26,6 +26,7 @@ import os
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -91,7 +92,7 @@ class Images:
         return to_rgb8(content, name=self.name(index))
 
 
-def as_images(X) -> Images:
+def as_images(X: Any) -> Images:
     """Check the form of `X` without reading a pixel.
 
     Parameters
@@ -355,7 +356,7 @@ def to_rgb8(array: np.ndarray, *, name: str = "patch") -> tuple[np.ndarray, tupl
     return array, tuple(rules)
 
 
-def image_input_tags(tags):
+def image_input_tags(tags: Any) -> Any:
     """Tell scikit-learn, through `tags`, that an estimator takes images and learns nothing from them."""
     tags.input_tags.two_d_array = False
     tags.input_tags.string = True

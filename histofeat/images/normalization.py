@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from numbers import Real
 from types import MappingProxyType
+from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
@@ -88,13 +89,15 @@ class StainNormalizer(TransformerMixin, BaseEstimator):
         Threads; None is 1, -1 all cores. The result does not depend on it.
     """
 
-    def __init__(self, unit="patch", *, min_tissue=0.1, max_gain=2.0, n_jobs=None):
+    def __init__(
+        self, unit: str = "patch", *, min_tissue: float = 0.1, max_gain: float = 2.0, n_jobs: int | None = None
+    ) -> None:
         self.unit = unit
         self.min_tissue = min_tissue
         self.max_gain = max_gain
         self.n_jobs = n_jobs
 
-    def fit(self, X, y=None, groups=None):
+    def fit(self, X: Any, y: Any = None, groups: Any = None) -> Self:
         """Learn the reference: the median statistics of the units of `X`, which are to be training patches only.
 
         Parameters
@@ -140,7 +143,7 @@ class StainNormalizer(TransformerMixin, BaseEstimator):
         self.n_units_, self.n_left_out_ = len(usable), int((~usable).sum())
         return self
 
-    def transform(self, X, groups=None):
+    def transform(self, X: Any, groups: Any = None) -> np.ndarray | list[np.ndarray]:
         """Bring patches to the reference.
 
         Parameters
@@ -168,7 +171,7 @@ class StainNormalizer(TransformerMixin, BaseEstimator):
         patches = list(run_ahead(images.content, range(len(images)), n_jobs=self.n_jobs))
         return np.stack(patches) if len({patch.shape for patch in patches}) == 1 else patches
 
-    def fit_transform(self, X, y=None, groups=None):
+    def fit_transform(self, X: Any, y: Any = None, groups: Any = None) -> np.ndarray | list[np.ndarray]:
         """Fit to `X`, and bring it to the reference. See `fit` and `transform`."""
         return self.fit(X, y, groups=groups).transform(X, groups=groups)
 
@@ -265,7 +268,7 @@ class StainNormalizer(TransformerMixin, BaseEstimator):
         raise NotImplementedError(f"{type(self).__name__}: a normaliser implements `_change`.")
 
 
-def normalized_images(X, normalizer: StainNormalizer, *, groups=None) -> MappedImages:
+def normalized_images(X: Any, normalizer: StainNormalizer, *, groups: Any = None) -> MappedImages:
     """Images that are normalised as they are read, for `extract` and everything else that takes images.
 
     Parameters
@@ -310,7 +313,7 @@ def normalized_images(X, normalizer: StainNormalizer, *, groups=None) -> MappedI
     return map_images(images, lambda index, patch: normalizer.normalize(patch, sources[codes[index]]))
 
 
-def make_normalizer(name: str, **params) -> StainNormalizer:
+def make_normalizer(name: str, **params: Any) -> StainNormalizer:
     """Build a stain normaliser by name.
 
     Parameters

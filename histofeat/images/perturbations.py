@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from types import MappingProxyType
+from typing import Any
 
 import cv2
 import numpy as np
@@ -316,7 +317,7 @@ def perturb(patches: np.ndarray, name: str, severity: int) -> np.ndarray:
     return patches if severity == 0 else perturbation.apply(patches, perturbation.amounts[severity])
 
 
-def perturbed_images(X, name: str, severity: int) -> MappedImages:
+def perturbed_images(X: Any, name: str, severity: int) -> MappedImages:
     """Images that are perturbed as they are read, for `extract` and everything else that takes images.
 
     Parameters
