@@ -88,30 +88,34 @@ def read_csv_rows(path: str | os.PathLike[str], required: Sequence[str], *, owne
 
     Notes
     -----
-    The delimiter is the first of comma, semicolon and tab by which the header has the required columns.
+    The delimiter is the first of comma, semicolon and tab by which the header has the required columns. A line
+    ``sep=;`` above the header, and columns without a name, which spreadsheets write, are skipped.
     """
     file = Path(path).expanduser().absolute()
     text = _text(file, owner)
+    first, _, below = text.partition("\n")
+    skipped = int(first.lower().startswith("sep="))
+    text = below if skipped else text
     delimiter = _delimiter(text, required)
     try:
         reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
-        columns = _header(file, next(reader), required)
-        rows, lines, begins = [], [], reader.line_num + 1
+        columns = _header(file, next(reader, []), required)
+        rows, lines, begins = [], [], reader.line_num + 1 + skipped
         for cells in reader:
             if cells and any(cell.strip() for cell in cells):
                 _check_width(file, begins, cells, columns, _DELIMITERS[delimiter])
-                rows.append({name: _settled(name, cell) for name, cell in zip(columns, cells, strict=True)})
+                rows.append({name: _settled(name, cell) for name, cell in zip(columns, cells, strict=True) if name})
                 lines.append(begins)
-            begins = reader.line_num + 1
+            begins = reader.line_num + 1 + skipped
     except csv.Error as error:
-        divided = _DELIMITERS[delimiter]
+        divided, line = _DELIMITERS[delimiter], reader.line_num + skipped
         raise DatasetError(
-            f"{file}, line {reader.line_num}: expected cells divided by {divided}, got what is no CSV ({error}). Put "
-            f'cells that hold {divided} or quotes between double quotes, and write " as "".'
+            f"{file}, line {line}: expected cells divided by {divided}, got what is no CSV ({error}). "
+            f'Put cells that hold {divided} or quotes between double quotes, and write " as "".'
         ) from error
     if not rows:
         raise DatasetError(f"{file}: expected one row or more below the header, got 0. Add a row for each image.")
-    return CsvRows(file, columns, rows, lines)
+    return CsvRows(file, tuple(filter(None, columns)), rows, lines)
 
 
 def _delimiter(text: str, required: Sequence[str]) -> str:
@@ -120,7 +124,7 @@ def _delimiter(text: str, required: Sequence[str]) -> str:
         header = next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), [])
         if {cell.strip() for cell in header}.issuperset(required):
             return delimiter
-    return max(_DELIMITERS, key=text.splitlines()[0].count)
+    return max(_DELIMITERS, key=text.partition("\n")[0].count)
 
 
 def _text(file: Path, owner: str) -> str:
@@ -149,7 +153,7 @@ def _text(file: Path, owner: str) -> str:
 
 def _header(file: Path, cells: list[str], required: Sequence[str]) -> tuple[str, ...]:
     columns = tuple(cell.strip() for cell in cells)
-    twice = [name for position, name in enumerate(columns) if name in columns[:position]]
+    twice = [name for position, name in enumerate(columns) if name and name in columns[:position]]
     if twice:
         raise DatasetError(
             f"{file}, line 1: expected each column once, got {twice[0]!r} again{and_more(len(twice))}. Rename one."
@@ -166,7 +170,7 @@ def _header(file: Path, cells: list[str], required: Sequence[str]) -> tuple[str,
 def _header_remedy(columns: tuple[str, ...], absent: str) -> str:
     if any(name.lower() == absent for name in columns):
         return "Write the names of the columns in lower case."
-    return f"The first line must name the columns. {known_names(absent, columns)}"
+    return f"The first line must name the columns. {known_names(absent, filter(None, columns))}"
 
 
 def _check_width(file: Path, line: int, cells: list[str], columns: tuple[str, ...], divided: str) -> None:

@@ -64,6 +64,8 @@ class TestWhatIsRead:
             lambda text: text.rstrip("\n"),
             lambda text: text.replace("a.png", "./a.png").replace("more/", "more//"),
             lambda text: text.replace(",", ";"),
+            lambda text: "sep=;\n" + text.replace(",", ";"),
+            lambda text: text.replace("\n", ",,\n"),
             lambda text: "\ufeff" + text.replace(",", "\t").replace("\n", "\r\n"),
         ],
         ids=[
@@ -73,10 +75,12 @@ class TestWhatIsRead:
             "empty lines",
             "quotes",
             "no last newline",
-            "spelling of paths",
+            "paths",
             "semicolons",
+            "sep=",
+            "empty columns",
             "tabs",
-        ],
+        ],  # fmt: skip
     )
     def test_the_same_table_in_other_spellings(self, folder, change):
         plain = load_manifest(write(folder, HEADER + ROWS))
@@ -185,6 +189,8 @@ class TestBadTables:
             ("path;label;patient\na.png;n;1\nb;1.png;p;2\n", "line 3: .* got 4. Put cells that hold semicolons"),
             ('path\tlabel\tpatient\na.png\tn\t1\n"b', "line 3: expected cells divided by tabs"),
             ("path,label,patient,label\na.png,n,1,n\n", "line 1: expected each column once, got 'label' again"),
+            ("sep=,\n" + HEADER + "a.png,n,1\nb.png,,2\n", "line 4: expected text in the column 'label'"),
+            ("sep=,\n", r"line 1: expected the columns path, label, got none named 'path'"),
             (HEADER, r"expected one row or more below the header, got 0"),
             ("", "expected a header and rows, got an empty file"),
             (HEADER + "a.png,n,1\nb.png,p\n", "line 3: expected 3 cells as in the header, got 2"),
