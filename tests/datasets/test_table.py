@@ -80,7 +80,7 @@ class TestWhatIsRead:
             "sep=",
             "empty columns",
             "tabs",
-        ],  # fmt: skip
+        ],
     )
     def test_the_same_table_in_other_spellings(self, folder, change):
         plain = load_manifest(write(folder, HEADER + ROWS))
