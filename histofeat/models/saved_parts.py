@@ -220,8 +220,14 @@ def _booster(place: StoredPart, content: bytes | None):
 def _network(place: StoredPart, content: bytes | None):
     from histofeat.networks import CNNClassifier
 
+    unknown = sorted(set(place.params or ()) - set(CNNClassifier().get_params()))
+    if unknown:
+        raise ModelFileError(
+            f"load_model: expected a CNNClassifier with the parameters of this histofeat, got {unknown[0]!r:.40} "
+            f"({len(unknown)} unknown). Train the model again, or load it with the histofeat that wrote it."
+        )
     if content is None:
-        return CNNClassifier(**place.params)
+        return CNNClassifier(**(place.params or {}))
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / place.file
         file.write_bytes(content)

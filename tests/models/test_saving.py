@@ -517,6 +517,12 @@ def test_a_place_for_an_unknown_part_is_refused():
         saved_parts.put_back(saved_parts.StoredPart("Pickle"), {})
 
 
+def test_a_network_with_parameters_of_an_older_histofeat_is_refused():
+    place = saved_parts.StoredPart("CNNClassifier", None, {"epochs": 2, "shuffle_rows": True})
+    with pytest.raises(ModelFileError, match=r"expected a CNNClassifier with the .*, got 'shuffle_rows' \(1 unknown\)"):
+        saved_parts.put_back(place, {})
+
+
 def test_missing_libraries_are_named(file, monkeypatch):
     with monkeypatch.context() as without:
         without.setitem(sys.modules, "xgboost", None)
