@@ -4,7 +4,6 @@ import textwrap
 from contextlib import contextmanager
 
 __all__ = [
-    "GRID",
     "INK",
     "frame",
     "legend_below",
@@ -12,7 +11,6 @@ __all__ = [
     "list_rows",
     "new_figure",
     "panels",
-    "plain_axes",
     "put_title",
     "save_figure",
     "short",
@@ -23,7 +21,7 @@ __all__ = [
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444", "#8C6D31")
 _DASHES = ("-", "--", "-.", ":")
 INK = "#222222"
-GRID = "#D9D9D9"
+_GRID = "#D9D9D9"
 _STYLE = {
     "svg.fonttype": "path",
     "svg.hashsalt": "histofeat",
@@ -83,14 +81,9 @@ def panels(figure, n, n_columns, **options):
 
 
 def frame(axes, grid="both"):
-    """Draw a light grid behind the data, along both axes or one, and no frame."""
-    axes.grid(axis=grid, color=GRID, linewidth=0.5)
+    """Draw a light grid behind the data, along both axes or one, and no frame at the sides that carry no scale."""
+    axes.grid(axis=grid, color=_GRID, linewidth=0.5)
     axes.set_axisbelow(True)
-    plain_axes(axes)
-
-
-def plain_axes(axes):
-    """Remove the two sides of the frame that carry no scale."""
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):

@@ -1,4 +1,4 @@
-"""The folder of results: everything is written beside its place and moved there when it is complete."""
+"""The folder of results: written beside its place, and moved there when it is complete."""
 
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,8 +19,8 @@ def new_folder(output, *, overwrite=False):
     Parameters
     ----------
     output : path-like
-        Made when it is not there. One that holds a finished report is replaced only with `overwrite`, and then only
-        files of that report are removed.
+        Made when it is not there. A finished report in it is replaced only with `overwrite`, and then only the files of
+        that report are removed.
     overwrite : bool, default=False
         Whether to replace a finished report.
 
@@ -49,14 +49,14 @@ def finish(folder, payload):
 
 
 def check_output(output, *, overwrite=False, option="overwrite=True"):
-    """Refuse a folder that a report must not be written to; cheap, so that it can come before hours of work.
+    """Check that a report may be written to a folder; cheap, so that it can come before hours of work.
 
     Parameters
     ----------
     output : path-like
     overwrite : bool
     option : str
-        How the caller's user says that a finished report may go.
+        How the user of the caller asks for a finished report to be replaced.
 
     Raises
     ------
@@ -92,7 +92,7 @@ def _remove_report(output):
 
 
 def _remove_emptied(folder, output):
-    """Remove a folder that held files of the report and now holds none, and those around it up to the report's."""
+    """Remove a folder that the report has emptied, and its parents up to the folder of the report."""
     while folder.resolve() != output.resolve() and not any(folder.iterdir()):
         folder.rmdir()
         folder = folder.parent

@@ -19,12 +19,11 @@ __all__ = [
     "metrics_payload",
     "model_key",
     "portable_paths",
-    "score_payload",
     "source_of",
     "splits_payload",
 ]
 
-#: Raised by one whenever a key of `metrics.json` or `splits.json` is renamed, removed or changes its meaning.
+#: Version of `metrics.json` and `splits.json`: raised when a key is renamed, removed or changes its meaning.
 SCHEMA = 1
 _PACKAGES = (
     "histofeat",
@@ -47,7 +46,7 @@ _PACKAGES = (
 
 
 def model_key(name, head):
-    """The one-word name of a model in files: features and head.
+    """Return the one-word name of a model in files: features and head.
 
     Examples
     --------
@@ -58,7 +57,7 @@ def model_key(name, head):
 
 
 def metrics_payload(evaluation, *, title=None, command=None, environment=None, redact=lambda value: value):
-    """Everything in `metrics.json` but the list of files.
+    """Return the content of `metrics.json` without the list of files.
 
     Parameters
     ----------
@@ -68,7 +67,7 @@ def metrics_payload(evaluation, *, title=None, command=None, environment=None, r
     environment : Mapping, optional
         As `describe_environment` returns it.
     redact : callable
-        Takes machine paths out of plain values.
+        Removes paths of the machine from plain values.
 
     Returns
     -------
@@ -97,13 +96,13 @@ def metrics_payload(evaluation, *, title=None, command=None, environment=None, r
 
 
 def default_title(dataset):
-    """The heading of a report that was given none."""
+    """Return the heading of a report that was given none."""
     kind = "synthetic cohort" if dataset.synthetic else dataset.name
     return f"Patch classification by patient: {kind}"
 
 
 def data_label(dataset):
-    """A few words that have to stand at every number: whose patches, and whether all of them.
+    """Return the words that belong to every number: whose patches, and whether all of them.
 
     Parameters
     ----------
@@ -142,7 +141,7 @@ def source_of(payload):
 
 
 def dataset_payload(dataset):
-    """The data set in numbers, with the audit of its files."""
+    """Return the data set in numbers, with the audit of its files."""
     labels = np.asarray(dataset.y)
     patients = np.asarray(dataset.patients)
     return {
@@ -162,7 +161,7 @@ def dataset_payload(dataset):
 
 
 def result_payload(model, labels):
-    """One entry of ``results``: what the model is, every score at 0.5, then the same at the tuned threshold."""
+    """Return one entry of ``results``: the model, every score at 0.5, then at the tuned threshold."""
     return {
         "name": model.name,
         "features": list(model.features),
@@ -172,12 +171,12 @@ def result_payload(model, labels):
         "labels": list(labels),
         "notes": list(model.notes),
         "choices": [dict(choice) for choice in model.choices],
-        **{metric: score_payload(score) for metric, score in model.scores.items()},
+        **model.scores,
         "confusion_matrix": model.confusion,
         "fold_confusion_matrices": list(model.fold_confusions),
         "tuned": {
             "thresholds": list(model.thresholds),
-            **{metric: score_payload(score) for metric, score in model.tuned.items()},
+            **model.tuned,
             "confusion_matrix": model.confusion_tuned,
         },
         "fit_s": model.fit_s,
@@ -185,25 +184,8 @@ def result_payload(model, labels):
     }
 
 
-def score_payload(score):
-    """One metric of one model."""
-    return {
-        "mean": score.mean,
-        "std": score.std,
-        "pooled": score.pooled,
-        "ci95": list(score.ci95),
-        "folds": list(score.folds),
-        "folds_ci95": [list(interval) for interval in score.folds_ci95],
-        "n_resamples": score.n_resamples,
-        "patient_mean": score.patient_mean,
-        "patient_mean_ci95": list(score.patient_mean_ci95),
-        "n_patients_averaged": score.n_patients_averaged,
-        "n_patients_left_out": score.n_patients_left_out,
-    }
-
-
 def fold_summary(dataset, train, test):
-    """Sizes of one fold: patients and patches on both sides, classes on the test side."""
+    """Return the sizes of one fold: patients and patches on both sides, classes on the test side."""
     patients, labels = np.asarray(dataset.patients), np.asarray(dataset.y)
     return {
         "train_patients": len(np.unique(patients[train])),
@@ -215,7 +197,7 @@ def fold_summary(dataset, train, test):
 
 
 def splits_payload(evaluation):
-    """The content of `splits.json`: who was on which side of each fold.
+    """Return the content of `splits.json`: the patients on each side of each fold.
 
     Notes
     -----
@@ -259,7 +241,7 @@ def _class_counts(labels, target_names):
 
 
 def portable_paths(dataset):
-    """Paths of all patches without the machine: relative to the data root, else to the folder that all lie in.
+    """Return the paths of all patches, relative to the data root or else to the folder that holds them all.
 
     Returns
     -------
@@ -275,7 +257,7 @@ def portable_paths(dataset):
 
 
 def describe_environment(device="CPU"):
-    """Facts about the interpreter and the machine that a reader needs to reproduce a number.
+    """Return facts about the interpreter and the machine that a reader needs to reproduce a number.
 
     Parameters
     ----------

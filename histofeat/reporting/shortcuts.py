@@ -3,7 +3,7 @@
 from histofeat.reporting.tables import METRIC_WORDS, Table
 from histofeat.reporting.text import interval, number, percent, signed, with_interval
 
-__all__ = ["LEAKAGE_WORDS", "PROBE_WORDS", "identification_table", "leakage_table", "probes_table"]
+__all__ = ["PROBE_WORDS", "identification_table", "leakage_table", "probes_table"]
 
 PROBE_WORDS = {
     "mean_color": "mean colour",
@@ -11,8 +11,6 @@ PROBE_WORDS = {
     "compression_and_blur": "compression and blur",
     "coordinates": "coordinates",
 }
-#: The metrics of `leakage_table`.
-LEAKAGE_WORDS = {metric: METRIC_WORDS[metric] for metric in ("roc_auc", "balanced_accuracy", "f1")}
 
 
 def probes_table(panel):
@@ -77,7 +75,7 @@ def leakage_table(payload_leakage, metric):
     payload_leakage : dict
         As `histofeat.studies.Leakage.to_dict` gives it.
     metric : str
-        A key of `LEAKAGE_WORDS`.
+        The name of a metric, such as ``"roc_auc"``.
 
     Returns
     -------
@@ -95,4 +93,4 @@ def leakage_table(payload_leakage, metric):
         if row["metric"] == metric
     )
     columns = ("Model", "Head", "Columns", "Split by patient", "Split by patch", "Difference")
-    return Table(f"{LEAKAGE_WORDS[metric]}, pooled [95 % interval].", columns, rows, n_text=2)
+    return Table(f"{METRIC_WORDS[metric]}, pooled [95 % interval].", columns, rows, n_text=2)

@@ -18,7 +18,7 @@ _ABSOLUTE = re.compile(_START + r"""[^\s'"`<>|;,()\[\]{}]+""")
 
 
 def jsonable(value):
-    """Plain Python values with the content of `value`.
+    """Return plain Python values with the content of `value`.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def dump(payload, path):
 
 
 def load(path):
-    """Return what the JSON file `path` holds; an empty dict where that is no JSON object."""
+    """Return the content of the JSON file `path`, an empty dict if that is no JSON object."""
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError:
@@ -93,12 +93,12 @@ def load(path):
 
 
 class Redactor:
-    """Callable that takes absolute paths out of text, and out of plain values made of text.
+    """Callable that cuts absolute paths in text, and in plain values made of text, to their last component.
 
     Parameters
     ----------
     known : mapping of path-like to str
-        Folders with the words that replace them, taken first: a known folder may have spaces in its name.
+        Folders with the words that replace them, first: a known folder may have spaces in its name.
 
     Examples
     --------
@@ -114,11 +114,11 @@ class Redactor:
             for form in (Path(path).absolute(), Path(path).resolve()):
                 if form.name:
                     spellings.setdefault(str(form), words)
-        # The longest first: a parent must not eat the beginning of its child.
+        # The longest first: a parent must not replace the beginning of its child.
         self._known = sorted(spellings.items(), key=lambda pair: -len(pair[0]))
 
     def __call__(self, value):
-        """`value` without absolute paths; mappings and sequences are walked, other types returned as they are."""
+        """Return `value` without absolute paths; other types than text, mappings and sequences stay as they are."""
         if isinstance(value, str):
             return self._text(value)
         if isinstance(value, Mapping):

@@ -9,19 +9,15 @@ import pytest
 from histofeat import IDCPipeline, PatientKFold, evaluate
 from histofeat.evaluation import assess_probabilities
 from histofeat.metrics import assess_calibration, scores
-from histofeat.reporting import (
+from histofeat.reporting import dataset_payload, draw_lines, jsonable, render_markdown, save_figure
+from histofeat.reporting.calibration import (
     calibration_key,
     calibration_table,
-    data_label,
-    dataset_payload,
     decomposition_table,
-    draw_lines,
-    jsonable,
     reliability_data,
     reliability_line,
-    render_markdown,
-    save_figure,
 )
+from histofeat.reporting.payload import data_label
 
 
 @pytest.fixture(scope="module")
