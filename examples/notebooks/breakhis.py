@@ -47,7 +47,7 @@ from histofeat import (
 from histofeat.datasets import list_images
 from histofeat.metrics import class_scores
 
-# Of TensorFlow's own talk only errors: not that it finds no GPU, nor that it compiles a network anew for each fold.
+# Of TensorFlow's own talk only errors: not that it finds no GPU, nor that it compiles a network for each fold.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 logging.getLogger("tensorflow").addFilter(lambda record: record.levelno >= logging.ERROR)
 set_matplotlib_formats("jpeg", pil_kwargs={"quality": 88})  # pictures of tissue: a fifth of a PNG's size

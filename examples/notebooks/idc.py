@@ -43,7 +43,7 @@ from histofeat.datasets import list_images
 from histofeat.evaluation import AuditPolicy
 from histofeat.model_selection import PatchKFold
 
-# Of TensorFlow's own talk only errors: not that it finds no GPU, nor that it compiles a network anew for each fold.
+# Of TensorFlow's own talk only errors: not that it finds no GPU, nor that it compiles a network for each fold.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 logging.getLogger("tensorflow").addFilter(lambda record: record.levelno >= logging.ERROR)
 set_matplotlib_formats("jpeg", pil_kwargs={"quality": 88})  # pictures of tissue: a fifth of a PNG's size
@@ -126,7 +126,7 @@ for number, (train, test) in enumerate(folds.split(development.X, development.y,
     print(f"fold {number}: {len(train)} patches train, {len(test)} of {len(own)} patients test, {len(shared)} in both")
 
 # %% [markdown]
-# ### What a split by patch would pretend
+# ### What a split by patch hides
 #
 # Many published accuracies near 1 come from a random split of the patches. Here is a cohort in which there is *nothing*
 # to learn but the patient: no tumour is drawn, and each patient got a class by lot. A split by patch looks brilliant on
