@@ -9,17 +9,6 @@ import numpy as np
 
 from histofeat.metrics import CalibrationAssessment, assess_calibration, class_scores, compare_models, curve_bands
 
-__all__ = [
-    "COMPARED_METRICS",
-    "NotCompared",
-    "ProbabilityAssessment",
-    "assess_bands",
-    "assess_classes",
-    "assess_differences",
-    "assess_model_probabilities",
-    "assess_probabilities",
-]
-
 #: The metrics in which models are compared.
 COMPARED_METRICS = ("roc_auc", "balanced_accuracy", "f1")
 

@@ -23,8 +23,6 @@ from histofeat.metrics import LABEL_METRICS, confusion, most_probable, parse_rul
 from histofeat.model_selection import PatientKFold
 from histofeat.models import check_inner_patients
 
-__all__ = ["evaluate"]
-
 
 def evaluate(
     dataset,

@@ -7,8 +7,6 @@ from histofeat.evaluation.plans import CANNOT_RUN
 from histofeat.features import extract, passes_over_images
 from histofeat.images import as_images
 
-__all__ = ["FeatureBank"]
-
 
 class FeatureBank:
     """Feature matrices of all plans that can run, each family once however many plans name it.

@@ -16,8 +16,6 @@ from histofeat.evaluation.tuning import tune_head
 from histofeat.metrics import choose_threshold, fit_calibrator, most_probable
 from histofeat.models import fit_with_inner_scores
 
-__all__ = ["NOT_TUNED", "Fit", "FoldFit", "class_probabilities", "fit_all", "out_of_fold", "run_in_threads"]
-
 #: The note of a fit without held-out training patients of both classes.
 NOT_TUNED = (
     "No training patients of both classes were held out of this fit: its threshold is 0.5, and its probabilities are "

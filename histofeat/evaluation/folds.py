@@ -14,9 +14,6 @@ from histofeat.evaluation.results import LeftOut
 from histofeat.exceptions import GroupLeakageError
 from histofeat.model_selection import PatchKFold, PatientKFold, check_no_shared_patients, encode_patients, fold_rows
 
-__all__ = ["AuditPolicy", "FairFolds", "check_folds", "check_rest", "fair_folds", "fold_of_rows", "leave_out_known",
-           "make_inner_folds"]  # fmt: skip
-
 _KNOWN_PATIENTS = ("refuse", "leave_out")
 
 

@@ -18,18 +18,6 @@ from histofeat.exceptions import MissingExtraError, WeightsError
 from histofeat.features import Runtime, check_unique_names, extract
 from histofeat.models import PIXELS, FeatureHead, PixelHead
 
-__all__ = [
-    "CANNOT_RUN",
-    "Parts",
-    "Plan",
-    "Run",
-    "can_retrain",
-    "make_plans",
-    "name_pipelines",
-    "split_pipelines",
-    "walk",
-]
-
 #: Errors that put a model in ``not_run`` instead of ending the evaluation.
 CANNOT_RUN = (WeightsError, MissingExtraError)
 

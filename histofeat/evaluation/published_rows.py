@@ -16,8 +16,6 @@ import pandas as pd
 from histofeat.datasets import CsvRows, load_idc, official_roles, parse_name, read_csv_rows
 from histofeat.exceptions import known_names
 
-__all__ = ["PROTOCOLS", "Protocol", "RowCount", "as_protocol", "check_complete", "read_predictions", "sort_rows"]
-
 COLUMNS = ("patch", "score")
 """What a table of predictions has to have."""
 

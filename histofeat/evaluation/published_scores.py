@@ -15,8 +15,6 @@ from histofeat.evaluation.published_rows import Protocol, RowCount, as_protocol,
 from histofeat.exceptions import DatasetError
 from histofeat.metrics import LABEL_METRICS, Score, choose_threshold, most_probable, parse_rule, score_folds
 
-__all__ = ["ScoredPredictions", "score_predictions"]
-
 _SELECTION = ("train", "validation")
 _SHOWN = 5
 

@@ -19,8 +19,6 @@ from histofeat.evaluation.assessment import (
 )
 from histofeat.metrics import ClassScores, Comparisons, CurveBands, Score
 
-__all__ = ["Evaluation", "LeftOut", "ModelResult", "NotRun"]
-
 
 def _freeze(array, dtype):
     """Return a read-only array, so that a frozen record is frozen to the bottom."""

@@ -20,8 +20,6 @@ from histofeat.exceptions import GroupLeakageError
 from histofeat.features import Fingerprints
 from histofeat.model_selection import encode_patients
 
-__all__ = ["RETRAINED", "Retrainer", "check_retrainable"]
-
 #: The note of a model whose encoder was trained again in each fold.
 RETRAINED = (
     "Its encoder was trained again on the training patients of each fold. The inner folds, which choose threshold, "

@@ -13,8 +13,6 @@ from sklearn.metrics import get_scorer_names
 from histofeat.exceptions import known_names
 from histofeat.models import HEADS, FeatureHead
 
-__all__ = ["Search"]
-
 #: Parameters that a search must not choose, and why.
 _NOT_SEARCHED = {
     "random_state": "the best of several seeds is luck, not a setting",

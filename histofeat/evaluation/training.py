@@ -17,8 +17,6 @@ from histofeat.exceptions import known_names
 from histofeat.features import Runtime
 from histofeat.models import IDCPipeline, SavedModel
 
-__all__ = ["estimate_scores", "make_pipeline", "train_model"]
-
 _DEFAULT_FEATURES = ("color", "lbp", "haralick")
 
 

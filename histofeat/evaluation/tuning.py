@@ -15,8 +15,6 @@ from sklearn.utils.metaestimators import available_if
 from histofeat.evaluation.search import Search
 from histofeat.models import FeatureHead
 
-__all__ = ["tune_head"]
-
 _PREFIX = "head__classifier__"
 
 

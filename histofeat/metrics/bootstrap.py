@@ -10,8 +10,6 @@ from numpy.typing import ArrayLike
 from histofeat.metrics.definitions import METRICS, check_metrics, check_predictions, most_probable, weighted_scores
 from histofeat.model_selection import encode_patients
 
-__all__ = ["Bootstrap", "bootstrap_scores", "patient_weights", "vanished"]
-
 
 @dataclass(frozen=True, eq=False)
 class Bootstrap:

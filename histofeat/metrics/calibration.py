@@ -12,8 +12,6 @@ from histofeat.metrics.bootstrap import patient_weights
 from histofeat.metrics.definitions import check_scores
 from histofeat.model_selection import encode_patients
 
-__all__ = ["STRATEGIES", "BinTable", "CalibrationAssessment", "ReliabilityCurve", "assess_calibration"]
-
 STRATEGIES = ("quantile", "uniform")
 
 #: Sums over the patches of a bin: patches, probabilities, positives, squared probabilities, probability times positive.

@@ -9,8 +9,6 @@ from scipy.special import expit, logit
 
 from histofeat.metrics.definitions import check_predictions
 
-__all__ = ["Calibrator", "fit_calibrator"]
-
 #: Probabilities are moved this far from 0 and 1 before their log-odds are taken.
 _EDGE = 1e-6
 

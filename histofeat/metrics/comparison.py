@@ -14,9 +14,6 @@ from histofeat.metrics.bootstrap import bootstrap_scores
 from histofeat.metrics.definitions import LABEL_METRICS, METRICS
 from histofeat.model_selection import encode_patients
 
-__all__ = ["Comparison", "Comparisons", "bootstrap_p", "compare_models", "holm"]
-
-
 _TUNED = tuple(f"{metric}_tuned" for metric in LABEL_METRICS)
 
 

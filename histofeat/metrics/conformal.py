@@ -11,15 +11,6 @@ from histofeat.metrics.bootstrap import patient_weights
 from histofeat.metrics.definitions import check_predictions
 from histofeat.model_selection import encode_patients
 
-__all__ = [
-    "UNITS",
-    "ConformalPredictor",
-    "SetCoverage",
-    "fit_conformal",
-    "hierarchical_quantiles",
-    "measure_coverage",
-]
-
 UNITS = ("patches", "one_per_patient", "hierarchical")
 
 #: Probabilities this close are equal, as in MAPIE.

@@ -14,22 +14,6 @@ from numpy.typing import ArrayLike
 
 from histofeat.metrics.ranking import over_classes, ranking_scores
 
-__all__ = [
-    "LABEL_METRICS",
-    "METRICS",
-    "METRIC_RECORDS",
-    "Metric",
-    "check_codes",
-    "check_metrics",
-    "check_predictions",
-    "check_scores",
-    "confusion",
-    "label_scores",
-    "most_probable",
-    "scores",
-    "weighted_scores",
-]
-
 
 @dataclass(frozen=True)
 class Metric:

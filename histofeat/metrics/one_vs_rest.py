@@ -13,8 +13,6 @@ from histofeat.metrics.definitions import check_codes, check_predictions, most_p
 from histofeat.metrics.ranking import curves_on_grid, ranking_scores
 from histofeat.model_selection import encode_patients
 
-__all__ = ["CLASS_METRICS", "GRID_POINTS", "ClassScores", "CurveBands", "class_scores", "curve_bands"]
-
 CLASS_METRICS = ("precision", "sensitivity", "specificity", "f1", "roc_auc", "average_precision")
 """The metrics of one class against the rest, in the order of tables."""
 

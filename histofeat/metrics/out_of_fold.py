@@ -22,8 +22,6 @@ from histofeat.metrics.definitions import (
 )
 from histofeat.model_selection import encode_patients
 
-__all__ = ["PatientAverages", "Score", "patient_averages", "score_folds"]
-
 
 @dataclass(frozen=True)
 class Score:

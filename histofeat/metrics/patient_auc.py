@@ -10,8 +10,6 @@ from scipy.stats import rankdata
 from histofeat.metrics.definitions import check_predictions
 from histofeat.model_selection import encode_patients
 
-__all__ = ["DeLong", "PatientScores", "delong", "patient_scores"]
-
 _RULES = {"mean": np.mean, "median": np.median, "max": np.max}
 
 

@@ -4,8 +4,6 @@ import numba
 import numpy as np
 from joblib import Parallel, delayed
 
-__all__ = ["curves_on_grid", "over_classes", "ranking_scores"]
-
 _WEIGHTINGS_AT_ONCE = 64
 # Counts of patches are whole numbers, and are compared with shares of them: far below one patch, far above rounding.
 _SLACK = 1e-9

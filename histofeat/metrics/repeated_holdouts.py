@@ -9,8 +9,6 @@ from scipy.special import stdtr, stdtrit
 from histofeat.metrics.bootstrap import Bootstrap, patient_weights
 from histofeat.model_selection import encode_patients
 
-__all__ = ["RATES", "RecognitionRates", "ResampledTTest", "nadeau_bengio", "recognition_rates"]
-
 #: What `RecognitionRates.interval` knows.
 RATES = ("patient_rate", "image_rate")
 

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike
 
-__all__ = ["RULES", "Rule", "ThresholdRule", "choose_threshold", "parse_rule", "rule_examples"]
-
 
 class _Cuts(NamedTuple):
     """The thresholds to choose from, highest first: how many patches each calls positive, and how many rightly."""

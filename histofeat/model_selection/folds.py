@@ -9,8 +9,6 @@ from sklearn.model_selection import BaseCrossValidator, StratifiedGroupKFold, St
 from histofeat.exceptions import GroupLeakageError
 from histofeat.model_selection.patients import check_labels, encode_patients, shown_class
 
-__all__ = ["PatchKFold", "PatientKFold", "SeededSplitter", "fold_rows"]
-
 _ATTEMPTS = 20
 
 

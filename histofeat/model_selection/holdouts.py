@@ -7,8 +7,6 @@ import numpy as np
 from histofeat.model_selection.folds import SeededSplitter
 from histofeat.model_selection.patients import check_labels, encode_patients, shown_class
 
-__all__ = ["PatientHoldOuts"]
-
 _ATTEMPTS = 20
 
 

@@ -7,8 +7,6 @@ from sklearn.utils.multiclass import type_of_target
 
 from histofeat.exceptions import GroupLeakageError
 
-__all__ = ["check_labels", "check_no_shared_patients", "encode_patients", "shown_class"]
-
 #: Patients that a message names.
 _SHOWN = 3
 

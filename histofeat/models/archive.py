@@ -14,8 +14,6 @@ from pathlib import Path
 
 from histofeat.datasets import write_whole
 
-__all__ = ["FORMAT_VERSION", "ModelFileError", "check_target", "fixed_zip", "read_archive", "write_archive"]
-
 FORMAT = "histofeat model"
 FORMAT_VERSION = 2
 """Version of the file format. Raise it when an older histofeat could misread a newer file; keep reading old ones."""

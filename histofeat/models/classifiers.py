@@ -19,8 +19,6 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from histofeat.exceptions import known_names
 
-__all__ = ["Forest", "KernelSVM", "QuadraticDiscriminant", "ShrunkToIdentity"]
-
 #: Held while a forest of this process grows.
 _growing = threading.Lock()
 #: Principal components with a smaller share of the variance of the first one are rounding errors.

@@ -23,8 +23,6 @@ from histofeat.networks import (
     write_trained,
 )
 
-__all__ = ["ARCHITECTURE", "AUGMENTATION", "ENCODER", "RECIPE", "train_encoder"]
-
 ENCODER = "histo"
 #: Wider than that of other trainings, because an encoder is used on slides of unknown laboratories and scanners.
 #: Without the jitter of the light, embeddings of darker patches are those of another tissue.

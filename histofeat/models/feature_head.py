@@ -17,8 +17,6 @@ from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validat
 from histofeat.model_selection import PatientKFold, encode_patients
 from histofeat.models.classifiers import KernelSVM
 
-__all__ = ["FeatureHead", "GivenScores", "check_enough_patients", "check_inner_patients", "fit_with_inner_scores"]
-
 #: Folds of patients for a calibration, and so the fewest patients of each class: each fold has to hold each class.
 N_PATIENTS = 3
 

@@ -17,8 +17,6 @@ from histofeat.models.classifiers import Forest, KernelSVM, QuadraticDiscriminan
 from histofeat.models.feature_head import FeatureHead
 from histofeat.models.soft_vote import SoftVote
 
-__all__ = ["HEADS", "HeadRecord", "make_head"]
-
 
 def _xgboost(random_state, n_jobs):
     try:

@@ -13,8 +13,6 @@ import pandas as pd
 
 from histofeat.datasets import write_whole
 
-__all__ = ["UNREADABLE", "ImagePredictions", "write_table"]
-
 UNREADABLE = "unreadable"
 """Policy of an image that could not be read."""
 

@@ -13,8 +13,6 @@ from histofeat.models.feature_head import FeatureHead
 from histofeat.models.heads import HEADS, make_head
 from histofeat.models.pixel_head import PIXELS, PixelHead, takes_images
 
-__all__ = ["NamedParts"]
-
 
 class NamedParts(BaseEstimator):
     """Estimator whose ``features``, ``head`` and ``normalizer`` are names or estimators, with nested parameters.

@@ -19,8 +19,6 @@ from histofeat.images import StainNormalizer, as_images, image_input_tags, norma
 from histofeat.models.feature_head import check_enough_patients
 from histofeat.models.named_parts import NamedParts
 
-__all__ = ["IDCPipeline"]
-
 
 def _can(method: str):
     """Make a method available if the fitted head, or the one to be fitted, has it."""

@@ -11,8 +11,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from histofeat.images import as_images, image_input_tags
 
-__all__ = ["PIXELS", "PixelHead", "takes_images"]
-
 #: Value of ``IDCPipeline(features=...)`` with which the head gets the patches themselves.
 PIXELS = "pixels"
 

@@ -30,8 +30,6 @@ from histofeat.model_selection import encode_patients
 from histofeat.models.image_predictions import UNREADABLE, ImagePredictions
 from histofeat.models.saved_model import SavedModel
 
-__all__ = ["predict_images"]
-
 #: Pixels in a batch: 48 MB.
 _BATCH_PX = 1 << 24
 _ON_UNREADABLE = ("skip", "error")

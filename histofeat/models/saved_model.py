@@ -32,8 +32,6 @@ from histofeat.models.saved_parts import (
 )
 from histofeat.models.trusted import dump_estimator, load_estimator
 
-__all__ = ["SavedModel", "load_model", "save_model"]
-
 _SKELETON = "pipeline.skops"
 #: Packages that the numbers of a model depend on, and those that keep parts of it in formats of their own.
 _PACKAGES = ("numpy", "scipy", "scikit-learn", "opencv-python-headless", "numba", "skops")

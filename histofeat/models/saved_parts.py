@@ -16,8 +16,6 @@ from histofeat.models.named_parts import as_sequence
 from histofeat.models.trusted import check_trees
 from histofeat.networks import find_encoder, find_weights, hash_weights
 
-__all__ = ["StoredPart", "describe_weights", "portable", "put_back", "settle_weights", "take_apart", "without_paths"]
-
 _BOOSTERS = ("XGBClassifier", "XGBRFClassifier")
 #: Parameters of a network that belong to the machine or the process of its fit.
 _OF_THE_FIT = ("checkpoint", "progress")

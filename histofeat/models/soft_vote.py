@@ -9,8 +9,6 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from histofeat.models.feature_head import FeatureHead
 
-__all__ = ["SoftVote"]
-
 
 class SoftVote(ClassifierMixin, _BaseComposition):
     """The mean of the probabilities of several classifiers.

@@ -17,8 +17,6 @@ from histofeat.features import FAMILIES
 from histofeat.images import NORMALIZERS
 from histofeat.models.archive import FORMAT_VERSION, ModelFileError, fixed_zip
 
-__all__ = ["TRUSTED", "dump_estimator", "load_estimator"]
-
 TRUSTED = (
     "histofeat.models.classifiers.Forest",
     "histofeat.models.classifiers.KernelSVM",

@@ -15,8 +15,6 @@ from histofeat.evaluation.audit.table_checks import as_split, lost_classes, shar
 from histofeat.evaluation.plans import split_pipelines
 from histofeat.features import Fingerprints, Runtime
 
-__all__ = ["audit_encoders", "audit_fingerprints", "audit_split", "cheap_findings"]
-
 
 def audit_split(dataset, splits, *, pipelines=None, predictions=None, runtime=None) -> AuditReport:
     """Look for what makes the scores of a split say something else than they seem to.

@@ -14,9 +14,6 @@ from histofeat.evaluation.plans import CANNOT_RUN, Parts, can_retrain, split_pip
 from histofeat.features import Fingerprints, ImageFingerprint, Runtime, TrainingImages, extract
 from histofeat.model_selection import encode_patients
 
-__all__ = ["KnownPatients", "encoder_records", "find_known_patients", "measure_fingerprints", "trained_encoders"]
-
-
 _UNSEEN_ENCODERS = (
     "training images that an encoder does not tell of, other patches of the same patients that are not in this data "
     "set, and images that were saved anew with a loss before training."

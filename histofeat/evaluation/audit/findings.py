@@ -8,8 +8,6 @@ from typing import Any
 
 from histofeat.exceptions import GroupLeakageError, known_names
 
-__all__ = ["CODES", "AuditReport", "Finding", "check_audit", "check_codes"]
-
 CODES: dict[str, str] = {
     "HF001": "shared patient",
     "HF002": "exact duplicates",

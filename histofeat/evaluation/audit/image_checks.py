@@ -10,9 +10,6 @@ from histofeat.evaluation.audit.near_pairs import near_pairs
 from histofeat.evaluation.audit.table_checks import Split, contradicting_patients
 from histofeat.features import HASH_BITS, Fingerprints, mirror_masks, number_rows
 
-__all__ = ["NEAR_BLANK", "NEAR_DISTANCE", "SMALLEST_PX", "comparable", "contradicting_labels", "exact_duplicates",
-           "near_duplicates"]  # fmt: skip
-
 NEAR_DISTANCE = 20
 """Bits of 128 in which perceptual hashes of near-duplicates differ at most; `near_duplicates` says why."""
 

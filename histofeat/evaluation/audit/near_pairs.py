@@ -11,8 +11,6 @@ from numba.extending import intrinsic
 
 from histofeat.features import HASH_BITS
 
-__all__ = ["MAX_DISTANCE", "count_distances", "near_pairs"]
-
 _CHUNK_BITS = 16
 _N_CHUNKS = HASH_BITS // _CHUNK_BITS
 _KEYS = 1 << _CHUNK_BITS

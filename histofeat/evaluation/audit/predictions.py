@@ -12,8 +12,6 @@ from histofeat.evaluation.audit.findings import CODES, Finding
 from histofeat.evaluation.audit.table_checks import Split
 from histofeat.evaluation.plans import Parts, walk
 
-__all__ = ["fitted_outside", "predictions_of"]
-
 _COLUMNS = ("row", "fold", "score", "label")
 #: Of two scores between which a threshold lies: nearer to each other than this share of all scores' range, no threshold
 #: chosen elsewhere is likely to fall between them.

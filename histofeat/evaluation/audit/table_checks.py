@@ -16,9 +16,6 @@ from histofeat.evaluation.audit.findings import CODES, Finding
 from histofeat.exceptions import DatasetError
 from histofeat.model_selection import encode_patients, fold_rows
 
-__all__ = ["Split", "as_split", "case_number", "contradicting_patients", "list_some", "lost_classes", "section_letters",
-           "shared_patients", "sibling_slides"]  # fmt: skip
-
 
 @dataclass(frozen=True, eq=False)
 class Split:
