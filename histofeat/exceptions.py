@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from numbers import Integral
 
 __all__ = [
     "DatasetError",
@@ -12,7 +13,9 @@ __all__ = [
     "PatchError",
     "WeightsError",
     "and_more",
+    "check_whole",
     "known_names",
+    "refuse_rows",
 ]
 
 
@@ -45,6 +48,68 @@ def and_more(n: int) -> str:
     ('', ' (and 2 more)')
     """
     return f" (and {n - 1:,} more)" if n > 1 else ""
+
+
+def check_whole(where: str, value: object, least: int, remedy: str) -> None:
+    """Refuse what is not a whole number of at least `least`, such as a float or a bool.
+
+    Parameters
+    ----------
+    where : str
+        The argument that a message names.
+    value : object
+        What was given.
+    least : int
+        The smallest number that is accepted.
+    remedy : str
+        The sentence that ends the message.
+
+    Raises
+    ------
+    ValueError
+        If `value` is not such a number.
+
+    Examples
+    --------
+    >>> check_whole("folds", 1, 2, "Use 5.")
+    Traceback (most recent call last):
+    ValueError: folds: expected a whole number of at least 2, got 1. Use 5.
+    """
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{where}: expected a whole number of at least {least}, got {value!r}. {remedy}")
+
+
+def refuse_rows(wrong, values, expected: str, remedy: str) -> None:
+    """Refuse values if some of them are wrong; the message shows the first and counts them.
+
+    Parameters
+    ----------
+    wrong : ndarray of shape (n,), bool
+        Which values are wrong.
+    values : ndarray of shape (n, ...)
+        The values.
+    expected : str
+        The start of the message: the argument, and what was expected of it.
+    remedy : str
+        The sentence that ends the message.
+
+    Raises
+    ------
+    ValueError
+        If a value is wrong.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> score = np.array([0.5, 1.5])
+    >>> refuse_rows(score > 1, score, "score: expected at most 1", "Calibrate first.")
+    Traceback (most recent call last):
+    ValueError: score: expected at most 1, got 1.5 in row 1 (1 such rows). Calibrate first.
+    """
+    rows = wrong.nonzero()[0]
+    if rows.size:
+        (got,) = values[rows[:1]].tolist()
+        raise ValueError(f"{expected}, got {got} in row {rows[0]} ({rows.size} such rows). {remedy}")
 
 
 def known_names(name: object, known: Iterable[str]) -> str:

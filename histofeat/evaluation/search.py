@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from numbers import Integral
 from typing import Any
 
 import numpy as np
 from sklearn.metrics import get_scorer_names
 
-from histofeat.exceptions import known_names
+from histofeat.exceptions import check_whole, known_names
 from histofeat.models import HEADS, FeatureHead
 
 #: Parameters that a search must not choose, and why.
@@ -70,12 +69,7 @@ class Search:
         """Check every option and keep plain copies of the parameters."""
         object.__setattr__(self, "params", _checked_params(self.params))
         for name, least in (("n_iter", 1), ("random_state", 0)):
-            value = getattr(self, name)
-            if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
-                raise ValueError(
-                    f"Search.{name}: expected a whole number of at least {least}, got {value!r}. Use "
-                    f"{10 if least else 0}."
-                )
+            check_whole(f"Search.{name}", getattr(self, name), least, f"Use {10 if least else 0}.")
         if not isinstance(self.scoring, str) or self.scoring not in get_scorer_names():
             raise ValueError(
                 f"Search.scoring: expected the name of a scorer, got {self.scoring!r}. "

@@ -2,12 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from histofeat.metrics.definitions import METRICS, check_metrics, check_predictions, most_probable, weighted_scores
+from histofeat.exceptions import check_whole
+from histofeat.metrics.definitions import (
+    METRICS,
+    check_metrics,
+    check_predictions,
+    frozen,
+    most_probable,
+    weighted_scores,
+)
 from histofeat.model_selection import encode_patients
 
 
@@ -89,12 +96,9 @@ def patient_weights(patients: ArrayLike, n_resamples: int = 2000, random_state: 
     >>> patient_weights(["a", "a", "b", "c"], n_resamples=3).sum(axis=1).tolist()
     [3, 3, 3]
     """
-    for name, value, remedy in (
-        ("n_resamples", n_resamples, "Use 2000, or 0 for no intervals."),
-        ("random_state", random_state, "Use a fixed number, so that models share their resamples."),
-    ):
-        if not isinstance(value, Integral) or isinstance(value, bool) or value < 0:
-            raise ValueError(f"patient_weights.{name}: expected a whole number of at least 0, got {value!r}. {remedy}")
+    check_whole("patient_weights.n_resamples", n_resamples, 0, "Use 2000, or 0 for no intervals.")
+    remedy = "Use a fixed number, so that models share their resamples."
+    check_whole("patient_weights.random_state", random_state, 0, remedy)
     ids, _ = encode_patients(patients, len(patients), "patients")
     rng = np.random.default_rng(random_state)
     return rng.multinomial(len(ids), np.full(len(ids), 1 / len(ids)), size=n_resamples)
@@ -169,7 +173,9 @@ def bootstrap_scores(
     weights = patient_weights(patients, n_resamples, random_state)
     samples = weighted_scores(y, proba, predicted, codes, weights, metrics, n_jobs)
     lost = vanished(y, codes, weights)
-    return Bootstrap({name: _kept(values, lost) for name, values in samples.items()}, len(ids), int(lost.sum()))
+    # Dropped resamples become NaN; the others keep their position.
+    samples = {name: frozen(np.where(lost, np.nan, values)) for name, values in samples.items()}
+    return Bootstrap(samples, len(ids), int(lost.sum()))
 
 
 def vanished(y, codes, weights):
@@ -188,10 +194,3 @@ def vanished(y, codes, weights):
     """
     having = np.array([np.bincount(codes[y == code], minlength=weights.shape[1]) for code in np.unique(y)])
     return (weights @ having.T == 0).any(axis=1)
-
-
-def _kept(values, lost):
-    """Set the dropped resamples to NaN; the others keep their position."""
-    values = np.where(lost, np.nan, values)
-    values.setflags(write=False)
-    return values

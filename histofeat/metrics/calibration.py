@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from numbers import Integral
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from histofeat.exceptions import known_names
+from histofeat.exceptions import check_whole, known_names
 from histofeat.metrics.bootstrap import patient_weights
-from histofeat.metrics.definitions import check_scores
+from histofeat.metrics.definitions import check_scores, plain_values
 from histofeat.model_selection import encode_patients
 
 STRATEGIES = ("quantile", "uniform")
@@ -45,10 +44,6 @@ class BinTable:
     mean_predicted: tuple[float, ...]
     share_positive: tuple[float, ...]
 
-    def to_dict(self):
-        """Plain values, for files."""
-        return {name: value if name == "strategy" else list(value) for name, value in vars(self).items()}
-
 
 @dataclass(frozen=True)
 class ReliabilityCurve:
@@ -71,10 +66,6 @@ class ReliabilityCurve:
     high: tuple[float, ...]
     n_resamples: tuple[int, ...]
     n_patients: tuple[int, ...]
-
-    def to_dict(self):
-        """Plain values, for files."""
-        return {name: value.to_dict() if name == "bins" else list(value) for name, value in vars(self).items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +141,7 @@ class CalibrationAssessment:
         """Plain values, for files: every measure with its interval, and the curve."""
         found = {name: {"value": value, "ci95": list(self.interval(name))} for name, value in self.values.items()}
         found["ece"]["chance95"] = self.chance_limit("ece")
-        return {**found, "curve": self.curve.to_dict()}
+        return {**found, "curve": plain_values(self.curve)}
 
 
 def _check_level(level, owner):
@@ -260,8 +251,7 @@ def _bands(resampled, level):
 
 def _bin_edges(score, n_bins, strategy):
     """Edges of the bins, shape (k + 1,), rising; k is at most `n_bins`."""
-    if not isinstance(n_bins, Integral) or isinstance(n_bins, bool) or n_bins < 1:
-        raise ValueError(f"assess_calibration.n_bins: expected a whole number of at least 1, got {n_bins!r}. Use 10.")
+    check_whole("assess_calibration.n_bins", n_bins, 1, "Use 10.")
     if strategy not in STRATEGIES:
         raise ValueError(
             f"assess_calibration.strategy: expected one of {', '.join(STRATEGIES)}, got {strategy!r}. "

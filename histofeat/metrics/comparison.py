@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from histofeat.exceptions import known_names
+from histofeat.exceptions import known_names, refuse_rows
 from histofeat.metrics.bootstrap import bootstrap_scores
-from histofeat.metrics.definitions import LABEL_METRICS, METRICS
+from histofeat.metrics.definitions import LABEL_METRICS, METRICS, plain_values
 from histofeat.model_selection import encode_patients
 
 _TUNED = tuple(f"{metric}_tuned" for metric in LABEL_METRICS)
@@ -81,14 +81,7 @@ class Comparisons:
 
     def to_dict(self) -> dict:
         """Plain values, for files."""
-        rows = [{**asdict(row), "ci95": list(row.ci95)} for row in self.rows]
-        return {
-            "reference": self.reference,
-            "n_patients": self.n_patients,
-            "n_resamples": self.n_resamples,
-            "smallest_p_holm": self.smallest_p_holm,
-            "rows": rows,
-        }
+        return {**plain_values(self), "smallest_p_holm": self.smallest_p_holm}
 
     def to_frame(self) -> pd.DataFrame:
         """Return the rows as a DataFrame, the interval in columns ``low`` and ``high``."""
@@ -382,12 +375,8 @@ def holm(p_values: ArrayLike) -> np.ndarray:
         raise ValueError(
             f"holm.p_values: expected shape (n,), got {p_values.shape}. Pass the p-values of one table as one list."
         )
-    wrong = np.flatnonzero(~((p_values >= 0) & (p_values <= 1)))
-    if wrong.size:
-        raise ValueError(
-            f"holm.p_values: expected p-values from 0 to 1, got {p_values[wrong[0]]} at position {wrong[0]} "
-            f"({wrong.size} such). Leave undefined comparisons out, and count only what was tested."
-        )
+    remedy = "Leave undefined comparisons out, and count only what was tested."
+    refuse_rows(~((p_values >= 0) & (p_values <= 1)), p_values, "holm.p_values: expected p-values from 0 to 1", remedy)
     order = np.argsort(p_values, kind="stable")
     stepped = np.maximum.accumulate(p_values[order] * np.arange(len(p_values), 0, -1))
     adjusted = np.empty_like(p_values)

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from histofeat.exceptions import known_names
 from histofeat.metrics.bootstrap import patient_weights
-from histofeat.metrics.definitions import check_predictions
+from histofeat.metrics.definitions import check_predictions, plain_values
 from histofeat.model_selection import encode_patients
 
 UNITS = ("patches", "one_per_patient", "hierarchical")
@@ -62,7 +62,7 @@ class ConformalPredictor:
 
     def to_dict(self) -> dict:
         """Plain values, for files."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
+        return plain_values(self)
 
 
 @dataclass(frozen=True, eq=False)

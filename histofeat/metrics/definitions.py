@@ -4,14 +4,16 @@ Class codes run from 0 to k - 1. With two classes code 1 is positive. With more,
 the rest and the k values are averaged with equal weight. A score that its patches do not define is NaN.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, is_dataclass
 from operator import itemgetter
 from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from histofeat.exceptions import refuse_rows
 from histofeat.metrics.ranking import over_classes, ranking_scores
 
 
@@ -122,6 +124,31 @@ METRIC_RECORDS = MappingProxyType({metric.name: metric for metric in _RECORDS})
 #: The names of all metrics, and of those that a confusion matrix defines.
 METRICS = tuple(METRIC_RECORDS)
 LABEL_METRICS = tuple(metric.name for metric in _RECORDS if metric.kind == "labels")
+
+
+def plain_values(value):
+    """Give the content of records, mappings and sequences as JSON types; numbers that are not finite become None.
+
+    Examples
+    --------
+    >>> plain_values({"auc": np.float64(0.5), "ci95": (0.25, math.nan)})
+    {'auc': 0.5, 'ci95': [0.25, None]}
+    """
+    if is_dataclass(value):
+        value = asdict(value)
+    if isinstance(value, Mapping):
+        return {key: plain_values(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_values(item) for item in value]
+    value = value.tolist() if isinstance(value, np.generic) else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def frozen(values, dtype=None) -> np.ndarray:
+    """Copy an array and make it read-only, so that a frozen record is frozen to the bottom."""
+    values = np.array(values, dtype=dtype)
+    values.setflags(write=False)
+    return values
 
 
 def check_metrics(metrics, owner):
@@ -243,19 +270,11 @@ def check_predictions(y, proba):
             "Pass what predict_proba gives."
         )
     y = check_codes(y, len(proba), proba.shape[1], "y")
-    wrong = np.flatnonzero(~((proba >= 0) & (proba <= 1)).all(axis=1))
-    if wrong.size:
-        raise ValueError(
-            f"proba: expected probabilities from 0 to 1, got {proba[wrong[0]].tolist()} in row {wrong[0]} "
-            f"({wrong.size} such rows). Score only patches that were tested, and calibrate scores first."
-        )
+    remedy = "Score only patches that were tested, and calibrate scores first."
+    refuse_rows(~((proba >= 0) & (proba <= 1)).all(axis=1), proba, "proba: expected probabilities from 0 to 1", remedy)
     # Single precision and rounding to three digits are still probabilities; votes or margins are not.
-    wrong = np.flatnonzero(np.abs(proba.sum(axis=1) - 1) > 2e-3)
-    if wrong.size:
-        raise ValueError(
-            f"proba: expected rows that sum to 1, got {proba[wrong[0]].tolist()} in row {wrong[0]} "
-            f"({wrong.size} such rows). Normalise the rows."
-        )
+    off = np.abs(proba.sum(axis=1) - 1) > 2e-3
+    refuse_rows(off, proba, "proba: expected rows that sum to 1", "Normalise the rows.")
     return y, proba
 
 
@@ -287,12 +306,8 @@ def check_scores(y, score, owner):
             f"{owner}.score: expected a probability of class 1 for each patch, got shape {score.shape}. Pass "
             "proba[:, 1]; of more than two classes one against the rest, y == code with proba[:, code]."
         )
-    wrong = np.flatnonzero(~((score >= 0) & (score <= 1)))
-    if wrong.size:
-        raise ValueError(
-            f"{owner}.score: expected probabilities from 0 to 1, got {score[wrong[0]]} in row {wrong[0]} "
-            f"({wrong.size} such rows). Pass only patches that were scored, and probabilities, not decision values."
-        )
+    remedy = "Pass only patches that were scored, and probabilities, not decision values."
+    refuse_rows(~((score >= 0) & (score <= 1)), score, f"{owner}.score: expected probabilities from 0 to 1", remedy)
     return check_codes(y, len(score), 2, f"{owner}.y"), score
 
 
@@ -304,12 +319,8 @@ def check_codes(codes, n_samples, n_classes, name):
             f"{name}: expected a class code for each of {n_samples} patches, got shape {codes.shape}. "
             "Pass codes and probabilities of the same rows."
         )
-    wrong = np.flatnonzero(~np.isin(codes, np.arange(n_classes)))
-    if wrong.size:
-        raise ValueError(
-            f"{name}: expected class codes from 0 to {n_classes - 1}, got {codes[wrong[0]]!s} in row {wrong[0]} "
-            f"({wrong.size} such rows). Score only patches that were tested, and encode labels as codes."
-        )
+    unknown, expected = ~np.isin(codes, np.arange(n_classes)), f"{name}: expected class codes from 0 to {n_classes - 1}"
+    refuse_rows(unknown, codes, expected, "Score only patches that were tested, and encode labels as codes.")
     return codes.astype(np.int64)
 
 

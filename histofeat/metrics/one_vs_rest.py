@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from histofeat.metrics.bootstrap import Bootstrap, patient_weights, vanished
-from histofeat.metrics.definitions import check_codes, check_predictions, most_probable, weighted_scores
+from histofeat.metrics.definitions import check_codes, check_predictions, frozen, most_probable, weighted_scores
 from histofeat.metrics.ranking import curves_on_grid, ranking_scores
 from histofeat.model_selection import encode_patients
 
@@ -142,16 +142,16 @@ def class_scores(
     n_patients, ci95 = None, {metric: np.full((k, 2), np.nan) for metric in CLASS_METRICS}
     if patients is not None:
         _, codes = encode_patients(patients, len(y), "patients")
-        n_patients = _frozen([len(np.unique(codes[y == code])) for code in range(k)])
+        n_patients = frozen([len(np.unique(codes[y == code])) for code in range(k)])
         samples = _against_the_rest(*known, codes, patient_weights(patients, n_resamples, random_state), n_jobs)
         ci95 = {metric: _intervals(samples[metric], n_patients) for metric in CLASS_METRICS}
     return ClassScores(
         names,
-        _frozen(np.bincount(y, minlength=k)),
-        _frozen(np.bincount(predicted, minlength=k)),
+        frozen(np.bincount(y, minlength=k)),
+        frozen(np.bincount(predicted, minlength=k)),
         n_patients,
-        {metric: _frozen(values[metric][0]) for metric in CLASS_METRICS},
-        {metric: _frozen(ends) for metric, ends in ci95.items()},
+        {metric: frozen(values[metric][0]) for metric in CLASS_METRICS},
+        {metric: frozen(ends) for metric, ends in ci95.items()},
     )
 
 
@@ -188,12 +188,6 @@ def _intervals(samples, n_patients):
         if carriers > 1:
             ends[code] = Bootstrap({"score": samples[:, code]}, int(carriers), 0).interval("score")
     return ends
-
-
-def _frozen(values):
-    values = np.array(values)
-    values.setflags(write=False)
-    return values
 
 
 #: Points of the grid, both ends included: steps of one percent.

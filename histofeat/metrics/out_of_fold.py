@@ -16,6 +16,7 @@ from histofeat.metrics.definitions import (
     check_codes,
     check_metrics,
     check_predictions,
+    frozen,
     most_probable,
     scores,
     weighted_scores,
@@ -257,10 +258,10 @@ def patient_averages(
     values = weighted_scores(*known, np.eye(int(complete.sum())), metrics, n_jobs)
     weights = patient_weights(patients, n_resamples, random_state)[:, complete].astype(np.float64)
     drawn = weights.sum(axis=1)
-    samples = {metric: _read_only(_means(weights, values[metric], drawn)) for metric in metrics}
+    samples = {metric: frozen(_means(weights, values[metric], drawn)) for metric in metrics}
     return PatientAverages(
         patients=tuple(np.asarray(ids, dtype=object)[complete]),
-        values={metric: _read_only(values[metric]) for metric in metrics},
+        values={metric: frozen(values[metric]) for metric in metrics},
         n_left_out=int((~complete).sum()),
         resamples=Bootstrap(samples, int(complete.sum()), int((drawn == 0).sum())),
     )
@@ -269,8 +270,3 @@ def patient_averages(
 def _means(weights, values, drawn):
     means = np.full(len(weights), np.nan)
     return np.divide(weights @ values, drawn, out=means, where=drawn > 0)
-
-
-def _read_only(values):
-    values.setflags(write=False)
-    return values

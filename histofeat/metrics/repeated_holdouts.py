@@ -6,7 +6,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import stdtr, stdtrit
 
+from histofeat.exceptions import refuse_rows
 from histofeat.metrics.bootstrap import Bootstrap, patient_weights
+from histofeat.metrics.definitions import frozen
 from histofeat.model_selection import encode_patients
 
 #: What `RecognitionRates.interval` knows.
@@ -120,15 +122,13 @@ def recognition_rates(
     scores = right / n_images
     weights = patient_weights(patients, n_resamples, random_state).astype(np.float64)
     samples = {"patient_rate": weights @ scores / len(ids), "image_rate": (weights @ right) / (weights @ n_images)}
-    for values in (scores, n_images, *samples.values()):
-        values.setflags(write=False)
     return RecognitionRates(
         patients=tuple(ids),
-        patient_scores=scores,
-        n_images=n_images,
+        patient_scores=frozen(scores),
+        n_images=frozen(n_images),
         patient_rate=float(scores.mean()),
         image_rate=float(right.sum() / n_images.sum()),
-        resamples=Bootstrap(samples, len(ids), 0),
+        resamples=Bootstrap({rate: frozen(values) for rate, values in samples.items()}, len(ids), 0),
     )
 
 
@@ -141,12 +141,8 @@ def _check_labels(y, predicted):
             f"{predicted.shape}. Pass the labels of the same images, at least one."
         )
     for name, labels in (("y", y), ("predicted", predicted)):
-        wrong = np.flatnonzero([_is_missing(label) for label in labels.tolist()])
-        if wrong.size:
-            raise ValueError(
-                f"recognition_rates.{name}: expected a class for every image, got {labels[wrong[0]]!s} in row "
-                f"{wrong[0]} ({wrong.size} such rows). Leave out images that were not tested."
-            )
+        missing, where = np.array([_is_missing(label) for label in labels.tolist()]), f"recognition_rates.{name}"
+        refuse_rows(missing, labels, f"{where}: expected a class for every image", "Leave out images without one.")
     return y, predicted
 
 
@@ -256,12 +252,8 @@ def _check_differences(differences):
             f"nadeau_bengio.differences: expected at least 2 differences in one list, got shape {differences.shape}. "
             "Repeat the hold-out: the variance of one difference is unknown."
         )
-    wrong = np.flatnonzero(~np.isfinite(differences))
-    if wrong.size:
-        raise ValueError(
-            f"nadeau_bengio.differences: expected finite numbers, got {differences[wrong[0]]} in repeat {wrong[0]} "
-            f"({wrong.size} such). Make hold-outs in which both classes are tested."
-        )
+    expected, remedy = "expected finite numbers", "Make hold-outs in which both classes are tested."
+    refuse_rows(~np.isfinite(differences), differences, f"nadeau_bengio.differences: {expected}", remedy)
     return differences
 
 

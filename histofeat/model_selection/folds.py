@@ -6,14 +6,14 @@ from numbers import Integral
 import numpy as np
 from sklearn.model_selection import BaseCrossValidator, StratifiedGroupKFold, StratifiedKFold
 
-from histofeat.exceptions import GroupLeakageError
+from histofeat.exceptions import GroupLeakageError, check_whole
 from histofeat.model_selection.patients import check_labels, encode_patients, shown_class
 
 _ATTEMPTS = 20
 
 
 class SeededSplitter(BaseCrossValidator):
-    """Base of the splitters: the call that makes it, in the order of its parameters, and the number of splits."""
+    """Base of the splitters: its representation, the number of splits, and rows from the test side of each split."""
 
     def __repr__(self):
         """Return the call that makes this splitter."""
@@ -23,17 +23,8 @@ class SeededSplitter(BaseCrossValidator):
         """Return the number of splits; the arguments are ignored."""
         return self.n_splits
 
-
-class _SeededKFold(SeededSplitter):
-    """Base of the two k-fold splitters: parameters, their validation, and rows from the fold of each patch."""
-
-    def __init__(self, n_splits=5, *, shuffle=True, random_state=0):
-        self.n_splits = n_splits
-        self.shuffle = shuffle
-        self.random_state = random_state
-
     def split(self, X, y=None, groups=None):
-        """Generate the training and the test rows of every fold.
+        """Generate the training and the test rows of every split.
 
         Parameters
         ----------
@@ -52,25 +43,30 @@ class _SeededKFold(SeededSplitter):
         Raises
         ------
         ValueError
-            If a parameter or `y` is unusable, or the folds cannot each have every class.
+            If a parameter or `y` is unusable, or the sides cannot each have every class.
         GroupLeakageError
             If patients are needed and missing.
         """
         self._check_params()
         labels = check_labels(y, X.shape[0] if hasattr(X, "shape") else len(X), type(self).__name__)
-        folds = self._assign_folds(labels, groups)
-        return ((np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)) for fold in range(self.n_splits))
+        return ((np.flatnonzero(~test), np.flatnonzero(test)) for test in self._test_sides(labels, groups))
 
-    def _assign_folds(self, labels, groups):
-        raise NotImplementedError
+
+class _SeededKFold(SeededSplitter):
+    """Base of the two k-fold splitters: parameters, their validation, and the test side of each fold."""
+
+    def __init__(self, n_splits=5, *, shuffle=True, random_state=0):
+        self.n_splits = n_splits
+        self.shuffle = shuffle
+        self.random_state = random_state
+
+    def _test_sides(self, labels, groups):
+        folds = self._assign_folds(labels, groups)
+        return (folds == fold for fold in range(self.n_splits))
 
     def _check_params(self):
         name = type(self).__name__
-        if not isinstance(self.n_splits, Integral) or isinstance(self.n_splits, bool) or self.n_splits < 2:
-            raise ValueError(
-                f"{name}.n_splits: expected an integer of at least 2, got {self.n_splits!r}. Use 5, or fewer "
-                "where patients are few."
-            )
+        check_whole(f"{name}.n_splits", self.n_splits, 2, "Use 5, or fewer where patients are few.")
         if not isinstance(self.shuffle, bool | np.bool_):
             raise ValueError(f"{name}.shuffle: expected True or False, got {self.shuffle!r}. Use True.")
         seed = self.random_state

@@ -1,11 +1,12 @@
 """Repeated random hold-outs of whole patients, whose test sets overlap."""
 
-from numbers import Integral, Real
+from numbers import Real
 
 import numpy as np
 
+from histofeat.exceptions import check_whole
 from histofeat.model_selection.folds import SeededSplitter
-from histofeat.model_selection.patients import check_labels, encode_patients, shown_class
+from histofeat.model_selection.patients import encode_patients, shown_class
 
 _ATTEMPTS = 20
 
@@ -62,51 +63,19 @@ class PatientHoldOuts(SeededSplitter):
         self.test_size = test_size
         self.random_state = random_state
 
-    def split(self, X, y=None, groups=None):
-        """Generate the training and the test rows of every split.
-
-        Parameters
-        ----------
-        X : sequence of length n
-            Only its length is used.
-        y : array-like of shape (n,)
-            Class labels.
-        groups : array-like of shape (n,)
-            Patient ids.
-
-        Returns
-        -------
-        iterator of (train, test)
-            Ascending int64 row indices.
-
-        Raises
-        ------
-        ValueError
-            If a parameter or `y` is unusable, a class has fewer than two patients, or no draw has every class on both
-            sides.
-        GroupLeakageError
-            If patients are missing.
-        """
-        self._check_params()
-        labels = check_labels(y, X.shape[0] if hasattr(X, "shape") else len(X), "PatientHoldOuts")
+    def _test_sides(self, labels, groups):
         classes, labels = np.unique(labels, return_inverse=True)
         ids, codes = encode_patients(groups, len(labels))
         carried = np.zeros((len(ids), len(classes)), dtype=np.int64)
         np.add.at(carried, (codes, labels), 1)
         self._check_carriers(carried > 0, classes)
         seed = np.random.SeedSequence(self.random_state)
-        tests = [self._draw(carried, classes, child) for child in seed.spawn(self.n_splits)]
-        return ((np.flatnonzero(~test[codes]), np.flatnonzero(test[codes])) for test in tests)
+        return [self._draw(carried, classes, child)[codes] for child in seed.spawn(self.n_splits)]
 
     def _check_params(self):
-        for name, value, least in (("n_splits", self.n_splits, 1), ("random_state", self.random_state, 0)):
-            if name == "random_state" and value is None:
-                continue
-            if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
-                raise ValueError(
-                    f"PatientHoldOuts.{name}: expected an integer of at least {least}, got {value!r}. "
-                    f"Use {5 if name == 'n_splits' else 0}."
-                )
+        check_whole("PatientHoldOuts.n_splits", self.n_splits, 1, "Use 5.")
+        if self.random_state is not None:
+            check_whole("PatientHoldOuts.random_state", self.random_state, 0, "Use 0.")
         size = self.test_size
         if not isinstance(size, Real) or isinstance(size, bool) or not 0 < size < 1:
             raise ValueError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from numbers import Integral, Real
+from numbers import Real
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -17,7 +17,7 @@ from sklearn.svm import SVC, LinearSVC
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from histofeat.exceptions import known_names
+from histofeat.exceptions import check_whole, known_names
 
 #: Held while a forest of this process grows.
 _growing = threading.Lock()
@@ -273,9 +273,8 @@ class QuadraticDiscriminant(ClassifierMixin, BaseEstimator):
         return self
 
     def _check_params(self) -> None:
-        n, share = self.n_components, self.reg_param
-        if not isinstance(n, Integral) or isinstance(n, bool) or n < 1:
-            raise ValueError(f"QuadraticDiscriminant.n_components: expected an integer of at least 1, got {n!r}.")
+        share = self.reg_param
+        check_whole("QuadraticDiscriminant.n_components", self.n_components, 1, "Use 20.")
         if not isinstance(share, Real) or isinstance(share, bool) or not 0 < share <= 1:
             raise ValueError(
                 f"QuadraticDiscriminant.reg_param: expected a number above 0 and at most 1, got {share!r}. "

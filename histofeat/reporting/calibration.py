@@ -143,7 +143,7 @@ def reliability_line(name, curve):
     ----------
     name : str
     curve : dict
-        As `ReliabilityCurve.to_dict` gives it; undefined numbers may be None or NaN.
+        As ``CalibrationAssessment.to_dict()["curve"]``; undefined numbers may be None or NaN.
 
     Returns
     -------

@@ -132,7 +132,8 @@ def test_resamples_are_those_of_drawing_patients_for_real():
 
 def test_band_is_the_percentiles_of_each_bin():
     y, score, patients = study(12, 10)
-    curve = assess_calibration(y, score, patients, 4, n_resamples=200, random_state=1, level=0.9).curve
+    found = assess_calibration(y, score, patients, 4, n_resamples=200, random_state=1, level=0.9)
+    curve = found.curve
     inside = np.searchsorted(curve.bins.edges[1:-1], score) == 2
     shares = []
     for weights in patient_weights(patients, 200, 1):
@@ -141,7 +142,7 @@ def test_band_is_the_percentiles_of_each_bin():
     assert (curve.low[2], curve.high[2]) == pytest.approx(tuple(np.quantile(shares, [0.05, 0.95])))
     assert curve.n_resamples == (200,) * 4
     assert curve.n_patients[2] == len(set(patients[inside]))
-    assert curve.to_dict()["low"] == list(curve.low)
+    assert found.to_dict()["curve"]["low"] == list(curve.low)
 
 
 def test_brier_interval_is_that_of_the_report():

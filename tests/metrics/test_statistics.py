@@ -34,9 +34,7 @@ def test_holm_keeps_false_findings_of_a_table_below_five_percent():
 
 
 def test_holm_refuses_what_is_no_p_value():
-    with pytest.raises(
-        ValueError, match=r"holm.p_values: expected p-values from 0 to 1, got nan at position 1 \(2 such"
-    ):
+    with pytest.raises(ValueError, match=r"holm.p_values: expected p-values from 0 to 1, got nan in row 1 \(2 such"):
         holm([0.1, np.nan, 1.2])
     with pytest.raises(ValueError, match=r"holm.p_values: expected shape \(n,\), got \(1, 2\)"):
         holm([[0.1, 0.2]])
@@ -116,7 +114,7 @@ def test_nadeau_bengio_refuses():
         nadeau_bengio([0.1], test_train_ratio=0.2)
     with pytest.raises(ValueError, match=r"got shape \(2, 2\)"):
         nadeau_bengio(np.zeros((2, 2)), test_train_ratio=0.2)
-    with pytest.raises(ValueError, match=r"expected finite numbers, got nan in repeat 1 \(1 such\)"):
+    with pytest.raises(ValueError, match=r"expected finite numbers, got nan in row 1 \(1 such rows\)"):
         nadeau_bengio([0.1, np.nan, 0.2], test_train_ratio=0.2)
     for sizes, got in (
         ({}, "none of them"),

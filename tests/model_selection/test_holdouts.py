@@ -105,9 +105,9 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("name", "value", "message"),
         [
-            ("n_splits", 0, "n_splits: expected an integer of at least 1, got 0"),
-            ("n_splits", True, "n_splits: expected an integer of at least 1, got True"),
-            ("random_state", -1, "random_state: expected an integer of at least 0, got -1"),
+            ("n_splits", 0, "n_splits: expected a whole number of at least 1, got 0"),
+            ("n_splits", True, "n_splits: expected a whole number of at least 1, got True"),
+            ("random_state", -1, "random_state: expected a whole number of at least 0, got -1"),
             ("test_size", 0, "test_size: expected a share of the patients between 0 and 1, got 0"),
             ("test_size", 1.0, "test_size: expected a share of the patients between 0 and 1, got 1.0"),
             ("test_size", "a third", "test_size: expected a share of the patients between 0 and 1, got 'a third'"),

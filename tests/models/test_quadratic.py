@@ -110,7 +110,7 @@ def test_two_fits_are_one():
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"n_components": 0}, "QuadraticDiscriminant.n_components: expected an integer of at least 1, got 0"),
+        ({"n_components": 0}, "QuadraticDiscriminant.n_components: expected a whole number of at least 1, got 0"),
         ({"n_components": 2.0}, r"got 2\.0"),
         ({"n_components": True}, "got True"),
         ({"reg_param": 0}, "QuadraticDiscriminant.reg_param: expected a number above 0 and at most 1, got 0"),
