@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +12,7 @@ import pandas as pd
 
 from histofeat.datasets.audit import DatasetAudit, FullSet, LeftOut
 from histofeat.datasets.base import PatchDataset
-from histofeat.datasets.image_files import Scan, existing_folder, is_folder, list_folder
+from histofeat.datasets.image_files import Scan, existing_folder
 from histofeat.datasets.patients import PatientRule
 from histofeat.datasets.synthetic.cohort_folder import MANIFEST, SYNTHETIC_TARGET_NAMES
 from histofeat.exceptions import DatasetError, and_more
@@ -24,7 +23,6 @@ __all__ = ["FULL_SET", "TARGET_NAMES", "load_idc", "parse_name"]
 # Kaggle's archive repeats the whole tree in a folder of this name.
 NESTED = "IDC_regular_ps50_idx5"
 TREE = "PATIENT/{0,1}/PATIENT_idx5_xX_yY_classC.png"
-
 
 # Bounded digits: a longer number is no slide coordinate and would not fit into 64 bits further on.
 _NAME = re.compile(r"([0-9]{1,12})_?idx([0-9]{1,4})_?x([0-9]{1,9})_?y([0-9]{1,9})_?class([01])\.png", re.ASCII | re.I)
@@ -104,18 +102,13 @@ def load_idc(root: str | os.PathLike[str]) -> PatchDataset:
     'synthetic'
     """
     folder = existing_folder(root, "load_idc", TREE)
-    scan = scan_tree(folder, ignore=frozenset([MANIFEST]))
-    if not scan.rows:
+    scan = _scan_tree(folder)
+    if not scan.found:
         raise DatasetError(_nothing_found(folder, scan))
     synthetic = (folder / MANIFEST).is_file()
-    return dataset_from_scan(scan, synthetic=synthetic)
-
-
-def dataset_from_scan(scan: TreeScan, *, synthetic: bool) -> PatchDataset:
-    """Make the data set of a scanned tree, named "IDC" or "synthetic"."""
-    frame = to_frame(scan)
     name = "synthetic" if synthetic else "IDC"
     target_names = SYNTHETIC_TARGET_NAMES if synthetic else TARGET_NAMES
+    frame = _to_frame(scan)
     audit = DatasetAudit.from_frame(
         frame,
         target_names,
@@ -125,10 +118,10 @@ def dataset_from_scan(scan: TreeScan, *, synthetic: bool) -> PatchDataset:
         left_out=LeftOut.group(scan.left_out),
         full_set=None if synthetic else FULL_SET,
     )
-    return PatchDataset(frame, target_names, name, Path(scan.root), audit, synthetic, patient_rule=_PATIENT_RULE)
+    return PatchDataset(frame, target_names, name, folder, audit, synthetic, patient_rule=_PATIENT_RULE)
 
 
-def _nothing_found(folder: Path, scan: TreeScan) -> str:
+def _nothing_found(folder: Path, scan: Scan) -> str:
     groups = "; ".join(f"left out, {group}" for group in LeftOut.group(scan.left_out))
     got = f"no IDC patch ({groups})" if groups else "an empty folder"
     remedy = f"Give the folder that holds the patient folders, or the one that holds {NESTED}."
@@ -147,117 +140,47 @@ def _looks_like_idc(folder: Path) -> bool:
     return any((child / label).is_dir() for child in patients for label in "01")
 
 
-@dataclass
-class TreeScan(Scan):
-    """What one walk over a tree found; `rows` maps (patient, x, y, label) to (path, height, width)."""
-
-    rows: dict[tuple[str, int, int, int], tuple[str, int, int]] = field(default_factory=dict)
-    wrong_label: list[tuple[str, int]] = field(default_factory=list)
-    wrong_patient: list[tuple[str, str]] = field(default_factory=list)
-    duplicates: int = 0
-
-
-def scan_tree(root: Path, ignore: frozenset[str] = frozenset()) -> TreeScan:
-    """Walk `root`, and `root`/IDC_regular_ps50_idx5 where it exists.
-
-    Parameters
-    ----------
-    root : Path
-        An existing folder.
-    ignore : frozenset of str
-        Names at the top that are neither patients nor worth a line in the audit.
-
-    Raises
-    ------
-    DatasetError
-        When a folder cannot be listed, or names and folders contradict each other.
-    """
-    scan = TreeScan(str(root))
+def _scan_tree(root: Path) -> Scan:
+    """Walk `root`, and `root`/IDC_regular_ps50_idx5 where it exists; keys are (patient, x, y, label)."""
+    scan = Scan(str(root))
+    nested = root / NESTED
     # The top level first, so that its copy is the one that is kept.
-    nested = []
-    for entry in list_folder(scan.root):
-        if entry.name == NESTED and is_folder(entry):
-            nested = list_folder(entry.path)
-        elif entry.name not in ignore:
-            _scan_patient(scan, entry)
-    for entry in nested:
-        _scan_patient(scan, entry)
-    _check_contradictions(scan)
+    _scan_patients(scan, scan.root, {MANIFEST, NESTED} if nested.is_dir() else {MANIFEST})
+    if nested.is_dir():
+        _scan_patients(scan, str(nested))
+    scan.refuse_contradictions()
+    _refuse_two_classes(scan)
     return scan
 
 
-def to_frame(scan: TreeScan) -> pd.DataFrame:
+def _scan_patients(scan: Scan, top: str, ignore: Collection[str] = ()) -> None:
+    for folder, match in scan.folders(top, _PATIENT.fullmatch, "is a folder whose name is no patient number", ignore):
+        patient = match[0]
+        for below, label in scan.folders(folder, {"0": 0, "1": 1}.get, "is a folder named neither 0 nor 1"):
+            for path, name in scan.files(below, parse_name, "has a name that is no IDC patch name"):
+                if name.label != label:
+                    scan.contradict(path, f"class {label}", f"class {name.label}")
+                elif name.patient != patient:
+                    scan.contradict(path, f"patient {patient}", f"patient {name.patient}")
+                else:
+                    scan.take((patient, name.x, name.y, label), path, png_size)
+
+
+def _to_frame(scan: Scan) -> pd.DataFrame:
     """Table of the patches, sorted by patient number, then y, x and label: the same on every file system."""
     records = sorted(
-        (int(patient), patient, y, x, label, *found) for (patient, x, y, label), found in scan.rows.items()
+        (int(patient), patient, y, x, label, *found) for (patient, x, y, label), found in scan.found.items()
     )
     columns = ["order", "patient", "y", "x", "label", "path", "height", "width"]
     frame = pd.DataFrame.from_records(records, columns=columns)
     return frame[["path", "label", "patient", "x", "y", "height", "width"]]
 
 
-def _scan_patient(scan: TreeScan, patient: os.DirEntry) -> None:
-    if not is_folder(patient):
-        scan.leave_out(patient.path, "is a file outside the class folders")
-        return
-    if _PATIENT.fullmatch(patient.name) is None:
-        scan.leave_out(patient.path, "is a folder whose name is no patient number (not searched)")
-        return
-    for entry in list_folder(patient.path):
-        if not is_folder(entry):
-            scan.leave_out(entry.path, "is a file outside the class folders")
-        elif entry.name not in ("0", "1"):
-            scan.leave_out(entry.path, "is a folder named neither 0 nor 1 (not searched)")
-        else:
-            for file, name in _named(scan, entry.path):
-                _scan_file(scan, file.path, name, patient.name, int(entry.name))
-
-
-def _named(scan: TreeScan, folder: str) -> Iterator[tuple[os.DirEntry, PatchName]]:
-    for file in list_folder(folder):
-        name = parse_name(file.name)
-        if name is None:
-            scan.leave_out(file.path, "has a name that is no IDC patch name")
-        else:
-            yield file, name
-
-
-def _scan_file(scan: TreeScan, path: str, name: PatchName, patient: str, label: int) -> None:
-    if name.label != label:
-        scan.wrong_label.append((path, name.label))
-        return
-    if name.patient != patient:
-        scan.wrong_patient.append((path, name.patient))
-        return
-    key = (patient, name.x, name.y, label)
-    if key in scan.rows:
-        scan.duplicates += 1
-        return
-    size = png_size(path)
-    if isinstance(size, str):
-        # The key stays free: a sound second copy of the same patch still counts.
-        scan.leave_out(path, size)
-    else:
-        scan.rows[key] = (path, *size)
-
-
-def _check_contradictions(scan: TreeScan) -> None:
-    if scan.wrong_label:
-        path, label = scan.wrong_label[0]
-        raise DatasetError(
-            f"{scan.relative(path)}: expected class {Path(path).parent.name} as its folder says, got class {label} in "
-            f"its name{and_more(len(scan.wrong_label))}. Find out which is right and move or rename the file."
-        )
-    if scan.wrong_patient:
-        path, patient = scan.wrong_patient[0]
-        raise DatasetError(
-            f"{scan.relative(path)}: expected patient {Path(path).parents[1].name} as its folder says, got patient "
-            f"{patient} in its name{and_more(len(scan.wrong_patient))}. Find out which is right and move the file."
-        )
-    both = [key for key in scan.rows if key[3] == 1 and (*key[:3], 0) in scan.rows]
+def _refuse_two_classes(scan: Scan) -> None:
+    both = [key for key in scan.found if key[3] == 1 and (*key[:3], 0) in scan.found]
     if both:
         patient, x, y, _ = both[0]
         raise DatasetError(
-            f"{scan.relative(scan.rows[both[0]][0])}: expected one class for patient {patient} at x {x}, y {y}, got "
+            f"{scan.relative(scan.found[both[0]][0])}: expected one class for patient {patient} at x {x}, y {y}, got "
             f"class 1 and class 0{and_more(len(both))}. Find out which is right and remove the other file."
         )

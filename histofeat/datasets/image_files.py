@@ -6,7 +6,7 @@ import glob
 import hashlib
 import os
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
@@ -84,12 +84,24 @@ class Scan:
     ----------
     root : str
         The folder.
+    outside : str
+        Why a file beside the folders that are searched is left out.
     left_out : list of (str, str)
         Reason and relative path of every entry that is no usable image.
+    found : dict of key to (str, int, int)
+        Path, height and width of each image, by what its name says.
+    duplicates : int
+        Files not used because another file has the same key.
+    contradictions : list of str
+        Names that say something else than their folders.
     """
 
     root: str
+    outside: str = "is a file outside the class folders"
     left_out: list[tuple[str, str]] = field(default_factory=list)
+    found: dict[Any, tuple[str, int, int]] = field(default_factory=dict)
+    duplicates: int = 0
+    contradictions: list[str] = field(default_factory=list)
 
     def relative(self, path: str) -> str:
         """Path below the root with forward slashes."""
@@ -100,6 +112,52 @@ class Scan:
         # A name need not be text; what goes into a report must be.
         name = self.relative(path).encode("utf-8", "backslashreplace").decode("utf-8")
         self.left_out.append((reason, name))
+
+    def folders(self, folder: str, parse: Callable[[str], Any], reason: str, ignore: Collection[str] = ()):
+        """Yield (path, meaning) of each folder in a folder whose name `parse` can read; leave out the other entries."""
+        for entry in list_folder(folder):
+            if entry.name in ignore:
+                continue
+            meaning = parse(entry.name) if is_folder(entry) else None
+            if meaning is None:
+                self.leave_out(entry.path, f"{reason} (not searched)" if is_folder(entry) else self.outside)
+            else:
+                yield entry.path, meaning
+
+    def files(self, folder: str, parse: Callable[[str], Any], reason: str):
+        """Yield (path, meaning) of each entry in a folder whose name `parse` can read; leave out the others."""
+        for entry in list_folder(folder):
+            meaning = parse(entry.name)
+            if meaning is None:
+                self.leave_out(entry.path, reason)
+            else:
+                yield entry.path, meaning
+
+    def take(self, key: Any, path: str, size_of: Callable[[str], tuple[int, int] | str]) -> None:
+        """Keep an image whose size can be read, or count it as a duplicate of one that has the same key."""
+        if key in self.found:
+            self.duplicates += 1
+            return
+        size = size_of(path)
+        if isinstance(size, str):
+            # The key stays free: a sound second copy of the same image still counts.
+            self.leave_out(path, size)
+        else:
+            self.found[key] = (path, *size)
+
+    def contradict(self, path: str, expected: str, got: str) -> None:
+        """Note that the name of `path` does not say what the folder says that it lies in."""
+        self.contradictions.append(
+            f"{self.relative(path)}: expected {expected} as its folder says, got {got} in its name"
+        )
+
+    def refuse_contradictions(self) -> None:
+        """Raise a DatasetError with the first contradiction."""
+        if self.contradictions:
+            more = and_more(len(self.contradictions))
+            raise DatasetError(
+                f"{self.contradictions[0]}{more}. Find out which is right, and move or rename the file or folder."
+            )
 
 
 def same_content(paths: Iterable[str]) -> list[list[int]]:

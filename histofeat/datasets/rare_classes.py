@@ -12,7 +12,7 @@ import pandas as pd
 
 from histofeat.datasets.audit import DatasetAudit, NotedAudit
 from histofeat.datasets.base import PatchDataset
-from histofeat.datasets.breakhis.names import CLASSES, SUBTYPES
+from histofeat.datasets.breakhis.tree import CLASSES, SUBTYPES
 from histofeat.exceptions import DatasetError, known_names
 
 __all__ = ["merge_rare_classes"]

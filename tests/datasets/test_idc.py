@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from histofeat.datasets import load_idc, make_cohort, official_roles, parse_name
-from histofeat.datasets.idc import FULL_SET, NESTED, dataset_from_scan, scan_tree
+from histofeat.datasets.idc import FULL_SET, NESTED
 from histofeat.exceptions import DatasetError
 from histofeat.images import png_size
 
@@ -264,7 +264,7 @@ class TestRefusals:
 
         monkeypatch.setattr("os.scandir", refuse)
         with pytest.raises(DatasetError, match="expected a folder that can be listed, got PermissionError"):
-            scan_tree(tree)
+            load_idc(tree)
 
 
 class TestAudit:
@@ -335,10 +335,6 @@ class TestOfficialSplit:
         part = dataset.subset(np.isin(dataset.patients, patients))
         with pytest.raises(DatasetError, match=f"expected patches of the {side} patients, got 0"):
             part.official_split().as_cv()
-
-
-def test_dataset_from_scan_is_what_load_gives(tree):
-    assert dataset_from_scan(scan_tree(tree), synthetic=False).audit == load_idc(tree).audit
 
 
 @pytest.fixture(scope="module")

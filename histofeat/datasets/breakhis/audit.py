@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from histofeat.datasets.audit import DatasetAudit, FullSet, NotedAudit, add_up
-from histofeat.datasets.breakhis.names import CLASSES, MAGNIFICATIONS, SUBTYPES
+from histofeat.datasets.breakhis.tree import CLASSES, MAGNIFICATIONS, SUBTYPES
 
 __all__ = ["NOMINAL_SIZE", "BreakHisAudit", "full_set"]
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from histofeat.datasets.base import PatchDataset
-from histofeat.datasets.breakhis.names import ImageName, SlideName, parse_image
+from histofeat.datasets.breakhis.tree import ImageName, SlideName, parse_image
 from histofeat.exceptions import DatasetError, GroupLeakageError, known_names
 from histofeat.model_selection import PatientHoldOuts
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Callable, Collection
 from typing import Literal
 
 import numpy as np
@@ -15,9 +12,8 @@ import pandas as pd
 from histofeat.datasets.audit import FullSet, LeftOut
 from histofeat.datasets.base import PatchDataset
 from histofeat.datasets.breakhis.audit import NOMINAL_SIZE, BreakHisAudit, full_set
-from histofeat.datasets.breakhis.names import CLASSES, SUBTYPES, TREE, parse_magnification
-from histofeat.datasets.breakhis.tree import FoundImage, TreeScan, is_made_up, scan_breakhis
-from histofeat.datasets.image_files import existing_folder
+from histofeat.datasets.breakhis.tree import CLASSES, SUBTYPES, TREE, is_made_up, parse_magnification, scan_breakhis
+from histofeat.datasets.image_files import Scan, existing_folder, same_content
 from histofeat.datasets.patients import PatientRule
 from histofeat.exceptions import DatasetError, known_names
 
@@ -27,8 +23,7 @@ _TARGETS = ("malignant", "subtype")
 _PATIENT_KEYS = ("number", "full")
 # No table may suggest that a drawn shape is a tumour.
 _MADE_UP = "{}-like"
-
-
+_COLUMNS = ["path", "label", "patient", "x", "y", "slide", "magnification", "subtype", "sequence", "height", "width"]
 DUPLICATES = ("refuse", "drop", "published")
 _BY_NUMBER = PatientRule(expression=r"SOB_[BM]_[A-Z]{1,2}[-_][0-9]{2}-([0-9]+)")
 
@@ -111,92 +106,22 @@ def load_breakhis(
             )
     folder = existing_folder(root, "load_breakhis", TREE, hint="BreaKHis_v1")
     scan = scan_breakhis(folder)
-    images = _at(magnification, scan)
-    copies = _find_copies(images)
-    label_of = _subtype_label if target == "subtype" else _class_label
+    images = _to_table(scan, magnification, target)
+    groups = _find_copies(images)
+    kinds = images.groupby("year_slide", sort=False)["kind"].unique()
+    two_labels = {slide: tuple(sorted(found)) for slide, found in kinds.items() if len(found) > 1}
     kept = images
     if duplicates == "refuse":
-        _refuse_copies(copies, scan)
+        _refuse_copies(images, groups, two_labels, scan)
     elif duplicates == "drop":
-        kept = _drop_copies(images, copies, scan, label_of)
-    word = _MADE_UP.format if is_made_up(folder) else str
-    frame = _to_frame(kept, label_of, word, _patient_ids(kept, patient_key, duplicates, copies))
-    dataset = _dataset(frame, images, copies, scan, magnification, target, duplicates, word)
-    return replace(dataset, patient_rule=_BY_NUMBER) if patient_key == "number" else dataset
-
-
-def _at(magnification: int | None, scan: TreeScan) -> list[FoundImage]:
-    """Images at one magnification, or all."""
-    images = list(scan.images.values())
-    if magnification is None:
-        return images
-    chosen = [image for image in images if image.name.magnification == magnification]
-    if not chosen:
-        there = sorted({image.name.magnification for image in images})
-        raise DatasetError(
-            f"load_breakhis.magnification: expected images at {magnification}X in {scan.root}, got none. Choose one "
-            f"that is there: {', '.join(f'{power}X' for power in there)}."
-        )
-    return chosen
-
-
-def _subtype_label(subtype: int) -> int:
-    return subtype
-
-
-def _class_label(subtype: int) -> int:
-    return int(SUBTYPES[subtype].malignant)
-
-
-def _patient_ids(images: Sequence[FoundImage], patient_key: str, duplicates: str, copies: Copies) -> list[str]:
-    names = [image.name.slide_name for image in images]
-    if patient_key == "number":
-        return [name.number for name in names]
-    return [
-        f"{SUBTYPES[name.subtype].code}-{name.year}-{name.slide}"
-        if duplicates == "published" and (name.year, name.slide) in copies.two_labels
-        else name.slide
-        for name in names
-    ]
-
-
-def _to_frame(
-    images: Sequence[FoundImage], label_of: Callable[[int], int], word: Callable[[str], str], patients: list[str]
-) -> pd.DataFrame:
-    names = [image.name for image in images]
-    subtypes = [name.slide_name.subtype for name in names]
-    return pd.DataFrame(
-        {
-            "path": [image.path for image in images],
-            "label": np.array([label_of(subtype) for subtype in subtypes], dtype=np.int64),
-            "patient": patients,
-            "x": pd.array([pd.NA] * len(images), dtype="Int64"),
-            "y": pd.array([pd.NA] * len(images), dtype="Int64"),
-            "slide": [name.slide_name.slide for name in names],
-            "magnification": [name.magnification for name in names],
-            "subtype": [word(SUBTYPES[subtype].word) for subtype in subtypes],
-            "sequence": [name.sequence for name in names],
-            "height": [image.height for image in images],
-            "width": [image.width for image in images],
-        }
-    )
-
-
-def _dataset(
-    frame: pd.DataFrame,
-    images: Sequence[FoundImage],
-    copies: Copies,
-    scan: TreeScan,
-    magnification: int | None,
-    target: str,
-    duplicates: str,
-    word: Callable[[str], str],
-) -> PatchDataset:
-    """Make the data set of the table, named "BreakHis" or "synthetic", with its audit."""
-    synthetic = word is not str
+        kept = _drop_copies(images, groups, scan)
+    synthetic = is_made_up(folder)
+    word = _MADE_UP.format if synthetic else str
+    target_names = tuple(map(word, [subtype.word for subtype in SUBTYPES] if target == "subtype" else CLASSES))
+    frame = _to_frame(kept, patient_key, two_labels if duplicates == "published" else (), word)
+    counts = np.bincount(images["label"], minlength=len(target_names)).tolist()
+    n_slides = len(images.drop_duplicates(["kind", "year_slide"]))
     name = "synthetic" if synthetic else "BreakHis"
-    words = [subtype.word for subtype in SUBTYPES] if target == "subtype" else CLASSES
-    target_names = tuple(map(word, words))
     audit = BreakHisAudit.of(
         frame,
         target_names,
@@ -205,121 +130,82 @@ def _dataset(
         duplicates=scan.duplicates,
         left_out=LeftOut.group(scan.left_out),
         full_set=None if synthetic else full_set(magnification, target),
-        two_labels={
-            f"{year}-{slide}": tuple(word(SUBTYPES[i].word) for i in found)
-            for (year, slide), found in copies.two_labels.items()
-        },
+        two_labels={slide: tuple(word(SUBTYPES[kind].word) for kind in found) for slide, found in two_labels.items()},
         duplicates_rule=duplicates,
-        found=_found(images, target_names, target),
+        found=FullSet(len(images), n_slides, dict(zip(target_names, counts, strict=True))),
     )
-    one_label = frame.groupby("patient")["label"].nunique().max() == 1
-    per = "patient" if one_label else "patch"
-    return PatchDataset(frame, target_names, name, Path(scan.root), audit, synthetic, per)
+    per = "patient" if frame.groupby("patient")["label"].nunique().max() == 1 else "patch"
+    rule = _BY_NUMBER if patient_key == "number" else None
+    return PatchDataset(frame, target_names, name, folder, audit, synthetic, per, rule)
 
 
-def _found(images: Sequence[FoundImage], target_names: tuple[str, ...], target: str) -> FullSet:
-    """Count the images before any were dropped; patients as published, by subtype and slide."""
-    label_of = _subtype_label if target == "subtype" else _class_label
-    counts = np.bincount([label_of(i.name.slide_name.subtype) for i in images], minlength=len(target_names))
-    slides = {image.name.slide_name for image in images}
-    return FullSet(len(images), len(slides), dict(zip(target_names, counts.tolist(), strict=True)))
+def _to_frame(
+    images: pd.DataFrame, patient_key: str, two_patients: Collection[str], word: Callable[[str], str]
+) -> pd.DataFrame:
+    patients = images["number" if patient_key == "number" else "slide"]
+    if patient_key == "full":
+        codes = images["kind"].map(lambda kind: SUBTYPES[kind].code)
+        patients = patients.mask(images["year_slide"].isin(two_patients), codes + "-" + images["year_slide"])
+    nowhere = pd.array([pd.NA] * len(images), dtype="Int64")
+    subtypes = [word(SUBTYPES[kind].word) for kind in images["kind"]]
+    return images.assign(patient=patients, x=nowhere, y=nowhere, subtype=subtypes)[_COLUMNS]
 
 
-@dataclass(frozen=True)
-class Copies:
-    """Images that are there more than once.
-
-    Parameters
-    ----------
-    groups : tuple of tuple of FoundImage
-        Each holds two or more files of the same image, in the order of the scan.
-    two_labels : mapping of (year, slide id) to tuple of int
-        Slides that lie in the folders of two subtypes, with their positions in `SUBTYPES`.
-    """
-
-    groups: tuple[tuple[FoundImage, ...], ...] = ()
-    two_labels: dict[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
-
-
-def _find_copies(images: Sequence[FoundImage]) -> Copies:
-    """Look for the same image under two names, and for slides under two subtypes.
-
-    Notes
-    -----
-    Two files are the same image when they are equal to the byte; and, for those without an equal, when slide,
-    magnification and sequence number are equal and only the subtype differs, as for the two copies of slide 13412.
-    Only files of equal length are read.
-    """
-    equal = _equal_files(images)
-    alone = {image.name for image in images} - {image.name for group in equal for image in group}
-    subtypes: dict[tuple[str, str], set[int]] = {}
-    same_name: dict[tuple, list[FoundImage]] = {}
-    for image in images:
-        slide = image.name.slide_name
-        subtypes.setdefault((slide.year, slide.slide), set()).add(slide.subtype)
-        if image.name in alone:
-            key = (slide.year, slide.slide, image.name.magnification, image.name.sequence)
-            same_name.setdefault(key, []).append(image)
-    groups = equal + [tuple(group) for group in same_name.values() if len(group) > 1]
-    position = {image.name: number for number, image in enumerate(images)}
-    return Copies(
-        tuple(sorted(groups, key=lambda group: position[group[0].name])),
-        {slide: tuple(sorted(found)) for slide, found in subtypes.items() if len(found) > 1},
+def _to_table(scan: Scan, magnification: int | None, target: str) -> pd.DataFrame:
+    """Images at one magnification, or all, sorted; `kind` is a position in `SUBTYPES`, `year_slide` as "14-22549AB"."""
+    records = sorted(
+        (slide.subtype, int(slide.number), slide.letters, slide.year, power, sequence, slide, *found)
+        for (slide, power, sequence), found in scan.found.items()
+        if magnification in (None, power)
+    )
+    if not records:
+        there = ", ".join(f"{power}X" for power in sorted({name.magnification for name in scan.found}))
+        raise DatasetError(
+            f"load_breakhis.magnification: expected images at {magnification}X in {scan.root}, got none. Choose one "
+            f"that is there: {there}."
+        )
+    columns = ["kind", "order", "letters", "year", "magnification", "sequence", "name", "path", "height", "width"]
+    table = pd.DataFrame.from_records(records, columns=columns)
+    slides = [slide.slide for slide in table["name"]]
+    return table.assign(
+        number=[slide.number for slide in table["name"]],
+        slide=slides,
+        year_slide=table["year"] + "-" + slides,
+        label=table["kind"] if target == "subtype" else [int(slide.malignant) for slide in table["name"]],
     )
 
 
-def _equal_files(images: Sequence[FoundImage]) -> list[tuple[FoundImage, ...]]:
-    by_length: dict[int, list[FoundImage]] = {}
-    for image in images:
-        by_length.setdefault(image.n_bytes, []).append(image)
-    by_content: dict[bytes, list[FoundImage]] = {}
-    for group in by_length.values():
-        for image in group if len(group) > 1 else ():
-            by_content.setdefault(hashlib.sha256(Path(image.path).read_bytes()).digest(), []).append(image)
-    return [tuple(group) for group in by_content.values() if len(group) > 1]
+def _find_copies(images: pd.DataFrame) -> list[list[int]]:
+    """Rows that are one image, in order: equal files; of the others, those that differ in nothing but the subtype."""
+    equal = same_content(images["path"])
+    alone = images.drop(index=[row for group in equal for row in group])
+    named = alone.groupby(["year_slide", "magnification", "sequence"]).indices.values()
+    return sorted(equal + [alone.index[rows].tolist() for rows in named if len(rows) > 1])
 
 
-def _refuse_copies(copies: Copies, scan: TreeScan) -> None:
-    """Raise when there are any.
-
-    Raises
-    ------
-    DatasetError
-        With the first pair, or the first slide under two labels.
-    """
+def _refuse_copies(images: pd.DataFrame, groups: list[list[int]], two_labels: dict, scan: Scan) -> None:
+    """Raise a DatasetError with the first pair of copies, or the first slide under two labels, if there is any."""
     remedy = (
         "Choose duplicates='drop' (of equal images with one label the first stays; those with two labels go), or "
         "duplicates='published' (everything stays, as in the published folds)."
     )
     slides = "".join(
-        f" Slide {year}-{slide} lies under {' and '.join(SUBTYPES[i].word for i in found)}."
-        for (year, slide), found in copies.two_labels.items()
+        f" Slide {slide} lies under {' and '.join(SUBTYPES[kind].word for kind in found)}."
+        for slide, found in two_labels.items()
     )
-    if copies.groups:
-        first, second, *_ = copies.groups[0]
-        n = len(copies.groups)
+    if groups:
+        first, second = map(scan.relative, images["path"][groups[0][:2]])
+        n = len(groups)
         raise DatasetError(
-            f"{scan.relative(second.path)}: expected each image once, got the image of {scan.relative(first.path)} "
+            f"{second}: expected each image once, got the image of {first} "
             f"again{f' (and {n - 1:,} more such images)' if n > 1 else ''}.{slides} {remedy}"
         )
-    if copies.two_labels:
+    if two_labels:
         raise DatasetError(f"{scan.root}: expected one subtype for each slide, got two.{slides} {remedy}")
 
 
-def _drop_copies(
-    images: Sequence[FoundImage], copies: Copies, scan: TreeScan, label_of: Callable[[int], int]
-) -> list[FoundImage]:
+def _drop_copies(images: pd.DataFrame, groups: list[list[int]], scan: Scan) -> pd.DataFrame:
     """Images without the copies, by the rule "drop"; what goes is counted in `scan`.
-
-    Parameters
-    ----------
-    images : sequence of FoundImage
-    copies : Copies
-        Of these images.
-    scan : TreeScan
-        Gets the counts: a copy is a duplicate, an image under two labels is left out.
-    label_of : callable
-        Label code of a subtype.
 
     Notes
     -----
@@ -327,26 +213,14 @@ def _drop_copies(
     magnification and sequence. Equal images under two labels all go, and so does a whole slide that lies under two
     labels: it is not known which is right.
     """
-    disputed = {
-        slide for slide, subtypes in copies.two_labels.items() if len({label_of(subtype) for subtype in subtypes}) > 1
-    }
-    gone = set()
-    for group in copies.groups:
-        labels = {label_of(image.name.slide_name.subtype) for image in group}
-        if len(labels) > 1:
-            gone.update(image.name for image in group)
-    copied = set()
-    for group in copies.groups:
-        copied.update(image.name for image in group[1:])
-    kept = []
-    for image in images:
-        slide = image.name.slide_name
-        if (slide.year, slide.slide) in disputed:
-            scan.leave_out(image.path, "is of a slide under two labels, one of which must be wrong")
-        elif image.name in gone:
-            scan.leave_out(image.path, "is one image under two labels, one of which must be wrong")
-        elif image.name in copied:
-            scan.duplicates += 1
-        else:
-            kept.append(image)
-    return kept
+    copied, reasons = set(), {}
+    for group in groups:
+        copied.update(group[1:])
+        if images["label"][group].nunique() > 1:
+            reasons |= dict.fromkeys(group, "is one image under two labels, one of which must be wrong")
+    disputed = images.groupby("year_slide")["label"].transform("nunique") > 1
+    reasons |= dict.fromkeys(images.index[disputed], "is of a slide under two labels, one of which must be wrong")
+    for row, reason in reasons.items():
+        scan.leave_out(images["path"][row], reason)
+    scan.duplicates += len(copied - set(reasons))
+    return images.drop(index=[*copied, *reasons]).reset_index(drop=True)

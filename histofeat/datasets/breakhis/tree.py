@@ -1,63 +1,147 @@
-"""Read the archive's tree of BreakHis: names, headers and contradictions. Reads only, never decodes."""
+"""The archive's tree of BreakHis: its names, and a walk that finds images and contradictions. Decodes nothing."""
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass, field
+import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from histofeat.datasets.audit import LeftOut
-from histofeat.datasets.breakhis.names import (
-    CLASSES,
-    SUBTYPES,
-    TREE,
-    ImageName,
-    SlideName,
-    parse_image,
-    parse_magnification,
-    parse_slide,
-    subtype_of_folder,
-)
 from histofeat.datasets.image_files import Scan, is_folder, list_folder
 from histofeat.datasets.synthetic.cohort_folder import MANIFEST
-from histofeat.exceptions import DatasetError, and_more
+from histofeat.exceptions import DatasetError
 from histofeat.images import png_size
 
-__all__ = ["FoundImage", "TreeScan", "is_made_up", "scan_breakhis"]
+__all__ = ["CLASSES", "MAGNIFICATIONS", "SUBTYPES", "TREE", "ImageName", "SlideName", "Subtype", "scan_breakhis"]
+
+TREE = "{benign,malignant}/SOB/SUBTYPE/SOB_B_A_14-22549AB/40X/SOB_B_A-14-22549AB-40-001.png"
+CLASSES = ("benign", "malignant")
+MAGNIFICATIONS = (40, 100, 200, 400)
+_POWERS = {str(power): power for power in MAGNIFICATIONS}
+
+
+class Subtype(NamedTuple):
+    """One of the eight tumours: code in the names, word, and whether it is malignant."""
+
+    code: str
+    word: str
+    malignant: bool
+
+    @property
+    def folder(self) -> str:
+        """Name of its folder in the archive."""
+        return self.word.replace(" ", "_")
+
+
+#: In the order of the labels: benign first, and by name within each.
+SUBTYPES = (
+    Subtype("A", "adenosis", False),
+    Subtype("F", "fibroadenoma", False),
+    Subtype("PT", "phyllodes tumor", False),
+    Subtype("TA", "tubular adenoma", False),
+    Subtype("DC", "ductal carcinoma", True),
+    Subtype("LC", "lobular carcinoma", True),
+    Subtype("MC", "mucinous carcinoma", True),
+    Subtype("PC", "papillary carcinoma", True),
+)
 
 # The folders above the two classes; an archive unpacked twice repeats some of them.
 _ABOVE = frozenset({"breakhis_v1", "histology_slides", "breast"})
 _DEEPEST = 5
-_PROCEDURE = "SOB"
 _PNG_END = b"IEND\xaeB`\x82"
 _TAIL_BYTES = 1024
+_CODES = {subtype.code: position for position, subtype in enumerate(SUBTYPES)}
+_FOLDERS = {subtype.folder: position for position, subtype in enumerate(SUBTYPES)}
+# Any letters in the place of the class and the subtype: names that contradict themselves are found, not passed over.
+_WHAT = r"SOB_([BM])_([A-Z]{1,2})"
+_SLIDE = r"([0-9]{2})-([0-9]{1,9})([A-Z]{0,3})"
+_IMAGE_NAME = re.compile(rf"{_WHAT}-{_SLIDE}-(40|100|200|400)-([0-9]{{1,6}})\.png", re.ASCII | re.IGNORECASE)
+_SLIDE_NAME = re.compile(rf"{_WHAT}[-_]{_SLIDE}", re.ASCII | re.IGNORECASE)
 
 
-class FoundImage(NamedTuple):
-    """A usable image: what its name says, where it is, and its size in pixels and bytes."""
+class SlideName(NamedTuple):
+    """What the name of a slide's folder says; `subtype` is a position in `SUBTYPES`, or -1 for an unknown code."""
 
-    name: ImageName
-    path: str
-    height: int
-    width: int
-    n_bytes: int
+    malignant: bool
+    subtype: int
+    year: str
+    number: str
+    letters: str
 
-
-@dataclass
-class TreeScan(Scan):
-    """What one walk found; `images` maps what a name says to the image, in the order of subtype, number and so on."""
-
-    images: dict[ImageName, FoundImage] = field(default_factory=dict)
-    contradictions: list[str] = field(default_factory=list)
-    duplicates: int = 0
-
-    def contradict(self, path: str, expected: str, got: str) -> None:
-        """Note that the name of `path` does not say what the folder says that it lies in."""
-        self.contradictions.append(f"{self.relative(path)}: expected {expected} as its folder says, got {got}")
+    @property
+    def slide(self) -> str:
+        """Full id of the slide, such as ``"22549AB"``."""
+        return self.number + self.letters
 
 
-def scan_breakhis(root: Path) -> TreeScan:
+class ImageName(NamedTuple):
+    """What the name of a file says: its slide, magnification and number in the sequence."""
+
+    slide_name: SlideName
+    magnification: int
+    sequence: int
+
+
+def parse_image(name: str) -> ImageName | None:
+    """Parts of a file name of BreakHis, or None for any other name.
+
+    Examples
+    --------
+    >>> name = parse_image("SOB_B_A-14-22549AB-40-001.png")
+    >>> name.slide_name.slide, name.slide_name.number, SUBTYPES[name.slide_name.subtype].word
+    ('22549AB', '22549', 'adenosis')
+    >>> parse_image("thumbs.db") is None
+    True
+    """
+    match = _IMAGE_NAME.fullmatch(name)
+    if match is None:
+        return None
+    *slide, magnification, sequence = match.groups()
+    return ImageName(_slide_name(slide), int(magnification), int(sequence))
+
+
+def parse_slide(name: str) -> SlideName | None:
+    """Parts of the name of a slide's folder, or None for any other name.
+
+    Examples
+    --------
+    >>> parse_slide("SOB_M_PC_15-190EF").slide
+    '190EF'
+    """
+    match = _SLIDE_NAME.fullmatch(name)
+    return None if match is None else _slide_name(match.groups())
+
+
+def _slide_name(parts: Any) -> SlideName:
+    letter, code, year, number, letters = parts
+    return SlideName(letter.upper() == "M", _CODES.get(code.upper(), -1), year, number, letters.upper())
+
+
+def parse_magnification(value: Any) -> int | None:
+    """One of 40, 100, 200 and 400 from a number or a text such as ``"40X"``; None stays None.
+
+    Raises
+    ------
+    DatasetError
+        When it is none of the four.
+
+    Examples
+    --------
+    >>> parse_magnification("40X"), parse_magnification(400), parse_magnification(None)
+    (40, 400, None)
+    """
+    if value is None:
+        return None
+    power = _POWERS.get(str(value).strip().upper().removesuffix("X"))
+    if power is None:
+        raise DatasetError(
+            f"load_breakhis.magnification: expected 40, 100, 200, 400 (or '40X' and so on), or None for all, got "
+            f"{value!r}. BreakHis has these four."
+        )
+    return power
+
+
+def scan_breakhis(root: Path) -> Scan:
     """Walk the tree below `root`, which may be the archive's top or any folder down to the one with both classes.
 
     Parameters
@@ -67,8 +151,8 @@ def scan_breakhis(root: Path) -> TreeScan:
 
     Returns
     -------
-    scan : TreeScan
-        An image that lies there twice under one name counts once, the other as a duplicate.
+    scan : Scan
+        Keys are `ImageName`: an image that lies there twice under one name counts once, the other as a duplicate.
 
     Raises
     ------
@@ -76,16 +160,15 @@ def scan_breakhis(root: Path) -> TreeScan:
         When there is no such tree, a class is missing or holds no usable image, a folder cannot be listed, or a name
         and its folders contradict each other.
     """
-    scan = TreeScan(str(root))
+    scan = Scan(str(root), "is a file outside the magnification folders")
     tops = _find_tops(str(root), 0)
     if not tops:
         raise DatasetError(_nothing_found(root))
     for top in tops:
         for label, folder in enumerate(_class_folders(scan, top)):
             _scan_class(scan, folder, bool(label))
-    _check_contradictions(scan)
+    scan.refuse_contradictions()
     _check_both_classes(scan)
-    scan.images = dict(sorted(scan.images.items(), key=_order))
     return scan
 
 
@@ -101,11 +184,6 @@ def is_made_up(root: Path) -> bool:
     return False
 
 
-def _order(item: tuple[ImageName, FoundImage]) -> tuple:
-    slide, magnification, sequence = item[0]
-    return (slide.subtype, int(slide.number), slide.letters, slide.year, magnification, sequence)
-
-
 def _find_tops(folder: str, depth: int) -> list[str]:
     """Folders that hold ``benign`` or ``malignant``, at `folder` or below it through the archive's own folders."""
     entries = list_folder(folder)
@@ -117,7 +195,7 @@ def _find_tops(folder: str, depth: int) -> list[str]:
     return [top for path in below for top in _find_tops(path, depth + 1)]
 
 
-def _class_folders(scan: TreeScan, top: str) -> list[str]:
+def _class_folders(scan: Scan, top: str) -> list[str]:
     """Paths of benign and malignant, which must both be folders."""
     paths = [str(Path(top) / name) for name in CLASSES]
     for path, other in zip(paths, reversed(CLASSES), strict=True):
@@ -135,55 +213,30 @@ def _class_folders(scan: TreeScan, top: str) -> list[str]:
     return paths
 
 
-def _scan_class(scan: TreeScan, folder: str, malignant: bool) -> None:
-    for entry in _folders(scan, folder):
-        if entry.name != _PROCEDURE:
-            scan.leave_out(entry.path, "is a folder other than SOB in that of a class (not searched)")
-            continue
-        for below in _folders(scan, entry.path):
-            subtype = subtype_of_folder(below.name)
-            if subtype is None:
-                scan.leave_out(below.path, "is a folder named after no subtype (not searched)")
-            elif SUBTYPES[subtype].malignant != malignant:
-                scan.contradict(below.path, f"a {CLASSES[malignant]} subtype", f"a {CLASSES[not malignant]} one")
+def _scan_class(scan: Scan, folder: str, malignant: bool) -> None:
+    for procedure, _ in scan.folders(folder, {"SOB": True}.get, "is a folder other than SOB in that of a class"):
+        for below, subtype in scan.folders(procedure, _FOLDERS.get, "is a folder named after no subtype"):
+            if SUBTYPES[subtype].malignant != malignant:
+                scan.contradict(below, f"a {CLASSES[malignant]} subtype", f"a {CLASSES[not malignant]} one")
             else:
-                _scan_subtype(scan, below.path, subtype)
+                _scan_subtype(scan, below, subtype)
 
 
-def _folders(scan: TreeScan, folder: str) -> list[os.DirEntry]:
-    entries = list_folder(folder)
-    for entry in entries:
-        if not is_folder(entry):
-            scan.leave_out(entry.path, "is a file outside the magnification folders")
-    return [entry for entry in entries if is_folder(entry)]
-
-
-def _scan_subtype(scan: TreeScan, folder: str, subtype: int) -> None:
-    for entry in _folders(scan, folder):
-        slide = parse_slide(entry.name)
-        if slide is None:
-            scan.leave_out(entry.path, "is a folder whose name is no slide (not searched)")
+def _scan_subtype(scan: Scan, folder: str, subtype: int) -> None:
+    for below, slide in scan.folders(folder, parse_slide, "is a folder whose name is no slide"):
+        if _differs_in_kind(scan, below, slide, subtype):
             continue
-        if _differs_in_kind(scan, entry.path, slide, subtype):
-            continue
-        for below in _folders(scan, entry.path):
-            magnification = _magnification_of(below.name)
-            if magnification is None:
-                scan.leave_out(below.path, "is a folder named after no magnification (not searched)")
-                continue
-            for file in list_folder(below.path):
-                _scan_file(scan, file, slide, magnification)
+        for images, power in scan.folders(below, _power_of_folder, "is a folder named after no magnification"):
+            for path, name in scan.files(images, parse_image, "has a name that is no BreakHis image name"):
+                _scan_file(scan, path, name, slide, power)
 
 
-def _magnification_of(folder: str) -> int | None:
-    try:
-        return parse_magnification(folder) if folder[-1:] in "xX" else None
-    except DatasetError:
-        return None
+def _power_of_folder(name: str) -> int | None:
+    return _POWERS.get(name[:-1]) if name.endswith(("x", "X")) else None
 
 
-def _differs_in_kind(scan: TreeScan, path: str, name: SlideName, subtype: int) -> bool:
-    """Note and tell a class or subtype in a name that is not that of the folder."""
+def _differs_in_kind(scan: Scan, path: str, name: SlideName, subtype: int) -> bool:
+    """Note, and return whether there is, a class or subtype in a name that is not that of the folder."""
     malignant = SUBTYPES[subtype].malignant
     if name.malignant != malignant:
         scan.contradict(path, f"the class {CLASSES[malignant]}", CLASSES[name.malignant])
@@ -193,51 +246,31 @@ def _differs_in_kind(scan: TreeScan, path: str, name: SlideName, subtype: int) -
     return name.malignant != malignant or name.subtype != subtype
 
 
-def _scan_file(scan: TreeScan, file: os.DirEntry, slide: SlideName, magnification: int) -> None:
-    name = parse_image(file.name)
-    if name is None:
-        scan.leave_out(file.path, "has a name that is no BreakHis image name")
+def _scan_file(scan: Scan, path: str, name: ImageName, slide: SlideName, magnification: int) -> None:
+    got = name.slide_name
+    if _differs_in_kind(scan, path, got, slide.subtype):
         return
-    if _differs_in_kind(scan, file.path, name.slide_name, slide.subtype):
-        return
-    if name.slide_name != slide:
-        got = name.slide_name
-        scan.contradict(file.path, f"slide {slide.year}-{slide.slide}", f"slide {got.year}-{got.slide}")
+    if got != slide:
+        scan.contradict(path, f"slide {slide.year}-{slide.slide}", f"slide {got.year}-{got.slide}")
     elif name.magnification != magnification:
-        scan.contradict(file.path, f"magnification {magnification}X", f"{name.magnification}X")
-    elif name in scan.images:
-        scan.duplicates += 1
+        scan.contradict(path, f"magnification {magnification}X", f"{name.magnification}X")
     else:
-        _add(scan, file.path, name)
+        scan.take(name, path, _whole_png_size)
 
 
-def _add(scan: TreeScan, path: str, name: ImageName) -> None:
+def _whole_png_size(path: str) -> tuple[int, int] | str:
+    """(height, width) of a PNG whose end (W3C PNG specification, 11.2.5) is there, or the reason why there is none."""
     size = png_size(path)
-    if not isinstance(size, str) and _is_cut_off(path):
-        size = "is cut off (a PNG without its end)"
     if isinstance(size, str):
-        # The name stays free: a sound second copy of the same image still counts.
-        scan.leave_out(path, size)
-    else:
-        scan.images[name] = FoundImage(name, path, *size, Path(path).stat().st_size)
-
-
-def _is_cut_off(path: str) -> bool:
-    """Whether the chunk that ends a PNG (W3C PNG specification, 11.2.5) is missing from the end of the file."""
+        return size
     with Path(path).open("rb") as file:
         file.seek(max(0, Path(path).stat().st_size - _TAIL_BYTES))
-        return _PNG_END not in file.read()
+        return size if _PNG_END in file.read() else "is cut off (a PNG without its end)"
 
 
-def _check_contradictions(scan: TreeScan) -> None:
-    if scan.contradictions:
-        more = and_more(len(scan.contradictions))
-        raise DatasetError(f"{scan.contradictions[0]} in its name{more}. Find out which is right and move it.")
-
-
-def _check_both_classes(scan: TreeScan) -> None:
+def _check_both_classes(scan: Scan) -> None:
     for label, name in enumerate(CLASSES):
-        if not any(image.slide_name.malignant == label for image in scan.images):
+        if not any(image.slide_name.malignant == label for image in scan.found):
             groups = "; ".join(f"left out, {group}" for group in LeftOut.group(scan.left_out))
             raise DatasetError(
                 f"{scan.root}: expected images of both classes in {TREE}, got 0 {name}"

@@ -12,7 +12,7 @@ import numpy as np
 
 from histofeat.datasets.base import PatchDataset
 from histofeat.datasets.breakhis.loading import load_breakhis
-from histofeat.datasets.breakhis.names import CLASSES, MAGNIFICATIONS, SUBTYPES, Subtype
+from histofeat.datasets.breakhis.tree import CLASSES, MAGNIFICATIONS, SUBTYPES, Subtype
 from histofeat.datasets.synthetic.cohort_folder import check_count, make_tree
 from histofeat.exceptions import DatasetError
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 
 from histofeat.datasets.base import PatchDataset
-from histofeat.datasets.idc import dataset_from_scan, scan_tree
-from histofeat.datasets.synthetic.cohort_folder import MANIFEST, check_count, make_tree
+from histofeat.datasets.idc import load_idc
+from histofeat.datasets.synthetic.cohort_folder import check_count, make_tree
 
 __all__ = ["COHORT_VERSION", "SIGNATURE_VERSION", "draw_cohort", "make_cohort", "make_signature_cohort"]
 
@@ -86,7 +85,7 @@ def make_cohort(
         "patches_per_patient": check_count("make_cohort", "patches_per_patient", patches_per_patient, 4),
         "random_state": check_count("make_cohort", "random_state", random_state, 0),
     }
-    return _load(make_tree("make_cohort", root, COHORT_VERSION, parameters, draw_cohort))
+    return load_idc(make_tree("make_cohort", root, COHORT_VERSION, parameters, draw_cohort))
 
 
 def make_signature_cohort(
@@ -141,11 +140,7 @@ def make_signature_cohort(
         "patches_per_patient": check_count("make_signature_cohort", "patches_per_patient", patches_per_patient, 4),
         "random_state": check_count("make_signature_cohort", "random_state", random_state, 0),
     }
-    return _load(make_tree("make_signature_cohort", root, SIGNATURE_VERSION, parameters, draw_signature_cohort))
-
-
-def _load(folder: Path) -> PatchDataset:
-    return dataset_from_scan(scan_tree(folder, ignore=frozenset([MANIFEST])), synthetic=True)
+    return load_idc(make_tree("make_signature_cohort", root, SIGNATURE_VERSION, parameters, draw_signature_cohort))
 
 
 def draw_cohort(n_patients: int, patches_per_patient: int, random_state: int) -> Iterator[tuple[str, bytes]]:
