@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from math import log2
+from collections.abc import Callable, Sequence
+from math import exp, log, log2, sqrt
 from typing import ClassVar
 
 import numpy as np
@@ -11,24 +12,13 @@ from numba import njit
 from histofeat.features.base import PatchFeatures
 from histofeat.features.batch import PatchBatch, check_channels, check_integer, read_only
 
-__all__ = [
-    "C_LOG_C",
-    "FIXED",
-    "CooccurrenceFeatures",
-    "cooccurrence",
-    "count_pairs",
-    "quantise",
-    "read_counts",
-    "sum_c_log_c",
-    "summarise",
-    "symmetrise",
-    "tally_pairs",
-]
+__all__ = ["CooccurrenceFeatures", "cooccurrence", "flat_statistics", "haralick", "measure_matrices", "properties"]
 
 #: ``c * log2(c)`` is summed in integers, multiples of 2**-28: fast, and exact in any order.
 FIXED = 2.0**28
 #: It comes from a table for the counts c of small patches; larger ones are computed.
 C_LOG_C = np.array([0, *(round(c * log2(c) * FIXED) for c in range(1, 4096))], dtype=np.int64)
+_NAT = log(2.0)
 
 
 def cooccurrence(gray: np.ndarray, levels: int = 32, distance: int = 1) -> np.ndarray:
@@ -77,15 +67,23 @@ def cooccurrence(gray: np.ndarray, levels: int = 32, distance: int = 1) -> np.nd
 class CooccurrenceFeatures(PatchFeatures):
     """Base class of families that summarise statistics of co-occurrence matrices by mean and range over directions.
 
-    A family has the parameters `levels`, `distances` and `channels`, names its statistics in ``_statistics``, and
-    implements ``_measure(images, distances, out)``, which fills the columns of a channel: for each distance the means,
-    then the ranges.
+    A family names its statistics in ``_statistics``; their number says which they are, see `textures`.
     """
 
     _invariant_to_turns: ClassVar[bool] = True
     _statistics: ClassVar[tuple[str, ...]]
     #: Names of channels in columns, where they are shorter than the channel's.
     _short: ClassVar[dict[str, str]] = {}
+
+    def __init__(
+        self,
+        levels: int = 32,
+        distances: Sequence[int] = (1,),
+        channels: Sequence[str] = ("gray", "hematoxylin", "eosin"),
+    ):
+        self.levels = levels
+        self.distances = distances
+        self.channels = channels
 
     def _check_params(self) -> None:
         owner, distances = type(self).__name__, self.distances
@@ -111,12 +109,12 @@ class CooccurrenceFeatures(PatchFeatures):
         parts = []
         for channel in self.channels:
             parts.append(np.empty((len(batch), len(distances) * 2 * len(self._statistics)), dtype=np.float32))
-            self._measure(read_only(batch.channel(channel)), distances, parts[-1])
+            textures(read_only(batch.channel(channel)), self.levels, distances, C_LOG_C, parts[-1])
         return np.hstack(parts)
 
 
-def read_counts(owner: str, counts) -> np.ndarray:
-    """Symmetric co-occurrence matrices as one stack.
+def measure_matrices(owner: str, counts, measure: Callable, n_columns: int) -> np.ndarray:
+    """Statistics of symmetric co-occurrence matrices.
 
     Parameters
     ----------
@@ -124,11 +122,15 @@ def read_counts(owner: str, counts) -> np.ndarray:
         The function, for messages.
     counts : ndarray of shape (..., L, L), int
         What the user gave.
+    measure : {haralick, properties}
+        Kernel that fills the row of a matrix.
+    n_columns : int
+        Length of a row.
 
     Returns
     -------
-    matrices : ndarray of shape (n, L, L), int64
-        The matrices, C-contiguous.
+    statistics : ndarray of shape (..., n_columns), float64
+        NaN for a matrix without any pair.
 
     Raises
     ------
@@ -141,7 +143,125 @@ def read_counts(owner: str, counts) -> np.ndarray:
     if (counts < 0).any() or (counts != counts.swapaxes(-1, -2)).any():
         raise ValueError(f"{owner}: expected symmetric counts, got negative or unequal entries.")
     levels = counts.shape[-1]
-    return np.ascontiguousarray(counts, dtype=np.int64).reshape(-1, levels, levels)
+    matrices = np.ascontiguousarray(counts, dtype=np.int64).reshape(-1, levels, levels)
+    out = np.full((len(matrices), n_columns), np.nan)
+    for matrix, row in zip(matrices, out, strict=True):
+        if matrix.any():
+            measure(matrix, 0, levels - 1, C_LOG_C, np.empty((3, 2 * levels), np.int64), row)
+    return out.reshape(*counts.shape[:-2], n_columns)
+
+
+@njit(cache=True, nogil=True)
+def textures(images, levels, distances, c_log_c, out):
+    """Fill `out` (n, distances * 2 * k): k means over directions, then k ranges, per distance; 13 of Haralick, or 10.
+
+    Ten are scikit-image's properties.
+    """
+    n, height, width = images.shape
+    quantised = np.empty((height, width), np.uint8)
+    flat = quantised.ravel()
+    counts = np.empty((4, levels * levels), np.int32)
+    symmetric = np.zeros((levels, levels), np.int32)
+    work = np.empty((3, 2 * levels), np.int32)
+    values = np.empty((4, out.shape[1] // len(distances) // 2))
+    both = 2 * values.shape[1]
+    for image in range(n):
+        low, high = quantise(images[image].ravel(), levels, flat)
+        for k in range(len(distances)):
+            distance = min(distances[k], max(height, width) - 1)
+            used = 0
+            if low < high and distance > 0:
+                counts[:] = 0
+                count_pairs(quantised, levels, distance, counts)
+                for direction in range(4):
+                    if symmetrise(counts[direction], low, high, symmetric):
+                        if both == 26:
+                            haralick(symmetric, low, high, c_log_c, work, values[used])
+                        else:
+                            properties(symmetric, low, high, c_log_c, work, values[used])
+                        used += 1
+            if used == 0:
+                flat_statistics(low, levels, values[0])
+                used = 1
+            summarise(values[:used], out[image, both * k : both * (k + 1)])
+
+
+@njit(cache=True, nogil=True)
+def flat_statistics(level, levels, out):
+    """Statistics of a patch with a single level."""
+    out[:] = 0
+    if len(out) == 13:
+        out[0] = out[2] = out[4] = 1
+        out[5] = 2 * level
+        out[9] = 1 / levels - 1 / levels**2
+    else:
+        out[2] = out[3] = out[4] = out[5] = 1
+        out[6] = level
+
+
+@njit(cache=True, nogil=True)
+def properties(symmetric, low, high, c_log_c, work, out):
+    """Fill `out` (10) from a symmetric matrix that is zero outside the levels low to high and not all zero."""
+    squares, in_logs = tally_pairs(symmetric, low, high, c_log_c, work)
+    n, mean, variance, contrast, homogeneity = _moments(work, low, high)
+    dissimilarity = 0
+    for k in range(high - low + 1):
+        dissimilarity += k * work[2, k]
+    out[0] = contrast / n
+    out[1] = dissimilarity / n
+    out[2] = homogeneity / n
+    out[3] = squares / (n * n)
+    out[4] = sqrt(out[3])
+    out[5] = 1.0 if variance == 0 else 1 - contrast / n / (2 * variance)
+    out[6] = mean
+    out[7] = variance
+    out[8] = sqrt(variance)
+    out[9] = max(0.0, log2(n) - in_logs / (n * FIXED)) * _NAT
+
+
+@njit(cache=True, nogil=True)
+def haralick(symmetric, low, high, c_log_c, work, out):
+    """Fill `out` (13) from a symmetric matrix that is zero outside the levels low to high and not all zero."""
+    levels = len(symmetric)
+    squares, information = tally_pairs(symmetric, low, high, c_log_c, work)
+    marginal, sums, gaps = work[0, :levels], work[1], work[2, :levels]
+    n, mean, variance, contrast, homogeneity = _moments(work, low, high)
+    peaks = 0.0
+    for k in range(high - low + 1):
+        peaks += (gaps[k] / n) ** 2
+    entropy = log2(n) - information / (n * FIXED)
+    own = 0.0 if variance == 0 else log2(n) - sum_c_log_c(marginal, low, high, c_log_c) / (n * FIXED)
+    out[0] = squares / (n * n)
+    out[1] = contrast / n
+    out[2] = 1.0 if variance == 0 else 1 - contrast / n / (2 * variance)
+    out[3] = variance
+    out[4] = homogeneity / n
+    out[5] = 2 * mean
+    out[6] = max(0.0, 4 * variance - contrast / n)
+    out[7] = max(0.0, log2(n) - sum_c_log_c(sums, 2 * low, 2 * high, c_log_c) / (n * FIXED))
+    out[8] = max(0.0, entropy)
+    out[9] = peaks / levels - 1.0 / (levels * levels)
+    out[10] = max(0.0, log2(n) - sum_c_log_c(gaps, 0, high - low, c_log_c) / (n * FIXED))
+    out[11] = (entropy - 2 * own) / own if own > 0 else 0.0
+    out[12] = sqrt(max(0.0, 1 - exp(-2 * (2 * own - entropy))))
+
+
+@njit(cache=True, nogil=True)
+def _moments(work, low, high):
+    """Number of pairs, mean and variance of a level, and sums of squared and of inverse gaps, from `tally_pairs`."""
+    marginal, gaps = work[0], work[2]
+    total, first = 0, 0
+    for k in range(low, high + 1):
+        total += marginal[k]
+        first += k * marginal[k]
+    n, mean, variance = float(total), first / total, 0.0
+    for k in range(low, high + 1):
+        variance += (k - mean) ** 2 * (marginal[k] / n)
+    contrast, homogeneity = 0, 0.0
+    for k in range(high - low + 1):
+        contrast += k * k * gaps[k]
+        homogeneity += gaps[k] / (1.0 + k * k)
+    return n, mean, variance, contrast, homogeneity
 
 
 @njit(cache=True, nogil=True)

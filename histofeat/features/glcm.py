@@ -3,23 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import log, log2, sqrt
 from typing import ClassVar
 
 import numpy as np
-from numba import njit
 
-from histofeat.features.cooccurrence import (
-    C_LOG_C,
-    FIXED,
-    CooccurrenceFeatures,
-    count_pairs,
-    quantise,
-    read_counts,
-    summarise,
-    symmetrise,
-    tally_pairs,
-)
+from histofeat.features.cooccurrence import CooccurrenceFeatures, measure_matrices, properties
 
 __all__ = ["GLCM", "PROPERTIES", "glcm_properties"]
 
@@ -28,7 +16,6 @@ PROPERTIES = (
     *("contrast", "dissimilarity", "homogeneity", "asm", "energy", "correlation"),
     *("mean", "variance", "std", "entropy"),
 )
-_NAT = log(2.0)
 
 
 def glcm_properties(counts: np.ndarray) -> np.ndarray:
@@ -74,13 +61,7 @@ def glcm_properties(counts: np.ndarray) -> np.ndarray:
     >>> glcm_properties(np.array([[2, 1], [1, 0]]))[:4].tolist()
     [0.5, 0.5, 0.75, 0.375]
     """
-    matrices = read_counts("glcm_properties", counts)
-    levels = matrices.shape[-1]
-    out = np.full((len(matrices), 10), np.nan)
-    for matrix, row in zip(matrices, out, strict=True):
-        if matrix.any():
-            _properties(matrix, 0, levels - 1, C_LOG_C, np.empty((3, 2 * levels), np.int64), row)
-    return out.reshape(*np.shape(counts)[:-2], 10)
+    return measure_matrices("glcm_properties", counts, properties, len(PROPERTIES))
 
 
 class GLCM(CooccurrenceFeatures):
@@ -126,75 +107,4 @@ class GLCM(CooccurrenceFeatures):
         distances: Sequence[int] = (1, 3),
         channels: Sequence[str] = ("gray", "hematoxylin", "eosin"),
     ):
-        self.levels = levels
-        self.distances = distances
-        self.channels = channels
-
-    def _measure(self, images, distances, out) -> None:
-        _textures(images, self.levels, distances, C_LOG_C, out)
-
-
-@njit(cache=True, nogil=True)
-def _textures(images, levels, distances, c_log_c, out):
-    """Fill `out` (n, distances * 20): ten means over directions, then ten ranges, per distance."""
-    n, height, width = images.shape
-    quantised = np.empty((height, width), np.uint8)
-    flat = quantised.ravel()
-    counts = np.empty((4, levels * levels), np.int32)
-    symmetric = np.zeros((levels, levels), np.int32)
-    work = np.empty((3, 2 * levels), np.int32)
-    values = np.empty((4, 10))
-    for image in range(n):
-        low, high = quantise(images[image].ravel(), levels, flat)
-        for k in range(len(distances)):
-            distance = min(distances[k], max(height, width) - 1)
-            used = 0
-            if low < high and distance > 0:
-                counts[:] = 0
-                count_pairs(quantised, levels, distance, counts)
-                for direction in range(4):
-                    if symmetrise(counts[direction], low, high, symmetric):
-                        _properties(symmetric, low, high, c_log_c, work, values[used])
-                        used += 1
-            if used == 0:
-                _flat_properties(low, values[0])
-                used = 1
-            summarise(values[:used], out[image, 20 * k : 20 * (k + 1)])
-
-
-@njit(cache=True, nogil=True)
-def _flat_properties(level, out):
-    """Properties of a patch with a single level."""
-    out[:] = 0
-    out[2] = out[3] = out[4] = out[5] = 1
-    out[6] = level
-
-
-@njit(cache=True, nogil=True)
-def _properties(symmetric, low, high, c_log_c, work, out):
-    """Fill `out` (10) from a symmetric matrix that is zero outside the levels low to high and not all zero."""
-    levels = len(symmetric)
-    squares, in_logs = tally_pairs(symmetric, low, high, c_log_c, work)
-    marginal, gaps = work[0, :levels], work[2, :levels]
-    total, first = 0, 0
-    for k in range(low, high + 1):
-        total += marginal[k]
-        first += k * marginal[k]
-    n, mean, variance = float(total), first / total, 0.0
-    for k in range(low, high + 1):
-        variance += (k - mean) ** 2 * (marginal[k] / n)
-    contrast, dissimilarity, homogeneity = 0, 0, 0.0
-    for k in range(high - low + 1):
-        contrast += k * k * gaps[k]
-        dissimilarity += k * gaps[k]
-        homogeneity += gaps[k] / (1.0 + k * k)
-    out[0] = contrast / n
-    out[1] = dissimilarity / n
-    out[2] = homogeneity / n
-    out[3] = squares / (n * n)
-    out[4] = sqrt(out[3])
-    out[5] = 1.0 if variance == 0 else 1 - contrast / n / (2 * variance)
-    out[6] = mean
-    out[7] = variance
-    out[8] = sqrt(variance)
-    out[9] = max(0.0, log2(n) - in_logs / (n * FIXED)) * _NAT
+        super().__init__(levels, distances, channels)

@@ -2,26 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from math import exp, log2, sqrt
 from typing import ClassVar
 
 import numpy as np
-from numba import njit
 
-from histofeat.features.cooccurrence import (
-    C_LOG_C,
-    FIXED,
-    CooccurrenceFeatures,
-    cooccurrence,
-    count_pairs,
-    quantise,
-    read_counts,
-    sum_c_log_c,
-    summarise,
-    symmetrise,
-    tally_pairs,
-)
+from histofeat.features.cooccurrence import CooccurrenceFeatures, cooccurrence, haralick, measure_matrices
 
 __all__ = ["STATISTICS", "HaralickTexture", "cooccurrence", "haralick_statistics"]
 
@@ -79,13 +64,7 @@ def haralick_statistics(counts: np.ndarray) -> np.ndarray:
     >>> haralick_statistics(np.array([[2, 1], [1, 0]])).round(3)[:5].tolist()
     [0.375, 0.5, -0.333, 0.188, 0.75]
     """
-    matrices = read_counts("haralick_statistics", counts)
-    levels = matrices.shape[-1]
-    out = np.full((len(matrices), 13), np.nan)
-    for matrix, row in zip(matrices, out, strict=True):
-        if matrix.any():
-            _statistics(matrix, 0, levels - 1, C_LOG_C, np.empty((3, 2 * levels), np.int64), row)
-    return out.reshape(*np.shape(counts)[:-2], 13)
+    return measure_matrices("haralick_statistics", counts, haralick, len(STATISTICS))
 
 
 class HaralickTexture(CooccurrenceFeatures):
@@ -125,88 +104,3 @@ class HaralickTexture(CooccurrenceFeatures):
     _statistics: ClassVar[tuple[str, ...]] = STATISTICS
     #: Channels that go by a letter in column names.
     _short: ClassVar[dict[str, str]] = {"hematoxylin": "h", "eosin": "e"}
-
-    def __init__(
-        self,
-        levels: int = 32,
-        distances: Sequence[int] = (1,),
-        channels: Sequence[str] = ("gray", "hematoxylin", "eosin"),
-    ):
-        self.levels = levels
-        self.distances = distances
-        self.channels = channels
-
-    def _measure(self, images, distances, out) -> None:
-        _textures(images, self.levels, distances, C_LOG_C, out)
-
-
-@njit(cache=True, nogil=True)
-def _textures(images, levels, distances, c_log_c, out):
-    """Fill `out` (n, distances * 26): thirteen means over directions, then thirteen ranges, per distance."""
-    n, height, width = images.shape
-    quantised = np.empty((height, width), np.uint8)
-    flat = quantised.ravel()
-    counts = np.empty((4, levels * levels), np.int32)
-    symmetric = np.zeros((levels, levels), np.int32)
-    work = np.empty((3, 2 * levels), np.int32)
-    values = np.empty((4, 13))
-    for image in range(n):
-        low, high = quantise(images[image].ravel(), levels, flat)
-        for k in range(len(distances)):
-            distance = min(distances[k], max(height, width) - 1)
-            if low == high or distance == 0:
-                _flat_statistics(low, levels, values[0])
-                used = 1
-            else:
-                counts[:] = 0
-                count_pairs(quantised, levels, distance, counts)
-                used = 0
-                for direction in range(4):
-                    if symmetrise(counts[direction], low, high, symmetric):
-                        _statistics(symmetric, low, high, c_log_c, work, values[used])
-                        used += 1
-            summarise(values[:used], out[image, 26 * k : 26 * (k + 1)])
-
-
-@njit(cache=True, nogil=True)
-def _flat_statistics(level, levels, out):
-    """Statistics of a patch with a single level."""
-    out[:] = 0
-    out[0] = out[2] = out[4] = 1
-    out[5] = 2 * level
-    out[9] = 1 / levels - 1 / levels**2
-
-
-@njit(cache=True, nogil=True)
-def _statistics(symmetric, low, high, c_log_c, work, out):
-    """Fill `out` (13) from a symmetric matrix that is zero outside the levels low to high and not all zero."""
-    levels = len(symmetric)
-    squares, information = tally_pairs(symmetric, low, high, c_log_c, work)
-    marginal, sums, gaps = work[0, :levels], work[1], work[2, :levels]
-    total, first = 0, 0
-    for k in range(low, high + 1):
-        total += marginal[k]
-        first += k * marginal[k]
-    n, mean, variance = float(total), first / total, 0.0
-    for k in range(low, high + 1):
-        variance += (k - mean) ** 2 * (marginal[k] / n)
-    contrast, homogeneity, peaks = 0, 0.0, 0.0
-    for k in range(high - low + 1):
-        contrast += k * k * gaps[k]
-        homogeneity += gaps[k] / (1.0 + k * k)
-        peaks += (gaps[k] / n) ** 2
-    entropy = log2(n) - information / (n * FIXED)
-    own = 0.0 if variance == 0 else log2(n) - sum_c_log_c(marginal, low, high, c_log_c) / (n * FIXED)
-    out[0] = squares / (n * n)
-    out[1] = contrast / n
-    out[2] = 1.0 if variance == 0 else 1 - contrast / n / (2 * variance)
-    out[3] = variance
-    out[4] = homogeneity / n
-    out[5] = 2 * mean
-    out[6] = max(0.0, 4 * variance - contrast / n)
-    out[7] = max(0.0, log2(n) - sum_c_log_c(sums, 2 * low, 2 * high, c_log_c) / (n * FIXED))
-    out[8] = max(0.0, entropy)
-    out[9] = peaks / levels - 1.0 / (levels * levels)
-    out[10] = max(0.0, log2(n) - sum_c_log_c(gaps, 0, high - low, c_log_c) / (n * FIXED))
-    out[11] = (entropy - 2 * own) / own if own > 0 else 0.0
-    out[12] = sqrt(max(0.0, 1 - exp(-2 * (2 * own - entropy))))

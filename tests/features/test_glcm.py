@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from skimage.feature import graycomatrix, graycoprops
 
-from histofeat.features import GLCM, PatchBatch, glcm
-from histofeat.features.cooccurrence import C_LOG_C, cooccurrence
+from histofeat.features import GLCM, PatchBatch
+from histofeat.features.cooccurrence import C_LOG_C, cooccurrence, flat_statistics, properties, textures
 from histofeat.features.glcm import PROPERTIES, glcm_properties
 
 THEIRS = ["ASM" if name == "asm" else name for name in PROPERTIES]
@@ -111,7 +111,7 @@ def test_a_flat_matrix_has_the_flat_values():
     counts = np.zeros((32, 32), dtype=int)
     counts[12, 12] = 4900
     expected = np.empty(10)
-    glcm._flat_properties(12, expected)
+    flat_statistics(12, 32, expected)
     np.testing.assert_allclose(glcm_properties(counts), expected, atol=1e-12)
 
 
@@ -152,14 +152,14 @@ def test_kernels_in_plain_python():
     images.flags.writeable = False
     distances = np.array([1, 2])
     out, expected = np.empty((2, 40), dtype=np.float32), np.empty((2, 40), dtype=np.float32)
-    glcm._textures.py_func(images, 4, distances, C_LOG_C, out)
-    glcm._textures(images, 4, distances, C_LOG_C, expected)
+    textures.py_func(images, 4, distances, C_LOG_C, out)
+    textures(images, 4, distances, C_LOG_C, expected)
     np.testing.assert_array_equal(out, expected)
     counts = cooccurrence(images[0], 4)[0]
     values = np.empty(10)
-    glcm._properties.py_func(counts, 0, 3, C_LOG_C, np.empty((3, 8), dtype=np.int64), values)
+    properties.py_func(counts, 0, 3, C_LOG_C, np.empty((3, 8), dtype=np.int64), values)
     np.testing.assert_allclose(values, glcm_properties(counts), rtol=1e-12)
-    glcm._flat_properties.py_func(2, values)
+    flat_statistics.py_func(2, 4, values)
     assert values[[0, 2, 6]].tolist() == [0, 1, 2]
 
 

@@ -9,16 +9,19 @@ import numpy as np
 import pytest
 from skimage.feature import graycomatrix, graycoprops
 
-from histofeat.features import STATISTICS, HaralickTexture, PatchBatch, haralick
+from histofeat.features import STATISTICS, HaralickTexture, PatchBatch
 from histofeat.features.cooccurrence import (
     C_LOG_C,
     cooccurrence,
     count_pairs,
+    flat_statistics,
+    haralick,
     quantise,
     sum_c_log_c,
     summarise,
     symmetrise,
     tally_pairs,
+    textures,
 )
 from histofeat.features.haralick import haralick_statistics
 
@@ -189,7 +192,7 @@ def test_a_flat_matrix_has_the_flat_values():
     counts = np.zeros((32, 32), dtype=int)
     counts[12, 12] = 4900
     expected = np.empty(13)
-    haralick._flat_statistics(12, 32, expected)
+    flat_statistics(12, 32, expected)
     np.testing.assert_allclose(haralick_statistics(counts), expected, atol=1e-12)
 
 
@@ -233,8 +236,8 @@ def test_kernels_in_plain_python():
     images[1] = 40
     distances = np.array([1, 2])
     out, expected = np.empty((2, 52)), np.empty((2, 52))
-    haralick._textures.py_func(images, 4, distances, C_LOG_C, out)
-    haralick._textures(images, 4, distances, C_LOG_C, expected)
+    textures.py_func(images, 4, distances, C_LOG_C, out)
+    textures(images, 4, distances, C_LOG_C, expected)
     np.testing.assert_array_equal(out, expected)
     quantised = np.empty(12, dtype=np.uint8)
     assert quantise.py_func(images[0].ravel(), 4, quantised) == (quantised.min(), quantised.max())
@@ -251,13 +254,13 @@ def test_kernels_of_the_statistics_in_plain_python():
     counts = cooccurrence(random_image((4, 3)), 4)[0]
     work, out = np.empty((3, 8), dtype=np.int64), np.empty(13)
     # A table of two entries: the others are computed, to the same values.
-    haralick._statistics.py_func(counts, 0, 3, C_LOG_C[:2], work, out)
+    haralick.py_func(counts, 0, 3, C_LOG_C[:2], work, out)
     np.testing.assert_allclose(out, haralick_statistics(counts), rtol=1e-8)
     once = tally_pairs.py_func(counts, 0, 3, C_LOG_C, work)
     assert once[0] == (counts**2).sum()
     assert work[0, :4].tolist() == counts.sum(axis=0).tolist()
     assert sum_c_log_c.py_func(np.array([0, 1, 2, 4]), 1, 3, C_LOG_C) == 10 * 2**28
-    haralick._flat_statistics.py_func(2, 4, out)
+    flat_statistics.py_func(2, 4, out)
     assert out[[0, 5, 8]].tolist() == [1, 4, 0]
     summary = np.empty(26)
     summarise.py_func(np.array([np.zeros(13), np.ones(13)]), summary)
