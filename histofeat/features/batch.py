@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from numbers import Integral
 
 import numpy as np
 
 from histofeat.exceptions import known_names
 
-__all__ = ["CHANNELS", "PatchBatch", "as_stack", "check_channels", "check_integer", "read_only", "resize_patches"]
+__all__ = [
+    "CHANNELS", "PatchBatch", "as_stack", "check_channels", "check_different", "check_integer", "read_only",
+    "resize_patches",
+]  # fmt: skip
 
 
 #: Every named channel: the colour space that holds it and its position there.
@@ -25,7 +29,7 @@ CHANNELS: dict[str, tuple[str, int]] = {
 }
 
 
-def check_channels(owner: str, channels) -> None:
+def check_channels(owner: str, channels, known: tuple[str, ...] = ("gray", *CHANNELS)) -> None:
     """Check that a parameter is a list of different channel names.
 
     Parameters
@@ -34,19 +38,42 @@ def check_channels(owner: str, channels) -> None:
         Name of the parameter in the message.
     channels : object
         Its value.
+    known : tuple of str
+        The names that exist; by default those of channels.
 
     Raises
     ------
     ValueError
         If `channels` is no list or tuple, is empty, names a channel twice or one that does not exist.
     """
-    known = ("gray", *CHANNELS)
     names = channels if isinstance(channels, list | tuple) else ()
     if names and all(name in known and names.count(name) == 1 for name in names):
         return
     strange = next((name for name in names if isinstance(name, str) and name not in known), None)
     hint = f" {known_names(strange, known)}" if strange else ""
     raise ValueError(f"{owner}: expected different names of {known}, got {channels!r}.{hint}")
+
+
+def check_different(owner: str, values, words: str) -> Sequence:
+    """Return a parameter that is a list or tuple of different values, at least one.
+
+    Parameters
+    ----------
+    owner : str
+        Name of the parameter in the message.
+    values : object
+        Its value.
+    words : str
+        What is expected, with an example.
+
+    Raises
+    ------
+    ValueError
+        If it is no list or tuple, is empty, or holds a value twice.
+    """
+    if not isinstance(values, list | tuple) or not values or any(values.count(value) > 1 for value in values):
+        raise ValueError(f"{owner}: expected different {words}, got {values!r}.")
+    return values
 
 
 def check_integer(owner: str, value, low: int, high: int | None = None, *, optional: bool = False) -> None:

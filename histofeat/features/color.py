@@ -10,17 +10,12 @@ import numpy as np
 from numba import njit
 
 from histofeat.features.base import PatchFeatures
-from histofeat.features.batch import CHANNELS, PatchBatch, as_stack, check_integer, read_only
+from histofeat.features.batch import CHANNELS, PatchBatch, as_stack, check_channels, check_integer, read_only
 
 __all__ = [
-    "MOMENTS",
-    "ColorHistogram",
-    "GrayHistogram",
-    "JointColorHistogram",
-    "channel_histograms",
-    "gray_histogram",
-    "joint_histogram",
-]
+    "MOMENTS", "ColorHistogram", "GrayHistogram", "JointColorHistogram", "channel_histograms", "count_values",
+    "gray_histogram", "joint_histogram",
+]  # fmt: skip
 
 #: Moments of a channel, in the order of the columns.
 MOMENTS = ("mean", "std", "skewness", "kurtosis")
@@ -110,10 +105,7 @@ class ColorHistogram(PatchFeatures):
 
     def _check_params(self) -> None:
         check_integer("ColorHistogram.bins", self.bins, 2, 256)
-        known = tuple(_SPACES)
-        spaces = self.spaces if isinstance(self.spaces, list | tuple) else ()
-        if not spaces or any(space not in known or spaces.count(space) > 1 for space in spaces):
-            raise ValueError(f"ColorHistogram.spaces: expected different names of {known}, got {self.spaces!r}.")
+        check_channels("ColorHistogram.spaces", self.spaces, tuple(_SPACES))
         if not isinstance(self.moments, bool | np.bool_):
             raise ValueError(f"ColorHistogram.moments: expected True or False, got {self.moments!r}.")
 
@@ -371,19 +363,26 @@ def _count_cells(images, bins, shares):
 @njit(cache=True, nogil=True)
 def _count_levels(images, shares):
     """Fill `shares` (n, bins) from `images` (n, H * W) uint8."""
-    # Neighbouring pixels mostly hold the same level: four tables keep their increments independent.
     tables = np.empty((4, 256), np.int64)
     bins = shares.shape[1]
     for image in range(len(images)):
-        levels, share = images[image], shares[image]
+        share = shares[image]
         tables[:] = 0
-        whole = len(levels) // 4 * 4
-        for i in range(0, whole, 4):
-            for k in range(4):
-                tables[k, levels[i + k]] += 1
-        for i in range(whole, len(levels)):
-            tables[0, levels[i]] += 1
+        count_values(images[image], tables)
         share[:] = 0
         for value in range(256):
             share[value * bins // 256] += tables[0, value] + tables[1, value] + tables[2, value] + tables[3, value]
-        share /= len(levels)
+        share /= len(images[image])
+
+
+@njit(cache=True, nogil=True)
+def count_values(values, tables):
+    """Add values to four tables in turn: increments of one table wait for each other, those of four overlap."""
+    whole = len(values) // 4 * 4
+    for i in range(0, whole, 4):
+        tables[0, values[i]] += 1
+        tables[1, values[i + 1]] += 1
+        tables[2, values[i + 2]] += 1
+        tables[3, values[i + 3]] += 1
+    for i in range(whole, len(values)):
+        tables[0, values[i]] += 1

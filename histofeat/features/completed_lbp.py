@@ -8,9 +8,9 @@ from typing import ClassVar
 import numpy as np
 from numba import njit
 
-from histofeat.features.base import PatchFeatures
-from histofeat.features.batch import PatchBatch, as_stack, check_channels, read_only
-from histofeat.features.neighbourhoods import BLOCK, SCALE, check_ring, check_rings, circle, close, extended, tally
+from histofeat.features.batch import as_stack, read_only
+from histofeat.features.color import count_values
+from histofeat.features.neighbourhoods import BLOCK, SCALE, RingFeatures, check_ring, circle, close, extended, tally
 
 __all__ = ["CompletedLBP", "clbp_histogram"]
 
@@ -83,7 +83,7 @@ def clbp_histogram(gray: np.ndarray, radius_px: int, points: int | None = None) 
     return shares[0] if np.ndim(gray) == 2 else shares
 
 
-class CompletedLBP(PatchFeatures):
+class CompletedLBP(RingFeatures):
     """Histograms of completed local binary patterns (CLBP) at several radii.
 
     Parameters
@@ -122,7 +122,6 @@ class CompletedLBP(PatchFeatures):
     """
 
     family: ClassVar[str] = "clbp"
-    _invariant_to_turns: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -131,31 +130,16 @@ class CompletedLBP(PatchFeatures):
         form: str = "hybrid",
         channels: Sequence[str] = ("gray",),
     ):
-        self.radii_px = radii_px
-        self.points = points
+        super().__init__(radii_px, points, channels)
         self.form = form
-        self.channels = channels
 
     def _check_params(self) -> None:
-        self._rings()
+        super()._check_params()
         if not isinstance(self.form, str) or self.form not in _FORMS:
             raise ValueError(f"CompletedLBP.form: expected one of {sorted(_FORMS)}, got {self.form!r}.")
-        check_channels("CompletedLBP.channels", self.channels)
 
-    def _rings(self) -> list[tuple[int, int]]:
-        """Radius and number of points of each circle."""
-        return check_rings("CompletedLBP", self.radii_px, self.points)
-
-    def _feature_names(self) -> list[str]:
-        return [
-            f"clbp_{channel}_r{radius}_{components}"
-            for channel in self.channels
-            for radius, points in self._rings()
-            for components in self._components([*(f"{k:02d}" for k in range(points + 1)), "mixed"])
-        ]
-
-    def _components(self, patterns: list[str]) -> list[str]:
-        """Names of the shares of one circle."""
+    def _columns(self, points: int) -> list[str]:
+        patterns = [*(f"{k:02d}" for k in range(points + 1)), "mixed"]
         signs = [f"s_{s}" for s in patterns]
         magnitudes = [f"m_{m}" for m in patterns]
         centres = ["c_0", "c_1"]
@@ -164,14 +148,10 @@ class CompletedLBP(PatchFeatures):
             return [f"{s}_{pair}" for s in signs for pair in pairs]
         return [*signs, *pairs] if self.form == "hybrid" else [*signs, *magnitudes, *centres]
 
-    def _compute(self, batch: PatchBatch) -> np.ndarray:
-        parts = []
-        for channel in self.channels:
-            for radius, points in self._rings():
-                joint = clbp_histogram(batch.channel(channel), radius, points)
-                kept = {"joint": [()], "hybrid": [(2, 3), (1,)], "separate": [(2, 3), (1, 3), (1, 2)]}[self.form]
-                parts += [joint.sum(axis=axes).reshape(len(joint), -1) for axes in kept]
-        return np.hstack(parts).astype(np.float32)
+    def _measure(self, gray: np.ndarray, radius: int, points: int) -> list[np.ndarray]:
+        joint = clbp_histogram(gray, radius, points)
+        kept = {"joint": [()], "hybrid": [(2, 3), (1,)], "separate": [(2, 3), (1, 3), (1, 2)]}[self.form]
+        return [joint.sum(axis=axes).reshape(len(joint), -1) for axes in kept]
 
 
 @njit(cache=True, nogil=True)
@@ -187,12 +167,10 @@ def _histograms(images, radius, corners, weights, bright, shares):
     rows = max(1, BLOCK // width)
     differences = np.empty(max(BLOCK, width))
     cells = np.empty(len(differences), np.uint16)
-    # Neighbouring pixels often hold the same pattern: two tables keep their increments independent.
-    counts = np.empty((2, shares.shape[1]), np.int32)
+    counts = np.empty((4, shares.shape[1]), np.int32)
     for image in range(n):
         flat = images[image].ravel()
-        for i in range(len(flat)):
-            levels[i] = flat[i]
+        levels[: len(flat)] = flat
         threshold = _mean_magnitude(levels, height, width, radius, corners, weights)
         counts[:] = 0
         for top in range(radius, height - radius, rows):
@@ -201,10 +179,10 @@ def _histograms(images, radius, corners, weights, bright, shares):
             size = bottom * width - radius - first
             _encode(levels, first, width, corners, weights, threshold, bright[image], differences[:size], cells[:size])
             for row in range(bottom - top):
-                _count(cells[row * width : (row + 1) * width - 2 * radius], counts)
+                count_values(cells[row * width : (row + 1) * width - 2 * radius], counts)
         total = (height - 2 * radius) * (width - 2 * radius)
         for k in range(shares.shape[1]):
-            shares[image, k] = (counts[0, k] + counts[1, k]) / total
+            shares[image, k] = (counts[0, k] + counts[1, k] + counts[2, k] + counts[3, k]) / total
 
 
 @njit(cache=True, nogil=True)
@@ -284,14 +262,3 @@ def _compare(differences, threshold, signs, magnitudes):
     for i in range(len(differences)):
         signs[i] = differences[i] >= 0
         magnitudes[i] = abs(differences[i]) >= threshold
-
-
-@njit(cache=True, nogil=True)
-def _count(cells, counts):
-    """Add cells to two tables in turn."""
-    whole = len(cells) // 2 * 2
-    for i in range(0, whole, 2):
-        counts[0, cells[i]] += 1
-        counts[1, cells[i + 1]] += 1
-    for i in range(whole, len(cells)):
-        counts[0, cells[i]] += 1

@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 
 from histofeat.features.base import PatchFeatures
-from histofeat.features.batch import PatchBatch, check_channels, check_integer, read_only
+from histofeat.features.batch import PatchBatch, check_channels, check_different, check_integer, read_only
 
 __all__ = ["CooccurrenceFeatures", "cooccurrence", "flat_statistics", "haralick", "measure_matrices", "properties"]
 
@@ -86,12 +86,9 @@ class CooccurrenceFeatures(PatchFeatures):
         self.channels = channels
 
     def _check_params(self) -> None:
-        owner, distances = type(self).__name__, self.distances
+        owner = type(self).__name__
         check_integer(f"{owner}.levels", self.levels, 2, 256)
-        steps = distances if isinstance(distances, list | tuple) else ()
-        if not steps or any(steps.count(distance) > 1 for distance in steps):
-            raise ValueError(f"{owner}.distances: expected different distances such as (1,), got {distances!r}.")
-        for distance in steps:
+        for distance in check_different(f"{owner}.distances", self.distances, "distances such as (1,)"):
             check_integer(f"{owner}.distances", distance, 1)
         check_channels(f"{owner}.channels", self.channels)
 

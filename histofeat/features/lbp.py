@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
 from numba import njit
 
-from histofeat.features.base import PatchFeatures
-from histofeat.features.batch import PatchBatch, as_stack, check_channels, read_only
-from histofeat.features.neighbourhoods import BLOCK, SCALE, check_ring, check_rings, circle, close, extended, tally
+from histofeat.features.batch import as_stack, read_only
+from histofeat.features.color import count_values
+from histofeat.features.neighbourhoods import BLOCK, SCALE, RingFeatures, check_ring, circle, close, extended, tally
 
 __all__ = ["LBPHistogram", "lbp_histogram"]
 
@@ -75,7 +74,7 @@ def lbp_histogram(gray: np.ndarray, radius_px: int, points: int | None = None) -
     return shares[0] if np.ndim(gray) == 2 else shares
 
 
-class LBPHistogram(PatchFeatures):
+class LBPHistogram(RingFeatures):
     """Histograms of uniform local binary patterns at several radii.
 
     Parameters
@@ -108,38 +107,12 @@ class LBPHistogram(PatchFeatures):
     """
 
     family: ClassVar[str] = "lbp"
-    _invariant_to_turns: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        radii_px: Sequence[int] = (1, 2, 3),
-        points: Sequence[int] | None = None,
-        channels: Sequence[str] = ("gray",),
-    ):
-        self.radii_px = radii_px
-        self.points = points
-        self.channels = channels
+    def _columns(self, points: int) -> list[str]:
+        return [*(f"ones_{k:02d}" for k in range(points + 1)), "mixed"]
 
-    def _check_params(self) -> None:
-        self._rings()
-        check_channels("LBPHistogram.channels", self.channels)
-
-    def _rings(self) -> list[tuple[int, int]]:
-        """Radius and number of points of each circle."""
-        return check_rings("LBPHistogram", self.radii_px, self.points)
-
-    def _feature_names(self) -> list[str]:
-        return [
-            f"lbp_{channel}_r{radius}_{pattern}"
-            for channel in self.channels
-            for radius, points in self._rings()
-            for pattern in (*(f"ones_{k:02d}" for k in range(points + 1)), "mixed")
-        ]
-
-    def _compute(self, batch: PatchBatch) -> np.ndarray:
-        return np.hstack(
-            [lbp_histogram(batch.channel(c), radius, points) for c in self.channels for radius, points in self._rings()]
-        ).astype(np.float32)
+    def _measure(self, gray: np.ndarray, radius: int, points: int) -> list[np.ndarray]:
+        return [lbp_histogram(gray, radius, points)]
 
 
 @njit(cache=True, nogil=True)
@@ -154,12 +127,10 @@ def _histograms(images, radius, corners, weights, shares):
     levels = np.zeros(height * width + width + 1)
     patterns = np.empty(max(BLOCK, width), np.uint8)
     rows = max(1, BLOCK // width)
-    # Neighbouring pixels mostly hold the same pattern: four tables keep their increments independent.
     counts = np.empty((4, 256), np.int64)
     for image in range(n):
         flat = images[image].ravel()
-        for i in range(len(flat)):
-            levels[i] = flat[i]
+        levels[: len(flat)] = flat
         counts[:] = 0
         for top in range(radius, height - radius, rows):
             bottom = min(top + rows, height - radius)
@@ -167,7 +138,7 @@ def _histograms(images, radius, corners, weights, shares):
             size = bottom * width - radius - first
             _encode(flat, levels, first, width, corners, weights, patterns[:size])
             for row in range(bottom - top):
-                _count(patterns[row * width : (row + 1) * width - 2 * radius], counts)
+                count_values(patterns[row * width : (row + 1) * width - 2 * radius], counts)
         total = (height - 2 * radius) * (width - 2 * radius)
         for k in range(points + 2):
             shares[image, k] = (counts[0, k] + counts[1, k] + counts[2, k] + counts[3, k]) / total
@@ -219,16 +190,3 @@ def _compare_between(levels, start, width, weights, point, centres, bits, row):
         above = a * levels[upper + i] + b * levels[upper + i + right]
         below = c * levels[lower + i] + d * levels[lower + i + right]
         bits[row, i] = above + below >= centres[i]
-
-
-@njit(cache=True, nogil=True)
-def _count(patterns, counts):
-    """Add patterns to four tables in turn."""
-    whole = len(patterns) // 4 * 4
-    for i in range(0, whole, 4):
-        counts[0, patterns[i]] += 1
-        counts[1, patterns[i + 1]] += 1
-        counts[2, patterns[i + 2]] += 1
-        counts[3, patterns[i + 3]] += 1
-    for i in range(whole, len(patterns)):
-        counts[0, patterns[i]] += 1

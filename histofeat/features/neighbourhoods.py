@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import ClassVar
 
 import numpy as np
 from numba import njit
 
-from histofeat.features.batch import check_integer
+from histofeat.features.base import PatchFeatures
+from histofeat.features.batch import PatchBatch, check_channels, check_different, check_integer
 
-__all__ = ["BLOCK", "MAX_POINTS", "SCALE", "check_ring", "check_rings", "circle", "close", "extended", "tally"]
+__all__ = ["BLOCK", "MAX_POINTS", "SCALE", "RingFeatures", "check_ring", "circle", "close", "extended", "tally"]
 
 #: Offsets of neighbours are multiples of 1e-5 pixels, as in scikit-image.
 _UNIT = 100_000
@@ -52,36 +54,55 @@ def check_ring(owner: str, radius, points, radius_name: str = "radius_px") -> in
     return int(points)
 
 
-def check_rings(owner: str, radii_px: Sequence[int], points: Sequence[int] | None) -> list[tuple[int, int]]:
-    """Validate several circles and return radius and number of points of each.
+class RingFeatures(PatchFeatures):
+    """Base class of families that count patterns of neighbours on circles around each pixel.
 
-    Parameters
-    ----------
-    owner : str
-        Name of the class in the message.
-    radii_px, points : object
-        Their values.
-
-    Returns
-    -------
-    rings : list of (int, int)
-        Radius and number of points.
-
-    Raises
-    ------
-    ValueError
-        If the radii are no list of different radii, or the points are not one valid number for each.
+    A family implements ``_columns(points)``, the ends of the column names of one circle, and
+    ``_measure(gray, radius, points)``, a list of arrays of shape (n, d) with these columns.
     """
-    radii = radii_px if isinstance(radii_px, list | tuple) else ()
-    if not radii or any(radii.count(radius) > 1 for radius in radii):
-        raise ValueError(f"{owner}.radii_px: expected different radii such as (1, 2), got {radii_px!r}.")
-    points = (None,) * len(radii) if points is None else points
-    if not isinstance(points, list | tuple) or len(points) != len(radii):
-        raise ValueError(
-            f"{owner}.points: expected one number of points for each of {len(radii)} radii, got {points!r}. "
-            "Leave it out for 8 points per pixel of radius."
-        )
-    return [(r, check_ring(owner, r, p, "radii_px")) for r, p in zip(radii, points, strict=True)]
+
+    _invariant_to_turns: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        radii_px: Sequence[int] = (1, 2, 3),
+        points: Sequence[int] | None = None,
+        channels: Sequence[str] = ("gray",),
+    ):
+        self.radii_px = radii_px
+        self.points = points
+        self.channels = channels
+
+    def _check_params(self) -> None:
+        self._rings()
+        check_channels(f"{type(self).__name__}.channels", self.channels)
+
+    def _rings(self) -> list[tuple[int, int]]:
+        """Radius and number of points of each circle."""
+        owner, points = type(self).__name__, self.points
+        radii = check_different(f"{owner}.radii_px", self.radii_px, "radii such as (1, 2)")
+        points = (None,) * len(radii) if points is None else points
+        if not isinstance(points, list | tuple) or len(points) != len(radii):
+            raise ValueError(
+                f"{owner}.points: expected one number of points for each of {len(radii)} radii, got {points!r}. "
+                "Leave it out for 8 points per pixel of radius."
+            )
+        return [(r, check_ring(owner, r, p, "radii_px")) for r, p in zip(radii, points, strict=True)]
+
+    def _feature_names(self) -> list[str]:
+        return [
+            f"{self.family}_{channel}_r{radius}_{column}"
+            for channel in self.channels
+            for radius, points in self._rings()
+            for column in self._columns(points)
+        ]
+
+    def _compute(self, batch: PatchBatch) -> np.ndarray:
+        parts = []
+        for channel in self.channels:
+            for radius, points in self._rings():
+                parts += self._measure(batch.channel(channel), radius, points)
+        return np.hstack(parts).astype(np.float32)
 
 
 @lru_cache(maxsize=32)

@@ -11,6 +11,7 @@ from numba import njit
 
 from histofeat.features.base import PatchFeatures
 from histofeat.features.batch import PatchBatch, as_stack, check_channels, read_only
+from histofeat.features.color import count_values
 
 __all__ = ["PFTAS", "pftas"]
 
@@ -67,7 +68,7 @@ def pftas(gray: np.ndarray) -> np.ndarray:
     """
     stack = as_stack("pftas", gray)
     shares = np.empty((len(stack), 54))
-    _adjacencies(read_only(stack), shares)
+    _adjacencies(read_only(stack), read_only(np.pad(stack, ((0, 0), (1, 1), (1, 1)), mode="edge")), shares)
     return shares[0] if np.ndim(gray) == 2 else shares
 
 
@@ -116,51 +117,21 @@ class PFTAS(PatchFeatures):
 
 
 @njit(cache=True, nogil=True)
-def _adjacencies(images, shares):
-    """Fill `shares` (n, 54) from `images` (n, H, W) uint8."""
-    n, height, width = images.shape
-    padded = np.empty((height + 2, width + 2), np.uint8)
+def _adjacencies(images, padded, shares):
+    """Fill `shares` (n, 54) from `images` (n, H, W) uint8, and the same padded by their border."""
     tables = np.empty((4, 256), np.int64)
     grid = np.empty((4, 400), np.int32)
     line = np.empty((4, 20), np.int32)
-    for image in range(n):
-        _pad(images[image], padded)
+    for image in range(len(images)):
         tables[:] = 0
-        _count(images[image].ravel(), tables)
+        count_values(images[image].ravel(), tables)
         histogram = tables[0]
         histogram += tables[1] + tables[2] + tables[3]
         low, high, middle = _thresholds(histogram)
         grid[:] = 0
         line[:] = 0
-        _count_adjacencies(padded, low, high, middle, grid, line)
+        _count_adjacencies(padded[image], low, high, middle, grid, line)
         _share_out(grid, line, shares[image])
-
-
-@njit(cache=True, nogil=True)
-def _pad(image, padded):
-    """Copy `image` into the middle of `padded`, repeating its border."""
-    height, width = image.shape
-    for y in range(height + 2):
-        source = image[min(max(y - 1, 0), height - 1)]
-        target = padded[y]
-        inner = target[1 : width + 1]
-        for x in range(width):
-            inner[x] = source[x]
-        target[0] = source[0]
-        target[width + 1] = source[width - 1]
-
-
-@njit(cache=True, nogil=True)
-def _count(values, tables):
-    """Add values to four tables in turn: increments of one table wait for each other, those of four overlap."""
-    whole = len(values) // 4 * 4
-    for i in range(0, whole, 4):
-        tables[0, values[i]] += 1
-        tables[1, values[i + 1]] += 1
-        tables[2, values[i + 2]] += 1
-        tables[3, values[i + 3]] += 1
-    for i in range(whole, len(values)):
-        tables[0, values[i]] += 1
 
 
 @njit(cache=True, nogil=True)

@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 
 from histofeat.features.base import PatchFeatures
-from histofeat.features.batch import PatchBatch, as_stack, check_channels, read_only
+from histofeat.features.batch import PatchBatch, as_stack, check_channels, check_different, read_only
 from histofeat.features.neighbourhoods import extended
 
 __all__ = ["LocalPhaseQuantization", "lpq_histogram"]
@@ -145,10 +145,7 @@ class LocalPhaseQuantization(PatchFeatures):
 
     def _check_params(self) -> None:
         owner = type(self).__name__
-        sides = self.windows_px if isinstance(self.windows_px, list | tuple) else ()
-        if not sides or any(sides.count(side) > 1 for side in sides):
-            raise ValueError(f"{owner}.windows_px: expected different windows such as (7,), got {self.windows_px!r}.")
-        for side in sides:
+        for side in check_different(f"{owner}.windows_px", self.windows_px, "windows such as (7,)"):
             _check_window(owner, side, self.window, self.decorrelate, self.rho, "windows_px")
         check_channels(f"{owner}.channels", self.channels)
 

@@ -194,9 +194,6 @@ def test_small_kernels_in_plain_python():
     signs, magnitudes = np.empty(3, dtype=np.uint8), np.empty(3, dtype=np.uint8)
     completed_lbp._compare.py_func(np.array([-3.0, 0, 2]), 2.5, signs, magnitudes)
     assert (signs.tolist(), magnitudes.tolist()) == ([0, 1, 1], [1, 0, 0])
-    counts = np.zeros((2, 4), dtype=np.int32)
-    completed_lbp._count.py_func(np.array([1, 2, 1], dtype=np.uint16), counts)
-    assert counts.sum(axis=0).tolist() == [0, 2, 1, 0]
     corners, weights = circle(4, 1)
     levels, differences = np.arange(20.0), np.empty(2)
     completed_lbp._subtract.py_func(levels, 5, 4, corners, weights, 0, differences)

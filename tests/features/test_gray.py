@@ -26,6 +26,9 @@ def test_agrees_with_numpy(bins):
         np.testing.assert_array_equal(share, np.histogram(image, bins=edges)[0] / 77)
     plain = np.empty_like(shares)
     color._count_levels.py_func(images.reshape(3, -1), plain)
+    tables = np.zeros((4, 256), dtype=np.int64)
+    color.count_values.py_func(np.array([1, 2, 3, 4, 1], dtype=np.uint8), tables)
+    assert tables.sum(axis=0)[:5].tolist() == [0, 2, 1, 1, 1]
     np.testing.assert_array_equal(plain, shares)
 
 
