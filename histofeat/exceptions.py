@@ -1,4 +1,4 @@
-"""Errors by kind (patch, leak, data set, weights, missing package), and phrases that their messages share."""
+"""Errors by kind (patch, leak, data set, weights, missing package), and the checks and phrases of arguments."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ __all__ = [
     "PatchError",
     "WeightsError",
     "and_more",
+    "check_choice",
     "check_whole",
     "known_names",
     "refuse_rows",
@@ -50,7 +51,15 @@ def and_more(n: int) -> str:
     return f" (and {n - 1:,} more)" if n > 1 else ""
 
 
-def check_whole(where: str, value: object, least: int, remedy: str) -> None:
+def check_whole(
+    where: str,
+    value: object,
+    least: int,
+    remedy: str = "Give a whole number.",
+    *,
+    most: int | None = None,
+    error: type[ValueError] = ValueError,
+) -> int:
     """Refuse what is not a whole number of at least `least`, such as a float or a bool.
 
     Parameters
@@ -63,6 +72,14 @@ def check_whole(where: str, value: object, least: int, remedy: str) -> None:
         The smallest number that is accepted.
     remedy : str
         The sentence that ends the message.
+    most : int, optional
+        The largest number that is accepted.
+    error : type of ValueError
+        What is raised.
+
+    Returns
+    -------
+    value : int
 
     Raises
     ------
@@ -75,8 +92,11 @@ def check_whole(where: str, value: object, least: int, remedy: str) -> None:
     Traceback (most recent call last):
     ValueError: folds: expected a whole number of at least 2, got 1. Use 5.
     """
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{where}: expected a whole number of at least {least}, got {value!r}. {remedy}")
+    fits = isinstance(value, Integral) and not isinstance(value, bool) and value >= least
+    if not fits or (most is not None and value > most):
+        valid = f"of at least {least}" if most is None else f"from {least} to {most}"
+        raise error(f"{where}: expected a whole number {valid}, got {value!r}. {remedy}")
+    return int(value)
 
 
 def refuse_rows(wrong, values, expected: str, remedy: str) -> None:
@@ -137,3 +157,26 @@ def known_names(name: object, known: Iterable[str]) -> str:
     known = sorted(known)
     near = difflib.get_close_matches(str(name), known, n=1)
     return f"Did you mean {near[0]!r}?" if near else f"Known names: {', '.join(known)}."
+
+
+def check_choice(where: str, value: object, known: Iterable[str], error: type[ValueError] = ValueError) -> None:
+    """Check that an argument is one of the known names.
+
+    Parameters
+    ----------
+    where : str
+        Name of the argument in the message.
+    value : object
+        What was given.
+    known : iterable of str
+        The names.
+    error : type of ValueError
+        What is raised when it is none of them.
+
+    Examples
+    --------
+    >>> check_choice("edges", "overlap", ("overlap", "reflect"))
+    """
+    known = tuple(known)
+    if not isinstance(value, str) or value not in known:
+        raise error(f"{where}: expected one of {', '.join(known)}, got {value!r}. {known_names(value, known)}")

@@ -14,7 +14,7 @@ import pandas as pd
 from histofeat.datasets.audit import DatasetAudit
 from histofeat.datasets.parts import OfficialSplit, official_roles, split_by_role
 from histofeat.datasets.patients import PatientRule
-from histofeat.exceptions import DatasetError, and_more
+from histofeat.exceptions import DatasetError, and_more, check_choice
 
 __all__ = ["PatchDataset"]
 
@@ -75,11 +75,7 @@ class PatchDataset:
     patient_rule: PatientRule | None = None
 
     def __post_init__(self) -> None:
-        if self.labels_per not in _LABELS_PER:
-            raise DatasetError(
-                f"PatchDataset.labels_per: expected 'patch' or 'patient', got {self.labels_per!r}. Use 'patient' where "
-                "all images of a patient share one label."
-            )
+        check_choice("PatchDataset.labels_per", self.labels_per, _LABELS_PER, DatasetError)
         names = _check_target_names(self.target_names)
         frame = _check_frame(self.frame, names)
         settled = {

@@ -14,7 +14,7 @@ from histofeat.datasets.breakhis.loading import load_breakhis
 from histofeat.datasets.class_folders import load_image_folder
 from histofeat.datasets.idc import load_idc
 from histofeat.datasets.manifest import load_manifest
-from histofeat.exceptions import DatasetError, known_names
+from histofeat.exceptions import DatasetError, check_choice
 from histofeat.images import image_size
 
 __all__ = ["FORMATS", "open_dataset", "patch_size_of", "training_part"]
@@ -80,8 +80,7 @@ def open_dataset(
     >>> open_dataset(make_cohort(n_patients=2, patches_per_patient=4).root).name
     'synthetic'
     """
-    if format not in FORMATS:
-        raise ValueError(f"format: expected one of {FORMATS}, got {format!r}. {known_names(format, FORMATS)}")
+    check_choice("format", format, FORMATS)
     path = Path(path).expanduser()
     kind = _recognised(path) if format == "auto" else format
     load, taken = _LOADERS[kind]

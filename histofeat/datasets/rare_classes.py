@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any, Literal
@@ -13,7 +12,7 @@ import pandas as pd
 from histofeat.datasets.audit import DatasetAudit, NotedAudit
 from histofeat.datasets.base import PatchDataset
 from histofeat.datasets.breakhis.tree import CLASSES, SUBTYPES
-from histofeat.exceptions import DatasetError, known_names
+from histofeat.exceptions import DatasetError, check_choice, check_whole
 
 __all__ = ["merge_rare_classes"]
 
@@ -99,15 +98,8 @@ def _check_arguments(dataset: Any, min_patients: Any, rule: Any) -> None:
             f"merge_rare_classes.dataset: expected a PatchDataset, got {type(dataset).__name__}. "
             "Load one first, as with load_breakhis."
         )
-    if not isinstance(min_patients, numbers.Integral) or isinstance(min_patients, bool) or min_patients < 2:
-        raise DatasetError(
-            f"merge_rare_classes.min_patients: expected an integer of at least 2, got {min_patients!r}. "
-            "Use the number of folds."
-        )
-    if rule not in _RULES:
-        raise DatasetError(
-            f"merge_rare_classes.rule: expected one of {', '.join(_RULES)}, got {rule!r}. {known_names(rule, _RULES)}"
-        )
+    check_whole("merge_rare_classes.min_patients", min_patients, 2, error=DatasetError)
+    check_choice("merge_rare_classes.rule", rule, _RULES, DatasetError)
 
 
 def _carried(dataset: PatchDataset) -> np.ndarray:

@@ -17,7 +17,7 @@ from histofeat.datasets.image_files import fold_case
 from histofeat.datasets.parts import DatasetSplit
 from histofeat.datasets.synthetic.cohort_folder import write_manifest
 from histofeat.datasets.writing import write_whole
-from histofeat.exceptions import DatasetError
+from histofeat.exceptions import DatasetError, check_choice
 
 __all__ = ["MODES", "TABLE", "check_target", "write_split"]
 
@@ -49,8 +49,7 @@ def check_target(dataset, write_to: Any, mode: str) -> Path | None:
         When mode and `write_to` do not belong together; when the target exists and is not an empty folder, or lies
         among the images; when names of classes or patients could not be read back.
     """
-    if mode not in MODES:
-        raise DatasetError(f"split_dataset.mode: expected one of {', '.join(MODES)}, got {mode!r}. Choose one.")
+    check_choice("split_dataset.mode", mode, MODES, DatasetError)
     if (mode == "index") != (write_to is None):
         remedy = 'Give mode="csv", "copy" or "link".' if mode == "index" else "Give write_to=."
         raise DatasetError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import replace
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from histofeat.datasets.base import PatchDataset
 from histofeat.datasets.parts import PARTS, DatasetSplit
 from histofeat.datasets.split_files import check_target, write_split
-from histofeat.exceptions import DatasetError
+from histofeat.exceptions import DatasetError, check_whole
 from histofeat.model_selection import encode_patients
 
 __all__ = ["split_dataset"]
@@ -87,7 +87,8 @@ def split_dataset(
             "with load_image_folder."
         )
     asked = _shares(test_size, validation_size)
-    _check_seed(random_state)
+    if random_state is not None:
+        check_whole("split_dataset.random_state", random_state, 0, most=2**32 - 1, error=DatasetError)
     target = check_target(dataset, write_to, mode)
     ids, codes = encode_patients(dataset.patients, len(dataset), "dataset.patients")
     counts = np.zeros((len(ids), len(dataset.target_names)), dtype=np.int64)
@@ -117,14 +118,6 @@ def _shares(test_size: Any, validation_size: Any) -> dict[str, float]:
     validation = (1 - test_size) * validation_size
     shares = {"train": 1 - test_size - validation, "validation": validation, "test": test_size}
     return {part: float(shares[part]) for part in PARTS if shares[part] > 0}
-
-
-def _check_seed(seed: Any) -> None:
-    if seed is not None and (not isinstance(seed, Integral) or isinstance(seed, bool) or not 0 <= seed < 2**32):
-        raise DatasetError(
-            f"split_dataset.random_state: expected None or an integer from 0 to 2**32 - 1, got {seed!r}. "
-            "Use an integer for the same split each time."
-        )
 
 
 def _check_enough(dataset: PatchDataset, counts: np.ndarray, asked: dict[str, float]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from histofeat.exceptions import GroupLeakageError, PatchError, known_names
+from histofeat.exceptions import GroupLeakageError, PatchError, check_choice, known_names
 from histofeat.images.decoding import Images, as_images, image_input_tags
 from histofeat.images.reading import MappedImages, map_images, run_ahead
 from histofeat.model_selection import encode_patients
@@ -221,8 +221,7 @@ class StainNormalizer(TransformerMixin, BaseEstimator):
 
     def _check_params(self) -> None:
         name = type(self).__name__
-        if self.unit not in _UNITS:
-            raise ValueError(f"{name}.unit: expected 'patch' or 'patient', got {self.unit!r}. Use one of these.")
+        check_choice(f"{name}.unit", self.unit, _UNITS)
         if not _is_number(self.min_tissue) or not 0 < self.min_tissue <= 1:
             raise ValueError(
                 f"{name}.min_tissue: expected a share above 0, at most 1, got {self.min_tissue!r}. Use 0.1."
@@ -338,10 +337,7 @@ def make_normalizer(name: str, **params: Any) -> StainNormalizer:
     >>> make_normalizer("macenko", unit="patient")
     MacenkoNormalizer(unit='patient')
     """
-    if name not in NORMALIZERS:
-        raise ValueError(
-            f"normalizer: expected the name of a normaliser, got {name!r}. {known_names(name, NORMALIZERS)}"
-        )
+    check_choice("normalizer", name, NORMALIZERS)
     module, attribute = NORMALIZERS[name]
     normalizer = getattr(import_module(f"histofeat.images.{module}"), attribute)
     known = normalizer._get_param_names()

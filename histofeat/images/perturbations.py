@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Real
 from types import MappingProxyType
 from typing import Any
 
 import cv2
 import numpy as np
 
-from histofeat.exceptions import known_names
+from histofeat.exceptions import check_choice, check_whole
+from histofeat.images.normalization import DENSITY
 from histofeat.images.reading import MappedImages, map_images
 from histofeat.images.stains import RGB_FROM_HED
 
@@ -33,7 +34,6 @@ __all__ = [
 
 _STAINS = RGB_FROM_HED / np.linalg.norm(RGB_FROM_HED, axis=1, keepdims=True)
 _FROM_DENSITY = np.linalg.inv(_STAINS)
-_DENSITY = -np.log(np.maximum(np.arange(256), 1) / 255.0).astype(np.float32)
 
 
 # --- the functions -------------------------------------------------------------------------------------------------
@@ -91,7 +91,7 @@ def shift_stains(patches: np.ndarray, alpha: Sequence[float] = (1.0, 1.0), beta:
     affine = np.empty((3, 4))
     affine[:, :3] = (_FROM_DENSITY @ np.diag([*alpha, 1.0]) @ _STAINS).T
     affine[:, 3] = np.array([*beta, 0.0]) @ _STAINS
-    minus_density = cv2.transform(cv2.LUT(patches.reshape(1, -1, 3), _DENSITY), -affine)
+    minus_density = cv2.transform(cv2.LUT(patches.reshape(1, -1, 3), DENSITY), -affine)
     transmitted = cv2.exp(np.minimum(minus_density, 0))  # nothing is brighter than white
     return cv2.convertScaleAbs(transmitted, alpha=255).reshape(patches.shape)
 
@@ -153,11 +153,10 @@ def compress_jpeg(patches: np.ndarray, quality: int) -> np.ndarray:
     [100, 100, 100]
     """
     patches = _checked(patches, "compress_jpeg")
-    if not isinstance(quality, Integral) or isinstance(quality, bool) or not 1 <= quality <= 100:
-        raise ValueError(f"compress_jpeg.quality: expected a whole number from 1 to 100, got {quality!r}. Use 80.")
+    quality = check_whole("compress_jpeg.quality", quality, 1, most=100)
 
     def again(patch):
-        _, file = cv2.imencode(".jpg", cv2.cvtColor(patch, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, int(quality)])
+        _, file = cv2.imencode(".jpg", cv2.cvtColor(patch, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
         return cv2.cvtColor(cv2.imdecode(file, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
     return _each(patches, again)
@@ -351,8 +350,7 @@ def perturbed_images(X: Any, name: str, severity: int) -> MappedImages:
 
 
 def _known(name: str, severity: int) -> Perturbation:
-    if name not in PERTURBATIONS:
-        raise ValueError(f"perturb.name: expected a perturbation, got {name!r}. {known_names(name, PERTURBATIONS)}")
+    check_choice("perturb.name", name, PERTURBATIONS)
     perturbation = PERTURBATIONS[name]
     if severity not in perturbation.severities:
         raise ValueError(

@@ -9,7 +9,7 @@ from numbers import Integral
 import cv2
 import numpy as np
 
-from histofeat.exceptions import known_names
+from histofeat.exceptions import check_choice
 
 __all__ = [
     "AGGREGATES",
@@ -106,8 +106,7 @@ def make_grid(image_size: tuple[int, int], size: tuple[int, int], *, edges: str 
     >>> make_grid((50, 120), (50, 50)).lefts, make_grid((50, 120), (50, 50), edges="reflect").lefts
     ((0, 50, 70), (0, 50, 100))
     """
-    if edges not in EDGES:
-        raise ValueError(f"edges: expected 'overlap' or 'reflect', got {edges!r}. {known_names(edges, EDGES)}")
+    check_choice("edges", edges, EDGES)
     for name, given in (("image_size", image_size), ("size", size)):
         if len(given) != 2 or not all(isinstance(side, Integral) and side > 0 for side in given):
             raise ValueError(f"{name}: expected height and width in px, got {given!r}. Give two positive integers.")
@@ -212,8 +211,7 @@ def choose_policy(policy: str, image_size: tuple[int, int], size: tuple[int, int
     >>> [choose_policy("auto", size, (50, 50)) for size in ((50, 50), (460, 700), (50, 32), (32, 700))]
     ['as is', 'tile', 'pad', 'tile']
     """
-    if policy not in POLICIES:
-        raise ValueError(f"policy: expected one of {POLICIES}, got {policy!r}. {known_names(policy, POLICIES)}")
+    check_choice("policy", policy, POLICIES)
     if size is None:
         if policy in ("tile", "resize"):
             raise ValueError(
@@ -255,8 +253,7 @@ def aggregate(proba: np.ndarray, how: str = "mean") -> np.ndarray:
     >>> [aggregate(tiles, how).round(3).tolist() for how in AGGREGATES]
     [[0.5, 0.5], [0.6, 0.4], [0.667, 0.333]]
     """
-    if how not in AGGREGATES:
-        raise ValueError(f"aggregate: expected one of {AGGREGATES}, got {how!r}. {known_names(how, AGGREGATES)}")
+    check_choice("aggregate", how, AGGREGATES)
     if how == "vote":
         return np.bincount(proba.argmax(axis=1), minlength=proba.shape[1]) / len(proba)
     if len(proba) == 1:

@@ -101,11 +101,11 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("name", "value", "message"),
         [
-            ("patients_per_subtype", 0, "patients_per_subtype: expected an integer of at least 1, got 0"),
-            ("images_per_slide", 1.5, "images_per_slide: expected an integer of at least 1, got 1.5"),
-            ("random_state", -1, "random_state: expected an integer of at least 0, got -1"),
-            ("height", 20, "height: expected an integer of at least 32, got 20"),
-            ("width", True, "width: expected an integer of at least 32, got True"),
+            ("patients_per_subtype", 0, "patients_per_subtype: expected a whole number of at least 1, got 0"),
+            ("images_per_slide", 1.5, "images_per_slide: expected a whole number of at least 1, got 1.5"),
+            ("random_state", -1, "random_state: expected a whole number of at least 0, got -1"),
+            ("height", 20, "height: expected a whole number of at least 32, got 20"),
+            ("width", True, "width: expected a whole number of at least 32, got True"),
             ("magnifications", (), r"magnifications: expected one or more of 40, .*got \(\)"),
             ("magnifications", (40, 40), r"magnifications: expected .*each once, got \(40, 40\)"),
             ("magnifications", (50,), r"magnifications: expected .*got \(50,\)"),

@@ -150,7 +150,9 @@ class TestLeaks:
             read_breakhis_folds(load_breakhis(tree))
 
     def test_unknown_leak(self, tree):
-        with pytest.raises(DatasetError, match=r"accept: expected 'siblings' or .*got 'sibling'\. Did you mean 'sib"):
+        with pytest.raises(
+            DatasetError, match=r"accept: expected one of siblings, .*got 'sibling'\. Did you mean 'sib"
+        ):
             read_breakhis_folds(load_breakhis(tree), accept=("sibling",))
 
 

@@ -150,7 +150,7 @@ class TestValidation:
 
     @pytest.mark.parametrize("value", ["slide", None, 1])
     def test_labels_per(self, value):
-        with pytest.raises(DatasetError, match=f"labels_per: expected 'patch' or 'patient', got {value!r}"):
+        with pytest.raises(DatasetError, match=f"labels_per: expected one of patch, patient, got {value!r}"):
             PatchDataset(table(), NAMES, "mine", labels_per=value)
 
     def test_official_split_is_of_idc_only(self, dataset):

@@ -121,7 +121,7 @@ def test_full_set_is_counted_by_the_new_names(tmp_path):
 class TestRefusals:
     @pytest.mark.parametrize("value", [1, 0, 2.0, True, None])
     def test_min_patients(self, subtypes, value):
-        with pytest.raises(DatasetError, match=f"min_patients: expected an integer of at least 2, got {value!r}"):
+        with pytest.raises(DatasetError, match=f"min_patients: expected a whole number of at least 2, got {value!r}"):
             merge_rare_classes(subtypes, value)
 
     def test_rule(self, subtypes):

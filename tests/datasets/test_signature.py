@@ -128,10 +128,10 @@ def test_a_folder_that_cannot_be_made(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"n_patients": 1}, "n_patients: expected an integer of at least 2, got 1"),
-        ({"n_patients": 2.0}, r"n_patients: expected an integer of at least 2, got 2\.0"),
-        ({"patches_per_patient": 3}, "patches_per_patient: expected an integer of at least 4, got 3"),
-        ({"random_state": True}, "random_state: expected an integer of at least 0, got True"),
+        ({"n_patients": 1}, "n_patients: expected a whole number of at least 2, got 1"),
+        ({"n_patients": 2.0}, r"n_patients: expected a whole number of at least 2, got 2\.0"),
+        ({"patches_per_patient": 3}, "patches_per_patient: expected a whole number of at least 4, got 3"),
+        ({"random_state": True}, "random_state: expected a whole number of at least 0, got True"),
         ({"root": 7}, "root: expected the path of a folder or None, got 7"),
         ({"root": ""}, "root: expected the path of a folder or None, got ''"),
     ],

@@ -177,7 +177,7 @@ class TestRefusals:
             ({"test_size": float("nan")}, "test_size: .* got nan"),
             ({"validation_size": -0.1}, "validation_size: expected a share from 0 to less than 1, got -0.1"),
             ({"validation_size": 1}, "validation_size: .* got 1"),
-            ({"random_state": -1}, "random_state: expected None or an integer"),
+            ({"random_state": -1}, "random_state: expected a whole number from 0 to 4294967295, got -1"),
             ({"random_state": 0.5}, "random_state: .* got 0.5"),
             ({"mode": "move"}, "mode: expected one of index, csv, copy, link, got 'move'"),
             (

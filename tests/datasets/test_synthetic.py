@@ -148,12 +148,12 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            ({"n_patients": 0}, "n_patients: expected an integer of at least 1, got 0"),
-            ({"n_patients": 2.0}, "n_patients: expected an integer of at least 1, got 2.0"),
-            ({"n_patients": True}, "n_patients: expected an integer of at least 1, got True"),
-            ({"patches_per_patient": 3}, "patches_per_patient: expected an integer of at least 4, got 3"),
-            ({"random_state": -1}, "random_state: expected an integer of at least 0, got -1"),
-            ({"random_state": None}, "random_state: expected an integer of at least 0, got None"),
+            ({"n_patients": 0}, "n_patients: expected a whole number of at least 1, got 0"),
+            ({"n_patients": 2.0}, "n_patients: expected a whole number of at least 1, got 2.0"),
+            ({"n_patients": True}, "n_patients: expected a whole number of at least 1, got True"),
+            ({"patches_per_patient": 3}, "patches_per_patient: expected a whole number of at least 4, got 3"),
+            ({"random_state": -1}, "random_state: expected a whole number of at least 0, got -1"),
+            ({"random_state": None}, "random_state: expected a whole number of at least 0, got None"),
             ({"root": 7}, "root: expected the path of a folder or None, got 7"),
             ({"root": ""}, "root: expected the path of a folder or None, got ''"),
         ],

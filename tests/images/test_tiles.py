@@ -56,7 +56,7 @@ def test_overlap_ends_with_the_image_and_reflection_goes_beyond():
         (((50, 50), (50, 0)), r"size: expected height and width in px, got \(50, 0\)"),
         (((50, 50, 3), (50, 50)), r"image_size: expected height and width in px, got \(50, 50, 3\)"),
         (((50, 50), (50.0, 50)), "size: expected height and width in px"),
-        (((50, 50), (50, 50), "mirror"), "edges: expected 'overlap' or 'reflect', got 'mirror'"),
+        (((50, 50), (50, 50), "mirror"), "edges: expected one of overlap, reflect, got 'mirror'"),
     ],
 )
 def test_grids_refuse(arguments, message):

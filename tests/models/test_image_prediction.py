@@ -174,7 +174,7 @@ def test_a_normaliser_by_patient_sees_all_of_a_patient(cohort, monkeypatch):
     ("settings", "message"),
     [
         ({"policy": "crop"}, "policy: expected one of"),
-        ({"edges": "wrap"}, "edges: expected 'overlap' or 'reflect'"),
+        ({"edges": "wrap"}, "edges: expected one of overlap, reflect"),
         ({"aggregate": "max"}, "aggregate: expected one of"),
         ({"min_tissue": 0}, "min_tissue: expected None or a share above 0, at most 1, got 0"),
         ({"min_tissue": True}, "min_tissue: expected None or a share"),

@@ -13,7 +13,7 @@ import pandas as pd
 
 from histofeat.datasets.base import PatchDataset
 from histofeat.datasets.breakhis.tree import ImageName, SlideName, parse_image
-from histofeat.exceptions import DatasetError, GroupLeakageError, known_names
+from histofeat.exceptions import DatasetError, GroupLeakageError, check_choice
 from histofeat.model_selection import PatientHoldOuts
 
 __all__ = ["BreakHisFolds", "breakhis_hold_outs", "read_breakhis_folds"]
@@ -210,11 +210,7 @@ def _check_accept(accept: Sequence[str]) -> frozenset[str]:
     if isinstance(accept, str):
         accept = (accept,)
     for name in accept:
-        if name not in _LEAKS:
-            raise DatasetError(
-                f"read_breakhis_folds.accept: expected {' or '.join(map(repr, _LEAKS))}, got {name!r}. "
-                f"{known_names(name, _LEAKS)}"
-            )
+        check_choice("read_breakhis_folds.accept", name, _LEAKS, DatasetError)
     return frozenset(accept)
 
 

@@ -15,12 +15,10 @@ from histofeat.datasets.breakhis.audit import NOMINAL_SIZE, BreakHisAudit, full_
 from histofeat.datasets.breakhis.tree import CLASSES, SUBTYPES, TREE, is_made_up, parse_magnification, scan_breakhis
 from histofeat.datasets.image_files import Scan, existing_folder, same_content
 from histofeat.datasets.patients import PatientRule
-from histofeat.exceptions import DatasetError, known_names
+from histofeat.exceptions import DatasetError, check_choice
 
 __all__ = ["load_breakhis"]
 
-_TARGETS = ("malignant", "subtype")
-_PATIENT_KEYS = ("number", "full")
 # No table may suggest that a drawn shape is a tumour.
 _MADE_UP = "{}-like"
 _COLUMNS = ["path", "label", "patient", "x", "y", "slide", "magnification", "subtype", "sequence", "height", "width"]
@@ -95,15 +93,9 @@ def load_breakhis(
     ('synthetic', ('adenosis-like', 'fibroadenoma-like'), 'patient')
     """
     magnification = parse_magnification(magnification)
-    for name, value, known in (
-        ("target", target, _TARGETS),
-        ("patient_key", patient_key, _PATIENT_KEYS),
-        ("duplicates", duplicates, DUPLICATES),
-    ):
-        if value not in known:
-            raise DatasetError(
-                f"load_breakhis.{name}: expected one of {', '.join(known)}, got {value!r}. {known_names(value, known)}"
-            )
+    check_choice("load_breakhis.target", target, ("malignant", "subtype"), DatasetError)
+    check_choice("load_breakhis.patient_key", patient_key, ("number", "full"), DatasetError)
+    check_choice("load_breakhis.duplicates", duplicates, DUPLICATES, DatasetError)
     folder = existing_folder(root, "load_breakhis", TREE, hint="BreaKHis_v1")
     scan = scan_breakhis(folder)
     images = _to_table(scan, magnification, target)

@@ -13,7 +13,7 @@ import numpy as np
 from histofeat.datasets.base import PatchDataset
 from histofeat.datasets.breakhis.loading import load_breakhis
 from histofeat.datasets.breakhis.tree import CLASSES, MAGNIFICATIONS, SUBTYPES, Subtype
-from histofeat.datasets.synthetic.cohort_folder import check_count, make_tree
+from histofeat.datasets.synthetic.cohort_folder import make_tree
 from histofeat.exceptions import DatasetError
 
 if TYPE_CHECKING:
@@ -117,27 +117,25 @@ def make_breakhis_cohort(
     >>> len(cohort), cohort.name, cohort.audit.patient_counts["number"], cohort.audit.patient_counts["full id"]
     (16, 'synthetic', 8, 16)
     """
-    maker = "make_breakhis_cohort"
-    parameters = {
-        "patients_per_subtype": check_count(maker, "patients_per_subtype", patients_per_subtype, 1),
-        "images_per_slide": check_count(maker, "images_per_slide", images_per_slide, 1),
-        "random_state": check_count(maker, "random_state", random_state, 0),
-        "magnifications": _check_magnifications(maker, magnifications),
-        "height": check_count(maker, "height", height, _SMALLEST_PX),
-        "width": check_count(maker, "width", width, _SMALLEST_PX),
-        "two_labels": bool(two_labels),
+    counts = {
+        "patients_per_subtype": (patients_per_subtype, 1),
+        "images_per_slide": (images_per_slide, 1),
+        "random_state": (random_state, 0),
+        "height": (height, _SMALLEST_PX),
+        "width": (width, _SMALLEST_PX),
     }
-    folder = make_tree(maker, root, BREAKHIS_COHORT_VERSION, parameters, _draw_cohort)
+    others = {"magnifications": _check_magnifications(magnifications), "two_labels": bool(two_labels)}
+    folder = make_tree("make_breakhis_cohort", root, BREAKHIS_COHORT_VERSION, counts, _draw_cohort, others)
     return load_breakhis(folder, duplicates="published" if two_labels else "refuse")
 
 
-def _check_magnifications(maker: str, given: Sequence[int]) -> list[int]:
+def _check_magnifications(given: Sequence[int]) -> list[int]:
     listed = list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given]
     whole = [isinstance(value, numbers.Integral) and value in MAGNIFICATIONS for value in listed]
     if not listed or not all(whole) or len(set(listed)) < len(listed):
         raise DatasetError(
-            f"{maker}.magnifications: expected one or more of 40, 100, 200 and 400, each once, got {given!r}. "
-            "Give them as in (40, 100)."
+            "make_breakhis_cohort.magnifications: expected one or more of 40, 100, 200 and 400, each once, "
+            f"got {given!r}. Give them as in (40, 100)."
         )
     return sorted(int(value) for value in listed)
 

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import numbers
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from histofeat.datasets.writing import write_whole
-from histofeat.exceptions import DatasetError
+from histofeat.exceptions import DatasetError, check_whole
 
 __all__ = [
     "MANIFEST",
     "SYNTHETIC_TARGET_NAMES",
-    "check_count",
     "make_tree",
     "read_manifest",
     "tree_digest",
@@ -29,21 +28,13 @@ MANIFEST = "histofeat-synthetic.json"
 SYNTHETIC_TARGET_NAMES = ("no tumour", "tumour")
 
 
-def check_count(maker: str, name: str, value: Any, least: int) -> int:
-    """Return `value` as int; refuse anything but a whole number of at least `least`."""
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
-        raise DatasetError(
-            f"{maker}.{name}: expected an integer of at least {least}, got {value!r}. Give a whole number."
-        )
-    return int(value)
-
-
 def make_tree(
     maker: str,
     root: str | os.PathLike[str] | None,
     version: int | str,
-    parameters: Mapping[str, Any],
+    counts: Mapping[str, tuple[Any, int]],
     draw: Callable[..., Iterable[tuple[str, bytes]]],
+    others: Mapping[str, Any] = MappingProxyType({}),
 ) -> Path:
     """Write a cohort, whole or not at all, or find it where it was written before.
 
@@ -55,10 +46,12 @@ def make_tree(
         The folder; None makes a new temporary one.
     version : int or str
         Version of the drawing.
-    parameters : mapping
-        Arguments of `draw`.
+    counts : mapping of str to (int, int)
+        Whole numbers among the arguments of `draw`, each with the least that it may be.
     draw : callable
         Gives the relative path and the PNG bytes of every patch.
+    others : mapping
+        Its other arguments.
 
     Returns
     -------
@@ -68,9 +61,13 @@ def make_tree(
     Raises
     ------
     DatasetError
-        When `root` is no path or a file, holds anything else, another cohort, or a cohort that was changed; when it
-        cannot be written.
+        When a count is no whole number or too small; when `root` is no path or a file, holds anything else, another
+        cohort, or a cohort that was changed; when it cannot be written.
     """
+    parameters = {
+        name: check_whole(f"{maker}.{name}", value, least, error=DatasetError)
+        for name, (value, least) in counts.items()
+    } | dict(others)
     folder = _cohort_folder(maker, root)
     header = {"made_by": f"histofeat {maker}", "version": version, **parameters}
     if _is_reusable(folder, header):

@@ -9,7 +9,7 @@ import numpy as np
 
 from histofeat.datasets.base import PatchDataset
 from histofeat.datasets.idc import load_idc
-from histofeat.datasets.synthetic.cohort_folder import check_count, make_tree
+from histofeat.datasets.synthetic.cohort_folder import make_tree
 
 __all__ = ["COHORT_VERSION", "SIGNATURE_VERSION", "draw_cohort", "make_cohort", "make_signature_cohort"]
 
@@ -80,12 +80,9 @@ def make_cohort(
     >>> len(cohort), cohort.name, sorted(set(cohort.patients))
     (12, 'synthetic', ['900001', '900002'])
     """
-    parameters = {
-        "n_patients": check_count("make_cohort", "n_patients", n_patients, 1),
-        "patches_per_patient": check_count("make_cohort", "patches_per_patient", patches_per_patient, 4),
-        "random_state": check_count("make_cohort", "random_state", random_state, 0),
-    }
-    return load_idc(make_tree("make_cohort", root, COHORT_VERSION, parameters, draw_cohort))
+    counts = {"n_patients": (n_patients, 1), "patches_per_patient": (patches_per_patient, 4)}
+    counts["random_state"] = (random_state, 0)
+    return load_idc(make_tree("make_cohort", root, COHORT_VERSION, counts, draw_cohort))
 
 
 def make_signature_cohort(
@@ -135,12 +132,9 @@ def make_signature_cohort(
     >>> len(cohort), cohort.name, sorted(set(cohort.patients))[0]
     (16, 'synthetic', '950001')
     """
-    parameters = {
-        "n_patients": check_count("make_signature_cohort", "n_patients", n_patients, 2),
-        "patches_per_patient": check_count("make_signature_cohort", "patches_per_patient", patches_per_patient, 4),
-        "random_state": check_count("make_signature_cohort", "random_state", random_state, 0),
-    }
-    return load_idc(make_tree("make_signature_cohort", root, SIGNATURE_VERSION, parameters, draw_signature_cohort))
+    counts = {"n_patients": (n_patients, 2), "patches_per_patient": (patches_per_patient, 4)}
+    counts["random_state"] = (random_state, 0)
+    return load_idc(make_tree("make_signature_cohort", root, SIGNATURE_VERSION, counts, draw_signature_cohort))
 
 
 def draw_cohort(n_patients: int, patches_per_patient: int, random_state: int) -> Iterator[tuple[str, bytes]]:
