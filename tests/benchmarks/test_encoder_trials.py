@@ -186,7 +186,7 @@ def test_mixup_keeps_the_larger_part_of_each_patch(script):
 # --- from end to end -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_quick_runs_of_pairs_and_of_labels(main, script, tree, capsys):
     pytest.importorskip("tensorflow")
     pytest.importorskip("xgboost")

@@ -296,7 +296,7 @@ def test_unknown_protocols_and_rules_are_refused_with_the_nearest():
         score_predictions(predict(), "idc_oficial")
     with pytest.raises(ValueError, match="protocol: expected the name of a published split, got 5"):
         as_protocol(5)
-    with pytest.raises(ValueError, match=r"threshold: expected one of .* got 'yuoden'"):
+    with pytest.raises(ValueError, match=r"threshold: expected a rule such as .* got 'yuoden'. Did you mean 'youden'"):
         score_predictions(predict(), threshold="yuoden")
     with pytest.raises(ValueError, match="rows of train or validation patients to choose 'f1' on, got 0"):
         score_predictions(predict(), threshold="f1")
