@@ -1,4 +1,13 @@
-"""What every script shares: options, errors in one sentence, the command that repeats a run, the folder of results."""
+"""Run a study of the library by its name; and what every script shares: options, errors, commands, folders.
+
+    python benchmarks/study.py --help
+    python benchmarks/study.py leakage --data /path/to/idc --weights /path/to/weights
+    python benchmarks/study.py breakhis --data /path/to/BreaKHis_v1
+    python benchmarks/study.py interval-coverage
+
+The studies and their options are in histofeat/studies. Those on IDC leave the official test patients alone. Each writes
+its page, numbers, tables and figures to reports/NAME.
+"""
 
 import argparse
 import os
@@ -7,22 +16,31 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
-__all__ = ["REPOSITORY", "command_line", "make_parser", "run_command", "run_study", "study_parser"]
+__all__ = ["REPOSITORY", "command_line", "main", "make_parser", "run_command", "run_study", "study_parser"]
 
 
-def run_study(study, arguments=None):
-    """Run a study, given itself or by its name, and write its page; returns the exit code."""
-    from histofeat.studies import find_study
+def main(arguments=None):
+    """Run the study that the first argument names; returns the exit code."""
+    from histofeat.studies import STUDIES, find_study
 
-    study = find_study(study) if isinstance(study, str) else study
-    parser = make_parser(study)
+    parser = argparse.ArgumentParser(prog="study.py", description="Run a study and write its page.")
+    parser.add_argument("study", choices=STUDIES, help="study.py STUDY --help lists the options of one")
+    parser.add_argument("options", nargs=argparse.REMAINDER)
+    chosen = parser.parse_args(arguments)
+    return run_study(find_study(chosen.study), chosen.options, f"study.py {chosen.study}")
+
+
+def run_study(study, arguments=None, program=None):
+    """Run a study and write its page; returns the exit code. By default its script is called after it."""
+    parser = make_parser(study, program)
+    script = program or f"protocols/{parser.prog}"
 
     def run(options):
         from histofeat.cli.outputs import Progress
         from histofeat.features import Runtime
         from histofeat.reporting import check_output, write_study
 
-        command = command_line(f"protocols/{parser.prog}", parser, options)
+        command = command_line(script, parser, options)
         check_output(options.output, overwrite=options.overwrite, option="--overwrite")
         runtime = Runtime(options.n_jobs, getattr(options, "store", None), Progress())
         findings = study.run(options, runtime)
@@ -32,9 +50,9 @@ def run_study(study, arguments=None):
     return run_command(parser.prog, run, parser.parse_args(arguments))
 
 
-def make_parser(study):
-    """Give the parser of a study of the library."""
-    program = f"{study.name.replace('-', '_')}.py"
+def make_parser(study, program=None):
+    """Give the parser of a study."""
+    program = program or f"{study.name.replace('-', '_')}.py"
     parser = study_parser(program, study.description, study.folder or study.name, data=study.data)
     for name, words in study.options.items():
         parser.add_argument(f"--{name}", **words)
@@ -106,3 +124,7 @@ def command_line(script, parser, options):
         elif value is not True:
             words.append(str(value))
     return " ".join(words)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -29,7 +29,7 @@ def _cache_of_the_tests(tmp_path_factory):
 
 @contextmanager
 def _loaded_script(name):
-    """Give a script of benchmarks/, such as "protocols/leakage.py", as a module; afterwards nothing of it is left.
+    """Give a script of benchmarks/, such as "protocols/idc_official.py", as a module; afterwards nothing of it is left.
 
     Its folders are on the path, and modules of them loaded, only as long.
     """

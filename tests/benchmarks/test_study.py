@@ -159,3 +159,11 @@ def test_every_candidate_is_a_pipeline_of_its_own_name(candidates):
     vote = pipelines["PFTAS and middle layers, vote"].get_params()
     assert vote["head__xgboost__n_estimators"] == candidates.SLOW_BOOSTING["n_estimators"]
     assert vote["features__cnn__encoder"] == candidates.MIDDLE
+
+
+def test_a_study_is_run_by_its_name(study, capsys):
+    assert study.main(["interval-coverage", "--repetitions", "1", "--output", "nowhere"]) == 2
+    assert capsys.readouterr().err.startswith("study.py interval-coverage: repetitions: expected at least 2")
+    with pytest.raises(SystemExit):
+        study.main(["leak"])
+    assert "invalid choice: 'leak'" in capsys.readouterr().err

@@ -23,8 +23,8 @@ MODELS = ["--features", "color", "--heads", "knn", "logistic", "--fold-heads", "
 
 @pytest.fixture(scope="module")
 def script(loaded_script):
-    with loaded_script("protocols/breakhis.py") as module:
-        yield module
+    with loaded_script("study.py") as module:
+        yield lambda words: module.main(["breakhis", *words])
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def made(tmp_path_factory):
 @pytest.fixture(scope="module")
 def finished(script, made, tmp_path_factory):
     output = tmp_path_factory.mktemp("study") / "out"
-    assert script.main([*QUICK, *MODELS, "--data", str(made), "--output", str(output)]) == 0
+    assert script([*QUICK, *MODELS, "--data", str(made), "--output", str(output)]) == 0
     return output
 
 
@@ -148,8 +148,7 @@ def test_published_lists_are_used_where_they_lie(script, made, tmp_path):
         lines = [f"{names[row]}|100|{number}|{role}" for role, rows in roles for row in rows]
         (tmp_path / f"dsfold{number}.txt").write_text("\n".join(lines), encoding="utf-8")
     assert (
-        script.main([*QUICK, *MODELS, "--data", str(made), "--lists", str(tmp_path), "--output", str(tmp_path / "out")])
-        == 0
+        script([*QUICK, *MODELS, "--data", str(made), "--lists", str(tmp_path), "--output", str(tmp_path / "out")]) == 0
     )
     [found] = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))["results"]["hold_outs"]
     assert found["folds"]["published"]
@@ -169,17 +168,17 @@ def test_published_lists_are_used_where_they_lie(script, made, tmp_path):
     ],
 )
 def test_names_are_refused_before_the_long_work(script, made, capsys, more, words):
-    assert script.main(["--data", str(made), *more]) == 2
+    assert script(["--data", str(made), *more]) == 2
     assert words in capsys.readouterr().err
 
 
 def test_without_data_only_a_quick_run_goes_on(script, capsys):
-    assert script.main([]) == 2
+    assert script([]) == 2
     assert "--data: expected the folder of BreakHis, got none. Give it, or try --quick." in capsys.readouterr().err
 
 
 def test_a_quick_run_draws_its_own_cohort(script, tmp_path):
-    assert script.main([*QUICK, "--output", str(tmp_path / "out")]) == 0
+    assert script([*QUICK, "--output", str(tmp_path / "out")]) == 0
     found = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))["results"]
     assert {(entry["features"], entry["head"]) for entry in found["means"][1:]} == {
         (features, head) for features in ("lbp", "color") for head in ("knn", "random_forest")
@@ -193,7 +192,7 @@ def test_a_quick_run_draws_its_own_cohort(script, tmp_path):
 def test_the_real_sample_goes_through_and_says_what_it_cannot_show(script, real_data, tmp_path):
     output = tmp_path / "out"
     arguments = [*QUICK, "--features", "color", "--heads", "knn", "--fold-heads", "logistic", "--data", str(real_data)]
-    assert script.main([*arguments, "--output", str(output)]) == 0
+    assert script([*arguments, "--output", str(output)]) == 0
     text = (output / "report.md").read_text(encoding="utf-8")
     assert "100X: 67 of the published 2,081 images; patients: 20" in text
     assert "It cannot rank features or heads" in text

@@ -23,8 +23,8 @@ from histofeat.studies import load_development_patients
 
 @pytest.fixture(scope="module")
 def script(loaded_script):
-    with loaded_script("protocols/calibration.py") as module:
-        yield module
+    with loaded_script("study.py") as module:
+        yield lambda words: module.main(["calibration", *words])
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def quick(folder, output, *more):
 @pytest.fixture(scope="module")
 def finished(script, cohort_folder, tmp_path_factory):
     output = tmp_path_factory.mktemp("study") / "out"
-    assert script.main(quick(cohort_folder, output)) == 0
+    assert script(quick(cohort_folder, output)) == 0
     return output
 
 
@@ -106,13 +106,13 @@ def test_numbers_are_those_of_doing_it_by_hand(finished, cohort_folder):
 
 
 def test_wrong_options_are_one_sentence(script, cohort_folder, tmp_path, capsys):
-    assert script.main(quick(cohort_folder, tmp_path / "a", "--sensitivity", "95")) == 2
+    assert script(quick(cohort_folder, tmp_path / "a", "--sensitivity", "95")) == 2
     assert "required sensitivity above 0 and of at most 1, got 95.0" in capsys.readouterr().err
-    assert script.main(quick(cohort_folder, tmp_path / "b", "--levels", "0.99")) == 2
+    assert script(quick(cohort_folder, tmp_path / "b", "--levels", "0.99")) == 2
     assert "--levels: expected a coverage that 16 training patients allow, got [0.99]" in capsys.readouterr().err
-    assert script.main(quick(cohort_folder, tmp_path / "c", "--levels", "1.5")) == 2
+    assert script(quick(cohort_folder, tmp_path / "c", "--levels", "1.5")) == 2
     assert "--levels: expected coverages between 0 and 1, got 1.5" in capsys.readouterr().err
-    assert script.main(quick(cohort_folder, tmp_path / "d", "--heads", "forest")) == 2
+    assert script(quick(cohort_folder, tmp_path / "d", "--heads", "forest")) == 2
     assert "got 'forest'" in capsys.readouterr().err
     assert not any(tmp_path.iterdir())
 
@@ -130,7 +130,7 @@ def test_on_real_patches(script, real_data, tmp_path):
         "--n-jobs",
         "1",
     ]
-    assert script.main([*arguments, "--output", str(tmp_path / "out"), "--resamples", "100"]) == 0
+    assert script([*arguments, "--output", str(tmp_path / "out"), "--resamples", "100"]) == 0
     found = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))["results"]
     assert len(found["calibration"]) == 2
     assert all(0 < row["calibration"]["raw"]["brier"]["value"] < 0.25 for row in found["calibration"])

@@ -15,8 +15,8 @@ NETWORK_FILE = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_224_no_top.
 
 @pytest.fixture(scope="module")
 def script(loaded_script):
-    with loaded_script("protocols/explanation.py") as module:
-        yield module
+    with loaded_script("study.py") as module:
+        yield lambda words: module.main(["explanation", *words])
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def data(tmp_path_factory):
 @pytest.fixture
 def main(script, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    return lambda *options: script.main([*map(str, options), "--quick", "--resamples", "40", "--n-jobs", "1"])
+    return lambda *options: script([*map(str, options), "--quick", "--resamples", "40", "--n-jobs", "1"])
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ SIZES = {"repetitions": 60, "patch_repetitions": 30, "resamples": 150, "populati
 def main(loaded_script, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     with loaded_script("study.py") as module:
-        yield lambda words: module.run_study("interval-coverage", words)
+        yield lambda words: module.main(["interval-coverage", *words])
 
 
 def test_patients_are_what_the_page_says():
@@ -121,7 +121,7 @@ def test_a_quick_run_writes_a_whole_study(main, tmp_path, capsys):
     assert "Pooled score, patients resampled: coverage between 92 and 98 % in" in page
     assert "Farthest outside: " in page
     assert "| ROC-AUC, % |" in page
-    assert "python benchmarks/protocols/interval_coverage.py --output out --n-jobs 1 --quick\n" in page
+    assert "python benchmarks/study.py interval-coverage --output out --n-jobs 1 --quick\n" in page
     rows = json.loads((out / "metrics.json").read_text())["results"]["coverage"]
     assert len(rows) == 3 * 3 * 4
     assert len(pd.read_csv(out / "coverage.csv")) == len(rows)

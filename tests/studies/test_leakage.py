@@ -182,10 +182,9 @@ def test_without_coordinates_nobody_knows(small):
 
 
 @pytest.fixture(scope="module")
-def studies(loaded_script):
-    """The two scripts, by name."""
-    with loaded_script("protocols/leakage.py") as leakage, loaded_script("protocols/shortcuts.py") as shortcuts:
-        yield {"leakage": leakage, "shortcuts": shortcuts}
+def main(loaded_script):
+    with loaded_script("study.py") as module:
+        yield module.main
 
 
 @pytest.fixture(scope="module")
@@ -198,12 +197,12 @@ def tree(tmp_path_factory):
 
 
 @pytest.fixture
-def start(studies, tree, monkeypatch, tmp_path):
+def start(main, tree, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
     def run(name, *more):
         common = ("--data", tree, "--output", "out", "--quick", "--resamples", "60", "--folds", "2", "--n-jobs", "1")
-        return studies[name].main([*map(str, common), *more])
+        return main([name, *map(str, common), *more])
 
     return run
 

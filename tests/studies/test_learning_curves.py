@@ -161,8 +161,8 @@ def test_folds_that_share_patients_are_refused(data):
 
 @pytest.fixture
 def study(loaded_script):
-    with loaded_script("protocols/learning_curves.py") as script:
-        yield script
+    with loaded_script("study.py") as module:
+        yield lambda words: module.main(["learning-curves", *words])
 
 
 @pytest.mark.slow
@@ -170,7 +170,7 @@ def test_the_study_writes_numbers_table_and_figure(study, tmp_path, capsys):
     make_cohort(30, 8, root=tmp_path / "idc")
     output = tmp_path / "out"
     options = ["--quick", "--features", "color", "--resamples", "40", "--folds", "3", "--n-jobs", "1"]
-    assert study.main([*options, "--data", str(tmp_path), "--output", str(output)]) == 0, capsys.readouterr().err
+    assert study([*options, "--data", str(tmp_path), "--output", str(output)]) == 0, capsys.readouterr().err
     table = pd.read_csv(output / "learning_curves.csv")
     assert table["n_patients"].tolist() == [6, 12, 16, 6, 12, 6, 12]
     metrics = json.loads((output / "metrics.json").read_text(encoding="utf-8"))

@@ -17,7 +17,7 @@ from histofeat.studies.near_duplicates import DISTANCES, TOO_FAR, changes, count
 @pytest.fixture(scope="module")
 def main(loaded_script):
     with loaded_script("study.py") as module:
-        yield lambda words: module.run_study("near-duplicates", words)
+        yield lambda words: module.main(["near-duplicates", *words])
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_it_writes_the_page_the_numbers_and_the_tables(finished):
 def test_a_finished_folder_is_not_overwritten(main, finished, tree, capsys):
     output, _ = finished
     assert main(["--data", str(tree), "--quick", "--output", str(output)]) == 2
-    assert "near_duplicates.py: " in capsys.readouterr().err
+    assert "study.py near-duplicates: " in capsys.readouterr().err
 
 
 def test_official_test_patients_alone_are_refused(main, tree, tmp_path, capsys):

@@ -94,7 +94,7 @@ def near_duplicates(split: Split, prints: Fingerprints, *, distance: int = NEAR_
     a copy, and the mean number of test images found so is stated beside the number found. (Copies that were saved
     mirrored raise it.)
 
-    The distance was chosen by ``python benchmarks/protocols/near_duplicates.py``, which reported for 20 bits, on
+    The distance was chosen by ``python benchmarks/study.py near-duplicates``, which reported for 20 bits, on
     9,973 IDC patches of 190 patients outside the official test set: of 49,378,664 pairs of different patients none
     was near (0 per million, 0 % of the patches), and none of the pairs with one of the two mirrored, three times as
     many (at most 0.02 per million by the 95 % limit). Of planted copies it found 99.9 % or more of those saved as
