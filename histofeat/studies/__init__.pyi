@@ -1,18 +1,13 @@
-from .ablation import Ablation as Ablation, AblationRow as AblationRow, ablate_families as ablate_families
-from .breakhis_study import (
-    compare_hold_outs as compare_hold_outs,
-    summarise_hold_outs as summarise_hold_outs,
-)
-from .costs import (
-    CostRow as CostRow,
+from .ablation import (
+    Ablation as Ablation,
     Costs as Costs,
+    ablate_families as ablate_families,
     measure_costs as measure_costs,
     pareto_front as pareto_front,
 )
 from .interval_coverage import (
     POPULATIONS as POPULATIONS,
     IntervalCoverage as IntervalCoverage,
-    Population as Population,
     measure_interval_coverage as measure_interval_coverage,
 )
 from .leakage import (
@@ -24,9 +19,7 @@ from .leakage import (
     touching_share as touching_share,
 )
 from .learning_curves import learning_curve as learning_curve
-from .near_duplicates import NearDuplicates as NearDuplicates, measure_near_duplicates as measure_near_duplicates
 from .official_test import (
-    LEDGER_COLUMNS as LEDGER_COLUMNS,
     PUBLISHED_SPLIT as PUBLISHED_SPLIT,
     WITH_UNLISTED as WITH_UNLISTED,
     OfficialTest as OfficialTest,

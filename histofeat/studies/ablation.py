@@ -1,70 +1,48 @@
-"""Ablation: scores of a pipeline without each of its families, and with each family alone."""
+"""Ablation: scores of a pipeline without each of its families and with each alone, and what each set costs in time."""
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager
+from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import pandas as pd
+from sklearn.base import clone
 from threadpoolctl import threadpool_limits
 
 from histofeat.evaluation import LeftOut
 from histofeat.exceptions import known_names
+from histofeat.features import extract
+from histofeat.images import as_images
 from histofeat.metrics import bootstrap_p, holm, patient_weights
 from histofeat.studies.fitted_folds import measure_folds
+from histofeat.studies.study import flat_table
 
-__all__ = ["Ablation", "AblationRow", "ablate_families"]
+__all__ = ["Ablation", "Costs", "ablate_families", "measure_costs", "pareto_front"]
 
 _TIMED_PASSES = 3
+_WARM_UP = 32
 
 
-@dataclass(frozen=True)
-class AblationRow:
-    """One set of families, fitted and scored like all others.
-
-    Parameters
-    ----------
-    kind : {"all", "without", "alone", "given"}
-    name : str
-        "all", "without color", "color alone", or the user's name of a set.
-    families : tuple of str
-        In column order.
-    n_columns : int
-    roc_auc : float
-        Pooled over the held-out patches.
-    ci95 : tuple of (float, float)
-        95 % percentile interval, from resampling patients.
-    difference : float
-        `roc_auc` minus that of all families: negative where leaving families out costs something.
-    difference_ci95 : tuple of (float, float)
-        The same for the difference, on the same resamples; (0, 0) for all families themselves.
-    p, p_holm : float
-        See `histofeat.metrics.bootstrap_p`; adjusted for all rows but the first. NaN for all families themselves.
-    predict_us : float
-        Microseconds of the processor that the head of the first fold takes for a patch, measured after all fits.
-    """
-
-    kind: str
-    name: str
-    families: tuple[str, ...]
-    n_columns: int
-    roc_auc: float
-    ci95: tuple[float, float]
-    difference: float
-    difference_ci95: tuple[float, float]
-    p: float
-    p_holm: float
-    predict_us: float = field(default=np.nan, compare=False)
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Ablation:
     """Sets of families on the same folds and the same resamples.
 
     Parameters
     ----------
-    rows : tuple of AblationRow
-        All families first, then without each, each alone, and the sets that were given.
+    table : DataFrame
+        One row a set: all families first, then without each, each alone, and the sets that were given.
+
+        - ``kind``: "all", "without", "alone" or "given"; ``name``: "all", "without color", "color alone", or the
+          user's name of a set; ``families``: in column order, with "+" between; ``n_columns``.
+        - ``roc_auc``: pooled over the held-out patches; ``low`` and ``high``: its 95 % percentile interval, from
+          resampling patients.
+        - ``difference``: that ROC-AUC minus that of all families, negative where leaving families out costs something;
+          ``difference_low`` and ``difference_high``: its interval, on the same resamples.
+        - ``p``, ``p_holm``: see `histofeat.metrics.bootstrap_p`; adjusted for all rows but the first, which has NaN.
+        - ``predict_us``: microseconds of the processor that the head of the first fold takes for a patch, measured
+          after all fits.
     n_patients, n_patches : int
         Held out and scored.
     n_resamples, random_state : int
@@ -74,38 +52,13 @@ class Ablation:
         Codes of accepted errors.
     """
 
-    rows: tuple[AblationRow, ...]
+    table: pd.DataFrame
     n_patients: int
     n_patches: int
     n_resamples: int
     random_state: int
     left_out: LeftOut | None = None
     accepted: tuple[str, ...] = ()
-
-    def row(self, name) -> AblationRow:
-        """Return the row of this name."""
-        return {row.name: row for row in self.rows}[name]
-
-    def to_frame(self) -> pd.DataFrame:
-        """One row a set; intervals in columns ``low``, ``high``, ``difference_low`` and ``difference_high``."""
-        return pd.DataFrame(
-            {
-                "kind": row.kind,
-                "name": row.name,
-                "families": "+".join(row.families),
-                "n_columns": row.n_columns,
-                "roc_auc": row.roc_auc,
-                "low": row.ci95[0],
-                "high": row.ci95[1],
-                "difference": row.difference,
-                "difference_low": row.difference_ci95[0],
-                "difference_high": row.difference_ci95[1],
-                "p": row.p,
-                "p_holm": row.p_holm,
-                "predict_us": row.predict_us,
-            }
-            for row in self.rows
-        )
 
 
 def ablate_families(
@@ -166,7 +119,7 @@ def ablate_families(
     >>> cohort = make_cohort(n_patients=8, patches_per_patient=8)
     >>> pipeline = IDCPipeline(("color", "lbp", "pftas"), head="logistic")
     >>> found = ablate_families(cohort, pipeline, PatientKFold(2), n_resamples=50)
-    >>> [row.name for row in found.rows][:4]
+    >>> found.table["name"].tolist()[:4]
     ['all', 'without color', 'without lbp', 'without pftas']
     """
     patient_weights(dataset.patients, n_resamples, random_state)
@@ -180,8 +133,11 @@ def ablate_families(
     areas = measured.areas(n_resamples, random_state)
     scored = {families: _score(measured, heads[families], columns, areas) for families, columns in fits.items()}
     rows = [_row(kind, name, families, len(fits[families]), scored, areas) for kind, name, families in wanted]
+    table = flat_table(rows)
+    tested = table["p"].notna()
+    table.loc[tested, "p_holm"] = holm(table.loc[tested, "p"].to_numpy())
     counts = (areas.n_patients, len(measured.tested), int(n_resamples), random_state)
-    return Ablation(_adjusted(rows), *counts, measured.folds.left_out, measured.folds.accepted)
+    return Ablation(table, *counts, measured.folds.left_out, measured.folds.accepted)
 
 
 def _families(pipeline):
@@ -230,19 +186,19 @@ def _score(measured, heads, columns, areas):
 def _row(kind, name, families, n_columns, scored, areas):
     """Compare one set with all families, which were scored first."""
     (area, samples, predict_us), (base, base_samples, _) = scored[families], next(iter(scored.values()))
-    return AblationRow(
-        kind=kind,
-        name=name,
-        families=families,
-        n_columns=n_columns,
-        roc_auc=area,
-        ci95=areas.interval(samples),
-        difference=area - base,
-        difference_ci95=areas.interval(samples - base_samples),
-        p=np.nan if kind == "all" else bootstrap_p(area - base, samples - base_samples),
-        p_holm=np.nan,
-        predict_us=predict_us,
-    )
+    return {
+        "kind": kind,
+        "name": name,
+        "families": "+".join(families),
+        "n_columns": n_columns,
+        "roc_auc": area,
+        "ci95": areas.interval(samples),
+        "difference": area - base,
+        "difference_ci95": areas.interval(samples - base_samples),
+        "p": np.nan if kind == "all" else bootstrap_p(area - base, samples - base_samples),
+        "p_holm": np.nan,
+        "predict_us": predict_us,
+    }
 
 
 def _predict_us(measured, head, features):
@@ -256,8 +212,161 @@ def _predict_us(measured, head, features):
     return min(seconds) / len(features) * 1e6
 
 
-def _adjusted(rows):
-    tested = [position for position, row in enumerate(rows) if np.isfinite(row.p)]
-    for position, p in zip(tested, holm([rows[position].p for position in tested]).tolist(), strict=True):
-        rows[position] = replace(rows[position], p_holm=p)
-    return tuple(rows)
+# --- costs -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Costs:
+    """Sets of families by their price.
+
+    Parameters
+    ----------
+    table : DataFrame
+        One row a set, the cheapest first; sets of the same families are one.
+
+        - ``name, families, n_columns, roc_auc, low, high``: as in `Ablation`.
+        - ``features_us``: microseconds a patch from decoded pixels to the feature row; conversions that families share
+          are counted once.
+        - ``predict_us``: those of the head; ``total_us``: both.
+        - ``on_front``: whether no other set has as high a score for as little time.
+    decode_us : float
+        Microseconds to read and decode a patch, which come on top of every row.
+    n_patches : int
+        The patches that were timed.
+    """
+
+    table: pd.DataFrame
+    decode_us: float
+    n_patches: int
+
+
+def measure_costs(ablation, pipeline, X, *, n_repeats=3, clock=time.process_time, progress=None):
+    """Measure the extraction time of each set of an ablation, and mark the sets on the Pareto front.
+
+    Parameters
+    ----------
+    ablation : Ablation
+        From `ablate_families`.
+    pipeline : IDCPipeline
+        The one that was ablated; its families are measured with one thread each.
+    X : sequence of paths, ndarray (n, H, W, 3) uint8, or list of such arrays
+        What is measured, some thousand patches; they are held in memory.
+    n_repeats : int, default=3
+        Passes, of which the fastest counts. Sets take turns, so that a busy moment of the machine meets all of them.
+    clock : callable, default=time.process_time
+        Gives seconds. By default those of the processor, in all threads, which other programs hardly disturb and which
+        are those on the wall where one thread works alone; with a network on a GPU pass ``time.perf_counter``.
+    progress : callable, optional
+        Called as ``progress("time", done, total)``.
+
+    Returns
+    -------
+    costs : Costs
+
+    Raises
+    ------
+    ValueError
+        If `n_repeats` is below 1, the pipeline has a stain normaliser, which is not timed, or it lacks a family of the
+        ablation.
+
+    Examples
+    --------
+    >>> from histofeat import IDCPipeline, make_cohort
+    >>> from histofeat.studies import ablate_families
+    >>> from histofeat.model_selection import PatientKFold
+    >>> cohort = make_cohort(n_patients=8, patches_per_patient=8)
+    >>> pipeline = IDCPipeline(("color", "lbp"), head="logistic")
+    >>> ablation = ablate_families(cohort, pipeline, PatientKFold(2), n_resamples=50)
+    >>> costs = measure_costs(ablation, pipeline, cohort.X, n_repeats=1)
+    >>> len(costs.table), bool(costs.table["on_front"][0])
+    (3, True)
+    """
+    if n_repeats < 1:
+        raise ValueError(f"measure_costs.n_repeats: expected at least 1 pass, got {n_repeats}. Use 3.")
+    families = _check_families(ablation, pipeline)
+    # Without one of two is the other alone: each set of families stands once.
+    table = ablation.table.drop_duplicates("families")
+    wanted, best, decoding = table["families"].tolist(), {}, []
+    with _one_thread():
+        for turn in range(n_repeats):
+            started = clock()
+            decoded = _decode(X)
+            decoding.append(clock() - started)
+            for position, chosen in enumerate(wanted[:: 1 if turn % 2 == 0 else -1]):
+                estimators = [family for name in chosen.split("+") for family in families[name]]
+                if turn == 0:
+                    extract(estimators, decoded[:_WARM_UP])  # compiled code and networks are loaded
+                started = clock()
+                extract(estimators, decoded)
+                best[chosen] = min(best.get(chosen, np.inf), clock() - started)
+                if progress is not None:
+                    progress("time", turn * len(wanted) + position + 1, n_repeats * len(wanted))
+    features_us = np.array([best[chosen] for chosen in wanted]) * 1e6 / len(decoded)
+    total_us = features_us + table["predict_us"]
+    on_front = pareto_front(total_us, table["roc_auc"])
+    table = table[["name", "families", "n_columns", "roc_auc", "low", "high", "predict_us"]].assign(total_us=total_us)
+    table.insert(6, "features_us", features_us)
+    table = table.assign(on_front=on_front).sort_values("total_us", kind="stable", ignore_index=True)
+    return Costs(table, min(decoding) * 1e6 / len(decoded), len(decoded))
+
+
+def pareto_front(costs, scores):
+    """Mark what nothing else beats: none is as cheap and as good, and better in one of the two.
+
+    Parameters
+    ----------
+    costs, scores : array-like of shape (n,), float
+        The lower and the higher the better.
+
+    Returns
+    -------
+    on_front : ndarray of shape (n,), bool
+        Of equals in both, all are marked; a NaN is never.
+
+    Examples
+    --------
+    >>> pareto_front([1, 2, 3, 4], [0.7, 0.9, 0.8, 0.95]).tolist()
+    [True, True, False, True]
+    """
+    costs, scores = np.asarray(costs, dtype=np.float64), np.asarray(scores, dtype=np.float64)
+    as_good = (costs[:, None] <= costs) & (scores[:, None] >= scores)
+    better = (costs[:, None] < costs) | (scores[:, None] > scores)
+    return ~(as_good & better).any(axis=0) & np.isfinite(costs) & np.isfinite(scores)
+
+
+def _check_families(ablation, pipeline):
+    """Give the families by name, copied, a network with one thread of its own."""
+    if getattr(pipeline, "make_normalizer", lambda: None)() is not None:
+        raise ValueError(
+            "measure_costs.pipeline: expected patches measured as they are, got a pipeline with a stain normaliser, "
+            "whose time would be left out. Set normalizer=None."
+        )
+    found = {}
+    for family in map(clone, pipeline.families()):
+        if "n_threads" in family.get_params():
+            family.set_params(n_threads=1)
+        found.setdefault(family.family, []).append(family)
+    unknown = sorted(set("+".join(ablation.table["families"]).split("+")) - set(found))
+    if unknown:
+        raise ValueError(
+            f"measure_costs.pipeline: expected the families of the ablation, got a pipeline without {unknown[0]!r} "
+            f"({len(unknown)} such). Pass the pipeline that was ablated."
+        )
+    return found
+
+
+def _decode(X):
+    images = as_images(X)
+    return [images.decode(row, images.content(row))[0] for row in range(len(images))]
+
+
+@contextmanager
+def _one_thread():
+    """Keep OpenCV, BLAS and OpenMP to one thread."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        cv2.setNumThreads(before)

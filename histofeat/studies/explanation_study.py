@@ -10,8 +10,7 @@ import numpy as np
 import pandas as pd
 
 from histofeat.models import IDCPipeline
-from histofeat.studies.ablation import ablate_families
-from histofeat.studies.costs import measure_costs
+from histofeat.studies.ablation import ablate_families, measure_costs
 from histofeat.studies.permutation import permutation_importance
 from histofeat.studies.study import (
     FOLDS,
@@ -106,8 +105,8 @@ def _results(importances, ablation, costs):
     return {
         "handcrafted": found[0],
         "with_network": found[1] if len(found) > 1 else None,
-        "ablation": ablation.to_frame().drop(columns="predict_us").to_dict("records"),
-        "cost": costs.to_frame().to_dict("records"),
+        "ablation": ablation.table.drop(columns="predict_us").to_dict("records"),
+        "cost": costs.table.to_dict("records"),
     }
 
 
@@ -116,8 +115,8 @@ def _tables(importances, ablation, costs):
     tables = {
         "importance_handcrafted": importances[0].to_frame(),
         "correlated_groups": pd.DataFrame(members, columns=["group", "column"]),
-        "ablation": ablation.to_frame().drop(columns="predict_us"),
-        "cost": costs.to_frame(),
+        "ablation": ablation.table.drop(columns="predict_us"),
+        "cost": costs.table,
     }
     if len(importances) > 1:
         tables["importance_with_network"] = importances[1].to_frame()
@@ -130,9 +129,9 @@ def _figures(importances, ablation, costs):
         chosen = parts[parts["by"].isin(kinds)].head(n or len(parts))
         return bars(title, "drop in ROC-AUC, 95 % interval over patients", chosen, "drop", "{name}", "by")
 
-    differences, label = ablation.to_frame(), "difference in ROC-AUC, 95 % interval over patients"
+    differences, label = ablation.table, "difference in ROC-AUC, 95 % interval over patients"
     differences = differences[differences["kind"] != "all"], "difference", "{name}", "kind"
-    points = costs.to_frame().rename(columns={"total_us": "x", "roc_auc": "y"})
+    points = costs.table.rename(columns={"total_us": "x", "roc_auc": "y"})
     found = {
         "families": drops("Families and groups permuted, handcrafted", importances[0], ("family", "group")),
         "features": drops("Single features permuted: the twenty largest drops", importances[0], ("feature",), 20),

@@ -1,7 +1,6 @@
 """Ablation against `evaluate` and `compare_models`; costs against a family whose price is known; the Pareto front."""
 
 import time
-from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 from histofeat import CNNEmbedding, IDCPipeline, PatientKFold, evaluate
 from histofeat.features import PatchFeatures, Runtime
 from histofeat.metrics import compare_models, holm
-from histofeat.studies import Ablation, AblationRow, ablate_families, costs, measure_costs, pareto_front
+from histofeat.studies import Ablation, ablate_families, ablation as module, measure_costs, pareto_front
 
 NAMES = ("color", "lbp", "haralick")
 SETS = {"both": ("haralick", "color")}
@@ -25,44 +24,42 @@ def ablation(cohort):
 
 
 def test_rows_are_all_without_each_and_each_alone(ablation):
-    assert [(row.name, row.families) for row in ablation.rows] == [
-        ("all", NAMES),
-        ("without color", ("lbp", "haralick")),
-        ("without lbp", ("color", "haralick")),
-        ("without haralick", ("color", "lbp")),
-        ("color alone", ("color",)),
-        ("lbp alone", ("lbp",)),
-        ("haralick alone", ("haralick",)),
-        ("both", ("color", "haralick")),
+    assert list(zip(ablation.table["name"], ablation.table["families"], strict=True)) == [
+        ("all", "color+lbp+haralick"),
+        ("without color", "lbp+haralick"),
+        ("without lbp", "color+haralick"),
+        ("without haralick", "color+lbp"),
+        ("color alone", "color"),
+        ("lbp alone", "lbp"),
+        ("haralick alone", "haralick"),
+        ("both", "color+haralick"),
     ]
-    assert [row.n_columns for row in ablation.rows] == [312, 132, 258, 234, 180, 54, 78, 258]
+    assert ablation.table["n_columns"].tolist() == [312, 132, 258, 234, 180, 54, 78, 258]
     assert (ablation.n_patients, ablation.n_patches, ablation.n_resamples) == (15, 180, 100)
-    frame = ablation.to_frame()
-    assert frame.loc[7, "families"] == "color+haralick"
-    assert frame["roc_auc"].tolist() == [row.roc_auc for row in ablation.rows]
 
 
 def test_scores_and_differences_are_those_of_an_evaluation(cohort, ablation):
     """Every set as a pipeline of its own, and the paired comparison of the library, which draws for itself."""
-    pipelines = {row.name: IDCPipeline(row.families, "logistic") for row in ablation.rows}
+    rows = list(ablation.table.itertuples())
+    pipelines = {row.name: IDCPipeline(tuple(row.families.split("+")), "logistic") for row in rows}
     evaluation = evaluate(cohort, pipelines, PatientKFold(2), n_resamples=100, random_state=4)
-    for row, model in zip(ablation.rows, evaluation.models, strict=True):
+    for row, model in zip(rows, evaluation.models, strict=True):
         assert row.roc_auc == pytest.approx(model.scores["roc_auc"].pooled, rel=1e-12)
-        assert row.ci95 == pytest.approx(model.scores["roc_auc"].ci95, rel=1e-12)
+        assert (row.low, row.high) == pytest.approx(model.scores["roc_auc"].ci95, rel=1e-12)
     compared = compare_models(evaluation, ["roc_auc"], reference="all/logistic").rows
-    for row, other in zip(ablation.rows[1:], compared, strict=True):
+    for row, other in zip(rows[1:], compared, strict=True):
         assert other.first == f"{row.name}/logistic"
         assert row.difference == pytest.approx(other.difference, abs=1e-12)
-        assert row.difference_ci95 == pytest.approx(other.ci95, abs=1e-12)
+        assert (row.difference_low, row.difference_high) == pytest.approx(other.ci95, abs=1e-12)
         assert (row.p, row.p_holm) == pytest.approx((other.p, other.p_holm))
 
 
 def test_all_families_are_compared_with_nothing(ablation):
-    first = ablation.row("all")
-    assert (first.difference, first.difference_ci95) == (0.0, (0.0, 0.0))
-    assert np.isnan([first.p, first.p_holm]).all()
-    np.testing.assert_allclose([r.p_holm for r in ablation.rows[1:]], holm([r.p for r in ablation.rows[1:]]))
-    assert ablation.row("without lbp") == replace(ablation.row("both"), kind="without", name="without lbp")
+    rows = ablation.table.set_index("name").drop(columns=["kind", "predict_us"])
+    assert rows.loc["all", ["difference", "difference_low", "difference_high"]].tolist() == [0.0, 0.0, 0.0]
+    assert rows.loc["all", ["p", "p_holm"]].isna().all()
+    np.testing.assert_allclose(rows["p_holm"][1:], holm(rows["p"][1:].to_numpy()))
+    assert rows.loc["without lbp"].tolist() == rows.loc["both"].tolist()
 
 
 def test_of_two_families_each_is_what_the_other_leaves(cohort):
@@ -75,13 +72,15 @@ def test_of_two_families_each_is_what_the_other_leaves(cohort):
         n_resamples=20,
         runtime=Runtime(n_jobs=2, progress=lambda *news: fitted.append(news)),
     )
-    assert found.row("without lbp").roc_auc == found.row("color alone").roc_auc
+    areas = found.table.set_index("name")["roc_auc"]
+    assert areas["without lbp"] == areas["color alone"]
     assert ("fit", 6, 6) in fitted  # three sets, two folds
-    assert found == ablate_families(cohort, pipeline, PatientKFold(2), n_resamples=20)
+    again = ablate_families(cohort, pipeline, PatientKFold(2), n_resamples=20)
+    pd.testing.assert_frame_equal(*(one.table.drop(columns="predict_us") for one in (found, again)), check_exact=True)
 
 
 def test_the_head_is_timed(ablation):
-    assert all(0.01 < row.predict_us < 1e5 for row in ablation.rows)
+    assert ablation.table["predict_us"].between(0.01, 1e5).all()
 
 
 @pytest.mark.parametrize(
@@ -136,10 +135,11 @@ class Slower(Slow):
 
 def ablation_of(scores):
     """An ablation with these areas, as if it had been measured; a head takes 50 µs."""
-    rows = tuple(
-        AblationRow("given", name, families, 1, area, (area, area), 0.0, (0.0, 0.0), 1.0, 1.0, 50.0)
+    rows = [
+        {"name": name, "families": "+".join(families), "n_columns": 1, "roc_auc": area, "low": area, "high": area}
         for name, families, area in scores
-    )
+    ]
+    rows = pd.DataFrame(rows).assign(predict_us=50.0)
     return Ablation(rows, 5, 9, 0, 0)
 
 
@@ -151,20 +151,19 @@ def test_costs_are_those_that_are_known(cohort):
     costs = measure_costs(
         ablation_of(SCORES), IDCPipeline((Slow(), Slower())), cohort.X, progress=lambda *news: told.append(news)
     )
-    assert [row.name for row in costs.rows] == ["slow alone", "slower alone", "all"]
-    for row, microseconds in zip(costs.rows, (200, 800, 1000), strict=True):
-        assert microseconds <= row.features_us < 1.3 * microseconds
-        assert row.total_us == row.features_us + 50
-    assert [row.on_front for row in costs.rows] == [True, False, True]
+    table = costs.table
+    assert table["name"].tolist() == ["slow alone", "slower alone", "all"]
+    for found, microseconds in zip(table["features_us"], (200, 800, 1000), strict=True):
+        assert microseconds <= found < 1.3 * microseconds
+    assert table["total_us"].tolist() == (table["features_us"] + 50).tolist()
+    assert table["on_front"].tolist() == [True, False, True]
     assert costs.n_patches == 180
     assert told[-1] == ("time", 9, 9)
-    frame = costs.to_frame()
-    assert frame["total_us"].tolist() == [row.total_us for row in costs.rows]
 
 
 def test_decoding_is_counted_by_itself(cohort, monkeypatch):
     """A clock that ticks a millisecond a decoded patch, and not otherwise."""
-    ticks, decode = [0], costs.as_images
+    ticks, decode = [0], module.as_images
 
     class Counted:
         def __init__(self, X):
@@ -180,12 +179,12 @@ def test_decoding_is_counted_by_itself(cohort, monkeypatch):
             ticks[0] += 1
             return self.images.decode(row, content)
 
-    monkeypatch.setattr(costs, "as_images", Counted)
+    monkeypatch.setattr(module, "as_images", Counted)
     found = measure_costs(
         ablation_of(SCORES), IDCPipeline((Slow(), Slower())), cohort.X[:20], clock=lambda: ticks[0] * 1e-3
     )
     assert found.decode_us == pytest.approx(1_000)
-    assert {row.features_us for row in found.rows} == {0.0}
+    assert set(found.table["features_us"]) == {0.0}
 
 
 def test_one_thread_and_given_back(cohort, monkeypatch):
@@ -195,7 +194,7 @@ def test_one_thread_and_given_back(cohort, monkeypatch):
     assert set(seen) == {1}
     assert cv2.getNumThreads() == before
     network = IDCPipeline((CNNEmbedding(n_threads=7), Slow()))
-    found = costs._check_families(ablation_of([("slow alone", ("slow",), 0.5)]), network)
+    found = module._check_families(ablation_of([("slow alone", ("slow",), 0.5)]), network)
     assert found["cnn"][0].n_threads == 1
 
 
@@ -221,6 +220,5 @@ def test_front_is_that_of_a_loop():
     assert pareto_front([1, np.nan, 2], [0.5, 0.9, np.nan]).tolist() == [True, False, False]
 
 
-def test_frames_are_complete(ablation):
-    assert not ablation.to_frame().drop(columns=["p", "p_holm"]).isna().any(axis=None)
-    assert isinstance(ablation.to_frame(), pd.DataFrame)
+def test_tables_are_complete(ablation):
+    assert not ablation.table.drop(columns=["p", "p_holm"]).isna().any(axis=None)

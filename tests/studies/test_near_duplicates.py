@@ -10,8 +10,14 @@ from histofeat import make_cohort
 from histofeat.datasets import official_roles
 from histofeat.datasets.synthetic.cohort_folder import MANIFEST
 from histofeat.evaluation import NEAR_DISTANCE
-from histofeat.studies import NearDuplicates
-from histofeat.studies.near_duplicates import DISTANCES, TOO_FAR, changes, count_false_alarms, extrapolate
+from histofeat.studies.near_duplicates import (
+    DISTANCES,
+    TOO_FAR,
+    NearDuplicates,
+    changes,
+    count_false_alarms,
+    extrapolate,
+)
 
 
 @pytest.fixture(scope="module")
