@@ -15,7 +15,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -91,8 +90,7 @@ def run(options, runtime):
     results = {**found.to_dict(), "perturbed": perturbed.to_dict("records"), "breakhis": carried(options, ran, runtime)}
     results |= {"views": views, "threshold": parse_rule(options.threshold).words}
     results["targets"] = [] if options.quick else reached_targets(found.models)
-    tables = {name: pd.DataFrame(rows) for name, rows in found.tables().items()}
-    return Findings(results, {**tables, "perturbed": perturbed})
+    return Findings(results, {**found.tables(), "perturbed": perturbed})
 
 
 def make_pipeline(name, options):

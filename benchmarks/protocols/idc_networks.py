@@ -81,7 +81,7 @@ def run(options, runtime):
     found = studies.OfficialTest.of(words, fitted, PLANNED, METRICS)
     shown = {"official_test_patients": official, "threshold": parse_rule(options.threshold).words, "target": TARGET}
     results = {**found.to_dict(), **shown, "fine_tuning": PLANNED[0], "trials": trials}
-    tables = {name: pd.DataFrame(rows) for name, rows in {**found.tables(), "trials": trials}.items()}
+    tables = {**found.tables(), "trials": pd.DataFrame(trials)}
     return studies.Findings(results, tables, {**_scores_figure(found), **_curves(found.epochs)})
 
 

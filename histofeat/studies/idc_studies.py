@@ -271,24 +271,15 @@ def run_learning_curves(options, runtime):
     """Score feature sets by the number of training patients; features are measured once."""
     pipelines, not_run = runnable_pipelines(options)
     dataset, cv = begin(options)
-    settings = QUICK_CURVE if options.quick else {"n_patients": options.sizes, "n_draws": options.draws}
+    settings = dict(QUICK_CURVE) if options.quick else {"n_patients": options.sizes, "n_draws": options.draws}
     columns = measure_once(pipelines, dataset, runtime)
-    tables = []
-    for name, pipeline in pipelines.items():
-        curve = learning_curve(
-            columns[name],
-            dataset.y,
-            dataset.patients,
-            pipeline.make_head(),
-            cv,
-            n_resamples=options.resamples,
-            random_state=options.seed,
-            runtime=runtime,
-            **settings,
-        )
-        tables.append(curve.to_frame())
-        tables[-1].insert(0, "pipeline", name)
-    table = pd.concat(tables, ignore_index=True)
+    settings |= {"n_resamples": options.resamples, "random_state": options.seed, "runtime": runtime}
+    known = dataset.y, dataset.patients
+    curves = {
+        name: learning_curve(columns[name], *known, pipeline.make_head(), cv, **settings)
+        for name, pipeline in pipelines.items()
+    }
+    table = pd.concat(curves, names=["pipeline"]).reset_index("pipeline").reset_index(drop=True)
     results = {"rows": table.to_dict("records"), "metric": "roc_auc", "folds": options.folds, "not_run": not_run}
     results["dataset"] = describe_dataset(dataset)
     return Findings(results, {"learning_curves": table}, {"curves": _patient_curves(table)})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
 from numbers import Integral
 
 import numpy as np
@@ -13,61 +12,7 @@ from histofeat.features import Runtime
 from histofeat.metrics import METRICS, Bootstrap, bootstrap_scores, scores
 from histofeat.model_selection import PatientKFold, check_no_shared_patients, encode_patients, fold_rows
 
-__all__ = ["LearningCurve", "LearningPoint", "learning_curve"]
-
-
-@dataclass(frozen=True)
-class LearningPoint:
-    """A score at one size of the training set.
-
-    Parameters
-    ----------
-    sampling : {"patients", "patches", "patches - patients"}
-        All patches of some patients, as many patches spread over all training patients, or the second minus the first.
-    n_patients : int
-        The patients drawn; with patches spread, those whose number of patches is matched. For all training patients
-        their mean number over the folds, rounded.
-    n_patches : float
-        Training patches, mean over folds and draws.
-    all_patients : bool
-        Whether that is every training patient of every fold.
-    value : float
-        The metric over all tested patches, out of fold; mean over draws.
-    low, high : float
-        95 % interval of `value`, from resampling the tested patients.
-    spread : float
-        Standard deviation over draws; NaN for a single one.
-    n_draws : int
-    """
-
-    sampling: str
-    n_patients: int
-    n_patches: float
-    all_patients: bool
-    value: float
-    low: float
-    high: float
-    spread: float
-    n_draws: int
-
-
-@dataclass(frozen=True)
-class LearningCurve:
-    """Scores of one head on one feature matrix, by size of the training set.
-
-    Parameters
-    ----------
-    points : tuple of LearningPoint
-        By sampling, then by size.
-    metric : str
-    """
-
-    points: tuple[LearningPoint, ...] = field(repr=False)
-    metric: str
-
-    def to_frame(self) -> pd.DataFrame:
-        """Points as a table, a column for each field of `LearningPoint`."""
-        return pd.DataFrame([asdict(point) for point in self.points])
+__all__ = ["learning_curve"]
 
 
 def learning_curve(
@@ -116,9 +61,19 @@ def learning_curve(
 
     Returns
     -------
-    curve : LearningCurve
-        For each size a point of sampling "patients", one of "patches" (the same numbers of patches, drawn from all
-        training patients of the fold) and one of their difference, from the same draws and resamples.
+    curve : DataFrame
+        One row for each size, by sampling and then by size, with the columns:
+
+        - ``sampling``: "patients" (all patches of some patients), "patches" (as many patches, spread over all training
+          patients of the fold), or "patches - patients" (the difference, from the same draws and resamples).
+        - ``n_patients``: the patients drawn; with patches spread, those whose number of patches is matched. For all
+          training patients their mean number over the folds, rounded.
+        - ``n_patches``: training patches, mean over folds and draws.
+        - ``all_patients``: whether that is every training patient of every fold.
+        - ``value``: the metric over all tested patches, out of fold; mean over draws.
+        - ``low``, ``high``: its 95 % interval, from resampling the tested patients.
+        - ``spread``: standard deviation over draws; NaN for a single one.
+        - ``n_draws``.
 
     Raises
     ------
@@ -130,7 +85,7 @@ def learning_curve(
 
     Notes
     -----
-    The interval covers other patients to test on, with these draws; `spread` says what other training patients would
+    The interval covers other patients to test on, with these draws; ``spread`` says what other training patients would
     change. Nested draws are not independent of one another.
 
     Examples
@@ -141,7 +96,7 @@ def learning_curve(
     >>> features = y[:, None] + rng.normal(size=(200, 1))
     >>> head, cv = LogisticRegression(), PatientKFold(2)
     >>> curve = learning_curve(features, y, patients, head, cv, n_patients=(2, 5), n_draws=2)
-    >>> curve.to_frame()[["sampling", "n_patients", "n_patches", "n_draws"]].head(3)
+    >>> curve[["sampling", "n_patients", "n_patches", "n_draws"]].head(3)
        sampling  n_patients  n_patches  n_draws
     0  patients           2       20.0        2
     1  patients           5       50.0        2
@@ -170,7 +125,7 @@ def learning_curve(
     known = (y[tested], patients[tested])
     scored = {key: _score(found[tested], known, metric, resampling) for key, found in proba.items()}
     n_all = round(np.mean([len(np.unique(codes[train])) for train, _ in splits]))
-    return LearningCurve(tuple(_points(scored, plan, sizes, n_all, len(np.unique(codes[tested])), metric)), metric)
+    return pd.DataFrame(_points(scored, plan, sizes, n_all, len(np.unique(codes[tested])), metric))
 
 
 def _check(metric, n_draws) -> None:
@@ -230,17 +185,17 @@ def _points(scored, plan, sizes, n_all, n_tested, metric):
 
     def point(sampling, size, values, samples, like):
         low, high = Bootstrap({metric: samples.mean(axis=0)}, n_tested, 0).interval(metric)
-        return LearningPoint(
-            sampling=sampling,
-            n_patients=n_all if size is None else size,
-            n_patches=float(np.mean([len(rows) for key, rows in plan.items() if key[:2] == (like, size)])),
-            all_patients=size is None,
-            value=float(values.mean()),
-            low=low,
-            high=high,
-            spread=float(values.std(ddof=1)) if len(values) > 1 else np.nan,
-            n_draws=len(values),
-        )
+        return {
+            "sampling": sampling,
+            "n_patients": n_all if size is None else size,
+            "n_patches": float(np.mean([len(rows) for key, rows in plan.items() if key[:2] == (like, size)])),
+            "all_patients": size is None,
+            "value": float(values.mean()),
+            "low": low,
+            "high": high,
+            "spread": float(values.std(ddof=1)) if len(values) > 1 else np.nan,
+            "n_draws": len(values),
+        }
 
     for size in (*sizes, None):
         yield point("patients", size, *draws("patients", size), like="patients")

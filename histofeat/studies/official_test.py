@@ -24,6 +24,7 @@ import numpy as np
 from histofeat.evaluation import Evaluation, evaluate
 from histofeat.features import Runtime
 from histofeat.metrics import compare_models, holm, parse_rule
+from histofeat.studies.study import flat_table
 
 __all__ = [
     "LEDGER_COLUMNS",
@@ -153,21 +154,14 @@ class OfficialTest:
         return dict(vars(self))
 
     def tables(self):
-        """Return the rows of ``models``, ``differences`` and ``epochs`` with one value per column, for CSV files."""
-        found = {"models": self.models, "differences": self.differences, "epochs": self.epochs}
-        return {name: [_flat(row) for row in rows] for name, rows in found.items() if rows}
-
-
-def _flat(row):
-    flat = {}
-    for key, value in row.items():
-        if isinstance(value, dict):
-            flat[key], (flat[f"{key}_low"], flat[f"{key}_high"]) = value["pooled"], value["ci95"]
-        elif key == "ci95":
-            flat["low"], flat["high"] = value
-        elif not isinstance(value, list):
-            flat[key] = value
-    return flat
+        """Return ``models``, ``differences`` and ``epochs`` as tables with one value per column, for CSV files."""
+        rows = {
+            "models": [{name: row[name] for name in row if name not in ("notes", "parts")} for row in self.models],
+            "differences": self.differences,
+            "epochs": self.epochs,
+        }
+        tables = {name: flat_table(found) for name, found in rows.items() if found}
+        return {name: table.rename(columns=lambda name: name.removesuffix("_pooled")) for name, table in tables.items()}
 
 
 def _planned_differences(ran, planned, metrics):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from histofeat.datasets import OfficialSplit, read_csv_rows
 from histofeat.evaluation import Evaluation
@@ -87,11 +86,7 @@ class PublishedComparison:
 
     def to_csv(self):
         """Return the rows as the text of a CSV file."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.rows)
-        return text.getvalue()
+        return pd.DataFrame(self.rows, columns=COLUMNS, dtype=object).to_csv(index=False, lineterminator="\n")
 
 
 def read_scores(path, scores, *, numbers=()):

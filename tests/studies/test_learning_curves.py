@@ -37,7 +37,7 @@ def data():
 
 
 def point_of(curve, sampling, n_patients):
-    return next(p for p in curve.points if (p.sampling, p.n_patients) == (sampling, n_patients))
+    return next(p for p in curve.itertuples() if (p.sampling, p.n_patients) == (sampling, n_patients))
 
 
 def test_whole_patients_are_drawn_one_set_in_the_next(data):
@@ -113,7 +113,7 @@ def test_threads_and_our_own_heads(data):
         runtime=Runtime(n_jobs=2, progress=lambda *at: told.append(at)),
         **settings,
     )  # fmt: skip
-    pd.testing.assert_frame_equal(curve.to_frame(), again.to_frame())
+    pd.testing.assert_frame_equal(curve, again)
     assert told[-1] == ("fit", 10, 10)
     other = learning_curve(features[:, 1:], y, patients, make_head("svm"), PatientKFold(2), random_state=1, **settings)
     assert point_of(other, "patients", 6).value != point_of(curve, "patients", 6).value
