@@ -53,13 +53,10 @@ def run_study(study, arguments=None, program=None):
 def make_parser(study, program=None):
     """Give the parser of a study."""
     program = program or f"{study.name.replace('-', '_')}.py"
-    parser = study_parser(program, study.description, study.folder or study.name, data=study.data)
-    for name, words in study.options.items():
-        parser.add_argument(f"--{name}", **words)
-    return parser
+    return study_parser(program, study.description, study.folder or study.name, study.options, data=study.data)
 
 
-def study_parser(program, description, folder, *, data=True):
+def study_parser(program, description, folder, options=None, *, data=True, quick=True):
     """Give a parser with the options that all studies have.
 
     Parameters
@@ -69,8 +66,12 @@ def study_parser(program, description, folder, *, data=True):
     description : str
     folder : str
         Name of the results' folder in ``reports/``.
+    options : Mapping of str to Mapping, optional
+        More options: names with dashes, each with the keywords of ``add_argument``.
     data : {True, False, "optional"}
         Whether the study reads images, and so has ``--data``, ``--weights`` and a store.
+    quick : bool, default=True
+        Whether it has ``--quick``.
 
     Returns
     -------
@@ -90,7 +91,10 @@ def study_parser(program, description, folder, *, data=True):
     add("--overwrite", action="store_true", help="replace finished results in the output folder")
     add("--n-jobs", type=int, default=-1, metavar="N", help="threads (default: all cores)")
     add("--seed", type=int, default=0, help="seed of folds, heads and resamples (default: 0)")
-    add("--quick", action="store_true", help="the smallest run, to see that everything works; its numbers say nothing")
+    if quick:
+        add("--quick", action="store_true", help="the smallest run, to see that all works; its numbers say nothing")
+    for name, words in (options or {}).items():
+        add(f"--{name}", **words)
     return parser
 
 

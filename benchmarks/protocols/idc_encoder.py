@@ -85,7 +85,7 @@ def run(options, runtime):
         perturbed = measure_robustness(
             dataset, ran, [fold], conditions=CONDITIONS, metrics=("roc_auc",), n_resamples=2000,
             random_state=options.seed, runtime=replace(runtime, progress=None),
-        ).to_frame()  # fmt: skip
+        ).table  # fmt: skip
         views = views_cost(dataset)
     results = {**found.to_dict(), "perturbed": perturbed.to_dict("records"), "breakhis": carried(options, ran, runtime)}
     results |= {"views": views, "threshold": parse_rule(options.threshold).words}

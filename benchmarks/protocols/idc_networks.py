@@ -60,8 +60,8 @@ TARGET = {"name": CANCERNET, "roc_auc": 0.92, "minutes": 20}
 QUICK_COHORT = {"n_patients": 12, "patches_per_patient": 12}
 #: Options of the studies on the official test patients.
 TEST_OPTIONS = {
-    "threshold": studies.option("youden", f"what the threshold is chosen for in training patients: {rule_examples()}",
-        metavar="RULE"),
+    "threshold": {"default": "youden", "metavar": "RULE",
+        "help": f"what the threshold is chosen for in training patients: {rule_examples()} (default: %(default)s)"},
     "resamples": studies.option(10_000, "resamples of the tested patients", metavar="N"),
     "ledger": {"type": Path, "metavar": "FILE", "default": REPOSITORY / "reports" / "test_ledger.csv",
         "help": "where each look at the test patients is written down (default: reports/test_ledger.csv)"},
@@ -182,22 +182,15 @@ def _curves(epochs):
         "loss": ("loss", {"loss": "training", "val_loss": "validation patients"}),
         "validation_roc_auc": ("ROC-AUC", {"val_roc_auc": "validation patients"}),
     }
-    figures = {}
+    table, figures = pd.DataFrame(epochs), {}
     for figure, (y_label, wanted) in asked.items():
-        panels = []
-        for name in dict.fromkeys(row["name"] for row in epochs):
-            its = [row for row in epochs if row["name"] == name]
-            lines = [_line(its, key, words) for key, words in wanted.items() if any(key in row for row in its)]
-            panels += [{"title": name, "lines": lines}] if lines else []
-        if panels:
-            axes = {"title": f"Training: {y_label} per epoch", "x_label": "epoch", "y_label": y_label}
-            figures[figure] = ("lines", {**axes, "panels": panels})
+        known = [words for column, words in wanted.items() if column in table]
+        if known:
+            points = table[["name", "epoch", *(column for column in wanted if column in table)]].rename(columns=wanted)
+            points = points.melt(["name", "epoch"], known, "line", "value").dropna(subset="value")
+            title, columns = f"Training: {y_label} per epoch", ("name", "line", "epoch", "value")
+            figures[figure] = studies.lines(title, points, *columns, x_label="epoch", y_label=y_label)
     return figures
-
-
-def _line(rows, key, words):
-    known = [row for row in rows if key in row]
-    return {"name": words, "x": [row["epoch"] for row in known], "y": [row[key] for row in known]}
 
 
 STUDY = studies.Study(

@@ -11,7 +11,6 @@ made with benchmarks/run_all.py and PatientKFold on other patients. That is why 
 folds that choose the threshold are no options here.
 """
 
-import argparse
 import sys
 import tempfile
 from dataclasses import replace
@@ -23,8 +22,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import run_all
+from idc_networks import TEST_OPTIONS
 from official_candidates import CHOSEN
-from study import REPOSITORY, command_line, run_command
+from study import REPOSITORY, command_line, run_command, study_parser
 
 from histofeat import IDCPipeline, evaluate, load_idc, studies
 from histofeat.cli.outputs import Progress
@@ -45,39 +45,29 @@ RECIPES = {
     "haralick": "2014 Haralick",
 }
 
+OPTIONS = {
+    "features": studies.option(list(SETS), studies.SETS, nargs="*"),
+    "heads": studies.option(list(HEADS), "their heads"),
+    "recipes": studies.option(list(RECIPES), "recipes of 2014, each with a random forest", nargs="*"),
+    "no-chosen": {
+        "action": "store_true",
+        "help": "leave out the pipeline that official_candidates.py chose on other patients",
+    },
+    "add-unlisted": {
+        "action": "store_true",
+        "help": "a second run, fitted on the patients without a role in the published split too; its own report lies "
+        "in DIR-unlisted",
+    },
+    **TEST_OPTIONS,
+    "threshold": {**TEST_OPTIONS["threshold"], "default": "f1"},
+    "resamples": studies.option(2000, "resamples of the test patients"),
+}
+
 
 def make_parser():
     """Build the command line."""
-    from histofeat.metrics import rule_examples
-
-    parser = argparse.ArgumentParser(
-        prog=PROGRAM, description="Score pipelines on the published IDC test patients; write a report."
-    )
-    add = parser.add_argument
-    add("--data", type=Path, metavar="DIR", required=True, help="IDC patches: DIR/PATIENT/{0,1}/*.png, or a folder "
-        "that holds idc/")  # fmt: skip
-    add("--weights", type=Path, metavar="DIR", help="folder of ImageNet weights (default: $HISTOFEAT_WEIGHTS, Keras)")
-    add("--store", type=Path, metavar="FILE", help="keep features in this file (default: keep nothing)")
-    add("--output", type=Path, metavar="DIR", default=REPOSITORY / "reports" / "idc-official-sample",
-        help="the report's folder (default: reports/idc-official-sample)")  # fmt: skip
-    add("--features", nargs="*", default=list(SETS), metavar="SET",
-        help=f"feature sets: {', '.join(studies.FEATURE_SETS)} (default: {' '.join(SETS)})")  # fmt: skip
-    add("--heads", nargs="+", default=list(HEADS), metavar="HEAD", help=f"their heads (default: {' '.join(HEADS)})")
-    add("--recipes", nargs="*", default=list(RECIPES), metavar="NAME",
-        help=f"recipes of 2014, each with a random forest (default: {' '.join(RECIPES)})")  # fmt: skip
-    add("--no-chosen", action="store_true", help="leave out the pipeline that official_candidates.py chose on "
-        "other patients")  # fmt: skip
-    add("--add-unlisted", action="store_true", help="a second run, fitted on the patients without a role in the "
-        "published split too; its own report lies in DIR-unlisted")  # fmt: skip
-    add("--threshold", default="f1", metavar="RULE", help="what the threshold is chosen for among training patients: "
-        f"{rule_examples()} (default: f1)")  # fmt: skip
-    add("--overwrite", action="store_true", help="replace finished reports in the output folders")
-    add("--ledger", type=Path, metavar="FILE", default=REPOSITORY / "reports" / "test_ledger.csv",
-        help="where each evaluation is written down (default: reports/test_ledger.csv)")  # fmt: skip
-    add("--resamples", type=int, default=2000, metavar="N", help="resamples of the test patients (default: 2000)")
-    add("--n-jobs", type=int, default=-1, metavar="N", help="threads (default: all cores)")
-    add("--seed", type=int, default=0, help="seed of heads and resamples (default: 0)")
-    return parser
+    words = "Score pipelines on the published IDC test patients; write a report."
+    return study_parser(PROGRAM, words, "idc-official-sample", OPTIONS, quick=False)
 
 
 def main(arguments=None):

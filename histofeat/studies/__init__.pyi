@@ -33,7 +33,6 @@ from .official_test import (
 )
 from .permutation import (
     Importance as Importance,
-    PartImportance as PartImportance,
     column_groups as column_groups,
     correlated_groups as correlated_groups,
     permutation_importance as permutation_importance,
@@ -49,7 +48,6 @@ from .published_split import (
 from .robustness import (
     CLEAN as CLEAN,
     Robustness as Robustness,
-    RobustnessRow as RobustnessRow,
     all_conditions as all_conditions,
     measure_robustness as measure_robustness,
 )
@@ -69,12 +67,14 @@ from .shortcuts import (
 )
 from .study import (
     FEATURE_SETS as FEATURE_SETS,
+    SETS as SETS,
     STUDIES as STUDIES,
     Findings as Findings,
     Study as Study,
     bars as bars,
     check_names as check_names,
     find_study as find_study,
+    lines as lines,
     load_development_patients as load_development_patients,
     make_pipelines as make_pipelines,
     network_params as network_params,

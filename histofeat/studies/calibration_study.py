@@ -20,6 +20,7 @@ from histofeat.metrics import (
 )
 from histofeat.model_selection import PatientKFold
 from histofeat.models import HEADS, fit_with_inner_scores, make_head
+from histofeat.studies.fitted_folds import measure_once, runnable_pipelines
 from histofeat.studies.study import (
     FOLDS,
     QUICK_TREES,
@@ -31,9 +32,7 @@ from histofeat.studies.study import (
     check_names,
     describe_dataset,
     flat_table,
-    measure_once,
     option,
-    runnable_pipelines,
 )
 
 __all__ = ["CALIBRATION"]

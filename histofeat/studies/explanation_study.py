@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from histofeat.models import IDCPipeline
 from histofeat.studies.ablation import ablate_families, measure_costs
+from histofeat.studies.fitted_folds import why_not
 from histofeat.studies.permutation import permutation_importance
 from histofeat.studies.study import (
     FOLDS,
@@ -21,7 +21,6 @@ from histofeat.studies.study import (
     describe_dataset,
     network_params,
     option,
-    why_not,
 )
 
 __all__ = ["EXPLANATION"]
@@ -111,10 +110,10 @@ def _results(importances, ablation, costs):
 
 
 def _tables(importances, ablation, costs):
-    members = [(part.name, name) for part in importances[0].largest("correlated", None) for name in part.columns]
+    groups = importances[0].parts.query("by == 'correlated'")[["name", "columns"]].explode("columns")
     tables = {
         "importance_handcrafted": importances[0].to_frame(),
-        "correlated_groups": pd.DataFrame(members, columns=["group", "column"]),
+        "correlated_groups": groups.rename(columns={"name": "group", "columns": "column"}),
         "ablation": ablation.table.drop(columns="predict_us"),
         "cost": costs.table,
     }

@@ -1,4 +1,4 @@
-"""What explanations share: a pipeline measured once, its heads fitted on folds, and resampled ROC-AUC."""
+"""Pipelines that can run here, measured once; their heads fitted on folds, and resampled ROC-AUC."""
 
 from dataclasses import dataclass
 
@@ -6,12 +6,61 @@ import numpy as np
 from sklearn.base import clone
 
 from histofeat.evaluation import FairFolds, FeatureBank, Plan, Run, class_probabilities, fair_folds, run_in_threads
-from histofeat.features import Runtime
+from histofeat.exceptions import MissingExtraError, WeightsError
+from histofeat.features import Runtime, extract
 from histofeat.metrics import Bootstrap, patient_weights, ranking_scores
 from histofeat.model_selection import encode_patients
 from histofeat.models import check_enough_patients
+from histofeat.studies.study import pipelines_of
 
-__all__ = ["MeasuredFolds", "ResampledAUC", "measure_folds"]
+__all__ = ["MeasuredFolds", "ResampledAUC", "measure_folds", "measure_once", "runnable_pipelines", "why_not"]
+
+
+def runnable_pipelines(options):
+    """Make the pipelines of a study with one head, and try each on one grey patch.
+
+    Returns
+    -------
+    pipelines : dict of str to IDCPipeline
+        Those that can run here.
+    not_run : dict of str to str
+        Why the others cannot.
+
+    Raises
+    ------
+    ValueError
+        If none can run.
+    """
+    pipelines, not_run = dict(pipelines_of(options, heads=["xgboost"])), {}
+    for name in list(pipelines):
+        reason = why_not(pipelines[name])
+        if reason is not None:
+            not_run[name] = reason
+            del pipelines[name]
+    if not pipelines:
+        name, reason = next(iter(not_run.items()))
+        raise ValueError(f"--features: expected a set that can run, got none: {name}: {reason}")
+    return pipelines, not_run
+
+
+def why_not(pipeline) -> str | None:
+    """Say why a pipeline cannot run here, such as missing weights; None where it can."""
+    try:
+        extract(pipeline.families(), np.full((1, 50, 50, 3), 128, dtype=np.uint8))
+    except (WeightsError, MissingExtraError) as error:
+        return str(error)
+    return None
+
+
+def measure_once(pipelines, dataset, runtime):
+    """Measure the families of all pipelines in one pass over the images: a feature matrix for each pipeline."""
+    families = {family.family: family for pipeline in pipelines.values() for family in pipeline.families()}
+    measured = extract(list(families.values()), dataset.X, n_jobs=runtime.n_jobs, store=runtime.store).features
+    columns = dict(zip(families, measured, strict=True))
+    return {
+        name: np.hstack([columns[family.family] for family in pipeline.families()])
+        for name, pipeline in pipelines.items()
+    }
 
 
 @dataclass

@@ -10,9 +10,10 @@ from sklearn.base import clone
 from histofeat.datasets import make_signature_cohort
 from histofeat.evaluation import evaluate
 from histofeat.metrics import bootstrap_p, holm
+from histofeat.studies.fitted_folds import measure_once, runnable_pipelines
 from histofeat.studies.leakage import measure_leakage
 from histofeat.studies.learning_curves import learning_curve
-from histofeat.studies.robustness import CLEAN, measure_robustness
+from histofeat.studies.robustness import measure_robustness
 from histofeat.studies.shortcuts import panel_of
 from histofeat.studies.study import (
     FOLDS,
@@ -24,10 +25,9 @@ from histofeat.studies.study import (
     check_names,
     describe_dataset,
     flat_table,
-    measure_once,
+    lines,
     option,
     pipelines_of,
-    runnable_pipelines,
 )
 
 __all__ = ["LEAKAGE", "LEARNING_CURVES", "NORMALIZATION", "ROBUSTNESS", "SHORTCUTS"]
@@ -158,7 +158,7 @@ def run_robustness(options, runtime):
     """Score pipelines on perturbed patches of held-out patients."""
     conditions = QUICK_CONDITIONS if options.quick else None
     pipelines, found, results = perturb(options, runtime, dict, conditions=conditions)
-    table = found.to_frame()
+    table = found.table
     steady = [name for name, one in pipelines.items() if all(family._invariant_to_turns for family in one.families())]
     strongest = find_strongest(table)
     results = {
@@ -191,17 +191,12 @@ def words(row):
 
 
 def _severity_curves(table):
-    panels = []
-    for perturbation in table["perturbation"].unique():
-        if perturbation != "none":
-            own = table[table["perturbation"].isin(["none", perturbation])].sort_values("severity", kind="stable")
-            lines = [
-                {"name": name, "x": rows["severity"].tolist(), "y": rows["value"].tolist()}
-                for name, rows in own.groupby("pipeline", sort=False)
-            ]
-            panels.append({"title": perturbation.replace("_", " "), "lines": lines})
+    """A panel for each perturbation, whose lines also go through the unchanged patches."""
+    bent = [name for name in table["perturbation"].unique() if name != "none"]
+    points = [table[table["perturbation"].isin(["none", name])].assign(panel=name.replace("_", " ")) for name in bent]
     title = "ROC-AUC on perturbed patches of held-out patients"
-    return "lines", {"title": title, "x_label": "severity", "y_label": "ROC-AUC", "panels": panels}
+    columns = "panel", "pipeline", "severity", "value"
+    return lines(title, pd.concat(points), *columns, x_label="severity", y_label="ROC-AUC")
 
 
 def run_normalization(options, runtime):
@@ -240,8 +235,8 @@ def behind_normalizers(pipelines):
 
 def compare_normalizers(found, sets):
     """Compare every normaliser with none on the same patches; p-values are adjusted for their number."""
-    values = {(row.pipeline, row.perturbation, row.severity): row for row in found.rows}
-    conditions = list(dict.fromkeys([CLEAN, *((row.perturbation, row.severity) for row in found.rows)]))
+    values = {(row.pipeline, row.perturbation, row.severity): row for row in found.table.itertuples()}
+    conditions = list(dict.fromkeys(key[1:] for key in values))
     rows = []
     for features in sets:
         for arm in ARMS:
@@ -286,22 +281,13 @@ def run_learning_curves(options, runtime):
 
 
 def _patient_curves(table):
-    panels = []
-    for name, its in table.groupby("pipeline", sort=False):
-        lines = []
-        for sampling, label in (("patients", "patients"), ("patches", "as many patches, spread over all patients")):
-            every = (its["sampling"] == "patients") & its["all_patients"]
-            chosen = its[(its["sampling"] == sampling) | every].sort_values("n_patients", kind="stable")
-            keys = {"x": "n_patients", "y": "value", "low": "low", "high": "high"}
-            lines.append({"name": label} | {axis: chosen[column].tolist() for axis, column in keys.items()})
-        panels.append({"title": name, "lines": lines})
-    return "lines", {
-        "title": "ROC-AUC by the number of training patients",
-        "x_label": "training patients",
-        "y_label": "ROC-AUC",
-        "x_log": True,
-        "panels": panels,
-    }
+    """A panel for each pipeline; both lines end with all training patients."""
+    every = (table["sampling"] == "patients") & table["all_patients"]
+    words = {"patients": "patients", "patches": "as many patches, spread over all patients"}
+    points = [table[(table["sampling"] == kind) | every].assign(line=line) for kind, line in words.items()]
+    labels = {"x_label": "training patients", "y_label": "ROC-AUC"}
+    title, columns = "ROC-AUC by the number of training patients", ("pipeline", "line", "n_patients", "value")
+    return lines(title, pd.concat(points), *columns, **labels, ends=("low", "high"), x_log=True)
 
 
 # --- the studies -----------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 import re
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from numbers import Integral
 
 import numpy as np
@@ -17,8 +17,9 @@ from histofeat.exceptions import known_names
 from histofeat.features import CHANNELS, Runtime
 from histofeat.metrics import patient_weights
 from histofeat.studies.fitted_folds import measure_folds
+from histofeat.studies.study import flat_table
 
-__all__ = ["Importance", "PartImportance", "column_groups", "correlated_groups", "permutation_importance"]
+__all__ = ["Importance", "column_groups", "correlated_groups", "permutation_importance"]
 
 # "h" and "e" are hematoxylin and eosin in the names of Haralick's columns.
 _CHANNEL = f"(?:{'|'.join((*CHANNELS, 'gray', 'h', 'e'))})"
@@ -28,46 +29,21 @@ _MOST_ROWS = 20_000
 _KINDS = ("family", "group", "correlated", "feature")
 
 
-@dataclass(frozen=True)
-class PartImportance:
-    """How much a fitted model relies on one part of its features.
-
-    Parameters
-    ----------
-    by : {"family", "group", "correlated", "feature", "given"}
-        What kind of part it is.
-    name : str
-    columns : tuple of str
-        The columns that were permuted together.
-    drop : float
-        Pooled ROC-AUC of the model minus that with these columns permuted, mean over the repeats.
-    ci95 : tuple of (float, float)
-        95 % percentile interval of `drop`, from resampling patients.
-    repeats : tuple of float
-        The drop with each permutation.
-    """
-
-    by: str
-    name: str
-    columns: tuple[str, ...] = field(repr=False)
-    drop: float
-    ci95: tuple[float, float]
-    repeats: tuple[float, ...] = field(repr=False)
-
-    @property
-    def repeats_sd(self) -> float:
-        """Sample standard deviation of the drop over the permutations; NaN with a single one."""
-        return float(np.std(self.repeats, ddof=1)) if len(self.repeats) > 1 else np.nan
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Importance:
     """The parts of a pipeline's features, with the loss of ROC-AUC when they are permuted.
 
     Parameters
     ----------
-    parts : tuple of PartImportance
-        Kind by kind as asked for, within a kind the largest drop first.
+    parts : DataFrame
+        One row a part, kind by kind as asked for, within a kind the largest drop first:
+
+        - ``by``: "family", "group", "correlated", "feature" or "given"; ``name``; ``columns``: the names that were
+          permuted together, a tuple; ``n_columns``.
+        - ``drop``: pooled ROC-AUC of the model minus that with these columns permuted, mean over the repeats; ``low``
+          and ``high``: its 95 % percentile interval, from resampling patients.
+        - ``repeats_sd``: sample standard deviation of the drop over the permutations, NaN with a single one;
+          ``repeats``: the drop with each, a tuple.
     roc_auc : float
         Pooled over the held-out patches, nothing permuted.
     ci95 : tuple of (float, float)
@@ -81,7 +57,7 @@ class Importance:
         Codes of accepted errors.
     """
 
-    parts: tuple[PartImportance, ...]
+    parts: pd.DataFrame
     roc_auc: float
     ci95: tuple[float, float]
     n_patients: int
@@ -92,14 +68,9 @@ class Importance:
     left_out: LeftOut | None = None
     accepted: tuple[str, ...] = ()
 
-    def largest(self, by, n=20) -> tuple[PartImportance, ...]:
-        """Return the `n` parts of one kind with the largest drops, largest first; all of them with None."""
-        return tuple(part for part in self.parts if part.by == by)[:n]
-
     def to_frame(self) -> pd.DataFrame:
-        """One row a part: by, name, n_columns, drop, low, high, repeats_sd."""
-        rows = [(part.by, part.name, len(part.columns), part.drop, *part.ci95, part.repeats_sd) for part in self.parts]
-        return pd.DataFrame(rows, columns=["by", "name", "n_columns", "drop", "low", "high", "repeats_sd"])
+        """The parts with one value a cell: without the names of the columns, and without each repeat."""
+        return self.parts.drop(columns=["columns", "repeats"])
 
 
 def permutation_importance(
@@ -176,7 +147,7 @@ def permutation_importance(
     >>> cohort = make_cohort(n_patients=8, patches_per_patient=8)
     >>> pipeline = IDCPipeline(("color", "lbp"), head="logistic")
     >>> found = permutation_importance(cohort, pipeline, PatientKFold(2), n_resamples=50)
-    >>> sorted(part.name for part in found.parts)
+    >>> sorted(found.parts["name"])
     ['color', 'lbp']
     """
     kinds = _check_kinds(by)
@@ -191,9 +162,10 @@ def permutation_importance(
     ((*heads,),) = measured.fit_heads([np.arange(len(measured.names))])
     permuted = _Permuted(measured, heads, int(n_repeats), n_resamples, random_state)
     found = run_in_threads(permuted.score, parts, runtime, "permute")
-    order = {kind: position for position, kind in enumerate(dict.fromkeys(part.by for part in found))}
+    order = {kind: position for position, kind in enumerate(dict.fromkeys(part["by"] for part in found))}
+    found.sort(key=lambda part: (order[part["by"]], -part["drop"], part["name"]))
     return Importance(
-        parts=tuple(sorted(found, key=lambda part: (order[part.by], -part.drop, part.name))),
+        parts=flat_table(found),
         roc_auc=permuted.area,
         ci95=permuted.areas.interval(permuted.samples),
         n_patients=permuted.areas.n_patients,
@@ -275,14 +247,16 @@ class _Permuted:
         pooled = [self.measured.pooled(probas) for probas in zip(*by_fold, strict=True)]
         areas, samples = self.areas.mean_areas(pooled)
         repeats = self.area - areas
-        return PartImportance(
-            by=by,
-            name=name,
-            columns=tuple(self.measured.names[column] for column in columns),
-            drop=float(repeats.mean()),
-            ci95=self.areas.interval(self.samples - samples),
-            repeats=tuple(repeats.tolist()),
-        )
+        return {
+            "by": by,
+            "name": name,
+            "columns": tuple(self.measured.names[column] for column in columns),
+            "n_columns": len(columns),
+            "drop": float(repeats.mean()),
+            "ci95": self.areas.interval(self.samples - samples),
+            "repeats_sd": float(np.std(repeats, ddof=1)) if len(repeats) > 1 else np.nan,
+            "repeats": tuple(repeats.tolist()),
+        }
 
     def _scored(self, fold, columns):
         """Class probabilities of one fold with each of its permutations."""

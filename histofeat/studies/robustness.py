@@ -1,7 +1,7 @@
 """Robustness: pipelines fitted on patches as they are, scored on perturbed patches of other patients."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from numbers import Integral
 from typing import Any
 
@@ -16,51 +16,12 @@ from histofeat.images import PERTURBATIONS, normalized_images, perturbed_images
 from histofeat.metrics import METRICS, Bootstrap, bootstrap_scores, scores
 from histofeat.model_selection import encode_patients
 from histofeat.models import check_enough_patients
+from histofeat.studies.study import flat_table
 
-__all__ = ["CLEAN", "Robustness", "RobustnessRow", "all_conditions", "measure_robustness"]
+__all__ = ["CLEAN", "Robustness", "all_conditions", "measure_robustness"]
 
 #: The unperturbed patches.
 CLEAN = ("none", 0)
-
-
-@dataclass(frozen=True)
-class RobustnessRow:
-    """One metric of one pipeline under one perturbation.
-
-    Parameters
-    ----------
-    pipeline : str
-    perturbation : str
-        A name of `histofeat.images.PERTURBATIONS`, or "none".
-    severity : int
-        Its step; 0 with "none".
-    amount : float or None
-        What the step stands for, in the quantity of the perturbation.
-    metric : str
-    value : float
-        Over all tested patches, out of fold.
-    low, high : float
-        95 % interval of `value`, from resampling patients.
-    drop : float
-        The value without perturbation minus `value`: positive where the perturbation costs something.
-    drop_low, drop_high : float
-        95 % interval of `drop`, on the same resamples of the same patches.
-    largest_change : float
-        The largest change of a class probability of any patch, 0 to 1.
-    """
-
-    pipeline: str
-    perturbation: str
-    severity: int
-    amount: float | None
-    metric: str
-    value: float
-    low: float
-    high: float
-    drop: float
-    drop_low: float
-    drop_high: float
-    largest_change: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,8 +30,16 @@ class Robustness:
 
     Parameters
     ----------
-    rows : tuple of RobustnessRow
-        By pipeline, perturbation, severity and metric, in the given order.
+    table : DataFrame
+        One row for each pipeline, perturbation, severity and metric, in the given order:
+
+        - ``perturbation``: a name of `histofeat.images.PERTURBATIONS`, or "none"; ``severity``: its step, 0 with
+          "none"; ``amount``: what the step stands for, in the quantity of the perturbation.
+        - ``value``: the metric over all tested patches, out of fold; ``low``, ``high``: its 95 % interval, from
+          resampling patients.
+        - ``drop``: the value without perturbation minus ``value``, positive where the perturbation costs something;
+          ``drop_low``, ``drop_high``: its interval, on the same resamples of the same patches.
+        - ``largest_change``: the largest change of a class probability of any patch, 0 to 1.
     n_patients, n_patches : int
         What was tested.
     resamples : Mapping of (str, str, int) to Bootstrap
@@ -81,7 +50,7 @@ class Robustness:
         Codes of accepted errors; with ``"HF001"`` or ``"HF007"`` the scores are not those of new patients.
     """
 
-    rows: tuple[RobustnessRow, ...] = field(repr=False)
+    table: pd.DataFrame = field(repr=False)
     n_patients: int
     n_patches: int
     resamples: Mapping[tuple[str, str, int], Bootstrap] = field(repr=False)
@@ -111,21 +80,17 @@ class Robustness:
         ValueError
             If there is no such score.
         """
-        values = {(row.pipeline, row.perturbation, row.severity, row.metric): row.value for row in self.rows}
+        values = self.table.set_index(["pipeline", "perturbation", "severity", "metric"])["value"].to_dict()
         for name in (first, second):
             if (name, *condition, metric) not in values:
                 raise ValueError(
                     f"Robustness.compare: expected a score that was measured, got {(name, *condition, metric)!r}. "
-                    f"Pipelines: {', '.join(dict.fromkeys(row.pipeline for row in self.rows))}."
+                    f"Pipelines: {', '.join(self.table['pipeline'].unique())}."
                 )
         one, other = self.resamples[first, *condition], self.resamples[second, *condition]
         paired = {metric: one.samples[metric] - other.samples[metric]}
         difference = values[first, *condition, metric] - values[second, *condition, metric]
         return difference, Bootstrap(paired, one.n_patients, one.n_dropped)
-
-    def to_frame(self) -> pd.DataFrame:
-        """Rows as a table, a column for each field of `RobustnessRow`."""
-        return pd.DataFrame([asdict(row) for row in self.rows])
 
 
 def all_conditions() -> list[tuple[str, int]]:
@@ -204,7 +169,7 @@ def measure_robustness(
     >>> found = measure_robustness(
     ...     cohort, pipelines, PatientKFold(2), conditions=[("turn", 1)], metrics=["roc_auc"], n_resamples=50
     ... )
-    >>> [(row.perturbation, row.drop) for row in found.rows]
+    >>> list(zip(found.table["perturbation"], found.table["drop"]))
     [('none', 0.0), ('turn', 0.0)]
     """
     plans = _make_plans(pipelines)
@@ -233,7 +198,7 @@ def measure_robustness(
         rows += _rows(name, by_condition, drawn, y, metrics)
         resamples |= {(name, *at): found for at, found in drawn.items()}
     n_patients = len(encode_patients(patients, len(tested))[0])
-    return Robustness(tuple(rows), n_patients, len(tested), resamples, folds.left_out, folds.accepted)
+    return Robustness(flat_table(rows), n_patients, len(tested), resamples, folds.left_out, folds.accepted)
 
 
 def _make_plans(pipelines) -> dict[str, Plan]:
@@ -375,25 +340,27 @@ def _side_by_side(features, plan, rows: np.ndarray) -> np.ndarray:
     return np.hstack([features[key][rows] for key in plan.by_key])
 
 
-def _rows(name, by_condition, drawn, y, metrics) -> list[RobustnessRow]:
+def _rows(name, by_condition, drawn, y, metrics) -> list[dict[str, Any]]:
     clean = by_condition[CLEAN]
     base, base_samples = scores(y, clean), drawn[CLEAN].samples
     rows = []
     for at, proba in by_condition.items():
         found, samples = scores(y, proba), drawn[at]
         perturbation, severity = at
-        common = {
-            "pipeline": name,
-            "perturbation": perturbation,
-            "severity": severity,
-            "amount": None if at == CLEAN else PERTURBATIONS[perturbation].amounts[severity],
-            "largest_change": float(np.abs(proba - clean).max()),
-        }
+        amount = None if at == CLEAN else PERTURBATIONS[perturbation].amounts[severity]
         for metric in metrics:
-            low, high = samples.interval(metric)
             paired = {metric: base_samples[metric] - samples.samples[metric]}
-            drop_low, drop_high = Bootstrap(paired, samples.n_patients, samples.n_dropped).interval(metric)
-            value, drop = found[metric], base[metric] - found[metric]
-            rows.append(RobustnessRow(metric=metric, value=value, low=low, high=high, drop=drop, drop_low=drop_low,
-                                      drop_high=drop_high, **common))  # fmt: skip
+            row = {
+                "pipeline": name,
+                "perturbation": perturbation,
+                "severity": severity,
+                "amount": amount,
+                "metric": metric,
+                "value": found[metric],
+                "ci95": samples.interval(metric),
+                "drop": base[metric] - found[metric],
+                "drop_ci95": Bootstrap(paired, samples.n_patients, samples.n_dropped).interval(metric),
+                "largest_change": float(np.abs(proba - clean).max()),
+            }
+            rows.append(row)
     return rows

@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 
 from histofeat.datasets import load_idc
-from histofeat.exceptions import MissingExtraError, WeightsError, known_names
-from histofeat.features import extract
+from histofeat.exceptions import known_names
 from histofeat.model_selection import PatientKFold
 from histofeat.models import HEADS, IDCPipeline
 
 __all__ = [
     "FEATURE_SETS",
+    "SETS",
     "STUDIES",
     "Findings",
     "Study",
@@ -27,14 +27,12 @@ __all__ = [
     "describe_dataset",
     "find_study",
     "flat_table",
+    "lines",
     "load_development_patients",
     "make_pipelines",
-    "measure_once",
     "network_params",
     "option",
     "pipelines_of",
-    "runnable_pipelines",
-    "why_not",
 ]
 
 #: Studies by name: the file in this wing, and the constant in it that holds the `Study`.
@@ -274,53 +272,6 @@ def pipelines_of(options, **changes):
     return make_pipelines(**settings, weights=options.weights, n_trees=n_trees, random_state=options.seed)
 
 
-def runnable_pipelines(options):
-    """Make the pipelines of a study with one head, and try each on one grey patch.
-
-    Returns
-    -------
-    pipelines : dict of str to IDCPipeline
-        Those that can run here.
-    not_run : dict of str to str
-        Why the others cannot.
-
-    Raises
-    ------
-    ValueError
-        If none can run.
-    """
-    pipelines, not_run = dict(pipelines_of(options, heads=["xgboost"])), {}
-    for name in list(pipelines):
-        reason = why_not(pipelines[name])
-        if reason is not None:
-            not_run[name] = reason
-            del pipelines[name]
-    if not pipelines:
-        name, reason = next(iter(not_run.items()))
-        raise ValueError(f"--features: expected a set that can run, got none: {name}: {reason}")
-    return pipelines, not_run
-
-
-def why_not(pipeline) -> str | None:
-    """Say why a pipeline cannot run here, such as missing weights; None where it can."""
-    try:
-        extract(pipeline.families(), np.full((1, 50, 50, 3), 128, dtype=np.uint8))
-    except (WeightsError, MissingExtraError) as error:
-        return str(error)
-    return None
-
-
-def measure_once(pipelines, dataset, runtime):
-    """Measure the families of all pipelines in one pass over the images: a feature matrix for each pipeline."""
-    families = {family.family: family for pipeline in pipelines.values() for family in pipeline.families()}
-    measured = extract(list(families.values()), dataset.X, n_jobs=runtime.n_jobs, store=runtime.store).features
-    columns = dict(zip(families, measured, strict=True))
-    return {
-        name: np.hstack([columns[family.family] for family in pipeline.families()])
-        for name, pipeline in pipelines.items()
-    }
-
-
 def describe_dataset(dataset) -> dict[str, Any]:
     """Describe a data set by its audit, its labels, and whether it is synthetic."""
     audit = dataset.audit.to_dict()
@@ -393,3 +344,35 @@ def bars(title, x_label, table, value, name, group=None, *, reference=0.0):
         for row in table.to_dict("records")
     ]
     return "intervals", {"title": title, "x_label": x_label, "reference": reference, "rows": rows}
+
+
+def lines(title, table, panel, name, x, y, *, x_label, y_label, ends=(), x_log=False):
+    """Make the data of a figure of lines: a panel for each value of one column, in it a line for each of another.
+
+    Parameters
+    ----------
+    title : str
+    table : DataFrame
+        One row a point.
+    panel, name, x, y : str
+        Columns: of the panel, of the line, and of the place of the point.
+    x_label, y_label : str
+    ends : sequence of str
+        Columns of the band around a line: "low" and "high", or none.
+    x_log : bool, default=False
+        Whether x is logarithmic.
+
+    Returns
+    -------
+    kind, data : str, dict
+    """
+    panels = []
+    for words, its in table.sort_values(x, kind="stable").groupby(panel, sort=False):
+        columns = {"x": x, "y": y, **{end: end for end in ends}}
+        drawn = [
+            {"name": line} | {axis: points[column].tolist() for axis, column in columns.items()}
+            for line, points in its.groupby(name, sort=False)
+        ]
+        panels.append({"title": words, "lines": drawn})
+    axes = {"x_label": x_label, "y_label": y_label, **({"x_log": True} if x_log else {})}
+    return "lines", {"title": title, **axes, "panels": panels}

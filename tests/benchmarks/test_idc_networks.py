@@ -228,13 +228,13 @@ def test_figures_and_tables_hold_the_scores_and_the_epochs(script, fitted):
     ]  # fmt: skip
     assert all(draw_lines(data).axes for _, data in curves.values())
     assert draw_intervals(script._scores_figure(found)["scores"][1]).axes
-    models = pd.DataFrame(found.tables()["models"]).set_index("name")
+    models = found.tables()["models"].set_index("name")
     for name, entry in fitted.items():
         (model,) = entry.evaluation.models
         assert models.loc[name, "roc_auc"] == pytest.approx(model.scores["roc_auc"].pooled)
         assert models.loc[name, "f1_low"] == pytest.approx(model.tuned["f1"].ci95[0])
     assert models.loc[script.CANCERNET, "epochs"] == 2
-    assert [row["val_roc_auc"] for row in found.tables()["epochs"]] == [0.71, 0.83]
+    assert found.tables()["epochs"]["val_roc_auc"].tolist() == [0.71, 0.83]
 
 
 def test_models_that_cannot_be_compared_are_said_to_be(script, fitted):

@@ -51,7 +51,9 @@ def by_hand(cohort, condition, splits, normalizer=None):
 
 def row_of(found, pipeline, condition, metric="roc_auc"):
     wanted = (pipeline, *condition, metric)
-    return next(row for row in found.rows if (row.pipeline, row.perturbation, row.severity, row.metric) == wanted)
+    return next(
+        row for row in found.table.itertuples() if (row.pipeline, row.perturbation, row.severity, row.metric) == wanted
+    )
 
 
 # --- against a loop ------------------------------------------------------------------------------------------------
@@ -78,9 +80,9 @@ def test_scores_and_drops_are_those_of_a_loop(cohort, measured):
 def test_the_patch_as_it_came_is_the_yardstick(measured, cohort):
     base = row_of(measured, "color", CLEAN)
     assert (base.drop, base.drop_low, base.drop_high, base.largest_change) == (0, 0, 0, 0)
-    assert base.amount is None
+    assert np.isnan(base.amount)
     assert (measured.n_patients, measured.n_patches) == (15, len(cohort))
-    frame = measured.to_frame()
+    frame = measured.table
     assert len(frame) == 2 * 4
     assert list(dict.fromkeys(frame["perturbation"])) == ["none", "stain_balance", "turn"]
 
@@ -144,7 +146,7 @@ def test_threads_and_a_store_change_nothing(cohort, tmp_path):
         runtime=Runtime(n_jobs=2, store=tmp_path / "f.sqlite", progress=lambda *at: told.append(at)),
         **settings,
     )
-    assert one.rows == two.rows
+    pd.testing.assert_frame_equal(one.table, two.table, check_exact=True)
     assert told == [("measure", done, 3) for done in (1, 2, 3)]
 
 
@@ -156,7 +158,7 @@ def test_all_conditions_are_those_of_the_table():
 
 def test_a_head_without_probabilities_is_calibrated(cohort):
     found = measure_robustness(cohort, {"svm": color().set_params(head="svm")}, PatientKFold(2), conditions=[], **SMALL)
-    assert 0.5 < found.rows[0].value <= 1
+    assert 0.5 < found.table["value"][0] <= 1
 
 
 @pytest.mark.parametrize(
