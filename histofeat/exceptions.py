@@ -14,6 +14,7 @@ __all__ = [
     "WeightsError",
     "and_more",
     "check_choice",
+    "check_name",
     "check_whole",
     "known_names",
     "refuse_rows",
@@ -49,6 +50,37 @@ def and_more(n: int) -> str:
     ('', ' (and 2 more)')
     """
     return f" (and {n - 1:,} more)" if n > 1 else ""
+
+
+def check_name(where: str, name: object, known: Iterable[str], expected: str | None = None) -> None:
+    """Refuse what is not one of the known names.
+
+    Parameters
+    ----------
+    where : str
+        The argument that a message names.
+    name : object
+        What was given.
+    known : iterable of str
+        The names that are accepted.
+    expected : str, optional
+        What a message says was expected; by default one of the names.
+
+    Raises
+    ------
+    ValueError
+        If `name` is not one of them; the message ends with `known_names`.
+
+    Examples
+    --------
+    >>> check_name("strategy", "uniforn", ("quantile", "uniform"))
+    Traceback (most recent call last):
+    ValueError: strategy: expected one of 'quantile', 'uniform', got 'uniforn'. Did you mean 'uniform'?
+    """
+    known = list(known)
+    if not isinstance(name, str) or name not in known:
+        expected = f"one of {', '.join(map(repr, known))}" if expected is None else expected
+        raise ValueError(f"{where}: expected {expected}, got {name!r:.80}. {known_names(name, known)}")
 
 
 def check_whole(

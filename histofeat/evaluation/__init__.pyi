@@ -1,9 +1,3 @@
-from .assessment import (
-    COMPARED_METRICS as COMPARED_METRICS,
-    NotCompared as NotCompared,
-    ProbabilityAssessment as ProbabilityAssessment,
-    assess_probabilities as assess_probabilities,
-)
 from .audit.audit import (
     audit_encoders as audit_encoders,
     audit_fingerprints as audit_fingerprints,
@@ -22,7 +16,7 @@ from .audit.image_checks import NEAR_DISTANCE as NEAR_DISTANCE, comparable as co
 from .audit.near_pairs import count_distances as count_distances
 from .audit.predictions import predictions_of as predictions_of
 from .evaluation import evaluate as evaluate
-from .feature_bank import FeatureBank as FeatureBank
+from .feature_bank import RETRAINED as RETRAINED, FeatureBank as FeatureBank
 from .fitting import (
     FoldFit as FoldFit,
     class_probabilities as class_probabilities,
@@ -41,8 +35,15 @@ from .published_rows import (
     sort_rows as sort_rows,
 )
 from .published_scores import ScoredPredictions as ScoredPredictions, score_predictions as score_predictions
-from .results import Evaluation as Evaluation, LeftOut as LeftOut, ModelResult as ModelResult, NotRun as NotRun
-from .retraining import RETRAINED as RETRAINED
-from .search import Search as Search
+from .results import (
+    COMPARED_METRICS as COMPARED_METRICS,
+    Evaluation as Evaluation,
+    LeftOut as LeftOut,
+    ModelResult as ModelResult,
+    NotCompared as NotCompared,
+    NotRun as NotRun,
+    ProbabilityAssessment as ProbabilityAssessment,
+    assess_probabilities as assess_probabilities,
+)
+from .search import Search as Search, tune_head as tune_head
 from .training import make_pipeline as make_pipeline, train_model as train_model
-from .tuning import tune_head as tune_head

@@ -4,7 +4,7 @@ import numpy as np
 
 from histofeat.evaluation.audit.audit import audit_fingerprints, cheap_findings
 from histofeat.evaluation.audit.findings import check_audit
-from histofeat.evaluation.feature_bank import FeatureBank
+from histofeat.evaluation.feature_bank import RETRAINED, FeatureBank, Retrainer, check_retrainable
 from histofeat.evaluation.fitting import fit_all
 from histofeat.evaluation.folds import (
     AuditPolicy,
@@ -16,7 +16,6 @@ from histofeat.evaluation.folds import (
 )
 from histofeat.evaluation.plans import Run, make_plans
 from histofeat.evaluation.results import Evaluation, ModelResult, NotRun
-from histofeat.evaluation.retraining import RETRAINED, Retrainer, check_retrainable
 from histofeat.evaluation.search import Search
 from histofeat.features import ImageFingerprint, Runtime
 from histofeat.metrics import LABEL_METRICS, confusion, most_probable, parse_rule, patient_weights, score_folds

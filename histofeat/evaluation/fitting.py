@@ -12,7 +12,7 @@ from sklearn.utils.validation import has_fit_parameter
 from threadpoolctl import threadpool_limits
 
 from histofeat.evaluation.plans import CANNOT_RUN
-from histofeat.evaluation.tuning import tune_head
+from histofeat.evaluation.search import tune_head
 from histofeat.metrics import choose_threshold, fit_calibrator, most_probable
 from histofeat.models import fit_with_inner_scores
 

@@ -11,10 +11,8 @@ from histofeat.evaluation.audit.encoders import find_known_patients
 from histofeat.evaluation.audit.findings import AuditReport, check_audit, check_codes
 from histofeat.evaluation.audit.table_checks import as_split, lost_classes
 from histofeat.evaluation.results import LeftOut
-from histofeat.exceptions import GroupLeakageError
+from histofeat.exceptions import GroupLeakageError, check_name
 from histofeat.model_selection import PatchKFold, PatientKFold, check_no_shared_patients, encode_patients, fold_rows
-
-_KNOWN_PATIENTS = ("refuse", "leave_out")
 
 
 @dataclass(frozen=True)
@@ -47,11 +45,7 @@ class AuditPolicy:
 
     def __post_init__(self):
         object.__setattr__(self, "accept_findings", check_codes(self.accept_findings))
-        if self.known_patients not in _KNOWN_PATIENTS:
-            raise ValueError(
-                f"AuditPolicy.known_patients: expected one of {', '.join(map(repr, _KNOWN_PATIENTS))}, got "
-                f"{self.known_patients!r}. Use 'leave_out' to test only patients that no encoder was trained on."
-            )
+        check_name("AuditPolicy.known_patients", self.known_patients, ("refuse", "leave_out"))
 
     @classmethod
     def of(cls, value: AuditPolicy | None) -> AuditPolicy:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from histofeat.datasets import CsvRows, load_idc, official_roles, parse_name, read_csv_rows
-from histofeat.exceptions import known_names
+from histofeat.exceptions import check_name, known_names
 
 COLUMNS = ("patch", "score")
 """What a table of predictions has to have."""
@@ -104,10 +104,7 @@ def as_protocol(protocol: str | Protocol) -> Protocol:
     """
     if isinstance(protocol, Protocol):
         return protocol
-    if not isinstance(protocol, str) or protocol not in PROTOCOLS:
-        raise ValueError(
-            f"protocol: expected the name of a published split, got {protocol!r}. {known_names(protocol, PROTOCOLS)}"
-        )
+    check_name("protocol", protocol, PROTOCOLS, "the name of a published split")
     return PROTOCOLS[protocol]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -116,28 +115,12 @@ class ScoredPredictions:
                 "value": self.threshold,
                 "chosen_on": {role: count._asdict() for role, count in self.selection.items()},
             },
-            "scores_at_half": {metric: _as_json(score) for metric, score in self.scores.items()},
-            "scores_at_threshold": {metric: _as_json(score) for metric, score in self.tuned.items()},
+            "scores_at_half": {metric: score.to_dict() for metric, score in self.scores.items()},
+            "scores_at_threshold": {metric: score.to_dict() for metric, score in self.tuned.items()},
             "n_resamples": self.n_resamples,
             "random_state": self.random_state,
             "notes": list(self.notes),
         }
-
-
-def _as_json(score: Score) -> dict[str, Any]:
-    return {
-        "pooled": _finite(score.pooled),
-        "ci95": [_finite(end) for end in score.ci95],
-        "n_resamples": score.n_resamples,
-        "patient_mean": _finite(score.patient_mean),
-        "patient_mean_ci95": [_finite(end) for end in score.patient_mean_ci95],
-        "n_patients_averaged": score.n_patients_averaged,
-        "n_patients_left_out": score.n_patients_left_out,
-    }
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
 
 
 def score_predictions(

@@ -5,19 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import comb
 from typing import Any
 
 import numpy as np
 
-from histofeat.evaluation.assessment import (
-    NotCompared,
-    ProbabilityAssessment,
-    assess_bands,
-    assess_classes,
-    assess_differences,
-    assess_model_probabilities,
+from histofeat.metrics import (
+    CalibrationAssessment,
+    ClassScores,
+    Comparisons,
+    CurveBands,
+    Score,
+    assess_calibration,
+    class_scores,
+    compare_models,
+    curve_bands,
 )
-from histofeat.metrics import ClassScores, Comparisons, CurveBands, Score
+
+#: The metrics in which models are compared.
+COMPARED_METRICS = ("roc_auc", "balanced_accuracy", "f1")
+
+#: The smallest adjusted p must be able to reach 1 / this, otherwise no difference could be shown.
+_RESOLUTION = 40
+
+_N_BINS, _STRATEGY = 10, "quantile"
 
 
 def _freeze(array, dtype):
@@ -165,6 +176,81 @@ class LeftOut:
         }
 
 
+@dataclass(frozen=True)
+class ProbabilityAssessment:
+    """Calibration of the probabilities of one model, before and after calibrating them on other patients.
+
+    Parameters
+    ----------
+    n_bins : int
+        Bins that were asked for.
+    strategy : {"quantile", "uniform"}
+        How the bins were made.
+    raw : CalibrationAssessment
+        Of the probabilities as the model gives them.
+    calibrated : CalibrationAssessment or None
+        Of the calibrated probabilities; None where nothing was calibrated.
+    """
+
+    n_bins: int
+    strategy: str
+    raw: CalibrationAssessment
+    calibrated: CalibrationAssessment | None = None
+
+    @property
+    def change(self) -> dict[str, tuple[float, float, float]] | None:
+        """Calibrated - raw "brier" and "ece", each with the ends of its interval on paired resamples."""
+        if self.calibrated is None:
+            return None
+        return {name: self.calibrated.difference(self.raw, name) for name in ("brier", "ece")}
+
+    def to_dict(self) -> dict:
+        """Plain values, for files."""
+        found = {"n_bins": self.n_bins, "strategy": self.strategy, "raw": self.raw.to_dict()}
+        if self.calibrated is None:
+            return {**found, "calibrated": None, "change": None}
+        change = {name: {"value": value, "ci95": ends} for name, (value, *ends) in self.change.items()}
+        return {**found, "calibrated": self.calibrated.to_dict(), "change": change}
+
+
+@dataclass(frozen=True)
+class NotCompared:
+    """Models that could not be compared, and the sentence that says why."""
+
+    reason: str
+
+    def to_dict(self) -> dict:
+        """Plain values, for files."""
+        return {"refused": self.reason}
+
+
+def assess_probabilities(y, raw, calibrated, patients, *, n_resamples=2000, random_state=0) -> ProbabilityAssessment:
+    """Assess raw and calibrated probabilities on the same resamples of the patients.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n,), int64
+        0 or 1.
+    raw : ndarray of shape (n,), float64
+        Probability of class 1 as the model gives it.
+    calibrated : ndarray of shape (n,), float64, or None
+        The same calibrated on other patients; None where nothing was calibrated.
+    patients : ndarray of shape (n,)
+        Patient id of every patch.
+    n_resamples, random_state : int
+        Of `histofeat.metrics.patient_weights`.
+
+    Returns
+    -------
+    assessment : ProbabilityAssessment
+    """
+    common = (patients, _N_BINS, _STRATEGY)
+    resampling = {"n_resamples": n_resamples, "random_state": random_state}
+    given = [score for score in (raw, calibrated) if score is not None]
+    found = [assess_calibration(y, score, *common, **resampling) for score in given]
+    return ProbabilityAssessment(_N_BINS, _STRATEGY, *found)
+
+
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     """Everything that `evaluate` found: the input of the report.
@@ -231,22 +317,72 @@ class Evaluation:
         """The rows that were tested, as a mask of shape (n,)."""
         return self.fold >= 0
 
+    @property
+    def _known(self):
+        """Labels and patients of the tested rows, and how the patients are resampled."""
+        y, patients = (np.asarray(column)[self.tested] for column in (self.dataset.y, self.dataset.patients))
+        return y, patients, {name: self.protocol[name] for name in ("n_resamples", "random_state")}
+
     @cached_property
     def calibration(self) -> tuple[ProbabilityAssessment | None, ...]:
         """Calibration of each model, in the order of `models`; None with more than two classes."""
-        return tuple(assess_model_probabilities(model, self) for model in self.models)
+        return tuple(self._calibration_of(model) if len(self.labels) == 2 else None for model in self.models)
+
+    def _calibration_of(self, model):
+        y, patients, resampling = self._known
+        same = np.array_equal(model.calibrated, model.proba, equal_nan=True)
+        calibrated = None if same else model.calibrated[self.tested, 1]
+        return assess_probabilities(y, model.proba[self.tested, 1], calibrated, patients, **resampling)
 
     @cached_property
     def classes(self) -> tuple[ClassScores, ...]:
         """Scores of each class against the rest, for each model in the order of `models`."""
-        return tuple(assess_classes(model, self, n_jobs=self.n_jobs) for model in self.models)
+        (y, patients, resampling), rows = self._known, self.tested
+        more = {"target_names": self.labels, "patients": patients, "n_jobs": self.n_jobs, **resampling}
+        return tuple(class_scores(y, model.proba[rows], model.predicted[rows], **more) for model in self.models)
 
     @cached_property
     def bands(self) -> tuple[CurveBands, ...]:
         """ROC and precision-recall curves with their bands, for each model in the order of `models`."""
-        return tuple(assess_bands(model, self, n_jobs=self.n_jobs) for model in self.models)
+        y, patients, resampling = self._known
+        more = {"n_jobs": self.n_jobs, **resampling}
+        return tuple(curve_bands(y, model.proba[self.tested], patients, **more) for model in self.models)
 
     @cached_property
     def comparison(self) -> Comparisons | NotCompared | None:
         """Differences of every two models; None with fewer than two models or without resamples."""
         return assess_differences(self, n_jobs=self.n_jobs)
+
+
+def assess_differences(evaluation, metrics=COMPARED_METRICS, *, reference=None, n_jobs=None):
+    """Compare all models of an evaluation with each other, or with one of them.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+    metrics : sequence of str
+        As in `histofeat.metrics.compare_models`.
+    reference : str, optional
+        The model to compare with; by default every pair is compared.
+    n_jobs : int, optional
+        Threads. The result does not depend on it.
+
+    Returns
+    -------
+    comparisons : Comparisons, NotCompared or None
+        None with fewer than two models, and where the evaluation has no resamples.
+
+    Notes
+    -----
+    Many comparisons need many resamples before an adjusted p can be small. Where those of the evaluation do not let
+    it fall to 0.025, more are drawn with the same seed; the first of them are those of the evaluation.
+    """
+    n_models, n_resamples = len(evaluation.models), evaluation.protocol["n_resamples"]
+    if n_models < 2 or not n_resamples:
+        return None
+    n_rows = len(metrics) * (comb(n_models, 2) if reference is None else n_models - 1)
+    needed = max(n_resamples, _RESOLUTION * n_rows)
+    try:
+        return compare_models(evaluation, metrics, reference=reference, n_resamples=needed, n_jobs=n_jobs)
+    except ValueError as error:
+        return NotCompared(str(error))

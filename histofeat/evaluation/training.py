@@ -231,11 +231,7 @@ def estimate_scores(
     n_inner = min(3, fewest - math.ceil(fewest / n_folds))
     if n_folds < 2 or n_inner < 2:
         name = dataset.target_names[rarest]
-        return {
-            "protocol": f"No estimate: the class {name!r} has {fewest} patients, too few to hold some out.",
-            "n_folds": 0,
-            "scores": {},
-        }
+        return _no_estimate(f"the class {name!r} has {fewest} patients, too few to hold some out.")
     evaluation = evaluate(
         dataset,
         pipeline,
@@ -246,20 +242,15 @@ def estimate_scores(
         runtime=replace(Runtime.of(runtime), n_jobs=pipeline.n_jobs),
     )
     if not evaluation.models:
-        return {"protocol": f"No estimate: {evaluation.not_run[0].reason}", "n_folds": 0, "scores": {}}
+        return _no_estimate(evaluation.not_run[0].reason)
     protocol = (
         f"{n_folds} folds of patients: each image is scored by a fit on other patients. Intervals are of "
         f"{n_resamples:,} resamples of the patients."
     )
-    return {"protocol": protocol, "n_folds": n_folds, "scores": _plain_scores(evaluation.models[0].scores)}
+    found = {metric: score.to_dict() for metric, score in evaluation.models[0].scores.items()}
+    scores = {metric: {"value": score["pooled"], "ci95": score["ci95"]} for metric, score in found.items()}
+    return {"protocol": protocol, "n_folds": n_folds, "scores": scores}
 
 
-def _plain_scores(scores: Mapping) -> dict[str, dict]:
-    return {
-        metric: {"value": _number(score.pooled), "ci95": [_number(end) for end in score.ci95]}
-        for metric, score in scores.items()
-    }
-
-
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)
+def _no_estimate(reason):
+    return {"protocol": f"No estimate: {reason}", "n_folds": 0, "scores": {}}

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike
 
-from histofeat.exceptions import check_whole, known_names
+from histofeat.exceptions import check_name, check_whole
 from histofeat.metrics.bootstrap import patient_weights
 from histofeat.metrics.definitions import check_scores, plain_values
 from histofeat.model_selection import encode_patients
@@ -252,11 +252,7 @@ def _bands(resampled, level):
 def _bin_edges(score, n_bins, strategy):
     """Edges of the bins, shape (k + 1,), rising; k is at most `n_bins`."""
     check_whole("assess_calibration.n_bins", n_bins, 1, "Use 10.")
-    if strategy not in STRATEGIES:
-        raise ValueError(
-            f"assess_calibration.strategy: expected one of {', '.join(STRATEGIES)}, got {strategy!r}. "
-            f"{known_names(str(strategy), STRATEGIES)}"
-        )
+    check_name("assess_calibration.strategy", strategy, STRATEGIES)
     steps = np.linspace(0, 1, n_bins + 1)
     if strategy == "uniform":
         return steps

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from histofeat.exceptions import known_names, refuse_rows
+from histofeat.exceptions import check_name, refuse_rows
 from histofeat.metrics.bootstrap import bootstrap_scores
 from histofeat.metrics.definitions import LABEL_METRICS, METRICS, plain_values
 from histofeat.model_selection import encode_patients
@@ -151,11 +151,8 @@ def compare_models(
     metrics = _check_metrics(metrics)
     evaluations = evaluation if isinstance(evaluation, Mapping) else {"": evaluation}
     labels = _labels(evaluations)
-    if reference is not None and reference not in labels:
-        raise ValueError(
-            f"compare_models.reference: expected the name of a model, got {reference!r}. "
-            f"{known_names(reference, labels)}"
-        )
+    if reference is not None:
+        check_name("compare_models.reference", reference, labels, "the name of a model")
     protocol = next(iter(evaluations.values())).protocol
     wanted = protocol["n_resamples"] if n_resamples is None else n_resamples
     if wanted < 1:
@@ -179,12 +176,8 @@ def _check_metrics(metrics):
     metrics = (metrics,) if isinstance(metrics, str) else tuple(dict.fromkeys(metrics))
     if not metrics:
         raise ValueError("compare_models.metrics: expected at least one metric, got none. Use ['roc_auc'].")
-    unknown = [metric for metric in metrics if metric not in METRICS + _TUNED]
-    if unknown:
-        raise ValueError(
-            f"compare_models.metrics: expected known metrics, got {unknown[0]!r} ({len(unknown)} unknown). "
-            f"{known_names(unknown[0], METRICS + _TUNED)}"
-        )
+    for metric in metrics:
+        check_name("compare_models.metrics", metric, METRICS + _TUNED, "known metrics")
     return metrics
 
 

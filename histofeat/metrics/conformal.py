@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike
 
-from histofeat.exceptions import known_names
+from histofeat.exceptions import check_name
 from histofeat.metrics.bootstrap import patient_weights
 from histofeat.metrics.definitions import check_predictions, plain_values
 from histofeat.model_selection import encode_patients
@@ -187,10 +187,7 @@ def fit_conformal(
     [[True, False], [False, False], [False, True]]
     """
     levels = _check_levels(levels)
-    if unit not in UNITS:
-        raise ValueError(
-            f"fit_conformal.unit: expected one of {', '.join(UNITS)}, got {unit!r}. {known_names(str(unit), UNITS)}"
-        )
+    check_name("fit_conformal.unit", unit, UNITS)
     y, proba = check_predictions(y, proba)
     missing = np.setdiff1d(np.arange(proba.shape[1]), y)
     if missing.size:

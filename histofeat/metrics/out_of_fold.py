@@ -18,6 +18,7 @@ from histofeat.metrics.definitions import (
     check_predictions,
     frozen,
     most_probable,
+    plain_values,
     scores,
     weighted_scores,
 )
@@ -74,6 +75,10 @@ class Score:
     def n_folds(self) -> int:
         """The number of folds in which the metric is defined, which `mean` and `std` are computed from."""
         return int(np.isfinite(self.folds).sum())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain JSON types; an undefined number is None."""
+        return plain_values(self)
 
 
 def score_folds(

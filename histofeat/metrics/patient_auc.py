@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike
 from scipy.special import ndtr, ndtri
 from scipy.stats import rankdata
 
+from histofeat.exceptions import check_name
 from histofeat.metrics.definitions import check_predictions
 from histofeat.model_selection import encode_patients
 
@@ -101,8 +102,7 @@ def patient_scores(y: ArrayLike, proba: ArrayLike, patients: ArrayLike, how: str
     >>> found.patients, found.y.tolist(), found.score.tolist()
     (('a', 'b'), [0, 1], [0.4, 0.9])
     """
-    if how not in _RULES:
-        raise ValueError(f"patient_scores.how: expected one of {', '.join(_RULES)}, got {how!r}. Use 'mean'.")
+    check_name("patient_scores.how", how, _RULES)
     y, proba = check_predictions(y, proba)
     if proba.shape[1] != 2:
         raise ValueError(

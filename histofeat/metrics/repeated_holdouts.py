@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import stdtr, stdtrit
 
-from histofeat.exceptions import refuse_rows
+from histofeat.exceptions import check_name, refuse_rows
 from histofeat.metrics.bootstrap import Bootstrap, patient_weights
 from histofeat.metrics.definitions import frozen
 from histofeat.model_selection import encode_patients
@@ -61,10 +61,7 @@ class RecognitionRates:
         ValueError
             If the rate is unknown.
         """
-        if rate not in RATES:
-            raise ValueError(
-                f"RecognitionRates.interval: expected 'patient_rate' or 'image_rate', got {rate!r}. Use one of them."
-            )
+        check_name("RecognitionRates.interval", rate, RATES)
         return self.resamples.interval(rate, level)
 
 

@@ -11,10 +11,14 @@ from .feature_head import (
     fit_with_inner_scores as fit_with_inner_scores,
 )
 from .heads import HEADS as HEADS, make_head as make_head
-from .image_predictions import ImagePredictions as ImagePredictions, write_table as write_table
 from .pipeline import IDCPipeline as IDCPipeline
 from .pixel_head import PIXELS as PIXELS, PixelHead as PixelHead
-from .prediction import find_patients as find_patients, predict_images as predict_images
+from .prediction import (
+    ImagePredictions as ImagePredictions,
+    find_patients as find_patients,
+    predict_images as predict_images,
+    write_table as write_table,
+)
 from .saved_model import SavedModel as SavedModel, load_model as load_model, save_model as save_model
 from .soft_vote import SoftVote as SoftVote
 from .trusted import TRUSTED as TRUSTED

@@ -17,7 +17,7 @@ from sklearn.svm import SVC, LinearSVC
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from histofeat.exceptions import check_whole, known_names
+from histofeat.exceptions import check_name, check_whole
 
 #: Held while a forest of this process grows.
 _growing = threading.Lock()
@@ -79,11 +79,7 @@ class KernelSVM(ClassifierMixin, BaseEstimator):
 
     def method_for(self, n_rows: int) -> str:
         """Say which solver `n_rows` training rows get: "exact" or "nystroem"."""
-        if self.method not in ("auto", "exact", "nystroem"):
-            raise ValueError(
-                f"KernelSVM.method: expected 'auto', 'exact' or 'nystroem', got {self.method!r}. "
-                f"{known_names(self.method, ('auto', 'exact', 'nystroem'))}"
-            )
+        check_name("KernelSVM.method", self.method, ("auto", "exact", "nystroem"))
         if self.method != "auto":
             return self.method
         return "exact" if n_rows <= self.exact_rows else "nystroem"

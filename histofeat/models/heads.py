@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
-from histofeat.exceptions import MissingExtraError, known_names
+from histofeat.exceptions import MissingExtraError, check_name
 from histofeat.models.classifiers import Forest, KernelSVM, QuadraticDiscriminant
 from histofeat.models.feature_head import FeatureHead
 from histofeat.models.soft_vote import SoftVote
@@ -147,17 +147,12 @@ def make_head(
     >>> make_head("svm", params={"C": 10.0}).classifier.C
     10.0
     """
-    if name not in HEADS:
-        raise ValueError(f"head: expected the name of a head, got {name!r}. {known_names(name, HEADS)}")
+    check_name("head", name, HEADS, "the name of a head")
     record = HEADS[name]
     classifier = record.make(random_state, n_jobs)
-    known = classifier.get_params()
     for param in params or {}:
         # xgboost itself would accept any keyword and ignore it.
-        if param not in known:
-            raise ValueError(
-                f"head__{param}: expected a parameter of head {name!r} ({type(classifier).__name__}), got {param!r}. "
-                f"{known_names(param, known)}"
-            )
+        expected = f"a parameter of head {name!r} ({type(classifier).__name__})"
+        check_name(f"head__{param}", param, classifier.get_params(), expected)
     classifier.set_params(**(params or {}))
     return FeatureHead(classifier, scale=record.scale, calibrate=record.calibrate, class_weight=class_weight)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from sklearn.base import BaseEstimator, clone
 
-from histofeat.exceptions import known_names
+from histofeat.exceptions import check_name, known_names
 from histofeat.features import FAMILIES, PatchFeatures, make_family
 from histofeat.images import NORMALIZERS, StainNormalizer, make_normalizer
 from histofeat.models.feature_head import FeatureHead
@@ -186,8 +186,7 @@ class NamedParts(BaseEstimator):
     def _set_own(self, own: Mapping) -> None:
         known = self._get_param_names()
         for name, value in own.items():
-            if name not in known:
-                raise ValueError(f"IDCPipeline.{name}: expected a parameter, got {name!r}. {known_names(name, known)}")
+            check_name(f"IDCPipeline.{name}", name, known, "a parameter")
             if name in ("head", "normalizer") and f"{name}_params" not in own:
                 before = getattr(self, name)
                 if not (value is before or (isinstance(value, str) and value == before)):
@@ -228,9 +227,7 @@ class NamedParts(BaseEstimator):
             given[0].set_params(**{param: value})
         else:
             there = [entry if isinstance(entry, str) else entry.family for entry in as_sequence(self.features)]
-            raise ValueError(
-                f"features__{name}: expected a family of this pipeline, got {family!r}. {known_names(family, there)}"
-            )
+            check_name(f"features__{name}", family, there, "a family of this pipeline")
 
     def _named_families(self) -> list[str]:
         return [entry for entry in as_sequence(self.features) if isinstance(entry, str)]
@@ -249,12 +246,8 @@ def _named_network(name, params, n_jobs, random_state):
     if name not in ARCHITECTURES:
         raise ValueError(f"{_no_pixel_head(name)} {known_names(name, ARCHITECTURES)}")
     classifier = CNNClassifier(name, n_jobs=n_jobs, random_state=random_state)
-    known = classifier.get_params()
     for param in params or {}:
-        if param not in known:
-            raise ValueError(
-                f"head__{param}: expected a parameter of CNNClassifier, got {param!r}. {known_names(param, known)}"
-            )
+        check_name(f"head__{param}", param, classifier.get_params(), "a parameter of CNNClassifier")
     return classifier.set_params(**(params or {}))
 
 

@@ -1,18 +1,22 @@
-"""`predict_images`: classify images of any size with a saved model, in batches of tiles."""
+"""Classify images of any size with a saved model, in batches of tiles, and keep the predictions as a record."""
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from numbers import Real
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from histofeat.datasets import PatientRule, find_patients
-from histofeat.exceptions import PatchError, known_names
+from histofeat.datasets import PatientRule, find_patients, write_whole
+from histofeat.exceptions import PatchError, check_name
 from histofeat.features import Runtime
 from histofeat.images import (
     AGGREGATES,
@@ -27,12 +31,151 @@ from histofeat.images import (
     run_ahead,
 )
 from histofeat.model_selection import encode_patients
-from histofeat.models.image_predictions import UNREADABLE, ImagePredictions
 from histofeat.models.saved_model import SavedModel
+
+UNREADABLE = "unreadable"
+"""Policy of an image that could not be read."""
+
+
+@dataclass(frozen=True, eq=False)
+class ImagePredictions:
+    """Predictions of a model for images.
+
+    Parameters
+    ----------
+    images : tuple of str
+        Names, in the order of the rows.
+    class_names : tuple of str
+        In the order of the columns of `proba`.
+    proba : ndarray of shape (n, k), float64
+        Class probabilities of each image; a row of NaN where it could not be read.
+    policies : tuple of str
+        Policy for each image: "as is", "tile", "pad", "resize", "whole", or "unreadable".
+    n_tiles, n_background : ndarray of shape (n,), int64
+        Number of tiles that were scored, and of those left out as background.
+    unreadable : tuple of (str, str)
+        Names of images that could not be read, and why.
+    patients : tuple of str or None
+        Patient of each image.
+    conversions : mapping of str to int
+        Number of images by conversion of `histofeat.images.decoding`.
+    """
+
+    images: tuple[str, ...]
+    class_names: tuple[str, ...]
+    proba: np.ndarray = field(repr=False)
+    policies: tuple[str, ...] = field(repr=False)
+    n_tiles: np.ndarray = field(repr=False)
+    n_background: np.ndarray = field(repr=False)
+    unreadable: tuple[tuple[str, str], ...] = ()
+    patients: tuple[str, ...] | None = field(default=None, repr=False)
+    conversions: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("proba", "n_tiles", "n_background"):
+            array = np.array(getattr(self, name))
+            array.setflags(write=False)
+            object.__setattr__(self, name, array)
+        object.__setattr__(self, "conversions", MappingProxyType(dict(self.conversions)))
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def readable(self) -> np.ndarray:
+        """Whether each image could be read, (n,) bool."""
+        return ~np.isnan(self.proba).any(axis=1)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Name of the most probable class of each image, of equal ones the first; empty where it is unreadable."""
+        names = np.array([*self.class_names, ""], dtype=object)
+        codes = np.where(self.readable, np.nan_to_num(self.proba, nan=-1.0).argmax(axis=1), len(self.class_names))
+        return tuple(names[codes])
+
+    def to_frame(self) -> pd.DataFrame:
+        """Table with a row for each image.
+
+        Its columns: ``image``, ``patient`` (where known), ``label``, ``probability_<class>`` for each class,
+        ``policy``, ``tiles`` and ``background_tiles``.
+        """
+        frame = pd.DataFrame({"image": self.images})
+        if self.patients is not None:
+            frame["patient"] = self.patients
+        frame["label"] = self.labels
+        for code, name in enumerate(self.class_names):
+            frame[f"probability_{name}"] = self.proba[:, code]
+        return frame.assign(policy=self.policies, tiles=self.n_tiles, background_tiles=self.n_background)
+
+    def by_patient(self) -> pd.DataFrame:
+        """Scores of the patients.
+
+        Returns
+        -------
+        frame : DataFrame
+            A row for each patient, in the order of their ids: ``patient``, ``images`` (that could be read),
+            ``unreadable``, ``label`` (the class of the largest mean), ``mean_<class>`` (mean probability over the
+            images) and ``share_<class>`` (share of the images that were labelled so).
+
+        Raises
+        ------
+        ValueError
+            If the patients are not known.
+
+        Notes
+        -----
+        Each image of a patient counts the same. With two classes ``share_<second class>`` is the share of positive
+        images. Where no image of a patient could be read the label is empty and the numbers are NaN.
+        """
+        if self.patients is None:
+            raise ValueError(
+                "ImagePredictions.by_patient: expected predictions with patients, got none. Give patients=... to "
+                "predict_images (--patients)."
+            )
+        ids, codes = encode_patients(self.patients, len(self), "patients")
+        readable, labels = self.readable, np.array(self.labels, dtype=object)
+        rows = []
+        for code, patient in enumerate(ids):
+            mine = codes == code
+            kept = mine & readable
+            known = bool(kept.any())
+            mean = self.proba[kept].mean(axis=0) if known else np.full(len(self.class_names), np.nan)
+            shares = [(labels[kept] == name).mean() if known else np.nan for name in self.class_names]
+            rows.append(
+                {"patient": patient, "images": int(kept.sum()), "unreadable": int((mine & ~readable).sum())}
+                | {"label": self.class_names[mean.argmax()] if known else ""}
+                | {f"mean_{name}": value for name, value in zip(self.class_names, mean, strict=True)}
+                | {f"share_{name}": share for name, share in zip(self.class_names, shares, strict=True)}
+            )
+        return pd.DataFrame(rows)
+
+
+def write_table(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
+    """Write a table of predictions as CSV: six decimals, empty cells for unknown values.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        The table.
+    path : path
+        A new file.
+
+    Raises
+    ------
+    ValueError
+        If the file exists or cannot be written.
+    """
+    path = Path(path)
+    try:
+        with write_whole(path) as part:
+            frame.to_csv(part, index=False, float_format="%.6f", lineterminator="\n", encoding="utf-8")
+    except OSError as error:
+        got = "one that exists" if isinstance(error, FileExistsError) else error.strerror or type(error).__name__
+        raise ValueError(f"{path}: expected a new file, got {got}. Give another name.") from error
+
 
 #: Pixels in a batch: 48 MB.
 _BATCH_PX = 1 << 24
-_ON_UNREADABLE = ("skip", "error")
 
 
 def predict_images(
@@ -105,18 +248,15 @@ def predict_images(
     size = model.patch_size if patch_size is None else tuple(patch_size)
     plan = _Plan(policy, size, edges, aggregate, min_tissue)
     images = as_images(X)
-    if on_unreadable not in _ON_UNREADABLE:
-        raise ValueError(
-            f"on_unreadable: expected 'skip' or 'error', got {on_unreadable!r}. "
-            f"{known_names(on_unreadable, _ON_UNREADABLE)}"
-        )
+    names = tuple(images.name(row) for row in range(len(images)))
+    check_name("on_unreadable", on_unreadable, ("skip", "error"))
     if not hasattr(model.pipeline, "predict_proba"):
         raise ValueError(
             "model: expected one with probabilities, got one without: its head was fitted without patients. "
             "Train it again with fit(X, y, groups=patients)."
         )
     if isinstance(patients, PatientRule):
-        patients = find_patients(patients, [images.name(row) for row in range(len(images))])
+        patients = find_patients(patients, names)
     work = _Work(model, plan, len(images), patients)
     runtime = Runtime.of(runtime)
     decoded = run_ahead(partial(_decode, images), work.order, n_jobs=runtime.n_jobs)
@@ -126,10 +266,10 @@ def predict_images(
         elif on_unreadable == "error":
             raise error
         else:
-            work.skip(row, images.name(row), error)
+            work.unreadable.append((row, names[row], str(error)))
         runtime.report("predict", done, len(images))
     work.score()
-    return work.result(tuple(images.name(row) for row in range(len(images))))
+    return work.result(names)
 
 
 def _decode(images: Images, row: int) -> tuple:
@@ -152,11 +292,7 @@ class _Plan:
     def __post_init__(self) -> None:
         choose_policy(self.policy, (1, 1), self.size)
         make_grid((1, 1), self.size or (1, 1), edges=self.edges)
-        if self.aggregate not in AGGREGATES:
-            raise ValueError(
-                f"aggregate: expected one of {AGGREGATES}, got {self.aggregate!r}. "
-                f"{known_names(self.aggregate, AGGREGATES)}"
-            )
+        check_name("aggregate", self.aggregate, AGGREGATES)
         share = self.min_tissue
         if share is not None and not (isinstance(share, Real) and not isinstance(share, bool) and 0 < share <= 1):
             raise ValueError(f"min_tissue: expected None or a share above 0, at most 1, got {share!r}. Use 0.05.")
@@ -210,9 +346,10 @@ class _Work:
             self.score()
         self.conversions.update(rules)
         self.policies[row], tiles = self.plan.prepare(pixels)
+        least = self.plan.min_tissue if self.policies[row] == "tile" else None
         background = []
         for tile in tiles:
-            if self.policies[row] == "tile" and self._is_background(tile):
+            if least is not None and is_tissue(tile).mean() < least:
                 background.append(tile)
             else:
                 self._wait(row, tile)
@@ -222,9 +359,6 @@ class _Work:
         if self.waiting_px >= _BATCH_PX and not self.by_patient:
             self.score()
 
-    def _is_background(self, tile: np.ndarray) -> bool:
-        return self.plan.min_tissue is not None and is_tissue(tile).mean() < self.plan.min_tissue
-
     def _wait(self, row: int, tile: np.ndarray) -> None:
         self.tiles.append(tile)
         self.owners.append(row)
@@ -232,10 +366,6 @@ class _Work:
         self.waiting_px += tile.shape[0] * tile.shape[1]
         if self.waiting_px >= 2 * _BATCH_PX and not self.by_patient:
             self.score(unfinished=row)  # one image that is larger than a batch
-
-    def skip(self, row: int, name: str, error: PatchError) -> None:
-        """Record an image that cannot be read."""
-        self.unreadable.append((row, name, str(error)))
 
     def score(self, unfinished: int | None = None) -> None:
         """Score the waiting tiles, and combine the tiles of complete images."""

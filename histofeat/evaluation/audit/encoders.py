@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from histofeat.evaluation.audit.findings import CODES, Finding
+from histofeat.evaluation.audit.findings import Finding
 from histofeat.evaluation.audit.table_checks import Split, list_some
 from histofeat.evaluation.plans import CANNOT_RUN, Parts, can_retrain, split_pipelines, walk
 from histofeat.features import Fingerprints, ImageFingerprint, Runtime, TrainingImages, extract
@@ -227,7 +227,7 @@ def trained_encoders(
     """
     if parts is None:
         detail = "No pipelines were given, so no encoder could be asked."
-        return Finding("HF007", CODES["HF007"], "error", "not applicable", detail, _UNSEEN_ENCODERS)
+        return Finding.not_applicable("HF007", detail, _UNSEEN_ENCODERS)
     records, silent = encoder_records(parts, retrained=retrained)
     if records and prints is None:
         return None
@@ -239,17 +239,14 @@ def trained_encoders(
     also = f" Encoders trained anew inside each fold: {anew:,}." if anew else ""
     if found:
         detail = f"Tested patients whom an encoder knows from its training: {len(tested):,}.{also}"
-        return _encoder_finding("error", "issue", detail, found, numbers)
+        return Finding.of("HF007", found, detail, "", _UNSEEN_ENCODERS, **numbers)
     if silent:
         detail = f"Encoders with weights of their own that do not say what they were trained on: {len(silent):,}.{also}"
-        return _encoder_finding("warning", "issue", detail, silent, numbers)
+        return Finding.of("HF007", silent, detail, "", _UNSEEN_ENCODERS, severity="warning", **numbers)
     told = f"records of training: {len(records):,}" if records else "no part says that it learnt from patches"
     known = f" Patients whom an encoder knows, and who are not tested: {len(untested):,}." if untested else ""
-    return _encoder_finding("error", "passed", f"No encoder knows a tested patient ({told}).{known}{also}", [], numbers)
-
-
-def _encoder_finding(severity, status, detail, offenders, numbers) -> Finding:
-    return Finding("HF007", CODES["HF007"], severity, status, detail, _UNSEEN_ENCODERS, tuple(offenders), numbers)
+    detail = f"No encoder knows a tested patient ({told}).{known}{also}"
+    return Finding.of("HF007", (), "", detail, _UNSEEN_ENCODERS, **numbers)
 
 
 def _known_patients(split: Split, prints: Fingerprints, records) -> tuple[list[str], set, set]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from histofeat.exceptions import GroupLeakageError, known_names
+from histofeat.exceptions import GroupLeakageError, check_name, known_names
 
 CODES: dict[str, str] = {
     "HF001": "shared patient",
@@ -77,14 +77,19 @@ class Finding:
     numbers: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.code not in CODES:
-            raise ValueError(f"Finding.code: expected one of {', '.join(CODES)}, got {self.code!r}. Use one of these.")
-        for name, known in (("severity", ("error", "warning")), ("status", _STATUSES)):
-            if getattr(self, name) not in known:
-                raise ValueError(
-                    f"Finding.{name}: expected one of {', '.join(map(repr, known))}, got {getattr(self, name)!r}. "
-                    "Use one of these."
-                )
+        for name, known in (("code", CODES), ("severity", ("error", "warning")), ("status", _STATUSES)):
+            check_name(f"Finding.{name}", getattr(self, name), known)
+
+    @classmethod
+    def of(cls, code, offenders, found, otherwise, unseen, /, *, severity="error", **numbers) -> Finding:
+        """Make the finding of a check: an issue with the detail `found` if there are offenders, else `otherwise`."""
+        status, detail = ("issue", found) if offenders else ("passed", otherwise)
+        return cls(code, CODES[code], severity, status, detail, unseen, tuple(offenders), numbers)
+
+    @classmethod
+    def not_applicable(cls, code, detail, unseen) -> Finding:
+        """Make the finding of a check that has nothing to look at; `detail` says why."""
+        return cls(code, CODES[code], "error", "not applicable", detail, unseen)
 
     @property
     def is_error(self) -> bool:
@@ -100,16 +105,8 @@ class Finding:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain JSON types; of the offenders the first three and the count."""
-        return {
-            "code": self.code,
-            "title": self.title,
-            "severity": self.severity,
-            "status": self.status,
-            "detail": self.detail,
-            "unseen": self.unseen,
-            "offenders": {"n": len(self.offenders), "first": list(self.offenders[:_SHOWN])},
-            "numbers": dict(self.numbers),
-        }
+        offenders = {"n": len(self.offenders), "first": list(self.offenders[:_SHOWN])}
+        return {**asdict(self), "offenders": offenders, "numbers": dict(self.numbers)}
 
 
 @dataclass(frozen=True)
@@ -160,13 +157,9 @@ class AuditReport:
         ValueError
             If the code is unknown, or was not decided in this report.
         """
-        for finding in self.findings:
-            if finding.code == code:
-                return finding
-        raise ValueError(
-            f"AuditReport.finding: expected a code of this report, got {code!r}. "
-            f"{known_names(code, [finding.code for finding in self.findings])}"
-        )
+        by_code = {finding.code: finding for finding in self.findings}
+        check_name("AuditReport.finding", code, by_code, "a code of this report")
+        return by_code[code]
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain JSON types, for ``metrics.json``."""

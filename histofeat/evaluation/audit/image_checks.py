@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from histofeat.evaluation.audit.findings import CODES, Finding
+from histofeat.evaluation.audit.findings import Finding
 from histofeat.evaluation.audit.near_pairs import near_pairs
 from histofeat.evaluation.audit.table_checks import Split, contradicting_patients
 from histofeat.features import HASH_BITS, Fingerprints, mirror_masks, number_rows
@@ -50,17 +50,13 @@ def exact_duplicates(split: Split, prints: Fingerprints) -> Finding:
         for row in np.flatnonzero(partner >= 0):
             partner_of.setdefault(int(test[row]), (fold, int(partner[row])))
     n_flat = int(prints.flat.sum())
-    detail = (
-        f"Test images with the very pixels of a training image of their fold: {len(partner_of):,}"
-        if partner_of
-        else "No test image has the pixels of a training image of its fold"
-    )
-    return Finding(
-        "HF002", CODES["HF002"], "error", "issue" if partner_of else "passed",
-        f"{detail} (compared: {len(split) - n_flat:,} images; of a single colour and left out: {n_flat:,}).",
+    compared = f"(compared: {len(split) - n_flat:,} images; of a single colour and left out: {n_flat:,})."
+    return Finding.of(
+        "HF002", [_pair_words(split, row, *found) for row, found in sorted(partner_of.items())],
+        f"Test images with the very pixels of a training image of their fold: {len(partner_of):,} {compared}",
+        f"No test image has the pixels of a training image of its fold {compared}",
         "copies that were saved anew with a loss, cropped or turned; HF003 looks for some of these.",
-        tuple(_pair_words(split, row, *found) for row, found in sorted(partner_of.items())),
-        {"images": len(split), "test_images": len(partner_of), "single_colour": n_flat},
+        images=len(split), test_images=len(partner_of), single_colour=n_flat,
     )  # fmt: skip
 
 
@@ -118,29 +114,20 @@ def near_duplicates(split: Split, prints: Fingerprints, *, distance: int = NEAR_
         "near_blank": int((prints.contrast < NEAR_BLANK).sum()),
         "narrow": int(((prints.contrast >= NEAR_BLANK) & (prints.side_px < SMALLEST_PX)).sum()),
     }
-    return Finding(
-        "HF003", CODES["HF003"], "warning", "issue" if found else "passed", _near_words(numbers),
-        "images that were turned, mirrored, cropped or moved by more than about a pixel, and patches that are nearly "
-        "blank.",
-        tuple(_pair_words(split, row, fold, other, f" at distance {gap}")
-              for row, (fold, other, gap) in sorted(found.items())),
-        numbers,
-    )  # fmt: skip
-
-
-def _near_words(numbers) -> str:
-    n = numbers["test_images"]
-    start = (
-        f"Test images that look like a training image of their fold: {n:,}"
-        if n
-        else "No test image looks like a training image of its fold"
-    )
-    return (
-        f"{start} (at most {numbers['distance']} of {HASH_BITS} bits apart). Expected by chance alone: "
+    compared = (
+        f"(at most {distance} of {HASH_BITS} bits apart). Expected by chance alone: "
         f"{numbers['by_chance']:.1f}, as many as look like a mirror image of another. "
         f"Compared: {numbers['compared']:,} images; left out as nearly blank {numbers['near_blank']:,}, as narrower "
         f"than {SMALLEST_PX} px {numbers['narrow']:,}."
     )
+    rows = sorted(found.items())
+    return Finding.of(
+        "HF003", [_pair_words(split, row, fold, other, f" at distance {gap}") for row, (fold, other, gap) in rows],
+        f"Test images that look like a training image of their fold: {len(found):,} {compared}",
+        f"No test image looks like a training image of its fold {compared}",
+        "images that were turned, mirrored, cropped or moved by more than about a pixel, and patches that are nearly "
+        "blank.", severity="warning", **numbers,
+    )  # fmt: skip
 
 
 class _Search:
@@ -238,15 +225,12 @@ def contradicting_labels(split: Split, prints: Fingerprints | None) -> Finding:
     if prints is not None:
         offenders += _images_with_two_labels(split, prints)
     looked_at = [*(["patients"] if per_patient else []), *(["images of equal pixels"] if prints is not None else [])]
-    detail = (
-        f"With two labels: {n_patients:,} patients, {len(offenders) - n_patients:,} images."
-        if offenders
-        else f"Each label stands alone ({' and '.join(looked_at)} were compared)."
-    )
-    return Finding(
-        "HF006", CODES["HF006"], "error" if per_patient else "warning", "issue" if offenders else "passed", detail,
+    n_images = len(offenders) - n_patients
+    return Finding.of(
+        "HF006", offenders, f"With two labels: {n_patients:,} patients, {n_images:,} images.",
+        f"Each label stands alone ({' and '.join(looked_at)} were compared).",
         "labels that are wrong and nowhere contradicted." if prints is not None else "images, which were not compared.",
-        tuple(offenders), {"patients": n_patients, "images": len(offenders) - n_patients},
+        severity="error" if per_patient else "warning", patients=n_patients, images=n_images,
     )  # fmt: skip
 
 

@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 from sklearn.frozen import FrozenEstimator
 
-from histofeat.evaluation.audit.findings import CODES, Finding
+from histofeat.evaluation.audit.findings import Finding
 from histofeat.evaluation.audit.table_checks import Split
 from histofeat.evaluation.plans import Parts, walk
+from histofeat.exceptions import refuse_rows
 
 _COLUMNS = ("row", "fold", "score", "label")
 #: Of two scores between which a threshold lies: nearer to each other than this share of all scores' range, no threshold
@@ -91,8 +92,7 @@ def fitted_outside(split: Split, parts: tuple[Parts, ...] | None, predictions) -
         "choices made by looking at test scores, and any fit that leaves no trace in what was given."
     )
     if parts is None and predictions is None:
-        detail = "Neither pipelines nor predictions were given."
-        return Finding("HF008", CODES["HF008"], "error", "not applicable", detail, unseen)
+        return Finding.not_applicable("HF008", "Neither pipelines nor predictions were given.", unseen)
     offenders, severity, looked = list(_fitted_parts(parts or ())), "error", []
     if parts is not None:
         broken = [part.name for part in parts if part.reason]
@@ -108,14 +108,10 @@ def fitted_outside(split: Split, parts: tuple[Parts, ...] | None, predictions) -
             by_chance += possible
         severity = "error" if offenders or not by_chance else "warning"
         offenders += by_chance
-    detail = (
-        f"Fitted outside the training patients of a fold: {len(offenders):,}."
-        if offenders
-        else "Nothing was found that was fitted outside a fold."
-    )
-    return Finding(
-        "HF008", CODES["HF008"], severity, "issue" if offenders else "passed",
-        f"{detail} Looked at: {' and '.join(looked)}.", unseen, tuple(offenders), {"found": len(offenders)},
+    looked = f"Looked at: {' and '.join(looked)}."
+    return Finding.of(
+        "HF008", offenders, f"Fitted outside the training patients of a fold: {len(offenders):,}. {looked}",
+        f"Nothing was found that was fitted outside a fold. {looked}", unseen, severity=severity, found=len(offenders),
     )  # fmt: skip
 
 
@@ -189,25 +185,16 @@ def _check_numbers(table: pd.DataFrame, owner: str) -> None:
                 f"{owner}: expected numbers in the column {column!r}, got {values.dtype} values such as "
                 f"{values.iloc[0]!r}. Convert them."
             )
-        wrong = np.flatnonzero(~np.isfinite(values.to_numpy(dtype=np.float64)))
-        if wrong.size:
-            raise ValueError(
-                f"{owner}: expected finite numbers in the column {column!r}, got {values.iloc[wrong[0]]} at place "
-                f"{wrong[0]} ({wrong.size} such). Leave out rows that were not scored."
-            )
-    for column in ("row", "fold"):
-        wrong = np.flatnonzero(table[column] % 1 != 0)
-        if wrong.size:
-            raise ValueError(
-                f"{owner}: expected whole numbers in the column {column!r}, got {table[column].iloc[wrong[0]]} at "
-                f"place {wrong[0]} ({wrong.size} such). Number rows and folds from 0."
-            )
-    wrong = np.flatnonzero(~table["label"].isin([0, 1]))
-    if wrong.size:
-        raise ValueError(
-            f"{owner}: expected labels 0 and 1, got {table['label'].iloc[wrong[0]]} at place {wrong[0]} ({wrong.size} "
-            "such). Of more than two classes give one against the rest."
+        numbers, expected = (
+            values.to_numpy(dtype=np.float64),
+            f"{owner}: expected finite numbers in the column {column!r}",
         )
+        refuse_rows(~np.isfinite(numbers), numbers, expected, "Leave out rows that were not scored.")
+    for column in ("row", "fold"):
+        numbers, expected = table[column].to_numpy(), f"{owner}: expected whole numbers in the column {column!r}"
+        refuse_rows(numbers % 1 != 0, numbers, expected, "Number rows and folds from 0.")
+    labels, remedy = table["label"].to_numpy(), "Of more than two classes give one against the rest."
+    refuse_rows(~np.isin(labels, [0, 1]), labels, f"{owner}: expected labels 0 and 1", remedy)
 
 
 def _check_rows(split: Split, table: pd.DataFrame, owner: str) -> None:

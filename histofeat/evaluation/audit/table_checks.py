@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from histofeat.evaluation.audit.findings import CODES, Finding
+from histofeat.evaluation.audit.findings import Finding
 from histofeat.exceptions import DatasetError
 from histofeat.model_selection import encode_patients, fold_rows
 
@@ -130,14 +130,11 @@ def shared_patients(split: Split) -> Finding:
         for patient in np.flatnonzero((train > 0) & (test > 0)):
             folds_of.setdefault(int(patient), []).append(fold)
     found = [f"patient {split.ids[p]} in fold {list_some(folds_of[p])}" for p in sorted(folds_of)]
-    if found:
-        detail = f"Patients on both sides of a fold: {len(found):,} of {len(split.ids):,}."
-    else:
-        detail = f"No patient is on both sides of a fold ({split.n_folds}, {len(split.ids):,} patients)."
-    return Finding(
-        "HF001", CODES["HF001"], "error", "issue" if found else "passed", detail,
+    return Finding.of(
+        "HF001", found, f"Patients on both sides of a fold: {len(found):,} of {len(split.ids):,}.",
+        f"No patient is on both sides of a fold ({split.n_folds}, {len(split.ids):,} patients).",
         "one person under two ids; HF002, HF003 and HF005 look for signs of that.",
-        tuple(found), {"patients": len(split.ids), "shared": len(found)},
+        patients=len(split.ids), shared=len(found),
     )  # fmt: skip
 
 
@@ -160,15 +157,11 @@ def lost_classes(split: Split) -> Finding:
         for side, count in zip(("training", "test"), counts, strict=True):
             lost = [code for code in present if count[code] == 0]
             found += [f"the {side} side of fold {fold} has no {names[code]!r}" for code in lost]
-    detail = (
-        f"Sides of folds that lack a class: {len(found):,}. Scores of that class are undefined there."
-        if found
-        else f"Each side of each fold has patches of all {len(present)} classes."
-    )
-    return Finding(
-        "HF004", CODES["HF004"], "error", "issue" if found else "passed", detail,
-        "classes with very few patches or patients, whose scores are defined and mean little.",
-        tuple(found), {"classes": len(present)},
+    return Finding.of(
+        "HF004", found,
+        f"Sides of folds that lack a class: {len(found):,}. Scores of that class are undefined there.",
+        f"Each side of each fold has patches of all {len(present)} classes.",
+        "classes with very few patches or patients, whose scores are defined and mean little.", classes=len(present),
     )  # fmt: skip
 
 
@@ -198,21 +191,17 @@ def sibling_slides(split: Split) -> Finding:
     pairs = {kind: _sections_of_one_case(names, owner) for kind, names, _, owner in sources}
     unseen = "sections whose ids share no number, such as those numbered anew in each block."
     if not n_sections and not any(pairs.values()):
-        detail = f"No id ends in the letters of a section.{note}"
-        return Finding("HF005", CODES["HF005"], "error", "not applicable", detail, unseen)
+        return Finding.not_applicable("HF005", f"No id ends in the letters of a section.{note}", unseen)
     found = [
         f"{kind} {names[a]} and {names[b]} in fold {list_some(folds)}"
         for kind, names, codes, _ in sources
         for (a, b), folds in _meetings(split, codes, pairs[kind]).items()
     ]
-    detail = (
-        f"Pairs of sections of one case that are on both sides of a fold under different patient ids: {len(found):,}."
-        if found
-        else f"All sections of one case are on one side (ids with the letters of a section: {n_sections:,})."
-    )
-    return Finding(
-        "HF005", CODES["HF005"], "error", "issue" if found else "passed", f"{detail}{note}", unseen,
-        tuple(found), {"sections": n_sections, "pairs": len(found)},
+    return Finding.of(
+        "HF005", found, "Pairs of sections of one case that are on both sides of a fold under different patient ids: "
+        f"{len(found):,}.{note}",
+        f"All sections of one case are on one side (ids with the letters of a section: {n_sections:,}).{note}",
+        unseen, sections=n_sections, pairs=len(found),
     )  # fmt: skip
 
 
