@@ -79,8 +79,10 @@ def check_name(where: str, name: object, known: Iterable[str], expected: str | N
     """
     known = list(known)
     if not isinstance(name, str) or name not in known:
-        expected = f"one of {', '.join(map(repr, known))}" if expected is None else expected
-        raise ValueError(f"{where}: expected {expected}, got {name!r:.80}. {known_names(name, known)}")
+        hint = known_names(name, known)
+        if expected is None:  # the names are in the message already
+            expected, hint = f"one of {', '.join(map(repr, known))}", hint if "?" in hint else "Use one of these."
+        raise ValueError(f"{where}: expected {expected}, got {name!r:.80}. {hint}")
 
 
 def check_whole(

@@ -212,7 +212,7 @@ def test_a_plain_mapping_is_read_as_a_search():
     assert Search.of({"svm": {"C": [1.0, 2.0]}}).n_iter == 10
     with pytest.raises(ValueError, match="search: expected a Search or a mapping of heads to parameters, got 5"):
         Search.of(5)
-    with pytest.raises(ValueError, match=r"got 'n_iters' \(1 such\). Did you mean 'n_iter'?"):
+    with pytest.raises(ValueError, match=r"got 'n_iters'. Did you mean 'n_iter'?"):
         Search.of({"params": {"C": [1.0]}, "n_iters": 3})
 
 
@@ -231,14 +231,14 @@ def test_unknown_heads_and_parameters_are_refused_with_the_nearest():
     Search({"svm": {"C": [1.0]}, "xgboost": {"max_depth": [3]}}).check_heads(heads)
     Search({"C": [1.0]}).check_heads(heads)
     Search({"C": [1.0]}).check_heads({})  # where nothing can run there is nothing to refuse
-    with pytest.raises(ValueError, match=r"names of heads, got 'smv' \(1 unknown\). Did you mean 'svm'?"):
+    with pytest.raises(ValueError, match=r"names of heads, got 'smv'. Did you mean 'svm'?"):
         Search({"smv": {"C": [1.0]}, "svm": {"C": [1.0]}}).check_heads(heads)
     with pytest.raises(ValueError, match=r"a head that is evaluated, got those of xgboost\. Heads here: logistic, svm"):
         Search({"xgboost": {"max_depth": [3]}}).check_heads(heads)
-    with pytest.raises(ValueError, match=r"head 'logistic' \(LogisticRegression\), got 'gamma' \(1 unknown\)"):
+    with pytest.raises(ValueError, match=r"head 'logistic' \(LogisticRegression\), got 'gamma'"):
         Search({"gamma": [1.0]}).check_heads(heads)
     X, y, patients = problem()
-    with pytest.raises(ValueError, match=r"head 'svm' \(KernelSVM\), got 'max_dept' \(2 unknown\)"):
+    with pytest.raises(ValueError, match=r"head 'svm' \(KernelSVM\), got 'max_dept'"):
         tune_head(heads["svm"], X, y, patients, PatientKFold(2), Search({"max_dept": [3], "n_trees": [1]}), "svm")
 
 

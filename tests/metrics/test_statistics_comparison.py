@@ -216,7 +216,7 @@ def test_models_of_different_patients_are_refused(evaluation):
 
 def test_refusals_name_the_offender(evaluation):
     patients, y, shift = labels()
-    with pytest.raises(ValueError, match=r"compare_models.metrics: expected known metrics, got 'roc' \(2 unknown\)"):
+    with pytest.raises(ValueError, match=r"compare_models.metrics: expected known metrics, got 'roc'"):
         compare_models(evaluation, ("f1", "roc", "roc_auc_tuned"))
     with pytest.raises(ValueError, match=r"compare_models.metrics: expected at least one metric, got none"):
         compare_models(evaluation, ())
