@@ -16,8 +16,6 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
-__all__ = ["REPOSITORY", "command_line", "main", "make_parser", "run_command", "run_study", "study_parser"]
-
 
 def main(arguments=None):
     """Run the study that the first argument names; returns the exit code."""

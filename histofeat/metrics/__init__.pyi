@@ -17,6 +17,7 @@ from .definitions import (
     confusion as confusion,
     label_scores as label_scores,
     most_probable as most_probable,
+    plain_values as plain_values,
     scores as scores,
 )
 from .one_vs_rest import (

@@ -8,9 +8,8 @@ from .payload import (
     metrics_payload as metrics_payload,
 )
 from .ranking import ranking_data as ranking_data
-from .report import report_context as report_context, write_report as write_report
+from .report import report_context as report_context, write_report as write_report, write_study as write_study
 from .strict_json import Redactor as Redactor, dump as dump, jsonable as jsonable
-from .study_page import write_study as write_study
 from .tables import (
     Table as Table,
     average_table as average_table,

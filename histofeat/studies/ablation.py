@@ -12,14 +12,12 @@ from sklearn.base import clone
 from threadpoolctl import threadpool_limits
 
 from histofeat.evaluation import LeftOut
-from histofeat.exceptions import known_names
+from histofeat.exceptions import check_whole, known_names
 from histofeat.features import extract
 from histofeat.images import as_images
 from histofeat.metrics import bootstrap_p, holm, patient_weights
 from histofeat.studies.fitted_folds import measure_folds
 from histofeat.studies.study import flat_table
-
-__all__ = ["Ablation", "Costs", "ablate_families", "measure_costs", "pareto_front"]
 
 _TIMED_PASSES = 3
 _WARM_UP = 32
@@ -281,8 +279,7 @@ def measure_costs(ablation, pipeline, X, *, n_repeats=3, clock=time.process_time
     >>> len(costs.table), bool(costs.table["on_front"][0])
     (3, True)
     """
-    if n_repeats < 1:
-        raise ValueError(f"measure_costs.n_repeats: expected at least 1 pass, got {n_repeats}. Use 3.")
+    check_whole("measure_costs.n_repeats", n_repeats, 1, "Use 3.")
     families = _check_families(ablation, pipeline)
     # Without one of two is the other alone: each set of families stands once.
     table = ablation.table.drop_duplicates("families")

@@ -24,8 +24,6 @@ from histofeat.studies.study import (
     option,
 )
 
-__all__ = ["BREAKHIS", "compare_hold_outs", "summarise_hold_outs"]
-
 MAGNIFICATIONS = [40, 100, 200, 400]
 #: Outer and inner folds: of benign and malignant, and of the subtypes, some of which few patients have.
 FOLDS = {"malignant": (5, 3), "subtype": (3, 2)}

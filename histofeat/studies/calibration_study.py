@@ -35,8 +35,6 @@ from histofeat.studies.study import (
     option,
 )
 
-__all__ = ["CALIBRATION"]
-
 _SCORES = ("sensitivity", "specificity", "balanced_accuracy", "f1")
 _WEIGHTS = {None: "", "balanced": ", class weights"}
 #: What prediction sets are calibrated on, as the page says it.

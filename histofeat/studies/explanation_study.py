@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from histofeat.models import IDCPipeline
 from histofeat.studies.ablation import ablate_families, measure_costs
 from histofeat.studies.fitted_folds import why_not
 from histofeat.studies.permutation import permutation_importance
@@ -19,11 +18,10 @@ from histofeat.studies.study import (
     bars,
     begin,
     describe_dataset,
+    make_pipeline,
     network_params,
     option,
 )
-
-__all__ = ["EXPLANATION"]
 
 _HANDCRAFTED = ("color", "lbp", "haralick", "pftas")
 _SETS = {"color+lbp+haralick": ("color", "lbp", "haralick"), "color+haralick": ("color", "haralick")}
@@ -69,17 +67,8 @@ def run_explanation(options, runtime):
 
 
 def _pipeline(families, options):
-    return IDCPipeline(
-        families,
-        options.head,
-        feature_params=network_params(options.weights) if "cnn" in families else None,
-        head_params=_few_trees(options),
-        random_state=options.seed,
-    )
-
-
-def _few_trees(options):
-    return {"n_estimators": _QUICK_TREES} if options.quick and options.head in ("xgboost", "random_forest") else None
+    params, n_trees = network_params(options.weights), _QUICK_TREES if options.quick else None
+    return make_pipeline(families, options.head, params=params, n_trees=n_trees, random_state=options.seed)
 
 
 @contextmanager

@@ -13,8 +13,6 @@ from histofeat.model_selection import encode_patients
 from histofeat.models import check_enough_patients
 from histofeat.studies.study import pipelines_of
 
-__all__ = ["MeasuredFolds", "ResampledAUC", "measure_folds", "measure_once", "runnable_pipelines", "why_not"]
-
 
 def runnable_pipelines(options):
     """Make the pipelines of a study with one head, and try each on one grey patch.

@@ -30,8 +30,6 @@ from histofeat.studies.study import (
     pipelines_of,
 )
 
-__all__ = ["LEAKAGE", "LEARNING_CURVES", "NORMALIZATION", "ROBUSTNESS", "SHORTCUTS"]
-
 # --- leakage ---------------------------------------------------------------------------------------------------------
 
 SIGNATURE_SETS = ("color", "lbp", "haralick", "handcrafted")

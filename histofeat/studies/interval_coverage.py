@@ -14,11 +14,10 @@ import pandas as pd
 from joblib import Parallel, delayed
 from scipy.special import expit
 
+from histofeat.exceptions import check_whole
 from histofeat.features import Runtime
 from histofeat.metrics import METRIC_RECORDS, bootstrap_scores, patient_averages, scores
 from histofeat.studies.study import Findings, Study, bars, option
-
-__all__ = ["INTERVAL_COVERAGE", "POPULATIONS", "IntervalCoverage", "Population", "measure_interval_coverage"]
 
 METRICS = {name: METRIC_RECORDS[name].words for name in ("roc_auc", "f1", "balanced_accuracy", "brier")}
 #: Which score, and what is resampled.
@@ -176,8 +175,7 @@ def measure_interval_coverage(
     sizes["population"], runtime = population, Runtime.of(runtime)
     for name, value in [*sizes.items(), *(("n_patients", number) for number in n_patients)]:
         least = {"resamples": 1, "population": 500}.get(name, 2)
-        if value < least:
-            raise ValueError(f"{name}: expected at least {least}, got {value}. Leave it out for the default.")
+        check_whole(name, value, least, "Leave it out for the default.")
     settings = [(place, number) for place in range(len(POPULATIONS)) for number in n_patients]
     rows = []
     for done, setting in enumerate(settings):

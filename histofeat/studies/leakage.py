@@ -2,18 +2,17 @@
 
 import math
 import tempfile
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
 from histofeat.evaluation import AuditPolicy, NotRun, evaluate
+from histofeat.exceptions import check_whole
 from histofeat.features import Runtime
-from histofeat.metrics import Bootstrap, bootstrap_scores, patient_weights, scores
+from histofeat.metrics import Bootstrap, bootstrap_scores, patient_weights, plain_values, scores
 from histofeat.model_selection import PatchKFold, PatientKFold, encode_patients
-
-__all__ = ["Identification", "Leakage", "LeakageRow", "identify_patients", "measure_leakage", "touching_share"]
 
 LEAKAGE_METRICS = ("roc_auc", "balanced_accuracy", "f1")
 """What is compared: the first from the scores, the others from labels at the tuned threshold."""
@@ -83,7 +82,7 @@ class Leakage:
 
     def to_dict(self):
         """Give the content as dicts, lists and plain values, None for what is undefined: ready for JSON."""
-        return plain_values(asdict(self))
+        return plain_values(self)
 
 
 def measure_leakage(dataset, pipelines, *, n_splits=5, n_resamples=2000, random_state=0, runtime=None):
@@ -260,15 +259,6 @@ class Identification:
     patches_per_patient: int
 
 
-def plain_values(value):
-    """Dicts, lists and plain values with the content of `value`; numbers that are not finite become None."""
-    if isinstance(value, dict):
-        return {key: plain_values(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain_values(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def identify_patients(
     features, patients, *, family="features", patches_per_patient=PATCHES_PER_PATIENT, n_resamples=2000, random_state=0
 ):
@@ -338,10 +328,7 @@ def identify_patients(
 
 def _draw(patients, n_rows, patches_per_patient, random_state):
     """Choose equally many rows of each patient: (rows, codes, ids)."""
-    if patches_per_patient < _FOLDS:
-        raise ValueError(
-            f"identify_patients.patches_per_patient: expected at least {_FOLDS}, got {patches_per_patient}. Use 10."
-        )
+    check_whole("identify_patients.patches_per_patient", patches_per_patient, _FOLDS, "Use 10.")
     ids, of_row = encode_patients(patients, n_rows, "patients")
     counts = np.bincount(of_row)
     enough = np.flatnonzero(counts >= patches_per_patient)

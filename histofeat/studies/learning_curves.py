@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from numbers import Integral
-
 import numpy as np
 import pandas as pd
 
 from histofeat.evaluation import FoldFit, out_of_fold
+from histofeat.exceptions import check_whole
 from histofeat.features import Runtime
 from histofeat.metrics import METRICS, Bootstrap, bootstrap_scores, scores
 from histofeat.model_selection import PatientKFold, check_no_shared_patients, encode_patients, fold_rows
-
-__all__ = ["learning_curve"]
 
 
 def learning_curve(
@@ -131,18 +128,14 @@ def learning_curve(
 def _check(metric, n_draws) -> None:
     if metric not in METRICS:
         raise ValueError(f"learning_curve.metric: expected one of {', '.join(METRICS)}, got {metric!r}. Use 'roc_auc'.")
-    if not isinstance(n_draws, Integral) or isinstance(n_draws, bool) or n_draws < 1:
-        raise ValueError(f"learning_curve.n_draws: expected a whole number of at least 1, got {n_draws!r}. Use 5.")
+    check_whole("learning_curve.n_draws", n_draws, 1, "Use 5.")
 
 
 def _check_sizes(n_patients, n_least: int) -> tuple[int, ...]:
     sizes = tuple(n_patients)
+    remedy = f"The smallest fold trains on {n_least} patients, which are the last point of every curve."
     for size in sizes:
-        if not isinstance(size, Integral) or isinstance(size, bool) or not 1 <= size < n_least:
-            raise ValueError(
-                f"learning_curve.n_patients: expected whole numbers from 1 to {n_least - 1}, got {size!r}. The "
-                f"smallest fold trains on {n_least} patients, which are the last point of every curve."
-            )
+        check_whole("learning_curve.n_patients", size, 1, remedy, most=n_least - 1)
     if list(sizes) != sorted(set(sizes)):
         raise ValueError(f"learning_curve.n_patients: expected ascending sizes, got {sizes}. Sort them.")
     return tuple(int(size) for size in sizes)

@@ -17,8 +17,6 @@ from histofeat.features import Fingerprints, ImageFingerprint, Runtime, extract,
 from histofeat.images import read_patch
 from histofeat.studies.study import Findings, Study, load_development_patients
 
-__all__ = ["NEAR_DUPLICATES", "NearDuplicates", "measure_near_duplicates"]
-
 DISTANCES = (0, 4, 8, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30, 32, 34, 36)
 #: Share of each kind of copy that the chosen distance has to find.
 REQUIRED = 0.95

@@ -26,20 +26,6 @@ from histofeat.features import Runtime
 from histofeat.metrics import compare_models, holm, parse_rule
 from histofeat.studies.study import flat_table
 
-__all__ = [
-    "LEDGER_COLUMNS",
-    "PUBLISHED_SPLIT",
-    "WITH_UNLISTED",
-    "OfficialTest",
-    "TimedEvaluation",
-    "append_to_ledger",
-    "commit_words",
-    "evaluate_each",
-    "fold_words",
-    "official_fold",
-    "open_ledger",
-]
-
 #: Training patients, as rows and ledger name them.
 PUBLISHED_SPLIT = "train+validation"
 WITH_UNLISTED = "train+validation+unlisted"

@@ -4,7 +4,6 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Integral
 
 import numpy as np
 import pandas as pd
@@ -13,13 +12,11 @@ from scipy.spatial.distance import squareform
 from scipy.stats import rankdata
 
 from histofeat.evaluation import LeftOut, run_in_threads
-from histofeat.exceptions import known_names
+from histofeat.exceptions import check_whole, known_names
 from histofeat.features import CHANNELS, Runtime
 from histofeat.metrics import patient_weights
 from histofeat.studies.fitted_folds import measure_folds
 from histofeat.studies.study import flat_table
-
-__all__ = ["Importance", "column_groups", "correlated_groups", "permutation_importance"]
 
 # "h" and "e" are hematoxylin and eosin in the names of Haralick's columns.
 _CHANNEL = f"(?:{'|'.join((*CHANNELS, 'gray', 'h', 'e'))})"
@@ -151,10 +148,7 @@ def permutation_importance(
     ['color', 'lbp']
     """
     kinds = _check_kinds(by)
-    if not isinstance(n_repeats, Integral) or isinstance(n_repeats, bool) or n_repeats < 1:
-        raise ValueError(
-            f"permutation_importance.n_repeats: expected a whole number of at least 1, got {n_repeats!r}. Use 5."
-        )
+    check_whole("permutation_importance.n_repeats", n_repeats, 1, "Use 5.")
     patient_weights(dataset.patients, n_resamples, random_state)  # refuses what it cannot use before the long work
     runtime = Runtime.of(runtime)
     measured = measure_folds(dataset, pipeline, cv, owner="permutation_importance", audit=audit, runtime=runtime)

@@ -15,8 +15,6 @@ from histofeat.evaluation import Evaluation
 from histofeat.metrics import parse_rule
 from histofeat.studies.official_test import PUBLISHED_SPLIT
 
-__all__ = ["PublishedComparison", "SplitRun", "compare_with_published", "data_words", "load_published", "read_scores"]
-
 SCHEMA = 2
 COLUMNS = (
     "source", "work", "year", "method", "head", "features", "trained_on", "labels", "threshold", "n_test_patients",

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -10,15 +9,13 @@ import pandas as pd
 from sklearn.base import clone
 
 from histofeat.evaluation import LeftOut, Plan, class_probabilities, fair_folds, name_pipelines, run_in_threads
-from histofeat.exceptions import known_names
+from histofeat.exceptions import check_whole, known_names
 from histofeat.features import Runtime, extract, passes_over_images
 from histofeat.images import PERTURBATIONS, normalized_images, perturbed_images
 from histofeat.metrics import METRICS, Bootstrap, bootstrap_scores, scores
 from histofeat.model_selection import encode_patients
 from histofeat.models import check_enough_patients
 from histofeat.studies.study import flat_table
-
-__all__ = ["CLEAN", "Robustness", "all_conditions", "measure_robustness"]
 
 #: The unperturbed patches.
 CLEAN = ("none", 0)
@@ -235,11 +232,8 @@ def _check_numbers(metrics, n_most) -> None:
                 f"measure_robustness.metrics: expected some of {', '.join(METRICS)}, got {metric!r}. "
                 f"{known_names(metric, METRICS)}"
             )
-    if n_most is not None and (not isinstance(n_most, Integral) or isinstance(n_most, bool) or n_most < 1):
-        raise ValueError(
-            f"measure_robustness.patches_per_patient: expected None or a whole number of at least 1, got {n_most!r}. "
-            "Use None for all patches."
-        )
+    if n_most is not None:
+        check_whole("measure_robustness.patches_per_patient", n_most, 1, "Use None for all patches.")
 
 
 def _thinned(tests, patients, n_most, seed) -> list[np.ndarray]:

@@ -3,26 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Integral
 from typing import ClassVar
 
 import numpy as np
 
-from histofeat.exceptions import DatasetError
+from histofeat.exceptions import DatasetError, check_whole
 from histofeat.features import PatchBatch, PatchFeatures, check_channels
 from histofeat.model_selection import encode_patients
-
-__all__ = [
-    "COORDINATE_NAMES",
-    "BackgroundFraction",
-    "CompressionAndBlur",
-    "MeanColor",
-    "background_share",
-    "blockiness",
-    "coordinate_features",
-    "laplacian_variance",
-    "quiet_share",
-]
 
 
 class MeanColor(PatchFeatures):
@@ -99,8 +86,8 @@ class BackgroundFraction(PatchFeatures):
         self.max_saturation = max_saturation
 
     def _check_params(self) -> None:
-        _check_whole("BackgroundFraction.min_value", self.min_value, 0, 255)
-        _check_whole("BackgroundFraction.max_saturation", self.max_saturation, 0, 255)
+        check_whole("BackgroundFraction.min_value", self.min_value, 0, "Use the default.", most=255)
+        check_whole("BackgroundFraction.max_saturation", self.max_saturation, 0, "Use the default.", most=255)
 
     def _feature_names(self) -> list[str]:
         return ["shortcut_background_share"]
@@ -145,7 +132,7 @@ class CompressionAndBlur(PatchFeatures):
         self.block_px = block_px
 
     def _check_params(self) -> None:
-        _check_whole("CompressionAndBlur.block_px", self.block_px, 2, 32)
+        check_whole("CompressionAndBlur.block_px", self.block_px, 2, "Use the default.", most=32)
 
     def _feature_names(self) -> list[str]:
         columns = ("blockiness", "blockiness_max", "quiet_share", "log_sharpness")
@@ -160,11 +147,6 @@ class CompressionAndBlur(PatchFeatures):
             np.log1p(laplacian_variance(batch.gray)),
         )
         return np.stack(columns, axis=1).astype(np.float32)
-
-
-def _check_whole(owner: str, value, low: int, high: int) -> None:
-    if not isinstance(value, Integral) or isinstance(value, bool) or not low <= value <= high:
-        raise ValueError(f"{owner}: expected an integer from {low} to {high}, got {value!r}. Use the default.")
 
 
 COORDINATE_NAMES = ("x_px", "y_px", "x_relative", "y_relative")

@@ -3,20 +3,18 @@
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
 from histofeat.evaluation import FoldFit, out_of_fold
 from histofeat.exceptions import DatasetError, MissingExtraError, WeightsError
 from histofeat.features import PatchFeatures, Runtime, extract, make_family
-from histofeat.metrics import Bootstrap, bootstrap_scores, scores
+from histofeat.metrics import Bootstrap, bootstrap_scores, plain_values, scores
 from histofeat.model_selection import fold_rows
 from histofeat.models import make_head
-from histofeat.studies.leakage import PATCHES_PER_PATIENT, Identification, identify_patients, plain_values
+from histofeat.studies.leakage import PATCHES_PER_PATIENT, Identification, identify_patients
 from histofeat.studies.shortcut_families import BackgroundFraction, CompressionAndBlur, MeanColor, coordinate_features
-
-__all__ = ["HANDCRAFTED", "PROBE_HEAD", "Probe", "Reference", "ShortcutPanel", "Skipped", "panel_of", "shortcut_panel"]
 
 HANDCRAFTED = ("color", "lbp", "haralick")
 """Families whose knowledge of the patient is measured when nothing else is said."""
@@ -119,7 +117,7 @@ class ShortcutPanel:
 
     def to_dict(self):
         """Give the content as dicts, lists and plain values, None for what is undefined: ready for JSON."""
-        return plain_values(asdict(self))
+        return plain_values(self)
 
 
 def shortcut_panel(

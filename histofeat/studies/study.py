@@ -15,26 +15,6 @@ from histofeat.exceptions import known_names
 from histofeat.model_selection import PatientKFold
 from histofeat.models import HEADS, IDCPipeline
 
-__all__ = [
-    "FEATURE_SETS",
-    "SETS",
-    "STUDIES",
-    "Findings",
-    "Study",
-    "bars",
-    "begin",
-    "check_names",
-    "describe_dataset",
-    "find_study",
-    "flat_table",
-    "lines",
-    "load_development_patients",
-    "make_pipelines",
-    "network_params",
-    "option",
-    "pipelines_of",
-]
-
 #: Studies by name: the file in this wing, and the constant in it that holds the `Study`.
 STUDIES = {
     "breakhis": ("breakhis_study", "BREAKHIS"),
@@ -238,21 +218,23 @@ def make_pipelines(features, heads, *, weights=None, network=None, n_trees=None,
     """
     check_names("--features", features, FEATURE_SETS)
     check_names("--heads", heads, HEADS)
-    params = network_params(weights, network)
+    settings = {"params": network_params(weights, network), "n_trees": n_trees, "random_state": random_state}
     return [
-        (
-            name,
-            IDCPipeline(
-                FEATURE_SETS[name],
-                head,
-                feature_params=params if "cnn" in FEATURE_SETS[name] else None,
-                head_params={"n_estimators": n_trees} if n_trees and head in ("xgboost", "random_forest") else None,
-                random_state=random_state,
-            ),
-        )
+        (name, make_pipeline(FEATURE_SETS[name], head, **settings))
         for name in dict.fromkeys(features)
         for head in dict.fromkeys(heads)
     ]
+
+
+def make_pipeline(families, head, *, params, n_trees=None, random_state=0):
+    """Make a pipeline; `params` are of the network, if it has one, and `n_trees` of a head that has trees."""
+    return IDCPipeline(
+        families,
+        head,
+        feature_params=params if "cnn" in families else None,
+        head_params={"n_estimators": n_trees} if n_trees and head in ("xgboost", "random_forest") else None,
+        random_state=random_state,
+    )
 
 
 def network_params(weights=None, network=None):

@@ -163,7 +163,9 @@ def test_every_candidate_is_a_pipeline_of_its_own_name(candidates):
 
 def test_a_study_is_run_by_its_name(study, capsys):
     assert study.main(["interval-coverage", "--repetitions", "1", "--output", "nowhere"]) == 2
-    assert capsys.readouterr().err.startswith("study.py interval-coverage: repetitions: expected at least 2")
+    assert capsys.readouterr().err.startswith(
+        "study.py interval-coverage: repetitions: expected a whole number of at least 2"
+    )
     with pytest.raises(SystemExit):
         study.main(["leak"])
     assert "invalid choice: 'leak'" in capsys.readouterr().err

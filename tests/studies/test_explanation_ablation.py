@@ -202,7 +202,7 @@ def test_costs_that_cannot_be_measured_are_refused(cohort):
     pipeline = IDCPipeline((Slow(),))
     with pytest.raises(ValueError, match=r"measure_costs.pipeline: .* without 'slower' \(1 such\)"):
         measure_costs(ablation_of(SCORES), pipeline, cohort.X)
-    with pytest.raises(ValueError, match=r"measure_costs.n_repeats: expected at least 1 pass, got 0"):
+    with pytest.raises(ValueError, match=r"measure_costs.n_repeats: expected a whole number of at least 1, got 0"):
         measure_costs(ablation_of(SCORES), pipeline, cohort.X, n_repeats=0)
     with pytest.raises(ValueError, match=r"measure_costs.pipeline: .* got a pipeline with a stain normaliser"):
         measure_costs(ablation_of(SCORES), IDCPipeline((Slow(), Slower()), normalizer="macenko"), cohort.X)

@@ -136,12 +136,14 @@ def test_a_quick_run_writes_a_whole_study(main, tmp_path, capsys):
     [("repetitions", 1, 2), ("patch_repetitions", 1, 2), ("resamples", 0, 1), ("population", 499, 500)],
 )
 def test_numbers_that_give_no_result_are_refused(name, value, least):
-    with pytest.raises(ValueError, match=f"{name}: expected at least {least}, got {value}. Leave it out"):
+    with pytest.raises(
+        ValueError, match=f"{name}: expected a whole number of at least {least}, got {value}. Leave it out"
+    ):
         measure_interval_coverage(**{name: value})
 
 
 def test_refusals_of_the_script(main, capsys):
     assert main(["--repetitions", "1", "--output", "out"]) == 2
-    assert "repetitions: expected at least 2, got 1." in capsys.readouterr().err
+    assert "repetitions: expected a whole number of at least 2, got 1." in capsys.readouterr().err
     assert main(["--patients", "100", "1", "--output", "out"]) == 2
-    assert "n_patients: expected at least 2, got 1." in capsys.readouterr().err
+    assert "n_patients: expected a whole number of at least 2, got 1." in capsys.readouterr().err

@@ -124,7 +124,7 @@ def test_threads_and_our_own_heads(data):
     [
         ({"metric": "auc"}, ValueError, r"learning_curve\.metric: expected one of roc_auc, .* got 'auc'"),
         ({"n_draws": 0}, ValueError, r"learning_curve\.n_draws: .* got 0"),
-        ({"n_patients": (0,)}, ValueError, r"learning_curve\.n_patients: expected whole numbers from 1 to 10, got 0"),
+        ({"n_patients": (0,)}, ValueError, r"learning_curve\.n_patients: expected a whole number from 1 to 10, got 0"),
         ({"n_patients": (12,)}, ValueError, "got 12. The smallest fold trains on 11 patients"),
         ({"n_patients": (8, 3)}, ValueError, r"expected ascending sizes, got \(8, 3\)"),
         ({"patients": None}, GroupLeakageError, "got None"),

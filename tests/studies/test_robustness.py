@@ -170,7 +170,7 @@ def test_a_head_without_probabilities_is_calibrated(cohort):
         ({"conditions": [("blur", 0)]}, r"each severity but 0 once, got \('blur', 0\)"),
         ({"conditions": [("blur", 1)] * 2}, r"got \('blur', 1\) again"),
         ({"metrics": ("auc",)}, "expected some of roc_auc, .* got 'auc'"),
-        ({"patches_per_patient": 0}, "patches_per_patient: expected None or a whole number of at least 1, got 0"),
+        ({"patches_per_patient": 0}, "patches_per_patient: expected a whole number of at least 1, got 0"),
         ({"cv": "5"}, "expected a splitter"),
     ],
 )

@@ -88,7 +88,7 @@ def test_the_interval_is_that_of_a_loop_over_resamples():
     [
         ({"features": np.zeros(60)}, r"features: expected finite numbers of shape \(n, d\), got shape \(60,\)"),
         ({"features": np.full((60, 2), np.nan)}, r"features: expected finite numbers .* with 120 that are not finite"),
-        ({"patches_per_patient": 4}, "patches_per_patient: expected at least 5, got 4"),
+        ({"patches_per_patient": 4}, "patches_per_patient: expected a whole number of at least 5, got 4"),
         ({"patches_per_patient": 11}, "two patients or more with 11 patches, got 0 of 6; the most are 10 patches"),
     ],
 )
