@@ -1,12 +1,15 @@
 from .audit import DatasetAudit as DatasetAudit, FullSet as FullSet, LeftOut as LeftOut
 from .base import PatchDataset as PatchDataset
-from .breakhis.audit import BreakHisAudit as BreakHisAudit
 from .breakhis.folds import (
     BreakHisFolds as BreakHisFolds,
     breakhis_hold_outs as breakhis_hold_outs,
     read_breakhis_folds as read_breakhis_folds,
 )
-from .breakhis.loading import DUPLICATES as DUPLICATES, load_breakhis as load_breakhis
+from .breakhis.loading import (
+    DUPLICATES as DUPLICATES,
+    BreakHisAudit as BreakHisAudit,
+    load_breakhis as load_breakhis,
+)
 from .class_folders import load_image_folder as load_image_folder
 from .csv_rows import CsvRows as CsvRows, read_csv_rows as read_csv_rows
 from .idc import load_idc as load_idc, parse_name as parse_name

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import pandas as pd
 
-from histofeat.datasets.image_files import fold_case
+from histofeat.datasets.image_files import content_notes, fold_case
 from histofeat.exceptions import and_more
 
-__all__ = ["DatasetAudit", "FullSet", "LeftOut", "NotedAudit", "add_up", "table_notes"]
+__all__ = ["DatasetAudit", "FullSet", "LeftOut", "table_notes"]
 
 
 # Enough to find the culprit by hand; more would drown a report when a whole archive is foreign.
@@ -72,6 +72,21 @@ class FullSet:
     n_patients: int
     class_counts: Mapping[str, int]
 
+    def with_names(self, names: Mapping[str, str]) -> FullSet:
+        """Counts of classes that were merged: old name to new name, in the order of the first; others go.
+
+        Examples
+        --------
+        >>> names = {"A": "other", "F": "F", "PT": "other"}
+        >>> FullSet(8, 3, {"A": 2, "F": 5, "PT": 1, "TA": 0}).with_names(names).class_counts
+        {'other': 3, 'F': 5}
+        """
+        total: dict[str, int] = {}
+        for name, count in self.class_counts.items():
+            if name in names:
+                total[names[name]] = total.get(names[name], 0) + count
+        return replace(self, class_counts=total)
+
 
 @dataclass(frozen=True)
 class DatasetAudit:
@@ -101,6 +116,8 @@ class DatasetAudit:
         The known counts of the whole set; None where there is no such thing.
     subset_of : int, optional
         Number of patches of the data set from which these rows were chosen.
+    notes : tuple of str
+        Whole sentences, in the order in which things were done.
     """
 
     name: str
@@ -115,6 +132,7 @@ class DatasetAudit:
     left_out: tuple[LeftOut, ...] = ()
     full_set: FullSet | None = None
     subset_of: int | None = None
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def from_frame(cls, frame: pd.DataFrame, target_names: Sequence[str], name: str, **facts: Any) -> DatasetAudit:
@@ -138,6 +156,11 @@ class DatasetAudit:
         whole = self.subset_of if self.subset_of is not None else self.n_patches
         return replace(self, **_counts(frame, tuple(self.class_counts)), subset_of=whole)
 
+    def with_names(self, names: Mapping[str, str]) -> DatasetAudit:
+        """Counts of the full set under the names that its classes have now."""
+        full = self.full_set
+        return self if full is None else replace(self, full_set=full.with_names(names))
+
     @property
     def n_nominal_size(self) -> int | None:
         """Patches of exactly the nominal size; None where sizes are unknown or none is nominal."""
@@ -156,13 +179,7 @@ class DatasetAudit:
     @property
     def is_complete(self) -> bool | None:
         """Whether every count equals the full set's; None where no full set is known."""
-        if self.full_set is None:
-            return None
-        return (self.n_patches, self.n_patients, dict(self.class_counts)) == (
-            self.full_set.n_patches,
-            self.full_set.n_patients,
-            dict(self.full_set.class_counts),
-        )
+        return None if self.full_set is None else self._compared == self.full_set
 
     @property
     def completeness(self) -> str:
@@ -172,22 +189,25 @@ class DatasetAudit:
         --------
         ``"incomplete: 12,738 of 277,524 patches (4.6 %), 239 of 279 patients"``
         """
-        full = self.full_set
+        full, here = self.full_set, self._compared
         if full is None:
             return "not applicable: no full set is known"
-        found = (
-            f"{self.n_patches:,} of {full.n_patches:,} patches ({100 * self.n_patches / full.n_patches:.1f} %), "
-            f"{self.n_patients:,} of {full.n_patients:,} patients"
-        )
         if self.is_complete:
             return "complete"
-        if self.n_patches < full.n_patches or self.n_patients < full.n_patients:
-            return f"incomplete: {found}"
-        return f"not the known set: {found}"
+        fewer = here.n_patches < full.n_patches or here.n_patients < full.n_patients
+        return (
+            f"{'incomplete' if fewer else 'not the known set'}: "
+            f"{here.n_patches:,} of {full.n_patches:,} patches ({100 * here.n_patches / full.n_patches:.1f} %), "
+            f"{here.n_patients:,} of {full.n_patients:,} patients"
+        )
+
+    @property
+    def _compared(self) -> FullSet:
+        """What is compared with the full set."""
+        return FullSet(self.n_patches, self.n_patients, self.class_counts)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain JSON types, for ``metrics.json``."""
-        full = self.full_set
         smallest, median, largest = self.patches_per_patient
         return {
             "name": self.name,
@@ -207,16 +227,11 @@ class DatasetAudit:
             "left_out": [
                 {"reason": group.reason, "n": group.count, "examples": list(group.examples)} for group in self.left_out
             ],
-            "full_set": None
-            if full is None
-            else {
-                "n_patches": full.n_patches,
-                "n_patients": full.n_patients,
-                "class_counts": dict(full.class_counts),
-            },
+            "full_set": None if self.full_set is None else asdict(self.full_set),
             "complete": self.is_complete,
             "completeness": self.completeness,
             "subset_of": self.subset_of,
+            "notes": list(self.notes),
         }
 
     def summary(self) -> str:
@@ -240,6 +255,7 @@ class DatasetAudit:
             lines.append(self._size_line())
         lines.append(f"duplicates removed: {self.duplicates:,}")
         lines += [f"left out, {group}" for group in self.left_out] or ["left out: nothing"]
+        lines += self.notes
         return "\n".join(f"- {line}" for line in lines)
 
     def _size_line(self) -> str:
@@ -277,61 +293,13 @@ def _counts(frame: pd.DataFrame, target_names: tuple[str, ...]) -> dict[str, Any
     }
 
 
-@dataclass(frozen=True)
-class NotedAudit(DatasetAudit):
-    """What a data set holds, with notes.
-
-    Parameters
-    ----------
-    notes : tuple of str
-        Whole sentences, in the order in which things were done.
-
-    Notes
-    -----
-    The other parameters are those of `DatasetAudit`.
-    """
-
-    notes: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything as plain JSON types, with the notes."""
-        return super().to_dict() | {"notes": list(self.notes)}
-
-    def summary(self) -> str:
-        """Lines that read as plain text and as a Markdown list."""
-        return "\n".join([super().summary(), *(f"- {note}" for note in self.notes)])
-
-    def with_names(self, names: Mapping[str, str]) -> NotedAudit:
-        """Counts of the full set under the names that its classes have now."""
-        full = self.full_set
-        if full is None:
-            return self
-        return replace(self, full_set=replace(full, class_counts=add_up(full.class_counts, names)))
-
-
-def add_up(counts: Mapping[str, int], names: Mapping[str, str]) -> dict[str, int]:
-    """Counts of classes that were merged: old name to new name, in the order of the first; classes without one go.
-
-    Examples
-    --------
-    >>> add_up({"A": 2, "F": 5, "PT": 1}, {"A": "other", "F": "F", "PT": "other"})
-    {'other': 3, 'F': 5}
-    """
-    total: dict[str, int] = {}
-    for name, count in counts.items():
-        if name not in names:
-            continue
-        total[names[name]] = total.get(names[name], 0) + count
-    return total
-
-
 def table_notes(frame: pd.DataFrame, names: Sequence[str], target_names: Sequence[str]) -> tuple[str, ...]:
-    """Note patients in several parts, classes that a part lacks, and names that differ only in case.
+    """Note patients in several parts, classes that a part lacks, names that differ only in case, and equal files.
 
     Parameters
     ----------
     frame : DataFrame
-        Columns ``label`` and ``patient``, and ``part`` where there is one.
+        Columns ``path``, ``label`` and ``patient``, and ``part`` where there is one.
     names : sequence of str, one a row
         What a note calls the image.
     target_names : sequence of str
@@ -351,7 +319,7 @@ def table_notes(frame: pd.DataFrame, names: Sequence[str], target_names: Sequenc
                 f"{and_more(len(groups))}. They are taken for different {kind}; some file systems cannot hold "
                 "both."
             )
-    return tuple(notes)
+    return (*notes, *content_notes(frame, names))
 
 
 def _part_notes(frame: pd.DataFrame, target_names: Sequence[str]) -> list[str]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -174,6 +174,27 @@ class PatchDataset:
                 "lists patients of IDC; use PatientKFold for other data."
             )
         return split_by_role(self.patients, official_roles())
+
+
+def class_names(where: str, classes: Any, least: int) -> dict[str, str]:
+    """Label (or folder) to class name, from a sequence of labels or a mapping, which must give `least` classes."""
+    if isinstance(classes, Mapping):
+        names = dict(classes)
+    else:
+        names = {} if isinstance(classes, str) or not isinstance(classes, Sequence) else {c: c for c in classes}
+    texts = [*names, *names.values()]
+    if not all(isinstance(text, str) and text for text in texts) or len(set(names.values())) < least:
+        raise DatasetError(
+            f"{where}: expected {least} or more labels, or a mapping of label to class name, got {classes!r:.80}. "
+            'Pass classes=("benign", "malignant").'
+        )
+    return names
+
+
+def in_order(labels: Sequence[str]) -> list[str]:
+    """Labels as numbers where all of them are whole numbers, else by name."""
+    numbers = all(label.isdecimal() for label in labels)
+    return sorted(labels, key=(lambda label: (int(label), label)) if numbers else None)
 
 
 def _check_target_names(names: Sequence[str]) -> tuple[str, ...]:

@@ -5,15 +5,24 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import pandas as pd
 
-from histofeat.datasets.audit import LeftOut, NotedAudit, table_notes
-from histofeat.datasets.base import PatchDataset
-from histofeat.datasets.folder_tree import LAYOUT, FolderTree, read_folder_tree
-from histofeat.datasets.image_files import content_notes, existing_folder, fold_case, is_image_name
+from histofeat.datasets.audit import DatasetAudit, LeftOut, table_notes
+from histofeat.datasets.base import PatchDataset, class_names, in_order
+from histofeat.datasets.image_files import (
+    IMAGE_SUFFIXES,
+    Scan,
+    existing_folder,
+    fold_case,
+    is_folder,
+    is_image_name,
+    is_system_name,
+    list_folder,
+)
 from histofeat.datasets.parts import PARTS, part_named
 from histofeat.datasets.patients import (
     COST_OF_NO_PATIENTS,
@@ -23,8 +32,13 @@ from histofeat.datasets.patients import (
 )
 from histofeat.datasets.synthetic.cohort_folder import MANIFEST
 from histofeat.exceptions import DatasetError, and_more
+from histofeat.images import image_size
 
 __all__ = ["load_image_folder"]
+
+LAYOUT = "{train,validation,test}/CLASS/.../IMAGE or CLASS/.../IMAGE"
+
+_SYSTEM = "is hidden or left behind by a file browser"
 
 
 def load_image_folder(
@@ -97,13 +111,14 @@ def load_image_folder(
     """
     folder = existing_folder(root, "load_image_folder.root", LAYOUT)
     rule = PatientRule.of(patients, folder)
-    class_of = _as_mapping(classes)
+    class_of = None if classes is None else class_names("load_image_folder.classes", classes, 2)
     ignore = {MANIFEST} | ({rule.file.name} if rule.file is not None else set())
     tree = read_folder_tree(folder, None if class_of is None else tuple(class_of), frozenset(ignore))
     _refuse_none(folder, tree)
     if class_of is None:
         _refuse_patient_folders(folder, tree)
-    class_of = class_of or {entry: entry for entry in _in_order(tree.folders, rule.classes)}
+    written = rule.classes is not None and set(rule.classes) == set(tree.folders)
+    class_of = class_of or {entry: entry for entry in (rule.classes if written else in_order(tree.folders))}
     target_names = tuple(dict.fromkeys(class_of.values()))
     _check_classes(folder, tree, class_of, target_names)
     frame, names = _to_frame(tree, class_of, target_names, rule)
@@ -113,31 +128,8 @@ def load_image_folder(
         name = f"{folder.name}, patients unknown" if each_image else folder.name
     if each_image:
         warnings.warn(f"load_image_folder: each image counts as its own patient. {COST_OF_NO_PATIENTS}", stacklevel=2)
-    audit = NotedAudit.from_frame(frame, target_names, name, left_out=LeftOut.group(tree.left_out), notes=notes)
+    audit = DatasetAudit.from_frame(frame, target_names, name, left_out=LeftOut.group(tree.left_out), notes=notes)
     return PatchDataset(frame, target_names, name, folder, audit, (folder / MANIFEST).is_file(), labels_per, rule)
-
-
-def _as_mapping(classes: Any) -> dict[str, str] | None:
-    if classes is None:
-        return None
-    if isinstance(classes, Mapping):
-        mapping = dict(classes)
-    else:
-        mapping = {} if isinstance(classes, str) or not isinstance(classes, Sequence) else {c: c for c in classes}
-    texts = [*mapping, *mapping.values()]
-    if len(set(mapping.values())) < 2 or not all(isinstance(text, str) and text for text in texts):
-        raise DatasetError(
-            f"load_image_folder.classes: expected two or more class folders, or a mapping of folder to class name, got "
-            f'{classes!r:.80}. Pass classes=("benign", "malignant").'
-        )
-    return mapping
-
-
-def _in_order(folders: Sequence[str], order: tuple[str, ...] | None) -> list[str]:
-    if order is not None and set(order) == set(folders):
-        return list(order)
-    numbers = all(name.isdecimal() for name in folders)
-    return sorted(folders, key=(lambda name: (int(name), name)) if numbers else None)
 
 
 def _refuse_none(folder: Path, tree: FolderTree) -> None:
@@ -202,22 +194,15 @@ def _one_class(folder: Path, tree: FolderTree) -> str:
 
 def _to_frame(tree: FolderTree, class_of: Mapping[str, str], target_names: Sequence[str], rule: PatientRule):
     """Table of the images and their relative paths, sorted by part, class and path: the same on every file system."""
-    code_of = {entry: target_names.index(label) for entry, label in class_of.items()}
-    rows = [(image, tree.relative(image.path)) for image in tree.images]
-    rows.sort(key=lambda row: (PARTS.index(row[0].part) if row[0].part else 0, code_of[row[0].folder], row[1]))
-    names = [relative for _, relative in rows]
-    columns = {
-        "path": [image.path for image, _ in rows],
-        "label": [code_of[image.folder] for image, _ in rows],
-        "patient": rule.of_tree(names, [image.inner for image, _ in rows]),
-        "x": pd.NA,
-        "y": pd.NA,
-        "height": [image.height for image, _ in rows],
-        "width": [image.width for image, _ in rows],
-    }
-    if tree.has_parts:
-        columns["part"] = [image.part for image, _ in rows]
-    return pd.DataFrame(columns), names
+    frame = pd.DataFrame(tree.images, columns=FoundImage._fields).assign(x=pd.NA, y=pd.NA)
+    frame["name"] = frame["path"].map(tree.relative)
+    frame["label"] = frame["folder"].map({entry: target_names.index(label) for entry, label in class_of.items()})
+    frame["order"] = frame["part"].map(PARTS.index) if tree.has_parts else 0
+    frame = frame.sort_values(["order", "label", "name"], ignore_index=True)
+    names = frame["name"].tolist()
+    frame["patient"] = rule.of_tree(names, frame["inner"].tolist())
+    columns = ["path", "label", "patient", "x", "y", "height", "width", *(["part"] if tree.has_parts else [])]
+    return frame[columns], names
 
 
 def _notes(tree: FolderTree, frame: pd.DataFrame, names: list[str], target_names, each_image: bool) -> tuple[str, ...]:
@@ -237,4 +222,164 @@ def _notes(tree: FolderTree, frame: pd.DataFrame, names: list[str], target_names
             "Class folders hold folders named like parts, which are read as one: the split they may stand for is not "
             "used. Put the parts above the classes."
         )
-    return (*notes, *table_notes(frame, names, target_names), *content_notes(frame, names))
+    return (*notes, *table_notes(frame, names, target_names))
+
+
+class FoundImage(NamedTuple):
+    """An image in a class folder: absolute path, part (None without parts), class folder, path below it, size."""
+
+    path: str
+    part: str | None
+    folder: str
+    inner: str
+    height: int
+    width: int
+
+
+@dataclass
+class FolderTree(Scan):
+    """What one walk found; `empty` are class folders without an image, relative to the root."""
+
+    images: list[FoundImage] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
+    empty: list[str] = field(default_factory=list)
+    has_parts: bool = False
+
+
+def read_folder_tree(root: Path, wanted: Sequence[str] | None = None, ignore: frozenset[str] = frozenset()):
+    """Walk a folder of class folders, or of train, validation and test folders with class folders in each.
+
+    Parameters
+    ----------
+    root : Path
+        An existing folder.
+    wanted : sequence of str, optional
+        Names of the class folders to read; None reads all.
+    ignore : frozenset of str
+        Names of files at the top that are not worth a line in the audit.
+
+    Returns
+    -------
+    tree : FolderTree
+
+    Raises
+    ------
+    DatasetError
+        When a folder cannot be listed, when folders of both layouts lie side by side, or images lie where the class
+        folders should be.
+    """
+    tree = FolderTree(str(root))
+    folders = _folders_of(tree, tree.root, ignore)
+    parts = {entry: part for entry in folders if (part := part_named(entry.name)) is not None}
+    tree.has_parts = _has_parts(root, folders, parts, wanted)
+    if not tree.has_parts:
+        _read_classes(tree, folders, None, wanted)
+        return tree
+    _refuse_two_of_one_part(root, parts)
+    for entry in folders:
+        if entry not in parts:
+            tree.leave_out(entry.path, "is a folder beside those of the parts (not searched)")
+    for entry, part in sorted(parts.items(), key=lambda item: PARTS.index(item[1])):
+        found = _folders_of(tree, entry.path)
+        if not found:
+            _refuse_images_of_no_class(root, entry)
+        _read_classes(tree, found, part, wanted)
+    return tree
+
+
+def _has_parts(root: Path, folders: list, parts: dict, wanted: Sequence[str] | None) -> bool:
+    """Whether the folders at the top are parts; a class may have the name of a part, if it is asked for by name."""
+    if not parts or {entry.name for entry in parts} & set(wanted or ()):
+        return False
+    others = [entry.name for entry in folders if entry not in parts]
+    if not others:
+        return True
+    if wanted is None:
+        first = min(entry.name for entry in parts)
+        raise DatasetError(
+            f"{root}: expected either folders of parts or folders of classes, got {first!r} beside {others[0]!r} "
+            f"({len(parts)} and {len(others)} such folders). If {first!r} is a class, pass classes= with all names; if "
+            "it is a part, move the others elsewhere, or name the classes inside the parts by classes=."
+        )
+    return not set(others) & set(wanted)
+
+
+def _refuse_two_of_one_part(root: Path, parts: dict) -> None:
+    by_part: dict[str, list[str]] = {}
+    for entry, part in parts.items():
+        by_part.setdefault(part, []).append(entry.name)
+    twice = [names for names in by_part.values() if len(names) > 1]
+    if twice:
+        raise DatasetError(
+            f"{root}: expected one folder for each part, got {twice[0][0]!r} and {twice[0][1]!r}. Put them together."
+        )
+
+
+def _refuse_images_of_no_class(root: Path, part: os.DirEntry) -> None:
+    n = sum(is_image_name(entry.name) for entry in list_folder(part.path))
+    if n:
+        raise DatasetError(
+            f"{root}: expected class folders in {part.name!r}, got {n:,} images and no folder. Sort them into class "
+            f"folders, use load_manifest, or, if {part.name!r} is itself a class, pass classes= with all names."
+        )
+
+
+def _read_classes(tree: FolderTree, folders: list, part: str | None, wanted: Sequence[str] | None) -> None:
+    for entry in folders:
+        if wanted is not None and entry.name not in wanted:
+            tree.leave_out(entry.path, "is a folder of no class in classes= (not searched)")
+            continue
+        before = len(tree.images)
+        _walk(tree, entry.path, (os.path.realpath(entry.path),), part, entry.name, entry.path)
+        if entry.name not in tree.folders:
+            tree.folders.append(entry.name)
+        if len(tree.images) == before:
+            tree.empty.append(tree.relative(entry.path))
+
+
+def _walk(tree: FolderTree, folder: str, above: tuple[str, ...], part: str | None, name: str, top: str) -> None:
+    """Take the images below a class folder; `above` are the real paths of the folders that led here."""
+    for entry in list_folder(folder):
+        if is_system_name(entry.name):
+            tree.leave_out(entry.path, _SYSTEM)
+        elif is_folder(entry):
+            real = os.path.realpath(entry.path)
+            if real in above:
+                tree.leave_out(entry.path, "is a link to a folder that it lies in")
+            else:
+                _walk(tree, entry.path, (*above, real), part, name, top)
+        else:
+            _take(tree, entry, part, name, top)
+
+
+def _take(tree: FolderTree, entry: os.DirEntry, part: str | None, name: str, top: str) -> None:
+    size = _why_unusable(entry) or image_size(entry.path)
+    if isinstance(size, str):
+        tree.leave_out(entry.path, size)
+    else:
+        inner = entry.path[len(top) + 1 :].replace(os.sep, "/")
+        tree.images.append(FoundImage(entry.path, part, name, inner, *size))
+
+
+def _why_unusable(entry: os.DirEntry) -> str | None:
+    """Reason to leave out a file that need not be opened for it."""
+    if not os.path.isfile(entry.path):  # noqa: PTH113 - False, and no error, for a link that leads to itself
+        return "is no regular file" if Path(entry.path).exists() else "is a link to nothing"
+    if entry.path.encode("utf-8", "replace").decode() != entry.path:
+        return "has a name that is no UTF-8 text"
+    return None if is_image_name(entry.name) else f"has a name that ends in none of {', '.join(IMAGE_SUFFIXES)}"
+
+
+def _folders_of(tree: FolderTree, folder: str, ignore: frozenset[str] = frozenset()) -> list[os.DirEntry]:
+    """Folders in a folder; the files beside them are left out."""
+    folders = []
+    for entry in list_folder(folder):
+        if entry.name in ignore:
+            continue
+        if is_system_name(entry.name):
+            tree.leave_out(entry.path, _SYSTEM)
+        elif is_folder(entry):
+            folders.append(entry)
+        else:
+            tree.leave_out(entry.path, tree.outside)
+    return folders

@@ -10,10 +10,10 @@ from typing import Any
 
 import pandas as pd
 
-from histofeat.datasets.audit import LeftOut, NotedAudit, table_notes
-from histofeat.datasets.base import PatchDataset
+from histofeat.datasets.audit import DatasetAudit, LeftOut, table_notes
+from histofeat.datasets.base import PatchDataset, class_names, in_order
 from histofeat.datasets.csv_rows import CsvRows, read_csv_rows
-from histofeat.datasets.image_files import content_notes, fold_case
+from histofeat.datasets.image_files import fold_case
 from histofeat.datasets.parts import part_named
 from histofeat.datasets.patients import COST_OF_NO_PATIENTS, EACH_IMAGE, PATIENTS_UNKNOWN
 from histofeat.datasets.synthetic.cohort_folder import MANIFEST
@@ -106,13 +106,9 @@ def load_manifest(
         frame["patient"] = names
         warnings.warn(f"load_manifest: each image counts as its own patient. {COST_OF_NO_PATIENTS}", stacklevel=2)
     name = name or f"{rows.path.stem}{', patients unknown' if patients is not None else ''}"
-    notes = (
-        *([PATIENTS_UNKNOWN] if patients else []),
-        *table_notes(frame, names, target_names),
-        *content_notes(frame, names),
-    )
+    notes = (*([PATIENTS_UNKNOWN] if patients else []), *table_notes(frame, names, target_names))
     left_out = LeftOut.group(_left_out(rows, class_of, sizes))
-    audit = NotedAudit.from_frame(frame, target_names, name, left_out=left_out, notes=notes)
+    audit = DatasetAudit.from_frame(frame, target_names, name, left_out=left_out, notes=notes)
     synthetic = _is_synthetic(rows) or (base / MANIFEST).is_file()
     return PatchDataset(frame, target_names, name, dataset_root, audit, synthetic, labels_per)
 
@@ -160,17 +156,8 @@ def _class_names(rows: CsvRows, classes: Any) -> dict[str, str]:
     """Label to class name, in the order of the codes."""
     found = list(dict.fromkeys(cells["label"] for cells in rows.rows))
     if classes is None:
-        order = _by_code(rows) if "label_code" in rows.columns else _by_name(found)
-        mapping = {label: label for label in order}
-    elif isinstance(classes, Mapping):
-        mapping = dict(classes)
-    else:
-        mapping = {} if isinstance(classes, str) or not isinstance(classes, Sequence) else {c: c for c in classes}
-    if not all(isinstance(text, str) and text for text in (*mapping, *mapping.values())) or not mapping:
-        raise DatasetError(
-            f"load_manifest.classes: expected labels, or a mapping of label to class name, got {classes!r:.80}. "
-            'Pass classes=("benign", "malignant").'
-        )
+        classes = _by_code(rows) if "label_code" in rows.columns else in_order(found)
+    mapping = class_names("load_manifest.classes", classes, 1)
     absent = [label for label in mapping if label not in found]
     if absent:
         raise DatasetError(
@@ -183,11 +170,6 @@ def _class_names(rows: CsvRows, classes: Any) -> dict[str, str]:
             "of another class: nothing can be learnt from one."
         )
     return mapping
-
-
-def _by_name(labels: list[str]) -> list[str]:
-    numbers = all(label.isdecimal() for label in labels)
-    return sorted(labels, key=(lambda label: (int(label), label)) if numbers else None)
 
 
 def _by_code(rows: CsvRows) -> list[str]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from histofeat.datasets.audit import DatasetAudit, NotedAudit
+from histofeat.datasets.audit import DatasetAudit
 from histofeat.datasets.base import PatchDataset
 from histofeat.datasets.breakhis.tree import CLASSES, SUBTYPES
 from histofeat.exceptions import DatasetError, check_choice, check_whole
@@ -181,10 +181,8 @@ def _note(
 
 def _merged_audit(
     audit: DatasetAudit, frame: pd.DataFrame, target_names: tuple[str, ...], names: Mapping[str, str], note: str
-) -> NotedAudit:
+) -> DatasetAudit:
     """Audit of a data set whose classes were merged; `names` maps each old class that is kept to its new name."""
-    if not isinstance(audit, NotedAudit):
-        audit = NotedAudit(**{field.name: getattr(audit, field.name) for field in fields(DatasetAudit)})
     counted = DatasetAudit.from_frame(frame, target_names, audit.name)
     return replace(
         audit.with_names(names),

@@ -10,7 +10,7 @@ from PIL import Image
 
 from histofeat import IDCPipeline, audit_split, evaluate
 from histofeat.datasets import PatientRule, find_patients, image_size, load_image_folder, predefined_split
-from histofeat.datasets.folder_tree import read_folder_tree
+from histofeat.datasets.class_folders import read_folder_tree
 from histofeat.datasets.image_files import same_content
 from histofeat.datasets.parts import PARTS, part_named
 from histofeat.datasets.synthetic.cohort_folder import MANIFEST
@@ -267,7 +267,7 @@ class TestClasses:
 
     @pytest.mark.parametrize("classes", ["benign", ("benign",), {"a": "x", "b": "x"}, ("benign", 3), 5, ("", "a")])
     def test_no_classes(self, flat, classes):
-        with pytest.raises(DatasetError, match="classes: expected two or more class folders"):
+        with pytest.raises(DatasetError, match="classes: expected 2 or more labels, or a mapping"):
             load_image_folder(flat, patients=NUMBER, classes=classes)
 
     def test_absent(self, flat):

@@ -245,8 +245,11 @@ class TestBadTables:
             ({"csv": "gone.csv"}, "load_manifest.csv: expected a CSV file, got a path that does not exist"),
             ({"root": ""}, "load_manifest.root: expected a path, got ''"),
             ({"root": "gone"}, "load_manifest.root: expected an existing folder, got 'gone'"),
-            ({"classes": "benign"}, "load_manifest.classes: expected labels, or a mapping"),
-            ({"classes": {"benign": 0, "malignant": 1}}, "load_manifest.classes: expected labels, or a mapping"),
+            ({"classes": "benign"}, "load_manifest.classes: expected 1 or more labels, or a mapping"),
+            (
+                {"classes": {"benign": 0, "malignant": 1}},
+                "load_manifest.classes: expected 1 or more labels, or a mapping",
+            ),
             ({"classes": ("benign", "tumor")}, r"got 'tumor'. Labels there: 'benign', 'malignant'"),
         ],
     )
