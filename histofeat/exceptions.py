@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
-from numbers import Integral
+import math
+from collections.abc import Callable, Iterable
+from numbers import Integral, Real
 
 __all__ = [
     "DatasetError",
@@ -15,7 +16,9 @@ __all__ = [
     "and_more",
     "check_choice",
     "check_name",
+    "check_real",
     "check_whole",
+    "first_line",
     "known_names",
     "refuse_rows",
 ]
@@ -133,6 +136,48 @@ def check_whole(
     return int(value)
 
 
+def check_real(where: str, value: object, words: str, fits: Callable[[float], bool], remedy: str) -> None:
+    """Refuse what is not a finite number in a range.
+
+    Parameters
+    ----------
+    where : str
+        The argument that a message names.
+    value : object
+        What was given.
+    words : str
+        The range, such as "from 0, below 1".
+    fits : callable
+        Whether a number is in it.
+    remedy : str
+        The sentence that ends the message.
+
+    Raises
+    ------
+    ValueError
+        If `value` is not such a number.
+
+    Examples
+    --------
+    >>> check_real("rho", 2, "from 0 to 1", lambda value: 0 <= value <= 1, "Use 0.9.")
+    Traceback (most recent call last):
+    ValueError: rho: expected a number from 0 to 1, got 2. Use 0.9.
+    """
+    if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value) or not fits(value):
+        raise ValueError(f"{where}: expected a number {words}, got {value!r}. {remedy}")
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's words; the name of its class where it has none.
+
+    Examples
+    --------
+    >>> first_line(ValueError("short" + chr(10) + "and long")), first_line(KeyError())
+    ('short', 'KeyError')
+    """
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def refuse_rows(wrong, values, expected: str, remedy: str) -> None:
     """Refuse values if some of them are wrong; the message shows the first and counts them.
 
@@ -194,7 +239,7 @@ def known_names(name: object, known: Iterable[str]) -> str:
 
 
 def check_choice(where: str, value: object, known: Iterable[str], error: type[ValueError] = ValueError) -> None:
-    """Check that an argument is one of the known names.
+    """Check that an argument is one of the known names or numbers.
 
     Parameters
     ----------
@@ -202,8 +247,8 @@ def check_choice(where: str, value: object, known: Iterable[str], error: type[Va
         Name of the argument in the message.
     value : object
         What was given.
-    known : iterable of str
-        The names.
+    known : iterable of str or of int
+        The names, or the numbers.
     error : type of ValueError
         What is raised when it is none of them.
 
@@ -212,5 +257,6 @@ def check_choice(where: str, value: object, known: Iterable[str], error: type[Va
     >>> check_choice("edges", "overlap", ("overlap", "reflect"))
     """
     known = tuple(known)
-    if not isinstance(value, str) or value not in known:
-        raise error(f"{where}: expected one of {', '.join(known)}, got {value!r}. {known_names(value, known)}")
+    if not isinstance(value, type(known[0])) or isinstance(value, bool) or value not in known:
+        nearest = known_names(value, known) if isinstance(known[0], str) else "Give one of them."
+        raise error(f"{where}: expected one of {', '.join(map(str, known))}, got {value!r:.80}. {nearest}")

@@ -4,8 +4,6 @@ from dataclasses import dataclass, replace
 
 from histofeat.networks import BLOCKS, RESNET_SMALL, STANDARD, WIDTHS, Augmentation, Recipe
 
-__all__ = ["TRIALS", "Trial"]
-
 
 @dataclass(frozen=True)
 class Trial:

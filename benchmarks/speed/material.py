@@ -6,8 +6,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-__all__ = ["Material"]
-
 #: Height and width of a BreakHis image.
 _LARGE = (460, 700)
 

@@ -15,8 +15,6 @@ from skimage.feature import graycomatrix, graycoprops, local_binary_pattern
 
 from histofeat.images import MAX_CONCENTRATION
 
-__all__ = ["HARALICK_PROPERTIES", "PEERS", "PeerChannels", "five_of", "haralick_of", "measure"]
-
 LEVELS = 32
 RADII = (1, 2, 3)
 #: Of Haralick's statistics those that scikit-image has too: ours -> theirs.

@@ -14,8 +14,6 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["FEATURES", "Worker"]
-
 #: histofeat's name of a statistic -> pyradiomics's. Its difference variance is another quantity.
 FEATURES = {
     "asm": "JointEnergy",

@@ -12,8 +12,6 @@ from histofeat.features.batch import PatchBatch
 from histofeat.features.extraction import check_unique_names, extract
 from histofeat.images import as_images, image_input_tags
 
-__all__ = ["PatchFeatures", "PatchUnion"]
-
 
 class PatchFeatures(TransformerMixin, BaseEstimator):
     """Base class of feature families: transforms patches to rows of named float32 columns.

@@ -9,12 +9,6 @@ import numpy as np
 
 from histofeat.exceptions import known_names
 
-__all__ = [
-    "CHANNELS", "PatchBatch", "as_stack", "check_channels", "check_different", "check_integer", "read_only",
-    "resize_patches",
-]  # fmt: skip
-
-
 #: Every named channel: the colour space that holds it and its position there.
 CHANNELS: dict[str, tuple[str, int]] = {
     "red": ("rgb", 0),

@@ -12,11 +12,6 @@ from numba import njit
 from histofeat.features.base import PatchFeatures
 from histofeat.features.batch import CHANNELS, PatchBatch, as_stack, check_channels, check_integer, read_only
 
-__all__ = [
-    "MOMENTS", "ColorHistogram", "GrayHistogram", "JointColorHistogram", "channel_histograms", "count_values",
-    "gray_histogram", "joint_histogram",
-]  # fmt: skip
-
 #: Moments of a channel, in the order of the columns.
 MOMENTS = ("mean", "std", "skewness", "kurtosis")
 #: Bins of each channel of a joint histogram: with more, it has more cells than a patch of 50x50 has pixels.

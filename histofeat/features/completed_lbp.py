@@ -12,8 +12,6 @@ from histofeat.features.batch import as_stack, read_only
 from histofeat.features.color import count_values
 from histofeat.features.neighbourhoods import BLOCK, SCALE, RingFeatures, check_ring, circle, close, extended, tally
 
-__all__ = ["CompletedLBP", "clbp_histogram"]
-
 #: How the three components are put together, with the notation of the paper.
 _FORMS = {"joint": "S/M/C", "hybrid": "S_M/C", "separate": "S_M_C"}
 

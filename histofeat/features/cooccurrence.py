@@ -12,8 +12,6 @@ from numba import njit
 from histofeat.features.base import PatchFeatures
 from histofeat.features.batch import PatchBatch, check_channels, check_different, check_integer, read_only
 
-__all__ = ["CooccurrenceFeatures", "cooccurrence", "flat_statistics", "haralick", "measure_matrices", "properties"]
-
 #: ``c * log2(c)`` is summed in integers, multiples of 2**-28: fast, and exact in any order.
 FIXED = 2.0**28
 #: It comes from a table for the counts c of small patches; larger ones are computed.

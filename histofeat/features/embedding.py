@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from numbers import Integral
 from typing import ClassVar
 
@@ -25,8 +24,6 @@ from histofeat.networks import (
     load_engine,
     read_record,
 )
-
-__all__ = ["CNNEmbedding", "HistoEmbedding"]
 
 #: Patches in one pass of Keras, by processor, where the user does not say.
 _CPU_ROWS, _GPU_ROWS = 64, 512
@@ -361,36 +358,12 @@ def _check_embedding(embedding: CNNEmbedding) -> None:
     _check_path("weights_dir", embedding.weights_dir, optional=True)
     for name, least in (("batch_size", 1), ("n_threads", 1), ("input_size", encoder.minimum_size)):
         check_integer(f"CNNEmbedding.{name}", getattr(embedding, name), least, optional=True)
-    _check_choice("engine", embedding.engine, ("auto", "keras", "openvino", "torch"))
-    _check_choice("precision", embedding.precision, ("float32", "bfloat16"))
-    _check_choice("pooling", embedding.pooling, ("avg", "max"))
-    check_settings(encoder, embedding.engine, embedding.pooling)
+    check_settings(encoder, embedding.engine, embedding.pooling, embedding.precision, embedding.device)
     if not isinstance(embedding.views, Integral) or embedding.views not in VIEW_COUNTS or embedding.views is True:
         raise ValueError(f"CNNEmbedding.views: expected 1 or 8, got {embedding.views!r}. Use 1, or 8 for all views.")
-    _check_device(embedding.device, embedding.engine)
 
 
 def _check_path(name: str, value, *, optional: bool) -> None:
     if not isinstance(value, (str, os.PathLike)) and not (optional and value is None):
         expected = "None or a path" if optional else "'imagenet' or a path"
         raise ValueError(f"CNNEmbedding.{name}: expected {expected}, got {value!r}. Give the path as a string.")
-
-
-def _check_choice(name: str, value, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(
-            f"CNNEmbedding.{name}: expected one of {', '.join(map(repr, choices))}, got {value!r}. Use one of these."
-        )
-
-
-def _check_device(device, engine: str) -> None:
-    if device is not None and not (isinstance(device, str) and re.fullmatch(r"cpu|gpu(:\d+)?", device)):
-        raise ValueError(
-            f"CNNEmbedding.device: expected None, 'cpu', 'gpu' or 'gpu:<number>', got {device!r}. "
-            "None takes a GPU where there is one."
-        )
-    if engine == "openvino" and device not in (None, "cpu"):
-        raise ValueError(
-            f"CNNEmbedding.device: expected 'cpu' or None with engine='openvino', got {device!r}. "
-            "Use engine='keras' for a GPU."
-        )

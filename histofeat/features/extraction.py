@@ -20,9 +20,6 @@ from histofeat.features.feature_store import FeatureStore, as_store
 from histofeat.features.store_session import Session, content_key, extractor_name
 from histofeat.images import Images, as_images, run_ahead
 
-__all__ = ["Extraction", "Runtime", "check_unique_names", "extract", "passes_over_images"]
-
-
 _log = logging.getLogger(__name__)
 
 

@@ -10,8 +10,6 @@ from types import MappingProxyType
 from histofeat.exceptions import known_names
 from histofeat.features.base import PatchFeatures
 
-__all__ = ["FAMILIES", "FamilyRecord", "family_class", "make_family"]
-
 
 @dataclass(frozen=True)
 class FamilyRecord:

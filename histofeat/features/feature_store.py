@@ -10,8 +10,6 @@ from pathlib import Path
 
 from histofeat.features.store_session import Session, open_session
 
-__all__ = ["FeatureStore", "StoredExtractor", "as_store"]
-
 
 @dataclass(frozen=True)
 class StoredExtractor:

@@ -13,8 +13,6 @@ from numba import njit
 from histofeat.features.base import PatchFeatures
 from histofeat.features.batch import PatchBatch, as_stack, read_only
 
-__all__ = ["FuzzyColorHistogram", "coarse_colors", "fuzzy_c_means", "fuzzy_histogram", "rgb_to_lab"]
-
 #: Fine colours: levels of each channel, as many as Han and Ma take (16 ** 3 = 4096).
 _LEVELS = 16
 #: Steps of the clustering that move no centre further than this, in units of CIELAB, end it; 2.3 can just be seen.

@@ -9,8 +9,6 @@ import numpy as np
 
 from histofeat.features.cooccurrence import CooccurrenceFeatures, measure_matrices, properties
 
-__all__ = ["GLCM", "PROPERTIES", "glcm_properties"]
-
 #: Names of the properties, those of scikit-image in small letters.
 PROPERTIES = (
     *("contrast", "dissimilarity", "homogeneity", "asm", "energy", "correlation"),

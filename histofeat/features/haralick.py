@@ -6,9 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from histofeat.features.cooccurrence import CooccurrenceFeatures, cooccurrence, haralick, measure_matrices
-
-__all__ = ["STATISTICS", "HaralickTexture", "cooccurrence", "haralick_statistics"]
+from histofeat.features.cooccurrence import CooccurrenceFeatures, haralick, measure_matrices
 
 #: Names of the statistics, in the order of mahotas.
 STATISTICS = (

@@ -13,8 +13,6 @@ import pandas as pd
 from histofeat.features.base import PatchFeatures
 from histofeat.features.batch import PatchBatch
 
-__all__ = ["HASH_BITS", "Fingerprints", "ImageFingerprint", "TrainingImages", "mirror_masks", "number_rows"]
-
 HASH_BITS = 128
 """Bits of the perceptual hash."""
 

@@ -11,8 +11,6 @@ from histofeat.features.batch import as_stack, read_only
 from histofeat.features.color import count_values
 from histofeat.features.neighbourhoods import BLOCK, SCALE, RingFeatures, check_ring, circle, close, extended, tally
 
-__all__ = ["LBPHistogram", "lbp_histogram"]
-
 
 def lbp_histogram(gray: np.ndarray, radius_px: int, points: int | None = None) -> np.ndarray:
     """Share of each rotation-invariant uniform local binary pattern (riu2) in each image.

@@ -12,8 +12,6 @@ from numba import njit
 from histofeat.features.base import PatchFeatures
 from histofeat.features.batch import PatchBatch, check_channels, check_different, check_integer
 
-__all__ = ["BLOCK", "MAX_POINTS", "SCALE", "RingFeatures", "check_ring", "circle", "close", "extended", "tally"]
-
 #: Offsets of neighbours are multiples of 1e-5 pixels, as in scikit-image.
 _UNIT = 100_000
 #: Grey levels times this are the integers that neighbours are compared in.

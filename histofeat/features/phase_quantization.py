@@ -14,8 +14,6 @@ from histofeat.features.base import PatchFeatures
 from histofeat.features.batch import PatchBatch, as_stack, check_channels, check_different, read_only
 from histofeat.features.neighbourhoods import extended
 
-__all__ = ["LocalPhaseQuantization", "lpq_histogram"]
-
 #: Responses closer to zero than this, in grey levels, are zero: rounding is smaller by far, and decides no sign.
 _ZERO = 1e-9
 #: The authors' factors that part equal variances, so that the directions of the decorrelation are determined.

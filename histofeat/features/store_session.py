@@ -15,9 +15,6 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["FEATURES_VERSION", "Session", "content_key", "extractor_fingerprint", "extractor_name", "open_session"]
-
-
 #: Written into the head of the file, so that no other program's database is ever taken for a store.
 _APPLICATION = int.from_bytes(b"hfst")
 

@@ -12,12 +12,18 @@ from types import MappingProxyType
 
 import numpy as np
 
-from histofeat.exceptions import WeightsError, known_names
-from histofeat.networks.pretrained.network import _load, _quiet, _settings, import_keras, preprocess, residual_features
+from histofeat.exceptions import known_names
+from histofeat.networks.pretrained.network import (
+    _quiet,
+    _settings,
+    base_network,
+    import_keras,
+    load_weights,
+    preprocess,
+    residual_features,
+)
 from histofeat.networks.pretrained.records import ENCODERS, Encoder
 from histofeat.networks.recipes import ALEXNET, CANCERNET, FINE_TUNING, FROM_SCRATCH, RESNET_SMALL, Recipe
-
-__all__ = ["ARCHITECTURES", "BUILDING", "Architecture", "build", "find_architecture", "rebuild", "unfreeze"]
 
 
 @dataclass(frozen=True)
@@ -213,7 +219,8 @@ def build(
         proba = keras.layers.Activation("softmax", dtype="float32", name="probabilities")(logits)
         model = keras.Model(pixels, proba, name=architecture.name.replace(".", "_"))
         if weights is not None and architecture.encoder is None:
-            _load_own(model, architecture, weights)
+            expected = f"weights of {architecture.name} with as many classes"
+            load_weights(model, weights, expected, "Use a file that this architecture was saved to.")
         return model
 
 
@@ -310,32 +317,12 @@ _OWN = {"cancernet": _cancernet, "alexnet": _alexnet, "resnet_small": _resnet_sm
 def _base(keras, architecture, pixels, input_size, weights, fine_tuned):
     """Build a network of ``keras.applications`` without its head, and drop some of what it gives."""
     encoder = architecture.encoder
-    constructor = getattr(keras.applications, encoder.constructor)
-    shape = (input_size, input_size, 3)
-    base = constructor(
-        include_top=False, weights=None, input_shape=shape, pooling="avg", name="base", **dict(encoder.options)
-    )
-    if weights is not None:
-        _load(base, encoder, weights)
-        if encoder.stem_scale is not None:  # see histofeat.networks.build_network
-            stem = base.get_layer("stem_conv")
-            stem.kernel.assign(stem.kernel * np.asarray(encoder.stem_scale, dtype=np.float32)[:, np.newaxis])
+    base = base_network(keras, encoder, (input_size, input_size, 3), weights=weights, name="base")
     # A pretrained base keeps its means and deviations in both stages, for which `unfreeze` is needed too: those of a
     # small batch would undo its weights.
     seen = preprocess(pixels, encoder.preprocessing)
     features = base(seen, training=False) if fine_tuned else base(seen)
     return keras.layers.Dropout(_HEAD_DROPOUT)(features)
-
-
-def _load_own(model, architecture, path):
-    try:
-        model.load_weights(path)
-    except Exception as error:  # Keras, h5py and zipfile raise a dozen kinds for a damaged or foreign file
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise WeightsError(
-            f"{path}: expected weights of {architecture.name} with as many classes, got a file that Keras cannot load "
-            f"into it ({reason:.200}). Use a file that this architecture was saved to."
-        ) from error
 
 
 @contextlib.contextmanager

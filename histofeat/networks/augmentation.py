@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields
-from numbers import Integral, Real
 
 import cv2
 import numpy as np
 
+from histofeat.exceptions import check_real, check_whole
 from histofeat.images import RGB_FROM_HED, VIEWS, take_view
-
-__all__ = ["STANDARD", "Augmentation", "augment", "views_of"]
 
 _STAINS = RGB_FROM_HED / np.linalg.norm(RGB_FROM_HED, axis=1, keepdims=True)
 _FROM_DENSITY = np.linalg.inv(_STAINS)
 #: Optical density of each level, natural logarithm; level 0 counts as 1.
 _DENSITY = -np.log(np.maximum(np.arange(256), 1) / 255.0).astype(np.float32)
+_NONE = "Give 0 for none."
 
 
 @dataclass(frozen=True)
@@ -70,23 +68,16 @@ class Augmentation:
             value = getattr(self, name)
             if not isinstance(value, bool | np.bool_):
                 raise ValueError(f"Augmentation.{name}: expected True or False, got {value!r}. Give one of them.")
-        _check_number("stain_jitter", self.stain_jitter, lambda value: 0 <= value < 1, "a number from 0, below 1")
-        _check_number("brightness", self.brightness, lambda value: 0 <= value < 1, "a number from 0, below 1")
-        _check_number("stain_shift", self.stain_shift, lambda value: 0 <= value <= 0.5, "a number from 0 to 0.5")
-        if not isinstance(self.shift_px, Integral) or isinstance(self.shift_px, bool) or self.shift_px < 0:
-            raise ValueError(
-                f"Augmentation.shift_px: expected a whole number from 0, got {self.shift_px!r}. Give 0 for none."
-            )
+        for name in ("stain_jitter", "brightness"):
+            value = getattr(self, name)
+            check_real(f"Augmentation.{name}", value, "from 0, below 1", lambda part: 0 <= part < 1, _NONE)
+        check_real("Augmentation.stain_shift", self.stain_shift, "from 0 to 0.5", lambda part: 0 <= part <= 0.5, _NONE)
+        check_whole("Augmentation.shift_px", self.shift_px, 0, _NONE)
 
     @property
     def is_nothing(self) -> bool:
         """Whether every patch stays as it is."""
         return not any(getattr(self, field.name) for field in fields(self))
-
-
-def _check_number(name, value, fits, words):
-    if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value) or not fits(value):
-        raise ValueError(f"Augmentation.{name}: expected {words}, got {value!r}. Give 0 for none.")
 
 
 #: What ``augmentation="standard"`` is.

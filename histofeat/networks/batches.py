@@ -13,10 +13,8 @@ import numpy as np
 from histofeat.exceptions import PatchError
 from histofeat.images import VIEWS, Images, run_ahead, take_view
 from histofeat.networks.augmentation import Augmentation, augment
-from histofeat.networks.pretrained.network import _quiet, import_keras, visible_gpus
+from histofeat.networks.pretrained.network import _quiet, check_gpu, import_keras, visible_gpus
 from histofeat.networks.pretrained.openvino_engine import filled
-
-__all__ = ["AHEAD", "Batch", "PatchReader", "fit_patch", "on_device", "probabilities", "usual_side"]
 
 #: Batches that are made while the network learns from another.
 AHEAD = 2
@@ -183,22 +181,18 @@ class PatchReader:
         readable = np.ones(len(rows), dtype=bool)
         for place, row in enumerate(rows):
             row = int(row)
-            with self._noted(row, readable, place):
+            try:
                 patch, _ = self._images.decode(row, self._images.content(row))
+            except PatchError:
+                if not self._skip:
+                    raise
+                readable[place] = False
+                self.unreadable.add(row)
+            else:
                 pixels[place] = fit_patch(patch, self._size, self._side)
         if augmentation is not None and not augmentation.is_nothing:
             pixels = augment(pixels, np.random.default_rng(seed), augmentation)
         return Batch(np.asarray(rows), pixels, readable)
-
-    @contextlib.contextmanager
-    def _noted(self, row, readable, place):
-        try:
-            yield
-        except PatchError:
-            if not self._skip:
-                raise
-            readable[place] = False
-            self.unreadable.add(row)
 
 
 #: Pixels in one pass of prediction, as far as patches allow.
@@ -222,12 +216,8 @@ def on_device(device: str | None):
         If there is no such GPU.
     """
     if device is not None and device.startswith("gpu"):
-        found = visible_gpus()
-        if int(device.partition(":")[2]) >= found:
-            raise ValueError(
-                f"CNNClassifier.device: expected a GPU that Keras's backend sees, got {device!r} where it sees "
-                f'{found}. Install the GPU build with pip install "histofeat[gpu]", or use device=None.'
-            )
+        remedy = 'Install the GPU build with pip install "histofeat[gpu]", or use device=None.'
+        check_gpu("CNNClassifier.device", device, visible_gpus(), remedy)
     log = logging.getLogger("tensorflow")
     log.addFilter(_is_no_complaint)
     try:

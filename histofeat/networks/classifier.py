@@ -10,16 +10,14 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
+from histofeat.exceptions import check_choice
 from histofeat.images import VIEW_COUNTS, Images, as_images, image_input_tags
 from histofeat.networks.architectures import BUILDING, rebuild
 from histofeat.networks.batches import PatchReader, on_device, probabilities, usual_side
 from histofeat.networks.network_files import read_network, write_network
 from histofeat.networks.preparation import check_labels, find_checkpoint, make_task, notes_of
-from histofeat.networks.recipes import check_choice
 from histofeat.networks.settings import device_of, resolve
 from histofeat.networks.training import Task, Training
-
-__all__ = ["CNNClassifier"]
 
 #: One network is trained at a time: two would share the cores, and Keras takes its settings from the process.
 _TRAINING = threading.Lock()

@@ -7,6 +7,7 @@ import json
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,8 @@ from histofeat.exceptions import PatchError, WeightsError
 from histofeat.images import Images
 from histofeat.networks.architectures import rebuild
 from histofeat.networks.augmentation import Augmentation
-from histofeat.networks.pretrained.network import _quiet
+from histofeat.networks.pretrained.network import _quiet, load_weights
 from histofeat.networks.recipes import Recipe
-
-__all__ = ["CheckpointError", "State", "hash_data", "read_network", "read_state", "write_network", "write_state"]
 
 _FILE = "training.npz"
 _VERSION = 1
@@ -180,6 +179,10 @@ _MEMBER = "histofeat.json"
 _FORMAT = 2
 #: Parameters that belong to the machine or the process of the fit.
 _LOCAL = ("checkpoint", "device", "progress")
+_FITTED = (
+    "classes_", "history_", "best_epoch_", "validation_rows_", "validation_proba_", "skipped_", "notes_", "input_size_",
+    "patch_side_", "_built_as",
+)  # fmt: skip
 
 
 def write_network(classifier, model, path: Path) -> Path:
@@ -206,7 +209,7 @@ def write_network(classifier, model, path: Path) -> Path:
         raise ValueError(
             f"CNNClassifier.save_network: expected a path ending in .keras, got {str(path)!r}. Rename the file."
         )
-    about = json.dumps(_about(classifier), indent=1)
+    about = json.dumps(_about(classifier), indent=1, default=_plain)
     with write_whole(path, overwrite=True) as part:
         with _quiet():
             model.save(part)
@@ -260,26 +263,14 @@ def _about(classifier) -> dict:
     recipe = params["recipe"]
     if not isinstance(recipe, str):
         values = recipe.as_dict() if isinstance(recipe, Recipe) else recipe
-        params["recipe"] = {n: asdict(v) if isinstance(v, Augmentation) else _plain(v) for n, v in values.items()}
+        params["recipe"] = {n: asdict(v) if isinstance(v, Augmentation) else v for n, v in values.items()}
     if hasattr(params["class_weight"], "items"):
-        params["class_weight"] = [[_plain(label), float(weight)] for label, weight in params["class_weight"].items()]
+        params["class_weight"] = [[label, float(weight)] for label, weight in params["class_weight"].items()]
     if params["weights"] not in (None, "imagenet"):
         params["weights"] = Path(params["weights"]).name
-    params = {name: _plain(value) for name, value in params.items()}
-    if not isinstance(params["random_state"], int | None):
+    if not isinstance(params["random_state"], Integral | None):
         params["random_state"] = None
-    fitted = {
-        "classes_": classifier.classes_.tolist(),
-        "history_": classifier.history_,
-        "best_epoch_": classifier.best_epoch_,
-        "validation_rows_": classifier.validation_rows_.tolist(),
-        "validation_proba_": classifier.validation_proba_.tolist(),
-        "skipped_": classifier.skipped_,
-        "notes_": classifier.notes_,
-        "input_size_": classifier.input_size_,
-        "patch_side_": classifier.patch_side_,
-        "_built_as": classifier._built_as,
-    }
+    fitted = {name: getattr(classifier, name) for name in _FITTED}
     return {"version": _FORMAT, "params": params, "fitted": fitted}
 
 
@@ -291,8 +282,10 @@ def _read_recipe(values: dict) -> Recipe | dict:
 
 
 def _plain(value):
-    """NumPy's numbers as Python's."""
-    return value.item() if isinstance(value, np.generic) else value
+    """Give NumPy's numbers and arrays as Python's."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"expected values that JSON can hold, got {value!r:.80}")
 
 
 def _fitted(path: Path, stored: dict) -> dict:
@@ -305,14 +298,6 @@ def _fitted(path: Path, stored: dict) -> dict:
         "notes_": tuple(stored["notes_"]),
     }
     model = rebuild(stored["_built_as"], n_classes, stored["input_size_"])
-    try:
-        with _quiet():
-            model.load_weights(path)
-    except Exception as error:  # Keras, h5py and zipfile raise a dozen kinds for a damaged file
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise WeightsError(
-            f"{path}: expected the weights of {stored['_built_as']['architecture']}, got what Keras cannot load "
-            f"({reason:.200}). Copy the file again."
-        ) from error
+    load_weights(model, path, f"the weights of {stored['_built_as']['architecture']}", "Copy the file again.")
     with _quiet():
         return fitted | {"weights_": [np.array(array) for array in model.get_weights()], "_model": model}

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
-from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -14,16 +12,12 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
-from histofeat.exceptions import GroupLeakageError
+from histofeat.exceptions import GroupLeakageError, check_choice, check_real
 from histofeat.images import Images
 from histofeat.model_selection import encode_patients
 from histofeat.networks.network_files import hash_data
-from histofeat.networks.recipes import check_choice
 from histofeat.networks.settings import Settings
 from histofeat.networks.training import Task
-
-__all__ = ["check_labels", "find_checkpoint", "hold_out_patients", "make_task", "notes_of"]
-
 
 _FIT_FIELD = "{fit}"
 
@@ -161,10 +155,7 @@ def _check_class_weight(class_weight, classes) -> None:
             raise ValueError(
                 f"CNNClassifier.class_weight: expected labels of y, {classes.tolist()}, got {label!r}. Correct it."
             )
-        if not isinstance(weight, Real) or not math.isfinite(weight) or weight <= 0:
-            raise ValueError(
-                f"CNNClassifier.class_weight: expected weights above 0, got {weight!r} for {label!r}. Correct it."
-            )
+        check_real(f"CNNClassifier.class_weight[{label!r}]", weight, "above 0", lambda value: value > 0, "Correct it.")
 
 
 _DRAWS = 200

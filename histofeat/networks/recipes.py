@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from numbers import Integral, Real
 from types import MappingProxyType
 
 import numpy as np
 
-from histofeat.exceptions import known_names
+from histofeat.exceptions import check_choice, check_real, check_whole, known_names
 from histofeat.networks.augmentation import STANDARD, Augmentation
 from histofeat.networks.pretrained.network import import_keras
-
-__all__ = [
-    "ALEXNET", "CANCERNET", "FINE_TUNING", "FROM_SCRATCH", "RESNET_SMALL", "Recipe", "check_choice", "check_real",
-    "check_whole", "forget_sooner", "learning_rates", "make_optimizer",
-]  # fmt: skip
 
 SCHEDULES = ("constant", "cosine", "inverse_time", "one_cycle")
 
@@ -175,6 +168,14 @@ _CHOICES = {
     "precision": PRECISIONS,
     "on_unreadable": _ON_UNREADABLE,
 }
+_POSITIVE = ("above 0", lambda value: value > 0)
+_FRACTION = ("from 0, below 1", lambda value: 0 <= value < 1)
+#: Ranges of the numbers that need not be whole, in words and as a function.
+_RANGES = {
+    **dict.fromkeys(("learning_rate", "fine_tuning_rate"), _POSITIVE),
+    "weight_decay": ("from 0", lambda value: value >= 0),
+    **dict.fromkeys(("label_smoothing", "averaging", "warmup"), _FRACTION),
+}
 
 
 @dataclass(frozen=True)
@@ -229,7 +230,7 @@ class Recipe:
     >>> Recipe(optimizer="adamx")
     Traceback (most recent call last):
         ...
-    ValueError: Recipe.optimizer: expected one of 'adagrad', 'adam', 'adamw', 'sgd', got 'adamx'. Did you mean ...
+    ValueError: Recipe.optimizer: expected one of adagrad, adam, adamw, sgd, got 'adamx'. Did you mean ...
     """
 
     optimizer: str = "adamw"
@@ -255,14 +256,11 @@ class Recipe:
         for name, known in _CHOICES.items():
             check_choice(f"Recipe.{name}", getattr(self, name), known)
         for name, least in (("batch_size", 2), ("epochs", 1), ("head_epochs", 0)):
-            check_whole(f"Recipe.{name}", getattr(self, name), least)
+            check_whole(f"Recipe.{name}", getattr(self, name), least, f"Use {getattr(Recipe, name)}.")
         if self.patience is not None:
-            check_whole("Recipe.patience", self.patience, 1)
-        for name in ("learning_rate", "fine_tuning_rate"):
-            check_real(f"Recipe.{name}", getattr(self, name), "above 0", lambda value: value > 0)
-        check_real("Recipe.weight_decay", self.weight_decay, "from 0", lambda value: value >= 0)
-        for name in ("label_smoothing", "averaging", "warmup"):
-            check_real(f"Recipe.{name}", getattr(self, name), "from 0, below 1", lambda value: 0 <= value < 1)
+            check_whole("Recipe.patience", self.patience, 1, "Use None to run to the end.")
+        for name, (words, fits) in _RANGES.items():
+            check_real(f"Recipe.{name}", getattr(self, name), words, fits, f"Use {getattr(Recipe, name)}.")
         if not isinstance(self.augmentation, Augmentation | None):
             raise ValueError(
                 f"Recipe.augmentation: expected an Augmentation or None, got {self.augmentation!r:.80}. "
@@ -272,26 +270,6 @@ class Recipe:
     def as_dict(self) -> dict[str, object]:
         """Field names and values that JSON can hold; a dict for the augmentation."""
         return asdict(self)
-
-
-def check_choice(where: str, value, known) -> None:
-    """Raise ValueError unless a value is one of the known ones."""
-    if not isinstance(value, type(known[0])) or isinstance(value, bool) or value not in known:
-        listed = ", ".join(map(repr, known))
-        nearest = known_names(value, known) if isinstance(known[0], str) else "Give one of them."
-        raise ValueError(f"{where}: expected one of {listed}, got {value!r:.80}. {nearest}")
-
-
-def check_whole(where: str, value, least: int) -> None:
-    """Raise ValueError unless a value is an integer of at least `least`."""
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{where}: expected a whole number from {least}, got {value!r}. Correct it.")
-
-
-def check_real(where: str, value, words: str, fits: Callable[[float], bool]) -> None:
-    """Raise ValueError unless a value is a finite number in a range, given as words and as a function."""
-    if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value) or not fits(value):
-        raise ValueError(f"{where}: expected a number {words}, got {value!r}. Correct it.")
 
 
 #: CancerNet, and as it was published: Keras 2 let the rate fall with the inverse of the time, by 0.01 / 40 a step.

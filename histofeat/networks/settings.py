@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
 
-from histofeat.exceptions import WeightsError
+from histofeat.exceptions import WeightsError, check_choice, check_real, check_whole
 from histofeat.images import VIEW_COUNTS
 from histofeat.networks.architectures import Architecture, find_architecture
 from histofeat.networks.pretrained.weights import find_weights, hash_weights
-from histofeat.networks.recipes import Recipe, check_choice, check_real, check_whole
-
-__all__ = ["Settings", "device_of", "resolve"]
+from histofeat.networks.recipes import Recipe
 
 
 @dataclass(frozen=True)
@@ -119,12 +116,9 @@ def resolve(params: Mapping[str, object]) -> Settings:
 
 def _check_common(params):
     check_choice("CNNClassifier.views", params["views"], VIEW_COUNTS)
+    remedy = "Give the part of the patients to hold out; 0 holds out none."
     fraction = params["validation_fraction"]
-    if not isinstance(fraction, Real) or isinstance(fraction, bool) or not 0 <= fraction < 1:
-        raise ValueError(
-            f"CNNClassifier.validation_fraction: expected a number from 0, below 1, got {fraction!r}. Give the part of "
-            "the patients to hold out; 0 holds out none."
-        )
+    check_real("CNNClassifier.validation_fraction", fraction, "from 0, below 1", lambda part: 0 <= part < 1, remedy)
     progress = params["progress"]
     if progress is not None and not callable(progress):
         raise ValueError(
@@ -145,9 +139,10 @@ def _recipe(params, recipes: Mapping[str, Recipe]) -> Recipe:
         check_choice("CNNClassifier.recipe", chosen, tuple(recipes))
         chosen = recipes[chosen]
     if params["epochs"] is not None:
-        check_whole("CNNClassifier.epochs", params["epochs"], 1)
+        check_whole("CNNClassifier.epochs", params["epochs"], 1, "None takes the recipe's.")
     if params["learning_rate"] is not None:
-        check_real("CNNClassifier.learning_rate", params["learning_rate"], "above 0", lambda rate: rate > 0)
+        rate, remedy = params["learning_rate"], "None takes the recipe's."
+        check_real("CNNClassifier.learning_rate", rate, "above 0", lambda value: value > 0, remedy)
     changes |= {name: params[name] for name in ("epochs", "learning_rate") if params[name] is not None}
     recipe = replace(chosen, **changes)
     if recipe.patience is not None and not params["validation_fraction"]:
@@ -179,12 +174,8 @@ def _find_weights(architecture: Architecture, weights) -> Path | None:
 def _input_size(architecture, size) -> int:
     if size is None:
         return architecture.input_size
-    least = architecture.minimum_size
-    if not isinstance(size, Integral) or isinstance(size, bool) or size < least:
-        raise ValueError(
-            f"CNNClassifier.input_size: expected a whole number of px from {least} for {architecture.name!r}, got "
-            f"{size!r}. None takes {architecture.input_size}."
-        )
+    remedy = f"None takes the {architecture.input_size} px of {architecture.name!r}."
+    check_whole("CNNClassifier.input_size", size, architecture.minimum_size, remedy)
     return int(size)
 
 
@@ -194,7 +185,7 @@ def _seed(random_state) -> int:
     if isinstance(random_state, np.random.RandomState | np.random.Generator):
         draw = random_state.integers if isinstance(random_state, np.random.Generator) else random_state.randint
         return int(draw(2**31 - 1))
-    check_whole("CNNClassifier.random_state", random_state, 0)
+    check_whole("CNNClassifier.random_state", random_state, 0, "Use 0.")
     return int(random_state)
 
 

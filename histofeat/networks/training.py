@@ -20,8 +20,6 @@ from histofeat.networks.pretrained.network import _quiet, import_keras
 from histofeat.networks.recipes import forget_sooner, learning_rates, make_optimizer
 from histofeat.networks.settings import Settings
 
-__all__ = ["Task", "Training", "make_batches"]
-
 _LEAST = 1e-7
 
 

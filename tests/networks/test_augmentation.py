@@ -176,7 +176,7 @@ def test_every_patch_has_its_own_stains():
     ({"stain_shift": -0.1}, r"Augmentation\.stain_shift: expected a number from 0 to 0\.5, got -0\.1\."),
     ({"stain_shift": "0.1"}, r"stain_shift: .* got '0\.1'"),
     ({"stain_jitter": True}, r"stain_jitter: .* got True"),
-    ({"shift_px": 1.5}, r"Augmentation\.shift_px: expected a whole number from 0, got 1\.5\."),
+    ({"shift_px": 1.5}, r"Augmentation\.shift_px: expected a whole number of at least 0, got 1\.5\."),
     ({"shift_px": -1}, r"shift_px: .* got -1"),
 ])  # fmt: skip
 def test_values_out_of_range(values, match):

@@ -16,8 +16,6 @@ from histofeat.networks.pretrained.records import (
 )
 from histofeat.networks.pretrained.weights import read_config
 
-__all__ = ["find_encoder"]
-
 
 def find_encoder(name: str, *, owner: str = "CNNEmbedding.encoder") -> Encoder | TimmEncoder:
     """Find the record of an encoder by name, or make one for a network that has no name here.

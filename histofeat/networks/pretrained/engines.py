@@ -13,7 +13,7 @@ import warnings
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import joblib
 import numpy as np
@@ -22,17 +22,12 @@ from histofeat.networks.pretrained import network, torch_engine
 from histofeat.networks.pretrained.openvino_engine import (
     GRAPH_VERSION,
     OpenVINOEngine,
-    bfloat16_supported,
     filled,
     user_cache,
 )
 from histofeat.networks.pretrained.provenance import check_fingerprint
 from histofeat.networks.pretrained.records import Encoder, TimmEncoder, check_settings
 from histofeat.networks.pretrained.weights import hash_weights
-
-__all__ = [
-    "Engine", "EngineChoice", "KerasEngine", "bfloat16_supported", "choose_engine", "graph_version", "load_engine",
-]  # fmt: skip
 
 _log = logging.getLogger(__name__)
 _lock = threading.Lock()
@@ -46,27 +41,11 @@ class Engine(Protocol):
     name: str
     n_features: int
 
-    def stage(self, pixels: np.ndarray, *, batch_size: int | None = None) -> Staged | np.ndarray:
+    def stage(self, pixels: np.ndarray, *, batch_size: int | None = None) -> torch_engine.Staged | np.ndarray:
         """Bring pixels (n, size, size, 3) uint8 to where the network runs; safe while it runs on others."""
 
-    def embed(self, pixels: Staged | np.ndarray, *, batch_size: int | None = None) -> np.ndarray:
+    def embed(self, pixels: torch_engine.Staged | np.ndarray, *, batch_size: int | None = None) -> np.ndarray:
         """Embeddings (n, d) float32 of pixels (n, size, size, 3) uint8, staged or not."""
-
-
-@dataclass(frozen=True, eq=False)
-class Staged:
-    """Pixels in the memory of the device that will embed them.
-
-    Parameters
-    ----------
-    n : int
-        The number of patches.
-    passes : tuple of (int, tensor)
-        The patches of each pass through the network, and the pass itself, filled up with black ones.
-    """
-
-    n: int
-    passes: tuple[tuple[int, Any], ...]
 
 
 @dataclass(frozen=True)
@@ -132,7 +111,9 @@ def choose_engine(
     if engine == "openvino":
         return EngineChoice("openvino", "cpu", "OpenVINO on the CPU, as asked for.")
     if device is not None and device.startswith("gpu"):
-        return _on_gpu(device)
+        remedy = 'Install the GPU build with pip install "histofeat[gpu]", or use device="cpu".'
+        device = network.check_gpu("CNNEmbedding.device", device, network.visible_gpus(), remedy)
+        return EngineChoice("keras", device, f"Keras on {device}, as asked for.")
     look_for_gpu = device is None and (engine == "keras" or _has_nvidia_driver())
     if look_for_gpu and network.visible_gpus():
         return EngineChoice("keras", "gpu:0", "Keras on the GPU.")
@@ -226,7 +207,7 @@ def graph_version(encoder: Encoder) -> int:
     return torch_engine.TORCH_VERSION if encoder.source == "timm" else GRAPH_VERSION
 
 
-class KerasEngine:
+class KerasEngine(torch_engine.StagedEngine):
     """An encoder in Keras, on the CPU or a GPU.
 
     Parameters
@@ -257,44 +238,16 @@ class KerasEngine:
                 encoder, weights, input_size=input_size, pooling=pooling, precision=precision
             )
 
-    def stage(self, pixels: np.ndarray, *, batch_size: int | None = None) -> Staged:
-        """Copy pixels (n, size, size, 3) uint8 to the device, in passes of at most `batch_size`.
+    def _send(self, pixels: np.ndarray, batch_size: int):
+        # A backend compiles for each new number of rows: powers of two keep these few.
+        rows = min(batch_size, 1 << (len(pixels) - 1).bit_length())
+        return network.to_device(filled(pixels, rows), self._device)
 
-        It does not wait for a network that is running, so that the copy of the next patches hides behind it.
-        """
-        batch_size = batch_size or 64
-        passes = []
-        with self._on_device():
-            for start in range(0, len(pixels), batch_size):
-                chunk = pixels[start : start + batch_size]
-                # A backend compiles for each new number of rows: powers of two keep these few.
-                rows = min(batch_size, 1 << (len(chunk) - 1).bit_length())
-                passes.append((len(chunk), network.to_device(filled(chunk, rows), self._device)))
-        return Staged(len(pixels), tuple(passes))
-
-    def embed(self, pixels: Staged | np.ndarray, *, batch_size: int | None = None) -> np.ndarray:
-        """Embeddings (n, d) float32 of pixels (n, size, size, 3) uint8, staged or not; see `stage`."""
-        staged = pixels if isinstance(pixels, Staged) else self.stage(pixels, batch_size=batch_size)
-        out, at = np.empty((staged.n, self.n_features), dtype=np.float32), 0
-        with self._lock, self._on_device():
-            for rows, tensor in staged.passes:
-                out[at : at + rows] = self._model.predict_on_batch(tensor)[:rows]
-                at += rows
-        return out
+    def _vectors(self, tensor):
+        return self._model.predict_on_batch(tensor)
 
     def _on_device(self) -> contextlib.AbstractContextManager:
         return self._keras.device(self._device)
-
-
-def _on_gpu(device: str) -> EngineChoice:
-    device = device if ":" in device else f"{device}:0"
-    found = network.visible_gpus()
-    if int(device.split(":")[1]) >= found:
-        raise ValueError(
-            f"CNNEmbedding.device: expected a GPU that Keras's backend sees, got {device!r} where it sees {found}. "
-            'Install the GPU build with pip install "histofeat[gpu]", or use device="cpu".'
-        )
-    return EngineChoice("keras", device, f"Keras on {device}, as asked for.")
 
 
 def _torch_choice(device: str | None) -> EngineChoice:
@@ -303,12 +256,8 @@ def _torch_choice(device: str | None) -> EngineChoice:
     found = torch_engine.visible_gpus()
     if device is None and not found:
         return EngineChoice("torch", "cpu", "PyTorch on the CPU; it sees no GPU.")
-    device = device if device and ":" in device else "gpu:0"
-    if int(device.split(":")[1]) >= found:
-        raise ValueError(
-            f"CNNEmbedding.device: expected a GPU that PyTorch sees, got {device!r} where it sees {found}. Install a "
-            'build of PyTorch for this GPU, or use device="cpu".'
-        )
+    remedy = 'Install a build of PyTorch for this GPU, or use device="cpu".'
+    device = network.check_gpu("CNNEmbedding.device", device or "gpu", found, remedy, seen_by="PyTorch")
     return EngineChoice("torch", device, f"PyTorch on {device}.")
 
 

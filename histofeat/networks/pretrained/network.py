@@ -7,37 +7,17 @@ import os
 import socket
 import sys
 import warnings
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from histofeat.exceptions import MissingExtraError, WeightsError
+from histofeat.exceptions import MissingExtraError, WeightsError, first_line
 from histofeat.networks.pretrained.records import Encoder
-
-__all__ = [
-    "BLOCKS",
-    "WIDTHS",
-    "backend_name",
-    "build_network",
-    "download_imagenet",
-    "export_openvino",
-    "import_keras",
-    "preprocess",
-    "residual_features",
-    "residual_stages",
-    "to_device",
-    "visible_gpus",
-    "write_trained",
-]
 
 _MEAN = np.array([0.485, 0.456, 0.406], dtype=np.float32)
 _STD = np.array([0.229, 0.224, 0.225], dtype=np.float32)
 _MEAN_BGR = np.array([103.939, 116.779, 123.68], dtype=np.float32)
-
-#: What h5py, zipfile and Keras raise for a file that is damaged or belongs to another network.
-_LOAD_ERRORS = (EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError, zipfile.BadZipFile)
 
 
 def import_keras():
@@ -77,6 +57,14 @@ def visible_gpus() -> int:
         return len(keras.distribution.list_devices("gpu"))
     except (AttributeError, NotImplementedError, RuntimeError):  # jax raises where it has no such platform
         return 0
+
+
+def check_gpu(owner: str, device: str, found: int, remedy: str, *, seen_by: str = "Keras's backend") -> str:
+    """Return a GPU with its number, "gpu:0" for "gpu"; refuse one that is not among the `found` ones."""
+    device = device if ":" in device else f"{device}:0"
+    if int(device.partition(":")[2]) >= found:
+        raise ValueError(f"{owner}: expected a GPU that {seen_by} sees, got {device!r} where it sees {found}. {remedy}")
+    return device
 
 
 def to_device(batch: np.ndarray, device: str):
@@ -165,12 +153,7 @@ def build_network(encoder: Encoder, weights: Path, *, input_size: int, pooling="
     keras = import_keras()
     shape = (input_size, input_size, 3)
     with _quiet(), _settings(keras, precision):
-        base = _base(keras, encoder, shape, pooling)
-        _load(base, encoder, weights)
-        if encoder.stem_scale is not None:
-            stem = base.get_layer("stem_conv")
-            scale = np.asarray(encoder.stem_scale, dtype=np.float32)[:, np.newaxis]
-            stem.kernel.assign(stem.kernel * scale)
+        base = base_network(keras, encoder, shape, pooling, weights)
         pixels = keras.Input(shape, dtype="uint8")
         if encoder.taps:
             base = _tapped(keras, base, encoder.taps, pooling)
@@ -178,13 +161,45 @@ def build_network(encoder: Encoder, weights: Path, *, input_size: int, pooling="
         return keras.Model(pixels, keras.ops.cast(embedding, "float32"))
 
 
-def _base(keras, encoder, shape, pooling):
-    """Give the network with random weights, from preprocessed pixels to the pooled last feature map."""
+def base_network(keras, encoder: Encoder, shape, pooling: str = "avg", weights: Path | None = None, **options):
+    """The network from preprocessed pixels to the pooled last feature map.
+
+    Parameters
+    ----------
+    keras : module
+    encoder : Encoder
+    shape : (int, int, int)
+        Of the input.
+    pooling : {"avg", "max"}
+        How the last feature map becomes a vector.
+    weights : Path or None
+        File of its weights; None is random ones.
+    **options
+        Further arguments of the constructor in ``keras.applications``.
+
+    Returns
+    -------
+    base : keras.Model
+
+    Raises
+    ------
+    WeightsError
+        If the file is damaged or belongs to another network.
+    """
     if encoder.source == "histofeat":
         pixels = keras.Input(shape)
-        return keras.Model(pixels, residual_features(keras, pixels, pooling=pooling), name=encoder.name)
-    constructor = getattr(keras.applications, encoder.constructor)
-    return constructor(include_top=False, weights=None, input_shape=shape, pooling=pooling, **dict(encoder.options))
+        base = keras.Model(pixels, residual_features(keras, pixels, pooling=pooling), name=encoder.name)
+    else:
+        constructor = getattr(keras.applications, encoder.constructor)
+        options |= dict(encoder.options)
+        base = constructor(include_top=False, weights=None, input_shape=shape, pooling=pooling, **options)
+    if weights is not None:
+        remedy = f"Use {encoder.weight_file}; if it is that file, copy or download it again."
+        load_weights(base, weights, f"the weights of {encoder.name} without its classification layer", remedy)
+        if encoder.stem_scale is not None:
+            stem = base.get_layer("stem_conv")
+            stem.kernel.assign(stem.kernel * np.asarray(encoder.stem_scale, dtype=np.float32)[:, np.newaxis])
+    return base
 
 
 def _tapped(keras, base, taps, pooling):
@@ -209,7 +224,7 @@ def write_trained(encoder: Encoder, arrays, path: Path) -> None:
     keras = import_keras()
     size = encoder.default_size
     with _quiet(), _settings(keras, "float32"):
-        base = _base(keras, encoder, (size, size, 3), "avg")
+        base = base_network(keras, encoder, (size, size, 3))
         base.set_weights(arrays)
         base.save_weights(path)
 
@@ -270,15 +285,28 @@ def download_imagenet(encoder: Encoder, *, timeout_s: float) -> Path:
     return Path(keras.utils.get_file(encoder.weight_file, origin="", cache_subdir="models"))
 
 
-def _load(model, encoder: Encoder, path: Path) -> None:
+def load_weights(model, path: Path, expected: str, remedy: str) -> None:
+    """Load a file of weights into a model of Keras.
+
+    Parameters
+    ----------
+    model : keras.Model
+    path : Path
+    expected, remedy : str
+        For the message: what the file is to be, and what to do.
+
+    Raises
+    ------
+    WeightsError
+        If Keras cannot load it.
+    """
     try:
-        model.load_weights(path)
-    except _LOAD_ERRORS as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        with _quiet():
+            model.load_weights(path)
+    except Exception as error:  # Keras, h5py and zipfile raise a dozen kinds for a damaged or foreign file
         raise WeightsError(
-            f"{path}: expected the weights of {encoder.name} without its classification layer, got a file that "
-            f"Keras cannot load into it ({reason}). Use {encoder.weight_file}; if it is that file, copy or download "
-            "it again."
+            f"{path}: expected {expected}, got a file that Keras cannot load into it ({first_line(error):.200}). "
+            f"{remedy}"
         ) from error
 
 

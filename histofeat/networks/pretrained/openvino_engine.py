@@ -22,8 +22,6 @@ from histofeat.networks.pretrained.provenance import read_record
 from histofeat.networks.pretrained.records import Encoder
 from histofeat.networks.pretrained.weights import hash_weights
 
-__all__ = ["OpenVINOEngine", "bfloat16_supported", "import_openvino", "user_cache"]
-
 #: Raised whenever `network.build_network` changes what it computes: converted networks of before are then
 #: converted again.
 GRAPH_VERSION = 1

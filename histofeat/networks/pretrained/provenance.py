@@ -16,18 +16,6 @@ from histofeat.datasets import read_csv_rows, write_whole
 from histofeat.exceptions import WeightsError
 from histofeat.networks.pretrained.weights import hash_weights
 
-__all__ = [
-    "VERSION",
-    "TrainingRecord",
-    "check_fingerprint",
-    "fingerprint",
-    "known_fingerprints",
-    "read_record",
-    "record_path",
-    "test_image",
-    "write_record",
-]
-
 _VALUES = 16
 _KNOWN = Path(__file__).with_name("fingerprints.csv")
 #: Greatest difference in units of the embedding's root mean square. Engines, processors and TF32 differ by rounding,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-__all__ = ["ENCODERS", "MINIMUM_SIZE", "TIMM_ENCODERS", "Encoder", "TimmEncoder", "check_settings"]
+from histofeat.exceptions import check_choice
 
 #: Every network here halves its input five times: below 64 px the last feature map is a single cell that sees
 #: mostly padding, and the embeddings of all patches fall together.
@@ -270,8 +271,8 @@ TIMM_ENCODERS: Mapping[str, TimmEncoder] = MappingProxyType(
 )
 
 
-def check_settings(encoder, engine: str, pooling: str) -> None:
-    """Refuse an engine that cannot run an encoder, and a pooling that its embedding does not have.
+def check_settings(encoder, engine: str, pooling: str, precision: str = "float32", device=None) -> None:
+    """Refuse settings that do not exist, an engine that cannot run an encoder, and a pooling that it does not have.
 
     Parameters
     ----------
@@ -281,12 +282,29 @@ def check_settings(encoder, engine: str, pooling: str) -> None:
         What the user asked for.
     pooling : {"avg", "max"}
         What the user asked for.
+    precision : {"float32", "bfloat16"}
+        What the user asked for.
+    device : {None, "cpu", "gpu", "gpu:0", ...}
+        What the user asked for.
 
     Raises
     ------
     ValueError
-        If one of the two does not go with the encoder.
+        If a setting does not exist, or does not go with the encoder.
     """
+    check_choice("CNNEmbedding.engine", engine, ("auto", "keras", "openvino", "torch"))
+    check_choice("CNNEmbedding.precision", precision, ("float32", "bfloat16"))
+    check_choice("CNNEmbedding.pooling", pooling, ("avg", "max"))
+    if device is not None and not (isinstance(device, str) and re.fullmatch(r"cpu|gpu(:\d+)?", device)):
+        raise ValueError(
+            f"CNNEmbedding.device: expected None, 'cpu', 'gpu' or 'gpu:<number>', got {device!r}. "
+            "None takes a GPU where there is one."
+        )
+    if engine == "openvino" and device not in (None, "cpu"):
+        raise ValueError(
+            f"CNNEmbedding.device: expected 'cpu' or None with engine='openvino', got {device!r}. "
+            "Use engine='keras' for a GPU."
+        )
     if encoder.source != "timm":
         if engine == "torch":
             raise ValueError(

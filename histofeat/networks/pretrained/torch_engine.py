@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import re
 import sys
@@ -14,20 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from histofeat.exceptions import MissingExtraError, WeightsError
+from histofeat.exceptions import MissingExtraError, WeightsError, first_line
 from histofeat.networks.pretrained.records import TimmEncoder
-
-__all__ = [
-    "TORCH_VERSION",
-    "StagedTensors",
-    "TorchEngine",
-    "build_network",
-    "import_timm",
-    "network_names",
-    "published_config",
-    "vector_length",
-    "visible_gpus",
-]
 
 #: Raised whenever what this module computes from the same pixels and weights changes.
 TORCH_VERSION = 1
@@ -49,14 +38,6 @@ _VIT_NAMES = (
     (r"^encoder\.layer\.(\d+)\.intermediate\.dense\.", r"blocks.\1.mlp.fc1."),
     (r"^encoder\.layer\.(\d+)\.output\.dense\.", r"blocks.\1.mlp.fc2."),
 )
-
-
-@dataclass(frozen=True, eq=False)
-class StagedTensors:
-    """Pixels in the memory of the device that will embed them: how many patches, and the tensor of each pass."""
-
-    n: int
-    passes: tuple[Any, ...]
 
 
 def import_timm():
@@ -130,7 +111,7 @@ def vector_length(architecture: str, options, size: int, *, owner: str) -> int:
     except (AssertionError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(
             f"{owner}: expected a network of timm that takes its options, got {architecture!r} with {dict(options)}: "
-            f"{_reason(error)}. Use another one, or a newer timm."
+            f"{first_line(error)}. Use another one, or a newer timm."
         ) from error
     if len(shape) != 2:
         raise ValueError(
@@ -173,7 +154,54 @@ def build_network(encoder: TimmEncoder, weights: Path):
     return network.eval().requires_grad_(False)
 
 
-class TorchEngine:
+@dataclass(frozen=True, eq=False)
+class Staged:
+    """Pixels in the memory of the device that will embed them.
+
+    Parameters
+    ----------
+    n : int
+        The number of patches.
+    passes : tuple of (int, tensor)
+        The patches of each pass through the network, and the pass itself, which may be filled up with black ones.
+    """
+
+    n: int
+    passes: tuple[tuple[int, Any], ...]
+
+
+class StagedEngine:
+    """Base class of engines whose device has a memory of its own, to which pixels are copied pass by pass.
+
+    An engine has ``n_features`` and a ``_lock``, and implements ``_send(pixels, batch_size)``, which copies the pixels
+    of one pass, and ``_vectors(tensor)``, their embeddings.
+    """
+
+    def stage(self, pixels: np.ndarray, *, batch_size: int | None = None) -> Staged:
+        """Copy pixels (n, size, size, 3) uint8 to the device, in passes of at most `batch_size`, by default 64.
+
+        It does not wait for a network that is running, so that the copy of the next patches hides behind it.
+        """
+        size = batch_size or 64
+        chunks = [pixels[start : start + size] for start in range(0, len(pixels), size)]
+        with self._on_device():
+            return Staged(len(pixels), tuple((len(chunk), self._send(chunk, size)) for chunk in chunks))
+
+    def embed(self, pixels: Staged | np.ndarray, *, batch_size: int | None = None) -> np.ndarray:
+        """Embeddings (n, d) float32 of pixels (n, size, size, 3) uint8, staged or not; see `stage`."""
+        staged = pixels if isinstance(pixels, Staged) else self.stage(pixels, batch_size=batch_size)
+        out, at = np.empty((staged.n, self.n_features), dtype=np.float32), 0
+        with self._lock, self._on_device():
+            for rows, tensor in staged.passes:
+                out[at : at + rows] = self._vectors(tensor)[:rows]
+                at += rows
+        return out
+
+    def _on_device(self) -> contextlib.AbstractContextManager:
+        return contextlib.nullcontext()
+
+
+class TorchEngine(StagedEngine):
     """A network of timm in PyTorch, on the CPU or a GPU.
 
     Parameters
@@ -210,26 +238,14 @@ class TorchEngine:
         self._check_size(encoder, input_size)
         self._to(device.replace("gpu", "cuda"), network, encoder)
 
-    def stage(self, pixels: np.ndarray, *, batch_size: int | None = None) -> StagedTensors:
-        """Copy pixels (n, size, size, 3) uint8 to the device, in passes of at most `batch_size`, by default 64."""
-        batch_size = batch_size or 64
-        passes = []
-        for start in range(0, len(pixels), batch_size):
-            host = self._torch.tensor(np.ascontiguousarray(pixels[start : start + batch_size]))
-            if self._device.type == "cuda":
-                host = host.pin_memory().to(self._device, non_blocking=True)
-            passes.append(host)
-        return StagedTensors(len(pixels), tuple(passes))
+    def _send(self, pixels: np.ndarray, batch_size: int):
+        host = self._torch.tensor(np.ascontiguousarray(pixels))
+        if self._device.type == "cuda":
+            host = host.pin_memory().to(self._device, non_blocking=True)
+        return host
 
-    def embed(self, pixels: StagedTensors | np.ndarray, *, batch_size: int | None = None) -> np.ndarray:
-        """Embeddings (n, d) float32 of pixels (n, size, size, 3) uint8, staged or not; see `stage`."""
-        staged = pixels if isinstance(pixels, StagedTensors) else self.stage(pixels, batch_size=batch_size)
-        out, at = np.empty((staged.n, self.n_features), dtype=np.float32), 0
-        with self._lock:
-            for tensor in staged.passes:
-                out[at : at + len(tensor)] = self._vectors(tensor).float().cpu().numpy()
-                at += len(tensor)
-        return out
+    def _vectors(self, tensor) -> np.ndarray:
+        return self._forward(tensor).float().cpu().numpy()
 
     def _to(self, device: str, network, encoder: TimmEncoder) -> None:
         self._device = self._torch.device(device)
@@ -239,7 +255,7 @@ class TorchEngine:
             for values in (encoder.mean, encoder.std)
         )
 
-    def _vectors(self, pixels):
+    def _forward(self, pixels):
         torch = self._torch
         # Set explicitly, so that an autocast around the caller does not change the numbers.
         autocast = torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._bfloat16)
@@ -253,11 +269,11 @@ class TorchEngine:
 
     def _check_size(self, encoder: TimmEncoder, size: int) -> None:
         try:
-            self._vectors(self._torch.zeros(1, size, size, 3, dtype=self._torch.uint8))
+            self._forward(self._torch.zeros(1, size, size, 3, dtype=self._torch.uint8))
         except (AssertionError, RuntimeError, ValueError) as error:
             raise ValueError(
-                f"CNNEmbedding.input_size: expected a side that {encoder.name} takes, got {size} ({_reason(error)}). "
-                f"Use input_size=None for its {encoder.default_size} px."
+                f"CNNEmbedding.input_size: expected a side that {encoder.name} takes, got {size} "
+                f"({first_line(error)}). Use input_size=None for its {encoder.default_size} px."
             ) from error
 
 
@@ -297,7 +313,7 @@ def _read_checkpoint(torch, encoder: TimmEncoder, path: Path) -> dict:
     except (*_LOAD_ERRORS, safetensors.SafetensorError) as error:
         raise WeightsError(
             f"{path}: expected the weights of {encoder.name}, got a file that cannot be read as tensors without "
-            f"running code ({_reason(error)}). Copy or download it again, or save it with safetensors."
+            f"running code ({first_line(error)}). Copy or download it again, or save it with safetensors."
         ) from error
     for key in ("state_dict", "model"):
         if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
@@ -318,7 +334,7 @@ def _load(torch, network, state: dict, encoder: TimmEncoder, path: Path) -> None
     except _LOAD_ERRORS as error:
         raise WeightsError(
             f"{path}: expected the weights of {encoder.name}, got a checkpoint that timm cannot turn into its form "
-            f"({_reason(error)}). Use the file of {encoder.hub_id or 'that network'}."
+            f"({first_line(error)}). Use the file of {encoder.hub_id or 'that network'}."
         ) from error
     faults = (
         ("missing", sorted(key for key in own.keys() - state.keys() if not key.endswith(_COUNTER))),
@@ -368,7 +384,3 @@ def _from_hugging_face_vit(torch, state: dict) -> dict:
     for (block, kind), parts in joined.items():
         out[f"blocks.{block}.attn.qkv.{kind}"] = torch.cat([parts[name] for name in ("query", "key", "value")])
     return out
-
-
-def _reason(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

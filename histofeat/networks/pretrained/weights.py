@@ -12,10 +12,8 @@ import urllib.request
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from histofeat.exceptions import MissingExtraError, WeightsError
+from histofeat.exceptions import MissingExtraError, WeightsError, first_line
 from histofeat.networks.pretrained.records import Encoder, TimmEncoder
-
-__all__ = ["find_weights", "hash_weights", "import_hub", "read_config", "shipped_weights"]
 
 _log = logging.getLogger(__name__)
 
@@ -223,9 +221,10 @@ def _from_hub(encoder: TimmEncoder, folders: list[Path]) -> Path:
         found, error = _fetch(encoder.hub_id, encoder.hub_files)
         if found is not None:
             return _check_file(encoder, found)
+    reason = first_line(error) if error else "none is published there"
     raise WeightsError(
         f"{encoder.name}: expected its published weights ({' or '.join(encoder.hub_files)}), got no such file in "
-        f"{searched} and no download ({_first_line(error)}). {encoder.access} Or put {encoder.weight_file} into a "
+        f"{searched} and no download ({reason}). {encoder.access} Or put {encoder.weight_file} into a "
         f"folder and name it by weights_dir or by the environment variable {WEIGHTS_VARIABLE}, or pass weights=<path>."
     ) from error
 
@@ -254,7 +253,7 @@ def read_config(repository: str) -> dict:
     if path is None:
         raise WeightsError(
             f"hf-hub:{repository}: expected its config.json, got no such file in the hub's cache and no download "
-            f"({_first_line(error)}). Correct the name; if https://huggingface.co/{repository} is gated, accept the "
+            f"({first_line(error)}). Correct the name; if https://huggingface.co/{repository} is gated, accept the "
             "terms there and log in with a token (`hf auth login`, or the environment variable HF_TOKEN)."
         ) from error
     try:
@@ -289,9 +288,3 @@ def _fetch(repository: str, names: tuple[str, ...]) -> tuple[Path | None, Except
         except (OSError, ValueError, broken) as error:
             return None, error
     return None, failure
-
-
-def _first_line(error: Exception | None) -> str:
-    if error is None:
-        return "none is published there"
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
