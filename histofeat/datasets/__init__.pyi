@@ -30,6 +30,9 @@ from .parts import (
 from .patients import PatientRule as PatientRule, find_patients as find_patients
 from .rare_classes import merge_rare_classes as merge_rare_classes
 from .splitting import split_dataset as split_dataset
-from .synthetic.breakhis_cohort import make_breakhis_cohort as make_breakhis_cohort
-from .synthetic.idc_cohorts import make_cohort as make_cohort, make_signature_cohort as make_signature_cohort
+from .synthetic.cohorts import (
+    make_breakhis_cohort as make_breakhis_cohort,
+    make_cohort as make_cohort,
+    make_signature_cohort as make_signature_cohort,
+)
 from .writing import write_whole as write_whole

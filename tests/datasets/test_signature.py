@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from histofeat.datasets import load_idc, make_cohort, make_signature_cohort
-from histofeat.datasets.synthetic import idc_cohorts
+from histofeat.datasets.synthetic import cohorts
 from histofeat.datasets.synthetic.cohort_folder import MANIFEST
-from histofeat.datasets.synthetic.idc_cohorts import SIGNATURE_VERSION, draw_signature_cohort
+from histofeat.datasets.synthetic.cohorts import SIGNATURE_VERSION, draw_signature_cohort
 from histofeat.exceptions import DatasetError
 from histofeat.features import ColorHistogram
 from histofeat.studies import identify_patients
@@ -53,7 +53,7 @@ def test_same_seed_same_bytes_and_another_seed_other_bytes(written, tmp_path):
 
 
 def test_half_of_the_patients_are_positive_and_few_patches_differ():
-    labels = idc_cohorts._draw_labels(200, 50, np.random.default_rng(0))
+    labels = cohorts._draw_labels(200, 50, np.random.default_rng(0))
     shares = labels.mean(axis=1)
     assert np.sum(shares > 0.5) == 100
     assert 0.015 < np.minimum(shares, 1 - shares).mean() < 0.025
@@ -64,8 +64,8 @@ def test_pictures_know_nothing_of_labels(written, monkeypatch):
     def turned(*arguments):
         return 1 - draw(*arguments)
 
-    draw = idc_cohorts._draw_labels
-    monkeypatch.setattr(idc_cohorts, "_draw_labels", turned)
+    draw = cohorts._draw_labels
+    monkeypatch.setattr(cohorts, "_draw_labels", turned)
     found = dict(draw_signature_cohort(4, 6, 5))
     before = {name: data for name, data in content(written).items() if name != MANIFEST}
     assert not set(found) & set(before)

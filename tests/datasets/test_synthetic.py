@@ -12,7 +12,7 @@ import pytest
 from histofeat.datasets import make_breakhis_cohort, make_cohort, make_signature_cohort
 from histofeat.datasets.synthetic import cohort_folder
 from histofeat.datasets.synthetic.cohort_folder import MANIFEST
-from histofeat.datasets.synthetic.idc_cohorts import COHORT_VERSION, draw_cohort
+from histofeat.datasets.synthetic.cohorts import COHORT_VERSION, draw_cohort
 from histofeat.datasets.synthetic.slide_model import draw_style, plan_slide, render_slide, smooth_field
 from histofeat.exceptions import DatasetError
 
