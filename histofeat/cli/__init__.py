@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 import histofeat
+from histofeat.cli.outputs import optional
 from histofeat.cli.prediction import predict
 from histofeat.cli.scoring import score
 from histofeat.cli.training import train
@@ -37,9 +38,7 @@ def audit(
 
 def store(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The store's file.")],
-    purge: Annotated[
-        str | None, typer.Option(metavar="FAMILY", help="Remove what is stored of this family.", show_default=False)
-    ] = None,
+    purge: optional(str, "FAMILY", "Remove what is stored of this family.") = None,
 ) -> None:
     """List the content of a feature store by family."""
     from histofeat.features import FeatureStore

@@ -1,15 +1,38 @@
-"""Shared by the commands: check an output file, show progress on stderr."""
+"""Shared by the commands: declare an option, check an output file, show progress on stderr."""
 
 from __future__ import annotations
 
 import sys
 import time
 from pathlib import Path
+from typing import Annotated, Any
 
-__all__ = ["Progress", "check_output"]
+import typer
+
+__all__ = ["SHOWN", "NJobs", "Progress", "Quiet", "check_output", "optional"]
 
 #: Seconds between two lines of a log, and between two states of one line in a terminal.
 _QUIET_S, _WATCHED_S = 30.0, 0.2
+#: Metrics of a table of scores, in its order.
+SHOWN = ("roc_auc", "average_precision", "balanced_accuracy", "f1", "sensitivity", "specificity", "brier")
+
+NJobs = Annotated[int, typer.Option(metavar="N", help="Threads; -1 takes all cores.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")]
+
+
+def optional(kind: type, metavar: str, help: str, *names: str) -> Any:
+    """Type of a parameter of a command that is an option without a default.
+
+    Parameters
+    ----------
+    kind : type
+        Type of its value.
+    metavar, help : str
+        What ``--help`` shows.
+    *names : str
+        Its names, where they are not that of the parameter.
+    """
+    return Annotated[kind | None, typer.Option(*names, metavar=metavar, help=help, show_default=False)]
 
 
 def check_output(output: Path | None) -> None:

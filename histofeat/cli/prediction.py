@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from histofeat.cli.outputs import Progress, check_output
+from histofeat.cli.outputs import NJobs, Progress, Quiet, check_output, optional
 
 __all__ = ["predict"]
 
@@ -20,20 +20,14 @@ _Model = Annotated[Path, typer.Argument(metavar="MODEL", help="What `histofeat t
 _Images = Annotated[
     list[str], typer.Argument(metavar="IMAGE|FOLDER|GLOB...", help="Images, folders of images, or 'a/*/*.png'.")
 ]
-_Output = Annotated[
-    Path | None,
-    typer.Option("--output", "-o", metavar="FILE.csv", help="The new table of scores.", show_default=False),
-]
-_Patients = Annotated[
-    str | None,
-    typer.Option(
-        metavar="REGEX|CSV|folder|model",
-        help="How to find the patient of an image: an expression searched in its path, a table with path and patient, "
-        "its folder, or the rule of the training. Adds FILE_patients.csv with the mean probability and the share of "
-        "images of each class.",
-        show_default=False,
-    ),
-]
+_Output = optional(Path, "FILE.csv", "The new table of scores.", "--output", "-o")
+_Patients = optional(
+    str,
+    "REGEX|CSV|folder|model",
+    "How to find the patient of an image: an expression searched in its path, a table with path and patient, "
+    "its folder, or the rule of the training. Adds FILE_patients.csv with the mean probability and the share of "
+    "images of each class.",
+)
 _Policy = Annotated[
     str,
     typer.Option(
@@ -46,18 +40,11 @@ _Aggregate = Annotated[str, typer.Option(metavar="NAME", help="Tiles to image: m
 _Edges = Annotated[
     str, typer.Option(metavar="NAME", help="The last tiles: overlap their neighbours, or reflect the image.")
 ]
-_MinTissue = Annotated[
-    float | None,
-    typer.Option(metavar="SHARE", help="Leave out tiles with less tissue, such as 0.05.", show_default=False),
-]
+_MinTissue = optional(float, "SHARE", "Leave out tiles with less tissue, such as 0.05.")
 _OnUnreadable = Annotated[
     str, typer.Option(metavar="NAME", help="skip: go on and exit with 1; error: stop at the first.")
 ]
-_WeightsDir = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="Pretrained weights of an embedding.", show_default=False)
-]
-_NJobs = Annotated[int, typer.Option(metavar="N", help="Threads; -1 takes all cores.")]
-_Quiet = Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")]
+_WeightsDir = optional(Path, "DIR", "Pretrained weights of an embedding.")
 
 
 def predict(
@@ -71,8 +58,8 @@ def predict(
     min_tissue: _MinTissue = None,
     on_unreadable: _OnUnreadable = "skip",
     weights_dir: _WeightsDir = None,
-    n_jobs: _NJobs = 1,
-    quiet: _Quiet = False,
+    n_jobs: NJobs = 1,
+    quiet: Quiet = False,
 ) -> None:
     """Predict images with a model, as a table: label, probability of each class, policy and tiles.
 

@@ -10,13 +10,10 @@ from typing import Annotated
 import typer
 
 import histofeat
-from histofeat.cli.outputs import check_output
+from histofeat.cli.outputs import SHOWN, check_output, optional
 from histofeat.metrics import rule_examples
 
 __all__ = ["score"]
-
-#: Metrics in the order of the table.
-_SHOWN = ("roc_auc", "average_precision", "balanced_accuracy", "f1", "sensitivity", "specificity", "brier")
 
 
 def score(
@@ -29,22 +26,14 @@ def score(
         ),
     ],
     protocol: Annotated[str, typer.Option(metavar="NAME", help="The published split: idc-official.")],
-    data: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="A copy of the data: refuse missing and surplus rows.", show_default=False),
-    ] = None,
-    threshold: Annotated[
-        str | None,
-        typer.Option(
-            metavar="RULE",
-            help="What the threshold is chosen for on the rows of train and validation patients: "
-            f"{rule_examples()}.  [default: f1 where there are such rows]",
-            show_default=False,
-        ),
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option(metavar="FILE.json", help="Also write the numbers here.", show_default=False)
-    ] = None,
+    data: optional(Path, "DIR", "A copy of the data: refuse missing and surplus rows.") = None,
+    threshold: optional(
+        str,
+        "RULE",
+        "What the threshold is chosen for on the rows of train and validation patients: "
+        f"{rule_examples()}.  [default: f1 where there are such rows]",
+    ) = None,
+    output: optional(Path, "FILE.json", "Also write the numbers here.") = None,
     resamples: Annotated[int, typer.Option(metavar="N", help="Resamples of the test patients.")] = 2000,
     allow_missing_patients: Annotated[
         bool, typer.Option("--allow-missing-patients", help="Score the test patients that have rows.")
@@ -86,7 +75,7 @@ def _show(scored) -> None:
     if scored.tuned:
         table.add_column(f"at {scored.threshold:.4f} ({scored.rule})")
         table.add_column("95 % interval")
-    for metric in _SHOWN:
+    for metric in SHOWN:
         tuned = _cells(scored.tuned[metric]) if metric in scored.tuned else ()
         table.add_row(METRIC_RECORDS[metric].label, *_cells(scored.scores[metric]), *tuned)
     console.print(table)

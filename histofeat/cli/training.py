@@ -7,12 +7,9 @@ from typing import Annotated
 
 import typer
 
-from histofeat.cli.outputs import Progress
+from histofeat.cli.outputs import SHOWN, NJobs, Progress, Quiet, optional
 
 __all__ = ["train"]
-
-#: Metrics of the estimate in the order of the table.
-_SHOWN = ("roc_auc", "average_precision", "balanced_accuracy", "f1", "sensitivity", "specificity", "brier")
 
 
 _Data = Annotated[
@@ -20,15 +17,12 @@ _Data = Annotated[
 ]
 _Output = Annotated[Path, typer.Option("--output", "-o", metavar="MODEL", help="The new file of the model.")]
 _Format = Annotated[str, typer.Option(metavar="NAME", help="auto, idc, breakhis, folder or csv.")]
-_Features = Annotated[
-    str | None,
-    typer.Option(
-        metavar="LIST",
-        help="Families, separated by commas: color, lbp, haralick, pftas, fuzzy_color, joint_color, gray, glcm, clbp, "
-        "lpq, cnn, histo; or pixels, for a network.  [default: color,lbp,haralick]",
-        show_default=False,
-    ),
-]
+_Features = optional(
+    str,
+    "LIST",
+    "Families, separated by commas: color, lbp, haralick, pftas, fuzzy_color, joint_color, gray, glcm, clbp, "
+    "lpq, cnn, histo; or pixels, for a network.  [default: color,lbp,haralick]",
+)
 _Head = Annotated[
     str,
     typer.Option(
@@ -36,46 +30,23 @@ _Head = Annotated[
         help="xgboost, svm, logistic, random_forest, vote, knn or qda; or a network such as cancernet.",
     ),
 ]
-_Normalizer = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Stain normaliser: reinhard, macenko.", show_default=False)
-]
-_Target = Annotated[
-    str | None, typer.Option(metavar="NAME", help="BreakHis: malignant or subtype.", show_default=False)
-]
-_Magnification = Annotated[
-    int | None, typer.Option(metavar="N", help="BreakHis: 40, 100, 200 or 400.", show_default=False)
-]
-_Duplicates = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        help="BreakHis: what to do with copies under two names: refuse, drop or published.",
-        show_default=False,
-    ),
-]
-_Patients = Annotated[
-    str | None,
-    typer.Option(
-        metavar="REGEX|CSV|folder|image",
-        help="Class folders: how to find the patient of an image: an expression with one group, a table with path and "
-        "patient, its folder; image where patients are unknown.",
-        show_default=False,
-    ),
-]
-_Only = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="Learn from these patients only, one id a line.", show_default=False),
-]
-_ClassWeight = Annotated[
-    str | None, typer.Option(metavar="balanced", help="Give rare classes more weight.", show_default=False)
-]
-_Epochs = Annotated[int | None, typer.Option(metavar="N", help="Of a network.", show_default=False)]
+_Normalizer = optional(str, "NAME", "Stain normaliser: reinhard, macenko.")
+_Target = optional(str, "NAME", "BreakHis: malignant or subtype.")
+_Magnification = optional(int, "N", "BreakHis: 40, 100, 200 or 400.")
+_Duplicates = optional(str, "NAME", "BreakHis: what to do with copies under two names: refuse, drop or published.")
+_Patients = optional(
+    str,
+    "REGEX|CSV|folder|image",
+    "Class folders: how to find the patient of an image: an expression with one group, a table with path and "
+    "patient, its folder; image where patients are unknown.",
+)
+_Only = optional(Path, "FILE", "Learn from these patients only, one id a line.")
+_ClassWeight = optional(str, "balanced", "Give rare classes more weight.")
+_Epochs = optional(int, "N", "Of a network.")
 _Seed = Annotated[int, typer.Option(metavar="N", help="Seed of the fits and folds.")]
-_NJobs = Annotated[int, typer.Option(metavar="N", help="Threads; -1 takes all cores.")]
 _Folds = Annotated[int, typer.Option(metavar="N", min=2, help="Folds of patients for the estimate.")]
 _NoEstimate = Annotated[bool, typer.Option("--no-estimate", help="Only fit; make no estimate on unseen patients.")]
 _Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a model that is there.")]
-_Quiet = Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")]
 
 
 def train(
@@ -93,11 +64,11 @@ def train(
     class_weight: _ClassWeight = None,
     epochs: _Epochs = None,
     seed: _Seed = 0,
-    n_jobs: _NJobs = 1,
+    n_jobs: NJobs = 1,
     folds: _Folds = 5,
     no_estimate: _NoEstimate = False,
     overwrite: _Overwrite = False,
-    quiet: _Quiet = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train a model on labelled images, and estimate it on patients that it has not seen.
 
@@ -149,7 +120,7 @@ def _show(model, output: Path) -> None:
         print("No estimate was asked for: what it is worth on other patients is not known.")
         return
     print(estimate["protocol"])
-    for metric in _SHOWN:
+    for metric in SHOWN:
         score = estimate["scores"].get(metric)
         if score is not None:
             value, (low, high) = score["value"], score["ci95"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import os
 import shutil
@@ -239,17 +238,10 @@ def _paths_from(folder: Path, dataset) -> list[str]:
 
 
 def _write_table(dataset, split: DatasetSplit, file: Path, paths: Sequence[str]) -> None:
-    frame = dataset.frame
-    others = [c for c in frame.columns if c not in _NOT_WRITTEN]
-    header = ["path", "label", "label_code", "patient", "x", "y", "part", *others]
     labels = [dataset.target_names[code] for code in dataset.y]
-    columns = [paths, labels, dataset.y, dataset.patients, frame["x"], frame["y"], split.parts]
-    columns += [frame[column] for column in others]
-    if dataset.synthetic:
-        header.append("synthetic")
-        columns.append(["yes"] * len(dataset))
-    with file.open("w", encoding="utf-8", newline="") as handle:
-        writer = csv.writer(handle, lineterminator="\n")
-        writer.writerow(header)
-        for cells in zip(*columns, strict=True):
-            writer.writerow(["" if pd.isna(cell) else cell for cell in cells])
+    front = {"path": paths, "label": labels, "label_code": dataset.y, "patient": dataset.patients}
+    places = {"x": dataset.frame["x"], "y": dataset.frame["y"], "part": split.parts}
+    others = {column: dataset.frame[column] for column in dataset.frame.columns if column not in _NOT_WRITTEN}
+    mark = {"synthetic": "yes"} if dataset.synthetic else {}
+    table = pd.DataFrame(front | places | others | mark)
+    table.to_csv(file, index=False, lineterminator="\n", encoding="utf-8")

@@ -363,7 +363,7 @@ class TestCopies:
     def test_refused_by_default(self, twice, target):
         message = (
             r"LC-14-13412-40-001.png: expected each image once, got the image of .*DC-14-13412-40-001.png again "
-            r"\(and 1 more such images\). Slide 14-13412 lies under ductal carcinoma and lobular carcinoma. Choose dup"
+            r"\(and 1 more\). Slide 14-13412 lies under ductal carcinoma and lobular carcinoma. Choose dup"
         )
         with pytest.raises(DatasetError, match=message):
             load_breakhis(twice, target=target)

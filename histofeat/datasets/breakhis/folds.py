@@ -13,7 +13,7 @@ import pandas as pd
 
 from histofeat.datasets.base import PatchDataset
 from histofeat.datasets.breakhis.tree import ImageName, SlideName, parse_image
-from histofeat.exceptions import DatasetError, GroupLeakageError, check_choice
+from histofeat.exceptions import DatasetError, GroupLeakageError, and_more, check_choice
 from histofeat.model_selection import PatientHoldOuts
 
 __all__ = ["BreakHisFolds", "breakhis_hold_outs", "read_breakhis_folds"]
@@ -310,9 +310,8 @@ def _refuse(leaks: Sequence[tuple[str, int, str]], accepted: frozenset[str]) -> 
     refused = [leak for leak in leaks if leak[0] not in accepted]
     if refused:
         name, fold, what = refused[0]
-        n = len(refused) - 1
         needed = tuple(dict.fromkeys(leak[0] for leak in refused))
         raise GroupLeakageError(
-            f"dsfold{fold}.txt: expected no patient on both sides, got {what}{f' (and {n} more)' if n else ''}: "
+            f"dsfold{fold}.txt: expected no patient on both sides, got {what}{and_more(len(refused))}: "
             f"{_LEAKS[name]}. Use PatientHoldOuts, or take the published lists as they are: accept={needed!r}."
         )

@@ -23,7 +23,7 @@ from histofeat.datasets.breakhis.tree import (
 )
 from histofeat.datasets.image_files import Scan, existing_folder, same_content
 from histofeat.datasets.patients import PatientRule
-from histofeat.exceptions import DatasetError, check_choice
+from histofeat.exceptions import DatasetError, and_more, check_choice
 
 __all__ = ["DUPLICATES", "BreakHisAudit", "full_set", "load_breakhis"]
 
@@ -211,10 +211,9 @@ def _refuse_copies(images: pd.DataFrame, groups: list[list[int]], two_labels: di
     )
     if groups:
         first, second = map(scan.relative, images["path"][groups[0][:2]])
-        n = len(groups)
         raise DatasetError(
             f"{second}: expected each image once, got the image of {first} "
-            f"again{f' (and {n - 1:,} more such images)' if n > 1 else ''}.{slides} {remedy}"
+            f"again{and_more(len(groups))}.{slides} {remedy}"
         )
     if two_labels:
         raise DatasetError(f"{scan.root}: expected one subtype for each slide, got two.{slides} {remedy}")
