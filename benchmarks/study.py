@@ -1,20 +1,27 @@
-"""Run a study of the library by its name; and what every script shares: options, errors, commands, folders.
+"""Run a study by its name; and what every script shares: options, errors, commands, folders.
 
     python benchmarks/study.py --help
     python benchmarks/study.py leakage --data /path/to/idc --weights /path/to/weights
     python benchmarks/study.py breakhis --data /path/to/BreaKHis_v1
     python benchmarks/study.py interval-coverage
+    python benchmarks/study.py idc-networks --data /path/to/idc --weights /path/to/weights --development
 
-The studies and their options are in histofeat/studies. Those on IDC leave the official test patients alone. Each writes
-its page, numbers, tables and figures to reports/NAME.
+The studies and their options are in histofeat/studies, and in benchmarks/protocols those that a user of the library
+does not need. Those on IDC leave the official test patients alone, but for idc-encoder and for idc-networks without
+--development. Each writes its page, numbers, tables and figures to a folder of reports/.
 """
 
 import argparse
+import importlib
 import os
 import sys
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path += [str(REPOSITORY / "benchmarks"), str(REPOSITORY / "benchmarks" / "protocols")]
+
+#: Studies in benchmarks/protocols, each the `STUDY` of the file of its name.
+PROTOCOLS = ("idc-encoder", "idc-networks", "official-candidates")
 
 
 def main(arguments=None):
@@ -22,23 +29,24 @@ def main(arguments=None):
     from histofeat.studies import STUDIES, find_study
 
     parser = argparse.ArgumentParser(prog="study.py", description="Run a study and write its page.")
-    parser.add_argument("study", choices=STUDIES, help="study.py STUDY --help lists the options of one")
+    parser.add_argument("study", choices=[*STUDIES, *PROTOCOLS], help="study.py STUDY --help lists the options of one")
     parser.add_argument("options", nargs=argparse.REMAINDER)
     chosen = parser.parse_args(arguments)
-    return run_study(find_study(chosen.study), chosen.options, f"study.py {chosen.study}")
+    listed = chosen.study in STUDIES
+    study = find_study(chosen.study) if listed else importlib.import_module(chosen.study.replace("-", "_")).STUDY
+    return run_study(study, chosen.options)
 
 
-def run_study(study, arguments=None, program=None):
-    """Run a study and write its page; returns the exit code. By default its script is called after it."""
-    parser = make_parser(study, program)
-    script = program or f"protocols/{parser.prog}"
+def run_study(study, arguments=None):
+    """Run a study and write its page; returns the exit code."""
+    parser = make_parser(study)
 
     def run(options):
         from histofeat.cli.outputs import Progress
         from histofeat.features import Runtime
         from histofeat.reporting import check_output, write_study
 
-        command = command_line(script, parser, options)
+        command = command_line(parser.prog, parser, options)
         check_output(options.output, overwrite=options.overwrite, option="--overwrite")
         runtime = Runtime(options.n_jobs, getattr(options, "store", None), Progress())
         findings = study.run(options, runtime)
@@ -48,10 +56,10 @@ def run_study(study, arguments=None, program=None):
     return run_command(parser.prog, run, parser.parse_args(arguments))
 
 
-def make_parser(study, program=None):
+def make_parser(study):
     """Give the parser of a study."""
-    program = program or f"{study.name.replace('-', '_')}.py"
-    return study_parser(program, study.description, study.folder or study.name, study.options, data=study.data)
+    program, folder = f"study.py {study.name}", study.folder or study.name
+    return study_parser(program, study.description, folder, study.options, data=study.data)
 
 
 def study_parser(program, description, folder, options=None, *, data=True, quick=True):

@@ -1,6 +1,6 @@
 """The shipped encoder compared with handcrafted features and an ImageNet network, on patients it never saw.
 
-    python benchmarks/protocols/idc_encoder.py --data /path/to/shared/data --weights /path/to/weights
+    python benchmarks/study.py idc-encoder --data /path/to/shared/data --weights /path/to/weights
 
 Three questions, one page: how far `histo` gets on the 49 official test patients of IDC (heads are fitted on all others,
 on whom the encoder was trained too), what stain, blur, compression and light do to it there, and whether it carries to
@@ -8,20 +8,14 @@ BreakHis, of which it never saw an image. Each look at the 49 is a line of repor
 reports/idc-encoder-sample.
 """
 
-import sys
 import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
 from idc_networks import TEST_OPTIONS, check_test_options, load, test_settings
 from late_vote import make_late_vote
-from study import run_study
 
 from histofeat import IDCPipeline, PatientKFold, evaluate, load_breakhis
 from histofeat.features import HistoEmbedding
@@ -171,12 +165,3 @@ STUDY = Study(
     data="optional",
     folder="idc-encoder-sample",
 )
-
-
-def main(arguments=None):
-    """Run the study; returns the exit code."""
-    return run_study(STUDY, arguments)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,7 +1,7 @@
 """Networks trained on IDC, compared with baselines on the same training and test patients.
 
-    python benchmarks/protocols/idc_networks.py --data /path/to/idc --weights /path/to/weights --development
-    python benchmarks/protocols/idc_networks.py --data /path/to/idc --weights /path/to/weights
+    python benchmarks/study.py idc-networks --data /path/to/idc --weights /path/to/weights --development
+    python benchmarks/study.py idc-networks --data /path/to/idc --weights /path/to/weights
 
 CancerNet and a small residual network from scratch, MobileNetV2 0.35 fine-tuned, its frozen embedding, and classical
 features with their heads. The first command tests on the official validation patients and leaves the official test
@@ -10,18 +10,13 @@ appends a line per model to reports/test_ledger.csv. The recipes of the networks
 only: idc_networks_trials.csv lists what was tried. Writes reports/idc-networks-sample.
 """
 
-import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
 from official_candidates import CANDIDATES, CHOSEN as PUBLISHED_CHOICE
-from study import REPOSITORY, run_study
+from study import REPOSITORY
 
 from histofeat import CNNClassifier, IDCPipeline, load_idc, make_cohort, studies
 from histofeat.metrics import parse_rule, rule_examples
@@ -207,12 +202,3 @@ STUDY = studies.Study(
     data="optional",
     folder="idc-networks-sample",
 )  # fmt: skip
-
-
-def main(arguments=None):
-    """Run the study; returns the exit code."""
-    return run_study(STUDY, arguments)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,21 +1,15 @@
 """Which pipeline goes to the official IDC test patients: a few candidates, compared on all other patients.
 
-    python benchmarks/protocols/official_candidates.py --data /path/to/idc --weights /path/to/weights
+    python benchmarks/study.py official-candidates --data /path/to/idc --weights /path/to/weights
 
 Three folds of the patients outside the official test set; ROC-AUC, and balanced accuracy at the threshold that is
 chosen for Youden's index inside the training patients of each fold. The candidate of the highest ROC-AUC is `CHOSEN`,
 the one pipeline that `idc_official.py` adds to its standard sets. Writes reports/official-candidates.
 """
 
-import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pandas as pd
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from study import run_study
 
 from histofeat import IDCPipeline, PatientKFold, evaluate
 from histofeat.studies import Findings, Study, load_development_patients, network_params
@@ -111,12 +105,3 @@ STUDY = Study(
     "Compare candidates for the official IDC test patients on all others.",
     run,
 )
-
-
-def main(arguments=None):
-    """Compare; returns the exit code."""
-    return run_study(STUDY, arguments)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -20,14 +20,16 @@ N_PATIENTS = {"train": 4, "validation": 2, "test": 3, "unlisted": 1}
 
 @pytest.fixture(scope="module")
 def script(loaded_script):
-    with loaded_script("protocols/idc_encoder.py") as module:
+    with loaded_script("study.py"), loaded_script("protocols/idc_encoder.py") as module:
         yield module
 
 
 @pytest.fixture
 def main(script, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    return script.main
+    import study
+
+    return lambda words: study.main(["idc-encoder", *words])
 
 
 @pytest.fixture(scope="module")
@@ -268,7 +270,7 @@ def test_each_look_at_the_test_patients_is_a_line_of_the_ledger(
     }
     metrics = json.loads(Path("out/metrics.json").read_text(encoding="utf-8"))
     assert metrics["command"] == (
-        "python benchmarks/protocols/idc_encoder.py --data idc --output out --overwrite --n-jobs 1 --resamples 50 "
+        "python benchmarks/study.py idc-encoder --data idc --output out --overwrite --n-jobs 1 --resamples 50 "
         "--ledger ledger.csv"
     )
     assert "There was no BreakHis to score." in Path("out/report.md").read_text(encoding="utf-8")

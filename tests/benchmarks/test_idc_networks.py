@@ -24,14 +24,16 @@ N_PATIENTS = {"train": 5, "validation": 3, "test": 4, "unlisted": 2}
 
 @pytest.fixture(scope="module")
 def script(loaded_script):
-    with loaded_script("protocols/idc_networks.py") as module:
+    with loaded_script("study.py"), loaded_script("protocols/idc_networks.py") as module:
         yield module
 
 
 @pytest.fixture
 def main(script, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    return script.main
+    import study
+
+    return lambda words: study.main(["idc-networks", *words])
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ def study(loaded_script):
 
 
 @pytest.fixture(scope="module")
-def candidates(loaded_script):
+def candidates(study, loaded_script):
     with loaded_script("protocols/official_candidates.py") as module:
         yield module
 
@@ -138,12 +138,12 @@ def test_a_study_that_fails_leaves_nothing_behind(written, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_candidates_are_compared_from_end_to_end(candidates, tmp_path):
+def test_candidates_are_compared_from_end_to_end(study, tmp_path):
     from histofeat import make_cohort
 
     make_cohort(n_patients=12, patches_per_patient=10, root=tmp_path / "idc")
     words = ["--data", str(tmp_path), "--output", str(tmp_path / "out"), "--quick"]
-    assert candidates.main(words) == 0
+    assert study.main(["official-candidates", *words]) == 0
     [row] = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))["results"]["rows"]
     assert row["candidate"] == "handcrafted"
     assert row["roc_auc_low"] <= row["roc_auc"] <= row["roc_auc_high"]
