@@ -158,17 +158,12 @@ def say_epoch(done, total, values):
 
 
 def _scores_figure(found):
-    kinds = {True: "trained network", False: "fixed features"}
-    drawn = [
-        {"name": row["name"], "kind": kinds[row["epochs"] > 0], **row["roc_auc"]}
-        | dict(zip(("low", "high"), row["roc_auc"]["ci95"], strict=True))
-        for row in found.models
-    ]
-    if not drawn:
+    if not found.models:
         return {}
+    table = found.tables()["models"]
+    table["kind"] = np.where(table["epochs"] > 0, "trained network", "fixed features")
     title, x_label = f"IDC: {found.tested}", "ROC-AUC, 95 % interval over patients"
-    table = pd.DataFrame(drawn)
-    return {"scores": studies.bars(title, x_label, table, "pooled", "{name}", group="kind", reference=None)}
+    return {"scores": studies.bars(title, x_label, table, "roc_auc", "{name}", group="kind", reference=None)}
 
 
 def _curves(epochs):

@@ -278,7 +278,7 @@ def write_study(output, study, findings, options, *, command, overwrite=False):
     pathlib.Path
         ``report.md`` in the folder; ``report.html`` lies beside it.
     """
-    results = jsonable(_plain(findings.to_dict()))
+    results = jsonable(_plain(findings.results))
     environment, quick = describe_environment(), bool(options["quick"])
     page = write_page(
         output,

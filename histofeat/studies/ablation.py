@@ -12,11 +12,11 @@ from sklearn.base import clone
 from threadpoolctl import threadpool_limits
 
 from histofeat.evaluation import LeftOut
-from histofeat.exceptions import check_whole, known_names
+from histofeat.exceptions import check_whole
 from histofeat.features import extract
 from histofeat.images import as_images
 from histofeat.metrics import bootstrap_p, holm, patient_weights
-from histofeat.studies.fitted_folds import measure_folds
+from histofeat.studies.fitted_folds import check_members, measure_folds
 from histofeat.studies.study import flat_table
 
 _TIMED_PASSES = 3
@@ -158,13 +158,7 @@ def _make_sets(names, sets):
     taken = {name for _, name, _ in wanted}
     for name, families in sets.items():
         families = (families,) if isinstance(families, str) else tuple(families)
-        unknown = [family for family in families if family not in names]
-        if unknown or not families:
-            wrong = repr(unknown[0]) if unknown else "none"
-            raise ValueError(
-                f"ablate_families.sets[{name!r}]: expected families of the pipeline, got {wrong} "
-                f"({len(unknown)} unknown). {known_names(unknown[0] if unknown else '', names)}"
-            )
+        check_members(f"ablate_families.sets[{name!r}]", "families of the pipeline", families, names)
         if name in taken:
             raise ValueError(
                 f"ablate_families.sets: expected names of their own, got {name!r}, which is a row already. Rename it."

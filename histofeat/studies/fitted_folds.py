@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.base import clone
 
 from histofeat.evaluation import FairFolds, FeatureBank, Plan, Run, class_probabilities, fair_folds, run_in_threads
-from histofeat.exceptions import MissingExtraError, WeightsError
+from histofeat.exceptions import MissingExtraError, WeightsError, known_names
 from histofeat.features import Runtime, extract
 from histofeat.metrics import Bootstrap, patient_weights, ranking_scores
 from histofeat.model_selection import encode_patients
@@ -59,6 +59,17 @@ def measure_once(pipelines, dataset, runtime):
         name: np.hstack([columns[family.family] for family in pipeline.families()])
         for name, pipeline in pipelines.items()
     }
+
+
+def check_members(where, expected, given, known):
+    """Refuse a group that is empty or has a name that is not known."""
+    unknown = [name for name in given if name not in known]
+    if unknown or not given:
+        wrong = repr(unknown[0]) if unknown else "none"
+        raise ValueError(
+            f"{where}: expected {expected}, got {wrong} ({len(unknown)} unknown). "
+            f"{known_names(unknown[0] if unknown else '', known)}"
+        )
 
 
 @dataclass

@@ -200,11 +200,9 @@ def _severity_curves(table):
 def run_normalization(options, runtime):
     """Score feature sets behind stain normalisers, on clean and on shifted stains."""
     conditions = QUICK_STAINS if options.quick else STAINS
-    pipelines, found, results = perturb(
-        options, runtime, behind_normalizers, conditions=conditions, metrics=("roc_auc",)
-    )
+    _, found, results = perturb(options, runtime, behind_normalizers, conditions=conditions, metrics=("roc_auc",))
     del results["n_training_patches"]
-    table = compare_normalizers(found, pipelines)
+    table = compare_normalizers(found)
     compared, label = table[table["difference"].notna()], "difference in ROC-AUC, 95 % interval over patients"
     figures = {
         f"differences-{features}": bars(
@@ -231,24 +229,20 @@ def behind_normalizers(pipelines):
     return behind
 
 
-def compare_normalizers(found, sets):
+def compare_normalizers(found):
     """Compare every normaliser with none on the same patches; p-values are adjusted for their number."""
-    values = {(row.pipeline, row.perturbation, row.severity): row for row in found.table.itertuples()}
-    conditions = list(dict.fromkeys(key[1:] for key in values))
     rows = []
-    for features in sets:
-        for arm in ARMS:
-            for at in conditions:
-                row = values[f"{features} | {arm}", *at]
-                entry = {"features": features, "normalizer": arm, "perturbation": at[0], "severity": at[1]}
-                entry["condition"] = words(row)
-                entry |= {"roc_auc": row.value, "low": row.low, "high": row.high}
-                if arm != "none":
-                    difference, paired = found.compare(f"{features} | {arm}", f"{features} | none", at)
-                    low, high = paired.interval("roc_auc")
-                    p = bootstrap_p(difference, paired.samples["roc_auc"])
-                    entry |= {"difference": difference, "difference_low": low, "difference_high": high, "p": p}
-                rows.append(entry)
+    for row in found.table.itertuples():
+        features, arm = row.pipeline.split(" | ")
+        entry = {"features": features, "normalizer": arm, "perturbation": row.perturbation, "severity": row.severity}
+        entry |= {"condition": words(row), "roc_auc": row.value, "low": row.low, "high": row.high}
+        if arm != "none":
+            at = row.perturbation, row.severity
+            difference, paired = found.compare(row.pipeline, f"{features} | none", at)
+            low, high = paired.interval("roc_auc")
+            p = bootstrap_p(difference, paired.samples["roc_auc"])
+            entry |= {"difference": difference, "difference_low": low, "difference_high": high, "p": p}
+        rows.append(entry)
     table = pd.DataFrame(rows)
     compared = table["difference"].notna()
     table.loc[compared, "p_holm"] = holm(table.loc[compared, "p"].to_numpy())

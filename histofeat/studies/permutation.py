@@ -15,7 +15,7 @@ from histofeat.evaluation import LeftOut, run_in_threads
 from histofeat.exceptions import check_whole, known_names
 from histofeat.features import CHANNELS, Runtime
 from histofeat.metrics import patient_weights
-from histofeat.studies.fitted_folds import measure_folds
+from histofeat.studies.fitted_folds import check_members, measure_folds
 from histofeat.studies.study import flat_table
 
 # "h" and "e" are hematoxylin and eosin in the names of Haralick's columns.
@@ -208,13 +208,7 @@ def _make_parts(kinds, measured, correlation):
 
 def _numbers(name, columns, number):
     columns = [columns] if isinstance(columns, str) else list(columns)
-    unknown = [column for column in columns if column not in number]
-    if unknown or not columns:
-        wrong = repr(unknown[0]) if unknown else "none"
-        raise ValueError(
-            f"permutation_importance.by[{name!r}]: expected names of columns of the pipeline, got {wrong} "
-            f"({len(unknown)} unknown). {known_names(unknown[0] if unknown else '', number)}"
-        )
+    check_members(f"permutation_importance.by[{name!r}]", "names of columns of the pipeline", columns, number)
     return np.array(sorted({number[column] for column in columns}))
 
 

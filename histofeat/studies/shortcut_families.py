@@ -192,13 +192,11 @@ def coordinate_features(dataset):
             f"PatchDataset.frame: expected x and y for every patch, got none for row {first} and "
             f"{int(missing.sum()) - 1} others of {len(dataset)}. Fill them in, or do without coordinates."
         )
-    places = dataset.frame[["x", "y"]].to_numpy(dtype=np.float64)
-    ids, codes = encode_patients(dataset.patients, len(dataset), "dataset.patients")
-    first, last = (np.full((len(ids), 2), sign * np.inf) for sign in (1, -1))
-    np.minimum.at(first, codes, places)
-    np.maximum.at(last, codes, places)
-    extent = (last - first)[codes]
-    relative = np.divide(places - first[codes], extent, out=np.full_like(places, 0.5), where=extent > 0)
+    places = dataset.frame[["x", "y"]].astype(np.float64)
+    _, codes = encode_patients(dataset.patients, len(dataset), "dataset.patients")
+    first, last = (places.groupby(codes).transform(end).to_numpy() for end in ("min", "max"))
+    extent = last - first
+    relative = np.divide(places.to_numpy() - first, extent, out=np.full(places.shape, 0.5), where=extent > 0)
     return np.hstack([places, relative]).astype(np.float32)
 
 

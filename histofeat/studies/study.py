@@ -66,10 +66,6 @@ class Findings:
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     figures: Mapping[str, tuple[str, Mapping]] = field(default_factory=dict)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the results; tables and figures hold the same numbers in other shapes."""
-        return dict(self.results)
-
 
 @dataclass(frozen=True)
 class Study:
