@@ -257,6 +257,7 @@ def check_choice(where: str, value: object, known: Iterable[str], error: type[Va
     >>> check_choice("edges", "overlap", ("overlap", "reflect"))
     """
     known = tuple(known)
-    if not isinstance(value, type(known[0])) or isinstance(value, bool) or value not in known:
-        nearest = known_names(value, known) if isinstance(known[0], str) else "Give one of them."
+    kind = str if isinstance(known[0], str) else Integral
+    if not isinstance(value, kind) or isinstance(value, bool) or value not in known:
+        nearest = known_names(value, known) if kind is str else "Give one of them."
         raise error(f"{where}: expected one of {', '.join(map(str, known))}, got {value!r:.80}. {nearest}")

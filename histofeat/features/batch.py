@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Integral
 
 import numpy as np
 
@@ -68,32 +67,6 @@ def check_different(owner: str, values, words: str) -> Sequence:
     if not isinstance(values, list | tuple) or not values or any(values.count(value) > 1 for value in values):
         raise ValueError(f"{owner}: expected different {words}, got {values!r}.")
     return values
-
-
-def check_integer(owner: str, value, low: int, high: int | None = None, *, optional: bool = False) -> None:
-    """Check that a parameter is an integer from `low` to `high`.
-
-    Parameters
-    ----------
-    owner : str
-        Name of the parameter in the message.
-    value : object
-        Its value.
-    low, high : int
-        Bounds, both included; no upper one with None.
-    optional : bool, default=False
-        Whether None is accepted too.
-
-    Raises
-    ------
-    ValueError
-        If it is no integer, or out of its range.
-    """
-    if optional and value is None:
-        return
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < low or (high and value > high):
-        valid = (f"from {low} to {high}" if high else f"of at least {low}") + (" or None" if optional else "")
-        raise ValueError(f"{owner}: expected an integer {valid}, got {value!r}.")
 
 
 def as_stack(owner: str, images, *, colors: bool = False) -> np.ndarray:

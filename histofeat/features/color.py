@@ -9,8 +9,9 @@ from typing import ClassVar
 import numpy as np
 from numba import njit
 
+from histofeat.exceptions import check_whole
 from histofeat.features.base import PatchFeatures
-from histofeat.features.batch import CHANNELS, PatchBatch, as_stack, check_channels, check_integer, read_only
+from histofeat.features.batch import CHANNELS, PatchBatch, as_stack, check_channels, read_only
 
 #: Moments of a channel, in the order of the columns.
 MOMENTS = ("mean", "std", "skewness", "kurtosis")
@@ -53,7 +54,7 @@ def channel_histograms(pixels: np.ndarray, bins: int = 16) -> tuple[np.ndarray, 
     [0.5, 0.5, 0.0, -2.0]
     """
     stack = as_stack("channel_histograms", pixels, colors=True)
-    check_integer("channel_histograms.bins", bins, 2, 256)
+    check_whole("channel_histograms.bins", bins, 2, "Use 16.", most=256)
     shares, moments = np.empty((len(stack), 3, bins)), np.empty((len(stack), 3, len(MOMENTS)))
     _count_channels(read_only(stack.reshape(len(stack), -1)), shares, moments)
     return (shares[0], moments[0]) if np.ndim(pixels) == 3 else (shares, moments)
@@ -99,7 +100,7 @@ class ColorHistogram(PatchFeatures):
         self.moments = moments
 
     def _check_params(self) -> None:
-        check_integer("ColorHistogram.bins", self.bins, 2, 256)
+        check_whole("ColorHistogram.bins", self.bins, 2, "Use 16.", most=256)
         check_channels("ColorHistogram.spaces", self.spaces, tuple(_SPACES))
         if not isinstance(self.moments, bool | np.bool_):
             raise ValueError(f"ColorHistogram.moments: expected True or False, got {self.moments!r}.")
@@ -152,7 +153,7 @@ def joint_histogram(rgb: np.ndarray, bins: int = 8) -> np.ndarray:
     [0.25, 0.0, 0.0, 0.0, 0.5, 0.0, 0.0, 0.25]
     """
     stack = as_stack("joint_histogram", rgb, colors=True)
-    check_integer("joint_histogram.bins", bins, 2, _MAX_JOINT_BINS)
+    check_whole("joint_histogram.bins", bins, 2, "Use 8.", most=_MAX_JOINT_BINS)
     shares = np.empty((len(stack), bins**3))
     _count_cells(read_only(stack.reshape(len(stack), -1, 3)), bins, shares)
     return shares[0] if np.ndim(rgb) == 3 else shares
@@ -193,7 +194,7 @@ class JointColorHistogram(PatchFeatures):
         self.bins = bins
 
     def _check_params(self) -> None:
-        check_integer("JointColorHistogram.bins", self.bins, 2, _MAX_JOINT_BINS)
+        check_whole("JointColorHistogram.bins", self.bins, 2, "Use 8.", most=_MAX_JOINT_BINS)
 
     def _feature_names(self) -> list[str]:
         digits = len(str(self.bins - 1))
@@ -232,7 +233,7 @@ def gray_histogram(gray: np.ndarray, bins: int = 256) -> np.ndarray:
     [0.5, 0.25, 0.0, 0.25]
     """
     stack = as_stack("gray_histogram", gray)
-    check_integer("gray_histogram.bins", bins, 2, 256)
+    check_whole("gray_histogram.bins", bins, 2, "Use 256.", most=256)
     shares = np.empty((len(stack), bins))
     _count_levels(read_only(stack.reshape(len(stack), -1)), shares)
     return shares[0] if np.ndim(gray) == 2 else shares
@@ -272,7 +273,7 @@ class GrayHistogram(PatchFeatures):
         self.bins = bins
 
     def _check_params(self) -> None:
-        check_integer("GrayHistogram.bins", self.bins, 2, 256)
+        check_whole("GrayHistogram.bins", self.bins, 2, "Use 256.", most=256)
 
     def _feature_names(self) -> list[str]:
         digits = len(str(self.bins - 1))

@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 from numba import njit
 
+from histofeat.exceptions import check_name
 from histofeat.features.batch import as_stack, read_only
 from histofeat.features.color import count_values
 from histofeat.features.neighbourhoods import BLOCK, SCALE, RingFeatures, check_ring, circle, close, extended, tally
@@ -133,8 +134,7 @@ class CompletedLBP(RingFeatures):
 
     def _check_params(self) -> None:
         super()._check_params()
-        if not isinstance(self.form, str) or self.form not in _FORMS:
-            raise ValueError(f"CompletedLBP.form: expected one of {sorted(_FORMS)}, got {self.form!r}.")
+        check_name("CompletedLBP.form", self.form, _FORMS)
 
     def _columns(self, points: int) -> list[str]:
         patterns = [*(f"{k:02d}" for k in range(points + 1)), "mixed"]

@@ -9,8 +9,9 @@ from typing import ClassVar
 import numpy as np
 from numba import njit
 
+from histofeat.exceptions import check_whole
 from histofeat.features.base import PatchFeatures
-from histofeat.features.batch import PatchBatch, check_channels, check_different, check_integer, read_only
+from histofeat.features.batch import PatchBatch, check_channels, check_different, read_only
 
 #: ``c * log2(c)`` is summed in integers, multiples of 2**-28: fast, and exact in any order.
 FIXED = 2.0**28
@@ -52,8 +53,8 @@ def cooccurrence(gray: np.ndarray, levels: int = 32, distance: int = 1) -> np.nd
     gray = np.asarray(gray)
     if gray.dtype != np.uint8 or gray.ndim != 2 or gray.size == 0:
         raise ValueError(f"cooccurrence: expected 8-bit image of shape (H, W), got {gray.dtype} of shape {gray.shape}.")
-    check_integer("cooccurrence.levels", levels, 2, 256)
-    check_integer("cooccurrence.distance", distance, 1)
+    check_whole("cooccurrence.levels", levels, 2, "Use 32.", most=256)
+    check_whole("cooccurrence.distance", distance, 1, "Use 1.")
     quantised = np.empty(gray.shape, np.uint8)
     quantise(np.ascontiguousarray(gray).ravel(), levels, quantised.ravel())
     counts = np.zeros((4, levels * levels), np.int32)
@@ -85,9 +86,9 @@ class CooccurrenceFeatures(PatchFeatures):
 
     def _check_params(self) -> None:
         owner = type(self).__name__
-        check_integer(f"{owner}.levels", self.levels, 2, 256)
+        check_whole(f"{owner}.levels", self.levels, 2, "Use 32.", most=256)
         for distance in check_different(f"{owner}.distances", self.distances, "distances such as (1,)"):
-            check_integer(f"{owner}.distances", distance, 1)
+            check_whole(f"{owner}.distances", distance, 1, "Use 1.")
         check_channels(f"{owner}.channels", self.channels)
 
     def _feature_names(self) -> list[str]:

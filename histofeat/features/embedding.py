@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from numbers import Integral
 from typing import ClassVar
 
 import numpy as np
 
-from histofeat.exceptions import PatchError
+from histofeat.exceptions import PatchError, check_choice, check_whole
 from histofeat.features.base import PatchFeatures
-from histofeat.features.batch import PatchBatch, check_integer, resize_patches
+from histofeat.features.batch import PatchBatch, resize_patches
 from histofeat.images import VIEW_COUNTS, VIEWS, take_view
 from histofeat.networks import (
     TrainingRecord,
@@ -357,10 +356,10 @@ def _check_embedding(embedding: CNNEmbedding) -> None:
     _check_path("weights", embedding.weights, optional=False)
     _check_path("weights_dir", embedding.weights_dir, optional=True)
     for name, least in (("batch_size", 1), ("n_threads", 1), ("input_size", encoder.minimum_size)):
-        check_integer(f"CNNEmbedding.{name}", getattr(embedding, name), least, optional=True)
+        if getattr(embedding, name) is not None:
+            check_whole(f"CNNEmbedding.{name}", getattr(embedding, name), least, "Use None for the usual one.")
     check_settings(encoder, embedding.engine, embedding.pooling, embedding.precision, embedding.device)
-    if not isinstance(embedding.views, Integral) or embedding.views not in VIEW_COUNTS or embedding.views is True:
-        raise ValueError(f"CNNEmbedding.views: expected 1 or 8, got {embedding.views!r}. Use 1, or 8 for all views.")
+    check_choice("CNNEmbedding.views", embedding.views, VIEW_COUNTS)
 
 
 def _check_path(name: str, value, *, optional: bool) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from types import MappingProxyType
 
-from histofeat.exceptions import known_names
+from histofeat.exceptions import check_name
 from histofeat.features.base import PatchFeatures
 
 
@@ -75,10 +75,7 @@ def family_class(name: str) -> type[PatchFeatures]:
     >>> family_class("lbp").__name__
     'LBPHistogram'
     """
-    if name not in FAMILIES:
-        raise ValueError(
-            f"features: expected the name of a feature family, got {name!r}. {known_names(name, FAMILIES)}"
-        )
+    check_name("features", name, FAMILIES, "the name of a feature family")
     record = FAMILIES[name]
     return getattr(import_module(f"histofeat.features.{record.module}"), record.class_name)
 
@@ -109,11 +106,7 @@ def make_family(name: str, **params) -> PatchFeatures:
     LBPHistogram(radii_px=(1, 2))
     """
     family = family_class(name)
-    known = family._get_param_names()
     for param in params:
-        if param not in known:
-            raise ValueError(
-                f"features__{name}__{param}: expected a parameter of {family.__name__}, got {param!r}. "
-                f"{known_names(param, known)}"
-            )
+        where, known = f"features__{name}__{param}", family._get_param_names()
+        check_name(where, param, known, f"a parameter of {family.__name__}")
     return family(**params)

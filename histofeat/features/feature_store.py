@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
@@ -83,13 +82,12 @@ class FeatureStore:
     def __post_init__(self):
         object.__setattr__(self, "path", fspath(self.path))
 
-    @contextmanager
-    def session(self) -> Iterator[Session]:
+    def session(self) -> AbstractContextManager[Session]:
         """Open the file for a while, for any number of threads.
 
-        Yields
-        ------
-        session : Session
+        Returns
+        -------
+        session : context manager that gives a Session
             Reads and writes rows.
 
         Raises
@@ -97,8 +95,7 @@ class FeatureStore:
         ValueError
             If the file is no feature store, is damaged, or cannot be written; also later, while it is open.
         """
-        with open_session(self.path) as session:
-            yield session
+        return open_session(self.path)
 
     def entries(self) -> list[StoredExtractor]:
         """List what is stored, the largest first; nothing where there is no file."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 from functools import lru_cache
-from numbers import Real
 from typing import ClassVar
 
 import numpy as np
 from numba import njit
 
+from histofeat.exceptions import check_real
 from histofeat.features.base import PatchFeatures
 from histofeat.features.batch import PatchBatch, as_stack, read_only
 
@@ -257,12 +257,8 @@ class FuzzyColorHistogram(PatchFeatures):
         self.fuzziness = fuzziness
 
     def _check_params(self) -> None:
-        value = self.fuzziness
-        if not isinstance(value, Real) or isinstance(value, bool) or not 1 < value <= 3:
-            raise ValueError(
-                f"FuzzyColorHistogram.fuzziness: expected a number above 1 and at most 3, got {value!r}. "
-                "Han and Ma use 1.9."
-            )
+        words, remedy = "above 1 and at most 3", "Han and Ma use 1.9."
+        check_real("FuzzyColorHistogram.fuzziness", self.fuzziness, words, lambda value: 1 < value <= 3, remedy)
 
     def _feature_names(self) -> list[str]:
         return [f"fuzzy_color_{k:02d}" for k in range(len(_START))]

@@ -9,8 +9,9 @@ from typing import ClassVar
 import numpy as np
 from numba import njit
 
+from histofeat.exceptions import check_whole
 from histofeat.features.base import PatchFeatures
-from histofeat.features.batch import PatchBatch, check_channels, check_different, check_integer
+from histofeat.features.batch import PatchBatch, check_channels, check_different
 
 #: Offsets of neighbours are multiples of 1e-5 pixels, as in scikit-image.
 _UNIT = 100_000
@@ -46,10 +47,9 @@ def check_ring(owner: str, radius, points, radius_name: str = "radius_px") -> in
     ValueError
         If the radius is no integer of at least 1, or the points are no integer from 4 to 32.
     """
-    check_integer(f"{owner}.{radius_name}", radius, 1)
+    check_whole(f"{owner}.{radius_name}", radius, 1, "Use 1.")
     points = min(8 * radius, MAX_POINTS) if points is None else points
-    check_integer(f"{owner}.points", points, 4, MAX_POINTS)
-    return int(points)
+    return check_whole(f"{owner}.points", points, 4, "Leave it out for 8 per pixel of radius.", most=MAX_POINTS)
 
 
 class RingFeatures(PatchFeatures):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from numbers import Integral, Real
+from numbers import Integral
 from typing import ClassVar
 
 import numpy as np
 from numba import njit
 
+from histofeat.exceptions import check_name, check_real
 from histofeat.features.base import PatchFeatures
 from histofeat.features.batch import PatchBatch, as_stack, check_channels, check_different, read_only
 from histofeat.features.neighbourhoods import extended
@@ -161,12 +162,10 @@ def _check_window(owner: str, side, window, decorrelate, rho, side_name: str) ->
     """Validate one window and how it is read."""
     if not isinstance(side, Integral) or isinstance(side, bool) or not 3 <= side <= 63 or side % 2 == 0:
         raise ValueError(f"{owner}.{side_name}: expected an odd integer from 3 to 63, got {side!r}.")
-    if not isinstance(window, str) or window not in ("uniform", "gaussian"):
-        raise ValueError(f"{owner}.window: expected 'uniform' or 'gaussian', got {window!r}.")
+    check_name(f"{owner}.window", window, ("uniform", "gaussian"))
     if not isinstance(decorrelate, bool | np.bool_):
         raise ValueError(f"{owner}.decorrelate: expected True or False, got {decorrelate!r}.")
-    if not isinstance(rho, Real) or isinstance(rho, bool) or not 0 < rho < 1:
-        raise ValueError(f"{owner}.rho: expected a number between 0 and 1, got {rho!r}.")
+    check_real(f"{owner}.rho", rho, "between 0 and 1", lambda value: 0 < value < 1, "Use 0.9.")
 
 
 @lru_cache(maxsize=32)

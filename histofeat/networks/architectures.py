@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from histofeat.exceptions import known_names
+from histofeat.exceptions import check_name
 from histofeat.networks.pretrained.network import (
     _quiet,
     _settings,
@@ -154,11 +154,8 @@ def find_architecture(name: str) -> Architecture:
     >>> find_architecture("densenet201").encoder.constructor
     'DenseNet201'
     """
-    if isinstance(name, str) and name in ARCHITECTURES:
-        return ARCHITECTURES[name]
-    raise ValueError(
-        f"CNNClassifier.architecture: expected the name of a network, got {name!r}. {known_names(name, ARCHITECTURES)}"
-    )
+    check_name("CNNClassifier.architecture", name, ARCHITECTURES, "the name of a network")
+    return ARCHITECTURES[name]
 
 
 #: Held while a network is built or run outside of training: Keras takes settings from the process.

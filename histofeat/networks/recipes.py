@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from histofeat.exceptions import check_choice, check_real, check_whole, known_names
+from histofeat.exceptions import check_choice, check_name, check_real, check_whole
 from histofeat.networks.augmentation import STANDARD, Augmentation
 from histofeat.networks.pretrained.network import import_keras
 
@@ -66,12 +66,9 @@ def learning_rates(schedule: str, peak: float, n_steps: int, *, warmup: float = 
         return peak * _fall(done)
     if schedule == "inverse_time":
         return peak / (1 + peak / n_epochs * step)
-    if schedule == "one_cycle":
-        rise = 1 - _fall(done / warmup) if warmup else np.ones(n_steps)
-        return peak * np.where(done < warmup, _START + (1 - _START) * rise, _fall((done - warmup) / (1 - warmup)))
-    raise ValueError(
-        f"CNNClassifier.schedule: expected a known schedule, got {schedule!r}. {known_names(schedule, SCHEDULES)}"
-    )
+    check_name("CNNClassifier.schedule", schedule, SCHEDULES, "a known schedule")
+    rise = 1 - _fall(done / warmup) if warmup else np.ones(n_steps)
+    return peak * np.where(done < warmup, _START + (1 - _START) * rise, _fall((done - warmup) / (1 - warmup)))
 
 
 def _fall(done):
@@ -272,10 +269,21 @@ class Recipe:
         return asdict(self)
 
 
+def _standard(**values) -> Mapping[str, Recipe]:
+    return MappingProxyType({"standard": Recipe(**values)})
+
+
+#: Without normalisation, AlexNet learns nothing at the rates of the others.
+ALEXNET = _standard(learning_rate=2e-4, batch_size=32, epochs=15)
+RESNET_SMALL = _standard(learning_rate=4e-3, batch_size=64, epochs=15)
+#: Pretrained networks: the head alone, then the last blocks with it.
+FINE_TUNING = _standard(learning_rate=3e-3, batch_size=64, epochs=5, head_epochs=1, fine_tuning_rate=1 / 3)
+#: The same networks from random weights.
+FROM_SCRATCH = _standard(learning_rate=1e-3, batch_size=32, epochs=30, label_smoothing=0.05)
 #: CancerNet, and as it was published: Keras 2 let the rate fall with the inverse of the time, by 0.01 / 40 a step.
 CANCERNET: Mapping[str, Recipe] = MappingProxyType(
     {
-        "standard": Recipe(learning_rate=2e-3, batch_size=32, epochs=12),
+        **_standard(learning_rate=2e-3, batch_size=32, epochs=12),
         "published": Recipe(
             optimizer="adagrad",
             learning_rate=1e-2,
@@ -286,25 +294,4 @@ CANCERNET: Mapping[str, Recipe] = MappingProxyType(
             monitor="loss",
         ),
     }
-)
-
-
-#: Without normalisation, AlexNet learns nothing at the rates of the others.
-ALEXNET: Mapping[str, Recipe] = MappingProxyType({"standard": Recipe(learning_rate=2e-4, batch_size=32, epochs=15)})
-
-
-RESNET_SMALL: Mapping[str, Recipe] = MappingProxyType(
-    {"standard": Recipe(learning_rate=4e-3, batch_size=64, epochs=15)}
-)
-
-
-#: Pretrained networks: the head alone, then the last blocks with it.
-FINE_TUNING: Mapping[str, Recipe] = MappingProxyType(
-    {"standard": Recipe(learning_rate=3e-3, batch_size=64, epochs=5, head_epochs=1, fine_tuning_rate=1 / 3)}
-)
-
-
-#: The same networks from random weights.
-FROM_SCRATCH: Mapping[str, Recipe] = MappingProxyType(
-    {"standard": Recipe(learning_rate=1e-3, batch_size=32, epochs=30, label_smoothing=0.05)}
 )

@@ -47,10 +47,8 @@ class Settings:
     def stages(self) -> tuple[tuple[str, int, float], ...]:
         """What learns, for how many epochs, up to which learning rate."""
         recipe = self.recipe
-        if self.fine_tune is None:
-            return (("all", recipe.epochs, recipe.learning_rate),)
-        if self.fine_tune == "head":
-            return (("head", recipe.epochs, recipe.learning_rate),)
+        if self.fine_tune in (None, "head"):
+            return ((self.fine_tune or "all", recipe.epochs, recipe.learning_rate),)
         first = min(recipe.head_epochs, recipe.epochs)
         stages = (
             ("head", first, recipe.learning_rate),

@@ -317,7 +317,6 @@ def make_batches(settings: Settings, task: Task, reader: PatchReader, pool: Thre
 
 def _roc_auc(codes, proba) -> float:
     """Area under the curve; of more than two classes the mean over them of each against the others."""
-    if proba.shape[1] == 2:
-        return float(roc_auc_score(codes, proba[:, 1])) if 0 < codes.mean() < 1 else float("nan")
-    areas = [roc_auc_score(codes == k, proba[:, k]) for k in range(proba.shape[1]) if 0 < (codes == k).mean() < 1]
+    classes = (1,) if proba.shape[1] == 2 else range(proba.shape[1])
+    areas = [roc_auc_score(codes == k, proba[:, k]) for k in classes if 0 < (codes == k).mean() < 1]
     return float(np.mean(areas)) if areas else float("nan")

@@ -110,7 +110,7 @@ def test_kernels_in_plain_python():
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"bins": 1}, "ColorHistogram.bins: expected an integer from 2 to 256, got 1"),
+        ({"bins": 1}, "ColorHistogram.bins: expected a whole number from 2 to 256, got 1"),
         ({"bins": 300}, "got 300"),
         ({"bins": 8.0}, r"got 8\.0"),
         ({"bins": True}, "got True"),
@@ -134,5 +134,5 @@ def test_refuses_other_pixels(bad):
 
 
 def test_refuses_bad_bins_in_the_function():
-    with pytest.raises(ValueError, match=r"channel_histograms.bins: expected an integer from 2 to 256, got 0"):
+    with pytest.raises(ValueError, match=r"channel_histograms.bins: expected a whole number from 2 to 256, got 0"):
         channel_histograms(np.zeros((4, 4, 3), dtype=np.uint8), bins=0)

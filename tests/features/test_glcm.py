@@ -166,9 +166,9 @@ def test_kernels_in_plain_python():
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"levels": 1}, "GLCM.levels: expected an integer from 2 to 256, got 1"),
+        ({"levels": 1}, "GLCM.levels: expected a whole number from 2 to 256, got 1"),
         ({"distances": (1, 1)}, r"GLCM.distances: expected different distances such as \(1,\), got \(1, 1\)"),
-        ({"distances": (0,)}, "GLCM.distances: expected an integer of at least 1, got 0"),
+        ({"distances": (0,)}, "GLCM.distances: expected a whole number of at least 1, got 0"),
         ({"channels": ("pink",)}, r"GLCM.channels: expected different names of .* got \('pink',\)"),
     ],
 )

@@ -55,9 +55,9 @@ def test_names_tell_the_bin():
 
 @pytest.mark.parametrize("bad", [1, 257, 8.0, True, None])
 def test_bad_bins_are_refused(bad):
-    with pytest.raises(ValueError, match=r"GrayHistogram.bins: expected an integer from 2 to 256, got "):
+    with pytest.raises(ValueError, match=r"GrayHistogram.bins: expected a whole number from 2 to 256, got "):
         GrayHistogram(bins=bad)._check_params()
-    with pytest.raises(ValueError, match=r"gray_histogram.bins: expected an integer from 2 to 256, got "):
+    with pytest.raises(ValueError, match=r"gray_histogram.bins: expected a whole number from 2 to 256, got "):
         gray_histogram(random_images(), bad)
 
 

@@ -270,13 +270,13 @@ def test_kernels_of_the_statistics_in_plain_python():
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"levels": 1}, "HaralickTexture.levels: expected an integer from 2 to 256, got 1"),
+        ({"levels": 1}, "HaralickTexture.levels: expected a whole number from 2 to 256, got 1"),
         ({"levels": 257}, "got 257"),
         ({"levels": 32.0}, r"got 32\.0"),
         ({"distances": ()}, r"HaralickTexture.distances: expected different distances such as \(1,\), got \(\)"),
         ({"distances": 1}, "got 1"),
         ({"distances": (1, 1)}, r"got \(1, 1\)"),
-        ({"distances": (0,)}, "HaralickTexture.distances: expected an integer of at least 1, got 0"),
+        ({"distances": (0,)}, "HaralickTexture.distances: expected a whole number of at least 1, got 0"),
         ({"channels": "gray"}, "HaralickTexture.channels: expected different names of .* got 'gray'"),
         ({"channels": ()}, r"got \(\)"),
         ({"channels": None}, "got None"),
@@ -295,8 +295,8 @@ def test_bad_parameters(params, message):
     [
         ((np.zeros((4, 4)),), r"cooccurrence: expected 8-bit image .* got float64 of shape \(4, 4\)"),
         ((np.zeros((4, 0), np.uint8),), r"got uint8 of shape \(4, 0\)"),
-        ((np.zeros((4, 4), np.uint8), 1), r"cooccurrence.levels: expected an integer from 2 to 256, got 1"),
-        ((np.zeros((4, 4), np.uint8), 8, 0), r"cooccurrence.distance: expected an integer of at least 1, got 0"),
+        ((np.zeros((4, 4), np.uint8), 1), r"cooccurrence.levels: expected a whole number from 2 to 256, got 1"),
+        ((np.zeros((4, 4), np.uint8), 8, 0), r"cooccurrence.distance: expected a whole number of at least 1, got 0"),
     ],
 )
 def test_cooccurrence_refuses(args, message):

@@ -208,7 +208,7 @@ def test_views_are_gathered_and_staged_like_one(patches):
 @pytest.mark.parametrize("views", [0, 2, 4, 9, True, 8.0, "8", None, np.array([1, 8])])
 @pytest.mark.parametrize("kind", [HistoEmbedding, CNNEmbedding])
 def test_other_numbers_of_views(patches, kind, views):
-    with pytest.raises(ValueError, match=r"CNNEmbedding.views: expected 1 or 8, got .*Use 1, or 8 for all views"):
+    with pytest.raises(ValueError, match=r"CNNEmbedding.views: expected one of 1, 8, got .*Give one of them"):
         kind(views=views).transform(patches)
 
 
@@ -237,7 +237,7 @@ def test_other_encoders_take_the_smallest_patches():
 
 @pytest.mark.parametrize("size", [31, 0, 50.0, "50"])
 def test_input_size(patches, size):
-    match = rf"CNNEmbedding.input_size: expected an integer of at least 32 or None, got {size!r}"
+    match = rf"CNNEmbedding.input_size: expected a whole number of at least 32, got {size!r}"
     with pytest.raises(ValueError, match=match):
         HistoEmbedding(input_size=size).fit(patches)
 

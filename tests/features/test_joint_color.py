@@ -54,9 +54,9 @@ def test_names_tell_the_cell(bins, name):
 
 @pytest.mark.parametrize("bad", [1, 17, 8.0, True, None])
 def test_bad_bins_are_refused(bad):
-    with pytest.raises(ValueError, match=r"JointColorHistogram.bins: expected an integer from 2 to 16, got "):
+    with pytest.raises(ValueError, match=r"JointColorHistogram.bins: expected a whole number from 2 to 16, got "):
         JointColorHistogram(bins=bad)._check_params()
-    with pytest.raises(ValueError, match=r"joint_histogram.bins: expected an integer from 2 to 16, got "):
+    with pytest.raises(ValueError, match=r"joint_histogram.bins: expected a whole number from 2 to 16, got "):
         joint_histogram(random_patches(), bad)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 
-from histofeat.exceptions import WeightsError, known_names
+from histofeat.exceptions import WeightsError, check_name, known_names
 from histofeat.networks.pretrained.records import (
     _HUB_FILES,
     _IMAGENET,
@@ -48,14 +48,11 @@ def find_encoder(name: str, *, owner: str = "CNNEmbedding.encoder") -> Encoder |
     >>> find_encoder("resnet50").constructor
     'ResNet50'
     """
-    if isinstance(name, str):
-        if name in ENCODERS:
-            return ENCODERS[name]
-        if name.startswith(TIMM):
-            return _of_timm(name.removeprefix(TIMM), owner)
-        if name.startswith(HUB):
-            return _of_hub(name.removeprefix(HUB), owner)
-    raise ValueError(f"{owner}: expected the name of an encoder, got {name!r}. {known_names(name, ENCODERS)}")
+    for prefix, make in ((TIMM, _of_timm), (HUB, _of_hub)):
+        if isinstance(name, str) and name.startswith(prefix):
+            return make(name.removeprefix(prefix), owner)
+    check_name(owner, name, ENCODERS, "the name of an encoder")
+    return ENCODERS[name]
 
 
 @functools.lru_cache(maxsize=64)

@@ -181,12 +181,9 @@ def load_engine(
             options = {"input_size": input_size, "pooling": pooling, "precision": precision}
             if choice.engine == "openvino":
                 made = OpenVINOEngine(encoder, weights, n_threads=threads, cache_dir=cache_dir, **options)
-            elif choice.engine == "torch":
-                made = torch_engine.TorchEngine(
-                    encoder, weights, device=choice.device, input_size=input_size, precision=precision
-                )
             else:
-                made = KerasEngine(encoder, weights, device=choice.device, **options)
+                make = torch_engine.TorchEngine if choice.engine == "torch" else KerasEngine
+                made = make(encoder, weights, device=choice.device, **options)
             check_fingerprint(
                 made,
                 encoder,

@@ -216,6 +216,8 @@ class TorchEngine(StagedEngine):
         Arithmetic of the layers, through autocast; the weights and the embedding are float32.
     device : str
         ``"cpu"``, ``"gpu:0"`` and so on.
+    pooling : {"avg"}
+        The authors' way, the only one that networks of timm have.
 
     Raises
     ------
@@ -227,7 +229,7 @@ class TorchEngine(StagedEngine):
 
     name = "torch"
 
-    def __init__(self, encoder: TimmEncoder, weights: Path, *, input_size, precision, device):
+    def __init__(self, encoder: TimmEncoder, weights: Path, *, input_size, precision, device, pooling="avg"):
         self._torch, _ = import_timm()
         self._lock = threading.Lock()
         self._bfloat16 = precision == "bfloat16"
