@@ -40,9 +40,6 @@ IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 _SYSTEM = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin"})
 
 
-_CHUNK = 1 << 20
-
-
 def is_image_name(name: str) -> bool:
     """Whether a file name ends as one of the formats that are read.
 
@@ -183,14 +180,11 @@ def same_content(paths: Iterable[str]) -> list[list[int]]:
 
 
 def _content_key(path: str) -> bytes | None:
-    digest = hashlib.blake2b(digest_size=16)
     try:
         with open(path, "rb") as file:  # noqa: PTH123
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
+            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
     except OSError:
         return None
-    return digest.digest()
 
 
 def content_notes(frame: pd.DataFrame, names: Sequence[str]) -> tuple[str, ...]:

@@ -69,22 +69,29 @@ def merge_rare_classes(
     ({'other': 3, 'long': 3}, [0, 1, 0, 0, 1, 1])
     """
     _check_arguments(dataset, min_patients, rule)
-    carried = _carried(dataset)
-    if (carried.sum(axis=0) >= min_patients).all():
+    carried = (
+        pd.crosstab(dataset.patients, dataset.y).reindex(columns=range(len(dataset.target_names)), fill_value=0) > 0
+    )
+    carried.columns = dataset.target_names
+    if (carried.sum() >= min_patients).all():
         return dataset
-    members = _merge(carried, _kinds(dataset, rule), min_patients)
-    names = _new_names(dataset.target_names, members, carried)
+    names = _new_names(carried, _kinds(dataset, rule), min_patients)
     target_names = tuple(dict.fromkeys(names.values()))
     if len(target_names) < 2:
         raise DatasetError(
             f"merge_rare_classes: expected two classes or more of at least {min_patients} patients each, got one "
             f"({target_names[0]!r}) once the rare ones were merged. Add patients, or ask for fewer than {min_patients}."
         )
-    _check_enough(carried, dataset.target_names, names, min_patients)
+    for new, n in carried[list(names)].T.groupby(names, sort=False).any().sum(axis=1).items():
+        if n < min_patients:
+            raise DatasetError(
+                f"merge_rare_classes: expected at least {min_patients} patients in {new!r} once the rare classes were "
+                f"merged, got {n}. Add patients, or ask for fewer than {min_patients}."
+            )
     # A class without patients has the code -1 and no row.
     recode = np.array([target_names.index(names[n]) if n in names else -1 for n in dataset.target_names])
     frame = dataset.frame.assign(label=recode[dataset.y])
-    note = _note(dataset.target_names, names, carried, min_patients, rule)
+    note = _note(carried.sum(), names, min_patients, rule)
     audit = _merged_audit(dataset.audit, frame, target_names, names, note)
     # Labels of BreakHis are diagnoses: patients of two subtypes may have one label once these are merged.
     one_diagnosis = rule == "malignancy" and frame.groupby("patient")["label"].nunique().max() == 1
@@ -102,18 +109,10 @@ def _check_arguments(dataset: Any, min_patients: Any, rule: Any) -> None:
     check_choice("merge_rare_classes.rule", rule, _RULES, DatasetError)
 
 
-def _carried(dataset: PatchDataset) -> np.ndarray:
-    """Which patient carries which class, bool of shape (patients, classes)."""
-    patients = np.unique(dataset.patients.astype(str), return_inverse=True)[1]
-    carried = np.zeros((patients.max() + 1, len(dataset.target_names)), dtype=bool)
-    carried[patients, dataset.y] = True
-    return carried
-
-
-def _kinds(dataset: PatchDataset, rule: str) -> dict[str, list[int]]:
-    """Classes by the kind within which they may be merged, each as its code."""
-    kinds: dict[str, list[int]] = {}
-    for code, name in enumerate(dataset.target_names):
+def _kinds(dataset: PatchDataset, rule: str) -> dict[str, list[str]]:
+    """Classes by the kind within which they may be merged."""
+    kinds: dict[str, list[str]] = {}
+    for name in dataset.target_names:
         kind = _KIND_OF.get(name.removesuffix(_MADE_UP)) if rule == "malignancy" else ""
         if kind is None:
             raise DatasetError(
@@ -121,61 +120,30 @@ def _kinds(dataset: PatchDataset, rule: str) -> dict[str, list[int]]:
                 f"{name!r}. Use rule='other'."
             )
         suffix = _MADE_UP if kind and name.endswith(_MADE_UP) else ""
-        kinds.setdefault(kind + suffix, []).append(code)
+        kinds.setdefault(kind + suffix, []).append(name)
     return kinds
 
 
-def _merge(carried: np.ndarray, kinds: Mapping[str, list[int]], min_patients: int) -> dict[str, tuple[int, ...]]:
-    """New name to the classes that go into it."""
-    members: dict[str, tuple[int, ...]] = {}
-    per_class = carried.sum(axis=0)
-    for kind, codes in kinds.items():
-        codes = [code for code in codes if per_class[code]]
-        by_rarity = sorted(codes, key=lambda code: (per_class[code], code))
-        n = sum(per_class[code] < min_patients for code in codes)
-        while n and n < len(codes) and carried[:, by_rarity[:n]].any(axis=1).sum() < min_patients:
+def _new_names(carried: pd.DataFrame, kinds: Mapping[str, list[str]], min_patients: int) -> dict[str, str]:
+    """Map old names to new ones, without the classes that have no patient; `carried` is which patient has which."""
+    n_patients = carried.sum()
+    names = {name: name for name in carried.columns if n_patients[name]}
+    for kind, members in kinds.items():
+        by_rarity = sorted(filter(names.get, members), key=n_patients.get)
+        n = int((n_patients[by_rarity] < min_patients).sum())
+        while n and n < len(by_rarity) and carried[by_rarity[:n]].any(axis=1).sum() < min_patients:
             n += 1
-        if n:
-            name = kind if kind and n == len(codes) else f"other {kind}".strip()
-            members[name] = tuple(sorted(by_rarity[:n]))
-    return members
-
-
-def _new_names(
-    target_names: tuple[str, ...], members: Mapping[str, tuple[int, ...]], carried: np.ndarray
-) -> dict[str, str]:
-    """Map old names to new ones, without the classes that have no patient."""
-    names = {name: name for name, anyone in zip(target_names, carried.any(axis=0), strict=True) if anyone}
-    for new, codes in members.items():
-        names |= {target_names[code]: new for code in codes}
+        new = kind if kind and n == len(by_rarity) else f"other {kind}".strip()
+        names |= dict.fromkeys(by_rarity[:n], new)
     return names
 
 
-def _check_enough(
-    carried: np.ndarray, target_names: tuple[str, ...], names: Mapping[str, str], min_patients: int
-) -> None:
-    for new in dict.fromkeys(names.values()):
-        codes = [code for code, name in enumerate(target_names) if names.get(name) == new]
-        n = int(carried[:, codes].any(axis=1).sum())
-        if n < min_patients:
-            raise DatasetError(
-                f"merge_rare_classes: expected at least {min_patients} patients in {new!r} once the rare classes were "
-                f"merged, got {n}. Add patients, or ask for fewer than {min_patients}."
-            )
-
-
-def _note(
-    target_names: tuple[str, ...], names: Mapping[str, str], carried: np.ndarray, min_patients: int, rule: str
-) -> str:
+def _note(n_patients: pd.Series, names: Mapping[str, str], min_patients: int, rule: str) -> str:
     parts = []
-    for new in dict.fromkeys(new for old, new in names.items() if old != new or new not in target_names):
-        olds = [
-            f"{name} ({n} patient{'' if n == 1 else 's'})"
-            for name, n in zip(target_names, carried.sum(axis=0).tolist(), strict=True)
-            if names.get(name) == new
-        ]
+    for new in dict.fromkeys(new for old, new in names.items() if old != new or new not in n_patients):
+        olds = [f"{old} ({n} patient{'' if n == 1 else 's'})" for old, n in n_patients.items() if names.get(old) == new]
         parts.append(f"{', '.join(olds)} into {new!r}")
-    parts += [f"{name} (0 patients) left out" for name in target_names if name not in names]
+    parts += [f"{name} (0 patients) left out" for name in n_patients.index if name not in names]
     return f"classes of fewer than {min_patients} patients merged by the rule {rule!r}: {'; '.join(parts)}"
 
 

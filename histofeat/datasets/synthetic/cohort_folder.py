@@ -121,14 +121,11 @@ def _is_reusable(folder: Path, header: Mapping[str, Any]) -> bool:
     return True
 
 
-def _files_below(folder: Path) -> set[str]:
-    files = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
-    # Hidden files are what file browsers leave behind by looking.
-    return {name for name in files if not name.startswith(MANIFEST) and "/." not in f"/{name}"}
-
-
 def _digest_on_disk(folder: Path) -> str:
-    return tree_digest({name: (folder / name).read_bytes() for name in _files_below(folder)})
+    names = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if not path.is_dir()}
+    # Hidden files are what file browsers leave behind by looking.
+    shown = {name for name in names if not name.startswith(MANIFEST) and "/." not in f"/{name}"}
+    return tree_digest({name: names[name].read_bytes() for name in shown})
 
 
 def read_manifest(root: Path) -> dict[str, Any] | None:
