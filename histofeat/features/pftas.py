@@ -196,23 +196,19 @@ def _count_adjacencies(padded, low, high, middle, grid, line):
     above_low = np.empty(size, np.uint8)
     above_mean = np.empty(size, np.uint8)
     on = np.empty(len(flat), np.uint8)
-    for i in range(len(flat)):
-        on[i] = (flat[i] >= low) & (flat[i] <= high)
-    _keys(on, width + 2, column, around)
-    for i in range(len(flat)):
-        on[i] = flat[i] >= low
-    _keys(on, width + 2, column, above_low)
-    for i in range(len(flat)):
-        on[i] = flat[i] >= middle
-    _keys(on, width + 2, column, above_mean)
+    _keys(flat, low, high, on, width + 2, column, around)
+    _keys(flat, low, 255, on, width + 2, column, above_low)
+    _keys(flat, middle, 255, on, width + 2, column, above_mean)
     for y in range(height):
         start = y * (width + 2)
         _count_keys(around[start : start + width], above_low[start:], above_mean[start:], grid, line)
 
 
 @njit(cache=True, nogil=True)
-def _keys(on, width, column, keys):
-    """Number of pixels on in each 3x3 window, plus 10 where its centre is on."""
+def _keys(flat, low, high, on, width, column, keys):
+    """Number of pixels from low to high in each 3x3 window, plus 10 where its centre is one of them."""
+    for i in range(len(flat)):
+        on[i] = (flat[i] >= low) & (flat[i] <= high)
     upper, middle, lower = on, on[width:], on[2 * width :]
     for i in range(len(column)):
         column[i] = upper[i] + middle[i] + lower[i]

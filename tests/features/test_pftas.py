@@ -140,9 +140,9 @@ def test_small_kernels_in_plain_python():
     assert module._otsu.py_func(np.bincount([0], minlength=256)) == 0
     assert module._otsu.py_func(np.bincount([4], minlength=256)) == 0
     assert module._thresholds.py_func(np.bincount([0], minlength=256)) == (1, -1, 1)
-    on = np.ones(16, dtype=np.uint8)
+    on = np.empty(16, dtype=np.uint8)
     column, keys = np.empty(8, dtype=np.uint8), np.empty(6, dtype=np.uint8)
-    module._keys.py_func(on, 4, column, keys)
+    module._keys.py_func(np.full(16, 7), 5, 7, on, 4, column, keys)
     assert keys.tolist() == [19] * 6
     grid, line = np.zeros((4, 400), dtype=np.int32), np.zeros((4, 20), dtype=np.int32)
     module._count_keys.py_func(keys, keys, keys, grid, line)
