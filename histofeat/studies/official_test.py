@@ -7,9 +7,6 @@ to; a line is never changed or removed.
 
 from __future__ import annotations
 
-import csv
-import io
-import math
 import os
 import re
 import subprocess
@@ -20,6 +17,7 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from histofeat.evaluation import Evaluation, evaluate
 from histofeat.features import Runtime
@@ -313,33 +311,28 @@ def append_to_ledger(path, evaluation, *, commit, trained_on):
         The evaluations that the ledger holds now.
     """
     open_ledger(path)
-    text = io.StringIO()
     shared = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"), "commit": commit, "data": evaluation.dataset.name,
         "n_patches": len(evaluation.dataset), "n_test_patches": int(evaluation.tested.sum()),
         "n_test_patients": len(set(evaluation.dataset.patients[evaluation.tested])), "trained_on": trained_on,
         "threshold": parse_rule(evaluation.protocol["threshold"]),
     }  # fmt: skip
-    for model in evaluation.models:
-        values = {**shared, "pipeline": pipeline_words(model), "roc_auc": model.scores["roc_auc"].pooled}
-        values |= {f"{metric}_tuned": model.tuned[metric].pooled for metric in ("balanced_accuracy", "f1")}
-        line = [_words(values[column]) for column in LEDGER_COLUMNS]
-        csv.writer(text, lineterminator="\n").writerow(line)
+    rows = [
+        {**shared, "pipeline": pipeline_words(model), "roc_auc": model.scores["roc_auc"].pooled}
+        | {f"{metric}_tuned": model.tuned[metric].pooled for metric in ("balanced_accuracy", "f1")}
+        for model in evaluation.models
+    ]
+    plain = {"header": False, "index": False, "lineterminator": "\n"}
+    text = pd.DataFrame(rows, columns=LEDGER_COLUMNS).to_csv(float_format="%.6f", **plain)
     with path.open("rb") as file:
         file.seek(-1, os.SEEK_END)
         # An editor, or a machine that went down, may have left the last line open.
         start = "" if file.read(1) == b"\n" else "\n"
     with path.open("ab") as file:
-        file.write((start + text.getvalue()).encode("utf-8"))
+        file.write((start + text).encode("utf-8"))
         file.flush()
         os.fsync(file.fileno())
     return open_ledger(path)
-
-
-def _words(value):
-    if isinstance(value, float):
-        return f"{value:.6f}" if math.isfinite(value) else ""
-    return str(value)
 
 
 def pipeline_words(model):
