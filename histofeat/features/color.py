@@ -12,6 +12,7 @@ from numba import njit
 from histofeat.exceptions import check_whole
 from histofeat.features.base import PatchFeatures
 from histofeat.features.batch import CHANNELS, PatchBatch, as_stack, check_channels, read_only
+from histofeat.features.neighbourhoods import count_values
 
 #: Moments of a channel, in the order of the columns.
 MOMENTS = ("mean", "std", "skewness", "kurtosis")
@@ -369,16 +370,3 @@ def _count_levels(images, shares):
         for value in range(256):
             share[value * bins // 256] += tables[0, value] + tables[1, value] + tables[2, value] + tables[3, value]
         share /= len(images[image])
-
-
-@njit(cache=True, nogil=True)
-def count_values(values, tables):
-    """Add values to four tables in turn: increments of one table wait for each other, those of four overlap."""
-    whole = len(values) // 4 * 4
-    for i in range(0, whole, 4):
-        tables[0, values[i]] += 1
-        tables[1, values[i + 1]] += 1
-        tables[2, values[i + 2]] += 1
-        tables[3, values[i + 3]] += 1
-    for i in range(whole, len(values)):
-        tables[0, values[i]] += 1

@@ -10,8 +10,17 @@ from numba import njit
 
 from histofeat.exceptions import check_name
 from histofeat.features.batch import as_stack, read_only
-from histofeat.features.color import count_values
-from histofeat.features.neighbourhoods import BLOCK, SCALE, RingFeatures, check_ring, circle, close, extended, tally
+from histofeat.features.neighbourhoods import (
+    BLOCK,
+    SCALE,
+    RingFeatures,
+    check_ring,
+    circle,
+    close,
+    count_values,
+    extended,
+    tally,
+)
 
 #: How the three components are put together, with the notation of the paper.
 _FORMS = {"joint": "S/M/C", "hybrid": "S_M/C", "separate": "S_M_C"}

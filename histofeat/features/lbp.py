@@ -8,8 +8,17 @@ import numpy as np
 from numba import njit
 
 from histofeat.features.batch import as_stack, read_only
-from histofeat.features.color import count_values
-from histofeat.features.neighbourhoods import BLOCK, SCALE, RingFeatures, check_ring, circle, close, extended, tally
+from histofeat.features.neighbourhoods import (
+    BLOCK,
+    SCALE,
+    RingFeatures,
+    check_ring,
+    circle,
+    close,
+    count_values,
+    extended,
+    tally,
+)
 
 
 def lbp_histogram(gray: np.ndarray, radius_px: int, points: int | None = None) -> np.ndarray:

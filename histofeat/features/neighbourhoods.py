@@ -1,4 +1,4 @@
-"""Circles of neighbours for local binary patterns: their positions and weights, and patterns from their bits."""
+"""Circles of neighbours for local binary patterns: positions, weights, patterns from their bits, and their counts."""
 
 from __future__ import annotations
 
@@ -142,3 +142,16 @@ def close(bits, last, changes):
     """Add whether the bits of the first point, which wait in row 2, differ from those of the last."""
     for i in range(bits.shape[1]):
         changes[i] += bits[2, i] ^ bits[last, i]
+
+
+@njit(cache=True, nogil=True)
+def count_values(values, tables):
+    """Add values to four tables in turn: increments of one table wait for each other, those of four overlap."""
+    whole = len(values) // 4 * 4
+    for i in range(0, whole, 4):
+        tables[0, values[i]] += 1
+        tables[1, values[i + 1]] += 1
+        tables[2, values[i + 2]] += 1
+        tables[3, values[i + 3]] += 1
+    for i in range(whole, len(values)):
+        tables[0, values[i]] += 1

@@ -11,7 +11,7 @@ from numba import njit
 
 from histofeat.features.base import PatchFeatures
 from histofeat.features.batch import PatchBatch, as_stack, check_channels, read_only
-from histofeat.features.color import count_values
+from histofeat.features.neighbourhoods import count_values
 
 #: The three binary maps, then their complements, in the order of mahotas.
 _MAPS = ("around", "above_low", "above_mean", "not_around", "not_above_low", "not_above_mean")
