@@ -68,7 +68,7 @@ def tables_of(payload):
         return render_markdown("headline.md.j2", {"payload": payload})
     if not {"models", "differences", "perturbed", "breakhis"} <= set(results):
         raise ValueError(
-            f"report: expected one of run_all.py or protocols/idc_encoder.py, got the study {payload['title']!r}. "
+            f"report: expected one of run_all.py or study.py idc-encoder, got the study {payload['title']!r}. "
             "Its page is report.md beside it."
         )
     return render_markdown("encoder-card.md.j2", {"results": results})
