@@ -11,7 +11,7 @@ from histofeat.evaluation.audit.encoders import find_known_patients
 from histofeat.evaluation.audit.findings import AuditReport, check_audit, check_codes
 from histofeat.evaluation.audit.table_checks import as_split, lost_classes
 from histofeat.evaluation.results import LeftOut
-from histofeat.exceptions import GroupLeakageError, check_name
+from histofeat.exceptions import GroupLeakageError, and_more, check_name
 from histofeat.model_selection import PatchKFold, PatientKFold, check_no_shared_patients, encode_patients, fold_rows
 
 
@@ -290,7 +290,11 @@ def leave_out_known(dataset, splits, pipelines, prints=None, *, retrained=False,
         return [test for _, test in splits], None
     gone = set().union(*by_encoder.values())
     if gone == tested:
-        raise ValueError(_nobody_left(len(gone), list(by_encoder), owner))
+        raise ValueError(
+            f"{owner}.audit: expected a tested patient that no encoder was trained on, got none: "
+            f"{next(iter(by_encoder))}{and_more(len(by_encoder))} was trained on all {len(gone):,}. Test other patients, "
+            "leave this encoder out, or train it again in each fold by evaluate(retrain_encoder=True)."
+        )
     stays = np.array([one not in gone for one in ids])[patient]
     tests = [test[stays[test]] for _, test in splits]
     n_left = sum(map(len, tests))
@@ -304,15 +308,6 @@ def leave_out_known(dataset, splits, pipelines, prints=None, *, retrained=False,
         folds=tuple(number for number, test in enumerate(tests, start=1) if not test.size),
     )
     return tests, left_out
-
-
-def _nobody_left(n_patients, encoders, owner):
-    more = f" and {len(encoders) - 1} more" if len(encoders) > 1 else ""
-    return (
-        f"{owner}.audit: expected a tested patient that no encoder was trained on, got none: {encoders[0]}{more} was "
-        f"trained on all {n_patients:,}. Test other patients, leave this encoder out, or train it again in each fold "
-        "by evaluate(retrain_encoder=True)."
-    )
 
 
 def check_rest(report, accepted, left_out):

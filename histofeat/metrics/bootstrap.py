@@ -56,14 +56,23 @@ class Bootstrap:
         low, high : float
             NaN if no resample defines the metric, or there is a single patient.
         """
-        if not 0 < level < 1:
-            raise ValueError(f"Bootstrap.interval: expected a level between 0 and 1, got {level}. Use 0.95.")
-        values = self.samples[metric]
-        values = values[np.isfinite(values)]
-        if not values.size or self.n_patients < 2:
-            return (np.nan, np.nan)
-        low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-        return float(low), float(high)
+        check_level(level, "Bootstrap.interval")
+        return percentiles(self.samples[metric], level) if self.n_patients > 1 else (np.nan, np.nan)
+
+
+def check_level(level, owner):
+    """Refuse a share of the resamples that is not between 0 and 1."""
+    if not 0 < level < 1:
+        raise ValueError(f"{owner}.level: expected a number between 0 and 1, got {level}. Use 0.95.")
+
+
+def percentiles(values, level=0.95) -> tuple[float, float]:
+    """Ends of the percentile interval of the finite values; NaN if there are none."""
+    values = values[np.isfinite(values)]
+    if not values.size:
+        return np.nan, np.nan
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
 
 
 def patient_weights(patients: ArrayLike, n_resamples: int = 2000, random_state: int = 0) -> np.ndarray:

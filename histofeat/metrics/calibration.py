@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from histofeat.exceptions import check_name, check_whole
-from histofeat.metrics.bootstrap import patient_weights
-from histofeat.metrics.definitions import check_scores, plain_values
+from histofeat.metrics.bootstrap import check_level, patient_weights, percentiles
+from histofeat.metrics.definitions import check_scores, plain_values, ratio
 from histofeat.model_selection import encode_patients
 
 STRATEGIES = ("quantile", "uniform")
@@ -118,15 +118,15 @@ class CalibrationAssessment:
         return value, *self._between(value, change, measure, level, signed=True)
 
     def _between(self, value, samples, measure, level, signed=False):
-        _check_level(level, "CalibrationAssessment")
+        check_level(level, "CalibrationAssessment")
         if not samples.size or self.n_patients < 2:
             return np.nan, np.nan
-        low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])
+        low, high = percentiles(samples, level)
         if measure in _INFLATED:
             low, high = min(low, 2 * value - high), max(high, 2 * value - low)
             if not signed:
                 low = 0.0 if value <= self.chance_limit(measure, level) else max(low, 0.0)
-        return float(low), float(high)
+        return low, high
 
     def chance_limit(self, measure: str = "ece", level: float = 0.95) -> float:
         """Return the value that a calibrated model stays below with this probability, on these patients.
@@ -142,11 +142,6 @@ class CalibrationAssessment:
         found = {name: {"value": value, "ci95": list(self.interval(name))} for name, value in self.values.items()}
         found["ece"]["chance95"] = self.chance_limit("ece")
         return {**found, "curve": plain_values(self.curve)}
-
-
-def _check_level(level, owner):
-    if not 0 < level < 1:
-        raise ValueError(f"{owner}.level: expected a number between 0 and 1, got {level}. Use 0.95.")
 
 
 def assess_calibration(
@@ -219,7 +214,7 @@ def assess_calibration(
     >>> round(found.values["ece"], 3), round(found.values["bias"], 3)
     (0.3, 0.0)
     """
-    _check_level(level, "assess_calibration")
+    check_level(level, "assess_calibration")
     y, score = check_scores(y, score, "assess_calibration")
     ids, codes = encode_patients(patients, len(y), "patients")
     edges = _bin_edges(score, n_bins, strategy)
@@ -240,13 +235,8 @@ def assess_calibration(
 
 def _bands(resampled, level):
     """Percentiles of the share of positives in each bin, over the resamples in which it holds a patch."""
-    shares = _share(resampled[:, _Y], resampled[:, _N])
-    bands = np.full((2, shares.shape[1]), np.nan)
-    for position, column in enumerate(shares.T):
-        column = column[np.isfinite(column)]
-        if column.size:
-            bands[:, position] = np.quantile(column, [(1 - level) / 2, (1 + level) / 2])
-    return bands
+    shares = ratio(resampled[:, _Y], resampled[:, _N])
+    return np.transpose([percentiles(column, level) for column in shares.T])
 
 
 def _bin_edges(score, n_bins, strategy):
@@ -277,14 +267,9 @@ def _bin_table(sums, edges, strategy):
         strategy,
         tuple(edges.tolist()),
         tuple(int(count) for count in sums[_N]),
-        tuple(_share(sums[_P], sums[_N]).tolist()),
-        tuple(_share(sums[_Y], sums[_N]).tolist()),
+        tuple(ratio(sums[_P], sums[_N]).tolist()),
+        tuple(ratio(sums[_Y], sums[_N]).tolist()),
     )
-
-
-def _share(part, whole, empty=np.nan):
-    """Give ``part / whole``, and `empty` where there is no whole."""
-    return np.divide(part, whole, out=np.full(np.shape(whole), empty), where=np.asarray(whole) > 0)
 
 
 def _measures(sums):
@@ -297,11 +282,11 @@ def _measures(sums):
         return parts.sum(axis=-1) / total
 
     # Times the patches of a bin: the squared distances of its means, from each other and from all patches together.
-    apart = _share((p - y) ** 2, n, empty=0.0)
-    spread = _share((y - n * prevalence[..., None]) ** 2, n, empty=0.0)
+    apart = ratio((p - y) ** 2, n, empty=0.0)
+    spread = ratio((y - n * prevalence[..., None]) ** 2, n, empty=0.0)
     resolution = per_patch(spread)
-    within_variance = per_patch(pp - _share(p**2, n, empty=0.0))
-    within_covariance = 2 * per_patch(py - _share(p * y, n, empty=0.0))
+    within_variance = per_patch(pp - ratio(p**2, n, empty=0.0))
+    within_covariance = 2 * per_patch(py - ratio(p * y, n, empty=0.0))
     return {
         "brier": per_patch(pp - 2 * py + y),
         "reliability": per_patch(apart),
@@ -321,9 +306,9 @@ def _by_chance(resampled, total):
     `resampled` has shape (m, 5, k), `total` shape (5, k); each measure has shape (m,).
     """
     n = resampled[:, _N]
-    left = resampled[:, _P] - resampled[:, _Y] - n * _share(total[_P] - total[_Y], total[_N], empty=0.0)
+    left = resampled[:, _P] - resampled[:, _Y] - n * ratio(total[_P] - total[_Y], total[_N], empty=0.0)
     patches = n.sum(axis=1)
     return {
         "ece": np.abs(left).sum(axis=1) / patches,
-        "reliability": _share(left**2, n, empty=0.0).sum(axis=1) / patches,
+        "reliability": ratio(left**2, n, empty=0.0).sum(axis=1) / patches,
     }

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from histofeat.exceptions import check_name
-from histofeat.metrics.bootstrap import patient_weights
+from histofeat.metrics.bootstrap import patient_weights, percentiles
 from histofeat.metrics.definitions import check_predictions, plain_values
 from histofeat.model_selection import encode_patients
 
@@ -104,11 +104,7 @@ class SetCoverage:
 
     def interval(self, measure: str) -> tuple[float, float]:
         """Return the 95 % percentile interval of "patches" or "patients"; NaN without resamples or with one patient."""
-        values = self.samples[measure]
-        if not values.size or self.n_patients < 2:
-            return np.nan, np.nan
-        low, high = np.quantile(values, [0.025, 0.975])
-        return float(low), float(high)
+        return percentiles(self.samples[measure]) if self.n_patients > 1 else (np.nan, np.nan)
 
     def to_dict(self):
         """Plain values, for files."""

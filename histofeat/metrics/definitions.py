@@ -60,30 +60,31 @@ class Counts:
         self.hits = np.einsum("...ii->...i", self.matrix)
         self.actual, self.called = self.matrix.sum(axis=-1), self.matrix.sum(axis=-2)
         self.total = self.actual.sum(axis=-1, keepdims=True)
-        self.recall = _ratio(self.hits, self.actual)
+        self.recall = ratio(self.hits, self.actual)
         #: 1 for a class that occurs, NaN for one that does not.
         self.present = np.where(self.actual > 0, 1.0, np.nan)
 
 
-def _ratio(part, whole, empty=np.nan):
+def ratio(part, whole, empty=np.nan):
+    """Give ``part / whole``, and `empty` where there is no whole."""
     return np.divide(part, whole, out=np.full(np.shape(whole), empty), where=np.asarray(whole) > 0)
 
 
 def _f1(counts):
-    return over_classes(_ratio(2 * counts.hits, counts.actual + counts.called) * counts.present)
+    return over_classes(ratio(2 * counts.hits, counts.actual + counts.called) * counts.present)
 
 
 def _precision(counts):
-    return over_classes(_ratio(counts.hits, counts.called, empty=0.0) * counts.present)
+    return over_classes(ratio(counts.hits, counts.called, empty=0.0) * counts.present)
 
 
 def _specificity(counts):
     right = counts.total - counts.actual - counts.called + counts.hits
-    return over_classes(_ratio(right, counts.total - counts.actual))
+    return over_classes(ratio(right, counts.total - counts.actual))
 
 
 def _accuracy(counts):
-    return _ratio(counts.hits.sum(axis=-1), counts.total[..., 0])
+    return ratio(counts.hits.sum(axis=-1), counts.total[..., 0])
 
 
 def _squared_errors(y, proba):

@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from histofeat.metrics.bootstrap import Bootstrap, patient_weights, vanished
+from histofeat.metrics.bootstrap import patient_weights, percentiles, vanished
 from histofeat.metrics.definitions import check_codes, check_predictions, frozen, most_probable, weighted_scores
 from histofeat.metrics.ranking import curves_on_grid, ranking_scores
 from histofeat.model_selection import encode_patients
@@ -186,7 +186,7 @@ def _intervals(samples, n_patients):
     ends = np.full((len(n_patients), 2), np.nan)
     for code, carriers in enumerate(n_patients):
         if carriers > 1:
-            ends[code] = Bootstrap({"score": samples[:, code]}, int(carriers), 0).interval("score")
+            ends[code] = percentiles(samples[:, code])
     return ends
 
 

@@ -19,6 +19,7 @@ from histofeat.metrics.definitions import (
     frozen,
     most_probable,
     plain_values,
+    ratio,
     scores,
     weighted_scores,
 )
@@ -263,15 +264,10 @@ def patient_averages(
     values = weighted_scores(*known, np.eye(int(complete.sum())), metrics, n_jobs)
     weights = patient_weights(patients, n_resamples, random_state)[:, complete].astype(np.float64)
     drawn = weights.sum(axis=1)
-    samples = {metric: frozen(_means(weights, values[metric], drawn)) for metric in metrics}
+    samples = {metric: frozen(ratio(weights @ values[metric], drawn)) for metric in metrics}
     return PatientAverages(
         patients=tuple(np.asarray(ids, dtype=object)[complete]),
         values={metric: frozen(values[metric]) for metric in metrics},
         n_left_out=int((~complete).sum()),
         resamples=Bootstrap(samples, int(complete.sum()), int((drawn == 0).sum())),
     )
-
-
-def _means(weights, values, drawn):
-    means = np.full(len(weights), np.nan)
-    return np.divide(weights @ values, drawn, out=means, where=drawn > 0)

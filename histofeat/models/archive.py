@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from histofeat.datasets import write_whole
+from histofeat.exceptions import and_more
 
 FORMAT = "histofeat model"
 FORMAT_VERSION = 2
@@ -184,8 +185,7 @@ def _check_parts(path: Path, description: dict, parts: dict[str, bytes]) -> None
     missing, surplus = sorted(set(listed) - set(parts)), sorted(set(parts) - set(listed))
     if missing or surplus:
         what = f"{missing[0]!r} is missing" if missing else f"{surplus[0]!r} is not of it"
-        more = len(missing) + len(surplus) - 1
-        raise ModelFileError(_damaged(path, what + (f" (and {more} more)" if more else "")))
+        raise ModelFileError(_damaged(path, what + and_more(len(missing) + len(surplus))))
     for name, part in parts.items():
         if not _PART.fullmatch(name):
             raise ModelFileError(_damaged(path, f"{name!r} is no name of a part"))

@@ -152,7 +152,7 @@ class IDCPipeline(ClassifierMixin, NamedParts):
         images, families, head, normalizer = as_images(X), self.families(), self.make_head(), self.make_normalizer()
         y = _check_labels(y, len(images))
         if groups is not None:
-            groups = _check_groups(groups, len(images))
+            groups = _one_each("groups", groups, len(images), "patient")
         if not self.takes_pixels:
             check_enough_patients(head, y, groups, "IDCPipeline.fit")
         if normalizer is not None:
@@ -259,9 +259,7 @@ class IDCPipeline(ClassifierMixin, NamedParts):
 
 
 def _check_labels(y, n_images: int) -> np.ndarray:
-    y = column_or_1d(y)
-    if len(y) != n_images:
-        raise ValueError(f"y: expected one label per image ({n_images:,}), got {len(y):,}. Align X and y.")
+    y = _one_each("y", y, n_images, "label")
     missing = pd.isna(y)
     if missing.any():
         raise ValueError(
@@ -277,10 +275,10 @@ def _check_labels(y, n_images: int) -> np.ndarray:
     return y
 
 
-def _check_groups(groups, n_images: int) -> np.ndarray:
-    groups = column_or_1d(groups)
-    if len(groups) != n_images:
+def _one_each(name: str, values, n_images: int, what: str) -> np.ndarray:
+    values = column_or_1d(values)
+    if len(values) != n_images:
         raise ValueError(
-            f"groups: expected one patient per image ({n_images:,}), got {len(groups):,}. Align X and groups."
+            f"{name}: expected one {what} per image ({n_images:,}), got {len(values):,}. Align X and {name}."
         )
-    return groups
+    return values

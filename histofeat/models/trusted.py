@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 import numpy as np
 from sklearn.exceptions import InconsistentVersionWarning
 
-from histofeat.exceptions import MissingExtraError
+from histofeat.exceptions import MissingExtraError, and_more
 from histofeat.features import FAMILIES
 from histofeat.images import NORMALIZERS
 from histofeat.models.archive import FORMAT_VERSION, ModelFileError, fixed_zip
@@ -96,8 +96,8 @@ def dump_estimator(estimator, *, trusted: Sequence[str] = ()) -> bytes:
     unknown = _unknown(content, trusted)
     if unknown:
         raise ModelFileError(
-            f"save_model: expected parts of histofeat and scikit-learn, got {unknown[0]!r}{_more(unknown)}, which "
-            "load_model would refuse. Use a head of histofeat or scikit-learn, or name the type in trusted=(...), "
+            f"save_model: expected parts of histofeat and scikit-learn, got {unknown[0]!r}{and_more(len(unknown))}, "
+            "which load_model would refuse. Use a head of histofeat or scikit-learn, or name the type in trusted=(...), "
             "here and when it is loaded."
         )
     return _canonical(content)
@@ -153,18 +153,14 @@ def load_estimator(
         ) from error
     if unknown:
         raise ModelFileError(
-            f"{owner}: expected parts of histofeat and scikit-learn, got {unknown[0]!r}{_more(unknown)}. Do not load a "
-            "model of unknown origin; name the type in trusted=(...) only if you know that it is harmless."
+            f"{owner}: expected parts of histofeat and scikit-learn, got {unknown[0]!r}{and_more(len(unknown))}. Do "
+            "not load a model of unknown origin; name the type in trusted=(...) only if you know that it is harmless."
         )
     return estimator
 
 
 def _unknown(content: bytes, trusted: Iterable[str]) -> list[str]:
     return sorted(set(_skops().get_untrusted_types(data=content)) - {*TRUSTED, *trusted})
-
-
-def _more(names: Sequence[str]) -> str:
-    return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
 
 
 def _unpacked(content: bytes) -> tuple[dict, dict[str, bytes]]:

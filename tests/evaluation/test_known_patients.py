@@ -225,7 +225,7 @@ class TestKnownPatients:
     def test_nobody_left(self, dataset, knowing):
         both = of(knowing(n_patients=20)), of(knowing(Fixed, 20))
         with pytest.raises(
-            ValueError, match=r"got none: a: memory and 1 more was trained on all 20\. Test other patients"
+            ValueError, match=r"got none: a: memory \(and 1 more\) was trained on all 20\. Test other patients"
         ):
             evaluate(
                 dataset, dict(zip("ab", both, strict=True)), audit=AuditPolicy(known_patients="leave_out"), **QUICK

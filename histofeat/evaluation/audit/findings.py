@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from histofeat.exceptions import GroupLeakageError, check_name, known_names
+from histofeat.exceptions import GroupLeakageError, and_more, check_name, known_names
 
 CODES: dict[str, str] = {
     "HF001": "shared patient",
@@ -99,9 +99,7 @@ class Finding:
     @property
     def named(self) -> str:
         """The first offenders and the count of the rest."""
-        first = "; ".join(self.offenders[:_SHOWN])
-        more = len(self.offenders) - _SHOWN
-        return f"{first} (and {more:,} more)" if more > 0 else first
+        return "; ".join(self.offenders[:_SHOWN]) + and_more(len(self.offenders) - _SHOWN + 1)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain JSON types; of the offenders the first three and the count."""

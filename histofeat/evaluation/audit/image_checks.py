@@ -148,14 +148,10 @@ class _Search:
 
     def count(self, pairs: np.ndarray) -> int:
         """Number of test rows whose hash is in a pair with that of a training row of their fold."""
-        counted = set()
+        counted, ends = set(), np.concatenate([pairs, pairs[:, ::-1]])
         for train, test in self._folds():
-            has_train = np.zeros(self.n_looks, dtype=bool)
-            has_train[self.looks[train]] = True
-            near = np.zeros(self.n_looks, dtype=bool)
-            for a, b in (pairs.T, pairs.T[::-1]):
-                near[a[has_train[b]]] = True
-            counted.update(test[near[self.looks[test]]].tolist())
+            partner, _ = self._nearest(train, ends, np.zeros(len(ends), dtype=np.int64))
+            counted.update(test[partner[self.looks[test]] >= 0].tolist())
         return len(counted)
 
     def flagged(self, pairs: np.ndarray, gaps: np.ndarray) -> dict[int, tuple[int, int, int]]:
