@@ -292,8 +292,8 @@ def leave_out_known(dataset, splits, pipelines, prints=None, *, retrained=False,
     if gone == tested:
         raise ValueError(
             f"{owner}.audit: expected a tested patient that no encoder was trained on, got none: "
-            f"{next(iter(by_encoder))}{and_more(len(by_encoder))} was trained on all {len(gone):,}. Test other patients, "
-            "leave this encoder out, or train it again in each fold by evaluate(retrain_encoder=True)."
+            f"{next(iter(by_encoder))}{and_more(len(by_encoder))} was trained on all {len(gone):,}. Test other "
+            "patients, leave this encoder out, or train it again in each fold by evaluate(retrain_encoder=True)."
         )
     stays = np.array([one not in gone for one in ids])[patient]
     tests = [test[stays[test]] for _, test in splits]

@@ -97,8 +97,8 @@ def dump_estimator(estimator, *, trusted: Sequence[str] = ()) -> bytes:
     if unknown:
         raise ModelFileError(
             f"save_model: expected parts of histofeat and scikit-learn, got {unknown[0]!r}{and_more(len(unknown))}, "
-            "which load_model would refuse. Use a head of histofeat or scikit-learn, or name the type in trusted=(...), "
-            "here and when it is loaded."
+            "which load_model would refuse. Use a head of histofeat or scikit-learn, or name the type in "
+            "trusted=(...), here and when it is loaded."
         )
     return _canonical(content)
 

@@ -143,7 +143,7 @@ def test_refusals():
         patient_weights(patients, 10, None)
     with pytest.raises(ValueError, match=r"bootstrap_scores.metrics: expected some of roc_auc, .* got 'auc'"):
         bootstrap_scores(y, proba, patients, metrics=("auc",))
-    with pytest.raises(ValueError, match="Bootstrap.interval.level: expected a number between 0 and 1, got 95"):
+    with pytest.raises(ValueError, match=r"Bootstrap.interval.level: expected a number between 0 and 1, got 95"):
         bootstrap_scores(y, proba, patients, n_resamples=2).interval("f1", 95)
     with pytest.raises(GroupLeakageError, match="patients: expected one patient id for each of 240 patches"):
         bootstrap_scores(y, proba, patients[1:])
