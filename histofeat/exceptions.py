@@ -7,22 +7,6 @@ import math
 from collections.abc import Callable, Iterable
 from numbers import Integral, Real
 
-__all__ = [
-    "DatasetError",
-    "GroupLeakageError",
-    "MissingExtraError",
-    "PatchError",
-    "WeightsError",
-    "and_more",
-    "check_choice",
-    "check_name",
-    "check_real",
-    "check_whole",
-    "first_line",
-    "known_names",
-    "refuse_rows",
-]
-
 
 class PatchError(ValueError):
     """An image, or an array that stands for one, cannot be used as a patch."""

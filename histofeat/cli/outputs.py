@@ -9,8 +9,6 @@ from typing import Annotated, Any
 
 import typer
 
-__all__ = ["SHOWN", "NJobs", "Progress", "Quiet", "check_output", "optional"]
-
 #: Seconds between two lines of a log, and between two states of one line in a terminal.
 _QUIET_S, _WATCHED_S = 30.0, 0.2
 #: Metrics of a table of scores, in its order.

@@ -10,8 +10,6 @@ import typer
 
 from histofeat.cli.outputs import NJobs, Progress, Quiet, check_output, optional
 
-__all__ = ["predict"]
-
 #: Rows that are printed; of longer tables only the counts.
 _PRINTED = 20
 

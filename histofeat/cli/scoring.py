@@ -13,8 +13,6 @@ import histofeat
 from histofeat.cli.outputs import SHOWN, check_output, optional
 from histofeat.metrics import rule_examples
 
-__all__ = ["score"]
-
 
 def score(
     predictions: Annotated[

@@ -9,9 +9,6 @@ import typer
 
 from histofeat.cli.outputs import SHOWN, NJobs, Progress, Quiet, optional
 
-__all__ = ["train"]
-
-
 _Data = Annotated[
     Path, typer.Argument(metavar="DATA", help="A folder (IDC, BreakHis, or CLASS/IMAGE) or a CSV manifest.")
 ]

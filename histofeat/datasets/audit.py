@@ -11,9 +11,6 @@ import pandas as pd
 from histofeat.datasets.image_files import content_notes, fold_case
 from histofeat.exceptions import and_more
 
-__all__ = ["DatasetAudit", "FullSet", "LeftOut", "table_notes"]
-
-
 # Enough to find the culprit by hand; more would drown a report when a whole archive is foreign.
 _MAX_EXAMPLES = 3
 

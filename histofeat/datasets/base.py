@@ -16,8 +16,6 @@ from histofeat.datasets.parts import OfficialSplit, official_roles, split_by_rol
 from histofeat.datasets.patients import PatientRule
 from histofeat.exceptions import DatasetError, and_more, check_choice
 
-__all__ = ["PatchDataset"]
-
 _COLUMNS = ("path", "label", "patient", "x", "y")
 _LABELS_PER = ("patch", "patient")
 

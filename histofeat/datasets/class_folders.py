@@ -34,8 +34,6 @@ from histofeat.datasets.synthetic.cohort_folder import MANIFEST
 from histofeat.exceptions import DatasetError, and_more
 from histofeat.images import image_size
 
-__all__ = ["load_image_folder"]
-
 LAYOUT = "{train,validation,test}/CLASS/.../IMAGE or CLASS/.../IMAGE"
 
 _SYSTEM = "is hidden or left behind by a file browser"

@@ -12,8 +12,6 @@ from pathlib import Path
 
 from histofeat.exceptions import DatasetError, and_more, known_names
 
-__all__ = ["CsvRows", "read_csv_rows"]
-
 _SAVE = "Save it as CSV in UTF-8"
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}

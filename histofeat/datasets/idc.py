@@ -18,8 +18,6 @@ from histofeat.datasets.synthetic.cohort_folder import MANIFEST, SYNTHETIC_TARGE
 from histofeat.exceptions import DatasetError, and_more
 from histofeat.images import png_size
 
-__all__ = ["FULL_SET", "TARGET_NAMES", "load_idc", "parse_name"]
-
 # Kaggle's archive repeats the whole tree in a folder of this name.
 NESTED = "IDC_regular_ps50_idx5"
 TREE = "PATIENT/{0,1}/PATIENT_idx5_xX_yY_classC.png"

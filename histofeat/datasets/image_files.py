@@ -14,24 +14,7 @@ from typing import Any
 import pandas as pd
 
 from histofeat.exceptions import DatasetError, and_more
-from histofeat.images import image_size
-
-__all__ = [
-    "IMAGE_SUFFIXES",
-    "ImageList",
-    "Scan",
-    "content_notes",
-    "existing_folder",
-    "fold_case",
-    "image_size",
-    "is_folder",
-    "is_image_name",
-    "is_system_name",
-    "list_folder",
-    "list_images",
-    "same_content",
-]
-
+from histofeat.images import image_size as image_size
 
 #: Endings of the formats that `histofeat.images.decoding` reads, in lower case.
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")

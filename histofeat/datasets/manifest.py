@@ -20,8 +20,6 @@ from histofeat.datasets.synthetic.cohort_folder import MANIFEST
 from histofeat.exceptions import DatasetError, and_more
 from histofeat.images import image_size
 
-__all__ = ["load_manifest"]
-
 #: Columns with a meaning of their own; any other is kept as text.
 _READ = ("path", "label", "label_code", "patient", "x", "y", "part", "height", "width", "synthetic")
 _MAX_POSITION = 2**31

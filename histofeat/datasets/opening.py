@@ -17,8 +17,6 @@ from histofeat.datasets.manifest import load_manifest
 from histofeat.exceptions import DatasetError, check_choice
 from histofeat.images import image_size
 
-__all__ = ["FORMATS", "open_dataset", "patch_size_of", "training_part"]
-
 #: Loader of each format, and the options of `open_dataset` that it takes.
 _LOADERS = {
     "idc": (load_idc, ()),

@@ -12,16 +12,6 @@ import numpy as np
 from histofeat.datasets.csv_rows import read_csv_rows
 from histofeat.exceptions import DatasetError
 
-__all__ = [
-    "PARTS",
-    "DatasetSplit",
-    "OfficialSplit",
-    "official_roles",
-    "part_named",
-    "predefined_split",
-    "split_by_role",
-]
-
 PARTS = ("train", "validation", "test")
 _OFFICIAL = Path(__file__).with_name("idc_official_split.csv")
 _ALIASES = {"training": "train", "val": "validation", "valid": "validation", "testing": "test"}

@@ -17,8 +17,6 @@ import numpy as np
 from histofeat.datasets.csv_rows import CsvRows, read_csv_rows
 from histofeat.exceptions import DatasetError, and_more, known_names
 
-__all__ = ["COST_OF_NO_PATIENTS", "EACH_IMAGE", "PATIENTS_UNKNOWN", "PatientRule", "find_patients"]
-
 #: Rule for unknown patients: each image counts as its own patient.
 EACH_IMAGE = "image"
 #: Rules with a name, as expressions.

@@ -14,8 +14,6 @@ from histofeat.datasets.base import PatchDataset
 from histofeat.datasets.breakhis.tree import CLASSES, SUBTYPES
 from histofeat.exceptions import DatasetError, check_choice, check_whole
 
-__all__ = ["merge_rare_classes"]
-
 _RULES = ("malignancy", "other")
 _MADE_UP = "-like"
 _KIND_OF = {subtype.word: CLASSES[subtype.malignant] for subtype in SUBTYPES}

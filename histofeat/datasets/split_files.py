@@ -18,8 +18,6 @@ from histofeat.datasets.synthetic.cohort_folder import write_manifest
 from histofeat.datasets.writing import write_whole
 from histofeat.exceptions import DatasetError, check_choice
 
-__all__ = ["MODES", "TABLE", "check_target", "write_split"]
-
 MODES = ("index", "csv", "copy", "link")
 TABLE = "manifest.csv"
 

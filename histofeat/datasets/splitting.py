@@ -16,8 +16,6 @@ from histofeat.datasets.split_files import check_target, write_split
 from histofeat.exceptions import DatasetError, check_whole
 from histofeat.model_selection import encode_patients
 
-__all__ = ["split_dataset"]
-
 #: Random assignments to choose from. The balance gains little beyond; with very many patients one is nearly exact.
 _ATTEMPTS = 200
 _MAX_WORK = 2_000_000

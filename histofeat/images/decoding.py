@@ -32,9 +32,6 @@ import numpy as np
 
 from histofeat.exceptions import PatchError
 
-__all__ = ["PNG_SIGNATURE", "Images", "as_images", "decode_patch", "image_input_tags", "read_patch", "to_rgb8"]
-
-
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 

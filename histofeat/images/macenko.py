@@ -7,8 +7,6 @@ import numpy as np
 
 from histofeat.images.normalization import DENSITY, StainNormalizer
 
-__all__ = ["MacenkoNormalizer", "find_stains"]
-
 #: The directions of the extreme tissue pixels, and the concentration that stands for "all of a stain".
 _EXTREME, _HIGHEST = 0.01, 0.99
 #: Angle in degrees between the two stains below which there is only one.

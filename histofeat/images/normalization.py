@@ -16,17 +16,6 @@ from histofeat.images.decoding import Images, as_images, image_input_tags
 from histofeat.images.reading import MappedImages, map_images, run_ahead
 from histofeat.model_selection import encode_patients
 
-__all__ = [
-    "DENSITY",
-    "MINIMUM_PX",
-    "NORMALIZERS",
-    "TISSUE_DENSITY",
-    "StainNormalizer",
-    "is_tissue",
-    "make_normalizer",
-    "normalized_images",
-]
-
 #: Name of each normaliser: its module in this wing, loaded when the name is used, and the class there.
 NORMALIZERS = MappingProxyType(
     {"reinhard": ("reinhard", "ReinhardNormalizer"), "macenko": ("macenko", "MacenkoNormalizer")}

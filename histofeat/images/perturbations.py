@@ -20,18 +20,6 @@ from histofeat.images.normalization import DENSITY
 from histofeat.images.reading import MappedImages, map_images
 from histofeat.images.stains import RGB_FROM_HED
 
-__all__ = [
-    "PERTURBATIONS",
-    "Perturbation",
-    "blur",
-    "compress_jpeg",
-    "perturb",
-    "perturbed_images",
-    "scale_brightness",
-    "shift_stains",
-    "turn",
-]
-
 _STAINS = RGB_FROM_HED / np.linalg.norm(RGB_FROM_HED, axis=1, keepdims=True)
 _FROM_DENSITY = np.linalg.inv(_STAINS)
 

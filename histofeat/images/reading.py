@@ -16,8 +16,6 @@ import numpy as np
 
 from histofeat.images.decoding import PNG_SIGNATURE, Images, as_images
 
-__all__ = ["MappedImages", "image_size", "map_images", "png_size", "run_ahead"]
-
 _FORMATS = "PNG, JPEG, TIFF, BMP, WebP"
 #: First bytes of the formats beside PNG and WebP.
 _OTHERS = (b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"BM")

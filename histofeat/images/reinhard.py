@@ -7,8 +7,6 @@ import numpy as np
 
 from histofeat.images.normalization import DENSITY, TISSUE_DENSITY, StainNormalizer
 
-__all__ = ["LAB_FROM_LOG_LMS", "LMS_FROM_RGB", "ReinhardNormalizer"]
-
 #: Responses of the three cones to red, green and blue (Reinhard et al. 2001).
 LMS_FROM_RGB = np.array([[0.3811, 0.5783, 0.0402], [0.1967, 0.7244, 0.0782], [0.0241, 0.1288, 0.8444]])
 #: From their logarithms to l, alpha and beta, which are nearly uncorrelated in natural images.

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-__all__ = ["MAX_CONCENTRATION", "RGB_FROM_HED", "quantised_stains", "separate_stains"]
-
 #: Optical density of hematoxylin, eosin and DAB (here: the residual) in red, green and blue (Ruifrok 2001).
 RGB_FROM_HED = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
 RGB_FROM_HED.flags.writeable = False

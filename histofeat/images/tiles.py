@@ -11,21 +11,6 @@ import numpy as np
 
 from histofeat.exceptions import check_choice
 
-__all__ = [
-    "AGGREGATES",
-    "EDGES",
-    "POLICIES",
-    "VIEWS",
-    "VIEW_COUNTS",
-    "TileGrid",
-    "aggregate",
-    "choose_policy",
-    "fit_to",
-    "make_grid",
-    "pad_to",
-    "take_view",
-]
-
 POLICIES = ("auto", "tile", "resize", "whole")
 """Known policies; `choose_policy` gives what is done with an image."""
 

@@ -4,8 +4,6 @@ from histofeat.reporting.payload import data_label
 from histofeat.reporting.tables import Table
 from histofeat.reporting.text import number, signed, with_interval
 
-__all__ = ["calibration_key", "calibration_table", "decomposition_table", "reliability_data", "reliability_line"]
-
 _PARTS = ("brier", "reliability", "generalized_resolution", "uncertainty", "bias")
 
 

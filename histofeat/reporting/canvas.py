@@ -3,20 +3,6 @@
 import textwrap
 from contextlib import contextmanager
 
-__all__ = [
-    "INK",
-    "frame",
-    "legend_below",
-    "line_of",
-    "list_rows",
-    "new_figure",
-    "panels",
-    "put_title",
-    "save_figure",
-    "short",
-    "wrapped",
-]
-
 # Okabe and Ito's palette, which colour-blind readers can distinguish; doi:10.1038/nmeth.1618
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444", "#8C6D31")
 _DASHES = ("-", "--", "-.", ":")

@@ -12,8 +12,6 @@ from histofeat.reporting.canvas import (
     short,
 )
 
-__all__ = ["draw_costs", "draw_intervals", "draw_lines"]
-
 _COLUMNS = 3
 
 

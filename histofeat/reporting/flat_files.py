@@ -7,8 +7,6 @@ import numpy as np
 from histofeat.metrics import LABEL_METRICS
 from histofeat.reporting.payload import model_key, portable_paths
 
-__all__ = ["predictions_table", "score_rows", "write_predictions", "write_scores"]
-
 
 def score_rows(payload):
     """Yield one dict per model, metric and kind of threshold.

@@ -6,8 +6,6 @@ from pathlib import Path
 from histofeat.datasets import write_whole
 from histofeat.reporting.strict_json import dump, load
 
-__all__ = ["FINISHED", "check_output", "finish", "new_folder"]
-
 #: Written last and moved last: the file that makes a folder a finished report.
 FINISHED = "metrics.json"
 

@@ -11,8 +11,6 @@ from histofeat.reporting.payload import data_label, model_key, portable_paths, s
 from histofeat.reporting.strict_json import Redactor, dump, jsonable
 from histofeat.reporting.text import file_words
 
-__all__ = ["FOLDER", "GALLERY_KINDS", "check_gallery", "gallery_data", "write_galleries"]
-
 FOLDER = "galleries"
 #: Larger images are reduced to this many pixels on the longer side; no file holds an enlarged image.
 LONGEST_PX = 280

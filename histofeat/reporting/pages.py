@@ -14,8 +14,6 @@ from histofeat.reporting.folder import finish, new_folder
 from histofeat.reporting.payload import data_label
 from histofeat.reporting.strict_json import Redactor, dump, jsonable
 
-__all__ = ["fill_folder", "html_page", "render_markdown", "write_files", "write_page"]
-
 #: What templates can use beside the macros, by name: filters, and functions that make tables and words.
 _FILTERS = MappingProxyType(
     {

@@ -11,18 +11,6 @@ import numpy as np
 import histofeat
 from histofeat.reporting.strict_json import jsonable
 
-__all__ = [
-    "SCHEMA",
-    "data_label",
-    "dataset_payload",
-    "describe_environment",
-    "metrics_payload",
-    "model_key",
-    "portable_paths",
-    "source_of",
-    "splits_payload",
-]
-
 #: Version of `metrics.json` and `splits.json`: raised when a key is renamed, removed or changes its meaning.
 SCHEMA = 1
 _PACKAGES = (

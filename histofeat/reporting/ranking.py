@@ -18,16 +18,6 @@ from histofeat.reporting.canvas import (
 from histofeat.reporting.payload import model_key, source_of
 from histofeat.reporting.text import with_interval
 
-__all__ = [
-    "AREA_METRICS",
-    "MOST_BANDS",
-    "band_panels_data",
-    "draw_ranking",
-    "draw_ranking_bands",
-    "ranking_data",
-    "thin_curve",
-]
-
 #: The metric that is the area below each kind of curve.
 AREA_METRICS = MappingProxyType({"roc": "roc_auc", "pr": "average_precision"})
 #: More bands than these on one axis hide each other.

@@ -17,8 +17,6 @@ from histofeat.reporting.payload import source_of
 from histofeat.reporting.tables import METRIC_WORDS
 from histofeat.reporting.text import with_interval
 
-__all__ = ["comparison_data", "confusion_data", "draw_comparison", "draw_confusion", "draw_forest", "forest_data"]
-
 _METRICS = ("roc_auc", "balanced_accuracy", "f1")
 _NETWORK = "pixels"
 _LABEL = 20

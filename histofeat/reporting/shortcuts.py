@@ -3,8 +3,6 @@
 from histofeat.reporting.tables import METRIC_WORDS, Table
 from histofeat.reporting.text import interval, number, percent, signed, with_interval
 
-__all__ = ["PROBE_WORDS", "identification_table", "leakage_table", "probes_table"]
-
 PROBE_WORDS = {
     "mean_color": "mean colour",
     "background": "background fraction",

@@ -10,8 +10,6 @@ from pathlib import Path, PurePath
 import numpy as np
 import pandas as pd
 
-__all__ = ["Redactor", "dump", "jsonable", "load"]
-
 # A slash or a drive letter that starts a word; "50/50", "patches/s", "</b>" and "https://..." do not.
 _START = r"""(?:file:/+|(?<![\w.\\~>)\]</-])(?:[A-Za-z]:[\\/]|/(?!/)))"""
 _ABSOLUTE = re.compile(_START + r"""[^\s'"`<>|;,()\[\]{}]+""")

@@ -6,23 +6,6 @@ from histofeat.metrics import CLASS_METRICS, METRIC_RECORDS
 from histofeat.reporting.payload import data_label
 from histofeat.reporting.text import UNDEFINED, interval, number, signed, with_interval
 
-__all__ = [
-    "METRIC_WORDS",
-    "Table",
-    "average_table",
-    "best_of",
-    "class_table",
-    "difference_tables",
-    "fold_sizes_table",
-    "folds_table",
-    "headline_key",
-    "headline_table",
-    "score_of",
-    "score_with_interval",
-    "scores_table",
-    "seconds_table",
-]
-
 METRIC_WORDS = {name: metric.words for name, metric in METRIC_RECORDS.items()}
 # Metric, whether at the tuned threshold; intervals have columns of their own, so that digits align.
 _HEADLINE = (

@@ -2,18 +2,6 @@
 
 import re
 
-__all__ = [
-    "count",
-    "escape_markdown",
-    "file_words",
-    "interval",
-    "number",
-    "percent",
-    "plain_words",
-    "signed",
-    "with_interval",
-]
-
 UNDEFINED = "–"
 
 

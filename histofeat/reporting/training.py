@@ -7,8 +7,6 @@ from histofeat.reporting.payload import data_label, source_of
 from histofeat.reporting.tables import Table
 from histofeat.reporting.text import number
 
-__all__ = ["CAPTION", "draw_training", "training_data", "training_payload", "training_table"]
-
 CAPTION = (
     "One colour per fold: solid on the training patches, dashed on the validation patients, a dot at the epoch that "
     "was kept. Validation patients are held out of the training side of the fold and choose the epoch: their scores "

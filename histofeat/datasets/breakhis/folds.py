@@ -16,8 +16,6 @@ from histofeat.datasets.breakhis.tree import ImageName, SlideName, parse_image
 from histofeat.exceptions import DatasetError, GroupLeakageError, and_more, check_choice
 from histofeat.model_selection import PatientHoldOuts
 
-__all__ = ["BreakHisFolds", "breakhis_hold_outs", "read_breakhis_folds"]
-
 _N_FOLDS = 5
 _LINE = "FILE.png|MAGNIFICATION|FOLD|train or test"
 _ROLES = ("train", "test")

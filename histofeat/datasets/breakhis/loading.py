@@ -25,8 +25,6 @@ from histofeat.datasets.image_files import Scan, existing_folder, same_content
 from histofeat.datasets.patients import PatientRule
 from histofeat.exceptions import DatasetError, and_more, check_choice
 
-__all__ = ["DUPLICATES", "BreakHisAudit", "full_set", "load_breakhis"]
-
 # No table may suggest that a drawn shape is a tumour.
 _MADE_UP = "{}-like"
 _COLUMNS = ["path", "label", "patient", "x", "y", "slide", "magnification", "subtype", "sequence", "height", "width"]

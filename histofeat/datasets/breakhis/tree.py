@@ -12,8 +12,6 @@ from histofeat.datasets.synthetic.cohort_folder import MANIFEST
 from histofeat.exceptions import DatasetError
 from histofeat.images import png_size
 
-__all__ = ["CLASSES", "MAGNIFICATIONS", "SUBTYPES", "TREE", "ImageName", "SlideName", "Subtype", "scan_breakhis"]
-
 TREE = "{benign,malignant}/SOB/SUBTYPE/SOB_B_A_14-22549AB/40X/SOB_B_A-14-22549AB-40-001.png"
 CLASSES = ("benign", "malignant")
 MAGNIFICATIONS = (40, 100, 200, 400)

@@ -14,15 +14,6 @@ from typing import Any
 from histofeat.datasets.writing import write_whole
 from histofeat.exceptions import DatasetError, check_whole
 
-__all__ = [
-    "MANIFEST",
-    "SYNTHETIC_TARGET_NAMES",
-    "make_tree",
-    "read_manifest",
-    "tree_digest",
-    "write_manifest",
-]
-
 MANIFEST = "histofeat-synthetic.json"
 # Not the names of the IDC classes: these are drawn shapes, and no table may suggest anything else.
 SYNTHETIC_TARGET_NAMES = ("no tumour", "tumour")

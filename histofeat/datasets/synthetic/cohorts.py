@@ -18,8 +18,6 @@ from histofeat.datasets.idc import load_idc
 from histofeat.datasets.synthetic.cohort_folder import make_tree
 from histofeat.exceptions import DatasetError
 
-__all__ = ["make_breakhis_cohort", "make_cohort", "make_signature_cohort"]
-
 #: Raise it with every change that alters a byte of the cohort: an older cohort on disk is then refused.
 COHORT_VERSION = 1
 #: Version of the other cohort; text, so that neither is ever taken for the other.

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-__all__ = ["PatientStyle", "SlidePlan", "draw_style", "plan_slide", "render_slide"]
-
 PATCH_PX = 50
 
 # Drawn at twice the size and averaged down: nuclei are two to five pixels wide and would be blocks otherwise.
