@@ -197,7 +197,7 @@ import sys
 import numpy as np
 from pathlib import Path
 from histofeat.networks import ENCODERS, choose_engine, load_engine
-from histofeat.encoders.network import backend_name
+from histofeat.networks import backend_name
 engine = load_engine(ENCODERS["mobilenet_0.25"], Path(sys.argv[1]), choose_engine("keras", "cpu"), input_size=64)
 np.save(sys.argv[3], engine.embed(np.load(sys.argv[2]), batch_size=8))
 print(backend_name())
