@@ -237,7 +237,7 @@ class Retrainer:
         The evaluation under way, with ``dataset``, ``splits``, ``y``, ``patients``, ``random_state``,
         ``runtime`` and ``timed``.
     prints : ndarray of shape (n, 35), float32
-        As `histofeat.evaluation.audit.ImageFingerprint` measures them.
+        As `histofeat.features.ImageFingerprint` measures them.
     """
 
     def __init__(self, run, prints):

@@ -115,7 +115,7 @@ class Plan:
 
     @property
     def by_key(self):
-        """The families by keys that are equal for families of the same class and parameters."""
+        """The families by key; two families of the same class and parameters have one key."""
         return {_key_of(family): family for family in self.families}
 
     @property
@@ -245,7 +245,7 @@ def _try(family, run):
     """Measure one patch, or find it in the store, so that no network is loaded without need."""
     try:
         tried = extract([family], run.dataset.X[:1], store=run.runtime.store)
-        if run.runtime.store is not None:  # without one the patch is measured again with the others, and counted then
+        if run.runtime.store is not None:  # without a store the patch is measured and counted again with the others
             run.computed.update(tried.computed)
     except CANNOT_RUN as error:
         return error

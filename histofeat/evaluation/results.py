@@ -269,10 +269,9 @@ class Evaluation:
         "cv", "n_splits", "inner_cv", "n_resamples", "random_state", "patient_level", "threshold", "search",
         "accepted_findings", "known_patients", "left_out" (``LeftOut.to_dict()`` or None), "retrain_encoder".
     seconds : Mapping of str to float
-        Wall-clock time of "extraction", "retrain" (encoders trained again), "fit" (inner fits and predicting included)
-        and "score"; within the extraction,
-        summed over its threads, "extraction:read", "extraction:decode", "extraction:store" and
-        "extraction:<family>".
+        Wall-clock time of "extraction", "audit", "retrain" (encoders trained again), "fit" (inner fits and predicting
+        included) and "score". Parts of the extraction, summed over its threads, are "extraction:read",
+        "extraction:decode", "extraction:store" and "extraction:<family>".
     patient_overlap : bool
         Whether a split put one patient on both sides. Such numbers are no estimate for a new patient.
     conversions : Mapping of str to int

@@ -1,7 +1,8 @@
 """Metrics as records: name, words, direction, how each is computed and resampled.
 
 Class codes run from 0 to k - 1. With two classes code 1 is positive. With more, each class in turn is positive against
-the rest and the k values are averaged with equal weight. A score that its patches do not define is NaN.
+the rest and the k values are averaged with equal weight. A score that is undefined, such as a
+ROC-AUC with one class, is NaN.
 """
 
 import math

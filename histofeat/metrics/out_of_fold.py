@@ -44,7 +44,7 @@ class Score:
     folds_ci95 : tuple of tuple of (float, float)
         The same for each fold, from resampling the patients of that fold.
     n_resamples : int
-        The resamples behind `ci95`: those with patches of every class in which the metric is defined.
+        The resamples behind `ci95`: those in which every class occurs and the metric is defined.
     patient_mean : float
         The mean of the metric over the patients with tested patches of every class, each scored alone; see
         `histofeat.metrics.patient_averages`.

@@ -39,7 +39,7 @@ class Rule:
     best : callable
         Takes the cuts and the number, returns a mask of the cuts that are equally good.
     number : str, optional
-        What the number is, which lies above 0 and is at most 1; None for a rule without a number.
+        What the number stands for; it is above 0 and at most 1. None for a rule without a number.
     example : str
         One way to write it.
     """
