@@ -1,5 +1,4 @@
 from .audit.audit import (
-    audit_encoders as audit_encoders,
     audit_fingerprints as audit_fingerprints,
     audit_split as audit_split,
     cheap_findings as cheap_findings,
@@ -9,12 +8,10 @@ from .audit.findings import (
     CODES as CODES,
     AuditReport as AuditReport,
     Finding as Finding,
-    check_audit as check_audit,
     check_codes as check_codes,
 )
 from .audit.image_checks import NEAR_DISTANCE as NEAR_DISTANCE, comparable as comparable
 from .audit.near_pairs import count_distances as count_distances
-from .audit.predictions import predictions_of as predictions_of
 from .evaluation import evaluate as evaluate
 from .feature_bank import RETRAINED as RETRAINED, FeatureBank as FeatureBank
 from .fitting import (
@@ -28,11 +25,7 @@ from .plans import Plan as Plan, Run as Run, name_pipelines as name_pipelines
 from .published_rows import (
     PROTOCOLS as PROTOCOLS,
     Protocol as Protocol,
-    RowCount as RowCount,
-    as_protocol as as_protocol,
-    check_complete as check_complete,
     read_predictions as read_predictions,
-    sort_rows as sort_rows,
 )
 from .published_scores import ScoredPredictions as ScoredPredictions, score_predictions as score_predictions
 from .results import (
@@ -45,5 +38,5 @@ from .results import (
     ProbabilityAssessment as ProbabilityAssessment,
     assess_probabilities as assess_probabilities,
 )
-from .search import Search as Search, tune_head as tune_head
+from .search import Search as Search
 from .training import make_pipeline as make_pipeline, train_model as train_model

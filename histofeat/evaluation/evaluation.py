@@ -69,7 +69,7 @@ def evaluate(
         both are refused.
     retrain_encoder : bool, default=False
         Whether to train encoders again in each fold, on its training patients (after stain normalisation, if any). This
-        concerns families that can be retrained (such as "histo"). The audit then ignores the data of their first training.
+        concerns families that can be retrained, such as "histo". The audit then ignores their first training.
     runtime : Runtime, optional
         Threads (extraction, fits, intervals), feature store and progress. Stages of the progress: "extract" (images),
         "retrain" (encoders, over all folds), "fit" (folds of all models) and "score" (models).
@@ -95,8 +95,8 @@ def evaluate(
     The plain label is the most probable class. The tuned one (two classes) is positive from the threshold that is
     best over the inner out-of-fold predictions of the fold's training patients; on the same predictions the
     calibrated probabilities are fitted. A network on pixels is fitted once a fold; its threshold and its calibration
-    use the training patients that it held out for early stopping. Pooled scores rank the test patches of different folds, and so of different
-    fits, in one list.
+    use the training patients that it held out for early stopping. Pooled scores rank the test patches of different
+    folds, and so of different fits, in one list.
 
     Before anything is fitted, `histofeat.evaluation.audit_split` looks at the folds; its findings are in the result.
 

@@ -20,6 +20,7 @@ from histofeat.metrics import (
     class_scores,
     compare_models,
     curve_bands,
+    frozen,
 )
 
 #: The metrics in which models are compared.
@@ -29,13 +30,6 @@ COMPARED_METRICS = ("roc_auc", "balanced_accuracy", "f1")
 _RESOLUTION = 40
 
 _N_BINS, _STRATEGY = 10, "quantile"
-
-
-def _freeze(array, dtype):
-    """Return a read-only array, so that a frozen record is frozen to the bottom."""
-    frozen = np.array(array, dtype=dtype)
-    frozen.setflags(write=False)
-    return frozen
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,9 +106,9 @@ class ModelResult:
         if self.calibrated is None:
             object.__setattr__(self, "calibrated", self.proba)
         for name, dtype in _MODEL_ARRAYS.items():
-            object.__setattr__(self, name, _freeze(getattr(self, name), dtype))
-        frozen = tuple(_freeze(confusion, np.int64) for confusion in self.fold_confusions)
-        object.__setattr__(self, "fold_confusions", frozen)
+            object.__setattr__(self, name, frozen(getattr(self, name), dtype))
+        counts = tuple(frozen(confusion, np.int64) for confusion in self.fold_confusions)
+        object.__setattr__(self, "fold_confusions", counts)
 
 
 _INTEGERS = ("predicted", "predicted_tuned", "confusion", "confusion_tuned")
@@ -302,9 +296,9 @@ class Evaluation:
 
     def __post_init__(self):
         """Make the arrays read-only."""
-        object.__setattr__(self, "fold", _freeze(self.fold, np.int64))
-        frozen = tuple((_freeze(train, np.int64), _freeze(test, np.int64)) for train, test in self.splits)
-        object.__setattr__(self, "splits", frozen)
+        object.__setattr__(self, "fold", frozen(self.fold, np.int64))
+        splits = tuple((frozen(train, np.int64), frozen(test, np.int64)) for train, test in self.splits)
+        object.__setattr__(self, "splits", splits)
 
     @property
     def labels(self) -> tuple[str, ...]:

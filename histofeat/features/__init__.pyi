@@ -19,7 +19,7 @@ from .extraction import (
     passes_over_images as passes_over_images,
 )
 from .families import FAMILIES as FAMILIES, FamilyRecord as FamilyRecord, make_family as make_family
-from .feature_store import FeatureStore as FeatureStore, StoredExtractor as StoredExtractor, as_store as as_store
+from .feature_store import FeatureStore as FeatureStore
 from .fuzzy_color import FuzzyColorHistogram as FuzzyColorHistogram
 from .glcm import GLCM as GLCM
 from .haralick import STATISTICS as STATISTICS, HaralickTexture as HaralickTexture
@@ -36,8 +36,6 @@ from .pftas import PFTAS as PFTAS
 from .phase_quantization import LocalPhaseQuantization as LocalPhaseQuantization
 from .store_session import (
     FEATURES_VERSION as FEATURES_VERSION,
-    Session as Session,
     content_key as content_key,
-    extractor_fingerprint as extractor_fingerprint,
     extractor_name as extractor_name,
 )

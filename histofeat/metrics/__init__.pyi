@@ -15,6 +15,7 @@ from .definitions import (
     METRICS as METRICS,
     Metric as Metric,
     confusion as confusion,
+    frozen as frozen,
     label_scores as label_scores,
     most_probable as most_probable,
     plain_values as plain_values,

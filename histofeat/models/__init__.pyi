@@ -1,5 +1,4 @@
 from .archive import (
-    FORMAT_VERSION as FORMAT_VERSION,
     ModelFileError as ModelFileError,
     check_target as check_target,
 )
@@ -21,4 +20,3 @@ from .prediction import (
 )
 from .saved_model import SavedModel as SavedModel, load_model as load_model, save_model as save_model
 from .soft_vote import SoftVote as SoftVote
-from .trusted import TRUSTED as TRUSTED

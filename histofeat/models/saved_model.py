@@ -188,7 +188,7 @@ def load_model(
         Folder with the pretrained weights of a `CNNEmbedding`; by default that of the environment variable
         ``HISTOFEAT_WEIGHTS``, then Keras's cache.
     trusted : sequence of str
-        Full names of types to build beside those of histofeat and scikit-learn; see `histofeat.models.TRUSTED`.
+        Full names of types to build beside those of histofeat and scikit-learn; see `histofeat.models.trusted.TRUSTED`.
     n_jobs : int, optional
         Threads for the extraction; None is 1, -1 all cores.
 

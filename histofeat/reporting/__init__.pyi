@@ -1,5 +1,4 @@
-from .canvas import save_figure as save_figure
-from .charts import draw_costs as draw_costs, draw_intervals as draw_intervals, draw_lines as draw_lines
+from .charts import draw_intervals as draw_intervals, draw_lines as draw_lines
 from .folder import check_output as check_output
 from .pages import html_page as html_page, render_markdown as render_markdown, write_page as write_page
 from .payload import (
@@ -15,6 +14,5 @@ from .tables import (
     average_table as average_table,
     class_table as class_table,
     difference_tables as difference_tables,
-    headline_key as headline_key,
     headline_table as headline_table,
 )

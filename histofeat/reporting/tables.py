@@ -16,6 +16,7 @@ _HEADLINE = (
 MOST_PAIRS = 15
 _STAGE_WORDS = {
     "extraction": "extraction: reading, decoding, computing features; loading and compiling included",
+    "audit": "auditing the split",
     "retrain": "training encoders again in each fold",
     "fit": "fitting",
     "score": "scoring and intervals",

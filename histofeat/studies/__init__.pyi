@@ -3,10 +3,8 @@ from .ablation import (
     Costs as Costs,
     ablate_families as ablate_families,
     measure_costs as measure_costs,
-    pareto_front as pareto_front,
 )
 from .interval_coverage import (
-    POPULATIONS as POPULATIONS,
     IntervalCoverage as IntervalCoverage,
     measure_interval_coverage as measure_interval_coverage,
 )
@@ -16,7 +14,6 @@ from .leakage import (
     LeakageRow as LeakageRow,
     identify_patients as identify_patients,
     measure_leakage as measure_leakage,
-    touching_share as touching_share,
 )
 from .learning_curves import learning_curve as learning_curve
 from .official_test import (
@@ -33,7 +30,6 @@ from .official_test import (
 )
 from .permutation import (
     Importance as Importance,
-    column_groups as column_groups,
     correlated_groups as correlated_groups,
     permutation_importance as permutation_importance,
 )
@@ -46,16 +42,13 @@ from .published_split import (
     read_scores as read_scores,
 )
 from .robustness import (
-    CLEAN as CLEAN,
     Robustness as Robustness,
-    all_conditions as all_conditions,
     measure_robustness as measure_robustness,
 )
 from .shortcut_families import (
     BackgroundFraction as BackgroundFraction,
     CompressionAndBlur as CompressionAndBlur,
     MeanColor as MeanColor,
-    coordinate_features as coordinate_features,
 )
 from .shortcuts import (
     Probe as Probe,

@@ -10,15 +10,8 @@ import pytest
 from sklearn import metrics as sk
 
 from histofeat.datasets import official_roles
-from histofeat.evaluation import (
-    PROTOCOLS,
-    Protocol,
-    as_protocol,
-    check_complete,
-    read_predictions,
-    score_predictions,
-    sort_rows,
-)
+from histofeat.evaluation import PROTOCOLS, Protocol, read_predictions, score_predictions
+from histofeat.evaluation.published_rows import as_protocol, check_complete, sort_rows
 from histofeat.exceptions import DatasetError
 from histofeat.metrics import choose_threshold
 

@@ -10,7 +10,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.model_selection import ParameterSampler
 
 from histofeat import PatientKFold
-from histofeat.evaluation import Search, tune_head
+from histofeat.evaluation import Search
+from histofeat.evaluation.search import tune_head
 from histofeat.models import FeatureHead, SoftVote, make_head
 from histofeat.models.classifiers import KernelSVM
 

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from histofeat.datasets import PatchDataset
-from histofeat.evaluation import CODES, AuditReport, Finding, audit_split, cheap_findings, check_audit
+from histofeat.evaluation import CODES, AuditReport, Finding, audit_split, cheap_findings
+from histofeat.evaluation.audit.findings import check_audit
 from histofeat.evaluation.audit.table_checks import case_number, section_letters
 from histofeat.exceptions import GroupLeakageError
 from histofeat.features import Runtime

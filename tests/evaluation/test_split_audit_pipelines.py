@@ -15,7 +15,8 @@ from test_split_audit import dataset_of
 from test_split_audit_images import patch_of
 
 from histofeat import CNNEmbedding, IDCPipeline, evaluate
-from histofeat.evaluation import audit_fingerprints, cheap_findings, predictions_of
+from histofeat.evaluation import audit_fingerprints, cheap_findings
+from histofeat.evaluation.audit.predictions import predictions_of
 from histofeat.features import ColorHistogram, Fingerprints, ImageFingerprint, TrainingImages
 from histofeat.model_selection import PatientKFold
 

@@ -25,12 +25,12 @@ from histofeat.features import (
     LBPHistogram,
     PatchUnion,
     Runtime,
-    as_store,
     content_key,
     extract,
-    extractor_fingerprint,
     extractor_name,
 )
+from histofeat.features.feature_store import as_store
+from histofeat.features.store_session import extractor_fingerprint
 
 FAMILIES = (ColorHistogram(), LBPHistogram())
 FORK_OR_SPAWN = [

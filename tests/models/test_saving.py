@@ -21,7 +21,6 @@ from histofeat import CNNEmbedding, IDCPipeline, WeightsError
 from histofeat.features import FAMILIES
 from histofeat.models import (
     HEADS,
-    TRUSTED,
     ModelFileError,
     SavedModel,
     archive,
@@ -31,6 +30,7 @@ from histofeat.models import (
     saved_parts,
     trusted,
 )
+from histofeat.models.trusted import TRUSTED
 
 ABOUT = {"class_names": ["no tumour", "tumour"], "patch_size": [50, 50], "dataset": "synthetic", "n_patients": 15}
 

@@ -9,7 +9,7 @@ import pytest
 from histofeat import IDCPipeline, PatientKFold, evaluate
 from histofeat.evaluation import assess_probabilities
 from histofeat.metrics import assess_calibration, scores
-from histofeat.reporting import dataset_payload, draw_lines, jsonable, render_markdown, save_figure
+from histofeat.reporting import dataset_payload, draw_lines, jsonable, render_markdown
 from histofeat.reporting.calibration import (
     calibration_key,
     calibration_table,
@@ -17,6 +17,7 @@ from histofeat.reporting.calibration import (
     reliability_data,
     reliability_line,
 )
+from histofeat.reporting.canvas import save_figure
 from histofeat.reporting.payload import data_label
 
 

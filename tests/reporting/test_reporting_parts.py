@@ -9,15 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from histofeat.reporting import (
-    Redactor,
-    canvas,
-    dump,
-    jsonable,
-    save_figure,
-    score_figures as figures,
-    tables,
-)
+from histofeat.reporting import Redactor, canvas, dump, jsonable, score_figures as figures, tables
+from histofeat.reporting.canvas import save_figure
 from histofeat.reporting.flat_files import score_rows
 from histofeat.reporting.ranking import thin_curve
 from histofeat.reporting.strict_json import load

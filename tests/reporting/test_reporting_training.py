@@ -9,7 +9,8 @@ import pytest
 
 from histofeat import IDCPipeline, evaluate
 from histofeat.model_selection import PatientKFold
-from histofeat.reporting import draw_lines, save_figure, write_report
+from histofeat.reporting import draw_lines, write_report
+from histofeat.reporting.canvas import save_figure
 from histofeat.reporting.score_figures import comparison_data, draw_comparison, draw_confusion
 from histofeat.reporting.training import draw_training, training_data, training_payload, training_table
 

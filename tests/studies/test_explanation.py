@@ -15,8 +15,9 @@ from histofeat.datasets import PatchDataset
 from histofeat.exceptions import GroupLeakageError
 from histofeat.features import FAMILIES, PatchFeatures, Runtime, make_family
 from histofeat.metrics import bootstrap_scores, patient_weights
-from histofeat.studies import column_groups, correlated_groups, permutation_importance
+from histofeat.studies import correlated_groups, permutation_importance
 from histofeat.studies.fitted_folds import ResampledAUC
+from histofeat.studies.permutation import column_groups
 
 
 class Pixel(PatchFeatures):

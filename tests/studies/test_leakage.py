@@ -16,7 +16,8 @@ from histofeat.features import Runtime
 from histofeat.metrics import patient_weights
 from histofeat.model_selection import PatchKFold, PatientKFold
 from histofeat.reporting import render_markdown
-from histofeat.studies import MeanColor, measure_leakage, panel_of, touching_share
+from histofeat.studies import MeanColor, measure_leakage, panel_of
+from histofeat.studies.leakage import touching_share
 
 PIPELINES = {"mean": IDCPipeline((MeanColor(),), "logistic"), "lbp": IDCPipeline("lbp", "logistic")}
 

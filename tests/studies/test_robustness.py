@@ -13,7 +13,8 @@ from histofeat.images import PERTURBATIONS, MacenkoNormalizer, as_images, pertur
 from histofeat.images.perturbations import perturb
 from histofeat.metrics import patient_weights
 from histofeat.model_selection import encode_patients
-from histofeat.studies import CLEAN, all_conditions, find_study, measure_robustness
+from histofeat.studies import find_study, measure_robustness
+from histofeat.studies.robustness import CLEAN, all_conditions
 
 STRONG = ("stain_balance", -4)
 SMALL = {"metrics": ("roc_auc",), "n_resamples": 60}
