@@ -1,7 +1,5 @@
 """Errors by kind (patch, leak, data set, weights, missing package), and the checks and phrases of arguments."""
 
-from __future__ import annotations
-
 import difflib
 import math
 from collections.abc import Callable, Iterable

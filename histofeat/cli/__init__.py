@@ -1,7 +1,5 @@
 """The command ``histofeat``: parse arguments, call the library, print. Training, prediction and scores have files."""
 
-from __future__ import annotations
-
 import sys
 import warnings
 from pathlib import Path

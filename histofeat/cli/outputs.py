@@ -1,7 +1,5 @@
 """Shared by the commands: declare an option, check an output file, show progress on stderr."""
 
-from __future__ import annotations
-
 import sys
 import time
 from pathlib import Path

@@ -1,7 +1,5 @@
 """``histofeat predict``: classify images with a saved model, as a table."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import Annotated

@@ -1,7 +1,5 @@
 """``histofeat score``: score predictions on a published split."""
 
-from __future__ import annotations
-
 import json
 import math
 from pathlib import Path

@@ -1,7 +1,5 @@
 """``histofeat train``: fit a model on labelled images, estimate its scores, save it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """Read a CSV: check its encoding, delimiter, header and cells, and keep the line number of each row."""
 
-from __future__ import annotations
-
 import codecs
 import csv
 import io

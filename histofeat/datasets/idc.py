@@ -1,7 +1,5 @@
 """Load the IDC patches of Cruz-Roa et al. 2014 and Janowczyk and Madabhushi 2016, as Kaggle's archive unpacks."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Collection

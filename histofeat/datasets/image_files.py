@@ -1,7 +1,5 @@
 """Find image files: by name, in folders and by patterns; find files with the same content."""
 
-from __future__ import annotations
-
 import glob
 import hashlib
 import os

@@ -1,7 +1,5 @@
 """Load a CSV of images with path, label and patient: for every layout that has no loader."""
 
-from __future__ import annotations
-
 import os
 import warnings
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Open labelled images in any format with the loader that reads it."""
 
-from __future__ import annotations
-
 import os
 from collections import Counter
 from pathlib import Path

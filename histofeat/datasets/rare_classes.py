@@ -1,7 +1,5 @@
 """Merge classes with too few patients, by a named rule."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal

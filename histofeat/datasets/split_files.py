@@ -1,7 +1,5 @@
 """Write a split to disk: as a CSV, or as a tree of copies or links with that CSV in it."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import shutil

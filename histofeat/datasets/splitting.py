@@ -1,7 +1,5 @@
 """Split a data set by patient into train, validation and test, with the classes in proportion."""
 
-from __future__ import annotations
-
 import math
 import os
 from dataclasses import replace

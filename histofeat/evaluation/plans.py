@@ -1,7 +1,5 @@
 """Pipelines as named plans (families, head, normaliser) and the state of a run over them."""
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping

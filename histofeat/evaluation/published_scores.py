@@ -1,7 +1,5 @@
 """Score predictions on a published split, with the functions that score our own."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """The results of an evaluation as frozen records: scores, models, what could not run, and the protocol."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property

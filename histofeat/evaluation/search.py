@@ -1,7 +1,5 @@
 """Choose the parameters of a head on the training patients by scikit-learn's random search."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields

@@ -1,7 +1,5 @@
 """Train a model that can be saved: make a pipeline by name, estimate its scores, fit it on all data."""
 
-from __future__ import annotations
-
 import math
 import tempfile
 from collections import Counter

@@ -1,7 +1,5 @@
 """A batch of patches with each colour conversion computed once, and the checks that all families share."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

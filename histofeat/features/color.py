@@ -1,7 +1,5 @@
 """Histograms of pixel values: of each colour channel with moments, of RGB colours jointly, and of grey levels."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import product
 from typing import ClassVar

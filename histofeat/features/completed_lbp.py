@@ -1,7 +1,5 @@
 """Completed local binary patterns: signs and sizes of the differences to the neighbours, and the centre itself."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import ClassVar
 

@@ -1,7 +1,5 @@
 """Co-occurrence of grey levels: how often each pair lies side by side, and what its statistics are summed from."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from math import exp, log, log2, sqrt
 from typing import ClassVar

@@ -1,7 +1,5 @@
 """Embeddings of a pretrained convolutional network."""
 
-from __future__ import annotations
-
 import os
 from typing import ClassVar
 

@@ -1,7 +1,5 @@
 """The register of feature families: one record each; a family's module is imported when its name is used."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module

@@ -1,7 +1,5 @@
 """`FeatureStore`: features on disk, one row per image content and extractor, safe against kills and second writers."""
 
-from __future__ import annotations
-
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from os import PathLike, fspath

@@ -1,7 +1,5 @@
 """Fuzzy colour histogram: every pixel belongs to every one of 64 coarse colours, to the near ones most."""
 
-from __future__ import annotations
-
 import threading
 from functools import lru_cache
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Grey-level co-occurrence: the ten texture properties of scikit-image, from fixed levels and in all directions."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import ClassVar
 

@@ -1,7 +1,5 @@
 """Haralick texture: thirteen statistics of how often grey levels lie side by side."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 import numpy as np

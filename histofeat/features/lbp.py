@@ -1,7 +1,5 @@
 """Local binary patterns: how often each rotation-invariant uniform pattern of light and dark occurs."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Circles of neighbours for local binary patterns: positions, weights, patterns from their bits, and their counts."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import ClassVar

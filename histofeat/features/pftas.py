@@ -1,7 +1,5 @@
 """Parameter-free threshold adjacency statistics: how pixels near the mean of the bright ones touch each other."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from math import ceil, floor, sqrt
 from typing import ClassVar

@@ -1,7 +1,5 @@
 """Local phase quantization: signs of the lowest frequencies around each pixel, which blur leaves as they are."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import lru_cache
 from numbers import Integral

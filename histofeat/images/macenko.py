@@ -1,7 +1,5 @@
 """Macenko's normalisation: find the two stains of a slide in optical density, and replace them by the reference's."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 

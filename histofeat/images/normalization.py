@@ -1,7 +1,5 @@
 """Stain normalisers: what they share (tissue, units, patches left as they are), and how to make one by name."""
 
-from __future__ import annotations
-
 from importlib import import_module
 from numbers import Real
 from types import MappingProxyType

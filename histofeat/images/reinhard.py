@@ -1,7 +1,5 @@
 """Reinhard's colour transfer: move mean and spread of the tissue's colours to those of the training patches."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 

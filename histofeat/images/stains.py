@@ -1,7 +1,5 @@
 """Separate stains by colour deconvolution: hematoxylin, eosin and residual of each pixel."""
 
-from __future__ import annotations
-
 import numpy as np
 from numba import njit
 

@@ -1,7 +1,5 @@
 """Geometry of images: cut into tiles, mirrored to size, scaled, turned, and put together again."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from numbers import Integral

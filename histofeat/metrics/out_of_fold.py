@@ -1,7 +1,5 @@
 """Score out-of-fold predictions: per fold, pooled, and averaged over patients, each with its interval."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The file format of models: an archive of a description and parts, each checked against its hash."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

@@ -1,7 +1,5 @@
 """Classifiers of named heads: a kernel SVM for any number of rows, a thread-safe forest, a regularised QDA."""
 
-from __future__ import annotations
-
 import threading
 from numbers import Real
 

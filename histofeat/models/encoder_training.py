@@ -1,7 +1,5 @@
 """Train histofeat's own encoder, and write its weights with a record of the images it was trained on."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path

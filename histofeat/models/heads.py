@@ -1,7 +1,5 @@
 """The register of heads: one record for each classifier that a pipeline knows by name."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType

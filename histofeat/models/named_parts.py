@@ -1,7 +1,5 @@
 """Pipelines whose features, head and normaliser are names or estimators, all with nested parameters."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from sklearn.base import BaseEstimator, clone

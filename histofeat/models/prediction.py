@@ -1,7 +1,5 @@
 """Classify images of any size with a saved model, in batches of tiles, and keep the predictions as a record."""
 
-from __future__ import annotations
-
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence

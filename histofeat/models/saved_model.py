@@ -1,7 +1,5 @@
 """Save a fitted pipeline with a description of its training data as one file, and load it without running code."""
 
-from __future__ import annotations
-
 import json
 import os
 import platform

@@ -1,7 +1,5 @@
 """Parts of a model beside scikit-learn's: boosters and networks in their own formats, pretrained weights by hash."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Estimators as bytes through skops: only listed types, no code, the same bytes for the same model."""
 
-from __future__ import annotations
-
 import io
 import json
 import warnings

@@ -1,7 +1,5 @@
 """The networks that a classifier can train: one record each, and how Keras builds it."""
 
-from __future__ import annotations
-
 import contextlib
 import random
 import threading

@@ -1,7 +1,5 @@
 """Augment training patches: flips, turns and shifts, and the staining and light of other laboratories."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields
 
 import cv2

@@ -1,7 +1,5 @@
 """Batches of pixels for a network, read and augmented in threads, and its predictions on them."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 from collections.abc import Iterator, Sequence

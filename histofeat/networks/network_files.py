@@ -1,7 +1,5 @@
 """Files of a network: the checkpoint of a training, and a fitted network in Keras's own format."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import zipfile

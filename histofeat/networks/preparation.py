@@ -1,7 +1,5 @@
 """Prepare a fit: check the labels, weight the classes, hold patients out, and find the checkpoint."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping

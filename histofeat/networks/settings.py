@@ -1,7 +1,5 @@
 """Check the parameters of a classifier and combine them with its recipe."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Train a network: Keras fits it; a callback validates, keeps the best weights and writes the checkpoint."""
 
-from __future__ import annotations
-
 import contextlib
 import time
 from collections.abc import Callable, Mapping

@@ -5,8 +5,6 @@ draws new ones, makes intervals by resampling patients and by resampling patches
 true value, which is the score of many patients of that population.
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 
 import numpy as np

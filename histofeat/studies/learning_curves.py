@@ -1,7 +1,5 @@
 """Learning curves counted in patients: a score with more patients, and with more patches of the same patients."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 

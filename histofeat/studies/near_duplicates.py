@@ -4,8 +4,6 @@ Pairs of patches of different patients are no copies, so near ones are false ala
 patches as saving, rescaling and cropping again would change them.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

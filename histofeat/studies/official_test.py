@@ -5,8 +5,6 @@ was ever scored on the test patients, so that a reader of a score can see how of
 to; a line is never changed or removed.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess

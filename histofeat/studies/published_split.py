@@ -1,7 +1,5 @@
 """Compare scores on the official IDC test patients with published ones: what they are of, and one row per score."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Shortcuts as feature families: cues that may predict a label without information about the tissue."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import ClassVar
 

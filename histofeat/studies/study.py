@@ -1,7 +1,5 @@
 """A study: its options, the function that runs it, and what it found; the register of all studies by name."""
 
-from __future__ import annotations
-
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

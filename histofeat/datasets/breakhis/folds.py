@@ -1,7 +1,5 @@
 """Published hold-outs of BreakHis, ``dsfold1.txt`` to ``dsfold5.txt``, and our own of the same kind."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

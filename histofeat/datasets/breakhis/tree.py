@@ -1,7 +1,5 @@
 """The archive's tree of BreakHis: its names, and a walk that finds images and contradictions. Decodes nothing."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any, NamedTuple

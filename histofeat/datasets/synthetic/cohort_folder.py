@@ -1,7 +1,5 @@
 """The folder of a synthetic cohort: written whole, found again, never written over anything."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """Synthetic cohorts: in the tree of IDC (one with tumours, one with nothing but patients), and in that of BreakHis."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace

@@ -4,8 +4,6 @@ A slide is drawn as a whole and cut into patches afterwards, so that patches of 
 real data. Lengths are in pixels of a patch (about four micrometres each).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import cv2

@@ -1,7 +1,5 @@
 """Audit a split: first the checks of the table and the pipelines, then those of the images."""
 
-from __future__ import annotations
-
 from histofeat.evaluation.audit.encoders import measure_fingerprints, trained_encoders
 from histofeat.evaluation.audit.findings import AuditReport
 from histofeat.evaluation.audit.image_checks import (

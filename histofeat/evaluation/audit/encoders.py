@@ -1,7 +1,5 @@
 """HF007: patients in an encoder's training set, found by comparing pixels."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass

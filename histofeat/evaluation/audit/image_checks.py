@@ -1,7 +1,5 @@
 """Checks that compare images by their fingerprints: copies, near-copies, and one image under two labels."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 

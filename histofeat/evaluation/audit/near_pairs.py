@@ -1,7 +1,5 @@
 """Pairs of hashes that differ in few bits, found without comparing all pairs."""
 
-from __future__ import annotations
-
 from concurrent.futures import ThreadPoolExecutor
 
 import joblib

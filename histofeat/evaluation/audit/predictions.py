@@ -1,7 +1,5 @@
 """HF008: parts fitted before the folds, thresholds chosen on test rows, scores standardised over them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Checks of a split that read the table alone: patients, classes, slides and labels. No image is opened."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field

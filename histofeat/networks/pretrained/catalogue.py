@@ -1,7 +1,5 @@
 """Find the record of an encoder by name; make one for a network of timm or of the hub."""
 
-from __future__ import annotations
-
 import functools
 
 from histofeat.exceptions import WeightsError, check_name, known_names

@@ -1,7 +1,5 @@
 """Encoders in Keras: build a network, load its weights, export it. Works with every backend of Keras."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import socket

@@ -1,7 +1,5 @@
 """OpenVINO runs an encoder on the CPU: converted from Keras once, kept on disk, then run without Keras."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

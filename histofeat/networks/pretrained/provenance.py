@@ -1,7 +1,5 @@
 """Whether weights are what they should be: the fingerprint of a loaded network and the record of its training."""
 
-from __future__ import annotations
-
 import functools
 import json
 import zipfile

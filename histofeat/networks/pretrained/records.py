@@ -1,7 +1,5 @@
 """The encoders: one frozen record each, in one register; nothing is loaded."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass

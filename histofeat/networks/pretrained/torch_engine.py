@@ -1,7 +1,5 @@
 """Encoders of timm in PyTorch: describe a network, build it, load its weights strictly, run it."""
 
-from __future__ import annotations
-
 import contextlib
 import pickle
 import re

@@ -1,7 +1,5 @@
 """Find the file of an encoder's weights: a given file, a folder, a cache, or a download, in that order."""
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import json
