@@ -186,7 +186,7 @@ def open_store(options):
     except ValueError as error:
         if options.store:
             raise
-        # Nobody asked for this place, so it must not be what stops the run.
+        # The user did not ask for this place, so it must not stop the run.
         print(f"no feature store, everything is measured again: {error}", file=sys.stderr)
         return None
 
@@ -222,7 +222,7 @@ def few_patches(dataset, seed):
 
 
 def device_words(evaluation, pipelines):
-    """What each network ran on, as the network tells it; the CPU where none ran."""
+    """What each network ran on; the CPU where none ran."""
     ran, notes = {model.name for model in evaluation.models}, {}
     for name, pipeline in pipelines:
         for family in pipeline.families() if name in ran else ():

@@ -3,7 +3,7 @@
     python benchmarks/study.py idc-encoder --data /path/to/shared/data --weights /path/to/weights
 
 Three questions, one page: how far `histo` gets on the 49 official test patients of IDC (heads are fitted on all others,
-on whom the encoder was trained too), what stain, blur, compression and light do to it there, and whether it carries to
+in the encoder's training set too), what stain, blur, compression and light do to it there, and whether it carries to
 BreakHis, of which it never saw an image. Each look at the 49 is a line of reports/test_ledger.csv. Writes
 reports/idc-encoder-sample.
 """

@@ -357,7 +357,7 @@ def _check_classes(folds, y) -> None:
 
 
 def _fit(searched, X, y, groups, head, scoring: str, head_name: str):
-    # Routing would ask for requests that nobody has made here; a process may have turned it on for other searches.
+    # With routing on, scikit-learn requires requests that are not made here; another search may have turned it on.
     with config_context(enable_metadata_routing=False):
         try:
             return searched.fit(X, y, patients=groups)

@@ -162,7 +162,7 @@ class PatientAverages:
     Parameters
     ----------
     patients : tuple of str
-        The patients with patches of every class, over whom the average is taken.
+        The patients with patches of every class; the average is over these.
     values : Mapping of str to ndarray of shape (len(patients),), float64
         The metric on the patches of each of them.
     n_left_out : int

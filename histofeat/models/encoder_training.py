@@ -29,7 +29,7 @@ AUGMENTATION = Augmentation(stain_jitter=0.25, stain_shift=0.05, brightness=0.35
 ARCHITECTURE = "resnet_small"
 #: More epochs than the classifier has by itself: under this augmentation it learns for longer.
 RECIPE = replace(RESNET_SMALL["standard"], epochs=40, augmentation=AUGMENTATION)
-#: Fields of the recipe that mean nothing in a training from random weights that holds out nobody.
+#: Fields of the recipe without a meaning in a training from random weights that holds out no patient.
 _UNUSED = ("fine_tune", "on_unreadable", "patience", "precision")
 
 

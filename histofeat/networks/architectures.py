@@ -109,7 +109,7 @@ def _pretrained(encoder: Encoder) -> Architecture:
 
 
 def _is_plain(encoder: Encoder) -> bool:
-    """Whether an encoder is a whole network of ``keras.applications``, not a part of one and nobody else's."""
+    """Whether an encoder is a whole network of ``keras.applications``, not a part of one or from another source."""
     return encoder.source == "keras" and not encoder.taps
 
 

@@ -350,7 +350,7 @@ def commit_words(repository):
     ``reports/`` is output and not code: the ledger itself changes with every run.
     """
     top = _git(repository, "rev-parse", "--show-toplevel")
-    # An unpacked archive inside somebody's clone would otherwise pass for a commit of that clone.
+    # An archive unpacked inside another clone must not be taken for a commit of that clone.
     if not top or Path(top).resolve() != repository.resolve():
         return "unknown"
     commit = _git(repository, "rev-parse", "--short", "HEAD")

@@ -1,4 +1,4 @@
-"""Encoders that know patients: refused, their patients left out, or trained anew in each fold; what reports say."""
+"""Encoders that know patients: refused, their patients left out, or trained again in each fold; what reports say."""
 
 import json
 from pathlib import Path
@@ -68,7 +68,7 @@ class Memory(PatchFeatures):
 
 
 class Fixed(Memory):
-    """The same, from others who cannot train it anew."""
+    """The same, from others who cannot train it again."""
 
     family = "fixed"
     retrained = None
@@ -192,7 +192,7 @@ class TestKnownPatients:
         finding = left_out.audit.finding("HF007")
         assert finding.status == "passed"
         assert finding.numbers["patients_not_tested"] == 8
-        assert "Patients whom an encoder knows, and who are not tested: 8." in finding.detail
+        assert "Patients in an encoder's training set that are not tested: 8." in finding.detail
 
     def test_images_are_measured_once(self, left_out, dataset):
         assert left_out.computed["fingerprint"] == len(dataset)
@@ -391,12 +391,12 @@ class TestOtherScores:
         ).accepted == ("HF001",)
 
 
-# --- encoders trained anew -------------------------------------------------------------------------------------------
+# --- encoders trained again ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def anew(dataset, knowing, tmp_path_factory):
-    """An evaluation with two heads on an encoder that knows everybody, and is trained anew."""
+    """An evaluation with two heads on an encoder that knows everybody, and is trained again."""
     Memory.seen.clear()
     calls, store = [], tmp_path_factory.mktemp("store") / "features.sqlite"
     family = knowing(n_patients=20)
@@ -447,7 +447,7 @@ class TestRetrainedEncoders:
         finding = evaluation.audit.finding("HF007")
         assert finding.status == "passed"
         assert finding.numbers["encoders_retrained"] == 1
-        assert "Encoders trained anew inside each fold: 1." in finding.detail
+        assert "Encoders trained again inside each fold: 1." in finding.detail
 
     def test_behind_a_normaliser_it_learns_from_normalised_images(self, cohort, tmp_path):
         Memory.seen.clear()

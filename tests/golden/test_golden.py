@@ -24,7 +24,7 @@ REPOSITORY = HERE.parents[1]
 CHANGING = ("created", "command", "environment", "seconds", "files", "histofeat")
 TIMES = ("fit_s", "predict_s", "ms_per_patch")
 #: Sentences, which are worded better now and then.
-WORDS = ("reason",)
+WORDS = ("reason", "detail", "unseen")
 
 
 def patches():

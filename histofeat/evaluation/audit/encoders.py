@@ -14,7 +14,7 @@ from histofeat.model_selection import encode_patients
 
 _UNSEEN_ENCODERS = (
     "training images that an encoder does not tell of, other patches of the same patients that are not in this data "
-    "set, and images that were saved anew with a loss before training."
+    "set, and images that were saved again with a loss before training."
 )
 
 
@@ -217,11 +217,10 @@ def trained_encoders(
 
     Notes
     -----
-    An encoder tells of its training by ``trained_on`` (see `TrainingImages`). Its images are found again among those
-    of the data set by their pixels, and never by the id of a patient, which means nothing in another data set; a
-    patient of whom one image is found is known to the encoder, whichever images of that patient are tested. Networks
-    trained on ImageNet have seen no patient. An encoder with other weights that does not tell is named, and makes this
-    a warning.
+    An encoder describes its training set by ``trained_on`` (see `TrainingImages`). Its images are matched with those of
+    the data set by their pixels; ids mean nothing in another data set. A patient is known to the encoder if one image
+    is found, whichever images of that patient are tested. Networks trained on ImageNet have seen no patient. An
+    encoder with other weights and no description is named, and makes this a warning.
     """
     if parts is None:
         detail = "No pipelines were given, so no encoder could be asked."
@@ -231,24 +230,24 @@ def trained_encoders(
         return None
     found, tested, untested = _known_patients(split, prints, records) if records else ([], set(), set())
     numbers = {"encoders_with_records": len(records), "encoders_silent": len(silent), "patients": len(tested)}
-    anew = len({path for part in parts for path, family in part.built if can_retrain(family)}) if retrained else 0
-    numbers |= {"encoders_retrained": anew} if anew else {}
+    again = len({path for part in parts for path, family in part.built if can_retrain(family)}) if retrained else 0
+    numbers |= {"encoders_retrained": again} if again else {}
     numbers |= {"patients_not_tested": len(untested)} if untested else {}
-    also = f" Encoders trained anew inside each fold: {anew:,}." if anew else ""
+    also = f" Encoders trained again inside each fold: {again:,}." if again else ""
     if found:
-        detail = f"Tested patients whom an encoder knows from its training: {len(tested):,}.{also}"
+        detail = f"Tested patients in an encoder's training set: {len(tested):,}.{also}"
         return Finding.of("HF007", found, detail, "", _UNSEEN_ENCODERS, **numbers)
     if silent:
         detail = f"Encoders with weights of their own that do not say what they were trained on: {len(silent):,}.{also}"
         return Finding.of("HF007", silent, detail, "", _UNSEEN_ENCODERS, severity="warning", **numbers)
     told = f"records of training: {len(records):,}" if records else "no part says that it learnt from patches"
-    known = f" Patients whom an encoder knows, and who are not tested: {len(untested):,}." if untested else ""
+    known = f" Patients in an encoder's training set that are not tested: {len(untested):,}." if untested else ""
     detail = f"No encoder knows a tested patient ({told}).{known}{also}"
     return Finding.of("HF007", (), "", detail, _UNSEEN_ENCODERS, **numbers)
 
 
 def _known_patients(split: Split, prints: Fingerprints, records) -> tuple[list[str], set, set]:
-    """Describe each tested patient of whom an encoder has seen an image; give also who is tested and who is not."""
+    """Describe each tested patient with an image in an encoder's training set; return tested and untested ones too."""
     sides = [np.bincount(split.patient[test], minlength=len(split.ids)) > 0 for _, test in split.folds]
     words, tested, untested = [], set(), set()
     for path, record, counts in _match_records(records.items(), prints, split.patient):

@@ -53,7 +53,7 @@ def exact_duplicates(split: Split, prints: Fingerprints) -> Finding:
         "HF002", [_pair_words(split, row, *found) for row, found in sorted(partner_of.items())],
         f"Test images with the very pixels of a training image of their fold: {len(partner_of):,} {compared}",
         f"No test image has the pixels of a training image of its fold {compared}",
-        "copies that were saved anew with a loss, cropped or turned; HF003 looks for some of these.",
+        "copies that were saved again with a loss, cropped or turned; HF003 looks for some of these.",
         images=len(split), test_images=len(partner_of), single_colour=n_flat,
     )  # fmt: skip
 

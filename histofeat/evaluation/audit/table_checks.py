@@ -187,7 +187,7 @@ def sibling_slides(split: Split) -> Finding:
     sources = (("patients", split.ids, split.patient, None), ("slides", *slides, owner))
     n_sections = sum(bool(section_letters(name)) for _, names, *_ in sources for name in names)
     pairs = {kind: _sections_of_one_case(names, owner) for kind, names, _, owner in sources}
-    unseen = "sections whose ids share no number, such as those numbered anew in each block."
+    unseen = "sections whose ids share no number, such as those numbered from 1 in each block."
     if not n_sections and not any(pairs.values()):
         return Finding.not_applicable("HF005", f"No id ends in the letters of a section.{note}", unseen)
     found = [
