@@ -71,7 +71,7 @@ def tables_of(payload):
             f"report: expected one of run_all.py or study.py idc-encoder, got the study {payload['title']!r}. "
             "Its page is report.md beside it."
         )
-    return render_markdown("encoder-card.md.j2", {"results": results})
+    return render_markdown(REPOSITORY / "benchmarks/protocols/encoder-card.md.j2", {"results": results})
 
 
 def with_table(text, block, name):

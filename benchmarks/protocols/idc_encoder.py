@@ -164,4 +164,5 @@ STUDY = Study(
     },
     data="optional",
     folder="idc-encoder-sample",
+    template=Path(__file__).with_name("study-idc-encoder.md.j2"),
 )

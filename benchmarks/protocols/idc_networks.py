@@ -196,4 +196,5 @@ STUDY = studies.Study(
     },
     data="optional",
     folder="idc-networks-sample",
+    template=Path(__file__).with_name("study-idc-networks.md.j2"),
 )  # fmt: skip

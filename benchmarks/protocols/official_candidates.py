@@ -8,6 +8,7 @@ the one pipeline that `idc_official.py` adds to its standard sets. Writes report
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pandas as pd
 
@@ -104,4 +105,5 @@ STUDY = Study(
     "Candidates for the official test patients",
     "Compare candidates for the official IDC test patients on all others.",
     run,
+    template=Path(__file__).with_name("study-official-candidates.md.j2"),
 )

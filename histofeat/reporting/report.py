@@ -264,7 +264,7 @@ def write_study(output, study, findings, options, *, command, overwrite=False):
     output : path-like
         The folder, as in `write_page`.
     study : histofeat.studies.Study
-        Its template is ``study-NAME.md.j2``.
+        Its template is ``study-NAME.md.j2`` here, or a file of its own.
     findings : histofeat.studies.Findings
     options : Mapping
         The options of the run.
@@ -282,7 +282,7 @@ def write_study(output, study, findings, options, *, command, overwrite=False):
     environment, quick = describe_environment(), bool(options["quick"])
     page = write_page(
         output,
-        f"study-{study.name}.md.j2",
+        study.template or f"study-{study.name}.md.j2",
         {
             "results": results,
             "options": options,

@@ -3,6 +3,7 @@
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -72,7 +73,7 @@ class Study:
     Parameters
     ----------
     name : str
-        Of the study, of its template (``study-NAME.md.j2``) and of its folder of results.
+        Of the study, of its template in `histofeat.reporting` (``study-NAME.md.j2``) and of its folder of results.
     title, description : str
         Heading of the page, and one sentence for ``--help``.
     run : callable
@@ -84,6 +85,8 @@ class Study:
         Whether the study reads images.
     folder : str, optional
         Name of its folder of results; by default that of the study.
+    template : path-like, optional
+        The template of a study outside the library.
     """
 
     name: str
@@ -93,6 +96,7 @@ class Study:
     options: Mapping[str, Mapping] = field(default_factory=dict, repr=False)
     data: bool | str = True
     folder: str = ""
+    template: str | Path = ""
 
 
 def option(default, words, **more) -> dict[str, Any]:

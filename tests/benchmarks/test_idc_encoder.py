@@ -153,6 +153,7 @@ def page_of(template="study-idc-encoder.md.j2", **changed):
         "views": {"patches": 4000, "seconds": {"1": 1.0, "8": 8.0}, "engine": "Some engine."}, **changed,
     }  # fmt: skip
     frame = {"title": "t", "quick": False, "command": "c", "processor": "p"}
+    template = Path(__file__).resolve().parents[2] / "benchmarks" / "protocols" / template
     return render_markdown(template, {"results": results, **frame}).replace("\\", "")
 
 

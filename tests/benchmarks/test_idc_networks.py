@@ -70,7 +70,8 @@ def page_of(script, fitted, **changed):
         "trials": [{**trial, "cpu_s": 90.0, "roc_auc": 0.9, "roc_auc_8_views": None}], **changed,
     }  # fmt: skip
     frame = {"title": "t", "quick": False, "command": "c", "processor": "p"}
-    return render_markdown("study-idc-networks.md.j2", {"results": results, **frame})
+    template = Path(__file__).resolve().parents[2] / "benchmarks" / "protocols" / "study-idc-networks.md.j2"
+    return render_markdown(template, {"results": results, **frame})
 
 
 def options_of(script, *words):

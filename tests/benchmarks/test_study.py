@@ -101,7 +101,8 @@ def test_the_command_is_written_without_folders(study, tmp_path):
 @pytest.fixture
 def written(tmp_path):
     """Write findings as the page of the study of candidates."""
-    study = Study("official-candidates", "Title", "what", run=None)
+    template = Path(__file__).resolve().parents[2] / "benchmarks" / "protocols" / "study-official-candidates.md.j2"
+    study = Study("official-candidates", "Title", "what", run=None, template=template)
     options = {"quick": True}
 
     def write(findings):
