@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from study import REPOSITORY, command_line, run_command
 
 from histofeat import FeatureStore, PatientKFold, evaluate
-from histofeat.cli.outputs import Progress
+from histofeat.cli._outputs import Progress
 from histofeat.evaluation import AuditPolicy, NotRun, find_known_patients
 from histofeat.features import Runtime
 from histofeat.metrics import parse_rule

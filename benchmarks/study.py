@@ -42,7 +42,7 @@ def run_study(study, arguments=None):
     parser = make_parser(study)
 
     def run(options):
-        from histofeat.cli.outputs import Progress
+        from histofeat.cli._outputs import Progress
         from histofeat.features import Runtime
         from histofeat.reporting import check_output, write_study
 

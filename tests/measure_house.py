@@ -45,7 +45,7 @@ def tree_of(path):
 
 
 def dotted(path):
-    """Name of the module that a file holds, such as "histofeat.images.decoding.decoding"."""
+    """Name of the module that a file holds, such as "histofeat.images._decoding.decoding"."""
     parts = path.relative_to(REPOSITORY).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 

@@ -90,8 +90,11 @@ def test_faces_name_what_exists_and_each_name_once():
             for alias in node.names
         ]
         assert len(listed) == len(set(listed)), folder.name
-        # A file of the same name would hide the function as soon as somebody imports the file.
-        assert not set(listed) & {path.stem for path in folder.iterdir()}, folder.name
+
+
+@pytest.mark.parametrize("path", MODULES, ids=named)
+def test_the_files_of_a_wing_are_private(path):
+    assert path.name.startswith("_") or path.parent == house.PACKAGE, "what is public is what a face lists"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=named)
@@ -135,13 +138,13 @@ def test_families_do_not_import_each_other():
     # The embedding is what every family that a network measures stands on.
     families = {record.module for record in FAMILIES.values()} - {"embedding"}
     for family in families:
-        others = {f"histofeat.features.{other}" for other in families - {family}}
-        path = house.PACKAGE.joinpath("features", *family.split(".")).with_suffix(".py")
+        others = {f"histofeat.features._{other}" for other in families - {family}}
+        path = house.PACKAGE / "features" / f"_{family}.py"
         assert not {module for module, _ in all_imports(path)} & others, family
 
 
 def test_no_drawer_for_everything():
-    assert not {path.stem for path in MODULES} & {"utils", "helpers", "common", "misc", "util"}
+    assert not {path.stem.lstrip("_") for path in MODULES} & {"utils", "helpers", "common", "misc", "util"}
 
 
 def code_lines(node):

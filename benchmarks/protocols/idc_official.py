@@ -27,7 +27,7 @@ from official_candidates import CHOSEN
 from study import REPOSITORY, command_line, run_command, study_parser
 
 from histofeat import IDCPipeline, evaluate, load_idc, studies
-from histofeat.cli.outputs import Progress
+from histofeat.cli._outputs import Progress
 from histofeat.features import Runtime
 from histofeat.metrics import parse_rule
 from histofeat.reporting import check_output, describe_environment, render_markdown, write_report

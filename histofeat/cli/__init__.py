@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 import histofeat
-from histofeat.cli.outputs import optional
-from histofeat.cli.prediction import predict
-from histofeat.cli.scoring import score
-from histofeat.cli.training import train
+from histofeat.cli._outputs import optional
+from histofeat.cli._prediction import predict
+from histofeat.cli._scoring import score
+from histofeat.cli._training import train
 
 __all__ = ["app", "main"]
 

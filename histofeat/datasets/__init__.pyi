@@ -1,38 +1,38 @@
-from .audit import DatasetAudit as DatasetAudit, FullSet as FullSet, LeftOut as LeftOut
-from .base import PatchDataset as PatchDataset
-from .breakhis.folds import (
-    BreakHisFolds as BreakHisFolds,
-    breakhis_hold_outs as breakhis_hold_outs,
-    read_breakhis_folds as read_breakhis_folds,
-)
-from .breakhis.loading import (
-    DUPLICATES as DUPLICATES,
-    BreakHisAudit as BreakHisAudit,
-    load_breakhis as load_breakhis,
-)
-from .class_folders import load_image_folder as load_image_folder
-from .csv_rows import CsvRows as CsvRows, read_csv_rows as read_csv_rows
-from .idc import load_idc as load_idc, parse_name as parse_name
-from .image_files import ImageList as ImageList, image_size as image_size, list_images as list_images
-from .manifest import load_manifest as load_manifest
-from .opening import (
+from ._audit import DatasetAudit as DatasetAudit, FullSet as FullSet, LeftOut as LeftOut
+from ._base import PatchDataset as PatchDataset
+from ._class_folders import load_image_folder as load_image_folder
+from ._csv_rows import CsvRows as CsvRows, read_csv_rows as read_csv_rows
+from ._idc import load_idc as load_idc, parse_name as parse_name
+from ._image_files import ImageList as ImageList, image_size as image_size, list_images as list_images
+from ._manifest import load_manifest as load_manifest
+from ._opening import (
     FORMATS as FORMATS,
     open_dataset as open_dataset,
     patch_size_of as patch_size_of,
     training_part as training_part,
 )
-from .parts import (
+from ._parts import (
     DatasetSplit as DatasetSplit,
     OfficialSplit as OfficialSplit,
     official_roles as official_roles,
     predefined_split as predefined_split,
 )
-from .patients import PatientRule as PatientRule, find_patients as find_patients
-from .rare_classes import merge_rare_classes as merge_rare_classes
-from .splitting import split_dataset as split_dataset
-from .synthetic.cohorts import (
+from ._patients import PatientRule as PatientRule, find_patients as find_patients
+from ._rare_classes import merge_rare_classes as merge_rare_classes
+from ._splitting import split_dataset as split_dataset
+from ._writing import write_whole as write_whole
+from .breakhis._folds import (
+    BreakHisFolds as BreakHisFolds,
+    breakhis_hold_outs as breakhis_hold_outs,
+    read_breakhis_folds as read_breakhis_folds,
+)
+from .breakhis._loading import (
+    DUPLICATES as DUPLICATES,
+    BreakHisAudit as BreakHisAudit,
+    load_breakhis as load_breakhis,
+)
+from .synthetic._cohorts import (
     make_breakhis_cohort as make_breakhis_cohort,
     make_cohort as make_cohort,
     make_signature_cohort as make_signature_cohort,
 )
-from .writing import write_whole as write_whole

@@ -1,34 +1,20 @@
-from .audit.audit import (
-    audit_fingerprints as audit_fingerprints,
-    audit_split as audit_split,
-    cheap_findings as cheap_findings,
-)
-from .audit.encoders import KnownPatients as KnownPatients, find_known_patients as find_known_patients
-from .audit.findings import (
-    CODES as CODES,
-    AuditReport as AuditReport,
-    Finding as Finding,
-    check_codes as check_codes,
-)
-from .audit.image_checks import NEAR_DISTANCE as NEAR_DISTANCE, comparable as comparable
-from .audit.near_pairs import count_distances as count_distances
-from .evaluation import evaluate as evaluate
-from .feature_bank import RETRAINED as RETRAINED, FeatureBank as FeatureBank
-from .fitting import (
+from ._evaluation import evaluate as evaluate
+from ._feature_bank import RETRAINED as RETRAINED, FeatureBank as FeatureBank
+from ._fitting import (
     FoldFit as FoldFit,
     class_probabilities as class_probabilities,
     out_of_fold as out_of_fold,
     run_in_threads as run_in_threads,
 )
-from .folds import AuditPolicy as AuditPolicy, FairFolds as FairFolds, fair_folds as fair_folds
-from .plans import Plan as Plan, Run as Run, name_pipelines as name_pipelines
-from .published_rows import (
+from ._folds import AuditPolicy as AuditPolicy, FairFolds as FairFolds, fair_folds as fair_folds
+from ._plans import Plan as Plan, Run as Run, name_pipelines as name_pipelines
+from ._published_rows import (
     PROTOCOLS as PROTOCOLS,
     Protocol as Protocol,
     read_predictions as read_predictions,
 )
-from .published_scores import ScoredPredictions as ScoredPredictions, score_predictions as score_predictions
-from .results import (
+from ._published_scores import ScoredPredictions as ScoredPredictions, score_predictions as score_predictions
+from ._results import (
     COMPARED_METRICS as COMPARED_METRICS,
     Evaluation as Evaluation,
     LeftOut as LeftOut,
@@ -38,5 +24,19 @@ from .results import (
     ProbabilityAssessment as ProbabilityAssessment,
     assess_probabilities as assess_probabilities,
 )
-from .search import Search as Search
-from .training import make_pipeline as make_pipeline, train_model as train_model
+from ._search import Search as Search
+from ._training import make_pipeline as make_pipeline, train_model as train_model
+from .audit._audit import (
+    audit_fingerprints as audit_fingerprints,
+    audit_split as audit_split,
+    cheap_findings as cheap_findings,
+)
+from .audit._encoders import KnownPatients as KnownPatients, find_known_patients as find_known_patients
+from .audit._findings import (
+    CODES as CODES,
+    AuditReport as AuditReport,
+    Finding as Finding,
+    check_codes as check_codes,
+)
+from .audit._image_checks import NEAR_DISTANCE as NEAR_DISTANCE, comparable as comparable
+from .audit._near_pairs import count_distances as count_distances

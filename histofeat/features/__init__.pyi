@@ -1,29 +1,29 @@
-from .base import PatchFeatures as PatchFeatures, PatchUnion as PatchUnion
-from .batch import (
+from ._base import PatchFeatures as PatchFeatures, PatchUnion as PatchUnion
+from ._batch import (
     CHANNELS as CHANNELS,
     PatchBatch as PatchBatch,
     check_channels as check_channels,
     resize_patches as resize_patches,
 )
-from .color import (
+from ._color import (
     ColorHistogram as ColorHistogram,
     GrayHistogram as GrayHistogram,
     JointColorHistogram as JointColorHistogram,
 )
-from .completed_lbp import CompletedLBP as CompletedLBP
-from .embedding import CNNEmbedding as CNNEmbedding, HistoEmbedding as HistoEmbedding
-from .extraction import (
+from ._completed_lbp import CompletedLBP as CompletedLBP
+from ._embedding import CNNEmbedding as CNNEmbedding, HistoEmbedding as HistoEmbedding
+from ._extraction import (
     Runtime as Runtime,
     check_unique_names as check_unique_names,
     extract as extract,
     passes_over_images as passes_over_images,
 )
-from .families import FAMILIES as FAMILIES, FamilyRecord as FamilyRecord, make_family as make_family
-from .feature_store import FeatureStore as FeatureStore
-from .fuzzy_color import FuzzyColorHistogram as FuzzyColorHistogram
-from .glcm import GLCM as GLCM
-from .haralick import STATISTICS as STATISTICS, HaralickTexture as HaralickTexture
-from .image_fingerprint import (
+from ._families import FAMILIES as FAMILIES, FamilyRecord as FamilyRecord, make_family as make_family
+from ._feature_store import FeatureStore as FeatureStore
+from ._fuzzy_color import FuzzyColorHistogram as FuzzyColorHistogram
+from ._glcm import GLCM as GLCM
+from ._haralick import STATISTICS as STATISTICS, HaralickTexture as HaralickTexture
+from ._image_fingerprint import (
     HASH_BITS as HASH_BITS,
     Fingerprints as Fingerprints,
     ImageFingerprint as ImageFingerprint,
@@ -31,10 +31,10 @@ from .image_fingerprint import (
     mirror_masks as mirror_masks,
     number_rows as number_rows,
 )
-from .lbp import LBPHistogram as LBPHistogram
-from .pftas import PFTAS as PFTAS
-from .phase_quantization import LocalPhaseQuantization as LocalPhaseQuantization
-from .store_session import (
+from ._lbp import LBPHistogram as LBPHistogram
+from ._pftas import PFTAS as PFTAS
+from ._phase_quantization import LocalPhaseQuantization as LocalPhaseQuantization
+from ._store_session import (
     FEATURES_VERSION as FEATURES_VERSION,
     content_key as content_key,
     extractor_name as extractor_name,

@@ -1,27 +1,27 @@
-from .decoding import (
+from ._decoding import (
     Images as Images,
     as_images as as_images,
     decode_patch as decode_patch,
     image_input_tags as image_input_tags,
     read_patch as read_patch,
 )
-from .macenko import MacenkoNormalizer as MacenkoNormalizer
-from .normalization import (
+from ._macenko import MacenkoNormalizer as MacenkoNormalizer
+from ._normalization import (
     NORMALIZERS as NORMALIZERS,
     StainNormalizer as StainNormalizer,
     is_tissue as is_tissue,
     make_normalizer as make_normalizer,
     normalized_images as normalized_images,
 )
-from .perturbations import PERTURBATIONS as PERTURBATIONS, perturbed_images as perturbed_images
-from .reading import image_size as image_size, png_size as png_size, run_ahead as run_ahead
-from .reinhard import ReinhardNormalizer as ReinhardNormalizer
-from .stains import (
+from ._perturbations import PERTURBATIONS as PERTURBATIONS, perturbed_images as perturbed_images
+from ._reading import image_size as image_size, png_size as png_size, run_ahead as run_ahead
+from ._reinhard import ReinhardNormalizer as ReinhardNormalizer
+from ._stains import (
     MAX_CONCENTRATION as MAX_CONCENTRATION,
     RGB_FROM_HED as RGB_FROM_HED,
     quantised_stains as quantised_stains,
 )
-from .tiles import (
+from ._tiles import (
     AGGREGATES as AGGREGATES,
     EDGES as EDGES,
     POLICIES as POLICIES,

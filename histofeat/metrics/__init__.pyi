@@ -1,15 +1,15 @@
-from .bootstrap import Bootstrap as Bootstrap, bootstrap_scores as bootstrap_scores, patient_weights as patient_weights
-from .calibration import CalibrationAssessment as CalibrationAssessment, assess_calibration as assess_calibration
-from .calibrator import Calibrator as Calibrator, fit_calibrator as fit_calibrator
-from .comparison import (
+from ._bootstrap import Bootstrap as Bootstrap, bootstrap_scores as bootstrap_scores, patient_weights as patient_weights
+from ._calibration import CalibrationAssessment as CalibrationAssessment, assess_calibration as assess_calibration
+from ._calibrator import Calibrator as Calibrator, fit_calibrator as fit_calibrator
+from ._comparison import (
     Comparison as Comparison,
     Comparisons as Comparisons,
     bootstrap_p as bootstrap_p,
     compare_models as compare_models,
     holm as holm,
 )
-from .conformal import UNITS as UNITS, fit_conformal as fit_conformal, measure_coverage as measure_coverage
-from .definitions import (
+from ._conformal import UNITS as UNITS, fit_conformal as fit_conformal, measure_coverage as measure_coverage
+from ._definitions import (
     LABEL_METRICS as LABEL_METRICS,
     METRIC_RECORDS as METRIC_RECORDS,
     METRICS as METRICS,
@@ -21,33 +21,33 @@ from .definitions import (
     plain_values as plain_values,
     scores as scores,
 )
-from .one_vs_rest import (
+from ._one_vs_rest import (
     CLASS_METRICS as CLASS_METRICS,
     ClassScores as ClassScores,
     CurveBands as CurveBands,
     class_scores as class_scores,
     curve_bands as curve_bands,
 )
-from .out_of_fold import (
+from ._out_of_fold import (
     PatientAverages as PatientAverages,
     Score as Score,
     patient_averages as patient_averages,
     score_folds as score_folds,
 )
-from .patient_auc import (
+from ._patient_auc import (
     DeLong as DeLong,
     PatientScores as PatientScores,
     delong as delong,
     patient_scores as patient_scores,
 )
-from .ranking import ranking_scores as ranking_scores
-from .repeated_holdouts import (
+from ._ranking import ranking_scores as ranking_scores
+from ._repeated_holdouts import (
     RecognitionRates as RecognitionRates,
     ResampledTTest as ResampledTTest,
     nadeau_bengio as nadeau_bengio,
     recognition_rates as recognition_rates,
 )
-from .thresholds import (
+from ._thresholds import (
     RULES as RULES,
     Rule as Rule,
     ThresholdRule as ThresholdRule,

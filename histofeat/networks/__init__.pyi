@@ -1,17 +1,24 @@
-from .architectures import ARCHITECTURES as ARCHITECTURES, Architecture as Architecture
-from .augmentation import STANDARD as STANDARD, Augmentation as Augmentation, augment as augment
-from .batches import fit_patch as fit_patch
-from .classifier import CNNClassifier as CNNClassifier
-from .network_files import CheckpointError as CheckpointError
-from .pretrained.catalogue import find_encoder as find_encoder
-from .pretrained.engines import (
+from ._architectures import ARCHITECTURES as ARCHITECTURES, Architecture as Architecture
+from ._augmentation import STANDARD as STANDARD, Augmentation as Augmentation, augment as augment
+from ._batches import fit_patch as fit_patch
+from ._classifier import CNNClassifier as CNNClassifier
+from ._network_files import CheckpointError as CheckpointError
+from ._recipes import (
+    RESNET_SMALL as RESNET_SMALL,
+    Recipe as Recipe,
+    forget_sooner as forget_sooner,
+    learning_rates as learning_rates,
+    make_optimizer as make_optimizer,
+)
+from .pretrained._catalogue import find_encoder as find_encoder
+from .pretrained._engines import (
     EngineChoice as EngineChoice,
     KerasEngine as KerasEngine,
     choose_engine as choose_engine,
     graph_version as graph_version,
     load_engine as load_engine,
 )
-from .pretrained.network import (
+from .pretrained._network import (
     BLOCKS as BLOCKS,
     WIDTHS as WIDTHS,
     backend_name as backend_name,
@@ -21,29 +28,22 @@ from .pretrained.network import (
     residual_stages as residual_stages,
     write_trained as write_trained,
 )
-from .pretrained.openvino_engine import bfloat16_supported as bfloat16_supported, user_cache as user_cache
-from .pretrained.provenance import (
+from .pretrained._openvino_engine import bfloat16_supported as bfloat16_supported, user_cache as user_cache
+from .pretrained._provenance import (
     TrainingRecord as TrainingRecord,
     fingerprint as fingerprint,
     read_record as read_record,
     write_record as write_record,
 )
-from .pretrained.records import (
+from .pretrained._records import (
     ENCODERS as ENCODERS,
     TIMM_ENCODERS as TIMM_ENCODERS,
     Encoder as Encoder,
     TimmEncoder as TimmEncoder,
     check_settings as check_settings,
 )
-from .pretrained.weights import (
+from .pretrained._weights import (
     find_weights as find_weights,
     hash_weights as hash_weights,
     shipped_weights as shipped_weights,
-)
-from .recipes import (
-    RESNET_SMALL as RESNET_SMALL,
-    Recipe as Recipe,
-    forget_sooner as forget_sooner,
-    learning_rates as learning_rates,
-    make_optimizer as make_optimizer,
 )

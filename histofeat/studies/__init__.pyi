@@ -1,22 +1,22 @@
-from .ablation import (
+from ._ablation import (
     Ablation as Ablation,
     Costs as Costs,
     ablate_families as ablate_families,
     measure_costs as measure_costs,
 )
-from .interval_coverage import (
+from ._interval_coverage import (
     IntervalCoverage as IntervalCoverage,
     measure_interval_coverage as measure_interval_coverage,
 )
-from .leakage import (
+from ._leakage import (
     Identification as Identification,
     Leakage as Leakage,
     LeakageRow as LeakageRow,
     identify_patients as identify_patients,
     measure_leakage as measure_leakage,
 )
-from .learning_curves import learning_curve as learning_curve
-from .official_test import (
+from ._learning_curves import learning_curve as learning_curve
+from ._official_test import (
     PUBLISHED_SPLIT as PUBLISHED_SPLIT,
     WITH_UNLISTED as WITH_UNLISTED,
     OfficialTest as OfficialTest,
@@ -28,12 +28,12 @@ from .official_test import (
     official_fold as official_fold,
     open_ledger as open_ledger,
 )
-from .permutation import (
+from ._permutation import (
     Importance as Importance,
     correlated_groups as correlated_groups,
     permutation_importance as permutation_importance,
 )
-from .published_split import (
+from ._published_split import (
     PublishedComparison as PublishedComparison,
     SplitRun as SplitRun,
     compare_with_published as compare_with_published,
@@ -41,16 +41,16 @@ from .published_split import (
     load_published as load_published,
     read_scores as read_scores,
 )
-from .robustness import (
+from ._robustness import (
     Robustness as Robustness,
     measure_robustness as measure_robustness,
 )
-from .shortcut_families import (
+from ._shortcut_families import (
     BackgroundFraction as BackgroundFraction,
     CompressionAndBlur as CompressionAndBlur,
     MeanColor as MeanColor,
 )
-from .shortcuts import (
+from ._shortcuts import (
     Probe as Probe,
     Reference as Reference,
     ShortcutPanel as ShortcutPanel,
@@ -58,7 +58,7 @@ from .shortcuts import (
     panel_of as panel_of,
     shortcut_panel as shortcut_panel,
 )
-from .study import (
+from ._study import (
     FEATURE_SETS as FEATURE_SETS,
     SETS as SETS,
     STUDIES as STUDIES,

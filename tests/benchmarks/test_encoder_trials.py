@@ -9,7 +9,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from histofeat.datasets import official_roles
-from histofeat.models.encoder_training import AUGMENTATION, RECIPE
+from histofeat.models._encoder_training import AUGMENTATION, RECIPE
 from histofeat.networks import RESNET_SMALL, STANDARD
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from histofeat import IDCPipeline, evaluate, load_idc
 from histofeat.datasets import official_roles
-from histofeat.datasets.idc import FULL_SET
+from histofeat.datasets._idc import FULL_SET
 from histofeat.model_selection import PatientKFold
 from histofeat.reporting import Table, write_report
 from histofeat.studies import (
@@ -27,7 +27,7 @@ from histofeat.studies import (
     make_pipelines,
     open_ledger,
 )
-from histofeat.studies.official_test import pipeline_words
+from histofeat.studies._official_test import pipeline_words
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROTOCOLS = REPOSITORY / "benchmarks" / "protocols"
@@ -247,7 +247,7 @@ def test_line_is_there_though_the_report_fails_and_no_line_ever_changes(main, tr
 
     options = [*QUICK, "--data", str(tree), "--output", "out", "--ledger", "ledger.csv"]
     with monkeypatch.context() as context:
-        context.setattr("histofeat.reporting.report.write_predictions", no_space)
+        context.setattr("histofeat.reporting._report.write_predictions", no_space)
         assert main(options) == 2
     assert "idc_official.py: no space left on device" in capsys.readouterr().err
     first = (tmp_path / "ledger.csv").read_bytes()

@@ -10,7 +10,7 @@ import typer
 
 import histofeat
 from histofeat import ColorHistogram, cli
-from histofeat.cli import scoring
+from histofeat.cli import _scoring as scoring
 from histofeat.datasets import DUPLICATES, FORMATS, official_roles
 from histofeat.features import extract
 from histofeat.images import AGGREGATES, EDGES, NORMALIZERS, POLICIES

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from histofeat import cli, load_model
-from histofeat.cli.outputs import Progress
+from histofeat.cli._outputs import Progress
 from histofeat.datasets import list_images, load_idc
 from histofeat.models import SavedModel, predict_images, save_model
 

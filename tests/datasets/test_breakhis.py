@@ -8,8 +8,8 @@ from hypothesis import given, strategies as st
 
 from histofeat import DatasetError, GroupLeakageError, PatientKFold, audit_split, check_no_shared_patients
 from histofeat.datasets import load_breakhis
-from histofeat.datasets.breakhis.loading import full_set
-from histofeat.datasets.breakhis.tree import (
+from histofeat.datasets.breakhis._loading import full_set
+from histofeat.datasets.breakhis._tree import (
     MAGNIFICATIONS,
     SUBTYPES,
     parse_image,

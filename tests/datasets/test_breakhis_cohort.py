@@ -7,8 +7,8 @@ from sklearn.model_selection import cross_val_score
 
 from histofeat import DatasetError, PatientKFold
 from histofeat.datasets import load_breakhis, make_breakhis_cohort
-from histofeat.datasets.breakhis.tree import SUBTYPES
-from histofeat.datasets.synthetic.cohort_folder import MANIFEST
+from histofeat.datasets.breakhis._tree import SUBTYPES
+from histofeat.datasets.synthetic._cohort_folder import MANIFEST
 
 SMALL = {"patients_per_subtype": 2, "images_per_slide": 1, "magnifications": (40,), "height": 40, "width": 56}
 

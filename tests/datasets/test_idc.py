@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from histofeat.datasets import load_idc, make_cohort, official_roles, parse_name
-from histofeat.datasets.idc import FULL_SET, NESTED
+from histofeat.datasets._idc import FULL_SET, NESTED
 from histofeat.exceptions import DatasetError
 from histofeat.images import png_size
 

@@ -10,10 +10,10 @@ from PIL import Image
 
 from histofeat import IDCPipeline, audit_split, evaluate
 from histofeat.datasets import PatientRule, find_patients, image_size, load_image_folder, predefined_split
-from histofeat.datasets.class_folders import read_folder_tree
-from histofeat.datasets.image_files import same_content
-from histofeat.datasets.parts import PARTS, part_named
-from histofeat.datasets.synthetic.cohort_folder import MANIFEST
+from histofeat.datasets._class_folders import read_folder_tree
+from histofeat.datasets._image_files import same_content
+from histofeat.datasets._parts import PARTS, part_named
+from histofeat.datasets.synthetic._cohort_folder import MANIFEST
 from histofeat.exceptions import DatasetError, GroupLeakageError
 from histofeat.images import read_patch
 from histofeat.reporting import dataset_payload

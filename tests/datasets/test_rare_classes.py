@@ -4,7 +4,7 @@ from test_breakhis import put
 
 from histofeat import DatasetError, PatchDataset, PatientHoldOuts, PatientKFold
 from histofeat.datasets import load_breakhis, merge_rare_classes
-from histofeat.datasets.breakhis.tree import SUBTYPES
+from histofeat.datasets.breakhis._tree import SUBTYPES
 
 WORDS = tuple(subtype.word for subtype in SUBTYPES)
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from histofeat.datasets import load_idc, make_cohort, make_signature_cohort
-from histofeat.datasets.synthetic import cohorts
-from histofeat.datasets.synthetic.cohort_folder import MANIFEST
-from histofeat.datasets.synthetic.cohorts import SIGNATURE_VERSION, draw_signature_cohort
+from histofeat.datasets.synthetic import _cohorts as cohorts
+from histofeat.datasets.synthetic._cohort_folder import MANIFEST
+from histofeat.datasets.synthetic._cohorts import SIGNATURE_VERSION, draw_signature_cohort
 from histofeat.exceptions import DatasetError
 from histofeat.features import ColorHistogram
 from histofeat.studies import identify_patients

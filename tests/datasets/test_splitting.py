@@ -11,8 +11,15 @@ from hypothesis import given, settings, strategies as st
 from PIL import Image
 
 from histofeat import PatchDataset, audit_split, load_idc
-from histofeat.datasets import load_image_folder, load_manifest, predefined_split, split_dataset, split_files, splitting
-from histofeat.datasets.parts import PARTS
+from histofeat.datasets import (
+    _split_files as split_files,
+    _splitting as splitting,
+    load_image_folder,
+    load_manifest,
+    predefined_split,
+    split_dataset,
+)
+from histofeat.datasets._parts import PARTS
 from histofeat.exceptions import DatasetError, GroupLeakageError
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from histofeat.datasets import make_breakhis_cohort, make_cohort, make_signature_cohort
-from histofeat.datasets.synthetic import cohort_folder
-from histofeat.datasets.synthetic.cohort_folder import MANIFEST
-from histofeat.datasets.synthetic.cohorts import COHORT_VERSION, draw_cohort
-from histofeat.datasets.synthetic.slide_model import draw_style, plan_slide, render_slide, smooth_field
+from histofeat.datasets.synthetic import _cohort_folder as cohort_folder
+from histofeat.datasets.synthetic._cohort_folder import MANIFEST
+from histofeat.datasets.synthetic._cohorts import COHORT_VERSION, draw_cohort
+from histofeat.datasets.synthetic._slide_model import draw_style, plan_slide, render_slide, smooth_field
 from histofeat.exceptions import DatasetError
 
 SMALL = {"n_patients": 3, "patches_per_patient": 8, "random_state": 5}

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from PIL import Image
 
 from histofeat.datasets import find_patients, load_image_folder, load_manifest, predefined_split
-from histofeat.datasets.csv_rows import read_csv_rows
+from histofeat.datasets._csv_rows import read_csv_rows
 from histofeat.evaluation import read_predictions
 from histofeat.exceptions import DatasetError
 

@@ -12,8 +12,8 @@ from test_evaluation import MeanColor, mean_color, write_dataset
 from histofeat import IDCPipeline, evaluate
 from histofeat.datasets import PatchDataset
 from histofeat.evaluation import RETRAINED, AuditPolicy, find_known_patients
-from histofeat.evaluation.audit.audit import audit_encoders
-from histofeat.evaluation.audit.findings import check_audit
+from histofeat.evaluation.audit._audit import audit_encoders
+from histofeat.evaluation.audit._findings import check_audit
 from histofeat.exceptions import GroupLeakageError, MissingExtraError, WeightsError
 from histofeat.features import ImageFingerprint, PatchFeatures, Runtime, TrainingImages, extract
 from histofeat.images import ReinhardNormalizer, as_images

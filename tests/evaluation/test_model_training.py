@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 
 from histofeat import DatasetError, IDCPipeline, evaluate
-from histofeat.datasets import make_signature_cohort, open_dataset, opening, patch_size_of, training_part
+from histofeat.datasets import _opening as opening, make_signature_cohort, open_dataset, patch_size_of, training_part
 from histofeat.evaluation import make_pipeline, train_model
-from histofeat.evaluation.training import estimate_scores
+from histofeat.evaluation._training import estimate_scores
 from histofeat.features import Runtime
 from histofeat.model_selection import PatientKFold
 

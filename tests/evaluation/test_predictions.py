@@ -11,7 +11,7 @@ from sklearn import metrics as sk
 
 from histofeat.datasets import official_roles
 from histofeat.evaluation import PROTOCOLS, Protocol, read_predictions, score_predictions
-from histofeat.evaluation.published_rows import as_protocol, check_complete, sort_rows
+from histofeat.evaluation._published_rows import as_protocol, check_complete, sort_rows
 from histofeat.exceptions import DatasetError
 from histofeat.metrics import choose_threshold
 

@@ -9,7 +9,7 @@ import pytest
 
 from histofeat.datasets import PatchDataset
 from histofeat.evaluation import Evaluation, NotRun
-from histofeat.evaluation.results import ModelResult
+from histofeat.evaluation._results import ModelResult
 from histofeat.metrics import Score
 
 NAN = float("nan")

@@ -11,9 +11,9 @@ from sklearn.model_selection import ParameterSampler
 
 from histofeat import PatientKFold
 from histofeat.evaluation import Search
-from histofeat.evaluation.search import tune_head
+from histofeat.evaluation._search import tune_head
 from histofeat.models import FeatureHead, SoftVote, make_head
-from histofeat.models.classifiers import KernelSVM
+from histofeat.models._classifiers import KernelSVM
 
 SPACE = {"C": [1e-4, 1e-3, 0.01, 0.1, 1.0, 10.0], "class_weight": [None, "balanced"]}
 

@@ -9,8 +9,8 @@ import pytest
 
 from histofeat.datasets import PatchDataset
 from histofeat.evaluation import CODES, AuditReport, Finding, audit_split, cheap_findings
-from histofeat.evaluation.audit.findings import check_audit
-from histofeat.evaluation.audit.table_checks import case_number, section_letters
+from histofeat.evaluation.audit._findings import check_audit
+from histofeat.evaluation.audit._table_checks import case_number, section_letters
 from histofeat.exceptions import GroupLeakageError
 from histofeat.features import Runtime
 from histofeat.model_selection import PatchKFold, PatientKFold
@@ -189,7 +189,7 @@ class TestWhole:
         def no_more(*_):
             raise AssertionError("measured again")
 
-        monkeypatch.setattr("histofeat.features.image_fingerprint._hash_luma", no_more)
+        monkeypatch.setattr("histofeat.features._image_fingerprint._hash_luma", no_more)
         assert audit_split(cohort, splits, runtime=Runtime(store=store, n_jobs=2)).to_dict() == first.to_dict()
 
     def test_order_of_the_rows_within_a_side_does_not_matter(self, cohort):

@@ -11,8 +11,8 @@ from sklearn.base import clone
 from test_split_audit import dataset_of
 
 from histofeat.evaluation import NEAR_DISTANCE, audit_fingerprints, audit_split, count_distances
-from histofeat.evaluation.audit import near_pairs as search
-from histofeat.evaluation.audit.near_pairs import MAX_DISTANCE, near_pairs
+from histofeat.evaluation.audit import _near_pairs as search
+from histofeat.evaluation.audit._near_pairs import MAX_DISTANCE, near_pairs
 from histofeat.features import (
     ColorHistogram,
     Fingerprints,
@@ -22,7 +22,7 @@ from histofeat.features import (
     mirror_masks,
     number_rows,
 )
-from histofeat.features.image_fingerprint import _frequencies
+from histofeat.features._image_fingerprint import _frequencies
 from histofeat.images import read_patch
 
 HALVES = [([0, 1, 2, 3], [4, 5, 6, 7])]

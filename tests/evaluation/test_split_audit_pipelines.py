@@ -16,7 +16,7 @@ from test_split_audit_images import patch_of
 
 from histofeat import CNNEmbedding, IDCPipeline, evaluate
 from histofeat.evaluation import audit_fingerprints, cheap_findings
-from histofeat.evaluation.audit.predictions import predictions_of
+from histofeat.evaluation.audit._predictions import predictions_of
 from histofeat.features import ColorHistogram, Fingerprints, ImageFingerprint, TrainingImages
 from histofeat.model_selection import PatientKFold
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from test_statistics_comparison import labels, make_evaluation, scores
 
-from histofeat.evaluation.results import assess_differences
+from histofeat.evaluation._results import assess_differences
 from histofeat.metrics import compare_models
 from histofeat.reporting import (
     average_table,

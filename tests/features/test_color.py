@@ -5,8 +5,8 @@ import pytest
 from scipy.stats import kurtosis, skew
 from skimage.exposure import histogram
 
-from histofeat.features import ColorHistogram, PatchBatch, color
-from histofeat.features.color import channel_histograms
+from histofeat.features import ColorHistogram, PatchBatch, _color as color
+from histofeat.features._color import channel_histograms
 
 
 def random_patches(n=3, height=11, width=7, seed=0):

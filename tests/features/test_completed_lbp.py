@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from skimage.feature import local_binary_pattern
 
-from histofeat.features import CompletedLBP, PatchBatch, completed_lbp
-from histofeat.features.completed_lbp import clbp_histogram
-from histofeat.features.lbp import lbp_histogram
-from histofeat.features.neighbourhoods import SCALE, circle
+from histofeat.features import CompletedLBP, PatchBatch, _completed_lbp as completed_lbp
+from histofeat.features._completed_lbp import clbp_histogram
+from histofeat.features._lbp import lbp_histogram
+from histofeat.features._neighbourhoods import SCALE, circle
 
 RINGS = [(1, 8), (2, 16), (3, 24)]
 

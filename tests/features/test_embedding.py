@@ -197,7 +197,7 @@ class Recorder:
     ],
 )
 def test_rows_per_pass_by_processor(tmp_path, monkeypatch, device, batch_size, calls):
-    module, engine = "histofeat.features.embedding", Recorder()
+    module, engine = "histofeat.features._embedding", Recorder()
     monkeypatch.setattr(f"{module}.choose_engine", lambda engine, device_, encoder: EngineChoice("keras", device, ""))
     monkeypatch.setattr(f"{module}.load_engine", lambda *arguments, **options: engine)
     (tmp_path / "w.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
@@ -213,7 +213,7 @@ def test_rows_per_pass_are_no_part_of_the_numbers(weights):
 
 def test_features_of_another_backend_are_kept_apart(weights, monkeypatch):
     def known(backend, engine):
-        monkeypatch.setattr("histofeat.features.embedding.backend_name", lambda: backend)
+        monkeypatch.setattr("histofeat.features._embedding.backend_name", lambda: backend)
         return small(weights, engine=engine, device="cpu")._fingerprint()
 
     assert "backend" not in known("tensorflow", "keras")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from skimage.color import rgb2lab
 
-from histofeat.features import FuzzyColorHistogram, PatchBatch, fuzzy_color
-from histofeat.features.fuzzy_color import coarse_colors, fuzzy_c_means, fuzzy_histogram, rgb_to_lab
+from histofeat.features import FuzzyColorHistogram, PatchBatch, _fuzzy_color as fuzzy_color
+from histofeat.features._fuzzy_color import coarse_colors, fuzzy_c_means, fuzzy_histogram, rgb_to_lab
 
 
 def random_patches(n=3, height=11, width=7, seed=0):

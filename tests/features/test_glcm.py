@@ -10,8 +10,8 @@ import pytest
 from skimage.feature import graycomatrix, graycoprops
 
 from histofeat.features import GLCM, PatchBatch
-from histofeat.features.cooccurrence import C_LOG_C, cooccurrence, flat_statistics, properties, textures
-from histofeat.features.glcm import PROPERTIES, glcm_properties
+from histofeat.features._cooccurrence import C_LOG_C, cooccurrence, flat_statistics, properties, textures
+from histofeat.features._glcm import PROPERTIES, glcm_properties
 
 THEIRS = ["ASM" if name == "asm" else name for name in PROPERTIES]
 ANGLES = [0, np.pi / 4, np.pi / 2, 3 * np.pi / 4]

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from histofeat.features import GrayHistogram, PatchBatch, color
-from histofeat.features.color import gray_histogram
+from histofeat.features import GrayHistogram, PatchBatch, _color as color
+from histofeat.features._color import gray_histogram
 
 
 def random_images(n=3, height=11, width=7, seed=0):

@@ -10,7 +10,7 @@ import pytest
 from skimage.feature import graycomatrix, graycoprops
 
 from histofeat.features import STATISTICS, HaralickTexture, PatchBatch
-from histofeat.features.cooccurrence import (
+from histofeat.features._cooccurrence import (
     C_LOG_C,
     cooccurrence,
     count_pairs,
@@ -23,7 +23,7 @@ from histofeat.features.cooccurrence import (
     tally_pairs,
     textures,
 )
-from histofeat.features.haralick import haralick_statistics
+from histofeat.features._haralick import haralick_statistics
 
 #: Row and column step of each direction.
 STEPS = [(0, 1), (1, 1), (1, 0), (1, -1)]

@@ -19,9 +19,9 @@ from histofeat.exceptions import PatchError, WeightsError
 from histofeat.features import CNNEmbedding, Fingerprints, HistoEmbedding, ImageFingerprint, extract
 from histofeat.images import VIEWS, as_images, take_view
 from histofeat.networks import ENCODERS, hash_weights, read_record, shipped_weights, write_record
-from histofeat.networks.pretrained import engines
-from histofeat.networks.pretrained.openvino_engine import _converted_beside
-from histofeat.networks.pretrained.provenance import record_path
+from histofeat.networks.pretrained import _engines as engines
+from histofeat.networks.pretrained._openvino_engine import _converted_beside
+from histofeat.networks.pretrained._provenance import record_path
 
 HISTO = ENCODERS["histo"]
 SHIPPED = shipped_weights(HISTO)

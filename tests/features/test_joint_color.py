@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from histofeat.features import JointColorHistogram, PatchBatch, color
-from histofeat.features.color import joint_histogram
+from histofeat.features import JointColorHistogram, PatchBatch, _color as color
+from histofeat.features._color import joint_histogram
 
 
 def random_patches(n=3, height=11, width=7, seed=0):

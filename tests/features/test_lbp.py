@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from skimage.feature import local_binary_pattern
 
-from histofeat.features import LBPHistogram, PatchBatch, lbp
-from histofeat.features.lbp import lbp_histogram
-from histofeat.features.neighbourhoods import SCALE, circle, close, tally
+from histofeat.features import LBPHistogram, PatchBatch, _lbp as lbp
+from histofeat.features._lbp import lbp_histogram
+from histofeat.features._neighbourhoods import SCALE, circle, close, tally
 
 RINGS = [(1, 8), (2, 16), (3, 24)]
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from skimage.filters import threshold_otsu
 
-from histofeat.features import PFTAS, PatchBatch, pftas as module
-from histofeat.features.pftas import pftas
+from histofeat.features import PFTAS, PatchBatch, _pftas as module
+from histofeat.features._pftas import pftas
 
 
 def random_image(shape=(17, 21), high=256, seed=0):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.signal import convolve2d
 
-from histofeat.features import LocalPhaseQuantization, PatchBatch, phase_quantization
-from histofeat.features.phase_quantization import lpq_histogram
+from histofeat.features import LocalPhaseQuantization, PatchBatch, _phase_quantization as phase_quantization
+from histofeat.features._phase_quantization import lpq_histogram
 
 HOW = [(window, decorrelate) for window in ("uniform", "gaussian") for decorrelate in (True, False)]
 

@@ -29,8 +29,8 @@ from histofeat.features import (
     extract,
     extractor_name,
 )
-from histofeat.features.feature_store import as_store
-from histofeat.features.store_session import extractor_fingerprint
+from histofeat.features._feature_store import as_store
+from histofeat.features._store_session import extractor_fingerprint
 
 FAMILIES = (ColorHistogram(), LBPHistogram())
 FORK_OR_SPAWN = [
@@ -118,7 +118,7 @@ def test_an_extractor_is_known_by_its_class_parameters_and_version(monkeypatch):
         extractor_fingerprint("A", {"x": 2}),
         extractor_fingerprint("A", {}),
     ]
-    monkeypatch.setattr("histofeat.features.store_session.FEATURES_VERSION", 2)
+    monkeypatch.setattr("histofeat.features._store_session.FEATURES_VERSION", 2)
     others.append(extractor_fingerprint("A", {"x": 1}))
     assert len({known, *others}) == 5
 
@@ -161,7 +161,7 @@ def test_a_network_is_known_by_what_changes_its_numbers(weights, monkeypatch):
         known(precision="bfloat16"),
         known(engine="keras", device="cpu"),
     ]
-    monkeypatch.setattr("histofeat.networks.pretrained.engines.GRAPH_VERSION", 99)
+    monkeypatch.setattr("histofeat.networks.pretrained._engines.GRAPH_VERSION", 99)
     others.append(known())
     assert len({one, *others}) == 8
 
@@ -206,16 +206,16 @@ def test_other_parameters_have_rows_of_their_own(store, images):
 
 def test_another_version_has_rows_of_its_own(store, images, monkeypatch):
     extract(FAMILIES, images, store=store)
-    monkeypatch.setattr("histofeat.features.store_session.FEATURES_VERSION", 2)
+    monkeypatch.setattr("histofeat.features._store_session.FEATURES_VERSION", 2)
     assert dict(extract(FAMILIES, images, store=store).computed) == {"color": 200, "lbp": 200}
     assert {json.loads(entry.description)["version"] for entry in store.entries()} == {1, 2}
 
 
 def test_rows_under_an_old_name_are_read_without_measuring_again(store, images, monkeypatch):
     """Stores of before keyed families by module and class; the modules have moved since."""
-    old = {"color": "histofeat.features.color.ColorHistogram", "lbp": "histofeat.features.lbp.LBPHistogram"}
+    old = {"color": "histofeat.features._color.ColorHistogram", "lbp": "histofeat.features._lbp.LBPHistogram"}
     with monkeypatch.context() as before:
-        before.setattr("histofeat.features.extraction.extractor_name", lambda family: old[family.family])
+        before.setattr("histofeat.features._extraction.extractor_name", lambda family: old[family.family])
         extract(FAMILIES, images[:100], store=store)
     assert {json.loads(entry.description)["extractor"] for entry in store.entries()} == set(old.values())
     again = extract(FAMILIES, images[:120], store=store)
@@ -322,7 +322,7 @@ def test_summary_tells_size_and_extractors(store, images):
 
 def test_purge_takes_a_family_and_gives_its_space_back(store, images, monkeypatch):
     extract(FAMILIES, images, store=store)
-    monkeypatch.setattr("histofeat.features.store_session.FEATURES_VERSION", 2)
+    monkeypatch.setattr("histofeat.features._store_session.FEATURES_VERSION", 2)
     extract(FAMILIES, images[:50], store=store)
     before = Path(store.path).stat().st_size
     assert store.purge("color") == 250
@@ -652,7 +652,7 @@ def test_a_store_cut_short_is_one_sentence(store, images):
 
 def test_a_writer_that_hangs_is_not_waited_for_for_ever(store, images, monkeypatch):
     extract(FAMILIES, images[:2], store=store)
-    monkeypatch.setattr("histofeat.features.store_session._BUSY_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("histofeat.features._store_session._BUSY_TIMEOUT_S", 0.1)
     with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         assert dict(extract(FAMILIES, images[:2], store=store).computed) == {"color": 0, "lbp": 0}
@@ -661,7 +661,7 @@ def test_a_writer_that_hangs_is_not_waited_for_for_ever(store, images, monkeypat
 
 
 def test_a_maker_that_hangs_is_not_waited_for_for_ever(store, monkeypatch):
-    monkeypatch.setattr("histofeat.features.store_session._BUSY_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("histofeat.features._store_session._BUSY_TIMEOUT_S", 0.1)
     Path(store.path).parent.mkdir()
     with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")

@@ -1,4 +1,4 @@
-"""Decoding: every rule of the table in `histofeat.images.decoding`, and every refusal."""
+"""Decoding: every rule of the table in `histofeat.images._decoding`, and every refusal."""
 
 import io
 
@@ -12,7 +12,7 @@ from PIL import Image
 
 from histofeat.exceptions import PatchError
 from histofeat.images import Images, as_images, decode_patch, read_patch, run_ahead
-from histofeat.images.decoding import to_rgb8
+from histofeat.images._decoding import to_rgb8
 
 RGB = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 

@@ -12,10 +12,10 @@ from sklearn.pipeline import make_pipeline
 
 from histofeat import GroupLeakageError, LBPHistogram, PatchError
 from histofeat.images import NORMALIZERS, MacenkoNormalizer, ReinhardNormalizer, as_images, is_tissue, make_normalizer
-from histofeat.images.macenko import find_stains
-from histofeat.images.normalization import MINIMUM_PX, TISSUE_DENSITY
-from histofeat.images.perturbations import perturb, shift_stains
-from histofeat.images.reinhard import LAB_FROM_LOG_LMS, LMS_FROM_RGB
+from histofeat.images._macenko import find_stains
+from histofeat.images._normalization import MINIMUM_PX, TISSUE_DENSITY
+from histofeat.images._perturbations import perturb, shift_stains
+from histofeat.images._reinhard import LAB_FROM_LOG_LMS, LMS_FROM_RGB
 
 KINDS = [ReinhardNormalizer, MacenkoNormalizer]
 PURE = np.array([[0.55, 0.72, 0.42], [0.12, 0.85, 0.51]])

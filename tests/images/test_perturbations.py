@@ -10,7 +10,7 @@ from skimage.color import hed2rgb, rgb2hed
 
 from histofeat.features import FAMILIES, CNNEmbedding, make_family
 from histofeat.images import PERTURBATIONS, RGB_FROM_HED, perturbed_images
-from histofeat.images.perturbations import blur, compress_jpeg, perturb, scale_brightness, shift_stains, turn
+from histofeat.images._perturbations import blur, compress_jpeg, perturb, scale_brightness, shift_stains, turn
 
 STEPS = [(name, step) for name, found in PERTURBATIONS.items() for step in found.severities]
 

@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 
 from histofeat.exceptions import GroupLeakageError
 from histofeat.metrics import UNITS, fit_conformal, measure_coverage
-from histofeat.metrics.conformal import _one_of_each, hierarchical_quantiles
+from histofeat.metrics._conformal import _one_of_each, hierarchical_quantiles
 
 LEVELS = (0.8, 0.9, 0.95)
 

@@ -5,8 +5,8 @@ import pytest
 from sklearn import metrics as sk
 
 from histofeat.metrics import LABEL_METRICS, METRICS, confusion, label_scores, most_probable, ranking_scores, scores
-from histofeat.metrics.definitions import METRIC_RECORDS, check_predictions, check_scores
-from histofeat.metrics.ranking import _areas
+from histofeat.metrics._definitions import METRIC_RECORDS, check_predictions, check_scores
+from histofeat.metrics._ranking import _areas
 
 
 def predictions(n=300, n_classes=2, ties=True, random_state=0):

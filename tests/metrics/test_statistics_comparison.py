@@ -10,7 +10,7 @@ from sklearn.metrics import f1_score, roc_auc_score
 from statsmodels.stats.multitest import multipletests
 
 from histofeat.evaluation import Evaluation
-from histofeat.evaluation.results import ModelResult
+from histofeat.evaluation._results import ModelResult
 from histofeat.metrics import METRICS, bootstrap_p, bootstrap_scores, compare_models, patient_weights, score_folds
 
 N_PATIENTS, N_PATCHES = 24, 12
@@ -109,7 +109,7 @@ def test_kept_resamples_are_used_and_missing_ones_are_drawn_again(evaluation, mo
     kept = compare_models(evaluation)
     without = replace(evaluation, models=tuple(replace(model, resamples=None) for model in evaluation.models))
     assert compare_models(without) == kept
-    import histofeat.metrics.comparison as module
+    import histofeat.metrics._comparison as module
 
     calls = []
     monkeypatch.setattr(module, "bootstrap_scores", lambda *args, **kwargs: calls.append(kwargs["n_resamples"]))

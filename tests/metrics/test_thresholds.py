@@ -8,7 +8,7 @@ from hypothesis import given, settings, strategies as st
 from sklearn import metrics as sk
 
 from histofeat.metrics import choose_threshold, parse_rule
-from histofeat.metrics.thresholds import RULES, ThresholdRule, rule_examples
+from histofeat.metrics._thresholds import RULES, ThresholdRule, rule_examples
 
 TABLES = st.lists(st.tuples(st.booleans(), st.integers(0, 8)), min_size=2, max_size=40)
 

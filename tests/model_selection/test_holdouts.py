@@ -3,7 +3,7 @@ import pytest
 from sklearn.base import clone
 
 from histofeat import GroupLeakageError, PatientHoldOuts, PatientKFold, check_no_shared_patients
-from histofeat.model_selection.holdouts import _apportion
+from histofeat.model_selection._holdouts import _apportion
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from histofeat.datasets import official_roles
 from histofeat.exceptions import GroupLeakageError
 from histofeat.features import Fingerprints, HistoEmbedding, ImageFingerprint
 from histofeat.images import as_images
-from histofeat.models import encoder_training, train_encoder
+from histofeat.models import _encoder_training as encoder_training, train_encoder
 from histofeat.networks import read_record
 
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "encoder" / "train.py"
@@ -221,7 +221,7 @@ def test_the_command_writes_what_the_package_ships(main, tree, tmp_path, capsys,
     assert {official_roles()[patient] for patient in record.patients} == {"train", "validation"}
     assert set(record.files) == names - {"histo.json"}
     # The converted network is the one that its weights make.
-    from histofeat.networks.pretrained.openvino_engine import import_openvino
+    from histofeat.networks.pretrained._openvino_engine import import_openvino
 
     core = import_openvino().Core()
     core.set_property({"ENABLE_MMAP": False})

@@ -7,7 +7,7 @@ import pytest
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import NotFittedError
 
-from histofeat.models.classifiers import Forest
+from histofeat.models._classifiers import Forest
 
 
 def test_it_is_scikit_learns_forest_to_the_bit():

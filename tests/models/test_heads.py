@@ -15,8 +15,8 @@ from sklearn.utils.validation import has_fit_parameter
 from histofeat import IDCPipeline, evaluate
 from histofeat.model_selection import PatientKFold
 from histofeat.models import HEADS, FeatureHead, fit_with_inner_scores, make_head
-from histofeat.models.classifiers import KernelSVM
-from histofeat.models.feature_head import GivenScores, _fit_calibrator
+from histofeat.models._classifiers import KernelSVM
+from histofeat.models._feature_head import GivenScores, _fit_calibrator
 
 
 @pytest.fixture(scope="module")

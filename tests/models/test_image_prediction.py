@@ -13,7 +13,7 @@ from histofeat import DatasetError, IDCPipeline, PatchError
 from histofeat.datasets import find_patients, list_images
 from histofeat.features import Runtime
 from histofeat.images import make_grid, pad_to
-from histofeat.models import SavedModel, predict_images, prediction, write_table
+from histofeat.models import SavedModel, _prediction as prediction, predict_images, write_table
 
 ABOUT = {"class_names": ["no tumour", "tumour"], "patch_size": [50, 50]}
 

@@ -8,9 +8,9 @@ from sklearn.linear_model import LogisticRegression
 from histofeat import IDCPipeline, PatientKFold, evaluate, make_cohort
 from histofeat.evaluation import Search
 from histofeat.images import as_images, image_input_tags
-from histofeat.images.reading import map_images
+from histofeat.images._reading import map_images
 from histofeat.models import PixelHead
-from histofeat.models.pixel_head import takes_images
+from histofeat.models._pixel_head import takes_images
 from histofeat.studies import measure_robustness, permutation_importance
 
 

@@ -7,7 +7,7 @@ from sklearn.base import clone
 from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
 from sklearn.metrics import roc_auc_score
 
-from histofeat.models.classifiers import QuadraticDiscriminant
+from histofeat.models._classifiers import QuadraticDiscriminant
 
 
 def rings(n=400, columns=5, seed=0):

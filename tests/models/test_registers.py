@@ -54,7 +54,7 @@ def test_the_reference_names_every_family_and_head():
 def test_a_family_is_what_its_record_says(name):
     record, family = FAMILIES[name], make_family(name)
     assert (family.family, type(family).__name__) == (name, record.class_name)
-    assert type(family).__module__ == f"histofeat.features.{record.module}"
+    assert type(family).__module__ == f"histofeat.features._{record.module}"
     assert len(family.get_feature_names_out()) == record.n_columns
 
 

@@ -23,14 +23,14 @@ from histofeat.models import (
     HEADS,
     ModelFileError,
     SavedModel,
-    archive,
+    _archive as archive,
+    _saved_model as saved_model,
+    _saved_parts as saved_parts,
+    _trusted as trusted,
     load_model,
     save_model,
-    saved_model,
-    saved_parts,
-    trusted,
 )
-from histofeat.models.trusted import TRUSTED
+from histofeat.models._trusted import TRUSTED
 
 ABOUT = {"class_names": ["no tumour", "tumour"], "patch_size": [50, 50], "dataset": "synthetic", "n_patients": 15}
 
@@ -192,7 +192,7 @@ def test_all_that_pipelines_are_made_of_is_trusted_and_nothing_else_of_ours():
         module, _, attribute = name.rpartition(".")
         assert isinstance(getattr(__import__(module, fromlist=[attribute]), attribute), type)
     for name, record in FAMILIES.items():
-        assert f"histofeat.features.{record.module}.{record.class_name}" in ours, name
+        assert f"histofeat.features._{record.module}.{record.class_name}" in ours, name
 
 
 # --- saving refuses --------------------------------------------------------------------------------------------------
@@ -499,7 +499,7 @@ def test_an_object_of_an_unknown_type_is_not_even_imported(file, tmp_path, monke
     contents = archive.read_archive(file)[1]
     with zipfile.ZipFile(io.BytesIO(contents["pipeline.skops"])) as inner:
         members = {name: inner.read(name) for name in inner.namelist()}
-    members["schema.json"] = members["schema.json"].replace(b"histofeat.features.color", b"surprise")
+    members["schema.json"] = members["schema.json"].replace(b"histofeat.features._color", b"surprise")
     skops = archive.fixed_zip(members)
     with pytest.raises(ModelFileError, match=r"got 'surprise.ColorHistogram'\. Do not load"):
         load_model(rewritten(file, members={"pipeline.skops": skops}, rehash=True))
@@ -576,7 +576,7 @@ def embedded(rows, tmp_path, monkeypatch):
     folder.mkdir()
     weights = folder / "mine.h5"
     weights.write_bytes(b"\x89HDF\r\n\x1a\n and the rest")
-    monkeypatch.setattr("histofeat.features.embedding.load_engine", lambda *_, **__: MeanColor())
+    monkeypatch.setattr("histofeat.features._embedding.load_engine", lambda *_, **__: MeanColor())
     monkeypatch.delenv("HISTOFEAT_WEIGHTS", raising=False)
     X, y, _ = rows
     pipeline = IDCPipeline(features=("color", "cnn"), head="logistic")

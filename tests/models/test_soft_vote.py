@@ -9,7 +9,7 @@ from sklearn.preprocessing import StandardScaler
 
 from histofeat.model_selection import PatientKFold
 from histofeat.models import FeatureHead, SoftVote, fit_with_inner_scores, make_head
-from histofeat.models.classifiers import KernelSVM
+from histofeat.models._classifiers import KernelSVM
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ import pytest
 from histofeat import CNNClassifier
 from histofeat.exceptions import WeightsError
 from histofeat.networks import ARCHITECTURES, Recipe, find_weights, forget_sooner, import_keras, make_optimizer
-from histofeat.networks.architectures import build, rebuild, unfreeze
-from histofeat.networks.pretrained import network
-from histofeat.networks.pretrained.network import _quiet
+from histofeat.networks._architectures import build, rebuild, unfreeze
+from histofeat.networks.pretrained import _network as network
+from histofeat.networks.pretrained._network import _quiet
 
 pytest.importorskip("keras", reason="Keras is not installed: no network to build")
 SMALL = ARCHITECTURES["mobilenet_0.25"]

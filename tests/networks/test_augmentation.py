@@ -9,7 +9,7 @@ from skimage.color import separate_stains
 
 from histofeat.images import RGB_FROM_HED, VIEWS, take_view
 from histofeat.networks import STANDARD, Augmentation, augment
-from histofeat.networks.augmentation import views_of
+from histofeat.networks._augmentation import views_of
 
 NOTHING = Augmentation(flips=False, turns=False, stain_jitter=0, stain_shift=0)
 TURNS = replace(NOTHING, flips=True, turns=True)

@@ -8,10 +8,10 @@ import pytest
 
 from histofeat import GroupLeakageError, PatchError
 from histofeat.images import Images, as_images
-from histofeat.images.reading import map_images
+from histofeat.images._reading import map_images
 from histofeat.networks import STANDARD, fit_patch
-from histofeat.networks.batches import PatchReader, usual_side
-from histofeat.networks.preparation import hold_out_patients
+from histofeat.networks._batches import PatchReader, usual_side
+from histofeat.networks._preparation import hold_out_patients
 
 
 def test_a_patch_of_the_right_size_stays_as_it_is(patches):

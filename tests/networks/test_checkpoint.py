@@ -11,8 +11,8 @@ import pytest
 
 from histofeat import CNNClassifier
 from histofeat.images import as_images
-from histofeat.networks import CheckpointError, Recipe, architectures
-from histofeat.networks.network_files import State, hash_data, read_state, write_state
+from histofeat.networks import CheckpointError, Recipe, _architectures as architectures
+from histofeat.networks._network_files import State, hash_data, read_state, write_state
 
 SIDE = 12
 RECIPE = Recipe(learning_rate=0.02, batch_size=16, epochs=4, averaging=0.9)
@@ -95,8 +95,8 @@ def test_what_is_stopped_goes_on_as_if_it_had_not_been(whole, stopped, tmp_path)
 @pytest.mark.long
 def test_two_stages_go_on_in_the_stage_they_were_in(tmp_path, monkeypatch):
     """The second stage of a resumed training begins with its own schedule, from the weights of the first."""
-    from histofeat.networks import training
-    from histofeat.networks.settings import Settings
+    from histofeat.networks import _training as training
+    from histofeat.networks._settings import Settings
 
     stages = property(lambda self: (("head", 1, 0.02), ("all", 3, 0.01)))
     monkeypatch.setattr(Settings, "stages", stages)

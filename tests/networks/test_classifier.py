@@ -15,10 +15,17 @@ from sklearn.model_selection import GridSearchCV, GroupKFold
 
 from histofeat import CNNClassifier, IDCPipeline, PatchError
 from histofeat.exceptions import WeightsError
-from histofeat.networks import Augmentation, Recipe, architectures, classifier, import_keras, training
-from histofeat.networks.pretrained.network import _quiet
-from histofeat.networks.recipes import CANCERNET
-from histofeat.networks.training import Task, Training
+from histofeat.networks import (
+    Augmentation,
+    Recipe,
+    _architectures as architectures,
+    _classifier as classifier,
+    _training as training,
+    import_keras,
+)
+from histofeat.networks._recipes import CANCERNET
+from histofeat.networks._training import Task, Training
+from histofeat.networks.pretrained._network import _quiet
 
 pytest.importorskip("keras", reason="Keras is not installed: no network to train")
 SIDE, N_PATIENTS, PER_PATIENT = 12, 10, 16

@@ -17,7 +17,7 @@ import pytest
 from histofeat import CNNEmbedding
 from histofeat.exceptions import MissingExtraError, WeightsError
 from histofeat.networks import ENCODERS, find_encoder, find_weights, hash_weights
-from histofeat.networks.pretrained import network
+from histofeat.networks.pretrained import _network as network
 
 keras = pytest.importorskip("keras", reason="keras is not installed")
 SMALL = ENCODERS["mobilenet_0.25"]

@@ -15,7 +15,7 @@ import pytest
 
 from histofeat.exceptions import MissingExtraError
 from histofeat.networks import ENCODERS, EngineChoice, bfloat16_supported, choose_engine, hash_weights, load_engine
-from histofeat.networks.pretrained import engines, network, openvino_engine
+from histofeat.networks.pretrained import _engines as engines, _network as network, _openvino_engine as openvino_engine
 
 keras = pytest.importorskip("keras", reason="keras is not installed")
 pytest.importorskip("openvino", reason="openvino is not installed")

@@ -12,8 +12,8 @@ import pytest
 
 from histofeat.exceptions import WeightsError
 from histofeat.networks import ENCODERS, EngineChoice, fingerprint, hash_weights, load_engine, shipped_weights
-from histofeat.networks.pretrained import engines
-from histofeat.networks.pretrained.provenance import (
+from histofeat.networks.pretrained import _engines as engines
+from histofeat.networks.pretrained._provenance import (
     check_fingerprint,
     known_fingerprints,
     test_image as make_test_image,

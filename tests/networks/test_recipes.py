@@ -9,9 +9,9 @@ import pytest
 from histofeat import CNNClassifier, GroupLeakageError
 from histofeat.exceptions import WeightsError
 from histofeat.networks import ARCHITECTURES, STANDARD, Augmentation, Recipe, learning_rates
-from histofeat.networks.architectures import find_architecture
-from histofeat.networks.recipes import SCHEDULES
-from histofeat.networks.settings import resolve
+from histofeat.networks._architectures import find_architecture
+from histofeat.networks._recipes import SCHEDULES
+from histofeat.networks._settings import resolve
 
 
 def settings(architecture="cancernet", weights=None, **params):

@@ -27,8 +27,8 @@ from histofeat.networks import (
     hash_weights,
     load_engine,
 )
-from histofeat.networks.pretrained import catalogue, engines, torch_engine
-from histofeat.networks.pretrained.weights import import_hub
+from histofeat.networks.pretrained import _catalogue as catalogue, _engines as engines, _torch_engine as torch_engine
+from histofeat.networks.pretrained._weights import import_hub
 
 needs_timm = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("timm", "torch", "safetensors", "huggingface_hub")),

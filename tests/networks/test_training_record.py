@@ -7,7 +7,7 @@ import pytest
 
 from histofeat.exceptions import WeightsError
 from histofeat.networks import TrainingRecord, hash_weights, read_record, write_record
-from histofeat.networks.pretrained.provenance import VERSION, record_path
+from histofeat.networks.pretrained._provenance import VERSION, record_path
 
 DIGESTS = tuple(bytes([k]) * 16 for k in (0, 10, 255))
 RECORD = TrainingRecord("histo", "made up", ("7", "7", "eight"), DIGESTS, {"epochs": 1, "classes": {"0": 2, "1": 1}})

@@ -10,15 +10,15 @@ from histofeat import IDCPipeline, PatientKFold, evaluate
 from histofeat.evaluation import assess_probabilities
 from histofeat.metrics import assess_calibration, scores
 from histofeat.reporting import dataset_payload, draw_lines, jsonable, render_markdown
-from histofeat.reporting.calibration import (
+from histofeat.reporting._calibration import (
     calibration_key,
     calibration_table,
     decomposition_table,
     reliability_data,
     reliability_line,
 )
-from histofeat.reporting.canvas import save_figure
-from histofeat.reporting.payload import data_label
+from histofeat.reporting._canvas import save_figure
+from histofeat.reporting._payload import data_label
 
 
 @pytest.fixture(scope="module")

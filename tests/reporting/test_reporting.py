@@ -349,7 +349,7 @@ def test_empty_folder_is_used_and_failure_leaves_nothing(empty, tmp_path, monkey
     def no_space(*arguments):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("histofeat.reporting.report.write_predictions", no_space)
+    monkeypatch.setattr("histofeat.reporting._report.write_predictions", no_space)
     with pytest.raises(OSError, match="no space"):
         write_report(empty, tmp_path / "half")
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]

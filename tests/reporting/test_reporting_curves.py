@@ -7,10 +7,10 @@ import pytest
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from histofeat.metrics import bootstrap_scores, curve_bands, patient_weights, scores
-from histofeat.metrics.one_vs_rest import GRID_POINTS
-from histofeat.metrics.ranking import curves_on_grid
-from histofeat.reporting.canvas import save_figure
-from histofeat.reporting.ranking import band_panels_data, draw_ranking, draw_ranking_bands, ranking_data
+from histofeat.metrics._one_vs_rest import GRID_POINTS
+from histofeat.metrics._ranking import curves_on_grid
+from histofeat.reporting._canvas import save_figure
+from histofeat.reporting._ranking import band_panels_data, draw_ranking, draw_ranking_bands, ranking_data
 
 RESAMPLES = 60
 

@@ -16,7 +16,7 @@ from histofeat.datasets import PatchDataset
 from histofeat.images import read_patch
 from histofeat.model_selection import PatientKFold
 from histofeat.reporting import write_report
-from histofeat.reporting.galleries import GALLERY_KINDS, gallery_data
+from histofeat.reporting._galleries import GALLERY_KINDS, gallery_data
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -51,14 +51,14 @@ def evaluation(tmp_path_factory):
 @pytest.fixture(scope="module")
 def folder(evaluation, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("histofeat.reporting.report.make_figures", lambda *_: ({}, defaultdict(list)))
+        patch.setattr("histofeat.reporting._report.make_figures", lambda *_: ({}, defaultdict(list)))
         return write_report(evaluation, tmp_path_factory.mktemp("g") / "report", gallery=20).parent
 
 
 @pytest.fixture
 def without_figures(monkeypatch):
     """Reports in a fraction of their time, for what is about galleries alone."""
-    monkeypatch.setattr("histofeat.reporting.report.make_figures", lambda *_: ({}, defaultdict(list)))
+    monkeypatch.setattr("histofeat.reporting._report.make_figures", lambda *_: ({}, defaultdict(list)))
 
 
 def data_of(folder, name="color-logistic"):

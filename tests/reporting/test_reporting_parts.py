@@ -9,12 +9,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from histofeat.reporting import Redactor, canvas, dump, jsonable, score_figures as figures, tables
-from histofeat.reporting.canvas import save_figure
-from histofeat.reporting.flat_files import score_rows
-from histofeat.reporting.ranking import thin_curve
-from histofeat.reporting.strict_json import load
-from histofeat.reporting.text import escape_markdown, file_words
+from histofeat.reporting import (
+    Redactor,
+    _canvas as canvas,
+    _score_figures as figures,
+    _tables as tables,
+    dump,
+    jsonable,
+)
+from histofeat.reporting._canvas import save_figure
+from histofeat.reporting._flat_files import score_rows
+from histofeat.reporting._ranking import thin_curve
+from histofeat.reporting._strict_json import load
+from histofeat.reporting._text import escape_markdown, file_words
 
 
 @dataclass

@@ -10,9 +10,9 @@ import pytest
 from histofeat import IDCPipeline, evaluate
 from histofeat.model_selection import PatientKFold
 from histofeat.reporting import draw_lines, write_report
-from histofeat.reporting.canvas import save_figure
-from histofeat.reporting.score_figures import comparison_data, draw_comparison, draw_confusion
-from histofeat.reporting.training import draw_training, training_data, training_payload, training_table
+from histofeat.reporting._canvas import save_figure
+from histofeat.reporting._score_figures import comparison_data, draw_comparison, draw_confusion
+from histofeat.reporting._training import draw_training, training_data, training_payload, training_table
 
 HISTORY = {
     "loss": [0.9, 0.5, 0.3],

@@ -1,7 +1,7 @@
 """The shortcut panel in a report, and the table of the leak."""
 
 from histofeat.reporting import html_page, render_markdown
-from histofeat.reporting.shortcuts import identification_table, leakage_table, probes_table
+from histofeat.reporting._shortcuts import identification_table, leakage_table, probes_table
 from histofeat.studies import Identification, Leakage, LeakageRow, Probe, Reference, ShortcutPanel, Skipped
 
 NAN = float("nan")

@@ -14,7 +14,7 @@ from histofeat.features import extract, make_family
 from histofeat.metrics import holm, nadeau_bengio
 from histofeat.model_selection import PatientHoldOuts
 from histofeat.models import make_head
-from histofeat.studies.breakhis_study import compare_hold_outs, summarise_hold_outs
+from histofeat.studies._breakhis_study import compare_hold_outs, summarise_hold_outs
 
 TEMPLATE = Path(histofeat.reporting.__file__).with_name("templates") / "study-breakhis.md.j2"
 QUICK = ["--quick", "--n-jobs", "1", "--resamples", "30"]

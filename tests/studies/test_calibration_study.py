@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from histofeat import PatientKFold, make_cohort
-from histofeat.datasets.synthetic.cohort_folder import MANIFEST
+from histofeat.datasets.synthetic._cohort_folder import MANIFEST
 from histofeat.metrics import (
     assess_calibration,
     bootstrap_scores,

@@ -16,8 +16,8 @@ from histofeat.exceptions import GroupLeakageError
 from histofeat.features import FAMILIES, PatchFeatures, Runtime, make_family
 from histofeat.metrics import bootstrap_scores, patient_weights
 from histofeat.studies import correlated_groups, permutation_importance
-from histofeat.studies.fitted_folds import ResampledAUC
-from histofeat.studies.permutation import column_groups
+from histofeat.studies._fitted_folds import ResampledAUC
+from histofeat.studies._permutation import column_groups
 
 
 class Pixel(PatchFeatures):
@@ -211,7 +211,7 @@ def test_a_constant_part_costs_nothing_and_is_not_scored(dataset, monkeypatch):
     assert part(importance, "feature", "pixel_0_c").repeats == (0.0, 0.0)
     calls = []
     monkeypatch.setattr(
-        "histofeat.studies.fitted_folds.MeasuredFolds.probabilities",
+        "histofeat.studies._fitted_folds.MeasuredFolds.probabilities",
         lambda self, head, X: calls.append(len(X)) or np.full((len(X), 2), 0.5),
     )
     permutation_importance(dataset, PIPELINE, PatientKFold(4), by={"c": ["pixel_0_c"], "a": ["pixel_0_a"]}, n_repeats=3)
@@ -404,7 +404,7 @@ def test_correlated_groups_hold_close_columns_and_no_two_could_be_joined():
 
 
 def test_correlated_groups_of_many_rows_use_some(monkeypatch):
-    monkeypatch.setattr("histofeat.studies.permutation._MOST_ROWS", 50)
+    monkeypatch.setattr("histofeat.studies._permutation._MOST_ROWS", 50)
     X = np.random.default_rng(0).normal(size=(1_000, 3))
     X[:, 1] = X[:, 0]
     used = np.unique(np.linspace(0, 999, 50).round().astype(int))

@@ -10,8 +10,8 @@ import pytest
 from histofeat import CNNEmbedding, IDCPipeline, PatientKFold, evaluate
 from histofeat.features import PatchFeatures, Runtime
 from histofeat.metrics import compare_models, holm
-from histofeat.studies import Ablation, ablate_families, ablation as module, measure_costs
-from histofeat.studies.ablation import pareto_front
+from histofeat.studies import Ablation, _ablation as module, ablate_families, measure_costs
+from histofeat.studies._ablation import pareto_front
 
 NAMES = ("color", "lbp", "haralick")
 SETS = {"both": ("haralick", "color")}

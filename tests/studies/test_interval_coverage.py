@@ -11,7 +11,7 @@ from scipy.stats import norm
 from histofeat.features import Runtime
 from histofeat.metrics import patient_averages
 from histofeat.studies import IntervalCoverage, measure_interval_coverage
-from histofeat.studies.interval_coverage import METRICS, POPULATIONS, _cover, _summary, _truth
+from histofeat.studies._interval_coverage import METRICS, POPULATIONS, _cover, _summary, _truth
 
 NONE, _, LARGE = POPULATIONS
 SIZES = {"repetitions": 60, "patch_repetitions": 30, "resamples": 150, "population": 5000}

@@ -10,14 +10,14 @@ from sklearn.metrics import f1_score, roc_auc_score
 
 from histofeat import IDCPipeline, evaluate, make_cohort
 from histofeat.datasets import PatchDataset, make_signature_cohort
-from histofeat.datasets.synthetic.cohort_folder import MANIFEST
+from histofeat.datasets.synthetic._cohort_folder import MANIFEST
 from histofeat.evaluation import AuditPolicy
 from histofeat.features import Runtime
 from histofeat.metrics import patient_weights
 from histofeat.model_selection import PatchKFold, PatientKFold
 from histofeat.reporting import render_markdown
 from histofeat.studies import MeanColor, measure_leakage, panel_of
-from histofeat.studies.leakage import touching_share
+from histofeat.studies._leakage import touching_share
 
 PIPELINES = {"mean": IDCPipeline((MeanColor(),), "logistic"), "lbp": IDCPipeline("lbp", "logistic")}
 
@@ -122,10 +122,10 @@ def test_the_content_is_plain_json(leakage):
 
 
 def test_features_are_measured_once_without_a_store_too(small, monkeypatch):
-    import histofeat.features.lbp
+    import histofeat.features._lbp
 
     measured = []
-    compute = histofeat.features.lbp.LBPHistogram._compute
+    compute = histofeat.features._lbp.LBPHistogram._compute
     monkeypatch.setattr(
         histofeat.features.LBPHistogram,
         "_compute",

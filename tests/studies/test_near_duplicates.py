@@ -8,9 +8,9 @@ import pytest
 
 from histofeat import make_cohort
 from histofeat.datasets import official_roles
-from histofeat.datasets.synthetic.cohort_folder import MANIFEST
+from histofeat.datasets.synthetic._cohort_folder import MANIFEST
 from histofeat.evaluation import NEAR_DISTANCE
-from histofeat.studies.near_duplicates import (
+from histofeat.studies._near_duplicates import (
     DISTANCES,
     TOO_FAR,
     NearDuplicates,

@@ -10,11 +10,11 @@ from sklearn.metrics import roc_auc_score
 from histofeat import IDCPipeline, LBPHistogram, PatientKFold, make_cohort
 from histofeat.features import Runtime, make_family
 from histofeat.images import PERTURBATIONS, MacenkoNormalizer, as_images, perturbed_images
-from histofeat.images.perturbations import perturb
+from histofeat.images._perturbations import perturb
 from histofeat.metrics import patient_weights
 from histofeat.model_selection import encode_patients
 from histofeat.studies import find_study, measure_robustness
-from histofeat.studies.robustness import CLEAN, all_conditions
+from histofeat.studies._robustness import CLEAN, all_conditions
 
 STRONG = ("stain_balance", -4)
 SMALL = {"metrics": ("roc_auc",), "n_resamples": 60}

@@ -9,7 +9,7 @@ from test_all_extractors import CHECKS
 import histofeat.features
 from histofeat.features import PatchFeatures
 from histofeat.studies import BackgroundFraction, CompressionAndBlur, MeanColor
-from histofeat.studies.shortcut_families import background_share, blockiness, laplacian_variance, quiet_share
+from histofeat.studies._shortcut_families import background_share, blockiness, laplacian_variance, quiet_share
 
 FAMILIES = [MeanColor, BackgroundFraction, CompressionAndBlur]
 

@@ -7,7 +7,7 @@ from sklearn.preprocessing import StandardScaler
 
 from histofeat.metrics import patient_weights
 from histofeat.studies import identify_patients
-from histofeat.studies.leakage import nearest_mean
+from histofeat.studies._leakage import nearest_mean
 
 
 def stained(n_patients, n_patches, spread, seed=0, n_columns=6):

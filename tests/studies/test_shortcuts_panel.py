@@ -16,8 +16,8 @@ from histofeat.metrics import patient_weights
 from histofeat.model_selection import PatchKFold, PatientKFold
 from histofeat.models import IDCPipeline, make_head
 from histofeat.studies import MeanColor, panel_of, shortcut_panel
-from histofeat.studies.shortcut_families import coordinate_features
-from histofeat.studies.shortcuts import PROBE_HEAD
+from histofeat.studies._shortcut_families import coordinate_features
+from histofeat.studies._shortcuts import PROBE_HEAD
 
 QUICK = {"families_to_identify": (), "n_resamples": 80}
 

@@ -1,0 +1,129 @@
+"""``histofeat predict``: classify images with a saved model, as a table."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from histofeat.cli._outputs import NJobs, Progress, Quiet, check_output, optional
+
+#: Rows that are printed; of longer tables only the counts.
+_PRINTED = 20
+
+
+_Model = Annotated[Path, typer.Argument(metavar="MODEL", help="What `histofeat train` wrote.")]
+_Images = Annotated[
+    list[str], typer.Argument(metavar="IMAGE|FOLDER|GLOB...", help="Images, folders of images, or 'a/*/*.png'.")
+]
+_Output = optional(Path, "FILE.csv", "The new table of scores.", "--output", "-o")
+_Patients = optional(
+    str,
+    "REGEX|CSV|folder|model",
+    "How to find the patient of an image: an expression searched in its path, a table with path and patient, "
+    "its folder, or the rule of the training. Adds FILE_patients.csv with the mean probability and the share of "
+    "images of each class.",
+)
+_Policy = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="For images of another size than the training patches. tile: cut and put together; resize: scale; "
+        "whole: as they are; auto: tile larger ones, mirror smaller ones to size.",
+    ),
+]
+_Aggregate = Annotated[str, typer.Option(metavar="NAME", help="Tiles to image: mean, median or vote.")]
+_Edges = Annotated[
+    str, typer.Option(metavar="NAME", help="The last tiles: overlap their neighbours, or reflect the image.")
+]
+_MinTissue = optional(float, "SHARE", "Leave out tiles with less tissue, such as 0.05.")
+_OnUnreadable = Annotated[
+    str, typer.Option(metavar="NAME", help="skip: go on and exit with 1; error: stop at the first.")
+]
+_WeightsDir = optional(Path, "DIR", "Pretrained weights of an embedding.")
+
+
+def predict(
+    model: _Model,
+    images: _Images,
+    output: _Output = None,
+    patients: _Patients = None,
+    policy: _Policy = "auto",
+    aggregate: _Aggregate = "mean",
+    edges: _Edges = "overlap",
+    min_tissue: _MinTissue = None,
+    on_unreadable: _OnUnreadable = "skip",
+    weights_dir: _WeightsDir = None,
+    n_jobs: NJobs = 1,
+    quiet: Quiet = False,
+) -> None:
+    """Predict images with a model, as a table: label, probability of each class, policy and tiles.
+
+    Rows stand in the order of the arguments, files of a folder or pattern by name. An image that cannot be read has a
+    row without a label, and the exit status is 1.
+    """
+    from histofeat.datasets import find_patients, list_images
+    from histofeat.features import Runtime
+    from histofeat.models import load_model, predict_images
+
+    by_patient = None if output is None else output.with_name(f"{output.stem}_patients{output.suffix}")
+    check_output(output)
+    check_output(None if patients is None else by_patient)
+    progress = Progress(quiet=quiet)
+    found = list_images(images)
+    loaded = load_model(model, weights_dir=weights_dir, n_jobs=n_jobs)
+    owners = None if patients is None else find_patients(_rule(patients, loaded), found.paths)
+    if found.n_ignored:
+        progress.say(f"{found.n_ignored:,} files are no images by their names, and are left aside.")
+    predictions = predict_images(
+        loaded,
+        found.paths,
+        policy=policy,
+        edges=edges,
+        aggregate=aggregate,
+        min_tissue=min_tissue,
+        patients=owners,
+        on_unreadable=on_unreadable,
+        runtime=Runtime(n_jobs=n_jobs, progress=progress),
+    )
+    _show(predictions.to_frame(), "images", output)
+    if owners is not None:
+        _show(predictions.by_patient(), "patients", by_patient)
+    _say_left_out(predictions, progress)
+
+
+def _rule(patients: str, model):
+    if patients != "model":
+        return patients
+    if model.patient_rule is None:
+        raise ValueError(
+            "--patients: expected a model that knows how its patients were found, got one without. Give an expression "
+            "or a table."
+        )
+    return model.patient_rule
+
+
+def _say_left_out(predictions, progress: Progress) -> None:
+    for name, reason in predictions.unreadable[:_PRINTED]:
+        progress.say(f"left out: {reason if name in reason else f'{name}: {reason}'}")
+    if predictions.unreadable:
+        # Said with --quiet, too: it is why the status is not 0.
+        counts = f"{len(predictions.unreadable):,} of {len(predictions):,}"
+        print(f"histofeat: {counts} images could not be read.", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def _show(frame, what: str, file: Path | None) -> None:
+    """Write a table where a file is given, and print it, or its counts where it is long."""
+    from histofeat.models import write_table
+
+    if file is not None:
+        write_table(frame, file)
+    if len(frame) == 1:
+        for column, value in frame.iloc[0].items():
+            print(f"{column:<24}{value:.4f}" if isinstance(value, float) else f"{column:<24}{value}")
+    elif len(frame) <= _PRINTED:
+        print(frame.to_string(index=False, float_format=lambda value: f"{value:.4f}"))
+    else:
+        counts = frame["label"].replace("", "(unreadable)").value_counts()
+        print(f"{len(frame):,} {what}: {', '.join(f'{count:,} {label}' for label, count in counts.items())}")

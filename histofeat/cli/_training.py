@@ -1,0 +1,123 @@
+"""``histofeat train``: fit a model on labelled images, estimate its scores, save it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from histofeat.cli._outputs import SHOWN, NJobs, Progress, Quiet, optional
+
+_Data = Annotated[
+    Path, typer.Argument(metavar="DATA", help="A folder (IDC, BreakHis, or CLASS/IMAGE) or a CSV manifest.")
+]
+_Output = Annotated[Path, typer.Option("--output", "-o", metavar="MODEL", help="The new file of the model.")]
+_Format = Annotated[str, typer.Option(metavar="NAME", help="auto, idc, breakhis, folder or csv.")]
+_Features = optional(
+    str,
+    "LIST",
+    "Families, separated by commas: color, lbp, haralick, pftas, fuzzy_color, joint_color, gray, glcm, clbp, "
+    "lpq, cnn, histo; or pixels, for a network.  [default: color,lbp,haralick]",
+)
+_Head = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="xgboost, svm, logistic, random_forest, vote, knn or qda; or a network such as cancernet.",
+    ),
+]
+_Normalizer = optional(str, "NAME", "Stain normaliser: reinhard, macenko.")
+_Target = optional(str, "NAME", "BreakHis: malignant or subtype.")
+_Magnification = optional(int, "N", "BreakHis: 40, 100, 200 or 400.")
+_Duplicates = optional(str, "NAME", "BreakHis: what to do with copies under two names: refuse, drop or published.")
+_Patients = optional(
+    str,
+    "REGEX|CSV|folder|image",
+    "Class folders: how to find the patient of an image: an expression with one group, a table with path and "
+    "patient, its folder; image where patients are unknown.",
+)
+_Only = optional(Path, "FILE", "Learn from these patients only, one id a line.")
+_ClassWeight = optional(str, "balanced", "Give rare classes more weight.")
+_Epochs = optional(int, "N", "Of a network.")
+_Seed = Annotated[int, typer.Option(metavar="N", help="Seed of the fits and folds.")]
+_Folds = Annotated[int, typer.Option(metavar="N", min=2, help="Folds of patients for the estimate.")]
+_NoEstimate = Annotated[bool, typer.Option("--no-estimate", help="Only fit; make no estimate on unseen patients.")]
+_Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a model that is there.")]
+
+
+def train(
+    data: _Data,
+    output: _Output,
+    format: _Format = "auto",
+    features: _Features = None,
+    head: _Head = "xgboost",
+    normalizer: _Normalizer = None,
+    target: _Target = None,
+    magnification: _Magnification = None,
+    duplicates: _Duplicates = None,
+    patients: _Patients = None,
+    only: _Only = None,
+    class_weight: _ClassWeight = None,
+    epochs: _Epochs = None,
+    seed: _Seed = 0,
+    n_jobs: NJobs = 1,
+    folds: _Folds = 5,
+    no_estimate: _NoEstimate = False,
+    overwrite: _Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a model on labelled images, and estimate it on patients that it has not seen.
+
+    Images in a folder "train" beside "validation" or "test" are learnt from alone. The estimate scores each image by a
+    fit on other patients; the model that is saved is a last fit on all of them.
+    """
+    from histofeat.datasets import open_dataset, training_part
+    from histofeat.evaluation import make_pipeline, train_model
+    from histofeat.features import Runtime
+    from histofeat.models import check_target, save_model
+
+    check_target(output, overwrite=overwrite)
+    progress = Progress(quiet=quiet)
+    pipeline = make_pipeline(
+        None if features is None else [name.strip() for name in features.split(",")],
+        head,
+        epochs=epochs,
+        class_weight=class_weight,
+        normalizer=normalizer,
+        n_jobs=n_jobs,
+        random_state=seed,
+        progress=lambda done, total, values: progress.say(_epoch(done, total, values)),
+    )
+    of_breakhis = {"target": target, "magnification": magnification, "duplicates": duplicates}
+    dataset = training_part(open_dataset(data, format, patients=patients, **of_breakhis), only=only)
+    progress.say(dataset.audit.summary())
+    n_folds = None if no_estimate else folds
+    model = train_model(dataset, pipeline, folds=n_folds, random_state=seed, runtime=Runtime(progress=progress))
+    save_model(model, output, overwrite=overwrite)
+    _show(model, output)
+
+
+def _epoch(done: int, total: int, values) -> str:
+    known = [name for name in ("loss", "val_loss", "val_roc_auc", "seconds") if name in values]
+    return f"epoch {done} of {total}: {', '.join(f'{name} {values[name]:.3f}' for name in known)}"
+
+
+def _show(model, output: Path) -> None:
+    from histofeat.metrics import METRIC_RECORDS
+
+    about = model.about
+    size = "of several sizes" if model.patch_size is None else "of {} x {} px".format(*model.patch_size)
+    print(
+        f"{output}: {about['head']} on {about['n_images']:,} images {size}, {about['n_patients']:,} patients of "
+        f"{about['dataset']}; classes {', '.join(model.class_names)}"
+    )
+    estimate = about["estimate"]
+    if estimate is None:
+        print("No estimate was asked for: what it is worth on other patients is not known.")
+        return
+    print(estimate["protocol"])
+    for metric in SHOWN:
+        score = estimate["scores"].get(metric)
+        if score is not None:
+            value, (low, high) = score["value"], score["ci95"]
+            interval = "" if low is None else f"   95 % interval {low:.3f} to {high:.3f}"
+            print(f"  {METRIC_RECORDS[metric].label:<30}{'undefined' if value is None else f'{value:.3f}'}{interval}")

@@ -1,0 +1,284 @@
+"""`PatchDataset`: a table of images with label, patient and place on the slide. Loaders make it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from histofeat.datasets._audit import DatasetAudit
+from histofeat.datasets._parts import OfficialSplit, official_roles, split_by_role
+from histofeat.datasets._patients import PatientRule
+from histofeat.exceptions import DatasetError, and_more, check_choice
+
+_COLUMNS = ("path", "label", "patient", "x", "y")
+_LABELS_PER = ("patch", "patient")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class PatchDataset:
+    """A table of patches, one row each: image file, label, patient, place on the slide.
+
+    Parameters
+    ----------
+    frame : DataFrame, shape (n, 5 or more)
+        Columns ``path`` (str), ``label`` (int, an index into `target_names`), ``patient`` (str), ``x`` and ``y``
+        (position of the upper left corner on the slide in pixels, or missing); index 0 to n - 1. More columns are
+        kept; ``height`` and ``width`` (pixels) feed the audit.
+    target_names : tuple of str
+        Class names, two or more.
+    name : str
+        Name of the data set, which stands beside every number computed on it.
+    root : Path, optional
+        Folder that the paths lie in.
+    audit : DatasetAudit, optional
+        What the loader found; counted from `frame` when None.
+    synthetic : bool, default=False
+        Whether the images are made up.
+    labels_per : {"patch", "patient"}, default="patch"
+        What a label belongs to. "patient" means that all images of a patient have the same label by definition, as in
+        BreakHis, where the label is the diagnosis; the audit of a split then takes a patient with two labels for an
+        error.
+    patient_rule : PatientRule, optional
+        How the patients were found, to find those of other images in the same way.
+
+    Raises
+    ------
+    DatasetError
+        When the table is empty, lacks a column, or holds a label without a name, a missing value, or one path twice;
+        when `labels_per` is something else.
+
+    Examples
+    --------
+    >>> frame = pd.DataFrame({"path": ["a.png", "b.png"], "label": [0, 1], "patient": ["7", "9"]})
+    >>> dataset = PatchDataset(frame.assign(x=pd.NA, y=pd.NA), ("benign", "malignant"), "mine")
+    >>> dataset
+    PatchDataset('mine', 2 patches of 2 patients: 1 benign, 1 malignant)
+    >>> dataset.y
+    array([0, 1])
+    """
+
+    frame: pd.DataFrame
+    target_names: tuple[str, ...]
+    name: str
+    root: Path | None = None
+    audit: DatasetAudit | None = None
+    synthetic: bool = False
+    labels_per: Literal["patch", "patient"] = "patch"
+    patient_rule: PatientRule | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("PatchDataset.labels_per", self.labels_per, _LABELS_PER, DatasetError)
+        names = _check_target_names(self.target_names)
+        frame = _check_frame(self.frame, names)
+        settled = {
+            "target_names": names,
+            "frame": frame,
+            "root": None if self.root is None else Path(self.root),
+            "audit": self.audit or DatasetAudit.from_frame(frame, names, self.name),
+        }
+        for field, value in settled.items():
+            object.__setattr__(self, field, value)
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def __repr__(self) -> str:
+        classes = ", ".join(f"{n:,} {name}" for name, n in self.audit.class_counts.items())
+        where = "" if self.root is None else f", root={str(self.root)!r}"
+        return (
+            f"PatchDataset({self.name!r}, {len(self):,} patches of {self.audit.n_patients:,} patients: "
+            f"{classes}{where})"
+        )
+
+    @property
+    def X(self) -> np.ndarray:
+        """Paths of the images, ndarray of str objects, shape (n,): what every histofeat transformer takes."""
+        return self.frame["path"].to_numpy(dtype=object, copy=True)
+
+    @property
+    def y(self) -> np.ndarray:
+        """Label codes, ndarray of int64, shape (n,), indices into `target_names`."""
+        return self.frame["label"].to_numpy(dtype=np.int64, copy=True)
+
+    @property
+    def patients(self) -> np.ndarray:
+        """Patient of each row, ndarray of str objects, shape (n,): the groups of every split."""
+        return self.frame["patient"].to_numpy(dtype=object, copy=True)
+
+    @property
+    def relative_paths(self) -> np.ndarray:
+        """Paths relative to `root` with forward slashes, ndarray of str objects, shape (n,).
+
+        Without a root the paths are unchanged. Reports show relative paths, and so no folder of this machine.
+
+        Raises
+        ------
+        DatasetError
+            When a path does not lie below the root.
+        """
+        if self.root is None:
+            return np.array([path.replace(os.sep, "/") for path in self.X], dtype=object)
+        prefix = str(self.root).rstrip(os.sep) + os.sep
+        outside = [path for path in self.X if not path.startswith(prefix)]
+        if outside:
+            raise DatasetError(
+                f"PatchDataset.root: expected every path below {str(self.root)!r}, got {outside[0]!r}"
+                f"{and_more(len(outside))}. Give the folder that all images lie in, or root=None."
+            )
+        return np.array([path[len(prefix) :].replace(os.sep, "/") for path in self.X], dtype=object)
+
+    def subset(self, index: np.ndarray | Sequence[int] | Sequence[bool]) -> PatchDataset:
+        """Chosen rows as a data set of their own, in the order given.
+
+        Parameters
+        ----------
+        index : array-like of bool, shape (n,), or of int
+            A mask, or row numbers from 0, none of them twice.
+
+        Raises
+        ------
+        DatasetError
+            When the mask has another length, a row number is outside the table or repeated, or nothing is chosen.
+        """
+        rows = _as_rows(index, len(self))
+        if not len(rows):
+            raise DatasetError("PatchDataset.subset: expected one row or more, got 0. Check what chose them.")
+        frame = self.frame.iloc[rows].reset_index(drop=True)
+        return replace(self, frame=frame, audit=self.audit.restricted_to(frame))
+
+    def official_split(self) -> OfficialSplit:
+        """Rows of the published 84/29/49 split of the IDC patients.
+
+        Returns
+        -------
+        OfficialSplit
+            Row numbers per role, those of unlisted patients, and the patients that this copy lacks;
+            ``official_split().as_cv()`` goes into any ``cv=``.
+
+        Raises
+        ------
+        DatasetError
+            On any other data set: the split is a list of IDC patients.
+        """
+        if self.name != "IDC" or self.synthetic:
+            raise DatasetError(
+                f"PatchDataset.official_split: expected the IDC data set, got {self.name!r}. The published split "
+                "lists patients of IDC; use PatientKFold for other data."
+            )
+        return split_by_role(self.patients, official_roles())
+
+
+def class_names(where: str, classes: Any, least: int) -> dict[str, str]:
+    """Label (or folder) to class name, from a sequence of labels or a mapping, which must give `least` classes."""
+    if isinstance(classes, Mapping):
+        names = dict(classes)
+    else:
+        names = {} if isinstance(classes, str) or not isinstance(classes, Sequence) else {c: c for c in classes}
+    texts = [*names, *names.values()]
+    if not all(isinstance(text, str) and text for text in texts) or len(set(names.values())) < least:
+        raise DatasetError(
+            f"{where}: expected {least} or more labels, or a mapping of label to class name, got {classes!r:.80}. "
+            'Pass classes=("benign", "malignant").'
+        )
+    return names
+
+
+def in_order(labels: Sequence[str]) -> list[str]:
+    """Labels as numbers where all of them are whole numbers, else by name."""
+    numbers = all(label.isdecimal() for label in labels)
+    return sorted(labels, key=(lambda label: (int(label), label)) if numbers else None)
+
+
+def _check_target_names(names: Sequence[str]) -> tuple[str, ...]:
+    settled = tuple(names) if not isinstance(names, str) else (names,)
+    if len(settled) < 2 or len(set(settled)) < len(settled) or not all(isinstance(n, str) for n in settled):
+        raise DatasetError(
+            f"PatchDataset.target_names: expected two or more different class names, got {settled!r}. "
+            "Name each class once, in the order of the label codes."
+        )
+    return settled
+
+
+def _check_frame(frame: pd.DataFrame, target_names: tuple[str, ...]) -> pd.DataFrame:
+    """Return a copy of the table with settled types, or say what is wrong with it."""
+    if not isinstance(frame, pd.DataFrame):
+        raise DatasetError(
+            f"PatchDataset.frame: expected a pandas DataFrame, got {type(frame).__name__}. "
+            f"Build one with the columns {', '.join(_COLUMNS)}."
+        )
+    absent = [column for column in _COLUMNS if column not in frame.columns]
+    if absent:
+        raise DatasetError(
+            f"PatchDataset.frame: expected the columns {', '.join(_COLUMNS)}, got none named "
+            f"{', '.join(absent)}. Add them; x and y may be missing values."
+        )
+    if len(frame) == 0:
+        raise DatasetError("PatchDataset.frame: expected one patch or more, got 0 rows. Check what was chosen.")
+    if not frame.index.equals(pd.RangeIndex(len(frame))):
+        raise DatasetError(
+            f"PatchDataset.frame: expected the index 0 to {len(frame) - 1}, got one that begins with "
+            f"{frame.index[:3].tolist()}. Call frame.reset_index(drop=True)."
+        )
+    _check_values(frame, target_names)
+    positions = {axis: frame[axis].astype("Int64") for axis in ("x", "y")}
+    return frame.assign(label=frame["label"].astype(np.int64), **positions)
+
+
+def _check_values(frame: pd.DataFrame, target_names: tuple[str, ...]) -> None:
+    for column in ("path", "patient"):
+        wrong = np.flatnonzero([not (isinstance(value, str) and value) for value in frame[column]])
+        if len(wrong):
+            raise DatasetError(
+                f"PatchDataset.frame: expected text in the column {column!r}, got {frame[column][wrong[0]]!r} in row "
+                f"{wrong[0]}{and_more(len(wrong))}. Fill it in, as str."
+            )
+    codes = frame["label"]
+    k = len(target_names)
+    valid = codes.isin(range(k)) & ~codes.isna()
+    if not valid.all():
+        wrong = np.flatnonzero(~valid.to_numpy())
+        raise DatasetError(
+            f"PatchDataset.frame: expected label codes 0 to {k - 1} for the {k} classes {target_names}, got "
+            f"{codes[wrong[0]]!r} in row {wrong[0]}{and_more(len(wrong))}. Correct the label or name its class."
+        )
+    twice = np.flatnonzero(frame["path"].duplicated().to_numpy())
+    if len(twice):
+        raise DatasetError(
+            f"PatchDataset.frame: expected each path once, got {frame['path'][twice[0]]!r} again in row {twice[0]}"
+            f"{and_more(len(twice))}. Drop the copies: on two sides of a split they leak."
+        )
+
+
+def _as_rows(index: np.ndarray | Sequence[int] | Sequence[bool], n: int) -> np.ndarray:
+    """Row numbers from a mask or from row numbers."""
+    given = np.asarray(index)
+    if given.dtype == bool:
+        if given.shape != (n,):
+            raise DatasetError(
+                f"PatchDataset.subset: expected a mask of shape ({n},), got {given.shape}. Give one value a patch."
+            )
+        return np.flatnonzero(given)
+    if given.size and (given.ndim != 1 or not np.issubdtype(given.dtype, np.integer)):
+        raise DatasetError(
+            "PatchDataset.subset: expected a mask or a one-dimensional array of row numbers, got "
+            f"{given.dtype} of shape {given.shape}. Use np.flatnonzero to make row numbers."
+        )
+    rows = given.astype(np.int64).ravel()
+    outside = rows[(rows < 0) | (rows >= n)]
+    if len(outside):
+        raise DatasetError(
+            f"PatchDataset.subset: expected row numbers from 0 to {n - 1}, got {outside[0]}"
+            f"{and_more(len(outside))}. Count rows from the start of this data set."
+        )
+    if len(np.unique(rows)) < len(rows):
+        raise DatasetError(
+            f"PatchDataset.subset: expected each row once, got {len(rows) - len(np.unique(rows))} repeated. "
+            "Resample scores, not the data set."
+        )
+    return rows

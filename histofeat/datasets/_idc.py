@@ -1,0 +1,182 @@
+"""Load the IDC patches of Cruz-Roa et al. 2014 and Janowczyk and Madabhushi 2016, as Kaggle's archive unpacks."""
+
+import os
+import re
+from collections.abc import Collection
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from histofeat.datasets._audit import DatasetAudit, FullSet, LeftOut
+from histofeat.datasets._base import PatchDataset
+from histofeat.datasets._image_files import Scan, existing_folder
+from histofeat.datasets._patients import PatientRule
+from histofeat.datasets.synthetic._cohort_folder import MANIFEST, SYNTHETIC_TARGET_NAMES
+from histofeat.exceptions import DatasetError, and_more
+from histofeat.images import png_size
+
+# Kaggle's archive repeats the whole tree in a folder of this name.
+NESTED = "IDC_regular_ps50_idx5"
+TREE = "PATIENT/{0,1}/PATIENT_idx5_xX_yY_classC.png"
+
+# Bounded digits: a longer number is no slide coordinate and would not fit into 64 bits further on.
+_NAME = re.compile(r"([0-9]{1,12})_?idx([0-9]{1,4})_?x([0-9]{1,9})_?y([0-9]{1,9})_?class([01])\.png", re.ASCII | re.I)
+_PATIENT = re.compile(r"[0-9]{1,12}", re.ASCII)
+TARGET_NAMES = ("no IDC", "IDC")
+FULL_SET = FullSet(277_524, 279, {"no IDC": 198_738, "IDC": 78_786})
+
+_NOMINAL_SIZE = (50, 50)
+_PATIENT_RULE = PatientRule(expression=r"(?:^|/)([0-9]+)_?idx[0-9]")
+
+
+class PatchName(NamedTuple):
+    """What the name of an IDC file says."""
+
+    patient: str
+    idx: int
+    x: int
+    y: int
+    label: int
+
+
+def parse_name(name: str) -> PatchName | None:
+    """Parts of an IDC file name in either spelling, or None for any other name.
+
+    Examples
+    --------
+    >>> parse_name("10253idx5x1351y1101class0.png") == parse_name("10253_idx5_x1351_y1101_class0.png")
+    True
+    >>> parse_name("thumbs.db") is None
+    True
+    """
+    match = _NAME.fullmatch(name)
+    if match is None:
+        return None
+    patient, *numbers = match.groups()
+    return PatchName(patient, *map(int, numbers))
+
+
+def load_idc(root: str | os.PathLike[str]) -> PatchDataset:
+    """Read the tree of IDC patches in a folder.
+
+    Parameters
+    ----------
+    root : path
+        Folder that holds ``PATIENT/{0,1}/*.png``, or ``IDC_regular_ps50_idx5/PATIENT/{0,1}/*.png``, or both, as
+        Kaggle's archive does. It is only read.
+
+    Returns
+    -------
+    PatchDataset
+        Sorted by patient number, then y, x and class; labels 0 "no IDC" and 1 "IDC"; with the columns ``height`` and
+        ``width`` (pixels, from the PNG headers). ``.audit`` counts what was found, removed and left out, and
+        compares the copy with the 277,524 patches of 279 patients of the full set. A folder that `make_cohort` wrote
+        comes back as what it is: named "synthetic".
+
+    Raises
+    ------
+    DatasetError
+        When the folder is missing, is a file, cannot be listed or holds no IDC patch; when the class or the patient in
+        a name is not that of its folder; when one place on a slide has both classes.
+
+    Notes
+    -----
+    - Both spellings of the names are read (``10253_idx5_x1351_y1101_class0.png`` and
+      ``10253idx5x1351y1101class0.png``).
+    - Files of the same (patient, x, y, class) are one patch, whatever their bytes: the copy at the top level is kept,
+      the others are counted as duplicates.
+    - Left out and counted, with the reason: files with another name, folders that are no patient or class (these are
+      not searched), files that are empty, unreadable or do not begin as a PNG. A PNG that is cut off later is found
+      when it is decoded.
+
+    Examples
+    --------
+    >>> from histofeat.datasets import make_cohort
+    >>> cohort = make_cohort(n_patients=2, patches_per_patient=4)
+    >>> load_idc(cohort.root).name
+    'synthetic'
+    """
+    folder = existing_folder(root, "load_idc", TREE)
+    scan = _scan_tree(folder)
+    if not scan.found:
+        raise DatasetError(_nothing_found(folder, scan))
+    synthetic = (folder / MANIFEST).is_file()
+    name = "synthetic" if synthetic else "IDC"
+    target_names = SYNTHETIC_TARGET_NAMES if synthetic else TARGET_NAMES
+    frame = _to_frame(scan)
+    audit = DatasetAudit.from_frame(
+        frame,
+        target_names,
+        name,
+        nominal_size=_NOMINAL_SIZE,
+        duplicates=scan.duplicates,
+        left_out=LeftOut.group(scan.left_out),
+        full_set=None if synthetic else FULL_SET,
+    )
+    return PatchDataset(frame, target_names, name, folder, audit, synthetic, patient_rule=_PATIENT_RULE)
+
+
+def _nothing_found(folder: Path, scan: Scan) -> str:
+    groups = "; ".join(f"left out, {group}" for group in LeftOut.group(scan.left_out))
+    got = f"no IDC patch ({groups})" if groups else "an empty folder"
+    remedy = f"Give the folder that holds the patient folders, or the one that holds {NESTED}."
+    below = [child.name for child in sorted(folder.iterdir()) if child.is_dir() and _looks_like_idc(child)]
+    if below:
+        remedy = f"Did you mean {str(folder / below[0])!r}?"
+    elif folder.name.isdecimal() and _looks_like_idc(folder.parent):
+        remedy = f"Did you mean {str(folder.parent)!r}?"
+    return f"{folder}: expected a folder with {TREE}, got {got}. {remedy}"
+
+
+def _looks_like_idc(folder: Path) -> bool:
+    if (folder / NESTED).is_dir():
+        return True
+    patients = (child for child in folder.iterdir() if child.name.isdecimal())
+    return any((child / label).is_dir() for child in patients for label in "01")
+
+
+def _scan_tree(root: Path) -> Scan:
+    """Walk `root`, and `root`/IDC_regular_ps50_idx5 where it exists; keys are (patient, x, y, label)."""
+    scan = Scan(str(root))
+    nested = root / NESTED
+    # The top level first, so that its copy is the one that is kept.
+    _scan_patients(scan, scan.root, {MANIFEST, NESTED} if nested.is_dir() else {MANIFEST})
+    if nested.is_dir():
+        _scan_patients(scan, str(nested))
+    scan.refuse_contradictions()
+    _refuse_two_classes(scan)
+    return scan
+
+
+def _scan_patients(scan: Scan, top: str, ignore: Collection[str] = ()) -> None:
+    for folder, match in scan.folders(top, _PATIENT.fullmatch, "is a folder whose name is no patient number", ignore):
+        patient = match[0]
+        for below, label in scan.folders(folder, {"0": 0, "1": 1}.get, "is a folder named neither 0 nor 1"):
+            for path, name in scan.files(below, parse_name, "has a name that is no IDC patch name"):
+                if name.label != label:
+                    scan.contradict(path, f"class {label}", f"class {name.label}")
+                elif name.patient != patient:
+                    scan.contradict(path, f"patient {patient}", f"patient {name.patient}")
+                else:
+                    scan.take((patient, name.x, name.y, label), path, png_size)
+
+
+def _to_frame(scan: Scan) -> pd.DataFrame:
+    """Table of the patches, sorted by patient number, then y, x and label: the same on every file system."""
+    records = sorted(
+        (int(patient), patient, y, x, label, *found) for (patient, x, y, label), found in scan.found.items()
+    )
+    columns = ["order", "patient", "y", "x", "label", "path", "height", "width"]
+    frame = pd.DataFrame.from_records(records, columns=columns)
+    return frame[["path", "label", "patient", "x", "y", "height", "width"]]
+
+
+def _refuse_two_classes(scan: Scan) -> None:
+    both = [key for key in scan.found if key[3] == 1 and (*key[:3], 0) in scan.found]
+    if both:
+        patient, x, y, _ = both[0]
+        raise DatasetError(
+            f"{scan.relative(scan.found[both[0]][0])}: expected one class for patient {patient} at x {x}, y {y}, got "
+            f"class 1 and class 0{and_more(len(both))}. Find out which is right and remove the other file."
+        )

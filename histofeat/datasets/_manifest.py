@@ -1,0 +1,300 @@
+"""Load a CSV of images with path, label and patient: for every layout that has no loader."""
+
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from histofeat.datasets._audit import DatasetAudit, LeftOut, table_notes
+from histofeat.datasets._base import PatchDataset, class_names, in_order
+from histofeat.datasets._csv_rows import CsvRows, read_csv_rows
+from histofeat.datasets._image_files import fold_case
+from histofeat.datasets._parts import part_named
+from histofeat.datasets._patients import COST_OF_NO_PATIENTS, EACH_IMAGE, PATIENTS_UNKNOWN
+from histofeat.datasets.synthetic._cohort_folder import MANIFEST
+from histofeat.exceptions import DatasetError, and_more
+from histofeat.images import image_size
+
+#: Columns with a meaning of their own; any other is kept as text.
+_READ = ("path", "label", "label_code", "patient", "x", "y", "part", "height", "width", "synthetic")
+_MAX_POSITION = 2**31
+
+
+def load_manifest(
+    csv: str | os.PathLike[str],
+    *,
+    root: str | os.PathLike[str] | None = None,
+    patients: str | None = None,
+    classes: Sequence[str] | Mapping[str, str] | None = None,
+    name: str | None = None,
+    labels_per: str = "patch",
+) -> PatchDataset:
+    """Read a data set from a CSV with one row an image.
+
+    Parameters
+    ----------
+    csv : path
+        See `read_csv_rows`. Columns ``path`` (absolute, or below `root`), ``label`` (a class name) and
+        ``patient``; optionally ``x`` and ``y`` (pixels on the slide, whole numbers or empty), ``part`` ("train",
+        "validation" or "test", for `predefined_split`), and any others, which are kept as text. `split_dataset` also
+        writes ``label_code`` (the number of the class) and ``synthetic`` ("yes" for made-up images).
+    root : path, optional
+        Folder that relative paths start from; by default that of the CSV.
+    patients : {"image"}, optional
+        For a CSV without the column ``patient`` only: each image counts as its own patient. Warns, and is written into
+        the name of the data set and every report.
+    classes : sequence of str, or mapping of str to str, optional
+        Labels in the order of their codes (the last of two is the positive class), or label to class name, which may
+        bring several labels together; rows with another label are left out. By default all labels: by their
+        ``label_code`` where there is one, else as numbers or by name.
+    name : str, optional
+        Name of the data set; by default that of the CSV without its ending.
+    labels_per : {"patch", "patient"}, default="patch"
+        See `PatchDataset`.
+
+    Returns
+    -------
+    PatchDataset
+        In the order of the rows, with the columns ``height`` and ``width`` (pixels, from the file headers).
+
+    Raises
+    ------
+    DatasetError
+        With the number of the line where there is one: when the CSV cannot be read as such, lacks a column, has an
+        empty cell, an unknown part, a position that is no whole number, one path twice or under two labels, labels that
+        differ only in case, or a file that does not exist; when fewer than two classes remain.
+
+    Notes
+    -----
+    Files that are no images are left out and counted, with their lines. The audit notes files of the same content,
+    patients in two parts, names that differ only in case, and parts without a class.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> root = Path(tempfile.mkdtemp())
+    >>> for file in ("a.png", "b.png"):
+    ...     Image.new("RGB", (8, 8)).save(root / file)
+    >>> written = (root / "mine.csv").write_text("path,label,patient\\na.png,benign,7\\nb.png,malignant,9\\n")
+    >>> load_manifest(root / "mine.csv").target_names
+    ('benign', 'malignant')
+    """
+    _check_arguments(csv, root, patients)
+    rows = read_csv_rows(csv, ("path", "label"), owner="load_manifest.csv")
+    _check_patient_column(rows, patients)
+    rows.refuse_empty([c for c in ("path", "label", "patient", "part") if c in rows.columns])
+    base = rows.path.parent if root is None else Path(root).expanduser().absolute()
+    _refuse_same_but_for_case(rows)
+    class_of = _class_names(rows, classes)
+    chosen = [row for row, cells in enumerate(rows.rows) if cells["label"] in class_of]
+    paths = _paths(rows, base)
+    sizes = {row: image_size(paths[row]) for row in chosen}
+    frame = _to_frame(rows, [row for row in chosen if not isinstance(sizes[row], str)], paths, sizes, class_of)
+    target_names = tuple(dict.fromkeys(class_of.values()))
+    _check_filled(rows, frame, target_names)
+    dataset_root = _common_root(base, frame["path"])
+    names = [os.path.relpath(path, dataset_root).replace(os.sep, "/") for path in frame["path"]]
+    if patients is not None:
+        frame["patient"] = names
+        warnings.warn(f"load_manifest: each image counts as its own patient. {COST_OF_NO_PATIENTS}", stacklevel=2)
+    name = name or f"{rows.path.stem}{', patients unknown' if patients is not None else ''}"
+    notes = (*([PATIENTS_UNKNOWN] if patients else []), *table_notes(frame, names, target_names))
+    left_out = LeftOut.group(_left_out(rows, class_of, sizes))
+    audit = DatasetAudit.from_frame(frame, target_names, name, left_out=left_out, notes=notes)
+    synthetic = _is_synthetic(rows) or (base / MANIFEST).is_file()
+    return PatchDataset(frame, target_names, name, dataset_root, audit, synthetic, labels_per)
+
+
+def _check_arguments(csv: Any, root: Any, patients: Any) -> None:
+    for owner, value in (("csv", csv), ("root", root)):
+        if not (value is None and owner == "root") and (not isinstance(value, str | os.PathLike) or not str(value)):
+            raise DatasetError(f"load_manifest.{owner}: expected a path, got {value!r}. Give one.")
+    if root is not None and not Path(root).expanduser().is_dir():
+        raise DatasetError(f"load_manifest.root: expected an existing folder, got {str(root)!r}. Check the path.")
+    if patients not in (None, EACH_IMAGE):
+        raise DatasetError(
+            f"load_manifest.patients: expected None or 'image', got {patients!r}. Patients stand in the column "
+            "'patient'."
+        )
+
+
+def _check_patient_column(rows: CsvRows, patients: str | None) -> None:
+    if (patients is None) == ("patient" in rows.columns):
+        return
+    if patients is not None:
+        raise DatasetError(
+            "load_manifest.patients: expected 'image' only for a CSV without the column 'patient', got one with it: "
+            f"{rows.path}. Leave patients= out."
+        )
+    raise DatasetError(
+        f"{rows.path}, line 1: expected the column patient, got {', '.join(rows.columns)}. {COST_OF_NO_PATIENTS} Add "
+        'the column; where patients are unknown, patients="image" takes each image as its own patient, and says so in '
+        "every report."
+    )
+
+
+def _refuse_same_but_for_case(rows: CsvRows) -> None:
+    by_case: dict[str, int] = {}
+    for row, cells in enumerate(rows.rows):
+        other = by_case.setdefault(fold_case(cells["label"]), row)
+        if rows.rows[other]["label"] != cells["label"]:
+            raise DatasetError(
+                f"{rows.at(row)}: expected labels that differ in more than case, got {cells['label']!r} here and "
+                f"{rows.rows[other]['label']!r} in line {rows.lines[other]}. Write one of them everywhere."
+            )
+
+
+def _class_names(rows: CsvRows, classes: Any) -> dict[str, str]:
+    """Label to class name, in the order of the codes."""
+    found = list(dict.fromkeys(cells["label"] for cells in rows.rows))
+    if classes is None:
+        classes = _by_code(rows) if "label_code" in rows.columns else in_order(found)
+    mapping = class_names("load_manifest.classes", classes, 1)
+    absent = [label for label in mapping if label not in found]
+    if absent:
+        raise DatasetError(
+            f"load_manifest.classes: expected labels of {rows.path}, got {absent[0]!r}{and_more(len(absent))}. "
+            f"Labels there: {', '.join(map(repr, sorted(found)[:8]))}."
+        )
+    if len(set(mapping.values())) < 2:
+        raise DatasetError(
+            f"{rows.path}: expected rows of two or more classes, got only {next(iter(mapping.values()))!r}. Add rows "
+            "of another class: nothing can be learnt from one."
+        )
+    return mapping
+
+
+def _by_code(rows: CsvRows) -> list[str]:
+    code_of: dict[str, str] = {}
+    label_of: dict[str, str] = {}
+    for row, cells in enumerate(rows.rows):
+        label, code = cells["label"], cells["label_code"]
+        settled = code_of.setdefault(label, code), label_of.setdefault(code, label)
+        if not code.isdecimal() or settled != (code, label):
+            raise DatasetError(
+                f"{rows.at(row)}: expected one whole number for each label in the column 'label_code', got {code!r} "
+                f"for {label!r}. Correct it, or remove the column."
+            )
+    return sorted(code_of, key=lambda label: int(code_of[label]))
+
+
+def _paths(rows: CsvRows, base: Path) -> list[str]:
+    """Absolute path of every row, each an existing file and none of them twice."""
+    paths = [_absolute(cells["path"], base) for cells in rows.rows]
+    seen: dict[str, int] = {}
+    for row, path in enumerate(paths):
+        first = seen.setdefault(path, row)
+        if first != row:
+            here, there = rows.rows[row]["label"], rows.rows[first]["label"]
+            which = "again" if here == there else f"under {here!r} here and under {there!r}"
+            remedy = "Remove one of the rows." if here == there else "Find out which label is right; keep one row."
+            raise DatasetError(
+                f"{rows.at(row)}: expected each path once, got {rows.rows[row]['path']!r} {which} in line "
+                f"{rows.lines[first]}. {remedy}"
+            )
+    missing = [row for row, path in enumerate(paths) if not Path(path).is_file()]
+    if missing:
+        given = rows.rows[missing[0]]["path"]
+        got = "a folder" if Path(paths[missing[0]]).is_dir() else "no such file"
+        slash = " Write / between folders." if "\\" in given else ""
+        raise DatasetError(
+            f"{rows.at(missing[0])}: expected an image file, got {got}: {given!r} below {str(base)!r}"
+            f"{and_more(len(missing))}. Correct the path, or give the folder it starts from as root=.{slash}"
+        )
+    return paths
+
+
+def _absolute(given: str, base: Path) -> str:
+    path = base / given
+    if ".." in path.parts:  # through a link, ".." leads elsewhere than the text suggests
+        return str(Path(os.path.realpath(path.parent)) / path.name)
+    return str(path)
+
+
+def _left_out(rows: CsvRows, class_of: Mapping[str, str], sizes: Mapping[int, Any]):
+    """(reason, path and line) of every row that is not used."""
+    for row, cells in enumerate(rows.rows):
+        where = f"{cells['path'].rsplit('/', 1)[-1]} in line {rows.lines[row]}"
+        if cells["label"] not in class_of:
+            yield "has a label that is not in classes=", where
+        elif isinstance(sizes[row], str):
+            yield sizes[row], where
+
+
+def _to_frame(rows: CsvRows, kept: list[int], paths: list[str], sizes: Mapping[int, Any], class_of) -> pd.DataFrame:
+    codes = {name: code for code, name in enumerate(dict.fromkeys(class_of.values()))}
+    cells = [rows.rows[row] for row in kept]
+    columns: dict[str, Any] = {
+        "path": [paths[row] for row in kept],
+        "label": [codes[class_of[row["label"]]] for row in cells],
+        "patient": [row.get("patient", "") for row in cells],
+    }
+    for axis in ("x", "y"):
+        given = [_position(rows, row, axis) for row in kept] if axis in rows.columns else [pd.NA] * len(kept)
+        columns[axis] = pd.array(given, dtype="Int64")
+    columns["height"] = [sizes[row][0] for row in kept]
+    columns["width"] = [sizes[row][1] for row in kept]
+    if "part" in rows.columns:
+        columns["part"] = [_part(rows, row) for row in kept]
+    others = [column for column in rows.columns if column not in _READ and column]
+    return pd.DataFrame(columns | {column: [row[column] for row in cells] for column in others})
+
+
+def _position(rows: CsvRows, row: int, axis: str) -> Any:
+    text = rows.rows[row][axis]
+    if not text:
+        return pd.NA
+    whole = text.removesuffix(".0")  # a column of whole numbers with gaps is saved as floats by many programs
+    if not (whole.isdecimal() and whole.isascii() and int(whole[:12]) < _MAX_POSITION):
+        raise DatasetError(
+            f"{rows.at(row)}: expected a whole number of pixels in the column {axis!r}, got {text!r}. Correct it, or "
+            "leave it empty."
+        )
+    return int(whole)
+
+
+def _part(rows: CsvRows, row: int) -> str:
+    part = part_named(rows.rows[row]["part"])
+    if part is None:
+        raise DatasetError(
+            f"{rows.at(row)}: expected train, validation or test in the column 'part', got "
+            f"{rows.rows[row]['part']!r}. Correct it, or remove the column."
+        )
+    return part
+
+
+def _check_filled(rows: CsvRows, frame: pd.DataFrame, target_names: Sequence[str]) -> None:
+    bare = [label for code, label in enumerate(target_names) if code not in set(frame["label"])]
+    if bare:
+        raise DatasetError(
+            f"{rows.path}: expected an image of each class, got 0 of {bare[0]!r}{and_more(len(bare))}, whose "
+            "files are all unusable. Replace the files, or name the classes to read by classes=."
+        )
+
+
+def _common_root(base: Path, paths: Sequence[str]) -> Path:
+    """The base where all images lie below it, else the deepest folder that holds them all."""
+    if all(Path(path).is_relative_to(base) for path in paths):
+        return base
+    try:
+        return Path(os.path.commonpath([os.path.dirname(path) for path in paths]))  # noqa: PTH120
+    except ValueError as error:
+        raise DatasetError(
+            f"load_manifest: expected images on one drive, got {paths[0]!r} and others elsewhere. Copy them together."
+        ) from error
+
+
+def _is_synthetic(rows: CsvRows) -> bool:
+    if "synthetic" not in rows.columns:
+        return False
+    other = [row for row, cells in enumerate(rows.rows) if cells["synthetic"] not in ("yes", "no")]
+    if other:
+        raise DatasetError(
+            f"{rows.at(other[0])}: expected yes or no in the column 'synthetic', got "
+            f"{rows.rows[other[0]]['synthetic']!r}{and_more(len(other))}. Correct it, or remove the column."
+        )
+    return any(cells["synthetic"] == "yes" for cells in rows.rows)

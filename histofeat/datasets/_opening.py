@@ -1,0 +1,196 @@
+"""Open labelled images in any format with the loader that reads it."""
+
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from histofeat.datasets._base import PatchDataset
+from histofeat.datasets._class_folders import load_image_folder
+from histofeat.datasets._idc import load_idc
+from histofeat.datasets._manifest import load_manifest
+from histofeat.datasets.breakhis._loading import load_breakhis
+from histofeat.exceptions import DatasetError, check_choice
+from histofeat.images import image_size
+
+#: Loader of each format, and the options of `open_dataset` that it takes.
+_LOADERS = {
+    "idc": (load_idc, ()),
+    "breakhis": (load_breakhis, ("target", "magnification", "duplicates")),
+    "folder": (load_image_folder, ("patients",)),
+    "csv": (load_manifest, ("patients",)),
+}
+FORMATS = ("auto", *_LOADERS)
+"""Formats that `open_dataset` reads."""
+
+#: Images whose headers are read for the size of the training patches, where the loader does not know it.
+_SIZED = 500
+#: Share of the images that has to be of one size for it to be that of the training patches.
+_ENOUGH = 0.5
+
+
+def open_dataset(
+    path: str | os.PathLike[str],
+    format: str = "auto",
+    *,
+    patients: str | None = None,
+    target: str | None = None,
+    magnification: Any = None,
+    duplicates: str | None = None,
+) -> PatchDataset:
+    """Read labelled images in any of the formats.
+
+    Parameters
+    ----------
+    path : path
+        A folder, or a CSV file.
+    format : {"auto", "idc", "breakhis", "folder", "csv"}, default="auto"
+        Which loader reads it: `load_idc`, `load_breakhis`, `load_image_folder` or `load_manifest`. "auto" recognises
+        IDC, BreakHis and CSV files by their names, and takes everything else as class folders.
+    patients : str, optional
+        For class folders and CSV files: see `load_image_folder` and `load_manifest`.
+    target : {"malignant", "subtype"}, optional
+        For BreakHis: what is to be learnt.
+    magnification : optional
+        For BreakHis: 40, 100, 200 or 400.
+    duplicates : {"refuse", "drop", "published"}, optional
+        For BreakHis: what to do with images that lie under two patients or subtypes.
+
+    Returns
+    -------
+    dataset : PatchDataset
+        With a label and a patient for each image.
+
+    Raises
+    ------
+    ValueError
+        If the format is unknown, or an option is not of this format.
+    DatasetError
+        If there is nothing of this format.
+
+    Examples
+    --------
+    >>> from histofeat import make_cohort
+    >>> open_dataset(make_cohort(n_patients=2, patches_per_patient=4).root).name
+    'synthetic'
+    """
+    check_choice("format", format, FORMATS)
+    path = Path(path).expanduser()
+    kind = _recognised(path) if format == "auto" else format
+    load, taken = _LOADERS[kind]
+    options = {"patients": patients, "target": target, "magnification": magnification, "duplicates": duplicates}
+    given = {name: value for name, value in options.items() if value is not None}
+    surplus = [name for name in given if name not in taken]
+    if surplus:
+        raise ValueError(
+            f"{surplus[0]}: expected none for data of the format {kind!r}, got {given[surplus[0]]!r}. Leave it out, or "
+            f"name the format of {path}: {', '.join(_LOADERS)}."
+        )
+    return load(path, **given)
+
+
+def _recognised(path: Path) -> str:
+    """Format of a path by names alone; a folder without a mark of its own is one of classes."""
+    if not path.exists():
+        raise DatasetError(f"{path}: expected a folder of images or a CSV file, found no such path. Correct it.")
+    if path.is_file():
+        if path.suffix.lower() != ".csv":
+            raise DatasetError(
+                f"{path}: expected a folder of images or a CSV file, got another file. Correct the path."
+            )
+        return "csv"
+    names = sorted(child.name for child in path.iterdir() if child.is_dir())
+    if "IDC_regular_ps50_idx5" in names or any(
+        name.isdecimal() and any((path / name / label).is_dir() for label in "01") for name in names
+    ):
+        return "idc"
+    marks = ("histology_slides", "*/histology_slides", "breast", "benign/SOB", "malignant/SOB")
+    return "breakhis" if any(folder.is_dir() for mark in marks for folder in path.glob(mark)) else "folder"
+
+
+def training_part(dataset: PatchDataset, *, only: str | os.PathLike[str] | None = None) -> PatchDataset:
+    """Rows that a model may learn from.
+
+    Parameters
+    ----------
+    dataset : PatchDataset
+        The data. Where it comes in parts (a column ``part``), only "train" is taken.
+    only : path, optional
+        Text file with the ids of the patients to learn from, one a line.
+
+    Returns
+    -------
+    dataset : PatchDataset
+        Those rows; all of them where there is neither.
+
+    Raises
+    ------
+    DatasetError
+        If the file cannot be read, names a patient that is not among these, or nothing is left.
+
+    Examples
+    --------
+    >>> from histofeat import make_cohort
+    >>> cohort = make_cohort(n_patients=2, patches_per_patient=4)
+    >>> len(training_part(cohort)) == len(cohort)
+    True
+    """
+    kept = np.ones(len(dataset), dtype=bool)
+    if "part" in dataset.frame.columns:
+        kept &= (dataset.frame["part"] == "train").to_numpy()
+    if only is not None:
+        ids = _read_ids(Path(only))
+        known = set(dataset.patients[kept])
+        unknown = [patient for patient in ids if patient not in known]
+        if unknown:
+            raise DatasetError(
+                f"{only}: expected patients of {dataset.name}, got {unknown[0]!r} ({len(unknown):,} such lines). "
+                "Correct the ids, or remove these lines."
+            )
+        kept &= np.isin(dataset.patients, ids)
+    return dataset if kept.all() else dataset.subset(kept)
+
+
+def _read_ids(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{path}: expected a text file of patients, got {error}. Correct the path.") from error
+    ids = [line.strip() for line in lines if line.strip()]
+    if not ids:
+        raise DatasetError(f"{path}: expected the id of a patient in each line, got an empty file. Fill it in.")
+    return ids
+
+
+def patch_size_of(dataset: PatchDataset) -> tuple[int, int] | None:
+    """Size of the training patches.
+
+    Parameters
+    ----------
+    dataset : PatchDataset
+        The data; its columns ``height`` and ``width`` where it has them, otherwise the headers of up to 500 files,
+        evenly spaced.
+
+    Returns
+    -------
+    size : tuple of (int, int) or None
+        Height and width in px of at least half of the images; None where there is no such size.
+
+    Examples
+    --------
+    >>> from histofeat import make_cohort
+    >>> patch_size_of(make_cohort(n_patients=2, patches_per_patient=4))
+    (50, 50)
+    """
+    frame = dataset.frame
+    if {"height", "width"} <= set(frame.columns) and frame[["height", "width"]].notna().all(axis=None):
+        sizes = list(zip(frame["height"].astype(int).tolist(), frame["width"].astype(int).tolist(), strict=True))
+    else:
+        rows = np.unique(np.linspace(0, len(dataset) - 1, min(len(dataset), _SIZED)).astype(int))
+        sizes = [size for size in map(image_size, dataset.X[rows]) if not isinstance(size, str)]
+    if not sizes:
+        return None
+    size, count = Counter(sizes).most_common(1)[0]
+    return size if count >= _ENOUGH * len(sizes) else None

@@ -1,0 +1,256 @@
+"""Evaluate pipelines under one protocol: features once per image, heads once per fold, scores with intervals."""
+
+import numpy as np
+
+from histofeat.evaluation._feature_bank import RETRAINED, FeatureBank, Retrainer, check_retrainable
+from histofeat.evaluation._fitting import fit_all
+from histofeat.evaluation._folds import (
+    AuditPolicy,
+    check_folds,
+    check_rest,
+    fold_of_rows,
+    leave_out_known,
+    make_inner_folds,
+)
+from histofeat.evaluation._plans import Run, make_plans
+from histofeat.evaluation._results import Evaluation, ModelResult, NotRun
+from histofeat.evaluation._search import Search
+from histofeat.evaluation.audit._audit import audit_fingerprints, cheap_findings
+from histofeat.evaluation.audit._findings import check_audit
+from histofeat.features import ImageFingerprint, Runtime
+from histofeat.metrics import LABEL_METRICS, confusion, most_probable, parse_rule, patient_weights, score_folds
+from histofeat.model_selection import PatientKFold
+from histofeat.models import check_inner_patients
+
+
+def evaluate(
+    dataset,
+    pipelines,
+    cv=None,
+    *,
+    inner_cv=None,
+    n_resamples=2000,
+    random_state=0,
+    threshold="f1",
+    search=None,
+    audit=None,
+    retrain_encoder=False,
+    runtime=None,
+):
+    """Evaluate pipelines on held-out patients.
+
+    Features are measured once per image for all pipelines together, each family once however many pipelines
+    name it. A head is fitted on the training patients of each fold and scores the test patients; its decision
+    threshold is chosen inside the training patients.
+
+    Parameters
+    ----------
+    dataset : PatchDataset
+        The patches, their labels and their patients.
+    pipelines : IDCPipeline, mapping of str to IDCPipeline, or sequence of (str, IDCPipeline)
+        What to compare. Several entries may share a name and differ in the head.
+    cv : splitter or iterable of (train, test), optional
+        The folds; by default ``PatientKFold(5)``. Pairs are rows or masks, and no row may be tested twice;
+        rows that are never tested have fold -1 and probabilities NaN.
+    inner_cv : splitter, optional
+        The folds inside the training patients of each fold; by default ``PatientKFold(3)``.
+    n_resamples : int, default=2000
+        Resamples of the patients behind each interval; 0 for no intervals.
+    random_state : int, default=0
+        Seed of the resamples, which all models share.
+    threshold : str, default="f1"
+        What the tuned threshold is chosen for among training patients: a rule of
+        `histofeat.metrics.choose_threshold`, such as "youden" or "sensitivity=0.95".
+    search : Search or mapping, optional
+        Parameters of the heads to choose from, inside the training patients of each fold; see
+        `histofeat.evaluation.Search`. The same budget for every feature set; the choices are in the result.
+    audit : AuditPolicy, optional
+        Which errors of the audit to accept, and what to do with patients in the training set of an encoder; by default
+        both are refused.
+    retrain_encoder : bool, default=False
+        Whether to train encoders again in each fold, on its training patients (after stain normalisation, if any). This
+        concerns families that can be retrained, such as "histo". The audit then ignores their first training.
+    runtime : Runtime, optional
+        Threads (extraction, fits, intervals), feature store and progress. Stages of the progress: "extract" (images),
+        "retrain" (encoders, over all folds), "fit" (folds of all models) and "score" (models).
+
+    Returns
+    -------
+    evaluation : Evaluation
+        Pipelines whose weights or packages are missing are in ``not_run`` with the reason; the rest went on. Its
+        ``calibration``, ``classes``, ``bands`` and ``comparison`` are computed on first use, with `n_jobs` threads.
+
+    Raises
+    ------
+    GroupLeakageError
+        If a patient or an image is on both sides of a fold, an encoder knows a tested patient, or patients are not
+        known.
+    ValueError
+        If an argument is invalid, the audit finds an error, a fold would lose a class, an inner fit has
+        too few patients to calibrate a head on, every tested patient is known to an encoder, or no family can be
+        trained again although this is asked for.
+
+    Notes
+    -----
+    The plain label is the most probable class. The tuned one (two classes) is positive from the threshold that is
+    best over the inner out-of-fold predictions of the fold's training patients; on the same predictions the
+    calibrated probabilities are fitted. A network on pixels is fitted once a fold; its threshold and its calibration
+    use the training patients that it held out for early stopping. Pooled scores rank the test patches of different
+    folds, and so of different fits, in one list.
+
+    Before anything is fitted, `histofeat.evaluation.audit_split` looks at the folds; its findings are in the result.
+
+    An encoder is matched with patients by the pixels of its training images, and never by their ids. Where it knows
+    training patients (those of other folds with ``AuditPolicy(known_patients="leave_out")``, all of them with
+    ``retrain_encoder=True``), heads are fitted, thresholds and parameters chosen and probabilities calibrated on
+    features that look better than those of new patients: labels and calibrated probabilities may suffer by it, and the
+    tested patients are new all the same. Features of encoders that were trained again are not kept in the store.
+
+    Examples
+    --------
+    >>> from histofeat import IDCPipeline
+    >>> from histofeat.datasets import make_cohort
+    >>> from histofeat.model_selection import PatientKFold
+    >>> cohort = make_cohort(n_patients=8, patches_per_patient=8)
+    >>> pipelines = {"color": IDCPipeline(features="color", head="logistic")}
+    >>> evaluation = evaluate(cohort, pipelines, PatientKFold(2), inner_cv=PatientKFold(2), n_resamples=50)
+    >>> evaluation.models[0].scores["roc_auc"].pooled > 0.5
+    True
+    """
+    cv = PatientKFold(5) if cv is None else cv
+    inner_cv = PatientKFold(3) if inner_cv is None else inner_cv
+    # Everything that can be refused is refused before the long work begins.
+    policy = AuditPolicy.of(audit)
+    splits, overlap = check_folds(cv, dataset, policy)
+    inner = make_inner_folds(inner_cv, splits, dataset, allow_shared_patients="HF001" in policy.accept_findings)
+    patient_weights(dataset.patients, n_resamples, random_state)
+    chosen = {"threshold": parse_rule(threshold), "search": Search.of(search), "retrain": bool(retrain_encoder)}
+    run = Run(dataset, splits, Runtime.of(runtime), inner, random_state, policy=policy, **chosen)
+    plans = _plan(pipelines, run)
+    bank, report = _measure(plans, run)
+    with run.timed("fit"):
+        fits = fit_all(plans, bank, run)
+    models = _score_all(fits, run, n_resamples)
+    return Evaluation(
+        dataset=dataset,
+        splits=run.splits,
+        fold=fold_of_rows(run.splits, len(dataset)),
+        models=models,
+        not_run=tuple(NotRun(plan.name, plan.head_name, plan.reason) for plan in plans if plan.reason is not None),
+        protocol=_protocol(run, cv, inner_cv, n_resamples, overlap),
+        seconds=dict(run.seconds),
+        patient_overlap=overlap,
+        conversions=dict(run.conversions),
+        computed=dict(run.computed),
+        audit=report,
+        left_out=run.left_out,
+        n_jobs=run.runtime.n_jobs,
+    )
+
+
+def _protocol(run, cv, inner_cv, n_resamples, overlap):
+    """The settings, the accepted findings, and the patients that were not tested."""
+    return {
+        "cv": repr(cv) if hasattr(cv, "split") else "predefined splits",
+        "n_splits": len(run.splits),
+        "inner_cv": repr(inner_cv),
+        "n_resamples": int(n_resamples),
+        "random_state": run.random_state,
+        "patient_level": not overlap,
+        "threshold": str(run.threshold),
+        "search": None if run.search is None else run.search.to_dict(),
+        "accepted_findings": list(run.policy.accept_findings),
+        "known_patients": run.policy.known_patients,
+        "left_out": None if run.left_out is None else run.left_out.to_dict(),
+        "retrain_encoder": run.retrain,
+    }
+
+
+def _plan(pipelines, run):
+    """Make the plans, and refuse everything that can be refused without images."""
+    plans = make_plans(pipelines, run)
+    if run.search is not None:
+        heads = {plan.head_name: plan.head for plan in plans if plan.reason is None and not plan.takes_pixels}
+        run.search.check_heads(heads)
+    for plan in plans:
+        if plan.reason is None:
+            check_inner_patients(plan, run.dataset, run.splits, run.inner)
+    runnable = _runnable(plans)
+    if run.retrain and runnable:
+        check_retrainable(pipeline for _, pipeline in runnable)
+    found = cheap_findings(run.dataset, run.splits, pipelines=runnable, retrained=run.retrain)
+    check_audit(found, run.policy.accept_findings)
+    return plans
+
+
+def _runnable(plans):
+    # The training set of an encoder that cannot run does not matter.
+    return [(plan.name, plan.pipeline) for plan in plans if plan.reason is None]
+
+
+def _measure(plans, run):
+    """Measure all features, and audit the folds by the images, before any training or fit."""
+    bank = FeatureBank(plans, run, {"audit": ImageFingerprint()})
+    prints, pipelines = bank.extra("audit"), _runnable(plans)
+    with run.timed("audit"):
+        if run.policy.known_patients == "leave_out":
+            known = leave_out_known(run.dataset, run.splits, pipelines, prints, retrained=run.retrain)
+            run.leave_out(*known)
+        more = {"pipelines": pipelines, "n_jobs": run.runtime.n_jobs, "retrained": run.retrain}
+        found = audit_fingerprints(run.dataset, run.splits, prints, **more)
+        audit = check_rest(found, run.policy.accept_findings, run.left_out)
+    return bank.measure_folds(Retrainer(run, prints) if run.retrain else None), audit
+
+
+def _score_all(fits, run, n_resamples):
+    resampling = {"n_resamples": n_resamples, "random_state": run.random_state, "n_jobs": run.runtime.n_jobs}
+    models = []
+    for number, fit in enumerate(fits, start=1):
+        with run.timed("score"):
+            models.append(_model_result(fit, run, resampling))
+        run.runtime.report("score", number, len(fits))
+    return tuple(models)
+
+
+def _model_result(fit, run, resampling):
+    y, n_classes, tests = run.y, fit.proba.shape[1], [test for _, test in run.splits]
+    tested = np.concatenate(tests)
+    predicted = np.full(len(y), -1, dtype=np.int64)
+    predicted[tested] = most_probable(fit.proba[tested])
+    common = (run.patients, tests)
+    scored, resamples = score_folds(y, fit.proba, predicted, *common, **resampling)
+    tuned, _ = score_folds(y, fit.proba, fit.tuned, *common, metrics=LABEL_METRICS, **resampling)
+    return ModelResult(
+        name=fit.plan.name,
+        features=fit.plan.feature_names,
+        head=fit.plan.head_name,
+        n_features=fit.n_features,
+        proba=fit.proba,
+        predicted=predicted,
+        predicted_tuned=fit.tuned,
+        thresholds=fit.of_folds("threshold") if n_classes == 2 else (),
+        scores=scored,
+        tuned=tuned,
+        resamples=resamples,
+        confusion=confusion(y[tested], predicted[tested], n_classes),
+        confusion_tuned=confusion(y[tested], fit.tuned[tested], n_classes),
+        fold_confusions=tuple(confusion(y[test], predicted[test], n_classes) for test in tests),
+        fit_s=sum(fit.of_folds("fit_s")),
+        predict_s=sum(fit.of_folds("predict_s")),
+        notes=_notes(fit),
+        families=tuple(_written_out(part, fit.plan) for part in fit.plan.measuring),
+        calibrated=fit.calibrated,
+        choices=fit.of_folds("choice"),
+        histories=fit.of_folds("history") if any(fit.of_folds("history")) else (),
+    )
+
+
+def _notes(fit):
+    of_plan = (RETRAINED,) if fit.plan.retrained else ()
+    return tuple(dict.fromkeys(note for notes in (of_plan, *fit.of_folds("notes")) for note in notes))
+
+
+def _written_out(part, plan):
+    params = ", ".join(f"{name}={value!r}" for name, value in part.get_params(deep=False).items())
+    again = ", trained again in each fold" if any(part is family for family in plan.retrained.values()) else ""
+    return f"{type(part).__name__}({params}){again}"

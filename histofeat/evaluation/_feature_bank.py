@@ -1,0 +1,323 @@
+"""Feature matrices of an evaluation: each family measured once, or once per fold behind a stain normaliser.
+
+A family that can be trained again has a method
+``retrained(images, y, groups, *, folder, n_jobs=None, random_state=0)``. It gets the training images of a fold
+(`histofeat.images.Images`, normalised where a stain normaliser stands before the family), their class codes and their
+patients, and returns an unfitted copy of the family whose weights lie in `folder`. ``trained_on()`` of that copy
+records all images that it was trained on.
+"""
+
+import tempfile
+from contextlib import contextmanager
+from numbers import Integral
+
+import numpy as np
+from sklearn.base import clone
+
+from histofeat.evaluation._plans import CANNOT_RUN, Parts, can_retrain
+from histofeat.evaluation.audit._encoders import encoder_records
+from histofeat.exceptions import GroupLeakageError
+from histofeat.features import Fingerprints, extract, passes_over_images
+from histofeat.images import as_images
+from histofeat.model_selection import encode_patients
+
+
+class FeatureBank:
+    """Feature matrices of all plans that can run, each family once however many plans name it.
+
+    Families that are the same in every fold are measured at once; `measure_folds` measures the rest.
+
+    Parameters
+    ----------
+    plans : sequence of Plan
+    run : Run
+    extra : mapping of str to PatchFeatures, optional
+        Families that no plan names, measured in the same pass over the images.
+    """
+
+    def __init__(self, plans, run, extra=None):
+        self._plans, self._run = plans, run
+        self._shared, self._by_fold, self._normalized = {}, {}, {}
+        self._plain = as_images(run.dataset.X)
+        plain = dict(extra or {})
+        for plan in plans:
+            if plan.reason is None and plan.normalizer is None:
+                plain.update(_same_in_every_fold(plan))
+        self._counter = _PassCounter(run, len(passes_over_images(plain)) + self._n_passes_by_fold())
+        self._shared = _measure(plain, run.dataset.X, run, self._counter)
+
+    def measure_folds(self, retrainer=None):
+        """Measure what differs between folds: families behind a normaliser, and encoders trained again in each fold.
+
+        Parameters
+        ----------
+        retrainer : Retrainer, optional
+            Trains them; needed where a plan has such encoders.
+
+        Returns
+        -------
+        self : FeatureBank
+        """
+        run, behind, retrained = self._run, _behind_normalizers(self._plans), _trained_anew(self._plans)
+        self._counter.expect(self._n_passes_by_fold())
+        if retrainer is not None:
+            retrainer.expect(len(run.splits) * len(retrained))
+        for fold, (train, _) in enumerate(run.splits):
+            for name, (normalizer, wanted) in behind.items():
+                images = self._normalized[name, fold] = _normalized(normalizer, run, train)
+                measured = _measure(wanted, images, run, self._counter)
+                self._by_fold |= {(name, fold, key): values for key, values in measured.items()}
+            for (name, key), family in retrained.items():
+                self._retrain(retrainer, family, (name, fold, key))
+        return self
+
+    def _retrain(self, retrainer, family, place):
+        """Train a family again in one fold and measure with it; plans that need it do not run if it fails."""
+        name, fold, key = place
+        needing = [plan for plan in self._plans if plan.reason is None and (name, key) in _places(plan)]
+        if not needing:
+            return
+        images = self._images(needing[0], fold)
+        try:
+            with retrainer.trained(family, fold, images) as trained:
+                # No store: nothing will ever ask for these weights again.
+                measured = _measure({key: trained}, images, self._run, self._counter, store=None)
+        except CANNOT_RUN as error:
+            for plan in needing:
+                plan.reason = str(error)
+        else:
+            self._by_fold[place] = measured[key]
+
+    def _n_passes_by_fold(self):
+        behind = sum(len(passes_over_images(wanted)) for _, wanted in _behind_normalizers(self._plans).values())
+        return len(self._run.splits) * (behind + len(_trained_anew(self._plans)))
+
+    def extra(self, key):
+        """Features of an extra family, float32 of shape (n, d)."""
+        return self._shared[key]
+
+    def rows(self, plan, fold, index):
+        """Features of some rows in one fold, float32 of shape (n_rows, d), families side by side.
+
+        For a head that takes the patches themselves, the images (`histofeat.images.Images`) of those rows.
+        """
+        if plan.takes_pixels:
+            return self._images(plan, fold).take(index)
+        return np.hstack([self._matrix(plan, fold, key)[index] for key in plan.by_key])
+
+    def width(self, plan):
+        """Columns of a plan; 0 where its head takes the patches themselves."""
+        return sum(self._matrix(plan, 0, key).shape[1] for key in plan.by_key)
+
+    def _images(self, plan, fold):
+        if plan.normalizer is None:
+            return self._plain
+        return self._normalized[plan.normalizer_key, fold]
+
+    def _matrix(self, plan, fold, key):
+        place = (plan.normalizer_key, fold, key)
+        return self._by_fold[place] if place in self._by_fold else self._shared[key]
+
+
+def _same_in_every_fold(plan):
+    """Families of a plan that are not trained again in each fold, by their keys."""
+    return {key: family for key, family in plan.by_key.items() if key not in plan.retrained}
+
+
+def _behind_normalizers(plans):
+    """Families behind each normaliser: a mapping of its key to (normaliser, families by key)."""
+    behind = {}
+    for plan in plans:
+        if plan.reason is None and plan.normalizer is not None:
+            _, wanted = behind.setdefault(plan.normalizer_key, (plan.normalizer, {}))
+            wanted.update(_same_in_every_fold(plan))
+    return behind
+
+
+def _trained_anew(plans):
+    """Families trained again in each fold, by the normaliser before them and their key."""
+    return {place: family for plan in plans if plan.reason is None for place, family in _places(plan).items()}
+
+
+def _places(plan):
+    return {(plan.normalizer_key, key): family for key, family in plan.retrained.items()}
+
+
+def _normalized(normalizer, run, train):
+    """All images behind a normaliser that is fitted on the training patches of a fold."""
+    from histofeat.images import normalized_images
+
+    with run.timed("extraction"):
+        fitted = clone(normalizer).fit(run.dataset.X[train], groups=run.patients[train])
+    return normalized_images(run.dataset.X, fitted, groups=run.patients)
+
+
+class _PassCounter:
+    """Progress over several passes through the images."""
+
+    def __init__(self, run, n_passes):
+        self._run, self._done, self._total = run, 0, n_passes * len(run.dataset)
+
+    def expect(self, n_passes):
+        """Correct how many passes are still to come."""
+        self._total = self._done + n_passes * len(self._run.dataset)
+
+    def tell(self, done):
+        self._run.runtime.report("extract", self._done + done, self._total)
+
+    def end_pass(self):
+        self._done += len(self._run.dataset)
+
+
+def _measure(wanted, images, run, counter, **where):
+    """Measure families, in as few passes over the images as their column names allow: nearly always one."""
+    bank = {}
+    for keys in passes_over_images(wanted):
+        families = [wanted[key] for key in keys]
+        with run.timed("extraction"):
+            extraction = extract(
+                families,
+                images,
+                n_jobs=run.runtime.n_jobs,
+                **{"store": run.runtime.store, **where},
+                progress=lambda done, _: counter.tell(done),
+            )
+        counter.end_pass()
+        bank.update(zip(keys, extraction.features, strict=True))
+        run.conversions.update({} if run.conversions else extraction.conversions)
+        run.computed.update(extraction.computed)
+        _add_seconds(run.seconds, extraction.seconds, families)
+    return bank
+
+
+def _add_seconds(seconds, spent, families):
+    stages = {"read": "read", "decode": "decode", "store": "store"} | {
+        type(family).__name__: family.family for family in families
+    }
+    for key, stage in stages.items():
+        seconds[f"extraction:{stage}"] += spent.get(key, 0.0)
+
+
+#: The note of a model whose encoder was trained again in each fold.
+RETRAINED = (
+    "Its encoder was trained again on the training patients of each fold. The inner folds, which choose threshold, "
+    "calibration and searched parameters, share that encoder, which was trained on their patients: features look "
+    "better there than on new patients."
+)
+
+
+def check_retrainable(pipelines):
+    """Refuse pipelines without a family that can be trained again.
+
+    Parameters
+    ----------
+    pipelines : iterable of IDCPipeline
+        Those that can run.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    families = [family for pipeline in pipelines for family in pipeline.families()]
+    if not any(map(can_retrain, families)):
+        names = ", ".join(dict.fromkeys(repr(family.family) for family in families)) or "none that can run"
+        raise ValueError(
+            f"evaluate.retrain_encoder: expected a family that can be trained again, such as 'histo', got {names}. "
+            "Leave retrain_encoder out: these families are the same in every fold."
+        )
+
+
+class Retrainer:
+    """Trains encoders again on the training rows of a fold.
+
+    Parameters
+    ----------
+    run : object
+        The evaluation under way, with ``dataset``, ``splits``, ``y``, ``patients``, ``random_state``,
+        ``runtime`` and ``timed``.
+    prints : ndarray of shape (n, 35), float32
+        As `histofeat.features.ImageFingerprint` measures them.
+    """
+
+    def __init__(self, run, prints):
+        prints = Fingerprints.of(prints)
+        self._run, self._keys, self._flat = run, prints.keys(), prints.flat
+        _, self._patient = encode_patients(run.patients, len(run.dataset), "dataset.patients")
+        self._done = self._total = 0
+
+    def expect(self, total):
+        """Say how many encoders there will be in all, for the progress."""
+        self._total = total
+
+    @contextmanager
+    def trained(self, family, fold, images):
+        """Give a family trained on the training rows of one fold; its weights are deleted afterwards.
+
+        Parameters
+        ----------
+        family : PatchFeatures
+            One that `can_retrain` accepts.
+        fold : int
+        images : Images
+            Of all rows, as the family gets to see them.
+
+        Yields
+        ------
+        family : PatchFeatures
+
+        Raises
+        ------
+        GroupLeakageError
+            If it knows a patient who is tested in this fold.
+        ValueError
+            If it has no record of its training images.
+        """
+        run, (train, _) = self._run, self._run.splits[fold]
+        with tempfile.TemporaryDirectory(prefix="histofeat-encoder-", ignore_cleanup_errors=True) as folder:
+            known = (images.take(train), run.y[train], run.patients[train])
+            with run.timed("retrain"):
+                trained = _retrained(
+                    family, *known, folder=folder, n_jobs=run.runtime.n_jobs, random_state=run.random_state
+                )
+            self._check(trained, fold)
+            self._done += 1
+            run.runtime.report("retrain", self._done, self._total)
+            yield trained
+
+    def _check(self, family, fold):
+        train, test = self._run.splits[fold]
+        where = f"evaluate.retrain_encoder, {type(family).__name__} in fold {fold + 1}"
+        records, _ = encoder_records([Parts("", (("", family),))])
+        if not records:
+            raise ValueError(
+                f"{where}: expected a record of the images that it was trained on, got none. "
+                "Let its `trained_on` give TrainingImages after `retrained`."
+            )
+        # Copies of training images on the test side are HF001 or HF002, and refused or accepted as such.
+        learnt = {key for found in records.values() for record in found for key in record.digests}
+        learnt -= {self._keys[row] for row in train}
+        of_tested = np.flatnonzero(np.isin(self._patient, self._patient[test]) & ~self._flat)
+        seen = [row for row in of_tested if self._keys[row] in learnt]
+        if seen:
+            raise GroupLeakageError(
+                f"{where}: expected an encoder that knows no tested patient, got one that knows {len(seen):,} of their "
+                f"images, the first of patient {self._run.patients[seen[0]]}. "
+                "Let its `retrained` learn from the images that it is given, and from nothing else."
+            )
+
+
+def _retrained(family, images, y, groups, *, folder, n_jobs, random_state):
+    """Let a family train itself, or train histofeat's own encoder for it."""
+    if hasattr(family, "retrained"):
+        return family.retrained(images, y, groups, folder=folder, n_jobs=n_jobs, random_state=random_state)
+    from histofeat.models import train_encoder
+
+    # Converted beside its weights, it leaves with the folder; OpenVINO would keep it in the user's cache otherwise.
+    weights = train_encoder(images, y, groups, folder, convert=True, n_jobs=n_jobs, random_state=_seed(random_state))
+    return clone(family).set_params(weights=str(weights))
+
+
+def _seed(random_state):
+    # The record of the training holds it as a number.
+    return int(random_state) if isinstance(random_state, Integral) else 0

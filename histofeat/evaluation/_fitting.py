@@ -1,0 +1,184 @@
+"""Fit heads on folds in threads; choose parameters, threshold and calibration on the training patients."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import joblib
+import numpy as np
+from sklearn.base import clone
+from sklearn.utils.validation import has_fit_parameter
+from threadpoolctl import threadpool_limits
+
+from histofeat.evaluation._plans import CANNOT_RUN
+from histofeat.evaluation._search import tune_head
+from histofeat.metrics import choose_threshold, fit_calibrator, most_probable
+from histofeat.models import fit_with_inner_scores
+
+#: The note of a fit without held-out training patients of both classes.
+NOT_TUNED = (
+    "No training patients of both classes were held out of this fit: its threshold is 0.5, and its probabilities are "
+    "not calibrated."
+)
+
+
+def run_in_threads(work, tasks, runtime, stage="fit"):
+    """Return ``[work(task) for task in tasks]``, computed in threads; the first error ends it.
+
+    Parameters
+    ----------
+    work : callable
+    tasks : sequence
+    runtime : Runtime
+        Its threads share the tasks; its progress reports each one that is done.
+    stage : str, default="fit"
+        The name of the stage in the progress.
+
+    Returns
+    -------
+    found : list
+    """
+    n_threads = min(joblib.effective_n_jobs(runtime.n_jobs), max(1, len(tasks)))
+    found = []
+    # Several tasks at a time scale better than several threads a task, which spin while they wait for each other.
+    with threadpool_limits(1 if n_threads > 1 else None, user_api="blas"), ThreadPoolExecutor(n_threads) as pool:
+        futures = [pool.submit(work, task) for task in tasks]
+        try:
+            for done, future in enumerate(futures, start=1):
+                found.append(future.result())
+                runtime.report(stage, done, len(tasks))
+        finally:
+            for future in futures:
+                future.cancel()
+    return found
+
+
+def class_probabilities(head, X, n_classes):
+    """Class probabilities of a fitted head, float64 of shape (n, n_classes); 0 for classes that it never saw."""
+    return _all_classes(head.predict_proba(X), head.classes_, n_classes)
+
+
+def _all_classes(proba, classes, n_classes):
+    spread = np.zeros((len(proba), n_classes))
+    spread[:, classes] = proba
+    return spread
+
+
+@dataclass(frozen=True, eq=False)
+class FoldFit:
+    """A head to fit on the training rows of a fold, for `out_of_fold`.
+
+    Parameters
+    ----------
+    key : hashable
+        The predictions of all fits of one key are put together.
+    head : classifier
+        Unfitted; it is cloned.
+    features : ndarray of shape (n, d)
+        Features of all rows.
+    train, test : ndarray of int64
+    """
+
+    key: Any
+    head: Any
+    features: np.ndarray
+    train: np.ndarray
+    test: np.ndarray
+
+
+def out_of_fold(fits, y, patients, n_classes, runtime):
+    """Fit heads on folds and score the test rows.
+
+    Parameters
+    ----------
+    fits : sequence of FoldFit
+    y : ndarray of shape (n,), int64
+    patients : ndarray of shape (n,)
+        Passed to heads that take ``groups``.
+    n_classes : int
+    runtime : Runtime
+
+    Returns
+    -------
+    proba : dict of key to ndarray of shape (n, n_classes)
+        NaN in rows that were never tested.
+    """
+    proba = {fit.key: np.full((len(y), n_classes), np.nan) for fit in fits}
+
+    def score(fit):
+        groups = {"groups": patients[fit.train]} if has_fit_parameter(fit.head, "groups") else {}
+        head = clone(fit.head).fit(fit.features[fit.train], y[fit.train], **groups)
+        proba[fit.key][fit.test] = class_probabilities(head, fit.features[fit.test], n_classes)
+
+    # The largest first: a thread that ends with one of them leaves the others idle.
+    run_in_threads(score, sorted(fits, key=lambda fit: -len(fit.train)), runtime)
+    return proba
+
+
+class Fit:
+    """A plan and its fits: out-of-fold predictions of every tested row, and a record of each fold."""
+
+    def __init__(self, plan, bank, run):
+        shape = (len(run.dataset), len(run.dataset.target_names))
+        self.plan, self.n_features = plan, bank.width(plan)
+        self.proba, self.calibrated = np.full(shape, np.nan), np.full(shape, np.nan)
+        self.tuned = np.full(shape[0], -1, dtype=np.int64)
+        #: "threshold" (of two classes), "choice", "notes", "history", "fit_s" and "predict_s" of each fold.
+        self.folds = [{"choice": {}, "history": {}} for _ in run.splits]
+
+    def of_folds(self, key):
+        """Give an entry of the records of all folds."""
+        return tuple(record[key] for record in self.folds)
+
+
+def fit_all(plans, bank, run):
+    """Fit every head on every fold, several at a time in threads."""
+    fits = [Fit(plan, bank, run) for plan in plans if plan.reason is None]
+
+    def work(task):
+        fit, fold = task
+        try:
+            _fit_fold(fit, bank, run, fold)
+        except CANNOT_RUN as error:
+            fit.plan.reason = str(error)
+
+    run_in_threads(work, [(fit, fold) for fit in fits for fold in range(len(run.splits))], run.runtime)
+    return [fit for fit in fits if fit.plan.reason is None]
+
+
+def _fit_fold(fit, bank, run, fold):
+    """Fit one head on one fold and fill its test rows; writes nothing that another fold writes."""
+    (train, test), y, inner_cv = run.splits[fold], run.y, run.inner[fold]
+    plan, record, started = fit.plan, fit.folds[fold], time.perf_counter()
+    features, groups = bank.rows(plan, fold, train), run.patients[train]
+    if plan.takes_pixels:
+        # Inner fits would train several more networks: the threshold is chosen on the patients that this one held out.
+        head = clone(plan.head).fit(features, y[train], groups=groups)
+        inner, fit.n_features, record["history"] = head.held_out_scores(len(train)), head.n_features_in_, head.history_
+    else:
+        head = plan.head
+        if run.search is not None:
+            tuned = tune_head(head, features, y[train], groups, inner_cv, run.search, plan.head_name)
+            head, record["choice"] = tuned
+        head, inner = fit_with_inner_scores(head, features, y[train], groups, inner_cv)
+    fitted = time.perf_counter()
+    proba = class_probabilities(head, bank.rows(plan, fold, test), fit.proba.shape[1])
+    fit.proba[test] = proba
+    record |= {"notes": head.notes_, "fit_s": fitted - started, "predict_s": time.perf_counter() - fitted}
+    if proba.shape[1] == 2:
+        _decide(fit, record, test, y[train], _all_classes(inner, head.classes_, 2), run.threshold)
+    else:
+        fit.tuned[test], fit.calibrated[test] = most_probable(proba), proba
+
+
+def _decide(fit, record, test, y, inner, rule):
+    """Choose the threshold and fit the calibration on out-of-fold scores of training rows."""
+    scored = np.isfinite(inner).all(axis=1)
+    if len(np.unique(y[scored])) < 2:
+        record["threshold"], fit.calibrated[test] = 0.5, fit.proba[test]
+        record["notes"] = (*record["notes"], NOT_TUNED)
+    else:
+        record["threshold"] = choose_threshold(y[scored], inner[scored, 1], rule)
+        fit.calibrated[test] = fit_calibrator(y[scored], inner[scored]).transform(fit.proba[test])
+    fit.tuned[test] = fit.proba[test, 1] >= record["threshold"]

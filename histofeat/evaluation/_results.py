@@ -1,0 +1,379 @@
+"""The results of an evaluation as frozen records: scores, models, what could not run, and the protocol."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import comb
+from typing import Any
+
+import numpy as np
+
+from histofeat.metrics import (
+    CalibrationAssessment,
+    ClassScores,
+    Comparisons,
+    CurveBands,
+    Score,
+    assess_calibration,
+    class_scores,
+    compare_models,
+    curve_bands,
+    frozen,
+)
+
+#: The metrics in which models are compared.
+COMPARED_METRICS = ("roc_auc", "balanced_accuracy", "f1")
+
+#: The smallest adjusted p must be able to reach 1 / this, otherwise no difference could be shown.
+_RESOLUTION = 40
+
+_N_BINS, _STRATEGY = 10, "quantile"
+
+
+@dataclass(frozen=True, eq=False)
+class ModelResult:
+    """One pipeline under the protocol: every out-of-fold prediction and every score.
+
+    Parameters
+    ----------
+    name : str
+        What the user calls it, such as "handcrafted"; several heads may share a name.
+    features : tuple of str
+        The families, in column order.
+    head : str
+        The name of the classifier.
+    n_features : int
+        The number of columns that the head saw.
+    proba : ndarray of shape (n, k), float64
+        Out-of-fold class probabilities in [0, 1]; a row of NaN where a patch was never tested.
+    predicted : ndarray of shape (n,), int64
+        The most probable class (two classes: positive above 0.5); -1 where never tested.
+    predicted_tuned : ndarray of shape (n,), int64
+        The class at the fold's own threshold; equal to `predicted` with more than two classes.
+    thresholds : tuple of float
+        One per fold, chosen on its training patients; empty with more than two classes.
+    scores : Mapping of str to Score
+        Every metric of `histofeat.metrics.METRICS`, labels from `predicted`.
+    tuned : Mapping of str to Score
+        Every metric of `histofeat.metrics.LABEL_METRICS`, labels from `predicted_tuned`.
+    confusion, confusion_tuned : ndarray of shape (k, k), int64
+        Pooled counts, rows are the true class.
+    fold_confusions : tuple of ndarray of shape (k, k), int64
+        One per fold, labels from `predicted`.
+    fit_s, predict_s : float
+        Seconds over all folds; `fit_s` includes the inner fits.
+    notes : tuple of str
+        Sentences for the report, such as an approximation that the head chose.
+    families : tuple of str
+        Each family with all of its parameters, as Python would write it; a path among them is of this machine.
+    calibrated : ndarray of shape (n, k), float64
+        `proba` after a calibration on the training patients of each fold; `proba` itself with more than two classes.
+    resamples : Bootstrap or None
+        Every metric of `scores` in every resample of the patients; the same resamples for all models of an evaluation.
+    choices : tuple of Mapping
+        What a search chose in each fold; an empty mapping where nothing was searched.
+    histories : tuple of Mapping
+        What a network's training went through in each fold, lists with one entry an epoch by name, such as "loss" and
+        "val_loss"; empty for heads without epochs.
+    """
+
+    name: str
+    features: tuple[str, ...]
+    head: str
+    n_features: int
+    proba: np.ndarray = field(repr=False)
+    predicted: np.ndarray = field(repr=False)
+    predicted_tuned: np.ndarray = field(repr=False)
+    thresholds: tuple[float, ...]
+    scores: Mapping[str, Score] = field(repr=False)
+    tuned: Mapping[str, Score] = field(repr=False)
+    confusion: np.ndarray = field(repr=False)
+    confusion_tuned: np.ndarray = field(repr=False)
+    fold_confusions: tuple[np.ndarray, ...] = field(repr=False)
+    fit_s: float
+    predict_s: float
+    notes: tuple[str, ...] = ()
+    families: tuple[str, ...] = field(default=(), repr=False)
+    calibrated: np.ndarray | None = field(default=None, repr=False)
+    resamples: Any = field(default=None, repr=False)
+    choices: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
+    histories: tuple[Mapping[str, list], ...] = field(default=(), repr=False)
+
+    def __post_init__(self):
+        """Make the arrays read-only."""
+        if self.calibrated is None:
+            object.__setattr__(self, "calibrated", self.proba)
+        for name, dtype in _MODEL_ARRAYS.items():
+            object.__setattr__(self, name, frozen(getattr(self, name), dtype))
+        counts = tuple(frozen(confusion, np.int64) for confusion in self.fold_confusions)
+        object.__setattr__(self, "fold_confusions", counts)
+
+
+_INTEGERS = ("predicted", "predicted_tuned", "confusion", "confusion_tuned")
+_MODEL_ARRAYS = {"proba": np.float64, "calibrated": np.float64} | dict.fromkeys(_INTEGERS, np.int64)
+
+
+@dataclass(frozen=True)
+class NotRun:
+    """A pipeline that could not run, and the sentence that says why: weights or an extra are missing."""
+
+    name: str
+    head: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """The patients that no model was tested on, since an encoder was trained on them.
+
+    Parameters
+    ----------
+    patients : tuple of str
+        Their ids.
+    n_patches : int
+        Their patches that would have been tested.
+    n_patients_tested, n_patches_tested : int
+        What remains, the same for all models.
+    encoders : Mapping of str to int
+        How many of these patients each encoder knows, by the way to it, such as "histo: histo".
+    trained_on : tuple of str
+        Names of the data sets that the encoders were trained on.
+    folds : tuple of int
+        Folds without remaining test patients, counted from 1 in the given order; they are dropped.
+
+    Examples
+    --------
+    >>> LeftOut(("8863", "8864"), 90, 7, 400, {"histo: histo": 2}, ("IDC",)).to_dict()["patients"]
+    2
+    """
+
+    patients: tuple[str, ...]
+    n_patches: int
+    n_patients_tested: int
+    n_patches_tested: int
+    encoders: Mapping[str, int]
+    trained_on: tuple[str, ...]
+    folds: tuple[int, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain JSON types; of the patients the number."""
+        return {
+            "patients": len(self.patients),
+            "patches": self.n_patches,
+            "patients_tested": self.n_patients_tested,
+            "patches_tested": self.n_patches_tested,
+            "encoders": dict(self.encoders),
+            "trained_on": list(self.trained_on),
+            "folds": list(self.folds),
+        }
+
+
+@dataclass(frozen=True)
+class ProbabilityAssessment:
+    """Calibration of the probabilities of one model, before and after calibrating them on other patients.
+
+    Parameters
+    ----------
+    n_bins : int
+        Bins that were asked for.
+    strategy : {"quantile", "uniform"}
+        How the bins were made.
+    raw : CalibrationAssessment
+        Of the probabilities as the model gives them.
+    calibrated : CalibrationAssessment or None
+        Of the calibrated probabilities; None where nothing was calibrated.
+    """
+
+    n_bins: int
+    strategy: str
+    raw: CalibrationAssessment
+    calibrated: CalibrationAssessment | None = None
+
+    @property
+    def change(self) -> dict[str, tuple[float, float, float]] | None:
+        """Calibrated - raw "brier" and "ece", each with the ends of its interval on paired resamples."""
+        if self.calibrated is None:
+            return None
+        return {name: self.calibrated.difference(self.raw, name) for name in ("brier", "ece")}
+
+    def to_dict(self) -> dict:
+        """Plain values, for files."""
+        found = {"n_bins": self.n_bins, "strategy": self.strategy, "raw": self.raw.to_dict()}
+        if self.calibrated is None:
+            return {**found, "calibrated": None, "change": None}
+        change = {name: {"value": value, "ci95": ends} for name, (value, *ends) in self.change.items()}
+        return {**found, "calibrated": self.calibrated.to_dict(), "change": change}
+
+
+@dataclass(frozen=True)
+class NotCompared:
+    """Models that could not be compared, and the sentence that says why."""
+
+    reason: str
+
+    def to_dict(self) -> dict:
+        """Plain values, for files."""
+        return {"refused": self.reason}
+
+
+def assess_probabilities(y, raw, calibrated, patients, *, n_resamples=2000, random_state=0) -> ProbabilityAssessment:
+    """Assess raw and calibrated probabilities on the same resamples of the patients.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n,), int64
+        0 or 1.
+    raw : ndarray of shape (n,), float64
+        Probability of class 1 as the model gives it.
+    calibrated : ndarray of shape (n,), float64, or None
+        The same calibrated on other patients; None where nothing was calibrated.
+    patients : ndarray of shape (n,)
+        Patient id of every patch.
+    n_resamples, random_state : int
+        Of `histofeat.metrics.patient_weights`.
+
+    Returns
+    -------
+    assessment : ProbabilityAssessment
+    """
+    common = (patients, _N_BINS, _STRATEGY)
+    resampling = {"n_resamples": n_resamples, "random_state": random_state}
+    given = [score for score in (raw, calibrated) if score is not None]
+    found = [assess_calibration(y, score, *common, **resampling) for score in given]
+    return ProbabilityAssessment(_N_BINS, _STRATEGY, *found)
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Everything that `evaluate` found: the input of the report.
+
+    Parameters
+    ----------
+    dataset : PatchDataset
+        The patches, in the row order of every array here.
+    splits : tuple of (ndarray, ndarray)
+        Training and test rows of each fold.
+    fold : ndarray of shape (n,), int64
+        The fold in which a patch was tested; -1 where it never was.
+    models : tuple of ModelResult
+    not_run : tuple of NotRun
+    protocol : Mapping of str to object
+        "cv", "n_splits", "inner_cv", "n_resamples", "random_state", "patient_level", "threshold", "search",
+        "accepted_findings", "known_patients", "left_out" (``LeftOut.to_dict()`` or None), "retrain_encoder".
+    seconds : Mapping of str to float
+        Wall-clock time of "extraction", "audit", "retrain" (encoders trained again), "fit" (inner fits and predicting
+        included) and "score". Parts of the extraction, summed over its threads, are "extraction:read",
+        "extraction:decode", "extraction:store" and "extraction:<family>".
+    patient_overlap : bool
+        Whether a split put one patient on both sides. Such numbers are no estimate for a new patient.
+    conversions : Mapping of str to int
+        How many images were converted, by the rules of `histofeat.images._decoding`.
+    computed : Mapping of str to int
+        How many images were measured for each family; the others came from the store.
+    audit : AuditReport or None
+        What `histofeat.evaluation.audit_split` found in the folds.
+    left_out : LeftOut or None
+        The patients that were not tested, since an encoder knows them.
+    n_jobs : int, optional
+        Threads for `calibration`, `classes`, `bands` and `comparison`, which are computed on first use and kept.
+    """
+
+    dataset: Any = field(repr=False)
+    splits: tuple[tuple[np.ndarray, np.ndarray], ...] = field(repr=False)
+    fold: np.ndarray = field(repr=False)
+    models: tuple[ModelResult, ...]
+    not_run: tuple[NotRun, ...]
+    protocol: Mapping[str, Any]
+    seconds: Mapping[str, float]
+    patient_overlap: bool
+    conversions: Mapping[str, int] = field(default_factory=dict)
+    computed: Mapping[str, int] = field(default_factory=dict)
+    audit: Any = field(default=None, repr=False)
+    left_out: LeftOut | None = field(default=None, repr=False)
+    n_jobs: int | None = field(default=None, repr=False)
+
+    def __post_init__(self):
+        """Make the arrays read-only."""
+        object.__setattr__(self, "fold", frozen(self.fold, np.int64))
+        splits = tuple((frozen(train, np.int64), frozen(test, np.int64)) for train, test in self.splits)
+        object.__setattr__(self, "splits", splits)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The class names, in the order of the columns of every `proba` and of every confusion matrix."""
+        return tuple(self.dataset.target_names)
+
+    @property
+    def tested(self) -> np.ndarray:
+        """The rows that were tested, as a mask of shape (n,)."""
+        return self.fold >= 0
+
+    @property
+    def _known(self):
+        """Labels and patients of the tested rows, and how the patients are resampled."""
+        y, patients = (np.asarray(column)[self.tested] for column in (self.dataset.y, self.dataset.patients))
+        return y, patients, {name: self.protocol[name] for name in ("n_resamples", "random_state")}
+
+    @cached_property
+    def calibration(self) -> tuple[ProbabilityAssessment | None, ...]:
+        """Calibration of each model, in the order of `models`; None with more than two classes."""
+        return tuple(self._calibration_of(model) if len(self.labels) == 2 else None for model in self.models)
+
+    def _calibration_of(self, model):
+        y, patients, resampling = self._known
+        same = np.array_equal(model.calibrated, model.proba, equal_nan=True)
+        calibrated = None if same else model.calibrated[self.tested, 1]
+        return assess_probabilities(y, model.proba[self.tested, 1], calibrated, patients, **resampling)
+
+    @cached_property
+    def classes(self) -> tuple[ClassScores, ...]:
+        """Scores of each class against the rest, for each model in the order of `models`."""
+        (y, patients, resampling), rows = self._known, self.tested
+        more = {"target_names": self.labels, "patients": patients, "n_jobs": self.n_jobs, **resampling}
+        return tuple(class_scores(y, model.proba[rows], model.predicted[rows], **more) for model in self.models)
+
+    @cached_property
+    def bands(self) -> tuple[CurveBands, ...]:
+        """ROC and precision-recall curves with their bands, for each model in the order of `models`."""
+        y, patients, resampling = self._known
+        more = {"n_jobs": self.n_jobs, **resampling}
+        return tuple(curve_bands(y, model.proba[self.tested], patients, **more) for model in self.models)
+
+    @cached_property
+    def comparison(self) -> Comparisons | NotCompared | None:
+        """Differences of every two models; None with fewer than two models or without resamples."""
+        return assess_differences(self, n_jobs=self.n_jobs)
+
+
+def assess_differences(evaluation, metrics=COMPARED_METRICS, *, reference=None, n_jobs=None):
+    """Compare all models of an evaluation with each other, or with one of them.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+    metrics : sequence of str
+        As in `histofeat.metrics.compare_models`.
+    reference : str, optional
+        The model to compare with; by default every pair is compared.
+    n_jobs : int, optional
+        Threads. The result does not depend on it.
+
+    Returns
+    -------
+    comparisons : Comparisons, NotCompared or None
+        None with fewer than two models, and where the evaluation has no resamples.
+
+    Notes
+    -----
+    Many comparisons need many resamples before an adjusted p can be small. Where those of the evaluation do not let
+    it fall to 0.025, more are drawn with the same seed; the first of them are those of the evaluation.
+    """
+    n_models, n_resamples = len(evaluation.models), evaluation.protocol["n_resamples"]
+    if n_models < 2 or not n_resamples:
+        return None
+    n_rows = len(metrics) * (comb(n_models, 2) if reference is None else n_models - 1)
+    needed = max(n_resamples, _RESOLUTION * n_rows)
+    try:
+        return compare_models(evaluation, metrics, reference=reference, n_resamples=needed, n_jobs=n_jobs)
+    except ValueError as error:
+        return NotCompared(str(error))

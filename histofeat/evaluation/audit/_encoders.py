@@ -1,0 +1,262 @@
+"""HF007: patients in an encoder's training set, found by comparing pixels."""
+
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+
+import numpy as np
+
+from histofeat.evaluation._plans import CANNOT_RUN, Parts, can_retrain, split_pipelines, walk
+from histofeat.evaluation.audit._findings import Finding
+from histofeat.evaluation.audit._table_checks import Split, list_some
+from histofeat.features import Fingerprints, ImageFingerprint, Runtime, TrainingImages, extract
+from histofeat.model_selection import encode_patients
+
+_UNSEEN_ENCODERS = (
+    "training images that an encoder does not tell of, other patches of the same patients that are not in this data "
+    "set, and images that were saved again with a loss before training."
+)
+
+
+@dataclass(frozen=True)
+class KnownPatients:
+    """The patients of a data set in one training set of an encoder.
+
+    Parameters
+    ----------
+    pipeline : str
+        Name of the pipeline that holds the encoder.
+    encoder : str
+        The way to it, such as "mine: histo".
+    trained_on : str
+        Name of the data set that it was trained on.
+    patients : tuple of str
+        Ids of the patients with an image among its training images.
+    n_images : tuple of int
+        How many images of each.
+    """
+
+    pipeline: str
+    encoder: str
+    trained_on: str
+    patients: tuple[str, ...]
+    n_images: tuple[int, ...]
+
+
+def find_known_patients(dataset, pipelines, *, fingerprints=None, retrained=False, runtime=None):
+    """Find the patients of a data set in the training sets of encoders.
+
+    Parameters
+    ----------
+    dataset : PatchDataset
+    pipelines : IDCPipeline, mapping of str to IDCPipeline, or sequence of (str, IDCPipeline)
+    fingerprints : ndarray of shape (n, 35), float32, optional
+        Measured by `ImageFingerprint`, one row for each of the data set; by default they are measured here, if any
+        encoder says what it was trained on.
+    retrained : bool, default=False
+        Whether trainable families are trained again in each fold; their earlier training set does not count then.
+    runtime : Runtime, optional
+        Threads, feature store and progress; see `histofeat.features.Runtime`. Results do not depend on it.
+
+    Returns
+    -------
+    known : tuple of KnownPatients
+        One for each pipeline, encoder and training set with a match; pipelines that cannot run here are left out.
+        Images are compared, never ids, which mean nothing in another data set; images of one colour are ignored.
+
+    Raises
+    ------
+    ValueError
+        If `pipelines` is not what it should be, or ``trained_on`` of an encoder gives something else than records.
+    GroupLeakageError
+        If a row has no patient.
+
+    Examples
+    --------
+    >>> from histofeat import IDCPipeline, make_cohort
+    >>> from histofeat.features import ColorHistogram
+    >>> cohort = make_cohort(n_patients=4, patches_per_patient=4)
+    >>> family = ColorHistogram()
+    >>> family.trained_on = TrainingImages.of("first half", ImageFingerprint().transform(cohort.X[:8]))
+    >>> (known,) = find_known_patients(cohort, {"mine": IDCPipeline(features=[family])})
+    >>> known.encoder, known.patients == tuple(dict.fromkeys(cohort.patients[:8])), known.n_images
+    ('mine: color', True, (4, 4))
+    """
+    claims = []
+    for part in split_pipelines(pipelines):
+        # A pipeline without its files or packages cannot run either; fitting it says so.
+        with suppress(*CANNOT_RUN):
+            claims.append((part.name, encoder_records([part], retrained=retrained)[0]))
+    if not any(records for _, records in claims):
+        return ()
+    if fingerprints is None:
+        fingerprints = measure_fingerprints(dataset.X, Runtime.of(runtime))
+    ids, patient = encode_patients(dataset.patients, len(dataset), "dataset.patients")
+    prints, found = Fingerprints.of(fingerprints), []
+    for name, records in claims:
+        for path, record, counts in _match_records(records.items(), prints, patient):
+            known = np.flatnonzero(counts).tolist()
+            patients, n_images = tuple(ids[one] for one in known), tuple(int(counts[one]) for one in known)
+            found.append(KnownPatients(name, path, record.dataset, patients, n_images))
+    return tuple(dict.fromkeys(found))
+
+
+def measure_fingerprints(X, runtime: Runtime) -> np.ndarray:
+    """Fingerprints of images, float32 of shape (n, 35); see `histofeat.features.ImageFingerprint`."""
+    return extract([ImageFingerprint()], X, n_jobs=runtime.n_jobs, store=runtime.store).features[0]
+
+
+def _match_records(records, prints: Fingerprints, patient: np.ndarray):
+    """Look for the training images of encoders among those of a data set.
+
+    Parameters
+    ----------
+    records : iterable of (str, tuple of TrainingImages)
+        What the encoder at each place says of its training.
+    prints : Fingerprints
+    patient : ndarray of shape (n,), int64
+        Number of each row's patient.
+
+    Yields
+    ------
+    path : str
+    record : TrainingImages
+        Of which an image was found.
+    counts : ndarray of shape (n_patients,), int64
+        How many images of each patient were.
+    """
+    keys = prints.keys()
+    for path, found in records:
+        for record in found:
+            digests = frozenset(record.digests)
+            # Images of one colour are equal in any two data sets.
+            seen = np.array([key in digests for key in keys]) & ~prints.flat
+            if seen.any():
+                yield path, record, np.bincount(patient[seen], minlength=patient.max() + 1)
+
+
+def encoder_records(
+    parts: Iterable[Parts], *, retrained: bool = False
+) -> tuple[dict[str, tuple[TrainingImages, ...]], list[str]]:
+    """Find what the encoders of pipelines say of their training.
+
+    Parameters
+    ----------
+    parts : iterable of Parts
+    retrained : bool, default=False
+        Whether to leave out families that are trained again in each fold.
+
+    Returns
+    -------
+    records : dict of str to tuple of TrainingImages
+        By the place of the encoder.
+    silent : list of str
+        Encoders with weights of their own that do not say what they were trained on.
+
+    Raises
+    ------
+    ValueError
+        If ``trained_on`` gives something else than `TrainingImages`.
+    """
+    records: dict[str, tuple[TrainingImages, ...]] = {}
+    silent: list[str] = []
+    for pipeline in parts:
+        for start, part in (*pipeline.given, *pipeline.built):
+            for path, value in () if retrained and can_retrain(part) else walk(part, start):
+                found = _records_of(value, path)
+                if found:
+                    # Pipelines of one name may hold different encoders at the same place.
+                    known = records.get(path, ())
+                    records[path] = (*known, *(record for record in found if record not in known))
+                elif found is None and path not in silent and _has_own_weights(value):
+                    silent.append(path)
+    return records, [path for path in silent if path not in records]
+
+
+def _records_of(value, path: str) -> tuple[TrainingImages, ...] | None:
+    told = getattr(value, "trained_on", None)
+    told = told() if callable(told) else told
+    if told is None:
+        return None
+    several = (told,) if hasattr(told, "digests") or not isinstance(told, Iterable) else tuple(told)
+    for record in several:
+        if not (hasattr(record, "digests") and hasattr(record, "dataset")):
+            raise ValueError(
+                f"{path}.trained_on: expected TrainingImages or a sequence of these, got {record!r:.60}. "
+                "Make one with TrainingImages.of(name, fingerprints)."
+            )
+    return several
+
+
+def _has_own_weights(value) -> bool:
+    weights = getattr(value, "weights", None)
+    # Where a family has a `family` name, `weights` is a network's; a vote of classifiers has weights too.
+    return hasattr(value, "family") and weights is not None and str(weights) != "imagenet"
+
+
+def trained_encoders(
+    split: Split, prints: Fingerprints | None, parts: tuple[Parts, ...] | None, *, retrained: bool = False
+) -> Finding | None:
+    """HF007: encoders that were trained on images of patients who are tested.
+
+    Parameters
+    ----------
+    split : Split
+    prints : Fingerprints or None
+        Of all rows.
+    parts : tuple of Parts or None
+        The pipelines; None where there are none to look at.
+    retrained : bool, default=False
+        Whether trainable families are trained again in each fold; their earlier training set does not count then.
+
+    Returns
+    -------
+    finding : Finding or None
+        An error, with one offender for each encoder and patient. None where there are records to compare and no
+        `prints` to compare them with.
+
+    Notes
+    -----
+    An encoder describes its training set by ``trained_on`` (see `TrainingImages`). Its images are matched with those of
+    the data set by their pixels; ids mean nothing in another data set. A patient is known to the encoder if one image
+    is found, whichever images of that patient are tested. Networks trained on ImageNet have seen no patient. An
+    encoder with other weights and no description is named, and makes this a warning.
+    """
+    if parts is None:
+        detail = "No pipelines were given, so no encoder could be asked."
+        return Finding.not_applicable("HF007", detail, _UNSEEN_ENCODERS)
+    records, silent = encoder_records(parts, retrained=retrained)
+    if records and prints is None:
+        return None
+    found, tested, untested = _known_patients(split, prints, records) if records else ([], set(), set())
+    numbers = {"encoders_with_records": len(records), "encoders_silent": len(silent), "patients": len(tested)}
+    again = len({path for part in parts for path, family in part.built if can_retrain(family)}) if retrained else 0
+    numbers |= {"encoders_retrained": again} if again else {}
+    numbers |= {"patients_not_tested": len(untested)} if untested else {}
+    also = f" Encoders trained again inside each fold: {again:,}." if again else ""
+    if found:
+        detail = f"Tested patients in an encoder's training set: {len(tested):,}.{also}"
+        return Finding.of("HF007", found, detail, "", _UNSEEN_ENCODERS, **numbers)
+    if silent:
+        detail = f"Encoders with weights of their own that do not say what they were trained on: {len(silent):,}.{also}"
+        return Finding.of("HF007", silent, detail, "", _UNSEEN_ENCODERS, severity="warning", **numbers)
+    told = f"records of training: {len(records):,}" if records else "no part says that it learnt from patches"
+    known = f" Patients in an encoder's training set that are not tested: {len(untested):,}." if untested else ""
+    detail = f"No encoder knows a tested patient ({told}).{known}{also}"
+    return Finding.of("HF007", (), "", detail, _UNSEEN_ENCODERS, **numbers)
+
+
+def _known_patients(split: Split, prints: Fingerprints, records) -> tuple[list[str], set, set]:
+    """Describe each tested patient with an image in an encoder's training set; return tested and untested ones too."""
+    sides = [np.bincount(split.patient[test], minlength=len(split.ids)) > 0 for _, test in split.folds]
+    words, tested, untested = [], set(), set()
+    for path, record, counts in _match_records(records.items(), prints, split.patient):
+        for patient in np.flatnonzero(counts).tolist():
+            folds = [fold for fold, patients in enumerate(sides, start=1) if patients[patient]]
+            (tested if folds else untested).add(patient)
+            if folds:
+                words.append(
+                    f"{path} knows {counts[patient]:,} images of patient {split.ids[patient]}, tested in fold "
+                    f"{list_some(folds)}, from its training on {record.dataset!r}"
+                )
+    return words, tested, untested

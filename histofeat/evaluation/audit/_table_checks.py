@@ -1,0 +1,316 @@
+"""Checks of a split that read the table alone: patients, classes, slides and labels. No image is opened."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from histofeat.evaluation.audit._findings import Finding
+from histofeat.exceptions import DatasetError
+from histofeat.model_selection import encode_patients, fold_rows
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """A data set, its folds, and its patients by number: what every check reads.
+
+    Parameters
+    ----------
+    dataset : PatchDataset
+    folds : tuple of (ndarray, ndarray), int64
+        Training and test rows of each fold.
+    ids : list of str
+        Distinct patient ids.
+    patient : ndarray of shape (n,), int64
+        Index of each row's patient into `ids`.
+    """
+
+    dataset: Any
+    folds: tuple[tuple[np.ndarray, np.ndarray], ...]
+    ids: list[str]
+    patient: np.ndarray = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.patient)
+
+    @property
+    def n_folds(self) -> str:
+        """The number of folds in words."""
+        return f"{len(self.folds)} fold{'s' if len(self.folds) > 1 else ''}"
+
+    def sides_by(self, codes: np.ndarray):
+        """Yield (number of the fold from 1, training, test): counts of rows per code; negative codes are left out."""
+        n_codes = int(codes.max(initial=-1)) + 1
+        for fold, (train, test) in enumerate(self.folds, start=1):
+            yield fold, *(_count(codes[rows], n_codes) for rows in (train, test))
+
+    @cached_property
+    def _names(self) -> np.ndarray:
+        try:
+            return self.dataset.relative_paths
+        except DatasetError:  # what names a row in a message need not be what opens its file
+            return np.array([PurePath(path).name for path in self.dataset.X], dtype=object)
+
+    def name(self, row: int) -> str:
+        """Name an image without the folder of the data set."""
+        return str(self._names[row])
+
+
+def _count(codes: np.ndarray, n_codes: int) -> np.ndarray:
+    return np.bincount(codes[codes >= 0], minlength=n_codes)
+
+
+def as_split(dataset, splits) -> Split:
+    """Check the folds of a split.
+
+    Parameters
+    ----------
+    dataset : PatchDataset
+        What was split.
+    splits : splitter or iterable of (train, test)
+        Pairs of row numbers or masks.
+
+    Returns
+    -------
+    split : Split
+
+    Raises
+    ------
+    ValueError
+        If there is no fold, or a side is empty or no set of rows of this data set.
+    GroupLeakageError
+        If a row has no patient.
+
+    Examples
+    --------
+    >>> from histofeat.datasets import make_cohort
+    >>> split = as_split(make_cohort(n_patients=2, patches_per_patient=4), [([0, 1], [2])])
+    >>> split.folds[0][1].tolist(), split.n_folds
+    ([2], '1 fold')
+    """
+    ids, patient = encode_patients(dataset.patients, len(dataset), "dataset.patients")
+    folds = fold_rows(splits, dataset.y, dataset.patients, "audit_split.splits", disjoint=False)
+    return Split(dataset, folds, ids, patient)
+
+
+def list_some(numbers: Iterable, most: int = 5) -> str:
+    """List the first numbers of a sequence in words.
+
+    Examples
+    --------
+    >>> list_some([0, 1, 2], most=2), list_some([4])
+    ('0, 1, ... (3 in all)', '4')
+    """
+    numbers = list(numbers)
+    first = ", ".join(map(str, numbers[:most]))
+    return f"{first}, ... ({len(numbers)} in all)" if len(numbers) > most else first
+
+
+def shared_patients(split: Split) -> Finding:
+    """HF001: patients with patches on both sides of a fold.
+
+    Parameters
+    ----------
+    split : Split
+
+    Returns
+    -------
+    finding : Finding
+        An error; one offender for each patient.
+    """
+    folds_of: dict[int, list[int]] = {}
+    for fold, train, test in split.sides_by(split.patient):
+        for patient in np.flatnonzero((train > 0) & (test > 0)):
+            folds_of.setdefault(int(patient), []).append(fold)
+    found = [f"patient {split.ids[p]} in fold {list_some(folds_of[p])}" for p in sorted(folds_of)]
+    return Finding.of(
+        "HF001", found, f"Patients on both sides of a fold: {len(found):,} of {len(split.ids):,}.",
+        f"No patient is on both sides of a fold ({split.n_folds}, {len(split.ids):,} patients).",
+        "one person under two ids; HF002, HF003 and HF005 look for signs of that.",
+        patients=len(split.ids), shared=len(found),
+    )  # fmt: skip
+
+
+def lost_classes(split: Split) -> Finding:
+    """HF004: a side of a fold without a patch of some class.
+
+    Parameters
+    ----------
+    split : Split
+
+    Returns
+    -------
+    finding : Finding
+        An error; one offender for each side and class. Classes that the data set itself lacks do not count.
+    """
+    y, names = split.dataset.y, split.dataset.target_names
+    present = np.unique(y)
+    found = []
+    for fold, *counts in split.sides_by(y):
+        for side, count in zip(("training", "test"), counts, strict=True):
+            lost = [code for code in present if count[code] == 0]
+            found += [f"the {side} side of fold {fold} has no {names[code]!r}" for code in lost]
+    return Finding.of(
+        "HF004", found,
+        f"Sides of folds that lack a class: {len(found):,}. Scores of that class are undefined there.",
+        f"Each side of each fold has patches of all {len(present)} classes.",
+        "classes with very few patches or patients, whose scores are defined and mean little.", classes=len(present),
+    )  # fmt: skip
+
+
+def sibling_slides(split: Split) -> Finding:
+    """HF005: sections of one case on both sides of a fold under different patient ids.
+
+    Parameters
+    ----------
+    split : Split
+        Patient ids, and the column ``slide`` of the data set's table where there is one.
+
+    Returns
+    -------
+    finding : Finding
+        An error; one offender for each pair of ids. Not applicable where no id has that form.
+
+    Notes
+    -----
+    Ids are a number, with or without the number of the year before it, and up to three letters: 22549AB beside 22549CD,
+    or 18842 beside 18842D (as in BreakHis). Ids of another form say nothing. Slides are compared where they belong to
+    different patients: of one patient they are the business of HF001. A column ``slide`` that gives two patients
+    the same value counts slides within a patient, and is left out.
+    """
+    slides, owner, note = _slides(split)
+    sources = (("patients", split.ids, split.patient, None), ("slides", *slides, owner))
+    n_sections = sum(bool(section_letters(name)) for _, names, *_ in sources for name in names)
+    pairs = {kind: _sections_of_one_case(names, owner) for kind, names, _, owner in sources}
+    unseen = "sections whose ids share no number, such as those numbered from 1 in each block."
+    if not n_sections and not any(pairs.values()):
+        return Finding.not_applicable("HF005", f"No id ends in the letters of a section.{note}", unseen)
+    found = [
+        f"{kind} {names[a]} and {names[b]} in fold {list_some(folds)}"
+        for kind, names, codes, _ in sources
+        for (a, b), folds in _meetings(split, codes, pairs[kind]).items()
+    ]
+    return Finding.of(
+        "HF005", found, "Pairs of sections of one case that are on both sides of a fold under different patient ids: "
+        f"{len(found):,}.{note}",
+        f"All sections of one case are on one side (ids with the letters of a section: {n_sections:,}).{note}",
+        unseen, sections=n_sections, pairs=len(found),
+    )  # fmt: skip
+
+
+def _slides(split: Split) -> tuple[tuple[list[str], np.ndarray], dict | None, str]:
+    """Distinct slides with the code of each row, the patient of each slide, and why they cannot be used, if so."""
+    nothing = ([], np.full(len(split), -1, dtype=np.int64))
+    if "slide" not in split.dataset.frame.columns:
+        return nothing, None, ""
+    codes, found = pd.factorize(split.dataset.frame["slide"])
+    owners = pd.DataFrame({"slide": codes, "patient": split.patient})[codes >= 0].drop_duplicates()
+    if owners["slide"].duplicated().any():
+        return nothing, None, " The column 'slide' counts slides within a patient and was left out."
+    slides = ([str(name) for name in found], codes.astype(np.int64))
+    return slides, dict(zip(owners["slide"], owners["patient"], strict=True)), ""
+
+
+def _sections_of_one_case(names: list[str], owner: dict | None) -> list[tuple[int, int]]:
+    """Pairs of ids with one case number; with `owner` only those of different owners."""
+    cases: dict[str, list[int]] = {}
+    for code, name in enumerate(names):
+        cases.setdefault(case_number(name), []).append(code)
+    return [
+        (a, b)
+        for members in cases.values()
+        for position, a in enumerate(members)
+        for b in members[position + 1 :]
+        if owner is None or owner[a] != owner[b]
+    ]
+
+
+def _meetings(split: Split, codes: np.ndarray, pairs: list[tuple[int, int]]) -> dict[tuple[int, int], list[int]]:
+    """Folds in which two codes stand on opposite sides, for the pairs that ever do."""
+    met: dict[tuple[int, int], list[int]] = {}
+    for fold, train, test in split.sides_by(codes) if pairs else ():
+        for a, b in pairs:
+            if (train[a] and test[b]) or (train[b] and test[a]):
+                met.setdefault((a, b), []).append(fold)
+    return met
+
+
+def contradicting_patients(split: Split) -> tuple[str, ...]:
+    """Patients under two labels, in a data set whose labels are those of patients.
+
+    Parameters
+    ----------
+    split : Split
+
+    Returns
+    -------
+    offenders : tuple of str
+        One for each case number with more than one label; ids that differ in section letters are one case.
+        Empty where ``dataset.labels_per`` is "patch".
+    """
+    if split.dataset.labels_per != "patient":
+        return ()
+    names = split.dataset.target_names
+    table = pd.DataFrame({"patient": split.patient, "label": split.dataset.y}).drop_duplicates()
+    cases: dict[str, dict[str, set]] = {}
+    for patient, label in table.itertuples(index=False):
+        case = cases.setdefault(case_number(split.ids[patient]), {"ids": set(), "labels": set()})
+        case["ids"].add(split.ids[patient])
+        case["labels"].add(names[label])
+    return tuple(
+        f"{' and '.join(sorted(case['ids']))}: {' and '.join(sorted(case['labels']))}"
+        for case in cases.values()
+        if len(case["labels"]) > 1
+    )
+
+
+#: BreakHis puts the tumour type before the year; one case filed under two types is one patient all the same.
+_TUMOUR_TYPE = re.compile(r"(?:SOB_)?(?:[BM]_)?(?:A|F|PT|TA|DC|LC|MC|PC)[-_](?=\d+-\d)", re.IGNORECASE)
+
+
+#: Numbers only, so that "TCGA-A1-A0SB" and "patient7b" are not taken for sections of one case.
+_SECTION = re.compile(r"((?:\d+-)?\d+)([A-Z]{0,3})", re.IGNORECASE | re.ASCII)
+
+
+def _parts(identifier: str) -> tuple[str, str] | None:
+    match = _SECTION.fullmatch(_TUMOUR_TYPE.sub("", identifier.strip(), count=1))
+    return None if match is None else (match.group(1), match.group(2).upper())
+
+
+def case_number(identifier: str) -> str:
+    """Number of the case that an id belongs to, or the id itself where it has another form.
+
+    Parameters
+    ----------
+    identifier : str
+        Such as ``"22549AB"``, ``"14-22549AB"`` or ``"SOB_B_A-14-22549AB"``.
+
+    Returns
+    -------
+    number : str
+        Without section letters and without BreakHis's tumour type.
+
+    Examples
+    --------
+    >>> [case_number(name) for name in ("22549AB", "22549G", "SOB_M_LC-14-13412", "8863", "TCGA-A1-A0SB")]
+    ['22549', '22549', '14-13412', '8863', 'TCGA-A1-A0SB']
+    """
+    parts = _parts(identifier)
+    return identifier if parts is None else parts[0]
+
+
+def section_letters(identifier: str) -> str:
+    """Letters of the section at the end of an id, in capitals; empty where there are none.
+
+    Examples
+    --------
+    >>> section_letters("14-22549ab"), section_letters("18842"), section_letters("TCGA-A1-A0SB")
+    ('AB', '', '')
+    """
+    parts = _parts(identifier)
+    return "" if parts is None else parts[1]

@@ -1,0 +1,359 @@
+"""Co-occurrence of grey levels: how often each pair lies side by side, and what its statistics are summed from."""
+
+from collections.abc import Callable, Sequence
+from math import exp, log, log2, sqrt
+from typing import ClassVar
+
+import numpy as np
+from numba import njit
+
+from histofeat.exceptions import check_whole
+from histofeat.features._base import PatchFeatures
+from histofeat.features._batch import PatchBatch, check_channels, check_different, read_only
+
+#: ``c * log2(c)`` is summed in integers, multiples of 2**-28: fast, and exact in any order.
+FIXED = 2.0**28
+#: It comes from a table for the counts c of small patches; larger ones are computed.
+C_LOG_C = np.array([0, *(round(c * log2(c) * FIXED) for c in range(1, 4096))], dtype=np.int64)
+_NAT = log(2.0)
+
+
+def cooccurrence(gray: np.ndarray, levels: int = 32, distance: int = 1) -> np.ndarray:
+    """How often each pair of grey levels lies `distance` apart, in four directions.
+
+    Parameters
+    ----------
+    gray : ndarray of shape (H, W), uint8
+        Image. Grey value v has the level ``v * levels // 256``, whatever else the image holds.
+    levels : int, default 32
+        Number of levels, 2 to 256.
+    distance : int, default 1
+        Steps between the two pixels of a pair, at least 1. A diagonal step is one row and one column.
+
+    Returns
+    -------
+    counts : ndarray of shape (4, levels, levels), int64
+        Directions right, right and down, down, left and down: 0, 135, 90 and 45 degrees of Haralick's paper, and
+        the order of mahotas. Symmetric: each pair is counted in both orders, as mahotas does and scikit-image does
+        with ``symmetric=True``. Only pairs inside the image count; a direction in which nothing fits is all zero.
+
+    Raises
+    ------
+    ValueError
+        If the image is not 8-bit with two dimensions, or a parameter is out of its range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> cooccurrence(np.array([[0, 0, 255]], dtype=np.uint8), levels=2)[0].tolist()
+    [[2, 1], [1, 0]]
+    """
+    gray = np.asarray(gray)
+    if gray.dtype != np.uint8 or gray.ndim != 2 or gray.size == 0:
+        raise ValueError(f"cooccurrence: expected 8-bit image of shape (H, W), got {gray.dtype} of shape {gray.shape}.")
+    check_whole("cooccurrence.levels", levels, 2, "Use 32.", most=256)
+    check_whole("cooccurrence.distance", distance, 1, "Use 1.")
+    quantised = np.empty(gray.shape, np.uint8)
+    quantise(np.ascontiguousarray(gray).ravel(), levels, quantised.ravel())
+    counts = np.zeros((4, levels * levels), np.int32)
+    count_pairs(quantised, levels, distance, counts)
+    counts = counts.reshape(4, levels, levels).astype(np.int64)
+    return counts + counts.transpose(0, 2, 1)
+
+
+class CooccurrenceFeatures(PatchFeatures):
+    """Base class of families that summarise statistics of co-occurrence matrices by mean and range over directions.
+
+    A family names its statistics in ``_statistics``; their number says which they are, see `textures`.
+    """
+
+    _invariant_to_turns: ClassVar[bool] = True
+    _statistics: ClassVar[tuple[str, ...]]
+    #: Names of channels in columns, where they are shorter than the channel's.
+    _short: ClassVar[dict[str, str]] = {}
+
+    def __init__(
+        self,
+        levels: int = 32,
+        distances: Sequence[int] = (1,),
+        channels: Sequence[str] = ("gray", "hematoxylin", "eosin"),
+    ):
+        self.levels = levels
+        self.distances = distances
+        self.channels = channels
+
+    def _check_params(self) -> None:
+        owner = type(self).__name__
+        check_whole(f"{owner}.levels", self.levels, 2, "Use 32.", most=256)
+        for distance in check_different(f"{owner}.distances", self.distances, "distances such as (1,)"):
+            check_whole(f"{owner}.distances", distance, 1, "Use 1.")
+        check_channels(f"{owner}.channels", self.channels)
+
+    def _feature_names(self) -> list[str]:
+        return [
+            f"{self.family}_{self._short.get(channel, channel)}_{statistic}_d{distance}_{summary}"
+            for channel in self.channels
+            for distance in self.distances
+            for summary in ("mean", "range")
+            for statistic in self._statistics
+        ]
+
+    def _compute(self, batch: PatchBatch) -> np.ndarray:
+        distances = np.asarray(self.distances, dtype=np.int64)
+        parts = []
+        for channel in self.channels:
+            parts.append(np.empty((len(batch), len(distances) * 2 * len(self._statistics)), dtype=np.float32))
+            textures(read_only(batch.channel(channel)), self.levels, distances, C_LOG_C, parts[-1])
+        return np.hstack(parts)
+
+
+def measure_matrices(owner: str, counts, measure: Callable, n_columns: int) -> np.ndarray:
+    """Statistics of symmetric co-occurrence matrices.
+
+    Parameters
+    ----------
+    owner : str
+        The function, for messages.
+    counts : ndarray of shape (..., L, L), int
+        What the user gave.
+    measure : {haralick, properties}
+        Kernel that fills the row of a matrix.
+    n_columns : int
+        Length of a row.
+
+    Returns
+    -------
+    statistics : ndarray of shape (..., n_columns), float64
+        NaN for a matrix without any pair.
+
+    Raises
+    ------
+    ValueError
+        If the matrices are not square, not symmetric, not of integers, or hold negative counts.
+    """
+    counts = np.asarray(counts)
+    if counts.ndim < 2 or counts.shape[-1] != counts.shape[-2] or not np.issubdtype(counts.dtype, np.integer):
+        raise ValueError(f"{owner}: expected integer matrices (..., L, L), got {counts.dtype} of shape {counts.shape}.")
+    if (counts < 0).any() or (counts != counts.swapaxes(-1, -2)).any():
+        raise ValueError(f"{owner}: expected symmetric counts, got negative or unequal entries.")
+    levels = counts.shape[-1]
+    matrices = np.ascontiguousarray(counts, dtype=np.int64).reshape(-1, levels, levels)
+    out = np.full((len(matrices), n_columns), np.nan)
+    for matrix, row in zip(matrices, out, strict=True):
+        if matrix.any():
+            measure(matrix, 0, levels - 1, C_LOG_C, np.empty((3, 2 * levels), np.int64), row)
+    return out.reshape(*counts.shape[:-2], n_columns)
+
+
+@njit(cache=True, nogil=True)
+def textures(images, levels, distances, c_log_c, out):
+    """Fill `out` (n, distances * 2 * k): k means over directions, then k ranges, per distance; 13 of Haralick, or 10.
+
+    Ten are scikit-image's properties.
+    """
+    n, height, width = images.shape
+    quantised = np.empty((height, width), np.uint8)
+    flat = quantised.ravel()
+    counts = np.empty((4, levels * levels), np.int32)
+    symmetric = np.zeros((levels, levels), np.int32)
+    work = np.empty((3, 2 * levels), np.int32)
+    values = np.empty((4, out.shape[1] // len(distances) // 2))
+    both = 2 * values.shape[1]
+    for image in range(n):
+        low, high = quantise(images[image].ravel(), levels, flat)
+        for k in range(len(distances)):
+            distance = min(distances[k], max(height, width) - 1)
+            used = 0
+            if low < high and distance > 0:
+                counts[:] = 0
+                count_pairs(quantised, levels, distance, counts)
+                for direction in range(4):
+                    if symmetrise(counts[direction], low, high, symmetric):
+                        if both == 26:
+                            haralick(symmetric, low, high, c_log_c, work, values[used])
+                        else:
+                            properties(symmetric, low, high, c_log_c, work, values[used])
+                        used += 1
+            if used == 0:
+                flat_statistics(low, levels, values[0])
+                used = 1
+            summarise(values[:used], out[image, both * k : both * (k + 1)])
+
+
+@njit(cache=True, nogil=True)
+def flat_statistics(level, levels, out):
+    """Statistics of a patch with a single level."""
+    out[:] = 0
+    if len(out) == 13:
+        out[0] = out[2] = out[4] = 1
+        out[5] = 2 * level
+        out[9] = 1 / levels - 1 / levels**2
+    else:
+        out[2] = out[3] = out[4] = out[5] = 1
+        out[6] = level
+
+
+@njit(cache=True, nogil=True)
+def properties(symmetric, low, high, c_log_c, work, out):
+    """Fill `out` (10) from a symmetric matrix that is zero outside the levels low to high and not all zero."""
+    squares, in_logs = tally_pairs(symmetric, low, high, c_log_c, work)
+    n, mean, variance, contrast, homogeneity = _moments(work, low, high)
+    dissimilarity = 0
+    for k in range(high - low + 1):
+        dissimilarity += k * work[2, k]
+    out[0] = contrast / n
+    out[1] = dissimilarity / n
+    out[2] = homogeneity / n
+    out[3] = squares / (n * n)
+    out[4] = sqrt(out[3])
+    out[5] = 1.0 if variance == 0 else 1 - contrast / n / (2 * variance)
+    out[6] = mean
+    out[7] = variance
+    out[8] = sqrt(variance)
+    out[9] = max(0.0, log2(n) - in_logs / (n * FIXED)) * _NAT
+
+
+@njit(cache=True, nogil=True)
+def haralick(symmetric, low, high, c_log_c, work, out):
+    """Fill `out` (13) from a symmetric matrix that is zero outside the levels low to high and not all zero."""
+    levels = len(symmetric)
+    squares, information = tally_pairs(symmetric, low, high, c_log_c, work)
+    marginal, sums, gaps = work[0, :levels], work[1], work[2, :levels]
+    n, mean, variance, contrast, homogeneity = _moments(work, low, high)
+    peaks = 0.0
+    for k in range(high - low + 1):
+        peaks += (gaps[k] / n) ** 2
+    entropy = log2(n) - information / (n * FIXED)
+    own = 0.0 if variance == 0 else log2(n) - sum_c_log_c(marginal, low, high, c_log_c) / (n * FIXED)
+    out[0] = squares / (n * n)
+    out[1] = contrast / n
+    out[2] = 1.0 if variance == 0 else 1 - contrast / n / (2 * variance)
+    out[3] = variance
+    out[4] = homogeneity / n
+    out[5] = 2 * mean
+    out[6] = max(0.0, 4 * variance - contrast / n)
+    out[7] = max(0.0, log2(n) - sum_c_log_c(sums, 2 * low, 2 * high, c_log_c) / (n * FIXED))
+    out[8] = max(0.0, entropy)
+    out[9] = peaks / levels - 1.0 / (levels * levels)
+    out[10] = max(0.0, log2(n) - sum_c_log_c(gaps, 0, high - low, c_log_c) / (n * FIXED))
+    out[11] = (entropy - 2 * own) / own if own > 0 else 0.0
+    out[12] = sqrt(max(0.0, 1 - exp(-2 * (2 * own - entropy))))
+
+
+@njit(cache=True, nogil=True)
+def _moments(work, low, high):
+    """Number of pairs, mean and variance of a level, and sums of squared and of inverse gaps, from `tally_pairs`."""
+    marginal, gaps = work[0], work[2]
+    total, first = 0, 0
+    for k in range(low, high + 1):
+        total += marginal[k]
+        first += k * marginal[k]
+    n, mean, variance = float(total), first / total, 0.0
+    for k in range(low, high + 1):
+        variance += (k - mean) ** 2 * (marginal[k] / n)
+    contrast, homogeneity = 0, 0.0
+    for k in range(high - low + 1):
+        contrast += k * k * gaps[k]
+        homogeneity += gaps[k] / (1.0 + k * k)
+    return n, mean, variance, contrast, homogeneity
+
+
+@njit(cache=True, nogil=True)
+def quantise(gray, levels, quantised):
+    """Level ``v * levels // 256`` of each pixel; returns the lowest and the highest."""
+    low, high = np.uint8(255), np.uint8(0)
+    for i in range(len(gray)):
+        low = min(low, gray[i])
+        high = max(high, gray[i])
+        quantised[i] = np.uint8((np.uint16(gray[i]) * np.uint16(levels)) >> np.uint16(8))
+    return np.int64(low) * levels // 256, np.int64(high) * levels // 256
+
+
+@njit(cache=True, nogil=True)
+def count_pairs(quantised, levels, distance, counts):
+    """Add the pairs of each direction, in one order, to `counts` (4, levels * levels)."""
+    height, width = quantised.shape
+    # One loop for all directions: increments of one table wait for each other, those of four overlap.
+    across, down_right, down, down_left = counts[0], counts[1], counts[2], counts[3]
+    step, scale = np.uint64(distance), np.uint64(levels)
+    paired, whole = np.uint64(max(width - distance, 0)), np.uint64(width)
+    for y in range(height - distance):
+        row, below = quantised[y], quantised[y + distance]
+        for x in range(paired):
+            left, right = row[x] * scale, row[x + step]
+            across[left + right] += 1
+            down_right[left + below[x + step]] += 1
+            down[left + below[x]] += 1
+            down_left[right * scale + below[x]] += 1
+        for x in range(paired, whole):
+            down[row[x] * scale + below[x]] += 1
+    for y in range(max(height - distance, 0), height):
+        row = quantised[y]
+        for x in range(paired):
+            across[row[x] * scale + row[x + step]] += 1
+
+
+@njit(cache=True, nogil=True)
+def symmetrise(counts, low, high, symmetric):
+    """Fill the levels in use of `symmetric` with the pairs in both orders; False if there is none."""
+    levels = len(symmetric)
+    total = 0
+    for i in range(low, high + 1):
+        for j in range(low, i + 1):
+            both = counts[i * levels + j] + counts[j * levels + i]
+            symmetric[i, j] = both
+            symmetric[j, i] = both
+            total += both
+    return total > 0
+
+
+@njit(cache=True, nogil=True)
+def tally_pairs(symmetric, low, high, c_log_c, work):
+    """Fill `work` with the marginal and the counts of sums and gaps; returns the sums of c^2 and of c log c."""
+    levels = len(symmetric)
+    marginal, sums, gaps = work[0], work[1], work[2]
+    work[:] = 0
+    squares, diagonal, above = 0, 0, 0
+    for i in range(low, high + 1):
+        row = symmetric[i, low : high + 1]
+        here = sums[i + low : i + high + 1]
+        rest = symmetric[i, i + 1 : high + 1]
+        total = 0
+        for j in range(len(row)):
+            count = np.int64(row[j])
+            total += count
+            squares += count * count
+            here[j] += row[j]
+        marginal[i] = total
+        gaps[0] += symmetric[i, i]
+        gap = gaps[1:levels]
+        for j in range(len(rest)):
+            gap[j] += 2 * rest[j]
+        above += sum_c_log_c(symmetric[i], i + 1, high, c_log_c)
+        diagonal += sum_c_log_c(symmetric[i], i, i, c_log_c)
+    return squares, diagonal + 2 * above
+
+
+@njit(cache=True, nogil=True)
+def sum_c_log_c(counts, low, high, c_log_c):
+    """Sum of c log2(c), as a multiple of 2**-28, over the counts from index low to high."""
+    total = 0
+    size = len(c_log_c)
+    for k in range(low, high + 1):
+        count = counts[k]
+        total += c_log_c[count] if count < size else np.int64(count * log2(count) * FIXED + 0.5)
+    return total
+
+
+@njit(cache=True, nogil=True)
+def summarise(values, out):
+    """Mean of each of k columns, then their ranges, into `out` (2 k)."""
+    columns = values.shape[1]
+    for k in range(columns):
+        low = high = total = values[0, k]
+        for row in range(1, len(values)):
+            low = min(low, values[row, k])
+            high = max(high, values[row, k])
+            total += values[row, k]
+        out[k] = total / len(values)
+        out[columns + k] = high - low

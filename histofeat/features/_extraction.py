@@ -1,0 +1,350 @@
+"""`extract`: measure images with several families in threads, decoding each image once; and its `Runtime`."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from os import PathLike
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from histofeat.features._batch import PatchBatch
+from histofeat.features._feature_store import FeatureStore, as_store
+from histofeat.features._store_session import Session, content_key, extractor_name
+from histofeat.images import Images, as_images, run_ahead
+
+_log = logging.getLogger(__name__)
+
+
+#: Pixels of the patches that are measured together: they and their conversions stay in the cache of a core.
+_PIXELS_AT_ONCE = 1 << 18
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Threads, feature store and progress of a computation. Results do not depend on them.
+
+    Parameters
+    ----------
+    n_jobs : int, optional
+        Threads; None is 1, -1 all cores.
+    store : path or FeatureStore, optional
+        Where features are kept between calls, so that no image is measured twice; None keeps nothing.
+    progress : callable, optional
+        Called as ``progress(stage, done, total)`` with the name of a stage, such as "extract".
+
+    Raises
+    ------
+    ValueError
+        If `store` is neither a path nor a `FeatureStore`, or `progress` cannot be called.
+
+    Examples
+    --------
+    >>> calls = []
+    >>> Runtime(progress=lambda *call: calls.append(call)).report("fit", 1, 3)
+    >>> calls
+    [('fit', 1, 3)]
+    >>> Runtime.of(None)
+    Runtime(n_jobs=None, store=None, progress=None)
+    """
+
+    n_jobs: int | None = None
+    store: str | PathLike[str] | FeatureStore | None = None
+    progress: Callable[[str, int, int], None] | None = None
+
+    def __post_init__(self):
+        object.__setattr__(self, "store", as_store(self.store))
+        if self.progress is not None and not callable(self.progress):
+            raise ValueError(
+                f"Runtime.progress: expected a callable or None, got {self.progress!r:.80}. "
+                "Pass a function of (stage, done, total)."
+            )
+
+    @classmethod
+    def of(cls, value: Runtime | None) -> Runtime:
+        """Return the runtime given as ``runtime=``; the default one for None.
+
+        Parameters
+        ----------
+        value : Runtime or None
+
+        Returns
+        -------
+        runtime : Runtime
+
+        Raises
+        ------
+        ValueError
+            If it is neither.
+        """
+        if value is None:
+            return cls()
+        if not isinstance(value, cls):
+            raise ValueError(f"runtime: expected a Runtime or None, got {value!r:.80}. Pass Runtime(n_jobs=-1).")
+        return value
+
+    def report(self, stage: str, done: int, total: int) -> None:
+        """Report progress, if `progress` was given."""
+        if self.progress is not None:
+            self.progress(stage, done, total)
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """Features of a set of images, with counts and times of the extraction.
+
+    Attributes
+    ----------
+    features : tuple of ndarray of shape (n, d), float32
+        One matrix per family, in the order of the families.
+    conversions : mapping of str to int
+        Number of decoded images by conversion of `histofeat.images._decoding`.
+    computed : mapping of str to int
+        Number of images measured for each family; the others were in the store.
+    seconds : mapping of str to float
+        Wall-clock seconds (``"total"``), and seconds summed over threads for ``"read"``, ``"decode"``,
+        ``"store"`` and each family's class name.
+    """
+
+    features: tuple[np.ndarray, ...]
+    conversions: Mapping[str, int]
+    computed: Mapping[str, int]
+    seconds: Mapping[str, float]
+
+
+def extract(
+    families: Sequence[Any],
+    X,
+    *,
+    n_jobs: int | None = None,
+    store: str | PathLike[str] | FeatureStore | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Extraction:
+    """Measure images with several families, reading and decoding each image once.
+
+    Parameters
+    ----------
+    families : sequence of PatchFeatures
+        Estimators of `histofeat.features`; they need not be fitted.
+    X : sequence of paths, ndarray (n, H, W, 3) uint8, list of such arrays, or DataFrame with a ``path`` column
+        The images. Memory is bounded by the batches in flight, not by their number.
+    n_jobs : int, optional
+        Threads that read, decode and run the compiled kernels; None is 1, -1 all cores. The result does not
+        depend on it. Networks use their own threads and are called from one thread at a time.
+    store : path or FeatureStore, optional
+        Where features are kept between calls. Images in it are read and hashed, not decoded or measured.
+    progress : callable, optional
+        Called as ``progress(done, total)`` from this thread after each batch.
+
+    Returns
+    -------
+    extraction : Extraction
+        The matrices, rows in the order of `X`.
+
+    Raises
+    ------
+    ValueError
+        If a family's parameter is out of range, two families give columns of the same name, or the store cannot be
+        used.
+    PatchError
+        If `X` has an unknown form, or an image cannot be decoded; the message names it.
+    WeightsError
+        If the weights of a network cannot be had.
+    """
+    started = time.perf_counter()
+    images, store = as_images(X), as_store(store)
+    with store.session() if store is not None else nullcontext() as session:
+        job = _Job(tuple(families), images, session)
+        _run_all(job, n_jobs, progress)
+    job.seconds["total"] = time.perf_counter() - started
+    if job.conversions:
+        _log.info("converted to 8-bit RGB: %s of %d images", dict(job.conversions), len(images))
+    computed = dict.fromkeys((family.family for family in families), 0)
+    for index, family in enumerate(families):
+        computed[family.family] += job.computed[index]
+    counts = (job.conversions, computed, job.seconds)
+    return Extraction(tuple(job.out), *(MappingProxyType(dict(count)) for count in counts))
+
+
+def _run_all(job: _Job, n_jobs: int | None, progress) -> None:
+    """Run every chunk of a job; the first error stops the rest and is raised."""
+    total = len(job.images)
+    chunks = [range(at, min(at + job.chunk, total)) for at in range(0, total, job.chunk)]
+    with closing(run_ahead(job.run, chunks, n_jobs=n_jobs)) as done:
+        for chunk, _ in zip(chunks, done, strict=True):
+            if progress is not None:
+                progress(chunk.stop, total)
+
+
+@dataclass
+class _Job:
+    """A running extraction: the state that worker threads share."""
+
+    families: tuple[Any, ...]
+    images: Images
+    session: Session | None
+    conversions: Counter = field(default_factory=Counter)
+    computed: Counter = field(default_factory=Counter)
+    seconds: Counter = field(default_factory=Counter)
+
+    def __post_init__(self):
+        names = [family.get_feature_names_out() for family in self.families]
+        check_unique_names(names)
+        self.chunk = max(family._batch_size for family in self.families)
+        self.out = [np.empty((len(self.images), len(columns)), dtype=np.float32) for columns in names]
+        self.stored_as = self._register() if self.session is not None else None
+        self._counting = threading.Lock()
+        self._network = threading.Lock()
+
+    def _register(self) -> list[int]:
+        return [
+            self.session.register(family.family, block.shape[1], family._fingerprint(), extractor_name(family))
+            for family, block in zip(self.families, self.out, strict=True)
+        ]
+
+    def run(self, rows: range) -> None:
+        """Fill the output rows of the images `rows`: from the store, else by reading, decoding and measuring."""
+        spent: Counter = Counter()
+        with _timed(spent, "read"):
+            contents = [self.images.content(row) for row in rows]
+        keys, missing = self._look_up(rows, contents, spent)
+        wanted = [position for position, families in enumerate(missing) if families]
+        with _timed(spent, "decode"):
+            decoded = {at: self.images.decode(rows[at], contents[at]) for at in wanted}
+        prepared: dict[int, list] = {}
+        for families, positions in _alike(decoded, missing):
+            batch = PatchBatch(np.stack([decoded[position][0] for position in positions]))
+            self._measure(batch, families, [rows[position] for position in positions], prepared, spent)
+        self._embed(prepared, spent)
+        self._keep(rows, keys, missing, spent)
+        with self._counting:
+            self.conversions.update(rule for _, rules in decoded.values() for rule in rules)
+            self.computed.update(family for families in missing for family in families)
+            self.seconds.update(spent)
+
+    def _look_up(self, rows: range, contents: list, spent: Counter) -> tuple[list[bytes], list[tuple[int, ...]]]:
+        """Fill the rows that are in the store; return the key of each image and the families that it still lacks."""
+        if self.session is None:
+            return [], [tuple(range(len(self.families)))] * len(rows)
+        with _timed(spent, "store"):
+            keys = [content_key(content) for content in contents]
+            found = [
+                self.session.read(extractor, keys, block.shape[1])
+                for extractor, block in zip(self.stored_as, self.out, strict=True)
+            ]
+            for block, stored in zip(self.out, found, strict=True):
+                at = [position for position, key in enumerate(keys) if key in stored]
+                if at:
+                    block[[rows[position] for position in at]] = np.stack([stored[keys[position]] for position in at])
+        return keys, [tuple(f for f, stored in enumerate(found) if key not in stored) for key in keys]
+
+    def _measure(self, batch: PatchBatch, families: tuple[int, ...], rows: list[int], prepared: dict, spent) -> None:
+        """Measure a batch; for a network only prepare it, so that images of all sizes go through it together."""
+        for index in families:
+            family = self.families[index]
+            with _timed(spent, type(family).__name__):
+                if family._threaded:
+                    self.out[index][rows] = family._compute(batch)
+                else:
+                    prepared.setdefault(index, []).append((rows, family._prepare(batch)))
+
+    def _embed(self, prepared: dict[int, list], spent: Counter) -> None:
+        """Run each network once on all its prepared patches.
+
+        One thread at a time; the others decode meanwhile, and copy their patches to the device of the network.
+        """
+        for index, parts in prepared.items():
+            rows = [row for part, _ in parts for row in part]
+            pixels = np.concatenate([pixels for _, pixels in parts])
+            family = self.families[index]
+            with _timed(spent, type(family).__name__):
+                staged = family._stage(pixels)
+            with self._network, _timed(spent, type(family).__name__):
+                self.out[index][rows] = family._embed(staged)
+
+    def _keep(self, rows: range, keys: list[bytes], missing: list[tuple[int, ...]], spent: Counter) -> None:
+        """Write new rows to the store, in one transaction."""
+        if self.session is None or not any(missing):
+            return
+        new = []
+        for index, (extractor, block) in enumerate(zip(self.stored_as, self.out, strict=True)):
+            positions = [position for position, families in enumerate(missing) if index in families]
+            at = [rows[position] for position in positions]
+            new.append((extractor, [keys[position] for position in positions], block[at]))
+        with _timed(spent, "store"):
+            self.session.write(new)
+
+
+def _alike(decoded: Mapping[int, tuple], missing: Sequence[tuple[int, ...]]):
+    """Yield (families, positions) of decoded images of one size that lack the same families, few pixels at a time."""
+    by_kind: dict[tuple, list[int]] = {}
+    for position, (patch, _) in decoded.items():
+        by_kind.setdefault((patch.shape, missing[position]), []).append(position)
+    for (shape, families), positions in by_kind.items():
+        at_once = max(1, _PIXELS_AT_ONCE // (shape[0] * shape[1]))
+        for start in range(0, len(positions), at_once):
+            yield families, positions[start : start + at_once]
+
+
+@contextmanager
+def _timed(seconds: Counter, key: str):
+    """Add the seconds of a block to a counter."""
+    started = time.perf_counter()
+    yield
+    seconds[key] += time.perf_counter() - started
+
+
+def check_unique_names(names: Sequence[np.ndarray]) -> None:
+    """Check that no two families have a column of the same name.
+
+    Parameters
+    ----------
+    names : sequence of ndarray of str
+        The column names of each family.
+
+    Raises
+    ------
+    ValueError
+        If a column name occurs twice; the message gives the first one.
+    """
+    counts = Counter(name for columns in names for name in columns)
+    twice = [name for name, count in counts.items() if count > 1]
+    if twice:
+        raise ValueError(
+            f"features: expected families with columns of their own, got {twice[0]!r} twice "
+            f"(and {len(twice) - 1} more). "
+            "Name each family once, or give parameters that do not overlap."
+        )
+
+
+def passes_over_images(wanted: Mapping[str, Any]) -> list[list[str]]:
+    """Group families so that no two of a group share a column name: one pass over the images for each group.
+
+    Parameters
+    ----------
+    wanted : mapping of str to PatchFeatures
+        Families by key.
+
+    Returns
+    -------
+    passes : list of list of str
+        The keys of each group.
+    """
+    passes: list[tuple[set[str], list[str]]] = []
+    for key, family in wanted.items():
+        names = set(family.get_feature_names_out())
+        for taken, keys in passes:
+            if taken.isdisjoint(names):
+                taken |= names
+                keys.append(key)
+                break
+        else:
+            passes.append((names, [key]))
+    return [keys for _, keys in passes]

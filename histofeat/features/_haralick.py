@@ -1,0 +1,102 @@
+"""Haralick texture: thirteen statistics of how often grey levels lie side by side."""
+
+from typing import ClassVar
+
+import numpy as np
+
+from histofeat.features._cooccurrence import CooccurrenceFeatures, haralick, measure_matrices
+
+#: Names of the statistics, in the order of mahotas.
+STATISTICS = (
+    *("asm", "contrast", "correlation", "variance", "idm", "sum_average", "sum_variance", "sum_entropy", "entropy"),
+    *("difference_variance", "difference_entropy", "imc1", "imc2"),
+)
+
+
+def haralick_statistics(counts: np.ndarray) -> np.ndarray:
+    """Thirteen Haralick statistics of symmetric co-occurrence matrices.
+
+    Parameters
+    ----------
+    counts : ndarray of shape (..., L, L), int
+        Symmetric counts of pairs, such as `cooccurrence` gives.
+
+    Returns
+    -------
+    statistics : ndarray of shape (..., 13), float64
+        In the order of `STATISTICS`; NaN for a matrix without any pair.
+
+    Raises
+    ------
+    ValueError
+        If the matrices are not square, not symmetric, or hold negative counts.
+
+    Notes
+    -----
+    With p the matrix divided by its sum, i and j its rows and columns, mu and v the mean and variance of its marginal
+    px, q the distribution of ``i + j`` and d that of ``|i - j|``, H the entropy (log base 2, ``0 log 0 = 0``), these
+    are mahotas's definitions:
+
+    - ``asm = sum p^2``, ``contrast = sum (i - j)^2 p``, ``variance = v``, ``idm = sum p / (1 + (i - j)^2)``;
+    - ``correlation = sum (i - mu) (j - mu) p / v``, and 1 where v is 0;
+    - ``sum_average``, ``sum_variance`` and ``sum_entropy``: mean, variance and entropy of q; ``entropy = H(p)``;
+    - ``difference_variance``: the variance *of the vector d* over its L entries (not of ``|i - j|``), which is
+      mahotas's default; ``difference_entropy = H(d)``;
+    - ``imc1 = (H(p) - 2 H(px)) / H(px)``, and 0 where H(px) is 0;
+      ``imc2 = sqrt(max(0, 1 - exp(-2 (2 H(px) - H(p)))))``. For a symmetric matrix both HXY1 and HXY2 of [1]_ are
+      ``2 H(px)``.
+
+    A matrix with all pairs in one cell (k, k), that of a flat patch, has asm, correlation and idm 1, sum average
+    2 k, difference variance ``1 / L - 1 / L^2``, and 0 otherwise.
+
+    References
+    ----------
+    .. [1] R. M. Haralick, K. Shanmugam, I. Dinstein, IEEE Transactions on Systems, Man, and Cybernetics SMC-3(6),
+       1973, 610-621. :doi:`10.1109/TSMC.1973.4309314`
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> haralick_statistics(np.array([[2, 1], [1, 0]])).round(3)[:5].tolist()
+    [0.375, 0.5, -0.333, 0.188, 0.75]
+    """
+    return measure_matrices("haralick_statistics", counts, haralick, len(STATISTICS))
+
+
+class HaralickTexture(CooccurrenceFeatures):
+    """Haralick's thirteen texture statistics: mean and range over four directions.
+
+    Parameters
+    ----------
+    levels : int, default 32
+        Grey levels, 2 to 256. They are fixed, ``v * levels // 256``, so that patches can be compared; mahotas
+        takes their number from each image's own maximum.
+    distances : sequence of int, default (1,)
+        Steps between the pixels of a pair, each at least 1.
+    channels : sequence of str, default ("gray", "hematoxylin", "eosin")
+        Channels of `PatchBatch` to measure.
+
+    See Also
+    --------
+    cooccurrence, haralick_statistics : the definitions, and the values of a flat patch.
+
+    Notes
+    -----
+    Columns are ``haralick_<channel>_<statistic>_d<distance>_<mean or range>``, with ``h`` and ``e`` for hematoxylin and
+    eosin. A distance beyond the longer side of a patch is cut to that side minus one. A direction in which a patch
+    still holds no pair is left out of mean and range. A patch of a single level, or of a single pixel, counts as
+    flat. Mean and range do not change under flips and quarter turns, which only exchange the directions.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> family = HaralickTexture(channels=("hematoxylin",))
+    >>> values = family.transform(np.zeros((1, 50, 50, 3), dtype=np.uint8))
+    >>> {name: float(v) for name, v in zip(family.get_feature_names_out()[:3], values[0], strict=False)}
+    {'haralick_h_asm_d1_mean': 1.0, 'haralick_h_contrast_d1_mean': 0.0, 'haralick_h_correlation_d1_mean': 1.0}
+    """
+
+    family: ClassVar[str] = "haralick"
+    _statistics: ClassVar[tuple[str, ...]] = STATISTICS
+    #: Channels that go by a letter in column names.
+    _short: ClassVar[dict[str, str]] = {"hematoxylin": "h", "eosin": "e"}

@@ -1,0 +1,148 @@
+"""Calibrate probabilities: fit on held-out scores of training patients, apply to new ones."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.optimize import minimize
+from scipy.special import expit, logit
+
+from histofeat.metrics._definitions import check_predictions
+
+#: Probabilities are moved this far from 0 and 1 before their log-odds are taken.
+_EDGE = 1e-6
+
+
+@dataclass(frozen=True)
+class Calibrator:
+    """A fitted map from the probability of class 1 to a calibrated one, which never falls where the other rises.
+
+    Parameters
+    ----------
+    slope, intercept : float
+        Of the calibrated log-odds over the raw ones; the slope is at least 0.
+    n_patches : int
+        The number of patches that it was fitted on.
+    """
+
+    slope: float
+    intercept: float
+    n_patches: int = 0
+
+    def transform(self, proba: ArrayLike) -> np.ndarray:
+        """Calibrate probabilities.
+
+        Parameters
+        ----------
+        proba : array-like of shape (n, 2), float in [0, 1]
+            Class probabilities of patches that the calibrator was not fitted on, by the same model.
+
+        Returns
+        -------
+        calibrated : ndarray of shape (n, 2), float64
+            Rows sum to 1. Probabilities of 0 and 1 stay finite; no patches give no rows.
+
+        Raises
+        ------
+        ValueError
+            If a probability is NaN or out of range, or there are not two classes.
+        """
+        proba = np.asarray(proba, dtype=np.float64)
+        if proba.shape == (0, 2):
+            return proba.copy()
+        positive = expit(self.slope * _log_odds(_positive(proba, "Calibrator.transform")) + self.intercept)
+        return np.column_stack([1 - positive, positive])
+
+
+def fit_calibrator(y: ArrayLike, proba: ArrayLike) -> Calibrator:
+    """Fit the map from a model's probabilities to calibrated ones.
+
+    Parameters
+    ----------
+    y : array-like of shape (n,), int
+        0 or 1, both present.
+    proba : array-like of shape (n, 2), float in [0, 1]
+        Class probabilities of training patients by fits that had not seen them, as
+        `histofeat.models.fit_with_inner_scores` gives them. Probabilities of patches that the model was fitted on are
+        too extreme to calibrate on.
+
+    Returns
+    -------
+    calibrator : Calibrator
+        Its ``transform`` calibrates probabilities of other patches.
+
+    Raises
+    ------
+    ValueError
+        If there are not two classes or one is missing, a probability is NaN or out of range, or a shape does not fit.
+
+    Notes
+    -----
+    A logistic regression on the log-odds, which keeps the order of the patches:
+    ``logit(q) = slope * logit(p) + intercept``, of highest likelihood with `slope` at least 0. It is unweighted, so
+    that the calibrated probabilities follow the frequency of the classes among the patches, also where the model was
+    fitted under class weights. Platt, "Probabilistic outputs for support vector machines", 1999, on log-odds instead
+    of decision values, which is beta calibration with equal parameters (Kull, Silva Filho and Flach 2017,
+    doi:10.1214/17-EJS1338SI). His targets (N1 + 1) / (N1 + 2) and 1 / (N0 + 2) in place of 1 and 0 keep the fit
+    finite if the classes do not overlap. Probabilities are kept 1e-6 from 0 and 1.
+
+    Examples
+    --------
+    A model whose log-odds are twice what the labels warrant:
+
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> truth = rng.uniform(-3, 3, 5000)
+    >>> y = (rng.uniform(size=5000) < 1 / (1 + np.exp(-truth))).astype(int)
+    >>> sure = 1 / (1 + np.exp(-2 * truth))
+    >>> calibrator = fit_calibrator(y, np.column_stack([1 - sure, sure]))
+    >>> round(calibrator.slope, 1)
+    0.5
+    >>> calibrator.transform([[0.0, 1.0], [0.1, 0.9]]).round(2).tolist()
+    [[0.0, 1.0], [0.25, 0.75]]
+    """
+    score = _positive(proba, "fit_calibrator")
+    y, _ = check_predictions(y, proba)
+    n_positive = int(y.sum())
+    if n_positive in (0, len(y)):
+        raise ValueError(
+            f"fit_calibrator.y: expected both classes, got {n_positive} positive of {len(y)} patches. "
+            "Calibrate on patients of both classes."
+        )
+    return Calibrator(*_line(_log_odds(score), y), n_patches=len(y))
+
+
+def _positive(proba, owner):
+    """Give the probability of class 1 of two."""
+    proba = np.asarray(proba, dtype=np.float64)
+    if proba.ndim != 2 or proba.shape[1] != 2:
+        raise ValueError(
+            f"{owner}.proba: expected probabilities of two classes, shape (n, 2), got {proba.shape}. "
+            "With more classes calibrate one against the rest."
+        )
+    _, proba = check_predictions(np.zeros(len(proba), dtype=np.int64), proba)
+    return proba[:, 1]
+
+
+def _log_odds(score):
+    return logit(np.clip(score, _EDGE, 1 - _EDGE))
+
+
+def _line(log_odds, y):
+    """Slope (at least 0) and intercept of highest likelihood for Platt's targets."""
+    n_positive, n_negative = y.sum(), len(y) - y.sum()
+    target = np.where(y == 1, (n_positive + 1) / (n_positive + 2), 1 / (n_negative + 2))
+    # Centred and scaled log-odds make the two parameters nearly independent: the search ends in a few steps.
+    centre, scale = log_odds.mean(), max(float(log_odds.std()), 1e-9)
+    steps = (log_odds - centre) / scale
+
+    def loss(line):
+        value = line[0] * steps + line[1]
+        error = expit(value) - target
+        return np.mean(np.logaddexp(0, value) - target * value), np.array([np.mean(error * steps), np.mean(error)])
+
+    start = [0.0, float(logit(target.mean()))]
+    options = {"ftol": 1e-15, "gtol": 1e-9, "maxiter": 1000}
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0, None), (None, None)], options=options)
+    slope, intercept = found.x
+    return float(slope / scale), float(intercept - slope * centre / scale)

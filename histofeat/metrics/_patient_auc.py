@@ -1,0 +1,260 @@
+"""DeLong's interval and test of ROC-AUC, on one score per patient."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import ndtr, ndtri
+from scipy.stats import rankdata
+
+from histofeat.exceptions import check_name
+from histofeat.metrics._definitions import check_predictions
+from histofeat.model_selection import encode_patients
+
+_RULES = {"mean": np.mean, "median": np.median, "max": np.max}
+
+
+@dataclass(frozen=True, eq=False)
+class PatientScores:
+    """One row per patient.
+
+    Parameters
+    ----------
+    patients : tuple of str
+        Ids, each once.
+    y : ndarray of shape (n_patients,), int64
+        The label of the patient, 0 or 1.
+    score : ndarray of shape (n_patients,), float64
+        Probability of class 1, combined from the patches by `how`.
+    how : str
+        "mean", "median" or "max".
+    """
+
+    patients: tuple[str, ...]
+    y: np.ndarray = field(repr=False)
+    score: np.ndarray = field(repr=False)
+    how: str = "mean"
+
+
+@dataclass(frozen=True)
+class DeLong:
+    """What `delong` found.
+
+    Parameters
+    ----------
+    aucs : tuple of float
+        ROC-AUC of each score.
+    covariance : tuple of tuple of float
+        Covariance of the estimated areas, one row per score.
+    ci95 : tuple of tuple of (float, float)
+        95 % interval of each area, cut at 0 and 1.
+    n_negative, n_positive : int
+        Patients of each class.
+    difference : float
+        First - second area; NaN, like the rest, if only one score was given.
+    difference_ci95 : tuple of (float, float)
+        Its 95 % interval.
+    z, p : float
+        Its distance from 0 in standard errors, and the two-sided p-value.
+    """
+
+    aucs: tuple[float, ...]
+    covariance: tuple[tuple[float, ...], ...]
+    ci95: tuple[tuple[float, float], ...]
+    n_negative: int
+    n_positive: int
+    difference: float = np.nan
+    difference_ci95: tuple[float, float] = (np.nan, np.nan)
+    z: float = np.nan
+    p: float = np.nan
+
+
+def patient_scores(y: ArrayLike, proba: ArrayLike, patients: ArrayLike, how: str = "mean") -> PatientScores:
+    """Combine the patches of each patient into one score, for data sets that label patients.
+
+    Parameters
+    ----------
+    y : array-like of shape (n,), int
+        Class codes 0 and 1 of the patches, the same for all patches of a patient.
+    proba : array-like of shape (n, 2), float in [0, 1]
+        Class probabilities of the patches.
+    patients : array-like of shape (n,)
+        Patient ids.
+    how : {"mean", "median", "max"}, default="mean"
+        How the probabilities of class 1 of the patches are combined.
+
+    Returns
+    -------
+    scores : PatientScores
+
+    Raises
+    ------
+    ValueError
+        If the rule is unknown, there are not two classes, a patient has patches of both, or the predictions cannot
+        be scored, see `histofeat.metrics._definitions.check_predictions`.
+    GroupLeakageError
+        If a patient id is missing.
+
+    Examples
+    --------
+    >>> proba = [[0.8, 0.2], [0.4, 0.6], [0.1, 0.9]]
+    >>> found = patient_scores([0, 0, 1], proba, ["a", "a", "b"])
+    >>> found.patients, found.y.tolist(), found.score.tolist()
+    (('a', 'b'), [0, 1], [0.4, 0.9])
+    """
+    check_name("patient_scores.how", how, _RULES)
+    y, proba = check_predictions(y, proba)
+    if proba.shape[1] != 2:
+        raise ValueError(
+            f"patient_scores.proba: expected two classes, got {proba.shape[1]}. Score one class against the rest."
+        )
+    ids, codes = encode_patients(patients, len(y), "patients")
+    n_patches, n_positive = np.bincount(codes), np.bincount(codes, y)
+    mixed = np.flatnonzero((n_positive > 0) & (n_positive < n_patches))
+    if mixed.size:
+        raise ValueError(
+            f"patient_scores.y: expected one label per patient, got both for patient {ids[mixed[0]]!r} "
+            f"({mixed.size} such patients). Use bootstrap_scores or compare_models, which resample patients whose "
+            "patches have labels of their own."
+        )
+    order = np.argsort(codes, kind="stable")
+    parts = np.split(proba[order, 1], np.cumsum(n_patches)[:-1])
+    score = np.array([_RULES[how](part) for part in parts])
+    return PatientScores(tuple(ids), (n_positive > 0).astype(np.int64), score, how)
+
+
+def delong(y: ArrayLike, score_a: ArrayLike, score_b: ArrayLike | None = None, *, patients: ArrayLike) -> DeLong:
+    """Interval of ROC-AUC, and test of the difference of two, without resampling, from one row per patient.
+
+    Parameters
+    ----------
+    y : array-like of shape (n,), int
+        Label of each patient, 0 or 1.
+    score_a : array-like of shape (n,), float
+        The higher, the more likely class 1.
+    score_b : array-like of shape (n,), float, optional
+        Scores of another model for the same patients.
+    patients : array-like of shape (n,)
+        Patient ids, each once. They are required because patches of a patient are not independent: on patches the
+        variance would be far too small. `patient_scores` makes one row per patient.
+
+    Returns
+    -------
+    found : DeLong
+
+    Raises
+    ------
+    ValueError
+        If a patient has several rows, a class has fewer than two patients, a score is constant or not finite, or the
+        lengths differ.
+    GroupLeakageError
+        If a patient id is missing.
+
+    Notes
+    -----
+    The placement value of a positive patient is the share of negatives scored below it (ties one half), that of a
+    negative the share of positives above it. The area is the mean of either, its variance the sum of their variances,
+    each over its number of patients (DeLong, DeLong and Clarke-Pearson 1988, doi:10.2307/2531595), computed here from
+    mid-ranks (Sun and Xu 2014, doi:10.1109/LSP.2014.2337313). Intervals are normal: they are too short near 1 and with
+    few patients, and have no width for a perfect ranking. They cover other patients and these fitted models.
+
+    For two scores that rank all patients alike z is 0 and p is 1.
+
+    Examples
+    --------
+    >>> y, score = [0, 0, 0, 1, 1, 1], [0.1, 0.4, 0.3, 0.2, 0.8, 0.9]
+    >>> found = delong(y, score, patients=list("abcdef"))
+    >>> round(found.aucs[0], 3), round(found.covariance[0][0], 4)
+    (0.778, 0.0617)
+    """
+    given = [score_a] if score_b is None else [score_a, score_b]
+    y, scores = _check(y, given, patients)
+    placed = [_placements(score[y == 1], score[y == 0]) for score in scores]
+    of_positive, of_negative = (np.vstack(values) for values in zip(*placed, strict=True))
+    aucs = of_positive.mean(axis=1)
+    covariance = np.cov(of_positive) / of_positive.shape[1] + np.cov(of_negative) / of_negative.shape[1]
+    covariance = np.atleast_2d(covariance)
+    halves = ndtri(0.975) * np.sqrt(np.diag(covariance))
+    return DeLong(
+        aucs=tuple(aucs.tolist()),
+        covariance=tuple(map(tuple, covariance.tolist())),
+        ci95=tuple(_within(auc, half) for auc, half in zip(aucs.tolist(), halves.tolist(), strict=True)),
+        n_negative=of_negative.shape[1],
+        n_positive=of_positive.shape[1],
+        **(_difference(aucs, covariance) if len(aucs) == 2 else {}),
+    )
+
+
+def _placements(positive, negative):
+    """Placement values of the positive and of the negative patients, from mid-ranks."""
+    together = rankdata(np.concatenate([positive, negative]))
+    of_positive = (together[: len(positive)] - rankdata(positive)) / len(negative)
+    of_negative = 1 - (together[len(positive) :] - rankdata(negative)) / len(positive)
+    return of_positive, of_negative
+
+
+def _within(auc, half):
+    return max(0.0, auc - half), min(1.0, auc + half)
+
+
+def _difference(aucs, covariance):
+    difference = float(aucs[0] - aucs[1])
+    # If both scores rank all patients alike, rounding may leave a little variance of either sign.
+    variance = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
+    se = float(np.sqrt(variance)) if variance > 1e-15 else 0.0
+    z = difference / se if se else float(np.copysign(np.inf, difference)) if difference else 0.0
+    half = float(ndtri(0.975)) * se
+    return {
+        "difference": difference,
+        "difference_ci95": (difference - half, difference + half),
+        "z": z,
+        "p": float(2 * ndtr(-abs(z))),
+    }
+
+
+def _check(y, scores, patients):
+    y = np.asarray(y)
+    ids, codes = encode_patients(patients, len(y), "patients")
+    rows = np.bincount(codes)
+    repeated = np.flatnonzero(rows > 1)
+    if repeated.size:
+        raise ValueError(
+            f"delong.patients: expected one row per patient, got {rows[repeated[0]]} rows of patient "
+            f"{ids[repeated[0]]!r} ({repeated.size} such patients). Use bootstrap_scores or compare_models for "
+            "patches, or patient_scores to make one row per patient where patients have a label."
+        )
+    wrong = np.flatnonzero(~np.isin(y, (0, 1)))
+    if wrong.size:
+        raise ValueError(
+            f"delong.y: expected labels 0 and 1, got {y[wrong[0]]!s} for patient {ids[codes[wrong[0]]]!r} "
+            f"({wrong.size} such patients). Encode the positive class as 1."
+        )
+    counts = np.bincount(y.astype(np.int64), minlength=2)
+    if counts.min() < 2:
+        raise ValueError(
+            f"delong.y: expected at least 2 patients of each class, got {counts[0]} of class 0 and {counts[1]} of "
+            "class 1. The variance of one patient is unknown: give more patients, or no interval."
+        )
+    names = ("score_a", "score_b")[: len(scores)]
+    return y, [_check_score(score, name, ids, codes) for name, score in zip(names, scores, strict=True)]
+
+
+def _check_score(score, name, ids, codes):
+    score = np.asarray(score, dtype=np.float64)
+    if score.shape != codes.shape:
+        raise ValueError(
+            f"delong.{name}: expected one score for each of {len(codes)} patients, got shape {score.shape}. "
+            "Pass the scores of the same patients in the same order."
+        )
+    wrong = np.flatnonzero(~np.isfinite(score))
+    if wrong.size:
+        raise ValueError(
+            f"delong.{name}: expected finite scores, got {score[wrong[0]]} for patient {ids[codes[wrong[0]]]!r} "
+            f"({wrong.size} such patients). Score only patients that were tested."
+        )
+    if np.ptp(score) == 0:
+        raise ValueError(
+            f"delong.{name}: expected scores that differ, got {score[0]} for all {len(score)} patients. "
+            "A constant score has no ROC curve."
+        )
+    return score

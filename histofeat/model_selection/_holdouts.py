@@ -1,0 +1,124 @@
+"""Repeated random hold-outs of whole patients, whose test sets overlap."""
+
+from numbers import Real
+
+import numpy as np
+
+from histofeat.exceptions import check_whole
+from histofeat.model_selection._folds import SeededSplitter
+from histofeat.model_selection._patients import encode_patients, shown_class
+
+_ATTEMPTS = 20
+
+
+class PatientHoldOuts(SeededSplitter):
+    """Repeated random splits that hold out a share of the patients, with each class on both sides.
+
+    The protocol of BreakHis (Spanhol et al. 2016): five random 70/30 splits by patient. The published splits are lists
+    of files; these are random splits of the same kind. A patient can be tested several times or never: unlike those of
+    a cross-validation, the test sets overlap. Evaluate the splits one at a time, and compare models with the correction
+    of Nadeau and Bengio (`histofeat.metrics.nadeau_bengio`).
+
+    Parameters
+    ----------
+    n_splits : int, default=5
+        Number of splits, at least 1.
+    test_size : float, default=0.3
+        Share of the patients on the test side, between 0 and 1.
+    random_state : int or None, default=0
+        Seed; None gives different splits each time.
+
+    Notes
+    -----
+    Patients are drawn within their label, that of most of their images (the first in order if two are equally
+    frequent). Each label gets its share of the test patients, to the nearest whole patient, at least one and never all.
+    If patients carry several labels, a draw can still leave a side without a class; it is then repeated, at most 20
+    times. The splits do not depend on the order of the rows, nor on whether ids are integers or text. Groups are
+    requested by default under scikit-learn's metadata routing. Nadeau and Bengio 2003:
+    https://doi.org/10.1023/A:1024068626366; Spanhol et al. 2016: https://doi.org/10.1109/TBME.2015.2496264.
+
+    Examples
+    --------
+    Ten patients with two images each, of class ``-`` or ``+``; ``T`` marks the images tested in a split:
+
+    >>> patients = [p for p in "abcdefghij" for _ in range(2)]
+    >>> y = ["-" if p in "abcd" else "+" for p in patients]
+    >>> def draw(title, marks):
+    ...     print(title.ljust(8) + " ".join("".join(marks[i : i + 2]) for i in range(0, 20, 2)))
+    >>> draw("patient", patients)
+    patient aa bb cc dd ee ff gg hh ii jj
+    >>> draw("class", y)
+    class   -- -- -- -- ++ ++ ++ ++ ++ ++
+    >>> for number, (_, test) in enumerate(PatientHoldOuts(n_splits=2).split(patients, y, groups=patients), start=1):
+    ...     draw(f"split {number}", ["T" if row in test else "." for row in range(20)])
+    split 1 .. .. .. TT TT TT .. .. .. ..
+    split 2 .. .. .. TT .. TT .. TT .. ..
+    """
+
+    # Read by scikit-learn under metadata routing: the splitter requests groups by default.
+    __metadata_request__split = {"groups": True}  # noqa: RUF012
+
+    def __init__(self, n_splits=5, test_size=0.3, random_state=0):
+        self.n_splits = n_splits
+        self.test_size = test_size
+        self.random_state = random_state
+
+    def _test_sides(self, labels, groups):
+        classes, labels = np.unique(labels, return_inverse=True)
+        ids, codes = encode_patients(groups, len(labels))
+        carried = np.zeros((len(ids), len(classes)), dtype=np.int64)
+        np.add.at(carried, (codes, labels), 1)
+        self._check_carriers(carried > 0, classes)
+        seed = np.random.SeedSequence(self.random_state)
+        return [self._draw(carried, classes, child)[codes] for child in seed.spawn(self.n_splits)]
+
+    def _check_params(self):
+        check_whole("PatientHoldOuts.n_splits", self.n_splits, 1, "Use 5.")
+        if self.random_state is not None:
+            check_whole("PatientHoldOuts.random_state", self.random_state, 0, "Use 0.")
+        size = self.test_size
+        if not isinstance(size, Real) or isinstance(size, bool) or not 0 < size < 1:
+            raise ValueError(
+                f"PatientHoldOuts.test_size: expected a share of the patients between 0 and 1, got {size!r}. Use 0.3."
+            )
+
+    def _check_carriers(self, carried, classes):
+        rarest = carried.sum(axis=0).argmin()
+        if carried[:, rarest].sum() < 2:
+            raise ValueError(
+                f"PatientHoldOuts.split: expected every class on both sides, got {shown_class(classes[rarest])} in 1 "
+                f"of {len(carried)} patients. Add patients, drop the class, or merge it with others: "
+                "histofeat.merge_rare_classes."
+            )
+
+    def _draw(self, carried, classes, seed):
+        """Mask of the patients who are tested in one split."""
+        label = carried.argmax(axis=1)
+        n_test = _apportion(np.bincount(label, minlength=len(classes)), self.test_size)
+        for attempt in seed.spawn(_ATTEMPTS):
+            rng = np.random.default_rng(attempt)
+            test = np.zeros(len(carried), dtype=bool)
+            for code, n in enumerate(n_test):
+                test[rng.permutation(np.flatnonzero(label == code))[:n]] = True
+            lost = ~((carried[test] > 0).any(axis=0) & (carried[~test] > 0).any(axis=0))
+            if not lost.any():
+                return test
+        raise ValueError(
+            f"PatientHoldOuts.split: expected every class on both sides, got a side without "
+            f"{shown_class(classes[lost.argmax()])} in each of {_ATTEMPTS} draws. "
+            "Use another test_size or random_state, or merge the class with others: histofeat.merge_rare_classes."
+        )
+
+
+def _apportion(counts, share):
+    """Count the test patients of each stratum: its share, rounded so that the total is right, from 1 to all but one."""
+    counts = np.asarray(counts)
+    exact = counts * float(share)
+    # A stratum of one patient cannot be on both sides: it goes where its share says.
+    least, most = np.minimum(1, counts - 1).clip(0), np.maximum(counts - 1, np.minimum(counts, 1)).clip(0)
+    given = np.clip(np.floor(exact + 1e-9).astype(np.int64), least, most)
+    total = int(np.floor(counts.sum() * float(share) + 0.5))
+    for stratum in np.argsort(-(exact - given), kind="stable"):
+        if given.sum() < total and given[stratum] < most[stratum]:
+            given[stratum] += 1
+    return given

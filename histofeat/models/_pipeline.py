@@ -1,0 +1,284 @@
+"""`IDCPipeline`: normaliser, feature families and head as one classifier on patches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, column_or_1d
+
+from histofeat.exceptions import MissingExtraError
+from histofeat.features import FeatureStore, PatchFeatures, PatchUnion, extract
+from histofeat.images import StainNormalizer, as_images, image_input_tags, normalized_images
+from histofeat.models._feature_head import check_enough_patients
+from histofeat.models._named_parts import NamedParts
+
+
+def _can(method: str):
+    """Make a method available if the fitted head, or the one to be fitted, has it."""
+
+    def check(pipeline: IDCPipeline) -> bool:
+        head = getattr(pipeline, "head_", None) or pipeline.make_head()
+        getattr(head, method)
+        return True
+
+    return available_if(check)
+
+
+class IDCPipeline(ClassifierMixin, NamedParts):
+    """Feature families and a classifier head as one classifier on patches.
+
+    Features, heads and stain normalisers are given by name or as estimators. Names stay names until `fit`, so they can
+    be searched over; their parameters are reached as ``head__max_depth``, ``features__lbp__radii_px`` and
+    ``normalizer__unit``.
+
+    Parameters
+    ----------
+    features : str, estimator, or sequence of these
+        Feature families: names of `histofeat.features.FAMILIES` ("color", "lbp", "haralick", "pftas", "fuzzy_color",
+        "joint_color", "gray", "glcm", "clbp", "lpq", "cnn", "histo") or estimators such as
+        ``LBPHistogram(radii_px=(1, 2))``. "pixels" gives the patches themselves to a head that takes images, such as
+        `histofeat.CNNClassifier`.
+    head : str or estimator
+        "xgboost", "svm", "logistic", "random_forest", "vote", "knn", "qda", or any scikit-learn classifier on feature
+        matrices. With ``features="pixels"`` the name of an architecture, such as "cancernet", or a classifier on
+        images.
+    class_weight : {"balanced"}, mapping of label to weight, or None
+        Weights of the classes in the fit of the head.
+    feature_params : mapping, optional
+        Parameters of named families, keyed ``"<family>__<parameter>"``; ``set_params(features__...)`` sets them.
+    head_params : mapping, optional
+        Parameters of a named head; ``set_params(head__...)`` sets them.
+    n_jobs : int, optional
+        Threads for extraction and for heads that use them; None is 1, -1 all cores.
+    random_state : int or None
+        Seed of the head.
+    store : path or FeatureStore, optional
+        Where features are kept between calls, so that no image is measured twice; None keeps nothing.
+    normalizer : {"reinhard", "macenko"}, estimator or None
+        Stain normaliser, applied before all families. It is fitted on the images given to `fit`.
+    normalizer_params : mapping, optional
+        Parameters of a named normaliser; ``set_params(normalizer__...)`` sets them.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (k,)
+        The labels.
+    features_ : PatchUnion or None
+        The families; None if the head takes the patches themselves.
+    head_ : FeatureHead or PixelHead
+        The fitted head.
+    normalizer_ : StainNormalizer or None
+        The fitted normaliser.
+    n_features_out_ : int
+        Columns of the feature matrix, or values of an image if the head takes the patches themselves.
+
+    Notes
+    -----
+    ``set_params(head="svm")`` resets `head_params`, ``set_params(normalizer=...)`` resets `normalizer_params`, and
+    ``set_params(features=...)`` drops the parameters of families that are no longer used.
+
+    The scores of the SVM are calibrated to probabilities on patients held out of inner fits, which needs
+    ``fit(X, y, groups=patients)``. Without groups it has no `predict_proba`. A normaliser with ``unit="patient"`` needs
+    groups in every call, also of `predict`, and the patches of a patient in consecutive rows.
+
+    Examples
+    --------
+    >>> from histofeat import IDCPipeline, make_cohort
+    >>> cohort = make_cohort(n_patients=4, patches_per_patient=6, random_state=0)
+    >>> pipe = IDCPipeline(features=("color", "lbp"), head="xgboost")
+    >>> pipe = pipe.set_params(head__max_depth=3, features__lbp__radii_px=(1, 2))
+    >>> pipe.fit(cohort.X, cohort.y).predict_proba(cohort.X).shape
+    (24, 2)
+    """
+
+    def __init__(
+        self,
+        features: str | PatchFeatures | Sequence[str | PatchFeatures] = ("color", "lbp", "haralick"),
+        head: str | BaseEstimator = "xgboost",
+        *,
+        class_weight: str | Mapping | None = None,
+        feature_params: Mapping[str, Any] | None = None,
+        head_params: Mapping[str, Any] | None = None,
+        n_jobs: int | None = None,
+        random_state: int | None = 0,
+        store: str | PathLike[str] | FeatureStore | None = None,
+        normalizer: str | StainNormalizer | None = None,
+        normalizer_params: Mapping[str, Any] | None = None,
+    ):
+        self.features = features
+        self.head = head
+        self.class_weight = class_weight
+        self.feature_params = feature_params
+        self.head_params = head_params
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.store = store
+        self.normalizer = normalizer
+        self.normalizer_params = normalizer_params
+
+    def fit(self, X, y, groups=None) -> IDCPipeline:
+        """Measure the patches and fit the head.
+
+        Parameters
+        ----------
+        X : sequence of paths, ndarray (n, H, W, 3) uint8, list of such arrays, or DataFrame with a ``path`` column
+            The patches.
+        y : array-like of shape (n,)
+            Their labels.
+        groups : array-like of shape (n,), optional
+            Their patients. With them the SVM is calibrated on patients that its inner fits have not seen, and each
+            patient has the same weight for the normaliser.
+
+        Returns
+        -------
+        self : IDCPipeline
+            The fitted pipeline.
+
+        Raises
+        ------
+        ValueError
+            If a name or parameter is unknown, lengths differ, there is only one class, or there are too few patients
+            to calibrate the head.
+        PatchError
+            If an image cannot be read; the message names it.
+        """
+        images, families, head, normalizer = as_images(X), self.families(), self.make_head(), self.make_normalizer()
+        y = _check_labels(y, len(images))
+        if groups is not None:
+            groups = _one_each("groups", groups, len(images), "patient")
+        if not self.takes_pixels:
+            check_enough_patients(head, y, groups, "IDCPipeline.fit")
+        if normalizer is not None:
+            images = normalized_images(images, normalizer.fit(images, groups=groups), groups=groups)
+        if self.takes_pixels:
+            union, measured = None, images
+        else:
+            union = PatchUnion(list(families), n_jobs=self.n_jobs, store=self.store).fit(images)
+            measured = union.transform(images)
+        head.fit(measured, y, groups=groups)
+        self.features_, self.head_, self.normalizer_ = union, head, normalizer
+        self.classes_, self.n_features_out_ = head.classes_, head.n_features_in_
+        return self
+
+    def _fitted_head(self):
+        check_is_fitted(self)
+        return self.head_
+
+    def _measured(self, X, groups):
+        images = self._normalized(X, groups)
+        return images if self.features_ is None else self.features_.transform(images)
+
+    def _normalized(self, X, groups):
+        return X if self.normalizer_ is None else normalized_images(X, self.normalizer_, groups=groups)
+
+    @_can("predict_proba")
+    def predict_proba(self, X, groups=None) -> np.ndarray:
+        """Probabilities of shape (n, k), float64, columns in the order of ``classes_``.
+
+        The SVM has them only after ``fit(X, y, groups=patients)``. `groups` are for a normaliser by patient.
+        """
+        return self._fitted_head().predict_proba(self._measured(X, groups))
+
+    def decision_function(self, X, groups=None) -> np.ndarray:
+        """Scores that order the patches: (n,) for two classes, (n, k) for more. See `FeatureHead`."""
+        return self._fitted_head().decision_function(self._measured(X, groups))
+
+    def predict(self, X, groups=None) -> np.ndarray:
+        """Labels of shape (n,): the most probable class, or the largest decision value of an uncalibrated SVM."""
+        return self._fitted_head().predict(self._measured(X, groups))
+
+    def transform_features(self, X, groups=None) -> pd.DataFrame | np.ndarray:
+        """Measure the patches without classifying them; without a normaliser also before `fit`.
+
+        Parameters
+        ----------
+        X : sequence of paths, ndarray (n, H, W, 3) uint8, list of such arrays, or DataFrame with a ``path`` column
+            The patches.
+        groups : array-like of shape (n,), optional
+            Their patients, for a normaliser that works by patient.
+
+        Returns
+        -------
+        features : DataFrame of shape (n, d), float32
+            Named columns, the index of `X` where it has one; an ndarray after ``set_output(transform="default")``.
+        """
+        families, images = self._some_families("transform_features"), X
+        if self.normalizer is not None:
+            check_is_fitted(self)
+            images = self._normalized(X, groups)
+        values = np.hstack(extract(families, images, n_jobs=self.n_jobs, store=self.store).features)
+        container = getattr(self, "_sklearn_output_config", {}).get("transform", "pandas")
+        if container == "default":
+            return values
+        names = self.get_feature_names_out()
+        if container == "polars":
+            try:
+                import polars
+            except ImportError as error:
+                raise MissingExtraError(
+                    "IDCPipeline.set_output(transform='polars'): expected the package polars, found none. "
+                    "Run `pip install polars`."
+                ) from error
+            return polars.DataFrame(values, schema=list(names))
+        index = X.index if isinstance(X, pd.DataFrame | pd.Series) else None  # a list has another kind of `index`
+        return pd.DataFrame(values, columns=names, index=index)
+
+    def get_feature_names_out(self, input_features=None) -> np.ndarray:
+        """Names of the feature columns, an object array of shape (d,); `input_features` is ignored."""
+        return PatchUnion(list(self._some_families("get_feature_names_out"))).get_feature_names_out()
+
+    def _some_families(self, method):
+        if self.takes_pixels:
+            raise ValueError(
+                f"IDCPipeline.{method}: expected feature families, got features='pixels', which has no columns. "
+                "Name families, such as features=('color', 'lbp')."
+            )
+        return self.families()
+
+    def set_output(self, *, transform: str | None = None) -> IDCPipeline:
+        """Choose the container of `transform_features`: "pandas" (at first), "polars" or "default" (ndarray)."""
+        if transform not in (None, "default", "pandas", "polars"):
+            raise ValueError(
+                f"IDCPipeline.set_output: expected transform='default', 'pandas' or 'polars', got {transform!r}."
+            )
+        if transform is not None:
+            self._sklearn_output_config = {"transform": transform}
+        return self
+
+    def __sklearn_tags__(self):
+        tags = image_input_tags(super().__sklearn_tags__())
+        tags.requires_fit = True
+        return tags
+
+
+def _check_labels(y, n_images: int) -> np.ndarray:
+    y = _one_each("y", y, n_images, "label")
+    missing = pd.isna(y)
+    if missing.any():
+        raise ValueError(
+            f"y: expected a label for each image, got {int(missing.sum()):,} missing, first at row "
+            f"{int(missing.argmax())}. Remove those rows."
+        )
+    check_classification_targets(y)
+    classes = np.unique(y)
+    if len(classes) < 2:
+        raise ValueError(
+            f"y: expected at least two classes, got only {classes.tolist()}. Give patches of both classes."
+        )
+    return y
+
+
+def _one_each(name: str, values, n_images: int, what: str) -> np.ndarray:
+    values = column_or_1d(values)
+    if len(values) != n_images:
+        raise ValueError(
+            f"{name}: expected one {what} per image ({n_images:,}), got {len(values):,}. Align X and {name}."
+        )
+    return values

@@ -1,0 +1,392 @@
+"""Classify images of any size with a saved model, in batches of tiles, and keep the predictions as a record."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from numbers import Real
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from histofeat.datasets import PatientRule, find_patients, write_whole
+from histofeat.exceptions import PatchError, check_name
+from histofeat.features import Runtime
+from histofeat.images import (
+    AGGREGATES,
+    Images,
+    aggregate as put_together,
+    as_images,
+    choose_policy,
+    fit_to,
+    is_tissue,
+    make_grid,
+    pad_to,
+    run_ahead,
+)
+from histofeat.model_selection import encode_patients
+from histofeat.models._saved_model import SavedModel
+
+UNREADABLE = "unreadable"
+"""Policy of an image that could not be read."""
+
+
+@dataclass(frozen=True, eq=False)
+class ImagePredictions:
+    """Predictions of a model for images.
+
+    Parameters
+    ----------
+    images : tuple of str
+        Names, in the order of the rows.
+    class_names : tuple of str
+        In the order of the columns of `proba`.
+    proba : ndarray of shape (n, k), float64
+        Class probabilities of each image; a row of NaN where it could not be read.
+    policies : tuple of str
+        Policy for each image: "as is", "tile", "pad", "resize", "whole", or "unreadable".
+    n_tiles, n_background : ndarray of shape (n,), int64
+        Number of tiles that were scored, and of those left out as background.
+    unreadable : tuple of (str, str)
+        Names of images that could not be read, and why.
+    patients : tuple of str or None
+        Patient of each image.
+    conversions : mapping of str to int
+        Number of images by conversion of `histofeat.images._decoding`.
+    """
+
+    images: tuple[str, ...]
+    class_names: tuple[str, ...]
+    proba: np.ndarray = field(repr=False)
+    policies: tuple[str, ...] = field(repr=False)
+    n_tiles: np.ndarray = field(repr=False)
+    n_background: np.ndarray = field(repr=False)
+    unreadable: tuple[tuple[str, str], ...] = ()
+    patients: tuple[str, ...] | None = field(default=None, repr=False)
+    conversions: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("proba", "n_tiles", "n_background"):
+            array = np.array(getattr(self, name))
+            array.setflags(write=False)
+            object.__setattr__(self, name, array)
+        object.__setattr__(self, "conversions", MappingProxyType(dict(self.conversions)))
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def readable(self) -> np.ndarray:
+        """Whether each image could be read, (n,) bool."""
+        return ~np.isnan(self.proba).any(axis=1)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Name of the most probable class of each image, of equal ones the first; empty where it is unreadable."""
+        names = np.array([*self.class_names, ""], dtype=object)
+        codes = np.where(self.readable, np.nan_to_num(self.proba, nan=-1.0).argmax(axis=1), len(self.class_names))
+        return tuple(names[codes])
+
+    def to_frame(self) -> pd.DataFrame:
+        """Table with a row for each image.
+
+        Its columns: ``image``, ``patient`` (where known), ``label``, ``probability_<class>`` for each class,
+        ``policy``, ``tiles`` and ``background_tiles``.
+        """
+        frame = pd.DataFrame({"image": self.images})
+        if self.patients is not None:
+            frame["patient"] = self.patients
+        frame["label"] = self.labels
+        for code, name in enumerate(self.class_names):
+            frame[f"probability_{name}"] = self.proba[:, code]
+        return frame.assign(policy=self.policies, tiles=self.n_tiles, background_tiles=self.n_background)
+
+    def by_patient(self) -> pd.DataFrame:
+        """Scores of the patients.
+
+        Returns
+        -------
+        frame : DataFrame
+            A row for each patient, in the order of their ids: ``patient``, ``images`` (that could be read),
+            ``unreadable``, ``label`` (the class of the largest mean), ``mean_<class>`` (mean probability over the
+            images) and ``share_<class>`` (share of the images that were labelled so).
+
+        Raises
+        ------
+        ValueError
+            If the patients are not known.
+
+        Notes
+        -----
+        Each image of a patient counts the same. With two classes ``share_<second class>`` is the share of positive
+        images. Where no image of a patient could be read the label is empty and the numbers are NaN.
+        """
+        if self.patients is None:
+            raise ValueError(
+                "ImagePredictions.by_patient: expected predictions with patients, got none. Give patients=... to "
+                "predict_images (--patients)."
+            )
+        ids, codes = encode_patients(self.patients, len(self), "patients")
+        readable, labels = self.readable, np.array(self.labels, dtype=object)
+        rows = []
+        for code, patient in enumerate(ids):
+            mine = codes == code
+            kept = mine & readable
+            known = bool(kept.any())
+            mean = self.proba[kept].mean(axis=0) if known else np.full(len(self.class_names), np.nan)
+            shares = [(labels[kept] == name).mean() if known else np.nan for name in self.class_names]
+            rows.append(
+                {"patient": patient, "images": int(kept.sum()), "unreadable": int((mine & ~readable).sum())}
+                | {"label": self.class_names[mean.argmax()] if known else ""}
+                | {f"mean_{name}": value for name, value in zip(self.class_names, mean, strict=True)}
+                | {f"share_{name}": share for name, share in zip(self.class_names, shares, strict=True)}
+            )
+        return pd.DataFrame(rows)
+
+
+def write_table(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
+    """Write a table of predictions as CSV: six decimals, empty cells for unknown values.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        The table.
+    path : path
+        A new file.
+
+    Raises
+    ------
+    ValueError
+        If the file exists or cannot be written.
+    """
+    path = Path(path)
+    try:
+        with write_whole(path) as part:
+            frame.to_csv(part, index=False, float_format="%.6f", lineterminator="\n", encoding="utf-8")
+    except OSError as error:
+        got = "one that exists" if isinstance(error, FileExistsError) else error.strerror or type(error).__name__
+        raise ValueError(f"{path}: expected a new file, got {got}. Give another name.") from error
+
+
+#: Pixels in a batch: 48 MB.
+_BATCH_PX = 1 << 24
+
+
+def predict_images(
+    model: SavedModel,
+    X,
+    *,
+    policy: str = "auto",
+    patch_size: tuple[int, int] | None = None,
+    edges: str = "overlap",
+    aggregate: str = "mean",
+    min_tissue: float | None = None,
+    patients=None,
+    on_unreadable: str = "skip",
+    runtime: Runtime | None = None,
+) -> ImagePredictions:
+    """Classify images of any size with a model that was trained on patches of one size.
+
+    Parameters
+    ----------
+    model : SavedModel
+        As from `histofeat.models.load_model`.
+    X : sequence of paths, ndarray (n, H, W, 3) uint8, list of such arrays, or DataFrame with a ``path`` column
+        The images. Memory is bounded by the largest of them and a batch, not by their number.
+    policy : {"auto", "tile", "resize", "whole"}, default="auto"
+        What is done with an image that has not the size of the training patches. "tile": it is cut into tiles of that
+        size, and their probabilities are put together. "resize": it is scaled to that size. "whole": it is measured as
+        it is. "auto": tiled where it is larger, mirrored at its border where it is smaller; see
+        `histofeat.images.choose_policy`.
+    patch_size : tuple of (int, int), optional
+        Height and width of the training patches in px; by default those that the model knows.
+    edges : {"overlap", "reflect"}, default="overlap"
+        Where an image is no multiple of the tile: the last tiles overlap their neighbours, or the image is mirrored.
+    aggregate : {"mean", "median", "vote"}, default="mean"
+        How tiles become an image; see `histofeat.images.aggregate`.
+    min_tissue : float in (0, 1], optional
+        Tiles with a smaller share of tissue are left out and counted; None scores all. An image without any tile of
+        enough tissue is scored on all of them.
+    patients : array-like of shape (n,) or PatientRule, optional
+        Patient of each image, or how to find it from the path: kept in the result, and needed by a normaliser with
+        ``unit="patient"``.
+    on_unreadable : {"skip", "error"}, default="skip"
+        Whether an image that cannot be read is named in the result, or ends the work.
+    runtime : Runtime, optional
+        Threads that read images (the pipeline has its own, see `load_model`) and progress; its stage is "predict"
+        (images). The feature store is that of the pipeline.
+
+    Returns
+    -------
+    predictions : ImagePredictions
+        A row for each image, in the order of `X`.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of its range, or the model has no probabilities.
+    PatchError
+        If `X` has an unknown form, or with ``on_unreadable="error"`` an image cannot be read.
+
+    Examples
+    --------
+    >>> from histofeat import IDCPipeline, make_cohort
+    >>> cohort = make_cohort(n_patients=4, patches_per_patient=6)
+    >>> pipeline = IDCPipeline(features="color", head="logistic").fit(cohort.X, cohort.y)
+    >>> model = SavedModel(pipeline, {"class_names": ["benign", "malignant"], "patch_size": [50, 50]})
+    >>> large = np.full((120, 100, 3), 200, dtype=np.uint8)
+    >>> found = predict_images(model, [large, large[:50, :50], large[:20, :50]])
+    >>> found.policies, found.n_tiles.tolist()
+    (('tile', 'as is', 'pad'), [6, 1, 1])
+    """
+    size = model.patch_size if patch_size is None else tuple(patch_size)
+    plan = _Plan(policy, size, edges, aggregate, min_tissue)
+    images = as_images(X)
+    names = tuple(images.name(row) for row in range(len(images)))
+    check_name("on_unreadable", on_unreadable, ("skip", "error"))
+    if not hasattr(model.pipeline, "predict_proba"):
+        raise ValueError(
+            "model: expected one with probabilities, got one without: its head was fitted without patients. "
+            "Train it again with fit(X, y, groups=patients)."
+        )
+    if isinstance(patients, PatientRule):
+        patients = find_patients(patients, names)
+    work = _Work(model, plan, len(images), patients)
+    runtime = Runtime.of(runtime)
+    decoded = run_ahead(partial(_decode, images), work.order, n_jobs=runtime.n_jobs)
+    for done, (row, pixels, rules, error) in enumerate(decoded, start=1):
+        if error is None:
+            work.add(row, pixels, rules)
+        elif on_unreadable == "error":
+            raise error
+        else:
+            work.unreadable.append((row, names[row], str(error)))
+        runtime.report("predict", done, len(images))
+    work.score()
+    return work.result(names)
+
+
+def _decode(images: Images, row: int) -> tuple:
+    try:
+        return (row, *images.decode(row, images.content(row)), None)
+    except PatchError as error:
+        return row, None, (), error
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Checked settings of how images are tiled, resized and combined."""
+
+    policy: str
+    size: tuple[int, int] | None
+    edges: str
+    aggregate: str
+    min_tissue: float | None
+
+    def __post_init__(self) -> None:
+        choose_policy(self.policy, (1, 1), self.size)
+        make_grid((1, 1), self.size or (1, 1), edges=self.edges)
+        check_name("aggregate", self.aggregate, AGGREGATES)
+        share = self.min_tissue
+        if share is not None and not (isinstance(share, Real) and not isinstance(share, bool) and 0 < share <= 1):
+            raise ValueError(f"min_tissue: expected None or a share above 0, at most 1, got {share!r}. Use 0.05.")
+
+    def prepare(self, pixels: np.ndarray) -> tuple[str, Iterator[np.ndarray]]:
+        """Give the policy for an image, and the tiles to score."""
+        done = choose_policy(self.policy, pixels.shape[:2], self.size)
+        if done == "tile":
+            return done, make_grid(pixels.shape[:2], self.size, edges=self.edges).cut(pixels)
+        if done == "pad":
+            return done, iter([pad_to(pixels, self.size)])
+        return done, iter([fit_to(pixels, self.size) if done == "resize" else pixels])
+
+
+@dataclass
+class _Work:
+    """A running prediction: tiles that wait to be scored, and results so far."""
+
+    model: SavedModel
+    plan: _Plan
+    n_images: int
+    patients: Any
+    tiles: list = field(default_factory=list)
+    owners: list = field(default_factory=list)
+    scored: dict = field(default_factory=dict)
+    unreadable: list = field(default_factory=list)
+    conversions: Counter = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        n, self.codes, self.waiting_px = self.n_images, None, 0
+        self.proba = np.full((n, len(self.model.pipeline.classes_)), np.nan)
+        self.policies = np.full(n, UNREADABLE, dtype=object)
+        self.n_tiles, self.n_background = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
+        self.order: Sequence[int] = range(n)
+        if self.patients is not None:
+            ids, codes = encode_patients(self.patients, n, "patients")
+            self.patients = tuple(ids[code] for code in codes)
+        self.by_patient = getattr(self.model.pipeline.normalizer_, "unit", "patch") == "patient"
+        if self.by_patient and self.patients is None:
+            raise ValueError(
+                "patients: expected the patient of each image, since this model normalises the stain by patient, got "
+                "none. Give patients=... (--patients)."
+            )
+        if self.by_patient:
+            # The images of a patient must follow each other.
+            self.codes, self.order = codes, np.argsort(codes, kind="stable").tolist()
+
+    def add(self, row: int, pixels: np.ndarray, rules: tuple[str, ...]) -> None:
+        """Add the tiles of an image; score when there are enough."""
+        if self.by_patient and self.owners and self.codes[self.owners[-1]] != self.codes[row]:
+            self.score()
+        self.conversions.update(rules)
+        self.policies[row], tiles = self.plan.prepare(pixels)
+        least = self.plan.min_tissue if self.policies[row] == "tile" else None
+        background = []
+        for tile in tiles:
+            if least is not None and is_tissue(tile).mean() < least:
+                background.append(tile)
+            else:
+                self._wait(row, tile)
+        self.n_background[row] = len(background) if self.n_tiles[row] else 0
+        for tile in () if self.n_tiles[row] else background:
+            self._wait(row, tile)
+        if self.waiting_px >= _BATCH_PX and not self.by_patient:
+            self.score()
+
+    def _wait(self, row: int, tile: np.ndarray) -> None:
+        self.tiles.append(tile)
+        self.owners.append(row)
+        self.n_tiles[row] += 1
+        self.waiting_px += tile.shape[0] * tile.shape[1]
+        if self.waiting_px >= 2 * _BATCH_PX and not self.by_patient:
+            self.score(unfinished=row)  # one image that is larger than a batch
+
+    def score(self, unfinished: int | None = None) -> None:
+        """Score the waiting tiles, and combine the tiles of complete images."""
+        if self.tiles:
+            groups = {"groups": [self.patients[row] for row in self.owners]} if self.by_patient else {}
+            proba = self.model.pipeline.predict_proba(self.tiles, **groups)
+            owners = np.array(self.owners)
+            for row in dict.fromkeys(self.owners):
+                self.scored.setdefault(row, []).append(proba[owners == row])
+            self.tiles, self.owners, self.waiting_px = [], [], 0
+        for row in [row for row in self.scored if row != unfinished]:
+            self.proba[row] = put_together(np.concatenate(self.scored.pop(row)), self.plan.aggregate)
+
+    def result(self, names: tuple[str, ...]) -> ImagePredictions:
+        """Return the predictions."""
+        return ImagePredictions(
+            images=names,
+            class_names=self.model.class_names,
+            proba=self.proba,
+            policies=tuple(self.policies),
+            n_tiles=self.n_tiles,
+            n_background=self.n_background,
+            unreadable=tuple((name, reason) for _, name, reason in sorted(self.unreadable)),
+            patients=self.patients,
+            conversions=self.conversions,
+        )

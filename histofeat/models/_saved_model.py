@@ -1,0 +1,306 @@
+"""Save a fitted pipeline with a description of its training data as one file, and load it without running code."""
+
+import json
+import os
+import platform
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+import histofeat
+from histofeat.datasets import PatientRule
+from histofeat.features import FEATURES_VERSION
+from histofeat.models._archive import ModelFileError, check_target, read_archive, write_archive
+from histofeat.models._pipeline import IDCPipeline
+from histofeat.models._saved_parts import (
+    describe_weights,
+    portable,
+    put_back,
+    settle_weights,
+    take_apart,
+    without_paths,
+)
+from histofeat.models._trusted import dump_estimator, load_estimator
+
+_SKELETON = "pipeline.skops"
+#: Packages that the numbers of a model depend on, and those that keep parts of it in formats of their own.
+_PACKAGES = ("numpy", "scipy", "scikit-learn", "opencv-python-headless", "numba", "skops")
+_OF_PARTS = {".ubj": "xgboost", ".keras": "keras"}
+
+
+@dataclass(frozen=True, eq=False)
+class SavedModel:
+    """A fitted pipeline with a description of its training data.
+
+    Parameters
+    ----------
+    pipeline : IDCPipeline
+        Fitted.
+    about : mapping
+        Description of the training data; JSON values. Known entries, all optional: ``class_names`` (one for each of the
+        pipeline's ``classes_``, in their order), ``patch_size`` (height and width of the training patches in px),
+        ``dataset`` (name), ``n_patients``, ``n_images``, ``estimate`` (scores on patients that the model had not seen),
+        ``patients`` (their rule, as of `PatientRule.to_dict`).
+    description : mapping
+        Contents of ``model.json`` in the file: versions, parts with their hashes. Empty for a model in memory.
+
+    Raises
+    ------
+    ValueError
+        If the pipeline is no fitted `IDCPipeline`, or a known entry of `about` does not fit it.
+
+    Examples
+    --------
+    >>> from histofeat import IDCPipeline, make_cohort
+    >>> cohort = make_cohort(n_patients=4, patches_per_patient=6)
+    >>> pipeline = IDCPipeline(features="color", head="logistic").fit(cohort.X, cohort.y)
+    >>> SavedModel(pipeline, {"class_names": ["benign", "malignant"], "patch_size": [50, 50]}).class_names
+    ('benign', 'malignant')
+    """
+
+    pipeline: IDCPipeline
+    about: Mapping[str, Any] = field(default_factory=dict)
+    description: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.pipeline, IDCPipeline):
+            raise ValueError(
+                f"SavedModel.pipeline: expected a fitted IDCPipeline, got {type(self.pipeline).__name__}. Wrap a "
+                "classifier: IDCPipeline(features=..., head=classifier)."
+            )
+        check_is_fitted(self.pipeline)
+        about = _checked_about(self.about, len(self.pipeline.classes_))
+        object.__setattr__(self, "about", MappingProxyType(about))
+        object.__setattr__(self, "description", MappingProxyType(dict(self.description)))
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the columns of `predict_proba`; the labels where none were given."""
+        return tuple(self.about.get("class_names", map(str, self.pipeline.classes_.tolist())))
+
+    @property
+    def patient_rule(self) -> PatientRule | None:
+        """How the patients of the training images were found; None where it is not known or was a table."""
+        return PatientRule.from_dict(self.about.get("patients"))
+
+    @property
+    def patch_size(self) -> tuple[int, int] | None:
+        """Height and width in px of the training patches; None if they had different sizes."""
+        size = self.about.get("patch_size")
+        return None if size is None else tuple(size)
+
+
+def save_model(
+    pipeline: IDCPipeline | SavedModel,
+    path: str | os.PathLike[str],
+    *,
+    about: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    trusted: Sequence[str] = (),
+) -> Path:
+    """Write a fitted pipeline as one file.
+
+    Parameters
+    ----------
+    pipeline : IDCPipeline or SavedModel
+        Fitted.
+    path : path
+        The file, by custom ``*.histofeat``.
+    about : mapping, optional
+        What it learnt from, see `SavedModel`; by default that of a `SavedModel`. It must not hold what is not to leave
+        this machine.
+    overwrite : bool, default=False
+        Whether a file that is there may be replaced.
+    trusted : sequence of str
+        Full names of types of your own in the head; `load_model` has to be given them again.
+
+    Returns
+    -------
+    path : Path
+        The file.
+
+    Raises
+    ------
+    ModelFileError
+        If the file exists or cannot be written, or a part of the pipeline cannot be saved; nothing is left behind.
+    ValueError
+        If the pipeline is not fitted, or `about` does not fit it.
+
+    Notes
+    -----
+    The file is written completely or not at all. It is an archive of a description (``model.json``), scikit-learn's
+    estimators in the format of skops, boosters in XGBoost's format (``.ubj``) and networks in Keras's (``.keras``),
+    each with its hash, and holds no pickle. Without networks the same fit on the same machine gives the same bytes
+    (Keras writes a date).
+
+    Paths of a feature store, a checkpoint and folders of weights belong to this machine and are left out. Pretrained
+    weights of `CNNEmbedding` are not copied; the file holds their hash.
+    """
+    model = pipeline if isinstance(pipeline, SavedModel) else SavedModel(pipeline, about or {})
+    if about is not None and model is pipeline:
+        model = SavedModel(model.pipeline, about)
+    path = check_target(path, overwrite=overwrite)
+    skeleton, parts = take_apart(model.pipeline)
+    weights = [] if skeleton.features_ is None else describe_weights(skeleton.features_.families)
+    without_paths(skeleton)
+    skeleton.store = None
+    if skeleton.features_ is not None:
+        skeleton.features_.store = None
+    elif skeleton.head_params:
+        skeleton.head_params = portable(skeleton.head_params)
+    description = {
+        "histofeat": histofeat.__version__,
+        "features_version": FEATURES_VERSION,
+        "versions": _versions(parts),
+        "classes": model.pipeline.classes_.tolist(),
+        "weights": weights,
+        "about": dict(model.about),
+    }
+    parts = {_SKELETON: dump_estimator(skeleton, trusted=trusted), **parts}
+    write_archive(path, description, parts, overwrite=overwrite)
+    return path
+
+
+def load_model(
+    path: str | os.PathLike[str],
+    *,
+    weights_dir: str | os.PathLike[str] | None = None,
+    trusted: Sequence[str] = (),
+    n_jobs: int | None = None,
+) -> SavedModel:
+    """Read a file that `save_model` wrote.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    weights_dir : path, optional
+        Folder with the pretrained weights of a `CNNEmbedding`; by default that of the environment variable
+        ``HISTOFEAT_WEIGHTS``, then Keras's cache.
+    trusted : sequence of str
+        Full names of types to build beside those of histofeat and scikit-learn; see `TRUSTED`.
+    n_jobs : int, optional
+        Threads for the extraction; None is 1, -1 all cores.
+
+    Returns
+    -------
+    model : SavedModel
+        ``model.pipeline`` predicts what the saved one did: with classical heads to the last bit.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is missing, no model, damaged, of a newer format, holds a type that is not known, or was made by a
+        histofeat whose features had other values.
+    WeightsError
+        If pretrained weights cannot be had, or are not those of the training.
+
+    Warns
+    -----
+    RuntimeWarning
+        Once, if scikit-learn is of another version than the one that fitted the model.
+
+    Notes
+    -----
+    The file is read as data: objects are built from listed types only, and no code in it runs. A malicious file can
+    still be wrong, or large; load models only from sources that you trust. Files of format 1 are read too, except heads
+    "qda" and calibrations of three or more classes.
+    """
+    description, parts = read_archive(path)
+    if _SKELETON not in parts:
+        raise ModelFileError(f"{path}: expected a part {_SKELETON!r}, got none. Copy the file again.")
+    _check_versions(path, description)
+    skeleton = load_estimator(parts.pop(_SKELETON), trusted=trusted, owner=str(path))
+    if not isinstance(skeleton, IDCPipeline):
+        raise ModelFileError(
+            f"{path}: expected an IDCPipeline, got {type(skeleton).__name__}. Give a file that save_model wrote."
+        )
+    pipeline = put_back(skeleton, parts)
+    settle_weights(pipeline, description.get("weights", ()), weights_dir)
+    network = getattr(pipeline.head_, "classifier_", None) if pipeline.takes_pixels else None
+    for part in (pipeline, pipeline.features_, pipeline.normalizer_, network):
+        if part is not None:
+            part.n_jobs = n_jobs
+    return SavedModel(pipeline, description.get("about", {}), description)
+
+
+def _versions(parts: Mapping[str, bytes]) -> dict[str, str]:
+    found = {name: _version(name) for name in _PACKAGES}
+    for suffix in sorted({Path(name).suffix for name in parts}):
+        # They made the part, and so are loaded; of XGBoost there are several packages.
+        found[_OF_PARTS[suffix]] = sys.modules[_OF_PARTS[suffix]].__version__
+    return {"python": platform.python_version(), **{name: version for name, version in found.items() if version}}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # of OpenCV there are several packages
+        return None
+
+
+def _check_versions(path, description: Mapping) -> None:
+    written = description.get("features_version")
+    if written != FEATURES_VERSION:
+        raise ModelFileError(
+            f"{path}: expected features of version {FEATURES_VERSION}, which this histofeat measures, got a model on "
+            f"version {written!r:.20}. Use histofeat {description.get('histofeat')!r:.20}, or train the model again."
+        )
+    versions = description.get("versions")
+    fitted = versions.get("scikit-learn") if isinstance(versions, dict) else None
+    here = _version("scikit-learn")
+    if fitted != here:
+        warnings.warn(
+            f"{path}: expected scikit-learn {fitted}, which fitted this model, got {here}. Its predictions may differ; "
+            f"install scikit-learn=={fitted}, or train the model again.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+
+def _checked_about(about, n_classes: int) -> dict:
+    try:
+        # Through JSON, so that a model in memory is what its file will be.
+        checked = json.loads(json.dumps(dict(about), allow_nan=False, default=_plain))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"about: expected a mapping of text, numbers, lists and mappings, got {error}. Leave the rest out."
+        ) from error
+    names = checked.get("class_names")
+    if names is not None and (
+        not isinstance(names, list)
+        or len(names) != n_classes
+        or len(set(map(str, names))) < n_classes
+        or not all(isinstance(name, str) and name for name in names)
+    ):
+        raise ValueError(
+            f"about['class_names']: expected {n_classes} different names, one for each class of the pipeline, got "
+            f"{names!r:.80}. Give them in the order of pipeline.classes_."
+        )
+    size = checked.get("patch_size")
+    if size is not None and not (
+        isinstance(size, list) and len(size) == 2 and all(type(side) is int and side > 0 for side in size)
+    ):
+        raise ValueError(
+            f"about['patch_size']: expected height and width in px, or None, got {size!r:.60}. Give [50, 50]."
+        )
+    rule = checked.get("patients")
+    if rule is not None and not (isinstance(rule, dict) and isinstance(rule.get("expression"), str)):
+        raise ValueError(f"about['patients']: expected PatientRule.to_dict() or None, got {rule!r:.60}. Leave it out.")
+    return checked
+
+
+def _plain(value):
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__}")

@@ -1,0 +1,353 @@
+"""Parts of a model beside scikit-learn's: boosters and networks in their own formats, pretrained weights by hash."""
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePath
+
+from sklearn.base import BaseEstimator
+from sklearn.neighbors import BallTree, KDTree
+
+from histofeat.exceptions import MissingExtraError, WeightsError, known_names
+from histofeat.models._archive import ModelFileError
+from histofeat.models._named_parts import as_sequence
+from histofeat.models._trusted import check_trees
+from histofeat.networks import find_encoder, find_weights, hash_weights
+
+_BOOSTERS = ("XGBClassifier", "XGBRFClassifier")
+#: Parameters of a network that belong to the machine or the process of its fit.
+_OF_THE_FIT = ("checkpoint", "progress")
+_NEIGHBOR_TREES = {"kd_tree": KDTree, "ball_tree": BallTree}
+#: Where pretrained weights are looked for, and the parameters of an embedding that say where.
+_VARIABLE = "HISTOFEAT_WEIGHTS"
+_PLACES = ("weights", "weights_dir")
+
+
+class StoredPart(BaseEstimator):
+    """Placeholder in an estimator for a part that is a file of its own in the archive.
+
+    Parameters
+    ----------
+    kind : str
+        Class of the part: "XGBClassifier", "XGBRFClassifier" or "CNNClassifier".
+    file : str or None
+        Name of the part; None for an estimator that is not fitted.
+    params : mapping of str
+        The estimator's parameters.
+    """
+
+    def __init__(self, kind, file=None, params=None):
+        self.kind = kind
+        self.file = file
+        self.params = params
+
+
+def take_apart(estimator) -> tuple[BaseEstimator, dict[str, bytes]]:
+    """Split an estimator into what skops writes and what other libraries write.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted; it is left as it is.
+
+    Returns
+    -------
+    skeleton : estimator
+        A copy with a `StoredPart` in the place of each booster and network, and without the search trees of
+        neighbours, which `put_back` grows again from their points.
+    parts : dict of str to bytes
+        Name and content of each part.
+
+    Raises
+    ------
+    ModelFileError
+        If a network or a booster cannot be written.
+    """
+    parts: dict[str, bytes] = {}
+
+    def swap(found, walk):
+        name = type(found).__name__
+        if type(found).__module__.startswith("xgboost.") and name in _BOOSTERS:
+            file = _booster_part(found, parts) if hasattr(found, "_Booster") else None
+            return StoredPart(
+                name, file, {key: value for key, value in found.get_params().items() if value is not None}
+            )
+        if hasattr(found, "save_network"):
+            file = None
+            if hasattr(found, "classes_"):
+                # The names of images that were left out of the fit, without the folders of this machine.
+                skipped = tuple(PurePath(name).name for name in found.skipped_)
+                file = _network_part(walk(found, skipped_=skipped), parts)
+            return StoredPart("CNNClassifier", file, portable(found.get_params(deep=False)))
+        if isinstance(getattr(found, "_tree", None), KDTree | BallTree):
+            return walk(found, _tree=None)
+        return None
+
+    return _walked(estimator, swap), parts
+
+
+def put_back(skeleton, parts: dict[str, bytes]):
+    """Undo `take_apart`.
+
+    Parameters
+    ----------
+    skeleton : estimator
+        With its `StoredPart` places.
+    parts : dict of str to bytes
+        The parts by name.
+
+    Returns
+    -------
+    estimator : estimator
+        Whole, and with every decision tree looked at.
+
+    Raises
+    ------
+    ModelFileError
+        If a part is missing or unknown, or its library cannot read it.
+    """
+    wanted: set[str] = set()
+
+    def swap(found, walk):
+        if isinstance(found, StoredPart):
+            wanted.update([found.file] if found.file else [])
+            return _filled(found, parts)
+        if hasattr(found, "tree_"):
+            check_trees(found)
+        grown = _NEIGHBOR_TREES.get(getattr(found, "_fit_method", None))
+        if grown is not None:
+            params = found.effective_metric_params_
+            return walk(found, _tree=grown(found._fit_X, found.leaf_size, metric=found.effective_metric_, **params))
+        return None
+
+    estimator = _walked(skeleton, swap)
+    surplus = sorted(set(parts) - wanted)
+    if surplus:
+        raise ModelFileError(
+            f"load_model: expected parts that the pipeline names, got {surplus[0]!r} beside them. Copy the file again."
+        )
+    return estimator
+
+
+def _walked(root, swap: Callable):
+    """Copy an estimator with every estimator inside it, in lists, tuples and mappings too, changed by `swap`.
+
+    ``swap(found, walk)`` gives the replacement of an estimator, or None to keep it; ``walk(found, name=value)`` is the
+    copy with other attributes.
+    """
+    done: dict[int, object] = {}
+
+    def copied(found, **changed):
+        copy = type(found).__new__(type(found))
+        # Not through __getstate__, which of some estimators leaves out what is to stay.
+        copy.__dict__.update({name: visit(value) for name, value in vars(found).items()} | changed)
+        return copy
+
+    def visit(found):
+        if isinstance(found, BaseEstimator) and not isinstance(found, type):
+            if id(found) not in done:
+                done[id(found)] = swap(found, copied) or copied(found)
+            return done[id(found)]
+        if type(found) in (list, tuple):
+            return type(found)(visit(value) for value in found)
+        if type(found) is dict:
+            return {key: visit(value) for key, value in found.items()}
+        return found
+
+    return visit(root)
+
+
+def _booster_part(classifier, parts: dict[str, bytes]) -> str:
+    name = f"booster-{len(parts) + 1}.ubj"
+    parts[name] = bytes(classifier.get_booster().save_raw("ubj"))
+    return name
+
+
+def _network_part(classifier, parts: dict[str, bytes]) -> str:
+    name = f"network-{len(parts) + 1}.keras"
+    with tempfile.TemporaryDirectory() as scratch:
+        classifier.save_network(Path(scratch) / name)
+        parts[name] = (Path(scratch) / name).read_bytes()
+    return name
+
+
+def portable(params: dict) -> dict:
+    """Parameters of a network without what is of this machine: paths, and what watches a fit.
+
+    Examples
+    --------
+    >>> portable({"epochs": 3, "checkpoint": "/home/me/run"})
+    {'epochs': 3, 'checkpoint': None}
+    """
+    params = params | {name: None for name in _OF_THE_FIT if name in params}
+    if params.get("weights") not in (None, "imagenet"):
+        params["weights"] = Path(params["weights"]).name
+    return params
+
+
+def _filled(place: StoredPart, parts: dict[str, bytes]):
+    makers = {"CNNClassifier": _network, **dict.fromkeys(_BOOSTERS, _booster)}
+    if place.kind not in makers:
+        raise ModelFileError(
+            f"load_model: expected a part of a known kind, got {place.kind!r:.40}. {known_names(place.kind, makers)}"
+        )
+    if place.file is not None and place.file not in parts:
+        raise ModelFileError(f"load_model: expected the part {place.file!r:.40}, got none. Copy the file again.")
+    return makers[place.kind](place, None if place.file is None else parts[place.file])
+
+
+def _booster(place: StoredPart, content: bytes | None):
+    try:
+        import xgboost
+    except ImportError as error:
+        raise MissingExtraError(
+            "load_model: expected the package xgboost, which this model was made with, found none. "
+            "Run `pip install xgboost`."
+        ) from error
+    classifier = getattr(xgboost, place.kind)(**place.params)
+    if content is not None:
+        try:
+            classifier.load_model(bytearray(content))
+        except (xgboost.core.XGBoostError, ValueError, KeyError, TypeError) as error:
+            raise ModelFileError(_unreadable(place, "XGBoost", error)) from error
+    return classifier
+
+
+def _network(place: StoredPart, content: bytes | None):
+    from histofeat.networks import CNNClassifier
+
+    unknown = sorted(set(place.params or ()) - set(CNNClassifier().get_params()))
+    if unknown:
+        raise ModelFileError(
+            f"load_model: expected a CNNClassifier with the parameters of this histofeat, got {unknown[0]!r:.40} "
+            f"({len(unknown)} unknown). Train the model again, or load it with the histofeat that wrote it."
+        )
+    if content is None:
+        return CNNClassifier(**(place.params or {}))
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / place.file
+        file.write_bytes(content)
+        try:
+            return CNNClassifier.load_network(file)
+        except (WeightsError, KeyError, TypeError, ValueError) as error:
+            raise ModelFileError(_unreadable(place, "Keras", error)) from error
+
+
+def _unreadable(place: StoredPart, library: str, error: Exception) -> str:
+    first = (str(error).splitlines() or [type(error).__name__])[0]
+    return (
+        f"load_model: expected {place.file!r} to be a {place.kind} in the format of {library}, got one that it cannot "
+        f"read ({first:.100}). Copy the file again, or install the version of {library} that wrote it."
+    )
+
+
+def _embeddings(families: Sequence) -> list:
+    return [family for family in families if family.family == "cnn"]
+
+
+def describe_weights(families: Sequence) -> list[dict]:
+    """Describe the weights that the embeddings among fitted families use.
+
+    Parameters
+    ----------
+    families : sequence of PatchFeatures
+        The families of a fitted pipeline.
+
+    Returns
+    -------
+    records : list of dict
+        One for each embedding, in order: ``encoder``, ``weights`` ("imagenet" or the name of a file), ``hash`` (as
+        `histofeat.networks.hash_weights` gives it) and ``engine``. No path.
+
+    Raises
+    ------
+    WeightsError
+        If the weights cannot be found any more.
+    """
+    return [
+        {
+            "encoder": family.encoder,
+            "weights": "imagenet" if str(family.weights) == "imagenet" else Path(family.weights).name,
+            "hash": family.weights_hash(),
+            "engine": family.engine_,
+        }
+        for family in _embeddings(families)
+    ]
+
+
+def without_paths(pipeline) -> None:
+    """Remove the paths of weights from a copy of a pipeline, since they belong to one machine."""
+    given = [entry for entry in _entries(pipeline) if not isinstance(entry, str)]
+    for family in _embeddings([*given, *_fitted(pipeline)]):
+        family.weights, family.weights_dir = "imagenet", None
+    if pipeline.feature_params:
+        kept = {
+            key: value for key, value in pipeline.feature_params.items() if key not in {f"cnn__{p}" for p in _PLACES}
+        }
+        pipeline.feature_params = kept or None
+
+
+def settle_weights(pipeline, records: Sequence[dict], weights_dir=None) -> None:
+    """Find the weights of a loaded pipeline and set their paths.
+
+    Parameters
+    ----------
+    pipeline : IDCPipeline
+        Loaded; it is changed.
+    records : sequence of dict
+        What `describe_weights` gave.
+    weights_dir : path, optional
+        Folder with the weights; by default that of the environment variable ``HISTOFEAT_WEIGHTS``, then Keras's cache.
+
+    Raises
+    ------
+    WeightsError
+        If the weights cannot be found, or are not those of the training.
+    """
+    families = _fitted(pipeline)
+    for family, record in zip(_embeddings(families), records, strict=True):
+        encoder, weights = find_encoder(record["encoder"]), "imagenet"
+        if record["weights"] != "imagenet":
+            weights = _file(record["weights"], weights_dir)
+        path = find_weights(encoder, weights, weights_dir)
+        found = hash_weights(path)
+        if found != record["hash"]:
+            raise WeightsError(
+                f"{path}: expected the weights of {encoder.name} that the model was trained with (hash "
+                f"{record['hash']}), got others (hash {found}). Name the folder with the right ones by weights_dir or "
+                f"by the environment variable {_VARIABLE}, or train the model again."
+            )
+        family.weights, family.weights_dir = weights, None if weights_dir is None else str(weights_dir)
+    _settle_template(pipeline, families)
+
+
+def _settle_template(pipeline, families) -> None:
+    """Set the paths of fitted families on the unfitted ones too, so that clones of the pipeline work."""
+    for entry, family in zip(_entries(pipeline), families, strict=True):
+        if family.family != "cnn":
+            continue
+        if isinstance(entry, str):
+            places = {f"cnn__{place}": getattr(family, place) for place in _PLACES}
+            places = {key: value for key, value in places.items() if value not in (None, "imagenet")}
+            pipeline.feature_params = {**(pipeline.feature_params or {}), **places} or None
+        else:
+            entry.weights, entry.weights_dir = family.weights, family.weights_dir
+
+
+def _file(name: str, weights_dir) -> str:
+    folder = weights_dir if weights_dir is not None else os.environ.get(_VARIABLE)
+    if not folder:
+        raise WeightsError(
+            f"{name}: expected the folder with this file, which the model was trained with, got none. Name it by "
+            f"weights_dir or by the environment variable {_VARIABLE}."
+        )
+    return str(Path(folder).expanduser() / Path(name).name)
+
+
+def _entries(pipeline) -> list:
+    """List the names and estimators that a pipeline was given as its families; none where its head takes pixels."""
+    return [] if pipeline.features_ is None else as_sequence(pipeline.features)
+
+
+def _fitted(pipeline) -> list:
+    return [] if pipeline.features_ is None else list(pipeline.features_.families)

@@ -1,0 +1,231 @@
+"""Estimators as bytes through skops: only listed types, no code, the same bytes for the same model."""
+
+import io
+import json
+import warnings
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
+
+import numpy as np
+from sklearn.exceptions import InconsistentVersionWarning
+
+from histofeat.exceptions import MissingExtraError, and_more
+from histofeat.features import FAMILIES
+from histofeat.images import NORMALIZERS
+from histofeat.models._archive import FORMAT_VERSION, ModelFileError, fixed_zip
+
+TRUSTED = (
+    "histofeat.models._classifiers.Forest",
+    "histofeat.models._classifiers.KernelSVM",
+    "histofeat.models._classifiers.QuadraticDiscriminant",
+    "histofeat.models._classifiers.ShrunkToIdentity",
+    "histofeat.models._feature_head.FeatureHead",
+    "histofeat.models._feature_head.GivenScores",
+    "histofeat.models._pipeline.IDCPipeline",
+    "histofeat.models._pixel_head.PixelHead",
+    "histofeat.models._saved_parts.StoredPart",
+    "histofeat.models._soft_vote.SoftVote",
+    "histofeat.networks._augmentation.Augmentation",
+    "histofeat.networks._recipes.Recipe",
+    "histofeat.features._base.PatchUnion",
+    *(f"histofeat.features._{record.module}.{record.class_name}" for record in FAMILIES.values()),
+    *(f"histofeat.images._{module}.{name}" for module, name in NORMALIZERS.values()),
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._TemperatureScaling",
+    "sklearn.tree._tree.Tree",
+)
+"""The types that a model may hold, beside numbers, text, containers, arrays and scikit-learn's public estimators.
+
+skops does not trust a `Tree` by itself, because a forged one that points outside its own arrays crashes the process;
+here the arrays of every tree are checked before it is used.
+"""
+
+#: Where histofeat's types are now, by the last part of their name: the modules of older files have moved.
+_PRESENT_NAMES = {name.rpartition(".")[2]: name for name in TRUSTED if name.startswith("histofeat.")}
+#: Types of files in format 1 whose contents scikit-learn's own estimators have replaced.
+_REPLACED = ("histofeat.quadratic.QuadraticDiscriminant", "histofeat.temperature.TemperatureScaling")
+
+#: What skops raises about a file that is damaged or made up.
+_LOAD_ERRORS = (
+    AttributeError, EOFError, ImportError, IndexError, KeyError, OSError, RecursionError, TypeError, ValueError,
+    zipfile.BadZipFile,
+)  # fmt: skip
+
+
+def _skops():
+    try:
+        import skops.io
+    except ImportError as error:
+        raise MissingExtraError(
+            "skops: expected the package skops to save or load a model, found none. Run `pip install skops`."
+        ) from error
+    return skops.io
+
+
+def dump_estimator(estimator, *, trusted: Sequence[str] = ()) -> bytes:
+    """Write an estimator in the format of skops.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Of scikit-learn or of histofeat, with parts of the same.
+    trusted : sequence of str
+        Further types that it may hold, by their full names.
+
+    Returns
+    -------
+    content : bytes
+        The same for the same estimator: the addresses in memory and the dates in skops's own files are replaced.
+
+    Raises
+    ------
+    ModelFileError
+        If the estimator holds a type that `load_estimator` would refuse, or that skops cannot write.
+    """
+    skops = _skops()
+    try:
+        content = skops.dumps(estimator)
+    except (TypeError, ValueError, AttributeError, RecursionError, skops.exceptions.UnsupportedTypeException) as error:
+        raise ModelFileError(
+            f"save_model: expected parts that skops can write, got {type(error).__name__}: {error}. "
+            "Use parameters of numbers, text, lists, mappings and arrays."
+        ) from error
+    unknown = _unknown(content, trusted)
+    if unknown:
+        raise ModelFileError(
+            f"save_model: expected parts of histofeat and scikit-learn, got {unknown[0]!r}{and_more(len(unknown))}, "
+            "which load_model would refuse. Use a head of histofeat or scikit-learn, or name the type in "
+            "trusted=(...), here and when it is loaded."
+        )
+    return _canonical(content)
+
+
+def load_estimator(
+    content: bytes,
+    *,
+    trusted: Sequence[str] = (),
+    owner: str = "load_model",
+):
+    """Build an estimator from the format of skops, from known types only.
+
+    Parameters
+    ----------
+    content : bytes
+        What `dump_estimator` gave.
+    trusted : sequence of str
+        Further types to build, by their full names.
+    owner : str
+        How a message names the content.
+
+    Returns
+    -------
+    estimator : estimator
+        The fitted estimator.
+
+    Raises
+    ------
+    ModelFileError
+        If the content holds an unknown type, which is then not imported, or a type of format 1 that has been replaced,
+        or is damaged.
+    """
+    skops = _skops()
+    try:
+        content = _with_present_names(content, owner)
+        unknown = _unknown(content, trusted)
+        if not unknown:
+            with warnings.catch_warnings():
+                # One for each of 500 trees; the caller compares the versions once.
+                warnings.simplefilter("ignore", InconsistentVersionWarning)
+                estimator = skops.loads(content, trusted=[*TRUSTED, *trusted])
+    except ModelFileError:
+        raise
+    except _LOAD_ERRORS as error:
+        raise ModelFileError(
+            f"{owner}: expected what save_model wrote, got a part that cannot be built ({type(error).__name__}: "
+            f"{error!s:.100}). Copy the file again, or train the model again."
+        ) from error
+    if unknown:
+        raise ModelFileError(
+            f"{owner}: expected parts of histofeat and scikit-learn, got {unknown[0]!r}{and_more(len(unknown))}. Do "
+            "not load a model of unknown origin; name the type in trusted=(...) only if you know that it is harmless."
+        )
+    return estimator
+
+
+def _unknown(content: bytes, trusted: Iterable[str]) -> list[str]:
+    return sorted(set(_skops().get_untrusted_types(data=content)) - {*TRUSTED, *trusted})
+
+
+def _unpacked(content: bytes) -> tuple[dict, dict[str, bytes]]:
+    """Give the schema and the arrays of an estimator in the format of skops."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    return json.loads(files.pop("schema.json")), files
+
+
+def _packed(schema: dict, files: Mapping[str, bytes]) -> bytes:
+    return fixed_zip({"schema.json": json.dumps(schema, separators=(",", ":")).encode(), **files})
+
+
+def _nodes(node) -> Iterator[dict]:
+    """Yield every mapping inside a schema, outer ones first."""
+    if isinstance(node, dict):
+        yield node
+    for entry in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from _nodes(entry)
+
+
+def _canonical(content: bytes) -> bytes:
+    """Number the objects in the order of the schema: skops names them by their addresses in memory."""
+    schema, files = _unpacked(content)
+    numbers: dict[int, int] = {}
+    renamed: dict[str, str] = {}
+    for node in _nodes(schema):
+        if isinstance(node.get("__id__"), int):
+            node["__id__"] = numbers.setdefault(node["__id__"], len(numbers) + 1)
+        if isinstance(node.get("file"), str) and node["file"] in files:
+            name = PurePosixPath(node["file"])
+            node["file"] = renamed.setdefault(node["file"], f"array-{len(renamed) + 1}{name.suffix}")
+    return _packed(schema, {new: files[old] for old, new in renamed.items()})
+
+
+def _with_present_names(content: bytes, owner: str) -> bytes:
+    """Give histofeat's types in a schema the modules that they have moved to."""
+    schema, files = _unpacked(content)
+    for node in _nodes(schema):
+        module, name = str(node.get("__module__")), str(node.get("__class__"))
+        if f"{module}.{name}" in _REPLACED:
+            raise ModelFileError(
+                f"{owner}: expected {name!r} in the form of format {FORMAT_VERSION}, got that of format 1, which this "
+                "histofeat does not read. Train the model again, or load it with the histofeat that wrote it."
+            )
+        if module.startswith("histofeat.") and name in _PRESENT_NAMES:
+            node["__module__"] = _PRESENT_NAMES[name].rpartition(".")[0]
+    return _packed(schema, files)
+
+
+def check_trees(estimator) -> None:
+    """Check that a decision tree does not point outside of itself, or it would read foreign memory when it predicts.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A fitted tree with ``tree_`` and ``n_features_in_``.
+
+    Raises
+    ------
+    ModelFileError
+        If a child does not come after its parent, or a node uses a column that does not exist.
+    """
+    tree = estimator.tree_
+    left, right, column = tree.children_left, tree.children_right, tree.feature
+    at = np.arange(tree.node_count)
+    leaf = (left == -1) & (right == -1)
+    inner = (left > at) & (right > at) & (left < tree.node_count) & (right < tree.node_count)
+    inner &= (column >= 0) & (column < tree.n_features)
+    if not tree.node_count or tree.n_features != estimator.n_features_in_ or not (leaf | inner).all():
+        raise ModelFileError(
+            f"load_model: expected decision trees that are whole, got one of {tree.node_count:,} nodes that points "
+            "outside of itself. Do not use this file; train the model again."
+        )

@@ -1,0 +1,331 @@
+"""The networks that a classifier can train: one record each, and how Keras builds it."""
+
+import contextlib
+import random
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+
+from histofeat.exceptions import check_name
+from histofeat.networks._recipes import ALEXNET, CANCERNET, FINE_TUNING, FROM_SCRATCH, RESNET_SMALL, Recipe
+from histofeat.networks.pretrained._network import (
+    _quiet,
+    _settings,
+    base_network,
+    import_keras,
+    load_weights,
+    preprocess,
+    residual_features,
+)
+from histofeat.networks.pretrained._records import ENCODERS, Encoder
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One network, how it is trained and at which size.
+
+    Parameters
+    ----------
+    name : str
+        Its name in histofeat.
+    input_size : int
+        Side of the input in px, unless another is asked for.
+    minimum_size : int
+        The smallest side it can take.
+    recipes : mapping of str to Recipe
+        Ways to train it from random weights, "standard" among them.
+    encoder : Encoder or None
+        What ``keras.applications`` has under this name, with published ImageNet weights; None for a network of
+        histofeat's own.
+    fine_tuning : mapping of str to Recipe
+        Ways to train it from given weights.
+    last_blocks : tuple of str
+        The layers that learn in the second stage of fine-tuning: those whose names start so.
+    reference : str
+        DOI, arXiv number or source.
+
+    Examples
+    --------
+    >>> ARCHITECTURES["cancernet"].input_size
+    48
+    """
+
+    name: str
+    input_size: int
+    minimum_size: int
+    recipes: Mapping[str, Recipe]
+    encoder: Encoder | None = None
+    fine_tuning: Mapping[str, Recipe] = field(default_factory=lambda: MappingProxyType({}))
+    last_blocks: tuple[str, ...] = ()
+    reference: str = ""
+
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether there are published ImageNet weights."""
+        return self.encoder is not None
+
+
+_KERNELS = "_weights_tf_dim_ordering_tf_kernels_notop.h5"
+_DENSENET = "10.1109/CVPR.2017.243"
+#: Networks of ``keras.applications`` that are no encoders of features.
+_FURTHER = (
+    Encoder(
+        "mobilenet", "MobileNet", "mobilenet", 1024, "tf", "mobilenet_1_0_224_tf_no_top.h5",
+        reference="arXiv:1704.04861",
+    ),
+    Encoder(
+        "resnet101", "ResNet101", "resnet", 2048, "caffe", f"resnet101{_KERNELS}", reference="10.1109/CVPR.2016.90"
+    ),
+    Encoder("densenet169", "DenseNet169", "densenet", 1664, "torch", f"densenet169{_KERNELS}", reference=_DENSENET),
+    Encoder("densenet201", "DenseNet201", "densenet", 1920, "torch", f"densenet201{_KERNELS}", reference=_DENSENET),
+    Encoder("vgg16", "VGG16", "vgg16", 512, "caffe", f"vgg16{_KERNELS}", reference="arXiv:1409.1556"),
+)  # fmt: skip
+#: The stage before the pooling, by the constructor's family.
+_LAST_BLOCKS = {
+    "mobilenet_v2": ("block_13_", "block_14_", "block_15_", "block_16_", "Conv_1"),
+    "mobilenet": ("conv_dw_12", "conv_pw_12", "conv_dw_13", "conv_pw_13"),
+    "efficientnet": ("block6", "block7", "top_"),
+    "resnet": ("conv5_",),
+    "densenet": ("conv5_", "bn"),
+    "vgg16": ("block5_",),
+}
+
+
+def _pretrained(encoder: Encoder) -> Architecture:
+    return Architecture(
+        name=encoder.name,
+        input_size=96 if "mobilenet" in encoder.name else encoder.default_size,
+        minimum_size=32,
+        recipes=FROM_SCRATCH,
+        encoder=encoder,
+        fine_tuning=FINE_TUNING,
+        last_blocks=_LAST_BLOCKS[encoder.module],
+        reference=encoder.reference,
+    )
+
+
+def _is_plain(encoder: Encoder) -> bool:
+    """Whether an encoder is a whole network of ``keras.applications``, not a part of one or from another source."""
+    return encoder.source == "keras" and not encoder.taps
+
+
+#: Every network by name.
+ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
+    {
+        record.name: record
+        for record in (
+            Architecture(
+                "cancernet", 48, 8, CANCERNET, reference="Adrian Rosebrock, pyimagesearch.com, 18 February 2019"
+            ),
+            Architecture("alexnet", 224, 64, ALEXNET, reference="arXiv:1404.5997, section 4, in one column"),
+            Architecture("resnet_small", 48, 16, RESNET_SMALL, reference="histofeat; blocks of 10.1109/CVPR.2016.90"),
+            *(_pretrained(encoder) for encoder in (*ENCODERS.values(), *_FURTHER) if _is_plain(encoder)),
+        )
+    }
+)
+
+
+def find_architecture(name: str) -> Architecture:
+    """The record of a network by name.
+
+    Parameters
+    ----------
+    name : str
+        A key of `ARCHITECTURES`.
+
+    Returns
+    -------
+    architecture : Architecture
+        The record.
+
+    Raises
+    ------
+    ValueError
+        If there is no such network; the message gives the nearest name.
+
+    Examples
+    --------
+    >>> find_architecture("densenet201").encoder.constructor
+    'DenseNet201'
+    """
+    check_name("CNNClassifier.architecture", name, ARCHITECTURES, "the name of a network")
+    return ARCHITECTURES[name]
+
+
+#: Held while a network is built or run outside of training: Keras takes settings from the process.
+BUILDING = threading.RLock()
+_HEAD_DROPOUT = 0.2
+
+
+def build(
+    architecture: Architecture,
+    n_classes: int,
+    *,
+    input_size: int,
+    seed: int = 0,
+    precision: str = "float32",
+    weights: Path | None = None,
+    fine_tuned: bool = False,
+):
+    """A network with random weights, or with those of a file.
+
+    Parameters
+    ----------
+    architecture : Architecture
+        Which one.
+    n_classes : int
+        Width of the output.
+    input_size : int
+        Side of the input in px.
+    seed : int, default=0
+        Of the random weights and of dropout.
+    precision : {"float32", "bfloat16"}
+        Arithmetic of the layers; the weights and the output are float32.
+    weights : Path or None
+        For a network of ``keras.applications``: its weights without the classification layer. For one of histofeat's
+        own: a network or weights that Keras saved.
+    fine_tuned : bool, default=False
+        Whether the base keeps the statistics of its normalisations for good, as a pretrained one does.
+
+    Returns
+    -------
+    model : keras.Model
+        From (n, input_size, input_size, 3) uint8 to (n, n_classes) float32, rows that add up to 1.
+
+    Raises
+    ------
+    WeightsError
+        If the file of weights is damaged or belongs to another network.
+    MissingExtraError
+        If Keras is not installed.
+    """
+    keras = import_keras()
+    with BUILDING, _quiet(), _settings(keras, precision), _seeded(seed):
+        pixels = keras.Input((input_size, input_size, 3), dtype="uint8", name="pixels")
+        if architecture.encoder is not None:
+            features = _base(keras, architecture, pixels, input_size, weights, fine_tuned)
+        else:
+            features = _OWN[architecture.name](keras, pixels)
+        logits = keras.layers.Dense(n_classes, name="logits")(features)
+        proba = keras.layers.Activation("softmax", dtype="float32", name="probabilities")(logits)
+        model = keras.Model(pixels, proba, name=architecture.name.replace(".", "_"))
+        if weights is not None and architecture.encoder is None:
+            expected = f"weights of {architecture.name} with as many classes"
+            load_weights(model, weights, expected, "Use a file that this architecture was saved to.")
+        return model
+
+
+def rebuild(
+    built_as: Mapping[str, object], n_classes: int, input_size: int, arrays: Sequence[np.ndarray] | None = None
+):
+    """A network as it was built for a fit, with other weights.
+
+    Parameters
+    ----------
+    built_as : mapping
+        ``architecture``, the name, and ``precision`` and ``fine_tuned`` as for `build`.
+    n_classes, input_size : int
+        As for `build`.
+    arrays : sequence of ndarray or None
+        All weights, in Keras's order; None leaves them random.
+
+    Returns
+    -------
+    model : keras.Model
+    """
+    options = {name: built_as[name] for name in ("precision", "fine_tuned")}
+    model = build(find_architecture(built_as["architecture"]), n_classes, input_size=input_size, **options)
+    if arrays is not None:
+        with _quiet():
+            model.set_weights(arrays)
+    return model
+
+
+def unfreeze(model, architecture: Architecture, part: str, *, fine_tuned: bool) -> None:
+    """Say which layers learn; the model has to be compiled after it.
+
+    Parameters
+    ----------
+    model : keras.Model
+        From `build`.
+    architecture : Architecture
+        Whose.
+    part : {"head", "last_blocks", "all"}
+        "head" is what stands on a pretrained base.
+    fine_tuned : bool
+        As the network was built. Its normalisations then learn in no stage: to Keras that means that they keep their
+        means and deviations, also where training says otherwise to the whole network.
+    """
+    if architecture.encoder is None:
+        return
+    base = model.get_layer("base")
+    base.trainable = True
+    normalisation = import_keras().layers.BatchNormalization
+    for layer in base.layers:
+        learns = part == "all" or (part == "last_blocks" and layer.name.startswith(architecture.last_blocks))
+        layer.trainable = learns and not (fine_tuned and isinstance(layer, normalisation))
+
+
+def _cancernet(keras, pixels):
+    """CancerNet as published: separable convolutions 32; 64, 64; 128, 128, 128; then 256 units."""
+    layers = keras.layers
+    x = layers.Rescaling(1 / 255, dtype="float32")(pixels)
+    for width, depth in ((32, 1), (64, 2), (128, 3)):
+        for _ in range(depth):
+            x = layers.SeparableConv2D(width, 3, padding="same")(x)
+            x = layers.BatchNormalization()(layers.Activation("relu")(x))
+        x = layers.Dropout(0.25)(layers.MaxPooling2D()(x))
+    x = layers.Activation("relu")(layers.Dense(256)(layers.Flatten()(x)))
+    return layers.Dropout(0.5)(layers.BatchNormalization()(x))
+
+
+def _alexnet(keras, pixels):
+    """AlexNet in one column: five convolutions, then twice 4,096 units; without normalisation, as published."""
+    layers = keras.layers
+    x = layers.Rescaling(1 / 127.5, offset=-1, dtype="float32")(pixels)
+    x = layers.Conv2D(64, 11, strides=4, activation="relu")(layers.ZeroPadding2D(2)(x))
+    x = layers.Conv2D(192, 5, padding="same", activation="relu")(layers.MaxPooling2D(3, 2)(x))
+    x = layers.MaxPooling2D(3, 2)(x)
+    for width in (384, 256, 256):
+        x = layers.Conv2D(width, 3, padding="same", activation="relu")(x)
+    x = layers.Flatten()(layers.MaxPooling2D(3, 2)(x))
+    for _ in range(2):
+        x = layers.Dense(4096, activation="relu")(layers.Dropout(0.5)(x))
+    return x
+
+
+def _resnet_small(keras, pixels):
+    """Three residual blocks of 32, 64 and 128 channels; see `histofeat.networks.pretrained._network`."""
+    layers = keras.layers
+    x = layers.Rescaling(1 / 127.5, offset=-1.0, dtype="float32")(pixels)
+    return layers.Dropout(_HEAD_DROPOUT)(residual_features(keras, x))
+
+
+#: histofeat's own, from pixels to the features that the output stands on.
+_OWN = {"cancernet": _cancernet, "alexnet": _alexnet, "resnet_small": _resnet_small}
+
+
+def _base(keras, architecture, pixels, input_size, weights, fine_tuned):
+    """Build a network of ``keras.applications`` without its head, and drop some of what it gives."""
+    encoder = architecture.encoder
+    base = base_network(keras, encoder, (input_size, input_size, 3), weights=weights, name="base")
+    # A pretrained base keeps its means and deviations in both stages, for which `unfreeze` is needed too: those of a
+    # small batch would undo its weights.
+    seen = preprocess(pixels, encoder.preprocessing)
+    features = base(seen, training=False) if fine_tuned else base(seen)
+    return keras.layers.Dropout(_HEAD_DROPOUT)(features)
+
+
+@contextlib.contextmanager
+def _seeded(seed: int):
+    # Every initialiser and dropout of Keras that is given no seed draws one from Python's generator.
+    state = random.getstate()
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(state)

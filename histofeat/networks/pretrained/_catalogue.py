@@ -1,0 +1,118 @@
+"""Find the record of an encoder by name; make one for a network of timm or of the hub."""
+
+import functools
+
+from histofeat.exceptions import WeightsError, check_name, known_names
+from histofeat.networks.pretrained._records import (
+    _HUB_FILES,
+    _IMAGENET,
+    ENCODERS,
+    HUB,
+    TIMM,
+    Encoder,
+    TimmEncoder,
+)
+from histofeat.networks.pretrained._weights import read_config
+
+
+def find_encoder(name: str, *, owner: str = "CNNEmbedding.encoder") -> Encoder | TimmEncoder:
+    """Find the record of an encoder by name, or make one for a network that has no name here.
+
+    Parameters
+    ----------
+    name : str
+        A key of `ENCODERS`; ``timm:<model>``, for example ``timm:resnet18`` or with a tag ``timm:resnet18.a1_in1k``;
+        or ``hf-hub:<owner/repository>``, whose ``config.json`` is read from the hub's cache or from the hub. Input size
+        and normalisation are those of the published weights; the embedding is the one that timm pools.
+    owner : str
+        The parameter's name in error messages.
+
+    Returns
+    -------
+    encoder : Encoder or TimmEncoder
+
+    Raises
+    ------
+    ValueError
+        If there is no such encoder, with the nearest name in the message; if timm does not know the network, or the
+        network gives no vector.
+    WeightsError
+        If the repository has no configuration of timm, or it cannot be had.
+    MissingExtraError
+        If timm, PyTorch or huggingface_hub is needed and not installed.
+
+    Examples
+    --------
+    >>> find_encoder("resnet50").constructor
+    'ResNet50'
+    """
+    for prefix, make in ((TIMM, _of_timm), (HUB, _of_hub)):
+        if isinstance(name, str) and name.startswith(prefix):
+            return make(name.removeprefix(prefix), owner)
+    check_name(owner, name, ENCODERS, "the name of an encoder")
+    return ENCODERS[name]
+
+
+@functools.lru_cache(maxsize=64)
+def _of_timm(model: str, owner: str) -> TimmEncoder:
+    from histofeat.networks.pretrained import _torch_engine as torch_engine
+
+    config = torch_engine.published_config(model)
+    if config is None:
+        hint = known_names(model, torch_engine.network_names())
+        near = hint if hint.startswith("Did you mean") else "`timm.list_models()` gives the names."
+        raise ValueError(f"{owner}: expected the name of a network of timm after 'timm:', got {model!r}. {near}")
+    files = (config["hf_hub_filename"],) if config.get("hf_hub_filename") else _HUB_FILES
+    return _record(
+        f"{TIMM}{model}", model, config, hub_id=config.get("hf_hub_id"), hub_files=files, options=(), owner=owner
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _of_hub(repository: str, owner: str) -> TimmEncoder:
+    from histofeat.networks.pretrained import _torch_engine as torch_engine
+
+    if repository.count("/") != 1 or not all(repository.split("/")):
+        raise ValueError(
+            f"{owner}: expected 'hf-hub:<owner>/<repository>', got {HUB + repository!r}. Copy the two names from the "
+            "address of the model's page."
+        )
+    config = read_config(repository)
+    architecture = config.get("architecture")
+    if architecture is None or torch_engine.published_config(architecture) is None:
+        raise WeightsError(
+            f"{HUB}{repository}: expected a config.json that names a network of timm as its 'architecture', got "
+            f"{architecture!r}. Only repositories of timm's form can be used by their name."
+        )
+    # Without pooling a network gives tokens; its own way to pool them is then the one to take.
+    given = {key: value for key, value in config.get("model_args", {}).items() if (key, value) != ("global_pool", "")}
+    options = tuple(
+        (key, tuple(value) if isinstance(value, list) else value)
+        for key, value in given.items()
+        if key not in ("num_classes", "in_chans")
+    )
+    # Old repositories of timm hold what is now under "pretrained_cfg" at the top.
+    published = config.get("pretrained_cfg", config)
+    return _record(
+        f"{HUB}{repository}", architecture, published, hub_id=repository, hub_files=_HUB_FILES, options=options,
+        owner=owner,
+    )  # fmt: skip
+
+
+def _record(name, architecture, config, *, hub_id, hub_files, options, owner) -> TimmEncoder:
+    from histofeat.networks.pretrained import _torch_engine as torch_engine
+
+    size = int(config.get("input_size", (3, 224, 224))[-1])
+    return TimmEncoder(
+        name=name,
+        architecture=architecture,
+        n_features=torch_engine.vector_length(architecture, options, size, owner=owner),
+        hub_id=hub_id,
+        options=options,
+        mean=tuple(config.get("mean", _IMAGENET["mean"])),
+        std=tuple(config.get("std", _IMAGENET["std"])),
+        default_size=size,
+        minimum_size=min(64, size),
+        hub_files=hub_files,
+        licence=str(config.get("license") or ""),
+    )

@@ -1,0 +1,394 @@
+"""Encoders in Keras: build a network, load its weights, export it. Works with every backend of Keras."""
+
+import contextlib
+import os
+import socket
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from histofeat.exceptions import MissingExtraError, WeightsError, first_line
+from histofeat.networks.pretrained._records import Encoder
+
+_MEAN = np.array([0.485, 0.456, 0.406], dtype=np.float32)
+_STD = np.array([0.229, 0.224, 0.225], dtype=np.float32)
+_MEAN_BGR = np.array([103.939, 116.779, 123.68], dtype=np.float32)
+
+
+def import_keras():
+    """The module ``keras``, with TensorFlow's own log silent unless ``TF_CPP_MIN_LOG_LEVEL`` is set already.
+
+    Raises
+    ------
+    MissingExtraError
+        If Keras or its backend is not installed.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        with _quiet():
+            import keras
+    except ImportError as error:
+        raise MissingExtraError(
+            f"keras: expected Keras 3 with a backend for pretrained networks, got {error}. "
+            'Install it with pip install "histofeat[cnn]".'
+        ) from error
+    return keras
+
+
+def backend_name() -> str:
+    """What computes for Keras: "tensorflow", "jax" or "torch"; its default, the first, where Keras is not installed."""
+    try:
+        return import_keras().config.backend()
+    except MissingExtraError:
+        return "tensorflow"
+
+
+def visible_gpus() -> int:
+    """How many GPUs Keras's backend can use; plain TensorFlow without CUDA libraries sees none."""
+    keras = import_keras()
+    if keras.config.backend() == "torch":
+        return sys.modules["torch"].cuda.device_count()
+    try:
+        return len(keras.distribution.list_devices("gpu"))
+    except (AttributeError, NotImplementedError, RuntimeError):  # jax raises where it has no such platform
+        return 0
+
+
+def check_gpu(owner: str, device: str, found: int, remedy: str, *, seen_by: str = "Keras's backend") -> str:
+    """Return a GPU with its number, "gpu:0" for "gpu"; refuse one that is not among the `found` ones."""
+    device = device if ":" in device else f"{device}:0"
+    if int(device.partition(":")[2]) >= found:
+        raise ValueError(f"{owner}: expected a GPU that {seen_by} sees, got {device!r} where it sees {found}. {remedy}")
+    return device
+
+
+def to_device(batch: np.ndarray, device: str):
+    """Copy a batch to a device, for use within ``keras.device(device)``.
+
+    Parameters
+    ----------
+    batch : ndarray, C-contiguous
+        What is copied.
+    device : str
+        ``"cpu:0"``, ``"gpu:0"`` and so on.
+
+    Returns
+    -------
+    tensor : tensor of the backend
+        PyTorch copies to a GPU from pinned memory and returns before it is done; the network's first kernel waits for
+        it there. TensorFlow and JAX stage host memory by themselves.
+    """
+    keras = import_keras()
+    if keras.config.backend() == "torch" and device.startswith("gpu"):
+        host = sys.modules["torch"].from_numpy(batch).pin_memory()
+        return host.to(device.replace("gpu", "cuda"), non_blocking=True)
+    return keras.ops.convert_to_tensor(batch)
+
+
+def preprocess(pixels, rule: str):
+    """Pixels as the network was trained to see them.
+
+    Parameters
+    ----------
+    pixels : tensor (..., 3), uint8
+        RGB, symbolic or not.
+    rule : {"tf", "torch", "caffe", "none"}
+        See `Encoder`.
+
+    Returns
+    -------
+    x : tensor (..., 3), float32
+        The same values as ``preprocess_input`` of the network's module in ``keras.applications``.
+    """
+    ops = import_keras().ops
+    x = ops.cast(pixels, "float32")
+    if rule == "tf":
+        return x / 127.5 - 1.0
+    if rule == "torch":
+        return (x / 255.0 - _MEAN) / _STD
+    if rule == "caffe":
+        return ops.flip(x, axis=-1) - _MEAN_BGR
+    return x
+
+
+def build_network(encoder: Encoder, weights: Path, *, input_size: int, pooling="avg", precision="float32"):
+    """The whole network: uint8 pixels in, float32 embeddings out, preprocessing inside.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        The network.
+    weights : Path
+        File of its weights.
+    input_size : int
+        Side of the input in px.
+    pooling : {"avg", "max"}
+        How the last feature map becomes a vector.
+    precision : {"float32", "bfloat16"}
+        Arithmetic of the layers; bfloat16 keeps the weights in float32.
+
+    Returns
+    -------
+    model : keras.Model
+        From (n, input_size, input_size, 3) uint8 to (n, encoder.n_features) float32.
+
+    Raises
+    ------
+    WeightsError
+        If the file is damaged or belongs to another network.
+    MissingExtraError
+        If Keras is not installed.
+
+    Notes
+    -----
+    EfficientNet: Keras scales the normalised input by the inverse root of the deviation, in a layer that exists
+    only when it loads the ImageNet weights by itself. Here the factor is folded into the first kernel, for every
+    file, because the weights descend from those.
+    """
+    keras = import_keras()
+    shape = (input_size, input_size, 3)
+    with _quiet(), _settings(keras, precision):
+        base = base_network(keras, encoder, shape, pooling, weights)
+        pixels = keras.Input(shape, dtype="uint8")
+        if encoder.taps:
+            base = _tapped(keras, base, encoder.taps, pooling)
+        embedding = base(preprocess(pixels, encoder.preprocessing), training=False)
+        return keras.Model(pixels, keras.ops.cast(embedding, "float32"))
+
+
+def base_network(keras, encoder: Encoder, shape, pooling: str = "avg", weights: Path | None = None, **options):
+    """The network from preprocessed pixels to the pooled last feature map.
+
+    Parameters
+    ----------
+    keras : module
+    encoder : Encoder
+    shape : (int, int, int)
+        Of the input.
+    pooling : {"avg", "max"}
+        How the last feature map becomes a vector.
+    weights : Path or None
+        File of its weights; None is random ones.
+    **options
+        Further arguments of the constructor in ``keras.applications``.
+
+    Returns
+    -------
+    base : keras.Model
+
+    Raises
+    ------
+    WeightsError
+        If the file is damaged or belongs to another network.
+    """
+    if encoder.source == "histofeat":
+        pixels = keras.Input(shape)
+        base = keras.Model(pixels, residual_features(keras, pixels, pooling=pooling), name=encoder.name)
+    else:
+        constructor = getattr(keras.applications, encoder.constructor)
+        options |= dict(encoder.options)
+        base = constructor(include_top=False, weights=None, input_shape=shape, pooling=pooling, **options)
+    if weights is not None:
+        remedy = f"Use {encoder.weight_file}; if it is that file, copy or download it again."
+        load_weights(base, weights, f"the weights of {encoder.name} without its classification layer", remedy)
+        if encoder.stem_scale is not None:
+            stem = base.get_layer("stem_conv")
+            stem.kernel.assign(stem.kernel * np.asarray(encoder.stem_scale, dtype=np.float32)[:, np.newaxis])
+    return base
+
+
+def _tapped(keras, base, taps, pooling):
+    """Give the pooled feature maps of some layers, side by side."""
+    pool = keras.ops.mean if pooling == "avg" else keras.ops.max
+    return keras.Model(
+        base.input, keras.ops.concatenate([pool(base.get_layer(tap).output, axis=(1, 2)) for tap in taps], axis=-1)
+    )
+
+
+def write_trained(encoder: Encoder, arrays, path: Path) -> None:
+    """Write the weights of an encoder of histofeat's own that was trained as a part of a classifier.
+
+    Parameters
+    ----------
+    encoder : Encoder
+    arrays : sequence of ndarray
+        Its weights, in Keras's order.
+    path : Path
+        Ending in ``.weights.h5``.
+    """
+    keras = import_keras()
+    size = encoder.default_size
+    with _quiet(), _settings(keras, "float32"):
+        base = base_network(keras, encoder, (size, size, 3))
+        base.set_weights(arrays)
+        base.save_weights(path)
+
+
+def export_openvino(model, path: Path) -> None:
+    """Write a Keras model as OpenVINO's ``.xml`` with its ``.bin`` beside it.
+
+    Raises
+    ------
+    MissingExtraError
+        If Keras's backend is jax and TensorFlow, through which Keras converts it, is not installed.
+    """
+    try:
+        with _quiet():
+            model.export(str(path), format="openvino", verbose=False)
+    except ImportError as error:
+        raise MissingExtraError(
+            f"keras: expected a backend that can write a network for OpenVINO, got {backend_name()!r} ({error}). "
+            'Use engine="keras", or install TensorFlow too.'
+        ) from error
+
+
+def download_imagenet(encoder: Encoder, *, timeout_s: float) -> Path:
+    """Let Keras download the ImageNet weights into its own cache.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        The network.
+    timeout_s : float
+        Longest wait for any single answer of the server.
+
+    Returns
+    -------
+    path : Path
+        The file in Keras's cache.
+
+    Raises
+    ------
+    OSError
+        If the download fails; Keras removes what arrived by then.
+    """
+    keras = import_keras()
+    constructor = getattr(keras.applications, encoder.constructor)
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(timeout_s)  # Keras downloads without any limit of its own
+    try:
+        with _quiet(), _settings(keras, "float32"):
+            constructor(include_top=False, weights="imagenet", input_shape=(224, 224, 3), **dict(encoder.options))
+    except Exception as error:
+        # Keras reports a failed download as a bare Exception, so the class itself is what has to be caught.
+        if type(error) is not Exception and not isinstance(error, (OSError, ValueError)):
+            raise
+        raise OSError(f"download by Keras failed: {error}") from error
+    finally:
+        socket.setdefaulttimeout(before)
+    # The file is in the cache now: this only asks Keras for its path.
+    return Path(keras.utils.get_file(encoder.weight_file, origin="", cache_subdir="models"))
+
+
+def load_weights(model, path: Path, expected: str, remedy: str) -> None:
+    """Load a file of weights into a model of Keras.
+
+    Parameters
+    ----------
+    model : keras.Model
+    path : Path
+    expected, remedy : str
+        For the message: what the file is to be, and what to do.
+
+    Raises
+    ------
+    WeightsError
+        If Keras cannot load it.
+    """
+    try:
+        with _quiet():
+            model.load_weights(path)
+    except Exception as error:  # Keras, h5py and zipfile raise a dozen kinds for a damaged or foreign file
+        raise WeightsError(
+            f"{path}: expected {expected}, got a file that Keras cannot load into it ({first_line(error):.200}). "
+            f"{remedy}"
+        ) from error
+
+
+@contextlib.contextmanager
+def _settings(keras, precision: str):
+    # Keras takes these two from the process: set for the time of building, then as the user had them.
+    policy, layout = keras.config.dtype_policy(), keras.config.image_data_format()
+    keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
+    keras.config.set_image_data_format("channels_last")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(policy)
+        keras.config.set_image_data_format(layout)
+
+
+@contextlib.contextmanager
+def _quiet():
+    # Keras 3.15 on NumPy 2 deprecates at every variable it converts; nothing a user of histofeat can act on.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+#: Channels of the three stages, at a half, a fourth and an eighth of the input's side, and blocks in each.
+WIDTHS = (32, 64, 128)
+BLOCKS = (1, 1, 1)
+
+
+def residual_features(keras, x, *, pooling: str = "avg", widths: Sequence[int] = WIDTHS):
+    """Features of patches: a 5x5 stem of stride 2, three residual blocks, and the pooled last feature map.
+
+    Parameters
+    ----------
+    keras : module
+        Keras.
+    x : tensor (n, size, size, 3), float32
+        Pixels, preprocessed to -1 to 1.
+    pooling : {"avg", "max"}
+        How the last feature map becomes a vector.
+    widths : sequence of int, default=(32, 64, 128)
+        Channels of each stage; the stem has those of the first.
+
+    Returns
+    -------
+    features : tensor (n, widths[-1])
+    """
+    pool = keras.layers.GlobalAveragePooling2D if pooling == "avg" else keras.layers.GlobalMaxPooling2D
+    return pool()(residual_stages(keras, x, widths=widths)[-1])
+
+
+def residual_stages(keras, x, *, widths: Sequence[int] = WIDTHS, blocks: Sequence[int] = BLOCKS) -> list:
+    """Feature maps at the end of each stage of the network.
+
+    Parameters
+    ----------
+    keras : module
+        Keras.
+    x : tensor (n, size, size, 3), float32
+        Pixels, preprocessed to -1 to 1.
+    widths, blocks : sequence of int
+        Channels and blocks of each stage.
+
+    Returns
+    -------
+    maps : list of tensor (n, side, side, width)
+
+    Notes
+    -----
+    Blocks of two 3x3 convolutions (https://doi.org/10.1109/CVPR.2016.90); where a block halves its input, the straight
+    way is averaged over 2x2 and brought to its width by a 1x1 convolution.
+    """
+    layers = keras.layers
+
+    def convolved(x, width, kernel, stride=1):
+        x = layers.Conv2D(width, kernel, strides=stride, padding="same", use_bias=False)(x)
+        return layers.BatchNormalization(momentum=0.9)(x)
+
+    x, maps = layers.ReLU()(convolved(x, widths[0], 5, 2)), []
+    for stage, (width, n_blocks) in enumerate(zip(widths, blocks, strict=True)):
+        for block in range(n_blocks):
+            halved = stage > 0 and block == 0
+            straight = convolved(layers.AveragePooling2D(2, padding="same")(x), width, 1) if halved else x
+            y = layers.ReLU()(convolved(x, width, 3, 2 if halved else 1))
+            x = layers.ReLU()(layers.Add()([straight, convolved(y, width, 3)]))
+        maps.append(x)
+    return maps

@@ -1,0 +1,214 @@
+"""OpenVINO runs an encoder on the CPU: converted from Keras once, kept on disk, then run without Keras."""
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+import threading
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from histofeat.datasets import write_whole
+from histofeat.exceptions import MissingExtraError
+from histofeat.networks.pretrained import _network as network
+from histofeat.networks.pretrained._provenance import read_record
+from histofeat.networks.pretrained._records import Encoder
+from histofeat.networks.pretrained._weights import hash_weights
+
+#: Raised whenever `network.build_network` changes what it computes: converted networks of before are then
+#: converted again.
+GRAPH_VERSION = 1
+#: Patches per pass. Fixed, the last pass filled with zeros, so that an embedding depends to the last bit on its
+#: patch alone; small, so that the feature maps of one pass stay near the processor's cache.
+ROWS = 8
+_ABSENT = object()
+
+
+def import_openvino():
+    """The module ``openvino``, without its telemetry.
+
+    Importing OpenVINO looks up an analytics host. It does without where its package ``openvino_telemetry`` is
+    not installed, so that package is hidden while OpenVINO is imported. Where someone else in the process has
+    imported OpenVINO before, that has happened already.
+
+    Raises
+    ------
+    MissingExtraError
+        If OpenVINO is not installed.
+    """
+    if "openvino" in sys.modules:
+        before = _ABSENT
+    else:
+        before = sys.modules.get("openvino_telemetry", _ABSENT)
+        sys.modules["openvino_telemetry"] = None
+    try:
+        import openvino
+    except ImportError as error:
+        raise MissingExtraError(
+            f"openvino: expected OpenVINO for engine='openvino', got {error}. "
+            'Install it with pip install "histofeat[cnn]", or use engine="keras".'
+        ) from error
+    finally:
+        if before is not _ABSENT:
+            sys.modules["openvino_telemetry"] = before
+        elif sys.modules.get("openvino_telemetry", _ABSENT) is None:
+            del sys.modules["openvino_telemetry"]
+    return openvino
+
+
+def bfloat16_supported() -> bool:
+    """Whether this processor computes in bfloat16 (AVX512_BF16 or AMX), as OpenVINO sees it."""
+    return "BF16" in import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def user_cache() -> Path:
+    """Folder for what can be computed again: ``$XDG_CACHE_HOME/histofeat`` or ``~/.cache/histofeat``."""
+    root = os.environ.get("XDG_CACHE_HOME")
+    return (Path(root) if root else Path.home() / ".cache") / "histofeat"
+
+
+class OpenVINOEngine:
+    """An encoder compiled for this CPU.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        The network.
+    weights : Path
+        File of its weights.
+    input_size : int
+        Side of the input in px.
+    pooling : {"avg", "max"}
+        How the last feature map becomes a vector.
+    precision : {"float32", "bfloat16"}
+        Arithmetic, set explicitly: OpenVINO's own choice depends on the processor.
+    n_threads : int
+        Threads; each runs passes of its own, so their number does not change any value.
+    cache_dir : path or None
+        Folder of converted networks; None is `user_cache`.
+
+    Raises
+    ------
+    ValueError
+        If bfloat16 is asked for on a processor that does not have it.
+    """
+
+    name = "openvino"
+
+    def __init__(self, encoder: Encoder, weights: Path, *, input_size, pooling, precision, n_threads, cache_dir=None):
+        core = import_openvino().Core()
+        if precision == "bfloat16" and not bfloat16_supported():
+            raise ValueError(
+                "CNNEmbedding.precision: expected 'float32' on this processor, got 'bfloat16', which needs "
+                "AVX512_BF16 or AMX. Use precision='float32'; bfloat16 would not be faster here."
+            )
+        # Without mapping, the file may be replaced or removed while the network runs.
+        core.set_property({"ENABLE_MMAP": False})
+        identity = {
+            "encoder": encoder.name,
+            "input_size": input_size,
+            "pooling": pooling,
+            "weights": hash_weights(weights),
+            "graph": GRAPH_VERSION,
+        }
+        build = partial(network.build_network, encoder, weights, input_size=input_size, pooling=pooling)
+        beside = _converted_beside(encoder, weights, input_size, pooling)
+        model = core.read_model(beside) if beside else _read_network(core, identity, build, cache_dir)
+        model.reshape([ROWS, input_size, input_size, 3])
+        options = {
+            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
+            "INFERENCE_NUM_THREADS": n_threads,
+            "NUM_STREAMS": n_threads,
+            # Pinned, the workers of two processes would sit on the same cores.
+            "ENABLE_CPU_PINNING": False,
+            "ENABLE_HYPER_THREADING": True,
+        }
+        self._queue = import_openvino().AsyncInferQueue(core.compile_model(model, "CPU", options), n_threads)
+        self._lock = threading.Lock()
+        self.n_features = encoder.n_features
+
+    def stage(self, pixels: np.ndarray, *, batch_size: int | None = None) -> np.ndarray:
+        """Give the pixels as they are: the network reads them where they lie."""
+        return pixels
+
+    def embed(self, pixels: np.ndarray, *, batch_size: int | None = None) -> np.ndarray:
+        """Embeddings (n, d) float32 of pixels (n, size, size, 3) uint8; `batch_size` is not needed here."""
+        out = np.empty((len(pixels), self.n_features), dtype=np.float32)
+
+        def keep(request, rows: slice) -> None:
+            out[rows] = request.get_output_tensor(0).data[: rows.stop - rows.start]
+
+        with self._lock:
+            self._queue.set_callback(keep)
+            for start in range(0, len(pixels), ROWS):
+                stop = min(start + ROWS, len(pixels))
+                self._queue.start_async({0: filled(pixels[start:stop], ROWS)}, slice(start, stop))
+            self._queue.wait_all()
+        return out
+
+
+def filled(pixels: np.ndarray, rows: int) -> np.ndarray:
+    """The batch, C-contiguous, with black patches appended until it has `rows` of them."""
+    if len(pixels) == rows:
+        return np.ascontiguousarray(pixels)
+    full = np.zeros((rows, *pixels.shape[1:]), dtype=pixels.dtype)
+    full[: len(pixels)] = pixels
+    return full
+
+
+def _converted_beside(encoder: Encoder, weights: Path, input_size: int, pooling: str) -> Path | None:
+    """The converted network beside weights that histofeat trained, checked; None where their record names none."""
+    if encoder.source != "histofeat" or (input_size, pooling) != (encoder.default_size, "avg"):
+        return None
+    record, converted = read_record(weights, encoder.name), weights.with_name(f"{encoder.name}.xml")
+    named = record is not None and {converted.name, converted.with_suffix(".bin").name} <= set(record.files)
+    return converted if named else None
+
+
+def _read_network(core, identity: dict, build: Callable, cache_dir):
+    name = "-".join(str(value) for value in identity.values())
+    folder = (Path(cache_dir) if cache_dir is not None else user_cache()) / "openvino" / name
+    if _is_sound(folder, identity):
+        return core.read_model(folder / "network.xml")
+    model = build()
+    try:
+        _store(model, folder, identity)
+        return core.read_model(folder / "network.xml")
+    except OSError as error:
+        warnings.warn(
+            f"{folder}: expected a folder to keep the converted network in, got {error}. It is converted again by "
+            "each process; set XDG_CACHE_HOME to a folder that can be written.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    with tempfile.TemporaryDirectory() as scratch:
+        _store(model, Path(scratch) / name, identity)
+        return core.read_model(Path(scratch) / name / "network.xml")
+
+
+def _store(model, folder: Path, identity: dict) -> None:
+    try:
+        with write_whole(folder, folder=True, parents=True) as part:
+            network.export_openvino(model, part / "network.xml")
+            digests = {file.name: hash_weights(file) for file in sorted(part.iterdir())}
+            (part / "network.json").write_text(json.dumps({**identity, "files": digests}, indent=1))
+            if folder.exists() and not _is_sound(folder, identity):
+                shutil.rmtree(folder)
+    except OSError:
+        # Another process was first; its network is the same one if it is sound.
+        if not _is_sound(folder, identity):
+            raise
+
+
+def _is_sound(folder: Path, identity: dict) -> bool:
+    try:
+        record = json.loads((folder / "network.json").read_text())
+        digests = record.pop("files")
+        return record == identity and all(hash_weights(folder / name) == value for name, value in digests.items())
+    except (OSError, ValueError, KeyError, AttributeError):
+        return False

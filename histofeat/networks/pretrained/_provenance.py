@@ -1,0 +1,300 @@
+"""Whether weights are what they should be: the fingerprint of a loaded network and the record of its training."""
+
+import functools
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from histofeat.datasets import read_csv_rows, write_whole
+from histofeat.exceptions import WeightsError
+from histofeat.networks.pretrained._weights import hash_weights
+
+_VALUES = 16
+_KNOWN = Path(__file__).with_name("fingerprints.csv")
+#: Greatest difference in units of the embedding's root mean square. Engines, processors and TF32 differ by rounding,
+#: hence no hash of the bits; weights of which a part is missing differ by the whole of it.
+_TOLERANCE = {"float32": 0.02, "bfloat16": 0.35}
+
+
+def test_image(size: int) -> np.ndarray:
+    """The fixed test image: blots and grain in the colours of a stained slide, drawn from whole numbers only.
+
+    Parameters
+    ----------
+    size : int
+        Side in px.
+
+    Returns
+    -------
+    pixels : ndarray of shape (1, size, size, 3), uint8
+
+    Examples
+    --------
+    >>> test_image(4)[0, 0, :2].tolist()
+    [[211, 138, 209], [100, 55, 155]]
+    """
+    # NumPy keeps this generator's numbers the same for good.
+    rng = np.random.RandomState(0)
+    coarse, fine = rng.randint(0, 120, (8, 8)), rng.randint(0, 40, (size, size, 3))
+    place = np.arange(size) * 8 // size
+    blots = coarse[place][:, place]
+    stained = np.array([255, 235, 240]) - blots[..., None] * np.array([10, 14, 6]) // 10 - fine
+    return np.clip(stained, 0, 255).astype(np.uint8)[None]
+
+
+def fingerprint(engine, input_size: int) -> np.ndarray:
+    """Sixteen numbers that stand for the embedding of the test image.
+
+    Parameters
+    ----------
+    engine : Engine
+        What runs the network.
+    input_size : int
+        Side of its input in px.
+
+    Returns
+    -------
+    values : ndarray of shape (16,), float64
+        Projections of the embedding on fixed signs, over the square root of its length, in units of its root mean
+        square: of the order of 1 each, whatever the network. NaN where the embedding is not finite or all zero.
+    """
+    embedding = engine.embed(test_image(input_size))[0].astype(np.float64)
+    signs = np.random.RandomState(1).randint(0, 2, (_VALUES, len(embedding))) * 2 - 1
+    size = np.sqrt(np.mean(embedding**2))
+    if not np.isfinite(size) or size == 0:
+        return np.full(_VALUES, np.nan)
+    return signs @ embedding / (np.sqrt(len(embedding)) * size)
+
+
+def check_fingerprint(engine, encoder, *, weights: str, identity: Mapping, cache_dir: Path) -> None:
+    """Refuse a network that does not give what it gave before.
+
+    Parameters
+    ----------
+    engine : Engine
+        What was loaded.
+    encoder : Encoder
+    weights : str
+        Content hash of the weights. The package holds the fingerprints of some at their usual sizes; other fingerprints
+        are kept in `cache_dir` the first time.
+    identity : mapping
+        ``input_size``, ``pooling``, ``precision``, and as ``graph`` the version of what is computed.
+    cache_dir : Path
+        Where first fingerprints are remembered.
+
+    Raises
+    ------
+    WeightsError
+        If the embedding is not finite, is all zero, or differs from the known one.
+    """
+    found = fingerprint(engine, identity["input_size"])
+    if not np.isfinite(found).all():
+        raise WeightsError(
+            f"{encoder.name}: expected a finite embedding of the test image, got none (weights {weights}). The weights "
+            "are damaged: copy or download them again."
+        )
+    known = known_fingerprints().get((encoder.name, weights, identity["input_size"], identity["pooling"]))
+    whose = "the one that histofeat knows"
+    if known is None:
+        # The name of a repository of the hub has a slash.
+        name = encoder.name.replace("/", "-")
+        settings = (identity[one] for one in ("input_size", "pooling", "precision", "graph"))
+        words = (name, weights, *settings, engine.name)
+        known, whose = _remembered(cache_dir / "fingerprints", "-".join(map(str, words)), found), "the first one here"
+    away = float(np.abs(found - known).max())
+    if away > _TOLERANCE[identity["precision"]]:
+        raise WeightsError(
+            f"{encoder.name}: expected the fingerprint of the test image to be {whose}, got one that is {away:.3f} "
+            f"away where rounding explains {_TOLERANCE[identity['precision']]} (weights {weights}, {engine.name}). The "
+            "weights were loaded in part or are another network's: copy or download them again."
+        )
+
+
+@functools.cache
+def known_fingerprints() -> Mapping[tuple[str, str, int, str], np.ndarray]:
+    """Fingerprints in this package, by encoder, content hash of its weights, input size and pooling."""
+    columns = [f"value_{k:02d}" for k in range(_VALUES)]
+    table = read_csv_rows(_KNOWN, ("encoder", "weights", "input_size", "pooling", *columns), owner="fingerprints")
+    return {
+        (row["encoder"], row["weights"], int(row["input_size"]), row["pooling"]): np.array(
+            [float(row[column]) for column in columns]
+        )
+        for row in table.rows
+    }
+
+
+def _remembered(folder: Path, name: str, found: np.ndarray) -> np.ndarray:
+    """Give the fingerprint that was kept under a name; keep this one where there is none."""
+    path = folder / f"{name}.json"
+    try:
+        return np.array(json.loads(path.read_text(encoding="utf-8")), dtype=np.float64).reshape(_VALUES)
+    except (OSError, ValueError, TypeError):
+        pass
+    try:
+        with write_whole(path, overwrite=True, parents=True) as part:
+            part.write_text(json.dumps(found.round(6).tolist()), encoding="utf-8")
+    except OSError:
+        pass  # a cache that cannot be written: the next process has nothing to compare with either
+    return found
+
+
+#: Raised with every change of what a trained encoder computes from its weights: older weights are then refused.
+VERSION = 1
+_RECORD, _IMAGES = ".json", ".images.npz"
+_DIGEST_BYTES = 16
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """One training of an encoder.
+
+    Parameters
+    ----------
+    encoder : str
+        Name of its `Encoder`.
+    dataset : str
+        Name of the data set it was trained on.
+    patients : tuple of str
+        The patient of each image.
+    image_digests : tuple of bytes
+        BLAKE2b of size and pixels of each image, 16 bytes, as `histofeat.features.ImageFingerprint` has it.
+    recipe : mapping
+        How it was trained.
+    files : mapping of str to str
+        Content hash of each file of weights, by name.
+    version : int
+        Of the network that the weights belong to.
+    """
+
+    encoder: str
+    dataset: str
+    patients: tuple[str, ...] = field(repr=False)
+    image_digests: tuple[bytes, ...] = field(repr=False)
+    recipe: Mapping[str, object] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    version: int = VERSION
+
+    @cached_property
+    def digests(self) -> frozenset[bytes]:
+        """The digests as a set: what the audit of a split asks for."""
+        return frozenset(self.image_digests)
+
+    @property
+    def n_patients(self) -> int:
+        """Number of patients."""
+        return len(set(self.patients))
+
+
+def record_path(weights: Path) -> Path:
+    """Where the record of a file of weights is: beside it."""
+    return weights.with_name(weights.name.removesuffix(".h5").removesuffix(".weights") + _RECORD)
+
+
+def write_record(record: TrainingRecord, weights: Path) -> None:
+    """Write a record beside its file of weights.
+
+    Parameters
+    ----------
+    record : TrainingRecord
+        ``files`` is filled in from what lies beside `weights` under the same name.
+    weights : Path
+        Ending in ``.weights.h5``.
+    """
+    path = record_path(weights)
+    stem = path.name.removesuffix(_RECORD)
+    beside = [file for file in sorted(path.parent.glob(f"{stem}.*")) if file != path]
+    images = path.with_name(stem + _IMAGES)
+    digests = np.frombuffer(b"".join(record.image_digests), dtype=np.uint8).reshape(-1, _DIGEST_BYTES)
+    np.savez_compressed(images, patients=np.array(record.patients), digests=digests)
+    about = {
+        "encoder": record.encoder,
+        "version": record.version,
+        "dataset": record.dataset,
+        "n_patients": record.n_patients,
+        "n_images": len(record.image_digests),
+        "recipe": dict(record.recipe),
+        "files": {file.name: hash_weights(file) for file in sorted({*beside, images})},
+    }
+    path.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+
+
+def read_record(weights: Path, encoder: str) -> TrainingRecord | None:
+    """Read and check the record beside a file of weights.
+
+    Parameters
+    ----------
+    weights : Path
+        The file of weights.
+    encoder : str
+        Whose weights they are to be.
+
+    Returns
+    -------
+    record : TrainingRecord or None
+        None where there is none: the file then says nothing of its training.
+
+    Raises
+    ------
+    WeightsError
+        If the record cannot be read, is that of another encoder or version, or a file is not the one it was
+        written for: truncated, changed or exchanged.
+    """
+    path = record_path(weights)
+    if not path.is_file():
+        return None
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+        name, version, files = about["encoder"], about["version"], dict(about["files"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WeightsError(
+            f"{path}: expected the record of an encoder's training, got {type(error).__name__} ({error}). "
+            "Copy the folder of the weights again."
+        ) from error
+    if name != encoder:
+        raise WeightsError(f"{path}: expected the record of {encoder!r}, got that of {name!r}. Give encoder={name!r}.")
+    if version != VERSION:
+        raise WeightsError(
+            f"{path}: expected weights of version {VERSION} of {encoder!r}, got version {version}. "
+            "Use the weights that came with this version of histofeat, or train them again."
+        )
+    _check_files(path, files)
+    return _with_images(path, about)
+
+
+def _check_files(path: Path, files: Mapping[str, str]) -> None:
+    for name, expected in files.items():
+        file = path.with_name(name)
+        if not file.is_file():
+            raise WeightsError(f"{file}: expected a file that {path.name} names, got none. Copy the folder again.")
+        if (found := hash_weights(file)) != expected:
+            raise WeightsError(
+                f"{file}: expected the content {expected}, got {file.stat().st_size:,} bytes of content {found}: "
+                "truncated, changed, or another network's. Copy the folder of the weights again."
+            )
+
+
+def _with_images(path: Path, about: Mapping) -> TrainingRecord:
+    images = path.with_name(path.name.removesuffix(_RECORD) + _IMAGES)
+    changed_ns = images.stat().st_mtime_ns if images.is_file() else 0
+    patients, digests = _read_images(images, changed_ns, about["encoder"])
+    return TrainingRecord(
+        about["encoder"], about.get("dataset", ""), patients, digests, about.get("recipe", {}), about["files"],
+        about["version"],
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=8)  # asked for with every batch of patches
+def _read_images(images: Path, mtime_ns: int, encoder: str) -> tuple[tuple[str, ...], tuple[bytes, ...]]:
+    try:
+        with images.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            return tuple(stored["patients"].tolist()), tuple(row.tobytes() for row in stored["digests"])
+    except (EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise WeightsError(
+            f"{images}: expected the images that {encoder} was trained on, got {type(error).__name__}. "
+            "Copy the folder of the weights again."
+        ) from error

@@ -1,0 +1,288 @@
+"""Find the file of an encoder's weights: a given file, a folder, a cache, or a download, in that order."""
+
+import functools
+import hashlib
+import json
+import logging
+import os
+import socket
+import urllib.request
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from histofeat.exceptions import MissingExtraError, WeightsError, first_line
+from histofeat.networks.pretrained._records import Encoder, TimmEncoder
+
+_log = logging.getLogger(__name__)
+
+
+#: The environment variable that names a folder of weights, read at each call.
+WEIGHTS_VARIABLE = "HISTOFEAT_WEIGHTS"
+
+
+#: Where Keras downloads from; asked for a connection first, so that a machine without network learns it at once.
+_KERAS_HOST = ("storage.googleapis.com", 443)
+
+
+_TIMEOUT_S = 10.0
+
+
+#: How files start, at which byte, and what they are. A file of PyTorch: a header in JSON, an archive or a pickle.
+_TORCH = "a checkpoint of PyTorch in the format of its suffix"
+_SIGNATURES = {
+    ".h5": (0, (b"\x89HDF\r\n\x1a\n",), "an HDF5 file"),
+    ".keras": (0, (b"PK\x03\x04",), "a Keras archive"),
+    ".safetensors": (8, (b"{",), _TORCH),
+    ".bin": (0, (b"PK\x03\x04", b"\x80"), _TORCH),
+    ".pth": (0, (b"PK\x03\x04", b"\x80"), _TORCH),
+}
+#: By maker of the network: suffixes, in words, what writes such files, and where published ones are.
+_KINDS = {
+    "keras": (
+        (".h5", ".keras"),
+        ".h5, .weights.h5 or .keras",
+        "Keras's `save_weights`",
+        "with {encoder.weight_file} in a folder of weights.",
+    ),
+    "timm": (
+        (".safetensors", ".bin", ".pth"),
+        ".safetensors, .bin or .pth",
+        "safetensors or with `torch.save(network.state_dict(), ...)`",
+        "for the published ones. {encoder.access}",
+    ),
+}
+
+
+def find_weights(encoder: Encoder | TimmEncoder, weights="imagenet", weights_dir=None) -> Path:
+    """Find the file that holds the weights of an encoder.
+
+    Parameters
+    ----------
+    encoder : Encoder or TimmEncoder
+    weights : {"imagenet"} or path
+        A file of weights (``.h5``, ``.weights.h5``, ``.keras``; for timm ``.safetensors``, ``.bin``,
+        ``.pth``), or "imagenet" for the published ones.
+    weights_dir : path or None
+        Folder to look in for ``"imagenet"``; None reads the environment variable ``HISTOFEAT_WEIGHTS``. After
+        it come Keras's cache (``$KERAS_HOME/models`` or ``~/.keras/models``) and a download by Keras into it.
+
+    Returns
+    -------
+    path : Path
+        An existing file with the signature of its format.
+
+    Raises
+    ------
+    WeightsError
+        If the file does not exist, is not of its format, or cannot be had by any of these ways; the message
+        says which file to put where, and how to get access.
+    MissingExtraError
+        If huggingface_hub is needed and not installed.
+
+    Notes
+    -----
+    The published weights of histofeat's own encoder are in the package, whatever folder is given. For networks of timm
+    the cache of huggingface_hub takes the place of Keras's.
+    """
+    if str(weights) != "imagenet":
+        return _check_file(encoder, Path(weights).expanduser())
+    if encoder.source == "histofeat":
+        return _check_file(encoder, shipped_weights(encoder))
+    folder = weights_dir if weights_dir is not None else os.environ.get(WEIGHTS_VARIABLE)
+    folders = [_check_folder(Path(folder).expanduser(), given=weights_dir is not None)] if folder else []
+    if encoder.source == "keras":
+        folders.append(_keras_cache())
+    for place in folders:
+        for name in encoder.accepted_files:
+            if (place / name).exists():
+                return _check_file(encoder, place / name)
+    return _from_hub(encoder, folders) if encoder.source == "timm" else _download(encoder, folders)
+
+
+def shipped_weights(encoder: Encoder) -> Path:
+    """Where the package has the weights of an encoder of its own."""
+    return Path(__file__).with_name("shipped") / encoder.name / encoder.weight_file
+
+
+def hash_weights(path) -> str:
+    """Content hash of a file of weights: 32 hexadecimal digits of BLAKE2b over its bytes.
+
+    Computed once per process for a file that does not change (path, size and time of change).
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = pathlib.Path(folder) / "w.h5"
+    ...     _ = file.write_bytes(b"weights")
+    ...     hash_weights(file)
+    '873ac3c6df553eaa62331fd4ff9b521a'
+    """
+    path = Path(path)
+    stat = path.stat()
+    return _hash_bytes(path, stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=64)
+def _hash_bytes(path: Path, size: int, mtime_ns: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def _check_folder(folder: Path, *, given: bool) -> Path:
+    if not folder.is_dir():
+        source = "weights_dir" if given else f"environment variable {WEIGHTS_VARIABLE}"
+        raise WeightsError(
+            f"{source}: expected a folder of weights, got {str(folder)!r}, which is no folder. Correct the path."
+        )
+    return folder
+
+
+def _check_file(encoder: Encoder | TimmEncoder, path: Path) -> Path:
+    known, kinds, save, published = _KINDS["timm" if encoder.source == "timm" else "keras"]
+    if not path.is_file():
+        raise WeightsError(
+            f"{path}: expected a file of {encoder.name} weights, got no such file. "
+            f'Correct the path, or use weights="imagenet" {published.format(encoder=encoder)}'
+        )
+    if path.suffix not in known:
+        raise WeightsError(
+            f"{path}: expected weights of {encoder.name} as {kinds}, got the suffix {path.suffix!r}. "
+            f"Save them with {save} under one of these names."
+        )
+    at, signatures, kind = _SIGNATURES[path.suffix]
+    with path.open("rb") as file:
+        start = file.read(16)
+    if not start[at:].startswith(signatures):
+        raise WeightsError(
+            f"{path}: expected {kind}, got {path.stat().st_size} bytes that start with {start!r}. "
+            f"Copy or download {encoder.weight_file} again."
+        )
+    return path
+
+
+def _keras_cache() -> Path:
+    # Keras's own rule, so that the cache is found without importing Keras (seconds) or making the folder.
+    home = os.environ.get("KERAS_HOME")
+    return (Path(home) if home else Path.home() / ".keras") / "models"
+
+
+def _download(encoder: Encoder, searched: list[Path]) -> Path:
+    from histofeat.networks.pretrained import _network as network
+
+    try:
+        _check_reachable()
+        _log.info("downloading the ImageNet weights of %s", encoder.name)
+        path = network.download_imagenet(encoder, timeout_s=_TIMEOUT_S)
+    except OSError as error:
+        places = " or ".join(map(str, searched))
+        raise WeightsError(
+            f"{encoder.weight_file}: expected the ImageNet weights of {encoder.name}, got no such file in {places} "
+            f"and no download ({error}). Put the file (or {' or '.join(encoder.accepted_files[1:])}) into a folder "
+            f"and name it by weights_dir or by the environment variable {WEIGHTS_VARIABLE}, or pass weights=<path>."
+        ) from error
+    return _check_file(encoder, path)
+
+
+def _check_reachable() -> None:
+    proxy = urllib.request.getproxies().get("https")
+    address = _KERAS_HOST
+    if proxy:
+        parts = urlsplit(proxy if "//" in proxy else f"//{proxy}")
+        address = (parts.hostname or proxy, parts.port or 3128)
+    socket.create_connection(address, timeout=_TIMEOUT_S).close()
+
+
+def import_hub():
+    """The module ``huggingface_hub``.
+
+    Raises
+    ------
+    MissingExtraError
+        If it is not installed.
+    """
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise MissingExtraError(
+            f"huggingface_hub: expected it for the published weights of this encoder, got {error}. "
+            'Install it with pip install "histofeat[timm]", or pass weights=<path>.'
+        ) from error
+    return huggingface_hub
+
+
+def _from_hub(encoder: TimmEncoder, folders: list[Path]) -> Path:
+    """Give the published weights from the hub's cache or the hub."""
+    searched = " or ".join([*map(str, folders), "the hub's cache"])
+    error = None
+    if encoder.hub_id is not None:
+        found, error = _fetch(encoder.hub_id, encoder.hub_files)
+        if found is not None:
+            return _check_file(encoder, found)
+    reason = first_line(error) if error else "none is published there"
+    raise WeightsError(
+        f"{encoder.name}: expected its published weights ({' or '.join(encoder.hub_files)}), got no such file in "
+        f"{searched} and no download ({reason}). {encoder.access} Or put {encoder.weight_file} into a "
+        f"folder and name it by weights_dir or by the environment variable {WEIGHTS_VARIABLE}, or pass weights=<path>."
+    ) from error
+
+
+def read_config(repository: str) -> dict:
+    """The ``config.json`` of a repository of the hub.
+
+    Parameters
+    ----------
+    repository : str
+        ``owner/repository``.
+
+    Returns
+    -------
+    config : dict
+        As it stands there.
+
+    Raises
+    ------
+    WeightsError
+        If it cannot be had, or is no JSON object.
+    MissingExtraError
+        If huggingface_hub is not installed.
+    """
+    path, error = _fetch(repository, ("config.json",))
+    if path is None:
+        raise WeightsError(
+            f"hf-hub:{repository}: expected its config.json, got no such file in the hub's cache and no download "
+            f"({first_line(error)}). Correct the name; if https://huggingface.co/{repository} is gated, accept the "
+            "terms there and log in with a token (`hf auth login`, or the environment variable HF_TOKEN)."
+        ) from error
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise WeightsError(f"{path}: expected JSON, got {error}. Remove the file and try again.") from error
+    if not isinstance(config, dict):
+        raise WeightsError(
+            f"{path}: expected a JSON object, got {type(config).__name__}. Correct the repository's name."
+        )
+    return config
+
+
+def _fetch(repository: str, names: tuple[str, ...]) -> tuple[Path | None, Exception | None]:
+    """Give the first of some files that the cache holds, else that can be downloaded, else why there is none."""
+    hub = import_hub()
+    for name in names:
+        cached = hub.try_to_load_from_cache(repository, name)
+        if isinstance(cached, str):
+            return Path(cached), None
+    failure = None
+    # A connection that breaks is an error of the HTTP client, whose package is the hub's own choice.
+    broken = getattr(hub.errors, "HTTPError", OSError)
+    for name in names:
+        try:
+            _log.info("asking the hub for %s of %s", name, repository)
+            return Path(hub.hf_hub_download(repository, name, etag_timeout=_TIMEOUT_S)), None
+        except hub.errors.LocalEntryNotFoundError as error:
+            return None, error
+        except hub.errors.EntryNotFoundError as error:
+            failure = error
+        except (OSError, ValueError, broken) as error:
+            return None, error
+    return None, failure

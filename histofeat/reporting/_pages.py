@@ -1,0 +1,352 @@
+"""Make pages: a Jinja template gives Markdown, the same Markdown gives one HTML file that needs nothing else."""
+
+import base64
+import re
+from functools import cache, partial
+from html import escape
+from importlib import resources
+from pathlib import Path
+from types import MappingProxyType
+
+from histofeat.reporting import (
+    _calibration as calibration,
+    _shortcuts as shortcuts,
+    _tables as tables,
+    _text as text,
+    _training as training,
+)
+from histofeat.reporting._canvas import save_figure
+from histofeat.reporting._folder import finish, new_folder
+from histofeat.reporting._payload import data_label
+from histofeat.reporting._strict_json import Redactor, dump, jsonable
+
+#: What templates can use beside the macros, by name: filters, and functions that make tables and words.
+_FILTERS = MappingProxyType(
+    {
+        "count": text.count,
+        "interval": text.interval,
+        "number": text.number,
+        "percent": text.percent,
+        "score": tables.score_with_interval,
+        "signed": text.signed,
+        "signed_interval": partial(text.with_interval, write=text.signed),
+        "with_interval": text.with_interval,
+        "words": text.plain_words,
+    }
+)
+_FUNCTIONS = (
+    *(calibration.calibration_key, calibration.calibration_table, calibration.decomposition_table),
+    *(data_label, shortcuts.identification_table, shortcuts.leakage_table, shortcuts.probes_table),
+    *(tables.difference_tables, training.training_table),
+    *(tables.average_table, tables.best_of, tables.class_table, tables.fold_sizes_table, tables.folds_table),
+    *(tables.headline_key, tables.headline_table, tables.scores_table, tables.seconds_table),
+)
+_NOTICES = {"NOTE": "info", "WARNING": "warning", "CAUTION": "danger"}
+_MIME = {".svg": "image/svg+xml", ".png": "image/png"}
+
+
+def write_page(output, template, context, *, title, metrics, figures=None, files=None, overwrite=False):
+    """Write a page and the files beside it into one folder, whole or not at all.
+
+    Parameters
+    ----------
+    output : path-like
+        The folder; made when it is not there.
+    template : str or path-like
+        The name of a template of `histofeat.reporting`, such as "study-robustness.md.j2", or the path of another one.
+    context : Mapping
+        What the template can use by name, beside `title`, the macros ``notice``, ``table``, ``facts``, ``details`` and
+        ``figure``, the filters ``count``, ``number``, ``signed``, ``percent``, ``interval`` and ``with_interval``, and
+        the functions that make the tables of a report, such as ``headline_table``.
+    title : str
+        Title of the page.
+    metrics : Mapping
+        What the page says, for programs: the content of ``metrics.json``, to which the list of files is added.
+    figures : Mapping of str to (callable, dict), optional
+        Functions such as `draw_lines` and their data by the name of the figure: written as ``figures/NAME.svg``, with
+        the data beside it as ``figures/NAME.json``. A template shows one by ``figure(NAME, CAPTION)``.
+    files : Mapping of str to object, optional
+        Further files by name: text is written as it is, a DataFrame as CSV, anything else as JSON; a callable is called
+        with the path of the file to write.
+    overwrite : bool, default=False
+        Whether to replace a finished page.
+
+    Returns
+    -------
+    pathlib.Path
+        ``report.html`` in `output`; ``report.md`` lies beside it.
+
+    Raises
+    ------
+    FileExistsError
+        If `output` is a file, holds a finished page and `overwrite` is false, or holds files of something else.
+    ValueError
+        If a file has the name of a file of the page, or names a folder.
+
+    Notes
+    -----
+    Values that a template inserts are escaped, so that no text of a data set becomes markup, and absolute paths in
+    them are cut to their last component. A paragraph before a table is its caption; a paragraph that is emphasised as a
+    whole is a note in small print, after a figure its caption.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "hello.md.j2").write_text("# {{ title }}\\n\\nHello {{ name }}, {{ 0.5 | percent }}.\\n")
+    ...     template = Path(folder, "hello.md.j2")
+    ...     page = write_page(Path(folder, "out"), template, {"name": "*you*"}, title="T", metrics={})
+    ...     (page.parent / "report.md").read_text().splitlines()
+    ['# T', '', 'Hello \\\\*you\\\\*, 50.0 %.']
+    """
+    redact = Redactor({Path.cwd(): ".", Path.home(): "~"})
+    with new_folder(output, overwrite=overwrite) as folder:
+        fill_folder(folder, template, context, title=title, redact=redact, figures=figures, files=files)
+        finish(folder, redact(jsonable(metrics)))
+    return Path(output) / "report.html"
+
+
+def fill_folder(folder, template, context, *, title, redact=None, figures=None, files=None):
+    """Write everything that `write_page` writes but ``metrics.json`` into an empty folder.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+    template, context, title, figures, files
+        As in `write_page`.
+    redact : callable, optional
+        Takes the paths of the machine out of text and plain values.
+    """
+    redact = redact or Redactor()
+    (folder / "figures").mkdir(exist_ok=True)
+    for name, (draw, data) in (figures or {}).items():
+        plain = redact(jsonable(data))
+        save_figure(draw, plain, folder / f"figures/{name}.svg")
+        dump(plain, folder / f"figures/{name}.json")
+    markdown = render_markdown(template, {"title": title, **context}, redact=redact)
+    _write(folder / "report.md", markdown)
+    _write(folder / "report.html", html_page(markdown, redact(title), folder))
+    write_files(folder, files or {}, redact)
+
+
+def write_files(folder, files, redact=str):
+    """Write further files of a page, as `write_page` says, none over another one."""
+    for name, content in files.items():
+        if Path(name).name != name or name == "metrics.json" or (folder / name).exists():
+            raise ValueError(
+                f"files: expected files with names of their own, got {name!r}. "
+                "Choose a name that no file of the page has, without a folder."
+            )
+        _write_file(folder / name, content, redact)
+
+
+def _write_file(path, content, redact):
+    if callable(content):
+        content(path)
+    elif isinstance(content, str):
+        _write(path, content)
+    elif hasattr(content, "to_csv"):
+        content.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
+    else:
+        dump(redact(jsonable(content)), path)
+
+
+def _write(path, content):
+    path.write_text(content, encoding="utf-8", newline="\n")
+
+
+def render_markdown(template, context, *, redact=None):
+    """Return the Markdown that a template gives.
+
+    Parameters
+    ----------
+    template, context
+        As in `write_page`.
+    redact : callable, optional
+        Takes the paths of the machine out of every inserted string.
+
+    Returns
+    -------
+    str
+        Without more than one empty line in a row, ending with a newline.
+    """
+    found = _environment(Path(template).parent, redact or str).get_template(Path(template).name).render(context)
+    lines = "\n".join(line.rstrip() for line in found.splitlines())
+    return re.sub(r"\n{3,}", "\n\n", lines).strip() + "\n"
+
+
+def _environment(folder, redact):
+    """Return an environment in which inserted strings are redacted and escaped, and what macros give is safe."""
+    from jinja2 import ChoiceLoader, Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    def finalize(value):
+        if hasattr(value, "__html__"):
+            return value
+        return Markup(text.escape_markdown(redact(text.UNDEFINED if value is None else str(value))))
+
+    environment = Environment(
+        loader=ChoiceLoader([_templates(), FileSystemLoader(folder)]),
+        autoescape=True,
+        finalize=finalize,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {**_FILTERS, "quoted": _quoted}
+    environment.globals |= {function.__name__: function for function in _FUNCTIONS}
+    environment.globals |= {"probe_words": shortcuts.PROBE_WORDS}
+    macros = environment.get_template("macros.md.j2").module
+    environment.globals |= {name: getattr(macros, name) for name in dir(macros) if not name.startswith("_")}
+    return environment
+
+
+def _templates():
+    from jinja2 import FileSystemLoader
+
+    return FileSystemLoader(resources.files("histofeat.reporting") / "templates")
+
+
+def _quoted(markdown):
+    """Return Markdown as a block quote."""
+    lines = re.sub(r"\n{3,}", "\n\n", markdown).strip().splitlines()
+    return type(markdown)("\n".join(f"> {line}".rstrip() for line in lines))
+
+
+def html_page(markdown, title, folder, *, embed=True):
+    """Return one HTML page with styles and figures inside, no script, and nothing that a text could make markup.
+
+    Parameters
+    ----------
+    markdown : str
+        As `render_markdown` gives it; HTML in it is text, but for lines of ``<details>``.
+    title : str
+        For the window; not escaped yet.
+    folder : path-like
+        Where the files of the figures are.
+    embed : bool, default=True
+        Whether images become part of the page; otherwise it shows files that lie beside it, as those of a gallery do.
+
+    Returns
+    -------
+    str
+    """
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+    body = Markup(_parser().render(markdown, {"folder": Path(folder) if embed else None}))
+    images = "data:" if embed else "data: 'self' file:"
+    page = Environment(loader=_templates(), autoescape=True).get_template("page.html.j2")
+    return page.render(title=title, body=body, images=Markup(images)) + "\n"
+
+
+@cache
+def _parser():
+    """Return the parser of CommonMark with tables, without raw HTML, with what pages add to it."""
+    from markdown_it import MarkdownIt
+
+    parser = MarkdownIt("commonmark", {"html": False}).enable("table")
+    parser.disable(["code", "lheading", "html_block", "html_inline", "autolink", "reference"])
+    parser.block.ruler.before("paragraph", "details", _details)
+    parser.core.ruler.push("dress", _dress)
+    for name, render in _RENDER_RULES.items():
+        parser.add_render_rule(name, render)
+    return parser
+
+
+def _details(state, line, _, silent):
+    """Parse ``<details><summary>WORDS</summary>`` and ``</details>``, each on a line of its own."""
+    words = state.src[state.bMarks[line] + state.tShift[line] : state.eMarks[line]]
+    opening = re.fullmatch(r"<details><summary>(.*)</summary>", words)
+    if not opening and words != "</details>":
+        return False
+    if silent:
+        return True
+    state.line = line + 1
+    if opening:
+        state.push("details_open", "details", 1)
+        state.push("summary_open", "summary", 1)
+        inline = state.push("inline", "", 0)
+        inline.content, inline.children, inline.map = opening.group(1), [], [line, line + 1]
+        state.push("summary_close", "summary", -1)
+    else:
+        state.push("details_close", "details", -1)
+    return True
+
+
+def _dress(state):
+    """Make boxes of notices, and figures of tables and pictures with their captions; mark numbers, bests and notes."""
+    tokens = state.tokens
+    for at, token in enumerate(tokens):
+        if token.type == "blockquote_open":
+            _dress_notice(tokens, at)
+        elif token.type == "bullet_list_open" and _first(tokens[at + 3]) == "image":
+            token.attrSet("class", "tiles")
+        elif token.type in ("th_open", "td_open"):
+            kind = "n" if token.attrs.pop("style", "") == "text-align:right" else "t"
+            token.attrs |= {"scope": "col"} if token.tag == "th" else {}
+            token.attrSet("class", f"{kind} best" if _is_all(tokens[at + 1], "strong") else kind)
+        elif token.type == "table_open" and at and tokens[at - 1].type == "paragraph_close":
+            tokens[at - 3].type, tokens[at - 1].type, token.type = "caption_open", "caption_close", "captioned_open"
+        elif token.type == "paragraph_open" and _first(tokens[at + 1]) == "image":
+            _dress_picture(tokens, at)
+        elif token.type == "paragraph_open" and token.tag == "p" and _is_all(tokens[at + 1], "em"):
+            token.attrSet("class", "muted")
+            _unwrap(tokens[at + 1])
+
+
+def _dress_notice(tokens, at):
+    kind = re.match(r"\[!(\w+)\]\n", tokens[at + 2].content)
+    if not kind:
+        return
+    end = next(token for token in tokens[at:] if token.type == "blockquote_close" and token.level == tokens[at].level)
+    tokens[at].tag = end.tag = "aside"
+    tokens[at].attrs |= {"class": f"notice {_NOTICES[kind.group(1)]}", "role": "note"}
+    # The title, which follows the kind and a line break, stands without a paragraph of its own.
+    tokens[at + 2].children = tokens[at + 2].children[2:]
+    tokens[at + 1].hidden = tokens[at + 3].hidden = True
+
+
+def _dress_picture(tokens, at):
+    start, image, end, *caption = tokens[at : at + 6]
+    start.tag = end.tag = "figure"
+    start.attrSet("class", "picture")
+    if len(caption) == 3 and caption[0].type == "paragraph_open" and _is_all(caption[1], "em"):
+        caption[0].tag = caption[2].tag = "figcaption"
+        _unwrap(caption[1])
+        tokens[at : at + 6] = [start, image, *caption, end]
+
+
+def _first(inline):
+    return inline.children[0].type if inline.children else None
+
+
+def _is_all(inline, tag):
+    """Return whether all words of an inline token stand inside one pair of `tag`."""
+    kinds = [child.type for child in inline.children or () if child.content or child.type != "text"]
+    return bool(kinds) and (kinds[0], kinds[-1], kinds.count(f"{tag}_open")) == (f"{tag}_open", f"{tag}_close", 1)
+
+
+def _unwrap(inline):
+    inline.children = [child for child in inline.children if child.tag != "em"]
+
+
+def _image(renderer, tokens, at, options, env):
+    token, source = tokens[at], tokens[at].attrs["src"]
+    alt = escape("".join(child.content for child in token.children))
+    if env["folder"] is None:
+        return f'<img src="{escape(source)}" alt="{alt}" loading="lazy">'
+    path = env["folder"] / source
+    data = base64.b64encode(path.read_bytes()).decode("ascii")
+    return f'<img src="data:{_MIME[path.suffix]};base64,{data}" alt="{alt}">'
+
+
+_RENDER_RULES = {
+    "image": _image,
+    "softbreak": lambda *_: " ",
+    "caption_open": lambda *_: '<figure class="table"><figcaption>',
+    "caption_close": lambda *_: "</figcaption>\n",
+    "captioned_open": lambda *_: '<div class="scroll"><table>\n',
+    "table_open": lambda *_: '<figure class="table"><div class="scroll"><table>\n',
+    "table_close": lambda *_: "</table></div></figure>\n",
+}

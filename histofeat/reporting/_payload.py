@@ -1,0 +1,294 @@
+"""Build the content of `metrics.json` and `splits.json`: plain values in a fixed order, from which a page is made."""
+
+import os
+import platform
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+import histofeat
+from histofeat.reporting._strict_json import jsonable
+
+#: Version of `metrics.json` and `splits.json`: raised when a key is renamed, removed or changes its meaning.
+SCHEMA = 1
+_PACKAGES = (
+    "histofeat",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "scikit-learn",
+    "scikit-image",
+    "scipy",
+    "opencv-python-headless",
+    "numba",
+    "xgboost",
+    "xgboost-cpu",
+    "keras",
+    "tensorflow",
+    "openvino",
+    "joblib",
+    "matplotlib",
+)
+
+
+def model_key(name, head):
+    """Return the one-word name of a model in files: features and head.
+
+    Examples
+    --------
+    >>> model_key("handcrafted", "xgboost")
+    'handcrafted/xgboost'
+    """
+    return f"{name}/{head}"
+
+
+def metrics_payload(evaluation, *, title=None, command=None, environment=None, redact=lambda value: value):
+    """Return the content of `metrics.json` without the list of files.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+    title, command : str, optional
+        Heading of the report; the command line that made it.
+    environment : Mapping, optional
+        As `describe_environment` returns it.
+    redact : callable
+        Removes paths of the machine from plain values.
+
+    Returns
+    -------
+    dict
+    """
+    payload = {
+        "schema": SCHEMA,
+        "histofeat": histofeat.__version__,
+        "title": title or default_title(evaluation.dataset),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": command,
+        "dataset": {**dataset_payload(evaluation.dataset), "conversions": dict(evaluation.conversions)},
+        "protocol": {**evaluation.protocol, "patient_overlap": evaluation.patient_overlap},
+        "environment": dict(environment or {}),
+        "seconds": dict(evaluation.seconds),
+        "computed": dict(evaluation.computed),
+        "audit": None if evaluation.audit is None else evaluation.audit.to_dict(),
+        "not_run": list(evaluation.not_run),
+        "folds": [
+            {"fold": number, **fold_summary(evaluation.dataset, train, test)}
+            for number, (train, test) in enumerate(evaluation.splits, start=1)
+        ],
+        "results": [result_payload(model, evaluation.dataset.target_names) for model in evaluation.models],
+    }
+    return redact(jsonable(payload))
+
+
+def default_title(dataset):
+    """Return the heading of a report that was given none."""
+    kind = "synthetic cohort" if dataset.synthetic else dataset.name
+    return f"Patch classification by patient: {kind}"
+
+
+def data_label(dataset):
+    """Return the words that belong to every number: whose patches, and whether all of them.
+
+    Parameters
+    ----------
+    dataset : Mapping
+        The ``dataset`` part of `metrics_payload`.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> data_label({"name": "demo", "synthetic": True})
+    'SYNTHETIC cohort'
+    >>> audit = {"complete": False, "full_set": {"n_patches": 277524}}
+    >>> data_label({"name": "IDC", "synthetic": False, "n_patches": 9, "audit": audit})
+    'IDC, incomplete copy: 9 of 277,524 patches'
+    """
+    if dataset["synthetic"]:
+        return "SYNTHETIC cohort"
+    audit = dataset["audit"]
+    if audit["complete"] is False:
+        full = audit["full_set"]["n_patches"]
+        kind = "incomplete copy" if dataset["n_patches"] < full else "not the published set"
+        return f"{dataset['name']}, {kind}: {dataset['n_patches']:,} of {full:,} patches"
+    return str(dataset["name"])
+
+
+def source_of(payload):
+    """Return whose patches a figure shows: part of the data of every figure."""
+    return {
+        "dataset": payload["dataset"]["name"],
+        "synthetic": payload["dataset"]["synthetic"],
+        "data_label": data_label(payload["dataset"]),
+    }
+
+
+def dataset_payload(dataset):
+    """Return the data set in numbers, with the audit of its files."""
+    labels = np.asarray(dataset.y)
+    patients = np.asarray(dataset.patients)
+    return {
+        "name": dataset.name,
+        "synthetic": bool(dataset.synthetic),
+        "folder": dataset.root.resolve().name if dataset.root else None,
+        "n_patches": len(dataset),
+        "n_patients": len(np.unique(patients)),
+        "labels": list(dataset.target_names),
+        "class_counts": _class_counts(labels, dataset.target_names),
+        "patients_with_class": {
+            name: len(np.unique(patients[labels == code])) for code, name in enumerate(dataset.target_names)
+        },
+        "audit": dataset.audit.to_dict(),
+        "audit_summary": [line.removeprefix("- ") for line in dataset.audit.summary().splitlines()],
+    }
+
+
+def result_payload(model, labels):
+    """Return one entry of ``results``: the model, every score at 0.5, then at the tuned threshold."""
+    return {
+        "name": model.name,
+        "features": list(model.features),
+        "families": list(model.families),
+        "head": model.head,
+        "n_features": model.n_features,
+        "labels": list(labels),
+        "notes": list(model.notes),
+        "choices": [dict(choice) for choice in model.choices],
+        **model.scores,
+        "confusion_matrix": model.confusion,
+        "fold_confusion_matrices": list(model.fold_confusions),
+        "tuned": {
+            "thresholds": list(model.thresholds),
+            **model.tuned,
+            "confusion_matrix": model.confusion_tuned,
+        },
+        "fit_s": model.fit_s,
+        "predict_s": model.predict_s,
+    }
+
+
+def fold_summary(dataset, train, test):
+    """Return the sizes of one fold: patients and patches on both sides, classes on the test side."""
+    patients, labels = np.asarray(dataset.patients), np.asarray(dataset.y)
+    return {
+        "train_patients": len(np.unique(patients[train])),
+        "train_patches": len(train),
+        "test_patients": len(np.unique(patients[test])),
+        "test_patches": len(test),
+        "test_class_counts": _class_counts(labels[test], dataset.target_names),
+    }
+
+
+def splits_payload(evaluation):
+    """Return the content of `splits.json`: the patients on each side of each fold.
+
+    Notes
+    -----
+    Patients rebuild the split, so paths are listed only where they do not: a split by patch, or one that uses a
+    part of a patient's patches.
+    """
+    dataset = evaluation.dataset
+    return {
+        "schema": SCHEMA,
+        "dataset": dataset.name,
+        "synthetic": bool(dataset.synthetic),
+        "n_patches": len(dataset),
+        "cv": str(evaluation.protocol.get("cv", "")),
+        "random_state": evaluation.protocol.get("random_state"),
+        "patient_overlap": evaluation.patient_overlap,
+        "folds": [
+            {"fold": number, "train": _side(dataset, train), "test": _side(dataset, test)}
+            for number, (train, test) in enumerate(evaluation.splits, start=1)
+        ],
+        "never_tested": _side(dataset, np.flatnonzero(evaluation.fold < 0)),
+    }
+
+
+def _side(dataset, rows):
+    patients = np.asarray(dataset.patients)
+    chosen = np.unique(patients[rows])
+    side = {
+        "patients": [str(patient) for patient in chosen],
+        "n_patches": len(rows),
+        "class_counts": _class_counts(np.asarray(dataset.y)[rows], dataset.target_names),
+    }
+    if np.isin(patients, chosen).sum() != len(rows):
+        paths = portable_paths(dataset)
+        side["paths"] = [paths[row] for row in rows]
+    return side
+
+
+def _class_counts(labels, target_names):
+    counts = np.bincount(labels, minlength=len(target_names))
+    return {name: int(count) for name, count in zip(target_names, counts, strict=True)}
+
+
+def portable_paths(dataset):
+    """Return the paths of all patches, relative to the data root or else to the folder that holds them all.
+
+    Returns
+    -------
+    list of str
+        With forward slashes.
+    """
+    paths = [str(path) for path in dataset.relative_paths]
+    absolute = [path for path in map(Path, paths) if path.is_absolute()]
+    if not absolute:
+        return paths
+    common = os.path.commonpath([path.parent for path in absolute])
+    return [Path(path).relative_to(common).as_posix() if Path(path).is_absolute() else path for path in paths]
+
+
+def describe_environment(device="CPU"):
+    """Return facts about the interpreter and the machine that a reader needs to reproduce a number.
+
+    Parameters
+    ----------
+    device : str
+        What the networks ran on, in words; only the caller knows.
+
+    Returns
+    -------
+    dict
+        Keys ``python``, ``platform``, ``cpu``, ``cores``, ``device``, ``packages`` (name -> version, installed ones).
+    """
+    return {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cpu": _processor(),
+        "cores": _cores(),
+        "device": device,
+        "packages": _versions(),
+    }
+
+
+def _processor():
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            key, _, name = line.partition(":")
+            if key.strip() == "model name" and name.strip():
+                return name.strip()
+    return platform.processor() or platform.machine()
+
+
+def _cores():
+    # A container often may use fewer cores than the machine has.
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _versions():
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions

@@ -1,0 +1,272 @@
+"""ROC and precision-recall curves with bands: their numbers, all models of a head on one axis, one panel per model."""
+
+from types import MappingProxyType
+
+import numpy as np
+
+from histofeat.reporting._canvas import (
+    INK,
+    frame,
+    legend_below,
+    line_of,
+    new_figure,
+    panels,
+    put_title,
+    short,
+    wrapped,
+)
+from histofeat.reporting._payload import model_key, source_of
+from histofeat.reporting._text import with_interval
+
+#: The metric that is the area below each kind of curve.
+AREA_METRICS = MappingProxyType({"roc": "roc_auc", "pr": "average_precision"})
+#: More bands than these on one axis hide each other.
+MOST_BANDS = 2
+_AXES = {"roc": ("fpr", "tpr"), "pr": ("recall", "precision")}
+_LEVEL = 0.95
+# Where every class has a panel, fewer points of each curve are enough.
+_POINTS, _POINTS_OF_SMALL = 400, 120
+_AXIS_WORDS = {
+    "roc": ("false positive rate (1 - specificity)", "true positive rate (sensitivity)"),
+    "pr": ("recall (sensitivity)", "precision"),
+}
+#: Room for the words of the legend beside the only panel, in inches.
+_BESIDE = 2.8
+_SHORT = {"roc": "AUC", "pr": "AP"}
+_NAMES = {"roc": "ROC", "pr": "Precision and recall"}
+
+
+def ranking_data(kind, evaluation, payload, head):
+    """Return ROC or precision-recall curves of all models of one head, on the pooled out-of-fold scores.
+
+    Parameters
+    ----------
+    kind : {"roc", "pr"}
+    evaluation : Evaluation
+    payload : dict
+        As `metrics_payload` returns it.
+    head : str
+
+    Returns
+    -------
+    dict
+        ``grid``, where the bands are known; ``panels``: of two classes one, of the positive class; of more, first the
+        mean over the classes (``positive`` None), then each class against the rest. A panel has ``positive``,
+        ``share`` (of that class among the tested patches) and ``curves``, each with ``model``, ``name``, the area as
+        ``roc_auc`` or ``average_precision`` with its ``ci95``, the points of the curve as ``fpr`` and ``tpr`` or
+        ``recall`` and ``precision``, and ``low`` and ``high`` of the band on the grid (None without resamples).
+    """
+    labels = evaluation.labels
+    bands, truth = evaluation.bands, np.asarray(evaluation.dataset.y)[evaluation.tested]
+    chosen = [number for number, model in enumerate(evaluation.models) if model.head == head]
+    panels = []
+    for code in [1] if len(labels) == 2 else [None, *range(len(labels))]:
+        curves = []
+        for number in chosen:
+            found = _curve(kind, code, payload["results"][number], bands[number])
+            curves += [found] if found else []
+        share = None if code is None else float((truth == code).mean())
+        panels.append({"positive": None if code is None else labels[code], "share": share, "curves": curves})
+    return {
+        "figure": kind,
+        "head": head,
+        **source_of(payload),
+        "level": _LEVEL,
+        "n_resamples": evaluation.protocol["n_resamples"],
+        "n_patients": bands[chosen[0]].n_patients,
+        "grid": bands[chosen[0]].grid.round(6).tolist(),
+        "panels": panels,
+    }
+
+
+def _curve(kind, code, result, bands):
+    """Return one model in one panel; None where the class, or the rest, is absent."""
+    on_grid = bands.curve(kind, code)
+    if not np.isfinite(on_grid).all():
+        return None
+    metric, (x, y) = AREA_METRICS[kind], _AXES[kind]
+    if code is None or len(result["labels"]) == 2:
+        area, ci95 = result[metric]["pooled"], result[metric]["ci95"]
+    else:
+        area = float(bands.area[kind][code])
+        ci95 = [None if np.isnan(end) else end for end in bands.area_interval(kind, code)]
+    points = (bands.grid, on_grid) if code is None else bands.points[kind][code]
+    if code is not None:
+        points = thin_curve(*points, _POINTS if len(result["labels"]) == 2 else _POINTS_OF_SMALL)
+    low, high = bands.band(kind, code, _LEVEL)
+    banded = bool(np.isfinite(low).all())
+    return {
+        "model": model_key(result["name"], result["head"]),
+        "name": result["name"],
+        metric: area,
+        "ci95": ci95,
+        x: points[0].round(6).tolist(),
+        y: points[1].round(6).tolist(),
+        "low": low.round(6).tolist() if banded else None,
+        "high": high.round(6).tolist() if banded else None,
+    }
+
+
+def thin_curve(x, y, max_points=400):
+    """Return at most `max_points` of the points of a curve whose x ascends, evenly along its length, both ends kept.
+
+    Examples
+    --------
+    >>> x, y = thin_curve(np.linspace(0, 1, 1000), np.linspace(0, 1, 1000), max_points=5)
+    >>> len(x), float(x[0]), float(x[-1])
+    (5, 0.0, 1.0)
+    """
+    if len(x) <= max_points:
+        return x, y
+    along = np.concatenate([[0.0], np.cumsum(np.hypot(np.diff(x), np.diff(y)))])
+    kept = np.unique(np.searchsorted(along, np.linspace(0, along[-1], max_points)).clip(0, len(x) - 1))
+    kept[0], kept[-1] = 0, len(x) - 1
+    return x[kept], y[kept]
+
+
+def band_panels_data(data):
+    """Return the same curves for one panel per model, so that each band is seen.
+
+    Parameters
+    ----------
+    data : dict
+        As `ranking_data` gives it; its first panel is used.
+
+    Returns
+    -------
+    dict
+        With ``curves`` and ``positive`` of that panel instead of ``panels``.
+    """
+    first = data["panels"][0]
+    kept = {name: value for name, value in data.items() if name != "panels"}
+    return {**kept, "figure": f"{data['figure']}_bands", **first}
+
+
+def draw_ranking(data):
+    """Draw the curves of one head: one panel with two classes; with more one for their mean and one for each class.
+
+    Parameters
+    ----------
+    data : dict
+        As `ranking_data` gives it.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    kind, shown = data["figure"], data["panels"]
+    single = len(shown) == 1
+    n_columns = min(len(shown), 3)
+    if single:
+        # The second place holds the legend: inside the first it would hide curves.
+        figure = new_figure(8.8, 5.0)
+        grid = panels(figure, 2, 2, width_ratios=[1.25, 1])
+        grid[1].set_axis_off()
+    else:
+        figure = new_figure(3.5 * n_columns, 3.7 * -(-len(shown) // n_columns) + 0.6)
+        grid = panels(figure, len(shown), n_columns)
+    names = list(dict.fromkeys(curve["name"] for panel in shown for curve in panel["curves"]))
+    for position, (axes, panel) in enumerate(zip(grid, shown, strict=False)):
+        _frame(axes, kind, panel["share"], first=position % n_columns == 0, last=position + n_columns >= len(shown))
+        for curve in panel["curves"]:
+            banded = len(names) <= MOST_BANDS
+            _draw_curve(axes, kind, curve, line_of(names.index(curve["name"])), data["grid"] if banded else None)
+        if not single:
+            axes.set_title(_panel_title(panel), fontsize=9, color=INK)
+            _areas_inside(axes, kind, panel)
+    _legend(figure, kind, shown[0], names, beside=grid[1] if single else None)
+    head = f"{_NAMES[kind]}, head {short(data['head'], 40)}: {data['data_label']}"
+    put_title(figure, head)
+    return figure
+
+
+def _panel_title(panel):
+    if panel["positive"] is None:
+        return "mean over the classes"
+    return f"{short(panel['positive'], 28)} against the rest"
+
+
+def _frame(axes, kind, share, *, first=True, last=True):
+    """Set limits and names, and draw what chance gives."""
+    chance = ([0, 1], [0, 1]) if kind == "roc" else ([0, 1], [share, share])
+    if share is not None or kind == "roc":
+        axes.plot(*chance, color="#AAAAAA", linewidth=0.8, linestyle=(0, (4, 4)))
+    axes.set(xlim=(-0.005, 1.005), ylim=(-0.005, 1.005), aspect="equal")
+    x_label, y_label = _AXIS_WORDS[kind]
+    if last:
+        axes.set_xlabel(x_label)
+    if first:
+        axes.set_ylabel(y_label)
+    frame(axes)
+
+
+def _draw_curve(axes, kind, curve, style, grid=None):
+    color, dashes = style
+    x, y = _AXES[kind]
+    # Precision is a step function of the threshold; lines between its points would promise what no threshold gives.
+    steps = "steps-pre" if kind == "pr" else "default"
+    if grid is not None and curve["low"] is not None:
+        axes.fill_between(grid, curve["low"], curve["high"], color=color, alpha=0.15, linewidth=0)
+    axes.plot(curve[x], curve[y], color=color, linestyle=dashes, linewidth=1.4, drawstyle=steps, label=curve["name"])
+
+
+def _areas_inside(axes, kind, panel):
+    """Write the areas of a few curves into their panel; those of many are in the file beside the figure."""
+    if not 1 <= len(panel["curves"]) <= 3:
+        return
+    lines = [line for line in axes.get_lines() if not line.get_label().startswith("_")]
+    texts = [with_interval(curve[AREA_METRICS[kind]], curve["ci95"]) for curve in panel["curves"]]
+    place = "lower right" if kind == "roc" else "best"
+    axes.legend(lines, texts, loc=place, fontsize=7, title=_SHORT[kind], title_fontsize=7, framealpha=0.8)
+
+
+def _legend(figure, kind, panel, names, *, beside):
+    """Name every curve with its area: in the place `beside` the only panel, or below all of them."""
+    areas = {curve["name"]: with_interval(curve[AREA_METRICS[kind]], curve["ci95"]) for curve in panel["curves"]}
+    texts = [f"{name}  {areas.get(name, '')}".rstrip() for name in names]
+    if not texts:
+        return
+    lines = [_handle(line_of(position)) for position in range(len(names))]
+    if beside is not None:
+        texts = [wrapped(text, _BESIDE, 8) for text in texts]
+        heading = f"{_SHORT[kind]} [95 % interval]\n{wrapped('positive: ' + panel['positive'], _BESIDE, 8)}"
+        words = {"title": heading, "title_fontsize": 8, "alignment": "left"}
+        beside.legend(lines, texts, loc="upper left", borderaxespad=0, fontsize=8, frameon=False, **words)
+    else:
+        legend_below(figure, lines, texts, title=f"{_SHORT[kind]}, mean over the classes [95 % interval]")
+
+
+def _handle(style):
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], color=style[0], linestyle=style[1], linewidth=1.6)
+
+
+def draw_ranking_bands(data):
+    """Draw one panel per model: its curve and band in colour, the other models in grey.
+
+    Parameters
+    ----------
+    data : dict
+        As `band_panels_data` gives it.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    kind, curves = data["figure"].removesuffix("_bands"), data["curves"]
+    n_columns = min(max(len(curves), 1), 3)
+    figure = new_figure(3.5 * n_columns, 3.75 * max(1, -(-len(curves) // n_columns)) + 0.5)
+    x, y = _AXES[kind]
+    for position, (axes, curve) in enumerate(zip(panels(figure, len(curves), n_columns), curves, strict=True)):
+        _frame(axes, kind, data["share"], first=position % n_columns == 0, last=position + n_columns >= len(curves))
+        for other in curves:
+            if other is not curve:
+                axes.plot(other[x], other[y], color="#BBBBBB", linewidth=0.7)
+        _draw_curve(axes, kind, curve, (line_of(position)[0], "-"), data["grid"])
+        area = with_interval(curve[AREA_METRICS[kind]], curve["ci95"])
+        axes.set_title(f"{short(curve['name'], 36)}\n{_SHORT[kind]} {area}", fontsize=9, color=INK)
+    positive = "mean over the classes" if data["positive"] is None else f"positive: {data['positive']}"
+    title = f"{_NAMES[kind]} with 95 % bands, head {short(data['head'], 40)}, {positive}: {data['data_label']}"
+    put_title(figure, title)
+    return figure

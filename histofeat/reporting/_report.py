@@ -1,0 +1,328 @@
+"""Write the report of an evaluation, or the page of a study: tables, figures, Markdown and HTML in one folder."""
+
+import re
+from functools import partial
+from pathlib import Path
+
+from histofeat.evaluation import COMPARED_METRICS, RETRAINED, Evaluation
+from histofeat.metrics import parse_rule
+from histofeat.reporting._calibration import reliability_data
+from histofeat.reporting._charts import draw_costs, draw_intervals, draw_lines
+from histofeat.reporting._flat_files import write_predictions, write_scores
+from histofeat.reporting._folder import finish, new_folder
+from histofeat.reporting._galleries import GALLERY_WORDS, check_gallery, write_galleries
+from histofeat.reporting._pages import fill_folder, write_files, write_page
+from histofeat.reporting._payload import (
+    data_label,
+    describe_environment,
+    metrics_payload,
+    model_key,
+    splits_payload,
+)
+from histofeat.reporting._ranking import MOST_BANDS, band_panels_data, draw_ranking, draw_ranking_bands, ranking_data
+from histofeat.reporting._score_figures import (
+    comparison_data,
+    confusion_data,
+    draw_comparison,
+    draw_confusion,
+    draw_forest,
+    forest_data,
+)
+from histofeat.reporting._strict_json import Redactor, jsonable
+from histofeat.reporting._tables import METRIC_WORDS, best_of
+from histofeat.reporting._text import file_words
+from histofeat.reporting._training import CAPTION, draw_training, training_data, training_payload
+
+_CURVES = {"roc": "ROC curves", "pr": "Precision-recall curves"}
+_KINDS = (
+    *("comparison", "forest", "roc", "roc_bands", "pr", "pr_bands"),
+    *("reliability", "confusion", "confusion_tuned", "training"),
+)
+
+
+def write_report(
+    evaluation,
+    output,
+    *,
+    overwrite=False,
+    environment=None,
+    title=None,
+    command=None,
+    template="report.md.j2",
+    context=None,
+    files=None,
+    gallery=None,
+    gallery_models=None,
+):
+    """Write everything that an evaluation found into one folder.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+        As `histofeat.evaluation.evaluate` returns it.
+    output : path-like
+        The folder; made when it is not there. A finished report in it is replaced only with `overwrite`, and then only
+        the files of that report are removed.
+    overwrite : bool, default=False
+        Whether to replace a finished report.
+    environment : Mapping, optional
+        Facts about the machine, `describe_environment()` by default.
+    title : str, optional
+        Heading of the report.
+    command : str, optional
+        Command line that made it.
+    template : str or path-like, default="report.md.j2"
+        The template of the page. One that extends "report.md.j2" adds to the report in the blocks "notices" (below the
+        title), "before" and "after" (the results).
+    context : Mapping, optional
+        Further names for the template. With ``shortcuts``, a `ShortcutPanel` as a dict, the report has a section on
+        shortcuts.
+    files : Mapping of str to object, optional
+        Further files by name, as in `write_page`.
+    gallery : int, optional
+        Also show images: for each class up to this many that were judged right, wrong, and most confidently wrong, in
+        a folder ``galleries`` of their own, with a notice. By default there are none: they are pictures of patients.
+    gallery_models : sequence of str, optional
+        Models whose images are shown, by names such as "handcrafted/xgboost"; by default the model of the highest
+        ROC-AUC and networks that were trained on the pixels.
+
+    Returns
+    -------
+    pathlib.Path
+        ``report.html`` in `output`.
+
+    Raises
+    ------
+    FileExistsError
+        If `output` is a file, holds a finished report and `overwrite` is false, or holds files of something else.
+    ValueError
+        If an added file has the name of a file of the report, or names a folder; if `gallery` is not a whole number of
+        at least 1, or `gallery_models` names an unknown model.
+
+    Notes
+    -----
+    Files: ``metrics.json``, ``metrics.csv``, ``predictions.parquet``, ``splits.json``, ``report.md``,
+    ``report.html``, and ``figures/*.svg``, each with a ``.json`` of what it shows. There are no pictures of patches
+    outside ``galleries/``; an image that cannot be read is replaced by words. Absolute paths are cut to their last
+    component. The same evaluation gives the same bytes except for the time of writing.
+    """
+    output = Path(output)
+    check_gallery(gallery, gallery_models, evaluation)
+    root = evaluation.dataset.root
+    redact = Redactor({**({root: root.resolve().name} if root else {}), Path.cwd(): ".", Path.home(): "~"})
+    environment = describe_environment() if environment is None else environment
+    payload = metrics_payload(evaluation, title=title, command=command, environment=environment, redact=redact)
+    _add_assessments(evaluation, payload)
+    own_files = {
+        "metrics.csv": partial(write_scores, payload),
+        "predictions.parquet": partial(write_predictions, evaluation),
+        "splits.json": splits_payload(evaluation),
+    }
+    with new_folder(output, overwrite=overwrite) as folder:
+        if gallery is not None and payload["results"]:
+            payload["galleries"] = write_galleries(evaluation, payload, folder, gallery, gallery_models)
+        figures, pictures = make_figures(evaluation, payload) if payload["results"] else ({}, {})
+        names = {**report_context(payload), "pictures": pictures, **(context or {})}
+        fill_folder(folder, template, names, title=payload["title"], redact=redact, figures=figures, files=own_files)
+        write_files(folder, files or {}, redact)
+        finish(folder, payload)
+    return output / "report.html"
+
+
+def _add_assessments(evaluation, payload):
+    """Add differences between models, calibration, training of networks and scores of single classes."""
+    comparison, several = evaluation.comparison, len(evaluation.labels) > 2
+    payload["comparison"] = jsonable(comparison and comparison.to_dict())
+    for number, (model, result) in enumerate(zip(evaluation.models, payload["results"], strict=True)):
+        calibration = evaluation.calibration[number]
+        result["calibration"] = jsonable(calibration and calibration.to_dict())
+        result["training"] = training_payload(model)
+        result["classes"] = jsonable(evaluation.classes[number].to_dicts()) if several else []
+
+
+def report_context(payload):
+    """Return what "report.md.j2" and its parts need beside the functions of all templates and the pictures.
+
+    Parameters
+    ----------
+    payload : dict
+        The content of `metrics.json`.
+
+    Returns
+    -------
+    dict
+        The payload by its keys, and as ``payload``; ``label``, whose patches; words and lists made from it.
+    """
+    notes = {}
+    for result in payload["results"]:
+        for note in result.get("notes", ()):
+            notes.setdefault(note, []).append(f"{result['name']}, {result['head']}")
+    retrained = (result["name"] for result in payload["results"] if RETRAINED in result.get("notes", ()))
+    return {
+        **payload,
+        "payload": payload,
+        "label": data_label(payload["dataset"]),
+        "networks": networks_of(payload["results"]),
+        "notes": notes,
+        "retrained": list(dict.fromkeys(retrained)),
+        "retrained_words": RETRAINED,
+        "rule": parse_rule(payload["protocol"].get("threshold", "f1")).words,
+        "compared_metrics": list(COMPARED_METRICS),
+        "other_metrics": [metric for metric in METRIC_WORDS if metric not in COMPARED_METRICS],
+        "gallery_words": GALLERY_WORDS,
+    }
+
+
+def networks_of(results):
+    """Return the networks behind each feature set: the parameters of a family name them, or its class does."""
+    named = {}
+    for result in results:
+        for family in result.get("families", ()):
+            found = re.search(r"encoder='([^']+)'", family) or re.match(r"(Histo)Embedding\(", family)
+            if found:
+                named.setdefault(result["name"], {})[found.group(1).lower()] = None
+    return named
+
+
+def make_figures(evaluation, payload):
+    """Return every figure of a report.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+    payload : dict
+        As `metrics_payload` returns it, with "calibration" and "training" in every result.
+
+    Returns
+    -------
+    figures : dict of str to (callable, dict)
+        By name: the function that draws the figure, and its data.
+    pictures : dict of str to list of dict
+        By kind, in the order of the heads: ``name``, ``caption`` and ``alt`` of each figure.
+    """
+    label, figures, pictures = data_label(payload["dataset"]), {}, {kind: [] for kind in _KINDS}
+    for kind, name, draw, data, words in _figures(evaluation, payload):
+        figures[name] = (draw, data)
+        pictures[kind].append({"name": name, "caption": f"{label}. {words}.", "alt": f"{words}. {label}."})
+    return figures, pictures
+
+
+def _figures(evaluation, payload):
+    """Yield (kind, name, function, data, caption) of every figure."""
+    models = payload["results"]
+    words = f"{len(models)} model{'s' * (len(models) > 1)}, the highest ROC-AUC first, with 95 % intervals"
+    yield "comparison", "comparison", draw_comparison, comparison_data(payload), words
+    words = "Pooled ROC-AUC of every model with its 95 % interval, and its folds"
+    yield "forest", "forest_roc_auc", draw_forest, forest_data(payload), words
+    heads = list(dict.fromkeys(result["head"] for result in models))
+    for head, word in zip(heads, file_words(heads), strict=True):
+        for kind in _CURVES:
+            yield from _curves(kind, ranking_data(kind, evaluation, payload, head), word)
+        reliability = reliability_data(payload, head)
+        if reliability is not None:
+            yield "reliability", f"reliability_{word}", draw_lines, reliability, f"Reliability curves, head {head}"
+        yield from _confusions(payload, head, word)
+    trained = [(result, training_data(payload, result)) for result in models]
+    trained = [(result, data) for result, data in trained if data]
+    words = file_words([model_key(result["name"], result["head"]) for result, _ in trained])
+    for (result, data), word in zip(trained, words, strict=True):
+        caption = f"Training of {result['name']}, {result['head']}. {CAPTION}"
+        yield "training", f"training_{word}", draw_training, data, caption
+
+
+def _curves(kind, data, word):
+    several = max(len(panel["curves"]) for panel in data["panels"]) > MOST_BANDS
+    bands = f"bands: 95 % of {data['n_resamples']:,} resamples of the patients, at each point by itself"
+    resampled = any(curve["low"] for panel in data["panels"] for curve in panel["curves"])
+    words = f"{_CURVES[kind]}, head {data['head']}"
+    yield kind, f"{kind}_{word}", draw_ranking, data, words if several or not resampled else f"{words}; {bands}"
+    if several and resampled:
+        words = f"{words}, one model per panel and the others in grey; {bands}"
+        yield f"{kind}_bands", f"{kind}_bands_{word}", draw_ranking_bands, band_panels_data(data), words
+
+
+def _confusions(payload, head, word):
+    data, words = confusion_data(payload, head), f"Confusion matrices, head {head}"
+    labels = "most probable class" if data["threshold"] == "argmax" else "labels at 0.5"
+    yield "confusion", f"confusion_{word}", draw_confusion, data, f"{words}, {labels}"
+    if len(data["labels"]) == 2:
+        data = confusion_data(payload, head, tuned=True)
+        words = f"{words}, labels at the tuned threshold"
+        yield "confusion_tuned", f"confusion_{word}_tuned", draw_confusion, data, words
+
+
+# --- studies -------------------------------------------------------------------------------------------------------
+
+_STUDY_FIGURES = {"costs": draw_costs, "intervals": draw_intervals, "lines": draw_lines}
+
+
+def write_study(output, study, findings, options, *, command, overwrite=False):
+    """Write the page of a study, its numbers, tables and figures into a folder.
+
+    Parameters
+    ----------
+    output : path-like
+        The folder, as in `write_page`.
+    study : histofeat.studies.Study
+        Its template is ``study-NAME.md.j2`` here, or a file of its own.
+    findings : histofeat.studies.Findings
+    options : Mapping
+        The options of the run.
+    command : str
+        The command that repeats the run.
+    overwrite : bool, default=False
+        Whether to replace a finished page.
+
+    Returns
+    -------
+    pathlib.Path
+        ``report.md`` in the folder; ``report.html`` lies beside it.
+    """
+    results = jsonable(_plain(findings.results))
+    environment, quick = describe_environment(), bool(options["quick"])
+    page = write_page(
+        output,
+        study.template or f"study-{study.name}.md.j2",
+        {
+            "results": results,
+            "options": options,
+            "quick": quick,
+            "command": command,
+            "processor": f"{environment['cpu']}, {environment['cores']} cores",
+        },
+        title=study.title,
+        metrics={
+            "title": study.title,
+            "quick": quick,
+            "command": command,
+            "environment": environment,
+            "results": results,
+        },
+        figures={name: _study_figure(*figure) for name, figure in findings.figures.items()},
+        files={f"{name}.csv": table for name, table in findings.tables.items()},
+        overwrite=overwrite,
+    )
+    return Path(page).with_name("report.md")
+
+
+def _plain(value):
+    """Replace evaluations by the content of their ``metrics.json``, with their classes."""
+    if isinstance(value, Evaluation):
+        payload = metrics_payload(value)
+        for result, classes in zip(payload["results"], value.classes, strict=True):
+            result["classes"] = jsonable(classes.to_dicts())
+        return payload
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list) else value
+
+
+def _study_figure(kind, data):
+    """Return the function that draws a figure, and its data."""
+    if kind == "reliability":
+        return draw_lines, reliability_data(jsonable(data), data["head"])
+    if kind == "confusion":
+        payload = metrics_payload(data)
+        best = best_of(payload["results"])
+        return draw_confusion, confusion_data({**payload, "results": [best]}, best["head"])
+    return _STUDY_FIGURES[kind], data

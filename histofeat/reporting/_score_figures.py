@@ -1,0 +1,303 @@
+"""Figures of scores: all models in comparison, the folds of each (forest), confusion matrices; numbers and drawing."""
+
+import numpy as np
+
+from histofeat.reporting._canvas import (
+    INK,
+    legend_below,
+    line_of,
+    list_rows,
+    new_figure,
+    panels,
+    put_title,
+    short,
+    wrapped,
+)
+from histofeat.reporting._payload import source_of
+from histofeat.reporting._tables import METRIC_WORDS
+from histofeat.reporting._text import with_interval
+
+_METRICS = ("roc_auc", "balanced_accuracy", "f1")
+_NETWORK = "pixels"
+_LABEL = 20
+#: Panels of confusion matrices side by side, by the number of classes.
+_SIDE_BY_SIDE = ((2, 4), (3, 3), (5, 2))
+
+
+def comparison_data(payload):
+    """Return the scores of every model with their intervals, the highest ROC-AUC first.
+
+    Parameters
+    ----------
+    payload : dict
+        As `metrics_payload` returns it.
+
+    Returns
+    -------
+    dict
+        ``metrics``; ``heads``, in the order of their colours; ``tuned``, whether labels were also decided at a tuned
+        threshold; ``rows``, sorted, each with ``name``, ``head``, ``network`` (whether it is a network trained on
+        pixels, the reference for the others) and ``scores``: for each metric ``pooled`` and ``ci95``, and ``tuned``
+        with the same at the tuned threshold (None where a threshold has no part in it). Models without an ROC-AUC come
+        last, in the order of the results.
+    """
+    tuned = len(payload["dataset"]["labels"]) == 2
+    rows = [
+        {
+            "name": result["name"],
+            "head": result["head"],
+            "network": _NETWORK in result["features"],
+            "scores": {metric: _scores(result, metric, tuned) for metric in _METRICS},
+        }
+        for result in payload["results"]
+    ]
+    rows.sort(key=lambda row: _descending(row["scores"]["roc_auc"]["pooled"]))
+    # In the order of the results, so that a head has the colour that it has in the other figures.
+    heads = list(dict.fromkeys(result["head"] for result in payload["results"]))
+    source = source_of(payload)
+    return {"figure": "comparison", **source, "metrics": list(_METRICS), "tuned": tuned, "heads": heads, "rows": rows}
+
+
+def _descending(value):
+    return 1.0 if value is None else -value
+
+
+def _scores(result, metric, tuned):
+    other = result["tuned"].get(metric) if tuned else None
+    return {**_pooled(result[metric]), "tuned": _pooled(other) if isinstance(other, dict) else None}
+
+
+def _pooled(score):
+    return {"pooled": score["pooled"], "ci95": score["ci95"]}
+
+
+def draw_comparison(data):
+    """Draw one panel per metric, one line per model: dot and interval, and hollow below it the tuned threshold.
+
+    Parameters
+    ----------
+    data : dict
+        As `comparison_data` gives it.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    rows, metrics = data["rows"], data["metrics"]
+    heads = data["heads"]
+    names = [f"{short(row['name'], 24)}, {short(row['head'], 16)}" for row in rows]
+    figure = new_figure(9.0, 1.5 + (0.36 if data["tuned"] else 0.28) * max(len(rows), 2))
+    for number, (axes, metric) in enumerate(zip(panels(figure, len(metrics), len(metrics)), metrics, strict=True)):
+        for position, row in enumerate(rows):
+            if row["network"]:
+                axes.axhspan(position - 0.5, position + 0.5, color="#F1EFE6", linewidth=0, zorder=0)
+            _row(axes, row["scores"][metric], position, line_of(heads.index(row["head"]))[0], row["network"])
+        list_rows(axes, [name if number == 0 else "" for name in names], fontsize=8)
+        axes.set_title(_metric_words(data, metric), fontsize=9, color=INK)
+        axes.margins(x=0.06)
+        axes.locator_params(axis="x", nbins=5)
+    _legend(figure, data, heads)
+    title = f"All models, pooled out of fold, 95 % intervals (patients resampled): {data['data_label']}"
+    put_title(figure, title)
+    return figure
+
+
+def _metric_words(data, metric):
+    averaged = not data["tuned"] and metric in ("f1", "roc_auc")
+    return f"{METRIC_WORDS[metric]}, mean over classes" if averaged else METRIC_WORDS[metric]
+
+
+def _row(axes, scores, position, color, network):
+    tuned = scores["tuned"]
+    shift = 0.15 if tuned else 0.0
+    _dot(axes, scores, position - shift, color, "D" if network else "o", hollow=False)
+    if tuned:
+        _dot(axes, tuned, position + shift, color, "D" if network else "o", hollow=True)
+
+
+def _dot(axes, score, position, color, marker, *, hollow):
+    if score["pooled"] is None:
+        return
+    low, high = score["ci95"] or (None, None)
+    if low is not None and high is not None:
+        width = 1.1 if hollow else 2.2
+        axes.plot([low, high], [position] * 2, color=color, linewidth=width, solid_capstyle="butt")
+    face, edge = ("white", color) if hollow else (color, "white")
+    style = {"markersize": 4.5 if hollow else 5.5, "markerfacecolor": face, "markeredgecolor": edge}
+    axes.plot([score["pooled"]], [position], marker=marker, linestyle="", **style)
+
+
+def _legend(figure, data, heads):
+    """Explain colours, shapes and hollow marks, those that occur."""
+    from matplotlib.lines import Line2D
+
+    colors = [(Line2D([], [], color=line_of(at)[0], linewidth=2.2), f"head {head}") for at, head in enumerate(heads)]
+    entries = colors if len(heads) > 1 else []
+    if data["tuned"]:
+        entries.append((_mark("o", "#444444"), "labels at 0.5"))
+        entries.append((_mark("o", "white"), "labels at the tuned threshold"))
+    if any(row["network"] for row in data["rows"]):
+        entries.append((_mark("D", "#444444"), "network trained on the pixels: the reference"))
+    if entries:
+        legend_below(figure, *map(list, zip(*entries, strict=True)))
+
+
+def _mark(marker, face):
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], marker=marker, linestyle="", markersize=5.5, color="#444444", markerfacecolor=face)
+
+
+def forest_data(payload, metric="roc_auc"):
+    """Return pooled value, interval and folds of one metric for every model, in the order of the results."""
+    rows = [
+        {
+            "name": result["name"],
+            "head": result["head"],
+            "pooled": result[metric]["pooled"],
+            "ci95": result[metric]["ci95"],
+            "folds": result[metric]["folds"],
+        }
+        for result in payload["results"]
+    ]
+    return {"figure": "forest", "metric": metric, **source_of(payload), "rows": rows}
+
+
+def draw_forest(data):
+    """Draw pooled values with their intervals, folds as small ticks, one line per model; colours are heads."""
+    rows = data["rows"]
+    heads = list(dict.fromkeys(row["head"] for row in rows))
+    figure = new_figure(8.0, 1.3 + 0.3 * max(len(rows), 1))
+    axes = figure.subplots()
+    sets = list(dict.fromkeys(row["name"] for row in rows))
+    for position, row in enumerate(rows):
+        if sets.index(row["name"]) % 2:
+            axes.axhspan(position - 0.5, position + 0.5, color="#F3F5F8", linewidth=0, zorder=0)
+        _forest_row(axes, row, position, line_of(heads.index(row["head"]))[0])
+    names = [f"{short(row['name'])}, {short(row['head'])}" for row in rows]
+    list_rows(axes, names)
+    axes.set_xlim(*_forest_limits(rows))
+    axes.set_xlabel("ROC-AUC, pooled out of fold, with 95 % interval (patients resampled); ticks: single folds")
+    put_title(figure, data["data_label"])
+    return figure
+
+
+def _forest_row(axes, row, position, color):
+    if row["pooled"] is None:
+        return
+    low, high = (row["pooled"] if end is None else end for end in row["ci95"])
+    folds = [value for value in row["folds"] if value is not None]
+    axes.plot(folds, [position + 0.27] * len(folds), linestyle="", marker="|", markersize=4, color=color, alpha=0.6)
+    axes.plot([low, high], [position] * 2, color=color, linewidth=2.2, solid_capstyle="butt")
+    axes.plot([row["pooled"]], [position], marker="o", markersize=5.5, color=color, markeredgecolor="white")
+    # Beside the axis, in a column, so that the numbers can be compared down the page.
+    axes.annotate(
+        with_interval(row["pooled"], row["ci95"]),
+        (1.02, position),
+        xycoords=("axes fraction", "data"),
+        va="center",
+        color=INK,
+        annotation_clip=False,
+    )
+
+
+def _forest_limits(rows):
+    ends = [end for row in rows for end in (*row["ci95"], *row["folds"], row["pooled"]) if end is not None]
+    if not ends:
+        return 0.0, 1.0
+    low, high = min(ends), max(ends)
+    margin = max(0.01, 0.05 * (high - low))
+    return max(0.0, low - margin), min(1.0, high + margin)
+
+
+def confusion_data(payload, head, *, tuned=False):
+    """Return the pooled confusion matrices of all models of one head: counts, and rates within each true class."""
+    matrices = []
+    for result in payload["results"]:
+        if result["head"] != head:
+            continue
+        counts = (result["tuned"] if tuned else result)["confusion_matrix"]
+        rows = np.asarray(counts, dtype=float)
+        totals = rows.sum(axis=1, keepdims=True)
+        rates = np.divide(rows, totals, out=np.zeros_like(rows), where=totals > 0)
+        matrices.append({"name": result["name"], "counts": counts, "rates": rates.round(6).tolist()})
+    threshold = "tuned" if tuned else "0.5"
+    if len(payload["dataset"]["labels"]) > 2:
+        threshold = "argmax"
+    return {
+        "figure": "confusion",
+        "head": head,
+        **source_of(payload),
+        "threshold": threshold,
+        "labels": payload["dataset"]["labels"],
+        "matrices": matrices,
+    }
+
+
+def draw_confusion(data):
+    """Draw the confusion matrices of one head side by side: the share of each true class, and the count.
+
+    Parameters
+    ----------
+    data : dict
+        As `confusion_data` gives it.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Notes
+    -----
+    The cells are shapes, not an image: a report holds no raster at all, so that a program can check that no picture of
+    a patch is in it.
+    """
+    n = len(data["labels"])
+    matrices = data["matrices"]
+    side_by_side = next((columns for classes, columns in _SIDE_BY_SIDE if n <= classes), 2)
+    n_columns = max(1, min(len(matrices), side_by_side))
+    n_rows = max(1, -(-len(matrices) // n_columns))
+    cell = 0.78 if n <= 3 else 0.5
+    names = 0.55 + 0.075 * max(len(short(label, _LABEL)) for label in data["labels"])
+    turned = n > 3 or names > 1.3
+    width = max(cell * n * n_columns + names + 0.35 * n_columns, 4.2)
+    titles = [wrapped(short(matrix["name"], 80), max(cell * n, 1.5), 9) for matrix in matrices]
+    more_lines = max((title.count("\n") for title in titles), default=0)
+    height = (cell * n + 0.65 + (0.5 * names if turned else 0.2) + 0.17 * more_lines) * n_rows + 0.5
+    figure = new_figure(width, height)
+    for position, (axes, matrix) in enumerate(zip(panels(figure, len(matrices), n_columns), matrices, strict=True)):
+        _confusion_panel(axes, matrix, data["labels"], first=position % n_columns == 0, turned=turned)
+        axes.set_title(titles[position], fontsize=9, color=INK)
+    title = f"Head {short(data['head'], 40)}, {_threshold_words(data)}: {data['data_label']}"
+    put_title(figure, title)
+    return figure
+
+
+def _threshold_words(data):
+    words = {"0.5": "labels at 0.5", "tuned": "labels at the tuned threshold", "argmax": "most probable class"}
+    return words[data["threshold"]]
+
+
+def _confusion_panel(axes, matrix, labels, *, first, turned):
+    rates = np.asarray(matrix["rates"])
+    n = len(labels)
+    edges = np.arange(n + 1) - 0.5
+    axes.pcolormesh(edges, edges, rates, cmap="Blues", vmin=0, vmax=1, edgecolors="white", linewidth=1.0)
+    axes.set(aspect="equal", xlim=(-0.5, n - 0.5), ylim=(n - 0.5, -0.5))
+    size = 8.5 if n <= 3 else 6.5
+    for (row, column), rate in np.ndenumerate(rates):
+        count = matrix["counts"][row][column]
+        if n > 3 and not count and row != column:
+            continue  # among many cells, zeros stay empty
+        text = f"{100 * rate:.{1 if n <= 3 else 0}f} %\n{count:,}"
+        axes.text(column, row, text, ha="center", va="center", fontsize=size, color="white" if rate > 0.55 else INK)
+    names = [short(label, _LABEL) for label in labels]
+    ticks = range(n)
+    turn = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if turned else {}
+    axes.set_xticks(ticks, names, fontsize=8, **turn)
+    axes.set_yticks(ticks, names if first else [""] * n, fontsize=8)
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.set_xlabel("predicted", fontsize=8)
+    if first:
+        axes.set_ylabel("true", fontsize=8)

@@ -1,0 +1,318 @@
+"""The tables of a report, from the content of `metrics.json`: numbers formatted, the best of each column found."""
+
+from dataclasses import dataclass
+
+from histofeat.metrics import CLASS_METRICS, METRIC_RECORDS
+from histofeat.reporting._payload import data_label
+from histofeat.reporting._text import UNDEFINED, interval, number, signed, with_interval
+
+METRIC_WORDS = {name: metric.words for name, metric in METRIC_RECORDS.items()}
+# Metric, whether at the tuned threshold; intervals have columns of their own, so that digits align.
+_HEADLINE = (
+    *(("roc_auc", False), ("average_precision", False), ("f1", False), ("f1", True), ("balanced_accuracy", False)),
+    *(("sensitivity", False), ("specificity", False), ("brier", False)),
+)
+#: Of more pairs than these only those with the best model stand open.
+MOST_PAIRS = 15
+_STAGE_WORDS = {
+    "extraction": "extraction: reading, decoding, computing features; loading and compiling included",
+    "audit": "auditing the split",
+    "retrain": "training encoders again in each fold",
+    "fit": "fitting",
+    "score": "scoring and intervals",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of words and already formatted numbers.
+
+    Parameters
+    ----------
+    caption : str
+    columns : tuple of str
+    rows : tuple of tuple of str
+    n_text : int
+        The first columns, aligned to the left; all others hold numbers.
+    best : frozenset of (int, int)
+        Cells (row, column) to mark as the best of their column.
+    """
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    n_text: int = 1
+    best: frozenset[tuple[int, int]] = frozenset()
+
+
+def score_with_interval(score):
+    """Return a pooled score with its 95 % interval, a dash without a score.
+
+    Examples
+    --------
+    >>> score_with_interval({"pooled": 0.91449, "ci95": [0.9012, 0.9262]}), score_with_interval(None)
+    ('0.914 [0.901, 0.926]', '–')
+    """
+    return with_interval(score["pooled"], score["ci95"]) if score else UNDEFINED
+
+
+def score_of(result, metric, tuned=False):
+    """Return one score of a result, at the tuned threshold or at 0.5; None where there is none."""
+    score = (result["tuned"] if tuned else result).get(metric)
+    return score if isinstance(score, dict) else None
+
+
+def best_of(results):
+    """Return the result of the highest pooled ROC-AUC."""
+    areas = [result["roc_auc"]["pooled"] for result in results]
+    return max(zip(areas, results, strict=True), key=lambda pair: -1.0 if pair[0] is None else pair[0])[1]
+
+
+def headline_table(payload):
+    """Return one row per model: the scores that a reader compares first, pooled over the folds."""
+    results = payload["results"]
+    columns = ["Model", "Head", "Features"]
+    cells = [[result["name"], result["head"], f"{result['n_features']:,}"] for result in results]
+    best = set()
+    for metric, tuned in _HEADLINE:
+        scores = [score_of(result, metric, tuned) for result in results]
+        if not any(scores) or (tuned and _several(payload)):
+            continue
+        best |= _best_cells([score and score["pooled"] for score in scores], len(columns), metric)
+        columns.append(METRIC_RECORDS[metric].short + " tuned" * tuned)
+        columns += ["95 % interval"] * (metric == "roc_auc")
+        for row, score in zip(cells, scores, strict=True):
+            row.append(number(score and score["pooled"]))
+            if metric == "roc_auc":
+                row.append(interval(score["ci95"]) if score else UNDEFINED)
+    caption = f"{data_label(payload['dataset'])}. Pooled out-of-fold scores; the best of each column is marked."
+    return Table(caption, tuple(columns), tuple(map(tuple, cells)), n_text=2, best=frozenset(best))
+
+
+def _several(payload):
+    return len(payload["dataset"]["labels"]) > 2
+
+
+def _best_cells(values, column, metric):
+    """Return the cells that read like the best value of their column; none where there is nothing to compare."""
+    defined = [value for value in values if value is not None]
+    if len(defined) < 2:
+        return set()
+    best = number(max(defined) if METRIC_RECORDS[metric].higher_is_better else min(defined))
+    cells = {(row, column) for row, value in enumerate(values) if number(value) == best}
+    return cells if len(cells) < len(values) else set()
+
+
+def headline_key(payload):
+    """Return what the columns of `headline_table` are."""
+    if _several(payload):
+        return (
+            "AP: average precision. Every score but accuracy is the mean over the classes, each against the rest; "
+            "Brier: squared errors summed over the classes, lower is better."
+        )
+    return (
+        f"Positive class: {payload['dataset']['labels'][1]}. AP: average precision; F1, balanced accuracy, sensitivity "
+        "and specificity from labels at 0.5; F1 tuned: at the threshold chosen on training patients; Brier: lower is "
+        "better."
+    )
+
+
+def _label_words(payload, tuned):
+    if _several(payload):
+        return "labels of the most probable class"
+    return "labels at the tuned threshold" if tuned else "labels at 0.5"
+
+
+def scores_table(payload, tuned=False):
+    """Return one row per model: every metric with its interval, at 0.5 or at the tuned threshold."""
+    results = payload["results"]
+    metrics = [metric for metric in METRIC_WORDS if any(score_of(result, metric, tuned) for result in results)]
+    rows = tuple(
+        (result["name"], result["head"], *(score_with_interval(score_of(result, metric, tuned)) for metric in metrics))
+        for result in results
+    )
+    words = f"Every metric, {_label_words(payload, tuned)}, pooled [95 % interval]."
+    columns = ("Model", "Head", *(METRIC_WORDS[metric] for metric in metrics))
+    return Table(f"{data_label(payload['dataset'])}. {words}", columns, rows, n_text=2)
+
+
+def average_table(payload, metrics=tuple(METRIC_WORDS), tuned=False):
+    """Return one row per model: metrics pooled, and averaged over patients; without metrics that no model has."""
+    results = payload["results"]
+    metrics = [metric for metric in metrics if any(score_of(result, metric, tuned) for result in results)]
+    rows = []
+    for result in results:
+        cells = [result["name"], result["head"]]
+        for score in (score_of(result, metric, tuned) for metric in metrics):
+            averaged = score and "patient_mean" in score
+            cells.append(number(score and score["pooled"]))
+            cells.append(with_interval(score["patient_mean"], score["patient_mean_ci95"]) if averaged else UNDEFINED)
+        rows.append(tuple(cells))
+    columns = [words for m in metrics for words in (f"{METRIC_WORDS[m]}, pooled", "by patient [95 % interval]")]
+    caption = (
+        f"{data_label(payload['dataset'])}. Pooled, and the mean over patients of each patient's own score; "
+        f"{_label_words(payload, tuned)}."
+    )
+    return Table(caption, ("Model", "Head", *columns), tuple(rows), n_text=2)
+
+
+def folds_table(payload, metric="roc_auc"):
+    """Return one row per model: one metric in each fold, mean and standard deviation, pooled."""
+    values = [
+        [*result[metric]["folds"], *(result[metric][part] for part in ("mean", "std", "pooled"))]
+        for result in payload["results"]
+    ]
+    rows = tuple(
+        (result["name"], result["head"], *map(number, row))
+        for result, row in zip(payload["results"], values, strict=True)
+    )
+    names = (*(f"Fold {fold['fold']}" for fold in payload["folds"]), "Mean", "SD", "Pooled")
+    best = set()
+    for column, name in enumerate(names):
+        if name != "SD":
+            best |= _best_cells([row[column] for row in values], column + 2, metric)
+    caption = f"{data_label(payload['dataset'])}. {METRIC_WORDS[metric]} of each fold."
+    return Table(caption, ("Model", "Head", *names), rows, n_text=2, best=frozenset(best))
+
+
+def fold_sizes_table(payload):
+    """Return one row per fold: patients and patches on both sides, classes on the test side."""
+    labels = payload["dataset"]["labels"]
+    rows = tuple(
+        (
+            str(fold["fold"]),
+            *(f"{fold[key]:,}" for key in ("train_patients", "train_patches", "test_patients", "test_patches")),
+            *(f"{fold['test_class_counts'][label]:,}" for label in labels),
+        )
+        for fold in payload["folds"]
+    )
+    columns = ("Fold", "Training patients", "Training patches", "Test patients", "Test patches")
+    caption = f"{data_label(payload['dataset'])}. Size of each fold."
+    return Table(caption, (*columns, *(f"Test: {label}" for label in labels)), rows)
+
+
+def class_table(result, label):
+    """Return one row per class of one model, each class against the rest.
+
+    Parameters
+    ----------
+    result : dict
+        With "name", "head", and "classes" as `ClassScores.to_dicts` gives them; undefined numbers may be None or NaN.
+    label : str
+        Whose patches these are.
+
+    Returns
+    -------
+    Table
+    """
+    rows = tuple(
+        (
+            entry["class"],
+            *(f"{entry[count]:,}" for count in ("n_patients", "support", "predicted")),
+            *(with_interval(entry[metric]["value"], entry[metric]["ci95"]) for metric in CLASS_METRICS),
+        )
+        for entry in result["classes"]
+    )
+    columns = ("Class", "Patients", "Images", "Predicted", *(METRIC_WORDS[metric] for metric in CLASS_METRICS))
+    caption = f"{label}. {result['name']}, {result['head']}: each class against the rest, pooled [95 % interval]."
+    return Table(caption, columns, rows)
+
+
+def seconds_table(payload):
+    """Return one row per stage, then one per model: where the time went."""
+    rows = [("All models", words, _time(payload["seconds"][stage])) for stage, words in _stages(payload["seconds"])]
+    for result in payload["results"]:
+        model = f"{result['name']}, {result['head']}"
+        rows.append((model, "fitting (inner fits included)", _time(result["fit_s"])))
+        rows.append((model, "predicting", _time(result["predict_s"])))
+    return Table("Wall-clock seconds, all folds together.", ("What", "Stage", "Seconds"), tuple(rows), n_text=2)
+
+
+def _stages(seconds):
+    """Yield (stage, words) in the order of the work, each followed by its parts ("extraction:color")."""
+    known = [*_STAGE_WORDS, *(stage for stage in seconds if stage.partition(":")[0] not in _STAGE_WORDS)]
+    for stage in known:
+        if stage in seconds:
+            yield stage, _STAGE_WORDS.get(stage, stage)
+        for part in seconds:
+            if part.startswith(f"{stage}:"):
+                yield part, f"{stage}, of which {part.partition(':')[2]} (summed over threads)"
+
+
+def _time(value):
+    return number(value, 1 if value is None or value >= 1 else 3)
+
+
+def difference_tables(comparison, label):
+    """Return the differences of every metric.
+
+    Parameters
+    ----------
+    comparison : dict
+        As ``Evaluation.comparison.to_dict()`` gives it.
+    label : str
+        Whose patches these are.
+
+    Returns
+    -------
+    open : list of Table
+        Of the first metric; of more than 15 pairs only those with the best model.
+    folded : list of (str, Table)
+        All others, each with the line that it is folded under.
+    """
+    first, *others = dict.fromkeys(row["metric"] for row in comparison["rows"])
+    rows = [row for row in comparison["rows"] if row["metric"] == first]
+    folded = []
+    if len(rows) > MOST_PAIRS and comparison["reference"] is None:
+        best = _best(rows, first)
+        rest = [row for row in rows if best not in (row["first"], row["second"])]
+        summary = f"The other {len(rest)} differences in {_metric_words(first)}"
+        folded.append((summary, _difference_table(rest, first, label)))
+        more = f" {best} has the best score, which was found on these patients."
+        rows = [row if row["first"] == best else _turned(row) for row in rows if row not in rest]
+        tables = [_difference_table(rows, first, label, more)]
+    else:
+        tables = [_difference_table(rows, first, label)]
+    for metric in others:
+        own = [row for row in comparison["rows"] if row["metric"] == metric]
+        folded.append((f"Differences in {_metric_words(metric)}", _difference_table(own, metric, label)))
+    return tables, folded
+
+
+def _best(rows, metric):
+    values = {row[side]: row[f"{side}_value"] for row in rows for side in ("first", "second")}
+    values = {name: value for name, value in values.items() if value is not None}
+    choose = max if METRIC_RECORDS[metric.removesuffix("_tuned")].higher_is_better else min
+    return choose(values, key=values.get) if values else rows[0]["first"]
+
+
+def _turned(row):
+    """Return the same comparison as B - A."""
+    low, high = row["ci95"]
+    sides = {"first": row["second"], "second": row["first"]}
+    return {**row, **sides, "difference": _minus(row["difference"]), "ci95": [_minus(high), _minus(low)]}
+
+
+def _minus(value):
+    return None if value is None else -value
+
+
+def _metric_words(metric):
+    plain = metric.removesuffix("_tuned")
+    return METRIC_WORDS[plain] + (" at the tuned threshold" if plain != metric else "")
+
+
+def _difference_table(rows, metric, label, more=""):
+    cells = tuple(
+        (
+            row["first"],
+            row["second"],
+            signed(row["difference"]),
+            interval(row["ci95"], signed, " to "),
+            number(row["p"], 4),
+            number(row["p_holm"], 4),
+        )
+        for row in rows
+    )
+    caption = f"{label}. {_metric_words(metric)}: A - B, on the same resamples of the patients.{more}"
+    return Table(caption, ("A", "B", "Difference", "95 % interval", "p", "p, Holm"), cells, n_text=2)

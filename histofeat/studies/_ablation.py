@@ -1,0 +1,363 @@
+"""Ablation: scores of a pipeline without each of its families and with each alone, and what each set costs in time."""
+
+import time
+from collections.abc import Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import pandas as pd
+from sklearn.base import clone
+from threadpoolctl import threadpool_limits
+
+from histofeat.evaluation import LeftOut
+from histofeat.exceptions import check_whole
+from histofeat.features import extract
+from histofeat.images import as_images
+from histofeat.metrics import bootstrap_p, holm, patient_weights
+from histofeat.studies._fitted_folds import check_members, measure_folds
+from histofeat.studies._study import flat_table
+
+_TIMED_PASSES = 3
+_WARM_UP = 32
+
+
+@dataclass(frozen=True, eq=False)
+class Ablation:
+    """Sets of families on the same folds and the same resamples.
+
+    Parameters
+    ----------
+    table : DataFrame
+        One row a set: all families first, then without each, each alone, and the sets that were given.
+
+        - ``kind``: "all", "without", "alone" or "given"; ``name``: "all", "without color", "color alone", or the
+          user's name of a set; ``families``: in column order, with "+" between; ``n_columns``.
+        - ``roc_auc``: pooled over the held-out patches; ``low`` and ``high``: its 95 % percentile interval, from
+          resampling patients.
+        - ``difference``: that ROC-AUC minus that of all families, negative where leaving families out costs something;
+          ``difference_low`` and ``difference_high``: its interval, on the same resamples.
+        - ``p``, ``p_holm``: see `histofeat.metrics.bootstrap_p`; adjusted for all rows but the first, which has NaN.
+        - ``predict_us``: microseconds of the processor that the head of the first fold takes for a patch, measured
+          after all fits.
+    n_patients, n_patches : int
+        Held out and scored.
+    n_resamples, random_state : int
+    left_out : LeftOut or None
+        The patients that were not tested, since an encoder was trained on them.
+    accepted : tuple of str
+        Codes of accepted errors.
+    """
+
+    table: pd.DataFrame
+    n_patients: int
+    n_patches: int
+    n_resamples: int
+    random_state: int
+    left_out: LeftOut | None = None
+    accepted: tuple[str, ...] = ()
+
+
+def ablate_families(
+    dataset,
+    pipeline,
+    cv=None,
+    *,
+    sets=None,
+    n_resamples=2000,
+    random_state=0,
+    audit=None,
+    runtime=None,
+):
+    """Fit a pipeline again without each of its families, and with each alone, on the same folds.
+
+    Parameters
+    ----------
+    dataset : PatchDataset
+    pipeline : IDCPipeline
+        With two families or more.
+    cv : splitter or iterable of (train, test), optional
+        As in `histofeat.evaluate`; by default ``PatientKFold(5)``.
+    sets : mapping of str to sequence of str, optional
+        More sets of its families, by name.
+    n_resamples : int, default=2000
+        Resamples of the patients behind each interval; 0 for no intervals.
+    random_state : int, default=0
+        Seed of the resamples.
+    audit : AuditPolicy, optional
+        As in `histofeat.evaluate`; HF001, HF007 and, where patients were left out, HF004 are looked for.
+    runtime : Runtime, optional
+        Threads, feature store and progress; its stages are "extract" and "fit".
+
+    Returns
+    -------
+    ablation : Ablation
+
+    Raises
+    ------
+    GroupLeakageError
+        If a patient is on both sides of a fold, or an encoder was trained on a tested patient.
+    WeightsError, MissingExtraError
+        If a family of the pipeline cannot run here.
+    ValueError
+        If there is a single family, a set names none of the pipeline's families or has the name of another row, or an
+        encoder was trained on every tested patient.
+
+    Notes
+    -----
+    Each set has its own fits, so leaving out a family that others can replace costs little, even if a fitted model
+    relies on it; `permutation_importance` measures the latter. The scores are those of
+    `histofeat.evaluate` for a pipeline of these families and the same folds, without its inner fits.
+
+    Examples
+    --------
+    >>> from histofeat import IDCPipeline, make_cohort
+    >>> from histofeat.model_selection import PatientKFold
+    >>> cohort = make_cohort(n_patients=8, patches_per_patient=8)
+    >>> pipeline = IDCPipeline(("color", "lbp", "pftas"), head="logistic")
+    >>> found = ablate_families(cohort, pipeline, PatientKFold(2), n_resamples=50)
+    >>> found.table["name"].tolist()[:4]
+    ['all', 'without color', 'without lbp', 'without pftas']
+    """
+    patient_weights(dataset.patients, n_resamples, random_state)
+    names = tuple(dict.fromkeys(family.family for family in _families(pipeline)))
+    wanted = _make_sets(names, sets or {})
+    measured = measure_folds(dataset, pipeline, cv, owner="ablate_families", audit=audit, runtime=runtime)
+    by_family = measured.family_columns()
+    # Sets of the same families, such as one of two alone and without the other, are fitted once.
+    fits = {families: np.concatenate([by_family[name] for name in families]) for _, _, families in wanted}
+    heads = dict(zip(fits, measured.fit_heads(list(fits.values())), strict=True))
+    areas = measured.areas(n_resamples, random_state)
+    scored = {families: _score(measured, heads[families], columns, areas) for families, columns in fits.items()}
+    rows = [_row(kind, name, families, len(fits[families]), scored, areas) for kind, name, families in wanted]
+    table = flat_table(rows)
+    tested = table["p"].notna()
+    table.loc[tested, "p_holm"] = holm(table.loc[tested, "p"].to_numpy())
+    counts = (areas.n_patients, len(measured.tested), int(n_resamples), random_state)
+    return Ablation(table, *counts, measured.folds.left_out, measured.folds.accepted)
+
+
+def _families(pipeline):
+    families = pipeline.families() if hasattr(pipeline, "families") else ()
+    if len({family.family for family in families}) < 2:
+        raise ValueError(
+            f"ablate_families.pipeline: expected an IDCPipeline of two families or more, got {pipeline!r:.80}. "
+            "There is nothing to leave out."
+        )
+    return families
+
+
+def _make_sets(names, sets):
+    """Give (kind, name, families) of every set, in the order of the table."""
+    wanted = [("all", "all", names)]
+    wanted += [("without", f"without {left}", tuple(name for name in names if name != left)) for left in names]
+    wanted += [("alone", f"{name} alone", (name,)) for name in names]
+    if not isinstance(sets, Mapping):
+        raise ValueError(f"ablate_families.sets: expected a mapping of names to families, got {sets!r:.80}.")
+    taken = {name for _, name, _ in wanted}
+    for name, families in sets.items():
+        families = (families,) if isinstance(families, str) else tuple(families)
+        check_members(f"ablate_families.sets[{name!r}]", "families of the pipeline", families, names)
+        if name in taken:
+            raise ValueError(
+                f"ablate_families.sets: expected names of their own, got {name!r}, which is a row already. Rename it."
+            )
+        wanted.append(("given", str(name), tuple(own for own in names if own in families)))
+    return wanted
+
+
+def _score(measured, heads, columns, areas):
+    """Give the pooled area of one set, its samples, and how long a prediction takes."""
+    features = [measured.features(fold, test)[:, columns] for fold, (_, test) in enumerate(measured.splits)]
+    proba = [measured.probabilities(head, X) for head, X in zip(heads, features, strict=True)]
+    (area,), samples = areas.mean_areas([measured.pooled(proba)])
+    return float(area), samples, _predict_us(measured, heads[0], features[0])
+
+
+def _row(kind, name, families, n_columns, scored, areas):
+    """Compare one set with all families, which were scored first."""
+    (area, samples, predict_us), (base, base_samples, _) = scored[families], next(iter(scored.values()))
+    return {
+        "kind": kind,
+        "name": name,
+        "families": "+".join(families),
+        "n_columns": n_columns,
+        "roc_auc": area,
+        "ci95": areas.interval(samples),
+        "difference": area - base,
+        "difference_ci95": areas.interval(samples - base_samples),
+        "p": np.nan if kind == "all" else bootstrap_p(area - base, samples - base_samples),
+        "p_holm": np.nan,
+        "predict_us": predict_us,
+    }
+
+
+def _predict_us(measured, head, features):
+    """Give the best of a few passes."""
+    seconds = []
+    with threadpool_limits(1):
+        for _ in range(_TIMED_PASSES):
+            started = time.process_time()
+            measured.probabilities(head, features)
+            seconds.append(time.process_time() - started)
+    return min(seconds) / len(features) * 1e6
+
+
+# --- costs -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Costs:
+    """Sets of families by their price.
+
+    Parameters
+    ----------
+    table : DataFrame
+        One row a set, the cheapest first; sets of the same families are one.
+
+        - ``name, families, n_columns, roc_auc, low, high``: as in `Ablation`.
+        - ``features_us``: microseconds a patch from decoded pixels to the feature row; conversions that families share
+          are counted once.
+        - ``predict_us``: those of the head; ``total_us``: both.
+        - ``on_front``: whether no other set has as high a score for as little time.
+    decode_us : float
+        Microseconds to read and decode a patch, which come on top of every row.
+    n_patches : int
+        The patches that were timed.
+    """
+
+    table: pd.DataFrame
+    decode_us: float
+    n_patches: int
+
+
+def measure_costs(ablation, pipeline, X, *, n_repeats=3, clock=time.process_time, progress=None):
+    """Measure the extraction time of each set of an ablation, and mark the sets on the Pareto front.
+
+    Parameters
+    ----------
+    ablation : Ablation
+        From `ablate_families`.
+    pipeline : IDCPipeline
+        The one that was ablated; its families are measured with one thread each.
+    X : sequence of paths, ndarray (n, H, W, 3) uint8, or list of such arrays
+        What is measured, some thousand patches; they are held in memory.
+    n_repeats : int, default=3
+        Passes, of which the fastest counts. Sets take turns, so that a busy moment of the machine meets all of them.
+    clock : callable, default=time.process_time
+        Gives seconds. By default those of the processor, in all threads, which other programs hardly disturb and which
+        are those on the wall where one thread works alone; with a network on a GPU pass ``time.perf_counter``.
+    progress : callable, optional
+        Called as ``progress("time", done, total)``.
+
+    Returns
+    -------
+    costs : Costs
+
+    Raises
+    ------
+    ValueError
+        If `n_repeats` is below 1, the pipeline has a stain normaliser, which is not timed, or it lacks a family of the
+        ablation.
+
+    Examples
+    --------
+    >>> from histofeat import IDCPipeline, make_cohort
+    >>> from histofeat.studies import ablate_families
+    >>> from histofeat.model_selection import PatientKFold
+    >>> cohort = make_cohort(n_patients=8, patches_per_patient=8)
+    >>> pipeline = IDCPipeline(("color", "lbp"), head="logistic")
+    >>> ablation = ablate_families(cohort, pipeline, PatientKFold(2), n_resamples=50)
+    >>> costs = measure_costs(ablation, pipeline, cohort.X, n_repeats=1)
+    >>> len(costs.table), bool(costs.table["on_front"][0])
+    (3, True)
+    """
+    check_whole("measure_costs.n_repeats", n_repeats, 1, "Use 3.")
+    families = _check_families(ablation, pipeline)
+    # Without one of two is the other alone: each set of families stands once.
+    table = ablation.table.drop_duplicates("families")
+    wanted, best, decoding = table["families"].tolist(), {}, []
+    with _one_thread():
+        for turn in range(n_repeats):
+            started = clock()
+            decoded = _decode(X)
+            decoding.append(clock() - started)
+            for position, chosen in enumerate(wanted[:: 1 if turn % 2 == 0 else -1]):
+                estimators = [family for name in chosen.split("+") for family in families[name]]
+                if turn == 0:
+                    extract(estimators, decoded[:_WARM_UP])  # compiled code and networks are loaded
+                started = clock()
+                extract(estimators, decoded)
+                best[chosen] = min(best.get(chosen, np.inf), clock() - started)
+                if progress is not None:
+                    progress("time", turn * len(wanted) + position + 1, n_repeats * len(wanted))
+    features_us = np.array([best[chosen] for chosen in wanted]) * 1e6 / len(decoded)
+    total_us = features_us + table["predict_us"]
+    on_front = pareto_front(total_us, table["roc_auc"])
+    table = table[["name", "families", "n_columns", "roc_auc", "low", "high", "predict_us"]].assign(total_us=total_us)
+    table.insert(6, "features_us", features_us)
+    table = table.assign(on_front=on_front).sort_values("total_us", kind="stable", ignore_index=True)
+    return Costs(table, min(decoding) * 1e6 / len(decoded), len(decoded))
+
+
+def pareto_front(costs, scores):
+    """Mark what nothing else beats: none is as cheap and as good, and better in one of the two.
+
+    Parameters
+    ----------
+    costs, scores : array-like of shape (n,), float
+        The lower and the higher the better.
+
+    Returns
+    -------
+    on_front : ndarray of shape (n,), bool
+        Of equals in both, all are marked; a NaN is never.
+
+    Examples
+    --------
+    >>> pareto_front([1, 2, 3, 4], [0.7, 0.9, 0.8, 0.95]).tolist()
+    [True, True, False, True]
+    """
+    costs, scores = np.asarray(costs, dtype=np.float64), np.asarray(scores, dtype=np.float64)
+    as_good = (costs[:, None] <= costs) & (scores[:, None] >= scores)
+    better = (costs[:, None] < costs) | (scores[:, None] > scores)
+    return ~(as_good & better).any(axis=0) & np.isfinite(costs) & np.isfinite(scores)
+
+
+def _check_families(ablation, pipeline):
+    """Give the families by name, copied, a network with one thread of its own."""
+    if getattr(pipeline, "make_normalizer", lambda: None)() is not None:
+        raise ValueError(
+            "measure_costs.pipeline: expected patches measured as they are, got a pipeline with a stain normaliser, "
+            "whose time would be left out. Set normalizer=None."
+        )
+    found = {}
+    for family in map(clone, pipeline.families()):
+        if "n_threads" in family.get_params():
+            family.set_params(n_threads=1)
+        found.setdefault(family.family, []).append(family)
+    unknown = sorted(set("+".join(ablation.table["families"]).split("+")) - set(found))
+    if unknown:
+        raise ValueError(
+            f"measure_costs.pipeline: expected the families of the ablation, got a pipeline without {unknown[0]!r} "
+            f"({len(unknown)} such). Pass the pipeline that was ablated."
+        )
+    return found
+
+
+def _decode(X):
+    images = as_images(X)
+    return [images.decode(row, images.content(row))[0] for row in range(len(images))]
+
+
+@contextmanager
+def _one_thread():
+    """Keep OpenCV, BLAS and OpenMP to one thread."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        cv2.setNumThreads(before)

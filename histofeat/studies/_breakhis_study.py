@@ -1,0 +1,372 @@
+"""The protocol of BreakHis: patient hold-outs at each magnification, and benign, malignant and subtypes by folds."""
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from histofeat.datasets import breakhis_hold_outs, load_breakhis, make_breakhis_cohort, merge_rare_classes
+from histofeat.evaluation import audit_fingerprints, evaluate, run_in_threads
+from histofeat.features import FAMILIES, ImageFingerprint, extract
+from histofeat.metrics import confusion, holm, label_scores, nadeau_bengio, recognition_rates
+from histofeat.model_selection import PatientKFold
+from histofeat.models import HEADS, IDCPipeline, make_head
+from histofeat.studies._study import (
+    FEATURE_SETS,
+    Findings,
+    Study,
+    bars,
+    check_names,
+    describe_dataset,
+    flat_table,
+    option,
+)
+
+MAGNIFICATIONS = [40, 100, 200, 400]
+#: Outer and inner folds: of benign and malignant, and of the subtypes, some of which few patients have.
+FOLDS = {"malignant": (5, 3), "subtype": (3, 2)}
+#: Features and head of the row that looks at no image.
+NOTHING = ("none", "majority class")
+RATES = ("patient_rate", "image_rate", "balanced_accuracy")
+_REFERENCE = "pftas/svm"
+_QUICK = {"features": ["lbp", "color"], "heads": ["knn", "random_forest"], "fold_heads": ["random_forest"]}
+_QUICK_COHORT = {"patients_per_subtype": 4, "images_per_slide": 2, "magnifications": (100,)}
+_QUICK_TREES = 30
+_MODEL = ["magnification", "features", "head"]
+
+
+def run_breakhis(options, runtime):
+    """Score features and heads on the patient hold-outs, then classes under folds of patients."""
+    settle(options)
+    with tempfile.TemporaryDirectory(prefix="histofeat-", ignore_cleanup_errors=True) as scratch:
+        runtime = replace(runtime, store=runtime.store or Path(scratch) / "features.sqlite")
+        root = options.data or _draw_cohort(options, scratch)
+        found = [measure_hold_outs(root, power, options, runtime) for power in options.magnifications]
+        evaluations = [
+            evaluate_folds(root, power, target, options, runtime)
+            for target in FOLDS
+            for power in options.magnifications
+        ]
+    rows = [row for hold_outs, _ in found for row in hold_outs["rows"]]
+    n_hold_outs = max((len(hold_outs["folds"].get("folds", ())) for hold_outs, _ in found), default=0)
+    means = summarise_hold_outs(rows, n_hold_outs)
+    differences = compare_hold_outs(rows, n_hold_outs, tuple(options.reference.split("/")))
+    results = {
+        "hold_outs": [hold_outs for hold_outs, _ in found],
+        "means": means,
+        "differences": differences,
+        "evaluations": evaluations,
+        "datasets": [description for _, description in found if description],
+        "settings": {name: getattr(options, name) for name in ("reference", "patient_key", "duplicates", "resamples")},
+    }
+    tables = {"hold_outs": pd.DataFrame(rows), "means": pd.DataFrame(means), "differences": pd.DataFrame(differences)}
+    return Findings(results, tables | {"classes": _classes(evaluations)}, _figures(rows, means, evaluations))
+
+
+def settle(options) -> None:
+    """Make a quick run small, find the folder, and refuse unknown names before the long work begins."""
+    if options.quick:
+        for name, few in _QUICK.items():
+            if getattr(options, name) == BREAKHIS.options[name.replace("_", "-")]["default"]:
+                setattr(options, name, few)
+    elif options.data is None:
+        raise ValueError("--data: expected the folder of BreakHis, got none. Give it, or try --quick.")
+    if options.data is not None and (options.data / "breakhis").is_dir():
+        options.data = options.data / "breakhis"
+    check_names("--features", options.features, (*FAMILIES, "handcrafted"))
+    check_names("--heads", options.heads, HEADS)
+    check_names("--fold-heads", options.fold_heads, HEADS)
+    check_names("--magnifications", options.magnifications, MAGNIFICATIONS)
+    models = [f"{features}/{head}" for features in options.features for head in options.heads]
+    if options.reference == _REFERENCE and _REFERENCE not in models:
+        options.reference = models[0]
+    check_names("--reference", [options.reference], models)
+
+
+def _draw_cohort(options, scratch):
+    powers = _QUICK_COHORT["magnifications"]
+    options.magnifications = [power for power in options.magnifications if power in powers]
+    return make_breakhis_cohort(root=Path(scratch) / "cohort", random_state=options.seed, **_QUICK_COHORT).root
+
+
+def _load(root, power, target, options):
+    return load_breakhis(root, power, target, patient_key=options.patient_key, duplicates=options.duplicates)
+
+
+def _head_params(head, options):
+    if options.quick and head in ("xgboost", "random_forest"):
+        return {"n_estimators": _QUICK_TREES}
+    # One neighbour, as the protocol has it.
+    return {"n_neighbors": 1} if head == "knn" else None
+
+
+def _pipeline(name, head, options):
+    weights = {"cnn__weights_dir": str(options.weights.expanduser().resolve())} if options.weights else {}
+    return IDCPipeline(
+        FEATURE_SETS["handcrafted"] if name == "handcrafted" else (name,),
+        head,
+        feature_params=weights if name == "cnn" else None,
+        head_params=_head_params(head, options),
+        random_state=options.seed,
+    )
+
+
+# --- hold-outs -------------------------------------------------------------------------------------------------------
+
+
+def measure_hold_outs(root, power, options, runtime):
+    """Fit every head on every hold-out of one magnification.
+
+    Returns
+    -------
+    found : dict
+        "magnification", "rows" (one for each model and hold-out), "not_run" (sentences), "folds" (as
+        `BreakHisFolds.to_dict` gives it), and "findings": what the audit of each hold-out found, but for what passed.
+    description : dict or None
+        Of the images; None where they cannot be loaded.
+    """
+    found = {"magnification": power, "rows": [], "not_run": [], "folds": {}, "findings": []}
+    description = None
+    try:
+        dataset = _load(root, power, "malignant", options)
+        description = {"magnification": power, **describe_dataset(dataset)}
+        folds = breakhis_hold_outs(dataset, options.lists, options.accept_leaks, random_state=options.seed)
+    except ValueError as error:
+        found["not_run"].append(f"hold-outs at {power}X: {error}")
+        return found, description
+    matrices, prints = _extract_once(dataset, options, runtime)
+    splits = {number: folds.cv(number) for number in range(1, len(folds) + 1)}
+    found |= {"folds": folds.to_dict(), "findings": _audit(dataset, splits, prints, runtime.n_jobs)}
+    models = [NOTHING, *((name, head) for name in matrices for head in options.heads)]
+    tasks = [(model, number) for model in models for number in splits]
+
+    def judge(task):
+        (features, head), number = task
+        [split] = splits[number]
+        try:
+            return score_hold_out(dataset, matrices.get(features), head, split, options)
+        except ValueError as error:
+            return str(error)
+
+    done = run_in_threads(judge, tasks, runtime, f"hold-outs at {power}X")
+    for ((features, head), number), result in zip(tasks, done, strict=True):
+        if isinstance(result, str):
+            found["not_run"].append(f"{features}, {head}, {power}X, hold-out {number}: {result}")
+        else:
+            named = {"magnification": power, "features": features, "head": head, "hold_out": number}
+            found["rows"].append({**named, **result})
+    return found, description
+
+
+def _extract_once(dataset, options, runtime):
+    """Measure each feature set, and the fingerprints for the audit, in one pass over the images."""
+    sets = {name: _pipeline(name, "logistic", options).families() for name in dict.fromkeys(options.features)}
+    families = {repr(family): family for members in sets.values() for family in members}
+    wanted = [*families.values(), ImageFingerprint()]
+    *measured, prints = extract(wanted, dataset.X, n_jobs=runtime.n_jobs, store=runtime.store).features
+    columns = dict(zip(families, measured, strict=True))
+    return {name: np.hstack([columns[repr(family)] for family in members]) for name, members in sets.items()}, prints
+
+
+def _audit(dataset, splits, prints, n_jobs):
+    return [
+        {"fold": number, **{key: finding[key] for key in ("code", "title", "severity", "detail")}}
+        for number, split in splits.items()
+        for finding in audit_fingerprints(dataset, split, prints, n_jobs=n_jobs).to_dict()["findings"]
+        if finding["status"] == "issue"
+    ]
+
+
+def score_hold_out(dataset, X, head, split, options):
+    """Rates of one head on one hold-out; without features, of the class that most training images have."""
+    (train, test), y, patients = split, dataset.y, dataset.patients
+    if X is None:
+        predicted = np.full(len(test), np.bincount(y[train]).argmax())
+    else:
+        fitted = make_head(head, random_state=options.seed, n_jobs=1, params=_head_params(head, options) or {})
+        predicted = fitted.fit(X[train], y[train], groups=patients[train]).predict(X[test])
+    resampling = {"n_resamples": options.resamples, "random_state": options.seed}
+    rates = recognition_rates(y[test], predicted, patients[test], **resampling)
+    low, high = rates.interval("patient_rate")
+    labels = label_scores(confusion(y[test], predicted, len(dataset.target_names)))
+    return {
+        "n_features": 0 if X is None else X.shape[1],
+        "patient_rate": rates.patient_rate,
+        "patient_rate_low": low,
+        "patient_rate_high": high,
+        "image_rate": rates.image_rate,
+        **{name: float(labels[name]) for name in ("balanced_accuracy", "sensitivity", "specificity")},
+        "n_train_patients": len(set(patients[train])),
+        "n_test_patients": len(rates.patients),
+        "n_test_images": len(test),
+    }
+
+
+def _by_model(rows):
+    """Rows of one model and magnification together, by hold-out."""
+    found = {}
+    for row in sorted(rows, key=lambda row: row["hold_out"]):
+        found.setdefault(tuple(row[key] for key in _MODEL), []).append(row)
+    return found
+
+
+def summarise_hold_outs(rows, n_hold_outs):
+    """Mean and standard deviation over the hold-outs, one dict for each model and magnification.
+
+    Models that could not be fitted on every hold-out are left out: their mean would be of other patients.
+    """
+    found = []
+    for model, chosen in _by_model(rows).items():
+        if len(chosen) == n_hold_outs:
+            entry = dict(zip(_MODEL, model, strict=True))
+            entry |= {"n_features": chosen[0]["n_features"], "n_hold_outs": len(chosen)}
+            for rate in RATES:
+                values = np.array([row[rate] for row in chosen])
+                entry |= {rate: values.mean(), f"{rate}_sd": values.std(ddof=1) if len(values) > 1 else np.nan}
+            found.append(entry)
+    return found
+
+
+def compare_hold_outs(rows, n_hold_outs, reference, rate="patient_rate"):
+    """Compare each model with the reference on the same hold-outs.
+
+    Parameters
+    ----------
+    rows : list of dict
+        As in `measure_hold_outs`, of all magnifications.
+    n_hold_outs : int
+    reference : (str, str)
+        Features and head.
+    rate : str
+
+    Returns
+    -------
+    list of dict
+        The corrected resampled t-test of Nadeau and Bengio (doi:10.1023/A:1024068626366), and its p adjusted by Holm
+        over the whole list. Where all differences are equal, no uncertainty can be estimated: p is None, and is left
+        out of the adjustment.
+    """
+    groups, found = _by_model(rows), []
+    for (magnification, *model), chosen in groups.items():
+        against = groups.get((magnification, *reference), ())
+        if tuple(model) in (tuple(reference), NOTHING) or not len(chosen) == len(against) == n_hold_outs > 1:
+            continue
+        differences = [mine[rate] - theirs[rate] for mine, theirs in zip(chosen, against, strict=True)]
+        sizes = {f"n_{side}": np.mean([row[f"n_{side}_patients"] for row in chosen]) for side in ("train", "test")}
+        test = nadeau_bengio(differences, **sizes)
+        entry = dict(zip(_MODEL, (magnification, *model), strict=True)) | {"difference": test.mean}
+        known = {"low": test.ci95[0], "high": test.ci95[1], "t": test.t, "p": test.p, "p_holm": None}
+        found.append(entry | (known if test.std > 1e-12 else dict.fromkeys(known)))
+    tested = [entry for entry in found if entry["p"] is not None]
+    for entry, adjusted in zip(tested, holm([entry["p"] for entry in tested]) if tested else (), strict=True):
+        entry["p_holm"] = float(adjusted)
+    return found
+
+
+# --- folds of patients -----------------------------------------------------------------------------------------------
+
+
+def evaluate_folds(root, power, target, options, runtime):
+    """Evaluate benign against malignant, or the subtypes, under folds of patients.
+
+    Returns
+    -------
+    dict
+        "magnification", "target"; "refused": why the classes as they are cannot be split; "merged": what was merged
+        then; "payload": the Evaluation; "not_run": why there is none.
+    """
+    (outer, inner), found = FOLDS[target], {"magnification": power, "target": target}
+    found |= {"refused": None, "merged": [], "payload": None, "not_run": None}
+    try:
+        whole = _load(root, power, target, options)
+        found["refused"] = _refusal(whole, outer)
+        dataset = merge_rare_classes(whole, outer) if target == "subtype" else whole
+        lines = [line.removeprefix("- ") for line in dataset.audit.summary().splitlines()]
+        found["merged"] = [line for line in lines if line.startswith("classes of fewer than")]
+        heads = dict.fromkeys(options.fold_heads)
+        found["payload"] = evaluate(
+            dataset,
+            [(name, _pipeline(name, head, options)) for name in dict.fromkeys(options.features) for head in heads],
+            PatientKFold(outer, random_state=options.seed),
+            inner_cv=PatientKFold(inner),
+            n_resamples=options.resamples,
+            random_state=options.seed,
+            runtime=runtime,
+        )
+    except ValueError as error:
+        found["not_run"] = str(error)
+    return found
+
+
+def _refusal(dataset, n_splits):
+    """What `PatientKFold` says of these classes as they are; None where it can split them."""
+    try:
+        list(PatientKFold(n_splits).split(dataset.X, dataset.y, dataset.patients))
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _classes(evaluations):
+    rows = [
+        {"magnification": found["magnification"], "target": found["target"], "features": model.name, "head": model.head}
+        | entry
+        for found in evaluations
+        if found["payload"] is not None
+        for model, classes in zip(found["payload"].models, found["payload"].classes, strict=True)
+        for entry in classes.to_dicts()
+    ]
+    return flat_table(rows).rename(columns=lambda name: name.removesuffix("_value"))
+
+
+def _figures(rows, means, evaluations):
+    """Rates of each magnification, and the confusion matrix of the best model of each evaluation."""
+    figures, label = {}, "patient recognition rate: mean, lowest and highest of the hold-outs"
+    if means:
+        ends = pd.DataFrame(rows).groupby(_MODEL, sort=False)["patient_rate"].agg(low="min", high="max")
+        for power, drawn in pd.DataFrame(means).join(ends, on=_MODEL).groupby("magnification", sort=False):
+            named = drawn, "patient_rate", "{features}, {head}", "head"
+            figures[f"rates_{power}X"] = bars(f"Patient recognition rate, {power}X", label, *named, reference=None)
+    for found in evaluations:
+        if found["payload"] is not None and found["payload"].models:
+            figures[f"confusion_{found['target']}_{found['magnification']}X"] = "confusion", found["payload"]
+    return figures
+
+
+BREAKHIS = Study(
+    "breakhis",
+    "The protocol of BreakHis",
+    "Run the protocol of BreakHis.",
+    run_breakhis,
+    {
+        "features": option(
+            ["clbp", "lpq", "lbp", "glcm", "haralick", "pftas", "color", "handcrafted"],
+            "families, or handcrafted: color, lbp and haralick",
+        ),
+        "heads": option(["knn", "qda", "random_forest", "svm", "xgboost"], "heads on the hold-outs"),
+        "fold-heads": option(["random_forest", "svm"], "heads under folds of patients, fitted four times a fold"),
+        "reference": option(_REFERENCE, "the model that all others are compared with, as SET/HEAD"),
+        "magnifications": option(MAGNIFICATIONS, "magnifications"),
+        "patient-key": option(
+            "number", "who a patient is: a slide number, or each full id", choices=("number", "full")
+        ),
+        "duplicates": option(
+            "drop", "slide 13412, which lies under two subtypes", choices=("refuse", "drop", "published")
+        ),
+        "lists": {
+            "type": Path,
+            "metavar": "DIR",
+            "help": "folder of dsfold1.txt to dsfold5.txt (default: beside the images)",
+        },
+        "accept-leaks": {
+            "nargs": "+",
+            "default": [],
+            "metavar": "LEAK",
+            "help": "leaks of the published lists to go on with: siblings, 'two labels'",
+        },
+        "resamples": option(2000, "resamples of the patients"),
+    },
+    data="optional",
+)

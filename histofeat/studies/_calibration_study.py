@@ -1,0 +1,212 @@
+"""The study of calibration: probabilities, thresholds and prediction sets, with and without class weights."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from histofeat.evaluation import assess_probabilities, run_in_threads
+from histofeat.metrics import (
+    RULES,
+    UNITS,
+    bootstrap_scores,
+    choose_threshold,
+    confusion,
+    fit_calibrator,
+    fit_conformal,
+    label_scores,
+    measure_coverage,
+    parse_rule,
+)
+from histofeat.model_selection import PatientKFold
+from histofeat.models import HEADS, fit_with_inner_scores, make_head
+from histofeat.studies._fitted_folds import measure_once, runnable_pipelines
+from histofeat.studies._study import (
+    FOLDS,
+    QUICK_TREES,
+    SETS,
+    Findings,
+    Study,
+    bars,
+    begin,
+    check_names,
+    describe_dataset,
+    flat_table,
+    option,
+)
+
+_SCORES = ("sensitivity", "specificity", "balanced_accuracy", "f1")
+_WEIGHTS = {None: "", "balanced": ", class weights"}
+#: What prediction sets are calibrated on, as the page says it.
+UNIT_WORDS = {
+    "patches": "all patches",
+    "one_per_patient": "one patch per patient",
+    "hierarchical": "patients, equal weight",
+}
+
+
+@dataclass
+class _Model:
+    """One feature set with one head: its features, and what its folds found."""
+
+    name: str
+    head: str
+    estimator: Any
+    matrix: Any
+    folds: list
+
+    def pooled(self, splits, of):
+        """Put what each fold found in the rows that it tested."""
+        rows = np.concatenate([test for _, test in splits])
+        found = np.concatenate([of(fold) for fold in self.folds])
+        return found[np.argsort(rows)]
+
+
+def run_calibration(options, runtime):
+    """Calibrate, choose thresholds and make prediction sets on training patients; score them on test patients."""
+    rules = [
+        *(rule.name for rule in RULES.values() if rule.number is None),
+        *(f"sensitivity={sensitivity!r}" for sensitivity in options.sensitivity),
+    ]
+    for rule in rules:
+        parse_rule(rule)
+    check_names("--heads", options.heads, HEADS)
+    pipelines, not_run = runnable_pipelines(options)
+    dataset, cv = begin(options)
+    splits = list(cv.split(dataset.X, dataset.y, dataset.patients))
+    levels = possible_levels(dataset, splits, options.levels)
+    models = _fit_all(dataset, pipelines, splits, (rules, levels), options, runtime)
+    resampling = {"n_resamples": options.resamples, "random_state": options.seed}
+    found = {"calibration": [], "thresholds": [], "conformal": []}
+    for model in models:
+        named = {"name": model.name, "head": model.head}
+        raw, calibrated = (model.pooled(splits, lambda fold, key=key: fold[key]) for key in ("raw", "calibrated"))
+        known = dataset.y, raw[:, 1], calibrated[:, 1], dataset.patients
+        assessed = assess_probabilities(*known, **resampling).to_dict()
+        found["calibration"].append({**named, "calibration": assessed})
+        found["thresholds"] += [
+            {**named, **row} for row in _threshold_rows(model, raw, splits, dataset, rules, resampling)
+        ]
+        found["conformal"] += [{**named, **row} for row in _set_rows(model, splits, dataset, levels, resampling)]
+    tables = {name: flat_table(rows, short=False) for name, rows in found.items()}
+    results = {**found, "levels": levels, "folds": options.folds, "not_run": not_run}
+    results["dataset"] = describe_dataset(dataset)
+    return Findings(results, tables, _figures(found, results["dataset"]))
+
+
+def possible_levels(dataset, splits, levels):
+    """Return the coverages that the training patients of every fold allow, sorted.
+
+    Raises
+    ------
+    ValueError
+        If a level is no share, or none is possible.
+    """
+    wrong = [level for level in levels if not 0 < level < 1]
+    if wrong:
+        raise ValueError(f"--levels: expected coverages between 0 and 1, got {wrong[0]}. Use 0.9.")
+    n_patients = min(len(np.unique(dataset.patients[train])) for train, _ in splits)
+    possible = [level for level in sorted(set(levels)) if max(1 / (1 - level), 1 / level) <= n_patients + 1e-6]
+    if not possible:
+        raise ValueError(
+            f"--levels: expected a coverage that {n_patients} training patients allow, got {levels}. Ask for less."
+        )
+    return possible
+
+
+def _fit_all(dataset, pipelines, splits, asked, options, runtime):
+    """Fit every model on every fold; features are measured once."""
+    matrices, models = measure_once(pipelines, dataset, runtime), []
+    for name in pipelines:
+        for head in dict.fromkeys(options.heads):
+            trees = {"n_estimators": QUICK_TREES} if options.quick and head == "xgboost" else None
+            for weight, words in _WEIGHTS.items():
+                estimator = make_head(head, class_weight=weight, random_state=options.seed, params=trees)
+                models.append(_Model(name, f"{head}{words}", estimator, matrices[name], []))
+    tasks = [(model, *split, dataset, asked, options.seed) for model in models for split in splits]
+    done = run_in_threads(lambda task: _fit_fold(*task), tasks, runtime, "fit")
+    for (model, *_), fold in zip(tasks, done, strict=True):
+        model.folds.append(fold)
+    return models
+
+
+def _fit_fold(model, train, test, dataset, asked, seed):
+    """Fit one model on one fold: calibration, thresholds and sets from its training patients, for its test patients."""
+    y, patients, (rules, levels) = dataset.y[train], dataset.patients[train], asked
+    inner_cv = PatientKFold(3, random_state=seed)
+    head, inner = fit_with_inner_scores(model.estimator, model.matrix[train], y, patients, inner_cv)
+    raw = head.predict_proba(model.matrix[test])
+    return {
+        "raw": raw,
+        "calibrated": fit_calibrator(y, inner).transform(raw),
+        "thresholds": {rule: choose_threshold(y, inner[:, 1], rule) for rule in rules},
+        "sets": {unit: fit_conformal(y, inner, patients, levels, unit, seed).predict_set(raw) for unit in UNITS},
+    }
+
+
+def _threshold_rows(model, raw, splits, dataset, rules, resampling):
+    """One row per rule, and one for 0.5: what the thresholds were, and what they give on the test patients."""
+    for rule in ("0.5", *rules):
+        thresholds = [0.5] if rule == "0.5" else [fold["thresholds"][rule] for fold in model.folds]
+        if rule == "0.5":
+            labels = (raw[:, 1] > 0.5).astype(int)
+        else:
+            labels = model.pooled(splits, lambda fold, rule=rule: fold["raw"][:, 1] >= fold["thresholds"][rule]).astype(
+                int
+            )
+        scores = label_scores(confusion(dataset.y, labels, 2))
+        resamples = bootstrap_scores(dataset.y, raw, dataset.patients, predicted=labels, metrics=_SCORES, **resampling)
+        yield {
+            "rule": rule,
+            "asked": float(rule.partition("=")[2]) if "=" in rule else None,
+            "lowest_threshold": min(thresholds),
+            "highest_threshold": max(thresholds),
+            **{name: {"value": float(scores[name]), "ci95": list(resamples.interval(name))} for name in _SCORES},
+        }
+
+
+def _set_rows(model, splits, dataset, levels, resampling):
+    """One row per unit and level: the coverage that was asked for, and that of the test patients."""
+    for unit in UNITS:
+        sets = model.pooled(splits, lambda fold, unit=unit: fold["sets"][unit])
+        for coverage in measure_coverage(sets, dataset.y, dataset.patients, levels, **resampling):
+            row = coverage.to_dict()
+            negative, positive = row.pop("per_class")
+            yield {"unit": unit, **row, "class_0": negative, "class_1": positive}
+
+
+def _figures(found, dataset):
+    """Reliability curves of each head; sensitivity and coverage beside what was asked for."""
+    figures = {}
+    for head in dict.fromkeys(row["head"] for row in found["calibration"]):
+        rows = [row for row in found["calibration"] if row["head"] == head]
+        name = f"reliability_{head.replace(', class weights', '_weighted')}"
+        figures[name] = "reliability", {"head": head, "results": rows, "dataset": dataset}
+    plain = flat_table([row for row in found["thresholds"] if row["asked"] and "class weights" not in row["head"]])
+    for end in ("value", "low", "high"):
+        plain[f"reached_{end}"] = plain[f"sensitivity_{end}"] - plain["asked"]
+    sets = flat_table(found["conformal"])
+    level = 0.9 if 0.9 in set(sets["level"]) else sets["level"].max()
+    sets = sets[sets["level"] == level].assign(words=lambda rows: rows["unit"].map(UNIT_WORDS))
+    reached = plain.rename(columns={"reached_value": "reached"}), "reached", "{name}, {head}: {asked:g}", "head"
+    covered = sets, "patients", "{name}, {head}", "words"
+    title, label = "Sensitivity of test patients - the one asked for", "difference, 95 % interval over patients"
+    figures["sensitivity"] = bars(title, label, *reached)
+    title, label = f"Coverage of prediction sets, {level:g} asked for", "mean over patients, 95 % interval"
+    figures["coverage"] = bars(title, label, *covered, reference=level)
+    return figures
+
+
+CALIBRATION = Study(
+    "calibration",
+    "Probabilities, thresholds and prediction sets",
+    "Measure calibration, thresholds and prediction sets.",
+    run_calibration,
+    {
+        "features": option(["handcrafted", "everything"], SETS),
+        "heads": option(["xgboost", "svm"], "heads"),
+        "sensitivity": option([0.8, 0.9, 0.95, 0.99], "required sensitivities"),
+        "levels": option([0.8, 0.9, 0.95], "coverages asked of prediction sets"),
+        **FOLDS,
+    },
+)

@@ -1,0 +1,153 @@
+"""The study of explanation: what the score depends on, which families a model can do without, and what they cost."""
+
+import tempfile
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from histofeat.studies._ablation import ablate_families, measure_costs
+from histofeat.studies._fitted_folds import why_not
+from histofeat.studies._permutation import permutation_importance
+from histofeat.studies._study import (
+    FOLDS,
+    Findings,
+    Study,
+    bars,
+    begin,
+    describe_dataset,
+    make_pipeline,
+    network_params,
+    option,
+)
+
+_HANDCRAFTED = ("color", "lbp", "haralick", "pftas")
+_SETS = {"color+lbp+haralick": ("color", "lbp", "haralick"), "color+haralick": ("color", "haralick")}
+_TIMED_PATCHES, _QUICK_TIMED_PATCHES, _QUICK_TREES = 2_000, 200, 20
+_KINDS = ("family", "group", "correlated", "feature")
+
+
+def run_explanation(options, runtime):
+    """Permute families, groups and single features; leave families out; time what remains."""
+    if options.quick:
+        options.folds, options.repeats = min(options.folds, 2), min(options.repeats, 1)
+    seconds, settings = {}, {"n_resamples": options.resamples, "random_state": options.seed}
+    handcrafted, everything = (_pipeline(families, options) for families in (_HANDCRAFTED, (*_HANDCRAFTED, "cnn")))
+    missing = why_not(_pipeline(("cnn",), options))
+    dataset, cv = begin(options)
+    permuted = {"handcrafted": (handcrafted, _KINDS)}
+    if missing is None:
+        permuted["with the network"] = (everything, ("family", "group"))
+    with tempfile.TemporaryDirectory(prefix="histofeat-", ignore_cleanup_errors=True) as scratch:
+        runtime = replace(runtime, store=runtime.store or Path(scratch) / "features.sqlite")
+        importances = []
+        for name, (pipeline, by) in permuted.items():
+            with _part(f"permutation, {name}", seconds, runtime) as part:
+                settings_of_it = {**settings, "by": by, "n_repeats": options.repeats}
+                importances.append(permutation_importance(dataset, pipeline, cv, runtime=part, **settings_of_it))
+        with _part("ablation", seconds, runtime) as part:
+            ablation = ablate_families(dataset, pipeline, cv, sets=_SETS, runtime=part, **settings)
+        with _part("cost", seconds, runtime) as part:
+            timed = _spread(dataset.X, _QUICK_TIMED_PATCHES if options.quick else _TIMED_PATCHES)
+            costs = measure_costs(ablation, pipeline, timed, progress=part.progress)
+    results = {
+        **_results(importances, ablation, costs),
+        "not_run": {} if missing is None else {"cnn": missing},
+        "settings": {
+            **{name: getattr(options, name) for name in ("head", "folds", "repeats", "resamples")},
+            "timed_patches": costs.n_patches,
+        },
+        "decode_us": costs.decode_us,
+        "seconds": seconds,
+        "dataset": describe_dataset(dataset),
+    }
+    return Findings(results, _tables(importances, ablation, costs), _figures(importances, ablation, costs))
+
+
+def _pipeline(families, options):
+    params, n_trees = network_params(options.weights), _QUICK_TREES if options.quick else None
+    return make_pipeline(families, options.head, params=params, n_trees=n_trees, random_state=options.seed)
+
+
+@contextmanager
+def _part(name, seconds, runtime):
+    """Measure the seconds of one part; its progress says which part it is, for some stages come several times."""
+    started = time.perf_counter()
+    yield replace(runtime, progress=lambda stage, *counts: runtime.report(f"{name}, {stage}", *counts))
+    seconds[name] = round(time.perf_counter() - started, 1)
+
+
+def _spread(paths, n):
+    """At most `n` of the paths, evenly over them."""
+    return paths[np.unique(np.linspace(0, len(paths) - 1, n).round().astype(int))]
+
+
+def _results(importances, ablation, costs):
+    found = [
+        {name: getattr(one, name) for name in ("roc_auc", "ci95", "n_patients", "n_patches")}
+        | {"parts": one.to_frame().to_dict("records")}
+        for one in importances
+    ]
+    return {
+        "handcrafted": found[0],
+        "with_network": found[1] if len(found) > 1 else None,
+        "ablation": ablation.table.drop(columns="predict_us").to_dict("records"),
+        "cost": costs.table.to_dict("records"),
+    }
+
+
+def _tables(importances, ablation, costs):
+    groups = importances[0].parts.query("by == 'correlated'")[["name", "columns"]].explode("columns")
+    tables = {
+        "importance_handcrafted": importances[0].to_frame(),
+        "correlated_groups": groups.rename(columns={"name": "group", "columns": "column"}),
+        "ablation": ablation.table.drop(columns="predict_us"),
+        "cost": costs.table,
+    }
+    if len(importances) > 1:
+        tables["importance_with_network"] = importances[1].to_frame()
+    return tables
+
+
+def _figures(importances, ablation, costs):
+    def drops(title, importance, kinds, n=None):
+        parts = importance.to_frame()
+        chosen = parts[parts["by"].isin(kinds)].head(n or len(parts))
+        return bars(title, "drop in ROC-AUC, 95 % interval over patients", chosen, "drop", "{name}", "by")
+
+    differences, label = ablation.table, "difference in ROC-AUC, 95 % interval over patients"
+    differences = differences[differences["kind"] != "all"], "difference", "{name}", "kind"
+    points = costs.table.rename(columns={"total_us": "x", "roc_auc": "y"})
+    found = {
+        "families": drops("Families and groups permuted, handcrafted", importances[0], ("family", "group")),
+        "features": drops("Single features permuted: the twenty largest drops", importances[0], ("feature",), 20),
+        "ablation": bars("ROC-AUC - that of all families", label, *differences),
+        "cost": (
+            "costs",
+            {
+                "title": "ROC-AUC against time",
+                "x_label": "microseconds a patch, features and head, one thread",
+                "y_label": "ROC-AUC, held-out patients",
+                "points": points[["name", "x", "y", "low", "high", "on_front"]].to_dict("records"),
+            },
+        ),
+    }
+    for importance in importances[1:]:
+        title = "Families and groups permuted, with the network"
+        found["families_with_network"] = drops(title, importance, ("family", "group"))
+    return found
+
+
+EXPLANATION = Study(
+    "explanation",
+    "Explanation: what the score depends on, and what it costs",
+    "Say which features a score depends on, and what they cost.",
+    run_explanation,
+    {
+        "head": option("xgboost", "the head of every fit"),
+        "repeats": option(5, "permutations of each part"),
+        **FOLDS,
+    },
+)

@@ -1,0 +1,236 @@
+"""Pipelines that can run here, measured once; their heads fitted on folds, and resampled ROC-AUC."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.base import clone
+
+from histofeat.evaluation import FairFolds, FeatureBank, Plan, Run, class_probabilities, fair_folds, run_in_threads
+from histofeat.exceptions import MissingExtraError, WeightsError, known_names
+from histofeat.features import Runtime, extract
+from histofeat.metrics import Bootstrap, patient_weights, ranking_scores
+from histofeat.model_selection import encode_patients
+from histofeat.models import check_enough_patients
+from histofeat.studies._study import pipelines_of
+
+
+def runnable_pipelines(options):
+    """Make the pipelines of a study with one head, and try each on one grey patch.
+
+    Returns
+    -------
+    pipelines : dict of str to IDCPipeline
+        Those that can run here.
+    not_run : dict of str to str
+        Why the others cannot.
+
+    Raises
+    ------
+    ValueError
+        If none can run.
+    """
+    pipelines, not_run = dict(pipelines_of(options, heads=["xgboost"])), {}
+    for name in list(pipelines):
+        reason = why_not(pipelines[name])
+        if reason is not None:
+            not_run[name] = reason
+            del pipelines[name]
+    if not pipelines:
+        name, reason = next(iter(not_run.items()))
+        raise ValueError(f"--features: expected a set that can run, got none: {name}: {reason}")
+    return pipelines, not_run
+
+
+def why_not(pipeline) -> str | None:
+    """Say why a pipeline cannot run here, such as missing weights; None where it can."""
+    try:
+        extract(pipeline.families(), np.full((1, 50, 50, 3), 128, dtype=np.uint8))
+    except (WeightsError, MissingExtraError) as error:
+        return str(error)
+    return None
+
+
+def measure_once(pipelines, dataset, runtime):
+    """Measure the families of all pipelines in one pass over the images: a feature matrix for each pipeline."""
+    families = {family.family: family for pipeline in pipelines.values() for family in pipeline.families()}
+    measured = extract(list(families.values()), dataset.X, n_jobs=runtime.n_jobs, store=runtime.store).features
+    columns = dict(zip(families, measured, strict=True))
+    return {
+        name: np.hstack([columns[family.family] for family in pipeline.families()])
+        for name, pipeline in pipelines.items()
+    }
+
+
+def check_members(where, expected, given, known):
+    """Refuse a group that is empty or has a name that is not known."""
+    unknown = [name for name in given if name not in known]
+    if unknown or not given:
+        wrong = repr(unknown[0]) if unknown else "none"
+        raise ValueError(
+            f"{where}: expected {expected}, got {wrong} ({len(unknown)} unknown). "
+            f"{known_names(unknown[0] if unknown else '', known)}"
+        )
+
+
+@dataclass
+class MeasuredFolds:
+    """Features and folds of one pipeline.
+
+    Parameters
+    ----------
+    run : Run
+    folds : FairFolds
+        Training and test rows of each fold, and the patients that are not tested.
+    plan : Plan
+        The pipeline, split into families and head.
+    """
+
+    run: Run
+    folds: FairFolds
+    plan: Plan
+
+    def __post_init__(self):
+        self.y, self.patients, self.splits = self.run.y, self.run.patients, self.run.splits
+        self.n_classes = len(self.run.dataset.target_names)
+        self.names = [name for family in self.plan.families for name in family.get_feature_names_out()]
+        self.tested = np.sort(np.concatenate([test for _, test in self.splits]))
+        self.bank = FeatureBank([self.plan], self.run).measure_folds()
+
+    def features(self, fold, rows):
+        """Features of some rows as the head of this fold sees them, float32 of shape (n_rows, d)."""
+        return self.bank.rows(self.plan, fold, rows)
+
+    def family_columns(self):
+        """Give the column numbers of each family by name; families of one name are one."""
+        columns, start = {}, 0
+        for family in self.plan.families:
+            stop = start + len(family.get_feature_names_out())
+            columns.setdefault(family.family, []).extend(range(start, stop))
+            start = stop
+        return {name: np.array(numbers) for name, numbers in columns.items()}
+
+    def fit_heads(self, column_sets):
+        """Fit a head on each set of columns in each fold.
+
+        Parameters
+        ----------
+        column_sets : sequence of ndarray of int
+
+        Returns
+        -------
+        heads : list of list of FeatureHead
+            For each set, one per fold.
+        """
+        n_folds = len(self.splits)
+        tasks = [(columns, fold) for columns in column_sets for fold in range(n_folds)]
+        heads = run_in_threads(lambda task: self._fit(*task), tasks, self.run.runtime)
+        return [heads[start : start + n_folds] for start in range(0, len(heads), n_folds)]
+
+    def _fit(self, columns, fold):
+        train, _ = self.splits[fold]
+        head = clone(self.plan.head)
+        if not (head.calibrate or hasattr(head.classifier, "predict_proba")):
+            head.set_params(calibrate=True)
+        return head.fit(self.features(fold, train)[:, columns], self.y[train], groups=self.patients[train])
+
+    def pooled(self, by_fold):
+        """Put arrays of shape (n_test, k), one for each fold, in the order of `tested`."""
+        pooled = np.empty((len(self.tested), self.n_classes))
+        for (_, test), proba in zip(self.splits, by_fold, strict=True):
+            pooled[np.searchsorted(self.tested, test)] = proba
+        return pooled
+
+    def areas(self, n_resamples, random_state):
+        """The `ResampledAUC` of the tested patches."""
+        y, patients = self.y[self.tested], self.patients[self.tested]
+        return ResampledAUC(y, patients, self.n_classes, n_resamples, random_state)
+
+    def probabilities(self, head, features):
+        """Class probabilities (n, k), float64; a class that the head never saw has probability 0."""
+        return class_probabilities(head, features, self.n_classes)
+
+
+def measure_folds(dataset, pipeline, cv, *, owner, audit=None, runtime=None):
+    """Check the folds and measure the patches; raise what cannot run. `owner` is the function that an error names.
+
+    Raises
+    ------
+    GroupLeakageError
+        If a patient is on both sides of a fold, or an encoder was trained on a tested patient.
+    WeightsError, MissingExtraError
+        If a family of the pipeline cannot run here.
+    ValueError
+        If `pipeline` is none, a class is never tested, there are too few patients to calibrate the head, or an encoder
+        was trained on every tested patient.
+    """
+    if not hasattr(pipeline, "make_head") or not hasattr(pipeline, "families"):
+        raise ValueError(f"explanation.pipeline: expected an IDCPipeline, got {pipeline!r:.80}. Pass IDCPipeline().")
+    if getattr(pipeline, "takes_pixels", False):
+        raise ValueError(
+            "explanation.pipeline: expected feature families to explain, got features='pixels'. Name families."
+        )
+    runtime = Runtime.of(runtime)
+    folds = fair_folds(cv, dataset, pipeline, owner=owner, audit=audit, runtime=runtime)
+    tested = dataset.y[np.concatenate([test for _, test in folds.splits])]
+    counts = np.bincount(tested, minlength=len(dataset.target_names))
+    if not counts.all():
+        raise ValueError(
+            f"explanation.cv: expected tested patches of every class, got none of "
+            f"{dataset.target_names[int(counts.argmin())]!r}. A ROC-AUC needs both; test other patients too."
+        )
+    plan = Plan("explained", "", pipeline).build()
+    for train, _ in folds.splits:
+        check_enough_patients(plan.head, dataset.y[train], dataset.patients[train], "explanation.pipeline")
+    return MeasuredFolds(Run(dataset, folds.splits, runtime), folds, plan)
+
+
+class ResampledAUC:
+    """The tested patches, and resamples of their patients that all score vectors share.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n,), int64
+        Class codes of the tested patches.
+    patients : ndarray of shape (n,)
+        Their patients.
+    n_classes : int
+    n_resamples, random_state : int
+        As in `histofeat.metrics.patient_weights`; equal ones give the resamples of an evaluation of these patches.
+    """
+
+    def __init__(self, y, patients, n_classes, n_resamples, random_state):
+        self.y = y
+        ids, self.codes = encode_patients(patients, len(y), "dataset.patients")
+        self.n_patients = len(ids)
+        drawn = patient_weights(patients, n_resamples, random_state).astype(np.float64)
+        # The first row is the sample itself.
+        self._weights = np.vstack([np.ones((1, len(ids))), drawn])
+        per_class = np.stack([np.bincount(self.codes[y == code], minlength=len(ids)) for code in range(n_classes)])
+        self._vanished = (self._weights @ per_class.T.astype(np.float64) == 0).any(axis=1)
+
+    @property
+    def n_dropped(self):
+        """Resamples in which a class vanished."""
+        return int(self._vanished[1:].sum())
+
+    def mean_areas(self, probas):
+        """Score several vectors of one kind, such as repeats of a permutation.
+
+        Parameters
+        ----------
+        probas : sequence of ndarray of shape (n, k), float64
+
+        Returns
+        -------
+        areas : ndarray of shape (len(probas),), float64
+            ROC-AUC of each, over all patches; with more than two classes the one-vs-rest mean.
+        samples : ndarray of shape (n_resamples,), float64
+            Their mean in each resample; NaN where a class vanished.
+        """
+        found = np.array([ranking_scores(self.y, proba, self.codes, self._weights)[0] for proba in probas])
+        found[:, self._vanished] = np.nan
+        return found[:, 0], found[:, 1:].mean(axis=0)
+
+    def interval(self, samples):
+        """95 % percentile interval (low, high) of what `mean_areas` gave, or of a difference of two such."""
+        return Bootstrap({"roc_auc": samples}, self.n_patients, self.n_dropped).interval("roc_auc")

@@ -1,0 +1,341 @@
+"""Studies on the IDC patients outside the official test set: leaks, shortcuts, robustness, normalisers, patients."""
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+from sklearn.base import clone
+
+from histofeat.datasets import make_signature_cohort
+from histofeat.evaluation import evaluate
+from histofeat.metrics import bootstrap_p, holm
+from histofeat.studies._fitted_folds import measure_once, runnable_pipelines
+from histofeat.studies._leakage import measure_leakage
+from histofeat.studies._learning_curves import learning_curve
+from histofeat.studies._robustness import measure_robustness
+from histofeat.studies._shortcuts import panel_of
+from histofeat.studies._study import (
+    FOLDS,
+    SETS,
+    Findings,
+    Study,
+    bars,
+    begin,
+    check_names,
+    describe_dataset,
+    flat_table,
+    lines,
+    option,
+    pipelines_of,
+)
+
+# --- leakage ---------------------------------------------------------------------------------------------------------
+
+SIGNATURE_SETS = ("color", "lbp", "haralick", "handcrafted")
+SIGNATURE_COHORT = {"n_patients": 60, "patches_per_patient": 20}
+QUICK_SIGNATURE_COHORT = {"n_patients": 20, "patches_per_patient": 10}
+
+
+def run_leakage(options, runtime):
+    """Score pipelines under a split by patch and by patient: on real patients, and where only patients differ."""
+    pipelines = pipelines_of(options)
+    dataset, _ = begin(options)
+    settings = {"n_splits": options.folds, "n_resamples": options.resamples, "random_state": options.seed}
+    real = measure_leakage(dataset, pipelines, runtime=runtime, **settings).to_dict()
+    chosen = [name for name in options.features if name in SIGNATURE_SETS] or ["handcrafted"]
+    with tempfile.TemporaryDirectory(prefix="histofeat-", ignore_cleanup_errors=True) as scratch:
+        size = QUICK_SIGNATURE_COHORT if options.quick else SIGNATURE_COHORT
+        cohort = make_signature_cohort(Path(scratch) / "cohort", random_state=options.seed, **size)
+        quiet = replace(runtime, store=None, progress=None)
+        pipelines = pipelines_of(options, features=chosen)
+        planted = measure_leakage(cohort, pipelines, runtime=quiet, **settings).to_dict()
+    tables = [flat_table(found["rows"]) for found in (real, planted)]
+    for name, table in zip((dataset.name, "planted signature"), tables, strict=True):
+        table.insert(0, "data", name)
+    table = pd.concat(tables, ignore_index=True)
+    results = {"real": real, "planted_signature": planted, "dataset": describe_dataset(dataset)}
+    return Findings(results, {"leakage": table}, _leakage_figures(table[table["metric"] == "roc_auc"], dataset.name))
+
+
+def _leakage_figures(table, real):
+    sides = {"honest": "split by patient", "leaked": "split by patch"}
+    columns = {f"{side}{end}": f"value{end}" for side in sides for end in ("", "_low", "_high")}
+    both = [
+        table.filter(regex=f"^(data|name|head|{side})").rename(columns=columns).assign(split=words)
+        for side, words in sides.items()
+    ]
+    differences = table[table["data"] == real], "difference", "{name}, {head}", "head"
+    title, label = "ROC-AUC: split by patch - split by patient", "difference in ROC-AUC, 95 % interval over patients"
+    scores = pd.concat(both).sort_index(kind="stable"), "value", "{data}: {name}, {head}", "split"
+    words = "ROC-AUC, pooled out of fold, 95 % interval over patients"
+    return {
+        "differences": bars(title, label, *differences),
+        "scores": bars("ROC-AUC under both splits", words, *scores, reference=0.5),
+    }
+
+
+# --- shortcuts -------------------------------------------------------------------------------------------------------
+
+IDENTIFIED = ["color", "lbp", "haralick", "pftas", "cnn"]
+
+
+def run_shortcuts(options, runtime):
+    """Score what mean colour, background, blur and position reach alone; identify patients by features."""
+    pipelines = pipelines_of(options)
+    check_names("--identify", options.identify, IDENTIFIED)
+    families = [
+        family
+        for _, pipeline in pipelines_of(options, features=options.identify, heads=["logistic"])
+        for family in pipeline.families()
+    ]
+    dataset, cv = begin(options)
+    with tempfile.TemporaryDirectory(prefix="histofeat-", ignore_cleanup_errors=True) as scratch:
+        # The panel measures features of the evaluation again.
+        runtime = replace(runtime, store=runtime.store or Path(scratch) / "features.sqlite")
+        settings = {"n_resamples": options.resamples, "random_state": options.seed}
+        evaluation = evaluate(dataset, pipelines, cv, runtime=runtime, **settings)
+        panel = panel_of(evaluation, families_to_identify=families, runtime=runtime).to_dict()
+    not_run = {f"{entry.name}, {entry.head}": entry.reason for entry in evaluation.not_run}
+    results = {"panel": panel, "dataset": describe_dataset(dataset), "not_run": not_run}
+    tables = {name: flat_table(panel[key]) for name, key in (("shortcuts", "rows"), ("identification",) * 2)}
+    return Findings(results, tables, _shortcut_figures(panel, **tables))
+
+
+def _shortcut_figures(panel, shortcuts, identification):
+    drawn = shortcuts.assign(kind="shortcut")
+    if panel["reference"]:
+        drawn = pd.concat([drawn, flat_table([panel["reference"]]).assign(kind="model")])
+    alone = "Shortcuts alone, under folds of patients", "ROC-AUC, pooled out of fold, 95 % interval over patients"
+    label = "share of patches assigned to their own patient, 95 % interval over patients"
+    known = identification, "accuracy", "{family}"
+    chance = panel["identification"][0]["chance"] if panel["identification"] else None
+    return {
+        "shortcuts": bars(*alone, drawn, "roc_auc", "{name}", "kind", reference=0.5),
+        "identification": bars("Patient identification by features", label, *known, reference=chance),
+    }
+
+
+# --- robustness and normalisation ------------------------------------------------------------------------------------
+
+#: The strongest steps, for a quick run.
+QUICK_CONDITIONS = (("stain_balance", -4), ("stain_balance", 4), ("blur", 4), ("jpeg", 4), ("turn", 1))
+#: Stain normalisers by the words of the tables: name and unit.
+ARMS = {
+    "none": None,
+    "Reinhard, patch": ("reinhard", "patch"),
+    "Reinhard, patient": ("reinhard", "patient"),
+    "Macenko, patch": ("macenko", "patch"),
+    "Macenko, patient": ("macenko", "patient"),
+}
+STAINS = (
+    *(("stain_balance", severity) for severity in (-4, -2, 2, 4)),
+    *(("stain_strength", severity) for severity in (-4, 4)),
+)
+QUICK_STAINS = (("stain_balance", -4), ("stain_balance", 4))
+
+
+def perturb(options, runtime, arrange, **settings):
+    """Measure robustness; `arrange` turns the runnable pipelines into those to measure."""
+    pipelines, not_run = runnable_pipelines(options)
+    dataset, cv = begin(options)
+    settings |= {"patches_per_patient": options.patches_per_patient, "n_resamples": options.resamples}
+    found = measure_robustness(dataset, arrange(pipelines), cv, random_state=options.seed, runtime=runtime, **settings)
+    results = {
+        "n_tested_patients": found.n_patients,
+        "n_tested_patches": found.n_patches,
+        "n_training_patches": len(dataset),
+        "folds": options.folds,
+        "not_run": not_run,
+        "dataset": describe_dataset(dataset),
+    }
+    return pipelines, found, results
+
+
+def run_robustness(options, runtime):
+    """Score pipelines on perturbed patches of held-out patients."""
+    conditions = QUICK_CONDITIONS if options.quick else None
+    pipelines, found, results = perturb(options, runtime, dict, conditions=conditions)
+    table = found.table
+    steady = [name for name, one in pipelines.items() if all(family._invariant_to_turns for family in one.families())]
+    strongest = find_strongest(table)
+    results = {
+        "rows": table.to_dict("records"),
+        **results,
+        "strongest": strongest.to_dict("records"),
+        "invariant_to_turns": steady,
+    }
+    top = strongest[(strongest["metric"] == "roc_auc") & (strongest["perturbation"] != "turn")]
+    label = "drop in ROC-AUC, 95 % interval over patients"
+    drops = top.sort_values("perturbation", kind="stable"), "drop", "{perturbation} {severity:+d}: {pipeline}"
+    figures = {
+        "curves": _severity_curves(table[table["metric"] == "roc_auc"]),
+        "drops": bars("Drop in ROC-AUC at the strongest step", label, *drops, "perturbation"),
+    }
+    return Findings(results, {"robustness": table}, figures)
+
+
+def find_strongest(table):
+    """Rows of the strongest step of each perturbation; of two directions the one with the larger drop."""
+    bent = table[table["perturbation"] != "none"]
+    steps = bent["severity"].abs()
+    top = bent[steps == steps.groupby(bent["perturbation"]).transform("max")]
+    return top.loc[top.groupby(["pipeline", "perturbation", "metric"], sort=False)["drop"].idxmax()]
+
+
+def words(row):
+    """Return a perturbation and its severity as a person reads them."""
+    return "unchanged" if row.perturbation == "none" else f"{row.perturbation.replace('_', ' ')} {row.severity:+d}"
+
+
+def _severity_curves(table):
+    """A panel for each perturbation, whose lines also go through the unchanged patches."""
+    bent = [name for name in table["perturbation"].unique() if name != "none"]
+    points = [table[table["perturbation"].isin(["none", name])].assign(panel=name.replace("_", " ")) for name in bent]
+    title = "ROC-AUC on perturbed patches of held-out patients"
+    columns = "panel", "pipeline", "severity", "value"
+    return lines(title, pd.concat(points), *columns, x_label="severity", y_label="ROC-AUC")
+
+
+def run_normalization(options, runtime):
+    """Score feature sets behind stain normalisers, on clean and on shifted stains."""
+    conditions = QUICK_STAINS if options.quick else STAINS
+    _, found, results = perturb(options, runtime, behind_normalizers, conditions=conditions, metrics=("roc_auc",))
+    del results["n_training_patches"]
+    table = compare_normalizers(found)
+    compared, label = table[table["difference"].notna()], "difference in ROC-AUC, 95 % interval over patients"
+    figures = {
+        f"differences-{features}": bars(
+            f"{features}: ROC-AUC with a stain normaliser - without",
+            label,
+            its.sort_values(["perturbation", "severity"], kind="stable"),
+            "difference",
+            "{condition}: {normalizer}",
+            "normalizer",
+        )
+        for features, its in compared.groupby("features", sort=False)
+    }
+    return Findings({"rows": table.to_dict("records"), **results}, {"normalization": table}, figures)
+
+
+def behind_normalizers(pipelines):
+    """Put every pipeline behind every normaliser, by "features | normaliser"."""
+    behind = {}
+    for name, pipeline in pipelines.items():
+        for arm, settings in ARMS.items():
+            behind[f"{name} | {arm}"] = pipe = clone(pipeline)
+            if settings is not None:
+                pipe.set_params(normalizer=settings[0], normalizer__unit=settings[1])
+    return behind
+
+
+def compare_normalizers(found):
+    """Compare every normaliser with none on the same patches; p-values are adjusted for their number."""
+    rows = []
+    for row in found.table.itertuples():
+        features, arm = row.pipeline.split(" | ")
+        entry = {"features": features, "normalizer": arm, "perturbation": row.perturbation, "severity": row.severity}
+        entry |= {"condition": words(row), "roc_auc": row.value, "low": row.low, "high": row.high}
+        if arm != "none":
+            at = row.perturbation, row.severity
+            difference, paired = found.compare(row.pipeline, f"{features} | none", at)
+            low, high = paired.interval("roc_auc")
+            p = bootstrap_p(difference, paired.samples["roc_auc"])
+            entry |= {"difference": difference, "difference_low": low, "difference_high": high, "p": p}
+        rows.append(entry)
+    table = pd.DataFrame(rows)
+    compared = table["difference"].notna()
+    table.loc[compared, "p_holm"] = holm(table.loc[compared, "p"].to_numpy())
+    return table
+
+
+# --- learning curves -------------------------------------------------------------------------------------------------
+
+QUICK_CURVE = {"n_patients": [6, 12], "n_draws": 2}
+
+
+def run_learning_curves(options, runtime):
+    """Score feature sets by the number of training patients; features are measured once."""
+    pipelines, not_run = runnable_pipelines(options)
+    dataset, cv = begin(options)
+    settings = dict(QUICK_CURVE) if options.quick else {"n_patients": options.sizes, "n_draws": options.draws}
+    columns = measure_once(pipelines, dataset, runtime)
+    settings |= {"n_resamples": options.resamples, "random_state": options.seed, "runtime": runtime}
+    known = dataset.y, dataset.patients
+    curves = {
+        name: learning_curve(columns[name], *known, pipeline.make_head(), cv, **settings)
+        for name, pipeline in pipelines.items()
+    }
+    table = pd.concat(curves, names=["pipeline"]).reset_index("pipeline").reset_index(drop=True)
+    results = {"rows": table.to_dict("records"), "metric": "roc_auc", "folds": options.folds, "not_run": not_run}
+    results["dataset"] = describe_dataset(dataset)
+    return Findings(results, {"learning_curves": table}, {"curves": _patient_curves(table)})
+
+
+def _patient_curves(table):
+    """A panel for each pipeline; both lines end with all training patients."""
+    every = (table["sampling"] == "patients") & table["all_patients"]
+    words = {"patients": "patients", "patches": "as many patches, spread over all patients"}
+    points = [table[(table["sampling"] == kind) | every].assign(line=line) for kind, line in words.items()]
+    labels = {"x_label": "training patients", "y_label": "ROC-AUC"}
+    title, columns = "ROC-AUC by the number of training patients", ("pipeline", "line", "n_patients", "value")
+    return lines(title, pd.concat(points), *columns, **labels, ends=("low", "high"), x_log=True)
+
+
+# --- the studies -----------------------------------------------------------------------------------------------------
+
+_EVERY_SET = ["color", "lbp", "haralick", "pftas", "handcrafted", "cnn", "everything"]
+_PER_PATIENT = {"patches-per-patient": option(20, "tested patches of a patient, at most")}
+_HEADS = {"heads": option(["xgboost"], "heads")}
+
+LEAKAGE = Study(
+    "leakage",
+    "What a split by patch adds",
+    "Score the same pipelines under a split by patch and by patient.",
+    run_leakage,
+    {"features": option(_EVERY_SET, SETS), **_HEADS, **FOLDS},
+)
+SHORTCUTS = Study(
+    "shortcuts",
+    "Shortcuts and patient identification",
+    "Score shortcuts alone, and identify patients by features.",
+    run_shortcuts,
+    {
+        "features": option(["handcrafted", "everything"], SETS),
+        **_HEADS,
+        "identify": option(IDENTIFIED, "families to identify patients with"),
+        **FOLDS,
+    },
+)
+ROBUSTNESS = Study(
+    "robustness",
+    "Robustness: ROC-AUC under perturbed patches",
+    "Score families on perturbed patches of held-out patients.",
+    run_robustness,
+    {"features": option(_EVERY_SET, SETS), **FOLDS, **_PER_PATIENT},
+)
+NORMALIZATION = Study(
+    "normalization",
+    "Stain normalisation before each feature family",
+    "Score families with and without stain normalisation.",
+    run_normalization,
+    {
+        "features": option(["color", "haralick", "handcrafted", "cnn"], SETS),
+        **FOLDS,
+        **_PER_PATIENT,
+        # The smallest p-value is 1 / resamples, and it is multiplied by the number of comparisons: 112.
+        "resamples": option(10_000, "resamples of the patients"),
+    },
+)
+LEARNING_CURVES = Study(
+    "learning-curves",
+    "Learning curves in patients",
+    "Score feature sets by the number of training patients.",
+    run_learning_curves,
+    {
+        "features": option(["handcrafted", "cnn", "everything"], SETS),
+        "sizes": option([10, 20, 40, 80], "numbers of training patients, before all of them"),
+        "draws": option(5, "orders of the training patients in each fold"),
+        **FOLDS,
+    },
+)

@@ -1,0 +1,360 @@
+"""Robustness: pipelines fitted on patches as they are, scored on perturbed patches of other patients."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.base import clone
+
+from histofeat.evaluation import LeftOut, Plan, class_probabilities, fair_folds, name_pipelines, run_in_threads
+from histofeat.exceptions import check_whole, known_names
+from histofeat.features import Runtime, extract, passes_over_images
+from histofeat.images import PERTURBATIONS, normalized_images, perturbed_images
+from histofeat.metrics import METRICS, Bootstrap, bootstrap_scores, scores
+from histofeat.model_selection import encode_patients
+from histofeat.models import check_enough_patients
+from histofeat.studies._study import flat_table
+
+#: The unperturbed patches.
+CLEAN = ("none", 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Robustness:
+    """Scores of all pipelines under all perturbations.
+
+    Parameters
+    ----------
+    table : DataFrame
+        One row for each pipeline, perturbation, severity and metric, in the given order:
+
+        - ``perturbation``: a name of `histofeat.images.PERTURBATIONS`, or "none"; ``severity``: its step, 0 with
+          "none"; ``amount``: what the step stands for, in the quantity of the perturbation.
+        - ``value``: the metric over all tested patches, out of fold; ``low``, ``high``: its 95 % interval, from
+          resampling patients.
+        - ``drop``: the value without perturbation minus ``value``, positive where the perturbation costs something;
+          ``drop_low``, ``drop_high``: its interval, on the same resamples of the same patches.
+        - ``largest_change``: the largest change of a class probability of any patch, 0 to 1.
+    n_patients, n_patches : int
+        What was tested.
+    resamples : Mapping of (str, str, int) to Bootstrap
+        By pipeline, perturbation and severity; all of the same resamples of the patients.
+    left_out : LeftOut or None
+        The patients that were not tested, since an encoder was trained on them.
+    accepted : tuple of str
+        Codes of accepted errors; with ``"HF001"`` or ``"HF007"`` the scores are not those of new patients.
+    """
+
+    table: pd.DataFrame = field(repr=False)
+    n_patients: int
+    n_patches: int
+    resamples: Mapping[tuple[str, str, int], Bootstrap] = field(repr=False)
+    left_out: LeftOut | None = None
+    accepted: tuple[str, ...] = ()
+
+    def compare(self, first, second, condition=CLEAN, metric="roc_auc"):
+        """Compare two pipelines on the same patches under the same perturbation.
+
+        Parameters
+        ----------
+        first, second : str
+            Names of pipelines.
+        condition : (str, int), default=CLEAN
+            Perturbation and severity.
+        metric : str, default="roc_auc"
+
+        Returns
+        -------
+        difference : float
+            The first minus the second.
+        paired : Bootstrap
+            The difference in each resample, under the name of the metric.
+
+        Raises
+        ------
+        ValueError
+            If there is no such score.
+        """
+        values = self.table.set_index(["pipeline", "perturbation", "severity", "metric"])["value"].to_dict()
+        for name in (first, second):
+            if (name, *condition, metric) not in values:
+                raise ValueError(
+                    f"Robustness.compare: expected a score that was measured, got {(name, *condition, metric)!r}. "
+                    f"Pipelines: {', '.join(self.table['pipeline'].unique())}."
+                )
+        one, other = self.resamples[first, *condition], self.resamples[second, *condition]
+        paired = {metric: one.samples[metric] - other.samples[metric]}
+        difference = values[first, *condition, metric] - values[second, *condition, metric]
+        return difference, Bootstrap(paired, one.n_patients, one.n_dropped)
+
+
+def all_conditions() -> list[tuple[str, int]]:
+    """Every perturbation with every severity but 0, as (name, severity).
+
+    Examples
+    --------
+    >>> [condition for condition in all_conditions() if condition[0] == "turn"]
+    [('turn', 1), ('turn', 2), ('turn', 3)]
+    """
+    return [(name, step) for name, found in PERTURBATIONS.items() for step in found.severities if step != 0]
+
+
+def measure_robustness(
+    dataset,
+    pipelines,
+    cv=None,
+    *,
+    conditions=None,
+    metrics=("roc_auc", "balanced_accuracy"),
+    patches_per_patient=None,
+    n_resamples=2000,
+    random_state=0,
+    audit=None,
+    runtime=None,
+):
+    """Fit pipelines on patches as they are, and score them on perturbed patches of other patients.
+
+    Perturbed patches are read and measured once for all pipelines, and each head is fitted once. A stain normaliser is
+    fitted on the training patients of each fold and applied to the perturbed patches.
+
+    Parameters
+    ----------
+    dataset : PatchDataset
+        The patches, their labels and their patients.
+    pipelines : mapping of str to IDCPipeline
+        What to compare.
+    cv : splitter or iterable of (train, test), optional
+        The folds; by default ``PatientKFold(5)``.
+    conditions : sequence of (str, int), optional
+        Perturbations and severities; by default `all_conditions`. The patches as they came are always scored.
+    metrics : sequence of str, default=("roc_auc", "balanced_accuracy")
+        Some of `histofeat.metrics.METRICS`; labels are the most probable class.
+    patches_per_patient : int, optional
+        At most as many patches of a patient are tested, drawn at random; None tests all.
+    n_resamples : int, default=2000
+        Resamples of the patients behind each interval.
+    random_state : int, default=0
+        Seed of the resamples and of the drawn patches.
+    audit : AuditPolicy, optional
+        As in `histofeat.evaluate`; HF001, HF007 and, where patients were left out, HF004 are looked for.
+    runtime : Runtime, optional
+        Threads, feature store and progress; its stage is "measure" (sets of patches).
+
+    Returns
+    -------
+    robustness : Robustness
+
+    Raises
+    ------
+    ValueError
+        If an argument is invalid, there are too few patients to calibrate a head, or an encoder was trained on every
+        tested patient.
+    GroupLeakageError
+        If a patient is on both sides of a fold, or an encoder was trained on a tested patient.
+
+    Notes
+    -----
+    Intervals cover other patients, not another fit. Drops are paired: same patches, same resamples.
+
+    Examples
+    --------
+    >>> from histofeat import IDCPipeline, PatientKFold, make_cohort
+    >>> cohort = make_cohort(n_patients=8, patches_per_patient=8)
+    >>> pipelines = {"color": IDCPipeline("color", "logistic")}
+    >>> found = measure_robustness(
+    ...     cohort, pipelines, PatientKFold(2), conditions=[("turn", 1)], metrics=["roc_auc"], n_resamples=50
+    ... )
+    >>> list(zip(found.table["perturbation"], found.table["drop"]))
+    [('none', 0.0), ('turn', 0.0)]
+    """
+    plans = _make_plans(pipelines)
+    conditions = _check_conditions(all_conditions() if conditions is None else conditions)
+    _check_numbers(metrics, patches_per_patient)
+    runtime = Runtime.of(runtime)
+    folds = fair_folds(cv, dataset, pipelines, owner="measure_robustness", audit=audit, runtime=runtime)
+    for name, plan in plans.items():
+        plan.build()
+        for train, _ in folds.splits:
+            where = f"measure_robustness.pipelines[{name!r}]"
+            check_enough_patients(plan.head, dataset.y[train], dataset.patients[train], where)
+    tests = _thinned([test for _, test in folds.splits], dataset.patients, patches_per_patient, random_state)
+    job = _Job(dataset, plans, folds.splits, tests, (CLEAN, *conditions), runtime)
+    proba = job.run()
+    tested = np.sort(np.concatenate(tests))
+    y, patients = dataset.y[tested], dataset.patients[tested]
+    resampling = {"n_resamples": n_resamples, "random_state": random_state, "n_jobs": runtime.n_jobs}
+    rows, resamples = [], {}
+    for name in plans:
+        by_condition = {at: proba[name, at][tested] for at in job.conditions}
+        drawn = {
+            at: bootstrap_scores(y, found, patients, metrics=metrics, **resampling)
+            for at, found in by_condition.items()
+        }
+        rows += _rows(name, by_condition, drawn, y, metrics)
+        resamples |= {(name, *at): found for at, found in drawn.items()}
+    n_patients = len(encode_patients(patients, len(tested))[0])
+    return Robustness(flat_table(rows), n_patients, len(tested), resamples, folds.left_out, folds.accepted)
+
+
+def _make_plans(pipelines) -> dict[str, Plan]:
+    where = "measure_robustness.pipelines"
+    named = name_pipelines(pipelines, where, method="make_normalizer")
+    plans = {name: Plan(name, "", pipeline) for name, pipeline in named}
+    if not plans or len(plans) < len(named):
+        got = [name for name, _ in named]
+        raise ValueError(f"{where}: expected at least one pipeline and different names, got {got}. Rename them.")
+    pixels = [name for name, pipeline in named if getattr(pipeline, "takes_pixels", False)]
+    if pixels:
+        raise ValueError(
+            f"{where}: expected feature families, got features='pixels' under {pixels[0]!r}. Name families."
+        )
+    return plans
+
+
+def _check_conditions(conditions) -> list[tuple[str, int]]:
+    conditions = list(conditions)
+    for name, severity in conditions:
+        perturbed_images([np.zeros((1, 1, 3), dtype=np.uint8)], name, severity)
+        if severity == 0 or conditions.count((name, severity)) > 1:
+            raise ValueError(
+                f"measure_robustness.conditions: expected each perturbation with each severity but 0 once, got "
+                f"{(name, severity)!r}{'' if severity == 0 else ' again'}. The patches as they came are always scored."
+            )
+    return conditions
+
+
+def _check_numbers(metrics, n_most) -> None:
+    for metric in metrics:
+        if metric not in METRICS:
+            raise ValueError(
+                f"measure_robustness.metrics: expected some of {', '.join(METRICS)}, got {metric!r}. "
+                f"{known_names(metric, METRICS)}"
+            )
+    if n_most is not None:
+        check_whole("measure_robustness.patches_per_patient", n_most, 1, "Use None for all patches.")
+
+
+def _thinned(tests, patients, n_most, seed) -> list[np.ndarray]:
+    """Keep at most `n_most` rows of each patient, drawn at random."""
+    if n_most is None:
+        return tests
+    rng = np.random.default_rng(seed)
+    kept = []
+    for test in tests:
+        _, codes = encode_patients(patients[test], len(test), "patients")
+        order = rng.permutation(len(test))
+        chosen = [order[codes[order] == code][:n_most] for code in range(codes.max() + 1)]
+        kept.append(np.sort(test[np.concatenate(chosen)]))
+    return kept
+
+
+@dataclass
+class _Job:
+    """One measurement in progress."""
+
+    dataset: Any
+    plans: Mapping[str, Plan]
+    splits: Sequence
+    tests: Sequence
+    conditions: Sequence[tuple[str, int]]
+    runtime: Runtime
+
+    def run(self) -> dict[tuple[str, tuple], np.ndarray]:
+        """Give the out-of-fold probabilities (n, k) of each pipeline under each condition, NaN where not tested."""
+        shape = (len(self.dataset), len(self.dataset.target_names))
+        self.proba = {(name, at): np.full(shape, np.nan) for name in self.plans for at in self.conditions}
+        lanes = self._lanes()
+        steps = (step for lane in lanes for step in self._steps(*lane))
+        for done, _ in enumerate(steps, start=1):
+            self.runtime.report("measure", done, len(lanes) * (1 + len(self.conditions)))
+        return self.proba
+
+    def _lanes(self) -> list[tuple[list[Plan], Sequence[int]]]:
+        """Plans and folds that see the same pixels: all folds without a normaliser, a single fold behind one."""
+        folds = tuple(range(len(self.splits)))
+        by_normalizer: dict[str | None, list[Plan]] = {}
+        for plan in self.plans.values():
+            by_normalizer.setdefault(plan.normalizer_key, []).append(plan)
+        return [
+            (plans, some)
+            for key, plans in by_normalizer.items()
+            for some in ([folds] if key is None else [(fold,) for fold in folds])
+        ]
+
+    def _steps(self, plans, folds):
+        """Fit the heads of some plans and folds, then score each condition; yield after each of these steps."""
+        X, patients = self.dataset.X, self.dataset.patients
+        train = np.unique(np.concatenate([self.splits[fold][0] for fold in folds]))
+        tested = np.concatenate([self.tests[fold] for fold in folds])
+        fitted = plans[0].normalizer
+        if fitted is not None:
+            fitted = clone(fitted).set_params(n_jobs=self.runtime.n_jobs)
+            fitted.fit(X[train], groups=patients[train])
+        heads = self._fit_heads(plans, folds, train, self._measure(plans, fitted, train, CLEAN))
+        yield
+        for condition in self.conditions:
+            features = self._measure(plans, fitted, tested, condition)
+            for (plan, fold), head in heads:
+                at = np.flatnonzero(np.isin(tested, self.tests[fold]))
+                target = self.proba[plan.name, condition]
+                target[tested[at]] = class_probabilities(head, _side_by_side(features, plan, at), target.shape[1])
+            yield
+
+    def _measure(self, plans, fitted, rows: np.ndarray, condition: tuple[str, int]) -> dict[str, np.ndarray]:
+        """Features of some rows by family, perturbed first and then normalised."""
+        X, patients = self.dataset.X[rows], self.dataset.patients[rows]
+        images = X if condition == CLEAN else perturbed_images(X, *condition)
+        if fitted is not None:
+            images = normalized_images(images, fitted, groups=patients)
+        wanted = {key: family for plan in plans for key, family in plan.by_key.items()}
+        found = {}
+        for keys in passes_over_images(wanted):
+            families, runtime = [wanted[key] for key in keys], self.runtime
+            measured = extract(families, images, n_jobs=runtime.n_jobs, store=runtime.store)
+            found.update(zip(keys, measured.features, strict=True))
+        return found
+
+    def _fit_heads(self, plans, folds, rows: np.ndarray, features) -> list[tuple]:
+        """Fit the head of each plan on each fold: a list of ((plan, fold), head)."""
+        y, patients = self.dataset.y, self.dataset.patients
+
+        def fit(task):
+            plan, fold = task
+            train = self.splits[fold][0]
+            values = _side_by_side(features, plan, np.searchsorted(rows, train))
+            return clone(plan.head).fit(values, y[train], groups=patients[train])
+
+        tasks = [(plan, fold) for plan in plans for fold in folds]
+        return list(zip(tasks, run_in_threads(fit, tasks, Runtime(self.runtime.n_jobs)), strict=True))
+
+
+def _side_by_side(features, plan, rows: np.ndarray) -> np.ndarray:
+    return np.hstack([features[key][rows] for key in plan.by_key])
+
+
+def _rows(name, by_condition, drawn, y, metrics) -> list[dict[str, Any]]:
+    clean = by_condition[CLEAN]
+    base, base_samples = scores(y, clean), drawn[CLEAN].samples
+    rows = []
+    for at, proba in by_condition.items():
+        found, samples = scores(y, proba), drawn[at]
+        perturbation, severity = at
+        amount = None if at == CLEAN else PERTURBATIONS[perturbation].amounts[severity]
+        for metric in metrics:
+            paired = {metric: base_samples[metric] - samples.samples[metric]}
+            row = {
+                "pipeline": name,
+                "perturbation": perturbation,
+                "severity": severity,
+                "amount": amount,
+                "metric": metric,
+                "value": found[metric],
+                "ci95": samples.interval(metric),
+                "drop": base[metric] - found[metric],
+                "drop_ci95": Bootstrap(paired, samples.n_patients, samples.n_dropped).interval(metric),
+                "largest_change": float(np.abs(proba - clean).max()),
+            }
+            rows.append(row)
+    return rows

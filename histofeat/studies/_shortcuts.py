@@ -1,0 +1,331 @@
+"""The shortcut panel: scores of shortcuts alone under the folds of an evaluation, beside its best model."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from histofeat.evaluation import FoldFit, out_of_fold
+from histofeat.exceptions import DatasetError, MissingExtraError, WeightsError
+from histofeat.features import PatchFeatures, Runtime, extract, make_family
+from histofeat.metrics import Bootstrap, bootstrap_scores, plain_values, scores
+from histofeat.model_selection import fold_rows
+from histofeat.models import make_head
+from histofeat.studies._leakage import PATCHES_PER_PATIENT, Identification, identify_patients
+from histofeat.studies._shortcut_families import BackgroundFraction, CompressionAndBlur, MeanColor, coordinate_features
+
+HANDCRAFTED = ("color", "lbp", "haralick")
+"""Families whose knowledge of the patient is measured when nothing else is said."""
+
+PROBE_HEAD = {"n_estimators": 100, "max_depth": 3, "learning_rate": 0.1, "colsample_bytree": 1.0}
+"""XGBoost for few columns: small, and able to bend, so that a shortcut is not sold short by a straight line."""
+
+_ALL = "all of these together"
+_DEFINITIONS = {
+    "mean_color": "mean of red, green and blue",
+    "background": "share of bright colourless pixels",
+    "compression_and_blur": "steps at 8x8 block borders, share of high frequencies that are zero, sharpness",
+    "coordinates": "x and y on the slide, and relative to the patient's own extent",
+}
+_CANNOT_RUN = (WeightsError, MissingExtraError)
+
+NOTHING = (math.nan, math.nan)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A classifier on one shortcut alone, under the folds of an evaluation.
+
+    Parameters
+    ----------
+    name : str
+        The shortcut.
+    definition : str
+        What exactly the classifier sees.
+    n_features : int
+    roc_auc : float
+        Of the pooled out-of-fold scores.
+    ci95 : tuple of (float, float)
+        95 % percentile interval, from resampling patients.
+    share : float
+        (`roc_auc` - 0.5) / (ROC-AUC of the reference - 0.5): how much of the reference's score above chance the
+        shortcut reaches by itself. NaN without a reference, or where that cannot be told from chance.
+    share_ci95 : tuple of (float, float)
+        Its interval, both scores from the same resamples.
+    """
+
+    name: str
+    definition: str
+    n_features: int
+    roc_auc: float
+    ci95: tuple[float, float]
+    share: float = math.nan
+    share_ci95: tuple[float, float] = NOTHING
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The model whose score the shortcuts are held against."""
+
+    name: str
+    roc_auc: float
+    ci95: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A probe or a family that could not run, and the sentence that says why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ShortcutPanel:
+    """What shortcuts reach on their own, and how well features recognise the patient.
+
+    Parameters
+    ----------
+    rows : tuple of Probe
+        One per shortcut; the last is all of them together.
+    identification : tuple of Identification
+        One per family.
+    reference : Reference or None
+        The model of highest ROC-AUC among those given.
+    not_run : tuple of Skipped
+    n_patients, n_patches : int
+        What was tested.
+    n_folds : int
+    n_resamples, random_state : int
+        Behind the intervals.
+    patient_overlap : bool
+        Whether a patient is on both sides of a fold. A probe then shows what the leak gives it.
+    """
+
+    rows: tuple[Probe, ...]
+    identification: tuple[Identification, ...]
+    reference: Reference | None
+    not_run: tuple[Skipped, ...]
+    n_patients: int
+    n_patches: int
+    n_folds: int
+    n_resamples: int
+    random_state: int
+    patient_overlap: bool
+
+    def to_dict(self):
+        """Give the content as dicts, lists and plain values, None for what is undefined: ready for JSON."""
+        return plain_values(self)
+
+
+def shortcut_panel(
+    dataset,
+    splits,
+    *,
+    reference_scores=None,
+    families_to_identify=HANDCRAFTED,
+    random_state=0,
+    n_resamples=2000,
+    runtime=None,
+):
+    """Measure what shortcuts reach on their own, and how well features recognise the patient.
+
+    Parameters
+    ----------
+    dataset : PatchDataset
+        The patches.
+    splits : sequence of (train, test)
+        Row numbers of each fold, as in ``Evaluation.splits``; no row is tested twice.
+    reference_scores : mapping of str to ndarray of shape (n, k), optional
+        Out-of-fold probabilities of models under the same folds, as in ``ModelResult.proba``. The one of highest
+        ROC-AUC becomes the reference.
+    families_to_identify : sequence of str or PatchFeatures, default=("color", "lbp", "haralick")
+        Families, or their names, whose knowledge of the patient is measured beside that of the shortcuts.
+    random_state : int, default=0
+        Seed of the heads, of the draw of patches and of the resamples.
+    n_resamples : int, default=2000
+        Resamples of the patients behind each interval; 0 for none.
+    runtime : Runtime, optional
+        Threads, feature store and progress; its stage is "fit". Results do not depend on it.
+
+    Returns
+    -------
+    panel : ShortcutPanel
+        What could not run, such as coordinates where there are none, is in ``not_run`` with the reason.
+
+    Raises
+    ------
+    ValueError
+        If the splits or the reference scores do not fit the data set.
+
+    Notes
+    -----
+    Each probe is XGBoost with `PROBE_HEAD`, fitted on the training rows of each fold. The share of a score above
+    chance is an upper bound on what a shortcut could explain of it, not a finding about what the model uses: mean
+    colour is the scanner and the stain, and it is the number of nuclei as well. Resamples in which the reference is
+    not above chance define no share and are dropped.
+
+    Examples
+    --------
+    >>> from histofeat import PatientKFold, make_cohort
+    >>> cohort = make_cohort(n_patients=6, patches_per_patient=10)
+    >>> splits = list(PatientKFold(2).split(cohort.X, cohort.y, cohort.patients))
+    >>> panel = shortcut_panel(cohort, splits, families_to_identify=(), n_resamples=50)
+    >>> [row.name for row in panel.rows]
+    ['mean_color', 'background', 'compression_and_blur', 'coordinates', 'all of these together']
+    """
+    splits, runtime = fold_rows(splits, dataset.y, dataset.patients, "shortcut_panel.splits"), Runtime.of(runtime)
+    tested = np.sort(np.concatenate([test for _, test in splits]))
+    resampling = {"n_resamples": n_resamples, "random_state": random_state, "n_jobs": runtime.n_jobs}
+    reference, resamples = _best_reference(reference_scores, dataset, tested, resampling)
+    features, not_run = _measure(dataset, families_to_identify, runtime)
+    matrices, no_place = _probe_matrices(dataset, features)
+    head = make_head("xgboost", random_state=random_state, params=PROBE_HEAD)
+    tasks = [FoldFit(name, head, matrices[name], train, test) for name in matrices for train, test in splits]
+    fits = out_of_fold(tasks, dataset.y, dataset.patients, len(dataset.target_names), runtime)
+    rows = tuple(
+        _row(name, matrices[name].shape[1], proba[tested], dataset, tested, (reference, resamples), resampling)
+        for name, proba in fits.items()
+    )
+    identification, unidentified = _identify(features, dataset, random_state, n_resamples)
+    return ShortcutPanel(
+        rows=rows,
+        identification=identification,
+        reference=reference,
+        not_run=(*no_place, *not_run, *unidentified),
+        n_patients=len(set(dataset.patients[tested])),
+        n_patches=len(tested),
+        n_folds=len(splits),
+        n_resamples=int(n_resamples),
+        random_state=int(random_state),
+        patient_overlap=any(np.isin(dataset.patients[test], dataset.patients[train]).any() for train, test in splits),
+    )
+
+
+def panel_of(evaluation, *, families_to_identify=HANDCRAFTED, runtime=None):
+    """Give the shortcut panel of an evaluation: its folds, its resamples, its best model as reference.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+        As from `histofeat.evaluation.evaluate`.
+    families_to_identify, runtime
+        As in `shortcut_panel`; with the store of the evaluation nothing is measured twice.
+
+    Returns
+    -------
+    panel : ShortcutPanel
+    """
+    return shortcut_panel(
+        evaluation.dataset,
+        evaluation.splits,
+        reference_scores={f"{model.name}, {model.head}": model.proba for model in evaluation.models},
+        families_to_identify=families_to_identify,
+        random_state=evaluation.protocol["random_state"],
+        n_resamples=evaluation.protocol["n_resamples"],
+        runtime=runtime,
+    )
+
+
+# --- what comes in ---------------------------------------------------------------------------------------------------
+
+
+def _best_reference(reference_scores, dataset, tested, resampling):
+    """Find the model of highest ROC-AUC: (Reference, its resamples), or (None, None)."""
+    if reference_scores is None or (isinstance(reference_scores, Mapping) and not reference_scores):
+        return None, None
+    if not isinstance(reference_scores, Mapping):
+        raise ValueError(
+            "shortcut_panel.reference_scores: expected a mapping of names to probabilities, got "
+            f"{type(reference_scores).__name__}. Give {{'model': proba}}."
+        )
+    y, found = dataset.y[tested], {}
+    for name, proba in reference_scores.items():
+        proba = np.asarray(proba, dtype=np.float64)
+        if proba.shape != (len(dataset), len(dataset.target_names)):
+            raise ValueError(
+                f"shortcut_panel.reference_scores: expected shape {(len(dataset), len(dataset.target_names))}, got "
+                f"{proba.shape} for {name!r}. Give one row of probabilities for every patch of the data set."
+            )
+        found[name] = scores(y, proba[tested])["roc_auc"]
+    best = max(found, key=lambda name: found[name] if np.isfinite(found[name]) else -1.0)
+    proba = np.asarray(reference_scores[best], dtype=np.float64)[tested]
+    resamples = bootstrap_scores(y, proba, dataset.patients[tested], metrics=("roc_auc",), **resampling)
+    return Reference(best, found[best], resamples.interval("roc_auc")), resamples
+
+
+def _measure(dataset, families, runtime):
+    """Measure shortcuts and families in one pass: (mapping of name to (n, d) float32, what cannot run)."""
+    wanted = [MeanColor(), BackgroundFraction(), CompressionAndBlur()]
+    not_run = []
+    for family in families:
+        settled = make_family(family) if isinstance(family, str) else family
+        if not isinstance(settled, PatchFeatures):
+            raise ValueError(
+                f"shortcut_panel.families_to_identify: expected names or estimators of feature families, got "
+                f"{family!r:.80}. Give names such as 'color'."
+            )
+        try:
+            extract([settled], dataset.X[:1], store=runtime.store)
+        except _CANNOT_RUN as error:
+            not_run.append(Skipped(f"{settled.family}: patient identification", str(error)))
+        else:
+            wanted.append(settled)
+    found = extract(wanted, dataset.X, n_jobs=runtime.n_jobs, store=runtime.store).features
+    # Two networks share a family name; what tells them apart is how they are written.
+    names = [family.family for family in wanted]
+    names = [repr(family) if names.count(name) > 1 else name for name, family in zip(names, wanted, strict=True)]
+    return dict(zip(names, found, strict=True)), not_run
+
+
+def _probe_matrices(dataset, features):
+    """Columns of each probe by name, all of them together last, and what is missing."""
+    matrices = {name: features[name] for name in _DEFINITIONS if name in features}
+    missing = []
+    try:
+        matrices["coordinates"] = coordinate_features(dataset)
+    except DatasetError as error:
+        missing.append(Skipped("coordinates", str(error)))
+    matrices[_ALL] = np.hstack(list(matrices.values()))
+    return matrices, missing
+
+
+# --- what goes out ---------------------------------------------------------------------------------------------------
+
+
+def _row(name, n_features, proba, dataset, tested, against, resampling):
+    y, patients = dataset.y[tested], dataset.patients[tested]
+    resamples = bootstrap_scores(y, proba, patients, metrics=("roc_auc",), **resampling)
+    roc_auc = scores(y, proba)["roc_auc"]
+    share, share_ci95 = _share(roc_auc, resamples, *against)
+    definition = "the columns of every shortcut above" if name == _ALL else _DEFINITIONS[name]
+    return Probe(name, definition, n_features, roc_auc, resamples.interval("roc_auc"), share, share_ci95)
+
+
+def _share(roc_auc, resamples, reference, of_reference):
+    """Give the share of the reference's score above chance, and its interval."""
+    if reference is None:
+        return np.nan, NOTHING
+    low = reference.ci95[0] if np.isfinite(reference.ci95[0]) else reference.roc_auc
+    # A ratio to nearly nothing is no number: the reference has to be above chance beyond doubt.
+    if not low > 0.5:
+        return np.nan, NOTHING
+    above, whole = resamples.samples["roc_auc"] - 0.5, of_reference.samples["roc_auc"] - 0.5
+    samples = np.divide(above, whole, out=np.full_like(above, np.nan), where=whole > 0)
+    interval = Bootstrap({"share": samples}, resamples.n_patients, resamples.n_dropped).interval("share")
+    return float((roc_auc - 0.5) / (reference.roc_auc - 0.5)), interval
+
+
+def _identify(features, dataset, random_state, n_resamples):
+    """Measure each family's knowledge of the patient, on the same patches; or say why that cannot be."""
+    counts = Counter(dataset.patients)
+    enough = sum(count >= PATCHES_PER_PATIENT for count in counts.values())
+    if enough < 2:
+        reason = f"{enough} of {len(counts)} patients have {PATCHES_PER_PATIENT} patches or more; it takes two."
+        return (), (Skipped("patient identification", reason),)
+    settings = {"n_resamples": n_resamples, "random_state": random_state}
+    return tuple(
+        identify_patients(matrix, dataset.patients, family=name, **settings) for name, matrix in features.items()
+    ), ()

@@ -1,0 +1,358 @@
+"""A study: its options, the function that runs it, and what it found; the register of all studies by name."""
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from histofeat.datasets import load_idc
+from histofeat.exceptions import known_names
+from histofeat.model_selection import PatientKFold
+from histofeat.models import HEADS, IDCPipeline
+
+#: Studies by name: the file in this wing, and the constant in it that holds the `Study`.
+STUDIES = {
+    "breakhis": ("breakhis_study", "BREAKHIS"),
+    "calibration": ("calibration_study", "CALIBRATION"),
+    "explanation": ("explanation_study", "EXPLANATION"),
+    "interval-coverage": ("interval_coverage", "INTERVAL_COVERAGE"),
+    "leakage": ("idc_studies", "LEAKAGE"),
+    "learning-curves": ("idc_studies", "LEARNING_CURVES"),
+    "near-duplicates": ("near_duplicates", "NEAR_DUPLICATES"),
+    "normalization": ("idc_studies", "NORMALIZATION"),
+    "robustness": ("idc_studies", "ROBUSTNESS"),
+    "shortcuts": ("idc_studies", "SHORTCUTS"),
+}
+
+_HANDCRAFTED = ("color", "lbp", "haralick")
+FEATURE_SETS = {
+    "color": ("color",),
+    "lbp": ("lbp",),
+    "haralick": ("haralick",),
+    "pftas": ("pftas",),
+    "handcrafted": _HANDCRAFTED,
+    "cnn": ("cnn",),
+    "everything": (*_HANDCRAFTED, "cnn"),
+    "histo": ("histo",),
+    "with_histo": (*_HANDCRAFTED, "histo"),
+}
+"""Feature sets by name, each with its families."""
+
+_NETWORK = {"cnn__encoder": "mobilenetv2_0.35", "cnn__input_size": 128}
+QUICK_TREES = 50
+_QUICK_PATIENTS, _QUICK_PATCHES = 24, 16
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a study found: numbers, tables and the data of its figures.
+
+    Parameters
+    ----------
+    results : Mapping
+        Everything that the page says, for programs: "results" of ``metrics.json``.
+    tables : Mapping of str to DataFrame
+        By name; each becomes a CSV file.
+    figures : Mapping of str to (str, Mapping)
+        By name: the kind of figure ("intervals", "lines", "reliability", "confusion" or "costs") and its data.
+    """
+
+    results: Mapping[str, Any]
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    figures: Mapping[str, tuple[str, Mapping]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A question about features, heads or splits that one command answers.
+
+    Parameters
+    ----------
+    name : str
+        Of the study, of its template in `histofeat.reporting` (``study-NAME.md.j2``) and of its folder of results.
+    title, description : str
+        Heading of the page, and one sentence for ``--help``.
+    run : callable
+        Called as ``run(options, runtime)``, with an object that has an attribute for each option and a
+        `histofeat.features.Runtime`; returns `Findings`.
+    options : Mapping of str to Mapping
+        Options beyond those of all studies: names with dashes, each as `option` describes it.
+    data : {True, False, "optional"}, default=True
+        Whether the study reads images.
+    folder : str, optional
+        Name of its folder of results; by default that of the study.
+    template : path-like, optional
+        The template of a study outside the library.
+    """
+
+    name: str
+    title: str
+    description: str
+    run: Callable[[Any, Any], Findings] = field(repr=False)
+    options: Mapping[str, Mapping] = field(default_factory=dict, repr=False)
+    data: bool | str = True
+    folder: str = ""
+    template: str | Path = ""
+
+
+def option(default, words, **more) -> dict[str, Any]:
+    """Describe an option: keywords of ``argparse`` from its default; one with a list takes several values.
+
+    Examples
+    --------
+    >>> option([10, 20], "sizes")
+    {'default': [10, 20], 'type': <class 'int'>, 'help': 'sizes (default: 10 20)', 'metavar': 'N', 'nargs': '+'}
+    """
+    values = default if isinstance(default, list) else [default]
+    kind, shown = type(values[0]), " ".join(map(str, values))
+    described = {"default": default, "type": kind, "help": f"{words} (default: {shown})"}
+    if "choices" not in more:
+        described["metavar"] = {int: "N", float: "X", str: "NAME"}.get(kind, "FILE")
+    return described | ({"nargs": "+"} if values is default else {}) | more
+
+
+#: Options of every study on folds of patients.
+FOLDS = {"folds": option(5, "folds of patients"), "resamples": option(2000, "resamples of the patients")}
+SETS = f"feature sets: {', '.join(FEATURE_SETS)}"
+
+
+def find_study(name: str) -> Study:
+    """Return the study of this name.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    if name not in STUDIES:
+        raise ValueError(f"study: expected a known name, got {name!r}. {known_names(name, STUDIES)}")
+    module, constant = STUDIES[name]
+    return getattr(importlib.import_module(f"histofeat.studies._{module}"), constant)
+
+
+# --- patients and pipelines ------------------------------------------------------------------------------------------
+
+
+def load_development_patients(folder, *, quick=False, random_state=0):
+    """Load the IDC patches of all patients outside the official test set.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        The data set, or a folder that holds it as ``idc``.
+    quick : bool, default=False
+        Whether to take some patches of some patients only.
+    random_state : int, default=0
+        Seed of that choice.
+
+    Returns
+    -------
+    PatchDataset
+
+    Raises
+    ------
+    ValueError
+        If no patch is outside the official test set.
+    """
+    whole = load_idc(folder / "idc" if (folder / "idc").is_dir() else folder)
+    # A synthetic cohort has no official test patients.
+    tested = np.array([], dtype=int) if whole.synthetic else whole.official_split().test
+    rows = np.setdiff1d(np.arange(len(whole)), tested)
+    if not rows.size:
+        raise ValueError(
+            f"{folder}: expected patches outside the official test set, got only patients of that set. "
+            "Give the whole data set: studies leave these patients alone."
+        )
+    dataset = whole.subset(rows)
+    if not quick:
+        return dataset
+    patients = dataset.patients.astype(str)
+    chosen = np.random.default_rng(random_state).permutation(np.unique(patients))[:_QUICK_PATIENTS]
+    few = [np.flatnonzero(patients == patient)[:_QUICK_PATCHES] for patient in chosen]
+    return dataset.subset(np.sort(np.concatenate(few)))
+
+
+def begin(options):
+    """Load the patients that a study may look at, and make the folds that its options ask for."""
+    dataset = load_development_patients(options.data, quick=options.quick, random_state=options.seed)
+    return dataset, PatientKFold(options.folds, random_state=options.seed)
+
+
+def check_names(where, names, known) -> None:
+    """Refuse a name that an option does not know, before the long work begins."""
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{where}: expected known names, got {name!r}. {known_names(name, map(str, known))}")
+
+
+def make_pipelines(features, heads, *, weights=None, network=None, n_trees=None, random_state=0):
+    """Make a pipeline for every feature set and head.
+
+    Parameters
+    ----------
+    features : sequence of str
+        Names of `FEATURE_SETS`.
+    heads : sequence of str
+    weights : pathlib.Path, optional
+        Folder of the network's weights.
+    network : mapping, optional
+        Parameters of the network; by default MobileNetV2 0.35 at 128 px.
+    n_trees : int, optional
+        Trees of the heads that have some; by default those of the head.
+    random_state : int, default=0
+
+    Returns
+    -------
+    list of (str, IDCPipeline)
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown, or `weights` is no folder.
+    """
+    check_names("--features", features, FEATURE_SETS)
+    check_names("--heads", heads, HEADS)
+    settings = {"params": network_params(weights, network), "n_trees": n_trees, "random_state": random_state}
+    return [
+        (name, make_pipeline(FEATURE_SETS[name], head, **settings))
+        for name in dict.fromkeys(features)
+        for head in dict.fromkeys(heads)
+    ]
+
+
+def make_pipeline(families, head, *, params, n_trees=None, random_state=0):
+    """Make a pipeline; `params` are of the network, if it has one, and `n_trees` of a head that has trees."""
+    return IDCPipeline(
+        families,
+        head,
+        feature_params=params if "cnn" in families else None,
+        head_params={"n_estimators": n_trees} if n_trees and head in ("xgboost", "random_forest") else None,
+        random_state=random_state,
+    )
+
+
+def network_params(weights=None, network=None):
+    """Make the parameters of the network family: `network` or the usual one, with its folder of weights."""
+    params = dict(_NETWORK if network is None else network)
+    if weights:
+        if not weights.is_dir():
+            raise ValueError(f"--weights: expected a folder, got {str(weights)!r}. Correct the path.")
+        params["cnn__weights_dir"] = str(weights.expanduser().resolve())
+    return params
+
+
+def pipelines_of(options, **changes):
+    """Make the pipelines that the options of a study name; `changes` are other features or heads."""
+    settings = {"features": options.features, "heads": getattr(options, "heads", ["xgboost"]), **changes}
+    n_trees = QUICK_TREES if options.quick else None
+    return make_pipelines(**settings, weights=options.weights, n_trees=n_trees, random_state=options.seed)
+
+
+def describe_dataset(dataset) -> dict[str, Any]:
+    """Describe a data set by its audit, its labels, and whether it is synthetic."""
+    audit = dataset.audit.to_dict()
+    return {**audit, "synthetic": bool(dataset.synthetic), "labels": list(dataset.target_names), "audit": audit}
+
+
+# --- tables and figures ----------------------------------------------------------------------------------------------
+
+
+def flat_table(rows, *, short=True) -> pd.DataFrame:
+    """Make a table of nested rows: one number a column, an interval becomes two.
+
+    Parameters
+    ----------
+    rows : sequence of Mapping
+        Nested mappings get names joined by underscores; bins and curves are left out.
+    short : bool, default=True
+        Whether the ends of ``x_ci95`` are called ``x_low`` and ``x_high``, not ``x_ci95_low`` and ``x_ci95_high``.
+
+    Examples
+    --------
+    >>> flat_table([{"name": "lbp", "auc": {"value": 0.8, "ci95": [0.7, 0.9]}}]).columns.tolist()
+    ['name', 'auc_value', 'auc_low', 'auc_high']
+    """
+    table = pd.DataFrame([dict(_flat(row)) for row in rows])
+    return table.rename(columns=lambda name: name.replace("ci95_", "")) if short else table
+
+
+def _flat(row, prefix=""):
+    for name, value in row.items():
+        if isinstance(value, Mapping):
+            if name not in ("curve", "bins"):
+                yield from _flat(value, f"{prefix}{name}_".replace("calibration_", ""))
+        elif name.endswith("ci95"):
+            yield from zip((f"{prefix}{name}_low", f"{prefix}{name}_high"), value, strict=True)
+        elif name != "bins":
+            yield f"{prefix}{name}", value
+
+
+def bars(title, x_label, table, value, name, group=None, *, reference=0.0):
+    """Make the data of a figure of values with their intervals, one row of a table each.
+
+    Parameters
+    ----------
+    title, x_label : str
+    table : DataFrame
+        With the ends of the interval of a column ``x`` in ``x_low`` and ``x_high``, or else in ``low`` and ``high``.
+    value : str
+        The column that is drawn.
+    name : str
+        What a row is called, such as "{name}, {head}", from its columns.
+    group : str, optional
+        The column that gives the colour.
+    reference : float or None, default=0.0
+        Where to draw a line.
+
+    Returns
+    -------
+    kind, data : str, dict
+    """
+    ends = [f"{value}_{end}" if f"{value}_{end}" in table else end for end in ("low", "high")]
+    rows = [
+        {
+            "name": name.format(**row),
+            "value": row[value],
+            "low": row[ends[0]],
+            "high": row[ends[1]],
+            "group": row.get(group),
+        }
+        for row in table.to_dict("records")
+    ]
+    return "intervals", {"title": title, "x_label": x_label, "reference": reference, "rows": rows}
+
+
+def lines(title, table, panel, name, x, y, *, x_label, y_label, ends=(), x_log=False):
+    """Make the data of a figure of lines: a panel for each value of one column, in it a line for each of another.
+
+    Parameters
+    ----------
+    title : str
+    table : DataFrame
+        One row a point.
+    panel, name, x, y : str
+        Columns: of the panel, of the line, and of the place of the point.
+    x_label, y_label : str
+    ends : sequence of str
+        Columns of the band around a line: "low" and "high", or none.
+    x_log : bool, default=False
+        Whether x is logarithmic.
+
+    Returns
+    -------
+    kind, data : str, dict
+    """
+    panels = []
+    for words, its in table.sort_values(x, kind="stable").groupby(panel, sort=False):
+        columns = {"x": x, "y": y, **{end: end for end in ends}}
+        drawn = [
+            {"name": line} | {axis: points[column].tolist() for axis, column in columns.items()}
+            for line, points in its.groupby(name, sort=False)
+        ]
+        panels.append({"title": words, "lines": drawn})
+    axes = {"x_label": x_label, "y_label": y_label, **({"x_log": True} if x_log else {})}
+    return "lines", {"title": title, **axes, "panels": panels}
