@@ -4,6 +4,7 @@ import difflib
 import math
 from collections.abc import Callable, Iterable
 from numbers import Integral, Real
+from typing import Any
 
 
 class PatchError(ValueError):
@@ -37,8 +38,10 @@ def and_more(n: int) -> str:
     return f" (and {n - 1:,} more)" if n > 1 else ""
 
 
-def check_name(where: str, name: object, known: Iterable[str], expected: str | None = None) -> None:
-    """Refuse what is not one of the known names.
+def check_name(
+    where: str, name: object, known: Iterable[Any], expected: str | None = None, *, error: type[ValueError] = ValueError
+) -> None:
+    """Refuse what is not one of the known names or numbers.
 
     Parameters
     ----------
@@ -46,10 +49,12 @@ def check_name(where: str, name: object, known: Iterable[str], expected: str | N
         The argument that a message names.
     name : object
         What was given.
-    known : iterable of str
-        The names that are accepted.
+    known : iterable of str or of int
+        The names or numbers that are accepted.
     expected : str, optional
         What a message says was expected; by default one of the names.
+    error : type of ValueError
+        What is raised.
 
     Raises
     ------
@@ -60,14 +65,14 @@ def check_name(where: str, name: object, known: Iterable[str], expected: str | N
     --------
     >>> check_name("strategy", "uniforn", ("quantile", "uniform"))
     Traceback (most recent call last):
-    ValueError: strategy: expected one of 'quantile', 'uniform', got 'uniforn'. Did you mean 'uniform'?
+    ValueError: strategy: expected one of quantile, uniform, got 'uniforn'. Did you mean 'uniform'?
     """
     known = list(known)
-    if not isinstance(name, str) or name not in known:
-        hint = known_names(name, known)
+    if isinstance(name, bool) or not isinstance(name, str | Integral) or name not in known:
+        hint = known_names(name, [item for item in known if isinstance(item, str)])
         if expected is None:  # the names are in the message already
-            expected, hint = f"one of {', '.join(map(repr, known))}", hint if "?" in hint else "Use one of these."
-        raise ValueError(f"{where}: expected {expected}, got {name!r:.80}. {hint}")
+            expected, hint = f"one of {', '.join(map(str, known))}", hint if "?" in hint else "Give one of them."
+        raise error(f"{where}: expected {expected}, got {name!r:.80}. {hint}")
 
 
 def check_whole(
@@ -160,7 +165,7 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def refuse_rows(wrong, values, expected: str, remedy: str) -> None:
+def refuse_rows(wrong: Any, values: Any, expected: str, remedy: str) -> None:
     """Refuse values if some of them are wrong; the message shows the first and counts them.
 
     Parameters
@@ -218,28 +223,3 @@ def known_names(name: object, known: Iterable[str]) -> str:
     known = sorted(known)
     near = difflib.get_close_matches(str(name), known, n=1)
     return f"Did you mean {near[0]!r}?" if near else f"Known names: {', '.join(known)}."
-
-
-def check_choice(where: str, value: object, known: Iterable[str], error: type[ValueError] = ValueError) -> None:
-    """Check that an argument is one of the known names or numbers.
-
-    Parameters
-    ----------
-    where : str
-        Name of the argument in the message.
-    value : object
-        What was given.
-    known : iterable of str or of int
-        The names, or the numbers.
-    error : type of ValueError
-        What is raised when it is none of them.
-
-    Examples
-    --------
-    >>> check_choice("edges", "overlap", ("overlap", "reflect"))
-    """
-    known = tuple(known)
-    kind = str if isinstance(known[0], str) else Integral
-    if not isinstance(value, kind) or isinstance(value, bool) or value not in known:
-        nearest = known_names(value, known) if kind is str else "Give one of them."
-        raise error(f"{where}: expected one of {', '.join(map(str, known))}, got {value!r:.80}. {nearest}")

@@ -14,7 +14,7 @@ import pandas as pd
 from histofeat.datasets._audit import DatasetAudit
 from histofeat.datasets._parts import OfficialSplit, official_roles, split_by_role
 from histofeat.datasets._patients import PatientRule
-from histofeat.exceptions import DatasetError, and_more, check_choice
+from histofeat.exceptions import DatasetError, and_more, check_name
 
 _COLUMNS = ("path", "label", "patient", "x", "y")
 _LABELS_PER = ("patch", "patient")
@@ -73,7 +73,7 @@ class PatchDataset:
     patient_rule: PatientRule | None = None
 
     def __post_init__(self) -> None:
-        check_choice("PatchDataset.labels_per", self.labels_per, _LABELS_PER, DatasetError)
+        check_name("PatchDataset.labels_per", self.labels_per, _LABELS_PER, error=DatasetError)
         names = _check_target_names(self.target_names)
         frame = _check_frame(self.frame, names)
         settled = {

@@ -12,7 +12,7 @@ from histofeat.datasets._class_folders import load_image_folder
 from histofeat.datasets._idc import load_idc
 from histofeat.datasets._manifest import load_manifest
 from histofeat.datasets.breakhis._loading import load_breakhis
-from histofeat.exceptions import DatasetError, check_choice
+from histofeat.exceptions import DatasetError, check_name
 from histofeat.images import image_size
 
 #: Loader of each format, and the options of `open_dataset` that it takes.
@@ -76,7 +76,7 @@ def open_dataset(
     >>> open_dataset(make_cohort(n_patients=2, patches_per_patient=4).root).name
     'synthetic'
     """
-    check_choice("format", format, FORMATS)
+    check_name("format", format, FORMATS)
     path = Path(path).expanduser()
     kind = _recognised(path) if format == "auto" else format
     load, taken = _LOADERS[kind]

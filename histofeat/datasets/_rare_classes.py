@@ -10,7 +10,7 @@ import pandas as pd
 from histofeat.datasets._audit import DatasetAudit
 from histofeat.datasets._base import PatchDataset
 from histofeat.datasets.breakhis._tree import CLASSES, SUBTYPES
-from histofeat.exceptions import DatasetError, check_choice, check_whole
+from histofeat.exceptions import DatasetError, check_name, check_whole
 
 _RULES = ("malignancy", "other")
 _MADE_UP = "-like"
@@ -102,7 +102,7 @@ def _check_arguments(dataset: Any, min_patients: Any, rule: Any) -> None:
             "Load one first, as with load_breakhis."
         )
     check_whole("merge_rare_classes.min_patients", min_patients, 2, error=DatasetError)
-    check_choice("merge_rare_classes.rule", rule, _RULES, DatasetError)
+    check_name("merge_rare_classes.rule", rule, _RULES, error=DatasetError)
 
 
 def _kinds(dataset: PatchDataset, rule: str) -> dict[str, list[str]]:

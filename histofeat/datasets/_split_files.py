@@ -14,7 +14,7 @@ from histofeat.datasets._image_files import fold_case
 from histofeat.datasets._parts import DatasetSplit
 from histofeat.datasets._writing import write_whole
 from histofeat.datasets.synthetic._cohort_folder import write_manifest
-from histofeat.exceptions import DatasetError, check_choice
+from histofeat.exceptions import DatasetError, check_name
 
 MODES = ("index", "csv", "copy", "link")
 TABLE = "manifest.csv"
@@ -44,7 +44,7 @@ def check_target(dataset, write_to: Any, mode: str) -> Path | None:
         When mode and `write_to` do not belong together; when the target exists and is not an empty folder, or lies
         among the images; when names of classes or patients could not be read back.
     """
-    check_choice("split_dataset.mode", mode, MODES, DatasetError)
+    check_name("split_dataset.mode", mode, MODES, error=DatasetError)
     if (mode == "index") != (write_to is None):
         remedy = 'Give mode="csv", "copy" or "link".' if mode == "index" else "Give write_to=."
         raise DatasetError(

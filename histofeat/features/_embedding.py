@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from histofeat.exceptions import PatchError, check_choice, check_whole
+from histofeat.exceptions import PatchError, check_name, check_whole
 from histofeat.features._base import PatchFeatures
 from histofeat.features._batch import PatchBatch, resize_patches
 from histofeat.images import VIEW_COUNTS, VIEWS, take_view
@@ -357,7 +357,7 @@ def _check_embedding(embedding: CNNEmbedding) -> None:
         if getattr(embedding, name) is not None:
             check_whole(f"CNNEmbedding.{name}", getattr(embedding, name), least, "Use None for the usual one.")
     check_settings(encoder, embedding.engine, embedding.pooling, embedding.precision, embedding.device)
-    check_choice("CNNEmbedding.views", embedding.views, VIEW_COUNTS)
+    check_name("CNNEmbedding.views", embedding.views, VIEW_COUNTS)
 
 
 def _check_path(name: str, value, *, optional: bool) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from histofeat.exceptions import GroupLeakageError, PatchError, check_choice, known_names
+from histofeat.exceptions import GroupLeakageError, PatchError, check_name, known_names
 from histofeat.images._decoding import Images, as_images, image_input_tags
 from histofeat.images._reading import MappedImages, map_images, run_ahead
 from histofeat.model_selection import encode_patients
@@ -208,7 +208,7 @@ class StainNormalizer(TransformerMixin, BaseEstimator):
 
     def _check_params(self) -> None:
         name = type(self).__name__
-        check_choice(f"{name}.unit", self.unit, _UNITS)
+        check_name(f"{name}.unit", self.unit, _UNITS)
         if not _is_number(self.min_tissue) or not 0 < self.min_tissue <= 1:
             raise ValueError(
                 f"{name}.min_tissue: expected a share above 0, at most 1, got {self.min_tissue!r}. Use 0.1."
@@ -324,7 +324,7 @@ def make_normalizer(name: str, **params: Any) -> StainNormalizer:
     >>> make_normalizer("macenko", unit="patient")
     MacenkoNormalizer(unit='patient')
     """
-    check_choice("normalizer", name, NORMALIZERS)
+    check_name("normalizer", name, NORMALIZERS)
     module, attribute = NORMALIZERS[name]
     normalizer = getattr(import_module(f"histofeat.images._{module}"), attribute)
     known = normalizer._get_param_names()

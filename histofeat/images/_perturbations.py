@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from histofeat.exceptions import check_choice, check_whole
+from histofeat.exceptions import check_name, check_whole
 from histofeat.images._normalization import DENSITY
 from histofeat.images._reading import MappedImages, map_images
 from histofeat.images._stains import RGB_FROM_HED
@@ -336,7 +336,7 @@ def perturbed_images(X: Any, name: str, severity: int) -> MappedImages:
 
 
 def _known(name: str, severity: int) -> Perturbation:
-    check_choice("perturb.name", name, PERTURBATIONS)
+    check_name("perturb.name", name, PERTURBATIONS)
     perturbation = PERTURBATIONS[name]
     if severity not in perturbation.severities:
         raise ValueError(

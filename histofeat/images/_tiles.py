@@ -7,7 +7,7 @@ from numbers import Integral
 import cv2
 import numpy as np
 
-from histofeat.exceptions import check_choice
+from histofeat.exceptions import check_name
 
 POLICIES = ("auto", "tile", "resize", "whole")
 """Known policies; `choose_policy` gives what is done with an image."""
@@ -89,7 +89,7 @@ def make_grid(image_size: tuple[int, int], size: tuple[int, int], *, edges: str 
     >>> make_grid((50, 120), (50, 50)).lefts, make_grid((50, 120), (50, 50), edges="reflect").lefts
     ((0, 50, 70), (0, 50, 100))
     """
-    check_choice("edges", edges, EDGES)
+    check_name("edges", edges, EDGES)
     for name, given in (("image_size", image_size), ("size", size)):
         if len(given) != 2 or not all(isinstance(side, Integral) and side > 0 for side in given):
             raise ValueError(f"{name}: expected height and width in px, got {given!r}. Give two positive integers.")
@@ -194,7 +194,7 @@ def choose_policy(policy: str, image_size: tuple[int, int], size: tuple[int, int
     >>> [choose_policy("auto", size, (50, 50)) for size in ((50, 50), (460, 700), (50, 32), (32, 700))]
     ['as is', 'tile', 'pad', 'tile']
     """
-    check_choice("policy", policy, POLICIES)
+    check_name("policy", policy, POLICIES)
     if size is None:
         if policy in ("tile", "resize"):
             raise ValueError(
@@ -236,7 +236,7 @@ def aggregate(proba: np.ndarray, how: str = "mean") -> np.ndarray:
     >>> [aggregate(tiles, how).round(3).tolist() for how in AGGREGATES]
     [[0.5, 0.5], [0.6, 0.4], [0.667, 0.333]]
     """
-    check_choice("aggregate", how, AGGREGATES)
+    check_name("aggregate", how, AGGREGATES)
     if how == "vote":
         return np.bincount(proba.argmax(axis=1), minlength=proba.shape[1]) / len(proba)
     if len(proba) == 1:

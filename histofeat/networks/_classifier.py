@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from histofeat.exceptions import check_choice
+from histofeat.exceptions import check_name
 from histofeat.images import VIEW_COUNTS, Images, as_images, image_input_tags
 from histofeat.networks._architectures import BUILDING, rebuild
 from histofeat.networks._batches import PatchReader, on_device, probabilities, usual_side
@@ -194,7 +194,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
     def predict_proba(self, X) -> np.ndarray:
         """Probabilities of shape (n, k), float64, columns in the order of ``classes_``, rows that add up to 1."""
         check_is_fitted(self)
-        check_choice("CNNClassifier.views", self.views, VIEW_COUNTS)
+        check_name("CNNClassifier.views", self.views, VIEW_COUNTS)
         images = as_images(X)
         reader = self._reader(images, self.input_size_, self.patch_side_, skip=False)
         with BUILDING, on_device(device_of(self.device)):

@@ -10,7 +10,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
-from histofeat.exceptions import GroupLeakageError, check_choice, check_real
+from histofeat.exceptions import GroupLeakageError, check_name, check_real
 from histofeat.images import Images
 from histofeat.model_selection import encode_patients
 from histofeat.networks._network_files import hash_data
@@ -142,7 +142,7 @@ def notes_of(settings: Settings, task: Task, state, skipped, patients) -> tuple[
 
 def _check_class_weight(class_weight, classes) -> None:
     if isinstance(class_weight, str):
-        check_choice("CNNClassifier.class_weight", class_weight, ("balanced",))
+        check_name("CNNClassifier.class_weight", class_weight, ("balanced",))
         return
     if not isinstance(class_weight, Mapping):
         raise ValueError(

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from histofeat.exceptions import check_choice, check_name, check_real, check_whole
+from histofeat.exceptions import check_name, check_real, check_whole
 from histofeat.networks._augmentation import STANDARD, Augmentation
 from histofeat.networks.pretrained._network import import_keras
 
@@ -251,7 +251,7 @@ class Recipe:
     def __post_init__(self):
         """Refuse what is out of range."""
         for name, known in _CHOICES.items():
-            check_choice(f"Recipe.{name}", getattr(self, name), known)
+            check_name(f"Recipe.{name}", getattr(self, name), known)
         for name, least in (("batch_size", 2), ("epochs", 1), ("head_epochs", 0)):
             check_whole(f"Recipe.{name}", getattr(self, name), least, f"Use {getattr(Recipe, name)}.")
         if self.patience is not None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from histofeat.exceptions import WeightsError, check_choice, check_real, check_whole
+from histofeat.exceptions import WeightsError, check_name, check_real, check_whole
 from histofeat.images import VIEW_COUNTS
 from histofeat.networks._architectures import Architecture, find_architecture
 from histofeat.networks._recipes import Recipe
@@ -111,7 +111,7 @@ def resolve(params: Mapping[str, object]) -> Settings:
 
 
 def _check_common(params):
-    check_choice("CNNClassifier.views", params["views"], VIEW_COUNTS)
+    check_name("CNNClassifier.views", params["views"], VIEW_COUNTS)
     remedy = "Give the part of the patients to hold out; 0 holds out none."
     fraction = params["validation_fraction"]
     check_real("CNNClassifier.validation_fraction", fraction, "from 0, below 1", lambda part: 0 <= part < 1, remedy)
@@ -129,10 +129,10 @@ def _recipe(params, recipes: Mapping[str, Recipe]) -> Recipe:
     if isinstance(chosen, Mapping):
         known = [field.name for field in fields(Recipe)]
         for name in chosen:
-            check_choice("CNNClassifier.recipe", name, known)
+            check_name("CNNClassifier.recipe", name, known)
         chosen, changes = "standard", dict(chosen)
     if not isinstance(chosen, Recipe):
-        check_choice("CNNClassifier.recipe", chosen, tuple(recipes))
+        check_name("CNNClassifier.recipe", chosen, tuple(recipes))
         chosen = recipes[chosen]
     if params["epochs"] is not None:
         check_whole("CNNClassifier.epochs", params["epochs"], 1, "None takes the recipe's.")

@@ -264,9 +264,9 @@ class TestReport:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            ({"code": "HF9"}, "Finding.code: expected one of 'HF001', .*, got 'HF9'"),
-            ({"severity": "bad"}, "Finding.severity: expected one of 'error', 'warning', got 'bad'"),
-            ({"status": "ok"}, "Finding.status: expected one of 'issue', 'passed', 'not applicable', got 'ok'"),
+            ({"code": "HF9"}, "Finding.code: expected one of HF001, .*, got 'HF9'"),
+            ({"severity": "bad"}, "Finding.severity: expected one of error, warning, got 'bad'"),
+            ({"status": "ok"}, "Finding.status: expected one of issue, passed, not applicable, got 'ok'"),
         ],
     )
     def test_refused_findings(self, change, message):

@@ -97,5 +97,5 @@ def test_refuses_labels_that_cannot_be_judged(y, predicted, words):
 def test_refuses_missing_patients_and_unknown_rates():
     with pytest.raises(GroupLeakageError, match="got None at row 1"):
         recognition_rates([0, 1], [0, 1], ["a", None])
-    with pytest.raises(ValueError, match="expected one of 'patient_rate', 'image_rate', got 'rate'"):
+    with pytest.raises(ValueError, match="expected one of patient_rate, image_rate, got 'rate'"):
         recognition_rates([0, 1], [0, 1], ["a", "b"]).interval("rate")

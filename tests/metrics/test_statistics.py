@@ -265,7 +265,7 @@ def test_patient_scores_refuse():
         ValueError, match=r"patient_scores.y: expected one label per patient, got both for patient 'b' \(1"
     ):
         patient_scores([0, 0, 0, 1], proba, list("aabb"))
-    with pytest.raises(ValueError, match=r"patient_scores.how: expected one of 'mean', 'median', 'max', got 'vote'"):
+    with pytest.raises(ValueError, match=r"patient_scores.how: expected one of mean, median, max, got 'vote'"):
         patient_scores([0, 0, 1, 1], proba, list("aabb"), "vote")
     with pytest.raises(ValueError, match=r"patient_scores.proba: expected two classes, got 3"):
         patient_scores([0, 0, 1, 2], np.full((4, 3), 1 / 3), list("aabb"))

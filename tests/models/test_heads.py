@@ -69,7 +69,7 @@ def test_the_approximation_comes_close_to_the_exact_svm(table):
 
 def test_an_unknown_svm_method_is_refused(table):
     X, y, _ = table
-    message = r"KernelSVM.method: expected one of 'auto', 'exact', 'nystroem', got 'nystrom'"
+    message = r"KernelSVM.method: expected one of auto, exact, nystroem, got 'nystrom'"
     with pytest.raises(ValueError, match=message):
         KernelSVM(method="nystrom").fit(X, y)
 

@@ -178,7 +178,7 @@ def test_a_normaliser_by_patient_sees_all_of_a_patient(cohort, monkeypatch):
         ({"aggregate": "max"}, "aggregate: expected one of"),
         ({"min_tissue": 0}, "min_tissue: expected None or a share above 0, at most 1, got 0"),
         ({"min_tissue": True}, "min_tissue: expected None or a share"),
-        ({"on_unreadable": "ignore"}, "on_unreadable: expected one of 'skip', 'error', got 'ignore'"),
+        ({"on_unreadable": "ignore"}, "on_unreadable: expected one of skip, error, got 'ignore'"),
         ({"patients": ["a", "b"]}, r"patients: expected one patient id for each of 1 patches, got shape \(2,\)"),
         ({"patch_size": (50, 0)}, "size: expected height and width"),
     ],

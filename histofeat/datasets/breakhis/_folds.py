@@ -11,7 +11,7 @@ import pandas as pd
 
 from histofeat.datasets._base import PatchDataset
 from histofeat.datasets.breakhis._tree import ImageName, SlideName, parse_image
-from histofeat.exceptions import DatasetError, GroupLeakageError, and_more, check_choice
+from histofeat.exceptions import DatasetError, GroupLeakageError, and_more, check_name
 from histofeat.model_selection import PatientHoldOuts
 
 _N_FOLDS = 5
@@ -206,7 +206,7 @@ def _check_accept(accept: Sequence[str]) -> frozenset[str]:
     if isinstance(accept, str):
         accept = (accept,)
     for name in accept:
-        check_choice("read_breakhis_folds.accept", name, _LEAKS, DatasetError)
+        check_name("read_breakhis_folds.accept", name, _LEAKS, error=DatasetError)
     return frozenset(accept)
 
 

@@ -23,7 +23,7 @@ from histofeat.datasets.breakhis._tree import (
     parse_magnification,
     scan_breakhis,
 )
-from histofeat.exceptions import DatasetError, and_more, check_choice
+from histofeat.exceptions import DatasetError, and_more, check_name
 
 # No table may suggest that a drawn shape is a tumour.
 _MADE_UP = "{}-like"
@@ -115,9 +115,9 @@ def load_breakhis(
     ('synthetic', ('adenosis-like', 'fibroadenoma-like'), 'patient')
     """
     magnification = parse_magnification(magnification)
-    check_choice("load_breakhis.target", target, ("malignant", "subtype"), DatasetError)
-    check_choice("load_breakhis.patient_key", patient_key, ("number", "full"), DatasetError)
-    check_choice("load_breakhis.duplicates", duplicates, DUPLICATES, DatasetError)
+    check_name("load_breakhis.target", target, ("malignant", "subtype"), error=DatasetError)
+    check_name("load_breakhis.patient_key", patient_key, ("number", "full"), error=DatasetError)
+    check_name("load_breakhis.duplicates", duplicates, DUPLICATES, error=DatasetError)
     folder = existing_folder(root, "load_breakhis", TREE, hint="BreaKHis_v1")
     scan = scan_breakhis(folder)
     images = _to_table(scan, magnification, target)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from histofeat.exceptions import check_choice
+from histofeat.exceptions import check_name
 
 #: Every network here halves its input five times: below 64 px the last feature map is a single cell that sees
 #: mostly padding, and the embeddings of all patches fall together.
@@ -290,9 +290,9 @@ def check_settings(encoder, engine: str, pooling: str, precision: str = "float32
     ValueError
         If a setting does not exist, or does not go with the encoder.
     """
-    check_choice("CNNEmbedding.engine", engine, ("auto", "keras", "openvino", "torch"))
-    check_choice("CNNEmbedding.precision", precision, ("float32", "bfloat16"))
-    check_choice("CNNEmbedding.pooling", pooling, ("avg", "max"))
+    check_name("CNNEmbedding.engine", engine, ("auto", "keras", "openvino", "torch"))
+    check_name("CNNEmbedding.precision", precision, ("float32", "bfloat16"))
+    check_name("CNNEmbedding.pooling", pooling, ("avg", "max"))
     if device is not None and not (isinstance(device, str) and re.fullmatch(r"cpu|gpu(:\d+)?", device)):
         raise ValueError(
             f"CNNEmbedding.device: expected None, 'cpu', 'gpu' or 'gpu:<number>', got {device!r}. "
