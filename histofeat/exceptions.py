@@ -2,7 +2,8 @@
 
 import difflib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any
 
@@ -25,6 +26,39 @@ class WeightsError(ValueError):
 
 class MissingExtraError(ImportError):
     """An optional dependency is not installed; the message names the extra that brings it."""
+
+
+@contextmanager
+def needs(package: str, where: str, or_else: str = "") -> Iterator[None]:
+    """Name a package that is not installed: the block imports it.
+
+    Parameters
+    ----------
+    package : str
+        Its name for pip.
+    where : str
+        The function or argument that needs it.
+    or_else : str
+        What follows "Run `pip install`", for another way.
+
+    Raises
+    ------
+    MissingExtraError
+        If the import fails.
+
+    Examples
+    --------
+    >>> with needs("nowhere", "head='far'", ", or choose head='svm'"):
+    ...     import nowhere
+    Traceback (most recent call last):
+    histofeat.exceptions.MissingExtraError: head='far': expected the package nowhere, found none. Run `pip install...
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{where}: expected the package {package}, found none. Run `pip install {package}`{or_else}."
+        ) from error
 
 
 def and_more(n: int) -> str:

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from histofeat.datasets import write_whole
-from histofeat.exceptions import and_more
 
 FORMAT = "histofeat model"
 FORMAT_VERSION = 2
@@ -92,7 +91,6 @@ def write_archive(path: Path, description: Mapping, parts: Mapping[str, bytes], 
     ModelFileError
         If the file exists or cannot be written.
     """
-    check_target(path, overwrite=overwrite)
     record = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -104,14 +102,11 @@ def write_archive(path: Path, description: Mapping, parts: Mapping[str, bytes], 
     try:
         with write_whole(path, overwrite=overwrite) as part:
             part.write_bytes(content)
-    except FileExistsError as error:
-        raise ModelFileError(
-            f"{path}: expected a new file, got one that appeared meanwhile. Give another name."
-        ) from error
     except OSError as error:
+        appeared = isinstance(error, FileExistsError)
+        got = "one that appeared meanwhile" if appeared else error.strerror or type(error).__name__
         raise ModelFileError(
-            f"{path}: expected a file that can be written, got {error.strerror or type(error).__name__}. "
-            "Give another folder."
+            f"{path}: expected a new file that can be written, got {got}. Give another name or folder."
         ) from error
 
 
@@ -180,15 +175,15 @@ def _check_parts(path: Path, description: dict, parts: dict[str, bytes]) -> None
     listed = description.get("parts")
     if not isinstance(listed, dict) or not all(isinstance(record, dict) for record in listed.values()):
         raise ModelFileError(_damaged(path, f"{_DESCRIPTION} lists no parts"))
-    missing, surplus = sorted(set(listed) - set(parts)), sorted(set(parts) - set(listed))
-    if missing or surplus:
-        what = f"{missing[0]!r} is missing" if missing else f"{surplus[0]!r} is not of it"
-        raise ModelFileError(_damaged(path, what + and_more(len(missing) + len(surplus))))
-    for name, part in parts.items():
+    for name in sorted({*listed, *parts}):
+        if name not in parts:
+            raise ModelFileError(_damaged(path, f"{name!r} is missing"))
+        if name not in listed:
+            raise ModelFileError(_damaged(path, f"{name!r} is not of it"))
         if not _PART.fullmatch(name):
             raise ModelFileError(_damaged(path, f"{name!r} is no name of a part"))
-        if listed[name].get("sha256") != _digest(part):
-            raise ModelFileError(_damaged(path, f"{name!r} ({len(part):,} bytes) is not what its hash says"))
+        if listed[name].get("sha256") != _digest(parts[name]):
+            raise ModelFileError(_damaged(path, f"{name!r} ({len(parts[name]):,} bytes) is not what its hash says"))
 
 
 def _damaged(path: Path, what: str) -> str:

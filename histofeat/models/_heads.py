@@ -10,20 +10,15 @@ from sklearn.base import BaseEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
-from histofeat.exceptions import MissingExtraError, check_name
+from histofeat.exceptions import check_name, needs
 from histofeat.models._classifiers import Forest, KernelSVM, QuadraticDiscriminant
 from histofeat.models._feature_head import FeatureHead
 from histofeat.models._soft_vote import SoftVote
 
 
 def _xgboost(random_state, n_jobs):
-    try:
+    with needs("xgboost", "head='xgboost'", ", or choose head='random_forest'"):
         from xgboost import XGBClassifier
-    except ImportError as error:
-        raise MissingExtraError(
-            "head='xgboost': expected the package xgboost, found none. Run `pip install xgboost`, "
-            "or choose head='random_forest'."
-        ) from error
     # The cheapest of seven settings, compared on IDC patients outside the official test set, that costs neither a
     # narrow family nor all of them together more than 0.003 of ROC-AUC (benchmarks/protocols/head_defaults.py).
     return XGBClassifier(

@@ -13,7 +13,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-from histofeat.exceptions import MissingExtraError
+from histofeat.exceptions import needs
 from histofeat.features import FeatureStore, PatchFeatures, PatchUnion, extract
 from histofeat.images import StainNormalizer, as_images, image_input_tags, normalized_images
 from histofeat.models._feature_head import check_enough_patients
@@ -219,13 +219,8 @@ class IDCPipeline(ClassifierMixin, NamedParts):
             return values
         names = self.get_feature_names_out()
         if container == "polars":
-            try:
+            with needs("polars", "IDCPipeline.set_output(transform='polars')"):
                 import polars
-            except ImportError as error:
-                raise MissingExtraError(
-                    "IDCPipeline.set_output(transform='polars'): expected the package polars, found none. "
-                    "Run `pip install polars`."
-                ) from error
             return polars.DataFrame(values, schema=list(names))
         index = X.index if isinstance(X, pd.DataFrame | pd.Series) else None  # a list has another kind of `index`
         return pd.DataFrame(values, columns=names, index=index)

@@ -20,14 +20,7 @@ from histofeat.datasets import PatientRule
 from histofeat.features import FEATURES_VERSION
 from histofeat.models._archive import ModelFileError, check_target, read_archive, write_archive
 from histofeat.models._pipeline import IDCPipeline
-from histofeat.models._saved_parts import (
-    describe_weights,
-    portable,
-    put_back,
-    settle_weights,
-    take_apart,
-    without_paths,
-)
+from histofeat.models._saved_parts import describe_weights, put_back, settle_weights, take_apart
 from histofeat.models._trusted import dump_estimator, load_estimator
 
 _SKELETON = "pipeline.skops"
@@ -149,19 +142,12 @@ def save_model(
         model = SavedModel(model.pipeline, about)
     path = check_target(path, overwrite=overwrite)
     skeleton, parts = take_apart(model.pipeline)
-    weights = [] if skeleton.features_ is None else describe_weights(skeleton.features_.families)
-    without_paths(skeleton)
-    skeleton.store = None
-    if skeleton.features_ is not None:
-        skeleton.features_.store = None
-    elif skeleton.head_params:
-        skeleton.head_params = portable(skeleton.head_params)
     description = {
         "histofeat": histofeat.__version__,
         "features_version": FEATURES_VERSION,
         "versions": _versions(parts),
         "classes": model.pipeline.classes_.tolist(),
-        "weights": weights,
+        "weights": describe_weights(model.pipeline),
         "about": dict(model.about),
     }
     parts = {_SKELETON: dump_estimator(skeleton, trusted=trusted), **parts}
@@ -218,7 +204,7 @@ def load_model(
     if _SKELETON not in parts:
         raise ModelFileError(f"{path}: expected a part {_SKELETON!r}, got none. Copy the file again.")
     _check_versions(path, description)
-    skeleton = load_estimator(parts.pop(_SKELETON), trusted=trusted, owner=str(path))
+    skeleton = load_estimator(parts.pop(_SKELETON), str(path), trusted=trusted)
     if not isinstance(skeleton, IDCPipeline):
         raise ModelFileError(
             f"{path}: expected an IDCPipeline, got {type(skeleton).__name__}. Give a file that save_model wrote."

@@ -2,15 +2,18 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePath
+from typing import Any
 
 from sklearn.base import BaseEstimator
 from sklearn.neighbors import BallTree, KDTree
 
-from histofeat.exceptions import MissingExtraError, WeightsError, known_names
+from histofeat.exceptions import WeightsError, first_line, known_names, needs
+from histofeat.features import PatchFeatures, PatchUnion
 from histofeat.models._archive import ModelFileError
 from histofeat.models._named_parts import as_sequence
+from histofeat.models._pipeline import IDCPipeline
 from histofeat.models._trusted import check_trees
 from histofeat.networks import find_encoder, find_weights, hash_weights
 
@@ -18,9 +21,9 @@ _BOOSTERS = ("XGBClassifier", "XGBRFClassifier")
 #: Parameters of a network that belong to the machine or the process of its fit.
 _OF_THE_FIT = ("checkpoint", "progress")
 _NEIGHBOR_TREES = {"kd_tree": KDTree, "ball_tree": BallTree}
-#: Where pretrained weights are looked for, and the parameters of an embedding that say where.
+#: Where pretrained weights are looked for, and the parameters of a named embedding that say where.
 _VARIABLE = "HISTOFEAT_WEIGHTS"
-_PLACES = ("weights", "weights_dir")
+_PLACES = ("cnn__weights", "cnn__weights_dir")
 
 
 class StoredPart(BaseEstimator):
@@ -53,8 +56,8 @@ def take_apart(estimator) -> tuple[BaseEstimator, dict[str, bytes]]:
     Returns
     -------
     skeleton : estimator
-        A copy with a `StoredPart` in the place of each booster and network, and without the search trees of
-        neighbours, which `put_back` grows again from their points.
+        A copy with a `StoredPart` in the place of each booster and network, without paths of this machine, and without
+        the search trees of neighbours, which `put_back` grows again from their points.
     parts : dict of str to bytes
         Name and content of each part.
 
@@ -68,19 +71,30 @@ def take_apart(estimator) -> tuple[BaseEstimator, dict[str, bytes]]:
     def swap(found, walk):
         name = type(found).__name__
         if type(found).__module__.startswith("xgboost.") and name in _BOOSTERS:
-            file = _booster_part(found, parts) if hasattr(found, "_Booster") else None
-            return StoredPart(
-                name, file, {key: value for key, value in found.get_params().items() if value is not None}
-            )
+            given = {key: value for key, value in found.get_params().items() if value is not None}
+            if not hasattr(found, "_Booster"):
+                return StoredPart(name, None, given)
+            file = f"booster-{len(parts) + 1}.ubj"
+            parts[file] = bytes(found.get_booster().save_raw("ubj"))
+            return StoredPart(name, file, given)
         if hasattr(found, "save_network"):
-            file = None
-            if hasattr(found, "classes_"):
-                # The names of images that were left out of the fit, without the folders of this machine.
-                skipped = tuple(PurePath(name).name for name in found.skipped_)
-                file = _network_part(walk(found, skipped_=skipped), parts)
-            return StoredPart("CNNClassifier", file, portable(found.get_params(deep=False)))
+            given = portable(found.get_params(deep=False))
+            if not hasattr(found, "classes_"):
+                return StoredPart("CNNClassifier", None, given)
+            file = f"network-{len(parts) + 1}.keras"
+            # The names of images that were left out of the fit, without the folders of this machine.
+            skipped = tuple(PurePath(name).name for name in found.skipped_)
+            with tempfile.TemporaryDirectory() as scratch:
+                parts[file] = walk(found, skipped_=skipped).save_network(Path(scratch) / file).read_bytes()
+            return StoredPart("CNNClassifier", file, given)
         if isinstance(getattr(found, "_tree", None), KDTree | BallTree):
             return walk(found, _tree=None)
+        if isinstance(found, IDCPipeline):
+            return walk(found, **_without_paths(found))
+        if isinstance(found, PatchUnion):
+            return walk(found, store=None)
+        if getattr(found, "family", None) == "cnn":
+            return walk(found, weights="imagenet", weights_dir=None)
         return None
 
     return _walked(estimator, swap), parts
@@ -106,11 +120,11 @@ def put_back(skeleton, parts: dict[str, bytes]):
     ModelFileError
         If a part is missing or unknown, or its library cannot read it.
     """
-    wanted: set[str] = set()
+    wanted: set[str | None] = set()
 
     def swap(found, walk):
         if isinstance(found, StoredPart):
-            wanted.update([found.file] if found.file else [])
+            wanted.add(found.file)
             return _filled(found, parts)
         if hasattr(found, "tree_"):
             check_trees(found)
@@ -140,7 +154,7 @@ def _walked(root, swap: Callable):
     def copied(found, **changed):
         copy = type(found).__new__(type(found))
         # Not through __getstate__, which of some estimators leaves out what is to stay.
-        copy.__dict__.update({name: visit(value) for name, value in vars(found).items()} | changed)
+        copy.__dict__.update({name: visit(value) for name, value in (vars(found) | changed).items()})
         return copy
 
     def visit(found):
@@ -157,21 +171,14 @@ def _walked(root, swap: Callable):
     return visit(root)
 
 
-def _booster_part(classifier, parts: dict[str, bytes]) -> str:
-    name = f"booster-{len(parts) + 1}.ubj"
-    parts[name] = bytes(classifier.get_booster().save_raw("ubj"))
-    return name
+def _without_paths(pipeline: IDCPipeline) -> dict[str, Any]:
+    """Parameters of a pipeline that hold paths of this machine, without them."""
+    families = {name: value for name, value in (pipeline.feature_params or {}).items() if name not in _PLACES}
+    head = portable(pipeline.head_params or {}) if pipeline.takes_pixels else pipeline.head_params
+    return {"store": None, "feature_params": families or None, "head_params": head or None}
 
 
-def _network_part(classifier, parts: dict[str, bytes]) -> str:
-    name = f"network-{len(parts) + 1}.keras"
-    with tempfile.TemporaryDirectory() as scratch:
-        classifier.save_network(Path(scratch) / name)
-        parts[name] = (Path(scratch) / name).read_bytes()
-    return name
-
-
-def portable(params: dict) -> dict:
+def portable(params: Mapping[str, Any]) -> dict[str, Any]:
     """Parameters of a network without what is of this machine: paths, and what watches a fit.
 
     Examples
@@ -179,7 +186,7 @@ def portable(params: dict) -> dict:
     >>> portable({"epochs": 3, "checkpoint": "/home/me/run"})
     {'epochs': 3, 'checkpoint': None}
     """
-    params = params | {name: None for name in _OF_THE_FIT if name in params}
+    params = {**params, **{name: None for name in _OF_THE_FIT if name in params}}
     if params.get("weights") not in (None, "imagenet"):
         params["weights"] = Path(params["weights"]).name
     return params
@@ -197,13 +204,8 @@ def _filled(place: StoredPart, parts: dict[str, bytes]):
 
 
 def _booster(place: StoredPart, content: bytes | None):
-    try:
+    with needs("xgboost", "load_model of a model made with XGBoost"):
         import xgboost
-    except ImportError as error:
-        raise MissingExtraError(
-            "load_model: expected the package xgboost, which this model was made with, found none. "
-            "Run `pip install xgboost`."
-        ) from error
     classifier = getattr(xgboost, place.kind)(**place.params)
     if content is not None:
         try:
@@ -234,24 +236,27 @@ def _network(place: StoredPart, content: bytes | None):
 
 
 def _unreadable(place: StoredPart, library: str, error: Exception) -> str:
-    first = (str(error).splitlines() or [type(error).__name__])[0]
     return (
         f"load_model: expected {place.file!r} to be a {place.kind} in the format of {library}, got one that it cannot "
-        f"read ({first:.100}). Copy the file again, or install the version of {library} that wrote it."
+        f"read ({first_line(error):.100}). Copy the file again, or install the version of {library} that wrote it."
     )
 
 
-def _embeddings(families: Sequence) -> list:
-    return [family for family in families if family.family == "cnn"]
+def _embeddings(pipeline: IDCPipeline) -> list[tuple[str | PatchFeatures, PatchFeatures]]:
+    """List the fitted embeddings of a pipeline, each after the name or the estimator that it was given as."""
+    if pipeline.features_ is None:
+        return []
+    pairs = zip(as_sequence(pipeline.features), pipeline.features_.families, strict=True)
+    return [(given, family) for given, family in pairs if family.family == "cnn"]
 
 
-def describe_weights(families: Sequence) -> list[dict]:
-    """Describe the weights that the embeddings among fitted families use.
+def describe_weights(pipeline: IDCPipeline) -> list[dict[str, str]]:
+    """Describe the weights that the embeddings of a fitted pipeline use.
 
     Parameters
     ----------
-    families : sequence of PatchFeatures
-        The families of a fitted pipeline.
+    pipeline : IDCPipeline
+        Fitted.
 
     Returns
     -------
@@ -267,28 +272,16 @@ def describe_weights(families: Sequence) -> list[dict]:
     return [
         {
             "encoder": family.encoder,
-            "weights": "imagenet" if str(family.weights) == "imagenet" else Path(family.weights).name,
+            "weights": Path(family.weights).name,
             "hash": family.weights_hash(),
             "engine": family.engine_,
         }
-        for family in _embeddings(families)
+        for _, family in _embeddings(pipeline)
     ]
 
 
-def without_paths(pipeline) -> None:
-    """Remove the paths of weights from a copy of a pipeline, since they belong to one machine."""
-    given = [entry for entry in _entries(pipeline) if not isinstance(entry, str)]
-    for family in _embeddings([*given, *_fitted(pipeline)]):
-        family.weights, family.weights_dir = "imagenet", None
-    if pipeline.feature_params:
-        kept = {
-            key: value for key, value in pipeline.feature_params.items() if key not in {f"cnn__{p}" for p in _PLACES}
-        }
-        pipeline.feature_params = kept or None
-
-
-def settle_weights(pipeline, records: Sequence[dict], weights_dir=None) -> None:
-    """Find the weights of a loaded pipeline and set their paths.
+def settle_weights(pipeline: IDCPipeline, records: Sequence[dict], weights_dir=None) -> None:
+    """Find the weights of a loaded pipeline, and set their paths on its families, unfitted ones too.
 
     Parameters
     ----------
@@ -304,50 +297,32 @@ def settle_weights(pipeline, records: Sequence[dict], weights_dir=None) -> None:
     WeightsError
         If the weights cannot be found, or are not those of the training.
     """
-    families = _fitted(pipeline)
-    for family, record in zip(_embeddings(families), records, strict=True):
-        encoder, weights = find_encoder(record["encoder"]), "imagenet"
-        if record["weights"] != "imagenet":
-            weights = _file(record["weights"], weights_dir)
-        path = find_weights(encoder, weights, weights_dir)
+    for (given, family), record in zip(_embeddings(pipeline), records, strict=True):
+        weights = record["weights"]
+        if weights != "imagenet":
+            weights = str(_weights_folder(weights, weights_dir) / Path(weights).name)
+        path = find_weights(find_encoder(record["encoder"]), weights, weights_dir)
         found = hash_weights(path)
         if found != record["hash"]:
             raise WeightsError(
-                f"{path}: expected the weights of {encoder.name} that the model was trained with (hash "
+                f"{path}: expected the weights of {record['encoder']} that the model was trained with (hash "
                 f"{record['hash']}), got others (hash {found}). Name the folder with the right ones by weights_dir or "
                 f"by the environment variable {_VARIABLE}, or train the model again."
             )
-        family.weights, family.weights_dir = weights, None if weights_dir is None else str(weights_dir)
-    _settle_template(pipeline, families)
-
-
-def _settle_template(pipeline, families) -> None:
-    """Set the paths of fitted families on the unfitted ones too, so that clones of the pipeline work."""
-    for entry, family in zip(_entries(pipeline), families, strict=True):
-        if family.family != "cnn":
-            continue
-        if isinstance(entry, str):
-            places = {f"cnn__{place}": getattr(family, place) for place in _PLACES}
-            places = {key: value for key, value in places.items() if value not in (None, "imagenet")}
-            pipeline.feature_params = {**(pipeline.feature_params or {}), **places} or None
+        places = {"weights": weights, "weights_dir": None if weights_dir is None else str(weights_dir)}
+        family.set_params(**places)
+        if isinstance(given, str):
+            told = {name: value for name, value in places.items() if value not in (None, "imagenet")}
+            pipeline.set_params(**{f"features__{given}__{name}": value for name, value in told.items()})
         else:
-            entry.weights, entry.weights_dir = family.weights, family.weights_dir
+            given.set_params(**places)
 
 
-def _file(name: str, weights_dir) -> str:
+def _weights_folder(name: str, weights_dir) -> Path:
     folder = weights_dir if weights_dir is not None else os.environ.get(_VARIABLE)
     if not folder:
         raise WeightsError(
             f"{name}: expected the folder with this file, which the model was trained with, got none. Name it by "
             f"weights_dir or by the environment variable {_VARIABLE}."
         )
-    return str(Path(folder).expanduser() / Path(name).name)
-
-
-def _entries(pipeline) -> list:
-    """List the names and estimators that a pipeline was given as its families; none where its head takes pixels."""
-    return [] if pipeline.features_ is None else as_sequence(pipeline.features)
-
-
-def _fitted(pipeline) -> list:
-    return [] if pipeline.features_ is None else list(pipeline.features_.families)
+    return Path(folder).expanduser()

@@ -6,11 +6,12 @@ import warnings
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
+from typing import Any
 
 import numpy as np
 from sklearn.exceptions import InconsistentVersionWarning
 
-from histofeat.exceptions import MissingExtraError, and_more
+from histofeat.exceptions import and_more, needs
 from histofeat.features import FAMILIES
 from histofeat.images import NORMALIZERS
 from histofeat.models._archive import FORMAT_VERSION, ModelFileError, fixed_zip
@@ -54,12 +55,8 @@ _LOAD_ERRORS = (
 
 
 def _skops():
-    try:
+    with needs("skops", "save_model, load_model"):
         import skops.io
-    except ImportError as error:
-        raise MissingExtraError(
-            "skops: expected the package skops to save or load a model, found none. Run `pip install skops`."
-        ) from error
     return skops.io
 
 
@@ -101,22 +98,17 @@ def dump_estimator(estimator, *, trusted: Sequence[str] = ()) -> bytes:
     return _canonical(content)
 
 
-def load_estimator(
-    content: bytes,
-    *,
-    trusted: Sequence[str] = (),
-    owner: str = "load_model",
-):
+def load_estimator(content: bytes, owner: str, *, trusted: Sequence[str] = ()) -> Any:
     """Build an estimator from the format of skops, from known types only.
 
     Parameters
     ----------
     content : bytes
         What `dump_estimator` gave.
-    trusted : sequence of str
-        Further types to build, by their full names.
     owner : str
         How a message names the content.
+    trusted : sequence of str
+        Further types to build, by their full names.
 
     Returns
     -------
@@ -133,11 +125,16 @@ def load_estimator(
     try:
         content = _with_present_names(content, owner)
         unknown = _unknown(content, trusted)
-        if not unknown:
-            with warnings.catch_warnings():
-                # One for each of 500 trees; the caller compares the versions once.
-                warnings.simplefilter("ignore", InconsistentVersionWarning)
-                estimator = skops.loads(content, trusted=[*TRUSTED, *trusted])
+        if unknown:
+            raise ModelFileError(
+                f"{owner}: expected parts of histofeat and scikit-learn, got {unknown[0]!r}{and_more(len(unknown))}. "
+                "Do not load a model of unknown origin; name the type in trusted=(...) only if you know that it is "
+                "harmless."
+            )
+        with warnings.catch_warnings():
+            # One for each of 500 trees; the caller compares the versions once.
+            warnings.simplefilter("ignore", InconsistentVersionWarning)
+            return skops.loads(content, trusted=[*TRUSTED, *trusted])
     except ModelFileError:
         raise
     except _LOAD_ERRORS as error:
@@ -145,12 +142,6 @@ def load_estimator(
             f"{owner}: expected what save_model wrote, got a part that cannot be built ({type(error).__name__}: "
             f"{error!s:.100}). Copy the file again, or train the model again."
         ) from error
-    if unknown:
-        raise ModelFileError(
-            f"{owner}: expected parts of histofeat and scikit-learn, got {unknown[0]!r}{and_more(len(unknown))}. Do "
-            "not load a model of unknown origin; name the type in trusted=(...) only if you know that it is harmless."
-        )
-    return estimator
 
 
 def _unknown(content: bytes, trusted: Iterable[str]) -> list[str]:
