@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from sklearn.model_selection import check_cv
 
 from histofeat.evaluation._results import LeftOut
 from histofeat.evaluation.audit._audit import audit_encoders
@@ -110,23 +111,6 @@ def _refuse_leakage(cv, splits, dataset, where):
             raise GroupLeakageError(f"{where}, fold {number}: {error} {remedy}") from error
 
 
-class FixedFolds:
-    """Folds that were made and checked before, as a splitter: the same for every model.
-
-    Parameters
-    ----------
-    pairs : sequence of (train, test)
-        Row indices.
-    """
-
-    def __init__(self, pairs):
-        self.pairs = tuple(pairs)
-
-    def split(self, X, y=None, groups=None):
-        """Give the folds; the arguments are ignored."""
-        return iter(self.pairs)
-
-
 def make_inner_folds(inner_cv, pairs, dataset, *, allow_shared_patients=False):
     """Make the inner folds of the training rows of every fold, before the long work begins.
 
@@ -143,8 +127,8 @@ def make_inner_folds(inner_cv, pairs, dataset, *, allow_shared_patients=False):
 
     Returns
     -------
-    inner : tuple of FixedFolds
-        One per fold; indices are positions in its training rows.
+    inner : tuple of splitters
+        One per fold, the same pairs for every model; indices are positions in its training rows.
 
     Raises
     ------
@@ -160,20 +144,20 @@ def make_inner_folds(inner_cv, pairs, dataset, *, allow_shared_patients=False):
     for number, (train, _) in enumerate(pairs, start=1):
         where = f"evaluate.inner_cv, in the training patients of fold {number}"
         try:
-            folds = FixedFolds(inner_cv.split(train, y[train], patients[train]))
-            for inner_train, inner_test in () if allow_shared_patients else folds.pairs:
+            folds = list(inner_cv.split(train, y[train], patients[train]))
+            for inner_train, inner_test in () if allow_shared_patients else folds:
                 check_no_shared_patients(inner_train, inner_test, patients[train])
         except GroupLeakageError as error:
             raise GroupLeakageError(f"{where}: {error}") from error
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from error
-        times = np.bincount(np.concatenate([test for _, test in folds.pairs]), minlength=len(train))
+        times = np.bincount(np.concatenate([test for _, test in folds]), minlength=len(train))
         if (times != 1).any():
             raise ValueError(
                 f"{where}: expected each row to be tested once, got {(times != 1).sum()} of {len(train)} rows tested "
                 "never or again. Use PatientKFold(3)."
             )
-        inner.append(folds)
+        inner.append(check_cv(folds))
     return tuple(inner)
 
 

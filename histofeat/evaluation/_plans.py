@@ -30,7 +30,7 @@ class Run:
     splits : tuple of (ndarray, ndarray), int64
         Training and test rows of each fold.
     runtime : Runtime
-    inner : tuple of FixedFolds
+    inner : tuple of splitters
         The inner folds of each fold, where there are inner fits.
     random_state : int
     threshold : ThresholdRule or None
@@ -307,13 +307,10 @@ def _parts_of(name: str, pipeline) -> Parts:
     given = tuple((f"{name}: {family.family}", family) for family in features if hasattr(family, "family"))
     try:
         built = [(f"{name}: {family.family}", family) for family in pipeline.families()]
-        built.append((f"{name}: head", pipeline.make_head()))
-        normalizer = getattr(pipeline, "make_normalizer", lambda: None)()
+        built += [(f"{name}: head", pipeline.make_head()), (f"{name}: normalizer", pipeline.make_normalizer())]
     except CANNOT_RUN as error:
         return Parts(name, given, (), str(error))
-    if normalizer is not None:
-        built.append((f"{name}: normalizer", normalizer))
-    return Parts(name, given, tuple(built))
+    return Parts(name, given, tuple((path, part) for path, part in built if part is not None))
 
 
 def walk(value, path: str) -> Iterator[tuple[str, Any]]:

@@ -299,23 +299,22 @@ def check_complete(table: pd.DataFrame, dataset, folder: str | os.PathLike[str])
     """
     there = dataset.frame[[*_PLACE, "label", "path"]].astype({"x": np.int64, "y": np.int64})
     there = there.assign(patch=[Path(path).name for path in there["path"]])
-    both = there.merge(table, on=_PLACE, how="outer", suffixes=("_there", ""), indicator=True)
-    missing = both[both["_merge"] == "left_only"]
+    places, scored = (rows.set_index(_PLACE).index for rows in (there, table))
     _refuse(
-        missing.sort_values([*_PLACE], key=_by_number),
-        np.ones(len(missing), dtype=bool),
-        "predictions: expected a row for every patch of the test patients in {folder}, got none for {patch_there} "
+        there,
+        ~places.isin(scored),
+        "predictions: expected a row for every patch of the test patients in {folder}, got none for {patch} "
         "({count} missing). Score all of them.",
         folder=folder,
     )
-    surplus = table[~table.set_index(_PLACE).index.isin(there.set_index(_PLACE).index)]
     _refuse(
-        surplus,
-        np.ones(len(surplus), dtype=bool),
+        table,
+        ~scored.isin(places),
         "predictions: expected only patches of the test patients in {folder}, got {patch} ({count} surplus). Remove "
         "them, or give the folder that was scored.",
         folder=folder,
     )
+    both = there.merge(table, on=_PLACE, suffixes=("_there", ""))
     _refuse(
         both,
         both["label_there"] != both["label"],
@@ -323,8 +322,3 @@ def check_complete(table: pd.DataFrame, dataset, folder: str | os.PathLike[str])
         "names from the data as they are.",
         folder=folder,
     )
-
-
-def _by_number(column: pd.Series) -> pd.Series:
-    """Sort patients as numbers, as a data set does."""
-    return column.astype(np.int64) if column.name == "patient" and column.str.isdecimal().all() else column

@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 from sklearn import config_context
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.base import clone
 from sklearn.metrics import get_scorer_names, roc_auc_score
 from sklearn.model_selection import RandomizedSearchCV
-from sklearn.utils.metaestimators import available_if
 
 from histofeat.exceptions import check_name, check_whole
 from histofeat.models import HEADS, FeatureHead
@@ -122,8 +121,7 @@ class Search:
         >>> Search({"svm": {"C": loguniform(0.1, 10)}}).to_dict()["params"]
         {'svm': {'C': 'loguniform(0.1, 10)'}}
         """
-        options = {option.name: getattr(self, option.name) for option in fields(self)}
-        return {**options, "params": _in_words(self.params), "method": "random"}
+        return {**vars(self), "params": _in_words(self.params), "method": "random"}
 
     def for_head(self, head_name: str) -> dict[str, Any]:
         """Give the parameters that are searched for a head; none for a head that is not named."""
@@ -218,46 +216,12 @@ def _checked_values(values, where: str):
     return tuple(listed)
 
 
-_PREFIX = "head__classifier__"
-
-
-class _HeadForSearch(ClassifierMixin, BaseEstimator):
-    """A head as a search fits it: with patients, without calibration.
-
-    Parameters
-    ----------
-    head : FeatureHead
-        Unfitted.
-
-    Attributes
-    ----------
-    head_ : FeatureHead
-        The fitted head.
-    classes_ : ndarray of shape (k,)
-        The labels.
-    """
-
-    def __init__(self, head):
-        self.head = head
+class _SearchedHead(FeatureHead):
+    """A head as a search fits it: scikit-learn keeps what is named ``groups`` for the folds."""
 
     def fit(self, X, y, patients):
         """Fit on the rows `X` (n, d) with labels `y` (n,) of `patients` (n,)."""
-        self.head_ = clone(self.head).set_params(calibrate=False).fit(X, y, groups=patients)
-        self.classes_ = self.head_.classes_
-        return self
-
-    @available_if(lambda candidate: hasattr(candidate.head_, "predict_proba"))
-    def predict_proba(self, X) -> np.ndarray:
-        """Probabilities of shape (n, k), where the head has them without calibration."""
-        return self.head_.predict_proba(X)
-
-    def decision_function(self, X) -> np.ndarray:
-        """Scores that order the rows, as of `FeatureHead`."""
-        return self.head_.decision_function(X)
-
-    def predict(self, X) -> np.ndarray:
-        """Labels, as of `FeatureHead`."""
-        return self.head_.predict(X)
+        return super().fit(X, y, groups=patients)
 
 
 def tune_head(head: FeatureHead, X, y, groups, inner_cv, search: Search, head_name: str) -> tuple[FeatureHead, dict]:
@@ -320,8 +284,8 @@ def tune_head(head: FeatureHead, X, y, groups, inner_cv, search: Search, head_na
     _check_classes(folds, y)
     n_candidates = _n_candidates(space, search.n_iter)
     searched = RandomizedSearchCV(
-        _HeadForSearch(clone(head)),
-        {_PREFIX + name: values for name, values in space.items()},
+        _SearchedHead(**{**head.get_params(deep=False), "calibrate": False}),
+        {f"classifier__{name}": values for name, values in space.items()},
         n_iter=n_candidates,
         scoring=_one_against_the_rest if search.scoring == "roc_auc" and len(np.unique(y)) > 2 else search.scoring,
         cv=folds,
@@ -330,7 +294,7 @@ def tune_head(head: FeatureHead, X, y, groups, inner_cv, search: Search, head_na
         error_score="raise",
     )
     _fit(searched, X, y, groups, head, search.scoring, head_name)
-    best = {name: searched.best_params_[_PREFIX + name] for name in space}
+    best = {name: searched.best_params_[f"classifier__{name}"] for name in space}
     chosen = {name: value.item() if isinstance(value, np.generic) else value for name, value in best.items()}
     tuned = clone(head).set_params(**{f"classifier__{name}": value for name, value in chosen.items()})
     return tuned, {

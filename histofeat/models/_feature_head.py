@@ -343,7 +343,7 @@ def check_inner_patients(plan, dataset, splits, inner) -> None:
     dataset : PatchDataset
     splits : sequence of (ndarray, ndarray)
         Training and test rows of each fold.
-    inner : sequence of FixedFolds
+    inner : sequence of splitters
         The inner folds of each; indices are positions in its training rows.
 
     Raises
@@ -354,7 +354,7 @@ def check_inner_patients(plan, dataset, splits, inner) -> None:
     if not getattr(getattr(plan.head, "classifier", None), "calibrated_members", ()):
         return
     for fold, ((train, _), folds) in enumerate(zip(splits, inner, strict=True), start=1):
-        for number, (part, _) in enumerate(folds.pairs, start=1):
+        for number, (part, _) in enumerate(folds.split(train), start=1):
             rows, where = train[part], f"pipeline {plan.name!r}, fold {fold}, inner fit {number}"
             check_enough_patients(plan.head, dataset.y[rows], dataset.patients[rows], where, dataset.target_names)
 

@@ -11,7 +11,6 @@ from sklearn.base import clone
 from test_split_audit import dataset_of
 
 from histofeat.evaluation import NEAR_DISTANCE, audit_fingerprints, audit_split, count_distances
-from histofeat.evaluation.audit import _near_pairs as search
 from histofeat.evaluation.audit._near_pairs import MAX_DISTANCE, near_pairs
 from histofeat.features import (
     ColorHistogram,
@@ -193,24 +192,20 @@ class TestNearPairs:
         return codes
 
     @pytest.mark.parametrize("distance", [0, 1, 7, 8, 9, 15, 16, 20, 23, 31])
-    def test_the_search_finds_what_comparing_all_finds(self, distance, monkeypatch):
+    def test_the_search_finds_what_comparing_all_finds(self, distance):
         rng = np.random.default_rng(distance)
         for flip in ((0, 0), tuple(mirror_masks()[2])):
             codes = self.planted(400, rng, flip)
             expected = brute(codes, distance, flip)
             assert len(expected[0]) > 0
-            for few in (0, 8192):  # by buckets, and all against all
-                monkeypatch.setattr(search, "_FEW", few)
-                for n_jobs in (None, 2):
-                    pairs, gaps = near_pairs(codes, distance, flip=flip, n_jobs=n_jobs)
-                    assert np.array_equal(pairs, expected[0])
-                    assert np.array_equal(gaps, expected[1])
+            for n_jobs in (None, 2):
+                pairs, gaps = near_pairs(codes, distance, flip=flip, n_jobs=n_jobs)
+                assert np.array_equal(pairs, expected[0])
+                assert np.array_equal(gaps, expected[1])
 
-    def test_more_pairs_than_there_was_room_for(self, monkeypatch):
+    def test_more_pairs_than_there_was_room_for(self):
         codes = np.arange(256, dtype=np.uint64)[:, None] * np.array([[1, 0]], dtype=np.uint64)
-        for few in (0, 8192):
-            monkeypatch.setattr(search, "_FEW", few)
-            assert len(near_pairs(codes, 8)[0]) == 256 * 255 // 2
+        assert len(near_pairs(codes, 8)[0]) == 256 * 255 // 2
 
     @pytest.mark.parametrize("n", [0, 1])
     def test_nothing_to_compare(self, n):

@@ -16,7 +16,6 @@ from test_split_audit_images import patch_of
 
 from histofeat import CNNEmbedding, IDCPipeline, evaluate
 from histofeat.evaluation import audit_fingerprints, cheap_findings
-from histofeat.evaluation.audit._predictions import predictions_of
 from histofeat.features import ColorHistogram, Fingerprints, ImageFingerprint, TrainingImages
 from histofeat.model_selection import PatientKFold
 
@@ -400,14 +399,14 @@ class TestPredictions:
         assert found.offenders[0].startswith("bad: the threshold")
         assert "predictions of models (2)" in found.detail
 
-    def test_an_evaluation_gives_its_predictions(self, cohort):
+    def test_predictions_of_an_evaluation_pass(self, cohort):
         pipelines = {"color": IDCPipeline(features="color", head="logistic")}
         evaluation = evaluate(cohort, pipelines, PatientKFold(2), inner_cv=PatientKFold(2), n_resamples=0)
-        predictions = predictions_of(evaluation)
         (model,) = evaluation.models
-        table = predictions["color, logistic"]
-        assert len(table) == len(cohort)
-        assert np.array_equal((table["score"] >= table["threshold"]).to_numpy(dtype=int), model.predicted_tuned)
+        thresholds = np.array(model.thresholds)[evaluation.fold]
+        columns = {"row": range(len(cohort)), "fold": evaluation.fold, "score": model.proba[:, 1], "label": cohort.y}
+        predictions = {"color, logistic": pd.DataFrame({**columns, "threshold": thresholds})}
+        assert np.array_equal(model.proba[:, 1] >= thresholds, model.predicted_tuned)
         found = cheap_findings(cohort, evaluation.splits, pipelines=pipelines, predictions=predictions).finding("HF008")
         assert found.status == "passed"
 

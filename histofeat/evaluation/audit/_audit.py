@@ -27,7 +27,7 @@ def audit_split(dataset, splits, *, pipelines=None, predictions=None, runtime=No
         What is to be fitted in each fold, for HF007 and HF008.
     predictions : DataFrame or mapping, optional
         Scores of the test rows, for HF008: columns ``row``, ``fold``, ``score``, ``label`` and, optionally,
-        ``threshold``; or several such tables by the name of their model, as `predictions_of` gives them.
+        ``threshold``; or several such tables by the name of their model.
     runtime : Runtime, optional
         Threads, feature store and progress; see `histofeat.features.Runtime`. Results do not depend on it.
 

@@ -94,7 +94,7 @@ def find_known_patients(dataset, pipelines, *, fingerprints=None, retrained=Fals
     ids, patient = encode_patients(dataset.patients, len(dataset), "dataset.patients")
     prints, found = Fingerprints.of(fingerprints), []
     for name, records in claims:
-        for path, record, counts in _match_records(records.items(), prints, patient):
+        for path, record, counts in _match_records(records, prints, patient):
             known = np.flatnonzero(counts).tolist()
             patients, n_images = tuple(ids[one] for one in known), tuple(int(counts[one]) for one in known)
             found.append(KnownPatients(name, path, record.dataset, patients, n_images))
@@ -111,7 +111,7 @@ def _match_records(records, prints: Fingerprints, patient: np.ndarray):
 
     Parameters
     ----------
-    records : iterable of (str, tuple of TrainingImages)
+    records : mapping of str to tuple of TrainingImages
         What the encoder at each place says of its training.
     prints : Fingerprints
     patient : ndarray of shape (n,), int64
@@ -126,7 +126,7 @@ def _match_records(records, prints: Fingerprints, patient: np.ndarray):
         How many images of each patient were.
     """
     keys = prints.keys()
-    for path, found in records:
+    for path, found in records.items():
         for record in found:
             digests = frozenset(record.digests)
             # Images of one colour are equal in any two data sets.
@@ -250,7 +250,7 @@ def _known_patients(split: Split, prints: Fingerprints, records) -> tuple[list[s
     """Describe each tested patient with an image in an encoder's training set; return tested and untested ones too."""
     sides = [np.bincount(split.patient[test], minlength=len(split.ids)) > 0 for _, test in split.folds]
     words, tested, untested = [], set(), set()
-    for path, record, counts in _match_records(records.items(), prints, split.patient):
+    for path, record, counts in _match_records(records, prints, split.patient):
         for patient in np.flatnonzero(counts).tolist():
             folds = [fold for fold, patients in enumerate(sides, start=1) if patients[patient]]
             (tested if folds else untested).add(patient)

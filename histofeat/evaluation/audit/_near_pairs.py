@@ -16,9 +16,6 @@ _KEYS = 1 << _CHUNK_BITS
 MAX_DISTANCE = 31
 """Largest distance that `near_pairs` looks for: beyond it the search is no faster than comparing all pairs."""
 
-#: Below this many hashes comparing all pairs takes less time than walking through 65,536 buckets.
-_FEW = 8192
-
 
 def near_pairs(codes, distance, *, flip=(0, 0), n_jobs=None):
     """Find all pairs of hashes that differ in at most `distance` bits.
@@ -65,13 +62,10 @@ def near_pairs(codes, distance, *, flip=(0, 0), n_jobs=None):
             "in more bits are those of different images."
         )
     flip = np.array(flip, dtype=np.uint64)
-    if len(codes) < _FEW:
-        found = [_grow(_compare_all, codes, int(distance), flip)]
-    else:
-        radii = _chunk_radii(int(distance))
-        chunks = [chunk for chunk in range(_N_CHUNKS) if radii[chunk] >= 0]
-        with ThreadPoolExecutor(min(joblib.effective_n_jobs(n_jobs), len(chunks))) as pool:
-            found = list(pool.map(lambda chunk: _search_chunk(codes, chunk, radii, int(distance), flip), chunks))
+    radii = _chunk_radii(int(distance))
+    chunks = [chunk for chunk in range(_N_CHUNKS) if radii[chunk] >= 0]
+    with ThreadPoolExecutor(min(joblib.effective_n_jobs(n_jobs), len(chunks))) as pool:
+        found = list(pool.map(lambda chunk: _search_chunk(codes, chunk, radii, int(distance), flip), chunks))
     triples = np.concatenate(found)
     triples = triples[np.lexsort((triples[:, 1], triples[:, 0]))]
     return triples[:, :2], triples[:, 2]
@@ -144,16 +138,10 @@ def _search_chunk(codes, chunk, radii, distance, flip):
     turned = int((flip[word] >> shift) & np.uint64(_KEYS - 1))
     # In the word of the chunk two hashes agree more often than not: the other one tells them apart sooner.
     words = (np.ascontiguousarray(codes[order, 1 - word]), np.ascontiguousarray(codes[order, word]))
-    flips = (flip[1 - word], flip[word])
-    return _grow(_compare_buckets, *words, order, starts, masks ^ turned, chunk, radii, distance, *flips)
-
-
-def _grow(kernel, *arguments):
-    """Run a kernel that counts what it finds, with room for all of it."""
-    room = 1 << 14
-    while True:
+    flips, room = (flip[1 - word], flip[word]), 1 << 14
+    while True:  # once more with room for all pairs, where there were more than that
         out = np.empty((room, 3), dtype=np.int64)
-        found = kernel(*arguments, out)
+        found = _compare_buckets(*words, order, starts, masks ^ turned, chunk, radii, distance, *flips, out)
         if found <= room:
             return out[:found]
         room = found
@@ -163,21 +151,6 @@ def _grow(kernel, *arguments):
 def _bits_set(typing_context, word):
     """Count the bits of a uint64: one instruction, which Numba has no name for."""
     return int64(uint64), lambda context, builder, signature, values: builder.ctpop(values[0])
-
-
-@njit(cache=True, nogil=True)
-def _compare_all(codes, distance, flip, out):
-    """Write (row, row, distance) of all near pairs into `out` while there is room; return their number."""
-    found = 0
-    for i in range(len(codes)):
-        first, second = codes[i, 0] ^ flip[0], codes[i, 1] ^ flip[1]
-        for j in range(i + 1, len(codes)):
-            gap = _bits_set(first ^ codes[j, 0]) + _bits_set(second ^ codes[j, 1])
-            if gap <= distance:
-                if found < len(out):
-                    out[found, 0], out[found, 1], out[found, 2] = i, j, gap
-                found += 1
-    return found
 
 
 @njit(cache=True, nogil=True)
@@ -197,7 +170,9 @@ def _count_all(codes, groups, flip):
 
 @njit(cache=True, nogil=True)
 def _compare_buckets(other, own, order, starts, masks, chunk, radii, distance, flip_other, flip_own, out):
-    """Compare all hashes whose keys of one chunk differ by one of `masks`.
+    """Compare all hashes whose keys of one chunk differ by one of `masks`; return the number of near pairs.
+
+    Their (row, row, distance) are written into `out` while there is room.
 
     `own` is the word of the hashes that holds the chunk, `other` the other one, both in the order of their keys.
     """

@@ -20,37 +20,6 @@ _TOLERANCE = 1e-6
 _EXACT = 1e-12
 
 
-def predictions_of(evaluation) -> dict[str, pd.DataFrame]:
-    """Give the predictions of an evaluation of two classes in the form that `audit_split` takes.
-
-    Parameters
-    ----------
-    evaluation : Evaluation
-        What `histofeat.evaluate` returned.
-
-    Returns
-    -------
-    predictions : dict of str to DataFrame
-        By model; columns ``row``, ``fold``, ``score`` (probability of class 1), ``label`` and ``threshold``. Empty with
-        more than two classes, which have no threshold.
-    """
-    rows = np.flatnonzero(evaluation.fold >= 0)
-    fold, y = evaluation.fold[rows], evaluation.dataset.y[rows]
-    return {
-        f"{model.name}, {model.head}": pd.DataFrame(
-            {
-                "row": rows,
-                "fold": fold,
-                "score": model.proba[rows, 1],
-                "label": y,
-                "threshold": np.asarray(model.thresholds)[fold],
-            }
-        )
-        for model in evaluation.models
-        if model.thresholds
-    }
-
-
 def fitted_outside(split: Split, parts: tuple[Parts, ...] | None, predictions) -> Finding:
     """HF008: a part fitted before the folds, a threshold chosen on test rows, or scores standardised over them.
 
@@ -183,11 +152,8 @@ def _check_numbers(table: pd.DataFrame, owner: str) -> None:
                 f"{owner}: expected numbers in the column {column!r}, got {values.dtype} values such as "
                 f"{values.iloc[0]!r}. Convert them."
             )
-        numbers, expected = (
-            values.to_numpy(dtype=np.float64),
-            f"{owner}: expected finite numbers in the column {column!r}",
-        )
-        refuse_rows(~np.isfinite(numbers), numbers, expected, "Leave out rows that were not scored.")
+        numbers, expected = values.to_numpy(dtype=np.float64), f"{owner}: expected finite numbers in the column"
+        refuse_rows(~np.isfinite(numbers), numbers, f"{expected} {column!r}", "Leave out rows that were not scored.")
     for column in ("row", "fold"):
         numbers, expected = table[column].to_numpy(), f"{owner}: expected whole numbers in the column {column!r}"
         refuse_rows(numbers % 1 != 0, numbers, expected, "Number rows and folds from 0.")
@@ -204,21 +170,17 @@ def _check_rows(split: Split, table: pd.DataFrame, owner: str) -> None:
             f"{owner}: expected each row once in a fold, got row {row} of fold {fold} again ({twice.size} repeated). "
             "Give one score per tested patch."
         )
-    wanted = pd.DataFrame(
-        {
-            "row": np.concatenate([test for _, test in split.folds]),
-            "fold": np.repeat(np.arange(len(split.folds)), [len(test) for _, test in split.folds]),
-        }
-    )
-    both = wanted.merge(table[["row", "fold"]], on=["row", "fold"], how="outer", indicator=True)
-    for kind, words in (("right_only", "only test rows of their fold"), ("left_only", "every test row of each fold")):
-        wrong = both[both["_merge"] == kind]
-        if len(wrong):
-            got = "got" if kind == "right_only" else "got none for"
-            raise ValueError(
-                f"{owner}: expected {words}, {got} row {wrong['row'].iloc[0]} of fold {wrong['fold'].iloc[0]} "
-                f"({len(wrong):,} such rows). Number rows as the data set does, and folds as the splits do."
-            )
+    given = pd.MultiIndex.from_frame(table[["row", "fold"]])
+    wanted = pd.MultiIndex.from_tuples((row, fold) for fold, (_, test) in enumerate(split.folds) for row in test)
+    surplus, missing = given.difference(wanted), wanted.difference(given)
+    words = "only test rows of their fold, got" if len(surplus) else "every test row of each fold, got none for"
+    wrong = surplus if len(surplus) else missing
+    if len(wrong):
+        row, fold = wrong[0]
+        raise ValueError(
+            f"{owner}: expected {words} row {row} of fold {fold} ({len(wrong):,} such rows). Number rows as the data "
+            "set does, and folds as the splits do."
+        )
     wrong = np.flatnonzero(split.dataset.y[table["row"]] != table["label"])
     if len(split.dataset.target_names) == 2 and wrong.size:
         raise ValueError(

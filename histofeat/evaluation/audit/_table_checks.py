@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import combinations
 from pathlib import PurePath
 from typing import Any
 
@@ -47,7 +48,8 @@ class Split:
         """Yield (number of the fold from 1, training, test): counts of rows per code; negative codes are left out."""
         n_codes = int(codes.max(initial=-1)) + 1
         for fold, (train, test) in enumerate(self.folds, start=1):
-            yield fold, *(_count(codes[rows], n_codes) for rows in (train, test))
+            sides = [codes[rows] for rows in (train, test)]
+            yield fold, *(np.bincount(side[side >= 0], minlength=n_codes) for side in sides)
 
     @cached_property
     def _names(self) -> np.ndarray:
@@ -59,10 +61,6 @@ class Split:
     def name(self, row: int) -> str:
         """Name an image without the folder of the data set."""
         return str(self._names[row])
-
-
-def _count(codes: np.ndarray, n_codes: int) -> np.ndarray:
-    return np.bincount(codes[codes >= 0], minlength=n_codes)
 
 
 def as_split(dataset, splits) -> Split:
@@ -221,13 +219,8 @@ def _sections_of_one_case(names: list[str], owner: dict | None) -> list[tuple[in
     cases: dict[str, list[int]] = {}
     for code, name in enumerate(names):
         cases.setdefault(case_number(name), []).append(code)
-    return [
-        (a, b)
-        for members in cases.values()
-        for position, a in enumerate(members)
-        for b in members[position + 1 :]
-        if owner is None or owner[a] != owner[b]
-    ]
+    pairs = (pair for members in cases.values() for pair in combinations(members, 2))
+    return [(a, b) for a, b in pairs if owner is None or owner[a] != owner[b]]
 
 
 def _meetings(split: Split, codes: np.ndarray, pairs: list[tuple[int, int]]) -> dict[tuple[int, int], list[int]]:
@@ -255,17 +248,13 @@ def contradicting_patients(split: Split) -> tuple[str, ...]:
     """
     if split.dataset.labels_per != "patient":
         return ()
-    names = split.dataset.target_names
-    table = pd.DataFrame({"patient": split.patient, "label": split.dataset.y}).drop_duplicates()
-    cases: dict[str, dict[str, set]] = {}
-    for patient, label in table.itertuples(index=False):
-        case = cases.setdefault(case_number(split.ids[patient]), {"ids": set(), "labels": set()})
-        case["ids"].add(split.ids[patient])
-        case["labels"].add(names[label])
+    ids, names = (np.array(known, dtype=object) for known in (split.ids, split.dataset.target_names))
+    table = pd.DataFrame({"id": ids[split.patient], "label": names[split.dataset.y]}).drop_duplicates()
+    cases = table.groupby(table["id"].map(case_number), sort=False).agg(set)
     return tuple(
-        f"{' and '.join(sorted(case['ids']))}: {' and '.join(sorted(case['labels']))}"
-        for case in cases.values()
-        if len(case["labels"]) > 1
+        f"{' and '.join(sorted(ids))}: {' and '.join(sorted(labels))}"
+        for ids, labels in cases.itertuples(index=False)
+        if len(labels) > 1
     )
 
 
