@@ -243,7 +243,7 @@ class TestSlide:
     def test_tumour_is_darker_and_bluer(self):
         rng = np.random.default_rng(3)
         plan = plan_slide(60, 25, rng, odd=False, blank=False)
-        slide = render_slide(plan, draw_style(rng), rng)
+        slide = render_slide(plan.tissue, plan.tumour, draw_style(rng), rng)
         assert slide.dtype == np.uint8
         assert slide.shape == (*plan.tissue.shape, 3)
         inside, outside = slide[plan.tumour > 0.9].mean(0), slide[(plan.tumour < 0.1) & (plan.tissue > 0.9)].mean(0)

@@ -8,6 +8,7 @@ from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.random import Generator
 
 from histofeat.datasets._base import PatchDataset
 from histofeat.datasets._idc import load_idc
@@ -200,34 +201,25 @@ def _named(patient: int, x: int, y: int, label: int, png: bytes) -> tuple[str, b
 
 
 def _draw_patches(
-    n_patches: int,
-    n_positive: int,
-    rng: np.random.Generator,
-    *,
-    odd: bool = False,
-    blank: bool = False,
-    signed: bool = False,
+    n_patches: int, n_positive: int, rng: Generator, *, odd: bool = False, blank: bool = False, signed: bool = False
 ) -> Iterator[tuple[int, int, int, bytes]]:
     """Position, label and PNG bytes of each patch of a patient."""
     # Here and not above: loading a data set needs no OpenCV.
-    import cv2
-
-    from histofeat.datasets.synthetic._slide_model import PATCH_PX, draw_style, plan_slide, render_slide
+    from histofeat.datasets.synthetic._slide_model import PATCH_PX, draw_style, encode_png, plan_slide, render_slide
 
     style = draw_style(rng)
     plan = plan_slide(n_patches, n_positive, rng, odd=odd, blank=blank)
-    slide = render_slide(plan, style, rng)
+    slide = render_slide(plan.tissue, plan.tumour, style, rng)
     if signed:
         slide = _sign(slide, rng)
     first_column, first_row = rng.integers(0, 30, 2)
     for column, row, label in zip(plan.columns, plan.rows, plan.labels, strict=True):
         top, left = PATCH_PX * row, PATCH_PX * column
-        patch = slide[top : top + PATCH_PX, left : left + PATCH_PX]
-        _, png = cv2.imencode(".png", cv2.cvtColor(patch, cv2.COLOR_RGB2BGR))
-        yield 1 + PATCH_PX * (column + first_column), 1 + PATCH_PX * (row + first_row), label, png.tobytes()
+        png = encode_png(slide[top : top + PATCH_PX, left : left + PATCH_PX])
+        yield 1 + PATCH_PX * (column + first_column), 1 + PATCH_PX * (row + first_row), label, png
 
 
-def _positive_counts(n_patients: int, n_patches: int, rng: np.random.Generator) -> np.ndarray:
+def _positive_counts(n_patients: int, n_patches: int, rng: Generator) -> np.ndarray:
     """Positive patches per patient: a prevalence each, none at all for one patient in twenty."""
     counts = np.rint(rng.beta(1.5, 3.2, n_patients) * n_patches)
     # Two patches of class 0 at least: one of them may be blank.
@@ -236,21 +228,21 @@ def _positive_counts(n_patients: int, n_patches: int, rng: np.random.Generator) 
     return counts
 
 
-def _some(n: int, share: float, rng: np.random.Generator) -> np.ndarray:
+def _some(n: int, share: float, rng: Generator) -> np.ndarray:
     """Mask with that share of True, at least one."""
     mask = np.zeros(n, dtype=bool)
     mask[rng.permutation(n)[: max(1, round(share * n))]] = True
     return mask
 
 
-def _draw_labels(n_patients: int, n_patches: int, rng: np.random.Generator) -> np.ndarray:
+def _draw_labels(n_patients: int, n_patches: int, rng: Generator) -> np.ndarray:
     """Class of every patch, (n_patients, n_patches): that of its patient, now and then the other one."""
     of_patient = rng.permutation(np.arange(n_patients) % 2)[:, np.newaxis]
     other = rng.random((n_patients, n_patches)) < _SHARE_OTHER_CLASS
     return (of_patient ^ other).astype(np.int64)
 
 
-def _sign(slide: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _sign(slide: np.ndarray, rng: Generator) -> np.ndarray:
     """Tint a slide (height, width, 3) uint8, and lay a grain of stripes over it."""
     tint = rng.uniform(_DARKEST_TINT, 1, 3)
     period_px, angle, phase = rng.uniform(2.2, 9), rng.uniform(0, np.pi), rng.uniform(0, 2 * np.pi)
@@ -347,16 +339,21 @@ def _draw_breakhis_cohort(
     patients_per_subtype, images_per_slide, random_state, magnifications, height, width, two_labels
 ) -> Iterator[tuple[str, bytes]]:
     """Relative path and PNG bytes of every image, patient by patient."""
+    # Here and not above: loading a data set needs no OpenCV.
+    from histofeat.datasets.synthetic._slide_model import draw_picture, draw_style, encode_png
+
     seeds = np.random.SeedSequence([random_state, 2]).spawn(len(SUBTYPES) * patients_per_subtype)
     for position, seed in enumerate(seeds):
         subtype = SUBTYPES[position // patients_per_subtype]
         rank = position % patients_per_subtype
         rng = np.random.default_rng(seed)
-        style, tumour = _draw_style(subtype, rng)
+        recipe = _RECIPES[subtype.code]
+        style = _with_tissue(draw_style(rng), recipe, rng)
         for letters in ("AB", "CD") if rank == patients_per_subtype - 1 else ("",):
             slide = f"{_FIRST_NUMBER + position}{letters}"
             for magnification, sequence in product(magnifications, range(1, images_per_slide + 1)):
-                png = _draw_image(style, tumour, _ZOOM[magnification], (height, width), rng)
+                picture = draw_picture((height, width), _ZOOM[magnification], recipe.tumour, style, rng)
+                png = encode_png(picture)
                 yield _path(subtype, slide, magnification, sequence), png
                 if two_labels and subtype.code == "DC" and rank == 0:
                     yield _path(SUBTYPES[5], slide, magnification, sequence), png
@@ -368,28 +365,8 @@ def _path(subtype: Subtype, slide: str, magnification: int, sequence: int) -> st
     return f"{folder}/{what}-14-{slide}-{magnification}-{sequence:03}.png"
 
 
-def _draw_style(subtype: Subtype, rng: np.random.Generator) -> tuple[Any, float]:
-    """Stains of a patient, tissue of a subtype, and how much of it is tumour."""
-    from histofeat.datasets.synthetic._slide_model import draw_style
-
-    recipe, style = _RECIPES[subtype.code], draw_style(rng)
+def _with_tissue(style: Any, recipe: _Recipe, rng: Generator) -> Any:
+    """A patient's style with the tissue of a subtype."""
     ranges = ("grade", "nest_px", "nest_share", "mimic_share", "fat_share")
     tissue = {name: float(rng.uniform(*getattr(recipe, name))) for name in ranges}
-    return replace(style, eosin=style.eosin * recipe.eosin, **tissue), recipe.tumour
-
-
-def _draw_image(style, tumour: float, zoom: float, size: tuple[int, int], rng: np.random.Generator) -> bytes:
-    # Here and not above: loading a data set needs no OpenCV.
-    import cv2
-
-    from histofeat.datasets.synthetic._slide_model import SlidePlan, render_slide
-
-    shape = tuple(max(2, round(side / zoom)) for side in size)
-    nowhere = np.zeros(0, dtype=np.int64)
-    whole = np.ones(shape, np.float32)
-    plan = SlidePlan(nowhere, nowhere, nowhere, whole, whole * np.float32(tumour))
-    picture = render_slide(plan, style, rng)
-    if zoom > 1:
-        picture = cv2.resize(picture, size[::-1], interpolation=cv2.INTER_CUBIC)
-    _, png = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-    return png.tobytes()
+    return replace(style, eosin=style.eosin * recipe.eosin, **tissue)

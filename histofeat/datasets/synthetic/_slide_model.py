@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.random import Generator
 
 PATCH_PX = 50
 
@@ -79,7 +80,7 @@ class SlidePlan:
     tumour: np.ndarray
 
 
-def draw_style(rng: np.random.Generator) -> PatientStyle:
+def draw_style(rng: Generator) -> PatientStyle:
     """Draw a patient's stain signature and tissue."""
     return PatientStyle(
         hematoxylin_od=_perturbed(_HEMATOXYLIN_OD, rng),
@@ -96,7 +97,7 @@ def draw_style(rng: np.random.Generator) -> PatientStyle:
     )
 
 
-def plan_slide(n_patches: int, n_positive: int, rng: np.random.Generator, *, odd: bool, blank: bool) -> SlidePlan:
+def plan_slide(n_patches: int, n_positive: int, rng: Generator, *, odd: bool, blank: bool) -> SlidePlan:
     """Lay out a slide: tissue in the middle, patches where it is, the tumour where its field is highest.
 
     Parameters
@@ -127,8 +128,27 @@ def plan_slide(n_patches: int, n_positive: int, rng: np.random.Generator, *, odd
     return SlidePlan(chosen[1], chosen[0], labels, tissue, tumour)
 
 
-def render_slide(plan: SlidePlan, style: PatientStyle, rng: np.random.Generator) -> np.ndarray:
+def draw_picture(size: tuple[int, int], zoom: float, tumour: float, style: PatientStyle, rng: Generator) -> np.ndarray:
+    """Picture of `size` (height, width), all of it tissue, with a share of tumour, enlarged by `zoom`."""
+    tissue = np.ones([max(2, round(side / zoom)) for side in size], np.float32)
+    picture = render_slide(tissue, tissue * np.float32(tumour), style, rng)
+    return cv2.resize(picture, size[::-1], interpolation=cv2.INTER_CUBIC) if zoom > 1 else picture
+
+
+def encode_png(picture: np.ndarray) -> bytes:
+    """PNG bytes of a picture, RGB, uint8, shape (height, width, 3)."""
+    return cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
+
+
+def render_slide(tissue: np.ndarray, tumour: np.ndarray, style: PatientStyle, rng: Generator) -> np.ndarray:
     """Picture of a whole slide.
+
+    Parameters
+    ----------
+    tissue, tumour : ndarray of float32, shape (height, width)
+        As in a `SlidePlan`.
+    style : PatientStyle
+    rng : Generator
 
     Returns
     -------
@@ -141,8 +161,8 @@ def render_slide(plan: SlidePlan, style: PatientStyle, rng: np.random.Generator)
     densities od (Ruifrok and Johnston 2001, without DOI). Light is averaged, not concentration, when the picture is
     made smaller, as in a scanner.
     """
-    height, width = plan.tissue.shape
-    tissue, tumour = _enlarged(plan.tissue), _enlarged(plan.tumour)
+    height, width = tissue.shape
+    tissue, tumour = _enlarged(tissue), _enlarged(tumour)
     shape = tissue.shape
     fat = _share_mask(shape, 45, style.fat_share, rng) * (1 - 0.9 * tumour)
     mimic = _share_mask(shape, 26, style.mimic_share, rng) * (1 - tumour) * (1 - fat)
@@ -169,7 +189,7 @@ def _light(hematoxylin: np.ndarray, eosin: np.ndarray, style: PatientStyle, size
     return np.stack(channels, axis=-1)
 
 
-def smooth_field(shape: tuple[int, int], scale_px: float, rng: np.random.Generator) -> np.ndarray:
+def smooth_field(shape: tuple[int, int], scale_px: float, rng: Generator) -> np.ndarray:
     """Smooth random field of about zero mean and unit variance; features are about `scale_px` wide."""
     coarse = tuple(int(np.ceil(side / scale_px)) + 1 for side in shape)
     noise = _noise(coarse, rng) * np.float32(1.3)
@@ -179,11 +199,11 @@ def smooth_field(shape: tuple[int, int], scale_px: float, rng: np.random.Generat
     return large[top : top + shape[0], left : left + shape[1]]
 
 
-def _noise(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+def _noise(shape: tuple[int, ...], rng: Generator) -> np.ndarray:
     return rng.standard_normal(shape, dtype=np.float32)
 
 
-def _perturbed(density: tuple[float, ...], rng: np.random.Generator) -> np.ndarray:
+def _perturbed(density: tuple[float, ...], rng: Generator) -> np.ndarray:
     vector = np.maximum(np.array(density) + rng.normal(0, 0.03, 3), 0.02)
     return vector / np.linalg.norm(vector)
 
@@ -197,12 +217,12 @@ def _enlarged(field: np.ndarray) -> np.ndarray:
     return cv2.resize(field, size, interpolation=cv2.INTER_LINEAR)
 
 
-def _large_field(shape: tuple[int, int], scale_px: float, rng: np.random.Generator) -> np.ndarray:
+def _large_field(shape: tuple[int, int], scale_px: float, rng: Generator) -> np.ndarray:
     """A smooth field for an oversampled slide, drawn at patch resolution, which is fine enough and faster."""
     return _enlarged(smooth_field(tuple(side // _OVERSAMPLING for side in shape), scale_px, rng))
 
 
-def _share_mask(shape: tuple[int, int], scale_px: float, share: float, rng: np.random.Generator) -> np.ndarray:
+def _share_mask(shape: tuple[int, int], scale_px: float, share: float, rng: Generator) -> np.ndarray:
     """Blobs about `scale_px` wide that cover about `share` of an oversampled slide."""
     small = tuple(side // _OVERSAMPLING for side in shape)
     field = smooth_field(small, scale_px, rng)
@@ -210,7 +230,7 @@ def _share_mask(shape: tuple[int, int], scale_px: float, share: float, rng: np.r
     return _enlarged(_soft_step(field - np.float32(np.quantile(field[::2, ::2], 1 - share)), 0.1))
 
 
-def _tissue_depth(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+def _tissue_depth(shape: tuple[int, int], rng: Generator) -> np.ndarray:
     """How deep in the tissue a pixel lies; any threshold of it is a lobed patch of tissue."""
     y, x = np.ogrid[-1 : 1 : shape[0] * 1j, -1 : 1 : shape[1] * 1j]
     # Moved to the right, so that the narrow last column of an odd slide has tissue.
@@ -240,7 +260,7 @@ def _choose_patches(coverage: np.ndarray, n: int, *, odd: bool, blank: bool) -> 
 
 
 def _outline_tumour(
-    means: np.ndarray, coverage: np.ndarray, n_positive: int, rng: np.random.Generator
+    means: np.ndarray, coverage: np.ndarray, n_positive: int, rng: Generator
 ) -> tuple[np.ndarray, float]:
     """Labels by a hand that outlines roughly, and the level of the field at which tumour really begins."""
     labels = np.zeros(len(means), dtype=np.int64)
@@ -254,7 +274,7 @@ def _outline_tumour(
     return labels, float((inside + outside) / 2)
 
 
-def _fibres(shape: tuple[int, int], angle: float, rng: np.random.Generator) -> np.ndarray:
+def _fibres(shape: tuple[int, int], angle: float, rng: Generator) -> np.ndarray:
     """Wavy fibres: noise drawn out along one axis, turned, and bent by a smooth displacement."""
     height, width = shape
     side = int(np.hypot(height, width)) + 4 * _FIBRE_MARGIN_PX
@@ -269,12 +289,12 @@ def _fibres(shape: tuple[int, int], angle: float, rng: np.random.Generator) -> n
     return cv2.remap(straight, along / 3, across, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
 
 
-def _fold(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+def _fold(shape: tuple[int, int], rng: Generator) -> np.ndarray:
     return np.float32(2) * _large_field(shape, 75, rng) + np.float32(0.7) * _large_field(shape, 15, rng)
 
 
 def _eosin(
-    shape: tuple[int, int], nests: np.ndarray, mimic: np.ndarray, style: PatientStyle, rng: np.random.Generator
+    shape: tuple[int, int], nests: np.ndarray, mimic: np.ndarray, style: PatientStyle, rng: Generator
 ) -> np.ndarray:
     """Eosin in stroma (fibrous, with clefts) and in cytoplasm (fine-grained and paler)."""
     fibres = _fibres(shape, style.fibre_angle, rng)
@@ -288,13 +308,13 @@ def _eosin(
     return np.maximum(stroma * (1 - cells) + cytoplasm * cells, 0)
 
 
-def _grain(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+def _grain(shape: tuple[int, int], rng: Generator) -> np.ndarray:
     """Fine grain of unit variance, about a patch pixel wide."""
     half = _noise(tuple(-(-side // 2) for side in shape), rng)
     return cv2.resize(half, shape[::-1], interpolation=cv2.INTER_LINEAR) * np.float32(1.4)
 
 
-def _fat_walls(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+def _fat_walls(shape: tuple[int, int], rng: Generator) -> np.ndarray:
     """Thin walls between adipocytes: borders of the cells of a jittered grid."""
     pitch = 26
     seeds = np.full(shape, 255, np.uint8)
@@ -310,12 +330,7 @@ def _fat_walls(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
 
 
 def _nuclei(
-    nests: np.ndarray,
-    mimic: np.ndarray,
-    fat: np.ndarray,
-    tissue: np.ndarray,
-    style: PatientStyle,
-    rng: np.random.Generator,
+    nests: np.ndarray, mimic: np.ndarray, fat: np.ndarray, tissue: np.ndarray, style: PatientStyle, rng: Generator
 ) -> np.ndarray:
     """Hematoxylin in nuclei: ellipses with soft borders and chromatin, by the tissue that they lie in."""
     shape = tissue.shape
@@ -340,7 +355,7 @@ def _nuclei(
     return cv2.GaussianBlur(canvas, (0, 0), 0.7).astype(np.float32) * np.maximum(chromatin, np.float32(0.003))
 
 
-def _cell_places(shape: tuple[int, int], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _cell_places(shape: tuple[int, int], rng: Generator) -> tuple[np.ndarray, np.ndarray]:
     """(y, x) of every place that could hold a nucleus, on an oversampled slide."""
     pitch = _CELL_PITCH_PX * _OVERSAMPLING
     y, x = (grid.ravel() for grid in np.mgrid[0 : shape[0] : pitch, 0 : shape[1] : pitch])
@@ -350,7 +365,7 @@ def _cell_places(shape: tuple[int, int], rng: np.random.Generator) -> tuple[np.n
 
 
 def _nucleus_shapes(
-    in_nest: np.ndarray, in_mimic: np.ndarray, style: PatientStyle, rng: np.random.Generator
+    in_nest: np.ndarray, in_mimic: np.ndarray, style: PatientStyle, rng: Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Half length in pixels, width to length, direction in radians."""
     n = len(in_nest)
