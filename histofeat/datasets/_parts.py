@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from histofeat.datasets._csv_rows import read_csv_rows
-from histofeat.exceptions import DatasetError
+from histofeat.exceptions import DatasetError, check_choice
 
 PARTS = ("train", "validation", "test")
+_ROLES = (*PARTS, "unlisted")
 _OFFICIAL = Path(__file__).with_name("idc_official_split.csv")
 _ALIASES = {"training": "train", "val": "validation", "valid": "validation", "testing": "test"}
 
@@ -141,10 +142,7 @@ class DatasetSplit:
         -----
         Whether a patient is on both sides is for `histofeat.evaluate` to find (HF001), which refuses such a split.
         """
-        if test not in ("test", "validation"):
-            raise DatasetError(
-                f"DatasetSplit.as_cv.test: expected 'test' or 'validation', got {test!r}. Name the part that reports."
-            )
+        check_choice("DatasetSplit.as_cv.test", test, ("test", "validation"), DatasetError)
         fit = self.train if test == "validation" else np.sort(np.concatenate([self.train, self.validation]))
         tested = getattr(self, test)
         for side, rows in (("train", fit), (test, tested)):
@@ -155,38 +153,16 @@ class DatasetSplit:
                 )
         return [(fit.copy(), tested.copy())]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Everything but the rows as plain JSON types, for reports."""
-        return {
-            "name": self.name,
-            "asked": dict(self.asked),
-            "random_state": self.random_state,
-            "shared_patients": list(self.shared_patients),
-            "parts": {
-                part: {
-                    "n_images": len(getattr(self, part)),
-                    "n_patients": len(self.patients[part]),
-                    "patients": list(self.patients[part]),
-                    "class_counts": dict(self.class_counts[part]),
-                    "reached": self.reached[part],
-                }
-                for part in PARTS
-            },
-        }
-
     def summary(self) -> str:
         """One line a part, as plain text and as a Markdown list."""
         lines = []
-        for part in PARTS:
-            if len(getattr(self, part)):
-                reached = self.reached[part]
+        for part, reached in self.reached.items():
+            n_images, counts, shares = len(getattr(self, part)), self.class_counts[part], reached["classes"]
+            if n_images:
                 asked = f" of {100 * self.asked[part]:.1f} % asked for" if part in self.asked else ""
-                classes = ", ".join(
-                    f"{n:,} {name} ({100 * reached['classes'][name]:.1f} %)"
-                    for name, n in self.class_counts[part].items()
-                )
+                classes = ", ".join(f"{n:,} {name} ({100 * shares[name]:.1f} %)" for name, n in counts.items())
                 lines.append(
-                    f"- {part}: {len(getattr(self, part)):,} images ({100 * reached['images']:.1f} %{asked}) of "
+                    f"- {part}: {n_images:,} images ({100 * reached['images']:.1f} %{asked}) of "
                     f"{len(self.patients[part]):,} patients ({100 * reached['patients']:.1f} %): {classes}"
                 )
         return "\n".join(lines)
@@ -267,10 +243,7 @@ class OfficialSplit:
     n_patients: Mapping[str, int]
 
     def __repr__(self) -> str:
-        parts = (
-            f"{role}={len(getattr(self, role)):,} patches of {self.n_patients[role]} patients"
-            for role in (*PARTS, "unlisted")
-        )
+        parts = (f"{role}={len(getattr(self, role)):,} patches of {self.n_patients[role]} patients" for role in _ROLES)
         return f"OfficialSplit({', '.join(parts)}, missing={dict(self.missing)})"
 
     def as_cv(self) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -298,7 +271,7 @@ class OfficialSplit:
                 "n_patients": self.n_patients[role],
                 "missing_patients": list(self.missing.get(role, ())),
             }
-            for role in (*PARTS, "unlisted")
+            for role in _ROLES
         }
 
 
@@ -325,14 +298,10 @@ def split_by_role(patients: np.ndarray, roles: Mapping[str, str]) -> OfficialSpl
     roles : mapping of str to str
         Patient to role, as from `official_roles`.
     """
-    names, codes = np.unique(patients.astype(str), return_inverse=True)
-    role_of = np.array([roles.get(name, "unlisted") for name in names])
-    row_roles = role_of[codes]
-    present = set(names)
+    rows = {role: np.flatnonzero([roles.get(p, "unlisted") == role for p in patients]) for role in _ROLES}
+    present = set(patients)
     return OfficialSplit(
-        **{role: np.flatnonzero(row_roles == role) for role in (*PARTS, "unlisted")},
-        missing={
-            role: tuple(p for p, its_role in roles.items() if its_role == role and p not in present) for role in PARTS
-        },
-        n_patients={role: int(np.sum(role_of == role)) for role in (*PARTS, "unlisted")},
+        **rows,
+        missing={role: tuple(p for p, its in roles.items() if its == role and p not in present) for role in PARTS},
+        n_patients={role: len(set(patients[rows[role]])) for role in _ROLES},
     )

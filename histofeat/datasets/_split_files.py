@@ -79,8 +79,7 @@ def _check_free(target: Path, mode: str) -> None:
 
 
 def _check_names(dataset, mode: str) -> None:
-    texts = [*dataset.target_names, *dict.fromkeys(dataset.patients)]
-    for text in texts:
+    for text in (*dataset.target_names, *dict.fromkeys(dataset.patients)):
         if text != text.strip() or not text.isprintable():
             raise DatasetError(
                 "split_dataset: expected names of classes and patients without blanks at their ends, line breaks or "
@@ -103,7 +102,7 @@ def _check_names(dataset, mode: str) -> None:
 
 def _refuse_among_images(dataset, target: Path) -> None:
     try:
-        common = os.path.commonpath(sorted(_real_folders(dataset).values()))
+        common = os.path.commonpath(_real_paths(dataset))
     except ValueError:  # on several drives
         return
     if Path(os.path.realpath(target)).is_relative_to(common):
@@ -135,8 +134,7 @@ def write_split(dataset, split: DatasetSplit, target: Path, mode: str) -> None:
             if mode == "csv":
                 _write_table(dataset, split, part, _paths_from(target.parent, dataset))
             else:
-                if mode == "copy":
-                    _check_room(dataset, target)
+                _check_images(dataset, target, mode)
                 names = _tree_names(dataset, split)
                 _fill_tree(dataset, names, part, mode)
                 _write_table(dataset, split, part / TABLE, names)
@@ -150,42 +148,36 @@ def write_split(dataset, split: DatasetSplit, target: Path, mode: str) -> None:
         ) from error
 
 
-def _check_room(dataset, target: Path) -> None:
-    needed = sum(_size_of(path) for path in dataset.X)
+def _check_images(dataset, target: Path, mode: str) -> None:
+    """Refuse images that are gone, and copies for which there is no room."""
+    try:
+        needed = sum(os.stat(path).st_size for path in dataset.X)  # noqa: PTH116 - half the time of pathlib
+    except OSError as error:
+        raise DatasetError(
+            f"{error.filename}: expected an image of the data set, got {type(error).__name__}. Load the data set again."
+        ) from error
     free = shutil.disk_usage(target.parent).free
-    if needed > free:
+    if mode == "copy" and needed > free:
         raise DatasetError(
             f"{target}: expected room for {needed:,} bytes of images, got {free:,} free. Make room, give another "
             'path, or use mode="link" or "csv".'
         )
 
 
-def _size_of(path: str) -> int:
-    try:
-        return os.stat(path).st_size  # noqa: PTH116 - half the time of pathlib, on very many files
-    except OSError as error:
-        raise DatasetError(
-            f"{path}: expected an image of the data set, got {type(error).__name__}. Load the data set again."
-        ) from error
-
-
 def _fill_tree(dataset, names: Sequence[str], folder: Path, mode: str) -> None:
-    real = _real_folders(dataset)
-    for below in dict.fromkeys(name.rpartition("/")[0] for name in names):
-        (folder / below).mkdir(parents=True, exist_ok=True)
-    for path, name in zip(dataset.X, names, strict=True):
-        new = folder / name
-        _size_of(path)
+    for path, real, name in zip(dataset.X, _real_paths(dataset), names, strict=True):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         if mode == "copy":
-            shutil.copyfile(path, new)
+            shutil.copyfile(path, folder / name)
         else:
-            parent, file = os.path.split(path)
-            new.symlink_to(os.path.join(real[parent], file))  # noqa: PTH118
+            (folder / name).symlink_to(real)
 
 
-def _real_folders(dataset) -> dict[str, str]:
-    """Folder of each image, as it is written and as it is without links."""
-    return {folder: os.path.realpath(folder) for folder in {os.path.dirname(path) for path in dataset.X}}  # noqa: PTH120
+def _real_paths(dataset) -> list[str]:
+    """Path of each image in its folder without links; a file that is itself a link keeps its name."""
+    parts = [os.path.split(path) for path in dataset.X]
+    real = {folder: os.path.realpath(folder) for folder in {folder for folder, _ in parts}}
+    return [os.path.join(real[folder], name) for folder, name in parts]  # noqa: PTH118
 
 
 def _tree_names(dataset, split: DatasetSplit) -> list[str]:
@@ -222,12 +214,10 @@ def _folder_name(patient: str) -> str:
 def _paths_from(folder: Path, dataset) -> list[str]:
     """Path of each image as seen from a folder; absolute where there is none, such as on another drive."""
     start = os.path.realpath(folder)
-    real = _real_folders(dataset)
     paths = []
-    for path in dataset.X:
-        parent, name = os.path.split(path)
+    for path, real in zip(dataset.X, _real_paths(dataset), strict=True):
         try:
-            paths.append(os.path.relpath(os.path.join(real[parent], name), start).replace(os.sep, "/"))  # noqa: PTH118
+            paths.append(os.path.relpath(real, start).replace(os.sep, "/"))
         except ValueError:
             paths.append(str(Path(path).absolute()))
     return paths

@@ -460,7 +460,7 @@ class TestPredefinedSplit:
         with pytest.raises(DatasetError, match="expected images in the part 'test', got 0"):
             split.as_cv()
         assert len(split.as_cv(test="validation")) == 1
-        with pytest.raises(DatasetError, match=r"as_cv.test: expected 'test' or 'validation', got 'train'"):
+        with pytest.raises(DatasetError, match=r"as_cv.test: expected one of test, validation, got 'train'"):
             split.as_cv(test="train")
 
     def test_what_it_says(self, parted):
@@ -469,7 +469,7 @@ class TestPredefinedSplit:
         assert split.summary().splitlines()[0] == (
             "- train: 4 images (33.3 %) of 4 patients (33.3 %): 2 benign (33.3 %), 2 malignant (33.3 %)"
         )
-        assert split.to_dict()["parts"]["test"]["patients"] == ["20", "21", "22", "23"]
+        assert split.patients["test"] == ("20", "21", "22", "23")
         assert len(split) == 12
 
 

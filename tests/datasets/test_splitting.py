@@ -141,7 +141,6 @@ class TestSplit:
             name: int((cohort.y[split.test] == code).sum()) for code, name in enumerate(cohort.target_names)
         }
         assert "of 40.0 % asked for" in split.summary()
-        assert split.to_dict()["asked"]["train"] == 0.3
         assert split.written_to is None
         with pytest.raises(AttributeError):
             split.test = None
