@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from histofeat.datasets._csv_rows import read_csv_rows
-from histofeat.exceptions import DatasetError, check_choice
+from histofeat.exceptions import DatasetError, check_name
 
 PARTS = ("train", "validation", "test")
 _ROLES = (*PARTS, "unlisted")
@@ -142,7 +142,7 @@ class DatasetSplit:
         -----
         Whether a patient is on both sides is for `histofeat.evaluate` to find (HF001), which refuses such a split.
         """
-        check_choice("DatasetSplit.as_cv.test", test, ("test", "validation"), DatasetError)
+        check_name("DatasetSplit.as_cv.test", test, ("test", "validation"), error=DatasetError)
         fit = self.train if test == "validation" else np.sort(np.concatenate([self.train, self.validation]))
         tested = getattr(self, test)
         for side, rows in (("train", fit), (test, tested)):
