@@ -106,7 +106,8 @@ class Training:
                 fine_tuned=settings.fine_tune is not None,
             )
             if not self.state.finished:
-                self._fit()
+                with self._own_randomness():
+                    self._fit()
             with _quiet():
                 self._model.set_weights(self.state.kept)
                 return self._keras.Model(self._model.input, self._model.output, name=self._model.name), self.state
@@ -160,7 +161,20 @@ class Training:
 
     def _begin_epoch(self, batches, epoch: int) -> None:
         batches.begin(epoch)
+        if self._keras.config.backend() == "torch":
+            import torch
+
+            # Keras's dropout draws from the global generator there, whatever seed its layer has.
+            torch.manual_seed(int(np.random.SeedSequence((self._settings.seed, 3, epoch)).generate_state(1)[0]))
         self._started = time.perf_counter()
+
+    def _own_randomness(self):
+        """Put PyTorch's global random state back after the training."""
+        if self._keras.config.backend() != "torch":
+            return contextlib.nullcontext()
+        import torch
+
+        return torch.random.fork_rng()
 
     def _end_epoch(self, logs: Mapping[str, float]) -> None:
         """Validate, keep the weights if they are the best, and write the state."""

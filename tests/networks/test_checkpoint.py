@@ -236,7 +236,12 @@ class Mortal(Images):
 recipe = Recipe(learning_rate=0.01, batch_size=8, epochs=5, averaging=0.9)
 model = CNNClassifier("cancernet", recipe=recipe, input_size=16, validation_fraction=0.3, checkpoint=folder,
                       progress=lambda epoch, *_: done.append(epoch))
+if os.environ["KERAS_BACKEND"] == "torch":
+    import torch
+    before = torch.get_rng_state()
 model.fit(Mortal(X, on_disk=False), codes, groups=np.arange(90) % 6)
+if os.environ["KERAS_BACKEND"] == "torch" and done[-1] == 5:
+    assert torch.equal(before, torch.get_rng_state())
 history = [values for name, values in sorted(model.history_.items()) if name != "seconds"]
 np.savez(result, *model.weights_, history=history, proba=model.validation_proba_, epochs=done)
 """
