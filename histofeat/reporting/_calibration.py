@@ -1,14 +1,10 @@
-"""Tables and curves of calibration: Brier score and calibration error, raw and calibrated."""
+"""Words and curves of calibration, raw and calibrated."""
 
 from histofeat.reporting._payload import data_label
-from histofeat.reporting._tables import Table
-from histofeat.reporting._text import number, signed, with_interval
-
-_PARTS = ("brier", "reliability", "generalized_resolution", "uncertainty", "bias")
 
 
 def calibration_key(results):
-    """Return what the columns of `calibration_table` are.
+    """Return what the columns of the table of calibration are.
 
     Parameters
     ----------
@@ -29,76 +25,13 @@ def calibration_key(results):
     )
 
 
-def calibration_table(payload):
-    """Return one row per model: Brier score and calibration error, raw and calibrated, and the change.
-
-    Parameters
-    ----------
-    payload : dict
-        The content of `metrics.json`, with "calibration" in every result, as `ProbabilityAssessment.to_dict` gives it.
-
-    Returns
-    -------
-    Table
-    """
-    columns = ["Model", "Head"]
-    for name in ("Brier", "ECE"):
-        columns += [f"{name}, raw", f"{name}, calibrated", "Change"]
-    rows = []
-    for result in payload["results"]:
-        found = result.get("calibration")
-        if found:
-            cells = [cell for measure in ("brier", "ece") for cell in _three(found, measure)]
-            limit = (found["calibrated"] or found["raw"])["ece"]["chance95"]
-            rows.append((result["name"], result["head"], *cells, number(limit)))
-    caption = f"{data_label(payload['dataset'])}. Probability of {payload['dataset']['labels'][1]} [95 % interval]."
-    return Table(caption, (*columns, "ECE by chance"), tuple(rows), n_text=2)
-
-
-def _three(found, measure):
-    for kind, write in (("raw", number), ("calibrated", number), ("change", signed)):
-        score = found[kind] and found[kind][measure]
-        yield with_interval(score["value"], score["ci95"], write) if score else number(None)
-
-
-def decomposition_table(payload):
-    """Return one row per model and kind of probability: the parts of the Brier score, and the bias.
-
-    Parameters
-    ----------
-    payload : dict
-        As in `calibration_table`.
-
-    Returns
-    -------
-    Table
-    """
-    rows = tuple(
-        (
-            result["name"],
-            result["head"],
-            kind,
-            *(number(result["calibration"][kind][part]["value"], 4) for part in _PARTS),
-        )
-        for result in payload["results"]
-        for kind in ("raw", "calibrated")
-        if result.get("calibration") and result["calibration"][kind]
-    )
-    caption = (
-        f"{data_label(payload['dataset'])}. Brier = reliability (0 is calibrated) - resolution (the higher the better) "
-        "+ uncertainty (of the labels alone). Bias: mean probability - share of positives."
-    )
-    columns = ("Model", "Head", "Probabilities", "Brier", "Reliability", "Resolution", "Uncertainty", "Bias")
-    return Table(caption, columns, rows, n_text=3)
-
-
 def reliability_data(payload, head):
     """Return the reliability curves of all models of one head, for `histofeat.reporting.draw_lines`.
 
     Parameters
     ----------
     payload : dict
-        As in `calibration_table`.
+        The content of `metrics.json`, with "calibration" in every result, as `ProbabilityAssessment.to_dict` gives it.
     head : str
 
     Returns

@@ -6,40 +6,26 @@ from functools import cache, partial
 from html import escape
 from importlib import resources
 from pathlib import Path
-from types import MappingProxyType
 
-from histofeat.reporting import (
-    _calibration as calibration,
-    _shortcuts as shortcuts,
-    _tables as tables,
-    _text as text,
-    _training as training,
-)
+from histofeat.reporting import _calibration as calibration, _tables as tables, _text as text, _training as training
 from histofeat.reporting._canvas import save_figure
 from histofeat.reporting._folder import finish, new_folder
 from histofeat.reporting._payload import data_label
 from histofeat.reporting._strict_json import Redactor, dump, jsonable
 
 #: What templates can use beside the macros, by name: filters, and functions that make tables and words.
-_FILTERS = MappingProxyType(
-    {
-        "count": text.count,
-        "interval": text.interval,
-        "number": text.number,
-        "percent": text.percent,
-        "score": tables.score_with_interval,
-        "signed": text.signed,
-        "signed_interval": partial(text.with_interval, write=text.signed),
-        "with_interval": text.with_interval,
-        "words": text.plain_words,
-    }
-)
+_FILTERS = {
+    **{write.__name__: write for write in (text.count, text.number, text.percent, text.signed)},
+    **{write.__name__: write for write in (text.interval, text.with_interval)},
+    "percent_interval": partial(text.interval, write=text.percent),
+    "score": tables.score_with_interval,
+    "signed_interval": partial(text.with_interval, write=text.signed),
+    "words": text.plain_words,
+}
 _FUNCTIONS = (
-    *(calibration.calibration_key, calibration.calibration_table, calibration.decomposition_table),
-    *(data_label, shortcuts.identification_table, shortcuts.leakage_table, shortcuts.probes_table),
-    *(tables.difference_tables, training.training_table),
-    *(tables.average_table, tables.best_of, tables.class_table, tables.fold_sizes_table, tables.folds_table),
-    *(tables.headline_key, tables.headline_table, tables.scores_table, tables.seconds_table),
+    *(calibration.calibration_key, data_label, tables.best_of, tables.headline_key),
+    *(tables.average_table, tables.class_table, tables.difference_tables, tables.folds_table, tables.headline_table),
+    *(tables.scores_table, tables.seconds_table, training.training_table),
 )
 _NOTICES = {"NOTE": "info", "WARNING": "warning", "CAUTION": "danger"}
 _MIME = {".svg": "image/svg+xml", ".png": "image/png"}
@@ -195,7 +181,7 @@ def _environment(folder, redact):
     )
     environment.filters |= {**_FILTERS, "quoted": _quoted}
     environment.globals |= {function.__name__: function for function in _FUNCTIONS}
-    environment.globals |= {"probe_words": shortcuts.PROBE_WORDS}
+    environment.globals |= {"metric_words": tables.METRIC_WORDS}
     macros = environment.get_template("macros.md.j2").module
     environment.globals |= {name: getattr(macros, name) for name in dir(macros) if not name.startswith("_")}
     return environment

@@ -175,22 +175,6 @@ def folds_table(payload, metric="roc_auc"):
     return Table(caption, ("Model", "Head", *names), rows, n_text=2, best=frozenset(best))
 
 
-def fold_sizes_table(payload):
-    """Return one row per fold: patients and patches on both sides, classes on the test side."""
-    labels = payload["dataset"]["labels"]
-    rows = tuple(
-        (
-            str(fold["fold"]),
-            *(f"{fold[key]:,}" for key in ("train_patients", "train_patches", "test_patients", "test_patches")),
-            *(f"{fold['test_class_counts'][label]:,}" for label in labels),
-        )
-        for fold in payload["folds"]
-    )
-    columns = ("Fold", "Training patients", "Training patches", "Test patients", "Test patches")
-    caption = f"{data_label(payload['dataset'])}. Size of each fold."
-    return Table(caption, (*columns, *(f"Test: {label}" for label in labels)), rows)
-
-
 def class_table(result, label):
     """Return one row per class of one model, each class against the rest.
 
