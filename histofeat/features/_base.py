@@ -16,10 +16,11 @@ from histofeat.images import as_images, image_input_tags
 class PatchFeatures(TransformerMixin, BaseEstimator):
     """Base class of feature families: transforms patches to rows of named float32 columns.
 
-    A family stores its parameters in ``__init__`` and implements three methods: ``_check_params()``, which raises
-    `ValueError` for bad parameters; ``_feature_names()``, the column names in order; and ``_compute(batch)``, which
-    maps a `PatchBatch` to an array of shape (n, d). `histofeat.features.extract` does the reading, decoding, grouping
-    by size and threading, also for a single family.
+    A family stores its parameters in ``__init__``, which `dataclasses.dataclass(eq=False, repr=False)` writes from its
+    fields, and implements three methods: ``_check_params()``, which raises `ValueError` for bad parameters;
+    ``_feature_names()``, the column names in order; and ``_compute(batch)``, which maps a `PatchBatch` to an array of
+    shape (n, d). `histofeat.features.extract` does the reading, decoding, grouping by size and threading, also for a
+    single family.
 
     Families learn nothing from the data: ``fit`` only validates, and ``transform`` works without it.
     """

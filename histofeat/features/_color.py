@@ -1,6 +1,7 @@
 """Histograms of pixel values: of each colour channel with moments, of RGB colours jointly, and of grey levels."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import product
 from typing import ClassVar
 
@@ -59,6 +60,7 @@ def channel_histograms(pixels: np.ndarray, bins: int = 16) -> tuple[np.ndarray, 
     return (shares[0], moments[0]) if np.ndim(pixels) == 3 else (shares, moments)
 
 
+@dataclass(eq=False, repr=False)
 class ColorHistogram(PatchFeatures):
     """Histograms and moments of the colours of a patch.
 
@@ -93,10 +95,9 @@ class ColorHistogram(PatchFeatures):
     family: ClassVar[str] = "color"
     _invariant_to_turns: ClassVar[bool] = True
 
-    def __init__(self, bins: int = 16, spaces: Sequence[str] = ("rgb", "hsv", "stains"), moments: bool = True):
-        self.bins = bins
-        self.spaces = spaces
-        self.moments = moments
+    bins: int = 16
+    spaces: Sequence[str] = ("rgb", "hsv", "stains")
+    moments: bool = True
 
     def _check_params(self) -> None:
         check_whole("ColorHistogram.bins", self.bins, 2, "Use 16.", most=256)
@@ -158,6 +159,7 @@ def joint_histogram(rgb: np.ndarray, bins: int = 8) -> np.ndarray:
     return shares[0] if np.ndim(rgb) == 3 else shares
 
 
+@dataclass(eq=False, repr=False)
 class JointColorHistogram(PatchFeatures):
     """Joint histogram of red, green and blue.
 
@@ -189,8 +191,7 @@ class JointColorHistogram(PatchFeatures):
     family: ClassVar[str] = "joint_color"
     _invariant_to_turns: ClassVar[bool] = True
 
-    def __init__(self, bins: int = 8):
-        self.bins = bins
+    bins: int = 8
 
     def _check_params(self) -> None:
         check_whole("JointColorHistogram.bins", self.bins, 2, "Use 8.", most=_MAX_JOINT_BINS)
@@ -238,6 +239,7 @@ def gray_histogram(gray: np.ndarray, bins: int = 256) -> np.ndarray:
     return shares[0] if np.ndim(gray) == 2 else shares
 
 
+@dataclass(eq=False, repr=False)
 class GrayHistogram(PatchFeatures):
     """Histogram of the grey levels of a patch.
 
@@ -268,8 +270,7 @@ class GrayHistogram(PatchFeatures):
     family: ClassVar[str] = "gray"
     _invariant_to_turns: ClassVar[bool] = True
 
-    def __init__(self, bins: int = 256):
-        self.bins = bins
+    bins: int = 256
 
     def _check_params(self) -> None:
         check_whole("GrayHistogram.bins", self.bins, 2, "Use 256.", most=256)

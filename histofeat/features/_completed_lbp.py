@@ -1,6 +1,7 @@
 """Completed local binary patterns: signs and sizes of the differences to the neighbours, and the centre itself."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -89,6 +90,7 @@ def clbp_histogram(gray: np.ndarray, radius_px: int, points: int | None = None) 
     return shares[0] if np.ndim(gray) == 2 else shares
 
 
+@dataclass(eq=False, repr=False)
 class CompletedLBP(RingFeatures):
     """Histograms of completed local binary patterns (CLBP) at several radii.
 
@@ -129,15 +131,10 @@ class CompletedLBP(RingFeatures):
 
     family: ClassVar[str] = "clbp"
 
-    def __init__(
-        self,
-        radii_px: Sequence[int] = (1, 2, 3),
-        points: Sequence[int] | None = None,
-        form: str = "hybrid",
-        channels: Sequence[str] = ("gray",),
-    ):
-        super().__init__(radii_px, points, channels)
-        self.form = form
+    radii_px: Sequence[int] = (1, 2, 3)
+    points: Sequence[int] | None = None
+    form: str = "hybrid"
+    channels: Sequence[str] = ("gray",)
 
     def _check_params(self) -> None:
         super()._check_params()

@@ -1,6 +1,7 @@
 """Co-occurrence of grey levels: how often each pair lies side by side, and what its statistics are summed from."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from math import exp, log, log2, sqrt
 from typing import ClassVar
 
@@ -61,6 +62,7 @@ def cooccurrence(gray: np.ndarray, levels: int = 32, distance: int = 1) -> np.nd
     return counts + counts.transpose(0, 2, 1)
 
 
+@dataclass(eq=False, repr=False)
 class CooccurrenceFeatures(PatchFeatures):
     """Base class of families that summarise statistics of co-occurrence matrices by mean and range over directions.
 
@@ -72,15 +74,9 @@ class CooccurrenceFeatures(PatchFeatures):
     #: Names of channels in columns, where they are shorter than the channel's.
     _short: ClassVar[dict[str, str]] = {}
 
-    def __init__(
-        self,
-        levels: int = 32,
-        distances: Sequence[int] = (1,),
-        channels: Sequence[str] = ("gray", "hematoxylin", "eosin"),
-    ):
-        self.levels = levels
-        self.distances = distances
-        self.channels = channels
+    levels: int = 32
+    distances: Sequence[int] = (1,)
+    channels: Sequence[str] = ("gray", "hematoxylin", "eosin")
 
     def _check_params(self) -> None:
         owner = type(self).__name__
@@ -157,40 +153,25 @@ def textures(images, levels, distances, c_log_c, out):
     counts = np.empty((4, levels * levels), np.int32)
     symmetric = np.zeros((levels, levels), np.int32)
     work = np.empty((3, 2 * levels), np.int32)
-    values = np.empty((4, out.shape[1] // len(distances) // 2))
-    both = 2 * values.shape[1]
+    size = out.shape[1] // len(distances)
+    values = np.empty((4, size // 2))
     for image in range(n):
         low, high = quantise(images[image].ravel(), levels, flat)
         for k in range(len(distances)):
-            distance = min(distances[k], max(height, width) - 1)
+            counts[:] = 0
+            if low < high:
+                count_pairs(quantised, levels, min(distances[k], max(height, width) - 1), counts)
+            else:  # a flat patch: a single pair makes its entropies exactly zero
+                counts[0, low * levels + low] = 1
             used = 0
-            if low < high and distance > 0:
-                counts[:] = 0
-                count_pairs(quantised, levels, distance, counts)
-                for direction in range(4):
-                    if symmetrise(counts[direction], low, high, symmetric):
-                        if both == 26:
-                            haralick(symmetric, low, high, c_log_c, work, values[used])
-                        else:
-                            properties(symmetric, low, high, c_log_c, work, values[used])
-                        used += 1
-            if used == 0:
-                flat_statistics(low, levels, values[0])
-                used = 1
-            summarise(values[:used], out[image, both * k : both * (k + 1)])
-
-
-@njit(cache=True, nogil=True)
-def flat_statistics(level, levels, out):
-    """Statistics of a patch with a single level."""
-    out[:] = 0
-    if len(out) == 13:
-        out[0] = out[2] = out[4] = 1
-        out[5] = 2 * level
-        out[9] = 1 / levels - 1 / levels**2
-    else:
-        out[2] = out[3] = out[4] = out[5] = 1
-        out[6] = level
+            for direction in range(4):
+                if symmetrise(counts[direction], low, high, symmetric):
+                    if size == 26:
+                        haralick(symmetric, low, high, c_log_c, work, values[used])
+                    else:
+                        properties(symmetric, low, high, c_log_c, work, values[used])
+                    used += 1
+            summarise(values[:used], out[image, size * k : size * (k + 1)])
 
 
 @njit(cache=True, nogil=True)
@@ -350,10 +331,6 @@ def summarise(values, out):
     """Mean of each of k columns, then their ranges, into `out` (2 k)."""
     columns = values.shape[1]
     for k in range(columns):
-        low = high = total = values[0, k]
-        for row in range(1, len(values)):
-            low = min(low, values[row, k])
-            high = max(high, values[row, k])
-            total += values[row, k]
-        out[k] = total / len(values)
-        out[columns + k] = high - low
+        column = values[:, k]
+        out[k] = column.sum() / len(column)
+        out[columns + k] = column.max() - column.min()

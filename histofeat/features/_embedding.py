@@ -1,7 +1,8 @@
 """Embeddings of a pretrained convolutional network."""
 
 import os
-from typing import ClassVar
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -28,6 +29,7 @@ _CPU_ROWS, _GPU_ROWS = 64, 512
 _GATHERED = 256
 
 
+@dataclass(eq=False, repr=False)
 class CNNEmbedding(PatchFeatures):
     """Embedding of a patch: the pooled last feature map of a pretrained network.
 
@@ -104,33 +106,21 @@ class CNNEmbedding(PatchFeatures):
 
     family: ClassVar[str] = "cnn"
     _threaded: ClassVar[bool] = False
+    #: The value of `weights` that stands for the published weights.
+    _published: ClassVar[str] = "imagenet"
 
-    def __init__(
-        self,
-        encoder: str = "mobilenetv2",
-        *,
-        weights: str | os.PathLike[str] = "imagenet",
-        weights_dir: str | os.PathLike[str] | None = None,
-        input_size: int | None = None,
-        batch_size: int | None = None,
-        engine: str = "auto",
-        precision: str = "float32",
-        device: str | None = None,
-        n_threads: int | None = None,
-        pooling: str = "avg",
-        views: int = 1,
-    ):
-        self.encoder = encoder
-        self.weights = weights
-        self.weights_dir = weights_dir
-        self.input_size = input_size
-        self.batch_size = batch_size
-        self.engine = engine
-        self.precision = precision
-        self.device = device
-        self.n_threads = n_threads
-        self.pooling = pooling
-        self.views = views
+    encoder: str = "mobilenetv2"
+    _: KW_ONLY
+    weights: str | os.PathLike[str] = "imagenet"
+    weights_dir: str | os.PathLike[str] | None = None
+    input_size: int | None = None
+    batch_size: int | None = None
+    engine: str = "auto"
+    precision: str = "float32"
+    device: str | None = None
+    n_threads: int | None = None
+    pooling: str = "avg"
+    views: int = 1
 
     @property
     def engine_(self) -> str:
@@ -193,10 +183,17 @@ class CNNEmbedding(PatchFeatures):
         }
 
     def _check_params(self) -> None:
-        _check_embedding(self)
+        encoder = find_encoder(self.encoder)
+        _check_path("weights", self.weights, optional=False)
+        _check_path("weights_dir", self.weights_dir, optional=True)
+        for name, least in (("batch_size", 1), ("n_threads", 1), ("input_size", encoder.minimum_size)):
+            if getattr(self, name) is not None:
+                check_whole(f"CNNEmbedding.{name}", getattr(self, name), least, "Use None for the usual one.")
+        check_settings(encoder, self.engine, self.pooling, self.precision, self.device)
+        check_name("CNNEmbedding.views", self.views, VIEW_COUNTS)
 
     def _feature_names(self) -> list[str]:
-        return [f"cnn_{self.encoder}_{i:04d}" for i in range(self._n_features())]
+        return [f"cnn_{self.encoder}_{i:04d}" for i in range(find_encoder(self.encoder).n_features)]
 
     def _compute(self, batch: PatchBatch) -> np.ndarray:
         return self._embed(self._prepare(batch))
@@ -260,21 +257,17 @@ class CNNEmbedding(PatchFeatures):
         encoder = find_encoder(self.encoder)
         return encoder.default_size if self.input_size is None else int(self.input_size)
 
-    def _find_weights(self):
-        return self._found(self.weights)
-
-    def _found(self, weights):
-        """Find a file of weights; one with a record beside it has to be the one of the record."""
+    def _find_weights(self) -> Any:
+        """Find the file of weights; one with a record beside it has to be the one of the record."""
         encoder = find_encoder(self.encoder)
+        weights = "imagenet" if str(self.weights) == self._published else self.weights
         path = find_weights(encoder, weights, self.weights_dir)
         if encoder.source == "histofeat":
             read_record(path, encoder.name)
         return path
 
-    def _n_features(self) -> int:
-        return find_encoder(self.encoder).n_features
 
-
+@dataclass(eq=False, repr=False)
 class HistoEmbedding(CNNEmbedding):
     """Embedding of histofeat's own encoder, which was trained on IDC patches.
 
@@ -312,52 +305,15 @@ class HistoEmbedding(CNNEmbedding):
     """
 
     family: ClassVar[str] = "histo"
-    #: Of the class, not a parameter: another encoder is `CNNEmbedding`'s.
+    _published: ClassVar[str] = "shipped"
+    #: Parameters of `CNNEmbedding` that have a single value here: the package holds this encoder and its weights.
     encoder: ClassVar[str] = "histo"
+    weights_dir: ClassVar[None] = None
 
-    def __init__(
-        self,
-        weights: str | os.PathLike[str] = "shipped",
-        *,
-        input_size: int | None = None,
-        batch_size: int | None = None,
-        engine: str = "auto",
-        precision: str = "float32",
-        device: str | None = None,
-        n_threads: int | None = None,
-        pooling: str = "avg",
-        views: int = 1,
-    ):
-        self.weights = weights
-        self.input_size = input_size
-        self.batch_size = batch_size
-        self.engine = engine
-        self.precision = precision
-        self.device = device
-        self.n_threads = n_threads
-        self.pooling = pooling
-        self.views = views
-
-    @property
-    def weights_dir(self) -> None:
-        """None: the package needs no folder of weights."""
-
-    def _find_weights(self):
-        return self._found("imagenet" if str(self.weights) == "shipped" else self.weights)
+    weights: str | os.PathLike[str] = "shipped"
 
     def _feature_names(self) -> list[str]:
-        return [f"histo_{i:03d}" for i in range(self._n_features())]
-
-
-def _check_embedding(embedding: CNNEmbedding) -> None:
-    encoder = find_encoder(embedding.encoder)
-    _check_path("weights", embedding.weights, optional=False)
-    _check_path("weights_dir", embedding.weights_dir, optional=True)
-    for name, least in (("batch_size", 1), ("n_threads", 1), ("input_size", encoder.minimum_size)):
-        if getattr(embedding, name) is not None:
-            check_whole(f"CNNEmbedding.{name}", getattr(embedding, name), least, "Use None for the usual one.")
-    check_settings(encoder, embedding.engine, embedding.pooling, embedding.precision, embedding.device)
-    check_name("CNNEmbedding.views", embedding.views, VIEW_COUNTS)
+        return [f"histo_{i:03d}" for i in range(find_encoder(self.encoder).n_features)]
 
 
 def _check_path(name: str, value, *, optional: bool) -> None:

@@ -1,6 +1,7 @@
 """Fuzzy colour histogram: every pixel belongs to every one of 64 coarse colours, to the near ones most."""
 
 import threading
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar
@@ -193,6 +194,7 @@ def fuzzy_histogram(rgb: np.ndarray, membership: np.ndarray) -> np.ndarray:
     return shares[0] if np.ndim(rgb) == 3 else shares
 
 
+@dataclass(eq=False, repr=False)
 class FuzzyColorHistogram(PatchFeatures):
     """Fuzzy colour histogram of 64 coarse colours.
 
@@ -233,8 +235,7 @@ class FuzzyColorHistogram(PatchFeatures):
     family: ClassVar[str] = "fuzzy_color"
     _invariant_to_turns: ClassVar[bool] = True
 
-    def __init__(self, fuzziness: float = 1.9):
-        self.fuzziness = fuzziness
+    fuzziness: float = 1.9
 
     def _check_params(self) -> None:
         words, remedy = "above 1 and at most 3", "Han and Ma use 1.9."

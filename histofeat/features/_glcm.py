@@ -1,6 +1,7 @@
 """Grey-level co-occurrence: the ten texture properties of scikit-image, from fixed levels and in all directions."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -60,6 +61,7 @@ def glcm_properties(counts: np.ndarray) -> np.ndarray:
     return measure_matrices("glcm_properties", counts, properties, len(PROPERTIES))
 
 
+@dataclass(eq=False, repr=False)
 class GLCM(CooccurrenceFeatures):
     """Ten properties of grey-level co-occurrence: mean and range over four directions.
 
@@ -97,10 +99,4 @@ class GLCM(CooccurrenceFeatures):
     family: ClassVar[str] = "glcm"
     _statistics: ClassVar[tuple[str, ...]] = PROPERTIES
 
-    def __init__(
-        self,
-        levels: int = 32,
-        distances: Sequence[int] = (1, 3),
-        channels: Sequence[str] = ("gray", "hematoxylin", "eosin"),
-    ):
-        super().__init__(levels, distances, channels)
+    distances: Sequence[int] = (1, 3)

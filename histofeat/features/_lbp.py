@@ -1,5 +1,7 @@
 """Local binary patterns: how often each rotation-invariant uniform pattern of light and dark occurs."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -79,6 +81,7 @@ def lbp_histogram(gray: np.ndarray, radius_px: int, points: int | None = None) -
     return shares[0] if np.ndim(gray) == 2 else shares
 
 
+@dataclass(eq=False, repr=False)
 class LBPHistogram(RingFeatures):
     """Histograms of uniform local binary patterns at several radii.
 
@@ -112,6 +115,10 @@ class LBPHistogram(RingFeatures):
     """
 
     family: ClassVar[str] = "lbp"
+
+    radii_px: Sequence[int] = (1, 2, 3)
+    points: Sequence[int] | None = None
+    channels: Sequence[str] = ("gray",)
 
     def _columns(self, points: int) -> list[str]:
         return [*(f"ones_{k:02d}" for k in range(points + 1)), "mixed"]

@@ -59,15 +59,9 @@ class RingFeatures(PatchFeatures):
 
     _invariant_to_turns: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        radii_px: Sequence[int] = (1, 2, 3),
-        points: Sequence[int] | None = None,
-        channels: Sequence[str] = ("gray",),
-    ):
-        self.radii_px = radii_px
-        self.points = points
-        self.channels = channels
+    radii_px: Sequence[int]
+    points: Sequence[int] | None
+    channels: Sequence[str]
 
     def _check_params(self) -> None:
         self._rings()

@@ -1,6 +1,7 @@
 """Parameter-free threshold adjacency statistics: how pixels near the mean of the bright ones touch each other."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import ceil, floor, sqrt
 from typing import ClassVar
 
@@ -68,6 +69,7 @@ def pftas(gray: np.ndarray) -> np.ndarray:
     return shares[0] if np.ndim(gray) == 2 else shares
 
 
+@dataclass(eq=False, repr=False)
 class PFTAS(PatchFeatures):
     """Parameter-free threshold adjacency statistics, 54 per channel.
 
@@ -99,8 +101,7 @@ class PFTAS(PatchFeatures):
     family: ClassVar[str] = "pftas"
     _invariant_to_turns: ClassVar[bool] = True
 
-    def __init__(self, channels: Sequence[str] = ("red", "green", "blue")):
-        self.channels = channels
+    channels: Sequence[str] = ("red", "green", "blue")
 
     def _check_params(self) -> None:
         check_channels("PFTAS.channels", self.channels)

@@ -1,6 +1,7 @@
 """Local phase quantization: signs of the lowest frequencies around each pixel, which blur leaves as they are."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from numbers import Integral
 from typing import ClassVar
@@ -91,6 +92,7 @@ def lpq_histogram(
     return shares[0] if np.ndim(gray) == 2 else shares
 
 
+@dataclass(eq=False, repr=False)
 class LocalPhaseQuantization(PatchFeatures):
     """Histograms of local phase codes (LPQ), 256 values per window and channel.
 
@@ -126,19 +128,11 @@ class LocalPhaseQuantization(PatchFeatures):
 
     family: ClassVar[str] = "lpq"
 
-    def __init__(
-        self,
-        windows_px: Sequence[int] = (7,),
-        window: str = "uniform",
-        decorrelate: bool = True,
-        rho: float = 0.9,
-        channels: Sequence[str] = ("gray",),
-    ):
-        self.windows_px = windows_px
-        self.window = window
-        self.decorrelate = decorrelate
-        self.rho = rho
-        self.channels = channels
+    windows_px: Sequence[int] = (7,)
+    window: str = "uniform"
+    decorrelate: bool = True
+    rho: float = 0.9
+    channels: Sequence[str] = ("gray",)
 
     def _check_params(self) -> None:
         owner = type(self).__name__
