@@ -29,17 +29,17 @@ class MissingExtraError(ImportError):
 
 
 @contextmanager
-def needs(package: str, where: str, or_else: str = "") -> Iterator[None]:
+def needs(package: str, expected: str, or_else: str = "") -> Iterator[None]:
     """Name a package that is not installed: the block imports it.
 
     Parameters
     ----------
     package : str
-        Its name for pip.
-    where : str
-        The function or argument that needs it.
+        Its name for pip, or that of the extra that installs it.
+    expected : str
+        The start of the message: where the package is needed, and what was expected.
     or_else : str
-        What follows "Run `pip install`", for another way.
+        What follows "Install it with pip install", for another way.
 
     Raises
     ------
@@ -48,17 +48,16 @@ def needs(package: str, where: str, or_else: str = "") -> Iterator[None]:
 
     Examples
     --------
-    >>> with needs("nowhere", "head='far'", ", or choose head='svm'"):
+    >>> with needs("nowhere", "head='far': expected the package nowhere", ", or choose head='svm'"):
     ...     import nowhere
     Traceback (most recent call last):
-    histofeat.exceptions.MissingExtraError: head='far': expected the package nowhere, found none. Run `pip install...
+    histofeat.exceptions.MissingExtraError: head='far': expected the package nowhere, got No module named 'nowhere'...
     """
     try:
         yield
     except ImportError as error:
-        raise MissingExtraError(
-            f"{where}: expected the package {package}, found none. Run `pip install {package}`{or_else}."
-        ) from error
+        remedy = f'Install it with pip install "{package}"{or_else}.'
+        raise MissingExtraError(f"{expected}, got {error}. {remedy}") from error
 
 
 def and_more(n: int) -> str:

@@ -219,7 +219,7 @@ class IDCPipeline(ClassifierMixin, NamedParts):
             return values
         names = self.get_feature_names_out()
         if container == "polars":
-            with needs("polars", "IDCPipeline.set_output(transform='polars')"):
+            with needs("polars", "IDCPipeline.set_output(transform='polars'): expected the package polars"):
                 import polars
             return polars.DataFrame(values, schema=list(names))
         index = X.index if isinstance(X, pd.DataFrame | pd.Series) else None  # a list has another kind of `index`

@@ -55,7 +55,7 @@ _LOAD_ERRORS = (
 
 
 def _skops():
-    with needs("skops", "save_model, load_model"):
+    with needs("skops", "save_model, load_model: expected the package skops"):
         import skops.io
     return skops.io
 

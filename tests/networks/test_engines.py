@@ -170,7 +170,7 @@ def test_pixels_are_staged_while_the_network_is_busy(weights, pixels):
     engine = load(KERAS, weights)
     with engine._lock:  # as while another thread embeds
         staged = engine.stage(pixels, batch_size=8)
-    assert [rows for rows, _ in staged.passes] == [8] * (len(pixels) // 8) + [len(pixels) % 8] * (len(pixels) % 8 > 0)
+    assert [rows for rows, _ in staged] == [8] * (len(pixels) // 8) + [len(pixels) % 8] * (len(pixels) % 8 > 0)
     np.testing.assert_array_equal(engine.embed(staged), engine.embed(pixels, batch_size=8))
 
 

@@ -546,7 +546,7 @@ def test_stages_passes_and_leaves_the_pixels_alone(tmp_path, pixels):
     frozen = pixels.copy()
     frozen.setflags(write=False)
     staged = engine.stage(frozen, batch_size=2)
-    assert [rows for rows, _ in staged.passes] == [2, 2, 1]
+    assert [rows for rows, _ in staged] == [2, 2, 1]
     found = engine.embed(staged)
     np.testing.assert_allclose(found, engine.embed(frozen[:, :, ::-1][:, :, ::-1]), rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(frozen, pixels)

@@ -3,15 +3,8 @@
 import functools
 
 from histofeat.exceptions import WeightsError, check_name, known_names
-from histofeat.networks.pretrained._records import (
-    _HUB_FILES,
-    _IMAGENET,
-    ENCODERS,
-    HUB,
-    TIMM,
-    Encoder,
-    TimmEncoder,
-)
+from histofeat.networks.pretrained import _torch_engine as torch_engine
+from histofeat.networks.pretrained._records import _HUB_FILES, _IMAGENET, ENCODERS, HUB, TIMM, Encoder, TimmEncoder
 from histofeat.networks.pretrained._weights import read_config
 
 
@@ -55,8 +48,6 @@ def find_encoder(name: str, *, owner: str = "CNNEmbedding.encoder") -> Encoder |
 
 @functools.lru_cache(maxsize=64)
 def _of_timm(model: str, owner: str) -> TimmEncoder:
-    from histofeat.networks.pretrained import _torch_engine as torch_engine
-
     config = torch_engine.published_config(model)
     if config is None:
         hint = known_names(model, torch_engine.network_names())
@@ -70,8 +61,6 @@ def _of_timm(model: str, owner: str) -> TimmEncoder:
 
 @functools.lru_cache(maxsize=64)
 def _of_hub(repository: str, owner: str) -> TimmEncoder:
-    from histofeat.networks.pretrained import _torch_engine as torch_engine
-
     if repository.count("/") != 1 or not all(repository.split("/")):
         raise ValueError(
             f"{owner}: expected 'hf-hub:<owner>/<repository>', got {HUB + repository!r}. Copy the two names from the "
@@ -85,11 +74,10 @@ def _of_hub(repository: str, owner: str) -> TimmEncoder:
             f"{architecture!r}. Only repositories of timm's form can be used by their name."
         )
     # Without pooling a network gives tokens; its own way to pool them is then the one to take.
-    given = {key: value for key, value in config.get("model_args", {}).items() if (key, value) != ("global_pool", "")}
     options = tuple(
         (key, tuple(value) if isinstance(value, list) else value)
-        for key, value in given.items()
-        if key not in ("num_classes", "in_chans")
+        for key, value in config.get("model_args", {}).items()
+        if key not in ("num_classes", "in_chans") and (key, value) != ("global_pool", "")
     )
     # Old repositories of timm hold what is now under "pretrained_cfg" at the top.
     published = config.get("pretrained_cfg", config)
@@ -100,8 +88,6 @@ def _of_hub(repository: str, owner: str) -> TimmEncoder:
 
 
 def _record(name, architecture, config, *, hub_id, hub_files, options, owner) -> TimmEncoder:
-    from histofeat.networks.pretrained import _torch_engine as torch_engine
-
     size = int(config.get("input_size", (3, 224, 224))[-1])
     return TimmEncoder(
         name=name,

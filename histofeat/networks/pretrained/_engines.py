@@ -13,39 +13,22 @@ import warnings
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import joblib
 import numpy as np
 
 from histofeat.networks.pretrained import _network as network, _torch_engine as torch_engine
-from histofeat.networks.pretrained._openvino_engine import (
-    GRAPH_VERSION,
-    OpenVINOEngine,
-    filled,
-    user_cache,
-)
+from histofeat.networks.pretrained._openvino_engine import GRAPH_VERSION, OpenVINOEngine, filled, user_cache
 from histofeat.networks.pretrained._provenance import check_fingerprint
 from histofeat.networks.pretrained._records import Encoder, TimmEncoder, check_settings
 from histofeat.networks.pretrained._weights import hash_weights
 
 _log = logging.getLogger(__name__)
 _lock = threading.Lock()
+#: What runs a network: pixels in, embeddings out.
+Engine = OpenVINOEngine | torch_engine.StagedEngine
 _loaded: OrderedDict[tuple, Engine] = OrderedDict()
 _MAX_LOADED = 4
-
-
-class Engine(Protocol):
-    """An engine that runs a network: pixels in, embeddings out."""
-
-    name: str
-    n_features: int
-
-    def stage(self, pixels: np.ndarray, *, batch_size: int | None = None) -> torch_engine.Staged | np.ndarray:
-        """Bring pixels (n, size, size, 3) uint8 to where the network runs; safe while it runs on others."""
-
-    def embed(self, pixels: torch_engine.Staged | np.ndarray, *, batch_size: int | None = None) -> np.ndarray:
-        """Embeddings (n, d) float32 of pixels (n, size, size, 3) uint8, staged or not."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +118,7 @@ def load_engine(
     pooling: str = "avg",
     precision: str = "float32",
     n_threads: int | None = None,
-    cache_dir=None,
+    cache_dir: str | Path | None = None,
 ) -> Engine:
     """The engine for these arguments, loaded once per process.
 
@@ -170,7 +153,7 @@ def load_engine(
         If the weights are damaged or another network's, or the network does not have the fingerprint that is known for
         them; see `histofeat.networks.fingerprint`.
     """
-    threads = n_threads or _default_threads()
+    threads, cache = n_threads or _default_threads(), user_cache() if cache_dir is None else Path(cache_dir)
     # A forked child must not use its parent's threads, hence the process id.
     key = (
         os.getpid(), encoder.name, hash_weights(weights), choice.engine, choice.device,
@@ -180,17 +163,12 @@ def load_engine(
         if key not in _loaded:
             options = {"input_size": input_size, "pooling": pooling, "precision": precision}
             if choice.engine == "openvino":
-                made = OpenVINOEngine(encoder, weights, n_threads=threads, cache_dir=cache_dir, **options)
+                made = OpenVINOEngine(encoder, weights, n_threads=threads, cache_dir=cache, **options)
             else:
                 make = torch_engine.TorchEngine if choice.engine == "torch" else KerasEngine
                 made = make(encoder, weights, device=choice.device, **options)
-            check_fingerprint(
-                made,
-                encoder,
-                weights=hash_weights(weights),
-                identity={**options, "graph": graph_version(encoder)},
-                cache_dir=Path(cache_dir) if cache_dir is not None else user_cache(),
-            )
+            identity = {**options, "graph": graph_version(encoder)}
+            check_fingerprint(made, encoder, weights=hash_weights(weights), identity=identity, cache_dir=cache)
             _loaded[key] = made
             _log.info("%s at %d px, %s: %s", encoder.name, input_size, precision, choice.note)
             while len(_loaded) > _MAX_LOADED:
@@ -225,11 +203,11 @@ class KerasEngine(torch_engine.StagedEngine):
 
     name = "keras"
 
-    def __init__(self, encoder: Encoder, weights: Path, *, input_size, pooling, precision, device):
+    def __init__(self, encoder: Encoder, weights: Path, *, input_size: int, pooling: str, precision: str, device: str):
         self._keras = network.import_keras()
         self._device = device if ":" in device else f"{device}:0"
         self._lock = threading.Lock()
-        self.n_features = encoder.n_features
+        self.n_features: int = encoder.n_features
         with self._on_device():
             self._model = network.build_network(
                 encoder, weights, input_size=input_size, pooling=pooling, precision=precision

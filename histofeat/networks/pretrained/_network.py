@@ -7,10 +7,12 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 
-from histofeat.exceptions import MissingExtraError, WeightsError, first_line
+from histofeat.exceptions import MissingExtraError, WeightsError, first_line, needs
 from histofeat.networks.pretrained._records import Encoder
 
 _MEAN = np.array([0.485, 0.456, 0.406], dtype=np.float32)
@@ -18,7 +20,7 @@ _STD = np.array([0.229, 0.224, 0.225], dtype=np.float32)
 _MEAN_BGR = np.array([103.939, 116.779, 123.68], dtype=np.float32)
 
 
-def import_keras():
+def import_keras() -> ModuleType:
     """The module ``keras``, with TensorFlow's own log silent unless ``TF_CPP_MIN_LOG_LEVEL`` is set already.
 
     Raises
@@ -27,14 +29,8 @@ def import_keras():
         If Keras or its backend is not installed.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    try:
-        with _quiet():
-            import keras
-    except ImportError as error:
-        raise MissingExtraError(
-            f"keras: expected Keras 3 with a backend for pretrained networks, got {error}. "
-            'Install it with pip install "histofeat[cnn]".'
-        ) from error
+    with _quiet(), needs("histofeat[cnn]", "keras: expected Keras 3 with a backend for pretrained networks"):
+        import keras
     return keras
 
 
@@ -114,7 +110,9 @@ def preprocess(pixels, rule: str):
     return x
 
 
-def build_network(encoder: Encoder, weights: Path, *, input_size: int, pooling="avg", precision="float32"):
+def build_network(
+    encoder: Encoder, weights: Path, *, input_size: int, pooling: str = "avg", precision: str = "float32"
+) -> Any:
     """The whole network: uint8 pixels in, float32 embeddings out, preprocessing inside.
 
     Parameters
@@ -153,8 +151,10 @@ def build_network(encoder: Encoder, weights: Path, *, input_size: int, pooling="
     with _quiet(), _settings(keras, precision):
         base = base_network(keras, encoder, shape, pooling, weights)
         pixels = keras.Input(shape, dtype="uint8")
-        if encoder.taps:
-            base = _tapped(keras, base, encoder.taps, pooling)
+        if encoder.taps:  # their pooled feature maps, side by side
+            pool = keras.ops.mean if pooling == "avg" else keras.ops.max
+            maps = [pool(base.get_layer(tap).output, axis=(1, 2)) for tap in encoder.taps]
+            base = keras.Model(base.input, keras.ops.concatenate(maps, axis=-1))
         embedding = base(preprocess(pixels, encoder.preprocessing), training=False)
         return keras.Model(pixels, keras.ops.cast(embedding, "float32"))
 
@@ -200,15 +200,7 @@ def base_network(keras, encoder: Encoder, shape, pooling: str = "avg", weights: 
     return base
 
 
-def _tapped(keras, base, taps, pooling):
-    """Give the pooled feature maps of some layers, side by side."""
-    pool = keras.ops.mean if pooling == "avg" else keras.ops.max
-    return keras.Model(
-        base.input, keras.ops.concatenate([pool(base.get_layer(tap).output, axis=(1, 2)) for tap in taps], axis=-1)
-    )
-
-
-def write_trained(encoder: Encoder, arrays, path: Path) -> None:
+def write_trained(encoder: Encoder, arrays: Sequence[np.ndarray], path: Path) -> None:
     """Write the weights of an encoder of histofeat's own that was trained as a part of a classifier.
 
     Parameters
@@ -227,7 +219,7 @@ def write_trained(encoder: Encoder, arrays, path: Path) -> None:
         base.save_weights(path)
 
 
-def export_openvino(model, path: Path) -> None:
+def export_openvino(model: Any, path: Path) -> None:
     """Write a Keras model as OpenVINO's ``.xml`` with its ``.bin`` beside it.
 
     Raises
@@ -334,7 +326,7 @@ WIDTHS = (32, 64, 128)
 BLOCKS = (1, 1, 1)
 
 
-def residual_features(keras, x, *, pooling: str = "avg", widths: Sequence[int] = WIDTHS):
+def residual_features(keras, x, *, pooling: str = "avg"):
     """Features of patches: a 5x5 stem of stride 2, three residual blocks, and the pooled last feature map.
 
     Parameters
@@ -345,18 +337,18 @@ def residual_features(keras, x, *, pooling: str = "avg", widths: Sequence[int] =
         Pixels, preprocessed to -1 to 1.
     pooling : {"avg", "max"}
         How the last feature map becomes a vector.
-    widths : sequence of int, default=(32, 64, 128)
-        Channels of each stage; the stem has those of the first.
 
     Returns
     -------
-    features : tensor (n, widths[-1])
+    features : tensor (n, 128)
     """
     pool = keras.layers.GlobalAveragePooling2D if pooling == "avg" else keras.layers.GlobalMaxPooling2D
-    return pool()(residual_stages(keras, x, widths=widths)[-1])
+    return pool()(residual_stages(keras, x)[-1])
 
 
-def residual_stages(keras, x, *, widths: Sequence[int] = WIDTHS, blocks: Sequence[int] = BLOCKS) -> list:
+def residual_stages(
+    keras: ModuleType, x: Any, *, widths: Sequence[int] = WIDTHS, blocks: Sequence[int] = BLOCKS
+) -> list[Any]:
     """Feature maps at the end of each stage of the network.
 
     Parameters
@@ -366,7 +358,7 @@ def residual_stages(keras, x, *, widths: Sequence[int] = WIDTHS, blocks: Sequenc
     x : tensor (n, size, size, 3), float32
         Pixels, preprocessed to -1 to 1.
     widths, blocks : sequence of int
-        Channels and blocks of each stage.
+        Channels and blocks of each stage; the stem has the channels of the first.
 
     Returns
     -------

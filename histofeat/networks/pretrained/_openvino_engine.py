@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from histofeat.datasets import write_whole
-from histofeat.exceptions import MissingExtraError
+from histofeat.exceptions import needs
 from histofeat.networks.pretrained import _network as network
 from histofeat.networks.pretrained._provenance import read_record
 from histofeat.networks.pretrained._records import Encoder
@@ -41,23 +41,18 @@ def import_openvino():
     MissingExtraError
         If OpenVINO is not installed.
     """
-    if "openvino" in sys.modules:
-        before = _ABSENT
-    else:
-        before = sys.modules.get("openvino_telemetry", _ABSENT)
+    before = sys.modules.get("openvino_telemetry", _ABSENT)
+    if "openvino" not in sys.modules:
         sys.modules["openvino_telemetry"] = None
     try:
-        import openvino
-    except ImportError as error:
-        raise MissingExtraError(
-            f"openvino: expected OpenVINO for engine='openvino', got {error}. "
-            'Install it with pip install "histofeat[cnn]", or use engine="keras".'
-        ) from error
+        expected = "openvino: expected OpenVINO for engine='openvino'"
+        with needs("histofeat[cnn]", expected, ', or use engine="keras"'):
+            import openvino
     finally:
         if before is not _ABSENT:
             sys.modules["openvino_telemetry"] = before
-        elif sys.modules.get("openvino_telemetry", _ABSENT) is None:
-            del sys.modules["openvino_telemetry"]
+        else:
+            sys.modules.pop("openvino_telemetry", None)
     return openvino
 
 
@@ -89,8 +84,8 @@ class OpenVINOEngine:
         Arithmetic, set explicitly: OpenVINO's own choice depends on the processor.
     n_threads : int
         Threads; each runs passes of its own, so their number does not change any value.
-    cache_dir : path or None
-        Folder of converted networks; None is `user_cache`.
+    cache_dir : Path
+        Holds the folder of converted networks.
 
     Raises
     ------
@@ -100,7 +95,7 @@ class OpenVINOEngine:
 
     name = "openvino"
 
-    def __init__(self, encoder: Encoder, weights: Path, *, input_size, pooling, precision, n_threads, cache_dir=None):
+    def __init__(self, encoder: Encoder, weights: Path, *, input_size, pooling, precision, n_threads, cache_dir):
         core = import_openvino().Core()
         if precision == "bfloat16" and not bfloat16_supported():
             raise ValueError(
@@ -170,9 +165,9 @@ def _converted_beside(encoder: Encoder, weights: Path, input_size: int, pooling:
     return converted if named else None
 
 
-def _read_network(core, identity: dict, build: Callable, cache_dir):
+def _read_network(core, identity: dict, build: Callable, cache_dir: Path):
     name = "-".join(str(value) for value in identity.values())
-    folder = (Path(cache_dir) if cache_dir is not None else user_cache()) / "openvino" / name
+    folder = cache_dir / "openvino" / name
     if _is_sound(folder, identity):
         return core.read_model(folder / "network.xml")
     model = build()

@@ -1,5 +1,6 @@
 """Whether weights are what they should be: the fingerprint of a loaded network and the record of its training."""
 
+import contextlib
 import functools
 import json
 import zipfile
@@ -7,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -47,7 +49,7 @@ def test_image(size: int) -> np.ndarray:
     return np.clip(stained, 0, 255).astype(np.uint8)[None]
 
 
-def fingerprint(engine, input_size: int) -> np.ndarray:
+def fingerprint(engine: Any, input_size: int) -> np.ndarray:
     """Sixteen numbers that stand for the embedding of the test image.
 
     Parameters
@@ -101,11 +103,10 @@ def check_fingerprint(engine, encoder, *, weights: str, identity: Mapping, cache
     known = known_fingerprints().get((encoder.name, weights, identity["input_size"], identity["pooling"]))
     whose = "the one that histofeat knows"
     if known is None:
+        settings = [str(identity[name]) for name in ("input_size", "pooling", "precision", "graph")]
         # The name of a repository of the hub has a slash.
-        name = encoder.name.replace("/", "-")
-        settings = (identity[one] for one in ("input_size", "pooling", "precision", "graph"))
-        words = (name, weights, *settings, engine.name)
-        known, whose = _remembered(cache_dir / "fingerprints", "-".join(map(str, words)), found), "the first one here"
+        name = "-".join([encoder.name.replace("/", "-"), weights, *settings, engine.name])
+        known, whose = _remembered(cache_dir / "fingerprints" / f"{name}.json", found), "the first one here"
     away = float(np.abs(found - known).max())
     if away > _TOLERANCE[identity["precision"]]:
         raise WeightsError(
@@ -128,18 +129,15 @@ def known_fingerprints() -> Mapping[tuple[str, str, int, str], np.ndarray]:
     }
 
 
-def _remembered(folder: Path, name: str, found: np.ndarray) -> np.ndarray:
-    """Give the fingerprint that was kept under a name; keep this one where there is none."""
-    path = folder / f"{name}.json"
+def _remembered(path: Path, found: np.ndarray) -> np.ndarray:
+    """Return the fingerprint that was stored in a file; store this one if there is none."""
     try:
         return np.array(json.loads(path.read_text(encoding="utf-8")), dtype=np.float64).reshape(_VALUES)
     except (OSError, ValueError, TypeError):
         pass
-    try:
-        with write_whole(path, overwrite=True, parents=True) as part:
-            part.write_text(json.dumps(found.round(6).tolist()), encoding="utf-8")
-    except OSError:
-        pass  # a cache that cannot be written: the next process has nothing to compare with either
+    # In a cache that cannot be written, the next process has nothing to compare with either.
+    with contextlib.suppress(OSError), write_whole(path, overwrite=True, parents=True) as part:
+        part.write_text(json.dumps(found.round(6).tolist()), encoding="utf-8")
     return found
 
 
@@ -167,8 +165,6 @@ class TrainingRecord:
         How it was trained.
     files : mapping of str to str
         Content hash of each file of weights, by name.
-    version : int
-        Of the network that the weights belong to.
     """
 
     encoder: str
@@ -177,7 +173,6 @@ class TrainingRecord:
     image_digests: tuple[bytes, ...] = field(repr=False)
     recipe: Mapping[str, object] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
-    version: int = VERSION
 
     @cached_property
     def digests(self) -> frozenset[bytes]:
@@ -213,7 +208,7 @@ def write_record(record: TrainingRecord, weights: Path) -> None:
     np.savez_compressed(images, patients=np.array(record.patients), digests=digests)
     about = {
         "encoder": record.encoder,
-        "version": record.version,
+        "version": VERSION,
         "dataset": record.dataset,
         "n_patients": record.n_patients,
         "n_images": len(record.image_digests),
@@ -263,7 +258,9 @@ def read_record(weights: Path, encoder: str) -> TrainingRecord | None:
             "Use the weights that came with this version of histofeat, or train them again."
         )
     _check_files(path, files)
-    return _with_images(path, about)
+    images = path.with_name(path.name.removesuffix(_RECORD) + _IMAGES)
+    patients, digests = _read_images(images, images.stat().st_mtime_ns if images.is_file() else 0, encoder)
+    return TrainingRecord(encoder, about.get("dataset", ""), patients, digests, about.get("recipe", {}), files)
 
 
 def _check_files(path: Path, files: Mapping[str, str]) -> None:
@@ -276,16 +273,6 @@ def _check_files(path: Path, files: Mapping[str, str]) -> None:
                 f"{file}: expected the content {expected}, got {file.stat().st_size:,} bytes of content {found}: "
                 "truncated, changed, or another network's. Copy the folder of the weights again."
             )
-
-
-def _with_images(path: Path, about: Mapping) -> TrainingRecord:
-    images = path.with_name(path.name.removesuffix(_RECORD) + _IMAGES)
-    changed_ns = images.stat().st_mtime_ns if images.is_file() else 0
-    patients, digests = _read_images(images, changed_ns, about["encoder"])
-    return TrainingRecord(
-        about["encoder"], about.get("dataset", ""), patients, digests, about.get("recipe", {}), about["files"],
-        about["version"],
-    )  # fmt: skip
 
 
 @lru_cache(maxsize=8)  # asked for with every batch of patches

@@ -80,9 +80,6 @@ class Encoder:
 _MIDDLE = ("block_6_expand_relu", "block_13_expand_relu")
 
 
-_MOBILENET_V2 = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{}_224_no_top.h5"
-
-
 TIMM, HUB = "timm:", "hf-hub:"
 
 
@@ -193,7 +190,8 @@ class TimmEncoder:
 
 def _mobilenet_v2(name: str, alpha: float, n_features: int = 1280, taps: tuple[str, ...] = ()) -> Encoder:
     return Encoder(
-        name, "MobileNetV2", "mobilenet_v2", n_features, "tf", _MOBILENET_V2.format(alpha),
+        name, "MobileNetV2", "mobilenet_v2", n_features, "tf",
+        f"mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{alpha}_224_no_top.h5",
         options=(("alpha", alpha),), taps=taps, reference="10.1109/CVPR.2018.00474",
     )  # fmt: skip
 
@@ -269,7 +267,9 @@ TIMM_ENCODERS: Mapping[str, TimmEncoder] = MappingProxyType(
 )
 
 
-def check_settings(encoder, engine: str, pooling: str, precision: str = "float32", device=None) -> None:
+def check_settings(
+    encoder: Encoder | TimmEncoder, engine: str, pooling: str, precision: str = "float32", device: str | None = None
+) -> None:
     """Refuse settings that do not exist, an engine that cannot run an encoder, and a pooling that it does not have.
 
     Parameters

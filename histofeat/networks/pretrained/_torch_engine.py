@@ -5,15 +5,14 @@ import pickle
 import re
 import sys
 import threading
-import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from histofeat.exceptions import MissingExtraError, WeightsError, first_line
+from histofeat.exceptions import WeightsError, first_line, needs
+from histofeat.networks.pretrained._network import _quiet
 from histofeat.networks.pretrained._records import TimmEncoder
 
 #: Raised whenever what this module computes from the same pixels and weights changes.
@@ -46,18 +45,11 @@ def import_timm():
     MissingExtraError
         If one of them is not installed.
     """
-    try:
-        # A timm that is older than its PyTorch deprecates at import; nothing a user of histofeat can act on.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            import timm
-            import timm.layers
-            import torch
-    except ImportError as error:
-        raise MissingExtraError(
-            f"timm: expected timm and PyTorch for this encoder, got {error}. "
-            'Install them with pip install "histofeat[timm]".'
-        ) from error
+    # A timm that is older than its PyTorch deprecates at import; nothing a user of histofeat can act on.
+    with _quiet(), needs("histofeat[timm]", "timm: expected timm and PyTorch for this encoder"):
+        import timm
+        import timm.layers
+        import torch
     return torch, timm
 
 
@@ -152,20 +144,9 @@ def build_network(encoder: TimmEncoder, weights: Path):
     return network.eval().requires_grad_(False)
 
 
-@dataclass(frozen=True, eq=False)
-class Staged:
-    """Pixels in the memory of the device that will embed them.
-
-    Parameters
-    ----------
-    n : int
-        The number of patches.
-    passes : tuple of (int, tensor)
-        The patches of each pass through the network, and the pass itself, which may be filled up with black ones.
-    """
-
-    n: int
-    passes: tuple[tuple[int, Any], ...]
+#: Pixels in the memory of the device that embeds them: for each pass through the network the number of patches, and
+#: their tensor, which may be filled up with black ones.
+Staged = list[tuple[int, Any]]
 
 
 class StagedEngine:
@@ -183,14 +164,14 @@ class StagedEngine:
         size = batch_size or 64
         chunks = [pixels[start : start + size] for start in range(0, len(pixels), size)]
         with self._on_device():
-            return Staged(len(pixels), tuple((len(chunk), self._send(chunk, size)) for chunk in chunks))
+            return [(len(chunk), self._send(chunk, size)) for chunk in chunks]
 
     def embed(self, pixels: Staged | np.ndarray, *, batch_size: int | None = None) -> np.ndarray:
         """Embeddings (n, d) float32 of pixels (n, size, size, 3) uint8, staged or not; see `stage`."""
-        staged = pixels if isinstance(pixels, Staged) else self.stage(pixels, batch_size=batch_size)
-        out, at = np.empty((staged.n, self.n_features), dtype=np.float32), 0
+        passes = self.stage(pixels, batch_size=batch_size) if isinstance(pixels, np.ndarray) else pixels
+        out, at = np.empty((sum(rows for rows, _ in passes), self.n_features), dtype=np.float32), 0
         with self._lock, self._on_device():
-            for rows, tensor in staged.passes:
+            for rows, tensor in passes:
                 out[at : at + rows] = self._vectors(tensor)[:rows]
                 at += rows
         return out
@@ -244,9 +225,6 @@ class TorchEngine(StagedEngine):
             host = host.pin_memory().to(self._device, non_blocking=True)
         return host
 
-    def _vectors(self, tensor) -> np.ndarray:
-        return self._forward(tensor).float().cpu().numpy()
-
     def _to(self, device: str, network, encoder: TimmEncoder) -> None:
         self._device = self._torch.device(device)
         self._network = network.to(self._device)
@@ -255,21 +233,22 @@ class TorchEngine(StagedEngine):
             for values in (encoder.mean, encoder.std)
         )
 
-    def _forward(self, pixels):
-        torch = self._torch
+    def _vectors(self, tensor) -> np.ndarray:
+        torch, network = self._torch, self._network
         # Set explicitly, so that an autocast around the caller does not change the numbers.
         autocast = torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._bfloat16)
         with torch.inference_mode(), autocast:
-            x = (pixels.permute(0, 3, 1, 2).float().div(255) - self._mean) / self._std
-            if not self._class_and_mean:
-                return self._network(x)
-            tokens = self._network.forward_features(x)
-            patches = tokens[:, self._network.num_prefix_tokens :]
-            return torch.cat([tokens[:, 0], patches.mean(dim=1)], dim=-1)
+            x = (tensor.permute(0, 3, 1, 2).float().div(255) - self._mean) / self._std
+            if self._class_and_mean:
+                tokens = network.forward_features(x)
+                x = torch.cat([tokens[:, 0], tokens[:, network.num_prefix_tokens :].mean(dim=1)], dim=-1)
+            else:
+                x = network(x)
+        return x.float().cpu().numpy()
 
     def _check_size(self, encoder: TimmEncoder, size: int) -> None:
         try:
-            self._forward(self._torch.zeros(1, size, size, 3, dtype=self._torch.uint8))
+            self._vectors(self._torch.zeros(1, size, size, 3, dtype=self._torch.uint8))
         except (AssertionError, RuntimeError, ValueError) as error:
             raise ValueError(
                 f"CNNEmbedding.input_size: expected a side that {encoder.name} takes, got {size} "
@@ -279,11 +258,11 @@ class TorchEngine(StagedEngine):
 
 def _create(architecture: str, options):
     torch, timm = import_timm()
-    homes = {"timm.layers": timm.layers, "torch.nn": torch.nn}
-    given = {}
+    homes, given = {"timm.layers": timm.layers, "torch.nn": torch.nn}, dict(options)
     for key, value in options:
-        home, _, name = value.partition(":") if isinstance(value, str) else ("", "", "")
-        given[key] = getattr(homes[home], name) if home in homes else value
+        home, _, name = str(value).partition(":")
+        if home in homes:
+            given[key] = getattr(homes[home], name)
     return timm.create_model(architecture, pretrained=False, num_classes=0, **given)
 
 
@@ -297,14 +276,9 @@ def _conv_stem(torch, width: int):
 
 
 def _read_checkpoint(torch, encoder: TimmEncoder, path: Path) -> dict:
-    try:
+    with needs("histofeat[timm]", "safetensors: expected it to read weights of this encoder"):
         import safetensors
         import safetensors.torch
-    except ImportError as error:
-        raise MissingExtraError(
-            f"safetensors: expected it to read weights of this encoder, got {error}. "
-            'Install it with pip install "histofeat[timm]".'
-        ) from error
     try:
         if path.suffix == ".safetensors":
             state = safetensors.torch.load_file(path, device="cpu")

@@ -10,7 +10,7 @@ import urllib.request
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from histofeat.exceptions import MissingExtraError, WeightsError, first_line
+from histofeat.exceptions import WeightsError, first_line, needs
 from histofeat.networks.pretrained._records import Encoder, TimmEncoder
 
 _log = logging.getLogger(__name__)
@@ -36,24 +36,18 @@ _SIGNATURES = {
     ".bin": (0, (b"PK\x03\x04", b"\x80"), _TORCH),
     ".pth": (0, (b"PK\x03\x04", b"\x80"), _TORCH),
 }
-#: By maker of the network: suffixes, in words, what writes such files, and where published ones are.
+#: By builder of the network: how names of its files end, and what writes such files.
 _KINDS = {
-    "keras": (
-        (".h5", ".keras"),
-        ".h5, .weights.h5 or .keras",
-        "Keras's `save_weights`",
-        "with {encoder.weight_file} in a folder of weights.",
-    ),
-    "timm": (
-        (".safetensors", ".bin", ".pth"),
-        ".safetensors, .bin or .pth",
-        "safetensors or with `torch.save(network.state_dict(), ...)`",
-        "for the published ones. {encoder.access}",
-    ),
+    "keras": ((".h5", ".weights.h5", ".keras"), "Keras's `save_weights`"),
+    "timm": ((".safetensors", ".bin", ".pth"), "safetensors or with `torch.save(network.state_dict(), ...)`"),
 }
 
 
-def find_weights(encoder: Encoder | TimmEncoder, weights="imagenet", weights_dir=None) -> Path:
+def find_weights(
+    encoder: Encoder | TimmEncoder,
+    weights: str | os.PathLike[str] = "imagenet",
+    weights_dir: str | os.PathLike[str] | None = None,
+) -> Path:
     """Find the file that holds the weights of an encoder.
 
     Parameters
@@ -89,7 +83,12 @@ def find_weights(encoder: Encoder | TimmEncoder, weights="imagenet", weights_dir
     if encoder.source == "histofeat":
         return _check_file(encoder, shipped_weights(encoder))
     folder = weights_dir if weights_dir is not None else os.environ.get(WEIGHTS_VARIABLE)
-    folders = [_check_folder(Path(folder).expanduser(), given=weights_dir is not None)] if folder else []
+    folders = [Path(folder).expanduser()] if folder else []
+    if folders and not folders[0].is_dir():
+        source = f"environment variable {WEIGHTS_VARIABLE}" if weights_dir is None else "weights_dir"
+        raise WeightsError(
+            f"{source}: expected a folder of weights, got {str(folders[0])!r}, which is no folder. Correct the path."
+        )
     if encoder.source == "keras":
         folders.append(_keras_cache())
     for place in folders:
@@ -104,7 +103,7 @@ def shipped_weights(encoder: Encoder) -> Path:
     return Path(__file__).with_name("shipped") / encoder.name / encoder.weight_file
 
 
-def hash_weights(path) -> str:
+def hash_weights(path: str | os.PathLike[str]) -> str:
     """Content hash of a file of weights: 32 hexadecimal digits of BLAKE2b over its bytes.
 
     Computed once per process for a file that does not change (path, size and time of change).
@@ -129,26 +128,19 @@ def _hash_bytes(path: Path, size: int, mtime_ns: int) -> str:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
-def _check_folder(folder: Path, *, given: bool) -> Path:
-    if not folder.is_dir():
-        source = "weights_dir" if given else f"environment variable {WEIGHTS_VARIABLE}"
-        raise WeightsError(
-            f"{source}: expected a folder of weights, got {str(folder)!r}, which is no folder. Correct the path."
-        )
-    return folder
-
-
 def _check_file(encoder: Encoder | TimmEncoder, path: Path) -> Path:
-    known, kinds, save, published = _KINDS["timm" if encoder.source == "timm" else "keras"]
+    by_timm = encoder.source == "timm"
     if not path.is_file():
+        in_folder = f"with {encoder.weight_file} in a folder of weights."
         raise WeightsError(
-            f"{path}: expected a file of {encoder.name} weights, got no such file. "
-            f'Correct the path, or use weights="imagenet" {published.format(encoder=encoder)}'
+            f"{path}: expected a file of {encoder.name} weights, got no such file. Correct the path, or use "
+            f'weights="imagenet" {f"for the published ones. {encoder.access}" if by_timm else in_folder}'
         )
-    if path.suffix not in known:
+    endings, writer = _KINDS["timm" if by_timm else "keras"]
+    if path.suffix not in _SIGNATURES or path.suffix not in endings:
         raise WeightsError(
-            f"{path}: expected weights of {encoder.name} as {kinds}, got the suffix {path.suffix!r}. "
-            f"Save them with {save} under one of these names."
+            f"{path}: expected weights of {encoder.name} as {', '.join(endings[:-1])} or {endings[-1]}, got the suffix "
+            f"{path.suffix!r}. Save them with {writer} under one of these names."
         )
     at, signatures, kind = _SIGNATURES[path.suffix]
     with path.open("rb") as file:
@@ -201,13 +193,9 @@ def import_hub():
     MissingExtraError
         If it is not installed.
     """
-    try:
+    expected = "huggingface_hub: expected it for the published weights of this encoder"
+    with needs("histofeat[timm]", expected, ", or pass weights=<path>"):
         import huggingface_hub
-    except ImportError as error:
-        raise MissingExtraError(
-            f"huggingface_hub: expected it for the published weights of this encoder, got {error}. "
-            'Install it with pip install "histofeat[timm]", or pass weights=<path>.'
-        ) from error
     return huggingface_hub
 
 
