@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -24,12 +24,7 @@ from histofeat.datasets._image_files import (
     list_folder,
 )
 from histofeat.datasets._parts import PARTS, part_named
-from histofeat.datasets._patients import (
-    COST_OF_NO_PATIENTS,
-    EACH_IMAGE,
-    PATIENTS_UNKNOWN,
-    PatientRule,
-)
+from histofeat.datasets._patients import COST_OF_NO_PATIENTS, EACH_IMAGE, PATIENTS_UNKNOWN, PatientRule
 from histofeat.datasets.synthetic._cohort_folder import MANIFEST
 from histofeat.exceptions import DatasetError, and_more
 from histofeat.images import image_size
@@ -290,27 +285,24 @@ def _has_parts(root: Path, folders: list, parts: dict, wanted: Sequence[str] | N
     if not parts or {entry.name for entry in parts} & set(wanted or ()):
         return False
     others = [entry.name for entry in folders if entry not in parts]
-    if not others:
-        return True
-    if wanted is None:
+    if others and wanted is None:
         first = min(entry.name for entry in parts)
         raise DatasetError(
             f"{root}: expected either folders of parts or folders of classes, got {first!r} beside {others[0]!r} "
             f"({len(parts)} and {len(others)} such folders). If {first!r} is a class, pass classes= with all names; if "
             "it is a part, move the others elsewhere, or name the classes inside the parts by classes=."
         )
-    return not set(others) & set(wanted)
+    return not set(others) & set(wanted or ())
 
 
 def _refuse_two_of_one_part(root: Path, parts: dict) -> None:
-    by_part: dict[str, list[str]] = {}
+    first: dict[str, str] = {}
     for entry, part in parts.items():
-        by_part.setdefault(part, []).append(entry.name)
-    twice = [names for names in by_part.values() if len(names) > 1]
-    if twice:
-        raise DatasetError(
-            f"{root}: expected one folder for each part, got {twice[0][0]!r} and {twice[0][1]!r}. Put them together."
-        )
+        other = first.setdefault(part, entry.name)
+        if other != entry.name:
+            raise DatasetError(
+                f"{root}: expected one folder for each part, got {other!r} and {entry.name!r}. Put them together."
+            )
 
 
 def _refuse_images_of_no_class(root: Path, part: os.DirEntry) -> None:
@@ -327,16 +319,23 @@ def _read_classes(tree: FolderTree, folders: list, part: str | None, wanted: Seq
         if wanted is not None and entry.name not in wanted:
             tree.leave_out(entry.path, "is a folder of no class in classes= (not searched)")
             continue
-        before = len(tree.images)
-        _walk(tree, entry.path, (os.path.realpath(entry.path),), part, entry.name, entry.path)
+        images = []
+        for file in _files_below(tree, entry.path, (os.path.realpath(entry.path),)):
+            size = _why_unusable(file) or image_size(file.path)
+            if isinstance(size, str):
+                tree.leave_out(file.path, size)
+            else:
+                inner = file.path[len(entry.path) + 1 :].replace(os.sep, "/")
+                images.append(FoundImage(file.path, part, entry.name, inner, *size))
+        tree.images += images
         if entry.name not in tree.folders:
             tree.folders.append(entry.name)
-        if len(tree.images) == before:
+        if not images:
             tree.empty.append(tree.relative(entry.path))
 
 
-def _walk(tree: FolderTree, folder: str, above: tuple[str, ...], part: str | None, name: str, top: str) -> None:
-    """Take the images below a class folder; `above` are the real paths of the folders that led here."""
+def _files_below(tree: FolderTree, folder: str, above: tuple[str, ...]) -> Iterator[os.DirEntry]:
+    """Yield the files below a class folder; `above` are the real paths of the folders that led here."""
     for entry in list_folder(folder):
         if is_system_name(entry.name):
             tree.leave_out(entry.path, _SYSTEM)
@@ -345,18 +344,9 @@ def _walk(tree: FolderTree, folder: str, above: tuple[str, ...], part: str | Non
             if real in above:
                 tree.leave_out(entry.path, "is a link to a folder that it lies in")
             else:
-                _walk(tree, entry.path, (*above, real), part, name, top)
+                yield from _files_below(tree, entry.path, (*above, real))
         else:
-            _take(tree, entry, part, name, top)
-
-
-def _take(tree: FolderTree, entry: os.DirEntry, part: str | None, name: str, top: str) -> None:
-    size = _why_unusable(entry) or image_size(entry.path)
-    if isinstance(size, str):
-        tree.leave_out(entry.path, size)
-    else:
-        inner = entry.path[len(top) + 1 :].replace(os.sep, "/")
-        tree.images.append(FoundImage(entry.path, part, name, inner, *size))
+            yield entry
 
 
 def _why_unusable(entry: os.DirEntry) -> str | None:

@@ -4,9 +4,10 @@ import codecs
 import csv
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from histofeat.exceptions import DatasetError, and_more, known_names
 
@@ -49,12 +50,40 @@ class CsvRows:
             With the line number and the count of the rest.
         """
         for column in columns:
-            empty = [row for row, cells in enumerate(self.rows) if not cells[column].strip()]
-            if empty:
-                raise DatasetError(
-                    f"{self.at(empty[0])}: expected text in the column {column!r}, got an empty cell"
-                    f"{and_more(len(empty))}. Fill it in, or remove the row."
-                )
+            self.parsed(column, lambda cell: cell.strip() or None, "text", "Fill it in, or remove the row.")
+
+    def parsed(
+        self, column: str, parse: Callable[[str], Any], expected: str, remedy: str, rows: Sequence[int] | None = None
+    ) -> list[Any]:
+        """Give the cells of a column as `parse` reads them, each as "" where there is no such column.
+
+        Parameters
+        ----------
+        column : str
+            Its name.
+        parse : callable
+            Gives the value of a cell, or None for a cell that is refused.
+        expected, remedy : str
+            What a message says.
+        rows : sequence of int, optional
+            Which rows; by default all.
+
+        Raises
+        ------
+        DatasetError
+            With the line number of the first cell that is refused, and the count of the rest.
+        """
+        rows = range(len(self.rows)) if rows is None else rows
+        values = {row: parse(self.rows[row].get(column, "")) for row in rows}
+        wrong = [row for row, value in values.items() if value is None]
+        if wrong:
+            cell = self.rows[wrong[0]][column]
+            got = repr(cell) if cell.strip() else "an empty cell"
+            raise DatasetError(
+                f"{self.at(wrong[0])}: expected {expected} in the column {column!r}, got {got}{and_more(len(wrong))}. "
+                f"{remedy}"
+            )
+        return list(values.values())
 
 
 def read_csv_rows(path: str | os.PathLike[str], required: Sequence[str], *, owner: str) -> CsvRows:
@@ -100,7 +129,8 @@ def read_csv_rows(path: str | os.PathLike[str], required: Sequence[str], *, owne
         for cells in reader:
             if cells and any(cell.strip() for cell in cells):
                 _check_width(file, begins, cells, columns, _DELIMITERS[delimiter])
-                rows.append({name: _settled(name, cell) for name, cell in zip(columns, cells, strict=True) if name})
+                named = {name: cell for name, cell in zip(columns, cells, strict=True) if name}
+                rows.append({name: cell if name == "path" else cell.strip() for name, cell in named.items()})
                 lines.append(begins)
             begins = reader.line_num + 1 + skipped
     except csv.Error as error:
@@ -175,7 +205,3 @@ def _check_width(file: Path, line: int, cells: list[str], columns: tuple[str, ..
             f"{file}, line {line}: expected {len(columns)} cells as in the header, got {len(cells)}. Put cells that "
             f"hold {divided} between double quotes."
         )
-
-
-def _settled(column: str, cell: str) -> str:
-    return cell if column == "path" else cell.strip()

@@ -207,6 +207,19 @@ def content_notes(frame: pd.DataFrame, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def checked_path(where: str, given: Any, expected: str = "a path", remedy: str = "Give one.") -> Path:
+    """Absolute path, so that it still holds in worker processes; not resolved, so that it reads as the user's.
+
+    Raises
+    ------
+    DatasetError
+        If it is no path, or an empty one.
+    """
+    if not isinstance(given, str | os.PathLike) or not str(given):
+        raise DatasetError(f"{where}: expected {expected}, got {given!r}. {remedy}")
+    return Path(given).expanduser().absolute()
+
+
 def existing_folder(root: Any, owner: str, holds: str, *, hint: str | None = None) -> Path:
     """Path of a folder that is there.
 
@@ -224,18 +237,14 @@ def existing_folder(root: Any, owner: str, holds: str, *, hint: str | None = Non
     Returns
     -------
     folder : Path
-        Absolute, so that paths below it still hold in worker processes; not resolved, so that they read as the user's.
+        As from `checked_path`.
 
     Raises
     ------
     DatasetError
         If it is no path, does not exist, or is a file.
     """
-    if not isinstance(root, (str, os.PathLike)) or not str(root):
-        raise DatasetError(
-            f"{owner}: expected the path of a folder, got {root!r}. Give the folder that holds {hint or holds}."
-        )
-    folder = Path(root).expanduser().absolute()
+    folder = checked_path(owner, root, "the path of a folder", f"Give the folder that holds {hint or holds}.")
     if not folder.exists():
         raise DatasetError(
             f"{folder}: expected a folder with {holds}, got a path that does not exist. "

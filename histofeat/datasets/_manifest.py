@@ -11,7 +11,7 @@ import pandas as pd
 from histofeat.datasets._audit import DatasetAudit, LeftOut, table_notes
 from histofeat.datasets._base import PatchDataset, class_names, in_order
 from histofeat.datasets._csv_rows import CsvRows, read_csv_rows
-from histofeat.datasets._image_files import fold_case
+from histofeat.datasets._image_files import checked_path, fold_case
 from histofeat.datasets._parts import part_named
 from histofeat.datasets._patients import COST_OF_NO_PATIENTS, EACH_IMAGE, PATIENTS_UNKNOWN
 from histofeat.datasets.synthetic._cohort_folder import MANIFEST
@@ -21,6 +21,7 @@ from histofeat.images import image_size
 #: Columns with a meaning of their own; any other is kept as text.
 _READ = ("path", "label", "label_code", "patient", "x", "y", "part", "height", "width", "synthetic")
 _MAX_POSITION = 2**31
+_REMOVE = "Correct it, or remove the column."
 
 
 def load_manifest(
@@ -110,10 +111,8 @@ def load_manifest(
 
 
 def _check_arguments(csv: Any, root: Any, patients: Any) -> None:
-    for owner, value in (("csv", csv), ("root", root)):
-        if not (value is None and owner == "root") and (not isinstance(value, str | os.PathLike) or not str(value)):
-            raise DatasetError(f"load_manifest.{owner}: expected a path, got {value!r}. Give one.")
-    if root is not None and not Path(root).expanduser().is_dir():
+    checked_path("load_manifest.csv", csv)
+    if root is not None and not checked_path("load_manifest.root", root).is_dir():
         raise DatasetError(f"load_manifest.root: expected an existing folder, got {str(root)!r}. Check the path.")
     if patients not in (None, EACH_IMAGE):
         raise DatasetError(
@@ -234,37 +233,23 @@ def _to_frame(rows: CsvRows, kept: list[int], paths: list[str], sizes: Mapping[i
         "patient": [row.get("patient", "") for row in cells],
     }
     for axis in ("x", "y"):
-        given = [_position(rows, row, axis) for row in kept] if axis in rows.columns else [pd.NA] * len(kept)
+        given = rows.parsed(axis, _position, "a whole number of pixels", "Correct it, or leave it empty.", kept)
         columns[axis] = pd.array(given, dtype="Int64")
     columns["height"] = [sizes[row][0] for row in kept]
     columns["width"] = [sizes[row][1] for row in kept]
     if "part" in rows.columns:
-        columns["part"] = [_part(rows, row) for row in kept]
+        columns["part"] = rows.parsed("part", part_named, "train, validation or test", _REMOVE, kept)
     others = [column for column in rows.columns if column not in _READ and column]
     return pd.DataFrame(columns | {column: [row[column] for row in cells] for column in others})
 
 
-def _position(rows: CsvRows, row: int, axis: str) -> Any:
-    text = rows.rows[row][axis]
+def _position(text: str) -> Any:
+    """Pixels, a missing value for an empty cell, or None for any other text."""
     if not text:
         return pd.NA
     whole = text.removesuffix(".0")  # a column of whole numbers with gaps is saved as floats by many programs
-    if not (whole.isdecimal() and whole.isascii() and int(whole[:12]) < _MAX_POSITION):
-        raise DatasetError(
-            f"{rows.at(row)}: expected a whole number of pixels in the column {axis!r}, got {text!r}. Correct it, or "
-            "leave it empty."
-        )
-    return int(whole)
-
-
-def _part(rows: CsvRows, row: int) -> str:
-    part = part_named(rows.rows[row]["part"])
-    if part is None:
-        raise DatasetError(
-            f"{rows.at(row)}: expected train, validation or test in the column 'part', got "
-            f"{rows.rows[row]['part']!r}. Correct it, or remove the column."
-        )
-    return part
+    valid = whole.isdecimal() and whole.isascii() and int(whole[:12]) < _MAX_POSITION
+    return int(whole) if valid else None
 
 
 def _check_filled(rows: CsvRows, frame: pd.DataFrame, target_names: Sequence[str]) -> None:
@@ -289,12 +274,5 @@ def _common_root(base: Path, paths: Sequence[str]) -> Path:
 
 
 def _is_synthetic(rows: CsvRows) -> bool:
-    if "synthetic" not in rows.columns:
-        return False
-    other = [row for row, cells in enumerate(rows.rows) if cells["synthetic"] not in ("yes", "no")]
-    if other:
-        raise DatasetError(
-            f"{rows.at(other[0])}: expected yes or no in the column 'synthetic', got "
-            f"{rows.rows[other[0]]['synthetic']!r}{and_more(len(other))}. Correct it, or remove the column."
-        )
-    return any(cells["synthetic"] == "yes" for cells in rows.rows)
+    marks = {"yes": True, "no": False}
+    return "synthetic" in rows.columns and any(rows.parsed("synthetic", marks.get, "yes or no", _REMOVE))

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import pandas as pd
 
-from histofeat.datasets._image_files import fold_case
+from histofeat.datasets._image_files import checked_path, fold_case
 from histofeat.datasets._parts import DatasetSplit
 from histofeat.datasets._writing import write_whole
 from histofeat.datasets.synthetic._cohort_folder import write_manifest
@@ -53,9 +53,7 @@ def check_target(dataset, write_to: Any, mode: str) -> Path | None:
         )
     if write_to is None:
         return None
-    if not isinstance(write_to, str | os.PathLike) or not str(write_to):
-        raise DatasetError(f"split_dataset.write_to: expected a path, got {write_to!r}. Give a path.")
-    target = Path(write_to).expanduser().absolute()
+    target = checked_path("split_dataset.write_to", write_to)
     _check_free(target, mode)
     _check_names(dataset, mode)
     if mode != "csv":

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from histofeat.datasets._image_files import checked_path
 from histofeat.datasets._writing import write_whole
 from histofeat.exceptions import DatasetError, check_whole
 
@@ -57,7 +58,10 @@ def make_tree(
         name: check_whole(f"{maker}.{name}", value, least, error=DatasetError)
         for name, (value, least) in counts.items()
     } | dict(others)
-    folder = _cohort_folder(maker, root)
+    if root is None:
+        folder = Path(tempfile.mkdtemp(prefix="histofeat-synthetic-"))
+    else:
+        folder = checked_path(f"{maker}.root", root, "the path of a folder or None")
     header = {"made_by": f"histofeat {maker}", "version": version, **parameters}
     if _is_reusable(folder, header):
         return folder
@@ -74,14 +78,6 @@ def make_tree(
             f"{folder}: expected a folder that can be made, got {type(error).__name__}. Give a path you may write to."
         ) from error
     return folder
-
-
-def _cohort_folder(maker: str, root: str | os.PathLike[str] | None) -> Path:
-    if root is None:
-        return Path(tempfile.mkdtemp(prefix="histofeat-synthetic-"))
-    if not isinstance(root, (str, os.PathLike)) or not str(root):
-        raise DatasetError(f"{maker}.root: expected the path of a folder or None, got {root!r}. Give a path.")
-    return Path(root).expanduser().absolute()
 
 
 def _is_reusable(folder: Path, header: Mapping[str, Any]) -> bool:
