@@ -125,7 +125,7 @@ def evaluate(
     inner = make_inner_folds(inner_cv, splits, dataset, allow_shared_patients="HF001" in policy.accept_findings)
     patient_weights(dataset.patients, n_resamples, random_state)
     chosen = {"threshold": parse_rule(threshold), "search": Search.of(search), "retrain": bool(retrain_encoder)}
-    run = Run(dataset, splits, Runtime.of(runtime), inner, random_state, policy=policy, **chosen)
+    run = Run(dataset, splits, Runtime.of(runtime), inner, int(random_state), policy=policy, **chosen)
     plans = _plan(pipelines, run)
     bank, report = _measure(plans, run)
     with run.timed("fit"):

@@ -9,7 +9,6 @@ records all images that it was trained on.
 
 import tempfile
 from contextlib import contextmanager
-from numbers import Integral
 
 import numpy as np
 from sklearn.base import clone
@@ -36,15 +35,14 @@ class FeatureBank:
     """
 
     def __init__(self, plans, run, extra=None):
-        self._plans, self._run = plans, run
-        self._shared, self._by_fold, self._normalized = {}, {}, {}
-        self._plain = as_images(run.dataset.X)
+        self._plans, self._run, self._plain = plans, run, as_images(run.dataset.X)
+        self._by_fold, self._normalized, self._n_read = {}, {}, 0
         plain = dict(extra or {})
         for plan in plans:
             if plan.reason is None and plan.normalizer is None:
                 plain.update(_same_in_every_fold(plan))
-        self._counter = _PassCounter(run, len(passes_over_images(plain)) + self._n_passes_by_fold())
-        self._shared = _measure(plain, run.dataset.X, run, self._counter)
+        self._expect_passes(len(passes_over_images(plain)))
+        self._shared = self._measure(plain, self._plain, run.runtime.store)
 
     def measure_folds(self, retrainer=None):
         """Measure what differs between folds: families behind a normaliser, and encoders trained again in each fold.
@@ -59,13 +57,13 @@ class FeatureBank:
         self : FeatureBank
         """
         run, behind, retrained = self._run, _behind_normalizers(self._plans), _trained_anew(self._plans)
-        self._counter.expect(self._n_passes_by_fold())
+        self._expect_passes()
         if retrainer is not None:
             retrainer.expect(len(run.splits) * len(retrained))
         for fold, (train, _) in enumerate(run.splits):
             for name, (normalizer, wanted) in behind.items():
                 images = self._normalized[name, fold] = _normalized(normalizer, run, train)
-                measured = _measure(wanted, images, run, self._counter)
+                measured = self._measure(wanted, images, run.runtime.store)
                 self._by_fold |= {(name, fold, key): values for key, values in measured.items()}
             for (name, key), family in retrained.items():
                 self._retrain(retrainer, family, (name, fold, key))
@@ -81,16 +79,38 @@ class FeatureBank:
         try:
             with retrainer.trained(family, fold, images) as trained:
                 # No store: nothing will ever ask for these weights again.
-                measured = _measure({key: trained}, images, self._run, self._counter, store=None)
+                measured = self._measure({key: trained}, images, None)
         except CANNOT_RUN as error:
             for plan in needing:
                 plan.reason = str(error)
         else:
             self._by_fold[place] = measured[key]
 
-    def _n_passes_by_fold(self):
+    def _expect_passes(self, n_at_once=0):
+        """Say how many images will have been read in all, for the progress."""
         behind = sum(len(passes_over_images(wanted)) for _, wanted in _behind_normalizers(self._plans).values())
-        return len(self._run.splits) * (behind + len(_trained_anew(self._plans)))
+        n_passes = n_at_once + len(self._run.splits) * (behind + len(_trained_anew(self._plans)))
+        self._n_to_read = self._n_read + n_passes * len(self._run.dataset)
+
+    def _measure(self, wanted, images, store):
+        """Measure families, in as few passes over the images as their column names allow: nearly always one."""
+        run, found = self._run, {}
+        for keys in passes_over_images(wanted):
+            families = [wanted[key] for key in keys]
+            with run.timed("extraction"):
+                extraction = extract(
+                    families,
+                    images,
+                    n_jobs=run.runtime.n_jobs,
+                    store=store,
+                    progress=lambda done, _: run.runtime.report("extract", self._n_read + done, self._n_to_read),
+                )
+            self._n_read += len(run.dataset)
+            found.update(zip(keys, extraction.features, strict=True))
+            run.conversions.update({} if run.conversions else extraction.conversions)
+            run.computed.update(extraction.computed)
+            _add_seconds(run.seconds, extraction.seconds, families)
+        return found
 
     def extra(self, key):
         """Features of an extra family, float32 of shape (n, d)."""
@@ -110,9 +130,7 @@ class FeatureBank:
         return sum(self._matrix(plan, 0, key).shape[1] for key in plan.by_key)
 
     def _images(self, plan, fold):
-        if plan.normalizer is None:
-            return self._plain
-        return self._normalized[plan.normalizer_key, fold]
+        return self._plain if plan.normalizer is None else self._normalized[plan.normalizer_key, fold]
 
     def _matrix(self, plan, fold, key):
         place = (plan.normalizer_key, fold, key)
@@ -152,48 +170,8 @@ def _normalized(normalizer, run, train):
     return normalized_images(run.dataset.X, fitted, groups=run.patients)
 
 
-class _PassCounter:
-    """Progress over several passes through the images."""
-
-    def __init__(self, run, n_passes):
-        self._run, self._done, self._total = run, 0, n_passes * len(run.dataset)
-
-    def expect(self, n_passes):
-        """Correct how many passes are still to come."""
-        self._total = self._done + n_passes * len(self._run.dataset)
-
-    def tell(self, done):
-        self._run.runtime.report("extract", self._done + done, self._total)
-
-    def end_pass(self):
-        self._done += len(self._run.dataset)
-
-
-def _measure(wanted, images, run, counter, **where):
-    """Measure families, in as few passes over the images as their column names allow: nearly always one."""
-    bank = {}
-    for keys in passes_over_images(wanted):
-        families = [wanted[key] for key in keys]
-        with run.timed("extraction"):
-            extraction = extract(
-                families,
-                images,
-                n_jobs=run.runtime.n_jobs,
-                **{"store": run.runtime.store, **where},
-                progress=lambda done, _: counter.tell(done),
-            )
-        counter.end_pass()
-        bank.update(zip(keys, extraction.features, strict=True))
-        run.conversions.update({} if run.conversions else extraction.conversions)
-        run.computed.update(extraction.computed)
-        _add_seconds(run.seconds, extraction.seconds, families)
-    return bank
-
-
 def _add_seconds(seconds, spent, families):
-    stages = {"read": "read", "decode": "decode", "store": "store"} | {
-        type(family).__name__: family.family for family in families
-    }
+    stages = {"read": "read", "decode": "decode", "store": "store"} | {type(f).__name__: f.family for f in families}
     for key, stage in stages.items():
         seconds[f"extraction:{stage}"] += spent.get(key, 0.0)
 
@@ -276,10 +254,9 @@ class Retrainer:
         run, (train, _) = self._run, self._run.splits[fold]
         with tempfile.TemporaryDirectory(prefix="histofeat-encoder-", ignore_cleanup_errors=True) as folder:
             known = (images.take(train), run.y[train], run.patients[train])
+            settings = {"folder": folder, "n_jobs": run.runtime.n_jobs, "random_state": run.random_state}
             with run.timed("retrain"):
-                trained = _retrained(
-                    family, *known, folder=folder, n_jobs=run.runtime.n_jobs, random_state=run.random_state
-                )
+                trained = _retrained(family, *known, **settings)
             self._check(trained, fold)
             self._done += 1
             run.runtime.report("retrain", self._done, self._total)
@@ -307,17 +284,12 @@ class Retrainer:
             )
 
 
-def _retrained(family, images, y, groups, *, folder, n_jobs, random_state):
+def _retrained(family, images, y, groups, *, folder, **settings):
     """Let a family train itself, or train histofeat's own encoder for it."""
     if hasattr(family, "retrained"):
-        return family.retrained(images, y, groups, folder=folder, n_jobs=n_jobs, random_state=random_state)
+        return family.retrained(images, y, groups, folder=folder, **settings)
     from histofeat.models import train_encoder
 
     # Converted beside its weights, it leaves with the folder; OpenVINO would keep it in the user's cache otherwise.
-    weights = train_encoder(images, y, groups, folder, convert=True, n_jobs=n_jobs, random_state=_seed(random_state))
+    weights = train_encoder(images, y, groups, folder, convert=True, **settings)
     return clone(family).set_params(weights=str(weights))
-
-
-def _seed(random_state):
-    # The record of the training holds it as a number.
-    return int(random_state) if isinstance(random_state, Integral) else 0

@@ -341,39 +341,16 @@ class Evaluation:
 
     @cached_property
     def comparison(self) -> Comparisons | NotCompared | None:
-        """Differences of every two models; None with fewer than two models or without resamples."""
-        return assess_differences(self, n_jobs=self.n_jobs)
+        """Differences of every two models; None with fewer than two models or without resamples.
 
-
-def assess_differences(evaluation, metrics=COMPARED_METRICS, *, reference=None, n_jobs=None):
-    """Compare all models of an evaluation with each other, or with one of them.
-
-    Parameters
-    ----------
-    evaluation : Evaluation
-    metrics : sequence of str
-        As in `histofeat.metrics.compare_models`.
-    reference : str, optional
-        The model to compare with; by default every pair is compared.
-    n_jobs : int, optional
-        Threads. The result does not depend on it.
-
-    Returns
-    -------
-    comparisons : Comparisons, NotCompared or None
-        None with fewer than two models, and where the evaluation has no resamples.
-
-    Notes
-    -----
-    Many comparisons need many resamples before an adjusted p can be small. Where those of the evaluation do not let
-    it fall to 0.025, more are drawn with the same seed; the first of them are those of the evaluation.
-    """
-    n_models, n_resamples = len(evaluation.models), evaluation.protocol["n_resamples"]
-    if n_models < 2 or not n_resamples:
-        return None
-    n_rows = len(metrics) * (comb(n_models, 2) if reference is None else n_models - 1)
-    needed = max(n_resamples, _RESOLUTION * n_rows)
-    try:
-        return compare_models(evaluation, metrics, reference=reference, n_resamples=needed, n_jobs=n_jobs)
-    except ValueError as error:
-        return NotCompared(str(error))
+        Many comparisons need many resamples before an adjusted p can be small. Where those of the evaluation do not let
+        it fall to 0.025, more are drawn with the same seed; the first of them are those of the evaluation.
+        """
+        n_models, n_resamples = len(self.models), self.protocol["n_resamples"]
+        if n_models < 2 or not n_resamples:
+            return None
+        needed = max(n_resamples, _RESOLUTION * len(COMPARED_METRICS) * comb(n_models, 2))
+        try:
+            return compare_models(self, COMPARED_METRICS, n_resamples=needed, n_jobs=self.n_jobs)
+        except ValueError as error:
+            return NotCompared(str(error))

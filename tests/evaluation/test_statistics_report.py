@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from test_statistics_comparison import labels, make_evaluation, scores
 
-from histofeat.evaluation._results import assess_differences
+from histofeat.evaluation import COMPARED_METRICS
 from histofeat.metrics import compare_models
 from histofeat.reporting import (
     average_table,
@@ -39,24 +39,20 @@ def few(evaluation, n_models=3):
     return replace(evaluation, models=evaluation.models[:n_models])
 
 
-def comparison_payload(evaluation, *args, **options):
-    return assess_differences(evaluation, *args, **options).to_dict()
-
-
 def test_payload_is_the_comparison_in_plain_values(evaluation):
-    payload = comparison_payload(few(evaluation), ["roc_auc", "f1"])
-    found = compare_models(few(evaluation), ["roc_auc", "f1"], n_resamples=240)
-    assert (payload["n_resamples"], payload["n_patients"], payload["reference"]) == (240, 24, None)
+    payload = few(evaluation).comparison.to_dict()
+    found = compare_models(few(evaluation), COMPARED_METRICS, n_resamples=360)
+    assert (payload["n_resamples"], payload["n_patients"], payload["reference"]) == (360, 24, None)
     assert payload["smallest_p_holm"] == found.smallest_p_holm <= 0.025
     assert [row["p_holm"] for row in payload["rows"]] == [row.p_holm for row in found.rows]
     assert [tuple(row["ci95"]) for row in payload["rows"]] == [row.ci95 for row in found.rows]
     assert jsonable(payload) == payload
-    against = comparison_payload(evaluation, ["roc_auc"], reference="m2/h")
-    assert (against["reference"], len(against["rows"]), against["n_resamples"]) == ("m2/h", 6, 240)
 
 
-def test_resamples_of_the_evaluation_are_enough_for_few_comparisons(evaluation):
-    assert comparison_payload(few(evaluation, 2), ["roc_auc"])["n_resamples"] == 100
+def test_resamples_of_the_evaluation_are_enough_for_few_comparisons():
+    patients, y, shift = labels()
+    pair = make_evaluation([scores(y, shift, 1, seed) for seed in (0, 1)], patients, y, n_resamples=130)
+    assert pair.comparison.n_resamples == 130
 
 
 def test_a_result_assesses_the_tested_rows_once(evaluation):
@@ -78,7 +74,8 @@ def test_nothing_to_compare(evaluation):
 def test_a_refusal_is_said_in_the_report():
     patients, y, shift = labels()
     y = np.where(patients == "P3", y, 0)
-    refused = comparison_payload(make_evaluation([scores(y, shift, 1, seed) for seed in (0, 1)], patients, y))
+    pair = make_evaluation([scores(y, shift, 1, seed) for seed in (0, 1)], patients, y)
+    refused = pair.comparison.to_dict()
     words = "The models were not compared. compare_models.evaluation: expected at least 2 patients"
     assert section("report-differences.md.j2", PAYLOAD, refused).startswith(f"## Differences between models {words}")
 
@@ -109,7 +106,7 @@ def test_few_pairs_stand_open_and_other_metrics_are_folded(evaluation):
 
 
 def test_of_many_pairs_those_with_the_best_stand_open(evaluation):
-    payload = comparison_payload(evaluation, ["roc_auc"])
+    payload = compare_models(evaluation, ["roc_auc"]).to_dict()
     assert len(payload["rows"]) == 21
     [table], [(summary, rest)] = difference_tables(payload, "mine")
     best = max(evaluation.models, key=lambda model: model.scores["roc_auc"].pooled).name
@@ -125,7 +122,7 @@ def test_of_many_pairs_those_with_the_best_stand_open(evaluation):
 
 
 def test_the_best_of_a_loss_is_the_lowest(evaluation):
-    [table], _ = difference_tables(comparison_payload(evaluation, ["brier"]), "mine")
+    [table], _ = difference_tables(compare_models(evaluation, ["brier"]).to_dict(), "mine")
     best = min(evaluation.models, key=lambda model: model.scores["brier"].pooled).name
     assert {row[0] for row in table.rows} == {f"{best}/h"}
 
@@ -206,7 +203,7 @@ def test_a_model_without_a_metric_has_dashes():
 
 
 def test_the_sections_become_pages(evaluation, tmp_path):
-    differences = page("report-differences.md.j2", PAYLOAD, comparison_payload(evaluation))
+    differences = page("report-differences.md.j2", PAYLOAD, evaluation.comparison.to_dict())
     assert "| m5/h | m6/h |" in differences
     shown = html_page(differences + page("report-averages.md.j2", payload_of()), "demo", tmp_path)
     assert "left out" in shown
