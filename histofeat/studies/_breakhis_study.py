@@ -2,6 +2,7 @@
 
 import tempfile
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pandas as pd
 
 from histofeat.datasets import breakhis_hold_outs, load_breakhis, make_breakhis_cohort, merge_rare_classes
 from histofeat.evaluation import audit_fingerprints, evaluate, run_in_threads
+from histofeat.exceptions import check_name
 from histofeat.features import FAMILIES, ImageFingerprint, extract
 from histofeat.metrics import confusion, holm, label_scores, nadeau_bengio, recognition_rates
 from histofeat.model_selection import PatientKFold
@@ -21,6 +23,7 @@ from histofeat.studies._study import (
     check_names,
     describe_dataset,
     flat_table,
+    network_params,
     option,
 )
 
@@ -30,6 +33,7 @@ FOLDS = {"malignant": (5, 3), "subtype": (3, 2)}
 #: Features and head of the row that looks at no image.
 NOTHING = ("none", "majority class")
 RATES = ("patient_rate", "image_rate", "balanced_accuracy")
+_FEATURES = ["clbp", "lpq", "lbp", "glcm", "haralick", "pftas", "color", "handcrafted"]
 _REFERENCE = "pftas/svm"
 _QUICK = {"features": ["lbp", "color"], "heads": ["knn", "random_forest"], "fold_heads": ["random_forest"]}
 _QUICK_COHORT = {"patients_per_subtype": 4, "images_per_slide": 2, "magnifications": (100,)}
@@ -42,13 +46,9 @@ def run_breakhis(options, runtime):
     settle(options)
     with tempfile.TemporaryDirectory(prefix="histofeat-", ignore_cleanup_errors=True) as scratch:
         runtime = replace(runtime, store=runtime.store or Path(scratch) / "features.sqlite")
-        root = options.data or _draw_cohort(options, scratch)
-        found = [measure_hold_outs(root, power, options, runtime) for power in options.magnifications]
-        evaluations = [
-            evaluate_folds(root, power, target, options, runtime)
-            for target in FOLDS
-            for power in options.magnifications
-        ]
+        root, powers = options.data or _draw_cohort(options, scratch), options.magnifications
+        found = [measure_hold_outs(root, power, options, runtime) for power in powers]
+        evaluations = [evaluate_folds(root, power, target, options, runtime) for target in FOLDS for power in powers]
     rows = [row for hold_outs, _ in found for row in hold_outs["rows"]]
     n_hold_outs = max((len(hold_outs["folds"].get("folds", ())) for hold_outs, _ in found), default=0)
     means = summarise_hold_outs(rows, n_hold_outs)
@@ -78,7 +78,8 @@ def settle(options) -> None:
     check_names("--features", options.features, (*FAMILIES, "handcrafted"))
     check_names("--heads", options.heads, HEADS)
     check_names("--fold-heads", options.fold_heads, HEADS)
-    check_names("--magnifications", options.magnifications, MAGNIFICATIONS)
+    for power in options.magnifications:
+        check_name("--magnifications", power, MAGNIFICATIONS)
     models = [f"{features}/{head}" for features in options.features for head in options.heads]
     if options.reference == _REFERENCE and _REFERENCE not in models:
         options.reference = models[0]
@@ -103,14 +104,10 @@ def _head_params(head, options):
 
 
 def _pipeline(name, head, options):
-    weights = {"cnn__weights_dir": str(options.weights.expanduser().resolve())} if options.weights else {}
-    return IDCPipeline(
-        FEATURE_SETS["handcrafted"] if name == "handcrafted" else (name,),
-        head,
-        feature_params=weights if name == "cnn" else None,
-        head_params=_head_params(head, options),
-        random_state=options.seed,
-    )
+    families = FEATURE_SETS["handcrafted"] if name == "handcrafted" else (name,)
+    params = network_params(options.weights, {}) if name == "cnn" else None
+    head_params = _head_params(head, options)
+    return IDCPipeline(families, head, feature_params=params, head_params=head_params, random_state=options.seed)
 
 
 # --- hold-outs -------------------------------------------------------------------------------------------------------
@@ -127,8 +124,7 @@ def measure_hold_outs(root, power, options, runtime):
     description : dict or None
         Of the images; None where they cannot be loaded.
     """
-    found = {"magnification": power, "rows": [], "not_run": [], "folds": {}, "findings": []}
-    description = None
+    found, description = {"magnification": power, "rows": [], "not_run": [], "folds": {}, "findings": []}, None
     try:
         dataset = _load(root, power, "malignant", options)
         description = {"magnification": power, **describe_dataset(dataset)}
@@ -189,13 +185,11 @@ def score_hold_out(dataset, X, head, split, options):
         predicted = fitted.fit(X[train], y[train], groups=patients[train]).predict(X[test])
     resampling = {"n_resamples": options.resamples, "random_state": options.seed}
     rates = recognition_rates(y[test], predicted, patients[test], **resampling)
-    low, high = rates.interval("patient_rate")
     labels = label_scores(confusion(y[test], predicted, len(dataset.target_names)))
     return {
         "n_features": 0 if X is None else X.shape[1],
         "patient_rate": rates.patient_rate,
-        "patient_rate_low": low,
-        "patient_rate_high": high,
+        **dict(zip(("patient_rate_low", "patient_rate_high"), rates.interval("patient_rate"), strict=True)),
         "image_rate": rates.image_rate,
         **{name: float(labels[name]) for name in ("balanced_accuracy", "sensitivity", "specificity")},
         "n_train_patients": len(set(patients[train])),
@@ -279,22 +273,17 @@ def evaluate_folds(root, power, target, options, runtime):
     """
     (outer, inner), found = FOLDS[target], {"magnification": power, "target": target}
     found |= {"refused": None, "merged": [], "payload": None, "not_run": None}
+    models = product(dict.fromkeys(options.features), dict.fromkeys(options.fold_heads))
+    pipelines = [(name, _pipeline(name, head, options)) for name, head in models]
+    settings = {"n_resamples": options.resamples, "random_state": options.seed, "runtime": runtime}
     try:
         whole = _load(root, power, target, options)
         found["refused"] = _refusal(whole, outer)
         dataset = merge_rare_classes(whole, outer) if target == "subtype" else whole
         lines = [line.removeprefix("- ") for line in dataset.audit.summary().splitlines()]
         found["merged"] = [line for line in lines if line.startswith("classes of fewer than")]
-        heads = dict.fromkeys(options.fold_heads)
-        found["payload"] = evaluate(
-            dataset,
-            [(name, _pipeline(name, head, options)) for name in dict.fromkeys(options.features) for head in heads],
-            PatientKFold(outer, random_state=options.seed),
-            inner_cv=PatientKFold(inner),
-            n_resamples=options.resamples,
-            random_state=options.seed,
-            runtime=runtime,
-        )
+        cv, inner_cv = PatientKFold(outer, random_state=options.seed), PatientKFold(inner)
+        found["payload"] = evaluate(dataset, pipelines, cv, inner_cv=inner_cv, **settings)
     except ValueError as error:
         found["not_run"] = str(error)
     return found
@@ -335,37 +324,25 @@ def _figures(rows, means, evaluations):
     return figures
 
 
+_DUPLICATES = ("refuse", "drop", "published")
+_LISTS = "folder of dsfold1.txt to dsfold5.txt (default: beside the images)"
+_LEAKS = "leaks of the published lists to go on with: siblings, 'two labels'"
+
 BREAKHIS = Study(
     "breakhis",
     "The protocol of BreakHis",
     "Run the protocol of BreakHis.",
     run_breakhis,
     {
-        "features": option(
-            ["clbp", "lpq", "lbp", "glcm", "haralick", "pftas", "color", "handcrafted"],
-            "families, or handcrafted: color, lbp and haralick",
-        ),
+        "features": option(_FEATURES, "families, or handcrafted: color, lbp and haralick"),
         "heads": option(["knn", "qda", "random_forest", "svm", "xgboost"], "heads on the hold-outs"),
         "fold-heads": option(["random_forest", "svm"], "heads under folds of patients, fitted four times a fold"),
         "reference": option(_REFERENCE, "the model that all others are compared with, as SET/HEAD"),
         "magnifications": option(MAGNIFICATIONS, "magnifications"),
-        "patient-key": option(
-            "number", "who a patient is: a slide number, or each full id", choices=("number", "full")
-        ),
-        "duplicates": option(
-            "drop", "slide 13412, which lies under two subtypes", choices=("refuse", "drop", "published")
-        ),
-        "lists": {
-            "type": Path,
-            "metavar": "DIR",
-            "help": "folder of dsfold1.txt to dsfold5.txt (default: beside the images)",
-        },
-        "accept-leaks": {
-            "nargs": "+",
-            "default": [],
-            "metavar": "LEAK",
-            "help": "leaks of the published lists to go on with: siblings, 'two labels'",
-        },
+        "patient-key": option("number", "a patient is a slide number, or each full id", choices=("number", "full")),
+        "duplicates": option("drop", "slide 13412, which lies under two subtypes", choices=_DUPLICATES),
+        "lists": {"type": Path, "metavar": "DIR", "help": _LISTS},
+        "accept-leaks": {"nargs": "+", "default": [], "metavar": "LEAK", "help": _LEAKS},
         "resamples": option(2000, "resamples of the patients"),
     },
     data="optional",

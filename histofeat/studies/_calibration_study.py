@@ -38,36 +38,29 @@ from histofeat.studies._study import (
 _SCORES = ("sensitivity", "specificity", "balanced_accuracy", "f1")
 _WEIGHTS = {None: "", "balanced": ", class weights"}
 #: What prediction sets are calibrated on, as the page says it.
-UNIT_WORDS = {
-    "patches": "all patches",
-    "one_per_patient": "one patch per patient",
-    "hierarchical": "patients, equal weight",
-}
+_UNIT_WORDS = dict(zip(UNITS, ("all patches", "one patch per patient", "patients, equal weight"), strict=True))
 
 
 @dataclass
 class _Model:
     """One feature set with one head: its features, and what its folds found."""
 
-    name: str
-    head: str
+    named: dict
     estimator: Any
     matrix: Any
     folds: list
 
-    def pooled(self, splits, of):
+    def pooled(self, of):
         """Put what each fold found in the rows that it tested."""
-        rows = np.concatenate([test for _, test in splits])
+        rows = np.concatenate([fold["test"] for fold in self.folds])
         found = np.concatenate([of(fold) for fold in self.folds])
         return found[np.argsort(rows)]
 
 
 def run_calibration(options, runtime):
     """Calibrate, choose thresholds and make prediction sets on training patients; score them on test patients."""
-    rules = [
-        *(rule.name for rule in RULES.values() if rule.number is None),
-        *(f"sensitivity={sensitivity!r}" for sensitivity in options.sensitivity),
-    ]
+    rules = [rule.name for rule in RULES.values() if rule.number is None]
+    rules += [f"sensitivity={sensitivity!r}" for sensitivity in options.sensitivity]
     for rule in rules:
         parse_rule(rule)
     check_names("--heads", options.heads, HEADS)
@@ -79,15 +72,12 @@ def run_calibration(options, runtime):
     resampling = {"n_resamples": options.resamples, "random_state": options.seed}
     found = {"calibration": [], "thresholds": [], "conformal": []}
     for model in models:
-        named = {"name": model.name, "head": model.head}
-        raw, calibrated = (model.pooled(splits, lambda fold, key=key: fold[key]) for key in ("raw", "calibrated"))
+        raw, calibrated = (model.pooled(lambda fold, key=key: fold[key]) for key in ("raw", "calibrated"))
         known = dataset.y, raw[:, 1], calibrated[:, 1], dataset.patients
         assessed = assess_probabilities(*known, **resampling).to_dict()
-        found["calibration"].append({**named, "calibration": assessed})
-        found["thresholds"] += [
-            {**named, **row} for row in _threshold_rows(model, raw, splits, dataset, rules, resampling)
-        ]
-        found["conformal"] += [{**named, **row} for row in _set_rows(model, splits, dataset, levels, resampling)]
+        found["calibration"].append({**model.named, "calibration": assessed})
+        found["thresholds"] += _threshold_rows(model, raw, dataset, rules, resampling)
+        found["conformal"] += _set_rows(model, dataset, levels, resampling)
     tables = {name: flat_table(rows, short=False) for name, rows in found.items()}
     results = {**found, "levels": levels, "folds": options.folds, "not_run": not_run}
     results["dataset"] = describe_dataset(dataset)
@@ -122,7 +112,7 @@ def _fit_all(dataset, pipelines, splits, asked, options, runtime):
             trees = {"n_estimators": QUICK_TREES} if options.quick and head == "xgboost" else None
             for weight, words in _WEIGHTS.items():
                 estimator = make_head(head, class_weight=weight, random_state=options.seed, params=trees)
-                models.append(_Model(name, f"{head}{words}", estimator, matrices[name], []))
+                models.append(_Model({"name": name, "head": f"{head}{words}"}, estimator, matrices[name], []))
     tasks = [(model, *split, dataset, asked, options.seed) for model in models for split in splits]
     done = run_in_threads(lambda task: _fit_fold(*task), tasks, runtime, "fit")
     for (model, *_), fold in zip(tasks, done, strict=True):
@@ -137,6 +127,7 @@ def _fit_fold(model, train, test, dataset, asked, seed):
     head, inner = fit_with_inner_scores(model.estimator, model.matrix[train], y, patients, inner_cv)
     raw = head.predict_proba(model.matrix[test])
     return {
+        "test": test,
         "raw": raw,
         "calibrated": fit_calibrator(y, inner).transform(raw),
         "thresholds": {rule: choose_threshold(y, inner[:, 1], rule) for rule in rules},
@@ -144,19 +135,19 @@ def _fit_fold(model, train, test, dataset, asked, seed):
     }
 
 
-def _threshold_rows(model, raw, splits, dataset, rules, resampling):
+def _threshold_rows(model, raw, dataset, rules, resampling):
     """One row per rule, and one for 0.5: what the thresholds were, and what they give on the test patients."""
     for rule in ("0.5", *rules):
-        thresholds = [0.5] if rule == "0.5" else [fold["thresholds"][rule] for fold in model.folds]
         if rule == "0.5":
-            labels = (raw[:, 1] > 0.5).astype(int)
+            thresholds, labels = [0.5], (raw[:, 1] > 0.5).astype(int)
         else:
-            labels = model.pooled(splits, lambda fold, rule=rule: fold["raw"][:, 1] >= fold["thresholds"][rule]).astype(
-                int
-            )
+            thresholds = [fold["thresholds"][rule] for fold in model.folds]
+            above = model.pooled(lambda fold, rule=rule: fold["raw"][:, 1] >= fold["thresholds"][rule])
+            labels = above.astype(int)
         scores = label_scores(confusion(dataset.y, labels, 2))
         resamples = bootstrap_scores(dataset.y, raw, dataset.patients, predicted=labels, metrics=_SCORES, **resampling)
         yield {
+            **model.named,
             "rule": rule,
             "asked": float(rule.partition("=")[2]) if "=" in rule else None,
             "lowest_threshold": min(thresholds),
@@ -165,14 +156,14 @@ def _threshold_rows(model, raw, splits, dataset, rules, resampling):
         }
 
 
-def _set_rows(model, splits, dataset, levels, resampling):
+def _set_rows(model, dataset, levels, resampling):
     """One row per unit and level: the coverage that was asked for, and that of the test patients."""
     for unit in UNITS:
-        sets = model.pooled(splits, lambda fold, unit=unit: fold["sets"][unit])
+        sets = model.pooled(lambda fold, unit=unit: fold["sets"][unit])
         for coverage in measure_coverage(sets, dataset.y, dataset.patients, levels, **resampling):
             row = coverage.to_dict()
             negative, positive = row.pop("per_class")
-            yield {"unit": unit, **row, "class_0": negative, "class_1": positive}
+            yield {**model.named, "unit": unit, **row, "class_0": negative, "class_1": positive}
 
 
 def _figures(found, dataset):
@@ -187,7 +178,7 @@ def _figures(found, dataset):
         plain[f"reached_{end}"] = plain[f"sensitivity_{end}"] - plain["asked"]
     sets = flat_table(found["conformal"])
     level = 0.9 if 0.9 in set(sets["level"]) else sets["level"].max()
-    sets = sets[sets["level"] == level].assign(words=lambda rows: rows["unit"].map(UNIT_WORDS))
+    sets = sets[sets["level"] == level].assign(words=lambda rows: rows["unit"].map(_UNIT_WORDS))
     reached = plain.rename(columns={"reached_value": "reached"}), "reached", "{name}, {head}: {asked:g}", "head"
     covered = sets, "patients", "{name}, {head}", "words"
     title, label = "Sensitivity of test patients - the one asked for", "difference, 95 % interval over patients"

@@ -1,10 +1,8 @@
 """The study of explanation: what the score depends on, which families a model can do without, and what they cost."""
 
-import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
@@ -21,6 +19,7 @@ from histofeat.studies._study import (
     make_pipeline,
     network_params,
     option,
+    with_store,
 )
 
 _HANDCRAFTED = ("color", "lbp", "haralick", "pftas")
@@ -40,8 +39,7 @@ def run_explanation(options, runtime):
     permuted = {"handcrafted": (handcrafted, _KINDS)}
     if missing is None:
         permuted["with the network"] = (everything, ("family", "group"))
-    with tempfile.TemporaryDirectory(prefix="histofeat-", ignore_cleanup_errors=True) as scratch:
-        runtime = replace(runtime, store=runtime.store or Path(scratch) / "features.sqlite")
+    with with_store(runtime) as runtime:
         importances = []
         for name, (pipeline, by) in permuted.items():
             with _part(f"permutation, {name}", seconds, runtime) as part:

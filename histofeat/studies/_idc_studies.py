@@ -28,13 +28,13 @@ from histofeat.studies._study import (
     lines,
     option,
     pipelines_of,
+    with_store,
 )
 
 # --- leakage ---------------------------------------------------------------------------------------------------------
 
 SIGNATURE_SETS = ("color", "lbp", "haralick", "handcrafted")
 SIGNATURE_COHORT = {"n_patients": 60, "patches_per_patient": 20}
-QUICK_SIGNATURE_COHORT = {"n_patients": 20, "patches_per_patient": 10}
 
 
 def run_leakage(options, runtime):
@@ -44,12 +44,11 @@ def run_leakage(options, runtime):
     settings = {"n_splits": options.folds, "n_resamples": options.resamples, "random_state": options.seed}
     real = measure_leakage(dataset, pipelines, runtime=runtime, **settings).to_dict()
     chosen = [name for name in options.features if name in SIGNATURE_SETS] or ["handcrafted"]
+    size = {"n_patients": 20, "patches_per_patient": 10} if options.quick else SIGNATURE_COHORT
     with tempfile.TemporaryDirectory(prefix="histofeat-", ignore_cleanup_errors=True) as scratch:
-        size = QUICK_SIGNATURE_COHORT if options.quick else SIGNATURE_COHORT
         cohort = make_signature_cohort(Path(scratch) / "cohort", random_state=options.seed, **size)
         quiet = replace(runtime, store=None, progress=None)
-        pipelines = pipelines_of(options, features=chosen)
-        planted = measure_leakage(cohort, pipelines, runtime=quiet, **settings).to_dict()
+        planted = measure_leakage(cohort, pipelines_of(options, features=chosen), runtime=quiet, **settings).to_dict()
     tables = [flat_table(found["rows"]) for found in (real, planted)]
     for name, table in zip((dataset.name, "planted signature"), tables, strict=True):
         table.insert(0, "data", name)
@@ -84,16 +83,11 @@ def run_shortcuts(options, runtime):
     """Score what mean colour, background, blur and position reach alone; identify patients by features."""
     pipelines = pipelines_of(options)
     check_names("--identify", options.identify, IDENTIFIED)
-    families = [
-        family
-        for _, pipeline in pipelines_of(options, features=options.identify, heads=["logistic"])
-        for family in pipeline.families()
-    ]
+    identifying = pipelines_of(options, features=options.identify, heads=["logistic"])
+    families = [family for _, pipeline in identifying for family in pipeline.families()]
     dataset, cv = begin(options)
-    with tempfile.TemporaryDirectory(prefix="histofeat-", ignore_cleanup_errors=True) as scratch:
-        # The panel measures features of the evaluation again.
-        runtime = replace(runtime, store=runtime.store or Path(scratch) / "features.sqlite")
-        settings = {"n_resamples": options.resamples, "random_state": options.seed}
+    settings = {"n_resamples": options.resamples, "random_state": options.seed}
+    with with_store(runtime) as runtime:  # the panel measures features of the evaluation again
         evaluation = evaluate(dataset, pipelines, cv, runtime=runtime, **settings)
         panel = panel_of(evaluation, families_to_identify=families, runtime=runtime).to_dict()
     not_run = {f"{entry.name}, {entry.head}": entry.reason for entry in evaluation.not_run}
@@ -120,18 +114,13 @@ def _shortcut_figures(panel, shortcuts, identification):
 
 #: The strongest steps, for a quick run.
 QUICK_CONDITIONS = (("stain_balance", -4), ("stain_balance", 4), ("blur", 4), ("jpeg", 4), ("turn", 1))
-#: Stain normalisers by the words of the tables: name and unit.
-ARMS = {
-    "none": None,
-    "Reinhard, patch": ("reinhard", "patch"),
-    "Reinhard, patient": ("reinhard", "patient"),
-    "Macenko, patch": ("macenko", "patch"),
-    "Macenko, patient": ("macenko", "patient"),
+#: Stain normalisers by the words of the tables: parameters of a pipeline.
+ARMS = {"none": {}} | {
+    f"{name.capitalize()}, {unit}": {"normalizer": name, "normalizer__unit": unit}
+    for name in ("reinhard", "macenko")
+    for unit in ("patch", "patient")
 }
-STAINS = (
-    *(("stain_balance", severity) for severity in (-4, -2, 2, 4)),
-    *(("stain_strength", severity) for severity in (-4, 4)),
-)
+STAINS = (*(("stain_balance", severity) for severity in (-4, -2, 2, 4)), ("stain_strength", -4), ("stain_strength", 4))
 QUICK_STAINS = (("stain_balance", -4), ("stain_balance", 4))
 
 
@@ -141,14 +130,9 @@ def perturb(options, runtime, arrange, **settings):
     dataset, cv = begin(options)
     settings |= {"patches_per_patient": options.patches_per_patient, "n_resamples": options.resamples}
     found = measure_robustness(dataset, arrange(pipelines), cv, random_state=options.seed, runtime=runtime, **settings)
-    results = {
-        "n_tested_patients": found.n_patients,
-        "n_tested_patches": found.n_patches,
-        "n_training_patches": len(dataset),
-        "folds": options.folds,
-        "not_run": not_run,
-        "dataset": describe_dataset(dataset),
-    }
+    counts = {"n_tested_patients": found.n_patients, "n_tested_patches": found.n_patches}
+    results = {"rows": found.table.to_dict("records"), **counts, "n_training_patches": len(dataset)}
+    results |= {"folds": options.folds, "not_run": not_run, "dataset": describe_dataset(dataset)}
     return pipelines, found, results
 
 
@@ -159,12 +143,7 @@ def run_robustness(options, runtime):
     table = found.table
     steady = [name for name, one in pipelines.items() if all(family._invariant_to_turns for family in one.families())]
     strongest = find_strongest(table)
-    results = {
-        "rows": table.to_dict("records"),
-        **results,
-        "strongest": strongest.to_dict("records"),
-        "invariant_to_turns": steady,
-    }
+    results |= {"strongest": strongest.to_dict("records"), "invariant_to_turns": steady}
     top = strongest[(strongest["metric"] == "roc_auc") & (strongest["perturbation"] != "turn")]
     label = "drop in ROC-AUC, 95 % interval over patients"
     drops = top.sort_values("perturbation", kind="stable"), "drop", "{perturbation} {severity:+d}: {pipeline}"
@@ -201,32 +180,25 @@ def run_normalization(options, runtime):
     """Score feature sets behind stain normalisers, on clean and on shifted stains."""
     conditions = QUICK_STAINS if options.quick else STAINS
     _, found, results = perturb(options, runtime, behind_normalizers, conditions=conditions, metrics=("roc_auc",))
-    del results["n_training_patches"]
     table = compare_normalizers(found)
-    compared, label = table[table["difference"].notna()], "difference in ROC-AUC, 95 % interval over patients"
-    figures = {
-        f"differences-{features}": bars(
-            f"{features}: ROC-AUC with a stain normaliser - without",
-            label,
-            its.sort_values(["perturbation", "severity"], kind="stable"),
-            "difference",
-            "{condition}: {normalizer}",
-            "normalizer",
-        )
-        for features, its in compared.groupby("features", sort=False)
-    }
-    return Findings({"rows": table.to_dict("records"), **results}, {"normalization": table}, figures)
+    del results["n_training_patches"]
+    results["rows"] = table.to_dict("records")
+    compared = table[table["difference"].notna()].sort_values(["perturbation", "severity"], kind="stable")
+    label, drawn = "difference in ROC-AUC, 95 % interval over patients", ("{condition}: {normalizer}", "normalizer")
+    figures = {}
+    for features, its in compared.groupby("features", sort=False):
+        title = f"{features}: ROC-AUC with a stain normaliser - without"
+        figures[f"differences-{features}"] = bars(title, label, its, "difference", *drawn)
+    return Findings(results, {"normalization": table}, figures)
 
 
 def behind_normalizers(pipelines):
     """Put every pipeline behind every normaliser, by "features | normaliser"."""
-    behind = {}
-    for name, pipeline in pipelines.items():
-        for arm, settings in ARMS.items():
-            behind[f"{name} | {arm}"] = pipe = clone(pipeline)
-            if settings is not None:
-                pipe.set_params(normalizer=settings[0], normalizer__unit=settings[1])
-    return behind
+    return {
+        f"{name} | {arm}": clone(pipeline).set_params(**settings)
+        for name, pipeline in pipelines.items()
+        for arm, settings in ARMS.items()
+    }
 
 
 def compare_normalizers(found):
@@ -234,16 +206,15 @@ def compare_normalizers(found):
     rows = []
     for row in found.table.itertuples():
         features, arm = row.pipeline.split(" | ")
-        entry = {"features": features, "normalizer": arm, "perturbation": row.perturbation, "severity": row.severity}
+        at = row.perturbation, row.severity
+        entry = {"features": features, "normalizer": arm, "perturbation": at[0], "severity": at[1]}
         entry |= {"condition": words(row), "roc_auc": row.value, "low": row.low, "high": row.high}
         if arm != "none":
-            at = row.perturbation, row.severity
             difference, paired = found.compare(row.pipeline, f"{features} | none", at)
-            low, high = paired.interval("roc_auc")
-            p = bootstrap_p(difference, paired.samples["roc_auc"])
-            entry |= {"difference": difference, "difference_low": low, "difference_high": high, "p": p}
+            entry |= {"difference": difference, "difference_ci95": paired.interval("roc_auc")}
+            entry["p"] = bootstrap_p(difference, paired.samples["roc_auc"])
         rows.append(entry)
-    table = pd.DataFrame(rows)
+    table = flat_table(rows)
     compared = table["difference"].notna()
     table.loc[compared, "p_holm"] = holm(table.loc[compared, "p"].to_numpy())
     return table

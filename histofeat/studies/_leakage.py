@@ -1,9 +1,7 @@
 """How much a split by patch overestimates, and how well features recognise the patient, which is the reason."""
 
 import math
-import tempfile
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
@@ -13,6 +11,7 @@ from histofeat.exceptions import check_whole
 from histofeat.features import Runtime
 from histofeat.metrics import Bootstrap, bootstrap_scores, patient_weights, plain_values, scores
 from histofeat.model_selection import PatchKFold, PatientKFold, encode_patients
+from histofeat.studies._study import with_store
 
 LEAKAGE_METRICS = ("roc_auc", "balanced_accuracy", "f1")
 """What is compared: the first from the scores, the others from labels at the tuned threshold."""
@@ -134,9 +133,7 @@ def measure_leakage(dataset, pipelines, *, n_splits=5, n_resamples=2000, random_
     runtime = Runtime.of(runtime)
     shared = {"n_resamples": 0, "random_state": random_state}
     splitters = {"n_splits": n_splits, "random_state": random_state}
-    with tempfile.TemporaryDirectory(prefix="histofeat-", ignore_cleanup_errors=True) as scratch:
-        store = Path(scratch) / "features.sqlite" if runtime.store is None else runtime.store
-        shared["runtime"] = replace(runtime, store=store)
+    with with_store(runtime) as shared["runtime"]:
         honest = evaluate(dataset, pipelines, PatientKFold(**splitters), inner_cv=PatientKFold(_INNER_SPLITS), **shared)
         shared["audit"] = AuditPolicy(accept_findings=_ACCEPTED)
         leaked = evaluate(dataset, pipelines, PatchKFold(**splitters), inner_cv=PatchKFold(_INNER_SPLITS), **shared)

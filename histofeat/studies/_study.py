@@ -1,8 +1,10 @@
 """A study: its options, the function that runs it, and what it found; the register of all studies by name."""
 
 import importlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from histofeat.datasets import load_idc
-from histofeat.exceptions import known_names
+from histofeat.exceptions import check_name
 from histofeat.model_selection import PatientKFold
 from histofeat.models import HEADS, IDCPipeline
 
@@ -128,8 +130,7 @@ def find_study(name: str) -> Study:
     ValueError
         If there is none.
     """
-    if name not in STUDIES:
-        raise ValueError(f"study: expected a known name, got {name!r}. {known_names(name, STUDIES)}")
+    check_name("study", name, STUDIES, "a known name")
     module, constant = STUDIES[name]
     return getattr(importlib.import_module(f"histofeat.studies._{module}"), constant)
 
@@ -182,11 +183,17 @@ def begin(options):
     return dataset, PatientKFold(options.folds, random_state=options.seed)
 
 
-def check_names(where, names, known) -> None:
+@contextmanager
+def with_store(runtime):
+    """Give a runtime that has a feature store: its own, or one that is gone after the block."""
+    with tempfile.TemporaryDirectory(prefix="histofeat-", ignore_cleanup_errors=True) as scratch:
+        yield replace(runtime, store=runtime.store or Path(scratch) / "features.sqlite")
+
+
+def check_names(where: str, names: Iterable[str], known: Iterable[str]) -> None:
     """Refuse a name that an option does not know, before the long work begins."""
     for name in names:
-        if name not in known:
-            raise ValueError(f"{where}: expected known names, got {name!r}. {known_names(name, map(str, known))}")
+        check_name(where, name, known, "known names")
 
 
 def make_pipelines(features, heads, *, weights=None, network=None, n_trees=None, random_state=0):
@@ -312,15 +319,9 @@ def bars(title, x_label, table, value, name, group=None, *, reference=0.0):
     -------
     kind, data : str, dict
     """
-    ends = [f"{value}_{end}" if f"{value}_{end}" in table else end for end in ("low", "high")]
+    low, high = (f"{value}_{end}" if f"{value}_{end}" in table else end for end in ("low", "high"))
     rows = [
-        {
-            "name": name.format(**row),
-            "value": row[value],
-            "low": row[ends[0]],
-            "high": row[ends[1]],
-            "group": row.get(group),
-        }
+        {"name": name.format(**row), "value": row[value], "low": row[low], "high": row[high], "group": row.get(group)}
         for row in table.to_dict("records")
     ]
     return "intervals", {"title": title, "x_label": x_label, "reference": reference, "rows": rows}
