@@ -8,6 +8,8 @@ _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4
 _DASHES = ("-", "--", "-.", ":")
 INK = "#222222"
 _GRID = "#D9D9D9"
+#: Size of the letters in legends.
+_LEGEND = 8
 _STYLE = {
     "svg.fonttype": "path",
     "svg.hashsalt": "histofeat",
@@ -85,6 +87,17 @@ def list_rows(axes, names, **options):
     axes.tick_params(axis="y", length=0)
 
 
+def draw_estimate(axes, value, ends, position, color, *, marker="o", hollow=False):
+    """Draw a value as a dot in its row, on its interval; nothing where it is undefined."""
+    if value is None:
+        return
+    if None not in ends:
+        axes.plot(ends, [position] * 2, color=color, linewidth=1.1 if hollow else 2.2, solid_capstyle="butt")
+    face, edge, size = ("white", color, 4.5) if hollow else (color, "white", 5.5)
+    style = {"markersize": size, "markerfacecolor": face, "markeredgecolor": edge}
+    axes.plot([value], [position], marker=marker, linestyle="", **style)
+
+
 def put_title(figure, text):
     """Write a title over all panels, in as many lines as it needs."""
     figure.suptitle(wrapped(text, figure.get_figwidth()), fontsize=10, color=INK)
@@ -111,33 +124,34 @@ def _letters(width, font_size):
     return max(12, int(width * 118 / font_size))
 
 
-def legend_below(figure, handles, names, title=None, font_size=8):
+def handle(**style):
+    """Return a line for a legend: it is in no panel."""
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], **style)
+
+
+def legend_below(figure, entries, title=None):
     """Put one legend below all panels, in as many columns as its longest name allows; no name is cut.
 
     Parameters
     ----------
     figure : matplotlib.figure.Figure
-    handles : sequence of matplotlib artists
-    names : sequence of str
-        A name longer than the figure is wide is broken into lines.
+    entries : sequence of (artist, str)
+        What is named, and its name; one longer than the figure is wide is broken into lines. Without entries there is
+        no legend.
     title : str, optional
-    font_size : float, default=8
     """
-    letters = _letters(figure.get_figwidth() - 0.8, font_size)
-    names = [wrapped(name, figure.get_figwidth() - 0.8, font_size) for name in names]
-    longest = max((len(line) for name in names for line in name.splitlines()), default=0)
+    if not entries:
+        return
+    room = figure.get_figwidth() - 0.8
+    names = [wrapped(name, room, _LEGEND) for _, name in entries]
+    longest = max(len(line) for name in names for line in name.splitlines())
     # Five letters are the line in front of a name and the gap behind it.
-    n_columns = max(1, min(len(names), 4, letters // (longest + 5)))
-    figure.legend(
-        handles,
-        names,
-        loc="outside lower center",
-        ncols=n_columns,
-        fontsize=font_size,
-        frameon=False,
-        title=title,
-        title_fontsize=font_size,
-    )
+    n_columns = max(1, min(len(names), 4, _letters(room, _LEGEND) // (longest + 5)))
+    sizes = {"fontsize": _LEGEND, "title_fontsize": _LEGEND}
+    handles = [handle for handle, _ in entries]
+    figure.legend(handles, names, loc="outside lower center", ncols=n_columns, frameon=False, title=title, **sizes)
 
 
 def line_of(position):

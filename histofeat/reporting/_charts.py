@@ -2,7 +2,9 @@
 
 from histofeat.reporting._canvas import (
     INK,
+    draw_estimate,
     frame,
+    handle,
     legend_below,
     line_of,
     list_rows,
@@ -43,8 +45,7 @@ def draw_lines(data):
         handles |= {line.get_label(): line for line in axes.get_lines()}
         if position % n_columns == 0:
             axes.set_ylabel(data["y_label"])
-    if names:
-        legend_below(figure, [handles[name] for name in names], names)
+    legend_below(figure, [(handles[name], name) for name in names])
     put_title(figure, data["title"])
     return figure
 
@@ -92,16 +93,13 @@ def draw_intervals(data):
         axes.axvline(data["reference"], color="#888888", linewidth=0.8, linestyle=(0, (4, 4)))
     for position, row in enumerate(rows):
         color = line_of(groups.index(row.get("group")))[0]
-        if row["low"] is not None:
-            axes.plot([row["low"], row["high"]], [position] * 2, color=color, linewidth=2.2, solid_capstyle="butt")
-        axes.plot([row["value"]], [position], marker="o", markersize=5, color=color, markeredgecolor="white")
+        draw_estimate(axes, row["value"], (row["low"], row["high"]), position, color)
     list_rows(axes, [short(row["name"], 44) for row in rows])
     axes.set_xlabel(data["x_label"])
     named = [group for group in groups if group is not None]
     if len(named) > 1:
-        for group in named:
-            axes.plot([], [], color=line_of(groups.index(group))[0], linewidth=2.2, label=group)
-        legend_below(figure, *axes.get_legend_handles_labels())
+        entries = [(handle(color=line_of(groups.index(group))[0], linewidth=2.2), group) for group in named]
+        legend_below(figure, entries)
     put_title(figure, data["title"])
     return figure
 

@@ -22,37 +22,29 @@ def score_rows(payload):
         ``dataset, synthetic, name, head, n_features, metric, threshold`` ("none", "0.5" or "tuned"; "argmax" with more
         than two classes), ``mean, std, pooled, ci95_low, ci95_high, fold_1 ...``; an undefined number is empty.
     """
+    source = {"dataset": payload["dataset"]["name"], "synthetic": payload["dataset"]["synthetic"]}
     for result in payload["results"]:
-        at_half = "0.5" if len(result["labels"]) == 2 else "argmax"
-        kinds = [(result, at_half), (result["tuned"], "tuned" if len(result["labels"]) == 2 else None)]
-        for scores, kind in kinds:
+        two = len(result["labels"]) == 2
+        model = {key: result[key] for key in ("name", "head", "n_features")}
+        for scores, kind in [(result, "0.5"), (result["tuned"], "tuned")] if two else [(result, "argmax")]:
             for metric, score in scores.items():
-                if kind is None or not (isinstance(score, dict) and "pooled" in score):
-                    continue
-                threshold = "none" if metric not in LABEL_METRICS else kind
-                yield {
-                    "dataset": payload["dataset"]["name"],
-                    "synthetic": payload["dataset"]["synthetic"],
-                    "name": result["name"],
-                    "head": result["head"],
-                    "n_features": result["n_features"],
-                    "metric": metric,
-                    "threshold": threshold,
-                    "mean": score["mean"],
-                    "std": score["std"],
-                    "pooled": score["pooled"],
-                    "ci95_low": score["ci95"][0],
-                    "ci95_high": score["ci95"][1],
-                    **{f"fold_{number}": value for number, value in enumerate(score["folds"], start=1)},
-                }
+                if isinstance(score, dict) and "pooled" in score:
+                    yield {
+                        **source,
+                        **model,
+                        "metric": metric,
+                        "threshold": kind if metric in LABEL_METRICS else "none",
+                        **{part: score[part] for part in ("mean", "std", "pooled")},
+                        **dict(zip(("ci95_low", "ci95_high"), score["ci95"], strict=True)),
+                        **{f"fold_{number}": value for number, value in enumerate(score["folds"], start=1)},
+                    }
 
 
 def write_scores(payload, path):
     """Write `score_rows` as CSV; a report without a model has the header only."""
-    n_folds = len(payload["folds"])
     columns = ["dataset", "synthetic", "name", "head", "n_features", "metric", "threshold"]
     columns += ["mean", "std", "pooled", "ci95_low", "ci95_high"]
-    columns += [f"fold_{number}" for number in range(1, n_folds + 1)]
+    columns += [f"fold_{number}" for number in range(1, len(payload["folds"]) + 1)]
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=columns, lineterminator="\n")
         writer.writeheader()
@@ -118,12 +110,8 @@ def write_predictions(evaluation, path):
     schema = pa.schema(
         {**types, "score": pa.float64()}, metadata={"dataset": evaluation.dataset.name, "synthetic": synthetic}
     )
-    options = {
-        "compression": "zstd",
-        "use_dictionary": list(types),
-        "column_encoding": {"score": "BYTE_STREAM_SPLIT"},
-    }
-    with pq.ParquetWriter(path, schema, **options) as writer:
+    packing = {"use_dictionary": list(types), "column_encoding": {"score": "BYTE_STREAM_SPLIT"}}
+    with pq.ParquetWriter(path, schema, compression="zstd", **packing) as writer:
         for model in evaluation.models:
             table = predictions_table(evaluation, model).cast(schema)
             writer.write_table(table, row_group_size=max(len(table), 1))

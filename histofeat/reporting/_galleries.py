@@ -3,6 +3,7 @@
 from numbers import Integral
 
 import numpy as np
+import pandas as pd
 
 from histofeat.exceptions import PatchError
 from histofeat.images import read_patch
@@ -142,14 +143,10 @@ def gallery_data(evaluation, payload, model, n_images):
 
 
 def _in_turn(rows, patients, rng):
-    """Rows in random order, but first one of each patient, then a second of each, and so on."""
+    """Return rows in random order: first one of each patient, then a second of each, and so on."""
     shuffled = rng.permutation(rows)
-    order = np.argsort(patients[shuffled], kind="stable")
-    ids = patients[shuffled][order]
-    starts = np.flatnonzero(np.append(True, ids[1:] != ids[:-1])) if len(ids) else np.array([], dtype=int)
-    turn = np.empty(len(rows), dtype=np.int64)
-    turn[order] = np.arange(len(rows)) - np.repeat(starts, np.diff(np.append(starts, len(ids))))
-    return shuffled[np.argsort(turn, kind="stable")]
+    its_patients = pd.Series(patients[shuffled])
+    return shuffled[np.argsort(its_patients.groupby(its_patients).cumcount(), kind="stable")]
 
 
 def _item(evaluation, model, paths, row):

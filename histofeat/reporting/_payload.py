@@ -2,10 +2,12 @@
 
 import os
 import platform
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
+import joblib
 import numpy as np
 
 import histofeat
@@ -261,7 +263,7 @@ def describe_environment(device="CPU"):
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "cpu": _processor(),
-        "cores": _cores(),
+        "cores": joblib.cpu_count(),  # a container often may use fewer than the machine has
         "device": device,
         "packages": _versions(),
     }
@@ -277,18 +279,9 @@ def _processor():
     return platform.processor() or platform.machine()
 
 
-def _cores():
-    # A container often may use fewer cores than the machine has.
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def _versions():
     versions = {}
     for package in _PACKAGES:
-        try:
+        with suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
     return versions

@@ -7,6 +7,7 @@ import numpy as np
 from histofeat.reporting._canvas import (
     INK,
     frame,
+    handle,
     legend_below,
     line_of,
     new_figure,
@@ -226,20 +227,16 @@ def _legend(figure, kind, panel, names, *, beside):
     texts = [f"{name}  {areas.get(name, '')}".rstrip() for name in names]
     if not texts:
         return
-    lines = [_handle(line_of(position)) for position in range(len(names))]
+    styles = [line_of(position) for position in range(len(names))]
+    lines = [handle(color=color, linestyle=dashes, linewidth=1.6) for color, dashes in styles]
     if beside is not None:
         texts = [wrapped(text, _BESIDE, 8) for text in texts]
         heading = f"{_SHORT[kind]} [95 % interval]\n{wrapped('positive: ' + panel['positive'], _BESIDE, 8)}"
         words = {"title": heading, "title_fontsize": 8, "alignment": "left"}
         beside.legend(lines, texts, loc="upper left", borderaxespad=0, fontsize=8, frameon=False, **words)
     else:
-        legend_below(figure, lines, texts, title=f"{_SHORT[kind]}, mean over the classes [95 % interval]")
-
-
-def _handle(style):
-    from matplotlib.lines import Line2D
-
-    return Line2D([], [], color=style[0], linestyle=style[1], linewidth=1.6)
+        entries = list(zip(lines, texts, strict=True))
+        legend_below(figure, entries, f"{_SHORT[kind]}, mean over the classes [95 % interval]")
 
 
 def draw_ranking_bands(data):

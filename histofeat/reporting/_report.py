@@ -1,6 +1,7 @@
 """Write the report of an evaluation, or the page of a study: tables, figures, Markdown and HTML in one folder."""
 
 import re
+from collections import defaultdict
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from histofeat.reporting._payload import (
 )
 from histofeat.reporting._ranking import MOST_BANDS, band_panels_data, draw_ranking, draw_ranking_bands, ranking_data
 from histofeat.reporting._score_figures import (
+    THRESHOLD_WORDS,
     comparison_data,
     confusion_data,
     draw_comparison,
@@ -34,10 +36,6 @@ from histofeat.reporting._text import file_words
 from histofeat.reporting._training import CAPTION, draw_training, training_data, training_payload
 
 _CURVES = {"roc": "ROC curves", "pr": "Precision-recall curves"}
-_KINDS = (
-    *("comparison", "forest", "roc", "roc_bands", "pr", "pr_bands"),
-    *("reliability", "confusion", "confusion_tuned", "training"),
-)
 
 
 def write_report(
@@ -200,7 +198,7 @@ def make_figures(evaluation, payload):
     pictures : dict of str to list of dict
         By kind, in the order of the heads: ``name``, ``caption`` and ``alt`` of each figure.
     """
-    label, figures, pictures = data_label(payload["dataset"]), {}, {kind: [] for kind in _KINDS}
+    label, figures, pictures = data_label(payload["dataset"]), {}, defaultdict(list)
     for kind, name, draw, data, words in _figures(evaluation, payload):
         figures[name] = (draw, data)
         pictures[kind].append({"name": name, "caption": f"{label}. {words}.", "alt": f"{words}. {label}."})
@@ -242,13 +240,11 @@ def _curves(kind, data, word):
 
 
 def _confusions(payload, head, word):
-    data, words = confusion_data(payload, head), f"Confusion matrices, head {head}"
-    labels = "most probable class" if data["threshold"] == "argmax" else "labels at 0.5"
-    yield "confusion", f"confusion_{word}", draw_confusion, data, f"{words}, {labels}"
-    if len(data["labels"]) == 2:
-        data = confusion_data(payload, head, tuned=True)
-        words = f"{words}, labels at the tuned threshold"
-        yield "confusion_tuned", f"confusion_{word}_tuned", draw_confusion, data, words
+    for kind, name in (("confusion", f"confusion_{word}"), ("confusion_tuned", f"confusion_{word}_tuned")):
+        data = confusion_data(payload, head, tuned=kind == "confusion_tuned")
+        yield kind, name, draw_confusion, data, f"Confusion matrices, head {head}, {THRESHOLD_WORDS[data['threshold']]}"
+        if len(data["labels"]) > 2:
+            break
 
 
 # --- studies -------------------------------------------------------------------------------------------------------
@@ -278,31 +274,25 @@ def write_study(output, study, findings, options, *, command, overwrite=False):
     pathlib.Path
         ``report.md`` in the folder; ``report.html`` lies beside it.
     """
-    results = jsonable(_plain(findings.results))
-    environment, quick = describe_environment(), bool(options["quick"])
+    environment = describe_environment()
+    metrics = {
+        "title": study.title,
+        "quick": bool(options["quick"]),
+        "command": command,
+        "environment": environment,
+        "results": jsonable(_plain(findings.results)),
+    }
     page = write_page(
         output,
         study.template or f"study-{study.name}.md.j2",
-        {
-            "results": results,
-            "options": options,
-            "quick": quick,
-            "command": command,
-            "processor": f"{environment['cpu']}, {environment['cores']} cores",
-        },
+        {**metrics, "options": options, "processor": f"{environment['cpu']}, {environment['cores']} cores"},
         title=study.title,
-        metrics={
-            "title": study.title,
-            "quick": quick,
-            "command": command,
-            "environment": environment,
-            "results": results,
-        },
+        metrics=metrics,
         figures={name: _study_figure(*figure) for name, figure in findings.figures.items()},
         files={f"{name}.csv": table for name, table in findings.tables.items()},
         overwrite=overwrite,
     )
-    return Path(page).with_name("report.md")
+    return page.with_name("report.md")
 
 
 def _plain(value):

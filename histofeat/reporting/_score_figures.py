@@ -4,6 +4,8 @@ import numpy as np
 
 from histofeat.reporting._canvas import (
     INK,
+    draw_estimate,
+    handle,
     legend_below,
     line_of,
     list_rows,
@@ -20,6 +22,8 @@ from histofeat.reporting._text import with_interval
 _METRICS = ("roc_auc", "balanced_accuracy", "f1")
 _NETWORK = "pixels"
 _LABEL = 20
+#: What decides the labels of a confusion matrix.
+THRESHOLD_WORDS = {"0.5": "labels at 0.5", "tuned": "labels at the tuned threshold", "argmax": "most probable class"}
 #: Panels of confusion matrices side by side, by the number of classes.
 _SIDE_BY_SIDE = ((2, 4), (3, 3), (5, 2))
 
@@ -108,56 +112,31 @@ def _metric_words(data, metric):
 
 
 def _row(axes, scores, position, color, network):
-    tuned = scores["tuned"]
+    marker, tuned = "D" if network else "o", scores["tuned"]
     shift = 0.15 if tuned else 0.0
-    _dot(axes, scores, position - shift, color, "D" if network else "o", hollow=False)
+    draw_estimate(axes, scores["pooled"], scores["ci95"], position - shift, color, marker=marker)
     if tuned:
-        _dot(axes, tuned, position + shift, color, "D" if network else "o", hollow=True)
-
-
-def _dot(axes, score, position, color, marker, *, hollow):
-    if score["pooled"] is None:
-        return
-    low, high = score["ci95"] or (None, None)
-    if low is not None and high is not None:
-        width = 1.1 if hollow else 2.2
-        axes.plot([low, high], [position] * 2, color=color, linewidth=width, solid_capstyle="butt")
-    face, edge = ("white", color) if hollow else (color, "white")
-    style = {"markersize": 4.5 if hollow else 5.5, "markerfacecolor": face, "markeredgecolor": edge}
-    axes.plot([score["pooled"]], [position], marker=marker, linestyle="", **style)
+        draw_estimate(axes, tuned["pooled"], tuned["ci95"], position + shift, color, marker=marker, hollow=True)
 
 
 def _legend(figure, data, heads):
     """Explain colours, shapes and hollow marks, those that occur."""
-    from matplotlib.lines import Line2D
-
-    colors = [(Line2D([], [], color=line_of(at)[0], linewidth=2.2), f"head {head}") for at, head in enumerate(heads)]
+    colors = [(handle(color=line_of(at)[0], linewidth=2.2), f"head {head}") for at, head in enumerate(heads)]
     entries = colors if len(heads) > 1 else []
+    mark = {"linestyle": "", "markersize": 5.5, "color": "#444444"}
     if data["tuned"]:
-        entries.append((_mark("o", "#444444"), "labels at 0.5"))
-        entries.append((_mark("o", "white"), "labels at the tuned threshold"))
+        entries.append((handle(marker="o", **mark), "labels at 0.5"))
+        entries.append((handle(marker="o", markerfacecolor="white", **mark), "labels at the tuned threshold"))
     if any(row["network"] for row in data["rows"]):
-        entries.append((_mark("D", "#444444"), "network trained on the pixels: the reference"))
-    if entries:
-        legend_below(figure, *map(list, zip(*entries, strict=True)))
-
-
-def _mark(marker, face):
-    from matplotlib.lines import Line2D
-
-    return Line2D([], [], marker=marker, linestyle="", markersize=5.5, color="#444444", markerfacecolor=face)
+        entries.append((handle(marker="D", **mark), "network trained on the pixels: the reference"))
+    legend_below(figure, entries)
 
 
 def forest_data(payload, metric="roc_auc"):
     """Return pooled value, interval and folds of one metric for every model, in the order of the results."""
+    parts = ("pooled", "ci95", "folds")
     rows = [
-        {
-            "name": result["name"],
-            "head": result["head"],
-            "pooled": result[metric]["pooled"],
-            "ci95": result[metric]["ci95"],
-            "folds": result[metric]["folds"],
-        }
+        {"name": result["name"], "head": result["head"], **{part: result[metric][part] for part in parts}}
         for result in payload["results"]
     ]
     return {"figure": "forest", "metric": metric, **source_of(payload), "rows": rows}
@@ -185,20 +164,12 @@ def draw_forest(data):
 def _forest_row(axes, row, position, color):
     if row["pooled"] is None:
         return
-    low, high = (row["pooled"] if end is None else end for end in row["ci95"])
     folds = [value for value in row["folds"] if value is not None]
     axes.plot(folds, [position + 0.27] * len(folds), linestyle="", marker="|", markersize=4, color=color, alpha=0.6)
-    axes.plot([low, high], [position] * 2, color=color, linewidth=2.2, solid_capstyle="butt")
-    axes.plot([row["pooled"]], [position], marker="o", markersize=5.5, color=color, markeredgecolor="white")
+    draw_estimate(axes, row["pooled"], row["ci95"], position, color)
     # Beside the axis, in a column, so that the numbers can be compared down the page.
-    axes.annotate(
-        with_interval(row["pooled"], row["ci95"]),
-        (1.02, position),
-        xycoords=("axes fraction", "data"),
-        va="center",
-        color=INK,
-        annotation_clip=False,
-    )
+    place = {"xycoords": ("axes fraction", "data"), "va": "center", "annotation_clip": False}
+    axes.annotate(with_interval(row["pooled"], row["ci95"]), (1.02, position), color=INK, **place)
 
 
 def _forest_limits(rows):
@@ -221,15 +192,13 @@ def confusion_data(payload, head, *, tuned=False):
         totals = rows.sum(axis=1, keepdims=True)
         rates = np.divide(rows, totals, out=np.zeros_like(rows), where=totals > 0)
         matrices.append({"name": result["name"], "counts": counts, "rates": rates.round(6).tolist()})
-    threshold = "tuned" if tuned else "0.5"
-    if len(payload["dataset"]["labels"]) > 2:
-        threshold = "argmax"
+    labels = payload["dataset"]["labels"]
     return {
         "figure": "confusion",
         "head": head,
         **source_of(payload),
-        "threshold": threshold,
-        "labels": payload["dataset"]["labels"],
+        "threshold": "argmax" if len(labels) > 2 else "tuned" if tuned else "0.5",
+        "labels": labels,
         "matrices": matrices,
     }
 
@@ -267,14 +236,9 @@ def draw_confusion(data):
     for position, (axes, matrix) in enumerate(zip(panels(figure, len(matrices), n_columns), matrices, strict=True)):
         _confusion_panel(axes, matrix, data["labels"], first=position % n_columns == 0, turned=turned)
         axes.set_title(titles[position], fontsize=9, color=INK)
-    title = f"Head {short(data['head'], 40)}, {_threshold_words(data)}: {data['data_label']}"
+    title = f"Head {short(data['head'], 40)}, {THRESHOLD_WORDS[data['threshold']]}: {data['data_label']}"
     put_title(figure, title)
     return figure
-
-
-def _threshold_words(data):
-    words = {"0.5": "labels at 0.5", "tuned": "labels at the tuned threshold", "argmax": "most probable class"}
-    return words[data["threshold"]]
 
 
 def _confusion_panel(axes, matrix, labels, *, first, turned):

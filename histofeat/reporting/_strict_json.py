@@ -33,29 +33,25 @@ def jsonable(value):
     >>> jsonable({"auc": float("nan"), "ci95": (0.5, 1)})
     {'auc': None, 'ci95': [0.5, 1]}
     """
-    if isinstance(value, np.generic):
-        value = value.item()
-    if value is None or value is pd.NA or isinstance(value, str | bool | int):
-        return None if value is pd.NA else value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
     if isinstance(value, PurePath):
         return value.name
-    if isinstance(value, pd.DataFrame):
-        return [jsonable(record) for record in value.to_dict(orient="records")]
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: jsonable(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, pd.Series):
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.tolist()
+    elif isinstance(value, pd.DataFrame):
+        value = value.to_dict(orient="records")
+    elif isinstance(value, pd.Series):
         value = value.to_dict()
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         return {str(jsonable(key)): jsonable(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray):
-        return jsonable(value.tolist())
     if isinstance(value, set | frozenset):
-        return sorted((jsonable(item) for item in value), key=str)
+        return sorted(map(jsonable, value), key=str)
     if isinstance(value, list | tuple):
         return [jsonable(item) for item in value]
-    return str(value)
+    if value is pd.NA or (isinstance(value, float) and not math.isfinite(value)):
+        return None
+    return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
 def dump(payload, path):

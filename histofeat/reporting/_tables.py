@@ -244,9 +244,11 @@ def difference_tables(comparison, label):
     folded : list of (str, Table)
         All others, each with the line that it is folded under.
     """
-    first, *others = dict.fromkeys(row["metric"] for row in comparison["rows"])
-    rows = [row for row in comparison["rows"] if row["metric"] == first]
-    folded = []
+    by_metric = {}
+    for row in comparison["rows"]:
+        by_metric.setdefault(row["metric"], []).append(row)
+    (first, rows), *others = by_metric.items()
+    more, folded = "", []
     if len(rows) > MOST_PAIRS and comparison["reference"] is None:
         best = _best(rows, first)
         rest = [row for row in rows if best not in (row["first"], row["second"])]
@@ -254,13 +256,9 @@ def difference_tables(comparison, label):
         folded.append((summary, _difference_table(rest, first, label)))
         more = f" {best} has the best score, which was found on these patients."
         rows = [row if row["first"] == best else _turned(row) for row in rows if row not in rest]
-        tables = [_difference_table(rows, first, label, more)]
-    else:
-        tables = [_difference_table(rows, first, label)]
-    for metric in others:
-        own = [row for row in comparison["rows"] if row["metric"] == metric]
+    for metric, own in others:
         folded.append((f"Differences in {_metric_words(metric)}", _difference_table(own, metric, label)))
-    return tables, folded
+    return [_difference_table(rows, first, label, more)], folded
 
 
 def _best(rows, metric):

@@ -2,8 +2,9 @@
 
 import math
 
-from histofeat.reporting._canvas import frame, legend_below, line_of, new_figure, panels, put_title, short
+from histofeat.reporting._canvas import frame, handle, legend_below, line_of, new_figure, panels, put_title, short
 from histofeat.reporting._payload import data_label, source_of
+from histofeat.reporting._strict_json import jsonable
 from histofeat.reporting._tables import Table
 from histofeat.reporting._text import number
 
@@ -35,18 +36,13 @@ def training_payload(model):
 
 
 def _fold(history):
-    found = {name: [_plain(value) for value in history[name]] for name in _PER_EPOCH if name in history}
+    found = {name: jsonable(history[name]) for name in _PER_EPOCH if name in history}
     kept = [bool(value) for value in history.get("kept", ())]
     return {
         "epochs": max(map(len, found.values()), default=0),
         "kept_epoch": kept.index(True) + 1 if True in kept else None,
         **found,
     }
-
-
-def _plain(value):
-    value = math.nan if value is None else float(value)
-    return value if math.isfinite(value) else None
 
 
 def training_data(payload, result):
@@ -131,17 +127,14 @@ def _epochs_axis(axes, words, epochs):
 
 
 def _legend(figure, folds):
-    from matplotlib.lines import Line2D
-
-    entries = [(Line2D([], [], color=line_of(f["fold"] - 1)[0], linewidth=2), f"fold {f['fold']}") for f in folds]
-    entries.append((Line2D([], [], color="#444444"), "training patches"))
+    entries = [(handle(color=line_of(f["fold"] - 1)[0], linewidth=2), f"fold {f['fold']}") for f in folds]
+    entries.append((handle(color="#444444"), "training patches"))
     if any(_has(fold, name) for fold in folds for name in ("val_loss", "val_accuracy", "val_roc_auc")):
-        dashed = Line2D([], [], color="#444444", linestyle=(0, (4, 2)))
-        entries.append((dashed, "validation patients (no result)"))
+        entries.append((handle(color="#444444", linestyle=(0, (4, 2))), "validation patients (no result)"))
     if any(fold["kept_epoch"] for fold in folds):
-        dot = Line2D([], [], color="#444444", marker="o", linestyle="", markersize=6, markeredgecolor="white")
+        dot = handle(color="#444444", marker="o", linestyle="", markersize=6, markeredgecolor="white")
         entries.append((dot, "epoch that was kept"))
-    legend_below(figure, *map(list, zip(*entries, strict=True)))
+    legend_below(figure, entries)
 
 
 def training_table(payload):

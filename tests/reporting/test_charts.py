@@ -53,8 +53,8 @@ def test_values_with_intervals_by_group(reference):
     figure = draw_intervals({"title": "t", "x_label": "x", "rows": rows, "reference": reference})
     axes = figure.axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
-    # One bar and two points; two empty lines for the legend; the reference.
-    assert len(axes.lines) == 3 + 2 + (reference is not None)
+    # One bar and two points; the reference.
+    assert len(axes.lines) == 3 + (reference is not None)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["xgboost", "svm"]
 
 
