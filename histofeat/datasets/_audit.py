@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import pandas as pd
 
 from histofeat.datasets._image_files import content_notes, fold_case
+from histofeat.datasets._parts import in_id_order
 from histofeat.exceptions import and_more
 
 # Enough to find the culprit by hand; more would drown a report when a whole archive is foreign.
@@ -161,17 +162,17 @@ class DatasetAudit:
     @property
     def n_nominal_size(self) -> int | None:
         """Patches of exactly the nominal size; None where sizes are unknown or none is nominal."""
-        if self.nominal_size is None or not self.size_counts:
-            return None
-        return self.size_counts.get(self.nominal_size, 0)
+        return self._n_of_size(lambda size, nominal: size == nominal)
 
     @property
     def n_smaller(self) -> int | None:
         """Patches with a side below the nominal size; None where sizes are unknown."""
+        return self._n_of_size(lambda size, nominal: size[0] < nominal[0] or size[1] < nominal[1])
+
+    def _n_of_size(self, chosen: Callable[[tuple[int, int], tuple[int, int]], bool]) -> int | None:
         if self.nominal_size is None or not self.size_counts:
             return None
-        height, width = self.nominal_size
-        return sum(n for (h, w), n in self.size_counts.items() if h < height or w < width)
+        return sum(n for size, n in self.size_counts.items() if chosen(size, self.nominal_size))
 
     @property
     def is_complete(self) -> bool | None:
@@ -282,10 +283,7 @@ def _counts(frame: pd.DataFrame, target_names: tuple[str, ...]) -> dict[str, Any
         "n_patients": len(table),
         "class_counts": {name: int(table[code].sum()) for code, name in enumerate(target_names)},
         "patches_per_patient": (int(per_patient.min()), float(per_patient.median()), int(per_patient.max())),
-        "patients_without": {
-            name: tuple(sorted(table.index[table[code] == 0], key=lambda p: (len(p), p)))
-            for code, name in enumerate(target_names)
-        },
+        "patients_without": {name: in_id_order(table.index[table[c] == 0]) for c, name in enumerate(target_names)},
         "size_counts": sizes,
     }
 
@@ -322,7 +320,7 @@ def table_notes(frame: pd.DataFrame, names: Sequence[str], target_names: Sequenc
 def _part_notes(frame: pd.DataFrame, target_names: Sequence[str]) -> list[str]:
     notes = []
     parts = frame.groupby("patient")["part"].nunique()
-    shared = sorted(parts.index[parts > 1], key=lambda patient: (len(patient), patient))
+    shared = in_id_order(parts.index[parts > 1])
     if shared:
         notes.append(
             f"Patients in more than one part: {len(shared):,} of {len(parts):,}, the first is {shared[0]!r}. Scores on "

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from histofeat.datasets._audit import DatasetAudit
 from histofeat.datasets._parts import OfficialSplit, official_roles, split_by_role
@@ -232,26 +233,21 @@ def _check_frame(frame: pd.DataFrame, target_names: tuple[str, ...]) -> pd.DataF
 
 def _check_values(frame: pd.DataFrame, target_names: tuple[str, ...]) -> None:
     for column in ("path", "patient"):
-        wrong = np.flatnonzero([not (isinstance(value, str) and value) for value in frame[column]])
-        if len(wrong):
-            raise DatasetError(
-                f"PatchDataset.frame: expected text in the column {column!r}, got {frame[column][wrong[0]]!r} in row "
-                f"{wrong[0]}{and_more(len(wrong))}. Fill it in, as str."
-            )
-    codes = frame["label"]
-    k = len(target_names)
-    valid = codes.isin(range(k)) & ~codes.isna()
-    if not valid.all():
-        wrong = np.flatnonzero(~valid.to_numpy())
+        wrong = [not (isinstance(value, str) and value) for value in frame[column]]
+        _refuse(wrong, frame[column], f"text in the column {column!r}", "Fill it in, as str.")
+    codes, k = frame["label"], len(target_names)
+    expected = f"label codes 0 to {k - 1} for the {k} classes {target_names}"
+    _refuse(~codes.isin(range(k)) | codes.isna(), codes, expected, "Correct the label or name its class.")
+    remedy = "Drop the copies: on two sides of a split they leak."
+    _refuse(frame["path"].duplicated(), frame["path"], "each path once", remedy, " again")
+
+
+def _refuse(wrong: ArrayLike, values: pd.Series, expected: str, remedy: str, again: str = "") -> None:
+    rows = np.flatnonzero(wrong)
+    if len(rows):
         raise DatasetError(
-            f"PatchDataset.frame: expected label codes 0 to {k - 1} for the {k} classes {target_names}, got "
-            f"{codes[wrong[0]]!r} in row {wrong[0]}{and_more(len(wrong))}. Correct the label or name its class."
-        )
-    twice = np.flatnonzero(frame["path"].duplicated().to_numpy())
-    if len(twice):
-        raise DatasetError(
-            f"PatchDataset.frame: expected each path once, got {frame['path'][twice[0]]!r} again in row {twice[0]}"
-            f"{and_more(len(twice))}. Drop the copies: on two sides of a split they leak."
+            f"PatchDataset.frame: expected {expected}, got {values[rows[0]]!r}{again} in row {rows[0]}"
+            f"{and_more(len(rows))}. {remedy}"
         )
 
 

@@ -121,15 +121,16 @@ def _nothing_found(folder: Path, scan: Scan) -> str:
     groups = "; ".join(f"left out, {group}" for group in LeftOut.group(scan.left_out))
     got = f"no IDC patch ({groups})" if groups else "an empty folder"
     remedy = f"Give the folder that holds the patient folders, or the one that holds {NESTED}."
-    below = [child.name for child in sorted(folder.iterdir()) if child.is_dir() and _looks_like_idc(child)]
+    below = [child.name for child in sorted(folder.iterdir()) if child.is_dir() and looks_like_idc(child)]
     if below:
         remedy = f"Did you mean {str(folder / below[0])!r}?"
-    elif folder.name.isdecimal() and _looks_like_idc(folder.parent):
+    elif folder.name.isdecimal() and looks_like_idc(folder.parent):
         remedy = f"Did you mean {str(folder.parent)!r}?"
     return f"{folder}: expected a folder with {TREE}, got {got}. {remedy}"
 
 
-def _looks_like_idc(folder: Path) -> bool:
+def looks_like_idc(folder: Path) -> bool:
+    """Whether a folder holds the tree of IDC, by the names in it."""
     if (folder / NESTED).is_dir():
         return True
     patients = (child for child in folder.iterdir() if child.name.isdecimal())

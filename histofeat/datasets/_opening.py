@@ -9,7 +9,7 @@ import numpy as np
 
 from histofeat.datasets._base import PatchDataset
 from histofeat.datasets._class_folders import load_image_folder
-from histofeat.datasets._idc import load_idc
+from histofeat.datasets._idc import load_idc, looks_like_idc
 from histofeat.datasets._manifest import load_manifest
 from histofeat.datasets.breakhis._loading import load_breakhis
 from histofeat.exceptions import DatasetError, check_name
@@ -101,10 +101,7 @@ def _recognised(path: Path) -> str:
                 f"{path}: expected a folder of images or a CSV file, got another file. Correct the path."
             )
         return "csv"
-    names = sorted(child.name for child in path.iterdir() if child.is_dir())
-    if "IDC_regular_ps50_idx5" in names or any(
-        name.isdecimal() and any((path / name / label).is_dir() for label in "01") for name in names
-    ):
+    if looks_like_idc(path):
         return "idc"
     marks = ("histology_slides", "*/histology_slides", "breast", "benign/SOB", "malignant/SOB")
     return "breakhis" if any(folder.is_dir() for mark in marks for folder in path.glob(mark)) else "folder"

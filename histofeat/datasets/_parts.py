@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,7 @@ class DatasetSplit:
         return cls(
             name=dataset.name,
             **rows,
-            patients={part: _distinct(patients[rows[part]]) for part in PARTS},
+            patients={part: in_id_order(patients[rows[part]]) for part in PARTS},
             class_counts={
                 part: {name: int(np.sum(y[rows[part]] == code)) for code, name in enumerate(names)} for part in PARTS
             },
@@ -108,7 +108,7 @@ class DatasetSplit:
     def shared_patients(self) -> tuple[str, ...]:
         """Patients who are in more than one part; none after `split_dataset`."""
         seen = [set(self.patients[part]) for part in PARTS]
-        return _distinct((seen[0] & seen[1]) | (seen[0] & seen[2]) | (seen[1] & seen[2]))
+        return in_id_order((seen[0] & seen[1]) | (seen[0] & seen[2]) | (seen[1] & seen[2]))
 
     @property
     def reached(self) -> Mapping[str, Mapping[str, Any]]:
@@ -210,7 +210,14 @@ def predefined_split(dataset: Any) -> DatasetSplit:
     return DatasetSplit.from_parts(dataset, parts)
 
 
-def _distinct(patients) -> tuple[str, ...]:
+def in_id_order(patients: Iterable[str]) -> tuple[str, ...]:
+    """Distinct patients, the shortest ids first.
+
+    Examples
+    --------
+    >>> in_id_order(["10", "9", "10"])
+    ('9', '10')
+    """
     return tuple(sorted(set(patients), key=lambda patient: (len(patient), patient)))
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -64,7 +64,13 @@ def merge_rare_classes(
     >>> merged.audit.class_counts, merged.y.tolist()
     ({'other': 3, 'long': 3}, [0, 1, 0, 0, 1, 1])
     """
-    _check_arguments(dataset, min_patients, rule)
+    if not isinstance(dataset, PatchDataset):
+        raise DatasetError(
+            f"merge_rare_classes.dataset: expected a PatchDataset, got {type(dataset).__name__}. "
+            "Load one first, as with load_breakhis."
+        )
+    check_whole("merge_rare_classes.min_patients", min_patients, 2, error=DatasetError)
+    check_name("merge_rare_classes.rule", rule, _RULES, error=DatasetError)
     carried = (
         pd.crosstab(dataset.patients, dataset.y).reindex(columns=range(len(dataset.target_names)), fill_value=0) > 0
     )
@@ -87,22 +93,17 @@ def merge_rare_classes(
     # A class without patients has the code -1 and no row.
     recode = np.array([target_names.index(names[n]) if n in names else -1 for n in dataset.target_names])
     frame = dataset.frame.assign(label=recode[dataset.y])
-    note = _note(carried.sum(), names, min_patients, rule)
-    audit = _merged_audit(dataset.audit, frame, target_names, names, note)
+    counted = DatasetAudit.from_frame(frame, target_names, dataset.name)
+    audit = replace(
+        dataset.audit.with_names(names),
+        class_counts=counted.class_counts,
+        patients_without=counted.patients_without,
+        notes=(*dataset.audit.notes, _note(carried.sum(), names, min_patients, rule)),
+    )
     # Labels of BreakHis are diagnoses: patients of two subtypes may have one label once these are merged.
     one_diagnosis = rule == "malignancy" and frame.groupby("patient")["label"].nunique().max() == 1
     per = "patient" if one_diagnosis else dataset.labels_per
     return replace(dataset, frame=frame, target_names=target_names, audit=audit, labels_per=per)
-
-
-def _check_arguments(dataset: Any, min_patients: Any, rule: Any) -> None:
-    if not isinstance(dataset, PatchDataset):
-        raise DatasetError(
-            f"merge_rare_classes.dataset: expected a PatchDataset, got {type(dataset).__name__}. "
-            "Load one first, as with load_breakhis."
-        )
-    check_whole("merge_rare_classes.min_patients", min_patients, 2, error=DatasetError)
-    check_name("merge_rare_classes.rule", rule, _RULES, error=DatasetError)
 
 
 def _kinds(dataset: PatchDataset, rule: str) -> dict[str, list[str]]:
@@ -141,16 +142,3 @@ def _note(n_patients: pd.Series, names: Mapping[str, str], min_patients: int, ru
         parts.append(f"{', '.join(olds)} into {new!r}")
     parts += [f"{name} (0 patients) left out" for name in n_patients.index if name not in names]
     return f"classes of fewer than {min_patients} patients merged by the rule {rule!r}: {'; '.join(parts)}"
-
-
-def _merged_audit(
-    audit: DatasetAudit, frame: pd.DataFrame, target_names: tuple[str, ...], names: Mapping[str, str], note: str
-) -> DatasetAudit:
-    """Audit of a data set whose classes were merged; `names` maps each old class that is kept to its new name."""
-    counted = DatasetAudit.from_frame(frame, target_names, audit.name)
-    return replace(
-        audit.with_names(names),
-        class_counts=counted.class_counts,
-        patients_without=counted.patients_without,
-        notes=(*audit.notes, note),
-    )

@@ -1,16 +1,15 @@
 """Published hold-outs of BreakHis, ``dsfold1.txt`` to ``dsfold5.txt``, and our own of the same kind."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from histofeat.datasets._base import PatchDataset
-from histofeat.datasets.breakhis._tree import ImageName, SlideName, parse_image
+from histofeat.datasets.breakhis._tree import ImageName, archive_folders, parse_image
 from histofeat.exceptions import DatasetError, GroupLeakageError, and_more, check_name
 from histofeat.model_selection import PatientHoldOuts
 
@@ -22,8 +21,7 @@ _LEAKS = {
     "two labels": "one slide, under two subtypes, on both sides",
     "slides": "images of one slide on both sides",
 }
-# The archive's folders between its top and the classes, and what the authors' archive of lists is called.
-_ABOVE = ("breast", "histology_slides", "breakhis_v1")
+# What the authors' archive of lists is called.
 _LISTS = "mkfold"
 
 
@@ -143,9 +141,8 @@ def read_breakhis_folds(
             f"{'or beside ' + str(dataset.root) if folder is None else folder}, got none. "
             "Give the folder that they lie in, or draw hold-outs of the same kind: breakhis_hold_outs."
         )
-    slides = [name.slide_name for name in rows]
     powers = {name.magnification for name in rows}
-    splits, missing, unlisted, leaks = [], [], [], []
+    splits, missing, unlisted = [], [], []
     for number, path in enumerate(paths, start=1):
         roles = dict(_read_list(path, number))
         sides = [
@@ -155,10 +152,10 @@ def read_breakhis_folds(
         splits.append((np.sort(sides[0]), np.sort(sides[1])))
         missing.append(sum(name.magnification in powers and name not in rows for name in roles))
         unlisted.append(len(rows) - sum(map(len, sides)))
-        leaks += [(leak, number, what) for leak, what in _leaks(slides, splits[-1])]
+    leaks = tuple(_leaks(rows, splits))
     _refuse(leaks, accepted)
     origin = f"published (dsfold1.txt to dsfold{_N_FOLDS}.txt)"
-    return BreakHisFolds(origin, True, tuple(splits), tuple(missing), tuple(unlisted), tuple(leaks))
+    return BreakHisFolds(origin, True, tuple(splits), tuple(missing), tuple(unlisted), leaks)
 
 
 def breakhis_hold_outs(
@@ -196,10 +193,9 @@ def breakhis_hold_outs(
     drawn = PatientHoldOuts(_N_FOLDS, random_state=random_state)
     splits = tuple(drawn.split(dataset.X, dataset.y, dataset.patients))
     # With full ids as patients, ours can part sections of one number as well: that is said, for it was asked for.
-    slides = [name.slide_name for name in _rows_of(dataset)]
-    leaks = [(leak, number, what) for number, s in enumerate(splits, start=1) for leak, what in _leaks(slides, s)]
+    leaks = tuple(_leaks(_rows_of(dataset), splits))
     nothing = (0,) * len(splits)
-    return BreakHisFolds(f"ours: {drawn!r}", False, splits, nothing, nothing, tuple(leaks))
+    return BreakHisFolds(f"ours: {drawn!r}", False, splits, nothing, nothing, leaks)
 
 
 def _check_accept(accept: Sequence[str]) -> frozenset[str]:
@@ -239,11 +235,7 @@ def _find_lists(dataset: PatchDataset, folder: str | os.PathLike[str] | None) ->
 
 def _places(dataset: PatchDataset) -> Iterator[Path]:
     # From the tree that the first image is in: the root that was given may be above or inside the archive.
-    classes = Path(dataset.X[0]).parents[5]
-    folders = [classes]
-    while folders[-1].name.casefold() in _ABOVE:
-        folders.append(folders[-1].parent)
-    for folder in folders:
+    for folder in archive_folders(Path(dataset.X[0]).parents[5]):
         yield folder
         yield folder / _LISTS
 
@@ -286,20 +278,20 @@ def _check_sides(path: Path, sides: Sequence[np.ndarray]) -> None:
             )
 
 
-def _leaks(slides: Sequence[SlideName], split: tuple[np.ndarray, np.ndarray]) -> Iterator[tuple[str, str]]:
-    """What is on both sides of a split: slides, then numbers under two full ids."""
-    train, test = ({slides[row] for row in side} for side in split)
-    ids = [{(name.year, name.slide) for name in side} for side in (train, test)]
-    both = ids[0] & ids[1]
-    same = {(name.year, name.slide) for name in train & test}
-    yield from (("slides" if slide in same else "two labels", "-".join(slide)) for slide in sorted(both))
-    table = pd.DataFrame(
-        [(name.number, name.slide, side) for side, names in enumerate((train, test)) for name in names],
-        columns=["number", "slide", "side"],
-    )
-    for number, found in table.groupby("number"):
-        if found["slide"].nunique() > 1 and found["side"].nunique() > 1:
-            yield "siblings", f"{number} ({', '.join(sorted(found['slide'].unique()))})"
+def _leaks(
+    names: Iterable[ImageName], splits: Sequence[tuple[np.ndarray, np.ndarray]]
+) -> Iterator[tuple[str, int, str]]:
+    """What is on both sides of each split: slides, then numbers under two full ids; `names` are those of the rows."""
+    slides = [name.slide_name for name in names]
+    for fold, split in enumerate(splits, start=1):
+        train, test = ({slides[row] for row in side} for side in split)
+        same = {(name.year, name.slide) for name in train & test}
+        for slide in sorted({(name.year, name.slide) for name in train} & {(name.year, name.slide) for name in test}):
+            yield "slides" if slide in same else "two labels", fold, "-".join(slide)
+        for number in sorted({name.number for name in train} & {name.number for name in test}):
+            found = sorted({name.slide for name in train | test if name.number == number})
+            if len(found) > 1:
+                yield "siblings", fold, f"{number} ({', '.join(found)})"
 
 
 def _refuse(leaks: Sequence[tuple[str, int, str]], accepted: frozenset[str]) -> None:

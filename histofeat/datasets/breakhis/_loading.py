@@ -180,13 +180,10 @@ def _to_table(scan: Scan, magnification: int | None, target: str) -> pd.DataFram
         )
     columns = ["kind", "order", "letters", "year", "magnification", "sequence", "name", "path", "height", "width"]
     table = pd.DataFrame.from_records(records, columns=columns)
-    slides = [slide.slide for slide in table["name"]]
-    return table.assign(
-        number=[slide.number for slide in table["name"]],
-        slide=slides,
-        year_slide=table["year"] + "-" + slides,
-        label=table["kind"] if target == "subtype" else [int(slide.malignant) for slide in table["name"]],
-    )
+    for part in ("number", "slide", "malignant"):
+        table[part] = [getattr(name, part) for name in table["name"]]
+    label = table["kind" if target == "subtype" else "malignant"].astype(np.int64)
+    return table.assign(year_slide=table["year"] + "-" + table["slide"], label=label)
 
 
 def _find_copies(images: pd.DataFrame) -> list[list[int]]:

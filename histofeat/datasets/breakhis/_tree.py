@@ -1,6 +1,7 @@
 """The archive's tree of BreakHis: its names, and a walk that finds images and contradictions. Decodes nothing."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -170,14 +171,17 @@ def scan_breakhis(root: Path) -> Scan:
 
 def is_made_up(root: Path) -> bool:
     """Whether the tree at `root` is part of a cohort that histofeat drew."""
-    for top in map(Path, _find_tops(str(root), 0)):
-        for folder in (top, *top.parents):
-            if (folder / MANIFEST).is_file():
-                return True
-            # Upwards only through the archive's own folders: a mark further up belongs to something else.
-            if folder.name.casefold() not in _ABOVE:
-                break
-    return False
+    folders = (folder for top in _find_tops(str(root), 0) for folder in archive_folders(Path(top)))
+    return any((folder / MANIFEST).is_file() for folder in folders)
+
+
+def archive_folders(top: Path) -> Iterator[Path]:
+    """Yield the folder of the two classes, and those above it up to the one that the archive was unpacked in."""
+    for folder in (top, *top.parents):
+        yield folder
+        # What lies further up belongs to something else.
+        if folder.name.casefold() not in _ABOVE:
+            return
 
 
 def _find_tops(folder: str, depth: int) -> list[str]:
