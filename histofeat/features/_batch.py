@@ -1,10 +1,12 @@
 """A batch of patches with each colour conversion computed once, and the checks that all families share."""
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 
 from histofeat.exceptions import known_names
+from histofeat.images import quantised_stains
 
 #: Every named channel: the colour space that holds it and its position there.
 CHANNELS: dict[str, tuple[str, int]] = {
@@ -133,39 +135,34 @@ class PatchBatch:
 
     def __init__(self, rgb: np.ndarray):
         self.rgb = read_only(rgb)
-        self._cache: dict[str, np.ndarray] = {}
+        self._channels: dict[str, np.ndarray] = {}
 
     def __len__(self) -> int:
         return len(self.rgb)
 
-    @property
+    @cached_property
     def gray(self) -> np.ndarray:
         """Luma of shape (n, H, W), uint8: OpenCV's integer form of 0.299 R + 0.587 G + 0.114 B (Rec. 601)."""
-        return self._kept("gray", lambda: self._convert("COLOR_RGB2GRAY"))
+        return self._convert("COLOR_RGB2GRAY")
 
-    @property
+    @cached_property
     def hsv(self) -> np.ndarray:
         """Hue (0 to 255 for the full circle), saturation and value of shape (n, H, W, 3), uint8."""
-        return self._kept("hsv", lambda: self._convert("COLOR_RGB2HSV_FULL"))
+        return self._convert("COLOR_RGB2HSV_FULL")
 
-    @property
+    @cached_property
     def stains(self) -> np.ndarray:
         """Hematoxylin, eosin and residual of shape (n, H, W, 3), uint8; see `quantised_stains` for the scale."""
-        from histofeat.images import quantised_stains
-
-        return self._kept("stains", lambda: quantised_stains(self.rgb))
+        return quantised_stains(self.rgb)
 
     def channel(self, name: str) -> np.ndarray:
         """One channel by name, shape (n, H, W), uint8, C-contiguous; `CHANNELS` and ``"gray"`` name them."""
         if name == "gray":
             return self.gray
-        space, position = CHANNELS[name]
-        return self._kept(name, lambda: np.ascontiguousarray(getattr(self, space)[..., position]))
-
-    def _kept(self, key: str, compute) -> np.ndarray:
-        if key not in self._cache:
-            self._cache[key] = compute()
-        return self._cache[key]
+        if name not in self._channels:
+            space, position = CHANNELS[name]
+            self._channels[name] = np.ascontiguousarray(getattr(self, space)[..., position])
+        return self._channels[name]
 
     def _convert(self, code: str) -> np.ndarray:
         import cv2

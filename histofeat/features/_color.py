@@ -155,7 +155,7 @@ def joint_histogram(rgb: np.ndarray, bins: int = 8) -> np.ndarray:
     stack = as_stack("joint_histogram", rgb, colors=True)
     check_whole("joint_histogram.bins", bins, 2, "Use 8.", most=_MAX_JOINT_BINS)
     shares = np.empty((len(stack), bins**3))
-    _count_cells(read_only(stack.reshape(len(stack), -1, 3)), bins, shares)
+    _share_cells(read_only(stack.reshape(len(stack), -1, 3)), bins, shares)
     return shares[0] if np.ndim(rgb) == 3 else shares
 
 
@@ -287,7 +287,6 @@ class GrayHistogram(PatchFeatures):
 def _count_channels(images, shares, moments):
     """Fill `shares` (n, 3, bins) and `moments` (n, 3, 4) from `images` (n, H * W * 3) uint8."""
     tables = np.empty((6, 256), np.int64)
-    bins = shares.shape[2]
     for image in range(len(images)):
         tables[:] = 0
         _count_pixels(images[image], tables)
@@ -296,11 +295,17 @@ def _count_channels(images, shares, moments):
             table += tables[channel + 3]
             n = len(images[image]) // 3
             share = shares[image, channel]
-            share[:] = 0
-            for value in range(256):
-                share[value * bins // 256] += table[value]
+            _fill_bins(table, share)
             share /= n
             _moments(table, n, moments[image, channel])
+
+
+@njit(cache=True, nogil=True)
+def _fill_bins(table, counts):
+    """Fill `counts` (bins) from the counts of 256 values."""
+    counts[:] = 0
+    for value in range(256):
+        counts[value * len(counts) // 256] += table[value]
 
 
 @njit(cache=True, nogil=True)
@@ -343,29 +348,30 @@ def _moments(table, n, out):
 
 
 @njit(cache=True, nogil=True)
-def _count_cells(images, bins, shares):
+def _share_cells(images, bins, shares):
     """Fill `shares` (n, bins^3) from `images` (n, H * W, 3) uint8."""
-    step = np.empty(256, np.int64)
-    for value in range(256):
-        step[value] = value * bins // 256
     for image in range(len(images)):
-        pixels, share = images[image], shares[image]
-        share[:] = 0
-        for i in range(len(pixels)):
-            share[(step[pixels[i, 0]] * bins + step[pixels[i, 1]]) * bins + step[pixels[i, 2]]] += 1
-        share /= len(pixels)
+        share = shares[image]
+        count_cells(images[image], bins, share)
+        share /= len(images[image])
+
+
+@njit(cache=True, nogil=True)
+def count_cells(pixels, bins, counts):
+    """Fill `counts` (bins^3) with the number of `pixels` (n, 3) uint8 in each cell."""
+    step = np.arange(256) * bins // 256
+    counts[:] = 0
+    for i in range(len(pixels)):
+        counts[(step[pixels[i, 0]] * bins + step[pixels[i, 1]]) * bins + step[pixels[i, 2]]] += 1
 
 
 @njit(cache=True, nogil=True)
 def _count_levels(images, shares):
     """Fill `shares` (n, bins) from `images` (n, H * W) uint8."""
     tables = np.empty((4, 256), np.int64)
-    bins = shares.shape[1]
     for image in range(len(images)):
         share = shares[image]
         tables[:] = 0
         count_values(images[image], tables)
-        share[:] = 0
-        for value in range(256):
-            share[value * bins // 256] += tables[0, value] + tables[1, value] + tables[2, value] + tables[3, value]
+        _fill_bins(tables.sum(axis=0), share)
         share /= len(images[image])

@@ -183,8 +183,7 @@ def _histograms(images, radius, corners, weights, bright, shares):
             for row in range(bottom - top):
                 count_values(cells[row * width : (row + 1) * width - 2 * radius], counts)
         total = (height - 2 * radius) * (width - 2 * radius)
-        for k in range(shares.shape[1]):
-            shares[image, k] = (counts[0, k] + counts[1, k] + counts[2, k] + counts[3, k]) / total
+        shares[image] = counts.sum(axis=0) / total
 
 
 @njit(cache=True, nogil=True)

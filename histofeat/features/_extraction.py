@@ -162,25 +162,17 @@ def extract(
     images, store = as_images(X), as_store(store)
     with store.session() if store is not None else nullcontext() as session:
         job = _Job(tuple(families), images, session)
-        _run_all(job, n_jobs, progress)
+        chunks = [range(at, min(at + job.chunk, len(images))) for at in range(0, len(images), job.chunk)]
+        with closing(run_ahead(job.run, chunks, n_jobs=n_jobs)) as done:
+            for chunk, _ in zip(chunks, done, strict=True):
+                if progress is not None:
+                    progress(chunk.stop, len(images))
     job.seconds["total"] = time.perf_counter() - started
     if job.conversions:
         _log.info("converted to 8-bit RGB: %s of %d images", dict(job.conversions), len(images))
-    computed = dict.fromkeys((family.family for family in families), 0)
-    for index, family in enumerate(families):
-        computed[family.family] += job.computed[index]
+    computed = dict.fromkeys((family.family for family in families), 0) | job.computed
     counts = (job.conversions, computed, job.seconds)
     return Extraction(tuple(job.out), *(MappingProxyType(dict(count)) for count in counts))
-
-
-def _run_all(job: _Job, n_jobs: int | None, progress) -> None:
-    """Run every chunk of a job; the first error stops the rest and is raised."""
-    total = len(job.images)
-    chunks = [range(at, min(at + job.chunk, total)) for at in range(0, total, job.chunk)]
-    with closing(run_ahead(job.run, chunks, n_jobs=n_jobs)) as done:
-        for chunk, _ in zip(chunks, done, strict=True):
-            if progress is not None:
-                progress(chunk.stop, total)
 
 
 @dataclass
@@ -199,15 +191,13 @@ class _Job:
         check_unique_names(names)
         self.chunk = max(family._batch_size for family in self.families)
         self.out = [np.empty((len(self.images), len(columns)), dtype=np.float32) for columns in names]
-        self.stored_as = self._register() if self.session is not None else None
+        if self.session is not None:
+            self.stored_as = [
+                self.session.register(family.family, block.shape[1], family._fingerprint(), extractor_name(family))
+                for family, block in zip(self.families, self.out, strict=True)
+            ]
         self._counting = threading.Lock()
         self._network = threading.Lock()
-
-    def _register(self) -> list[int]:
-        return [
-            self.session.register(family.family, block.shape[1], family._fingerprint(), extractor_name(family))
-            for family, block in zip(self.families, self.out, strict=True)
-        ]
 
     def run(self, rows: range) -> None:
         """Fill the output rows of the images `rows`: from the store, else by reading, decoding and measuring."""
@@ -226,7 +216,7 @@ class _Job:
         self._keep(rows, keys, missing, spent)
         with self._counting:
             self.conversions.update(rule for _, rules in decoded.values() for rule in rules)
-            self.computed.update(family for families in missing for family in families)
+            self.computed.update(self.families[index].family for families in missing for index in families)
             self.seconds.update(spent)
 
     def _look_up(self, rows: range, contents: list, spent: Counter) -> tuple[list[bytes], list[tuple[int, ...]]]:

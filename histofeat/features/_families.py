@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from types import MappingProxyType
+from typing import Any
 
 from histofeat.exceptions import check_name
 from histofeat.features._base import PatchFeatures
@@ -50,35 +51,7 @@ FAMILIES: Mapping[str, FamilyRecord] = MappingProxyType(
 """Name of each family and its record. A new family is a module, a record here, and a test."""
 
 
-def family_class(name: str) -> type[PatchFeatures]:
-    """Class of a feature family.
-
-    Parameters
-    ----------
-    name : str
-        One of `FAMILIES`.
-
-    Returns
-    -------
-    family : type
-        The estimator class.
-
-    Raises
-    ------
-    ValueError
-        If no family has that name; the message gives the nearest one.
-
-    Examples
-    --------
-    >>> family_class("lbp").__name__
-    'LBPHistogram'
-    """
-    check_name("features", name, FAMILIES, "the name of a feature family")
-    record = FAMILIES[name]
-    return getattr(import_module(f"histofeat.features._{record.module}"), record.class_name)
-
-
-def make_family(name: str, **params) -> PatchFeatures:
+def make_family(name: str, **params: Any) -> PatchFeatures:
     """Build a feature family by name.
 
     Parameters
@@ -103,7 +76,9 @@ def make_family(name: str, **params) -> PatchFeatures:
     >>> make_family("lbp", radii_px=(1, 2))
     LBPHistogram(radii_px=(1, 2))
     """
-    family = family_class(name)
+    check_name("features", name, FAMILIES, "the name of a feature family")
+    record = FAMILIES[name]
+    family = getattr(import_module(f"histofeat.features._{record.module}"), record.class_name)
     for param in params:
         where, known = f"features__{name}__{param}", family._get_param_names()
         check_name(where, param, known, f"a parameter of {family.__name__}")

@@ -12,6 +12,7 @@ from numba import njit
 from histofeat.exceptions import check_real
 from histofeat.features._base import PatchFeatures
 from histofeat.features._batch import PatchBatch, as_stack, read_only
+from histofeat.features._color import count_cells
 
 #: Fine colours: levels of each channel, as many as Han and Ma take (16 ** 3 = 4096).
 _LEVELS = 16
@@ -138,14 +139,9 @@ def coarse_colors(fuzziness: float = 1.9) -> tuple[np.ndarray, np.ndarray]:
 
 @lru_cache(maxsize=8)
 def _cluster(fuzziness: float) -> tuple[np.ndarray, np.ndarray]:
-    centers, membership = fuzzy_c_means(_fine_colors(), _START, fuzziness, tolerance=_TOLERANCE)
+    centers, membership = fuzzy_c_means(rgb_to_lab(_grid(_LEVELS)), _START, fuzziness, tolerance=_TOLERANCE)
     centers.flags.writeable = membership.flags.writeable = False
     return centers, membership
-
-
-def _fine_colors() -> np.ndarray:
-    """Middle of each cell of the fine grid in CIELAB, shape (4096, 3)."""
-    return rgb_to_lab(_grid(_LEVELS))
 
 
 def _grid(levels: int) -> np.ndarray:
@@ -282,12 +278,10 @@ def _step(points, centers, fuzziness, membership):
 @njit(cache=True, nogil=True)
 def _mix(images, membership, shares):
     """Fill `shares` (n, c) from `images` (n, H * W, 3) uint8: the rows of `membership` that the pixels name."""
-    counts, level = np.empty(len(membership), np.int64), np.arange(256) * _LEVELS // 256
+    counts = np.empty(len(membership), np.int64)
     for image in range(len(images)):
         pixels, share = images[image], shares[image]
-        counts[:] = 0
-        for i in range(len(pixels)):
-            counts[(level[pixels[i, 0]] * _LEVELS + level[pixels[i, 1]]) * _LEVELS + level[pixels[i, 2]]] += 1
+        count_cells(pixels, _LEVELS, counts)
         share[:] = 0
         # In the order of the colours, not of the pixels: a turned patch gives the same sums to the bit.
         for fine in range(len(counts)):

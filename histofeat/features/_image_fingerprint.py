@@ -100,23 +100,15 @@ class ImageFingerprint(PatchFeatures):
         return [
             *(f"fingerprint_digest_{k:02d}" for k in range(_DIGEST_BYTES)),
             *(f"fingerprint_hash_{k:02d}" for k in range(_HASH_BYTES)),
-            "fingerprint_contrast",
-            "fingerprint_flat",
-            "fingerprint_side_px",
+            *(f"fingerprint_{name}" for name in ("contrast", "flat", "side_px")),
         ]
 
     def _compute(self, batch: PatchBatch) -> np.ndarray:
         n, height, width, _ = batch.rgb.shape
         bits, contrast = _hash_luma(batch.gray)
-        return np.column_stack(
-            [
-                _pixel_digests(batch.rgb),
-                bits,
-                contrast,
-                _one_colour(batch),
-                np.full(n, min(height, width)),
-            ]
-        ).astype(np.float32)
+        side = np.full(n, min(height, width))
+        columns = (_pixel_digests(batch.rgb), bits, contrast, _one_colour(batch), side)
+        return np.column_stack(columns).astype(np.float32)
 
 
 def _one_colour(batch: PatchBatch) -> np.ndarray:

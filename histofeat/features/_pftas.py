@@ -122,9 +122,7 @@ def _adjacencies(images, padded, shares):
     for image in range(len(images)):
         tables[:] = 0
         count_values(images[image].ravel(), tables)
-        histogram = tables[0]
-        histogram += tables[1] + tables[2] + tables[3]
-        low, high, middle = _thresholds(histogram)
+        low, high, middle = _thresholds(tables.sum(axis=0))
         grid[:] = 0
         line[:] = 0
         _count_adjacencies(padded[image], low, high, middle, grid, line)
@@ -191,10 +189,8 @@ def _count_adjacencies(padded, low, high, middle, grid, line):
     size = height * (width + 2) - 2
     flat = padded.ravel()
     column = np.empty(size + 2, np.uint8)
-    around = np.empty(size, np.uint8)
-    above_low = np.empty(size, np.uint8)
-    above_mean = np.empty(size, np.uint8)
     on = np.empty(len(flat), np.uint8)
+    around, above_low, above_mean = np.empty((3, size), np.uint8)
     _keys(flat, low, high, on, width + 2, column, around)
     _keys(flat, low, 255, on, width + 2, column, above_low)
     _keys(flat, middle, 255, on, width + 2, column, above_mean)
@@ -235,22 +231,10 @@ def _count_keys(around, above_low, above_mean, grid, line):
 @njit(cache=True, nogil=True)
 def _share_out(grid, line, shares):
     """Turn the counts by key into the nine shares of each map and complement."""
-    keys = np.zeros((3, 20), np.int64)
-    for table in range(4):
-        for k in range(20):
-            keys[0, k] += line[table, k]
-            row = grid[table, 20 * k : 20 * k + 20]
-            total = 0
-            for j in range(20):
-                total += row[j]
-                keys[2, j] += row[j]
-            keys[1, k] += total
-    for name in range(3):
-        # Off pixels have 0 to 8 neighbours on; on pixels, counted with themselves, have 9 - key + 10 off.
-        off, on = 0, 0
+    above = grid.sum(axis=0).reshape(20, 20)
+    for name, keys in enumerate((line.sum(axis=0), above.sum(axis=1), above.sum(axis=0))):
+        # Off pixels have 0 to 8 neighbours on; on pixels, counted with themselves, have 19 - key off.
+        off, on = keys[:9].sum(), keys[11:].sum()
         for k in range(9):
-            off += keys[name, k]
-            on += keys[name, 19 - k]
-        for k in range(9):
-            shares[9 * name + k] = keys[name, k] / off if off else 0.0
-            shares[27 + 9 * name + k] = keys[name, 19 - k] / on if on else 0.0
+            shares[9 * name + k] = keys[k] / off if off else 0.0
+            shares[27 + 9 * name + k] = keys[19 - k] / on if on else 0.0

@@ -162,13 +162,17 @@ def _check_window(owner: str, side, window, decorrelate, rho, side_name: str) ->
 
 @lru_cache(maxsize=32)
 def _weights(side: int, window: str) -> np.ndarray:
-    """Weights (3, r + 1) of pixels at distance 0 to r from the centre, for sum, cosine and sine along an axis."""
+    """Weights (3, r + 1) of pixels at distance 0 to r from the centre, for sum, cosine and sine along an axis.
+
+    Weights apply to both pixels at a distance; the centre is counted twice, with half its weight each time.
+    """
     offset = np.arange(side // 2 + 1)
     shape = np.ones(len(offset)) if window == "uniform" else np.exp(-0.5 * (offset / ((side - 1) / 4)) ** 2)
     shape /= shape[0] + 2 * shape[1:].sum()
     cosine = shape * np.cos(2 * np.pi * offset / side)
     cosine -= (cosine[0] + 2 * cosine[1:].sum()) / side  # flat regions respond with zero
     weights = np.stack([shape, cosine, shape * np.sin(2 * np.pi * offset / side)])
+    weights[:, 0] /= 2
     weights.flags.writeable = False
     return weights
 
@@ -179,14 +183,13 @@ def _directions(side: int, window: str, rho: float | None) -> np.ndarray:
     if rho is None:
         directions = np.eye(8)
     else:
-        near = _weights(side, window)
-        flat = np.concatenate([near[0, :0:-1], near[0]])
+        place, near = np.arange(side), _weights(side, window)
+        flat, cosine, sine = np.concatenate([near[:, :0:-1], 2 * near[:, :1], near[:, 1:]], axis=1)
         # Over the offset y of f(x - y), the sine of exp(-2 pi i a y) is negative on the positive side.
-        wave = np.concatenate([near[1, :0:-1] + 1j * near[2, :0:-1], near[1] - 1j * near[2]])
+        wave = cosine + 1j * np.sign(side // 2 - place) * sine
         filters = [np.outer(down, across) for down, across in
                    [(flat, wave), (wave, flat), (wave, wave), (wave, wave.conj())]]  # fmt: skip
         operator = np.array([part.ravel() for one in filters for part in (one.real, one.imag)])
-        place = np.arange(side)
         gap = (place[:, None] - place) ** 2
         distance = np.sqrt(gap[:, None, :, None] + gap[None, :, None, :]).reshape(side * side, -1)
         covariance = operator @ rho**distance @ operator.T
@@ -213,9 +216,7 @@ def _histograms(images, weights, directions, shares):
     counts = np.empty(256, np.int64)
     for image in range(n):
         for y in range(height):
-            row = images[image, y]
-            for x in range(width):
-                levels[x] = row[x]
+            levels[:] = images[image, y]
             _filter_across(levels, weights, across[:, y])
         counts[:] = 0
         for y in range(reach, height - reach):
@@ -233,15 +234,11 @@ def _filter_across(levels, weights, out):
     """Sum, cosine and sine (3, W - 2 r) along one row of `levels` (W)."""
     reach = weights.shape[1] - 1
     flat, cosine, sine = out[0], out[1], out[2]
-    centre = levels[reach : len(levels) - reach]
-    for x in range(len(centre)):
-        flat[x] = weights[0, 0] * centre[x]
-        cosine[x] = weights[1, 0] * centre[x]
-        sine[x] = 0.0
-    for k in range(1, reach + 1):
+    out[:] = 0
+    for k in range(reach + 1):
         left, right = levels[reach - k :], levels[reach + k :]
         a, b, c = weights[0, k], weights[1, k], weights[2, k]
-        for x in range(len(centre)):
+        for x in range(len(flat)):
             both = left[x] + right[x]
             flat[x] += a * both
             cosine[x] += b * both
@@ -251,22 +248,11 @@ def _filter_across(levels, weights, out):
 @njit(cache=True, nogil=True)
 def _filter_down(across, y, weights, values):
     """Real and imaginary parts (8, W) of the four responses in row y, from the rows filtered across."""
-    reach = weights.shape[1] - 1
-    a, b = weights[0, 0], weights[1, 0]
-    flat, cosine, sine = across[0, y], across[1, y], across[2, y]
-    size = len(flat)
-    for x in range(size):
-        values[0, x] = a * cosine[x]
-        values[1, x] = a * sine[x]
-        values[2, x] = b * flat[x]
-        values[3, x] = 0.0
-        values[4, x] = b * cosine[x]  # cosine down of the cosine across, below of the sine
-        values[5, x] = b * sine[x]
-        values[6, x] = 0.0  # sine down of the sine across, below of the cosine
-        values[7, x] = 0.0
-    for k in range(1, reach + 1):
+    values[:] = 0
+    for k in range(weights.shape[1]):
         _add_pair(across, y - k, y + k, weights[0, k], weights[1, k], weights[2, k], values)
-    for x in range(size):
+    # Rows 4 and 5: cosine down of the cosine and of the sine across; 6 and 7: sine down of the sine and of the cosine.
+    for x in range(values.shape[1]):
         even, odd = values[4, x], values[6, x]
         upward, downward = values[5, x], values[7, x]
         values[4, x] = even - odd

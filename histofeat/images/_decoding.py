@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import io
 import os
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,10 +35,6 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 _PNG_END = b"IEND\xaeB`\x82"
-
-
-#: What Pillow's decoders raise on damaged files, beside its own errors.
-_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, OverflowError, struct.error)
 
 
 _BITS_PER_SAMPLE, _ORIENTATION = 258, 274  # TIFF tags

@@ -1,7 +1,6 @@
 """Stain normalisers: what they share (tissue, units, patches left as they are), and how to make one by name."""
 
 from importlib import import_module
-from numbers import Real
 from types import MappingProxyType
 from typing import Any, Self
 
@@ -9,7 +8,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from histofeat.exceptions import GroupLeakageError, PatchError, check_name, known_names
+from histofeat.exceptions import GroupLeakageError, PatchError, check_name, check_real
 from histofeat.images._decoding import Images, as_images, image_input_tags
 from histofeat.images._reading import MappedImages, map_images, run_ahead
 from histofeat.model_selection import encode_patients
@@ -209,12 +208,9 @@ class StainNormalizer(TransformerMixin, BaseEstimator):
     def _check_params(self) -> None:
         name = type(self).__name__
         check_name(f"{name}.unit", self.unit, _UNITS)
-        if not _is_number(self.min_tissue) or not 0 < self.min_tissue <= 1:
-            raise ValueError(
-                f"{name}.min_tissue: expected a share above 0, at most 1, got {self.min_tissue!r}. Use 0.1."
-            )
-        if not _is_number(self.max_gain) or not 1 <= self.max_gain < np.inf:
-            raise ValueError(f"{name}.max_gain: expected a factor of at least 1, got {self.max_gain!r}. Use 2.0.")
+        share, gain = "above 0, at most 1", "of at least 1"
+        check_real(f"{name}.min_tissue", self.min_tissue, share, lambda value: 0 < value <= 1, "Use 0.1.")
+        check_real(f"{name}.max_gain", self.max_gain, gain, lambda value: value >= 1, "Use 2.0.")
 
     def _codes(self, groups, n_images: int) -> np.ndarray | None:
         """Give the number of each image's patient; None where patients are neither given nor needed."""
@@ -329,12 +325,5 @@ def make_normalizer(name: str, **params: Any) -> StainNormalizer:
     normalizer = getattr(import_module(f"histofeat.images._{module}"), attribute)
     known = normalizer._get_param_names()
     for param in params:
-        if param not in known:
-            raise ValueError(
-                f"normalizer__{param}: expected a parameter of {attribute}, got {param!r}. {known_names(param, known)}"
-            )
+        check_name(f"normalizer__{param}", param, known, f"a parameter of {attribute}")
     return normalizer(**params)
-
-
-def _is_number(value) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)

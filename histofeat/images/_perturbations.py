@@ -6,14 +6,13 @@ ones go the other way.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Real
 from types import MappingProxyType
 from typing import Any
 
 import cv2
 import numpy as np
 
-from histofeat.exceptions import check_name, check_whole
+from histofeat.exceptions import check_name, check_real, check_whole
 from histofeat.images._normalization import DENSITY
 from histofeat.images._reading import MappedImages, map_images
 from histofeat.images._stains import RGB_FROM_HED
@@ -109,8 +108,9 @@ def blur(patches: np.ndarray, sigma_px: float) -> np.ndarray:
     >>> blur(dot, 0.5)[0, 2, :, 0].tolist()
     [0, 21, 159, 21, 0]
     """
-    patches, sigma = _checked(patches, "blur"), _number(sigma_px, "blur.sigma_px", 0)
-    return patches if sigma == 0 else _each(patches, lambda patch: cv2.GaussianBlur(patch, (0, 0), sigma))
+    patches = _checked(patches, "blur")
+    check_real("blur.sigma_px", sigma_px, "of at least 0", lambda value: value >= 0, "Give a plain number.")
+    return patches if sigma_px == 0 else _each(patches, lambda patch: cv2.GaussianBlur(patch, (0, 0), float(sigma_px)))
 
 
 def compress_jpeg(patches: np.ndarray, quality: int) -> np.ndarray:
@@ -173,8 +173,9 @@ def scale_brightness(patches: np.ndarray, factor: float) -> np.ndarray:
     >>> scale_brightness(np.array([[[[100, 101, 250]]]], dtype=np.uint8), 1.1).ravel().tolist()
     [110, 111, 255]
     """
-    patches, factor = _checked(patches, "scale_brightness"), _number(factor, "scale_brightness.factor", 0)
-    return np.clip(np.rint(np.arange(256) * factor), 0, 255).astype(np.uint8)[patches]
+    patches = _checked(patches, "scale_brightness")
+    check_real("scale_brightness.factor", factor, "of at least 0", lambda value: value >= 0, "Give a plain number.")
+    return np.clip(np.rint(np.arange(256) * float(factor)), 0, 255).astype(np.uint8)[patches]
 
 
 def turn(patches: np.ndarray, degrees: int) -> np.ndarray:
@@ -348,12 +349,6 @@ def _known(name: str, severity: int) -> Perturbation:
 
 def _each(patches: np.ndarray, change) -> np.ndarray:
     return np.stack([change(patch) for patch in patches]) if len(patches) else patches
-
-
-def _number(value: float, owner: str, least: float) -> float:
-    if not isinstance(value, Real) or isinstance(value, bool) or not least <= value < np.inf:
-        raise ValueError(f"{owner}: expected a finite number of at least {least}, got {value!r}. Give a plain number.")
-    return float(value)
 
 
 def _checked(patches: np.ndarray, owner: str) -> np.ndarray:

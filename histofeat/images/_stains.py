@@ -15,13 +15,9 @@ MAX_CONCENTRATION = (0.15, 0.075, 0.10)
 _DARKEST = 1e-6
 
 
-def _tables() -> tuple[np.ndarray, np.ndarray]:
-    """Optical density of each 8-bit intensity, and density to concentration, both in float64."""
-    intensity = np.maximum(np.arange(256) / 255.0, _DARKEST)
-    return np.log(intensity) / np.log(_DARKEST), np.linalg.inv(RGB_FROM_HED)
-
-
-_DENSITY, _HED_FROM_RGB = _tables()
+#: Optical density of each 8-bit intensity, and density to concentration, both in float64.
+_DENSITY = np.log(np.maximum(np.arange(256) / 255.0, _DARKEST)) / np.log(_DARKEST)
+_HED_FROM_RGB = np.linalg.inv(RGB_FROM_HED)
 
 
 def separate_stains(rgb: np.ndarray) -> np.ndarray:
@@ -113,16 +109,14 @@ def _quantise(rgb, density, matrix, out):
         n = min(_BLOCK, len(rgb) - start)
         pixels = rgb[start : start + n]
         for i in range(n):
-            planes[0, i] = density[pixels[i, 0]]
-            planes[1, i] = density[pixels[i, 1]]
-            planes[2, i] = density[pixels[i, 2]]
+            for channel in range(3):
+                planes[channel, i] = density[pixels[i, channel]]
         for stain in range(3):
             _mix(planes, matrix[0, stain], matrix[1, stain], matrix[2, stain], levels[stain], n)
         target = out[start : start + n]
         for i in range(n):
-            target[i, 0] = levels[0, i]
-            target[i, 1] = levels[1, i]
-            target[i, 2] = levels[2, i]
+            for stain in range(3):
+                target[i, stain] = levels[stain, i]
 
 
 @njit(cache=True, nogil=True)

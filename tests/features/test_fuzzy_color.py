@@ -106,7 +106,7 @@ def test_coarse_colours_are_apart_and_where_the_clustering_ends():
     centers, _ = coarse_colors()
     gaps = np.linalg.norm(centers[:, None] - centers, axis=2) + 1000 * np.eye(64)
     assert gaps.min() > 10
-    moved = fuzzy_color._step(fuzzy_color._fine_colors(), centers, 1.9, np.empty((4096, 64)))
+    moved = fuzzy_color._step(rgb_to_lab(fuzzy_color._grid(16)), centers, 1.9, np.empty((4096, 64)))
     assert np.abs(moved - centers).max() < 0.001
     assert (np.diff(centers[:, 0]) > 0).all()
 
@@ -114,12 +114,12 @@ def test_coarse_colours_are_apart_and_where_the_clustering_ends():
 @pytest.mark.slow
 def test_start_is_what_the_clustering_makes_of_a_grid():
     grid = rgb_to_lab(fuzzy_color._grid(4))
-    centers, _ = fuzzy_c_means(fuzzy_color._fine_colors(), grid, tolerance=1e-3, max_steps=2000)
+    centers, _ = fuzzy_c_means(rgb_to_lab(fuzzy_color._grid(16)), grid, tolerance=1e-3, max_steps=2000)
     np.testing.assert_allclose(centers[np.argsort(centers[:, 0])], fuzzy_color._START, atol=0.1)
 
 
 def test_fuzziness_decides_how_evenly_a_colour_is_shared():
-    fine, centers = fuzzy_color._fine_colors()[::16], fuzzy_color._START
+    fine, centers = rgb_to_lab(fuzzy_color._grid(16))[::16], fuzzy_color._START
     largest = [fuzzy_c_means(fine, centers, m, max_steps=5)[1].max(axis=1).mean() for m in (1.2, 1.9, 2.8)]
     assert largest[0] > largest[1] + 0.1 > largest[2] + 0.2
 

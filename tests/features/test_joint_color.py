@@ -30,7 +30,7 @@ def test_agrees_with_numpy(bins):
         counts, _ = np.histogramdd(patch.reshape(-1, 3), bins=[edges] * 3)
         np.testing.assert_array_equal(share, counts.ravel() / 77)
     plain = np.empty_like(shares)
-    color._count_cells.py_func(patches.reshape(3, -1, 3), bins, plain)
+    color._share_cells.py_func(patches.reshape(3, -1, 3), bins, plain)
     np.testing.assert_array_equal(plain, shares)
 
 

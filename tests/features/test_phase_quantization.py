@@ -200,7 +200,7 @@ def test_kernels_in_plain_python():
     np.testing.assert_allclose(values[0] + 1j * values[1], first, atol=1e-12)
     more = np.zeros((8, 2))
     phase_quantization._add_pair.py_func(across, 0, 2, *weights[:, 1], more)
-    np.testing.assert_allclose(more[0] + weights[0, 0] * across[1, 1], values[0], atol=1e-12)
+    np.testing.assert_allclose(more[0] + 2 * weights[0, 0] * across[1, 1], values[0], atol=1e-12)
     projected, codes = np.empty(2), np.empty(2, dtype=np.uint8)
     phase_quantization._encode.py_func(values, np.eye(8), projected, codes)
     assert codes.tolist() == [sum(1 << k for k in range(8) if values[k, x] >= -1e-9) for x in range(2)]
