@@ -1,7 +1,6 @@
 """Classifiers of named heads: a kernel SVM for any number of rows, a thread-safe forest, a regularised QDA."""
 
 import threading
-from numbers import Real
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -15,7 +14,7 @@ from sklearn.svm import SVC, LinearSVC
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from histofeat.exceptions import check_name, check_whole
+from histofeat.exceptions import check_name, check_real, check_whole
 
 #: Held while a forest of this process grows.
 _growing = threading.Lock()
@@ -267,13 +266,10 @@ class QuadraticDiscriminant(ClassifierMixin, BaseEstimator):
         return self
 
     def _check_params(self) -> None:
-        share = self.reg_param
         check_whole("QuadraticDiscriminant.n_components", self.n_components, 1, "Use 20.")
-        if not isinstance(share, Real) or isinstance(share, bool) or not 0 < share <= 1:
-            raise ValueError(
-                f"QuadraticDiscriminant.reg_param: expected a number above 0 and at most 1, got {share!r}. "
-                "At 0 a class with fewer rows than components has no inverse covariance."
-            )
+        remedy = "At 0 a class with fewer rows than components has no inverse covariance."
+        words = "above 0 and at most 1"
+        check_real("QuadraticDiscriminant.reg_param", self.reg_param, words, lambda share: 0 < share <= 1, remedy)
 
     def _fit_components(self, X) -> np.ndarray:
         """Keep the components that vary, and return the whitened rows."""

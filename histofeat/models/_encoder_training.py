@@ -1,10 +1,13 @@
 """Train histofeat's own encoder, and write its weights with a record of the images it was trained on."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from histofeat.exceptions import GroupLeakageError
 from histofeat.features import Fingerprints, ImageFingerprint, extract
@@ -34,10 +37,10 @@ _UNUSED = ("fine_tune", "on_unreadable", "patience", "precision")
 
 
 def train_encoder(
-    X,
-    y,
-    groups,
-    folder,
+    X: Any,
+    y: ArrayLike,
+    groups: Sequence[str] | np.ndarray,
+    folder: str | PathLike[str],
     *,
     dataset: str = "unnamed",
     epochs: int | None = None,

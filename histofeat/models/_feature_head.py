@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
@@ -14,6 +16,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
 
+from histofeat.datasets import PatchDataset
 from histofeat.model_selection import PatientKFold, encode_patients
 from histofeat.models._classifiers import KernelSVM
 
@@ -78,14 +81,14 @@ class FeatureHead(ClassifierMixin, BaseEstimator):
         *,
         scale: bool = False,
         calibrate: bool = False,
-        class_weight: str | Mapping | None = None,
+        class_weight: str | Mapping[Any, float] | None = None,
     ):
         self.classifier = classifier
         self.scale = scale
         self.calibrate = calibrate
         self.class_weight = class_weight
 
-    def fit(self, X, y, groups=None) -> FeatureHead:
+    def fit(self, X: ArrayLike, y: ArrayLike, groups: ArrayLike | None = None) -> FeatureHead:
         """Fit on features and labels.
 
         Parameters
@@ -137,20 +140,21 @@ class FeatureHead(ClassifierMixin, BaseEstimator):
 
     def _fit_final(self, X, y, inner_values, groups) -> None:
         X, y = validate_data(self, X, y, dtype=np.float32)
+        self.classes_: np.ndarray
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(
                 f"y: expected at least two classes, got only {self.classes_.tolist()}. Give patches of both classes."
             )
-        self.scaler_ = StandardScaler().fit(X) if self.scale else None
-        self.classifier_ = clone(self.classifier)
+        self.scaler_: StandardScaler | None = StandardScaler().fit(X) if self.scale else None
+        self.classifier_: Any = clone(self.classifier)
         patients = {"groups": groups} if has_fit_parameter(self.classifier_, "groups") else {}
         self.classifier_.fit(self._scaled(X), codes, **self._weights(y), **patients)
-        self.calibrator_ = None
+        self.calibrator_: Any = None
         if inner_values is not None:
             self.calibrator_ = _fit_calibrator(_as_columns(inner_values), codes)
         note = getattr(self.classifier_, "note_", None)
-        self.notes_ = () if note is None else (note,)
+        self.notes_: tuple[str, ...] = () if note is None else (note,)
 
     def _weights(self, y) -> dict[str, np.ndarray]:
         if self.class_weight is None:
@@ -176,7 +180,7 @@ class FeatureHead(ClassifierMixin, BaseEstimator):
         return values if self.calibrator_ is None else self.calibrator_.predict_proba(_as_columns(values))
 
     @available_if(_gives_probabilities)
-    def predict_proba(self, X) -> np.ndarray:
+    def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """Probabilities of shape (n, k), columns in the order of ``classes_``.
 
         A calibrated head needs to have been fitted with ``groups``.
@@ -185,7 +189,7 @@ class FeatureHead(ClassifierMixin, BaseEstimator):
         X = validate_data(self, X, dtype=np.float32, reset=False)
         return self._probabilities(self._values(X)).astype(np.float64)
 
-    def decision_function(self, X) -> np.ndarray:
+    def decision_function(self, X: ArrayLike) -> np.ndarray:
         """Scores that order the rows: (n,) for two classes, (n, k) for more.
 
         The classifier's own decision values; log-odds (two classes) or log-probabilities where it has none.
@@ -197,7 +201,7 @@ class FeatureHead(ClassifierMixin, BaseEstimator):
         proba = np.clip(self.classifier_.predict_proba(self._scaled(X)).astype(np.float64), 1e-12, 1.0)
         return np.log(proba[:, 1] / proba[:, 0]) if len(self.classes_) == 2 else np.log(proba)
 
-    def predict(self, X) -> np.ndarray:
+    def predict(self, X: ArrayLike) -> np.ndarray:
         """Labels: the largest probability, or the largest decision value where there are no probabilities."""
         if hasattr(self, "predict_proba"):
             return self.classes_[self.predict_proba(X).argmax(axis=1)]
@@ -247,7 +251,9 @@ def _as_columns(values: np.ndarray) -> np.ndarray:
     return values.reshape(len(values), -1)
 
 
-def fit_with_inner_scores(head: FeatureHead, X, y, groups, inner_cv) -> tuple[FeatureHead, np.ndarray]:
+def fit_with_inner_scores(
+    head: FeatureHead, X: ArrayLike, y: ArrayLike, groups: ArrayLike, inner_cv: Any
+) -> tuple[FeatureHead, np.ndarray]:
     """Fit a head, and score its training rows by inner fits that have not seen their patients.
 
     Thresholds are chosen on these scores; a calibrated head is calibrated on the same inner folds.
@@ -284,7 +290,9 @@ def fit_with_inner_scores(head: FeatureHead, X, y, groups, inner_cv) -> tuple[Fe
     return fitted, np.asarray(inner_proba, dtype=np.float64)
 
 
-def check_enough_patients(head: FeatureHead, y, groups, where: str, class_names=None) -> None:
+def check_enough_patients(
+    head: FeatureHead, y: ArrayLike, groups: ArrayLike | None, where: str, class_names: Sequence[str] | None = None
+) -> None:
     """Check that each class has enough patients to calibrate a head, before any image is read.
 
     Parameters
@@ -315,25 +323,30 @@ def check_enough_patients(head: FeatureHead, y, groups, where: str, class_names=
     ValueError: fit: expected at least 3 patients of each class to calibrate 'svm' of the vote, got 2...
     """
     members = getattr(head.classifier, "calibrated_members", ())
-    if groups is None:
-        if members:
-            head.classifier.check_groups(groups)
+    if members:
+        head.classifier.check_groups(groups)
+    if groups is None or not (members or head.calibrate):
         return
-    if not (members or head.calibrate):
-        return
-    short = _shortage(np.asarray(y), np.asarray(groups, dtype=object))
-    if short is not None:
-        label, n_patients, spread = short
-        name = label if class_names is None else repr(class_names[label])
-        what = f"{' and '.join(map(repr, members))} of the vote" if members else type(head.classifier).__name__
-        raise ValueError(
-            f"{where}: expected at least {N_PATIENTS} patients of each class to calibrate {what}, got {n_patients} of "
-            f"class {name}{spread}. Add patients, train on more of them by more folds, or choose a head that needs no "
-            "calibration, such as 'xgboost'."
-        )
+    y, groups, spread = np.asarray(y), np.asarray(groups, dtype=object), ""
+    of_class = {label: groups[y == label] for label in np.unique(y).tolist()}
+    counts = {label: len(encode_patients(ids, len(ids))[0]) for label, ids in of_class.items()}
+    label = min(counts, key=counts.get)
+    if counts[label] >= N_PATIENTS:
+        try:
+            PatientKFold(N_PATIENTS).split(y, y, groups)
+            return
+        except ValueError:  # three patients of a class may not be enough for folds that hold each class
+            spread = f" and no {N_PATIENTS} folds of patients with each class in each"
+    name = label if class_names is None else repr(class_names[label])
+    what = f"{' and '.join(map(repr, members))} of the vote" if members else type(head.classifier).__name__
+    raise ValueError(
+        f"{where}: expected at least {N_PATIENTS} patients of each class to calibrate {what}, got {counts[label]} of "
+        f"class {name}{spread}. Add patients, train on more of them by more folds, or choose a head that needs no "
+        "calibration, such as 'xgboost'."
+    )
 
 
-def check_inner_patients(plan, dataset, splits, inner) -> None:
+def check_inner_patients(plan: Any, dataset: PatchDataset, splits: Sequence[Any], inner: Sequence[Any]) -> None:
     """Check that each class has enough patients in each inner fit of a vote, which is calibrated in every fit.
 
     Parameters
@@ -357,17 +370,3 @@ def check_inner_patients(plan, dataset, splits, inner) -> None:
         for number, (part, _) in enumerate(folds.split(train), start=1):
             rows, where = train[part], f"pipeline {plan.name!r}, fold {fold}, inner fit {number}"
             check_enough_patients(plan.head, dataset.y[rows], dataset.patients[rows], where, dataset.target_names)
-
-
-def _shortage(y: np.ndarray, groups: np.ndarray):
-    """Give the class with the fewest patients, their number, and what else is wrong; None where they are enough."""
-    counts = {label: len(encode_patients(groups[y == label], int((y == label).sum()))[0]) for label in np.unique(y)}
-    label = min(counts, key=counts.get)
-    n_patients, label = counts[label], label.item() if isinstance(label, np.generic) else label
-    if n_patients < N_PATIENTS:
-        return label, n_patients, ""
-    try:
-        PatientKFold(N_PATIENTS).split(y, y, groups)
-    except ValueError:  # three patients of a class may not be enough for folds that hold each class
-        return label, n_patients, f" and no {N_PATIENTS} folds of patients with each class in each"
-    return None

@@ -100,10 +100,10 @@ HEADS: Mapping[str, HeadRecord] = MappingProxyType(
 def make_head(
     name: str,
     *,
-    class_weight: str | Mapping | None = None,
+    class_weight: str | Mapping[Any, float] | None = None,
     random_state: int | None = 0,
     n_jobs: int | None = None,
-    params: Mapping | None = None,
+    params: Mapping[str, Any] | None = None,
 ) -> FeatureHead:
     """Build a head by name.
 

@@ -1,6 +1,7 @@
 """Pipelines whose features, head and normaliser are names or estimators, all with nested parameters."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 from sklearn.base import BaseEstimator, clone
 
@@ -9,7 +10,7 @@ from histofeat.features import FAMILIES, PatchFeatures, make_family
 from histofeat.images import NORMALIZERS, StainNormalizer, make_normalizer
 from histofeat.models._feature_head import FeatureHead
 from histofeat.models._heads import HEADS, make_head
-from histofeat.models._pixel_head import PIXELS, PixelHead, takes_images
+from histofeat.models._pixel_head import PIXELS, PixelHead, is_estimator, takes_images
 
 
 class NamedParts(BaseEstimator):
@@ -85,7 +86,7 @@ class NamedParts(BaseEstimator):
                 n_jobs=self.n_jobs,
                 params=self.head_params,
             )
-        if not hasattr(self.head, "fit") or not hasattr(self.head, "get_params") or isinstance(self.head, type):
+        if not is_estimator(self.head):
             raise ValueError(
                 f"IDCPipeline.head: expected a name or a scikit-learn classifier, got {self.head!r:.80}. "
                 f"{known_names(self.head, HEADS)}"
@@ -144,22 +145,20 @@ class NamedParts(BaseEstimator):
                 f"{sorted(params)}. Give a name, or set the parameters on the estimator."
             )
 
-    def get_params(self, deep=True) -> dict:
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Parameters by name; with `deep` also those of the head, of each family and of the normaliser."""
         params = super().get_params(deep=False)
         if not deep:
             return params
-        normalizer = self.make_normalizer()
-        if normalizer is not None:
-            params |= {f"normalizer__{name}": value for name, value in normalizer.get_params().items()}
-        head = self.make_head()
-        inner = head if isinstance(self.head, FeatureHead | PixelHead) else head.classifier
-        params |= {f"head__{name}": value for name, value in inner.get_params().items()}
-        for family in self.families():
-            params |= {f"features__{family.family}__{name}": value for name, value in family.get_params().items()}
+        normalizer, head = self.make_normalizer(), self.make_head()
+        parts = {} if normalizer is None else {"normalizer": normalizer}
+        parts["head"] = head if isinstance(self.head, FeatureHead | PixelHead) else head.classifier
+        parts |= {f"features__{family.family}": family for family in self.families()}
+        for part, estimator in parts.items():
+            params |= {f"{part}__{name}": value for name, value in estimator.get_params().items()}
         return params
 
-    def set_params(self, **params):
+    def set_params(self, **params: Any) -> Self:
         """Set parameters: first those of the pipeline, then nested ones.
 
         Raises
@@ -169,12 +168,11 @@ class NamedParts(BaseEstimator):
             nearest name. Nothing is changed then.
         """
         before = super().get_params(deep=False)
-        own = {name: value for name, value in params.items() if "__" not in name}
-        nested = {name: value for name, value in params.items() if "__" in name}
         try:
-            self._set_own(own)
-            for name, value in nested.items():
-                self._set_nested(name, value)
+            self._set_own({name: value for name, value in params.items() if "__" not in name})
+            for name, value in params.items():
+                if "__" in name:
+                    self._set_nested(name, value)
         except ValueError:
             for name, value in before.items():
                 setattr(self, name, value)
@@ -230,8 +228,8 @@ class NamedParts(BaseEstimator):
     def _named_families(self) -> list[str]:
         return [entry for entry in as_sequence(self.features) if isinstance(entry, str)]
 
-    def _params_by_family(self) -> dict[str, dict]:
-        split: dict[str, dict] = {}
+    def _params_by_family(self) -> dict[str, dict[str, Any]]:
+        split: dict[str, dict[str, Any]] = {}
         for key, value in (self.feature_params or {}).items():
             family, _, param = key.partition("__")
             split.setdefault(family, {})[param] = value

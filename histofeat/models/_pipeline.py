@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
@@ -16,8 +17,9 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 from histofeat.exceptions import needs
 from histofeat.features import FeatureStore, PatchFeatures, PatchUnion, extract
 from histofeat.images import StainNormalizer, as_images, image_input_tags, normalized_images
-from histofeat.models._feature_head import check_enough_patients
+from histofeat.models._feature_head import FeatureHead, check_enough_patients
 from histofeat.models._named_parts import NamedParts
+from histofeat.models._pixel_head import PixelHead
 
 
 def _can(method: str):
@@ -103,7 +105,7 @@ class IDCPipeline(ClassifierMixin, NamedParts):
         features: str | PatchFeatures | Sequence[str | PatchFeatures] = ("color", "lbp", "haralick"),
         head: str | BaseEstimator = "xgboost",
         *,
-        class_weight: str | Mapping | None = None,
+        class_weight: str | Mapping[Any, float] | None = None,
         feature_params: Mapping[str, Any] | None = None,
         head_params: Mapping[str, Any] | None = None,
         n_jobs: int | None = None,
@@ -123,7 +125,7 @@ class IDCPipeline(ClassifierMixin, NamedParts):
         self.normalizer = normalizer
         self.normalizer_params = normalizer_params
 
-    def fit(self, X, y, groups=None) -> IDCPipeline:
+    def fit(self, X: Any, y: ArrayLike, groups: ArrayLike | None = None) -> IDCPipeline:
         """Measure the patches and fit the head.
 
         Parameters
@@ -163,38 +165,39 @@ class IDCPipeline(ClassifierMixin, NamedParts):
             union = PatchUnion(list(families), n_jobs=self.n_jobs, store=self.store).fit(images)
             measured = union.transform(images)
         head.fit(measured, y, groups=groups)
-        self.features_, self.head_, self.normalizer_ = union, head, normalizer
-        self.classes_, self.n_features_out_ = head.classes_, head.n_features_in_
+        self.features_: PatchUnion | None = union
+        self.head_: FeatureHead | PixelHead = head
+        self.normalizer_: StainNormalizer | None = normalizer
+        self.classes_: np.ndarray = head.classes_
+        self.n_features_out_: int = head.n_features_in_
         return self
 
-    def _fitted_head(self):
+    def _ask(self, method, X, groups):
+        """Call a method of the fitted head with the measured patches."""
         check_is_fitted(self)
-        return self.head_
-
-    def _measured(self, X, groups):
         images = self._normalized(X, groups)
-        return images if self.features_ is None else self.features_.transform(images)
+        return getattr(self.head_, method)(images if self.features_ is None else self.features_.transform(images))
 
     def _normalized(self, X, groups):
         return X if self.normalizer_ is None else normalized_images(X, self.normalizer_, groups=groups)
 
     @_can("predict_proba")
-    def predict_proba(self, X, groups=None) -> np.ndarray:
+    def predict_proba(self, X: Any, groups: ArrayLike | None = None) -> np.ndarray:
         """Probabilities of shape (n, k), float64, columns in the order of ``classes_``.
 
         The SVM has them only after ``fit(X, y, groups=patients)``. `groups` are for a normaliser by patient.
         """
-        return self._fitted_head().predict_proba(self._measured(X, groups))
+        return self._ask("predict_proba", X, groups)
 
-    def decision_function(self, X, groups=None) -> np.ndarray:
+    def decision_function(self, X: Any, groups: ArrayLike | None = None) -> np.ndarray:
         """Scores that order the patches: (n,) for two classes, (n, k) for more. See `FeatureHead`."""
-        return self._fitted_head().decision_function(self._measured(X, groups))
+        return self._ask("decision_function", X, groups)
 
-    def predict(self, X, groups=None) -> np.ndarray:
+    def predict(self, X: Any, groups: ArrayLike | None = None) -> np.ndarray:
         """Labels of shape (n,): the most probable class, or the largest decision value of an uncalibrated SVM."""
-        return self._fitted_head().predict(self._measured(X, groups))
+        return self._ask("predict", X, groups)
 
-    def transform_features(self, X, groups=None) -> pd.DataFrame | np.ndarray:
+    def transform_features(self, X: Any, groups: ArrayLike | None = None) -> pd.DataFrame | np.ndarray:
         """Measure the patches without classifying them; without a normaliser also before `fit`.
 
         Parameters
@@ -225,7 +228,7 @@ class IDCPipeline(ClassifierMixin, NamedParts):
         index = X.index if isinstance(X, pd.DataFrame | pd.Series) else None  # a list has another kind of `index`
         return pd.DataFrame(values, columns=names, index=index)
 
-    def get_feature_names_out(self, input_features=None) -> np.ndarray:
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of the feature columns, an object array of shape (d,); `input_features` is ignored."""
         return PatchUnion(list(self._some_families("get_feature_names_out"))).get_feature_names_out()
 
@@ -247,7 +250,7 @@ class IDCPipeline(ClassifierMixin, NamedParts):
             self._sklearn_output_config = {"transform": transform}
         return self
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Any:
         tags = image_input_tags(super().__sklearn_tags__())
         tags.requires_fit = True
         return tags

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
@@ -15,13 +17,14 @@ from histofeat.images import as_images, image_input_tags
 PIXELS = "pixels"
 
 
-def takes_images(classifier) -> bool:
+def is_estimator(value: Any) -> bool:
+    """Whether a value is an estimator that can be fitted and cloned, not a name or a class."""
+    return hasattr(value, "fit") and hasattr(value, "get_params") and not isinstance(value, type)
+
+
+def takes_images(classifier: Any) -> bool:
     """Whether a classifier is fitted on images, such as `histofeat.networks.CNNClassifier`, not on a matrix."""
-    if isinstance(classifier, PixelHead):
-        return True
-    if not hasattr(classifier, "get_params") or not hasattr(classifier, "fit") or isinstance(classifier, type):
-        return False
-    return not get_tags(classifier).input_tags.two_d_array
+    return is_estimator(classifier) and not get_tags(classifier).input_tags.two_d_array
 
 
 class PixelHead(ClassifierMixin, BaseEstimator):
@@ -55,11 +58,11 @@ class PixelHead(ClassifierMixin, BaseEstimator):
     'cancernet'
     """
 
-    def __init__(self, classifier: BaseEstimator, *, class_weight: str | Mapping | None = None):
+    def __init__(self, classifier: BaseEstimator, *, class_weight: str | Mapping[Any, float] | None = None):
         self.classifier = classifier
         self.class_weight = class_weight
 
-    def fit(self, X, y, groups=None) -> PixelHead:
+    def fit(self, X: Any, y: ArrayLike, groups: ArrayLike | None = None) -> PixelHead:
         """Fit on images.
 
         Parameters
@@ -79,15 +82,15 @@ class PixelHead(ClassifierMixin, BaseEstimator):
         fitted = clone(self.classifier)
         if self.class_weight is not None:
             fitted.set_params(class_weight=self.class_weight)
-        self.classifier_ = fitted.fit(as_images(X), y, groups=groups)
-        self.classes_ = fitted.classes_
-        self.notes_ = tuple(getattr(fitted, "notes_", ()))
-        self.history_ = dict(getattr(fitted, "history_", {}))
+        self.classifier_: Any = fitted.fit(as_images(X), y, groups=groups)
+        self.classes_: np.ndarray = fitted.classes_
+        self.notes_: tuple[str, ...] = tuple(getattr(fitted, "notes_", ()))
+        self.history_: dict[str, list[Any]] = dict(getattr(fitted, "history_", {}))
         best = getattr(fitted, "best_epoch_", None)
         if self.history_ and best is not None:
             self.history_["kept"] = [epoch == best for epoch in range(1, len(self.history_["loss"]) + 1)]
         size = getattr(fitted, "input_size_", None)
-        self.n_features_in_ = 0 if size is None else 3 * int(size) ** 2
+        self.n_features_in_: int = 0 if size is None else 3 * int(size) ** 2
         return self
 
     def held_out_scores(self, n_rows: int) -> np.ndarray:
@@ -115,21 +118,21 @@ class PixelHead(ClassifierMixin, BaseEstimator):
             proba[rows] = self.classifier_.validation_proba_
         return proba
 
-    def predict_proba(self, X) -> np.ndarray:
+    def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities of shape (n, k), float64, columns in the order of ``classes_``."""
         check_is_fitted(self)
         return np.asarray(self.classifier_.predict_proba(as_images(X)), dtype=np.float64)
 
-    def decision_function(self, X) -> np.ndarray:
+    def decision_function(self, X: Any) -> np.ndarray:
         """Scores that order the patches: the probability of the second of two classes (n,), or all of them (n, k)."""
         proba = self.predict_proba(X)
         return proba[:, 1] if proba.shape[1] == 2 else proba
 
-    def predict(self, X) -> np.ndarray:
+    def predict(self, X: Any) -> np.ndarray:
         """Labels of shape (n,): the most probable class."""
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Any:
         tags = image_input_tags(super().__sklearn_tags__())
         tags.requires_fit = True
         return tags

@@ -5,16 +5,16 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from numbers import Real
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from histofeat.datasets import PatientRule, find_patients, write_whole
-from histofeat.exceptions import PatchError, check_name
+from histofeat.exceptions import PatchError, check_name, check_real
 from histofeat.features import Runtime
 from histofeat.images import (
     AGGREGATES,
@@ -178,14 +178,14 @@ _BATCH_PX = 1 << 24
 
 def predict_images(
     model: SavedModel,
-    X,
+    X: Any,
     *,
     policy: str = "auto",
     patch_size: tuple[int, int] | None = None,
     edges: str = "overlap",
     aggregate: str = "mean",
     min_tissue: float | None = None,
-    patients=None,
+    patients: ArrayLike | PatientRule | None = None,
     on_unreadable: str = "skip",
     runtime: Runtime | None = None,
 ) -> ImagePredictions:
@@ -291,9 +291,8 @@ class _Plan:
         choose_policy(self.policy, (1, 1), self.size)
         make_grid((1, 1), self.size or (1, 1), edges=self.edges)
         check_name("aggregate", self.aggregate, AGGREGATES)
-        share = self.min_tissue
-        if share is not None and not (isinstance(share, Real) and not isinstance(share, bool) and 0 < share <= 1):
-            raise ValueError(f"min_tissue: expected None or a share above 0, at most 1, got {share!r}. Use 0.05.")
+        if self.min_tissue is not None:
+            check_real("min_tissue", self.min_tissue, "above 0, at most 1", lambda share: 0 < share <= 1, "Use 0.05.")
 
     def prepare(self, pixels: np.ndarray) -> tuple[str, Iterator[np.ndarray]]:
         """Give the policy for an image, and the tiles to score."""
@@ -320,7 +319,7 @@ class _Work:
     conversions: Counter = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
-        n, self.codes, self.waiting_px = self.n_images, None, 0
+        n, self.waiting_px = self.n_images, 0
         self.proba = np.full((n, len(self.model.pipeline.classes_)), np.nan)
         self.policies = np.full(n, UNREADABLE, dtype=object)
         self.n_tiles, self.n_background = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
@@ -336,11 +335,11 @@ class _Work:
             )
         if self.by_patient:
             # The images of a patient must follow each other.
-            self.codes, self.order = codes, np.argsort(codes, kind="stable").tolist()
+            self.order = np.argsort(codes, kind="stable").tolist()
 
     def add(self, row: int, pixels: np.ndarray, rules: tuple[str, ...]) -> None:
         """Add the tiles of an image; score when there are enough."""
-        if self.by_patient and self.owners and self.codes[self.owners[-1]] != self.codes[row]:
+        if self.by_patient and self.owners and self.patients[self.owners[-1]] != self.patients[row]:
             self.score()
         self.conversions.update(rules)
         self.policies[row], tiles = self.plan.prepare(pixels)

@@ -260,27 +260,18 @@ def _checked_about(about, n_classes: int) -> dict:
         raise ValueError(
             f"about: expected a mapping of text, numbers, lists and mappings, got {error}. Leave the rest out."
         ) from error
-    names = checked.get("class_names")
-    if names is not None and (
-        not isinstance(names, list)
-        or len(names) != n_classes
-        or len(set(map(str, names))) < n_classes
-        or not all(isinstance(name, str) and name for name in names)
+    names, size, rule = (checked.get(entry) for entry in ("class_names", "patch_size", "patients"))
+    texts = isinstance(names, list) and all(isinstance(name, str) and name for name in names)
+    different = texts and len(names) == len(set(names)) == n_classes
+    sides = isinstance(size, list) and [type(side) for side in size] == [int, int] and min(size) > 0
+    stored = isinstance(rule, dict) and isinstance(rule.get("expression"), str)
+    for entry, value, fits, expected in (
+        ("class_names", names, different, f"{n_classes} different names, in the order of pipeline.classes_"),
+        ("patch_size", size, sides, "height and width in px, or None"),
+        ("patients", rule, stored, "PatientRule.to_dict() or None"),
     ):
-        raise ValueError(
-            f"about['class_names']: expected {n_classes} different names, one for each class of the pipeline, got "
-            f"{names!r:.80}. Give them in the order of pipeline.classes_."
-        )
-    size = checked.get("patch_size")
-    if size is not None and not (
-        isinstance(size, list) and len(size) == 2 and all(type(side) is int and side > 0 for side in size)
-    ):
-        raise ValueError(
-            f"about['patch_size']: expected height and width in px, or None, got {size!r:.60}. Give [50, 50]."
-        )
-    rule = checked.get("patients")
-    if rule is not None and not (isinstance(rule, dict) and isinstance(rule.get("expression"), str)):
-        raise ValueError(f"about['patients']: expected PatientRule.to_dict() or None, got {rule!r:.60}. Leave it out.")
+        if value is not None and not fits:
+            raise ValueError(f"about[{entry!r}]: expected {expected}, got {value!r:.80}. Correct it, or leave it out.")
     return checked
 
 

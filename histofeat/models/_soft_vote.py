@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -48,11 +51,11 @@ class SoftVote(ClassifierMixin, _BaseComposition):
     def __init__(self, members: list[tuple[str, BaseEstimator]]):
         self.members = members
 
-    def get_params(self, deep: bool = True) -> dict:
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Parameters by name; with `deep` also ``<member>__<parameter>`` of each member."""
         return self._get_params("members", deep=deep)
 
-    def set_params(self, **params) -> SoftVote:
+    def set_params(self, **params: Any) -> SoftVote:
         """Set parameters, those of a member after its name."""
         return self._set_params("members", **params)
 
@@ -61,7 +64,7 @@ class SoftVote(ClassifierMixin, _BaseComposition):
         """Names of the members without probabilities of their own, which `fit` calibrates on patients."""
         return tuple(name for name, member in self.members if not hasattr(member, "predict_proba"))
 
-    def check_groups(self, groups) -> None:
+    def check_groups(self, groups: ArrayLike | None) -> None:
         """Check that there are patients if a member needs them.
 
         Raises
@@ -77,7 +80,7 @@ class SoftVote(ClassifierMixin, _BaseComposition):
                 "groups=patients)."
             )
 
-    def fit(self, X, y, groups=None) -> SoftVote:
+    def fit(self, X: ArrayLike, y: ArrayLike, groups: ArrayLike | None = None) -> SoftVote:
         """Fit every member.
 
         Parameters
@@ -109,20 +112,20 @@ class SoftVote(ClassifierMixin, _BaseComposition):
         # pandas would bring its column names, and every member would ask for them again.
         X, y = validate_data(self, X, y, dtype=np.float32)
         calibrated = self.calibrated_members
-        self.members_ = [
+        self.members_: list[FeatureHead] = [
             FeatureHead(clone(member), scale=True, calibrate=name in calibrated).fit(X, y, groups=groups)
             for name, member in self.members
         ]
-        self.classes_ = self.members_[0].classes_
-        self.note_ = f"The mean of the probabilities of {' and '.join(names)}."
+        self.classes_: np.ndarray = self.members_[0].classes_
+        self.note_: str = f"The mean of the probabilities of {' and '.join(names)}."
         return self
 
-    def predict_proba(self, X) -> np.ndarray:
+    def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """Mean probabilities of shape (n, k), columns in the order of ``classes_``."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float32, reset=False)
         return np.mean([member.predict_proba(X) for member in self.members_], axis=0)
 
-    def predict(self, X) -> np.ndarray:
+    def predict(self, X: ArrayLike) -> np.ndarray:
         """Labels of the largest mean probability."""
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
