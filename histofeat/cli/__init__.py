@@ -8,14 +8,13 @@ from typing import Annotated
 import typer
 
 import histofeat
-from histofeat.cli._outputs import optional
 from histofeat.cli._prediction import predict
 from histofeat.cli._scoring import score
 from histofeat.cli._training import train
 
 __all__ = ["app", "main"]
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     help="Train a model on breast histology and predict with it, by patient; list the content of a folder or a feature "
@@ -36,7 +35,7 @@ def audit(
 
 def store(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The store's file.")],
-    purge: optional(str, "FAMILY", "Remove what is stored of this family.") = None,
+    purge: Annotated[str | None, typer.Option(metavar="FAMILY", help="Remove what is stored of this family.")] = None,
 ) -> None:
     """List the content of a feature store by family."""
     from histofeat.features import FeatureStore

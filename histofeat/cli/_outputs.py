@@ -12,23 +12,24 @@ _QUIET_S, _WATCHED_S = 30.0, 0.2
 #: Metrics of a table of scores, in its order.
 SHOWN = ("roc_auc", "average_precision", "balanced_accuracy", "f1", "sensitivity", "specificity", "brier")
 
-NJobs = Annotated[int, typer.Option(metavar="N", help="Threads; -1 takes all cores.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")]
 
-
-def optional(kind: type, metavar: str, help: str, *names: str) -> Any:
-    """Type of a parameter of a command that is an option without a default.
+def option(kind: Any, metavar: str, help: str, *names: str) -> Any:
+    """Type of a parameter of a command that is an option with a value.
 
     Parameters
     ----------
     kind : type
-        Type of its value.
+        Type of its value, such as ``str | None``.
     metavar, help : str
         What ``--help`` shows.
     *names : str
         Its names, where they are not that of the parameter.
     """
-    return Annotated[kind | None, typer.Option(*names, metavar=metavar, help=help, show_default=False)]
+    return Annotated[kind, typer.Option(*names, metavar=metavar, help=help)]
+
+
+NJobs = option(int, "N", "Threads; -1 takes all cores.")
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")]
 
 
 def check_output(output: Path | None) -> None:

@@ -6,54 +6,40 @@ from typing import Annotated
 
 import typer
 
-from histofeat.cli._outputs import NJobs, Progress, Quiet, check_output, optional
+from histofeat.cli._outputs import NJobs, Progress, Quiet, check_output, option
 
 #: Rows that are printed; of longer tables only the counts.
 _PRINTED = 20
 
-
-_Model = Annotated[Path, typer.Argument(metavar="MODEL", help="What `histofeat train` wrote.")]
 _Images = Annotated[
     list[str], typer.Argument(metavar="IMAGE|FOLDER|GLOB...", help="Images, folders of images, or 'a/*/*.png'.")
 ]
-_Output = optional(Path, "FILE.csv", "The new table of scores.", "--output", "-o")
-_Patients = optional(
-    str,
+_Patients = option(
+    str | None,
     "REGEX|CSV|folder|model",
     "How to find the patient of an image: an expression searched in its path, a table with path and patient, "
     "its folder, or the rule of the training. Adds FILE_patients.csv with the mean probability and the share of "
     "images of each class.",
 )
-_Policy = Annotated[
+_Policy = option(
     str,
-    typer.Option(
-        metavar="NAME",
-        help="For images of another size than the training patches. tile: cut and put together; resize: scale; "
-        "whole: as they are; auto: tile larger ones, mirror smaller ones to size.",
-    ),
-]
-_Aggregate = Annotated[str, typer.Option(metavar="NAME", help="Tiles to image: mean, median or vote.")]
-_Edges = Annotated[
-    str, typer.Option(metavar="NAME", help="The last tiles: overlap their neighbours, or reflect the image.")
-]
-_MinTissue = optional(float, "SHARE", "Leave out tiles with less tissue, such as 0.05.")
-_OnUnreadable = Annotated[
-    str, typer.Option(metavar="NAME", help="skip: go on and exit with 1; error: stop at the first.")
-]
-_WeightsDir = optional(Path, "DIR", "Pretrained weights of an embedding.")
+    "NAME",
+    "For images of another size than the training patches. tile: cut and put together; resize: scale; "
+    "whole: as they are; auto: tile larger ones, mirror smaller ones to size.",
+)
 
 
 def predict(
-    model: _Model,
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="What `histofeat train` wrote.")],
     images: _Images,
-    output: _Output = None,
+    output: option(Path | None, "FILE.csv", "The new table of scores.", "--output", "-o") = None,
     patients: _Patients = None,
     policy: _Policy = "auto",
-    aggregate: _Aggregate = "mean",
-    edges: _Edges = "overlap",
-    min_tissue: _MinTissue = None,
-    on_unreadable: _OnUnreadable = "skip",
-    weights_dir: _WeightsDir = None,
+    aggregate: option(str, "NAME", "Tiles to image: mean, median or vote.") = "mean",
+    edges: option(str, "NAME", "The last tiles: overlap their neighbours, or reflect the image.") = "overlap",
+    min_tissue: option(float | None, "SHARE", "Leave out tiles with less tissue, such as 0.05.") = None,
+    on_unreadable: option(str, "NAME", "skip: go on and exit with 1; error: stop at the first.") = "skip",
+    weights_dir: option(Path | None, "DIR", "Pretrained weights of an embedding.") = None,
     n_jobs: NJobs = 1,
     quiet: Quiet = False,
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import histofeat
-from histofeat.cli._outputs import SHOWN, check_output, optional
+from histofeat.cli._outputs import SHOWN, check_output, option
 from histofeat.metrics import rule_examples
 
 
@@ -21,16 +21,16 @@ def score(
             "of IDC, 0 to 1).",
         ),
     ],
-    protocol: Annotated[str, typer.Option(metavar="NAME", help="The published split: idc-official.")],
-    data: optional(Path, "DIR", "A copy of the data: refuse missing and surplus rows.") = None,
-    threshold: optional(
-        str,
+    protocol: option(str, "NAME", "The published split: idc-official."),
+    data: option(Path | None, "DIR", "A copy of the data: refuse missing and surplus rows.") = None,
+    threshold: option(
+        str | None,
         "RULE",
         "What the threshold is chosen for on the rows of train and validation patients: "
         f"{rule_examples()}.  [default: f1 where there are such rows]",
     ) = None,
-    output: optional(Path, "FILE.json", "Also write the numbers here.") = None,
-    resamples: Annotated[int, typer.Option(metavar="N", help="Resamples of the test patients.")] = 2000,
+    output: option(Path | None, "FILE.json", "Also write the numbers here.") = None,
+    resamples: option(int, "N", "Resamples of the test patients.") = 2000,
     allow_missing_patients: Annotated[
         bool, typer.Option("--allow-missing-patients", help="Score the test patients that have rows.")
     ] = False,

@@ -5,64 +5,48 @@ from typing import Annotated
 
 import typer
 
-from histofeat.cli._outputs import SHOWN, NJobs, Progress, Quiet, optional
+from histofeat.cli._outputs import SHOWN, NJobs, Progress, Quiet, option
 
 _Data = Annotated[
     Path, typer.Argument(metavar="DATA", help="A folder (IDC, BreakHis, or CLASS/IMAGE) or a CSV manifest.")
 ]
-_Output = Annotated[Path, typer.Option("--output", "-o", metavar="MODEL", help="The new file of the model.")]
-_Format = Annotated[str, typer.Option(metavar="NAME", help="auto, idc, breakhis, folder or csv.")]
-_Features = optional(
-    str,
+_Features = option(
+    str | None,
     "LIST",
     "Families, separated by commas: color, lbp, haralick, pftas, fuzzy_color, joint_color, gray, glcm, clbp, "
     "lpq, cnn, histo; or pixels, for a network.  [default: color,lbp,haralick]",
 )
-_Head = Annotated[
-    str,
-    typer.Option(
-        metavar="NAME",
-        help="xgboost, svm, logistic, random_forest, vote, knn or qda; or a network such as cancernet.",
-    ),
-]
-_Normalizer = optional(str, "NAME", "Stain normaliser: reinhard, macenko.")
-_Target = optional(str, "NAME", "BreakHis: malignant or subtype.")
-_Magnification = optional(int, "N", "BreakHis: 40, 100, 200 or 400.")
-_Duplicates = optional(str, "NAME", "BreakHis: what to do with copies under two names: refuse, drop or published.")
-_Patients = optional(
-    str,
+_Head = option(str, "NAME", "xgboost, svm, logistic, random_forest, vote, knn or qda; or a network such as cancernet.")
+_Patients = option(
+    str | None,
     "REGEX|CSV|folder|image",
     "Class folders: how to find the patient of an image: an expression with one group, a table with path and "
     "patient, its folder; image where patients are unknown.",
 )
-_Only = optional(Path, "FILE", "Learn from these patients only, one id a line.")
-_ClassWeight = optional(str, "balanced", "Give rare classes more weight.")
-_Epochs = optional(int, "N", "Of a network.")
-_Seed = Annotated[int, typer.Option(metavar="N", help="Seed of the fits and folds.")]
+_Duplicates = option(str | None, "NAME", "BreakHis: what to do with copies under two names: refuse, drop or published.")
 _Folds = Annotated[int, typer.Option(metavar="N", min=2, help="Folds of patients for the estimate.")]
 _NoEstimate = Annotated[bool, typer.Option("--no-estimate", help="Only fit; make no estimate on unseen patients.")]
-_Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a model that is there.")]
 
 
 def train(
     data: _Data,
-    output: _Output,
-    format: _Format = "auto",
+    output: option(Path, "MODEL", "The new file of the model.", "--output", "-o"),
+    format: option(str, "NAME", "auto, idc, breakhis, folder or csv.") = "auto",
     features: _Features = None,
     head: _Head = "xgboost",
-    normalizer: _Normalizer = None,
-    target: _Target = None,
-    magnification: _Magnification = None,
+    normalizer: option(str | None, "NAME", "Stain normaliser: reinhard, macenko.") = None,
+    target: option(str | None, "NAME", "BreakHis: malignant or subtype.") = None,
+    magnification: option(int | None, "N", "BreakHis: 40, 100, 200 or 400.") = None,
     duplicates: _Duplicates = None,
     patients: _Patients = None,
-    only: _Only = None,
-    class_weight: _ClassWeight = None,
-    epochs: _Epochs = None,
-    seed: _Seed = 0,
+    only: option(Path | None, "FILE", "Learn from these patients only, one id a line.") = None,
+    class_weight: option(str | None, "balanced", "Give rare classes more weight.") = None,
+    epochs: option(int | None, "N", "Of a network.") = None,
+    seed: option(int, "N", "Seed of the fits and folds.") = 0,
     n_jobs: NJobs = 1,
     folds: _Folds = 5,
     no_estimate: _NoEstimate = False,
-    overwrite: _Overwrite = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that is there.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Train a model on labelled images, and estimate it on patients that it has not seen.
