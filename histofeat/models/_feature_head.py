@@ -120,10 +120,9 @@ class FeatureHead(ClassifierMixin, BaseEstimator):
         """Fit, and give the probabilities (n, k) of rows whose patients an inner fit had not seen."""
         X, y = validate_data(self, X, y, dtype=np.float32)
         groups = np.asarray(groups)
-        splits = list(inner_cv.split(X, y, groups))
         template = self._template(len(X))
         values = None
-        for train, test in splits:
+        for train, test in inner_cv.split(X, y, groups):
             inner = FeatureHead(template, scale=self.scale, class_weight=self.class_weight)
             inner._fit_final(X[train], y[train], None, groups[train])
             part = inner._values(X[test])

@@ -22,15 +22,10 @@ from histofeat.models._named_parts import NamedParts
 from histofeat.models._pixel_head import PixelHead
 
 
-def _can(method: str):
-    """Make a method available if the fitted head, or the one to be fitted, has it."""
-
-    def check(pipeline: IDCPipeline) -> bool:
-        head = getattr(pipeline, "head_", None) or pipeline.make_head()
-        getattr(head, method)
-        return True
-
-    return available_if(check)
+def _gives_probabilities(pipeline: IDCPipeline) -> bool:
+    """Whether the fitted head, or the one to be fitted, has probabilities; its error says what it needs."""
+    head = getattr(pipeline, "head_", None) or pipeline.make_head()
+    return bool(head.predict_proba)
 
 
 class IDCPipeline(ClassifierMixin, NamedParts):
@@ -181,7 +176,7 @@ class IDCPipeline(ClassifierMixin, NamedParts):
     def _normalized(self, X, groups):
         return X if self.normalizer_ is None else normalized_images(X, self.normalizer_, groups=groups)
 
-    @_can("predict_proba")
+    @available_if(_gives_probabilities)
     def predict_proba(self, X: Any, groups: ArrayLike | None = None) -> np.ndarray:
         """Probabilities of shape (n, k), float64, columns in the order of ``classes_``.
 

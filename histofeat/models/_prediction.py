@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -163,7 +162,6 @@ def write_table(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
     ValueError
         If the file exists or cannot be written.
     """
-    path = Path(path)
     try:
         with write_whole(path) as part:
             frame.to_csv(part, index=False, float_format="%.6f", lineterminator="\n", encoding="utf-8")
@@ -304,38 +302,29 @@ class _Plan:
         return done, iter([fit_to(pixels, self.size) if done == "resize" else pixels])
 
 
-@dataclass
 class _Work:
     """A running prediction: tiles that wait to be scored, and results so far."""
 
-    model: SavedModel
-    plan: _Plan
-    n_images: int
-    patients: Any
-    tiles: list = field(default_factory=list)
-    owners: list = field(default_factory=list)
-    scored: dict = field(default_factory=dict)
-    unreadable: list = field(default_factory=list)
-    conversions: Counter = field(default_factory=Counter)
-
-    def __post_init__(self) -> None:
-        n, self.waiting_px = self.n_images, 0
-        self.proba = np.full((n, len(self.model.pipeline.classes_)), np.nan)
+    def __init__(self, model: SavedModel, plan: _Plan, n: int, patients):
+        self.model, self.plan, self.patients = model, plan, None
+        self.tiles, self.owners, self.waiting_px = [], [], 0
+        self.scored: dict[int, list[np.ndarray]] = {}
+        self.unreadable, self.conversions = [], Counter()
+        self.proba = np.full((n, len(model.pipeline.classes_)), np.nan)
         self.policies = np.full(n, UNREADABLE, dtype=object)
         self.n_tiles, self.n_background = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
         self.order: Sequence[int] = range(n)
-        if self.patients is not None:
-            ids, codes = encode_patients(self.patients, n, "patients")
+        self.by_patient = getattr(model.pipeline.normalizer_, "unit", "patch") == "patient"
+        if patients is not None:
+            ids, codes = encode_patients(patients, n, "patients")
             self.patients = tuple(ids[code] for code in codes)
-        self.by_patient = getattr(self.model.pipeline.normalizer_, "unit", "patch") == "patient"
-        if self.by_patient and self.patients is None:
+            if self.by_patient:  # the images of a patient must follow each other
+                self.order = np.argsort(codes, kind="stable").tolist()
+        elif self.by_patient:
             raise ValueError(
                 "patients: expected the patient of each image, since this model normalises the stain by patient, got "
                 "none. Give patients=... (--patients)."
             )
-        if self.by_patient:
-            # The images of a patient must follow each other.
-            self.order = np.argsort(codes, kind="stable").tolist()
 
     def add(self, row: int, pixels: np.ndarray, rules: tuple[str, ...]) -> None:
         """Add the tiles of an image; score when there are enough."""
