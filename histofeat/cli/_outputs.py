@@ -65,7 +65,7 @@ class Progress:
         self.last, self.open, self.began = float("-inf"), False, {}
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        """Take note of `done` of `total` steps of a stage."""
+        """Show that `done` of `total` steps of a stage are finished."""
         now = time.monotonic()
         began = self.began.setdefault(stage, now)
         finished = done >= total
@@ -80,7 +80,7 @@ class Progress:
         self.open = self.watched and not finished
 
     def say(self, text: str) -> None:
-        """Print a sentence of its own line."""
+        """Print a sentence on a line of its own."""
         if self.open:
             print(file=sys.stderr)
             self.open = False

@@ -45,7 +45,7 @@ def predict(
 ) -> None:
     """Predict images with a model, as a table: label, probability of each class, policy and tiles.
 
-    Rows stand in the order of the arguments, files of a folder or pattern by name. An image that cannot be read has a
+    Rows are in the order of the arguments, files of a folder or pattern by name. An image that cannot be read has a
     row without a label, and the exit status is 1.
     """
     from histofeat.datasets import find_patients, list_images
@@ -60,7 +60,7 @@ def predict(
     loaded = load_model(model, weights_dir=weights_dir, n_jobs=n_jobs)
     owners = None if patients is None else find_patients(_rule(patients, loaded), found.paths)
     if found.n_ignored:
-        progress.say(f"{found.n_ignored:,} files are no images by their names, and are left aside.")
+        progress.say(f"{found.n_ignored:,} files were skipped: their names are not those of images.")
     predictions = predict_images(
         loaded,
         found.paths,
@@ -93,7 +93,7 @@ def _say_left_out(predictions, progress: Progress) -> None:
     for name, reason in predictions.unreadable[:_PRINTED]:
         progress.say(f"left out: {reason if name in reason else f'{name}: {reason}'}")
     if predictions.unreadable:
-        # Said with --quiet, too: it is why the status is not 0.
+        # Printed with --quiet too: it explains the exit status.
         counts = f"{len(predictions.unreadable):,} of {len(predictions):,}"
         print(f"histofeat: {counts} images could not be read.", file=sys.stderr)
         raise typer.Exit(1)

@@ -64,7 +64,7 @@ def _show(scored) -> None:
     from histofeat.metrics import METRIC_RECORDS
 
     console = Console(highlight=False, markup=False)
-    # Beside a pipe or in a narrow window the columns stay columns.
+    # In a pipe or a narrow window the table would be wrapped.
     console.width = max(console.width, 100)
     console.print(f"{scored.protocol.title}\n{scored.test}, {scored.n_positive:,} positive")
     table = Table("", "at 0.5", "95 % interval", box=SIMPLE, pad_edge=False)

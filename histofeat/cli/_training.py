@@ -51,8 +51,8 @@ def train(
 ) -> None:
     """Train a model on labelled images, and estimate it on patients that it has not seen.
 
-    Images in a folder "train" beside "validation" or "test" are learnt from alone. The estimate scores each image by a
-    fit on other patients; the model that is saved is a last fit on all of them.
+    If there are folders "train" and "validation" or "test", only the images in "train" are used. The estimate scores
+    each image by a fit on other patients; the model that is saved is a last fit on all of them.
     """
     from histofeat.datasets import open_dataset, training_part
     from histofeat.evaluation import make_pipeline, train_model
@@ -96,7 +96,7 @@ def _show(model, output: Path) -> None:
     )
     estimate = about["estimate"]
     if estimate is None:
-        print("No estimate was asked for: what it is worth on other patients is not known.")
+        print("No estimate was made: the scores of the model on other patients are not known.")
         return
     print(estimate["protocol"])
     for metric in SHOWN:

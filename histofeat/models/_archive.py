@@ -40,7 +40,7 @@ def check_target(path: str | os.PathLike[str], *, overwrite: bool = False) -> Pa
     Returns
     -------
     path : Path
-        The same.
+        The path.
 
     Raises
     ------
@@ -179,7 +179,7 @@ def _check_parts(path: Path, description: dict, parts: dict[str, bytes]) -> None
         if name not in parts:
             raise ModelFileError(_damaged(path, f"{name!r} is missing"))
         if name not in listed:
-            raise ModelFileError(_damaged(path, f"{name!r} is not of it"))
+            raise ModelFileError(_damaged(path, f"{name!r} is not listed"))
         if not _PART.fullmatch(name):
             raise ModelFileError(_damaged(path, f"{name!r} is no name of a part"))
         if listed[name].get("sha256") != _digest(parts[name]):

@@ -30,9 +30,6 @@ from histofeat.images import (
 from histofeat.model_selection import encode_patients
 from histofeat.models._saved_model import SavedModel
 
-UNREADABLE = "unreadable"
-"""Policy of an image that could not be read."""
-
 
 @dataclass(frozen=True, eq=False)
 class ImagePredictions:
@@ -196,9 +193,9 @@ def predict_images(
     X : sequence of paths, ndarray (n, H, W, 3) uint8, list of such arrays, or DataFrame with a ``path`` column
         The images. Memory is bounded by the largest of them and a batch, not by their number.
     policy : {"auto", "tile", "resize", "whole"}, default="auto"
-        What is done with an image that has not the size of the training patches. "tile": it is cut into tiles of that
-        size, and their probabilities are put together. "resize": it is scaled to that size. "whole": it is measured as
-        it is. "auto": tiled where it is larger, mirrored at its border where it is smaller; see
+        What is done with an image of another size than the training patches. "tile": it is cut into tiles of that
+        size, and their probabilities are combined. "resize": it is scaled to that size. "whole": it is measured as it
+        is. "auto": tiled where it is larger, mirrored at its border where it is smaller; see
         `histofeat.images.choose_policy`.
     patch_size : tuple of (int, int), optional
         Height and width of the training patches in px; by default those that the model knows.
@@ -213,7 +210,7 @@ def predict_images(
         Patient of each image, or how to find it from the path: kept in the result, and needed by a normaliser with
         ``unit="patient"``.
     on_unreadable : {"skip", "error"}, default="skip"
-        Whether an image that cannot be read is named in the result, or ends the work.
+        Whether an image that cannot be read is listed in the result, or raises an error.
     runtime : Runtime, optional
         Threads that read images (the pipeline has its own, see `load_model`) and progress; its stage is "predict"
         (images). The feature store is that of the pipeline.
@@ -311,7 +308,7 @@ class _Work:
         self.scored: dict[int, list[np.ndarray]] = {}
         self.unreadable, self.conversions = [], Counter()
         self.proba = np.full((n, len(model.pipeline.classes_)), np.nan)
-        self.policies = np.full(n, UNREADABLE, dtype=object)
+        self.policies = np.full(n, "unreadable", dtype=object)
         self.n_tiles, self.n_background = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
         self.order: Sequence[int] = range(n)
         self.by_patient = getattr(model.pipeline.normalizer_, "unit", "patch") == "patient"

@@ -108,10 +108,10 @@ def save_model(
     path : path
         The file, by custom ``*.histofeat``.
     about : mapping, optional
-        What it learnt from, see `SavedModel`; by default that of a `SavedModel`. It must not hold what is not to leave
-        this machine.
+        Description of the training data, see `SavedModel`; by default that of a `SavedModel`. Leave out what must not
+        leave this machine.
     overwrite : bool, default=False
-        Whether a file that is there may be replaced.
+        Whether an existing file may be replaced.
     trusted : sequence of str
         Full names of types of your own in the head; `load_model` has to be given them again.
 

@@ -51,7 +51,7 @@ def take_apart(estimator) -> tuple[BaseEstimator, dict[str, bytes]]:
     Parameters
     ----------
     estimator : estimator
-        Fitted; it is left as it is.
+        Fitted; it is not changed.
 
     Returns
     -------
@@ -78,7 +78,7 @@ def take_apart(estimator) -> tuple[BaseEstimator, dict[str, bytes]]:
             parts[file] = bytes(found.get_booster().save_raw("ubj"))
             return StoredPart(name, file, given)
         if hasattr(found, "save_network"):
-            given = portable(found.get_params(deep=False))
+            given = _portable(found.get_params(deep=False))
             if not hasattr(found, "classes_"):
                 return StoredPart("CNNClassifier", None, given)
             file = f"network-{len(parts) + 1}.keras"
@@ -113,7 +113,7 @@ def put_back(skeleton, parts: dict[str, bytes]):
     Returns
     -------
     estimator : estimator
-        Whole, and with every decision tree looked at.
+        The whole estimator; each of its decision trees has been checked.
 
     Raises
     ------
@@ -153,7 +153,7 @@ def _walked(root, swap: Callable):
 
     def copied(found, **changed):
         copy = type(found).__new__(type(found))
-        # Not through __getstate__, which of some estimators leaves out what is to stay.
+        # Not by __getstate__, which leaves out attributes of some estimators.
         copy.__dict__.update({name: visit(value) for name, value in (vars(found) | changed).items()})
         return copy
 
@@ -174,16 +174,16 @@ def _walked(root, swap: Callable):
 def _without_paths(pipeline: IDCPipeline) -> dict[str, Any]:
     """Parameters of a pipeline that hold paths of this machine, without them."""
     families = {name: value for name, value in (pipeline.feature_params or {}).items() if name not in _PLACES}
-    head = portable(pipeline.head_params or {}) if pipeline.takes_pixels else pipeline.head_params
+    head = _portable(pipeline.head_params or {}) if pipeline.takes_pixels else pipeline.head_params
     return {"store": None, "feature_params": families or None, "head_params": head or None}
 
 
-def portable(params: Mapping[str, Any]) -> dict[str, Any]:
+def _portable(params: Mapping[str, Any]) -> dict[str, Any]:
     """Parameters of a network without what is of this machine: paths, and what watches a fit.
 
     Examples
     --------
-    >>> portable({"epochs": 3, "checkpoint": "/home/me/run"})
+    >>> _portable({"epochs": 3, "checkpoint": "/home/me/run"})
     {'epochs': 3, 'checkpoint': None}
     """
     params = {**params, **{name: None for name in _OF_THE_FIT if name in params}}

@@ -47,7 +47,7 @@ _PRESENT_NAMES = {name.rpartition(".")[2]: name for name in TRUSTED if name.star
 #: Types of files in format 1 whose contents scikit-learn's own estimators have replaced.
 _REPLACED = ("histofeat.quadratic.QuadraticDiscriminant", "histofeat.temperature.TemperatureScaling")
 
-#: What skops raises about a file that is damaged or made up.
+#: What skops raises for a file that is damaged or forged.
 _LOAD_ERRORS = (
     AttributeError, EOFError, ImportError, IndexError, KeyError, OSError, RecursionError, TypeError, ValueError,
     zipfile.BadZipFile,

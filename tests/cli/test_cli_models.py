@@ -44,7 +44,7 @@ def test_train_writes_a_model_and_prints_its_estimate(cohort, tmp_path, capsys):
     assert path.read_bytes() == before
     assert cli.main([*words, "--overwrite", "--no-estimate", "--quiet", "--seed", "1"]) == 0
     printed = capsys.readouterr()
-    assert "what it is worth on other patients is not known" in printed.out
+    assert "the scores of the model on other patients are not known" in printed.out
     assert printed.err == ""
     assert load_model(path).about["estimate"] is None
 

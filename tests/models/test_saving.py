@@ -446,7 +446,7 @@ def test_foreign_files_are_told(tmp_path, patches):
             r"'booster-1.ubj' \(4 bytes\) is not what its hash says",
         ),
         ({"members": {"booster-1.ubj": None}}, "damaged one: 'booster-1.ubj' is missing"),
-        ({"members": {"more.ubj": b"1"}}, "damaged one: 'more.ubj' is not of it"),
+        ({"members": {"more.ubj": b"1"}}, "damaged one: 'more.ubj' is not listed"),
         ({"members": {"../evil.ubj": b"1"}, "rehash": True}, "'../evil.ubj' is no name of a part"),
         ({"members": {"more.ubj": b"1"}, "rehash": True}, "expected parts that the pipeline names, got 'more.ubj'"),
         ({"members": {"booster-1.ubj": None}, "rehash": True}, "expected the part 'booster-1.ubj', got none"),
