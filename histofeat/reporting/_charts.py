@@ -1,5 +1,8 @@
 """Figures for any study: lines with bands, and values with intervals."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from histofeat.reporting._canvas import (
     INK,
     draw_estimate,
@@ -17,7 +20,7 @@ from histofeat.reporting._canvas import (
 _COLUMNS = 3
 
 
-def draw_lines(data):
+def draw_lines(data: Mapping[str, Any]) -> Any:
     """Draw lines over a common axis, in one panel or several side by side.
 
     Parameters
@@ -72,7 +75,7 @@ def _panel(axes, panel, data, names):
     frame(axes)
 
 
-def draw_intervals(data):
+def draw_intervals(data: Mapping[str, Any]) -> Any:
     """Draw values with their intervals, one row each, and a line where there would be no effect.
 
     Parameters

@@ -4,7 +4,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from histofeat.datasets import write_whole
-from histofeat.reporting._strict_json import dump, load
+from histofeat.reporting._strict_json import PathLike, dump, load
 
 #: Written last and moved last: the file that makes a folder a finished report.
 FINISHED = "metrics.json"
@@ -46,7 +46,7 @@ def finish(folder, payload):
     dump({**payload, "files": [FINISHED, *written]}, folder / FINISHED)
 
 
-def check_output(output, *, overwrite=False, option="overwrite=True"):
+def check_output(output: PathLike, *, overwrite: bool = False, option: str = "overwrite=True") -> None:
     """Check that a report may be written to a folder; cheap, so that it can come before hours of work.
 
     Parameters

@@ -2,17 +2,21 @@
 
 import base64
 import re
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 from html import escape
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from histofeat.reporting import _calibration as calibration, _tables as tables, _text as text, _training as training
 from histofeat.reporting._canvas import save_figure
 from histofeat.reporting._folder import finish, new_folder
 from histofeat.reporting._payload import data_label
-from histofeat.reporting._strict_json import Redactor, dump, jsonable
+from histofeat.reporting._strict_json import PathLike, Redactor, dump, jsonable
 
+#: Takes the paths of the machine out of text and plain values.
+Redaction = Callable[[Any], Any]
 #: What templates can use beside the macros, by name: filters, and functions that make tables and words.
 _FILTERS = {
     **{write.__name__: write for write in (text.count, text.number, text.percent, text.signed)},
@@ -31,7 +35,17 @@ _NOTICES = {"NOTE": "info", "WARNING": "warning", "CAUTION": "danger"}
 _MIME = {".svg": "image/svg+xml", ".png": "image/png"}
 
 
-def write_page(output, template, context, *, title, metrics, figures=None, files=None, overwrite=False):
+def write_page(
+    output: PathLike,
+    template: PathLike,
+    context: Mapping[str, Any],
+    *,
+    title: str,
+    metrics: Mapping[str, Any],
+    figures: Mapping[str, Any] | None = None,
+    files: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+) -> Path:
     """Write a page and the files beside it into one folder, whole or not at all.
 
     Parameters
@@ -141,7 +155,7 @@ def _write(path, content):
     path.write_text(content, encoding="utf-8", newline="\n")
 
 
-def render_markdown(template, context, *, redact=None):
+def render_markdown(template: PathLike, context: Mapping[str, Any], *, redact: Redaction | None = None) -> str:
     """Return the Markdown that a template gives.
 
     Parameters
@@ -199,7 +213,7 @@ def _quoted(markdown):
     return type(markdown)("\n".join(f"> {line}".rstrip() for line in lines))
 
 
-def html_page(markdown, title, folder, *, embed=True):
+def html_page(markdown: str, title: str, folder: PathLike, *, embed: bool = True) -> str:
     """Return one HTML page with styles and figures inside, no script, and nothing that a text could make markup.
 
     Parameters

@@ -2,15 +2,19 @@
 
 import os
 import platform
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import joblib
 import numpy as np
 
 import histofeat
+from histofeat.datasets import PatchDataset
+from histofeat.evaluation import Evaluation
 from histofeat.reporting._strict_json import jsonable
 
 #: Version of `metrics.json` and `splits.json`: raised when a key is renamed, removed or changes its meaning.
@@ -46,7 +50,14 @@ def model_key(name, head):
     return f"{name}/{head}"
 
 
-def metrics_payload(evaluation, *, title=None, command=None, environment=None, redact=lambda value: value):
+def metrics_payload(
+    evaluation: Evaluation,
+    *,
+    title: str | None = None,
+    command: str | None = None,
+    environment: Mapping[str, Any] | None = None,
+    redact: Callable[[Any], Any] = lambda value: value,
+) -> dict[str, Any]:
     """Return the content of `metrics.json` without the list of files.
 
     Parameters
@@ -130,7 +141,7 @@ def source_of(payload):
     }
 
 
-def dataset_payload(dataset):
+def dataset_payload(dataset: PatchDataset) -> dict[str, Any]:
     """Return the data set in numbers, with the audit of its files."""
     labels = np.asarray(dataset.y)
     patients = np.asarray(dataset.patients)
@@ -246,7 +257,7 @@ def portable_paths(dataset):
     return [Path(path).relative_to(common).as_posix() if Path(path).is_absolute() else path for path in paths]
 
 
-def describe_environment(device="CPU"):
+def describe_environment(device: str = "CPU") -> dict[str, Any]:
     """Return facts about the interpreter and the machine that a reader needs to reproduce a number.
 
     Parameters

@@ -1,9 +1,12 @@
 """ROC and precision-recall curves with bands: their numbers, all models of a head on one axis, one panel per model."""
 
+from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
+from histofeat.evaluation import Evaluation
 from histofeat.reporting._canvas import (
     INK,
     frame,
@@ -37,7 +40,7 @@ _SHORT = {"roc": "AUC", "pr": "AP"}
 _NAMES = {"roc": "ROC", "pr": "Precision and recall"}
 
 
-def ranking_data(kind, evaluation, payload, head):
+def ranking_data(kind: str, evaluation: Evaluation, payload: Mapping[str, Any], head: str) -> dict[str, Any]:
     """Return ROC or precision-recall curves of all models of one head, on the pooled out-of-fold scores.
 
     Parameters

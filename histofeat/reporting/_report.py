@@ -2,8 +2,10 @@
 
 import re
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from histofeat.evaluation import COMPARED_METRICS, RETRAINED, Evaluation
 from histofeat.metrics import parse_rule
@@ -30,28 +32,29 @@ from histofeat.reporting._score_figures import (
     draw_forest,
     forest_data,
 )
-from histofeat.reporting._strict_json import Redactor, jsonable
+from histofeat.reporting._strict_json import PathLike, Redactor, jsonable
 from histofeat.reporting._tables import METRIC_WORDS, best_of
 from histofeat.reporting._text import file_words
 from histofeat.reporting._training import CAPTION, draw_training, training_data, training_payload
+from histofeat.studies import Findings, Study
 
 _CURVES = {"roc": "ROC curves", "pr": "Precision-recall curves"}
 
 
 def write_report(
-    evaluation,
-    output,
+    evaluation: Evaluation,
+    output: PathLike,
     *,
-    overwrite=False,
-    environment=None,
-    title=None,
-    command=None,
-    template="report.md.j2",
-    context=None,
-    files=None,
-    gallery=None,
-    gallery_models=None,
-):
+    overwrite: bool = False,
+    environment: Mapping[str, Any] | None = None,
+    title: str | None = None,
+    command: str | None = None,
+    template: PathLike = "report.md.j2",
+    context: Mapping[str, Any] | None = None,
+    files: Mapping[str, Any] | None = None,
+    gallery: int | None = None,
+    gallery_models: Sequence[str] | None = None,
+) -> Path:
     """Write everything that an evaluation found into one folder.
 
     Parameters
@@ -138,7 +141,7 @@ def _add_assessments(evaluation, payload):
         result["classes"] = jsonable(evaluation.classes[number].to_dicts()) if several else []
 
 
-def report_context(payload):
+def report_context(payload: dict[str, Any]) -> dict[str, Any]:
     """Return what "report.md.j2" and its parts need beside the functions of all templates and the pictures.
 
     Parameters
@@ -252,7 +255,15 @@ def _confusions(payload, head, word):
 _STUDY_FIGURES = {"costs": draw_costs, "intervals": draw_intervals, "lines": draw_lines}
 
 
-def write_study(output, study, findings, options, *, command, overwrite=False):
+def write_study(
+    output: PathLike,
+    study: Study,
+    findings: Findings,
+    options: Mapping[str, Any],
+    *,
+    command: str,
+    overwrite: bool = False,
+) -> Path:
     """Write the page of a study, its numbers, tables and figures into a folder.
 
     Parameters

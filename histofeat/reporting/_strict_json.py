@@ -3,19 +3,22 @@
 import dataclasses
 import json
 import math
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path, PurePath
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+PathLike = str | os.PathLike[str]
 # A slash or a drive letter that starts a word; "50/50", "patches/s", "</b>" and "https://..." do not.
 _START = r"""(?:file:/+|(?<![\w.\\~>)\]</-])(?:[A-Za-z]:[\\/]|/(?!/)))"""
 _ABSOLUTE = re.compile(_START + r"""[^\s'"`<>|;,()\[\]{}]+""")
 
 
-def jsonable(value):
+def jsonable(value: Any) -> Any:
     """Return plain Python values with the content of `value`.
 
     Parameters
@@ -54,7 +57,7 @@ def jsonable(value):
     return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
-def dump(payload, path):
+def dump(payload: Any, path: PathLike) -> Path:
     """Write `payload` to the file `path`, in UTF-8, indented, key order kept.
 
     Parameters
@@ -102,7 +105,7 @@ class Redactor:
     '1,200 patches/s, 50/50'
     """
 
-    def __init__(self, known=None):
+    def __init__(self, known: Mapping[PathLike, str] | None = None) -> None:
         spellings = {}
         for path, words in (known or {}).items():
             for form in (Path(path).absolute(), Path(path).resolve()):
@@ -111,7 +114,7 @@ class Redactor:
         # The longest first: a parent must not replace the beginning of its child.
         self._known = sorted(spellings.items(), key=lambda pair: -len(pair[0]))
 
-    def __call__(self, value):
+    def __call__(self, value: Any) -> Any:
         """Return `value` without absolute paths; other types than text, mappings and sequences stay as they are."""
         if isinstance(value, str):
             return self._text(value)

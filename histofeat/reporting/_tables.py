@@ -1,6 +1,8 @@
 """The tables of a report, from the content of `metrics.json`: numbers formatted, the best of each column found."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from histofeat.metrics import CLASS_METRICS, METRIC_RECORDS
 from histofeat.reporting._payload import data_label
@@ -68,7 +70,7 @@ def best_of(results):
     return max(zip(areas, results, strict=True), key=lambda pair: -1.0 if pair[0] is None else pair[0])[1]
 
 
-def headline_table(payload):
+def headline_table(payload: Mapping[str, Any]) -> Table:
     """Return one row per model: the scores that a reader compares first, pooled over the folds."""
     results = payload["results"]
     columns = ["Model", "Head", "Features"]
@@ -136,7 +138,9 @@ def scores_table(payload, tuned=False):
     return Table(f"{data_label(payload['dataset'])}. {words}", columns, rows, n_text=2)
 
 
-def average_table(payload, metrics=tuple(METRIC_WORDS), tuned=False):
+def average_table(
+    payload: Mapping[str, Any], metrics: Iterable[str] = tuple(METRIC_WORDS), tuned: bool = False
+) -> Table:
     """Return one row per model: metrics pooled, and averaged over patients; without metrics that no model has."""
     results = payload["results"]
     metrics = [metric for metric in metrics if any(score_of(result, metric, tuned) for result in results)]
@@ -175,7 +179,7 @@ def folds_table(payload, metric="roc_auc"):
     return Table(caption, ("Model", "Head", *names), rows, n_text=2, best=frozenset(best))
 
 
-def class_table(result, label):
+def class_table(result: Mapping[str, Any], label: str) -> Table:
     """Return one row per class of one model, each class against the rest.
 
     Parameters
@@ -227,7 +231,7 @@ def _time(value):
     return number(value, 1 if value is None or value >= 1 else 3)
 
 
-def difference_tables(comparison, label):
+def difference_tables(comparison: Mapping[str, Any], label: str) -> tuple[list[Table], list[tuple[str, Table]]]:
     """Return the differences of every metric.
 
     Parameters
