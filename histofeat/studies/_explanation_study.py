@@ -8,7 +8,7 @@ import numpy as np
 
 from histofeat.studies._ablation import ablate_families, measure_costs
 from histofeat.studies._fitted_folds import why_not
-from histofeat.studies._permutation import permutation_importance
+from histofeat.studies._permutation import KINDS, permutation_importance
 from histofeat.studies._study import (
     FOLDS,
     Findings,
@@ -25,7 +25,6 @@ from histofeat.studies._study import (
 _HANDCRAFTED = ("color", "lbp", "haralick", "pftas")
 _SETS = {"color+lbp+haralick": ("color", "lbp", "haralick"), "color+haralick": ("color", "haralick")}
 _TIMED_PATCHES, _QUICK_TIMED_PATCHES, _QUICK_TREES = 2_000, 200, 20
-_KINDS = ("family", "group", "correlated", "feature")
 
 
 def run_explanation(options, runtime):
@@ -34,9 +33,9 @@ def run_explanation(options, runtime):
         options.folds, options.repeats = min(options.folds, 2), min(options.repeats, 1)
     seconds, settings = {}, {"n_resamples": options.resamples, "random_state": options.seed}
     handcrafted, everything = (_pipeline(families, options) for families in (_HANDCRAFTED, (*_HANDCRAFTED, "cnn")))
-    missing = why_not(_pipeline(("cnn",), options))
+    missing = why_not(_pipeline(("cnn",), options).families())
     dataset, cv = begin(options)
-    permuted = {"handcrafted": (handcrafted, _KINDS)}
+    permuted = {"handcrafted": (handcrafted, KINDS)}
     if missing is None:
         permuted["with the network"] = (everything, ("family", "group"))
     with with_store(runtime) as runtime:
@@ -53,10 +52,8 @@ def run_explanation(options, runtime):
     results = {
         **_results(importances, ablation, costs),
         "not_run": {} if missing is None else {"cnn": missing},
-        "settings": {
-            **{name: getattr(options, name) for name in ("head", "folds", "repeats", "resamples")},
-            "timed_patches": costs.n_patches,
-        },
+        "settings": {name: getattr(options, name) for name in ("head", "folds", "repeats", "resamples")}
+        | {"timed_patches": costs.n_patches},
         "decode_us": costs.decode_us,
         "seconds": seconds,
         "dataset": describe_dataset(dataset),
@@ -118,19 +115,13 @@ def _figures(importances, ablation, costs):
     differences, label = ablation.table, "difference in ROC-AUC, 95 % interval over patients"
     differences = differences[differences["kind"] != "all"], "difference", "{name}", "kind"
     points = costs.table.rename(columns={"total_us": "x", "roc_auc": "y"})
+    points = points[["name", "x", "y", "low", "high", "on_front"]].to_dict("records")
+    axes = {"x_label": "microseconds a patch, features and head, one thread", "y_label": "ROC-AUC, held-out patients"}
     found = {
         "families": drops("Families and groups permuted, handcrafted", importances[0], ("family", "group")),
         "features": drops("Single features permuted: the twenty largest drops", importances[0], ("feature",), 20),
         "ablation": bars("ROC-AUC - that of all families", label, *differences),
-        "cost": (
-            "costs",
-            {
-                "title": "ROC-AUC against time",
-                "x_label": "microseconds a patch, features and head, one thread",
-                "y_label": "ROC-AUC, held-out patients",
-                "points": points[["name", "x", "y", "low", "high", "on_front"]].to_dict("records"),
-            },
-        ),
+        "cost": ("costs", {"title": "ROC-AUC against time", **axes, "points": points}),
     }
     for importance in importances[1:]:
         title = "Families and groups permuted, with the network"

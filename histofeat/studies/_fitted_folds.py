@@ -29,22 +29,19 @@ def runnable_pipelines(options):
     ValueError
         If none can run.
     """
-    pipelines, not_run = dict(pipelines_of(options, heads=["xgboost"])), {}
-    for name in list(pipelines):
-        reason = why_not(pipelines[name])
-        if reason is not None:
-            not_run[name] = reason
-            del pipelines[name]
-    if not pipelines:
+    pipelines = dict(pipelines_of(options, heads=["xgboost"]))
+    reasons = {name: why_not(pipeline.families()) for name, pipeline in pipelines.items()}
+    not_run = {name: reason for name, reason in reasons.items() if reason is not None}
+    if len(not_run) == len(pipelines):
         name, reason = next(iter(not_run.items()))
         raise ValueError(f"--features: expected a set that can run, got none: {name}: {reason}")
-    return pipelines, not_run
+    return {name: pipeline for name, pipeline in pipelines.items() if name not in not_run}, not_run
 
 
-def why_not(pipeline) -> str | None:
-    """Say why a pipeline cannot run here, such as missing weights; None where it can."""
+def why_not(families) -> str | None:
+    """Say why families cannot run here, such as missing weights; None where they can."""
     try:
-        extract(pipeline.families(), np.full((1, 50, 50, 3), 128, dtype=np.uint8))
+        extract(families, np.full((1, 50, 50, 3), 128, dtype=np.uint8))
     except (WeightsError, MissingExtraError) as error:
         return str(error)
     return None
@@ -207,11 +204,7 @@ class ResampledAUC:
         self._weights = np.vstack([np.ones((1, len(ids))), drawn])
         per_class = np.stack([np.bincount(self.codes[y == code], minlength=len(ids)) for code in range(n_classes)])
         self._vanished = (self._weights @ per_class.T.astype(np.float64) == 0).any(axis=1)
-
-    @property
-    def n_dropped(self):
-        """Resamples in which a class vanished."""
-        return int(self._vanished[1:].sum())
+        self.n_dropped = int(self._vanished[1:].sum())
 
     def mean_areas(self, probas):
         """Score several vectors of one kind, such as repeats of a permutation.

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from histofeat.evaluation import FoldFit, out_of_fold
-from histofeat.exceptions import check_whole
+from histofeat.exceptions import check_name, check_whole
 from histofeat.features import Runtime
 from histofeat.metrics import METRICS, Bootstrap, bootstrap_scores, scores
 from histofeat.model_selection import PatientKFold, check_no_shared_patients, encode_patients, fold_rows
@@ -103,7 +103,8 @@ def learning_curve(
     splits = fold_rows(PatientKFold(5) if cv is None else cv, y, patients, "learning_curve.cv")
     for train, test in splits:
         check_no_shared_patients(train, test, codes)
-    _check(metric, n_draws)
+    check_name("learning_curve.metric", metric, METRICS)
+    check_whole("learning_curve.n_draws", n_draws, 1, "Use 5.")
     runtime = Runtime.of(runtime)
     sizes = _check_sizes(n_patients, min(len(np.unique(codes[train])) for train, _ in splits))
     plan = _plan(splits, y, codes, sizes, int(n_draws), random_state)
@@ -111,22 +112,11 @@ def learning_curve(
     fits = [FoldFit(key[:3], head, features, rows, splits[key[3]][1]) for key, rows in plan.items()]
     proba = out_of_fold(fits, y, patients, len(np.unique(y)), runtime)
     tested = np.sort(np.concatenate([test for _, test in splits]))
-    resampling = {
-        "n_resamples": n_resamples,
-        "random_state": random_state,
-        "n_jobs": runtime.n_jobs,
-        "metrics": [metric],
-    }
+    resampling = {"n_resamples": n_resamples, "random_state": random_state, "n_jobs": runtime.n_jobs}
     known = (y[tested], patients[tested])
     scored = {key: _score(found[tested], known, metric, resampling) for key, found in proba.items()}
     n_all = round(np.mean([len(np.unique(codes[train])) for train, _ in splits]))
     return pd.DataFrame(_points(scored, plan, sizes, n_all, len(np.unique(codes[tested])), metric))
-
-
-def _check(metric, n_draws) -> None:
-    if metric not in METRICS:
-        raise ValueError(f"learning_curve.metric: expected one of {', '.join(METRICS)}, got {metric!r}. Use 'roc_auc'.")
-    check_whole("learning_curve.n_draws", n_draws, 1, "Use 5.")
 
 
 def _check_sizes(n_patients, n_least: int) -> tuple[int, ...]:
@@ -164,7 +154,9 @@ def _plan(splits, y, codes, sizes, n_draws, seed) -> dict[tuple, np.ndarray]:
 def _score(proba, known, metric, resampling):
     """Value, and its resamples."""
     y, patients = known
-    return scores(y, proba)[metric], bootstrap_scores(y, proba, patients, **resampling).samples[metric]
+    return scores(y, proba)[metric], bootstrap_scores(y, proba, patients, metrics=[metric], **resampling).samples[
+        metric
+    ]
 
 
 def _points(scored, plan, sizes, n_all, n_tested, metric):

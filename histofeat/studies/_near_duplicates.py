@@ -123,9 +123,9 @@ def count_false_alarms(codes, patients):
     codes : ndarray of shape (n, 2), uint64
     patients : ndarray of shape (n,), int
 
-    Returns
-    -------
-    rows : list of dict
+    Yields
+    ------
+    row : dict
         One per distance: counts, rates per million pairs, the share of patches with a near one, the upper 95 % limit,
         and ``full_set_pairs``, the pairs to expect by chance in the whole of IDC.
     """
@@ -134,26 +134,22 @@ def count_false_alarms(codes, patients):
     n_pairs, n_mirrors = int(counts.sum()), len(mirrored)
     cumulated = sum(some for some, _ in mirrored).cumsum()
     expected = extrapolate(cumulated)
-    rows = []
     for distance in DISTANCES:
         pairs, by_chance = int(counts[: distance + 1].sum()), int(cumulated[distance])
         # Exact limit of a Poisson count: what was not seen once may still happen.
         at_most = float(chi2.ppf(0.95, 2 * (by_chance + 1)) / 2) / n_mirrors
-        rows.append(
-            {
-                "distance": distance,
-                "pairs": pairs,
-                "pairs_per_million": 1e6 * pairs / n_pairs,
-                "patches_percent": 100 * float(np.mean(nearest <= distance)),
-                "mirrored_pairs": by_chance / n_mirrors,
-                "mirrored_per_million": 1e6 * by_chance / n_mirrors / n_pairs,
-                "mirrored_per_million_at_most": 1e6 * at_most / n_pairs,
-                "mirrored_patches_percent": 100 * float(np.mean([(near <= distance).mean() for _, near in mirrored])),
-                "full_set_pairs": expected(distance) / n_mirrors * (FULL_SET / len(codes)) ** 2,
-                "n_pairs": n_pairs,
-            }
-        )
-    return rows
+        yield {
+            "distance": distance,
+            "pairs": pairs,
+            "pairs_per_million": 1e6 * pairs / n_pairs,
+            "patches_percent": 100 * float(np.mean(nearest <= distance)),
+            "mirrored_pairs": by_chance / n_mirrors,
+            "mirrored_per_million": 1e6 * by_chance / n_mirrors / n_pairs,
+            "mirrored_per_million_at_most": 1e6 * at_most / n_pairs,
+            "mirrored_patches_percent": 100 * float(np.mean([(near <= distance).mean() for _, near in mirrored])),
+            "full_set_pairs": expected(distance) / n_mirrors * (FULL_SET / len(codes)) ** 2,
+            "n_pairs": n_pairs,
+        }
 
 
 def extrapolate(cumulated):

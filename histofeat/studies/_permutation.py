@@ -12,7 +12,7 @@ from scipy.spatial.distance import squareform
 from scipy.stats import rankdata
 
 from histofeat.evaluation import LeftOut, run_in_threads
-from histofeat.exceptions import check_whole, known_names
+from histofeat.exceptions import check_name, check_real, check_whole
 from histofeat.features import CHANNELS, Runtime
 from histofeat.metrics import patient_weights
 from histofeat.studies._fitted_folds import check_members, measure_folds
@@ -23,7 +23,7 @@ _CHANNEL = f"(?:{'|'.join((*CHANNELS, 'gray', 'h', 'e'))})"
 #: Rows that correlations are taken from, at most.
 _MOST_ROWS = 20_000
 
-_KINDS = ("family", "group", "correlated", "feature")
+KINDS = ("family", "group", "correlated", "feature")
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,13 +176,8 @@ def _check_kinds(by):
     if isinstance(by, Mapping):
         return by
     kinds = (by,) if isinstance(by, str) else tuple(dict.fromkeys(by))
-    unknown = [kind for kind in kinds if kind not in _KINDS]
-    if unknown or not kinds:
-        wrong = unknown[0] if unknown else by
-        raise ValueError(
-            f"permutation_importance.by: expected some of {_KINDS} or a mapping of names to columns, got {wrong!r}. "
-            f"{known_names(wrong, _KINDS)}"
-        )
+    for kind in kinds or [by]:
+        check_name("permutation_importance.by", kind, KINDS, f"some of {KINDS} or a mapping of names to columns")
     return kinds
 
 
@@ -319,8 +314,7 @@ def correlated_groups(features, names, *, level=0.9):
     >>> correlated_groups(features, ["a", "b", "c"])
     {'a and 1 more': ('a', 'b'), 'c': ('c',)}
     """
-    if not 0 < level < 1:
-        raise ValueError(f"correlated_groups.level: expected a number between 0 and 1, got {level!r}. Use 0.9.")
+    check_real("correlated_groups.level", level, "between 0 and 1", lambda value: 0 < value < 1, "Use 0.9.")
     if np.ndim(features) != 2 or np.shape(features)[1] != len(names):
         raise ValueError(
             f"correlated_groups.features: expected shape (n, {len(names)}), got {np.shape(features)}. "
@@ -329,23 +323,14 @@ def correlated_groups(features, names, *, level=0.9):
     if len(names) < 2:
         return {name: (name,) for name in names}
     rows = np.unique(np.linspace(0, len(features) - 1, min(len(features), _MOST_ROWS)).round().astype(int))
-    # Rounding may carry a correlation past 1.
-    distance = np.maximum(1 - np.abs(_rank_correlations(features[rows])), 0)
-    np.fill_diagonal(distance, 0)
-    tree = linkage(squareform(distance, checks=False), method="complete")
+    with np.errstate(invalid="ignore"):  # a constant column is correlated with none
+        correlations = np.nan_to_num(np.corrcoef(rankdata(features[rows], axis=0), rowvar=False))
+    tree = linkage(squareform(1 - np.abs(correlations), checks=False), method="complete")
     members = defaultdict(list)
     # The last digits of a product must not part two columns that hold the same numbers.
     for name, label in zip(names, fcluster(tree, 1 - level + 1e-9, criterion="distance"), strict=True):
         members[label].append(name)
     return {_title(columns): tuple(columns) for columns in members.values()}
-
-
-def _rank_correlations(features):
-    ranks = rankdata(features, axis=0)
-    ranks -= ranks.mean(axis=0)
-    length = np.linalg.norm(ranks, axis=0)
-    ranks /= np.where(length > 0, length, 1.0)
-    return ranks.T @ ranks
 
 
 def _title(columns):

@@ -1,6 +1,6 @@
 """Robustness: pipelines fitted on patches as they are, scored on perturbed patches of other patients."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +9,7 @@ import pandas as pd
 from sklearn.base import clone
 
 from histofeat.evaluation import LeftOut, Plan, class_probabilities, fair_folds, name_pipelines, run_in_threads
-from histofeat.exceptions import check_whole, known_names
+from histofeat.exceptions import check_name, check_whole
 from histofeat.features import Runtime, extract, passes_over_images
 from histofeat.images import PERTURBATIONS, normalized_images, perturbed_images
 from histofeat.metrics import METRICS, Bootstrap, bootstrap_scores, scores
@@ -171,7 +171,10 @@ def measure_robustness(
     """
     plans = _make_plans(pipelines)
     conditions = _check_conditions(all_conditions() if conditions is None else conditions)
-    _check_numbers(metrics, patches_per_patient)
+    for metric in metrics:
+        check_name("measure_robustness.metrics", metric, METRICS, f"some of {', '.join(METRICS)}")
+    if patches_per_patient is not None:
+        check_whole("measure_robustness.patches_per_patient", patches_per_patient, 1, "Use None for all patches.")
     runtime = Runtime.of(runtime)
     folds = fair_folds(cv, dataset, pipelines, owner="measure_robustness", audit=audit, runtime=runtime)
     for name, plan in plans.items():
@@ -184,14 +187,11 @@ def measure_robustness(
     proba = job.run()
     tested = np.sort(np.concatenate(tests))
     y, patients = dataset.y[tested], dataset.patients[tested]
-    resampling = {"n_resamples": n_resamples, "random_state": random_state, "n_jobs": runtime.n_jobs}
+    settings = {"metrics": metrics, "n_resamples": n_resamples, "random_state": random_state, "n_jobs": runtime.n_jobs}
     rows, resamples = [], {}
     for name in plans:
         by_condition = {at: proba[name, at][tested] for at in job.conditions}
-        drawn = {
-            at: bootstrap_scores(y, found, patients, metrics=metrics, **resampling)
-            for at, found in by_condition.items()
-        }
+        drawn = {at: bootstrap_scores(y, found, patients, **settings) for at, found in by_condition.items()}
         rows += _rows(name, by_condition, drawn, y, metrics)
         resamples |= {(name, *at): found for at, found in drawn.items()}
     n_patients = len(encode_patients(patients, len(tested))[0])
@@ -225,17 +225,6 @@ def _check_conditions(conditions) -> list[tuple[str, int]]:
     return conditions
 
 
-def _check_numbers(metrics, n_most) -> None:
-    for metric in metrics:
-        if metric not in METRICS:
-            raise ValueError(
-                f"measure_robustness.metrics: expected some of {', '.join(METRICS)}, got {metric!r}. "
-                f"{known_names(metric, METRICS)}"
-            )
-    if n_most is not None:
-        check_whole("measure_robustness.patches_per_patient", n_most, 1, "Use None for all patches.")
-
-
 def _thinned(tests, patients, n_most, seed) -> list[np.ndarray]:
     """Keep at most `n_most` rows of each patient, drawn at random."""
     if n_most is None:
@@ -244,9 +233,8 @@ def _thinned(tests, patients, n_most, seed) -> list[np.ndarray]:
     kept = []
     for test in tests:
         _, codes = encode_patients(patients[test], len(test), "patients")
-        order = rng.permutation(len(test))
-        chosen = [order[codes[order] == code][:n_most] for code in range(codes.max() + 1)]
-        kept.append(np.sort(test[np.concatenate(chosen)]))
+        order = pd.Series(rng.permutation(len(test)))
+        kept.append(np.sort(test[order.groupby(codes[order]).head(n_most)]))
     return kept
 
 
@@ -273,15 +261,11 @@ class _Job:
 
     def _lanes(self) -> list[tuple[list[Plan], Sequence[int]]]:
         """Plans and folds that see the same pixels: all folds without a normaliser, a single fold behind one."""
-        folds = tuple(range(len(self.splits)))
-        by_normalizer: dict[str | None, list[Plan]] = {}
-        for plan in self.plans.values():
-            by_normalizer.setdefault(plan.normalizer_key, []).append(plan)
-        return [
-            (plans, some)
-            for key, plans in by_normalizer.items()
-            for some in ([folds] if key is None else [(fold,) for fold in folds])
-        ]
+        folds, lanes = range(len(self.splits)), []
+        for key in dict.fromkeys(plan.normalizer_key for plan in self.plans.values()):
+            plans = [plan for plan in self.plans.values() if plan.normalizer_key == key]
+            lanes += [(plans, some) for some in ([folds] if key is None else [(fold,) for fold in folds])]
+        return lanes
 
     def _steps(self, plans, folds):
         """Fit the heads of some plans and folds, then score each condition; yield after each of these steps."""
@@ -311,8 +295,8 @@ class _Job:
         wanted = {key: family for plan in plans for key, family in plan.by_key.items()}
         found = {}
         for keys in passes_over_images(wanted):
-            families, runtime = [wanted[key] for key in keys], self.runtime
-            measured = extract(families, images, n_jobs=runtime.n_jobs, store=runtime.store)
+            families = [wanted[key] for key in keys]
+            measured = extract(families, images, n_jobs=self.runtime.n_jobs, store=self.runtime.store)
             found.update(zip(keys, measured.features, strict=True))
         return found
 
@@ -334,17 +318,16 @@ def _side_by_side(features, plan, rows: np.ndarray) -> np.ndarray:
     return np.hstack([features[key][rows] for key in plan.by_key])
 
 
-def _rows(name, by_condition, drawn, y, metrics) -> list[dict[str, Any]]:
+def _rows(name, by_condition, drawn, y, metrics) -> Iterator[dict[str, Any]]:
     clean = by_condition[CLEAN]
     base, base_samples = scores(y, clean), drawn[CLEAN].samples
-    rows = []
     for at, proba in by_condition.items():
         found, samples = scores(y, proba), drawn[at]
         perturbation, severity = at
         amount = None if at == CLEAN else PERTURBATIONS[perturbation].amounts[severity]
         for metric in metrics:
             paired = {metric: base_samples[metric] - samples.samples[metric]}
-            row = {
+            yield {
                 "pipeline": name,
                 "perturbation": perturbation,
                 "severity": severity,
@@ -356,5 +339,3 @@ def _rows(name, by_condition, drawn, y, metrics) -> list[dict[str, Any]]:
                 "drop_ci95": Bootstrap(paired, samples.n_patients, samples.n_dropped).interval(metric),
                 "largest_change": float(np.abs(proba - clean).max()),
             }
-            rows.append(row)
-    return rows

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
+from scipy.fft import dct
 
 from histofeat.exceptions import DatasetError, check_whole
 from histofeat.features import PatchBatch, PatchFeatures, check_channels
@@ -60,7 +61,7 @@ class BackgroundFraction(PatchFeatures):
 
     See Also
     --------
-    histofeat.studies._shortcuts.pixels.background_share : the definition.
+    histofeat.studies._shortcut_families.background_share : the definition.
 
     Notes
     -----
@@ -105,7 +106,7 @@ class CompressionAndBlur(PatchFeatures):
 
     See Also
     --------
-    histofeat.studies._shortcuts.pixels : the definitions, and what happens on flat and narrow patches.
+    histofeat.studies._shortcut_families.blockiness : the definition; `quiet_share` and `laplacian_variance` likewise.
 
     Notes
     -----
@@ -315,18 +316,10 @@ def quiet_share(gray, block_px=8):
         return np.ones(n)
     whole = gray[:, : rows * block_px, : columns * block_px].astype(np.float64)
     blocks = whole.reshape(n, rows, block_px, columns, block_px).transpose(0, 1, 3, 2, 4)
-    transform = _cosines(block_px)
+    transform = dct(np.eye(block_px), axis=0, norm="ortho")
     coefficients = transform @ blocks @ transform.T
     high = np.add.outer(np.arange(block_px), np.arange(block_px)) >= block_px
     return (np.abs(coefficients[..., high]) < _QUIET).mean(axis=(1, 2, 3))
-
-
-def _cosines(size):
-    """Matrix of the orthonormal discrete cosine transform (type II)."""
-    row, column = np.arange(size)[:, np.newaxis], np.arange(size)
-    matrix = np.sqrt(2 / size) * np.cos(np.pi * (2 * column + 1) * row / (2 * size))
-    matrix[0] /= np.sqrt(2)
-    return matrix
 
 
 def laplacian_variance(gray):

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from histofeat.evaluation import FoldFit, out_of_fold
-from histofeat.exceptions import DatasetError, MissingExtraError, WeightsError
+from histofeat.exceptions import DatasetError
 from histofeat.features import PatchFeatures, Runtime, extract, make_family
 from histofeat.metrics import Bootstrap, bootstrap_scores, plain_values, scores
 from histofeat.model_selection import fold_rows
 from histofeat.models import make_head
+from histofeat.studies._fitted_folds import why_not
 from histofeat.studies._leakage import PATCHES_PER_PATIENT, Identification, identify_patients
 from histofeat.studies._shortcut_families import BackgroundFraction, CompressionAndBlur, MeanColor, coordinate_features
 
@@ -29,7 +30,6 @@ _DEFINITIONS = {
     "compression_and_blur": "steps at 8x8 block borders, share of high frequencies that are zero, sharpness",
     "coordinates": "x and y on the slide, and relative to the patient's own extent",
 }
-_CANNOT_RUN = (WeightsError, MissingExtraError)
 
 NOTHING = (math.nan, math.nan)
 
@@ -267,12 +267,11 @@ def _measure(dataset, families, runtime):
                 f"shortcut_panel.families_to_identify: expected names or estimators of feature families, got "
                 f"{family!r:.80}. Give names such as 'color'."
             )
-        try:
-            extract([settled], dataset.X[:1], store=runtime.store)
-        except _CANNOT_RUN as error:
-            not_run.append(Skipped(f"{settled.family}: patient identification", str(error)))
-        else:
+        reason = why_not([settled])
+        if reason is None:
             wanted.append(settled)
+        else:
+            not_run.append(Skipped(f"{settled.family}: patient identification", reason))
     found = extract(wanted, dataset.X, n_jobs=runtime.n_jobs, store=runtime.store).features
     # Two networks share a family name; what tells them apart is how they are written.
     names = [family.family for family in wanted]
@@ -325,7 +324,5 @@ def _identify(features, dataset, random_state, n_resamples):
     if enough < 2:
         reason = f"{enough} of {len(counts)} patients have {PATCHES_PER_PATIENT} patches or more; it takes two."
         return (), (Skipped("patient identification", reason),)
-    settings = {"n_resamples": n_resamples, "random_state": random_state}
-    return tuple(
-        identify_patients(matrix, dataset.patients, family=name, **settings) for name, matrix in features.items()
-    ), ()
+    given = {"patients": dataset.patients, "n_resamples": n_resamples, "random_state": random_state}
+    return tuple(identify_patients(matrix, family=name, **given) for name, matrix in features.items()), ()

@@ -93,7 +93,7 @@ def test_false_alarms_are_counted_between_patients():
     codes = np.zeros((4, 2), dtype=np.uint64)
     codes[2:] = np.random.default_rng(0).integers(0, 2**64, (2, 2), dtype=np.uint64)
     for patients, pairs in (([0, 0, 1, 1], 0), ([0, 1, 2, 3], 1)):
-        rows = count_false_alarms(np.repeat(codes, 1, axis=0), np.array(patients))
+        rows = list(count_false_alarms(np.repeat(codes, 1, axis=0), np.array(patients)))
         assert rows[0]["pairs"] == pairs
         assert rows[0]["patches_percent"] == 50 * pairs
         assert rows[0]["n_pairs"] == (4 if pairs == 0 else 6)
