@@ -20,6 +20,8 @@ class NamedParts(BaseEstimator):
     are kept in ``head_params``, ``feature_params`` and ``normalizer_params``, plain mappings that `clone` copies.
     """
 
+    feature_params: Mapping[str, Any] | None
+
     @property
     def takes_pixels(self) -> bool:
         """Whether the head gets the patches themselves: ``features="pixels"``."""
