@@ -26,11 +26,7 @@ from .breakhis._folds import (
     breakhis_hold_outs as breakhis_hold_outs,
     read_breakhis_folds as read_breakhis_folds,
 )
-from .breakhis._loading import (
-    DUPLICATES as DUPLICATES,
-    BreakHisAudit as BreakHisAudit,
-    load_breakhis as load_breakhis,
-)
+from .breakhis._loading import DUPLICATES as DUPLICATES, BreakHisAudit as BreakHisAudit, load_breakhis as load_breakhis
 from .synthetic._cohorts import (
     make_breakhis_cohort as make_breakhis_cohort,
     make_cohort as make_cohort,

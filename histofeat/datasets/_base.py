@@ -123,9 +123,7 @@ class PatchDataset:
         DatasetError
             When a path does not lie below the root.
         """
-        if self.root is None:
-            return np.array([path.replace(os.sep, "/") for path in self.X], dtype=object)
-        prefix = str(self.root).rstrip(os.sep) + os.sep
+        prefix = "" if self.root is None else str(self.root).rstrip(os.sep) + os.sep
         outside = [path for path in self.X if not path.startswith(prefix)]
         if outside:
             raise DatasetError(

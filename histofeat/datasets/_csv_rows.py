@@ -186,17 +186,14 @@ def _header(file: Path, cells: list[str], required: Sequence[str]) -> tuple[str,
         )
     absent = [name for name in required if name not in columns]
     if absent:
+        remedy = f"The first line must name the columns. {known_names(absent[0], filter(None, columns))}"
+        if any(name.lower() == absent[0] for name in columns):
+            remedy = "Write the names of the columns in lower case."
         raise DatasetError(
             f"{file}, line 1: expected the columns {', '.join(required)}, got none named {absent[0]!r}"
-            f"{and_more(len(absent))}. {_header_remedy(columns, absent[0])}"
+            f"{and_more(len(absent))}. {remedy}"
         )
     return columns
-
-
-def _header_remedy(columns: tuple[str, ...], absent: str) -> str:
-    if any(name.lower() == absent for name in columns):
-        return "Write the names of the columns in lower case."
-    return f"The first line must name the columns. {known_names(absent, filter(None, columns))}"
 
 
 def _check_width(file: Path, line: int, cells: list[str], columns: tuple[str, ...], divided: str) -> None:

@@ -120,12 +120,11 @@ def load_idc(root: str | os.PathLike[str]) -> PatchDataset:
 def _nothing_found(folder: Path, scan: Scan) -> str:
     groups = "; ".join(f"left out, {group}" for group in LeftOut.group(scan.left_out))
     got = f"no IDC patch ({groups})" if groups else "an empty folder"
+    near = [child for child in sorted(folder.iterdir()) if child.is_dir() and looks_like_idc(child)]
+    near += [folder.parent] if folder.name.isdecimal() and looks_like_idc(folder.parent) else []
     remedy = f"Give the folder that holds the patient folders, or the one that holds {NESTED}."
-    below = [child.name for child in sorted(folder.iterdir()) if child.is_dir() and looks_like_idc(child)]
-    if below:
-        remedy = f"Did you mean {str(folder / below[0])!r}?"
-    elif folder.name.isdecimal() and looks_like_idc(folder.parent):
-        remedy = f"Did you mean {str(folder.parent)!r}?"
+    if near:
+        remedy = f"Did you mean {str(near[0])!r}?"
     return f"{folder}: expected a folder with {TREE}, got {got}. {remedy}"
 
 

@@ -313,17 +313,15 @@ def _csv_path(given: str | os.PathLike, root: Path) -> Path:
 def _from_csv(path: Path, root: Path) -> PatientRule:
     csv = read_csv_rows(path, ("path", "patient"), owner=_OWNER)
     csv.refuse_empty(("path", "patient"))
-    table: dict[str, str] = {}
-    line_of: dict[str, int] = {}
+    first: dict[str, int] = {}
     for row, cells in enumerate(csv.rows):
-        key = _key(cells["path"], root)
-        if table.setdefault(key, cells["patient"]) != cells["patient"]:
+        other = first.setdefault(_key(cells["path"], root), row)
+        if csv.rows[other]["patient"] != cells["patient"]:
             raise DatasetError(
                 f"{csv.at(row)}: expected one patient for {cells['path']!r}, got {cells['patient']!r} here and "
-                f"{table[key]!r} in line {line_of[key]}. Find out which is right."
+                f"{csv.rows[other]['patient']!r} in line {csv.lines[other]}. Find out which is right."
             )
-        line_of.setdefault(key, csv.lines[row])
-    table = {key: (patient,) for key, patient in table.items()}
+    table = {key: (csv.rows[row]["patient"],) for key, row in first.items()}
     return PatientRule(table=table, source=csv.path.name, classes=_class_order(csv), file=csv.path)
 
 

@@ -280,13 +280,11 @@ def _check_both_classes(scan: Scan) -> None:
 
 def _nothing_found(root: Path) -> str:
     entries = list_folder(str(root))
-    below = [entry.name for entry in entries if is_folder(entry) and _find_tops(entry.path, 0)]
-    above = [parent for parent in list(root.parents)[: _DEEPEST + 1] if _holds_classes(parent)]
+    near = [entry.path for entry in entries if is_folder(entry) and _find_tops(entry.path, 0)]
+    near += [str(parent) for parent in list(root.parents)[: _DEEPEST + 1] if _holds_classes(parent)]
     remedy = "Give the folder that holds BreaKHis_v1, or the one that holds benign and malignant."
-    if below:
-        remedy = f"Did you mean {str(root / below[0])!r}?"
-    elif above:
-        remedy = f"Did you mean {str(above[0])!r}?"
+    if near:
+        remedy = f"Did you mean {near[0]!r}?"
     got = "other files and folders" if entries else "an empty folder"
     return f"{root}: expected a folder with {TREE}, got {got}. {remedy}"
 
