@@ -63,11 +63,6 @@ class Architecture:
     last_blocks: tuple[str, ...] = ()
     reference: str = ""
 
-    @property
-    def is_pretrained(self) -> bool:
-        """Whether there are published ImageNet weights."""
-        return self.encoder is not None
-
 
 _KERNELS = "_weights_tf_dim_ordering_tf_kernels_notop.h5"
 _DENSENET = "10.1109/CVPR.2017.243"
@@ -108,12 +103,7 @@ def _pretrained(encoder: Encoder) -> Architecture:
     )
 
 
-def _is_plain(encoder: Encoder) -> bool:
-    """Whether an encoder is a whole network of ``keras.applications``, not a part of one or from another source."""
-    return encoder.source == "keras" and not encoder.taps
-
-
-#: Every network by name.
+#: Every network by name. Encoders from another source, and those that are a part of a network, are left out.
 ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
     {
         record.name: record
@@ -123,7 +113,7 @@ ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
             ),
             Architecture("alexnet", 224, 64, ALEXNET, reference="arXiv:1404.5997, section 4, in one column"),
             Architecture("resnet_small", 48, 16, RESNET_SMALL, reference="histofeat; blocks of 10.1109/CVPR.2016.90"),
-            *(_pretrained(encoder) for encoder in (*ENCODERS.values(), *_FURTHER) if _is_plain(encoder)),
+            *(_pretrained(one) for one in (*ENCODERS.values(), *_FURTHER) if one.source == "keras" and not one.taps),
         )
     }
 )
@@ -207,7 +197,13 @@ def build(
     with BUILDING, _quiet(), _settings(keras, precision), _seeded(seed):
         pixels = keras.Input((input_size, input_size, 3), dtype="uint8", name="pixels")
         if architecture.encoder is not None:
-            features = _base(keras, architecture, pixels, input_size, weights, fine_tuned)
+            shape = (input_size, input_size, 3)
+            base = base_network(keras, architecture.encoder, shape, weights=weights, name="base")
+            # A pretrained base keeps its means and deviations in both stages, for which `unfreeze` is needed too: those
+            # of a small batch would undo its weights.
+            seen = preprocess(pixels, architecture.encoder.preprocessing)
+            features = base(seen, training=False) if fine_tuned else base(seen)
+            features = keras.layers.Dropout(_HEAD_DROPOUT)(features)
         else:
             features = _OWN[architecture.name](keras, pixels)
         logits = keras.layers.Dense(n_classes, name="logits")(features)
@@ -307,17 +303,6 @@ def _resnet_small(keras, pixels):
 
 #: histofeat's own, from pixels to the features that the output stands on.
 _OWN = {"cancernet": _cancernet, "alexnet": _alexnet, "resnet_small": _resnet_small}
-
-
-def _base(keras, architecture, pixels, input_size, weights, fine_tuned):
-    """Build a network of ``keras.applications`` without its head, and drop some of what it gives."""
-    encoder = architecture.encoder
-    base = base_network(keras, encoder, (input_size, input_size, 3), weights=weights, name="base")
-    # A pretrained base keeps its means and deviations in both stages, for which `unfreeze` is needed too: those of a
-    # small batch would undo its weights.
-    seen = preprocess(pixels, encoder.preprocessing)
-    features = base(seen, training=False) if fine_tuned else base(seen)
-    return keras.layers.Dropout(_HEAD_DROPOUT)(features)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 """Augment training patches: flips, turns and shifts, and the staining and light of other laboratories."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -71,11 +71,6 @@ class Augmentation:
             check_real(f"Augmentation.{name}", value, "from 0, below 1", lambda part: 0 <= part < 1, _NONE)
         check_real("Augmentation.stain_shift", self.stain_shift, "from 0 to 0.5", lambda part: 0 <= part <= 0.5, _NONE)
         check_whole("Augmentation.shift_px", self.shift_px, 0, _NONE)
-
-    @property
-    def is_nothing(self) -> bool:
-        """Whether every patch stays as it is."""
-        return not any(getattr(self, field.name) for field in fields(self))
 
 
 #: What ``augmentation="standard"`` is.

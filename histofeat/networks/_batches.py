@@ -188,7 +188,7 @@ class PatchReader:
                 self.unreadable.add(row)
             else:
                 pixels[place] = fit_patch(patch, self._size, self._side)
-        if augmentation is not None and not augmentation.is_nothing:
+        if augmentation is not None:
             pixels = augment(pixels, np.random.default_rng(seed), augmentation)
         return Batch(np.asarray(rows), pixels, readable)
 

@@ -17,7 +17,7 @@ from histofeat.networks._batches import PatchReader, on_device, probabilities, u
 from histofeat.networks._network_files import read_network, write_network
 from histofeat.networks._preparation import check_labels, find_checkpoint, make_task, notes_of
 from histofeat.networks._settings import device_of, resolve
-from histofeat.networks._training import Task, Training
+from histofeat.networks._training import Training
 
 #: One network is trained at a time: two would share the cores, and Keras takes its settings from the process.
 _TRAINING = threading.Lock()
@@ -179,12 +179,12 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         with _TRAINING:
             model, state = training.run()
             with on_device(settings.device):
-                held_out, proba = _judge(model, reader, task, self.views)
+                proba, readable = probabilities(model, reader, task.held_out, views=self.views)
         self.classes_ = np.unique(labels)
         self.input_size_, self.patch_side_ = settings.input_size, side
         self.history_, self.best_epoch_ = state.history, state.best_epoch + 1
         self.weights_ = state.kept
-        self.validation_rows_, self.validation_proba_ = held_out, proba
+        self.validation_rows_, self.validation_proba_ = task.held_out[readable], proba[readable]
         self.skipped_ = tuple(images.name(row) for row in sorted(reader.unreadable))
         self.notes_ = notes_of(settings, task, state, self.skipped_, groups)
         self._built_as = settings.built_as
@@ -265,11 +265,3 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         tags = image_input_tags(super().__sklearn_tags__())
         tags.requires_fit = True
         return tags
-
-
-def _judge(model, reader, task: Task, views: int) -> tuple[np.ndarray, np.ndarray]:
-    """Give the held-out rows that can be read, and their probabilities."""
-    if not len(task.held_out):
-        return task.held_out, np.empty((0, task.n_classes))
-    proba, readable = probabilities(model, reader, task.held_out, views=views)
-    return task.held_out[readable], proba[readable]

@@ -145,22 +145,18 @@ def read_state(folder: Path, identity: Mapping[str, object]) -> State | None:
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             about = json.loads(file["about"].tobytes())
-            _check_identity(path, about, identity)
-            groups = {group: [file[f"{group}-{n}"] for n in range(size)] for group, size in about["sizes"].items()}
-    except CheckpointError:
-        raise
+            found, sizes = {"version": about.pop("version"), **about.pop("identity")}, about.pop("sizes")
+            groups = {group: [file[f"{group}-{n}"] for n in range(size)] for group, size in sizes.items()}
     except _DAMAGED as error:
         raise CheckpointError(
             f"{path}: expected a checkpoint of histofeat, got a file that cannot be read ({error}). It was left as it "
             "is; remove it to train from the start, or give another folder."
         ) from error
-    known = {name: value for name, value in about.items() if name not in ("version", "identity", "sizes")}
-    return State(**known, **groups)
+    _check_identity(path, found, json.loads(json.dumps({"version": _VERSION, **identity})))
+    return State(**about, **groups)
 
 
-def _check_identity(path, about, identity):
-    wanted = json.loads(json.dumps({"version": _VERSION, **identity}))
-    found = {"version": about["version"], **about["identity"]}
+def _check_identity(path: Path, found: dict, wanted: dict) -> None:
     names = [name for name in sorted(wanted.keys() | found.keys()) if wanted.get(name) != found.get(name)]
     if names:
         first = names[0]

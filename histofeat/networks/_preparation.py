@@ -198,7 +198,13 @@ def hold_out_patients(codes, patients, fraction: float, *, seed: int) -> tuple[n
     ids, number = encode_patients(patients, len(codes))
     counts = np.zeros((len(ids), int(codes.max()) + 1))
     np.add.at(counts, (number, codes), 1)
-    _check_patients(counts)
+    per_class = (counts > 0).sum(axis=0)
+    if len(counts) < 2 or per_class.min() < 2:
+        rare = int(per_class.argmin())
+        raise ValueError(
+            f"CNNClassifier.validation_fraction: expected two patients or more of every class, got {len(counts)} "
+            f"in all and {per_class[rare]} of class number {rare}. Merge rare classes, or use validation_fraction=0."
+        )
     wanted = min(max(1, round(fraction * len(ids))), len(ids) - 1)
     rng = np.random.default_rng(seed)
     whole, best, least = counts.sum(axis=0), None, np.inf
@@ -218,13 +224,3 @@ def hold_out_patients(codes, patients, fraction: float, *, seed: int) -> tuple[n
         )
     held_out = np.isin(number, best)
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
-
-
-def _check_patients(counts):
-    per_class = (counts > 0).sum(axis=0)
-    if len(counts) < 2 or per_class.min() < 2:
-        rare = int(per_class.argmin())
-        raise ValueError(
-            f"CNNClassifier.validation_fraction: expected two patients or more of every class, got {len(counts)} "
-            f"in all and {per_class[rare]} of class number {rare}. Merge rare classes, or use validation_fraction=0."
-        )

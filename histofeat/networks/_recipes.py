@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -12,9 +13,16 @@ from histofeat.exceptions import check_name, check_real, check_whole
 from histofeat.networks._augmentation import STANDARD, Augmentation
 from histofeat.networks.pretrained._network import import_keras
 
-SCHEDULES = ("constant", "cosine", "inverse_time", "one_cycle")
-
-
+#: Values of a recipe that are chosen by name. `monitor` chooses the kept epoch, `fine_tune` says what learns in the
+#: second stage from pretrained weights.
+_CHOICES = {
+    "optimizer": ("adagrad", "adam", "adamw", "sgd"),
+    "schedule": ("constant", "cosine", "inverse_time", "one_cycle"),
+    "monitor": ("loss", "roc_auc"),
+    "fine_tune": ("head", "last_blocks", "all"),
+    "precision": ("float32", "bfloat16"),
+    "on_unreadable": ("error", "skip"),
+}
 #: Where a cycle starts, as a part of its highest rate.
 _START = 0.04
 
@@ -66,7 +74,7 @@ def learning_rates(schedule: str, peak: float, n_steps: int, *, warmup: float = 
         return peak * _fall(done)
     if schedule == "inverse_time":
         return peak / (1 + peak / n_epochs * step)
-    check_name("CNNClassifier.schedule", schedule, SCHEDULES, "a known schedule")
+    check_name("CNNClassifier.schedule", schedule, _CHOICES["schedule"], "a known schedule")
     rise = 1 - _fall(done / warmup) if warmup else np.ones(n_steps)
     return peak * np.where(done < warmup, _START + (1 - _START) * rise, _fall((done - warmup) / (1 - warmup)))
 
@@ -79,7 +87,7 @@ def _fall(done):
 _LEAST_MOMENTUM = 0.5
 
 
-def forget_sooner(model, n_steps: int) -> None:
+def forget_sooner(model: Any, n_steps: int) -> None:
     """Let normalisations forget the statistics they began with within a twentieth of a short stage.
 
     Parameters
@@ -101,7 +109,7 @@ def forget_sooner(model, n_steps: int) -> None:
             layer.momentum = min(layer.momentum, max(_LEAST_MOMENTUM, 1 - 20 / n_steps))
 
 
-def make_optimizer(recipe: Recipe, rate, n_steps: int):
+def make_optimizer(recipe: Recipe, rate: float | np.ndarray, n_steps: int) -> Any:
     """Make the optimizer of a stage.
 
     Parameters
@@ -117,20 +125,16 @@ def make_optimizer(recipe: Recipe, rate, n_steps: int):
     -------
     optimizer : keras.optimizers.Optimizer
     """
-    optimizers = import_keras().optimizers
-    rate = _as_schedule(rate) if isinstance(rate, np.ndarray) else rate
+    kind = {"adagrad": "Adagrad", "adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}[recipe.optimizer]
     momentum = min(recipe.averaging, max(0.0, 1 - 10 / n_steps))
     options = {"use_ema": recipe.averaging > 0, "ema_momentum": momentum}
-    if recipe.optimizer == "adagrad":
-        return optimizers.Adagrad(rate, **options)
-    if recipe.optimizer == "adam":
-        return optimizers.Adam(rate, **options)
-    options["weight_decay"] = recipe.weight_decay or None
-    if recipe.optimizer == "adamw":
-        optimizer = optimizers.AdamW(rate, **options)
-    else:
-        optimizer = optimizers.SGD(rate, momentum=0.9, nesterov=True, **options)
-    if recipe.weight_decay:
+    if kind == "SGD":
+        options |= {"momentum": 0.9, "nesterov": True}
+    if kind in ("AdamW", "SGD"):
+        options["weight_decay"] = recipe.weight_decay or None
+    rate = _as_schedule(rate) if isinstance(rate, np.ndarray) else rate
+    optimizer = getattr(import_keras().optimizers, kind)(rate, **options)
+    if options.get("weight_decay"):
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer
 
@@ -146,25 +150,6 @@ def _as_schedule(rates: np.ndarray):
     return Table()
 
 
-OPTIMIZERS = ("adagrad", "adam", "adamw", "sgd")
-
-
-#: What the kept epoch is chosen by, on the patients held out.
-MONITORS = ("loss", "roc_auc")
-
-
-PRECISIONS = ("float32", "bfloat16")
-#: What learns in the second stage from pretrained weights.
-FINE_TUNE = ("head", "last_blocks", "all")
-_ON_UNREADABLE = ("error", "skip")
-_CHOICES = {
-    "optimizer": OPTIMIZERS,
-    "schedule": SCHEDULES,
-    "monitor": MONITORS,
-    "fine_tune": FINE_TUNE,
-    "precision": PRECISIONS,
-    "on_unreadable": _ON_UNREADABLE,
-}
 _POSITIVE = ("above 0", lambda value: value > 0)
 _FRACTION = ("from 0, below 1", lambda value: 0 <= value < 1)
 #: Ranges of the numbers that need not be whole, in words and as a function.

@@ -46,6 +46,7 @@ class Task:
         return len(self.weights)
 
 
+@dataclass(eq=False)
 class Training:
     """Train one network with Keras's `fit`, one call for each stage.
 
@@ -62,19 +63,12 @@ class Training:
         Called as ``progress(done, total, values)`` after each epoch.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        task: Task,
-        reader: PatchReader,
-        *,
-        folder: Path | None,
-        identity: Mapping[str, object],
-        progress: Callable[[int, int, dict[str, float]], None] | None,
-    ):
-        self._settings, self._task, self._reader = settings, task, reader
-        self._folder, self._identity, self._progress = folder, identity, progress
-        self._keras = import_keras()
+    settings: Settings
+    task: Task
+    reader: PatchReader
+    folder: Path | None
+    identity: Mapping[str, object]
+    progress: Callable[[int, int, dict[str, float]], None] | None
 
     def run(self) -> tuple[object, State]:
         """Train to the end, from the checkpoint where there is one.
@@ -92,13 +86,14 @@ class Training:
         ValueError
             If the loss is no longer a number.
         """
-        self.state = (None if self._folder is None else read_state(self._folder, self._identity)) or State()
-        settings = self._settings
-        self._reader.unreadable.update(self.state.unreadable)
+        self._keras = import_keras()
+        self.state = (None if self.folder is None else read_state(self.folder, self.identity)) or State()
+        settings = self.settings
+        self.reader.unreadable.update(self.state.unreadable)
         with on_device(settings.device):
             self._model = build(
                 settings.architecture,
-                self._task.n_classes,
+                self.task.n_classes,
                 input_size=settings.input_size,
                 seed=settings.seed,
                 precision=settings.recipe.precision,
@@ -114,9 +109,9 @@ class Training:
 
     def _fit(self) -> None:
         """Fit stage after stage; a stage that the checkpoint has behind it is only entered."""
-        end, settings, state = 0, self._settings, self.state
-        with ThreadPoolExecutor(self._reader.n_threads) as pool:
-            batches = make_batches(settings, self._task, self._reader, pool)
+        end, settings, state = 0, self.settings, self.state
+        with ThreadPoolExecutor(self.reader.n_threads) as pool:
+            batches = make_batches(settings, self.task, self.reader, pool)
             callback = self._keras.callbacks.LambdaCallback(
                 on_epoch_begin=lambda epoch, logs: self._begin_epoch(batches, epoch),
                 on_epoch_end=lambda epoch, logs: self._end_epoch(logs),
@@ -137,14 +132,14 @@ class Training:
         finally:
             if batches.failure is not None:  # TensorFlow raises an error of its own in its place
                 raise batches.failure
-        if self._settings.recipe.averaging:
+        if self.settings.recipe.averaging:
             # Keras ends with the averages in the place of the last weights, from which the next stage goes on.
             self._assign(self._model.variables, self.state.variables)
 
     def _enter(self, part: str, epochs: int, peak: float, n_steps: int) -> None:
         """Let the layers of a stage learn, with a new optimizer and the stage's own learning rates."""
-        recipe, model = self._settings.recipe, self._model
-        unfreeze(model, self._settings.architecture, part, fine_tuned=self._settings.fine_tune is not None)
+        recipe, model = self.settings.recipe, self._model
+        unfreeze(model, self.settings.architecture, part, fine_tuned=self.settings.fine_tune is not None)
         rates = learning_rates(recipe.schedule, peak, epochs * n_steps, warmup=recipe.warmup, n_epochs=epochs)
         self._rates = rates.reshape(epochs, n_steps).max(axis=1)
         loss = self._keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
@@ -165,7 +160,7 @@ class Training:
             import torch
 
             # Keras's dropout draws from the global generator there, whatever seed its layer has.
-            torch.manual_seed(int(np.random.SeedSequence((self._settings.seed, 3, epoch)).generate_state(1)[0]))
+            torch.manual_seed(int(np.random.SeedSequence((self.settings.seed, 3, epoch)).generate_state(1)[0]))
         self._started = time.perf_counter()
 
     def _own_randomness(self):
@@ -178,7 +173,7 @@ class Training:
 
     def _end_epoch(self, logs: Mapping[str, float]) -> None:
         """Validate, keep the weights if they are the best, and write the state."""
-        state, recipe = self.state, self._settings.recipe
+        state, recipe = self.state, self.settings.recipe
         rate = float(self._rates[state.epoch - self._first])
         values = {name: float(logs[name]) for name in ("loss", "accuracy")}
         if not np.isfinite(values["loss"]):
@@ -186,10 +181,10 @@ class Training:
                 f"CNNClassifier.learning_rate: expected a loss that stays finite, got {values['loss']} in epoch "
                 f"{state.epoch + 1}. Give less than {rate:.3g}."
             )
-        if recipe.averaging or self._folder is not None:
+        if recipe.averaging or self.folder is not None:
             state.variables = self._copies(self._model.variables)
         with self._averaged():
-            if len(self._task.held_out):
+            if len(self.task.held_out):
                 values |= self._validate()
             if self._is_better(values):
                 state.best_epoch = state.epoch
@@ -201,17 +196,17 @@ class Training:
         state.epoch += 1
         state.finished = state.epoch == recipe.epochs or self._is_stuck()
         self._model.stop_training = state.finished
-        state.unreadable = sorted(self._reader.unreadable)
-        if self._folder is not None:
+        state.unreadable = sorted(self.reader.unreadable)
+        if self.folder is not None:
             state.optimizer = self._copies(self._model.optimizer.variables)
-            write_state(self._folder, state, self._identity)
-        if self._progress is not None:
-            self._progress(state.epoch, recipe.epochs, dict(values))
+            write_state(self.folder, state, self.identity)
+        if self.progress is not None:
+            self.progress(state.epoch, recipe.epochs, dict(values))
 
     @contextlib.contextmanager
     def _averaged(self):
         """Replace the weights by their averages inside the context."""
-        if not self._settings.recipe.averaging:
+        if not self.settings.recipe.averaging:
             yield
             return
         variables = self._model.trainable_variables
@@ -236,8 +231,8 @@ class Training:
                 variable.assign(value)
 
     def _validate(self) -> dict[str, float]:
-        task = self._task
-        proba, readable = probabilities(self._model, self._reader, task.held_out)
+        task = self.task
+        proba, readable = probabilities(self._model, self.reader, task.held_out)
         rows, proba = task.held_out[readable], proba[readable]
         codes = task.codes[rows]
         weights = task.weights[codes].astype(np.float64)
@@ -259,12 +254,12 @@ class Training:
         if best < 0 or "val_loss" not in values:
             return True
         now, then = ((v["val_roc_auc"], -v["val_loss"]) for v in (values, {n: s[best] for n, s in history.items()}))
-        if self._settings.recipe.monitor == "loss" or np.isnan(now[0]):
+        if self.settings.recipe.monitor == "loss" or np.isnan(now[0]):
             return now[1] > then[1]
         return now > then  # of two equal areas, that of the lower loss
 
     def _is_stuck(self) -> bool:
-        patience = self._settings.recipe.patience
+        patience = self.settings.recipe.patience
         if patience is None or not self._is_last:
             return False
         return self.state.epoch - 1 - max(self.state.best_epoch, self._first) >= patience

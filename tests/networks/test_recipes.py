@@ -10,7 +10,7 @@ from histofeat import CNNClassifier, GroupLeakageError
 from histofeat.exceptions import WeightsError
 from histofeat.networks import ARCHITECTURES, STANDARD, Augmentation, Recipe, learning_rates
 from histofeat.networks._architectures import find_architecture
-from histofeat.networks._recipes import SCHEDULES
+from histofeat.networks._recipes import _CHOICES
 from histofeat.networks._settings import resolve
 
 
@@ -18,7 +18,7 @@ def settings(architecture="cancernet", weights=None, **params):
     return resolve(CNNClassifier(architecture, weights, **params).get_params(deep=False))
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("schedule", _CHOICES["schedule"])
 def test_a_schedule_is_its_formula(schedule):
     rates = learning_rates(schedule, 0.3, 40, warmup=0.25, n_epochs=5)
     for step, rate in enumerate(rates):
@@ -173,6 +173,6 @@ def test_every_network_has_what_it_needs():
     for name, record in ARCHITECTURES.items():
         assert find_architecture(name) is record
         assert "standard" in record.recipes
-        assert record.is_pretrained == bool(record.last_blocks) == ("standard" in record.fine_tuning)
+        assert (record.encoder is not None) == bool(record.last_blocks) == ("standard" in record.fine_tuning)
         assert record.input_size >= record.minimum_size
     assert {"mobilenetv2", "mobilenetv2_0.35", "mobilenet", "resnet50", "densenet201"} <= set(ARCHITECTURES)
