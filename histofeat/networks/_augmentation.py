@@ -60,7 +60,7 @@ class Augmentation:
     brightness: float = 0.0
     shift_px: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Refuse what is out of range."""
         for name in ("flips", "turns"):
             value = getattr(self, name)

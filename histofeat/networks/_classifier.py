@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import joblib
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from histofeat.exceptions import check_name
@@ -16,6 +20,7 @@ from histofeat.networks._architectures import BUILDING, rebuild
 from histofeat.networks._batches import PatchReader, on_device, probabilities, usual_side
 from histofeat.networks._network_files import read_network, write_network
 from histofeat.networks._preparation import check_labels, find_checkpoint, make_task, notes_of
+from histofeat.networks._recipes import Recipe
 from histofeat.networks._settings import device_of, resolve
 from histofeat.networks._training import Training
 
@@ -120,23 +125,24 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
 
     def __init__(
         self,
-        architecture="cancernet",
-        weights=None,
+        architecture: str = "cancernet",
+        weights: str | Path | None = None,
         *,
-        recipe="standard",
-        input_size=None,
-        epochs=None,
-        learning_rate=None,
-        class_weight=None,
-        validation_fraction=0.15,
-        views=1,
-        checkpoint=None,
-        device=None,
-        n_jobs=None,
-        random_state=0,
-        progress=None,
+        recipe: str | Recipe | Mapping[str, Any] = "standard",
+        input_size: int | None = None,
+        epochs: int | None = None,
+        learning_rate: float | None = None,
+        class_weight: str | Mapping[Any, float] | None = None,
+        validation_fraction: float = 0.15,
+        views: int = 1,
+        checkpoint: str | Path | None = None,
+        device: str | None = None,
+        n_jobs: int | None = None,
+        random_state: int | np.random.RandomState | np.random.Generator | None = 0,
+        progress: Callable[[int, int, dict[str, float]], None] | None = None,
     ):
-        self.architecture, self.weights = architecture, weights
+        self.architecture = architecture
+        self.weights = weights
         self.recipe = recipe
         self.input_size = input_size
         self.epochs = epochs
@@ -150,7 +156,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         self.random_state = random_state
         self.progress = progress
 
-    def fit(self, X, y, groups=None):
+    def fit(self, X: Any, y: ArrayLike, groups: ArrayLike | None = None) -> CNNClassifier:
         """Train the network.
 
         Parameters
@@ -180,18 +186,21 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
             model, state = training.run()
             with on_device(settings.device):
                 proba, readable = probabilities(model, reader, task.held_out, views=self.views)
-        self.classes_ = np.unique(labels)
-        self.input_size_, self.patch_side_ = settings.input_size, side
-        self.history_, self.best_epoch_ = state.history, state.best_epoch + 1
-        self.weights_ = state.kept
-        self.validation_rows_, self.validation_proba_ = task.held_out[readable], proba[readable]
-        self.skipped_ = tuple(images.name(row) for row in sorted(reader.unreadable))
-        self.notes_ = notes_of(settings, task, state, self.skipped_, groups)
+        self.classes_: np.ndarray = np.unique(labels)
+        self.input_size_: int = settings.input_size
+        self.patch_side_: int = side
+        self.history_: dict[str, list[float]] = state.history
+        self.best_epoch_: int = state.best_epoch + 1
+        self.weights_: list[np.ndarray] = state.kept
+        self.validation_rows_: np.ndarray = task.held_out[readable]
+        self.validation_proba_: np.ndarray = proba[readable]
+        self.skipped_: tuple[str, ...] = tuple(images.name(row) for row in sorted(reader.unreadable))
+        self.notes_: tuple[str, ...] = notes_of(settings, task, state, self.skipped_, groups)
         self._built_as = settings.built_as
         self._model = model
         return self
 
-    def predict_proba(self, X) -> np.ndarray:
+    def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities of shape (n, k), float64, columns in the order of ``classes_``, rows that add up to 1."""
         check_is_fitted(self)
         check_name("CNNClassifier.views", self.views, VIEW_COUNTS)
@@ -200,11 +209,11 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         with BUILDING, on_device(device_of(self.device)):
             return probabilities(self._network(), reader, np.arange(len(images)), views=self.views)[0]
 
-    def predict(self, X) -> np.ndarray:
+    def predict(self, X: Any) -> np.ndarray:
         """Labels of shape (n,): the most probable class."""
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
-    def save_network(self, path) -> Path:
+    def save_network(self, path: str | Path) -> Path:
         """Write the fitted network in Keras's own format, with what histofeat needs to read it back beside it.
 
         Parameters
@@ -222,7 +231,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
             return write_network(self, self._network(), Path(path))
 
     @classmethod
-    def load_network(cls, path) -> CNNClassifier:
+    def load_network(cls, path: str | Path) -> CNNClassifier:
         """Read what `save_network` wrote.
 
         Parameters
@@ -254,14 +263,14 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
             self._model = rebuild(self._built_as, len(self.classes_), self.input_size_, self.weights_)
         return self._model
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
         return {name: value for name, value in state.items() if name != "_model"}
 
-    def __sklearn_is_fitted__(self):
+    def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "weights_")
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Tags:
         tags = image_input_tags(super().__sklearn_tags__())
         tags.requires_fit = True
         return tags

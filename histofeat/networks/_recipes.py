@@ -233,7 +233,7 @@ class Recipe:
     precision: str = "float32"
     on_unreadable: str = "error"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Refuse what is out of range."""
         for name, known in _CHOICES.items():
             check_name(f"Recipe.{name}", getattr(self, name), known)

@@ -171,8 +171,7 @@ def _input_size(architecture, size) -> int:
     if size is None:
         return architecture.input_size
     remedy = f"None takes the {architecture.input_size} px of {architecture.name!r}."
-    check_whole("CNNClassifier.input_size", size, architecture.minimum_size, remedy)
-    return int(size)
+    return check_whole("CNNClassifier.input_size", size, architecture.minimum_size, remedy)
 
 
 def _seed(random_state) -> int:
@@ -181,8 +180,7 @@ def _seed(random_state) -> int:
     if isinstance(random_state, np.random.RandomState | np.random.Generator):
         draw = random_state.integers if isinstance(random_state, np.random.Generator) else random_state.randint
         return int(draw(2**31 - 1))
-    check_whole("CNNClassifier.random_state", random_state, 0, "Use 0.")
-    return int(random_state)
+    return check_whole("CNNClassifier.random_state", random_state, 0, "Use 0.")
 
 
 def device_of(device) -> str | None:

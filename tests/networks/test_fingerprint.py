@@ -178,11 +178,9 @@ def by_keras():
     return engines.KerasEngine(HISTO, shipped_weights(HISTO), device="cpu", **USUAL)
 
 
-def test_keras_and_openvino_have_the_known_fingerprint(by_keras, tmp_path):
+def test_keras_and_openvino_have_the_known_fingerprint(by_keras):
     pytest.importorskip("openvino", reason="openvino is not installed")
-    by_openvino = load_engine(
-        HISTO, shipped_weights(HISTO), EngineChoice("openvino", "cpu", ""), input_size=50, cache_dir=tmp_path
-    )
+    by_openvino = load_engine(HISTO, shipped_weights(HISTO), EngineChoice("openvino", "cpu", ""), input_size=50)
     first, second = (fingerprint(engine, 50) for engine in (by_keras, by_openvino))
     np.testing.assert_allclose(first, second, atol=1e-4)
     np.testing.assert_allclose(first, known_of_histo(), atol=1e-3)
@@ -237,10 +235,12 @@ def test_a_network_that_loads_in_part_is_refused(by_keras, tmp_path, monkeypatch
             layer = next(layer for layer in self._model._flatten_layers() if layer.name.startswith("conv2d"))
             layer.kernel.assign(layer.kernel * 0)
 
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
     def load():
         monkeypatch.setattr(engines, "_loaded", type(engines._loaded)())
         choice = EngineChoice("keras", "cpu", "")
-        return load_engine(HISTO, mine, choice, input_size=50, cache_dir=tmp_path)
+        return load_engine(HISTO, mine, choice, input_size=50)
 
     assert load().name == "keras"
     monkeypatch.setattr(engines, "KerasEngine", Forgetful)

@@ -54,9 +54,7 @@ def _of_timm(model: str, owner: str) -> TimmEncoder:
         near = hint if hint.startswith("Did you mean") else "`timm.list_models()` gives the names."
         raise ValueError(f"{owner}: expected the name of a network of timm after 'timm:', got {model!r}. {near}")
     files = (config["hf_hub_filename"],) if config.get("hf_hub_filename") else _HUB_FILES
-    return _record(
-        f"{TIMM}{model}", model, config, hub_id=config.get("hf_hub_id"), hub_files=files, options=(), owner=owner
-    )
+    return _record(f"{TIMM}{model}", model, config, owner, hub_id=config.get("hf_hub_id"), hub_files=files)
 
 
 @functools.lru_cache(maxsize=64)
@@ -81,13 +79,10 @@ def _of_hub(repository: str, owner: str) -> TimmEncoder:
     )
     # Old repositories of timm hold what is now under "pretrained_cfg" at the top.
     published = config.get("pretrained_cfg", config)
-    return _record(
-        f"{HUB}{repository}", architecture, published, hub_id=repository, hub_files=_HUB_FILES, options=options,
-        owner=owner,
-    )  # fmt: skip
+    return _record(f"{HUB}{repository}", architecture, published, owner, hub_id=repository, options=options)
 
 
-def _record(name, architecture, config, *, hub_id, hub_files, options, owner) -> TimmEncoder:
+def _record(name, architecture, config, owner, *, hub_id, hub_files=_HUB_FILES, options=()) -> TimmEncoder:
     size = int(config.get("input_size", (3, 224, 224))[-1])
     return TimmEncoder(
         name=name,

@@ -118,7 +118,6 @@ def load_engine(
     pooling: str = "avg",
     precision: str = "float32",
     n_threads: int | None = None,
-    cache_dir: str | Path | None = None,
 ) -> Engine:
     """The engine for these arguments, loaded once per process.
 
@@ -139,8 +138,6 @@ def load_engine(
     n_threads : int or None
         Threads of OpenVINO; None is ``OMP_NUM_THREADS`` where set (joblib sets it in its workers), otherwise the
         cores that this process may use. Keras has its backend's own setting.
-    cache_dir : path or None
-        Folder of networks converted for OpenVINO.
 
     Returns
     -------
@@ -153,7 +150,7 @@ def load_engine(
         If the weights are damaged or another network's, or the network does not have the fingerprint that is known for
         them; see `histofeat.networks.fingerprint`.
     """
-    threads, cache = n_threads or _default_threads(), user_cache() if cache_dir is None else Path(cache_dir)
+    threads = n_threads or _default_threads()
     # A forked child must not use its parent's threads, hence the process id.
     key = (
         os.getpid(), encoder.name, hash_weights(weights), choice.engine, choice.device,
@@ -163,12 +160,12 @@ def load_engine(
         if key not in _loaded:
             options = {"input_size": input_size, "pooling": pooling, "precision": precision}
             if choice.engine == "openvino":
-                made = OpenVINOEngine(encoder, weights, n_threads=threads, cache_dir=cache, **options)
+                made = OpenVINOEngine(encoder, weights, n_threads=threads, **options)
             else:
                 make = torch_engine.TorchEngine if choice.engine == "torch" else KerasEngine
                 made = make(encoder, weights, device=choice.device, **options)
             identity = {**options, "graph": graph_version(encoder)}
-            check_fingerprint(made, encoder, weights=hash_weights(weights), identity=identity, cache_dir=cache)
+            check_fingerprint(made, encoder, weights=hash_weights(weights), identity=identity, cache_dir=user_cache())
             _loaded[key] = made
             _log.info("%s at %d px, %s: %s", encoder.name, input_size, precision, choice.note)
             while len(_loaded) > _MAX_LOADED:

@@ -84,8 +84,6 @@ class OpenVINOEngine:
         Arithmetic, set explicitly: OpenVINO's own choice depends on the processor.
     n_threads : int
         Threads; each runs passes of its own, so their number does not change any value.
-    cache_dir : Path
-        Holds the folder of converted networks.
 
     Raises
     ------
@@ -95,7 +93,9 @@ class OpenVINOEngine:
 
     name = "openvino"
 
-    def __init__(self, encoder: Encoder, weights: Path, *, input_size, pooling, precision, n_threads, cache_dir):
+    def __init__(
+        self, encoder: Encoder, weights: Path, *, input_size: int, pooling: str, precision: str, n_threads: int
+    ):
         core = import_openvino().Core()
         if precision == "bfloat16" and not bfloat16_supported():
             raise ValueError(
@@ -113,7 +113,7 @@ class OpenVINOEngine:
         }
         build = partial(network.build_network, encoder, weights, input_size=input_size, pooling=pooling)
         beside = _converted_beside(encoder, weights, input_size, pooling)
-        model = core.read_model(beside) if beside else _read_network(core, identity, build, cache_dir)
+        model = core.read_model(beside) if beside else _read_network(core, identity, build, user_cache())
         model.reshape([ROWS, input_size, input_size, 3])
         options = {
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
@@ -125,7 +125,7 @@ class OpenVINOEngine:
         }
         self._queue = import_openvino().AsyncInferQueue(core.compile_model(model, "CPU", options), n_threads)
         self._lock = threading.Lock()
-        self.n_features = encoder.n_features
+        self.n_features: int = encoder.n_features
 
     def stage(self, pixels: np.ndarray, *, batch_size: int | None = None) -> np.ndarray:
         """Give the pixels as they are: the network reads them where they lie."""

@@ -196,12 +196,6 @@ def _mobilenet_v2(name: str, alpha: float, n_features: int = 1280, taps: tuple[s
     )  # fmt: skip
 
 
-def _gated(name, architecture, n_features, hub_id, licence, reference, **others) -> TimmEncoder:
-    return TimmEncoder(
-        name, architecture, n_features, hub_id, gated=True, licence=licence, reference=reference, **others
-    )
-
-
 _ALL: tuple[Encoder | TimmEncoder, ...] = (
     # ImageNet weights are those that were trained at 224 px, whatever the input size.
     _mobilenet_v2("mobilenetv2", 1.0),
@@ -231,21 +225,21 @@ _ALL: tuple[Encoder | TimmEncoder, ...] = (
         reference="histofeat/networks/pretrained/shipped/histo/MODEL_CARD.md",
     ),
     # Options and normalisation of the networks of timm are those of the authors' pages.
-    _gated(
-        "uni", "vit_large_patch16_224", 1024, "MahmoodLab/UNI", "CC-BY-NC-ND-4.0", "10.1038/s41591-024-02857-3",
-        options=(("init_values", 1e-5), ("dynamic_img_size", True)),
+    TimmEncoder(
+        "uni", "vit_large_patch16_224", 1024, "MahmoodLab/UNI", gated=True, licence="CC-BY-NC-ND-4.0",
+        options=(("init_values", 1e-5), ("dynamic_img_size", True)), reference="10.1038/s41591-024-02857-3",
     ),
-    _gated(
-        "virchow", "vit_huge_patch14_224", 2560, "paige-ai/Virchow", "Apache-2.0", "10.1038/s41591-024-03141-0",
+    TimmEncoder(
+        "virchow", "vit_huge_patch14_224", 2560, "paige-ai/Virchow", gated=True, licence="Apache-2.0",
         options=(
             ("init_values", 1e-5), ("mlp_ratio", 5.3375), ("mlp_layer", "timm.layers:SwiGLUPacked"),
             ("act_layer", "torch.nn:SiLU"), ("global_pool", ""), ("dynamic_img_size", True),
         ),
-        embedding="class_and_mean",
+        embedding="class_and_mean", reference="10.1038/s41591-024-03141-0",
     ),
-    _gated(
-        "h-optimus-0", "vit_giant_patch14_reg4_dinov2", 1536, "bioptimus/H-optimus-0", "Apache-2.0",
-        "https://github.com/bioptimus/releases/tree/main/models/h-optimus/v0",
+    TimmEncoder(
+        "h-optimus-0", "vit_giant_patch14_reg4_dinov2", 1536, "bioptimus/H-optimus-0", gated=True, licence="Apache-2.0",
+        reference="https://github.com/bioptimus/releases/tree/main/models/h-optimus/v0",
         options=(("img_size", 224), ("init_values", 1e-5), ("dynamic_img_size", False)),
         mean=(0.707223, 0.578729, 0.703617), std=(0.211883, 0.230117, 0.177517),
     ),
