@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from histofeat.features._batch import PatchBatch
 from histofeat.features._extraction import check_unique_names, extract
+from histofeat.features._feature_store import StoreLike
 from histofeat.images import as_images, image_input_tags
 
 
@@ -35,7 +36,7 @@ class PatchFeatures(TransformerMixin, BaseEstimator):
     #: Whether features do not change, up to rounding, when a patch is flipped or turned by 90 degrees.
     _invariant_to_turns: ClassVar[bool] = False
 
-    def fit(self, X, y=None) -> PatchFeatures:
+    def fit(self, X: Any, y: Any = None) -> PatchFeatures:
         """Validate the parameters and the form of `X`; nothing is learnt from the pixels.
 
         Parameters
@@ -59,10 +60,10 @@ class PatchFeatures(TransformerMixin, BaseEstimator):
         """
         self._check_params()
         as_images(X)
-        self.n_features_out_ = len(self._feature_names())
+        self.n_features_out_: int = len(self._feature_names())
         return self
 
-    def transform(self, X) -> np.ndarray:
+    def transform(self, X: Any) -> np.ndarray:
         """Measure the patches.
 
         Parameters
@@ -82,16 +83,16 @@ class PatchFeatures(TransformerMixin, BaseEstimator):
         """
         return extract([self], X).features[0]
 
-    def get_feature_names_out(self, input_features=None) -> np.ndarray:
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of the columns, an object array of shape (d,); `input_features` is ignored."""
         self._check_params()
         return np.asarray(self._feature_names(), dtype=object)
 
-    def _fingerprint(self) -> dict:
+    def _fingerprint(self) -> dict[str, Any]:
         """Parameters that the values depend on, for the key of a store."""
         return self.get_params(deep=False)
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Any:
         return image_input_tags(super().__sklearn_tags__())
 
     def _check_params(self) -> None:
@@ -131,32 +132,32 @@ class PatchUnion(TransformerMixin, BaseEstimator):
     True
     """
 
-    def __init__(self, families: Sequence[PatchFeatures], *, n_jobs: int | None = None, store=None):
+    def __init__(self, families: Sequence[PatchFeatures], *, n_jobs: int | None = None, store: StoreLike | None = None):
         self.families = families
         self.n_jobs = n_jobs
         self.store = store
 
-    def fit(self, X, y=None) -> PatchUnion:
+    def fit(self, X: Any, y: Any = None) -> PatchUnion:
         """Validate the families and the form of `X`; see `PatchFeatures.fit`."""
         self._check_families()
         for family in self.families:
             family.fit(X)
-        self.n_features_out_ = len(self.get_feature_names_out())
+        self.n_features_out_: int = len(self.get_feature_names_out())
         return self
 
-    def transform(self, X) -> np.ndarray:
+    def transform(self, X: Any) -> np.ndarray:
         """Measure the patches with every family: an array of shape (n, d), float32. See `extract`."""
         self._check_families()
         return np.hstack(extract(self.families, X, n_jobs=self.n_jobs, store=self.store).features)
 
-    def get_feature_names_out(self, input_features=None) -> np.ndarray:
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of the columns, family after family, an object array of shape (d,); `input_features` is ignored."""
         self._check_families()
         names = [family.get_feature_names_out() for family in self.families]
         check_unique_names(names)
         return np.concatenate(names)
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Any:
         return image_input_tags(super().__sklearn_tags__())
 
     def _check_families(self) -> None:

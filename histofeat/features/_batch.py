@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from histofeat.exceptions import known_names
-from histofeat.images import quantised_stains
 
 #: Every named channel: the colour space that holds it and its position there.
 CHANNELS: dict[str, tuple[str, int]] = {
@@ -22,7 +22,7 @@ CHANNELS: dict[str, tuple[str, int]] = {
 }
 
 
-def check_channels(owner: str, channels, known: tuple[str, ...] = ("gray", *CHANNELS)) -> None:
+def check_channels(owner: str, channels: Any, known: tuple[str, ...] = ("gray", *CHANNELS)) -> None:
     """Check that a parameter is a list of different channel names.
 
     Parameters
@@ -47,7 +47,7 @@ def check_channels(owner: str, channels, known: tuple[str, ...] = ("gray", *CHAN
     raise ValueError(f"{owner}: expected different names of {known}, got {channels!r}.{hint}")
 
 
-def check_different(owner: str, values, words: str) -> Sequence:
+def check_different(owner: str, values: Any, words: str) -> Sequence[Any]:
     """Return a parameter that is a list or tuple of different values, at least one.
 
     Parameters
@@ -134,7 +134,7 @@ class PatchBatch:
     """
 
     def __init__(self, rgb: np.ndarray):
-        self.rgb = read_only(rgb)
+        self.rgb: np.ndarray = read_only(rgb)
         self._channels: dict[str, np.ndarray] = {}
 
     def __len__(self) -> int:
@@ -153,6 +153,8 @@ class PatchBatch:
     @cached_property
     def stains(self) -> np.ndarray:
         """Hematoxylin, eosin and residual of shape (n, H, W, 3), uint8; see `quantised_stains` for the scale."""
+        from histofeat.images import quantised_stains
+
         return quantised_stains(self.rgb)
 
     def channel(self, name: str) -> np.ndarray:

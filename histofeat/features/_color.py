@@ -11,7 +11,7 @@ from numba import njit
 from histofeat.exceptions import check_whole
 from histofeat.features._base import PatchFeatures
 from histofeat.features._batch import CHANNELS, PatchBatch, as_stack, check_channels, read_only
-from histofeat.features._neighbourhoods import count_values
+from histofeat.features._neighbourhoods import count_cells, count_values
 
 #: Moments of a channel, in the order of the columns.
 MOMENTS = ("mean", "std", "skewness", "kurtosis")
@@ -354,15 +354,6 @@ def _share_cells(images, bins, shares):
         share = shares[image]
         count_cells(images[image], bins, share)
         share /= len(images[image])
-
-
-@njit(cache=True, nogil=True)
-def count_cells(pixels, bins, counts):
-    """Fill `counts` (bins^3) with the number of `pixels` (n, 3) uint8 in each cell."""
-    step = np.arange(256) * bins // 256
-    counts[:] = 0
-    for i in range(len(pixels)):
-        counts[(step[pixels[i, 0]] * bins + step[pixels[i, 1]]) * bins + step[pixels[i, 2]]] += 1
 
 
 @njit(cache=True, nogil=True)

@@ -160,7 +160,7 @@ class CNNEmbedding(PatchFeatures):
             return None
         return read_record(self._find_weights(), self.encoder)
 
-    def _fingerprint(self) -> dict:
+    def _fingerprint(self) -> dict[str, Any]:
         """Parameters that change the numbers: not the place of the weights, the batch size or the threads."""
         choice = self._choice()
         encoder, backend = find_encoder(self.encoder), backend_name() if choice.engine == "keras" else None

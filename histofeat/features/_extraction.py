@@ -9,14 +9,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from os import PathLike
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from histofeat.features._batch import PatchBatch
-from histofeat.features._feature_store import FeatureStore, as_store
+from histofeat.features._feature_store import StoreLike, as_store
 from histofeat.features._store_session import Session, content_key, extractor_name
 from histofeat.images import Images, as_images, run_ahead
 
@@ -56,10 +55,10 @@ class Runtime:
     """
 
     n_jobs: int | None = None
-    store: str | PathLike[str] | FeatureStore | None = None
+    store: StoreLike | None = None
     progress: Callable[[str, int, int], None] | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "store", as_store(self.store))
         if self.progress is not None and not callable(self.progress):
             raise ValueError(
@@ -121,10 +120,10 @@ class Extraction:
 
 def extract(
     families: Sequence[Any],
-    X,
+    X: Any,
     *,
     n_jobs: int | None = None,
-    store: str | PathLike[str] | FeatureStore | None = None,
+    store: StoreLike | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Extraction:
     """Measure images with several families, reading and decoding each image once.
@@ -186,7 +185,7 @@ class _Job:
     computed: Counter = field(default_factory=Counter)
     seconds: Counter = field(default_factory=Counter)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         names = [family.get_feature_names_out() for family in self.families]
         check_unique_names(names)
         self.chunk = max(family._batch_size for family in self.families)

@@ -75,9 +75,9 @@ class FeatureStore:
     [('color', 2)]
     """
 
-    path: str | PathLike
+    path: str | PathLike[str]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "path", fspath(self.path))
 
     def session(self) -> AbstractContextManager[Session]:
@@ -146,7 +146,11 @@ class FeatureStore:
             return session.purge(known if family is None else [family])
 
 
-def as_store(store: str | PathLike | FeatureStore | None) -> FeatureStore | None:
+#: What is accepted as a store.
+StoreLike = str | PathLike[str] | FeatureStore
+
+
+def as_store(store: StoreLike | None) -> FeatureStore | None:
     """Take a path or a `FeatureStore`; None stays None.
 
     Raises

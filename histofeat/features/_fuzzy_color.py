@@ -12,7 +12,7 @@ from numba import njit
 from histofeat.exceptions import check_real
 from histofeat.features._base import PatchFeatures
 from histofeat.features._batch import PatchBatch, as_stack, read_only
-from histofeat.features._color import count_cells
+from histofeat.features._neighbourhoods import count_cells
 
 #: Fine colours: levels of each channel, as many as Han and Ma take (16 ** 3 = 4096).
 _LEVELS = 16

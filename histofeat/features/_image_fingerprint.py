@@ -171,7 +171,7 @@ class Fingerprints:
     side_px: np.ndarray
 
     @classmethod
-    def of(cls, matrix) -> Fingerprints:
+    def of(cls, matrix: np.ndarray) -> Fingerprints:
         """Split a matrix of `ImageFingerprint` into its columns.
 
         Parameters
@@ -274,6 +274,6 @@ class TrainingImages:
             )
 
     @classmethod
-    def of(cls, dataset: str, matrix) -> TrainingImages:
+    def of(cls, dataset: str, matrix: np.ndarray) -> TrainingImages:
         """Record the images whose fingerprints are in `matrix`, as from ``ImageFingerprint().transform(X)``."""
         return cls(dataset, frozenset(Fingerprints.of(matrix).keys()))

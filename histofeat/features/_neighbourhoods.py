@@ -1,4 +1,4 @@
-"""Circles of neighbours for local binary patterns: positions, weights, patterns from their bits, and their counts."""
+"""Circles of neighbours for local binary patterns: positions, weights, and patterns; counts of values and colours."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -147,3 +147,12 @@ def count_values(values, tables):
         tables[3, values[i + 3]] += 1
     for i in range(whole, len(values)):
         tables[0, values[i]] += 1
+
+
+@njit(cache=True, nogil=True)
+def count_cells(pixels, bins, counts):
+    """Fill `counts` (bins^3) with the number of `pixels` (n, 3) uint8 in each cell of an RGB grid."""
+    step = np.arange(256) * bins // 256
+    counts[:] = 0
+    for i in range(len(pixels)):
+        counts[(step[pixels[i, 0]] * bins + step[pixels[i, 1]]) * bins + step[pixels[i, 2]]] += 1

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -323,7 +324,7 @@ def content_key(content: bytes | np.ndarray) -> bytes:
     return digest.digest()
 
 
-def extractor_name(extractor) -> str:
+def extractor_name(extractor: Any) -> str:
     """Name under which a store keeps the rows of an extractor.
 
     Parameters

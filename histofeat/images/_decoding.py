@@ -58,7 +58,7 @@ class Images:
         Whether the items are paths.
     """
 
-    items: Sequence
+    items: Sequence[Any]
     on_disk: bool
 
     def __len__(self) -> int:
@@ -162,7 +162,7 @@ def _from_list(items: list) -> Images:
     return Images([os.fspath(item) for item in items], on_disk=True)
 
 
-def read_patch(path: str | os.PathLike) -> np.ndarray:
+def read_patch(path: str | os.PathLike[str]) -> np.ndarray:
     """Read one image file as RGB.
 
     Parameters
@@ -183,7 +183,7 @@ def read_patch(path: str | os.PathLike) -> np.ndarray:
     return decode_patch(_read_bytes(path), name=os.fspath(path))[0]
 
 
-def _read_bytes(path: str | os.PathLike) -> bytes:
+def _read_bytes(path: str | os.PathLike[str]) -> bytes:
     try:
         # Unbuffered and without pathlib: half the time, on files of a few kilobytes.
         with io.FileIO(path) as file:

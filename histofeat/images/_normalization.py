@@ -125,8 +125,9 @@ class StainNormalizer(TransformerMixin, BaseEstimator):
         if self.unit == "patch" and codes is not None:
             owners = codes[usable]
             found = np.stack([np.median(found[owners == owner], axis=0) for owner in np.unique(owners)])
-        self.reference_ = self._settled(np.median(found, axis=0))
-        self.n_units_, self.n_left_out_ = len(usable), int((~usable).sum())
+        self.reference_: np.ndarray = self._settled(np.median(found, axis=0))
+        self.n_units_: int = len(usable)
+        self.n_left_out_: int = int((~usable).sum())
         return self
 
     def transform(self, X: Any, groups: Any = None) -> np.ndarray | list[np.ndarray]:
@@ -200,7 +201,7 @@ class StainNormalizer(TransformerMixin, BaseEstimator):
             return patch
         return self._change(np.ascontiguousarray(patch).reshape(-1, 3), source).reshape(patch.shape)
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Any:
         tags = image_input_tags(super().__sklearn_tags__())
         tags.requires_fit = True
         return tags

@@ -147,7 +147,7 @@ class MappedImages(Images):
     change: Callable[[int, np.ndarray], np.ndarray]
     _rules: dict[int, tuple[str, ...]] = field(default_factory=dict, repr=False)
 
-    def take(self, rows) -> MappedImages:
+    def take(self, rows: Iterable[int]) -> MappedImages:
         """Some of the images, in the order of `rows`; each is changed as at its place in the whole."""
         rows, base = list(rows), self.base.take(rows)
         return MappedImages(base.items, base.on_disk, base, lambda index, patch: self.change(rows[index], patch))
@@ -164,7 +164,7 @@ class MappedImages(Images):
         return content, self._rules.get(index, ())
 
 
-def map_images(X, change: Callable[[int, np.ndarray], np.ndarray]) -> MappedImages:
+def map_images(X: Any, change: Callable[[int, np.ndarray], np.ndarray]) -> MappedImages:
     """Put a change before whatever reads the images.
 
     Parameters

@@ -1,7 +1,8 @@
 """Splitters that keep each patient on one side, and `fold_rows`, which turns ``cv=`` into checked row numbers."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 from sklearn.model_selection import BaseCrossValidator, StratifiedGroupKFold, StratifiedKFold
@@ -10,20 +11,22 @@ from histofeat.exceptions import GroupLeakageError, check_whole
 from histofeat.model_selection._patients import check_labels, encode_patients, shown_class
 
 _ATTEMPTS = 20
+#: Training and test rows.
+_Rows = tuple[np.ndarray, np.ndarray]
 
 
 class SeededSplitter(BaseCrossValidator):
     """Base of the splitters: its representation, the number of splits, and rows from the test side of each split."""
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         """Return the call that makes this splitter."""
         return f"{type(self).__name__}({', '.join(f'{name}={value}' for name, value in vars(self).items())})"
 
-    def get_n_splits(self, X=None, y=None, groups=None):
+    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
         """Return the number of splits; the arguments are ignored."""
         return self.n_splits
 
-    def split(self, X, y=None, groups=None):
+    def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[_Rows]:
         """Generate the training and the test rows of every split.
 
         Parameters
@@ -55,7 +58,7 @@ class SeededSplitter(BaseCrossValidator):
 class _SeededKFold(SeededSplitter):
     """Base of the two k-fold splitters: parameters, their validation, and the test side of each fold."""
 
-    def __init__(self, n_splits=5, *, shuffle=True, random_state=0):
+    def __init__(self, n_splits: int = 5, *, shuffle: bool = True, random_state: int | None = 0):
         self.n_splits = n_splits
         self.shuffle = shuffle
         self.random_state = random_state
@@ -233,7 +236,7 @@ def _carriers(label, labels, codes):
     return len(np.unique(codes[labels == label]))
 
 
-def fold_rows(cv, y, patients, where, *, disjoint=True):
+def fold_rows(cv: Any, y: Any, patients: Any, where: str, *, disjoint: bool = True) -> tuple[_Rows, ...]:
     """Turn what is given as ``cv=`` into checked row numbers.
 
     Parameters

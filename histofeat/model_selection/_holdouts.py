@@ -58,7 +58,7 @@ class PatientHoldOuts(SeededSplitter):
     # Read by scikit-learn under metadata routing: the splitter requests groups by default.
     __metadata_request__split = {"groups": True}  # noqa: RUF012
 
-    def __init__(self, n_splits=5, test_size=0.3, random_state=0):
+    def __init__(self, n_splits: int = 5, test_size: float = 0.3, random_state: int | None = 0):
         self.n_splits = n_splits
         self.test_size = test_size
         self.random_state = random_state
