@@ -1,8 +1,12 @@
 """Evaluate pipelines under one protocol: features once per image, heads once per fold, scores with intervals."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
-from histofeat.evaluation._feature_bank import RETRAINED, FeatureBank, Retrainer, check_retrainable
+from histofeat.datasets import PatchDataset
+from histofeat.evaluation._feature_bank import RETRAINED, FeatureBank, check_retrainable
 from histofeat.evaluation._fitting import fit_all
 from histofeat.evaluation._folds import (
     AuditPolicy,
@@ -17,26 +21,26 @@ from histofeat.evaluation._results import Evaluation, ModelResult, NotRun
 from histofeat.evaluation._search import Search
 from histofeat.evaluation.audit._audit import audit_fingerprints, cheap_findings
 from histofeat.evaluation.audit._findings import check_audit
-from histofeat.features import ImageFingerprint, Runtime
+from histofeat.features import Runtime
 from histofeat.metrics import LABEL_METRICS, confusion, most_probable, parse_rule, patient_weights, score_folds
 from histofeat.model_selection import PatientKFold
 from histofeat.models import check_inner_patients
 
 
 def evaluate(
-    dataset,
-    pipelines,
-    cv=None,
+    dataset: PatchDataset,
+    pipelines: Any,
+    cv: Any = None,
     *,
-    inner_cv=None,
-    n_resamples=2000,
-    random_state=0,
-    threshold="f1",
-    search=None,
-    audit=None,
-    retrain_encoder=False,
-    runtime=None,
-):
+    inner_cv: Any = None,
+    n_resamples: int = 2000,
+    random_state: int = 0,
+    threshold: str = "f1",
+    search: Search | Mapping[str, Any] | None = None,
+    audit: AuditPolicy | None = None,
+    retrain_encoder: bool = False,
+    runtime: Runtime | None = None,
+) -> Evaluation:
     """Evaluate pipelines on held-out patients.
 
     Features are measured once per image for all pipelines together, each family once however many pipelines
@@ -190,8 +194,8 @@ def _runnable(plans):
 
 def _measure(plans, run):
     """Measure all features, and audit the folds by the images, before any training or fit."""
-    bank = FeatureBank(plans, run, {"audit": ImageFingerprint()})
-    prints, pipelines = bank.extra("audit"), _runnable(plans)
+    bank = FeatureBank(plans, run, fingerprints=True)
+    prints, pipelines = bank.prints, _runnable(plans)
     with run.timed("audit"):
         if run.policy.known_patients == "leave_out":
             known = leave_out_known(run.dataset, run.splits, pipelines, prints, retrained=run.retrain)
@@ -199,7 +203,7 @@ def _measure(plans, run):
         more = {"pipelines": pipelines, "n_jobs": run.runtime.n_jobs, "retrained": run.retrain}
         found = audit_fingerprints(run.dataset, run.splits, prints, **more)
         audit = check_rest(found, run.policy.accept_findings, run.left_out)
-    return bank.measure_folds(Retrainer(run, prints) if run.retrain else None), audit
+    return bank.measure_folds(), audit
 
 
 def _score_all(fits, run, n_resamples):

@@ -8,16 +8,18 @@ records all images that it was trained on.
 """
 
 import tempfile
+from collections.abc import Sequence
 from contextlib import contextmanager
+from typing import Any, Self
 
 import numpy as np
 from sklearn.base import clone
 
-from histofeat.evaluation._plans import CANNOT_RUN, Parts, can_retrain
+from histofeat.evaluation._plans import CANNOT_RUN, Parts, Plan, Run, can_retrain
 from histofeat.evaluation.audit._encoders import encoder_records
 from histofeat.exceptions import GroupLeakageError
-from histofeat.features import Fingerprints, extract, passes_over_images
-from histofeat.images import as_images
+from histofeat.features import Fingerprints, ImageFingerprint, extract, passes_over_images
+from histofeat.images import as_images, normalized_images
 from histofeat.model_selection import encode_patients
 
 
@@ -30,36 +32,26 @@ class FeatureBank:
     ----------
     plans : sequence of Plan
     run : Run
-    extra : mapping of str to PatchFeatures, optional
-        Families that no plan names, measured in the same pass over the images.
+    fingerprints : bool, default=False
+        Whether to measure `ImageFingerprint` in the same pass over the images, for the audit and for encoders that are
+        trained again.
     """
 
-    def __init__(self, plans, run, extra=None):
+    def __init__(self, plans: Sequence[Plan], run: Run, *, fingerprints: bool = False):
         self._plans, self._run, self._plain = plans, run, as_images(run.dataset.X)
         self._by_fold, self._normalized, self._n_read = {}, {}, 0
-        plain = dict(extra or {})
+        plain = {"fingerprints": ImageFingerprint()} if fingerprints else {}
         for plan in plans:
             if plan.reason is None and plan.normalizer is None:
                 plain.update(_same_in_every_fold(plan))
         self._expect_passes(len(passes_over_images(plain)))
         self._shared = self._measure(plain, self._plain, run.runtime.store)
 
-    def measure_folds(self, retrainer=None):
-        """Measure what differs between folds: families behind a normaliser, and encoders trained again in each fold.
-
-        Parameters
-        ----------
-        retrainer : Retrainer, optional
-            Trains them; needed where a plan has such encoders.
-
-        Returns
-        -------
-        self : FeatureBank
-        """
+    def measure_folds(self) -> Self:
+        """Measure what differs between folds: families behind a normaliser, and encoders trained again in each fold."""
         run, behind, retrained = self._run, _behind_normalizers(self._plans), _trained_anew(self._plans)
         self._expect_passes()
-        if retrainer is not None:
-            retrainer.expect(len(run.splits) * len(retrained))
+        retrainer = _Retrainer(run, self.prints, len(run.splits) * len(retrained)) if retrained else None
         for fold, (train, _) in enumerate(run.splits):
             for name, (normalizer, wanted) in behind.items():
                 images = self._normalized[name, fold] = _normalized(normalizer, run, train)
@@ -112,11 +104,12 @@ class FeatureBank:
             _add_seconds(run.seconds, extraction.seconds, families)
         return found
 
-    def extra(self, key):
-        """Features of an extra family, float32 of shape (n, d)."""
-        return self._shared[key]
+    @property
+    def prints(self) -> np.ndarray:
+        """Fingerprints of all images, float32 of shape (n, 35)."""
+        return self._shared["fingerprints"]
 
-    def rows(self, plan, fold, index):
+    def rows(self, plan: Plan, fold: int, index: np.ndarray) -> Any:
         """Features of some rows in one fold, float32 of shape (n_rows, d), families side by side.
 
         For a head that takes the patches themselves, the images (`histofeat.images.Images`) of those rows.
@@ -125,7 +118,7 @@ class FeatureBank:
             return self._images(plan, fold).take(index)
         return np.hstack([self._matrix(plan, fold, key)[index] for key in plan.by_key])
 
-    def width(self, plan):
+    def width(self, plan: Plan) -> int:
         """Columns of a plan; 0 where its head takes the patches themselves."""
         return sum(self._matrix(plan, 0, key).shape[1] for key in plan.by_key)
 
@@ -163,8 +156,6 @@ def _places(plan):
 
 def _normalized(normalizer, run, train):
     """All images behind a normaliser that is fitted on the training patches of a fold."""
-    from histofeat.images import normalized_images
-
     with run.timed("extraction"):
         fitted = clone(normalizer).fit(run.dataset.X[train], groups=run.patients[train])
     return normalized_images(run.dataset.X, fitted, groups=run.patients)
@@ -206,7 +197,7 @@ def check_retrainable(pipelines):
         )
 
 
-class Retrainer:
+class _Retrainer:
     """Trains encoders again on the training rows of a fold.
 
     Parameters
@@ -216,17 +207,15 @@ class Retrainer:
         ``runtime`` and ``timed``.
     prints : ndarray of shape (n, 35), float32
         As `histofeat.features.ImageFingerprint` measures them.
+    total : int
+        How many encoders there will be in all, for the progress.
     """
 
-    def __init__(self, run, prints):
+    def __init__(self, run, prints, total):
         prints = Fingerprints.of(prints)
         self._run, self._keys, self._flat = run, prints.keys(), prints.flat
         _, self._patient = encode_patients(run.patients, len(run.dataset), "dataset.patients")
-        self._done = self._total = 0
-
-    def expect(self, total):
-        """Say how many encoders there will be in all, for the progress."""
-        self._total = total
+        self._done, self._total = 0, total
 
     @contextmanager
     def trained(self, family, fold, images):

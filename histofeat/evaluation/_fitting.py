@@ -1,18 +1,21 @@
 """Fit heads on folds in threads; choose parameters, threshold and calibration on the training patients."""
 
 import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import joblib
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import clone
 from sklearn.utils.validation import has_fit_parameter
 from threadpoolctl import threadpool_limits
 
 from histofeat.evaluation._plans import CANNOT_RUN
 from histofeat.evaluation._search import tune_head
+from histofeat.features import Runtime
 from histofeat.metrics import choose_threshold, fit_calibrator, most_probable
 from histofeat.models import fit_with_inner_scores
 
@@ -23,7 +26,7 @@ NOT_TUNED = (
 )
 
 
-def run_in_threads(work, tasks, runtime, stage="fit"):
+def run_in_threads(work: Callable[[Any], Any], tasks: Sequence[Any], runtime: Runtime, stage: str = "fit") -> list[Any]:
     """Return ``[work(task) for task in tasks]``, computed in threads; the first error ends it.
 
     Parameters
@@ -54,15 +57,11 @@ def run_in_threads(work, tasks, runtime, stage="fit"):
     return found
 
 
-def class_probabilities(head, X, n_classes):
+def class_probabilities(head: Any, X: ArrayLike, n_classes: int) -> np.ndarray:
     """Class probabilities of a fitted head, float64 of shape (n, n_classes); 0 for classes that it never saw."""
-    return _all_classes(head.predict_proba(X), head.classes_, n_classes)
-
-
-def _all_classes(proba, classes, n_classes):
-    spread = np.zeros((len(proba), n_classes))
-    spread[:, classes] = proba
-    return spread
+    proba = np.zeros((len(X), n_classes))
+    proba[:, head.classes_] = head.predict_proba(X)
+    return proba
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +86,9 @@ class FoldFit:
     test: np.ndarray
 
 
-def out_of_fold(fits, y, patients, n_classes, runtime):
+def out_of_fold(
+    fits: Sequence[FoldFit], y: np.ndarray, patients: np.ndarray, n_classes: int, runtime: Runtime
+) -> dict[Any, np.ndarray]:
     """Fit heads on folds and score the test rows.
 
     Parameters
@@ -167,7 +168,7 @@ def _fit_fold(fit, bank, run, fold):
     fit.proba[test] = proba
     record |= {"notes": head.notes_, "fit_s": fitted - started, "predict_s": time.perf_counter() - fitted}
     if proba.shape[1] == 2:
-        _decide(fit, record, test, y[train], _all_classes(inner, head.classes_, 2), run.threshold)
+        _decide(fit, record, test, y[train], inner, run.threshold)
     else:
         fit.tuned[test], fit.calibrated[test] = most_probable(proba), proba
 

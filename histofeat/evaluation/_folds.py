@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from sklearn.model_selection import check_cv
 
+from histofeat.datasets import PatchDataset
+from histofeat.evaluation._plans import Folds
 from histofeat.evaluation._results import LeftOut
 from histofeat.evaluation.audit._audit import audit_encoders
 from histofeat.evaluation.audit._encoders import find_known_patients
 from histofeat.evaluation.audit._findings import AuditReport, check_audit, check_codes
 from histofeat.evaluation.audit._table_checks import as_split, lost_classes
 from histofeat.exceptions import GroupLeakageError, and_more, check_name
+from histofeat.features import Runtime
 from histofeat.model_selection import PatchKFold, PatientKFold, check_no_shared_patients, encode_patients, fold_rows
 
 
@@ -44,7 +48,7 @@ class AuditPolicy:
     accept_findings: tuple[str, ...] = ()
     known_patients: str = "refuse"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "accept_findings", check_codes(self.accept_findings))
         check_name("AuditPolicy.known_patients", self.known_patients, ("refuse", "leave_out"))
 
@@ -147,10 +151,8 @@ def make_inner_folds(inner_cv, pairs, dataset, *, allow_shared_patients=False):
             folds = list(inner_cv.split(train, y[train], patients[train]))
             for inner_train, inner_test in () if allow_shared_patients else folds:
                 check_no_shared_patients(inner_train, inner_test, patients[train])
-        except GroupLeakageError as error:
-            raise GroupLeakageError(f"{where}: {error}") from error
-        except ValueError as error:
-            raise ValueError(f"{where}: {error}") from error
+        except ValueError as error:  # a GroupLeakageError stays one
+            raise type(error)(f"{where}: {error}") from error
         times = np.bincount(np.concatenate([test for _, test in folds]), minlength=len(train))
         if (times != 1).any():
             raise ValueError(
@@ -183,12 +185,14 @@ class FairFolds:
         Codes of errors that are there and were accepted.
     """
 
-    splits: tuple
+    splits: Folds
     left_out: LeftOut | None = None
     accepted: tuple[str, ...] = ()
 
 
-def fair_folds(cv, dataset, pipelines, *, owner, audit=None, runtime=None):
+def fair_folds(
+    cv: Any, dataset: PatchDataset, pipelines: Any, *, owner: str, audit: AuditPolicy | None, runtime: Runtime | None
+) -> FairFolds:
     """Check folds as `evaluate` does, for the studies: refuse patients that an encoder knows, or leave them out.
 
     Parameters
@@ -199,9 +203,9 @@ def fair_folds(cv, dataset, pipelines, *, owner, audit=None, runtime=None):
     pipelines : IDCPipeline, mapping of str to IDCPipeline, or sequence of (str, IDCPipeline)
     owner : str
         The function that an error names.
-    audit : AuditPolicy, optional
+    audit : AuditPolicy or None
         As of `evaluate`; HF001 and HF007 are looked for, and HF004 where patients were left out.
-    runtime : Runtime, optional
+    runtime : Runtime or None
 
     Returns
     -------

@@ -3,21 +3,25 @@
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from types import FunctionType, MethodType
-from typing import Any
+from typing import Any, Self
 
 import joblib
+import numpy as np
 from sklearn.base import clone
 
+from histofeat.datasets import PatchDataset
 from histofeat.exceptions import MissingExtraError, WeightsError
 from histofeat.features import Runtime, check_unique_names, extract
 from histofeat.models import PIXELS, FeatureHead, PixelHead
 
 #: Errors that put a model in ``not_run`` instead of ending the evaluation.
 CANNOT_RUN = (WeightsError, MissingExtraError)
+#: Training and test rows of each fold.
+Folds = tuple[tuple[np.ndarray, np.ndarray], ...]
 
 
 @dataclass
@@ -41,25 +45,26 @@ class Run:
     left_out : LeftOut or None
     """
 
-    dataset: Any
-    splits: tuple
+    dataset: PatchDataset
+    splits: Folds
     runtime: Runtime
-    inner: tuple = ()
+    inner: tuple[Any, ...] = ()
     random_state: int = 0
     threshold: Any = None
     search: Any = None
     retrain: bool = False
     policy: Any = None
     left_out: Any = None
-    seconds: Counter = field(default_factory=Counter)
-    conversions: Counter = field(default_factory=Counter)
-    computed: Counter = field(default_factory=Counter)
+    seconds: Counter[str] = field(default_factory=Counter)
+    conversions: Counter[str] = field(default_factory=Counter)
+    computed: Counter[str] = field(default_factory=Counter)
 
-    def __post_init__(self):
-        self.y, self.patients = self.dataset.y, self.dataset.patients
+    def __post_init__(self) -> None:
+        self.y: np.ndarray = self.dataset.y
+        self.patients: np.ndarray = self.dataset.patients
 
     @contextmanager
-    def timed(self, stage):
+    def timed(self, stage: str) -> Iterator[None]:
         """Add the seconds of a block to those of its stage."""
         started = time.perf_counter()
         try:
@@ -67,7 +72,7 @@ class Run:
         finally:
             self.seconds[stage] += time.perf_counter() - started
 
-    def leave_out(self, tests, left_out):
+    def leave_out(self, tests: list[np.ndarray], left_out: Any) -> None:
         """Test only the rows `tests` in each fold; drop folds without any."""
         kept = [number for number, test in enumerate(tests) if test.size]
         self.splits = tuple((self.splits[number][0], tests[number]) for number in kept)
@@ -94,12 +99,12 @@ class Plan:
     name: str
     head_name: str
     pipeline: Any
-    families: tuple = ()
+    families: tuple[Any, ...] = ()
     head: Any = None
     reason: str | None = None
     retrain: bool = False
 
-    def build(self):
+    def build(self) -> Self:
         """Build families and head.
 
         Raises
@@ -112,38 +117,38 @@ class Plan:
         return self
 
     @property
-    def by_key(self):
+    def by_key(self) -> dict[str, Any]:
         """The families by key; two families of the same class and parameters have one key."""
         return {_key_of(family): family for family in self.families}
 
     @property
-    def retrained(self):
+    def retrained(self) -> dict[str, Any]:
         """The families to train again in each fold, by their keys."""
         return {key: family for key, family in self.by_key.items() if self.retrain and can_retrain(family)}
 
     @property
-    def takes_pixels(self):
+    def takes_pixels(self) -> bool:
         """Whether the head is a network on the patches themselves."""
         return isinstance(self.head, PixelHead)
 
     @property
-    def feature_names(self):
+    def feature_names(self) -> tuple[str, ...]:
         """Names of the families in column order; "pixels" for a network on the patches themselves."""
         return (PIXELS,) if self.takes_pixels else tuple(family.family for family in self.families)
 
     @property
-    def measuring(self):
+    def measuring(self) -> tuple[Any, ...]:
         """Everything that reads pixels, in order: the normaliser, the families, the network."""
         head = self.head.classifier if self.takes_pixels else None
         return tuple(part for part in (self.normalizer, *self.families, head) if part is not None)
 
     @property
-    def normalizer(self):
+    def normalizer(self) -> Any:
         """The unfitted stain normaliser before the families, or None."""
         return self.pipeline.make_normalizer()
 
     @property
-    def normalizer_key(self):
+    def normalizer_key(self) -> str | None:
         """A key that is equal for equal normalisers; None without one."""
         return None if self.normalizer is None else _key_of(self.normalizer)
 
@@ -158,7 +163,9 @@ def can_retrain(family) -> bool:
     return hasattr(family, "family") and (trains_itself or getattr(family, "is_trainable", False))
 
 
-def name_pipelines(pipelines, where, *, kind="an IDCPipeline", method="make_head") -> list[tuple[str, Any]]:
+def name_pipelines(
+    pipelines: Any, where: str, *, kind: str = "an IDCPipeline", method: str = "make_head"
+) -> list[tuple[str, Any]]:
     """Turn what is given as ``pipelines=`` into pairs of name and pipeline.
 
     Parameters
@@ -357,15 +364,10 @@ def _children(path: str, value) -> Iterator[tuple[str, Any]]:
         yield from ((f"{path}.{name}", getattr(value, name)) for name in ("func", "args", "keywords"))
     elif isinstance(value, FunctionType):
         cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
-        yield from ((f"{path}.{name}", _content(cell)) for name, cell in cells)
+        for name, cell in cells:
+            with suppress(ValueError):  # a name that was never set
+                yield f"{path}.{name}", cell.cell_contents
         yield f"{path}.__defaults__", value.__defaults__
         yield f"{path}.__kwdefaults__", value.__kwdefaults__
     elif hasattr(value, "get_params"):
         yield from ((f"{path}.{name}", item) for name, item in value.get_params(deep=False).items())
-
-
-def _content(cell):
-    try:
-        return cell.cell_contents
-    except ValueError:  # a name that was never set
-        return None

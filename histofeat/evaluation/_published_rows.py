@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from histofeat.datasets import CsvRows, load_idc, official_roles, parse_name, read_csv_rows
-from histofeat.exceptions import check_name, known_names
+from histofeat.exceptions import known_names
 
 COLUMNS = ("patch", "score")
 """What a table of predictions has to have."""
@@ -82,30 +82,6 @@ PROTOCOLS = {
     )
 }
 """The protocols by name; a project may add its own."""
-
-
-def as_protocol(protocol: str | Protocol) -> Protocol:
-    """Look up a protocol.
-
-    Parameters
-    ----------
-    protocol : str or Protocol
-        A name in `PROTOCOLS`, or a protocol, which comes back as it is.
-
-    Raises
-    ------
-    ValueError
-        If the name is unknown; the message gives the nearest.
-
-    Examples
-    --------
-    >>> as_protocol("idc-official").positive
-    'IDC'
-    """
-    if isinstance(protocol, Protocol):
-        return protocol
-    check_name("protocol", protocol, PROTOCOLS, "the name of a published split")
-    return PROTOCOLS[protocol]
 
 
 def read_predictions(path: str | os.PathLike[str]) -> pd.DataFrame:
@@ -183,11 +159,8 @@ class RowCount(NamedTuple):
         return cls(len(table), table["patient"].nunique())
 
     def __str__(self) -> str:
-        patches, patients = (
-            f"{count:,} {noun}{'' if count == 1 else 's' if noun == 'patient' else 'es'}"
-            for count, noun in zip(self, ("patch", "patient"), strict=True)
-        )
-        return f"{patches} of {patients}"
+        patches = f"{self.n_patches:,} patch{'' if self.n_patches == 1 else 'es'}"
+        return f"{patches} of {self.n_patients:,} patient{'' if self.n_patients == 1 else 's'}"
 
 
 def sort_rows(predictions: pd.DataFrame, protocol: Protocol) -> pd.DataFrame:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from histofeat.evaluation._published_rows import Protocol, RowCount, as_protocol, check_complete, sort_rows
-from histofeat.exceptions import DatasetError
+from histofeat.evaluation._published_rows import PROTOCOLS, Protocol, RowCount, check_complete, sort_rows
+from histofeat.exceptions import DatasetError, check_name
 from histofeat.metrics import LABEL_METRICS, Score, choose_threshold, most_probable, parse_rule, score_folds
 
 _SELECTION = ("train", "validation")
@@ -180,7 +180,9 @@ def score_predictions(
     >>> str(scored.test), scored.scores["roc_auc"].pooled, len(scored.absent), round(scored.threshold, 2)
     ('4 patches of 1 patient', 1.0, 48, 0.45)
     """
-    protocol = as_protocol(protocol)
+    if not isinstance(protocol, Protocol):
+        check_name("protocol", protocol, PROTOCOLS, "the name of a published split")
+        protocol = PROTOCOLS[protocol]
     if threshold is not None:
         parse_rule(threshold)
     table = sort_rows(predictions, protocol)

@@ -97,9 +97,9 @@ class ModelResult:
     calibrated: np.ndarray | None = field(default=None, repr=False)
     resamples: Any = field(default=None, repr=False)
     choices: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
-    histories: tuple[Mapping[str, list], ...] = field(default=(), repr=False)
+    histories: tuple[Mapping[str, list[float]], ...] = field(default=(), repr=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Make the arrays read-only."""
         if self.calibrated is None:
             object.__setattr__(self, "calibrated", self.proba)
@@ -196,7 +196,7 @@ class ProbabilityAssessment:
             return None
         return {name: self.calibrated.difference(self.raw, name) for name in ("brier", "ece")}
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values, for files."""
         found = {"n_bins": self.n_bins, "strategy": self.strategy, "raw": self.raw.to_dict()}
         if self.calibrated is None:
@@ -211,12 +211,14 @@ class NotCompared:
 
     reason: str
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values, for files."""
         return {"refused": self.reason}
 
 
-def assess_probabilities(y, raw, calibrated, patients, *, n_resamples=2000, random_state=0) -> ProbabilityAssessment:
+def assess_probabilities(
+    y: np.ndarray, raw: np.ndarray, calibrated: np.ndarray | None, patients: np.ndarray, **resampling: int
+) -> ProbabilityAssessment:
     """Assess raw and calibrated probabilities on the same resamples of the patients.
 
     Parameters
@@ -229,17 +231,15 @@ def assess_probabilities(y, raw, calibrated, patients, *, n_resamples=2000, rand
         The same calibrated on other patients; None where nothing was calibrated.
     patients : ndarray of shape (n,)
         Patient id of every patch.
-    n_resamples, random_state : int
-        Of `histofeat.metrics.patient_weights`.
+    **resampling : int
+        ``n_resamples`` and ``random_state`` of `histofeat.metrics.patient_weights`.
 
     Returns
     -------
     assessment : ProbabilityAssessment
     """
-    common = (patients, _N_BINS, _STRATEGY)
-    resampling = {"n_resamples": n_resamples, "random_state": random_state}
     given = [score for score in (raw, calibrated) if score is not None]
-    found = [assess_calibration(y, score, *common, **resampling) for score in given]
+    found = [assess_calibration(y, score, patients, _N_BINS, _STRATEGY, **resampling) for score in given]
     return ProbabilityAssessment(_N_BINS, _STRATEGY, *found)
 
 
@@ -292,7 +292,7 @@ class Evaluation:
     left_out: LeftOut | None = field(default=None, repr=False)
     n_jobs: int | None = field(default=None, repr=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Make the arrays read-only."""
         object.__setattr__(self, "fold", frozen(self.fold, np.int64))
         splits = tuple((frozen(train, np.int64), frozen(test, np.int64)) for train, test in self.splits)

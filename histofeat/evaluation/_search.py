@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from sklearn import config_context
@@ -67,15 +67,15 @@ class Search:
     scoring: str = "roc_auc"
     random_state: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Check every option and keep plain copies of the parameters."""
         object.__setattr__(self, "params", _checked_params(self.params))
-        for name, least in (("n_iter", 1), ("random_state", 0)):
-            check_whole(f"Search.{name}", getattr(self, name), least, f"Use {10 if least else 0}.")
+        check_whole("Search.n_iter", self.n_iter, 1, "Use 10.")
+        check_whole("Search.random_state", self.random_state, 0, "Use 0.")
         check_name("Search.scoring", self.scoring, get_scorer_names(), "the name of a scorer")
 
     @classmethod
-    def of(cls, value):
+    def of(cls, value: object) -> Self | None:
         """Read what is given as ``search=``.
 
         Parameters

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sklearn.base import clone
 
 from histofeat.datasets import PatchDataset, patch_size_of
+from histofeat.evaluation._evaluation import evaluate
 from histofeat.exceptions import known_names
 from histofeat.features import Runtime
-from histofeat.models import IDCPipeline, SavedModel
+from histofeat.model_selection import PatientKFold
+from histofeat.models import HEADS, IDCPipeline, SavedModel
 
 _DEFAULT_FEATURES = ("color", "lbp", "haralick")
 
@@ -65,8 +68,6 @@ def make_pipeline(
     >>> make_pipeline(["color"], "svm").features
     ('color',)
     """
-    from histofeat.models import HEADS
-
     if features is None:
         features = _DEFAULT_FEATURES if head in HEADS else ("pixels",)
     features = "pixels" if tuple(features) == ("pixels",) else tuple(features)
@@ -143,8 +144,6 @@ def train_model(
     >>> train_model(cohort, IDCPipeline(features="color", head="logistic"), folds=None).about["n_patients"]
     4
     """
-    from sklearn.base import clone
-
     runtime = Runtime.of(runtime)
     with tempfile.TemporaryDirectory() as scratch:
         kept = None if pipeline.takes_pixels else runtime.store or Path(scratch) / "features.sqlite"
@@ -219,9 +218,6 @@ def estimate_scores(
     >>> found["n_folds"], found["scores"]["roc_auc"]["value"] > 0.5
     (2, True)
     """
-    from histofeat.evaluation._evaluation import evaluate
-    from histofeat.model_selection import PatientKFold
-
     y, patients = dataset.y, dataset.patients
     fewest, rarest = min((len(set(patients[y == code])), code) for code in np.unique(y))
     # The inner folds choose thresholds: they need two patients of each class among those of the training side.

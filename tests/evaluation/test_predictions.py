@@ -11,7 +11,7 @@ from sklearn import metrics as sk
 
 from histofeat.datasets import official_roles
 from histofeat.evaluation import PROTOCOLS, Protocol, read_predictions, score_predictions
-from histofeat.evaluation._published_rows import as_protocol, check_complete, sort_rows
+from histofeat.evaluation._published_rows import check_complete, sort_rows
 from histofeat.exceptions import DatasetError
 from histofeat.metrics import choose_threshold
 
@@ -288,7 +288,7 @@ def test_unknown_protocols_and_rules_are_refused_with_the_nearest():
     with pytest.raises(ValueError, match=r"protocol: .* got 'idc_oficial'. Did you mean 'idc-official'\?"):
         score_predictions(predict(), "idc_oficial")
     with pytest.raises(ValueError, match="protocol: expected the name of a published split, got 5"):
-        as_protocol(5)
+        score_predictions(predict(), 5)
     with pytest.raises(ValueError, match=r"threshold: expected a rule such as .* got 'yuoden'. Did you mean 'youden'"):
         score_predictions(predict(), threshold="yuoden")
     with pytest.raises(ValueError, match="rows of train or validation patients to choose 'f1' on, got 0"):
@@ -298,11 +298,11 @@ def test_unknown_protocols_and_rules_are_refused_with_the_nearest():
 def test_a_project_may_bring_its_own_protocol():
     roles = {"8864": "test", "8865": "test", "9000": "validation"}
     mine = Protocol("mine", "Mine", lambda: roles, IDC.parse, IDC.example, "tumour", IDC.load, "")
-    assert as_protocol(mine) is mine
     table = pd.DataFrame(
         {"patch": [name(patient, place, place % 2) for patient in roles for place in range(4)], "score": [0.2, 0.7] * 6}
     )
     scored = score_predictions(table, mine, n_resamples=0)
+    assert scored.protocol is mine
     assert (scored.test, scored.selection["validation"]) == ((8, 2), (4, 1))
     assert scored.scores["roc_auc"].pooled == 1.0
     assert "" not in scored.notes

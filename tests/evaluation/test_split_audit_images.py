@@ -215,7 +215,7 @@ class TestNearPairs:
 
     @pytest.mark.parametrize("distance", [-1, 32, 1.0, True, None])
     def test_refused_distances(self, distance):
-        with pytest.raises(ValueError, match=r"near_pairs.distance: expected an integer from 0 to 31, got"):
+        with pytest.raises(ValueError, match=r"near_pairs.distance: expected a whole number from 0 to 31, got"):
             near_pairs(np.zeros((2, 2), dtype=np.uint64), distance)
 
     @pytest.mark.parametrize("codes", [np.zeros((2, 2)), np.zeros((2, 3), dtype=np.uint64), np.zeros(2, np.uint64)])
@@ -350,7 +350,7 @@ class TestNearDuplicates:
         eight[6] = cv2.warpAffine(eight[1], np.float32([[1, 0, 1], [0, 1, 0]]), (50, 50), borderMode=cv2.BORDER_REFLECT)
         assert audited(eight, distance=0).finding("HF003").status == "passed"
         assert audited(eight, distance=31).finding("HF003").numbers["test_images"] == 1
-        with pytest.raises(ValueError, match="distance: expected an integer from 0 to 31, got 40"):
+        with pytest.raises(ValueError, match="distance: expected a whole number from 0 to 31, got 40"):
             audited(eight, distance=40)
 
     @pytest.mark.parametrize("seed", range(4))

@@ -1,5 +1,10 @@
 """Audit a split: first the checks of the table and the pipelines, then those of the images."""
 
+from typing import Any
+
+import numpy as np
+
+from histofeat.datasets import PatchDataset
 from histofeat.evaluation._plans import split_pipelines
 from histofeat.evaluation.audit._encoders import measure_fingerprints, trained_encoders
 from histofeat.evaluation.audit._findings import AuditReport
@@ -14,7 +19,14 @@ from histofeat.evaluation.audit._table_checks import as_split, lost_classes, sha
 from histofeat.features import Fingerprints, Runtime
 
 
-def audit_split(dataset, splits, *, pipelines=None, predictions=None, runtime=None) -> AuditReport:
+def audit_split(
+    dataset: PatchDataset,
+    splits: Any,
+    *,
+    pipelines: Any = None,
+    predictions: Any = None,
+    runtime: Runtime | None = None,
+) -> AuditReport:
     """Look for what makes the scores of a split say something else than they seem to.
 
     Parameters
@@ -65,7 +77,9 @@ def audit_split(dataset, splits, *, pipelines=None, predictions=None, runtime=No
     return audit_fingerprints(dataset, splits, fingerprints, **more)
 
 
-def cheap_findings(dataset, splits, *, pipelines=None, predictions=None, retrained=False) -> AuditReport:
+def cheap_findings(
+    dataset: PatchDataset, splits: Any, *, pipelines: Any = None, predictions: Any = None, retrained: bool = False
+) -> AuditReport:
     """Audit what needs no image: HF001, HF004, HF005, HF008, and HF006 and HF007 as far as they can be decided.
 
     Parameters
@@ -134,15 +148,15 @@ def audit_encoders(dataset, splits, pipelines, *, runtime=None) -> AuditReport:
 
 
 def audit_fingerprints(
-    dataset,
-    splits,
-    fingerprints,
+    dataset: PatchDataset,
+    splits: Any,
+    fingerprints: np.ndarray,
     *,
-    pipelines=None,
-    predictions=None,
-    distance=NEAR_DISTANCE,
-    n_jobs=None,
-    retrained=False,
+    pipelines: Any = None,
+    predictions: Any = None,
+    distance: int = NEAR_DISTANCE,
+    n_jobs: int | None = None,
+    retrained: bool = False,
 ) -> AuditReport:
     """Audit a split of images that `ImageFingerprint` has measured already.
 

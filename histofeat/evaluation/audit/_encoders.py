@@ -3,11 +3,13 @@
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from histofeat.datasets import PatchDataset
 from histofeat.evaluation._plans import CANNOT_RUN, Parts, can_retrain, split_pipelines, walk
-from histofeat.evaluation.audit._findings import Finding
+from histofeat.evaluation.audit._findings import Finding, decide, not_applicable
 from histofeat.evaluation.audit._table_checks import Split, list_some
 from histofeat.features import Fingerprints, ImageFingerprint, Runtime, TrainingImages, extract
 from histofeat.model_selection import encode_patients
@@ -43,7 +45,14 @@ class KnownPatients:
     n_images: tuple[int, ...]
 
 
-def find_known_patients(dataset, pipelines, *, fingerprints=None, retrained=False, runtime=None):
+def find_known_patients(
+    dataset: PatchDataset,
+    pipelines: Any,
+    *,
+    fingerprints: np.ndarray | None = None,
+    retrained: bool = False,
+    runtime: Runtime | None = None,
+) -> tuple[KnownPatients, ...]:
     """Find the patients of a data set in the training sets of encoders.
 
     Parameters
@@ -224,7 +233,7 @@ def trained_encoders(
     """
     if parts is None:
         detail = "No pipelines were given, so no encoder could be asked."
-        return Finding.not_applicable("HF007", detail, _UNSEEN_ENCODERS)
+        return not_applicable("HF007", detail, _UNSEEN_ENCODERS)
     records, silent = encoder_records(parts, retrained=retrained)
     if records and prints is None:
         return None
@@ -236,14 +245,14 @@ def trained_encoders(
     also = f" Encoders trained again inside each fold: {again:,}." if again else ""
     if found:
         detail = f"Tested patients in an encoder's training set: {len(tested):,}.{also}"
-        return Finding.of("HF007", found, detail, "", _UNSEEN_ENCODERS, **numbers)
+        return decide("HF007", found, detail, "", _UNSEEN_ENCODERS, **numbers)
     if silent:
         detail = f"Encoders with weights of their own that do not say what they were trained on: {len(silent):,}.{also}"
-        return Finding.of("HF007", silent, detail, "", _UNSEEN_ENCODERS, severity="warning", **numbers)
+        return decide("HF007", silent, detail, "", _UNSEEN_ENCODERS, severity="warning", **numbers)
     told = f"records of training: {len(records):,}" if records else "no part says that it learnt from patches"
     known = f" Patients in an encoder's training set that are not tested: {len(untested):,}." if untested else ""
     detail = f"No encoder knows a tested patient ({told}).{known}{also}"
-    return Finding.of("HF007", (), "", detail, _UNSEEN_ENCODERS, **numbers)
+    return decide("HF007", (), "", detail, _UNSEEN_ENCODERS, **numbers)
 
 
 def _known_patients(split: Split, prints: Fingerprints, records) -> tuple[list[str], set, set]:

@@ -80,17 +80,6 @@ class Finding:
         for name, known in (("code", CODES), ("severity", ("error", "warning")), ("status", _STATUSES)):
             check_name(f"Finding.{name}", getattr(self, name), known)
 
-    @classmethod
-    def of(cls, code, offenders, found, otherwise, unseen, /, *, severity="error", **numbers) -> Finding:
-        """Make the finding of a check: an issue with the detail `found` if there are offenders, else `otherwise`."""
-        status, detail = ("issue", found) if offenders else ("passed", otherwise)
-        return cls(code, CODES[code], severity, status, detail, unseen, tuple(offenders), numbers)
-
-    @classmethod
-    def not_applicable(cls, code, detail, unseen) -> Finding:
-        """Make the finding of a check that has nothing to look at; `detail` says why."""
-        return cls(code, CODES[code], "error", "not applicable", detail, unseen)
-
     @property
     def is_error(self) -> bool:
         """Whether this is an issue that makes scores mean something else."""
@@ -105,6 +94,17 @@ class Finding:
         """Everything as plain JSON types; of the offenders the first three and the count."""
         offenders = {"n": len(self.offenders), "first": list(self.offenders[:_SHOWN])}
         return {**asdict(self), "offenders": offenders, "numbers": dict(self.numbers)}
+
+
+def decide(code, offenders, found, otherwise, unseen, /, *, severity="error", **numbers) -> Finding:
+    """Make the finding of a check: an issue with the detail `found` if there are offenders, else `otherwise`."""
+    status, detail = ("issue", found) if offenders else ("passed", otherwise)
+    return Finding(code, CODES[code], severity, status, detail, unseen, tuple(offenders), numbers)
+
+
+def not_applicable(code, detail, unseen) -> Finding:
+    """Make the finding of a check that has nothing to look at; `detail` says why."""
+    return Finding(code, CODES[code], "error", "not applicable", detail, unseen)
 
 
 @dataclass(frozen=True)
@@ -177,12 +177,9 @@ class AuditReport:
         if status == "issue":
             accepted = ", accepted by name" if finding.code in self.accepted else ""
             status = f"ISSUE ({finding.severity}{accepted})"
-        parts = [f"{finding.code} {finding.title}: {status}.", finding.detail]
-        if finding.offenders:
-            parts.append(f"First: {finding.named}.")
-        if finding.unseen:
-            parts.append(f"Not seen: {finding.unseen}")
-        return " ".join(part for part in parts if part)
+        first = f"First: {finding.named}." if finding.offenders else ""
+        unseen = f"Not seen: {finding.unseen}" if finding.unseen else ""
+        return " ".join(filter(None, (f"{finding.code} {finding.title}: {status}.", finding.detail, first, unseen)))
 
 
 def check_audit(report: AuditReport, accept: Iterable[str] = ()) -> AuditReport:
@@ -226,7 +223,7 @@ def check_audit(report: AuditReport, accept: Iterable[str] = ()) -> AuditReport:
     return replace(report, accepted=tuple(f.code for f in report.errors if f.code in accept))
 
 
-def check_codes(accept) -> tuple[str, ...]:
+def check_codes(accept: object) -> tuple[str, ...]:
     """Refuse what is no collection of codes; give the codes as a tuple.
 
     Raises
@@ -237,9 +234,8 @@ def check_codes(accept) -> tuple[str, ...]:
     codes = (accept,) if isinstance(accept, str) or not isinstance(accept, Iterable) else tuple(accept)
     wrong = [code for code in codes if code not in CODES]
     if wrong or isinstance(accept, str):
-        got = repr(accept) if isinstance(accept, str) else f"{wrong[0]!r}"
-        hint = 'Write ("HF001",).' if not wrong else known_names(wrong[0], CODES)
-        raise ValueError(f"accept_findings: expected a tuple of codes of the audit, got {got}. {hint}")
+        got, hint = (wrong or codes)[0], known_names(wrong[0], CODES) if wrong else 'Write ("HF001",).'
+        raise ValueError(f"accept_findings: expected a tuple of codes of the audit, got {got!r}. {hint}")
     return codes
 
 

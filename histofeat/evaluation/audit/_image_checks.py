@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from histofeat.evaluation.audit._findings import Finding
+from histofeat.evaluation.audit._findings import Finding, decide
 from histofeat.evaluation.audit._near_pairs import near_pairs
 from histofeat.evaluation.audit._table_checks import Split, contradicting_patients
 from histofeat.features import HASH_BITS, Fingerprints, mirror_masks, number_rows
@@ -49,7 +49,7 @@ def exact_duplicates(split: Split, prints: Fingerprints) -> Finding:
             partner_of.setdefault(int(test[row]), (fold, int(partner[row])))
     n_flat = int(prints.flat.sum())
     compared = f"(compared: {len(split) - n_flat:,} images; of a single colour and left out: {n_flat:,})."
-    return Finding.of(
+    return decide(
         "HF002", [_pair_words(split, row, *found) for row, found in sorted(partner_of.items())],
         f"Test images with the very pixels of a training image of their fold: {len(partner_of):,} {compared}",
         f"No test image has the pixels of a training image of its fold {compared}",
@@ -119,7 +119,7 @@ def near_duplicates(split: Split, prints: Fingerprints, *, distance: int = NEAR_
         f"than {SMALLEST_PX} px {numbers['narrow']:,}."
     )
     rows = sorted(found.items())
-    return Finding.of(
+    return decide(
         "HF003", [_pair_words(split, row, fold, other, f" at distance {gap}") for row, (fold, other, gap) in rows],
         f"Test images that look like a training image of their fold: {len(found):,} {compared}",
         f"No test image looks like a training image of its fold {compared}",
@@ -214,21 +214,19 @@ def contradicting_labels(split: Split, prints: Fingerprints | None) -> Finding:
         for each patient and for each image with more than one label.
     """
     per_patient = split.dataset.labels_per == "patient"
-    offenders = list(contradicting_patients(split))
-    n_patients = len(offenders)
-    if prints is not None:
-        offenders += _images_with_two_labels(split, prints)
+    patients, images = contradicting_patients(split), _images_with_two_labels(split, prints)
     looked_at = [*(["patients"] if per_patient else []), *(["images of equal pixels"] if prints is not None else [])]
-    n_images = len(offenders) - n_patients
-    return Finding.of(
-        "HF006", offenders, f"With two labels: {n_patients:,} patients, {n_images:,} images.",
+    return decide(
+        "HF006", [*patients, *images], f"With two labels: {len(patients):,} patients, {len(images):,} images.",
         f"Each label stands alone ({' and '.join(looked_at)} were compared).",
         "labels that are wrong and nowhere contradicted." if prints is not None else "images, which were not compared.",
-        severity="error" if per_patient else "warning", patients=n_patients, images=n_images,
+        severity="error" if per_patient else "warning", patients=len(patients), images=len(images),
     )  # fmt: skip
 
 
-def _images_with_two_labels(split: Split, prints: Fingerprints) -> list[str]:
+def _images_with_two_labels(split: Split, prints: Fingerprints | None) -> list[str]:
+    if prints is None:
+        return []
     y, names = split.dataset.y, split.dataset.target_names
     table = pd.DataFrame({"image": prints.image, "label": y, "row": np.arange(len(y))})[~prints.flat]
     table = table.drop_duplicates(["image", "label"])

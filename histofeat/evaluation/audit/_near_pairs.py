@@ -6,7 +6,9 @@ import joblib
 import numpy as np
 from numba import int64, njit, uint64
 from numba.extending import intrinsic
+from numpy.typing import ArrayLike
 
+from histofeat.exceptions import check_whole
 from histofeat.features import HASH_BITS
 
 _CHUNK_BITS = 16
@@ -56,22 +58,19 @@ def near_pairs(codes, distance, *, flip=(0, 0), n_jobs=None):
     ([[0, 2]], [2])
     """
     codes = _check_codes(codes)
-    if not isinstance(distance, int | np.integer) or isinstance(distance, bool) or not 0 <= distance <= MAX_DISTANCE:
-        raise ValueError(
-            f"near_pairs.distance: expected an integer from 0 to {MAX_DISTANCE}, got {distance!r}. Hashes that differ "
-            "in more bits are those of different images."
-        )
+    remedy = "Hashes that differ in more bits are those of different images."
+    distance = check_whole("near_pairs.distance", distance, 0, remedy, most=MAX_DISTANCE)
     flip = np.array(flip, dtype=np.uint64)
-    radii = _chunk_radii(int(distance))
+    radii = _chunk_radii(distance)
     chunks = [chunk for chunk in range(_N_CHUNKS) if radii[chunk] >= 0]
     with ThreadPoolExecutor(min(joblib.effective_n_jobs(n_jobs), len(chunks))) as pool:
-        found = list(pool.map(lambda chunk: _search_chunk(codes, chunk, radii, int(distance), flip), chunks))
+        found = list(pool.map(lambda chunk: _search_chunk(codes, chunk, radii, distance, flip), chunks))
     triples = np.concatenate(found)
     triples = triples[np.lexsort((triples[:, 1], triples[:, 0]))]
     return triples[:, :2], triples[:, 2]
 
 
-def count_distances(codes, groups, *, flip=(0, 0)):
+def count_distances(codes: ArrayLike, groups: ArrayLike, *, flip: ArrayLike = (0, 0)) -> tuple[np.ndarray, np.ndarray]:
     """Count the pairs of hashes of different groups by the number of bits that differ.
 
     Parameters
@@ -107,7 +106,14 @@ def count_distances(codes, groups, *, flip=(0, 0)):
             f"count_distances.groups: expected a whole number for each of {len(codes)} hashes, got {groups.dtype} of "
             f"shape {groups.shape}. Give the number of each patient."
         )
-    return _count_all(codes, groups.astype(np.int64), np.array(flip, dtype=np.uint64))
+    flipped = codes ^ np.array(flip, dtype=np.uint64)
+    counts, nearest = np.zeros(HASH_BITS + 1, dtype=np.int64), np.full(len(codes), HASH_BITS + 1)
+    for row, code in enumerate(flipped):
+        others = codes[groups != groups[row]]
+        gaps = np.bitwise_count(others[:, 0] ^ code[0]) + np.bitwise_count(others[:, 1] ^ code[1])
+        counts += np.bincount(gaps, minlength=HASH_BITS + 1)
+        nearest[row] = gaps.min(initial=HASH_BITS + 1)
+    return counts // 2, nearest  # each pair was met from both sides
 
 
 def _check_codes(codes) -> np.ndarray:
@@ -151,21 +157,6 @@ def _search_chunk(codes, chunk, radii, distance, flip):
 def _bits_set(typing_context, word):
     """Count the bits of a uint64: one instruction, which Numba has no name for."""
     return int64(uint64), lambda context, builder, signature, values: builder.ctpop(values[0])
-
-
-@njit(cache=True, nogil=True)
-def _count_all(codes, groups, flip):
-    counts = np.zeros(129, np.int64)
-    nearest = np.full(len(codes), 129, np.int64)
-    for i in range(len(codes)):
-        first, second = codes[i, 0] ^ flip[0], codes[i, 1] ^ flip[1]
-        for j in range(i + 1, len(codes)):
-            if groups[i] != groups[j]:
-                gap = _bits_set(first ^ codes[j, 0]) + _bits_set(second ^ codes[j, 1])
-                counts[gap] += 1
-                nearest[i] = min(nearest[i], gap)
-                nearest[j] = min(nearest[j], gap)
-    return counts, nearest
 
 
 @njit(cache=True, nogil=True)

@@ -7,7 +7,7 @@ import pandas as pd
 from sklearn.frozen import FrozenEstimator
 
 from histofeat.evaluation._plans import Parts, walk
-from histofeat.evaluation.audit._findings import Finding
+from histofeat.evaluation.audit._findings import Finding, decide, not_applicable
 from histofeat.evaluation.audit._table_checks import Split
 from histofeat.exceptions import refuse_rows
 
@@ -59,7 +59,7 @@ def fitted_outside(split: Split, parts: tuple[Parts, ...] | None, predictions) -
         "choices made by looking at test scores, and any fit that leaves no trace in what was given."
     )
     if parts is None and predictions is None:
-        return Finding.not_applicable("HF008", "Neither pipelines nor predictions were given.", unseen)
+        return not_applicable("HF008", "Neither pipelines nor predictions were given.", unseen)
     offenders, severity, looked = list(_fitted_parts(parts or ())), "error", []
     if parts is not None:
         broken = [part.name for part in parts if part.reason]
@@ -70,13 +70,12 @@ def fitted_outside(split: Split, parts: tuple[Parts, ...] | None, predictions) -
         by_chance = []
         for name, table in tables.items():
             offenders += _standardised(name, table)
-            certain, possible = _threshold_words(name, table)
-            offenders += certain
-            by_chance += possible
+            words, certain = _threshold_words(name, table)
+            (offenders if certain else by_chance).extend(words)
         severity = "error" if offenders or not by_chance else "warning"
         offenders += by_chance
     looked = f"Looked at: {' and '.join(looked)}."
-    return Finding.of(
+    return decide(
         "HF008", offenders, f"Fitted outside the training patients of a fold: {len(offenders):,}. {looked}",
         f"Nothing was found that was fitted outside a fold. {looked}", unseen, severity=severity, found=len(offenders),
     )  # fmt: skip
@@ -137,8 +136,7 @@ def _check_table(split: Split, given, name: str) -> pd.DataFrame:
             f"{owner}: expected the columns {', '.join(_COLUMNS)}, got none named {', '.join(absent)}. Add them; "
             "'threshold' is optional."
         )
-    columns = [*_COLUMNS, *(["threshold"] if "threshold" in given else [])]
-    table = pd.DataFrame({column: np.asarray(given[column]) for column in columns})
+    table = pd.DataFrame({name: np.asarray(given[name]) for name in (*_COLUMNS, "threshold") if name in given})
     _check_numbers(table, owner)
     table = table.astype({"row": np.int64, "fold": np.int64})
     _check_rows(split, table, owner)
@@ -203,10 +201,10 @@ def _standardised(name: str, table: pd.DataFrame) -> list[str]:
     return [f"{name}: scores have mean 0 and standard deviation 1 over the test rows of every fold"]
 
 
-def _threshold_words(name: str, table: pd.DataFrame) -> tuple[list[str], list[str]]:
-    """Describe thresholds that were chosen on test rows: those beyond doubt, and those that can be by chance."""
+def _threshold_words(name: str, table: pd.DataFrame) -> tuple[list[str], bool]:
+    """Describe thresholds that were chosen on test rows, and say whether this is beyond doubt."""
     if "threshold" not in table:
-        return [], []
+        return [], False
     by_fold = [part for _, part in table.groupby("fold")]
     if any(part["threshold"].nunique() > 1 for part in by_fold):
         raise ValueError(
@@ -225,9 +223,7 @@ def _threshold_words(name: str, table: pd.DataFrame) -> tuple[list[str], list[st
         best = found[0][0] if len({criterion for criterion, _ in found}) == 1 else None
         words = f"{name}: the threshold of each fold gives the highest {best} on its own test rows"
         certain = all(exact for _, exact in found)
-    if best is None:
-        return [], []
-    return ([words], []) if certain else ([], [words])
+    return ([] if best is None else [words]), certain
 
 
 def _best_for(table: pd.DataFrame, threshold: float) -> tuple[str | None, bool]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from histofeat.evaluation.audit._findings import Finding
+from histofeat.evaluation.audit._findings import Finding, decide, not_applicable
 from histofeat.exceptions import DatasetError
 from histofeat.model_selection import encode_patients, fold_rows
 
@@ -38,11 +38,6 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.patient)
-
-    @property
-    def n_folds(self) -> str:
-        """The number of folds in words."""
-        return f"{len(self.folds)} fold{'s' if len(self.folds) > 1 else ''}"
 
     def sides_by(self, codes: np.ndarray):
         """Yield (number of the fold from 1, training, test): counts of rows per code; negative codes are left out."""
@@ -88,8 +83,8 @@ def as_split(dataset, splits) -> Split:
     --------
     >>> from histofeat.datasets import make_cohort
     >>> split = as_split(make_cohort(n_patients=2, patches_per_patient=4), [([0, 1], [2])])
-    >>> split.folds[0][1].tolist(), split.n_folds
-    ([2], '1 fold')
+    >>> split.folds[0][1].tolist(), len(split.ids)
+    ([2], 2)
     """
     ids, patient = encode_patients(dataset.patients, len(dataset), "dataset.patients")
     folds = fold_rows(splits, dataset.y, dataset.patients, "audit_split.splits", disjoint=False)
@@ -126,9 +121,10 @@ def shared_patients(split: Split) -> Finding:
         for patient in np.flatnonzero((train > 0) & (test > 0)):
             folds_of.setdefault(int(patient), []).append(fold)
     found = [f"patient {split.ids[p]} in fold {list_some(folds_of[p])}" for p in sorted(folds_of)]
-    return Finding.of(
+    n_folds = f"{len(split.folds)} fold{'s' if len(split.folds) > 1 else ''}"
+    return decide(
         "HF001", found, f"Patients on both sides of a fold: {len(found):,} of {len(split.ids):,}.",
-        f"No patient is on both sides of a fold ({split.n_folds}, {len(split.ids):,} patients).",
+        f"No patient is on both sides of a fold ({n_folds}, {len(split.ids):,} patients).",
         "one person under two ids; HF002, HF003 and HF005 look for signs of that.",
         patients=len(split.ids), shared=len(found),
     )  # fmt: skip
@@ -153,7 +149,7 @@ def lost_classes(split: Split) -> Finding:
         for side, count in zip(("training", "test"), counts, strict=True):
             lost = [code for code in present if count[code] == 0]
             found += [f"the {side} side of fold {fold} has no {names[code]!r}" for code in lost]
-    return Finding.of(
+    return decide(
         "HF004", found,
         f"Sides of folds that lack a class: {len(found):,}. Scores of that class are undefined there.",
         f"Each side of each fold has patches of all {len(present)} classes.",
@@ -187,13 +183,13 @@ def sibling_slides(split: Split) -> Finding:
     pairs = {kind: _sections_of_one_case(names, owner) for kind, names, _, owner in sources}
     unseen = "sections whose ids share no number, such as those numbered from 1 in each block."
     if not n_sections and not any(pairs.values()):
-        return Finding.not_applicable("HF005", f"No id ends in the letters of a section.{note}", unseen)
+        return not_applicable("HF005", f"No id ends in the letters of a section.{note}", unseen)
     found = [
         f"{kind} {names[a]} and {names[b]} in fold {list_some(folds)}"
         for kind, names, codes, _ in sources
         for (a, b), folds in _meetings(split, codes, pairs[kind]).items()
     ]
-    return Finding.of(
+    return decide(
         "HF005", found, "Pairs of sections of one case that are on both sides of a fold under different patient ids: "
         f"{len(found):,}.{note}",
         f"All sections of one case are on one side (ids with the letters of a section: {n_sections:,}).{note}",
