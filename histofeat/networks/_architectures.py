@@ -33,18 +33,18 @@ class Architecture:
     name : str
         Its name in histofeat.
     input_size : int
-        Side of the input in px, unless another is asked for.
+        Default side of the input in px.
     minimum_size : int
         The smallest side it can take.
     recipes : mapping of str to Recipe
         Ways to train it from random weights, "standard" among them.
     encoder : Encoder or None
-        What ``keras.applications`` has under this name, with published ImageNet weights; None for a network of
-        histofeat's own.
+        The network of ``keras.applications``, which has published ImageNet weights; None for a network of histofeat's
+        own.
     fine_tuning : mapping of str to Recipe
         Ways to train it from given weights.
     last_blocks : tuple of str
-        The layers that learn in the second stage of fine-tuning: those whose names start so.
+        How the names of layers start that learn in the second stage of fine-tuning.
     reference : str
         DOI, arXiv number or source.
 
@@ -166,20 +166,20 @@ def build(
     Parameters
     ----------
     architecture : Architecture
-        Which one.
+        The network to build.
     n_classes : int
         Width of the output.
     input_size : int
         Side of the input in px.
     seed : int, default=0
-        Of the random weights and of dropout.
+        Seed of the random weights and of dropout.
     precision : {"float32", "bfloat16"}
         Arithmetic of the layers; the weights and the output are float32.
     weights : Path or None
         For a network of ``keras.applications``: its weights without the classification layer. For one of histofeat's
         own: a network or weights that Keras saved.
     fine_tuned : bool, default=False
-        Whether the base keeps the statistics of its normalisations for good, as a pretrained one does.
+        Whether the normalisation layers of the base keep their means and deviations, as those of a pretrained base do.
 
     Returns
     -------
@@ -218,7 +218,7 @@ def build(
 def rebuild(
     built_as: Mapping[str, object], n_classes: int, input_size: int, arrays: Sequence[np.ndarray] | None = None
 ):
-    """A network as it was built for a fit, with other weights.
+    """Build the network of a fit again, with other weights.
 
     Parameters
     ----------
@@ -242,19 +242,19 @@ def rebuild(
 
 
 def unfreeze(model, architecture: Architecture, part: str, *, fine_tuned: bool) -> None:
-    """Say which layers learn; the model has to be compiled after it.
+    """Set which layers learn; compile the model afterwards.
 
     Parameters
     ----------
     model : keras.Model
         From `build`.
     architecture : Architecture
-        Whose.
+        The architecture of the model.
     part : {"head", "last_blocks", "all"}
-        "head" is what stands on a pretrained base.
+        "head" is the layers after a pretrained base.
     fine_tuned : bool
-        As the network was built. Its normalisations then learn in no stage: to Keras that means that they keep their
-        means and deviations, also where training says otherwise to the whole network.
+        As for `build`. The normalisation layers of the base then learn in no stage, so that Keras keeps their means and
+        deviations even while the whole network trains.
     """
     if architecture.encoder is None:
         return
@@ -301,7 +301,7 @@ def _resnet_small(keras, pixels):
     return layers.Dropout(_HEAD_DROPOUT)(residual_features(keras, x))
 
 
-#: histofeat's own, from pixels to the features that the output stands on.
+#: Builders of histofeat's own networks, from pixels to the input of the last layer.
 _OWN = {"cancernet": _cancernet, "alexnet": _alexnet, "resnet_small": _resnet_small}
 
 

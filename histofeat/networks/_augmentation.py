@@ -17,7 +17,7 @@ _NONE = "Give 0 for none."
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What may happen to a training patch.
+    """Random changes of a training patch.
 
     Parameters
     ----------
@@ -105,8 +105,8 @@ def augment(pixels: np.ndarray, rng: np.random.Generator, augmentation: Augmenta
 
     The stains are those of Ruifrok and Johnston (`histofeat.images._stains`) as unit vectors: the density
     ``-ln(v / 255)`` is separated into hematoxylin, eosin and residual, each becomes ``alpha c + beta``, and what is
-    brighter than white is white. So Tellez et al. augment (https://doi.org/10.1109/TMI.2018.2820199), who leave
-    the residual as it is; here it is jittered too, which covers stains of another hue.
+    brighter than white is white. Tellez et al. augment in this way (https://doi.org/10.1109/TMI.2018.2820199), but
+    leave the residual as it is; here it is jittered too, which covers stains of another hue.
 
     Examples
     --------

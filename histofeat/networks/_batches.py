@@ -90,9 +90,9 @@ def usual_side(images: Images, rows: Sequence[int]) -> int:
     Parameters
     ----------
     images : Images
-        Where they come from.
+        The patches.
     rows : sequence of int
-        Which count.
+        Rows to choose among.
 
     Returns
     -------
@@ -232,11 +232,11 @@ def probabilities(model, reader: PatchReader, rows, *, views: int = 1) -> tuple[
     ----------
     model : keras.Model
     reader : PatchReader
-        Where they come from.
+        Reads the images.
     rows : ndarray of int64
-        Which.
+        Rows of the images.
     views : {1, 8}
-        As they are, or the mean over the eight views of a square.
+        The images as they are, or the mean over the eight views of a square.
 
     Returns
     -------

@@ -107,9 +107,9 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
 
     Notes
     -----
-    Kept is the epoch with the highest ROC-AUC on the held-out patients, or by the recipe's ``monitor`` with the lowest
-    loss; of the recipe's averaged weights where it averages. The held-out patients are not trained on, but choose
-    the epoch: their scores are a little too good, so do not report results on them.
+    The epoch with the highest ROC-AUC on the held-out patients is kept, or, with ``monitor="loss"`` in the recipe, the
+    one with the lowest loss; a recipe that averages weights validates and keeps the averages. The held-out patients are
+    not trained on, but choose the epoch: their scores are a little too good, so do not report results on them.
 
     Patches are brought to the network's input by `histofeat.networks.fit_patch`. An epoch takes its patches in
     a new random order; those that do not fill the last batch wait for the next epoch.

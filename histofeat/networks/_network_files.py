@@ -91,15 +91,15 @@ def hash_data(images: Images, labels, patients) -> str:
 
 
 def write_state(folder: Path, state: State, identity: Mapping[str, object]) -> None:
-    """Put a state in the place of the last one; at any moment the file is one of the two, whole.
+    """Replace the stored state; at any moment the file holds the old state or the new one, complete.
 
     Parameters
     ----------
     folder : Path
-        Made if there is none.
+        Created if it does not exist.
     state : State
     identity : mapping
-        What the training is; JSON must hold it.
+        What identifies the training, in values that JSON can hold.
 
     Raises
     ------
@@ -127,7 +127,7 @@ def read_state(folder: Path, identity: Mapping[str, object]) -> State | None:
     folder : Path
         It need not exist.
     identity : mapping
-        What the training that asks is.
+        What identifies the training that continues.
 
     Returns
     -------
@@ -213,7 +213,7 @@ def write_network(classifier, model, path: Path) -> Path:
 
 
 def read_network(path: Path) -> tuple[dict, dict]:
-    """Read what `write_network` wrote: the weights alone are Keras's, the network is built by histofeat.
+    """Read what `write_network` wrote. Keras reads the weights alone; histofeat builds the network.
 
     Parameters
     ----------

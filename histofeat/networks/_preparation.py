@@ -169,9 +169,9 @@ def hold_out_patients(codes, patients, fraction: float, *, seed: int) -> tuple[n
     patients : array-like of shape (n,)
         Patient of each patch.
     fraction : float in (0, 1)
-        Part of the patients to hold out, rounded, one at least.
+        Part of the patients to hold out, rounded, at least one.
     seed : int
-        Of the draw.
+        Seed of the draw.
 
     Returns
     -------

@@ -33,7 +33,7 @@ def learning_rates(schedule: str, peak: float, n_steps: int, *, warmup: float = 
     Parameters
     ----------
     schedule : {"one_cycle", "cosine", "constant", "inverse_time"}
-        How it goes.
+        Its shape.
     peak : float
         Its highest value.
     n_steps : int
@@ -88,7 +88,7 @@ _LEAST_MOMENTUM = 0.5
 
 
 def forget_sooner(model: Any, n_steps: int) -> None:
-    """Let normalisations forget the statistics they began with within a twentieth of a short stage.
+    """Lower the momentum of normalisation layers, so that their first statistics fade in a twentieth of a short stage.
 
     Parameters
     ----------

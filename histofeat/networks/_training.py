@@ -108,7 +108,7 @@ class Training:
                 return self._keras.Model(self._model.input, self._model.output, name=self._model.name), self.state
 
     def _fit(self) -> None:
-        """Fit stage after stage; a stage that the checkpoint has behind it is only entered."""
+        """Fit one stage after another; a stage that the checkpoint has completed is only entered."""
         end, settings, state = 0, self.settings, self.state
         with ThreadPoolExecutor(self.reader.n_threads) as pool:
             batches = make_batches(settings, self.task, self.reader, pool)
@@ -249,7 +249,7 @@ class Training:
         }
 
     def _is_better(self, values) -> bool:
-        """Whether this epoch is to be kept: the last one without patients to judge by."""
+        """Whether this epoch is to be kept; without held-out patients every epoch is, so that the last one stays."""
         best, history = self.state.best_epoch, self.state.history
         if best < 0 or "val_loss" not in values:
             return True

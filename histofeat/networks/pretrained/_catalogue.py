@@ -30,7 +30,7 @@ def find_encoder(name: str, *, owner: str = "CNNEmbedding.encoder") -> Encoder |
         If there is no such encoder, with the nearest name in the message; if timm does not know the network, or the
         network gives no vector.
     WeightsError
-        If the repository has no configuration of timm, or it cannot be had.
+        If the repository has no configuration of timm, or it cannot be downloaded.
     MissingExtraError
         If timm, PyTorch or huggingface_hub is needed and not installed.
 

@@ -65,7 +65,7 @@ def choose_engine(
     device : str or None
         ``"cpu"``, ``"gpu"``, ``"gpu:1"``; None takes a GPU where there is one.
     encoder : Encoder or TimmEncoder or None
-        What is to run: PyTorch runs the networks of timm, and no others. None is a network of Keras.
+        The network to run: PyTorch runs those of timm and no others. None is a network of Keras.
 
     Returns
     -------
@@ -134,7 +134,7 @@ def load_engine(
     pooling : {"avg", "max"}
         How the last feature map becomes a vector.
     precision : {"float32", "bfloat16"}
-        Arithmetic.
+        Arithmetic of the network.
     n_threads : int or None
         Threads of OpenVINO; None is ``OMP_NUM_THREADS`` where set (joblib sets it in its workers), otherwise the
         cores that this process may use. Keras has its backend's own setting.
@@ -147,8 +147,8 @@ def load_engine(
     Raises
     ------
     WeightsError
-        If the weights are damaged or another network's, or the network does not have the fingerprint that is known for
-        them; see `histofeat.networks.fingerprint`.
+        If the weights are damaged or belong to another network, or the network does not have the fingerprint that is
+        known for them; see `histofeat.networks.fingerprint`.
     """
     threads = n_threads or _default_threads()
     # A forked child must not use its parent's threads, hence the process id.

@@ -35,7 +35,7 @@ def import_keras() -> ModuleType:
 
 
 def backend_name() -> str:
-    """What computes for Keras: "tensorflow", "jax" or "torch"; its default, the first, where Keras is not installed."""
+    """Name of Keras's backend: "tensorflow", "jax" or "torch"; "tensorflow" where Keras is not installed."""
     try:
         return import_keras().config.backend()
     except MissingExtraError:
@@ -283,7 +283,7 @@ def load_weights(model, path: Path, expected: str, remedy: str) -> None:
     model : keras.Model
     path : Path
     expected, remedy : str
-        For the message: what the file is to be, and what to do.
+        For the message: what the file should be, and what to do.
 
     Raises
     ------

@@ -20,8 +20,7 @@ from histofeat.networks.pretrained._provenance import read_record
 from histofeat.networks.pretrained._records import Encoder
 from histofeat.networks.pretrained._weights import hash_weights
 
-#: Raised whenever `network.build_network` changes what it computes: converted networks of before are then
-#: converted again.
+#: Raised whenever `network.build_network` changes what it computes: networks are then converted again.
 GRAPH_VERSION = 1
 #: Patches per pass. Fixed, the last pass filled with zeros, so that an embedding depends to the last bit on its
 #: patch alone; small, so that the feature maps of one pass stay near the processor's cache.

@@ -1,4 +1,4 @@
-"""Whether weights are what they should be: the fingerprint of a loaded network and the record of its training."""
+"""Check weights: the fingerprint of a loaded network, and the record of its training."""
 
 import contextlib
 import functools
@@ -50,12 +50,12 @@ def test_image(size: int) -> np.ndarray:
 
 
 def fingerprint(engine: Any, input_size: int) -> np.ndarray:
-    """Sixteen numbers that stand for the embedding of the test image.
+    """Summarise the embedding of the test image in sixteen numbers.
 
     Parameters
     ----------
     engine : Engine
-        What runs the network.
+        Runs the network.
     input_size : int
         Side of its input in px.
 
@@ -74,12 +74,12 @@ def fingerprint(engine: Any, input_size: int) -> np.ndarray:
 
 
 def check_fingerprint(engine, encoder, *, weights: str, identity: Mapping, cache_dir: Path) -> None:
-    """Refuse a network that does not give what it gave before.
+    """Refuse a network whose fingerprint is not the known one.
 
     Parameters
     ----------
     engine : Engine
-        What was loaded.
+        The loaded network.
     encoder : Encoder
     weights : str
         Content hash of the weights. The package holds the fingerprints of some at their usual sizes; other fingerprints
@@ -186,7 +186,7 @@ class TrainingRecord:
 
 
 def record_path(weights: Path) -> Path:
-    """Where the record of a file of weights is: beside it."""
+    """Path of the record of a file of weights, beside it."""
     return weights.with_name(weights.name.removesuffix(".h5").removesuffix(".weights") + _RECORD)
 
 
@@ -226,18 +226,18 @@ def read_record(weights: Path, encoder: str) -> TrainingRecord | None:
     weights : Path
         The file of weights.
     encoder : str
-        Whose weights they are to be.
+        Name of the encoder that the weights should belong to.
 
     Returns
     -------
     record : TrainingRecord or None
-        None where there is none: the file then says nothing of its training.
+        None if there is no record: then nothing is known of the training.
 
     Raises
     ------
     WeightsError
-        If the record cannot be read, is that of another encoder or version, or a file is not the one it was
-        written for: truncated, changed or exchanged.
+        If the record cannot be read or belongs to another encoder or version, or a file that it names is missing or
+        has other content.
     """
     path = record_path(weights)
     if not path.is_file():

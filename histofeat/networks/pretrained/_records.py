@@ -8,7 +8,7 @@ from types import MappingProxyType
 from histofeat.exceptions import check_name
 
 #: Every network here halves its input five times: below 64 px the last feature map is a single cell that sees
-#: mostly padding, and the embeddings of all patches fall together.
+#: mostly padding, and the embeddings of all patches become nearly the same.
 MINIMUM_SIZE = 64
 
 
@@ -38,16 +38,16 @@ class Encoder:
         Factor per input channel that Keras inserts before the first convolution when, and only when, it loads
         the ImageNet weights by itself.
     taps : tuple of str
-        Layers whose feature maps are pooled, side by side, in place of the last one. Layers half way up know textures
-        of the size of nuclei; the last ones know objects of ImageNet, and have many more columns.
+        Layers whose feature maps are pooled, side by side, in place of the last one. Middle layers respond to textures
+        of the size of nuclei; the last ones respond to objects of ImageNet, and have many more columns.
     default_size : int
         Side in px to which patches are resized.
     reference : str
         DOI or arXiv number of the paper.
     source : {"keras", "histofeat", "timm"}
-        Whose network it is: of ``keras.applications``; of this package, which ships its weights; of timm or a hub.
+        Where the network is from: ``keras.applications``; this package, which ships the weights; timm or the hub.
     minimum_patch_px : int
-        Longer side of the smallest patch that it can say something about.
+        Longer side of the smallest patch that is accepted.
 
     Examples
     --------
@@ -114,7 +114,7 @@ class TimmEncoder:
         mean of the last feature map of most others. ``"class_and_mean"`` is the class token and the mean of the patch
         tokens, side by side.
     mean, std : tuple of float
-        Pixels, scaled to 0..1, less the mean and divided by the deviation, per channel R, G, B.
+        Pixels, scaled to 0..1, minus the mean and divided by the deviation, per channel R, G, B.
     default_size : int
         Side in px to which patches are resized.
     minimum_size : int
@@ -128,9 +128,9 @@ class TimmEncoder:
     reference : str
         DOI or arXiv number of the paper, or the address of the release where there is no paper.
     source : str
-        Whose network it is, as in `Encoder`.
+        Where the network is from, as in `Encoder`.
     minimum_patch_px : int
-        Longer side of the smallest patch that it can say something about.
+        Longer side of the smallest patch that is accepted.
 
     Examples
     --------
@@ -183,7 +183,7 @@ class TimmEncoder:
 
     @property
     def recipe(self) -> str:
-        """All that turns pixels and weights into numbers, for keys of stored features."""
+        """What determines the embedding apart from the weights, for keys of stored features."""
         parts = (self.architecture, self.options, self.stem, self.embedding, self.mean, self.std)
         return "; ".join(map(str, parts))
 
@@ -253,7 +253,7 @@ _ALL: tuple[Encoder | TimmEncoder, ...] = (
         stem="conv", licence="GPL-3.0", reference="10.1016/j.media.2022.102559",
     ),
 )  # fmt: skip
-#: The register: every encoder that has a name of its own. `source` says who makes the network.
+#: The register: every encoder that has a name of its own.
 ENCODERS: Mapping[str, Encoder | TimmEncoder] = MappingProxyType({record.name: record for record in _ALL})
 #: Those that timm builds.
 TIMM_ENCODERS: Mapping[str, TimmEncoder] = MappingProxyType(

@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 WEIGHTS_VARIABLE = "HISTOFEAT_WEIGHTS"
 
 
-#: Where Keras downloads from; asked for a connection first, so that a machine without network learns it at once.
+#: Where Keras downloads from. A connection is tried first, so that a machine without a network fails at once.
 _KERAS_HOST = ("storage.googleapis.com", 443)
 
 
@@ -68,7 +68,7 @@ def find_weights(
     Raises
     ------
     WeightsError
-        If the file does not exist, is not of its format, or cannot be had by any of these ways; the message
+        If the file does not exist or is of another format, or no published file is found or downloaded; the message
         says which file to put where, and how to get access.
     MissingExtraError
         If huggingface_hub is needed and not installed.
@@ -226,12 +226,12 @@ def read_config(repository: str) -> dict:
     Returns
     -------
     config : dict
-        As it stands there.
+        Its content.
 
     Raises
     ------
     WeightsError
-        If it cannot be had, or is no JSON object.
+        If it is neither in the cache nor downloaded, or is no JSON object.
     MissingExtraError
         If huggingface_hub is not installed.
     """
