@@ -1,7 +1,6 @@
 """The canvas of every figure: matplotlib's object interface, one style, SVG; no pyplot, no display, no state."""
 
 import textwrap
-from contextlib import contextmanager
 
 # Okabe and Ito's palette, which colour-blind readers can distinguish; doi:10.1038/nmeth.1618
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444", "#8C6D31")
@@ -21,21 +20,8 @@ _STYLE = {
 }
 
 
-@contextmanager
-def _house_style():
-    """Draw the same figure whatever the user's matplotlibrc says, and restore the settings afterwards."""
-    import matplotlib
-
-    with matplotlib.rc_context():
-        kept = {"backend", "backend_fallback", "interactive", "toolbar", "timezone"}
-        defaults = matplotlib.rcParamsDefault
-        matplotlib.rcParams.update({key: defaults[key] for key in defaults if key not in kept})
-        matplotlib.rcParams.update(_STYLE)
-        yield
-
-
 def save_figure(draw, data, path):
-    """Draw `data` and write it to the SVG file `path`.
+    """Draw `data` and write it to the SVG file `path`; the user's matplotlib settings do not matter and stay.
 
     Parameters
     ----------
@@ -45,7 +31,9 @@ def save_figure(draw, data, path):
         Plain values, as the ``*_data`` functions return them.
     path : pathlib.Path
     """
-    with _house_style():
+    from matplotlib import style
+
+    with style.context(["default", _STYLE]):
         figure = draw(data)
         figure.savefig(path, format="svg", facecolor="white", metadata={"Date": None, "Creator": None})
 

@@ -106,7 +106,7 @@ def write_page(
     return Path(output) / "report.html"
 
 
-def fill_folder(folder, template, context, *, title, redact=None, figures=None, files=None):
+def fill_folder(folder, template, context, *, title, redact, figures=None, files=None):
     """Write everything that `write_page` writes but ``metrics.json`` into an empty folder.
 
     Parameters
@@ -114,10 +114,9 @@ def fill_folder(folder, template, context, *, title, redact=None, figures=None, 
     folder : pathlib.Path
     template, context, title, figures, files
         As in `write_page`.
-    redact : callable, optional
+    redact : callable
         Takes the paths of the machine out of text and plain values.
     """
-    redact = redact or Redactor()
     (folder / "figures").mkdir(exist_ok=True)
     for name, (draw, data) in (figures or {}).items():
         plain = redact(jsonable(data))

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -20,22 +21,8 @@ from histofeat.reporting._strict_json import jsonable
 #: Version of `metrics.json` and `splits.json`: raised when a key is renamed, removed or changes its meaning.
 SCHEMA = 1
 _PACKAGES = (
-    "histofeat",
-    "numpy",
-    "pandas",
-    "pyarrow",
-    "scikit-learn",
-    "scikit-image",
-    "scipy",
-    "opencv-python-headless",
-    "numba",
-    "xgboost",
-    "xgboost-cpu",
-    "keras",
-    "tensorflow",
-    "openvino",
-    "joblib",
-    "matplotlib",
+    *("histofeat", "numpy", "pandas", "pyarrow", "scikit-learn", "scikit-image", "scipy", "opencv-python-headless"),
+    *("numba", "xgboost", "xgboost-cpu", "keras", "tensorflow", "openvino", "joblib", "matplotlib"),
 )
 
 
@@ -282,12 +269,9 @@ def describe_environment(device: str = "CPU") -> dict[str, Any]:
 
 def _processor():
     cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
-            key, _, name = line.partition(":")
-            if key.strip() == "model name" and name.strip():
-                return name.strip()
-    return platform.processor() or platform.machine()
+    text = cpuinfo.read_text(encoding="utf-8", errors="replace") if cpuinfo.is_file() else ""
+    named = re.search(r"^model name\s*:(.*\S)", text, re.MULTILINE)
+    return named.group(1).strip() if named else platform.processor() or platform.machine()
 
 
 def _versions():

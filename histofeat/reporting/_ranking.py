@@ -176,18 +176,12 @@ def draw_ranking(data):
             banded = len(names) <= MOST_BANDS
             _draw_curve(axes, kind, curve, line_of(names.index(curve["name"])), data["grid"] if banded else None)
         if not single:
-            axes.set_title(_panel_title(panel), fontsize=9, color=INK)
+            name = panel["positive"] and f"{short(panel['positive'], 28)} against the rest"
+            axes.set_title(name or "mean over the classes", fontsize=9, color=INK)
             _areas_inside(axes, kind, panel)
     _legend(figure, kind, shown[0], names, beside=grid[1] if single else None)
-    head = f"{_NAMES[kind]}, head {short(data['head'], 40)}: {data['data_label']}"
-    put_title(figure, head)
+    put_title(figure, f"{_NAMES[kind]}, head {short(data['head'], 40)}: {data['data_label']}")
     return figure
-
-
-def _panel_title(panel):
-    if panel["positive"] is None:
-        return "mean over the classes"
-    return f"{short(panel['positive'], 28)} against the rest"
 
 
 def _frame(axes, kind, share, *, first=True, last=True):

@@ -16,7 +16,7 @@ from histofeat.reporting._canvas import (
     wrapped,
 )
 from histofeat.reporting._payload import source_of
-from histofeat.reporting._tables import METRIC_WORDS
+from histofeat.reporting._tables import METRIC_WORDS, score_of
 from histofeat.reporting._text import with_interval
 
 _METRICS = ("roc_auc", "balanced_accuracy", "f1")
@@ -67,12 +67,11 @@ def _descending(value):
 
 
 def _scores(result, metric, tuned):
-    other = result["tuned"].get(metric) if tuned else None
-    return {**_pooled(result[metric]), "tuned": _pooled(other) if isinstance(other, dict) else None}
+    return {**_pooled(result[metric]), "tuned": _pooled(score_of(result, metric, tuned=True)) if tuned else None}
 
 
 def _pooled(score):
-    return {"pooled": score["pooled"], "ci95": score["ci95"]}
+    return score and {"pooled": score["pooled"], "ci95": score["ci95"]}
 
 
 def draw_comparison(data):

@@ -60,8 +60,7 @@ def score_with_interval(score):
 
 def score_of(result, metric, tuned=False):
     """Return one score of a result, at the tuned threshold or at 0.5; None where there is none."""
-    score = (result["tuned"] if tuned else result).get(metric)
-    return score if isinstance(score, dict) else None
+    return (result["tuned"] if tuned else result).get(metric)
 
 
 def best_of(results):
@@ -73,9 +72,8 @@ def best_of(results):
 def headline_table(payload: Mapping[str, Any]) -> Table:
     """Return one row per model: the scores that a reader compares first, pooled over the folds."""
     results = payload["results"]
-    columns = ["Model", "Head", "Features"]
-    cells = [[result["name"], result["head"], f"{result['n_features']:,}"] for result in results]
-    best = set()
+    columns, best = ["Features"], set()
+    cells = [[f"{result['n_features']:,}"] for result in results]
     for metric, tuned in _HEADLINE:
         scores = [score_of(result, metric, tuned) for result in results]
         if not any(scores) or (tuned and _several(payload)):
@@ -87,8 +85,15 @@ def headline_table(payload: Mapping[str, Any]) -> Table:
             row.append(number(score and score["pooled"]))
             if metric == "roc_auc":
                 row.append(interval(score["ci95"]) if score else UNDEFINED)
-    caption = f"{data_label(payload['dataset'])}. Pooled out-of-fold scores; the best of each column is marked."
-    return Table(caption, tuple(columns), tuple(map(tuple, cells)), n_text=2, best=frozenset(best))
+    return _model_table(payload, "Pooled out-of-fold scores; the best of each column is marked.", columns, cells, best)
+
+
+def _model_table(payload, words, columns, cells, best=frozenset()):
+    """Return a table with one row for each model: its name, its head, and its cells."""
+    models = ((result["name"], result["head"]) for result in payload["results"])
+    rows = tuple((*model, *row) for model, row in zip(models, cells, strict=True))
+    marked = frozenset((row, column + 2) for row, column in best)
+    return Table(f"{data_label(payload['dataset'])}. {words}", ("Model", "Head", *columns), rows, n_text=2, best=marked)
 
 
 def _several(payload):
@@ -127,56 +132,44 @@ def _label_words(payload, tuned):
 
 def scores_table(payload, tuned=False):
     """Return one row per model: every metric with its interval, at 0.5 or at the tuned threshold."""
-    results = payload["results"]
-    metrics = [metric for metric in METRIC_WORDS if any(score_of(result, metric, tuned) for result in results)]
-    rows = tuple(
-        (result["name"], result["head"], *(score_with_interval(score_of(result, metric, tuned)) for metric in metrics))
-        for result in results
-    )
+    metrics = _metrics_of(payload, METRIC_WORDS, tuned)
+    cells = [[score_with_interval(score_of(result, m, tuned)) for m in metrics] for result in payload["results"]]
     words = f"Every metric, {_label_words(payload, tuned)}, pooled [95 % interval]."
-    columns = ("Model", "Head", *(METRIC_WORDS[metric] for metric in metrics))
-    return Table(f"{data_label(payload['dataset'])}. {words}", columns, rows, n_text=2)
+    return _model_table(payload, words, [METRIC_WORDS[metric] for metric in metrics], cells)
+
+
+def _metrics_of(payload, metrics, tuned):
+    """Return those of the metrics that a model has."""
+    return [metric for metric in metrics if any(score_of(result, metric, tuned) for result in payload["results"])]
 
 
 def average_table(
     payload: Mapping[str, Any], metrics: Iterable[str] = tuple(METRIC_WORDS), tuned: bool = False
 ) -> Table:
     """Return one row per model: metrics pooled, and averaged over patients; without metrics that no model has."""
-    results = payload["results"]
-    metrics = [metric for metric in metrics if any(score_of(result, metric, tuned) for result in results)]
-    rows = []
-    for result in results:
-        cells = [result["name"], result["head"]]
+    metrics = _metrics_of(payload, metrics, tuned)
+    cells = [[] for _ in payload["results"]]
+    for row, result in zip(cells, payload["results"], strict=True):
         for score in (score_of(result, metric, tuned) for metric in metrics):
             averaged = score and "patient_mean" in score
-            cells.append(number(score and score["pooled"]))
-            cells.append(with_interval(score["patient_mean"], score["patient_mean_ci95"]) if averaged else UNDEFINED)
-        rows.append(tuple(cells))
+            row.append(number(score and score["pooled"]))
+            row.append(with_interval(score["patient_mean"], score["patient_mean_ci95"]) if averaged else UNDEFINED)
     columns = [words for m in metrics for words in (f"{METRIC_WORDS[m]}, pooled", "by patient [95 % interval]")]
-    caption = (
-        f"{data_label(payload['dataset'])}. Pooled, and the mean over patients of each patient's own score; "
-        f"{_label_words(payload, tuned)}."
-    )
-    return Table(caption, ("Model", "Head", *columns), tuple(rows), n_text=2)
+    words = f"Pooled, and the mean over patients of each patient's own score; {_label_words(payload, tuned)}."
+    return _model_table(payload, words, columns, cells)
 
 
 def folds_table(payload, metric="roc_auc"):
     """Return one row per model: one metric in each fold, mean and standard deviation, pooled."""
-    values = [
-        [*result[metric]["folds"], *(result[metric][part] for part in ("mean", "std", "pooled"))]
-        for result in payload["results"]
-    ]
-    rows = tuple(
-        (result["name"], result["head"], *map(number, row))
-        for result, row in zip(payload["results"], values, strict=True)
-    )
-    names = (*(f"Fold {fold['fold']}" for fold in payload["folds"]), "Mean", "SD", "Pooled")
+    scores = [result[metric] for result in payload["results"]]
+    values = [[*score["folds"], score["mean"], score["std"], score["pooled"]] for score in scores]
+    names = [*(f"Fold {fold['fold']}" for fold in payload["folds"]), "Mean", "SD", "Pooled"]
     best = set()
     for column, name in enumerate(names):
         if name != "SD":
-            best |= _best_cells([row[column] for row in values], column + 2, metric)
-    caption = f"{data_label(payload['dataset'])}. {METRIC_WORDS[metric]} of each fold."
-    return Table(caption, ("Model", "Head", *names), rows, n_text=2, best=frozenset(best))
+            best |= _best_cells([row[column] for row in values], column, metric)
+    cells = [map(number, row) for row in values]
+    return _model_table(payload, f"{METRIC_WORDS[metric]} of each fold.", names, cells, best)
 
 
 def class_table(result: Mapping[str, Any], label: str) -> Table:

@@ -6,7 +6,7 @@ from histofeat.reporting._canvas import frame, handle, legend_below, line_of, ne
 from histofeat.reporting._payload import data_label, source_of
 from histofeat.reporting._strict_json import jsonable
 from histofeat.reporting._tables import Table
-from histofeat.reporting._text import number
+from histofeat.reporting._text import UNDEFINED, number
 
 CAPTION = (
     "One colour per fold: solid on the training patches, dashed on the validation patients, a dot at the epoch that "
@@ -16,6 +16,7 @@ CAPTION = (
 #: Histories by name, in the order of the panels: the two large ones, then the small ones.
 _LARGE = (("loss", "val_loss", "loss"), ("accuracy", "val_accuracy", "accuracy"))
 _SMALL = (("learning_rate", None, "learning rate"), (None, "val_roc_auc", "validation ROC-AUC"))
+_AT_KEPT = ("loss", "val_loss", "val_roc_auc")
 _PER_EPOCH = ("loss", "accuracy", "val_loss", "val_accuracy", "val_roc_auc", "learning_rate", "seconds")
 
 
@@ -152,25 +153,15 @@ def training_table(payload):
     """
     rows = []
     for result in payload["results"]:
-        for at, fold in enumerate((training_data(payload, result) or {}).get("folds", ()), start=1):
+        for fold in (training_data(payload, result) or {"folds": ()})["folds"]:
+            kept = fold["kept_epoch"]
+            counts = (str(fold["fold"]), str(fold["epochs"]), str(kept or UNDEFINED))
+            scores = (fold[name][kept - 1] if kept and fold.get(name) else None for name in _AT_KEPT)
             seconds = [value for value in fold.get("seconds", ()) if value is not None]
-            rows.append(
-                (
-                    f"{result['name']}, {result['head']}",
-                    str(at),
-                    str(fold["epochs"]),
-                    "–" if fold["kept_epoch"] is None else str(fold["kept_epoch"]),
-                    *(_at_kept(fold, name) for name in ("loss", "val_loss", "val_roc_auc")),
-                    number(sum(seconds) if seconds else None, 1),
-                )
-            )
+            total = number(sum(seconds) if seconds else None, 1)
+            rows.append((f"{result['name']}, {result['head']}", *counts, *map(number, scores), total))
     if not rows:
         return None
     caption = f"{data_label(payload['dataset'])}. Scores at the epoch that was kept; those of validation are no result."
     columns = ("Network", "Fold", "Epochs", "Kept", "Loss", "Validation loss", "Validation ROC-AUC", "Seconds")
     return Table(caption, columns, tuple(rows))
-
-
-def _at_kept(fold, name):
-    values = fold.get(name) or ()
-    return number(values[fold["kept_epoch"] - 1] if fold["kept_epoch"] and values else None)
