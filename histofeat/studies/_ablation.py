@@ -43,7 +43,6 @@ class Ablation:
           after all fits.
     n_patients, n_patches : int
         Held out and scored.
-    n_resamples, random_state : int
     left_out : LeftOut or None
         The patients that were not tested, since an encoder was trained on them.
     accepted : tuple of str
@@ -53,8 +52,6 @@ class Ablation:
     table: pd.DataFrame
     n_patients: int
     n_patches: int
-    n_resamples: int
-    random_state: int
     left_out: LeftOut | None = None
     accepted: tuple[str, ...] = ()
 
@@ -121,7 +118,7 @@ def ablate_families(
     ['all', 'without color', 'without lbp', 'without pftas']
     """
     patient_weights(dataset.patients, n_resamples, random_state)
-    names = tuple(dict.fromkeys(family.family for family in _families(pipeline)))
+    names = _family_names(pipeline)
     wanted = _make_sets(names, sets or {})
     measured = measure_folds(dataset, pipeline, cv, owner="ablate_families", audit=audit, runtime=runtime)
     by_family = measured.family_columns()
@@ -134,18 +131,19 @@ def ablate_families(
     table = flat_table(rows)
     tested = table["p"].notna()
     table.loc[tested, "p_holm"] = holm(table.loc[tested, "p"].to_numpy())
-    counts = (areas.n_patients, len(measured.tested), int(n_resamples), random_state)
-    return Ablation(table, *counts, measured.folds.left_out, measured.folds.accepted)
+    folds = measured.folds
+    return Ablation(table, areas.n_patients, len(measured.tested), folds.left_out, folds.accepted)
 
 
-def _families(pipeline):
+def _family_names(pipeline):
     families = pipeline.families() if hasattr(pipeline, "families") else ()
-    if len({family.family for family in families}) < 2:
+    names = tuple(dict.fromkeys(family.family for family in families))
+    if len(names) < 2:
         raise ValueError(
             f"ablate_families.pipeline: expected an IDCPipeline of two families or more, got {pipeline!r:.80}. "
             "There is nothing to leave out."
         )
-    return families
+    return names
 
 
 def _make_sets(names, sets):
@@ -293,11 +291,10 @@ def measure_costs(ablation, pipeline, X, *, n_repeats=3, clock=time.process_time
                 if progress is not None:
                     progress("time", turn * len(wanted) + position + 1, n_repeats * len(wanted))
     features_us = np.array([best[chosen] for chosen in wanted]) * 1e6 / len(decoded)
-    total_us = features_us + table["predict_us"]
-    on_front = pareto_front(total_us, table["roc_auc"])
-    table = table[["name", "families", "n_columns", "roc_auc", "low", "high", "predict_us"]].assign(total_us=total_us)
-    table.insert(6, "features_us", features_us)
-    table = table.assign(on_front=on_front).sort_values("total_us", kind="stable", ignore_index=True)
+    columns = ["name", "families", "n_columns", "roc_auc", "low", "high", "features_us", "predict_us", "total_us"]
+    table = table.assign(features_us=features_us, total_us=features_us + table["predict_us"])[columns]
+    table = table.assign(on_front=pareto_front(table["total_us"], table["roc_auc"]))
+    table = table.sort_values("total_us", kind="stable", ignore_index=True)
     return Costs(table, min(decoding) * 1e6 / len(decoded), len(decoded))
 
 

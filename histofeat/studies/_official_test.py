@@ -231,16 +231,14 @@ def evaluate_each(dataset, fold, pipelines, *, cv_words, ledger=None, repository
     commit = commit_words(repository) if ledger else None  # before the work: the tree may change while it runs
     for name, pipeline in pipelines.items():
         runtime.report("models", len(found), len(pipelines))
-        timed = _evaluate_alone(dataset, fold, name, pipeline, runtime, settings)
-        evaluation = replace(timed.evaluation, protocol={**timed.evaluation.protocol, "cv": cv_words})
-        found[name] = replace(timed, evaluation=evaluation)
+        found[name] = _evaluate_alone(dataset, fold, (name, pipeline), cv_words, runtime, settings)
         if ledger:
-            append_to_ledger(ledger, evaluation, commit=commit, trained_on=WITH_UNLISTED)
+            append_to_ledger(ledger, found[name].evaluation, commit=commit, trained_on=WITH_UNLISTED)
     runtime.report("models", len(found), len(pipelines))
     return found
 
 
-def _evaluate_alone(dataset, fold, name, pipeline, runtime, settings):
+def _evaluate_alone(dataset, fold, named, cv_words, runtime, settings):
     started = ended = time.perf_counter(), time.process_time()
 
     def clock(stage, done, total):
@@ -248,7 +246,8 @@ def _evaluate_alone(dataset, fold, name, pipeline, runtime, settings):
         if stage == "fit" and done == total:
             ended = time.perf_counter(), time.process_time()
 
-    evaluation = evaluate(dataset, [(name, pipeline)], [fold], runtime=replace(runtime, progress=clock), **settings)
+    evaluation = evaluate(dataset, [named], [fold], runtime=replace(runtime, progress=clock), **settings)
+    evaluation = replace(evaluation, protocol={**evaluation.protocol, "cv": cv_words})
     return TimedEvaluation(evaluation, *(after - before for before, after in zip(started, ended, strict=True)))
 
 
@@ -322,10 +321,8 @@ def append_to_ledger(path, evaluation, *, commit, trained_on):
     ]
     plain = {"header": False, "index": False, "lineterminator": "\n"}
     text = pd.DataFrame(rows, columns=LEDGER_COLUMNS).to_csv(float_format="%.6f", **plain)
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        # An editor, or a machine that went down, may have left the last line open.
-        start = "" if file.read(1) == b"\n" else "\n"
+    # An editor, or a machine that went down, may have left the last line open.
+    start = "" if path.read_bytes().endswith(b"\n") else "\n"
     with path.open("ab") as file:
         file.write((start + text).encode("utf-8"))
         file.flush()

@@ -47,7 +47,6 @@ class Importance:
         95 % percentile interval of `roc_auc`, on the same resamples as those of the drops.
     n_patients, n_patches : int
         Held out and scored.
-    n_repeats, n_resamples, random_state : int
     left_out : LeftOut or None
         The patients that were not tested, since an encoder was trained on them.
     accepted : tuple of str
@@ -59,9 +58,6 @@ class Importance:
     ci95: tuple[float, float]
     n_patients: int
     n_patches: int
-    n_repeats: int
-    n_resamples: int
-    random_state: int
     left_out: LeftOut | None = None
     accepted: tuple[str, ...] = ()
 
@@ -164,9 +160,6 @@ def permutation_importance(
         ci95=permuted.areas.interval(permuted.samples),
         n_patients=permuted.areas.n_patients,
         n_patches=len(measured.tested),
-        n_repeats=int(n_repeats),
-        n_resamples=int(n_resamples),
-        random_state=random_state,
         left_out=measured.folds.left_out,
         accepted=measured.folds.accepted,
     )

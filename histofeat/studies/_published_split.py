@@ -42,11 +42,6 @@ class SplitRun:
     evaluation: Evaluation
 
     @property
-    def roles(self):
-        """Published roles of the training patients."""
-        return tuple(self.trained_on.split("+"))
-
-    @property
     def is_published_split(self):
         """Whether only the train and validation patients were used for training."""
         return self.trained_on == PUBLISHED_SPLIT
@@ -214,11 +209,12 @@ def _comparability(audit):
 
 
 def _run_row(run, split):
+    roles = run.trained_on.split("+")  # as published
     return {
         "trained_on": run.trained_on,
         "published_split": run.is_published_split,
-        "n_training_patients": sum(split.n_patients[role] for role in run.roles),
-        "n_training_patches": sum(len(getattr(split, role)) for role in run.roles),
+        "n_training_patients": sum(split.n_patients[role] for role in roles),
+        "n_training_patches": sum(len(getattr(split, role)) for role in roles),
         "threshold": str(parse_rule(run.evaluation.protocol["threshold"])),
     }
 

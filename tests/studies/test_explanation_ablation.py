@@ -36,7 +36,7 @@ def test_rows_are_all_without_each_and_each_alone(ablation):
         ("both", "color+haralick"),
     ]
     assert ablation.table["n_columns"].tolist() == [312, 132, 258, 234, 180, 54, 78, 258]
-    assert (ablation.n_patients, ablation.n_patches, ablation.n_resamples) == (15, 180, 100)
+    assert (ablation.n_patients, ablation.n_patches) == (15, 180)
 
 
 def test_scores_and_differences_are_those_of_an_evaluation(cohort, ablation):
@@ -141,7 +141,7 @@ def ablation_of(scores):
         for name, families, area in scores
     ]
     rows = pd.DataFrame(rows).assign(predict_us=50.0)
-    return Ablation(rows, 5, 9, 0, 0)
+    return Ablation(rows, 5, 9)
 
 
 SCORES = [("all", ("slow", "slower"), 0.8), ("slow alone", ("slow",), 0.7), ("slower alone", ("slower",), 0.65)]
