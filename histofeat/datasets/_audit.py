@@ -71,7 +71,7 @@ class FullSet:
     class_counts: Mapping[str, int]
 
     def with_names(self, names: Mapping[str, str]) -> FullSet:
-        """Counts of classes that were merged: old name to new name, in the order of the first; others go.
+        """Counts of merged classes, from old name to new name, in the order of the first; other classes are dropped.
 
         Examples
         --------
@@ -150,7 +150,7 @@ class DatasetAudit:
         return cls(name=name, **_counts(frame, tuple(target_names)), **facts)
 
     def restricted_to(self, frame: pd.DataFrame) -> DatasetAudit:
-        """Count again for chosen rows; duplicates and files left out stay, being facts of the folder."""
+        """Count again for chosen rows; duplicates and files left out stay: they are facts of the folder."""
         whole = self.subset_of if self.subset_of is not None else self.n_patches
         return replace(self, **_counts(frame, tuple(self.class_counts)), subset_of=whole)
 

@@ -205,7 +205,7 @@ def _check_target_names(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _check_frame(frame: pd.DataFrame, target_names: tuple[str, ...]) -> pd.DataFrame:
-    """Return a copy of the table with settled types, or say what is wrong with it."""
+    """Return a copy of the table with checked types; refuse a table that cannot be used."""
     if not isinstance(frame, pd.DataFrame):
         raise DatasetError(
             f"PatchDataset.frame: expected a pandas DataFrame, got {type(frame).__name__}. "

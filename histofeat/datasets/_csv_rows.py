@@ -136,7 +136,7 @@ def read_csv_rows(path: str | os.PathLike[str], required: Sequence[str], *, owne
     except csv.Error as error:
         divided, line = _DELIMITERS[delimiter], reader.line_num + skipped
         raise DatasetError(
-            f"{file}, line {line}: expected cells divided by {divided}, got what is no CSV ({error}). "
+            f"{file}, line {line}: expected cells divided by {divided}, got text that is not CSV ({error}). "
             f'Put cells that hold {divided} or quotes between double quotes, and write " as "".'
         ) from error
     if not rows:

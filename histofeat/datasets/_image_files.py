@@ -124,7 +124,7 @@ class Scan:
             self.found[key] = (path, *size)
 
     def contradict(self, path: str, expected: str, got: str) -> None:
-        """Note that the name of `path` does not say what the folder says that it lies in."""
+        """Note a path whose name contradicts its folder."""
         self.contradictions.append(
             f"{self.relative(path)}: expected {expected} as its folder says, got {got} in its name"
         )
@@ -169,7 +169,7 @@ def _content_key(path: str) -> bytes | None:
 
 
 def content_notes(frame: pd.DataFrame, names: Sequence[str]) -> tuple[str, ...]:
-    """Note files with the same bytes: under two classes, in two parts, of two patients, or merely twice.
+    """Note files with the same bytes: under two classes, in two parts, of two patients, or simply twice.
 
     Parameters
     ----------
@@ -277,7 +277,7 @@ def list_folder(folder: str) -> list[os.DirEntry]:
 
 
 def is_folder(entry: os.DirEntry) -> bool:
-    """Whether an entry is a folder, or a link to one; a link that leads back to itself is none."""
+    """Whether an entry is a folder or a link to one; a link that leads back to itself is not."""
     try:
         return entry.is_dir()
     except OSError:
@@ -286,7 +286,7 @@ def is_folder(entry: os.DirEntry) -> bool:
 
 @dataclass(frozen=True)
 class ImageList:
-    """Image files in a settled order.
+    """Image files in a fixed order.
 
     Parameters
     ----------
@@ -355,14 +355,14 @@ def _listed(given: str) -> tuple[list[str], int]:
         return _below(path)
     if not glob.has_magic(given):
         raise DatasetError(f"{given}: expected an image, a folder or a pattern, found no such file. Correct the path.")
-    met = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 - pathlib knows no absolute patterns
-    if not met:
-        raise DatasetError(f"{given}: expected a pattern that meets files, got one without any. Correct the pattern.")
+    matched = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 - pathlib knows no absolute patterns
+    if not matched:
+        raise DatasetError(f"{given}: expected a pattern that matches files, got one without a match. Correct it.")
     found, n_ignored = [], 0
-    for path in map(Path, met):
+    for path in map(Path, matched):
         if path.is_file():
             below, ignored = ([str(path)], 0) if is_image_name(path.name) else ([], 1)
-        else:  # `**` has met the files of its folders, too
+        else:  # `**` has matched the files of its folders, too
             below, ignored = _below(path) if "**" not in given else ([], 0)
         found += below
         n_ignored += ignored

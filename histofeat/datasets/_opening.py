@@ -25,9 +25,9 @@ _LOADERS = {
 FORMATS = ("auto", *_LOADERS)
 """Formats that `open_dataset` reads."""
 
-#: Images whose headers are read for the size of the training patches, where the loader does not know it.
+#: How many image headers are read for the size of the training patches, where the loader does not know it.
 _SIZED = 500
-#: Share of the images that has to be of one size for it to be that of the training patches.
+#: Share of the images that must have a size for it to be the size of the training patches.
 _ENOUGH = 0.5
 
 
@@ -52,7 +52,7 @@ def open_dataset(
     patients : str, optional
         For class folders and CSV files: see `load_image_folder` and `load_manifest`.
     target : {"malignant", "subtype"}, optional
-        For BreakHis: what is to be learnt.
+        For BreakHis: what to predict.
     magnification : optional
         For BreakHis: 40, 100, 200 or 400.
     duplicates : {"refuse", "drop", "published"}, optional

@@ -101,7 +101,7 @@ class PatientRule:
                 f"{hint}"
             )
         if isinstance(patients, Mapping):
-            return cls(table=_from_mapping(patients, root), source="the mapping")
+            return _from_mapping(patients, root)
         if isinstance(patients, os.PathLike) or (isinstance(patients, str) and _is_csv(patients, root)):
             return _from_csv(_csv_path(patients, root), root)
         if not isinstance(patients, str):
@@ -234,7 +234,7 @@ class PatientRule:
         return patients[0] if patients else ""
 
 
-def find_patients(source: str | os.PathLike[str] | PatientRule, names: Sequence[str]) -> np.ndarray:
+def find_patients(source: str | os.PathLike[str] | Mapping[str, str] | PatientRule, names: Sequence[str]) -> np.ndarray:
     r"""Give the patient of each image.
 
     Parameters
@@ -267,7 +267,7 @@ def find_patients(source: str | os.PathLike[str] | PatientRule, names: Sequence[
     if isinstance(source, PatientRule):
         rule = source
     elif isinstance(source, Mapping):
-        rule = PatientRule(table=_from_mapping(source, Path()), source="the mapping")
+        rule = _from_mapping(source, Path())
     else:
         text = os.fspath(source)
         rule = _for_paths(Path(text)) if text.lower().endswith(".csv") or Path(text).is_file() else _by_word(text)
@@ -352,7 +352,7 @@ def _class_order(csv: CsvRows) -> tuple[str, ...] | None:
     return tuple(label for _, label in sorted(codes, key=lambda pair: int(pair[0])))
 
 
-def _from_mapping(patients: Mapping, root: Path) -> dict[str, tuple[str, ...]]:
+def _from_mapping(patients: Mapping, root: Path) -> PatientRule:
     table = {}
     for path, patient in patients.items():
         if not isinstance(path, str | os.PathLike) or isinstance(patient, bool) or not isinstance(patient, str | int):
@@ -361,7 +361,7 @@ def _from_mapping(patients: Mapping, root: Path) -> dict[str, tuple[str, ...]]:
                 "Give paths below the root, and ids as text or whole numbers."
             )
         table[_key(os.fspath(path), root)] = (str(patient).strip(),)
-    return table
+    return PatientRule(table=table, source="the mapping")
 
 
 def _key(path: str, root: Path) -> str:

@@ -51,9 +51,9 @@ def merge_rare_classes(
     Notes
     -----
     Where the rare classes of one kind have too few patients together, the next rarest class of that kind goes in with
-    them, and so on; of two as rare as each other, the first in the order of the labels. A class without any patient is
+    them, and so on; of two equally rare ones, the first in the order of the labels. A class without any patient is
     left out, and named in the note. A patient with several classes counts once in each, and once in a merged one. When
-    all classes of a kind are merged, theirs is the name of the kind ("benign").
+    all classes of a kind are merged, the merged class has the name of the kind ("benign").
 
     Examples
     --------

@@ -240,7 +240,7 @@ class TestBrokenTrees:
     def test_class_is_a_file(self, tree):
         shutil.rmtree(tree / "malignant")
         (tree / "malignant").write_text("")
-        with pytest.raises(DatasetError, match="breast/malignant: expected a folder of images, got a file"):
+        with pytest.raises(DatasetError, match="breast/malignant: expected a folder beside 'benign', got a file"):
             load_breakhis(tree)
 
     def test_class_is_empty(self, tree):

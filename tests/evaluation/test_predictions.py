@@ -191,7 +191,7 @@ def test_a_csv_file_is_read_whatever_else_it_holds(tmp_path):
         (b"patch,score\na.png,0,5\nb.png,0,6\n", "line 2: expected 2 cells as in the header, got 3"),
         (b"patch,score\na.png,yes\nb.png,0.1\n", r"line 2: expected a number .*, got 'yes' \(1 such rows\)"),
         (b"patch,score\n\xff.png,0.5\n", "line 2: expected text in UTF-8, got the byte 0xff. Save it as CSV in UTF-8"),
-        (b'patch,score\n"a.png,0.5\n', "line 2: .* what is no CSV .*unexpected end of data"),
+        (b'patch,score\n"a.png,0.5\n', "line 2: .* text that is not CSV .*unexpected end of data"),
     ],
 )
 def test_a_file_that_is_no_table_of_predictions_is_refused(tmp_path, content, message):

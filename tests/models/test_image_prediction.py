@@ -245,7 +245,7 @@ def test_lists_are_in_order_and_without_repeats(night):
     [
         ([], "images: expected a file, a folder or a pattern, got none"),
         (["nowhere"], "nowhere: expected an image, a folder or a pattern, found no such file"),
-        (["{night}/*.tif"], "expected a pattern that meets files, got one without any"),
+        (["{night}/*.tif"], "expected a pattern that matches files, got one without a match"),
         (["{night}/p2/*.txt"], "expected images .* got none among 1 files"),
         (["{night}/empty"], "expected images .* got none among 0 files"),
     ],

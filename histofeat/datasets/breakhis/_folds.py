@@ -192,7 +192,7 @@ def breakhis_hold_outs(
     _check_accept(accept)
     drawn = PatientHoldOuts(_N_FOLDS, random_state=random_state)
     splits = tuple(drawn.split(dataset.X, dataset.y, dataset.patients))
-    # With full ids as patients, ours can part sections of one number as well: that is said, for it was asked for.
+    # With full ids as patients, ours can put sections of one number on both sides: reported, not refused.
     leaks = tuple(_leaks(_rows_of(dataset), splits))
     nothing = (0,) * len(splits)
     return BreakHisFolds(f"ours: {drawn!r}", False, splits, nothing, nothing, leaks)
@@ -254,17 +254,15 @@ def _read_list(path: Path, number: int) -> Iterator[tuple[ImageName, str]]:
             continue
         fields = [part.strip() for part in line.split("|")]
         name = parse_image(fields[0]) if len(fields) == 4 and fields[3] in _ROLES else None
+        wrong = None
         if name is None:
-            raise DatasetError(f"{path}, line {at}: expected {_LINE}, got {line!r}. Unpack the lists again.")
-        if fields[1:3] != [str(name.magnification), str(number)]:
-            raise DatasetError(
-                f"{path}, line {at}: expected magnification {name.magnification} and fold {number}, got {fields[1]} "
-                f"and {fields[2]}. Unpack the lists again."
-            )
-        if name in seen:
-            raise DatasetError(
-                f"{path}, line {at}: expected each image once, got {fields[0]} again. Unpack the lists again."
-            )
+            wrong = f"{_LINE}, got {line!r}"
+        elif fields[1:3] != [str(name.magnification), str(number)]:
+            wrong = f"magnification {name.magnification} and fold {number}, got {fields[1]} and {fields[2]}"
+        elif name in seen:
+            wrong = f"each image once, got {fields[0]} again"
+        if wrong:
+            raise DatasetError(f"{path}, line {at}: expected {wrong}. Unpack the lists again.")
         seen.add(name)
         yield name, fields[3]
 

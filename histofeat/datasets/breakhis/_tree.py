@@ -49,7 +49,7 @@ _PNG_END = b"IEND\xaeB`\x82"
 _TAIL_BYTES = 1024
 _CODES = {subtype.code: position for position, subtype in enumerate(SUBTYPES)}
 _FOLDERS = {subtype.folder: position for position, subtype in enumerate(SUBTYPES)}
-# Any letters in the place of the class and the subtype: names that contradict themselves are found, not passed over.
+# Any letters for the class and the subtype, so that names that contradict themselves are found.
 _WHAT = r"SOB_([BM])_([A-Z]{1,2})"
 _SLIDE = r"([0-9]{2})-([0-9]{1,9})([A-Z]{0,3})"
 _IMAGE_NAME = re.compile(rf"{_WHAT}-{_SLIDE}-(40|100|200|400)-([0-9]{{1,6}})\.png", re.ASCII | re.IGNORECASE)
@@ -199,14 +199,9 @@ def _class_folders(scan: Scan, top: str) -> list[str]:
     """Paths of benign and malignant, which must both be folders."""
     paths = [str(Path(top) / name) for name in CLASSES]
     for path, other in zip(paths, reversed(CLASSES), strict=True):
-        if not Path(path).exists():
-            raise DatasetError(
-                f"{path}: expected a folder beside {other!r}, got none. The copy is broken: unpack the archive again."
-            )
         if not Path(path).is_dir():
-            raise DatasetError(
-                f"{path}: expected a folder of images, got a file. Remove it and unpack the archive again."
-            )
+            wrong = "got a file: remove it" if Path(path).exists() else "got none: the copy is broken"
+            raise DatasetError(f"{path}: expected a folder beside {other!r}, {wrong}. Unpack the archive again.")
     for entry in list_folder(top):
         if entry.name not in CLASSES and entry.name != MANIFEST:
             scan.leave_out(entry.path, "is neither benign nor malignant (not searched)")

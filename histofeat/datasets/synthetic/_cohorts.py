@@ -204,7 +204,7 @@ def _draw_patches(
     n_patches: int, n_positive: int, rng: Generator, *, odd: bool = False, blank: bool = False, signed: bool = False
 ) -> Iterator[tuple[int, int, int, bytes]]:
     """Position, label and PNG bytes of each patch of a patient."""
-    # Here and not above: loading a data set needs no OpenCV.
+    # Imported here: loading a data set needs no OpenCV.
     from histofeat.datasets.synthetic._slide_model import PATCH_PX, draw_style, encode_png, plan_slide, render_slide
 
     style = draw_style(rng)
@@ -339,7 +339,7 @@ def _draw_breakhis_cohort(
     patients_per_subtype, images_per_slide, random_state, magnifications, height, width, two_labels
 ) -> Iterator[tuple[str, bytes]]:
     """Relative path and PNG bytes of every image, patient by patient."""
-    # Here and not above: loading a data set needs no OpenCV.
+    # Imported here: loading a data set needs no OpenCV.
     from histofeat.datasets.synthetic._slide_model import draw_picture, draw_style, encode_png
 
     seeds = np.random.SeedSequence([random_state, 2]).spawn(len(SUBTYPES) * patients_per_subtype)

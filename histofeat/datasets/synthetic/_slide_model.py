@@ -262,7 +262,7 @@ def _choose_patches(coverage: np.ndarray, n: int, *, odd: bool, blank: bool) -> 
 def _outline_tumour(
     means: np.ndarray, coverage: np.ndarray, n_positive: int, rng: Generator
 ) -> tuple[np.ndarray, float]:
-    """Labels by a hand that outlines roughly, and the level of the field at which tumour really begins."""
+    """Labels from a rough outline, and the level of the field at which tumour really begins."""
     labels = np.zeros(len(means), dtype=np.int64)
     # A pathologist's outline is not exact: near the border the label and the cells disagree.
     outlined = means + rng.normal(0, 0.25, len(means)) - 4 * (coverage < 0.4)
