@@ -202,11 +202,9 @@ def import_hub():
 def _from_hub(encoder: TimmEncoder, folders: list[Path]) -> Path:
     """Give the published weights from the hub's cache or the hub."""
     searched = " or ".join([*map(str, folders), "the hub's cache"])
-    error = None
-    if encoder.hub_id is not None:
-        found, error = _fetch(encoder.hub_id, encoder.hub_files)
-        if found is not None:
-            return _check_file(encoder, found)
+    found, error = _fetch(encoder.hub_id, encoder.hub_files) if encoder.hub_id is not None else (None, None)
+    if found is not None:
+        return _check_file(encoder, found)
     reason = first_line(error) if error else "none is published there"
     raise WeightsError(
         f"{encoder.name}: expected its published weights ({' or '.join(encoder.hub_files)}), got no such file in "
