@@ -107,8 +107,8 @@ def evaluate(
     An encoder is matched with patients by the pixels of its training images, and never by their ids. Where it knows
     training patients (those of other folds with ``AuditPolicy(known_patients="leave_out")``, all of them with
     ``retrain_encoder=True``), heads are fitted, thresholds and parameters chosen and probabilities calibrated on
-    features that look better than those of new patients: labels and calibrated probabilities may suffer by it, and the
-    tested patients are new all the same. Features of encoders that were trained again are not kept in the store.
+    features that look better than those of new patients: labels and calibrated probabilities may be worse for it, but
+    the tested patients are still new. Features of encoders that were trained again are not kept in the store.
 
     Examples
     --------
@@ -123,7 +123,7 @@ def evaluate(
     """
     cv = PatientKFold(5) if cv is None else cv
     inner_cv = PatientKFold(3) if inner_cv is None else inner_cv
-    # Everything that can be refused is refused before the long work begins.
+    # Everything that can be refused is refused before images are read.
     policy = AuditPolicy.of(audit)
     splits, overlap = check_folds(cv, dataset, policy)
     inner = make_inner_folds(inner_cv, splits, dataset, allow_shared_patients="HF001" in policy.accept_findings)

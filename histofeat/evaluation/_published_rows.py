@@ -91,7 +91,7 @@ def read_predictions(path: str | os.PathLike[str]) -> pd.DataFrame:
     ----------
     path : path
         A CSV file in UTF-8, divided by commas, semicolons or tabs, with the columns ``patch`` (name or path of the
-        image) and ``score`` (probability of the positive class); other columns are left aside.
+        image) and ``score`` (probability of the positive class); other columns are ignored.
 
     Returns
     -------
@@ -101,7 +101,7 @@ def read_predictions(path: str | os.PathLike[str]) -> pd.DataFrame:
     Raises
     ------
     ValueError
-        If the file is not there or no such table, a row has too many or too few entries, or a score is no number; the
+        If the file is missing or is no such table, a row has too many or too few entries, or a score is no number; the
         message names the first offender.
 
     Examples

@@ -141,7 +141,7 @@ def score_predictions(
     predictions : DataFrame of shape (n, 2 or more)
         Columns ``patch`` (name or path of the image) and ``score`` (probability of the positive class, from 0 to 1);
         see `read_predictions`. Rows of test patients are scored, rows of train and validation patients choose the
-        threshold, rows of other patients are counted and left aside.
+        threshold, rows of other patients are counted and ignored.
     protocol : str or Protocol, default="idc-official"
         The split, by its name in `PROTOCOLS`.
     data : path, optional

@@ -73,8 +73,8 @@ class ModelResult:
     choices : tuple of Mapping
         What a search chose in each fold; an empty mapping where nothing was searched.
     histories : tuple of Mapping
-        What a network's training went through in each fold, lists with one entry an epoch by name, such as "loss" and
-        "val_loss"; empty for heads without epochs.
+        The training of a network in each fold: lists with one entry per epoch by name, such as "loss" and "val_loss";
+        empty for heads without epochs.
     """
 
     name: str
@@ -135,7 +135,7 @@ class LeftOut:
     n_patients_tested, n_patches_tested : int
         What remains, the same for all models.
     encoders : Mapping of str to int
-        How many of these patients each encoder knows, by the way to it, such as "histo: histo".
+        How many of these patients each encoder knows, by its path, such as "histo: histo".
     trained_on : tuple of str
         Names of the data sets that the encoders were trained on.
     folds : tuple of int

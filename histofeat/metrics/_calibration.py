@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -94,7 +95,7 @@ class CalibrationAssessment:
         """Return the interval of one of `values`; see `assess_calibration` on how."""
         return self._between(self.values[measure], self.samples[measure], measure, level)
 
-    def difference(self, other, measure, level=0.95):
+    def difference(self, other: Self, measure: str, level: float = 0.95) -> tuple[float, float, float]:
         """Return a measure of this one - that of another, for the same patients, with its interval on paired resamples.
 
         Returns
@@ -137,7 +138,7 @@ class CalibrationAssessment:
             return 0.0
         return float(np.quantile(self.by_chance[measure], level)) if self.by_chance[measure].size else np.nan
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """Plain values, for files: every measure with its interval, and the curve."""
         found = {name: {"value": value, "ci95": list(self.interval(name))} for name, value in self.values.items()}
         found["ece"]["chance95"] = self.chance_limit("ece")

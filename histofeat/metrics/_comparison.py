@@ -79,7 +79,7 @@ class Comparisons:
         """The smallest adjusted p that these resamples can show; if it is near 0.05, compare less or resample more."""
         return min(1.0, sum(np.isfinite(row.p) for row in self.rows) / (1 + self.n_resamples))
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values, for files."""
         return {**plain_values(self), "smallest_p_holm": self.smallest_p_holm}
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -60,7 +61,7 @@ class ConformalPredictor:
         _, proba = check_predictions(np.zeros(len(proba), dtype=np.int64), proba)
         return 1 - proba[:, :, None] <= np.array(self.cuts) + _EQUAL
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values, for files."""
         return plain_values(self)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, is_dataclass
 from operator import itemgetter
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -128,7 +129,7 @@ METRICS = tuple(METRIC_RECORDS)
 LABEL_METRICS = tuple(metric.name for metric in _RECORDS if metric.kind == "labels")
 
 
-def plain_values(value):
+def plain_values(value: Any) -> Any:
     """Give the content of records, mappings and sequences as JSON types; numbers that are not finite become None.
 
     Examples
@@ -146,7 +147,7 @@ def plain_values(value):
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def frozen(values, dtype=None) -> np.ndarray:
+def frozen(values: ArrayLike, dtype: Any = None) -> np.ndarray:
     """Copy an array and make it read-only, so that a frozen record is frozen to the bottom."""
     values = np.array(values, dtype=dtype)
     values.setflags(write=False)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -55,7 +56,7 @@ class ClassScores:
                 columns[f"{metric}_low"], columns[f"{metric}_high"] = self.ci95[metric].T
         return pd.DataFrame(columns)
 
-    def to_dicts(self) -> list[dict]:
+    def to_dicts(self) -> list[dict[str, Any]]:
         """One dict of plain values per class, for files: the counts, and "value" and "ci95" of each metric."""
         return [
             {
@@ -219,19 +220,19 @@ class CurveBands:
     """
 
     grid: np.ndarray
-    curves: dict
-    resampled: dict
-    areas: dict
+    curves: Mapping[str, np.ndarray]
+    resampled: Mapping[str, np.ndarray]
+    areas: Mapping[str, np.ndarray]
     n_patients: int
-    points: dict
-    area: dict
+    points: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray] | None]]
+    area: Mapping[str, np.ndarray]
 
     @property
-    def n_used(self):
+    def n_used(self) -> int:
         """The number of resamples behind the bands: those in which no class vanished."""
         return int(np.isfinite(_chosen(self.areas["roc"][..., np.newaxis])).sum())
 
-    def curve(self, kind, code=None):
+    def curve(self, kind: str, code: int | None = None) -> np.ndarray:
         """Give the curve of the sample on the grid.
 
         Parameters
@@ -247,7 +248,7 @@ class CurveBands:
         """
         return _chosen(self.curves[kind], code)
 
-    def band(self, kind, code=None, level=0.95):
+    def band(self, kind: str, code: int | None = None, level: float = 0.95) -> np.ndarray:
         """Give the band around a curve: at each point of the grid, the percentiles over the resamples.
 
         Parameters
@@ -260,12 +261,12 @@ class CurveBands:
 
         Returns
         -------
-        low, high : ndarray of shape (g,), float64
-            NaN if no resample defines the curve, or there is a single patient.
+        ends : ndarray of shape (2, g), float64
+            Low and high; NaN if no resample defines the curve, or there is a single patient.
         """
         return self._percentiles(_chosen(self.resampled[kind], code), level)
 
-    def area_interval(self, kind, code=None, level=0.95):
+    def area_interval(self, kind: str, code: int | None = None, level: float = 0.95) -> tuple[float, float]:
         """Give the interval of the area below a curve, on the resamples of the band.
 
         Returns

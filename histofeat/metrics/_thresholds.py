@@ -115,7 +115,7 @@ class ThresholdRule:
     name: str
     number: float | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Refuse unknown names, and missing, surplus or impossible numbers."""
         if self.name not in RULES:
             raise _unknown(self.name)
@@ -132,7 +132,7 @@ class ThresholdRule:
                 f"Write {rule.number}, such as {rule.example!r}."
             )
 
-    def __str__(self):
+    def __str__(self) -> str:
         """Write the rule as `parse_rule` reads it."""
         return self.name if self.number is None else f"{self.name}={float(self.number)!r}"
 

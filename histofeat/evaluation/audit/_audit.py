@@ -27,7 +27,7 @@ def audit_split(
     predictions: Any = None,
     runtime: Runtime | None = None,
 ) -> AuditReport:
-    """Look for what makes the scores of a split say something else than they seem to.
+    """Look for leaks and errors that make the scores of a split misleading.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def audit_split(
     Raises
     ------
     ValueError
-        If `splits`, `pipelines` or `predictions` is not what it should be.
+        If `splits`, `pipelines` or `predictions` is invalid.
     GroupLeakageError
         If a row has no patient.
     PatchError
@@ -98,7 +98,7 @@ def cheap_findings(
     Raises
     ------
     ValueError
-        If `splits`, `pipelines` or `predictions` is not what it should be.
+        If `splits`, `pipelines` or `predictions` is invalid.
     GroupLeakageError
         If a row has no patient.
 
@@ -128,7 +128,7 @@ def audit_encoders(dataset, splits, pipelines, *, runtime=None) -> AuditReport:
     Raises
     ------
     ValueError
-        If `splits` or `pipelines` is not what it should be.
+        If `splits` or `pipelines` is invalid.
     GroupLeakageError
         If a row has no patient.
 
@@ -181,7 +181,7 @@ def audit_fingerprints(
     Raises
     ------
     ValueError
-        If an argument is not what it should be, or `fingerprints` has not one row for each of the data set.
+        If an argument is invalid, or `fingerprints` has not one row for each of the data set.
     GroupLeakageError
         If a row has no patient.
     """

@@ -29,7 +29,7 @@ class KnownPatients:
     pipeline : str
         Name of the pipeline that holds the encoder.
     encoder : str
-        The way to it, such as "mine: histo".
+        Its path, such as "mine: histo".
     trained_on : str
         Name of the data set that it was trained on.
     patients : tuple of str
@@ -76,7 +76,7 @@ def find_known_patients(
     Raises
     ------
     ValueError
-        If `pipelines` is not what it should be, or ``trained_on`` of an encoder gives something else than records.
+        If `pipelines` is invalid, or ``trained_on`` of an encoder gives something else than records.
     GroupLeakageError
         If a row has no patient.
 
@@ -121,7 +121,7 @@ def _match_records(records, prints: Fingerprints, patient: np.ndarray):
     Parameters
     ----------
     records : mapping of str to tuple of TrainingImages
-        What the encoder at each place says of its training.
+        Records of training of the encoder at each path.
     prints : Fingerprints
     patient : ndarray of shape (n,), int64
         Number of each row's patient.
@@ -147,7 +147,7 @@ def _match_records(records, prints: Fingerprints, patient: np.ndarray):
 def encoder_records(
     parts: Iterable[Parts], *, retrained: bool = False
 ) -> tuple[dict[str, tuple[TrainingImages, ...]], list[str]]:
-    """Find what the encoders of pipelines say of their training.
+    """Find the records of training of the encoders in pipelines.
 
     Parameters
     ----------
@@ -158,7 +158,7 @@ def encoder_records(
     Returns
     -------
     records : dict of str to tuple of TrainingImages
-        By the place of the encoder.
+        By the path of the encoder.
     silent : list of str
         Encoders with weights of their own that do not say what they were trained on.
 

@@ -40,7 +40,7 @@ _REMEDIES = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One code of an audit: what was looked for, and what came of it.
+    """One code of an audit: what was looked for and what was found.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class Finding:
     title : str
         What the code looks for.
     severity : {"error", "warning"}
-        Whether an issue makes the scores say something else than they seem to ("error"), or calls for a look.
+        Whether an issue makes the scores misleading ("error"), or only needs a look.
     status : {"issue", "passed", "not applicable"}
     detail : str
         One sentence or two: what was found.
@@ -82,7 +82,7 @@ class Finding:
 
     @property
     def is_error(self) -> bool:
-        """Whether this is an issue that makes scores mean something else."""
+        """Whether this is an issue that makes scores misleading."""
         return self.status == "issue" and self.severity == "error"
 
     @property
@@ -183,7 +183,7 @@ class AuditReport:
 
 
 def check_audit(report: AuditReport, accept: Iterable[str] = ()) -> AuditReport:
-    """Refuse to go on with errors that were not accepted by name.
+    """Refuse errors that were not accepted by name.
 
     Parameters
     ----------
@@ -202,7 +202,7 @@ def check_audit(report: AuditReport, accept: Iterable[str] = ()) -> AuditReport:
     GroupLeakageError
         If an error means that the model knows test patients (HF001, HF002, HF005, HF007) and was not accepted.
     ValueError
-        If there is another error that was not accepted, or `accept` holds what is no code.
+        If there is another error that was not accepted, or `accept` holds an unknown code.
 
     Examples
     --------
@@ -224,7 +224,7 @@ def check_audit(report: AuditReport, accept: Iterable[str] = ()) -> AuditReport:
 
 
 def check_codes(accept: object) -> tuple[str, ...]:
-    """Refuse what is no collection of codes; give the codes as a tuple.
+    """Check that all codes are known, and return them as a tuple.
 
     Raises
     ------

@@ -29,7 +29,7 @@ def near_pairs(codes, distance, *, flip=(0, 0), n_jobs=None):
     distance : int
         Bits that may differ, 0 to 31.
     flip : sequence of two uint64, default=(0, 0)
-        Bits that are turned over in one of the two before they are compared, such as a row of `mirror_masks`.
+        Bits that are flipped in one of the two before they are compared, such as a row of `mirror_masks`.
     n_jobs : int, optional
         Threads; None is 1, -1 all cores. The result does not depend on it.
 
@@ -43,7 +43,7 @@ def near_pairs(codes, distance, *, flip=(0, 0), n_jobs=None):
     Raises
     ------
     ValueError
-        If `codes` or `distance` is not of that kind.
+        If `codes` or `distance` is invalid.
 
     Notes
     -----
@@ -133,7 +133,7 @@ def _chunk_radii(distance: int) -> np.ndarray:
 
 
 def _search_chunk(codes, chunk, radii, distance, flip):
-    """Pairs that this chunk brings together and none before it did."""
+    """Find the near pairs that this chunk finds and no earlier one does."""
     word, shift = chunk // 4, np.uint64(_CHUNK_BITS * (chunk % 4))
     keys = ((codes[:, word] >> shift) & np.uint64(_KEYS - 1)).astype(np.int64)
     order = np.argsort(keys, kind="stable")
@@ -141,13 +141,13 @@ def _search_chunk(codes, chunk, radii, distance, flip):
     np.cumsum(np.bincount(keys, minlength=_KEYS), out=starts[1:])
     every = np.arange(_KEYS)
     masks = every[np.bitwise_count(every) <= radii[chunk]]
-    turned = int((flip[word] >> shift) & np.uint64(_KEYS - 1))
+    flipped = int((flip[word] >> shift) & np.uint64(_KEYS - 1))
     # In the word of the chunk two hashes agree more often than not: the other one tells them apart sooner.
     words = (np.ascontiguousarray(codes[order, 1 - word]), np.ascontiguousarray(codes[order, word]))
     flips, room = (flip[1 - word], flip[word]), 1 << 14
     while True:  # once more with room for all pairs, where there were more than that
         out = np.empty((room, 3), dtype=np.int64)
-        found = _compare_buckets(*words, order, starts, masks ^ turned, chunk, radii, distance, *flips, out)
+        found = _compare_buckets(*words, order, starts, masks ^ flipped, chunk, radii, distance, *flips, out)
         if found <= room:
             return out[:found]
         room = found

@@ -51,7 +51,7 @@ def fitted_outside(split: Split, parts: tuple[Parts, ...] | None, predictions) -
     highest F1, Youden index or accuracy on the very test rows, while the two scores that it separates differ by less
     than 1 % of the range of all scores. It is an error where it lies exactly on one of these two or midway between
     them, has more than two decimals and serves more than one fold, and a warning otherwise: on few rows, a threshold
-    that was fixed before can be the best one by chance. 0.5 is above suspicion, and fewer than 20 rows tell nothing.
+    that was fixed before can be the best one by chance. 0.5 is never suspicious, and fewer than 20 rows are not judged.
     Scores are suspicious where they have mean 0 and standard deviation 1 in every fold.
     """
     unseen = (
@@ -91,8 +91,8 @@ def _fitted_parts(parts: Iterable[Parts]) -> list[str]:
     Returns
     -------
     offenders : list of str
-        The way to each part that cloning leaves fitted: a `FrozenEstimator`, and whatever a function is bound to or
-        closed over. Estimators that cloning resets are no offence.
+        The path of each part that cloning leaves fitted: a `FrozenEstimator`, and whatever a function is bound to or
+        closed over. Estimators that cloning resets are not listed.
     """
     found = []
     for pipeline in parts:
@@ -110,11 +110,11 @@ def _is_fitted(value) -> bool:
     if not hasattr(value, "fit"):
         return False
     learnt = [name for name in getattr(value, "__dict__", {}) if name.endswith("_") and not name.startswith("__")]
-    # The last is xgboost's own way.
+    # Fitted estimators of xgboost have no attribute that ends in an underscore.
     return isinstance(value, FrozenEstimator) or bool(learnt) or getattr(value, "_Booster", None) is not None
 
 
-# --- what comes in ---------------------------------------------------------------------------------------------------
+# --- checks of the tables --------------------------------------------------------------------------------------------
 
 
 def _check_predictions(split: Split, predictions) -> dict[str, pd.DataFrame]:
@@ -187,7 +187,7 @@ def _check_rows(split: Split, table: pd.DataFrame, owner: str) -> None:
         )
 
 
-# --- what they give away ---------------------------------------------------------------------------------------------
+# --- signs in the scores ---------------------------------------------------------------------------------------------
 
 
 def _standardised(name: str, table: pd.DataFrame) -> list[str]:
