@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from itertools import product
 from numbers import Integral
 from typing import Any, NamedTuple
@@ -369,4 +368,4 @@ def _with_tissue(style: Any, recipe: _Recipe, rng: Generator) -> Any:
     """A patient's style with the tissue of a subtype."""
     ranges = ("grade", "nest_px", "nest_share", "mimic_share", "fat_share")
     tissue = {name: float(rng.uniform(*getattr(recipe, name))) for name in ranges}
-    return replace(style, eosin=style.eosin * recipe.eosin, **tissue)
+    return style._replace(eosin=style.eosin * recipe.eosin, **tissue)

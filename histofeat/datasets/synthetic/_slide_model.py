@@ -4,7 +4,7 @@ A slide is drawn as a whole and cut into patches afterwards, so that patches of 
 real data. Lengths are in pixels of a patch (about four micrometres each).
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -24,8 +24,7 @@ _EOSIN_OD = (0.17, 0.86, 0.48)
 _CELL_PITCH_PX = 2.7
 
 
-@dataclass(frozen=True)
-class PatientStyle:
+class PatientStyle(NamedTuple):
     """What all patches of a patient share: how the slide was stained and what the tissue is like.
 
     Parameters
@@ -59,8 +58,7 @@ class PatientStyle:
     fibre_angle: float
 
 
-@dataclass(frozen=True)
-class SlidePlan:
+class SlidePlan(NamedTuple):
     """Where the patches of a slide are, and the smooth fields that say what is where.
 
     Parameters
