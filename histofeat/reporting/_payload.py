@@ -84,13 +84,13 @@ def metrics_payload(
 
 
 def default_title(dataset):
-    """Return the heading of a report that was given none."""
+    """Return the default heading of a report."""
     kind = "synthetic cohort" if dataset.synthetic else dataset.name
     return f"Patch classification by patient: {kind}"
 
 
 def data_label(dataset):
-    """Return the words that belong to every number: whose patches, and whether all of them.
+    """Return the name of the data set as captions give it, and whether the copy is complete.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def data_label(dataset):
 
 
 def source_of(payload):
-    """Return whose patches a figure shows: part of the data of every figure."""
+    """Return the data set that a figure shows: part of the data of every figure."""
     return {
         "dataset": payload["dataset"]["name"],
         "synthetic": payload["dataset"]["synthetic"],

@@ -152,7 +152,8 @@ def report_context(payload: dict[str, Any]) -> dict[str, Any]:
     Returns
     -------
     dict
-        The payload by its keys, and as ``payload``; ``label``, whose patches; words and lists made from it.
+        The payload by its keys, and as ``payload``; ``label``, the data set as captions name it; words and
+        lists made from it.
     """
     notes = {}
     for result in payload["results"]:

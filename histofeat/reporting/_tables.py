@@ -180,7 +180,7 @@ def class_table(result: Mapping[str, Any], label: str) -> Table:
     result : dict
         With "name", "head", and "classes" as `ClassScores.to_dicts` gives them; undefined numbers may be None or NaN.
     label : str
-        Whose patches these are.
+        The data set, as captions name it.
 
     Returns
     -------
@@ -232,12 +232,12 @@ def difference_tables(comparison: Mapping[str, Any], label: str) -> tuple[list[T
     comparison : dict
         As ``Evaluation.comparison.to_dict()`` gives it.
     label : str
-        Whose patches these are.
+        The data set, as captions name it.
 
     Returns
     -------
     open : list of Table
-        Of the first metric; of more than 15 pairs only those with the best model.
+        The first metric; with more than 15 pairs, only those with the best model.
     folded : list of (str, Table)
         All others, each with the line that it is folded under.
     """

@@ -9,9 +9,9 @@ from histofeat.reporting._tables import Table
 from histofeat.reporting._text import UNDEFINED, number
 
 CAPTION = (
-    "One colour per fold: solid on the training patches, dashed on the validation patients, a dot at the epoch that "
-    "was kept. Validation patients are held out of the training side of the fold and choose the epoch: their scores "
-    "are no result"
+    "One colour per fold: solid lines for training patches, dashed lines for validation patients, a dot at the kept "
+    "epoch. Validation patients are held out of the training side of the fold, and the epoch is chosen on them: their "
+    "scores are not results"
 )
 #: Histories by name, in the order of the panels: the two large ones, then the small ones.
 _LARGE = (("loss", "val_loss", "loss"), ("accuracy", "val_accuracy", "accuracy"))
@@ -59,7 +59,7 @@ def training_data(payload, result):
     Returns
     -------
     dict or None
-        None where nothing was trained by epochs.
+        None if no network was trained in epochs.
     """
     folds = [{"fold": at, **fold} for at, fold in enumerate(result.get("training") or (), start=1)]
     if not any(fold["epochs"] for fold in folds):
@@ -131,15 +131,15 @@ def _legend(figure, folds):
     entries = [(handle(color=line_of(f["fold"] - 1)[0], linewidth=2), f"fold {f['fold']}") for f in folds]
     entries.append((handle(color="#444444"), "training patches"))
     if any(_has(fold, name) for fold in folds for name in ("val_loss", "val_accuracy", "val_roc_auc")):
-        entries.append((handle(color="#444444", linestyle=(0, (4, 2))), "validation patients (no result)"))
+        entries.append((handle(color="#444444", linestyle=(0, (4, 2))), "validation patients (not results)"))
     if any(fold["kept_epoch"] for fold in folds):
         dot = handle(color="#444444", marker="o", linestyle="", markersize=6, markeredgecolor="white")
-        entries.append((dot, "epoch that was kept"))
+        entries.append((dot, "kept epoch"))
     legend_below(figure, entries)
 
 
 def training_table(payload):
-    """Return one row per network and fold: epochs, the epoch that was kept, and its scores.
+    """Return one row per network and fold: number of epochs, the kept epoch, and its scores.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ def training_table(payload):
     Returns
     -------
     Table or None
-        None where nothing was trained by epochs.
+        None if no network was trained in epochs.
     """
     rows = []
     for result in payload["results"]:
@@ -162,6 +162,6 @@ def training_table(payload):
             rows.append((f"{result['name']}, {result['head']}", *counts, *map(number, scores), total))
     if not rows:
         return None
-    caption = f"{data_label(payload['dataset'])}. Scores at the epoch that was kept; those of validation are no result."
+    caption = f"{data_label(payload['dataset'])}. Scores at the kept epoch; validation scores are not results."
     columns = ("Network", "Fold", "Epochs", "Kept", "Loss", "Validation loss", "Validation ROC-AUC", "Seconds")
     return Table(caption, columns, tuple(rows))

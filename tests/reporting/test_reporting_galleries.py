@@ -103,7 +103,7 @@ def test_no_gallery_lies_among_the_reports_of_this_repository():
 
 def test_the_folder_has_its_notice_and_keeps_itself_out_of_git(folder):
     place = folder / "galleries"
-    assert "Do not publish it, commit it" in (place / "NOTICE.txt").read_text(encoding="utf-8")
+    assert "Do not publish, commit or share it" in (place / "NOTICE.txt").read_text(encoding="utf-8")
     assert (place / ".gitignore").read_text(encoding="utf-8") == "*\n"
     listed = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["files"]
     assert "galleries/NOTICE.txt" in listed
@@ -118,7 +118,7 @@ def test_the_folder_has_its_notice_and_keeps_itself_out_of_git(folder):
 def test_synthetic_pictures_may_be_shown(evaluation, tmp_path, without_figures):
     made_up = replace(evaluation, dataset=replace(evaluation.dataset, synthetic=True))
     folder = write_report(made_up, tmp_path / "s", gallery=1).parent
-    assert "they may be shown" in (folder / "galleries/NOTICE.txt").read_text(encoding="utf-8")
+    assert "They may be published" in (folder / "galleries/NOTICE.txt").read_text(encoding="utf-8")
     assert "Patient images" not in (folder / "report.html").read_text(encoding="utf-8")
 
 

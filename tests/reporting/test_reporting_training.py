@@ -102,7 +102,7 @@ def test_a_pair_of_curves_a_fold_and_a_mark_at_the_kept_epoch():
     assert loss.lines[0].get_color() != loss.lines[3].get_color()
     words = [text.get_text() for text in figure.legends[0].get_texts()]
     assert words == [
-        "fold 1", "fold 2", "training patches", "validation patients (no result)", "epoch that was kept",
+        "fold 1", "fold 2", "training patches", "validation patients (not results)", "kept epoch",
     ]  # fmt: skip
 
 
@@ -177,7 +177,7 @@ def test_a_network_among_the_models_gets_its_section_and_its_row(folder):
     assert [len(result["training"]) for result in metrics["results"]] == [0, 2]
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "Validation patients are held out of the training side" in page
-    assert "so their scores are too good and are no result" in page
+    assert "so their scores are too good and are not results" in page
     assert page.index("Results") < page.index("Training of the networks")
     text = (folder / "report.md").read_text(encoding="utf-8")
     assert "](figures/training_net-cnn.svg)" in text
