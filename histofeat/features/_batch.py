@@ -108,7 +108,7 @@ def as_stack(owner: str, images, *, colors: bool = False) -> np.ndarray:
 
 
 def read_only(array: np.ndarray) -> np.ndarray:
-    """View an array as C-contiguous and read-only: a kernel is compiled for this one type, whatever a caller holds."""
+    """View an array as C-contiguous and read-only, the one type for which kernels are compiled."""
     view = np.ascontiguousarray(array).view()
     view.flags.writeable = False
     return view

@@ -80,8 +80,8 @@ class ColorHistogram(PatchFeatures):
 
     Notes
     -----
-    Columns are ``color_<channel>_hist_<bin>`` and ``color_<channel>_<moment>``. The place of a pixel does not
-    matter: flips and quarter turns leave every value as it is. Hue is an angle, and its moments cut the circle at red.
+    Columns are ``color_<channel>_hist_<bin>`` and ``color_<channel>_<moment>``. The position of a pixel does not
+    matter: flips and quarter turns do not change any value. Hue is an angle, and its moments cut the circle at red.
 
     Examples
     --------
@@ -171,13 +171,13 @@ class JointColorHistogram(PatchFeatures):
     See Also
     --------
     joint_histogram : the definition.
-    histofeat.features.ColorHistogram : each channel for itself, in three colour spaces.
+    histofeat.features.ColorHistogram : each channel separately, in three colour spaces.
 
     Notes
     -----
     With 8 bins this is the "RGB histogram" that Cruz-Roa et al. 2014 give to a random forest
-    (:doi:`10.1117/12.2043872`). Columns are ``joint_color_r<bin>_g<bin>_b<bin>``. The place of a pixel does not
-    matter: flips and quarter turns leave every value as it is. A flat patch has one cell of 1.
+    (:doi:`10.1117/12.2043872`). Columns are ``joint_color_r<bin>_g<bin>_b<bin>``. The position of a pixel does not
+    matter: flips and quarter turns do not change any value. A flat patch has one cell of 1.
 
     Examples
     --------
@@ -256,7 +256,7 @@ class GrayHistogram(PatchFeatures):
     -----
     The grey level is `PatchBatch.gray`. Cruz-Roa et al. 2014 (:doi:`10.1117/12.2043872`) name a grey histogram among
     the features that they compare; the default of one bin for each level is ours. Columns are ``gray_hist_<bin>``.
-    Flips and quarter turns leave every value as it is. A flat patch has one bin of 1.
+    Flips and quarter turns do not change any value. A flat patch has one bin of 1.
 
     Examples
     --------
@@ -310,7 +310,7 @@ def _fill_bins(table, counts):
 
 @njit(cache=True, nogil=True)
 def _count_pixels(values, tables):
-    """Count interleaved channels, two pixels in turn: increments of one table wait for each other."""
+    """Count interleaved channels, two pixels in turn, so that increments of one table need not wait for each other."""
     whole = len(values) // 6 * 6
     for i in range(0, whole, 6):
         for k in range(6):
@@ -323,7 +323,7 @@ def _count_pixels(values, tables):
 def _moments(table, n, out):
     """Mean, standard deviation, skewness and excess kurtosis of a histogram of 256 values.
 
-    Powers are summed as integers around the level next to the mean, so only the last steps round.
+    Powers are summed as integers around the level nearest to the mean, so that only the last steps round.
     """
     total = 0
     for value in range(256):

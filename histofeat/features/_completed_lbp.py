@@ -21,7 +21,7 @@ from histofeat.features._neighbourhoods import (
     tally,
 )
 
-#: How the three components are put together, with the notation of the paper.
+#: How the three components are combined, in the notation of the paper.
 _FORMS = {"joint": "S/M/C", "hybrid": "S_M/C", "separate": "S_M_C"}
 
 
@@ -56,14 +56,14 @@ def clbp_histogram(gray: np.ndarray, radius_px: int, points: int | None = None) 
     - magnitude: 1 where ``|d_p|`` is at least the mean of ``|d_p|`` over all points of all pixels counted;
     - centre: 1 where ``g_c`` is at least the mean grey level of the whole image.
 
-    Signs and magnitudes are mapped to rotation-invariant uniform patterns (riu2). Neighbours lie, are interpolated
-    and compared in exact integers as those of `lbp_histogram`, so no rounding decides a tie. Only pixels whose whole
-    circle lies inside the image count; a dimension shorter than ``2 R + 1`` is first extended by repeating its border
-    R times on either side (the mean grey level is that of the image as given).
+    Signs and magnitudes are mapped to rotation-invariant uniform patterns (riu2). Neighbours are placed, interpolated
+    and compared in exact integers as in `lbp_histogram`, so that rounding never decides a tie. Only pixels whose whole
+    circle lies inside the image count; a dimension shorter than ``2 R + 1`` is first extended by repeating its border R
+    times on either side (the mean grey level is that of the image as given).
 
     In a flat image all differences, and so their mean, are 0: every comparison is "at least", and the cell
-    ``(P, P, 1)`` holds all pixels. Flips leave the histogram as it is, quarter turns too if `points` is a multiple
-    of 4.
+    ``(P, P, 1)`` holds all pixels. Flips do not change the histogram, nor do quarter turns if `points` is a multiple of
+    4.
 
     References
     ----------
@@ -101,9 +101,9 @@ class CompletedLBP(RingFeatures):
     points : sequence of int, optional
         Neighbours on each circle, 4 to 32, one number per radius; by default 8 per pixel of radius, at most 32.
     form : {"hybrid", "joint", "separate"}, default "hybrid"
-        How sign (S), magnitude (M) and centre (C) go together. With P points and in the notation of the paper:
-        "joint" is S/M/C, one histogram of ``2 (P + 2)^2`` shares; "hybrid" is S_M/C, that of the signs beside the
-        joint one of magnitude and centre, ``3 (P + 2)``; "separate" is S_M_C, three histograms, ``2 (P + 2) + 2``.
+        How sign (S), magnitude (M) and centre (C) are combined. With P points and in the notation of the paper: "joint"
+        is S/M/C, one histogram of ``2 (P + 2)^2`` shares; "hybrid" is S_M/C, that of the signs beside the joint one of
+        magnitude and centre, ``3 (P + 2)``; "separate" is S_M_C, three histograms, ``2 (P + 2) + 2``.
     channels : sequence of str, default ("gray",)
         Channels of `PatchBatch` to measure.
 
@@ -160,9 +160,9 @@ class CompletedLBP(RingFeatures):
 def _histograms(images, radius, corners, weights, bright, shares):
     """Fill `shares` (n, 2 (P + 2)^2) from `images` (n, H, W) uint8, H and W at least 2 radius + 1.
 
-    Pixels are taken in runs of the flattened image, as for plain patterns: those of the margins get values without
-    meaning, which are not counted. Differences are computed twice, for their mean and for the patterns: to keep
-    those of a large image would take longer.
+    Pixels are taken in runs of the flattened image, as for plain patterns: pixels of the margins get meaningless
+    values, which are not counted. Differences are computed twice, for their mean and for the patterns: to store those
+    of a large image would be slower.
     """
     n, height, width = images.shape
     levels = np.zeros(height * width + width + 1)
@@ -190,7 +190,7 @@ def _histograms(images, radius, corners, weights, bright, shares):
 def _mean_magnitude(levels, height, width, radius, corners, weights):
     """Mean size of the differences over points and pixels, rounded up, in the unit of `SCALE`.
 
-    The sum of a large image exceeds 64 bits: its upper part is kept apart.
+    The sum of a large image can exceed 64 bits, so its upper part is summed separately.
     """
     rows = max(1, BLOCK // width)
     differences = np.empty(max(BLOCK, width))
@@ -242,7 +242,7 @@ def _encode(levels, first, width, corners, weights, threshold, bright, differenc
     ones, changes = np.zeros((2, size), np.uint8), np.zeros((2, size), np.uint8)
     for point in range(points):
         _subtract(levels, first, width, corners, weights, point, differences)
-        # The first point waits in row 2 for the last; the others take rows 0 and 1 in turn.
+        # The first point stays in row 2 for the last one; the others take rows 0 and 1 in turn.
         row, before = point % 2 if point else 2, (point - 1) % 2 if point > 1 else 2
         _compare(differences, threshold, signs[row], magnitudes[row])
         tally(signs, row, before, ones[0], changes[0])

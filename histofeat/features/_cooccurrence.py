@@ -1,4 +1,4 @@
-"""Co-occurrence of grey levels: how often each pair lies side by side, and what its statistics are summed from."""
+"""Co-occurrence matrices of grey levels, and the kernels that compute statistics from them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from histofeat.features._batch import PatchBatch, check_channels, check_differen
 
 #: ``c * log2(c)`` is summed in integers, multiples of 2**-28: fast, and exact in any order.
 FIXED = 2.0**28
-#: It comes from a table for the counts c of small patches; larger ones are computed.
+#: Table of it for the counts of small patches; for larger counts it is computed.
 C_LOG_C = np.array([0, *(round(c * log2(c) * FIXED) for c in range(1, 4096))], dtype=np.int64)
 _NAT = log(2.0)
 
@@ -25,7 +25,7 @@ def cooccurrence(gray: np.ndarray, levels: int = 32, distance: int = 1) -> np.nd
     Parameters
     ----------
     gray : ndarray of shape (H, W), uint8
-        Image. Grey value v has the level ``v * levels // 256``, whatever else the image holds.
+        Image. Grey value v has the level ``v * levels // 256``, whatever the other pixels are.
     levels : int, default 32
         Number of levels, 2 to 256.
     distance : int, default 1
@@ -66,7 +66,7 @@ def cooccurrence(gray: np.ndarray, levels: int = 32, distance: int = 1) -> np.nd
 class CooccurrenceFeatures(PatchFeatures):
     """Base class of families that summarise statistics of co-occurrence matrices by mean and range over directions.
 
-    A family names its statistics in ``_statistics``; their number says which they are, see `textures`.
+    A family lists its statistics in ``_statistics``; `textures` chooses the kernel by their number.
     """
 
     _invariant_to_turns: ClassVar[bool] = True
@@ -109,9 +109,9 @@ def measure_matrices(owner: str, counts, measure: Callable, n_columns: int) -> n
     Parameters
     ----------
     owner : str
-        The function, for messages.
+        Name of the function in messages.
     counts : ndarray of shape (..., L, L), int
-        What the user gave.
+        The matrices.
     measure : {haralick, properties}
         Kernel that fills the row of a matrix.
     n_columns : int
@@ -143,9 +143,9 @@ def measure_matrices(owner: str, counts, measure: Callable, n_columns: int) -> n
 
 @njit(cache=True, nogil=True)
 def textures(images, levels, distances, c_log_c, out):
-    """Fill `out` (n, distances * 2 * k): k means over directions, then k ranges, per distance; 13 of Haralick, or 10.
+    """Fill `out` (n, distances * 2 * k): per distance k means over directions, then k ranges.
 
-    Ten are scikit-image's properties.
+    k is 13 for Haralick's statistics and 10 for the properties of scikit-image.
     """
     n, height, width = images.shape
     quantised = np.empty((height, width), np.uint8)
@@ -254,7 +254,7 @@ def quantise(gray, levels, quantised):
 def count_pairs(quantised, levels, distance, counts):
     """Add the pairs of each direction, in one order, to `counts` (4, levels * levels)."""
     height, width = quantised.shape
-    # One loop for all directions: increments of one table wait for each other, those of four overlap.
+    # One loop for all directions: increments of one table have to wait for each other, those of four tables do not.
     across, down_right, down, down_left = counts[0], counts[1], counts[2], counts[3]
     step, scale = np.uint64(distance), np.uint64(levels)
     paired, whole = np.uint64(max(width - distance, 0)), np.uint64(width)
@@ -276,7 +276,7 @@ def count_pairs(quantised, levels, distance, counts):
 
 @njit(cache=True, nogil=True)
 def symmetrise(counts, low, high, symmetric):
-    """Fill the levels in use of `symmetric` with the pairs in both orders; False if there is none."""
+    """Fill levels low to high of `symmetric` with the pairs in both orders; return False if there are none."""
     levels = len(symmetric)
     total = 0
     for i in range(low, high + 1):
@@ -328,7 +328,7 @@ def sum_c_log_c(counts, low, high, c_log_c):
 
 @njit(cache=True, nogil=True)
 def summarise(values, out):
-    """Mean of each of k columns, then their ranges, into `out` (2 k)."""
+    """Fill `out` (2 k) with the means of k columns, then with their ranges."""
     columns = values.shape[1]
     for k in range(columns):
         column = values[:, k]

@@ -85,18 +85,17 @@ class CNNEmbedding(PatchFeatures):
 
     Notes
     -----
-    Each encoder brings the preprocessing that it was trained with, as part of the network. See `resize_patches`
-    for the way to a square. Through OpenVINO an embedding depends to the last bit on its patch alone, not on its
-    neighbours in a batch or on the number of threads; against Keras it differs by rounding, below 1e-4 relative.
-    Keras's backends (TensorFlow, JAX, PyTorch) differ from one another by as little in float32, by several percent
-    in bfloat16: a store keeps their features apart.
-    On a GPU the backend decides how float32 is computed: TensorFlow multiplies in TF32 by default.
-    Networks: MobileNetV2 (https://doi.org/10.1109/CVPR.2018.00474), MobileNet (arXiv:1704.04861), EfficientNet
-    (arXiv:1905.11946), ResNet (https://doi.org/10.1109/CVPR.2016.90), DenseNet
-    (https://doi.org/10.1109/CVPR.2017.243); UNI (https://doi.org/10.1038/s41591-024-02857-3), Virchow
-    (https://doi.org/10.1038/s41591-024-03141-0), Phikon (https://doi.org/10.1101/2023.07.21.23292757), CTransPath
-    (https://doi.org/10.1016/j.media.2022.102559). Networks of timm get the whole patch, resized as above, without
-    the centre crop and bicubic interpolation that some of their authors use.
+    Each encoder brings the preprocessing that it was trained with, as part of the network. `resize_patches` makes
+    patches square. Through OpenVINO an embedding depends to the last bit on its patch alone, not on its neighbours in a
+    batch or on the number of threads; against Keras it differs by rounding, below 1e-4 relative. Keras's backends
+    (TensorFlow, JAX, PyTorch) differ from one another by as little in float32, by several percent in bfloat16: a store
+    keeps their features apart. On a GPU the backend decides how float32 is computed: TensorFlow multiplies in TF32 by
+    default. Networks: MobileNetV2 (https://doi.org/10.1109/CVPR.2018.00474), MobileNet (arXiv:1704.04861), EfficientNet
+    (arXiv:1905.11946), ResNet (https://doi.org/10.1109/CVPR.2016.90), DenseNet (https://doi.org/10.1109/CVPR.2017.243);
+    UNI (https://doi.org/10.1038/s41591-024-02857-3), Virchow (https://doi.org/10.1038/s41591-024-03141-0), Phikon
+    (https://doi.org/10.1101/2023.07.21.23292757), CTransPath (https://doi.org/10.1016/j.media.2022.102559). Networks of
+    timm get the whole patch, resized as above, without the centre crop and bicubic interpolation that some of their
+    authors use.
 
     Examples
     --------
@@ -138,7 +137,7 @@ class CNNEmbedding(PatchFeatures):
         Raises
         ------
         WeightsError
-            If the weights cannot be had.
+            If the weights are not found and cannot be downloaded.
         """
         self._check_params()
         return hash_weights(self._find_weights())
@@ -154,7 +153,7 @@ class CNNEmbedding(PatchFeatures):
         Raises
         ------
         WeightsError
-            If the weights cannot be had, or their record does not belong to them.
+            If the weights are not found and cannot be downloaded, or their record does not belong to them.
         """
         if find_encoder(self.encoder).source != "histofeat":
             return None
@@ -212,21 +211,21 @@ class CNNEmbedding(PatchFeatures):
         return resize_patches(batch.rgb, self._size())
 
     def _stage(self, pixels: np.ndarray):
-        """Bring what `_prepare` gave to where the network runs; safe in a thread while another is in `_embed`."""
+        """Copy the output of `_prepare` to the network's device; safe in one thread while another runs `_embed`."""
         engine, rows = self._load()
         return tuple(
             engine.stage(np.ascontiguousarray(take_view(pixels, view)), batch_size=rows) for view in VIEWS[: self.views]
         )
 
     def _embed(self, pixels) -> np.ndarray:
-        """Embeddings (n, d), float32, of what `_prepare` or `_stage` gave."""
+        """Embeddings (n, d), float32, of the output of `_prepare` or `_stage`."""
         engine, rows = self._load()
         views = pixels if isinstance(pixels, tuple) else self._stage(pixels)
         seen = [engine.embed(view, batch_size=rows) for view in views]
         return seen[0] if len(seen) == 1 else np.mean(seen, axis=0, dtype=np.float32)
 
     def _load(self):
-        """Give the engine, and how many patches it takes in one pass."""
+        """Return the engine, and the number of patches in one pass."""
         self._check_params()
         choice = self._choice()
         engine = load_engine(

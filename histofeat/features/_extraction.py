@@ -155,7 +155,7 @@ def extract(
     PatchError
         If `X` has an unknown form, or an image cannot be decoded; the message names it.
     WeightsError
-        If the weights of a network cannot be had.
+        If the weights of a network are not found and cannot be downloaded.
     """
     started = time.perf_counter()
     images, store = as_images(X), as_store(store)

@@ -81,7 +81,7 @@ class FeatureStore:
         object.__setattr__(self, "path", fspath(self.path))
 
     def session(self) -> AbstractContextManager[Session]:
-        """Open the file for a while, for any number of threads.
+        """Open the file, for any number of threads.
 
         Returns
         -------
@@ -96,7 +96,7 @@ class FeatureStore:
         return open_session(self.path)
 
     def entries(self) -> list[StoredExtractor]:
-        """List what is stored, the largest first; nothing where there is no file."""
+        """List the stored extractors, the largest first; there are none without a file."""
         if not Path(self.path).exists():
             return []
         with self.session() as session:
@@ -117,7 +117,7 @@ class FeatureStore:
         return "\n".join(lines)
 
     def purge(self, family: str | None = None) -> int:
-        """Remove stored rows and give the space back to the disk.
+        """Remove stored rows and free their disk space.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""Fuzzy colour histogram: every pixel belongs to every one of 64 coarse colours, to the near ones most."""
+"""Fuzzy colour histogram: every pixel belongs to each of 64 coarse colours, most to the nearest ones."""
 
 import threading
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from histofeat.features._base import PatchFeatures
 from histofeat.features._batch import PatchBatch, as_stack, read_only
 from histofeat.features._neighbourhoods import count_cells
 
-#: Fine colours: levels of each channel, as many as Han and Ma take (16 ** 3 = 4096).
+#: Levels of each channel of the fine colours, as in Han and Ma (16 ** 3 = 4096 colours).
 _LEVELS = 16
-#: Steps of the clustering that move no centre further than this, in units of CIELAB, end it; 2.3 can just be seen.
+#: The clustering ends when no centre moves further than this, in units of CIELAB, where 2.3 is just noticeable.
 _TOLERANCE = 0.01
-#: Where the clustering of the fine colours into 64 by fuzziness 1.9 ends that starts from the middles of a 4x4x4 grid
-#: over RGB, which takes 1,200 steps from there and one from here. CIELAB, from dark to light.
+#: Cluster centres of the fine colours for fuzziness 1.9, in CIELAB, from dark to light. The clustering took 1,200 steps
+#: from the middles of a 4x4x4 grid over RGB; from these centres it takes one.
 _START = np.loadtxt(Path(__file__).with_name("coarse_colors.csv"), delimiter=",", skiprows=1)
 _clustering = threading.Lock()
 
@@ -45,7 +45,7 @@ def rgb_to_lab(rgb: np.ndarray) -> np.ndarray:
     values = np.asarray(rgb, dtype=np.float64) / 255
     linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
     to_xyz = np.array([[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]])
-    # Divided by the sums of its rows: white has no colour then, to the last digit.
+    # Divided by the sums of its rows, so that a and b of white are exactly 0.
     relative = linear @ (to_xyz / to_xyz.sum(axis=1, keepdims=True)).T
     x, y, z = np.moveaxis(
         np.where(relative > (6 / 29) ** 3, np.cbrt(relative), relative * (29 / 6) ** 2 / 3 + 4 / 29), -1, 0
@@ -67,9 +67,9 @@ def fuzzy_c_means(
     fuzziness : float, default 1.9
         Exponent m, above 1: the larger, the more evenly a point is shared.
     tolerance : float, default 0.01
-        A step that moves no coordinate of a centre by more than this is the last one.
+        Stop after a step that moves no coordinate of a centre by more than this.
     max_steps : int, default 1000
-        The most steps that are taken, converged or not.
+        Largest number of steps, converged or not.
 
     Returns
     -------
@@ -82,8 +82,8 @@ def fuzzy_c_means(
     -----
     With the distance d_kj of point k from centre j, a step sets ``u_kj = 1 / sum_i (d_kj / d_ki) ** (2 / (m - 1))`` and
     then each centre to the mean of the points weighted by ``u_kj ** m`` (Bezdek 1981,
-    :doi:`10.1007/978-1-4757-0450-1`). A point on a centre belongs to it alone. There is no random number: the same
-    start gives the same end.
+    :doi:`10.1007/978-1-4757-0450-1`). A point on a centre belongs to it alone. Nothing is random: the same start gives
+    the same result.
 
     Examples
     --------
@@ -124,8 +124,8 @@ def coarse_colors(fuzziness: float = 1.9) -> tuple[np.ndarray, np.ndarray]:
     Notes
     -----
     A fine colour stands for the middle of its cell of 16x16x16 RGB values. `fuzzy_c_means` clusters them, all with the
-    same weight, whatever the images hold: the result depends on the colour space and on `fuzziness` alone. For 1.9 it
-    is there in one step, for others it takes seconds, once in a process.
+    same weight, whatever the images hold: the result depends on the colour space and on `fuzziness` alone. For 1.9 this
+    takes one step; for other values it takes seconds, once per process.
 
     Examples
     --------
@@ -133,7 +133,7 @@ def coarse_colors(fuzziness: float = 1.9) -> tuple[np.ndarray, np.ndarray]:
     >>> centers[0].round().tolist(), centers[-1].round().tolist()
     ([21.0, 25.0, -34.0], [88.0, -25.0, 80.0])
     """
-    with _clustering:  # threads that all want it wait for the first
+    with _clustering:  # other threads wait for the first one
         return _cluster(float(fuzziness))
 
 
@@ -201,18 +201,18 @@ class FuzzyColorHistogram(PatchFeatures):
 
     See Also
     --------
-    coarse_colors : how the coarse colours come about.
+    coarse_colors : how the coarse colours are found.
     fuzzy_histogram : the definition.
 
     Notes
     -----
     Han and Ma [1]_: 4096 fine colours (16 levels of red, green and blue) are clustered in CIELAB by fuzzy c-means into
     64 coarse ones, once; the histogram of the fine colours of an image times their memberships is its feature. A small
-    shift of colour then changes it a little, where a histogram of 64 cells would jump. Their start of the clustering
-    is not known to us; ours is a 4x4x4 grid over RGB. Distances are Euclidean.
+    shift of colour then changes it a little, where a histogram of 64 cells would jump. They do not say how they start
+    the clustering; here it starts from a 4x4x4 grid over RGB. Distances are Euclidean.
 
-    Columns are ``fuzzy_color_<coarse colour>``, for 1.9 from dark to light. The place of a pixel does not matter: flips
-    and quarter turns leave every value as it is. A flat patch has the memberships of its colour.
+    Columns are ``fuzzy_color_<coarse colour>``, for 1.9 from dark to light. The position of a pixel does not matter:
+    flips and quarter turns do not change any value. A flat patch has the memberships of its colour.
 
     References
     ----------
@@ -277,13 +277,13 @@ def _step(points, centers, fuzziness, membership):
 
 @njit(cache=True, nogil=True)
 def _mix(images, membership, shares):
-    """Fill `shares` (n, c) from `images` (n, H * W, 3) uint8: the rows of `membership` that the pixels name."""
+    """Fill `shares` (n, c) from `images` (n, H * W, 3) uint8: the mean row of `membership` over the pixels."""
     counts = np.empty(len(membership), np.int64)
     for image in range(len(images)):
         pixels, share = images[image], shares[image]
         count_cells(pixels, _LEVELS, counts)
         share[:] = 0
-        # In the order of the colours, not of the pixels: a turned patch gives the same sums to the bit.
+        # Summed in the order of the colours, not of the pixels, so that a turned patch gives the same sums to the bit.
         for fine in range(len(counts)):
             if counts[fine]:
                 for j in range(len(share)):

@@ -1,4 +1,4 @@
-"""Grey-level co-occurrence: the ten texture properties of scikit-image, from fixed levels and in all directions."""
+"""Grey-level co-occurrence: the ten texture properties of scikit-image, with fixed levels, in four directions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -83,9 +83,9 @@ class GLCM(CooccurrenceFeatures):
     Notes
     -----
     Columns are ``glcm_<channel>_<property>_d<distance>_<mean or range>``. A distance beyond the longer side of a patch
-    is cut to that side minus one. A direction in which a patch still holds no pair is left out of mean and range. A
-    patch of a single level, or of a single pixel, counts as flat. Mean and range do not change under flips and
-    quarter turns, which only exchange the directions.
+    is reduced to that side minus one. Mean and range skip a direction in which the patch has no pair. A patch of a
+    single level, or of a single pixel, counts as flat. Mean and range do not change under flips and quarter turns,
+    which only swap the directions.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Haralick texture: thirteen statistics of how often grey levels lie side by side."""
+"""Haralick texture: thirteen statistics of co-occurrence matrices of grey levels."""
 
 from typing import ClassVar
 
@@ -83,9 +83,9 @@ class HaralickTexture(CooccurrenceFeatures):
     Notes
     -----
     Columns are ``haralick_<channel>_<statistic>_d<distance>_<mean or range>``, with ``h`` and ``e`` for hematoxylin and
-    eosin. A distance beyond the longer side of a patch is cut to that side minus one. A direction in which a patch
-    still holds no pair is left out of mean and range. A patch of a single level, or of a single pixel, counts as
-    flat. Mean and range do not change under flips and quarter turns, which only exchange the directions.
+    eosin. A distance beyond the longer side of a patch is reduced to that side minus one. Mean and range skip a
+    direction in which the patch has no pair. A patch of a single level, or of a single pixel, counts as flat. Mean and
+    range do not change under flips and quarter turns, which only swap the directions.
 
     Examples
     --------
@@ -98,5 +98,5 @@ class HaralickTexture(CooccurrenceFeatures):
 
     family: ClassVar[str] = "haralick"
     _statistics: ClassVar[tuple[str, ...]] = STATISTICS
-    #: Channels that go by a letter in column names.
+    #: Channels that are abbreviated in column names.
     _short: ClassVar[dict[str, str]] = {"hematoxylin": "h", "eosin": "e"}

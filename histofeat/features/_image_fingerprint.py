@@ -25,7 +25,7 @@ _SCALE = 1 << 12
 
 @lru_cache(maxsize=1)
 def _frequencies() -> np.ndarray:
-    """Vertical and horizontal frequency of each bit, (128, 2): the lowest of the cosine transform but (0, 0)."""
+    """Vertical and horizontal frequency of each bit, (128, 2): the lowest of the cosine transform except (0, 0)."""
     top = HASH_BITS
     pairs = [(u, v) for u in range(top) for v in range(top) if 0 < u * u + v * v < top * 2]
     return np.array(sorted(pairs, key=lambda pair: (pair[0] ** 2 + pair[1] ** 2, pair))[:HASH_BITS])
@@ -70,14 +70,14 @@ class ImageFingerprint(PatchFeatures):
       the same pixels have the same digest, whatever their format.
     - ``fingerprint_hash_00`` to ``_15``: 128 bits, eight a column: the signs of the 128 lowest frequencies of the
       two-dimensional cosine transform of the luma, the mean left out. It needs no resizing, so that an image and a
-      larger or smaller copy of it have nearly the same bits; brightness and contrast do not enter.
+      larger or smaller copy of it have nearly the same bits; brightness and contrast do not matter.
     - ``fingerprint_contrast``: root mean square, in grey levels, of what these 128 frequencies hold. Where it is near
       zero the bits are those of noise, or of the uneven light that all blank patches share.
     - ``fingerprint_flat``: 1 where all pixels have one colour, else 0.
-    - ``fingerprint_side_px``: the smaller side. Below 16 px several frequencies fall together.
+    - ``fingerprint_side_px``: the smaller side. Below 16 px several frequencies coincide.
 
-    Hashes by the signs of a cosine transform are common; this one takes more bits, in the order of their frequency,
-    and compares with zero and not with the median.
+    Hashes by the signs of a cosine transform are common; this one uses more bits, in order of frequency, and compares
+    with zero instead of the median.
 
     Examples
     --------

@@ -57,8 +57,8 @@ def lbp_histogram(gray: np.ndarray, radius_px: int, points: int | None = None) -
     - only pixels whose whole circle lies inside the image count; scikit-image reads zeros outside.
     - a dimension shorter than ``2 R + 1`` is first extended by repeating its border R times on either side.
 
-    A flat image holds only the pattern with all neighbours 1: bin ``points`` is 1. Flips leave the histogram as
-    it is, quarter turns too if `points` is a multiple of 4.
+    A flat image holds only the pattern with all neighbours 1: bin ``points`` is 1. Flips do not change the histogram,
+    nor do quarter turns if `points` is a multiple of 4.
 
     References
     ----------
@@ -131,8 +131,8 @@ class LBPHistogram(RingFeatures):
 def _histograms(images, radius, corners, weights, shares):
     """Fill `shares` (n, P + 2) from `images` (n, H, W) uint8, H and W at least 2 radius + 1.
 
-    Pixels are taken in runs of the flattened image, so that the loops are long and vectorise; those of the margins
-    get patterns without meaning, which are not counted.
+    Pixels are taken in runs of the flattened image, so that the loops are long and vectorise; pixels of the margins get
+    meaningless patterns, which are not counted.
     """
     n, height, width = images.shape
     points = len(weights)
@@ -168,7 +168,7 @@ def _encode(flat, levels, first, width, corners, weights, patterns):
     centres = levels[first : first + size] * SCALE
     for point in range(points):
         start = first + corners[point, 0] * width + corners[point, 1]
-        # The first point waits in row 2 for the last; the others take rows 0 and 1 in turn.
+        # The first point stays in row 2 for the last one; the others take rows 0 and 1 in turn.
         row, before = point % 2 if point else 2, (point - 1) % 2 if point > 1 else 2
         if weights[point, 0] == SCALE:
             _compare(flat, start, first, bits, row)
@@ -192,7 +192,7 @@ def _compare(flat, start, first, bits, row):
 def _compare_between(levels, start, width, weights, point, centres, bits, row):
     """1 where a neighbour between four pixels is not darker, else 0; every operation is exact in float64.
 
-    Unsigned positions cannot be negative, which spares the test for one that would keep the loop from vectorising.
+    Unsigned positions cannot be negative: the check for negative ones would prevent vectorisation.
     """
     a, b, c, d = weights[point, 0], weights[point, 1], weights[point, 2], weights[point, 3]
     upper, row = np.uint64(start), np.uint64(row)

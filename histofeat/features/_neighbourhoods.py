@@ -13,11 +13,11 @@ from histofeat.features._batch import PatchBatch, check_channels, check_differen
 
 #: Offsets of neighbours are multiples of 1e-5 pixels, as in scikit-image.
 _UNIT = 100_000
-#: Grey levels times this are the integers that neighbours are compared in.
+#: Neighbours are compared as integers: grey levels times this.
 SCALE = float(_UNIT) ** 2
 #: Pixels compared at a time: their buffers stay in the first-level cache.
 BLOCK = 1280
-#: The bits of a pattern sit in one 32-bit word.
+#: Most points on a circle.
 MAX_POINTS = 32
 
 
@@ -131,14 +131,14 @@ def tally(bits, row, before, ones, changes):
 
 @njit(cache=True, nogil=True)
 def close(bits, last, changes):
-    """Add whether the bits of the first point, which wait in row 2, differ from those of the last."""
+    """Add whether the bits of the first point, which are in row 2, differ from those of the last."""
     for i in range(bits.shape[1]):
         changes[i] += bits[2, i] ^ bits[last, i]
 
 
 @njit(cache=True, nogil=True)
 def count_values(values, tables):
-    """Add values to four tables in turn: increments of one table wait for each other, those of four overlap."""
+    """Add values to four tables in turn: increments of one table wait for each other, those of four tables do not."""
     whole = len(values) // 4 * 4
     for i in range(0, whole, 4):
         tables[0, values[i]] += 1

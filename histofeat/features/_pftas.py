@@ -1,4 +1,4 @@
-"""Parameter-free threshold adjacency statistics: how pixels near the mean of the bright ones touch each other."""
+"""Parameter-free threshold adjacency statistics: neighbours of each pixel in maps of bright pixels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,9 +43,9 @@ def pftas(gray: np.ndarray) -> np.ndarray:
     maps and counts are the same, and mu is divided by the number of pixels plus 1e-8 as there. Off pixels of a
     complement are on pixels of its map, so both come from one pass.
 
-    A flat image other than black has mu equal to its value: "above" maps are on everywhere by that 1e-8, the first
-    map nowhere. On a black image mu is 0 and every map is off. A map without off pixels has nine zeros, as in mahotas.
-    Flips and quarter turns leave all values as they are.
+    A flat image other than black has mu equal to its value: because of that 1e-8 its "above" maps are on everywhere,
+    and the first map is on nowhere. On a black image mu is 0 and every map is off. A map without off pixels has nine
+    zeros, as in mahotas. Flips and quarter turns do not change any value.
 
     References
     ----------
@@ -76,7 +76,7 @@ class PFTAS(PatchFeatures):
     Parameters
     ----------
     channels : sequence of str, default ("red", "green", "blue")
-        Channels of `PatchBatch` to measure; the default gives the 162 values that are usual on H&E patches.
+        Channels of `PatchBatch` to measure; the default gives the 162 values that are commonly used on H&E patches.
 
     See Also
     --------
@@ -115,7 +115,7 @@ class PFTAS(PatchFeatures):
 
 @njit(cache=True, nogil=True)
 def _adjacencies(images, padded, shares):
-    """Fill `shares` (n, 54) from `images` (n, H, W) uint8, and the same padded by their border."""
+    """Fill `shares` (n, 54) from `images` (n, H, W) uint8 and from the same images, padded with their border."""
     tables = np.empty((4, 256), np.int64)
     grid = np.empty((4, 400), np.int32)
     line = np.empty((4, 20), np.int32)

@@ -1,4 +1,4 @@
-"""Local phase quantization: signs of the lowest frequencies around each pixel, which blur leaves as they are."""
+"""Local phase quantization: signs of low frequencies around each pixel, which do not change under blur."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,9 +14,10 @@ from histofeat.features._base import PatchFeatures
 from histofeat.features._batch import PatchBatch, as_stack, check_channels, check_different, read_only
 from histofeat.features._neighbourhoods import extended
 
-#: Responses closer to zero than this, in grey levels, are zero: rounding is smaller by far, and decides no sign.
+#: Responses closer to zero than this, in grey levels, count as zero. Rounding errors are far smaller and decide no
+#: sign.
 _ZERO = 1e-9
-#: The authors' factors that part equal variances, so that the directions of the decorrelation are determined.
+#: Factors of the authors' code that separate equal variances, so that the decorrelation has unique directions.
 _PART = 1 + 1e-6 * np.arange(7, -1, -1)
 
 
@@ -52,22 +53,22 @@ def lpq_histogram(
     -----
     With a = 1 / `window_px`, the Fourier transform of the window around x at frequency u (cycles per pixel, across
     and down) is ``F(u) = sum_y w(y) f(x - y) exp(-2 pi i u.y)`` [1]_. It is taken at four frequencies: (a, 0), (0, a),
-    (a, a) and, as in the authors' code, (-a, a). A blur that is symmetric about its centre leaves the phase of low
-    frequencies as it is, so the code keeps signs only: bit j is 1 where value j of ``Re F1, Im F1, ..., Re F4, Im F4``
-    is at least 0, and counts ``2^j``.
+    (a, a) and, as in the authors' code, (-a, a). A blur that is symmetric about its centre does not change the phase of
+    low frequencies, so the code keeps only signs: bit j is 1 where value j of ``Re F1, Im F1, ..., Re F4, Im F4`` is at
+    least 0, and counts ``2^j``.
 
     The decorrelation is the authors': pixels a distance d apart are taken to correlate by ``rho^d``, the eight values
     have the covariance D under it, and are replaced by their projections on the eigenvectors of D, in descending order
-    of eigenvalues. Equal eigenvalues are parted as there, by factors ``1 + 1e-6 (7 - j)`` on value j. The largest
-    entry of each eigenvector, the first of nearly equal ones, is made positive; the paper leaves the sign open.
+    of eigenvalues. Equal eigenvalues are separated as in their code, by factors ``1 + 1e-6 (7 - j)`` on value j. The
+    largest entry of each eigenvector, the first of nearly equal ones, is made positive; the paper leaves the sign open.
 
-    Under the Gaussian window the authors' code takes the mean off ``exp(-2 pi i a y)`` times the window, so that flat
-    regions respond with 0; the same is done here. Only pixels whose window lies inside the image count; a dimension
-    shorter than the window is first extended by repeating its border `window_px` // 2 times on either side.
+    Under the Gaussian window the authors' code subtracts the mean from ``exp(-2 pi i a y)`` times the window, so that
+    the response of flat regions is 0; so does this function. Only pixels whose window lies inside the image count; a
+    dimension shorter than the window is first extended by repeating its border `window_px` // 2 times on either side.
 
     A response below 1e-9 grey levels (the weights of a window sum to 1) counts as 0. So a flat region has all bits 1,
-    and a flat image has code 255 only; the authors' code asks for values above 0, where rounding decides in flat
-    regions. Flips and turns exchange codes: the histogram is not invariant.
+    and a flat image has code 255 only; the authors' code requires values above 0, so that rounding decides the bits of
+    flat regions. Flips and turns swap codes: the histogram is not invariant.
 
     References
     ----------
@@ -151,7 +152,7 @@ class LocalPhaseQuantization(PatchFeatures):
 
 
 def _check_window(owner: str, side, window, decorrelate, rho, side_name: str) -> None:
-    """Validate one window and how it is read."""
+    """Validate one window and its options."""
     if not isinstance(side, Integral) or isinstance(side, bool) or not 3 <= side <= 63 or side % 2 == 0:
         raise ValueError(f"{owner}.{side_name}: expected an odd integer from 3 to 63, got {side!r}.")
     check_name(f"{owner}.window", window, ("uniform", "gaussian"))
@@ -179,7 +180,7 @@ def _weights(side: int, window: str) -> np.ndarray:
 
 @lru_cache(maxsize=32)
 def _directions(side: int, window: str, rho: float | None) -> np.ndarray:
-    """Directions (8, 8) that the eight values of a pixel are projected on, one a row; without `rho`, the axes."""
+    """Directions (8, 8) on which the eight values of a pixel are projected, one per row; the axes if `rho` is None."""
     if rho is None:
         directions = np.eye(8)
     else:
@@ -263,7 +264,7 @@ def _filter_down(across, y, weights, values):
 
 @njit(cache=True, nogil=True)
 def _add_pair(across, above, below, a, b, c, values):
-    """Add what two rows at one distance from the pixel give to the eight sums."""
+    """Add two rows at one distance from the pixel to the eight sums."""
     upper, lower = across[0, above], across[0, below]
     for x in range(len(upper)):
         values[2, x] += b * (upper[x] + lower[x])
@@ -291,7 +292,7 @@ def _encode(values, directions, projected, codes):
         projected[:] = 0.0
         for k in range(8):
             share = directions[bit, k]
-            if abs(share) > 1e-12:  # the covariance falls into blocks, and so do its eigenvectors
+            if abs(share) > 1e-12:  # the covariance has blocks, so many shares are zero
                 for x in range(size):
                     projected[x] += share * values[k, x]
         power = np.uint8(1 << bit)

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-#: Written into the head of the file, so that no other program's database is ever taken for a store.
+#: Written into the header of the file, so that no other program's database is mistaken for a store.
 _APPLICATION = int.from_bytes(b"hfst")
 
 
@@ -41,7 +41,7 @@ PRAGMA user_version = {_LAYOUT};
 """
 
 
-# Every statement finds its ids itself, so a purge by another process in between cannot make it meet foreign rows.
+# Every statement looks its ids up itself, so a purge by another process in between cannot make it read foreign rows.
 _READ = f"""
 SELECT hash, row FROM images JOIN features
     ON features.id = ((SELECT id FROM extractors WHERE fingerprint = ?) << {_IMAGE_BITS}) + images.id
@@ -206,7 +206,7 @@ class Session:
         self._lock = threading.Lock()
 
     def register(self, family: str, n_features: int, params: Mapping, name: str) -> _Extractor:
-        """Give what `read` and `write` identify an extractor by; it is written to the file with its first row."""
+        """Return the record that identifies an extractor for `read` and `write`; `write` adds it to the file."""
         fingerprint, description = extractor_fingerprint(name, params)
         old = extractor_fingerprint(_OLD_NAMES[name], params)[0] if name in _OLD_NAMES else ""
         with self.connected() as connection:
@@ -299,7 +299,7 @@ and run the whole test suite. Rows of older versions are then never read again; 
 
 
 def content_key(content: bytes | np.ndarray) -> bytes:
-    """Hash what an image holds: the bytes of its file, or its array with shape and dtype.
+    """Hash the content of an image: the bytes of its file, or its array with shape and dtype.
 
     Parameters
     ----------
@@ -309,7 +309,7 @@ def content_key(content: bytes | np.ndarray) -> bytes:
     Returns
     -------
     key : bytes of length 16
-        BLAKE2b. Equal files have equal keys wherever they lie; a file and its decoded array have different ones.
+        BLAKE2b. Equal files have equal keys in any folder; a file and its decoded array have different ones.
 
     Examples
     --------
@@ -349,7 +349,7 @@ def extractor_name(extractor: Any) -> str:
 
 
 def extractor_fingerprint(name: str, params: Mapping) -> tuple[str, str]:
-    """Identify an extractor by all that its numbers depend on.
+    """Identify an extractor by everything that its numbers depend on.
 
     Parameters
     ----------

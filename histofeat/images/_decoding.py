@@ -349,7 +349,7 @@ def to_rgb8(array: np.ndarray, *, name: str = "patch") -> tuple[np.ndarray, tupl
 
 
 def image_input_tags(tags: Any) -> Any:
-    """Tell scikit-learn, through `tags`, that an estimator takes images and learns nothing from them."""
+    """Set the tags of an estimator that takes images and learns nothing from them."""
     tags.input_tags.two_d_array = False
     tags.input_tags.string = True
     tags.requires_fit = False

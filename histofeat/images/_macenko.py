@@ -5,7 +5,8 @@ import numpy as np
 
 from histofeat.images._normalization import DENSITY, StainNormalizer
 
-#: The directions of the extreme tissue pixels, and the concentration that stands for "all of a stain".
+#: Quantiles: of the directions of tissue pixels that are the stains, and of the concentrations of a stain, its
+#: strength.
 _EXTREME, _HIGHEST = 0.01, 0.99
 #: Angle in degrees between the two stains below which there is only one.
 _LEAST_ANGLE = 10.0
@@ -14,7 +15,7 @@ _LARGEST_ANGLE = 25.0
 
 
 def find_stains(density: np.ndarray) -> np.ndarray:
-    """Find the two stains that tissue is coloured with.
+    """Estimate the two stains of tissue.
 
     Parameters
     ----------
@@ -25,7 +26,7 @@ def find_stains(density: np.ndarray) -> np.ndarray:
     -------
     stains : ndarray of shape (2, 3), float64
         Optical density of hematoxylin, then of eosin; rows of length 1, not negative. Hematoxylin is the one that
-        takes more red.
+        absorbs more red.
 
     Notes
     -----
@@ -64,9 +65,9 @@ class MacenkoNormalizer(StainNormalizer):
     Parameters
     ----------
     unit : {"patch", "patient"}, default="patch"
-        What the stains are taken from. A patch needs nothing but itself, but rarely shows both stains well. All
-        patches of a patient (of a slide) tell them better; then every call needs ``groups``, and the patches of a
-        patient have to come together.
+        What the stains are taken from. A single patch is enough, but rarely shows both stains well. All patches of a
+        patient (of a slide) give better estimates; every call then needs ``groups``, and all patches of a patient at
+        once.
     min_tissue : float in (0, 1], default=0.1
         Share of tissue pixels below which a unit is left as it is.
     max_gain : float, at least 1, default=2.0
@@ -90,7 +91,7 @@ class MacenkoNormalizer(StainNormalizer):
     between ``1 / max_gain`` and `max_gain`. See [1]_.
 
     Deviations from the paper: tissue is found by the mean density of the channels (`is_tissue`), since eosin hardly
-    takes red, and the strength is that of tissue pixels, so that it does not depend on how much of a patch is empty.
+    absorbs red, and the strength is that of tissue pixels, so that it does not depend on how much of a patch is empty.
     What the two stains do not explain, such as ink, stays where the paper drops it. The step is therefore linear in the
     densities: white stays white, and a unit like the reference comes out as it was.
 
@@ -163,6 +164,6 @@ def _coordinates(stains: np.ndarray) -> np.ndarray:
 
 
 def _at_rank(values: np.ndarray, share: float) -> float:
-    """Give the value at the nearest rank of a quantile."""
+    """Return the value at the nearest rank of a quantile."""
     rank = round(share * (len(values) - 1))
     return float(np.partition(values, rank)[rank])

@@ -1,4 +1,4 @@
-"""Stain normalisers: what they share (tissue, units, patches left as they are), and how to make one by name."""
+"""Base class of the stain normalisers, and `make_normalizer`, which builds one by name."""
 
 from importlib import import_module
 from types import MappingProxyType
@@ -23,18 +23,18 @@ DENSITY = -np.log(np.maximum(np.arange(256), 1) / 255.0).astype(np.float32)
 DENSITY.flags.writeable = False
 #: Mean optical density of the three channels from which a pixel is tissue.
 TISSUE_DENSITY = 0.15
-#: Pixels of tissue without which nothing is estimated: a tenth of a patch of 50 x 50.
+#: Fewest tissue pixels that statistics are estimated from: a tenth of a patch of 50 x 50.
 MINIMUM_PX = 250
 
 #: The product of the three channels at that density: an exact test without a logarithm.
 _BRIGHTEST_TISSUE = int(255**3 * np.exp(-3 * TISSUE_DENSITY))
-#: Tissue pixels that are looked at in one unit; of more, every second, third ... is taken.
+#: Most tissue pixels that are used of one unit; of more, every second, third ... is used.
 _MAX_PIXELS = 1 << 20
 _UNITS = ("patch", "patient")
 
 
 def is_tissue(pixels: np.ndarray) -> np.ndarray:
-    """Tell tissue from the empty slide by its darkness.
+    """Distinguish tissue from the empty slide by its darkness.
 
     Parameters
     ----------
@@ -59,14 +59,15 @@ class StainNormalizer(TransformerMixin, BaseEstimator):
     """Base of the stain normalisers: statistics of a unit are moved to those of a reference, learnt in `fit`.
 
     A normaliser stores its parameters and implements `_estimate(tissue)`, the statistics of tissue pixels (NaN where
-    they tell nothing), and `_change(pixels, source)`, which moves pixels from there to the reference.
+    they cannot be estimated), and `_change(pixels, source)`, which moves pixels from there to the reference.
 
     Parameters
     ----------
     unit : {"patch", "patient"}, default="patch"
-        What the statistics are taken from. A patch needs nothing but itself, but its colour is also that of its
-        tissue, and some of what tells tumour from stroma goes with the stain. All patches of a patient (of a slide)
-        tell the stain better; then every call needs ``groups``, and the patches of a patient have to come together.
+        What the statistics are taken from. A single patch is enough, but its colour depends on its tissue as well as on
+        the stain, so that some of the difference between tumour and stroma is lost. All patches of a patient (of a
+        slide) give a better estimate of the stain; every call then needs ``groups``, and all patches of a patient at
+        once.
     min_tissue : float in (0, 1], default=0.1
         Share of tissue pixels below which a unit is left as it is.
     max_gain : float, at least 1, default=2.0
@@ -84,7 +85,7 @@ class StainNormalizer(TransformerMixin, BaseEstimator):
         self.n_jobs = n_jobs
 
     def fit(self, X: Any, y: Any = None, groups: Any = None) -> Self:
-        """Learn the reference: the median statistics of the units of `X`, which are to be training patches only.
+        """Learn the reference: the median statistics of the units of `X`, which must be training patches only.
 
         Parameters
         ----------
@@ -173,7 +174,7 @@ class StainNormalizer(TransformerMixin, BaseEstimator):
         Returns
         -------
         statistics : ndarray of shape (m,), float64
-            NaN where there is less tissue than `min_tissue` or `MINIMUM_PX`, or where it tells nothing.
+            NaN where there is less tissue than `min_tissue` or `MINIMUM_PX`, or where they cannot be estimated.
         """
         pixels = pixels.reshape(-1, 3)
         tissue = np.compress(is_tissue(pixels), pixels, axis=0)
@@ -189,12 +190,12 @@ class StainNormalizer(TransformerMixin, BaseEstimator):
         patch : ndarray of shape (H, W, 3), uint8
             RGB.
         source : ndarray of shape (m,), optional
-            The statistics of what it belongs to; by default its own.
+            The statistics of its unit; by default its own.
 
         Returns
         -------
         normalized : ndarray of shape (H, W, 3), uint8
-            The very patch where `source` is NaN.
+            `patch` itself where `source` is NaN.
         """
         source = self.statistics(patch) if source is None else source
         if np.isnan(source).any():
@@ -214,7 +215,7 @@ class StainNormalizer(TransformerMixin, BaseEstimator):
         check_real(f"{name}.max_gain", self.max_gain, gain, lambda value: value >= 1, "Use 2.0.")
 
     def _codes(self, groups, n_images: int) -> np.ndarray | None:
-        """Give the number of each image's patient; None where patients are neither given nor needed."""
+        """Number of each image's patient; None if patients are neither given nor needed."""
         if groups is None and self.unit == "patch":
             return None
         owner = f"{type(self).__name__}.groups"
@@ -241,7 +242,7 @@ class StainNormalizer(TransformerMixin, BaseEstimator):
         raise NotImplementedError(f"{type(self).__name__}: a normaliser implements `_nothing`.")
 
     def _settled(self, median: np.ndarray) -> np.ndarray:
-        """Turn medians, taken number by number, into statistics again."""
+        """Turn element-wise medians into valid statistics."""
         return median
 
     def _estimate(self, tissue: np.ndarray) -> np.ndarray:

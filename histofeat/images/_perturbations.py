@@ -114,7 +114,7 @@ def blur(patches: np.ndarray, sigma_px: float) -> np.ndarray:
 
 
 def compress_jpeg(patches: np.ndarray, quality: int) -> np.ndarray:
-    """Save as JPEG, and read again.
+    """Save patches as JPEG and read them again.
 
     Parameters
     ----------
@@ -179,7 +179,7 @@ def scale_brightness(patches: np.ndarray, factor: float) -> np.ndarray:
 
 
 def turn(patches: np.ndarray, degrees: int) -> np.ndarray:
-    """Turn patches by quarters, against the clock.
+    """Turn patches counter-clockwise by quarter turns.
 
     Parameters
     ----------
@@ -223,7 +223,7 @@ class Perturbation:
     quantity : str
         What the amounts are, with their unit.
     amounts : Mapping of int to float
-        Amount by severity; without severity 0, which is the patch as it came.
+        Amount by severity, without severity 0, which changes nothing.
     """
 
     apply: Callable[[np.ndarray, float], np.ndarray]
@@ -286,7 +286,7 @@ def perturb(patches: np.ndarray, name: str, severity: int) -> np.ndarray:
     Returns
     -------
     perturbed : ndarray of shape (n, H, W, 3), uint8
-        The same for the same arguments: nothing is drawn.
+        Nothing is random: the same arguments give the same patches.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Read images: their sizes from headers, ahead in threads, and changed on the way."""
+"""Read images: sizes from headers, in threads ahead of their use, and changed as they are read."""
 
 from __future__ import annotations
 
@@ -137,10 +137,10 @@ class MappedImages(Images):
     Attributes
     ----------
     base : Images
-        Where the images come from; it may be changed in turn.
+        The images before the change; they may be changed ones too.
     change : callable
-        ``change(index, patch)`` gives the patch that stands at `index`: uint8 RGB of shape (H, W, 3), which need not
-        be the shape that it had. It is called from several threads at once.
+        ``change(index, patch)`` gives the changed patch of `index`: uint8 RGB of shape (H, W, 3), which may differ from
+        its shape before. It is called from several threads at once.
     """
 
     base: Images
@@ -165,7 +165,7 @@ class MappedImages(Images):
 
 
 def map_images(X: Any, change: Callable[[int, np.ndarray], np.ndarray]) -> MappedImages:
-    """Put a change before whatever reads the images.
+    """Change images as they are read.
 
     Parameters
     ----------
@@ -177,7 +177,7 @@ def map_images(X: Any, change: Callable[[int, np.ndarray], np.ndarray]) -> Mappe
     Returns
     -------
     images : MappedImages
-        Goes wherever X goes: into `extract`, a family, a pipeline. No pixel is read until then.
+        Accepted wherever X is: by `extract`, a family, a pipeline. No pixel is read until then.
 
     Raises
     ------

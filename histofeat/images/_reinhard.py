@@ -29,9 +29,10 @@ class ReinhardNormalizer(StainNormalizer):
     Parameters
     ----------
     unit : {"patch", "patient"}, default="patch"
-        What the statistics are taken from. A patch needs nothing but itself, but its colour is also that of its
-        tissue, and some of what tells tumour from stroma goes with the stain. All patches of a patient (of a slide)
-        tell the stain better; then every call needs ``groups``, and the patches of a patient have to come together.
+        What the statistics are taken from. A single patch is enough, but its colour depends on its tissue as well as on
+        the stain, so that some of the difference between tumour and stroma is lost. All patches of a patient (of a
+        slide) give a better estimate of the stain; every call then needs ``groups``, and all patches of a patient at
+        once.
     min_tissue : float in (0, 1], default=0.1
         Share of tissue pixels below which a unit is left as it is.
     max_gain : float, at least 1, default=2.0
@@ -53,8 +54,9 @@ class ReinhardNormalizer(StainNormalizer):
     rotated. In each channel ``v' = (v - m_source) * gain + m_reference`` with ``gain = s_reference / s_source``, held
     between ``1 / max_gain`` and `max_gain`; back in RGB the levels are rounded and clipped to 0..255.
 
-    Deviations from the paper, which knows no empty slide: statistics are of tissue pixels (`is_tissue`), and a pixel
-    of mean optical density d moves by ``min(max((d - 0.05) / 0.10, 0), 1)`` of the way, so that white stays white.
+    Deviations from the paper, whose images have no empty slide: statistics are of tissue pixels (`is_tissue`), and a
+    pixel of mean optical density d moves by ``min(max((d - 0.05) / 0.10, 0), 1)`` of the way, so that white stays
+    white.
 
     Each channel is moved by itself. That undoes a change of both stains alike; a change of the balance between them
     mixes the channels, and is undone in part at best (see `MacenkoNormalizer`).
@@ -88,7 +90,7 @@ class ReinhardNormalizer(StainNormalizer):
 
     def _change(self, pixels: np.ndarray, source: np.ndarray) -> np.ndarray:
         (source_mean, source_std), (mean, std) = np.split(source, 2), np.split(self.reference_, 2)
-        # A channel without any spread has nothing to stretch: the largest gain is as good as any other.
+        # In a channel without any spread there is nothing to stretch: any gain will do.
         gain = np.clip(std / np.maximum(source_std, 1e-12), 1 / self.max_gain, self.max_gain)
         # The move is affine in l-alpha-beta and so in the logarithms: one matrix and one offset.
         affine = np.empty((3, 4))

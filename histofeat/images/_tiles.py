@@ -1,4 +1,4 @@
-"""Geometry of images: cut into tiles, mirrored to size, scaled, turned, and put together again."""
+"""Geometry of images: tiles, mirroring to a size, scaling, turning, and combining the probabilities of tiles."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,11 +10,11 @@ import numpy as np
 from histofeat.exceptions import check_name
 
 POLICIES = ("auto", "tile", "resize", "whole")
-"""Known policies; `choose_policy` gives what is done with an image."""
+"""Known policies; `choose_policy` says what is done with an image."""
 
 EDGES = ("overlap", "reflect")
 AGGREGATES = ("mean", "median", "vote")
-"""Ways from the probabilities of tiles to those of their image; see `aggregate`."""
+"""How the probabilities of tiles are combined; see `aggregate`."""
 
 #: Quarter turns counter-clockwise, then whether the patch is mirrored left to right; the first is the patch itself.
 VIEWS = ((0, False), (0, True), (1, False), (1, True), (2, False), (2, True), (3, False), (3, True))
@@ -210,7 +210,7 @@ def choose_policy(policy: str, image_size: tuple[int, int], size: tuple[int, int
 
 
 def aggregate(proba: np.ndarray, how: str = "mean") -> np.ndarray:
-    """Put the probabilities of the tiles of one image together.
+    """Combine the probabilities of the tiles of one image.
 
     Parameters
     ----------
@@ -218,7 +218,7 @@ def aggregate(proba: np.ndarray, how: str = "mean") -> np.ndarray:
         Of each tile.
     how : {"mean", "median", "vote"}
         The mean; the median of each class, brought back to sum 1; or the share of tiles in which a class is the most
-        probable (the first of equals).
+        probable (the first one in a tie).
 
     Returns
     -------
@@ -244,7 +244,7 @@ def aggregate(proba: np.ndarray, how: str = "mean") -> np.ndarray:
     if how == "mean":
         return proba.mean(axis=0)
     middle = np.median(proba, axis=0)
-    # Of three classes or more all medians can be 0; then nothing but the mean is left.
+    # Of three classes or more all medians can be 0; then the mean is used.
     return middle / middle.sum() if middle.sum() > 0 else proba.mean(axis=0)
 
 
