@@ -165,16 +165,9 @@ def test_nothing_grows_too_long(path):
             assert node.end_lineno - node.lineno <= 250, f"{node.name} is too long"
 
 
-#: Measures that are still beyond their bound. Strict: whoever brings one within it takes it from here.
-NOT_YET = {"code lines, library": "what is left to cut"}
-
-
 @pytest.mark.parametrize(
     ("measure", "value", "bound"),
-    [
-        pytest.param(*row, marks=pytest.mark.xfail(reason=NOT_YET[row[0]], strict=True) if row[0] in NOT_YET else ())
-        for row in house.table()
-    ],
+    house.table(),
     ids=lambda part: part if isinstance(part, str) else "",
 )
 def test_the_house_stays_within_its_measures(measure, value, bound):
