@@ -41,10 +41,7 @@ from ._published_split import (
     load_published as load_published,
     read_scores as read_scores,
 )
-from ._robustness import (
-    Robustness as Robustness,
-    measure_robustness as measure_robustness,
-)
+from ._robustness import Robustness as Robustness, measure_robustness as measure_robustness
 from ._shortcut_families import (
     BackgroundFraction as BackgroundFraction,
     CompressionAndBlur as CompressionAndBlur,

@@ -1,9 +1,10 @@
 """Ablation: scores of a pipeline without each of its families and with each alone, and what each set costs in time."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,11 +12,13 @@ import pandas as pd
 from sklearn.base import clone
 from threadpoolctl import threadpool_limits
 
-from histofeat.evaluation import LeftOut
+from histofeat.datasets import PatchDataset
+from histofeat.evaluation import AuditPolicy, LeftOut
 from histofeat.exceptions import check_whole
-from histofeat.features import extract
+from histofeat.features import Runtime, extract
 from histofeat.images import as_images
 from histofeat.metrics import bootstrap_p, holm, patient_weights
+from histofeat.models import IDCPipeline
 from histofeat.studies._fitted_folds import check_members, measure_folds
 from histofeat.studies._study import flat_table
 
@@ -57,16 +60,16 @@ class Ablation:
 
 
 def ablate_families(
-    dataset,
-    pipeline,
-    cv=None,
+    dataset: PatchDataset,
+    pipeline: IDCPipeline,
+    cv: Any = None,
     *,
-    sets=None,
-    n_resamples=2000,
-    random_state=0,
-    audit=None,
-    runtime=None,
-):
+    sets: Mapping[str, Sequence[str]] | None = None,
+    n_resamples: int = 2000,
+    random_state: int = 0,
+    audit: AuditPolicy | None = None,
+    runtime: Runtime | None = None,
+) -> Ablation:
     """Fit a pipeline again without each of its families, and with each alone, on the same folds.
 
     Parameters
@@ -230,7 +233,15 @@ class Costs:
     n_patches: int
 
 
-def measure_costs(ablation, pipeline, X, *, n_repeats=3, clock=time.process_time, progress=None):
+def measure_costs(
+    ablation: Ablation,
+    pipeline: IDCPipeline,
+    X: Any,
+    *,
+    n_repeats: int = 3,
+    clock: Callable[[], float] = time.process_time,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Costs:
     """Measure the extraction time of each set of an ablation, and mark the sets on the Pareto front.
 
     Parameters

@@ -11,10 +11,11 @@ import pandas as pd
 from histofeat.datasets import breakhis_hold_outs, load_breakhis, make_breakhis_cohort, merge_rare_classes
 from histofeat.evaluation import audit_fingerprints, evaluate, run_in_threads
 from histofeat.exceptions import check_name
-from histofeat.features import FAMILIES, ImageFingerprint, extract
+from histofeat.features import FAMILIES, ImageFingerprint
 from histofeat.metrics import confusion, holm, label_scores, nadeau_bengio, recognition_rates
 from histofeat.model_selection import PatientKFold
 from histofeat.models import HEADS, IDCPipeline, make_head
+from histofeat.studies._fitted_folds import measure_once
 from histofeat.studies._study import (
     FEATURE_SETS,
     Findings,
@@ -38,6 +39,7 @@ _REFERENCE = "pftas/svm"
 _QUICK = {"features": ["lbp", "color"], "heads": ["knn", "random_forest"], "fold_heads": ["random_forest"]}
 _QUICK_COHORT = {"patients_per_subtype": 4, "images_per_slide": 2, "magnifications": (100,)}
 _QUICK_TREES = 30
+_PRINTS = "fingerprints for the audit"
 _MODEL = ["magnification", "features", "head"]
 
 
@@ -132,7 +134,9 @@ def measure_hold_outs(root, power, options, runtime):
     except ValueError as error:
         found["not_run"].append(f"hold-outs at {power}X: {error}")
         return found, description
-    matrices, prints = _extract_once(dataset, options, runtime)
+    sets = {name: _pipeline(name, "logistic", options).families() for name in dict.fromkeys(options.features)}
+    matrices = measure_once({**sets, _PRINTS: [ImageFingerprint()]}, dataset, runtime)
+    prints = matrices.pop(_PRINTS)
     splits = {number: folds.cv(number) for number in range(1, len(folds) + 1)}
     found |= {"folds": folds.to_dict(), "findings": _audit(dataset, splits, prints, runtime.n_jobs)}
     models = [NOTHING, *((name, head) for name in matrices for head in options.heads)]
@@ -154,16 +158,6 @@ def measure_hold_outs(root, power, options, runtime):
             named = {"magnification": power, "features": features, "head": head, "hold_out": number}
             found["rows"].append({**named, **result})
     return found, description
-
-
-def _extract_once(dataset, options, runtime):
-    """Measure each feature set, and the fingerprints for the audit, in one pass over the images."""
-    sets = {name: _pipeline(name, "logistic", options).families() for name in dict.fromkeys(options.features)}
-    families = {repr(family): family for members in sets.values() for family in members}
-    wanted = [*families.values(), ImageFingerprint()]
-    *measured, prints = extract(wanted, dataset.X, n_jobs=runtime.n_jobs, store=runtime.store).features
-    columns = dict(zip(families, measured, strict=True))
-    return {name: np.hstack([columns[repr(family)] for family in members]) for name, members in sets.items()}, prints
 
 
 def _audit(dataset, splits, prints, n_jobs):

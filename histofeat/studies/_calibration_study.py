@@ -106,7 +106,8 @@ def possible_levels(dataset, splits, levels):
 
 def _fit_all(dataset, pipelines, splits, asked, options, runtime):
     """Fit every model on every fold; features are measured once."""
-    matrices, models = measure_once(pipelines, dataset, runtime), []
+    sets, models = {name: pipeline.families() for name, pipeline in pipelines.items()}, []
+    matrices = measure_once(sets, dataset, runtime)
     for name in pipelines:
         for head in dict.fromkeys(options.heads):
             trees = {"n_estimators": QUICK_TREES} if options.quick and head == "xgboost" else None

@@ -47,15 +47,12 @@ def why_not(families) -> str | None:
     return None
 
 
-def measure_once(pipelines, dataset, runtime):
-    """Measure the families of all pipelines in one pass over the images: a feature matrix for each pipeline."""
-    families = {family.family: family for pipeline in pipelines.values() for family in pipeline.families()}
+def measure_once(sets, dataset, runtime):
+    """Measure sets of families, given by name, in one pass over the images: a feature matrix for each set."""
+    families = {repr(family): family for members in sets.values() for family in members}
     measured = extract(list(families.values()), dataset.X, n_jobs=runtime.n_jobs, store=runtime.store).features
     columns = dict(zip(families, measured, strict=True))
-    return {
-        name: np.hstack([columns[family.family] for family in pipeline.families()])
-        for name, pipeline in pipelines.items()
-    }
+    return {name: np.hstack([columns[repr(family)] for family in members]) for name, members in sets.items()}
 
 
 def check_members(where, expected, given, known):

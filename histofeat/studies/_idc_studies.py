@@ -230,7 +230,8 @@ def run_learning_curves(options, runtime):
     pipelines, not_run = runnable_pipelines(options)
     dataset, cv = begin(options)
     settings = dict(QUICK_CURVE) if options.quick else {"n_patients": options.sizes, "n_draws": options.draws}
-    columns = measure_once(pipelines, dataset, runtime)
+    sets = {name: pipeline.families() for name, pipeline in pipelines.items()}
+    columns = measure_once(sets, dataset, runtime)
     settings |= {"n_resamples": options.resamples, "random_state": options.seed, "runtime": runtime}
     known = dataset.y, dataset.patients
     curves = {

@@ -5,7 +5,9 @@ draws new ones, makes intervals by resampling patients and by resampling patches
 true value, which is the score of many patients of that population.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -90,13 +92,13 @@ class IntervalCoverage:
         As in `measure_interval_coverage`.
     """
 
-    rows: tuple[dict, ...]
+    rows: tuple[dict[str, Any], ...]
     repetitions: int
     patch_repetitions: int
     resamples: int
     population: int
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """Return the content as plain Python objects."""
         simulated = {
             "patches_per_patient": PATCHES_PER_PATIENT, "prevalence_logit": PREVALENCE_LOGIT,
@@ -107,7 +109,7 @@ class IntervalCoverage:
         found = {"coverage": self.rows, "summary": [self.summary(kind) for kind in KINDS]}
         return {"target": TARGET, "kinds": KINDS, "metrics": METRICS, **found, **simulated, **sizes}
 
-    def summary(self, kind):
+    def summary(self, kind: str) -> dict[str, Any]:
         """Return how many cases of a kind of interval lie within the target, and which lie farthest outside."""
         rows = [row for row in self.rows if row["kind"] == kind]
         outside = [row for row in rows if not TARGET[0] <= row["coverage"] <= TARGET[1]]
@@ -133,15 +135,15 @@ def _ends(values):
 
 
 def measure_interval_coverage(
-    n_patients=(100, 200),
+    n_patients: Sequence[int] = (100, 200),
     *,
-    repetitions=1000,
-    patch_repetitions=250,
-    resamples=1000,
-    population=100_000,
-    random_state=0,
-    runtime=None,
-):
+    repetitions: int = 1000,
+    patch_repetitions: int = 250,
+    resamples: int = 1000,
+    population: int = 100_000,
+    random_state: int = 0,
+    runtime: Runtime | None = None,
+) -> IntervalCoverage:
     """Simulate patients and count how often 95 % intervals contain the true score.
 
     Parameters

@@ -2,10 +2,13 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.linalg import cho_factor, cho_solve
 
+from histofeat.datasets import PatchDataset
 from histofeat.evaluation import AuditPolicy, NotRun, evaluate
 from histofeat.exceptions import check_whole
 from histofeat.features import Runtime
@@ -79,12 +82,20 @@ class Leakage:
     n_resamples: int
     random_state: int
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """Give the content as dicts, lists and plain values, None for what is undefined: ready for JSON."""
         return plain_values(self)
 
 
-def measure_leakage(dataset, pipelines, *, n_splits=5, n_resamples=2000, random_state=0, runtime=None):
+def measure_leakage(
+    dataset: PatchDataset,
+    pipelines: Any,
+    *,
+    n_splits: int = 5,
+    n_resamples: int = 2000,
+    random_state: int = 0,
+    runtime: Runtime | None = None,
+) -> Leakage:
     """Evaluate pipelines under `PatchKFold` and under `PatientKFold`, and compare.
 
     Parameters
@@ -257,8 +268,14 @@ class Identification:
 
 
 def identify_patients(
-    features, patients, *, family="features", patches_per_patient=PATCHES_PER_PATIENT, n_resamples=2000, random_state=0
-):
+    features: ArrayLike,
+    patients: ArrayLike,
+    *,
+    family: str = "features",
+    patches_per_patient: int = PATCHES_PER_PATIENT,
+    n_resamples: int = 2000,
+    random_state: int = 0,
+) -> Identification:
     """Measure how often a classifier assigns a patch to its own patient.
 
     Parameters

@@ -1,7 +1,11 @@
 """Learning curves counted in patients: a score with more patients, and with more patches of the same patients."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from histofeat.evaluation import FoldFit, out_of_fold
 from histofeat.exceptions import check_name, check_whole
@@ -11,19 +15,19 @@ from histofeat.model_selection import PatientKFold, check_no_shared_patients, en
 
 
 def learning_curve(
-    features,
-    y,
-    patients,
-    head,
-    cv=None,
+    features: ArrayLike,
+    y: ArrayLike,
+    patients: ArrayLike,
+    head: Any,
+    cv: Any = None,
     *,
-    n_patients=(10, 20, 40, 80),
-    n_draws=5,
-    metric="roc_auc",
-    n_resamples=2000,
-    random_state=0,
-    runtime=None,
-):
+    n_patients: Sequence[int] = (10, 20, 40, 80),
+    n_draws: int = 5,
+    metric: str = "roc_auc",
+    n_resamples: int = 2000,
+    random_state: int = 0,
+    runtime: Runtime | None = None,
+) -> pd.DataFrame:
     """Fit a head on the patches of more and more patients, and on as many patches spread over all patients.
 
     The tested patients of the folds stay the same at every size. In each fold and draw the training patients are put in

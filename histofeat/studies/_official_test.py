@@ -9,19 +9,24 @@ import os
 import re
 import subprocess
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 
+from histofeat.datasets import PatchDataset
 from histofeat.evaluation import Evaluation, evaluate
 from histofeat.features import Runtime
 from histofeat.metrics import compare_models, holm, parse_rule
 from histofeat.studies._study import flat_table
 
+#: Training and tested rows.
+Fold = tuple[np.ndarray, np.ndarray]
 #: Training patients, as rows and ledger name them.
 PUBLISHED_SPLIT = "train+validation"
 WITH_UNLISTED = "train+validation+unlisted"
@@ -50,7 +55,7 @@ class TimedEvaluation:
     wall_s: float
     cpu_s: float
 
-    def to_row(self, name):
+    def to_row(self, name: str) -> dict[str, Any]:
         """Return scores, times and parts of the model as a dict."""
         (model,) = self.evaluation.models
         history = model.histories[0] if model.histories else {}
@@ -71,7 +76,7 @@ class TimedEvaluation:
             "parts": [re.sub(r"progress=<[^>]*>, ", "", part) for part in model.families],
         }
 
-    def epochs(self, name):
+    def epochs(self, name: str) -> list[dict[str, Any]]:
         """Return one flat dict per epoch of a trained network."""
         histories = [history for model in self.evaluation.models for history in model.histories]
         return [
@@ -103,14 +108,20 @@ class OfficialTest:
     """
 
     tested: str
-    models: tuple[dict, ...]
-    differences: tuple[dict, ...]
+    models: tuple[dict[str, Any], ...]
+    differences: tuple[dict[str, Any], ...]
     differences_refused: str | None
-    epochs: tuple[dict, ...]
+    epochs: tuple[dict[str, Any], ...]
     not_run: tuple[str, ...]
 
     @classmethod
-    def of(cls, tested, fitted, planned, metrics):
+    def of(
+        cls,
+        tested: str,
+        fitted: Mapping[str, TimedEvaluation],
+        planned: Iterable[tuple[str, str]],
+        metrics: Iterable[str],
+    ) -> Self:
         """Summarise evaluations.
 
         Parameters
@@ -131,11 +142,11 @@ class OfficialTest:
             tuple(epoch for name, one in ran.items() for epoch in one.epochs(name)), tuple(missing),
         )  # fmt: skip
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """Return the content as plain Python objects."""
         return dict(vars(self))
 
-    def tables(self):
+    def tables(self) -> dict[str, pd.DataFrame]:
         """Return ``models``, ``differences`` and ``epochs`` as tables with one value per column, for CSV files."""
         rows = {
             "models": [{name: row[name] for name in row if name not in ("notes", "parts")} for row in self.models],
@@ -165,7 +176,7 @@ def _planned_differences(ran, planned, metrics):
 # --- the fold and its evaluation --------------------------------------------------------------------------------------
 
 
-def official_fold(dataset, role="test"):
+def official_fold(dataset: PatchDataset, role: str = "test") -> tuple[Fold, str]:
     """Return training and tested rows: patients of a published role against all others, and words for the fold.
 
     Parameters
@@ -194,7 +205,7 @@ def official_fold(dataset, role="test"):
     return (train, test), fold_words(dataset, train, test, f"official {role} ")
 
 
-def fold_words(dataset, train, test, kind=""):
+def fold_words(dataset: PatchDataset, train: np.ndarray, test: np.ndarray, kind: str = "") -> str:
     """Return in words how many patches of how many patients are trained on and tested."""
     learnt, tested = (len(set(dataset.patients[rows])) for rows in (train, test))
     return (
@@ -203,7 +214,17 @@ def fold_words(dataset, train, test, kind=""):
     )
 
 
-def evaluate_each(dataset, fold, pipelines, *, cv_words, ledger=None, repository=None, runtime=None, **settings):
+def evaluate_each(
+    dataset: PatchDataset,
+    fold: Fold,
+    pipelines: Mapping[str, Any],
+    *,
+    cv_words: str,
+    ledger: Path | None = None,
+    repository: Path | None = None,
+    runtime: Runtime | None = None,
+    **settings: Any,
+) -> dict[str, TimedEvaluation]:
     """Evaluate pipelines one by one on one fold, and time each.
 
     Parameters
@@ -254,7 +275,7 @@ def _evaluate_alone(dataset, fold, named, cv_words, runtime, settings):
 # --- the ledger -------------------------------------------------------------------------------------------------------
 
 
-def open_ledger(path):
+def open_ledger(path: Path) -> int:
     """Make sure that lines can be appended, before the work that they will record.
 
     Parameters
@@ -290,7 +311,7 @@ def open_ledger(path):
     return sum(1 for line in lines if line)
 
 
-def append_to_ledger(path, evaluation, *, commit, trained_on):
+def append_to_ledger(path: Path, evaluation: Evaluation, *, commit: str, trained_on: str) -> int:
     """Append one line per model in one write, which is on the disk when this returns.
 
     Parameters
@@ -339,7 +360,7 @@ def pipeline_words(model):
     return f"{model.name}/{model.head} ({'+'.join(words)})"
 
 
-def commit_words(repository):
+def commit_words(repository: Path) -> str:
     """Return the commit of the code in a folder, with "+dirty" where files differ from it; "unknown" outside a clone.
 
     Notes

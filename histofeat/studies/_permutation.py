@@ -2,8 +2,9 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,10 +12,12 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 from scipy.stats import rankdata
 
-from histofeat.evaluation import LeftOut, run_in_threads
+from histofeat.datasets import PatchDataset
+from histofeat.evaluation import AuditPolicy, LeftOut, run_in_threads
 from histofeat.exceptions import check_name, check_real, check_whole
 from histofeat.features import CHANNELS, Runtime
 from histofeat.metrics import patient_weights
+from histofeat.models import IDCPipeline
 from histofeat.studies._fitted_folds import check_members, measure_folds
 from histofeat.studies._study import flat_table
 
@@ -67,18 +70,18 @@ class Importance:
 
 
 def permutation_importance(
-    dataset,
-    pipeline,
-    cv=None,
+    dataset: PatchDataset,
+    pipeline: IDCPipeline,
+    cv: Any = None,
     *,
-    by="family",
-    n_repeats=5,
-    n_resamples=2000,
-    correlation=0.9,
-    random_state=0,
-    audit=None,
-    runtime=None,
-):
+    by: str | Sequence[str] | Mapping[str, Sequence[str]] = "family",
+    n_repeats: int = 5,
+    n_resamples: int = 2000,
+    correlation: float = 0.9,
+    random_state: int = 0,
+    audit: AuditPolicy | None = None,
+    runtime: Runtime | None = None,
+) -> Importance:
     """Measure how much a model relies on each part of its features, on held-out patients.
 
     The head is fitted on the training patients of each fold, once. Then the values of a part are exchanged at random
@@ -274,7 +277,7 @@ def column_groups(families):
     return {name: tuple(columns) for name, columns in groups.items()}
 
 
-def correlated_groups(features, names, *, level=0.9):
+def correlated_groups(features: np.ndarray, names: Sequence[str], *, level: float = 0.9) -> dict[str, tuple[str, ...]]:
     """Group columns so that every two of a group are strongly correlated.
 
     Parameters

@@ -1,14 +1,15 @@
 """Compare scores on the official IDC test patients with published ones: what they are of, and one row per score."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from histofeat.datasets import OfficialSplit, read_csv_rows
+from histofeat.datasets import OfficialSplit, PatchDataset, read_csv_rows
 from histofeat.evaluation import Evaluation
 from histofeat.metrics import parse_rule
 from histofeat.studies._official_test import PUBLISHED_SPLIT
@@ -42,7 +43,7 @@ class SplitRun:
     evaluation: Evaluation
 
     @property
-    def is_published_split(self):
+    def is_published_split(self) -> bool:
         """Whether only the train and validation patients were used for training."""
         return self.trained_on == PUBLISHED_SPLIT
 
@@ -67,20 +68,20 @@ class PublishedComparison:
     data: str
     comparability: str
     split: Mapping[str, Any]
-    runs: tuple[dict, ...]
+    runs: tuple[dict[str, Any], ...]
     test_share_positive: float
-    rows: tuple[dict, ...]
+    rows: tuple[dict[str, Any], ...]
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """Return the content as plain Python objects."""
         return {"schema": SCHEMA, "sources": SOURCES, **vars(self)}
 
-    def to_csv(self):
+    def to_csv(self) -> str:
         """Return the rows as the text of a CSV file."""
         return pd.DataFrame(self.rows, columns=COLUMNS, dtype=object).to_csv(index=False, lineterminator="\n")
 
 
-def read_scores(path, scores, *, numbers=()):
+def read_scores(path: Path, scores: Sequence[str], *, numbers: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Read rows of a table of scores.
 
     Parameters
@@ -118,7 +119,7 @@ def read_scores(path, scores, *, numbers=()):
     return table.rows
 
 
-def load_published(path):
+def load_published(path: Path) -> list[dict[str, Any]]:
     """Read published scores.
 
     Parameters
@@ -151,7 +152,9 @@ def load_published(path):
     return rows
 
 
-def compare_with_published(runs, split: OfficialSplit, published) -> PublishedComparison:
+def compare_with_published(
+    runs: Sequence[SplitRun], split: OfficialSplit, published: Sequence[dict[str, Any]]
+) -> PublishedComparison:
     """Put the scores of runs and published ones into one table.
 
     Parameters
@@ -173,7 +176,7 @@ def compare_with_published(runs, split: OfficialSplit, published) -> PublishedCo
     )
 
 
-def data_words(dataset, split):
+def data_words(dataset: PatchDataset, split: OfficialSplit) -> str:
     """Return in words how much of the full data set and of the test patients a copy holds.
 
     Examples

@@ -8,13 +8,14 @@ import numpy as np
 import pandas as pd
 from sklearn.base import clone
 
+from histofeat.datasets import PatchDataset
 from histofeat.evaluation import LeftOut, Plan, class_probabilities, fair_folds, name_pipelines, run_in_threads
 from histofeat.exceptions import check_name, check_whole
 from histofeat.features import Runtime, extract, passes_over_images
 from histofeat.images import PERTURBATIONS, normalized_images, perturbed_images
 from histofeat.metrics import METRICS, Bootstrap, bootstrap_scores, scores
 from histofeat.model_selection import encode_patients
-from histofeat.models import check_enough_patients
+from histofeat.models import IDCPipeline, check_enough_patients
 from histofeat.studies._study import flat_table
 
 #: The unperturbed patches.
@@ -54,7 +55,9 @@ class Robustness:
     left_out: LeftOut | None = None
     accepted: tuple[str, ...] = ()
 
-    def compare(self, first, second, condition=CLEAN, metric="roc_auc"):
+    def compare(
+        self, first: str, second: str, condition: tuple[str, int] = CLEAN, metric: str = "roc_auc"
+    ) -> tuple[float, Bootstrap]:
         """Compare two pipelines on the same patches under the same perturbation.
 
         Parameters
@@ -102,18 +105,18 @@ def all_conditions() -> list[tuple[str, int]]:
 
 
 def measure_robustness(
-    dataset,
-    pipelines,
-    cv=None,
+    dataset: PatchDataset,
+    pipelines: Mapping[str, IDCPipeline],
+    cv: Any = None,
     *,
-    conditions=None,
-    metrics=("roc_auc", "balanced_accuracy"),
-    patches_per_patient=None,
-    n_resamples=2000,
-    random_state=0,
-    audit=None,
-    runtime=None,
-):
+    conditions: Sequence[tuple[str, int]] | None = None,
+    metrics: Sequence[str] = ("roc_auc", "balanced_accuracy"),
+    patches_per_patient: int | None = None,
+    n_resamples: int = 2000,
+    random_state: int = 0,
+    audit: Any = None,
+    runtime: Runtime | None = None,
+) -> Robustness:
     """Fit pipelines on patches as they are, and score them on perturbed patches of other patients.
 
     Perturbed patches are read and measured once for all pipelines, and each head is fitted once. A stain normaliser is
@@ -242,7 +245,7 @@ def _thinned(tests, patients, n_most, seed) -> list[np.ndarray]:
 class _Job:
     """One measurement in progress."""
 
-    dataset: Any
+    dataset: PatchDataset
     plans: Mapping[str, Plan]
     splits: Sequence
     tests: Sequence

@@ -2,12 +2,14 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from histofeat.evaluation import FoldFit, out_of_fold
+from histofeat.datasets import PatchDataset
+from histofeat.evaluation import Evaluation, FoldFit, out_of_fold
 from histofeat.exceptions import DatasetError
 from histofeat.features import PatchFeatures, Runtime, extract, make_family
 from histofeat.metrics import Bootstrap, bootstrap_scores, plain_values, scores
@@ -32,6 +34,7 @@ _DEFINITIONS = {
 }
 
 NOTHING = (math.nan, math.nan)
+Families = Sequence[str | PatchFeatures]
 
 
 @dataclass(frozen=True)
@@ -115,21 +118,21 @@ class ShortcutPanel:
     random_state: int
     patient_overlap: bool
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """Give the content as dicts, lists and plain values, None for what is undefined: ready for JSON."""
         return plain_values(self)
 
 
 def shortcut_panel(
-    dataset,
-    splits,
+    dataset: PatchDataset,
+    splits: Any,
     *,
-    reference_scores=None,
-    families_to_identify=HANDCRAFTED,
-    random_state=0,
-    n_resamples=2000,
-    runtime=None,
-):
+    reference_scores: Mapping[str, np.ndarray] | None = None,
+    families_to_identify: Families = HANDCRAFTED,
+    random_state: int = 0,
+    n_resamples: int = 2000,
+    runtime: Runtime | None = None,
+) -> ShortcutPanel:
     """Measure what shortcuts reach on their own, and how well features recognise the patient.
 
     Parameters
@@ -204,7 +207,9 @@ def shortcut_panel(
     )
 
 
-def panel_of(evaluation, *, families_to_identify=HANDCRAFTED, runtime=None):
+def panel_of(
+    evaluation: Evaluation, *, families_to_identify: Families = HANDCRAFTED, runtime: Runtime | None = None
+) -> ShortcutPanel:
     """Give the shortcut panel of an evaluation: its folds, its resamples, its best model as reference.
 
     Parameters

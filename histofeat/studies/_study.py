@@ -2,7 +2,7 @@
 
 import importlib
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from histofeat.datasets import load_idc
+from histofeat.datasets import PatchDataset, load_idc
 from histofeat.exceptions import check_name
 from histofeat.model_selection import PatientKFold
 from histofeat.models import HEADS, IDCPipeline
 
 #: Studies by name: the file in this wing, and the constant in it that holds the `Study`.
-STUDIES = {
+STUDIES: dict[str, tuple[str, str]] = {
     "breakhis": ("breakhis_study", "BREAKHIS"),
     "calibration": ("calibration_study", "CALIBRATION"),
     "explanation": ("explanation_study", "EXPLANATION"),
@@ -30,8 +30,11 @@ STUDIES = {
     "shortcuts": ("idc_studies", "SHORTCUTS"),
 }
 
+#: The kind of a figure, and its data.
+Figure = tuple[str, dict[str, Any]]
+
 _HANDCRAFTED = ("color", "lbp", "haralick")
-FEATURE_SETS = {
+FEATURE_SETS: dict[str, tuple[str, ...]] = {
     "color": ("color",),
     "lbp": ("lbp",),
     "haralick": ("haralick",),
@@ -65,7 +68,7 @@ class Findings:
 
     results: Mapping[str, Any]
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
-    figures: Mapping[str, tuple[str, Mapping]] = field(default_factory=dict)
+    figures: Mapping[str, Figure] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -95,13 +98,13 @@ class Study:
     title: str
     description: str
     run: Callable[[Any, Any], Findings] = field(repr=False)
-    options: Mapping[str, Mapping] = field(default_factory=dict, repr=False)
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
     data: bool | str = True
     folder: str = ""
     template: str | Path = ""
 
 
-def option(default, words, **more) -> dict[str, Any]:
+def option(default: Any, words: str, **more: Any) -> dict[str, Any]:
     """Describe an option: keywords of ``argparse`` from its default; one with a list takes several values.
 
     Examples
@@ -138,7 +141,7 @@ def find_study(name: str) -> Study:
 # --- patients and pipelines ------------------------------------------------------------------------------------------
 
 
-def load_development_patients(folder, *, quick=False, random_state=0):
+def load_development_patients(folder: Path, *, quick: bool = False, random_state: int = 0) -> PatchDataset:
     """Load the IDC patches of all patients outside the official test set.
 
     Parameters
@@ -196,7 +199,9 @@ def check_names(where: str, names: Iterable[str], known: Iterable[str]) -> None:
         check_name(where, name, known, "known names")
 
 
-def make_pipelines(features, heads, *, weights=None, network=None, n_trees=None, random_state=0):
+def make_pipelines(
+    features: Sequence[str], heads: Sequence[str], *, weights: Path | None = None, network: Any = None, **settings: Any
+) -> list[tuple[str, IDCPipeline]]:
     """Make a pipeline for every feature set and head.
 
     Parameters
@@ -208,9 +213,8 @@ def make_pipelines(features, heads, *, weights=None, network=None, n_trees=None,
         Folder of the network's weights.
     network : mapping, optional
         Parameters of the network; by default MobileNetV2 0.35 at 128 px.
-    n_trees : int, optional
-        Trees of the heads that have some; by default those of the head.
-    random_state : int, default=0
+    **settings
+        ``n_trees``, of the heads that have some; ``random_state``.
 
     Returns
     -------
@@ -223,9 +227,9 @@ def make_pipelines(features, heads, *, weights=None, network=None, n_trees=None,
     """
     check_names("--features", features, FEATURE_SETS)
     check_names("--heads", heads, HEADS)
-    settings = {"params": network_params(weights, network), "n_trees": n_trees, "random_state": random_state}
+    params = network_params(weights, network)
     return [
-        (name, make_pipeline(FEATURE_SETS[name], head, **settings))
+        (name, make_pipeline(FEATURE_SETS[name], head, params=params, **settings))
         for name in dict.fromkeys(features)
         for head in dict.fromkeys(heads)
     ]
@@ -242,7 +246,7 @@ def make_pipeline(families, head, *, params, n_trees=None, random_state=0):
     )
 
 
-def network_params(weights=None, network=None):
+def network_params(weights: Path | None = None, network: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Make the parameters of the network family: `network` or the usual one, with its folder of weights."""
     params = dict(_NETWORK if network is None else network)
     if weights:
@@ -298,7 +302,9 @@ def _flat(row, prefix=""):
             yield f"{prefix}{name}", value
 
 
-def bars(title, x_label, table, value, name, group=None, *, reference=0.0):
+def bars(
+    title: str, x_label: str, table: pd.DataFrame, value: str, name: str, group: str = "", reference: float | None = 0.0
+) -> Figure:
     """Make the data of a figure of values with their intervals, one row of a table each.
 
     Parameters
@@ -327,7 +333,9 @@ def bars(title, x_label, table, value, name, group=None, *, reference=0.0):
     return "intervals", {"title": title, "x_label": x_label, "reference": reference, "rows": rows}
 
 
-def lines(title, table, panel, name, x, y, *, x_label, y_label, ends=(), x_log=False):
+def lines(
+    title: str, table: pd.DataFrame, panel: str, name: str, x: str, y: str, *, ends: Sequence[str] = (), **axes: Any
+) -> Figure:
     """Make the data of a figure of lines: a panel for each value of one column, in it a line for each of another.
 
     Parameters
@@ -337,11 +345,10 @@ def lines(title, table, panel, name, x, y, *, x_label, y_label, ends=(), x_log=F
         One row a point.
     panel, name, x, y : str
         Columns: of the panel, of the line, and of the place of the point.
-    x_label, y_label : str
     ends : sequence of str
         Columns of the band around a line: "low" and "high", or none.
-    x_log : bool, default=False
-        Whether x is logarithmic.
+    **axes
+        Of the figure: ``x_label``, ``y_label``, and ``x_log`` where x is logarithmic.
 
     Returns
     -------
@@ -355,5 +362,4 @@ def lines(title, table, panel, name, x, y, *, x_label, y_label, ends=(), x_log=F
             for line, points in its.groupby(name, sort=False)
         ]
         panels.append({"title": words, "lines": drawn})
-    axes = {"x_label": x_label, "y_label": y_label, **({"x_log": True} if x_log else {})}
     return "lines", {"title": title, **axes, "panels": panels}
