@@ -249,14 +249,14 @@ def measure_costs(
     ablation : Ablation
         From `ablate_families`.
     pipeline : IDCPipeline
-        The one that was ablated; its families are measured with one thread each.
+        The pipeline of the ablation; its families are measured with one thread each.
     X : sequence of paths, ndarray (n, H, W, 3) uint8, or list of such arrays
         What is measured, some thousand patches; they are held in memory.
     n_repeats : int, default=3
-        Passes, of which the fastest counts. Sets take turns, so that a busy moment of the machine meets all of them.
+        Passes, of which the fastest counts. Sets take turns, so that a busy moment of the machine affects all of them.
     clock : callable, default=time.process_time
-        Gives seconds. By default those of the processor, in all threads, which other programs hardly disturb and which
-        are those on the wall where one thread works alone; with a network on a GPU pass ``time.perf_counter``.
+        Gives seconds; by default those of the processor in all threads, which other programs hardly disturb. With a
+        network on a GPU pass ``time.perf_counter``.
     progress : callable, optional
         Called as ``progress("time", done, total)``.
 

@@ -124,13 +124,11 @@ def learning_curve(
 
 
 def _check_sizes(n_patients, n_least: int) -> tuple[int, ...]:
-    sizes = tuple(n_patients)
     remedy = f"The smallest fold trains on {n_least} patients, which are the last point of every curve."
-    for size in sizes:
-        check_whole("learning_curve.n_patients", size, 1, remedy, most=n_least - 1)
+    sizes = tuple(check_whole("learning_curve.n_patients", size, 1, remedy, most=n_least - 1) for size in n_patients)
     if list(sizes) != sorted(set(sizes)):
         raise ValueError(f"learning_curve.n_patients: expected ascending sizes, got {sizes}. Sort them.")
-    return tuple(int(size) for size in sizes)
+    return sizes
 
 
 def _plan(splits, y, codes, sizes, n_draws, seed) -> dict[tuple, np.ndarray]:

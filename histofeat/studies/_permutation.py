@@ -96,8 +96,8 @@ def permutation_importance(
     by : str, sequence of str, or mapping of str to sequence of str, default="family"
         What is permuted together. "family": all columns of a family. "group": those of one channel (of LBP, of one
         channel and radius), see `column_groups`. "correlated": columns of which every two are correlated, whatever
-        their family, see `correlated_groups`. "feature": each column by itself. A mapping gives groups of column
-        names of one's own. Several kinds share the fits.
+        their family, see `correlated_groups`. "feature": each column by itself. A mapping gives your own groups of
+        column names. Several kinds share the fits.
     n_repeats : int, default=5
         Permutations of each part. Every part gets the same ones.
     n_resamples : int, default=2000

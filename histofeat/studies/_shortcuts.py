@@ -20,10 +20,10 @@ from histofeat.studies._leakage import PATCHES_PER_PATIENT, Identification, iden
 from histofeat.studies._shortcut_families import BackgroundFraction, CompressionAndBlur, MeanColor, coordinate_features
 
 HANDCRAFTED = ("color", "lbp", "haralick")
-"""Families whose knowledge of the patient is measured when nothing else is said."""
+"""Families that patients are identified with by default."""
 
 PROBE_HEAD = {"n_estimators": 100, "max_depth": 3, "learning_rate": 0.1, "colsample_bytree": 1.0}
-"""XGBoost for few columns: small, and able to bend, so that a shortcut is not sold short by a straight line."""
+"""A small XGBoost for few columns; it is not linear, so that it does not underestimate a shortcut."""
 
 _ALL = "all of these together"
 _DEFINITIONS = {
@@ -70,7 +70,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class Reference:
-    """The model whose score the shortcuts are held against."""
+    """The model that the shortcuts are compared with."""
 
     name: str
     roc_auc: float
@@ -79,7 +79,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A probe or a family that could not run, and the sentence that says why."""
+    """A probe or a family that could not run, and the reason."""
 
     name: str
     reason: str
@@ -145,7 +145,7 @@ def shortcut_panel(
         Out-of-fold probabilities of models under the same folds, as in ``ModelResult.proba``. The one of highest
         ROC-AUC becomes the reference.
     families_to_identify : sequence of str or PatchFeatures, default=("color", "lbp", "haralick")
-        Families, or their names, whose knowledge of the patient is measured beside that of the shortcuts.
+        Families, or their names, to identify patients with, beside the shortcuts.
     random_state : int, default=0
         Seed of the heads, of the draw of patches and of the resamples.
     n_resamples : int, default=2000
@@ -323,7 +323,7 @@ def _share(roc_auc, resamples, reference, of_reference):
 
 
 def _identify(features, dataset, random_state, n_resamples):
-    """Measure each family's knowledge of the patient, on the same patches; or say why that cannot be."""
+    """Identify patients by each family, on the same patches; or give the reason why that is not possible."""
     counts = Counter(dataset.patients)
     enough = sum(count >= PATCHES_PER_PATIENT for count in counts.values())
     if enough < 2:
