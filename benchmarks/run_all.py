@@ -23,7 +23,7 @@ from histofeat.cli._outputs import Progress
 from histofeat.evaluation import AuditPolicy, NotRun, find_known_patients
 from histofeat.features import Runtime
 from histofeat.metrics import parse_rule
-from histofeat.studies import FEATURE_SETS, make_pipelines as make_set_pipelines
+from histofeat.studies import FEATURE_SETS, find_idc, make_pipelines as make_set_pipelines
 
 PROGRAM = "run_all.py"
 HANDCRAFTED = ("color", "lbp", "haralick")
@@ -43,8 +43,8 @@ def make_parser():
         prog=PROGRAM, description="Compare feature sets and heads on one data set, by patient; write a report."
     )
     add = parser.add_argument
-    add("--data", type=Path, metavar="DIR", help="IDC patches: DIR/PATIENT/{0,1}/*.png, or a folder that holds idc/; "
-        "default: a synthetic cohort")  # fmt: skip
+    add("--data", type=Path, nargs="+", metavar="DIR", help="IDC patches: DIR/PATIENT/{0,1}/*.png, or a folder that "
+        "holds idc/; several become one data set; default: a synthetic cohort")  # fmt: skip
     add("--features", nargs="+", default=list(DEFAULT_SETS), metavar="SET",
         help=f"feature sets: {', '.join(FEATURE_SETS)} (default: {' '.join(DEFAULT_SETS)})")  # fmt: skip
     add("--heads", nargs="+", default=["xgboost", "svm"], metavar="HEAD",
@@ -201,8 +201,7 @@ def load(options, scratch):
         print("no --data: drawing the synthetic cohort", flush=True)
         dataset = make_cohort(root=Path(scratch) / "synthetic", random_state=options.seed, **size)
         return dataset, f"A cohort smaller than the usual one, and {trees}." if options.quick else None
-    folder = options.data / "idc" if (options.data / "idc").is_dir() else options.data
-    whole = load_idc(folder)
+    whole = load_idc(find_idc(options.data))
     if not options.quick:
         return whole, None
     dataset = few_patches(whole, options.seed)

@@ -87,9 +87,10 @@ def study_parser(program, description, folder, options=None, *, data=True, quick
     add = parser.add_argument
     if data:
         words = (
-            "IDC: DIR/PATIENT/{0,1}/*.png, BreakHis: the tree of its archive, or a folder that holds idc/, breakhis/"
+            "IDC: DIR/PATIENT/{0,1}/*.png, one folder or several; BreakHis: the tree of its archive; or a folder that "
+            "holds idc/, breakhis/"
         )
-        add("--data", type=Path, metavar="DIR", required=data != "optional", help=words)
+        add("--data", type=Path, nargs="+", metavar="DIR", required=data != "optional", help=words)
         add("--weights", type=Path, metavar="DIR", help="folder of ImageNet weights (default: $HISTOFEAT_WEIGHTS)")
         add("--store", type=Path, metavar="FILE", help="keep features in this file (default: keep nothing)")
     add("--output", type=Path, metavar="DIR", default=REPOSITORY / "reports" / folder,
@@ -127,12 +128,8 @@ def command_line(script, parser, options):
         if value == parser.get_default(name):
             continue
         words.append(f"--{name.replace('_', '-')}")
-        if isinstance(value, Path):
-            words.append(value.resolve().name)
-        elif isinstance(value, list):
-            words += map(str, value)
-        elif value is not True:
-            words.append(str(value))
+        values = value if isinstance(value, list) else [] if value is True else [value]
+        words += [each.resolve().name if isinstance(each, Path) else str(each) for each in values]
     return " ".join(words)
 
 

@@ -114,7 +114,8 @@ def reached_targets(rows):
 
 def carried(options, pipelines, runtime):
     """Return scores on BreakHis by magnification, benign against malignant; nothing where there is no BreakHis."""
-    folder = options.breakhis or (options.data / "breakhis" if options.data and not options.quick else None)
+    beside = [] if options.quick else [folder / "breakhis" for folder in options.data or ()]
+    folder = options.breakhis or next(filter(Path.is_dir, beside), None)
     if folder is None or not folder.is_dir():
         return {}
     found = {}

@@ -105,7 +105,7 @@ def load(options, scratch, *, made_up=False):
     elif development or options.quick:
         dataset = studies.load_development_patients(options.data, quick=options.quick, random_state=options.seed)
     else:
-        dataset = load_idc(options.data / "idc" if (options.data / "idc").is_dir() else options.data)
+        dataset = load_idc(studies.find_idc(options.data))
     if not options.quick:
         return dataset, *studies.official_fold(dataset, "validation" if development else "test")
     patients = dataset.patients.astype(str)

@@ -2,6 +2,7 @@
 
     python benchmarks/protocols/idc_official.py --data /path/to/idc --weights /path/to/weights
     python benchmarks/protocols/idc_official.py --data /path/to/idc --weights /path/to/weights --add-unlisted
+    python benchmarks/protocols/idc_official.py --data /path/to/idc /path/to/idc_second --weights /path/to/weights
 
 Writes a report that compares our scores with the published ones: those of the standard sets, of the pipeline that
 official_candidates.py chose on other patients, and of the 2014 recipes. With --add-unlisted it also scores models that
@@ -85,7 +86,7 @@ def run(options):
     ):
         check_output(report_folder(options, trained_on), overwrite=options.overwrite, option="--overwrite")
     published = studies.load_published(PUBLISHED)
-    dataset = load_idc(options.data / "idc" if (options.data / "idc").is_dir() else options.data)
+    dataset = load_idc(studies.find_idc(options.data))
     split = dataset.official_split()
     folds = make_folds(split, options)
     studies.open_ledger(options.ledger)

@@ -25,12 +25,14 @@ _UsageError = typer.BadParameter.__bases__[0]
 
 
 def audit(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder with PATIENT/{0,1}/*.png.")],
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="DIR...", help="The folder with PATIENT/{0,1}/*.png, or several as one.")
+    ],
 ) -> None:
-    """List what an IDC folder holds, and what was left out and why."""
+    """List what IDC folders hold together, and what was left out and why."""
     from histofeat.datasets import load_idc
 
-    print(f"{folder}:\n{load_idc(folder).audit.summary()}")
+    print(f"{', '.join(map(str, folders))}:\n{load_idc(folders).audit.summary()}")
 
 
 def store(

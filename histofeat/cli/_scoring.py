@@ -22,7 +22,9 @@ def score(
         ),
     ],
     protocol: option(str, "NAME", "The published split: idc-official."),
-    data: option(Path | None, "DIR", "A copy of the data: refuse missing and surplus rows.") = None,
+    data: option(
+        list[Path] | None, "DIR", "A copy of the data: refuse missing and surplus rows; once for each of its folders."
+    ) = None,
     threshold: option(
         str | None,
         "RULE",
@@ -46,7 +48,7 @@ def score(
     scored = score_predictions(
         read_predictions(predictions),
         protocol,
-        data=data,
+        data=data or None,
         threshold=threshold,
         allow_missing_patients=allow_missing_patients,
         n_resamples=resamples,

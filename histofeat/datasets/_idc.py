@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,14 +57,15 @@ def parse_name(name: str) -> PatchName | None:
     return PatchName(patient, *map(int, numbers))
 
 
-def load_idc(root: str | os.PathLike[str]) -> PatchDataset:
-    """Read the tree of IDC patches in a folder.
+def load_idc(root: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> PatchDataset:
+    """Read the tree of IDC patches in one folder or several.
 
     Parameters
     ----------
-    root : path
+    root : path, or list or tuple of paths
         Folder that holds ``PATIENT/{0,1}/*.png``, or ``IDC_regular_ps50_idx5/PATIENT/{0,1}/*.png``, or both, as
-        Kaggle's archive does. It is only read.
+        Kaggle's archive does. Several folders, such as two samples of the same patients, become one data set. They
+        are only read.
 
     Returns
     -------
@@ -72,20 +73,21 @@ def load_idc(root: str | os.PathLike[str]) -> PatchDataset:
         Sorted by patient number, then y, x and class; labels 0 "no IDC" and 1 "IDC"; with the columns ``height`` and
         ``width`` (pixels, from the PNG headers). ``.audit`` counts what was found, removed and left out, and
         compares the copy with the 277,524 patches of 279 patients of the full set. A folder that `make_cohort` wrote
-        comes back as what it is: named "synthetic".
+        comes back as what it is: named "synthetic". Of several folders, ``.root`` is the one in which all of them lie.
 
     Raises
     ------
     DatasetError
-        When the folder is missing, is a file, cannot be listed or holds no IDC patch; when the class or the patient in
-        a name is not that of its folder; when one place on a slide has both classes.
+        When a folder is missing, is a file, cannot be listed or holds no IDC patch; when the class or the patient in
+        a name is not that of its folder; when one place on a slide has both classes, in one folder or in two; when
+        synthetic patches are mixed with others.
 
     Notes
     -----
     - Both spellings of the names are read (``10253_idx5_x1351_y1101_class0.png`` and
       ``10253idx5x1351y1101class0.png``).
-    - Files of the same (patient, x, y, class) are one patch, whatever their bytes: the copy at the top level is kept,
-      the others are counted as duplicates.
+    - Files of the same (patient, x, y, class) are one patch, whatever their bytes: the copy at the top level of the
+      first folder is kept, the others are counted as duplicates.
     - Left out and counted, with the reason: files with another name, folders that are no patient or class (these are
       not searched), files that are empty, unreadable or do not begin as a PNG. A PNG that is cut off later is found
       when it is decoded.
@@ -97,11 +99,9 @@ def load_idc(root: str | os.PathLike[str]) -> PatchDataset:
     >>> load_idc(cohort.root).name
     'synthetic'
     """
-    folder = existing_folder(root, "load_idc", TREE)
-    scan = _scan_tree(folder)
-    if not scan.found:
-        raise DatasetError(_nothing_found(folder, scan))
-    synthetic = (folder / MANIFEST).is_file()
+    folders = _folders(root)
+    synthetic = _is_synthetic(folders)
+    scan, notes = _scan_folders(folders)
     name = "synthetic" if synthetic else "IDC"
     target_names = SYNTHETIC_TARGET_NAMES if synthetic else TARGET_NAMES
     frame = _to_frame(scan)
@@ -113,12 +113,29 @@ def load_idc(root: str | os.PathLike[str]) -> PatchDataset:
         duplicates=scan.duplicates,
         left_out=LeftOut.group(scan.left_out),
         full_set=None if synthetic else FULL_SET,
+        notes=notes,
     )
-    return PatchDataset(frame, target_names, name, folder, audit, synthetic, patient_rule=_PATIENT_RULE)
+    return PatchDataset(frame, target_names, name, Path(scan.root), audit, synthetic, patient_rule=_PATIENT_RULE)
 
 
-def _nothing_found(folder: Path, scan: Scan) -> str:
-    groups = "; ".join(f"left out, {group}" for group in LeftOut.group(scan.left_out))
+def _folders(root) -> list[Path]:
+    given = list(root) if isinstance(root, list | tuple) else [root]
+    if not given:
+        raise DatasetError(f"load_idc: expected one folder or more, got none. Give the folder that holds {TREE}.")
+    return [existing_folder(each, "load_idc", TREE) for each in given]
+
+
+def _is_synthetic(folders: Sequence[Path]) -> bool:
+    drawn = [folder for folder in folders if (folder / MANIFEST).is_file()]
+    if drawn and len(drawn) < len(folders):
+        raise DatasetError(
+            f"{drawn[0]}: expected real patches as in the other folders, got synthetic ones. Leave it out."
+        )
+    return bool(drawn)
+
+
+def _nothing_found(folder: Path, left_out: Sequence[tuple[str, str]]) -> str:
+    groups = "; ".join(f"left out, {group}" for group in LeftOut.group(left_out))
     got = f"no IDC patch ({groups})" if groups else "an empty folder"
     near = [child for child in sorted(folder.iterdir()) if child.is_dir() and looks_like_idc(child)]
     near += [folder.parent] if folder.name.isdecimal() and looks_like_idc(folder.parent) else []
@@ -136,17 +153,27 @@ def looks_like_idc(folder: Path) -> bool:
     return any((child / label).is_dir() for child in patients for label in "01")
 
 
-def _scan_tree(root: Path) -> Scan:
-    """Walk `root`, and `root`/IDC_regular_ps50_idx5 where it exists; keys are (patient, x, y, label)."""
-    scan = Scan(str(root))
-    nested = root / NESTED
+def _scan_folders(folders: Sequence[Path]) -> tuple[Scan, tuple[str, ...]]:
+    """Walk the folders one after the other; keys are (patient, x, y, label). Note what each of several adds."""
+    scan, added = Scan(os.path.commonpath(folders)), []
+    for folder in folders:
+        n_found, n_copies, n_left_out = len(scan.found), scan.duplicates, len(scan.left_out)
+        _scan_tree(scan, folder)
+        if (len(scan.found), scan.duplicates) == (n_found, n_copies):
+            raise DatasetError(_nothing_found(folder, scan.left_out[n_left_out:]))
+        added.append(f"{len(scan.found) - n_found:,} of {scan.relative(str(folder)) or folder.name}")
+    _refuse_two_classes(scan)
+    return scan, (f"Patches by folder, each patch in the first that has it: {', '.join(added)}.",) * (len(added) > 1)
+
+
+def _scan_tree(scan: Scan, folder: Path) -> None:
+    """Walk a folder, and IDC_regular_ps50_idx5 in it where it exists."""
+    nested = folder / NESTED
     # The top level first, so that its copy is the one that is kept.
-    _scan_patients(scan, scan.root, {MANIFEST, NESTED} if nested.is_dir() else {MANIFEST})
+    _scan_patients(scan, str(folder), {MANIFEST, NESTED} if nested.is_dir() else {MANIFEST})
     if nested.is_dir():
         _scan_patients(scan, str(nested))
     scan.refuse_contradictions()
-    _refuse_two_classes(scan)
-    return scan
 
 
 def _scan_patients(scan: Scan, top: str, ignore: Collection[str] = ()) -> None:
@@ -176,7 +203,8 @@ def _refuse_two_classes(scan: Scan) -> None:
     both = [key for key in scan.found if key[3] == 1 and (*key[:3], 0) in scan.found]
     if both:
         patient, x, y, _ = both[0]
+        one, other = (scan.relative(scan.found[patient, x, y, label][0]) for label in (1, 0))
         raise DatasetError(
-            f"{scan.relative(scan.found[both[0]][0])}: expected one class for patient {patient} at x {x}, y {y}, got "
-            f"class 1 and class 0{and_more(len(both))}. Find out which is right and remove the other file."
+            f"{one}: expected one class for patient {patient} at x {x}, y {y}, got class 1 and class 0 "
+            f"({other}){and_more(len(both))}. Find out which is right and remove the other file."
         )

@@ -43,7 +43,7 @@ class Protocol:
     positive : str
         What the score is the probability of.
     load : callable
-        ``load(folder)`` gives the `PatchDataset` of a copy of the data.
+        ``load(folders)`` gives the `PatchDataset` of a copy of the data, in one folder or a list of them.
     published : str
         A sentence that says where the published numbers are.
     """

@@ -1,7 +1,7 @@
 """Score predictions on a published split, with the functions that score our own."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -125,7 +125,7 @@ def score_predictions(
     predictions: pd.DataFrame,
     protocol: str | Protocol = "idc-official",
     *,
-    data: str | os.PathLike[str] | None = None,
+    data: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
     threshold: str | None = None,
     allow_missing_patients: bool = False,
     n_resamples: int = 2000,
@@ -144,9 +144,9 @@ def score_predictions(
         threshold, rows of other patients are counted and ignored.
     protocol : str or Protocol, default="idc-official"
         The split, by its name in `PROTOCOLS`.
-    data : path, optional
-        A copy of the data. Its test patches and the test rows have to be the same; patients that the copy lacks are
-        not asked for.
+    data : path, or list of paths, optional
+        A copy of the data, in one folder or several. Its test patches and the test rows have to be the same; patients
+        that the copy lacks are not asked for.
     threshold : str, optional
         What the threshold is chosen for, see `histofeat.metrics.choose_threshold`: by default "f1" where there are
         rows to choose it on, and none where there are not.
@@ -189,7 +189,8 @@ def score_predictions(
     test = table[table["role"] == "test"]
     absent = _check_patients(test, table, protocol, excused=allow_missing_patients or data is not None)
     if data is not None:
-        check_complete(test, _test_patches(data, protocol), data)
+        copy = _test_patches(data, protocol)
+        check_complete(test, copy, copy.root)
     selection = table[table["role"].isin(_SELECTION)]
     rule, value = _choose(selection, threshold)
     resampling = {"n_resamples": n_resamples, "random_state": random_state, "n_jobs": n_jobs}
@@ -234,8 +235,8 @@ def _test_patches(data, protocol: Protocol):
     rows = np.flatnonzero(np.isin(dataset.patients, protocol.patients("test")))
     if not rows.size:
         raise DatasetError(
-            f"{data}: expected patches of the test patients of {protocol.name}, got 0 of {len(dataset):,} patches. "
-            "Give the folder that was scored."
+            f"{dataset.root}: expected patches of the test patients of {protocol.name}, got 0 of {len(dataset):,} "
+            "patches. Give the folder that was scored."
         )
     return dataset.subset(rows)
 

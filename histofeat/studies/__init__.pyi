@@ -63,6 +63,7 @@ from ._study import (
     Study as Study,
     bars as bars,
     check_names as check_names,
+    find_idc as find_idc,
     find_study as find_study,
     lines as lines,
     load_development_patients as load_development_patients,

@@ -75,8 +75,11 @@ def settle(options) -> None:
                 setattr(options, name, few)
     elif options.data is None:
         raise ValueError("--data: expected the folder of BreakHis, got none. Give it, or try --quick.")
-    if options.data is not None and (options.data / "breakhis").is_dir():
-        options.data = options.data / "breakhis"
+    if options.data is not None:
+        if len(options.data) > 1:
+            raise ValueError(f"--data: expected one folder of BreakHis, got {len(options.data)}. Give the archive's.")
+        [folder] = options.data
+        options.data = folder / "breakhis" if (folder / "breakhis").is_dir() else folder
     check_names("--features", options.features, (*FAMILIES, "handcrafted"))
     check_names("--heads", options.heads, HEADS)
     check_names("--fold-heads", options.fold_heads, HEADS)

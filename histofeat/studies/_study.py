@@ -141,13 +141,32 @@ def find_study(name: str) -> Study:
 # --- patients and pipelines ------------------------------------------------------------------------------------------
 
 
-def load_development_patients(folder: Path, *, quick: bool = False, random_state: int = 0) -> PatchDataset:
+def find_idc(data: Path | Sequence[Path]) -> list[Path]:
+    """Give the folders to load IDC from.
+
+    Parameters
+    ----------
+    data : pathlib.Path, or sequence of them
+        Folders of IDC patches; a folder that holds ``idc`` stands for that one.
+
+    Returns
+    -------
+    list of pathlib.Path
+        As `histofeat.datasets.load_idc` takes them.
+    """
+    folders = [data] if isinstance(data, Path) else data
+    return [folder / "idc" if (folder / "idc").is_dir() else folder for folder in folders]
+
+
+def load_development_patients(
+    folder: Path | Sequence[Path], *, quick: bool = False, random_state: int = 0
+) -> PatchDataset:
     """Load the IDC patches of all patients outside the official test set.
 
     Parameters
     ----------
-    folder : pathlib.Path
-        The data set, or a folder that holds it as ``idc``.
+    folder : pathlib.Path, or sequence of them
+        The data set, or a folder that holds it as ``idc``; several folders are read as one data set.
     quick : bool, default=False
         Whether to take some patches of some patients only.
     random_state : int, default=0
@@ -162,13 +181,14 @@ def load_development_patients(folder: Path, *, quick: bool = False, random_state
     ValueError
         If no patch is outside the official test set.
     """
-    whole = load_idc(folder / "idc" if (folder / "idc").is_dir() else folder)
+    folders = find_idc(folder)
+    whole = load_idc(folders)
     # A synthetic cohort has no official test patients.
     tested = np.array([], dtype=int) if whole.synthetic else whole.official_split().test
     rows = np.setdiff1d(np.arange(len(whole)), tested)
     if not rows.size:
         raise ValueError(
-            f"{folder}: expected patches outside the official test set, got only patients of that set. "
+            f"{folders[0]}: expected patches outside the official test set, got only patients of that set. "
             "Give the whole data set: studies leave these patients alone."
         )
     dataset = whole.subset(rows)

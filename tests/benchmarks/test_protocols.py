@@ -84,16 +84,26 @@ def runs(script, evaluation, tree):
     return [SplitRun(LISTED, evaluation), SplitRun(UNLISTED, more)]
 
 
+def copy_halves(tree, *roots):
+    """Deal the patches of a tree to folders, so that patients lie in all of them."""
+    for number, path in enumerate(sorted(tree.rglob("*.png"))):
+        place = roots[number % len(roots)] / path.relative_to(tree)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, place)
+    return roots
+
+
 @pytest.fixture(scope="module")
 def finished(tree, tmp_path_factory):
-    """The script as a person runs it; the network has no weights."""
+    """The script as a person runs it, on data in two folders; the network has no weights."""
     work = tmp_path_factory.mktemp("elsewhere")
+    halves = copy_halves(tree, work / "idc", work / "idc_second")
     (work / "weights").mkdir()
     name = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_224_no_top.h5"
     (work / "weights" / name).write_bytes(b"no weights")
     options = ["--features", "handcrafted", "cnn", "--heads", "logistic", "--recipes", "fuzzy_color", "--add-unlisted"]
     options += ["--no-chosen", "--threshold", "youden", "--resamples", "50", "--n-jobs", "1", "--weights", "weights"]
-    return work, start(*options, "--data", tree, "--output", "out/mine", "--ledger", "out/ledger.csv", cwd=work)
+    return work, start(*options, "--data", *halves, "--output", "out/mine", "--ledger", "out/ledger.csv", cwd=work)
 
 
 def start(*arguments, cwd):
@@ -230,7 +240,7 @@ def test_nothing_that_was_written_tells_whose_machine_it_was(finished, tree):
             assert not any(str(folder) in text for folder in (work, tree.parent, REPOSITORY))
     command = json.loads((work / "out/mine/metrics.json").read_text(encoding="utf-8"))["command"]
     script = "python benchmarks/protocols/idc_official.py"
-    assert command.startswith(f"{script} --data idc --weights weights --output mine --n-jobs 1 ")
+    assert command.startswith(f"{script} --data idc idc_second --weights weights --output mine --n-jobs 1 ")
     assert command.endswith(
         "--features handcrafted cnn --heads logistic --recipes fuzzy_color --no-chosen --add-unlisted --threshold "
         "youden --resamples 50 --ledger ledger.csv"

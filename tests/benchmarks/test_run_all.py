@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -155,16 +156,19 @@ def test_the_store_is_in_the_user_s_cache_unless_another_or_none_is_asked_for(ru
     assert "no feature store, everything is measured again: FeatureStore(" in capsys.readouterr().err
 
 
-def test_data_may_be_a_folder_that_holds_idc(finished, work):
-    make_cohort(root=work / "data" / "idc", n_patients=9, patches_per_patient=25)
-    options = ["--features", "lbp", "--data", "data", "--no-store", "--output", "out/data", "--gallery", "2"]
+def test_data_may_be_several_folders_and_one_that_holds_idc(finished, work):
+    cohort = make_cohort(root=work / "data" / "idc", n_patients=9, patches_per_patient=25)
+    second = shutil.copytree(cohort.root, work / "second")
+    for number, path in enumerate(cohort.relative_paths):
+        (second if number % 3 else cohort.root).joinpath(path).unlink()
+    options = ["--features", "lbp", "--data", "data", "second", "--no-store", "--output", "out/data", "--gallery", "2"]
     found = run("run_all.py", *QUICK, *options, cwd=work)
     assert found.returncode == 0, found.stderr
     assert "measured: fingerprint 180, lbp 180\n" in found.stdout
     quick = json.loads((work / "out/data/metrics.json").read_text(encoding="utf-8"))
     assert quick["dataset"]["n_patches"] == 180
     assert quick["protocol"]["quick"].startswith("180 of the 225 patches, 9 patients")
-    assert "--data data" in quick["command"]
+    assert "--data data second" in quick["command"]
     assert list((work / "out/data/galleries/images").glob("*.png"))
 
 

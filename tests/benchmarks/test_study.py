@@ -9,7 +9,7 @@ import pytest
 
 import histofeat.reporting
 from histofeat.reporting import write_study
-from histofeat.studies import STUDIES, Findings, Study, find_study, load_development_patients
+from histofeat.studies import STUDIES, Findings, Study, find_idc, find_study, load_development_patients
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +64,17 @@ def test_patients_of_the_official_test_set_are_left_alone(tmp_path):
         ValueError, match="expected patches outside the official test set, got only patients of that set"
     ):
         load_development_patients(tmp_path / "only")
+
+
+def test_patients_of_several_folders(study, tmp_path):
+    _write_patients(tmp_path / "a", ["1", "2"])
+    _write_patients(tmp_path / "b", ["3"])
+    folders = [tmp_path / "a", tmp_path / "b" / "idc"]
+    assert find_idc(folders) == [tmp_path / "a" / "idc", tmp_path / "b" / "idc"]
+    parsed = study.study_parser("s.py", "what", "folder").parse_args(["--data", *map(str, folders)])
+    assert set(load_development_patients(parsed.data).patients) == {"1", "2", "3"}
+    words = study.command_line("s.py", study.study_parser("s.py", "what", "folder"), parsed)
+    assert words == "python benchmarks/s.py --data a idc"
 
 
 def _write_patients(folder, patients):

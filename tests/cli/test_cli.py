@@ -21,6 +21,8 @@ def test_audit_says_what_a_folder_holds(cohort, capsys):
     printed = capsys.readouterr().out
     assert "180" in printed
     assert "15" in printed
+    assert cli.main(["audit", str(cohort.root), str(cohort.root)]) == 0
+    assert "duplicates removed: 180" in capsys.readouterr().out
 
 
 def test_store_is_listed_and_purged(tmp_path, patches, capsys):
@@ -192,15 +194,16 @@ for name in ("cv2", "skimage", "xgboost", "keras", "tensorflow", "openvino", "ma
 from histofeat.cli import main
 sys.exit(main(sys.argv[1:]))
 """
-    data = tmp_path / "data"
+    data = [tmp_path / "first", tmp_path / "second"]
     roles = official_roles()
-    for line in predictions.read_text().splitlines()[1:]:
+    for number, line in enumerate(predictions.read_text().splitlines()[1:]):
         patch = line.split(",")[0]
         if roles[patch.split("_")[0]] == "test":
-            folder = data / patch.split("_")[0] / patch[-5]
+            folder = data[number // 3 % 2] / patch.split("_")[0] / patch[-5]
             folder.mkdir(parents=True, exist_ok=True)
             (folder / patch).write_bytes(b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x32\x00\x00\x00\x32")
-    words = ["score", predictions, "--protocol", "idc-official", "--data", data, "--resamples", "20"]
+    words = ["score", predictions, "--protocol", "idc-official", "--data", data[0], "--data", data[1]]
+    words += ["--resamples", "20"]
     found = subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr
     assert "Complete: every patch of these patients" in found.stdout

@@ -1,13 +1,14 @@
 import shutil
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
 from histofeat.datasets import load_idc, make_cohort, official_roles, parse_name
-from histofeat.datasets._idc import FULL_SET, NESTED
+from histofeat.datasets._idc import FULL_SET, MANIFEST, NESTED
 from histofeat.exceptions import DatasetError
 from histofeat.images import png_size
 
@@ -170,6 +171,112 @@ class TestTree:
         before = {path: path.stat().st_mtime_ns for path in [tree, *tree.rglob("*")]}
         load_idc(tree)
         assert {path: path.stat().st_mtime_ns for path in [tree, *tree.rglob("*")]} == before
+
+
+class TestSeveralFolders:
+    """Two samples of the same patients are one data set, in which each patch is there once."""
+
+    @pytest.fixture
+    def second(self, tree):
+        """One patch that `tree` has, under its other spelling; three that it has not, one of a new patient."""
+        root = tree.parent / "second"
+        put(root, "10253", 51, 101, 0, spelling=RUN_TOGETHER)
+        put(root, "10253", 151, 101, 1)
+        put(root, "8863", 1, 1, 1)
+        put(root, "9000", 1, 1, 0)
+        return root
+
+    @pytest.mark.parametrize("kind", [list, tuple])
+    def test_rows(self, tree, second, kind):
+        dataset = load_idc(kind([tree, str(second)]))
+        assert dataset.relative_paths.tolist() == [
+            "second/8863/1/8863_idx5_x1_y1_class1.png",
+            "idc/8863/0/8863_idx5_x451_y1451_class0.png",
+            "second/9000/0/9000_idx5_x1_y1_class0.png",
+            "idc/10253/1/10253_idx5_x101_y51_class1.png",
+            "idc/10253/0/10253_idx5_x1_y101_class0.png",
+            "idc/10253/0/10253_idx5_x51_y101_class0.png",
+            "second/10253/1/10253_idx5_x151_y101_class1.png",
+        ]
+        assert dataset.y.tolist() == [1, 0, 0, 1, 0, 0, 1]
+        assert dataset.root == tree.parent
+        audit = dataset.audit
+        assert (audit.n_patches, audit.n_patients, audit.duplicates) == (7, 3, 1)
+        assert audit.completeness == "incomplete: 7 of 277,524 patches (0.0 %), 3 of 279 patients"
+        assert audit.notes == ("Patches by folder, each patch in the first that has it: 4 of idc, 3 of second.",)
+
+    def test_the_first_folder_keeps_a_patch_of_both(self, tree, second):
+        turned = load_idc([second, tree])
+        assert "second/10253/0/10253idx5x51y101class0.png" in turned.relative_paths
+        assert turned.audit.duplicates == 1
+        one = load_idc([tree, second]).frame
+        columns = ["patient", "x", "y", "label"]
+        assert turned.frame[columns].to_numpy().tolist() == one[columns].to_numpy().tolist()
+
+    def test_a_list_of_one_is_one_folder(self, tree):
+        one, listed = load_idc(tree), load_idc([tree])
+        assert listed.X.tolist() == one.X.tolist()
+        assert (listed.root, listed.audit) == (one.root, one.audit)
+
+    def test_a_folder_twice_adds_nothing(self, tree):
+        audit = load_idc([tree, tree]).audit
+        assert (audit.n_patches, audit.duplicates) == (4, 4)
+        assert "4 of idc, 0 of idc" in audit.summary()
+
+    def test_what_is_left_out_is_named_with_its_folder(self, tree, second):
+        put(second, "8863", 101, 1, 0, content=b"")
+        [group] = load_idc([tree, second]).audit.left_out
+        assert group.examples == ("second/8863/0/8863_idx5_x101_y1_class0.png",)
+
+    def test_classes_that_contradict_each_other(self, tree, second):
+        put(second, "8863", 451, 1451, 1)
+        put(second, "10253", 101, 51, 0)
+        with pytest.raises(
+            DatasetError,
+            match=r"expected one class for patient \d+ at x \d+, y \d+, got class 1 and class 0 \(.*\) \(and 1 more\)",
+        ) as caught:
+            load_idc([tree, second])
+        assert "idc/10253/1/10253_idx5_x101_y51_class1.png: expected" in str(caught.value)
+        assert "(second/10253/0/10253_idx5_x101_y51_class0.png)" in str(caught.value)
+
+    def test_each_folder_must_be_one_of_idc(self, tree, tmp_path):
+        (tmp_path / "empty").mkdir()
+        with pytest.raises(DatasetError, match=r"empty: expected a folder with PATIENT.*got an empty folder"):
+            load_idc([tree, tmp_path / "empty"])
+        with pytest.raises(DatasetError, match=r"gone: expected a folder with PATIENT.*does not exist"):
+            load_idc([tree, tmp_path / "gone"])
+        put(tree, "8863", 1, 51, 0, content=b"")
+        (tmp_path / "other").mkdir()
+        (tmp_path / "other/a.txt").write_text("a")
+        with pytest.raises(DatasetError, match=r"got no IDC patch \(left out, is a file .*: 1 \(other/a.txt\)\)"):
+            load_idc([tree, tmp_path / "other"])
+
+    @pytest.mark.parametrize("folders", [[], ()])
+    def test_no_folder(self, folders):
+        with pytest.raises(DatasetError, match="load_idc: expected one folder or more, got none"):
+            load_idc(folders)
+
+    def test_something_else_among_them(self, tree):
+        with pytest.raises(DatasetError, match="load_idc: expected the path of a folder, got 5"):
+            load_idc([tree, 5])
+
+    def test_synthetic_patches_do_not_mix_with_others(self, tree, tmp_path):
+        make_cohort(n_patients=2, patches_per_patient=4, root=tmp_path / "made")
+        with pytest.raises(DatasetError, match="made: expected real patches as in the other folders, got synthetic"):
+            load_idc([tree, tmp_path / "made"])
+
+    def test_two_halves_of_a_cohort_are_the_cohort(self, tmp_path):
+        cohort = make_cohort(n_patients=3, patches_per_patient=8, root=tmp_path / "made")
+        for number, path in enumerate(map(Path, cohort.X)):
+            place = tmp_path / f"half{number % 2}" / path.relative_to(cohort.root)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, place)
+        halves = [tmp_path / "half0", tmp_path / "half1"]
+        for half in halves:
+            shutil.copy(cohort.root / MANIFEST, half / MANIFEST)
+        both = load_idc(halves)
+        assert both.synthetic
+        assert both.frame.drop(columns="path").equals(cohort.frame.drop(columns="path"))
 
 
 class TestLeftOut:
@@ -361,3 +468,19 @@ class TestRealSample:
         assert split.missing == {"train": ("8915", "9024"), "validation": (), "test": ()}
         rows = np.concatenate([split.train, split.validation, split.test, split.unlisted])
         assert np.array_equal(np.sort(rows), np.arange(len(sample)))
+
+    def test_both_samples(self, sample, real_data):
+        both = load_idc([real_data / "idc", real_data / "idc_second"])
+        audit = both.audit
+        assert (audit.n_patches, audit.n_patients, audit.duplicates, audit.left_out) == (22_176, 239, 0, ())
+        assert audit.class_counts == {"no IDC": 16_205, "IDC": 5_971}
+        assert audit.completeness == "incomplete: 22,176 of 277,524 patches (8.0 %), 239 of 279 patients"
+        assert "12,738 of idc, 9,438 of idc_second" in audit.notes[0]
+        split = both.official_split()
+        assert split.n_patients == sample.official_split().n_patients
+        assert {role: len(getattr(split, role)) for role in split.n_patients} == {
+            "train": 7_878,
+            "validation": 3_026,
+            "test": 4_751,
+            "unlisted": 6_521,
+        }
