@@ -60,6 +60,7 @@ from .metrics import (
 from .model_selection import (
     PatientHoldOuts as PatientHoldOuts,
     PatientKFold as PatientKFold,
+    RepeatedPatientKFold as RepeatedPatientKFold,
     check_no_shared_patients as check_no_shared_patients,
 )
 from .models import (

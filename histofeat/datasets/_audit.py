@@ -11,6 +11,7 @@ import pandas as pd
 from histofeat.datasets._image_files import content_notes, fold_case
 from histofeat.datasets._parts import in_id_order
 from histofeat.exceptions import and_more
+from histofeat.model_selection import look_alikes
 
 # Enough to find the culprit by hand; more would drown a report when a whole archive is foreign.
 _MAX_EXAMPLES = 3
@@ -289,7 +290,7 @@ def _counts(frame: pd.DataFrame, target_names: tuple[str, ...]) -> dict[str, Any
 
 
 def table_notes(frame: pd.DataFrame, names: Sequence[str], target_names: Sequence[str]) -> tuple[str, ...]:
-    """Note patients in several parts, classes that a part lacks, names that differ only in case, and equal files.
+    """Note patients in several parts, classes that a part lacks, names that look alike, and equal files.
 
     Parameters
     ----------
@@ -306,14 +307,18 @@ def table_notes(frame: pd.DataFrame, names: Sequence[str], target_names: Sequenc
     notes = []
     if "part" in frame.columns:
         notes += _part_notes(frame, target_names)
-    for kind, values in (("images", names), ("patients", frame["patient"].unique())):
-        groups = _alike(values)
-        if groups:
-            notes.append(
-                f"Names of {kind} that differ only in case: {groups[0][0]!r} and {groups[0][1]!r}"
-                f"{and_more(len(groups))}. They are taken for different {kind}; some file systems cannot hold "
-                "both."
-            )
+    groups = _alike(names)
+    if groups:
+        notes.append(
+            f"Names of images that differ only in case: {groups[0][0]!r} and {groups[0][1]!r}{and_more(len(groups))}. "
+            "They are taken for different images; some file systems cannot hold both."
+        )
+    groups = [] if list(frame["patient"]) == list(names) else look_alikes(frame["patient"])
+    if groups:
+        notes.append(
+            f"Patient ids that differ only in case, zeros or dashes: {' and '.join(map(repr, groups[0]))}"
+            f"{and_more(len(groups))}. They count as different patients; evaluate refuses them (HF009)."
+        )
     return (*notes, *content_notes(frame, names))
 
 

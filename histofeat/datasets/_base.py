@@ -16,6 +16,7 @@ from histofeat.datasets._audit import DatasetAudit
 from histofeat.datasets._parts import OfficialSplit, official_roles, split_by_role
 from histofeat.datasets._patients import PatientRule
 from histofeat.exceptions import DatasetError, and_more, check_name
+from histofeat.model_selection import canonical_patients
 
 _COLUMNS = ("path", "label", "patient", "x", "y")
 _LABELS_PER = ("patch", "patient")
@@ -30,7 +31,8 @@ class PatchDataset:
     frame : DataFrame, shape (n, 5 or more)
         Columns ``path`` (str), ``label`` (int, an index into `target_names`), ``patient`` (str), ``x`` and ``y``
         (position of the upper left corner on the slide in pixels, or missing); index 0 to n - 1. More columns are
-        kept; ``height`` and ``width`` (pixels) feed the audit.
+        kept; ``height`` and ``width`` (pixels) feed the audit. Patients are brought into the form of
+        `histofeat.model_selection.canonical_patient`.
     target_names : tuple of str
         Class names, two or more.
     name : str
@@ -226,12 +228,15 @@ def _check_frame(frame: pd.DataFrame, target_names: tuple[str, ...]) -> pd.DataF
         )
     _check_values(frame, target_names)
     positions = {axis: frame[axis].astype("Int64") for axis in ("x", "y")}
-    return frame.assign(label=frame["label"].astype(np.int64), **positions)
+    settled = {"label": frame["label"].astype(np.int64), "patient": canonical_patients(frame["patient"])}
+    return frame.assign(**settled, **positions)
 
 
 def _check_values(frame: pd.DataFrame, target_names: tuple[str, ...]) -> None:
     for column in ("path", "patient"):
         wrong = [not (isinstance(value, str) and value) for value in frame[column]]
+        if column == "patient" and not any(wrong):
+            wrong = canonical_patients(frame[column]) == ""
         _refuse(wrong, frame[column], f"text in the column {column!r}", "Fill it in, as str.")
     codes, k = frame["label"], len(target_names)
     expected = f"label codes 0 to {k - 1} for the {k} classes {target_names}"

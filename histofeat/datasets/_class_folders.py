@@ -55,6 +55,7 @@ def load_image_folder(
           below its class folder, written with forward slashes: ``r"^([0-9]+)_"`` for names of IDC,
           ``r"([0-9]+)[A-Z]*-[0-9]+-[0-9]+\.png$"`` for those of BreakHis;
         - ``"folder"``: the folder that the image lies in;
+        - ``"tcga"``: the first 12 characters of the TCGA barcode in its path, project, site and patient;
         - a CSV with the columns ``path`` (below `root`, or absolute) and ``patient``: a path object, a name that ends
           in ``.csv``, or an existing file, here or below `root`;
         - a mapping of path to patient;

@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from histofeat.exceptions import DatasetError, and_more, known_names
+from histofeat.model_selection import canonical_patient
 
 _SAVE = "Save it as CSV in UTF-8"
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+#: Columns of file names, in which "NA" is a name.
+_PATHS = ("path", "image")
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 
 
@@ -27,7 +30,8 @@ class CsvRows:
     columns : tuple of str
         Names in the header, without blanks around them.
     rows : list of dict of str to str
-        One a row; without blanks around the cells, except in ``path``, since file names may have them.
+        One a row; without blanks around the cells, except in ``path``, since file names may have them. Ids in
+        ``patient`` are in the form of `histofeat.model_selection.canonical_patient`.
     lines : list of int
         Line of the file on which each row begins, from 1.
     """
@@ -42,7 +46,7 @@ class CsvRows:
         return f"{self.path}, line {self.lines[row]}"
 
     def refuse_empty(self, columns: Sequence[str]) -> None:
-        """Refuse the first empty cell in one of the columns.
+        """Refuse the first empty cell in one of the columns; a word for a missing value, such as "NA", is one.
 
         Raises
         ------
@@ -50,7 +54,10 @@ class CsvRows:
             With the line number and the count of the rest.
         """
         for column in columns:
-            self.parsed(column, lambda cell: cell.strip() or None, "text", "Fill it in, or remove the row.")
+            text = str.strip if column in _PATHS else canonical_patient
+            words = "" if column in _PATHS else " (words such as NA mean a missing value)"
+            remedy = f"Fill it in, or remove the row{words}."
+            self.parsed(column, lambda cell, text=text: text(cell) or None, "text", remedy)
 
     def parsed(
         self, column: str, parse: Callable[[str], Any], expected: str, remedy: str, rows: Sequence[int] | None = None
@@ -130,7 +137,7 @@ def read_csv_rows(path: str | os.PathLike[str], required: Sequence[str], *, owne
             if cells and any(cell.strip() for cell in cells):
                 _check_width(file, begins, cells, columns, _DELIMITERS[delimiter])
                 named = {name: cell for name, cell in zip(columns, cells, strict=True) if name}
-                rows.append({name: cell if name == "path" else cell.strip() for name, cell in named.items()})
+                rows.append({name: _settled(name, cell) for name, cell in named.items()})
                 lines.append(begins)
             begins = reader.line_num + 1 + skipped
     except csv.Error as error:
@@ -202,3 +209,9 @@ def _check_width(file: Path, line: int, cells: list[str], columns: tuple[str, ..
             f"{file}, line {line}: expected {len(columns)} cells as in the header, got {len(cells)}. Put cells that "
             f"hold {divided} between double quotes."
         )
+
+
+def _settled(column: str, cell: str) -> str:
+    if column == "path":
+        return cell
+    return (canonical_patient(cell) if column == "patient" else "") or cell.strip()

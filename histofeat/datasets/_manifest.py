@@ -13,7 +13,7 @@ from histofeat.datasets._base import PatchDataset, class_names, in_order
 from histofeat.datasets._csv_rows import CsvRows, read_csv_rows
 from histofeat.datasets._image_files import checked_path, fold_case
 from histofeat.datasets._parts import part_named
-from histofeat.datasets._patients import COST_OF_NO_PATIENTS, EACH_IMAGE, PATIENTS_UNKNOWN
+from histofeat.datasets._patients import COST_OF_NO_PATIENTS, EACH_IMAGE, PATIENTS_UNKNOWN, find_patients
 from histofeat.datasets.synthetic._cohort_folder import MANIFEST
 from histofeat.exceptions import DatasetError, and_more
 from histofeat.images import image_size
@@ -44,9 +44,10 @@ def load_manifest(
         writes ``label_code`` (the number of the class) and ``synthetic`` ("yes" for made-up images).
     root : path, optional
         Folder that relative paths start from; by default that of the CSV.
-    patients : {"image"}, optional
-        For a CSV without the column ``patient`` only: each image counts as its own patient. Warns, and is written into
-        the name of the data set and every report.
+    patients : {"image", "tcga"}, optional
+        "image", for a CSV without the column ``patient`` only: each image counts as its own patient. Warns, and is
+        written into the name of the data set and every report. "tcga": the patient is the first 12 characters of the
+        TCGA barcode in the column ``patient``, or in ``path`` where there is none.
     classes : sequence of str, or mapping of str to str, optional
         Labels in the order of their codes (the last of two is the positive class), or label to class name, which may
         bring several labels together; rows with another label are left out. By default all labels: by their
@@ -65,7 +66,8 @@ def load_manifest(
     ------
     DatasetError
         With the number of the line where there is one: when the CSV cannot be read as such, lacks a column, has an
-        empty cell, an unknown part, a position that is no whole number, one path twice or under two labels, labels that
+        empty cell or a word for a missing value ("NA"), an unknown part, a position that is no whole number, one path
+        twice or under two labels, labels that
         differ only in case, or a file that does not exist; when fewer than two classes remain.
 
     Notes
@@ -97,13 +99,16 @@ def load_manifest(
     frame = _to_frame(rows, [row for row in chosen if not isinstance(sizes[row], str)], paths, sizes, class_of)
     target_names = tuple(dict.fromkeys(class_of.values()))
     _check_filled(rows, frame, target_names)
+    if patients == "tcga":
+        frame["patient"] = find_patients("tcga", frame["patient" if "patient" in rows.columns else "path"])
     dataset_root = _common_root(base, frame["path"])
     names = [os.path.relpath(path, dataset_root).replace(os.sep, "/") for path in frame["path"]]
-    if patients is not None:
+    each_image = patients == EACH_IMAGE
+    if each_image:
         frame["patient"] = names
         warnings.warn(f"load_manifest: each image counts as its own patient. {COST_OF_NO_PATIENTS}", stacklevel=2)
-    name = name or f"{rows.path.stem}{', patients unknown' if patients is not None else ''}"
-    notes = (*([PATIENTS_UNKNOWN] if patients else []), *table_notes(frame, names, target_names))
+    name = name or f"{rows.path.stem}{', patients unknown' if each_image else ''}"
+    notes = (*([PATIENTS_UNKNOWN] if each_image else []), *table_notes(frame, names, target_names))
     left_out = LeftOut.group(_left_out(rows, class_of, sizes))
     audit = DatasetAudit.from_frame(frame, target_names, name, left_out=left_out, notes=notes)
     synthetic = _is_synthetic(rows) or (base / MANIFEST).is_file()
@@ -114,15 +119,15 @@ def _check_arguments(csv: Any, root: Any, patients: Any) -> None:
     checked_path("load_manifest.csv", csv)
     if root is not None and not checked_path("load_manifest.root", root).is_dir():
         raise DatasetError(f"load_manifest.root: expected an existing folder, got {str(root)!r}. Check the path.")
-    if patients not in (None, EACH_IMAGE):
+    if patients not in (None, EACH_IMAGE, "tcga"):
         raise DatasetError(
-            f"load_manifest.patients: expected None or 'image', got {patients!r}. Patients stand in the column "
+            f"load_manifest.patients: expected None, 'image' or 'tcga', got {patients!r}. Patients stand in the column "
             "'patient'."
         )
 
 
 def _check_patient_column(rows: CsvRows, patients: str | None) -> None:
-    if (patients is None) == ("patient" in rows.columns):
+    if patients == "tcga" or (patients is None) == ("patient" in rows.columns):
         return
     if patients is not None:
         raise DatasetError(

@@ -14,6 +14,7 @@ from histofeat.datasets._manifest import load_manifest
 from histofeat.datasets.breakhis._loading import load_breakhis
 from histofeat.exceptions import DatasetError, check_name
 from histofeat.images import image_size
+from histofeat.model_selection import canonical_patient
 
 #: Loader of each format, and the options of `open_dataset` that it takes.
 _LOADERS = {
@@ -155,7 +156,7 @@ def _read_ids(path: Path) -> list[str]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"{path}: expected a text file of patients, got {error}. Correct the path.") from error
-    ids = [line.strip() for line in lines if line.strip()]
+    ids = [canonical_patient(line) or line.strip() for line in lines if line.strip()]
     if not ids:
         raise DatasetError(f"{path}: expected the id of a patient in each line, got an empty file. Fill it in.")
     return ids

@@ -11,6 +11,7 @@ import numpy as np
 
 from histofeat.datasets._csv_rows import read_csv_rows
 from histofeat.exceptions import DatasetError, check_name
+from histofeat.model_selection import canonical_patient, canonical_patients
 
 PARTS = ("train", "validation", "test")
 _ROLES = (*PARTS, "unlisted")
@@ -305,6 +306,8 @@ def split_by_role(patients: np.ndarray, roles: Mapping[str, str]) -> OfficialSpl
     roles : mapping of str to str
         Patient to role, as from `official_roles`.
     """
+    patients = canonical_patients(patients)
+    roles = {canonical_patient(patient): role for patient, role in roles.items()}
     rows = {role: np.flatnonzero([roles.get(p, "unlisted") == role for p in patients]) for role in _ROLES}
     present = set(patients)
     return OfficialSplit(

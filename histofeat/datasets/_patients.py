@@ -16,11 +16,16 @@ import numpy as np
 
 from histofeat.datasets._csv_rows import CsvRows, read_csv_rows
 from histofeat.exceptions import DatasetError, and_more, known_names
+from histofeat.model_selection import canonical_patient
 
 #: Rule for unknown patients: each image counts as its own patient.
 EACH_IMAGE = "image"
 #: Rules with a name, as expressions.
-_NAMED = {"folder": r"([^/]+)/[^/]+$"}
+_NAMED = {
+    "folder": r"([^/]+)/[^/]+$",
+    # The first 12 characters of a barcode: project, site and patient.
+    "tcga": r"(?<![0-9A-Za-z])((?i:TCGA)-[0-9A-Za-z]{2}-[0-9A-Za-z]{4})(?![0-9A-Za-z])",
+}
 #: Why patients are needed: for messages, and for reports of data without them.
 COST_OF_NO_PATIENTS = (
     "Without patients, images of one patient land on both sides of a split: a model that recognises the patient looks "
@@ -33,9 +38,9 @@ PATIENTS_UNKNOWN = f"Patients are unknown: each image counts as its own patient.
 _OWNER = "load_image_folder.patients"
 _WAYS = (
     'Give a regular expression with one group, for the path below the class folder (patients=r"^([0-9]+)_"); '
-    'patients="folder" where each patient has a folder; a CSV with the columns path and patient; or a mapping of path '
-    'to patient. Where patients are unknown, patients="image" takes each image as its own patient, and says so in '
-    "every report."
+    'patients="folder" where each patient has a folder; patients="tcga" for TCGA barcodes; a CSV with the columns path '
+    'and patient; or a mapping of path to patient. Where patients are unknown, patients="image" takes each image as '
+    "its own patient, and says so in every report."
 )
 _IMAGE_COLUMNS = ("path", "image")
 
@@ -73,8 +78,8 @@ class PatientRule:
         Parameters
         ----------
         patients : str, path or mapping
-            A regular expression, "folder", "image", a CSV (a path object, an existing file, or text that ends in
-            ``.csv``), or a mapping of relative path to patient.
+            A regular expression, "folder", "tcga", "image", a CSV (a path object, an existing file, or text that ends
+            in ``.csv``), or a mapping of relative path to patient.
         root : Path
             Folder that relative paths start from.
 
@@ -106,7 +111,7 @@ class PatientRule:
             return _from_csv(_csv_path(patients, root), root)
         if not isinstance(patients, str):
             raise DatasetError(
-                f"{_OWNER}: expected a regular expression, a CSV, a mapping, 'folder' or 'image', got "
+                f"{_OWNER}: expected a regular expression, a CSV, a mapping, 'folder', 'tcga' or 'image', got "
                 f"{type(patients).__name__}. {_WAYS}"
             )
         rule = _by_word(patients)
@@ -209,7 +214,8 @@ class PatientRule:
         match = self._pattern.search(text)
         if match is None:
             return ""
-        return match["patient" if "patient" in self._pattern.groupindex else min(1, self._pattern.groups)] or ""
+        group = "patient" if "patient" in self._pattern.groupindex else min(1, self._pattern.groups)
+        return canonical_patient(match[group])
 
     def _below(self, path: str, depth: int) -> str:
         folders = path.split("/")
@@ -240,7 +246,7 @@ def find_patients(source: str | os.PathLike[str] | Mapping[str, str] | PatientRu
     Parameters
     ----------
     source : str, path, mapping or PatientRule
-        A regular expression, "folder", "image", a CSV file or a mapping, with the meaning that it has in
+        A regular expression, "folder", "tcga", "image", a CSV file or a mapping, with the meaning that it has in
         `load_image_folder`, or the rule of the training data (`SavedModel.patient_rule`). The expression is
         searched below the class folder, which may be any folder below the deepest one that holds all images; an
         expression by which they differ is refused. The patient is its group ``(?P<patient>...)``, else its first
@@ -360,7 +366,7 @@ def _from_mapping(patients: Mapping, root: Path) -> PatientRule:
                 f"{_OWNER}: expected a mapping of path to patient, got {path!r}: {patient!r}. "
                 "Give paths below the root, and ids as text or whole numbers."
             )
-        table[_key(os.fspath(path), root)] = (str(patient).strip(),)
+        table[_key(os.fspath(path), root)] = (canonical_patient(patient),)
     return PatientRule(table=table, source="the mapping")
 
 

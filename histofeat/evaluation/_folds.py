@@ -14,7 +14,7 @@ from histofeat.evaluation._results import LeftOut
 from histofeat.evaluation.audit._audit import audit_encoders
 from histofeat.evaluation.audit._encoders import find_known_patients
 from histofeat.evaluation.audit._findings import AuditReport, check_audit, check_codes
-from histofeat.evaluation.audit._table_checks import as_split, lost_classes
+from histofeat.evaluation.audit._table_checks import alike_patients, as_split, lost_classes, slides_as_patients
 from histofeat.exceptions import GroupLeakageError, and_more, check_name
 from histofeat.features import Runtime
 from histofeat.model_selection import PatchKFold, PatientKFold, check_no_shared_patients, encode_patients, fold_rows
@@ -204,7 +204,7 @@ def fair_folds(
     owner : str
         The function that an error names.
     audit : AuditPolicy or None
-        As of `evaluate`; HF001 and HF007 are looked for, and HF004 where patients were left out.
+        As of `evaluate`; HF001, HF007, HF009 and HF010 are looked for, and HF004 where patients were left out.
     runtime : Runtime or None
 
     Returns
@@ -214,7 +214,7 @@ def fair_folds(
     Raises
     ------
     GroupLeakageError
-        If a patient is on both sides of a fold, or an encoder knows a tested patient.
+        If a patient is on both sides of a fold, ids look like one patient, or an encoder knows a tested patient.
     ValueError
         If an argument is invalid, every tested patient is known, or a fold loses a class with those who
         are left out.
@@ -222,7 +222,9 @@ def fair_folds(
     policy = AuditPolicy.of(audit)
     accepted = policy.accept_findings
     splits, overlap = check_folds(cv, dataset, policy, owner)
-    shared = ("HF001",) if overlap else ()
+    split = as_split(dataset, splits)
+    ids = check_audit(AuditReport((alike_patients(split), slides_as_patients(split))), accepted)
+    shared = (*(("HF001",) if overlap else ()), *ids.accepted)
     if policy.known_patients == "refuse":
         report = check_audit(audit_encoders(dataset, splits, pipelines, runtime=runtime), accepted)
         return FairFolds(splits, None, (*shared, *report.accepted))

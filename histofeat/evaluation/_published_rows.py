@@ -15,6 +15,7 @@ import pandas as pd
 
 from histofeat.datasets import CsvRows, load_idc, official_roles, parse_name, read_csv_rows
 from histofeat.exceptions import known_names
+from histofeat.model_selection import canonical_patient
 
 COLUMNS = ("patch", "score")
 """What a table of predictions has to have."""
@@ -65,7 +66,12 @@ class Protocol:
         >>> len(PROTOCOLS["idc-official"].patients("test"))
         49
         """
-        return tuple(patient for patient, its_role in self.roles().items() if its_role == role)
+        return tuple(patient for patient, its_role in self.role_of.items() if its_role == role)
+
+    @property
+    def role_of(self) -> dict[str, str]:
+        """Role of each patient, by the canonical form of the id."""
+        return {canonical_patient(patient): role for patient, role in self.roles().items()}
 
 
 PROTOCOLS = {
@@ -203,7 +209,7 @@ def sort_rows(predictions: pd.DataFrame, protocol: Protocol) -> pd.DataFrame:
         "other class ({count} such places). Take the names from the data as they are.",
     )
     table["score"] = _checked_scores(table, predictions["score"], protocol)
-    table["role"] = table["patient"].map(protocol.roles()).fillna("unlisted")
+    table["role"] = table["patient"].map(protocol.role_of).fillna("unlisted")
     return table
 
 
@@ -224,7 +230,8 @@ def _parsed(names: pd.Series, protocol: Protocol) -> pd.DataFrame:
         "of the data.",
         example=protocol.example,
     )
-    return pd.DataFrame([(part.patient, part.x, part.y, part.label) for part in parts], columns=[*_PLACE, "label"])
+    places = [(canonical_patient(part.patient), part.x, part.y, part.label) for part in parts]
+    return pd.DataFrame(places, columns=[*_PLACE, "label"])
 
 
 def _checked_scores(table: pd.DataFrame, scores: pd.Series, protocol: Protocol) -> np.ndarray:

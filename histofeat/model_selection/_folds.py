@@ -5,18 +5,21 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
-from sklearn.model_selection import BaseCrossValidator, StratifiedGroupKFold, StratifiedKFold
+from numpy.typing import ArrayLike
+from sklearn.model_selection import BaseCrossValidator, StratifiedKFold
 
 from histofeat.exceptions import GroupLeakageError, check_whole
-from histofeat.model_selection._patients import check_labels, encode_patients, shown_class
+from histofeat.model_selection._dealing import DRAWS, count_patches, deal_patients
+from histofeat.model_selection._patients import check_labels, encode_patients, shown_class, warn_of_look_alikes
 
-_ATTEMPTS = 20
 #: Training and test rows.
 _Rows = tuple[np.ndarray, np.ndarray]
 
 
 class SeededSplitter(BaseCrossValidator):
     """Base of the splitters: its representation, the number of splits, and rows from the test side of each split."""
+
+    _keeps_patients = True
 
     def __repr__(self) -> str:
         """Return the call that makes this splitter."""
@@ -43,6 +46,11 @@ class SeededSplitter(BaseCrossValidator):
         iterator of (train, test)
             Ascending int64 row indices.
 
+        Warns
+        -----
+        UserWarning
+            If patients are kept whole and ids look alike, such as "007" and "7": they count as different patients.
+
         Raises
         ------
         ValueError
@@ -52,7 +60,10 @@ class SeededSplitter(BaseCrossValidator):
         """
         self._check_params()
         labels = check_labels(y, X.shape[0] if hasattr(X, "shape") else len(X), type(self).__name__)
-        return ((np.flatnonzero(~test), np.flatnonzero(test)) for test in self._test_sides(labels, groups))
+        sides = self._test_sides(labels, groups)
+        if self._keeps_patients:
+            warn_of_look_alikes(groups, type(self).__name__)
+        return ((np.flatnonzero(~test), np.flatnonzero(test)) for test in sides)
 
 
 class _SeededKFold(SeededSplitter):
@@ -83,23 +94,28 @@ class _SeededKFold(SeededSplitter):
 class PatientKFold(_SeededKFold):
     """K folds that keep each patient whole and each class in every fold.
 
-    Every patient is tested exactly once. Classes are balanced as well as whole patients allow by
-    `sklearn.model_selection.StratifiedGroupKFold`, which silently loses a class from a fold if few patients carry it.
-    In that case the assignment is tried again by the number of patients that carry each class, with seeds derived
-    from `random_state`, and refused if every try loses a class. A class that is tested in every fold is also trained
-    on in every fold.
+    Every patient is tested exactly once. Patients are balanced first: patients who carry the same classes are dealt to
+    the folds in equal numbers, give or take one, and so are the carriers of each class. Then patches: large and small
+    patients are spread, so that each fold has about its share of the patches of each class. A class that is tested in
+    every fold is also trained on in every fold; where a fold would lose one, the split is refused.
 
     Parameters
     ----------
     n_splits : int, default=5
         Number of folds, at least 2.
     shuffle : bool, default=True
-        Whether patients are shuffled first. Without it there is one assignment only.
+        Whether patients are dealt at random. Without it there is one assignment only, whatever the seed.
     random_state : int or None, default=0
         Seed of the shuffle; None gives different folds each time.
 
     Notes
     -----
+    Patients who carry the same set of classes are one stratum (where labels are those of patients: a class), sorted by
+    their number of patches, ties at random, and cut into blocks of `n_splits`. The patients of a block go, in random
+    order, each to another fold: to the one with the fewest patches of their classes. Those of the last, smaller block
+    of a stratum go where there are the fewest carriers of their classes. Of 20 such draws the one is kept in which the
+    shares of carriers deviate least from ``1 / n_splits`` (sum of squares), and among equals those of patches.
+
     Groups are requested by default under scikit-learn's metadata routing. The folds do not depend on the
     order of the rows, nor on whether ids are integers or text.
 
@@ -117,62 +133,48 @@ class PatientKFold(_SeededKFold):
     class   --+ -++ --- +-+ --+ --- ++- -+-
     >>> for fold, (_, test) in enumerate(PatientKFold(n_splits=3).split(patients, y, groups=patients), start=1):
     ...     draw(f"fold {fold}", ["T" if row in test else "." for row in range(24)])
-    fold 1  ... TTT TTT ... TTT ... ... ...
-    fold 2  TTT ... ... ... ... ... TTT ...
-    fold 3  ... ... ... TTT ... TTT ... TTT
+    fold 1  ... ... TTT TTT TTT ... ... ...
+    fold 2  ... ... ... ... ... ... TTT TTT
+    fold 3  TTT TTT ... ... ... TTT ... ...
     """
 
     # Read by scikit-learn under metadata routing: the splitter requests groups by default.
     __metadata_request__split = {"groups": True}  # noqa: RUF012
 
     def _assign_folds(self, labels, groups):
-        ids, codes = encode_patients(groups, len(labels))
-        self._check_enough(ids, codes, labels)
-        for attempt in range(_ATTEMPTS if self.shuffle else 1):
-            folds = self._assign_once(labels, codes, attempt)
-            lost = _lost_class(folds, labels, self.n_splits)
-            if lost is None:
-                return folds
-        raise ValueError(
-            f"PatientKFold.n_splits: expected every fold to test every class, got a fold without {shown_class(lost)}, "
-            f"which {_carriers(lost, labels, codes)} of {len(ids)} patients carry, in each of {attempt + 1} "
-            f"assignments. Use fewer than {self.n_splits} folds or another random_state."
-        )
-
-    def _check_enough(self, ids, codes, labels):
-        if len(ids) < max(2, self.n_splits):
+        classes, counts, codes = count_patches(labels, groups)
+        self._check_enough(counts > 0, classes)
+        rng = np.random.default_rng(self.random_state) if self.shuffle else None
+        fold_of, carried = deal_patients(counts, self.n_splits, rng)
+        lost = (carried == 0).any(axis=0)
+        if lost.any():
             raise ValueError(
-                f"PatientKFold.n_splits: expected at least as many patients as folds, got {len(ids)} "
-                f"patient{'s' if len(ids) > 1 else ''} for {self.n_splits} folds. "
-                + ("Use fewer folds." if len(ids) > 1 else "One patient cannot be split: add patients.")
+                "PatientKFold.n_splits: expected every fold to test every class, got a fold without "
+                f"{shown_class(classes[lost.argmax()])}, which {(counts[:, lost.argmax()] > 0).sum()} of {len(counts)} "
+                f"patients carry, in each of {DRAWS if self.shuffle else 1} assignments. Use fewer than "
+                f"{self.n_splits} folds or another random_state."
             )
-        for label in np.unique(labels):
-            carriers = _carriers(label, labels, codes)
+        return fold_of[codes]
+
+    def _check_enough(self, carries, classes):
+        n_patients = len(carries)
+        if n_patients < max(2, self.n_splits):
+            raise ValueError(
+                f"PatientKFold.n_splits: expected at least as many patients as folds, got {n_patients} "
+                f"patient{'s' if n_patients > 1 else ''} for {self.n_splits} folds. "
+                + ("Use fewer folds." if n_patients > 1 else "One patient cannot be split: add patients.")
+            )
+        for label, carriers in zip(classes, carries.sum(axis=0), strict=True):
             if carriers < self.n_splits:
                 raise ValueError(
                     f"PatientKFold.n_splits: expected every fold to test every class, got {shown_class(label)} in only "
-                    f"{carriers} of {len(ids)} patients for {self.n_splits} folds. "
+                    f"{carriers} of {n_patients} patients for {self.n_splits} folds. "
                     + (
                         f"Use at most {carriers} folds."
                         if carriers > 1
                         else "Add patients, drop the class, or merge it with others: histofeat.merge_rare_classes."
                     )
                 )
-
-    def _assign_once(self, labels, codes, attempt):
-        """Give the fold of every row; the first attempt is scikit-learn's own answer to `random_state`."""
-        seed = self.random_state if self.shuffle else None
-        if attempt == 0:
-            splitter = StratifiedGroupKFold(self.n_splits, shuffle=self.shuffle, random_state=seed)
-            return _stratified_by_group(labels, codes, splitter)[codes]
-        # scikit-learn counts patches and assigns the largest patients first, whatever the seed. Here a patient counts
-        # once for each class that it carries, so that the carriers of each class are spread evenly.
-        if seed is not None:
-            seed = int(np.random.SeedSequence([seed, attempt]).generate_state(1)[0])
-        label_codes = np.unique(labels, return_inverse=True)[1]
-        carried = np.unique(np.column_stack([codes, label_codes]), axis=0)
-        splitter = StratifiedGroupKFold(self.n_splits, shuffle=True, random_state=seed)
-        return _stratified_by_group(carried[:, 1], carried[:, 0], splitter)[codes]
 
 
 class PatchKFold(_SeededKFold):
@@ -200,6 +202,8 @@ class PatchKFold(_SeededKFold):
     ['a', 'b']
     """
 
+    _keeps_patients = False
+
     def _assign_folds(self, labels, groups):
         classes, counts = np.unique(labels, return_counts=True)
         rarest = counts.argmin()
@@ -216,24 +220,39 @@ class PatchKFold(_SeededKFold):
         return folds
 
 
-def _stratified_by_group(labels, codes, splitter):
-    """Give the fold of every group; `codes` are 0 to the number of groups less one."""
-    fold_of_group = np.empty(codes.max() + 1, dtype=np.int64)
-    for fold, (_, test) in enumerate(splitter.split(labels, labels, codes)):
-        fold_of_group[codes[test]] = fold
-    return fold_of_group
+def patients_per_fold(folds: Iterable[_Rows], y: ArrayLike, patients: ArrayLike) -> np.ndarray:
+    """Count the test patients of each class in each fold.
 
+    Parameters
+    ----------
+    folds : sequence of (train, test)
+        Row numbers, as `fold_rows` gives them.
+    y : array-like of shape (n,)
+        Class labels.
+    patients : array-like of shape (n,)
+        Patient ids.
 
-def _lost_class(folds, labels, n_splits):
-    """Return the first class that some fold does not test, or None."""
-    for label in np.unique(labels):
-        if len(np.unique(folds[labels == label])) < n_splits:
-            return label
-    return None
+    Returns
+    -------
+    counts : ndarray of shape (n_folds, n_classes), int64
+        Patients with a test patch of the class; classes in the order of ``numpy.unique(y)``. A patient with patches of
+        several classes counts for each.
 
+    Raises
+    ------
+    GroupLeakageError
+        If a patient id is missing.
 
-def _carriers(label, labels, codes):
-    return len(np.unique(codes[labels == label]))
+    Examples
+    --------
+    >>> y, patients = np.array([0, 1, 0, 0, 1]), ["a", "a", "b", "c", "c"]
+    >>> patients_per_fold([([2, 3, 4], [0, 1]), ([0, 1], [2, 3, 4])], y, patients).tolist()
+    [[1, 1], [2, 1]]
+    """
+    classes, labels = np.unique(y, return_inverse=True)
+    carried = encode_patients(patients, len(labels), "patients")[1] * len(classes) + labels
+    tested = (np.unique(carried[np.asarray(test, dtype=np.int64)]) % len(classes) for _, test in folds)
+    return np.array([np.bincount(of_fold, minlength=len(classes)) for of_fold in tested])
 
 
 def fold_rows(cv: Any, y: Any, patients: Any, where: str, *, disjoint: bool = True) -> tuple[_Rows, ...]:

@@ -1,12 +1,15 @@
-"""Repeated random hold-outs of whole patients, whose test sets overlap."""
+"""Splits that test patients more than once: repeated random hold-outs, and repeated folds of whole patients."""
 
+from itertools import chain
 from numbers import Real
+from typing import Any
 
 import numpy as np
 
 from histofeat.exceptions import check_whole
-from histofeat.model_selection._folds import SeededSplitter
-from histofeat.model_selection._patients import encode_patients, shown_class
+from histofeat.model_selection._dealing import count_patches
+from histofeat.model_selection._folds import PatientKFold, SeededSplitter
+from histofeat.model_selection._patients import shown_class
 
 _ATTEMPTS = 20
 
@@ -64,10 +67,7 @@ class PatientHoldOuts(SeededSplitter):
         self.random_state = random_state
 
     def _test_sides(self, labels, groups):
-        classes, labels = np.unique(labels, return_inverse=True)
-        ids, codes = encode_patients(groups, len(labels))
-        carried = np.zeros((len(ids), len(classes)), dtype=np.int64)
-        np.add.at(carried, (codes, labels), 1)
+        classes, carried, codes = count_patches(labels, groups)
         self._check_carriers(carried > 0, classes)
         seed = np.random.SeedSequence(self.random_state)
         return [self._draw(carried, classes, child)[codes] for child in seed.spawn(self.n_splits)]
@@ -108,6 +108,64 @@ class PatientHoldOuts(SeededSplitter):
             f"{shown_class(classes[lost.argmax()])} in each of {_ATTEMPTS} draws. "
             "Use another test_size or random_state, or merge the class with others: histofeat.merge_rare_classes."
         )
+
+
+class RepeatedPatientKFold(SeededSplitter):
+    """`PatientKFold`, repeated with another seed each time.
+
+    Each repeat tests every patient once. Patients of one fold differ from repeat to repeat, so that the scores show
+    what other training patients would have changed.
+
+    Parameters
+    ----------
+    n_splits : int, default=5
+        Folds of each repeat, at least 2.
+    n_repeats : int, default=3
+        Number of repeats, at least 1.
+    random_state : int or None, default=0
+        Seed, from which that of each repeat is derived; None gives different folds each time.
+
+    Notes
+    -----
+    As `sklearn.model_selection.RepeatedStratifiedKFold`: the splits are those of the first repeat, then of the second,
+    and so on. Groups are requested by default under scikit-learn's metadata routing.
+
+    Examples
+    --------
+    >>> patients, y = list("aabbccddeeff"), [0, 1] * 6
+    >>> cv = RepeatedPatientKFold(n_splits=2, n_repeats=2)
+    >>> cv.get_n_splits()
+    4
+    >>> for _, test in cv.split(patients, y, groups=patients):
+    ...     print("".join(patients[row] for row in test[::2]))
+    abf
+    cde
+    acf
+    bde
+    """
+
+    # Read by scikit-learn under metadata routing: the splitter requests groups by default.
+    __metadata_request__split = {"groups": True}  # noqa: RUF012
+
+    def __init__(self, n_splits: int = 5, n_repeats: int = 3, random_state: int | None = 0):
+        self.n_splits = n_splits
+        self.n_repeats = n_repeats
+        self.random_state = random_state
+
+    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
+        """Return the number of splits of all repeats together; the arguments are ignored."""
+        return self.n_splits * self.n_repeats
+
+    def _test_sides(self, labels, groups):
+        seeds = np.random.SeedSequence(self.random_state).generate_state(self.n_repeats)
+        repeats = [PatientKFold(self.n_splits, random_state=int(seed)) for seed in seeds]
+        return chain.from_iterable([cv._test_sides(labels, groups) for cv in repeats])
+
+    def _check_params(self):
+        check_whole("RepeatedPatientKFold.n_splits", self.n_splits, 2, "Use 5, or fewer where patients are few.")
+        check_whole("RepeatedPatientKFold.n_repeats", self.n_repeats, 1, "Use 3.")
+        if self.random_state is not None:
+            check_whole("RepeatedPatientKFold.random_state", self.random_state, 0, "Use 0.")
 
 
 def _apportion(counts, share):

@@ -1,22 +1,210 @@
 """Canonical patient ids, and the checks of patients and labels that every split starts with."""
 
+import re
+import unicodedata
+import warnings
+
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.utils.multiclass import type_of_target
 
-from histofeat.exceptions import GroupLeakageError
+from histofeat.exceptions import GroupLeakageError, and_more
 
 #: Patients that a message names.
 _SHOWN = 3
+#: Texts for a missing value: those of `pandas.read_csv`, and the errors of spreadsheets.
+_MISSING = frozenset(
+    (
+        *("#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA"),
+        *("NULL", "NaN", "None", "n/a", "nan", "null"),
+        *("#DIV/0!", "#NAME?", "#NULL!", "#NUM!", "#REF!", "#VALUE!"),
+    )
+)
+#: Characters that show nothing and are no control or format characters by their category.
+_UNSEEN = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\ufe00-\ufe0f\U000e0100-\U000e01ef]")
+_WHOLE_FLOAT = re.compile(r"(-?\d+)\.0+")
+_DIGITS = re.compile(r"\d{1,999}")
+_DASHES = re.compile(r"[\s_\u2010-\u2015\u2212-]+")
+#: Project, site and patient of a TCGA barcode; what follows is of a sample, a portion or a slide.
+_BARCODE = re.compile(r"TCGA-[0-9A-Z]{2}-[0-9A-Z]{4}(?=-)", re.IGNORECASE | re.ASCII)
+#: A stem and what numbers the slides of a patient: 12_1, 12-A, 12-DX1, patient_012_node_3.
+_SLIDE = re.compile(
+    r"(.+?)[-_ ]((?:(?:dx|ts|bs|ms|slide|section|block|node|roi|wsi)[-_ ]?)?(?:(\d{1,2})|[a-z]))",
+    re.IGNORECASE | re.ASCII,
+)
+#: Years, months and days: what is numbered within them are patients.
+_DATE = re.compile(r"(?:19|20)\d\d(?:[-_]?(?:0[1-9]|1[0-2])(?:[-_]?(?:0[1-9]|[12]\d|3[01]))?)?")
+
+
+def canonical_patient(patient: object) -> str:
+    """Return the one form of a patient id, in which ids are compared everywhere.
+
+    Parameters
+    ----------
+    patient : object
+        An id of any kind.
+
+    Returns
+    -------
+    id : str
+        Text in the Unicode form NFKC, without invisible characters and outer blanks, inner blanks as single spaces;
+        whole floats, as numbers (8863.0) or text ("8863.0"), as integers. Empty where the id is missing: None, NaN,
+        blank, or a word for it ("NA", "nan", "NULL", "#N/A" and all others of `pandas.read_csv`, "#REF!" and other
+        errors of spreadsheets).
+
+    Notes
+    -----
+    Leading zeros and the case of letters stay, since they can tell patients apart: `look_alikes` finds ids that
+    differ in these alone. The form of a canonical id is the id itself. Unicode normalisation: UAX #15,
+    https://www.unicode.org/reports/tr15/.
+
+    Examples
+    --------
+    >>> [canonical_patient(value) for value in (8863, 8863.0, " 8863 ", "8863.0", "8863\u200b", "\uff18863")]
+    ['8863', '8863', '8863', '8863', '8863', '8863']
+    >>> canonical_patient("P-007"), canonical_patient("3.10"), canonical_patient("#N/A"), canonical_patient(None)
+    ('P-007', '3.10', '', '')
+    """
+    if isinstance(patient, bytes):
+        patient = patient.decode(errors="replace")
+    if not isinstance(patient, str):
+        if pd.api.types.is_scalar(patient) and pd.isna(patient):
+            return ""
+        whole = isinstance(patient, float | np.floating) and float(patient).is_integer()
+        patient = str(int(patient) if whole else patient)
+    if not (patient.isascii() and patient.isprintable()):
+        seen = (
+            c
+            for c in unicodedata.normalize("NFKC", patient)
+            if c.isspace() or unicodedata.category(c) not in ("Cc", "Cf")
+        )
+        patient = unicodedata.normalize("NFKC", _UNSEEN.sub("", "".join(seen)))
+    text = " ".join(patient.split())
+    whole = _WHOLE_FLOAT.fullmatch(text)
+    return "" if text in _MISSING else whole[1] if whole else text
+
+
+def canonical_patients(patients: ArrayLike) -> np.ndarray:
+    """Return the canonical form of many ids: `canonical_patient` of each distinct one.
+
+    Parameters
+    ----------
+    patients : array-like of shape (n,)
+
+    Returns
+    -------
+    ids : ndarray of str objects, shape (n,)
+        Empty text where an id is missing.
+
+    Examples
+    --------
+    >>> canonical_patients([7, "7.0", None]).tolist()
+    ['7', '7', '']
+    """
+    codes, found = pd.factorize(np.asarray(patients, dtype=object))
+    return np.array([*map(canonical_patient, found), ""], dtype=object)[codes]
+
+
+def look_alikes(patients: ArrayLike) -> list[tuple[str, ...]]:
+    """Find ids that are likely one patient in several spellings.
+
+    Parameters
+    ----------
+    patients : array-like of str
+        Canonical ids; each counts once.
+
+    Returns
+    -------
+    groups : list of tuple of str
+        Ids that are equal but for the case of letters, leading zeros of numbers, and blanks, underscores and dashes
+        in each other's place; two or more a group.
+
+    Examples
+    --------
+    >>> look_alikes(["7", "007", "P-1", "p_01", "P-10", "8863"])
+    [('007', '7'), ('P-1', 'p_01')]
+    """
+    groups: dict[str, set[str]] = {}
+    for patient in pd.unique(np.asarray(patients, dtype=object)):
+        key = _DIGITS.sub(lambda digits: str(int(digits[0])), _DASHES.sub("-", patient.casefold()))
+        groups.setdefault(key, set()).add(patient)
+    return [tuple(sorted(group)) for group in groups.values() if len(group) > 1]
+
+
+def slides_of_one_patient(patients: list[str]) -> dict[str, list[str]]:
+    """Find ids that look like slides of one patient.
+
+    Parameters
+    ----------
+    patients : list of str
+        Distinct canonical ids.
+
+    Returns
+    -------
+    groups : dict of str to list of str
+        What the ids of a group have in common, and two or more ids.
+
+    Notes
+    -----
+    TCGA barcodes are slides of one patient where they are equal in the first 12 characters. Ids of other forms are
+    where they are a stem and a letter or a number of one or two digits, and each of three stems or more (six, where no
+    stem has a digit) carries few of these: on average at most three, or a third of the number of stems up to nine.
+    Patients are numbered as well, within a hospital, a study or a year: so the numbers have to start again with each
+    stem and leave few gaps, and stems must not be dates.
+
+    Examples
+    --------
+    >>> slides_of_one_patient(["P1_1", "P1_2", "P2_1", "P2_2", "P3_1"])
+    {'P1': ['P1_1', 'P1_2'], 'P2': ['P2_1', 'P2_2']}
+    >>> slides_of_one_patient([f"patient_{number}" for number in range(1, 41)])
+    {}
+    """
+    barcodes: dict[str, list[str]] = {}
+    marks: dict[str, dict[str, tuple[str, int]]] = {}
+    for name in patients:
+        barcode, match = _BARCODE.match(name), _SLIDE.fullmatch(name)
+        if barcode:
+            barcodes.setdefault(barcode[0].upper(), []).append(name)
+        elif match and not _DATE.fullmatch(match[1]):
+            marks.setdefault(match[1], {})[name] = match[2].lower(), int(match[3] or 1)
+        else:
+            marks.setdefault(name, {})[name] = "", 1
+    found = {stem: names for stem, names in barcodes.items() if len(names) > 1}
+    several = {stem: its for stem, its in marks.items() if len(its) > 1}
+    near = [stem for stem, its in several.items() if _span(its) <= 2 * len(its)]
+    every = [mark for its in marks.values() for mark, _ in its.values()]
+    least = 3 if any(re.search(r"\d", stem) for stem in near) else 6
+    few = max(3, min(9, len(marks) / 3)) * len(several)
+    restart = len(set(every)) <= 0.75 * len(every)
+    if len(marks) >= least and restart and 2 * len(near) >= len(several) and sum(map(len, several.values())) <= few:
+        found |= {stem: list(marks[stem]) for stem in near}
+    return found
+
+
+def _span(marks: dict[str, tuple[str, int]]) -> int:
+    numbers = [number for _, number in marks.values()]
+    return max(numbers) - min(numbers) + 1
+
+
+def warn_of_look_alikes(patients: ArrayLike, owner: str) -> None:
+    """Warn the caller of a splitter of ids that are likely one patient in several spellings."""
+    groups = look_alikes(canonical_patients(patients))
+    if groups:
+        warnings.warn(
+            f"{owner}: groups has patient ids that differ only in case, zeros or dashes: "
+            f"{' and '.join(map(repr, groups[0]))}{and_more(len(groups))}. They count as different patients; where "
+            "they are one, write one id.",
+            stacklevel=3,
+        )
 
 
 def encode_patients(patients: ArrayLike, n_samples: int, name: str = "groups") -> tuple[list[str], np.ndarray]:
     """Encode patient ids as text, and number the patients.
 
-    The integer 8863, the float 8863.0 and the text "8863" are one patient. Ids are ordered as integers if all of them
-    are, otherwise as text: neither the order of the rows nor the type of the ids changes what is seeded by the number
-    of a patient.
+    Ids are compared in the form of `canonical_patient`: the integer 8863, the float 8863.0 and the text "8863" are one
+    patient. They are ordered as integers if all of them are, otherwise as text: neither the order of the rows nor the
+    type of the ids changes what is seeded by the number of a patient.
 
     Parameters
     ----------
@@ -37,7 +225,8 @@ def encode_patients(patients: ArrayLike, n_samples: int, name: str = "groups") -
     Raises
     ------
     GroupLeakageError
-        If `patients` is None, has not one entry per patch, or has missing (None, NaN, blank) entries.
+        If `patients` is None, has not one entry per patch, or has missing entries (None, NaN, blank, or a
+        word for it such as "NA").
 
     Examples
     --------
@@ -55,26 +244,17 @@ def encode_patients(patients: ArrayLike, n_samples: int, name: str = "groups") -
             f"{name}: expected one patient id for each of {n_samples} patches, got shape {values.shape}. "
             "Pass the patients of the same rows as X and y."
         )
-    codes, found = pd.factorize(values)
-    texts = [_patient_text(value) for value in found]
-    blank = [code for code, text in enumerate(texts) if not text.strip()]
-    missing = np.flatnonzero((codes < 0) | np.isin(codes, blank))
+    codes, texts = pd.factorize(canonical_patients(values))
+    missing = np.flatnonzero((texts == "")[codes])
     if missing.size:
         raise GroupLeakageError(
             f"{name}: expected a patient id for every patch, got {values[missing[0]]!r} at row {missing[0]} "
             f"({missing.size} missing in all). Drop these patches or name their patients."
         )
     integers = all(text.removeprefix("-").isdecimal() for text in texts)
-    ids = sorted(set(texts), key=(lambda text: (int(text), text)) if integers else None)
+    ids = sorted(texts, key=(lambda text: (int(text), text)) if integers else None)
     number = {text: index for index, text in enumerate(ids)}
     return ids, np.array([number[text] for text in texts], dtype=np.int64)[codes]
-
-
-def _patient_text(value):
-    """Return an id as text; a column of integers that once held a NaN arrives as floats."""
-    if isinstance(value, float | np.floating) and float(value).is_integer():
-        return str(int(value))
-    return str(value)
 
 
 def check_no_shared_patients(train: ArrayLike, test: ArrayLike, patients: ArrayLike) -> None:
@@ -129,7 +309,8 @@ def check_labels(y, n_samples, name):
     Raises
     ------
     ValueError
-        If `y` is missing, has another length, gaps, values that are no classes, or one class.
+        If `y` is missing, has another length, gaps (None, NaN, blank, or a word for it such as "NA"), values that are
+        no classes, or one class.
     """
     labels = np.asarray(y)
     if y is None or labels.shape != (n_samples,):
@@ -137,10 +318,13 @@ def check_labels(y, n_samples, name):
             f"{name}.split: expected y with one class label for each of {n_samples} patches, got "
             f"{'None' if y is None else f'shape {labels.shape}'}. Pass y=dataset.y."
         )
-    if pd.isna(labels).any() or type_of_target(labels) not in ("binary", "multiclass"):
+    text = labels.dtype.kind in "OSU"  # in an array of text NaN is a word
+    missing = np.flatnonzero(canonical_patients(labels) == "" if text else pd.isna(labels))
+    if missing.size or type_of_target(labels) not in ("binary", "multiclass"):
+        odd = labels[missing[0] if missing.size else 0]
         raise ValueError(
             f"{name}.split: expected y of class labels without gaps, got {labels.dtype} values such as "
-            f"{_odd_label(labels)!r}. Pass y=dataset.y."
+            f"{odd.item() if isinstance(odd, np.generic) else odd!r}. Pass y=dataset.y."
         )
     classes = np.unique(labels)
     if len(classes) < 2:
@@ -154,9 +338,3 @@ def check_labels(y, n_samples, name):
 def shown_class(label):
     """Return a class as a person types it, without numpy's type."""
     return f"class {label.item() if isinstance(label, np.generic) else label!r}"
-
-
-def _odd_label(labels):
-    missing = np.flatnonzero(pd.isna(labels))
-    value = labels[missing[0] if missing.size else 0]
-    return value.item() if isinstance(value, np.generic) else value

@@ -16,6 +16,7 @@ import numpy as np
 import histofeat
 from histofeat.datasets import PatchDataset
 from histofeat.evaluation import Evaluation
+from histofeat.model_selection import patients_per_fold
 from histofeat.reporting._strict_json import jsonable
 
 #: Version of `metrics.json` and `splits.json`: raised when a key is renamed, removed or changes its meaning.
@@ -175,12 +176,16 @@ def result_payload(model, labels):
 def fold_summary(dataset, train, test):
     """Return the sizes of one fold: patients and patches on both sides, classes on the test side."""
     patients, labels = np.asarray(dataset.patients), np.asarray(dataset.y)
+    carriers = dict(
+        zip(np.unique(labels).tolist(), patients_per_fold([(train, test)], labels, patients)[0], strict=True)
+    )
     return {
         "train_patients": len(np.unique(patients[train])),
         "train_patches": len(train),
         "test_patients": len(np.unique(patients[test])),
         "test_patches": len(test),
         "test_class_counts": _class_counts(labels[test], dataset.target_names),
+        "test_class_patients": {name: int(carriers.get(code, 0)) for code, name in enumerate(dataset.target_names)},
     }
 
 

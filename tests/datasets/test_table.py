@@ -11,6 +11,7 @@ from histofeat.datasets import find_patients, load_image_folder, load_manifest, 
 from histofeat.datasets._csv_rows import read_csv_rows
 from histofeat.evaluation import read_predictions
 from histofeat.exceptions import DatasetError
+from histofeat.model_selection import canonical_patient
 
 HEADER = "path,label,patient\n"
 
@@ -154,7 +155,7 @@ class TestWhatIsRead:
         assert "Patients are unknown" in dataset.audit.summary()
         with pytest.raises(DatasetError, match="only for a CSV without the column 'patient'"):
             load_manifest(write(folder, HEADER + ROWS), patients="image")
-        with pytest.raises(DatasetError, match=r"patients: expected None or 'image', got '\^x'"):
+        with pytest.raises(DatasetError, match=r"patients: expected None, 'image' or 'tcga', got '\^x'"):
             load_manifest(table, patients="^x")
 
     @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -172,7 +173,8 @@ class TestWhatIsRead:
         with (tmp_path / "t.csv").open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([("path", "patient"), ("x", "y"), *cells])
         rows = read_csv_rows(tmp_path / "t.csv", ("path", "patient"), owner="t")
-        expected = [(path, patient.strip()) for path, patient in cells if path.strip() or patient.strip()]
+        kept = [cell for cell in cells if cell[0].strip() or cell[1].strip()]
+        expected = [(path, canonical_patient(patient) or patient.strip()) for path, patient in kept]
         assert [(row["path"], row["patient"]) for row in rows.rows[1:]] == expected
 
 
@@ -298,7 +300,7 @@ class TestFiles:
         dataset = load_manifest(write(folder, text))
         shared, case = dataset.audit.notes
         assert shared.startswith("Patients in more than one part: 1 of 3, the first is 'p1'.")
-        assert case.startswith("Names of patients that differ only in case: 'P1' and 'p1'.")
+        assert case.startswith("Patient ids that differ only in case, zeros or dashes: 'P1' and 'p1'.")
         assert predefined_split(dataset).shared_patients == ("p1",)
 
 

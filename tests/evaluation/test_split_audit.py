@@ -11,7 +11,7 @@ from histofeat.datasets import PatchDataset
 from histofeat.evaluation import CODES, AuditReport, Finding, audit_split, cheap_findings
 from histofeat.evaluation.audit._findings import check_audit
 from histofeat.evaluation.audit._table_checks import case_number, section_letters
-from histofeat.exceptions import GroupLeakageError
+from histofeat.exceptions import DatasetError, GroupLeakageError
 from histofeat.features import Runtime
 from histofeat.model_selection import PatchKFold, PatientKFold
 from histofeat.reporting import html_page, render_markdown
@@ -222,7 +222,7 @@ class TestWhole:
             audit_split(dataset_of(list("aabbccdd")), splits)
 
     def test_a_patient_is_needed(self):
-        with pytest.raises(GroupLeakageError, match="expected a patient id for every patch, got ' ' at row 1"):
+        with pytest.raises(DatasetError, match="expected text in the column 'patient', got ' ' in row 1"):
             cheap_findings(dataset_of(["a", " ", "b", "c"]), [([0, 1], [2, 3])])
 
     def test_the_table_of_the_full_set_takes_no_time(self):
@@ -287,7 +287,7 @@ class TestCheck:
     @pytest.mark.parametrize("code", CODES)
     def test_every_error_is_refused_and_can_be_accepted(self, code):
         report = AuditReport((made(code),))
-        leak = code in ("HF001", "HF002", "HF005", "HF007")
+        leak = code in ("HF001", "HF002", "HF005", "HF007", "HF009", "HF010")
         message = rf'{code} {CODES[code]}: .* 2: a; b.*accept_findings=\("{code}",\)'
         with pytest.raises(ValueError, match=message) as got:
             check_audit(report)
@@ -308,7 +308,7 @@ class TestCheck:
     @pytest.mark.parametrize(
         ("accept", "message"),
         [
-            (("HF01",), "accept_findings: expected a tuple of codes of the audit, got 'HF01'. Did you mean 'HF001'"),
+            (("HF03",), "accept_findings: expected a tuple of codes of the audit, got 'HF03'. Did you mean 'HF003'"),
             (("HF001", None), "expected a tuple of codes of the audit, got None. Known names: HF001"),
             ("HF001", "expected a tuple of codes of the audit, got 'HF001'. Write"),
             (True, "expected a tuple of codes of the audit, got True"),

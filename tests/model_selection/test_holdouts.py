@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
-from histofeat import GroupLeakageError, PatientHoldOuts, PatientKFold, check_no_shared_patients
+from histofeat import (
+    GroupLeakageError,
+    PatientHoldOuts,
+    PatientKFold,
+    RepeatedPatientKFold,
+    check_no_shared_patients,
+)
 from histofeat.model_selection._holdouts import _apportion
 
 
@@ -142,3 +148,59 @@ class TestRefusals:
     def test_patients(self, rows):
         with pytest.raises(GroupLeakageError, match="expected one patient id per patch, got None"):
             splits(rows[0], None)
+
+
+class TestRepeatedPatientKFold:
+    def test_each_repeat_is_a_partition_of_whole_patients_and_differs(self, rows):
+        y, patients = rows
+        cv = RepeatedPatientKFold(n_splits=4, n_repeats=3)
+        found = list(cv.split(y, y, patients))
+        assert len(found) == cv.get_n_splits() == cv.get_n_splits(y, y, patients) == 12
+        partitions = set()
+        for start in range(0, 12, 4):
+            repeat = found[start : start + 4]
+            assert np.array_equal(np.sort(np.concatenate([test for _, test in repeat])), np.arange(len(y)))
+            for train, test in repeat:
+                check_no_shared_patients(train, test, patients)
+                assert set(y[train]) == set(y[test]) == {0, 1}
+            partitions.add(frozenset(frozenset(patients[test]) for _, test in repeat))
+        assert len(partitions) == 3
+
+    def test_same_seed_same_splits_whatever_the_order_and_type(self, rows):
+        y, patients = rows
+        order = np.random.default_rng(1).permutation(len(y))
+
+        def tests(y, patients, **more):
+            return [test for _, test in RepeatedPatientKFold(3, 2, **more).split(y, y, patients)]
+
+        first, shuffled = tests(y, patients), tests(y[order], patients[order].astype(str))
+        assert [set(test) for test in first] == [set(order[test]) for test in shuffled]
+        assert [test.tolist() for test in first] == [test.tolist() for test in tests(y, patients)]
+        for seed in (1, None):
+            assert [test.tolist() for test in first] != [
+                test.tolist() for test in tests(y, patients, random_state=seed)
+            ]
+
+    def test_repr_clone_and_defaults(self):
+        cv = clone(RepeatedPatientKFold(), safe=False)
+        assert (cv.n_splits, cv.n_repeats, cv.random_state) == (5, 3, 0)
+        assert repr(cv) == "RepeatedPatientKFold(n_splits=5, n_repeats=3, random_state=0)"
+
+    @pytest.mark.parametrize(
+        ("params", "message"),
+        [
+            ({"n_splits": 1}, r"RepeatedPatientKFold\.n_splits: expected a whole number of at least 2, got 1"),
+            ({"n_repeats": 0}, r"RepeatedPatientKFold\.n_repeats: expected a whole number of at least 1, got 0"),
+            (
+                {"random_state": -1},
+                r"RepeatedPatientKFold\.random_state: expected a whole number of at least 0, got -1",
+            ),
+            ({"n_splits": 90}, r"PatientKFold\.n_splits: expected at least as many patients as folds, got 82"),
+        ],
+    )
+    def test_refusals(self, rows, params, message):
+        y, patients = rows
+        with pytest.raises(ValueError, match=message):
+            RepeatedPatientKFold(**params).split(y, y, patients)
+        with pytest.raises(GroupLeakageError, match="groups: expected one patient id per patch, got None"):
+            RepeatedPatientKFold().split(y, y)

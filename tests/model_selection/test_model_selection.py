@@ -13,7 +13,14 @@ from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold, cross_va
 from sklearn.neighbors import KNeighborsClassifier
 
 from histofeat.exceptions import GroupLeakageError
-from histofeat.model_selection import PatchKFold, PatientKFold, check_no_shared_patients, encode_patients
+from histofeat.model_selection import (
+    PatchKFold,
+    PatientKFold,
+    RepeatedPatientKFold,
+    check_no_shared_patients,
+    encode_patients,
+    patients_per_fold,
+)
 
 
 def cohort(n_patients=24, per_patient=10, random_state=0):
@@ -96,35 +103,125 @@ def test_promise_6_the_order_of_the_rows_changes_nothing():
     np.testing.assert_array_equal(folds[order], folds_of(PatientKFold(), y[order], patients[order]))
 
 
-def test_promise_7_classes_are_balanced_as_scikit_learn_balances_them():
-    y, patients = cohort()
-    _, codes = encode_patients(patients, len(y))
-    theirs = StratifiedGroupKFold(5, shuffle=True, random_state=7)
-    np.testing.assert_array_equal(folds_of(PatientKFold(5, random_state=7), y, codes), folds_of(theirs, y, codes))
+def breakhis_like(random_state=0):
+    """24 benign and 58 malignant patients of 9 to 60 images each: labels are those of patients."""
+    rng = np.random.default_rng(random_state)
+    patients = np.repeat(np.arange(100, 182), rng.integers(9, 61, 82))
+    return (patients >= 124).astype(int), patients
 
 
-def fold_that_loses_a_class():
-    """Five patients carry the rare class, among many patches of others: the first assignment loses it somewhere."""
-    for random_state in range(200):
+def mixed_cohort(random_state=0):
+    """30 patients of 9 to 60 patches, three classes in any mixture."""
+    rng = np.random.default_rng(random_state)
+    patients = np.repeat(np.arange(30), rng.integers(9, 61, 30))
+    prevalence = rng.dirichlet([0.5, 0.3, 0.2], 30).cumsum(axis=1)
+    return (rng.random((len(patients), 1)) > prevalence[patients]).sum(axis=1).clip(0, 2), patients
+
+
+def carriers_by_hand(folds, y, patients):
+    return [[len(set(patients[test][y[test] == label])) for label in np.unique(y)] for _, test in folds]
+
+
+@pytest.mark.parametrize("make", [breakhis_like, cohort, mixed_cohort])
+@pytest.mark.parametrize("n_splits", [2, 3, 5])
+def test_promise_7_patients_of_each_class_and_stratum_are_spread_evenly(make, n_splits):
+    for random_state in range(3):
+        y, patients = make(random_state=random_state)
+        classes_of = {patient: tuple(np.unique(y[patients == patient])) for patient in np.unique(patients)}
+        cv = PatientKFold(n_splits, random_state=random_state)
+        folds = list(cv.split(y, y, patients))
+        tested = [np.unique(patients[test]) for _, test in folds]
+        assert np.ptp([len(one) for one in tested]) <= 1
+        for stratum in set(classes_of.values()):
+            assert np.ptp([sum(classes_of[patient] == stratum for patient in one) for one in tested]) <= 1
+        carriers = np.array(carriers_by_hand(folds, y, patients))
+        assert np.ptp(carriers, axis=0).max() <= (1 if make is not mixed_cohort else 2)
+        np.testing.assert_array_equal(patients_per_fold(folds, y, patients), carriers)
+
+
+@pytest.mark.parametrize(("make", "bound"), [(breakhis_like, 0.05), (cohort, 0.25), (mixed_cohort, 0.5)])
+def test_promise_7b_patches_of_each_class_are_spread(make, bound):
+    # The largest deviation of a fold's share of a class, of what it should be; by scikit-learn .01, .22 and .23.
+    y, patients = make()
+    off = []
+    for seed in range(6):
+        folds = folds_of(PatientKFold(5, random_state=seed), y, patients)
+        counts = np.array([[(y[folds == fold] == label).sum() for label in np.unique(y)] for fold in range(5)])
+        off.append(np.abs(5 * counts / counts.sum(axis=0) - 1).max())
+    assert np.mean(off) < bound
+
+
+@pytest.mark.parametrize("make", [breakhis_like, cohort, mixed_cohort])
+def test_promise_4c_six_seeds_give_six_partitions(make):
+    y, patients = make()
+    partitions = set()
+    for seed in range(6):
+        folds = PatientKFold(5, random_state=seed).split(y, y, patients)
+        partitions.add(frozenset(frozenset(patients[test]) for _, test in folds))
+    assert len(partitions) == 6
+
+
+def test_ten_patients_differ_by_seed_too():
+    patients = np.repeat(np.arange(10), np.arange(5, 25, 2))
+    y = (patients % 2).astype(int)
+    partitions = {
+        frozenset(frozenset(patients[test]) for _, test in PatientKFold(5, random_state=seed).split(y, y, patients))
+        for seed in range(20)
+    }
+    assert len(partitions) > 12
+
+
+def test_blocks_of_similar_patients_by_hand():
+    # One class of its own each: sizes 1 to 6 and 10 to 60; with two folds each pair of neighbours is parted.
+    sizes = [*range(1, 7), *range(10, 70, 10)]
+    patients = np.repeat(np.arange(12), sizes)
+    y = (patients >= 6).astype(int)
+    for seed in range(4):
+        folds = folds_of(PatientKFold(2, random_state=seed), y, patients)
+        fold_of = [folds[patients == patient][0] for patient in range(12)]
+        for small in range(0, 12, 2):
+            assert fold_of[small] != fold_of[small + 1]
+    # Without a shuffle: 6 opens fold 1, 5 goes to fold 2, 4 joins 5 or 6 as that has fewer patches, and so on.
+    folds = folds_of(PatientKFold(2, shuffle=False), y, patients)
+    fold_of = [folds[patients == patient][0] for patient in range(12)]
+    assert fold_of == [1, 0, 0, 1, 1, 0, 1, 0, 0, 1, 1, 0]
+
+
+def test_promise_8_a_fold_keeps_a_class_that_few_patients_carry():
+    """Five patients carry the rare class, among many patches of others, where counting patches loses it somewhere."""
+    lost = 0
+    for random_state in (82, 119, 197):
         rng = np.random.default_rng(random_state)
-        sizes = rng.integers(5, 60, 14)
-        patients = np.repeat(np.arange(14), sizes)
+        patients = np.repeat(np.arange(14), rng.integers(5, 60, 14))
         y = np.zeros(len(patients), dtype=int)
         for patient in range(5):
             y[np.flatnonzero(patients == patient)[: rng.integers(1, 4)]] = 1
-        _, codes = encode_patients(patients, len(y))
-        folds = folds_of(StratifiedGroupKFold(5, shuffle=True, random_state=0), y, codes)
-        if len(np.unique(folds[y == 1])) < 5:
-            return y, patients
-    raise LookupError
+        lost += len(np.unique(folds_of(StratifiedGroupKFold(5, shuffle=True, random_state=0), y, patients)[y == 1])) < 5
+        for shuffle in (True, False):
+            for train, test in PatientKFold(5, shuffle=shuffle).split(y, y, patients):
+                assert set(y[train]) == set(y[test]) == {0, 1}
+    assert lost
 
 
-def test_promise_8_a_fold_that_would_lose_a_class_is_tried_again():
-    y, patients = fold_that_loses_a_class()
-    for train, test in PatientKFold(5, random_state=0).split(y, y, patients):
-        assert set(y[train]) == set(y[test]) == {0, 1}
-    with pytest.raises(ValueError, match=r"got a fold without class 1, which 5 of 14 patients carry, in each of 1 as"):
-        PatientKFold(5, shuffle=False).split(y, y, patients)
+def test_folds_that_cannot_keep_every_class_are_refused():
+    # Each class misses another of four patients: whichever two are tested together, a class of both loses a fold.
+    y = np.array([0, 1, 2, 0, 1, 3, 0, 2, 3, 1, 2, 3])
+    patients = np.repeat(list("abcd"), 3)
+    with pytest.raises(
+        ValueError, match=r"got a fold without class \d, which 3 of 4 patients carry, in each of 20 ass"
+    ):
+        PatientKFold(3).split(y, y, patients)
+    with pytest.raises(ValueError, match=r"got a fold without class \d, .* in each of 1 assignments"):
+        PatientKFold(3, shuffle=False).split(y, y, patients)
+
+
+def test_patients_per_fold():
+    y, patients = np.array(["n", "t", "n", "n", "t"]), ["a", "a", "b", "c", "c"]
+    folds = [([2, 3, 4], [0, 1]), ([0, 1], [2, 3, 4]), ([0, 1], [2])]
+    counts = patients_per_fold(folds, y, patients)
+    assert (counts.tolist(), counts.dtype) == ([[1, 1], [2, 1], [1, 0]], np.int64)
+    with pytest.raises(GroupLeakageError, match="patients: expected a patient id for every patch"):
+        patients_per_fold(folds, y, [None, *"aabc"])
 
 
 @settings(max_examples=60, deadline=None)
@@ -150,11 +247,12 @@ def test_promises_hold_or_there_is_a_reason(table, n_splits, seed):
 # --- inside scikit-learn ---------------------------------------------------------------------------------------------
 
 
-def test_grid_search_takes_groups():
+@pytest.mark.parametrize(("cv", "n_splits"), [(PatientKFold(3), 3), (RepeatedPatientKFold(3, 2), 6)])
+def test_grid_search_takes_groups(cv, n_splits):
     y, patients = cohort()
     X = np.random.default_rng(0).normal(size=(len(y), 2))
-    search = GridSearchCV(LogisticRegression(), {"C": [0.1, 1.0]}, cv=PatientKFold(3), scoring="roc_auc")
-    assert search.fit(X, y, groups=patients).n_splits_ == 3
+    search = GridSearchCV(LogisticRegression(), {"C": [0.1, 1.0]}, cv=cv, scoring="roc_auc")
+    assert search.fit(X, y, groups=patients).n_splits_ == n_splits
     with pytest.raises(GroupLeakageError, match="groups: expected one patient id per patch, got None"):
         search.fit(X, y)
 
@@ -165,8 +263,9 @@ def test_metadata_routing_brings_groups_to_nested_search():
     with sklearn.config_context(enable_metadata_routing=True):
         search = GridSearchCV(LogisticRegression(), {"C": [0.1, 1.0]}, cv=PatientKFold(2))
         found = cross_validate(search, X, y, params={"groups": patients}, cv=PatientKFold(3))
+        again = cross_validate(search, X, y, params={"groups": patients}, cv=RepeatedPatientKFold(2, 2))
         assert PatientKFold().get_metadata_routing().split.requests == {"groups": True}
-    assert len(found["test_score"]) == 3
+    assert (len(found["test_score"]), len(again["test_score"])) == (3, 4)
 
 
 def test_repr_is_the_call_and_pickles():

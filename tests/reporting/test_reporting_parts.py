@@ -119,6 +119,7 @@ def payload(*results):
     fold = {
         "train_patients": 2, "train_patches": 4, "test_patients": 1, "test_patches": 2,
         "test_class_counts": {"no": 1, "yes": 1},
+        "test_class_patients": {"no": 1, "yes": 1},
     }  # fmt: skip
     return {
         "dataset": {

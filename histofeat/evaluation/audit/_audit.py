@@ -15,7 +15,14 @@ from histofeat.evaluation.audit._image_checks import (
     near_duplicates,
 )
 from histofeat.evaluation.audit._predictions import fitted_outside
-from histofeat.evaluation.audit._table_checks import as_split, lost_classes, shared_patients, sibling_slides
+from histofeat.evaluation.audit._table_checks import (
+    alike_patients,
+    as_split,
+    lost_classes,
+    shared_patients,
+    sibling_slides,
+    slides_as_patients,
+)
 from histofeat.features import Fingerprints, Runtime
 
 
@@ -80,7 +87,7 @@ def audit_split(
 def cheap_findings(
     dataset: PatchDataset, splits: Any, *, pipelines: Any = None, predictions: Any = None, retrained: bool = False
 ) -> AuditReport:
-    """Audit what needs no image: HF001, HF004, HF005, HF008, and HF006 and HF007 as far as they can be decided.
+    """Audit what needs no image: HF001, HF004, HF005, HF008 to HF010; HF006 and HF007 as far as they can be decided.
 
     Parameters
     ----------
@@ -107,7 +114,7 @@ def cheap_findings(
     >>> from histofeat.datasets import make_cohort
     >>> cohort = make_cohort(n_patients=2, patches_per_patient=8)
     >>> [finding.code for finding in cheap_findings(cohort, [(range(8), range(8, 16))]).findings]
-    ['HF001', 'HF004', 'HF005', 'HF007', 'HF008']
+    ['HF001', 'HF004', 'HF005', 'HF007', 'HF008', 'HF009', 'HF010']
     """
     return AuditReport(_findings(as_split(dataset, splits), None, pipelines, predictions, retrained))
 
@@ -203,6 +210,8 @@ def _findings(split, prints, pipelines, predictions, retrained):
         shared_patients(split),
         lost_classes(split),
         sibling_slides(split),
+        alike_patients(split),
+        slides_as_patients(split),
         trained_encoders(split, prints, parts, retrained=retrained),
         fitted_outside(split, parts, predictions),
     ]

@@ -17,11 +17,13 @@ CODES: dict[str, str] = {
     "HF006": "contradicting labels",
     "HF007": "encoder trained on test patients",
     "HF008": "fitted outside the fold",
+    "HF009": "patient ids that look alike",
+    "HF010": "slides as patients",
 }
 """Every code of an audit and what it looks for."""
 
 #: Test patients are known to the model in one way or another.
-_LEAKS = frozenset({"HF001", "HF002", "HF005", "HF007"})
+_LEAKS = frozenset({"HF001", "HF002", "HF005", "HF007", "HF009", "HF010"})
 _STATUSES = ("issue", "passed", "not applicable")
 #: Enough to find the culprit by hand; more would drown a report when a whole split leaks.
 _SHOWN = 3
@@ -35,6 +37,9 @@ _REMEDIES = {
     "HF007": 'Use another encoder or test other patients: with AuditPolicy(known_patients="leave_out") only the others '
     "are tested, and evaluate(retrain_encoder=True) trains the encoder in each fold.",
     "HF008": "Fit everything inside the training patients of each fold.",
+    "HF009": "Write one id for each patient.",
+    "HF010": 'Give all slides of a patient one id: patients="tcga" reads it from TCGA barcodes, an expression such as '
+    r"patients=r'^(.+)[-_]' from other names.",
 }
 
 
@@ -200,7 +205,8 @@ def check_audit(report: AuditReport, accept: Iterable[str] = ()) -> AuditReport:
     Raises
     ------
     GroupLeakageError
-        If an error means that the model knows test patients (HF001, HF002, HF005, HF007) and was not accepted.
+        If an error means that the model knows test patients (HF001, HF002, HF005, HF007, HF009, HF010) and was not
+        accepted.
     ValueError
         If there is another error that was not accepted, or `accept` holds an unknown code.
 

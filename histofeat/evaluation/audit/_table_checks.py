@@ -13,7 +13,13 @@ import pandas as pd
 
 from histofeat.evaluation.audit._findings import Finding, decide, not_applicable
 from histofeat.exceptions import DatasetError
-from histofeat.model_selection import encode_patients, fold_rows
+from histofeat.model_selection import (
+    canonical_patients,
+    encode_patients,
+    fold_rows,
+    look_alikes,
+    slides_of_one_patient,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +58,11 @@ class Split:
             return self.dataset.relative_paths
         except DatasetError:  # what names a row in a message need not be what opens its file
             return np.array([PurePath(path).name for path in self.dataset.X], dtype=object)
+
+    @cached_property
+    def ids_are_names(self) -> bool:
+        """Whether each image counts as its own patient, so that the ids say nothing about patients."""
+        return len(self.ids) == len(self) and set(self.ids) == set(canonical_patients(self._names))
 
     def name(self, row: int) -> str:
         """Name an image without the folder of the data set."""
@@ -227,6 +238,55 @@ def _meetings(split: Split, codes: np.ndarray, pairs: list[tuple[int, int]]) -> 
             if (train[a] and test[b]) or (train[b] and test[a]):
                 met.setdefault((a, b), []).append(fold)
     return met
+
+
+def alike_patients(split: Split) -> Finding:
+    """HF009: patient ids that differ only in case, leading zeros, or blanks, underscores and dashes.
+
+    Parameters
+    ----------
+    split : Split
+
+    Returns
+    -------
+    finding : Finding
+        An error, wherever the patients stand: they are counted and resampled as different ones. One offender for each
+        group of `histofeat.model_selection.look_alikes`. Not applicable where each image counts as its own patient.
+    """
+    unseen = "one person under ids of another form, such as a name and a number."
+    if split.ids_are_names:
+        return Finding.not_applicable("HF009", "Each image counts as its own patient.", unseen)
+    groups = look_alikes(split.ids)
+    return Finding.of(
+        "HF009", [f"patients {' and '.join(group)}" for group in groups],
+        f"Groups of ids that differ only in case, zeros or dashes: {len(groups):,}.",
+        f"The ids of the {len(split.ids):,} patients differ in more than case, zeros and dashes.",
+        unseen, groups=len(groups),
+    )  # fmt: skip
+
+
+def slides_as_patients(split: Split) -> Finding:
+    """HF010: ids that look like slides or blocks of one patient.
+
+    Parameters
+    ----------
+    split : Split
+
+    Returns
+    -------
+    finding : Finding
+        An error, wherever the patients stand; one offender for each group of `slides_of_one_patient`. Not applicable
+        where each image counts as its own patient.
+    """
+    unseen = "slides whose ids share no stem; sections such as 22549AB and 22549CD, for which HF005 looks."
+    if split.ids_are_names:
+        return Finding.not_applicable("HF010", "Each image counts as its own patient.", unseen)
+    groups = slides_of_one_patient(split.ids)
+    return Finding.of(
+        "HF010", [f"{stem}: {' and '.join(names)}" for stem, names in groups.items()],
+        f"Patients whose slides count as patients: {len(groups):,}, with {sum(map(len, groups.values())):,} ids.",
+        "No two ids look like slides of one patient.", unseen, patients=len(groups),
+    )  # fmt: skip
 
 
 def contradicting_patients(split: Split) -> tuple[str, ...]:
