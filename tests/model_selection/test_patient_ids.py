@@ -252,9 +252,11 @@ def test_studies_refuse_and_accept_them_too():
     for code, ids in (("HF009", ["7", "007", *"abcdefghij"]), ("HF010", slides("P{}_{}")[:12])):
         dataset = dataset_of(ids, y)
         with pytest.raises(GroupLeakageError, match=f"{code} .*accept_findings"):
-            fair_folds(cv, dataset, IDCPipeline("color"), owner="study")
+            fair_folds(cv, dataset, IDCPipeline("color"), owner="study", audit=None, runtime=None)
         policy = AuditPolicy(accept_findings=(code,))
-        assert fair_folds(cv, dataset, IDCPipeline("color"), owner="study", audit=policy).accepted == (code,)
+        assert fair_folds(cv, dataset, IDCPipeline("color"), owner="study", audit=policy, runtime=None).accepted == (
+            code,
+        )
 
 
 @pytest.mark.parametrize("splitter", [PatientKFold(2), PatientHoldOuts(2)])

@@ -255,9 +255,9 @@ def alike_patients(split: Split) -> Finding:
     """
     unseen = "one person under ids of another form, such as a name and a number."
     if split.ids_are_names:
-        return Finding.not_applicable("HF009", "Each image counts as its own patient.", unseen)
+        return not_applicable("HF009", "Each image counts as its own patient.", unseen)
     groups = look_alikes(split.ids)
-    return Finding.of(
+    return decide(
         "HF009", [f"patients {' and '.join(group)}" for group in groups],
         f"Groups of ids that differ only in case, zeros or dashes: {len(groups):,}.",
         f"The ids of the {len(split.ids):,} patients differ in more than case, zeros and dashes.",
@@ -280,9 +280,9 @@ def slides_as_patients(split: Split) -> Finding:
     """
     unseen = "slides whose ids share no stem; sections such as 22549AB and 22549CD, for which HF005 looks."
     if split.ids_are_names:
-        return Finding.not_applicable("HF010", "Each image counts as its own patient.", unseen)
+        return not_applicable("HF010", "Each image counts as its own patient.", unseen)
     groups = slides_of_one_patient(split.ids)
-    return Finding.of(
+    return decide(
         "HF010", [f"{stem}: {' and '.join(names)}" for stem, names in groups.items()],
         f"Patients whose slides count as patients: {len(groups):,}, with {sum(map(len, groups.values())):,} ids.",
         "No two ids look like slides of one patient.", unseen, patients=len(groups),
