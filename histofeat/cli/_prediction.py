@@ -16,10 +16,10 @@ _Images = Annotated[
 ]
 _Patients = option(
     str | None,
-    "REGEX|CSV|folder|model",
+    "REGEX|CSV|folder|tcga|model",
     "How to find the patient of an image: an expression searched in its path, a table with path and patient, "
-    "its folder, or the rule of the training. Adds FILE_patients.csv with the mean probability and the share of "
-    "images of each class.",
+    "its folder, its TCGA barcode, or the rule of the training. Adds FILE_patients.csv with the mean probability and "
+    "the share of images of each class.",
 )
 _Policy = option(
     str,

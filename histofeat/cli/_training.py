@@ -19,9 +19,9 @@ _Features = option(
 _Head = option(str, "NAME", "xgboost, svm, logistic, random_forest, vote, knn or qda; or a network such as cancernet.")
 _Patients = option(
     str | None,
-    "REGEX|CSV|folder|image",
+    "REGEX|CSV|folder|tcga|image",
     "Class folders: how to find the patient of an image: an expression with one group, a table with path and "
-    "patient, its folder; image where patients are unknown.",
+    "patient, its folder, its TCGA barcode; image where patients are unknown.",
 )
 _Duplicates = option(str | None, "NAME", "BreakHis: what to do with copies under two names: refuse, drop or published.")
 _Folds = Annotated[int, typer.Option(metavar="N", min=2, help="Folds of patients for the estimate.")]

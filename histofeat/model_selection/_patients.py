@@ -27,7 +27,7 @@ _WHOLE_FLOAT = re.compile(r"(-?\d+)\.0+")
 _DIGITS = re.compile(r"\d{1,999}")
 _DASHES = re.compile(r"[\s_\u2010-\u2015\u2212-]+")
 #: Project, site and patient of a TCGA barcode; what follows is of a sample, a portion or a slide.
-_BARCODE = re.compile(r"TCGA-[0-9A-Z]{2}-[0-9A-Z]{4}(?=-)", re.IGNORECASE | re.ASCII)
+_BARCODE = re.compile(r"(?<![0-9A-Z])TCGA-[0-9A-Z]{2}-[0-9A-Z]{4}(?![0-9A-Z])", re.IGNORECASE | re.ASCII)
 #: A stem and what numbers the slides of a patient: 12_1, 12-A, 12-DX1, patient_012_node_3.
 _SLIDE = re.compile(
     r"(.+?)[-_ ]((?:(?:dx|ts|bs|ms|slide|section|block|node|roi|wsi)[-_ ]?)?(?:(\d{1,2})|[a-z]))",
@@ -163,7 +163,7 @@ def slides_of_one_patient(patients: list[str]) -> dict[str, list[str]]:
     barcodes: dict[str, list[str]] = {}
     marks: dict[str, dict[str, tuple[str, int]]] = {}
     for name in patients:
-        barcode, match = _BARCODE.match(name), _SLIDE.fullmatch(name)
+        barcode, match = _BARCODE.search(name), _SLIDE.fullmatch(name)
         if barcode:
             barcodes.setdefault(barcode[0].upper(), []).append(name)
         elif match and not _DATE.fullmatch(match[1]):

@@ -343,6 +343,7 @@ def slides(form, n_patients=8, counts=(1, 2, 3)):
         ([f"C3L-0{p}-{s}" for p in range(1000, 1010) for s in (21, 22)], 10),
         ([f"{p}-{side}" for p in range(10, 16) for side in "LR"], 6),
         (["TCGA-A1-A0SB-01Z-00-DX1", "TCGA-A1-A0SB-01Z-00-DX2", "TCGA-A2-A0T2-01A-01-TS1", "8863"], 1),
+        (["TCGA-A1-A0SB", "TCGA-A1-A0SB-01Z-00-DX1", "TCGA-A1-A0SC", "TCGA-A1-A0SD_2"], 1),
         (["TCGA-A1-A0SB-01Z-00-DX1.F9C", "tcga-a1-a0sb-06", "TCGA-A2-A0T2-01"], 1),
     ],
 )  # fmt: skip
