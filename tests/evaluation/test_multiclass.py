@@ -111,7 +111,7 @@ def test_the_shortcut_panel_runs_and_leakage_says_that_it_is_of_two_classes(eval
 
 
 def test_parameters_are_searched_by_the_mean_of_one_against_the_rest(subtypes):
-    candidates = [1e-6, 0.1]
+    candidates = [1e-2, 1e2]
     found = evaluate(
         subtypes, IDCPipeline("color", "logistic"), PatientKFold(3), search={"logistic": {"C": candidates}}, **QUICK
     )

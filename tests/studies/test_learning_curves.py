@@ -56,7 +56,7 @@ def test_whole_patients_are_drawn_one_set_in_the_next(data):
     assert sorted({len(np.unique(codes[list(rows)])) for rows in whole}) == [
         3,
         8,
-        *sorted(len(np.unique(codes[list(fold)])) for fold in folds),
+        *sorted({len(np.unique(codes[list(fold)])) for fold in folds}),
     ]
     assert len(whole) == 2 * (2 * 2 + 1)
     small, large = ([r for r in whole if len(np.unique(codes[list(r)])) == size] for size in (3, 8))
@@ -124,8 +124,8 @@ def test_threads_and_our_own_heads(data):
     [
         ({"metric": "auc"}, ValueError, r"learning_curve\.metric: expected one of roc_auc, .* got 'auc'"),
         ({"n_draws": 0}, ValueError, r"learning_curve\.n_draws: .* got 0"),
-        ({"n_patients": (0,)}, ValueError, r"learning_curve\.n_patients: expected a whole number from 1 to 10, got 0"),
-        ({"n_patients": (12,)}, ValueError, "got 12. The smallest fold trains on 11 patients"),
+        ({"n_patients": (0,)}, ValueError, r"learning_curve\.n_patients: expected a whole number from 1 to 11, got 0"),
+        ({"n_patients": (12,)}, ValueError, "got 12. The smallest fold trains on 12 patients"),
         ({"n_patients": (8, 3)}, ValueError, r"expected ascending sizes, got \(8, 3\)"),
         ({"patients": None}, GroupLeakageError, "got None"),
     ],
