@@ -1,5 +1,7 @@
 # make report   the main job on the synthetic cohort (DATA=dir WEIGHTS=dir for your own); prints where the report is
 # make test     every test, with coverage          make check   style, doctests and the fast tests
+# make reports  every report of reports/ again (ONLY="idc-sample leakage" for some), from the folders that the
+#               environment variables HISTOFEAT_DATA and HISTOFEAT_WEIGHTS name
 # make bench    the speed benchmarks               make docs    every block of README and docstrings, run
 # make long     the tests of a quarter of a minute or more, which `make test` leaves out
 # make clean    remove what these wrote
@@ -8,16 +10,20 @@
 PYTHON ?= python3
 DATA ?=
 WEIGHTS ?=
+ONLY ?=
 OPTIONS = $(if $(DATA),--data "$(DATA)") $(if $(WEIGHTS),--weights "$(WEIGHTS)")
 PY = .venv/bin/python
 export MPLBACKEND = Agg
 export TF_CPP_MIN_LOG_LEVEL = 3
 
 .DEFAULT_GOAL = report
-.PHONY: report test long check bench docs clean
+.PHONY: report reports test long check bench docs clean
 
 report: .venv/installed
 	$(PY) benchmarks/run_all.py $(OPTIONS)
+
+reports: .venv/installed
+	$(PY) benchmarks/reports.py $(ONLY)
 
 test: .venv/installed
 	$(PY) -m ruff check .

@@ -36,16 +36,25 @@ SETTINGS = [
 ]
 
 
+def make_parser():
+    """Build the command line."""
+    parser = argparse.ArgumentParser(prog="head_defaults.py", description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, nargs="+", required=True, metavar="DIR", help="IDC, one folder or several")
+    parser.add_argument("--output", type=Path, default=REPOSITORY / "reports" / "head-defaults", metavar="DIR")
+    parser.add_argument("--overwrite", action="store_true", help="replace a table in the output folder")
+    return parser
+
+
 def main(arguments=None):
     """Score every setting; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="the IDC folder")
-    parser.add_argument("--output", type=Path, default=REPOSITORY / "reports" / "head-defaults")
-    return run_command("head_defaults.py", run, parser.parse_args(arguments))
+    return run_command("head_defaults.py", run, make_parser().parse_args(arguments))
 
 
 def run(options):
     """Score every setting with the columns of LBP, and with all handcrafted ones."""
+    table = options.output / "settings.csv"
+    if table.exists() and not options.overwrite:
+        raise ValueError(f"--output: expected no table, got {table}. Name another folder, or pass --overwrite.")
     dataset = load_development_patients(options.data)
     handcrafted = IDCPipeline(n_jobs=-1).transform_features(dataset.X)
     tables = {"lbp": handcrafted.filter(like="lbp_").to_numpy(), "handcrafted": handcrafted.to_numpy()}
@@ -55,7 +64,7 @@ def run(options):
         for setting in SETTINGS
     ]
     options.output.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame(rows).to_csv(options.output / "settings.csv", index=False)
+    pd.DataFrame(rows).to_csv(table, index=False)
     print(pd.DataFrame(rows).to_string(index=False))
 
 

@@ -1,0 +1,138 @@
+"""Make the reports of this project again, each by its command, and the tables of the pages that show them.
+
+    make reports                               # all of them: hours
+    make reports ONLY="idc-sample leakage"     # those that a change touches
+    python benchmarks/reports.py --list        # what each is made by
+
+HISTOFEAT_DATA names a folder that holds idc, idc_second and breakhis, HISTOFEAT_WEIGHTS one of ImageNet weights. The
+last three score the official test patients of IDC: each run of theirs is a look, and a line of reports/test_ledger.csv.
+"""
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from study import REPOSITORY, run_command
+
+REPORTS = REPOSITORY / "reports"
+#: Folder of a report -> its command, without --output; words in capitals are those of `PLACES`.
+COMMANDS = {
+    "idc-sample": "run_all.py --data IDC --weights WEIGHTS --no-store",
+    "leakage": "study.py leakage --data IDC --weights WEIGHTS",
+    "interval-coverage": "study.py interval-coverage",
+    "calibration": "study.py calibration --data IDC --weights WEIGHTS",
+    "breakhis-sample": "study.py breakhis --data BREAKHIS",
+    "shortcuts": "study.py shortcuts --data IDC --weights WEIGHTS",
+    "robustness": "study.py robustness --data IDC --weights WEIGHTS",
+    "normalization": "study.py normalization --data IDC --weights WEIGHTS",
+    "learning-curves": "study.py learning-curves --data IDC --features color haralick handcrafted --draws 3",
+    "explanation": "study.py explanation --data IDC --weights WEIGHTS",
+    "near-duplicates": "study.py near-duplicates --data IDC",
+    "head-defaults": "protocols/head_defaults.py --data IDC",
+    "official-candidates": "study.py official-candidates --data IDC --weights WEIGHTS",
+    "speed": "speed/run.py --full --data DATA --weights WEIGHTS",
+    "idc-official-sample": "protocols/idc_official.py --data IDC --weights WEIGHTS --add-unlisted --threshold youden",
+    "idc-networks-sample": "study.py idc-networks --data IDC --weights WEIGHTS",
+    "idc-encoder-sample": "study.py idc-encoder --data IDC --breakhis BREAKHIS --weights WEIGHTS",
+}
+#: Word of a command -> environment variable of a folder, and the folders in it that it stands for.
+PLACES = {
+    "IDC": ("HISTOFEAT_DATA", ("idc", "idc_second")),
+    "BREAKHIS": ("HISTOFEAT_DATA", ("breakhis",)),
+    "DATA": ("HISTOFEAT_DATA", ("",)),
+    "WEIGHTS": ("HISTOFEAT_WEIGHTS", ("",)),
+}
+#: Report -> the page that shows its scores.
+PAGES = {
+    "idc-sample": "README.md",
+    "idc-encoder-sample": "histofeat/networks/pretrained/shipped/histo/MODEL_CARD.md",
+}
+
+
+def make_parser():
+    """Build the command line."""
+    parser = argparse.ArgumentParser(prog="reports.py", description="Make reports again, each by its command.")
+    add = parser.add_argument
+    add("only", nargs="*", metavar="REPORT", help=f"{', '.join(COMMANDS)} (default: all)")
+    add("--list", action="store_true", help="print the commands and make nothing")
+    add("--output", type=Path, default=REPORTS, metavar="DIR", help="where the reports' folders lie; pages are written "
+        "for reports/ only (default: reports)")  # fmt: skip
+    return parser
+
+
+def main(arguments=None):
+    """Make the reports; returns the exit code."""
+    return run_command("reports.py", run, make_parser().parse_args(arguments))
+
+
+def run(options):
+    """Refuse what can be refused; make one report after another; name those that failed at the end."""
+    from histofeat.studies import check_names
+
+    check_names("REPORT", options.only, COMMANDS)
+    chosen = [name for name in COMMANDS if name in options.only or not options.only]
+    if options.list:
+        print("\n".join(f"{name}: python benchmarks/{COMMANDS[name]}" for name in chosen))
+        return
+    # All of them before the first, which may take an hour.
+    commands = {name: [*filled(COMMANDS[name]), "--output", str(options.output / name)] for name in chosen}
+    pages = options.output.resolve() == REPORTS
+    failed = [name for name, command in commands.items() if not make(name, command, pages=pages)]
+    if failed:
+        raise ValueError(
+            f"expected {len(chosen)} reports, got {len(chosen) - len(failed)}: {', '.join(failed)} failed. "
+            "Their errors stand above."
+        )
+
+
+def filled(command):
+    """Return the words of a command, with folders for those of `PLACES`.
+
+    Raises
+    ------
+    ValueError
+        If an environment variable is not set, or there is no such folder.
+    """
+    words = []
+    for word in command.split():
+        words += folders_of(word) if word in PLACES else [word]
+    return words
+
+
+def folders_of(word):
+    """Return the folders that a word of `PLACES` stands for."""
+    variable, names = PLACES[word]
+    home = os.environ.get(variable)
+    if not home:
+        raise ValueError(f"{variable}: expected a folder, got none. Set this environment variable.")
+    folders = [Path(home) / name for name in names]
+    for folder in folders:
+        if not folder.is_dir():
+            raise ValueError(f"{variable}: expected the folder {folder}, got none there. Correct the variable.")
+    return map(str, folders)
+
+
+def make(name, command, *, pages):
+    """Run a command and write its page; returns whether both went well."""
+    print(f"{name}: {shlex.join(['python', f'benchmarks/{command[0]}', *command[1:]])}", flush=True)
+    started = time.perf_counter()
+    done = start(*command, "--overwrite")
+    if done and pages and name in PAGES:
+        done = start("readme_table.py", str(REPORTS / name), "--readme", str(REPOSITORY / PAGES[name]))
+    print(f"{name}: {'made' if done else 'FAILED'} in {time.perf_counter() - started:,.0f} s", flush=True)
+    return done
+
+
+def start(script, *words):
+    """Run a script of this folder in a process of its own; returns whether it went well."""
+    return subprocess.run([sys.executable, REPOSITORY / "benchmarks" / script, *words], check=False).returncode == 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

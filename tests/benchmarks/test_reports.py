@@ -1,0 +1,137 @@
+"""The command that makes reports again: each report has a command, and each command is one that its script takes."""
+
+import importlib
+import re
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from histofeat.studies import STUDIES, find_study
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def script(loaded_script):
+    with loaded_script("reports.py") as module:
+        yield module
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    for name in ("data/idc", "data/idc_second", "data/breakhis", "weights"):
+        (tmp_path / name).mkdir(parents=True)
+    monkeypatch.setenv("HISTOFEAT_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("HISTOFEAT_WEIGHTS", str(tmp_path / "weights"))
+    return tmp_path
+
+
+@pytest.fixture
+def started(script, places, monkeypatch):
+    """Scripts and words of the processes that were started; one that works on a folder named "broken" fails."""
+    found = []
+
+    def run(words, check):
+        found.append([str(word) for word in words[1:]])
+        return SimpleNamespace(returncode=int(any("broken" in Path(str(word)).parts for word in words)))
+
+    monkeypatch.setattr(subprocess, "run", run)
+    return found
+
+
+def test_every_report_that_a_page_links_has_a_command(script):
+    pages = [
+        REPOSITORY / "README.md",
+        *(REPOSITORY / "docs").glob("*.md"),
+        *map(REPOSITORY.joinpath, script.PAGES.values()),
+    ]
+    linked = {name for page in pages for name in re.findall(r"reports/([\w-]+)/", page.read_text(encoding="utf-8"))}
+    assert len(linked) > 12
+    # One command writes both reports of the published split.
+    assert {name.removesuffix("-unlisted") for name in linked} <= set(script.COMMANDS)
+
+
+def parser_of(name, words, loaded_script):
+    """The parser of a script, and the words that it reads."""
+    with loaded_script(name) as module:
+        if name != "study.py":
+            return module.make_parser(), words
+        study = words[0]
+        listed = study in STUDIES
+        found = find_study(study) if listed else importlib.import_module(study.replace("-", "_")).STUDY
+        return module.make_parser(found), words[1:]
+
+
+def test_every_command_is_one_that_its_script_takes(script, places, loaded_script):
+    for name, command in script.COMMANDS.items():
+        file, *words = script.filled(command)
+        parser, words = parser_of(file, words, loaded_script)
+        options = parser.parse_args([*words, "--output", "out", "--overwrite"])
+        assert (options.output, options.overwrite) == (Path("out"), True), name
+        if "IDC" in command.split():
+            assert options.data == [places / "data/idc", places / "data/idc_second"]
+
+
+def test_some_are_made_in_the_order_of_the_table_and_a_page_is_written(script, places, started, capsys):
+    assert script.main(["idc-sample", "interval-coverage", "leakage"]) == 0
+    benchmarks, reports = REPOSITORY / "benchmarks", REPOSITORY / "reports"
+    where = ["--data", *(str(places / "data" / name) for name in ("idc", "idc_second"))]
+    where += ["--weights", str(places / "weights")]
+    made, page, *more = started
+    assert made == [
+        *(str(benchmarks / "run_all.py"), *where, "--no-store"),
+        *("--output", str(reports / "idc-sample"), "--overwrite"),
+    ]
+    words = [str(reports / "idc-sample"), "--readme", str(REPOSITORY / "README.md")]
+    assert page == [str(benchmarks / "readme_table.py"), *words]
+    assert [words[1] for words in more] == ["leakage", "interval-coverage"]
+    printed = capsys.readouterr().out
+    assert re.search(r"^interval-coverage: made in \d+ s$", printed, re.MULTILINE)
+
+
+def test_all_are_made_where_none_is_named(script, started, tmp_path):
+    assert script.main(["--output", str(tmp_path / "out")]) == 0
+    folders = [words[words.index("--output") + 1] for words in started]
+    assert folders == [str(tmp_path / "out" / name) for name in script.COMMANDS]
+
+
+def test_a_report_that_fails_does_not_stop_the_others(script, started, tmp_path, capsys):
+    assert script.main(["leakage", "calibration", "--output", str(tmp_path / "broken")]) == 2
+    assert len(started) == 2
+    captured = capsys.readouterr()
+    assert "leakage: FAILED in" in captured.out
+    assert "reports.py: expected 2 reports, got 0: leakage, calibration failed." in captured.err
+
+
+def test_commands_are_listed_and_nothing_is_made(script, started, capsys, monkeypatch):
+    monkeypatch.delenv("HISTOFEAT_DATA")
+    assert script.main(["--list", "leakage"]) == 0
+    assert capsys.readouterr().out == "leakage: python benchmarks/study.py leakage --data IDC --weights WEIGHTS\n"
+    assert not started
+
+
+def test_what_is_missing_is_named_before_the_first_report(script, places, started, monkeypatch, capsys):
+    def refusal(*words):
+        assert script.main(["interval-coverage", *words]) == 2
+        assert not started
+        return capsys.readouterr().err
+
+    assert "REPORT: expected known names, got 'leak'" in refusal("leak")
+    (places / "data/idc_second").rmdir()
+    assert "HISTOFEAT_DATA: expected the folder" in refusal("leakage")
+    monkeypatch.delenv("HISTOFEAT_WEIGHTS")
+    assert "HISTOFEAT_WEIGHTS: expected a folder, got none. Set this" in refusal("speed")
+
+
+def test_make_has_the_target():
+    makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+    assert re.search(r"^reports: .*\n\t\$\(PY\) benchmarks/reports.py \$\(ONLY\)$", makefile, re.MULTILINE)
+
+
+def test_a_table_of_settings_is_not_replaced_unasked(loaded_script, tmp_path, capsys):
+    (tmp_path / "settings.csv").touch()
+    with loaded_script("protocols/head_defaults.py") as module:
+        assert module.main(["--data", str(tmp_path), "--output", str(tmp_path)]) == 2
+    assert "--output: expected no table, got" in capsys.readouterr().err
