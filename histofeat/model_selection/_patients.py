@@ -1,8 +1,8 @@
 """Canonical patient ids, and the checks of patients and labels that every split starts with."""
 
 import re
-import unicodedata
 import warnings
+from unicodedata import category, normalize
 
 import numpy as np
 import pandas as pd
@@ -74,12 +74,8 @@ def canonical_patient(patient: object) -> str:
         whole = isinstance(patient, float | np.floating) and float(patient).is_integer()
         patient = str(int(patient) if whole else patient)
     if not (patient.isascii() and patient.isprintable()):
-        seen = (
-            c
-            for c in unicodedata.normalize("NFKC", patient)
-            if c.isspace() or unicodedata.category(c) not in ("Cc", "Cf")
-        )
-        patient = unicodedata.normalize("NFKC", _UNSEEN.sub("", "".join(seen)))
+        seen = (c for c in normalize("NFKC", patient) if c.isspace() or category(c) not in ("Cc", "Cf"))
+        patient = normalize("NFKC", _UNSEEN.sub("", "".join(seen)))
     text = " ".join(patient.split())
     whole = _WHOLE_FLOAT.fullmatch(text)
     return "" if text in _MISSING else whole[1] if whole else text
@@ -172,7 +168,7 @@ def slides_of_one_patient(patients: list[str]) -> dict[str, list[str]]:
             marks.setdefault(name, {})[name] = "", 1
     found = {stem: names for stem, names in barcodes.items() if len(names) > 1}
     several = {stem: its for stem, its in marks.items() if len(its) > 1}
-    near = [stem for stem, its in several.items() if _span(its) <= 2 * len(its)]
+    near = [stem for stem, its in several.items() if np.ptp([number for _, number in its.values()]) < 2 * len(its)]
     every = [mark for its in marks.values() for mark, _ in its.values()]
     least = 3 if any(re.search(r"\d", stem) for stem in near) else 6
     few = max(3, min(9, len(marks) / 3)) * len(several)
@@ -180,11 +176,6 @@ def slides_of_one_patient(patients: list[str]) -> dict[str, list[str]]:
     if len(marks) >= least and restart and 2 * len(near) >= len(several) and sum(map(len, several.values())) <= few:
         found |= {stem: list(marks[stem]) for stem in near}
     return found
-
-
-def _span(marks: dict[str, tuple[str, int]]) -> int:
-    numbers = [number for _, number in marks.values()]
-    return max(numbers) - min(numbers) + 1
 
 
 def warn_of_look_alikes(patients: ArrayLike, owner: str) -> None:
