@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from study import REPOSITORY, command_line, run_command
+from study import LEDGER, REPOSITORY, command_line, make_ledger, run_command
 
 from histofeat import FeatureStore, PatientKFold, evaluate
 from histofeat.cli._outputs import Progress
@@ -65,6 +65,7 @@ def make_parser():
     store.add_argument("--store", type=Path, metavar="FILE", help="where features are kept between runs "
         "(default: histofeat/features.sqlite in $XDG_CACHE_HOME or ~/.cache)")  # fmt: skip
     store.add_argument("--no-store", action="store_true", help="measure everything again, keep nothing")
+    add("--ledger", **LEDGER)
     add("--seed", type=int, default=0, help="seed of folds, heads and resamples (default: 0)")
     add("--resamples", type=int, default=2000, metavar="N", help="resamples of the patients (default: 2000)")
     add("--threshold", default="f1", metavar="RULE", help="what the tuned threshold is chosen for among training "
@@ -91,7 +92,8 @@ def run(options):
     pipelines = make_pipelines(options)
     if options.output:
         check_output(options.output, overwrite=options.overwrite, option="--overwrite")
-    runtime = Runtime(options.n_jobs, open_store(options), Progress())
+    command = command_line(PROGRAM, make_parser(), options)
+    runtime = Runtime(options.n_jobs, open_store(options), Progress(), make_ledger(options, command))
     with tempfile.TemporaryDirectory(prefix="histofeat-", ignore_cleanup_errors=True) as scratch:
         dataset, quick = load(options, scratch)
         print(f"{dataset.name}: {len(dataset):,} patches of {dataset.audit.n_patients:,} patients", flush=True)
@@ -104,7 +106,7 @@ def run(options):
             options.output or default_output(dataset),
             overwrite=options.overwrite,
             environment=describe_environment(device=device_words(evaluation, pipelines)),
-            command=command_line(PROGRAM, make_parser(), options),
+            command=command,
             context={"shortcuts": panel},
             files={"shortcuts.json": panel} if panel else None,
             gallery=options.gallery,
@@ -264,6 +266,8 @@ def show(evaluation, report, *, stored):
             f"{model.fit_s:.1f}",
         )
     console.print(table)
+    if evaluation.protocol["registered"]:
+        console.print(evaluation.protocol["registered"], markup=False, soft_wrap=True)
     console.print(f"extraction: {evaluation.seconds['extraction']:.1f} s")
     counts = ", ".join(f"{family} {count:,}" for family, count in evaluation.computed.items())
     print(f"measured: {counts or 'nothing'}{' (the rest came from the store)' if stored else ''}")

@@ -15,6 +15,7 @@ import argparse
 import importlib
 import os
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -22,6 +23,12 @@ sys.path += [str(REPOSITORY / "benchmarks"), str(REPOSITORY / "benchmarks" / "pr
 
 #: Studies in benchmarks/protocols, each the `STUDY` of the file of its name.
 PROTOCOLS = ("idc-encoder", "idc-networks", "official-candidates")
+LEDGER = {
+    "type": Path,
+    "metavar": "FILE",
+    "default": REPOSITORY / "reports" / "test_ledger.csv",
+    "help": "where looks at registered test patients are written down (default: reports/test_ledger.csv)",
+}
 
 
 def main(arguments=None):
@@ -48,7 +55,8 @@ def run_study(study, arguments=None):
 
         command = command_line(parser.prog, parser, options)
         check_output(options.output, overwrite=options.overwrite, option="--overwrite")
-        runtime = Runtime(options.n_jobs, getattr(options, "store", None), Progress())
+        ledger = make_ledger(options, command) if study.data else None
+        runtime = Runtime(options.n_jobs, getattr(options, "store", None), Progress(), ledger)
         findings = study.run(options, runtime)
         page = write_study(options.output, study, findings, vars(options), command=command, overwrite=options.overwrite)
         print(f"report: {page}")
@@ -102,6 +110,8 @@ def study_parser(program, description, folder, options=None, *, data=True, quick
         add("--quick", action="store_true", help="the smallest run, to see that all works; its numbers say nothing")
     for name, words in (options or {}).items():
         add(f"--{name}", **words)
+    if data:
+        add("--ledger", **LEDGER)
     return parser
 
 
@@ -119,6 +129,15 @@ def run_command(program, run, options):
         print(f"{program}: interrupted, no report was written", file=sys.stderr)
         return 130
     return 0
+
+
+def make_ledger(options, command):
+    """Give the ledger for all looks of a command; its file is opened by the first."""
+    from histofeat.datasets import Ledger
+    from histofeat.studies import commit_words
+
+    # Before the work: the tree may change while it runs.
+    return Ledger(options.ledger, command, commit_words(REPOSITORY), datetime.now(UTC).isoformat(timespec="seconds"))
 
 
 def command_line(script, parser, options):

@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from official_candidates import CANDIDATES, CHOSEN as PUBLISHED_CHOICE
-from study import REPOSITORY
 
 from histofeat import CNNClassifier, IDCPipeline, load_idc, make_cohort, studies
 from histofeat.metrics import parse_rule, rule_examples
@@ -58,8 +57,6 @@ TEST_OPTIONS = {
     "threshold": {"default": "youden", "metavar": "RULE",
         "help": f"what the threshold is chosen for in training patients: {rule_examples()} (default: %(default)s)"},
     "resamples": studies.option(10_000, "resamples of the tested patients", metavar="N"),
-    "ledger": {"type": Path, "metavar": "FILE", "default": REPOSITORY / "reports" / "test_ledger.csv",
-        "help": "where each look at the test patients is written down (default: reports/test_ledger.csv)"},
 }  # fmt: skip
 
 
@@ -88,13 +85,10 @@ def check_test_options(options):
 
 
 def test_settings(options, official):
-    """Return the settings of `evaluate_each`; where the official patients are tested, with the ledger."""
-    if official:
-        studies.open_ledger(options.ledger)
+    """Return the settings of `evaluate_each`."""
     cv = "official test patients" if official else "a few patients" if options.quick else "official validation patients"
     resamples = 100 if options.quick else options.resamples
-    settings = {"n_resamples": resamples, "random_state": options.seed, "threshold": options.threshold, "cv_words": cv}
-    return {**settings, "ledger": options.ledger if official else None, "repository": REPOSITORY}
+    return {"n_resamples": resamples, "random_state": options.seed, "threshold": options.threshold, "cv_words": cv}
 
 
 def load(options, scratch, *, made_up=False):

@@ -4,12 +4,12 @@
     python benchmarks/protocols/idc_official.py --data /path/to/idc --weights /path/to/weights --add-unlisted
     python benchmarks/protocols/idc_official.py --data /path/to/idc /path/to/idc_second --weights /path/to/weights
 
-Writes a report that compares our scores with the published ones: those of the standard sets, of the pipeline that
-official_candidates.py chose on other patients, and of the 2014 recipes. With --add-unlisted it also scores models that
-were fitted on the patients without a role in that split too; their report goes to a second folder. Appends a line per
-pipeline and head to reports/test_ledger.csv as soon as they are scored. It is a test set, not a tuning set: choices are
-made with benchmarks/run_all.py and PatientKFold on other patients. That is why the network, its input size and the
-folds that choose the threshold are no options here.
+Writes a report that compares our scores with the published ones: those of handcrafted features and of the 2014
+recipes; with --chosen, of the pipeline that official_candidates.py chose on other patients, which has a trained
+encoder. With --add-unlisted it also scores models that were fitted on the patients without a role in that split too;
+their report goes to a second folder. Appends a line per pipeline and head to reports/test_ledger.csv as soon as they
+are scored. It is a test set, not a tuning set: choices are made with benchmarks/run_all.py and PatientKFold on other
+patients. That is why the network, its input size and the folds that choose the threshold are no options here.
 """
 
 import sys
@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import run_all
 from idc_networks import TEST_OPTIONS
 from official_candidates import CHOSEN
-from study import REPOSITORY, command_line, run_command, study_parser
+from study import command_line, make_ledger, run_command, study_parser
 
 from histofeat import IDCPipeline, evaluate, load_idc, studies
 from histofeat.cli._outputs import Progress
@@ -35,7 +35,8 @@ from histofeat.reporting import check_output, describe_environment, render_markd
 
 PROGRAM = "idc_official.py"
 PUBLISHED = Path(__file__).with_name("idc_official_published.csv")
-SETS = ("handcrafted", "cnn", "everything")
+#: Without a trained encoder: the networks have one look of their own at both samples.
+SETS = ("handcrafted",)
 HEADS = ("xgboost", "svm")
 #: Cruz-Roa et al. 2014 (doi:10.1117/12.2043872): one family each, to a random forest.
 RECIPES = {
@@ -50,9 +51,9 @@ OPTIONS = {
     "features": studies.option(list(SETS), studies.SETS, nargs="*"),
     "heads": studies.option(list(HEADS), "their heads"),
     "recipes": studies.option(list(RECIPES), "recipes of 2014, each with a random forest", nargs="*"),
-    "no-chosen": {
+    "chosen": {
         "action": "store_true",
-        "help": "leave out the pipeline that official_candidates.py chose on other patients",
+        "help": "add the pipeline that official_candidates.py chose on other patients; it has a trained encoder",
     },
     "add-unlisted": {
         "action": "store_true",
@@ -89,9 +90,7 @@ def run(options):
     dataset = load_idc(studies.find_idc(options.data))
     split = dataset.official_split()
     folds = make_folds(split, options)
-    studies.open_ledger(options.ledger)
-    # Before the work: the tree may change while it runs.
-    commit = studies.commit_words(REPOSITORY)
+    ledger = make_ledger(options, command_line(f"protocols/{PROGRAM}", make_parser(), options))
     print(f"{dataset.name}, {studies.data_words(dataset, split)}", flush=True)
     runs = []
     with tempfile.TemporaryDirectory(prefix="histofeat-", ignore_cleanup_errors=True) as scratch:
@@ -100,15 +99,14 @@ def run(options):
             print(f"fitting on {trained_on}", flush=True)
             evaluation = evaluate(
                 dataset, pipelines, [fold], n_resamples=options.resamples, random_state=options.seed,
-                threshold=options.threshold, runtime=Runtime(options.n_jobs, store, Progress()),
+                threshold=options.threshold, runtime=Runtime(options.n_jobs, store, Progress(), ledger),
             )  # fmt: skip
             protocol = {**evaluation.protocol, "cv": cv_words(split, trained_on)}
             runs.append(studies.SplitRun(trained_on, replace(evaluation, protocol=protocol)))
-            n_lines = studies.append_to_ledger(options.ledger, evaluation, commit=commit, trained_on=trained_on)
-            print(f"ledger: {len(evaluation.models)} more in {options.ledger}, {n_lines:,} in all", flush=True)
+            print(evaluation.protocol["registered"], flush=True)
     found = studies.compare_with_published(runs, split, published)
     for each in reversed(runs):  # the published split last: it is what the screen ends with
-        report(each, found, n_lines, pipelines, options)
+        report(each, found, pipelines, options)
 
 
 def make_pipelines(options):
@@ -117,7 +115,7 @@ def make_pipelines(options):
     pipelines = studies.make_pipelines(
         options.features, options.heads, weights=options.weights, random_state=options.seed
     )
-    if not options.no_chosen:
+    if options.chosen:
         pipelines.append(("chosen", CHOSEN.pipeline(options)))
     pipelines += [
         (RECIPES[family], IDCPipeline(features=family, head="random_forest", random_state=options.seed))
@@ -125,7 +123,7 @@ def make_pipelines(options):
     ]
     if not pipelines:
         raise ValueError(
-            "--features, --recipes, --no-chosen: expected at least one pipeline, got none. Leave one of them out."
+            "--features, --recipes: expected at least one pipeline, got none. Leave one of them out, or add --chosen."
         )
     return pipelines
 
@@ -159,21 +157,21 @@ def cv_words(split, trained_on):
     return f"published test patients: {listed} and {n['unlisted']} unlisted patients against {n['test']} test patients"
 
 
-def context_of(run, found, n_lines):
+def context_of(run, found):
     """Return what the templates of the published split need beside the report of the run."""
-    context = {"found": found.to_dict(), "listed": run.is_published_split, "n_lines": n_lines}
-    return {**context, "target": run.evaluation.dataset.target_names[1]}
+    target = run.evaluation.dataset.target_names[1]
+    return {"found": found.to_dict(), "listed": run.is_published_split, "target": target}
 
 
-def sections(run, found, n_lines):
+def sections(run, found):
     """Return the notices at the top of a run's report, and its section on published numbers, as Markdown."""
     protocol = run.evaluation.protocol
     known = {"protocol": protocol, "rule": parse_rule(protocol["threshold"]).words}
-    context = {**context_of(run, found, n_lines), **known}
+    context = {**context_of(run, found), **known}
     return [render_markdown(f"published-{part}.md.j2", context, redact=str) for part in ("notices", "scores")]
 
 
-def report(run, found, n_lines, pipelines, options):
+def report(run, found, pipelines, options):
     """Write the report of a run, and show what it found."""
     evaluation, listed = run.evaluation, run.is_published_split
     kind = "published split of the patients" if listed else "published test patients"
@@ -185,13 +183,13 @@ def report(run, found, n_lines, pipelines, options):
         title=f"IDC, {kind}, on {found.data}{'' if listed else '; fitted on unlisted patients too'}",
         command=command_line(f"protocols/{PROGRAM}", make_parser(), options),
         template="published-report.md.j2",
-        context=context_of(run, found, n_lines),
+        context=context_of(run, found),
         files={"official.csv": found.to_csv(), "official.json": found.to_dict()},
     )
     for entry in evaluation.not_run:
         print(f"not run: {entry.name}, {entry.head}: {entry.reason}")
     if listed:
-        print(sections(run, found, n_lines)[1])
+        print(sections(run, found)[1])
     print(f"report: {path}")
 
 

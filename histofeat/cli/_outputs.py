@@ -29,6 +29,9 @@ def option(kind: Any, metavar: str, help: str, *names: str) -> Any:
 
 
 NJobs = option(int, "N", "Threads; -1 takes all cores.")
+LedgerFile = option(
+    Path | None, "FILE", "Where looks at registered test patients, such as those of IDC, are written down.", "--ledger"
+)
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")]
 
 

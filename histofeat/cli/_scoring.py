@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import histofeat
-from histofeat.cli._outputs import SHOWN, check_output, option
+from histofeat.cli._outputs import SHOWN, LedgerFile, check_output, option
 from histofeat.metrics import rule_examples
 
 
@@ -36,12 +36,14 @@ def score(
     allow_missing_patients: Annotated[
         bool, typer.Option("--allow-missing-patients", help="Score the test patients that have rows.")
     ] = False,
+    ledger: LedgerFile = None,
 ) -> None:
     """Score predictions on a published split, by the rules of histofeat's own reports.
 
     Patient, place and class of a patch are read from its name. Rows of the test patients are scored; rows of train and
     validation patients, scored by a model that did not learn from them, choose the threshold.
     """
+    from histofeat.datasets import Ledger
     from histofeat.evaluation import read_predictions, score_predictions
 
     check_output(output)
@@ -52,6 +54,7 @@ def score(
         threshold=threshold,
         allow_missing_patients=allow_missing_patients,
         n_resamples=resamples,
+        ledger=ledger and Ledger(ledger, f"histofeat score {predictions.name}"),
     )
     _show(scored)
     if output is not None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from histofeat.cli._outputs import SHOWN, NJobs, Progress, Quiet, option
+from histofeat.cli._outputs import SHOWN, LedgerFile, NJobs, Progress, Quiet, option
 
 _Data = Annotated[
     Path, typer.Argument(metavar="DATA", help="A folder (IDC, BreakHis, or CLASS/IMAGE) or a CSV manifest.")
@@ -46,6 +46,7 @@ def train(
     n_jobs: NJobs = 1,
     folds: _Folds = 5,
     no_estimate: _NoEstimate = False,
+    ledger: LedgerFile = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that is there.")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -54,7 +55,7 @@ def train(
     If there are folders "train" and "validation" or "test", only the images in "train" are used. The estimate scores
     each image by a fit on other patients; the model that is saved is a last fit on all of them.
     """
-    from histofeat.datasets import open_dataset, training_part
+    from histofeat.datasets import Ledger, open_dataset, training_part
     from histofeat.evaluation import make_pipeline, train_model
     from histofeat.features import Runtime
     from histofeat.models import check_target, save_model
@@ -75,7 +76,8 @@ def train(
     dataset = training_part(open_dataset(data, format, patients=patients, **of_breakhis), only=only)
     progress.say(dataset.audit.summary())
     n_folds = None if no_estimate else folds
-    model = train_model(dataset, pipeline, folds=n_folds, random_state=seed, runtime=Runtime(progress=progress))
+    runtime = Runtime(progress=progress, ledger=ledger and Ledger(ledger, f"histofeat train {data.name}"))
+    model = train_model(dataset, pipeline, folds=n_folds, random_state=seed, runtime=runtime)
     save_model(model, output, overwrite=overwrite)
     _show(model, output)
 

@@ -4,6 +4,14 @@ from ._class_folders import load_image_folder as load_image_folder
 from ._csv_rows import CsvRows as CsvRows, read_csv_rows as read_csv_rows
 from ._idc import load_idc as load_idc, parse_name as parse_name
 from ._image_files import ImageList as ImageList, image_size as image_size, list_images as list_images
+from ._looks import (
+    LEDGER_COLUMNS as LEDGER_COLUMNS,
+    REGISTERED_TESTS as REGISTERED_TESTS,
+    Ledger as Ledger,
+    Look as Look,
+    RegisteredTest as RegisteredTest,
+    registered_patients as registered_patients,
+)
 from ._manifest import load_manifest as load_manifest
 from ._opening import (
     FORMATS as FORMATS,

@@ -6,7 +6,12 @@ from ._fitting import (
     out_of_fold as out_of_fold,
     run_in_threads as run_in_threads,
 )
-from ._folds import AuditPolicy as AuditPolicy, FairFolds as FairFolds, fair_folds as fair_folds
+from ._folds import (
+    AuditPolicy as AuditPolicy,
+    FairFolds as FairFolds,
+    fair_folds as fair_folds,
+    look_at as look_at,
+)
 from ._plans import Plan as Plan, Run as Run, name_pipelines as name_pipelines
 from ._published_rows import (
     PROTOCOLS as PROTOCOLS,

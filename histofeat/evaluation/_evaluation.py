@@ -1,5 +1,6 @@
 """Evaluate pipelines under one protocol: features once per image, heads once per fold, scores with intervals."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from histofeat.evaluation._folds import (
     check_rest,
     fold_of_rows,
     leave_out_known,
+    look_at,
     make_inner_folds,
 )
 from histofeat.evaluation._plans import Run, make_plans
@@ -75,7 +77,8 @@ def evaluate(
         Whether to train encoders again in each fold, on its training patients (after stain normalisation, if any). This
         concerns families that can be retrained, such as "histo". The audit then ignores their first training.
     runtime : Runtime, optional
-        Threads (extraction, fits, intervals), feature store and progress. Stages of the progress: "extract" (images),
+        Threads (extraction, fits, intervals), feature store, progress, and the ledger of looks at registered test
+        patients. Stages of the progress: "extract" (images),
         "retrain" (encoders, over all folds), "fit" (folds of all models) and "score" (models).
 
     Returns
@@ -103,6 +106,8 @@ def evaluate(
     folds, and so of different fits, in one list.
 
     Before anything is fitted, `histofeat.evaluation.audit_split` looks at the folds; its findings are in the result.
+    So is a sentence on tested patients of a published test list (`histofeat.datasets.REGISTERED_TESTS`); a line for
+    each model is appended to ``Runtime(ledger=...)``, if there is one.
 
     An encoder is matched with patients by the pixels of its training images, and never by their ids. Where it knows
     training patients (those of other folds with ``AuditPolicy(known_patients="leave_out")``, all of them with
@@ -131,6 +136,7 @@ def evaluate(
     chosen = {"threshold": parse_rule(threshold), "search": Search.of(search), "retrain": bool(retrain_encoder)}
     run = Run(dataset, splits, Runtime.of(runtime), inner, int(random_state), policy=policy, **chosen)
     plans = _plan(pipelines, run)
+    look_at(dataset, splits, run.runtime)  # proves, before the long work, that the ledger can be written
     bank, report = _measure(plans, run)
     with run.timed("fit"):
         fits = fit_all(plans, bank, run)
@@ -141,7 +147,7 @@ def evaluate(
         fold=fold_of_rows(run.splits, len(dataset)),
         models=models,
         not_run=tuple(NotRun(plan.name, plan.head_name, plan.reason) for plan in plans if plan.reason is not None),
-        protocol=_protocol(run, cv, inner_cv, n_resamples, overlap),
+        protocol={**_protocol(run, cv, inner_cv, n_resamples, overlap), "registered": _recorded(models, run)},
         seconds=dict(run.seconds),
         patient_overlap=overlap,
         conversions=dict(run.conversions),
@@ -168,6 +174,21 @@ def _protocol(run, cv, inner_cv, n_resamples, overlap):
         "left_out": None if run.left_out is None else run.left_out.to_dict(),
         "retrain_encoder": run.retrain,
     }
+
+
+def _recorded(models, run):
+    """Write down a look at registered test patients; return it in words, None where none were scored."""
+    look = look_at(run.dataset, run.splits, run.runtime)
+    return look.record(_ledger_row(model, run) for model in models) if look and models else None
+
+
+def _ledger_row(model, run):
+    families = model.families[-len(model.features) :]
+    networks = [re.search(r"encoder='([^']+)'.*input_size=(\d+)", family) for family in families]
+    words = ["@".join(found.groups()) if found else name for name, found in zip(model.features, networks, strict=True)]
+    tuned = {f"{metric}_tuned": model.tuned[metric].pooled for metric in ("balanced_accuracy", "f1")}
+    row = {"pipeline": f"{model.name}/{model.head} ({'+'.join(words)})", "threshold": str(run.threshold), **tuned}
+    return {**row, "roc_auc": model.scores["roc_auc"].pooled}
 
 
 def _plan(pipelines, run):

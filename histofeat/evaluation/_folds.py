@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from sklearn.model_selection import check_cv
 
-from histofeat.datasets import PatchDataset
+from histofeat.datasets import Look, PatchDataset
 from histofeat.evaluation._plans import Folds
 from histofeat.evaluation._results import LeftOut
 from histofeat.evaluation.audit._audit import audit_encoders
@@ -163,6 +164,31 @@ def make_inner_folds(inner_cv, pairs, dataset, *, allow_shared_patients=False):
     return tuple(inner)
 
 
+def look_at(dataset, splits, runtime, kind=None):
+    """Give the look at registered test patients that folds take; None where they test none, or made-up images.
+
+    Parameters
+    ----------
+    dataset : PatchDataset
+    splits : sequence of (ndarray, ndarray), int64
+        Training and test rows of each fold.
+    runtime : Runtime
+        With the ledger, which is opened here.
+    kind : str, optional
+        As for `histofeat.datasets.Look.at`.
+
+    Returns
+    -------
+    look : Look or None
+    """
+    if dataset.synthetic:
+        return None
+    train, test = (np.unique(np.concatenate(rows)) for rows in zip(*splits, strict=True))
+    patients, facts = dataset.patients, {"data": dataset.name, "n_patches": len(dataset), "kind": kind}
+    tested = patients[test], dataset.X[test]
+    return Look.at(tested, patients[train], n_folds=len(splits), ledger=runtime.ledger, **facts)
+
+
 def fold_of_rows(pairs, n_samples):
     """Give the fold in which each row is tested, int64 of shape (n_samples,); -1 for rows that never are."""
     fold_of = np.full(n_samples, -1, dtype=np.int64)
@@ -183,15 +209,29 @@ class FairFolds:
         The patients that are not tested, since an encoder was trained on them.
     accepted : tuple of str
         Codes of errors that are there and were accepted.
+    look : Look or None
+        At registered test patients.
     """
 
     splits: Folds
     left_out: LeftOut | None = None
     accepted: tuple[str, ...] = ()
+    look: Look | None = None
+
+    def record(self, pipelines: Iterable[str]) -> str | None:
+        """Write the look down once pipelines are scored, and return it in words; None where no look was taken."""
+        return None if self.look is None else self.look.record({"pipeline": name} for name in pipelines)
 
 
 def fair_folds(
-    cv: Any, dataset: PatchDataset, pipelines: Any, *, owner: str, audit: AuditPolicy | None, runtime: Runtime | None
+    cv: Any,
+    dataset: PatchDataset,
+    pipelines: Any,
+    *,
+    owner: str,
+    audit: AuditPolicy | None,
+    runtime: Runtime | None,
+    kind: str | None = None,
 ) -> FairFolds:
     """Check folds as `evaluate` does, for the studies: refuse patients that an encoder knows, or leave them out.
 
@@ -206,6 +246,8 @@ def fair_folds(
     audit : AuditPolicy or None
         As of `evaluate`; HF001, HF007, HF009 and HF010 are looked for, and HF004 where patients were left out.
     runtime : Runtime or None
+    kind : str, optional
+        Of a look at registered test patients, see `histofeat.datasets.Look.at`.
 
     Returns
     -------
@@ -219,7 +261,11 @@ def fair_folds(
         If an argument is invalid, every tested patient is known, or a fold loses a class with those who
         are left out.
     """
-    policy = AuditPolicy.of(audit)
+    folds = _fair_folds(cv, dataset, pipelines, AuditPolicy.of(audit), owner, runtime)
+    return replace(folds, look=look_at(dataset, folds.splits, Runtime.of(runtime), kind))
+
+
+def _fair_folds(cv, dataset, pipelines, policy, owner, runtime):
     accepted = policy.accept_findings
     splits, overlap = check_folds(cv, dataset, policy, owner)
     split = as_split(dataset, splits)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from histofeat.datasets import Ledger, Look
 from histofeat.evaluation._published_rows import PROTOCOLS, Protocol, RowCount, check_complete, sort_rows
 from histofeat.exceptions import DatasetError, check_name
 from histofeat.metrics import LABEL_METRICS, Score, choose_threshold, most_probable, parse_rule, score_folds
@@ -46,6 +47,8 @@ class ScoredPredictions:
         Every metric of `histofeat.metrics.LABEL_METRICS`, labels at `threshold`; empty without one.
     n_resamples, random_state : int
         The resamples behind the intervals, and their seed.
+    registered : str or None
+        A sentence on registered test patients among those tested.
     """
 
     protocol: Protocol
@@ -61,11 +64,13 @@ class ScoredPredictions:
     tuned: Mapping[str, Score] = field(repr=False)
     n_resamples: int
     random_state: int
+    registered: str | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences that belong beside the numbers, without which they can be misread."""
-        return tuple(note for note in (*self._data_notes(), *self._number_notes(), self.protocol.published) if note)
+        notes = (*self._data_notes(), *self._number_notes(), self.registered, self.protocol.published)
+        return tuple(note for note in notes if note)
 
     def _data_notes(self):
         if self.complete:
@@ -131,6 +136,7 @@ def score_predictions(
     n_resamples: int = 2000,
     random_state: int = 0,
     n_jobs: int | None = None,
+    ledger: str | os.PathLike[str] | Ledger | None = None,
 ) -> ScoredPredictions:
     """Score predictions on the test patients of a published split, by the rules of `histofeat.evaluate`.
 
@@ -158,6 +164,8 @@ def score_predictions(
         Seed of the resamples; those of `evaluate` for the same patients and seed.
     n_jobs : int, optional
         Threads for the intervals; the result does not depend on it.
+    ledger : path or Ledger, optional
+        Where the look at these patients is written down, if they are registered; see `histofeat.datasets.Ledger`.
 
     Returns
     -------
@@ -194,6 +202,8 @@ def score_predictions(
     selection = table[table["role"].isin(_SELECTION)]
     rule, value = _choose(selection, threshold)
     resampling = {"n_resamples": n_resamples, "random_state": random_state, "n_jobs": n_jobs}
+    facts = {"data": protocol.name, "n_patches": len(table), "threshold": rule, "ledger": Ledger.of(ledger)}
+    look = Look.at((test["patient"], test["patch"]), **facts)
     scores, tuned = _score(test, value, resampling)
     return ScoredPredictions(
         protocol=protocol,
@@ -209,6 +219,7 @@ def score_predictions(
         tuned=tuned,
         n_resamples=int(n_resamples),
         random_state=random_state,
+        registered=look and look.record([{"pipeline": "predictions", "roc_auc": scores["roc_auc"].pooled}]),
     )
 
 

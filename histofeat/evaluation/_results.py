@@ -259,7 +259,8 @@ class Evaluation:
     not_run : tuple of NotRun
     protocol : Mapping of str to object
         "cv", "n_splits", "inner_cv", "n_resamples", "random_state", "patient_level", "threshold", "search",
-        "accepted_findings", "known_patients", "left_out" (``LeftOut.to_dict()`` or None), "retrain_encoder".
+        "accepted_findings", "known_patients", "left_out" (``LeftOut.to_dict()`` or None), "retrain_encoder",
+        "registered" (a sentence on registered test patients among those tested, or None).
     seconds : Mapping of str to float
         Wall-clock time of "extraction", "audit", "retrain" (encoders trained again), "fit" (inner fits and predicting
         included) and "score". Parts of the extraction, summed over its threads, are "extraction:read",

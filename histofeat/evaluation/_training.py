@@ -239,8 +239,8 @@ def estimate_scores(
         return _no_estimate(evaluation.not_run[0].reason)
     protocol = (
         f"{n_folds} folds of patients: each image is scored by a fit on other patients. Intervals are of "
-        f"{n_resamples:,} resamples of the patients."
-    )
+        f"{n_resamples:,} resamples of the patients. {evaluation.protocol['registered'] or ''}"
+    ).strip()
     found = {metric: score.to_dict() for metric, score in evaluation.models[0].scores.items()}
     scores = {metric: {"value": score["pooled"], "ci95": score["ci95"]} for metric, score in found.items()}
     return {"protocol": protocol, "n_folds": n_folds, "scores": scores}

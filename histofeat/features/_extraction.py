@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from histofeat.datasets import Ledger
 from histofeat.features._batch import PatchBatch
 from histofeat.features._feature_store import StoreLike, as_store
 from histofeat.features._store_session import Session, content_key, extractor_name
@@ -28,7 +29,7 @@ _PIXELS_AT_ONCE = 1 << 18
 
 @dataclass(frozen=True)
 class Runtime:
-    """Threads, feature store and progress of a computation. Results do not depend on them.
+    """Threads, feature store, progress and ledger of a computation. Results do not depend on them.
 
     Parameters
     ----------
@@ -38,11 +39,13 @@ class Runtime:
         Where features are kept between calls, so that no image is measured twice; None keeps nothing.
     progress : callable, optional
         Called as ``progress(stage, done, total)`` with the name of a stage, such as "extract".
+    ledger : path or Ledger, optional
+        Where looks at registered test patients are written down; see `histofeat.datasets.Ledger`.
 
     Raises
     ------
     ValueError
-        If `store` is neither a path nor a `FeatureStore`, or `progress` cannot be called.
+        If `store` is neither a path nor a `FeatureStore`, `progress` cannot be called, or `ledger` is no path.
 
     Examples
     --------
@@ -51,15 +54,17 @@ class Runtime:
     >>> calls
     [('fit', 1, 3)]
     >>> Runtime.of(None)
-    Runtime(n_jobs=None, store=None, progress=None)
+    Runtime(n_jobs=None, store=None, progress=None, ledger=None)
     """
 
     n_jobs: int | None = None
     store: StoreLike | None = None
     progress: Callable[[str, int, int], None] | None = None
+    ledger: Any = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "store", as_store(self.store))
+        object.__setattr__(self, "ledger", Ledger.of(self.ledger))
         if self.progress is not None and not callable(self.progress):
             raise ValueError(
                 f"Runtime.progress: expected a callable or None, got {self.progress!r:.80}. "

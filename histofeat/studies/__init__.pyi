@@ -21,12 +21,10 @@ from ._official_test import (
     WITH_UNLISTED as WITH_UNLISTED,
     OfficialTest as OfficialTest,
     TimedEvaluation as TimedEvaluation,
-    append_to_ledger as append_to_ledger,
     commit_words as commit_words,
     evaluate_each as evaluate_each,
     fold_words as fold_words,
     official_fold as official_fold,
-    open_ledger as open_ledger,
 )
 from ._permutation import (
     Importance as Importance,

@@ -50,6 +50,8 @@ class Ablation:
         The patients that were not tested, since an encoder was trained on them.
     accepted : tuple of str
         Codes of accepted errors.
+    registered : str or None
+        A sentence on registered test patients among those tested.
     """
 
     table: pd.DataFrame
@@ -57,6 +59,7 @@ class Ablation:
     n_patches: int
     left_out: LeftOut | None = None
     accepted: tuple[str, ...] = ()
+    registered: str | None = None
 
 
 def ablate_families(
@@ -134,8 +137,8 @@ def ablate_families(
     table = flat_table(rows)
     tested = table["p"].notna()
     table.loc[tested, "p_holm"] = holm(table.loc[tested, "p"].to_numpy())
-    folds = measured.folds
-    return Ablation(table, areas.n_patients, len(measured.tested), folds.left_out, folds.accepted)
+    folds, counts = measured.folds, (areas.n_patients, len(measured.tested))
+    return Ablation(table, *counts, folds.left_out, folds.accepted, folds.record(table["name"]))
 
 
 def _family_names(pipeline):

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from histofeat.datasets import Look
 from histofeat.evaluation import FoldFit, out_of_fold
 from histofeat.exceptions import check_name, check_whole
 from histofeat.features import Runtime
@@ -74,6 +75,8 @@ def learning_curve(
         - ``spread``: standard deviation over draws; NaN for a single one.
         - ``n_draws``.
 
+        ``attrs["registered"]`` is a sentence on registered test patients among those tested, or None.
+
     Raises
     ------
     ValueError
@@ -112,15 +115,18 @@ def learning_curve(
     runtime = Runtime.of(runtime)
     sizes = _check_sizes(n_patients, min(len(np.unique(codes[train])) for train, _ in splits))
     plan = _plan(splits, y, codes, sizes, int(n_draws), random_state)
+    tested = np.sort(np.concatenate([test for _, test in splits]))
+    look = Look.at((patients[tested], ()), patients, n_folds=len(splits), ledger=runtime.ledger)
     features = np.asarray(features, dtype=np.float32)
     fits = [FoldFit(key[:3], head, features, rows, splits[key[3]][1]) for key, rows in plan.items()]
     proba = out_of_fold(fits, y, patients, len(np.unique(y)), runtime)
-    tested = np.sort(np.concatenate([test for _, test in splits]))
     resampling = {"n_resamples": n_resamples, "random_state": random_state, "n_jobs": runtime.n_jobs}
     known = (y[tested], patients[tested])
     scored = {key: _score(found[tested], known, metric, resampling) for key, found in proba.items()}
     n_all = round(np.mean([len(np.unique(codes[train])) for train, _ in splits]))
-    return pd.DataFrame(_points(scored, plan, sizes, n_all, len(np.unique(codes[tested])), metric))
+    curve = pd.DataFrame(_points(scored, plan, sizes, n_all, len(np.unique(codes[tested])), metric))
+    curve.attrs["registered"] = look and look.record([{"pipeline": type(head).__name__}])
+    return curve
 
 
 def _check_sizes(n_patients, n_least: int) -> tuple[int, ...]:

@@ -1,9 +1,4 @@
-"""Score models on a test set that is never tuned on: one fold, planned pairs, and a ledger of every look.
-
-Each model is evaluated alone, so that its seconds are its own. The ledger is a CSV file with one line per model that
-was ever scored on the test patients, so that a reader of a score can see how often they were used. It is only appended
-to; a line is never changed or removed.
-"""
+"""Score models on a test set that is never tuned on: one fold, planned pairs, each model alone and timed."""
 
 import os
 import re
@@ -11,7 +6,6 @@ import subprocess
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
 from typing import Any, Self
@@ -22,7 +16,7 @@ import pandas as pd
 from histofeat.datasets import PatchDataset
 from histofeat.evaluation import Evaluation, evaluate
 from histofeat.features import Runtime
-from histofeat.metrics import compare_models, holm, parse_rule
+from histofeat.metrics import compare_models, holm
 from histofeat.studies._study import flat_table
 
 #: Training and tested rows.
@@ -30,10 +24,6 @@ Fold = tuple[np.ndarray, np.ndarray]
 #: Training patients, as rows and ledger name them.
 PUBLISHED_SPLIT = "train+validation"
 WITH_UNLISTED = "train+validation+unlisted"
-LEDGER_COLUMNS = (
-    "date", "commit", "pipeline", "data", "n_patches", "n_test_patients", "n_test_patches", "roc_auc",
-    "balanced_accuracy_tuned", "f1_tuned", "trained_on", "threshold",
-)  # fmt: skip
 _SCORES = {"roc_auc": "scores", "balanced_accuracy": "tuned", "f1": "tuned"}
 _HISTORY = ("loss", "accuracy", "val_loss", "val_accuracy", "val_roc_auc", "learning_rate", "seconds")
 
@@ -105,6 +95,8 @@ class OfficialTest:
         One row per epoch of each trained network.
     not_run : tuple of str
         Models that did not run, with the reason.
+    registered : str or None
+        A sentence on registered test patients among those tested, after the last model.
     """
 
     tested: str
@@ -113,6 +105,7 @@ class OfficialTest:
     differences_refused: str | None
     epochs: tuple[dict[str, Any], ...]
     not_run: tuple[str, ...]
+    registered: str | None = None
 
     @classmethod
     def of(
@@ -140,6 +133,7 @@ class OfficialTest:
         return cls(
             tested, tuple(one.to_row(name) for name, one in ran.items()), tuple(differences), refusal,
             tuple(epoch for name, one in ran.items() for epoch in one.epochs(name)), tuple(missing),
+            [None, *(one.evaluation.protocol["registered"] for one in ran.values())][-1],
         )  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
@@ -220,8 +214,6 @@ def evaluate_each(
     pipelines: Mapping[str, Any],
     *,
     cv_words: str,
-    ledger: Path | None = None,
-    repository: Path | None = None,
     runtime: Runtime | None = None,
     **settings: Any,
 ) -> dict[str, TimedEvaluation]:
@@ -235,12 +227,9 @@ def evaluate_each(
     pipelines : mapping of str to IDCPipeline
     cv_words : str
         What stands in the place of the splitter in the results.
-    ledger : pathlib.Path, optional
-        Where a line is appended as soon as a pipeline is scored.
-    repository : pathlib.Path, optional
-        Folder of the code, whose commit the ledger names.
     runtime : Runtime, optional
-        Threads, store, and progress with the stage "models".
+        Threads, store, progress with the stage "models", and the ledger, to which a line is appended as soon as a
+        pipeline is scored.
     **settings
         Of `histofeat.evaluation.evaluate`.
 
@@ -249,12 +238,9 @@ def evaluate_each(
     dict of str to TimedEvaluation
     """
     runtime, found = Runtime.of(runtime), {}
-    commit = commit_words(repository) if ledger else None  # before the work: the tree may change while it runs
     for name, pipeline in pipelines.items():
         runtime.report("models", len(found), len(pipelines))
         found[name] = _evaluate_alone(dataset, fold, (name, pipeline), cv_words, runtime, settings)
-        if ledger:
-            append_to_ledger(ledger, found[name].evaluation, commit=commit, trained_on=WITH_UNLISTED)
     runtime.report("models", len(found), len(pipelines))
     return found
 
@@ -270,94 +256,6 @@ def _evaluate_alone(dataset, fold, named, cv_words, runtime, settings):
     evaluation = evaluate(dataset, [named], [fold], runtime=replace(runtime, progress=clock), **settings)
     evaluation = replace(evaluation, protocol={**evaluation.protocol, "cv": cv_words})
     return TimedEvaluation(evaluation, *(after - before for before, after in zip(started, ended, strict=True)))
-
-
-# --- the ledger -------------------------------------------------------------------------------------------------------
-
-
-def open_ledger(path: Path) -> int:
-    """Make sure that lines can be appended, before the work that they will record.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The ledger; made, with its header, where there is none.
-
-    Returns
-    -------
-    n_lines : int
-        The evaluations that it holds.
-
-    Raises
-    ------
-    ValueError
-        If it is a folder, or a file with another header.
-    OSError
-        If it cannot be written.
-    """
-    if path.is_dir():
-        raise ValueError(f"ledger: expected a file, got the folder {str(path)!r}. Give the path of a CSV file.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    expected = ",".join(LEDGER_COLUMNS)
-    with path.open("ab") as file:
-        if file.tell() == 0:
-            file.write(f"{expected}\n".encode())
-    header, *lines = path.read_text(encoding="utf-8", errors="replace").splitlines() or [""]
-    if header != expected:
-        raise ValueError(
-            f"ledger: expected a file with the ledger's header, got {header[:80]!r} in {path.name}. "
-            f"Nothing was written; give another path, or a file that begins with {expected!r}."
-        )
-    return sum(1 for line in lines if line)
-
-
-def append_to_ledger(path: Path, evaluation: Evaluation, *, commit: str, trained_on: str) -> int:
-    """Append one line per model in one write, which is on the disk when this returns.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        As for `open_ledger`, which is called again: the file may have gone during the work.
-    evaluation : Evaluation
-    commit : str
-        As `commit_words` gives it.
-    trained_on : {PUBLISHED_SPLIT, WITH_UNLISTED}
-
-    Returns
-    -------
-    n_lines : int
-        The evaluations that the ledger holds now.
-    """
-    open_ledger(path)
-    shared = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"), "commit": commit, "data": evaluation.dataset.name,
-        "n_patches": len(evaluation.dataset), "n_test_patches": int(evaluation.tested.sum()),
-        "n_test_patients": len(set(evaluation.dataset.patients[evaluation.tested])), "trained_on": trained_on,
-        "threshold": parse_rule(evaluation.protocol["threshold"]),
-    }  # fmt: skip
-    rows = [
-        {**shared, "pipeline": pipeline_words(model), "roc_auc": model.scores["roc_auc"].pooled}
-        | {f"{metric}_tuned": model.tuned[metric].pooled for metric in ("balanced_accuracy", "f1")}
-        for model in evaluation.models
-    ]
-    plain = {"header": False, "index": False, "lineterminator": "\n"}
-    text = pd.DataFrame(rows, columns=LEDGER_COLUMNS).to_csv(float_format="%.6f", **plain)
-    # An editor, or a machine that went down, may have left the last line open.
-    start = "" if path.read_bytes().endswith(b"\n") else "\n"
-    with path.open("ab") as file:
-        file.write((start + text).encode("utf-8"))
-        file.flush()
-        os.fsync(file.fileno())
-    return open_ledger(path)
-
-
-def pipeline_words(model):
-    """Return name, head and features of a model in one string; networks by encoder and input size."""
-    words = []
-    for feature, family in zip(model.features, model.families[-len(model.features) :], strict=True):
-        network = re.search(r"encoder='([^']+)'.*input_size=(\d+)", family)
-        words.append("@".join(network.groups()) if network else feature)
-    return f"{model.name}/{model.head} ({'+'.join(words)})"
 
 
 def commit_words(repository: Path) -> str:

@@ -54,6 +54,8 @@ class Importance:
         The patients that were not tested, since an encoder was trained on them.
     accepted : tuple of str
         Codes of accepted errors.
+    registered : str or None
+        A sentence on registered test patients among those tested.
     """
 
     parts: pd.DataFrame
@@ -63,6 +65,7 @@ class Importance:
     n_patches: int
     left_out: LeftOut | None = None
     accepted: tuple[str, ...] = ()
+    registered: str | None = None
 
     def to_frame(self) -> pd.DataFrame:
         """The parts with one value a cell: without the names of the columns, and without each repeat."""
@@ -165,6 +168,7 @@ def permutation_importance(
         n_patches=len(measured.tested),
         left_out=measured.folds.left_out,
         accepted=measured.folds.accepted,
+        registered=measured.folds.record(["permutation importance"]),
     )
 
 

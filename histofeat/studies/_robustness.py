@@ -46,6 +46,8 @@ class Robustness:
         The patients that were not tested, since an encoder was trained on them.
     accepted : tuple of str
         Codes of accepted errors; with ``"HF001"`` or ``"HF007"`` the scores are not those of new patients.
+    registered : str or None
+        A sentence on registered test patients among those tested.
     """
 
     table: pd.DataFrame = field(repr=False)
@@ -54,6 +56,7 @@ class Robustness:
     resamples: Mapping[tuple[str, str, int], Bootstrap] = field(repr=False)
     left_out: LeftOut | None = None
     accepted: tuple[str, ...] = ()
+    registered: str | None = None
 
     def compare(
         self, first: str, second: str, condition: tuple[str, int] = CLEAN, metric: str = "roc_auc"
@@ -179,7 +182,8 @@ def measure_robustness(
     if patches_per_patient is not None:
         check_whole("measure_robustness.patches_per_patient", patches_per_patient, 1, "Use None for all patches.")
     runtime = Runtime.of(runtime)
-    folds = fair_folds(cv, dataset, pipelines, owner="measure_robustness", audit=audit, runtime=runtime)
+    settled = {"owner": "measure_robustness", "audit": audit, "runtime": runtime, "kind": "perturbed"}
+    folds = fair_folds(cv, dataset, pipelines, **settled)
     for name, plan in plans.items():
         plan.build()
         for train, _ in folds.splits:
@@ -198,7 +202,8 @@ def measure_robustness(
         rows += _rows(name, by_condition, drawn, y, metrics)
         resamples |= {(name, *at): found for at, found in drawn.items()}
     n_patients = len(encode_patients(patients, len(tested))[0])
-    return Robustness(flat_table(rows), n_patients, len(tested), resamples, folds.left_out, folds.accepted)
+    counts = n_patients, len(tested)
+    return Robustness(flat_table(rows), *counts, resamples, folds.left_out, folds.accepted, folds.record(plans))
 
 
 def _make_plans(pipelines) -> dict[str, Plan]:

@@ -265,7 +265,10 @@ def test_each_look_at_the_test_patients_is_a_line_of_the_ledger(
     assert main([*words, "--overwrite"]) == 0, capsys.readouterr().err
     with ledger.open(encoding="utf-8", newline="") as file:
         lines = list(csv.DictReader(file))
-    assert [line["pipeline"].partition("/")[0] for line in lines] == list(script.MODELS)
+    models = [line["pipeline"].partition("/")[0] for line in lines if line["kind"] == "official"]
+    assert models == list(script.MODELS)
+    assert [line["pipeline"] for line in lines if line["kind"] == "perturbed"] == list(script.CARRIED)
+    assert len(lines) == len(script.MODELS) + len(script.CARRIED)
     assert {(line["n_test_patients"], line["n_test_patches"], line["trained_on"]) for line in lines} == {
         ("3", "30", "train+validation+unlisted")
     }
@@ -278,7 +281,7 @@ def test_each_look_at_the_test_patients_is_a_line_of_the_ledger(
     # A finished report is not replaced, and nobody looks at the test patients for it.
     assert main(words) == 2
     assert "--overwrite" in capsys.readouterr().err
-    assert len(ledger.read_text(encoding="utf-8").splitlines()) == 1 + len(script.MODELS)
+    assert len(ledger.read_text(encoding="utf-8").splitlines()) == 1 + len(lines)
 
 
 @pytest.mark.long

@@ -98,13 +98,6 @@ def test_the_official_run_learns_from_all_others_and_tests_the_official_ones(scr
     assert "40 patches of 4 official test patients" in words
 
 
-@pytest.mark.parametrize(("words", "official"), [((), True), (("--development",), False), (("--quick",), False)])
-def test_which_runs_have_a_ledger(script, tmp_path, words, official):
-    options = options_of(script, "--data", "d", "--ledger", tmp_path / "ledger.csv", *words)
-    found = script.test_settings(options, not (options.development or options.quick))
-    assert (found["ledger"] is not None) == (tmp_path / "ledger.csv").exists() == official
-
-
 def test_a_quick_run_with_data_leaves_the_test_patients_alone(script, tree, tmp_path):
     dataset, (train, test), _ = script.load(options_of(script, "--data", tree, "--quick"), tmp_path)
     assert "test" not in {official_roles().get(patient) for patient in dataset.patients}

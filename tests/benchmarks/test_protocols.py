@@ -8,37 +8,33 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from histofeat import IDCPipeline, evaluate, load_idc
-from histofeat.datasets import official_roles
+from histofeat.datasets import LEDGER_COLUMNS, Ledger, official_roles
 from histofeat.datasets._idc import FULL_SET
+from histofeat.evaluation._evaluation import _ledger_row as ledger_row
 from histofeat.model_selection import PatientKFold
 from histofeat.reporting import Table, write_report
 from histofeat.studies import (
     SplitRun,
-    append_to_ledger,
     commit_words,
     compare_with_published,
     data_words,
     load_published,
     make_pipelines,
-    open_ledger,
 )
-from histofeat.studies._official_test import pipeline_words
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROTOCOLS = REPOSITORY / "benchmarks" / "protocols"
-HEADER = (
-    "date,commit,pipeline,data,n_patches,n_test_patients,n_test_patches,roc_auc,balanced_accuracy_tuned,f1_tuned,"
-    "trained_on,threshold"
-)
+HEADER = ",".join(LEDGER_COLUMNS)
 LISTED, UNLISTED = "train+validation", "train+validation+unlisted"
 N_PATIENTS = {"train": 9, "validation": 3, "test": 5, "unlisted": 1}
 N_PATCHES = 20
-QUICK = ["--features", "lbp", "--heads", "logistic", "--recipes", "--no-chosen", "--resamples", "50", "--n-jobs", "1"]
+QUICK = ["--features", "lbp", "--heads", "logistic", "--recipes", "--resamples", "50", "--n-jobs", "1"]
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +98,7 @@ def finished(tree, tmp_path_factory):
     name = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_224_no_top.h5"
     (work / "weights" / name).write_bytes(b"no weights")
     options = ["--features", "handcrafted", "cnn", "--heads", "logistic", "--recipes", "fuzzy_color", "--add-unlisted"]
-    options += ["--no-chosen", "--threshold", "youden", "--resamples", "50", "--n-jobs", "1", "--weights", "weights"]
+    options += ["--threshold", "youden", "--resamples", "50", "--n-jobs", "1", "--weights", "weights"]
     return work, start(*options, "--data", *halves, "--output", "out/mine", "--ledger", "out/ledger.csv", cwd=work)
 
 
@@ -134,7 +130,7 @@ def test_run_writes_a_report_with_the_published_numbers_beside_ours(finished):
         assert title < notice < table < text.index("ROC curves")
         assert "Published numbers are on the full set of patches of the 49 patients and so not directly" in text
         assert "A test set, not a tuning set" in text
-        assert "which holds 4 with those of this command" in text
+        assert "Tests 5 registered patients (idc-official). Looks in the ledger, with this one: 1 official." in text
         for number in ("0.7648", "0.8468", "0.7180", "0.8423", "0.8900"):
             assert number in text
     markdown = (work / "out/mine/report.md").read_text(encoding="utf-8")
@@ -220,13 +216,16 @@ def test_run_writes_a_ledger_line_for_what_ran(finished):
         for name in ("mine", "mine-unlisted")
         for result in json.loads((work / "out" / name / "metrics.json").read_text(encoding="utf-8"))["results"]
     ]
-    for line, result in zip(lines, results, strict=True):
+    for line in lines:
         assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", line["date"])
         assert re.fullmatch(r"[0-9a-f]{7,}(\+dirty)?|unknown", line["commit"])
         assert (line["data"], line["n_patches"], line["n_test_patients"], line["n_test_patches"]) == (
             "IDC", "360", "5", "100",
         )  # fmt: skip
-        assert line["threshold"] == "youden"
+        assert (line["threshold"], line["kind"], line["registered"]) == ("youden", "official", "idc-official:5")
+        assert line["command"].startswith("python benchmarks/protocols/idc_official.py --data idc idc_second")
+    assert len({line["date"] for line in lines}) == 1
+    for line, result in zip(lines, results, strict=True):
         assert float(line["roc_auc"]) == pytest.approx(result["roc_auc"]["pooled"], abs=1e-6)
         assert float(line["f1_tuned"]) == pytest.approx(result["tuned"]["f1"]["pooled"], abs=1e-6)
 
@@ -242,7 +241,7 @@ def test_nothing_that_was_written_tells_whose_machine_it_was(finished, tree):
     script = "python benchmarks/protocols/idc_official.py"
     assert command.startswith(f"{script} --data idc idc_second --weights weights --output mine --n-jobs 1 ")
     assert command.endswith(
-        "--features handcrafted cnn --heads logistic --recipes fuzzy_color --no-chosen --add-unlisted --threshold "
+        "--features handcrafted cnn --heads logistic --recipes fuzzy_color --add-unlisted --threshold "
         "youden --resamples 50 --ledger ledger.csv"
     )
 
@@ -280,7 +279,7 @@ def test_line_is_there_though_the_report_fails_and_no_line_ever_changes(main, tr
         (["--features", "colour"], "Did you mean 'color'?"),
         (["--heads", "xgbost"], "Did you mean 'xgboost'?"),
         (["--recipes", "fuzzy_colour"], "--recipes: expected known names, got 'fuzzy_colour'. Did you mean 'fuzzy_"),
-        (["--features"], "--features, --recipes, --no-chosen: expected at least one pipeline, got none"),
+        (["--features"], "--features, --recipes: expected at least one pipeline, got none"),
         (
             ["--threshold", "f2"],
             "threshold: expected a rule such as f1, youden or sensitivity=0.95, got 'f2'",
@@ -342,7 +341,7 @@ def test_interruption_says_so(main, script, tree, monkeypatch, capsys):
 
 def test_network_and_sets_are_those_of_the_protocol(script):
     options = script.make_parser().parse_args(["--data", "x"])
-    assert (options.features, options.heads) == (["handcrafted", "cnn", "everything"], ["xgboost", "svm"])
+    assert (options.features, options.heads) == (["handcrafted"], ["xgboost", "svm"])
     assert options.ledger == REPOSITORY / "reports" / "test_ledger.csv"
     assert options.output == REPOSITORY / "reports" / "idc-official-sample"
     [(_, cnn)] = make_pipelines(["cnn"], ["svm"])
@@ -351,7 +350,7 @@ def test_network_and_sets_are_those_of_the_protocol(script):
 
 
 def test_recipes_follow_our_pipelines_with_a_random_forest_each(script):
-    options = script.make_parser().parse_args(["--data", "x", "--features", "lbp", "--seed", "3"])
+    options = script.make_parser().parse_args(["--data", "x", "--features", "lbp", "--seed", "3", "--chosen"])
     pipelines = script.make_pipelines(options)
     heads = [(name, pipeline.head) for name, pipeline in pipelines[:3]]
     assert heads == [("lbp", "xgboost"), ("lbp", "svm"), ("chosen", "vote")]
@@ -390,50 +389,24 @@ def test_network_is_named_in_the_ledger(evaluation):
         "CNNEmbedding(encoder='mobilenetv2_0.35_mid', engine='auto', input_size=128)",
     )
     model = replace(evaluation.models[0], name="everything", features=("color", "cnn"), families=families)
-    assert pipeline_words(model) == "everything/logistic (color+mobilenetv2_0.35_mid@128)"
+    row = ledger_row(model, SimpleNamespace(threshold="f1"))
+    assert row["pipeline"] == "everything/logistic (color+mobilenetv2_0.35_mid@128)"
 
 
 # --- the ledger ------------------------------------------------------------------------------------------------------
 
 
-def test_ledger_of_the_repository_is_one_and_says_what_its_lines_are_of():
+def test_ledger_of_the_repository_is_one_and_says_what_its_lines_are_of(tmp_path):
     path = REPOSITORY / "reports" / "test_ledger.csv"
-    before = path.read_bytes()
-    assert open_ledger(path) >= 6
-    assert path.read_bytes() == before
     for line in read_csv(path):
-        assert line["trained_on"] in (LISTED, UNLISTED)
-        assert re.fullmatch(r"f1|youden|sensitivity=0\.\d+", line["threshold"])
+        assert set(line["trained_on"].split("+")) <= {"train", "validation", "test", "unlisted"}
+        assert re.fullmatch(r"(f1|youden|sensitivity=0\.\d+)?", line["threshold"])
         assert None not in line
-
-
-def test_ledger_mends_an_open_last_line_and_comes_back_when_it_is_gone(evaluation, tmp_path):
-    path, model = tmp_path / "new" / "ledger.csv", evaluation.models[0]
-    tuned = model.tuned | {"f1": replace(model.tuned["f1"], pooled=float("nan"))}
-    scored = replace(evaluation, models=(replace(model, name="a, b", tuned=tuned),))
-    assert open_ledger(path) == 0
-    assert path.read_text() == f"{HEADER}\n"
-    path.write_text(f"{HEADER}\n2026-01-01,abc,somebody's")
-    assert append_to_ledger(path, scored, commit="1a2b3c4", trained_on=LISTED) == 2
-    assert path.read_text().startswith(f"{HEADER}\n2026-01-01,abc,somebody's\n20")
-    row = read_csv(path)[1]
-    assert (row["commit"], row["pipeline"], row["f1_tuned"]) == ("1a2b3c4", "a, b/logistic (lbp)", "")
-    assert row["roc_auc"] == f"{model.scores['roc_auc'].pooled:.6f}"
-    assert (row["trained_on"], row["threshold"], row["n_test_patients"]) == (LISTED, "f1", "5")
-    path.unlink()
-    assert append_to_ledger(path, evaluation, commit="1", trained_on=UNLISTED) == 2
-
-
-def test_foreign_ledger_is_refused(evaluation, tmp_path):
-    path = tmp_path / "prices.csv"
-    path.write_bytes(b"\xff\xfe,price\n")
-    settings = {"commit": "1", "trained_on": LISTED}
-    for attempt in (open_ledger, lambda path: append_to_ledger(path, evaluation, **settings)):
-        with pytest.raises(ValueError, match=r"ledger: expected a file with the ledger's header, got .*prices.csv"):
-            attempt(path)
-    with pytest.raises(ValueError, match="expected a file, got the folder"):
-        open_ledger(tmp_path)
-    assert path.read_bytes() == b"\xff\xfe,price\n"
+    copy = tmp_path / "ledger.csv"
+    copy.write_bytes(path.read_bytes())
+    Ledger(copy).open()
+    assert copy.read_bytes().partition(b"\n")[2] == path.read_bytes().partition(b"\n")[2]
+    assert Ledger(copy).looks()["official"] >= 13
 
 
 def test_commit_says_when_the_code_differs_from_it(tmp_path, monkeypatch):
@@ -513,7 +486,7 @@ def test_data_words_tell_sample_full_set_and_neither(script, evaluation):
     more = replace(audit, n_patches=300_000)
     assert words(replace(dataset, audit=more), whole).startswith("not the published set: 300,000 patches where 277,524")
     run = SplitRun(LISTED, replace(evaluation, dataset=replace(dataset, audit=full)))
-    notices, _ = script.sections(run, compare_with_published([run], split, []), 1)
+    notices, _ = script.sections(run, compare_with_published([run], split, []))
     assert notices.count("[!") == notices.count("[!NOTE]") == 1
     assert "on all patches of the same 49 patients" in notices
 
@@ -527,7 +500,7 @@ def test_rows_without_resamples_have_no_interval(script, tree):
     assert found.rows[0]["f1_low"] is None
     table, folded = (
         [[cell.strip() for cell in line.split("|")[1:-1]] for line in part.splitlines() if line.startswith("| ")][1:]
-        for part in script.sections(run, found, 1)[1].split("<details>")
+        for part in script.sections(run, found)[1].split("<details>")
     )
     assert [row[3] for row in (*table[:2], *folded)] == ["tuned threshold", "as published", "at 0.5"]
     assert "[" not in "".join(table[0][5:])
@@ -543,12 +516,11 @@ def test_rows_name_the_training_patients_and_the_notices_say_which_are_not_publi
     assert [row["trained_on"] for row in rows] == [LISTED] * 4 + [UNLISTED] * 2 + [None] * 6
     assert (rows[0]["threshold"], rows[1]["threshold"], rows[-1]["threshold"]) == ("f1", None, None)
     assert rows[0]["roc_auc"] == rows[1]["roc_auc"] != rows[4]["roc_auc"]
-    (first, text), (second, _) = (script.sections(run, found, 9) for run in runs)
+    (first, text), (second, _) = (script.sections(run, found) for run in runs)
     assert re.findall(r"\[!(\w+)\]", first) == ["WARNING", "NOTE"]
     assert re.findall(r"\[!(\w+)\]", second) == ["WARNING", "WARNING"]
     assert "**This report is not of the published protocol**" in second
     assert "to the training side: 1 with\n>   20 patches" in second
-    assert "which holds 9 with those of this command" in first
     assert f"{LISTED}: the published split, fitted on 240 patches of 9 of the 84 train and 3 of the 29 val" in text
     assert f"{UNLISTED}: fitted on 260 patches of 13 patients" in text
     assert "the threshold is chosen for the highest F1, on scores" in text
