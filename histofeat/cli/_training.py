@@ -62,16 +62,10 @@ def train(
 
     check_target(output, overwrite=overwrite)
     progress = Progress(quiet=quiet)
-    pipeline = make_pipeline(
-        None if features is None else [name.strip() for name in features.split(",")],
-        head,
-        epochs=epochs,
-        class_weight=class_weight,
-        normalizer=normalizer,
-        n_jobs=n_jobs,
-        random_state=seed,
-        progress=lambda done, total, values: progress.say(_epoch(done, total, values)),
-    )
+    families = None if features is None else [name.strip() for name in features.split(",")]
+    settings = {"epochs": epochs, "class_weight": class_weight, "normalizer": normalizer, "n_jobs": n_jobs}
+    settings["progress"] = lambda done, total, values: progress.say(_epoch(done, total, values))
+    pipeline = make_pipeline(families, head, random_state=seed, **settings)
     of_breakhis = {"target": target, "magnification": magnification, "duplicates": duplicates}
     dataset = training_part(open_dataset(data, format, patients=patients, **of_breakhis), only=only)
     progress.say(dataset.audit.summary())

@@ -72,7 +72,7 @@ class Leakage:
         without coordinates. Under the split by patient it is 0.
     n_resamples, random_state : int
     registered : str or None
-        A sentence on registered test patients among those tested.
+        As in `Evaluation.protocol`.
     """
 
     rows: tuple[LeakageRow, ...]
