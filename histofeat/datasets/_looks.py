@@ -16,6 +16,7 @@ import pandas as pd
 from histofeat.datasets._idc import parse_name
 from histofeat.datasets._parts import official_roles
 from histofeat.datasets._writing import write_whole
+from histofeat.model_selection import canonical_patients
 
 #: Columns of a ledger. Lines of earlier versions end with "threshold".
 LEDGER_COLUMNS = (
@@ -48,7 +49,7 @@ class RegisteredTest:
     def trained_on(self, patients: Iterable[str]) -> str:
         """Return the roles of training patients, joined by "+"; "unlisted" are those without a role."""
         roles = self.roles()
-        found = {roles.get(patient, "unlisted") for patient in patients}
+        found = {roles.get(patient, "unlisted") for patient in set(patients)}
         return "+".join(role for role in ("train", "validation", "test", "unlisted") if role in found)
 
 
@@ -89,7 +90,7 @@ def registered_patients(patients: Iterable[Any], names: Iterable[Any] = ()) -> d
     >>> registered_patients(["8864", "9"])
     {}
     """
-    ids = {str(patient) for patient in patients}
+    ids = set(canonical_patients(list(patients)))
     files = {re.split(r"[\\/]", str(name))[-1] for name in names}
     counts = {}
     for name, listed in REGISTERED_TESTS.items():
@@ -265,12 +266,12 @@ class Look:
             return None
         if ledger is not None:
             ledger.open()
-        n_patients, (first, *_) = len({str(patient) for patient in patients}), registered
+        n_patients, (first, *_) = len(set(canonical_patients(patients))), registered
         alone = n_folds == 1 and n_patients == sum(registered.values())
         known = {
             "n_test_patients": n_patients,
             "n_test_patches": len(patients),
-            "trained_on": REGISTERED_TESTS[first].trained_on({str(patient) for patient in trained}),
+            "trained_on": REGISTERED_TESTS[first].trained_on(canonical_patients(list(trained))),
             "kind": kind or ("official" if alone else "cross-validation"),
             "registered": " ".join(f"{name}:{n}" for name, n in registered.items()),
         }

@@ -71,8 +71,6 @@ class Leakage:
         Share of the tested patches that touch a training patch of their own slide under the split by patch; NaN
         without coordinates. Under the split by patient it is 0.
     n_resamples, random_state : int
-    registered : str or None
-        As in `Evaluation.protocol`.
     """
 
     rows: tuple[LeakageRow, ...]
@@ -83,7 +81,6 @@ class Leakage:
     touching: float
     n_resamples: int
     random_state: int
-    registered: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Give the content as dicts, lists and plain values, None for what is undefined: ready for JSON."""
@@ -163,7 +160,6 @@ def measure_leakage(
         touching=touching_share(dataset, leaked.splits),
         n_resamples=int(n_resamples),
         random_state=int(random_state),
-        registered=leaked.protocol["registered"],
     )
 
 

@@ -59,7 +59,8 @@ def test_names_of_files_count_whatever_the_ids_are():
 
 
 def test_ids_alone_count_where_they_are_many():
-    assert registered_patients(map(int, TEST)) == {"idc-official": 49}
+    assert registered_patients(map(float, TEST)) == {"idc-official": 49}
+    assert registered_patients(f" {patient}\u200b" for patient in TEST) == {"idc-official": 49}
     assert registered_patients([*TEST, *(f"p{number}" for number in range(190))]) == {"idc-official": 49}
     # Other data sets have numbers as ids, too.
     assert registered_patients(TEST[:4]) == {}
