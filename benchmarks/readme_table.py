@@ -47,7 +47,13 @@ def results_block(report, page):
     path = report / "metrics.json"
     if not path.is_file():
         raise ValueError(f"report: expected the folder of a finished report, got {str(report)!r} without metrics.json.")
-    tables = tables_of(json.loads(path.read_text(encoding="utf-8")))
+    try:
+        tables = tables_of(json.loads(path.read_text(encoding="utf-8")))
+    except KeyError as error:
+        raise ValueError(
+            f"report: expected one that this version of histofeat made, got {str(report)!r} without {error}. Make it "
+            f"again: make reports ONLY={report.resolve().name}."
+        ) from error
     home, page = report.resolve(), page.resolve()
     where = link = home.name
     if home.is_relative_to(REPOSITORY):

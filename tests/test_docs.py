@@ -68,7 +68,7 @@ def test_the_card_has_no_score_outside_its_marks(tables):
 def test_a_card_written_anew_says_what_the_report_says(tables, tmp_path):
     report, card = tmp_path / "report", tmp_path / "CARD.md"
     payload = json.loads((ENCODER_REPORT / "metrics.json").read_text(encoding="utf-8"))
-    payload["results"]["models"][0]["roc_auc"] = {"pooled": 0.1234, "ci95": [0.1, 0.2]}
+    payload["results"]["models"][0]["roc_auc"] = {"value": 0.1234, "pooled": 0.9, "ci95": [0.1, 0.2]}
     payload["results"]["differences"] = []
     report.mkdir()
     (report / "metrics.json").write_text(json.dumps(payload), encoding="utf-8")
@@ -82,6 +82,23 @@ def test_a_card_written_anew_says_what_the_report_says(tables, tmp_path):
     assert "### On perturbed patches" in text
     assert "67 images of 20 patients" in text
     assert "[report](report/report.md); written by `python benchmarks/readme_table.py report`." in text
+
+
+def test_a_table_is_followed_by_the_caution_of_its_report(tables):
+    payload = json.loads((ROOT / "reports/idc-sample/metrics.json").read_text(encoding="utf-8"))
+    block = tables.tables_of({**payload, "caution": "Only 9 tested patients."})
+    assert block.rstrip().endswith("lower is better.\n\nOnly 9 tested patients.")
+    assert tables.tables_of({**payload, "caution": None}).rstrip().endswith("lower is better.")
+
+
+def test_a_report_of_another_version_is_refused(tables, tmp_path, capsys):
+    payload = json.loads((ROOT / "reports/idc-sample/metrics.json").read_text(encoding="utf-8"))
+    del payload["results"][0]["n_features"]
+    (tmp_path / "metrics.json").write_text(json.dumps(payload), encoding="utf-8")
+    assert tables.main([str(tmp_path), "--readme", str(ROOT / "README.md"), "--check"]) == 2
+    printed = capsys.readouterr().err
+    assert f"expected one that this version of histofeat made, got {str(tmp_path)!r} without 'n_features'" in printed
+    assert f"make reports ONLY={tmp_path.name}." in printed
 
 
 def test_what_the_results_page_says_of_networks_is_what_their_reports_say():
