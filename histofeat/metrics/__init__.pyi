@@ -1,12 +1,19 @@
-from ._bootstrap import Bootstrap as Bootstrap, bootstrap_scores as bootstrap_scores, patient_weights as patient_weights
+from ._bootstrap import (
+    Bootstrap as Bootstrap,
+    bootstrap_scores as bootstrap_scores,
+    count_carriers as count_carriers,
+    few_patients as few_patients,
+    mean_bootstrap as mean_bootstrap,
+    patient_weights as patient_weights,
+    standard_error as standard_error,
+    t_interval as t_interval,
+)
 from ._calibration import CalibrationAssessment as CalibrationAssessment, assess_calibration as assess_calibration
 from ._calibrator import Calibrator as Calibrator, fit_calibrator as fit_calibrator
 from ._comparison import (
     Comparison as Comparison,
     Comparisons as Comparisons,
-    bootstrap_p as bootstrap_p,
     compare_models as compare_models,
-    holm as holm,
 )
 from ._conformal import UNITS as UNITS, fit_conformal as fit_conformal, measure_coverage as measure_coverage
 from ._definitions import (
@@ -21,6 +28,7 @@ from ._definitions import (
     plain_values as plain_values,
     scores as scores,
 )
+from ._multiple_tests import holm as holm, step_down as step_down
 from ._one_vs_rest import (
     CLASS_METRICS as CLASS_METRICS,
     ClassScores as ClassScores,
@@ -31,6 +39,7 @@ from ._one_vs_rest import (
 from ._out_of_fold import (
     PatientAverages as PatientAverages,
     Score as Score,
+    method_interval as method_interval,
     patient_averages as patient_averages,
     score_folds as score_folds,
 )

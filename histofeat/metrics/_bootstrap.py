@@ -1,13 +1,15 @@
 """Resample patients for intervals of every metric: thousands of resamples from one sort of the patches."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import special
 
-from histofeat.exceptions import check_whole
+from histofeat.exceptions import check_name, check_whole
 from histofeat.metrics._definitions import (
+    METRIC_RECORDS,
     METRICS,
     check_metrics,
     check_predictions,
@@ -15,7 +17,11 @@ from histofeat.metrics._definitions import (
     most_probable,
     weighted_scores,
 )
+from histofeat.metrics._ranking import check_fold
 from histofeat.model_selection import encode_patients
+
+#: Of two classes: the class whose carriers alone are behind a metric.
+_CLASS_OF = {"specificity": 0, "sensitivity": 1}
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,33 +37,153 @@ class Bootstrap:
         The patients that were resampled.
     n_dropped : int
         Resamples without any patch of some class.
+    estimates : Mapping of str to float
+        The metric in the sample.
+    carriers : tuple of int
+        The patients with patches of each class that occurs.
+    scale : {"bounded", "difference"}, default="bounded"
+        Whether the metrics lie between bounds or are differences of such.
     """
 
     samples: Mapping[str, np.ndarray]
     n_patients: int
     n_dropped: int
+    estimates: Mapping[str, float]
+    carriers: tuple[int, ...]
+    scale: str = "bounded"
 
     def n_used(self, metric: str) -> int:
         """Return the number of resamples in which `metric` is defined."""
         return int(np.isfinite(self.samples[metric]).sum())
 
-    def interval(self, metric: str, level: float = 0.95) -> tuple[float, float]:
-        """Return the percentile interval of `metric`.
+    def minus(self, other: "Bootstrap") -> "Bootstrap":
+        """Return the differences from other scores of the same patients, resample by resample."""
+        both = [metric for metric in self.samples if metric in other.samples]
+        return replace(
+            self,
+            samples={metric: self.samples[metric] - other.samples[metric] for metric in both},
+            estimates={metric: self.estimates[metric] - other.estimates[metric] for metric in both},
+            scale="difference",
+        )
+
+    def standard_error(self, metric: str) -> float:
+        """Return the standard error of `metric`, see `standard_error`."""
+        return standard_error(self.samples[metric], self.n_patients)
+
+    def p_value(self, metric: str) -> float:
+        """Return the two-sided p-value of a difference by the t distribution, for the hypothesis that it is 0.
+
+        With as many degrees of freedom as `interval` has; 1 where there is no difference, NaN where it cannot be told.
+        """
+        error, df = self.standard_error(metric), min(self.carriers) - 1
+        if not np.isfinite(error) or df < 1 or self.scale != "difference":
+            return np.nan
+        if self.estimates[metric] == 0:
+            return 1.0
+        return float(2 * special.stdtr(df, -abs(self.estimates[metric]) / error)) if error > 0 else np.nan
+
+    def interval(self, metric: str, level: float = 0.95, method: str = "t") -> tuple[float, float]:
+        """Return the interval of `metric`.
 
         Parameters
         ----------
         metric : str
             A key of `samples`.
         level : float in (0, 1), default=0.95
-            The share of resamples inside.
+            How often an interval made in this way holds the truth.
+        method : {"t", "percentile"}, default="t"
+            See Notes of `bootstrap_scores`.
 
         Returns
         -------
         low, high : float
-            NaN if no resample defines the metric, or there is a single patient.
+            NaN if no resample defines the metric, a class has fewer than two carriers, or nothing varies.
         """
         check_level(level, "Bootstrap.interval")
-        return percentiles(self.samples[metric], level) if self.n_patients > 1 else (np.nan, np.nan)
+        check_name("Bootstrap.interval.method", method, ("t", "percentile"))
+        carriers, value = min(self.carriers), self.estimates[metric]
+        if carriers < 2 or not self.n_used(metric):
+            return np.nan, np.nan
+        if method == "percentile":
+            return percentiles(self.samples[metric], level)
+        if self.scale == "difference":
+            return t_interval(value, self.standard_error(metric), carriers - 1, level, scale="linear")
+        successes = self.n_patients if metric == "accuracy" else carriers
+        if metric in _CLASS_OF and len(self.carriers) == 2:
+            successes = self.carriers[_CLASS_OF[metric]]
+        error = self.standard_error(metric)
+        return t_interval(value, error, carriers - 1, level, scale=metric_scale(metric), successes=successes)
+
+
+def metric_scale(metric: str) -> str:
+    """Scale of the interval of a metric: "log" for losses, "logit" for what lies between 0 and 1."""
+    return "log" if metric in METRIC_RECORDS and METRIC_RECORDS[metric].kind == "loss" else "logit"
+
+
+def mean_bootstrap(found: Sequence[Bootstrap]) -> Bootstrap:
+    """Average scores of one kind over the same resamples, such as those of several draws."""
+    names = found[0].samples
+    return replace(
+        found[0],
+        samples={name: np.mean([each.samples[name] for each in found], axis=0) for name in names},
+        estimates={name: float(np.mean([each.estimates[name] for each in found])) for name in names},
+    )
+
+
+def standard_error(samples: np.ndarray, n_patients: int) -> float:
+    """Standard deviation over the resamples, times sqrt(n / (n - 1)) for n patients; NaN with fewer than two."""
+    samples = samples[np.isfinite(samples)]
+    if samples.size < 2 or n_patients < 2:
+        return np.nan
+    return float(samples.std(ddof=1) * np.sqrt(n_patients / (n_patients - 1)))
+
+
+def t_interval(
+    value: float, error: float, df: int, level: float = 0.95, *, scale: str = "logit", successes: int | None = None
+) -> tuple[float, float]:
+    """Give a t interval of a score, on a scale on which its distribution is closer to symmetric.
+
+    Parameters
+    ----------
+    value : float
+        The score.
+    error : float
+        Its standard error on its own scale; the delta method carries it to the other.
+    df : int
+        Degrees of freedom.
+    level : float in (0, 1), default=0.95
+    scale : {"logit", "log", "linear"}
+        "logit" for scores from 0 to 1, "log" for losses from 0.
+    successes : int, optional
+        Patients behind a score of exactly 0 or 1, for its bound ``(alpha / 2) ** (1 / successes)``: that of Clopper and
+        Pearson (1934, doi:10.1093/biomet/26.4.404) for a share of patients, and conservative for a ROC-AUC.
+
+    Returns
+    -------
+    low, high : float
+        NaN where they cannot be estimated: without degrees of freedom, or without variation.
+
+    Examples
+    --------
+    >>> [round(end, 3) for end in t_interval(0.9, 0.04, df=9)]
+    [0.767, 0.961]
+    >>> [round(end, 3) for end in t_interval(1.0, 0.0, df=9, successes=10)]
+    [0.692, 1.0]
+    """
+    if df < 1 or not np.isfinite(value):
+        return np.nan, np.nan
+    if scale == "logit" and value in (0, 1) and successes is not None:
+        bound = ((1 - level) / 2) ** (1 / successes)
+        return (bound, 1.0) if value == 1 else (0.0, 1 - bound)
+    there, back, slope = {
+        "logit": (special.logit, special.expit, value * (1 - value)),
+        "log": (np.log, np.exp, value),
+        "linear": (float, float, 1.0),
+    }[scale]
+    if not error > 0 or slope <= 0:
+        return np.nan, np.nan
+    half = special.stdtrit(df, (1 + level) / 2) * error / slope
+    return float(back(there(value) - half)), float(back(there(value) + half))
 
 
 def check_level(level, owner):
@@ -123,6 +249,7 @@ def bootstrap_scores(
     n_resamples: int = 2000,
     random_state: int = 0,
     n_jobs: int | None = None,
+    fold: ArrayLike | None = None,
 ) -> Bootstrap:
     """Compute every metric under resampling of patients.
 
@@ -148,6 +275,8 @@ def bootstrap_scores(
         Seed of `patient_weights`.
     n_jobs : int, optional
         Threads. The result does not depend on it.
+    fold : array-like of shape (n,), int, optional
+        The fold that tests the patch; ROC-AUC and average precision then compare patches of one fold only.
 
     Returns
     -------
@@ -167,6 +296,12 @@ def bootstrap_scores(
     are computed from sums per patient and one matrix product, metrics of the ranking from a single walk over the
     sorted patches for many resamples at a time.
 
+    `Bootstrap.interval` is a t interval on the logit scale (log scale for losses): the standard deviation over the
+    resamples times sqrt(n / (n - 1)), with one degree of freedom less than the patients who carry the rarest class.
+    Percentiles of so few patients are too narrow and miss on one side. At a score of exactly 0 or 1, where the
+    resamples do not vary, it is the bound of `t_interval`. There is none with fewer than two carriers of a class, and
+    none where every resample gives the same score, such as the 0.5 of constant probabilities.
+
     Examples
     --------
     >>> y, proba = [0, 1] * 6, [[0.6, 0.4], [0.3, 0.7], [0.2, 0.8], [0.4, 0.6]] * 3
@@ -180,11 +315,55 @@ def bootstrap_scores(
     predicted = most_probable(proba) if predicted is None else predicted
     ids, codes = encode_patients(patients, len(y), "patients")
     weights = patient_weights(patients, n_resamples, random_state)
-    samples = weighted_scores(y, proba, predicted, codes, weights, metrics, n_jobs)
-    lost = vanished(y, codes, weights)
-    # Dropped resamples become NaN; the others keep their position.
-    samples = {name: frozen(np.where(lost, np.nan, values)) for name, values in samples.items()}
-    return Bootstrap(samples, len(ids), int(lost.sum()))
+    # The sample itself is one more weighting.
+    weights = np.vstack([np.ones_like(weights, shape=(1, len(ids))), weights])
+    found = weighted_scores(y, proba, predicted, codes, weights, metrics, n_jobs, fold=check_fold(fold, len(y)))
+    lost = vanished(y, codes, weights[1:])
+    return Bootstrap(
+        # Dropped resamples become NaN; the others keep their position.
+        samples={name: frozen(np.where(lost, np.nan, values[1:])) for name, values in found.items()},
+        n_patients=len(ids),
+        n_dropped=int(lost.sum()),
+        estimates={name: float(values[0]) for name, values in found.items()},
+        carriers=count_carriers(y, codes),
+    )
+
+
+#: Fewer patients, or carriers of a class, and intervals may cover less than they promise.
+_FEW_PATIENTS, _FEW_CARRIERS = 30, 15
+
+
+def few_patients(n_patients: int, carriers: Sequence[int]) -> str | None:
+    """Give a sentence of caution where intervals are of few patients.
+
+    Parameters
+    ----------
+    n_patients : int
+        Tested patients.
+    carriers : sequence of int
+        Patients with patches of each class.
+
+    Returns
+    -------
+    caution : str or None
+        None from 30 patients with 15 carriers of each class.
+
+    Examples
+    --------
+    >>> few_patients(12, (12, 7))
+    'Only 12 tested patients, of whom 7 carry the rarest class: intervals may hold the truth less often than 95 %.'
+    """
+    if n_patients >= _FEW_PATIENTS and min(carriers) >= _FEW_CARRIERS:
+        return None
+    return (
+        f"Only {n_patients} tested patients, of whom {min(carriers)} carry the rarest class: intervals may hold the "
+        "truth less often than 95 %."
+    )
+
+
+def count_carriers(y: np.ndarray, codes: np.ndarray) -> tuple[int, ...]:
+    """Count the patients with patches of each class that occurs."""
+    return tuple(len(np.unique(codes[y == code])) for code in np.unique(y))
 
 
 def vanished(y, codes, weights):

@@ -7,9 +7,16 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from histofeat.exceptions import check_name, check_whole
-from histofeat.metrics._bootstrap import check_level, patient_weights, percentiles
-from histofeat.metrics._definitions import check_scores, plain_values, ratio
+from histofeat.exceptions import check_name, check_whole, refuse_rows
+from histofeat.metrics._bootstrap import (
+    check_level,
+    count_carriers,
+    patient_weights,
+    percentiles,
+    standard_error,
+    t_interval,
+)
+from histofeat.metrics._definitions import check_codes, plain_values, ratio
 from histofeat.model_selection import encode_patients
 
 STRATEGIES = ("quantile", "uniform")
@@ -83,6 +90,8 @@ class CalibrationAssessment:
         "ece" and "reliability" of a calibrated model on resamples of these patients: chance alone.
     curve : ReliabilityCurve
     n_patients : int
+    carriers : tuple of int
+        The patients with patches of each class.
     """
 
     values: Mapping[str, float]
@@ -90,6 +99,7 @@ class CalibrationAssessment:
     by_chance: Mapping[str, np.ndarray] = field(repr=False)
     curve: ReliabilityCurve = field(repr=False)
     n_patients: int
+    carriers: tuple[int, ...]
 
     def interval(self, measure: str, level: float = 0.95) -> tuple[float, float]:
         """Return the interval of one of `values`; see `assess_calibration` on how."""
@@ -120,8 +130,13 @@ class CalibrationAssessment:
 
     def _between(self, value, samples, measure, level, signed=False):
         check_level(level, "CalibrationAssessment")
-        if not samples.size or self.n_patients < 2:
+        if not samples.size or min(self.carriers) < 2:
             return np.nan, np.nan
+        if measure == "brier":
+            scale = "linear" if signed else "log"
+            return t_interval(
+                value, standard_error(samples, self.n_patients), min(self.carriers) - 1, level, scale=scale
+            )
         low, high = percentiles(samples, level)
         if measure in _INFLATED:
             low, high = min(low, 2 * value - high), max(high, 2 * value - low)
@@ -200,13 +215,13 @@ def assess_calibration(
     (Naeini, Cooper and Hauskrecht 2015, doi:10.1609/aaai.v29i1.9602), here of the probability of the positive class,
     not of the predicted one. "bias" is the mean probability - the share of positives.
 
-    Intervals are percentile intervals, except for "ece", "reliability" and "resolution". These add up absolute or
-    squared distances, which chance makes larger, and a resample makes larger again: percentiles lie too high and miss
-    the 0 of a calibrated model. Their intervals cover the percentile and the basic interval,
-    ``2 * value - percentile``. They start at 0 where "ece" or "reliability" is not above
-    `CalibrationAssessment.chance_limit`: there the distances of the sample are taken off each bin, and what is left in
-    the resamples is what a calibrated model would show on such patients. The band of the curve has no width in a bin
-    whose patches are all of one class, which does not mean that its share is certain.
+    The interval of "brier" is that of `histofeat.metrics.bootstrap_scores`. The others are percentile intervals, except
+    for "ece", "reliability" and "resolution". These add up absolute or squared distances, which chance makes larger,
+    and a resample makes larger again: percentiles lie too high and miss the 0 of a calibrated model. Their intervals
+    cover the percentile and the basic interval, ``2 * value - percentile``. They start at 0 where "ece" or
+    "reliability" is not above `CalibrationAssessment.chance_limit`: there the distances of the sample are taken off
+    each bin, and what is left in the resamples is what a calibrated model would show on such patients. The band of the
+    curve has no width in a bin whose patches are all of one class, which does not mean that its share is certain.
 
     Examples
     --------
@@ -231,7 +246,42 @@ def assess_calibration(
         tuple((by_patient[:, _N] > 0).sum(axis=0).tolist()),
     )
     values = {name: float(value) for name, value in _measures(total).items()}
-    return CalibrationAssessment(values, _measures(resampled), _by_chance(resampled, total), curve, len(ids))
+    return CalibrationAssessment(
+        values, _measures(resampled), _by_chance(resampled, total), curve, len(ids), count_carriers(y, codes)
+    )
+
+
+def check_scores(y, score, owner):
+    """Refuse scores of two classes that are not probabilities, or do not fit the labels.
+
+    Parameters
+    ----------
+    y : array-like of shape (n,), int or bool
+        0 or 1; one class may be absent.
+    score : array-like of shape (n,), float in [0, 1]
+        Probability of class 1.
+    owner : str
+        The function that the message names.
+
+    Returns
+    -------
+    y : ndarray of shape (n,), int64
+    score : ndarray of shape (n,), float64
+
+    Raises
+    ------
+    ValueError
+        If a score is NaN or out of range, or a shape or code does not fit.
+    """
+    score = np.asarray(score, dtype=np.float64)
+    if score.ndim != 1 or not score.size:
+        raise ValueError(
+            f"{owner}.score: expected a probability of class 1 for each patch, got shape {score.shape}. Pass "
+            "proba[:, 1]; of more than two classes one against the rest, y == code with proba[:, code]."
+        )
+    remedy = "Pass only patches that were scored, and probabilities, not decision values."
+    refuse_rows(~((score >= 0) & (score <= 1)), score, f"{owner}.score: expected probabilities from 0 to 1", remedy)
+    return check_codes(y, len(score), 2, f"{owner}.y"), score
 
 
 def _bands(resampled, level):

@@ -1,42 +1,47 @@
-"""Compare models on the same resamples of the same patients, with p-values adjusted for their number."""
+"""Compare models with one of them on the same resamples of the same patients, as one family of tests."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
 
-from histofeat.exceptions import check_name, refuse_rows
-from histofeat.metrics._bootstrap import bootstrap_scores
-from histofeat.metrics._definitions import LABEL_METRICS, METRICS, plain_values
+from histofeat.exceptions import check_name
+from histofeat.metrics._bootstrap import Bootstrap, bootstrap_scores
+from histofeat.metrics._definitions import LABEL_METRICS, METRIC_RECORDS, METRICS, plain_values
+from histofeat.metrics._multiple_tests import step_down
 from histofeat.model_selection import encode_patients
 
 _TUNED = tuple(f"{metric}_tuned" for metric in LABEL_METRICS)
+#: From which adjusted p-value two models are not told apart.
+_LIMIT = 0.05
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models in one metric.
+    """A model and the reference in one metric.
 
     Parameters
     ----------
     metric : str
         One of `histofeat.metrics.METRICS`, or of its label metrics with "_tuned" at the end.
     first, second : str
-        The models, as "name/head".
+        The model and the reference, as "name/head".
     first_value, second_value : float
-        Their pooled scores.
+        Their scores.
     difference : float
         First - second.
     ci95 : tuple of (float, float)
-        95 % percentile interval of the difference; NaN where no resample defines it.
+        95 % t interval of the difference; NaN where it cannot be estimated.
+    simultaneous_ci95 : tuple of (float, float)
+        Interval that holds, with probability 0.95, together with those of all other rows.
     p : float
-        See `histofeat.metrics.bootstrap_p`.
-    p_holm : float
-        `p` adjusted for all comparisons of the table; see `histofeat.metrics.holm`.
+        See `histofeat.metrics.Bootstrap.p_value`.
+    p_adjusted : float
+        `p` adjusted for all rows of the table; see `histofeat.metrics.step_down`.
+    non_inferior : bool or None
+        Whether `ci95` leaves out every difference that is worse than the margin; None without a margin.
     n_resamples : int
         The resamples in which both models have the metric.
     """
@@ -48,58 +53,88 @@ class Comparison:
     second_value: float
     difference: float
     ci95: tuple[float, float]
+    simultaneous_ci95: tuple[float, float]
     p: float
-    p_holm: float
+    p_adjusted: float
+    non_inferior: bool | None
     n_resamples: int
 
 
 @dataclass(frozen=True)
 class Comparisons:
-    """A table of comparisons, and the resamples behind it.
+    """A table of comparisons with one reference: one family of tests.
 
     Parameters
     ----------
     rows : tuple of Comparison
         Metric by metric, in the order asked for.
-    reference : str or None
-        The model that all others are compared with; None if every pair is compared.
+    reference : str
+        The model that all others are compared with.
+    is_best : bool
+        Whether the reference was not named, but is the best of these very scores.
     n_patients : int
         Patients that were resampled.
     n_resamples : int
         How often.
+    margin : float or None
+        The largest difference that does not matter.
+    costs : Mapping of str to int
+        Columns of each model's features.
     """
 
     rows: tuple[Comparison, ...]
-    reference: str | None
+    reference: str
+    is_best: bool
     n_patients: int
     n_resamples: int
+    margin: float | None
+    costs: Mapping[str, int]
 
     @property
-    def smallest_p_holm(self) -> float:
-        """The smallest adjusted p that these resamples can show; if it is near 0.05, compare less or resample more."""
-        return min(1.0, sum(np.isfinite(row.p) for row in self.rows) / (1 + self.n_resamples))
+    def verdict(self) -> str:
+        """The first metric in words: who is not told apart from the reference, and which of these is the cheapest."""
+        rows = [row for row in self.rows if row.metric == self.rows[0].metric]
+        # A p-value that is not defined tells nothing apart either.
+        alike = [row.first for row in rows if not row.p_adjusted < _LIMIT]
+        words = _words(rows[0].metric)
+        if not alike:
+            return f"{words}: every other model is told apart from {self.reference}."
+        cheapest = min([self.reference, *alike], key=lambda name: self.costs[name])
+        return (
+            f"{words}: not told apart from {self.reference}: {', '.join(alike)}. The cheapest of these is {cheapest}, "
+            f"with {self.costs[cheapest]:,} columns."
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for files."""
-        return {**plain_values(self), "smallest_p_holm": self.smallest_p_holm}
+        return {**plain_values(self), "verdict": self.verdict}
 
     def to_frame(self) -> pd.DataFrame:
         """Return the rows as a DataFrame, the interval in columns ``low`` and ``high``."""
         frame = pd.DataFrame([asdict(row) for row in self.rows])
-        ends = pd.DataFrame(frame.pop("ci95").tolist(), columns=["low", "high"])
-        where = frame.columns.get_loc("difference") + 1
-        return pd.concat([frame.iloc[:, :where], ends, frame.iloc[:, where:]], axis=1)
+        for prefix, name in (("simultaneous_", "simultaneous_ci95"), ("", "ci95")):
+            ends = np.array(frame.pop(name).tolist())
+            where = frame.columns.get_loc("difference") + 1
+            frame.insert(where, f"{prefix}low", ends[:, 0])
+            frame.insert(where + 1, f"{prefix}high", ends[:, 1])
+        return frame
+
+
+def _words(metric: str) -> str:
+    record = METRIC_RECORDS[metric.removesuffix("_tuned")]
+    return record.words + (" at the tuned threshold" if metric.endswith("_tuned") else "")
 
 
 def compare_models(
     evaluation: Any,
-    metrics: Sequence[str] = ("roc_auc", "balanced_accuracy", "f1"),
+    metrics: Sequence[str] | str = ("roc_auc",),
     *,
     reference: str | None = None,
+    margin: float | None = None,
     n_resamples: int | None = None,
     n_jobs: int | None = None,
 ) -> Comparisons:
-    """Compare every two models of an evaluation, or all with one, patient by patient.
+    """Compare all models of an evaluation with one of them, patient by patient.
 
     Parameters
     ----------
@@ -107,10 +142,12 @@ def compare_models(
         With a mapping, models of several evaluations of the same tested patches; their names then begin with the key.
     metrics : sequence of str
         Of `histofeat.metrics.METRICS`; a label metric with "_tuned" at the end, such as "f1_tuned", is of the labels
-        at the tuned threshold instead of 0.5.
+        at the tuned threshold instead of 0.5. All rows are one family: name one metric before you look.
     reference : str, optional
-        A model, as "name/head" ("key: name/head" with a mapping), that all others are compared with; by default every
-        pair is compared.
+        A model, as "name/head" ("key: name/head" with a mapping), that all others are compared with; by default the
+        best in the first metric.
+    margin : float, optional
+        The largest loss against the reference that does not matter, such as 0.01, for `Comparison.non_inferior`.
     n_resamples : int, optional
         By default as many as the evaluation has, which are used again. Other numbers are drawn with the same seed.
     n_jobs : int, optional
@@ -123,8 +160,8 @@ def compare_models(
     Raises
     ------
     ValueError
-        If there are fewer than two models, a metric or the reference is unknown, there are no resamples, a class has a
-        single patient, a model has scores that are NaN, or models were tested on different patients.
+        If there are fewer than two models, a metric, the margin or the reference is not valid, there are no resamples,
+        a class has a single patient, a model has scores that are NaN, or models were tested on different patients.
     GroupLeakageError
         If a patient id is missing.
 
@@ -134,8 +171,8 @@ def compare_models(
     interval of their difference. The interval covers other patients of the same kind and these fitted models; it
     does not cover fitting them again, for which see `histofeat.metrics.nadeau_bengio`.
 
-    p-values are adjusted over the whole table: more models and metrics need more resamples, see
-    `Comparisons.smallest_p_holm`.
+    Differences from the best of the same scores begin with an advantage of the best that is partly luck: name a
+    reference in advance where you have one.
 
     Examples
     --------
@@ -144,15 +181,20 @@ def compare_models(
     >>> pipelines = {"color": IDCPipeline("color", "logistic"), "lbp": IDCPipeline("lbp", "logistic")}
     >>> cohort = make_cohort(n_patients=8, patches_per_patient=8)
     >>> evaluation = evaluate(cohort, pipelines, PatientKFold(2), inner_cv=PatientKFold(2), n_resamples=50)
-    >>> (row,) = compare_models(evaluation, ["roc_auc"]).rows
+    >>> (row,) = compare_models(evaluation, reference="color/logistic").rows
     >>> row.first, row.second, row.ci95[0] <= row.difference <= row.ci95[1]
-    ('color/logistic', 'lbp/logistic', True)
+    ('lbp/logistic', 'color/logistic', True)
     """
     metrics = _check_metrics(metrics)
     evaluations = evaluation if isinstance(evaluation, Mapping) else {"": evaluation}
     labels = _labels(evaluations)
     if reference is not None:
         check_name("compare_models.reference", reference, labels, "the name of a model")
+    if margin is not None and not margin > 0:
+        raise ValueError(
+            f"compare_models.margin: expected a difference above 0, got {margin!r}. Give the largest loss that does "
+            "not matter, such as 0.01."
+        )
     protocol = next(iter(evaluations.values())).protocol
     wanted = protocol["n_resamples"] if n_resamples is None else n_resamples
     if wanted < 1:
@@ -165,11 +207,26 @@ def compare_models(
     for entry in labels.values():
         _check_model(*entry, n_patients)
     models = {label: _measured(*entry[1:], metrics, resampling) for label, entry in labels.items()}
-    pairs = list(combinations(models, 2))
-    if reference is not None:
-        pairs = [(label, reference) for label in models if label != reference]
-    rows = [_compare(metric, pair, *(models[label][metric] for label in pair)) for metric in metrics for pair in pairs]
-    return Comparisons(_adjusted(rows), reference, n_patients, int(wanted))
+    named = reference or _best(models, metrics[0])
+    paired = {label: found.minus(models[named]) for label, found in models.items() if label != named}
+    rows = [_compare(metric, label, named, models, paired[label], margin) for metric in metrics for label in paired]
+    samples = [paired[row.first].samples[row.metric] for row in rows]
+    rows = _adjusted(rows, samples, _degrees(models[named]), n_patients, protocol["random_state"])
+    costs = {label: int(model.n_features) for label, (_, _, model) in labels.items()}
+    return Comparisons(rows, named, reference is None, n_patients, int(wanted), margin, costs)
+
+
+def _degrees(resamples):
+    return min(resamples.carriers) - 1
+
+
+def _better(metric):
+    """1 where higher is better, else -1."""
+    return 1 if METRIC_RECORDS[metric.removesuffix("_tuned")].higher_is_better else -1
+
+
+def _best(models, metric):
+    return max(models, key=lambda label: np.nan_to_num(_better(metric) * models[label].estimates[metric], nan=-np.inf))
 
 
 def _check_metrics(metrics):
@@ -227,22 +284,28 @@ def _patches_of_patients(evaluation):
     return dict(zip(ids, map(tuple, counts.tolist()), strict=True))
 
 
-def _measured(evaluation, model, metrics, resampling):
-    """Give (pooled score, its resamples) of one model in every metric."""
+def _measured(evaluation, model, metrics, resampling) -> Bootstrap:
+    """Give the scores of one model and their resamples in every metric."""
     rows = np.flatnonzero(evaluation.tested)
     y, patients = np.asarray(evaluation.dataset.y)[rows], np.asarray(evaluation.dataset.patients)[rows]
+    options = {"fold": np.asarray(evaluation.fold)[rows], **resampling}
 
     def drawn(predicted, metrics):
-        options = {"predicted": predicted[rows], "metrics": metrics, **resampling}
-        return bootstrap_scores(y, model.proba[rows], patients, **options).samples if metrics else {}
+        return bootstrap_scores(y, model.proba[rows], patients, predicted=predicted[rows], metrics=metrics, **options)
 
     plain = [metric for metric in metrics if metric in METRICS]
     tuned = {metric: metric.removesuffix("_tuned") for metric in metrics if metric in _TUNED}
-    kept = _usable(model.resamples, evaluation, plain, resampling)
-    at_half = model.resamples.samples if kept else drawn(model.predicted, plain)
-    at_tuned = drawn(model.predicted_tuned, tuple(tuned.values()))
-    found = {metric: (model.scores[metric].pooled, at_half[metric]) for metric in plain}
-    return found | {metric: (model.tuned[name].pooled, at_tuned[name]) for metric, name in tuned.items()}
+    found = (
+        model.resamples if _usable(model.resamples, evaluation, plain, resampling) else drawn(model.predicted, plain)
+    )
+    if tuned:
+        at_tuned = drawn(model.predicted_tuned, tuple(tuned.values()))
+        samples, estimates = (
+            {metric: getattr(at_tuned, part)[name] for metric, name in tuned.items()}
+            for part in ("samples", "estimates")
+        )
+        found = replace(found, samples={**found.samples, **samples}, estimates={**found.estimates, **estimates})
+    return found
 
 
 def _check_model(label, evaluation, model, n_patients):
@@ -269,109 +332,36 @@ def _usable(resamples, evaluation, metrics, resampling):
     )
 
 
-def _compare(metric, labels, first, second):
-    samples = first[1] - second[1]
-    samples = samples[np.isfinite(samples)]
-    difference = first[0] - second[0]
+def _compare(metric, label, reference, models, paired, margin):
+    difference, ends = paired.estimates[metric], paired.interval(metric)
+    worst = ends[0] if _better(metric) > 0 else -ends[1]
     return Comparison(
         metric,
-        *labels,
-        first_value=first[0],
-        second_value=second[0],
+        label,
+        reference,
+        first_value=models[label].estimates[metric],
+        second_value=models[reference].estimates[metric],
         difference=difference,
-        ci95=tuple(np.quantile(samples, [0.025, 0.975]).tolist()) if samples.size else (np.nan, np.nan),
-        p=bootstrap_p(difference, samples),
-        p_holm=np.nan,
-        n_resamples=int(samples.size),
+        ci95=ends,
+        simultaneous_ci95=(np.nan, np.nan),
+        p=paired.p_value(metric),
+        p_adjusted=paired.p_value(metric),
+        non_inferior=None if margin is None else bool(worst > -margin),
+        n_resamples=paired.n_used(metric),
     )
 
 
-def _adjusted(rows):
-    """Fill in Holm's p-values; undefined differences were not tested and do not count."""
-    tested = [number for number, row in enumerate(rows) if np.isfinite(row.p)]
-    adjusted = holm([rows[number].p for number in tested])
-    for number, p in zip(tested, adjusted.tolist(), strict=True):
-        rows[number] = replace(rows[number], p_holm=p)
+def _adjusted(rows, samples, df, n_patients, random_state):
+    """Adjust p-values and intervals; differences that are undefined, or of equal models, do not count."""
+    tested = [number for number, row in enumerate(rows) if np.isfinite(row.p) and np.isfinite(row.ci95).all()]
+    if not tested:
+        return tuple(rows)
+    differences = np.array([rows[number].difference for number in tested])
+    errors, limit, adjusted = step_down(
+        differences, np.array([samples[number] for number in tested]), df, n_patients, random_state=random_state
+    )
+    for number, d, error, p in zip(tested, differences.tolist(), errors.tolist(), adjusted.tolist(), strict=True):
+        ends = (d - limit * error, d + limit * error)
+        # Chance in the draws makes nothing smaller than the row's own test.
+        rows[number] = replace(rows[number], p_adjusted=max(p, rows[number].p), simultaneous_ci95=ends)
     return tuple(rows)
-
-
-#: Differences of counts that are equal on paper may differ in the last digit; such ties count against a finding.
-_ROUNDING = 1e-12
-
-
-def bootstrap_p(estimate: float, samples: ArrayLike) -> float:
-    """Two-sided p-value of an estimate from its resamples, for the hypothesis that the truth is 0.
-
-    Parameters
-    ----------
-    estimate : float
-        The difference that was found.
-    samples : array-like of shape (n,), float
-        The same difference in each resample; NaN, where it is undefined, does not count.
-
-    Returns
-    -------
-    p : float
-        Between 1 / (1 + n) and 1; NaN if the estimate or every sample is undefined.
-
-    Notes
-    -----
-    Resamples vary around the estimate as estimates vary around the truth. If the truth were 0, a difference as far
-    from it as `estimate` would be found in the share of resamples that lie as far from `estimate`:
-    ``(1 + count) / (1 + n)``. This makes the resamples fit the hypothesis (Hall and Wilson 1991,
-    doi:10.2307/2532163); counting those beyond 0 would not. The added one keeps p above 0, and is its resolution:
-    0.0005 with 2,000. If resamples are skewed, p below 0.05 and a 95 % percentile interval without 0 can differ.
-
-    Examples
-    --------
-    >>> bootstrap_p(2.0, [1.0, 2.0, 3.0, 4.5])
-    0.4
-    """
-    samples = np.asarray(samples, dtype=np.float64)
-    samples = samples[np.isfinite(samples)]
-    if not samples.size or not np.isfinite(estimate):
-        return np.nan
-    as_far = np.abs(samples - estimate) >= abs(estimate) - _ROUNDING
-    return float((1 + as_far.sum()) / (1 + samples.size))
-
-
-def holm(p_values: ArrayLike) -> np.ndarray:
-    """Adjust p-values for their number: with a limit of 0.05, 5 % of such tables at most have a false finding.
-
-    Parameters
-    ----------
-    p_values : array-like of shape (n,), float in [0, 1]
-        One for each hypothesis of the table, however they depend on each other.
-
-    Returns
-    -------
-    adjusted : ndarray of shape (n,), float64
-        In the order given, none below its own p-value or above 1.
-
-    Raises
-    ------
-    ValueError
-        If a p-value is NaN or out of range, or the shape is not (n,).
-
-    Notes
-    -----
-    The smallest is multiplied by n, the next by n - 1 and so on, and none may come out below one before it
-    (Holm 1979, https://www.jstor.org/stable/4615733).
-
-    Examples
-    --------
-    >>> holm([0.01, 0.04, 0.03]).tolist()
-    [0.03, 0.06, 0.06]
-    """
-    p_values = np.asarray(p_values, dtype=np.float64)
-    if p_values.ndim != 1:
-        raise ValueError(
-            f"holm.p_values: expected shape (n,), got {p_values.shape}. Pass the p-values of one table as one list."
-        )
-    remedy = "Leave undefined comparisons out, and count only what was tested."
-    refuse_rows(~((p_values >= 0) & (p_values <= 1)), p_values, "holm.p_values: expected p-values from 0 to 1", remedy)
-    order = np.argsort(p_values, kind="stable")
-    stepped = np.maximum.accumulate(p_values[order] * np.arange(len(p_values), 0, -1))
-    adjusted = np.empty_like(p_values)
-    adjusted[order] = np.minimum(stepped, 1.0)
-    return adjusted

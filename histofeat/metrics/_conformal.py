@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from histofeat.exceptions import check_name
-from histofeat.metrics._bootstrap import patient_weights, percentiles
+from histofeat.metrics._bootstrap import patient_weights, standard_error, t_interval
 from histofeat.metrics._definitions import check_predictions, plain_values
 from histofeat.model_selection import encode_patients
 
@@ -104,8 +104,9 @@ class SetCoverage:
     samples: Mapping[str, np.ndarray] = field(repr=False)
 
     def interval(self, measure: str) -> tuple[float, float]:
-        """Return the 95 % percentile interval of "patches" or "patients"; NaN without resamples or with one patient."""
-        return percentiles(self.samples[measure]) if self.n_patients > 1 else (np.nan, np.nan)
+        """Return the 95 % t interval of "patches" or "patients"; NaN without resamples or with one patient."""
+        error = standard_error(self.samples[measure], self.n_patients)
+        return t_interval(getattr(self, measure), error, self.n_patients - 1, successes=self.n_patients)
 
     def to_dict(self):
         """Plain values, for files."""

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from histofeat.exceptions import refuse_rows
-from histofeat.metrics._ranking import over_classes, ranking_scores
+from histofeat.metrics._ranking import check_fold, over_classes, ranking_scores
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,9 @@ def check_metrics(metrics, owner):
         raise ValueError(f"{owner}.metrics: expected some of {known}, got {unknown[0]!r}. Use METRICS for all.")
 
 
-def scores(y: ArrayLike, proba: ArrayLike, predicted: ArrayLike | None = None) -> dict[str, float]:
+def scores(
+    y: ArrayLike, proba: ArrayLike, predicted: ArrayLike | None = None, *, fold: ArrayLike | None = None
+) -> dict[str, float]:
     """Compute every metric of one set of predictions.
 
     Parameters
@@ -173,6 +175,9 @@ def scores(y: ArrayLike, proba: ArrayLike, predicted: ArrayLike | None = None) -
         Class probabilities.
     predicted : array-like of shape (n,), int, optional
         Class codes; by default the most probable class.
+    fold : array-like of shape (n,), int, optional
+        The fold that tests the patch; ROC-AUC and average precision then compare patches of one fold only, see
+        `histofeat.metrics.ranking_scores`.
 
     Returns
     -------
@@ -192,11 +197,13 @@ def scores(y: ArrayLike, proba: ArrayLike, predicted: ArrayLike | None = None) -
     """
     y, proba = check_predictions(y, proba)
     predicted = most_probable(proba) if predicted is None else predicted
-    found = weighted_scores(y, proba, predicted, np.zeros(len(y), dtype=np.int64), np.ones((1, 1)))
+    found = weighted_scores(
+        y, proba, predicted, np.zeros(len(y), dtype=np.int64), np.ones((1, 1)), fold=check_fold(fold, len(y))
+    )
     return {name: float(value[0]) for name, value in found.items()}
 
 
-def weighted_scores(y, proba, predicted, patient, weights, metrics=METRICS, n_jobs=None):
+def weighted_scores(y, proba, predicted, patient, weights, metrics=METRICS, n_jobs=None, *, fold=None):
     """Compute metrics under many weightings of the patients.
 
     Parameters
@@ -215,6 +222,8 @@ def weighted_scores(y, proba, predicted, patient, weights, metrics=METRICS, n_jo
         Which; the others are not computed.
     n_jobs : int, optional
         Threads. The result does not depend on it.
+    fold : ndarray of shape (n,), int, optional
+        The fold that tests the patch; metrics of the ranking compare patches of one fold only.
 
     Returns
     -------
@@ -233,7 +242,7 @@ def weighted_scores(y, proba, predicted, patient, weights, metrics=METRICS, n_jo
     counts = Counts((weights @ cells.astype(np.float64)).reshape(-1, k, k))
     records = [METRIC_RECORDS[name] for name in metrics]
     if any(record.kind == "ranking" for record in records):
-        ranking = ranking_scores(y, proba, patient, weights, n_jobs=n_jobs)
+        ranking = ranking_scores(y, proba, patient, weights, n_jobs=n_jobs, fold=fold)
     found = {}
     for record in records:
         if record.kind == "labels":
@@ -279,39 +288,6 @@ def check_predictions(y, proba):
     off = np.abs(proba.sum(axis=1) - 1) > 2e-3
     refuse_rows(off, proba, "proba: expected rows that sum to 1", "Normalise the rows.")
     return y, proba
-
-
-def check_scores(y, score, owner):
-    """Refuse scores of two classes that are not probabilities, or do not fit the labels.
-
-    Parameters
-    ----------
-    y : array-like of shape (n,), int or bool
-        0 or 1; one class may be absent.
-    score : array-like of shape (n,), float in [0, 1]
-        Probability of class 1.
-    owner : str
-        The function that the message names.
-
-    Returns
-    -------
-    y : ndarray of shape (n,), int64
-    score : ndarray of shape (n,), float64
-
-    Raises
-    ------
-    ValueError
-        If a score is NaN or out of range, or a shape or code does not fit.
-    """
-    score = np.asarray(score, dtype=np.float64)
-    if score.ndim != 1 or not score.size:
-        raise ValueError(
-            f"{owner}.score: expected a probability of class 1 for each patch, got shape {score.shape}. Pass "
-            "proba[:, 1]; of more than two classes one against the rest, y == code with proba[:, code]."
-        )
-    remedy = "Pass only patches that were scored, and probabilities, not decision values."
-    refuse_rows(~((score >= 0) & (score <= 1)), score, f"{owner}.score: expected probabilities from 0 to 1", remedy)
-    return check_codes(y, len(score), 2, f"{owner}.y"), score
 
 
 def check_codes(codes, n_samples, n_classes, name):

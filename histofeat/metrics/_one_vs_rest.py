@@ -9,9 +9,9 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from histofeat.metrics._bootstrap import patient_weights, percentiles, vanished
-from histofeat.metrics._definitions import check_codes, check_predictions, frozen, most_probable, weighted_scores
-from histofeat.metrics._ranking import curves_on_grid, ranking_scores
+from histofeat.metrics._bootstrap import bootstrap_scores, count_carriers, patient_weights, vanished
+from histofeat.metrics._definitions import check_codes, check_predictions, frozen, most_probable
+from histofeat.metrics._ranking import check_fold, curves_on_grid
 from histofeat.model_selection import encode_patients
 
 CLASS_METRICS = ("precision", "sensitivity", "specificity", "f1", "roc_auc", "average_precision")
@@ -35,7 +35,7 @@ class ClassScores:
     values : Mapping of str to ndarray of shape (k,), float64
         Each of `CLASS_METRICS`; NaN where it is undefined.
     ci95 : Mapping of str to ndarray of shape (k, 2), float64
-        95 % percentile intervals; NaN without patients, and for a class that fewer than two patients have.
+        95 % intervals, see `bootstrap_scores`; NaN without patients, and for a class that fewer than two patients have.
     """
 
     target_names: tuple[str, ...]
@@ -83,6 +83,7 @@ def class_scores(
     n_resamples: int = 2000,
     random_state: int = 0,
     n_jobs: int | None = None,
+    fold: ArrayLike | None = None,
 ) -> ClassScores:
     """Score every class against the rest.
 
@@ -104,6 +105,8 @@ def class_scores(
         Seed of `histofeat.metrics.patient_weights`.
     n_jobs : int, optional
         Threads. The result does not depend on it.
+    fold : array-like of shape (n,), int, optional
+        The fold that tests the patch; ranks and curves are then of patches of one fold, see `ranking_scores`.
 
     Returns
     -------
@@ -123,7 +126,7 @@ def class_scores(
     predicted. A class that does not occur has NaN in everything but its specificity; a class that is the only one has
     no specificity.
 
-    Resamples without the class do not count in its intervals. A class of a single patient has no interval.
+    Resamples without the class do not count in its intervals. A class with fewer than two patients has no interval.
 
     Examples
     --------
@@ -138,21 +141,25 @@ def class_scores(
     k = proba.shape[1]
     names = _check_names(target_names, k)
     predicted = most_probable(proba) if predicted is None else check_codes(predicted, len(y), k, "predicted")
-    known, once = (y, proba, predicted), np.ones((1, 1))
-    values = _against_the_rest(*known, np.zeros(len(y), dtype=np.int64), once, n_jobs)
-    n_patients, ci95 = None, {metric: np.full((k, 2), np.nan) for metric in CLASS_METRICS}
-    if patients is not None:
-        _, codes = encode_patients(patients, len(y), "patients")
-        n_patients = frozen([len(np.unique(codes[y == code])) for code in range(k)])
-        samples = _against_the_rest(*known, codes, patient_weights(patients, n_resamples, random_state), n_jobs)
-        ci95 = {metric: _intervals(samples[metric], n_patients) for metric in CLASS_METRICS}
+    # Without patients each image is its own, and is not resampled.
+    owners = np.arange(len(y)) if patients is None else patients
+    resampling = {"n_resamples": n_resamples if patients is not None else 0, "random_state": random_state}
+    resampling |= {"metrics": CLASS_METRICS, "n_jobs": n_jobs, "fold": fold}
+    found = [
+        bootstrap_scores(
+            y == code, np.column_stack([1 - score, score]), owners, predicted=predicted == code, **resampling
+        )
+        for code, score in enumerate(proba.T)
+    ]
+    _, codes = encode_patients(owners, len(y), "patients")
+    n_patients = frozen([len(np.unique(codes[y == code])) for code in range(k)])
     return ClassScores(
         names,
         frozen(np.bincount(y, minlength=k)),
         frozen(np.bincount(predicted, minlength=k)),
-        n_patients,
-        {metric: frozen(values[metric][0]) for metric in CLASS_METRICS},
-        {metric: frozen(ends) for metric, ends in ci95.items()},
+        None if patients is None else n_patients,
+        {metric: frozen([each.estimates[metric] for each in found]) for metric in CLASS_METRICS},
+        {metric: frozen([each.interval(metric) for each in found]) for metric in CLASS_METRICS},
     )
 
 
@@ -164,31 +171,6 @@ def _check_names(target_names, k):
             "Pass dataset.target_names."
         )
     return names
-
-
-def _against_the_rest(y, proba, predicted, patient, weights, n_jobs):
-    """Score each class as the positive one of two: (m, k) for each of `CLASS_METRICS`."""
-    found = [
-        weighted_scores(
-            (y == code).astype(np.int64),
-            np.column_stack([1 - score, score]),
-            predicted == code,
-            patient,
-            weights,
-            CLASS_METRICS,
-            n_jobs,
-        )
-        for code, score in enumerate(proba.T)
-    ]
-    return {metric: np.stack([values[metric] for values in found], axis=1) for metric in CLASS_METRICS}
-
-
-def _intervals(samples, n_patients):
-    ends = np.full((len(n_patients), 2), np.nan)
-    for code, carriers in enumerate(n_patients):
-        if carriers > 1:
-            ends[code] = percentiles(samples[:, code])
-    return ends
 
 
 #: Points of the grid, both ends included: steps of one percent.
@@ -207,30 +189,24 @@ class CurveBands:
         "roc": true positive rate, "pr": precision, of each class against the rest, in the sample. NaN where a class
         is absent, and for the first of two classes, which is never the positive one.
     resampled : Mapping of str to ndarray of shape (m, k, g), float64
-        The same in each resample; NaN in resamples in which a class vanished.
-    areas : Mapping of str to ndarray of shape (m, k), float64
-        "roc": ROC-AUC, "pr": average precision, of each class in each resample, from all patches, not from the grid.
+        The same in each resample; NaN where a class vanished, and for a class that fewer than two patients have.
     n_patients : int
         The patients that were resampled.
     points : Mapping of str to tuple of (ndarray, ndarray)
         All points of the curves of the sample, one pair for each class: false and true positive rates of "roc",
         recalls and precisions of "pr". None for a class whose `curves` are NaN.
-    area : Mapping of str to ndarray of shape (k,), float64
-        `areas` in the sample.
     """
 
     grid: np.ndarray
     curves: Mapping[str, np.ndarray]
     resampled: Mapping[str, np.ndarray]
-    areas: Mapping[str, np.ndarray]
     n_patients: int
     points: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray] | None]]
-    area: Mapping[str, np.ndarray]
 
     @property
     def n_used(self) -> int:
         """The number of resamples behind the bands: those in which no class vanished."""
-        return int(np.isfinite(_chosen(self.areas["roc"][..., np.newaxis])).sum())
+        return int(np.isfinite(_chosen(self.resampled["roc"])).all(axis=-1).sum())
 
     def curve(self, kind: str, code: int | None = None) -> np.ndarray:
         """Give the curve of the sample on the grid.
@@ -262,23 +238,11 @@ class CurveBands:
         Returns
         -------
         ends : ndarray of shape (2, g), float64
-            Low and high; NaN if no resample defines the curve, or there is a single patient.
+            Low and high; NaN if no resample defines the curve.
         """
-        return self._percentiles(_chosen(self.resampled[kind], code), level)
-
-    def area_interval(self, kind: str, code: int | None = None, level: float = 0.95) -> tuple[float, float]:
-        """Give the interval of the area below a curve, on the resamples of the band.
-
-        Returns
-        -------
-        low, high : float
-        """
-        low, high = self._percentiles(_chosen(self.areas[kind][..., np.newaxis], code), level)
-        return float(low[0]), float(high[0])
-
-    def _percentiles(self, values, level):
+        values = _chosen(self.resampled[kind], code)
         values = values[np.isfinite(values).all(axis=1)]
-        if not len(values) or self.n_patients < 2:
+        if not len(values):
             return np.full((2, values.shape[1]), np.nan)
         return np.quantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0)
 
@@ -298,6 +262,7 @@ def curve_bands(
     n_resamples: int = 2000,
     random_state: int = 0,
     n_jobs: int | None = None,
+    fold: ArrayLike | None = None,
 ) -> CurveBands:
     """Compute the ROC and precision-recall curves of each class in every resample of the patients.
 
@@ -313,6 +278,8 @@ def curve_bands(
         Of `histofeat.metrics.patient_weights`: with those of an evaluation, the bands use the resamples of its scores.
     n_jobs : int, optional
         Threads. The result does not depend on it.
+    fold : array-like of shape (n,), int, optional
+        The fold that tests the patch; ranks and curves are then of patches of one fold, see `ranking_scores`.
 
     Returns
     -------
@@ -341,26 +308,24 @@ def curve_bands(
     shape = (n_classes, GRID_POINTS)
     curves = {kind: np.full(shape, np.nan) for kind in ("roc", "pr")}
     resampled = {kind: np.full((len(weights), *shape), np.nan) for kind in ("roc", "pr")}
-    areas = {kind: np.full((len(weights), n_classes), np.nan) for kind in ("roc", "pr")}
-    area = {kind: np.full(n_classes, np.nan) for kind in ("roc", "pr")}
     points = {kind: [None] * n_classes for kind in ("roc", "pr")}
-    lost = vanished(y, codes, weights)
+    lost, fold = vanished(y, codes, weights), check_fold(fold, len(y))
+    several = fold is not None and len(np.unique(fold)) > 1
     # Of two classes only the second is ever positive.
     for code in [1] if n_classes == 2 else range(n_classes):
         positive, score = y == code, proba[:, code]
         if not positive.any() or positive.all():
             continue
-        both = np.column_stack([1 - score, score])
-        ranked = ranking_scores(positive.astype(np.int64), both, codes, weights, n_jobs=n_jobs)
-        drawn = curves_on_grid(positive, score, codes, weights, grid, n_jobs=n_jobs)
-        whole = curves_on_grid(positive, score, codes, everyone, grid)
-        once = ranking_scores(positive.astype(np.int64), both, codes, everyone)
-        found = zip(("roc", "pr"), ranked, drawn, whole, once, _every_point(positive, score), strict=True)
-        for kind, sampled_areas, samples, sample, sample_area, line in found:
-            areas[kind][:, code] = np.where(lost, np.nan, sampled_areas)
-            resampled[kind][:, code] = np.where(lost[:, np.newaxis], np.nan, samples)
-            curves[kind][code], area[kind][code], points[kind][code] = sample[0], sample_area[0], line
-    return CurveBands(grid, curves, resampled, areas, len(ids), points, area)
+        # A single patient with a class does not say how much patients vary.
+        unknown = lost[:, np.newaxis] | (min(count_carriers(positive, codes)) < 2)
+        drawn = curves_on_grid(positive, score, codes, weights, grid, n_jobs=n_jobs, fold=fold)
+        whole = curves_on_grid(positive, score, codes, everyone, grid, fold=fold)
+        # A mean over folds has no thresholds of its own.
+        lines = [(grid, mean[0]) for mean in whole] if several else _every_point(positive, score)
+        for kind, samples, sample, line in zip(("roc", "pr"), drawn, whole, lines, strict=True):
+            resampled[kind][:, code] = np.where(unknown, np.nan, samples)
+            curves[kind][code], points[kind][code] = sample[0], line
+    return CurveBands(grid, curves, resampled, len(ids), points)
 
 
 def _every_point(positive, score):

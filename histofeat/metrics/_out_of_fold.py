@@ -2,14 +2,21 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from histofeat.metrics._bootstrap import Bootstrap, bootstrap_scores, patient_weights
+from histofeat.metrics._bootstrap import (
+    Bootstrap,
+    bootstrap_scores,
+    metric_scale,
+    patient_weights,
+    t_interval,
+)
 from histofeat.metrics._definitions import (
+    METRIC_RECORDS,
     METRICS,
     check_codes,
     check_metrics,
@@ -26,45 +33,56 @@ from histofeat.model_selection import encode_patients
 
 @dataclass(frozen=True)
 class Score:
-    """One metric of one model: per fold, pooled over all tested patches, and averaged over patients.
+    """One metric of one model: over all tested patches, per fold, and averaged over patients.
 
     Parameters
     ----------
+    value : float
+        The metric on the out-of-fold predictions of all tested patches. ROC-AUC and average precision compare patches
+        of one fold only, see `histofeat.metrics.ranking_scores`.
+    ci95 : tuple of (float, float)
+        95 % interval of `value` over other patients, for these fits; see `histofeat.metrics.bootstrap_scores`.
+    pooled : float
+        The metric with the patches of all folds in one list; differs from `value` in ROC-AUC and average precision
+        only, where it is biased downward.
     folds : tuple of float
         The metric on the test patches of each fold; NaN if it is undefined there (one class only).
     mean, std : float
         Over the folds in which the metric is defined; `std` is the sample standard deviation (ddof 1),
         NaN with fewer than two such folds.
-    pooled : float
-        The metric on the out-of-fold predictions of all tested patches together.
-    ci95 : tuple of (float, float)
-        95 % percentile interval of `pooled`, from resampling patients.
     folds_ci95 : tuple of tuple of (float, float)
-        The same for each fold, from resampling the patients of that fold.
+        The 95 % interval in each fold, from resampling the patients of that fold.
+    method_ci95 : tuple of (float, float)
+        95 % interval of the method, fits on other patients included: the corrected t interval over the folds, and over
+        those of further repetitions. NaN with a single split, which cannot tell how much the method varies.
     n_resamples : int
         The resamples behind `ci95`: those in which every class occurs and the metric is defined.
+    dropped : float
+        Share of the resamples without any patch of some class.
     patient_mean : float
         The mean of the metric over the patients with tested patches of every class, each scored alone; see
         `histofeat.metrics.patient_averages`.
     patient_mean_ci95 : tuple of (float, float)
-        95 % percentile interval of `patient_mean`, on the resamples of `ci95`.
+        95 % interval of `patient_mean`, on the resamples of `ci95`.
     n_patients_averaged, n_patients_left_out : int
         The patients behind `patient_mean`, and those without patches of some class.
 
     Examples
     --------
-    >>> nan = float("nan")
-    >>> Score((0.9, nan, 0.7), 0.8, 0.1, 0.79, (0.6, 0.9), ((0.8, 1.0), (nan, nan), (0.5, 0.9))).n_folds
+    >>> Score(0.79, (0.6, 0.9), 0.78, (0.9, math.nan, 0.7), 0.8, 0.1, ()).n_folds
     2
     """
 
+    value: float
+    ci95: tuple[float, float]
+    pooled: float
     folds: tuple[float, ...]
     mean: float
     std: float
-    pooled: float
-    ci95: tuple[float, float]
     folds_ci95: tuple[tuple[float, float], ...]
+    method_ci95: tuple[float, float] = (math.nan, math.nan)
     n_resamples: int = 0
+    dropped: float = 0.0
     patient_mean: float = math.nan
     patient_mean_ci95: tuple[float, float] = (math.nan, math.nan)
     n_patients_averaged: int = 0
@@ -88,6 +106,8 @@ def score_folds(
     tests: Sequence[np.ndarray],
     *,
     metrics: Sequence[str] = METRICS,
+    repeats: Sequence[Mapping[str, float]] = (),
+    test_train_ratio: float = math.nan,
     **resampling: Any,
 ) -> tuple[dict[str, Score], Bootstrap]:
     """Score the out-of-fold predictions of one model.
@@ -106,6 +126,10 @@ def score_folds(
         Test rows of each fold, disjoint.
     metrics : sequence of str, default=METRICS
         Which metrics.
+    repeats : sequence of mapping of str to float
+        Scores of the folds of further repetitions, for `Score.method_ci95`.
+    test_train_ratio : float
+        Tested patients over training patients, the mean over the folds, for `Score.method_ci95`.
     **resampling
         ``n_resamples``, ``random_state`` and ``n_jobs`` of `histofeat.metrics.bootstrap_scores`.
 
@@ -114,45 +138,98 @@ def score_folds(
     scores : dict of str to Score
         One for each of `metrics`.
     resamples : Bootstrap
-        The pooled scores in every resample, for comparisons with other models of the same patients.
+        The scores in every resample, for comparisons with other models of the same patients.
 
     Notes
     -----
-    The pooled score ranks the patches of all folds in one list; its resamples draw from the patients of all folds.
-    The average over patients uses the same resamples.
+    Resamples draw from the patients of all folds. The average over patients uses the same resamples.
     """
+    fold = np.full(len(y), -1)
+    for number, test in enumerate(tests):
+        fold[test] = number
+    tested = np.flatnonzero(fold >= 0)
 
-    def score(rows):
-        known = y[rows], proba[rows]
-        resamples = bootstrap_scores(*known, patients[rows], predicted=predicted[rows], metrics=metrics, **resampling)
-        return scores(*known, predicted[rows]), resamples
+    def resample(rows, **more):
+        known = y[rows], proba[rows], patients[rows]
+        return bootstrap_scores(*known, predicted=predicted[rows], metrics=metrics, **resampling, **more)
 
-    tested = np.sort(np.concatenate(tests))
-    pooled = score(tested)
+    whole = resample(tested, fold=fold[tested])
+    pooled = scores(y[tested], proba[tested], predicted[tested])
     averages = patient_averages(
         y[tested], proba[tested], patients[tested], predicted=predicted[tested], metrics=metrics, **resampling
     )
-    folds = [score(test) for test in tests]
-    return {metric: _collect(metric, pooled, folds, averages) for metric in metrics}, pooled[1]
+    folds = [whole] if len(tests) == 1 else [resample(test) for test in tests]
+    found = {}
+    for metric in metrics:
+        further = [each[metric] for each in repeats]
+        score = _collect(metric, whole, folds, averages)
+        known = [*score.folds, *further]
+        found[metric] = replace(
+            score,
+            pooled=pooled[metric] if METRIC_RECORDS[metric].kind == "ranking" else score.value,
+            method_ci95=method_interval(metric, score.value, known, test_train_ratio),
+        )
+    return found, whole
 
 
-def _collect(metric, pooled, folds, averages):
-    values = np.array([found[metric] for found, _ in folds])
+def _collect(metric, whole, folds, averages):
+    values = np.array([each.estimates[metric] for each in folds])
     defined = values[np.isfinite(values)]
-    found, resamples = pooled
     return Score(
+        value=whole.estimates[metric],
+        ci95=whole.interval(metric),
+        pooled=whole.estimates[metric],
         folds=tuple(values.tolist()),
         mean=float(defined.mean()) if defined.size else np.nan,
         std=float(defined.std(ddof=1)) if defined.size > 1 else np.nan,
-        pooled=found[metric],
-        ci95=resamples.interval(metric),
-        folds_ci95=tuple(resampled.interval(metric) for _, resampled in folds),
-        n_resamples=resamples.n_used(metric),
+        folds_ci95=tuple(each.interval(metric) for each in folds),
+        n_resamples=whole.n_used(metric),
+        dropped=whole.n_dropped / max(1, len(whole.samples[metric])),
         patient_mean=averages.mean(metric),
         patient_mean_ci95=averages.interval(metric),
         n_patients_averaged=len(averages.patients),
         n_patients_left_out=averages.n_left_out,
     )
+
+
+def method_interval(
+    metric: str, value: float, folds: Sequence[float], test_train_ratio: float, level: float = 0.95
+) -> tuple[float, float]:
+    """Give the interval of a method on new patients, with its fits: the corrected t interval over folds.
+
+    Parameters
+    ----------
+    metric : str
+        One of `METRICS`.
+    value : float
+        Its value over all folds.
+    folds : sequence of float
+        Its value in each fold, of all repetitions; NaN where it is undefined.
+    test_train_ratio : float
+        Tested patients over training patients of a fold.
+    level : float in (0, 1), default=0.95
+
+    Returns
+    -------
+    low, high : float
+        NaN with fewer than two folds.
+
+    Notes
+    -----
+    Folds share most of their training patients, so that their mean varies more than that of independent values:
+    ``sd * sqrt(1 / k + test_train_ratio)`` (Nadeau and Bengio 2003, doi:10.1023/A:1024068626366), on the scale of
+    `histofeat.metrics.bootstrap_scores`.
+
+    Examples
+    --------
+    >>> [round(end, 3) for end in method_interval("roc_auc", 0.9, [0.88, 0.9, 0.92, 0.91, 0.89], 0.25)]
+    [0.866, 0.926]
+    """
+    defined = np.asarray(folds)[np.isfinite(folds)]
+    if defined.size < 2 or not test_train_ratio > 0:
+        return np.nan, np.nan
+    error = float(defined.std(ddof=1) * np.sqrt(1 / defined.size + test_train_ratio))
+    return t_interval(value, error, defined.size - 1, level, scale=metric_scale(metric))
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,10 +256,10 @@ class PatientAverages:
 
     def mean(self, metric: str) -> float:
         """Return the mean of `metric` over the patients averaged; NaN if there is none."""
-        return float(self.values[metric].mean()) if self.patients else np.nan
+        return self.resamples.estimates[metric]
 
     def interval(self, metric: str, level: float = 0.95) -> tuple[float, float]:
-        """Return the percentile interval of the mean; NaN with fewer than two patients averaged."""
+        """Return the interval of the mean, as `Bootstrap.interval` does; NaN with fewer than two patients averaged."""
         return self.resamples.interval(metric, level)
 
 
@@ -267,5 +344,11 @@ def patient_averages(
         patients=tuple(np.asarray(ids, dtype=object)[complete]),
         values={metric: frozen(values[metric]) for metric in metrics},
         n_left_out=int((~complete).sum()),
-        resamples=Bootstrap(samples, int(complete.sum()), int((drawn == 0).sum())),
+        resamples=Bootstrap(
+            samples,
+            int(complete.sum()),
+            int((drawn == 0).sum()),
+            estimates={metric: float(values[metric].mean()) if complete.any() else np.nan for metric in metrics},
+            carriers=(int(complete.sum()),),
+        ),
     )

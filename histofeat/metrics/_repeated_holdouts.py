@@ -44,7 +44,7 @@ class RecognitionRates:
     resamples: Bootstrap
 
     def interval(self, rate: str = "patient_rate", level: float = 0.95) -> tuple[float, float]:
-        """Return the percentile interval of a rate.
+        """Return the interval of a rate, as `Bootstrap.interval` does.
 
         Parameters
         ----------
@@ -119,13 +119,15 @@ def recognition_rates(
     scores = right / n_images
     weights = patient_weights(patients, n_resamples, random_state).astype(np.float64)
     samples = {"patient_rate": weights @ scores / len(ids), "image_rate": (weights @ right) / (weights @ n_images)}
+    estimates = {"patient_rate": float(scores.mean()), "image_rate": float(right.sum() / n_images.sum())}
     return RecognitionRates(
         patients=tuple(ids),
         patient_scores=frozen(scores),
         n_images=frozen(n_images),
-        patient_rate=float(scores.mean()),
-        image_rate=float(right.sum() / n_images.sum()),
-        resamples=Bootstrap({rate: frozen(values) for rate, values in samples.items()}, len(ids), 0),
+        **estimates,
+        resamples=Bootstrap(
+            {rate: frozen(values) for rate, values in samples.items()}, len(ids), 0, estimates, carriers=(len(ids),)
+        ),
     )
 
 

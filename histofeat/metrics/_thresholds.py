@@ -224,7 +224,7 @@ def choose_threshold(y: ArrayLike, score: ArrayLike, rule: str | ThresholdRule =
     """
     import numpy as np
 
-    from histofeat.metrics._definitions import check_scores
+    from histofeat.metrics._calibration import check_scores
 
     rule = parse_rule(rule)
     y, score = check_scores(y, score, "choose_threshold")

@@ -8,6 +8,7 @@ from hypothesis import given, settings, strategies as st
 from scipy.special import expit
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss
+from test_bootstrap import t_by_hand
 
 from histofeat.metrics import assess_calibration, bootstrap_scores, patient_weights
 from histofeat.model_selection import encode_patients
@@ -219,8 +220,11 @@ def test_difference_is_paired():
     value, low, high = calibrated.difference(raw, "brier")
     change = calibrated.samples["brier"] - raw.samples["brier"]
     assert value == pytest.approx(calibrated.values["brier"] - raw.values["brier"])
-    assert (low, high) == pytest.approx(tuple(np.quantile(change, [0.025, 0.975])))
+    df = min(len(set(patients[y == code])) for code in (0, 1)) - 1
+    assert (low, high) == pytest.approx(t_by_hand(value, change, 20, df, "linear"))
     assert high < 0
+    expected = t_by_hand(raw.values["brier"], raw.samples["brier"], 20, df, "log")
+    assert raw.interval("brier") == pytest.approx(expected)
     # Unpaired, the two would overlap.
     assert calibrated.interval("brier")[1] > raw.interval("brier")[0]
     value, low, high = calibrated.difference(raw, "ece")

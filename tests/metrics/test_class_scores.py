@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, precision_recall_fscore_support, roc_auc_score
+from test_bootstrap import t_by_hand
 
 from histofeat.exceptions import GroupLeakageError
 from histofeat.metrics import CLASS_METRICS, class_scores, scores
@@ -88,7 +89,9 @@ def test_intervals_resample_patients(eight):
     for times in drawn:
         weight = np.array([times[ids.index(patient)] for patient in patients])
         values.append(np.average(right[y == 0], weights=weight[y == 0]))
-    assert found.ci95["sensitivity"][0].tolist() == pytest.approx(np.quantile(values, [0.025, 0.975]).tolist())
+    df = min(len(set(patients[y == 0])), len(set(patients[y != 0]))) - 1
+    value = found.values["sensitivity"][0]
+    assert found.ci95["sensitivity"][0].tolist() == pytest.approx(list(t_by_hand(value, values, 18, df)))
     for metric in CLASS_METRICS:
         low, high = found.ci95[metric].T
         assert (low <= found.values[metric]).all(), metric
@@ -138,7 +141,7 @@ def reported(eight):
     protocol = {"n_resamples": 30, "random_state": 0}
     known = {"target_names": tuple("ABCDEFGH"), "patients": patients, **protocol}
     results = [
-        {"name": name, "head": "knn", "roc_auc": {"pooled": auc}, "classes": class_scores(y, p, **known).to_dicts()}
+        {"name": name, "head": "knn", "roc_auc": {"value": auc}, "classes": class_scores(y, p, **known).to_dicts()}
         for name, auc, p in (("worse", 0.6, proba), ("better", 0.7, proba[:, ::-1]))
     ]
     source = {"name": "mine", "synthetic": True, "labels": list("ABCDEFGH")}

@@ -8,6 +8,7 @@ from hypothesis import given, settings, strategies as st
 from mapie.classification import SplitConformalClassifier
 from mapie.metrics.classification import classification_coverage_score
 from sklearn.base import BaseEstimator, ClassifierMixin
+from test_bootstrap import t_by_hand
 
 from histofeat.exceptions import GroupLeakageError
 from histofeat.metrics import UNITS, fit_conformal, measure_coverage
@@ -134,9 +135,10 @@ def test_coverage_by_hand():
     # The two patients are drawn twice each, or once each.
     assert set(found.samples["patients"].round(6)) == {0.333333, 0.666667, 1.0}
     assert set(found.samples["patches"].round(6)) == {0.333333, 0.6, 1.0}
-    assert found.interval("patients") == pytest.approx((1 / 3, 1))
+    expected = t_by_hand(2 / 3, found.samples["patients"], 2, 1)
+    assert found.interval("patients") == pytest.approx(expected)
     plain = found.to_dict()
-    assert (plain["patients_ci95"], plain["per_class"]) == ([pytest.approx(1 / 3), 1.0], [0.5, pytest.approx(2 / 3)])
+    assert (plain["patients_ci95"], plain["per_class"]) == (pytest.approx(list(expected)), [0.5, pytest.approx(2 / 3)])
     assert "samples" not in plain
 
 

@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 from statsmodels.stats.multitest import multipletests
 
 from histofeat.exceptions import GroupLeakageError
-from histofeat.metrics import bootstrap_p, delong, holm, nadeau_bengio, patient_scores
+from histofeat.metrics import delong, holm, nadeau_bengio, patient_scores
 
 # --- p-values --------------------------------------------------------------------------------------------------------
 
@@ -38,27 +38,6 @@ def test_holm_refuses_what_is_no_p_value():
         holm([0.1, np.nan, 1.2])
     with pytest.raises(ValueError, match=r"holm.p_values: expected shape \(n,\), got \(1, 2\)"):
         holm([[0.1, 0.2]])
-
-
-def test_bootstrap_p_counts_resamples_as_far_from_the_estimate_as_it_is_from_zero():
-    rng = np.random.default_rng(0)
-    for estimate in (0.0, 0.3, -1.2, 5.0):
-        samples = rng.normal(estimate, 1, 500)
-        count = sum(abs(sample - estimate) >= abs(estimate) for sample in samples)
-        assert bootstrap_p(estimate, samples) == (1 + count) / 501
-        assert bootstrap_p(-estimate, -samples) == (1 + count) / 501
-    assert bootstrap_p(5.0, rng.normal(5, 0.1, 500)) == 1 / 501  # the resolution
-    # A normal estimate: close to the z-test.
-    assert bootstrap_p(1.5, rng.normal(1.5, 1, 200_000)) == pytest.approx(2 * stats.norm.sf(1.5), abs=0.003)
-
-
-def test_bootstrap_p_of_undefined_and_of_equal_models():
-    assert np.isnan(bootstrap_p(np.nan, [1.0]))
-    assert np.isnan(bootstrap_p(0.1, [np.nan]))
-    assert bootstrap_p(1.0, [np.nan, 1.0, 3.0]) == 2 / 3
-    assert bootstrap_p(0.0, np.zeros(10)) == 1.0
-    # 0.1 + 0.2 - 0.3 is not 0 in binary: such a tie counts against the finding.
-    assert bootstrap_p(0.3, [0.1 + 0.2 - 0.3 + 2e-17]) == 1.0
 
 
 # --- Nadeau and Bengio -----------------------------------------------------------------------------------------------
