@@ -86,7 +86,7 @@ def _show(scored) -> None:
 
 def _cells(score) -> tuple[str, str]:
     low, high = score.ci95
-    value = "undefined" if math.isnan(score.pooled) else f"{score.pooled:.4f}"
+    value = "undefined" if math.isnan(score.value) else f"{score.value:.4f}"
     return value, "" if math.isnan(low) else f"{low:.4f} to {high:.4f}"
 
 

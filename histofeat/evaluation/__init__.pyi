@@ -10,6 +10,7 @@ from ._folds import (
     AuditPolicy as AuditPolicy,
     FairFolds as FairFolds,
     fair_folds as fair_folds,
+    fold_of_rows as fold_of_rows,
     look_at as look_at,
 )
 from ._plans import Plan as Plan, Run as Run, name_pipelines as name_pipelines
@@ -20,7 +21,6 @@ from ._published_rows import (
 )
 from ._published_scores import ScoredPredictions as ScoredPredictions, score_predictions as score_predictions
 from ._results import (
-    COMPARED_METRICS as COMPARED_METRICS,
     Evaluation as Evaluation,
     LeftOut as LeftOut,
     ModelResult as ModelResult,

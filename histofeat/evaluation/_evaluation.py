@@ -1,5 +1,6 @@
 """Evaluate pipelines under one protocol: features once per image, heads once per fold, scores with intervals."""
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -24,9 +25,20 @@ from histofeat.evaluation._search import Search
 from histofeat.evaluation.audit._audit import audit_fingerprints, cheap_findings
 from histofeat.evaluation.audit._findings import check_audit
 from histofeat.features import Runtime
-from histofeat.metrics import LABEL_METRICS, confusion, most_probable, parse_rule, patient_weights, score_folds
+from histofeat.metrics import (
+    LABEL_METRICS,
+    METRIC_RECORDS,
+    confusion,
+    most_probable,
+    parse_rule,
+    patient_weights,
+    score_folds,
+)
 from histofeat.model_selection import PatientKFold
 from histofeat.models import check_inner_patients
+
+#: From which distance a score within folds and one in a single list are told apart in words.
+_APART = 0.01
 
 
 def evaluate(
@@ -102,8 +114,8 @@ def evaluate(
     The plain label is the most probable class. The tuned one (two classes) is positive from the threshold that is
     best over the inner out-of-fold predictions of the fold's training patients; on the same predictions the
     calibrated probabilities are fitted. A network on pixels is fitted once a fold; its threshold and its calibration
-    use the training patients that it held out for early stopping. Pooled scores rank the test patches of different
-    folds, and so of different fits, in one list.
+    use the training patients that it held out for early stopping. ROC-AUC and average precision compare patches of
+    one fold only, since the scores of different fits need not be on one scale.
 
     Before anything is fitted, `histofeat.evaluation.audit_split` looks at the folds; its findings are in the result.
     So is a sentence on tested patients of a published test list (`histofeat.datasets.REGISTERED_TESTS`); a line for
@@ -123,7 +135,7 @@ def evaluate(
     >>> cohort = make_cohort(n_patients=8, patches_per_patient=8)
     >>> pipelines = {"color": IDCPipeline(features="color", head="logistic")}
     >>> evaluation = evaluate(cohort, pipelines, PatientKFold(2), inner_cv=PatientKFold(2), n_resamples=50)
-    >>> evaluation.models[0].scores["roc_auc"].pooled > 0.5
+    >>> evaluation.models[0].scores["roc_auc"].value > 0.5
     True
     """
     cv = PatientKFold(5) if cv is None else cv
@@ -140,7 +152,7 @@ def evaluate(
     bank, report = _measure(plans, run)
     with run.timed("fit"):
         fits = fit_all(plans, bank, run)
-    models = _score_all(fits, run, n_resamples)
+    models = _score_all(fits, run, n_resamples, math.nan if overlap else _test_share(run))
     return Evaluation(
         dataset=dataset,
         splits=run.splits,
@@ -186,9 +198,9 @@ def _ledger_row(model, run):
     families = model.families[-len(model.features) :]
     networks = [re.search(r"encoder='([^']+)'.*input_size=(\d+)", family) for family in families]
     words = ["@".join(found.groups()) if found else name for name, found in zip(model.features, networks, strict=True)]
-    tuned = {f"{metric}_tuned": model.tuned[metric].pooled for metric in ("balanced_accuracy", "f1")}
+    tuned = {f"{metric}_tuned": model.tuned[metric].value for metric in ("balanced_accuracy", "f1")}
     row = {"pipeline": f"{model.name}/{model.head} ({'+'.join(words)})", "threshold": str(run.threshold), **tuned}
-    return {**row, "roc_auc": model.scores["roc_auc"].pooled}
+    return {**row, "roc_auc": model.scores["roc_auc"].value}
 
 
 def _plan(pipelines, run):
@@ -227,12 +239,18 @@ def _measure(plans, run):
     return bank.measure_folds(), audit
 
 
-def _score_all(fits, run, n_resamples):
+def _test_share(run):
+    """Tested patients over training patients, the mean over the folds."""
+    sizes = [[len(np.unique(run.patients[rows])) for rows in pair] for pair in run.splits]
+    return float(np.mean([n_test / n_train for n_train, n_test in sizes]))
+
+
+def _score_all(fits, run, n_resamples, ratio):
     resampling = {"n_resamples": n_resamples, "random_state": run.random_state, "n_jobs": run.runtime.n_jobs}
     models = []
     for number, fit in enumerate(fits, start=1):
         with run.timed("score"):
-            models.append(_model_result(fit, run, resampling))
+            models.append(_model_result(fit, run, {**resampling, "test_train_ratio": ratio}))
         run.runtime.report("score", number, len(fits))
     return tuple(models)
 
@@ -262,7 +280,7 @@ def _model_result(fit, run, resampling):
         fold_confusions=tuple(confusion(y[test], predicted[test], n_classes) for test in tests),
         fit_s=sum(fit.of_folds("fit_s")),
         predict_s=sum(fit.of_folds("predict_s")),
-        notes=_notes(fit),
+        notes=(*_notes(fit), *_doubts(fit, tests, scored)),
         families=tuple(_written_out(part, fit.plan) for part in fit.plan.measuring),
         calibrated=fit.calibrated,
         choices=fit.of_folds("choice"),
@@ -273,6 +291,25 @@ def _model_result(fit, run, resampling):
 def _notes(fit):
     of_plan = (RETRAINED,) if fit.plan.retrained else ()
     return tuple(dict.fromkeys(note for notes in (of_plan, *fit.of_folds("notes")) for note in notes))
+
+
+def _doubts(fit, tests, scores):
+    """Sentences on folds without a model, and on folds whose scores are on different scales."""
+    constant = [
+        str(number)
+        for number, test in enumerate(tests, start=1)
+        if len(test) > 1 and not np.ptp(fit.proba[test], axis=0).any()
+    ]
+    if constant:
+        folds = f"fold{'s' if len(constant) > 1 else ''} {', '.join(constant)}"
+        yield f"No model was learnt in {folds}: every tested patch has the same score."
+    for name in ("roc_auc", "average_precision"):
+        score, words = scores[name], METRIC_RECORDS[name].words
+        if abs(score.value - score.pooled) > _APART:
+            yield (
+                f"{words} within folds is {score.value:.3f}, in one list over all folds {score.pooled:.3f}: the scores "
+                "of different fits are not on one scale."
+            )
 
 
 def _written_out(part, plan):

@@ -185,7 +185,7 @@ def score_predictions(
     >>> names = [f"{patient}_idx5_x{50 * x + 1}_y1_class{x % 2}.png" for patient in (8864, 8913) for x in range(4)]
     >>> predictions = pd.DataFrame({"patch": names, "score": [0.1, 0.8, 0.3, 0.6] * 2})
     >>> scored = score_predictions(predictions, allow_missing_patients=True, n_resamples=20)
-    >>> str(scored.test), scored.scores["roc_auc"].pooled, len(scored.absent), round(scored.threshold, 2)
+    >>> str(scored.test), scored.scores["roc_auc"].value, len(scored.absent), round(scored.threshold, 2)
     ('4 patches of 1 patient', 1.0, 48, 0.45)
     """
     if not isinstance(protocol, Protocol):
@@ -219,7 +219,7 @@ def score_predictions(
         tuned=tuned,
         n_resamples=int(n_resamples),
         random_state=random_state,
-        registered=look and look.record([{"pipeline": "predictions", "roc_auc": scores["roc_auc"].pooled}]),
+        registered=look and look.record([{"pipeline": "predictions", "roc_auc": scores["roc_auc"].value}]),
     )
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import comb
 from typing import Any
 
 import numpy as np
@@ -17,15 +16,12 @@ from histofeat.metrics import (
     assess_calibration,
     class_scores,
     compare_models,
+    count_carriers,
     curve_bands,
+    few_patients,
     frozen,
 )
-
-#: The metrics in which models are compared.
-COMPARED_METRICS = ("roc_auc", "balanced_accuracy", "f1")
-
-#: The smallest adjusted p must be able to reach 1 / this, otherwise no difference could be shown.
-_RESOLUTION = 40
+from histofeat.model_selection import encode_patients
 
 _N_BINS, _STRATEGY = 10, "quantile"
 
@@ -315,6 +311,13 @@ class Evaluation:
         y, patients = (np.asarray(column)[self.tested] for column in (self.dataset.y, self.dataset.patients))
         return y, patients, {name: self.protocol[name] for name in ("n_resamples", "random_state")}
 
+    @property
+    def caution(self) -> str | None:
+        """A sentence on intervals of few patients; None with enough of them."""
+        y, patients, _ = self._known
+        ids, codes = encode_patients(patients, len(y), "dataset.patients")
+        return few_patients(len(ids), count_carriers(y, codes))
+
     @cached_property
     def calibration(self) -> tuple[ProbabilityAssessment | None, ...]:
         """Calibration of each model, in the order of `models`; None with more than two classes."""
@@ -331,27 +334,22 @@ class Evaluation:
         """Scores of each class against the rest, for each model in the order of `models`."""
         (y, patients, resampling), rows = self._known, self.tested
         more = {"target_names": self.labels, "patients": patients, "n_jobs": self.n_jobs, **resampling}
+        more["fold"] = self.fold[rows]
         return tuple(class_scores(y, model.proba[rows], model.predicted[rows], **more) for model in self.models)
 
     @cached_property
     def bands(self) -> tuple[CurveBands, ...]:
         """ROC and precision-recall curves with their bands, for each model in the order of `models`."""
         y, patients, resampling = self._known
-        more = {"n_jobs": self.n_jobs, **resampling}
+        more = {"n_jobs": self.n_jobs, "fold": self.fold[self.tested], **resampling}
         return tuple(curve_bands(y, model.proba[self.tested], patients, **more) for model in self.models)
 
     @cached_property
     def comparison(self) -> Comparisons | NotCompared | None:
-        """Differences of every two models; None with fewer than two models or without resamples.
-
-        Many comparisons need many resamples before an adjusted p can be small. Where those of the evaluation do not let
-        it fall to 0.025, more are drawn with the same seed; the first of them are those of the evaluation.
-        """
-        n_models, n_resamples = len(self.models), self.protocol["n_resamples"]
-        if n_models < 2 or not n_resamples:
+        """Differences of all models from the best; None with fewer than two models or without resamples."""
+        if len(self.models) < 2 or not self.protocol["n_resamples"]:
             return None
-        needed = max(n_resamples, _RESOLUTION * len(COMPARED_METRICS) * comb(n_models, 2))
         try:
-            return compare_models(self, COMPARED_METRICS, n_resamples=needed, n_jobs=self.n_jobs)
+            return compare_models(self, n_jobs=self.n_jobs)
         except ValueError as error:
             return NotCompared(str(error))

@@ -242,7 +242,7 @@ def estimate_scores(
         f"{n_resamples:,} resamples of the patients. {evaluation.protocol['registered'] or ''}"
     ).strip()
     found = {metric: score.to_dict() for metric, score in evaluation.models[0].scores.items()}
-    scores = {metric: {"value": score["pooled"], "ci95": score["ci95"]} for metric, score in found.items()}
+    scores = {metric: {"value": score["value"], "ci95": score["ci95"]} for metric, score in found.items()}
     return {"protocol": protocol, "n_folds": n_folds, "scores": scores}
 
 

@@ -17,7 +17,7 @@ from histofeat.evaluation import AuditPolicy, LeftOut
 from histofeat.exceptions import check_whole
 from histofeat.features import Runtime, extract
 from histofeat.images import as_images
-from histofeat.metrics import bootstrap_p, holm, patient_weights
+from histofeat.metrics import holm, patient_weights
 from histofeat.models import IDCPipeline
 from histofeat.studies._fitted_folds import check_members, measure_folds
 from histofeat.studies._study import flat_table
@@ -37,11 +37,12 @@ class Ablation:
 
         - ``kind``: "all", "without", "alone" or "given"; ``name``: "all", "without color", "color alone", or the
           user's name of a set; ``families``: in column order, with "+" between; ``n_columns``.
-        - ``roc_auc``: pooled over the held-out patches; ``low`` and ``high``: its 95 % percentile interval, from
+        - ``roc_auc``: of the held-out patches; ``low`` and ``high``: its 95 % interval, from
           resampling patients.
         - ``difference``: that ROC-AUC minus that of all families, negative where leaving families out costs something;
           ``difference_low`` and ``difference_high``: its interval, on the same resamples.
-        - ``p``, ``p_holm``: see `histofeat.metrics.bootstrap_p`; adjusted for all rows but the first, which has NaN.
+        - ``p``, ``p_holm``: see `histofeat.metrics.Bootstrap.p_value`; adjusted for all rows but the first, which
+          has NaN.
         - ``predict_us``: microseconds of the processor that the head of the first fold takes for a patch, measured
           after all fits.
     n_patients, n_patches : int
@@ -133,7 +134,7 @@ def ablate_families(
     heads = dict(zip(fits, measured.fit_heads(list(fits.values())), strict=True))
     areas = measured.areas(n_resamples, random_state)
     scored = {families: _score(measured, heads[families], columns, areas) for families, columns in fits.items()}
-    rows = [_row(kind, name, families, len(fits[families]), scored, areas) for kind, name, families in wanted]
+    rows = [_row(kind, name, families, len(fits[families]), scored) for kind, name, families in wanted]
     table = flat_table(rows)
     tested = table["p"].notna()
     table.loc[tested, "p_holm"] = holm(table.loc[tested, "p"].to_numpy())
@@ -172,26 +173,27 @@ def _make_sets(names, sets):
 
 
 def _score(measured, heads, columns, areas):
-    """Give the pooled area of one set, its samples, and how long a prediction takes."""
+    """Give the area of one set with its resamples, and how long a prediction takes."""
     features = [measured.features(fold, test)[:, columns] for fold, (_, test) in enumerate(measured.splits)]
     proba = [measured.probabilities(head, X) for head, X in zip(heads, features, strict=True)]
-    (area,), samples = areas.mean_areas([measured.pooled(proba)])
-    return float(area), samples, _predict_us(measured, heads[0], features[0])
+    _, area = areas.mean_areas([measured.pooled(proba)])
+    return area, _predict_us(measured, heads[0], features[0])
 
 
-def _row(kind, name, families, n_columns, scored, areas):
+def _row(kind, name, families, n_columns, scored):
     """Compare one set with all families, which were scored first."""
-    (area, samples, predict_us), (base, base_samples, _) = scored[families], next(iter(scored.values()))
+    (area, predict_us), (base, _) = scored[families], next(iter(scored.values()))
+    change = area.minus(base)
     return {
         "kind": kind,
         "name": name,
         "families": "+".join(families),
         "n_columns": n_columns,
-        "roc_auc": area,
-        "ci95": areas.interval(samples),
-        "difference": area - base,
-        "difference_ci95": areas.interval(samples - base_samples),
-        "p": np.nan if kind == "all" else bootstrap_p(area - base, samples - base_samples),
+        "roc_auc": area.estimates["roc_auc"],
+        "ci95": area.interval("roc_auc"),
+        "difference": change.estimates["roc_auc"],
+        "difference_ci95": change.interval("roc_auc"),
+        "p": np.nan if kind == "all" else change.p_value("roc_auc"),
         "p_holm": np.nan,
         "predict_us": predict_us,
     }

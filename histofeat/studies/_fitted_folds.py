@@ -5,10 +5,19 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.base import clone
 
-from histofeat.evaluation import FairFolds, FeatureBank, Plan, Run, class_probabilities, fair_folds, run_in_threads
+from histofeat.evaluation import (
+    FairFolds,
+    FeatureBank,
+    Plan,
+    Run,
+    class_probabilities,
+    fair_folds,
+    fold_of_rows,
+    run_in_threads,
+)
 from histofeat.exceptions import MissingExtraError, WeightsError, known_names
 from histofeat.features import Runtime, extract
-from histofeat.metrics import Bootstrap, patient_weights, ranking_scores
+from histofeat.metrics import bootstrap_scores, mean_bootstrap
 from histofeat.model_selection import encode_patients
 from histofeat.models import check_enough_patients
 from histofeat.studies._study import pipelines_of
@@ -136,8 +145,9 @@ class MeasuredFolds:
 
     def areas(self, n_resamples, random_state):
         """The `ResampledAUC` of the tested patches."""
-        y, patients = self.y[self.tested], self.patients[self.tested]
-        return ResampledAUC(y, patients, self.n_classes, n_resamples, random_state)
+        fold = fold_of_rows(self.splits, len(self.y))
+        known = (column[self.tested] for column in (self.y, self.patients, fold))
+        return ResampledAUC(*known, n_resamples, random_state)
 
     def probabilities(self, head, features):
         """Class probabilities (n, k), float64; a class that the head never saw has probability 0."""
@@ -187,21 +197,16 @@ class ResampledAUC:
         Class codes of the tested patches.
     patients : ndarray of shape (n,)
         Their patients.
-    n_classes : int
+    fold : ndarray of shape (n,), int64
+        The fold that tests each; patches of different folds are not compared.
     n_resamples, random_state : int
         As in `histofeat.metrics.patient_weights`; equal ones give the resamples of an evaluation of these patches.
     """
 
-    def __init__(self, y, patients, n_classes, n_resamples, random_state):
-        self.y = y
-        ids, self.codes = encode_patients(patients, len(y), "dataset.patients")
-        self.n_patients = len(ids)
-        drawn = patient_weights(patients, n_resamples, random_state).astype(np.float64)
-        # The first row is the sample itself.
-        self._weights = np.vstack([np.ones((1, len(ids))), drawn])
-        per_class = np.stack([np.bincount(self.codes[y == code], minlength=len(ids)) for code in range(n_classes)])
-        self._vanished = (self._weights @ per_class.T.astype(np.float64) == 0).any(axis=1)
-        self.n_dropped = int(self._vanished[1:].sum())
+    def __init__(self, y, patients, fold, n_resamples, random_state):
+        self._known = y, patients, fold
+        self._resampling = {"metrics": ("roc_auc",), "n_resamples": n_resamples, "random_state": random_state}
+        self.n_patients = len(encode_patients(patients, len(y), "dataset.patients")[0])
 
     def mean_areas(self, probas):
         """Score several vectors of one kind, such as repeats of a permutation.
@@ -213,14 +218,11 @@ class ResampledAUC:
         Returns
         -------
         areas : ndarray of shape (len(probas),), float64
-            ROC-AUC of each, over all patches; with more than two classes the one-vs-rest mean.
-        samples : ndarray of shape (n_resamples,), float64
-            Their mean in each resample; NaN where a class vanished.
+            ROC-AUC of each within folds; with more than two classes the one-vs-rest mean.
+        mean : Bootstrap
+            Their mean, and its resamples.
         """
-        found = np.array([ranking_scores(self.y, proba, self.codes, self._weights)[0] for proba in probas])
-        found[:, self._vanished] = np.nan
-        return found[:, 0], found[:, 1:].mean(axis=0)
-
-    def interval(self, samples):
-        """95 % percentile interval (low, high) of what `mean_areas` gave, or of a difference of two such."""
-        return Bootstrap({"roc_auc": samples}, self.n_patients, self.n_dropped).interval("roc_auc")
+        y, patients, fold = self._known
+        found = [bootstrap_scores(y, proba, patients, fold=fold, **self._resampling) for proba in probas]
+        areas = np.array([each.estimates["roc_auc"] for each in found])
+        return areas, mean_bootstrap(found)

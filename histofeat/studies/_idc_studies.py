@@ -9,7 +9,7 @@ from sklearn.base import clone
 
 from histofeat.datasets import make_signature_cohort
 from histofeat.evaluation import evaluate
-from histofeat.metrics import bootstrap_p, holm
+from histofeat.metrics import holm
 from histofeat.studies._fitted_folds import measure_once, runnable_pipelines
 from histofeat.studies._leakage import measure_leakage
 from histofeat.studies._learning_curves import learning_curve
@@ -67,7 +67,7 @@ def _leakage_figures(table, real):
     differences = table[table["data"] == real], "difference", "{name}, {head}", "head"
     title, label = "ROC-AUC: split by patch - split by patient", "difference in ROC-AUC, 95 % interval over patients"
     scores = pd.concat(both).sort_index(kind="stable"), "value", "{data}: {name}, {head}", "split"
-    words = "ROC-AUC, pooled out of fold, 95 % interval over patients"
+    words = "ROC-AUC out of fold, 95 % interval over patients"
     return {
         "differences": bars(title, label, *differences),
         "scores": bars("ROC-AUC under both splits", words, *scores, reference=0.5),
@@ -100,7 +100,7 @@ def _shortcut_figures(panel, shortcuts, identification):
     drawn = shortcuts.assign(kind="shortcut")
     if panel["reference"]:
         drawn = pd.concat([drawn, flat_table([panel["reference"]]).assign(kind="model")])
-    alone = "Shortcuts alone, under folds of patients", "ROC-AUC, pooled out of fold, 95 % interval over patients"
+    alone = "Shortcuts alone, under folds of patients", "ROC-AUC out of fold, 95 % interval over patients"
     label = "share of patches assigned to their own patient, 95 % interval over patients"
     known = identification, "accuracy", "{family}"
     chance = panel["identification"][0]["chance"] if panel["identification"] else None
@@ -212,7 +212,7 @@ def compare_normalizers(found):
         if arm != "none":
             difference, paired = found.compare(row.pipeline, f"{features} | none", at)
             entry |= {"difference": difference, "difference_ci95": paired.interval("roc_auc")}
-            entry["p"] = bootstrap_p(difference, paired.samples["roc_auc"])
+            entry["p"] = paired.p_value("roc_auc")
         rows.append(entry)
     table = flat_table(rows)
     compared = table["difference"].notna()

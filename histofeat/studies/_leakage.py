@@ -12,7 +12,7 @@ from histofeat.datasets import PatchDataset
 from histofeat.evaluation import AuditPolicy, NotRun, evaluate
 from histofeat.exceptions import check_whole
 from histofeat.features import Runtime
-from histofeat.metrics import Bootstrap, bootstrap_scores, patient_weights, plain_values, scores
+from histofeat.metrics import Bootstrap, bootstrap_scores, patient_weights, plain_values
 from histofeat.model_selection import PatchKFold, PatientKFold, encode_patients
 from histofeat.studies._study import with_store
 
@@ -36,9 +36,9 @@ class LeakageRow:
     metric : str
         One of `LEAKAGE_METRICS`.
     honest, leaked : float
-        Pooled over the folds of whole patients, and over the folds of patches.
+        Over the folds of whole patients, and over the folds of patches.
     honest_ci95, leaked_ci95 : tuple of (float, float)
-        95 % percentile intervals, from resampling patients.
+        95 % intervals, from resampling patients.
     difference : float
         leaked - honest.
     difference_ci95 : tuple of (float, float)
@@ -152,7 +152,7 @@ def measure_leakage(
     both = {(model.name, model.head): model for model in leaked.models}
     pairs = [(model, both[model.name, model.head]) for model in honest.models if (model.name, model.head) in both]
     return Leakage(
-        rows=tuple(row for pair in pairs for row in _compare(*pair, dataset, resampling)),
+        rows=tuple(row for pair in pairs for row in _compare(*pair, (honest.fold, leaked.fold), dataset, resampling)),
         not_run=tuple(dict.fromkeys((*honest.not_run, *leaked.not_run))),
         n_patients=len(set(dataset.patients)),
         n_patches=len(dataset),
@@ -163,30 +163,24 @@ def measure_leakage(
     )
 
 
-def _compare(honest, leaked, dataset, resampling):
+def _compare(honest, leaked, folds, dataset, resampling):
     """Give the rows of one pipeline; every row of the data set is tested once on both sides."""
-    values, samples = [], []
-    for model in (honest, leaked):
-        given = dataset.y, model.proba
-        values.append(scores(*given, model.predicted_tuned))
-        samples.append(
-            bootstrap_scores(
-                *given, dataset.patients, predicted=model.predicted_tuned, metrics=LEAKAGE_METRICS, **resampling
-            )
-        )
-    differences = {metric: samples[1].samples[metric] - samples[0].samples[metric] for metric in LEAKAGE_METRICS}
-    paired = Bootstrap(differences, samples[0].n_patients, samples[0].n_dropped)
+    samples = []
+    for model, fold in ((honest, folds[0]), (leaked, folds[1])):
+        known = {"predicted": model.predicted_tuned, "metrics": LEAKAGE_METRICS, "fold": fold, **resampling}
+        samples.append(bootstrap_scores(dataset.y, model.proba, dataset.patients, **known))
+    paired = samples[1].minus(samples[0])
     for metric in LEAKAGE_METRICS:
         yield LeakageRow(
             name=honest.name,
             head=honest.head,
             n_features=honest.n_features,
             metric=metric,
-            honest=values[0][metric],
+            honest=samples[0].estimates[metric],
             honest_ci95=samples[0].interval(metric),
-            leaked=values[1][metric],
+            leaked=samples[1].estimates[metric],
             leaked_ci95=samples[1].interval(metric),
-            difference=values[1][metric] - values[0][metric],
+            difference=paired.estimates[metric],
             difference_ci95=paired.interval(metric),
         )
 
@@ -249,7 +243,7 @@ class Identification:
     accuracy : float
         Share of the patches that are given to their own patient, the mean over patients.
     ci95 : tuple of (float, float)
-        95 % percentile interval, from resampling patients; the classifier and its choice of patients stay.
+        95 % interval, from resampling patients; the classifier and its choice of patients stay.
     chance : float
         Accuracy of guessing: 1 / number of patients.
     n_patients : int
@@ -329,11 +323,13 @@ def identify_patients(
         right[test] = nearest_mean(chosen[~test], codes[~test], chosen[test]) == codes[test]
     of_patient = right.reshape(len(ids), patches_per_patient).mean(axis=1)
     samples = patient_weights(ids, n_resamples, random_state) @ of_patient / len(ids)
+    accuracy = float(of_patient.mean())
+    drawn = Bootstrap({"accuracy": samples}, len(ids), 0, {"accuracy": accuracy}, carriers=(len(ids),))
     return Identification(
         family=family,
         n_features=features.shape[1],
-        accuracy=float(of_patient.mean()),
-        ci95=Bootstrap({"accuracy": samples}, len(ids), 0).interval("accuracy"),
+        accuracy=accuracy,
+        ci95=drawn.interval("accuracy"),
         chance=1 / len(ids),
         n_patients=len(ids),
         patches_per_patient=patches_per_patient,

@@ -8,10 +8,10 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from histofeat.datasets import Look
-from histofeat.evaluation import FoldFit, out_of_fold
+from histofeat.evaluation import FoldFit, fold_of_rows, out_of_fold
 from histofeat.exceptions import check_name, check_whole
 from histofeat.features import Runtime
-from histofeat.metrics import METRICS, Bootstrap, bootstrap_scores, scores
+from histofeat.metrics import METRICS, bootstrap_scores, mean_bootstrap, scores
 from histofeat.model_selection import PatientKFold, check_no_shared_patients, encode_patients, fold_rows
 
 
@@ -72,7 +72,8 @@ def learning_curve(
         - ``all_patients``: whether that is every training patient of every fold.
         - ``value``: the metric over all tested patches, out of fold; mean over draws.
         - ``low``, ``high``: its 95 % interval, from resampling the tested patients.
-        - ``spread``: standard deviation over draws; NaN for a single one.
+        - ``spread``: standard deviation over draws of the score of a single fit, on the test patches of its fold; root
+          mean square over the folds, NaN for a single draw.
         - ``n_draws``.
 
         ``attrs["registered"]`` is a sentence on registered test patients among those tested, or None.
@@ -87,8 +88,8 @@ def learning_curve(
 
     Notes
     -----
-    The interval covers other patients to test on, with these draws; ``spread`` says what other training patients would
-    change. Nested draws are not independent of one another.
+    The interval covers other patients to test on, with these draws; ``spread`` is what another training set of this
+    size does to a fit, so that both add up. Nested draws are not independent of one another.
 
     Examples
     --------
@@ -115,16 +116,17 @@ def learning_curve(
     runtime = Runtime.of(runtime)
     sizes = _check_sizes(n_patients, min(len(np.unique(codes[train])) for train, _ in splits))
     plan = _plan(splits, y, codes, sizes, int(n_draws), random_state)
-    tested = np.sort(np.concatenate([test for _, test in splits]))
+    fold = fold_of_rows(splits, len(y))
+    tested = np.flatnonzero(fold >= 0)
     look = Look.at((patients[tested], ()), patients, n_folds=len(splits), ledger=runtime.ledger)
     features = np.asarray(features, dtype=np.float32)
     fits = [FoldFit(key[:3], head, features, rows, splits[key[3]][1]) for key, rows in plan.items()]
     proba = out_of_fold(fits, y, patients, len(np.unique(y)), runtime)
     resampling = {"n_resamples": n_resamples, "random_state": random_state, "n_jobs": runtime.n_jobs}
-    known = (y[tested], patients[tested])
+    known = (y[tested], patients[tested], fold[tested])
     scored = {key: _score(found[tested], known, metric, resampling) for key, found in proba.items()}
     n_all = round(np.mean([len(np.unique(codes[train])) for train, _ in splits]))
-    curve = pd.DataFrame(_points(scored, plan, sizes, n_all, len(np.unique(codes[tested])), metric))
+    curve = pd.DataFrame(_points(scored, plan, sizes, n_all, metric))
     curve.attrs["registered"] = look and look.record([{"pipeline": type(head).__name__}])
     return curve
 
@@ -160,32 +162,37 @@ def _plan(splits, y, codes, sizes, n_draws, seed) -> dict[tuple, np.ndarray]:
 
 
 def _score(proba, known, metric, resampling):
-    """Value, and its resamples."""
-    y, patients = known
-    return scores(y, proba)[metric], bootstrap_scores(y, proba, patients, metrics=[metric], **resampling).samples[
-        metric
-    ]
+    """Give the score with its resamples, and that of each fold."""
+    y, patients, fold = known
+    folds = [scores(y[fold == number], proba[fold == number])[metric] for number in np.unique(fold)]
+    return bootstrap_scores(y, proba, patients, metrics=[metric], fold=fold, **resampling), np.array(folds)
 
 
-def _points(scored, plan, sizes, n_all, n_tested, metric):
+def _spread(folds):
+    """Standard deviation of one fit over draws, from scores of shape (n_draws, n_folds), NaN where undefined."""
+    known = folds[:, np.isfinite(folds).all(axis=0)]
+    return float(np.sqrt(known.var(axis=0, ddof=1).mean())) if len(folds) > 1 and known.size else np.nan
+
+
+def _points(scored, plan, sizes, n_all, metric):
     """Average over draws, resample by resample; then say what spreading the patches gains."""
 
     def draws(sampling, size):
         found = [scored[key] for key in scored if key[:2] == (sampling, size)]
-        return np.array([value for value, _ in found]), np.array([samples for _, samples in found])
+        return mean_bootstrap([resamples for resamples, _ in found]), np.array([folds for _, folds in found])
 
-    def point(sampling, size, values, samples, like):
-        low, high = Bootstrap({metric: samples.mean(axis=0)}, n_tested, 0).interval(metric)
+    def point(sampling, size, mean, folds, like):
+        low, high = mean.interval(metric)
         return {
             "sampling": sampling,
             "n_patients": n_all if size is None else size,
             "n_patches": float(np.mean([len(rows) for key, rows in plan.items() if key[:2] == (like, size)])),
             "all_patients": size is None,
-            "value": float(values.mean()),
+            "value": mean.estimates[metric],
             "low": low,
             "high": high,
-            "spread": float(values.std(ddof=1)) if len(values) > 1 else np.nan,
-            "n_draws": len(values),
+            "spread": _spread(folds),
+            "n_draws": len(folds),
         }
 
     for size in (*sizes, None):
@@ -193,5 +200,5 @@ def _points(scored, plan, sizes, n_all, n_tested, metric):
     for size in sizes:
         yield point("patches", size, *draws("patches", size), like="patches")
     for size in sizes:
-        (values, samples), (other_values, other_samples) = draws("patches", size), draws("patients", size)
-        yield point("patches - patients", size, values - other_values, samples - other_samples, like="patches")
+        (mean, folds), (other_mean, other_folds) = draws("patches", size), draws("patients", size)
+        yield point("patches - patients", size, mean.minus(other_mean), folds - other_folds, like="patches")

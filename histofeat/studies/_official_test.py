@@ -88,7 +88,7 @@ class OfficialTest:
     models : tuple of dict
         One row per model that ran: scores as ``{"pooled", "ci95"}``, seconds, epochs, threshold, parts.
     differences : tuple of dict
-        Fields of `histofeat.metrics.Comparison` for the planned pairs; ``p_holm`` is over these rows.
+        Fields of `histofeat.metrics.Comparison` for the planned pairs; ``p_holm``: p adjusted for these rows.
     differences_refused : str or None
         Why there are no differences, where they cannot be computed.
     epochs : tuple of dict
@@ -151,14 +151,22 @@ class OfficialTest:
         return {name: table.rename(columns=lambda name: name.removesuffix("_pooled")) for name, table in tables.items()}
 
 
+#: Each pair is compared by itself, and adjusted afterwards.
+_OF_A_FAMILY = ("p_adjusted", "simultaneous_ci95", "non_inferior")
+
+
 def _planned_differences(ran, planned, metrics):
     """Compare the pairs that ran, adjusted for these alone; return rows, or none and the reason."""
     rows = []
     try:
         for metric, pair in product(metrics, planned):
             if set(pair) <= set(ran):
-                (row,) = compare_models({name: ran[name].evaluation for name in pair}, [metric]).rows
-                rows.append({**asdict(row), "first": pair[0], "second": pair[1], "ci95": list(row.ci95)})
+                evaluations = {name: ran[name].evaluation for name in pair}
+                model = evaluations[pair[1]].models[0]
+                reference = f"{pair[1]}: {model.name}/{model.head}"
+                (row,) = compare_models(evaluations, metric, reference=reference).rows
+                alone = {name: value for name, value in asdict(row).items() if name not in _OF_A_FAMILY}
+                rows.append({**alone, "first": pair[0], "second": pair[1], "ci95": list(row.ci95), "p_holm": row.p})
     except ValueError as error:
         return [], str(error)
     defined = [row for row in rows if row["p"] == row["p"]]

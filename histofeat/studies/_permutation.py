@@ -40,14 +40,14 @@ class Importance:
 
         - ``by``: "family", "group", "correlated", "feature" or "given"; ``name``; ``columns``: the names that were
           permuted together, a tuple; ``n_columns``.
-        - ``drop``: pooled ROC-AUC of the model minus that with these columns permuted, mean over the repeats; ``low``
-          and ``high``: its 95 % percentile interval, from resampling patients.
+        - ``drop``: ROC-AUC of the model minus that with these columns permuted, mean over the repeats; ``low``
+          and ``high``: its 95 % interval, from resampling patients.
         - ``repeats_sd``: sample standard deviation of the drop over the permutations, NaN with a single one;
           ``repeats``: the drop with each, a tuple.
     roc_auc : float
-        Pooled over the held-out patches, nothing permuted.
+        Of the held-out patches, nothing permuted.
     ci95 : tuple of (float, float)
-        95 % percentile interval of `roc_auc`, on the same resamples as those of the drops.
+        95 % interval of `roc_auc`, on the same resamples as those of the drops.
     n_patients, n_patches : int
         Held out and scored.
     left_out : LeftOut or None
@@ -162,8 +162,8 @@ def permutation_importance(
     found.sort(key=lambda part: (order[part["by"]], -part["drop"], part["name"]))
     return Importance(
         parts=flat_table(found),
-        roc_auc=permuted.area,
-        ci95=permuted.areas.interval(permuted.samples),
+        roc_auc=permuted.area.estimates["roc_auc"],
+        ci95=permuted.area.interval("roc_auc"),
         n_patients=permuted.areas.n_patients,
         n_patches=len(measured.tested),
         left_out=measured.folds.left_out,
@@ -220,23 +220,22 @@ class _Permuted:
         ]
         self.areas = measured.areas(n_resamples, random_state)
         self.proba = [measured.probabilities(head, X) for head, X in zip(heads, self.features, strict=True)]
-        (self.area,), self.samples = self.areas.mean_areas([measured.pooled(self.proba)])
-        self.area = float(self.area)
+        _, self.area = self.areas.mean_areas([measured.pooled(self.proba)])
 
     def score(self, part):
         """Permute one part `n_repeats` times and measure the loss."""
         by, name, columns = part
         by_fold = [self._scored(fold, columns) for fold in range(len(self.tests))]
         pooled = [self.measured.pooled(probas) for probas in zip(*by_fold, strict=True)]
-        areas, samples = self.areas.mean_areas(pooled)
-        repeats = self.area - areas
+        areas, mean = self.areas.mean_areas(pooled)
+        repeats = self.area.estimates["roc_auc"] - areas
         return {
             "by": by,
             "name": name,
             "columns": tuple(self.measured.names[column] for column in columns),
             "n_columns": len(columns),
             "drop": float(repeats.mean()),
-            "ci95": self.areas.interval(self.samples - samples),
+            "ci95": self.area.minus(mean).interval("roc_auc"),
             "repeats_sd": float(np.std(repeats, ddof=1)) if len(repeats) > 1 else np.nan,
             "repeats": tuple(repeats.tolist()),
         }

@@ -242,6 +242,6 @@ def _row(values):
 
 
 def _interval(metric, scores):
-    ends = (scores[metric].pooled, *scores[metric].ci95)
+    ends = (scores[metric].value, *scores[metric].ci95)
     names = (metric, f"{metric}_low", f"{metric}_high")
     return {name: value if np.isfinite(value) else None for name, value in zip(names, ends, strict=True)}

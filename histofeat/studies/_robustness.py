@@ -9,11 +9,19 @@ import pandas as pd
 from sklearn.base import clone
 
 from histofeat.datasets import PatchDataset
-from histofeat.evaluation import LeftOut, Plan, class_probabilities, fair_folds, name_pipelines, run_in_threads
+from histofeat.evaluation import (
+    LeftOut,
+    Plan,
+    class_probabilities,
+    fair_folds,
+    fold_of_rows,
+    name_pipelines,
+    run_in_threads,
+)
 from histofeat.exceptions import check_name, check_whole
 from histofeat.features import Runtime, extract, passes_over_images
 from histofeat.images import PERTURBATIONS, normalized_images, perturbed_images
-from histofeat.metrics import METRICS, Bootstrap, bootstrap_scores, scores
+from histofeat.metrics import METRICS, Bootstrap, bootstrap_scores
 from histofeat.model_selection import encode_patients
 from histofeat.models import IDCPipeline, check_enough_patients
 from histofeat.studies._study import flat_table
@@ -83,17 +91,14 @@ class Robustness:
         ValueError
             If there is no such score.
         """
-        values = self.table.set_index(["pipeline", "perturbation", "severity", "metric"])["value"].to_dict()
         for name in (first, second):
-            if (name, *condition, metric) not in values:
+            if metric not in getattr(self.resamples.get((name, *condition)), "samples", ()):
                 raise ValueError(
                     f"Robustness.compare: expected a score that was measured, got {(name, *condition, metric)!r}. "
                     f"Pipelines: {', '.join(self.table['pipeline'].unique())}."
                 )
-        one, other = self.resamples[first, *condition], self.resamples[second, *condition]
-        paired = {metric: one.samples[metric] - other.samples[metric]}
-        difference = values[first, *condition, metric] - values[second, *condition, metric]
-        return difference, Bootstrap(paired, one.n_patients, one.n_dropped)
+        paired = self.resamples[first, *condition].minus(self.resamples[second, *condition])
+        return paired.estimates[metric], paired
 
 
 def all_conditions() -> list[tuple[str, int]]:
@@ -192,14 +197,16 @@ def measure_robustness(
     tests = _thinned([test for _, test in folds.splits], dataset.patients, patches_per_patient, random_state)
     job = _Job(dataset, plans, folds.splits, tests, (CLEAN, *conditions), runtime)
     proba = job.run()
-    tested = np.sort(np.concatenate(tests))
+    fold = fold_of_rows([((), test) for test in tests], len(dataset))
+    tested = np.flatnonzero(fold >= 0)
     y, patients = dataset.y[tested], dataset.patients[tested]
     settings = {"metrics": metrics, "n_resamples": n_resamples, "random_state": random_state, "n_jobs": runtime.n_jobs}
+    settings["fold"] = fold[tested]
     rows, resamples = [], {}
     for name in plans:
         by_condition = {at: proba[name, at][tested] for at in job.conditions}
         drawn = {at: bootstrap_scores(y, found, patients, **settings) for at, found in by_condition.items()}
-        rows += _rows(name, by_condition, drawn, y, metrics)
+        rows += _rows(name, by_condition, drawn, metrics)
         resamples |= {(name, *at): found for at, found in drawn.items()}
     n_patients = len(encode_patients(patients, len(tested))[0])
     counts = n_patients, len(tested)
@@ -326,24 +333,22 @@ def _side_by_side(features, plan, rows: np.ndarray) -> np.ndarray:
     return np.hstack([features[key][rows] for key in plan.by_key])
 
 
-def _rows(name, by_condition, drawn, y, metrics) -> Iterator[dict[str, Any]]:
+def _rows(name, by_condition, drawn, metrics) -> Iterator[dict[str, Any]]:
     clean = by_condition[CLEAN]
-    base, base_samples = scores(y, clean), drawn[CLEAN].samples
     for at, proba in by_condition.items():
-        found, samples = scores(y, proba), drawn[at]
+        drop = drawn[CLEAN].minus(drawn[at])
         perturbation, severity = at
         amount = None if at == CLEAN else PERTURBATIONS[perturbation].amounts[severity]
         for metric in metrics:
-            paired = {metric: base_samples[metric] - samples.samples[metric]}
             yield {
                 "pipeline": name,
                 "perturbation": perturbation,
                 "severity": severity,
                 "amount": amount,
                 "metric": metric,
-                "value": found[metric],
-                "ci95": samples.interval(metric),
-                "drop": base[metric] - found[metric],
-                "drop_ci95": Bootstrap(paired, samples.n_patients, samples.n_dropped).interval(metric),
+                "value": drawn[at].estimates[metric],
+                "ci95": drawn[at].interval(metric),
+                "drop": drop.estimates[metric],
+                "drop_ci95": drop.interval(metric),
                 "largest_change": float(np.abs(proba - clean).max()),
             }

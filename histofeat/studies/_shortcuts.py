@@ -3,16 +3,16 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from histofeat.datasets import PatchDataset
-from histofeat.evaluation import Evaluation, FoldFit, look_at, out_of_fold
+from histofeat.evaluation import Evaluation, FoldFit, fold_of_rows, look_at, out_of_fold
 from histofeat.exceptions import DatasetError
 from histofeat.features import PatchFeatures, Runtime, extract, make_family
-from histofeat.metrics import Bootstrap, bootstrap_scores, plain_values, scores
+from histofeat.metrics import bootstrap_scores, plain_values, scores
 from histofeat.model_selection import fold_rows
 from histofeat.models import make_head
 from histofeat.studies._fitted_folds import why_not
@@ -49,9 +49,9 @@ class Probe:
         What exactly the classifier sees.
     n_features : int
     roc_auc : float
-        Of the pooled out-of-fold scores.
+        Of the out-of-fold scores.
     ci95 : tuple of (float, float)
-        95 % percentile interval, from resampling patients.
+        95 % interval, from resampling patients.
     share : float
         (`roc_auc` - 0.5) / (ROC-AUC of the reference - 0.5): how much of the reference's score above chance the
         shortcut reaches by itself. NaN without a reference, or where that cannot be told from chance.
@@ -183,8 +183,10 @@ def shortcut_panel(
     ['mean_color', 'background', 'compression_and_blur', 'coordinates', 'all of these together']
     """
     splits, runtime = fold_rows(splits, dataset.y, dataset.patients, "shortcut_panel.splits"), Runtime.of(runtime)
-    look, tested = look_at(dataset, splits, runtime), np.sort(np.concatenate([test for _, test in splits]))
+    look, fold = look_at(dataset, splits, runtime), fold_of_rows(splits, len(dataset))
+    tested = np.flatnonzero(fold >= 0)
     resampling = {"n_resamples": n_resamples, "random_state": random_state, "n_jobs": runtime.n_jobs}
+    resampling["fold"] = fold[tested]
     reference, resamples = _best_reference(reference_scores, dataset, tested, resampling)
     features, not_run = _measure(dataset, families_to_identify, runtime)
     matrices, no_place = _probe_matrices(dataset, features)
@@ -258,7 +260,7 @@ def _best_reference(reference_scores, dataset, tested, resampling):
                 f"shortcut_panel.reference_scores: expected shape {(len(dataset), len(dataset.target_names))}, got "
                 f"{proba.shape} for {name!r}. Give one row of probabilities for every patch of the data set."
             )
-        found[name] = scores(y, proba[tested])["roc_auc"]
+        found[name] = scores(y, proba[tested], fold=resampling["fold"])["roc_auc"]
     best = max(found, key=lambda name: found[name] if np.isfinite(found[name]) else -1.0)
     proba = np.asarray(reference_scores[best], dtype=np.float64)[tested]
     resamples = bootstrap_scores(y, proba, dataset.patients[tested], metrics=("roc_auc",), **resampling)
@@ -306,7 +308,7 @@ def _probe_matrices(dataset, features):
 def _row(name, n_features, proba, dataset, tested, against, resampling):
     y, patients = dataset.y[tested], dataset.patients[tested]
     resamples = bootstrap_scores(y, proba, patients, metrics=("roc_auc",), **resampling)
-    roc_auc = scores(y, proba)["roc_auc"]
+    roc_auc = resamples.estimates["roc_auc"]
     share, share_ci95 = _share(roc_auc, resamples, *against)
     definition = "the columns of every shortcut above" if name == _ALL else _DEFINITIONS[name]
     return Probe(name, definition, n_features, roc_auc, resamples.interval("roc_auc"), share, share_ci95)
@@ -322,8 +324,10 @@ def _share(roc_auc, resamples, reference, of_reference):
         return np.nan, NOTHING
     above, whole = resamples.samples["roc_auc"] - 0.5, of_reference.samples["roc_auc"] - 0.5
     samples = np.divide(above, whole, out=np.full_like(above, np.nan), where=whole > 0)
-    interval = Bootstrap({"share": samples}, resamples.n_patients, resamples.n_dropped).interval("share")
-    return float((roc_auc - 0.5) / (reference.roc_auc - 0.5)), interval
+    share = float((roc_auc - 0.5) / (reference.roc_auc - 0.5))
+    # A share can lie below 0 and above 1, as differences can.
+    drawn = replace(resamples, samples={"share": samples}, estimates={"share": share}, scale="difference")
+    return share, drawn.interval("share")
 
 
 def _identify(features, dataset, random_state, n_resamples):

@@ -37,8 +37,9 @@ def test_store_is_listed_and_purged(tmp_path, patches, capsys):
 @pytest.fixture
 def predictions(tmp_path):
     """A file with a row for four made-up patches of each test and validation patient; the odd ones are positive."""
+    scores = (0.3, 0.4, 0.2, 0.8)
     rows = [
-        f"{patient}_idx5_x{50 * place + 1}_y1_class{place % 2}.png,{(0.3, 0.4, 0.2, 0.9)[(place + number) % 4]}"
+        f"{patient}_idx5_x{50 * place + 1}_y1_class{place % 2}.png,{scores[(place + number) % 4] + place % 2 / 8}"
         for number, (patient, role) in enumerate(official_roles().items())
         if role != "train"
         for place in range(4)

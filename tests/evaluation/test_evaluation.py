@@ -12,7 +12,14 @@ from histofeat.datasets import PatchDataset
 from histofeat.evaluation import AuditPolicy, NotRun, evaluate
 from histofeat.exceptions import GroupLeakageError, MissingExtraError, PatchError, WeightsError
 from histofeat.features import PatchFeatures, Runtime
-from histofeat.metrics import LABEL_METRICS, METRICS, bootstrap_scores, choose_threshold, scores
+from histofeat.metrics import (
+    LABEL_METRICS,
+    METRICS,
+    bootstrap_scores,
+    choose_threshold,
+    method_interval,
+    scores,
+)
 from histofeat.model_selection import PatchKFold, PatientKFold
 from histofeat.models import FeatureHead, IDCPipeline, fit_with_inner_scores, make_head
 
@@ -161,12 +168,19 @@ def test_scores_are_those_of_the_metrics_module(evaluation, dataset):
     assert tuple(model.scores) == METRICS
     assert tuple(model.tuned) == LABEL_METRICS
     pooled = scores(y, model.proba)
-    resamples = bootstrap_scores(y, model.proba, dataset.patients, n_resamples=60)
+    within = scores(y, model.proba, fold=evaluation.fold)
+    resamples = bootstrap_scores(y, model.proba, dataset.patients, n_resamples=60, fold=evaluation.fold)
     folds = [scores(y[test], model.proba[test]) for _, test in evaluation.splits]
+    ratio = np.mean([len(set(dataset.patients[test])) for _, test in evaluation.splits])
+    ratio /= len(set(dataset.patients)) - ratio
     for metric, score in model.scores.items():
-        assert score.pooled == pooled[metric]
+        assert score.pooled == pytest.approx(pooled[metric], rel=1e-14)
+        assert score.value == pytest.approx(within[metric], rel=1e-14)
+        assert (score.value == score.pooled) == (metric not in ("roc_auc", "average_precision"))
+        assert score.method_ci95 == pytest.approx(method_interval(metric, score.value, score.folds, ratio))
+        assert score.dropped == 0.0
         assert score.ci95 == resamples.interval(metric)
-        assert score.folds == tuple(fold[metric] for fold in folds)
+        assert score.folds == pytest.approx([fold[metric] for fold in folds], rel=1e-14)
         assert score.mean == pytest.approx(np.mean(score.folds))
         assert score.std == pytest.approx(np.std(score.folds, ddof=1))
         assert (score.n_folds, score.n_resamples) == (4, 60)
@@ -178,8 +192,8 @@ def test_scores_are_those_of_the_metrics_module(evaluation, dataset):
 
 def test_the_signal_is_found(evaluation):
     for model in evaluation.models:
-        assert model.scores["roc_auc"].pooled > 0.75
-        assert model.tuned["f1"].pooled > 0.65
+        assert model.scores["roc_auc"].value > 0.75
+        assert model.tuned["f1"].value > 0.65
 
 
 def test_each_family_is_measured_once_for_all_pipelines(dataset):

@@ -134,7 +134,7 @@ def test_a_model_knows_what_it_learnt_from(cohort):
     folds = {"cv": PatientKFold(3), "inner_cv": PatientKFold(3), "n_resamples": 50}
     expected = evaluate(cohort, pipeline, **folds).models[0].scores
     for metric, score in about["estimate"]["scores"].items():
-        assert score["value"] == pytest.approx(expected[metric].pooled, nan_ok=True)
+        assert score["value"] == pytest.approx(expected[metric].value, nan_ok=True)
         assert score["ci95"] == pytest.approx(list(expected[metric].ci95))
     assert told[-1] == ("final fit", 1, 1)
     assert train_model(cohort, pipeline, folds=None).about["estimate"] is None

@@ -48,7 +48,7 @@ def test_scores_are_those_of_scikit_learn(evaluation):
         assert model.scores["f1"].pooled == pytest.approx(f1_score(y, model.predicted, average="macro"))
         assert model.scores["sensitivity"].pooled == model.scores["balanced_accuracy"].pooled
         low, high = model.scores["roc_auc"].ci95
-        assert low <= model.scores["roc_auc"].pooled <= high
+        assert low <= model.scores["roc_auc"].value <= high
 
 
 def test_the_confusion_matrix_has_eight_rows_of_true_classes(evaluation):
@@ -96,7 +96,7 @@ def test_the_table_of_the_classes_goes_with_the_payload_of_the_report(evaluation
     for classes, result in zip(evaluation.classes, payload["results"], strict=True):
         result["classes"] = classes.to_dicts()
         values = [entry["roc_auc"]["value"] for entry in result["classes"]]
-        assert np.mean(values) == pytest.approx(result["roc_auc"]["pooled"])
+        assert np.mean(values) == pytest.approx(result["roc_auc"]["value"])
         assert [entry["n_patients"] for entry in result["classes"]] == [4] * 8
     table = class_table(payload["results"][0], "mine")
     assert [row[0] for row in table.rows] == list(evaluation.labels)
@@ -105,7 +105,7 @@ def test_the_table_of_the_classes_goes_with_the_payload_of_the_report(evaluation
 def test_the_shortcut_panel_runs_and_leakage_says_that_it_is_of_two_classes(evaluation):
     panel = panel_of(evaluation, families_to_identify=())
     assert all(0 <= row.roc_auc <= 1 for row in panel.rows)
-    assert panel.reference.roc_auc == max(model.scores["roc_auc"].pooled for model in evaluation.models)
+    assert panel.reference.roc_auc == max(model.scores["roc_auc"].value for model in evaluation.models)
     with pytest.raises(ValueError, match=r"measure_leakage\.dataset: expected two classes, got 8"):
         measure_leakage(evaluation.dataset, IDCPipeline("color", "logistic"))
 

@@ -16,7 +16,7 @@ NAN = float("nan")
 
 
 def make_score(folds=(0.9, 0.7)):
-    return Score(folds, 0.8, 0.1, 0.79, (0.6, 0.9), ((0.8, 1.0), (0.5, 0.9)), n_resamples=10)
+    return Score(0.79, (0.6, 0.9), 0.78, folds, 0.8, 0.1, ((0.8, 1.0), (0.5, 0.9)), n_resamples=10)
 
 
 def make_model(proba):

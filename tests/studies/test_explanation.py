@@ -8,7 +8,7 @@ from scipy.stats import spearmanr
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.inspection import permutation_importance as sklearn_importance
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
+from test_bootstrap import auc_within_folds, t_by_hand
 
 from histofeat import CNNEmbedding, IDCPipeline, PatientKFold, WeightsError, evaluate
 from histofeat.datasets import PatchDataset
@@ -104,16 +104,18 @@ def test_areas_are_those_of_the_bootstrap(n_classes):
     y[:75] = 0
     probas = [rng.dirichlet(np.ones(n_classes), 120).round(2) for _ in range(3)]
     probas = [proba / proba.sum(axis=1, keepdims=True) for proba in probas]
-    areas = ResampledAUC(y, patients, n_classes, 200, 5)
-    values, samples = areas.mean_areas(probas)
-    wanted = [
-        bootstrap_scores(y, proba, patients, metrics=["roc_auc"], n_resamples=200, random_state=5) for proba in probas
-    ]
-    assert areas.n_dropped == wanted[0].n_dropped > 0
-    np.testing.assert_allclose(samples, np.mean([one.samples["roc_auc"] for one in wanted], axis=0), rtol=1e-12)
+    fold = np.isin(patients, list("aceg")).astype(int)
+    values, mean = ResampledAUC(y, patients, fold, 200, 5).mean_areas(probas)
+    options = {"metrics": ["roc_auc"], "n_resamples": 200, "random_state": 5, "fold": fold}
+    wanted = [bootstrap_scores(y, proba, patients, **options) for proba in probas]
+    assert mean.n_dropped == wanted[0].n_dropped > 0
+    samples = np.mean([one.samples["roc_auc"] for one in wanted], axis=0)
+    np.testing.assert_allclose(mean.samples["roc_auc"], samples, rtol=1e-12)
     for proba, value in zip(probas, values, strict=True):
-        scores = proba[:, 1] if n_classes == 2 else proba
-        assert value == pytest.approx(roc_auc_score(y, scores, multi_class="ovr"), rel=1e-12)
+        codes = [1] if n_classes == 2 else range(n_classes)
+        expected = np.mean([auc_within_folds(y == code, proba[:, code], fold) for code in codes])
+        assert value == pytest.approx(expected, rel=1e-12)
+    assert mean.estimates["roc_auc"] == pytest.approx(values.mean())
 
 
 # --- permutation: the same as others ---------------------------------------------------------------------------------
@@ -124,7 +126,7 @@ def test_nothing_permuted_is_what_evaluate_finds(dataset, head):
     pipeline, cv = IDCPipeline(FAMILIES_HERE, head), PatientKFold(4)
     score = evaluate(dataset, pipeline, cv, n_resamples=200).models[0].scores["roc_auc"]
     importance = permutation_importance(dataset, pipeline, cv, n_repeats=1, n_resamples=200)
-    assert importance.roc_auc == pytest.approx(score.pooled, rel=1e-12)
+    assert importance.roc_auc == pytest.approx(score.value, rel=1e-12)
     assert importance.ci95 == pytest.approx(score.ci95, rel=1e-12)
     assert (importance.n_patients, importance.n_patches) == (16, 320)
 
@@ -134,19 +136,19 @@ def test_drops_and_intervals_are_those_of_a_loop(written, found):
     dataset, X = written
     y, patients = dataset.y, dataset.patients
     columns = [6, 7, 8]
-    plain, permuted = np.empty(320), np.empty((4, 320))
+    plain, permuted, fold_of = np.empty(320), np.empty((4, 320)), np.empty(320, dtype=int)
     for fold, (train, test) in enumerate(PatientKFold(4).split(X, y, patients)):
         mean, sd = X[train].mean(axis=0), X[train].std(axis=0)
         sd[sd == 0] = 1
         model = LogisticRegression(C=0.1, max_iter=2000).fit((X[train] - mean) / sd, y[train])
-        plain[test] = model.predict_proba((X[test] - mean) / sd)[:, 1]
+        plain[test], fold_of[test] = model.predict_proba((X[test] - mean) / sd)[:, 1], fold
         for repeat in range(4):
             order = np.random.default_rng([0, fold, repeat]).permutation(len(test))
             exchanged = X[test].copy()
             for place, taken in enumerate(order):
                 exchanged[place, columns] = X[test][taken, columns]
             permuted[repeat][test] = model.predict_proba((exchanged - mean) / sd)[:, 1]
-    drops = [roc_auc_score(y, plain) - roc_auc_score(y, scores) for scores in permuted]
+    drops = [auc_within_folds(y, plain, fold_of) - auc_within_folds(y, scores, fold_of) for scores in permuted]
     one = part(found, "family", "third")
     assert one.columns == ("third_2_a", "third_2_b", "third_2_c")
     np.testing.assert_allclose(one.repeats, drops, atol=1e-6)
@@ -155,10 +157,10 @@ def test_drops_and_intervals_are_those_of_a_loop(written, found):
     ids = sorted(set(patients), key=int)
     samples = []
     for drawn in patient_weights(patients, 120, 0):
-        weight = np.array([drawn[ids.index(patient)] for patient in patients])
-        areas = [roc_auc_score(y, scores, sample_weight=weight) for scores in (plain, *permuted)]
+        rows = np.repeat(np.arange(320), [drawn[ids.index(patient)] for patient in patients])
+        areas = [auc_within_folds(y[rows], scores[rows], fold_of[rows]) for scores in (plain, *permuted)]
         samples.append(areas[0] - np.mean(areas[1:]))
-    assert (one.low, one.high) == pytest.approx(np.quantile(samples, [0.025, 0.975]), abs=1e-6)
+    assert (one.low, one.high) == pytest.approx(t_by_hand(one.drop, samples, 16, 15, "linear"), abs=1e-6)
 
 
 def test_one_fold_agrees_with_scikit_learn(written):
@@ -234,7 +236,7 @@ def test_more_than_two_classes(cohort):
     pipeline, cv = IDCPipeline(("color", "lbp"), "logistic"), PatientKFold(2)
     importance = permutation_importance(three, pipeline, cv, n_repeats=2, n_resamples=50)
     score = evaluate(three, pipeline, cv, inner_cv=PatientKFold(2), n_resamples=50).models[0].scores["roc_auc"]
-    assert importance.roc_auc == pytest.approx(score.pooled, rel=1e-12)
+    assert importance.roc_auc == pytest.approx(score.value, rel=1e-12)
     assert importance.ci95 == pytest.approx(score.ci95, rel=1e-12)
 
 
@@ -288,7 +290,7 @@ def test_a_normaliser_stands_before_the_families(cohort):
     inner = PatientKFold(2)
     score = evaluate(cohort, pipeline, cv, inner_cv=inner, n_resamples=20).models[0].scores["roc_auc"]
     plain = permutation_importance(cohort, IDCPipeline(("color",), "logistic"), cv, n_repeats=1, n_resamples=20)
-    assert importance.roc_auc == pytest.approx(score.pooled, rel=1e-12)
+    assert importance.roc_auc == pytest.approx(score.value, rel=1e-12)
     assert importance.roc_auc != plain.roc_auc
 
 
@@ -310,7 +312,7 @@ def test_a_head_without_probabilities_is_calibrated_as_in_evaluate(dataset):
     pipeline = IDCPipeline(FAMILIES_HERE, FeatureHead(Margins()))
     importance = permutation_importance(dataset, pipeline, n_repeats=1, n_resamples=0)
     assert importance.roc_auc == pytest.approx(
-        evaluate(dataset, pipeline, n_resamples=0).models[0].scores["roc_auc"].pooled, rel=1e-12
+        evaluate(dataset, pipeline, n_resamples=0).models[0].scores["roc_auc"].value, rel=1e-12
     )
 
 

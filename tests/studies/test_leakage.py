@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import f1_score, roc_auc_score
+from sklearn.metrics import f1_score
+from test_bootstrap import auc_within_folds, t_by_hand
 
 from histofeat import IDCPipeline, evaluate, make_cohort
 from histofeat.datasets import PatchDataset, make_signature_cohort
@@ -94,7 +95,7 @@ def test_both_sides_are_what_evaluate_gives(leakage, sides):
         for side, evaluation in sides.items():
             model = next(model for model in evaluation.models if model.name == row.name)
             score = (model.scores if row.metric == "roc_auc" else model.tuned)[row.metric]
-            assert getattr(row, side) == pytest.approx(score.pooled)
+            assert getattr(row, side) == pytest.approx(score.value)
         assert row.difference == pytest.approx(row.leaked - row.honest)
     assert (found.n_patients, found.n_patches, found.n_folds, found.n_resamples) == (20, 400, 2, 120)
     assert found.not_run == ()
@@ -102,17 +103,23 @@ def test_both_sides_are_what_evaluate_gives(leakage, sides):
 
 def test_the_difference_is_paired_over_the_same_patients(leakage, sides, small):
     honest, leaked = (sides[side].models[0] for side in ("honest", "leaked"))
+    folds = [sides[side].fold for side in ("honest", "leaked")]
     ids = sorted(set(small.patients))
     rows_of = [np.flatnonzero(small.patients == patient) for patient in ids]
     aucs, f1s = [], []
     for weights in patient_weights(small.patients, 120, 4):
         drawn = np.concatenate([np.tile(rows, times) for rows, times in zip(rows_of, weights, strict=True)])
         y = small.y[drawn]
-        aucs.append(roc_auc_score(y, leaked.proba[drawn, 1]) - roc_auc_score(y, honest.proba[drawn, 1]))
+        plain, more = (
+            auc_within_folds(y, model.proba[drawn, 1], fold[drawn])
+            for model, fold in zip((honest, leaked), folds, strict=True)
+        )
+        aucs.append(more - plain)
         f1s.append(f1_score(y, leaked.predicted_tuned[drawn]) - f1_score(y, honest.predicted_tuned[drawn]))
     for metric, differences in (("roc_auc", aucs), ("f1", f1s)):
         row = next(row for row in leakage.rows if (row.name, row.metric) == ("mean", metric))
-        assert row.difference_ci95 == pytest.approx(tuple(np.quantile(differences, [0.025, 0.975])))
+        df = min(len(set(small.patients[small.y == code])) for code in (0, 1)) - 1
+        assert row.difference_ci95 == pytest.approx(t_by_hand(row.difference, differences, 20, df, "linear"))
 
 
 def test_the_content_is_plain_json(leakage):

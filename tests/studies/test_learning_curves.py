@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
+from test_bootstrap import auc_within_folds, t_by_hand
 
 from histofeat import GroupLeakageError, PatientKFold, make_cohort
 from histofeat.features import Runtime
@@ -32,7 +33,7 @@ def data():
     rng = np.random.default_rng(0)
     patients = np.repeat([f"p{k:02d}" for k in range(24)], rng.integers(6, 14, 24))
     y = np.tile([0, 1], len(patients))[: len(patients)]
-    features = np.column_stack([np.arange(len(y)), 0.5 * y + rng.normal(size=len(y))])
+    features = np.column_stack([np.arange(len(y)), 0.5 * y + rng.normal(size=len(y)), rng.normal(size=len(y))])
     return features, y, patients
 
 
@@ -70,20 +71,21 @@ def test_the_last_point_is_plain_cross_validation(data):
     features, y, patients = data
     X = features[:, 1:]
     curve = learning_curve(X, y, patients, LogisticRegression(), PatientKFold(3), n_patients=(4,), n_resamples=80)
-    proba = np.empty(len(y))
-    for train, test in PatientKFold(3).split(X, y, patients):
+    proba, fold = np.empty(len(y)), np.empty(len(y), dtype=int)
+    for number, (train, test) in enumerate(PatientKFold(3).split(X, y, patients)):
         proba[test] = LogisticRegression().fit(X[train], y[train]).predict_proba(X[test])[:, 1]
+        fold[test] = number
     last = point_of(curve, "patients", 16)
     assert last.all_patients
     assert (last.n_draws, last.n_patches) == (1, pytest.approx(len(y) * 2 / 3))
     assert np.isnan(last.spread)
-    assert last.value == pytest.approx(roc_auc_score(y, proba), abs=1e-4)
+    assert last.value == pytest.approx(auc_within_folds(y, proba, fold), abs=1e-4)
     _, codes = encode_patients(patients, len(y))
     values = []
     for weights in patient_weights(patients, 80, 0):
         rows = np.repeat(np.arange(len(y)), weights[codes])
-        values.append(roc_auc_score(y[rows], proba[rows]))
-    assert (last.low, last.high) == pytest.approx(tuple(np.quantile(values, [0.025, 0.975])), abs=1e-3)
+        values.append(auc_within_folds(y[rows], proba[rows], fold[rows]))
+    assert (last.low, last.high) == pytest.approx(t_by_hand(last.value, values, 24, 23), abs=1e-3)
 
 
 def test_a_point_is_the_mean_over_draws_and_differences_are_paired(data):
@@ -92,15 +94,65 @@ def test_a_point_is_the_mean_over_draws_and_differences_are_paired(data):
     settings = {"n_patients": (4,), "n_resamples": 50}
     curves = [learning_curve(X, y, patients, head, cv, n_draws=n, **settings) for n in (1, 2, 3)]
     means = {s: [point_of(curve, s, 4).value for curve in curves] for s in ("patients", "patches")}
-    for values in means.values():
-        draws = [values[0], 2 * values[1] - values[0], 3 * values[2] - 2 * values[1]]
-        sampling = "patients" if values is means["patients"] else "patches"
-        assert point_of(curves[2], sampling, 4).spread == pytest.approx(np.std(draws, ddof=1))
     gain = point_of(curves[2], "patches - patients", 4)
     assert gain.value == pytest.approx(means["patches"][2] - means["patients"][2])
     assert gain.low <= gain.value <= gain.high
     widths = [point_of(curves[2], s, 4) for s in ("patients", "patches")]
     assert gain.high - gain.low < sum(point.high - point.low for point in widths)
+
+
+def test_the_spread_is_that_of_single_fits(data):
+    """Every fit again by hand, scored on the test patches of its fold; no two folds share training patients."""
+    features, y, patients = data
+    quarter = np.unique(patients, return_inverse=True)[1] % 4
+    cv = [(np.flatnonzero(quarter == train), np.flatnonzero(quarter == train + 2)) for train in (0, 1)]
+    Remembering.seen = []
+    curve = learning_curve(features, y, patients, Remembering(), cv, n_patients=(4,), n_draws=3, n_resamples=0)
+    X, variances = features.astype(np.float32), {"patients": [], "patches": []}
+    for train, test in cv:
+        scored = {"patients": [], "patches": []}
+        for rows in Remembering.seen:
+            if set(rows) < set(train):
+                score = LogisticRegression().fit(X[rows], y[rows]).predict_proba(X[test])[:, 1]
+                whole = len(rows) == np.isin(patients, patients[rows]).sum()
+                scored["patients" if whole else "patches"].append(roc_auc_score(y[test], score))
+        for sampling, found in scored.items():
+            assert len(found) == 3
+            variances[sampling].append(np.var(found, ddof=1))
+    for sampling, found in variances.items():
+        assert point_of(curve, sampling, 4).spread == pytest.approx(np.sqrt(np.mean(found)))
+
+
+def test_the_spread_is_what_another_training_set_does():
+    """Ten patients of a known population: how much the score of a fit varies over populations of training patients."""
+    rng = np.random.default_rng(0)
+
+    def draw(n_patients):
+        patients, y = np.repeat(np.arange(n_patients), 12), np.tile([0, 1], 6 * n_patients)
+        shift = rng.normal(size=(n_patients, 8))[patients]
+        return 0.35 * y[:, None] + 0.5 * shift + rng.normal(size=(len(y), 8)), y, patients
+
+    fits = [LogisticRegression().fit(*draw(10)[:2]) for _ in range(60)]
+    variances = []
+    for X, y, _ in (draw(20) for _ in range(20)):  # as many patients as a fold tests
+        variances.append(np.var([roc_auc_score(y, fit.decision_function(X)) for fit in fits], ddof=1))
+    truth = np.sqrt(np.mean(variances))
+    found = []
+    for seed in range(4):
+        settings = {"n_patients": (10,), "n_draws": 6, "n_resamples": 0, "random_state": seed}
+        curve = learning_curve(*draw(100), LogisticRegression(), PatientKFold(5), **settings)
+        found.append(point_of(curve, "patients", 10).spread)
+    assert np.mean(found) == pytest.approx(truth, rel=0.15)
+
+
+def test_folds_without_a_class_have_no_spread(data):
+    """One patient tested at a time, each of one class: there is no score in any fold."""
+    features, y, patients = data
+    y = np.unique(patients, return_inverse=True)[1] % 2
+    settings = {"n_patients": (8,), "n_draws": 2, "n_resamples": 20}
+    cv = [(np.flatnonzero(patients != patient), np.flatnonzero(patients == patient)) for patient in set(patients)]
+    curve = learning_curve(features[:, 1:], y, patients, LogisticRegression(), cv, **settings)
+    assert curve[["value", "low", "high", "spread"]].isna().all(axis=None)
 
 
 def test_threads_and_our_own_heads(data):

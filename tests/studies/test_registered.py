@@ -62,7 +62,7 @@ def test_an_evaluation_writes_a_line_for_each_model(dataset, runtime, evaluation
     lines = lines_of(runtime)
     assert [line["pipeline"] for line in lines] == ["a/logistic (lbp)", "b/logistic (color)"]
     for line, model in zip(lines, found.models, strict=True):
-        assert float(line["roc_auc"]) == pytest.approx(model.scores["roc_auc"].pooled, abs=1e-6)
+        assert float(line["roc_auc"]) == pytest.approx(model.scores["roc_auc"].value, abs=1e-6)
         assert line | {
             "kind": "cross-validation", "threshold": "youden", "n_test_patients": "12", "n_test_patches": "120",
             "trained_on": "train+validation+test+unlisted", "registered": "idc-official:5", "data": "IDC",

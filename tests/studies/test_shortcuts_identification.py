@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.preprocessing import StandardScaler
+from test_bootstrap import t_by_hand
 
 from histofeat.metrics import patient_weights
 from histofeat.studies import identify_patients
@@ -80,7 +81,7 @@ def test_the_interval_is_that_of_a_loop_over_resamples():
         right[:, fold::5] = named == np.arange(9)[:, np.newaxis]
     assert found.accuracy == pytest.approx(right.mean())
     means = [np.repeat(right.mean(axis=1), weights).mean() for weights in patient_weights(range(9), 300, 3)]
-    assert found.ci95 == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])))
+    assert found.ci95 == pytest.approx(t_by_hand(found.accuracy, means, 9, 8))
 
 
 @pytest.mark.parametrize(

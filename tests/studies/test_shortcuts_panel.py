@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
+from test_bootstrap import auc_within_folds, t_by_hand
 
 from histofeat.datasets import PatchDataset
 from histofeat.evaluation import evaluate
@@ -87,6 +88,12 @@ def panel(dataset, splits, reference):
     )
 
 
+def folds_of(splits):
+    return np.concatenate([np.full(len(test), number) for number, (_, test) in enumerate(splits)])[
+        np.argsort(np.concatenate([test for _, test in splits]))
+    ]
+
+
 def by_name(panel):
     return {row.name: row for row in panel.rows}
 
@@ -120,7 +127,7 @@ def test_a_probe_is_the_small_head_fitted_fold_by_fold(panel, dataset, splits):
         for train, test in splits:
             head = make_head("xgboost", random_state=5, params=PROBE_HEAD).fit(matrix[train], dataset.y[train])
             score[test] = head.predict_proba(matrix[test])[:, 1]
-        assert by_name(panel)[name].roc_auc == pytest.approx(roc_auc_score(dataset.y, score))
+        assert by_name(panel)[name].roc_auc == pytest.approx(auc_within_folds(dataset.y, score, folds_of(splits)))
 
 
 def test_the_planted_colour_is_found_and_places_say_nothing(panel):
@@ -130,7 +137,8 @@ def test_the_planted_colour_is_found_and_places_say_nothing(panel):
 
 def test_the_share_is_that_of_the_best_model_on_the_same_resamples(panel, dataset, splits, reference):
     assert panel.reference.name == "good"
-    assert panel.reference.roc_auc == pytest.approx(roc_auc_score(dataset.y, reference["good"][:, 1]))
+    fold = folds_of(splits)
+    assert panel.reference.roc_auc == pytest.approx(auc_within_folds(dataset.y, reference["good"][:, 1], fold))
     row = by_name(panel)["mean_color"]
     assert row.share == pytest.approx((row.roc_auc - 0.5) / (panel.reference.roc_auc - 0.5))
     matrix, score = MeanColor().transform(dataset.X), np.empty(len(dataset))
@@ -140,9 +148,11 @@ def test_the_share_is_that_of_the_best_model_on_the_same_resamples(panel, datase
     codes, shares = dataset.patients.astype(int), []
     for weights in patient_weights(dataset.patients, 200, 5):
         drawn = np.repeat(np.arange(len(dataset)), weights[codes])
-        probe, model = (roc_auc_score(dataset.y[drawn], given[drawn]) for given in (score, reference["good"][:, 1]))
+        y, both = dataset.y[drawn], (score, reference["good"][:, 1])
+        probe, model = (auc_within_folds(y, given[drawn], fold[drawn]) for given in both)
         shares.append((probe - 0.5) / (model - 0.5))
-    assert row.share_ci95 == pytest.approx(tuple(np.quantile(shares, [0.025, 0.975])))
+    df = min(len(set(codes[dataset.y == code])) for code in (0, 1)) - 1
+    assert row.share_ci95 == pytest.approx(t_by_hand(row.share, shares, 16, df, "linear"))
     assert row.share_ci95[0] < row.share < row.share_ci95[1]
 
 
@@ -191,7 +201,7 @@ def test_the_panel_of_an_evaluation_has_its_folds_resamples_and_best_model(datas
     panel = panel_of(evaluation, families_to_identify=(), runtime=Runtime(store=tmp_path / "s"))
     assert panel.reference.name == "mean, logistic"
     best = evaluation.models[1].scores["roc_auc"]
-    assert (panel.reference.roc_auc, panel.reference.ci95) == (best.pooled, best.ci95)
+    assert (panel.reference.roc_auc, panel.reference.ci95) == (best.value, best.ci95)
     assert (panel.n_folds, panel.n_resamples, panel.random_state) == (3, 60, 2)
 
 
