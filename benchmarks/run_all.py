@@ -249,25 +249,27 @@ def show(evaluation, report, *, stored):
     for entry in evaluation.not_run:
         console.print(f"not run: {entry.name}, {entry.head}: {entry.reason}", markup=False)
     title = "SYNTHETIC cohort" if evaluation.dataset.synthetic else evaluation.dataset.name
-    table = Table(title=f"{escape(title)}, pooled out of fold", box=box.SIMPLE_HEAD)
+    table = Table(title=f"{escape(title)}, out of fold", box=box.SIMPLE_HEAD)
     for column in ("features", "head"):
         table.add_column(column)
-    for column in ("ROC-AUC", "95 % interval", "F1", "F1 tuned", "fit s"):
+    for column in ("ROC-AUC", "of these fits", "of the method", "F1", "F1 tuned", "fit s"):
         table.add_column(column, justify="right")
     for model in evaluation.models:
         auc, f1 = model.scores["roc_auc"], model.scores["f1"]
         table.add_row(
             escape(model.name),
             escape(model.head),
-            f"{auc.pooled:.3f}",
-            f"{auc.ci95[0]:.3f} – {auc.ci95[1]:.3f}",
-            f"{f1.pooled:.3f}",
-            f"{model.tuned['f1'].pooled:.3f}",
+            f"{auc.value:.3f}",
+            *(f"{low:.3f} – {high:.3f}" for low, high in (auc.ci95, auc.method_ci95)),
+            f"{f1.value:.3f}",
+            f"{model.tuned['f1'].value:.3f}",
             f"{model.fit_s:.1f}",
         )
     console.print(table)
     if evaluation.protocol["registered"]:
         console.print(evaluation.protocol["registered"], markup=False, soft_wrap=True)
+    if evaluation.caution:
+        console.print(evaluation.caution, soft_wrap=True)
     console.print(f"extraction: {evaluation.seconds['extraction']:.1f} s")
     counts = ", ".join(f"{family} {count:,}" for family, count in evaluation.computed.items())
     print(f"measured: {counts or 'nothing'}{' (the rest came from the store)' if stored else ''}")

@@ -67,7 +67,7 @@ def main():
     for fold, (theirs, mine) in enumerate(zip(plain, ours, strict=True)):
         print(f"{fold:>4}  {theirs[0]:>20g} {theirs[1]:>9.4f}  {mine[0]:>16g} {mine[1]:>8.4f}")
     low, high = pooled.ci95
-    print(f"evaluate, pooled: {pooled.pooled:.4f}, 95 % interval over patients {low:.4f} to {high:.4f}")
+    print(f"evaluate, pooled: {pooled.value:.4f}, 95 % interval over patients {low:.4f} to {high:.4f}")
 
 
 if __name__ == "__main__":

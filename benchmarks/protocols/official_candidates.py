@@ -96,7 +96,7 @@ def row_of(model):
     """Return scores of one candidate with their intervals."""
     row = {"candidate": model.name, "head": model.head, "n_features": model.n_features}
     for name, score in (("roc_auc", model.scores["roc_auc"]), ("balanced_accuracy", model.tuned["balanced_accuracy"])):
-        row |= {name: score.pooled, f"{name}_low": score.ci95[0], f"{name}_high": score.ci95[1]}
+        row |= {name: score.value, f"{name}_low": score.ci95[0], f"{name}_high": score.ci95[1]}
     return {**row, "fit_s": round(model.fit_s, 1)}
 
 

@@ -153,7 +153,7 @@ for number in range(1, len(hold_outs) + 1):
     rows = found.tested
     for model in found.models:
         rates = recognition_rates(dataset.y[rows], model.predicted[rows], dataset.patients[rows], n_resamples=0)
-        balanced = model.scores["balanced_accuracy"].pooled
+        balanced = model.scores["balanced_accuracy"].value
         trials.append((number, model.name, rates.patient_rate, rates.image_rate, balanced))
 trials = pd.DataFrame(trials, columns=["hold-out", "model", "patient rate", "image rate", "balanced accuracy"])
 display(trials.groupby("model")[["patient rate", "image rate", "balanced accuracy"]].agg(["mean", "std"]).round(3))
@@ -214,14 +214,14 @@ model = {model.name: model for model in evaluation.models}
 
 def with_interval(score):
     """Write a pooled score with its interval."""
-    return f"{score.pooled:.2f} [{score.ci95[0]:.2f}, {score.ci95[1]:.2f}]"
+    return f"{score.value:.2f} [{score.ci95[0]:.2f}, {score.ci95[1]:.2f}]"
 
 
 display(pd.DataFrame({name: {m: with_interval(one.scores[m]) for m in METRICS} for name, one in model.items()}))
-best = max(evaluation.models, key=lambda one: one.scores["roc_auc"].pooled)
+best = max(evaluation.models, key=lambda one: one.scores["roc_auc"].value)
 print(f"{best.name}: AUC from scores {roc_auc_score(dataset.y, best.proba[:, 1]):.3f}, from labels", end=" ")
 print(f"{roc_auc_score(dataset.y, best.predicted):.3f}, balanced accuracy", end=" ")
-print(f"{best.scores['balanced_accuracy'].pooled:.3f}")
+print(f"{best.scores['balanced_accuracy'].value:.3f}")
 display(SVG(figures / f"roc_{best.head}.svg"))
 
 # %% [markdown]

@@ -149,7 +149,7 @@ for words, cv, accepted in (
         .models[0]
         .scores["roc_auc"]
     )
-    print(f"{words}: ROC-AUC {found.pooled:.2f}, 95 % interval {found.ci95[0]:.2f} to {found.ci95[1]:.2f}")
+    print(f"{words}: ROC-AUC {found.value:.2f}, 95 % interval {found.ci95[0]:.2f} to {found.ci95[1]:.2f}")
 
 # %% [markdown]
 # ## Three pipelines: colour, texture, and a network
@@ -198,7 +198,7 @@ METRICS = ("roc_auc", "average_precision", "balanced_accuracy", "sensitivity", "
 
 def with_interval(score):
     """Write a pooled score with its interval."""
-    return f"{score.pooled:.2f} [{score.ci95[0]:.2f}, {score.ci95[1]:.2f}]"
+    return f"{score.value:.2f} [{score.ci95[0]:.2f}, {score.ci95[1]:.2f}]"
 
 
 display(pd.DataFrame({name: {m: with_interval(one.scores[m]) for m in METRICS} for name, one in model.items()}))
@@ -211,7 +211,7 @@ display(pd.DataFrame({name: {m: with_interval(one.scores[m]) for m in METRICS} f
 # read them off a matrix whose first class is "no tumour".
 
 # %%
-best = max(evaluation.models, key=lambda one: one.scores["roc_auc"].pooled)
+best = max(evaluation.models, key=lambda one: one.scores["roc_auc"].value)
 (true_negative, false_positive), (false_negative, true_positive) = best.confusion
 print(f"{best.name}, head {best.head}, labels at 0.5")
 rows = [f"true {name}" for name in development.target_names]
@@ -222,8 +222,8 @@ sensitivity = true_positive / (true_positive + false_negative)
 specificity = true_negative / (true_negative + false_positive)
 print(f"sensitivity: {true_positive} of {true_positive + false_negative} with tumour found = {sensitivity:.3f}")
 print(f"specificity: {true_negative} of {true_negative + false_positive} without tumour so called = {specificity:.3f}")
-assert np.isclose(sensitivity, best.scores["sensitivity"].pooled)
-assert np.isclose(specificity, best.scores["specificity"].pooled)
+assert np.isclose(sensitivity, best.scores["sensitivity"].value)
+assert np.isclose(specificity, best.scores["specificity"].value)
 
 # %% [markdown]
 # ### ROC curve

@@ -13,6 +13,6 @@ from ._tables import (
     Table as Table,
     average_table as average_table,
     class_table as class_table,
-    difference_tables as difference_tables,
+    difference_table as difference_table,
     headline_table as headline_table,
 )

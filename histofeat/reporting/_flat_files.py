@@ -20,7 +20,8 @@ def score_rows(payload):
     ------
     dict
         ``dataset, synthetic, name, head, n_features, metric, threshold`` ("none", "0.5" or "tuned"; "argmax" with more
-        than two classes), ``mean, std, pooled, ci95_low, ci95_high, fold_1 ...``; an undefined number is empty.
+        than two classes), ``value, pooled, mean, std, ci95_low, ci95_high, method_low, method_high, fold_1 ...``; an
+        undefined number is empty.
     """
     source = {"dataset": payload["dataset"]["name"], "synthetic": payload["dataset"]["synthetic"]}
     for result in payload["results"]:
@@ -34,8 +35,9 @@ def score_rows(payload):
                         **model,
                         "metric": metric,
                         "threshold": kind if metric in LABEL_METRICS else "none",
-                        **{part: score[part] for part in ("mean", "std", "pooled")},
+                        **{part: score[part] for part in ("value", "pooled", "mean", "std")},
                         **dict(zip(("ci95_low", "ci95_high"), score["ci95"], strict=True)),
+                        **dict(zip(("method_low", "method_high"), score["method_ci95"], strict=True)),
                         **{f"fold_{number}": value for number, value in enumerate(score["folds"], start=1)},
                     }
 
@@ -43,7 +45,7 @@ def score_rows(payload):
 def write_scores(payload, path):
     """Write `score_rows` as CSV; a report without a model has the header only."""
     columns = ["dataset", "synthetic", "name", "head", "n_features", "metric", "threshold"]
-    columns += ["mean", "std", "pooled", "ci95_low", "ci95_high"]
+    columns += ["value", "pooled", "mean", "std", "ci95_low", "ci95_high", "method_low", "method_high"]
     columns += [f"fold_{number}" for number in range(1, len(payload["folds"]) + 1)]
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=columns, lineterminator="\n")

@@ -70,7 +70,7 @@ def chosen_models(evaluation, models=None):
     ----------
     evaluation : Evaluation
     models : sequence of str, optional
-        Names as "features/head"; by default the model of the highest pooled ROC-AUC and every network on pixels.
+        Names as "features/head"; by default the model of the highest ROC-AUC and every network on pixels.
 
     Returns
     -------
@@ -79,7 +79,7 @@ def chosen_models(evaluation, models=None):
     """
     if models is not None:
         return [model for model in evaluation.models if model_key(model.name, model.head) in set(models)]
-    areas = [np.nan_to_num(model.scores["roc_auc"].pooled, nan=-1.0) for model in evaluation.models]
+    areas = [np.nan_to_num(model.scores["roc_auc"].value, nan=-1.0) for model in evaluation.models]
     best = int(np.argmax(areas)) if areas else -1
     return [model for number, model in enumerate(evaluation.models) if number == best or "pixels" in model.features]
 

@@ -28,7 +28,7 @@ _FILTERS = {
 }
 _FUNCTIONS = (
     *(calibration.calibration_key, data_label, tables.best_of, tables.headline_key),
-    *(tables.average_table, tables.class_table, tables.difference_tables, tables.folds_table, tables.headline_table),
+    *(tables.average_table, tables.class_table, tables.difference_table, tables.folds_table, tables.headline_table),
     *(tables.scores_table, tables.seconds_table, training.training_table),
 )
 _NOTICES = {"NOTE": "info", "WARNING": "warning", "CAUTION": "danger"}

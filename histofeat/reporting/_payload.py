@@ -74,6 +74,7 @@ def metrics_payload(
         "seconds": dict(evaluation.seconds),
         "computed": dict(evaluation.computed),
         "audit": None if evaluation.audit is None else evaluation.audit.to_dict(),
+        "caution": evaluation.caution,
         "not_run": list(evaluation.not_run),
         "folds": [
             {"fold": number, **fold_summary(evaluation.dataset, train, test)}

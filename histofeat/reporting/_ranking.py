@@ -20,6 +20,7 @@ from histofeat.reporting._canvas import (
     wrapped,
 )
 from histofeat.reporting._payload import model_key, source_of
+from histofeat.reporting._strict_json import jsonable
 from histofeat.reporting._text import with_interval
 
 #: The metric that is the area below each kind of curve.
@@ -41,7 +42,7 @@ _NAMES = {"roc": "ROC", "pr": "Precision and recall"}
 
 
 def ranking_data(kind: str, evaluation: Evaluation, payload: Mapping[str, Any], head: str) -> dict[str, Any]:
-    """Return ROC or precision-recall curves of all models of one head, on the pooled out-of-fold scores.
+    """Return ROC or precision-recall curves of all models of one head, on the out-of-fold scores.
 
     Parameters
     ----------
@@ -64,10 +65,14 @@ def ranking_data(kind: str, evaluation: Evaluation, payload: Mapping[str, Any], 
     bands, truth = evaluation.bands, np.asarray(evaluation.dataset.y)[evaluation.tested]
     chosen = [number for number, model in enumerate(evaluation.models) if model.head == head]
     panels = []
-    for code in [1] if len(labels) == 2 else [None, *range(len(labels))]:
+    panels_of = [1] if len(labels) == 2 else [None, *range(len(labels))]
+    for code in panels_of:
         curves = []
         for number in chosen:
-            found = _curve(kind, code, payload["results"][number], bands[number])
+            result = scored = payload["results"][number]
+            if len(panels_of) > 1 and code is not None:
+                scored = jsonable(evaluation.classes[number].to_dicts()[code])
+            found = _curve(kind, code, result, scored[AREA_METRICS[kind]], bands[number])
             curves += [found] if found else []
         share = None if code is None else float((truth == code).mean())
         panels.append({"positive": None if code is None else labels[code], "share": share, "curves": curves})
@@ -83,17 +88,12 @@ def ranking_data(kind: str, evaluation: Evaluation, payload: Mapping[str, Any], 
     }
 
 
-def _curve(kind, code, result, bands):
+def _curve(kind, code, result, score, bands):
     """Return one model in one panel; None where the class, or the rest, is absent."""
     on_grid = bands.curve(kind, code)
     if not np.isfinite(on_grid).all():
         return None
-    metric, (x, y) = AREA_METRICS[kind], _AXES[kind]
-    if code is None or len(result["labels"]) == 2:
-        area, ci95 = result[metric]["pooled"], result[metric]["ci95"]
-    else:
-        area = float(bands.area[kind][code])
-        ci95 = [None if np.isnan(end) else end for end in bands.area_interval(kind, code)]
+    x, y = _AXES[kind]
     points = (bands.grid, on_grid) if code is None else bands.points[kind][code]
     if code is not None:
         points = thin_curve(*points, _POINTS if len(result["labels"]) == 2 else _POINTS_OF_SMALL)
@@ -102,8 +102,8 @@ def _curve(kind, code, result, bands):
     return {
         "model": model_key(result["name"], result["head"]),
         "name": result["name"],
-        metric: area,
-        "ci95": ci95,
+        AREA_METRICS[kind]: score["value"],
+        "ci95": score["ci95"],
         x: points[0].round(6).tolist(),
         y: points[1].round(6).tolist(),
         "low": low.round(6).tolist() if banded else None,

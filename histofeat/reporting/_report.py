@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from histofeat.evaluation import COMPARED_METRICS, RETRAINED, Evaluation
+from histofeat.evaluation import RETRAINED, Evaluation
 from histofeat.metrics import parse_rule
 from histofeat.reporting._calibration import reliability_data
 from histofeat.reporting._charts import draw_costs, draw_intervals, draw_lines
@@ -33,7 +33,7 @@ from histofeat.reporting._score_figures import (
     forest_data,
 )
 from histofeat.reporting._strict_json import PathLike, Redactor, jsonable
-from histofeat.reporting._tables import METRIC_WORDS, best_of
+from histofeat.reporting._tables import best_of
 from histofeat.reporting._text import file_words
 from histofeat.reporting._training import CAPTION, draw_training, training_data, training_payload
 from histofeat.studies import Findings, Study
@@ -169,8 +169,6 @@ def report_context(payload: dict[str, Any]) -> dict[str, Any]:
         "retrained": list(dict.fromkeys(retrained)),
         "retrained_words": RETRAINED,
         "rule": parse_rule(payload["protocol"].get("threshold", "f1")).words,
-        "compared_metrics": list(COMPARED_METRICS),
-        "other_metrics": [metric for metric in METRIC_WORDS if metric not in COMPARED_METRICS],
         "gallery_words": GALLERY_WORDS,
     }
 
@@ -214,7 +212,7 @@ def _figures(evaluation, payload):
     models = payload["results"]
     words = f"{len(models)} model{'s' * (len(models) > 1)}, the highest ROC-AUC first, with 95 % intervals"
     yield "comparison", "comparison", draw_comparison, comparison_data(payload), words
-    words = "Pooled ROC-AUC of every model with its 95 % interval, and its folds"
+    words = "ROC-AUC of every model with its 95 % interval, and its folds"
     yield "forest", "forest_roc_auc", draw_forest, forest_data(payload), words
     heads = list(dict.fromkeys(result["head"] for result in models))
     for head, word in zip(heads, file_words(heads), strict=True):

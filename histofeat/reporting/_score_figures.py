@@ -41,7 +41,7 @@ def comparison_data(payload):
     dict
         ``metrics``; ``heads``, in the order of their colours; ``tuned``, whether labels were also decided at a tuned
         threshold; ``rows``, sorted, each with ``name``, ``head``, ``network`` (whether it is a network trained on
-        pixels, the reference for the others) and ``scores``: for each metric ``pooled`` and ``ci95``, and ``tuned``
+        pixels, the reference for the others) and ``scores``: for each metric ``value`` and ``ci95``, and ``tuned``
         with the same at the tuned threshold (None where a threshold has no part in it). Models without an ROC-AUC come
         last, in the order of the results.
     """
@@ -55,7 +55,7 @@ def comparison_data(payload):
         }
         for result in payload["results"]
     ]
-    rows.sort(key=lambda row: _descending(row["scores"]["roc_auc"]["pooled"]))
+    rows.sort(key=lambda row: _descending(row["scores"]["roc_auc"]["value"]))
     # In the order of the results, so that a head has the colour that it has in the other figures.
     heads = list(dict.fromkeys(result["head"] for result in payload["results"]))
     source = source_of(payload)
@@ -67,11 +67,11 @@ def _descending(value):
 
 
 def _scores(result, metric, tuned):
-    return {**_pooled(result[metric]), "tuned": _pooled(score_of(result, metric, tuned=True)) if tuned else None}
+    return {**_value_of(result[metric]), "tuned": _value_of(score_of(result, metric, tuned=True)) if tuned else None}
 
 
-def _pooled(score):
-    return score and {"pooled": score["pooled"], "ci95": score["ci95"]}
+def _value_of(score):
+    return score and {"value": score["value"], "ci95": score["ci95"]}
 
 
 def draw_comparison(data):
@@ -100,7 +100,7 @@ def draw_comparison(data):
         axes.margins(x=0.06)
         axes.locator_params(axis="x", nbins=5)
     _legend(figure, data, heads)
-    title = f"All models, pooled out of fold, 95 % intervals (patients resampled): {data['data_label']}"
+    title = f"All models, out of fold, 95 % intervals (patients resampled): {data['data_label']}"
     put_title(figure, title)
     return figure
 
@@ -113,9 +113,9 @@ def _metric_words(data, metric):
 def _row(axes, scores, position, color, network):
     marker, tuned = "D" if network else "o", scores["tuned"]
     shift = 0.15 if tuned else 0.0
-    draw_estimate(axes, scores["pooled"], scores["ci95"], position - shift, color, marker=marker)
+    draw_estimate(axes, scores["value"], scores["ci95"], position - shift, color, marker=marker)
     if tuned:
-        draw_estimate(axes, tuned["pooled"], tuned["ci95"], position + shift, color, marker=marker, hollow=True)
+        draw_estimate(axes, tuned["value"], tuned["ci95"], position + shift, color, marker=marker, hollow=True)
 
 
 def _legend(figure, data, heads):
@@ -132,8 +132,8 @@ def _legend(figure, data, heads):
 
 
 def forest_data(payload, metric="roc_auc"):
-    """Return pooled value, interval and folds of one metric for every model, in the order of the results."""
-    parts = ("pooled", "ci95", "folds")
+    """Return value, interval and folds of one metric for every model, in the order of the results."""
+    parts = ("value", "ci95", "folds")
     rows = [
         {"name": result["name"], "head": result["head"], **{part: result[metric][part] for part in parts}}
         for result in payload["results"]
@@ -142,7 +142,7 @@ def forest_data(payload, metric="roc_auc"):
 
 
 def draw_forest(data):
-    """Draw pooled values with their intervals, folds as small ticks, one line per model; colours are heads."""
+    """Draw values with their intervals, folds as small ticks, one line per model; colours are heads."""
     rows = data["rows"]
     heads = list(dict.fromkeys(row["head"] for row in rows))
     figure = new_figure(8.0, 1.3 + 0.3 * max(len(rows), 1))
@@ -155,24 +155,24 @@ def draw_forest(data):
     names = [f"{short(row['name'])}, {short(row['head'])}" for row in rows]
     list_rows(axes, names)
     axes.set_xlim(*_forest_limits(rows))
-    axes.set_xlabel("ROC-AUC, pooled out of fold, with 95 % interval (patients resampled); ticks: single folds")
+    axes.set_xlabel("ROC-AUC, out of fold, with 95 % interval (patients resampled); ticks: single folds")
     put_title(figure, data["data_label"])
     return figure
 
 
 def _forest_row(axes, row, position, color):
-    if row["pooled"] is None:
+    if row["value"] is None:
         return
     folds = [value for value in row["folds"] if value is not None]
     axes.plot(folds, [position + 0.27] * len(folds), linestyle="", marker="|", markersize=4, color=color, alpha=0.6)
-    draw_estimate(axes, row["pooled"], row["ci95"], position, color)
+    draw_estimate(axes, row["value"], row["ci95"], position, color)
     # Beside the axis, in a column, so that the numbers can be compared down the page.
     place = {"xycoords": ("axes fraction", "data"), "va": "center", "annotation_clip": False}
-    axes.annotate(with_interval(row["pooled"], row["ci95"]), (1.02, position), color=INK, **place)
+    axes.annotate(with_interval(row["value"], row["ci95"]), (1.02, position), color=INK, **place)
 
 
 def _forest_limits(rows):
-    ends = [end for row in rows for end in (*row["ci95"], *row["folds"], row["pooled"]) if end is not None]
+    ends = [end for row in rows for end in (*row["ci95"], *row["folds"], row["value"]) if end is not None]
     if not ends:
         return 0.0, 1.0
     low, high = min(ends), max(ends)
@@ -181,7 +181,7 @@ def _forest_limits(rows):
 
 
 def confusion_data(payload, head, *, tuned=False):
-    """Return the pooled confusion matrices of all models of one head: counts, and rates within each true class."""
+    """Return the confusion matrices of all models of one head: counts, and rates within each true class."""
     matrices = []
     for result in payload["results"]:
         if result["head"] != head:

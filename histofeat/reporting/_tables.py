@@ -14,8 +14,11 @@ _HEADLINE = (
     *(("roc_auc", False), ("average_precision", False), ("f1", False), ("f1", True), ("balanced_accuracy", False)),
     *(("sensitivity", False), ("specificity", False), ("brier", False)),
 )
-#: Of more pairs than these only those with the best model stand open.
-MOST_PAIRS = 15
+#: What the two intervals of the first table are.
+_INTERVALS = (
+    "ROC-AUC and AP compare patches of one fold only. 95 % intervals of ROC-AUC: of these fits, on other patients; of "
+    "the method, fits on other patients included, which a single split cannot tell."
+)
 _STAGE_WORDS = {
     "extraction": "extraction: reading, decoding, computing features; loading and compiling included",
     "audit": "auditing the split",
@@ -48,14 +51,14 @@ class Table:
 
 
 def score_with_interval(score):
-    """Return a pooled score with its 95 % interval, a dash without a score.
+    """Return a score with its 95 % interval, a dash without a score.
 
     Examples
     --------
-    >>> score_with_interval({"pooled": 0.91449, "ci95": [0.9012, 0.9262]}), score_with_interval(None)
+    >>> score_with_interval({"value": 0.91449, "ci95": [0.9012, 0.9262]}), score_with_interval(None)
     ('0.914 [0.901, 0.926]', '–')
     """
-    return with_interval(score["pooled"], score["ci95"]) if score else UNDEFINED
+    return with_interval(score["value"], score["ci95"]) if score else UNDEFINED
 
 
 def score_of(result, metric, tuned=False):
@@ -64,13 +67,13 @@ def score_of(result, metric, tuned=False):
 
 
 def best_of(results):
-    """Return the result of the highest pooled ROC-AUC."""
-    areas = [result["roc_auc"]["pooled"] for result in results]
+    """Return the result of the highest ROC-AUC."""
+    areas = [result["roc_auc"]["value"] for result in results]
     return max(zip(areas, results, strict=True), key=lambda pair: -1.0 if pair[0] is None else pair[0])[1]
 
 
 def headline_table(payload: Mapping[str, Any]) -> Table:
-    """Return one row per model: the scores that a reader compares first, pooled over the folds."""
+    """Return one row per model: the scores that a reader compares first."""
     results = payload["results"]
     columns, best = ["Features"], set()
     cells = [[f"{result['n_features']:,}"] for result in results]
@@ -78,14 +81,14 @@ def headline_table(payload: Mapping[str, Any]) -> Table:
         scores = [score_of(result, metric, tuned) for result in results]
         if not any(scores) or (tuned and _several(payload)):
             continue
-        best |= _best_cells([score and score["pooled"] for score in scores], len(columns), metric)
+        best |= _best_cells([score and score["value"] for score in scores], len(columns), metric)
         columns.append(METRIC_RECORDS[metric].short + " tuned" * tuned)
-        columns += ["95 % interval"] * (metric == "roc_auc")
+        columns += ["of these fits", "of the method"] * (metric == "roc_auc")
         for row, score in zip(cells, scores, strict=True):
-            row.append(number(score and score["pooled"]))
+            row.append(number(score and score["value"]))
             if metric == "roc_auc":
-                row.append(interval(score["ci95"]) if score else UNDEFINED)
-    return _model_table(payload, "Pooled out-of-fold scores; the best of each column is marked.", columns, cells, best)
+                row += [interval(score[name]) if score else UNDEFINED for name in ("ci95", "method_ci95")]
+    return _model_table(payload, "Out-of-fold scores; the best of each column is marked.", columns, cells, best)
 
 
 def _model_table(payload, words, columns, cells, best=frozenset()):
@@ -114,13 +117,13 @@ def headline_key(payload):
     """Return what the columns of `headline_table` are."""
     if _several(payload):
         return (
-            "AP: average precision. Every score but accuracy is the mean over the classes, each against the rest; "
-            "Brier: squared errors summed over the classes, lower is better."
+            f"{_INTERVALS} AP: average precision. Every score but accuracy is the mean over the classes, each against "
+            "the rest; Brier: squared errors summed over the classes, lower is better."
         )
     return (
-        f"Positive class: {payload['dataset']['labels'][1]}. AP: average precision; F1, balanced accuracy, sensitivity "
-        "and specificity from labels at 0.5; F1 tuned: at the threshold chosen on training patients; Brier: lower is "
-        "better."
+        f"{_INTERVALS} Positive class: {payload['dataset']['labels'][1]}. AP: average precision; F1, balanced "
+        "accuracy, sensitivity and specificity from labels at 0.5; F1 tuned: at the threshold chosen on training "
+        "patients; Brier: lower is better."
     )
 
 
@@ -134,7 +137,7 @@ def scores_table(payload, tuned=False):
     """Return one row per model: every metric with its interval, at 0.5 or at the tuned threshold."""
     metrics = _metrics_of(payload, METRIC_WORDS, tuned)
     cells = [[score_with_interval(score_of(result, m, tuned)) for m in metrics] for result in payload["results"]]
-    words = f"Every metric, {_label_words(payload, tuned)}, pooled [95 % interval]."
+    words = f"Every metric, {_label_words(payload, tuned)} [95 % interval]."
     return _model_table(payload, words, [METRIC_WORDS[metric] for metric in metrics], cells)
 
 
@@ -146,24 +149,24 @@ def _metrics_of(payload, metrics, tuned):
 def average_table(
     payload: Mapping[str, Any], metrics: Iterable[str] = tuple(METRIC_WORDS), tuned: bool = False
 ) -> Table:
-    """Return one row per model: metrics pooled, and averaged over patients; without metrics that no model has."""
+    """Return one row per model: metrics over all patches and averaged over patients; none that no model has."""
     metrics = _metrics_of(payload, metrics, tuned)
     cells = [[] for _ in payload["results"]]
     for row, result in zip(cells, payload["results"], strict=True):
         for score in (score_of(result, metric, tuned) for metric in metrics):
             averaged = score and "patient_mean" in score
-            row.append(number(score and score["pooled"]))
+            row.append(number(score and score["value"]))
             row.append(with_interval(score["patient_mean"], score["patient_mean_ci95"]) if averaged else UNDEFINED)
-    columns = [words for m in metrics for words in (f"{METRIC_WORDS[m]}, pooled", "by patient [95 % interval]")]
-    words = f"Pooled, and the mean over patients of each patient's own score; {_label_words(payload, tuned)}."
+    columns = [words for m in metrics for words in (f"{METRIC_WORDS[m]}, all patches", "by patient [95 % interval]")]
+    words = f"Over all patches, and the mean over patients of each patient's own score; {_label_words(payload, tuned)}."
     return _model_table(payload, words, columns, cells)
 
 
 def folds_table(payload, metric="roc_auc"):
-    """Return one row per model: one metric in each fold, mean and standard deviation, pooled."""
+    """Return one row per model: one metric in each fold, mean and standard deviation, within folds, in one list."""
     scores = [result[metric] for result in payload["results"]]
-    values = [[*score["folds"], score["mean"], score["std"], score["pooled"]] for score in scores]
-    names = [*(f"Fold {fold['fold']}" for fold in payload["folds"]), "Mean", "SD", "Pooled"]
+    values = [[*score["folds"], *(score[part] for part in ("mean", "std", "value", "pooled"))] for score in scores]
+    names = [*(f"Fold {fold['fold']}" for fold in payload["folds"]), "Mean", "SD", "All folds", "In one list"]
     best = set()
     for column, name in enumerate(names):
         if name != "SD":
@@ -195,7 +198,7 @@ def class_table(result: Mapping[str, Any], label: str) -> Table:
         for entry in result["classes"]
     )
     columns = ("Class", "Patients", "Images", "Predicted", *(METRIC_WORDS[metric] for metric in CLASS_METRICS))
-    caption = f"{label}. {result['name']}, {result['head']}: each class against the rest, pooled [95 % interval]."
+    caption = f"{label}. {result['name']}, {result['head']}: each class against the rest [95 % interval]."
     return Table(caption, columns, rows)
 
 
@@ -224,8 +227,8 @@ def _time(value):
     return number(value, 1 if value is None or value >= 1 else 3)
 
 
-def difference_tables(comparison: Mapping[str, Any], label: str) -> tuple[list[Table], list[tuple[str, Table]]]:
-    """Return the differences of every metric.
+def difference_table(comparison: Mapping[str, Any], label: str) -> Table:
+    """Return one row per model: its difference from the reference, and what is certain about it.
 
     Parameters
     ----------
@@ -236,62 +239,29 @@ def difference_tables(comparison: Mapping[str, Any], label: str) -> tuple[list[T
 
     Returns
     -------
-    open : list of Table
-        The first metric; with more than 15 pairs, only those with the best model.
-    folded : list of (str, Table)
-        All others, each with the line that it is folded under.
+    Table
     """
-    by_metric = {}
-    for row in comparison["rows"]:
-        by_metric.setdefault(row["metric"], []).append(row)
-    (first, rows), *others = by_metric.items()
-    more, folded = "", []
-    if len(rows) > MOST_PAIRS and comparison["reference"] is None:
-        best = _best(rows, first)
-        rest = [row for row in rows if best not in (row["first"], row["second"])]
-        summary = f"The other {len(rest)} differences in {_metric_words(first)}"
-        folded.append((summary, _difference_table(rest, first, label)))
-        more = f" {best} has the best score, which was found on these patients."
-        rows = [row if row["first"] == best else _turned(row) for row in rows if row not in rest]
-    for metric, own in others:
-        folded.append((f"Differences in {_metric_words(metric)}", _difference_table(own, metric, label)))
-    return [_difference_table(rows, first, label, more)], folded
-
-
-def _best(rows, metric):
-    values = {row[side]: row[f"{side}_value"] for row in rows for side in ("first", "second")}
-    values = {name: value for name, value in values.items() if value is not None}
-    choose = max if METRIC_RECORDS[metric.removesuffix("_tuned")].higher_is_better else min
-    return choose(values, key=values.get) if values else rows[0]["first"]
-
-
-def _turned(row):
-    """Return the same comparison as B - A."""
-    low, high = row["ci95"]
-    sides = {"first": row["second"], "second": row["first"]}
-    return {**row, **sides, "difference": _minus(row["difference"]), "ci95": [_minus(high), _minus(low)]}
-
-
-def _minus(value):
-    return None if value is None else -value
+    names = list(dict.fromkeys(_metric_words(row["metric"]) for row in comparison["rows"]))
+    metric = ("Metric",) if len(names) > 1 else ()
+    margin = ("Not worse",) if comparison["margin"] is not None else ()
+    columns = (*metric, "Model", "Difference", "95 % interval", "simultaneous", "p", "p, adjusted", *margin)
+    rows = tuple(
+        (
+            *((_metric_words(row["metric"]),) if metric else ()),
+            row["first"],
+            signed(row["difference"]),
+            interval(row["ci95"], signed, " to "),
+            interval(row["simultaneous_ci95"], signed, " to "),
+            number(row["p"], 4),
+            number(row["p_adjusted"], 4),
+            *(("yes" if row["non_inferior"] else "not shown",) if margin else ()),
+        )
+        for row in comparison["rows"]
+    )
+    words = f"{label}. {', '.join(names)}: model - {comparison['reference']}, on the same resamples of the patients."
+    return Table(words, columns, rows, n_text=1 + len(metric))
 
 
 def _metric_words(metric):
     plain = metric.removesuffix("_tuned")
     return METRIC_WORDS[plain] + (" at the tuned threshold" if plain != metric else "")
-
-
-def _difference_table(rows, metric, label, more=""):
-    cells = tuple(
-        (
-            row["first"],
-            row["second"],
-            signed(row["difference"]),
-            interval(row["ci95"], signed, " to "),
-            number(row["p"], 4),
-            number(row["p_holm"], 4),
-        )
-        for row in rows
-    )
-    caption = f"{label}. {_metric_words(metric)}: A - B, on the same resamples of the patients.{more}"
-    return Table(caption, ("A", "B", "Difference", "95 % interval", "p", "p, Holm"), cells, n_text=2)

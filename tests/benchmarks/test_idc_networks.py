@@ -165,7 +165,8 @@ def test_planned_pairs_are_adjusted_for_themselves_alone(script, fitted):
     assert pairs == wanted * 2
     assert [row["p_holm"] for row in rows] == pytest.approx(holm([row["p"] for row in rows]).tolist())
     both = {name: fitted[name].evaluation for name in (script.RESNET, script.CANCERNET)}
-    (direct,) = compare_models(both, ["roc_auc"]).rows
+    (model,) = both[script.CANCERNET].models
+    (direct,) = compare_models(both, reference=f"{script.CANCERNET}: {model.name}/{model.head}").rows
     turned = rows[2]
     assert turned["difference"] == pytest.approx(direct.difference)
     assert turned["ci95"] == pytest.approx(list(direct.ci95))

@@ -189,10 +189,10 @@ def test_run_writes_the_table_as_files_and_lists_them(finished):
     results = metrics["results"]
     results += json.loads((folder.parent / "mine-unlisted/metrics.json").read_text(encoding="utf-8"))["results"]
     for row, result in zip(document["rows"][:8:2], results, strict=True):
-        assert row["f1"] == result["tuned"]["f1"]["pooled"]
+        assert row["f1"] == result["tuned"]["f1"]["value"]
         assert [row["f1_low"], row["f1_high"]] == result["tuned"]["f1"]["ci95"]
-        assert row["balanced_accuracy"] == result["tuned"]["balanced_accuracy"]["pooled"]
-        assert row["roc_auc"] == result["roc_auc"]["pooled"]
+        assert row["balanced_accuracy"] == result["tuned"]["balanced_accuracy"]["value"]
+        assert row["roc_auc"] == result["roc_auc"]["value"]
     assert document["split"]["test"]["n_patches"] == 100
     assert document["runs"] == [
         {
@@ -226,8 +226,8 @@ def test_run_writes_a_ledger_line_for_what_ran(finished):
         assert line["command"].startswith("python benchmarks/protocols/idc_official.py --data idc idc_second")
     assert len({line["date"] for line in lines}) == 1
     for line, result in zip(lines, results, strict=True):
-        assert float(line["roc_auc"]) == pytest.approx(result["roc_auc"]["pooled"], abs=1e-6)
-        assert float(line["f1_tuned"]) == pytest.approx(result["tuned"]["f1"]["pooled"], abs=1e-6)
+        assert float(line["roc_auc"]) == pytest.approx(result["roc_auc"]["value"], abs=1e-6)
+        assert float(line["f1_tuned"]) == pytest.approx(result["tuned"]["f1"]["value"], abs=1e-6)
 
 
 @pytest.mark.slow

@@ -101,10 +101,11 @@ def test_thin_curve_keeps_the_area():
     assert np.trapezoid(thin_y, thin_x) == pytest.approx(np.trapezoid(y, x), abs=1e-3)
 
 
-def result(name, head="xgboost", pooled=0.8, labels=("no", "yes")):
+def result(name, head="xgboost", value=0.8, labels=("no", "yes")):
     score = {
-        "mean": pooled, "std": 0.01, "pooled": pooled, "ci95": [None, None] if pooled is None else [0.7, 0.9],
-        "folds": [pooled, pooled], "folds_ci95": [[0.6, 0.9]] * 2, "n_resamples": 10,
+        "mean": value, "std": 0.01, "value": value, "ci95": [None, None] if value is None else [0.7, 0.9],
+        "folds": [value, value], "folds_ci95": [[0.6, 0.9]] * 2, "n_resamples": 10, "dropped": 0.0,
+        "pooled": value, "method_ci95": [None, None] if value is None else [0.65, 0.95],
     }  # fmt: skip
     metrics = dict.fromkeys(tables.METRIC_WORDS, score)
     matrix = [[3, 1], [0, 0]]
@@ -132,18 +133,20 @@ def payload(*results):
 
 
 def test_headline_marks_the_best_and_ties_that_read_the_same():
-    table = tables.headline_table(payload(result("a", pooled=0.81231), result("b", pooled=0.8124), result("c")))
+    table = tables.headline_table(payload(result("a", value=0.81231), result("b", value=0.8124), result("c")))
     columns = {name: i for i, name in enumerate(table.columns)}
     auc = columns["ROC-AUC"]
     assert [row[auc] for row in table.rows] == ["0.812", "0.812", "0.800"]
     assert {(0, auc), (1, auc), (2, columns["Brier"])} <= table.best
     assert (2, auc) not in table.best
     assert table.rows[0][2] == "1,234"
+    assert table.columns[auc + 1 : auc + 3] == ("of these fits", "of the method")
+    assert table.rows[0][auc + 1 : auc + 3] == ("0.700 – 0.900", "0.650 – 0.950")
 
 
 def test_headline_with_one_model_or_undefined_scores_marks_nothing():
     assert not tables.headline_table(payload(result("a"))).best
-    undefined = tables.headline_table(payload(result("a", pooled=None), result("b", pooled=None)))
+    undefined = tables.headline_table(payload(result("a", value=None), result("b", value=None)))
     assert not undefined.best
     assert undefined.rows[0][3:5] == ("–", "–")
 
@@ -160,8 +163,8 @@ def test_seconds_table_separates_extraction_from_fitting():
 
 
 def test_score_rows_of_undefined_metric_are_empty():
-    rows = list(score_rows(payload(result("a", pooled=None))))
-    assert {row["pooled"] for row in rows} == {None}
+    rows = list(score_rows(payload(result("a", value=None))))
+    assert {row["value"] for row in rows} == {row["pooled"] for row in rows} == {None}
     assert [row["threshold"] for row in rows if row["metric"] == "f1"] == ["0.5", "tuned"]
 
 
@@ -172,7 +175,7 @@ def test_confusion_rates_of_an_absent_class_are_zero():
 
 
 def test_forest_of_undefined_scores_is_drawn(tmp_path):
-    data = figures.forest_data(payload(result("a" * 60, pooled=None)))
+    data = figures.forest_data(payload(result("a" * 60, value=None)))
     save_figure(figures.draw_forest, data, tmp_path / "forest.svg")
     assert (tmp_path / "forest.svg").read_text(encoding="utf-8").startswith("<?xml")
 

@@ -27,8 +27,8 @@ HISTORY = {
 SHORT = {"loss": [0.9], "accuracy": [0.4], "learning_rate": [1e-3], "seconds": [1.0]}
 
 
-def score(pooled, ci95=(0.1, 0.9)):
-    return {"pooled": pooled, "ci95": list(ci95)}
+def score(value, ci95=(0.1, 0.9)):
+    return {"value": value, "ci95": list(ci95)}
 
 
 def result(name, auc, head="svm", features=("color",), **more):
@@ -191,4 +191,4 @@ def test_bands_in_the_report_have_the_areas_of_its_scores(folder):
         (curve,) = data["panels"][0]["curves"]
         assert curve["ci95"] == metrics["results"][0][metric]["ci95"]
         low, high = (np.trapezoid(curve[end], data["grid"]) for end in ("low", "high"))
-        assert low < metrics["results"][0][metric]["pooled"] < high
+        assert low < metrics["results"][0][metric]["value"] < high

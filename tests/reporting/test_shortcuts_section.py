@@ -102,7 +102,7 @@ def test_the_table_of_the_leak_has_signs():
     results = {"real": leakage, "planted_signature": leakage, "dataset": dataset}
     names = {"title": "t", "quick": False, "command": "c", "processor": "p", "results": results}
     page = render_markdown("study-leakage.md.j2", names)
-    table = page.split("\nF1, pooled \\[95 % interval\\].\n")[1].split("</details>")[0]
+    table = page.split("\nF1 \\[95 % interval\\].\n")[1].split("</details>")[0]
     assert rows_of(table)[1:] == [
         ("color", "svm", "180", "0.700 [0.600, 0.800]", "0.750 [0.700, 0.800]", "+0.050 [-0.010, +0.110]"),
         ("lbp", "svm", "54", "0.700", "–", "–"),
