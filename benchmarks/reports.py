@@ -5,7 +5,8 @@
     python benchmarks/reports.py --list        # what each is made by
 
 HISTOFEAT_DATA names a folder that holds idc, idc_second and breakhis, HISTOFEAT_WEIGHTS one of ImageNet weights. The
-last three score the official test patients of IDC: each run of theirs is a look, and a line of reports/test_ledger.csv.
+last three score the official test patients of IDC, and the first tests them among all others by cross-validation: each
+run of theirs is a look, and adds to reports/test_ledger.csv.
 """
 
 import argparse
@@ -37,7 +38,7 @@ COMMANDS = {
     "head-defaults": "protocols/head_defaults.py --data IDC",
     "official-candidates": "study.py official-candidates --data IDC --weights WEIGHTS",
     "speed": "speed/run.py --full --data DATA --weights WEIGHTS",
-    "idc-official-sample": "protocols/idc_official.py --data IDC --weights WEIGHTS --add-unlisted --threshold youden",
+    "idc-official-sample": "protocols/idc_official.py --data IDC --add-unlisted --threshold youden",
     "idc-networks-sample": "study.py idc-networks --data IDC --weights WEIGHTS",
     "idc-encoder-sample": "study.py idc-encoder --data IDC --breakhis BREAKHIS --weights WEIGHTS",
 }

@@ -194,8 +194,9 @@ def _copy_words(audit):
         return f"the full set: {full:,} patches"
     if audit.n_patches >= full:
         return f"not the published set: {audit.n_patches:,} patches where {full:,} were published"
-    percent = 100 * audit.n_patches / full
-    share = f"a {percent:.0f} % sample" if percent >= 1 else "a sample of less than 1 %"
+    percent = f"{100 * audit.n_patches / full:.0f}"
+    article = "an" if percent[0] == "8" or percent in ("11", "18") else "a"
+    share = f"{article} {percent} % sample" if 100 * audit.n_patches >= full else "a sample of less than 1 %"
     return f"{share}: {audit.n_patches:,} of {full:,} patches"
 
 

@@ -481,6 +481,14 @@ def test_data_words_tell_sample_full_set_and_neither(script, evaluation):
     sample = replace(dataset, audit=replace(audit, n_patches=12_738))
     whole = replace(split, missing={"test": ()}, n_patients={"test": 49})
     assert words(sample, whole) == "a 5 % sample: 12,738 of 277,524 patches; 49 test patients, 100 patches"
+    for n_patches, share in (
+        (22_176, "an 8 %"),
+        (30_600, "an 11 %"),
+        (222_000, "an 80 %"),
+        (2_775, "a sample of less"),
+    ):
+        more = replace(dataset, audit=replace(audit, n_patches=n_patches))
+        assert words(more, whole).startswith(f"{share} "), n_patches
     full = replace(audit, n_patches=277_524, n_patients=279, class_counts=FULL_SET.class_counts)
     assert words(replace(dataset, audit=full), whole).startswith("the full set: 277,524 patches; 49 test patients")
     more = replace(audit, n_patches=300_000)
