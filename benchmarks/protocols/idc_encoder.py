@@ -4,8 +4,8 @@
 
 Three questions, one page: how far `histo` gets on the 49 official test patients of IDC (heads are fitted on all others,
 in the encoder's training set too), what stain, blur, compression and light do to it there, and whether it carries to
-BreakHis, of which it never saw an image. Each look at the 49 is a line of reports/test_ledger.csv. Writes
-reports/idc-encoder-sample.
+BreakHis, of which it never saw an image. Encoders of this kind had been scored on the 49 before: p-values are adjusted
+for all looks. Each look is in reports/test_ledger.csv. Writes reports/idc-encoder-sample.
 """
 
 import tempfile
@@ -45,7 +45,7 @@ MODELS = {
     "handcrafted and histo, 8 views, late vote": ((*HANDCRAFTED, "histo"), LATE_VOTE, {"histo__views": 8}),
     "ImageNet MobileNetV2": ("cnn", "xgboost", IMAGENET),
 }
-#: Named here, before any score, and adjusted together.
+#: Adjusted together, and for all looks.
 PLANNED = (
     ("histo, XGBoost", "handcrafted"),
     ("histo, XGBoost", "ImageNet MobileNetV2"),
@@ -54,8 +54,8 @@ PLANNED = (
     ("histo, 8 views, XGBoost", "histo, XGBoost"),
 )
 METRICS = ("roc_auc", "balanced_accuracy_tuned")
-#: Asked of the best model with the encoder alone, and of the best one with handcrafted features too.
-TARGETS = (("without", "roc_auc", 0.940), ("with", "roc_auc", 0.950), ("with", "balanced_accuracy", 0.875))
+#: A quick look and a full one, after which the recipe was changed, and one at the encoder that is shipped.
+EARLIER_LOOKS = 3
 #: What is scored on perturbed patches and on BreakHis.
 CARRIED = ("histo, XGBoost", "handcrafted", "handcrafted and histo", "ImageNet MobileNetV2")
 #: Both directions of light and stain at their strongest, and the strongest of the others.
@@ -74,7 +74,8 @@ def run(options, runtime):
         dataset, fold, words = load(options, Path(scratch), made_up=options.quick)
         pipelines = {name: make_pipeline(name, options) for name in MODELS}
         fitted = evaluate_each(dataset, fold, pipelines, runtime=runtime, **test_settings(options, not options.quick))
-        found = OfficialTest.of(words, fitted, PLANNED, METRICS)
+        n_looks = 1 if options.quick else EARLIER_LOOKS + 1
+        found = OfficialTest.of(words, fitted, PLANNED, METRICS, n_looks)
         ran = {name: pipelines[name] for name in CARRIED if fitted[name].evaluation.models}
         perturbed = measure_robustness(
             dataset, ran, [fold], conditions=CONDITIONS, metrics=("roc_auc",), n_resamples=2000,
@@ -82,8 +83,7 @@ def run(options, runtime):
         ).table  # fmt: skip
         views = views_cost(dataset)
     results = {**found.to_dict(), "perturbed": perturbed.to_dict("records"), "breakhis": carried(options, ran, runtime)}
-    results |= {"views": views, "threshold": parse_rule(options.threshold).words}
-    results["targets"] = [] if options.quick else reached_targets(found.models)
+    results |= {"views": views, "threshold": parse_rule(options.threshold).words, "looks": n_looks}
     return Findings(results, {**found.tables(), "perturbed": perturbed})
 
 
@@ -97,19 +97,6 @@ def make_pipeline(name, options):
         columns = [family.get_feature_names_out() for family in IDCPipeline(HANDCRAFTED).families()]
         head = make_late_vote(sum(map(len, columns)), random_state=options.seed, n_jobs=options.n_jobs)
     return IDCPipeline(features, head, feature_params=params, head_params=trees, random_state=options.seed)
-
-
-def reached_targets(rows):
-    """Return each target with the best of the models that it is asked of; none where none of them ran."""
-    found = []
-    for side, metric, value in TARGETS:
-        models = [row for row in rows if "histo" in row["name"]]
-        models = [row for row in models if row["name"].startswith("handcrafted") == (side == "with")]
-        if models:
-            best = max(models, key=lambda row: row[metric]["pooled"])
-            target = {"side": side, "metric": metric.replace("_", " "), "value": value, "models": len(models)}
-            found.append({**target, "name": best["name"], "score": best[metric]})
-    return found
 
 
 def carried(options, pipelines, runtime):

@@ -38,7 +38,7 @@ MODELS = {
     "handcrafted": "handcrafted",
     "chosen": "chosen",
 }
-#: Differences that the study was made for: planned here, before any score, and adjusted together.
+#: Differences that the study was made for, adjusted together and for all looks.
 PLANNED = (
     (FINE_TUNED, FROZEN),
     (FINE_TUNED, FROZEN_LARGE),
@@ -49,8 +49,8 @@ PLANNED = (
     (RESNET, "chosen"),
 )
 METRICS = ("roc_auc", "balanced_accuracy_tuned")
-#: What CancerNet is to reach on the official test patients, and in how many minutes on two cores.
-TARGET = {"name": CANCERNET, "roc_auc": 0.92, "minutes": 20}
+#: At the official test patients, with these networks.
+EARLIER_LOOKS = 1
 QUICK_COHORT = {"n_patients": 12, "patches_per_patient": 12}
 #: Options of the studies on the official test patients.
 TEST_OPTIONS = {
@@ -70,9 +70,10 @@ def run(options, runtime):
         dataset, fold, words = load(options, Path(scratch), made_up=options.quick and options.data is None)
         pipelines = {words: make_pipeline(name, options) for name, words in MODELS.items() if name in options.models}
         fitted = studies.evaluate_each(dataset, fold, pipelines, runtime=runtime, **test_settings(options, official))
-    found = studies.OfficialTest.of(words, fitted, PLANNED, METRICS)
-    shown = {"official_test_patients": official, "threshold": parse_rule(options.threshold).words, "target": TARGET}
-    results = {**found.to_dict(), **shown, "fine_tuning": PLANNED[0], "trials": trials}
+    n_looks = EARLIER_LOOKS + 1 if official else 1
+    found = studies.OfficialTest.of(words, fitted, PLANNED, METRICS, n_looks)
+    shown = {"official_test_patients": official, "threshold": parse_rule(options.threshold).words}
+    results = {**found.to_dict(), **shown, "looks": n_looks, "fine_tuning": PLANNED[0], "trials": trials}
     tables = {**found.tables(), "trials": pd.DataFrame(trials)}
     return studies.Findings(results, tables, {**_scores_figure(found), **_curves(found.epochs)})
 

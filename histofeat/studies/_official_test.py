@@ -88,7 +88,8 @@ class OfficialTest:
     models : tuple of dict
         One row per model that ran: scores as ``{"pooled", "ci95"}``, seconds, epochs, threshold, parts.
     differences : tuple of dict
-        Fields of `histofeat.metrics.Comparison` for the planned pairs; ``p_holm``: p adjusted for these rows.
+        Fields of `histofeat.metrics.Comparison` for the planned pairs; ``p_holm``: p adjusted for these rows;
+        ``p_all_looks``: that times the looks, at most 1 (Bonferroni).
     differences_refused : str or None
         Why there are no differences, where they cannot be computed.
     epochs : tuple of dict
@@ -114,6 +115,7 @@ class OfficialTest:
         fitted: Mapping[str, TimedEvaluation],
         planned: Iterable[tuple[str, str]],
         metrics: Iterable[str],
+        n_looks: int = 1,
     ) -> Self:
         """Summarise evaluations.
 
@@ -126,9 +128,12 @@ class OfficialTest:
             Pairs of names to compare; a pair of which one did not run is left out.
         metrics : sequence of str
             As in `histofeat.metrics.compare_models`.
+        n_looks : int, default=1
+            Looks at these patients that asked for these differences, this one included.
         """
         ran = {name: one for name, one in fitted.items() if one.evaluation.models}
         differences, refusal = _planned_differences(ran, planned, metrics)
+        differences = [{**row, "p_all_looks": min(n_looks * row["p_holm"], 1.0)} for row in differences]
         missing = (f"{name}: {gone.reason}" for name, one in fitted.items() for gone in one.evaluation.not_run)
         return cls(
             tested, tuple(one.to_row(name) for name, one in ran.items()), tuple(differences), refusal,

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -149,7 +148,7 @@ def page_of(template="study-idc-encoder.md.j2", **changed):
     ]  # fmt: skip
     results = {
         "tested": "few patches", "models": models, "differences": [], "differences_refused": None, "epochs": [],
-        "not_run": [], "perturbed": PERTURBED, "breakhis": {}, "threshold": "Youden's index", "targets": [],
+        "not_run": [], "perturbed": PERTURBED, "breakhis": {}, "threshold": "Youden's index", "looks": 1,
         "views": {"patches": 4000, "seconds": {"1": 1.0, "8": 8.0}, "engine": "Some engine."}, **changed,
     }  # fmt: skip
     frame = {"title": "t", "quick": False, "command": "c", "processor": "p"}
@@ -157,26 +156,25 @@ def page_of(template="study-idc-encoder.md.j2", **changed):
     return render_markdown(template, {"results": results, **frame}).replace("\\", "")
 
 
-def test_notices_say_which_target_is_reached_by_which_model(script):
-    rows = [
-        row_of("histo, XGBoost", 0.941), row_of("histo, 8 views, logistic", 0.939),
-        row_of("handcrafted", 0.99, 0.99),  # without the encoder: not asked
-        row_of("handcrafted and histo", 0.945, 0.876), row_of("ImageNet MobileNetV2", 0.99),
-    ]  # fmt: skip
-    text = page_of(targets=script.reached_targets(rows))
-    notices = re.findall(r"^> \[!(\w+)\]\n> \*\*(.*)\*\*\n>\n> (.*)$", text, re.M)
-    assert notices == [
-        ("NOTE", "roc auc 0.940 without handcrafted features: reached",
-         "histo, XGBoost: 0.941 [0.921, 0.961], the best of 2."),
-        ("WARNING", "roc auc 0.950 with handcrafted features: not reached",
-         "handcrafted and histo: 0.945 [0.925, 0.965], the best of 1."),
-        ("NOTE", "balanced accuracy 0.875 with handcrafted features: reached",
-         "handcrafted and histo: 0.876 [0.856, 0.896], the best of 1."),
-    ]  # fmt: skip
+DIFFERENCE = {
+    "metric": "roc_auc", "first": "a", "second": "b", "difference": 0.01, "ci95": [-0.01, 0.03], "p": 0.01,
+    "p_holm": 0.02, "p_all_looks": 0.06,
+}  # fmt: skip
 
 
-def test_no_notice_where_no_model_is_asked(script):
-    assert script.reached_targets([row_of("handcrafted", 0.99)]) == []
+def test_the_page_says_how_often_these_patients_were_looked_at():
+    kept = {**DIFFERENCE, "metric": "balanced_accuracy_tuned", "p_all_looks": 0.0123}
+    text = page_of(differences=[DIFFERENCE, kept], looks=3, registered="Tests 49 registered patients.")
+    assert "**Look 3 at these patients**" in text
+    assert "Over all looks, 1 of 2 differences have p below 0.05, 0 of them in ROC-AUC." in text
+    assert "and then multiplied by 3: this is look 3 of this study at these patients" in text
+    assert "| a | b | +0.010 | -0.010 to +0.030 | 0.0100 | 0.0200 | 0.0600 |" in text
+    assert "Tests 49 registered patients." in text
+    once = page_of(differences=[DIFFERENCE])
+    assert "Look" not in once
+    assert "| a | b | +0.010 | -0.010 to +0.030 | 0.0100 | 0.0200 |\n" in once
+    assert "planned before any score was seen" not in text + once
+    assert "reached" not in text
 
 
 def test_a_table_of_scores():
@@ -209,12 +207,13 @@ def test_the_cost_and_the_worth_of_eight_views():
 
 
 def test_the_model_card_shows_scores_differences_and_two_models_on_perturbed_patches():
-    row = {"metric": "roc_auc", "first": "a", "second": "b", "difference": 0.01, "ci95": [-0.01, 0.03], "p_holm": 0.2}
     more = [perturbed_row("ImageNet MobileNetV2", "none", 0, 0.5, 0.0)]
-    text = page_of("encoder-card.md.j2", differences=[row, {**row, "metric": "f1"}], perturbed=PERTURBED + more)
+    text = page_of("encoder-card.md.j2", differences=[DIFFERENCE, {**DIFFERENCE, "metric": "f1_tuned"}],
+                   perturbed=PERTURBED + more, looks=3)  # fmt: skip
     assert "| handcrafted | 0.950 [0.930, 0.970] | 0.800 [0.780, 0.820] |" in text
-    assert "p is adjusted for all 2 differences" in text
-    assert text.count("| a | b | +0.010 [-0.010, +0.030] | 0.200 |") == 1
+    assert "p is adjusted for all 2 of them (Holm), and\nthen multiplied by the 3 looks." in text
+    assert "| ROC-AUC | a | b | +0.010 [-0.010, +0.030] | 0.060 |\n| F1 | a | b |" in text
+    assert "0 of 2 differences have p below 0.05 over all looks, 0 of them in ROC-AUC." in text
     assert "### On perturbed patches" in text
     assert "| Perturbation | histo, XGBoost | handcrafted |\n" in text
 
@@ -232,7 +231,10 @@ def test_what_the_study_of_some_models_holds(script, cohort):
     assert last.evaluation.protocol["cv"] == "some patients"
     gone = SimpleNamespace(name="ImageNet MobileNetV2", reason="no weights here")
     lost = replace(last, evaluation=replace(last.evaluation, models=(), not_run=(gone,)))
-    found = OfficialTest.of("few", {**fitted, "ImageNet MobileNetV2": lost}, script.PLANNED, script.METRICS)
+    found = OfficialTest.of("few", {**fitted, "ImageNet MobileNetV2": lost}, script.PLANNED, script.METRICS, 3)
+    assert found.registered is None  # of a synthetic cohort
+    for row in found.differences:
+        assert row["p_holm"] <= row["p_all_looks"] == min(3 * row["p_holm"], 1)
     assert found.not_run == ("ImageNet MobileNetV2: no weights here",)
     assert {(row["first"], row["second"]) for row in found.differences} == {("histo, XGBoost", "handcrafted")}
     assert len(found.differences) == len(script.METRICS)
