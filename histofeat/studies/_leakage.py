@@ -71,6 +71,8 @@ class Leakage:
         Share of the tested patches that touch a training patch of their own slide under the split by patch; NaN
         without coordinates. Under the split by patient it is 0.
     n_resamples, random_state : int
+    registered : str or None
+        As in `Evaluation.protocol`.
     """
 
     rows: tuple[LeakageRow, ...]
@@ -81,6 +83,7 @@ class Leakage:
     touching: float
     n_resamples: int
     random_state: int
+    registered: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Give the content as dicts, lists and plain values, None for what is undefined: ready for JSON."""
@@ -160,6 +163,7 @@ def measure_leakage(
         touching=touching_share(dataset, leaked.splits),
         n_resamples=int(n_resamples),
         random_state=int(random_state),
+        registered=leaked.protocol["registered"],
     )
 
 

@@ -87,8 +87,8 @@ def test_studies_notice_too(dataset, runtime, evaluation):
         ablate_families(dataset, PIPELINE, FOLDS, **common).registered,
         permutation_importance(dataset, PIPELINE, FOLDS, n_repeats=1, **common).registered,
         panel_of(evaluation, families_to_identify=(), runtime=runtime).registered,
+        measure_leakage(dataset, {"color": IDCPipeline("color", "logistic")}, n_splits=2, **common).registered,
     ]
-    measure_leakage(dataset, {"color": IDCPipeline("color", "logistic")}, n_splits=2, **common)
     features, head = np.arange(len(dataset))[:, np.newaxis], LogisticRegression()
     known = features, dataset.y, dataset.patients
     found.append(learning_curve(*known, head, FOLDS, n_patients=(5,), n_draws=1, **common).attrs["registered"])
