@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from study import LEDGER, REPOSITORY, command_line, make_ledger, run_command
 
-from histofeat import FeatureStore, PatientKFold, evaluate
+from histofeat import FeatureStore, PatientKFold, RepeatedPatientKFold, evaluate
 from histofeat.cli._outputs import Progress
 from histofeat.evaluation import AuditPolicy, NotRun, find_known_patients
 from histofeat.features import Runtime
@@ -50,6 +50,7 @@ def make_parser():
     add("--heads", nargs="+", default=["xgboost", "svm"], metavar="HEAD",
         help="xgboost, svm, logistic, random_forest, vote, knn, qda (default: xgboost svm)")  # fmt: skip
     add("--folds", type=int, default=5, help="outer folds (default: 5)")
+    add("--repeats", type=int, default=1, help="repeats of the folds, for the intervals of the method (default: 1)")
     add("--output", type=Path, metavar="DIR", help="the report's folder (default: reports/<dataset>-<time>)")
     add("--overwrite", action="store_true", help="replace a finished report in the output folder")
     add("--weights", type=Path, metavar="DIR", help="folder of ImageNet weights (default: $HISTOFEAT_WEIGHTS, Keras)")
@@ -121,7 +122,9 @@ def score(dataset, pipelines, options, runtime):
     evaluation = evaluate(
         dataset,
         fair,
-        PatientKFold(options.folds, random_state=options.seed),
+        RepeatedPatientKFold(options.folds, options.repeats, options.seed)
+        if options.repeats > 1
+        else PatientKFold(options.folds, random_state=options.seed),
         n_resamples=options.resamples,
         random_state=options.seed,
         threshold=options.threshold,

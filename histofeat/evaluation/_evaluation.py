@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,12 +30,13 @@ from histofeat.metrics import (
     LABEL_METRICS,
     METRIC_RECORDS,
     confusion,
+    method_interval,
     most_probable,
     parse_rule,
     patient_weights,
     score_folds,
 )
-from histofeat.model_selection import PatientKFold
+from histofeat.model_selection import PatientKFold, RepeatedPatientKFold
 from histofeat.models import check_inner_patients
 
 #: From which distance a score within folds and one in a single list are told apart in words.
@@ -69,7 +71,8 @@ def evaluate(
         What to compare. Several entries may share a name and differ in the head.
     cv : splitter or iterable of (train, test), optional
         The folds; by default ``PatientKFold(5)``. Pairs are rows or masks, and no row may be tested twice;
-        rows that are never tested have fold -1 and probabilities NaN.
+        rows that are never tested have fold -1 and probabilities NaN. A `RepeatedPatientKFold` adds the folds of
+        further repeats to the intervals of the method; all else is of the first repeat. Give a store with it.
     inner_cv : splitter, optional
         The folds inside the training patients of each fold; by default ``PatientKFold(3)``.
     n_resamples : int, default=2000
@@ -138,6 +141,10 @@ def evaluate(
     >>> evaluation.models[0].scores["roc_auc"].value > 0.5
     True
     """
+    if isinstance(cv, RepeatedPatientKFold):
+        settings = {"inner_cv": inner_cv, "random_state": random_state, "threshold": threshold, "search": search}
+        settings |= {"audit": audit, "retrain_encoder": retrain_encoder, "runtime": runtime}
+        return _evaluate_repeats(dataset, pipelines, cv, n_resamples, settings)
     cv = PatientKFold(5) if cv is None else cv
     inner_cv = PatientKFold(3) if inner_cv is None else inner_cv
     # Everything that can be refused is refused before images are read.
@@ -152,7 +159,7 @@ def evaluate(
     bank, report = _measure(plans, run)
     with run.timed("fit"):
         fits = fit_all(plans, bank, run)
-    models = _score_all(fits, run, n_resamples, math.nan if overlap else _test_share(run))
+    models = _score_all(fits, run, n_resamples, math.nan if overlap else _test_share(run.patients, run.splits))
     return Evaluation(
         dataset=dataset,
         splits=run.splits,
@@ -239,10 +246,36 @@ def _measure(plans, run):
     return bank.measure_folds(), audit
 
 
-def _test_share(run):
+def _test_share(patients, splits):
     """Tested patients over training patients, the mean over the folds."""
-    sizes = [[len(np.unique(run.patients[rows])) for rows in pair] for pair in run.splits]
+    sizes = [[len(np.unique(patients[rows])) for rows in pair] for pair in splits]
     return float(np.mean([n_test / n_train for n_train, n_test in sizes]))
+
+
+def _same(model, other):
+    return (model.name, model.head) == (other.name, other.head)
+
+
+def _evaluate_repeats(dataset, pipelines, cv, n_resamples, settings):
+    """Evaluate the first repeat; the fold scores of all repeats give the intervals of the method."""
+    first, *others = (
+        evaluate(dataset, pipelines, repeat, n_resamples=0 if number else n_resamples, **settings)
+        for number, repeat in enumerate(cv.repeats())
+    )
+    ratio = _test_share(dataset.patients, first.splits)
+
+    def widened(kind, model):
+        found = [getattr(other, kind) for each in (first, *others) for other in each.models if _same(model, other)]
+        scores = {}
+        for name, score in getattr(model, kind).items():
+            folds = [value for one in found for value in one[name].folds]
+            scores[name] = replace(score, method_ci95=method_interval(name, score.value, folds, ratio))
+        return scores
+
+    models = tuple(
+        replace(model, **{kind: widened(kind, model) for kind in ("scores", "tuned")}) for model in first.models
+    )
+    return replace(first, models=models, protocol={**first.protocol, "cv": repr(cv), "n_repeats": cv.n_repeats})
 
 
 def _score_all(fits, run, n_resamples, ratio):

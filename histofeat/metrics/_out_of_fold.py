@@ -106,7 +106,6 @@ def score_folds(
     tests: Sequence[np.ndarray],
     *,
     metrics: Sequence[str] = METRICS,
-    repeats: Sequence[Mapping[str, float]] = (),
     test_train_ratio: float = math.nan,
     **resampling: Any,
 ) -> tuple[dict[str, Score], Bootstrap]:
@@ -126,8 +125,6 @@ def score_folds(
         Test rows of each fold, disjoint.
     metrics : sequence of str, default=METRICS
         Which metrics.
-    repeats : sequence of mapping of str to float
-        Scores of the folds of further repetitions, for `Score.method_ci95`.
     test_train_ratio : float
         Tested patients over training patients, the mean over the folds, for `Score.method_ci95`.
     **resampling
@@ -161,13 +158,11 @@ def score_folds(
     folds = [whole] if len(tests) == 1 else [resample(test) for test in tests]
     found = {}
     for metric in metrics:
-        further = [each[metric] for each in repeats]
         score = _collect(metric, whole, folds, averages)
-        known = [*score.folds, *further]
         found[metric] = replace(
             score,
             pooled=pooled[metric] if METRIC_RECORDS[metric].kind == "ranking" else score.value,
-            method_ci95=method_interval(metric, score.value, known, test_train_ratio),
+            method_ci95=method_interval(metric, score.value, score.folds, test_train_ratio),
         )
     return found, whole
 

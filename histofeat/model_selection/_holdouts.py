@@ -156,10 +156,13 @@ class RepeatedPatientKFold(SeededSplitter):
         """Return the number of splits of all repeats together; the arguments are ignored."""
         return self.n_splits * self.n_repeats
 
-    def _test_sides(self, labels, groups):
+    def repeats(self) -> list[PatientKFold]:
+        """Return the splitter of each repeat."""
         seeds = np.random.SeedSequence(self.random_state).generate_state(self.n_repeats)
-        repeats = [PatientKFold(self.n_splits, random_state=int(seed)) for seed in seeds]
-        return chain.from_iterable([cv._test_sides(labels, groups) for cv in repeats])
+        return [PatientKFold(self.n_splits, random_state=int(seed)) for seed in seeds]
+
+    def _test_sides(self, labels, groups):
+        return chain.from_iterable([cv._test_sides(labels, groups) for cv in self.repeats()])
 
     def _check_params(self):
         check_whole("RepeatedPatientKFold.n_splits", self.n_splits, 2, "Use 5, or fewer where patients are few.")

@@ -1,5 +1,7 @@
 """One protocol for all pipelines: what is computed, what is refused, and a canary for leaks."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pandas as pd
@@ -8,7 +10,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.naive_bayes import GaussianNB
 
-from histofeat.datasets import PatchDataset
+from histofeat.datasets import PatchDataset, make_cohort
 from histofeat.evaluation import AuditPolicy, NotRun, evaluate
 from histofeat.exceptions import GroupLeakageError, MissingExtraError, PatchError, WeightsError
 from histofeat.features import PatchFeatures, Runtime
@@ -20,7 +22,7 @@ from histofeat.metrics import (
     method_interval,
     scores,
 )
-from histofeat.model_selection import PatchKFold, PatientKFold
+from histofeat.model_selection import PatchKFold, PatientKFold, RepeatedPatientKFold
 from histofeat.models import FeatureHead, IDCPipeline, fit_with_inner_scores, make_head
 
 
@@ -560,3 +562,19 @@ def test_all_models_share_their_resamples(dataset):
     for metric in METRICS:
         np.testing.assert_array_equal(found[0].resamples.samples[metric], found[1].resamples.samples[metric])
     assert found[0].resamples.interval("roc_auc") == found[0].scores["roc_auc"].ci95
+
+
+def test_repeats_widen_what_is_known_of_the_method_and_nothing_else():
+    cohort = make_cohort(n_patients=12, patches_per_patient=6)
+    pipelines = {"color": IDCPipeline(features="color", head="logistic")}
+    cv = RepeatedPatientKFold(n_splits=3, n_repeats=2, random_state=4)
+    more = {"inner_cv": PatientKFold(2), "n_resamples": 40}
+    repeated = evaluate(cohort, pipelines, cv, **more)
+    first, second = (evaluate(cohort, pipelines, each, **more) for each in cv.repeats())
+    assert (repeated.protocol["cv"], repeated.protocol["n_repeats"], len(repeated.splits)) == (repr(cv), 2, 3)
+    for kind in ("scores", "tuned"):
+        for name, score in getattr(repeated.models[0], kind).items():
+            one, other = (getattr(each.models[0], kind)[name] for each in (first, second))
+            assert replace(score, method_ci95=one.method_ci95) == one
+            folds = np.array([*one.folds, *other.folds])
+            assert score.method_ci95 == method_interval(name, one.value, folds, 4 / 8), name
