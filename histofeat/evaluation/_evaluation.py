@@ -160,15 +160,20 @@ def evaluate(
     with run.timed("fit"):
         fits = fit_all(plans, bank, run)
     models = _score_all(fits, run, n_resamples, math.nan if overlap else _test_share(run.patients, run.splits))
+    protocol = {**_protocol(run, cv, inner_cv, n_resamples, overlap), "registered": _recorded(models, run)}
+    return _collect(run, plans, models, protocol, report)
+
+
+def _collect(run, plans, models, protocol, report):
     return Evaluation(
-        dataset=dataset,
+        dataset=run.dataset,
         splits=run.splits,
-        fold=fold_of_rows(run.splits, len(dataset)),
+        fold=fold_of_rows(run.splits, len(run.dataset)),
         models=models,
         not_run=tuple(NotRun(plan.name, plan.head_name, plan.reason) for plan in plans if plan.reason is not None),
-        protocol={**_protocol(run, cv, inner_cv, n_resamples, overlap), "registered": _recorded(models, run)},
+        protocol=protocol,
         seconds=dict(run.seconds),
-        patient_overlap=overlap,
+        patient_overlap=not protocol["patient_level"],
         conversions=dict(run.conversions),
         computed=dict(run.computed),
         audit=report,
