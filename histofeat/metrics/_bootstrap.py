@@ -116,8 +116,8 @@ class Bootstrap:
 
 
 def metric_scale(metric: str) -> str:
-    """Scale of the interval of a metric: "log" for losses, "logit" for what lies between 0 and 1."""
-    return "log" if metric in METRIC_RECORDS and METRIC_RECORDS[metric].kind == "loss" else "logit"
+    """Scale of the interval of a metric, "logit" for what is none and lies between 0 and 1."""
+    return METRIC_RECORDS[metric].scale if metric in METRIC_RECORDS else "logit"
 
 
 def mean_bootstrap(found: Sequence[Bootstrap]) -> Bootstrap:
@@ -152,11 +152,12 @@ def t_interval(
     df : int
         Degrees of freedom.
     level : float in (0, 1), default=0.95
-    scale : {"logit", "log", "linear"}
-        "logit" for scores from 0 to 1, "log" for losses from 0.
+    scale : {"logit", "log", "fisher", "linear"}
+        "logit" for scores from 0 to 1, "log" for losses from 0, "fisher" (z) for correlations from -1 to 1.
     successes : int, optional
         Patients behind a score of exactly 0 or 1, for its bound ``(alpha / 2) ** (1 / successes)``: that of Clopper and
-        Pearson (1934, doi:10.1093/biomet/26.4.404) for a share of patients, and conservative for a ROC-AUC.
+        Pearson (1934, doi:10.1093/biomet/26.4.404) for a share of patients, and conservative for a ROC-AUC. The bound
+        of a correlation of -1 or 1 lies as far on the way to the other end.
 
     Returns
     -------
@@ -172,6 +173,10 @@ def t_interval(
     """
     if df < 1 or not np.isfinite(value):
         return np.nan, np.nan
+    if scale == "fisher":
+        # Fisher's z of a correlation is half the log-odds of its place between -1 and 1.
+        ends = t_interval((value + 1) / 2, error / 2, df, level, successes=successes)
+        return 2 * ends[0] - 1, 2 * ends[1] - 1
     if scale == "logit" and value in (0, 1) and successes is not None:
         bound = ((1 - level) / 2) ** (1 / successes)
         return (bound, 1.0) if value == 1 else (0.0, 1 - bound)

@@ -16,6 +16,7 @@ from histofeat.metrics._bootstrap import (
     standard_error,
     t_interval,
 )
+from histofeat.metrics._calibrator import recalibration
 from histofeat.metrics._definitions import check_codes, plain_values, ratio
 from histofeat.model_selection import encode_patients
 
@@ -26,6 +27,9 @@ _N, _P, _Y, _PP, _PY = range(5)
 
 #: Measures that add up squares or absolute values: chance alone makes them larger, and a resample larger again.
 _INFLATED = ("reliability", "resolution", "ece")
+
+#: Measures with a t interval, and its scale.
+_SCALES = {"brier": "log", "slope": "linear", "intercept": "linear"}
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ class CalibrationAssessment:
     Parameters
     ----------
     values : Mapping of str to float
-        "brier", its parts, "ece" and "bias", as `assess_calibration` defines them.
+        "brier", its parts, "ece", "bias", "slope" and "intercept", as `assess_calibration` defines them.
     samples : Mapping of str to ndarray of shape (n_resamples,), float64
         The same under each resample; the same patients, number and seed give the same resamples for every model.
     by_chance : Mapping of str to ndarray of shape (n_resamples,), float64
@@ -132,8 +136,8 @@ class CalibrationAssessment:
         check_level(level, "CalibrationAssessment")
         if not samples.size or min(self.carriers) < 2:
             return np.nan, np.nan
-        if measure == "brier":
-            scale = "linear" if signed else "log"
+        if measure in _SCALES:
+            scale = "linear" if signed else _SCALES[measure]
             return t_interval(
                 value, standard_error(samples, self.n_patients), min(self.carriers) - 1, level, scale=scale
             )
@@ -215,7 +219,14 @@ def assess_calibration(
     (Naeini, Cooper and Hauskrecht 2015, doi:10.1609/aaai.v29i1.9602), here of the probability of the positive class,
     not of the predicted one. "bias" is the mean probability - the share of positives.
 
-    The interval of "brier" is that of `histofeat.metrics.bootstrap_scores`. The others are percentile intervals, except
+    "slope" is that of a logistic regression of the labels on the log-odds: 1 is calibrated, below 1 the probabilities
+    are too extreme. "intercept" is that of the same regression with a slope of 1: 0 is calibrated, below 0 they are too
+    high (Van Calster et al. 2019, doi:10.1186/s12916-019-1466-7). Probabilities are kept 1e-6 from 0 and 1. Both are
+    NaN with one class, the slope also where all probabilities are equal or separate the classes. A resample takes one
+    Newton step from the fit to the sample.
+
+    The interval of "brier" is that of `histofeat.metrics.bootstrap_scores`; those of "slope" and "intercept" are of t
+    with the same degrees of freedom. The others are percentile intervals, except
     for "ece", "reliability" and "resolution". These add up absolute or squared distances, which chance makes larger,
     and a resample makes larger again: percentiles lie too high and miss the 0 of a calibrated model. Their intervals
     cover the percentile and the basic interval, ``2 * value - percentile``. They start at 0 where "ece" or
@@ -245,9 +256,11 @@ def assess_calibration(
         tuple((resampled[:, _N] > 0).sum(axis=0).tolist()),
         tuple((by_patient[:, _N] > 0).sum(axis=0).tolist()),
     )
-    values = {name: float(value) for name, value in _measures(total).items()}
+    lines, resampled_lines = recalibration(y, score, codes, weights)
+    values = {name: float(value) for name, value in _measures(total).items()} | lines
+    samples = _measures(resampled) | resampled_lines
     return CalibrationAssessment(
-        values, _measures(resampled), _by_chance(resampled, total), curve, len(ids), count_carriers(y, codes)
+        values, samples, _by_chance(resampled, total), curve, len(ids), count_carriers(y, codes)
     )
 
 

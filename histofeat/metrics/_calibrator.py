@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import minimize
+from scipy.optimize import brentq
 from scipy.special import expit, logit
 
-from histofeat.metrics._definitions import check_predictions
+from histofeat.metrics._bootstrap import vanished
+from histofeat.metrics._definitions import check_predictions, ratio
 
 #: Probabilities are moved this far from 0 and 1 before their log-odds are taken.
 _EDGE = 1e-6
@@ -50,7 +51,7 @@ class Calibrator:
         proba = np.asarray(proba, dtype=np.float64)
         if proba.shape == (0, 2):
             return proba.copy()
-        positive = expit(self.slope * _log_odds(_positive(proba, "Calibrator.transform")) + self.intercept)
+        positive = expit(self.slope * log_odds(_positive(proba, "Calibrator.transform")) + self.intercept)
         return np.column_stack([1 - positive, positive])
 
 
@@ -109,7 +110,12 @@ def fit_calibrator(y: ArrayLike, proba: ArrayLike) -> Calibrator:
             f"fit_calibrator.y: expected both classes, got {n_positive} positive of {len(y)} patches. "
             "Calibrate on patients of both classes."
         )
-    return Calibrator(*_line(_log_odds(score), y), n_patches=len(y))
+    # Platt's targets keep the slope finite.
+    target = np.where(y == 1, (n_positive + 1) / (n_positive + 2), 1 / (len(y) - n_positive + 2))
+    slope, intercept = logistic_line(log_odds(score), target)
+    # The likelihood has one maximum: below 0 it falls towards it, and the best slope of at least 0 is 0.
+    slope, intercept = (slope, intercept) if slope > 0 else (0.0, float(logit(target.mean())))
+    return Calibrator(slope, intercept, n_patches=len(y))
 
 
 def _positive(proba, owner):
@@ -124,25 +130,43 @@ def _positive(proba, owner):
     return proba[:, 1]
 
 
-def _log_odds(score):
+def log_odds(score):
+    """Log-odds of probabilities, which are kept 1e-6 from 0 and 1."""
     return logit(np.clip(score, _EDGE, 1 - _EDGE))
 
 
-def _line(log_odds, y):
-    """Slope (at least 0) and intercept of highest likelihood for Platt's targets."""
-    n_positive, n_negative = y.sum(), len(y) - y.sum()
-    target = np.where(y == 1, (n_positive + 1) / (n_positive + 2), 1 / (n_negative + 2))
-    # Centred and scaled log-odds make the two parameters nearly independent: the search ends in a few steps.
-    centre, scale = log_odds.mean(), max(float(log_odds.std()), 1e-9)
-    steps = (log_odds - centre) / scale
+def logistic_line(odds, target):
+    """Slope and intercept of highest likelihood for targets from 0 to 1, by Newton's method."""
+    # Centred and scaled log-odds make the two parameters nearly independent.
+    centre, scale = odds.mean(), max(float(odds.std()), 1e-9)
+    design = np.array([(odds - centre) / scale, np.ones_like(odds)])
+    line = np.array([0.0, logit(target.mean())])
+    for _ in range(1000):
+        chance = expit(line @ design)
+        curvature = (design * chance * (1 - chance)) @ design.T + 1e-12 * np.eye(2)
+        # Short steps cannot leap over the maximum and away from it.
+        step = np.clip(np.linalg.solve(curvature, design @ (target - chance)), -1, 1)
+        line += step
+        if np.abs(step).max() < 1e-12:
+            break
+    return float(line[0] / scale), float(line[1] - line[0] / scale * centre)
 
-    def loss(line):
-        value = line[0] * steps + line[1]
-        error = expit(value) - target
-        return np.mean(np.logaddexp(0, value) - target * value), np.array([np.mean(error * steps), np.mean(error)])
 
-    start = [0.0, float(logit(target.mean()))]
-    options = {"ftol": 1e-15, "gtol": 1e-9, "maxiter": 1000}
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0, None), (None, None)], options=options)
-    slope, intercept = found.x
-    return float(slope / scale), float(intercept - slope * centre / scale)
+def recalibration(y, score, codes, weights):
+    """Fit "slope" and "intercept" to the sample, and to each resample by one Newton step from there."""
+    odds, both = log_odds(score), y.min() < y.max()
+    apart = both and (odds[y == 1].min() >= odds[y == 0].max() or odds[y == 0].min() >= odds[y == 1].max())
+    lines = {"slope": (np.nan, np.nan), "intercept": (1.0, np.nan)}
+    if both and not apart:
+        lines["slope"] = logistic_line(odds, y)
+    if both:
+        lines["intercept"] = (1.0, brentq(lambda start: (expit(odds + start) - y).sum(), -50, 50))
+    samples, lost = {}, vanished(y, codes, weights)
+    for name, (slope, intercept) in lines.items():
+        chance = expit(slope * odds + intercept)
+        error, curve = y - chance, chance * (1 - chance)
+        sums = [np.bincount(codes, part) for part in (error, error * odds, curve, curve * odds, curve * odds**2)]
+        g, gx, h, hx, hxx = np.array(sums) @ weights.T
+        step = ratio(h * gx - hx * g, h * hxx - hx**2) if name == "slope" else ratio(g, h)
+        samples[name] = np.where(lost, np.nan, step + lines[name][name == "intercept"])
+    return {name: float(line[name == "intercept"]) for name, line in lines.items()}, samples

@@ -1,8 +1,7 @@
 """Metrics as records: name, words, direction, how each is computed and resampled.
 
 Class codes run from 0 to k - 1. With two classes code 1 is positive. With more, each class in turn is positive against
-the rest and the k values are averaged with equal weight. A score that is undefined, such as a
-ROC-AUC with one class, is NaN.
+the rest and the k values are averaged with equal weight. What is undefined, such as ROC-AUC with one class, is NaN.
 """
 
 import math
@@ -38,6 +37,8 @@ class Metric:
     definition : str
         How it is defined, in a sentence without a final stop.
     higher_is_better : bool, default=True
+    scale : {"logit", "log", "fisher"}, default="logit"
+        On which its intervals are symmetric, by its range: 0 to 1, from 0 up, or -1 to 1.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Metric:
     compute: Callable
     definition: str
     higher_is_better: bool = True
+    scale: str = "logit"
 
     @property
     def label(self) -> str:
@@ -89,6 +91,19 @@ def _accuracy(counts):
     return ratio(counts.hits.sum(axis=-1), counts.total[..., 0])
 
 
+def _correlation(counts):
+    """Matthews correlation of any number of classes; 0 where one class is called throughout."""
+    total = counts.total[..., 0]
+    spread = [total**2 - (margin**2).sum(axis=-1) for margin in (counts.actual, counts.called)]
+    shared = counts.hits.sum(axis=-1) * total - (counts.actual * counts.called).sum(axis=-1)
+    return np.where(spread[0] > 0, ratio(shared, np.sqrt(spread[0] * spread[1]), empty=0.0), np.nan)
+
+
+def _log_losses(y, proba):
+    given = np.abs(1 - y - proba[:, 1]) if proba.shape[1] == 2 else proba[np.arange(len(y)), y]
+    return -np.log(np.maximum(given, np.finfo(np.float64).eps))
+
+
 def _squared_errors(y, proba):
     if proba.shape[1] == 2:
         return (proba[:, 1] - (y == 1)) ** 2
@@ -113,11 +128,22 @@ _RECORDS = (
         "balanced_accuracy", "Balanced accuracy", "Bal. acc.", "labels", lambda counts: counts.recall.mean(axis=-1),
         "mean over the classes of the share found; of two, the mean of sensitivity and specificity",
     ),
+    # doi:10.1016/j.compbiolchem.2004.09.006
+    Metric(
+        "mcc", "Matthews correlation", "MCC", "labels", _correlation,
+        "correlation of true and called classes, of any number (-1 to 1; 0 where one class is called throughout)",
+        scale="fisher",
+    ),
     # doi:10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2
     Metric(
         "brier", "Brier score", "Brier", "loss", _squared_errors,
         "mean squared error of the probability of the positive class (0 to 1); with more than two classes the sum over "
-        "the classes (0 to 2)", higher_is_better=False,
+        "the classes (0 to 2)", higher_is_better=False, scale="log",
+    ),
+    Metric(
+        "log_loss", "Log loss", "Log loss", "loss", _log_losses,
+        "mean of -ln of the probability of the true class, which counts as at least 2.2e-16",
+        higher_is_better=False, scale="log",
     ),
 )  # fmt: skip
 

@@ -40,6 +40,8 @@ def t_by_hand(value, samples, n_patients, df, scale="logit", level=0.95):
         return value - half, value + half
     if scale == "log":
         return value * math.exp(-half / value), value * math.exp(half / value)
+    if scale == "fisher":
+        return tuple(math.tanh(math.atanh(value) + side / (1 - value**2)) for side in (-half, half))
     odds, factor = value / (1 - value), math.exp(half / (value * (1 - value)))
     return odds / factor / (1 + odds / factor), odds * factor / (1 + odds * factor)
 
@@ -78,7 +80,7 @@ def test_interval_is_that_of_t_on_the_logit_scale_and_covers_the_score(n_classes
         assert known is found or df < 9
         for metric, value in known.estimates.items():
             low, high = known.interval(metric)
-            scale = "log" if metric == "brier" else "logit"
+            scale = {"brier": "log", "log_loss": "log", "mcc": "fisher"}.get(metric, "logit")
             assert (low, high) == pytest.approx(t_by_hand(value, known.samples[metric], 12, df, scale)), metric
             assert low < value < high
     for metric in METRICS:
@@ -151,7 +153,9 @@ def test_a_perfect_score_has_the_bound_of_its_patients():
     found = bootstrap_scores(y, proba, patients, n_resamples=200)
     assert found.carriers == (9, 4)
     behind = {"sensitivity": 4, "specificity": 9, "accuracy": 10}
-    for metric in set(METRICS) - {"brier"}:
+    # A correlation of 1 may be as low as the same share of the way from -1.
+    assert found.interval("mcc") == pytest.approx((2 * 0.025 ** (1 / 4) - 1, 1.0))
+    for metric in set(METRICS) - {"brier", "log_loss", "mcc"}:
         assert found.estimates[metric] == 1.0
         n = behind.get(metric, 4)
         exact = stats.binomtest(n, n).proportion_ci(0.95, "exact")

@@ -5,6 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
+from scipy import stats
+from scipy.optimize import minimize
 from scipy.special import expit
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss
@@ -264,3 +266,59 @@ def test_assessment_refusals():
         assess_calibration([0, 1], [0.5, 0.5], ["a", "b"], n_resamples=5).interval("ece", level=1)
     with pytest.raises(ValueError, match=r"assess_calibration.score: expected probabilities .*, got 1.2 in row 0"):
         assess_calibration([0, 1], [1.2, 0.5], ["a", "b"])
+
+
+def lines_by_search(y, score):
+    """Slope, and intercept at a slope of 1, by a general search for the highest likelihood."""
+    odds = np.log(score / (1 - score))
+
+    def loss(line, slope=None):
+        value = line[-1] + (line[0] if slope is None else slope) * odds
+        return np.sum(np.log1p(np.exp(value)) - y * value)
+
+    free = minimize(loss, [1.0, 0.0], method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-12})
+    fixed = minimize(loss, [0.0], args=(1.0,), method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-12})
+    return free.x[0], fixed.x[0]
+
+
+def test_slope_and_intercept_by_hand():
+    # A quarter and three quarters are positive, where the model says 0.1 and 0.9: half of its log-odds are right.
+    y, patients = np.array([0, 0, 0, 1, 1, 1, 1, 0] * 3), np.repeat(list("abcdef"), 4)
+    found = assess_calibration(y, np.where(np.arange(24) % 8 < 4, 0.1, 0.9), patients, n_resamples=50)
+    assert found.values["slope"] == pytest.approx(0.5)
+    assert found.values["intercept"] == pytest.approx(0, abs=1e-9)
+    found = assess_calibration([1, 1, 1, 0] * 4, np.full(16, 0.5), np.repeat(list("abcd"), 4), n_resamples=50)
+    assert found.values["intercept"] == pytest.approx(np.log(3))
+    assert np.isnan(found.values["slope"])
+
+
+def test_slope_and_intercept_are_those_of_highest_likelihood():
+    y, score, patients = study(sharp=2.5)
+    found = assess_calibration(y, score, patients, n_resamples=300)
+    assert (found.values["slope"], found.values["intercept"]) == pytest.approx(lines_by_search(y, score), abs=1e-5)
+    ids, weights = np.unique(patients), patient_weights(patients, 300, 0)
+    again = []
+    for drawn in weights[:12]:
+        rows = np.concatenate([np.flatnonzero(patients == ids[j]) for j in np.repeat(np.arange(len(ids)), drawn)])
+        again.append(lines_by_search(y[rows], score[rows]))
+    one_step = np.column_stack([found.samples["slope"], found.samples["intercept"]])[:12]
+    spread = one_step.std(axis=0)
+    assert (np.abs(one_step - again) < 0.3 * spread).all()
+    for name in ("slope", "intercept"):
+        half = stats.t.ppf(0.975, min(found.carriers) - 1) * found.samples[name].std(ddof=1)
+        half *= np.sqrt(found.n_patients / (found.n_patients - 1))
+        assert found.interval(name) == pytest.approx((found.values[name] - half, found.values[name] + half))
+
+
+@pytest.mark.parametrize(
+    ("y", "score", "undefined"),
+    [
+        ([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9], {"slope"}),
+        ([1, 1, 0, 0], [0.1, 0.2, 0.8, 0.9], {"slope"}),
+        ([0, 0, 0, 0], [0.1, 0.2, 0.8, 0.9], {"slope", "intercept"}),
+    ],
+)
+def test_slope_of_separated_or_single_classes_is_undefined(y, score, undefined):
+    found = assess_calibration(y * 3, score * 3, np.repeat(list("abcdef"), 2), n_resamples=20)
+    assert {name for name in ("slope", "intercept") if np.isnan(found.values[name])} == undefined
+    assert all(np.isnan(found.interval(name)).all() for name in undefined)

@@ -40,6 +40,8 @@ def by_scikit_learn(y, proba, predicted):
         "accuracy": sk.accuracy_score(y, predicted),
         "balanced_accuracy": sk.balanced_accuracy_score(y, predicted),
         "brier": sk.brier_score_loss(y, proba),
+        "mcc": sk.matthews_corrcoef(y, predicted),
+        "log_loss": sk.log_loss(y, proba),
     }
 
 
@@ -77,6 +79,9 @@ def test_scores_by_hand():
     assert found["roc_auc"] == pytest.approx(14 / 15)
     assert found["average_precision"] == pytest.approx((1 + 1 + 3 / 4) / 3)
     assert found["brier"] == pytest.approx(np.mean((positive - y) ** 2))
+    assert found["mcc"] == pytest.approx((2 * 4 - 1 * 1) / np.sqrt(3 * 3 * 5 * 5))
+    given = np.where(np.array(y) == 1, positive, 1 - positive)
+    assert found["log_loss"] == pytest.approx(-np.log(given).mean())
 
 
 def test_labels_at_another_threshold_change_label_metrics_only():
@@ -94,8 +99,8 @@ def test_a_tie_of_probabilities_goes_to_the_lower_code():
 @pytest.mark.parametrize(
     ("y", "undefined"),
     [
-        ([0, 0, 0], {"roc_auc", "average_precision", "f1", "precision", "sensitivity", "balanced_accuracy"}),
-        ([1, 1, 1], {"roc_auc", "average_precision", "specificity", "balanced_accuracy"}),
+        ([0, 0, 0], {"roc_auc", "average_precision", "f1", "precision", "sensitivity", "balanced_accuracy", "mcc"}),
+        ([1, 1, 1], {"roc_auc", "average_precision", "specificity", "balanced_accuracy", "mcc"}),
     ],
 )
 def test_one_class_makes_a_metric_nan_and_never_an_exception(y, undefined):
@@ -105,13 +110,14 @@ def test_one_class_makes_a_metric_nan_and_never_an_exception(y, undefined):
 
 def test_three_classes_of_which_one_is_absent():
     found = scores([0, 0, 1], [[0.8, 0.1, 0.1], [0.2, 0.3, 0.5], [0.1, 0.8, 0.1]])
-    assert {metric for metric, value in found.items() if np.isfinite(value)} == {"accuracy", "brier", "specificity"}
+    defined = {metric for metric, value in found.items() if np.isfinite(value)}
+    assert defined == {"accuracy", "brier", "log_loss", "mcc", "specificity"}
     assert found["accuracy"] == pytest.approx(2 / 3)
 
 
 def test_nothing_predicted_positive_has_precision_zero():
     found = scores([0, 1, 1], [[0.9, 0.1]] * 3)
-    assert found["precision"] == found["f1"] == found["sensitivity"] == 0.0
+    assert found["precision"] == found["f1"] == found["sensitivity"] == found["mcc"] == 0.0
     assert found["roc_auc"] == 0.5
 
 
@@ -129,6 +135,10 @@ def test_brier_losses_sum_over_classes_above_two():
     losses = METRIC_RECORDS["brier"].compute
     assert losses(np.array([1]), np.array([[0.2, 0.8]]))[0] == pytest.approx(0.04)
     assert losses(np.array([1]), np.array([[0.2, 0.7, 0.1]]))[0] == pytest.approx(0.04 + 0.09 + 0.01)
+
+
+def test_log_loss_of_a_certain_error_is_large_and_finite():
+    assert scores([1], [[1.0, 0.0]])["log_loss"] == pytest.approx(-np.log(np.finfo(float).eps))
 
 
 @pytest.mark.parametrize("ties", [True, False])
