@@ -67,6 +67,14 @@ def _first_sensitive(cuts, sensitivity):
     return reached & (reached.cumsum() == 1)
 
 
+def _last_specific(cuts, specificity):
+    specific = (cuts.n_negative - cuts.called + cuts.found) / cuts.n_negative >= specificity
+    # The highest threshold calls the fewest negatives positive; of those that find equally many it is the best.
+    specific[0] = True
+    most = specific & (cuts.found == cuts.found[specific].max())
+    return most & (most.cumsum() == 1)
+
+
 _RECORDS = (
     Rule("f1", "the highest F1", _highest_f1, "f1"),
     Rule("youden", "the highest sensitivity + specificity - 1 (Youden)", _highest_youden, "youden"),
@@ -76,6 +84,13 @@ _RECORDS = (
         _first_sensitive,
         "sensitivity=0.95",
         "a share of the positive patches",
+    ),
+    Rule(
+        "specificity",
+        "the highest sensitivity at a specificity of at least {number}",
+        _last_specific,
+        "specificity=0.95",
+        "a share of the negative patches",
     ),
 )
 
@@ -89,7 +104,7 @@ def rule_examples() -> str:
     Examples
     --------
     >>> rule_examples()
-    'f1, youden or sensitivity=0.95'
+    'f1, youden, sensitivity=0.95 or specificity=0.95'
     """
     *first, last = (rule.example for rule in RULES.values())
     return f"{', '.join(first)} or {last}"
@@ -104,7 +119,7 @@ class ThresholdRule:
     name : str
         A key of `RULES`.
     number : float in (0, 1], optional
-        The required sensitivity of the rule "sensitivity".
+        The required sensitivity or specificity of the rule of that name.
 
     Examples
     --------
@@ -197,7 +212,8 @@ def choose_threshold(y: ArrayLike, score: ArrayLike, rule: str | ThresholdRule =
     rule : str or ThresholdRule, default="f1"
         "f1": the highest F1. "youden": the highest sensitivity + specificity - 1 (Youden's J), which is the highest
         balanced accuracy. "sensitivity=0.95": the highest threshold that finds at least this share of the positive
-        patches, which is the highest specificity that such a sensitivity leaves.
+        patches, which is the highest specificity that such a sensitivity leaves. "specificity=0.95": the highest
+        sensitivity that leaves at least this share of the negative patches negative.
 
     Returns
     -------
@@ -214,7 +230,8 @@ def choose_threshold(y: ArrayLike, score: ArrayLike, rule: str | ThresholdRule =
     -----
     Youden, "Index for rating diagnostic tests", 1950, doi:10.1002/1097-0142(1950)3:1<32::AID-CNCR2820030106>3.0.CO;2-3.
     What is reached on new patients differs from what is asked for, by chance and because patients differ. A threshold
-    that calls nothing positive is never chosen.
+    that calls nothing positive is never chosen: where the highest scores are of negatives, a required specificity may
+    be missed.
 
     Examples
     --------

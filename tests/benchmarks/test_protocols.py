@@ -282,7 +282,7 @@ def test_line_is_there_though_the_report_fails_and_no_line_ever_changes(main, tr
         (["--features"], "--features, --recipes: expected at least one pipeline, got none"),
         (
             ["--threshold", "f2"],
-            "threshold: expected a rule such as f1, youden or sensitivity=0.95, got 'f2'",
+            "threshold: expected a rule such as f1, youden, sensitivity=0.95 or specificity=0.95, got 'f2'",
         ),
         (["--resamples", "-1"], "n_resamples"),
         (["--ledger", "."], "ledger: expected a file, got the folder '.'"),

@@ -12,6 +12,8 @@ from histofeat.metrics._thresholds import RULES, ThresholdRule, rule_examples
 
 TABLES = st.lists(st.tuples(st.booleans(), st.integers(0, 8)), min_size=2, max_size=40)
 
+RULES_TRIED = ["f1", "youden", "sensitivity=0.8", "sensitivity=1.0", "specificity=0.75", "specificity=1.0"]
+
 
 def by_loop(y, score):
     """Every threshold that makes a difference, with what it gives: (F1, Youden's J, sensitivity, specificity)."""
@@ -34,7 +36,7 @@ def nearest_to_half(thresholds):
 
 
 @settings(max_examples=150, deadline=None)
-@given(table=TABLES, rule=st.sampled_from(["f1", "youden", "sensitivity=0.8", "sensitivity=1.0"]))
+@given(table=TABLES, rule=st.sampled_from(RULES_TRIED))
 def test_threshold_is_the_best_of_a_loop_over_all(table, rule):
     y, score = np.array([int(row[0]) for row in table]), np.array([(row[1] + 1) / 10 for row in table])
     if len(set(y.tolist())) < 2:
@@ -46,6 +48,11 @@ def test_threshold_is_the_best_of_a_loop_over_all(table, rule):
         expected = max(enough)
         # The highest of them has the highest specificity, too.
         assert found[expected][3] == max(found[threshold][3] for threshold in enough)
+    elif rule.startswith("specificity"):
+        required = float(rule.partition("=")[2])
+        enough = {threshold for threshold, scores in found.items() if scores[3] >= required - 1e-12} or {max(found)}
+        most = max(found[threshold][2] for threshold in enough)
+        expected = max(threshold for threshold in enough if found[threshold][2] == most)
     else:
         place = 0 if rule == "f1" else 1
         best = max(scores[place] for scores in found.values())
@@ -84,6 +91,15 @@ def test_required_sensitivity_counts_exactly():
     assert (score >= choose_threshold(y, score, "sensitivity=1.0")).sum() == 100
 
 
+def test_required_specificity_counts_exactly_and_is_missed_rather_than_calling_nothing_positive():
+    y, score = np.r_[1, np.zeros(20, dtype=int)], np.linspace(0.01, 1.0, 21)
+    called = [(score >= choose_threshold(y, score, f"specificity={share}")).sum() for share in (0.95, 0.9, 0.01)]
+    assert called == [1, 1, 1]  # the positive patch is the lowest of all: one call finds as much as twenty
+    y, score = np.r_[np.zeros(20, dtype=int), 1], np.r_[np.linspace(0.01, 0.9, 20), 0.88]
+    assert (score >= choose_threshold(y, score, "specificity=0.95")).sum() == 2  # 19 of 20 stay negative
+    assert (score >= choose_threshold(y, score, "specificity=0.951")).sum() == 1
+
+
 @settings(max_examples=80, deadline=None)
 @given(table=TABLES)
 def test_no_threshold_has_a_higher_f1(table):
@@ -113,7 +129,7 @@ def test_threshold_is_halfway_between_scores_and_ties_go_to_one_half():
     assert choose_threshold([1, 0, 0, 1], [0.75, 0.75, 0.25, 0.25], "f1") == pytest.approx(0.125)
 
 
-@pytest.mark.parametrize("rule", ["f1", "youden", "sensitivity=0.9"])
+@pytest.mark.parametrize("rule", ["f1", "youden", "sensitivity=0.9", "specificity=0.9"])
 def test_threshold_between_neighbouring_floats_separates_them(rule):
     low = 0.3
     high = np.nextafter(low, 1)
@@ -121,13 +137,13 @@ def test_threshold_between_neighbouring_floats_separates_them(rule):
     assert low < threshold <= high
 
 
-@pytest.mark.parametrize("rule", ["f1", "youden", "sensitivity=0.9"])
+@pytest.mark.parametrize("rule", ["f1", "youden", "sensitivity=0.9", "specificity=0.9"])
 def test_threshold_when_every_score_is_zero(rule):
     assert choose_threshold([0, 1], [0.0, 0.0], rule) == 0.0
 
 
 def test_rules_are_read_and_written_alike():
-    for text in ("f1", "youden", "sensitivity=0.95", "sensitivity=1.0", "sensitivity=1e-05"):
+    for text in ("f1", "youden", "sensitivity=0.95", "sensitivity=1.0", "sensitivity=1e-05", "specificity=0.9"):
         rule = parse_rule(text)
         assert (str(rule), parse_rule(rule)) == (text, rule)
     assert parse_rule("sensitivity=1").number == 1
@@ -139,12 +155,13 @@ def test_rules_are_read_and_written_alike():
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
-        ("yuoden", r"threshold: expected a rule such as f1, youden or .*, got 'yuoden'. Did you mean 'youden'\?"),
-        ("cost", r"got 'cost'. Known names: f1, sensitivity, youden."),
+        ("yuoden", r"threshold: expected a rule such as f1, youden, .*, got 'yuoden'. Did you mean 'youden'\?"),
+        ("cost", r"got 'cost'. Known names: f1, sensitivity, specificity, youden."),
         ("cost=3", r"got 'cost'"),
         (0.5, r"threshold: expected a rule .*, got 0.5"),
         (None, r"threshold: expected a rule .*, got None"),
-        ("sensitivity", r"threshold: expected a number with the rule 'sensitivity' .*, got 'sensitivity' with None"),
+        ("specificity=0", r"required specificity above 0 and of at most 1, got 0.0"),
+        ("sensitivity", r"threshold: expected a number with the rule 'sensitivity', 'specificity' .* with None"),
         ("youden=0.9", r"threshold: expected a number with the rule .*, got 'youden' with 0.9"),
         ("sensitivity=", r"threshold: expected a number after 'sensitivity=', got 'sensitivity='"),
         ("sensitivity=high", r"threshold: expected a number after 'sensitivity=', got 'sensitivity=high'"),
