@@ -36,6 +36,12 @@ from ._one_vs_rest import (
     class_scores as class_scores,
     curve_bands as curve_bands,
 )
+from ._operating_points import (
+    DecisionCurve as DecisionCurve,
+    decision_curve as decision_curve,
+    predictive_values as predictive_values,
+    sensitivity_at as sensitivity_at,
+)
 from ._out_of_fold import (
     PatientAverages as PatientAverages,
     Score as Score,
