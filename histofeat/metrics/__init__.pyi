@@ -51,8 +51,10 @@ from ._out_of_fold import (
 )
 from ._patient_auc import (
     DeLong as DeLong,
+    PatientOutcome as PatientOutcome,
     PatientScores as PatientScores,
     delong as delong,
+    patient_outcomes as patient_outcomes,
     patient_scores as patient_scores,
 )
 from ._ranking import ranking_scores as ranking_scores

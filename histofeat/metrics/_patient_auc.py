@@ -1,14 +1,15 @@
-"""DeLong's interval and test of ROC-AUC, on one score per patient."""
+"""Scores of patients instead of patches: ROC-AUC with DeLong's variance, sensitivity and specificity."""
 
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import ndtr, ndtri
+from scipy.special import betaincinv, ndtr, ndtri
 from scipy.stats import rankdata
 
 from histofeat.exceptions import check_name
-from histofeat.metrics._definitions import check_predictions
+from histofeat.metrics._bootstrap import t_interval
+from histofeat.metrics._definitions import check_predictions, most_probable
 from histofeat.model_selection import encode_patients
 
 _RULES = {"mean": np.mean, "median": np.median, "max": np.max}
@@ -47,7 +48,7 @@ class DeLong:
     covariance : tuple of tuple of float
         Covariance of the estimated areas, one row per score.
     ci95 : tuple of tuple of (float, float)
-        95 % interval of each area, cut at 0 and 1.
+        95 % interval of each area.
     n_negative, n_positive : int
         Patients of each class.
     difference : float
@@ -155,8 +156,9 @@ def delong(y: ArrayLike, score_a: ArrayLike, score_b: ArrayLike | None = None, *
     The placement value of a positive patient is the share of negatives scored below it (ties one half), that of a
     negative the share of positives above it. The area is the mean of either, its variance the sum of their variances,
     each over its number of patients (DeLong, DeLong and Clarke-Pearson 1988, doi:10.2307/2531595), computed here from
-    mid-ranks (Sun and Xu 2014, doi:10.1109/LSP.2014.2337313). Intervals are normal: they are too short near 1 and with
-    few patients, and have no width for a perfect ranking. They cover other patients and these fitted models.
+    mid-ranks (Sun and Xu 2014, doi:10.1109/LSP.2014.2337313). Intervals of an area are those of `t_interval` with one
+    degree of freedom less than the rarer class has patients; that of the difference is normal, as DeLong's test is.
+    They cover other patients and these fitted models.
 
     For two scores that rank all patients alike z is 0 and p is 1.
 
@@ -169,32 +171,141 @@ def delong(y: ArrayLike, score_a: ArrayLike, score_b: ArrayLike | None = None, *
     """
     given = [score_a] if score_b is None else [score_a, score_b]
     y, scores = _check(y, given, patients)
-    placed = [_placements(score[y == 1], score[y == 0]) for score in scores]
-    of_positive, of_negative = (np.vstack(values) for values in zip(*placed, strict=True))
-    aucs = of_positive.mean(axis=1)
-    covariance = np.cov(of_positive) / of_positive.shape[1] + np.cov(of_negative) / of_negative.shape[1]
-    covariance = np.atleast_2d(covariance)
-    halves = ndtri(0.975) * np.sqrt(np.diag(covariance))
+    aucs, influence = zip(*(_influence(y, score) for score in scores), strict=True)
+    aucs, covariance = np.array(aucs), _covariance(y, np.array(influence))
+    n_negative, n_positive = np.bincount(y, minlength=2).tolist()
+    fewer = min(n_negative, n_positive)
+    errors = np.sqrt(np.diag(covariance)).tolist()
     return DeLong(
         aucs=tuple(aucs.tolist()),
         covariance=tuple(map(tuple, covariance.tolist())),
-        ci95=tuple(_within(auc, half) for auc, half in zip(aucs.tolist(), halves.tolist(), strict=True)),
-        n_negative=of_negative.shape[1],
-        n_positive=of_positive.shape[1],
+        ci95=tuple(t_interval(*pair, fewer - 1, successes=fewer) for pair in zip(aucs.tolist(), errors, strict=True)),
+        n_negative=n_negative,
+        n_positive=n_positive,
         **(_difference(aucs, covariance) if len(aucs) == 2 else {}),
     )
 
 
-def _placements(positive, negative):
-    """Placement values of the positive and of the negative patients, from mid-ranks."""
-    together = rankdata(np.concatenate([positive, negative]))
-    of_positive = (together[: len(positive)] - rankdata(positive)) / len(negative)
-    of_negative = 1 - (together[len(positive) :] - rankdata(negative)) / len(positive)
-    return of_positive, of_negative
+def _influence(y, score, fold=None):
+    """Give the area, from pairs of one fold, and what each patient adds to its deviation."""
+    wins, partners = np.zeros(len(y)), np.zeros(len(y))
+    fold = np.zeros(len(y)) if fold is None else fold
+    for number in np.unique(fold):
+        sides = [np.flatnonzero((fold == number) & (y == code)) for code in (0, 1)]
+        together = rankdata(np.concatenate([score[side] for side in sides]))
+        for side, other, ranks in zip(sides, sides[::-1], np.split(together, [len(sides[0])]), strict=True):
+            below = ranks - rankdata(score[side])
+            wins[side] = below if side is sides[1] else len(other) - below
+            partners[side] = len(other)
+    pairs = partners.sum() / 2
+    if not pairs:
+        return np.nan, np.full(len(y), np.nan)
+    auc = wins.sum() / 2 / pairs
+    return float(auc), (wins - auc * partners) / pairs
 
 
-def _within(auc, half):
-    return max(0.0, auc - half), min(1.0, auc + half)
+def _covariance(y, influence):
+    """Covariance of areas; with one fold it is DeLong's."""
+    return np.atleast_2d(sum((y == code).sum() * np.cov(influence[:, y == code]) for code in (0, 1)))
+
+
+@dataclass(frozen=True)
+class PatientOutcome:
+    """How well patients of one class are told from the others, each patient counting once.
+
+    Parameters
+    ----------
+    code : int
+        The class.
+    n_positive, n_negative : int
+        Patients of the class, and of the others.
+    roc_auc : float
+        Of the mean probability of each patient; pairs of one fold only.
+    roc_auc_ci95 : tuple of (float, float)
+        By DeLong's variance.
+    sensitivity, specificity : float
+        Shares of the patients whose most probable class, by the mean over their patches, is right.
+    sensitivity_ci95, specificity_ci95 : tuple of (float, float)
+        Exact intervals.
+    """
+
+    code: int
+    n_positive: int
+    n_negative: int
+    roc_auc: float
+    roc_auc_ci95: tuple[float, float]
+    sensitivity: float
+    sensitivity_ci95: tuple[float, float]
+    specificity: float
+    specificity_ci95: tuple[float, float]
+
+
+def patient_outcomes(
+    y: ArrayLike, proba: ArrayLike, patients: ArrayLike, *, fold: ArrayLike | None = None
+) -> tuple[PatientOutcome, ...]:
+    """Score patients who have one label each.
+
+    Parameters
+    ----------
+    y : array-like of shape (n,), int
+        Class codes of the patches, the same for all patches of a patient.
+    proba : array-like of shape (n, k), float in [0, 1]
+        Class probabilities of the patches.
+    patients : array-like of shape (n,)
+        Patient ids.
+    fold : array-like of shape (n,), int, optional
+        The fold that tests the patient.
+
+    Returns
+    -------
+    outcomes : tuple of PatientOutcome
+        One for the second of two classes, or for each of more against the rest.
+
+    Raises
+    ------
+    ValueError
+        If a patient has patches of several classes, or the predictions cannot be scored, see `check_predictions`.
+    GroupLeakageError
+        If a patient id is missing.
+
+    Notes
+    -----
+    ROC-AUC has the variance and the interval of `delong`. Sensitivity and specificity have the intervals of Clopper and
+    Pearson (1934, doi:10.1093/biomet/26.4.404), since each patient is one draw.
+
+    Examples
+    --------
+    >>> proba = [[0.8, 0.2], [0.4, 0.6], [0.1, 0.9], [0.7, 0.3]]
+    >>> [found] = patient_outcomes([0, 0, 1, 1], proba, ["a", "b", "c", "d"])
+    >>> found.roc_auc, found.sensitivity, [round(end, 3) for end in found.sensitivity_ci95]
+    (0.75, 0.5, [0.013, 0.987])
+    """
+    y, proba = check_predictions(y, proba)
+    several, pairs = range(proba.shape[1]), (np.column_stack([1 - score, score]) for score in proba.T)
+    each = [patient_scores(y == code, pair, patients) for code, pair in enumerate(pairs)]
+    predicted = most_probable(np.column_stack([found.score for found in each]))
+    _, first = np.unique(encode_patients(patients, len(y), "patients")[1], return_index=True)
+    fold = None if fold is None else np.asarray(fold)[first]
+    return tuple(_outcome(code, each[code], predicted == code, fold) for code in ([1] if len(each) == 2 else several))
+
+
+def _outcome(code, found, called, fold):
+    n_positive, n_negative = int(found.y.sum()), int((1 - found.y).sum())
+    auc, influence = _influence(found.y, found.score, fold)
+    fewer = min(n_positive, n_negative)
+    error = float(np.sqrt(_covariance(found.y, influence[np.newaxis])[0, 0])) if fewer > 1 else np.nan
+    interval = t_interval(auc, error, fewer - 1, successes=max(fewer, 1))
+    shares = (_exact_share(right.sum(), len(right)) for right in (called[found.y == 1], ~called[found.y == 0]))
+    return PatientOutcome(code, n_positive, n_negative, auc, interval, *(part for share in shares for part in share))
+
+
+def _exact_share(right, n, level=0.95):
+    """Give a share and its interval of Clopper and Pearson."""
+    if not n:
+        return np.nan, (np.nan, np.nan)
+    low = float(betaincinv(right, n - right + 1, (1 - level) / 2)) if right else 0.0
+    high = float(betaincinv(right + 1, n - right, (1 + level) / 2)) if right < n else 1.0
+    return float(right / n), (low, high)
 
 
 def _difference(aucs, covariance):

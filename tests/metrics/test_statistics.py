@@ -156,8 +156,10 @@ def test_delong_is_the_loop_over_pairs(n, ties):
     z = (aucs[0] - aucs[1]) / se
     assert (found.difference, found.z, found.p) == pytest.approx((aucs[0] - aucs[1], z, 2 * stats.norm.sf(abs(z))))
     assert found.difference_ci95 == pytest.approx(stats.norm.interval(0.95, aucs[0] - aucs[1], se))
-    low, high = stats.norm.interval(0.95, aucs[0], covariance[0, 0] ** 0.5)
-    assert found.ci95[0] == pytest.approx((max(low, 0), min(high, 1)))
+    fewer, slope = min(y.sum(), n - y.sum()), aucs[0] * (1 - aucs[0])
+    half = stats.t.ppf(0.975, fewer - 1) * covariance[0, 0] ** 0.5 / slope
+    expected = [1 / (1 + np.exp(side) * (1 / aucs[0] - 1)) for side in (half, -half)]
+    assert found.ci95[0] == pytest.approx(tuple(expected))
     assert (found.n_positive, found.n_negative) == (y.sum(), n - y.sum())
     alone = delong(y, first, patients=patients)
     assert alone.aucs == found.aucs[:1]
@@ -182,7 +184,8 @@ def test_scores_that_rank_alike_and_scores_that_are_perfect():
     alike = delong(y, first, 3 * first + 1, patients=patients)
     assert (alike.difference, alike.z, alike.p) == (0.0, 0.0, 1.0)
     perfect = delong(y, y + 0.01 * np.arange(40), -y - 0.001 * np.arange(40), patients=patients)
-    assert perfect.ci95 == ((1.0, 1.0), (0.0, 0.0))
+    bound = 0.025 ** (1 / min(y.sum(), 40 - y.sum()))
+    assert perfect.ci95 == (pytest.approx((bound, 1.0)), pytest.approx((0.0, 1 - bound)))
     assert (perfect.difference, perfect.z, perfect.p) == (1.0, np.inf, 0.0)
 
 
