@@ -37,7 +37,6 @@ from ._one_vs_rest import (
     curve_bands as curve_bands,
 )
 from ._operating_points import (
-    DecisionCurve as DecisionCurve,
     decision_curve as decision_curve,
     predictive_values as predictive_values,
     sensitivity_at as sensitivity_at,
@@ -51,7 +50,6 @@ from ._out_of_fold import (
 )
 from ._patient_auc import (
     DeLong as DeLong,
-    PatientOutcome as PatientOutcome,
     PatientScores as PatientScores,
     delong as delong,
     patient_outcomes as patient_outcomes,
@@ -63,6 +61,12 @@ from ._repeated_holdouts import (
     ResampledTTest as ResampledTTest,
     nadeau_bengio as nadeau_bengio,
     recognition_rates as recognition_rates,
+)
+from ._subgroups import (
+    design_effects as design_effects,
+    probe_columns as probe_columns,
+    score_groups as score_groups,
+    score_patients as score_patients,
 )
 from ._thresholds import (
     RULES as RULES,

@@ -1,20 +1,14 @@
 """What a model is worth in use: predictive values at another prevalence, sensitivity at a specificity, net benefit."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 
-from histofeat.metrics._bootstrap import (
-    Bootstrap,
-    count_carriers,
-    patient_weights,
-    standard_error,
-    t_interval,
-)
-from histofeat.metrics._definitions import check_scores, plain_values, ratio
+from histofeat.metrics._bootstrap import Bootstrap, count_carriers, patient_weights, standard_error, t_interval
+from histofeat.metrics._definitions import check_scores, ratio
 from histofeat.metrics._one_vs_rest import CurveBands
 from histofeat.model_selection import encode_patients
 
@@ -116,42 +110,19 @@ def sensitivity_at(
     return value, *t_interval(value, error, carriers - 1, successes=carriers)
 
 
-@dataclass(frozen=True)
-class DecisionCurve:
-    """Net benefit of a model over the thresholds at which one might act.
-
-    Parameters
-    ----------
-    thresholds : tuple of float
-        Probabilities from which a patch is called positive.
-    net_benefit : tuple of float
-        Of the model, per patch.
-    low, high : tuple of float
-        95 % intervals at each threshold by itself; NaN with fewer than two patients of a class.
-    treat_all : tuple of float
-        Of calling every patch positive. Calling none has 0.
-    """
-
-    thresholds: tuple[float, ...]
-    net_benefit: tuple[float, ...]
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-    treat_all: tuple[float, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything as plain JSON types; an undefined number is None."""
-        return plain_values(self)
+#: Thresholds from 0.05 to 0.5, in steps of 0.05.
+_THRESHOLDS = tuple(step / 20 for step in range(1, 11))
 
 
 def decision_curve(
     y: ArrayLike,
     score: ArrayLike,
     patients: ArrayLike,
-    thresholds: Sequence[float] = tuple(np.round(np.arange(0.05, 0.55, 0.05), 2).tolist()),
+    thresholds: Sequence[float] = _THRESHOLDS,
     *,
     n_resamples: int = 2000,
     random_state: int = 0,
-) -> DecisionCurve:
+) -> pd.DataFrame:
     """Compute the net benefit of acting on a probability, with bands from resampling patients.
 
     Parameters
@@ -169,7 +140,10 @@ def decision_curve(
 
     Returns
     -------
-    curve : DecisionCurve
+    curve : DataFrame
+        One row for each threshold: "threshold"; "net_benefit" per patch, with the ends "low" and "high" of its 95 %
+        interval at this threshold alone, NaN with fewer than two patients of a class; "treat_all", the net benefit of
+        calling every patch positive. Calling none has 0.
 
     Raises
     ------
@@ -186,7 +160,7 @@ def decision_curve(
     Examples
     --------
     >>> curve = decision_curve([0, 1, 0, 1], [0.1, 0.4, 0.6, 0.9], list("aabb"), [0.25, 0.5], n_resamples=10)
-    >>> [round(value, 3) for value in curve.net_benefit], [round(value, 3) for value in curve.treat_all]
+    >>> curve["net_benefit"].round(3).tolist(), curve["treat_all"].round(3).tolist()
     ([0.417, 0.0], [0.333, 0.0])
     """
     y, score = check_scores(y, score, "decision_curve")
@@ -209,9 +183,8 @@ def decision_curve(
     drawn /= drawn[..., :1].sum(axis=1, keepdims=True)
     cost = thresholds / (1 - thresholds)
     benefit = drawn[:, 1, 1:] - drawn[:, 0, 1:] * cost
-    df = min(count_carriers(y, codes)) - 1
-    errors = [standard_error(samples, len(ids)) for samples in benefit[1:].T]
-    value = benefit[0].tolist()
-    low, high = zip(*(t_interval(*pair, df, scale="linear") for pair in zip(value, errors, strict=True)), strict=True)
-    treat_all = drawn[0, 1, 0] - drawn[0, 0, 0] * cost
-    return DecisionCurve(tuple(thresholds.tolist()), tuple(value), low, high, tuple(treat_all.tolist()))
+    df, errors = min(count_carriers(y, codes)) - 1, [standard_error(samples, len(ids)) for samples in benefit[1:].T]
+    ends = [t_interval(*pair, df, scale="linear") for pair in zip(benefit[0], errors, strict=True)]
+    curve = pd.DataFrame({"threshold": thresholds, "net_benefit": benefit[0]})
+    curve[["low", "high"]] = ends
+    return curve.assign(treat_all=drawn[0, 1, 0] - drawn[0, 0, 0] * cost)

@@ -55,6 +55,12 @@ class Score:
     method_ci95 : tuple of (float, float)
         95 % interval of the method, fits on other patients included: the corrected t interval over the folds, and over
         those of further repetitions. NaN with a single split, which cannot tell how much the method varies.
+    sd_patients : float
+        Standard error of `value` over other patients.
+    sd_fits : float
+        See `deviation_of_fits`.
+    sd_repeats : float
+        Standard deviation of `value` between repetitions with other folds; NaN with one.
     n_resamples : int
         The resamples behind `ci95`: those in which every class occurs and the metric is defined.
     dropped : float
@@ -81,6 +87,9 @@ class Score:
     std: float
     folds_ci95: tuple[tuple[float, float], ...]
     method_ci95: tuple[float, float] = (math.nan, math.nan)
+    sd_patients: float = math.nan
+    sd_fits: float = math.nan
+    sd_repeats: float = math.nan
     n_resamples: int = 0
     dropped: float = 0.0
     patient_mean: float = math.nan
@@ -163,6 +172,7 @@ def score_folds(
             score,
             pooled=pooled[metric] if METRIC_RECORDS[metric].kind == "ranking" else score.value,
             method_ci95=method_interval(metric, score.value, score.folds, test_train_ratio),
+            sd_fits=deviation_of_fits(score.folds, [each.standard_error(metric) for each in folds]),
         )
     return found, whole
 
@@ -178,6 +188,7 @@ def _collect(metric, whole, folds, averages):
         mean=float(defined.mean()) if defined.size else np.nan,
         std=float(defined.std(ddof=1)) if defined.size > 1 else np.nan,
         folds_ci95=tuple(each.interval(metric) for each in folds),
+        sd_patients=whole.standard_error(metric),
         n_resamples=whole.n_used(metric),
         dropped=whole.n_dropped / max(1, len(whole.samples[metric])),
         patient_mean=averages.mean(metric),
@@ -225,6 +236,31 @@ def method_interval(
         return np.nan, np.nan
     error = float(defined.std(ddof=1) * np.sqrt(1 / defined.size + test_train_ratio))
     return t_interval(value, error, defined.size - 1, level, scale=metric_scale(metric))
+
+
+def deviation_of_fits(values: Sequence[float], errors: Sequence[float]) -> float:
+    """Give the standard deviation between folds beyond what their different patients explain.
+
+    Parameters
+    ----------
+    values : sequence of float
+        The score in each fold.
+    errors : sequence of float
+        Its standard error over the patients of the fold.
+
+    Returns
+    -------
+    deviation : float
+        0 where patients explain all of it; NaN with one fold, or where a fold has no score or no error.
+
+    Examples
+    --------
+    >>> round(deviation_of_fits([0.8, 0.9], [0.03, 0.03]), 3)
+    0.064
+    """
+    if len(values) < 2:
+        return np.nan
+    return float(np.sqrt(np.maximum(np.var(values, ddof=1) - np.square(errors).mean(), 0.0)))
 
 
 @dataclass(frozen=True, eq=False)

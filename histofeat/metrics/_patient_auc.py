@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.special import betaincinv, ndtr, ndtri
 from scipy.stats import rankdata
@@ -209,41 +210,10 @@ def _covariance(y, influence):
     return np.atleast_2d(sum((y == code).sum() * np.cov(influence[:, y == code]) for code in (0, 1)))
 
 
-@dataclass(frozen=True)
-class PatientOutcome:
-    """How well patients of one class are told from the others, each patient counting once.
-
-    Parameters
-    ----------
-    code : int
-        The class.
-    n_positive, n_negative : int
-        Patients of the class, and of the others.
-    roc_auc : float
-        Of the mean probability of each patient; pairs of one fold only.
-    roc_auc_ci95 : tuple of (float, float)
-        By DeLong's variance.
-    sensitivity, specificity : float
-        Shares of the patients whose most probable class, by the mean over their patches, is right.
-    sensitivity_ci95, specificity_ci95 : tuple of (float, float)
-        Exact intervals.
-    """
-
-    code: int
-    n_positive: int
-    n_negative: int
-    roc_auc: float
-    roc_auc_ci95: tuple[float, float]
-    sensitivity: float
-    sensitivity_ci95: tuple[float, float]
-    specificity: float
-    specificity_ci95: tuple[float, float]
-
-
 def patient_outcomes(
     y: ArrayLike, proba: ArrayLike, patients: ArrayLike, *, fold: ArrayLike | None = None
-) -> tuple[PatientOutcome, ...]:
-    """Score patients who have one label each.
+) -> pd.DataFrame:
+    """Score patients who have one label each, each patient counting once.
 
     Parameters
     ----------
@@ -258,8 +228,11 @@ def patient_outcomes(
 
     Returns
     -------
-    outcomes : tuple of PatientOutcome
-        One for the second of two classes, or for each of more against the rest.
+    outcomes : DataFrame
+        One row for the second of two classes, or for each of more against the rest: "code"; "n_positive" and
+        "n_negative" patients; "roc_auc" of the mean probability of each patient, in pairs of one fold only;
+        "sensitivity" and "specificity" of the class that is most probable by this mean; and the ends of their 95 %
+        intervals, such as "roc_auc_low" and "roc_auc_high".
 
     Raises
     ------
@@ -276,9 +249,9 @@ def patient_outcomes(
     Examples
     --------
     >>> proba = [[0.8, 0.2], [0.4, 0.6], [0.1, 0.9], [0.7, 0.3]]
-    >>> [found] = patient_outcomes([0, 0, 1, 1], proba, ["a", "b", "c", "d"])
-    >>> found.roc_auc, found.sensitivity, [round(end, 3) for end in found.sensitivity_ci95]
-    (0.75, 0.5, [0.013, 0.987])
+    >>> found = patient_outcomes([0, 0, 1, 1], proba, ["a", "b", "c", "d"])
+    >>> found[["roc_auc", "sensitivity", "sensitivity_low", "sensitivity_high"]].round(3).values.tolist()
+    [[0.75, 0.5, 0.013, 0.987]]
     """
     y, proba = check_predictions(y, proba)
     several, pairs = range(proba.shape[1]), (np.column_stack([1 - score, score]) for score in proba.T)
@@ -286,7 +259,8 @@ def patient_outcomes(
     predicted = most_probable(np.column_stack([found.score for found in each]))
     _, first = np.unique(encode_patients(patients, len(y), "patients")[1], return_index=True)
     fold = None if fold is None else np.asarray(fold)[first]
-    return tuple(_outcome(code, each[code], predicted == code, fold) for code in ([1] if len(each) == 2 else several))
+    rows = (_outcome(code, each[code], predicted == code, fold) for code in ([1] if len(each) == 2 else several))
+    return pd.DataFrame(list(rows))
 
 
 def _outcome(code, found, called, fold):
@@ -294,18 +268,22 @@ def _outcome(code, found, called, fold):
     auc, influence = _influence(found.y, found.score, fold)
     fewer = min(n_positive, n_negative)
     error = float(np.sqrt(_covariance(found.y, influence[np.newaxis])[0, 0])) if fewer > 1 else np.nan
-    interval = t_interval(auc, error, fewer - 1, successes=max(fewer, 1))
-    shares = (_exact_share(right.sum(), len(right)) for right in (called[found.y == 1], ~called[found.y == 0]))
-    return PatientOutcome(code, n_positive, n_negative, auc, interval, *(part for share in shares for part in share))
+    measured = {
+        "roc_auc": (auc, t_interval(auc, error, fewer - 1, successes=max(fewer, 1))),
+        "sensitivity": _exact_share(called[found.y == 1]),
+        "specificity": _exact_share(~called[found.y == 0]),
+    }
+    row = {"code": code, "n_positive": n_positive, "n_negative": n_negative}
+    for name, (value, ends) in measured.items():
+        row |= {name: value, f"{name}_low": ends[0], f"{name}_high": ends[1]}
+    return row
 
 
-def _exact_share(right, n, level=0.95):
-    """Give a share and its interval of Clopper and Pearson."""
-    if not n:
-        return np.nan, (np.nan, np.nan)
-    low = float(betaincinv(right, n - right + 1, (1 - level) / 2)) if right else 0.0
-    high = float(betaincinv(right + 1, n - right, (1 + level) / 2)) if right < n else 1.0
-    return float(right / n), (low, high)
+def _exact_share(right):
+    """Give a share and its 95 % interval of Clopper and Pearson."""
+    n, k = len(right), int(right.sum())
+    low, high = betaincinv(k, n - k + 1, 0.025) if k else 0.0, betaincinv(k + 1, n - k, 0.975) if k < n else 1.0
+    return (k / n, (low, high)) if n else (np.nan, (np.nan, np.nan))
 
 
 def _difference(aucs, covariance):

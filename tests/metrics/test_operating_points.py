@@ -106,7 +106,7 @@ def test_net_benefit_is_that_of_a_loop():
         spread = np.std([benefit_by_loop(y[rows], score[rows], threshold) for rows in drawn], ddof=1)
         half = stats.t.ppf(0.975, 11) * spread * np.sqrt(12 / 11)
         assert (curve.low[number], curve.high[number]) == pytest.approx((value - half, value + half))
-    assert curve.to_dict()["thresholds"] == list(thresholds)
+    assert curve["threshold"].tolist() == list(thresholds)
 
 
 def test_net_benefit_of_few_carriers_has_no_band_and_bad_thresholds_are_refused():

@@ -1,0 +1,160 @@
+"""Scores of patients and of groups, design effects and what a table tells, by loops and against scikit-learn."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import expit
+from sklearn.metrics import accuracy_score, roc_auc_score
+from test_metrics import by_scikit_learn
+
+from histofeat.metrics import (
+    METRICS,
+    bootstrap_scores,
+    design_effects,
+    probe_columns,
+    score_folds,
+    score_groups,
+    score_patients,
+    scores,
+)
+from histofeat.metrics._out_of_fold import variation
+
+
+def study(n_patients=12, per_patient=20, n_classes=2, spread=0.0, random_state=0):
+    """Patches whose labels and scores share an effect of the patient."""
+    rng = np.random.default_rng(random_state)
+    patients = np.repeat(np.arange(n_patients), per_patient)
+    effect = spread * rng.normal(size=n_patients)[patients]
+    y = rng.integers(0, n_classes, len(patients))
+    logits = rng.normal(size=(len(patients), n_classes)) + np.eye(n_classes)[y]
+    logits[:, 0] -= effect
+    proba = expit(logits)
+    return y, proba / proba.sum(axis=1, keepdims=True), patients
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_each_patient_is_scored_by_scikit_learn_alone(n_classes):
+    y, proba, patients = study(n_classes=n_classes)
+    y[patients == 3] = 1  # a patient of one class
+    table = score_patients(y, proba, patients).set_index("patient")
+    assert table["brier"].is_monotonic_decreasing
+    assert (table["patches"] == 20).all()
+    for patient in (0, 7):
+        rows = patients == patient
+        expected = by_scikit_learn(y[rows], proba[rows], proba[rows].argmax(axis=1))
+        assert table.loc[str(patient), list(METRICS)].to_dict() == pytest.approx(expected)
+    assert np.isnan(table.loc["3", "roc_auc"])
+    assert table.loc["3", "carries"] == 1
+    assert table.loc["3", "accuracy"] == np.mean(proba[patients == 3].argmax(axis=1) == 1)
+
+
+def test_design_effect_is_one_of_independent_patches_and_large_where_patients_differ():
+    y, proba, patients = study(n_patients=60)
+    alike = design_effects(y, proba, bootstrap_scores(y, proba, patients), metrics=["roc_auc", "accuracy", "brier"])
+    assert all(0.6 < effect < 1.6 for effect in alike.values())
+    y, proba, patients = study(n_patients=60, spread=2.0)
+    known = bootstrap_scores(y, proba, patients)
+    apart = design_effects(y, proba, known, metrics=["accuracy", "roc_auc"], n_resamples=1000)
+    # Of an accuracy: the variance of a share of independent patches is known.
+    share = known.estimates["accuracy"]
+    expected = known.standard_error("accuracy") ** 2 / (share * (1 - share) / len(y))
+    assert apart["accuracy"] == pytest.approx(expected, rel=0.12)
+    assert apart["roc_auc"] > 1.4
+    assert np.isnan(design_effects(y, np.full((len(y), 2), 0.5), known)["roc_auc"])
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_groups_are_scored_on_their_own_patches(n_classes):
+    y, proba, patients = study(n_classes=n_classes)
+    fold, site = patients % 2, np.where(patients < 4, "north", np.where(patients < 9, "south", None))
+    found = score_groups(y, proba, patients, site, fold=fold, n_resamples=50, random_state=2)
+    assert list(found) == ["north", "not stated", "south"]
+    assert [one.n_patients for one in found.values()] == [4, 3, 5]
+    for group, rows in (("north", patients < 4), ("south", (patients >= 4) & (patients < 9))):
+        expected = scores(y[rows], proba[rows], fold=fold[rows])
+        assert found[group].estimates == pytest.approx(expected)
+        alone = bootstrap_scores(y[rows], proba[rows], patients[rows], fold=fold[rows], n_resamples=50, random_state=2)
+        assert found[group].interval("roc_auc") == alone.interval("roc_auc")
+    mapped = score_groups(y, proba, patients, dict.fromkeys(range(4), "north"), metrics=["accuracy"], n_resamples=0)
+    rows = patients >= 4
+    assert mapped["not stated"].estimates == {"accuracy": accuracy_score(y[rows], proba[rows].argmax(axis=1))}
+
+
+def test_groups_that_are_none_are_refused():
+    y, proba, patients = study()
+    for groups, count in ((["a"], 1), ({"nobody": "a"}, 0), ([None] * 240, 0)):
+        with pytest.raises(ValueError, match=f"score_groups.groups: expected a group for each of 240 .*, got {count}"):
+            score_groups(y, proba, patients, groups)
+
+
+def by_hand(values, y, splits, n_classes):
+    """The share of each class among training patches of the same value, one average patch added."""
+    proba = np.full((len(y), n_classes), np.nan)
+    for train, test in splits:
+        for row in test:
+            same = [y[other] for other in train if values[other] == values[row]]
+            for code in range(n_classes):
+                proba[row, code] = (same.count(code) + np.mean(y[train] == code)) / (len(same) + 1)
+    return proba
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_a_column_that_knows_the_class_is_found(n_classes):
+    y, _, patients = study(n_classes=n_classes)
+    rng = np.random.default_rng(0)
+    format_of = np.where(rng.random(240) < 0.8, y, rng.integers(0, n_classes, 240))
+    columns = {
+        "luck": rng.integers(0, 3, 240).astype(str),
+        "format": np.array(["png", "jpg", "tif"])[format_of],
+        "always": np.full(240, "x"),
+        "age": y + rng.normal(0, 2, 240),
+    }
+    splits = [(np.flatnonzero(patients % 3 != k), np.flatnonzero(patients % 3 == k)) for k in range(3)]
+    found = probe_columns(columns, y, patients, splits, n_classes, n_resamples=100)
+    assert list(found) == ["format", "age", "luck"]
+    proba = by_hand(columns["format"], y, splits, n_classes)
+    expected = scores(y, proba, fold=patients % 3)["roc_auc"]
+    assert found["format"].estimates["roc_auc"] == pytest.approx(expected)
+    assert expected > 0.8
+    assert found["format"].interval("roc_auc")[0] > 0.7
+    assert found["luck"].interval("roc_auc")[0] < 0.55
+    binned = pd.qcut(columns["age"], 10, labels=False)
+    again = scores(y, by_hand(binned, y, splits, n_classes), fold=patients % 3)["roc_auc"]
+    assert found["age"].estimates["roc_auc"] == pytest.approx(again, abs=2e-3)  # equal shares may round apart
+
+
+def test_a_value_that_training_never_had_tells_nothing():
+    y, patients = np.array([0, 1, 0, 1, 0, 1, 0, 1]), np.array(list("aabbccdd"))
+    splits = [(np.arange(4), np.arange(4, 8)), (np.arange(4, 8), np.arange(4))]
+    found = probe_columns({"site": patients}, y, patients, splits, 2, n_resamples=0)
+    assert found["site"].estimates["roc_auc"] == 0.5
+
+
+def test_variation_takes_the_patients_from_the_spread_between_folds():
+    rng, found = np.random.default_rng(0), []
+    for _ in range(400):
+        fits, patients, repeats = rng.normal(0, 0.04, (6, 5)), rng.normal(0, 0.03, (6, 5)), rng.normal(0, 0.02, (6, 1))
+        found.append(variation((0.8 + fits + patients + repeats).ravel(), [0.03] * 5))
+    fits, repeats = np.square(found).mean(axis=0)
+    assert fits == pytest.approx(0.04**2, rel=0.05)
+    assert repeats == pytest.approx(0.02**2 + (0.04**2 + 0.03**2) / 5, rel=0.1)
+    assert variation([0.8, 0.8], [0.1, 0.1])[0] == 0.0
+    assert np.isnan(variation([0.8], [0.1])).all()
+    assert np.isnan(variation([0.8, np.nan], [0.1, np.nan])).all()
+    assert np.isnan(variation([0.8, 0.9], [0.03, 0.03])[1])
+
+
+def test_scores_of_folds_carry_their_variation():
+    y, proba, patients = study(n_patients=20)
+    tests = [np.flatnonzero(patients % 4 == number) for number in range(4)]
+    further = [scores(y[test], proba[test][:, ::-1]) for test in tests]
+    found, whole = score_folds(y, proba, proba.argmax(axis=1), patients, tests, repeats=further, n_resamples=100)
+    area = found["roc_auc"]
+    assert area.sd_patients == whole.standard_error("roc_auc")
+    values = [*(roc_auc_score(y[test], proba[test, 1]) for test in tests), *(each["roc_auc"] for each in further)]
+    errors = [
+        bootstrap_scores(y[test], proba[test], patients[test], n_resamples=100).standard_error("roc_auc")
+        for test in tests
+    ]
+    assert (area.sd_fits, area.sd_repeats) == pytest.approx(variation(values, errors))
+    assert area.sd_repeats == pytest.approx(np.std([np.mean(values[:4]), np.mean(values[4:])], ddof=1))
