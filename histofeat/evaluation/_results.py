@@ -1,12 +1,13 @@
 """The results of an evaluation as frozen records: scores, models, what could not run, and the protocol."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
+from histofeat.evaluation._details import detail_model, probe_table
 from histofeat.metrics import (
     CalibrationAssessment,
     ClassScores,
@@ -20,6 +21,7 @@ from histofeat.metrics import (
     curve_bands,
     few_patients,
     frozen,
+    predictive_values,
 )
 from histofeat.model_selection import encode_patients
 
@@ -353,3 +355,43 @@ class Evaluation:
             return compare_models(self, n_jobs=self.n_jobs)
         except ValueError as error:
             return NotCompared(str(error))
+
+    def asking(self, *, prevalence: float | None = None, groups: str | None = None) -> Self:
+        """Return this evaluation with further questions, which `details` and the report answer.
+
+        Parameters
+        ----------
+        prevalence : float in (0, 1), optional
+            The share of positives where the model is used, for predictive values; two classes only.
+        groups : str, optional
+            A column of the data set's table, such as "site": scores of each of its groups.
+
+        Returns
+        -------
+        evaluation : Evaluation
+
+        Raises
+        ------
+        ValueError
+            If there is no such column, or the prevalence is not between 0 and 1 or asked of more than two classes.
+        """
+        if groups is not None and groups not in self.dataset.frame:
+            raise ValueError(
+                f"Evaluation.asking.groups: expected a column of the table, got {groups!r}. "
+                f"Name one of {', '.join(self.dataset.frame)}."
+            )
+        if prevalence is not None:
+            predictive_values(self.models[0].resamples, prevalence)
+        stated = {"prevalence": prevalence, "groups": groups}
+        given = {name: value for name, value in stated.items() if value is not None}
+        return replace(self, protocol={**self.protocol, **given})
+
+    @cached_property
+    def details(self) -> tuple[dict[str, Any], ...]:
+        """What else is asked of each model, in the order of `models`: see `detail_model`."""
+        return tuple(detail_model(self, number) for number in range(len(self.models)))
+
+    @cached_property
+    def table_probe(self) -> dict[str, Any]:
+        """How well columns of the table alone tell the class, without an image: see `probe_table`."""
+        return probe_table(self)
