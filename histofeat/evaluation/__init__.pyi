@@ -1,3 +1,10 @@
+from ._details import (
+    design_effects as design_effects,
+    predictive_values as predictive_values,
+    probe_columns as probe_columns,
+    score_groups as score_groups,
+    score_patients as score_patients,
+)
 from ._evaluation import evaluate as evaluate
 from ._feature_bank import RETRAINED as RETRAINED, FeatureBank as FeatureBank
 from ._fitting import (

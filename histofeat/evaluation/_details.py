@@ -1,26 +1,303 @@
-"""What a reviewer asks next of an evaluation: patients, operating points, groups, and what the table alone tells."""
+"""What a reviewer asks next of an evaluation: patients, groups, predictive values, and what the table alone tells."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
 
 from histofeat.metrics import (
+    METRICS,
+    Bootstrap,
+    bootstrap_scores,
+    check_predictions,
     decision_curve,
-    design_effects,
+    most_probable,
     patient_outcomes,
-    predictive_values,
-    probe_columns,
-    score_groups,
-    score_patients,
     sensitivity_at,
+    weighted_scores,
 )
+from histofeat.model_selection import encode_patients
 
+#: Numbers of more than `_MOST_VALUES` values are cut into `_BINS` of equally many rows.
+_MOST_VALUES, _BINS = 20, 10
+NOT_STATED = "not stated"
 #: Columns of a table that a class can be confounded with.
 _PROBED = ("site", "center", "hospital", "scanner", "magnification")
 _GROUP_METRICS = ("roc_auc", "sensitivity", "specificity", "brier")
 #: Of a patient: what is shown, of how many of the hardest, and the quantiles of all.
 _SHOWN = ["patient", "patches", "carries", "accuracy", "roc_auc", "brier"]
 _N_HARDEST, _QUANTILES = 5, (0.1, 0.5, 0.9)
+
+
+def predictive_values(resamples: Bootstrap, prevalence: float) -> Bootstrap:
+    """Compute the predictive values of a test with two outcomes where another share of the patches is positive.
+
+    Parameters
+    ----------
+    resamples : Bootstrap
+        With "sensitivity" and "specificity" of two classes, such as ``ModelResult.resamples``.
+    prevalence : float in (0, 1)
+        The share of positives where the model is used.
+
+    Returns
+    -------
+    values : Bootstrap
+        "ppv", the share of positive calls that are right, and "npv", the share of negative calls that are right.
+
+    Raises
+    ------
+    ValueError
+        If the prevalence is not between 0 and 1, or there are not two classes.
+
+    Notes
+    -----
+    By Bayes' rule, on the assumption that sensitivity and specificity stay what they are.
+
+    Examples
+    --------
+    >>> from histofeat.metrics import bootstrap_scores
+    >>> y, proba = [0, 1] * 6, [[0.6, 0.4], [0.3, 0.7], [0.2, 0.8], [0.4, 0.6]] * 3
+    >>> found = bootstrap_scores(y, proba, list("aabbccddeeff"), n_resamples=200)
+    >>> values = predictive_values(found, 0.1)
+    >>> round(values.estimates["ppv"], 3), values.estimates["npv"]
+    (0.182, 1.0)
+    """
+    if not 0 < prevalence < 1:
+        raise ValueError(
+            f"predictive_values.prevalence: expected a share between 0 and 1, got {prevalence}. "
+            "Give the share of positives where the model is used."
+        )
+    if len(resamples.carriers) != 2:
+        raise ValueError(
+            f"predictive_values.resamples: expected scores of two classes, got {len(resamples.carriers)}. "
+            "Score one class against the rest."
+        )
+
+    def of(scores):
+        sensitivity, specificity = np.asarray(scores["sensitivity"]), np.asarray(scores["specificity"])
+        right = {"ppv": sensitivity * prevalence, "npv": specificity * (1 - prevalence)}
+        wrong = {"ppv": (1 - specificity) * (1 - prevalence), "npv": (1 - sensitivity) * prevalence}
+        called = {name: right[name] + wrong[name] for name in right}
+        return {name: right[name] / np.where(called[name] > 0, called[name], np.nan) for name in right}
+
+    estimates = {name: float(value) for name, value in of(resamples.estimates).items()}
+    return replace(resamples, samples=of(resamples.samples), estimates=estimates)
+
+
+def score_patients(
+    y: ArrayLike, proba: ArrayLike, patients: ArrayLike, *, predicted: ArrayLike | None = None
+) -> pd.DataFrame:
+    """Score each patient alone, the hardest first.
+
+    Parameters
+    ----------
+    y : array-like of shape (n,), int
+        True class codes.
+    proba : array-like of shape (n, k), float in [0, 1]
+        Class probabilities.
+    patients : array-like of shape (n,)
+        Patient ids.
+    predicted : array-like of shape (n,), int, optional
+        Class codes; by default the most probable class.
+
+    Returns
+    -------
+    table : DataFrame
+        Columns "patient", "patches", "carries" (number of classes) and all of `histofeat.metrics.METRICS`, sorted by
+        Brier score, the highest first; NaN where a metric is undefined, such as ROC-AUC of a single class.
+
+    Examples
+    --------
+    >>> table = score_patients([0, 1, 0, 1], [[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.7, 0.3]], list("aabb"))
+    >>> table[["patient", "patches", "accuracy", "roc_auc"]].values.tolist()
+    [['b', 2, 0.0, 0.0], ['a', 2, 1.0, 1.0]]
+    """
+    y, proba = check_predictions(y, proba)
+    predicted = most_probable(proba) if predicted is None else predicted
+    ids, codes = encode_patients(patients, len(y), "patients")
+    table = {"patient": list(ids), "patches": np.bincount(codes)}
+    table["carries"] = [len(np.unique(y[codes == code])) for code in range(len(ids))]
+    table |= weighted_scores(y, proba, predicted, codes, np.eye(len(ids)))
+    return pd.DataFrame(table).sort_values("brier", ascending=False, ignore_index=True, kind="stable")
+
+
+def design_effects(
+    y: ArrayLike,
+    proba: ArrayLike,
+    resamples: Bootstrap,
+    *,
+    metrics: Sequence[str] = ("roc_auc",),
+    n_resamples: int = 200,
+    random_state: int = 0,
+    **known: Any,
+) -> dict[str, float]:
+    """Compute how many times larger the variance is than if every patch were a patient of its own.
+
+    Parameters
+    ----------
+    y : array-like of shape (n,), int
+        True class codes.
+    proba : array-like of shape (n, k), float in [0, 1]
+        Class probabilities.
+    resamples : Bootstrap
+        The scores of the same patches under resampling of patients.
+    metrics : sequence of str, default=("roc_auc",)
+    n_resamples : int, default=200
+        Resamples of the patches: the variance is known to about 10 %.
+    random_state : int, default=0
+    **known
+        ``predicted``, ``fold`` and ``n_jobs`` of `histofeat.metrics.bootstrap_scores`.
+
+    Returns
+    -------
+    effects : dict of str to float
+        One for each of `metrics`; n patches are worth n / effect independent ones. NaN where nothing varies.
+
+    Notes
+    -----
+    Kish, "Survey Sampling", 1965: the design effect of a sample of clusters.
+    """
+    more = {"metrics": metrics, "n_resamples": n_resamples, "random_state": random_state, **known}
+    alone = bootstrap_scores(y, proba, np.arange(len(y)), **more)
+    errors = {metric: (resamples.standard_error(metric), alone.standard_error(metric)) for metric in metrics}
+    return {metric: (one / other) ** 2 if other > 0 else np.nan for metric, (one, other) in errors.items()}
+
+
+def score_groups(
+    y: ArrayLike,
+    proba: ArrayLike,
+    patients: ArrayLike,
+    groups: ArrayLike | Mapping[str, Any],
+    *,
+    metrics: Sequence[str] = METRICS,
+    **known: Any,
+) -> dict[str, Bootstrap]:
+    """Score the patches of each group by themselves.
+
+    Parameters
+    ----------
+    y : array-like of shape (n,), int
+        True class codes.
+    proba : array-like of shape (n, k), float in [0, 1]
+        Class probabilities.
+    patients : array-like of shape (n,)
+        Patient ids.
+    groups : array-like of shape (n,), or mapping of patient id to group
+        Such as the site, or an age group. A missing value is the group "not stated".
+    metrics : sequence of str, default=METRICS
+    **known
+        ``predicted``, ``fold``, ``n_resamples``, ``random_state`` and ``n_jobs`` of
+        `histofeat.metrics.bootstrap_scores`, of all patches.
+
+    Returns
+    -------
+    scores : dict of str to Bootstrap
+        By group: the scores with their intervals, from resampling the patients of the group. NaN where a metric is
+        undefined in it.
+
+    Raises
+    ------
+    ValueError
+        If there is not one group for each patch, no patch has one, or the predictions cannot be scored.
+
+    Examples
+    --------
+    >>> proba = [[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.7, 0.3]]
+    >>> found = score_groups([0, 1, 0, 1], proba, list("aabb"), {"a": "north"}, n_resamples=0)
+    >>> {group: scores.estimates["accuracy"] for group, scores in found.items()}
+    {'north': 1.0, 'not stated': 0.0}
+    """
+    y, proba = check_predictions(y, proba)
+    patients, groups, found = np.asarray(patients), group_names(groups, patients), {}
+    for group in np.unique(groups):
+        rows = groups == group
+        own = {name: np.asarray(value)[rows] if np.ndim(value) else value for name, value in known.items()}
+        found[str(group)] = bootstrap_scores(y[rows], proba[rows], patients[rows], metrics=metrics, **own)
+    return found
+
+
+def group_names(groups, patients):
+    """Give the group of each patch as text, from an array, or from a mapping of patients."""
+    if isinstance(groups, Mapping):
+        known = {str(patient): group for patient, group in groups.items()}
+        groups = [known.get(str(patient)) for patient in patients]
+    groups = pd.Series(groups, dtype=object)
+    if len(groups) != len(patients) or groups.isna().all():
+        raise ValueError(
+            f"score_groups.groups: expected a group for each of {len(patients)} patches, got {groups.notna().sum()}. "
+            "Pass a column of the table at the tested rows, or a mapping of ids of dataset.patients."
+        )
+    return groups.where(groups.notna(), NOT_STATED).astype(str).to_numpy()
+
+
+def probe_columns(
+    columns: Mapping[str, ArrayLike],
+    y: np.ndarray,
+    patients: np.ndarray,
+    splits: Sequence[tuple[np.ndarray, np.ndarray]],
+    n_classes: int,
+    **resampling: Any,
+) -> dict[str, Bootstrap]:
+    """Predict the class from one column of a table at a time, without an image.
+
+    Parameters
+    ----------
+    columns : mapping of str to array-like of shape (n,)
+        Such as file format, size, site or magnification.
+    y : ndarray of shape (n,), int64
+        True class codes.
+    patients : ndarray of shape (n,)
+        Patient ids.
+    splits : sequence of (train, test)
+        Rows of each fold.
+    n_classes : int
+    **resampling
+        ``n_resamples``, ``random_state`` and ``n_jobs`` of `histofeat.metrics.bootstrap_scores`.
+
+    Returns
+    -------
+    probes : dict of str to Bootstrap
+        The out-of-fold ROC-AUC ("roc_auc") of each column, the highest first; none of a column with a single value.
+
+    Notes
+    -----
+    The probability of a class is its share among the training patches of the fold with the same value, the share among
+    all of them counting as one patch more. A number with more than 20 values is cut into ten bins of equally many rows.
+    A ROC-AUC well above 0.5 says that a model can be right without looking at tissue.
+
+    Examples
+    --------
+    >>> y, site = np.array([0, 1, 0, 1]), ["north", "south", "north", "south"]
+    >>> splits = [(np.array([0, 1]), np.array([2, 3])), (np.array([2, 3]), np.array([0, 1]))]
+    >>> found = probe_columns({"site": site}, y, np.array(list("abcd")), splits, 2, n_resamples=0)
+    >>> found["site"].estimates["roc_auc"]
+    1.0
+    """
+    fold = np.full(len(y), -1)
+    for number, (_, test) in enumerate(splits):
+        fold[test] = number
+    rows, found = np.flatnonzero(fold >= 0), {}
+    for name, values in columns.items():
+        codes, proba = _coded(pd.Series(values)), np.empty((len(y), n_classes))
+        if codes.min() == codes.max():
+            continue
+        for train, test in splits:
+            cells = np.bincount(codes[train] * n_classes + y[train], minlength=(codes.max() + 1) * n_classes)
+            cells = cells.reshape(-1, n_classes) + np.bincount(y[train], minlength=n_classes) / len(train)
+            proba[test] = (cells / cells.sum(axis=1, keepdims=True))[codes[test]]
+        known = {"metrics": ["roc_auc"], "fold": fold[rows], **resampling}
+        found[name] = bootstrap_scores(y[rows], proba[rows], patients[rows], **known)
+    return dict(sorted(found.items(), key=lambda probe: -np.nan_to_num(probe[1].estimates["roc_auc"])))
+
+
+def _coded(values):
+    """Number the values of a column from 0; missing ones are a value of their own."""
+    if pd.api.types.is_numeric_dtype(values) and values.nunique() > _MOST_VALUES:
+        values = pd.qcut(values, _BINS, labels=False, duplicates="drop")
+    return pd.factorize(values, use_na_sentinel=False)[0]
 
 
 def detail_model(evaluation: Any, number: int) -> dict[str, Any]:

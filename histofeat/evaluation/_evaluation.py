@@ -274,13 +274,19 @@ def _evaluate_repeats(dataset, pipelines, cv, n_resamples, settings):
         scores = {}
         for name, score in getattr(model, kind).items():
             folds = [value for one in found for value in one[name].folds]
-            scores[name] = replace(score, method_ci95=method_interval(name, score.value, folds, ratio))
+            interval = method_interval(name, score.value, folds, ratio)
+            scores[name] = replace(score, method_ci95=interval, sd_repeats=_deviation([one[name] for one in found]))
         return scores
 
     models = tuple(
         replace(model, **{kind: widened(kind, model) for kind in ("scores", "tuned")}) for model in first.models
     )
     return replace(first, models=models, protocol={**first.protocol, "cv": repr(cv), "n_repeats": cv.n_repeats})
+
+
+def _deviation(scores):
+    """Standard deviation of the values of scores; NaN of one."""
+    return float(np.std([score.value for score in scores], ddof=1)) if len(scores) > 1 else math.nan
 
 
 def _score_all(fits, run, n_resamples, ratio):

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from histofeat.evaluation._details import detail_model, probe_table
+from histofeat.evaluation._details import detail_model, predictive_values, probe_table
 from histofeat.metrics import (
     CalibrationAssessment,
     ClassScores,
@@ -21,7 +21,6 @@ from histofeat.metrics import (
     curve_bands,
     few_patients,
     frozen,
-    predictive_values,
 )
 from histofeat.model_selection import encode_patients
 

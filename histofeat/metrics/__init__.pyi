@@ -9,7 +9,11 @@ from ._bootstrap import (
     t_interval as t_interval,
 )
 from ._calibration import CalibrationAssessment as CalibrationAssessment, assess_calibration as assess_calibration
-from ._calibrator import Calibrator as Calibrator, fit_calibrator as fit_calibrator
+from ._calibrator import (
+    Calibrator as Calibrator,
+    decision_curve as decision_curve,
+    fit_calibrator as fit_calibrator,
+)
 from ._comparison import (
     Comparison as Comparison,
     Comparisons as Comparisons,
@@ -21,12 +25,14 @@ from ._definitions import (
     METRIC_RECORDS as METRIC_RECORDS,
     METRICS as METRICS,
     Metric as Metric,
+    check_predictions as check_predictions,
     confusion as confusion,
     frozen as frozen,
     label_scores as label_scores,
     most_probable as most_probable,
     plain_values as plain_values,
     scores as scores,
+    weighted_scores as weighted_scores,
 )
 from ._multiple_tests import holm as holm, step_down as step_down
 from ._one_vs_rest import (
@@ -35,10 +41,6 @@ from ._one_vs_rest import (
     CurveBands as CurveBands,
     class_scores as class_scores,
     curve_bands as curve_bands,
-)
-from ._operating_points import (
-    decision_curve as decision_curve,
-    predictive_values as predictive_values,
     sensitivity_at as sensitivity_at,
 )
 from ._out_of_fold import (
@@ -61,12 +63,6 @@ from ._repeated_holdouts import (
     ResampledTTest as ResampledTTest,
     nadeau_bengio as nadeau_bengio,
     recognition_rates as recognition_rates,
-)
-from ._subgroups import (
-    design_effects as design_effects,
-    probe_columns as probe_columns,
-    score_groups as score_groups,
-    score_patients as score_patients,
 )
 from ._thresholds import (
     RULES as RULES,

@@ -1,14 +1,17 @@
-"""Calibrate probabilities: fit on held-out scores of training patients, apply to new ones."""
+"""Calibrate probabilities: fit on training patients, apply to new ones; what acting on a probability is worth."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 from scipy.special import expit, logit
 
-from histofeat.metrics._bootstrap import vanished
+from histofeat.metrics._bootstrap import count_carriers, patient_weights, standard_error, t_interval, vanished
 from histofeat.metrics._definitions import check_predictions, ratio
+from histofeat.model_selection import encode_patients
 
 #: Probabilities are moved this far from 0 and 1 before their log-odds are taken.
 _EDGE = 1e-6
@@ -170,3 +173,84 @@ def recalibration(y, score, codes, weights):
         step = ratio(h * gx - hx * g, h * hxx - hx**2) if name == "slope" else ratio(g, h)
         samples[name] = np.where(lost, np.nan, step + lines[name][name == "intercept"])
     return {name: float(line[name == "intercept"]) for name, line in lines.items()}, samples
+
+
+#: Thresholds from 0.05 to 0.5, in steps of 0.05.
+_THRESHOLDS = tuple(step / 20 for step in range(1, 11))
+
+
+def decision_curve(
+    y: ArrayLike,
+    score: ArrayLike,
+    patients: ArrayLike,
+    thresholds: Sequence[float] = _THRESHOLDS,
+    *,
+    n_resamples: int = 2000,
+    random_state: int = 0,
+) -> pd.DataFrame:
+    """Compute the net benefit of acting on a probability, with bands from resampling patients.
+
+    Parameters
+    ----------
+    y : array-like of shape (n,), int or bool
+        0 or 1. Of more than two classes pass one against the rest: ``y == code`` with ``proba[:, code]``.
+    score : array-like of shape (n,), float in [0, 1]
+        Probability of class 1, calibrated.
+    patients : array-like of shape (n,)
+        Patient id of every patch.
+    thresholds : sequence of float in (0, 1), default=0.05 to 0.5
+        Rising. Who acts from a probability t on holds a miss for (1 - t) / t times as bad as a false alarm.
+    n_resamples, random_state : int
+        Of `histofeat.metrics.patient_weights`.
+
+    Returns
+    -------
+    curve : DataFrame
+        One row for each threshold: "threshold"; "net_benefit" per patch, with the ends "low" and "high" of its 95 %
+        interval at this threshold alone, NaN with fewer than two patients of a class; "treat_all", the net benefit of
+        calling every patch positive. Calling none has 0.
+
+    Raises
+    ------
+    ValueError
+        If the thresholds do not rise between 0 and 1, a score is NaN or out of range, or a shape or code does not fit.
+    GroupLeakageError
+        If a patient id is missing.
+
+    Notes
+    -----
+    True positives - false positives * t / (1 - t), per patch (Vickers and Elkin 2006, doi:10.1177/0272989X06295361). It
+    holds for the share of positives of these patches. Intervals are of t, as in `histofeat.metrics.bootstrap_scores`.
+
+    Examples
+    --------
+    >>> curve = decision_curve([0, 1, 0, 1], [0.1, 0.4, 0.6, 0.9], list("aabb"), [0.25, 0.5], n_resamples=10)
+    >>> curve["net_benefit"].round(3).tolist(), curve["treat_all"].round(3).tolist()
+    ([0.417, 0.0], [0.333, 0.0])
+    """
+    score = np.asarray(score, dtype=np.float64)
+    y, _ = check_predictions(y, np.column_stack([1 - score, score]))
+    thresholds = np.asarray(thresholds, dtype=np.float64)
+    edges = np.concatenate([[0.0], thresholds, [1.0]])
+    if thresholds.ndim != 1 or not thresholds.size or not (np.diff(edges) > 0).all():
+        raise ValueError(
+            f"decision_curve.thresholds: expected rising numbers between 0 and 1, got {thresholds.tolist()!s:.80}. "
+            "Use (0.1, 0.2, 0.3)."
+        )
+    ids, codes = encode_patients(patients, len(y), "patients")
+    steps = len(thresholds) + 1
+    # Patches of each patient by class and by how many thresholds their score reaches; then by each that it reaches.
+    reached = np.searchsorted(thresholds, score, side="right")
+    cells = np.bincount((codes * 2 + y) * steps + reached, minlength=len(ids) * 2 * steps).reshape(-1, 2, steps)
+    called = cells[..., ::-1].cumsum(axis=-1)[..., ::-1].astype(np.float64)
+    weights = patient_weights(patients, n_resamples, random_state)
+    weights = np.vstack([np.ones_like(weights, shape=(1, len(ids))), weights])
+    drawn = np.tensordot(weights, called, 1)
+    drawn /= drawn[..., :1].sum(axis=1, keepdims=True)
+    cost = thresholds / (1 - thresholds)
+    benefit = drawn[:, 1, 1:] - drawn[:, 0, 1:] * cost
+    df, errors = min(count_carriers(y, codes)) - 1, [standard_error(samples, len(ids)) for samples in benefit[1:].T]
+    ends = [t_interval(*pair, df, scale="linear") for pair in zip(benefit[0], errors, strict=True)]
+    curve = pd.DataFrame({"threshold": thresholds, "net_benefit": benefit[0]})
+    curve[["low", "high"]] = ends
+    return curve.assign(treat_all=drawn[0, 1, 0] - drawn[0, 0, 0] * cost)

@@ -9,7 +9,14 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from histofeat.metrics._bootstrap import bootstrap_scores, count_carriers, patient_weights, vanished
+from histofeat.metrics._bootstrap import (
+    bootstrap_scores,
+    count_carriers,
+    patient_weights,
+    standard_error,
+    t_interval,
+    vanished,
+)
 from histofeat.metrics._definitions import check_codes, check_predictions, frozen, most_probable
 from histofeat.metrics._ranking import check_fold, curves_on_grid
 from histofeat.model_selection import encode_patients
@@ -326,6 +333,46 @@ def curve_bands(
             resampled[kind][:, code] = np.where(unknown, np.nan, samples)
             curves[kind][code], points[kind][code] = sample[0], line
     return CurveBands(grid, curves, resampled, len(ids), points)
+
+
+def sensitivity_at(
+    bands: CurveBands, specificity: float, carriers: int, code: int | None = None
+) -> tuple[float, float, float]:
+    """Read the sensitivity at a specificity off a ROC curve.
+
+    Parameters
+    ----------
+    bands : CurveBands
+    specificity : float in (0, 1)
+        Whole percent, the steps of the curves.
+    carriers : int
+        The patients with patches of the rarest class, see `histofeat.metrics.count_carriers`.
+    code : int, optional
+        The positive class, as in `CurveBands.curve`.
+
+    Returns
+    -------
+    sensitivity, low, high : float
+        With the 95 % interval of `histofeat.metrics.bootstrap_scores`.
+
+    Raises
+    ------
+    ValueError
+        If the specificity is not a whole percentage between 0 and 1.
+
+    Notes
+    -----
+    It is that of the best threshold of each fold for the tested patches themselves. A threshold that is chosen on
+    training patients, as by the rule "specificity=0.95", reaches less.
+    """
+    at = int(np.argmin(np.abs(bands.grid - (1 - specificity))))
+    if not 0 < specificity < 1 or abs(bands.grid[at] - (1 - specificity)) > 1e-9:
+        raise ValueError(
+            f"sensitivity_at.specificity: expected a whole percentage between 0 and 1, got {specificity}. Use 0.95."
+        )
+    value, samples = float(bands.curve("roc", code)[at]), _chosen(bands.resampled["roc"], code)[:, at]
+    error = standard_error(samples, bands.n_patients)
+    return value, *t_interval(value, error, carriers - 1, successes=carriers)
 
 
 def _every_point(positive, score):

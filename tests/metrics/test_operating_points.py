@@ -5,14 +5,8 @@ import pytest
 from scipy import stats
 from sklearn.metrics import roc_curve
 
-from histofeat.metrics import (
-    bootstrap_scores,
-    curve_bands,
-    decision_curve,
-    patient_weights,
-    predictive_values,
-    sensitivity_at,
-)
+from histofeat.evaluation import predictive_values
+from histofeat.metrics import bootstrap_scores, curve_bands, decision_curve, patient_weights, sensitivity_at
 
 
 def study(n=240, n_patients=12, n_classes=2, random_state=0):

@@ -4,20 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.special import expit
-from sklearn.metrics import accuracy_score, roc_auc_score
-from test_metrics import by_scikit_learn
+from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 
-from histofeat.metrics import (
-    METRICS,
-    bootstrap_scores,
-    design_effects,
-    probe_columns,
-    score_folds,
-    score_groups,
-    score_patients,
-    scores,
-)
-from histofeat.metrics._out_of_fold import variation
+from histofeat.evaluation import design_effects, probe_columns, score_groups, score_patients
+from histofeat.metrics import bootstrap_scores, score_folds, scores
+from histofeat.metrics._out_of_fold import deviation_of_fits
 
 
 def study(n_patients=12, per_patient=20, n_classes=2, spread=0.0, random_state=0):
@@ -33,7 +24,7 @@ def study(n_patients=12, per_patient=20, n_classes=2, spread=0.0, random_state=0
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
-def test_each_patient_is_scored_by_scikit_learn_alone(n_classes):
+def test_each_patient_is_scored_alone(n_classes):
     y, proba, patients = study(n_classes=n_classes)
     y[patients == 3] = 1  # a patient of one class
     table = score_patients(y, proba, patients).set_index("patient")
@@ -41,8 +32,9 @@ def test_each_patient_is_scored_by_scikit_learn_alone(n_classes):
     assert (table["patches"] == 20).all()
     for patient in (0, 7):
         rows = patients == patient
-        expected = by_scikit_learn(y[rows], proba[rows], proba[rows].argmax(axis=1))
-        assert table.loc[str(patient), list(METRICS)].to_dict() == pytest.approx(expected)
+        expected = scores(y[rows], proba[rows])
+        assert table.loc[str(patient), list(expected)].to_dict() == pytest.approx(expected)
+        assert expected["log_loss"] == pytest.approx(log_loss(y[rows], proba[rows]))
     assert np.isnan(table.loc["3", "roc_auc"])
     assert table.loc["3", "carries"] == 1
     assert table.loc["3", "accuracy"] == np.mean(proba[patients == 3].argmax(axis=1) == 1)
@@ -130,31 +122,27 @@ def test_a_value_that_training_never_had_tells_nothing():
     assert found["site"].estimates["roc_auc"] == 0.5
 
 
-def test_variation_takes_the_patients_from_the_spread_between_folds():
+def test_the_patients_are_taken_from_the_spread_between_folds():
     rng, found = np.random.default_rng(0), []
-    for _ in range(400):
-        fits, patients, repeats = rng.normal(0, 0.04, (6, 5)), rng.normal(0, 0.03, (6, 5)), rng.normal(0, 0.02, (6, 1))
-        found.append(variation((0.8 + fits + patients + repeats).ravel(), [0.03] * 5))
-    fits, repeats = np.square(found).mean(axis=0)
-    assert fits == pytest.approx(0.04**2, rel=0.05)
-    assert repeats == pytest.approx(0.02**2 + (0.04**2 + 0.03**2) / 5, rel=0.1)
-    assert variation([0.8, 0.8], [0.1, 0.1])[0] == 0.0
-    assert np.isnan(variation([0.8], [0.1])).all()
-    assert np.isnan(variation([0.8, np.nan], [0.1, np.nan])).all()
-    assert np.isnan(variation([0.8, 0.9], [0.03, 0.03])[1])
+    for _ in range(2000):
+        fits, patients = rng.normal(0, 0.04, 5), rng.normal(0, 0.03, 5)
+        found.append(deviation_of_fits(0.8 + fits + patients, [0.03] * 5))
+    assert np.sqrt(np.mean(np.square(found))) == pytest.approx(0.04, rel=0.05)
+    assert deviation_of_fits([0.8, 0.8], [0.1, 0.1]) == 0.0
+    assert np.isnan(deviation_of_fits([0.8], [0.1]))
+    assert np.isnan(deviation_of_fits([0.8, np.nan], [0.1, np.nan]))
 
 
-def test_scores_of_folds_carry_their_variation():
+def test_scores_of_folds_carry_their_deviations():
     y, proba, patients = study(n_patients=20)
     tests = [np.flatnonzero(patients % 4 == number) for number in range(4)]
-    further = [scores(y[test], proba[test][:, ::-1]) for test in tests]
-    found, whole = score_folds(y, proba, proba.argmax(axis=1), patients, tests, repeats=further, n_resamples=100)
+    found, whole = score_folds(y, proba, proba.argmax(axis=1), patients, tests, n_resamples=100)
     area = found["roc_auc"]
     assert area.sd_patients == whole.standard_error("roc_auc")
-    values = [*(roc_auc_score(y[test], proba[test, 1]) for test in tests), *(each["roc_auc"] for each in further)]
+    values = [roc_auc_score(y[test], proba[test, 1]) for test in tests]
     errors = [
         bootstrap_scores(y[test], proba[test], patients[test], n_resamples=100).standard_error("roc_auc")
         for test in tests
     ]
-    assert (area.sd_fits, area.sd_repeats) == pytest.approx(variation(values, errors))
-    assert area.sd_repeats == pytest.approx(np.std([np.mean(values[:4]), np.mean(values[4:])], ddof=1))
+    assert area.sd_fits == pytest.approx(deviation_of_fits(values, errors))
+    assert np.isnan(area.sd_repeats)
