@@ -332,7 +332,7 @@ def detail_model(evaluation: Any, number: int) -> dict[str, Any]:
     }
     found = {
         "design_effect": effect,
-        "worth": len(y) / effect,
+        "worth": len(y) / effect if effect > 0 else np.nan,
         "hardest": table[_SHOWN].head(_N_HARDEST),
         "spread": table[_SHOWN[3:]].quantile(_QUANTILES).to_dict("list"),
         "sensitivity_at": {share: {"value": value, "ci95": ends} for share, (value, *ends) in at.items()},

@@ -9,7 +9,7 @@ from typing import Any
 
 from histofeat.evaluation import RETRAINED, Evaluation
 from histofeat.metrics import parse_rule
-from histofeat.reporting._calibration import reliability_data
+from histofeat.reporting._calibration import net_benefit_data, reliability_data
 from histofeat.reporting._charts import draw_costs, draw_intervals, draw_lines
 from histofeat.reporting._flat_files import write_predictions, write_scores
 from histofeat.reporting._folder import finish, new_folder
@@ -131,7 +131,7 @@ def write_report(
 
 
 def _add_assessments(evaluation, payload):
-    """Add differences between models, calibration, training of networks and scores of single classes."""
+    """Add differences between models, calibration, training of networks, scores of single classes and details."""
     comparison, several = evaluation.comparison, len(evaluation.labels) > 2
     payload["comparison"] = jsonable(comparison and comparison.to_dict())
     for number, (model, result) in enumerate(zip(evaluation.models, payload["results"], strict=True)):
@@ -139,6 +139,8 @@ def _add_assessments(evaluation, payload):
         result["calibration"] = jsonable(calibration and calibration.to_dict())
         result["training"] = training_payload(model)
         result["classes"] = jsonable(evaluation.classes[number].to_dicts()) if several else []
+        result["details"] = jsonable(evaluation.details[number])
+    payload["table_probe"] = jsonable(evaluation.table_probe) if evaluation.models else {}
 
 
 def report_context(payload: dict[str, Any]) -> dict[str, Any]:
@@ -222,6 +224,9 @@ def _figures(evaluation, payload):
         if reliability is not None:
             yield "reliability", f"reliability_{word}", draw_lines, reliability, f"Reliability curves, head {head}"
         yield from _confusions(payload, head, word)
+    benefit = net_benefit_data(payload, best_of(models))
+    if benefit is not None:
+        yield "net_benefit", "net_benefit", draw_lines, benefit, "Net benefit of acting on calibrated probabilities"
     trained = [(result, training_data(payload, result)) for result in models]
     trained = [(result, data) for result, data in trained if data]
     words = file_words([model_key(result["name"], result["head"]) for result, _ in trained])

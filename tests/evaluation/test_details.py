@@ -1,13 +1,18 @@
 """Scores of patients and of groups, design effects and what a table tells, by loops and against scikit-learn."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.special import expit
 from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
+from sklearn.model_selection import LeaveOneGroupOut
 
+from histofeat import IDCPipeline, PatientKFold, evaluate
 from histofeat.evaluation import design_effects, probe_columns, score_groups, score_patients
-from histofeat.metrics import bootstrap_scores, score_folds, scores
+from histofeat.exceptions import GroupLeakageError
+from histofeat.metrics import bootstrap_scores, decision_curve, score_folds, scores
 from histofeat.metrics._out_of_fold import deviation_of_fits
 
 
@@ -146,3 +151,53 @@ def test_scores_of_folds_carry_their_deviations():
     ]
     assert area.sd_fits == pytest.approx(deviation_of_fits(values, errors))
     assert np.isnan(area.sd_repeats)
+
+
+# --- of an evaluation ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def evaluation(cohort):
+    site = np.where(cohort.patients.astype(int) % 3 == 0, "north", np.where(cohort.patients.astype(int) % 3, "s", "w"))
+    dataset = replace(cohort, frame=cohort.frame.assign(site=site, age=np.arange(len(cohort))))
+    pipelines = {"color": IDCPipeline("color", "logistic")}
+    return evaluate(dataset, pipelines, PatientKFold(3), inner_cv=PatientKFold(2), n_resamples=60, random_state=1)
+
+
+def test_details_are_those_of_the_tested_patches(evaluation):
+    [details], [model] = evaluation.details, evaluation.models
+    y, patients, proba = evaluation.dataset.y, evaluation.dataset.patients, model.proba
+    table = score_patients(y, proba, patients)
+    assert details["hardest"].equals(table[details["hardest"].columns].head(5))
+    assert details["spread"]["brier"] == pytest.approx(np.quantile(table["brier"], [0.1, 0.5, 0.9]).tolist())
+    effect = design_effects(y, proba, model.resamples, fold=evaluation.fold)["roc_auc"]
+    assert details["design_effect"] == effect
+    assert details["worth"] == len(y) / effect
+    assert details["predictive_values"] is details["groups"] is details["outcomes"] is None
+    assert details["net_benefit"].equals(
+        decision_curve(y, model.calibrated[:, 1], patients, n_resamples=60, random_state=1)
+    )
+
+
+def test_questions_that_have_no_answer_are_refused(evaluation):
+    with pytest.raises(ValueError, match=r"Evaluation.asking.groups: expected a column of the table, got 'place'"):
+        evaluation.asking(groups="place")
+    with pytest.raises(ValueError, match=r"predictive_values.prevalence: expected a share between 0 and 1, got 5"):
+        evaluation.asking(prevalence=5)
+    asked = evaluation.asking(groups="age")
+    assert "prevalence" not in asked.protocol
+    assert "groups" not in evaluation.protocol
+    assert list(asked.table_probe) == list(dict.fromkeys(asked.table_probe))
+    assert "age" in asked.table_probe
+    assert "age" not in evaluation.table_probe
+
+
+def test_each_site_is_left_out_once_and_a_patient_of_two_sites_is_refused(evaluation):
+    dataset, pipelines = evaluation.dataset, {"color": IDCPipeline("color", "logistic")}
+    site = dataset.frame["site"].to_numpy()
+    sites = LeaveOneGroupOut().split(dataset.X, dataset.y, site)
+    left_out = evaluate(dataset, pipelines, sites, inner_cv=PatientKFold(2), n_resamples=0)
+    assert [set(site[test]) for _, test in left_out.splits] == [{name} for name in sorted(set(site))]
+    site[0] = next(name for name in site if name != site[0])
+    with pytest.raises(GroupLeakageError, match="patient"):
+        evaluate(dataset, pipelines, LeaveOneGroupOut().split(dataset.X, dataset.y, site))
