@@ -84,13 +84,6 @@ def test_a_card_written_anew_says_what_the_report_says(tables, tmp_path):
     assert "[report](report/report.md); written by `python benchmarks/readme_table.py report`." in text
 
 
-def test_a_table_is_followed_by_the_caution_of_its_report(tables):
-    payload = json.loads((ROOT / "reports/idc-sample/metrics.json").read_text(encoding="utf-8"))
-    block = tables.tables_of({**payload, "caution": "Only 9 tested patients."})
-    assert block.rstrip().endswith("lower is better.\n\nOnly 9 tested patients.")
-    assert tables.tables_of({**payload, "caution": None}).rstrip().endswith("lower is better.")
-
-
 def test_a_report_of_another_version_is_refused(tables, tmp_path, capsys):
     payload = json.loads((ROOT / "reports/idc-sample/metrics.json").read_text(encoding="utf-8"))
     del payload["results"][0]["n_features"]

@@ -121,7 +121,7 @@ def carried(options, pipelines, runtime):
         }  # fmt: skip
         scores = {model.name: model.scores["roc_auc"] for model in evaluation.models}
         found[power] = [
-            {"name": name, "roc_auc": {"pooled": score.value, "ci95": list(score.ci95)}, **size}
+            {"name": name, "roc_auc": {"value": score.value, "ci95": list(score.ci95)}, **size}
             for name, score in scores.items()
         ]
     return found

@@ -318,6 +318,10 @@ def test_readme_table_is_written_once(finished, work):
     assert "| handcrafted | xgboost |" in text
     assert text.endswith("<!-- results:end -->\n\nrest\n")
     assert "\nold\n" not in text
+    # A caution is not left out of a page that shows the scores.
+    caution = json.loads((work / "out/mine/metrics.json").read_text(encoding="utf-8"))["caution"]
+    assert "15 tested patients" in caution
+    assert f"\n\n{caution}\n\nFull report: " in text
     assert run("readme_table.py", *options, "--check", cwd=work).returncode == 0
 
 
