@@ -30,6 +30,7 @@ from ._image_fingerprint import (
     TrainingImages as TrainingImages,
     mirror_masks as mirror_masks,
     number_rows as number_rows,
+    transposed_codes as transposed_codes,
 )
 from ._lbp import LBPHistogram as LBPHistogram
 from ._pftas import PFTAS as PFTAS

@@ -45,6 +45,24 @@ def mirror_masks() -> np.ndarray:
     return np.packbits(turned, axis=1).view("<u8").astype(np.uint64)
 
 
+def transposed_codes(codes: np.ndarray) -> np.ndarray:
+    """Hashes of images whose rows and columns are swapped; with `mirror_masks`, those of quarter turns.
+
+    Parameters
+    ----------
+    codes : ndarray of shape (n, 2), uint64
+
+    Returns
+    -------
+    transposed : ndarray of shape (n, 2), uint64
+        Swapping rows and columns swaps vertical and horizontal frequencies.
+    """
+    frequencies = _frequencies().tolist()
+    swapped = [frequencies.index([v, u]) for u, v in frequencies]
+    bits = np.unpackbits(codes.astype("<u8").view(np.uint8), axis=1)
+    return np.packbits(np.ascontiguousarray(bits[:, swapped]), axis=1).view("<u8").astype(np.uint64)
+
+
 @lru_cache(maxsize=64)
 def _cosines(n: int) -> np.ndarray:
     """Rows of the cosine transform of n samples, scaled to whole numbers, (frequencies, n) float64."""

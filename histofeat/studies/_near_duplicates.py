@@ -11,15 +11,21 @@ import pandas as pd
 from scipy.stats import chi2
 
 from histofeat.evaluation import NEAR_DISTANCE, comparable, count_distances
-from histofeat.features import Fingerprints, ImageFingerprint, Runtime, extract, mirror_masks
+from histofeat.features import Fingerprints, ImageFingerprint, Runtime, extract, mirror_masks, transposed_codes
 from histofeat.images import read_patch
 from histofeat.studies._study import Findings, Study, load_development_patients
 
 DISTANCES = (0, 4, 8, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30, 32, 34, 36)
 #: Share of each kind of copy that the chosen distance has to find.
 REQUIRED = 0.95
-#: Kinds of copies that do not count for the choice: two pixels' worth of shift, on patches of fifty.
-TOO_FAR = ("moved 1 px right and down",)
+#: Kinds of copies that do not count for the choice: two pixels' worth of shift or more, on patches of fifty.
+TOO_FAR = (
+    "moved 1 px right and down",
+    "moved 2 px right",
+    "moved 3 px right and down",
+    "moved 5 px right and down",
+    "cropped by 2 px a side",
+)
 #: Contrasts, in grey levels, to which patches are faded.
 FADED_TO = (0.25, 0.5, 1.0, 2.0, 3.0, 5.0)
 #: Patches of the whole IDC data set.
@@ -108,15 +114,16 @@ def _fingerprints(images, runtime):
 
 
 def _distances(codes, others):
-    """Count the bits that differ, row by row."""
-    return np.bitwise_count(codes ^ others).sum(axis=1)
+    """Count the bits that differ, row by row, in the view of the first image in which they are fewest."""
+    views = [seen ^ mask for seen in (codes, transposed_codes(codes)) for mask in (np.uint64(0), *mirror_masks())]
+    return np.min([np.bitwise_count(view ^ others).sum(axis=1) for view in views], axis=0)
 
 
 def count_false_alarms(codes, patients):
     """Count pairs of different patients within each distance, as they are and with one of the two mirrored.
 
-    Patches of different patients are not copies of each other, and mirrored ones even less: the second count shows
-    what the first would be if it held no copy at all. It has three times as many pairs.
+    Patches of different patients are not copies of each other, and mirrored ones even less. The second count has three
+    times as many pairs; the turned views that the audit compares as well look like these.
 
     Parameters
     ----------
@@ -198,6 +205,14 @@ def changes():
         "moved 1 px right and down": moved(1, 1),
         "5 % darker": brightness(0.95),
         "5 % brighter": brightness(1.05),
+        "moved 2 px right": moved(2, 0),
+        "moved 3 px right and down": moved(3, 3),
+        "moved 5 px right and down": moved(5, 5),
+        "cropped by 2 px a side": lambda patch: cv2.resize(patch[2:-2, 2:-2], patch.shape[1::-1]),
+        "mirrored left to right": lambda patch: patch[:, ::-1].copy(),
+        "mirrored top to bottom": lambda patch: patch[::-1].copy(),
+        "turned by a quarter": lambda patch: np.rot90(patch).copy(),
+        "turned by three quarters": lambda patch: np.rot90(patch, 3).copy(),
         "reduced to 80 % and back": scaled(0.8, back=True),
         "reduced to 50 % and back": scaled(0.5, back=True),
         "enlarged to 200 %": scaled(2, back=False),

@@ -26,6 +26,7 @@ STUDIES: dict[str, tuple[str, str]] = {
     "learning-curves": ("idc_studies", "LEARNING_CURVES"),
     "near-duplicates": ("near_duplicates", "NEAR_DUPLICATES"),
     "normalization": ("idc_studies", "NORMALIZATION"),
+    "planted-leaks": ("planted_leaks", "PLANTED_LEAKS"),
     "robustness": ("idc_studies", "ROBUSTNESS"),
     "shortcuts": ("idc_studies", "SHORTCUTS"),
 }

@@ -10,6 +10,7 @@ from histofeat.evaluation.audit._encoders import measure_fingerprints, trained_e
 from histofeat.evaluation.audit._findings import AuditReport
 from histofeat.evaluation.audit._image_checks import (
     NEAR_DISTANCE,
+    NearSearch,
     contradicting_labels,
     exact_duplicates,
     near_duplicates,
@@ -18,6 +19,7 @@ from histofeat.evaluation.audit._predictions import fitted_outside
 from histofeat.evaluation.audit._table_checks import (
     alike_patients,
     as_split,
+    classes_by_file,
     lost_classes,
     shared_patients,
     sibling_slides,
@@ -87,7 +89,7 @@ def audit_split(
 def cheap_findings(
     dataset: PatchDataset, splits: Any, *, pipelines: Any = None, predictions: Any = None, retrained: bool = False
 ) -> AuditReport:
-    """Audit what needs no image: HF001, HF004, HF005, HF008 to HF010; HF006 and HF007 as far as they can be decided.
+    """Audit what needs no image: HF001, HF004, HF005, HF008 to HF011; HF006 and HF007 as far as they can be decided.
 
     Parameters
     ----------
@@ -114,7 +116,7 @@ def cheap_findings(
     >>> from histofeat.datasets import make_cohort
     >>> cohort = make_cohort(n_patients=2, patches_per_patient=8)
     >>> [finding.code for finding in cheap_findings(cohort, [(range(8), range(8, 16))]).findings]
-    ['HF001', 'HF004', 'HF005', 'HF007', 'HF008', 'HF009', 'HF010']
+    ['HF001', 'HF004', 'HF005', 'HF007', 'HF008', 'HF009', 'HF010', 'HF011']
     """
     return AuditReport(_findings(as_split(dataset, splits), None, pipelines, predictions, retrained))
 
@@ -198,12 +200,12 @@ def audit_fingerprints(
             f"audit_fingerprints.fingerprints: expected a row for each of {len(split):,} images, got {len(prints):,}. "
             "Measure the images of this very data set."
         )
-    near = near_duplicates(split, prints, distance=distance, n_jobs=n_jobs)
-    others = _findings(split, prints, pipelines, predictions, retrained)
-    return AuditReport((exact_duplicates(split, prints), near, *others))
+    search = NearSearch(split, prints, distance=distance, n_jobs=n_jobs)
+    others = _findings(split, prints, pipelines, predictions, retrained, search)
+    return AuditReport((exact_duplicates(split, prints), near_duplicates(search), *others))
 
 
-def _findings(split, prints, pipelines, predictions, retrained):
+def _findings(split, prints, pipelines, predictions, retrained, search=None):
     """Findings of the table and of the pipelines; those that need images as well, where there are fingerprints."""
     parts = None if pipelines is None else split_pipelines(pipelines)
     findings = [
@@ -214,7 +216,8 @@ def _findings(split, prints, pipelines, predictions, retrained):
         slides_as_patients(split),
         trained_encoders(split, prints, parts, retrained=retrained),
         fitted_outside(split, parts, predictions),
+        classes_by_file(split),
     ]
     if prints is not None or split.dataset.labels_per == "patient":
-        findings.append(contradicting_labels(split, prints))
+        findings.append(contradicting_labels(split, prints, search))
     return tuple(finding for finding in findings if finding is not None)

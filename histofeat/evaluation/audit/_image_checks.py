@@ -2,11 +2,12 @@
 
 import numpy as np
 import pandas as pd
+from scipy.special import pdtrc
 
 from histofeat.evaluation.audit._findings import Finding, decide
 from histofeat.evaluation.audit._near_pairs import near_pairs
 from histofeat.evaluation.audit._table_checks import Split, contradicting_patients
-from histofeat.features import HASH_BITS, Fingerprints, mirror_masks, number_rows
+from histofeat.features import HASH_BITS, Fingerprints, mirror_masks, number_rows, transposed_codes
 
 NEAR_DISTANCE = 20
 """Bits of 128 in which perceptual hashes of near-duplicates differ at most; `near_duplicates` says why."""
@@ -16,6 +17,17 @@ NEAR_BLANK = 2.0
 
 SMALLEST_PX = 16
 """Side in pixels below which a patch has no perceptual hash worth comparing."""
+
+FAR_BELOW_CHANCE = 1e-3
+"""Probability of near pairs by chance below which they are an error."""
+
+N_VIEWS = 8
+"""Ways to see an image: four quarter turns, as it is and mirrored."""
+
+#: Pairs whose distance is tested: the nearest one, the third, and the tenth.
+_RANKS = (1, 3, 10)
+#: Distances of unrelated images, by `chance_rates`: where the tail begins, how it falls, and the least spread in bits.
+_TAIL_SHARE, _TAIL_SLOPE, _SPREAD = 0.05, 4.8, 9.0
 
 
 def comparable(prints: Fingerprints) -> np.ndarray:
@@ -58,8 +70,117 @@ def exact_duplicates(split: Split, prints: Fingerprints) -> Finding:
     )  # fmt: skip
 
 
-def near_duplicates(split: Split, prints: Fingerprints, *, distance: int = NEAR_DISTANCE, n_jobs=None) -> Finding:
+def near_duplicates(search: "NearSearch") -> Finding:
     """HF003: images that look the same, though their pixels differ, on both sides of a fold.
+
+    Parameters
+    ----------
+    search : NearSearch
+        Pairs of images that look the same.
+
+    Returns
+    -------
+    finding : Finding
+        One offender for each test image that looks like a training image of its fold. An error where this is far more
+        than chance explains (``p`` below `FAR_BELOW_CHANCE`), else a warning.
+
+    Notes
+    -----
+    A pair counts where a fold puts one image on each side: only there can it change a score. Copies may be turned by
+    quarters and mirrored. Pairs of equal pixels are left to HF002. Near-blank patches (contrast below `NEAR_BLANK`) and
+    patches narrower than `SMALLEST_PX` have no perceptual hash worth comparing; they are left out and counted.
+
+    Unrelated images can have near hashes by chance; `chance_rates` says how many to expect. ``p`` is the probability of
+    pairs as near as those found: for the nearest, the third and the tenth pair, as it is and turned, the Poisson
+    probability of so many pairs within its distance, times the number of these six tests. Only pairs of different
+    patients count for ``p``: pairs of one patient are on both sides because the patient is (HF001).
+
+    The distance was chosen by ``python benchmarks/study.py near-duplicates``: of 49,378,664 pairs of IDC patches of
+    different patients outside the official test set none was near, turned or not. What the check finds of planted
+    copies is in that report and, as errors, in that of ``python benchmarks/study.py planted-leaks``.
+    """
+    found, split = search.flagged(), search.split
+    gaps = {True: {}, False: {}}
+    for row, (_, other, gap, turned) in found.items():
+        if split.patient[row] != split.patient[other]:
+            gaps[turned][frozenset((row, other))] = gap
+    looks, contrast = search.looks, search.prints.contrast
+    sides = sum(len(train) * len(test) for _, train, test in search.folds())
+    n_compared, n_turned = int((looks >= 0).sum()), sum(turned for *_, turned in found.values())
+    compared = min(sides, n_compared * (n_compared - 1) // 2)  # pairs, each once: two folds may divide the same pair
+    numbers = {
+        "test_images": len(found),
+        "turned": n_turned,
+        "by_chance": float(compared * N_VIEWS * search.rates[-1]),
+        "p": search.p_value(gaps[False].values(), gaps[True].values(), compared),
+        "distance": search.distance,
+        "compared": n_compared,
+        "near_blank": int((contrast < NEAR_BLANK).sum()),
+        "narrow": int(((contrast >= NEAR_BLANK) & (looks < 0)).sum()),
+    }
+    counts = (
+        f"Compared: {n_compared:,} images; left out as nearly blank {numbers['near_blank']:,}, as narrower than "
+        f"{SMALLEST_PX} px {numbers['narrow']:,}. Pairs expected by chance: {numbers['by_chance']:.2g}."
+    )
+    near = f"(at most {search.distance} of {HASH_BITS} bits apart, as it is, turned by quarters or mirrored)"
+    return decide(
+        "HF003", [_pair_words(split, row, fold, other, f" at distance {gap}{', turned or mirrored' if turned else ''}")
+                  for row, (fold, other, gap, turned) in sorted(found.items())],
+        f"Test images that look like a training image of their fold {near}: {len(found):,}, of them turned or mirrored "
+        f"{n_turned:,}. Probability of such near pairs of different patients by chance: {numbers['p']:.2g}. {counts}",
+        f"No test image looks like a training image of its fold {near}. {counts}",
+        "images that were turned by other angles, moved or cropped by more than about a pixel, and patches that are "
+        "nearly blank.", severity="error" if numbers["p"] < FAR_BELOW_CHANCE else "warning", **numbers,
+    )  # fmt: skip
+
+
+def chance_rates(codes: np.ndarray, patients: np.ndarray, distance: int) -> np.ndarray:
+    """Estimate the share of pairs of unrelated images whose hashes are near, for each distance.
+
+    Parameters
+    ----------
+    codes : ndarray of shape (n, 2), uint64
+        Hashes.
+    patients : ndarray of shape (n,), int
+        Number of each one's patient.
+    distance : int
+        The largest distance.
+
+    Returns
+    -------
+    rates : ndarray of shape (distance + 1,), float64
+        Share of pairs at most 0, 1, ... bits apart; 0 where there are no two patients.
+
+    Notes
+    -----
+    Hashes whose bits are shuffled between images, each with its own frequency, are no guide: tissue has much in common.
+    Of 244 million pairs of IDC patches of different patients, in each of the eight views, 18 were at most 26 bits
+    apart, where shuffled bits promise 0.015, and 310 at most 32, where they promise 19. The counts fall by a factor
+    of exp(0.53) a bit, from one pair in twenty at 55 bits to the last of them at 22. So the share within d bits is
+    ``0.05 exp(-4.8 (q05 - d) / (q50 - q05))``. Median q50 and spread are those of up to 64 n pairs of different
+    patients of the images at hand: related bits widen the spread, and with it the share. The spread is measured on
+    the upper half, ``q95 - q50``, since copies are all in the lower one, and is at least that of independent bits.
+
+    Examples
+    --------
+    >>> codes = np.random.default_rng(0).integers(0, 2**64, (1000, 2), dtype=np.uint64)
+    >>> bool(1e-11 < chance_rates(codes, np.arange(1000), 20)[20] < 1e-8)
+    True
+    """
+    steps = np.unique(np.linspace(1, max(len(codes) - 1, 1), 64).astype(int))
+    gaps = np.concatenate([
+        np.bitwise_count(codes ^ np.roll(codes, step, axis=0)).sum(axis=1)[patients != np.roll(patients, step)]
+        for step in steps
+    ])  # fmt: skip
+    if not gaps.size:
+        return np.zeros(distance + 1)
+    median, high = np.quantile(gaps, [0.5, 0.95])
+    spread = max(high - median, _SPREAD)
+    return np.minimum(1, _TAIL_SHARE * np.exp(-_TAIL_SLOPE * (median - spread - np.arange(distance + 1)) / spread))
+
+
+class NearSearch:
+    """Pairs of images whose hashes are near, as they are or with one of the two turned by quarters or mirrored.
 
     Parameters
     ----------
@@ -71,104 +192,82 @@ def near_duplicates(split: Split, prints: Fingerprints, *, distance: int = NEAR_
     n_jobs : int, optional
         Threads; None is 1, -1 all cores.
 
-    Returns
-    -------
-    finding : Finding
-        A warning; one offender for each test image that looks like a training image of its fold.
-
-    Notes
-    -----
-    A pair counts where a fold puts one image on each side: only there can it change a score. In folds by patient the
-    two belong to different patients; where folds share patients (HF001), pairs of one patient count as well. Pairs of
-    equal pixels are left to HF002. Near-blank patches (contrast below `NEAR_BLANK`) and patches narrower than
-    `SMALLEST_PX` have no perceptual hash worth comparing; they are left out and counted.
-
-    Unrelated images can have near hashes by chance. How many do is measured on the very images of the audit: every
-    image is also compared with the mirror images of the others, left to right, top to bottom and both, of which none is
-    a copy, and the mean number of test images found so is stated beside the number found. (Copies that were saved
-    mirrored raise it.)
-
-    The distance was chosen by ``python benchmarks/study.py near-duplicates``, which reported for 20 bits, on
-    9,973 IDC patches of 190 patients outside the official test set: of 49,378,664 pairs of different patients none
-    was near (0 per million, 0 % of the patches), and none of the pairs with one of the two mirrored, three times as
-    many (at most 0.02 per million by the 95 % limit). Of planted copies it found 99.9 % or more of those saved as
-    JPEG of quality 90 or 50, made 5 % darker or brighter, reduced to half and back, or enlarged to the double; 96 %
-    of those moved by a pixel along one side, 45 % of those moved by a pixel along both. At 24 bits the last are 77 %,
-    and one pair is a false alarm. Of patches faded to a contrast of 2 grey levels and saved as JPEG of quality 50,
-    half were found again; of those faded to 1 grey level, one in a hundred.
-    """
-    usable = comparable(prints)
-    looks = np.full(len(prints), -1)
-    looks[usable] = number_rows(prints.codes[usable])
-    codes = prints.codes[usable][np.unique(looks[usable], return_index=True)[1]]
-    search = _Search(split, looks, prints.image)
-    found = search.flagged(*near_pairs(codes, distance, n_jobs=n_jobs))
-    by_chance = [search.count(near_pairs(codes, distance, flip=mask, n_jobs=n_jobs)[0]) for mask in mirror_masks()]
-    numbers = {
-        "test_images": len(found),
-        "by_chance": float(np.mean(by_chance)),
-        "distance": int(distance),
-        "compared": int(usable.sum()),
-        "near_blank": int((prints.contrast < NEAR_BLANK).sum()),
-        "narrow": int(((prints.contrast >= NEAR_BLANK) & (prints.side_px < SMALLEST_PX)).sum()),
-    }
-    compared = (
-        f"(at most {distance} of {HASH_BITS} bits apart). Expected by chance alone: "
-        f"{numbers['by_chance']:.1f}, as many as look like a mirror image of another. "
-        f"Compared: {numbers['compared']:,} images; left out as nearly blank {numbers['near_blank']:,}, as narrower "
-        f"than {SMALLEST_PX} px {numbers['narrow']:,}."
-    )
-    rows = sorted(found.items())
-    return decide(
-        "HF003", [_pair_words(split, row, fold, other, f" at distance {gap}") for row, (fold, other, gap) in rows],
-        f"Test images that look like a training image of their fold: {len(found):,} {compared}",
-        f"No test image looks like a training image of its fold {compared}",
-        "images that were turned, mirrored, cropped or moved by more than about a pixel, and patches that are nearly "
-        "blank.", severity="warning", **numbers,
-    )  # fmt: skip
-
-
-class _Search:
-    """From near pairs of hashes to test images, fold by fold.
-
-    Parameters
+    Attributes
     ----------
-    split : Split
     looks : ndarray of shape (n,), int64
-        Number of each row's hash, -1 where it has none.
-    image : ndarray of shape (n,), int64
-        Number of each row's pixels.
+        Number of each row's hash, -1 where it has none worth comparing.
+    plain, turned : tuple of (ndarray of shape (m, 2), ndarray of shape (m,)), int64
+        Pairs of numbers of hashes, and their distances.
+    rates : ndarray of shape (distance + 1,), float64
+        As `chance_rates` gives them.
     """
 
-    def __init__(self, split: Split, looks: np.ndarray, image: np.ndarray):
-        self.split, self.looks, self.image = split, looks, image
-        self.n_looks = int(looks.max(initial=-1)) + 1
+    def __init__(self, split: Split, prints: Fingerprints, *, distance: int = NEAR_DISTANCE, n_jobs=None):
+        self.split, self.prints, self.image, self.distance = split, prints, prints.image, distance
+        usable = np.flatnonzero(comparable(prints))
+        self.looks = np.full(len(prints), -1)
+        self.looks[usable] = number_rows(prints.codes[usable])
+        first = usable[np.unique(self.looks[usable], return_index=True)[1]]
+        codes, self.n_looks = prints.codes[first], len(first)
+        self.plain = near_pairs(codes, distance, n_jobs=n_jobs)
+        self.turned = _turned_pairs(codes, distance, n_jobs)
+        self.rates = chance_rates(codes, split.patient[first], distance)
 
-    def count(self, pairs: np.ndarray) -> int:
-        """Number of test rows whose hash is in a pair with that of a training row of their fold."""
-        counted, ends = set(), np.concatenate([pairs, pairs[:, ::-1]])
-        for train, test in self._folds():
-            partner, _ = self._nearest(train, ends, np.zeros(len(ends), dtype=np.int64))
-            counted.update(test[partner[self.looks[test]] >= 0].tolist())
-        return len(counted)
+    def p_value(self, plain, turned, compared: int) -> float:
+        """Give the probability that unrelated images have pairs as near; see `near_duplicates`.
 
-    def flagged(self, pairs: np.ndarray, gaps: np.ndarray) -> dict[int, tuple[int, int, int]]:
-        """Give (fold, training row, distance) of the nearest for each test row that has one, of other pixels."""
-        found: dict[int, tuple[int, int, int]] = {}
-        ends, gaps = np.concatenate([pairs, pairs[:, ::-1]]), np.concatenate([gaps, gaps])
-        nearest_last = np.argsort(-gaps, kind="stable")
-        ends, gaps = ends[nearest_last], gaps[nearest_last]
-        for fold, (train, test) in enumerate(self._folds(), start=1):
-            partner, gap = self._nearest(train, ends, gaps)
-            looks, twin = self.looks[test], self._other_pixels(train, test)
-            row_of, gap_of = np.where(twin >= 0, twin, partner[looks]), np.where(twin >= 0, 0, gap[looks])
-            for at in np.flatnonzero(row_of >= 0):
-                found.setdefault(int(test[at]), (fold, int(row_of[at]), int(gap_of[at])))
+        Parameters
+        ----------
+        plain, turned : iterable of int
+            Distances of the pairs that were found, and of those that were found turned or mirrored.
+        compared : int
+            How many pairs were compared.
+        """
+        tests = [
+            pdtrc(rank - 1, compared * views * self.rates[gaps[rank - 1]])
+            for views, gaps in ((1, sorted(plain)), (N_VIEWS - 1, sorted(turned)))
+            for rank in _RANKS
+            if rank <= len(gaps)
+        ]
+        return float(min([1.0, *(2 * len(_RANKS) * test for test in tests)]))
+
+    def flagged(self) -> dict[int, tuple[int, int, int, bool]]:
+        """Give (fold, training row, distance, turned) of the nearest for each test row that has one, of other pixels.
+
+        Images that look the same as they are go before those that do so turned.
+        """
+        found: dict[int, tuple[int, int, int, bool]] = {}
+        for turned, (pairs, gaps) in ((False, self.plain), (True, self.turned)):
+            ends, both = np.concatenate([pairs, pairs[:, ::-1]]), np.concatenate([gaps, gaps])
+            nearest_last = np.argsort(-both, kind="stable")
+            ends, both = ends[nearest_last], both[nearest_last]
+            for fold, train, test in self.folds():
+                row_of, gap_of = (values[self.looks[test]] for values in self._nearest(train, ends, both))
+                if not turned:
+                    twin = self._other_pixels(train, test)
+                    row_of, gap_of = np.where(twin >= 0, twin, row_of), np.where(twin >= 0, 0, gap_of)
+                for at in np.flatnonzero(row_of >= 0):
+                    found.setdefault(int(test[at]), (fold, int(row_of[at]), int(gap_of[at]), turned))
         return found
 
-    def _folds(self):
-        for train, test in self.split.folds:
-            yield train[self.looks[train] >= 0], test[self.looks[test] >= 0]
+    def folds(self):
+        """Yield (number of the fold from 1, training rows, test rows) of the images that have a hash."""
+        for fold, (train, test) in enumerate(self.split.folds, start=1):
+            yield fold, train[self.looks[train] >= 0], test[self.looks[test] >= 0]
+
+    def two_labels(self) -> list[tuple[int, int, int, bool]]:
+        """Give (row, row, distance, turned) of images that look the same under two labels, one for two hashes."""
+        rows = pd.DataFrame({"look": self.looks, "label": self.split.dataset.y, "image": self.image})
+        rows = rows.rename_axis("row").reset_index().query("look >= 0").drop_duplicates(["look", "label"])
+        own = np.arange(self.n_looks).repeat(2).reshape(-1, 2)  # images of one hash and other pixels
+        pairs = pd.DataFrame(np.concatenate([own, self.plain[0], self.turned[0]]), columns=["a", "b"])
+        pairs["gap"] = np.concatenate([np.zeros(len(own), dtype=np.int64), self.plain[1], self.turned[1]])
+        pairs["turned"] = np.arange(len(pairs)) >= len(own) + len(self.plain[0])
+        pairs = pairs.merge(rows, left_on="a", right_on="look").merge(rows, left_on="b", right_on="look")
+        pairs = pairs[(pairs["label_x"] != pairs["label_y"]) & (pairs["image_x"] != pairs["image_y"])]
+        pairs[["row_x", "row_y"]] = np.sort(pairs[["row_x", "row_y"]].to_numpy(), axis=1)
+        pairs = pairs.sort_values(["turned", "gap"]).drop_duplicates(["row_x", "row_y"])
+        return list(pairs[["row_x", "row_y", "gap", "turned"]].itertuples(index=False, name=None))
 
     def _nearest(self, train, ends, gaps) -> tuple[np.ndarray, np.ndarray]:
         """Training row with the nearest other hash, and its distance, for each hash; -1 where there is none."""
@@ -196,7 +295,21 @@ class _Search:
         return twin
 
 
-def contradicting_labels(split: Split, prints: Fingerprints | None) -> Finding:
+def _turned_pairs(codes, distance, n_jobs):
+    """Near pairs with one of the two turned or mirrored, as (pairs, distances); a pair is there once for each view."""
+    n = len(codes)
+    found = [
+        near_pairs(np.concatenate([codes, transposed_codes(codes)]), distance, flip=mask, n_jobs=n_jobs)
+        for mask in [(0, 0), *mirror_masks()]
+    ]
+    pairs, gaps = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    mirrored = np.arange(len(pairs)) >= len(found[0][0])
+    # Two transposed images are as near as the two themselves; an image may be near its own mirror image.
+    wanted = (pairs[:, 0] < n) & ((pairs[:, 1] >= n) | mirrored) & (pairs[:, 0] != pairs[:, 1] - n)
+    return pairs[wanted] % max(n, 1), gaps[wanted]
+
+
+def contradicting_labels(split: Split, prints: Fingerprints | None, search: NearSearch | None = None) -> Finding:
     """HF006: one image, or one patient, under two labels.
 
     Parameters
@@ -204,23 +317,39 @@ def contradicting_labels(split: Split, prints: Fingerprints | None) -> Finding:
     split : Split
     prints : Fingerprints or None
         Of all rows; without them patients alone are compared.
+    search : NearSearch, optional
+        Images that look the same; without it only those of equal pixels are compared.
 
     Returns
     -------
     finding : Finding
         An error where ``dataset.labels_per`` is "patient": a patient has one diagnosis, and copies under two labels
-        make a score of that patient meaningless (13412 in BreakHis). A warning where labels are those of patches:
-        equal patches under two labels are noise of the annotation, which any score on these data contains. One offender
-        for each patient and for each image with more than one label.
+        make a score of that patient meaningless (13412 in BreakHis); images that only look the same count where chance
+        does not explain them, as for HF003. A warning where labels are those of patches: equal patches under two labels
+        are noise of the annotation, which any score on these data contains. One offender for each patient, for each
+        image and for each pair of images that look the same with more than one label.
     """
-    per_patient = split.dataset.labels_per == "patient"
+    per_patient, names = split.dataset.labels_per == "patient", split.dataset.target_names
     patients, images = contradicting_patients(split), _images_with_two_labels(split, prints)
-    looked_at = [*(["patients"] if per_patient else []), *(["images of equal pixels"] if prints is not None else [])]
+    near = [] if search is None else search.two_labels()
+    gaps = [[gap for *_, gap, turned in near if turned == which] for which in (False, True)]
+    beyond = bool(near) and search.p_value(*gaps, search.n_looks * (search.n_looks - 1) // 2) < FAR_BELOW_CHANCE
+    alike = [
+        f"{' and '.join(f'{split.name(row)} ({names[split.dataset.y[row]]})' for row in rows)} at distance {gap}"
+        for *rows, gap, _ in near
+    ]
+    looked_at = [
+        *(["patients"] if per_patient else []), *(["images of equal pixels"] if prints is not None else []),
+        *(["images that look the same"] if search is not None else []),
+    ]  # fmt: skip
     return decide(
-        "HF006", [*patients, *images], f"With two labels: {len(patients):,} patients, {len(images):,} images.",
+        "HF006", [*patients, *images, *alike],
+        """Give (row, row, distance, turned) of images that look the same under two labels, one for any two hashes."""
+        "the same.",
         f"Each label stands alone ({' and '.join(looked_at)} were compared).",
         "labels that are wrong and nowhere contradicted." if prints is not None else "images, which were not compared.",
-        severity="error" if per_patient else "warning", patients=len(patients), images=len(images),
+        severity="error" if per_patient and (patients or images or beyond) else "warning",
+        patients=len(patients), images=len(images), pairs=len(alike),
     )  # fmt: skip
 
 

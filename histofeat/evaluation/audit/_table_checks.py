@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import bdtrc
 
 from histofeat.evaluation.audit._findings import Finding, decide, not_applicable
 from histofeat.exceptions import DatasetError
@@ -286,6 +287,53 @@ def slides_as_patients(split: Split) -> Finding:
         "HF010", [f"{stem}: {' and '.join(names)}" for stem, names in groups.items()],
         f"Patients whose slides count as patients: {len(groups):,}, with {sum(map(len, groups.values())):,} ids.",
         "No two ids look like slides of one patient.", unseen, patients=len(groups),
+    )  # fmt: skip
+
+
+def classes_by_file(split: Split) -> Finding:
+    """HF011: the format or the size of the files tells the class.
+
+    Parameters
+    ----------
+    split : Split
+        Ends of the file names, and the columns ``height`` and ``width`` where there are some.
+
+    Returns
+    -------
+    finding : Finding
+        A warning: what is learnt may be the file. One offender for the format and for the size.
+
+    Notes
+    -----
+    Each patch gets the commonest class of the patches of other patients with its format, or its size. This is an issue
+    where it removes half the errors of the commonest class of all, and where so many hits would come by chance, counted
+    as if each patient were one patch, with a probability below 0.001.
+    """
+    frame, y, n_classes = split.dataset.frame, split.dataset.y, len(split.dataset.target_names)
+    kinds = {"format": [PurePath(path).suffix.lower() for path in frame["path"]]}
+    if {"height", "width"} <= set(frame.columns):
+        kinds["size"] = list(zip(frame["height"], frame["width"], strict=True))
+    totals = np.bincount(y, minlength=n_classes)
+    common = totals.max() / len(y)
+    found = []
+    for kind, values in kinds.items():
+        code, names = pd.factorize(pd.Series(values, dtype=object))
+        group = split.patient * len(names) + code
+        places, group = np.unique(group, return_inverse=True)
+        own, every = np.zeros((len(places), n_classes)), np.zeros((len(names), n_classes))
+        np.add.at(own, (group, y), 1)
+        np.add.at(every, (code, y), 1)
+        others = every[places % len(names)] - own
+        told = np.where(others.any(axis=1), others.argmax(axis=1), totals.argmax())
+        share = own[np.arange(len(places)), told].sum() / len(y)
+        hits = round(share * len(split.ids))
+        if share - common >= (1 - common) / 2 and bdtrc(hits - 1, len(split.ids), common) < 1e-3:
+            found.append(f"the {kind} of the file tells the class of {share:.1%} of the patches")
+    return decide(
+        "HF011", found, f"Files that tell the class; the commonest class alone has {common:.1%} of the patches.",
+        f"The class cannot be told from the {' or the '.join(kinds)} of the files.",
+        "what else differs by class: scanner, stain, site, compression of one format.", severity="warning",
+        commonest=float(common),
     )  # fmt: skip
 
 
