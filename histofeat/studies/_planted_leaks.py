@@ -219,10 +219,10 @@ def false_alarms(dataset, prints, *, n_splits=CLEAN_SPLITS, random_state=0):
 def run_planted_leaks(options, runtime):
     """Plant leaks on patients outside the official test set; look for false alarms there and on BreakHis."""
     dataset = load_development_patients(options.data, quick=options.quick, random_state=options.seed)
-    folder = options.data / "breakhis"
-    samples = [dataset, *([load_breakhis(folder)] if folder.is_dir() else [])]
+    beside = [folder / "breakhis" for folder in options.data]
+    samples = [dataset, *(load_breakhis(folder) for folder in beside if folder.is_dir())]
     prints = [extract([ImageFingerprint()], one.X, n_jobs=runtime.n_jobs).features[0] for one in samples]
-    n_trials, n_splits = (2, 5) if options.quick else (options.trials, CLEAN_SPLITS)
+    n_trials, n_splits = (1, 5) if options.quick else (options.trials, CLEAN_SPLITS)
     rows = plant_leaks(dataset, prints[0], n_trials=n_trials, random_state=options.seed, runtime=runtime)
     alarms = [false_alarms(*one, n_splits=n_splits) for one in zip(samples, prints, strict=True)]
     results = {"leaks": rows, "false_alarms": alarms, "patients": PATIENTS, "patches": PATCHES}

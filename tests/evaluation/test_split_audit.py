@@ -171,6 +171,61 @@ class TestContradictingPatients:
             report.finding("HF006")
 
 
+class TestFilesByClass:
+    """Thirty patients with three patches each, half of them of each class."""
+
+    PATIENTS = np.repeat(np.arange(30), 3)
+    Y = (PATIENTS % 2).astype(int)
+
+    def finding(self, paths=None, y=None, **columns):
+        dataset = dataset_of(self.PATIENTS, self.Y if y is None else y)
+        frame = dataset.frame.assign(**columns)
+        if paths is not None:
+            frame["path"] = [f"/data/{k}{suffix}" for k, suffix in enumerate(paths)]
+        halves = [(np.arange(45), np.arange(45, 90))]
+        return cheap_findings(PatchDataset(frame, NAMES, "mine", root="/data"), halves).finding("HF011")
+
+    def test_a_format_for_each_class(self):
+        found = self.finding(np.where(self.Y, ".JPG", ".png"))
+        assert (found.status, found.severity) == ("issue", "warning")
+        assert found.offenders == ("the format of the file tells the class of 100.0% of the patches",)
+        assert found.numbers == {"commonest": 0.5}
+
+    def test_a_size_for_each_class(self):
+        found = self.finding(height=np.where(self.Y, 50, 60), width=50)
+        assert found.offenders == ("the size of the file tells the class of 100.0% of the patches",)
+
+    def test_formats_and_sizes_at_random(self):
+        rng = np.random.default_rng(0)
+        found = self.finding(rng.choice([".png", ".jpg"], 90), height=rng.integers(40, 60, 90), width=50)
+        assert found.status == "passed"
+        assert "from the format or the size of the files" in found.detail
+
+    def test_what_only_the_own_patient_has_tells_nothing(self):
+        assert self.finding(height=self.PATIENTS + 40, width=50).status == "passed"
+
+    def test_three_patients_are_no_proof(self):
+        y = np.arange(90) // 87
+        found = self.finding(np.where(y, ".jpg", ".png"), y=y)
+        assert found.status == "passed"
+
+    def test_agrees_with_a_loop(self):
+        from scipy.stats import binom
+
+        rng = np.random.default_rng(1)
+        for noise in (0.05, 0.2, 0.4):
+            suffix = np.where(rng.random(90) < noise, 1 - self.Y, self.Y)
+            hits = 0
+            for row in range(90):
+                others = self.Y[(suffix == suffix[row]) & (self.PATIENTS[row] != self.PATIENTS)]
+                hits += np.bincount(others, minlength=2).argmax() == self.Y[row]
+            p = binom.sf(round(hits / 3) - 1, 30, 0.5)
+            found = self.finding(np.where(suffix, ".jpg", ".png"))
+            assert found.status == ("issue" if hits / 90 >= 0.75 and p < 1e-3 else "passed")
+            if found.status == "issue":
+                assert f"{hits / 90:.1%}" in found.offenders[0]
+
+
 class TestWhole:
     def test_folds_by_patient_pass_and_folds_by_patch_do_not(self, cohort, tmp_path):
         store = tmp_path / "features.sqlite"
@@ -287,7 +342,7 @@ class TestCheck:
     @pytest.mark.parametrize("code", CODES)
     def test_every_error_is_refused_and_can_be_accepted(self, code):
         report = AuditReport((made(code),))
-        leak = code in ("HF001", "HF002", "HF005", "HF007", "HF009", "HF010")
+        leak = code in ("HF001", "HF002", "HF003", "HF005", "HF007", "HF009", "HF010")
         message = rf'{code} {CODES[code]}: .* 2: a; b.*accept_findings=\("{code}",\)'
         with pytest.raises(ValueError, match=message) as got:
             check_audit(report)

@@ -7,11 +7,17 @@ import cv2
 import numpy as np
 import pytest
 from scipy.fft import dctn
+from scipy.stats import poisson
 from sklearn.base import clone
 from test_split_audit import dataset_of
 
 from histofeat.evaluation import NEAR_DISTANCE, audit_fingerprints, audit_split, count_distances
+from histofeat.evaluation.audit import _image_checks
+from histofeat.evaluation.audit._findings import check_audit
+from histofeat.evaluation.audit._image_checks import NearSearch, chance_rates
 from histofeat.evaluation.audit._near_pairs import MAX_DISTANCE, near_pairs
+from histofeat.evaluation.audit._table_checks import as_split
+from histofeat.exceptions import GroupLeakageError
 from histofeat.features import (
     ColorHistogram,
     Fingerprints,
@@ -20,6 +26,7 @@ from histofeat.features import (
     extract,
     mirror_masks,
     number_rows,
+    transposed_codes,
 )
 from histofeat.features._image_fingerprint import _frequencies
 from histofeat.images import read_patch
@@ -120,6 +127,18 @@ class TestFingerprint:
         for mask, mirrored in zip(mirror_masks(), mirrors, strict=True):
             gaps = np.bitwise_count(Fingerprints.of(ImageFingerprint().transform(mirrored)).codes ^ codes ^ mask)
             assert gaps.max() == 0
+
+    def test_swapped_rows_and_columns_swap_frequencies(self, eight):
+        narrow = [patch[:, :30] for patch in eight]
+        for images in (eight, narrow):
+            codes, swapped = (
+                Fingerprints.of(ImageFingerprint().transform(some)).codes
+                for some in (images, [patch.transpose(1, 0, 2).copy() for patch in images])
+            )
+            assert np.bitwise_count(transposed_codes(codes) ^ swapped).max() == 0
+        turned = Fingerprints.of(ImageFingerprint().transform([np.rot90(p).copy() for p in eight])).codes
+        codes = Fingerprints.of(ImageFingerprint().transform(eight)).codes
+        assert np.bitwise_count(transposed_codes(codes) ^ mirror_masks()[1] ^ turned).max() == 0
 
     def test_copies_stay_near_and_others_do_not(self, eight):
         def gaps(change):
@@ -297,11 +316,12 @@ class TestNearDuplicates:
     def test_caught_with_the_distance(self, eight):
         eight[6] = jpeg(eight[1])
         found = audited(eight).finding("HF003")
-        assert (found.severity, found.status) == ("warning", "issue")
+        assert found.is_error
         assert found.offenders[0].startswith("6.png, tested in fold 1, and 1.png at distance ")
         assert found.offenders[0].endswith("(patients g and b)")
         assert found.numbers["test_images"] == 1
-        assert found.numbers["by_chance"] == 0
+        assert found.numbers["turned"] == 0
+        assert 0 < found.numbers["p"] < found.numbers["by_chance"] < 1e-3
 
     def test_passed(self, eight):
         eight[1] = jpeg(eight[0])
@@ -340,11 +360,49 @@ class TestNearDuplicates:
             "compared": 4, "near_blank": 2, "narrow": 2,
         }  # fmt: skip
 
-    def test_mirrored_copies_raise_what_is_expected_by_chance(self, eight):
-        eight[6] = eight[1][:, ::-1].copy()
+    @pytest.mark.parametrize("view", range(1, 8))
+    def test_turned_and_mirrored_copies_are_found(self, eight, view):
+        seen = np.rot90(eight[1], view % 4)
+        eight[6] = jpeg(np.ascontiguousarray(seen[:, ::-1] if view >= 4 else seen), 80)
         found = audited(eight).finding("HF003")
-        assert found.status == "passed"
-        assert found.numbers["by_chance"] == pytest.approx(1 / 3)
+        assert found.is_error
+        assert (found.numbers["test_images"], found.numbers["turned"]) == (1, 1)
+        assert "and 1.png at distance" in found.offenders[0]
+        assert ", turned or mirrored (patients g and b)" in found.offenders[0]
+
+    def test_an_image_that_is_its_own_mirror_image_is_no_copy(self, eight):
+        half = eight[1][:, :25]
+        eight[1] = np.concatenate([half, half[:, ::-1]], axis=1)
+        assert audited(eight).finding("HF003").status == "passed"
+        assert audited(eight).finding("HF006").status == "passed"
+
+    def test_it_can_be_accepted_by_its_code(self, eight):
+        eight[6] = jpeg(eight[1])
+        report = audited(eight)
+        with pytest.raises(GroupLeakageError, match=r'HF003 near-duplicates: expected none, got 1: .*\("HF003",\)'):
+            check_audit(report)
+        assert check_audit(report, ("HF003",)).accepted == ("HF003",)
+
+    def test_what_chance_explains_is_a_warning(self, eight, monkeypatch):
+        eight[6] = jpeg(eight[1])
+        monkeypatch.setattr(_image_checks, "chance_rates", lambda codes, patients, distance: np.ones(distance + 1))
+        found = audited(eight).finding("HF003")
+        assert (found.status, found.severity, found.numbers["p"]) == ("issue", "warning", 1.0)
+        assert found.numbers["by_chance"] == 8 * 16  # 4 test images, 4 training images, 8 views
+
+    def test_pairs_of_one_patient_are_the_business_of_hf001(self, eight):
+        eight[6] = jpeg(eight[1])
+        found = audited(eight, patients="abcdefbh").finding("HF003")
+        assert (found.status, found.severity, found.numbers["p"]) == ("issue", "warning", 1.0)
+
+    def test_one_patient_has_no_unrelated_pairs(self, eight):
+        assert audited(eight, patients="aaaaaaaa").finding("HF003").numbers["by_chance"] == 0
+
+    def test_pairs_that_several_folds_divide_count_once(self, eight):
+        halves, others = ([0, 1, 2, 3], [4, 5, 6, 7]), ([0, 1, 6, 7], [2, 3, 4, 5])
+        folds = [halves, halves[::-1], others]
+        rates = audited(eight, folds, distance=31).finding("HF003").numbers["by_chance"]
+        assert rates == pytest.approx(audited(eight, distance=31).finding("HF003").numbers["by_chance"] * 28 / 16)
 
     def test_distance_is_passed_on(self, eight):
         eight[6] = cv2.warpAffine(eight[1], np.float32([[1, 0, 1], [0, 1, 0]]), (50, 50), borderMode=cv2.BORDER_REFLECT)
@@ -374,7 +432,98 @@ class TestNearDuplicates:
             assert gap == bits[row, partner] == bits[row, train][near[row, train]].min()
 
 
+class TestChance:
+    """The null of near pairs."""
+
+    def test_tail_of_all_pairs(self):
+        """By hand: all pairs of different patients, and the line through their quantiles."""
+        rng = np.random.default_rng(0)
+        codes, patients = rng.integers(0, 2**64, (60, 2), dtype=np.uint64), np.arange(60) // 2
+        bits = np.unpackbits(codes.view(np.uint8), axis=1)
+        gaps = [
+            (bits[i] != bits[j]).sum() for i in range(60) for j in range(60) if i != j and patients[i] != patients[j]
+        ]
+        median, high = np.quantile(gaps, [0.5, 0.95])
+        spread = max(high - median, 9)
+        expected = [0.05 * np.exp(-4.8 * (median - spread - d) / spread) for d in range(21)]
+        assert chance_rates(codes, patients, 20) == pytest.approx(expected)
+
+    def test_related_bits_widen_the_tail(self):
+        rng = np.random.default_rng(0)
+        bits = rng.integers(0, 2, (500, 128)).astype(np.uint8)
+        related = bits[:, np.arange(128) // 2 * 2]  # each second bit repeats the one before it
+        words = [np.packbits(np.ascontiguousarray(some), axis=1).view("<u8") for some in (bits, related)]
+        rates = [chance_rates(codes, np.arange(500), 20)[20] for codes in words]
+        assert rates[1] > 1000 * rates[0]
+
+    def test_copies_do_not_move_it(self):
+        rng = np.random.default_rng(0)
+        codes, patients = rng.integers(0, 2**64, (100, 2), dtype=np.uint64), np.arange(800)
+        many = chance_rates(np.tile(codes, (8, 1)), patients, 20)
+        assert many == pytest.approx(chance_rates(codes, patients[:100], 20), rel=1)
+
+    @pytest.mark.parametrize(("plain", "turned"), [([3], []), ([], [0, 9]), ([12, 4, 20, 9], [7] * 12), ([], [])])
+    def test_p_is_the_smallest_of_six_poisson_tails(self, eight, plain, turned):
+        split = as_split(dataset_of(list("abcdefgh")), HALVES)
+        search = NearSearch(split, Fingerprints.of(ImageFingerprint().transform(eight)))
+        search.rates = np.logspace(-9, -4, 21)
+        tails = [1 / 6]
+        for views, gaps in ((1, plain), (7, turned)):
+            for rank in (1, 3, 10):
+                if rank <= len(gaps):
+                    tails.append(poisson.sf(rank - 1, views * 5000 * search.rates[sorted(gaps)[rank - 1]]))
+        assert search.p_value(plain, turned, 5000) == pytest.approx(min(1, 6 * min(tails)))
+
+    def test_p_is_no_smaller_than_it_should_be(self):
+        """Size: of 2,000 draws from the null at 5 %, not more have p below 0.05."""
+        rng, search = np.random.default_rng(0), NearSearch.__new__(NearSearch)
+        search.rates = 1e-6 * np.exp(0.53 * (np.arange(21) - 20))
+        steps = np.diff(search.rates, prepend=0)
+        for compared in (1e5, 1e6, 1e7):
+            found = [
+                [np.repeat(np.arange(21), rng.poisson(views * compared * steps)) for views in (1, 7)]
+                for _ in range(2000)
+            ]
+            assert np.mean([search.p_value(*gaps, compared) < 0.05 for gaps in found]) <= 0.05
+
+
 class TestContradictingLabels:
+    @pytest.mark.parametrize("change", [jpeg, lambda patch: np.rot90(patch).copy()], ids=["saved again", "turned"])
+    @pytest.mark.parametrize("labels_per", ["patch", "patient"])
+    def test_copies_under_another_label(self, eight, change, labels_per):
+        eight[3] = change(eight[0])
+        found = audited(eight, y=[0, 1, 0, 1, 0, 1, 0, 1], labels_per=labels_per).finding("HF006")
+        assert (found.status, found.is_error) == ("issue", labels_per == "patient")
+        assert found.offenders[0].startswith("0.png (benign) and 3.png (malignant) at distance ")
+        assert found.numbers == {"patients": 0, "images": 0, "pairs": 1}
+
+    def test_copies_of_one_hash_and_several_labels(self, eight):
+        eight[3], eight[5] = eight[0] + 3, eight[0] + 2
+        found = audited(eight, y=[0, 1, 0, 1, 0, 2, 0, 1], target_names=("a", "b", "c")).finding("HF006")
+        assert [words.split(" at ")[0] for words in sorted(found.offenders)] == [
+            "0.png (a) and 3.png (b)", "0.png (a) and 5.png (c)", "3.png (b) and 5.png (c)",
+        ]  # fmt: skip
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_agrees_with_comparing_all_in_all_views(self, seed):
+        rng = np.random.default_rng(seed)
+        images = [patch_of(k) for k in rng.integers(0, 12, 24)]
+        images = [jpeg(np.rot90(patch, rng.integers(4)).copy(), int(rng.integers(30, 95))) for patch in images]
+        y = rng.integers(0, 2, 24)
+        prints = Fingerprints.of(ImageFingerprint().transform(images))
+        near = np.zeros((24, 24), dtype=bool)
+        for view in range(8):
+            seen = [np.rot90(p[:, ::-1] if view >= 4 else p, view % 4).copy() for p in images]
+            codes = Fingerprints.of(ImageFingerprint().transform(seen)).codes
+            near |= np.bitwise_count(codes[:, None] ^ prints.codes[None]).sum(axis=2) <= NEAR_DISTANCE
+        near &= prints.image[:, None] != prints.image[None]
+        expected = {(i, j) for i in range(24) for j in range(i) if near[i, j] and y[i] != y[j]}
+        split = as_split(dataset_of(range(24), y), [(range(12), range(12, 24))])
+        found = NearSearch(split, prints)
+        assert {(j, i) for i, j, *_ in found.two_labels()} == expected
+        flagged = {row for row in range(12, 24) if near[row, :12].any()}
+        assert set(found.flagged()) == flagged
+
     def test_caught_as_a_warning(self, eight):
         eight[3] = eight[0].copy()
         found = audited(eight, y=[0, 1, 0, 1, 0, 1, 0, 1]).finding("HF006")
@@ -385,13 +534,13 @@ class TestContradictingLabels:
         eight[3] = eight[0].copy()
         found = audited(eight, y=[0, 1, 0, 1, 0, 1, 0, 1], labels_per="patient").finding("HF006")
         assert found.is_error
-        assert found.numbers == {"patients": 0, "images": 1}
+        assert found.numbers == {"patients": 0, "images": 1, "pairs": 0}
 
     def test_passed(self, eight):
         eight[2] = eight[0].copy()
         found = audited(eight, y=[0, 1, 0, 1, 0, 1, 0, 1]).finding("HF006")
         assert found.status == "passed"
-        assert "images of equal pixels were compared" in found.detail
+        assert "images of equal pixels and images that look the same were compared" in found.detail
 
 
 def test_fingerprints_of_other_rows_are_refused(patches):

@@ -12,8 +12,8 @@ from histofeat.features import HASH_BITS, Fingerprints, mirror_masks, number_row
 NEAR_DISTANCE = 20
 """Bits of 128 in which perceptual hashes of near-duplicates differ at most; `near_duplicates` says why."""
 
-NEAR_BLANK = 2.0
-"""Contrast in grey levels below which a patch is nearly blank, and its perceptual hash that of noise."""
+NEAR_BLANK = 4.0
+"""Contrast in grey levels below which a patch is nearly blank: its hash is that of noise, or of a speck at its edge."""
 
 SMALLEST_PX = 16
 """Side in pixels below which a patch has no perceptual hash worth comparing."""
@@ -95,7 +95,7 @@ def near_duplicates(search: "NearSearch") -> Finding:
     probability of so many pairs within its distance, times the number of these six tests. Only pairs of different
     patients count for ``p``: pairs of one patient are on both sides because the patient is (HF001).
 
-    The distance was chosen by ``python benchmarks/study.py near-duplicates``: of 49,378,664 pairs of IDC patches of
+    The distance was chosen by ``python benchmarks/study.py near-duplicates``: of 49 million pairs of IDC patches of
     different patients outside the official test set none was near, turned or not. What the check finds of planted
     copies is in that report and, as errors, in that of ``python benchmarks/study.py planted-leaks``.
     """
@@ -259,10 +259,13 @@ class NearSearch:
         """Give (row, row, distance, turned) of images that look the same under two labels, one for two hashes."""
         rows = pd.DataFrame({"look": self.looks, "label": self.split.dataset.y, "image": self.image})
         rows = rows.rename_axis("row").reset_index().query("look >= 0").drop_duplicates(["look", "label"])
-        own = np.arange(self.n_looks).repeat(2).reshape(-1, 2)  # images of one hash and other pixels
+        # Images of one hash and other pixels, and those of near hashes.
+        own = np.repeat(rows["look"][rows["look"].duplicated()].unique()[:, None], 2, axis=1)
         pairs = pd.DataFrame(np.concatenate([own, self.plain[0], self.turned[0]]), columns=["a", "b"])
         pairs["gap"] = np.concatenate([np.zeros(len(own), dtype=np.int64), self.plain[1], self.turned[1]])
         pairs["turned"] = np.arange(len(pairs)) >= len(own) + len(self.plain[0])
+        if pairs.empty:
+            return []
         pairs = pairs.merge(rows, left_on="a", right_on="look").merge(rows, left_on="b", right_on="look")
         pairs = pairs[(pairs["label_x"] != pairs["label_y"]) & (pairs["image_x"] != pairs["image_y"])]
         pairs[["row_x", "row_y"]] = np.sort(pairs[["row_x", "row_y"]].to_numpy(), axis=1)

@@ -1,0 +1,128 @@
+"""Leaks that are planted on real patches: each is what it says, and the page counts what the audit finds of them."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from histofeat import make_cohort
+from histofeat.datasets.synthetic._cohort_folder import MANIFEST
+from histofeat.features import Fingerprints, ImageFingerprint, Runtime
+from histofeat.model_selection import PatientHoldOuts
+from histofeat.studies import _planted_leaks
+from histofeat.studies._planted_leaks import Trial, false_alarms, leaks, plant_leaks
+
+FOUND_BY = {
+    "split by patch": "HF001",
+    "one patient under two spellings": "HF009",
+    "slides as patients": "HF010",
+    "sections as patients": "HF005",
+    "copy: same pixels, under another patient": "HF002",
+    "copy: saved again as JPEG of quality 90": "HF003",
+    "copy: mirrored": "HF003",
+    "copy: turned by a quarter": "HF003",
+    "copy: same pixels under another label": "HF006",
+    "copy: JPEG of quality 90 under another label": "HF006",
+    "augmented before the split": "HF003",
+    "other file format by class": "HF011",
+    "encoder trained on a tested patient": "HF007",
+}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A cohort with files, and its fingerprints."""
+    root = tmp_path_factory.mktemp("planted") / "idc"
+    dataset = make_cohort(n_patients=24, patches_per_patient=8, random_state=1, root=root)
+    return dataset, ImageFingerprint().transform(dataset.X), root
+
+
+@pytest.fixture(scope="module")
+def finished(loaded_script, made, tmp_path_factory):
+    (made[2] / MANIFEST).unlink()  # now it reads as a folder of IDC patches
+    output = tmp_path_factory.mktemp("reports") / "planted"
+    with loaded_script("study.py") as module:
+        words = ["planted-leaks", "--data", str(made[2].parent), "--quick", "--n-jobs", "1", "--output", str(output)]
+        assert module.main(words) == 0
+    return output, json.loads((output / "metrics.json").read_text(encoding="utf-8"))["results"]
+
+
+def test_the_page_and_the_tables(finished):
+    output, results = finished
+    table = pd.read_csv(output / "leaks.csv", keep_default_na=False)
+    assert len(table) == len(results["leaks"]) == 1 + len(leaks())
+    assert len(leaks()) >= 20
+    assert (table[["caught", "warned", "missed"]].sum(axis=1) == table["trials"]).all()
+    page = (output / "report.md").read_text(encoding="utf-8")
+    assert all(f"| {name} |" in page for name in leaks())
+    assert [row["errors"] for row in results["false_alarms"]] == [0]
+
+
+def test_what_is_found_of_each(finished):
+    rows = {row["leak"]: row for row in finished[1]["leaks"]}
+    assert (rows["nothing"]["missed"], rows["nothing"]["codes"]) == (1, "")
+    for leak, code in FOUND_BY.items():
+        assert code in rows[leak]["codes"], leak
+        assert rows[leak]["missed"] == 0, leak
+    assert rows["other file format by class"]["warned"] == 1
+
+
+@pytest.mark.parametrize("name", list(leaks()))
+def test_a_leak_changes_what_it_says(made, name):
+    dataset, prints, _ = made
+    before, trial = Trial(dataset, prints, 3), Trial(dataset, prints, 3)
+    leaks()[name](trial)
+    added = len(trial.frame) - len(before.frame)
+    assert len(trial.prints) == len(trial.frame)
+    if not name.startswith("copy"):
+        assert added == (len(before.frame) if name.startswith("augmented") else 0)
+        return
+    assert added == 1
+    train, test = trial.folds[0]
+    new = trial.frame.iloc[-1]
+    assert len(before.frame) in train
+    assert new["patient"] in set(trial.frame["patient"][train[:-1]])
+    assert new["patient"] not in set(trial.frame["patient"][test])
+    copies = Fingerprints.of(trial.prints)
+    same = copies.image[:-1] == copies.image[-1]
+    assert same.any() == ("same pixels" in name)
+    if same.any():
+        source = int(np.flatnonzero(same)[0])
+        assert source in test
+        assert (trial.frame["label"][source] != new["label"]) == ("label" in name)
+
+
+def test_trials_are_repeated_by_their_seed(made, monkeypatch):
+    monkeypatch.setattr(_planted_leaks, "PATIENTS", 8)
+    monkeypatch.setattr(_planted_leaks, "leaks", lambda: {"split by patch": leaks()["split by patch"]})
+    rows = [plant_leaks(*made[:2], n_trials=2, random_state=5, runtime=Runtime()) for _ in range(2)]
+    assert rows[0] == rows[1]
+    assert [row["caught"] for row in rows[0]] == [0, 2]
+    first, again, other = (Trial(*made[:2], seed).frame["path"].tolist() for seed in (0, 0, 1))
+    assert first == again != other
+
+
+def test_false_alarms_are_counted_split_by_split(made):
+    dataset, prints, _ = made
+    assert false_alarms(dataset, prints, n_splits=3)["errors"] == 0
+    copied = prints.copy()
+    copied[-1] = copied[0]
+    row = false_alarms(dataset, copied, n_splits=12)
+    splits = list(PatientHoldOuts(12).split(dataset.X, dataset.y, groups=dataset.patients))
+    divided = sum((0 in train) != (len(dataset) - 1 in train) for train, _ in splits)
+    assert row["errors"] == divided
+    assert 0 < divided < 12
+
+
+@pytest.mark.slow
+def test_real_patches(real_data):
+    from histofeat.studies import load_development_patients
+
+    dataset = load_development_patients(real_data, quick=True)
+    rows = {
+        row["leak"]: row
+        for row in plant_leaks(dataset, ImageFingerprint().transform(dataset.X), n_trials=3, runtime=Runtime())
+    }
+    assert rows["nothing"]["codes"] == ""
+    assert all(rows[leak]["missed"] == 0 for leak in FOUND_BY)
