@@ -125,12 +125,16 @@ def _augmented(views, jpeg):
 
 
 def _two_spellings(trial):
+    """Train on the half of a tested patient's patches, under another spelling of the id."""
     ids = "P-" + trial.frame["patient"].astype(str)
     spellings = (lambda x: x.lower(), lambda x: x.replace("-", "_"), lambda x: x.replace("P-", "P-0"), "{} ".format)
-    one = ids == trial.rng.choice(ids[ids.duplicated()])
-    half = one & (np.cumsum(one) % 2 == 0)
-    trial.frame = trial.frame.assign(patient=ids.mask(half, ids.map(spellings[trial.rng.integers(len(spellings))])))
-    trial.divide(trial.frame["patient"].to_numpy(str))
+    train, test = trial.folds[0]
+    tested = ids.iloc[test]
+    rows = np.flatnonzero(ids == trial.rng.choice(tested[tested.duplicated()]))
+    moved = [int(row) for row in rows[1::2]]
+    ids.iloc[moved] = spellings[trial.rng.integers(len(spellings))](ids[rows[0]])
+    trial.frame = trial.frame.assign(patient=ids)
+    trial.folds = [([*train, *moved], [row for row in test if row not in moved])]
 
 
 def _by_halves(trial, first, second):
