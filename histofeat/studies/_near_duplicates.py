@@ -8,14 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.stats import chi2
 
-from histofeat.evaluation import NEAR_DISTANCE, comparable, count_distances
+from histofeat.evaluation import NEAR_DISTANCE, chance_rates, comparable, near_pairs, turned_pairs
 from histofeat.features import Fingerprints, ImageFingerprint, Runtime, extract, mirror_masks, transposed_codes
 from histofeat.images import read_patch
 from histofeat.studies._study import Findings, Study, load_development_patients
 
-DISTANCES = (0, 4, 8, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30, 32, 34, 36)
+DISTANCES = (0, 4, 8, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30, 31)
 #: Share of each kind of copy that the chosen distance has to find.
 REQUIRED = 0.95
 #: Kinds of copies that do not count for the choice: two pixels' worth of shift or more, on patches of fifty.
@@ -120,10 +119,9 @@ def _distances(codes, others):
 
 
 def count_false_alarms(codes, patients):
-    """Count pairs of different patients within each distance, as they are and with one of the two mirrored.
+    """Count pairs of different patients within each distance, as they are and with one of the two turned or mirrored.
 
-    Patches of different patients are not copies of each other, and mirrored ones even less. The second count has three
-    times as many pairs; the turned views that the audit compares as well look like these.
+    Patches of different patients are not copies of each other.
 
     Parameters
     ----------
@@ -133,43 +131,28 @@ def count_false_alarms(codes, patients):
     Yields
     ------
     row : dict
-        One per distance: counts, rates per million pairs, the share of patches with a near one, the upper 95 % limit,
-        and ``full_set_pairs``, the pairs to expect by chance in the whole of IDC.
+        One per distance: ``pairs``, the same per million, the share of patches with a near one; ``turned_pairs``, those
+        that are near in one of seven views; ``by_chance``, the pairs that the audit expects as they are by chance, and
+        ``full_set_pairs``, the same for the whole of IDC.
     """
-    counts, nearest = count_distances(codes, patients)
-    mirrored = [count_distances(codes, patients, flip=mask) for mask in mirror_masks()]
-    n_pairs, n_mirrors = int(counts.sum()), len(mirrored)
-    cumulated = sum(some for some, _ in mirrored).cumsum()
-    expected = extrapolate(cumulated)
+    n_pairs = int((len(codes) ** 2 - (np.bincount(patients) ** 2).sum()) // 2)
+    rates, found = chance_rates(codes, patients, max(DISTANCES)), []
+    for pairs, gaps in (search(codes, max(DISTANCES)) for search in (near_pairs, turned_pairs)):
+        unrelated = patients[pairs[:, 0]] != patients[pairs[:, 1]]
+        found.append((pairs[unrelated], gaps[unrelated]))
+    (plain, gaps), (_, turned_gaps) = found
     for distance in DISTANCES:
-        pairs, by_chance = int(counts[: distance + 1].sum()), int(cumulated[distance])
-        # Exact limit of a Poisson count: what was not seen once may still happen.
-        at_most = float(chi2.ppf(0.95, 2 * (by_chance + 1)) / 2) / n_mirrors
+        near = plain[gaps <= distance]
         yield {
             "distance": distance,
-            "pairs": pairs,
-            "pairs_per_million": 1e6 * pairs / n_pairs,
-            "patches_percent": 100 * float(np.mean(nearest <= distance)),
-            "mirrored_pairs": by_chance / n_mirrors,
-            "mirrored_per_million": 1e6 * by_chance / n_mirrors / n_pairs,
-            "mirrored_per_million_at_most": 1e6 * at_most / n_pairs,
-            "mirrored_patches_percent": 100 * float(np.mean([(near <= distance).mean() for _, near in mirrored])),
-            "full_set_pairs": expected(distance) / n_mirrors * (FULL_SET / len(codes)) ** 2,
+            "pairs": len(near),
+            "pairs_per_million": 1e6 * len(near) / n_pairs,
+            "patches_percent": 100 * len(np.unique(near)) / len(codes),
+            "turned_pairs": int((turned_gaps <= distance).sum()),
+            "by_chance": float(rates[distance] * n_pairs),
+            "full_set_pairs": float(rates[distance] * FULL_SET**2 / 2),
             "n_pairs": n_pairs,
         }
-
-
-def extrapolate(cumulated):
-    """Return a function of the distance: the count within it, or a line where fewer than ten pairs were counted.
-
-    The line goes through the logarithms of the counts at the first six distances that have ten pairs. The logarithm
-    falls more steeply towards small distances, so the line gives too many pairs there, not too few.
-    """
-    enough = np.flatnonzero(cumulated >= 10)[:6]
-    if len(enough) < 2:
-        return lambda d: float("nan")
-    slope, start = np.polyfit(enough, np.log(cumulated[enough]), 1)
-    return lambda d: float(cumulated[d]) if cumulated[d] >= 10 else float(np.exp(start + slope * d))
 
 
 def changes():
@@ -246,11 +229,15 @@ def run_near_duplicates(options, runtime):
     found = measure_near_duplicates(dataset, runtime=runtime)
     tables = {name: pd.DataFrame(getattr(found, name)) for name in ("false_alarms", "copies", "faded")}
     copies = {row["change"]: [100 * row[f"d{d}"] for d in DISTANCES] for row in found.copies}
-    shares = {"as they are": "patches_percent", "one of two mirrored": "mirrored_patches_percent"}
-    alarms = {name: [row[column] for row in found.false_alarms] for name, column in shares.items()}
+    shown = {
+        "as they are": "pairs",
+        "one of two turned or mirrored": "turned_pairs",
+        "as they are, by chance": "by_chance",
+    }
+    alarms = {name: [row[column] for row in found.false_alarms] for name, column in shown.items()}
     figures = {
         "copies": _figure("Planted copies found, by distance", "copies found, %", copies),
-        "false_alarms": _figure("Patches with a near hash in another patient", "patches, %", alarms),
+        "false_alarms": _figure("Pairs of patches of different patients with near hashes", "pairs", alarms),
     }
     return Findings(found.to_dict(), tables, figures)
 

@@ -11,11 +11,11 @@ from scipy.stats import poisson
 from sklearn.base import clone
 from test_split_audit import dataset_of
 
-from histofeat.evaluation import NEAR_DISTANCE, audit_fingerprints, audit_split, count_distances
+from histofeat.evaluation import NEAR_DISTANCE, audit_fingerprints, audit_split, near_pairs, turned_pairs
 from histofeat.evaluation.audit import _image_checks
 from histofeat.evaluation.audit._findings import check_audit
 from histofeat.evaluation.audit._image_checks import NearSearch, chance_rates
-from histofeat.evaluation.audit._near_pairs import MAX_DISTANCE, near_pairs
+from histofeat.evaluation.audit._near_pairs import MAX_DISTANCE
 from histofeat.evaluation.audit._table_checks import as_split
 from histofeat.exceptions import GroupLeakageError
 from histofeat.features import (
@@ -242,20 +242,23 @@ class TestNearPairs:
         with pytest.raises(ValueError, match=r"codes: expected uint64 hashes of shape \(n, 2\), got"):
             near_pairs(codes, 2)
 
-    def test_counts(self):
-        rng = np.random.default_rng(0)
-        codes, groups = self.planted(60, rng), rng.integers(0, 4, 60)
-        counts, nearest = count_distances(codes, groups)
-        bits = np.bitwise_count(codes[:, None] ^ codes[None]).sum(axis=2)
-        other = groups[:, None] != groups[None]
-        assert np.array_equal(counts, np.bincount(bits[np.triu(other)], minlength=129))
-        assert np.array_equal(nearest, np.where(other, bits, 129).min(axis=1))
-        assert count_distances(codes, np.zeros(60, dtype=int))[1].tolist() == [129] * 60
+    @pytest.mark.parametrize("view", range(1, 8))
+    def test_turned_pairs_are_found_once_with_their_distance(self, eight, view):
+        def codes_of(images):
+            return Fingerprints.of(ImageFingerprint().transform(images)).codes
 
-    @pytest.mark.parametrize("groups", [[0.0, 1.0], [0]])
-    def test_refused_groups(self, groups):
-        with pytest.raises(ValueError, match="groups: expected a whole number for each of 2 hashes, got"):
-            count_distances(np.zeros((2, 2), dtype=np.uint64), groups)
+        def turn(patch, k):
+            return np.ascontiguousarray(np.rot90(patch[:, ::-1] if k >= 4 else patch, k % 4))
+
+        images = [*eight, turn(jpeg(eight[2]), view), turn(jpeg(eight[5], 90), view)]
+        plain, gaps = codes_of(images), []
+        for k in range(1, 8):
+            gaps.append(np.bitwise_count(plain[:, None] ^ codes_of([turn(p, k) for p in images])[None]).sum(axis=2))
+        nearest = np.minimum(np.min(gaps, axis=0), np.min(gaps, axis=0).T)
+        pairs, distances = turned_pairs(plain, 20)
+        assert pairs.tolist() == [[2, 8], [5, 9]]
+        assert distances.tolist() == [nearest[2, 8], nearest[5, 9]]
+        assert turned_pairs(plain[:0], 20)[0].shape == (0, 2)
 
 
 class TestExactDuplicates:

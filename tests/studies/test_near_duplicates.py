@@ -9,14 +9,13 @@ import pytest
 from histofeat import make_cohort
 from histofeat.datasets import official_roles
 from histofeat.datasets.synthetic._cohort_folder import MANIFEST
-from histofeat.evaluation import NEAR_DISTANCE
+from histofeat.evaluation import NEAR_DISTANCE, chance_rates
 from histofeat.studies._near_duplicates import (
     DISTANCES,
     TOO_FAR,
     NearDuplicates,
     changes,
     count_false_alarms,
-    extrapolate,
 )
 
 
@@ -51,7 +50,7 @@ def test_it_writes_the_page_the_numbers_and_the_tables(finished):
     assert results["default_distance"] == NEAR_DISTANCE
     alarms = pd.read_csv(output / "false_alarms.csv")
     copies = pd.read_csv(output / "copies.csv")
-    assert len(alarms) == len(results["false_alarms"]) == 16
+    assert len(alarms) == len(results["false_alarms"]) == len(DISTANCES)
     assert (copies["copies"] == results["compared"]).all()
     # A larger distance finds no less.
     assert alarms["pairs"].is_monotonic_increasing
@@ -99,15 +98,12 @@ def test_false_alarms_are_counted_between_patients():
         assert rows[0]["n_pairs"] == (4 if pairs == 0 else 6)
 
 
-def test_extrapolation_continues_a_line_and_keeps_counts():
-    counts = np.zeros(129)
-    counts[20:40] = np.round(10 * 2.0 ** np.arange(20))
-    line = extrapolate(counts.cumsum().clip(0))
-    assert line(25) == counts[:26].sum()
-    assert line(10) < line(15) < 10
-    assert np.isnan(extrapolate(np.zeros(129))(20))
-    exact = np.where(np.arange(129) < 30, 0, np.exp(0.5 * np.arange(129) - 10))
-    assert extrapolate(exact)(20) == pytest.approx(np.exp(0.0), rel=1e-6)
+def test_what_chance_explains_grows_with_the_pairs():
+    codes = np.random.default_rng(0).integers(0, 2**64, (40, 2), dtype=np.uint64)
+    for row in count_false_alarms(codes, np.arange(40)):
+        rate = chance_rates(codes, np.arange(40), 31)[row["distance"]]
+        assert row["by_chance"] == pytest.approx(rate * 40 * 39 / 2)
+        assert row["full_set_pairs"] == pytest.approx(rate * 277_524**2 / 2)
 
 
 def test_the_smallest_distance_waits_for_every_kind_but_those_left_out():

@@ -9,7 +9,6 @@ import pytest
 from histofeat import make_cohort
 from histofeat.datasets.synthetic._cohort_folder import MANIFEST
 from histofeat.features import Fingerprints, ImageFingerprint, Runtime
-from histofeat.model_selection import PatientHoldOuts
 from histofeat.studies import _planted_leaks
 from histofeat.studies._planted_leaks import Trial, false_alarms, leaks, plant_leaks
 
@@ -18,12 +17,12 @@ FOUND_BY = {
     "one patient under two spellings": "HF009",
     "slides as patients": "HF010",
     "sections as patients": "HF005",
-    "copy: same pixels, under another patient": "HF002",
-    "copy: saved again as JPEG of quality 90": "HF003",
+    "copy: same pixels": "HF002",
+    "copy: JPEG, quality 90": "HF003",
     "copy: mirrored": "HF003",
     "copy: turned by a quarter": "HF003",
-    "copy: same pixels under another label": "HF006",
-    "copy: JPEG of quality 90 under another label": "HF006",
+    "copy: same pixels, other label": "HF006",
+    "copy: JPEG, quality 90, other label": "HF006",
     "augmented before the split": "HF003",
     "other file format by class": "HF011",
     "encoder trained on a tested patient": "HF007",
@@ -56,7 +55,7 @@ def test_the_page_and_the_tables(finished):
     assert (table[["caught", "warned", "missed"]].sum(axis=1) == table["trials"]).all()
     page = (output / "report.md").read_text(encoding="utf-8")
     assert all(f"| {name} |" in page for name in leaks())
-    assert [row["errors"] for row in results["false_alarms"]] == [0]
+    assert [row["errors"] for row in results["false_alarms"]] == [""]
 
 
 def test_what_is_found_of_each(finished):
@@ -103,16 +102,15 @@ def test_trials_are_repeated_by_their_seed(made, monkeypatch):
     assert first == again != other
 
 
-def test_false_alarms_are_counted_split_by_split(made):
+def test_false_alarms_are_named(made):
     dataset, prints, _ = made
-    assert false_alarms(dataset, prints, n_splits=3)["errors"] == 0
+    row = false_alarms(dataset, prints, n_splits=3)
+    assert row == {
+        "sample": "synthetic", "patches": 192, "patients": 24, "splits": 3, "errors": "", "warnings": "",
+    }  # fmt: skip
     copied = prints.copy()
     copied[-1] = copied[0]
-    row = false_alarms(dataset, copied, n_splits=12)
-    splits = list(PatientHoldOuts(12).split(dataset.X, dataset.y, groups=dataset.patients))
-    divided = sum((0 in train) != (len(dataset) - 1 in train) for train, _ in splits)
-    assert row["errors"] == divided
-    assert 0 < divided < 12
+    assert false_alarms(dataset, copied, n_splits=12)["errors"] == "HF002"
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from scipy.special import pdtrc
 from histofeat.evaluation.audit._findings import Finding, decide
 from histofeat.evaluation.audit._near_pairs import near_pairs
 from histofeat.evaluation.audit._table_checks import Split, contradicting_patients
-from histofeat.features import HASH_BITS, Fingerprints, mirror_masks, number_rows, transposed_codes
+from histofeat.features import HASH_BITS, Fingerprints, mirror_masks, transposed_codes
 
 NEAR_DISTANCE = 20
 """Bits of 128 in which perceptual hashes of near-duplicates differ at most; `near_duplicates` says why."""
@@ -195,22 +195,21 @@ class NearSearch:
     Attributes
     ----------
     looks : ndarray of shape (n,), int64
-        Number of each row's hash, -1 where it has none worth comparing.
+        Number of each row's image, -1 where its hash is not worth comparing. Rows of equal pixels share one.
     plain, turned : tuple of (ndarray of shape (m, 2), ndarray of shape (m,)), int64
-        Pairs of numbers of hashes, and their distances.
+        Pairs of numbers of images, and their distances.
     rates : ndarray of shape (distance + 1,), float64
         As `chance_rates` gives them.
     """
 
     def __init__(self, split: Split, prints: Fingerprints, *, distance: int = NEAR_DISTANCE, n_jobs=None):
-        self.split, self.prints, self.image, self.distance = split, prints, prints.image, distance
-        usable = np.flatnonzero(comparable(prints))
-        self.looks = np.full(len(prints), -1)
-        self.looks[usable] = number_rows(prints.codes[usable])
-        first = usable[np.unique(self.looks[usable], return_index=True)[1]]
+        self.split, self.prints, self.distance = split, prints, distance
+        usable, self.looks = np.flatnonzero(comparable(prints)), np.full(len(prints), -1)
+        _, first, self.looks[usable] = np.unique(prints.image[usable], return_index=True, return_inverse=True)
+        first = usable[first]
         codes, self.n_looks = prints.codes[first], len(first)
         self.plain = near_pairs(codes, distance, n_jobs=n_jobs)
-        self.turned = _turned_pairs(codes, distance, n_jobs)
+        self.turned = turned_pairs(codes, distance, n_jobs=n_jobs)
         self.rates = chance_rates(codes, split.patient[first], distance)
 
     def p_value(self, plain, turned, compared: int) -> float:
@@ -232,7 +231,7 @@ class NearSearch:
         return float(min([1.0, *(2 * len(_RANKS) * test for test in tests)]))
 
     def flagged(self) -> dict[int, tuple[int, int, int, bool]]:
-        """Give (fold, training row, distance, turned) of the nearest for each test row that has one, of other pixels.
+        """Give (fold, training row, distance, turned) of the nearest for each test row that has one.
 
         Images that look the same as they are go before those that do so turned.
         """
@@ -243,9 +242,6 @@ class NearSearch:
             ends, both = ends[nearest_last], both[nearest_last]
             for fold, train, test in self.folds():
                 row_of, gap_of = (values[self.looks[test]] for values in self._nearest(train, ends, both))
-                if not turned:
-                    twin = self._other_pixels(train, test)
-                    row_of, gap_of = np.where(twin >= 0, twin, row_of), np.where(twin >= 0, 0, gap_of)
                 for at in np.flatnonzero(row_of >= 0):
                     found.setdefault(int(test[at]), (fold, int(row_of[at]), int(gap_of[at]), turned))
         return found
@@ -256,24 +252,19 @@ class NearSearch:
             yield fold, train[self.looks[train] >= 0], test[self.looks[test] >= 0]
 
     def two_labels(self) -> list[tuple[int, int, int, bool]]:
-        """Give (row, row, distance, turned) of images that look the same under two labels, one for two hashes."""
-        rows = pd.DataFrame({"look": self.looks, "label": self.split.dataset.y, "image": self.image})
-        rows = rows.rename_axis("row").reset_index().query("look >= 0").drop_duplicates(["look", "label"])
-        # Images of one hash and other pixels, and those of near hashes.
-        own = np.repeat(rows["look"][rows["look"].duplicated()].unique()[:, None], 2, axis=1)
-        pairs = pd.DataFrame(np.concatenate([own, self.plain[0], self.turned[0]]), columns=["a", "b"])
-        pairs["gap"] = np.concatenate([np.zeros(len(own), dtype=np.int64), self.plain[1], self.turned[1]])
-        pairs["turned"] = np.arange(len(pairs)) >= len(own) + len(self.plain[0])
-        if pairs.empty:
-            return []
+        """Give (row, row, distance, turned) of images that look the same under two labels, once for two images."""
+        pairs = pd.DataFrame(np.concatenate([self.plain[0], self.turned[0]]), columns=["a", "b"])
+        pairs = pairs.assign(
+            gap=np.concatenate([self.plain[1], self.turned[1]]), turned=pairs.index >= len(self.plain[0])
+        )
+        rows = pd.DataFrame({"look": self.looks, "label": self.split.dataset.y, "row": np.arange(len(self.looks))})
+        rows = rows[np.isin(self.looks, pairs[["a", "b"]])].drop_duplicates(["look", "label"])
         pairs = pairs.merge(rows, left_on="a", right_on="look").merge(rows, left_on="b", right_on="look")
-        pairs = pairs[(pairs["label_x"] != pairs["label_y"]) & (pairs["image_x"] != pairs["image_y"])]
-        pairs[["row_x", "row_y"]] = np.sort(pairs[["row_x", "row_y"]].to_numpy(), axis=1)
-        pairs = pairs.sort_values(["turned", "gap"]).drop_duplicates(["row_x", "row_y"])
+        pairs = pairs[pairs["label_x"] != pairs["label_y"]].drop_duplicates(["row_x", "row_y"])
         return list(pairs[["row_x", "row_y", "gap", "turned"]].itertuples(index=False, name=None))
 
     def _nearest(self, train, ends, gaps) -> tuple[np.ndarray, np.ndarray]:
-        """Training row with the nearest other hash, and its distance, for each hash; -1 where there is none."""
+        """Training row with the nearest other image, and its distance, for each image; -1 where there is none."""
         first, partner, gap = (np.full(self.n_looks, -1) for _ in range(3))
         first[self.looks[train[::-1]]] = train[::-1]
         there = first[ends[:, 1]] >= 0
@@ -282,34 +273,32 @@ class NearSearch:
         gap[ends[there, 0]] = gaps[there]
         return partner, gap
 
-    def _other_pixels(self, train, test) -> np.ndarray:
-        """Training row of the same hash and other pixels for each test row; -1 where there is none."""
-        table = pd.DataFrame({"look": self.looks[train], "image": self.image[train], "row": train})
-        table = table.sort_values(["look", "image", "row"])
-        twin = np.full(len(test), -1)
-        # Of several pixels with one hash, the first or the last are not those of the test row.
-        for keep in ("first", "last"):
-            some = table.drop_duplicates("look", keep=keep)
-            row_of = np.full(self.n_looks, -1)
-            row_of[some["look"]] = some["row"]
-            candidate = row_of[self.looks[test]]
-            other = (candidate >= 0) & (self.image[candidate] != self.image[test])
-            twin[other] = candidate[other]
-        return twin
 
+def turned_pairs(codes: np.ndarray, distance: int, *, n_jobs=None) -> tuple[np.ndarray, np.ndarray]:
+    """Find all pairs of hashes that differ in at most `distance` bits with one image turned by quarters or mirrored.
 
-def _turned_pairs(codes, distance, n_jobs):
-    """Near pairs with one of the two turned or mirrored, as (pairs, distances); a pair is there once for each view."""
-    n = len(codes)
-    found = [
-        near_pairs(np.concatenate([codes, transposed_codes(codes)]), distance, flip=mask, n_jobs=n_jobs)
-        for mask in [(0, 0), *mirror_masks()]
-    ]
+    Parameters
+    ----------
+    codes, distance, n_jobs
+        As for `near_pairs`.
+
+    Returns
+    -------
+    pairs : ndarray of shape (m, 2), int64
+        Row numbers, the smaller first, in ascending order; each pair once.
+    distances : ndarray of shape (m,), int64
+        In the view in which fewest bits differ.
+    """
+    n, both = len(codes), np.concatenate([codes, transposed_codes(codes)])
+    found = [near_pairs(both, distance, flip=mask, n_jobs=n_jobs) for mask in [(0, 0), *mirror_masks()]]
     pairs, gaps = (np.concatenate(parts) for parts in zip(*found, strict=True))
     mirrored = np.arange(len(pairs)) >= len(found[0][0])
     # Two transposed images are as near as the two themselves; an image may be near its own mirror image.
     wanted = (pairs[:, 0] < n) & ((pairs[:, 1] >= n) | mirrored) & (pairs[:, 0] != pairs[:, 1] - n)
-    return pairs[wanted] % max(n, 1), gaps[wanted]
+    pairs, gaps = np.sort(pairs[wanted] % max(n, 1), axis=1), gaps[wanted]
+    nearest_first = np.argsort(gaps, kind="stable")
+    pairs, first = np.unique(pairs[nearest_first], axis=0, return_index=True)
+    return pairs, gaps[nearest_first][first]
 
 
 def contradicting_labels(split: Split, prints: Fingerprints | None, search: NearSearch | None = None) -> Finding:

@@ -6,7 +6,6 @@ import joblib
 import numpy as np
 from numba import int64, njit, uint64
 from numba.extending import intrinsic
-from numpy.typing import ArrayLike
 
 from histofeat.exceptions import check_whole
 from histofeat.features import HASH_BITS
@@ -68,52 +67,6 @@ def near_pairs(codes, distance, *, flip=(0, 0), n_jobs=None):
     triples = np.concatenate(found)
     triples = triples[np.lexsort((triples[:, 1], triples[:, 0]))]
     return triples[:, :2], triples[:, 2]
-
-
-def count_distances(codes: ArrayLike, groups: ArrayLike, *, flip: ArrayLike = (0, 0)) -> tuple[np.ndarray, np.ndarray]:
-    """Count the pairs of hashes of different groups by the number of bits that differ.
-
-    Parameters
-    ----------
-    codes : ndarray of shape (n, 2), uint64
-        Hashes.
-    groups : ndarray of shape (n,), int
-        Group of each, such as its patient.
-    flip : sequence of two uint64, default=(0, 0)
-        As in `near_pairs`.
-
-    Returns
-    -------
-    counts : ndarray of shape (129,), int64
-        Pairs at each distance.
-    nearest : ndarray of shape (n,), int64
-        Distance of each hash to the nearest of another group; 129 where there is none.
-
-    Notes
-    -----
-    All pairs are compared: for studies of some ten thousand hashes.
-
-    Examples
-    --------
-    >>> counts, nearest = count_distances(np.array([[0, 0], [1, 0], [7, 0]], dtype=np.uint64), np.array([0, 0, 1]))
-    >>> np.flatnonzero(counts).tolist(), nearest.tolist()
-    ([2, 3], [3, 2, 2])
-    """
-    codes = _check_codes(codes)
-    groups = np.asarray(groups)
-    if groups.shape != (len(codes),) or groups.dtype.kind not in "iu":
-        raise ValueError(
-            f"count_distances.groups: expected a whole number for each of {len(codes)} hashes, got {groups.dtype} of "
-            f"shape {groups.shape}. Give the number of each patient."
-        )
-    flipped = codes ^ np.array(flip, dtype=np.uint64)
-    counts, nearest = np.zeros(HASH_BITS + 1, dtype=np.int64), np.full(len(codes), HASH_BITS + 1)
-    for row, code in enumerate(flipped):
-        others = codes[groups != groups[row]]
-        gaps = np.bitwise_count(others[:, 0] ^ code[0]) + np.bitwise_count(others[:, 1] ^ code[1])
-        counts += np.bincount(gaps, minlength=HASH_BITS + 1)
-        nearest[row] = gaps.min(initial=HASH_BITS + 1)
-    return counts // 2, nearest  # each pair was met from both sides
 
 
 def _check_codes(codes) -> np.ndarray:
