@@ -71,6 +71,8 @@ def make_parser():
     add("--resamples", type=int, default=2000, metavar="N", help="resamples of the patients (default: 2000)")
     add("--threshold", default="f1", metavar="RULE", help="what the tuned threshold is chosen for among training "
         f"patients: {rule_examples()} (default: f1)")  # fmt: skip
+    add("--plan", type=Path, metavar="FILE", help="differences that were planned before any score: a file of "
+        "histofeat.metrics.write_plan")  # fmt: skip
     add("--no-shortcuts", action="store_true", help="leave the panel of shortcuts out of the report")
     add("--gallery", type=int, metavar="N", help="also show N right, wrong and most confidently wrong images of each "
         "class, in a folder of their own beside the report: pictures of patients, not to be passed on")  # fmt: skip
@@ -130,6 +132,7 @@ def score(dataset, pipelines, options, runtime):
         threshold=options.threshold,
         audit=AuditPolicy(known_patients="refuse" if skip else options.known_patients),
         retrain_encoder=options.retrain_encoder,
+        plan=options.plan,
         runtime=runtime,
     )
     return replace(evaluation, not_run=(*evaluation.not_run, *skipped))
@@ -269,6 +272,8 @@ def show(evaluation, report, *, stored):
             f"{model.fit_s:.1f}",
         )
     console.print(table)
+    if evaluation.planned:
+        console.print(f"planned: {evaluation.planned.to_dict().get('verdict', 'not compared')}", markup=False)
     if evaluation.protocol["registered"]:
         console.print(evaluation.protocol["registered"], markup=False, soft_wrap=True)
     if evaluation.caution:

@@ -60,6 +60,11 @@ OPTIONS = {
         "help": "a second run, fitted on the patients without a role in the published split too; its own report lies "
         "in DIR-unlisted",
     },
+    "plan": {
+        "type": Path,
+        "metavar": "FILE",
+        "help": "differences that were planned before any score: a file of histofeat.metrics.write_plan",
+    },
     **TEST_OPTIONS,
     "threshold": {**TEST_OPTIONS["threshold"], "default": "f1"},
     "resamples": studies.option(2000, "resamples of the test patients"),
@@ -99,7 +104,8 @@ def run(options):
             print(f"fitting on {trained_on}", flush=True)
             evaluation = evaluate(
                 dataset, pipelines, [fold], n_resamples=options.resamples, random_state=options.seed,
-                threshold=options.threshold, runtime=Runtime(options.n_jobs, store, Progress(), ledger),
+                threshold=options.threshold, plan=options.plan,
+                runtime=Runtime(options.n_jobs, store, Progress(), ledger),
             )  # fmt: skip
             protocol = {**evaluation.protocol, "cv": cv_words(split, trained_on)}
             runs.append(studies.SplitRun(trained_on, replace(evaluation, protocol=protocol)))

@@ -1,6 +1,7 @@
 """Evaluate pipelines under one protocol: features once per image, heads once per fold, scores with intervals."""
 
 import math
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -25,10 +26,12 @@ from histofeat.evaluation._results import Evaluation, ModelResult, NotRun
 from histofeat.evaluation._search import Search
 from histofeat.evaluation.audit._audit import audit_fingerprints, cheap_findings
 from histofeat.evaluation.audit._findings import check_audit
+from histofeat.exceptions import check_name
 from histofeat.features import Runtime
 from histofeat.metrics import (
     LABEL_METRICS,
     METRIC_RECORDS,
+    ComparisonPlan,
     confusion,
     method_interval,
     most_probable,
@@ -55,6 +58,7 @@ def evaluate(
     search: Search | Mapping[str, Any] | None = None,
     audit: AuditPolicy | None = None,
     retrain_encoder: bool = False,
+    plan: str | os.PathLike[str] | ComparisonPlan | None = None,
     runtime: Runtime | None = None,
 ) -> Evaluation:
     """Evaluate pipelines on held-out patients.
@@ -91,6 +95,8 @@ def evaluate(
     retrain_encoder : bool, default=False
         Whether to train encoders again in each fold, on its training patients (after stain normalisation, if any). This
         concerns families that can be retrained, such as "histo". The audit then ignores their first training.
+    plan : path or ComparisonPlan, optional
+        Differences that were planned before any score, see `histofeat.metrics.write_plan`: `Evaluation.planned`.
     runtime : Runtime, optional
         Threads (extraction, fits, intervals), feature store, progress, and the ledger of looks at registered test
         patients. Stages of the progress: "extract" (images),
@@ -109,8 +115,8 @@ def evaluate(
         known.
     ValueError
         If an argument is invalid, the audit finds an error, a fold would lose a class, an inner fit has
-        too few patients to calibrate a head on, every tested patient is known to an encoder, or no family can be
-        trained again although this is asked for.
+        too few patients to calibrate a head on, every tested patient is known to an encoder, no family can be
+        trained again although this is asked for, or a model of the plan is not among the pipelines.
 
     Notes
     -----
@@ -143,8 +149,8 @@ def evaluate(
     """
     if isinstance(cv, RepeatedPatientKFold):
         settings = {"inner_cv": inner_cv, "random_state": random_state, "threshold": threshold, "search": search}
-        settings |= {"audit": audit, "retrain_encoder": retrain_encoder, "runtime": runtime}
-        return _evaluate_repeats(dataset, pipelines, cv, n_resamples, settings)
+        settings |= {"audit": audit, "retrain_encoder": retrain_encoder, "runtime": Runtime.of(runtime)}
+        return _evaluate_repeats(dataset, pipelines, cv, settings | {"n_resamples": n_resamples, "plan": plan})
     cv = PatientKFold(5) if cv is None else cv
     inner_cv = PatientKFold(3) if inner_cv is None else inner_cv
     # Everything that can be refused is refused before images are read.
@@ -154,13 +160,15 @@ def evaluate(
     patient_weights(dataset.patients, n_resamples, random_state)
     chosen = {"threshold": parse_rule(threshold), "search": Search.of(search), "retrain": bool(retrain_encoder)}
     run = Run(dataset, splits, Runtime.of(runtime), inner, int(random_state), policy=policy, **chosen)
-    plans = _plan(pipelines, run)
+    plans, plan = _plan(pipelines, run), ComparisonPlan.of(plan)
+    _check_planned(plan, plans, n_resamples)
     look_at(dataset, splits, run.runtime)  # proves, before the long work, that the ledger can be written
     bank, report = _measure(plans, run)
     with run.timed("fit"):
         fits = fit_all(plans, bank, run)
     models = _score_all(fits, run, n_resamples, math.nan if overlap else _test_share(run.patients, run.splits))
-    protocol = {**_protocol(run, cv, inner_cv, n_resamples, overlap), "registered": _recorded(models, run)}
+    looked = {"plan": plan and plan.to_dict(), "registered": _recorded(models, run)}
+    protocol = {**_protocol(run, cv, inner_cv, n_resamples, overlap), **looked}
     return _collect(run, plans, models, protocol, report)
 
 
@@ -198,6 +206,17 @@ def _protocol(run, cv, inner_cv, n_resamples, overlap):
         "left_out": None if run.left_out is None else run.left_out.to_dict(),
         "retrain_encoder": run.retrain,
     }
+
+
+def _check_planned(plan, plans, n_resamples):
+    """Refuse a plan that names a model which is not here, or needs resamples that are not drawn."""
+    if plan is None:
+        return
+    models = [f"{one.name}/{one.head_name}" for one in plans]
+    for model in plan.models:
+        check_name("evaluate.plan", model, models, "the models of the plan among the pipelines")
+    if n_resamples < 1:
+        raise ValueError("evaluate.n_resamples: expected at least 1 resample for the plan, got 0. Use 2000.")
 
 
 def _recorded(models, run):
@@ -261,10 +280,12 @@ def _same(model, other):
     return (model.name, model.head) == (other.name, other.head)
 
 
-def _evaluate_repeats(dataset, pipelines, cv, n_resamples, settings):
+def _evaluate_repeats(dataset, pipelines, cv, settings):
     """Evaluate the first repeat; the fold scores of all repeats give the intervals of the method."""
+    # All of them are one look.
+    later = settings | {"n_resamples": 0, "plan": None, "runtime": replace(settings["runtime"], ledger=None)}
     first, *others = (
-        evaluate(dataset, pipelines, repeat, n_resamples=0 if number else n_resamples, **settings)
+        evaluate(dataset, pipelines, repeat, **(later if number else settings))
         for number, repeat in enumerate(cv.repeats())
     )
     ratio = _test_share(dataset.patients, first.splits)

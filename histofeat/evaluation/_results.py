@@ -11,6 +11,7 @@ from histofeat.evaluation._details import detail_model, predictive_values, probe
 from histofeat.metrics import (
     CalibrationAssessment,
     ClassScores,
+    ComparisonPlan,
     Comparisons,
     CurveBands,
     Score,
@@ -257,7 +258,8 @@ class Evaluation:
     protocol : Mapping of str to object
         "cv", "n_splits", "inner_cv", "n_resamples", "random_state", "patient_level", "threshold", "search",
         "accepted_findings", "known_patients", "left_out" (``LeftOut.to_dict()`` or None), "retrain_encoder",
-        "registered" (a sentence on registered test patients among those tested, or None).
+        "registered" (a sentence on registered test patients among those tested, or None), "plan"
+        (``ComparisonPlan.to_dict()`` or None).
     seconds : Mapping of str to float
         Wall-clock time of "extraction", "audit", "retrain" (encoders trained again), "fit" (inner fits and predicting
         included) and "score". Parts of the extraction, summed over its threads, are "extraction:read",
@@ -344,6 +346,18 @@ class Evaluation:
         y, patients, resampling = self._known
         more = {"n_jobs": self.n_jobs, "fold": self.fold[self.tested], **resampling}
         return tuple(curve_bands(y, model.proba[self.tested], patients, **more) for model in self.models)
+
+    @cached_property
+    def planned(self) -> Comparisons | NotCompared | None:
+        """The differences of the plan that `evaluate` was given; None without one. All others are post hoc."""
+        plan = self.protocol.get("plan")
+        if plan is None:
+            return None
+        plan = ComparisonPlan(**{name: plan[name] for name in plan if name != "hash"})
+        try:
+            return compare_models(self, plan.metrics, pairs=plan.differences, margin=plan.margin, n_jobs=self.n_jobs)
+        except ValueError as error:
+            return NotCompared(str(error))
 
     @cached_property
     def comparison(self) -> Comparisons | NotCompared | None:

@@ -34,7 +34,13 @@ from ._definitions import (
     scores as scores,
     weighted_scores as weighted_scores,
 )
-from ._multiple_tests import holm as holm, step_down as step_down
+from ._multiple_tests import (
+    ComparisonPlan as ComparisonPlan,
+    holm as holm,
+    read_plan as read_plan,
+    step_down as step_down,
+    write_plan as write_plan,
+)
 from ._one_vs_rest import (
     CLASS_METRICS as CLASS_METRICS,
     ClassScores as ClassScores,

@@ -1,4 +1,4 @@
-"""Compare models with one of them on the same resamples of the same patients, as one family of tests."""
+"""Compare models on the same resamples of the same patients, with one of them or in pairs, as one family of tests."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -9,11 +9,10 @@ import pandas as pd
 
 from histofeat.exceptions import check_name
 from histofeat.metrics._bootstrap import Bootstrap, bootstrap_scores
-from histofeat.metrics._definitions import LABEL_METRICS, METRIC_RECORDS, METRICS, plain_values
-from histofeat.metrics._multiple_tests import step_down
+from histofeat.metrics._definitions import METRIC_RECORDS, METRICS, plain_values
+from histofeat.metrics._multiple_tests import COMPARABLE, check_margin, check_metrics, step_down
 from histofeat.model_selection import encode_patients
 
-_TUNED = tuple(f"{metric}_tuned" for metric in LABEL_METRICS)
 #: From which adjusted p-value two models are not told apart.
 _LIMIT = 0.05
 
@@ -62,14 +61,14 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Comparisons:
-    """A table of comparisons with one reference: one family of tests.
+    """A table of comparisons, with one reference or in pairs: one family of tests.
 
     Parameters
     ----------
     rows : tuple of Comparison
         Metric by metric, in the order asked for.
-    reference : str
-        The model that all others are compared with.
+    reference : str or None
+        The model that all others are compared with; None for other pairs.
     is_best : bool
         Whether the reference was not named, but is the best of these very scores.
     n_patients : int
@@ -83,7 +82,7 @@ class Comparisons:
     """
 
     rows: tuple[Comparison, ...]
-    reference: str
+    reference: str | None
     is_best: bool
     n_patients: int
     n_resamples: int
@@ -97,6 +96,9 @@ class Comparisons:
         # A p-value that is not defined tells nothing apart either.
         alike = [row.first for row in rows if not row.p_adjusted < _LIMIT]
         words = _words(rows[0].metric)
+        if self.reference is None:
+            told = [f"{row.first} from {row.second}" for row in rows if row.p_adjusted < _LIMIT]
+            return f"{words}: told apart: {', '.join(told)}." if told else f"{words}: no pair is told apart."
         if not alike:
             return f"{words}: every other model is told apart from {self.reference}."
         cheapest = min([self.reference, *alike], key=lambda name: self.costs[name])
@@ -130,6 +132,7 @@ def compare_models(
     metrics: Sequence[str] | str = ("roc_auc",),
     *,
     reference: str | None = None,
+    pairs: Sequence[tuple[str, str]] = (),
     margin: float | None = None,
     n_resamples: int | None = None,
     n_jobs: int | None = None,
@@ -146,8 +149,10 @@ def compare_models(
     reference : str, optional
         A model, as "name/head" ("key: name/head" with a mapping), that all others are compared with; by default the
         best in the first metric.
+    pairs : sequence of (str, str), optional
+        The differences first - second to compute, instead of those from a reference.
     margin : float, optional
-        The largest loss against the reference that does not matter, such as 0.01, for `Comparison.non_inferior`.
+        The largest loss against the second model that does not matter, such as 0.01, for `Comparison.non_inferior`.
     n_resamples : int, optional
         By default as many as the evaluation has, which are used again. Other numbers are drawn with the same seed.
     n_jobs : int, optional
@@ -185,16 +190,14 @@ def compare_models(
     >>> row.first, row.second, row.ci95[0] <= row.difference <= row.ci95[1]
     ('lbp/logistic', 'color/logistic', True)
     """
-    metrics = _check_metrics(metrics)
+    metrics = check_metrics("compare_models.metrics", metrics)
     evaluations = evaluation if isinstance(evaluation, Mapping) else {"": evaluation}
     labels = _labels(evaluations)
-    if reference is not None:
-        check_name("compare_models.reference", reference, labels, "the name of a model")
-    if margin is not None and not margin > 0:
-        raise ValueError(
-            f"compare_models.margin: expected a difference above 0, got {margin!r}. Give the largest loss that does "
-            "not matter, such as 0.01."
-        )
+    names = [("reference", reference)] * (reference is not None) + [("pairs", name) for pair in pairs for name in pair]
+    for argument, name in names:
+        check_name(f"compare_models.{argument}", name, labels, "the name of a model")
+    labels = {name: entry for name, entry in labels.items() if not pairs or any(name in pair for pair in pairs)}
+    check_margin("compare_models.margin", margin)
     protocol = next(iter(evaluations.values())).protocol
     wanted = protocol["n_resamples"] if n_resamples is None else n_resamples
     if wanted < 1:
@@ -207,13 +210,16 @@ def compare_models(
     for entry in labels.values():
         _check_model(*entry, n_patients)
     models = {label: _measured(*entry[1:], metrics, resampling) for label, entry in labels.items()}
-    named = reference or _best(models, metrics[0])
-    paired = {label: found.minus(models[named]) for label, found in models.items() if label != named}
-    rows = [_compare(metric, label, named, models, paired[label], margin) for metric in metrics for label in paired]
-    samples = [paired[row.first].samples[row.metric] for row in rows]
+    named, is_best = reference or _best(models, metrics[0]), not (reference or pairs)
+    pairs = pairs or [(label, named) for label in models if label != named]
+    paired = {(first, second): models[first].minus(models[second]) for first, second in pairs}
+    rows = [_compare(metric, *pair, models, found, margin) for metric in metrics for pair, found in paired.items()]
+    samples = [paired[row.first, row.second].samples[row.metric] for row in rows]
     rows = _adjusted(rows, samples, _degrees(models[named]), n_patients, protocol["random_state"])
     costs = {label: int(model.n_features) for label, (_, _, model) in labels.items()}
-    return Comparisons(rows, named, reference is None, n_patients, int(wanted), margin, costs)
+    # Pairs that share their second model are those from a reference.
+    shared = rows[0].second if len({second for _, second in paired}) == 1 else None
+    return Comparisons(rows, shared, is_best, n_patients, int(wanted), margin, costs)
 
 
 def _degrees(resamples):
@@ -227,15 +233,6 @@ def _better(metric):
 
 def _best(models, metric):
     return max(models, key=lambda label: np.nan_to_num(_better(metric) * models[label].estimates[metric], nan=-np.inf))
-
-
-def _check_metrics(metrics):
-    metrics = (metrics,) if isinstance(metrics, str) else tuple(dict.fromkeys(metrics))
-    if not metrics:
-        raise ValueError("compare_models.metrics: expected at least one metric, got none. Use ['roc_auc'].")
-    for metric in metrics:
-        check_name("compare_models.metrics", metric, METRICS + _TUNED, "known metrics")
-    return metrics
 
 
 def _labels(evaluations):
@@ -294,7 +291,7 @@ def _measured(evaluation, model, metrics, resampling) -> Bootstrap:
         return bootstrap_scores(y, model.proba[rows], patients, predicted=predicted[rows], metrics=metrics, **options)
 
     plain = [metric for metric in metrics if metric in METRICS]
-    tuned = {metric: metric.removesuffix("_tuned") for metric in metrics if metric in _TUNED}
+    tuned = {metric: metric.removesuffix("_tuned") for metric in metrics if metric in COMPARABLE[len(METRICS) :]}
     found = (
         model.resamples if _usable(model.resamples, evaluation, plain, resampling) else drawn(model.predicted, plain)
     )

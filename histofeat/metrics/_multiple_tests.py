@@ -1,10 +1,191 @@
-"""Adjust p-values for their number: step-down on paired resamples, or by Holm without any."""
+"""Families of tests: plans that are frozen before any score, and p-values that are adjusted for their number."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import stdtrit
 
-from histofeat.exceptions import refuse_rows
+from histofeat.datasets import write_whole
+from histofeat.exceptions import check_name, check_real, refuse_rows
+from histofeat.metrics._definitions import LABEL_METRICS, METRICS
+
+#: Metrics in which models are compared, with those of labels at the tuned threshold.
+COMPARABLE = METRICS + tuple(f"{metric}_tuned" for metric in LABEL_METRICS)
+
+
+@dataclass(frozen=True)
+class ComparisonPlan:
+    """Differences between models that are planned before any score is known: one family of tests.
+
+    Parameters
+    ----------
+    models : tuple of str
+        Every model of the plan, as "name/head".
+    metrics : tuple of str
+        As for `histofeat.metrics.compare_models`.
+    reference : str, optional
+        The model that all others are compared with.
+    pairs : tuple of (str, str), optional
+        The differences first - second, instead of a reference.
+    margin : float, optional
+        The largest loss that does not matter.
+
+    Raises
+    ------
+    ValueError
+        If a name or the margin is not valid, or there is not either a reference or pairs.
+
+    Examples
+    --------
+    >>> plan = ComparisonPlan(("lbp/svm", "color/svm"), ("roc_auc",), reference="color/svm")
+    >>> plan.differences, plan.hash[:8]
+    ((('lbp/svm', 'color/svm'),), 'db4b0f9c')
+    """
+
+    models: tuple[str, ...]
+    metrics: tuple[str, ...]
+    reference: str | None = None
+    pairs: tuple[tuple[str, str], ...] = ()
+    margin: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, values in (("models", self.models), ("pairs", map(tuple, self.pairs))):
+            object.__setattr__(self, name, tuple(dict.fromkeys(values)))
+        object.__setattr__(self, "metrics", check_metrics("plan.metrics", self.metrics))
+        check_margin("plan.margin", self.margin)
+        if (self.reference is None) == (not self.pairs):
+            got = "neither" if self.reference is None else "both"
+            raise ValueError(f"plan: expected a reference or pairs, got {got}. Give one of them.")
+        if not self.differences or any(len(set(pair)) != 2 for pair in self.differences):
+            raise ValueError(f"plan: expected pairs of two models each, got {self.differences!r:.80}. Name others.")
+        for pair in self.differences:
+            for name in pair:
+                check_name("plan", name, self.models, "one of the models of the plan")
+
+    @classmethod
+    def of(cls, value: Any) -> ComparisonPlan | None:
+        """Return the plan given as ``plan=``: itself, that of a file, or None."""
+        return value if value is None or isinstance(value, cls) else read_plan(value)
+
+    @property
+    def differences(self) -> tuple[tuple[str, str], ...]:
+        """The planned pairs (first, second)."""
+        return self.pairs or tuple((name, self.reference) for name in self.models if name != self.reference)
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the content, 64 hexadecimal digits."""
+        content = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for files, with the hash."""
+        return json.loads(json.dumps({**asdict(self), "hash": self.hash}))
+
+
+def write_plan(
+    path: str | os.PathLike[str],
+    models: Sequence[str],
+    metrics: Sequence[str] | str = ("roc_auc",),
+    *,
+    reference: str | None = None,
+    pairs: Sequence[tuple[str, str]] = (),
+    margin: float | None = None,
+) -> ComparisonPlan:
+    """Freeze a plan in a JSON file, with the hash of its content.
+
+    Parameters
+    ----------
+    path : path
+        A new file: a plan that is there is never replaced.
+    models, metrics, reference, pairs, margin
+        As for `ComparisonPlan`.
+
+    Returns
+    -------
+    plan : ComparisonPlan
+
+    Raises
+    ------
+    ValueError
+        If the plan is not valid, or the file exists.
+    """
+    plan = ComparisonPlan(tuple(models), metrics, reference, tuple(pairs), margin)
+    try:
+        with write_whole(path) as part:
+            part.write_text(json.dumps(plan.to_dict(), indent=2) + "\n", encoding="utf-8")
+    except FileExistsError as error:
+        raise ValueError(
+            f"write_plan: expected a new file, got one that exists: {Path(path).name}. A frozen plan is not changed; "
+            "give another name."
+        ) from error
+    return plan
+
+
+def read_plan(path: str | os.PathLike[str]) -> ComparisonPlan:
+    """Read a plan that `write_plan` froze.
+
+    Parameters
+    ----------
+    path : path
+
+    Returns
+    -------
+    plan : ComparisonPlan
+
+    Raises
+    ------
+    ValueError
+        If it is no such file, the plan in it is not valid, or its content does not have its hash.
+    """
+    name = Path(path).name
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        frozen = content.pop("hash")
+        plan = ComparisonPlan(**content)
+    except ValueError as error:
+        if not isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
+            raise ValueError(f"{name}: {error}") from error
+        raise _no_plan(name, error) from error
+    except (OSError, AttributeError, KeyError, TypeError) as error:
+        raise _no_plan(name, error) from error
+    if frozen != plan.hash:
+        raise ValueError(
+            f"{name}: expected the hash of its content, {plan.hash}, got {frozen!r:.80}. It was changed after it was "
+            "frozen: restore it, or write a new plan before any look."
+        )
+    return plan
+
+
+def _no_plan(name, error):
+    return ValueError(
+        f"{name}: expected a plan as write_plan writes it, got {type(error).__name__}: {error}. Give another file."
+    )
+
+
+def check_metrics(where, metrics):
+    """Return different names of comparable metrics; refuse none and unknown ones."""
+    metrics = (metrics,) if isinstance(metrics, str) else tuple(dict.fromkeys(metrics))
+    if not metrics:
+        raise ValueError(f"{where}: expected at least one metric, got none. Use ['roc_auc'].")
+    for metric in metrics:
+        check_name(where, metric, COMPARABLE, "known metrics")
+    return metrics
+
+
+def check_margin(where, margin):
+    """Refuse a margin that is no difference above 0; None is fine."""
+    if margin is not None:
+        check_real(where, margin, "above 0", lambda value: value > 0, "Use the largest loss that does not matter.")
 
 
 def step_down(

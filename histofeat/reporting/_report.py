@@ -134,6 +134,7 @@ def _add_assessments(evaluation, payload):
     """Add differences between models, calibration, training of networks, scores of single classes and details."""
     comparison, several = evaluation.comparison, len(evaluation.labels) > 2
     payload["comparison"] = jsonable(comparison and comparison.to_dict())
+    payload["planned"] = jsonable(evaluation.planned and evaluation.planned.to_dict())
     for number, (model, result) in enumerate(zip(evaluation.models, payload["results"], strict=True)):
         calibration = evaluation.calibration[number]
         result["calibration"] = jsonable(calibration and calibration.to_dict())

@@ -244,11 +244,13 @@ def difference_table(comparison: Mapping[str, Any], label: str) -> Table:
     names = list(dict.fromkeys(_metric_words(row["metric"]) for row in comparison["rows"]))
     metric = ("Metric",) if len(names) > 1 else ()
     margin = ("Not worse",) if comparison["margin"] is not None else ()
-    columns = (*metric, "Model", "Difference", "95 % interval", "simultaneous", "p", "p, adjusted", *margin)
+    reference = comparison["reference"]
+    sides = ("Model", f"model - {reference}") if reference else ("A - B", "A - B")
+    columns = (*metric, sides[0], "Difference", "95 % interval", "simultaneous", "p", "p, adjusted", *margin)
     rows = tuple(
         (
             *((_metric_words(row["metric"]),) if metric else ()),
-            row["first"],
+            row["first"] if reference else f"{row['first']} - {row['second']}",
             signed(row["difference"]),
             interval(row["ci95"], signed, " to "),
             interval(row["simultaneous_ci95"], signed, " to "),
@@ -258,7 +260,7 @@ def difference_table(comparison: Mapping[str, Any], label: str) -> Table:
         )
         for row in comparison["rows"]
     )
-    words = f"{label}. {', '.join(names)}: model - {comparison['reference']}, on the same resamples of the patients."
+    words = f"{label}. {', '.join(names)}: {sides[1]}, on the same resamples of the patients."
     return Table(words, columns, rows, n_text=1 + len(metric))
 
 

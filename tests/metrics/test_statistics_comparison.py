@@ -324,8 +324,10 @@ def test_refusals_name_the_offender(evaluation):
         compare_models(evaluation, ())
     with pytest.raises(ValueError, match=r"reference: expected the name of a model, got 'm1'\. Did you mean 'm1/h'\?"):
         compare_models(evaluation, reference="m1")
+    with pytest.raises(ValueError, match=r"pairs: expected the name of a model, got 'm9/h'"):
+        compare_models(evaluation, pairs=[("m0/h", "m9/h")])
     for margin in (0, -0.01, np.nan):
-        with pytest.raises(ValueError, match=r"compare_models.margin: expected a difference above 0, got"):
+        with pytest.raises(ValueError, match=r"compare_models.margin: expected a number above 0, got"):
             compare_models(evaluation, margin=margin)
     with pytest.raises(ValueError, match=r"compare_models.n_resamples: expected at least 1 resample, got 0"):
         compare_models(evaluation, n_resamples=0)

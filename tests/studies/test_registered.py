@@ -11,7 +11,7 @@ from histofeat import IDCPipeline, evaluate, load_idc
 from histofeat.cli import main
 from histofeat.evaluation import score_predictions, train_model
 from histofeat.features import Runtime
-from histofeat.model_selection import PatientKFold
+from histofeat.model_selection import PatientKFold, RepeatedPatientKFold
 from histofeat.reporting import write_report
 from histofeat.studies import (
     ablate_families,
@@ -67,10 +67,13 @@ def test_an_evaluation_writes_a_line_for_each_model(dataset, runtime, evaluation
             "kind": "cross-validation", "threshold": "youden", "n_test_patients": "12", "n_test_patches": "120",
             "trained_on": "train+validation+test+unlisted", "registered": "idc-official:5", "data": "IDC",
         } == line  # fmt: skip
+    repeated = RepeatedPatientKFold(2, n_repeats=2)
+    evaluate(dataset, pipelines[:1], repeated, inner_cv=FOLDS, n_resamples=0, runtime=runtime)
+    assert len(lines_of(runtime)) == 3  # all repetitions are one look
     others = np.flatnonzero(~np.isin(dataset.patients, dataset.patients[dataset.official_split().test]))
     quiet = evaluate(dataset.subset(others), pipelines, FOLDS, inner_cv=FOLDS, n_resamples=0, runtime=runtime)
     assert quiet.protocol["registered"] is None
-    assert len(lines_of(runtime)) == 2
+    assert len(lines_of(runtime)) == 3
 
 
 def test_a_ledger_that_cannot_be_used_is_refused_before_the_work(dataset, tmp_path):
