@@ -31,7 +31,6 @@ from ._results import (
     Evaluation as Evaluation,
     LeftOut as LeftOut,
     ModelResult as ModelResult,
-    NotCompared as NotCompared,
     NotRun as NotRun,
     ProbabilityAssessment as ProbabilityAssessment,
     assess_probabilities as assess_probabilities,

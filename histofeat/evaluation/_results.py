@@ -14,6 +14,7 @@ from histofeat.metrics import (
     ComparisonPlan,
     Comparisons,
     CurveBands,
+    NotCompared,
     Score,
     assess_calibration,
     class_scores,
@@ -203,17 +204,6 @@ class ProbabilityAssessment:
         return {**found, "calibrated": self.calibrated.to_dict(), "change": change}
 
 
-@dataclass(frozen=True)
-class NotCompared:
-    """Models that could not be compared, and the sentence that says why."""
-
-    reason: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for files."""
-        return {"refused": self.reason}
-
-
 def assess_probabilities(
     y: np.ndarray, raw: np.ndarray, calibrated: np.ndarray | None, patients: np.ndarray, **resampling: int
 ) -> ProbabilityAssessment:
@@ -354,18 +344,18 @@ class Evaluation:
         if plan is None:
             return None
         plan = ComparisonPlan(**{name: plan[name] for name in plan if name != "hash"})
-        try:
-            return compare_models(self, plan.metrics, pairs=plan.differences, margin=plan.margin, n_jobs=self.n_jobs)
-        except ValueError as error:
-            return NotCompared(str(error))
+        return self._compared(plan.metrics, pairs=plan.differences, margin=plan.margin)
 
     @cached_property
     def comparison(self) -> Comparisons | NotCompared | None:
         """Differences of all models from the best; None with fewer than two models or without resamples."""
         if len(self.models) < 2 or not self.protocol["n_resamples"]:
             return None
+        return self._compared()
+
+    def _compared(self, *metrics, **settings):
         try:
-            return compare_models(self, n_jobs=self.n_jobs)
+            return compare_models(self, *metrics, n_jobs=self.n_jobs, **settings)
         except ValueError as error:
             return NotCompared(str(error))
 

@@ -17,6 +17,7 @@ from ._calibrator import (
 from ._comparison import (
     Comparison as Comparison,
     Comparisons as Comparisons,
+    NotCompared as NotCompared,
     compare_models as compare_models,
 )
 from ._conformal import UNITS as UNITS, fit_conformal as fit_conformal, measure_coverage as measure_coverage

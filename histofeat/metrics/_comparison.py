@@ -122,6 +122,17 @@ class Comparisons:
         return frame
 
 
+@dataclass(frozen=True)
+class NotCompared:
+    """Models that could not be compared, and the sentence that says why."""
+
+    reason: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for files."""
+        return {"refused": self.reason}
+
+
 def _words(metric: str) -> str:
     record = METRIC_RECORDS[metric.removesuffix("_tuned")]
     return record.words + (" at the tuned threshold" if metric.endswith("_tuned") else "")
