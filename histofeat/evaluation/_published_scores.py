@@ -11,7 +11,15 @@ import pandas as pd
 from histofeat.datasets import Ledger, Look
 from histofeat.evaluation._published_rows import PROTOCOLS, Protocol, RowCount, check_complete, sort_rows
 from histofeat.exceptions import DatasetError, check_name
-from histofeat.metrics import LABEL_METRICS, Score, choose_threshold, most_probable, parse_rule, score_folds
+from histofeat.metrics import (
+    LABEL_METRICS,
+    Score,
+    choose_threshold,
+    few_patients,
+    most_probable,
+    parse_rule,
+    score_folds,
+)
 
 _SELECTION = ("train", "validation")
 _SHOWN = 5
@@ -47,6 +55,8 @@ class ScoredPredictions:
         Every metric of `histofeat.metrics.LABEL_METRICS`, labels at `threshold`; empty without one.
     n_resamples, random_state : int
         The resamples behind the intervals, and their seed.
+    caution : str or None
+        A sentence on intervals of few patients.
     registered : str or None
         A sentence on registered test patients among those tested.
     """
@@ -64,12 +74,13 @@ class ScoredPredictions:
     tuned: Mapping[str, Score] = field(repr=False)
     n_resamples: int
     random_state: int
+    caution: str | None = None
     registered: str | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences that belong beside the numbers, without which they can be misread."""
-        notes = (*self._data_notes(), *self._number_notes(), self.registered, self.protocol.published)
+        notes = (*self._data_notes(), *self._number_notes(), self.caution, self.registered, self.protocol.published)
         return tuple(note for note in notes if note)
 
     def _data_notes(self):
@@ -201,10 +212,9 @@ def score_predictions(
         check_complete(test, copy, copy.root)
     selection = table[table["role"].isin(_SELECTION)]
     rule, value = _choose(selection, threshold)
-    resampling = {"n_resamples": n_resamples, "random_state": random_state, "n_jobs": n_jobs}
     facts = {"data": protocol.name, "n_patches": len(table), "threshold": rule, "ledger": Ledger.of(ledger)}
     look = Look.at((test["patient"], test["patch"]), **facts)
-    scores, tuned = _score(test, value, resampling)
+    scores, tuned = _score(test, value, {"n_resamples": n_resamples, "random_state": random_state, "n_jobs": n_jobs})
     return ScoredPredictions(
         protocol=protocol,
         test=RowCount.of(test),
@@ -219,6 +229,7 @@ def score_predictions(
         tuned=tuned,
         n_resamples=int(n_resamples),
         random_state=random_state,
+        caution=few_patients(RowCount.of(test).n_patients, test.groupby("label")["patient"].nunique().tolist()),
         registered=look and look.record([{"pipeline": "predictions", "roc_auc": scores["roc_auc"].value}]),
     )
 

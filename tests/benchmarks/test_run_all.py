@@ -73,7 +73,7 @@ def metrics(finished, work):
 
 def test_quick_run_on_the_synthetic_cohort(finished, metrics, work):
     assert "no --data: drawing the synthetic cohort" in finished.stdout
-    assert "SYNTHETIC cohort, pooled out of fold" in finished.stdout
+    assert "SYNTHETIC cohort, out of fold" in finished.stdout
     assert finished.stdout.splitlines()[-1] == f"report: {Path('out/mine/report.html')}"
     assert (work / "out/mine/report.html").is_file()
     assert metrics["dataset"]["synthetic"] is True

@@ -82,7 +82,8 @@ def test_the_files_of_the_report_have_eight_classes(report, evaluation):
     assert np.shape(payload["results"][0]["confusion_matrix"]) == (8, 8)
     assert payload["results"][0]["tuned"]["thresholds"] == []
     assert payload["results"][0]["calibration"] is None
-    assert payload["comparison"]["rows"][0]["first"] == "color/logistic"
+    (row,) = payload["comparison"]["rows"]
+    assert {row["first"], row["second"]} == {"color/logistic", "color/knn"}
     with (report / "metrics.csv").open(encoding="utf-8") as file:
         assert {row["threshold"] for row in csv.DictReader(file)} == {"none", "argmax"}
     rows = pd.read_parquet(report / "predictions.parquet")

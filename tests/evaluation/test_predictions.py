@@ -72,6 +72,7 @@ def test_scores_are_those_of_scikit_learn_on_the_test_rows():
     assert (scored.test, scored.n_positive, scored.absent) == ((294, 49), 98, ())
     assert scored.selection == {"train": (504, 84), "validation": (174, 29)}
     assert scored.ignored == (6, 1)
+    assert scored.caution is None
 
 
 def test_intervals_resample_patients():
@@ -108,6 +109,8 @@ def test_a_table_of_our_own_predictions_gets_the_numbers_of_our_own_report(tmp_p
     table = pd.DataFrame({"patch": names, "score": model.proba[rows, 1]})
     scored = score_predictions(table, allow_missing_patients=True, n_resamples=100)
     assert scored.test.n_patients == 6
+    assert scored.caution.startswith("Only 6 tested patients, of whom 6 carry the rarest class")
+    assert scored.caution in scored.notes
     for metric, ours in model.scores.items():
         assert scored.scores[metric].pooled == pytest.approx(ours.pooled, abs=1e-12)
         assert scored.scores[metric].ci95 == pytest.approx(ours.ci95, abs=1e-12, nan_ok=True)

@@ -68,6 +68,19 @@ def everything_in(folder):
     )
 
 
+def test_few_patients_are_cautioned_and_dropped_resamples_counted(short, folder, tmp_path):
+    text = " ".join((folder / "report.md").read_text(encoding="utf-8").split())
+    words = "**Few patients** > > Only 15 tested patients, of whom 15 carry the rarest class"
+    assert words in text
+    assert text.index(words) < text.index("## Results")
+    assert "of the resamples a class has no patch" not in text
+    (model,) = short.models
+    scores = {**model.scores, "roc_auc": replace(model.scores["roc_auc"], dropped=0.214)}
+    page = write_report(replace(short, models=(replace(model, scores=scores),)), tmp_path / "dropped")
+    text = " ".join(page.with_name("report.md").read_text(encoding="utf-8").split())
+    assert "In 21.4 % of the resamples a class has no patch: these do not count." in text
+
+
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
