@@ -81,3 +81,15 @@ def test_labels_of_patients_and_more_than_two_classes(cohort, tmp_path):
     assert "| b | 5 | 10 |" in words
     assert details["net_benefit"] is None
     assert not (tmp_path / "three/figures/net_benefit.svg").exists()
+
+
+def test_guidelines_are_answered_where_the_result_can_and_not_reported_elsewhere(evaluation, tmp_path):
+    words, payload = page(evaluation, tmp_path / "one")
+    rows = words[words.index("What TRIPOD+AI and CLAIM ask for") :]
+    area = payload["results"][0]["roc_auc"]
+    assert f"Performance with intervals | Results; highest ROC-AUC {area['value']:.3f}" in rows
+    assert "all patches of a patient on one side" in rows
+    assert "| 3c, 14 | – | Fairness | not reported |" in rows
+    assert rows.count("not reported") == 8
+    asked, _ = page(evaluation.asking(groups="site"), tmp_path / "two")
+    assert "| Fairness | scores by site |" in asked
