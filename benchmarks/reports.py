@@ -38,7 +38,8 @@ COMMANDS = {
     "head-defaults": "protocols/head_defaults.py --data IDC",
     "official-candidates": "study.py official-candidates --data IDC --weights WEIGHTS",
     "speed": "speed/run.py --full --data DATA --weights WEIGHTS",
-    "idc-official-sample": "protocols/idc_official.py --data IDC --add-unlisted --threshold youden",
+    "idc-official-sample": "protocols/idc_official.py --data IDC --add-unlisted --threshold youden --plan "
+    "benchmarks/protocols/idc_official_plan.json",
     "idc-networks-sample": "study.py idc-networks --data IDC --weights WEIGHTS",
     "idc-encoder-sample": "study.py idc-encoder --data IDC --breakhis BREAKHIS --weights WEIGHTS",
 }

@@ -120,8 +120,11 @@ def carried(options, pipelines, runtime):
             "n_patches": int(evaluation.tested.sum()), "n_patients": len(set(dataset.patients[evaluation.tested])),
         }  # fmt: skip
         scores = {model.name: model.scores["roc_auc"] for model in evaluation.models}
+        notes = {
+            model.name: [one for one in model.notes if "No model was learnt" in one] for model in evaluation.models
+        }
         found[power] = [
-            {"name": name, "roc_auc": {"value": score.value, "ci95": list(score.ci95)}, **size}
+            {"name": name, "roc_auc": {"value": score.value, "ci95": list(score.ci95)}, **size, "notes": notes[name]}
             for name, score in scores.items()
         ]
     return found

@@ -9,7 +9,8 @@ recipes; with --chosen, of the pipeline that official_candidates.py chose on oth
 encoder. With --add-unlisted it also scores models that were fitted on the patients without a role in that split too;
 their report goes to a second folder. Appends a line per pipeline and head to reports/test_ledger.csv as soon as they
 are scored. It is a test set, not a tuning set: choices are made with benchmarks/run_all.py and PatientKFold on other
-patients. That is why the network, its input size and the folds that choose the threshold are no options here.
+patients. That is why the network, its input size and the folds that choose the threshold are no options here. What was
+to be compared at the 49 patients of both samples is frozen in idc_official_plan.json (--plan).
 """
 
 import sys

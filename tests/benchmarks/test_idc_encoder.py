@@ -196,6 +196,8 @@ def test_breakhis_where_it_ran_and_where_it_did_not():
     assert "40X: 1693 images of 82 patients" in text
     assert "| histo, XGBoost | 0.800 [0.780, 0.820] |" in text
     assert "At 100X: not evaluated. too few patients" in text
+    text = page_of(breakhis={"40": [{**rows[0], "notes": ["No model was learnt."]}], "100": rows})
+    assert "| 0.800 [0.780, 0.820] |\n\n- histo, XGBoost: No model was learnt.\n\n100X:" in text
     assert "There was no BreakHis to score." in page_of()
 
 

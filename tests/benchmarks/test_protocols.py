@@ -17,6 +17,7 @@ from histofeat import IDCPipeline, evaluate, load_idc
 from histofeat.datasets import LEDGER_COLUMNS, Ledger, official_roles
 from histofeat.datasets._idc import FULL_SET
 from histofeat.evaluation._evaluation import _ledger_row as ledger_row
+from histofeat.metrics import read_plan
 from histofeat.model_selection import PatientKFold
 from histofeat.reporting import Table, write_report
 from histofeat.studies import (
@@ -347,6 +348,14 @@ def test_network_and_sets_are_those_of_the_protocol(script):
     [(_, cnn)] = make_pipelines(["cnn"], ["svm"])
     assert cnn.feature_params == {"cnn__encoder": "mobilenetv2_0.35", "cnn__input_size": 128}
     assert (options.add_unlisted, options.threshold) == (False, "f1")
+
+
+def test_the_plan_names_pipelines_of_the_protocol(script):
+    plan = read_plan(PROTOCOLS / "idc_official_plan.json")
+    options = script.make_parser().parse_args(["--data", "x"])
+    models = {f"{name}/{pipeline.head}" for name, pipeline in script.make_pipelines(options)}
+    assert set(plan.models) <= models
+    assert not any("cnn" in name or "histo" in name.split("/")[0].split() for name in models)
 
 
 def test_recipes_follow_our_pipelines_with_a_random_forest_each(script):
