@@ -28,17 +28,21 @@ class ConformalPredictor:
         What counted as one case, see `fit_conformal`.
     levels : tuple of float
         The coverages asked for, rising.
-    cuts : tuple of float
+    cuts : tuple of float, or of tuple of float
         For each level the largest ``1 - probability`` that a class of the set may have; infinity puts every class in.
+        With `per_class` each level has a cut for every class.
     n_patients, n_scores : int
         The patients that it was calibrated on, and the patches whose scores were used.
+    per_class : bool, default=False
+        Whether each class was calibrated by itself.
     """
 
     unit: str
     levels: tuple[float, ...]
-    cuts: tuple[float, ...]
+    cuts: tuple[float, ...] | tuple[tuple[float, ...], ...]
     n_patients: int
     n_scores: int
+    per_class: bool = False
 
     def predict_set(self, proba: ArrayLike) -> np.ndarray:
         """Predict the classes that cannot be ruled out.
@@ -59,7 +63,7 @@ class ConformalPredictor:
             If a probability is NaN or out of range.
         """
         _, proba = check_predictions(np.zeros(len(proba), dtype=np.int64), proba)
-        return 1 - proba[:, :, None] <= np.array(self.cuts) + _EQUAL
+        return 1 - proba[:, :, None] <= np.array(self.cuts).T + _EQUAL
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for files."""
@@ -80,6 +84,11 @@ class SetCoverage:
         Mean over the patients of the share of their patches, which "one_per_patient" and "hierarchical" guarantee.
     per_class : tuple of float
         Share of the patches of each class whose set holds it, NaN where there are none.
+    per_class_patients : tuple of float
+        Mean over the patients with patches of a class of the share of these, which a predictor with ``per_class``
+        guarantees where its unit is "one_per_patient" or "hierarchical".
+    carriers : tuple of int
+        The patients with patches of each class.
     patients_below : float
         Share of the patients whose own share is below the level.
     one_class, empty : float
@@ -89,13 +98,15 @@ class SetCoverage:
     n_patients : int
         Patients behind it.
     samples : Mapping of str to ndarray of shape (n_resamples,), float64
-        "patches" and "patients" under resamples of the patients.
+        "patches", "patients" and, for each class, "class_0" and so on under resamples of the patients.
     """
 
     level: float
     patches: float
     patients: float
     per_class: tuple[float, ...]
+    per_class_patients: tuple[float, ...]
+    carriers: tuple[int, ...]
     patients_below: float
     one_class: float
     empty: float
@@ -104,15 +115,23 @@ class SetCoverage:
     samples: Mapping[str, np.ndarray] = field(repr=False)
 
     def interval(self, measure: str) -> tuple[float, float]:
-        """Return the 95 % t interval of "patches" or "patients"; NaN without resamples or with one patient."""
-        error = standard_error(self.samples[measure], self.n_patients)
-        return t_interval(getattr(self, measure), error, self.n_patients - 1, successes=self.n_patients)
+        """Return the 95 % t interval of "patches", "patients" or, as in `per_class`, "class_0", "class_1" and so on.
+
+        It is NaN without resamples, or with one patient.
+        """
+        if measure.startswith("class_"):
+            code = int(measure.removeprefix("class_"))
+            value, n = self.per_class[code], self.carriers[code]
+        else:
+            value, n = getattr(self, measure), self.n_patients
+        return t_interval(value, standard_error(self.samples[measure], n), n - 1, successes=n)
 
     def to_dict(self):
         """Plain values, for files."""
         plain = {name: value for name, value in vars(self).items() if name != "samples"}
         intervals = {f"{name}_ci95": list(self.interval(name)) for name in self.samples}
-        return {**plain, "per_class": list(self.per_class), **intervals}
+        lists = {name: list(value) for name, value in plain.items() if isinstance(value, tuple)}
+        return {**plain, **lists, **intervals}
 
 
 def fit_conformal(
@@ -122,6 +141,7 @@ def fit_conformal(
     levels: float | Sequence[float] = (0.8, 0.9, 0.95),
     unit: str = "hierarchical",
     random_state: int = 0,
+    per_class: bool = False,
 ) -> ConformalPredictor:
     """Calibrate prediction sets on patients that the model had not seen.
 
@@ -141,6 +161,8 @@ def fit_conformal(
         the same weight.
     random_state : int, default=0
         Seed of the draw of "one_per_patient".
+    per_class : bool, default=False
+        Whether to calibrate each class by itself, on its own patches, so that the level holds for each class.
 
     Returns
     -------
@@ -150,7 +172,8 @@ def fit_conformal(
     ------
     ValueError
         If a level or the unit is invalid, a class is missing, a probability is NaN or out of range, a shape does not
-        fit, or there are fewer than ``1 / (1 - level)`` patients (patches, with "patches") for a level.
+        fit, or there are fewer than ``1 / (1 - level)`` patients (patches, with "patches") for a level; with
+        `per_class` those with the class.
     GroupLeakageError
         If a patient id is missing.
 
@@ -169,10 +192,13 @@ def fit_conformal(
 
     Both guarantee the following. Draw one patch at random from one new patient of the same population: its set holds
     its class with a probability of at least `level`, on average over patients and over draws of calibration patients,
-    for any model that was fitted without looking at these. There is no guarantee for each patient, for each class, for
-    pooled patches (where patients with many patches count more), or for another laboratory. Out-of-fold scores weaken
-    the guarantee: they come from several inner fits, on fewer patients than the model that scores the new ones.
-    Measure the coverage with `measure_coverage`.
+    for any model that was fitted without looking at these. There is no guarantee for each patient, for pooled patches
+    (where patients with many patches count more), or for another laboratory, and none for each class: a rare class is
+    left out more often than the level says, a frequent one less often. `per_class` guarantees the level for a random
+    patch of each class, of a new patient who has some, at the price of larger sets (label-conditional, or Mondrian,
+    prediction: Vovk 2013, doi:10.1007/s10994-013-5355-6). Out-of-fold scores weaken the guarantee: they come from
+    several inner fits, on fewer patients than the model that scores the new ones. Measure the coverage with
+    `measure_coverage`.
 
     Examples
     --------
@@ -194,12 +220,21 @@ def fit_conformal(
             f"({missing.size} such classes). Calibrate on patients of every class."
         )
     ids, codes = encode_patients(patients, len(y), "patients")
-    rows = _one_of_each(codes, random_state) if unit == "one_per_patient" else np.arange(len(y))
-    _check_enough(levels, len(y) if unit == "patches" else len(ids), unit)
-    scores = 1 - proba[rows, y[rows]] / proba[rows].sum(axis=1)
-    # Where a case is one patch, every case is a patient of its own.
-    cuts = hierarchical_quantiles(scores, codes if unit == "hierarchical" else np.arange(len(rows)), levels)
-    return ConformalPredictor(unit, levels, tuple(map(float, cuts)), len(ids), len(rows))
+    scores = 1 - proba[np.arange(len(y)), y] / proba.sum(axis=1)
+    parts = [y == code for code in range(proba.shape[1])] if per_class else [np.full(len(y), True)]
+    found, n_scores = [], 0
+    for code, part in enumerate(parts):
+        cases = scores[part], np.unique(codes[part], return_inverse=True)[1]
+        if unit == "one_per_patient":
+            cases = tuple(values[_one_of_each(cases[1], random_state)] for values in cases)
+        # Where a case is one patch, every case is a patient of its own.
+        if unit == "patches":
+            cases = cases[0], np.arange(len(cases[0]))
+        _check_enough(levels, cases[1].max() + 1, unit, f" with class {code}" if per_class else "")
+        found.append(hierarchical_quantiles(*cases, levels).tolist())
+        n_scores += len(cases[0])
+    cuts = tuple(zip(*found, strict=True)) if per_class else tuple(found[0])
+    return ConformalPredictor(unit, levels, cuts, len(ids), n_scores, per_class)
 
 
 def _check_levels(levels):
@@ -213,13 +248,13 @@ def _check_levels(levels):
     return tuple(np.unique(found).tolist())
 
 
-def _check_enough(levels, n, unit):
+def _check_enough(levels, n, unit, of_class):
     needed = int(np.ceil(round(max(1 / (1 - levels[-1]), 1 / levels[0]), 6)))
     if n < needed:
         kind = "patches" if unit == "patches" else "patients"
         raise ValueError(
-            f"fit_conformal.patients: expected at least {needed} {kind} for levels from {levels[0]} to {levels[-1]}, "
-            f"got {n}. Calibrate on more, or ask for less extreme levels."
+            f"fit_conformal.patients: expected at least {needed} {kind}{of_class} for levels from {levels[0]} to "
+            f"{levels[-1]}, got {n}. Calibrate on more, or ask for less extreme levels."
         )
 
 
@@ -317,20 +352,26 @@ def measure_coverage(
 
 def _coverage(sets, y, codes, n_patients, level, weights):
     held = sets[np.arange(len(y)), y]
-    patches = np.bincount(codes, minlength=n_patients)
-    found = np.bincount(codes, held, minlength=n_patients)
-    share, size = found / patches, sets.sum(axis=1)
+    # A row for all patches, and one for those of each class: patches of each patient, and those whose set holds theirs.
+    chosen = [np.full(len(y), True), *(y == code for code in range(sets.shape[1]))]
+    patches = np.array([np.bincount(codes[rows], minlength=n_patients) for rows in chosen])
+    found = np.array([np.bincount(codes[rows], held[rows], minlength=n_patients) for rows in chosen])
+    with np.errstate(invalid="ignore"):  # a class that is not there
+        shares, pooled, carriers = found / patches, found.sum(axis=1) / patches.sum(axis=1), (patches > 0).sum(axis=1)
+        means, samples = np.nansum(shares, axis=1) / carriers, (weights @ found.T) / (weights @ patches.T)
+    size = sets.sum(axis=1)
     return SetCoverage(
         level=float(level),
-        patches=float(held.mean()),
-        patients=float(share.mean()),
-        per_class=tuple(
-            float(held[y == code].mean()) if (y == code).any() else np.nan for code in range(sets.shape[1])
-        ),
-        patients_below=float((share < level - 1e-12).mean()),
+        patches=float(pooled[0]),
+        patients=float(means[0]),
+        per_class=tuple(pooled[1:].tolist()),
+        per_class_patients=tuple(means[1:].tolist()),
+        carriers=tuple(carriers[1:].tolist()),
+        patients_below=float((shares[0] < level - 1e-12).mean()),
         one_class=float((size == 1).mean()),
         empty=float((size == 0).mean()),
         mean_size=float(size.mean()),
         n_patients=n_patients,
-        samples={"patches": (weights @ found) / (weights @ patches), "patients": (weights @ share) / n_patients},
+        samples={"patches": samples[:, 0], "patients": (weights @ shares[0]) / n_patients}
+        | {f"class_{code}": samples[:, code + 1] for code in range(sets.shape[1])},
     )

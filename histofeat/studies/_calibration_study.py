@@ -37,8 +37,11 @@ from histofeat.studies._study import (
 
 _SCORES = ("sensitivity", "specificity", "balanced_accuracy", "f1")
 _WEIGHTS = {None: "", "balanced": ", class weights"}
-#: What prediction sets are calibrated on, as the page says it.
-_UNIT_WORDS = dict(zip(UNITS, ("all patches", "one patch per patient", "patients, equal weight"), strict=True))
+#: What prediction sets are calibrated on: the words of the page, and arguments of `fit_conformal`.
+_CALIBRATED_ON = {
+    words: {"unit": unit}
+    for unit, words in zip(UNITS, ("all patches", "one patch per patient", "patients, equal weight"), strict=True)
+} | {"patients, each class by itself": {"unit": "hierarchical", "per_class": True}}
 
 
 @dataclass
@@ -95,11 +98,13 @@ def possible_levels(dataset, splits, levels):
     wrong = [level for level in levels if not 0 < level < 1]
     if wrong:
         raise ValueError(f"--levels: expected coverages between 0 and 1, got {wrong[0]}. Use 0.9.")
-    n_patients = min(len(np.unique(dataset.patients[train])) for train, _ in splits)
+    sides = [(dataset.patients[train], dataset.y[train]) for train, _ in splits]
+    n_patients = min(len(np.unique(patients[y == code])) for patients, y in sides for code in np.unique(y))
     possible = [level for level in sorted(set(levels)) if max(1 / (1 - level), 1 / level) <= n_patients + 1e-6]
     if not possible:
         raise ValueError(
-            f"--levels: expected a coverage that {n_patients} training patients allow, got {levels}. Ask for less."
+            f"--levels: expected a coverage that {n_patients} training patients with a class allow, got {levels}. "
+            "Ask for less."
         )
     return possible
 
@@ -132,7 +137,10 @@ def _fit_fold(model, train, test, dataset, asked, seed):
         "raw": raw,
         "calibrated": fit_calibrator(y, inner).transform(raw),
         "thresholds": {rule: choose_threshold(y, inner[:, 1], rule) for rule in rules},
-        "sets": {unit: fit_conformal(y, inner, patients, levels, unit, seed).predict_set(raw) for unit in UNITS},
+        "sets": {
+            words: fit_conformal(y, inner, patients, levels, random_state=seed, **how).predict_set(raw)
+            for words, how in _CALIBRATED_ON.items()
+        },
     }
 
 
@@ -158,13 +166,14 @@ def _threshold_rows(model, raw, dataset, rules, resampling):
 
 
 def _set_rows(model, dataset, levels, resampling):
-    """One row per unit and level: the coverage that was asked for, and that of the test patients."""
-    for unit in UNITS:
-        sets = model.pooled(lambda fold, unit=unit: fold["sets"][unit])
+    """One row per calibration and level: the coverage that was asked for, and that of the test patients."""
+    for words in _CALIBRATED_ON:
+        sets = model.pooled(lambda fold, words=words: fold["sets"][words])
         for coverage in measure_coverage(sets, dataset.y, dataset.patients, levels, **resampling):
             row = coverage.to_dict()
-            negative, positive = row.pop("per_class")
-            yield {**model.named, "unit": unit, **row, "class_0": negative, "class_1": positive}
+            for name, end in (("per_class", ""), ("per_class_patients", "_patients"), ("carriers", "_carriers")):
+                row |= {f"class_{code}{end}": value for code, value in enumerate(row.pop(name))}
+            yield {**model.named, "calibrated_on": words, **row}
 
 
 def _figures(found, dataset):
@@ -179,12 +188,13 @@ def _figures(found, dataset):
         plain[f"reached_{end}"] = plain[f"sensitivity_{end}"] - plain["asked"]
     sets = flat_table(found["conformal"])
     level = 0.9 if 0.9 in set(sets["level"]) else sets["level"].max()
-    sets = sets[sets["level"] == level].assign(words=lambda rows: rows["unit"].map(_UNIT_WORDS))
+    sets = sets[sets["level"] == level]
     reached = plain.rename(columns={"reached_value": "reached"}), "reached", "{name}, {head}: {asked:g}", "head"
-    covered = sets, "patients", "{name}, {head}", "words"
+    covered = sets, "class_1", "{name}, {head}", "calibrated_on"
     title, label = "Sensitivity of test patients - the one asked for", "difference, 95 % interval over patients"
     figures["sensitivity"] = bars(title, label, *reached)
-    title, label = f"Coverage of prediction sets, {level:g} asked for", "mean over patients, 95 % interval"
+    label = f"share of patches of {dataset['labels'][1]} whose set holds it, 95 % interval over patients"
+    title = f"Coverage of {dataset['labels'][1]} by prediction sets, {level:g} asked for"
     figures["coverage"] = bars(title, label, *covered, reference=level)
     return figures
 

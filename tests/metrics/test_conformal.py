@@ -123,6 +123,61 @@ def test_units_of_patients_keep_their_promise_where_that_of_patches_breaks_it():
     assert held["patches"] < 0.75
 
 
+def imbalanced(n_patients, random_state):
+    """Patients of whose patches one in six is of class 1, which is harder."""
+    rng = np.random.default_rng(random_state)
+    patients = np.repeat(np.arange(n_patients), rng.integers(6, 30, n_patients))
+    y = (rng.random(len(patients)) < 1 / 6).astype(int)
+    level = np.where(y == 1, 0.2, -2.0) + rng.normal(0, 0.7, n_patients)[patients] + rng.normal(0, 1, len(y))
+    positive = 1 / (1 + np.exp(-level))
+    return y, np.column_stack([1 - positive, positive]), patients
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_each_class_by_itself_is_a_loop_over_the_classes(unit):
+    y, proba, patients = study(n_patients=60, n_classes=3)
+    found = fit_conformal(y, proba, patients, LEVELS, unit, 3, per_class=True)
+    assert found.per_class
+    for code in range(3):
+        rows = np.flatnonzero(y == code)
+        cases = [rows[patients[rows] == patient] for patient in np.unique(patients[rows])]
+        if unit == "patches":
+            cases = [[row] for row in rows]
+        if unit == "one_per_patient":
+            _, codes = np.unique(patients[rows], return_inverse=True)
+            cases = [[row] for row in rows[_one_of_each(codes, 3)]]
+        weighed = [(1 - proba[row, code], 1 / len(own) / (len(cases) + 1)) for own in cases for row in own]
+        for level, cuts in zip(LEVELS, found.cuts, strict=True):
+            total, expected = 0.0, np.inf
+            for score, weight in sorted(weighed):
+                total += weight
+                if total >= level - 1e-9:
+                    expected = score
+                    break
+            assert cuts[code] == pytest.approx(expected)
+    sets = found.predict_set(proba[:50])
+    for row in range(50):
+        for number, cuts in enumerate(found.cuts):
+            assert sets[row, :, number].tolist() == [1 - proba[row, c] <= cuts[c] + 1e-8 for c in range(3)]
+    assert found.to_dict()["cuts"] == [list(cuts) for cuts in found.cuts]
+
+
+@pytest.mark.slow
+def test_a_rare_class_keeps_the_promise_only_where_it_is_calibrated_by_itself():
+    held = {False: np.zeros(2), True: np.zeros(2)}
+    for number in range(120):
+        y, proba, patients = imbalanced(60, number)
+        seen = patients < 30
+        for per_class, found in held.items():
+            predictor = fit_conformal(y[seen], proba[seen], patients[seen], 0.8, per_class=per_class)
+            sets = predictor.predict_set(proba[~seen])
+            (coverage,) = measure_coverage(sets, y[~seen], patients[~seen], 0.8, n_resamples=0)
+            found += np.array(coverage.per_class_patients) / 120
+    assert held[False][1] < 0.5 < 0.85 < held[False][0]
+    assert (held[True] > 0.79).all()
+    assert (held[True] < 0.86).all()
+
+
 def test_coverage_by_hand():
     sets = np.array([[1, 0], [1, 1], [0, 1], [1, 0], [0, 0]], dtype=bool)[:, :, None]
     y, patients = [0, 1, 1, 1, 0], ["a", "a", "b", "b", "b"]
@@ -130,11 +185,15 @@ def test_coverage_by_hand():
     assert found.patches == pytest.approx(3 / 5)
     assert found.patients == pytest.approx((1 + 1 / 3) / 2)
     assert found.per_class == pytest.approx((1 / 2, 2 / 3))
+    assert found.per_class_patients == pytest.approx(((1 + 0) / 2, (1 + 1 / 2) / 2))
+    assert found.carriers == (2, 2)
+    assert set(found.samples["class_1"].round(6)) == {0.5, 0.666667, 1.0}
     assert found.patients_below == pytest.approx(1 / 2)
     assert (found.one_class, found.empty, found.mean_size) == pytest.approx((3 / 5, 1 / 5, 1.0))
     # The two patients are drawn twice each, or once each.
     assert set(found.samples["patients"].round(6)) == {0.333333, 0.666667, 1.0}
     assert set(found.samples["patches"].round(6)) == {0.333333, 0.6, 1.0}
+    assert found.interval("class_1") == pytest.approx(t_by_hand(2 / 3, found.samples["class_1"], 2, 1))
     expected = t_by_hand(2 / 3, found.samples["patients"], 2, 1)
     assert found.interval("patients") == pytest.approx(expected)
     plain = found.to_dict()
@@ -144,7 +203,8 @@ def test_coverage_by_hand():
 
 def test_a_class_that_is_not_there_has_no_coverage_and_one_patient_no_interval():
     found = measure_coverage(np.ones((2, 3, 1), dtype=bool), [0, 1], ["a", "a"], 0.9, n_resamples=10)[0]
-    assert np.isnan(found.per_class[2])
+    assert np.isnan([found.per_class[2], found.per_class_patients[2], *found.interval("class_2")]).all()
+    assert found.carriers == (1, 1, 0)
     assert np.isnan(found.interval("patches")).all()
 
 
@@ -190,6 +250,9 @@ def test_conformal_refusals():
         few = np.arange(19)
         with pytest.raises(ValueError, match=rf"at least 20 {kind} for levels from 0.8 to 0.95, got {n}"):
             fit_conformal(np.arange(19) % 2, np.full((19, 2), 0.5), few, LEVELS, unit)
+    y = np.repeat([0, 1], [30, 5])
+    with pytest.raises(ValueError, match=r"at least 10 patients with class 1 for levels from 0.9 to 0.9, got 5"):
+        fit_conformal(y, np.full((35, 2), 0.5), np.arange(35), 0.9, per_class=True)
     with pytest.raises(GroupLeakageError, match="patients"):
         fit_conformal([0, 1], [[0.5, 0.5]] * 2, ["a", None])
 

@@ -56,7 +56,7 @@ def test_the_study_writes_what_its_page_names(finished, script):
     }  # fmt: skip
     # Sixteen training patients allow no coverage of 0.95.
     assert found["levels"] == [0.8, 0.9]
-    assert len(found["conformal"]) == 2 * 3 * 2
+    assert len(found["conformal"]) == 2 * 4 * 2
     assert [row["rule"] for row in found["thresholds"]][:4] == ["0.5", "f1", "youden", "sensitivity=0.8"]
     report = (finished / "report.md").read_text(encoding="utf-8")
     for name in ("reliability_logistic", "reliability_logistic_weighted", "sensitivity", "coverage"):
@@ -64,6 +64,8 @@ def test_the_study_writes_what_its_page_names(finished, script):
         assert (finished / f"figures/{name}.svg").is_file()
         assert (finished / f"figures/{name}.json").is_file()
     assert "outside the official test set" in report
+    row = next(row for row in found["conformal"] if (row["level"], "itself" in row["calibrated_on"]) == (0.9, True))
+    assert f"Calibrated for each class by itself, the shares are {row['class_1']:.3f}" in report.replace("\n", " ")
     tables = {name: pd.read_csv(finished / f"{name}.csv") for name in ("calibration", "thresholds", "conformal")}
     assert len(tables["thresholds"]) == len(found["thresholds"]) == 2 * 7
     first = found["calibration"][0]["calibration"]
@@ -79,7 +81,7 @@ def test_numbers_are_those_of_doing_it_by_hand(finished, cohort_folder):
     y, patients = dataset.y, dataset.patients
     X = IDCPipeline("color").transform_features(dataset.X).to_numpy(dtype=np.float32)
     raw, calibrated, called = np.full((len(y), 2), np.nan), np.full((len(y), 2), np.nan), np.full(len(y), -1)
-    sets = np.zeros((len(y), 2, 2), dtype=bool)
+    sets, by_class = np.zeros((2, len(y), 2, 2), dtype=bool)
     for train, test in PatientKFold(5, random_state=0).split(X, y, patients):
         head = make_head("logistic", class_weight="balanced", random_state=0)
         inner_cv = PatientKFold(3, random_state=0)
@@ -87,7 +89,9 @@ def test_numbers_are_those_of_doing_it_by_hand(finished, cohort_folder):
         raw[test] = head.predict_proba(X[test])
         calibrated[test] = fit_calibrator(y[train], inner).transform(raw[test])
         called[test] = raw[test, 1] >= choose_threshold(y[train], inner[:, 1], "sensitivity=0.9")
-        sets[test] = fit_conformal(y[train], inner, patients[train], (0.8, 0.9)).predict_set(raw[test])
+        known = y[train], inner, patients[train], (0.8, 0.9)
+        sets[test] = fit_conformal(*known).predict_set(raw[test])
+        by_class[test] = fit_conformal(*known, per_class=True).predict_set(raw[test])
     weighted = next(row for row in found["calibration"] if "weights" in row["head"])["calibration"]
     for kind, proba in (("raw", raw), ("calibrated", calibrated)):
         assessed = assess_calibration(y, proba[:, 1], patients, n_resamples=0)
@@ -97,19 +101,25 @@ def test_numbers_are_those_of_doing_it_by_hand(finished, cohort_folder):
     assert rule["sensitivity"]["value"] == pytest.approx(label_scores(counts)["sensitivity"])
     resamples = bootstrap_scores(y, raw, patients, predicted=called, metrics=["sensitivity"], n_resamples=50)
     assert rule["sensitivity"]["ci95"] == pytest.approx(list(resamples.interval("sensitivity")))
-    expected = measure_coverage(sets, y, patients, (0.8, 0.9), n_resamples=50)
-    rows = [row for row in found["conformal"] if "weights" in row["head"] and row["unit"] == "hierarchical"]
-    for row, coverage in zip(rows, expected, strict=True):
-        assert row["patients"] == pytest.approx(coverage.patients)
-        assert row["class_1"] == pytest.approx(coverage.per_class[1])
-        assert row["patients_ci95"] == pytest.approx(list(coverage.interval("patients")))
+    for words, given in (("patients, equal weight", sets), ("patients, each class by itself", by_class)):
+        expected = measure_coverage(given, y, patients, (0.8, 0.9), n_resamples=50)
+        rows = [row for row in found["conformal"] if "weights" in row["head"] and row["calibrated_on"] == words]
+        for row, coverage in zip(rows, expected, strict=True):
+            assert row["patients"] == pytest.approx(coverage.patients)
+            assert row["class_1"] == pytest.approx(coverage.per_class[1])
+            assert row["class_0_patients"] == pytest.approx(coverage.per_class_patients[0])
+            assert row["patients_ci95"] == pytest.approx(list(coverage.interval("patients")))
+            assert row["class_1_ci95"] == pytest.approx(list(coverage.interval("class_1")))
 
 
 def test_wrong_options_are_one_sentence(script, cohort_folder, tmp_path, capsys):
     assert script(quick(cohort_folder, tmp_path / "a", "--sensitivity", "95")) == 2
     assert "required sensitivity above 0 and of at most 1, got 95.0" in capsys.readouterr().err
     assert script(quick(cohort_folder, tmp_path / "b", "--levels", "0.99")) == 2
-    assert "--levels: expected a coverage that 16 training patients allow, got [0.99]" in capsys.readouterr().err
+    assert (
+        "--levels: expected a coverage that 15 training patients with a class allow, got [0.99]"
+        in capsys.readouterr().err
+    )
     assert script(quick(cohort_folder, tmp_path / "c", "--levels", "1.5")) == 2
     assert "--levels: expected coverages between 0 and 1, got 1.5" in capsys.readouterr().err
     assert script(quick(cohort_folder, tmp_path / "d", "--heads", "forest")) == 2
