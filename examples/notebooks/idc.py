@@ -128,7 +128,7 @@ for number, (train, test) in enumerate(folds.split(development.X, development.y,
 # %% [markdown]
 # ### What a split by patch hides
 #
-# Many published accuracies near 1 come from a random split of the patches. Here is a cohort in which there is *nothing*
+# A random split of the patches puts patches of one patient on both sides. Here is a cohort in which there is *nothing*
 # to learn but the patient: no tumour is drawn, and each patient got a class by lot. A split by patch looks brilliant on
 # it; a split by patient is where it belongs, around 0.5 with few patients. `evaluate` refuses the first one unless told
 # by name to go on.

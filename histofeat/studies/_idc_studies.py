@@ -2,13 +2,16 @@
 
 import tempfile
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from sklearn.base import clone
 
 from histofeat.datasets import make_signature_cohort
 from histofeat.evaluation import evaluate
+from histofeat.exceptions import check_whole
 from histofeat.metrics import holm
 from histofeat.studies._fitted_folds import measure_once, runnable_pipelines
 from histofeat.studies._leakage import measure_leakage
@@ -40,10 +43,16 @@ SIGNATURE_COHORT = {"n_patients": 60, "patches_per_patient": 20}
 def run_leakage(options, runtime):
     """Score pipelines under a split by patch and by patient: on real patients, and where only patients differ."""
     pipelines = pipelines_of(options)
-    dataset, _ = begin(options)
-    settings = {"n_splits": options.folds, "n_resamples": options.resamples, "random_state": options.seed}
-    real = measure_leakage(dataset, pipelines, runtime=runtime, **settings).to_dict()
+    if options.quick:
+        options.patients, options.draws, options.few_heads = [max(8, 2 * options.folds)], 1, options.heads
     chosen = [name for name in options.features if name in SIGNATURE_SETS] or ["handcrafted"]
+    small = pipelines_of(options, features=chosen, heads=options.few_heads)
+    dataset, _ = begin(options)
+    check_few_patients(dataset, options)
+    settings = {"n_splits": options.folds, "n_resamples": options.resamples, "random_state": options.seed}
+    with with_store(runtime) as stored:
+        real = measure_leakage(dataset, pipelines, runtime=stored, **settings).to_dict()
+        few = leakage_of_few(dataset, small, options, stored)
     size = {"n_patients": 20, "patches_per_patient": 10} if options.quick else SIGNATURE_COHORT
     with tempfile.TemporaryDirectory(prefix="histofeat-", ignore_cleanup_errors=True) as scratch:
         cohort = make_signature_cohort(Path(scratch) / "cohort", random_state=options.seed, **size)
@@ -53,11 +62,47 @@ def run_leakage(options, runtime):
     for name, table in zip((dataset.name, "planted signature"), tables, strict=True):
         table.insert(0, "data", name)
     table = pd.concat(tables, ignore_index=True)
-    results = {"real": real, "planted_signature": planted, "dataset": describe_dataset(dataset)}
-    return Findings(results, {"leakage": table}, _leakage_figures(table[table["metric"] == "roc_auc"], dataset.name))
+    results = {"real": real, "few": few.to_dict("records"), "planted_signature": planted}
+    results |= {"draws": options.draws, "dataset": describe_dataset(dataset)}
+    figures = _leakage_figures(table[table["metric"] == "roc_auc"], few[few["metric"] == "roc_auc"], dataset.name)
+    return Findings(results, {"leakage": table, "leakage_of_few": few}, figures)
 
 
-def _leakage_figures(table, real):
+def check_few_patients(dataset, options):
+    """Refuse numbers of patients that cannot be drawn, before the long work."""
+    check_whole("--draws", options.draws, 1, "Use 10.")
+    n_patients = len(set(dataset.patients))
+    for n in options.patients:
+        check_whole("--patients", n, 2 * options.folds, "Use 16.", most=n_patients)
+
+
+def leakage_of_few(dataset, pipelines, options, runtime):
+    """Measure the leak on random draws of few patients.
+
+    Returns
+    -------
+    table : DataFrame
+        One row for each number of patients, pipeline and metric: means over the draws, and the lowest and the highest
+        difference.
+    """
+    ids, rng, rows = np.unique(dataset.patients.astype(str)), np.random.default_rng(options.seed), []
+    settings = {"n_splits": options.folds, "n_resamples": 0, "random_state": options.seed}
+    settings["runtime"] = replace(runtime, progress=None)
+    draws = list(product(options.patients, range(options.draws)))
+    for done, (n, _) in enumerate(draws):
+        runtime.report("few patients", done, len(draws))
+        drawn = np.isin(dataset.patients.astype(str), rng.permutation(ids)[:n])
+        found = measure_leakage(dataset.subset(np.flatnonzero(drawn)), pipelines, **settings).to_dict()
+        whole = {"n_patients": n, "n_patches": found["n_patches"], "constant_accuracy": found["constant_accuracy"]}
+        rows += [{**whole, **row} for row in found["rows"]]
+    runtime.report("few patients", len(draws), len(draws))
+    by_pipeline = pd.DataFrame(rows).groupby(["n_patients", "name", "head", "metric"], sort=False)
+    means = by_pipeline[["n_patches", "constant_accuracy", "honest", "leaked", "difference"]].mean()
+    ends = by_pipeline["difference"].agg(difference_low="min", difference_high="max")
+    return means.join(ends).reset_index()
+
+
+def _leakage_figures(table, few, real):
     sides = {"honest": "split by patient", "leaked": "split by patch"}
     columns = {f"{side}{end}": f"value{end}" for side in sides for end in ("", "_low", "_high")}
     both = [
@@ -68,8 +113,10 @@ def _leakage_figures(table, real):
     title, label = "ROC-AUC: split by patch - split by patient", "difference in ROC-AUC, 95 % interval over patients"
     scores = pd.concat(both).sort_index(kind="stable"), "value", "{data}: {name}, {head}", "split"
     words = "ROC-AUC out of fold, 95 % interval over patients"
+    of_few = few, "difference", "{n_patients} patients: {name}, {head}", "head"
     return {
         "differences": bars(title, label, *differences),
+        "few_patients": bars(f"{title}, few patients", "mean over draws of patients, lowest to highest", *of_few),
         "scores": bars("ROC-AUC under both splits", words, *scores, reference=0.5),
     }
 
@@ -265,7 +312,14 @@ LEAKAGE = Study(
     "What a split by patch adds",
     "Score the same pipelines under a split by patch and by patient.",
     run_leakage,
-    {"features": option(_EVERY_SET, SETS), **_HEADS, **FOLDS},
+    {
+        "features": option(_EVERY_SET, SETS),
+        **_HEADS,
+        "patients": option([16], "numbers of patients to measure the leak of few patients with"),
+        "draws": option(10, "random draws of that many patients"),
+        "few-heads": option(["svm", "xgboost"], "heads there"),
+        **FOLDS,
+    },
 )
 SHORTCUTS = Study(
     "shortcuts",

@@ -16,7 +16,7 @@ from histofeat.metrics import Bootstrap, bootstrap_scores, patient_weights, plai
 from histofeat.model_selection import PatchKFold, PatientKFold, encode_patients
 from histofeat.studies._study import with_store
 
-LEAKAGE_METRICS = ("roc_auc", "balanced_accuracy", "f1")
+LEAKAGE_METRICS = ("roc_auc", "balanced_accuracy", "f1", "accuracy")
 """What is compared: the first from the scores, the others from labels at the tuned threshold."""
 
 #: Findings of every split by patch: shared patients, copies of a patch and sibling slides on both sides.
@@ -71,6 +71,8 @@ class Leakage:
         Share of the tested patches that touch a training patch of their own slide under the split by patch; NaN
         without coordinates. Under the split by patient it is 0.
     n_resamples, random_state : int
+    constant_accuracy : float
+        Accuracy of a classifier that always gives the class of most patches.
     registered : str or None
         As in `Evaluation.protocol`.
     """
@@ -83,6 +85,7 @@ class Leakage:
     touching: float
     n_resamples: int
     random_state: int
+    constant_accuracy: float
     registered: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -163,6 +166,7 @@ def measure_leakage(
         touching=touching_share(dataset, leaked.splits),
         n_resamples=int(n_resamples),
         random_state=int(random_state),
+        constant_accuracy=float(np.bincount(dataset.y).max() / len(dataset)),
         registered=leaked.protocol["registered"],
     )
 
@@ -175,18 +179,8 @@ def _compare(honest, leaked, folds, dataset, resampling):
         samples.append(bootstrap_scores(dataset.y, model.proba, dataset.patients, **known))
     paired = samples[1].minus(samples[0])
     for metric in LEAKAGE_METRICS:
-        yield LeakageRow(
-            name=honest.name,
-            head=honest.head,
-            n_features=honest.n_features,
-            metric=metric,
-            honest=samples[0].estimates[metric],
-            honest_ci95=samples[0].interval(metric),
-            leaked=samples[1].estimates[metric],
-            leaked_ci95=samples[1].interval(metric),
-            difference=paired.estimates[metric],
-            difference_ci95=paired.interval(metric),
-        )
+        found = [(one.estimates[metric], one.interval(metric)) for one in (*samples, paired)]
+        yield LeakageRow(honest.name, honest.head, honest.n_features, metric, *sum(found, ()))
 
 
 def touching_share(dataset, splits, step_px=50):

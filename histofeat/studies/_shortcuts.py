@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,9 @@ _DEFINITIONS = {
     "coordinates": "x and y on the slide, and relative to the patient's own extent",
 }
 
+STRATA = 10
+"""Strata of each fold, in which the patches have nearly the same score of a shortcut."""
+
 NOTHING = (math.nan, math.nan)
 Families = Sequence[str | PatchFeatures]
 
@@ -52,11 +55,13 @@ class Probe:
         Of the out-of-fold scores.
     ci95 : tuple of (float, float)
         95 % interval, from resampling patients.
-    share : float
-        (`roc_auc` - 0.5) / (ROC-AUC of the reference - 0.5): how much of the reference's score above chance the
-        shortcut reaches by itself. NaN without a reference, or where that cannot be told from chance.
-    share_ci95 : tuple of (float, float)
-        Its interval, both scores from the same resamples.
+    within : float
+        ROC-AUC of the reference within strata of nearly equal scores of the shortcut, `STRATA` in each fold; what lies
+        above `left` is what the reference adds. NaN without a reference, and with more than two classes.
+    within_ci95 : tuple of (float, float)
+        Its interval, from the same resamples.
+    left : float
+        ROC-AUC of the shortcut itself within these strata: 0.5 where they hold all of it, above where they are coarse.
     """
 
     name: str
@@ -64,8 +69,9 @@ class Probe:
     n_features: int
     roc_auc: float
     ci95: tuple[float, float]
-    share: float = math.nan
-    share_ci95: tuple[float, float] = NOTHING
+    within: float = math.nan
+    within_ci95: tuple[float, float] = NOTHING
+    left: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -168,10 +174,11 @@ def shortcut_panel(
 
     Notes
     -----
-    Each probe is XGBoost with `PROBE_HEAD`, fitted on the training rows of each fold. The share of a score above
-    chance is an upper bound on what a shortcut could explain of it, not a finding about what the model uses: mean
-    colour is the scanner and the stain, and it is the number of nuclei as well. Resamples in which the reference is
-    not above chance define no share and are dropped.
+    Each probe is XGBoost with `PROBE_HEAD`, fitted on the training rows of each fold. Its ROC-AUC bounds nothing: a
+    model may use more of a shortcut than this small classifier finds, or none of it. Nor is all of it a fault: mean
+    colour is the scanner and the stain, and it is the number of nuclei as well. What the reference adds is its ROC-AUC
+    among patches of the same fold and the same tenth of the shortcut's out-of-fold score, which the shortcut itself
+    hardly orders: pairs over all strata, as `histofeat.metrics.ranking_scores` counts those of folds.
 
     Examples
     --------
@@ -187,14 +194,14 @@ def shortcut_panel(
     tested = np.flatnonzero(fold >= 0)
     resampling = {"n_resamples": n_resamples, "random_state": random_state, "n_jobs": runtime.n_jobs}
     resampling["fold"] = fold[tested]
-    reference, resamples = _best_reference(reference_scores, dataset, tested, resampling)
+    reference, best = _best_reference(reference_scores, dataset, tested, resampling)
     features, not_run = _measure(dataset, families_to_identify, runtime)
     matrices, no_place = _probe_matrices(dataset, features)
     head = make_head("xgboost", random_state=random_state, params=PROBE_HEAD)
     tasks = [FoldFit(name, head, matrices[name], train, test) for name in matrices for train, test in splits]
     fits = out_of_fold(tasks, dataset.y, dataset.patients, len(dataset.target_names), runtime)
     rows = tuple(
-        _row(name, matrices[name].shape[1], proba[tested], dataset, tested, (reference, resamples), resampling)
+        _row(name, matrices[name].shape[1], proba[tested], dataset, tested, best, resampling)
         for name, proba in fits.items()
     )
     identification, unidentified = _identify(features, dataset, random_state, n_resamples)
@@ -244,7 +251,7 @@ def panel_of(
 
 
 def _best_reference(reference_scores, dataset, tested, resampling):
-    """Find the model of highest ROC-AUC: (Reference, its resamples), or (None, None)."""
+    """Find the model of highest ROC-AUC: (Reference, its scores of the tested rows), or (None, None)."""
     if reference_scores is None or (isinstance(reference_scores, Mapping) and not reference_scores):
         return None, None
     if not isinstance(reference_scores, Mapping):
@@ -264,7 +271,7 @@ def _best_reference(reference_scores, dataset, tested, resampling):
     best = max(found, key=lambda name: found[name] if np.isfinite(found[name]) else -1.0)
     proba = np.asarray(reference_scores[best], dtype=np.float64)[tested]
     resamples = bootstrap_scores(y, proba, dataset.patients[tested], metrics=("roc_auc",), **resampling)
-    return Reference(best, found[best], resamples.interval("roc_auc")), resamples
+    return Reference(best, found[best], resamples.interval("roc_auc")), proba
 
 
 def _measure(dataset, families, runtime):
@@ -305,29 +312,43 @@ def _probe_matrices(dataset, features):
 # --- what goes out ---------------------------------------------------------------------------------------------------
 
 
-def _row(name, n_features, proba, dataset, tested, against, resampling):
+def _row(name, n_features, proba, dataset, tested, reference, resampling):
+    known = {"metrics": ("roc_auc",), **resampling}
     y, patients = dataset.y[tested], dataset.patients[tested]
-    resamples = bootstrap_scores(y, proba, patients, metrics=("roc_auc",), **resampling)
-    roc_auc = resamples.estimates["roc_auc"]
-    share, share_ci95 = _share(roc_auc, resamples, *against)
+    alone, within = bootstrap_scores(y, proba, patients, **known), ()
+    if reference is not None and proba.shape[1] == 2:
+        known["fold"] = strata_of(proba[:, 1], known["fold"])
+        added = bootstrap_scores(y, reference, patients, **known)
+        left = scores(y, proba, fold=known["fold"])["roc_auc"]
+        within = added.estimates["roc_auc"], added.interval("roc_auc"), left
     definition = "the columns of every shortcut above" if name == _ALL else _DEFINITIONS[name]
-    return Probe(name, definition, n_features, roc_auc, resamples.interval("roc_auc"), share, share_ci95)
+    return Probe(name, definition, n_features, alone.estimates["roc_auc"], alone.interval("roc_auc"), *within)
 
 
-def _share(roc_auc, resamples, reference, of_reference):
-    """Give the share of the reference's score above chance, and its interval."""
-    if reference is None:
-        return np.nan, NOTHING
-    low = reference.ci95[0] if np.isfinite(reference.ci95[0]) else reference.roc_auc
-    # A ratio to nearly nothing is no number: the reference has to be above chance beyond doubt.
-    if not low > 0.5:
-        return np.nan, NOTHING
-    above, whole = resamples.samples["roc_auc"] - 0.5, of_reference.samples["roc_auc"] - 0.5
-    samples = np.divide(above, whole, out=np.full_like(above, np.nan), where=whole > 0)
-    share = float((roc_auc - 0.5) / (reference.roc_auc - 0.5))
-    # A share can lie below 0 and above 1, as differences can.
-    drawn = replace(resamples, samples={"share": samples}, estimates={"share": share}, scale="difference")
-    return share, drawn.interval("share")
+def strata_of(score: np.ndarray, fold: np.ndarray) -> np.ndarray:
+    """Number the strata of a score in each fold: its tenths, of which equal scores share one.
+
+    Parameters
+    ----------
+    score : ndarray of shape (n,), float64
+    fold : ndarray of shape (n,), int
+
+    Returns
+    -------
+    strata : ndarray of shape (n,), int64
+        Numbers of no two folds are equal; some are not used where scores are tied.
+
+    Examples
+    --------
+    >>> strata_of(np.array([0.1, 0.1, 0.9, 0.5]), np.array([0, 0, 0, 1])).tolist()
+    [0, 0, 8, 10]
+    """
+    strata = np.empty(len(score), dtype=np.int64)
+    for number in np.unique(fold):
+        rows = fold == number
+        edges = np.quantile(score[rows], np.arange(1, STRATA) / STRATA)
+        strata[rows] = number * STRATA + np.searchsorted(edges, score[rows])
+    return strata
 
 
 def _identify(features, dataset, random_state, n_resamples):

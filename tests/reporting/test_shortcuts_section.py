@@ -6,8 +6,8 @@ from histofeat.studies import Identification, Leakage, LeakageRow, Probe, Refere
 NAN = float("nan")
 PANEL = ShortcutPanel(
     rows=(
-        Probe("mean_color", "mean of red, green and blue", 3, 0.8, (0.75, 0.85), 0.75, (0.6, 0.9)),
-        Probe("coordinates", "x and y", 4, 0.45, (0.4, 0.5), -0.125, (-0.3, 0.0)),
+        Probe("mean_color", "mean of red, green and blue", 3, 0.8, (0.75, 0.85), 0.85, (0.81, 0.88), 0.55),
+        Probe("coordinates", "x and y", 4, 0.45, (0.4, 0.5), 0.9, (0.87, 0.92), 0.49),
     ),
     identification=(
         Identification("mean_color", 3, 0.1, (0.05, 0.15), 0.05, 20, 10),
@@ -43,10 +43,11 @@ def rows_of(markdown):
 def test_numbers_stand_in_the_tables():
     assert rows_of(render_markdown("report-shortcuts.md.j2", {"shortcuts": panel()})) == [
         ("Shortcut", "What the classifier sees", "Columns", "ROC-AUC", "95 % interval",
-         "Share of the score above chance", "95 % interval"),
-        ("mean colour", "mean of red, green and blue", "3", "0.800", "0.750 – 0.850", "75.0 %", "60.0 % – 90.0 %"),
-        ("coordinates", "x and y", "4", "0.450", "0.400 – 0.500", "-12.5 %", "-30.0 % – 0.0 %"),
-        ("model: handcrafted, xgboost", "its features", "", "0.900", "0.880 – 0.920", "100 %", ""),
+         "Model within its strata", "95 % interval", "Shortcut within them"),
+        ("mean colour", "mean of red, green and blue", "3", "0.800", "0.750 – 0.850",
+         "0.850", "0.810 – 0.880", "0.550"),
+        ("coordinates", "x and y", "4", "0.450", "0.400 – 0.500", "0.900", "0.870 – 0.920", "0.490"),
+        ("model: handcrafted, xgboost", "its features", "", "0.900", "0.880 – 0.920", "", "", ""),
         ("Features", "Columns", "Right patient", "95 % interval", "Times chance"),
         ("mean colour", "3", "10.0 %", "5.0 % – 15.0 %", "2.0"),
         ("color", "180", "60.0 %", "50.0 % – 70.0 %", "12.0"),
@@ -56,16 +57,16 @@ def test_numbers_stand_in_the_tables():
     assert "[!" not in words
 
 
-def test_words_name_the_largest_share_and_the_best_identifier_and_bound_what_is_said():
+def test_words_name_the_strongest_shortcut_and_what_the_model_adds_and_the_best_identifier():
     words = section(panel())
     assert "5 folds as the models: 1,234 tested patches of 25 patients" in words
-    assert "The largest: mean colour, with 75.0 % of what handcrafted, xgboost scores above 0.5" in words
-    assert "upper bound" in words
-    assert "not what the model uses" in words
+    assert "The strongest: mean colour, with a ROC-AUC of 0.800. handcrafted, xgboost has 0.900. Among" in words
+    assert "it has 0.850 and the shortcut 0.550: what lies between them is what the model adds." in words
+    assert "upper bound" not in words
     assert "Guessing is right in 5.00 %. color is right in 60.0 %, 12 times as often" in words
 
 
-def test_without_a_model_there_is_no_share():
+def test_without_a_model_there_are_no_strata():
     rows = (Probe("mean_color", "d", 3, 0.8, (0.75, 0.85)),)
     alone = panel(reference=None, rows=rows)
     assert "| Shortcut | What the classifier sees | Columns | ROC-AUC | 95 % interval | | --- |" in section(alone)
@@ -73,11 +74,11 @@ def test_without_a_model_there_is_no_share():
     assert "No model was given to compare them with." in section(alone)
 
 
-def test_a_model_at_chance_explains_nothing():
+def test_more_than_two_classes_have_no_strata():
     rows = (Probe("mean_color", "d", 3, 0.8, (0.75, 0.85)),)
-    chance = panel(reference=Reference("lbp, svm", 0.51, (0.45, 0.57)), rows=rows)
-    assert "lbp, svm cannot be told from chance here" in section(chance)
-    assert "| mean colour | d | 3 | 0.800 | 0.750 – 0.850 | – | – |" in section(chance)
+    several = panel(reference=Reference("lbp, svm", 0.6, (0.45, 0.7)), rows=rows)
+    assert "Strata are made of two classes only" in section(several)
+    assert "| mean colour | d | 3 | 0.800 | 0.750 – 0.850 |" in section(several)
 
 
 def test_what_did_not_run_and_what_leaks_is_said():
@@ -90,16 +91,16 @@ def test_what_did_not_run_and_what_leaks_is_said():
 
 def test_it_becomes_a_page(tmp_path):
     page = html_page(render_markdown("report-shortcuts.md.j2", {"shortcuts": panel()}), "t", tmp_path)
-    assert '<td class="n">75.0 %</td>' in page
+    assert '<td class="n">0.550</td>' in page
 
 
 def test_the_table_of_the_leak_has_signs():
     row = LeakageRow("color", "svm", 180, "f1", 0.7, (0.6, 0.8), 0.75, (0.7, 0.8), 0.05, (-0.01, 0.11))
     bare = LeakageRow("lbp", "svm", 54, "f1", 0.7, (NAN, NAN), NAN, (NAN, NAN), NAN, (NAN, NAN))
     other = LeakageRow("lbp", "svm", 54, "roc_auc", 0.7, (NAN, NAN), 0.7, (NAN, NAN), 0.0, (NAN, NAN))
-    leakage = Leakage((row, bare, other), (), 3, 30, 5, NAN, 0, 0).to_dict()
+    leakage = Leakage((row, bare, other), (), 3, 30, 5, NAN, 0, 0, 0.7).to_dict()
     dataset = {"name": "d", "synthetic": True, "n_patches": 30, "n_patients": 5, "full_set": None, "complete": True}
-    results = {"real": leakage, "planted_signature": leakage, "dataset": dataset}
+    results = {"real": leakage, "few": [], "draws": 5, "planted_signature": leakage, "dataset": dataset}
     names = {"title": "t", "quick": False, "command": "c", "processor": "p", "results": results}
     page = render_markdown("study-leakage.md.j2", names)
     table = page.split("\nF1 \\[95 % interval\\].\n")[1].split("</details>")[0]

@@ -89,7 +89,7 @@ def test_shortcuts_are_at_chance_by_patient_and_know_who_it_is(planted):
 def test_both_sides_are_what_evaluate_gives(leakage, sides):
     found = leakage
     assert [(row.name, row.metric) for row in found.rows] == [
-        (name, metric) for name in ("mean", "lbp") for metric in ("roc_auc", "balanced_accuracy", "f1")
+        (name, metric) for name in ("mean", "lbp") for metric in ("roc_auc", "balanced_accuracy", "f1", "accuracy")
     ]
     for row in found.rows:
         for side, evaluation in sides.items():
@@ -99,6 +99,40 @@ def test_both_sides_are_what_evaluate_gives(leakage, sides):
         assert row.difference == pytest.approx(row.leaked - row.honest)
     assert (found.n_patients, found.n_patches, found.n_folds, found.n_resamples) == (20, 400, 2, 120)
     assert found.not_run == ()
+
+
+def test_the_constant_classifier_has_the_share_of_the_larger_class(leakage, small):
+    assert leakage.constant_accuracy == pytest.approx(max(np.mean(small.y == code) for code in (0, 1)))
+    assert leakage.constant_accuracy >= 0.5
+
+
+def test_few_patients_by_a_loop_over_the_draws(small):
+    from types import SimpleNamespace
+
+    from histofeat.studies._idc_studies import leakage_of_few
+
+    options = SimpleNamespace(patients=[14, 18], draws=2, folds=2, seed=3)
+    told = []
+    runtime = Runtime(progress=lambda *news: told.append(news))
+    table = leakage_of_few(small, {"lbp": PIPELINES["lbp"]}, options, runtime)
+    assert told[-1] == ("few patients", 4, 4)
+    rng, ids = np.random.default_rng(3), sorted(set(small.patients))
+    for n in (14, 18):
+        differences, constant = [], []
+        for _ in range(2):
+            few = small.subset(np.isin(small.patients, rng.permutation(ids)[:n]))
+            found = measure_leakage(few, {"lbp": PIPELINES["lbp"]}, n_splits=2, n_resamples=0, random_state=3)
+            differences.append(next(row.difference for row in found.rows if row.metric == "f1"))
+            constant.append(found.constant_accuracy)
+        (row,) = table.query(f"n_patients == {n} and metric == 'f1'").to_dict("records")
+        assert row["difference"] == pytest.approx(np.mean(differences))
+        assert (row["difference_low"], row["difference_high"]) == pytest.approx((min(differences), max(differences)))
+        assert (row["constant_accuracy"], row["name"], row["head"]) == (
+            pytest.approx(np.mean(constant)),
+            "lbp",
+            "logistic",
+        )
+    assert list(table["metric"].unique()) == ["roc_auc", "balanced_accuracy", "f1", "accuracy"]
 
 
 def test_the_difference_is_paired_over_the_same_patients(leakage, sides, small):
@@ -225,13 +259,17 @@ def test_the_study_of_the_leak_writes_its_page(start, tmp_path, capsys):
     low, high = row["difference_ci95"]
     assert f"{row['difference']:+.3f} \\[{low:+.3f}, {high:+.3f}\\]" in page
     assert "144 patches of 12 patients" in page
+    few = {entry["metric"]: entry for entry in content["results"]["few"]}
+    assert f"With 8 patients, lbp with logistic has a ROC-AUC of {few['roc_auc']['leaked']:.3f} by patch" in page
+    cells = (few["accuracy"][name] for name in ("honest", "leaked", "constant_accuracy"))
+    assert " | ".join(f"{value:.3f}" for value in cells) in page
     assert "That is an expectation: it was not measured here." in page
     assert "| lbp | logistic |" in page
     table = pd.read_csv(tmp_path / "out/leakage.csv")
     assert list(table["data"].unique()) == ["IDC", "planted signature"]
     assert table["difference"][0] == pytest.approx(row["difference"], rel=1e-5)
     assert {path.name for path in (tmp_path / "out/figures").iterdir()} == {
-        "differences.svg", "differences.json", "scores.svg", "scores.json",
+        "differences.svg", "differences.json", "scores.svg", "scores.json", "few_patients.svg", "few_patients.json",
     }  # fmt: skip
     for path in (tmp_path / "out").rglob("*.*"):
         assert str(tmp_path) not in path.read_text(encoding="utf-8"), path
@@ -255,6 +293,7 @@ def test_the_study_of_shortcuts_writes_its_page(start, tmp_path):
     ("name", "options", "message"),
     [
         ("leakage", ["--features", "colour"], "--features: expected known names, got 'colour'"),
+        ("leakage", ["--heads", "svn"], "--heads: expected known names, got 'svn'"),
         ("shortcuts", ["--heads", "xgbost"], "--heads: expected known names, got 'xgbost'"),
     ],
 )
@@ -269,19 +308,36 @@ def test_an_unknown_family_to_identify_is_one_sentence(start, capsys):
     assert "--identify: expected known names, got 'hue'" in capsys.readouterr().err
 
 
-def test_the_verdict_on_the_canary_can_fail():
+@pytest.mark.parametrize(
+    ("patients", "draws", "message"),
+    [
+        ([16, 3], 1, "--patients: expected a whole number from 4 to 20, got 3. Use 16"),
+        ([21], 1, "--patients: expected a whole number from 4 to 20, got 21"),
+        ([16], 0, "--draws: expected a whole number of at least 1, got 0"),
+    ],
+)
+def test_patients_that_cannot_be_drawn_are_refused(small, patients, draws, message):
+    from types import SimpleNamespace
+
+    from histofeat.studies._idc_studies import check_few_patients
+
+    with pytest.raises(ValueError, match=message):
+        check_few_patients(small, SimpleNamespace(patients=patients, draws=draws, folds=2))
+
+
+def test_the_page_says_whether_the_interval_of_the_canary_holds_chance():
     row = {"name": "m", "head": "h", "n_features": 3, "metric": "roc_auc", "leaked": 0.97, "leaked_ci95": [0.9, 1.0],
            "honest": 0.5, "honest_ci95": [0.4, 0.6], "difference": 0.47, "difference_ci95": [0.4, 0.5]}  # fmt: skip
 
     def verdict(**changes):
         found = {"rows": [{**row, **changes}], "not_run": [], "touching": None, "n_folds": 5, "n_resamples": 10}
         data = {"name": "IDC", "synthetic": False, "n_patches": 9, "n_patients": 3, "full_set": None, "complete": None}
-        planted = {**found, "n_patches": 9, "n_patients": 3}
-        results = {"real": found, "planted_signature": planted, "dataset": data}
+        found |= {"constant_accuracy": 0.7, "n_patients": 3}
+        planted = {**found, "n_patches": 9}
+        results = {"real": found, "few": [], "draws": 5, "planted_signature": planted, "dataset": data}
         context = {"title": "t", "quick": False, "command": "c", "processor": "p", "results": results}
         return " ".join(render_markdown("study-leakage.md.j2", context).split())
 
-    assert "is above the 0.95" in verdict()
-    assert "covers 0.5, as it must" in verdict()
-    assert "is NOT above" in verdict(leaked=0.9)
-    assert "does NOT cover 0.5" in verdict(honest_ci95=[0.51, 0.6])
+    assert "By patch m with h has 0.970, by patient 0.500; its interval by patient holds 0.5" in verdict()
+    assert "its interval by patient does NOT hold 0.5" in verdict(honest_ci95=[0.51, 0.6])
+    assert " must" not in verdict()

@@ -18,7 +18,7 @@ from histofeat.model_selection import PatchKFold, PatientKFold
 from histofeat.models import IDCPipeline, make_head
 from histofeat.studies import MeanColor, panel_of, shortcut_panel
 from histofeat.studies._shortcut_families import coordinate_features
-from histofeat.studies._shortcuts import PROBE_HEAD
+from histofeat.studies._shortcuts import PROBE_HEAD, strata_of
 
 QUICK = {"families_to_identify": (), "n_resamples": 80}
 
@@ -135,47 +135,53 @@ def test_the_planted_colour_is_found_and_places_say_nothing(panel):
     assert by_name(panel)["coordinates"].ci95[0] < 0.5 < by_name(panel)["coordinates"].ci95[1]
 
 
-def test_the_share_is_that_of_the_best_model_on_the_same_resamples(panel, dataset, splits, reference):
+def test_the_model_within_strata_of_a_shortcut_by_loops(panel, dataset, splits, reference):
     assert panel.reference.name == "good"
-    fold = folds_of(splits)
-    assert panel.reference.roc_auc == pytest.approx(auc_within_folds(dataset.y, reference["good"][:, 1], fold))
+    fold, good = folds_of(splits), reference["good"][:, 1]
+    assert panel.reference.roc_auc == pytest.approx(auc_within_folds(dataset.y, good, fold))
     row = by_name(panel)["mean_color"]
-    assert row.share == pytest.approx((row.roc_auc - 0.5) / (panel.reference.roc_auc - 0.5))
-    matrix, score = MeanColor().transform(dataset.X), np.empty(len(dataset))
-    for train, test in splits:
+    matrix, score, stratum = MeanColor().transform(dataset.X), np.empty(192), np.empty(192, dtype=int)
+    for number, (train, test) in enumerate(splits):
         head = make_head("xgboost", random_state=5, params=PROBE_HEAD).fit(matrix[train], dataset.y[train])
         score[test] = head.predict_proba(matrix[test])[:, 1]
-    codes, shares = dataset.patients.astype(int), []
+        edges = [np.quantile(score[test], tenth / 10) for tenth in range(1, 10)]
+        stratum[test] = [100 * number + sum(score[patch] > edge for edge in edges) for patch in test]
+    assert row.within == pytest.approx(auc_within_folds(dataset.y, good, stratum))
+    assert row.left == pytest.approx(auc_within_folds(dataset.y, score, stratum))
+    assert row.roc_auc - row.left > 0.1
+    codes, samples = dataset.patients.astype(int), []
     for weights in patient_weights(dataset.patients, 200, 5):
         drawn = np.repeat(np.arange(len(dataset)), weights[codes])
-        y, both = dataset.y[drawn], (score, reference["good"][:, 1])
-        probe, model = (auc_within_folds(y, given[drawn], fold[drawn]) for given in both)
-        shares.append((probe - 0.5) / (model - 0.5))
+        samples.append(auc_within_folds(dataset.y[drawn], good[drawn], stratum[drawn]))
     df = min(len(set(codes[dataset.y == code])) for code in (0, 1)) - 1
-    assert row.share_ci95 == pytest.approx(t_by_hand(row.share, shares, 16, df, "linear"))
-    assert row.share_ci95[0] < row.share < row.share_ci95[1]
+    assert row.within_ci95 == pytest.approx(t_by_hand(row.within, samples, 16, df))
+    assert row.within_ci95[0] < row.within < row.within_ci95[1]
 
 
-def test_no_share_of_a_model_that_cannot_be_told_from_chance(dataset, splits, reference):
-    panel = shortcut_panel(dataset, splits, reference_scores={"none": reference["none"]}, **QUICK)
-    assert panel.reference.ci95[0] < 0.5
-    assert all(np.isnan(row.share) and np.isnan(row.share_ci95).all() for row in panel.rows)
+def test_a_model_that_is_the_shortcut_adds_nothing(dataset, splits):
+    """The probe itself as the model: within its strata it has what they leave of it."""
+    matrix, proba = MeanColor().transform(dataset.X), np.empty((192, 2))
+    for train, test in splits:
+        head = make_head("xgboost", random_state=0, params=PROBE_HEAD).fit(matrix[train], dataset.y[train])
+        proba[test] = head.predict_proba(matrix[test])
+    row = by_name(shortcut_panel(dataset, splits, reference_scores={"itself": proba}, **QUICK))["mean_color"]
+    assert row.within == row.left
+    assert row.left < 0.65 < row.roc_auc
+    assert np.isnan(shortcut_panel(dataset, splits, families_to_identify=(), n_resamples=0).rows[0].left)
 
 
-def test_without_resamples_there_are_shares_and_no_intervals(dataset, splits, reference):
-    panel = shortcut_panel(
-        dataset, splits, reference_scores={"good": reference["good"]}, families_to_identify=(), n_resamples=0
-    )
-    row = by_name(panel)["mean_color"]
-    assert row.share == pytest.approx((row.roc_auc - 0.5) / (panel.reference.roc_auc - 0.5))
-    assert np.isnan([*row.ci95, *row.share_ci95]).all()
+def test_scores_without_a_difference_are_one_stratum():
+    fold = np.repeat([0, 1], 20)
+    assert len(set(strata_of(np.full(40, 0.3), fold))) == 2
+    strata = strata_of(np.tile(np.arange(20.0), 2), fold)
+    assert np.bincount(strata).tolist() == [2] * 20
 
 
 @pytest.mark.parametrize("nothing", [None, {}])
-def test_without_a_model_there_is_no_share(dataset, splits, nothing):
+def test_without_a_model_there_are_no_strata(dataset, splits, nothing):
     panel = shortcut_panel(dataset, splits, reference_scores=nothing, **QUICK)
     assert panel.reference is None
-    assert all(np.isnan(row.share) for row in panel.rows)
+    assert all(np.isnan([row.within, row.left]).all() for row in panel.rows)
 
 
 def test_rows_that_are_never_tested_take_no_part(dataset, splits, reference):
@@ -216,8 +222,10 @@ def test_more_than_two_classes(tmp_path):
     colors = np.array([[220, 90, 90], [90, 220, 90], [90, 90, 220]])[y] + rng.normal(0, 50, (120, 3))
     several = write_dataset(tmp_path, colors, y, np.repeat(np.arange(10), 12), ("a", "b", "c"))
     folds = list(PatientKFold(2).split(several.X, y, several.patients))
-    panel = shortcut_panel(several, folds, **QUICK)
+    panel = shortcut_panel(several, folds, reference_scores={"guess": np.full((120, 3), 1 / 3)}, **QUICK)
     assert by_name(panel)["mean_color"].roc_auc > 0.8
+    # Strata of a score are for two classes.
+    assert all(np.isnan([row.within, *row.within_ci95, row.left]).all() for row in panel.rows)
     # A fold that trains on two classes only still gives three columns.
     two = [(np.flatnonzero((y < 2) & (np.arange(120) < 60)), np.arange(60, 120))]
     assert by_name(shortcut_panel(several, two, **QUICK))["mean_color"].roc_auc > 0.6
@@ -228,7 +236,7 @@ def test_the_content_is_plain_json(panel, dataset, splits):
     assert content["rows"][0]["ci95"] == list(panel.rows[0].ci95)
     assert content["reference"]["name"] == "good"
     bare = shortcut_panel(dataset, splits, families_to_identify=(), n_resamples=0).to_dict()
-    assert bare["rows"][0]["share"] is None
+    assert bare["rows"][0]["within"] is None
     assert bare["rows"][0]["ci95"] == [None, None]
     assert bare["reference"] is None
 
