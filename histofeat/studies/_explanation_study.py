@@ -39,18 +39,20 @@ def run_explanation(options, runtime):
     if missing is None:
         permuted["with the network"] = (everything, ("family", "group"))
     with with_store(runtime) as runtime:
-        importances = []
+        importances, common = [], {**settings, "n_repeats": options.repeats}
         for name, (pipeline, by) in permuted.items():
             with _part(f"permutation, {name}", seconds, runtime) as part:
-                settings_of_it = {**settings, "by": by, "n_repeats": options.repeats}
-                importances.append(permutation_importance(dataset, pipeline, cv, runtime=part, **settings_of_it))
+                importances.append(permutation_importance(dataset, pipeline, cv, by=by, runtime=part, **common))
+        with _part("permutation within patients", seconds, runtime) as part:
+            common |= {"by": ("family", "group"), "within_patients": True, "runtime": part}
+            within = permutation_importance(dataset, handcrafted, cv, **common)
         with _part("ablation", seconds, runtime) as part:
             ablation = ablate_families(dataset, pipeline, cv, sets=_SETS, runtime=part, **settings)
         with _part("cost", seconds, runtime) as part:
             timed = _spread(dataset.X, _QUICK_TIMED_PATCHES if options.quick else _TIMED_PATCHES)
             costs = measure_costs(ablation, pipeline, timed, progress=part.progress)
     results = {
-        **_results(importances, ablation, costs),
+        **_results(importances, within, ablation, costs),
         "not_run": {} if missing is None else {"cnn": missing},
         "settings": {name: getattr(options, name) for name in ("head", "folds", "repeats", "resamples")}
         | {"timed_patches": costs.n_patches},
@@ -58,7 +60,8 @@ def run_explanation(options, runtime):
         "seconds": seconds,
         "dataset": describe_dataset(dataset),
     }
-    return Findings(results, _tables(importances, ablation, costs), _figures(importances, ablation, costs))
+    tables = _tables(importances, ablation, costs) | {"importance_within_patients": within.to_frame()}
+    return Findings(results, tables, _figures(importances, ablation, costs))
 
 
 def _pipeline(families, options):
@@ -79,15 +82,16 @@ def _spread(paths, n):
     return paths[np.unique(np.linspace(0, len(paths) - 1, n).round().astype(int))]
 
 
-def _results(importances, ablation, costs):
+def _results(importances, within, ablation, costs):
     found = [
         {name: getattr(one, name) for name in ("roc_auc", "ci95", "n_patients", "n_patches")}
         | {"parts": one.to_frame().to_dict("records")}
-        for one in importances
+        for one in (*importances, within)
     ]
     return {
         "handcrafted": found[0],
-        "with_network": found[1] if len(found) > 1 else None,
+        "with_network": found[1] if len(importances) > 1 else None,
+        "within_patients": found[-1],
         "ablation": ablation.table.drop(columns="predict_us").to_dict("records"),
         "cost": costs.table.to_dict("records"),
     }

@@ -163,6 +163,53 @@ def test_drops_and_intervals_are_those_of_a_loop(written, found):
     assert (one.low, one.high) == pytest.approx(t_by_hand(one.drop, samples, 16, 15, "linear"), abs=1e-6)
 
 
+def test_within_patients_is_a_loop_over_patients(written):
+    dataset, X = written
+    y, patients, columns = dataset.y, dataset.patients, [0, 1, 2]
+    options = {"n_repeats": 3, "n_resamples": 0, "within_patients": True}
+    importance = permutation_importance(dataset, PIPELINE, PatientKFold(4), **options)
+    assert importance.within_patients
+    plain, permuted, fold_of = np.empty(320), np.empty((3, 320)), np.empty(320, dtype=int)
+    for fold, (train, test) in enumerate(PatientKFold(4).split(X, y, patients)):
+        mean, sd = X[train].mean(axis=0), X[train].std(axis=0)
+        sd[sd == 0] = 1
+        model = LogisticRegression(C=0.1, max_iter=2000).fit((X[train] - mean) / sd, y[train])
+        plain[test], fold_of[test] = model.predict_proba((X[test] - mean) / sd)[:, 1], fold
+        for repeat in range(3):
+            rng, exchanged = np.random.default_rng([0, fold, repeat]), X.copy()
+            for patient in np.unique(patients[test]):
+                own = [row for row in test if patients[row] == patient]
+                exchanged[np.ix_(own, columns)] = X[
+                    np.ix_([own[place] for place in rng.permutation(len(own))], columns)
+                ]
+            permuted[repeat][test] = model.predict_proba((exchanged[test] - mean) / sd)[:, 1]
+    drops = [auc_within_folds(y, plain, fold_of) - auc_within_folds(y, scores, fold_of) for scores in permuted]
+    np.testing.assert_allclose(part(importance, "family", "pixel").repeats, drops, atol=1e-6)
+
+
+def test_what_only_tells_patients_apart_costs_nothing_within_patients(tmp_path):
+    """A colour of the patient that goes with the label in most patients, and nothing else."""
+    rng, patients = np.random.default_rng(0), np.repeat(np.arange(20), 10)
+    mostly = np.repeat(np.tile([0, 1], 10), 10)
+    y = np.where(rng.random(200) < 0.2, 1 - mostly, mostly)
+    level = (80 + 90 * mostly[::10] + rng.integers(0, 20, 20))[patients]
+    paths = []
+    for row in range(200):
+        patch = rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)
+        patch[0, 0] = level[row]
+        paths.append(str(tmp_path / f"{row}.png"))
+        cv2.imwrite(paths[-1], patch)
+    frame = pd.DataFrame({"path": paths, "label": y, "patient": patients.astype(str), "x": pd.NA, "y": pd.NA})
+    dataset, pipeline = PatchDataset(frame, ("no", "yes"), "levels"), IDCPipeline((Pixel(0),), "logistic")
+    found = {
+        within: permutation_importance(dataset, pipeline, PatientKFold(4), n_resamples=0, within_patients=within)
+        for within in (False, True)
+    }
+    assert found[False].parts["drop"][0] > 0.2
+    assert found[True].parts["drop"][0] == 0
+    assert found[True].roc_auc == found[False].roc_auc > 0.7
+
+
 def test_one_fold_agrees_with_scikit_learn(written):
     """Other permutations, so equal up to their scatter."""
     dataset, X = written

@@ -55,6 +55,7 @@ def test_a_run_writes_every_table_and_figure(main, data, tmp_path, capsys):
     assert {path.name for path in (tmp_path / "out").rglob("*.*")} == {
         *("metrics.json", "report.md", "report.html"),
         *("importance_handcrafted.csv", "correlated_groups.csv", "ablation.csv", "cost.csv"),
+        "importance_within_patients.csv",
         *(f"{name}.{kind}" for name in ("families", "features", "ablation", "cost") for kind in ("svg", "json")),
     }
     importance = pd.read_csv(tmp_path / "out/importance_handcrafted.csv")
@@ -65,6 +66,7 @@ def test_a_run_writes_every_table_and_figure(main, data, tmp_path, capsys):
     assert "Copy or download" in metrics["not_run"]["cnn"]
     assert NETWORK_FILE in metrics["not_run"]["cnn"]
     assert metrics["with_network"] is None
+    assert {part["by"] for part in metrics["within_patients"]["parts"]} == {"family", "group"}
     assert metrics["dataset"]["n_patients"] == 9
     assert [row["name"] for row in metrics["ablation"]][:2] == ["all", "without color"]
     assert len(metrics["cost"]) == 10  # "without pftas" is color+lbp+haralick by another name
