@@ -35,6 +35,7 @@ COMMANDS = {
     "learning-curves": "study.py learning-curves --data IDC --features color haralick handcrafted --draws 3",
     "explanation": "study.py explanation --data IDC --weights WEIGHTS",
     "near-duplicates": "study.py near-duplicates --data IDC",
+    "planted-leaks": "study.py planted-leaks --data DATA SECOND",
     "head-defaults": "protocols/head_defaults.py --data IDC",
     "official-candidates": "study.py official-candidates --data IDC --weights WEIGHTS",
     "speed": "speed/run.py --full --data DATA --weights WEIGHTS",
@@ -46,6 +47,7 @@ COMMANDS = {
 #: Word of a command -> environment variable of a folder, and the folders in it that it stands for.
 PLACES = {
     "IDC": ("HISTOFEAT_DATA", ("idc", "idc_second")),
+    "SECOND": ("HISTOFEAT_DATA", ("idc_second",)),
     "BREAKHIS": ("HISTOFEAT_DATA", ("breakhis",)),
     "DATA": ("HISTOFEAT_DATA", ("",)),
     "WEIGHTS": ("HISTOFEAT_WEIGHTS", ("",)),
@@ -83,8 +85,9 @@ def run(options):
         print("\n".join(f"{name}: python benchmarks/{COMMANDS[name]}" for name in chosen))
         return
     # All of them before the first, which may take an hour.
-    commands = {name: [*filled(COMMANDS[name]), "--output", str(options.output / name)] for name in chosen}
-    pages = options.output.resolve() == REPORTS
+    output = options.output.resolve()
+    commands = {name: [*filled(COMMANDS[name]), "--output", str(output / name)] for name in chosen}
+    pages = output == REPORTS
     failed = [name for name, command in commands.items() if not make(name, command, pages=pages)]
     if failed:
         raise ValueError(
@@ -113,7 +116,7 @@ def folders_of(word):
     home = os.environ.get(variable)
     if not home:
         raise ValueError(f"{variable}: expected a folder, got none. Set this environment variable.")
-    folders = [Path(home) / name for name in names]
+    folders = [Path(home).resolve() / name for name in names]
     for folder in folders:
         if not folder.is_dir():
             raise ValueError(f"{variable}: expected the folder {folder}, got none there. Correct the variable.")
@@ -133,7 +136,8 @@ def make(name, command, *, pages):
 
 def start(script, *words):
     """Run a script of this folder in a process of its own; returns whether it went well."""
-    return subprocess.run([sys.executable, REPOSITORY / "benchmarks" / script, *words], check=False).returncode == 0
+    command = [sys.executable, REPOSITORY / "benchmarks" / script, *words]
+    return subprocess.run(command, cwd=REPOSITORY, check=False).returncode == 0
 
 
 if __name__ == "__main__":

@@ -33,7 +33,8 @@ def started(script, places, monkeypatch):
     """Scripts and words of the processes that were started; one that works on a folder named "broken" fails."""
     found = []
 
-    def run(words, check):
+    def run(words, cwd, check):
+        assert (cwd, check) == (REPOSITORY, False)
         found.append([str(word) for word in words[1:]])
         return SimpleNamespace(returncode=int(any("broken" in Path(str(word)).parts for word in words)))
 
