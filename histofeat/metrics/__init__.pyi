@@ -64,6 +64,11 @@ from ._patient_auc import (
     patient_outcomes as patient_outcomes,
     patient_scores as patient_scores,
 )
+from ._planning import (
+    PatientPlan as PatientPlan,
+    plan_patients as plan_patients,
+    smallest_detectable_difference as smallest_detectable_difference,
+)
 from ._ranking import ranking_scores as ranking_scores
 from ._repeated_holdouts import (
     RecognitionRates as RecognitionRates,
