@@ -1,7 +1,5 @@
 from ._details import (
-    design_effects as design_effects,
     predictive_values as predictive_values,
-    probe_columns as probe_columns,
     score_groups as score_groups,
     score_patients as score_patients,
 )

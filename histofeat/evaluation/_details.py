@@ -1,6 +1,6 @@
 """What a reviewer asks next of an evaluation: patients, groups, predictive values, and what the table alone tells."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +9,6 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from histofeat.metrics import (
-    METRICS,
     Bootstrap,
     bootstrap_scores,
     check_predictions,
@@ -65,15 +64,11 @@ def predictive_values(resamples: Bootstrap, prevalence: float) -> Bootstrap:
     >>> round(values.estimates["ppv"], 3), values.estimates["npv"]
     (0.182, 1.0)
     """
-    if not 0 < prevalence < 1:
+    n_classes = len(resamples.carriers)
+    if not 0 < prevalence < 1 or n_classes != 2:
         raise ValueError(
-            f"predictive_values.prevalence: expected a share between 0 and 1, got {prevalence}. "
-            "Give the share of positives where the model is used."
-        )
-    if len(resamples.carriers) != 2:
-        raise ValueError(
-            f"predictive_values.resamples: expected scores of two classes, got {len(resamples.carriers)}. "
-            "Score one class against the rest."
+            f"predictive_values.prevalence: expected a share between 0 and 1 for two classes, got {prevalence} for "
+            f"{n_classes}. Give the share of positives where the model is used; of more classes score one and the rest."
         )
 
     def of(scores):
@@ -124,56 +119,35 @@ def score_patients(
     return pd.DataFrame(table).sort_values("brier", ascending=False, ignore_index=True, kind="stable")
 
 
-def design_effects(
-    y: ArrayLike,
-    proba: ArrayLike,
-    resamples: Bootstrap,
-    *,
-    metrics: Sequence[str] = ("roc_auc",),
-    n_resamples: int = 200,
-    random_state: int = 0,
-    **known: Any,
-) -> dict[str, float]:
-    """Compute how many times larger the variance is than if every patch were a patient of its own.
+def design_effect(y, proba, resamples, metric="roc_auc", n_resamples=200, **known):
+    """Compute how many times larger a variance is than if every patch were a patient of its own.
 
     Parameters
     ----------
-    y : array-like of shape (n,), int
+    y : ndarray of shape (n,), int
         True class codes.
-    proba : array-like of shape (n, k), float in [0, 1]
+    proba : ndarray of shape (n, k), float
         Class probabilities.
     resamples : Bootstrap
         The scores of the same patches under resampling of patients.
-    metrics : sequence of str, default=("roc_auc",)
+    metric : str, default="roc_auc"
     n_resamples : int, default=200
         Resamples of the patches: the variance is known to about 10 %.
-    random_state : int, default=0
     **known
         ``predicted``, ``fold`` and ``n_jobs`` of `histofeat.metrics.bootstrap_scores`.
 
     Returns
     -------
-    effects : dict of str to float
-        One for each of `metrics`; n patches are worth n / effect independent ones. NaN where nothing varies.
-
-    Notes
-    -----
-    Kish, "Survey Sampling", 1965: the design effect of a sample of clusters.
+    effect : float
+        n patches are worth n / effect independent ones (Kish, "Survey Sampling", 1965). NaN where nothing varies.
     """
-    more = {"metrics": metrics, "n_resamples": n_resamples, "random_state": random_state, **known}
-    alone = bootstrap_scores(y, proba, np.arange(len(y)), **more)
-    errors = {metric: (resamples.standard_error(metric), alone.standard_error(metric)) for metric in metrics}
-    return {metric: (one / other) ** 2 if other > 0 else np.nan for metric, (one, other) in errors.items()}
+    alone = bootstrap_scores(y, proba, np.arange(len(y)), metrics=[metric], n_resamples=n_resamples, **known)
+    error = alone.standard_error(metric)
+    return (resamples.standard_error(metric) / error) ** 2 if error > 0 else np.nan
 
 
 def score_groups(
-    y: ArrayLike,
-    proba: ArrayLike,
-    patients: ArrayLike,
-    groups: ArrayLike | Mapping[str, Any],
-    *,
-    metrics: Sequence[str] = METRICS,
-    **known: Any,
+    y: ArrayLike, proba: ArrayLike, patients: ArrayLike, groups: ArrayLike | Mapping[str, Any], **known: Any
 ) -> dict[str, Bootstrap]:
     """Score the patches of each group by themselves.
 
@@ -187,10 +161,9 @@ def score_groups(
         Patient ids.
     groups : array-like of shape (n,), or mapping of patient id to group
         Such as the site, or an age group. A missing value is the group "not stated".
-    metrics : sequence of str, default=METRICS
     **known
-        ``predicted``, ``fold``, ``n_resamples``, ``random_state`` and ``n_jobs`` of
-        `histofeat.metrics.bootstrap_scores`, of all patches.
+        ``predicted`` and ``fold`` of all patches, ``metrics``, ``n_resamples``, ``random_state`` and ``n_jobs`` of
+        `histofeat.metrics.bootstrap_scores`.
 
     Returns
     -------
@@ -214,8 +187,8 @@ def score_groups(
     patients, groups, found = np.asarray(patients), group_names(groups, patients), {}
     for group in np.unique(groups):
         rows = groups == group
-        own = {name: np.asarray(value)[rows] if np.ndim(value) else value for name, value in known.items()}
-        found[str(group)] = bootstrap_scores(y[rows], proba[rows], patients[rows], metrics=metrics, **own)
+        own = {name: np.asarray(known[name])[rows] for name in ("predicted", "fold") if name in known}
+        found[str(group)] = bootstrap_scores(y[rows], proba[rows], patients[rows], **{**known, **own})
     return found
 
 
@@ -233,14 +206,7 @@ def group_names(groups, patients):
     return groups.where(groups.notna(), NOT_STATED).astype(str).to_numpy()
 
 
-def probe_columns(
-    columns: Mapping[str, ArrayLike],
-    y: np.ndarray,
-    patients: np.ndarray,
-    splits: Sequence[tuple[np.ndarray, np.ndarray]],
-    n_classes: int,
-    **resampling: Any,
-) -> dict[str, Bootstrap]:
+def probe_columns(columns, y, patients, splits, n_classes, **resampling):
     """Predict the class from one column of a table at a time, without an image.
 
     Parameters
@@ -325,11 +291,10 @@ def detail_model(evaluation: Any, number: int) -> dict[str, Any]:
     resampling = {name: stated[name] for name in ("n_resamples", "random_state")}
     known = {"predicted": model.predicted[rows], "fold": evaluation.fold[rows], "n_jobs": evaluation.n_jobs}
     table = score_patients(y, proba, patients, predicted=known["predicted"])
-    effect = design_effects(y, proba, model.resamples, **known)["roc_auc"]
+    effect = design_effect(y, proba, model.resamples, **known)
     as_units = (table["carries"] == 1).all() and not evaluation.patient_overlap
-    at = {
-        share: sensitivity_at(evaluation.bands[number], share, min(model.resamples.carriers)) for share in (0.9, 0.95)
-    }
+    bands, carriers = evaluation.bands[number], min(model.resamples.carriers)
+    at = {share: sensitivity_at(bands, share, carriers) for share in (0.9, 0.95)}
     found = {
         "design_effect": effect,
         "worth": len(y) / effect if effect > 0 else np.nan,
@@ -370,9 +335,8 @@ def probe_table(evaluation: Any) -> dict[str, Any]:
     columns |= {name: frame[name] for name in (*_PROBED, stated.get("groups")) if name in frame}
     known = {name: stated[name] for name in ("n_resamples", "random_state")} | {"n_jobs": evaluation.n_jobs}
     whole = evaluation.dataset.y, evaluation.dataset.patients, evaluation.splits, len(evaluation.labels)
-    return {
-        name: _with_intervals(scores)["roc_auc"] for name, scores in probe_columns(columns, *whole, **known).items()
-    }
+    found = probe_columns(columns, *whole, **known)
+    return {name: _with_intervals(scores)["roc_auc"] for name, scores in found.items()}
 
 
 def _with_intervals(resamples):

@@ -180,13 +180,7 @@ _THRESHOLDS = tuple(step / 20 for step in range(1, 11))
 
 
 def decision_curve(
-    y: ArrayLike,
-    score: ArrayLike,
-    patients: ArrayLike,
-    thresholds: Sequence[float] = _THRESHOLDS,
-    *,
-    n_resamples: int = 2000,
-    random_state: int = 0,
+    y: ArrayLike, score: ArrayLike, patients: ArrayLike, thresholds: Sequence[float] = _THRESHOLDS, **resampling: int
 ) -> pd.DataFrame:
     """Compute the net benefit of acting on a probability, with bands from resampling patients.
 
@@ -200,8 +194,8 @@ def decision_curve(
         Patient id of every patch.
     thresholds : sequence of float in (0, 1), default=0.05 to 0.5
         Rising. Who acts from a probability t on holds a miss for (1 - t) / t times as bad as a false alarm.
-    n_resamples, random_state : int
-        Of `histofeat.metrics.patient_weights`.
+    **resampling : int
+        ``n_resamples`` and ``random_state`` of `histofeat.metrics.patient_weights`.
 
     Returns
     -------
@@ -243,7 +237,7 @@ def decision_curve(
     reached = np.searchsorted(thresholds, score, side="right")
     cells = np.bincount((codes * 2 + y) * steps + reached, minlength=len(ids) * 2 * steps).reshape(-1, 2, steps)
     called = cells[..., ::-1].cumsum(axis=-1)[..., ::-1].astype(np.float64)
-    weights = patient_weights(patients, n_resamples, random_state)
+    weights = patient_weights(patients, **resampling)
     weights = np.vstack([np.ones_like(weights, shape=(1, len(ids))), weights])
     drawn = np.tensordot(weights, called, 1)
     drawn /= drawn[..., :1].sum(axis=1, keepdims=True)

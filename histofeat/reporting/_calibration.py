@@ -108,13 +108,13 @@ def net_benefit_data(payload, result):
     rows = result["details"]["net_benefit"]
     if rows is None:
         return None
-    x, ends = [row["threshold"] for row in rows], {name: [row[name] for row in rows] for name in ("low", "high")}
-    if None in ends["low"]:
-        ends = {"low": None, "high": None}
+    name, nothing = f"{result['name']}, {result['head']}", {"low": None, "high": None}
+    columns = {key: [row[key] for row in rows] for key in rows[0]}
+    x, ends = columns["threshold"], nothing if None in columns["low"] else {key: columns[key] for key in nothing}
     lines = [
-        {"name": f"{result['name']}, {result['head']}", "x": x, "y": [row["net_benefit"] for row in rows], **ends},
-        {"name": "all positive", "x": x, "y": [row["treat_all"] for row in rows], "low": None, "high": None},
-        {"name": "none positive", "x": x, "y": [0.0] * len(x), "low": None, "high": None},
+        {"name": name, "x": x, "y": columns["net_benefit"], **ends},
+        {"name": "all positive", "x": x, "y": columns["treat_all"], **nothing},
+        {"name": "none positive", "x": x, "y": [0.0] * len(x), **nothing},
     ]
     return {
         "figure": "net_benefit",
@@ -122,5 +122,5 @@ def net_benefit_data(payload, result):
         "title": f"Net benefit: {data_label(payload['dataset'])}",
         "x_label": "probability from which a patch is called positive",
         "y_label": "net benefit per patch",
-        "panels": [{"title": f"{result['name']}, {result['head']}", "lines": lines}],
+        "panels": [{"title": name, "lines": lines}],
     }

@@ -11,8 +11,7 @@ from histofeat.evaluation import RETRAINED, Evaluation
 from histofeat.metrics import parse_rule
 from histofeat.reporting._calibration import net_benefit_data, reliability_data
 from histofeat.reporting._charts import draw_costs, draw_intervals, draw_lines
-from histofeat.reporting._flat_files import write_predictions, write_scores
-from histofeat.reporting._folder import finish, new_folder
+from histofeat.reporting._folder import finish, new_folder, write_predictions, write_scores
 from histofeat.reporting._galleries import GALLERY_WORDS, check_gallery, write_galleries
 from histofeat.reporting._pages import fill_folder, write_files, write_page
 from histofeat.reporting._payload import (

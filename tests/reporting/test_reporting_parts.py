@@ -18,7 +18,7 @@ from histofeat.reporting import (
     jsonable,
 )
 from histofeat.reporting._canvas import save_figure
-from histofeat.reporting._flat_files import score_rows
+from histofeat.reporting._folder import score_rows
 from histofeat.reporting._ranking import thin_curve
 from histofeat.reporting._strict_json import load
 from histofeat.reporting._text import escape_markdown, file_words

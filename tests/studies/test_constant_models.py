@@ -11,7 +11,7 @@ from histofeat.datasets import PatchDataset
 from histofeat.metrics import compare_models
 from histofeat.models import FeatureHead
 from histofeat.reporting import average_table, headline_table, metrics_payload, ranking_data
-from histofeat.reporting._flat_files import score_rows
+from histofeat.reporting._folder import score_rows
 from histofeat.reporting._score_figures import comparison_data, forest_data
 from histofeat.reporting._tables import folds_table
 from histofeat.studies import (
