@@ -154,8 +154,8 @@ def chance_rates(codes: np.ndarray, patients: np.ndarray, distance: int) -> np.n
     Notes
     -----
     Hashes whose bits are shuffled between images, each with its own frequency, are no guide: tissue has much in common.
-    Of 244 million pairs of IDC patches of different patients, in each of the eight views, 18 were at most 26 bits
-    apart, where shuffled bits promise 0.015, and 310 at most 32, where they promise 19. The counts fall by a factor
+    Of 241 million pairs of IDC patches of different patients, in each of the eight views, 18 were at most 26 bits
+    apart, where shuffled bits promise 0.008, and 309 at most 32, where they promise 13. The counts fall by a factor
     of exp(0.53) a bit, from one pair in twenty at 55 bits to the last of them at 22. So the share within d bits is
     ``0.05 exp(-4.8 (q05 - d) / (q50 - q05))``. Median q50 and spread are those of up to 64 n pairs of different
     patients of the images at hand: related bits widen the spread, and with it the share. The spread is measured on
