@@ -143,20 +143,16 @@ def test_the_interval_of_the_method_is_that_of_nadeau_and_bengio():
         assert np.isnan(method_interval("roc_auc", 0.9, *undefined)).all()
 
 
-def test_scores_of_folds_use_repetitions_for_the_method_only():
+def test_scores_of_folds_have_the_method_beside_these_fits():
     y, proba, patient, fold = cohort(2, ties=False, n_folds=3, seed=1)
     tests = [np.flatnonzero(fold == number) for number in range(3)]
-    known = (y, proba, proba.argmax(axis=1), patient, tests)
-    once, _ = score_folds(*known, n_resamples=50, test_train_ratio=0.5)
-    more, _ = score_folds(
-        *known, n_resamples=50, test_train_ratio=0.5, repeats=[{"roc_auc": 0.7, "f1": 0.6}], metrics=("roc_auc",)
-    )
-    area = once["roc_auc"]
-    assert area.method_ci95 == pytest.approx(method_interval("roc_auc", area.value, area.folds, 0.5), nan_ok=True)
-    expected = method_interval("roc_auc", area.value, [*area.folds, 0.7], 0.5)
-    assert more["roc_auc"].method_ci95 == pytest.approx(expected)
-    assert more["roc_auc"].ci95 == area.ci95
-    assert more["roc_auc"].folds == pytest.approx(area.folds, nan_ok=True)
-    alone, _ = score_folds(*known[:4], [np.arange(len(y))], n_resamples=50, test_train_ratio=0.5)
+    known = (y, proba, proba.argmax(axis=1), patient)
+    found, resamples = score_folds(*known, tests, n_resamples=50, test_train_ratio=0.5)
+    for metric, score in found.items():
+        expected = method_interval(metric, score.value, score.folds, 0.5)
+        assert score.method_ci95 == pytest.approx(expected, nan_ok=True)
+        assert score.ci95 == pytest.approx(resamples.interval(metric), nan_ok=True)
+    assert np.isfinite(found["f1"].method_ci95).all()
+    alone, _ = score_folds(*known, [np.arange(len(y))], n_resamples=50, test_train_ratio=0.5)
     assert np.isnan(alone["f1"].method_ci95).all()
     assert alone["roc_auc"].value == alone["roc_auc"].pooled
