@@ -1,4 +1,4 @@
-"""A bar chart of how many times faster than its peer each thing is, with the targets."""
+"""A bar chart of how many times faster than its peer each thing is."""
 
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -7,9 +7,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 _STYLE = {"svg.fonttype": "path", "svg.hashsalt": "histofeat", "font.size": 9.0}
-# Okabe and Ito's palette, told apart by colour-blind readers; doi:10.1038/nmeth.1618
-_COLORS = {True: "#009E73", False: "#D55E00", None: "#0072B2"}
-_WORDS = {True: "target reached", False: "target missed", None: "no target"}
+# Blue of Okabe and Ito's palette; doi:10.1038/nmeth.1618
+_COLOR = "#0072B2"
 
 
 def draw(payload, path) -> None:
@@ -36,35 +35,18 @@ def _faster(row) -> str:
 
 
 def draw_bars(axes, rows) -> None:
-    """Draw a bar and a mark of the target per row; numbers stand beside the names, where no line crosses them."""
+    """Draw a bar per row; numbers stand beside the names, where no line crosses them."""
     places = range(len(rows))
     axes.set_xscale("log")
-    axes.barh(places, [row["ratio"] for row in rows], color=[_COLORS[row["met"]] for row in rows], height=0.7)
-    axes.set_yticks(places, [f"{row['name']}   {_number(row)}" for row in rows])
+    axes.barh(places, [row["ratio"] for row in rows], color=_COLOR, height=0.7)
+    axes.set_yticks(places, [f"{row['name']}   {row['ratio']:.3g}" for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.axvline(1, color="#888888", linewidth=0.8)
-    marks = {
-        at: row["target"]["limit"] for at, row in enumerate(rows) if row["target"] and row["target"]["of"] == "ratio"
-    }
-    for met in dict.fromkeys(row["met"] for row in rows):
-        axes.plot([], [], "s", color=_COLORS[met], label=_WORDS[met])
-    if marks:
-        axes.vlines(marks.values(), [at - 0.42 for at in marks], [at + 0.42 for at in marks], "#222222", label="target")
-    axes.figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
-    low, end = min(1, *(row["ratio"] for row in rows)), max(1, *marks.values(), *(row["ratio"] for row in rows))
+    low, end = min(1, *(row["ratio"] for row in rows)), max(1, *(row["ratio"] for row in rows))
     steps = [step * 10.0**decade for decade in range(-4, 7) for step in (1, 2, 5)]
     high = min(tick for tick in steps if tick >= end)  # every bar lies between two numbers
     axes.set_xlim(0.8 * low, 1.05 * high)
     axes.set_xticks([tick for tick in steps if 0.8 * low <= tick <= high])
     axes.xaxis.set_major_formatter("{x:,.10g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
-
-
-def _number(row) -> str:
-    """Return the ratio; with it a target that has no place on the axis, and what was judged by it."""
-    text, target = f"{row['ratio']:.3g}", row["target"]
-    if target is None or target["of"] == "ratio":
-        return text
-    value = row["ours"] if target["of"] == "ours" else row["ours"] - row["peer"]
-    return f"{text}\n(target: {target['words']} {target['limit']:,g} {row['unit']}; {target['of']}: {value:,.4g})"

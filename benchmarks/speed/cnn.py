@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 import joblib
 import numpy as np
-from rows import PER_IMAGE, DisagreementError, Row, Target, check_close, compare, missing, race
+from rows import PER_IMAGE, DisagreementError, Row, check_close, compare, missing, race
 
 from histofeat import CNNEmbedding, IDCPipeline, PatientKFold
 from histofeat.features import resize_patches
@@ -20,7 +20,6 @@ _TOLERANCE = 1e-4
 #: What bfloat16 may differ by, of the length of all embeddings: single values of a narrow network move by much more.
 #: What it costs are the rows of ROC-AUC.
 _BFLOAT16_AWAY = 0.2
-_FACTOR = {"float32": 1.8, "bfloat16": 4.0}
 BATCH_SIZES = (32, 64, 256)
 #: Heads whose ROC-AUC bfloat16 may cost, on as many patches as there are: so small a difference takes many.
 _HEADS = ("logistic", "xgboost")
@@ -60,7 +59,6 @@ def _measure_network(name, weights, words, material, options) -> list:
             "what": f"{name} at {_SIZE} px, {words}, {len(pixels)} {material.label} patches already resized; all cores",
             "peer_name": f"keras.Model.predict, float32, batches of {batch_size} (the fastest of {BATCH_SIZES}), "
             "pixels already scaled",
-            "target": Target("at least", _FACTOR[precision]),
         }
         if precision == "bfloat16" and not bfloat16_supported():
             rows.append(missing(_NO_BFLOAT16, unit=PER_IMAGE["unit"], **fields))
@@ -134,7 +132,6 @@ def _measure_accuracy(weights, words, material, options) -> list:
             "unit": "ROC-AUC",
             "what": f"mobilenetv2_0.35 at {_SIZE} px and the head {head!r}, {material.label} patches, five folds by "
             "patient",
-            "target": Target("at most", 0.002, "ours"),
         }
         for head in _HEADS
     }
@@ -208,9 +205,7 @@ def _shipped_row(patches, views, model, label, repeats):
         peer_name=f"keras.Model.predict of the same network, float32, batches of {batch_size} (the fastest of "
         f"{BATCH_SIZES})" + ("" if views == 1 else ", mean over the same views"),
         ratio_of="ours / peer",
-        target=Target("at least", 2_000, "ours") if views == 1 else None,
         checked=checked,
-        note="The target is meant for 2 cores." if views == 1 else "",
     )
 
 

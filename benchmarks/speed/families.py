@@ -7,7 +7,6 @@ import radiomics_peer
 from rows import (
     PER_IMAGE,
     DisagreementError,
-    Target,
     check_close,
     check_equal,
     compare,
@@ -100,19 +99,18 @@ def measure_patches(material, options) -> list:
     """Rows on 50x50 patches: each family asked for, or every one, and the first four together."""
     _, patches = material.patches(32 if options.quick else 256)
     label = f"{len(patches)} {material.label} patches, 50x50"
-    targets = {"haralick": Target("at least", 10), "all four": Target("at least", 20)}
     families = options.families or (*FAMILIES, *LATER)
-    return _rows("families", patches, label, families, targets, 2 if options.quick else 7)
+    return _rows("families", patches, label, families, 2 if options.quick else 7)
 
 
 def measure_large(material, options) -> list:
     """The same on images of BreakHis's size; the later families only where they are asked for."""
     label, images = material.large(1 if options.quick else 8)
-    targets, label = {"all four": Target("at least", 10)}, f"{len(images)} {label}"
-    return _rows("large", images, label, options.families or FAMILIES, targets, 1 if options.quick else 3)
+    label = f"{len(images)} {label}"
+    return _rows("large", images, label, options.families or FAMILIES, 1 if options.quick else 3)
 
 
-def _rows(group, images, label, families, targets, repeats) -> list:
+def _rows(group, images, label, families, repeats) -> list:
     """Time each family, and the first four together, on both sides, from pixels in memory to a matrix."""
     sets = {name: (name,) for name in families}
     if set(FAMILIES) <= set(families):
@@ -122,7 +120,7 @@ def _rows(group, images, label, families, targets, repeats) -> list:
         rows = []
         for name, its in sets.items():
             timed = race(*_sides(its, images), repeats=repeats)
-            fields = {"name": f"{group}/{name}", "target": targets.get(name), "checked": checked[name]}
+            fields = {"name": f"{group}/{name}", "checked": checked[name]}
             fields["what"] = f"{_WHAT[name]}; {label}; one core"
             rows.append(compare(*timed, count=len(images), peer_name=_PEER[name], **PER_IMAGE, **fields))
     return rows
@@ -155,7 +153,6 @@ def measure_decoding(material, options) -> list:
             f"{size:,.0f} bytes, both in memory; one core",
             peer_name="cv2.imdecode",
             ratio_of="ours / peer",
-            target=Target("at most", 3),
             checked=f"the pixels measured are those decoded: {checked}",
             **PER_IMAGE,
         )
@@ -182,7 +179,6 @@ def measure_one_channel(material, options) -> list:
             checked = check_close(package, expected, peer(), rtol=1e-4, atol=2e-5)
             timed = race(lambda: estimator.transform(patches), peer, repeats=repeats)
             fields = {"name": f"families/haralick, {name}", "peer_name": f"{package}, {words}", "what": what}
-            fields["target"] = Target("at least", 10) if name == "one channel" else None
             rows.append(compare(*timed, count=len(patches), checked=checked, **PER_IMAGE, **fields))
         return [*rows, _radiomics_row(patches, estimator, ours[:, 0], repeats, options, what)]
 

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 
-from rows import DisagreementError, Target, compare, race
+from rows import DisagreementError, compare, race
 
 _HEAVY = {"keras", "matplotlib", "openvino", "tensorflow", "xgboost"}
 _SNIPPET = """
@@ -34,7 +34,6 @@ def measure(material, options) -> list:
             alone,
             name="imports/histofeat",
             what=bare,
-            target=Target("at most", 0.3, "ours"),
             checked="no scikit-learn, numba, OpenCV, pandas, keras, tensorflow, openvino, matplotlib, xgboost loaded",
         ),
         compare(
@@ -43,7 +42,6 @@ def measure(material, options) -> list:
             what=pipeline,
             peer_name=f"the {len(needed)} modules of scikit-learn that it loads, alone",
             ratio_of="ours / peer",
-            target=Target("at most", 0.3, "ours - peer"),
             checked="both load the same modules of scikit-learn; no keras, tensorflow, openvino, matplotlib, xgboost",
             note=f"Other packages that are loaded with it: {', '.join(others)}.",
         ),

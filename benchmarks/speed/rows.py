@@ -22,24 +22,8 @@ class DisagreementError(Exception):
 
 
 @dataclass(frozen=True)
-class Target:
-    """A promise: at least or at most `limit`, of the ratio, of our own number, or of its excess over the peer's."""
-
-    words: str  # "at least" or "at most"
-    limit: float
-    of: str = "ratio"  # "ratio", "ours" or "ours - peer"
-
-    def met(self, row) -> bool | None:
-        """Whether `row` keeps the promise; None where nothing was measured."""
-        if row.ours is None or (row.peer is None and self.of != "ours"):
-            return None
-        value = {"ratio": row.ratio, "ours": row.ours}[self.of] if self.of != "ours - peer" else row.ours - row.peer
-        return value >= self.limit if self.words == "at least" else value <= self.limit
-
-
-@dataclass(frozen=True)
 class Row:
-    """One measurement, named "group/name": our number, the peer's, and the target of their ratio."""
+    """One measurement, named "group/name": our number, the peer's, and what their ratio is."""
 
     name: str
     what: str
@@ -48,7 +32,6 @@ class Row:
     peer: float | None = None
     peer_name: str = ""
     ratio_of: str = "peer / ours"
-    target: Target | None = None
     checked: str = ""
     repeats: str = ""
     note: str = ""
@@ -62,15 +45,10 @@ class Row:
             return None
         return self.peer / self.ours if self.ratio_of == "peer / ours" else self.ours / self.peer
 
-    @property
-    def met(self) -> bool | None:
-        """Whether the target was reached; None where there is none, or nothing was measured."""
-        return None if self.target is None else self.target.met(self)
-
     def to_dict(self) -> dict:
         """Return the content of a row of speed.json: numbers with five digits."""
         found = asdict(self)
-        found |= {"group": self.name.split("/")[0], "met": self.met, "ratio": self.ratio}
+        found |= {"group": self.name.split("/")[0], "ratio": self.ratio}
         found["ratio_of"] = self.ratio_of if self.peer_name else ""
         for name in ("ours", "peer", "ratio", "ours_median", "peer_median"):
             found[name] = None if found[name] is None else float(f"{found[name]:.5g}")
@@ -78,8 +56,8 @@ class Row:
 
 
 COLUMNS = (
-    "name", "group", "what", "unit", "ours", "peer", "peer_name", "ratio", "ratio_of", "target", "met", "checked",
-    "repeats", "ours_median", "peer_median", "note",
+    "name", "group", "what", "unit", "ours", "peer", "peer_name", "ratio", "ratio_of", "checked", "repeats",
+    "ours_median", "peer_median", "note",
 )  # fmt: skip
 
 

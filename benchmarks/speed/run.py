@@ -114,7 +114,7 @@ def words(row):
     text = f"{row.name}: {row.ours:.4g} {row.unit}"
     if row.peer is not None:
         text += f", peer {row.peer:.4g}, {row.ratio_of} {row.ratio:.3g}"
-    return text if row.target is None else f"{text}, target {'reached' if row.met else 'MISSED'}"
+    return text
 
 
 if __name__ == "__main__":

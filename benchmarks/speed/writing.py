@@ -12,7 +12,7 @@ from histofeat.datasets import write_whole
 from histofeat.reporting import Redactor, describe_environment, dump
 
 #: Raised whenever the keys of speed.json change their meaning.
-SCHEMA = 1
+SCHEMA = 2
 #: Written and moved last: the file that makes a folder a finished report.
 FINISHED = "speed.json"
 FILES = ("speed.csv", "speed.md", "speed.svg", "speed.png", FINISHED)
@@ -43,12 +43,10 @@ def check_output(output, *, overwrite=False) -> None:
 
 
 def payload_of(rows, *, data, command, seconds, quick=False) -> dict:
-    """Return the content of speed.json: the machine, and each row with its target and whether it was reached."""
-    judged = [row.met for row in rows if row.target is not None]
-    counts = {"reached": judged.count(True), "missed": judged.count(False), "not measured": judged.count(None)}
+    """Return the content of speed.json: the machine, and each row."""
     payload = {
         "schema": SCHEMA, "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), "command": command, "quick": quick,
-        "data": data, "seconds": round(seconds, 1), "machine": _machine(), "targets": counts,
+        "data": data, "seconds": round(seconds, 1), "machine": _machine(),
         "rows": [row.to_dict() for row in rows],
     }  # fmt: skip
     return Redactor({Path.cwd(): ".", Path.home(): "~"})(payload)
@@ -81,21 +79,11 @@ def _write_csv(rows, path) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows({**row, "target": target_words(row)} for row in rows)
-
-
-def target_words(row) -> str:
-    """Return the target of a row of speed.json in words, such as "peer / ours at least 20"."""
-    target = row["target"]
-    if target is None:
-        return ""
-    if target["of"] == "ratio":
-        return f"{row['ratio_of']} {target['words']} {target['limit']:g}"
-    return f"{target['of']} {target['words']} {target['limit']:,g} {row['unit']}"
+        writer.writerows(rows)
 
 
 def _markdown(payload) -> str:
-    machine, counts = payload["machine"], payload["targets"]
+    machine = payload["machine"]
     packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
     quick = "**A quick run: it shows that everything works. Its numbers say nothing.**\n\n" if payload["quick"] else ""
     return f"""# Speed
@@ -105,10 +93,8 @@ def _markdown(payload) -> str:
 Machine: {machine["cpu"]}, {machine["cores"]} cores, {machine["memory_gib"]} GiB, {machine["platform"]}, Python \
 {machine["python"]}; {packages}.
 
-Targets reached: {counts["reached"]}; missed: {counts["missed"]}; not measured: {counts["not measured"]}.
-
-{quick}| measure | ours | peer | ratio | target | reached |
-|---|---:|---:|---:|---|---|
+{quick}| measure | ours | peer | ratio |
+|---|---:|---:|---:|
 {"".join(map(_line, payload["rows"]))}
 ## How each was measured
 
@@ -117,9 +103,8 @@ Targets reached: {counts["reached"]}; missed: {counts["missed"]}; not measured: 
 
 def _line(row) -> str:
     ratio = "" if row["ratio"] is None else f"{_number(row['ratio'])} ({row['ratio_of']})"
-    reached = "" if row["target"] is None else {True: "yes", False: "**no**", None: "not measured"}[row["met"]]
     ours, peer = (f"{_number(v)} {row['unit']}" if v is not None else "" for v in (row["ours"], row["peer"]))
-    return f"| {row['name']} | {ours} | {peer} | {ratio} | {target_words(row)} | {reached} |\n"
+    return f"| {row['name']} | {ours or 'not measured'} | {peer} | {ratio} |\n"
 
 
 def _paragraph(row) -> str:

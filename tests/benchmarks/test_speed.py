@@ -123,7 +123,7 @@ def test_nan_is_never_the_same(bench):
         rows.check_close("x", [1.0], [1.0, 2.0], rtol=1, atol=1)
 
 
-# --- timing and targets ---------------------------------------------------------------------------------------------
+# --- timing ---------------------------------------------------------------------------------------------------------
 
 
 def test_sides_run_in_turn_after_a_warm_up(bench):
@@ -137,11 +137,9 @@ def test_sides_run_in_turn_after_a_warm_up(bench):
 def test_things_per_second_are_those_of_the_best_repeat(bench):
     rows = bench("rows")
     fields = {"name": "n", "what": "w", "ratio_of": "ours / peer"}
-    target = rows.Target("at least", 200, "ours")
     sides = (2.0, 1.0, 4.0), (8.0, 4.0, 16.0)
-    row = rows.compare(*sides, count=200, unit="patches/s", per_second=True, target=target, **fields)
+    row = rows.compare(*sides, count=200, unit="patches/s", per_second=True, **fields)
     assert (row.ours, row.peer, row.ratio, row.ours_median) == (200, 50, 4, 100)
-    assert row.met is True
 
 
 def test_one_core_gives_back_what_it_took(bench):
@@ -153,25 +151,14 @@ def test_one_core_gives_back_what_it_took(bench):
     assert cv2.getNumThreads() == before
 
 
-@pytest.mark.parametrize(
-    ("target", "met"),
-    [
-        (("at least", 2.0), True),
-        (("at least", 2.1), False),
-        (("at most", 1.0, "ours"), True),
-        (("at most", 0.9, "ours"), False),
-        (("at most", -1.0, "ours - peer"), True),
-        (("at most", -1.1, "ours - peer"), False),
-    ],
-)
-def test_targets(bench, target, met):
+def test_a_row_without_a_peer_or_a_measurement_has_no_ratio(bench):
     rows = bench("rows")
-    fields = {"name": "n", "what": "w", "target": rows.Target(*target)}
-    assert rows.Row(unit="s", ours=1.0, peer=2.0, **fields).met is met
+    fields = {"name": "n", "what": "w"}
+    assert rows.Row(unit="s", ours=1.0, peer=2.0, **fields).ratio == 2
+    assert rows.Row(unit="s", ours=1.0, **fields).ratio is None
     gone = rows.missing("no such processor", **fields)
-    assert gone.met is None
+    assert gone.ratio is None
     assert gone.note == "Not measured: no such processor"
-    assert rows.Row(unit="s", ours=1.0, peer=2.0, name="n", what="w").met is None
 
 
 # --- what is measured -----------------------------------------------------------------------------------------------
@@ -252,7 +239,7 @@ def test_quick_run_writes_every_file(finished, work):
         *("speed.json", "speed.csv", "speed.md", "speed.svg", "speed.png")
     }
     report = json.loads((work / "out/speed.json").read_text(encoding="utf-8"))
-    assert report["schema"] == 1
+    assert report["schema"] == 2
     assert report["machine"]["cpu"]
     assert {"numpy", "mahotas", "scikit-image"} <= set(report["machine"]["packages"])
     assert report["command"] == "python benchmarks/speed/run.py --output out --quick --only lbp"
@@ -294,20 +281,19 @@ def test_output_that_holds_other_things_is_refused(bench, tmp_path):
         writing.check_output(tmp_path / "thesis.txt")
 
 
-def test_misses_and_what_was_not_measured_are_shown(bench, tmp_path):
+def test_what_was_not_measured_is_shown(bench, tmp_path):
     rows, writing = bench("rows"), bench("writing")
     fields = {"what": "w", "peer_name": "p"}
-    target = rows.Target("at least", 20)
     found = [
-        rows.Row(name="g/slow", unit="s", ours=1.0, peer=2.0, target=target, **fields),
-        rows.Row(name="g/fast", unit="s", ours=1.0, peer=30.0, target=target, **fields),
-        rows.missing(f"no file at {tmp_path}/x.h5", name="g/gone", target=target, **fields),
+        rows.Row(name="g/slow", unit="s", ours=1.0, peer=2.0, **fields),
+        rows.Row(name="g/fast", unit="s", ours=1.0, peer=30.0, **fields),
+        rows.missing(f"no file at {tmp_path}/x.h5", name="g/gone", **fields),
     ]
     payload = writing.payload_of(found, data="made", command="none", seconds=1.0)
-    assert payload["targets"] == {"reached": 1, "missed": 1, "not measured": 1}
     table = writing.write(payload, tmp_path / "report").read_text(encoding="utf-8")
-    assert "| g/slow | 1 s | 2 s | 2 (peer / ours) | peer / ours at least 20 | **no** |" in table
-    assert "| g/gone |  |  |  | peer / ours at least 20 | not measured |" in table
+    assert "| g/slow | 1 s | 2 s | 2 (peer / ours) |" in table
+    assert "| g/gone | not measured |  |  |" in table
+    assert "target" not in table
     assert str(tmp_path) not in table
     writing.write(payload, tmp_path / "report")
 

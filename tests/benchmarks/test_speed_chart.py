@@ -1,4 +1,4 @@
-"""The chart of the speed benchmarks: a number for every bar, plain ticks, targets shown as what they are."""
+"""The chart of the speed benchmarks: a number for every bar, plain ticks, one colour."""
 
 import importlib.util
 from pathlib import Path
@@ -19,15 +19,12 @@ def chart():
     return module
 
 
-def row(ratio, limit=None, **fields):
-    target = None if limit is None else {"of": "ratio", "words": "at least", "limit": limit}
-    met = None if limit is None else ratio >= limit
+def row(ratio, **fields):
     row = {"name": "families/some", "unit": "s", "ours": 1.0, "peer": ratio, "ratio": ratio, "ratio_of": "peer / ours"}
-    return {**row, "target": target, "met": met, **fields}
+    return {**row, **fields}
 
 
-RATE = {"unit": "patches/s", "ours": 4213.0, "peer": 980.0, "ratio_of": "ours / peer", "met": True}
-RATE["target"] = {"of": "ours", "words": "at least", "limit": 2000}
+RATE = {"unit": "patches/s", "ours": 4213.0, "peer": 980.0, "ratio_of": "ours / peer"}
 
 
 def drawn(chart, rows):
@@ -41,10 +38,10 @@ def drawn(chart, rows):
 
 
 ROWS = [
-    [row(3.69, 4.0), row(2.49, 4.0), row(4.1, 4.0), row(3.99, 4.0), row(4.0, 4.0)],
-    [row(0.93), row(0.5, 1.05), row(0.99, 1.2), row(0.96, 1.02)],
-    [row(limit * near, limit) for limit in (1.8, 10, 20) for near in np.linspace(0.7, 1.1, 9)],
-    [row(119.0), row(2.2, 300.0), row(4.3, **RATE)],
+    [row(ratio) for ratio in (3.69, 2.49, 4.1, 3.99, 4.0)],
+    [row(ratio) for ratio in (0.93, 0.5, 0.99, 0.96)],
+    [row(middle * near) for middle in (1.8, 10, 20) for near in np.linspace(0.7, 1.1, 9)],
+    [row(119.0), row(2.2), row(4.3, **RATE)],
     [row(4.3, **RATE)],
     [row(1.0)],
 ]
@@ -55,6 +52,7 @@ def test_every_bar_has_its_number_beside_its_name(chart, rows):
     axes = drawn(chart, rows)
     assert [label.get_text().split()[1] for label in axes.get_yticklabels()] == [f"{row['ratio']:.3g}" for row in rows]
     assert [bar.get_width() for bar in axes.containers[0]] == [row["ratio"] for row in rows]
+    assert len({bar.get_facecolor() for bar in axes.containers[0]}) == 1
     assert axes.figure.bbox.x0 <= min(label.get_window_extent().x0 for label in axes.get_yticklabels())
 
 
@@ -62,7 +60,7 @@ def test_every_bar_has_its_number_beside_its_name(chart, rows):
     ("rows", "labels"),
     [
         (ROWS[0], ["1", "2", "5"]),
-        (ROWS[1], ["0.5", "1", "2"]),
+        (ROWS[1], ["0.5", "1"]),
         ([row(1500.0), row(2.0)], ["1", "2", "5", "10", "20", "50", "100", "200", "500", "1,000", "2,000"]),
     ],
 )
@@ -70,15 +68,6 @@ def test_ticks_are_plain_numbers(chart, rows, labels):
     axes = drawn(chart, rows)
     assert [label.get_text() for label in axes.get_xticklabels()] == labels
     assert not any(label.get_text() for label in axes.get_xticklabels(minor=True))
-
-
-def test_a_target_of_something_else_is_written_and_has_no_mark(chart):
-    with_mark, without = drawn(chart, [row(4.3, 2.0)]), drawn(chart, [row(4.3, **RATE)])
-    words = [text.get_text() for text in without.figure.legends[0].get_texts()]
-    label = without.get_yticklabels()[0].get_text()
-    assert label == "families/some   4.3\n(target: at least 2,000 patches/s; ours: 4,213)"
-    assert words == ["target reached"]
-    assert "target" in [text.get_text() for text in with_mark.figure.legends[0].get_texts()]
 
 
 def test_ratios_that_are_not_times_faster_are_left_out(chart, tmp_path):

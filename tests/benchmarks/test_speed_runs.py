@@ -18,10 +18,10 @@ def test_every_benchmark_without_a_network_runs(work):
     assert found.returncode == 0, found.stderr
     rows = {row["name"]: row for row in json.loads((work / "all/speed.json").read_text(encoding="utf-8"))["rows"]}
     assert rows["extraction/memory, 300 files"]["ours"] > 0
-    assert rows["extraction/277,524 files"]["met"] is None
+    assert rows["extraction/277,524 files"]["ours"] is None
     assert "0 images computed" in rows["store/warm, 1 thread"]["checked"]
     assert rows["search/grid"]["ratio"] > 0
-    assert rows["imports/histofeat"]["target"]["limit"] == 0.3
+    assert 0 < rows["imports/histofeat"]["ours"] < 5
     assert rows["decode/all four"]["ratio_of"] == "ours / peer"
 
 
@@ -53,8 +53,6 @@ def test_networks_run(work):
     assert "random weights" in rows[0]["what"]
     one, eight = rows[-2:]
     assert (one["name"], eight["name"]) == ("histo/one view", "histo/eight views")
-    assert one["target"] == {"of": "ours", "words": "at least", "limit": 2000}
-    assert "ours at least 2,000 patches/s" in (work / "cnn/speed.md").read_text(encoding="utf-8")
+    assert "| histo/one view |" in (work / "cnn/speed.md").read_text(encoding="utf-8")
     assert one["ratio"] == pytest.approx(one["ours"] / one["peer"], rel=1e-3)
-    assert eight["target"] is None
     assert "2,048 values" in one["checked"]
