@@ -182,9 +182,9 @@ def test_the_page_says_whom_it_tests_and_no_target(script, fitted):
 
 
 @pytest.mark.parametrize(("difference", "ci95", "p", "words"), [
-    (0.02, [0.01, 0.03], 0.004, "Fine-tuning beats the frozen embedding"),
-    (0.02, [-0.01, 0.05], 0.2, "by less than these patients can tell from none"),
-    (-0.01, [-0.03, 0.01], 0.4, "Fine-tuning does not beat the frozen embedding"),
+    (0.02, [0.01, 0.03], 0.004, "These two fits: the fine-tuned network is above the frozen embedding**"),
+    (0.02, [-0.01, 0.05], 0.2, "These two fits: the fine-tuned network is above the frozen embedding, by less than"),
+    (-0.01, [-0.03, 0.01], 0.4, "These two fits: the fine-tuned network is not above the frozen embedding"),
 ])  # fmt: skip
 def test_the_page_says_what_fine_tuning_is_worth(script, fitted, difference, ci95, p, words):
     row = {

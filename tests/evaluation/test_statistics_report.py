@@ -74,16 +74,18 @@ def test_a_refusal_is_said_in_the_report():
     pair = make_evaluation([scores(y, shift, 1, seed) for seed in (0, 1)], patients, y)
     refused = pair.comparison.to_dict()
     words = "The models were not compared. compare_models.evaluation: expected at least 2 patients"
-    assert section("report-differences.md.j2", PAYLOAD, refused).startswith(f"## Differences between models {words}")
+    found = section("report-differences.md.j2", PAYLOAD, refused)
+    assert found.startswith(f"## Differences between these fits {words}")
 
 
 def test_every_model_stands_beside_the_reference(evaluation):
     payload = few(evaluation).comparison.to_dict()
     words = section("report-differences.md.j2", PAYLOAD, payload)
-    assert words.startswith(f"## Differences between models **{payload['verdict']}** Every model is compared with m2/h")
+    assert words.startswith(f"## Differences between these fits **{payload['verdict']}** Every model is compared")
+    assert "Every model is compared with m2/h" in words
     assert "on the same 100 resamples of the 24 patients" in words
     assert "It is the best of these very scores, which favours it" in words
-    assert "it compares these two fits" in words
+    assert "to the difference of these two fits." in words
     assert "It does not cover fitting again" in words
     assert "Adjusted for the 2 rows as one family" in words
     assert "Not worse" not in words
