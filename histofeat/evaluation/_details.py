@@ -20,8 +20,6 @@ from histofeat.metrics import (
 )
 from histofeat.model_selection import encode_patients
 
-#: Numbers of more than `_MOST_VALUES` values are cut into `_BINS` of equally many rows.
-_MOST_VALUES, _BINS = 20, 10
 NOT_STATED = "not stated"
 #: Columns of a table that a class can be confounded with.
 _PROBED = ("site", "center", "hospital", "scanner", "magnification")
@@ -73,10 +71,10 @@ def predictive_values(resamples: Bootstrap, prevalence: float) -> Bootstrap:
 
     def of(scores):
         sensitivity, specificity = np.asarray(scores["sensitivity"]), np.asarray(scores["specificity"])
-        right = {"ppv": sensitivity * prevalence, "npv": specificity * (1 - prevalence)}
-        wrong = {"ppv": (1 - specificity) * (1 - prevalence), "npv": (1 - sensitivity) * prevalence}
-        called = {name: right[name] + wrong[name] for name in right}
-        return {name: right[name] / np.where(called[name] > 0, called[name], np.nan) for name in right}
+        hits, right = sensitivity * prevalence, specificity * (1 - prevalence)
+        positive, negative = hits + (1 - specificity) * (1 - prevalence), right + (1 - sensitivity) * prevalence
+        pairs = {"ppv": (hits, positive), "npv": (right, negative)}
+        return {name: part / np.where(called > 0, called, np.nan) for name, (part, called) in pairs.items()}
 
     estimates = {name: float(value) for name, value in of(resamples.estimates).items()}
     return replace(resamples, samples=of(resamples.samples), estimates=estimates)
@@ -231,7 +229,7 @@ def probe_columns(columns, y, patients, splits, n_classes, **resampling):
     Notes
     -----
     The probability of a class is its share among the training patches of the fold with the same value, the share among
-    all of them counting as one patch more. A number with more than 20 values is cut into ten bins of equally many rows.
+    all of them counting as one patch more.
     A ROC-AUC well above 0.5 says that a model can be right without looking at tissue.
 
     Examples
@@ -247,7 +245,7 @@ def probe_columns(columns, y, patients, splits, n_classes, **resampling):
         fold[test] = number
     rows, found = np.flatnonzero(fold >= 0), {}
     for name, values in columns.items():
-        codes, proba = _coded(pd.Series(values)), np.empty((len(y), n_classes))
+        codes, proba = pd.factorize(pd.Series(values), use_na_sentinel=False)[0], np.empty((len(y), n_classes))
         if codes.min() == codes.max():
             continue
         for train, test in splits:
@@ -257,13 +255,6 @@ def probe_columns(columns, y, patients, splits, n_classes, **resampling):
         known = {"metrics": ["roc_auc"], "fold": fold[rows], **resampling}
         found[name] = bootstrap_scores(y[rows], proba[rows], patients[rows], **known)
     return dict(sorted(found.items(), key=lambda probe: -np.nan_to_num(probe[1].estimates["roc_auc"])))
-
-
-def _coded(values):
-    """Number the values of a column from 0; missing ones are a value of their own."""
-    if pd.api.types.is_numeric_dtype(values) and values.nunique() > _MOST_VALUES:
-        values = pd.qcut(values, _BINS, labels=False, duplicates="drop")
-    return pd.factorize(values, use_na_sentinel=False)[0]
 
 
 def detail_model(evaluation: Any, number: int) -> dict[str, Any]:

@@ -385,9 +385,8 @@ class Evaluation:
             )
         if prevalence is not None:
             predictive_values(self.models[0].resamples, prevalence)
-        stated = {"prevalence": prevalence, "groups": groups}
-        given = {name: value for name, value in stated.items() if value is not None}
-        return replace(self, protocol={**self.protocol, **given})
+        stated = {"prevalence": prevalence, "groups": groups}.items()
+        return replace(self, protocol={**self.protocol, **{name: value for name, value in stated if value is not None}})
 
     @cached_property
     def details(self) -> tuple[dict[str, Any], ...]:

@@ -1,6 +1,6 @@
 """Words and curves of calibration, raw and calibrated."""
 
-from histofeat.reporting._payload import data_label, source_of
+from histofeat.reporting._payload import data_label
 
 
 def calibration_key(results):
@@ -88,39 +88,3 @@ def reliability_line(name, curve):
     }
     banded = all(value is not None and value == value for value in (*line["low"], *line["high"]))
     return {"name": name, **line} if banded else {"name": name, **line, "low": None, "high": None}
-
-
-def net_benefit_data(payload, result):
-    """Return the decision curve of one model, for `histofeat.reporting.draw_lines`.
-
-    Parameters
-    ----------
-    payload : dict
-        The content of `metrics.json`.
-    result : dict
-        One of its results, with "details" as `Evaluation.details` has them.
-
-    Returns
-    -------
-    dict or None
-        Lines of the model, of calling all patches positive and of calling none; None with more than two classes.
-    """
-    rows = result["details"]["net_benefit"]
-    if rows is None:
-        return None
-    name, nothing = f"{result['name']}, {result['head']}", {"low": None, "high": None}
-    columns = {key: [row[key] for row in rows] for key in rows[0]}
-    x, ends = columns["threshold"], nothing if None in columns["low"] else {key: columns[key] for key in nothing}
-    lines = [
-        {"name": name, "x": x, "y": columns["net_benefit"], **ends},
-        {"name": "all positive", "x": x, "y": columns["treat_all"], **nothing},
-        {"name": "none positive", "x": x, "y": [0.0] * len(x), **nothing},
-    ]
-    return {
-        "figure": "net_benefit",
-        **source_of(payload),
-        "title": f"Net benefit: {data_label(payload['dataset'])}",
-        "x_label": "probability from which a patch is called positive",
-        "y_label": "net benefit per patch",
-        "panels": [{"title": name, "lines": lines}],
-    }

@@ -9,7 +9,7 @@ from typing import Any
 
 from histofeat.evaluation import RETRAINED, Evaluation
 from histofeat.metrics import parse_rule
-from histofeat.reporting._calibration import net_benefit_data, reliability_data
+from histofeat.reporting._calibration import reliability_data
 from histofeat.reporting._charts import draw_costs, draw_intervals, draw_lines
 from histofeat.reporting._folder import finish, new_folder, write_predictions, write_scores
 from histofeat.reporting._galleries import GALLERY_WORDS, check_gallery, write_galleries
@@ -224,9 +224,6 @@ def _figures(evaluation, payload):
         if reliability is not None:
             yield "reliability", f"reliability_{word}", draw_lines, reliability, f"Reliability curves, head {head}"
         yield from _confusions(payload, head, word)
-    benefit = net_benefit_data(payload, best_of(models))
-    if benefit is not None:
-        yield "net_benefit", "net_benefit", draw_lines, benefit, "Net benefit of acting on calibrated probabilities"
     trained = [(result, training_data(payload, result)) for result in models]
     trained = [(result, data) for result, data in trained if data]
     words = file_words([model_key(result["name"], result["head"]) for result, _ in trained])

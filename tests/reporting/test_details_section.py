@@ -40,15 +40,11 @@ def test_a_report_names_the_hardest_patients_and_what_patches_are_worth(evaluati
     assert f"\\[{low:.3f}, {high:.3f}\\]" in words
 
 
-def test_net_benefit_is_drawn_beside_calling_all_and_none(evaluation, tmp_path):
-    _, payload = page(evaluation, tmp_path / "one")
-    figure = json.loads((tmp_path / "one/figures/net_benefit.json").read_text(encoding="utf-8"))
-    model, everyone, nobody = figure["panels"][0]["lines"]
-    rows = payload["results"][0]["details"]["net_benefit"]
-    assert model["y"] == [row["net_benefit"] for row in rows]
-    assert model["low"] == [row["low"] for row in rows]
-    assert everyone["y"] == [row["treat_all"] for row in rows]
-    assert set(nobody["y"]) == {0.0}
+def test_net_benefit_stands_beside_calling_all_positive(evaluation, tmp_path):
+    words, payload = page(evaluation, tmp_path / "one")
+    for row in payload["results"][0]["details"]["net_benefit"]:
+        value = f"{row['net_benefit']:.3f} \\[{row['low']:.3f}, {row['high']:.3f}\\]"
+        assert f"| {row['threshold']:.2f} | {value} | {row['treat_all']:.3f} |" in words
 
 
 def test_a_class_that_the_table_tells_is_said_before_any_number(evaluation, tmp_path):
@@ -80,7 +76,7 @@ def test_labels_of_patients_and_more_than_two_classes(cohort, tmp_path):
     assert [row["code"] for row in details["outcomes"]] == [0, 1, 2]
     assert "| b | 5 | 10 |" in words
     assert details["net_benefit"] is None
-    assert not (tmp_path / "three/figures/net_benefit.svg").exists()
+    assert "net benefit" not in words
 
 
 def test_guidelines_are_answered_where_the_result_can_and_not_reported_elsewhere(evaluation, tmp_path):

@@ -99,7 +99,6 @@ def test_every_figure_has_its_numbers_beside_it(folder):
         "confusion_xgboost",
         "confusion_xgboost_tuned",
         "forest_roc_auc",
-        "net_benefit",
         "pr_logistic",
         "pr_xgboost",
         "reliability_logistic",
