@@ -127,6 +127,12 @@ def test_metrics_json_has_the_published_schema(metrics, evaluation):
     assert first["tuned"]["confusion_matrix"] == model.confusion_tuned.tolist()
 
 
+def test_accuracy_stands_beside_that_of_a_constant_classifier(folder, evaluation):
+    share = max(np.mean(evaluation.dataset.y == code) for code in (0, 1))
+    page = " ".join((folder / "report.md").read_text(encoding="utf-8").split())
+    assert f"the class that most have needs no image, and has an accuracy of {share:.3f}." in page
+
+
 def test_undefined_numbers_are_null(evaluation, tmp_path):
     model = evaluation.models[0]
     hole = replace(model.scores["roc_auc"], folds=(math.nan, 0.5, 0.6), pooled=math.nan, ci95=(math.nan, math.nan))
