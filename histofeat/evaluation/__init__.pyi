@@ -47,10 +47,3 @@ from .audit._findings import (
     Finding as Finding,
     check_codes as check_codes,
 )
-from .audit._image_checks import (
-    NEAR_DISTANCE as NEAR_DISTANCE,
-    chance_rates as chance_rates,
-    comparable as comparable,
-    turned_pairs as turned_pairs,
-)
-from .audit._near_pairs import near_pairs as near_pairs

@@ -11,7 +11,6 @@ from histofeat.features import ColorHistogram, ImageFingerprint, TrainingImages,
 from histofeat.images import read_patch
 from histofeat.model_selection import PatientHoldOuts, PatientKFold
 from histofeat.models import IDCPipeline
-from histofeat.studies._near_duplicates import changes
 from histofeat.studies._study import Findings, Study, load_development_patients, option
 
 #: Size of the sample that a leak is planted on.
@@ -67,32 +66,49 @@ class Trial:
         self.folds = [tuple(list(np.flatnonzero(np.isin(code, tested) == side)) for side in (False, True))]
 
 
-def leaks():
-    """Return the leaks by name: a function of a `Trial`, which it changes."""
-    kinds = changes()
-    mirrored, turned = ([kind for name, kind in kinds.items() if name.startswith(word)] for word in ("mirr", "turned"))
-    jpeg, views = kinds["JPEG, quality 90"], [*mirrored, *turned]
-    named = [
-        "JPEG, quality 90",
-        "JPEG, quality 50",
-        "5 % darker",
-        *(name for name in kinds if name[:3] in ("mov", "cro")),
-    ]
-    copies = {name: [kinds[name]] for name in named if name != "moved 1 px down"} | {
+def copies():
+    """Return the kinds of copies by name: functions of a patch (H, W, 3) uint8, of which one is drawn."""
+    import cv2
+
+    def jpeg(patch, quality=90):
+        return cv2.imdecode(cv2.imencode(".jpg", patch, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], 1)
+
+    def moved(right, down):
+        shift = np.float32([[1, 0, right], [0, 1, down]])
+        # Pixels from beyond the border are not in the patch: mirrored ones stand for them.
+        return lambda patch: cv2.warpAffine(patch, shift, patch.shape[1::-1], borderMode=cv2.BORDER_REFLECT)
+
+    mirrored = [lambda patch: patch[:, ::-1].copy(), lambda patch: patch[::-1].copy()]
+    turned = [lambda patch, times=times: np.rot90(patch, times).copy() for times in (1, 3)]
+    return {
+        "JPEG, quality 90": [jpeg],
+        "JPEG, quality 50": [lambda patch: jpeg(patch, 50)],
+        "5 % darker": [lambda patch: np.rint(0.95 * patch).astype(np.uint8)],
+        "moved 1 px right": [moved(1, 0)],
+        "moved 1 px right and down": [moved(1, 1)],
+        "moved 2 px right": [moved(2, 0)],
+        "moved 3 px right and down": [moved(3, 3)],
+        "moved 5 px right and down": [moved(5, 5)],
+        "cropped by 2 px a side": [lambda patch: cv2.resize(patch[2:-2, 2:-2], patch.shape[1::-1])],
         "same pixels": [np.copy],
         "mirrored": mirrored,
         "turned by a quarter": turned,
-        "turned or mirrored, JPEG": [lambda patch, view=view: jpeg(view(patch)) for view in views],
+        "turned or mirrored, JPEG": [lambda patch, view=view: jpeg(view(patch)) for view in (*mirrored, *turned)],
     }
+
+
+def leaks():
+    """Return the leaks by name: a function of a `Trial`, which it changes."""
+    kinds = copies()
     return {
         "split by patch": lambda trial: trial.divide(np.arange(len(trial.frame))),
         "one patient under two spellings": _two_spellings,
         "slides as patients": lambda trial: _by_halves(trial, "TCGA-A2-{}-01Z-00-DX1", "TCGA-A2-{}-01Z-00-DX2"),
         "sections as patients": lambda trial: _by_halves(trial, "{}A", "{}CD"),
-        **{f"copy: {name}": _copied(kind) for name, kind in copies.items()},
-        "copy: same pixels, other label": _copied([np.copy], other=True),
-        "copy: JPEG, quality 90, other label": _copied([jpeg], other=True),
-        "augmented before the split": lambda trial: _augmented(trial, views, jpeg),
+        **{f"copy: {name}": _copied(kind) for name, kind in kinds.items()},
+        "copy: same pixels, other label": _copied(kinds["same pixels"], other=True),
+        "copy: JPEG, quality 90, other label": _copied(kinds["JPEG, quality 90"], other=True),
+        "augmented before the split": lambda trial: _augmented(trial, kinds["turned or mirrored, JPEG"]),
         "other file format by class": _format_by_class,
         "encoder trained on a tested patient": _known_to_encoder,
     }
@@ -113,10 +129,10 @@ def _copied(kinds, *, other=False):
     return plant
 
 
-def _augmented(trial, views, jpeg):
+def _augmented(trial, views):
     """Add a changed copy of each patch, take each file for a patient, and divide."""
     chosen = trial.rng.integers(len(views), size=len(trial.frame))
-    changed = [jpeg(views[k](read_patch(path))) for k, path in zip(chosen, trial.frame["path"], strict=True)]
+    changed = [views[k](read_patch(path)) for k, path in zip(chosen, trial.frame["path"], strict=True)]
     trial.append(np.arange(len(trial.frame)), "", changed)
     trial.frame = trial.frame.assign(patient=[f"image {k}" for k in range(len(trial.frame))])
     trial.divide(np.arange(len(trial.frame)))

@@ -24,7 +24,6 @@ STUDIES: dict[str, tuple[str, str]] = {
     "interval-coverage": ("interval_coverage", "INTERVAL_COVERAGE"),
     "leakage": ("idc_studies", "LEAKAGE"),
     "learning-curves": ("idc_studies", "LEARNING_CURVES"),
-    "near-duplicates": ("near_duplicates", "NEAR_DUPLICATES"),
     "normalization": ("idc_studies", "NORMALIZATION"),
     "planted-leaks": ("planted_leaks", "PLANTED_LEAKS"),
     "robustness": ("idc_studies", "ROBUSTNESS"),

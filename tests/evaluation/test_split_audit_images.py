@@ -11,11 +11,11 @@ from scipy.stats import poisson
 from sklearn.base import clone
 from test_split_audit import dataset_of
 
-from histofeat.evaluation import NEAR_DISTANCE, audit_fingerprints, audit_split, near_pairs, turned_pairs
+from histofeat.evaluation import audit_fingerprints, audit_split
 from histofeat.evaluation.audit import _image_checks
 from histofeat.evaluation.audit._findings import check_audit
-from histofeat.evaluation.audit._image_checks import NearSearch, chance_rates
-from histofeat.evaluation.audit._near_pairs import MAX_DISTANCE
+from histofeat.evaluation.audit._image_checks import NEAR_DISTANCE, NearSearch, chance_rates, turned_pairs
+from histofeat.evaluation.audit._near_pairs import MAX_DISTANCE, near_pairs
 from histofeat.evaluation.audit._table_checks import as_split
 from histofeat.exceptions import GroupLeakageError
 from histofeat.features import (
@@ -532,6 +532,7 @@ class TestContradictingLabels:
         found = audited(eight, y=[0, 1, 0, 1, 0, 1, 0, 1]).finding("HF006")
         assert (found.status, found.severity) == ("issue", "warning")
         assert found.offenders == ("0.png (benign) and 3.png (malignant)",)
+        assert found.detail == "With two labels: 0 patients, 1 images, 0 pairs of images that look the same."
 
     def test_an_error_where_labels_are_those_of_patients(self, eight):
         eight[3] = eight[0].copy()

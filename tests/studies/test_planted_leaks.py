@@ -10,7 +10,7 @@ from histofeat import make_cohort
 from histofeat.datasets.synthetic._cohort_folder import MANIFEST
 from histofeat.features import Fingerprints, ImageFingerprint, Runtime
 from histofeat.studies import _planted_leaks
-from histofeat.studies._planted_leaks import Trial, false_alarms, leaks, plant_leaks
+from histofeat.studies._planted_leaks import Trial, copies, false_alarms, leaks, plant_leaks
 
 FOUND_BY = {
     "split by patch": "HF001",
@@ -90,6 +90,18 @@ def test_a_leak_changes_what_it_says(made, name):
         source = int(np.flatnonzero(same)[0])
         assert source in test
         assert (trial.frame["label"][source] != new["label"]) == ("label" in name)
+
+
+def test_copies_are_what_they_say(patches):
+    patch, kinds = patches[0], copies()
+    assert np.array_equal(kinds["moved 1 px right"][0](patch)[:, 1:], patch[:, :-1])
+    assert np.array_equal(kinds["moved 3 px right and down"][0](patch)[3:, 3:], patch[:-3, :-3])
+    assert np.array_equal(kinds["5 % darker"][0](patch), np.rint(patch * 0.95))
+    views = [patch[:, ::-1], patch[::-1], np.rot90(patch), np.rot90(patch, 3)]
+    found = [change(patch) for change in (*kinds["mirrored"], *kinds["turned by a quarter"])]
+    assert all(np.array_equal(*pair) for pair in zip(found, views, strict=True))
+    loss = [np.abs(kinds[f"JPEG, quality {quality}"][0](patch) - patch.astype(float)).mean() for quality in (90, 50)]
+    assert 0 < loss[0] < loss[1]
 
 
 def test_trials_are_repeated_by_their_seed(made, monkeypatch):
