@@ -14,6 +14,7 @@ does not need. Those on IDC leave the official test patients alone, but for idc-
 import argparse
 import importlib
 import os
+import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -134,10 +135,38 @@ def run_command(program, run, options):
 def make_ledger(options, command):
     """Give the ledger for all looks of a command; its file is opened by the first."""
     from histofeat.datasets import Ledger
-    from histofeat.studies import commit_words
 
     # Before the work: the tree may change while it runs.
     return Ledger(options.ledger, command, commit_words(REPOSITORY), datetime.now(UTC).isoformat(timespec="seconds"))
+
+
+def commit_words(repository):
+    """Return the commit of the code in a folder, with "+dirty" where files differ from it; "unknown" outside a clone.
+
+    Notes
+    -----
+    ``reports/`` is output and not code: the ledger itself changes with every run.
+    """
+    top = _git(repository, "rev-parse", "--show-toplevel")
+    # An archive unpacked inside another clone must not be taken for a commit of that clone.
+    if not top or Path(top).resolve() != repository.resolve():
+        return "unknown"
+    commit = _git(repository, "rev-parse", "--short", "HEAD")
+    changes = _git(repository, "status", "--porcelain", "--", ".", ":(exclude)reports")
+    if not commit or changes is None:
+        return "unknown"
+    return f"{commit}+dirty" if changes else commit
+
+
+def _git(folder, *arguments):
+    """Return what git prints, or None where it fails."""
+    # A hook that runs this sets variables that point git elsewhere.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    command, how = ["git", "-C", str(folder), *arguments], {"capture_output": True, "text": True, "timeout": 60}
+    try:
+        return subprocess.run(command, check=True, env=environment, **how).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
 
 
 def command_line(script, parser, options):

@@ -37,6 +37,7 @@ from histofeat.metrics import (
     most_probable,
     parse_rule,
     patient_weights,
+    read_plan,
     score_folds,
 )
 from histofeat.model_selection import PatientKFold, RepeatedPatientKFold
@@ -160,8 +161,8 @@ def evaluate(
     patient_weights(dataset.patients, n_resamples, random_state)
     chosen = {"threshold": parse_rule(threshold), "search": Search.of(search), "retrain": bool(retrain_encoder)}
     run = Run(dataset, splits, Runtime.of(runtime), inner, int(random_state), policy=policy, **chosen)
-    plans, plan = _plan(pipelines, run), ComparisonPlan.of(plan)
-    _check_planned(plan, plans, n_resamples)
+    plans = _plan(pipelines, run)
+    plan = _read_planned(plan, plans)
     look_at(dataset, splits, run.runtime)  # proves, before the long work, that the ledger can be written
     bank, report = _measure(plans, run)
     with run.timed("fit"):
@@ -208,15 +209,15 @@ def _protocol(run, cv, inner_cv, n_resamples, overlap):
     }
 
 
-def _check_planned(plan, plans, n_resamples):
-    """Refuse a plan that names a model which is not here, or needs resamples that are not drawn."""
+def _read_planned(plan, plans):
+    """Return the plan, None without one; refuse one that names a model which is not here."""
     if plan is None:
-        return
+        return None
+    plan = plan if isinstance(plan, ComparisonPlan) else read_plan(plan)
     models = [f"{one.name}/{one.head_name}" for one in plans]
     for model in plan.models:
         check_name("evaluate.plan", model, models, "the models of the plan among the pipelines")
-    if n_resamples < 1:
-        raise ValueError("evaluate.n_resamples: expected at least 1 resample for the plan, got 0. Use 2000.")
+    return plan
 
 
 def _recorded(models, run):

@@ -344,7 +344,7 @@ class Evaluation:
         if plan is None:
             return None
         plan = ComparisonPlan(**{name: plan[name] for name in plan if name != "hash"})
-        return self._compared(plan.metrics, pairs=plan.differences, margin=plan.margin)
+        return self._compared(plan.metrics, pairs=plan.pairs, margin=plan.margin)
 
     @cached_property
     def comparison(self) -> Comparisons | NotCompared | None:

@@ -28,58 +28,40 @@ class ComparisonPlan:
 
     Parameters
     ----------
-    models : tuple of str
-        Every model of the plan, as "name/head".
+    pairs : tuple of (str, str)
+        The differences first - second; each model as "name/head".
     metrics : tuple of str
         As for `histofeat.metrics.compare_models`.
-    reference : str, optional
-        The model that all others are compared with.
-    pairs : tuple of (str, str), optional
-        The differences first - second, instead of a reference.
     margin : float, optional
         The largest loss that does not matter.
 
     Raises
     ------
     ValueError
-        If a name or the margin is not valid, or there is not either a reference or pairs.
+        If a pair, a metric or the margin is not valid.
 
     Examples
     --------
-    >>> plan = ComparisonPlan(("lbp/svm", "color/svm"), ("roc_auc",), reference="color/svm")
-    >>> plan.differences, plan.hash[:8]
-    ((('lbp/svm', 'color/svm'),), 'db4b0f9c')
+    >>> plan = ComparisonPlan((("lbp/svm", "color/svm"),), ("roc_auc",))
+    >>> plan.models, plan.hash[:8]
+    (('lbp/svm', 'color/svm'), 'b16e2458')
     """
 
-    models: tuple[str, ...]
+    pairs: tuple[tuple[str, str], ...]
     metrics: tuple[str, ...]
-    reference: str | None = None
-    pairs: tuple[tuple[str, str], ...] = ()
     margin: float | None = None
 
     def __post_init__(self) -> None:
-        for name, values in (("models", self.models), ("pairs", map(tuple, self.pairs))):
-            object.__setattr__(self, name, tuple(dict.fromkeys(values)))
+        object.__setattr__(self, "pairs", tuple(dict.fromkeys(map(tuple, self.pairs))))
         object.__setattr__(self, "metrics", check_metrics("plan.metrics", self.metrics))
         check_margin("plan.margin", self.margin)
-        if (self.reference is None) == (not self.pairs):
-            got = "neither" if self.reference is None else "both"
-            raise ValueError(f"plan: expected a reference or pairs, got {got}. Give one of them.")
-        if not self.differences or any(len(set(pair)) != 2 for pair in self.differences):
-            raise ValueError(f"plan: expected pairs of two models each, got {self.differences!r:.80}. Name others.")
-        for pair in self.differences:
-            for name in pair:
-                check_name("plan", name, self.models, "one of the models of the plan")
-
-    @classmethod
-    def of(cls, value: Any) -> ComparisonPlan | None:
-        """Return the plan given as ``plan=``: itself, that of a file, or None."""
-        return value if value is None or isinstance(value, cls) else read_plan(value)
+        if not self.pairs or any(len(pair) != 2 or len(set(pair)) != 2 for pair in self.pairs):
+            raise ValueError(f"plan.pairs: expected pairs of two models each, got {self.pairs!r:.80}. Name others.")
 
     @property
-    def differences(self) -> tuple[tuple[str, str], ...]:
-        """The planned pairs (first, second)."""
-        return self.pairs or tuple((name, self.reference) for name in self.models if name != self.reference)
+    def models(self) -> tuple[str, ...]:
+        """Every model of the pairs."""
+        return tuple(dict.fromkeys(name for pair in self.pairs for name in pair))
 
     @property
     def hash(self) -> str:
@@ -94,11 +76,9 @@ class ComparisonPlan:
 
 def write_plan(
     path: str | os.PathLike[str],
-    models: Sequence[str],
+    pairs: Sequence[tuple[str, str]],
     metrics: Sequence[str] | str = ("roc_auc",),
     *,
-    reference: str | None = None,
-    pairs: Sequence[tuple[str, str]] = (),
     margin: float | None = None,
 ) -> ComparisonPlan:
     """Freeze a plan in a JSON file, with the hash of its content.
@@ -107,7 +87,7 @@ def write_plan(
     ----------
     path : path
         A new file: a plan that is there is never replaced.
-    models, metrics, reference, pairs, margin
+    pairs, metrics, margin
         As for `ComparisonPlan`.
 
     Returns
@@ -117,17 +97,13 @@ def write_plan(
     Raises
     ------
     ValueError
-        If the plan is not valid, or the file exists.
+        If the plan is not valid.
+    FileExistsError
+        If the file exists.
     """
-    plan = ComparisonPlan(tuple(models), metrics, reference, tuple(pairs), margin)
-    try:
-        with write_whole(path) as part:
-            part.write_text(json.dumps(plan.to_dict(), indent=2) + "\n", encoding="utf-8")
-    except FileExistsError as error:
-        raise ValueError(
-            f"write_plan: expected a new file, got one that exists: {Path(path).name}. A frozen plan is not changed; "
-            "give another name."
-        ) from error
+    plan = ComparisonPlan(tuple(pairs), metrics, margin)
+    with write_whole(path) as part:
+        part.write_text(json.dumps(plan.to_dict(), indent=2) + "\n", encoding="utf-8")
     return plan
 
 
@@ -152,24 +128,16 @@ def read_plan(path: str | os.PathLike[str]) -> ComparisonPlan:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         frozen = content.pop("hash")
         plan = ComparisonPlan(**content)
-    except ValueError as error:
-        if not isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
-            raise ValueError(f"{name}: {error}") from error
-        raise _no_plan(name, error) from error
-    except (OSError, AttributeError, KeyError, TypeError) as error:
-        raise _no_plan(name, error) from error
+    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{name}: expected a plan as write_plan writes it, got {type(error).__name__}: {error}. Give another file."
+        ) from error
     if frozen != plan.hash:
         raise ValueError(
             f"{name}: expected the hash of its content, {plan.hash}, got {frozen!r:.80}. It was changed after it was "
             "frozen: restore it, or write a new plan before any look."
         )
     return plan
-
-
-def _no_plan(name, error):
-    return ValueError(
-        f"{name}: expected a plan as write_plan writes it, got {type(error).__name__}: {error}. Give another file."
-    )
 
 
 def check_metrics(where, metrics):

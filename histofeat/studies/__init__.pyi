@@ -21,7 +21,6 @@ from ._official_test import (
     WITH_UNLISTED as WITH_UNLISTED,
     OfficialTest as OfficialTest,
     TimedEvaluation as TimedEvaluation,
-    commit_words as commit_words,
     evaluate_each as evaluate_each,
     fold_words as fold_words,
     official_fold as official_fold,

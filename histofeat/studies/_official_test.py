@@ -1,13 +1,9 @@
 """Score models on a test set that is never tuned on: one fold, planned pairs, each model alone and timed."""
 
-import os
 import re
-import subprocess
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from itertools import product
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -16,7 +12,7 @@ import pandas as pd
 from histofeat.datasets import PatchDataset
 from histofeat.evaluation import Evaluation, evaluate
 from histofeat.features import Runtime
-from histofeat.metrics import compare_models, holm
+from histofeat.metrics import compare_models
 from histofeat.studies._study import flat_table
 
 #: Training and tested rows.
@@ -88,8 +84,8 @@ class OfficialTest:
     models : tuple of dict
         One row per model that ran: scores as ``{"pooled", "ci95"}``, seconds, epochs, threshold, parts.
     differences : tuple of dict
-        Fields of `histofeat.metrics.Comparison` for the planned pairs; ``p_holm``: p adjusted for these rows;
-        ``p_all_looks``: that times the looks, at most 1 (Bonferroni).
+        Fields of `histofeat.metrics.Comparison` for the planned pairs; ``p_all_looks``: p, adjusted
+        for these rows, times the looks, at most 1 (Bonferroni).
     differences_refused : str or None
         Why there are no differences, where they cannot be computed.
     epochs : tuple of dict
@@ -133,7 +129,7 @@ class OfficialTest:
         """
         ran = {name: one for name, one in fitted.items() if one.evaluation.models}
         differences, refusal = _planned_differences(ran, planned, metrics)
-        differences = [{**row, "p_all_looks": min(n_looks * row["p_holm"], 1.0)} for row in differences]
+        differences = [{**row, "p_all_looks": min(n_looks * row["p_adjusted"], 1.0)} for row in differences]
         missing = (f"{name}: {gone.reason}" for name, one in fitted.items() for gone in one.evaluation.not_run)
         return cls(
             tested, tuple(one.to_row(name) for name, one in ran.items()), tuple(differences), refusal,
@@ -156,28 +152,19 @@ class OfficialTest:
         return {name: table.rename(columns=lambda name: name.removesuffix("_pooled")) for name, table in tables.items()}
 
 
-#: Each pair is compared by itself, and adjusted afterwards.
-_OF_A_FAMILY = ("p_adjusted", "simultaneous_ci95", "non_inferior")
-
-
 def _planned_differences(ran, planned, metrics):
-    """Compare the pairs that ran, adjusted for these alone; return rows, or none and the reason."""
-    rows = []
+    """Compare the pairs that ran, as one family; return rows, or none and the reason."""
+    evaluations = {name: one.evaluation for name, one in ran.items()}
+    labels = {name: f"{name}: {one.models[0].name}/{one.models[0].head}" for name, one in evaluations.items()}
+    pairs = [(labels[first], labels[second]) for first, second in planned if {first, second} <= set(ran)]
+    if not pairs:
+        return [], None
     try:
-        for metric, pair in product(metrics, planned):
-            if set(pair) <= set(ran):
-                evaluations = {name: ran[name].evaluation for name in pair}
-                model = evaluations[pair[1]].models[0]
-                reference = f"{pair[1]}: {model.name}/{model.head}"
-                (row,) = compare_models(evaluations, metric, reference=reference).rows
-                alone = {name: value for name, value in asdict(row).items() if name not in _OF_A_FAMILY}
-                rows.append({**alone, "first": pair[0], "second": pair[1], "ci95": list(row.ci95), "p_holm": row.p})
+        rows = compare_models(evaluations, metrics, pairs=pairs).rows
     except ValueError as error:
         return [], str(error)
-    defined = [row for row in rows if row["p"] == row["p"]]
-    for row, p in zip(defined, holm([row["p"] for row in defined]).tolist(), strict=True):
-        row["p_holm"] = p
-    return rows, None
+    names = {label: name for name, label in labels.items()}
+    return [{**asdict(row), "first": names[row.first], "second": names[row.second]} for row in rows], None
 
 
 # --- the fold and its evaluation --------------------------------------------------------------------------------------
@@ -269,32 +256,3 @@ def _evaluate_alone(dataset, fold, named, cv_words, runtime, settings):
     evaluation = evaluate(dataset, [named], [fold], runtime=replace(runtime, progress=clock), **settings)
     evaluation = replace(evaluation, protocol={**evaluation.protocol, "cv": cv_words})
     return TimedEvaluation(evaluation, *(after - before for before, after in zip(started, ended, strict=True)))
-
-
-def commit_words(repository: Path) -> str:
-    """Return the commit of the code in a folder, with "+dirty" where files differ from it; "unknown" outside a clone.
-
-    Notes
-    -----
-    ``reports/`` is output and not code: the ledger itself changes with every run.
-    """
-    top = _git(repository, "rev-parse", "--show-toplevel")
-    # An archive unpacked inside another clone must not be taken for a commit of that clone.
-    if not top or Path(top).resolve() != repository.resolve():
-        return "unknown"
-    commit = _git(repository, "rev-parse", "--short", "HEAD")
-    changes = _git(repository, "status", "--porcelain", "--", ".", ":(exclude)reports")
-    if not commit or changes is None:
-        return "unknown"
-    return f"{commit}+dirty" if changes else commit
-
-
-def _git(folder, *arguments):
-    """Return what git prints, or None where it fails."""
-    # A hook that runs this sets variables that point git elsewhere.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    command, how = ["git", "-C", str(folder), *arguments], {"capture_output": True, "text": True, "timeout": 60}
-    try:
-        return subprocess.run(command, check=True, env=environment, **how).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None

@@ -158,7 +158,7 @@ def page_of(template="study-idc-encoder.md.j2", **changed):
 
 DIFFERENCE = {
     "metric": "roc_auc", "first": "a", "second": "b", "difference": 0.01, "ci95": [-0.01, 0.03], "p": 0.01,
-    "p_holm": 0.02, "p_all_looks": 0.06,
+    "p_adjusted": 0.02, "p_all_looks": 0.06,
 }  # fmt: skip
 
 
@@ -213,7 +213,7 @@ def test_the_model_card_shows_scores_differences_and_two_models_on_perturbed_pat
     text = page_of("encoder-card.md.j2", differences=[DIFFERENCE, {**DIFFERENCE, "metric": "f1_tuned"}],
                    perturbed=PERTURBED + more, looks=3)  # fmt: skip
     assert "| handcrafted | 0.950 [0.930, 0.970] | 0.800 [0.780, 0.820] |" in text
-    assert "p is adjusted for all 2 of them (Holm), and\nthen multiplied by the 3 looks." in text
+    assert "p is adjusted for all 2 of them, and\nthen multiplied by the 3 looks." in text
     assert "| ROC-AUC | a | b | +0.010 [-0.010, +0.030] | 0.060 |\n| F1 | a | b |" in text
     assert "0 of 2 differences have p below 0.05 over all looks, 0 of them in ROC-AUC." in text
     assert "### On perturbed patches" in text
@@ -236,7 +236,7 @@ def test_what_the_study_of_some_models_holds(script, cohort):
     found = OfficialTest.of("few", {**fitted, "ImageNet MobileNetV2": lost}, script.PLANNED, script.METRICS, 3)
     assert found.registered is None  # of a synthetic cohort
     for row in found.differences:
-        assert row["p_holm"] <= row["p_all_looks"] == min(3 * row["p_holm"], 1)
+        assert row["p_adjusted"] <= row["p_all_looks"] == min(3 * row["p_adjusted"], 1)
     assert found.not_run == ("ImageNet MobileNetV2: no weights here",)
     assert {(row["first"], row["second"]) for row in found.differences} == {("histo, XGBoost", "handcrafted")}
     assert len(found.differences) == len(script.METRICS)

@@ -22,7 +22,6 @@ from histofeat.model_selection import PatientKFold
 from histofeat.reporting import Table, write_report
 from histofeat.studies import (
     SplitRun,
-    commit_words,
     compare_with_published,
     data_words,
     load_published,
@@ -418,8 +417,10 @@ def test_ledger_of_the_repository_is_one_and_says_what_its_lines_are_of(tmp_path
     assert Ledger(copy).looks()["official"] >= 13
 
 
-def test_commit_says_when_the_code_differs_from_it(tmp_path, monkeypatch):
-    words = commit_words
+def test_commit_says_when_the_code_differs_from_it(script, tmp_path, monkeypatch):
+    import study
+
+    words = study.commit_words
     assert words(tmp_path / "nowhere") == "unknown"
     clone = tmp_path / "clone"
     (clone / "inside").mkdir(parents=True)

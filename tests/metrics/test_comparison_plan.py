@@ -23,44 +23,36 @@ PIPELINES = {name: IDCPipeline(family, "logistic") for name, family in (("a", "l
 @pytest.fixture(scope="module")
 def planned(cohort, tmp_path_factory):
     path = tmp_path_factory.mktemp("plan") / "plan.json"
-    write_plan(path, [A, B], ["roc_auc", "f1_tuned"], reference=B, margin=0.02)
+    write_plan(path, [(A, B)], ["roc_auc", "f1_tuned"], margin=0.02)
     return evaluate(cohort, PIPELINES, FOLDS, plan=path, **SETTINGS)
 
 
 # --- the plan and its file -------------------------------------------------------------------------------------------
 
 
-def test_a_reference_means_all_others_and_pairs_mean_themselves():
-    assert ComparisonPlan((A, B, C), ("roc_auc",), reference=B).differences == ((A, B), (C, B))
-    assert ComparisonPlan([A, B, C], "roc_auc", pairs=[[A, B], [B, C]]).differences == ((A, B), (B, C))
-
-
 def test_a_file_gives_back_the_plan_and_its_hash_is_that_of_its_content(tmp_path):
     path = tmp_path / "plan.json"
-    plan = write_plan(path, (A, B, C), ("roc_auc", "brier"), pairs=((A, B), (C, B)), margin=0.01)
-    assert read_plan(path) == plan == ComparisonPlan.of(path) == ComparisonPlan.of(str(path))
+    plan = write_plan(path, [[A, B], [C, B]], ("roc_auc", "brier"), margin=0.01)
+    assert read_plan(path) == read_plan(str(path)) == plan
+    assert (plan.models, plan.pairs) == ((A, B, C), ((A, B), (C, B)))
     content = json.loads(path.read_text())
     assert content == plan.to_dict()
     frozen = content.pop("hash")
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     assert frozen == plan.hash == hashlib.sha256(text.encode()).hexdigest()
-    assert ComparisonPlan.of(None) is None
     before = path.read_bytes()
-    with pytest.raises(ValueError, match=r"write_plan: expected a new file, got one that exists: plan\.json"):
-        write_plan(path, (A, B), reference=A)
+    with pytest.raises(FileExistsError, match=r"plan\.json"):
+        write_plan(path, [(A, B)])
     assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize(("arguments", "match"), [
-    ({"models": (A, B)}, "plan: expected a reference or pairs, got neither"),
-    ({"models": (A, B), "reference": A, "pairs": ((A, B),)}, "plan: expected a reference or pairs, got both"),
-    ({"models": (A, B), "reference": C}, "plan: expected one of the models of the plan, got 'c/logistic'"),
-    ({"models": (A, B), "pairs": ((A, C),)}, "plan: expected one of the models of the plan, got 'c/logistic'"),
-    ({"models": (A, B), "pairs": ((A, A),)}, "plan: expected pairs of two models each"),
-    ({"models": (A,), "reference": A}, "plan: expected pairs of two models each"),
-    ({"models": (A, B), "reference": A, "metrics": ("auc",)}, r"plan\.metrics: expected known metrics, got 'auc'"),
-    ({"models": (A, B), "reference": A, "metrics": ()}, r"plan\.metrics: expected at least one metric, got none"),
-    ({"models": (A, B), "reference": A, "margin": 0}, r"plan\.margin: expected a number above 0, got 0"),
+    ({"pairs": ()}, r"plan\.pairs: expected pairs of two models each, got \(\)\. Name others"),
+    ({"pairs": [(A, A)]}, r"plan\.pairs: expected pairs of two models each"),
+    ({"pairs": [(A, B, C)]}, r"plan\.pairs: expected pairs of two models each"),
+    ({"pairs": [(A, B)], "metrics": ("auc",)}, r"plan\.metrics: expected known metrics, got 'auc'"),
+    ({"pairs": [(A, B)], "metrics": ()}, r"plan\.metrics: expected at least one metric, got none"),
+    ({"pairs": [(A, B)], "margin": 0}, r"plan\.margin: expected a number above 0, got 0"),
 ])  # fmt: skip
 def test_plans_that_say_nothing_are_refused(arguments, match, tmp_path):
     with pytest.raises(ValueError, match=match):
@@ -70,7 +62,7 @@ def test_plans_that_say_nothing_are_refused(arguments, match, tmp_path):
 
 @pytest.mark.parametrize(("change", "match"), [
     (lambda text: text.replace("0.01", "0.05"), r"plan\.json: expected the hash of its content, .* It was changed"),
-    (lambda text: text.replace("roc_auc", "roc"), r"plan\.json: plan\.metrics: expected known metrics, got 'roc'"),
+    (lambda text: text.replace("roc_auc", "roc"), NO_PLAN + r"ValueError: plan\.metrics: expected known metrics"),
     (lambda text: text.replace('"hash"', '"other"'), NO_PLAN + "KeyError"),
     (lambda text: text.replace('"margin"', '"m"'), NO_PLAN + "TypeError"),
     (lambda text: text[:-9], NO_PLAN + "JSONDecodeError"),
@@ -78,7 +70,7 @@ def test_plans_that_say_nothing_are_refused(arguments, match, tmp_path):
 ])  # fmt: skip
 def test_files_that_are_no_frozen_plan_are_refused(change, match, tmp_path):
     path = tmp_path / "plan.json"
-    write_plan(path, (A, B), reference=A, margin=0.01)
+    write_plan(path, [(A, B)], margin=0.01)
     path.write_text(change(path.read_text()))
     with pytest.raises(ValueError, match=match):
         read_plan(path)
@@ -97,7 +89,7 @@ def test_the_plan_is_compared_and_all_else_is_post_hoc(planned):
     assert [(row.metric, row.first, row.second) for row in found.rows] == [("roc_auc", A, B), ("f1_tuned", A, B)]
     assert (found.reference, found.is_best, found.margin) == (B, False, 0.02)
     assert {row.non_inferior for row in found.rows} <= {True, False}
-    assert planned.protocol["plan"]["hash"] == ComparisonPlan((A, B), ("roc_auc", "f1_tuned"), B, (), 0.02).hash
+    assert planned.protocol["plan"]["hash"] == ComparisonPlan(((A, B),), ("roc_auc", "f1_tuned"), 0.02).hash
     assert planned.comparison.is_best
 
 
@@ -134,14 +126,12 @@ def test_pairs_are_one_family_and_each_is_the_difference_of_its_models(planned):
 def test_plans_that_do_not_match_are_refused_by_name(cohort):
     calls = []
 
-    def attempt(plan, **more):
+    def attempt(plan):
         runtime = Runtime(progress=lambda *call: calls.append(call))
-        return evaluate(cohort, PIPELINES, FOLDS, plan=plan, runtime=runtime, **SETTINGS | more)
+        return evaluate(cohort, PIPELINES, FOLDS, plan=plan, runtime=runtime, **SETTINGS)
 
     with pytest.raises(ValueError, match=r"evaluate\.plan: expected the models of the plan among .* got 'd/logistic'"):
-        attempt(ComparisonPlan((A, "d/logistic"), ("roc_auc",), reference=A))
-    with pytest.raises(ValueError, match=r"evaluate\.n_resamples: expected at least 1 resample for the plan, got 0"):
-        attempt(ComparisonPlan((A, B), ("roc_auc",), reference=A), n_resamples=0)
+        attempt(ComparisonPlan(((A, "d/logistic"),), ("roc_auc",)))
     assert calls == []
 
 
@@ -156,3 +146,8 @@ def test_no_plan_means_that_all_is_post_hoc(planned, tmp_path):
 def test_a_planned_model_that_did_not_run_is_named(planned):
     lost = replace(planned, models=planned.models[1:])
     assert "expected the name of a model, got 'a/logistic'" in lost.planned.reason
+
+
+def test_without_resamples_the_plan_says_that_nothing_was_compared(planned):
+    bare = replace(planned, protocol={**planned.protocol, "n_resamples": 0})
+    assert "expected at least 1 resample, got 0" in bare.planned.reason
