@@ -126,17 +126,18 @@ def make(name, command, *, pages):
     """Run a command and write its page; returns whether both went well."""
     print(f"{name}: {shlex.join(['python', f'benchmarks/{command[0]}', *command[1:]])}", flush=True)
     started = time.perf_counter()
-    done = start(*command, "--overwrite")
-    if done and pages and name in PAGES:
-        done = start("readme_table.py", str(REPORTS / name), "--readme", str(REPOSITORY / PAGES[name]))
-    print(f"{name}: {'made' if done else 'FAILED'} in {time.perf_counter() - started:,.0f} s", flush=True)
-    return done
+    code = start(*command, "--overwrite")
+    if code == 0 and pages and name in PAGES:
+        code = start("readme_table.py", str(REPORTS / name), "--readme", str(REPOSITORY / PAGES[name]))
+    how = f"FAILED, exit code {code}," if code else "made"
+    print(f"{name}: {how} in {time.perf_counter() - started:,.0f} s", flush=True)
+    return code == 0
 
 
 def start(script, *words):
-    """Run a script of this folder in a process of its own; returns whether it went well."""
+    """Run a script of this folder in a process of its own; returns its exit code, below 0 where a signal ended it."""
     command = [sys.executable, REPOSITORY / "benchmarks" / script, *words]
-    return subprocess.run(command, cwd=REPOSITORY, check=False).returncode == 0
+    return subprocess.run(command, cwd=REPOSITORY, check=False).returncode
 
 
 if __name__ == "__main__":

@@ -102,7 +102,7 @@ def test_a_report_that_fails_does_not_stop_the_others(script, started, tmp_path,
     assert script.main(["leakage", "calibration", "--output", str(tmp_path / "broken")]) == 2
     assert len(started) == 2
     captured = capsys.readouterr()
-    assert "leakage: FAILED in" in captured.out
+    assert "leakage: FAILED, exit code 1, in" in captured.out
     assert "reports.py: expected 2 reports, got 0: leakage, calibration failed." in captured.err
 
 
