@@ -15,7 +15,7 @@ from histofeat.evaluation._results import LeftOut
 from histofeat.evaluation.audit._audit import audit_encoders
 from histofeat.evaluation.audit._encoders import find_known_patients
 from histofeat.evaluation.audit._findings import AuditReport, check_audit, check_codes
-from histofeat.evaluation.audit._table_checks import alike_patients, as_split, lost_classes, slides_as_patients
+from histofeat.evaluation.audit._table_checks import as_split, ids_of_one_patient, lost_classes
 from histofeat.exceptions import GroupLeakageError, and_more, check_name
 from histofeat.features import Runtime
 from histofeat.model_selection import PatchKFold, PatientKFold, check_no_shared_patients, encode_patients, fold_rows
@@ -268,8 +268,7 @@ def fair_folds(
 def _fair_folds(cv, dataset, pipelines, policy, owner, runtime):
     accepted = policy.accept_findings
     splits, overlap = check_folds(cv, dataset, policy, owner)
-    split = as_split(dataset, splits)
-    ids = check_audit(AuditReport((alike_patients(split), slides_as_patients(split))), accepted)
+    ids = check_audit(AuditReport(ids_of_one_patient(as_split(dataset, splits))), accepted)
     shared = (*(("HF001",) if overlap else ()), *ids.accepted)
     if policy.known_patients == "refuse":
         report = check_audit(audit_encoders(dataset, splits, pipelines, runtime=runtime), accepted)

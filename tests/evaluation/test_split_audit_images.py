@@ -15,7 +15,7 @@ from histofeat.evaluation import audit_fingerprints, audit_split
 from histofeat.evaluation.audit import _image_checks
 from histofeat.evaluation.audit._findings import check_audit
 from histofeat.evaluation.audit._image_checks import NEAR_DISTANCE, NearSearch, chance_rates, turned_pairs
-from histofeat.evaluation.audit._near_pairs import MAX_DISTANCE, near_pairs
+from histofeat.evaluation.audit._near_pairs import near_pairs
 from histofeat.evaluation.audit._table_checks import as_split
 from histofeat.exceptions import GroupLeakageError
 from histofeat.features import (
@@ -53,9 +53,8 @@ def jpeg(patch, quality=60):
 
 
 def audited(images, splits=HALVES, patients="abcdefgh", **more):
-    distance = more.pop("distance", NEAR_DISTANCE)
     prints = ImageFingerprint().transform(images)
-    return audit_fingerprints(dataset_of(list(patients), **more), splits, prints, distance=distance)
+    return audit_fingerprints(dataset_of(list(patients), **more), splits, prints)
 
 
 class TestFingerprint:
@@ -148,7 +147,7 @@ class TestFingerprint:
         assert gaps([jpeg(patch) for patch in eight]).max() <= NEAR_DISTANCE
         assert gaps([cv2.resize(patch, (100, 100)) for patch in eight]).max() <= NEAR_DISTANCE
         assert gaps([np.rint(patch * 0.8).astype(np.uint8) for patch in eight]).max() <= NEAR_DISTANCE
-        assert gaps(eight[1:] + eight[:1]).min() > MAX_DISTANCE
+        assert gaps(eight[1:] + eight[:1]).min() > 31
 
     @pytest.mark.parametrize("level", [0, 128, 255])
     def test_one_colour(self, level):
@@ -231,16 +230,6 @@ class TestNearPairs:
         pairs, gaps = near_pairs(np.zeros((n, 2), dtype=np.uint64), 20)
         assert pairs.shape == (0, 2)
         assert gaps.shape == (0,)
-
-    @pytest.mark.parametrize("distance", [-1, 32, 1.0, True, None])
-    def test_refused_distances(self, distance):
-        with pytest.raises(ValueError, match=r"near_pairs.distance: expected a whole number from 0 to 31, got"):
-            near_pairs(np.zeros((2, 2), dtype=np.uint64), distance)
-
-    @pytest.mark.parametrize("codes", [np.zeros((2, 2)), np.zeros((2, 3), dtype=np.uint64), np.zeros(2, np.uint64)])
-    def test_refused_codes(self, codes):
-        with pytest.raises(ValueError, match=r"codes: expected uint64 hashes of shape \(n, 2\), got"):
-            near_pairs(codes, 2)
 
     @pytest.mark.parametrize("view", range(1, 8))
     def test_turned_pairs_are_found_once_with_their_distance(self, eight, view):
@@ -404,15 +393,8 @@ class TestNearDuplicates:
     def test_pairs_that_several_folds_divide_count_once(self, eight):
         halves, others = ([0, 1, 2, 3], [4, 5, 6, 7]), ([0, 1, 6, 7], [2, 3, 4, 5])
         folds = [halves, halves[::-1], others]
-        rates = audited(eight, folds, distance=31).finding("HF003").numbers["by_chance"]
-        assert rates == pytest.approx(audited(eight, distance=31).finding("HF003").numbers["by_chance"] * 28 / 16)
-
-    def test_distance_is_passed_on(self, eight):
-        eight[6] = cv2.warpAffine(eight[1], np.float32([[1, 0, 1], [0, 1, 0]]), (50, 50), borderMode=cv2.BORDER_REFLECT)
-        assert audited(eight, distance=0).finding("HF003").status == "passed"
-        assert audited(eight, distance=31).finding("HF003").numbers["test_images"] == 1
-        with pytest.raises(ValueError, match="distance: expected a whole number from 0 to 31, got 40"):
-            audited(eight, distance=40)
+        rates = audited(eight, folds).finding("HF003").numbers["by_chance"]
+        assert rates == pytest.approx(audited(eight).finding("HF003").numbers["by_chance"] * 28 / 16)
 
     @pytest.mark.parametrize("seed", range(4))
     def test_agrees_with_comparing_all(self, seed):

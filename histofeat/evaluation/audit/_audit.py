@@ -9,7 +9,6 @@ from histofeat.evaluation._plans import split_pipelines
 from histofeat.evaluation.audit._encoders import measure_fingerprints, trained_encoders
 from histofeat.evaluation.audit._findings import AuditReport
 from histofeat.evaluation.audit._image_checks import (
-    NEAR_DISTANCE,
     NearSearch,
     contradicting_labels,
     exact_duplicates,
@@ -17,13 +16,12 @@ from histofeat.evaluation.audit._image_checks import (
 )
 from histofeat.evaluation.audit._predictions import fitted_outside
 from histofeat.evaluation.audit._table_checks import (
-    alike_patients,
     as_split,
     classes_by_file,
+    ids_of_one_patient,
     lost_classes,
     shared_patients,
     sibling_slides,
-    slides_as_patients,
 )
 from histofeat.features import Fingerprints, Runtime
 
@@ -163,7 +161,6 @@ def audit_fingerprints(
     *,
     pipelines: Any = None,
     predictions: Any = None,
-    distance: int = NEAR_DISTANCE,
     n_jobs: int | None = None,
     retrained: bool = False,
 ) -> AuditReport:
@@ -175,8 +172,6 @@ def audit_fingerprints(
         As for `audit_split`.
     fingerprints : ndarray of shape (n, 35), float32
         Measured by `ImageFingerprint`, one row for each of the data set.
-    distance : int
-        Bits of 128 in which near-duplicates differ at most, 0 to 31; see `near_duplicates` for the default.
     n_jobs : int, optional
         Threads; None is 1, -1 all cores.
     retrained : bool, default=False
@@ -200,7 +195,7 @@ def audit_fingerprints(
             f"audit_fingerprints.fingerprints: expected a row for each of {len(split):,} images, got {len(prints):,}. "
             "Measure the images of this very data set."
         )
-    search = NearSearch(split, prints, distance=distance, n_jobs=n_jobs)
+    search = NearSearch(split, prints, n_jobs=n_jobs)
     others = _findings(split, prints, pipelines, predictions, retrained, search)
     return AuditReport((exact_duplicates(split, prints), near_duplicates(search), *others))
 
@@ -212,8 +207,7 @@ def _findings(split, prints, pipelines, predictions, retrained, search=None):
         shared_patients(split),
         lost_classes(split),
         sibling_slides(split),
-        alike_patients(split),
-        slides_as_patients(split),
+        *ids_of_one_patient(split),
         trained_encoders(split, prints, parts, retrained=retrained),
         fitted_outside(split, parts, predictions),
         classes_by_file(split),

@@ -114,7 +114,7 @@ def near_duplicates(search: "NearSearch") -> Finding:
         "turned": n_turned,
         "by_chance": float(compared * N_VIEWS * search.rates[-1]),
         "p": search.p_value(gaps[False].values(), gaps[True].values(), compared),
-        "distance": search.distance,
+        "distance": NEAR_DISTANCE,
         "compared": n_compared,
         "near_blank": int((contrast < NEAR_BLANK).sum()),
         "narrow": int(((contrast >= NEAR_BLANK) & (looks < 0)).sum()),
@@ -123,7 +123,7 @@ def near_duplicates(search: "NearSearch") -> Finding:
         f"Compared: {n_compared:,} images; left out as nearly blank {numbers['near_blank']:,}, as narrower than "
         f"{SMALLEST_PX} px {numbers['narrow']:,}. Pairs expected by chance: {numbers['by_chance']:.2g}."
     )
-    near = f"(at most {search.distance} of {HASH_BITS} bits apart, as it is, turned by quarters or mirrored)"
+    near = f"(at most {NEAR_DISTANCE} of {HASH_BITS} bits apart, as it is, turned by quarters or mirrored)"
     return decide(
         "HF003", [_pair_words(split, row, fold, other, f" at distance {gap}{', turned or mirrored' if turned else ''}")
                   for row, (fold, other, gap, turned) in sorted(found.items())],
@@ -188,8 +188,6 @@ class NearSearch:
     split : Split
     prints : Fingerprints
         Of all rows.
-    distance : int
-        Bits of 128 that may differ, 0 to 31.
     n_jobs : int, optional
         Threads; None is 1, -1 all cores.
 
@@ -199,19 +197,19 @@ class NearSearch:
         Number of each row's image, -1 where its hash is not worth comparing. Rows of equal pixels share one.
     plain, turned : tuple of (ndarray of shape (m, 2), ndarray of shape (m,)), int64
         Pairs of numbers of images, and their distances.
-    rates : ndarray of shape (distance + 1,), float64
+    rates : ndarray of shape (NEAR_DISTANCE + 1,), float64
         As `chance_rates` gives them.
     """
 
-    def __init__(self, split: Split, prints: Fingerprints, *, distance: int = NEAR_DISTANCE, n_jobs=None):
-        self.split, self.prints, self.distance = split, prints, distance
+    def __init__(self, split: Split, prints: Fingerprints, *, n_jobs=None):
+        self.split, self.prints = split, prints
         usable, self.looks = np.flatnonzero(comparable(prints)), np.full(len(prints), -1)
         _, first, self.looks[usable] = np.unique(prints.image[usable], return_index=True, return_inverse=True)
         first = usable[first]
         codes, self.n_looks = prints.codes[first], len(first)
-        self.plain = near_pairs(codes, distance, n_jobs=n_jobs)
-        self.turned = turned_pairs(codes, distance, n_jobs=n_jobs)
-        self.rates = chance_rates(codes, split.patient[first], distance)
+        self.plain = near_pairs(codes, NEAR_DISTANCE, n_jobs=n_jobs)
+        self.turned = turned_pairs(codes, NEAR_DISTANCE, n_jobs=n_jobs)
+        self.rates = chance_rates(codes, split.patient[first], NEAR_DISTANCE)
 
     def p_value(self, plain, turned, compared: int) -> float:
         """Give the probability that unrelated images have pairs as near; see `near_duplicates`.

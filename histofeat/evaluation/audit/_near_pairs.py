@@ -7,15 +7,11 @@ import numpy as np
 from numba import int64, njit, uint64
 from numba.extending import intrinsic
 
-from histofeat.exceptions import check_whole
 from histofeat.features import HASH_BITS
 
 _CHUNK_BITS = 16
 _N_CHUNKS = HASH_BITS // _CHUNK_BITS
 _KEYS = 1 << _CHUNK_BITS
-
-MAX_DISTANCE = 31
-"""Largest distance that `near_pairs` looks for: beyond it the search is no faster than comparing all pairs."""
 
 
 def near_pairs(codes, distance, *, flip=(0, 0), n_jobs=None):
@@ -26,7 +22,7 @@ def near_pairs(codes, distance, *, flip=(0, 0), n_jobs=None):
     codes : ndarray of shape (n, 2), uint64
         Hashes of 128 bits.
     distance : int
-        Bits that may differ, 0 to 31.
+        Bits that may differ, 0 to 31: for more the search is no faster than comparing all pairs.
     flip : sequence of two uint64, default=(0, 0)
         Bits that are flipped in one of the two before they are compared, such as a row of `mirror_masks`.
     n_jobs : int, optional
@@ -38,11 +34,6 @@ def near_pairs(codes, distance, *, flip=(0, 0), n_jobs=None):
         Row numbers, the smaller first, in ascending order. No row is compared with itself.
     distances : ndarray of shape (m,), int64
         The number of bits that differ.
-
-    Raises
-    ------
-    ValueError
-        If `codes` or `distance` is invalid.
 
     Notes
     -----
@@ -56,10 +47,7 @@ def near_pairs(codes, distance, *, flip=(0, 0), n_jobs=None):
     >>> pairs.tolist(), distances.tolist()
     ([[0, 2]], [2])
     """
-    codes = _check_codes(codes)
-    remedy = "Hashes that differ in more bits are those of different images."
-    distance = check_whole("near_pairs.distance", distance, 0, remedy, most=MAX_DISTANCE)
-    flip = np.array(flip, dtype=np.uint64)
+    codes, flip = np.ascontiguousarray(codes), np.array(flip, dtype=np.uint64)
     radii = _chunk_radii(distance)
     chunks = [chunk for chunk in range(_N_CHUNKS) if radii[chunk] >= 0]
     with ThreadPoolExecutor(min(joblib.effective_n_jobs(n_jobs), len(chunks))) as pool:
@@ -67,16 +55,6 @@ def near_pairs(codes, distance, *, flip=(0, 0), n_jobs=None):
     triples = np.concatenate(found)
     triples = triples[np.lexsort((triples[:, 1], triples[:, 0]))]
     return triples[:, :2], triples[:, 2]
-
-
-def _check_codes(codes) -> np.ndarray:
-    codes = np.ascontiguousarray(codes)
-    if codes.dtype != np.uint64 or codes.ndim != 2 or codes.shape[1] != 2:
-        raise ValueError(
-            f"codes: expected uint64 hashes of shape (n, 2), got {codes.dtype} of shape {codes.shape}. "
-            "Take those of Fingerprints."
-        )
-    return codes
 
 
 def _chunk_radii(distance: int) -> np.ndarray:

@@ -241,8 +241,8 @@ def _meetings(split: Split, codes: np.ndarray, pairs: list[tuple[int, int]]) -> 
     return met
 
 
-def alike_patients(split: Split) -> Finding:
-    """HF009: patient ids that differ only in case, leading zeros, or blanks, underscores and dashes.
+def ids_of_one_patient(split: Split) -> tuple[Finding, Finding]:
+    """HF009 and HF010: patient ids that differ only in case, zeros or dashes, or look like slides of one patient.
 
     Parameters
     ----------
@@ -250,43 +250,27 @@ def alike_patients(split: Split) -> Finding:
 
     Returns
     -------
-    finding : Finding
-        An error, wherever the patients stand: they are counted and resampled as different ones. One offender for each
-        group of `histofeat.model_selection.look_alikes`. Not applicable where each image counts as its own patient.
+    findings : tuple of (Finding, Finding)
+        Errors, wherever the patients stand: they are counted and resampled as different ones. One offender for each
+        group of `look_alikes`, and of `slides_of_one_patient`, of `histofeat.model_selection`. Not applicable where
+        each image counts as its own patient.
     """
-    unseen = "one person under ids of another form, such as a name and a number."
+    unseen = {
+        "HF009": "one person under ids of another form, such as a name and a number.",
+        "HF010": "slides whose ids share no stem; sections such as 22549AB and 22549CD, for which HF005 looks.",
+    }
     if split.ids_are_names:
-        return not_applicable("HF009", "Each image counts as its own patient.", unseen)
-    groups = look_alikes(split.ids)
+        return tuple(not_applicable(code, "Each image counts as its own patient.", unseen[code]) for code in unseen)
+    alike, slides = look_alikes(split.ids), slides_of_one_patient(split.ids)
     return decide(
-        "HF009", [f"patients {' and '.join(group)}" for group in groups],
-        f"Groups of ids that differ only in case, zeros or dashes: {len(groups):,}.",
+        "HF009", [f"patients {' and '.join(group)}" for group in alike],
+        f"Groups of ids that differ only in case, zeros or dashes: {len(alike):,}.",
         f"The ids of the {len(split.ids):,} patients differ in more than case, zeros and dashes.",
-        unseen, groups=len(groups),
-    )  # fmt: skip
-
-
-def slides_as_patients(split: Split) -> Finding:
-    """HF010: ids that look like slides or blocks of one patient.
-
-    Parameters
-    ----------
-    split : Split
-
-    Returns
-    -------
-    finding : Finding
-        An error, wherever the patients stand; one offender for each group of `slides_of_one_patient`. Not applicable
-        where each image counts as its own patient.
-    """
-    unseen = "slides whose ids share no stem; sections such as 22549AB and 22549CD, for which HF005 looks."
-    if split.ids_are_names:
-        return not_applicable("HF010", "Each image counts as its own patient.", unseen)
-    groups = slides_of_one_patient(split.ids)
-    return decide(
-        "HF010", [f"{stem}: {' and '.join(names)}" for stem, names in groups.items()],
-        f"Patients whose slides count as patients: {len(groups):,}, with {sum(map(len, groups.values())):,} ids.",
-        "No two ids look like slides of one patient.", unseen, patients=len(groups),
+        unseen["HF009"], groups=len(alike),
+    ), decide(
+        "HF010", [f"{stem}: {' and '.join(names)}" for stem, names in slides.items()],
+        f"Patients whose slides count as patients: {len(slides):,}, with {sum(map(len, slides.values())):,} ids.",
+        "No two ids look like slides of one patient.", unseen["HF010"], patients=len(slides),
     )  # fmt: skip
 
 
