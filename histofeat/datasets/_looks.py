@@ -15,15 +15,13 @@ import pandas as pd
 
 from histofeat.datasets._idc import parse_name
 from histofeat.datasets._parts import official_roles
-from histofeat.datasets._writing import write_whole
 from histofeat.model_selection import canonical_patients
 
-#: Columns of a ledger. Lines of earlier versions end with "threshold".
+#: Columns of a ledger. Lines of earlier versions end with the threshold.
 LEDGER_COLUMNS = (
     *("date", "commit", "pipeline", "data", "n_patches", "n_test_patients", "n_test_patches", "roc_auc"),
     *("balanced_accuracy_tuned", "f1_tuned", "trained_on", "threshold", "kind", "registered", "command"),
 )
-_EARLIER = LEDGER_COLUMNS[:12]
 #: So many of the tested ids, and this share of them, have to be registered where no file name says whose patch it is.
 _FEWEST, _SHARE = 5, 0.1
 
@@ -34,15 +32,12 @@ class RegisteredTest:
 
     Parameters
     ----------
-    title : str
-        What it is, in words.
     roles : callable
         ``roles()`` returns the mapping of patient id to "train", "validation" or "test".
     parse : callable
         ``parse(file_name)`` returns an object with the attribute ``patient``, or None for a name of other data.
     """
 
-    title: str
     roles: Callable[[], Mapping[str, str]]
     parse: Callable[[str], Any]
 
@@ -55,11 +50,8 @@ class RegisteredTest:
 
 #: By name. Add an entry to have one's own test patients noticed.
 REGISTERED_TESTS: dict[str, RegisteredTest] = {
-    "idc-official": RegisteredTest(
-        "the official IDC test patients (Cruz-Roa et al. 2014, Janowczyk and Madabhushi 2016)",
-        official_roles,
-        parse_name,
-    )
+    # The test patients of Cruz-Roa et al. 2014 and of Janowczyk and Madabhushi 2016.
+    "idc-official": RegisteredTest(official_roles, parse_name)
 }
 
 
@@ -164,12 +156,8 @@ class Ledger:
                 f"ledger: expected a file that can be written, got {type(error).__name__} for {path.name}. Give "
                 "another path."
             ) from error
-        first, _, lines = path.read_bytes().partition(b"\n")
-        header = first.decode("utf-8", "replace").rstrip("\r")
-        if header == ",".join(_EARLIER):
-            with write_whole(path, overwrite=True) as part:
-                part.write_bytes(f"{expected}\n".encode() + lines)
-        elif header != expected:
+        header = path.read_bytes().partition(b"\n")[0].decode("utf-8", "replace").rstrip("\r")
+        if header != expected:
             raise ValueError(
                 f"ledger: expected a file with the ledger's header, got {header[:80]!r} in {path.name}. Nothing was "
                 f"written; give another path, or a file that begins with {expected!r}."

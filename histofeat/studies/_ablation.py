@@ -132,13 +132,13 @@ def ablate_families(
     # Sets of the same families, such as one of two alone and without the other, are fitted once.
     fits = {families: np.concatenate([by_family[name] for name in families]) for _, _, families in wanted}
     heads = dict(zip(fits, measured.fit_heads(list(fits.values())), strict=True))
-    areas = measured.areas(n_resamples, random_state)
-    scored = {families: _score(measured, heads[families], columns, areas) for families, columns in fits.items()}
+    drawn = {"n_resamples": n_resamples, "random_state": random_state}
+    scored = {families: _score(measured, heads[families], columns, drawn) for families, columns in fits.items()}
     rows = [_row(kind, name, families, len(fits[families]), scored) for kind, name, families in wanted]
     table = flat_table(rows)
     tested = table["p"].notna()
     table.loc[tested, "p_holm"] = holm(table.loc[tested, "p"].to_numpy())
-    folds, counts = measured.folds, (areas.n_patients, len(measured.tested))
+    folds, counts = measured.folds, (scored[names][0].n_patients, len(measured.tested))
     return Ablation(table, *counts, folds.left_out, folds.accepted, folds.record(table["name"]))
 
 
@@ -172,11 +172,11 @@ def _make_sets(names, sets):
     return wanted
 
 
-def _score(measured, heads, columns, areas):
+def _score(measured, heads, columns, resampling):
     """Give the area of one set with its resamples, and how long a prediction takes."""
     features = [measured.features(fold, test)[:, columns] for fold, (_, test) in enumerate(measured.splits)]
     proba = [measured.probabilities(head, X) for head, X in zip(heads, features, strict=True)]
-    _, area = areas.mean_areas([measured.pooled(proba)])
+    _, area = measured.areas([proba], **resampling)
     return area, _predict_us(measured, heads[0], features[0])
 
 

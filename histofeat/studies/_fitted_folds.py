@@ -1,4 +1,4 @@
-"""Pipelines that can run here, measured once; their heads fitted on folds, and resampled ROC-AUC."""
+"""Pipelines that can run here, measured once; their heads fitted on folds and scored on resamples of patients."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,6 @@ from histofeat.evaluation import (
 from histofeat.exceptions import MissingExtraError, WeightsError, known_names
 from histofeat.features import Runtime, extract
 from histofeat.metrics import bootstrap_scores, mean_bootstrap
-from histofeat.model_selection import encode_patients
 from histofeat.models import check_enough_patients
 from histofeat.studies._study import pipelines_of
 
@@ -96,7 +95,8 @@ class MeasuredFolds:
         self.y, self.patients, self.splits = self.run.y, self.run.patients, self.run.splits
         self.n_classes = len(self.run.dataset.target_names)
         self.names = [name for family in self.plan.families for name in family.get_feature_names_out()]
-        self.tested = np.sort(np.concatenate([test for _, test in self.splits]))
+        self.fold = fold_of_rows(self.splits, len(self.y))
+        self.tested = np.flatnonzero(self.fold >= 0)
         self.bank = FeatureBank([self.plan], self.run).measure_folds()
 
     def features(self, fold, rows):
@@ -143,11 +143,28 @@ class MeasuredFolds:
             pooled[np.searchsorted(self.tested, test)] = proba
         return pooled
 
-    def areas(self, n_resamples, random_state):
-        """The `ResampledAUC` of the tested patches."""
-        fold = fold_of_rows(self.splits, len(self.y))
-        known = (column[self.tested] for column in (self.y, self.patients, fold))
-        return ResampledAUC(*known, n_resamples, random_state)
+    def areas(self, repeats, **resampling):
+        """Score probabilities of one kind, such as repeats of a permutation, on shared resamples of the patients.
+
+        Parameters
+        ----------
+        repeats : sequence of sequence of ndarray of shape (n_test, k), float64
+            For each repeat, one array per fold.
+        **resampling
+            ``n_resamples`` and ``random_state`` of `histofeat.metrics.bootstrap_scores`; equal ones give the resamples
+            of an evaluation of these patches.
+
+        Returns
+        -------
+        areas : ndarray of shape (n_repeats,), float64
+            ROC-AUC of each within folds; with more than two classes the one-vs-rest mean.
+        mean : Bootstrap
+            Their mean, and its resamples.
+        """
+        y, patients, fold = (column[self.tested] for column in (self.y, self.patients, self.fold))
+        known = {"metrics": ("roc_auc",), "fold": fold, **resampling}
+        found = [bootstrap_scores(y, self.pooled(by_fold), patients, **known) for by_fold in repeats]
+        return np.array([each.estimates["roc_auc"] for each in found]), mean_bootstrap(found)
 
     def probabilities(self, head, features):
         """Class probabilities (n, k), float64; a class that the head never saw has probability 0."""
@@ -186,43 +203,3 @@ def measure_folds(dataset, pipeline, cv, *, owner, audit=None, runtime=None):
     for train, _ in folds.splits:
         check_enough_patients(plan.head, dataset.y[train], dataset.patients[train], "explanation.pipeline")
     return MeasuredFolds(Run(dataset, folds.splits, runtime), folds, plan)
-
-
-class ResampledAUC:
-    """The tested patches, and resamples of their patients that all score vectors share.
-
-    Parameters
-    ----------
-    y : ndarray of shape (n,), int64
-        Class codes of the tested patches.
-    patients : ndarray of shape (n,)
-        Their patients.
-    fold : ndarray of shape (n,), int64
-        The fold that tests each; patches of different folds are not compared.
-    n_resamples, random_state : int
-        As in `histofeat.metrics.patient_weights`; equal ones give the resamples of an evaluation of these patches.
-    """
-
-    def __init__(self, y, patients, fold, n_resamples, random_state):
-        self._known = y, patients, fold
-        self._resampling = {"metrics": ("roc_auc",), "n_resamples": n_resamples, "random_state": random_state}
-        self.n_patients = len(encode_patients(patients, len(y), "dataset.patients")[0])
-
-    def mean_areas(self, probas):
-        """Score several vectors of one kind, such as repeats of a permutation.
-
-        Parameters
-        ----------
-        probas : sequence of ndarray of shape (n, k), float64
-
-        Returns
-        -------
-        areas : ndarray of shape (len(probas),), float64
-            ROC-AUC of each within folds; with more than two classes the one-vs-rest mean.
-        mean : Bootstrap
-            Their mean, and its resamples.
-        """
-        y, patients, fold = self._known
-        found = [bootstrap_scores(y, proba, patients, fold=fold, **self._resampling) for proba in probas]
-        areas = np.array([each.estimates["roc_auc"] for each in found])
-        return areas, mean_bootstrap(found)

