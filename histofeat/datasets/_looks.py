@@ -176,9 +176,11 @@ class Ledger:
         looks : dict of str to int
             As from `looks`.
         """
+        import histofeat  # its version; not at the top, where it is still being imported
+
         self.open()
         own = {"date": self.date or datetime.now(UTC).isoformat(timespec="seconds"), "command": self.command}
-        own["commit"] = self.commit or f"histofeat {_version()}"
+        own["commit"] = self.commit or f"histofeat {histofeat.__version__}"
         plain = {"header": False, "index": False, "lineterminator": "\n", "float_format": "%.6f"}
         text = pd.DataFrame([own | dict(row) for row in rows], columns=LEDGER_COLUMNS).to_csv(**plain)
         path = Path(self.path)
@@ -196,12 +198,6 @@ class Ledger:
         table = pd.read_csv(self.path, names=LEDGER_COLUMNS, header=0, dtype=str, encoding_errors="replace")
         looks = set(zip(table["date"], table["kind"].fillna("official"), strict=True))
         return dict(sorted(Counter(kind for _, kind in looks).items()))
-
-
-def _version():
-    import histofeat
-
-    return histofeat.__version__
 
 
 @dataclass(frozen=True)

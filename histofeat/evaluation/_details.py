@@ -277,9 +277,7 @@ def detail_model(evaluation: Any, number: int) -> dict[str, Any]:
         `Evaluation.asking` names them, or None.
     """
     model, rows, two = evaluation.models[number], evaluation.tested, len(evaluation.labels) == 2
-    y, patients = (np.asarray(column)[rows] for column in (evaluation.dataset.y, evaluation.dataset.patients))
-    proba, stated = model.proba[rows], evaluation.protocol
-    resampling = {name: stated[name] for name in ("n_resamples", "random_state")}
+    (y, patients, resampling), proba, stated = evaluation._known, model.proba[rows], evaluation.protocol
     known = {"predicted": model.predicted[rows], "fold": evaluation.fold[rows], "n_jobs": evaluation.n_jobs}
     table = score_patients(y, proba, patients, predicted=known["predicted"])
     effect = design_effect(y, proba, model.resamples, **known)
@@ -324,9 +322,8 @@ def probe_table(evaluation: Any) -> dict[str, Any]:
     if {"height", "width"} <= set(frame):
         columns["size"] = frame["height"].astype(str) + " x " + frame["width"].astype(str)
     columns |= {name: frame[name] for name in (*_PROBED, stated.get("groups")) if name in frame}
-    known = {name: stated[name] for name in ("n_resamples", "random_state")} | {"n_jobs": evaluation.n_jobs}
     whole = evaluation.dataset.y, evaluation.dataset.patients, evaluation.splits, len(evaluation.labels)
-    found = probe_columns(columns, *whole, **known)
+    found = probe_columns(columns, *whole, n_jobs=evaluation.n_jobs, **evaluation._known[-1])
     return {name: _with_intervals(scores)["roc_auc"] for name, scores in found.items()}
 
 

@@ -277,10 +277,6 @@ def _test_share(patients, splits):
     return float(np.mean([n_test / n_train for n_train, n_test in sizes]))
 
 
-def _same(model, other):
-    return (model.name, model.head) == (other.name, other.head)
-
-
 def _evaluate_repeats(dataset, pipelines, cv, settings):
     """Evaluate the first repeat; the fold scores of all repeats give the intervals of the method."""
     # All of them are one look.
@@ -291,24 +287,24 @@ def _evaluate_repeats(dataset, pipelines, cv, settings):
     )
     ratio = _test_share(dataset.patients, first.splits)
 
-    def widened(kind, model):
-        found = [getattr(other, kind) for each in (first, *others) for other in each.models if _same(model, other)]
-        scores = {}
-        for name, score in getattr(model, kind).items():
-            folds = [value for one in found for value in one[name].folds]
-            interval = method_interval(name, score.value, folds, ratio)
-            scores[name] = replace(score, method_ci95=interval, sd_repeats=_deviation([one[name] for one in found]))
-        return scores
+    def over_repeats(model):
+        named = (model.name, model.head)
+        found = [other for each in (first, *others) for other in each.models if (other.name, other.head) == named]
+        widened = {}
+        for kind in ("scores", "tuned"):
+            repeats = [getattr(each, kind) for each in found]
+            widened[kind] = {name: _widen(name, [scores[name] for scores in repeats], ratio) for name in repeats[0]}
+        return replace(model, **widened)
 
-    models = tuple(
-        replace(model, **{kind: widened(kind, model) for kind in ("scores", "tuned")}) for model in first.models
-    )
-    return replace(first, models=models, protocol={**first.protocol, "cv": repr(cv), "n_repeats": cv.n_repeats})
+    protocol = {**first.protocol, "cv": repr(cv), "n_repeats": cv.n_repeats}
+    return replace(first, models=tuple(map(over_repeats, first.models)), protocol=protocol)
 
 
-def _deviation(scores):
-    """Standard deviation of the values of scores; NaN of one."""
-    return float(np.std([score.value for score in scores], ddof=1)) if len(scores) > 1 else math.nan
+def _widen(metric, repeats, ratio):
+    """Give the score of the first repeat the interval of the method, from the folds of all, and their deviation."""
+    interval = method_interval(metric, repeats[0].value, [value for score in repeats for value in score.folds], ratio)
+    deviation = float(np.std([score.value for score in repeats], ddof=1)) if len(repeats) > 1 else math.nan
+    return replace(repeats[0], method_ci95=interval, sd_repeats=deviation)
 
 
 def _score_all(fits, run, n_resamples, ratio):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -261,24 +261,20 @@ def fair_folds(
         If an argument is invalid, every tested patient is known, or a fold loses a class with those who
         are left out.
     """
-    folds = _fair_folds(cv, dataset, pipelines, AuditPolicy.of(audit), owner, runtime)
-    return replace(folds, look=look_at(dataset, folds.splits, Runtime.of(runtime), kind))
-
-
-def _fair_folds(cv, dataset, pipelines, policy, owner, runtime):
+    policy, left_out, report = AuditPolicy.of(audit), None, AuditReport(())
     accepted = policy.accept_findings
     splits, overlap = check_folds(cv, dataset, policy, owner)
     ids = check_audit(AuditReport(ids_of_one_patient(as_split(dataset, splits))), accepted)
     shared = (*(("HF001",) if overlap else ()), *ids.accepted)
     if policy.known_patients == "refuse":
         report = check_audit(audit_encoders(dataset, splits, pipelines, runtime=runtime), accepted)
-        return FairFolds(splits, None, (*shared, *report.accepted))
-    tests, left_out = leave_out_known(dataset, splits, pipelines, owner=owner, runtime=runtime)
-    if left_out is None:
-        return FairFolds(splits, None, shared)
-    splits = tuple((train, test) for (train, _), test in zip(splits, tests, strict=True) if test.size)
-    report = check_rest(AuditReport((lost_classes(as_split(dataset, splits)),)), accepted, left_out)
-    return FairFolds(splits, left_out, (*shared, *report.accepted))
+    else:
+        tests, left_out = leave_out_known(dataset, splits, pipelines, owner=owner, runtime=runtime)
+    if left_out is not None:
+        splits = tuple((train, test) for (train, _), test in zip(splits, tests, strict=True) if test.size)
+        report = check_rest(AuditReport((lost_classes(as_split(dataset, splits)),)), accepted, left_out)
+    look = look_at(dataset, splits, Runtime.of(runtime), kind)
+    return FairFolds(splits, left_out, (*shared, *report.accepted), look)
 
 
 def leave_out_known(dataset, splits, pipelines, prints=None, *, retrained=False, owner="evaluate", runtime=None):

@@ -147,6 +147,7 @@ def test_every_patch_is_tested_once_by_a_fit_on_other_patients(evaluation, datas
         "left_out": None,
         "retrain_encoder": False,
         "registered": None,
+        "plan": None,
     }
 
 
