@@ -12,7 +12,7 @@ from histofeat.features import HASH_BITS, Fingerprints, mirror_masks, transposed
 NEAR_DISTANCE = 20
 """Bits of 128 in which perceptual hashes of near-duplicates differ at most; `near_duplicates` says why."""
 
-NEAR_BLANK = 4.0
+NEAR_BLANK = 6.0
 """Contrast in grey levels below which a patch is nearly blank: its hash is that of noise, or of a speck at its edge."""
 
 SMALLEST_PX = 16
