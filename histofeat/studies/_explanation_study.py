@@ -60,8 +60,7 @@ def run_explanation(options, runtime):
         "seconds": seconds,
         "dataset": describe_dataset(dataset),
     }
-    tables = _tables(importances, ablation, costs) | {"importance_within_patients": within.to_frame()}
-    return Findings(results, tables, _figures(importances, ablation, costs))
+    return Findings(results, _tables(importances, within, ablation, costs), _figures(importances, ablation, costs))
 
 
 def _pipeline(families, options):
@@ -97,13 +96,14 @@ def _results(importances, within, ablation, costs):
     }
 
 
-def _tables(importances, ablation, costs):
+def _tables(importances, within, ablation, costs):
     groups = importances[0].parts.query("by == 'correlated'")[["name", "columns"]].explode("columns")
     tables = {
         "importance_handcrafted": importances[0].to_frame(),
         "correlated_groups": groups.rename(columns={"name": "group", "columns": "column"}),
         "ablation": ablation.table.drop(columns="predict_us"),
         "cost": costs.table,
+        "importance_within_patients": within.to_frame(),
     }
     if len(importances) > 1:
         tables["importance_with_network"] = importances[1].to_frame()

@@ -1,11 +1,12 @@
 """Plant leaks that people make on real patches, and count how often the audit refuses, warns or misses them."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
-from histofeat.datasets import PatchDataset, load_breakhis
+from histofeat.datasets import load_breakhis
 from histofeat.evaluation import audit_fingerprints
 from histofeat.features import ColorHistogram, ImageFingerprint, TrainingImages, extract
 from histofeat.images import read_patch
@@ -48,8 +49,7 @@ class Trial:
 
     def audit(self):
         """Audit the sample as it is now; gives the codes of errors and those of warnings."""
-        given = self.dataset
-        dataset = PatchDataset(self.frame, given.target_names, given.name, labels_per=given.labels_per)
+        dataset = replace(self.dataset, frame=self.frame, root=None, audit=None)
         report = audit_fingerprints(dataset, self.folds, self.prints, pipelines=self.pipelines)
         return [finding.code for finding in report.errors], [finding.code for finding in report.warnings]
 

@@ -208,8 +208,7 @@ def measure_robustness(
         drawn = {at: bootstrap_scores(y, found, patients, **settings) for at, found in by_condition.items()}
         rows += _rows(name, by_condition, drawn, metrics)
         resamples |= {(name, *at): found for at, found in drawn.items()}
-    n_patients = len(encode_patients(patients, len(tested))[0])
-    counts = n_patients, len(tested)
+    counts = next(iter(resamples.values())).n_patients, len(tested)
     return Robustness(flat_table(rows), *counts, resamples, folds.left_out, folds.accepted, folds.record(plans))
 
 

@@ -48,19 +48,15 @@ def near_pairs(codes, distance, *, flip=(0, 0), n_jobs=None):
     ([[0, 2]], [2])
     """
     codes, flip = np.ascontiguousarray(codes), np.array(flip, dtype=np.uint64)
-    radii = _chunk_radii(distance)
+    radius, rest = divmod(distance, _N_CHUNKS)
+    # Bits that may differ in each chunk; -1 where a chunk need not be searched.
+    radii = np.array([radius - (chunk > rest) for chunk in range(_N_CHUNKS)], dtype=np.int64)
     chunks = [chunk for chunk in range(_N_CHUNKS) if radii[chunk] >= 0]
     with ThreadPoolExecutor(min(joblib.effective_n_jobs(n_jobs), len(chunks))) as pool:
         found = list(pool.map(lambda chunk: _search_chunk(codes, chunk, radii, distance, flip), chunks))
     triples = np.concatenate(found)
     triples = triples[np.lexsort((triples[:, 1], triples[:, 0]))]
     return triples[:, :2], triples[:, 2]
-
-
-def _chunk_radii(distance: int) -> np.ndarray:
-    """Bits that may differ in each chunk, int64 of shape (8,); -1 where a chunk need not be searched."""
-    radius, rest = divmod(distance, _N_CHUNKS)
-    return np.array([radius if chunk <= rest else radius - 1 for chunk in range(_N_CHUNKS)], dtype=np.int64)
 
 
 def _search_chunk(codes, chunk, radii, distance, flip):
