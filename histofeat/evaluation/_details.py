@@ -182,26 +182,22 @@ def score_groups(
     {'north': 1.0, 'not stated': 0.0}
     """
     y, proba = check_predictions(y, proba)
-    patients, groups, found = np.asarray(patients), group_names(groups, patients), {}
-    for group in np.unique(groups):
-        rows = groups == group
-        own = {name: np.asarray(known[name])[rows] for name in ("predicted", "fold") if name in known}
-        found[str(group)] = bootstrap_scores(y[rows], proba[rows], patients[rows], **{**known, **own})
-    return found
-
-
-def group_names(groups, patients):
-    """Give the group of each patch as text, from an array, or from a mapping of patients."""
+    patients, found = np.asarray(patients), {}
     if isinstance(groups, Mapping):
-        known = {str(patient): group for patient, group in groups.items()}
-        groups = [known.get(str(patient)) for patient in patients]
+        group_of = {str(patient): group for patient, group in groups.items()}
+        groups = [group_of.get(str(patient)) for patient in patients]
     groups = pd.Series(groups, dtype=object)
     if len(groups) != len(patients) or groups.isna().all():
         raise ValueError(
             f"score_groups.groups: expected a group for each of {len(patients)} patches, got {groups.notna().sum()}. "
             "Pass a column of the table at the tested rows, or a mapping of ids of dataset.patients."
         )
-    return groups.where(groups.notna(), NOT_STATED).astype(str).to_numpy()
+    groups = groups.where(groups.notna(), NOT_STATED).astype(str).to_numpy()
+    for group in np.unique(groups):
+        rows = groups == group
+        own = {name: np.asarray(known[name])[rows] for name in ("predicted", "fold") if name in known}
+        found[str(group)] = bootstrap_scores(y[rows], proba[rows], patients[rows], **{**known, **own})
+    return found
 
 
 def probe_columns(columns, y, patients, splits, n_classes, **resampling):
