@@ -71,9 +71,8 @@ def run_leakage(options, runtime):
 def check_few_patients(dataset, options):
     """Refuse numbers of patients that cannot be drawn, before the long work."""
     check_whole("--draws", options.draws, 1, "Use 10.")
-    n_patients = len(set(dataset.patients))
     for n in options.patients:
-        check_whole("--patients", n, 2 * options.folds, "Use 16.", most=n_patients)
+        check_whole("--patients", n, 2 * options.folds, "Use 16.", most=len(set(dataset.patients)))
 
 
 def leakage_of_few(dataset, pipelines, options, runtime):

@@ -30,11 +30,6 @@ _RANKS = (1, 3, 10)
 _TAIL_SHARE, _TAIL_SLOPE, _SPREAD = 0.05, 4.8, 9.0
 
 
-def comparable(prints: Fingerprints) -> np.ndarray:
-    """Tell which images a perceptual hash describes: a mask of shape (n,), without near-blank and narrow patches."""
-    return (prints.contrast >= NEAR_BLANK) & (prints.side_px >= SMALLEST_PX)
-
-
 def exact_duplicates(split: Split, prints: Fingerprints) -> Finding:
     """HF002: images of the same size and pixels on both sides of a fold, whatever their files.
 
@@ -203,7 +198,9 @@ class NearSearch:
 
     def __init__(self, split: Split, prints: Fingerprints, *, n_jobs=None):
         self.split, self.prints = split, prints
-        usable, self.looks = np.flatnonzero(comparable(prints)), np.full(len(prints), -1)
+        # A perceptual hash describes neither near-blank nor narrow patches.
+        usable = np.flatnonzero((prints.contrast >= NEAR_BLANK) & (prints.side_px >= SMALLEST_PX))
+        self.looks = np.full(len(prints), -1)
         _, first, self.looks[usable] = np.unique(prints.image[usable], return_index=True, return_inverse=True)
         first = usable[first]
         codes, self.n_looks = prints.codes[first], len(first)
