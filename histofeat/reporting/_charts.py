@@ -3,19 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from histofeat.reporting._canvas import (
-    INK,
-    draw_estimate,
-    frame,
-    handle,
-    legend_below,
-    line_of,
-    list_rows,
-    new_figure,
-    panels,
-    put_title,
-    short,
-)
+from histofeat.reporting import _canvas as canvas
 
 _COLUMNS = 3
 
@@ -37,19 +25,18 @@ def draw_lines(data: Mapping[str, Any]) -> Any:
     shown = data["panels"]
     n_columns = min(len(shown), _COLUMNS)
     width, height = (6.4, 4.4) if len(shown) == 1 else (3.6 * n_columns, 3.1)
-    figure = new_figure(width, height * -(-len(shown) // n_columns) + 0.4)
+    figure = canvas.new_figure(width, height * -(-len(shown) // n_columns) + 0.4)
     # A name has one colour in all panels, and one entry in the legend below them.
     names = list(dict.fromkeys(line["name"] for panel in shown for line in panel["lines"]))
     handles = {}
-    for position, (axes, panel) in enumerate(
-        zip(panels(figure, len(shown), n_columns, sharey=True), shown, strict=True)
-    ):
+    grid = canvas.panels(figure, len(shown), n_columns, sharey=True)
+    for position, (axes, panel) in enumerate(zip(grid, shown, strict=True)):
         _panel(axes, panel, data, names)
         handles |= {line.get_label(): line for line in axes.get_lines()}
         if position % n_columns == 0:
             axes.set_ylabel(data["y_label"])
-    legend_below(figure, [(handles[name], name) for name in names])
-    put_title(figure, data["title"])
+    canvas.legend_below(figure, [(handles[name], name) for name in names])
+    canvas.put_title(figure, data["title"])
     return figure
 
 
@@ -57,7 +44,7 @@ def _panel(axes, panel, data, names):
     if data.get("diagonal"):
         axes.plot([0, 1], [0, 1], color="#AAAAAA", linewidth=0.8, linestyle=(0, (4, 4)))
     for line in panel["lines"]:
-        color, dashes = line_of(names.index(line["name"]))
+        color, dashes = canvas.line_of(names.index(line["name"]))
         style = {"color": color, "linestyle": dashes, "linewidth": 1.5, "marker": "o", "markersize": 3}
         axes.plot(line["x"], line["y"], label=line["name"], **style)
         if line.get("low") is not None:
@@ -70,9 +57,9 @@ def _panel(axes, panel, data, names):
         axes.set_xticks([], minor=True)
     if data.get("y_limits"):
         axes.set_ylim(*data["y_limits"])
-    axes.set_title(short(panel["title"], 40), fontsize=9, color=INK)
+    axes.set_title(canvas.short(panel["title"], 40), fontsize=9, color=canvas.INK)
     axes.set_xlabel(panel.get("x_label", data["x_label"]))
-    frame(axes)
+    canvas.frame(axes)
 
 
 def draw_intervals(data: Mapping[str, Any]) -> Any:
@@ -90,20 +77,23 @@ def draw_intervals(data: Mapping[str, Any]) -> Any:
     """
     rows = data["rows"]
     groups = list(dict.fromkeys(row.get("group") for row in rows))
-    figure = new_figure(7.2, 1.3 + 0.28 * max(len(rows), 1))
+    figure = canvas.new_figure(7.2, 1.3 + 0.28 * max(len(rows), 1))
     axes = figure.subplots()
     if data.get("reference") is not None:
         axes.axvline(data["reference"], color="#888888", linewidth=0.8, linestyle=(0, (4, 4)))
     for position, row in enumerate(rows):
-        color = line_of(groups.index(row.get("group")))[0]
-        draw_estimate(axes, row["value"], (row["low"], row["high"]), position, color)
-    list_rows(axes, [short(row["name"], 44) for row in rows])
+        color = canvas.line_of(groups.index(row.get("group")))[0]
+        canvas.draw_estimate(axes, row["value"], (row["low"], row["high"]), position, color)
+    canvas.list_rows(axes, [canvas.short(row["name"], 44) for row in rows])
     axes.set_xlabel(data["x_label"])
     named = [group for group in groups if group is not None]
     if len(named) > 1:
-        entries = [(handle(color=line_of(groups.index(group))[0], linewidth=2.2), group) for group in named]
-        legend_below(figure, entries)
-    put_title(figure, data["title"])
+        colors = [canvas.line_of(groups.index(group))[0] for group in named]
+        entries = [
+            (canvas.handle(color=color, linewidth=2.2), group) for color, group in zip(colors, named, strict=True)
+        ]
+        canvas.legend_below(figure, entries)
+    canvas.put_title(figure, data["title"])
     return figure
 
 
@@ -119,28 +109,28 @@ def draw_costs(data):
     -------
     matplotlib.figure.Figure
     """
-    figure = new_figure(8.4, 5.0)
+    figure = canvas.new_figure(8.4, 5.0)
     axes = figure.subplots()
     points = sorted(data["points"], key=lambda point: point["x"])
     front = [point for point in points if point["on_front"]]
-    axes.plot([p["x"] for p in front], [p["y"] for p in front], color=line_of(0)[0], linewidth=1.2,
+    axes.plot([p["x"] for p in front], [p["y"] for p in front], color=canvas.line_of(0)[0], linewidth=1.2,
               drawstyle="steps-post", label="nothing is as good for less")  # fmt: skip
     for number, point in enumerate(points, start=1):
-        color = line_of(0)[0] if point["on_front"] else "#777777"
+        color = canvas.line_of(0)[0] if point["on_front"] else "#777777"
         if point["low"] is not None:
             axes.plot([point["x"]] * 2, [point["low"], point["high"]], color=color, linewidth=0.8, alpha=0.5)
         axes.plot([point["x"]], [point["y"]], marker="o", markersize=5, color=color, markeredgecolor="white",
-                  linestyle="", label=f"{number}  {short(point['name'], 30)}")  # fmt: skip
+                  linestyle="", label=f"{number}  {canvas.short(point['name'], 30)}")  # fmt: skip
         # Neighbours in time take turns with their numbers, right and left.
         side = 1 if number % 2 else -1
         axes.annotate(str(number), (point["x"], point["y"]), xytext=(6 * side, 0), textcoords="offset points",
-                      fontsize=8, color=INK, ha="right" if side < 0 else "left", va="center")  # fmt: skip
+                      fontsize=8, color=canvas.INK, ha="right" if side < 0 else "left", va="center")  # fmt: skip
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlim(min(p["x"] for p in points) * 0.8, max(p["x"] for p in points) * 1.25)
     axes.set_xlabel(data["x_label"])
     axes.set_ylabel(data["y_label"])
-    frame(axes)
+    canvas.frame(axes)
     figure.legend(loc="outside right upper", fontsize=8, frameon=False)
-    figure.suptitle(short(data["title"], 100), fontsize=10, color=INK)
+    figure.suptitle(canvas.short(data["title"], 100), fontsize=10, color=canvas.INK)
     return figure

@@ -116,32 +116,30 @@ def score_rows(payload):
         than two classes), ``value, pooled, mean, std, ci95_low, ci95_high, method_low, method_high, fold_1 ...``; an
         undefined number is empty.
     """
-    source = {"dataset": payload["dataset"]["name"], "synthetic": payload["dataset"]["synthetic"]}
+    source = payload["dataset"]["name"], payload["dataset"]["synthetic"]
     for result in payload["results"]:
         two = len(result["labels"]) == 2
-        model = {key: result[key] for key in ("name", "head", "n_features")}
         for scores, kind in [(result, "0.5"), (result["tuned"], "tuned")] if two else [(result, "argmax")]:
             for metric, score in scores.items():
                 if isinstance(score, dict) and "pooled" in score:
-                    yield {
-                        **source,
-                        **model,
-                        "metric": metric,
-                        "threshold": kind if metric in LABEL_METRICS else "none",
-                        **{part: score[part] for part in ("value", "pooled", "mean", "std")},
-                        **dict(zip(("ci95_low", "ci95_high"), score["ci95"], strict=True)),
-                        **dict(zip(("method_low", "method_high"), score["method_ci95"], strict=True)),
-                        **{f"fold_{number}": value for number, value in enumerate(score["folds"], start=1)},
-                    }
+                    model = result["name"], result["head"], result["n_features"]
+                    threshold = kind if metric in LABEL_METRICS else "none"
+                    numbers = (score[part] for part in ("value", "pooled", "mean", "std"))
+                    values = *numbers, *score["ci95"], *score["method_ci95"], *score["folds"]
+                    columns = _columns(len(score["folds"]))
+                    yield dict(zip(columns, (*source, *model, metric, threshold, *values), strict=True))
+
+
+def _columns(n_folds):
+    words = ["dataset", "synthetic", "name", "head", "n_features", "metric", "threshold"]
+    numbers = ["value", "pooled", "mean", "std", "ci95_low", "ci95_high", "method_low", "method_high"]
+    return [*words, *numbers, *(f"fold_{number}" for number in range(1, n_folds + 1))]
 
 
 def write_scores(payload, path):
     """Write `score_rows` as CSV; a report without a model has the header only."""
-    columns = ["dataset", "synthetic", "name", "head", "n_features", "metric", "threshold"]
-    columns += ["value", "pooled", "mean", "std", "ci95_low", "ci95_high", "method_low", "method_high"]
-    columns += [f"fold_{number}" for number in range(1, len(payload["folds"]) + 1)]
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=columns, lineterminator="\n")
+        writer = csv.DictWriter(file, fieldnames=_columns(len(payload["folds"])), lineterminator="\n")
         writer.writeheader()
         writer.writerows(score_rows(payload))
 

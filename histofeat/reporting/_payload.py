@@ -164,11 +164,7 @@ def result_payload(model, labels):
         **model.scores,
         "confusion_matrix": model.confusion,
         "fold_confusion_matrices": list(model.fold_confusions),
-        "tuned": {
-            "thresholds": list(model.thresholds),
-            **model.tuned,
-            "confusion_matrix": model.confusion_tuned,
-        },
+        "tuned": {"thresholds": list(model.thresholds), **model.tuned, "confusion_matrix": model.confusion_tuned},
         "fit_s": model.fit_s,
         "predict_s": model.predict_s,
     }

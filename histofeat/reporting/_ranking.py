@@ -7,18 +7,7 @@ from typing import Any
 import numpy as np
 
 from histofeat.evaluation import Evaluation
-from histofeat.reporting._canvas import (
-    INK,
-    frame,
-    handle,
-    legend_below,
-    line_of,
-    new_figure,
-    panels,
-    put_title,
-    short,
-    wrapped,
-)
+from histofeat.reporting import _canvas as canvas
 from histofeat.reporting._payload import model_key, source_of
 from histofeat.reporting._strict_json import jsonable
 from histofeat.reporting._text import with_interval
@@ -163,24 +152,24 @@ def draw_ranking(data):
     n_columns = min(len(shown), 3)
     if single:
         # The second place holds the legend: inside the first it would hide curves.
-        figure = new_figure(8.8, 5.0)
-        grid = panels(figure, 2, 2, width_ratios=[1.25, 1])
+        figure = canvas.new_figure(8.8, 5.0)
+        grid = canvas.panels(figure, 2, 2, width_ratios=[1.25, 1])
         grid[1].set_axis_off()
     else:
-        figure = new_figure(3.5 * n_columns, 3.7 * -(-len(shown) // n_columns) + 0.6)
-        grid = panels(figure, len(shown), n_columns)
+        figure = canvas.new_figure(3.5 * n_columns, 3.7 * -(-len(shown) // n_columns) + 0.6)
+        grid = canvas.panels(figure, len(shown), n_columns)
     names = list(dict.fromkeys(curve["name"] for panel in shown for curve in panel["curves"]))
     for position, (axes, panel) in enumerate(zip(grid, shown, strict=False)):
         _frame(axes, kind, panel["share"], first=position % n_columns == 0, last=position + n_columns >= len(shown))
         for curve in panel["curves"]:
             banded = len(names) <= MOST_BANDS
-            _draw_curve(axes, kind, curve, line_of(names.index(curve["name"])), data["grid"] if banded else None)
+            _draw_curve(axes, kind, curve, canvas.line_of(names.index(curve["name"])), data["grid"] if banded else None)
         if not single:
-            name = panel["positive"] and f"{short(panel['positive'], 28)} against the rest"
-            axes.set_title(name or "mean over the classes", fontsize=9, color=INK)
+            name = panel["positive"] and f"{canvas.short(panel['positive'], 28)} against the rest"
+            axes.set_title(name or "mean over the classes", fontsize=9, color=canvas.INK)
             _areas_inside(axes, kind, panel)
     _legend(figure, kind, shown[0], names, beside=grid[1] if single else None)
-    put_title(figure, f"{_NAMES[kind]}, head {short(data['head'], 40)}: {data['data_label']}")
+    canvas.put_title(figure, f"{_NAMES[kind]}, head {canvas.short(data['head'], 40)}: {data['data_label']}")
     return figure
 
 
@@ -195,7 +184,7 @@ def _frame(axes, kind, share, *, first=True, last=True):
         axes.set_xlabel(x_label)
     if first:
         axes.set_ylabel(y_label)
-    frame(axes)
+    canvas.frame(axes)
 
 
 def _draw_curve(axes, kind, curve, style, grid=None):
@@ -224,16 +213,16 @@ def _legend(figure, kind, panel, names, *, beside):
     texts = [f"{name}  {areas.get(name, '')}".rstrip() for name in names]
     if not texts:
         return
-    styles = [line_of(position) for position in range(len(names))]
-    lines = [handle(color=color, linestyle=dashes, linewidth=1.6) for color, dashes in styles]
+    styles = [canvas.line_of(position) for position in range(len(names))]
+    lines = [canvas.handle(color=color, linestyle=dashes, linewidth=1.6) for color, dashes in styles]
     if beside is not None:
-        texts = [wrapped(text, _BESIDE, 8) for text in texts]
-        heading = f"{_SHORT[kind]} [95 % interval]\n{wrapped('positive: ' + panel['positive'], _BESIDE, 8)}"
+        texts = [canvas.wrapped(text, _BESIDE, 8) for text in texts]
+        heading = f"{_SHORT[kind]} [95 % interval]\n{canvas.wrapped('positive: ' + panel['positive'], _BESIDE, 8)}"
         words = {"title": heading, "title_fontsize": 8, "alignment": "left"}
         beside.legend(lines, texts, loc="upper left", borderaxespad=0, fontsize=8, frameon=False, **words)
     else:
         entries = list(zip(lines, texts, strict=True))
-        legend_below(figure, entries, f"{_SHORT[kind]}, mean over the classes [95 % interval]")
+        canvas.legend_below(figure, entries, f"{_SHORT[kind]}, mean over the classes [95 % interval]")
 
 
 def draw_ranking_bands(data):
@@ -250,17 +239,17 @@ def draw_ranking_bands(data):
     """
     kind, curves = data["figure"].removesuffix("_bands"), data["curves"]
     n_columns = min(max(len(curves), 1), 3)
-    figure = new_figure(3.5 * n_columns, 3.75 * max(1, -(-len(curves) // n_columns)) + 0.5)
+    figure = canvas.new_figure(3.5 * n_columns, 3.75 * max(1, -(-len(curves) // n_columns)) + 0.5)
     x, y = _AXES[kind]
-    for position, (axes, curve) in enumerate(zip(panels(figure, len(curves), n_columns), curves, strict=True)):
+    for position, (axes, curve) in enumerate(zip(canvas.panels(figure, len(curves), n_columns), curves, strict=True)):
         _frame(axes, kind, data["share"], first=position % n_columns == 0, last=position + n_columns >= len(curves))
         for other in curves:
             if other is not curve:
                 axes.plot(other[x], other[y], color="#BBBBBB", linewidth=0.7)
-        _draw_curve(axes, kind, curve, (line_of(position)[0], "-"), data["grid"])
+        _draw_curve(axes, kind, curve, (canvas.line_of(position)[0], "-"), data["grid"])
         area = with_interval(curve[AREA_METRICS[kind]], curve["ci95"])
-        axes.set_title(f"{short(curve['name'], 36)}\n{_SHORT[kind]} {area}", fontsize=9, color=INK)
+        axes.set_title(f"{canvas.short(curve['name'], 36)}\n{_SHORT[kind]} {area}", fontsize=9, color=canvas.INK)
     positive = "mean over the classes" if data["positive"] is None else f"positive: {data['positive']}"
-    title = f"{_NAMES[kind]} with 95 % bands, head {short(data['head'], 40)}, {positive}: {data['data_label']}"
-    put_title(figure, title)
+    title = f"{_NAMES[kind]} with 95 % bands, head {canvas.short(data['head'], 40)}, {positive}: {data['data_label']}"
+    canvas.put_title(figure, title)
     return figure

@@ -9,28 +9,14 @@ from typing import Any
 
 from histofeat.evaluation import RETRAINED, Evaluation
 from histofeat.metrics import parse_rule
+from histofeat.reporting import _score_figures as score_figures
 from histofeat.reporting._calibration import reliability_data
 from histofeat.reporting._charts import draw_costs, draw_intervals, draw_lines
 from histofeat.reporting._folder import finish, new_folder, write_predictions, write_scores
 from histofeat.reporting._galleries import GALLERY_WORDS, check_gallery, write_galleries
 from histofeat.reporting._pages import fill_folder, write_files, write_page
-from histofeat.reporting._payload import (
-    data_label,
-    describe_environment,
-    metrics_payload,
-    model_key,
-    splits_payload,
-)
+from histofeat.reporting._payload import data_label, describe_environment, metrics_payload, model_key, splits_payload
 from histofeat.reporting._ranking import MOST_BANDS, band_panels_data, draw_ranking, draw_ranking_bands, ranking_data
-from histofeat.reporting._score_figures import (
-    THRESHOLD_WORDS,
-    comparison_data,
-    confusion_data,
-    draw_comparison,
-    draw_confusion,
-    draw_forest,
-    forest_data,
-)
 from histofeat.reporting._strict_json import PathLike, Redactor, jsonable
 from histofeat.reporting._tables import best_of
 from histofeat.reporting._text import file_words
@@ -213,9 +199,9 @@ def _figures(evaluation, payload):
     """Yield (kind, name, function, data, caption) of every figure."""
     models = payload["results"]
     words = f"{len(models)} model{'s' * (len(models) > 1)}, the highest ROC-AUC first, with 95 % intervals"
-    yield "comparison", "comparison", draw_comparison, comparison_data(payload), words
+    yield "comparison", "comparison", score_figures.draw_comparison, score_figures.comparison_data(payload), words
     words = "ROC-AUC of every model with its 95 % interval, and its folds"
-    yield "forest", "forest_roc_auc", draw_forest, forest_data(payload), words
+    yield "forest", "forest_roc_auc", score_figures.draw_forest, score_figures.forest_data(payload), words
     heads = list(dict.fromkeys(result["head"] for result in models))
     for head, word in zip(heads, file_words(heads), strict=True):
         for kind in _CURVES:
@@ -245,8 +231,9 @@ def _curves(kind, data, word):
 
 def _confusions(payload, head, word):
     for kind, name in (("confusion", f"confusion_{word}"), ("confusion_tuned", f"confusion_{word}_tuned")):
-        data = confusion_data(payload, head, tuned=kind == "confusion_tuned")
-        yield kind, name, draw_confusion, data, f"Confusion matrices, head {head}, {THRESHOLD_WORDS[data['threshold']]}"
+        data = score_figures.confusion_data(payload, head, tuned=kind == "confusion_tuned")
+        words = f"Confusion matrices, head {head}, {score_figures.THRESHOLD_WORDS[data['threshold']]}"
+        yield kind, name, score_figures.draw_confusion, data, words
         if len(data["labels"]) > 2:
             break
 
@@ -326,5 +313,5 @@ def _study_figure(kind, data):
     if kind == "confusion":
         payload = metrics_payload(data)
         best = best_of(payload["results"])
-        return draw_confusion, confusion_data({**payload, "results": [best]}, best["head"])
+        return score_figures.draw_confusion, score_figures.confusion_data({**payload, "results": [best]}, best["head"])
     return _STUDY_FIGURES[kind], data

@@ -2,19 +2,7 @@
 
 import numpy as np
 
-from histofeat.reporting._canvas import (
-    INK,
-    draw_estimate,
-    handle,
-    legend_below,
-    line_of,
-    list_rows,
-    new_figure,
-    panels,
-    put_title,
-    short,
-    wrapped,
-)
+from histofeat.reporting import _canvas as canvas
 from histofeat.reporting._payload import source_of
 from histofeat.reporting._tables import METRIC_WORDS, score_of
 from histofeat.reporting._text import with_interval
@@ -88,20 +76,21 @@ def draw_comparison(data):
     """
     rows, metrics = data["rows"], data["metrics"]
     heads = data["heads"]
-    names = [f"{short(row['name'], 24)}, {short(row['head'], 16)}" for row in rows]
-    figure = new_figure(9.0, 1.5 + (0.36 if data["tuned"] else 0.28) * max(len(rows), 2))
-    for number, (axes, metric) in enumerate(zip(panels(figure, len(metrics), len(metrics)), metrics, strict=True)):
+    names = [f"{canvas.short(row['name'], 24)}, {canvas.short(row['head'], 16)}" for row in rows]
+    figure = canvas.new_figure(9.0, 1.5 + (0.36 if data["tuned"] else 0.28) * max(len(rows), 2))
+    grid = canvas.panels(figure, len(metrics), len(metrics))
+    for number, (axes, metric) in enumerate(zip(grid, metrics, strict=True)):
         for position, row in enumerate(rows):
             if row["network"]:
                 axes.axhspan(position - 0.5, position + 0.5, color="#F1EFE6", linewidth=0, zorder=0)
-            _row(axes, row["scores"][metric], position, line_of(heads.index(row["head"]))[0], row["network"])
-        list_rows(axes, [name if number == 0 else "" for name in names], fontsize=8)
-        axes.set_title(_metric_words(data, metric), fontsize=9, color=INK)
+            _row(axes, row["scores"][metric], position, canvas.line_of(heads.index(row["head"]))[0], row["network"])
+        canvas.list_rows(axes, [name if number == 0 else "" for name in names], fontsize=8)
+        axes.set_title(_metric_words(data, metric), fontsize=9, color=canvas.INK)
         axes.margins(x=0.06)
         axes.locator_params(axis="x", nbins=5)
     _legend(figure, data, heads)
     title = f"All models, out of fold, 95 % intervals (patients resampled): {data['data_label']}"
-    put_title(figure, title)
+    canvas.put_title(figure, title)
     return figure
 
 
@@ -113,22 +102,22 @@ def _metric_words(data, metric):
 def _row(axes, scores, position, color, network):
     marker, tuned = "D" if network else "o", scores["tuned"]
     shift = 0.15 if tuned else 0.0
-    draw_estimate(axes, scores["value"], scores["ci95"], position - shift, color, marker=marker)
+    canvas.draw_estimate(axes, scores["value"], scores["ci95"], position - shift, color, marker=marker)
     if tuned:
-        draw_estimate(axes, tuned["value"], tuned["ci95"], position + shift, color, marker=marker, hollow=True)
+        canvas.draw_estimate(axes, tuned["value"], tuned["ci95"], position + shift, color, marker=marker, hollow=True)
 
 
 def _legend(figure, data, heads):
     """Explain colours, shapes and hollow marks, those that occur."""
-    colors = [(handle(color=line_of(at)[0], linewidth=2.2), f"head {head}") for at, head in enumerate(heads)]
-    entries = colors if len(heads) > 1 else []
+    named = enumerate(heads) if len(heads) > 1 else ()
+    entries = [(canvas.handle(color=canvas.line_of(at)[0], linewidth=2.2), f"head {head}") for at, head in named]
     mark = {"linestyle": "", "markersize": 5.5, "color": "#444444"}
     if data["tuned"]:
-        entries.append((handle(marker="o", **mark), "labels at 0.5"))
-        entries.append((handle(marker="o", markerfacecolor="white", **mark), "labels at the tuned threshold"))
+        entries.append((canvas.handle(marker="o", **mark), "labels at 0.5"))
+        entries.append((canvas.handle(marker="o", markerfacecolor="white", **mark), "labels at the tuned threshold"))
     if any(row["network"] for row in data["rows"]):
-        entries.append((handle(marker="D", **mark), "network trained on the pixels: the reference"))
-    legend_below(figure, entries)
+        entries.append((canvas.handle(marker="D", **mark), "network trained on the pixels: the reference"))
+    canvas.legend_below(figure, entries)
 
 
 def forest_data(payload, metric="roc_auc"):
@@ -145,18 +134,18 @@ def draw_forest(data):
     """Draw values with their intervals, folds as small ticks, one line per model; colours are heads."""
     rows = data["rows"]
     heads = list(dict.fromkeys(row["head"] for row in rows))
-    figure = new_figure(8.0, 1.3 + 0.3 * max(len(rows), 1))
+    figure = canvas.new_figure(8.0, 1.3 + 0.3 * max(len(rows), 1))
     axes = figure.subplots()
     sets = list(dict.fromkeys(row["name"] for row in rows))
     for position, row in enumerate(rows):
         if sets.index(row["name"]) % 2:
             axes.axhspan(position - 0.5, position + 0.5, color="#F3F5F8", linewidth=0, zorder=0)
-        _forest_row(axes, row, position, line_of(heads.index(row["head"]))[0])
-    names = [f"{short(row['name'])}, {short(row['head'])}" for row in rows]
-    list_rows(axes, names)
+        _forest_row(axes, row, position, canvas.line_of(heads.index(row["head"]))[0])
+    names = [f"{canvas.short(row['name'])}, {canvas.short(row['head'])}" for row in rows]
+    canvas.list_rows(axes, names)
     axes.set_xlim(*_forest_limits(rows))
     axes.set_xlabel("ROC-AUC, out of fold, with 95 % interval (patients resampled); ticks: single folds")
-    put_title(figure, data["data_label"])
+    canvas.put_title(figure, data["data_label"])
     return figure
 
 
@@ -165,10 +154,10 @@ def _forest_row(axes, row, position, color):
         return
     folds = [value for value in row["folds"] if value is not None]
     axes.plot(folds, [position + 0.27] * len(folds), linestyle="", marker="|", markersize=4, color=color, alpha=0.6)
-    draw_estimate(axes, row["value"], row["ci95"], position, color)
+    canvas.draw_estimate(axes, row["value"], row["ci95"], position, color)
     # Beside the axis, in a column, so that the numbers can be compared down the page.
     place = {"xycoords": ("axes fraction", "data"), "va": "center", "annotation_clip": False}
-    axes.annotate(with_interval(row["value"], row["ci95"]), (1.02, position), color=INK, **place)
+    axes.annotate(with_interval(row["value"], row["ci95"]), (1.02, position), color=canvas.INK, **place)
 
 
 def _forest_limits(rows):
@@ -225,18 +214,19 @@ def draw_confusion(data):
     n_columns = max(1, min(len(matrices), side_by_side))
     n_rows = max(1, -(-len(matrices) // n_columns))
     cell = 0.78 if n <= 3 else 0.5
-    names = 0.55 + 0.075 * max(len(short(label, _LABEL)) for label in data["labels"])
+    names = 0.55 + 0.075 * max(len(canvas.short(label, _LABEL)) for label in data["labels"])
     turned = n > 3 or names > 1.3
     width = max(cell * n * n_columns + names + 0.35 * n_columns, 4.2)
-    titles = [wrapped(short(matrix["name"], 80), max(cell * n, 1.5), 9) for matrix in matrices]
+    titles = [canvas.wrapped(canvas.short(matrix["name"], 80), max(cell * n, 1.5), 9) for matrix in matrices]
     more_lines = max((title.count("\n") for title in titles), default=0)
     height = (cell * n + 0.65 + (0.5 * names if turned else 0.2) + 0.17 * more_lines) * n_rows + 0.5
-    figure = new_figure(width, height)
-    for position, (axes, matrix) in enumerate(zip(panels(figure, len(matrices), n_columns), matrices, strict=True)):
+    figure = canvas.new_figure(width, height)
+    grid = canvas.panels(figure, len(matrices), n_columns)
+    for position, (axes, matrix) in enumerate(zip(grid, matrices, strict=True)):
         _confusion_panel(axes, matrix, data["labels"], first=position % n_columns == 0, turned=turned)
-        axes.set_title(titles[position], fontsize=9, color=INK)
-    title = f"Head {short(data['head'], 40)}, {THRESHOLD_WORDS[data['threshold']]}: {data['data_label']}"
-    put_title(figure, title)
+        axes.set_title(titles[position], fontsize=9, color=canvas.INK)
+    title = f"Head {canvas.short(data['head'], 40)}, {THRESHOLD_WORDS[data['threshold']]}: {data['data_label']}"
+    canvas.put_title(figure, title)
     return figure
 
 
@@ -252,8 +242,9 @@ def _confusion_panel(axes, matrix, labels, *, first, turned):
         if n > 3 and not count and row != column:
             continue  # among many cells, zeros stay empty
         text = f"{100 * rate:.{1 if n <= 3 else 0}f} %\n{count:,}"
-        axes.text(column, row, text, ha="center", va="center", fontsize=size, color="white" if rate > 0.55 else INK)
-    names = [short(label, _LABEL) for label in labels]
+        color = "white" if rate > 0.55 else canvas.INK
+        axes.text(column, row, text, ha="center", va="center", fontsize=size, color=color)
+    names = [canvas.short(label, _LABEL) for label in labels]
     ticks = range(n)
     turn = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if turned else {}
     axes.set_xticks(ticks, names, fontsize=8, **turn)
