@@ -9,11 +9,7 @@ from ._bootstrap import (
     t_interval as t_interval,
 )
 from ._calibration import CalibrationAssessment as CalibrationAssessment, assess_calibration as assess_calibration
-from ._calibrator import (
-    Calibrator as Calibrator,
-    decision_curve as decision_curve,
-    fit_calibrator as fit_calibrator,
-)
+from ._calibrator import Calibrator as Calibrator, decision_curve as decision_curve, fit_calibrator as fit_calibrator
 from ._comparison import (
     Comparison as Comparison,
     Comparisons as Comparisons,

@@ -106,13 +106,13 @@ class Bootstrap:
             return np.nan, np.nan
         if method == "percentile":
             return percentiles(self.samples[metric], level)
+        known = value, self.samples[metric], self.n_patients, carriers - 1, level
         if self.scale == "difference":
-            return t_interval(value, self.standard_error(metric), carriers - 1, level, scale="linear")
+            return resampled_interval(*known, scale="linear")
         successes = self.n_patients if metric == "accuracy" else carriers
         if metric in _CLASS_OF and len(self.carriers) == 2:
             successes = self.carriers[_CLASS_OF[metric]]
-        error = self.standard_error(metric)
-        return t_interval(value, error, carriers - 1, level, scale=metric_scale(metric), successes=successes)
+        return resampled_interval(*known, scale=metric_scale(metric), successes=successes)
 
 
 def metric_scale(metric: str) -> str:
@@ -189,6 +189,11 @@ def t_interval(
         return np.nan, np.nan
     half = special.stdtrit(df, (1 + level) / 2) * error / slope
     return float(back(there(value) - half)), float(back(there(value) + half))
+
+
+def resampled_interval(value, samples, n_patients, df, level=0.95, **options) -> tuple[float, float]:
+    """Give the t interval of a value from what it is in resamples of n patients; `options` as for `t_interval`."""
+    return t_interval(value, standard_error(samples, n_patients), df, level, **options)
 
 
 def check_level(level, owner):

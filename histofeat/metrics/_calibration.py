@@ -8,14 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from histofeat.exceptions import check_name, check_whole, refuse_rows
-from histofeat.metrics._bootstrap import (
-    check_level,
-    count_carriers,
-    patient_weights,
-    percentiles,
-    standard_error,
-    t_interval,
-)
+from histofeat.metrics._bootstrap import check_level, count_carriers, patient_weights, percentiles, resampled_interval
 from histofeat.metrics._calibrator import recalibration
 from histofeat.metrics._definitions import check_codes, plain_values, ratio
 from histofeat.model_selection import encode_patients
@@ -138,9 +131,7 @@ class CalibrationAssessment:
             return np.nan, np.nan
         if measure in _SCALES:
             scale = "linear" if signed else _SCALES[measure]
-            return t_interval(
-                value, standard_error(samples, self.n_patients), min(self.carriers) - 1, level, scale=scale
-            )
+            return resampled_interval(value, samples, self.n_patients, min(self.carriers) - 1, level, scale=scale)
         low, high = percentiles(samples, level)
         if measure in _INFLATED:
             low, high = min(low, 2 * value - high), max(high, 2 * value - low)

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 from scipy.special import expit, logit
 
-from histofeat.metrics._bootstrap import count_carriers, patient_weights, standard_error, t_interval, vanished
+from histofeat.metrics._bootstrap import count_carriers, patient_weights, resampled_interval, vanished
 from histofeat.metrics._definitions import check_predictions, ratio
 from histofeat.model_selection import encode_patients
 
@@ -243,8 +243,7 @@ def decision_curve(
     drawn /= drawn[..., :1].sum(axis=1, keepdims=True)
     cost = thresholds / (1 - thresholds)
     benefit = drawn[:, 1, 1:] - drawn[:, 0, 1:] * cost
-    df, errors = min(count_carriers(y, codes)) - 1, [standard_error(samples, len(ids)) for samples in benefit[1:].T]
-    ends = [t_interval(*pair, df, scale="linear") for pair in zip(benefit[0], errors, strict=True)]
+    df = min(count_carriers(y, codes)) - 1
     curve = pd.DataFrame({"threshold": thresholds, "net_benefit": benefit[0]})
-    curve[["low", "high"]] = ends
+    curve[["low", "high"]] = [resampled_interval(at[0], at[1:], len(ids), df, scale="linear") for at in benefit.T]
     return curve.assign(treat_all=drawn[0, 1, 0] - drawn[0, 0, 0] * cost)

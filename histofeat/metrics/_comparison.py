@@ -226,15 +226,11 @@ def compare_models(
     paired = {(first, second): models[first].minus(models[second]) for first, second in pairs}
     rows = [_compare(metric, *pair, models, found, margin) for metric in metrics for pair, found in paired.items()]
     samples = [paired[row.first, row.second].samples[row.metric] for row in rows]
-    rows = _adjusted(rows, samples, _degrees(models[named]), n_patients, protocol["random_state"])
+    rows = _adjusted(rows, samples, min(models[named].carriers) - 1, n_patients, protocol["random_state"])
     costs = {label: int(model.n_features) for label, (_, _, model) in labels.items()}
     # Pairs that share their second model are those from a reference.
     shared = rows[0].second if len({second for _, second in paired}) == 1 else None
     return Comparisons(rows, shared, is_best, n_patients, int(wanted), margin, costs)
-
-
-def _degrees(resamples):
-    return min(resamples.carriers) - 1
 
 
 def _better(metric):

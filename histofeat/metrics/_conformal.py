@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from histofeat.exceptions import check_name
-from histofeat.metrics._bootstrap import patient_weights, standard_error, t_interval
+from histofeat.metrics._bootstrap import patient_weights, resampled_interval
 from histofeat.metrics._definitions import check_predictions, plain_values
 from histofeat.model_selection import encode_patients
 
@@ -124,7 +124,7 @@ class SetCoverage:
             value, n = self.per_class[code], self.carriers[code]
         else:
             value, n = getattr(self, measure), self.n_patients
-        return t_interval(value, standard_error(self.samples[measure], n), n - 1, successes=n)
+        return resampled_interval(value, self.samples[measure], n, n - 1, successes=n)
 
     def to_dict(self):
         """Plain values, for files."""

@@ -9,14 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from histofeat.metrics._bootstrap import (
-    bootstrap_scores,
-    count_carriers,
-    patient_weights,
-    standard_error,
-    t_interval,
-    vanished,
-)
+from histofeat.metrics._bootstrap import bootstrap_scores, count_carriers, patient_weights, resampled_interval, vanished
 from histofeat.metrics._definitions import check_codes, check_predictions, frozen, most_probable
 from histofeat.metrics._ranking import check_fold, curves_on_grid
 from histofeat.model_selection import encode_patients
@@ -371,8 +364,7 @@ def sensitivity_at(
             f"sensitivity_at.specificity: expected a whole percentage between 0 and 1, got {specificity}. Use 0.95."
         )
     value, samples = float(bands.curve("roc", code)[at]), _chosen(bands.resampled["roc"], code)[:, at]
-    error = standard_error(samples, bands.n_patients)
-    return value, *t_interval(value, error, carriers - 1, successes=carriers)
+    return value, *resampled_interval(value, samples, bands.n_patients, carriers - 1, successes=carriers)
 
 
 def _every_point(positive, score):

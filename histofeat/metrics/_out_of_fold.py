@@ -2,19 +2,13 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from histofeat.metrics._bootstrap import (
-    Bootstrap,
-    bootstrap_scores,
-    metric_scale,
-    patient_weights,
-    t_interval,
-)
+from histofeat.metrics._bootstrap import Bootstrap, bootstrap_scores, metric_scale, patient_weights, t_interval
 from histofeat.metrics._definitions import (
     METRIC_RECORDS,
     METRICS,
@@ -165,30 +159,24 @@ def score_folds(
         y[tested], proba[tested], patients[tested], predicted=predicted[tested], metrics=metrics, **resampling
     )
     folds = [whole] if len(tests) == 1 else [resample(test) for test in tests]
-    found = {}
-    for metric in metrics:
-        score = _collect(metric, whole, folds, averages)
-        found[metric] = replace(
-            score,
-            pooled=pooled[metric] if METRIC_RECORDS[metric].kind == "ranking" else score.value,
-            method_ci95=method_interval(metric, score.value, score.folds, test_train_ratio),
-            sd_fits=deviation_of_fits(score.folds, [each.standard_error(metric) for each in folds]),
-        )
+    found = {metric: _collect(metric, whole, folds, averages, pooled[metric], test_train_ratio) for metric in metrics}
     return found, whole
 
 
-def _collect(metric, whole, folds, averages):
-    values = np.array([each.estimates[metric] for each in folds])
+def _collect(metric, whole, folds, averages, in_one_list, test_train_ratio):
+    value, values = whole.estimates[metric], np.array([each.estimates[metric] for each in folds])
     defined = values[np.isfinite(values)]
     return Score(
-        value=whole.estimates[metric],
+        value=value,
         ci95=whole.interval(metric),
-        pooled=whole.estimates[metric],
+        pooled=in_one_list if METRIC_RECORDS[metric].kind == "ranking" else value,
         folds=tuple(values.tolist()),
         mean=float(defined.mean()) if defined.size else np.nan,
         std=float(defined.std(ddof=1)) if defined.size > 1 else np.nan,
         folds_ci95=tuple(each.interval(metric) for each in folds),
+        method_ci95=method_interval(metric, value, values, test_train_ratio),
         sd_patients=whole.standard_error(metric),
+        sd_fits=deviation_of_fits(values, [each.standard_error(metric) for each in folds]),
         n_resamples=whole.n_used(metric),
         dropped=whole.n_dropped / max(1, len(whole.samples[metric])),
         patient_mean=averages.mean(metric),
