@@ -126,3 +126,10 @@ def test_commands_name_scripts_and_targets_that_exist():
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"^make (\w+)", README, flags=re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+def test_readme_quotes_the_worst_cells_of_the_coverage_report():
+    summary = json.loads((ROOT / "reports" / "interval-coverage" / "metrics.json").read_text())["results"]["summary"]
+    worst = {row["labels"]: row["worst"]["words"] for row in summary if row["kind"] == "t"}
+    words = " ".join((ROOT / "README.md").read_text().split())
+    assert f"at worst, in {worst['patch']}; with one label per patient, from 20 patients, in {worst['patient']}" in words
