@@ -324,8 +324,7 @@ def _check(y, scores, patients):
             f"delong.y: expected at least 2 patients of each class, got {counts[0]} of class 0 and {counts[1]} of "
             "class 1. The variance of one patient is unknown: give more patients, or no interval."
         )
-    names = ("score_a", "score_b")[: len(scores)]
-    return y, [_check_score(score, name, ids, codes) for name, score in zip(names, scores, strict=True)]
+    return y, [_check_score(score, f"score_{letter}", ids, codes) for letter, score in zip("ab", scores, strict=False)]
 
 
 def _check_score(score, name, ids, codes):

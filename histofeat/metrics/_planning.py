@@ -115,7 +115,12 @@ def plan_patients(
 
     # The error as it is, and at both ends of its own interval by the chi-squared distribution.
     errors = [error, *(error * np.sqrt(df / chdtri(df, tail)) for tail in (0.025, 0.975))]
-    n_patients, *ends = (_smallest(lambda n, error=each: enough(n, error)) for each in errors)
+    if not enough(_MOST_PATIENTS, max(errors)):
+        raise ValueError(
+            f"plan_patients: expected a goal that {_MOST_PATIENTS:,} patients reach, got a smaller one. Ask for less."
+        )
+    counts = range(2, _MOST_PATIENTS)
+    n_patients, *ends = (2 + bisect_left(counts, True, key=lambda n, each=each: enough(n, each)) for each in errors)
     return PatientPlan(n_patients, tuple(ends), int(share * n_patients))
 
 
@@ -168,14 +173,6 @@ def smallest_detectable_difference(
 def _power(difference, error, df, level):
     """How often a t test finds a difference, on the right side."""
     return 1 - nctdtr(df, difference / error, stdtrit(df, (1 + level) / 2))
-
-
-def _smallest(enough):
-    if not enough(_MOST_PATIENTS):
-        raise ValueError(
-            f"plan_patients: expected a goal that {_MOST_PATIENTS:,} patients reach, got a smaller one. Ask for less."
-        )
-    return 2 + bisect_left(range(2, _MOST_PATIENTS), True, key=enough)
 
 
 def _check_power(power, owner):

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import stdtr, stdtrit
+from scipy.special import stdtr
 
 from histofeat.exceptions import check_name, refuse_rows
-from histofeat.metrics._bootstrap import Bootstrap, patient_weights
+from histofeat.metrics._bootstrap import Bootstrap, patient_weights, t_interval
 from histofeat.metrics._definitions import frozen
 from histofeat.model_selection import encode_patients
 
@@ -146,9 +146,7 @@ def _check_labels(y, predicted):
 
 
 def _is_missing(label):
-    if label is None or label != label:
-        return True
-    return not isinstance(label, str) and label < 0
+    return label is None or label != label or (not isinstance(label, str) and label < 0)
 
 
 @dataclass(frozen=True)
@@ -239,9 +237,8 @@ def nadeau_bengio(
         return ResampledTTest(mean, 0.0, 0.0, float(t), k - 1, p, (mean, mean), ratio)
     std = float(differences.std(ddof=1))
     se = float(np.sqrt(1 / k + ratio) * std)
-    half = float(stdtrit(k - 1, 0.975)) * se
     p = float(2 * stdtr(k - 1, -abs(mean / se)))
-    return ResampledTTest(mean, std, se, mean / se, k - 1, p, (mean - half, mean + half), ratio)
+    return ResampledTTest(mean, std, se, mean / se, k - 1, p, t_interval(mean, se, k - 1, scale="linear"), ratio)
 
 
 def _check_differences(differences):
@@ -257,16 +254,14 @@ def _check_differences(differences):
 
 
 def _check_ratio(ratio, n_train, n_test):
-    sizes = {"n_train": n_train, "n_test": n_test}
-    missing = [name for name, value in sizes.items() if value is None]
-    if (ratio is None and missing) or (ratio is not None and len(missing) < 2):
-        given = [name for name, value in {"test_train_ratio": ratio, **sizes}.items() if value is not None]
+    named = {"test_train_ratio": ratio, "n_train": n_train, "n_test": n_test}
+    given = {name: value for name, value in named.items() if value is not None}
+    if given.keys() not in ({"test_train_ratio"}, {"n_train", "n_test"}):
         raise ValueError(
             "nadeau_bengio: expected either test_train_ratio or both n_train and n_test, "
             f"got {', '.join(given) or 'none of them'}. Say how large the two sides of a hold-out are."
         )
-    named = {"test_train_ratio": ratio} if ratio is not None else sizes
-    for name, value in named.items():
+    for name, value in given.items():
         if not (np.isfinite(value) and value > 0):
             raise ValueError(
                 f"nadeau_bengio.{name}: expected a positive number, got {value}. Count the patients of each side."
