@@ -14,7 +14,6 @@ from histofeat.metrics._definitions import (
     check_metrics,
     check_predictions,
     frozen,
-    most_probable,
     weighted_scores,
 )
 from histofeat.metrics._ranking import check_fold
@@ -322,7 +321,6 @@ def bootstrap_scores(
     """
     check_metrics(metrics, "bootstrap_scores")
     y, proba = check_predictions(y, proba)
-    predicted = most_probable(proba) if predicted is None else predicted
     ids, codes = encode_patients(patients, len(y), "patients")
     weights = patient_weights(patients, n_resamples, random_state)
     # The sample itself is one more weighting.

@@ -222,10 +222,8 @@ def scores(
     (1.0, 0.5, 0.125)
     """
     y, proba = check_predictions(y, proba)
-    predicted = most_probable(proba) if predicted is None else predicted
-    found = weighted_scores(
-        y, proba, predicted, np.zeros(len(y), dtype=np.int64), np.ones((1, 1)), fold=check_fold(fold, len(y))
-    )
+    everyone = np.zeros(len(y), dtype=np.int64), np.ones((1, 1))
+    found = weighted_scores(y, proba, predicted, *everyone, fold=check_fold(fold, len(y)))
     return {name: float(value[0]) for name, value in found.items()}
 
 
@@ -238,8 +236,8 @@ def weighted_scores(y, proba, predicted, patient, weights, metrics=METRICS, n_jo
         True class codes.
     proba : ndarray of shape (n, k), float64
         Class probabilities.
-    predicted : array-like of shape (n,), int
-        Class codes.
+    predicted : array-like of shape (n,), int, or None
+        Class codes; None for the most probable class.
     patient : ndarray of shape (n,), int64
         The column of `weights` that weighs the patch.
     weights : ndarray of shape (m, n_patients)
@@ -261,7 +259,7 @@ def weighted_scores(y, proba, predicted, patient, weights, metrics=METRICS, n_jo
         If a predicted code is none.
     """
     k, n_patients = proba.shape[1], weights.shape[1]
-    predicted = check_codes(predicted, len(y), k, "predicted")
+    predicted = most_probable(proba) if predicted is None else check_codes(predicted, len(y), k, "predicted")
     # Products run in floating point for speed; whole numbers below 2**53 stay exact.
     weights = weights.astype(np.float64)
     cells = np.bincount((patient * k + y) * k + predicted, minlength=n_patients * k * k).reshape(n_patients, k * k)

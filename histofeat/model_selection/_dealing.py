@@ -6,6 +6,8 @@ from histofeat.model_selection._patients import encode_patients
 
 #: Random assignments to choose from.
 DRAWS = 20
+#: What helps where too few patients carry a class.
+MORE_CARRIERS = "Add patients, drop the class, or merge it with others: histofeat.merge_rare_classes."
 #: Weight of the balance of patients beside that of patches.
 _FIRST = 1e6
 
@@ -33,9 +35,8 @@ def count_patches(labels, groups):
     """
     classes, label_codes = np.unique(labels, return_inverse=True)
     ids, codes = encode_patients(groups, len(labels))
-    shape = len(ids), len(classes)
     counts = np.bincount(codes * len(classes) + label_codes, minlength=len(ids) * len(classes))
-    return classes, counts.reshape(shape), codes
+    return classes, counts.reshape(len(ids), len(classes)), codes
 
 
 def deal_patients(counts, n_splits, rng):

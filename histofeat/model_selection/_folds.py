@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from sklearn.model_selection import BaseCrossValidator, StratifiedKFold
 
 from histofeat.exceptions import GroupLeakageError, check_whole
-from histofeat.model_selection._dealing import DRAWS, count_patches, deal_patients
+from histofeat.model_selection._dealing import DRAWS, MORE_CARRIERS, count_patches, deal_patients
 from histofeat.model_selection._patients import check_labels, encode_patients, shown_class, warn_of_look_alikes
 
 #: Training and test rows.
@@ -166,14 +166,10 @@ class PatientKFold(_SeededKFold):
             )
         for label, carriers in zip(classes, carries.sum(axis=0), strict=True):
             if carriers < self.n_splits:
+                remedy = f"Use at most {carriers} folds." if carriers > 1 else MORE_CARRIERS
                 raise ValueError(
                     f"PatientKFold.n_splits: expected every fold to test every class, got {shown_class(label)} in only "
-                    f"{carriers} of {n_patients} patients for {self.n_splits} folds. "
-                    + (
-                        f"Use at most {carriers} folds."
-                        if carriers > 1
-                        else "Add patients, drop the class, or merge it with others: histofeat.merge_rare_classes."
-                    )
+                    f"{carriers} of {n_patients} patients for {self.n_splits} folds. {remedy}"
                 )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from histofeat.exceptions import check_whole
-from histofeat.model_selection._dealing import count_patches
+from histofeat.model_selection._dealing import MORE_CARRIERS, count_patches
 from histofeat.model_selection._folds import PatientKFold, SeededSplitter
 from histofeat.model_selection._patients import shown_class
 
@@ -87,8 +87,7 @@ class PatientHoldOuts(SeededSplitter):
         if carried[:, rarest].sum() < 2:
             raise ValueError(
                 f"PatientHoldOuts.split: expected every class on both sides, got {shown_class(classes[rarest])} in 1 "
-                f"of {len(carried)} patients. Add patients, drop the class, or merge it with others: "
-                "histofeat.merge_rare_classes."
+                f"of {len(carried)} patients. {MORE_CARRIERS}"
             )
 
     def _draw(self, carried, classes, seed):

@@ -173,9 +173,8 @@ def result_payload(model, labels):
 def fold_summary(dataset, train, test):
     """Return the sizes of one fold: patients and patches on both sides, classes on the test side."""
     patients, labels = np.asarray(dataset.patients), np.asarray(dataset.y)
-    carriers = dict(
-        zip(np.unique(labels).tolist(), patients_per_fold([(train, test)], labels, patients)[0], strict=True)
-    )
+    carried = patients_per_fold([(train, test)], labels, patients)[0]
+    carriers = dict(zip(np.unique(labels).tolist(), carried, strict=True))
     return {
         "train_patients": len(np.unique(patients[train])),
         "train_patches": len(train),

@@ -74,8 +74,7 @@ def draw_comparison(data):
     -------
     matplotlib.figure.Figure
     """
-    rows, metrics = data["rows"], data["metrics"]
-    heads = data["heads"]
+    rows, metrics, heads = data["rows"], data["metrics"], data["heads"]
     names = [f"{canvas.short(row['name'], 24)}, {canvas.short(row['head'], 16)}" for row in rows]
     figure = canvas.new_figure(9.0, 1.5 + (0.36 if data["tuned"] else 0.28) * max(len(rows), 2))
     grid = canvas.panels(figure, len(metrics), len(metrics))
@@ -89,8 +88,7 @@ def draw_comparison(data):
         axes.margins(x=0.06)
         axes.locator_params(axis="x", nbins=5)
     _legend(figure, data, heads)
-    title = f"All models, out of fold, 95 % intervals (patients resampled): {data['data_label']}"
-    canvas.put_title(figure, title)
+    canvas.put_title(figure, f"All models, out of fold, 95 % intervals (patients resampled): {data['data_label']}")
     return figure
 
 
@@ -141,8 +139,7 @@ def draw_forest(data):
         if sets.index(row["name"]) % 2:
             axes.axhspan(position - 0.5, position + 0.5, color="#F3F5F8", linewidth=0, zorder=0)
         _forest_row(axes, row, position, canvas.line_of(heads.index(row["head"]))[0])
-    names = [f"{canvas.short(row['name'])}, {canvas.short(row['head'])}" for row in rows]
-    canvas.list_rows(axes, names)
+    canvas.list_rows(axes, [f"{canvas.short(row['name'])}, {canvas.short(row['head'])}" for row in rows])
     axes.set_xlim(*_forest_limits(rows))
     axes.set_xlabel("ROC-AUC, out of fold, with 95 % interval (patients resampled); ticks: single folds")
     canvas.put_title(figure, data["data_label"])
