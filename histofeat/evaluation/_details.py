@@ -13,7 +13,6 @@ from histofeat.metrics import (
     bootstrap_scores,
     check_predictions,
     decision_curve,
-    most_probable,
     patient_outcomes,
     sensitivity_at,
     weighted_scores,
@@ -109,7 +108,6 @@ def score_patients(
     [['b', 2, 0.0, 0.0], ['a', 2, 1.0, 1.0]]
     """
     y, proba = check_predictions(y, proba)
-    predicted = most_probable(proba) if predicted is None else predicted
     ids, codes = encode_patients(patients, len(y), "patients")
     table = {"patient": list(ids), "patches": np.bincount(codes)}
     table["carries"] = [len(np.unique(y[codes == code])) for code in range(len(ids))]

@@ -8,14 +8,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from histofeat.exceptions import check_name, check_whole
-from histofeat.metrics._definitions import (
-    METRIC_RECORDS,
-    METRICS,
-    check_metrics,
-    check_predictions,
-    frozen,
-    weighted_scores,
-)
+from histofeat.metrics import _definitions as definitions
 from histofeat.metrics._ranking import check_fold
 from histofeat.model_selection import encode_patients
 
@@ -116,7 +109,7 @@ class Bootstrap:
 
 def metric_scale(metric: str) -> str:
     """Scale of the interval of a metric, "logit" for what is none and lies between 0 and 1."""
-    return METRIC_RECORDS[metric].scale if metric in METRIC_RECORDS else "logit"
+    return definitions.METRIC_RECORDS[metric].scale if metric in definitions.METRIC_RECORDS else "logit"
 
 
 def mean_bootstrap(found: Sequence[Bootstrap]) -> Bootstrap:
@@ -254,7 +247,7 @@ def bootstrap_scores(
     patients: ArrayLike,
     *,
     predicted: ArrayLike | None = None,
-    metrics: Sequence[str] = METRICS,
+    metrics: Sequence[str] = definitions.METRICS,
     n_resamples: int = 2000,
     random_state: int = 0,
     n_jobs: int | None = None,
@@ -319,17 +312,18 @@ def bootstrap_scores(
     >>> 0 <= low < 0.8 < high <= 1
     True
     """
-    check_metrics(metrics, "bootstrap_scores")
-    y, proba = check_predictions(y, proba)
+    definitions.check_metrics(metrics, "bootstrap_scores")
+    y, proba = definitions.check_predictions(y, proba)
     ids, codes = encode_patients(patients, len(y), "patients")
     weights = patient_weights(patients, n_resamples, random_state)
     # The sample itself is one more weighting.
     weights = np.vstack([np.ones_like(weights, shape=(1, len(ids))), weights])
-    found = weighted_scores(y, proba, predicted, codes, weights, metrics, n_jobs, fold=check_fold(fold, len(y)))
+    fold = check_fold(fold, len(y))
+    found = definitions.weighted_scores(y, proba, predicted, codes, weights, metrics, n_jobs, fold=fold)
     lost = vanished(y, codes, weights[1:])
     return Bootstrap(
         # Dropped resamples become NaN; the others keep their position.
-        samples={name: frozen(np.where(lost, np.nan, values[1:])) for name, values in found.items()},
+        samples={name: definitions.frozen(np.where(lost, np.nan, values[1:])) for name, values in found.items()},
         n_patients=len(ids),
         n_dropped=int(lost.sum()),
         estimates={name: float(values[0]) for name, values in found.items()},

@@ -8,20 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from histofeat.metrics import _definitions as definitions
 from histofeat.metrics._bootstrap import Bootstrap, bootstrap_scores, metric_scale, patient_weights, t_interval
-from histofeat.metrics._definitions import (
-    METRIC_RECORDS,
-    METRICS,
-    check_codes,
-    check_metrics,
-    check_predictions,
-    frozen,
-    most_probable,
-    plain_values,
-    ratio,
-    scores,
-    weighted_scores,
-)
 from histofeat.model_selection import encode_patients
 
 
@@ -98,7 +86,7 @@ class Score:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain JSON types; an undefined number is None."""
-        return plain_values(self)
+        return definitions.plain_values(self)
 
 
 def score_folds(
@@ -108,7 +96,7 @@ def score_folds(
     patients: np.ndarray,
     tests: Sequence[np.ndarray],
     *,
-    metrics: Sequence[str] = METRICS,
+    metrics: Sequence[str] = definitions.METRICS,
     test_train_ratio: float = math.nan,
     **resampling: Any,
 ) -> tuple[dict[str, Score], Bootstrap]:
@@ -154,7 +142,7 @@ def score_folds(
         return bootstrap_scores(*known, predicted=predicted[rows], metrics=metrics, **resampling, **more)
 
     whole = resample(tested, fold=fold[tested])
-    pooled = scores(y[tested], proba[tested], predicted[tested])
+    pooled = definitions.scores(y[tested], proba[tested], predicted[tested])
     averages = patient_averages(
         y[tested], proba[tested], patients[tested], predicted=predicted[tested], metrics=metrics, **resampling
     )
@@ -169,7 +157,7 @@ def _collect(metric, whole, folds, averages, in_one_list, test_train_ratio):
     return Score(
         value=value,
         ci95=whole.interval(metric),
-        pooled=in_one_list if METRIC_RECORDS[metric].kind == "ranking" else value,
+        pooled=in_one_list if definitions.METRIC_RECORDS[metric].kind == "ranking" else value,
         folds=tuple(values.tolist()),
         mean=float(defined.mean()) if defined.size else np.nan,
         std=float(defined.std(ddof=1)) if defined.size > 1 else np.nan,
@@ -288,7 +276,7 @@ def patient_averages(
     patients: ArrayLike,
     *,
     predicted: ArrayLike | None = None,
-    metrics: Sequence[str] = METRICS,
+    metrics: Sequence[str] = definitions.METRICS,
     n_resamples: int = 2000,
     random_state: int = 0,
     n_jobs: int | None = None,
@@ -345,23 +333,24 @@ def patient_averages(
     >>> found.patients, found.values["roc_auc"].tolist(), found.mean("roc_auc"), found.n_left_out
     (('a', 'b'), [1.0, 0.0], 0.5, 1)
     """
-    check_metrics(metrics, "patient_averages")
-    y, proba = check_predictions(y, proba)
+    definitions.check_metrics(metrics, "patient_averages")
+    y, proba = definitions.check_predictions(y, proba)
     k = proba.shape[1]
-    predicted = most_probable(proba) if predicted is None else check_codes(predicted, len(y), k, "predicted")
+    predicted = definitions.most_probable(proba) if predicted is None else predicted
+    predicted = definitions.check_codes(predicted, len(y), k, "predicted")
     ids, codes = encode_patients(patients, len(y), "patients")
     having = np.array([np.bincount(codes[y == code], minlength=len(ids)) for code in range(k)])
     complete = (having > 0).all(axis=0)
     rows, places = complete[codes], np.cumsum(complete) - 1
     # In the weighting of a patient all others weigh nothing: one pass over the patches scores 64 patients.
     known = y[rows], proba[rows], predicted[rows], places[codes[rows]]
-    values = weighted_scores(*known, np.eye(int(complete.sum())), metrics, n_jobs)
+    values = definitions.weighted_scores(*known, np.eye(int(complete.sum())), metrics, n_jobs)
     weights = patient_weights(patients, n_resamples, random_state)[:, complete].astype(np.float64)
     drawn = weights.sum(axis=1)
-    samples = {metric: frozen(ratio(weights @ values[metric], drawn)) for metric in metrics}
+    samples = {metric: definitions.frozen(definitions.ratio(weights @ values[metric], drawn)) for metric in metrics}
     return PatientAverages(
         patients=tuple(np.asarray(ids, dtype=object)[complete]),
-        values={metric: frozen(values[metric]) for metric in metrics},
+        values={metric: definitions.frozen(values[metric]) for metric in metrics},
         n_left_out=int((~complete).sum()),
         resamples=Bootstrap(
             samples,

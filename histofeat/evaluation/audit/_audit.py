@@ -8,12 +8,7 @@ from histofeat.datasets import PatchDataset
 from histofeat.evaluation._plans import split_pipelines
 from histofeat.evaluation.audit._encoders import measure_fingerprints, trained_encoders
 from histofeat.evaluation.audit._findings import AuditReport
-from histofeat.evaluation.audit._image_checks import (
-    NearSearch,
-    contradicting_labels,
-    exact_duplicates,
-    near_duplicates,
-)
+from histofeat.evaluation.audit._image_checks import NearSearch, contradicting_labels, exact_duplicates, near_duplicates
 from histofeat.evaluation.audit._predictions import fitted_outside
 from histofeat.evaluation.audit._table_checks import (
     as_split,

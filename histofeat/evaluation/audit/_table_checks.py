@@ -14,13 +14,7 @@ from scipy.special import bdtrc
 
 from histofeat.evaluation.audit._findings import Finding, decide, not_applicable
 from histofeat.exceptions import DatasetError
-from histofeat.model_selection import (
-    canonical_patients,
-    encode_patients,
-    fold_rows,
-    look_alikes,
-    slides_of_one_patient,
-)
+from histofeat.model_selection import canonical_patients, encode_patients, fold_rows, look_alikes, slides_of_one_patient
 
 
 @dataclass(frozen=True, eq=False)
