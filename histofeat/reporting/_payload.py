@@ -20,7 +20,7 @@ from histofeat.model_selection import patients_per_fold
 from histofeat.reporting._strict_json import jsonable
 
 #: Version of `metrics.json` and `splits.json`: raised when a key is renamed, removed or changes its meaning.
-SCHEMA = 1
+SCHEMA = 2
 _PACKAGES = (
     *("histofeat", "numpy", "pandas", "pyarrow", "scikit-learn", "scikit-image", "scipy", "opencv-python-headless"),
     *("numba", "xgboost", "xgboost-cpu", "keras", "tensorflow", "openvino", "joblib", "matplotlib"),

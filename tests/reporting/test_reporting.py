@@ -111,7 +111,7 @@ def test_every_figure_has_its_numbers_beside_it(folder):
 
 
 def test_metrics_json_has_the_published_schema(metrics, evaluation):
-    assert metrics["schema"] == 1
+    assert metrics["schema"] == 2
     assert list(metrics)[:9] == [
         "schema", "histofeat", "title", "created", "command", "dataset", "protocol", "environment", "seconds",
     ]  # fmt: skip
