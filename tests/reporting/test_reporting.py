@@ -350,7 +350,7 @@ def test_overwriting_never_reaches_outside(empty, tmp_path):
     assert (tmp_path / "precious.txt").is_file()
     (folder / "metrics.json").write_text("no json at all")
     write_report(empty, folder, overwrite=True)
-    assert json.loads((folder / "metrics.json").read_text())["schema"] == 1
+    assert json.loads((folder / "metrics.json").read_text())["schema"] == 2
 
 
 def test_foreign_folders_and_files_are_refused(empty, tmp_path):
