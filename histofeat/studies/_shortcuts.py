@@ -341,7 +341,7 @@ def strata_of(score: np.ndarray, fold: np.ndarray) -> np.ndarray:
     Examples
     --------
     >>> strata_of(np.array([0.1, 0.1, 0.9, 0.5]), np.array([0, 0, 0, 1])).tolist()
-    [0, 0, 8, 10]
+    [0, 0, 9, 10]
     """
     strata = np.empty(len(score), dtype=np.int64)
     for number in np.unique(fold):
