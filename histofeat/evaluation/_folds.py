@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -189,7 +189,7 @@ def look_at(dataset, splits, runtime, kind=None):
     return Look.at(tested, patients[train], n_folds=len(splits), ledger=runtime.ledger, **facts)
 
 
-def fold_of_rows(pairs, n_samples):
+def fold_of_rows(pairs: Sequence[tuple[Any, Any]], n_samples: int) -> np.ndarray:
     """Give the fold in which each row is tested, int64 of shape (n_samples,); -1 for rows that never are."""
     fold_of = np.full(n_samples, -1, dtype=np.int64)
     for fold, (_, test) in enumerate(pairs):

@@ -4,8 +4,10 @@ The truth is known: of fixed scores, that of many patients of the population; wh
 score of such heads on many patients.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -111,7 +113,7 @@ class IntervalCoverage:
     resamples: int
     population: int
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """Return the content as plain Python objects."""
         return {
             **{"intervals": INTERVALS, "tests": TESTS, "metrics": WORDS, "target_metrics": TARGET_METRICS},
@@ -119,7 +121,7 @@ class IntervalCoverage:
             "summary": [self.summary(*key) for key in product((*INTERVALS, *TESTS), ("patch", "patient"))],
         }
 
-    def summary(self, kind, labels):
+    def summary(self, kind: str, labels: str) -> dict[str, Any]:
         """Return the worst and the best cell in words, and the cells outside the target by more than chance."""
         least, low, high = (0, 1 - LARGEST_SIZE, 1.0) if kind in TESTS else TARGETS.get((kind, labels), (0, 0.0, 1.0))
         asked = [row for row in self.rows if (row["kind"], row["labels"]) == (kind, labels)]
@@ -143,15 +145,15 @@ def _farthest(choose, rows):
 
 
 def measure_interval_coverage(
-    n_patients=(10, 20, 30, 49, 100, 200),
+    n_patients: Sequence[int] = (10, 20, 30, 49, 100, 200),
     *,
-    compared=(10, 20, 49),
-    repetitions=2000,
-    resamples=500,
-    population=100_000,
-    random_state=0,
-    runtime=None,
-):
+    compared: Sequence[int] = (10, 20, 49),
+    repetitions: int = 2000,
+    resamples: int = 500,
+    population: int = 100_000,
+    random_state: int = 0,
+    runtime: Runtime | None = None,
+) -> IntervalCoverage:
     """Simulate patients; count how often 95 % intervals contain the true score, and how often tests err.
 
     Parameters
