@@ -224,8 +224,7 @@ def estimate_scores(
     n_folds = min(folds, fewest)
     n_inner = min(3, fewest - math.ceil(fewest / n_folds))
     if n_folds < 2 or n_inner < 2:
-        name = dataset.target_names[rarest]
-        return _no_estimate(f"the class {name!r} has {fewest} patients, too few to hold some out.")
+        return _no_estimate(f"{dataset.target_names[rarest]!r} has {fewest} patients, too few to hold some out.")
     evaluation = evaluate(
         dataset,
         pipeline,
@@ -239,8 +238,9 @@ def estimate_scores(
         return _no_estimate(evaluation.not_run[0].reason)
     protocol = (
         f"{n_folds} folds of patients: each image is scored by a fit on other patients. Intervals are of "
-        f"{n_resamples:,} resamples of the patients. {evaluation.protocol['registered'] or ''}"
-    ).strip()
+        f"{n_resamples:,} resamples of the patients."
+    )
+    protocol = " ".join(filter(None, (protocol, evaluation.protocol["registered"], evaluation.caution)))
     found = {metric: score.to_dict() for metric, score in evaluation.models[0].scores.items()}
     scores = {metric: {"value": score["value"], "ci95": score["ci95"]} for metric, score in found.items()}
     return {"protocol": protocol, "n_folds": n_folds, "scores": scores}

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from histofeat import DatasetError, IDCPipeline, evaluate
+from histofeat import DatasetError, IDCPipeline, evaluate, make_cohort
 from histofeat.datasets import _opening as opening, make_signature_cohort, open_dataset, patch_size_of, training_part
 from histofeat.evaluation import make_pipeline, train_model
 from histofeat.evaluation._training import estimate_scores
@@ -156,3 +156,9 @@ def test_too_few_patients_give_no_estimate_and_say_so(cohort):
     found = estimate_scores(few, IDCPipeline("color", "logistic"), 5)
     assert (found["n_folds"], found["scores"]) == (0, {})
     assert "too few to hold some out" in found["protocol"]
+
+
+def test_an_estimate_of_few_patients_carries_a_caution():
+    cohort = make_cohort(n_patients=6, patches_per_patient=8)
+    found = estimate_scores(cohort, IDCPipeline(features="color", head="logistic"), 2, n_resamples=20)
+    assert "Only 6 tested patients" in found["protocol"]
