@@ -260,7 +260,7 @@ def show(evaluation, report, *, stored):
     table = Table(title=f"{escape(title)}, out of fold", box=box.SIMPLE_HEAD)
     for column in ("features", "head"):
         table.add_column(column)
-    for column in ("ROC-AUC", "of these fits", "of the method", "F1", "F1 tuned", "fit s"):
+    for column in ("ROC-AUC", "interval of these fits", "interval of the method", "F1", "F1 tuned", "fit s"):
         table.add_column(column, justify="right")
     for model in evaluation.models:
         auc, f1 = model.scores["roc_auc"], model.scores["f1"]

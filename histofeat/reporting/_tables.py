@@ -83,7 +83,7 @@ def headline_table(payload: Mapping[str, Any]) -> Table:
             continue
         best |= _best_cells([score and score["value"] for score in scores], len(columns), metric)
         columns.append(METRIC_RECORDS[metric].short + " tuned" * tuned)
-        columns += ["of these fits", "of the method"] * (metric == "roc_auc")
+        columns += ["interval of these fits", "interval of the method"] * (metric == "roc_auc")
         for row, score in zip(cells, scores, strict=True):
             row.append(number(score and score["value"]))
             if metric == "roc_auc":

@@ -88,6 +88,7 @@ def copies():
         "moved 1 px right and down": [moved(1, 1)],
         "moved 2 px right": [moved(2, 0)],
         "moved 3 px right and down": [moved(3, 3)],
+        "moved 4 px right and down": [moved(4, 4)],
         "moved 5 px right and down": [moved(5, 5)],
         "cropped by 2 px a side": [lambda patch: cv2.resize(patch[2:-2, 2:-2], patch.shape[1::-1])],
         "same pixels": [np.copy],

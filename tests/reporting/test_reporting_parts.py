@@ -140,7 +140,7 @@ def test_headline_marks_the_best_and_ties_that_read_the_same():
     assert {(0, auc), (1, auc), (2, columns["Brier"])} <= table.best
     assert (2, auc) not in table.best
     assert table.rows[0][2] == "1,234"
-    assert table.columns[auc + 1 : auc + 3] == ("of these fits", "of the method")
+    assert table.columns[auc + 1 : auc + 3] == ("interval of these fits", "interval of the method")
     assert table.rows[0][auc + 1 : auc + 3] == ("0.700 – 0.900", "0.650 – 0.950")
 
 

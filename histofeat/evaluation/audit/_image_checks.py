@@ -91,9 +91,8 @@ def near_duplicates(search: "NearSearch") -> Finding:
     patients count for ``p``: pairs of one patient are on both sides because the patient is (HF001).
 
     Twenty bits are the smallest distance that finds 95 % of copies moved by one pixel to the right or down, saved as
-    JPEG, or made a little darker. Of 49 million pairs of IDC patches of different patients outside the official test
-    set none is as near, turned or not. ``python benchmarks/study.py planted-leaks`` plants copies of each kind and
-    counts those that are found.
+    JPEG, or made a little darker. ``python benchmarks/study.py planted-leaks`` plants copies of each kind, counts those
+    that are found, and counts alarms in random splits of clean samples.
     """
     found, split = search.flagged(), search.split
     gaps = {True: {}, False: {}}
@@ -150,12 +149,13 @@ def chance_rates(codes: np.ndarray, patients: np.ndarray, distance: int) -> np.n
     Notes
     -----
     Hashes whose bits are shuffled between images, each with its own frequency, are no guide: tissue has much in common.
-    Of 241 million pairs of IDC patches of different patients, in each of the eight views, 18 were at most 26 bits
-    apart, where shuffled bits promise 0.008, and 309 at most 32, where they promise 13. The counts fall by a factor
-    of exp(0.53) a bit, from one pair in twenty at 55 bits to the last of them at 22. So the share within d bits is
-    ``0.05 exp(-4.8 (q05 - d) / (q50 - q05))``. Median q50 and spread are those of up to 64 n pairs of different
-    patients of the images at hand: related bits widen the spread, and with it the share. The spread is measured on
-    the upper half, ``q95 - q50``, since copies are all in the lower one, and is at least that of independent bits.
+    Counted once, by no command: of 241 million pairs of IDC patches of different patients, in each of the eight views,
+    18 were at most 26 bits apart, where shuffled bits promise 0.008, and 309 at most 32, where they promise 13. The
+    counts fall by a factor of exp(0.53) a bit, from one pair in twenty at 55 bits to the last of them at 22. So the
+    share within d bits is ``0.05 exp(-4.8 (q05 - d) / (q50 - q05))``. Median q50 and spread are those of up to 64 n
+    pairs of different patients of the images at hand: related bits widen the spread, and with it the share. The spread
+    is measured on the upper half, ``q95 - q50``, since copies are all in the lower one, and is at least that of
+    independent bits.
 
     Examples
     --------
