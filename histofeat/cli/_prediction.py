@@ -38,7 +38,7 @@ def predict(
     aggregate: option(str, "NAME", "Tiles to image: mean, median or vote.") = "mean",
     edges: option(str, "NAME", "The last tiles: overlap their neighbours, or reflect the image.") = "overlap",
     min_tissue: option(float | None, "SHARE", "Leave out tiles with less tissue, such as 0.05.") = None,
-    on_unreadable: option(str, "NAME", "skip: go on and exit with 1; error: stop at the first.") = "skip",
+    on_error: option(str, "NAME", "Files that cannot be read: skip: go on and exit with 1; raise: stop.") = "skip",
     weights_dir: option(Path | None, "DIR", "Pretrained weights of an embedding.") = None,
     n_jobs: NJobs = 1,
     quiet: Quiet = False,
@@ -56,7 +56,7 @@ def predict(
     check_output(output)
     check_output(None if patients is None else by_patient)
     progress = Progress(quiet=quiet)
-    found = list_images(images)
+    found = list_images(images, on_error=on_error)
     loaded = load_model(model, weights_dir=weights_dir, n_jobs=n_jobs)
     owners = None if patients is None else find_patients(_rule(patients, loaded), found.paths)
     if found.n_ignored:
@@ -69,13 +69,13 @@ def predict(
         aggregate=aggregate,
         min_tissue=min_tissue,
         patients=owners,
-        on_unreadable=on_unreadable,
+        on_error=on_error,
         runtime=Runtime(n_jobs=n_jobs, progress=progress),
     )
     _show(predictions.to_frame(), "images", output)
     if owners is not None:
         _show(predictions.by_patient(), "patients", by_patient)
-    _say_left_out(predictions, progress)
+    _say_left_out(predictions, found.failures, progress)
 
 
 def _rule(patients: str, model):
@@ -89,13 +89,16 @@ def _rule(patients: str, model):
     return model.patient_rule
 
 
-def _say_left_out(predictions, progress: Progress) -> None:
-    for name, reason in predictions.unreadable[:_PRINTED]:
+def _say_left_out(predictions, folders, progress: Progress) -> None:
+    for name, reason in (*folders, *predictions.unreadable[:_PRINTED]):
         progress.say(f"left out: {reason if name in reason else f'{name}: {reason}'}")
+    # Printed with --quiet too: it explains the exit status.
     if predictions.unreadable:
-        # Printed with --quiet too: it explains the exit status.
         counts = f"{len(predictions.unreadable):,} of {len(predictions):,}"
         print(f"histofeat: {counts} images could not be read.", file=sys.stderr)
+    if folders:
+        print(f"histofeat: {len(folders):,} folders could not be listed.", file=sys.stderr)
+    if folders or predictions.unreadable:
         raise typer.Exit(1)
 
 

@@ -3,7 +3,7 @@ from ._base import PatchDataset as PatchDataset
 from ._class_folders import load_image_folder as load_image_folder
 from ._csv_rows import CsvRows as CsvRows, read_csv_rows as read_csv_rows
 from ._idc import load_idc as load_idc, parse_name as parse_name
-from ._image_files import ImageList as ImageList, image_size as image_size, list_images as list_images
+from ._image_files import image_size as image_size
 from ._looks import (
     LEDGER_COLUMNS as LEDGER_COLUMNS,
     REGISTERED_TESTS as REGISTERED_TESTS,
@@ -15,6 +15,8 @@ from ._looks import (
 from ._manifest import load_manifest as load_manifest
 from ._opening import (
     FORMATS as FORMATS,
+    ImageList as ImageList,
+    list_images as list_images,
     open_dataset as open_dataset,
     patch_size_of as patch_size_of,
     training_part as training_part,

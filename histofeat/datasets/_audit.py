@@ -111,6 +111,8 @@ class DatasetAudit:
         Files not used because another file is the same patch.
     left_out : tuple of LeftOut
         Files and folders that are no usable patch, by reason.
+    failures : tuple of (str, str)
+        Path, relative to the root, and reason of every file among these that should be an image and cannot be read.
     full_set : FullSet, optional
         The known counts of the whole set; None where there is no such thing.
     subset_of : int, optional
@@ -129,6 +131,7 @@ class DatasetAudit:
     nominal_size: tuple[int, int] | None = None
     duplicates: int = 0
     left_out: tuple[LeftOut, ...] = ()
+    failures: tuple[tuple[str, str], ...] = ()
     full_set: FullSet | None = None
     subset_of: int | None = None
     notes: tuple[str, ...] = ()
@@ -146,7 +149,8 @@ class DatasetAudit:
         name : str
             Name of the data set.
         **facts
-            What cannot be counted from the table: ``nominal_size``, ``duplicates``, ``left_out``, ``full_set``.
+            What cannot be counted from the table: ``nominal_size``, ``duplicates``, ``left_out``, ``failures``,
+            ``full_set``.
         """
         return cls(name=name, **_counts(frame, tuple(target_names)), **facts)
 
@@ -226,6 +230,7 @@ class DatasetAudit:
             "left_out": [
                 {"reason": group.reason, "n": group.count, "examples": list(group.examples)} for group in self.left_out
             ],
+            "failures": [{"path": path, "reason": reason} for path, reason in self.failures],
             "full_set": None if self.full_set is None else asdict(self.full_set),
             "complete": self.is_complete,
             "completeness": self.completeness,

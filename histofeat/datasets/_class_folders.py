@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +15,7 @@ from histofeat.datasets._audit import DatasetAudit, LeftOut, table_notes
 from histofeat.datasets._base import PatchDataset, class_names, in_order
 from histofeat.datasets._image_files import (
     IMAGE_SUFFIXES,
+    SYSTEM,
     Scan,
     existing_folder,
     fold_case,
@@ -22,6 +23,7 @@ from histofeat.datasets._image_files import (
     is_image_name,
     is_system_name,
     list_folder,
+    walk_files,
 )
 from histofeat.datasets._parts import PARTS, part_named
 from histofeat.datasets._patients import COST_OF_NO_PATIENTS, EACH_IMAGE, PATIENTS_UNKNOWN, PatientRule
@@ -31,8 +33,6 @@ from histofeat.images import image_size
 
 LAYOUT = "{train,validation,test}/CLASS/.../IMAGE or CLASS/.../IMAGE"
 
-_SYSTEM = "is hidden or left behind by a file browser"
-
 
 def load_image_folder(
     root: str | os.PathLike[str],
@@ -41,6 +41,7 @@ def load_image_folder(
     classes: Sequence[str] | Mapping[str, str] | None = None,
     name: str | None = None,
     labels_per: str = "patch",
+    on_error: str = "skip",
 ) -> PatchDataset:
     r"""Read a folder of class folders, or of train, validation and test folders with class folders in each.
 
@@ -70,6 +71,9 @@ def load_image_folder(
         Name of the data set; by default that of the folder.
     labels_per : {"patch", "patient"}, default="patch"
         See `PatchDataset`.
+    on_error : {"raise", "skip"}, default="skip"
+        What is done about files that are images by their names and cannot be read by their first bytes: the first one
+        is refused, or they are left out and listed in ``audit.failures``.
 
     Returns
     -------
@@ -82,7 +86,7 @@ def load_image_folder(
     DatasetError
         When the folder is missing, is a file or cannot be listed; when `patients` is missing or unusable, or gives none
         for some image; when there are fewer than two classes, a class without an image, classes that differ only in
-        case, or folders that may be parts or classes.
+        case, or folders that may be parts or classes; when an image cannot be read, with ``on_error="raise"``.
 
     Notes
     -----
@@ -109,6 +113,7 @@ def load_image_folder(
     ignore = {MANIFEST} | ({rule.file.name} if rule.file is not None else set())
     tree = read_folder_tree(folder, None if class_of is None else tuple(class_of), frozenset(ignore))
     _refuse_none(folder, tree)
+    tree.refuse_failures(on_error)
     if class_of is None:
         _refuse_patient_folders(folder, tree)
     written = rule.classes is not None and set(rule.classes) == set(tree.folders)
@@ -122,7 +127,8 @@ def load_image_folder(
         name = f"{folder.name}, patients unknown" if each_image else folder.name
     if each_image:
         warnings.warn(f"load_image_folder: each image counts as its own patient. {COST_OF_NO_PATIENTS}", stacklevel=2)
-    audit = DatasetAudit.from_frame(frame, target_names, name, left_out=LeftOut.group(tree.left_out), notes=notes)
+    facts = {"left_out": LeftOut.group(tree.left_out), "failures": tuple(tree.failures), "notes": notes}
+    audit = DatasetAudit.from_frame(frame, target_names, name, **facts)
     return PatchDataset(frame, target_names, name, folder, audit, (folder / MANIFEST).is_file(), labels_per, rule)
 
 
@@ -321,10 +327,13 @@ def _read_classes(tree: FolderTree, folders: list, part: str | None, wanted: Seq
             tree.leave_out(entry.path, "is a folder of no class in classes= (not searched)")
             continue
         images = []
-        for file in _files_below(tree, entry.path, (os.path.realpath(entry.path),)):
-            size = _why_unusable(file) or image_size(file.path)
-            if isinstance(size, str):
-                tree.leave_out(file.path, size)
+        for file in walk_files(entry.path, tree.leave_out):
+            unusable = _why_unusable(file)
+            size = image_size(file.path) if unusable is None else None
+            if unusable is not None:
+                tree.leave_out(file.path, unusable)
+            elif isinstance(size, str):
+                tree.fail(file.path, size)
             else:
                 inner = file.path[len(entry.path) + 1 :].replace(os.sep, "/")
                 images.append(FoundImage(file.path, part, entry.name, inner, *size))
@@ -335,25 +344,8 @@ def _read_classes(tree: FolderTree, folders: list, part: str | None, wanted: Seq
             tree.empty.append(tree.relative(entry.path))
 
 
-def _files_below(tree: FolderTree, folder: str, above: tuple[str, ...]) -> Iterator[os.DirEntry]:
-    """Yield the files below a class folder; `above` are the real paths of the folders that led here."""
-    for entry in list_folder(folder):
-        if is_system_name(entry.name):
-            tree.leave_out(entry.path, _SYSTEM)
-        elif is_folder(entry):
-            real = os.path.realpath(entry.path)
-            if real in above:
-                tree.leave_out(entry.path, "is a link to a folder that it lies in")
-            else:
-                yield from _files_below(tree, entry.path, (*above, real))
-        else:
-            yield entry
-
-
 def _why_unusable(entry: os.DirEntry) -> str | None:
     """Reason to leave out a file that need not be opened for it."""
-    if not os.path.isfile(entry.path):  # noqa: PTH113 - False, and no error, for a link that leads to itself
-        return "is no regular file" if Path(entry.path).exists() else "is a link to nothing"
     if entry.path.encode("utf-8", "replace").decode() != entry.path:
         return "has a name that is no UTF-8 text"
     return None if is_image_name(entry.name) else f"has a name that ends in none of {', '.join(IMAGE_SUFFIXES)}"
@@ -366,7 +358,7 @@ def _folders_of(tree: FolderTree, folder: str, ignore: frozenset[str] = frozense
         if entry.name in ignore:
             continue
         if is_system_name(entry.name):
-            tree.leave_out(entry.path, _SYSTEM)
+            tree.leave_out(entry.path, SYSTEM)
         elif is_folder(entry):
             folders.append(entry)
         else:

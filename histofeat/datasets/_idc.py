@@ -57,7 +57,9 @@ def parse_name(name: str) -> PatchName | None:
     return PatchName(patient, *map(int, numbers))
 
 
-def load_idc(root: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> PatchDataset:
+def load_idc(
+    root: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], *, on_error: str = "skip"
+) -> PatchDataset:
     """Read the tree of IDC patches in one folder or several.
 
     Parameters
@@ -66,6 +68,9 @@ def load_idc(root: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) ->
         Folder that holds ``PATIENT/{0,1}/*.png``, or ``IDC_regular_ps50_idx5/PATIENT/{0,1}/*.png``, or both, as
         Kaggle's archive does. Several folders, such as two samples of the same patients, become one data set. They
         are only read.
+    on_error : {"raise", "skip"}, default="skip"
+        What is done about patches that cannot be read by their first bytes: the first one is refused, or they are left
+        out and listed in ``audit.failures``.
 
     Returns
     -------
@@ -80,7 +85,7 @@ def load_idc(root: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) ->
     DatasetError
         When a folder is missing, is a file, cannot be listed or holds no IDC patch; when the class or the patient in
         a name is not that of its folder; when one place on a slide has both classes, in one folder or in two; when
-        synthetic patches are mixed with others.
+        synthetic patches are mixed with others; when a patch cannot be read, with ``on_error="raise"``.
 
     Notes
     -----
@@ -102,6 +107,7 @@ def load_idc(root: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) ->
     folders = _folders(root)
     synthetic = _is_synthetic(folders)
     scan, notes = _scan_folders(folders)
+    scan.refuse_failures(on_error)
     name = "synthetic" if synthetic else "IDC"
     target_names = SYNTHETIC_TARGET_NAMES if synthetic else TARGET_NAMES
     frame = _to_frame(scan)
@@ -112,6 +118,7 @@ def load_idc(root: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) ->
         nominal_size=_NOMINAL_SIZE,
         duplicates=scan.duplicates,
         left_out=LeftOut.group(scan.left_out),
+        failures=tuple(scan.failures),
         full_set=None if synthetic else FULL_SET,
         notes=notes,
     )

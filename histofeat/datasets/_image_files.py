@@ -1,23 +1,19 @@
-"""Find image files: by name, in folders and by patterns; find files with the same content."""
+"""Find image files by name in folders, and files with the same content."""
 
-import glob
 import hashlib
 import os
 import unicodedata
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
 import pandas as pd
 
-from histofeat.exceptions import DatasetError, and_more
-from histofeat.images import image_size as image_size
+from histofeat.exceptions import DatasetError, and_more, check_name
+from histofeat.images import IMAGE_SUFFIXES as IMAGE_SUFFIXES, image_size as image_size
 
-#: Endings of the formats that `histofeat.images._decoding` reads, in lower case.
-IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-
-
+SYSTEM = "is hidden or left behind by a file browser"
 _SYSTEM = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin"})
 
 
@@ -66,6 +62,8 @@ class Scan:
         Why a file beside the folders that are searched is left out.
     left_out : list of (str, str)
         Reason and relative path of every entry that is no usable image.
+    failures : list of (str, str)
+        Relative path and reason of those of them that should be images by their names.
     found : dict of key to (str, int, int)
         Path, height and width of each image, by what its name says.
     duplicates : int
@@ -77,6 +75,7 @@ class Scan:
     root: str
     outside: str = "is a file outside the class folders"
     left_out: list[tuple[str, str]] = field(default_factory=list)
+    failures: list[tuple[str, str]] = field(default_factory=list)
     found: dict[Any, tuple[str, int, int]] = field(default_factory=dict)
     duplicates: int = 0
     contradictions: list[str] = field(default_factory=list)
@@ -90,6 +89,16 @@ class Scan:
         # A name need not be text; what goes into a report must be.
         name = self.relative(path).encode("utf-8", "backslashreplace").decode("utf-8")
         self.left_out.append((reason, name))
+
+    def fail(self, path: str, reason: str) -> None:
+        """Note a file that should be an image by its name, and is none that can be read."""
+        self.leave_out(path, reason)
+        self.failures.append((self.left_out[-1][1], reason))
+
+    def refuse_failures(self, on_error: str) -> None:
+        """Raise a DatasetError with the first failure if `on_error` is "raise"."""
+        check_on_error(on_error)
+        refuse_failures(self.failures if on_error == "raise" else ())
 
     def folders(self, folder: str, parse: Callable[[str], Any], reason: str, ignore: Collection[str] = ()):
         """Yield (path, meaning) of each folder in a folder whose name `parse` can read; leave out the other entries."""
@@ -119,7 +128,7 @@ class Scan:
         size = size_of(path)
         if isinstance(size, str):
             # The key stays free: a sound second copy of the same image still counts.
-            self.leave_out(path, size)
+            self.fail(path, size)
         else:
             self.found[key] = (path, *size)
 
@@ -136,6 +145,20 @@ class Scan:
             raise DatasetError(
                 f"{self.contradictions[0]}{more}. Find out which is right, and move or rename the file or folder."
             )
+
+
+def check_on_error(on_error: Any) -> None:
+    """Refuse what is neither "raise" nor "skip"."""
+    check_name("on_error", on_error, ("raise", "skip"))
+
+
+def refuse_failures(failures: Sequence[tuple[str, str]]) -> None:
+    """Raise a DatasetError with the first of some (name, reason) pairs, if there is one."""
+    for name, reason in failures:
+        raise DatasetError(
+            f"{name}: expected an image that can be read, got one that {reason}{and_more(len(failures))}. Copy it "
+            'again or remove it, or leave out all such files by on_error="skip".'
+        )
 
 
 def same_content(paths: Iterable[str]) -> list[list[int]]:
@@ -276,104 +299,42 @@ def list_folder(folder: str) -> list[os.DirEntry]:
         ) from error
 
 
+def walk_files(
+    folder: str,
+    leave_out: Callable[[str, str], None],
+    *,
+    entries_of: Callable[[str], Iterable[os.DirEntry]] = list_folder,
+    above: tuple[str, ...] | None = None,
+) -> Iterator[os.DirEntry]:
+    """Yield the files below a folder, by name; links to folders are followed.
+
+    Parameters
+    ----------
+    folder : str
+    leave_out : callable
+        Called as ``leave_out(path, reason)`` with hidden entries, and links to a folder that they lie in.
+    entries_of : callable
+        Lists a folder.
+    above : tuple of str, optional
+        Real paths of the folders that led here; by default that of `folder`.
+    """
+    above = above or (os.path.realpath(folder),)
+    for entry in entries_of(folder):
+        if is_system_name(entry.name):
+            leave_out(entry.path, SYSTEM)
+        elif is_folder(entry):
+            real = os.path.realpath(entry.path)
+            if real in above:
+                leave_out(entry.path, "is a link to a folder that it lies in")
+            else:
+                yield from walk_files(entry.path, leave_out, entries_of=entries_of, above=(*above, real))
+        else:
+            yield entry
+
+
 def is_folder(entry: os.DirEntry) -> bool:
     """Whether an entry is a folder or a link to one; a link that leads back to itself is not."""
     try:
         return entry.is_dir()
     except OSError:
         return False
-
-
-@dataclass(frozen=True)
-class ImageList:
-    """Image files in a fixed order.
-
-    Parameters
-    ----------
-    paths : tuple of str
-        As they were named: what lies in a folder begins with the name of the folder.
-    n_ignored : int
-        Files in folders that are no image by their suffix.
-    """
-
-    paths: tuple[str, ...]
-    n_ignored: int = 0
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-
-def list_images(inputs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> ImageList:
-    """List the images that files, folders and patterns name.
-
-    Parameters
-    ----------
-    inputs : path, pattern, or sequence of these
-        A file is taken with any suffix; a folder is searched at all depths for files that are images by their
-        suffix, hidden ones left out; a pattern such as ``slides/*/*.png`` (``**`` for folders of any depth) stands for
-        the files that match.
-
-    Returns
-    -------
-    images : ImageList
-        The inputs in their order, what each stands for sorted by name, nothing twice.
-
-    Raises
-    ------
-    DatasetError
-        If an input is not there, or holds no image.
-
-    Examples
-    --------
-    >>> from histofeat import make_cohort
-    >>> cohort = make_cohort(n_patients=2, patches_per_patient=4)
-    >>> len(list_images(cohort.root)), len(list_images(f"{cohort.root}/*/1/*.png"))
-    (8, 3)
-    """
-    inputs = [inputs] if isinstance(inputs, str | os.PathLike) else list(inputs)
-    if not inputs:
-        raise DatasetError("images: expected a file, a folder or a pattern, got none. Name one at least.")
-    paths: dict[str, None] = {}
-    n_ignored = 0
-    for given in map(os.fspath, inputs):
-        found, ignored = _listed(given)
-        if not found:
-            raise DatasetError(
-                f"{given}: expected images ({', '.join(IMAGE_SUFFIXES)}), got none among {ignored:,} files. "
-                "Correct the path, or name the files themselves."
-            )
-        paths.update(dict.fromkeys(found))
-        n_ignored += ignored
-    return ImageList(tuple(paths), n_ignored)
-
-
-def _listed(given: str) -> tuple[list[str], int]:
-    path = Path(given).expanduser()
-    if path.is_file():
-        return [str(path)], 0
-    if path.is_dir():
-        return _below(path)
-    if not glob.has_magic(given):
-        raise DatasetError(f"{given}: expected an image, a folder or a pattern, found no such file. Correct the path.")
-    matched = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 - pathlib knows no absolute patterns
-    if not matched:
-        raise DatasetError(f"{given}: expected a pattern that matches files, got one without a match. Correct it.")
-    found, n_ignored = [], 0
-    for path in map(Path, matched):
-        if path.is_file():
-            below, ignored = ([str(path)], 0) if is_image_name(path.name) else ([], 1)
-        else:  # `**` has matched the files of its folders, too
-            below, ignored = _below(path) if "**" not in given else ([], 0)
-        found += below
-        n_ignored += ignored
-    return found, n_ignored
-
-
-def _below(folder: Path) -> tuple[list[str], int]:
-    found, n_ignored = [], 0
-    for parent, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not is_system_name(name)]
-        shown = [name for name in files if not is_system_name(name)]
-        found += [str(Path(parent) / name) for name in shown if is_image_name(name)]
-        n_ignored += sum(not is_image_name(name) for name in shown)
-    return sorted(found), n_ignored

@@ -1,7 +1,10 @@
-"""Open labelled images in any format with the loader that reads it."""
+"""Open labelled images in any format with the loader that reads it; list images without labels."""
 
+import glob
 import os
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +13,11 @@ import numpy as np
 from histofeat.datasets._base import PatchDataset
 from histofeat.datasets._class_folders import load_image_folder
 from histofeat.datasets._idc import load_idc, looks_like_idc
+from histofeat.datasets._image_files import check_on_error, is_image_name, list_folder, walk_files
 from histofeat.datasets._manifest import load_manifest
 from histofeat.datasets.breakhis._loading import load_breakhis
 from histofeat.exceptions import DatasetError, check_name
-from histofeat.images import image_size
+from histofeat.images import IMAGE_SUFFIXES, image_size
 from histofeat.model_selection import canonical_patient
 
 #: Loader of each format, and the options of `open_dataset` that it takes.
@@ -192,3 +196,114 @@ def patch_size_of(dataset: PatchDataset) -> tuple[int, int] | None:
         return None
     size, count = Counter(sizes).most_common(1)[0]
     return size if count >= _ENOUGH * len(sizes) else None
+
+
+@dataclass(frozen=True)
+class ImageList:
+    """Image files in a fixed order.
+
+    Parameters
+    ----------
+    paths : tuple of str
+        As they were named: what lies in a folder begins with the name of the folder.
+    n_ignored : int
+        Files in folders that are no image by their suffix.
+    failures : tuple of (str, str)
+        Folders that could not be listed, and why.
+    """
+
+    paths: tuple[str, ...]
+    n_ignored: int = 0
+    failures: tuple[tuple[str, str], ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+def list_images(
+    inputs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], *, on_error: str = "raise"
+) -> ImageList:
+    """List the images that files, folders and patterns name.
+
+    Parameters
+    ----------
+    inputs : path, pattern, or sequence of these
+        A file is taken with any suffix; a folder is searched at all depths for files that are images by their
+        suffix, hidden ones left out and links followed; a pattern such as ``slides/*/*.png`` (``**`` for folders of
+        any depth) stands for the files that match.
+    on_error : {"raise", "skip"}, default="raise"
+        What is done about a folder that cannot be listed: it is refused, or named in the result.
+
+    Returns
+    -------
+    images : ImageList
+        The inputs in their order, what each stands for sorted by name, nothing twice.
+
+    Raises
+    ------
+    DatasetError
+        If an input is not there, or holds no image; if a folder cannot be listed, with ``on_error="raise"``.
+
+    Examples
+    --------
+    >>> from histofeat import make_cohort
+    >>> cohort = make_cohort(n_patients=2, patches_per_patient=4)
+    >>> len(list_images(cohort.root)), len(list_images(f"{cohort.root}/*/1/*.png"))
+    (8, 3)
+    """
+    inputs = [inputs] if isinstance(inputs, str | os.PathLike) else list(inputs)
+    if not inputs:
+        raise DatasetError("images: expected a file, a folder or a pattern, got none. Name one at least.")
+    check_on_error(on_error)
+    paths: dict[str, None] = {}
+    failures: dict[str, str] = {}
+    n_ignored = 0
+    for given in map(os.fspath, inputs):
+        found, ignored = _listed(given, failures if on_error == "skip" else None)
+        if not found and not failures:
+            raise DatasetError(
+                f"{given}: expected images ({', '.join(IMAGE_SUFFIXES)}), got none among {ignored:,} files. "
+                "Correct the path, or name the files themselves."
+            )
+        paths.update(dict.fromkeys(found))
+        n_ignored += ignored
+    if not paths:
+        raise DatasetError(next(iter(failures.values())))
+    return ImageList(tuple(paths), n_ignored, tuple(failures.items()))
+
+
+def _listed(given: str, failures: dict[str, str] | None) -> tuple[list[str], int]:
+    path = Path(given).expanduser()
+    if path.is_dir():
+        return _below(path, failures)
+    if os.path.lexists(path):  # what is no file is named when it is read
+        return [str(path)], 0
+    if not glob.has_magic(given):
+        raise DatasetError(f"{given}: expected an image, a folder or a pattern, found no such file. Correct the path.")
+    matched = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 - pathlib knows no absolute patterns
+    if not matched:
+        raise DatasetError(f"{given}: expected a pattern that matches files, got one without a match. Correct it.")
+    found, n_ignored = [], 0
+    for path in map(Path, matched):
+        if not path.is_dir():
+            below, ignored = ([str(path)], 0) if is_image_name(path.name) else ([], 1)
+        else:  # `**` has matched the files of its folders, too
+            below, ignored = _below(path, failures) if "**" not in given else ([], 0)
+        found += below
+        n_ignored += ignored
+    return found, n_ignored
+
+
+def _below(folder: Path, failures: dict[str, str] | None) -> tuple[list[str], int]:
+    def entries_of(path: str) -> list[os.DirEntry]:
+        try:
+            return list_folder(path)
+        except DatasetError as error:
+            if failures is None:
+                raise
+            failures[path] = str(error)
+            return []
+
+    files = list(walk_files(str(folder), lambda path, reason: None, entries_of=entries_of))
+    found = [entry.path for entry in files if is_image_name(entry.name)]
+    return sorted(found), len(files) - len(found)

@@ -1,4 +1,5 @@
 from ._decoding import (
+    IMAGE_SUFFIXES as IMAGE_SUFFIXES,
     Images as Images,
     as_images as as_images,
     decode_patch as decode_patch,

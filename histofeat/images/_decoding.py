@@ -21,8 +21,10 @@ Floating-point and 32-bit images are refused: their range cannot be known from o
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,10 +35,10 @@ from histofeat.exceptions import PatchError
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
-
+#: Formats that are decoded, and the endings of their names, in lower case.
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WebP")
+IMAGE_SUFFIXES = (".apng", ".bmp", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 _PNG_END = b"IEND\xaeB`\x82"
-
-
 _BITS_PER_SAMPLE, _ORIENTATION = 258, 274  # TIFF tags
 
 
@@ -183,13 +185,51 @@ def read_patch(path: str | os.PathLike[str]) -> np.ndarray:
     return decode_patch(_read_bytes(path), name=os.fspath(path))[0]
 
 
+#: Without O_NONBLOCK, opening a named pipe waits for a writer, who may never come.
+_READ_ONLY = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_BINARY", "O_NONBLOCK", "O_NOCTTY"))
+_SPECIAL = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+class SpecialFileError(OSError):
+    """A path leads to a folder, a named pipe, a socket or a device; ``strerror`` says to which."""
+
+
+def open_regular(path: str | os.PathLike[str]) -> int:
+    """Open a regular file for reading, without waiting: a file descriptor, which the caller closes.
+
+    Raises
+    ------
+    OSError
+        If it cannot be opened; a `SpecialFileError` if it is no regular file.
+    """
+    try:
+        handle = os.open(path, _READ_ONLY)
+    except OSError as error:
+        if error.errno != errno.ENXIO:  # nobody can open a socket
+            raise
+        mode = os.stat(path).st_mode  # noqa: PTH116
+    else:
+        mode = os.fstat(handle).st_mode
+        if stat.S_ISREG(mode):
+            return handle
+        os.close(handle)
+    raise SpecialFileError(errno.EINVAL, _SPECIAL.get(stat.S_IFMT(mode), "no regular file"))
+
+
 def _read_bytes(path: str | os.PathLike[str]) -> bytes:
     try:
         # Unbuffered and without pathlib: half the time, on files of a few kilobytes.
-        with io.FileIO(path) as file:
+        with io.FileIO(open_regular(path)) as file:
             return file.readall()
     except FileNotFoundError as error:
-        raise PatchError(f"{path}: expected an image file, found no such file. Check the path.") from error
+        got = "a link to nothing" if os.path.islink(path) else "no such file"  # noqa: PTH114
+        raise PatchError(f"{path}: expected an image file, found {got}. Check the path.") from error
     except OSError as error:
         raise PatchError(f"{path}: expected a readable image file, got {error.strerror or error}.") from error
 
@@ -249,7 +289,7 @@ def _decode_other(content: bytes, name: str) -> tuple[np.ndarray, tuple[str, ...
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
-        image = Image.open(io.BytesIO(content))
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
         image.load()
     except UnidentifiedImageError as error:
         raise PatchError(

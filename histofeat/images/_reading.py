@@ -14,12 +14,10 @@ from typing import Any
 import joblib
 import numpy as np
 
-from histofeat.images._decoding import PNG_SIGNATURE, Images, as_images
+from histofeat.images._decoding import FORMATS, PNG_SIGNATURE, Images, SpecialFileError, as_images, open_regular
 
-_FORMATS = "PNG, JPEG, TIFF, BMP, WebP"
 #: First bytes of the formats beside PNG and WebP.
 _OTHERS = (b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"BM")
-_READ_ONLY = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 
 
 def image_size(path: str) -> tuple[int, int] | str:
@@ -37,14 +35,14 @@ def image_size(path: str) -> tuple[int, int] | str:
         return _png_size(start)
     if start.startswith(_OTHERS) or (start.startswith(b"RIFF") and start[8:12] == b"WEBP"):
         return _size_by_pillow(path)
-    return f"is no image (its first bytes are of none of {_FORMATS})"
+    return f"is no image (its first bytes are of none of {', '.join(FORMATS)})"
 
 
 def _size_by_pillow(path: str) -> tuple[int, int] | str:
     from PIL import Image
 
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             width, height = image.size
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error):
         return "has a broken header"
@@ -69,14 +67,16 @@ def png_size(path: str) -> tuple[int, int] | str:
 
 def _first_bytes(path: str) -> bytes | str:
     try:
-        # Without a buffer: half the time on small files.
-        handle = os.open(path, _READ_ONLY)
+        handle = open_regular(path)
         try:
             start = os.read(handle, 24)
         finally:
             os.close(handle)
+    except SpecialFileError as error:
+        return f"is {error.strerror}"
     except OSError as error:
-        return f"cannot be read ({type(error).__name__})"
+        dangling = os.path.lexists(path) and not os.path.exists(path)  # noqa: PTH110
+        return "is a link to nothing" if dangling else f"cannot be read ({type(error).__name__})"
     return start or "is empty (0 bytes)"
 
 

@@ -181,7 +181,7 @@ def predict_images(
     aggregate: str = "mean",
     min_tissue: float | None = None,
     patients: ArrayLike | PatientRule | None = None,
-    on_unreadable: str = "skip",
+    on_error: str = "skip",
     runtime: Runtime | None = None,
 ) -> ImagePredictions:
     """Classify images of any size with a model that was trained on patches of one size.
@@ -209,8 +209,8 @@ def predict_images(
     patients : array-like of shape (n,) or PatientRule, optional
         Patient of each image, or how to find it from the path: kept in the result, and needed by a normaliser with
         ``unit="patient"``.
-    on_unreadable : {"skip", "error"}, default="skip"
-        Whether an image that cannot be read is listed in the result, or raises an error.
+    on_error : {"raise", "skip"}, default="skip"
+        Whether an image that cannot be read raises an error, or is listed in the result.
     runtime : Runtime, optional
         Threads that read images (the pipeline has its own, see `load_model`) and progress; its stage is "predict"
         (images). The feature store is that of the pipeline.
@@ -225,7 +225,7 @@ def predict_images(
     ValueError
         If a parameter is out of its range, or the model has no probabilities.
     PatchError
-        If `X` has an unknown form, or with ``on_unreadable="error"`` an image cannot be read.
+        If `X` has an unknown form, or with ``on_error="raise"`` an image cannot be read.
 
     Examples
     --------
@@ -242,7 +242,7 @@ def predict_images(
     plan = _Plan(policy, size, edges, aggregate, min_tissue)
     images = as_images(X)
     names = tuple(images.name(row) for row in range(len(images)))
-    check_name("on_unreadable", on_unreadable, ("skip", "error"))
+    check_name("on_error", on_error, ("raise", "skip"))
     if not hasattr(model.pipeline, "predict_proba"):
         raise ValueError(
             "model: expected one with probabilities, got one without: its head was fitted without patients. "
@@ -256,7 +256,7 @@ def predict_images(
     for done, (row, pixels, rules, error) in enumerate(decoded, start=1):
         if error is None:
             work.add(row, pixels, rules)
-        elif on_unreadable == "error":
+        elif on_error == "raise":
             raise error
         else:
             work.unreadable.append((row, names[row], str(error)))

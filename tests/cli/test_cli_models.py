@@ -1,6 +1,7 @@
 """`histofeat train` and `histofeat predict`: from labelled images to a table of scores, in words a person types."""
 
 import csv
+import os
 import subprocess
 import sys
 
@@ -9,7 +10,8 @@ import pytest
 
 from histofeat import cli, load_model
 from histofeat.cli._outputs import Progress
-from histofeat.datasets import list_images, load_idc
+from histofeat.datasets import _opening, list_images, load_idc
+from histofeat.exceptions import DatasetError
 from histofeat.models import SavedModel, predict_images, save_model
 
 
@@ -110,8 +112,31 @@ def test_unreadable_images_are_named_and_the_exit_status_says_so(trained, cohort
     assert "bad.png: expected an image file" in printed.err
     assert [(row["policy"], row["label"] == "") for row in rows_of(output)] == [("unreadable", True), ("as is", False)]
     output.unlink()
-    assert cli.main([*words, "--on-unreadable", "error"]) == 2
+    assert cli.main([*words, "--on-error", "raise"]) == 2
     assert not output.exists()
+
+
+def test_pipes_and_closed_folders_do_not_stop_a_night(trained, cohort, tmp_path, capsys, monkeypatch):
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "a.png").symlink_to(cohort.X[0])
+    os.mkfifo(tmp_path / "b.png")
+    listed = _opening.list_folder
+
+    def refuse(folder):
+        if folder.endswith("closed"):
+            raise DatasetError(f"{folder}: expected a folder that can be listed, got PermissionError. Ask.")
+        return listed(folder)
+
+    monkeypatch.setattr(_opening, "list_folder", refuse)
+    words = ["predict", str(trained), str(tmp_path)]
+    assert cli.main(words) == 1
+    printed = capsys.readouterr().err
+    assert "closed: expected a folder that can be listed, got PermissionError" in printed
+    assert "b.png: expected a readable image file, got a named pipe" in printed
+    assert "histofeat: 1 folders could not be listed." in printed
+    assert "histofeat: 1 of 2 images could not be read." in printed
+    assert cli.main([*words, "--on-error", "raise"]) == 2
+    assert "closed: expected a folder that can be listed" in capsys.readouterr().err
 
 
 def test_other_files_in_a_folder_are_counted(trained, cohort, tmp_path, capsys):

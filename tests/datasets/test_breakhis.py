@@ -339,7 +339,7 @@ class TestLeftOut:
             "is no PNG (wrong first bytes)": 1,
             "has a broken PNG header": 1,
             "is cut off (a PNG without its end)": 1,
-            "cannot be read (IsADirectoryError)": 1,
+            "is a folder": 1,
             "has a name that is no BreakHis image name": 1,
             "is a folder named after no magnification (not searched)": 2,
             "is a file outside the magnification folders": 1,

@@ -108,7 +108,7 @@ class TestHeaders:
         assert reason in png_size(str(tmp_path / "a.png"))
 
     def test_what_cannot_be_read(self, tmp_path):
-        assert png_size(str(tmp_path)) == "cannot be read (IsADirectoryError)"
+        assert png_size(str(tmp_path)) == "is a folder"
         assert png_size(str(tmp_path / "gone.png")) == "cannot be read (FileNotFoundError)"
 
 
@@ -301,7 +301,7 @@ class TestLeftOut:
             "is empty (0 bytes)": (1, ("8863/0/8863_idx5_x1_y1_class0.png",)),
             "is no PNG (wrong first bytes)": (1, ("8863/0/8863_idx5_x51_y1_class0.png",)),
             "has a broken PNG header": (1, ("8863/0/8863_idx5_x101_y1_class0.png",)),
-            "cannot be read (IsADirectoryError)": (1, ("8863/0/8863_idx5_x151_y1_class0.png",)),
+            "is a folder": (1, ("8863/0/8863_idx5_x151_y1_class0.png",)),
             "is a folder whose name is no patient number (not searched)": (1, ("__MACOSX",)),
             "is a folder named neither 0 nor 1 (not searched)": (1, ("8863/2",)),
         }

@@ -341,12 +341,12 @@ class TestTraps:
         assert reasons(dataset) == {
             "is hidden or left behind by a file browser": 5,
             "is a file outside the class folders": 1,
-            "has a name that ends in none of .bmp, .jpeg, .jpg, .png, .tif, .tiff, .webp": 1,
+            "has a name that ends in none of .apng, .bmp, .jfif, .jpe, .jpeg, .jpg, .png, .tif, .tiff, .webp": 1,
             "is empty (0 bytes)": 1,
             "is no image (its first bytes are of none of PNG, JPEG, TIFF, BMP, WebP)": 1,
             "has a broken header": 1,
             "is a link to nothing": 1,
-            "is no regular file": 1,
+            "is a named pipe": 1,
             "has a name that is no UTF-8 text": 1,
         }
         assert "(benign/1_3\\udcff.png)" in dataset.audit.summary()

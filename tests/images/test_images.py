@@ -150,7 +150,7 @@ def test_what_is_no_image_is_refused(tmp_path):
 def test_missing_and_unreadable_files_are_refused(tmp_path):
     with pytest.raises(PatchError, match="found no such file"):
         read_patch(tmp_path / "nowhere.png")
-    with pytest.raises(PatchError, match="expected a readable image file, got Is a directory"):
+    with pytest.raises(PatchError, match="expected a readable image file, got a folder"):
         read_patch(tmp_path)
 
 

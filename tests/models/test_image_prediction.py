@@ -141,7 +141,7 @@ def test_unreadable_images_are_named_and_the_rest_is_scored(model, night):
     alone = predict_images(model, [images.paths[0]])
     assert (alone.proba[0] == found.proba[0]).all()
     with pytest.raises(PatchError, match=re.escape(images.paths[2])):
-        predict_images(model, images.paths, on_unreadable="error")
+        predict_images(model, images.paths, on_error="raise")
 
 
 def test_nothing_readable_is_still_an_answer(model, night):
@@ -178,7 +178,7 @@ def test_a_normaliser_by_patient_sees_all_of_a_patient(cohort, monkeypatch):
         ({"aggregate": "max"}, "aggregate: expected one of"),
         ({"min_tissue": 0}, "min_tissue: expected a number above 0, at most 1, got 0"),
         ({"min_tissue": True}, "min_tissue: expected a number above 0"),
-        ({"on_unreadable": "ignore"}, "on_unreadable: expected one of skip, error, got 'ignore'"),
+        ({"on_error": "ignore"}, "on_error: expected one of raise, skip, got 'ignore'"),
         ({"patients": ["a", "b"]}, r"patients: expected one patient id for each of 1 patches, got shape \(2,\)"),
         ({"patch_size": (50, 0)}, "size: expected height and width"),
     ],

@@ -54,6 +54,7 @@ def load_breakhis(
     target: Literal["malignant", "subtype"] = "malignant",
     patient_key: Literal["number", "full"] = "number",
     duplicates: Literal["refuse", "drop", "published"] = "refuse",
+    on_error: str = "skip",
 ) -> PatchDataset:
     """Read the archive's tree of BreakHis images.
 
@@ -73,6 +74,9 @@ def load_breakhis(
     duplicates : {"refuse", "drop", "published"}, default="refuse"
         What to do with images that are there twice (slide 13412 lies under ductal and under lobular carcinoma), see
         Notes. "refuse" raises an error.
+    on_error : {"raise", "skip"}, default="skip"
+        What is done about images that cannot be read by their first and last bytes: the first one is refused, or they
+        are left out and listed in ``audit.failures``.
 
     Returns
     -------
@@ -90,7 +94,7 @@ def load_breakhis(
         When an argument is none of the above; when the folder is missing, is a file, cannot be listed or has no such
         tree; when a class is missing or has no usable image; when the magnification is not there; when the class,
         subtype, slide or magnification in a name is not that of its folder; when images are there twice and
-        `duplicates` is "refuse".
+        `duplicates` is "refuse"; when an image cannot be read, with ``on_error="raise"``.
 
     Notes
     -----
@@ -120,6 +124,7 @@ def load_breakhis(
     check_name("load_breakhis.duplicates", duplicates, DUPLICATES, error=DatasetError)
     folder = existing_folder(root, "load_breakhis", TREE, hint="BreaKHis_v1")
     scan = scan_breakhis(folder)
+    scan.refuse_failures(on_error)
     images = _to_table(scan, magnification, target)
     groups = _find_copies(images)
     kinds = images.groupby("year_slide", sort=False)["kind"].unique()
@@ -143,6 +148,7 @@ def load_breakhis(
         nominal_size=None if synthetic else _NOMINAL_SIZE,
         duplicates=scan.duplicates,
         left_out=LeftOut.group(scan.left_out),
+        failures=tuple(scan.failures),
         full_set=None if synthetic else full_set(magnification, target),
         two_labels={slide: tuple(word(SUBTYPES[kind].word) for kind in found) for slide, found in two_labels.items()},
         duplicates_rule=duplicates,
