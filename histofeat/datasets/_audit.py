@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from histofeat.datasets._image_files import content_notes, fold_case
+from histofeat.datasets._image_files import Scan, content_notes, fold_case
 from histofeat.datasets._parts import in_id_order
 from histofeat.exceptions import and_more
 from histofeat.model_selection import look_alikes
@@ -274,6 +274,12 @@ class DatasetAudit:
             f"(down to {smallest[0]}x{smallest[1]}), "
             f"{self.n_patches - self.n_nominal_size - self.n_smaller:,} larger; height x width"
         )
+
+
+def facts_of(scan: Scan) -> dict[str, Any]:
+    """What a walk over a folder found beside the images, for `DatasetAudit.from_frame`."""
+    left_out, failures = LeftOut.group(scan.left_out), tuple(scan.failures)
+    return {"duplicates": scan.duplicates, "left_out": left_out, "failures": failures}
 
 
 def _counts(frame: pd.DataFrame, target_names: tuple[str, ...]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from histofeat.datasets._audit import DatasetAudit, LeftOut, table_notes
+from histofeat.datasets._audit import DatasetAudit, LeftOut, facts_of, table_notes
 from histofeat.datasets._base import PatchDataset, class_names, in_order
 from histofeat.datasets._image_files import (
     IMAGE_SUFFIXES,
@@ -127,8 +127,7 @@ def load_image_folder(
         name = f"{folder.name}, patients unknown" if each_image else folder.name
     if each_image:
         warnings.warn(f"load_image_folder: each image counts as its own patient. {COST_OF_NO_PATIENTS}", stacklevel=2)
-    facts = {"left_out": LeftOut.group(tree.left_out), "failures": tuple(tree.failures), "notes": notes}
-    audit = DatasetAudit.from_frame(frame, target_names, name, **facts)
+    audit = DatasetAudit.from_frame(frame, target_names, name, notes=notes, **facts_of(tree))
     return PatchDataset(frame, target_names, name, folder, audit, (folder / MANIFEST).is_file(), labels_per, rule)
 
 

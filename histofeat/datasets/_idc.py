@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from histofeat.datasets._audit import DatasetAudit, FullSet, LeftOut
+from histofeat.datasets._audit import DatasetAudit, FullSet, LeftOut, facts_of
 from histofeat.datasets._base import PatchDataset
 from histofeat.datasets._image_files import Scan, existing_folder
 from histofeat.datasets._patients import PatientRule
@@ -116,11 +116,9 @@ def load_idc(
         target_names,
         name,
         nominal_size=_NOMINAL_SIZE,
-        duplicates=scan.duplicates,
-        left_out=LeftOut.group(scan.left_out),
-        failures=tuple(scan.failures),
         full_set=None if synthetic else FULL_SET,
         notes=notes,
+        **facts_of(scan),
     )
     return PatchDataset(frame, target_names, name, Path(scan.root), audit, synthetic, patient_rule=_PATIENT_RULE)
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from histofeat.datasets._audit import DatasetAudit, FullSet, LeftOut
+from histofeat.datasets._audit import DatasetAudit, FullSet, facts_of
 from histofeat.datasets._base import PatchDataset
 from histofeat.datasets._image_files import Scan, existing_folder, same_content
 from histofeat.datasets._patients import PatientRule
@@ -146,9 +146,7 @@ def load_breakhis(
         target_names,
         name,
         nominal_size=None if synthetic else _NOMINAL_SIZE,
-        duplicates=scan.duplicates,
-        left_out=LeftOut.group(scan.left_out),
-        failures=tuple(scan.failures),
+        **facts_of(scan),
         full_set=None if synthetic else full_set(magnification, target),
         two_labels={slide: tuple(word(SUBTYPES[kind].word) for kind in found) for slide, found in two_labels.items()},
         duplicates_rule=duplicates,
