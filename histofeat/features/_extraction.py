@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -16,7 +16,7 @@ import numpy as np
 
 from histofeat.datasets import Ledger
 from histofeat.features._batch import PatchBatch
-from histofeat.features._feature_store import StoreLike, as_store
+from histofeat.features._feature_store import StoreLike, as_store, session_of_a_run
 from histofeat.features._store_session import Session, content_key, extractor_name
 from histofeat.images import Images, as_images, run_ahead
 
@@ -164,7 +164,7 @@ def extract(
     """
     started = time.perf_counter()
     images, store = as_images(X), as_store(store)
-    with store.session() if store is not None else nullcontext() as session:
+    with session_of_a_run(store) as session:
         job = _Job(tuple(families), images, session)
         chunks = [range(at, min(at + job.chunk, len(images))) for at in range(0, len(images), job.chunk)]
         with closing(run_ahead(job.run, chunks, n_jobs=n_jobs)) as done:

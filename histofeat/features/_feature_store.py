@@ -1,11 +1,56 @@
 """`FeatureStore`: features on disk, one row per image content and extractor, safe against kills and second writers."""
 
-from contextlib import AbstractContextManager
+import functools
+import os
+import sqlite3
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
 
-from histofeat.features._store_session import Session, open_session
+from histofeat.features import _store_session
+from histofeat.features._store_session import IMAGE_BITS, Session, check_not_inherited, in_words, sealed
+
+#: Written into the header of the file, so that no other program's database is mistaken for a store.
+_APPLICATION = int.from_bytes(b"hfst")
+
+
+#: Raised with every change of what the file holds. Rows of layout 1 had no checksum.
+_LAYOUT = 2
+
+
+_SCHEMA = f"""
+CREATE TABLE IF NOT EXISTS extractors (
+    id INTEGER PRIMARY KEY, fingerprint TEXT NOT NULL UNIQUE, family TEXT NOT NULL, description TEXT NOT NULL,
+    n_features INTEGER NOT NULL, computed INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS images (id INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE);
+CREATE TABLE IF NOT EXISTS features (id INTEGER PRIMARY KEY, row BLOB NOT NULL);
+PRAGMA application_id = {_APPLICATION};
+PRAGMA user_version = {_LAYOUT};
+"""
+
+
+# Only rows of the length that they had before; a row that has its checksum already stays as it is.
+_SEAL_ALL = f"""
+UPDATE features SET row = sealed(
+    (SELECT fingerprint FROM extractors WHERE id = features.id >> {IMAGE_BITS}),
+    (SELECT hash FROM images WHERE id = features.id & {(1 << IMAGE_BITS) - 1}),
+    row
+) WHERE typeof(row) = 'blob'
+    AND length(row) = (SELECT 4 * n_features FROM extractors WHERE id = features.id >> {IMAGE_BITS})
+"""
+
+
+#: Reading takes the same time at any size of page and with mapped memory; three embeddings fill one of this size.
+_PAGE_BYTES = 1 << 14
+
+
+#: The log is copied into the file when it has grown to this: rarely, because pages of the index are in it many times.
+_LOG_BYTES = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -35,7 +80,7 @@ class StoredExtractor:
 
     @property
     def n_bytes(self) -> int:
-        """Bytes of the rows."""
+        """Bytes of the values."""
         return 4 * self.n_features * self.n_images
 
 
@@ -55,7 +100,11 @@ class FeatureStore:
     -----
     SQLite in write-ahead mode (https://www.sqlite.org/wal.html): readers and one writer at a time, on a local disk. On
     a network file system its locks may fail; keep the store on the machine that computes. While it is open, two more
-    files with ``-wal`` and ``-shm`` after its name belong to it.
+    files with ``-wal`` and ``-shm`` after its name belong to it. A file that cannot be written is only read.
+
+    Each row ends with a CRC-32 over the image's key, the extractor's fingerprint and the values. A row that does not
+    match it counts as not stored; a warning says how many. A store that fails while it is used (disk full, locked,
+    removed, damaged) is left with one warning, and the images are measured instead.
 
     Processes that start on the same images at the same time may each measure them; one row is kept. Measure once with
     `IDCPipeline.transform_features` before a search in several processes, so that they only read.
@@ -91,7 +140,13 @@ class FeatureStore:
         Raises
         ------
         ValueError
-            If the file is no feature store, is damaged, or cannot be written; also later, while it is open.
+            If the file is no feature store, is damaged, or can neither be read nor made.
+
+        Warns
+        -----
+        RuntimeWarning
+            If it was made by an older version and its layout was raised, if it fails later, or if rows in it do not
+            match their checksums.
         """
         return open_session(self.path)
 
@@ -144,6 +199,145 @@ class FeatureStore:
             return 0
         with self.session() as session:
             return session.purge(known if family is None else [family])
+
+
+#: Files that were open before, each with the process; another attempt belongs to the same work.
+_opened: set[tuple[int, str]] = set()
+
+
+@contextmanager
+def open_session(path: str) -> Iterator[Session]:
+    """Open a feature store, made if it does not exist, and close it at the end; see `FeatureStore.session`."""
+    real_path = os.path.realpath(path)
+    check_not_inherited(real_path)
+    with in_words(path):
+        Path(real_path).parent.mkdir(parents=True, exist_ok=True)
+        connection = _connect(real_path)
+    session = Session(connection, path)
+    try:
+        with in_words(path):
+            _prepare(connection, path)
+            session.begin()
+        _opened.add((os.getpid(), real_path))
+        yield session
+        session.say_damage()
+    finally:
+        session.close()
+
+
+@contextmanager
+def session_of_a_run(store: "FeatureStore | None") -> Iterator[Session | None]:
+    """Open the store of an extraction, if it has one.
+
+    A store that this process has had open and that cannot be opened again is left out with a warning, because work of
+    hours may stand before: only the first opening is refused.
+    """
+    with ExitStack() as stack:
+        session = None
+        if store is not None:
+            try:
+                session = stack.enter_context(store.session())
+            except ValueError as error:
+                if (os.getpid(), os.path.realpath(store.path)) not in _opened:
+                    raise
+                warnings.warn(f"{error} The run goes on without it.", RuntimeWarning, stacklevel=4)
+        yield session
+
+
+def _connect(real_path: str) -> sqlite3.Connection:
+    # Transactions are begun by hand, and threads take turns.
+    options = {"timeout": _store_session.BUSY_TIMEOUT_S, "isolation_level": None, "check_same_thread": False}
+    file = Path(real_path)
+    if not file.is_file() or (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)):
+        return sqlite3.connect(real_path, **options)
+    # To read, SQLite wants to write two files beside it, unless it may take for granted that nobody writes.
+    mode = "mode=ro" if Path(f"{real_path}-wal").exists() else "immutable=1"
+    return sqlite3.connect(f"{file.as_uri()}?{mode}", uri=True, **options)
+
+
+def _prepare(connection: sqlite3.Connection, path: str) -> None:
+    # In this order, what another process makes in between cannot look like a foreign database.
+    (n_tables,) = connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (layout,) = connection.execute("PRAGMA user_version").fetchone()
+    if n_tables and application != _APPLICATION:
+        raise ValueError(
+            f"FeatureStore({path!r}): expected a feature store or no file, got another program's SQLite database of "
+            f"{n_tables} tables and indices. Give another path."
+        )
+    if n_tables and layout not in (1, _LAYOUT):
+        raise ValueError(
+            f"FeatureStore({path!r}): expected layout {_LAYOUT}, got {layout}, of another version of histofeat. "
+            "Give another path, or remove the file: that only costs time."
+        )
+    if not n_tables:
+        _create(connection)
+    elif odd := _schema(connection) ^ _own_schema():
+        kind, name = sorted((kind, name) for kind, name, *_ in odd)[0]
+        raise ValueError(
+            f"FeatureStore({path!r}): expected the tables of a feature store and nothing else, got a {kind} "
+            f"{name!r:.80} that is missing, foreign or of another form. Give another path, or remove the file: that "
+            "only costs time."
+        )
+    # In WAL mode this is safe against a killed process; a power cut may lose the last batches, never more.
+    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_BYTES // _PAGE_BYTES}")
+    if n_tables and layout == 1:
+        _raise_layout(connection, path)
+
+
+def _schema(connection: sqlite3.Connection) -> frozenset[tuple]:
+    """Every table, index, view and trigger with the words that made it, without the statistics of ANALYZE."""
+    found = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master")
+    return frozenset(
+        (str(kind), str(name), str(table), " ".join(str(sql).split()))
+        for kind, name, table, sql in found
+        if not str(name).startswith("sqlite_stat")
+    )
+
+
+@functools.cache
+def _own_schema() -> frozenset[tuple]:
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript(_SCHEMA)
+        return _schema(connection)
+
+
+def _raise_layout(connection: sqlite3.Connection, path: str) -> None:
+    """Give the rows of an older store a checksum of what they hold."""
+
+    def seal(known_by, image, row):
+        # A row of no image stays as it is.
+        return sealed(known_by, image, row) if isinstance(known_by, str) and isinstance(image, bytes) else row
+
+    connection.create_function("sealed", 3, seal)
+    with connection:
+        connection.execute("BEGIN IMMEDIATE")
+        if connection.execute("PRAGMA user_version").fetchone() == (_LAYOUT,):
+            return  # another process was first
+        n_rows = connection.execute(_SEAL_ALL).rowcount
+        connection.execute(f"PRAGMA user_version = {_LAYOUT}")
+    warnings.warn(
+        f"FeatureStore({path!r}): expected layout {_LAYOUT}, got layout 1, which has no checksums. It was raised: its "
+        f"{n_rows:,} rows have a checksum of what they hold now, and older versions of histofeat no longer open it.",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
+    give_up = time.monotonic() + _store_session.BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            break
+        except sqlite3.OperationalError as error:
+            # Of two processes that make the file at once, SQLite refuses one without waiting.
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
+                raise
+            time.sleep(0.005)
+    connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
 
 
 #: What is accepted as a store.

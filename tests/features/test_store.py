@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from histofeat.features import (
     LBPHistogram,
     PatchUnion,
     Runtime,
+    _feature_store,
+    _store_session,
     content_key,
     extract,
     extractor_name,
@@ -368,7 +371,8 @@ def test_rows_of_a_wrong_length_or_kind_are_measured_again(store, images):
     sql(store.path, f"UPDATE features SET row = x'00' WHERE id = {first}")
     sql(store.path, f"UPDATE features SET row = ? WHERE id = {first} + 1", ("x" * 720,))
     sql(store.path, f"UPDATE features SET row = 12 WHERE id = {first} + 2")
-    found = extract(FAMILIES, images, store=store)
+    with pytest.warns(RuntimeWarning, match="expected rows that match their checksums, got 3 that do not"):
+        found = extract(FAMILIES, images, store=store)
     assert dict(found.computed) == {"color": 3, "lbp": 0}
     assert_same(found, FAMILIES, images)
     assert dict(extract(FAMILIES, images, store=store).computed) == {"color": 0, "lbp": 0}
@@ -594,7 +598,7 @@ def test_the_database_of_another_program_is_left_alone(tmp_path):
 def test_another_layout_is_refused(store, images):
     extract(FAMILIES, images[:2], store=store)
     sql(store.path, "PRAGMA user_version = 7")
-    with pytest.raises(ValueError, match=r"expected layout 1, got 7, .*remove the file: that only costs time"):
+    with pytest.raises(ValueError, match=r"expected layout 2, got 7, .*remove the file: that only costs time"):
         store.entries()
 
 
@@ -626,47 +630,238 @@ def test_a_file_system_that_nobody_can_write(images):
         extract(FAMILIES, images, store="/proc/histofeat/features.sqlite")
 
 
-def test_damaged_pages_are_one_sentence_in_the_middle_of_a_run(store, images):
+def in_a_new_process(monkeypatch):
+    """Forget that this process had stores open: the first opening is refused where a later one is only warned of."""
+    monkeypatch.setattr("histofeat.features._feature_store._opened", set())
+
+
+def test_damaged_pages_in_the_middle_of_a_run_cost_time_and_one_warning(store, images):
     families = [*FAMILIES, HaralickTexture()]
     extract(families, images, store=store)
     whole = Path(store.path).read_bytes()
     page = 1 << 14
     assert len(whole) > 10 * page
-    Path(store.path).write_bytes(whole[:page] + b"\xff" * (len(whole) - page))
-    with pytest.raises(ValueError, match=rf"features.sqlite'\): .*got: database disk image is malformed.*{COSTS_TIME}"):
-        extract(families, images, store=store, n_jobs=2)
-    with pytest.raises(ValueError, match="malformed"):
-        store.summary()
+    Path(store.path).write_bytes(whole[: 4 * page] + b"\xff" * (len(whole) - 4 * page))
+    with pytest.warns(RuntimeWarning, match=rf"malformed.*{COSTS_TIME}. The run goes on without reading") as said:
+        found = extract(families, images, store=store, n_jobs=2)
+    assert len(said) == 1
+    assert_same(found, families, images)
     for ending in ("", "-wal", "-shm"):
         Path(store.path + ending).unlink(missing_ok=True)
     assert dict(extract(families, images, store=store).computed) == {"color": 200, "lbp": 200, "haralick": 200}
 
 
-def test_a_store_cut_short_is_one_sentence(store, images):
+def test_a_damaged_store_is_one_sentence_before_the_first_image(store, images, monkeypatch):
     extract(FAMILIES, images, store=store)
     whole = Path(store.path).read_bytes()
-    Path(store.path).write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match=COSTS_TIME):
-        extract(FAMILIES, images, store=store)
+    for damaged in (whole[: 1 << 14] + b"\xff" * (len(whole) - (1 << 14)), whole[: len(whole) // 2]):
+        in_a_new_process(monkeypatch)
+        Path(store.path).write_bytes(damaged)
+        with pytest.raises(ValueError, match=rf"features.sqlite'\): .*got: database disk image is malfo.*{COSTS_TIME}"):
+            extract(FAMILIES, images, store=store, n_jobs=2)
+        with pytest.raises(ValueError, match="malformed"):
+            store.summary()
 
 
-def test_a_writer_that_hangs_is_not_waited_for_for_ever(store, images, monkeypatch):
+def test_a_store_that_was_open_before_and_is_refused_now_does_not_end_the_work(store, images):
     extract(FAMILIES, images[:2], store=store)
-    monkeypatch.setattr("histofeat.features._store_session._BUSY_TIMEOUT_S", 0.1)
+    Path(store.path).write_bytes(b"x" * 5000)
+    with pytest.warns(RuntimeWarning, match=r"file is not a database.* The run goes on without it\.$") as said:
+        found = extract(FAMILIES, images, store=store)
+    assert len(said) == 1
+    assert_same(found, FAMILIES, images)
+    with pytest.raises(ValueError, match="file is not a database"):
+        store.entries()
+
+
+def test_a_writer_that_hangs_is_waited_for_once(store, images, monkeypatch):
+    extract(FAMILIES, images[:20], store=store)
+    monkeypatch.setattr("histofeat.features._store_session.BUSY_TIMEOUT_S", 0.2)
     with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         assert dict(extract(FAMILIES, images[:2], store=store).computed) == {"color": 0, "lbp": 0}
-        with pytest.raises(ValueError, match="got: database is locked"):
-            extract(FAMILIES, images, store=store)
+        started = time.monotonic()
+        with pytest.warns(RuntimeWarning, match=r"database is locked.*Another process holds it: wait for it") as said:
+            found = extract(FAMILIES, np.concatenate([images[20:], images[:20]]), store=store, n_jobs=3)
+        assert time.monotonic() - started < 3
+    assert len(said) == 1
+    # What is stored is read on.
+    assert dict(found.computed) == {"color": 180, "lbp": 180}
 
 
 def test_a_maker_that_hangs_is_not_waited_for_for_ever(store, monkeypatch):
-    monkeypatch.setattr("histofeat.features._store_session._BUSY_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("histofeat.features._store_session.BUSY_TIMEOUT_S", 0.1)
     Path(store.path).parent.mkdir()
     with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(ValueError, match="got: database is locked"), store.session():
+        with pytest.raises(ValueError, match=r"got: database is locked.*Another process holds it"), store.session():
             pass
+
+
+def test_a_lock_is_waited_for_for_seconds():
+    assert 5 <= _store_session.BUSY_TIMEOUT_S <= 15
+
+
+class _Failing:
+    """A connection that fails after some batches as a disk does."""
+
+    def __init__(self, connection, fails_on, n_good, code):
+        self._connection, self._fails_on, self._left, self._code = connection, fails_on, n_good, code
+
+    def __getattr__(self, name):
+        return getattr(self._connection, name)
+
+    def __enter__(self):
+        return self._connection.__enter__()
+
+    def __exit__(self, *error):
+        return self._connection.__exit__(*error)
+
+    def execute(self, statement, *arguments):
+        if statement.lstrip().startswith(self._fails_on):
+            self._left -= 1
+            if self._left < 0:
+                error = sqlite3.OperationalError("disk I/O error")
+                error.sqlite_errorcode = self._code
+                raise error
+        return self._connection.execute(statement, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("statement", "code", "says", "n_kept"),
+    [
+        ("BEGIN", sqlite3.SQLITE_FULL, "Make room on the disk.*without writing to it", 128),
+        ("BEGIN", sqlite3.SQLITE_READONLY, "Use it where it can be written.*without writing to it", 128),
+        ("UPDATE", sqlite3.SQLITE_IOERR_WRITE, "which only costs the time.*without writing to it", 64),
+        ("SELECT hash", sqlite3.SQLITE_IOERR_READ, "which only costs the time.*without reading or writing it", 64),
+    ],
+)
+def test_a_store_that_fails_in_mid_run_is_left_with_one_warning(
+    store, images, monkeypatch, statement, code, says, n_kept
+):
+    usual = _feature_store._connect
+    with monkeypatch.context() as broken:
+        broken.setattr(
+            "histofeat.features._feature_store._connect", lambda path: _Failing(usual(path), statement, 2, code)
+        )
+        with pytest.warns(RuntimeWarning, match=says) as said:
+            found = extract(FAMILIES, images, store=store)
+    assert len(said) == 1
+    assert_same(found, FAMILIES, images)
+    assert {entry.n_images for entry in store.entries()} == {n_kept}
+    assert dict(extract(FAMILIES, images, store=store).computed) == dict.fromkeys(("color", "lbp"), 200 - n_kept)
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_store_that_is_removed_in_mid_run(store, images, replaced):
+    def remove(done, total):
+        Path(store.path).unlink(missing_ok=True)
+        if replaced:
+            Path(store.path).write_bytes(b"something else")
+
+    with pytest.warns(RuntimeWarning, match=r"another file has taken|No such file.* goes on without writing") as said:
+        found = extract(FAMILIES, images, store=store, progress=remove)
+    assert len(said) == 1
+    assert_same(found, FAMILIES, images)
+    assert not replaced or Path(store.path).read_bytes() == b"something else"
+
+
+def test_a_store_that_cannot_be_written_is_read(store, images, monkeypatch):
+    """The mode of a file does not bind the superuser, hence the answer of `os.access` too."""
+    extract(FAMILIES, images[:50], store=store)
+    folder = Path(store.path).parent
+    monkeypatch.setattr("os.access", lambda place, mode: False)
+    Path(store.path).chmod(0o400)
+    folder.chmod(0o500)
+    try:
+        assert counts(store) == {"color": (50, 50), "lbp": (50, 50)}
+        assert "2 extractors" in store.summary()
+        with pytest.warns(RuntimeWarning, match=r"readonly database.*Use it where it can be written") as said:
+            found = extract(FAMILIES, images[::-1], store=store)
+        assert len(said) == 1
+        assert dict(found.computed) == {"color": 150, "lbp": 150}
+        assert_same(found, FAMILIES, images[::-1])
+        with pytest.raises(ValueError, match="readonly database"):
+            store.purge()
+        assert [file.name for file in folder.iterdir()] == ["features.sqlite"]
+    finally:
+        folder.chmod(0o700)
+
+
+# --- damage ----------------------------------------------------------------------------------------------------------
+
+
+def as_layout_1(path):
+    """Make of a store what the version before checksums wrote."""
+    sql(path, "UPDATE features SET row = substr(row, 1, length(row) - 4)")
+    sql(path, "PRAGMA user_version = 1")
+
+
+def test_an_older_store_gets_its_checksums_once(store, images):
+    extract(FAMILIES, images, store=store)
+    sealed = sql(store.path, "SELECT id, row FROM features ORDER BY id")
+    as_layout_1(store.path)
+    sql(store.path, "INSERT INTO features VALUES (1 << 50, x'00112233')")
+    with pytest.warns(RuntimeWarning, match=r"layout 1, .* 400 rows have a checksum of what they hold now") as said:
+        again = extract(FAMILIES, images, store=store)
+    assert len(said) == 1
+    assert dict(again.computed) == {"color": 0, "lbp": 0}
+    assert_same(again, FAMILIES, images)
+    assert sql(store.path, "SELECT id, row FROM features ORDER BY id") == [*sealed, (1 << 50, b"\0\x11\x22\x33")]
+    assert sql(store.path, "PRAGMA user_version") == [(2,)]
+    assert dict(extract(FAMILIES, images, store=store).computed) == {"color": 0, "lbp": 0}
+
+
+def test_an_older_store_is_raised_by_one_process_only(store, images, monkeypatch):
+    """The second one finds it done when it has the lock."""
+    extract(FAMILIES, images, store=store)
+    with closing(sqlite3.connect(store.path, isolation_level=None)) as connection:
+        _feature_store._raise_layout(connection, store.path)
+    assert dict(extract(FAMILIES, images, store=store).computed) == {"color": 0, "lbp": 0}
+
+
+def test_an_older_store_that_cannot_be_written_is_refused(store, images, monkeypatch):
+    extract(FAMILIES, images[:2], store=store)
+    as_layout_1(store.path)
+    in_a_new_process(monkeypatch)
+    monkeypatch.setattr("os.access", lambda place, mode: False)
+    with pytest.raises(ValueError, match=r"readonly database.*Use it where it can be written"):
+        extract(FAMILIES, images, store=store)
+
+
+@pytest.mark.parametrize(
+    ("statements", "named"),
+    [
+        (["DROP TABLE features", "CREATE TABLE features (id INTEGER PRIMARY KEY, row TEXT)"], "table 'features'"),
+        (["DROP TABLE features"], "table 'features'"),
+        (["ALTER TABLE features ADD COLUMN more"], "table 'features'"),
+        (
+            [
+                "ALTER TABLE features RENAME TO kept",
+                "CREATE VIEW features AS SELECT id, zeroblob(724) AS row FROM kept",
+            ],
+            "features'",
+        ),
+        (["CREATE TRIGGER t AFTER INSERT ON features BEGIN DELETE FROM images; END"], "trigger 't'"),
+        (["CREATE VIEW other AS SELECT * FROM images"], "view 'other'"),
+        (["CREATE INDEX more ON features (row)"], "index 'more'"),
+    ],
+)
+def test_only_tables_of_our_own_are_a_store(store, images, monkeypatch, statements, named):
+    extract(FAMILIES, images[:3], store=store)
+    for statement in statements:
+        sql(store.path, statement)
+    in_a_new_process(monkeypatch)
+    before = Path(store.path).read_bytes()
+    with pytest.raises(ValueError, match=rf"expected the tables of a feature store and nothing else, got a .*{named}"):
+        extract(FAMILIES, images, store=store)
+    assert Path(store.path).read_bytes() == before
+
+
+def test_the_statistics_of_sqlite_are_no_foreign_table(store, images):
+    extract(FAMILIES, images[:3], store=store)
+    sql(store.path, "ANALYZE")
+    assert dict(extract(FAMILIES, images[:3], store=store).computed) == {"color": 0, "lbp": 0}
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no list of open files")
