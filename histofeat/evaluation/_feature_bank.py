@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import contextmanager
 from typing import Any, Self
 
+import joblib
 import numpy as np
 from sklearn.base import clone
 
@@ -39,7 +40,7 @@ class FeatureBank:
 
     def __init__(self, plans: Sequence[Plan], run: Run, *, fingerprints: bool = False):
         self._plans, self._run, self._plain = plans, run, as_images(run.dataset.X)
-        self._by_fold, self._normalized, self._n_read = {}, {}, 0
+        self._by_fold, self._normalized, self._hashes, self._n_read = {}, {}, {}, 0
         plain = {"fingerprints": ImageFingerprint()} if fingerprints else {}
         for plan in plans:
             if plan.reason is None and plan.normalizer is None:
@@ -117,6 +118,18 @@ class FeatureBank:
         if plan.takes_pixels:
             return self._images(plan, fold).take(index)
         return np.hstack([self._matrix(plan, fold, key)[index] for key in plan.by_key])
+
+    def hashes(self, plan: Plan, fold: int) -> list[Any]:
+        """Hashes of what `rows` gives a plan in one fold: of the features, or of the pixels and their normaliser."""
+        if plan.takes_pixels:
+            return [plan.normalizer_key, self._hash(self.prints)]
+        return [self._hash(self._matrix(plan, fold, key)) for key in plan.by_key]
+
+    def _hash(self, matrix):
+        # A matrix lives as long as the bank.
+        if id(matrix) not in self._hashes:
+            self._hashes[id(matrix)] = joblib.hash(matrix)
+        return self._hashes[id(matrix)]
 
     def width(self, plan: Plan) -> int:
         """Columns of a plan; 0 where its head takes the patches themselves."""

@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -41,6 +43,10 @@ class Runtime:
         Called as ``progress(stage, done, total)`` with the name of a stage, such as "extract".
     ledger : path or Ledger, optional
         Where looks at registered test patients are written down; see `histofeat.datasets.Ledger`.
+    fits : path or False, optional
+        The folder where `evaluate` keeps finished fits, so that a run that was ended goes on where it was; by default
+        ``<store>.fits`` beside the store, and none without a store. False keeps none. A fit is taken up only where
+        data, features, folds, parameters, seeds, code and versions are the same. Remove the folder to free the disk.
 
     Raises
     ------
@@ -54,17 +60,22 @@ class Runtime:
     >>> calls
     [('fit', 1, 3)]
     >>> Runtime.of(None)
-    Runtime(n_jobs=None, store=None, progress=None, ledger=None)
+    Runtime(n_jobs=None, store=None, progress=None, ledger=None, fits=None)
     """
 
     n_jobs: int | None = None
     store: StoreLike | None = None
     progress: Callable[[str, int, int], None] | None = None
     ledger: Any = None
+    fits: Any = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "store", as_store(self.store))
         object.__setattr__(self, "ledger", Ledger.of(self.ledger))
+        beside = Path(f"{self.store.path}.fits") if self.fits is None and self.store is not None else self.fits
+        if beside not in (None, False) and not isinstance(beside, str | PathLike):
+            raise ValueError(f"Runtime.fits: expected a folder, False or None, got {beside!r:.80}. Pass a path.")
+        object.__setattr__(self, "fits", beside if beside in (None, False) else Path(beside))
         if self.progress is not None and not callable(self.progress):
             raise ValueError(
                 f"Runtime.progress: expected a callable or None, got {self.progress!r:.80}. "

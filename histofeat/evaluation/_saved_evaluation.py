@@ -1,0 +1,296 @@
+"""Keep evaluations and finished fits on disk without pickle: records as JSON, arrays beside it, in one archive.
+
+An archive holds ``record.json`` and arrays as ``0.npy``, ``1.npy`` and so on, none of them compressed, each with the
+checksum of the archive. A value of JSON stands for itself; everything else is a mapping with one key, its kind.
+"""
+
+import hashlib
+import io
+import json
+import math
+import os
+import pickle
+import sys
+import warnings
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import fields
+from functools import cache
+from importlib import metadata
+from pathlib import Path, PurePath
+from typing import Any
+
+import joblib
+import numpy as np
+import pandas as pd
+
+import histofeat
+from histofeat.datasets import (
+    BreakHisAudit,
+    DatasetAudit,
+    FullSet,
+    LeftOut as FilesLeftOut,
+    PatchDataset,
+    PatientRule,
+    write_whole,
+)
+from histofeat.evaluation._plans import walk
+from histofeat.evaluation._results import Evaluation, LeftOut, ModelResult, NotRun
+from histofeat.evaluation.audit._findings import AuditReport, Finding
+from histofeat.metrics import Bootstrap, Score
+
+#: Version of the format. Raise it when an older histofeat could misread a newer file.
+_VERSION = 1
+_RECORD = "record.json"
+#: The only classes that a file can name. Names are part of the format, wherever a class moves to.
+_CLASSES = {kind.__name__: kind for kind in (Evaluation, ModelResult, NotRun, LeftOut, AuditReport, Finding, Score)}
+_CLASSES |= {kind.__name__: kind for kind in (Bootstrap, PatchDataset, PatientRule, DatasetAudit, BreakHisAudit)}
+_CLASSES |= {"FullSet": FullSet, "FilesLeftOut": FilesLeftOut}
+_NAMES = {kind: name for name, kind in _CLASSES.items()}
+#: What reading a file raises that is damaged, or was made to do harm.
+_DAMAGED = (OSError, EOFError, zipfile.BadZipFile, LookupError, TypeError, ValueError, AttributeError)
+_DAMAGED += (RuntimeError, MemoryError, OverflowError, zlib.error)
+#: Packages that fits stand on: as they are imported, and as they are installed. Of other modules the code is read.
+_IMPORTED = {"histofeat", "numpy", "scipy", "sklearn", "xgboost", "keras", "tensorflow", "torch"}
+_INSTALLED = ("numpy", "scipy", "scikit-learn", "xgboost", "xgboost-cpu", "keras", "tensorflow", "torch")
+
+
+def save_evaluation(evaluation: Evaluation, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+    """Write an evaluation as one file, from which `write_report` can be called later, on another machine too.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+        As `evaluate` returns it.
+    path : path
+        The file, by custom ``*.evaluation``; its folder is made. It names every image and patient.
+    overwrite : bool, default=False
+        Whether to replace a file that exists.
+
+    Returns
+    -------
+    path : Path
+
+    Raises
+    ------
+    FileExistsError
+        If the file exists, without `overwrite`.
+    OSError
+        If it cannot be written; nothing half-written is left.
+
+    Notes
+    -----
+    Intervals are kept as resamples. What an `Evaluation` computes on first use (``calibration``, ``comparison``,
+    ``details`` and others) is computed again from the probabilities and seeds, to the same numbers.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from histofeat import IDCPipeline, make_cohort
+    >>> from histofeat.evaluation import evaluate
+    >>> from histofeat.model_selection import PatientKFold
+    >>> cohort = make_cohort(n_patients=8, patches_per_patient=8)
+    >>> folds = {"cv": PatientKFold(2), "inner_cv": PatientKFold(2), "n_resamples": 50}
+    >>> evaluation = evaluate(cohort, IDCPipeline(features="color", head="logistic"), **folds)
+    >>> path = save_evaluation(evaluation, Path(tempfile.mkdtemp()) / "mine.evaluation")
+    >>> load_evaluation(path).models[0].scores == evaluation.models[0].scores
+    True
+    """
+    _write(Path(path), "evaluation", evaluation, overwrite=overwrite, other=str)
+    return Path(path)
+
+
+def load_evaluation(path: str | os.PathLike[str]) -> Evaluation:
+    """Read an evaluation that `save_evaluation` wrote; no code in the file is run.
+
+    Parameters
+    ----------
+    path : path
+
+    Returns
+    -------
+    evaluation : Evaluation
+        Equal in everything that a report shows. Its images stay where they were.
+
+    Raises
+    ------
+    ValueError
+        If there is no such file, it is no evaluation, is damaged, or was written by a histofeat with other fields.
+    """
+    return _read(Path(path), "evaluation")
+
+
+def _write(path: Path, kind: str, value: Any, *, overwrite: bool, other: Callable | None = None) -> None:
+    arrays: list[np.ndarray] = []
+    record = {"format": f"histofeat {kind}", "format_version": _VERSION, "histofeat": histofeat.__version__}
+    text = json.dumps({**record, "value": _pack(value, arrays, other)}, allow_nan=False)
+    with write_whole(path, overwrite=overwrite, parents=True) as part, zipfile.ZipFile(part, "w") as archive:
+        archive.writestr(_RECORD, text)
+        for number, array in enumerate(arrays):
+            with archive.open(f"{number}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, array, allow_pickle=False)
+
+
+def _read(path: Path, kind: str) -> Any:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            # Without compression no file takes more memory than it is long.
+            if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
+                raise ValueError("members that are larger than the file")
+            record = json.loads(archive.read(_RECORD))
+            found = record["format"], record["format_version"]
+            if found != (f"histofeat {kind}", _VERSION):
+                raise ValueError(f"{found[0]!r:.40} in format {found[1]!r:.20} of {record.get('histofeat')!r:.20}")
+            return _unpack(record["value"], lambda number: _array(archive.read(f"{int(number)}.npy")))
+    except _DAMAGED as error:
+        raise ValueError(
+            f"{path}: expected a whole {kind} of format {_VERSION}, got: {error!s:.200}. Copy the file again, use the "
+            "histofeat that wrote it, or evaluate again."
+        ) from error
+
+
+def _array(content: bytes) -> np.ndarray:
+    return np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
+
+
+def _pack(value: Any, arrays: list, other: Callable | None) -> Any:
+    """Give a value as JSON; arrays of numbers are appended to `arrays`. `other` turns what has no form into JSON."""
+
+    def pack(items):
+        return [_pack(item, arrays, other) for item in items]
+
+    value = value.item() if isinstance(value, np.generic) else value
+    if value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    if value is pd.NA or isinstance(value, float):
+        return {"number": str(value)}
+    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+        arrays.append(value)
+        return {"array": len(arrays) - 1}
+    if isinstance(value, list | tuple | np.ndarray):
+        kinds = {"list": list, "tuple": tuple, "ndarray": np.ndarray}
+        return {next(name for name, kind in kinds.items() if isinstance(value, kind)): pack(value)}
+    if isinstance(value, Mapping):
+        return {"dict": [pack(pair) for pair in value.items()]}
+    if isinstance(value, PurePath):
+        return {"path": str(value)}
+    if isinstance(value, pd.DataFrame):
+        return {"frame": [pack((name, *_column(value[name]))) for name in value]}
+    if type(value) in _NAMES:
+        return {_NAMES[type(value)]: {field.name: pack([getattr(value, field.name)])[0] for field in fields(value)}}
+    if other is None:
+        raise TypeError(f"{type(value).__name__} has no form on disk")
+    return other(value)
+
+
+def _column(column: pd.Series) -> tuple[str, Any]:
+    """Give the type and the values of a column; text is an object, since its type is another in each pandas."""
+    if isinstance(column.dtype, np.dtype) and column.dtype.kind in "biuf":
+        return str(column.dtype), column.to_numpy()
+    return "object" if isinstance(column.dtype, pd.StringDtype) else str(column.dtype), column.astype(object).tolist()
+
+
+def _unpack(value: Any, array: Callable[[int], np.ndarray]) -> Any:
+    """Give back what `_pack` was given; `array` reads one by its number."""
+
+    def unpack(items):
+        return [_unpack(item, array) for item in items]
+
+    if not isinstance(value, dict):
+        return value
+    ((kind, inner),) = value.items()
+    if kind in _CLASSES:
+        unknown = set(inner) - {field.name for field in fields(_CLASSES[kind])}
+        if unknown:
+            raise ValueError(f"a field {min(unknown)!r} of {kind} that is not known here")
+        return _CLASSES[kind](**dict(zip(inner, unpack(inner.values()), strict=True)))
+    makers = {
+        "array": array,
+        "number": lambda text: pd.NA if text == "<NA>" else float(text),
+        "list": unpack,
+        "tuple": lambda items: tuple(unpack(items)),
+        "ndarray": lambda items: np.array(unpack(items), dtype=object),
+        "dict": lambda pairs: dict(map(unpack, pairs)),
+        "path": Path,
+        "frame": lambda columns: pd.DataFrame({n: pd.Series(v, dtype=d) for n, d, v in map(unpack, columns)}),
+    }
+    return makers[kind](inner)
+
+
+def fit_file(plan: Any, fold: int, bank: Any, run: Any) -> Path | None:
+    """Give the file of a fit, named by a hash of all that its result depends on.
+
+    Parameters
+    ----------
+    plan : Plan
+    fold : int
+    bank : FeatureBank
+        What heads are fitted on.
+    run : Run
+        ``run.runtime.fits`` is the folder.
+
+    Returns
+    -------
+    file : Path or None
+        None without a folder, and where the head has no lasting form: code without a file, or a lambda.
+    """
+    if not run.runtime.fits:
+        return None
+    train, test = run.splits[fold]
+    try:
+        head = plan.head, plan.head_name, run.search, str(run.threshold), _library(), _sources(plan.head)
+        rows = train, test, list(run.inner[fold].split(train)), run.y, run.patients.astype(str)
+        key = joblib.hash((head, rows, len(run.dataset.target_names), bank.hashes(plan, fold)))
+    except (AttributeError, TypeError, LookupError, OSError, pickle.PicklingError):
+        return None
+    return run.runtime.fits / f"{key}.fit"
+
+
+def read_fit(file: Path | None) -> dict[str, Any] | None:
+    """Give what `write_fit` wrote; None where there is nothing, or nothing whole of this name."""
+    if file is None or not file.is_file():
+        return None
+    try:
+        name, fit = _read(file, "fit")
+    except (ValueError, TypeError):
+        return None
+    return fit if name == file.stem else None
+
+
+def write_fit(file: Path | None, fit: Mapping[str, Any]) -> None:
+    """Keep a finished fit; a disk that is full or read-only is a warning, and the run goes on."""
+    try:
+        if file is not None:
+            _write(file, "fit", (file.stem, fit), overwrite=True)
+    except TypeError:  # a chosen parameter without a form on disk
+        return
+    except OSError as error:
+        warnings.warn(
+            f"Runtime.fits: expected to write to {str(file.parent)!r}, got: {error.strerror}. These fits are not kept, "
+            "and the run goes on.",
+            stacklevel=2,
+        )
+
+
+@cache
+def _library() -> str:
+    """Hash the code of this package, with the versions of those that numbers depend on."""
+    digest = hashlib.blake2b(digest_size=16)
+    for file in sorted(Path(histofeat.__file__).parent.rglob("*.py")):
+        digest.update(file.read_bytes())
+    versions = [histofeat.__version__, digest.hexdigest()]
+    for name in _INSTALLED:
+        with suppress(metadata.PackageNotFoundError):
+            versions.append(f"{name} {metadata.version(name)}")
+    return " ".join(versions)
+
+
+def _sources(head: Any) -> list[bytes]:
+    """Give the code of classes and functions in a head that are not of a known package; an error without a file."""
+    parts = [part for _, part in walk(head, "")]
+    named = [*parts, *(kind for part in parts for kind in type(part).__mro__)]
+    modules = {name for each in named if isinstance(name := getattr(each, "__module__", None), str)}
+    own = sorted(name for name in modules if name.partition(".")[0] not in _IMPORTED | sys.stdlib_module_names)
+    return [Path(sys.modules[name].__file__).read_bytes() for name in own]
