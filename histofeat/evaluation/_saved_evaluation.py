@@ -95,7 +95,7 @@ def save_evaluation(evaluation: Evaluation, path: str | os.PathLike[str], *, ove
     >>> folds = {"cv": PatientKFold(2), "inner_cv": PatientKFold(2), "n_resamples": 50}
     >>> evaluation = evaluate(cohort, IDCPipeline(features="color", head="logistic"), **folds)
     >>> path = save_evaluation(evaluation, Path(tempfile.mkdtemp()) / "mine.evaluation")
-    >>> load_evaluation(path).models[0].scores == evaluation.models[0].scores
+    >>> load_evaluation(path).models[0].thresholds == evaluation.models[0].thresholds
     True
     """
     _write(Path(path), "evaluation", evaluation, overwrite=overwrite, other=str)
