@@ -24,6 +24,12 @@ _Patients = option(
     "patient, its folder, its TCGA barcode; image where patients are unknown.",
 )
 _Duplicates = option(str | None, "NAME", "BreakHis: what to do with copies under two names: refuse, drop or published.")
+_OnError = option(
+    str | None,
+    "NAME",
+    "Images that cannot be read: skip: go on without them; raise: stop.  [default: skip those without a sound header, "
+    "stop at others]",
+)
 _Folds = Annotated[int, typer.Option(metavar="N", min=2, help="Folds of patients for the estimate.")]
 _NoEstimate = Annotated[bool, typer.Option("--no-estimate", help="Only fit; make no estimate on unseen patients.")]
 
@@ -39,6 +45,8 @@ def train(
     magnification: option(int | None, "N", "BreakHis: 40, 100, 200 or 400.") = None,
     duplicates: _Duplicates = None,
     patients: _Patients = None,
+    path_prefix: option(list[str] | None, "OLD=NEW", "CSV: paths that begin with OLD begin with NEW here.") = None,
+    on_error: _OnError = None,
     only: option(Path | None, "FILE", "Learn from these patients only, one id a line.") = None,
     class_weight: option(str | None, "balanced", "Give rare classes more weight.") = None,
     epochs: option(int | None, "N", "Of a network.") = None,
@@ -66,14 +74,21 @@ def train(
     settings = {"epochs": epochs, "class_weight": class_weight, "normalizer": normalizer, "n_jobs": n_jobs}
     settings["progress"] = lambda done, total, values: progress.say(_epoch(done, total, values))
     pipeline = make_pipeline(families, head, random_state=seed, **settings)
-    of_breakhis = {"target": target, "magnification": magnification, "duplicates": duplicates}
-    dataset = training_part(open_dataset(data, format, patients=patients, **of_breakhis), only=only)
+    reading = {"target": target, "magnification": magnification, "duplicates": duplicates, "on_error": on_error}
+    reading["prefixes"] = dict(map(_prefix, path_prefix)) if path_prefix else None
+    dataset = training_part(open_dataset(data, format, patients=patients, **reading), only=only)
     progress.say(dataset.audit.summary())
     n_folds = None if no_estimate else folds
     runtime = Runtime(progress=progress, ledger=ledger and Ledger(ledger, f"histofeat train {data.name}"))
     model = train_model(dataset, pipeline, folds=n_folds, random_state=seed, runtime=runtime)
     save_model(model, output, overwrite=overwrite)
     _show(model, output)
+
+
+def _prefix(text: str) -> list[str]:
+    if not all(text.partition("=")[::2]):
+        raise ValueError(rf"--path-prefix: expected OLD=NEW, got {text!r}. Write D:\scans=/mnt/scans.")
+    return text.split("=", 1)
 
 
 def _epoch(done: int, total: int, values) -> str:

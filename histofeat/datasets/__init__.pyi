@@ -1,7 +1,7 @@
 from ._audit import DatasetAudit as DatasetAudit, FullSet as FullSet, LeftOut as LeftOut
 from ._base import PatchDataset as PatchDataset
 from ._class_folders import load_image_folder as load_image_folder
-from ._csv_rows import CsvRows as CsvRows, read_csv_rows as read_csv_rows
+from ._csv_rows import CsvRows as CsvRows, parse_decimal as parse_decimal, read_csv_rows as read_csv_rows
 from ._idc import load_idc as load_idc, parse_name as parse_name
 from ._image_files import image_size as image_size
 from ._looks import (

@@ -1,21 +1,34 @@
-"""Read a CSV: check its encoding, delimiter, header and cells, and keep the line number of each row."""
+"""Read a CSV as spreadsheets and R write it: find encoding, delimiter and columns, and keep the line of each row."""
 
 import codecs
 import csv
 import io
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import re
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from histofeat.exceptions import DatasetError, and_more, known_names
+from histofeat.images import open_regular
 from histofeat.model_selection import canonical_patient
 
 _SAVE = "Save it as CSV in UTF-8"
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 #: Columns of file names, in which "NA" is a name.
-_PATHS = ("path", "image")
+_PATHS = ("path", "image", "patch")
+_FILE = ("path", "image", "file", "filename", "file_path", "filepath", "image_path", "image_file", "image_name", "img")
+_PATIENT = ("patient", "patient_id", "patientid", "case", "case_id", "caseid", "subject", "subject_id", "subjectid")
+#: Other names for columns, as `_plain` writes them.
+_SYNONYMS = {
+    "path": (*_FILE, "file_name", "patch"),
+    "patch": (*_FILE, "file_name"),
+    "label": ("class", "target", "class_name", "label_name", "category", "diagnosis"),
+    "patient": _PATIENT,
+    "score": ("probability", "prob", "proba", "prediction"),
+}
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 
 
@@ -34,12 +47,18 @@ class CsvRows:
         ``patient`` are in the form of `histofeat.model_selection.canonical_patient`.
     lines : list of int
         Line of the file on which each row begins, from 1.
+    notes : tuple of str
+        What was guessed: an encoding, and columns that were recognised by other names.
+    written : mapping of str to str
+        The name in the file of each column that has another one here.
     """
 
     path: Path
     columns: tuple[str, ...]
     rows: list[dict[str, str]]
     lines: list[int]
+    notes: tuple[str, ...] = ()
+    written: Mapping[str, str] = field(default_factory=dict)
 
     def at(self, row: int) -> str:
         """Where a row stands, for a message."""
@@ -86,25 +105,30 @@ class CsvRows:
         if wrong:
             cell = self.rows[wrong[0]][column]
             got = repr(cell) if cell.strip() else "an empty cell"
+            name = self.written.get(column, column)
             raise DatasetError(
-                f"{self.at(wrong[0])}: expected {expected} in the column {column!r}, got {got}{and_more(len(wrong))}. "
+                f"{self.at(wrong[0])}: expected {expected} in the column {name!r}, got {got}{and_more(len(wrong))}. "
                 f"{remedy}"
             )
         return list(values.values())
 
 
-def read_csv_rows(path: str | os.PathLike[str], required: Sequence[str], *, owner: str) -> CsvRows:
+def read_csv_rows(
+    path: str | os.PathLike[str], required: Sequence[str], *, owner: str, optional: Sequence[str] = ()
+) -> CsvRows:
     """Read a CSV whose header has at least the required columns.
 
     Parameters
     ----------
     path : path
-        The file: UTF-8, with or without a byte-order mark; cells divided by commas, semicolons or tabs; the names of
-        the columns in line 1.
+        The file: text in UTF-8, in UTF-16 with a byte-order mark, or in Windows-1252 (with a warning); cells divided
+        by commas, semicolons or tabs; the names of the columns in line 1.
     required : sequence of str
         Columns that must be there.
     owner : str
         Function and parameter for messages about `path` itself.
+    optional : sequence of str
+        Columns that are recognised by other names, too, where they are there.
 
     Returns
     -------
@@ -114,30 +138,32 @@ def read_csv_rows(path: str | os.PathLike[str], required: Sequence[str], *, owne
     Raises
     ------
     DatasetError
-        When the file is missing, a folder, a spreadsheet, empty or in another encoding; when a column is missing or
-        there twice; when a row has too few or too many cells; when no row follows the header. Each but the first four
-        with a line number.
+        When the file is missing, a folder, a spreadsheet, empty or in another encoding; when a column is missing,
+        there twice, or could be any of several; when a row has too few or too many cells; when no row follows the
+        header. Each but the first four with a line number.
 
     Notes
     -----
-    The delimiter is the first of comma, semicolon and tab by which the header has the required columns. A line
-    ``sep=;`` above the header, and columns without a name, which spreadsheets write, are skipped.
+    The delimiter is that of a line ``sep=;`` above the header, else the first of comma, semicolon and tab by which the
+    header has the required columns. Columns and cells without name or content at the end, which spreadsheets write, and
+    the row names of R are skipped.
+
+    A column is found by its name; else by that name in other capitals, with blanks, dots or dashes for ``_``, or by a
+    synonym ("filename" for ``path``, "class" for ``label``, "case_id" for ``patient``), if there is just one such.
     """
     file = Path(path).expanduser().absolute()
-    text = _text(file, owner)
+    text, notes = table_text(file, owner)
     first, _, below = text.partition("\n")
     skipped = int(first.lower().startswith("sep="))
     text = below if skipped else text
-    delimiter = _delimiter(text, required)
+    said = first[4:5] if skipped and first[4:5] in _DELIMITERS else None
+    delimiter = said or _delimiter(text, required)
     try:
         reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
-        columns = _header(file, next(reader, []), required)
-        rows, lines, begins = [], [], reader.line_num + 1 + skipped
+        header, lines, table, begins = next(reader, []), [], [], reader.line_num + 1 + skipped
         for cells in reader:
-            if cells and any(cell.strip() for cell in cells):
-                _check_width(file, begins, cells, columns, _DELIMITERS[delimiter])
-                named = {name: cell for name, cell in zip(columns, cells, strict=True) if name}
-                rows.append({name: _settled(name, cell) for name, cell in named.items()})
+            if any(cell.strip() for cell in cells):
+                table.append(cells)
                 lines.append(begins)
             begins = reader.line_num + 1 + skipped
     except csv.Error as error:
@@ -146,69 +172,144 @@ def read_csv_rows(path: str | os.PathLike[str], required: Sequence[str], *, owne
             f"{file}, line {line}: expected cells divided by {divided}, got text that is not CSV ({error}). "
             f'Put cells that hold {divided} or quotes between double quotes, and write " as "".'
         ) from error
+    numbers = [str(number) for number in range(1, len(table) + 1)]
+    if table and all(len(cells) > len(header) for cells in table) and [cells[0] for cells in table] == numbers:
+        header = ["", *header]  # R gives the numbers of its rows no name
+    columns, written = _header(file, header, required, optional)
+    rows = []
+    for line, cells in zip(lines, table, strict=True):
+        kept = _of_width(file, line, cells, len(columns), _DELIMITERS[delimiter])
+        named = zip(columns, kept, strict=True)
+        rows.append({name: _settled(name, cell) for name, cell in named if name})
     if not rows:
         raise DatasetError(f"{file}: expected one row or more below the header, got 0. Add a row for each image.")
-    return CsvRows(file, tuple(filter(None, columns)), rows, lines)
+    if written:
+        read_as = ", ".join(f"{other!r} as {name}" for name, other in written.items())
+        notes = (*notes, f"Columns of {file.name} that were read under other names: {read_as}.")
+    return CsvRows(file, tuple(filter(None, columns)), rows, lines, notes, written)
 
 
 def _delimiter(text: str, required: Sequence[str]) -> str:
     """The first delimiter by which the header has the required columns, else the most frequent one."""
     for delimiter in _DELIMITERS:
         header = next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), [])
-        if {cell.strip() for cell in header}.issuperset(required):
+        if all(_candidates(name, header) for name in required):
             return delimiter
     return max(_DELIMITERS, key=text.partition("\n")[0].count)
 
 
-def _text(file: Path, owner: str) -> str:
+def table_text(file: Path, owner: str) -> tuple[str, tuple[str, ...]]:
+    """Text of a file that a spreadsheet, R or an editor wrote, and a note where its encoding is a guess.
+
+    Raises
+    ------
+    DatasetError
+        If it cannot be read, is empty, no text, or in an encoding that cannot be told.
+    """
     try:
-        content = file.read_bytes()
+        with io.FileIO(open_regular(file)) as opened:
+            content = opened.readall()
     except OSError as error:
-        got = (
-            "a folder" if file.is_dir() else "a path that does not exist" if not file.exists() else str(error.strerror)
-        )
+        got = "a path that does not exist" if isinstance(error, FileNotFoundError) else str(error.strerror)
         raise DatasetError(f"{owner}: expected a CSV file, got {got}: {file}. Check the path.") from error
     if content.startswith(b"PK\x03\x04"):
         raise DatasetError(f"{file}: expected a CSV file, got a spreadsheet or an archive. {_SAVE}.")
-    if content.startswith(_UTF16) or b"\0" in content[:4096]:
+    wide, notes = content.startswith(_UTF16), ()
+    if not wide and b"\0" in content[:4096]:
         raise DatasetError(f"{file}, line 1: expected text in UTF-8, got UTF-16 or no text. {_SAVE}.")
     try:
-        text = content.decode("utf-8-sig")
+        text = content.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise DatasetError(
-            f"{file}, line {line}: expected text in UTF-8, got the byte 0x{error.object[error.start]:02x}. {_SAVE}."
-        ) from error
+        line = 1 if wide else error.object[: error.start].count(b"\n") + 1
+        got = f"the byte 0x{error.object[error.start]:02x}"
+        try:
+            text = "" if wide else content.decode("cp1252")
+        except UnicodeDecodeError:
+            text = ""
+        if not text:
+            raise DatasetError(f"{file}, line {line}: expected text in UTF-8, got {got}. {_SAVE}.") from error
+        notes = (f"{file.name} is no UTF-8 ({got} in line {line}): it was read as Windows-1252 (Latin-1).",)
+        warnings.warn(f"{file}: expected text in UTF-8. {notes[0]} {_SAVE}.", stacklevel=3)
     if not text.strip():
         raise DatasetError(f"{file}: expected a header and rows, got an empty file. {_SAVE}.")
-    return text
+    return text, notes
 
 
-def _header(file: Path, cells: list[str], required: Sequence[str]) -> tuple[str, ...]:
+def _plain(name: str) -> str:
+    """A name of a column in lower case, with ``_`` for blanks, dots and dashes."""
+    return re.sub(r"[\s.-]+", "_", name.strip().lower())
+
+
+def _candidates(wanted: str, columns: Sequence[str]) -> list[str]:
+    """Columns that may be the wanted one: that name alone, else in other spellings and synonyms."""
+    columns = [column.strip() for column in columns]
+    if wanted in columns:
+        return [wanted]
+    same = [column for column in columns if _plain(column) == wanted]
+    return same or [column for column in columns if _plain(column) in _SYNONYMS.get(wanted, ())]
+
+
+def names_patient(cell: str) -> bool:
+    """Whether a cell is the name of the column of patients."""
+    return _plain(cell) in _PATIENT
+
+
+def _header(
+    file: Path, cells: list[str], required: Sequence[str], optional: Sequence[str]
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Names of the columns, and the name in the file of those that were renamed."""
     columns = tuple(cell.strip() for cell in cells)
     twice = [name for position, name in enumerate(columns) if name and name in columns[:position]]
     if twice:
         raise DatasetError(
             f"{file}, line 1: expected each column once, got {twice[0]!r} again{and_more(len(twice))}. Rename one."
         )
-    absent = [name for name in required if name not in columns]
+    written, absent = {}, []
+    for name in dict.fromkeys((*required, *optional)):
+        found = [column for column in _candidates(name, columns) if column not in written.values()]
+        if len(found) > 1:
+            raise DatasetError(
+                f"{file}, line 1: expected one column for {name}, got {found[0]!r} and {found[1]!r}. Rename the right "
+                f"one to {name!r}."
+            )
+        if found and found[0] != name:
+            written[name] = found[0]
+        elif not found and name in required:
+            absent.append(name)
     if absent:
         remedy = f"The first line must name the columns. {known_names(absent[0], filter(None, columns))}"
-        if any(name.lower() == absent[0] for name in columns):
-            remedy = "Write the names of the columns in lower case."
         raise DatasetError(
             f"{file}, line 1: expected the columns {', '.join(required)}, got none named {absent[0]!r}"
             f"{and_more(len(absent))}. {remedy}"
         )
-    return columns
+    name_of = {other: name for name, other in written.items()}
+    return tuple(name_of.get(column, column) for column in columns), written
 
 
-def _check_width(file: Path, line: int, cells: list[str], columns: tuple[str, ...], divided: str) -> None:
-    if len(cells) != len(columns):
+def _of_width(file: Path, line: int, cells: list[str], width: int, divided: str) -> list[str]:
+    """The cells of a row, without empty ones beyond the header."""
+    if len(cells) < width or any(cell.strip() for cell in cells[width:]):
         raise DatasetError(
-            f"{file}, line {line}: expected {len(columns)} cells as in the header, got {len(cells)}. Put cells that "
+            f"{file}, line {line}: expected {width} cells as in the header, got {len(cells)}. Put cells that "
             f"hold {divided} between double quotes."
         )
+    return cells[:width]
+
+
+def parse_decimal(text: str) -> float:
+    """A number with a decimal point, or a decimal comma where there is no point; NaN for an empty cell.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+
+    Examples
+    --------
+    >>> parse_decimal("0,25"), parse_decimal("0.25")
+    (0.25, 0.25)
+    """
+    return float(text.replace(",", ".") if "." not in text and text.count(",") == 1 else text or "nan")
 
 
 def _settled(column: str, cell: str) -> str:

@@ -13,6 +13,8 @@ import pandas as pd
 from histofeat.exceptions import DatasetError, and_more, check_name
 from histofeat.images import IMAGE_SUFFIXES as IMAGE_SUFFIXES, image_size as image_size
 
+#: Share of unreadable images above which something else is wrong than single files.
+MOST_UNREADABLE = 0.1
 SYSTEM = "is hidden or left behind by a file browser"
 _SYSTEM = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin"})
 

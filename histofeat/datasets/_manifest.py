@@ -1,6 +1,7 @@
 """Load a CSV of images with path, label and patient: for every layout that has no loader."""
 
 import os
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,16 +12,19 @@ import pandas as pd
 from histofeat.datasets._audit import DatasetAudit, LeftOut, table_notes
 from histofeat.datasets._base import PatchDataset, class_names, in_order
 from histofeat.datasets._csv_rows import CsvRows, read_csv_rows
-from histofeat.datasets._image_files import checked_path, fold_case
+from histofeat.datasets._image_files import MOST_UNREADABLE, check_on_error, checked_path, fold_case, refuse_failures
 from histofeat.datasets._parts import part_named
 from histofeat.datasets._patients import COST_OF_NO_PATIENTS, EACH_IMAGE, PATIENTS_UNKNOWN, find_patients
 from histofeat.datasets.synthetic._cohort_folder import MANIFEST
 from histofeat.exceptions import DatasetError, and_more
 from histofeat.images import image_size
+from histofeat.model_selection import canonical_patient
 
 #: Columns with a meaning of their own; any other is kept as text.
 _READ = ("path", "label", "label_code", "patient", "x", "y", "part", "height", "width", "synthetic")
 _MAX_POSITION = 2**31
+_DRIVE = re.compile(r"[A-Za-z]:[\\/]|[\\/]{2}")
+_MAPPED = r"prefixes={'D:\scans': '/mnt/scans'} (--path-prefix 'D:\scans=/mnt/scans')"
 _REMOVE = "Correct it, or remove the column."
 
 
@@ -32,16 +36,19 @@ def load_manifest(
     classes: Sequence[str] | Mapping[str, str] | None = None,
     name: str | None = None,
     labels_per: str = "patch",
+    prefixes: Mapping[str, str] | None = None,
+    on_error: str = "skip",
 ) -> PatchDataset:
     """Read a data set from a CSV with one row an image.
 
     Parameters
     ----------
     csv : path
-        See `read_csv_rows`. Columns ``path`` (absolute, or below `root`), ``label`` (a class name) and
-        ``patient``; optionally ``x`` and ``y`` (pixels on the slide, whole numbers or empty), ``part`` ("train",
-        "validation" or "test", for `predefined_split`), and any others, which are kept as text. `split_dataset` also
-        writes ``label_code`` (the number of the class) and ``synthetic`` ("yes" for made-up images).
+        See `read_csv_rows`. Columns ``path`` (absolute, or below `root`; folders may be divided by backslashes),
+        ``label`` (a class name) and ``patient``; optionally ``x`` and ``y`` (pixels on the slide, whole numbers or
+        empty), ``part`` ("train", "validation" or "test", for `predefined_split`), and any others, which are kept as
+        text. `split_dataset` also writes ``label_code`` (the number of the class) and ``synthetic`` ("yes" for
+        made-up images).
     root : path, optional
         Folder that relative paths start from; by default that of the CSV.
     patients : {"image", "tcga"}, optional
@@ -56,6 +63,12 @@ def load_manifest(
         Name of the data set; by default that of the CSV without its ending.
     labels_per : {"patch", "patient"}, default="patch"
         See `PatchDataset`.
+    prefixes : mapping of str to str, optional
+        Beginnings of paths, and what stands for them here: ``{"D:\\scans": "/mnt/scans"}`` for a table of Windows.
+        Of several that fit, the longest.
+    on_error : {"raise", "skip"}, default="skip"
+        What is done about files that cannot be read by their first bytes, or do not exist: the first one is refused, or
+        they are left out and listed in ``audit.failures``. More than a tenth of files that do not exist are refused.
 
     Returns
     -------
@@ -67,8 +80,8 @@ def load_manifest(
     DatasetError
         With the number of the line where there is one: when the CSV cannot be read as such, lacks a column, has an
         empty cell or a word for a missing value ("NA"), an unknown part, a position that is no whole number, one path
-        twice or under two labels, labels that
-        differ only in case, or a file that does not exist; when fewer than two classes remain.
+        twice or under two labels, or labels that differ only in case; when too many files do not exist; when fewer than
+        two classes remain.
 
     Notes
     -----
@@ -86,16 +99,18 @@ def load_manifest(
     >>> load_manifest(root / "mine.csv").target_names
     ('benign', 'malignant')
     """
-    _check_arguments(csv, root, patients)
-    rows = read_csv_rows(csv, ("path", "label"), owner="load_manifest.csv")
+    _check_arguments(csv, root, patients, prefixes, on_error)
+    rows = read_csv_rows(csv, _READ[:2], owner="load_manifest.csv", optional=_READ[2:])
     _check_patient_column(rows, patients)
     rows.refuse_empty([c for c in ("path", "label", "patient", "part") if c in rows.columns])
     base = rows.path.parent if root is None else Path(root).expanduser().absolute()
     _refuse_same_but_for_case(rows)
     class_of = _class_names(rows, classes)
     chosen = [row for row, cells in enumerate(rows.rows) if cells["label"] in class_of]
-    paths = _paths(rows, base)
+    paths = _paths(rows, base, prefixes or {}, on_error)
     sizes = {row: image_size(paths[row]) for row in chosen}
+    failures = tuple((rows.rows[row]["path"], size) for row, size in sizes.items() if isinstance(size, str))
+    refuse_failures(failures if on_error == "raise" else ())
     frame = _to_frame(rows, [row for row in chosen if not isinstance(sizes[row], str)], paths, sizes, class_of)
     target_names = tuple(dict.fromkeys(class_of.values()))
     _check_filled(rows, frame, target_names)
@@ -108,15 +123,20 @@ def load_manifest(
         frame["patient"] = names
         warnings.warn(f"load_manifest: each image counts as its own patient. {COST_OF_NO_PATIENTS}", stacklevel=2)
     name = name or f"{rows.path.stem}{', patients unknown' if each_image else ''}"
-    notes = (*([PATIENTS_UNKNOWN] if each_image else []), *table_notes(frame, names, target_names))
+    notes = (*([PATIENTS_UNKNOWN] if each_image else []), *rows.notes, *table_notes(frame, names, target_names))
     left_out = LeftOut.group(_left_out(rows, class_of, sizes))
-    audit = DatasetAudit.from_frame(frame, target_names, name, left_out=left_out, notes=notes)
+    audit = DatasetAudit.from_frame(frame, target_names, name, left_out=left_out, failures=failures, notes=notes)
     synthetic = _is_synthetic(rows) or (base / MANIFEST).is_file()
     return PatchDataset(frame, target_names, name, dataset_root, audit, synthetic, labels_per)
 
 
-def _check_arguments(csv: Any, root: Any, patients: Any) -> None:
+def _check_arguments(csv: Any, root: Any, patients: Any, prefixes: Any, on_error: Any) -> None:
     checked_path("load_manifest.csv", csv)
+    check_on_error(on_error)
+    if not all(isinstance(text, str) and text for pair in dict(prefixes or {}).items() for text in pair):
+        raise DatasetError(
+            f"load_manifest.prefixes: expected a mapping of text to text, got {prefixes!r:.80}. Give {_MAPPED}."
+        )
     if root is not None and not checked_path("load_manifest.root", root).is_dir():
         raise DatasetError(f"load_manifest.root: expected an existing folder, got {str(root)!r}. Check the path.")
     if patients not in (None, EACH_IMAGE, "tcga"):
@@ -186,9 +206,10 @@ def _by_code(rows: CsvRows) -> list[str]:
     return sorted(code_of, key=lambda label: int(code_of[label]))
 
 
-def _paths(rows: CsvRows, base: Path) -> list[str]:
-    """Absolute path of every row, each an existing file and none of them twice."""
-    paths = [_absolute(cells["path"], base) for cells in rows.rows]
+def _paths(rows: CsvRows, base: Path, prefixes: Mapping[str, str], on_error: str) -> list[str]:
+    """Absolute path of every row, none of them twice and nearly all of existing files."""
+    prefixes = {_slashed(old).rstrip("/") + "/": new.rstrip("/\\") + "/" for old, new in prefixes.items()}
+    paths = [_absolute(_here(cells["path"], base, prefixes), base) for cells in rows.rows]
     seen: dict[str, int] = {}
     for row, path in enumerate(paths):
         first = seen.setdefault(path, row)
@@ -200,16 +221,30 @@ def _paths(rows: CsvRows, base: Path) -> list[str]:
                 f"{rows.at(row)}: expected each path once, got {rows.rows[row]['path']!r} {which} in line "
                 f"{rows.lines[first]}. {remedy}"
             )
-    missing = [row for row, path in enumerate(paths) if not Path(path).is_file()]
-    if missing:
+    missing = [row for row, path in enumerate(paths) if not os.path.lexists(path) or Path(path).is_dir()]
+    if missing and (on_error == "raise" or len(missing) > MOST_UNREADABLE * len(paths)):
         given = rows.rows[missing[0]]["path"]
         got = "a folder" if Path(paths[missing[0]]).is_dir() else "no such file"
-        slash = " Write / between folders." if "\\" in given else ""
+        drive = f" Paths of another machine begin otherwise here: {_MAPPED}." if _DRIVE.match(given) else ""
         raise DatasetError(
             f"{rows.at(missing[0])}: expected an image file, got {got}: {given!r} below {str(base)!r}"
-            f"{and_more(len(missing))}. Correct the path, or give the folder it starts from as root=.{slash}"
+            f"{and_more(len(missing))}. Correct the path, or give the folder it starts from as root=.{drive}"
         )
     return paths
+
+
+def _slashed(path: str) -> str:
+    return path.replace("\\", "/")
+
+
+def _here(given: str, base: Path, prefixes: Mapping[str, str]) -> str:
+    """A path of the table as it is on this machine."""
+    for old in sorted(prefixes, key=len, reverse=True):
+        # Windows does not tell capitals apart.
+        fits = _slashed(given[: len(old)])
+        if fits == old or (_DRIVE.match(old) and fits.casefold() == old.casefold()):
+            return prefixes[old] + _slashed(given[len(old) :])
+    return _slashed(given) if "\\" in given and not os.path.lexists(base / given) else given
 
 
 def _absolute(given: str, base: Path) -> str:
@@ -222,7 +257,7 @@ def _absolute(given: str, base: Path) -> str:
 def _left_out(rows: CsvRows, class_of: Mapping[str, str], sizes: Mapping[int, Any]):
     """(reason, path and line) of every row that is not used."""
     for row, cells in enumerate(rows.rows):
-        where = f"{cells['path'].rsplit('/', 1)[-1]} in line {rows.lines[row]}"
+        where = f"{_slashed(cells['path']).rsplit('/', 1)[-1]} in line {rows.lines[row]}"
         if cells["label"] not in class_of:
             yield "has a label that is not in classes=", where
         elif isinstance(sizes[row], str):
@@ -250,11 +285,11 @@ def _to_frame(rows: CsvRows, kept: list[int], paths: list[str], sizes: Mapping[i
 
 def _position(text: str) -> Any:
     """Pixels, a missing value for an empty cell, or None for any other text."""
-    if not text:
+    if not canonical_patient(text):  # a word for a missing value
         return pd.NA
-    whole = text.removesuffix(".0")  # a column of whole numbers with gaps is saved as floats by many programs
-    valid = whole.isdecimal() and whole.isascii() and int(whole[:12]) < _MAX_POSITION
-    return int(whole) if valid else None
+    # Columns of whole numbers with gaps are saved as floats by many programs. Three zeros may stand for thousands.
+    found = re.fullmatch(r"([0-9]{1,12})([.,](0{1,2}|0{4,}))?", text)
+    return int(found[1]) if found and int(found[1]) < _MAX_POSITION else None
 
 
 def _check_filled(rows: CsvRows, frame: pd.DataFrame, target_names: Sequence[str]) -> None:

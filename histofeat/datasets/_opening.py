@@ -2,8 +2,9 @@
 
 import glob
 import os
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 
 from histofeat.datasets._base import PatchDataset
 from histofeat.datasets._class_folders import load_image_folder
+from histofeat.datasets._csv_rows import names_patient, read_csv_rows, table_text
 from histofeat.datasets._idc import load_idc, looks_like_idc
 from histofeat.datasets._image_files import check_on_error, is_image_name, list_folder, walk_files
 from histofeat.datasets._manifest import load_manifest
@@ -22,10 +24,10 @@ from histofeat.model_selection import canonical_patient
 
 #: Loader of each format, and the options of `open_dataset` that it takes.
 _LOADERS = {
-    "idc": (load_idc, ()),
-    "breakhis": (load_breakhis, ("target", "magnification", "duplicates")),
-    "folder": (load_image_folder, ("patients",)),
-    "csv": (load_manifest, ("patients",)),
+    "idc": (load_idc, ("on_error",)),
+    "breakhis": (load_breakhis, ("target", "magnification", "duplicates", "on_error")),
+    "folder": (load_image_folder, ("patients", "on_error")),
+    "csv": (load_manifest, ("patients", "prefixes", "on_error")),
 }
 FORMATS = ("auto", *_LOADERS)
 """Formats that `open_dataset` reads."""
@@ -44,6 +46,8 @@ def open_dataset(
     target: str | None = None,
     magnification: Any = None,
     duplicates: str | None = None,
+    prefixes: Mapping[str, str] | None = None,
+    on_error: str | None = None,
 ) -> PatchDataset:
     """Read labelled images in any of the formats.
 
@@ -62,6 +66,10 @@ def open_dataset(
         For BreakHis: 40, 100, 200 or 400.
     duplicates : {"refuse", "drop", "published"}, optional
         For BreakHis: what to do with images that lie under two patients or subtypes.
+    prefixes : mapping of str to str, optional
+        For CSV files: see `load_manifest`.
+    on_error : {"raise", "skip"}, optional
+        What is done about files that cannot be read; by default they are left out.
 
     Returns
     -------
@@ -86,6 +94,7 @@ def open_dataset(
     kind = _recognised(path) if format == "auto" else format
     load, taken = _LOADERS[kind]
     options = {"patients": patients, "target": target, "magnification": magnification, "duplicates": duplicates}
+    options |= {"prefixes": prefixes, "on_error": on_error}
     given = {name: value for name, value in options.items() if value is not None}
     surplus = [name for name in given if name not in taken]
     if surplus:
@@ -101,7 +110,7 @@ def _recognised(path: Path) -> str:
     if not path.exists():
         raise DatasetError(f"{path}: expected a folder of images or a CSV file, found no such path. Correct it.")
     if path.is_file():
-        if path.suffix.lower() != ".csv":
+        if path.suffix.lower() not in (".csv", ".tsv", ".txt"):
             raise DatasetError(
                 f"{path}: expected a folder of images or a CSV file, got another file. Correct the path."
             )
@@ -156,14 +165,13 @@ def training_part(dataset: PatchDataset, *, only: str | os.PathLike[str] | None 
 
 
 def _read_ids(path: Path) -> list[str]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path}: expected a text file of patients, got {error}. Correct the path.") from error
-    ids = [canonical_patient(line) or line.strip() for line in lines if line.strip()]
-    if not ids:
+    lines = table_text(path, "only")[0].splitlines()
+    if any(map(names_patient, re.split('[,;\t"]', lines[0]))):
+        return [row["patient"] for row in read_csv_rows(path, ("patient",), owner="only").rows]
+    ids = [line.strip(' ,;\t"') for line in lines]  # a spreadsheet adds cells and quotes
+    if not any(ids):
         raise DatasetError(f"{path}: expected the id of a patient in each line, got an empty file. Fill it in.")
-    return ids
+    return [canonical_patient(name) or name for name in ids if name]
 
 
 def patch_size_of(dataset: PatchDataset) -> tuple[int, int] | None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from histofeat.datasets._csv_rows import CsvRows, read_csv_rows
-from histofeat.exceptions import DatasetError, and_more, known_names
+from histofeat.exceptions import DatasetError, and_more
 from histofeat.model_selection import canonical_patient
 
 #: Rule for unknown patients: each image counts as its own patient.
@@ -42,7 +42,6 @@ _WAYS = (
     'and patient; or a mapping of path to patient. Where patients are unknown, patients="image" takes each image as '
     "its own patient, and says so in every report."
 )
-_IMAGE_COLUMNS = ("path", "image")
 
 
 @dataclass(frozen=True)
@@ -153,7 +152,7 @@ class PatientRule:
         if self.expression is not None:
             found = [self._match(path) for path in inner]
         elif self.table is not None:
-            found = [self.table.get(posixpath.normpath(path), ("",))[0] for path in names]
+            found = [self.table.get(posixpath.normpath(path.replace("\\", "/")), ("",))[0] for path in names]
         else:
             return list(names)
         without = [row for row, patient in enumerate(found) if not patient]
@@ -317,7 +316,7 @@ def _csv_path(given: str | os.PathLike, root: Path) -> Path:
 
 
 def _from_csv(path: Path, root: Path) -> PatientRule:
-    csv = read_csv_rows(path, ("path", "patient"), owner=_OWNER)
+    csv = read_csv_rows(path, ("path", "patient"), owner=_OWNER, optional=("label", "label_code"))
     csv.refuse_empty(("path", "patient"))
     first: dict[str, int] = {}
     for row, cells in enumerate(csv.rows):
@@ -333,17 +332,11 @@ def _from_csv(path: Path, root: Path) -> PatientRule:
 
 def _for_paths(path: Path) -> PatientRule:
     """The table of a CSV by its paths as they are written."""
-    csv = read_csv_rows(path, ("patient",), owner="patients")
-    image = next((column for column in _IMAGE_COLUMNS if column in csv.columns), None)
-    if image is None:
-        raise DatasetError(
-            f"{path}: expected a column 'path' or 'image' beside 'patient', got {', '.join(map(repr, csv.columns))}. "
-            f"{known_names('path', csv.columns)}"
-        )
-    csv.refuse_empty((image, "patient"))
+    csv = read_csv_rows(path, ("path", "patient"), owner="patients")
+    csv.refuse_empty(("path", "patient"))
     table: dict[str, tuple[str, ...]] = {}
     for row in csv.rows:
-        key = posixpath.normpath(row[image].strip().replace("\\", "/"))
+        key = posixpath.normpath(row["path"].strip().replace("\\", "/"))
         table[key] = (*table.get(key, ()), row["patient"])
     return PatientRule(table=table, source=str(path))
 
@@ -372,4 +365,4 @@ def _from_mapping(patients: Mapping, root: Path) -> PatientRule:
 
 def _key(path: str, root: Path) -> str:
     below = os.path.relpath(path, root) if os.path.isabs(path) else path  # noqa: PTH117 - text in, text out
-    return posixpath.normpath(below.replace(os.sep, "/"))
+    return posixpath.normpath(below.replace("\\", "/"))

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from histofeat.datasets import CsvRows, load_idc, official_roles, parse_name, read_csv_rows
+from histofeat.datasets import CsvRows, load_idc, official_roles, parse_decimal, parse_name, read_csv_rows
 from histofeat.exceptions import known_names
 from histofeat.model_selection import canonical_patient
 
@@ -141,7 +141,7 @@ def _as_numbers(table: CsvRows) -> np.ndarray:
     values, wrong = np.full(len(table.rows), np.nan), []
     for row, cells in enumerate(table.rows):
         try:
-            values[row] = float(cells["score"] or "nan")
+            values[row] = parse_decimal(cells["score"])
         except ValueError:
             wrong.append(row)
     if wrong:

@@ -4,6 +4,7 @@ from ._decoding import (
     as_images as as_images,
     decode_patch as decode_patch,
     image_input_tags as image_input_tags,
+    open_regular as open_regular,
     read_patch as read_patch,
 )
 from ._macenko import MacenkoNormalizer as MacenkoNormalizer

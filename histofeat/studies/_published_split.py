@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from histofeat.datasets import OfficialSplit, PatchDataset, read_csv_rows
+from histofeat.datasets import OfficialSplit, PatchDataset, parse_decimal, read_csv_rows
 from histofeat.evaluation import Evaluation
 from histofeat.metrics import parse_rule
 from histofeat.studies._official_test import PUBLISHED_SPLIT
@@ -108,7 +108,7 @@ def read_scores(path: Path, scores: Sequence[str], *, numbers: Sequence[str] = (
     for place, row in enumerate(table.rows):
         for name in (*scores, *numbers):
             try:
-                value = float(row[name]) if row[name] or name in numbers else None
+                value = parse_decimal(row[name] or "none") if row[name] or name in numbers else None
             except ValueError:
                 value = math.nan
             inside = value is None or (0 < value < 1 if name in scores else math.isfinite(value))

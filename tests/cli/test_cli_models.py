@@ -208,3 +208,20 @@ def test_progress_is_one_line_in_a_terminal_and_few_in_a_log(capsys, monkeypatch
     Progress(quiet=True).say("nothing")
     Progress(quiet=True)("read", 1, 1)
     assert capsys.readouterr().err == ""
+
+
+def test_train_on_a_table_of_another_machine(cohort, tmp_path, capsys):
+    rows = [
+        f"D:\\scans\\{path};{cohort.target_names[label]};{patient}"
+        for path, label, patient in zip(cohort.relative_paths, cohort.y, cohort.patients, strict=True)
+    ]
+    table = tmp_path / "mine.csv"
+    table.write_text("\n".join(["File;Class;Case", *(row.replace("/", "\\") for row in rows)]))
+    words = ["train", str(table), "-o", str(tmp_path / "m.histofeat"), "--features", "color", "--head", "logistic"]
+    words += ["--no-estimate", "--quiet"]
+    assert cli.main(words) == 2
+    assert "--path-prefix 'D:\\scans=/mnt/scans'" in capsys.readouterr().err
+    assert cli.main([*words, "--path-prefix", "D:\\scans"]) == 2
+    assert "--path-prefix: expected OLD=NEW, got 'D:\\\\scans'" in capsys.readouterr().err
+    assert cli.main([*words, "--path-prefix", f"D:\\scans={cohort.root}"]) == 0
+    assert load_model(tmp_path / "m.histofeat").about["n_images"] == len(cohort)

@@ -1,4 +1,5 @@
 import csv
+import os
 import shutil
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from PIL import Image
 
-from histofeat.datasets import find_patients, load_image_folder, load_manifest, predefined_split
+from histofeat.datasets import find_patients, load_image_folder, load_manifest, predefined_split, training_part
 from histofeat.datasets._csv_rows import read_csv_rows
 from histofeat.evaluation import read_predictions
 from histofeat.exceptions import DatasetError
@@ -183,11 +184,14 @@ class TestBadTables:
         ("text", "match"),
         [
             ("path,label\na.png,n\n", r"line 1: expected the column patient"),
-            ("file,label,patient\na.png,n,1\n", r"line 1: expected the columns path, label, got none named 'path'"),
-            ("Path,label,patient\na.png,n,1\n", "Write the names of the columns in lower case"),
+            ("slide,label,patient\na.png,n,1\n", r"line 1: expected the columns path, label, got none named 'path'"),
+            ("file,image,label,patient\na.png,b,n,1\n", "line 1: expected one column for path, got 'file' and 'image'"),
+            (
+                "path,label,case,Patient ID\na.png,n,1,1\n",
+                "one column for patient, got 'case' and 'Patient ID'. Rename",
+            ),
             ("pth,label,patient\na.png,n,1\n", r"Did you mean 'pth'\?"),
             ("path|label|patient\na.png|n|1\n", r"got none named 'path' \(and 1 more\). The first line must name"),
-            ("Path;label;patient\na.png;n;1\n", "Write the names of the columns in lower case"),
             ("path;label;patient\na.png;n;1\nb;1.png;p;2\n", "line 3: .* got 4. Put cells that hold semicolons"),
             ('path\tlabel\tpatient\na.png\tn\t1\n"b', "line 3: expected cells divided by tabs"),
             ("path,label,patient,label\na.png,n,1,n\n", "line 1: expected each column once, got 'label' again"),
@@ -206,7 +210,10 @@ class TestBadTables:
             (HEADER + "a.png,n,1\n./a.png,p,1\n", r"line 3: .* './a.png' under 'p' here and under 'n' in line 2"),
             (HEADER + "a.png,n,1\nx.png,p,1\ny.png,p,1\n", r"line 3: .* no such file: 'x.png' .*\(and 1 more\)"),
             (HEADER + "a.png,n,1\nmore,p,1\n", "line 3: expected an image file, got a folder"),
-            (HEADER + "a.png,n,1\nmore\\c.png,p,1\n", r"root=\. Write / between folders"),
+            (
+                HEADER + "a.png,n,1\nD:\\more\\c.png,p,1\n",
+                r"root=\. Paths of another machine .*prefixes=.*--path-prefix",
+            ),
             (HEADER + "a.png,Benign,1\nb.png,benign,1\n", "line 3: .* in more than case, got 'benign' .* in line 2"),
             (HEADER + "a.png,n,1\nb.png,n,1\n", "expected rows of two or more classes, got only 'n'"),
             ("path,label,patient,x\na.png,n,1,-5\nb.png,p,2,\n", "line 2: expected a whole number .* 'x', got '-5'"),
@@ -225,8 +232,8 @@ class TestBadTables:
     @pytest.mark.parametrize(
         ("content", "match"),
         [
-            ((HEADER + "a.png,gutartig\nb.png,bösartig\n").encode("latin-1"), "line 3: .* UTF-8, got the byte 0xf6"),
-            ((HEADER + ROWS).encode("utf-16"), "line 1: expected text in UTF-8, got UTF-16"),
+            ((HEADER + "a.png,gutartig\nb.png,b").encode() + b"\x81\n", "line 3: .* UTF-8, got the byte 0x81"),
+            ((HEADER + ROWS).encode("utf-16")[:-1], "line 1: expected text in UTF-8, got the byte"),
             ((HEADER + ROWS).encode("utf-16-le"), "line 1: expected text in UTF-8, got UTF-16"),
             (b"PK\x03\x04rest of a spreadsheet", "got a spreadsheet or an archive"),
         ],
@@ -344,6 +351,15 @@ class TestOneReader:
         assert door(write(place, mark + quoted.replace(",", delimiter))) == ["7", "8"]
 
     @pytest.mark.parametrize("door", DOORS)
+    def test_other_spellings_of_columns_and_encodings(self, place, door):
+        text = self.TEXT.replace("path,label,patient,patch,score", "File Name,Class,Case ID,Image.Path,Probability")
+        other = self.TEXT.replace("path,label,patient,patch,score", "PATH,LABEL,PATIENT,PATCH,SCORE")
+        assert door(write(place, other, encoding="utf-16")) == ["7", "8"]
+        with pytest.raises(DatasetError, match=r"one column for pa.*, got 'File Name' and 'Image.Path'"):
+            door(write(place, text))
+        assert door(write(place, text.replace("Image.Path", "Further"))) == ["7", "8"]
+
+    @pytest.mark.parametrize("door", DOORS)
     @pytest.mark.parametrize(
         ("text", "match"),
         [
@@ -351,10 +367,153 @@ class TestOneReader:
             (TEXT.replace("0.5\n", "0,5\n"), "line 3: expected 5 cells as in the header, got 6"),
             (TEXT + '"', "line 4: expected cells divided by commas, got text that is not CSV"),
             ("PK\x03\x04" + TEXT, "expected a CSV file, got a spreadsheet or an archive"),
-            (TEXT.encode("utf-16"), "expected text in UTF-8, got UTF-16"),
+            (TEXT.encode("utf-16-le"), "expected text in UTF-8, got UTF-16"),
             ("", "expected a header and rows, got an empty file"),
         ],
     )
     def test_damage(self, place, door, text, match):
         with pytest.raises(DatasetError, match=match):
             door(write(place, text))
+
+
+#: What Excel, LibreOffice, R and pandas write of one table: name, content, and what is special about it.
+FOURTEEN = {
+    "Excel, German": "\ufeffpath;label;patient;x;y\r\na.png;gutartig;7;1;51\r\nb.png;bösartig;8;;\r\n",
+    "Excel without a mark": "path;label;patient;x;y\na.png;gutartig;7;1;51\nb.png;bösartig;8;;\n".encode("cp1252"),
+    "Excel, Unicode text": "path\tlabel\tpatient\tx\ty\na.png\tgutartig\t7\t1\t51\nb.png\tbösartig\t8\t\t\n".encode(
+        "utf-16"
+    ),
+    "Excel, empty columns": "path,label,patient,x,y,,\na.png,gutartig,7,1,51,,\nb.png,bösartig,8,,,,\n",
+    "Excel, empty cells beyond the header": "path,label,patient,x,y\na.png,gutartig,7,1,51,,\nb.png,bösartig,8,,,\n",
+    "Excel, sep=": "sep=;\r\npath;label;patient;x;y\r\na.png;gutartig;7;1;51\r\nb.png;bösartig;8;;\r\n",
+    "decimal commas": "path;label;patient;x;y\na.png;gutartig;7;1,00;51,0\nb.png;bösartig;8;;\n",
+    "pandas with gaps": ",path,label,patient,x,y\n0,a.png,gutartig,7.0,1.0,51.0\n1,b.png,bösartig,8.0,,\n",
+    "pandas, na_rep": "path,label,patient,x,y\na.png,gutartig,7,1.00,51.00\nb.png,bösartig,8,nan,nan\n",
+    "R, write.csv": "'','path','label','patient','x','y'\n"
+    "'1','a.png','gutartig',7,1,51\n'2','b.png','bösartig',8,NA,NA\n",
+    "R, write.table": "'path','label','patient','x','y'\n"
+    "'1','a.png','gutartig',7,1,51\n'2','b.png','bösartig',8,NA,NA\n",
+    "R, write.csv2": "'';'path';'label';'patient';'x';'y'\n"
+    "'1';'a.png';'gutartig';7;1,0;51\n'2';'b.png';'bösartig';8;NA;NA\n",
+    "capitals and synonyms": "Filename,Class,Case ID,X,Y\na.png,gutartig,7,1,51\nb.png,bösartig,8,,\n",
+    "Windows": "Image Path,Label,Subject_ID,x,y\nD:\\scans\\a.png,gutartig,7,1,51\nd:\\Scans\\b.png,bösartig,8,,\n",
+}
+FOURTEEN |= {name: FOURTEEN[name].replace("'", '"') for name in FOURTEEN if name.startswith("R,")}
+
+
+class TestRealLife:
+    @pytest.mark.filterwarnings("ignore:.*Windows-1252")
+    @pytest.mark.parametrize("name", FOURTEEN)
+    def test_fourteen_files_of_one_table(self, folder, name):
+        plain = HEADER.strip() + ",x,y\na.png,gutartig,7,1,51\nb.png,bösartig,8,,\n"
+        expected = load_manifest(write(folder, plain)).frame
+        found = load_manifest(write(folder, FOURTEEN[name]), prefixes={"D:\\scans": str(folder)})
+        assert found.frame.equals(expected)
+        assert found.target_names == ("bösartig", "gutartig")
+
+    def test_what_was_guessed_is_noted(self, folder):
+        table = write(folder, FOURTEEN["Excel without a mark"])
+        with pytest.warns(UserWarning, match=r"mine.csv: expected text in UTF-8.* 0xf6 in line 3.* Windows-1252"):
+            assert "it was read as Windows-1252 (Latin-1)" in load_manifest(table).audit.summary()
+        notes = load_manifest(write(folder, FOURTEEN["capitals and synonyms"])).audit.notes
+        assert notes == (
+            "Columns of mine.csv that were read under other names: 'Filename' as path, 'Class' as label, "
+            "'Case ID' as patient, 'X' as x, 'Y' as y.",
+        )
+
+    def test_a_column_is_called_as_in_the_file(self, folder):
+        with pytest.raises(DatasetError, match=r"line 3: expected text in the column 'Class', got an empty cell"):
+            load_manifest(write(folder, "file,Class,case\na.png,n,7\nb.png,,8\n"))
+
+    def test_the_exact_name_goes_first(self, folder):
+        table = write(folder, "path,image,label,class,patient,case\na.png,q,n,r,7,s\nb.png,q,p,r,8,s\n")
+        dataset = load_manifest(table)
+        assert dataset.patients.tolist() == ["7", "8"]
+        assert dataset.frame["case"].tolist() == ["s", "s"]
+        assert dataset.audit.notes == ()
+
+    @pytest.mark.parametrize("cell", ["1.000", "1,000", "1.5", "1,234.0", "x", "1e3"])
+    def test_positions_that_may_mean_something_else(self, folder, cell):
+        table = write(folder, f"path;label;patient;x\na.png;n;1;{cell}\nb.png;p;2;\n")
+        with pytest.raises(DatasetError, match=f"expected a whole number of pixels in the column 'x', got '{cell}'"):
+            load_manifest(table)
+
+    def test_backslashes_and_prefixes(self, folder, tmp_path):
+        rows = "a.png,n,7\nmore\\c.png,p,9\n"
+        assert load_manifest(write(folder, HEADER + rows)).X[1] == str(folder / "more/c.png")
+        put(folder / "back\\slash.png")
+        odd = load_manifest(write(folder, HEADER + "a.png,n,7\nback\\slash.png,p,9\n"))
+        assert odd.X[1] == str(folder / "back\\slash.png")
+        mapped = {r"\\server\share": str(tmp_path), r"\\server\share\old": str(folder), "/old": str(folder)}
+        text = HEADER + "\\\\server\\share\\old\\a.png,n,7\n//server/share/data/b.png,p,8\n/old/more/c.png,p,9\n"
+        names = load_manifest(write(folder, text), prefixes=mapped).relative_paths.tolist()
+        assert names == ["a.png", "b.png", "more/c.png"]
+        with pytest.raises(DatasetError, match=r"no such file: '/older/a.png'"):
+            load_manifest(write(folder, HEADER + "/older/a.png,n,7\n/old/b.png,p,8\n"), prefixes=mapped)
+        with pytest.raises(DatasetError, match=r"load_manifest.prefixes: expected a mapping of text to text, got"):
+            load_manifest(write(folder, HEADER + ROWS), prefixes={"": "x"})
+
+    def test_tables_of_patients(self, folder):
+        table = write(folder, "File;Case_ID\r\nmore\\c.png;9\r\nmore\\d.png;9\r\na.png;7\r\n", name="p.csv")
+        assert find_patients(table, ["x/more/c.png", "a.png"]).tolist() == ["9", "7"]
+        for name in ("n/a.png", "p/b.png"):
+            put(folder / "t" / name)
+        table = write(folder / "t", "Image;Patient ID\nn\\a.png;7\np\\b.png;8\n", name="p.csv")
+        assert load_image_folder(folder / "t", patients=table).patients.tolist() == ["7", "8"]
+
+    def test_predictions(self, tmp_path):
+        text = "Filename;Probability\r\nd\\1_idx5_x1_y1_class0.png;0,25\r\ne.png;\r\n"
+        found = read_predictions(write(tmp_path, text, encoding="utf-16"))
+        assert found["score"].tolist()[0] == 0.25
+        assert np.isnan(found["score"][1])
+        with pytest.raises(ValueError, match=r"expected a number as the score of every patch, got '1.234,5'"):
+            read_predictions(write(tmp_path, "patch;score\na;1.234,5\n"))
+
+    @pytest.mark.parametrize(
+        "content",
+        ["7\n8.0\n", "\ufeff7\r\n\r\n8\r\n", "Patient ID\n7\n8\n", "case;site\n7;x\n8;y\n", '"7"\n"8"\n', "7;;\n8;;\n"],
+    )
+    @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+    def test_lists_of_patients(self, folder, content, encoding):
+        dataset = load_manifest(write(folder, HEADER + ROWS))
+        path = write(folder, content, name="ids.txt", encoding=encoding)
+        assert sorted(training_part(dataset, only=path).patients) == ["7", "8"]
+
+    @pytest.mark.parametrize("content", ["", " \n", ";;\n"])
+    def test_empty_lists_of_patients(self, folder, content):
+        with pytest.raises(DatasetError, match="got an empty file"):
+            training_part(load_manifest(write(folder, HEADER + ROWS)), only=write(folder, content, name="ids.txt"))
+
+
+class TestOnError:
+    @pytest.fixture
+    def many(self, tmp_path):
+        rows = [f"{n}.png,{'np'[n % 2]},{n // 2}" for n in range(20)]
+        for n in range(20):
+            put(tmp_path / f"{n}.png")
+        return write(tmp_path, HEADER + "\n".join(rows))
+
+    def test_files_that_are_gone_or_no_files(self, many):
+        folder = many.parent
+        (folder / "3.png").unlink()
+        (folder / "4.png").unlink()
+        os.mkfifo(folder / "4.png")
+        dataset = load_manifest(many)
+        assert len(dataset) == 18
+        assert dataset.audit.failures == (("3.png", "cannot be read (FileNotFoundError)"), ("4.png", "is a named pipe"))
+        assert [group.examples for group in dataset.audit.left_out] == [("3.png in line 5",), ("4.png in line 6",)]
+        with pytest.raises(DatasetError, match=r"line 5: expected an image file, got no such file: '3.png'"):
+            load_manifest(many, on_error="raise")
+        put(folder / "3.png")
+        with pytest.raises(
+            DatasetError, match=r"4.png: expected an image that can be read, got one that is a named pipe"
+        ):
+            load_manifest(many, on_error="raise")
+        with pytest.raises(ValueError, match="on_error: expected one of raise, skip, got 'drop'"):
+            load_manifest(many, on_error="drop")
+
+    def test_too_many_that_are_gone(self, many):
+        for n in (3, 4, 5):
+            (many.parent / f"{n}.png").unlink()
+        with pytest.raises(DatasetError, match=r"expected an image file, got no such file: '3.png' .*\(and 2 more\)"):
+            load_manifest(many)
