@@ -1,5 +1,6 @@
 """The command ``histofeat``: parse arguments, call the library, print. Training, prediction and scores have files."""
 
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -76,9 +77,24 @@ def main(arguments: list[str] | None = None) -> int:
         words = error.format_message()
         message = f"{words if words.endswith(('.', '?')) else words + '.'} See `histofeat --help`."
     except (ValueError, ImportError) as error:
-        message = str(error)
+        message = _as_options(str(error), command)
+    except OSError as error:
+        got = error.strerror or type(error).__name__
+        message = f"{error.filename}: expected a file or folder that can be used, got {got}. Correct the path."
     print(f"histofeat: {message}", file=sys.stderr)
     return 2
+
+
+def _as_options(message: str, command) -> str:
+    """Name options where a message of the library names arguments of Python."""
+    known = {parameter.name: parameter.opts[0] for each in command.commands.values() for parameter in each.params}
+    known = {name: option for name, option in known.items() if option.startswith("--")}
+    names = "|".join(known)
+    message = re.sub(rf"^(?:\w+\.)?({names}):", lambda found: f"{known[found[1]]}:", message)
+    message = re.sub(rf"\b({names})=[^\s;,()]+ \(--\w[\w-]*\)", lambda found: known[found[1]], message)
+    given = re.compile(rf"\b({names})=r?(\"[^\"]*\"|'[^']*'|\.\.\.|\w+(?:\.\w+)*)")
+    message = given.sub(lambda found: f"{known[found[1]]} {found[2].strip('.')}".rstrip(), message)
+    return message.replace("got None.", "got none.")
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:

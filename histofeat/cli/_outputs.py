@@ -28,7 +28,13 @@ def option(kind: Any, metavar: str, help: str, *names: str) -> Any:
     return Annotated[kind, typer.Option(*names, metavar=metavar, help=help)]
 
 
-NJobs = option(int, "N", "Threads; -1 takes all cores.")
+def _threads(given: int) -> int:
+    if given == 0:
+        raise typer.BadParameter("expected 1 or more threads, or -1 for all cores, got 0.")
+    return given
+
+
+NJobs = Annotated[int, typer.Option(metavar="N", callback=_threads, help="Threads; -1 takes all cores.")]
 LedgerFile = option(
     Path | None, "FILE", "Where looks at registered test patients, such as those of IDC, are written down.", "--ledger"
 )

@@ -50,7 +50,7 @@ def train(
     only: option(Path | None, "FILE", "Learn from these patients only, one id a line.") = None,
     class_weight: option(str | None, "balanced", "Give rare classes more weight.") = None,
     epochs: option(int | None, "N", "Of a network.") = None,
-    seed: option(int, "N", "Seed of the fits and folds.") = 0,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the fits and folds.")] = 0,
     n_jobs: NJobs = 1,
     folds: _Folds = 5,
     no_estimate: _NoEstimate = False,

@@ -228,7 +228,7 @@ def _paths(rows: CsvRows, base: Path, prefixes: Mapping[str, str], on_error: str
         drive = f" Paths of another machine begin otherwise here: {_MAPPED}." if _DRIVE.match(given) else ""
         raise DatasetError(
             f"{rows.at(missing[0])}: expected an image file, got {got}: {given!r} below {str(base)!r}"
-            f"{and_more(len(missing))}. Correct the path, or give the folder it starts from as root=.{drive}"
+            f"{and_more(len(missing))}. Correct the path; in Python, root= is the folder it starts from.{drive}"
         )
     return paths
 

@@ -15,7 +15,7 @@ from histofeat.datasets._base import PatchDataset
 from histofeat.datasets._class_folders import load_image_folder
 from histofeat.datasets._csv_rows import names_patient, read_csv_rows, table_text
 from histofeat.datasets._idc import load_idc, looks_like_idc
-from histofeat.datasets._image_files import check_on_error, is_image_name, list_folder, walk_files
+from histofeat.datasets._image_files import check_on_error, checked_path, is_image_name, list_folder, walk_files
 from histofeat.datasets._manifest import load_manifest
 from histofeat.datasets.breakhis._loading import load_breakhis
 from histofeat.exceptions import DatasetError, check_name
@@ -90,7 +90,7 @@ def open_dataset(
     'synthetic'
     """
     check_name("format", format, FORMATS)
-    path = Path(path).expanduser()
+    path = checked_path("open_dataset", path, "the path of a folder or a CSV file")
     kind = _recognised(path) if format == "auto" else format
     load, taken = _LOADERS[kind]
     options = {"patients": patients, "target": target, "magnification": magnification, "duplicates": duplicates}
@@ -109,7 +109,7 @@ def _recognised(path: Path) -> str:
     """Format of a path by names alone; a folder without a mark of its own is one of classes."""
     if not path.exists():
         raise DatasetError(f"{path}: expected a folder of images or a CSV file, found no such path. Correct it.")
-    if path.is_file():
+    if not path.is_dir():
         if path.suffix.lower() not in (".csv", ".tsv", ".txt"):
             raise DatasetError(
                 f"{path}: expected a folder of images or a CSV file, got another file. Correct the path."
@@ -118,7 +118,13 @@ def _recognised(path: Path) -> str:
     if looks_like_idc(path):
         return "idc"
     marks = ("histology_slides", "*/histology_slides", "breast", "benign/SOB", "malignant/SOB")
-    return "breakhis" if any(folder.is_dir() for mark in marks for folder in path.glob(mark)) else "folder"
+    if any(folder.is_dir() for mark in marks for folder in path.glob(mark)):
+        return "breakhis"
+    if not any(is_image_name(entry.name) for entry in walk_files(str(path), lambda *left_out: None)):
+        raise DatasetError(
+            f"{path}: expected a folder of images or a CSV file, got a folder without images. Correct it."
+        )
+    return "folder"
 
 
 def training_part(dataset: PatchDataset, *, only: str | os.PathLike[str] | None = None) -> PatchDataset:

@@ -13,7 +13,7 @@ from sklearn.base import clone
 
 from histofeat.datasets import PatchDataset, patch_size_of
 from histofeat.evaluation._evaluation import evaluate
-from histofeat.exceptions import known_names
+from histofeat.exceptions import check_name, known_names
 from histofeat.features import Runtime
 from histofeat.model_selection import PatientKFold
 from histofeat.models import HEADS, IDCPipeline, SavedModel
@@ -73,9 +73,11 @@ def make_pipeline(
     features = "pixels" if tuple(features) == ("pixels",) else tuple(features)
     if epochs is not None and features != "pixels":
         raise ValueError(
-            f"epochs: expected None for the head {head!r}, which has none, got {epochs!r}. Leave it out, or name a "
+            f"epochs: expected none for the head {head!r}, got {epochs!r}. Leave it out, or name a "
             "network such as cancernet."
         )
+    if class_weight is not None:
+        check_name("class_weight", class_weight, ("balanced",))
     head_params: Mapping = {}
     if features == "pixels":
         from histofeat.networks import ARCHITECTURES

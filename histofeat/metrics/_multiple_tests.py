@@ -123,7 +123,7 @@ def read_plan(path: str | os.PathLike[str]) -> ComparisonPlan:
     ValueError
         If it is no such file, the plan in it is not valid, or its content does not have its hash.
     """
-    name = Path(path).name
+    name = Path(path).name if isinstance(path, str | os.PathLike) else path
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         frozen = content.pop("hash")

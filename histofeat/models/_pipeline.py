@@ -269,9 +269,8 @@ def _check_labels(y, n_images: int) -> np.ndarray:
 
 
 def _one_each(name: str, values, n_images: int, what: str) -> np.ndarray:
-    values = column_or_1d(values)
-    if len(values) != n_images:
-        raise ValueError(
-            f"{name}: expected one {what} per image ({n_images:,}), got {len(values):,}. Align X and {name}."
-        )
-    return values
+    shape = np.shape(values)
+    if not shape or shape[0] != n_images or any(length != 1 for length in shape[1:]):
+        got = f"{shape[0]:,}" if len(shape) == 1 else f"shape {shape}" if shape else f"{values!r:.60}"
+        raise ValueError(f"{name}: expected one {what} per image ({n_images:,}), got {got}. Align X and {name}.")
+    return column_or_1d(values)

@@ -168,8 +168,16 @@ def render_markdown(template: PathLike, context: Mapping[str, Any], *, redact: R
     -------
     str
         Without more than one empty line in a row, ending with a newline.
+
+    Raises
+    ------
+    ValueError
+        If there is no such template.
     """
-    found = _environment(Path(template).parent, redact or str).get_template(Path(template).name).render(context)
+    environment, name = _environment(Path(template).parent, redact or str), Path(template).name
+    if name not in environment.list_templates():
+        raise ValueError(f"template: expected the file of a template, found no {str(template)!r}. Correct the path.")
+    found = environment.get_template(name).render(context)
     lines = "\n".join(line.rstrip() for line in found.splitlines())
     return re.sub(r"\n{3,}", "\n\n", lines).strip() + "\n"
 

@@ -82,8 +82,8 @@ def write_report(
     FileExistsError
         If `output` is a file, holds a finished report and `overwrite` is false, or holds files of something else.
     ValueError
-        If an added file has the name of a file of the report, or names a folder; if `gallery` is not a whole number of
-        at least 1, or `gallery_models` names an unknown model.
+        If `evaluation` is none; if an added file has the name of a file of the report, or names a folder; if `gallery`
+        is not a whole number of at least 1, or `gallery_models` names an unknown model; if there is no such template.
 
     Notes
     -----
@@ -92,6 +92,8 @@ def write_report(
     outside ``galleries/``; an image that cannot be read is replaced by words. Absolute paths are cut to their last
     component. The same evaluation gives the same bytes except for the time of writing.
     """
+    if not isinstance(evaluation, Evaluation):
+        raise ValueError(f"evaluation: expected an Evaluation, got {evaluation!r:.60}. Give what evaluate returned.")
     output = Path(output)
     check_gallery(gallery, gallery_models, evaluation)
     root = evaluation.dataset.root

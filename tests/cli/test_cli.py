@@ -116,6 +116,13 @@ def test_a_file_that_appears_meanwhile_is_not_replaced(tmp_path):
         (["scor"], "No such command 'scor'. Did you mean 'score'"),
         (["audit", "x", "--fast"], "No such option: --fast"),
         ([], "Missing command. See `histofeat --help`."),
+        (["train", ".", "-o", "m"], "expected a folder of images or a CSV file, got a folder without images"),
+        (["train", ".", "-o", "m", "--n-jobs", "0"], "expected 1 or more threads, or -1 for all cores, got 0."),
+        (["train", ".", "-o", "m", "--seed", "-1"], "Invalid value for '--seed'"),
+        (
+            ["train", ".", "-o", "m", "--features", "color", "--head", "svm", "--epochs", "2"],
+            "--epochs: expected none for the head 'svm', got 2",
+        ),
     ],
 )
 def test_bad_input_is_one_sentence(words, message, capsys, tmp_path, monkeypatch):
@@ -127,6 +134,31 @@ def test_bad_input_is_one_sentence(words, message, capsys, tmp_path, monkeypatch
     assert printed.err.count("\n") == 1
     assert "Traceback" not in printed.err
     assert not printed.out
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("load_image_folder.patients: expected a rule, got None.", "--patients: expected a rule, got none."),
+        ('Give patients=r"^([0-9]+)_" or patients="folder".', 'Give --patients "^([0-9]+)_" or --patients "folder".'),
+        ("Give another name, or overwrite=True (--overwrite).", "Give another name, or --overwrite."),
+        ("Set epochs=3.", "Set --epochs 3."),
+        ("Give patients=... to predict_images.", "Give --patients to predict_images."),
+        ("threshold: expected sensitivity=0.95, got 'x'.", "--threshold: expected sensitivity=0.95, got 'x'."),
+    ],
+)
+def test_the_command_line_speaks_of_options(said, shown):
+    assert cli._as_options(said, typer.main.get_command(cli.app)) == shown
+
+
+def test_what_the_system_refuses_is_one_sentence(monkeypatch, capsys):
+    def refuse(*arguments, **settings):
+        raise OSError(28, "No space left on device", "/data/x")
+
+    monkeypatch.setattr("histofeat.datasets.load_idc", refuse)
+    assert cli.main(["audit", "x"]) == 2
+    words = "/data/x: expected a file or folder that can be used, got No space left on device. Correct the path."
+    assert capsys.readouterr().err == f"histofeat: {words}\n"
 
 
 def test_an_unknown_protocol_is_named_with_the_nearest(predictions, capsys):

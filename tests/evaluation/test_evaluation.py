@@ -468,6 +468,12 @@ def test_unusable_pipelines_are_refused(dataset, pipelines, message):
         evaluate(dataset, pipelines)
 
 
+@pytest.mark.parametrize("given", ["idc", None, ([1], [0])])
+def test_what_is_no_data_set_is_refused(given):
+    with pytest.raises(ValueError, match=r"evaluate\.dataset: expected a PatchDataset, got"):
+        evaluate(given, mean_color())
+
+
 def test_unusable_resampling_is_refused_before_the_work(dataset):
     MeanColor.measured = 0
     with pytest.raises(ValueError, match="n_resamples: expected a whole number of at least 0, got -5"):

@@ -74,6 +74,10 @@ def test_no_data_are_refused(tmp_path):
     (tmp_path / "data.zip").write_bytes(b"PK")
     with pytest.raises(DatasetError, match="expected a folder of images or a CSV file, got another file"):
         open_dataset(tmp_path / "data.zip")
+    with pytest.raises(DatasetError, match="expected a folder of images or a CSV file, got a folder without images"):
+        open_dataset(tmp_path)
+    with pytest.raises(DatasetError, match="open_dataset: expected the path of a folder or a CSV file, got None"):
+        open_dataset(None)
 
 
 def test_patients_can_be_chosen(cohort, tmp_path):
@@ -87,7 +91,7 @@ def test_patients_can_be_chosen(cohort, tmp_path):
     ids.write_text("\n")
     with pytest.raises(DatasetError, match="expected the id of a patient in each line, got an empty file"):
         training_part(cohort, only=ids)
-    with pytest.raises(DatasetError, match="expected a text file of patients"):
+    with pytest.raises(DatasetError, match="only: expected a CSV file, got"):
         training_part(cohort, only=tmp_path)
 
 
@@ -105,8 +109,10 @@ def test_pipelines_are_made_of_names():
     assert make_pipeline(["color"], "svm", random_state=3, class_weight="balanced").get_params()["random_state"] == 3
     network = make_pipeline(head="cancernet", epochs=2)
     assert (network.takes_pixels, network.head_params) == (True, {"epochs": 2})
-    with pytest.raises(ValueError, match="epochs: expected None for the head 'svm'"):
+    with pytest.raises(ValueError, match="epochs: expected none for the head 'svm'"):
         make_pipeline(head="svm", epochs=2)
+    with pytest.raises(ValueError, match="class_weight: expected one of balanced, got 'x'"):
+        make_pipeline(["color"], class_weight="x")
     with pytest.raises(ValueError, match=r"expected a network for features 'pixels', got 'cancernett'"):
         make_pipeline(head="cancernett")
     with pytest.raises(ValueError, match="expected the name of a feature family, got 'colour'"):

@@ -219,6 +219,9 @@ def test_html_and_text_show_what_was_set():
         ([0] * 12, None, r"at least two classes, got only \[0\]"),
         ([0, 1] * 5 + [0, None], None, "got 1 missing, first at row 11"),
         ([0, 1] * 6, ["a"] * 5, r"groups: expected one patient per image \(12\), got 5"),
+        ([0, 1] * 6, "folder", r"groups: expected one patient per image \(12\), got 'folder'"),
+        (None, None, r"y: expected one label per image \(12\), got array\(None"),
+        ([[0, 1]] * 12, None, r"y: expected one label per image \(12\), got shape \(12, 2\)"),
     ],
 )
 def test_labels_and_groups_are_checked(patches, y, groups, message):

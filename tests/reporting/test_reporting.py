@@ -361,6 +361,18 @@ def test_foreign_folders_and_files_are_refused(empty, tmp_path):
         write_report(empty, tmp_path / "thesis.tex")
 
 
+@pytest.mark.parametrize("given", [{}, None, "idc"])
+def test_what_is_no_evaluation_is_refused(given, tmp_path):
+    with pytest.raises(ValueError, match="evaluation: expected an Evaluation, got"):
+        write_report(given, tmp_path / "report")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_template_that_is_not_there_is_named(empty, tmp_path):
+    with pytest.raises(ValueError, match=r"template: expected the file of a template, found no 'none\.j2'"):
+        write_report(empty, tmp_path / "report", template="none.j2")
+
+
 def test_empty_folder_is_used_and_failure_leaves_nothing(empty, tmp_path, monkeypatch):
     (tmp_path / "empty").mkdir()
     assert write_report(empty, tmp_path / "empty").is_file()
