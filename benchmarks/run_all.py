@@ -3,7 +3,8 @@
     python benchmarks/run_all.py                      # the synthetic cohort
     python benchmarks/run_all.py --data /path/to/idc --weights /path/to/weights --output reports/mine
 
-Features are kept in a store, so a second run on the same images measures nothing.
+Features are kept in a store and finished fits beside it, so a second run on the same images measures nothing, and a
+run that was ended goes on where it was. The evaluation is kept before its report is written: --report-from FILE.
 Everything happens in the library; here are the options and the names of the comparison.
 """
 
@@ -20,7 +21,7 @@ from study import LEDGER, REPOSITORY, command_line, make_ledger, run_command
 
 from histofeat import FeatureStore, PatientKFold, RepeatedPatientKFold, evaluate
 from histofeat.cli._outputs import Progress
-from histofeat.evaluation import AuditPolicy, NotRun, find_known_patients
+from histofeat.evaluation import AuditPolicy, NotRun, find_known_patients, load_evaluation, save_evaluation
 from histofeat.features import Runtime
 from histofeat.metrics import parse_rule
 from histofeat.studies import FEATURE_SETS, find_idc, make_pipelines as make_set_pipelines
@@ -52,6 +53,8 @@ def make_parser():
     add("--folds", type=int, default=5, help="outer folds (default: 5)")
     add("--repeats", type=int, default=1, help="repeats of the folds, for the intervals of the method (default: 1)")
     add("--output", type=Path, metavar="DIR", help="the report's folder (default: reports/<dataset>-<time>)")
+    add("--report-from", type=Path, metavar="FILE", help="write the report of an evaluation that a run has kept; "
+        "nothing is fitted. Give the other options as in that run; --no-shortcuts where the images are gone")  # fmt: skip
     add("--overwrite", action="store_true", help="replace a finished report in the output folder")
     add("--weights", type=Path, metavar="DIR", help="folder of ImageNet weights (default: $HISTOFEAT_WEIGHTS, Keras)")
     add("--encoder", default="mobilenetv2_0.35", help="the network of cnn (default: mobilenetv2_0.35)")
@@ -98,15 +101,22 @@ def run(options):
     command = command_line(PROGRAM, make_parser(), options)
     runtime = Runtime(options.n_jobs, open_store(options), Progress(), make_ledger(options, command))
     with tempfile.TemporaryDirectory(prefix="histofeat-", ignore_cleanup_errors=True) as scratch:
-        dataset, quick = load(options, scratch)
-        print(f"{dataset.name}: {len(dataset):,} patches of {dataset.audit.n_patients:,} patients", flush=True)
-        evaluation = score(dataset, pipelines, options, runtime)
-        if quick:
-            evaluation = replace(evaluation, protocol={**evaluation.protocol, "quick": quick})
+        if options.report_from:
+            evaluation = load_evaluation(options.report_from)
+            output = options.output or default_output(evaluation.dataset)
+        else:
+            dataset, quick = load(options, scratch)
+            print(f"{dataset.name}: {len(dataset):,} patches of {dataset.audit.n_patients:,} patients", flush=True)
+            output = options.output or default_output(dataset)
+            check_output(output, overwrite=options.overwrite, option="--overwrite")
+            evaluation = score(dataset, pipelines, options, runtime)
+            if quick:
+                evaluation = replace(evaluation, protocol={**evaluation.protocol, "quick": quick})
+            keep(evaluation, output, runtime)
         panel = None if options.no_shortcuts else shortcuts(evaluation, runtime)
         report = write_report(
             evaluation,
-            options.output or default_output(dataset),
+            output,
             overwrite=options.overwrite,
             environment=describe_environment(device=device_words(evaluation, pipelines)),
             command=command,
@@ -136,6 +146,16 @@ def score(dataset, pipelines, options, runtime):
         runtime=runtime,
     )
     return replace(evaluation, not_run=(*evaluation.not_run, *skipped))
+
+
+def keep(evaluation, output, runtime):
+    """Write the evaluation down, beside the fits or the report: from here on nothing costs a fit."""
+    path = (runtime.fits or output.parent) / f"{output.name}.evaluation"
+    try:
+        save_evaluation(evaluation, path, overwrite=True)
+        print(f"evaluation: {path} (--report-from writes its report again)", file=sys.stderr, flush=True)
+    except OSError as error:
+        print(f"the evaluation is not kept, its report is written now: {error}", file=sys.stderr, flush=True)
 
 
 def shortcuts(evaluation, runtime):

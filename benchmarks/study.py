@@ -117,12 +117,21 @@ def study_parser(program, description, folder, options=None, *, data=True, quick
 
 
 def run_command(program, run, options):
-    """Call ``run(options)``; an error that the user can mend becomes one sentence. Returns the exit code."""
+    """Call ``run(options)``; an error that the user can mend becomes one sentence. Returns the exit code.
+
+    An output without a reader, as behind ``| head -1``, ends it without a word.
+    """
     # Read by OpenMP when xgboost is loaded: threads that wait by spinning take the cores from those that work.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         run(options)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        from histofeat.cli._outputs import let_go
+
+        let_go(sys.stdout)
+        return 1
     except (ValueError, ImportError, OSError) as error:
         print(f"{program}: {error}", file=sys.stderr)
         return 2

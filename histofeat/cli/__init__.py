@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 import histofeat
+from histofeat.cli._outputs import let_go
 from histofeat.cli._prediction import predict
 from histofeat.cli._scoring import score
 from histofeat.cli._training import train
@@ -66,13 +67,18 @@ def main(arguments: list[str] | None = None) -> int:
     -------
     code : int
         0; 1 where `predict` had to leave out images; or 2 after one sentence on stderr about what is wrong with the
-        input.
+        input. 1 too, without a word, where the reader of the output has gone.
     """
     command = typer.main.get_command(app)
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
-            return command.main(args=arguments, prog_name="histofeat", standalone_mode=False) or 0
+            code = command.main(args=arguments, prog_name="histofeat", standalone_mode=False) or 0
+            sys.stdout.flush()
+            return code
+    except BrokenPipeError:  # the reader has what it wanted, as in `histofeat audit DIR | head -1`
+        let_go(sys.stdout)
+        return 1
     except _UsageError as error:
         words = error.format_message()
         message = f"{words if words.endswith(('.', '?')) else words + '.'} See `histofeat --help`."

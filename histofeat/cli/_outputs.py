@@ -1,7 +1,9 @@
 """Shared by the commands: declare an option, check an output file, show progress on stderr."""
 
+import os
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -60,6 +62,12 @@ def check_output(output: Path | None) -> None:
         raise ValueError(f"{output}: expected a file in a folder that exists, got none there. Make the folder first.")
 
 
+def let_go(stream: Any) -> None:
+    """Send what is still to come on a stream without a reader to nowhere, so that nothing fails at the exit."""
+    with suppress(OSError, ValueError):  # a stream without a file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 class Progress:
     """Progress on stderr: one line that is updated in a terminal, a line every half minute in a log.
 
@@ -83,15 +91,22 @@ class Progress:
         self.last = now
         text = f"{stage}: {done:,} of {total:,}, {now - began:.0f} s"
         if self.watched:
-            print(f"\r\033[K{text}", end="\n" if finished else "", file=sys.stderr, flush=True)
+            self._print(f"\r\033[K{text}", "\n" if finished else "")
         else:
-            print(text, file=sys.stderr, flush=True)
+            self._print(text)
         self.open = self.watched and not finished
 
     def say(self, text: str) -> None:
         """Print a sentence on a line of its own."""
         if self.open:
-            print(file=sys.stderr)
+            self._print("")
             self.open = False
         if not self.quiet:
-            print(text, file=sys.stderr, flush=True)
+            self._print(text)
+
+    def _print(self, text: str, end: str = "\n") -> None:
+        try:
+            print(text, end=end, file=sys.stderr, flush=True)
+        except (OSError, ValueError):  # nobody reads it any more, or the disk of the log is full: the work goes on
+            self.quiet, self.open = True, False
+            let_go(sys.stderr)

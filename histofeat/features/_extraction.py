@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -106,9 +106,10 @@ class Runtime:
         return value
 
     def report(self, stage: str, done: int, total: int) -> None:
-        """Report progress, if `progress` was given."""
+        """Report progress, if `progress` was given; that nobody can read it any more does not end the work."""
         if self.progress is not None:
-            self.progress(stage, done, total)
+            with suppress(OSError):
+                self.progress(stage, done, total)
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,18 @@ def test_network_without_weights_is_not_run_and_nothing_gets_smaller(finished, m
     assert "not run: everything, xgboost: " in finished.stdout
 
 
+def test_the_report_is_written_again_from_the_kept_evaluation(finished, metrics, work, main, broken_weights, capsys):
+    kept = work / "kept/mine.sqlite.fits/mine.evaluation"
+    assert f"evaluation: {kept.relative_to(work)} (--report-from writes its report again)" in finished.stderr
+    options = ["--quick", "--report-from", str(kept), "--no-store", "--no-shortcuts", "--output", "out/from-file"]
+    assert main([*options, "--weights", str(broken_weights), "--features", "lbp"]) == 0
+    again = json.loads((work / "out/from-file/metrics.json").read_text(encoding="utf-8"))
+    for part in ("results", "comparison", "folds", "protocol", "dataset", "not_run", "seconds", "audit"):
+        assert again[part] == metrics[part]
+    assert main([*options, "--output", "out/none", "--report-from", "nowhere.evaluation"]) == 2
+    assert "nowhere.evaluation: expected a whole evaluation of format 1, got: " in capsys.readouterr().err
+
+
 def test_report_does_not_tell_whose_machine_it_was(finished, work, metrics):
     for path in (work / "out/mine").rglob("*.*"):
         if path.suffix in {".json", ".csv", ".md", ".html"}:

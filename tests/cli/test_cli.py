@@ -1,6 +1,7 @@
 """The command `histofeat`: one sentence for bad input, what is there for good."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,9 @@ import typer
 import histofeat
 from histofeat import ColorHistogram, cli
 from histofeat.cli import _scoring as scoring
+from histofeat.cli._outputs import Progress
 from histofeat.datasets import DUPLICATES, FORMATS, official_roles
-from histofeat.features import extract
+from histofeat.features import Runtime, extract
 from histofeat.images import AGGREGATES, EDGES, NORMALIZERS, POLICIES
 
 
@@ -241,3 +243,39 @@ sys.exit(main(sys.argv[1:]))
     assert found.returncode == 0, found.stderr
     assert "Complete: every patch of these patients" in found.stdout
     assert "Balanced accuracy" in found.stdout
+
+
+# --- readers that go away --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def unread():
+    """A text stream into a pipe that nobody reads."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as stream:  # noqa: PTH123
+        yield stream
+
+
+def test_output_without_a_reader_ends_without_a_word(unread, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdout", unread)
+    assert cli.main(["--version"]) == 1
+    assert capsys.readouterr().err == ""
+    unread.write("what is still to come goes nowhere\n")
+
+
+def test_progress_without_a_reader_does_not_end_the_work(unread, monkeypatch):
+    progress = Progress()
+    monkeypatch.setattr(sys, "stderr", unread)
+    progress("extract", 1, 1)
+    progress.say("all is well")
+    assert progress.quiet
+
+
+def test_a_callback_that_cannot_write_does_not_end_the_work():
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    Runtime(progress=full).report("fit", 1, 2)
+    with pytest.raises(KeyError, match="mine"):  # an error of the callback itself is no matter of a stream
+        Runtime(progress=lambda *_: {}["mine"]).report("fit", 1, 2)
