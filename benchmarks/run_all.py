@@ -54,7 +54,7 @@ def make_parser():
     add("--repeats", type=int, default=1, help="repeats of the folds, for the intervals of the method (default: 1)")
     add("--output", type=Path, metavar="DIR", help="the report's folder (default: reports/<dataset>-<time>)")
     add("--report-from", type=Path, metavar="FILE", help="write the report of an evaluation that a run has kept; "
-        "nothing is fitted. Give the other options as in that run; --no-shortcuts where the images are gone")  # fmt: skip
+        "give the other options as in that run, and --no-shortcuts where the images are gone")  # fmt: skip
     add("--overwrite", action="store_true", help="replace a finished report in the output folder")
     add("--weights", type=Path, metavar="DIR", help="folder of ImageNet weights (default: $HISTOFEAT_WEIGHTS, Keras)")
     add("--encoder", default="mobilenetv2_0.35", help="the network of cnn (default: mobilenetv2_0.35)")
