@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -111,6 +112,18 @@ def test_what_the_results_page_says_of_networks_is_what_their_reports_say():
         f"and its frozen embedding at the same 96 px {trained['MobileNetV2, frozen, 96 px']}, where handcrafted "
         f"features have {trained['handcrafted']}."
     ) in words
+
+
+def test_what_the_readme_says_of_leakage_is_what_its_report_says():
+    few = pd.read_csv(ROOT / "reports/leakage/leakage_of_few.csv").query("n_patients == 16 and name == 'color'")
+    few = few.query("head == 'xgboost'").set_index("metric")
+    many = pd.read_csv(ROOT / "reports/leakage/leakage.csv").query("data == 'IDC' and metric == 'roc_auc'")
+    accuracy, auc, added = few.loc["accuracy"], few.loc["roc_auc"], many["difference"]
+    assert (
+        f"an accuracy of {accuracy.leaked:.2f} by patch and {accuracy.honest:.2f} by patient, where always "
+        f'"no IDC" has {accuracy.constant_accuracy:.2f}, and a ROC-AUC of {auc.leaked:.3f} and {auc.honest:.3f}; with '
+        f"190 patients a split by patch adds {added.min():.3f} to {added.max():.3f} to the ROC-AUC"
+    ) in " ".join(README.split())
 
 
 def test_reports_of_other_studies_have_no_table(tables, tmp_path, capsys):
