@@ -30,7 +30,12 @@ from ._parts import (
 from ._patients import PatientRule as PatientRule, find_patients as find_patients
 from ._rare_classes import merge_rare_classes as merge_rare_classes
 from ._splitting import split_dataset as split_dataset
-from ._writing import write_whole as write_whole
+from ._writing import (
+    read_array as read_array,
+    read_members as read_members,
+    unpacked_limit as unpacked_limit,
+    write_whole as write_whole,
+)
 from .breakhis._folds import (
     BreakHisFolds as BreakHisFolds,
     breakhis_hold_outs as breakhis_hold_outs,

@@ -1,11 +1,20 @@
-"""Write a file or a folder whole or not at all."""
+"""Write a file or a folder whole or not at all; read archives and arrays within bounds."""
 
+import io
+import math
 import os
 import secrets
 import shutil
+import tokenize
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import numpy as np
+
+#: An archive may unpack to this many bytes, or to this many times its own size where that is more.
+_UNPACKED_BYTES, _UNPACKED_TIMES = 2**26, 20
 
 
 @contextmanager
@@ -108,3 +117,94 @@ def _place_folder(part: Path, path: Path, last: str | None) -> None:
     if path.is_dir():
         path.rmdir()
     part.rename(path)
+
+
+def unpacked_limit(n_bytes: int) -> int:
+    """Largest number of bytes that an archive of `n_bytes` may hold unpacked: 64 MiB, or 20 times its size.
+
+    Examples
+    --------
+    >>> unpacked_limit(1_000), unpacked_limit(10**8)
+    (67108864, 2000000000)
+    """
+    return max(_UNPACKED_BYTES, _UNPACKED_TIMES * n_bytes)
+
+
+def read_members(file: str | os.PathLike[str] | bytes, limit: int | None = None) -> dict[str, bytes]:
+    """Read a zip archive, after a look at what its members take in memory.
+
+    Parameters
+    ----------
+    file : path or bytes
+        The archive, or its content.
+    limit : int, optional
+        Largest sum of the sizes of its members in bytes; by default `unpacked_limit` of the archive's size.
+
+    Returns
+    -------
+    members : dict of str to bytes
+        Each member by name, its CRC checked.
+
+    Raises
+    ------
+    BadZipFile
+        If the file is no archive, is damaged, or its members are too large, encrypted, packed by another method than
+        deflate, or two of one name.
+    OSError
+        If the file cannot be read.
+    """
+    size = len(file) if isinstance(file, bytes) else Path(file).stat().st_size
+    limit = unpacked_limit(size) if limit is None else limit
+    members: dict[str, bytes] = {}
+    with zipfile.ZipFile(io.BytesIO(file) if isinstance(file, bytes) else file) as archive:
+        listed = archive.infolist()
+        total = sum(info.file_size for info in listed)
+        if total > limit:
+            raise zipfile.BadZipFile(f"{total:,} bytes are packed into {size:,}, more than the {limit:,} allowed")
+        for info in listed:
+            plain = info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) and not info.flag_bits & 1
+            if not plain or info.filename in members:
+                raise zipfile.BadZipFile(f"{info.filename!r:.80} is packed in another way, or is there twice")
+            with archive.open(info) as member:
+                # Never without a number: zipfile would unpack all that is there, whatever size the archive states.
+                members[info.filename] = member.read(info.file_size + 1)
+    return members
+
+
+def read_array(content: bytes) -> np.ndarray:
+    """Read an array in NumPy's format, if it is what its header says.
+
+    Parameters
+    ----------
+    content : bytes
+        A whole file ``.npy``.
+
+    Returns
+    -------
+    array : ndarray
+        Of numbers or text.
+
+    Raises
+    ------
+    ValueError
+        If it is no such file, holds objects, or the shape does not fit the number of bytes.
+
+    Examples
+    --------
+    >>> buffer = io.BytesIO()
+    >>> np.save(buffer, np.array([1, 2]))
+    >>> read_array(buffer.getvalue()).tolist()
+    [1, 2]
+    """
+    stream = io.BytesIO(content)
+    version = np.lib.format.read_magic(stream)
+    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    try:
+        shape, _, dtype = read_header(stream)
+    except (SyntaxError, tokenize.TokenError) as error:
+        raise ValueError(f"the header of an array is damaged ({error})") from error
+    # A type without bytes would allow any shape.
+    if dtype.hasobject or math.prod(shape) * (dtype.itemsize or 1) != len(content) - stream.tell():
+        raise ValueError(f"{len(content):,} bytes are not an array of shape {shape!s:.40} and type {dtype!s:.40}")
+    stream.seek(0)
+    return np.lib.format.read_array(stream, allow_pickle=False)

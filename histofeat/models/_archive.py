@@ -5,12 +5,13 @@ import io
 import json
 import os
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from histofeat.datasets import write_whole
+from histofeat.datasets import read_members, unpacked_limit, write_whole
 
 FORMAT = "histofeat model"
 FORMAT_VERSION = 2
@@ -20,7 +21,9 @@ _DESCRIPTION = "model.json"
 _PART = re.compile(r"[a-z0-9_-]+\.(skops|ubj|keras)")
 #: The earliest time that an archive can hold: the same model gives the same bytes on any day.
 _NO_TIME = (1980, 1, 1, 0, 0, 0)
-_DAMAGED = (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError)
+_DAMAGED = (OSError, zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError, MemoryError)
+FORGED = (*_DAMAGED, ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, TypeError)
+"""What Python, NumPy, scikit-learn, skops and XGBoost raise for content that is damaged or forged."""
 
 
 class ModelFileError(ValueError):
@@ -61,15 +64,22 @@ def check_target(path: str | os.PathLike[str], *, overwrite: bool = False) -> Pa
     return path
 
 
-def fixed_zip(members: Mapping[str, bytes]) -> bytes:
-    """Pack members, compressed, in their order and without a date: equal members give equal bytes."""
+def fixed_zip(members: Mapping[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    """Pack members in their order and without a date: equal members give equal bytes.
+
+    They are compressed, unless `read_members` would refuse such a small archive of so much.
+    """
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, content in members.items():
             info = zipfile.ZipInfo(name, _NO_TIME)
-            info.compress_type, info.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
+            info.compress_type, info.external_attr = method, 0o644 << 16
             archive.writestr(info, content)
-    return buffer.getvalue()
+    packed = buffer.getvalue()
+    # A half, since an archive lies in another one.
+    if method and sum(map(len, members.values())) > unpacked_limit(len(packed)) // 2:
+        return fixed_zip(members, zipfile.ZIP_STORED)
+    return packed
 
 
 def write_archive(path: Path, description: Mapping, parts: Mapping[str, bytes], *, overwrite: bool = False) -> None:
@@ -139,18 +149,16 @@ def read_archive(path: str | os.PathLike[str]) -> tuple[dict, dict[str, bytes]]:
         got = "a folder" if path.is_dir() else "no such file"
         raise ModelFileError(f"{path}: expected the file of a model, got {got}. Correct the path.")
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            if _DESCRIPTION not in names or len(set(names)) < len(names):
-                raise ModelFileError(_foreign(path, f"an archive without one {_DESCRIPTION}"))
-            description = _described(path, archive.read(_DESCRIPTION))
-            parts = {name: archive.read(name) for name in names if name != _DESCRIPTION}
+        parts = read_members(path)
     except _DAMAGED as error:
         with path.open("rb") as file:
             begins = file.read(2)
         if begins != b"PK":
             raise ModelFileError(_foreign(path, f"a file that begins with {begins!r}")) from error
         raise ModelFileError(_damaged(path, str(error) or type(error).__name__)) from error
+    if _DESCRIPTION not in parts:
+        raise ModelFileError(_foreign(path, f"an archive without one {_DESCRIPTION}"))
+    description = _described(path, parts.pop(_DESCRIPTION))
     _check_parts(path, description, parts)
     return description, parts
 

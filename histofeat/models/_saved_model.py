@@ -17,8 +17,9 @@ from sklearn.utils.validation import check_is_fitted
 
 import histofeat
 from histofeat.datasets import PatientRule
+from histofeat.exceptions import MissingExtraError, WeightsError, first_line
 from histofeat.features import FEATURES_VERSION
-from histofeat.models._archive import ModelFileError, check_target, read_archive, write_archive
+from histofeat.models._archive import FORGED, ModelFileError, check_target, read_archive, write_archive
 from histofeat.models._pipeline import IDCPipeline
 from histofeat.models._saved_parts import describe_weights, put_back, settle_weights, take_apart
 from histofeat.models._trusted import dump_estimator, load_estimator
@@ -200,11 +201,26 @@ def load_model(
     still be wrong, or large; load models only from sources that you trust. Files of format 1 are read too, except heads
     "qda" and calibrations of three or more classes.
     """
+    try:
+        return _built(path, weights_dir, trusted, n_jobs)
+    except ModelFileError as error:
+        # Parts know the function that reads them, not the file.
+        raise ModelFileError(str(error).replace("load_model:", f"{path}:", 1)) from error
+    except (MissingExtraError, WeightsError):
+        raise
+    except FORGED as error:
+        raise ModelFileError(
+            f"{path}: expected a model that save_model wrote, got one that cannot be built ({type(error).__name__}: "
+            f"{first_line(error):.100}). Copy the file again, or train the model again."
+        ) from error
+
+
+def _built(path, weights_dir, trusted: Sequence[str], n_jobs: int | None) -> SavedModel:
     description, parts = read_archive(path)
     if _SKELETON not in parts:
         raise ModelFileError(f"{path}: expected a part {_SKELETON!r}, got none. Copy the file again.")
     _check_versions(path, description)
-    skeleton = load_estimator(parts.pop(_SKELETON), str(path), trusted=trusted)
+    skeleton = load_estimator(parts.pop(_SKELETON), str(path), trusted=trusted, n_bytes=Path(path).stat().st_size)
     if not isinstance(skeleton, IDCPipeline):
         raise ModelFileError(
             f"{path}: expected an IDCPipeline, got {type(skeleton).__name__}. Give a file that save_model wrote."
@@ -215,7 +231,26 @@ def load_model(
     for part in (pipeline, pipeline.features_, pipeline.normalizer_, network):
         if part is not None:
             part.n_jobs = n_jobs
+    _check_head(pipeline)
     return SavedModel(pipeline, description.get("about", {}), description)
+
+
+def _check_head(pipeline: IDCPipeline) -> None:
+    """Score one row of zeros: a head whose parts do not fit each other cannot."""
+    if pipeline.takes_pixels:
+        return
+    n_columns, head = len(pipeline.features_.get_feature_names_out()), pipeline.head_
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        zeros = np.zeros((1, n_columns), np.float32)
+        scores = head.predict_proba(zeros) if hasattr(head, "predict_proba") else head.decision_function(zeros)
+    width = scores.shape[1:] or (2,)
+    same = np.array_equal(pipeline.classes_, head.classes_)
+    if not same or width != (len(pipeline.classes_),) or not np.isfinite(scores).all():
+        raise ModelFileError(
+            f"load_model: expected a finite score for each of {len(pipeline.classes_)} classes, got {scores.shape[1:]} "
+            "scores of another shape, of other classes, or not finite. Do not use this file; train the model again."
+        )
 
 
 def _versions(parts: Mapping[str, bytes]) -> dict[str, str]:
@@ -248,7 +283,7 @@ def _check_versions(path, description: Mapping) -> None:
             f"{path}: expected scikit-learn {fitted}, which fitted this model, got {here}. Its predictions may differ; "
             f"install scikit-learn=={fitted}, or train the model again.",
             RuntimeWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
 
 

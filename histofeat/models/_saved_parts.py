@@ -9,12 +9,12 @@ from typing import Any
 from sklearn.base import BaseEstimator
 from sklearn.neighbors import BallTree, KDTree
 
-from histofeat.exceptions import WeightsError, first_line, known_names, needs
+from histofeat.exceptions import MissingExtraError, WeightsError, first_line, known_names, needs
 from histofeat.features import PatchFeatures, PatchUnion
-from histofeat.models._archive import ModelFileError
+from histofeat.models._archive import FORGED, ModelFileError
+from histofeat.models._checked_trees import check_booster, check_estimator
 from histofeat.models._named_parts import as_sequence
 from histofeat.models._pipeline import IDCPipeline
-from histofeat.models._trusted import check_trees
 from histofeat.networks import find_encoder, find_weights, hash_weights
 
 _BOOSTERS = ("XGBClassifier", "XGBRFClassifier")
@@ -76,6 +76,13 @@ def take_apart(estimator) -> tuple[BaseEstimator, dict[str, bytes]]:
                 return StoredPart(name, None, given)
             file = f"booster-{len(parts) + 1}.ubj"
             parts[file] = bytes(found.get_booster().save_raw("ubj"))
+            try:
+                check_booster(parts[file])
+            except FORGED as error:
+                raise ModelFileError(
+                    f"save_model: expected a booster that load_model reads, got one that it refuses: {error}. Use one "
+                    "number in each leaf, numeric features and finite weights."
+                ) from error
             return StoredPart(name, file, given)
         if hasattr(found, "save_network"):
             given = _portable(found.get_params(deep=False))
@@ -113,12 +120,12 @@ def put_back(skeleton, parts: dict[str, bytes]):
     Returns
     -------
     estimator : estimator
-        The whole estimator; each of its decision trees has been checked.
+        The whole estimator; the arrays in it fit each other.
 
     Raises
     ------
     ModelFileError
-        If a part is missing or unknown, or its library cannot read it.
+        If a part is missing or unknown, its library cannot read it, or what is in it does not fit together.
     """
     wanted: set[str | None] = set()
 
@@ -126,8 +133,6 @@ def put_back(skeleton, parts: dict[str, bytes]):
         if isinstance(found, StoredPart):
             wanted.add(found.file)
             return _filled(found, parts)
-        if hasattr(found, "tree_"):
-            check_trees(found)
         grown = _NEIGHBOR_TREES.get(getattr(found, "_fit_method", None))
         if grown is not None:
             params = found.effective_metric_params_
@@ -140,6 +145,7 @@ def put_back(skeleton, parts: dict[str, bytes]):
         raise ModelFileError(
             f"load_model: expected parts that the pipeline names, got {surplus[0]!r} beside them. Copy the file again."
         )
+    check_estimator(estimator)
     return estimator
 
 
@@ -209,8 +215,9 @@ def _booster(place: StoredPart, content: bytes | None):
     classifier = getattr(xgboost, place.kind)(**place.params)
     if content is not None:
         try:
+            check_booster(content)
             classifier.load_model(bytearray(content))
-        except (xgboost.core.XGBoostError, ValueError, KeyError, TypeError) as error:
+        except FORGED as error:
             raise ModelFileError(_unreadable(place, "XGBoost", error)) from error
     return classifier
 
@@ -231,7 +238,9 @@ def _network(place: StoredPart, content: bytes | None):
         file.write_bytes(content)
         try:
             return CNNClassifier.load_network(file)
-        except (WeightsError, KeyError, TypeError, ValueError) as error:
+        except MissingExtraError:
+            raise
+        except FORGED as error:
             raise ModelFileError(_unreadable(place, "Keras", error)) from error
 
 

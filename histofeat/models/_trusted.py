@@ -1,20 +1,18 @@
 """Estimators as bytes through skops: only listed types, no code, the same bytes for the same model."""
 
-import io
 import json
 import warnings
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-import numpy as np
 from sklearn.exceptions import InconsistentVersionWarning
 
+from histofeat.datasets import read_array, read_members, unpacked_limit
 from histofeat.exceptions import and_more, needs
 from histofeat.features import FAMILIES
 from histofeat.images import NORMALIZERS
-from histofeat.models._archive import FORMAT_VERSION, ModelFileError, fixed_zip
+from histofeat.models._archive import FORGED, FORMAT_VERSION, ModelFileError, fixed_zip
 
 TRUSTED = (
     "histofeat.models._classifiers.Forest",
@@ -47,11 +45,8 @@ _PRESENT_NAMES = {name.rpartition(".")[2]: name for name in TRUSTED if name.star
 #: Types of files in format 1 whose contents scikit-learn's own estimators have replaced.
 _REPLACED = ("histofeat.quadratic.QuadraticDiscriminant", "histofeat.temperature.TemperatureScaling")
 
-#: What skops raises for a file that is damaged or forged.
-_LOAD_ERRORS = (
-    AttributeError, EOFError, ImportError, IndexError, KeyError, OSError, RecursionError, TypeError, ValueError,
-    zipfile.BadZipFile,
-)  # fmt: skip
+#: Commas and brackets that the description of an estimator may have: this many, or one for each byte of the file.
+_SCHEMA_VALUES = 1_000_000
 
 
 def _skops():
@@ -82,7 +77,7 @@ def dump_estimator(estimator, *, trusted: Sequence[str] = ()) -> bytes:
     """
     skops = _skops()
     try:
-        content = skops.dumps(estimator)
+        content = _canonical(skops.dumps(estimator))
     except (TypeError, ValueError, AttributeError, RecursionError, skops.exceptions.UnsupportedTypeException) as error:
         raise ModelFileError(
             f"save_model: expected parts that skops can write, got {type(error).__name__}: {error}. "
@@ -95,10 +90,10 @@ def dump_estimator(estimator, *, trusted: Sequence[str] = ()) -> bytes:
             "which load_model would refuse. Use a head of histofeat or scikit-learn, or name the type in "
             "trusted=(...), here and when it is loaded."
         )
-    return _canonical(content)
+    return content
 
 
-def load_estimator(content: bytes, owner: str, *, trusted: Sequence[str] = ()) -> Any:
+def load_estimator(content: bytes, owner: str, *, trusted: Sequence[str] = (), n_bytes: int | None = None) -> Any:
     """Build an estimator from the format of skops, from known types only.
 
     Parameters
@@ -109,6 +104,8 @@ def load_estimator(content: bytes, owner: str, *, trusted: Sequence[str] = ()) -
         How a message names the content.
     trusted : sequence of str
         Further types to build, by their full names.
+    n_bytes : int, optional
+        Size of the file that held the content, which decides how much it may unpack to; by default that of the content.
 
     Returns
     -------
@@ -123,7 +120,7 @@ def load_estimator(content: bytes, owner: str, *, trusted: Sequence[str] = ()) -
     """
     skops = _skops()
     try:
-        content = _with_present_names(content, owner)
+        content = _with_present_names(content, owner, len(content) if n_bytes is None else n_bytes)
         unknown = _unknown(content, trusted)
         if unknown:
             raise ModelFileError(
@@ -137,7 +134,7 @@ def load_estimator(content: bytes, owner: str, *, trusted: Sequence[str] = ()) -
             return skops.loads(content, trusted=[*TRUSTED, *trusted])
     except ModelFileError:
         raise
-    except _LOAD_ERRORS as error:
+    except FORGED as error:
         raise ModelFileError(
             f"{owner}: expected what save_model wrote, got a part that cannot be built ({type(error).__name__}: "
             f"{error!s:.100}). Copy the file again, or train the model again."
@@ -148,11 +145,44 @@ def _unknown(content: bytes, trusted: Iterable[str]) -> list[str]:
     return sorted(set(_skops().get_untrusted_types(data=content)) - {*TRUSTED, *trusted})
 
 
-def _unpacked(content: bytes) -> tuple[dict, dict[str, bytes]]:
-    """Give the schema and the arrays of an estimator in the format of skops."""
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        files = {name: archive.read(name) for name in archive.namelist()}
-    return json.loads(files.pop("schema.json")), files
+def _unpacked(content: bytes, n_bytes: int) -> tuple[dict, dict[str, bytes]]:
+    """Give the schema and the arrays of an estimator in the format of skops, both checked."""
+    files = read_members(content, unpacked_limit(n_bytes))
+    text = files.pop("schema.json")
+    n_values = sum(map(text.count, b",[{"))
+    if n_values > max(_SCHEMA_VALUES, n_bytes):
+        raise ValueError(f"its description lists {n_values:,} values")
+    schema = json.loads(text)
+    _check_schema(schema, files)
+    return schema, files
+
+
+def _check_schema(schema: dict, files: Mapping[str, bytes]) -> None:
+    """Check that skops builds no more than is written, and reads each array once.
+
+    skops builds an object once that is written several times under one number, and searches each place of it. A number
+    in the place of the object itself would double the search at each level.
+    """
+    sizes: dict[object, int] = {}
+    owners: dict[str, object] = {}
+
+    def size_of(node) -> int:
+        inside = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+        size = 1 + sum(map(size_of, inside))
+        if isinstance(node, dict):
+            number, file = node.get("__id__"), node.get("file")
+            if number is not None and sizes.setdefault(number, size) != size:
+                raise ValueError(f"object {number!r:.40} is written in two ways")
+            if isinstance(file, str) and owners.setdefault(file, number) != number:
+                raise ValueError(f"{file!r:.40} belongs to two objects")
+        return size
+
+    size_of(schema)
+    for name, content in files.items():
+        if name.endswith(".npy"):
+            read_array(content)
+        elif not name.endswith(".bin"):
+            raise ValueError(f"{name!r:.40} is no array; sparse matrices are not read")
 
 
 def _packed(schema: dict, files: Mapping[str, bytes]) -> bytes:
@@ -169,7 +199,7 @@ def _nodes(node) -> Iterator[dict]:
 
 def _canonical(content: bytes) -> bytes:
     """Number the objects in the order of the schema: skops names them by their addresses in memory."""
-    schema, files = _unpacked(content)
+    schema, files = _unpacked(content, 2**60)
     numbers: dict[int, int] = {}
     renamed: dict[str, str] = {}
     for node in _nodes(schema):
@@ -181,9 +211,9 @@ def _canonical(content: bytes) -> bytes:
     return _packed(schema, {new: files[old] for old, new in renamed.items()})
 
 
-def _with_present_names(content: bytes, owner: str) -> bytes:
+def _with_present_names(content: bytes, owner: str, n_bytes: int) -> bytes:
     """Give histofeat's types in a schema the modules that they have moved to."""
-    schema, files = _unpacked(content)
+    schema, files = _unpacked(content, n_bytes)
     for node in _nodes(schema):
         module, name = str(node.get("__module__")), str(node.get("__class__"))
         if f"{module}.{name}" in _REPLACED:
@@ -194,29 +224,3 @@ def _with_present_names(content: bytes, owner: str) -> bytes:
         if module.startswith("histofeat.") and name in _PRESENT_NAMES:
             node["__module__"] = _PRESENT_NAMES[name].rpartition(".")[0]
     return _packed(schema, files)
-
-
-def check_trees(estimator) -> None:
-    """Check that a decision tree does not point outside of itself, or it would read foreign memory when it predicts.
-
-    Parameters
-    ----------
-    estimator : estimator
-        A fitted tree with ``tree_`` and ``n_features_in_``.
-
-    Raises
-    ------
-    ModelFileError
-        If a child does not come after its parent, or a node uses a column that does not exist.
-    """
-    tree = estimator.tree_
-    left, right, column = tree.children_left, tree.children_right, tree.feature
-    at = np.arange(tree.node_count)
-    leaf = (left == -1) & (right == -1)
-    inner = (left > at) & (right > at) & (left < tree.node_count) & (right < tree.node_count)
-    inner &= (column >= 0) & (column < tree.n_features)
-    if not tree.node_count or tree.n_features != estimator.n_features_in_ or not (leaf | inner).all():
-        raise ModelFileError(
-            f"load_model: expected decision trees that are whole, got one of {tree.node_count:,} nodes that points "
-            "outside of itself. Do not use this file; train the model again."
-        )

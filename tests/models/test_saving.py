@@ -550,7 +550,7 @@ def test_a_decision_tree_that_points_outside_of_itself_is_refused(field, forest,
             members[name] = buffer.getvalue()
             break
     skops = archive.fixed_zip(members)
-    with pytest.raises(ModelFileError, match="expected decision trees that are whole, got one of"):
+    with pytest.raises(ModelFileError, match="expected a Tree that is whole, got one with nodes outside of itself"):
         load_model(rewritten(path, members={"pipeline.skops": skops}, rehash=True))
 
 
