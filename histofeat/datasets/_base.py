@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from histofeat.datasets._audit import DatasetAudit
-from histofeat.datasets._parts import OfficialSplit, official_roles, split_by_role
+from histofeat.datasets._audit import DatasetAudit, LeftOut
+from histofeat.datasets._image_files import MOST_UNREADABLE
+from histofeat.datasets._parts import OfficialSplit, in_id_order, official_roles, split_by_role
 from histofeat.datasets._patients import PatientRule
 from histofeat.exceptions import DatasetError, and_more, check_name
 from histofeat.model_selection import canonical_patients
@@ -152,6 +153,38 @@ class PatchDataset:
             raise DatasetError("PatchDataset.subset: expected one row or more, got 0. Check what chose them.")
         frame = self.frame.iloc[rows].reset_index(drop=True)
         return replace(self, frame=frame, audit=self.audit.restricted_to(frame))
+
+    def without(self, reasons: Mapping[int, str]) -> PatchDataset:
+        """Return the data set without images that cannot be read; ``audit.failures`` names them.
+
+        Parameters
+        ----------
+        reasons : mapping of int to str
+            Their row numbers from 0, and why each of them cannot be read.
+
+        Raises
+        ------
+        DatasetError
+            When they are more than a tenth of the images, or all images of a class.
+        """
+        lost = sorted(reasons)
+        failures = tuple((str(self.relative_paths[row]), reasons[row]) for row in lost)
+        kept = np.setdiff1d(np.arange(len(self)), lost)
+        gone = [f", all of class {self.target_names[code]!r}" for code in np.setdiff1d(self.y, self.y[kept])]
+        share = f"{len(lost):,} of {len(self):,} images ({100 * len(lost) / len(self):.1f} %)"
+        if gone or len(lost) > MOST_UNREADABLE * len(self):
+            raise DatasetError(
+                f"{self.name}: expected at most a tenth of unreadable images, got {share}{''.join(gone)}. The first is "
+                f"{failures[0][0]}: {failures[0][1]} Copy the data set again."
+            )
+        note = f"Images that could not be decoded, left out of everything here: {share}."
+        patients = in_id_order(np.setdiff1d(self.patients, self.patients[kept]))
+        if patients:
+            note += f" Patients without any other image: {', '.join(map(repr, patients))}."
+        audit, subset = self.audit, self.subset(kept)
+        groups = LeftOut.group(("cannot be decoded", path) for path, _ in failures)
+        named = {"left_out": (*audit.left_out, *groups), "failures": (*audit.failures, *failures)}
+        return replace(subset, audit=replace(subset.audit, **named, notes=(*audit.notes, note)))
 
     def official_split(self) -> OfficialSplit:
         """Rows of the published 84/29/49 split of the IDC patients.

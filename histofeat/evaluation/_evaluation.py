@@ -27,7 +27,7 @@ from histofeat.evaluation._search import Search
 from histofeat.evaluation.audit._audit import audit_fingerprints, cheap_findings
 from histofeat.evaluation.audit._findings import check_audit
 from histofeat.exceptions import check_name
-from histofeat.features import Runtime
+from histofeat.features import Runtime, leave_out_unreadable
 from histofeat.metrics import (
     LABEL_METRICS,
     METRIC_RECORDS,
@@ -99,9 +99,10 @@ def evaluate(
     plan : path or ComparisonPlan, optional
         Differences that were planned before any score, see `histofeat.metrics.write_plan`: `Evaluation.planned`.
     runtime : Runtime, optional
-        Threads (extraction, fits, intervals), feature store, progress, and the ledger of looks at registered test
-        patients. Stages of the progress: "extract" (images),
-        "retrain" (encoders, over all folds), "fit" (folds of all models) and "score" (models).
+        Threads (extraction, fits, intervals), feature store, progress, the ledger of looks at registered test
+        patients, and what is done about images that cannot be read (``on_error``). Stages of the progress: "read"
+        (images, with ``on_error="skip"``), "extract" (images), "retrain" (encoders, over all folds), "fit" (folds of
+        all models) and "score" (models).
 
     Returns
     -------
@@ -149,18 +150,21 @@ def evaluate(
     True
     """
     if isinstance(cv, RepeatedPatientKFold):
+        dataset, _, runtime = leave_out_unreadable(dataset, cv, runtime)
         settings = {"inner_cv": inner_cv, "random_state": random_state, "threshold": threshold, "search": search}
-        settings |= {"audit": audit, "retrain_encoder": retrain_encoder, "runtime": Runtime.of(runtime)}
+        settings |= {"audit": audit, "retrain_encoder": retrain_encoder, "runtime": runtime}
         return _evaluate_repeats(dataset, pipelines, cv, settings | {"n_resamples": n_resamples, "plan": plan})
     cv = PatientKFold(5) if cv is None else cv
     inner_cv = PatientKFold(3) if inner_cv is None else inner_cv
     # Everything that can be refused is refused before images are read.
     policy = AuditPolicy.of(audit)
     splits, overlap = check_folds(cv, dataset, policy)
+    chosen = {"threshold": parse_rule(threshold), "search": Search.of(search), "retrain": bool(retrain_encoder)}
+    dataset, cv, runtime = leave_out_unreadable(dataset, cv if hasattr(cv, "split") else splits, runtime)
+    splits, overlap = check_folds(cv, dataset, policy)
     inner = make_inner_folds(inner_cv, splits, dataset, allow_shared_patients="HF001" in policy.accept_findings)
     patient_weights(dataset.patients, n_resamples, random_state)
-    chosen = {"threshold": parse_rule(threshold), "search": Search.of(search), "retrain": bool(retrain_encoder)}
-    run = Run(dataset, splits, Runtime.of(runtime), inner, int(random_state), policy=policy, **chosen)
+    run = Run(dataset, splits, runtime, inner, int(random_state), policy=policy, **chosen)
     plans = _plan(pipelines, run)
     plan = _read_planned(plan, plans)
     look_at(dataset, splits, run.runtime)  # proves, before the long work, that the ledger can be written

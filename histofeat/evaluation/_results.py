@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
+import pandas as pd
 
 from histofeat.evaluation._details import detail_model, predictive_values, probe_table
 from histofeat.metrics import (
@@ -139,11 +140,6 @@ class LeftOut:
         Names of the data sets that the encoders were trained on.
     folds : tuple of int
         Folds without remaining test patients, counted from 1 in the given order; they are dropped.
-
-    Examples
-    --------
-    >>> LeftOut(("8863", "8864"), 90, 7, 400, {"histo: histo": 2}, ("IDC",)).to_dict()["patients"]
-    2
     """
 
     patients: tuple[str, ...]
@@ -213,10 +209,8 @@ def assess_probabilities(
     ----------
     y : ndarray of shape (n,), int64
         0 or 1.
-    raw : ndarray of shape (n,), float64
-        Probability of class 1 as the model gives it.
-    calibrated : ndarray of shape (n,), float64, or None
-        The same calibrated on other patients; None where nothing was calibrated.
+    raw, calibrated : ndarray of shape (n,), float64
+        Probability of class 1 as the model gives it, and calibrated on other patients; None where nothing was.
     patients : ndarray of shape (n,)
         Patient id of every patch.
     **resampling : int
@@ -292,6 +286,11 @@ class Evaluation:
     def labels(self) -> tuple[str, ...]:
         """The class names, in the order of the columns of every `proba` and of every confusion matrix."""
         return tuple(self.dataset.target_names)
+
+    @property
+    def failures(self) -> pd.DataFrame:
+        """Files that could not be read and were left out: columns ``path`` and ``reason``."""
+        return pd.DataFrame(self.dataset.audit.failures, columns=["path", "reason"])
 
     @property
     def tested(self) -> np.ndarray:

@@ -14,7 +14,7 @@ from sklearn.base import clone
 from histofeat.datasets import PatchDataset, patch_size_of
 from histofeat.evaluation._evaluation import evaluate
 from histofeat.exceptions import check_name, known_names
-from histofeat.features import Runtime
+from histofeat.features import Runtime, leave_out_unreadable
 from histofeat.model_selection import PatientKFold
 from histofeat.models import HEADS, IDCPipeline, SavedModel
 
@@ -146,7 +146,7 @@ def train_model(
     >>> train_model(cohort, IDCPipeline(features="color", head="logistic"), folds=None).about["n_patients"]
     4
     """
-    runtime = Runtime.of(runtime)
+    dataset, _, runtime = leave_out_unreadable(dataset, None, runtime)
     with tempfile.TemporaryDirectory() as scratch:
         kept = None if pipeline.takes_pixels else runtime.store or Path(scratch) / "features.sqlite"
         estimate = None

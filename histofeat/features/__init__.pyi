@@ -28,6 +28,7 @@ from ._image_fingerprint import (
     Fingerprints as Fingerprints,
     ImageFingerprint as ImageFingerprint,
     TrainingImages as TrainingImages,
+    leave_out_unreadable as leave_out_unreadable,
     mirror_masks as mirror_masks,
     number_rows as number_rows,
     transposed_codes as transposed_codes,

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from histofeat.datasets import Ledger
+from histofeat.exceptions import PatchError, check_name
 from histofeat.features._batch import PatchBatch
 from histofeat.features._feature_store import StoreLike, as_store, session_of_a_run
 from histofeat.features._store_session import Session, content_key, extractor_name
@@ -47,11 +48,15 @@ class Runtime:
         The folder where `evaluate` keeps finished fits, so that a run that was ended goes on where it was; by default
         ``<store>.fits`` beside the store, and none without a store. False keeps none. A fit is taken up only where
         data, features, folds, parameters, seeds, code and versions are the same. Remove the folder to free the disk.
+    on_error : {"raise", "skip"}, default="raise"
+        What evaluations and studies do about images that cannot be read: raise an error, or leave them out before
+        folds are made. They are then read once more than otherwise, unless there is a store.
 
     Raises
     ------
     ValueError
-        If `store` is neither a path nor a `FeatureStore`, `progress` cannot be called, or `ledger` is no path.
+        If `store` is neither a path nor a `FeatureStore`, `progress` cannot be called, `ledger` is no path, or
+        `on_error` is none of the two.
 
     Examples
     --------
@@ -60,7 +65,7 @@ class Runtime:
     >>> calls
     [('fit', 1, 3)]
     >>> Runtime.of(None)
-    Runtime(n_jobs=None, store=None, progress=None, ledger=None, fits=None)
+    Runtime(n_jobs=None, store=None, progress=None, ledger=None, fits=None, on_error='raise')
     """
 
     n_jobs: int | None = None
@@ -68,8 +73,10 @@ class Runtime:
     progress: Callable[[str, int, int], None] | None = None
     ledger: Any = None
     fits: Any = None
+    on_error: str = "raise"
 
     def __post_init__(self) -> None:
+        check_name("Runtime.on_error", self.on_error, ("raise", "skip"))
         object.__setattr__(self, "store", as_store(self.store))
         object.__setattr__(self, "ledger", Ledger.of(self.ledger))
         beside = Path(f"{self.store.path}.fits") if self.fits is None and self.store is not None else self.fits
@@ -127,12 +134,15 @@ class Extraction:
     seconds : mapping of str to float
         Wall-clock seconds (``"total"``), and seconds summed over threads for ``"read"``, ``"decode"``,
         ``"store"`` and each family's class name.
+    failures : mapping of int to str
+        Rows of images that could not be read, which are NaN in all matrices, and why; nothing of them is stored.
     """
 
     features: tuple[np.ndarray, ...]
     conversions: Mapping[str, int]
     computed: Mapping[str, int]
     seconds: Mapping[str, float]
+    failures: Mapping[int, str] = field(default_factory=dict)
 
 
 def extract(
@@ -142,6 +152,7 @@ def extract(
     n_jobs: int | None = None,
     store: StoreLike | None = None,
     progress: Callable[[int, int], None] | None = None,
+    on_error: str = "raise",
 ) -> Extraction:
     """Measure images with several families, reading and decoding each image once.
 
@@ -158,6 +169,8 @@ def extract(
         Where features are kept between calls. Images in it are read and hashed, not decoded or measured.
     progress : callable, optional
         Called as ``progress(done, total)`` from this thread after each batch.
+    on_error : {"raise", "skip"}, default="raise"
+        Whether an image that cannot be read raises an error, or has rows of NaN and is named in ``failures``.
 
     Returns
     -------
@@ -170,14 +183,15 @@ def extract(
         If a family's parameter is out of range, two families give columns of the same name, or the store cannot be
         used.
     PatchError
-        If `X` has an unknown form, or an image cannot be decoded; the message names it.
+        If `X` has an unknown form, or, with ``on_error="raise"``, an image cannot be decoded; the message names it.
     WeightsError
         If the weights of a network are not found and cannot be downloaded.
     """
+    check_name("extract.on_error", on_error, ("raise", "skip"))
     started = time.perf_counter()
     images, store = as_images(X), as_store(store)
     with session_of_a_run(store) as session:
-        job = _Job(tuple(families), images, session)
+        job = _Job(tuple(families), images, session, on_error == "skip")
         chunks = [range(at, min(at + job.chunk, len(images))) for at in range(0, len(images), job.chunk)]
         with closing(run_ahead(job.run, chunks, n_jobs=n_jobs)) as done:
             for chunk, _ in zip(chunks, done, strict=True):
@@ -187,7 +201,7 @@ def extract(
     if job.conversions:
         _log.info("converted to 8-bit RGB: %s of %d images", dict(job.conversions), len(images))
     computed = dict.fromkeys((family.family for family in families), 0) | job.computed
-    counts = (job.conversions, computed, job.seconds)
+    counts = (job.conversions, computed, job.seconds, sorted(job.failures.items()))
     return Extraction(tuple(job.out), *(MappingProxyType(dict(count)) for count in counts))
 
 
@@ -198,6 +212,8 @@ class _Job:
     families: tuple[Any, ...]
     images: Images
     session: Session | None
+    skip: bool = False
+    failures: dict[int, str] = field(default_factory=dict)
     conversions: Counter = field(default_factory=Counter)
     computed: Counter = field(default_factory=Counter)
     seconds: Counter = field(default_factory=Counter)
@@ -215,15 +231,21 @@ class _Job:
         self._counting = threading.Lock()
         self._network = threading.Lock()
 
-    def run(self, rows: range) -> None:
+    def run(self, rows: Sequence[int]) -> None:
         """Fill the output rows of the images `rows`: from the store, else by reading, decoding and measuring."""
         spent: Counter = Counter()
         with _timed(spent, "read"):
-            contents = [self.images.content(row) for row in rows]
+            contents = [self._tried(self.images.content, row) for row in rows]
+            if self.failures:
+                contents = [content for row, content in zip(rows, contents, strict=True) if row not in self.failures]
+                rows = [row for row in rows if row not in self.failures]
         keys, missing = self._look_up(rows, contents, spent)
         wanted = [position for position, families in enumerate(missing) if families]
         with _timed(spent, "decode"):
-            decoded = {at: self.images.decode(rows[at], contents[at]) for at in wanted}
+            decoded = {at: self._tried(self.images.decode, rows[at], contents[at]) for at in wanted}
+        for at in [at for at in wanted if decoded[at] is None]:
+            missing[at] = ()
+            del decoded[at]
         prepared: dict[int, list] = {}
         for families, positions in _alike(decoded, missing):
             batch = PatchBatch(np.stack([decoded[position][0] for position in positions]))
@@ -235,7 +257,21 @@ class _Job:
             self.computed.update(self.families[index].family for families in missing for index in families)
             self.seconds.update(spent)
 
-    def _look_up(self, rows: range, contents: list, spent: Counter) -> tuple[list[bytes], list[tuple[int, ...]]]:
+    def _tried(self, read: Callable[..., Any], row: int, *content: Any) -> Any:
+        """Read or decode an image; None where that fails and is to be skipped."""
+        try:
+            return read(row, *content)
+        except PatchError as error:
+            if not self.skip:
+                raise
+            self.failures[row] = str(error).removeprefix(f"{self.images.name(row)}: ")
+            for block in self.out:
+                block[row] = np.nan
+            return None
+
+    def _look_up(
+        self, rows: Sequence[int], contents: list, spent: Counter
+    ) -> tuple[list[bytes], list[tuple[int, ...]]]:
         """Fill the rows that are in the store; return the key of each image and the families that it still lacks."""
         if self.session is None:
             return [], [tuple(range(len(self.families)))] * len(rows)
@@ -275,7 +311,7 @@ class _Job:
             with self._network, _timed(spent, type(family).__name__):
                 self.out[index][rows] = family._embed(staged)
 
-    def _keep(self, rows: range, keys: list[bytes], missing: list[tuple[int, ...]], spent: Counter) -> None:
+    def _keep(self, rows: Sequence[int], keys: list[bytes], missing: list[tuple[int, ...]], spent: Counter) -> None:
         """Write new rows to the store, in one transaction."""
         if self.session is None or not any(missing):
             return

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import ClassVar
+import warnings
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 
 from histofeat.features._base import PatchFeatures
 from histofeat.features._batch import PatchBatch
+from histofeat.features._extraction import Runtime, extract
+from histofeat.model_selection import fold_rows
 
 HASH_BITS = 128
 """Bits of the perceptual hash."""
@@ -295,3 +298,47 @@ class TrainingImages:
     def of(cls, dataset: str, matrix: np.ndarray) -> TrainingImages:
         """Record the images whose fingerprints are in `matrix`, as from ``ImageFingerprint().transform(X)``."""
         return cls(dataset, frozenset(Fingerprints.of(matrix).keys()))
+
+
+def leave_out_unreadable(dataset: Any, cv: Any, runtime: Runtime | None) -> tuple[Any, Any, Runtime]:
+    """Leave images that cannot be read out of a data set, if the runtime says so, before folds are made.
+
+    Parameters
+    ----------
+    dataset : PatchDataset
+    cv : splitter, iterable of (train, test), or None
+        Of all rows.
+    runtime : Runtime or None
+
+    Returns
+    -------
+    dataset : PatchDataset
+        The same without them, see `histofeat.datasets.PatchDataset.without`.
+    cv : splitter, list of (train, test), or None
+        The splitter itself; else the pairs, with the row numbers of what is left.
+    runtime : Runtime
+        The same, by which no other image is left out.
+
+    Raises
+    ------
+    DatasetError
+        When too many images cannot be read.
+
+    Warns
+    -----
+    UserWarning
+        With the share of the images that were left out.
+    """
+    runtime = Runtime.of(runtime)
+    if runtime.on_error == "raise":
+        return dataset, cv, runtime
+    counted, settings = partial(runtime.report, "read"), {"n_jobs": runtime.n_jobs, "store": runtime.store}
+    reasons = extract([ImageFingerprint()], dataset.X, progress=counted, on_error="skip", **settings).failures
+    if reasons:
+        kept = ~np.isin(np.arange(len(dataset)), list(reasons))
+        if cv is not None and (not hasattr(cv, "split") or hasattr(cv, "test_fold")):
+            row, pairs = np.cumsum(kept) - 1, fold_rows(cv, dataset.y, dataset.patients, "cv", disjoint=False)
+            cv = [tuple(row[side[kept[side]]] for side in pair) for pair in pairs]
+        dataset = dataset.without(reasons)
+        warnings.warn(f"{dataset.name}: {dataset.audit.notes[-1]}", stacklevel=3)
+    return dataset, cv, replace(runtime, on_error="raise")

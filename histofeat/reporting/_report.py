@@ -88,9 +88,10 @@ def write_report(
     Notes
     -----
     Files: ``metrics.json``, ``metrics.csv``, ``predictions.parquet``, ``splits.json``, ``report.md``,
-    ``report.html``, and ``figures/*.svg``, each with a ``.json`` of what it shows. There are no pictures of patches
-    outside ``galleries/``; an image that cannot be read is replaced by words. Absolute paths are cut to their last
-    component. The same evaluation gives the same bytes except for the time of writing.
+    ``report.html``, ``failures.csv`` where images could not be read, and ``figures/*.svg``, each with a ``.json`` of
+    what it shows. There are no pictures of patches outside ``galleries/``; an image that cannot be read is replaced by
+    words. Absolute paths are cut to their last component. The same evaluation gives the same bytes except for the time
+    of writing.
     """
     if not isinstance(evaluation, Evaluation):
         raise ValueError(f"evaluation: expected an Evaluation, got {evaluation!r:.60}. Give what evaluate returned.")
@@ -106,6 +107,8 @@ def write_report(
         "predictions.parquet": partial(write_predictions, evaluation),
         "splits.json": splits_payload(evaluation),
     }
+    if len(evaluation.failures):
+        own_files["failures.csv"] = evaluation.failures
     with new_folder(output, overwrite=overwrite) as folder:
         if gallery is not None and payload["results"]:
             payload["galleries"] = write_galleries(evaluation, payload, folder, gallery, gallery_models)

@@ -16,7 +16,7 @@ from histofeat.evaluation import (
     run_in_threads,
 )
 from histofeat.exceptions import MissingExtraError, WeightsError, known_names
-from histofeat.features import Runtime, extract
+from histofeat.features import extract, leave_out_unreadable
 from histofeat.metrics import bootstrap_scores, mean_bootstrap
 from histofeat.models import check_enough_patients
 from histofeat.studies._study import pipelines_of
@@ -190,7 +190,7 @@ def measure_folds(dataset, pipeline, cv, *, owner, audit=None, runtime=None):
         raise ValueError(
             "explanation.pipeline: expected feature families to explain, got features='pixels'. Name families."
         )
-    runtime = Runtime.of(runtime)
+    dataset, cv, runtime = leave_out_unreadable(dataset, cv, runtime)
     folds = fair_folds(cv, dataset, pipeline, owner=owner, audit=audit, runtime=runtime)
     tested = dataset.y[np.concatenate([test for _, test in folds.splits])]
     counts = np.bincount(tested, minlength=len(dataset.target_names))

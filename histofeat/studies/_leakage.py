@@ -11,7 +11,7 @@ from scipy.linalg import cho_factor, cho_solve
 from histofeat.datasets import PatchDataset
 from histofeat.evaluation import AuditPolicy, NotRun, evaluate
 from histofeat.exceptions import check_whole
-from histofeat.features import Runtime
+from histofeat.features import Runtime, leave_out_unreadable
 from histofeat.metrics import Bootstrap, bootstrap_scores, patient_weights, plain_values
 from histofeat.model_selection import PatchKFold, PatientKFold, encode_patients
 from histofeat.studies._study import with_store
@@ -147,7 +147,7 @@ def measure_leakage(
             f"measure_leakage.dataset: expected two classes, got {len(dataset.target_names)}: "
             f"{', '.join(dataset.target_names)}. Give a data set of two classes."
         )
-    runtime = Runtime.of(runtime)
+    dataset, _, runtime = leave_out_unreadable(dataset, None, runtime)
     shared = {"n_resamples": 0, "random_state": random_state}
     splitters = {"n_splits": n_splits, "random_state": random_state}
     with with_store(runtime) as shared["runtime"]:

@@ -19,7 +19,7 @@ from histofeat.evaluation import (
     run_in_threads,
 )
 from histofeat.exceptions import check_name, check_whole
-from histofeat.features import Runtime, extract, passes_over_images
+from histofeat.features import Runtime, extract, leave_out_unreadable, passes_over_images
 from histofeat.images import PERTURBATIONS, normalized_images, perturbed_images
 from histofeat.metrics import METRICS, Bootstrap, bootstrap_scores
 from histofeat.model_selection import encode_patients
@@ -186,7 +186,7 @@ def measure_robustness(
         check_name("measure_robustness.metrics", metric, METRICS, f"some of {', '.join(METRICS)}")
     if patches_per_patient is not None:
         check_whole("measure_robustness.patches_per_patient", patches_per_patient, 1, "Use None for all patches.")
-    runtime = Runtime.of(runtime)
+    dataset, cv, runtime = leave_out_unreadable(dataset, cv, runtime)
     settled = {"owner": "measure_robustness", "audit": audit, "runtime": runtime, "kind": "perturbed"}
     folds = fair_folds(cv, dataset, pipelines, **settled)
     for name, plan in plans.items():

@@ -11,7 +11,7 @@ import numpy as np
 from histofeat.datasets import PatchDataset
 from histofeat.evaluation import Evaluation, FoldFit, fold_of_rows, look_at, out_of_fold
 from histofeat.exceptions import DatasetError
-from histofeat.features import PatchFeatures, Runtime, extract, make_family
+from histofeat.features import PatchFeatures, Runtime, extract, leave_out_unreadable, make_family
 from histofeat.metrics import bootstrap_scores, plain_values, scores
 from histofeat.model_selection import fold_rows
 from histofeat.models import make_head
@@ -189,7 +189,8 @@ def shortcut_panel(
     >>> [row.name for row in panel.rows]
     ['mean_color', 'background', 'compression_and_blur', 'coordinates', 'all of these together']
     """
-    splits, runtime = fold_rows(splits, dataset.y, dataset.patients, "shortcut_panel.splits"), Runtime.of(runtime)
+    dataset, splits, runtime = leave_out_unreadable(dataset, splits, runtime)
+    splits = fold_rows(splits, dataset.y, dataset.patients, "shortcut_panel.splits")
     look, fold = look_at(dataset, splits, runtime), fold_of_rows(splits, len(dataset))
     tested = np.flatnonzero(fold >= 0)
     resampling = {"n_resamples": n_resamples, "random_state": random_state, "n_jobs": runtime.n_jobs}

@@ -18,7 +18,7 @@ from histofeat.evaluation.audit._table_checks import (
     shared_patients,
     sibling_slides,
 )
-from histofeat.features import Fingerprints, Runtime
+from histofeat.features import Fingerprints, Runtime, leave_out_unreadable
 
 
 def audit_split(
@@ -73,6 +73,8 @@ def audit_split(
     """
     splits = as_split(dataset, splits).folds
     cheap_findings(dataset, splits, pipelines=pipelines, predictions=predictions)  # bad input, before the images
+    if predictions is None:  # else rows have numbers that must stay
+        dataset, splits, runtime = leave_out_unreadable(dataset, splits, runtime)
     runtime = Runtime.of(runtime)
     fingerprints = measure_fingerprints(dataset.X, runtime)
     more = {"pipelines": pipelines, "predictions": predictions, "n_jobs": runtime.n_jobs}
