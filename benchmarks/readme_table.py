@@ -13,6 +13,8 @@ import re
 import sys
 from pathlib import Path
 
+from histofeat.datasets import write_whole
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 README = REPOSITORY / "README.md"
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
@@ -37,7 +39,8 @@ def main(arguments=None):
     if options.check:
         print(f"{options.readme.name}: the results table differs from {options.report}", file=sys.stderr)
         return 1
-    options.readme.write_text(after, encoding="utf-8", newline="\n")
+    with write_whole(options.readme, overwrite=True) as part:
+        part.write_text(after, encoding="utf-8", newline="\n")
     print(f"{options.readme.name}: results table written from {options.report}")
     return 0
 

@@ -124,12 +124,13 @@ def run_command(program, run, options):
     # Read by OpenMP when xgboost is loaded: threads that wait by spinning take the cores from those that work.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    try:
-        run(options)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        from histofeat.cli._outputs import let_go
+    from histofeat.cli._outputs import ended_cleanly, let_go
 
+    try:
+        with ended_cleanly():
+            run(options)
+            sys.stdout.flush()
+    except BrokenPipeError:
         let_go(sys.stdout)
         return 1
     except (ValueError, ImportError, OSError) as error:

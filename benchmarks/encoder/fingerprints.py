@@ -7,10 +7,12 @@ Keras, the source of truth; engines are then held to it.
 """
 
 import argparse
-import csv
 import sys
 from pathlib import Path
 
+import pandas as pd
+
+from histofeat.datasets import csv_text, write_whole
 from histofeat.networks import ENCODERS, KerasEngine, fingerprint, hash_weights, shipped_weights
 
 TABLE = Path(sys.modules[fingerprint.__module__].__file__).with_name("fingerprints.csv")
@@ -22,8 +24,8 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(prog="fingerprints.py", description="Write the fingerprints of known weights.")
     parser.add_argument("--weights", type=Path, metavar="DIR", help="folder of ImageNet weights")
     rows = list(fingerprints(parser.parse_args(arguments).weights))
-    with TABLE.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
+    with write_whole(TABLE, overwrite=True) as part:
+        part.write_text(csv_text(pd.DataFrame(rows, columns=COLUMNS, dtype=object)), encoding="utf-8", newline="\n")
     print(f"{TABLE}: {len(rows)} fingerprints")
     return 0
 

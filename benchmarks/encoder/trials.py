@@ -27,12 +27,12 @@ are of two cores that other work shared, in part of one core: they compare nothi
 """
 
 import argparse
-import csv
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
@@ -46,7 +46,7 @@ from study import run_command
 from trial_recipes import TRIALS
 
 from histofeat import PatientKFold
-from histofeat.datasets import read_csv_rows, write_whole
+from histofeat.datasets import csv_text, read_csv_rows, write_whole
 from histofeat.features import extract, make_family
 from histofeat.images import as_images
 from histofeat.models import make_head
@@ -310,10 +310,9 @@ def read_table(path=RESULTS):
 def write_row(path, row):
     """Put a row into the table, in the place of an older one of the same trial."""
     rows = read_table(path) | {row["trial"]: row}
-    with write_whole(path, overwrite=True) as part, part.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows[name] for name in sorted(rows, key=list(TRIALS).index))
+    table = pd.DataFrame([rows[name] for name in sorted(rows, key=list(TRIALS).index)], columns=COLUMNS, dtype=object)
+    with write_whole(path, overwrite=True) as part:
+        part.write_text(csv_text(table), encoding="utf-8", newline="\n")
 
 
 if __name__ == "__main__":

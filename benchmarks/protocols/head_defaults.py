@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from study import REPOSITORY, run_command
 
 from histofeat import IDCPipeline, PatientKFold
+from histofeat.datasets import check_place, csv_text, write_whole
 from histofeat.metrics import scores
 from histofeat.models import make_head
 from histofeat.studies import load_development_patients
@@ -53,6 +54,7 @@ def main(arguments=None):
 def run(options):
     """Score every setting with the columns of LBP, and with all handcrafted ones."""
     table = options.output / "settings.csv"
+    check_place(table)
     if table.exists() and not options.overwrite:
         raise ValueError(f"--output: expected no table, got {table}. Name another folder, or pass --overwrite.")
     dataset = load_development_patients(options.data)
@@ -63,8 +65,8 @@ def run(options):
         for name, features in tables.items()
         for setting in SETTINGS
     ]
-    options.output.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame(rows).to_csv(table, index=False)
+    with write_whole(table, overwrite=options.overwrite, parents=True) as part:
+        part.write_text(csv_text(pd.DataFrame(rows)), encoding="utf-8", newline="\n")
     print(pd.DataFrame(rows).to_string(index=False))
 
 

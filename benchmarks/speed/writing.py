@@ -1,19 +1,19 @@
 """The folder of a speed report: JSON, CSV, a table in Markdown and a bar chart, moved into place when complete."""
 
-import csv
 import os
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
+import pandas as pd
 from rows import COLUMNS
 
-from histofeat.datasets import write_whole
+from histofeat.datasets import check_place, csv_text, write_whole
 from histofeat.reporting import Redactor, describe_environment, dump
 
 #: Raised whenever the keys of speed.json change their meaning.
 SCHEMA = 2
-#: Written and moved last: the file that makes a folder a finished report.
+#: Written last: the file that makes a folder a finished report.
 FINISHED = "speed.json"
 FILES = ("speed.csv", "speed.md", "speed.svg", "speed.png", FINISHED)
 
@@ -27,6 +27,7 @@ def check_output(output, *, overwrite=False) -> None:
         Saying what is there and what to do.
     """
     output = Path(output)
+    check_place(output, folder=True)
     if output.exists() and not output.is_dir():
         raise FileExistsError(f"--output: expected a folder, got the file {str(output)!r}. Choose another name.")
     if (output / FINISHED).exists() and not overwrite:
@@ -57,13 +58,12 @@ def write(payload, output) -> Path:
     from chart import draw
 
     output = Path(output)
-    with write_whole(output, folder=True, parents=True, last=FINISHED) as part:
+    with write_whole(output, folder=True, parents=True, replaced=FILES) as part:
         _write_csv(payload["rows"], part / "speed.csv")
         (part / "speed.md").write_text(_markdown(payload), encoding="utf-8", newline="\n")
         for name in ("speed.svg", "speed.png"):
             draw(payload, part / name)
         dump(payload, part / FINISHED)
-        (output / FINISHED).unlink(missing_ok=True)
     return output / "speed.md"
 
 
@@ -76,10 +76,8 @@ def _machine() -> dict:
 
 
 def _write_csv(rows, path) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    table = pd.DataFrame(rows, columns=COLUMNS, dtype=object)
+    path.write_text(csv_text(table), encoding="utf-8", newline="\n")
 
 
 def _markdown(payload) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import histofeat
-from histofeat.cli._outputs import let_go
+from histofeat.cli._outputs import ended_cleanly, let_go
 from histofeat.cli._prediction import predict
 from histofeat.cli._scoring import score
 from histofeat.cli._training import train
@@ -67,11 +67,15 @@ def main(arguments: list[str] | None = None) -> int:
     -------
     code : int
         0; 1 where `predict` had to leave out images; or 2 after one sentence on stderr about what is wrong with the
-        input. 1 too, without a word, where the reader of the output has gone.
+        input. 1 too, without a word, where the reader of the output has gone. 130 after Ctrl-C; SIGTERM raises
+        `SystemExit` with 143.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # names of files may hold what the terminal or a file cannot show
+            stream.reconfigure(errors="backslashreplace")
     command = typer.main.get_command(app)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), ended_cleanly():
             warnings.showwarning = _show_warning
             code = command.main(args=arguments, prog_name="histofeat", standalone_mode=False) or 0
             sys.stdout.flush()
@@ -85,8 +89,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, ImportError) as error:
         message = _as_options(str(error), command)
     except OSError as error:
-        got = error.strerror or type(error).__name__
-        message = f"{error.filename}: expected a file or folder that can be used, got {got}. Correct the path."
+        message = str(error)
+        if error.strerror is not None:
+            message = f"{error.filename}: expected a file or folder that can be used, got {error.strerror}. Correct it."
     print(f"histofeat: {message}", file=sys.stderr)
     return 2
 

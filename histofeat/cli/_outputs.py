@@ -1,9 +1,12 @@
 """Shared by the commands: declare an option, check an output file, show progress on stderr."""
 
 import os
+import signal
 import sys
+import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -55,10 +58,17 @@ def check_output(output: Path | None) -> None:
     ------
     ValueError
         If it exists, or its folder does not.
+    OSError
+        If it cannot be written.
     """
-    if output is not None and output.exists():
+    from histofeat.datasets import check_place
+
+    if output is None:
+        return
+    check_place(output)
+    if output.exists():
         raise ValueError(f"{output}: expected a new file, got one that exists. Give another name, or remove it.")
-    if output is not None and not output.parent.is_dir():
+    if not output.parent.is_dir():
         raise ValueError(f"{output}: expected a file in a folder that exists, got none there. Make the folder first.")
 
 
@@ -66,6 +76,23 @@ def let_go(stream: Any) -> None:
     """Send what is still to come on a stream without a reader to nowhere, so that nothing fails at the exit."""
     with suppress(OSError, ValueError):  # a stream without a file
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+@contextmanager
+def ended_cleanly() -> Iterator[None]:
+    """Let SIGTERM end the block by `SystemExit` with status 143, so that everything cleans up as after Ctrl-C."""
+
+    def stop(number, frame):
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():  # only the main one may set handlers
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class Progress:

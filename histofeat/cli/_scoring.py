@@ -97,6 +97,4 @@ def _write(output: Path, numbers: dict) -> None:
         with write_whole(output) as part:
             part.write_text(json.dumps(numbers, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     except OSError as error:
-        raise ValueError(
-            f"{output}: expected a file that can be written, got {type(error).__name__}. Give another name."
-        ) from error
+        raise ValueError(str(error)) from error

@@ -1,7 +1,13 @@
 from ._audit import DatasetAudit as DatasetAudit, FullSet as FullSet, LeftOut as LeftOut
 from ._base import PatchDataset as PatchDataset
 from ._class_folders import load_image_folder as load_image_folder
-from ._csv_rows import CsvRows as CsvRows, parse_decimal as parse_decimal, read_csv_rows as read_csv_rows
+from ._csv_rows import (
+    CsvRows as CsvRows,
+    csv_text as csv_text,
+    parse_decimal as parse_decimal,
+    printable as printable,
+    read_csv_rows as read_csv_rows,
+)
 from ._idc import load_idc as load_idc, parse_name as parse_name
 from ._image_files import image_size as image_size
 from ._looks import (
@@ -31,6 +37,7 @@ from ._patients import PatientRule as PatientRule, find_patients as find_patient
 from ._rare_classes import merge_rare_classes as merge_rare_classes
 from ._splitting import split_dataset as split_dataset
 from ._writing import (
+    check_place as check_place,
     read_array as read_array,
     read_members as read_members,
     unpacked_limit as unpacked_limit,

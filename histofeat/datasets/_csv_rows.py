@@ -1,4 +1,4 @@
-"""Read a CSV as spreadsheets and R write it: find encoding, delimiter and columns, and keep the line of each row."""
+"""Read a CSV as spreadsheets and R write it, with the line of each row; write one that is safe to open."""
 
 import codecs
 import csv
@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from histofeat.exceptions import DatasetError, and_more, known_names
 from histofeat.images import open_regular
@@ -30,6 +32,9 @@ _SYNONYMS = {
     "score": ("probability", "prob", "proba", "prediction"),
 }
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+#: What a spreadsheet takes for a formula; a number is none. Apostrophes before it are of an earlier guard.
+_FORMULA = re.compile(r"'*(?:[=@\t\r\n]|[+-](?!(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\Z))")
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
 @dataclass(frozen=True)
@@ -258,7 +263,7 @@ def _header(
     file: Path, cells: list[str], required: Sequence[str], optional: Sequence[str]
 ) -> tuple[tuple[str, ...], dict[str, str]]:
     """Names of the columns, and the name in the file of those that were renamed."""
-    columns = tuple(cell.strip() for cell in cells)
+    columns = tuple(_as_written(cell.strip()) for cell in cells)
     twice = [name for position, name in enumerate(columns) if name and name in columns[:position]]
     if twice:
         raise DatasetError(
@@ -313,6 +318,64 @@ def parse_decimal(text: str) -> float:
 
 
 def _settled(column: str, cell: str) -> str:
+    cell = _as_written(cell)
     if column == "path":
         return cell
     return (canonical_patient(cell) if column == "patient" else "") or cell.strip()
+
+
+def csv_text(table: pd.DataFrame, **options: Any) -> str:
+    r"""Text of a table as CSV that spreadsheets show and never run; `read_csv_rows` gives the same cells back.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Written without its index.
+    **options
+        More keywords of `DataFrame.to_csv`, such as ``float_format``.
+
+    Returns
+    -------
+    text : str
+        With ``\n`` at the end of each line. A text that starts as a formula does (``=``, ``+``, ``-``, ``@``, a tab, a
+        line break) and is no number has an apostrophe before it; bytes of file names that are no UTF-8 are written as
+        ``\udce9``.
+
+    Examples
+    --------
+    >>> print(csv_text(pd.DataFrame({"patient": ["=1+1", "-7"], "score": [-0.5, 1.0]})), end="")
+    patient,score
+    '=1+1,-0.5
+    -7,1.0
+    """
+    safe = table.set_axis([_guarded(name) for name in table.columns], axis=1)
+    for column, kind in enumerate(table.dtypes):
+        if kind.kind == "O":  # text, and categories
+            cells = [_guarded(cell) for cell in table.iloc[:, column]]
+            safe.isetitem(column, pd.Series(cells, index=table.index, dtype=object))
+    text = safe.to_csv(index=False, lineterminator="\n", **options)
+    if "\r" in text:  # readers end a row there, unless it is quoted
+        text = safe.to_csv(index=False, lineterminator="\n", **options, quoting=csv.QUOTE_NONNUMERIC)
+    return printable(text)
+
+
+def _guarded(cell: Any) -> Any:
+    return f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) else cell
+
+
+def _as_written(cell: str) -> str:
+    """Give the text that `csv_text` wrote as this cell."""
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
+
+
+def printable(text: str) -> str:
+    r"""Text in which characters that no file of text, JSON or SVG can hold are written as escapes.
+
+    These are control characters, and bytes of a file name that are no UTF-8.
+
+    Examples
+    --------
+    >>> printable("caf\udce9.png")
+    'caf\\udce9.png'
+    """
+    return _UNPRINTABLE.sub(lambda found: found.group().encode("unicode_escape").decode(), text)

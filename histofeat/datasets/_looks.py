@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from histofeat.datasets._csv_rows import csv_text
 from histofeat.datasets._idc import parse_name
 from histofeat.datasets._parts import official_roles
 from histofeat.model_selection import canonical_patients
@@ -181,8 +182,8 @@ class Ledger:
         self.open()
         own = {"date": self.date or datetime.now(UTC).isoformat(timespec="seconds"), "command": self.command}
         own["commit"] = self.commit or f"histofeat {histofeat.__version__}"
-        plain = {"header": False, "index": False, "lineterminator": "\n", "float_format": "%.6f"}
-        text = pd.DataFrame([own | dict(row) for row in rows], columns=LEDGER_COLUMNS).to_csv(**plain)
+        lines = pd.DataFrame([own | dict(row) for row in rows], columns=LEDGER_COLUMNS)
+        text = csv_text(lines, header=False, float_format="%.6f")
         path = Path(self.path)
         # An editor, or a machine that went down, may have left the last line open.
         start = "" if path.read_bytes().endswith(b"\n") else "\n"

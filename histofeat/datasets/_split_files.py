@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import pandas as pd
 
+from histofeat.datasets._csv_rows import csv_text
 from histofeat.datasets._image_files import checked_path, fold_case
 from histofeat.datasets._parts import DatasetSplit
 from histofeat.datasets._writing import write_whole
@@ -140,10 +141,9 @@ def write_split(dataset, split: DatasetSplit, target: Path, mode: str) -> None:
                     write_manifest(part, {"made_by": "histofeat split_dataset", "of": dataset.name})
     except OSError as error:
         _check_free(target, mode)  # something may have appeared there meanwhile
-        raise DatasetError(
-            f"{target}: expected to write the split there, got {type(error).__name__}: {error.strerror or error}. "
-            "Nothing half-written is left; give a path that you may write to, with room enough."
-        ) from error
+        told = error.strerror is None  # in a sentence already
+        got = f"{target}: expected to write the split there, got {error}. Give a path that you may write to."
+        raise DatasetError(f"{error if told else got} Nothing half-written is left.") from error
 
 
 def _check_images(dataset, target: Path, mode: str) -> None:
@@ -227,5 +227,5 @@ def _write_table(dataset, split: DatasetSplit, file: Path, paths: Sequence[str])
     places = {"x": dataset.frame["x"], "y": dataset.frame["y"], "part": split.parts}
     others = {column: dataset.frame[column] for column in dataset.frame.columns if column not in _NOT_WRITTEN}
     mark = {"synthetic": "yes"} if dataset.synthetic else {}
-    table = pd.DataFrame(front | places | others | mark)
-    table.to_csv(file, index=False, lineterminator="\n", encoding="utf-8")
+    text = csv_text(pd.DataFrame(front | places | others | mark))
+    file.write_text(text, encoding="utf-8", newline="\n")

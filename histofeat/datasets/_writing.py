@@ -1,18 +1,22 @@
 """Write a file or a folder whole or not at all; read archives and arrays within bounds."""
 
+import errno
 import io
 import math
 import os
+import re
 import secrets
 import shutil
 import tokenize
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 
+#: Faults of a disk or a name: errors of the block with these numbers are about `path`.
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ENAMETOOLONG)
 #: An archive may unpack to this many bytes, or to this many times its own size where that is more.
 _UNPACKED_BYTES, _UNPACKED_TIMES = 2**26, 20
 
@@ -24,23 +28,23 @@ def write_whole(
     folder: bool = False,
     overwrite: bool = False,
     parents: bool = False,
-    last: str | None = None,
+    replaced: Collection[str] | None = None,
 ) -> Iterator[Path]:
     """Give a temporary path to write to, and move what is there to `path` when the block ends without an error.
 
     Parameters
     ----------
     path : path
-        The file or folder.
+        The file or folder. A link is followed: what it points to is written.
     folder : bool, default=False
         Whether a folder is written; it is made empty. Otherwise the block has to make the file.
     overwrite : bool, default=False
         Whether a file that exists is replaced.
     parents : bool, default=False
         Whether missing parent folders are made. They stay when the block fails.
-    last : str, optional
-        For a folder only: when `path` is a folder that holds files, move each written file into it, and the file of
-        this name, relative to the folder, last. Files of other names stay.
+    replaced : collection of str, optional
+        For a folder only: when `path` is a folder that holds files, put the new folder in its place. The files of
+        these names, relative to the folder, are removed; all others that have no successor are taken along.
 
     Yields
     ------
@@ -50,14 +54,16 @@ def write_whole(
     Raises
     ------
     FileExistsError
-        When `path` exists: a file without `overwrite`; a folder that holds files, without `last`.
+        When `path` exists: a file without `overwrite`; a folder that holds files, without `replaced`; the current
+        folder and mount points.
     OSError
-        When something cannot be written. Nothing half-written is left.
+        When something cannot be written, in a sentence. Nothing half-written is left.
 
     Notes
     -----
     A move within one file system is a single step: readers see the old file or the new one. A file is flushed to the
-    disk before the move. An empty folder is replaced.
+    disk before the move. A folder that is replaced stands aside for two moves. What a killed process left of the same
+    `path` is removed, and a folder that stood aside then is put back; a lock tells a killed process from one that runs.
 
     Examples
     --------
@@ -68,22 +74,124 @@ def write_whole(
     >>> file.read_text(), len(list(file.parent.iterdir()))
     ('1 2 3', 1)
     """
-    path = Path(path)
-    if parents:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.parent / f".{path.name[:40]}.{secrets.token_hex(4)}.partial"
-    scratch.mkdir()
-    try:
-        part = scratch / path.name
+    name, path = Path(path).name, Path(os.path.realpath(path))
+    with _in_a_sentence(path):
+        if parents:
+            path.parent.mkdir(parents=True, exist_ok=True)
+    with _scratch_beside(path, folder=folder) as scratch:
+        part = scratch / "new" / name
         if folder:
             part.mkdir()
-        yield part
-        if folder:
-            _place_folder(part, path, last)
-        else:
-            _place_file(part, path, overwrite=overwrite)
+        with _in_a_sentence(path, _OF_THE_DISK):
+            yield part
+        with _in_a_sentence(path):
+            if folder:
+                _place_folder(part, path, scratch, replaced)
+            else:
+                _place_file(part, path, overwrite=overwrite)
+
+
+def check_place(path: str | os.PathLike[str], *, folder: bool = False) -> None:
+    """Check that `write_whole` can write to a path, by trying it; before the work that gives the content.
+
+    Parameters
+    ----------
+    path : path
+        Parents that are missing are no error.
+    folder : bool, default=False
+        Whether a folder will be written.
+
+    Raises
+    ------
+    OSError
+        In a sentence: the rights, the name or the disk do not allow it, or the folder is the current one.
+    """
+    path = Path(os.path.realpath(path))
+    while not os.path.lexists(path.parent):
+        path = path.parent
+    with _scratch_beside(path, folder=folder) as scratch, _in_a_sentence(path):
+        (scratch / "new" / path.name).touch()
+
+
+@contextmanager
+def _in_a_sentence(path: Path, numbers: Collection[int] | None = None) -> Iterator[None]:
+    """Say of which path an error of the system is; with `numbers`, of these alone."""
+    try:
+        yield
+    except OSError as error:
+        if error.strerror is None or (numbers is not None and error.errno not in numbers):
+            raise
+        told = type(error)(
+            f"{path}: expected a place that can be written, got {error.strerror}. Give another name or folder."
+        )
+        told.errno = error.errno
+        raise told from error
+
+
+@contextmanager
+def _scratch_beside(path: Path, *, folder: bool) -> Iterator[Path]:
+    """Give a locked folder beside `path`, with a folder "new" in it, after what killed processes left was removed."""
+    if folder and path.is_dir() and (os.path.ismount(path) or _is_around_us(path)):
+        raise FileExistsError(
+            f"{path}: expected a folder that can be replaced, got the current one or a mount point. Name one in it."
+        )
+    stem = f".{path.name[:40]}."
+    with _in_a_sentence(path):
+        _sweep(path.parent, stem)
+        made = path.parent / f"{stem}{secrets.token_hex(4)}"
+        (made / "new").mkdir(parents=True)
+        lock = _lock(made)
+        scratch = made.rename(f"{made}.partial")  # only now others may look whether the lock is held
+    try:
+        yield scratch
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        _remove(scratch)
+        if lock is not None:
+            os.close(lock)
+
+
+def _is_around_us(path: Path) -> bool:
+    with suppress(OSError):  # the current folder may be gone
+        return Path(os.path.realpath(Path.cwd())).is_relative_to(path)
+    return False
+
+
+def _lock(folder: Path) -> int | None:
+    """Lock a folder until the process ends; None where another process holds it or the system has no such locks."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return None
+    try:
+        opened = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(opened)
+        return None
+    return opened
+
+
+def _sweep(parent: Path, stem: str) -> None:
+    """Remove the folders that killed processes of this user left in `parent`."""
+    pattern = re.compile(re.escape(stem) + r"[0-9a-f]{8}\.partial")
+    for scratch in [parent / name for name in os.listdir(parent) if pattern.fullmatch(name)]:  # noqa: PTH208
+        lock = _lock(scratch)
+        if lock is not None:
+            with suppress(OSError):
+                if os.fstat(lock).st_uid == os.geteuid():
+                    _remove(scratch)
+            os.close(lock)
+
+
+def _remove(scratch: Path) -> None:
+    """Remove a scratch folder; a folder that stands aside in it goes back first, where nothing took its place."""
+    for old in (scratch / "old").glob("*"):
+        if not os.path.lexists(scratch.parent / old.name):
+            old.rename(scratch.parent / old.name)
+    shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _place_file(part: Path, path: Path, *, overwrite: bool) -> None:
@@ -92,31 +200,43 @@ def _place_file(part: Path, path: Path, *, overwrite: bool) -> None:
     if overwrite:
         part.replace(path)
         return
+    taken = FileExistsError(f"{path}: expected a new file, got one that exists. Give another name.")
     try:
         path.hardlink_to(part)  # unlike a move, it refuses to replace a file
     except FileExistsError:
-        raise
+        raise taken from None
     except OSError:  # a file system without links
         if path.exists():
-            raise FileExistsError(path) from None
+            raise taken from None
         part.rename(path)
 
 
-def _place_folder(part: Path, path: Path, last: str | None) -> None:
+def _place_folder(part: Path, path: Path, scratch: Path, replaced: Collection[str] | None) -> None:
     if path.is_dir() and any(path.iterdir()):
-        if last is None:
-            raise FileExistsError(path)
-        for file in sorted(part.rglob("*"), key=lambda file: file == part / last):
-            target = path / file.relative_to(part)
-            if file.is_dir():
-                target.mkdir(exist_ok=True)
-            else:
-                file.replace(target)
-        return
-    # On Windows a folder cannot take the place of another one, not even of an empty one.
-    if path.is_dir():
+        if replaced is None:
+            raise FileExistsError(f"{path}: expected a new or empty folder, got one with files. Give another name.")
+        _take_along(path, part, set(replaced))
+        (scratch / "old").mkdir()
+        path.rename(scratch / "old" / path.name)
+    elif path.is_dir():
+        # On Windows a folder cannot take the place of another one, not even of an empty one.
         path.rmdir()
     part.rename(path)
+
+
+def _take_along(path: Path, part: Path, replaced: Collection[str]) -> None:
+    """Give the new folder the files of the old one that are none of its own, by links, so that no step loses one."""
+    for file in path.rglob("*"):
+        name, target = file.relative_to(path).as_posix(), part / file.relative_to(path)
+        if file.is_dir() and not file.is_symlink():
+            if not any(file.iterdir()):
+                target.mkdir(parents=True, exist_ok=True)
+        elif name not in replaced and not os.path.lexists(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(file, target, follow_symlinks=False)
+            except OSError:  # a file system without links
+                shutil.copy2(file, target, follow_symlinks=False)
 
 
 def unpacked_limit(n_bytes: int) -> int:

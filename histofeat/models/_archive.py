@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from histofeat.datasets import read_members, unpacked_limit, write_whole
+from histofeat.datasets import check_place, read_members, unpacked_limit, write_whole
 
 FORMAT = "histofeat model"
 FORMAT_VERSION = 2
@@ -48,9 +48,13 @@ def check_target(path: str | os.PathLike[str], *, overwrite: bool = False) -> Pa
     Raises
     ------
     ModelFileError
-        If the file exists already, or its folder does not.
+        If the file exists already, its folder does not, or it cannot be written.
     """
     path = Path(path)
+    try:
+        check_place(path)
+    except OSError as error:
+        raise ModelFileError(str(error)) from error
     if path.is_dir():
         raise ModelFileError(f"{path}: expected the name of a file, got a folder. Give a name such as model.histofeat.")
     if path.exists() and not overwrite:
@@ -113,11 +117,7 @@ def write_archive(path: Path, description: Mapping, parts: Mapping[str, bytes], 
         with write_whole(path, overwrite=overwrite) as part:
             part.write_bytes(content)
     except OSError as error:
-        appeared = isinstance(error, FileExistsError)
-        got = "one that appeared meanwhile" if appeared else error.strerror or type(error).__name__
-        raise ModelFileError(
-            f"{path}: expected a new file that can be written, got {got}. Give another name or folder."
-        ) from error
+        raise ModelFileError(str(error)) from error
 
 
 def _digest(part: bytes) -> str:

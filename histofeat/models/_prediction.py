@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from histofeat.datasets import PatientRule, find_patients, write_whole
+from histofeat.datasets import PatientRule, csv_text, find_patients, printable, write_whole
 from histofeat.exceptions import PatchError, check_name, check_real
 from histofeat.features import Runtime
 from histofeat.images import (
@@ -91,11 +91,11 @@ class ImagePredictions:
         """Table with a row for each image.
 
         Its columns: ``image``, ``patient`` (where known), ``label``, ``probability_<class>`` for each class,
-        ``policy``, ``tiles`` and ``background_tiles``.
+        ``policy``, ``tiles`` and ``background_tiles``. Bytes of a name that are no UTF-8 are escapes.
         """
-        frame = pd.DataFrame({"image": self.images})
+        frame = pd.DataFrame({"image": [printable(name) for name in self.images]})
         if self.patients is not None:
-            frame["patient"] = self.patients
+            frame["patient"] = [printable(patient) for patient in self.patients]
         frame["label"] = self.labels
         for code, name in enumerate(self.class_names):
             frame[f"probability_{name}"] = self.proba[:, code]
@@ -136,7 +136,7 @@ class ImagePredictions:
             mean = self.proba[kept].mean(axis=0) if known else np.full(len(self.class_names), np.nan)
             shares = [(labels[kept] == name).mean() if known else np.nan for name in self.class_names]
             rows.append(
-                {"patient": patient, "images": int(kept.sum()), "unreadable": int((mine & ~readable).sum())}
+                {"patient": printable(patient), "images": int(kept.sum()), "unreadable": int((mine & ~readable).sum())}
                 | {"label": self.class_names[mean.argmax()] if known else ""}
                 | {f"mean_{name}": value for name, value in zip(self.class_names, mean, strict=True)}
                 | {f"share_{name}": share for name, share in zip(self.class_names, shares, strict=True)}
@@ -161,10 +161,9 @@ def write_table(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
     """
     try:
         with write_whole(path) as part:
-            frame.to_csv(part, index=False, float_format="%.6f", lineterminator="\n", encoding="utf-8")
+            part.write_text(csv_text(frame, float_format="%.6f"), encoding="utf-8", newline="\n")
     except OSError as error:
-        got = "one that exists" if isinstance(error, FileExistsError) else error.strerror or type(error).__name__
-        raise ValueError(f"{path}: expected a new file, got {got}. Give another name.") from error
+        raise ValueError(str(error)) from error
 
 
 #: Pixels in a batch: 48 MB.

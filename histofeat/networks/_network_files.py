@@ -113,10 +113,7 @@ def write_state(folder: Path, state: State, identity: Mapping[str, object]) -> N
         with write_whole(folder / _FILE, overwrite=True, parents=True) as part, part.open("wb") as file:
             np.savez(file, about=np.frombuffer(json.dumps(about).encode(), dtype=np.uint8), **arrays)
     except OSError as error:
-        raise CheckpointError(
-            f"CNNClassifier.checkpoint: expected a folder that can be written, got {str(folder)!r} "
-            f"({error.strerror or error}). Give another one, or None."
-        ) from error
+        raise CheckpointError(f"CNNClassifier.checkpoint: {error}") from error
 
 
 def read_state(folder: Path, identity: Mapping[str, object]) -> State | None:

@@ -1,6 +1,10 @@
 """The canvas of every figure: matplotlib's object interface, one style, SVG; no pyplot, no display, no state."""
 
+import json
 import textwrap
+import unicodedata
+import warnings
+from functools import cache
 
 # Okabe and Ito's palette, which colour-blind readers can distinguish; doi:10.1038/nmeth.1618
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444", "#8C6D31")
@@ -9,8 +13,9 @@ INK = "#222222"
 _GRID = "#D9D9D9"
 #: Size of the letters in legends.
 _LEGEND = 8
+#: Classes of letters that are written from the right, or that combine with others.
+_SHAPED = ("R", "AL", "NSM")
 _STYLE = {
-    "svg.fonttype": "path",
     "svg.hashsalt": "histofeat",
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
@@ -30,12 +35,37 @@ def save_figure(draw, data, path):
     data : dict
         Plain values, as the ``*_data`` functions return them.
     path : pathlib.Path
+
+    Notes
+    -----
+    Letters are drawn as outlines of DejaVu Sans, which comes with matplotlib. Where a text has a letter that this font
+    lacks, or whose form depends on its neighbours as in Arabic, the figure holds text, which the program that shows it
+    draws with a font of its own: the file is the same on each machine, and no letter is a box.
     """
     from matplotlib import style
 
-    with style.context(["default", _STYLE]):
+    kind = "path" if _has_outlines(json.dumps(data, ensure_ascii=False)) else "none"
+    with style.context(["default", {**_STYLE, "svg.fonttype": kind}]), warnings.catch_warnings():
+        # The canvas measures with boxes what it writes as text.
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font", UserWarning)
+        warnings.filterwarnings("ignore", "Matplotlib currently does not support", UserWarning)
         figure = draw(data)
         figure.savefig(path, format="svg", facecolor="white", metadata={"Date": None, "Creator": None})
+
+
+def _has_outlines(text):
+    """Return whether DejaVu Sans has a form for each letter of a text that stands by itself."""
+    if text.isascii():
+        return True
+    known = _letters_of_the_font()
+    return all(ord(letter) in known and unicodedata.bidirectional(letter) not in _SHAPED for letter in set(text))
+
+
+@cache
+def _letters_of_the_font():
+    from matplotlib import font_manager
+
+    return frozenset(font_manager.get_font(font_manager.findfont("DejaVu Sans")).get_charmap())
 
 
 def new_figure(width, height):

@@ -1,17 +1,17 @@
 """The folder of results, written beside its place and moved there when complete, and its tables for programs."""
 
-import csv
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
-from histofeat.datasets import write_whole
+from histofeat.datasets import check_place, csv_text, printable, write_whole
 from histofeat.metrics import LABEL_METRICS
 from histofeat.reporting._payload import model_key, portable_paths
 from histofeat.reporting._strict_json import PathLike, dump, load
 
-#: Written last and moved last: the file that makes a folder a finished report.
+#: Written last: the file that makes a folder a finished report.
 FINISHED = "metrics.json"
 
 
@@ -39,10 +39,8 @@ def new_folder(output, *, overwrite=False):
     """
     output = Path(output)
     check_output(output, overwrite=overwrite)
-    with write_whole(output, folder=True, parents=True, last=FINISHED) as part:
+    with write_whole(output, folder=True, parents=True, replaced=_files_of_report(output)) as part:
         yield part
-        if (output / FINISHED).exists():
-            _remove_report(output)
 
 
 def finish(folder, payload):
@@ -65,8 +63,11 @@ def check_output(output: PathLike, *, overwrite: bool = False, option: str = "ov
     ------
     FileExistsError
         As `write_report` says.
+    OSError
+        As `histofeat.datasets.check_place` says.
     """
     output = Path(output)
+    check_place(output, folder=True)
     if output.exists() and not output.is_dir():
         raise FileExistsError(f"output: expected a folder, got the file {str(output)!r}. Choose another name.")
     if (output / FINISHED).exists():
@@ -82,23 +83,9 @@ def check_output(output: PathLike, *, overwrite: bool = False, option: str = "ov
         )
 
 
-def _remove_report(output):
-    """Remove the files that a finished report lists, the mark of being finished first; nothing else."""
-    listed = load(output / FINISHED).get("files", [])
-    (output / FINISHED).unlink()
-    for name in listed:
-        path = output / name
-        # A list edited by hand must not reach outside the report.
-        if path.resolve().is_relative_to(output.resolve()) and path.is_file():
-            path.unlink()
-            _remove_emptied(path.parent, output)
-
-
-def _remove_emptied(folder, output):
-    """Remove a folder that the report has emptied, and its parents up to the folder of the report."""
-    while folder.resolve() != output.resolve() and not any(folder.iterdir()):
-        folder.rmdir()
-        folder = folder.parent
+def _files_of_report(output):
+    """Return the names of the files that a finished report lists; None where there is no finished report."""
+    return [FINISHED, *load(output / FINISHED).get("files", [])] if (output / FINISHED).exists() else None
 
 
 def score_rows(payload):
@@ -138,10 +125,8 @@ def _columns(n_folds):
 
 def write_scores(payload, path):
     """Write `score_rows` as CSV; a report without a model has the header only."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=_columns(len(payload["folds"])), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(score_rows(payload))
+    table = pd.DataFrame(list(score_rows(payload)), columns=_columns(len(payload["folds"])), dtype=object)
+    path.write_text(csv_text(table), encoding="utf-8", newline="\n")
 
 
 def predictions_table(evaluation, model):
@@ -163,14 +148,14 @@ def predictions_table(evaluation, model):
 
     dataset = evaluation.dataset
     rows = np.flatnonzero(evaluation.tested)
-    k = len(dataset.target_names)
-    names = pa.array([str(name) for name in dataset.target_names])
+    k, portable = len(dataset.target_names), portable_paths(dataset)
+    names = pa.array([printable(str(name)) for name in dataset.target_names])
     patches = np.repeat(np.arange(len(rows), dtype=np.int32), k)
-    paths = pa.array(np.asarray(portable_paths(dataset), dtype=object)[rows].tolist(), pa.string())
+    paths = pa.array([printable(portable[row]) for row in rows], pa.string())
     people, person = np.unique(np.asarray(dataset.patients, dtype=str)[rows], return_inverse=True)
     columns = {
-        "model": _coded(np.zeros(len(patches)), pa.array([model_key(model.name, model.head)])),
-        "patient": _coded(person.ravel()[patches], pa.array(people.tolist(), pa.string())),
+        "model": _coded(np.zeros(len(patches)), pa.array([printable(model_key(model.name, model.head))])),
+        "patient": _coded(person.ravel()[patches], pa.array(map(printable, people.tolist()), pa.string())),
         "path": _coded(patches, paths),
         "fold": pa.array(evaluation.fold[rows][patches] + 1, pa.int16()),
         "label": _coded(np.asarray(dataset.y)[rows][patches], names),

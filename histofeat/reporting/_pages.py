@@ -9,6 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from histofeat.datasets import csv_text, printable
 from histofeat.reporting import _calibration as calibration, _tables as tables, _text as text, _training as training
 from histofeat.reporting._canvas import save_figure
 from histofeat.reporting._folder import finish, new_folder
@@ -145,13 +146,13 @@ def _write_file(path, content, redact):
     elif isinstance(content, str):
         _write(path, content)
     elif hasattr(content, "to_csv"):
-        content.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
+        _write(path, csv_text(content, float_format="%.6g"))
     else:
         dump(redact(jsonable(content)), path)
 
 
 def _write(path, content):
-    path.write_text(content, encoding="utf-8", newline="\n")
+    path.write_text(printable(content), encoding="utf-8", newline="\n")
 
 
 def render_markdown(template: PathLike, context: Mapping[str, Any], *, redact: Redaction | None = None) -> str:

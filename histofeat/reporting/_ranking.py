@@ -52,7 +52,7 @@ def ranking_data(kind: str, evaluation: Evaluation, payload: Mapping[str, Any], 
     """
     labels = evaluation.labels
     bands, truth = evaluation.bands, np.asarray(evaluation.dataset.y)[evaluation.tested]
-    chosen = [number for number, model in enumerate(evaluation.models) if model.head == head]
+    chosen = [number for number, result in enumerate(payload["results"]) if result["head"] == head]
     panels = []
     panels_of = [1] if len(labels) == 2 else [None, *range(len(labels))]
     for code in panels_of:

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from histofeat.datasets import printable
+
 PathLike = str | os.PathLike[str]
 # A slash or a drive letter that starts a word; "50/50", "patches/s", "</b>" and "https://..." do not.
 _START = r"""(?:file:/+|(?<![\w.\\~>)\]</-])(?:[A-Za-z]:[\\/]|/(?!/)))"""
@@ -25,7 +27,8 @@ def jsonable(value: Any) -> Any:
     ----------
     value : object
         Dataclasses and mappings become dicts (their order is kept), sequences and arrays lists, data frames lists
-        of records, paths their last component, NaN and infinities None. Anything else becomes its ``str``.
+        of records, paths their last component, NaN and infinities None. Anything else becomes its ``str``. What no
+        file of text can hold is written as `histofeat.datasets.printable` gives it.
 
     Returns
     -------
@@ -37,7 +40,7 @@ def jsonable(value: Any) -> Any:
     {'auc': None, 'ci95': [0.5, 1]}
     """
     if isinstance(value, PurePath):
-        return value.name
+        value = value.name
     if isinstance(value, np.generic | np.ndarray):
         value = value.tolist()
     elif isinstance(value, pd.DataFrame):
@@ -54,7 +57,7 @@ def jsonable(value: Any) -> Any:
         return [jsonable(item) for item in value]
     if value is pd.NA or (isinstance(value, float) and not math.isfinite(value)):
         return None
-    return value if value is None or isinstance(value, str | int | float) else str(value)
+    return value if value is None or isinstance(value, int | float) else printable(str(value))
 
 
 def dump(payload: Any, path: PathLike) -> Path:

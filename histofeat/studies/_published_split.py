@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from histofeat.datasets import OfficialSplit, PatchDataset, parse_decimal, read_csv_rows
+from histofeat.datasets import OfficialSplit, PatchDataset, csv_text, parse_decimal, read_csv_rows
 from histofeat.evaluation import Evaluation
 from histofeat.metrics import parse_rule
 from histofeat.studies._official_test import PUBLISHED_SPLIT
@@ -78,7 +78,7 @@ class PublishedComparison:
 
     def to_csv(self) -> str:
         """Return the rows as the text of a CSV file."""
-        return pd.DataFrame(self.rows, columns=COLUMNS, dtype=object).to_csv(index=False, lineterminator="\n")
+        return csv_text(pd.DataFrame(self.rows, columns=COLUMNS, dtype=object))
 
 
 def read_scores(path: Path, scores: Sequence[str], *, numbers: Sequence[str] = ()) -> list[dict[str, Any]]:

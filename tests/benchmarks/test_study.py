@@ -1,6 +1,8 @@
 """What studies share: patients that they leave alone, errors in one sentence, a folder that is whole or not there."""
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +102,8 @@ def test_an_error_is_one_sentence_and_code_two(study, capsys):
     assert capsys.readouterr().err == "s.py: expected this, got that. Do so.\n"
     assert study.run_command("s.py", stop, None) == 130
     assert "no report was written" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="143"):
+        study.run_command("s.py", lambda options: os.kill(os.getpid(), signal.SIGTERM), None)
     assert study.run_command("s.py", lambda options: None, None) == 0
 
 

@@ -2,8 +2,12 @@
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,8 +16,8 @@ import typer
 import histofeat
 from histofeat import ColorHistogram, cli
 from histofeat.cli import _scoring as scoring
-from histofeat.cli._outputs import Progress
-from histofeat.datasets import DUPLICATES, FORMATS, official_roles
+from histofeat.cli._outputs import Progress, ended_cleanly
+from histofeat.datasets import DUPLICATES, FORMATS, official_roles, write_whole
 from histofeat.features import Runtime, extract
 from histofeat.images import AGGREGATES, EDGES, NORMALIZERS, POLICIES
 
@@ -103,7 +107,7 @@ def test_score_never_replaces_a_file(predictions, tmp_path, capsys):
 
 def test_a_file_that_appears_meanwhile_is_not_replaced(tmp_path):
     (tmp_path / "scores.json").write_text("mine")
-    with pytest.raises(ValueError, match="expected a file that can be written, got FileExistsError"):
+    with pytest.raises(ValueError, match="expected a new file, got one that exists"):
         scoring._write(tmp_path / "scores.json", {})
 
 
@@ -279,3 +283,40 @@ def test_a_callback_that_cannot_write_does_not_end_the_work():
     Runtime(progress=full).report("fit", 1, 2)
     with pytest.raises(KeyError, match="mine"):  # an error of the callback itself is no matter of a stream
         Runtime(progress=lambda *_: {}["mine"]).report("fit", 1, 2)
+
+
+def test_sigterm_cleans_up_as_ctrl_c_does(tmp_path, monkeypatch):
+    def stop(number):
+        with write_whole(tmp_path / "out") as part:
+            part.write_text("half")
+            os.kill(os.getpid(), number)
+            time.sleep(10)
+
+    before = signal.getsignal(signal.SIGTERM)
+    for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+        monkeypatch.setattr(scoring, "check_output", lambda output, number=number: stop(number))
+        try:
+            found = cli.main(["score", "none.csv", "--protocol", "idc-official"])
+        except SystemExit as error:
+            found = error.code
+        assert found == code
+        assert list(tmp_path.iterdir()) == []
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_in_another_thread_no_handler_is_set():
+    with ThreadPoolExecutor(1) as pool, pytest.raises(ValueError, match="no such file"):
+        pool.submit(_fail_in_a_thread).result()
+
+
+def _fail_in_a_thread():
+    with ended_cleanly():
+        raise ValueError("no such file")
+
+
+def test_a_place_that_cannot_be_written_is_a_sentence_before_the_work(tmp_path, capsys):
+    words = ["score", "none.csv", "--protocol", "idc-official", "--output", str(tmp_path / ("a" * 300))]
+    assert cli.main(words) == 2
+    assert re.search(
+        r"^histofeat: .*a: expected a place that can be written, got File name too", capsys.readouterr().err
+    )

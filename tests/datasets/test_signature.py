@@ -121,7 +121,7 @@ def test_other_files_are_left_alone(tmp_path):
 
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "a").write_text("x")
-    with pytest.raises(DatasetError, match="expected a folder that can be made, got "):
+    with pytest.raises(DatasetError, match="expected a place that can be written, got "):
         make_signature_cohort(tmp_path / "a" / "b", **SMALL)
 
 

@@ -345,15 +345,13 @@ class TestOnDisk:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
         monkeypatch.setattr(shutil, "copyfile", full)
-        with pytest.raises(DatasetError, match=r"got OSError: No space left on device. Nothing half-written is left"):
+        with pytest.raises(DatasetError, match=r"got No space left on device.* Nothing half-written is left"):
             split_dataset(on_disk, write_to=tmp_path / "out/split", mode="copy")
         assert list((tmp_path / "out").iterdir()) == []
 
     def test_a_folder_that_cannot_be_made(self, on_disk, tmp_path):
         (tmp_path / "file").touch()
-        with pytest.raises(
-            DatasetError, match=r"expected to write the split there, got (NotADirectory|FileExists)Error"
-        ):
+        with pytest.raises(DatasetError, match=r"expected a place that can be written, got (Not a dir|File exists)"):
             split_dataset(on_disk, write_to=tmp_path / "file/split", mode="link")
 
     @pytest.mark.parametrize("patient", [" p", "p\n", "p\x00"])

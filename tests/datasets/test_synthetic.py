@@ -169,7 +169,7 @@ class TestRefusals:
 
     def test_folder_below_a_file(self, tmp_path):
         (tmp_path / "a").write_text("x")
-        with pytest.raises(DatasetError, match="expected a folder that can be made, got "):
+        with pytest.raises(DatasetError, match="expected a place that can be written, got "):
             make_cohort(n_patients=1, patches_per_patient=4, root=tmp_path / "a" / "b")
 
     @pytest.mark.parametrize("name", ["thesis.tex", MANIFEST])

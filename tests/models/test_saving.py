@@ -263,7 +263,7 @@ def test_a_file_that_appears_meanwhile_is_kept(boosted, tmp_path, monkeypatch, l
         raise FileExistsError(17, "exists") if linked else OSError(95, "no links here")
 
     monkeypatch.setattr(type(path), "hardlink_to", too_late)
-    with pytest.raises(ModelFileError, match="got one that appeared meanwhile"):
+    with pytest.raises(ModelFileError, match="expected a new file, got one that exists"):
         save_model(boosted, path)
     assert path.read_text() == "mine"
     assert len(list(tmp_path.iterdir())) == 1
@@ -285,7 +285,7 @@ def test_a_full_disk_leaves_nothing_and_keeps_the_old(boosted, file, monkeypatch
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(archive.os, "fsync", full)
-    with pytest.raises(ModelFileError, match="expected a new file that can be written, got No space left on device"):
+    with pytest.raises(ModelFileError, match="expected a place that can be written, got No space left on device"):
         save_model(boosted, file, overwrite=True)
     assert file.read_bytes() == before
     assert [entry.name for entry in file.parent.iterdir()] == [file.name]

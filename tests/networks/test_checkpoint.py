@@ -162,7 +162,7 @@ def test_a_damaged_checkpoint_is_refused_and_stays(stopped, tmp_path, keep):
 
 def test_a_folder_that_cannot_be_written_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(CheckpointError, match=r"checkpoint: expected a folder that can be written, got '.*file'"):
+    with pytest.raises(CheckpointError, match=r"checkpoint: .*file.*: expected a place that can be written, got"):
         write_state(tmp_path / "file", State(), {})
 
 

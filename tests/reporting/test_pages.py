@@ -1,10 +1,15 @@
 """Pages from templates: Markdown and HTML of the same words, nothing that a text could turn into markup."""
 
 import json
+import tempfile
+from html.parser import HTMLParser
+from pathlib import Path
 from types import SimpleNamespace
+from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
+from hypothesis import given, settings, strategies as st
 
 from histofeat.reporting import Table, draw_intervals, html_page, render_markdown, write_page
 
@@ -96,6 +101,72 @@ def test_no_text_becomes_markup(template, tmp_path):
     assert page.count("<img") == 1
     assert "<a" not in page.replace("<aside", "")
     assert page.count("</details>") == 1
+
+
+#: Pieces of markup, of templates, of CSV, and characters that files of text cannot hold.
+PIECES = st.sampled_from(
+    [
+        *(
+            "<script>",
+            "<img src=x onerror=y>",
+            "</",
+            "-->",
+            "<!--",
+            "]]>",
+            "<![CDATA[",
+            "&lt;",
+            "&#60;",
+            "\\",
+            "`",
+            "```",
+        ),
+        *("[a](javascript:b)", "![x](y)", "|", "*", "**", "_", "#", "> ", "- ", "1. ", "\n", "\t", "\r", "{{ 1 }}"),
+        *("{% x %}", "<details><summary>", "</details>", '" onload="', "'", "=1+1", "\udce9", "\x00", "\x01", "\ufffe"),
+        *("良性", "سرط", "http://a.b", "<http://a.b>", "[!NOTE]", "$", "~~", "é", "\u202e", "\u2028", "a"),
+    ]
+)
+
+
+class Tags(HTMLParser):
+    """The tags of a page in order, with the names of their attributes."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.found = []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, tuple(name for name, _ in attrs)))
+
+
+def tags(folder, text):
+    file = Path(folder) / "page.md.j2"
+    file.write_text(TEMPLATE, encoding="utf-8")
+    figure = (draw_intervals, {"title": text, "x_label": text, "rows": [{**ROWS[0], "name": text}]})
+    options = {
+        "title": text,
+        "metrics": {"said": text},
+        "figures": {"rows": figure},
+        "files": {"t.csv": pd.DataFrame({"a": [text]})},
+    }
+    page = write_page(Path(folder) / "out", file, context(text), overwrite=True, **options)
+    drawn = ElementTree.parse(page.parent / "figures/rows.svg")
+    assert not {element.tag.partition("}")[2] for element in drawn.iter()} & {"script", "a", "foreignObject", "image"}
+    assert not [name for element in drawn.iter() for name in element.attrib if name.startswith("on")]
+    json.loads((page.parent / "metrics.json").read_text(encoding="utf-8"))
+    assert not (page.parent / "t.csv").read_text(encoding="utf-8").splitlines()[1].startswith(("=", "@", "- "))
+    return Tags(page.read_text(encoding="utf-8")).found
+
+
+PLAIN = {}
+
+
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(st.lists(PIECES, min_size=1, max_size=5).map("".join))
+def test_any_text_stays_text_in_page_figure_table_and_numbers(text):
+    with tempfile.TemporaryDirectory() as folder:
+        PLAIN.setdefault("plain", tags(folder, "plain"))
+        assert tags(folder, text) == PLAIN["plain"]
 
 
 def test_html_in_a_template_is_text(tmp_path):

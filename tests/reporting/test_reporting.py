@@ -6,13 +6,14 @@ import math
 import re
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from histofeat import IDCPipeline, evaluate
-from histofeat.datasets import FullSet
+from histofeat.datasets import FullSet, printable
 from histofeat.evaluation import AuditPolicy, NotRun
 from histofeat.metrics import LABEL_METRICS, METRICS
 from histofeat.model_selection import PatchKFold, PatientKFold
@@ -279,7 +280,7 @@ def test_report_without_any_model(empty, tmp_path):
 
 # --- what never gets in ----------------------------------------------------------------------------------------------
 
-HOSTILE = '<script>alert("1")</script>|*x*[a](b) `c`'
+HOSTILE = '<script>alert("1")</script>|*x*[a](b) `c` -->\udce9\x01良性'
 
 
 def test_text_of_the_data_set_is_no_markup(evaluation, tmp_path):
@@ -295,7 +296,9 @@ def test_text_of_the_data_set_is_no_markup(evaluation, tmp_path):
     rows = [line for line in (folder / "report.md").read_text(encoding="utf-8").splitlines() if line.startswith("|")]
     headline = rows[:3]
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in headline}) == 1
-    assert json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["dataset"]["name"] == HOSTILE
+    assert json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["dataset"]["name"] == printable(HOSTILE)
+    for file in (folder / "figures").glob("*.svg"):
+        assert not [element for element in ElementTree.parse(file).iter() if element.tag.endswith(("script", "}a"))]
 
 
 def test_no_path_of_the_machine(folder, evaluation, tmp_path):

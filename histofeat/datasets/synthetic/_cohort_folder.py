@@ -1,8 +1,10 @@
 """The folder of a synthetic cohort: written whole, found again, never written over anything."""
 
+import atexit
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -33,7 +35,7 @@ def make_tree(
     maker : str
         Name of the public function, for messages and the manifest.
     root : path or None
-        The folder; None makes a new temporary one.
+        The folder; None makes a temporary one, which is removed when the process ends.
     version : int or str
         Version of the drawing.
     counts : mapping of str to (int, int)
@@ -60,6 +62,7 @@ def make_tree(
     } | dict(others)
     if root is None:
         folder = Path(tempfile.mkdtemp(prefix="histofeat-synthetic-"))
+        atexit.register(_remove, folder, os.getpid())
     else:
         folder = checked_path(f"{maker}.root", root, "the path of a folder or None")
     header = {"made_by": f"histofeat {maker}", "version": version, **parameters}
@@ -74,10 +77,13 @@ def make_tree(
                 (part / name).write_bytes(content)
             write_manifest(part, {**header, "n_patches": len(files), "sha256": tree_digest(files)})
     except OSError as error:
-        raise DatasetError(
-            f"{folder}: expected a folder that can be made, got {type(error).__name__}. Give a path you may write to."
-        ) from error
+        raise DatasetError(str(error)) from error
     return folder
+
+
+def _remove(folder: Path, process: int) -> None:
+    if os.getpid() == process:  # not in a fork, which may end first
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _is_reusable(folder: Path, header: Mapping[str, Any]) -> bool:

@@ -83,8 +83,7 @@ def make_cohort(
         Seed, at least 0.
     root : path, optional
         Folder for the cohort: new, empty, or with the same cohort in it, which is then checked and reused. None
-        makes a new temporary folder; ``.root`` of the result says where, and it is the caller's to keep (pass it as
-        `root` next time) or to delete.
+        makes a temporary folder, ``.root`` of the result, which is removed when the process ends.
 
     Returns
     -------
@@ -135,7 +134,7 @@ def make_signature_cohort(
     ----------
     root : path, optional
         Folder for the cohort: new, empty, or with the same cohort in it, which is then checked and reused. None
-        makes a new temporary folder, which is the caller's to keep or to delete.
+        makes a temporary folder, which is removed when the process ends.
     n_patients : int, default=60
         Patients, at least 2. Half of them are of class 1, at random.
     patches_per_patient : int, default=20

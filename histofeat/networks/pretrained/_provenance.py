@@ -205,7 +205,8 @@ def write_record(record: TrainingRecord, weights: Path) -> None:
     beside = [file for file in sorted(path.parent.glob(f"{stem}.*")) if file != path]
     images = path.with_name(stem + _IMAGES)
     digests = np.frombuffer(b"".join(record.image_digests), dtype=np.uint8).reshape(-1, _DIGEST_BYTES)
-    np.savez_compressed(images, patients=np.array(record.patients), digests=digests)
+    with write_whole(images, overwrite=True) as part:
+        np.savez_compressed(part, patients=np.array(record.patients), digests=digests)
     about = {
         "encoder": record.encoder,
         "version": VERSION,
@@ -215,7 +216,8 @@ def write_record(record: TrainingRecord, weights: Path) -> None:
         "recipe": dict(record.recipe),
         "files": {file.name: hash_weights(file) for file in sorted({*beside, images})},
     }
-    path.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    with write_whole(path, overwrite=True) as part:
+        part.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 
 
 def read_record(weights: Path, encoder: str) -> TrainingRecord | None:
