@@ -186,7 +186,8 @@ def write_predictions(evaluation, path):
     types = {"model": words, "patient": words, "path": words, "fold": pa.int16(), "label": words, "class": words}
     synthetic = str(bool(evaluation.dataset.synthetic)).lower()
     schema = pa.schema(
-        {**types, "score": pa.float64()}, metadata={"dataset": evaluation.dataset.name, "synthetic": synthetic}
+        {**types, "score": pa.float64()},
+        metadata={"dataset": printable(evaluation.dataset.name), "synthetic": synthetic},
     )
     packing = {"use_dictionary": list(types), "column_encoding": {"score": "BYTE_STREAM_SPLIT"}}
     with pq.ParquetWriter(path, schema, compression="zstd", **packing) as writer:
