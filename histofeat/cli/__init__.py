@@ -89,9 +89,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, ImportError) as error:
         message = _as_options(str(error), command)
     except OSError as error:
-        message = str(error)
-        if error.strerror is not None:
-            message = f"{error.filename}: expected a file or folder that can be used, got {error.strerror}. Correct it."
+        got = f"{error.filename}: expected a file or folder that can be used, got {error.strerror}. Correct the path."
+        message = str(error) if error.strerror is None else got
     print(f"histofeat: {message}", file=sys.stderr)
     return 2
 
