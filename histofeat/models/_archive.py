@@ -14,11 +14,11 @@ from pathlib import Path
 from histofeat.datasets import check_place, read_members, unpacked_limit, write_whole
 
 FORMAT = "histofeat model"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Version of the file format. Raise it when an older histofeat could misread a newer file; keep reading old ones."""
 
 _DESCRIPTION = "model.json"
-_PART = re.compile(r"[a-z0-9_-]+\.(skops|ubj|keras)")
+_PART = re.compile(r"[a-z0-9_-]+\.(skops|json|ubj|keras)")
 #: The earliest time that an archive can hold: the same model gives the same bytes on any day.
 _NO_TIME = (1980, 1, 1, 0, 0, 0)
 _DAMAGED = (OSError, zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError, MemoryError)

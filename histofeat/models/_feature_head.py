@@ -151,7 +151,7 @@ class FeatureHead(ClassifierMixin, BaseEstimator):
         self.classifier_.fit(self._scaled(X), codes, **self._weights(y), **patients)
         self.calibrator_: Any = None
         if inner_values is not None:
-            self.calibrator_ = _fit_calibrator(_as_columns(inner_values), codes)
+            self.calibrator_ = fit_calibrator(_as_columns(inner_values), codes)
         note = getattr(self.classifier_, "note_", None)
         self.notes_: tuple[str, ...] = () if note is None else (note,)
 
@@ -232,7 +232,7 @@ class GivenScores(ClassifierMixin, BaseEstimator):
         return self.classes_[np.argmax(X, axis=1)]
 
 
-def _fit_calibrator(values: np.ndarray, codes: np.ndarray):
+def fit_calibrator(values: np.ndarray, codes: np.ndarray):
     """Fit probabilities to decision values: a logistic regression for two classes, a temperature for more.
 
     A temperature is one number and keeps the order of the classes (Guo et al. 2017,

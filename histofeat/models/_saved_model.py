@@ -22,12 +22,12 @@ from histofeat.features import FEATURES_VERSION
 from histofeat.models._archive import FORGED, ModelFileError, check_target, read_archive, write_archive
 from histofeat.models._pipeline import IDCPipeline
 from histofeat.models._saved_parts import describe_weights, put_back, settle_weights, take_apart
-from histofeat.models._trusted import dump_estimator, load_estimator
+from histofeat.models._trusted import depends_on_version, dump_estimator, load_estimator
 
 _SKELETON = "pipeline.skops"
 #: Packages that the numbers of a model depend on, and those that keep parts of it in formats of their own.
 _PACKAGES = ("numpy", "scipy", "scikit-learn", "opencv-python-headless", "numba", "skops")
-_OF_PARTS = {".ubj": "xgboost", ".keras": "keras"}
+_OF_PARTS = {".json": "xgboost", ".keras": "keras"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,10 +130,13 @@ def save_model(
 
     Notes
     -----
-    The file is written completely or not at all. It is an archive of a description (``model.json``), scikit-learn's
-    estimators in the format of skops, boosters in XGBoost's format (``.ubj``) and networks in Keras's (``.keras``),
-    each with its hash, and holds no pickle. Without networks the same fit on the same machine gives the same bytes
-    (Keras writes a date).
+    The file is written completely or not at all. It is an archive of a description (``model.json``), the pipeline in
+    the format of skops, boosters in XGBoost's JSON and networks in Keras's format (``.keras``), each with its hash, and
+    holds no pickle. Without networks the same fit on the same machine gives the same bytes (Keras writes a date).
+
+    Named heads predict the same with every supported version of scikit-learn, XGBoost and NumPy: of scikit-learn's
+    estimators the file holds parameters and arrays, from which the version that loads it builds its own. So do linear
+    heads, forests, neighbours, naive Bayes and SVMs given as estimators; others are kept as objects of their version.
 
     Paths of a feature store, a checkpoint and folders of weights belong to this machine and are left out. Pretrained
     weights of `CNNEmbedding` are not copied; the file holds their hash.
@@ -193,13 +196,14 @@ def load_model(
     Warns
     -----
     RuntimeWarning
-        Once, if scikit-learn is of another version than the one that fitted the model.
+        Once, if the file holds objects of another version of scikit-learn than the one here: those of a head of your
+        own, or a file of format 1 or 2.
 
     Notes
     -----
     The file is read as data: objects are built from listed types only, and no code in it runs. A malicious file can
-    still be wrong, or large; load models only from sources that you trust. Files of format 1 are read too, except heads
-    "qda" and calibrations of three or more classes.
+    still be wrong, or large; load models only from sources that you trust. Files of format 1 and 2 are read too, except
+    heads "qda" and calibrations of three or more classes of format 1.
     """
     try:
         return _built(path, weights_dir, trusted, n_jobs)
@@ -219,8 +223,11 @@ def _built(path, weights_dir, trusted: Sequence[str], n_jobs: int | None) -> Sav
     description, parts = read_archive(path)
     if _SKELETON not in parts:
         raise ModelFileError(f"{path}: expected a part {_SKELETON!r}, got none. Copy the file again.")
-    _check_versions(path, description)
-    skeleton = load_estimator(parts.pop(_SKELETON), str(path), trusted=trusted, n_bytes=Path(path).stat().st_size)
+    _check_features(path, description)
+    content, n_bytes = parts.pop(_SKELETON), Path(path).stat().st_size
+    skeleton = load_estimator(content, str(path), trusted=trusted, n_bytes=n_bytes)
+    if depends_on_version(content, n_bytes):
+        _warn_of_version(path, description)
     if not isinstance(skeleton, IDCPipeline):
         raise ModelFileError(
             f"{path}: expected an IDCPipeline, got {type(skeleton).__name__}. Give a file that save_model wrote."
@@ -268,13 +275,16 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _check_versions(path, description: Mapping) -> None:
+def _check_features(path, description: Mapping) -> None:
     written = description.get("features_version")
     if written != FEATURES_VERSION:
         raise ModelFileError(
             f"{path}: expected features of version {FEATURES_VERSION}, which this histofeat measures, got a model on "
             f"version {written!r:.20}. Use histofeat {description.get('histofeat')!r:.20}, or train the model again."
         )
+
+
+def _warn_of_version(path, description: Mapping) -> None:
     versions = description.get("versions")
     fitted = versions.get("scikit-learn") if isinstance(versions, dict) else None
     here = _version("scikit-learn")

@@ -1,11 +1,13 @@
 """Parts of a model beside scikit-learn's: boosters and networks in their own formats, pretrained weights by hash."""
 
+import json
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
+import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.neighbors import BallTree, KDTree
 
@@ -15,6 +17,7 @@ from histofeat.models._archive import FORGED, ModelFileError
 from histofeat.models._checked_trees import check_booster, check_estimator
 from histofeat.models._named_parts import as_sequence
 from histofeat.models._pipeline import IDCPipeline
+from histofeat.models._trusted import flatten, unflatten
 from histofeat.networks import find_encoder, find_weights, hash_weights
 
 _BOOSTERS = ("XGBClassifier", "XGBRFClassifier")
@@ -27,22 +30,25 @@ _PLACES = ("cnn__weights", "cnn__weights_dir")
 
 
 class StoredPart(BaseEstimator):
-    """Placeholder in an estimator for a part that is a file of its own in the archive.
+    """Placeholder in an estimator for a part that is a file of its own in the archive, or plain arrays.
 
     Parameters
     ----------
     kind : str
-        Class of the part: "XGBClassifier", "XGBRFClassifier" or "CNNClassifier".
+        Class of the part: "XGBClassifier", "XGBRFClassifier", "CNNClassifier" or one of scikit-learn.
     file : str or None
-        Name of the part; None for an estimator that is not fitted.
+        Name of the part; None for an estimator that is not fitted, or one of scikit-learn.
     params : mapping of str
         The estimator's parameters.
+    fitted : mapping of str or None
+        What an estimator of scikit-learn learnt, as of `histofeat.models._trusted.flatten`; None for other parts.
     """
 
-    def __init__(self, kind, file=None, params=None):
+    def __init__(self, kind, file=None, params=None, fitted=None):
         self.kind = kind
         self.file = file
         self.params = params
+        self.fitted = fitted
 
 
 def take_apart(estimator) -> tuple[BaseEstimator, dict[str, bytes]]:
@@ -74,8 +80,8 @@ def take_apart(estimator) -> tuple[BaseEstimator, dict[str, bytes]]:
             given = {key: value for key, value in found.get_params().items() if value is not None}
             if not hasattr(found, "_Booster"):
                 return StoredPart(name, None, given)
-            file = f"booster-{len(parts) + 1}.ubj"
-            parts[file] = bytes(found.get_booster().save_raw("ubj"))
+            file = f"booster-{len(parts) + 1}.json"
+            parts[file] = bytes(found.get_booster().save_raw("json"))
             try:
                 check_booster(parts[file])
             except FORGED as error:
@@ -94,6 +100,10 @@ def take_apart(estimator) -> tuple[BaseEstimator, dict[str, bytes]]:
             with tempfile.TemporaryDirectory() as scratch:
                 parts[file] = walk(found, skipped_=skipped).save_network(Path(scratch) / file).read_bytes()
             return StoredPart("CNNClassifier", file, given)
+        flat = flatten(found)
+        if flat is not None:
+            name, params, fitted = flat
+            return walk(StoredPart(name, None, params, fitted))
         if isinstance(getattr(found, "_tree", None), KDTree | BallTree):
             return walk(found, _tree=None)
         if isinstance(found, IDCPipeline):
@@ -132,7 +142,7 @@ def put_back(skeleton, parts: dict[str, bytes]):
     def swap(found, walk):
         if isinstance(found, StoredPart):
             wanted.add(found.file)
-            return _filled(found, parts)
+            return _filled(walk(found), parts)
         grown = _NEIGHBOR_TREES.get(getattr(found, "_fit_method", None))
         if grown is not None:
             params = found.effective_metric_params_
@@ -166,7 +176,8 @@ def _walked(root, swap: Callable):
     def visit(found):
         if isinstance(found, BaseEstimator) and not isinstance(found, type):
             if id(found) not in done:
-                done[id(found)] = swap(found, copied) or copied(found)
+                swapped = swap(found, copied)
+                done[id(found)] = copied(found) if swapped is None else swapped  # a forest without trees is falsy
             return done[id(found)]
         if type(found) in (list, tuple):
             return type(found)(visit(value) for value in found)
@@ -199,6 +210,8 @@ def _portable(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _filled(place: StoredPart, parts: dict[str, bytes]):
+    if getattr(place, "fitted", None) is not None:  # absent in files of format 2
+        return unflatten(place.kind, place.params, place.fitted)
     makers = {"CNNClassifier": _network, **dict.fromkeys(_BOOSTERS, _booster)}
     if place.kind not in makers:
         raise ModelFileError(
@@ -216,10 +229,31 @@ def _booster(place: StoredPart, content: bytes | None):
     if content is not None:
         try:
             check_booster(content)
+            if place.file.endswith(".json") and tuple(map(int, xgboost.__version__.split(".")[:2])) < (3, 1):
+                content = _with_one_base_score(content)
             classifier.load_model(bytearray(content))
         except FORGED as error:
             raise ModelFileError(_unreadable(place, "XGBoost", error)) from error
     return classifier
+
+
+def _with_one_base_score(content: bytes) -> bytes:
+    """Rewrite a booster of XGBoost 3.1 or later for older versions, which know one base score for all classes.
+
+    The scores of several classes move into the leaves of the first tree of each class.
+    """
+    record = json.loads(content)
+    learner = record["learner"]
+    scores = json.loads(learner["learner_model_param"]["base_score"])
+    if isinstance(scores, list) and len(scores) > 1:
+        trees = learner["gradient_booster"]["model"]
+        for code, score in enumerate(scores):
+            first = trees["trees"][trees["tree_info"].index(code)]
+            leaves = np.array(first["left_children"]) == -1
+            first["split_conditions"] = (np.array(first["split_conditions"]) + leaves * score).tolist()
+        scores = [0.0]
+    learner["learner_model_param"]["base_score"] = repr(float(np.ravel(scores)[0]))
+    return json.dumps(record).encode()
 
 
 def _network(place: StoredPart, content: bytes | None):

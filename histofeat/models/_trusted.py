@@ -1,18 +1,33 @@
-"""Estimators as bytes through skops: only listed types, no code, the same bytes for the same model."""
+"""Estimators as plain arrays, and as bytes through skops: only listed types, no code, the same bytes for a model."""
 
+import inspect
 import json
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
+import numpy as np
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis, QuadraticDiscriminantAnalysis
+from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 from sklearn.exceptions import InconsistentVersionWarning
+from sklearn.kernel_approximation import Nystroem
+from sklearn.linear_model import LogisticRegression
+from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC, LinearSVC
+from sklearn.tree import DecisionTreeClassifier, ExtraTreeClassifier
 
 from histofeat.datasets import read_array, read_members, unpacked_limit
 from histofeat.exceptions import and_more, needs
 from histofeat.features import FAMILIES
 from histofeat.images import NORMALIZERS
 from histofeat.models._archive import FORGED, FORMAT_VERSION, ModelFileError, fixed_zip
+from histofeat.models._classifiers import Forest
+from histofeat.models._feature_head import GivenScores, fit_calibrator
 
 TRUSTED = (
     "histofeat.models._classifiers.Forest",
@@ -47,6 +62,31 @@ _REPLACED = ("histofeat.quadratic.QuadraticDiscriminant", "histofeat.temperature
 
 #: Commas and brackets that the description of an estimator may have: this many, or one for each byte of the file.
 _SCHEMA_VALUES = 1_000_000
+
+_LINEAR = ("classes_", "coef_", "intercept_", "n_iter_")
+#: Kinds of forests, and of their trees.
+_FORESTS = {
+    Forest: DecisionTreeClassifier,
+    RandomForestClassifier: DecisionTreeClassifier,
+    ExtraTreesClassifier: ExtraTreeClassifier,
+}
+#: scikit-learn's estimators that are stored as parameters and arrays, and the attributes with which they predict.
+#: Their other attributes differ between versions.
+_FLAT: dict[type, tuple[str, ...]] = {
+    LogisticRegression: _LINEAR,
+    LinearSVC: _LINEAR,
+    LinearDiscriminantAnalysis: (*_LINEAR, "priors_", "means_", "xbar_", "scalings_"),
+    QuadraticDiscriminantAnalysis: ("classes_", "priors_", "means_", "rotations_", "scalings_"),
+    GaussianNB: ("classes_", "class_count_", "class_prior_", "theta_", "var_", "epsilon_"),
+    SVC: (
+        "classes_", "class_weight_", "support_", "support_vectors_", "dual_coef_", "intercept_", "shape_fit_",
+        "fit_status_", "n_iter_", "_n_support", "_dual_coef_", "_intercept_", "_gamma",
+    ),
+    StandardScaler: ("mean_", "var_", "scale_", "n_samples_seen_"),
+    Nystroem: ("components_", "component_indices_", "normalization_"),
+    **dict.fromkeys((Pipeline, KNeighborsClassifier, CalibratedClassifierCV), ()),
+    **dict.fromkeys(_FORESTS, ("classes_", "n_classes_", "n_outputs_")),
+}  # fmt: skip
 
 
 def _skops():
@@ -224,3 +264,113 @@ def _with_present_names(content: bytes, owner: str, n_bytes: int) -> bytes:
         if module.startswith("histofeat.") and name in _PRESENT_NAMES:
             node["__module__"] = _PRESENT_NAMES[name].rpartition(".")[0]
     return _packed(schema, files)
+
+
+def flatten(estimator) -> tuple[str, dict[str, Any], dict[str, Any]] | None:
+    """Describe an estimator of scikit-learn by parameters and arrays that each of its versions understands.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted or not.
+
+    Returns
+    -------
+    flat : tuple of (str, dict, dict) or None
+        Name of the class, parameters that are not the default, and what it learnt, for `unflatten`. None for an
+        estimator that has no such form.
+    """
+    kind, held = type(estimator), vars(estimator)
+    if kind not in _FLAT or held.get("n_outputs_", 1) != 1 or len(held.get("_probA", ())):
+        return None
+    defaults = inspect.signature(kind.__init__).parameters
+    params = {
+        name: value for name, value in estimator.get_params(deep=False).items() if value is not defaults[name].default
+    }
+    fitted = {name: held[name] for name in ("n_features_in_", *_FLAT[kind]) if name in held}
+    if kind is CalibratedClassifierCV:
+        if not isinstance(getattr(estimator.estimator, "estimator", None), GivenScores):
+            return None
+        (calibrated,) = estimator.calibrated_classifiers_
+        params, fitted = {}, {"classes": estimator.classes_, "beta": float(calibrated.calibrators[0].beta_)}
+    elif kind is KNeighborsClassifier and "_fit_X" in held:
+        fitted = {"X": held["_fit_X"], "y": held["classes_"][held["_y"]]}
+    elif kind in _FORESTS and fitted:
+        states = [tree.tree_.__getstate__() for tree in estimator.estimators_]
+        nodes, fitted["values"] = (np.concatenate([state[name] for state in states]) for name in ("nodes", "values"))
+        fitted["nodes"] = {name: np.ascontiguousarray(nodes[name]) for name in nodes.dtype.names}
+        fitted["sizes"], fitted["depths"] = ([state[name] for state in states] for name in ("node_count", "max_depth"))
+    return kind.__name__, params, fitted
+
+
+def unflatten(name: str, params: Mapping[str, Any], fitted: Mapping[str, Any]) -> Any:
+    """Build an estimator in the running version of scikit-learn from what `flatten` gave.
+
+    Parameters
+    ----------
+    name : str
+        Name of the class.
+    params : mapping of str
+        Parameters that are not the default.
+    fitted : mapping of str
+        What it learnt; empty for an estimator that is not fitted.
+
+    Returns
+    -------
+    estimator : estimator
+        Not checked: its arrays may not fit each other.
+
+    Raises
+    ------
+    ModelFileError
+        If the parts do not make an estimator of the running version.
+    """
+    try:
+        kind = {kind.__name__: kind for kind in _FLAT}[name]
+        if kind is CalibratedClassifierCV:
+            return _temperature(**fitted)
+        estimator = kind(**params)
+        if kind is KNeighborsClassifier and fitted:
+            return estimator.fit(fitted["X"], fitted["y"])
+        if kind is SVC and fitted:  # a fit of the running version brings the attributes that only it has
+            labels = fitted["classes_"]
+            estimator = SVC().fit(np.arange(len(labels))[:, None], labels).set_params(**params)
+        vars(estimator).update({key: fitted[key] for key in ("n_features_in_", *_FLAT[kind]) if key in fitted})
+        if kind in _FORESTS and fitted:
+            estimator.estimators_ = _grown(estimator, fitted)
+        return estimator
+    except FORGED as error:
+        raise ModelFileError(
+            f"load_model: expected a {name!s:.40} as save_model writes it, got one that scikit-learn cannot build "
+            f"({type(error).__name__}: {error!s:.100}). Copy the file again, or update scikit-learn."
+        ) from error
+
+
+def _grown(forest, arrays: Mapping[str, Any]) -> list:
+    """Build the trees of a forest from the nodes of all of them, one tree after another."""
+    stump = DecisionTreeClassifier().fit([[0.0], [1.0]], [0, 1]).tree_
+    nodes = np.zeros(len(arrays["values"]), dtype=stump.__getstate__()["nodes"].dtype)
+    for name in nodes.dtype.names:
+        nodes[name] = arrays["nodes"].get(name, 0)
+    k, d, trees, start = int(forest.n_classes_), forest.n_features_in_, [], 0
+    for size, depth in zip(arrays["sizes"], arrays["depths"], strict=True):
+        part, start = slice(start, start + size), start + size
+        state = {"nodes": nodes[part].copy(), "values": arrays["values"][part].copy(), "max_depth": depth}
+        tree = type(stump)(d, np.array([k], dtype=np.intp), 1)
+        tree.__setstate__(state | {"node_count": len(state["nodes"])})
+        trees.append(_FORESTS[type(forest)]())
+        vars(trees[-1]).update(classes_=np.arange(k), n_classes_=k, n_outputs_=1, n_features_in_=d, tree_=tree)
+    return trees
+
+
+def _temperature(classes: np.ndarray, beta: float) -> CalibratedClassifierCV:
+    """Build the calibrator of several classes: that of equal values, with another temperature."""
+    k = len(classes)
+    calibrator = fit_calibrator(np.zeros((2 * k, k)), np.arange(2 * k) % k)
+    calibrator.calibrated_classifiers_[0].calibrators[0].beta_ = np.float64(beta)
+    return calibrator
+
+
+def depends_on_version(content: bytes, n_bytes: int) -> bool:
+    """Whether a part of `n_bytes` in the format of skops holds objects of scikit-learn, which vary by its version."""
+    return b'"sklearn.' in read_members(content, unpacked_limit(n_bytes))["schema.json"]

@@ -16,7 +16,7 @@ from histofeat import IDCPipeline, evaluate
 from histofeat.model_selection import PatientKFold
 from histofeat.models import HEADS, FeatureHead, fit_with_inner_scores, make_head
 from histofeat.models._classifiers import KernelSVM
-from histofeat.models._feature_head import GivenScores, _fit_calibrator
+from histofeat.models._feature_head import GivenScores, fit_calibrator
 
 
 @pytest.fixture(scope="module")
@@ -262,7 +262,7 @@ def test_many_classes_are_calibrated_by_the_temperature_of_the_least_loss(classe
     rng = np.random.default_rng(classes)
     values = rng.normal(size=(400, classes))
     y = np.array([rng.choice(classes, p=row) for row in softmax(3 * values, axis=1)])
-    found = _fit_calibrator(values, y).predict_proba(values)
+    found = fit_calibrator(values, y).predict_proba(values)
     sharpness = best_temperature(values, y)
     assert sharpness == pytest.approx(3, rel=0.2)
     np.testing.assert_allclose(found, softmax(sharpness * values, axis=1), atol=1e-5)

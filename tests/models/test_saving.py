@@ -13,7 +13,13 @@ import numpy as np
 import pytest
 import skops.io as skops_io
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.ensemble import ExtraTreesClassifier
+from sklearn.naive_bayes import BernoulliNB, GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
 import histofeat
@@ -77,7 +83,9 @@ def same(before, path, X, **loading):
 def test_every_head_comes_back_to_the_bit(head, rows, tmp_path):
     small = {"random_forest": {"n_estimators": 10}, "xgboost": {"n_estimators": 20}}.get(head)
     pipeline = fitted(rows, ("color", "lbp"), head, head_params=small)
-    after = same(pipeline, save_model(pipeline, tmp_path / "m.histofeat"), rows[0])
+    path = save_model(pipeline, tmp_path / "m.histofeat")
+    check_plain(path)
+    after = same(pipeline, path, rows[0])
     assert repr(after) == repr(pipeline)
     # The unfitted parts came back too: it can be fitted again, to the same numbers.
     again = after.fit(*rows[:2], groups=rows[2])
@@ -145,11 +153,11 @@ print(model.class_names, model.patch_size, {"pickle", "joblib"} & set(dir(model)
 
 def test_the_file_says_what_it_is_and_holds_no_pickle(file):
     description, contents = archive.read_archive(file)
-    assert description["format_version"] == 2
+    assert description["format_version"] == 3
     assert description["histofeat"] == histofeat.__version__
     assert {"python", "numpy", "scikit-learn", "skops", "xgboost"} <= set(description["versions"])
     assert description["about"] == ABOUT
-    assert sorted(contents) == ["booster-1.ubj", "pipeline.skops"]
+    assert sorted(contents) == ["booster-1.json", "pipeline.skops"]
     assert set(description["parts"]) == set(contents)
     with zipfile.ZipFile(io.BytesIO(contents["pipeline.skops"])) as inner:
         assert {name.rpartition(".")[2] for name in inner.namelist()} <= {"json", "npy"}
@@ -158,11 +166,82 @@ def test_the_file_says_what_it_is_and_holds_no_pickle(file):
                 np.load(io.BytesIO(inner.read(name)), allow_pickle=False)
 
 
+GIVEN = {
+    "extra trees": lambda: ExtraTreesClassifier(5, random_state=0),
+    "naive Bayes": lambda: make_pipeline(StandardScaler(), GaussianNB()),
+    "discriminant": lambda: make_pipeline(StandardScaler(), LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.5)),
+    "kernel": lambda: SVC(kernel="poly", degree=2, coef0=1.0, class_weight={0: 2.0}),
+    "k-d tree": lambda: KNeighborsClassifier(3, algorithm="kd_tree"),
+}
+
+
+def check_plain(path):
+    """Only parameters, plain arrays and JSON: objects of scikit-learn have other attributes in other versions."""
+    contents = archive.read_archive(path)[1]
+    with zipfile.ZipFile(io.BytesIO(contents.pop("pipeline.skops"))) as inner:
+        members = {name: inner.read(name) for name in inner.namelist()}
+    nodes, held = [json.loads(members.pop("schema.json"))], set()
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, dict):
+            held.add((str(node.get("__module__")).partition(".")[0], node.get("__loader__")))
+        nodes.extend(node.values() if isinstance(node, dict) else node if isinstance(node, list) else ())
+    assert {module for module, _ in held} <= {"None", "builtins", "numpy", "histofeat"}
+    assert {loader for _, loader in held} <= {
+        None, "ObjectNode", "NdArrayNode", "DictNode", "ListNode", "TupleNode", "TypeNode", "JsonNode",
+    }  # fmt: skip
+    for content in members.values():
+        assert np.load(io.BytesIO(content), allow_pickle=False).dtype.names is None
+    assert all(json.loads(content)["learner"] for content in contents.values())
+
+
+@pytest.mark.parametrize(("head", "k"), [*((head, 3) for head in sorted(HEADS)), *((head, 2) for head in GIVEN)])
+def test_no_head_keeps_what_depends_on_a_version(head, k, rows, tmp_path):
+    X, y, patients = rows
+    small = {"random_forest": {"n_estimators": 5}, "xgboost": {"n_estimators": 5}, "vote": {"xgboost__n_estimators": 5}}
+    settings = {"head": GIVEN[head]()} if head in GIVEN else {"head": head, "head_params": small.get(head)}
+    labels = y if k == 2 else np.arange(len(y)) % 3
+    pipeline = IDCPipeline("color", **settings).fit(X, labels, groups=patients)
+    path = save_model(pipeline, tmp_path / "m.histofeat")
+    check_plain(path)
+    same(pipeline, path, X)
+
+
+def test_parameters_of_a_newer_version_are_refused_by_name():
+    part = saved_parts.StoredPart("LogisticRegression", None, {"smoothness": 3}, {})
+    message = (
+        "expected a LogisticRegression as save_model writes it, got one that scikit-learn cannot build .*smoothness"
+    )
+    with pytest.raises(ModelFileError, match=message):
+        saved_parts.put_back(part, {})
+
+
+@pytest.mark.parametrize("k", [2, 3])
+def test_a_booster_with_several_base_scores_is_rewritten_for_an_older_xgboost(k, rows, tmp_path, monkeypatch):
+    """XGBoost writes a list from 3.1 on, which 2.1 cannot read, and one score for each class."""
+    import xgboost
+
+    X, _, patients = rows
+    labels = np.arange(len(X)) % 7 % k
+    pipeline = IDCPipeline("color", head_params={"n_estimators": 5}).fit(X, labels, groups=patients)
+    content = json.loads(bytes(pipeline.head_.classifier_.get_booster().save_raw("json")))
+    scores = np.random.default_rng(0).uniform(0.2, 0.4, k if k > 2 else 1)
+    content["learner"]["learner_model_param"]["base_score"] = json.dumps(scores.tolist())
+    text = json.dumps(content).encode()
+    record = json.loads(saved_parts._with_one_base_score(text))
+    assert isinstance(json.loads(record["learner"]["learner_model_param"]["base_score"]), float)
+    older, newer = xgboost.Booster(), xgboost.Booster()
+    older.load_model(bytearray(json.dumps(record).encode()))
+    newer.load_model(bytearray(text))
+    rows_of = xgboost.DMatrix(pipeline.features_.transform(X))
+    assert np.abs(older.predict(rows_of) - newer.predict(rows_of)).max() < 1e-6
+
+
 def test_the_booster_is_in_xgboosts_own_format(boosted, file):
     import xgboost
 
     booster = xgboost.Booster()
-    booster.load_model(bytearray(archive.read_archive(file)[1]["booster-1.ubj"]))
+    booster.load_model(bytearray(archive.read_archive(file)[1]["booster-1.json"]))
     assert booster.get_dump() == boosted.head_.classifier_.get_booster().get_dump()
 
 
@@ -361,37 +440,63 @@ FORMAT_1 = {
 }
 
 
-def in_format_1(path):
-    """A model's file as the first version of the format had it: types under the names of their old modules."""
-    with zipfile.ZipFile(io.BytesIO(archive.read_archive(path)[1]["pipeline.skops"])) as inner:
+def in_older_format(version, pipeline, path):
+    """A model's file as the first two versions of the format had it.
+
+    In both, scikit-learn's estimators are objects of skops and boosters are in UBJSON; in the first, types have the
+    names of their old modules.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(saved_parts, "flatten", lambda found: None)
+        save_model(pipeline, path)
+    contents = archive.read_archive(path)[1]
+    boosters = {name: in_ubjson(part) for name, part in contents.items() if name.endswith(".json")}
+    with zipfile.ZipFile(io.BytesIO(contents["pipeline.skops"])) as inner:
         members = {name: inner.read(name) for name in inner.namelist()}
     schema = json.loads(members["schema.json"])
     nodes = [schema]
     while nodes:
         node = nodes.pop()
-        if isinstance(node, dict) and node.get("__class__") in FORMAT_1:
+        if isinstance(node, dict) and node.get("__class__") in FORMAT_1 and version == 1:
             node["__module__"] = FORMAT_1[node["__class__"]]
+        if isinstance(node, dict) and node.get("__class__") == "StoredPart":
+            node["content"]["content"].pop("fitted")
         nodes.extend(node.values() if isinstance(node, dict) else node if isinstance(node, list) else ())
-    members["schema.json"] = json.dumps(schema).encode()
-    skops = archive.fixed_zip(members)
-    return rewritten(path, members={"pipeline.skops": skops}, description={"format_version": 1}, rehash=True)
+    text = json.dumps(schema)
+    for name in boosters:
+        text = text.replace(name, name.replace(".json", ".ubj"))
+    members["schema.json"] = text.encode()
+    parts = {"pipeline.skops": archive.fixed_zip(members), **dict.fromkeys(boosters)}
+    parts |= {name.replace(".json", ".ubj"): part for name, part in boosters.items()}
+    return rewritten(path, members=parts, description={"format_version": version}, rehash=True)
 
 
-@pytest.mark.parametrize("head", ["vote", "random_forest"])
-def test_a_file_of_format_1_is_read_under_the_names_that_its_types_have_now(head, rows, tmp_path):
-    small = {"vote": {"xgboost__n_estimators": 5}, "random_forest": {"n_estimators": 5}}[head]
+def in_ubjson(content):
+    import xgboost
+
+    booster = xgboost.Booster()
+    booster.load_model(bytearray(content))
+    return bytes(booster.save_raw("ubj"))
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("head", ["vote", "random_forest", "knn"])
+def test_a_file_of_an_older_format_is_read(head, version, rows, tmp_path):
+    small = {"vote": {"xgboost__n_estimators": 5}, "random_forest": {"n_estimators": 5}}.get(head)
     pipeline = fitted(rows, head=head, head_params=small, normalizer="macenko")
-    path = in_format_1(save_model(pipeline, tmp_path / "m.histofeat"))
-    assert b"histofeat.models" not in zipfile.ZipFile(io.BytesIO(archive.read_archive(path)[1]["pipeline.skops"])).read(
-        "schema.json"
-    )
+    path = in_older_format(version, pipeline, tmp_path / "m.histofeat")
+    contents = archive.read_archive(path)[1]
+    assert ("booster-1.ubj" in contents) == (head == "vote")
+    schema = zipfile.ZipFile(io.BytesIO(contents["pipeline.skops"])).read("schema.json")
+    assert b"sklearn." in schema
+    assert (b"histofeat.models" in schema) == (version == 2)
     same(pipeline, path, rows[0])
     same(pipeline, save_model(load_model(path), tmp_path / "again.histofeat"), rows[0])
 
 
 def test_a_type_of_format_1_that_was_replaced_is_refused(rows, tmp_path):
-    path = in_format_1(save_model(fitted(rows, head="qda"), tmp_path / "m.histofeat"))
-    with pytest.raises(ModelFileError, match=r"m\.histofeat: expected 'QuadraticDiscriminant' in the form of format 2"):
+    path = in_older_format(1, fitted(rows, head="qda"), tmp_path / "m.histofeat")
+    with pytest.raises(ModelFileError, match=r"m\.histofeat: expected 'QuadraticDiscriminant' in the form of format 3"):
         load_model(path)
 
 
@@ -442,24 +547,24 @@ def test_foreign_files_are_told(tmp_path, patches):
     ("change", "message"),
     [
         (
-            {"members": {"booster-1.ubj": b"else"}},
-            r"'booster-1.ubj' \(4 bytes\) is not what its hash says",
+            {"members": {"booster-1.json": b"else"}},
+            r"'booster-1.json' \(4 bytes\) is not what its hash says",
         ),
-        ({"members": {"booster-1.ubj": None}}, "damaged one: 'booster-1.ubj' is missing"),
+        ({"members": {"booster-1.json": None}}, "damaged one: 'booster-1.json' is missing"),
         ({"members": {"more.ubj": b"1"}}, "damaged one: 'more.ubj' is not listed"),
         ({"members": {"../evil.ubj": b"1"}, "rehash": True}, "'../evil.ubj' is no name of a part"),
-        ({"members": {"more.ubj": b"1"}, "rehash": True}, "expected parts that the pipeline names, got 'more.ubj'"),
-        ({"members": {"booster-1.ubj": None}, "rehash": True}, "expected the part 'booster-1.ubj', got none"),
+        ({"members": {"more.json": b"1"}, "rehash": True}, "expected parts that the pipeline names, got 'more.json'"),
+        ({"members": {"booster-1.json": None}, "rehash": True}, "expected the part 'booster-1.json', got none"),
         (
-            {"members": {"booster-1.ubj": b"else"}, "rehash": True},
-            "'booster-1.ubj' to be a XGBClassifier in",
+            {"members": {"booster-1.json": b"else"}, "rehash": True},
+            "'booster-1.json' to be a XGBClassifier in",
         ),
         ({"members": {"pipeline.skops": None}, "rehash": True}, "expected a part 'pipeline.skops', got none"),
         ({"members": {"pipeline.skops": b"PK"}, "rehash": True}, "got a part that cannot be built"),
         ({"description": {"parts": [1]}}, "model.json lists no parts"),
         (
-            {"description": {"format_version": 3}},
-            "expected a model in format 1 to 2, got format 3, written",
+            {"description": {"format_version": 4}},
+            "expected a model in format 1 to 3, got format 4, written",
         ),
         ({"description": {"features_version": 9}}, "expected features of version 1, .* got a model on version 9"),
     ],
@@ -469,14 +574,21 @@ def test_a_changed_model_is_refused(change, message, file):
         load_model(rewritten(file, **change))
 
 
-def test_another_scikit_learn_warns_once(file, boosted, rows):
+def test_another_scikit_learn_warns_once_of_what_is_kept_as_its_objects(rows, tmp_path):
+    pipeline = fitted(rows, head=BernoulliNB())
+    file = save_model(pipeline, tmp_path / "m.histofeat")
     versions = archive.read_archive(file)[0]["versions"] | {"scikit-learn": "1.4.0"}
     rewritten(file, description={"versions": versions})
     with pytest.warns(RuntimeWarning, match="expected scikit-learn 1.4.0, which fitted this model, got") as told:
         after = load_model(file)
     assert len(told) == 1
     assert told[0].filename == __file__
-    assert (after.pipeline.predict_proba(rows[0]) == boosted.predict_proba(rows[0])).all()
+    assert (after.pipeline.predict_proba(rows[0]) == pipeline.predict_proba(rows[0])).all()
+
+
+def test_another_scikit_learn_is_all_right_for_plain_arrays(file, boosted, rows):
+    versions = archive.read_archive(file)[0]["versions"] | {"scikit-learn": "1.4.0"}
+    same(boosted, rewritten(file, description={"versions": versions}), rows[0])
 
 
 def test_a_file_with_code_to_run_is_refused_by_name_and_runs_nothing(file, tmp_path):
@@ -509,7 +621,7 @@ def test_an_object_of_an_unknown_type_is_not_even_imported(file, tmp_path, monke
 def test_another_estimator_is_no_model(file):
     skops = trusted.dump_estimator(DecisionTreeClassifier())
     with pytest.raises(ModelFileError, match="expected an IDCPipeline, got DecisionTreeClassifier"):
-        load_model(rewritten(file, members={"pipeline.skops": skops, "booster-1.ubj": None}, rehash=True))
+        load_model(rewritten(file, members={"pipeline.skops": skops, "booster-1.json": None}, rehash=True))
 
 
 def test_a_place_for_an_unknown_part_is_refused():
@@ -535,11 +647,18 @@ def test_missing_libraries_are_named(file, monkeypatch):
 
 
 @pytest.mark.parametrize("field", ["left_child", "right_child", "feature"])
-def test_a_decision_tree_that_points_outside_of_itself_is_refused(field, forest, tmp_path):
+def test_a_decision_tree_that_points_outside_of_itself_is_refused(field, forest):
     """scikit-learn would read foreign memory, or walk in a circle, when such a tree is asked."""
-    path = save_model(forest, tmp_path / "m.histofeat")
-    contents = archive.read_archive(path)[1]
-    with zipfile.ZipFile(io.BytesIO(contents["pipeline.skops"])) as inner:
+    skeleton, parts = saved_parts.take_apart(forest)
+    skeleton.head_.classifier_.fitted["nodes"][field][0] = 0 if field == "left_child" else 10**6
+    with pytest.raises(ModelFileError, match="expected a Tree that is whole, got one with nodes outside of itself"):
+        saved_parts.put_back(skeleton, parts)
+
+
+@pytest.mark.parametrize("field", ["left_child", "right_child", "feature"])
+def test_so_is_one_in_an_older_format(field, forest, tmp_path):
+    path = in_older_format(2, forest, tmp_path / "m.histofeat")
+    with zipfile.ZipFile(io.BytesIO(archive.read_archive(path)[1]["pipeline.skops"])) as inner:
         members = {name: inner.read(name) for name in inner.namelist()}
     for name in members:
         array = np.load(io.BytesIO(members[name])) if name.endswith(".npy") else np.empty(0)
