@@ -90,6 +90,8 @@ def _rule(patients: str, model):
 
 
 def _say_left_out(predictions, folders, progress: Progress) -> None:
+    if predictions.conversions:
+        progress.say(f"converted: {', '.join(f'{n:,} {rule}' for rule, n in predictions.conversions.items())}")
     for name, reason in (*folders, *predictions.unreadable[:_PRINTED]):
         progress.say(f"left out: {reason if name in reason else f'{name}: {reason}'}")
     # Printed with --quiet too: it explains the exit status.

@@ -8,6 +8,7 @@ records all images that it was trained on.
 """
 
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import contextmanager
 from typing import Any, Self
@@ -100,7 +101,7 @@ class FeatureBank:
                 )
             self._n_read += len(run.dataset)
             found.update(zip(keys, extraction.features, strict=True))
-            run.conversions.update({} if run.conversions else extraction.conversions)
+            run.conversions.update(Counter(extraction.conversions) - run.conversions)  # the most of any pass
             run.computed.update(extraction.computed)
             _add_seconds(run.seconds, extraction.seconds, families)
         return found

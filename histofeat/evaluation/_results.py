@@ -251,7 +251,8 @@ class Evaluation:
     patient_overlap : bool
         Whether a split put one patient on both sides. Such numbers are no estimate for a new patient.
     conversions : Mapping of str to int
-        How many images were converted, by the rules of `histofeat.images._decoding`.
+        How many images were converted, by the rules of `histofeat.images._decoding`, and left as they are by a
+        stain normaliser: in the pass over the images (one per fold with a normaliser) with the most of each.
     computed : Mapping of str to int
         How many images were measured for each family; the others came from the store.
     audit : AuditReport or None

@@ -21,7 +21,7 @@ from histofeat.exceptions import PatchError, check_name
 from histofeat.features._batch import PatchBatch
 from histofeat.features._feature_store import StoreLike, as_store, session_of_a_run
 from histofeat.features._store_session import Session, content_key, extractor_name
-from histofeat.images import Images, as_images, run_ahead
+from histofeat.images import Images, as_images, run_ahead, warn_if_dark
 
 _log = logging.getLogger(__name__)
 
@@ -128,7 +128,8 @@ class Extraction:
     features : tuple of ndarray of shape (n, d), float32
         One matrix per family, in the order of the families.
     conversions : mapping of str to int
-        Number of decoded images by conversion of `histofeat.images._decoding`.
+        Number of decoded images by conversion of `histofeat.images._decoding`, and by the reason why a stain
+        normaliser left them as they are.
     computed : mapping of str to int
         Number of images measured for each family; the others were in the store.
     seconds : mapping of str to float
@@ -186,6 +187,11 @@ def extract(
         If `X` has an unknown form, or, with ``on_error="raise"``, an image cannot be decoded; the message names it.
     WeightsError
         If the weights of a network are not found and cannot be downloaded.
+
+    Warns
+    -----
+    UserWarning
+        If 16-bit images use 12 bits or fewer: they are all but black.
     """
     check_name("extract.on_error", on_error, ("raise", "skip"))
     started = time.perf_counter()
@@ -200,6 +206,7 @@ def extract(
     job.seconds["total"] = time.perf_counter() - started
     if job.conversions:
         _log.info("converted to 8-bit RGB: %s of %d images", dict(job.conversions), len(images))
+        warn_if_dark(job.conversions, f"{job.conversions['dark 16-bit']:,} of {len(images):,} images")
     computed = dict.fromkeys((family.family for family in families), 0) | job.computed
     counts = (job.conversions, computed, job.seconds, sorted(job.failures.items()))
     return Extraction(tuple(job.out), *(MappingProxyType(dict(count)) for count in counts))

@@ -1,13 +1,16 @@
-from ._decoding import (
+from ._headers import (
     IMAGE_SUFFIXES as IMAGE_SUFFIXES,
-    Images as Images,
-    as_images as as_images,
-    decode_patch as decode_patch,
-    image_input_tags as image_input_tags,
+    MAX_PIXELS as MAX_PIXELS,
+    image_size as image_size,
     open_regular as open_regular,
-    read_patch as read_patch,
+    png_size as png_size,
 )
-from ._macenko import MacenkoNormalizer as MacenkoNormalizer
+from ._macenko import (
+    MAX_CONCENTRATION as MAX_CONCENTRATION,
+    RGB_FROM_HED as RGB_FROM_HED,
+    MacenkoNormalizer as MacenkoNormalizer,
+    quantised_stains as quantised_stains,
+)
 from ._normalization import (
     NORMALIZERS as NORMALIZERS,
     StainNormalizer as StainNormalizer,
@@ -16,13 +19,16 @@ from ._normalization import (
     normalized_images as normalized_images,
 )
 from ._perturbations import PERTURBATIONS as PERTURBATIONS, perturbed_images as perturbed_images
-from ._reading import image_size as image_size, png_size as png_size, run_ahead as run_ahead
-from ._reinhard import ReinhardNormalizer as ReinhardNormalizer
-from ._stains import (
-    MAX_CONCENTRATION as MAX_CONCENTRATION,
-    RGB_FROM_HED as RGB_FROM_HED,
-    quantised_stains as quantised_stains,
+from ._reading import (
+    Images as Images,
+    as_images as as_images,
+    decode_patch as decode_patch,
+    image_input_tags as image_input_tags,
+    read_patch as read_patch,
+    run_ahead as run_ahead,
+    warn_if_dark as warn_if_dark,
 )
+from ._reinhard import ReinhardNormalizer as ReinhardNormalizer
 from ._tiles import (
     AGGREGATES as AGGREGATES,
     EDGES as EDGES,

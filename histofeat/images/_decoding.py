@@ -1,337 +1,321 @@
-"""Decode paths or arrays to uint8 RGB patches: the only place that decodes.
+"""Decode images to uint8 RGB patches: the only place that decodes.
 
-Everything that is not already 8-bit RGB is converted by a stated rule, and the name of the rule is kept so that
-an extraction can count how often each was needed:
+Everything that is not already 8-bit RGB is converted by a stated rule, and the name of the rule is kept so that an
+extraction can count how often each was needed:
 
-========== ===========================================================================================
-rule       what is done
-========== ===========================================================================================
-gray       one channel, repeated three times
-palette    colours looked up
-alpha      composited over white, the background of a slide
-16-bit     divided by 257 and rounded, so that 65,535 becomes 255
-CMYK       converted by Pillow's rule (no colour profile)
-other mode bilevel, YCbCr, Lab and HSV files: converted by Pillow's rule
-turned     turned upright as its EXIF orientation says
-first page the first page or frame of a file with several
-========== ===========================================================================================
+============= ========================================================================================
+rule          what is done
+============= ========================================================================================
+gray          one channel, repeated three times; fewer than 8 bits scaled to 255, white-is-zero inverted
+palette       colours looked up
+alpha         composited over white, the background of a slide
+extra channel a fourth channel of an RGB TIFF that is said not to be alpha is left out
+16-bit        divided by 257 and rounded, so that 65,535 becomes 255
+dark 16-bit   the same, of pixels that use 12 of the 16 bits or fewer, and come out all but black
+CMYK          converted by Pillow's rule (no colour profile)
+other mode    YCbCr in a TIFF, converted by Pillow's rule
+turned        turned upright as its EXIF orientation says
+first page    the first page, frame or picture of a file with several
+============= ========================================================================================
 
-Floating-point and 32-bit images are refused: their range cannot be known from one patch.
+Refused are damaged files, images that are too large, floating-point, signed and 32-bit pixels, whose range cannot be
+known from one patch, and every layout that the readers do not agree on.
 """
 
 from __future__ import annotations
 
-import errno
 import io
-import os
-import stat
-from collections.abc import Sequence
-from dataclasses import dataclass
+import struct
+import zlib
+from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from histofeat.exceptions import PatchError
-
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-
-#: Formats that are decoded, and the endings of their names, in lower case.
-FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WebP")
-IMAGE_SUFFIXES = (".apng", ".bmp", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-_PNG_END = b"IEND\xaeB`\x82"
-_BITS_PER_SAMPLE, _ORIENTATION = 258, 274  # TIFF tags
-
-
-_FORMS = (
-    "a one-dimensional sequence of paths, an array (n, H, W, 3) of uint8, a list of such patches, "
-    "or a DataFrame with a `path` column"
+from histofeat.images._headers import (
+    BMP,
+    JPEG,
+    ORIENTATION,
+    PNG_SIGNATURE,
+    TIFF,
+    TURNING,
+    Unusable,
+    check_size,
+    damaged,
+    open_with_pillow,
+    pillow_orientation,
+    png_chunks,
+    png_orientation,
+    tiff_orientation,
+    webp_header,
 )
 
-
-@dataclass(frozen=True)
-class Images:
-    """A validated sequence of patches, still on disk or already in memory.
-
-    Attributes
-    ----------
-    items : sequence of str, or sequence of ndarray
-        Paths, or arrays of shape (H, W, 3), (H, W, 4) or (H, W).
-    on_disk : bool
-        Whether the items are paths.
-    """
-
-    items: Sequence[Any]
-    on_disk: bool
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def name(self, index: int) -> str:
-        """Name of one image for a message: its path, or its place in X."""
-        return str(self.items[index]) if self.on_disk else f"X[{index}]"
-
-    def content(self, index: int) -> bytes | np.ndarray:
-        """Content of one image as it came: the bytes of its file, or its array."""
-        return _read_bytes(self.items[index]) if self.on_disk else self.items[index]
-
-    def take(self, rows: Sequence[int]) -> Images:
-        """Some of the images, in the order of `rows`, which are row numbers from 0."""
-        items = self.items[rows] if isinstance(self.items, np.ndarray) else [self.items[row] for row in rows]
-        return Images(items, self.on_disk)
-
-    def decode(self, index: int, content: bytes | np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
-        """Turn `content` of image `index` into RGB of shape (H, W, 3), uint8, and the rules that it took."""
-        if self.on_disk:
-            return decode_patch(content, name=self.name(index))
-        return to_rgb8(content, name=self.name(index))
+#: Chunks of a PNG that are decoded, and those that change no pixel for any decoder.
+_PIXELS = {b"IHDR", b"IDAT", b"IEND"}
+_PLAIN = _PIXELS | {b"tIME", b"pHYs"}
+#: Channels in memory, by the colour type of a PNG.
+_CHANNELS = {0: 1, 2: 3, 3: 4, 4: 4, 6: 4}
+#: Compressions of a TIFF. Plain and deflated pages can be checked; of the other ones (CCITT, LZW, JPEG, PackBits)
+#: libtiff decodes those that are listed.
+_DEFLATE = (8, 32946)
+_CHECKED, _PACKED = (1, *_DEFLATE), (2, 3, 4, 5, 7, 32773)
+#: What a TIFF says of a channel beside the colours; 0 is anything.
+_PREMULTIPLIED, _ALPHA = 1, 2
+#: Pages of a TIFF that are looked at.
+_PAGES = 9
+#: Levels of 12 bits: images of 16 bits that have no more of them.
+_TWELVE_BITS = 1 << 12
+#: Pixels converted at a time.
+_BAND_PX = 1 << 18
 
 
-def as_images(X: Any) -> Images:
-    """Check the form of `X` without reading a pixel.
-
-    Parameters
-    ----------
-    X : sequence of paths, ndarray (n, H, W, 3) uint8, list of such arrays, or DataFrame with a ``path`` column
-        What the user has. A list may hold patches of unequal size.
-
-    Returns
-    -------
-    images : Images
-        The same, ready to be read.
-
-    Raises
-    ------
-    PatchError
-        If `X` has another form: a single path or patch, floats, no image at all, a DataFrame without ``path``.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> len(as_images(np.zeros((2, 50, 50, 3), dtype=np.uint8)))
-    2
-    >>> as_images(["a.png", "b.png"]).on_disk
-    True
-    """
-    if isinstance(X, Images):
-        return X
-    if hasattr(X, "columns"):
-        if "path" not in X.columns:
-            raise PatchError(
-                f"X: expected a DataFrame with a `path` column, got the columns {list(X.columns)[:8]}. "
-                "Rename the column that holds the file names."
-            )
-        X = X["path"]
-    if isinstance(X, str | bytes | os.PathLike):
-        raise PatchError(f"X: expected {_FORMS}, got one path ({X!r}). Put it in a list: [path].")
-    if isinstance(X, np.ndarray) and X.dtype != object and X.dtype.kind not in "US":
-        return _from_array(X)
-    try:
-        items = list(X)
-    except TypeError as error:
-        raise PatchError(f"X: expected {_FORMS}, got {type(X).__name__}.") from error
-    if not items:
-        raise PatchError(f"X: expected at least one image, got none. Give {_FORMS}.")
-    return _from_list(items)
-
-
-def _from_array(X: np.ndarray) -> Images:
-    if X.ndim == 3 and X.shape[-1] == 3:
-        raise PatchError(
-            f"X: expected an array (n, H, W, 3), got one patch of shape {X.shape}. Give X[np.newaxis] for one patch."
+def decode_pixels(content: bytes, max_pixels: int) -> tuple[np.ndarray, int, tuple[str, ...]]:
+    """Pixels as they are stored (`to_rgb8` takes them), orientation, and rules applied."""
+    if content.startswith(PNG_SIGNATURE):
+        return _decode_png(content, max_pixels)
+    if content.startswith(TIFF):
+        return _decode_tiff(content, max_pixels)
+    if content.startswith(b"RIFF") and content[8:12] == b"WEBP":
+        height, width, orientation, animated = webp_header(content)
+        check_size(height, width, max_pixels, 4)
+        if not animated:
+            return _opencv(content), orientation, ()
+    elif not content.startswith((JPEG, BMP)):
+        raise Unusable(
+            f"expected an image file (PNG, JPEG, TIFF, BMP, WebP), got {len(content):,} bytes that no decoder knows. "
+            "Remove or replace the file."
         )
-    if X.ndim != 4:
-        raise PatchError(
-            f"X: expected an array (n, H, W, 3) of uint8, got shape {X.shape}. Feature matrices and flattened "
-            "images cannot be used: families measure pixels."
+    image = open_with_pillow(io.BytesIO(content))
+    check_size(image.height, image.width, max_pixels, 4)
+    rules = ("first page",) if getattr(image, "n_frames", 1) > 1 else ()
+    image.load()
+    array, more = _from_pillow(image)
+    return array, pillow_orientation(image), (*rules, *more)
+
+
+def _decode_png(content: bytes, max_pixels: int) -> tuple[np.ndarray, int, tuple[str, ...]]:
+    """OpenCV decodes all PNGs: it refuses missing rows, which Pillow fills with black. The rest is told apart here."""
+    chunks = list(png_chunks(content))
+    if chunks[0] != (b"IHDR", 16, 29):
+        raise damaged(content, "it does not begin with a header")
+    width, height, depth, color = struct.unpack_from(">IIBB", content, 16)
+    check_size(height, width, max_pixels, max(1, depth // 8) * _CHANNELS.get(color, 4))
+    kinds = {kind for kind, _, _ in chunks}
+    if kinds <= _PLAIN and color != 3 and chunks[-1][2] + 4 == len(content):
+        return _opencv(content, rgb=depth == 8 and color == 2), 1, ()
+    if unknown := sorted(kind for kind in kinds - _PIXELS if kind[0] < 97 and kind != b"PLTE"):
+        raise Unusable(f"expected a PNG of known parts, got {ascii(unknown[0])[2:-1]}. Save it again as PNG.")
+    # OpenCV sees the pixels alone: a transparent colour, a turn, an animation are applied here, by one rule each. It
+    # decodes the numbers of palette colours as grey.
+    header = content[16:25] + (b"\0" if color == 3 else content[25:26]) + content[26:29]
+    image = b"IHDR" + header
+    parts = [content[start - 8 : end + 4] for kind, start, end in chunks if kind in (b"IDAT", b"IEND")]
+    array = _opencv(b"".join([PNG_SIGNATURE, b"\0\0\0\r", image, zlib.crc32(image).to_bytes(4, "big"), *parts]))
+    found = {kind: content[start:end] for kind, start, end in chunks if kind in (b"PLTE", b"tRNS")}
+    # Grey of less than 8 bits comes scaled to 255.
+    step = 255 // (2**depth - 1) if depth < 8 else 1
+    rules = ("first page",) if b"acTL" in kinds else ()
+    if color == 3:
+        array, rules = _look_up(array // step, _palette(found)), (*rules, "palette")
+    elif b"tRNS" in found:
+        array = _with_alpha(array, np.frombuffer(found[b"tRNS"], ">u2") * step)
+    turns = [(kind, content[start:end]) for kind, start, end in chunks if kind in TURNING]
+    return array, png_orientation(turns), rules
+
+
+def _palette(found: dict[bytes, bytes]) -> np.ndarray:
+    """Colours of a PNG's palette (n, 3), or (n, 4) with transparency."""
+    colors = np.frombuffer(found.get(b"PLTE", b""), np.uint8).reshape(-1, 3)
+    if b"tRNS" not in found:
+        return colors
+    alpha = np.full((len(colors), 1), 255, np.uint8)
+    given = np.frombuffer(found[b"tRNS"], np.uint8)[: len(colors)]
+    alpha[: len(given), 0] = given
+    return np.hstack([colors, alpha])
+
+
+def _look_up(numbers: np.ndarray, colors: np.ndarray) -> np.ndarray:
+    if numbers.max() >= len(colors):
+        raise Unusable(
+            f"expected a palette of {numbers.max() + 1} colours, got {len(colors)}. Save the image again as 8-bit RGB."
         )
-    if not len(X):
-        raise PatchError(f"X: expected at least one image, got an array of shape {X.shape}.")
-    to_rgb8(X[0], name="X[0]")
-    return Images(X, on_disk=False)
+    return colors[numbers]
 
 
-def _from_list(items: list) -> Images:
-    first = items[0]
-    kind = (str, os.PathLike) if isinstance(first, str | os.PathLike) else np.ndarray
-    for position, item in enumerate(items):
-        if not isinstance(item, kind):
-            raise PatchError(
-                f"X[{position}]: expected {'a path' if kind is not np.ndarray else 'an array (H, W, 3) of uint8'}, "
-                f"got {type(item).__name__} ({item!r:.60}). Give {_FORMS}."
-            )
-    if kind is np.ndarray:
-        return Images(items, on_disk=False)
-    return Images([os.fspath(item) for item in items], on_disk=True)
+def _with_alpha(array: np.ndarray, clear: np.ndarray) -> np.ndarray:
+    """RGBA of pixels that are transparent where they have the colour `clear`."""
+    array = array if array.ndim == 3 else np.repeat(array[..., None], 3, axis=2)
+    opaque = (array != clear.astype(array.dtype)).any(axis=2, keepdims=True)
+    return np.concatenate([array, opaque * array.dtype.type(np.iinfo(array.dtype).max)], axis=2)
 
 
-def read_patch(path: str | os.PathLike[str]) -> np.ndarray:
-    """Read one image file as RGB.
-
-    Parameters
-    ----------
-    path : path-like
-        A PNG, JPEG, TIFF, BMP or WebP file.
-
-    Returns
-    -------
-    patch : ndarray of shape (H, W, 3), uint8
-        Red first, upright, 8 bits, without alpha.
-
-    Raises
-    ------
-    PatchError
-        If the file is missing, is no image, is truncated, or holds floating-point pixels.
-    """
-    return decode_patch(_read_bytes(path), name=os.fspath(path))[0]
-
-
-#: Without O_NONBLOCK, opening a named pipe waits for a writer, who may never come.
-_READ_ONLY = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_BINARY", "O_NONBLOCK", "O_NOCTTY"))
-_SPECIAL = {
-    stat.S_IFDIR: "a folder",
-    stat.S_IFIFO: "a named pipe",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-}
-
-
-class SpecialFileError(OSError):
-    """A path leads to a folder, a named pipe, a socket or a device; ``strerror`` says to which."""
-
-
-def open_regular(path: str | os.PathLike[str]) -> int:
-    """Open a regular file for reading, without waiting: a file descriptor, which the caller closes.
-
-    Raises
-    ------
-    OSError
-        If it cannot be opened; a `SpecialFileError` if it is no regular file.
-    """
-    try:
-        handle = os.open(path, _READ_ONLY)
-    except OSError as error:
-        if error.errno != errno.ENXIO:  # nobody can open a socket
-            raise
-        mode = os.stat(path).st_mode  # noqa: PTH116
-    else:
-        mode = os.fstat(handle).st_mode
-        if stat.S_ISREG(mode):
-            return handle
-        os.close(handle)
-    raise SpecialFileError(errno.EINVAL, _SPECIAL.get(stat.S_IFMT(mode), "no regular file"))
-
-
-def _read_bytes(path: str | os.PathLike[str]) -> bytes:
-    try:
-        # Unbuffered and without pathlib: half the time, on files of a few kilobytes.
-        with io.FileIO(open_regular(path)) as file:
-            return file.readall()
-    except FileNotFoundError as error:
-        got = "a link to nothing" if os.path.islink(path) else "no such file"  # noqa: PTH114
-        raise PatchError(f"{path}: expected an image file, found {got}. Check the path.") from error
-    except OSError as error:
-        raise PatchError(f"{path}: expected a readable image file, got {error.strerror or error}.") from error
-
-
-def decode_patch(content: bytes, *, name: str = "image") -> tuple[np.ndarray, tuple[str, ...]]:
-    """Decode the bytes of one image file.
-
-    Parameters
-    ----------
-    content : bytes
-        The whole file.
-    name : str
-        What error messages call it.
-
-    Returns
-    -------
-    patch : ndarray of shape (H, W, 3), uint8
-        Red first.
-    rules : tuple of str
-        The conversions that were needed (see the module's table), empty for 8-bit RGB.
-
-    Raises
-    ------
-    PatchError
-        If the bytes are no image, are truncated, or hold floating-point pixels.
-    """
-    if content[:8] == PNG_SIGNATURE and len(content) > 33:
-        depth, color_type = content[24], content[25]
-        complete = content[-8:] == _PNG_END
-        # Plain 8-bit RGB, which is what histology archives hold, takes OpenCV's faster path. tRNS and eXIf
-        # would make it something else; a chance match in the pixels only costs the slower path.
-        header = content[: content.find(b"IDAT")]
-        if depth == 8 and color_type == 2 and complete and b"tRNS" not in header and b"eXIf" not in content:
-            patch = _opencv(content, rgb=True)
-            if patch is not None:
-                return patch, ()
-        elif depth == 16 and complete:
-            deep = _opencv(content, rgb=False)
-            if deep is not None:
-                return to_rgb8(deep, name=name)
-    return _decode_other(content, name)
-
-
-def _opencv(content: bytes, *, rgb: bool) -> np.ndarray | None:
+def _opencv(content: bytes, *, rgb: bool = False) -> np.ndarray:
+    """Pixels of a file, all channels and bits; of one that is known to be 8-bit RGB by the faster way, if there is."""
     import cv2
 
-    flag = cv2.IMREAD_COLOR if rgb else cv2.IMREAD_UNCHANGED
-    image = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), flag)
-    if image is None or image.ndim == 2:
+    fast = getattr(cv2, "IMREAD_COLOR_RGB", None) if rgb else None  # OpenCV 4.11
+    image = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), cv2.IMREAD_UNCHANGED if fast is None else fast)
+    if image is None:
+        raise damaged(content, "its pixels cannot be decoded")
+    if image.ndim == 2 or fast is not None:
         return image
-    code = cv2.COLOR_BGR2RGB if image.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
-    return cv2.cvtColor(image, code)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB if image.shape[2] == 3 else cv2.COLOR_BGRA2RGBA, dst=image)
 
 
-def _decode_other(content: bytes, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Everything but plain PNGs goes through Pillow: slower, strict, and exact about modes."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    try:
-        image = Image.open(io.BytesIO(content), formats=FORMATS)
-        image.load()
-    except UnidentifiedImageError as error:
-        raise PatchError(
-            f"{name}: expected an image file (PNG, JPEG, TIFF, BMP, WebP), got {len(content):,} bytes that no decoder "
-            "knows. Remove or replace the file."
-        ) from error
-    except Exception as error:  # decoders of damaged files raise OSError, SyntaxError, struct.error and others
-        raise PatchError(
-            f"{name}: expected a whole image, got a damaged or truncated file of {len(content):,} bytes ({error}). "
-            "Copy it again or remove it."
-        ) from error
-    if image.mode == "RGB" and 16 in getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, ()):
-        # Pillow would drop the lower byte of a 16-bit RGB TIFF without a word.
-        return to_rgb8(_opencv(content, rgb=False), name=name)
-    rules = []
-    if getattr(image, "n_frames", 1) > 1:
-        rules.append("first page")
-    if image.getexif().get(_ORIENTATION, 1) != 1:
-        image = ImageOps.exif_transpose(image)
-        rules.append("turned")
-    patch, more = _from_pillow(image, name)
-    return patch, (*rules, *more)
-
-
-def _from_pillow(image, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+def _from_pillow(image: Any) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Pixels that Pillow has loaded, and the rules applied to them."""
     mode = image.mode
-    if mode in ("F", "I"):
-        raise PatchError(
-            f"{name}: expected 8 or 16 bits a channel, got Pillow mode {mode!r} (32 bits). "
-            "Scale the pixels to 0..255 and save them as 8-bit RGB."
+    if mode in ("L", "RGB", "RGBA", "I;16", "I;16L", "I;16B"):
+        array = np.array(image)
+        return (array.astype(np.uint16) if mode.startswith("I") else array), ()
+    if mode == "P":
+        colors = np.array(image.getpalette(), np.uint8).reshape(-1, 3)
+        return _look_up(np.array(image), colors), ("palette",)
+    if mode == "RGBX":
+        return np.array(image)[..., :3], ("extra channel",)
+    if mode == "1":
+        return np.array(image.convert("L")), ()
+    if mode in ("CMYK", "YCbCr"):
+        return np.array(image.convert("RGB")), ("CMYK" if mode == "CMYK" else "other mode",)
+    raise Unusable(f"expected grey, RGB, palette or CMYK pixels, got Pillow mode {mode!r}. Save it as 8-bit RGB.")
+
+
+def _decode_tiff(content: bytes, max_pixels: int) -> tuple[np.ndarray, int, tuple[str, ...]]:
+    """Let tifffile read plain and deflated pages, whose bytes are checked here, and libtiff the other ones."""
+    import tifffile
+
+    with tifffile.TiffFile(io.BytesIO(content)) as file:
+        page = file.pages.first
+        check_size(
+            page.imagelength, page.imagewidth, max_pixels, max(1, page.bitspersample // 8) * page.samplesperpixel
         )
-    if mode == "RGB" and "transparency" not in image.info:
-        return np.array(image), ()
-    if mode.startswith("I;16"):
-        return to_rgb8(np.array(image).astype(np.uint16), name=name)
-    if mode == "L" and "transparency" not in image.info:
-        return to_rgb8(np.array(image), name=name)
-    rules = ("palette",) if mode in ("P", "PA") else ()
-    if mode in ("LA", "PA", "RGBA", "RGBa", "La") or "transparency" in image.info:
-        patch, more = to_rgb8(np.array(image.convert("RGBA")), name=name)
-        return patch, (*rules, *more)
-    return np.array(image.convert("RGB")), rules or ((mode,) if mode == "CMYK" else ("other mode",))
+        _check_layout(page)
+        rules = ("first page",) if _has_more_pages(file, content) else ()
+        _check_strips(page, content)
+        orientation = tiff_orientation(page)
+        if page.compression in _CHECKED:
+            array, more = _from_tifffile(page)
+        else:
+            array, more = _from_libtiff(content, file.byteorder, page)
+        return array, orientation, (*rules, *more)
+
+
+def _check_layout(page: Any) -> None:
+    """Refuse a page whose samples are not 8 or 16 bits, or whose colours no reader here is right about."""
+    bits, samples, photometric = page.bitspersample, page.samplesperpixel, page.photometric
+    if page.sampleformat != 1 or bits not in (1, 2, 4, 8, 16):
+        got = page.dtype if page.dtype is not None else f"{bits} bits"
+        raise Unusable(
+            f"expected 8 or 16 bits a channel, without sign, got {got}. Scale the pixels to 0..255 and save them as "
+            "8-bit RGB."
+        )
+    colors, depth = {0: (1, 16), 1: (1, 16), 2: (3, 16), 3: (1, 8), 5: (4, 8)}.get(int(photometric), (0, 0))
+    if photometric == 6 and page.compression == 7:
+        colors, depth = 3, 8
+    extras = tuple(page.extrasamples)
+    alpha = photometric in (1, 2) and len(extras) == 1 and extras[0] in (_PREMULTIPLIED, _ALPHA)
+    fits = samples - len(extras) == colors and bits <= depth and (bits >= 8 or samples == 1) and page.imagedepth == 1
+    fits = fits and (not extras or alpha or (photometric == 2 and not any(extras)))
+    if page.compression in _CHECKED:
+        # Without a compression, libtiff ignores a predictor, and tifffile applies it.
+        fits = fits and (page.compression != 1 or page.predictor == 1)
+    else:
+        plain = bits <= 8 and (page.planarconfig == 1 or (photometric == 2 and not extras)) and samples != 2
+        deep = bits == 16 and not extras and (photometric == 1 or (photometric == 2 and page.planarconfig == 1))
+        fits = fits and page.compression in _PACKED and (plain or deep)
+    if not fits:
+        words = [getattr(code, "name", str(code)).lower() for code in (photometric, page.compression)]
+        raise Unusable(
+            f"expected grey, RGB, palette or CMYK pixels, got {samples} channels of {bits} bits, {', '.join(words)}. "
+            "Save it as uncompressed 8-bit RGB."
+        )
+
+
+def _has_more_pages(file: Any, content: bytes) -> bool:
+    """Whether a TIFF has pages beside the first; refused where that one is a thumbnail, or one channel of several."""
+    first, *others = islice(file.pages, _PAGES)
+    if len(others) < _PAGES - 1:
+        at = file.pages.next_page_offset
+        if any(content[at : at + 4]):
+            raise damaged(content, "a page lies beyond its end")
+    others = [page for page in others if not page.is_mask]
+    largest = max((page.imagelength * page.imagewidth for page in others), default=0)
+    if others and (first.is_reduced or largest > first.imagelength * first.imagewidth):
+        raise Unusable(
+            f"expected the image on the first page, got a thumbnail of {first.imagewidth:,} x {first.imagelength:,} px "
+            "there. Save the page with the image alone."
+        )
+    n_images = (file.imagej_metadata or {}).get("images", 1)
+    if first.samplesperpixel == 1 and first.photometric in (0, 1):
+        n_images = max(n_images, 1 + sum(page.shape == first.shape for page in others))
+        if n_images > 1:
+            raise Unusable(
+                f"expected one image, got {n_images} grey pages of one size, which may be the channels of a colour "
+                "image. Save it as one page of RGB (in ImageJ: Image > Type > RGB Color)."
+            )
+    return bool(others) or n_images > 1
+
+
+def _check_strips(page: Any, content: bytes) -> None:
+    """Refuse a page with missing bytes, which readers fill with black, or with deflated bytes of a wrong checksum."""
+    rows, down = page.chunks[0], page.chunked[-2 if page.planarconfig == 2 or page.samplesperpixel == 1 else 0]
+    row_bytes = -(-int(np.prod(page.chunks[1:])) * page.bitspersample // 8)
+    n_strips = int(np.prod(page.chunked))
+    if min(len(page.dataoffsets), len(page.databytecounts)) < n_strips:
+        raise damaged(content, "strips are missing")
+    for index, start, size in zip(range(n_strips), page.dataoffsets, page.databytecounts, strict=False):
+        if size < 1 or start + size > len(content):
+            raise damaged(content, "strips are missing")
+        if page.compression in _DEFLATE:
+            inflating = zlib.decompressobj()
+            # Room for one byte more, so that the checksum behind the last one is read.
+            size = len(inflating.decompress(content[start : start + size], rows * row_bytes + 1))
+            if not inflating.eof:
+                raise damaged(content, "a strip has no end")
+        left = rows if page.is_tiled else page.imagelength - index % down * rows
+        if page.compression in _CHECKED and size < min(rows, left) * row_bytes:
+            raise damaged(content, "a strip is too short")
+
+
+def _from_tifffile(page: Any) -> tuple[np.ndarray, tuple[str, ...]]:
+    array, extras = page.asarray(maxworkers=1), tuple(page.extrasamples)
+    if page.planarconfig == 2 and page.samplesperpixel > 1:
+        array = np.moveaxis(array, 0, -1)
+    if page.photometric == 3:
+        colors = page.colormap.T
+        # Some writers give 8 bits where the format has 16: libtiff's rule.
+        return _look_up(array, (colors // 256 if colors.max() > 255 else colors).astype(np.uint8)), ("palette",)
+    if page.photometric == 5:
+        from PIL import Image
+
+        return _from_pillow(Image.fromarray(np.ascontiguousarray(array), "CMYK"))
+    if page.bitspersample < 8:
+        array = array.astype(np.uint8) * np.uint8(255 // (2**page.bitspersample - 1))
+    if page.photometric == 0:
+        array = np.invert(array)
+    if not extras or extras[0] == _ALPHA:
+        return (array[..., [0, 0, 0, 1]] if array.shape[2:] == (2,) else array), ()
+    if extras[0] == _PREMULTIPLIED:
+        color, white = array[..., :-1], np.invert(array[..., -1:])
+        return color + np.minimum(white, np.invert(color)), ("alpha",)
+    return array[..., :3], ("extra channel",)
+
+
+def _from_libtiff(content: bytes, byteorder: str, page: Any) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Pillow drops the lower byte of 16-bit RGB, OpenCV keeps it. Both turn pages, some of the time: here never."""
+    from PIL import TiffImagePlugin
+
+    tag = page.tags.get(ORIENTATION)
+    if tag is not None:
+        content = bytearray(content)
+        struct.pack_into(f"{byteorder}H", content, tag.valueoffset, 1)
+    if page.bitspersample == 16 and page.photometric == 2:
+        return _opencv(content), ()
+    image = TiffImagePlugin.TiffImageFile(io.BytesIO(content))
+    image.load()
+    return _from_pillow(image)
 
 
 def to_rgb8(array: np.ndarray, *, name: str = "patch") -> tuple[np.ndarray, tuple[str, ...]]:
@@ -376,23 +360,32 @@ def to_rgb8(array: np.ndarray, *, name: str = "patch") -> tuple[np.ndarray, tupl
         )
     rules = []
     if array.dtype == np.uint16:
-        array = ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        if array.max() < _TWELVE_BITS:
+            rules.append("dark 16-bit")
+        array = _in_bands(_to_8_bits, array, array.shape[2:])
         rules.append("16-bit")
     if channels == 1:
         array = np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=2)
         rules.append("gray")
     elif channels == 4:
-        color, alpha = array[..., :3].astype(np.uint32), array[..., 3:].astype(np.uint32)
-        array = ((color * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+        array = _in_bands(_over_white, array, (3,))
         rules.append("alpha")
     return array, tuple(rules)
 
 
-def image_input_tags(tags: Any) -> Any:
-    """Set the tags of an estimator that takes images and learns nothing from them."""
-    tags.input_tags.two_d_array = False
-    tags.input_tags.string = True
-    tags.requires_fit = False
-    if tags.transformer_tags is not None:
-        tags.transformer_tags.preserves_dtype = []
-    return tags
+def _in_bands(convert: Callable[[np.ndarray], np.ndarray], array: np.ndarray, channels: tuple[int, ...]) -> np.ndarray:
+    """Convert some rows at a time: the arithmetic takes several times the bytes of a pixel."""
+    out = np.empty((*array.shape[:2], *channels), dtype=np.uint8)
+    rows = max(1, _BAND_PX // array.shape[1])
+    for top in range(0, len(array), rows):
+        out[top : top + rows] = convert(array[top : top + rows])
+    return out
+
+
+def _to_8_bits(deep: np.ndarray) -> np.ndarray:
+    return (deep.astype(np.uint32) + 128) // 257
+
+
+def _over_white(rgba: np.ndarray) -> np.ndarray:
+    color, alpha = rgba[..., :3].astype(np.uint32), rgba[..., 3:].astype(np.uint32)
+    return (color * alpha + 255 * (255 - alpha) + 127) // 255

@@ -9,8 +9,14 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from histofeat.exceptions import GroupLeakageError, PatchError, check_name, check_real
-from histofeat.images._decoding import Images, as_images, image_input_tags
-from histofeat.images._reading import MappedImages, map_images, run_ahead
+from histofeat.images._reading import (
+    Images,
+    MappedImages,
+    as_images,
+    image_input_tags,
+    map_images,
+    run_ahead,
+)
 from histofeat.model_selection import encode_patients
 
 #: Name of each normaliser: its module in this wing, loaded when the name is used, and the class there.
@@ -31,6 +37,8 @@ _BRIGHTEST_TISSUE = int(255**3 * np.exp(-3 * TISSUE_DENSITY))
 #: Most tissue pixels that are used of one unit; of more, every second, third ... is used.
 _MAX_PIXELS = 1 << 20
 _UNITS = ("patch", "patient")
+#: Why a patch is left as it is: names by which such patches are counted, as conversions are.
+UNCHANGED = ("stain unchanged (too little tissue or one colour)", "stain unchanged (far from the reference)")
 
 
 def is_tissue(pixels: np.ndarray) -> np.ndarray:
@@ -157,6 +165,7 @@ class StainNormalizer(TransformerMixin, BaseEstimator):
         """
         images = normalized_images(X, self, groups=groups)
         patches = list(run_ahead(images.content, range(len(images)), n_jobs=self.n_jobs))
+        self.count_unchanged(images)
         return np.stack(patches) if len({patch.shape for patch in patches}) == 1 else patches
 
     def fit_transform(self, X: Any, y: Any = None, groups: Any = None) -> np.ndarray | list[np.ndarray]:
@@ -195,12 +204,23 @@ class StainNormalizer(TransformerMixin, BaseEstimator):
         Returns
         -------
         normalized : ndarray of shape (H, W, 3), uint8
-            `patch` itself where `source` is NaN.
+            `patch` itself where `source` is NaN, or too far from the reference.
         """
+        return self._normalize(patch, source)[0]
+
+    def _normalize(self, patch: np.ndarray, source: np.ndarray | None = None) -> tuple[np.ndarray, tuple[str, ...]]:
+        """Patch, and why it was left as it is."""
         source = self.statistics(patch) if source is None else source
         if np.isnan(source).any():
-            return patch
-        return self._change(np.ascontiguousarray(patch).reshape(-1, 3), source).reshape(patch.shape)
+            return patch, UNCHANGED[:1]
+        if self._is_far(source):
+            return patch, UNCHANGED[1:]
+        return self._change(np.ascontiguousarray(patch).reshape(-1, 3), source).reshape(patch.shape), ()
+
+    def count_unchanged(self, images: MappedImages) -> None:
+        """Count in `unchanged_` the patches that `normalized_images` has read and left as they are, by reason."""
+        counts = images.counts()
+        self.unchanged_: dict[str, int] = {reason: counts[reason] for reason in UNCHANGED if counts[reason]}
 
     def __sklearn_tags__(self) -> Any:
         tags = image_input_tags(super().__sklearn_tags__())
@@ -244,6 +264,10 @@ class StainNormalizer(TransformerMixin, BaseEstimator):
     def _settled(self, median: np.ndarray) -> np.ndarray:
         """Turn element-wise medians into valid statistics."""
         return median
+
+    def _is_far(self, source: np.ndarray) -> bool:
+        """Whether statistics are so far from the reference that they are of something else."""
+        return False
 
     def _estimate(self, tissue: np.ndarray) -> np.ndarray:
         raise NotImplementedError(f"{type(self).__name__}: a normaliser implements `_estimate`.")
@@ -292,9 +316,9 @@ def normalized_images(X: Any, normalizer: StainNormalizer, *, groups: Any = None
     images = as_images(X)
     codes = normalizer._codes(groups, len(images))
     if normalizer.unit == "patch":
-        return map_images(images, lambda _, patch: normalizer.normalize(patch))
+        return map_images(images, lambda _, patch: normalizer._normalize(patch))
     sources = normalizer._unit_statistics(images, codes)
-    return map_images(images, lambda index, patch: normalizer.normalize(patch, sources[codes[index]]))
+    return map_images(images, lambda index, patch: normalizer._normalize(patch, sources[codes[index]]))
 
 
 def make_normalizer(name: str, **params: Any) -> StainNormalizer:

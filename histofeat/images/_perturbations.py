@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 
 from histofeat.exceptions import check_name, check_real, check_whole
+from histofeat.images._macenko import RGB_FROM_HED
 from histofeat.images._normalization import DENSITY
 from histofeat.images._reading import MappedImages, map_images
-from histofeat.images._stains import RGB_FROM_HED
 
 _STAINS = RGB_FROM_HED / np.linalg.norm(RGB_FROM_HED, axis=1, keepdims=True)
 _FROM_DENSITY = np.linalg.inv(_STAINS)
@@ -51,7 +51,7 @@ def shift_stains(patches: np.ndarray, alpha: Sequence[float] = (1.0, 1.0), beta:
     -----
     As in the stain augmentation of Tellez et al. (https://doi.org/10.1109/TMI.2018.2820199), with fixed instead of
     random numbers: ``-ln(v / 255)``, level 0 counting as 1, is separated into hematoxylin, eosin and a residual by
-    the vectors of Ruifrok and Johnston (`histofeat.images._stains`), of length 1; the first two become
+    the vectors of Ruifrok and Johnston (`histofeat.images._macenko`), of length 1; the first two become
     ``alpha c + beta``, the residual stays. Negative concentrations are scaled like others.
 
     Examples

@@ -1,11 +1,11 @@
-"""Read images: sizes from headers, in threads ahead of their use, and changed as they are read."""
+"""Sequences of images: on disk or in memory, read in threads ahead of their use, and changed as they are read."""
 
 from __future__ import annotations
 
 import os
-import struct
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+import warnings
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -14,77 +14,214 @@ from typing import Any
 import joblib
 import numpy as np
 
-from histofeat.images._decoding import FORMATS, PNG_SIGNATURE, Images, SpecialFileError, as_images, open_regular
+from histofeat.exceptions import PatchError
+from histofeat.images._decoding import decode_pixels, to_rgb8
+from histofeat.images._headers import MAX_PIXELS, Unusable, damaged, read_bytes, turn
 
-#: First bytes of the formats beside PNG and WebP.
-_OTHERS = (b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"BM")
+_FORMS = (
+    "a one-dimensional sequence of paths, an array (n, H, W, 3) of uint8, a list of such patches, "
+    "or a DataFrame with a `path` column"
+)
 
 
-def image_size(path: str) -> tuple[int, int] | str:
-    """(height, width) in pixels from the header of an image file, or the reason why there is none.
+@dataclass(frozen=True)
+class Images:
+    """A validated sequence of patches, still on disk or already in memory.
 
-    Notes
-    -----
-    The first bytes decide the format, not the name: a JPEG named ``.png`` is read as a JPEG. A file that is cut off
-    after its header passes; the decoder names it.
+    Attributes
+    ----------
+    items : sequence of str, or sequence of ndarray
+        Paths, or arrays of shape (H, W, 3), (H, W, 4) or (H, W).
+    on_disk : bool
+        Whether the items are paths.
     """
-    start = _first_bytes(path)
-    if isinstance(start, str):
-        return start
-    if start.startswith(PNG_SIGNATURE):
-        return _png_size(start)
-    if start.startswith(_OTHERS) or (start.startswith(b"RIFF") and start[8:12] == b"WEBP"):
-        return _size_by_pillow(path)
-    return f"is no image (its first bytes are of none of {', '.join(FORMATS)})"
+
+    items: Sequence[Any]
+    on_disk: bool
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def name(self, index: int) -> str:
+        """Name of one image for a message: its path, or its place in X."""
+        return str(self.items[index]) if self.on_disk else f"X[{index}]"
+
+    def content(self, index: int) -> bytes | np.ndarray:
+        """Content of one image as it came: the bytes of its file, or its array."""
+        return read_bytes(self.items[index]) if self.on_disk else self.items[index]
+
+    def take(self, rows: Sequence[int]) -> Images:
+        """Some of the images, in the order of `rows`, which are row numbers from 0."""
+        items = self.items[rows] if isinstance(self.items, np.ndarray) else [self.items[row] for row in rows]
+        return Images(items, self.on_disk)
+
+    def decode(self, index: int, content: bytes | np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+        """Turn `content` of image `index` into RGB of shape (H, W, 3), uint8, and the rules that it took."""
+        if self.on_disk:
+            return decode_patch(content, name=self.name(index))
+        return to_rgb8(content, name=self.name(index))
 
 
-def _size_by_pillow(path: str) -> tuple[int, int] | str:
-    from PIL import Image
+def as_images(X: Any) -> Images:
+    """Check the form of `X` without reading a pixel.
 
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            width, height = image.size
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error):
-        return "has a broken header"
-    except Image.DecompressionBombError:
-        return "has too many pixels for a patch"
-    return (height, width) if height and width else "has a broken header"
+    Parameters
+    ----------
+    X : sequence of paths, ndarray (n, H, W, 3) uint8, list of such arrays, or DataFrame with a ``path`` column
+        What the user has. A list may hold patches of unequal size.
 
+    Returns
+    -------
+    images : Images
+        The same, ready to be read.
 
-def png_size(path: str) -> tuple[int, int] | str:
-    """(height, width) in pixels from the first 24 bytes of a PNG, or the reason why there is none.
+    Raises
+    ------
+    PatchError
+        If `X` has another form: a single path or patch, floats, no image at all, a DataFrame without ``path``.
 
-    Notes
-    -----
-    W3C PNG specification, 5.2 and 11.2.2: eight bytes of signature, then the IHDR chunk with width and height. A file
-    that is cut off further on passes; the decoder names it.
+    Examples
+    --------
+    >>> import numpy as np
+    >>> len(as_images(np.zeros((2, 50, 50, 3), dtype=np.uint8)))
+    2
+    >>> as_images(["a.png", "b.png"]).on_disk
+    True
     """
-    start = _first_bytes(path)
-    if isinstance(start, str):
-        return start
-    return _png_size(start) if start.startswith(PNG_SIGNATURE) else "is no PNG (wrong first bytes)"
-
-
-def _first_bytes(path: str) -> bytes | str:
+    if isinstance(X, Images):
+        return X
+    if hasattr(X, "columns"):
+        if "path" not in X.columns:
+            raise PatchError(
+                f"X: expected a DataFrame with a `path` column, got the columns {list(X.columns)[:8]}. "
+                "Rename the column that holds the file names."
+            )
+        X = X["path"]
+    if isinstance(X, str | bytes | os.PathLike):
+        raise PatchError(f"X: expected {_FORMS}, got one path ({X!r}). Put it in a list: [path].")
+    if isinstance(X, np.ndarray) and X.dtype != object and X.dtype.kind not in "US":
+        return _from_array(X)
     try:
-        handle = open_regular(path)
-        try:
-            start = os.read(handle, 24)
-        finally:
-            os.close(handle)
-    except SpecialFileError as error:
-        return f"is {error.strerror}"
-    except OSError as error:
-        dangling = os.path.lexists(path) and not os.path.exists(path)  # noqa: PTH110
-        return "is a link to nothing" if dangling else f"cannot be read ({type(error).__name__})"
-    return start or "is empty (0 bytes)"
+        items = list(X)
+    except TypeError as error:
+        raise PatchError(f"X: expected {_FORMS}, got {type(X).__name__}.") from error
+    if not items:
+        raise PatchError(f"X: expected at least one image, got none. Give {_FORMS}.")
+    return _from_list(items)
 
 
-def _png_size(start: bytes) -> tuple[int, int] | str:
-    if len(start) < 24 or start[8:16] != b"\0\0\0\rIHDR":
-        return "has a broken PNG header"
-    width, height = struct.unpack(">II", start[16:24])
-    return (height, width) if width and height else "has a broken PNG header"
+def _from_array(X: np.ndarray) -> Images:
+    if X.ndim == 3 and X.shape[-1] == 3:
+        raise PatchError(
+            f"X: expected an array (n, H, W, 3), got one patch of shape {X.shape}. Give X[np.newaxis] for one patch."
+        )
+    if X.ndim != 4:
+        raise PatchError(
+            f"X: expected an array (n, H, W, 3) of uint8, got shape {X.shape}. Feature matrices and flattened "
+            "images cannot be used: families measure pixels."
+        )
+    if not len(X):
+        raise PatchError(f"X: expected at least one image, got an array of shape {X.shape}.")
+    to_rgb8(X[0], name="X[0]")
+    return Images(X, on_disk=False)
+
+
+def _from_list(items: list) -> Images:
+    first = items[0]
+    kind = (str, os.PathLike) if isinstance(first, str | os.PathLike) else np.ndarray
+    for position, item in enumerate(items):
+        if not isinstance(item, kind):
+            raise PatchError(
+                f"X[{position}]: expected {'a path' if kind is not np.ndarray else 'an array (H, W, 3) of uint8'}, "
+                f"got {type(item).__name__} ({item!r:.60}). Give {_FORMS}."
+            )
+    if kind is np.ndarray:
+        return Images(items, on_disk=False)
+    return Images([os.fspath(item) for item in items], on_disk=True)
+
+
+def decode_patch(
+    content: bytes, *, name: str = "image", max_pixels: int = MAX_PIXELS
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Decode the bytes of one image file.
+
+    Parameters
+    ----------
+    content : bytes
+        The whole file.
+    name : str
+        What error messages call it.
+    max_pixels : int, default=67_108_864
+        Largest image in pixels, of 4 bytes each before compression (of 16-bit RGBA half as many). The header is asked
+        before memory is taken; decoding takes up to four times the bytes of the image.
+
+    Returns
+    -------
+    patch : ndarray of shape (H, W, 3), uint8
+        Red first.
+    rules : tuple of str
+        The conversions that were needed (see the table of `histofeat.images._decoding`), empty for 8-bit RGB.
+
+    Raises
+    ------
+    PatchError
+        If the bytes are no image, are damaged or truncated, are too large, or hold pixels that no rule of the table
+        brings to 8 bits.
+    """
+    try:
+        array, orientation, rules = decode_pixels(content, max_pixels)
+        if orientation > 1:
+            array, rules = turn(array, orientation), (*rules, "turned")
+    except Unusable as error:
+        raise PatchError(f"{name}: {error}") from error
+    except MemoryError as error:
+        raise PatchError(
+            f"{name}: expected an image that fits into memory, got one that does not. Cut it into tiles."
+        ) from error
+    except Exception as error:  # decoders raise whatever they like on damaged files
+        raise PatchError(f"{name}: {damaged(content, error)}") from error
+    patch, more = to_rgb8(array, name=name)
+    return np.ascontiguousarray(patch), (*rules, *more)
+
+
+def read_patch(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Read one image file as RGB.
+
+    Parameters
+    ----------
+    path : path-like
+        A PNG, JPEG, TIFF, BMP or WebP file.
+    max_pixels : int, default=67_108_864
+        Largest image; see `decode_patch`.
+
+    Returns
+    -------
+    patch : ndarray of shape (H, W, 3), uint8
+        Red first, upright, 8 bits, without alpha.
+
+    Raises
+    ------
+    PatchError
+        If the file is missing, is no image, is damaged or too large, or holds pixels of another depth or colour.
+
+    Warns
+    -----
+    UserWarning
+        If it holds 16 bits a channel and uses 12 of them or fewer: the patch is all but black.
+    """
+    patch, rules = decode_patch(read_bytes(path), name=os.fspath(path), max_pixels=max_pixels)
+    warn_if_dark(rules, os.fspath(path))
+    return patch
+
+
+def warn_if_dark(rules: Iterable[str], where: str) -> None:
+    """Warn of 16-bit images that use 12 bits or fewer, if `rules` has them."""
+    if "dark 16-bit" in rules:
+        warnings.warn(
+            f"{where}: 16-bit pixels of at most 4,095 of 65,535, so that the patch is all but black. If "
+            "they are the 10 or 12 bits of a camera, scale them to 8 bits first.",
+            stacklevel=3,
+        )
 
 
 def run_ahead(
@@ -140,11 +277,12 @@ class MappedImages(Images):
         The images before the change; they may be changed ones too.
     change : callable
         ``change(index, patch)`` gives the changed patch of `index`: uint8 RGB of shape (H, W, 3), which may differ from
-        its shape before. It is called from several threads at once.
+        its shape before. It may give a tuple of names too, of what is to be counted as conversions are. It is called
+        from several threads at once.
     """
 
     base: Images
-    change: Callable[[int, np.ndarray], np.ndarray]
+    change: Callable[[int, np.ndarray], np.ndarray | tuple[np.ndarray, tuple[str, ...]]]
     _rules: dict[int, tuple[str, ...]] = field(default_factory=dict, repr=False)
 
     def take(self, rows: Iterable[int]) -> MappedImages:
@@ -155,16 +293,23 @@ class MappedImages(Images):
     def content(self, index: int) -> np.ndarray:
         """Decode and change one image: ndarray of shape (H, W, 3), uint8."""
         patch, rules = self.base.decode(index, self.base.content(index))
-        if rules:
-            self._rules[index] = rules
-        return self.change(index, patch)
+        patch, more = changed if isinstance(changed := self.change(index, patch), tuple) else (changed, ())
+        if rules or more:
+            self._rules[index] = (*rules, *more)
+        return patch
 
     def decode(self, index: int, content: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
         """Give `content`, which is decoded already, and the conversions that it took to decode it."""
         return content, self._rules.get(index, ())
 
+    def counts(self) -> Counter[str]:
+        """Number of images so far by conversion."""
+        return Counter(rule for rules in list(self._rules.values()) for rule in rules)
 
-def map_images(X: Any, change: Callable[[int, np.ndarray], np.ndarray]) -> MappedImages:
+
+def map_images(
+    X: Any, change: Callable[[int, np.ndarray], np.ndarray | tuple[np.ndarray, tuple[str, ...]]]
+) -> MappedImages:
     """Change images as they are read.
 
     Parameters
@@ -195,3 +340,13 @@ def map_images(X: Any, change: Callable[[int, np.ndarray], np.ndarray]) -> Mappe
     """
     base = as_images(X)
     return MappedImages(base.items, base.on_disk, base, change)
+
+
+def image_input_tags(tags: Any) -> Any:
+    """Set the tags of an estimator that takes images and learns nothing from them."""
+    tags.input_tags.two_d_array = False
+    tags.input_tags.string = True
+    tags.requires_fit = False
+    if tags.transformer_tags is not None:
+        tags.transformer_tags.preserves_dtype = []
+    return tags

@@ -47,6 +47,8 @@ class ReinhardNormalizer(StainNormalizer):
         patches, where `fit` had no groups).
     n_units_, n_left_out_ : int
         Units seen in `fit`, and those among them that had too little tissue or a single colour.
+    unchanged_ : dict of str to int
+        Patches that the last call of `transform`, or of a pipeline, left as they are, by reason.
 
     Notes
     -----

@@ -171,7 +171,10 @@ class IDCPipeline(ClassifierMixin, NamedParts):
         """Call a method of the fitted head with the measured patches."""
         check_is_fitted(self)
         images = self._normalized(X, groups)
-        return getattr(self.head_, method)(images if self.features_ is None else self.features_.transform(images))
+        answer = getattr(self.head_, method)(images if self.features_ is None else self.features_.transform(images))
+        if self.normalizer_ is not None:
+            self.normalizer_.count_unchanged(images)
+        return answer
 
     def _normalized(self, X, groups):
         return X if self.normalizer_ is None else normalized_images(X, self.normalizer_, groups=groups)

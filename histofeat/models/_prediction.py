@@ -26,6 +26,7 @@ from histofeat.images import (
     make_grid,
     pad_to,
     run_ahead,
+    warn_if_dark,
 )
 from histofeat.model_selection import encode_patients
 from histofeat.models._saved_model import SavedModel
@@ -52,7 +53,8 @@ class ImagePredictions:
     patients : tuple of str or None
         Patient of each image.
     conversions : mapping of str to int
-        Number of images by conversion of `histofeat.images._decoding`.
+        Number of images by conversion of `histofeat.images._decoding`, and of tiles by the reason why the stain
+        normaliser left them as they are.
     """
 
     images: tuple[str, ...]
@@ -226,6 +228,11 @@ def predict_images(
     PatchError
         If `X` has an unknown form, or with ``on_error="raise"`` an image cannot be read.
 
+    Warns
+    -----
+    UserWarning
+        If 16-bit images use 12 bits or fewer: they are all but black.
+
     Examples
     --------
     >>> from histofeat import IDCPipeline, make_cohort
@@ -261,6 +268,7 @@ def predict_images(
             work.unreadable.append((row, names[row], str(error)))
         runtime.report("predict", done, len(images))
     work.score()
+    warn_if_dark(work.conversions, f"{work.conversions['dark 16-bit']:,} of {len(images):,} images")
     return work.result(names)
 
 
@@ -354,6 +362,7 @@ class _Work:
         if self.tiles:
             groups = {"groups": [self.patients[row] for row in self.owners]} if self.by_patient else {}
             proba = self.model.pipeline.predict_proba(self.tiles, **groups)
+            self.conversions.update(getattr(self.model.pipeline.normalizer_, "unchanged_", {}))
             owners = np.array(self.owners)
             for row in dict.fromkeys(self.owners):
                 self.scored.setdefault(row, []).append(proba[owners == row])

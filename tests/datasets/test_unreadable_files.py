@@ -12,7 +12,7 @@ from histofeat import load_breakhis, load_idc, load_image_folder, make_cohort
 from histofeat.datasets import _opening, image_size, list_images, make_breakhis_cohort
 from histofeat.exceptions import DatasetError, PatchError
 from histofeat.images import IMAGE_SUFFIXES, png_size, read_patch
-from histofeat.images._decoding import FORMATS
+from histofeat.images._headers import FORMATS
 
 
 @pytest.fixture

@@ -97,7 +97,7 @@ def test_cmyk_and_other_modes_are_converted():
     assert rules == ("CMYK",)
     np.testing.assert_array_equal(patch, np.array(cmyk.convert("RGB")))
     _, rules = decode_patch(encoded(Image.fromarray(RGB).convert("1")))
-    assert rules == ("other mode",)
+    assert rules == ("gray",)
 
 
 def test_exif_orientation_is_applied():

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from skimage.color import rgb2hed
 
-from histofeat.images import MAX_CONCENTRATION, RGB_FROM_HED, _stains as stains, quantised_stains
-from histofeat.images._stains import separate_stains
+from histofeat.images import MAX_CONCENTRATION, RGB_FROM_HED, _macenko as stains, quantised_stains
+from histofeat.images._macenko import separate_stains
 
 
 def random_pixels(shape, seed=0):

@@ -1,0 +1,364 @@
+"""Read headers: the size of an image, the way it is turned, the chunks of a PNG, and the limit of pixels."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import stat
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from histofeat.exceptions import PatchError
+
+#: Formats that are decoded, and the endings of their names, in lower case.
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WebP")
+IMAGE_SUFFIXES = (".apng", ".bmp", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+
+#: Most pixels of one image, by default.
+MAX_PIXELS = 1 << 26
+#: Bytes for each of these pixels: an image of 16-bit RGBA may have half as many of them.
+BYTES_PER_PIXEL = 4
+#: Most pixels of a side: the limit of libpng.
+_MAX_SIDE = 1_000_000
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+#: First bytes of the other formats; those of a WebP are at two places.
+TIFF, JPEG, BMP = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), b"\xff\xd8\xff", b"BM"
+#: The tag of EXIF and TIFF that says how an image is turned, from 1 (upright) to 8.
+ORIENTATION = 274
+_CHUNK = struct.Struct(">I4s")
+#: Most bytes of a PNG's text that are looked at.
+_MAX_TEXT = 1 << 20
+
+
+class Unusable(ValueError):
+    """An image that is refused: the sentence without the name of the image."""
+
+
+#: Without O_NONBLOCK, opening a named pipe waits for a writer, who may never come.
+_READ_ONLY = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_BINARY", "O_NONBLOCK", "O_NOCTTY"))
+_SPECIAL = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+class SpecialFileError(OSError):
+    """A path leads to a folder, a named pipe, a socket or a device; ``strerror`` says to which."""
+
+
+def open_regular(path: str | os.PathLike[str]) -> int:
+    """Open a regular file for reading, without waiting: a file descriptor, which the caller closes.
+
+    Raises
+    ------
+    OSError
+        If it cannot be opened; a `SpecialFileError` if it is no regular file.
+    """
+    try:
+        handle = os.open(path, _READ_ONLY)
+    except OSError as error:
+        if error.errno != errno.ENXIO:  # nobody can open a socket
+            raise
+        mode = os.stat(path).st_mode  # noqa: PTH116
+    else:
+        mode = os.fstat(handle).st_mode
+        if stat.S_ISREG(mode):
+            return handle
+        os.close(handle)
+    raise SpecialFileError(errno.EINVAL, _SPECIAL.get(stat.S_IFMT(mode), "no regular file"))
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """Read a whole image file; a `PatchError` names what cannot be read."""
+    try:
+        # Unbuffered and without pathlib: half the time, on files of a few kilobytes.
+        with io.FileIO(open_regular(path)) as file:
+            return file.readall()
+    except FileNotFoundError as error:
+        got = "a link to nothing" if os.path.islink(path) else "no such file"  # noqa: PTH114
+        raise PatchError(f"{path}: expected an image file, found {got}. Check the path.") from error
+    except OSError as error:
+        raise PatchError(f"{path}: expected a readable image file, got {error.strerror or error}.") from error
+
+
+def is_too_large(height: int, width: int, max_pixels: int = MAX_PIXELS, pixel_bytes: float = 1) -> bool:
+    """Whether an image has too many pixels, or too many bytes (`pixel_bytes` each, before compression)."""
+    pixels = height * width
+    return max(pixels, pixels * pixel_bytes / BYTES_PER_PIXEL) > max_pixels or max(height, width) > _MAX_SIDE
+
+
+def check_size(height: int, width: int, max_pixels: int, pixel_bytes: float) -> None:
+    """Refuse an image without pixels or with too many, before a decoder takes memory for them.
+
+    Raises
+    ------
+    Unusable
+        If the image is empty or too large; see `is_too_large`.
+    """
+    if height < 1 or width < 1:
+        raise Unusable(f"expected at least one pixel, got {width:,} x {height:,} px. Remove the file.")
+    if is_too_large(height, width, max_pixels, pixel_bytes):
+        raise Unusable(
+            f"expected at most {max_pixels:,} px ({BYTES_PER_PIXEL} bytes each, {_MAX_SIDE:,} a side), got {width:,} x "
+            f"{height:,} px ({pixel_bytes:g} bytes each). It is too large for one image: cut it into tiles."
+        )
+
+
+def png_chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield kind, start and end of the data of each chunk of a PNG whose checksums hold.
+
+    Raises
+    ------
+    Unusable
+        If a checksum is wrong, or the file is cut off.
+
+    Notes
+    -----
+    W3C PNG specification, 5.3: length, type, data, and the CRC-32 of type and data.
+    """
+    view, at, size = memoryview(content), 8, len(content)
+    while at + 12 <= size:
+        (length, kind), start = _CHUNK.unpack_from(content, at), at + 8
+        end = start + length
+        if end + 4 > size:
+            break
+        if zlib.crc32(view[at + 4 : end]) != int.from_bytes(content[end : end + 4]):
+            raise damaged(content, f"wrong checksum of chunk {ascii(kind)[2:-1]}")
+        yield kind, start, end
+        if kind == b"IEND":
+            return
+        at = end + 4
+    raise damaged(content, "its end is missing")
+
+
+def damaged(content: bytes, why: object) -> Unusable:
+    """Error of a file that cannot be decoded; `why` is shortened to a line."""
+    line = (str(why).strip().splitlines() or [type(why).__name__])[0][:60]
+    return Unusable(
+        f"expected a whole image, got a damaged or truncated file of {len(content):,} bytes ({line}). "
+        "Copy it again or remove it."
+    )
+
+
+#: Chunks of a PNG that may say how it is turned.
+TURNING = (b"eXIf", b"tEXt", b"zTXt")
+
+
+def png_orientation(chunks: list[tuple[bytes, bytes]]) -> int:
+    """How a PNG is turned, from 1 to 8: by EXIF, which ImageMagick keeps in a text chunk.
+
+    Parameters
+    ----------
+    chunks : list of (bytes, bytes)
+        Kind and data of the chunks in `TURNING`.
+    """
+    for kind, data in sorted(chunks):  # eXIf first
+        if kind == b"eXIf":
+            return exif_orientation(data)
+        name, _, text = data.partition(b"\0")
+        if name in (b"Raw profile type exif", b"Raw profile type APP1"):
+            return exif_orientation(_raw_profile(text, compressed=kind == b"zTXt"))
+    return 1
+
+
+def _raw_profile(text: bytes, *, compressed: bool) -> bytes:
+    """Bytes of a profile as ImageMagick writes it: an empty line, its name, its length, and hexadecimal digits."""
+    try:
+        if compressed:
+            text = zlib.decompressobj().decompress(text[1:], _MAX_TEXT)
+        return bytes.fromhex(b"".join(text.split(b"\n")[3:]).decode("ascii"))
+    except (zlib.error, ValueError):
+        return b""
+
+
+def exif_orientation(data: bytes) -> int:
+    """How EXIF data say that an image is turned, from 1 to 8; 1 where they cannot be read."""
+    from PIL.Image import Exif
+
+    exif = Exif()
+    return _orientation(lambda: exif.load(data) or exif)
+
+
+def pillow_orientation(image: Any) -> int:
+    """How the metadata of an image that Pillow has opened say that it is turned, from 1 to 8."""
+    return _orientation(image.getexif)
+
+
+def _orientation(read_exif: Callable[[], Any]) -> int:
+    try:
+        return valid_orientation(read_exif().get(ORIENTATION))
+    except (SyntaxError, ValueError, TypeError, KeyError, IndexError, OSError, struct.error):
+        return 1
+
+
+def valid_orientation(value: Any) -> int:
+    """`value` where it is one of the eight orientations, else 1, as viewers have it."""
+    return int(value) if value in range(1, 9) else 1
+
+
+def turn(array: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn pixels upright: EXIF 2.3, tag 274."""
+    if orientation >= 5:
+        array = np.swapaxes(array, 0, 1)
+    down = -1 if orientation in (3, 4, 7, 8) else 1
+    across = -1 if orientation in (2, 3, 6, 7) else 1
+    return np.ascontiguousarray(array[::down, ::across])
+
+
+def webp_header(content: bytes) -> tuple[int, int, int, bool]:
+    """Height, width, orientation, and whether it is animated, of a WebP.
+
+    Raises
+    ------
+    Unusable
+        If it is cut off, or its first chunk is unknown.
+
+    Notes
+    -----
+    RFC 9649, 2.4 to 2.7: a RIFF file whose first chunk is VP8 (lossy), VP8L (lossless) or VP8X (extended).
+    """
+    kind, size = content[12:16], 8 + int.from_bytes(content[4:8], "little")
+    if len(content) < max(size, 30):
+        raise damaged(content, "its end is missing")
+    if kind == b"VP8X":
+        width, height = (1 + int.from_bytes(content[at : at + 3], "little") for at in (24, 27))
+        return height, width, _webp_orientation(content, size), bool(content[20] & 2)
+    if kind == b"VP8L":
+        bits = int.from_bytes(content[21:25], "little")
+        return (bits >> 14 & 0x3FFF) + 1, (bits & 0x3FFF) + 1, 1, False
+    if kind == b"VP8 ":
+        width, height = (side & 0x3FFF for side in struct.unpack("<HH", content[26:30]))
+        return height, width, 1, False
+    raise damaged(content, "its first chunk is unknown")
+
+
+def _webp_orientation(content: bytes, size: int) -> int:
+    at = 12
+    while at + 8 <= size:
+        end = at + 8 + int.from_bytes(content[at + 4 : at + 8], "little")
+        if content[at : at + 4] == b"EXIF":
+            return exif_orientation(content[at + 8 : end])
+        at = end + end % 2
+    return 1
+
+
+#: Bytes of a file that are read at once for its header.
+_AT_ONCE = 1 << 13
+
+
+def image_size(path: str, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int] | str:
+    """(height, width) in pixels of the decoded image, from the header of its file, or the reason why there is none.
+
+    Notes
+    -----
+    The first bytes decide the format, not the name: a JPEG named ``.png`` is read as a JPEG. An image that EXIF turns
+    by a quarter has its sides exchanged, as after decoding. A file that is cut off after its header passes; the
+    decoder names it.
+    """
+    return _size(path, (PNG_SIGNATURE, *TIFF, JPEG, BMP, b"RIFF"), max_pixels)
+
+
+def png_size(path: str, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int] | str:
+    """(height, width) in pixels of a decoded PNG, from its chunks, or the reason why there is none; see `image_size`.
+
+    Notes
+    -----
+    W3C PNG specification, 5.2 and 11.2.2: eight bytes of signature, then the IHDR chunk with width and height.
+    """
+    return _size(path, (PNG_SIGNATURE,), max_pixels)
+
+
+def _size(path: str, signatures: tuple[bytes, ...], max_pixels: int) -> tuple[int, int] | str:
+    try:
+        handle = open_regular(path)
+        try:
+            start = os.read(handle, _AT_ONCE)
+            if not start:
+                return "is empty (0 bytes)"
+            if not start.startswith(signatures) or (start.startswith(b"RIFF") and start[8:12] != b"WEBP"):
+                if len(signatures) == 1:
+                    return "is no PNG (wrong first bytes)"
+                return f"is no image (its first bytes are of none of {', '.join(FORMATS)})"
+            try:
+                height, width, orientation = _header(start, handle)
+            except Exception:  # decoders raise whatever they like on broken headers
+                return "has a broken header"
+        finally:
+            os.close(handle)
+    except SpecialFileError as error:
+        return f"is {error.strerror}"
+    except OSError as error:
+        dangling = os.path.lexists(path) and not os.path.exists(path)  # noqa: PTH110
+        return "is a link to nothing" if dangling else f"cannot be read ({type(error).__name__})"
+    if is_too_large(height, width, max_pixels):
+        return f"is too large for one image ({width:,} x {height:,} px): cut it into tiles"
+    if height < 1 or width < 1:
+        return "has a broken PNG header" if start.startswith(PNG_SIGNATURE) else "has a broken header"
+    return (width, height) if orientation >= 5 else (height, width)
+
+
+def _header(start: bytes, handle: int) -> tuple[int, int, int]:
+    """Height, width and orientation (from 1 to 8) of an image as it is stored, whose first bytes are known."""
+    if start.startswith(PNG_SIGNATURE):
+        return _png_header(start, handle)
+    with io.FileIO(handle, closefd=False) as file:
+        file.seek(0)
+        return _other_header(start, file)
+
+
+def _other_header(start: bytes, file: BinaryIO) -> tuple[int, int, int]:
+    if start.startswith(TIFF):
+        import tifffile
+
+        with tifffile.TiffFile(file, name="header") as tiff:
+            page = tiff.pages.first
+            return page.imagelength, page.imagewidth, tiff_orientation(page)
+    if start.startswith(b"RIFF"):
+        return webp_header(file.read())[:3]
+    image = open_with_pillow(file)
+    return image.height, image.width, pillow_orientation(image)
+
+
+def tiff_orientation(page: Any) -> int:
+    """How the page of a TIFF is turned, from 1 to 8."""
+    return valid_orientation(page.tags.valueof(ORIENTATION))
+
+
+def open_with_pillow(file: BinaryIO) -> Any:
+    """Open a JPEG, BMP or WebP: not by `Image.open`, which has a limit of pixels of its own, for the whole process."""
+    from PIL import BmpImagePlugin, JpegImagePlugin, WebPImagePlugin
+
+    start = file.read(4)
+    file.seek(0)
+    if start.startswith(JPEG):
+        return JpegImagePlugin.jpeg_factory(file)
+    return (BmpImagePlugin.BmpImageFile if start.startswith(BMP) else WebPImagePlugin.WebPImageFile)(file)
+
+
+def _png_header(start: bytes, handle: int) -> tuple[int, int, int]:
+    if len(start) < 24 or start[8:16] != b"\0\0\0\rIHDR":
+        return 0, 0, 1
+    width, height = struct.unpack_from(">II", start, 16)
+    chunks, at = [], len(PNG_SIGNATURE)
+    while True:
+        if at + 8 <= len(start):
+            length, kind = _CHUNK.unpack_from(start, at)
+        else:
+            os.lseek(handle, at, os.SEEK_SET)
+            head = os.read(handle, 8)
+            length, kind = _CHUNK.unpack(head) if len(head) == 8 else (0, b"IEND")
+        if kind == b"IEND":
+            return height, width, png_orientation(chunks) if chunks else 1
+        if kind in TURNING:
+            os.lseek(handle, at + 8, os.SEEK_SET)
+            chunks.append((kind, os.read(handle, min(length, _MAX_TEXT))))
+        at += length + 12
