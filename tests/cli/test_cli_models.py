@@ -1,14 +1,18 @@
 """`histofeat train` and `histofeat predict`: from labelled images to a table of scores, in words a person types."""
 
 import csv
+import errno
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from histofeat import cli, load_model
+from histofeat import cli, load_model, models
+from histofeat.cli import _prediction as prediction
 from histofeat.cli._outputs import Progress
 from histofeat.datasets import _opening, list_images, load_idc
 from histofeat.exceptions import DatasetError
@@ -225,3 +229,115 @@ def test_train_on_a_table_of_another_machine(cohort, tmp_path, capsys):
     assert "--path-prefix: expected OLD=NEW, got 'D:\\\\scans'" in capsys.readouterr().err
     assert cli.main([*words, "--path-prefix", f"D:\\scans={cohort.root}"]) == 0
     assert load_model(tmp_path / "m.histofeat").about["n_images"] == len(cohort)
+
+
+# --- predictions that go on after a kill -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def killed(trained, cohort, tmp_path, monkeypatch):
+    """A run in shards of ten images that ends in the fourth; give its table, words and new shards."""
+    shards, output, predict_some = [], tmp_path / "scores.csv", models.predict_images
+    copy = shutil.copytree(cohort.root, tmp_path / "images")
+    words = ["predict", str(trained), str(copy), "-o", str(output), "--quiet"]
+
+    def counting(model, paths, **settings):
+        shards.append(len(paths))
+        if counting.left == 0:
+            raise SystemExit("killed")
+        counting.left -= 1
+        return predict_some(model, paths, **settings)
+
+    monkeypatch.setattr(prediction, "_SHARD", 10)
+    counting.left = 3
+    monkeypatch.setattr(models, "predict_images", counting)
+    with pytest.raises(SystemExit, match="killed"):
+        cli.main(words)
+    counting.left = -1
+    assert not output.exists()
+    assert output.with_name("scores.csv.partial").exists()
+    shards.clear()
+    return output, words, shards
+
+
+@pytest.fixture(scope="module")
+def whole(trained, cohort, tmp_path_factory):
+    """The table of the same images by a run that nothing ended."""
+    folder = tmp_path_factory.mktemp("whole")
+    copy = shutil.copytree(cohort.root, folder / "images")
+    assert cli.main(["predict", str(trained), str(copy), "-o", str(folder / "scores.csv"), "--quiet"]) == 0
+    return (folder / "scores.csv").read_text().replace(str(copy), "images")
+
+
+def test_predict_goes_on_after_a_kill(killed, whole, capsys):
+    output, words, shards = killed
+    assert cli.main([word for word in words if word != "--quiet"]) == 0
+    said = capsys.readouterr().err
+    assert "30 images were predicted by an earlier run." in said
+    assert "predict: 180 of 180" in said
+    assert shards == [10] * 15
+    assert output.read_text().replace(str(output.parent / "images"), "images") == whole
+    assert not output.with_name("scores.csv.partial").exists()
+
+
+def test_other_models_options_and_images_are_not_taken_up(killed, cohort, whole):
+    output, words, shards = killed
+    partial = output.with_name("scores.csv.partial")
+    lines = partial.read_text()
+    first = sorted((output.parent / "images").rglob("*.png"))[0]
+
+    def made(*more, model=None):
+        shards.clear()
+        partial.write_text(lines)
+        output.unlink(missing_ok=True)
+        assert cli.main([words[0], model or words[1], *words[2:], *more]) == 0
+        return len(shards)
+
+    assert made() == 15
+    assert made("--policy", "whole") == 18
+    other = output.parent / "other.histofeat"
+    assert cli.main(["train", str(cohort.root), "-o", str(other), "--features", "color", "--head", "logistic",
+                     "--no-estimate", "--seed", "1", "--quiet"]) == 0  # fmt: skip
+    assert made(model=str(other)) == 18
+    first.write_bytes(first.read_bytes())
+    assert made() == 16
+    assert output.read_text().replace(str(output.parent / "images"), "images") == whole
+
+
+def test_a_damaged_partial_table_counts_as_far_as_it_is_whole(killed, whole, capsys):
+    output, words, shards = killed
+    partial = output.with_name("scores.csv.partial")
+    header, first, second, third = partial.read_text().split("\n")
+    partial.write_text("\n".join((header, first.replace("0.", "0.5", 1), second, third[: len(third) // 2])))
+    assert cli.main(words) == 0
+    assert shards == [10] * 17
+    assert output.read_text().replace(str(output.parent / "images"), "images") == whole
+    output.unlink()
+    partial.write_text("my notes")
+    assert cli.main(words) == 2
+    assert "expected no file or a partial table, got another file. Move it away." in capsys.readouterr().err
+    assert partial.read_text() == "my notes"
+
+
+class Full(type(Path())):
+    """A file on a full disk."""
+
+    def open(self, *_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_costs_the_partial_table_only(trained, cohort):
+    partial, model = prediction._PartialTable(None, []), load_model(trained)
+    partial.path = Full("scores.csv.partial")
+    with pytest.warns(
+        UserWarning, match=r"scores\.csv\.partial: expected to write, got: No space left .* The run goes on"
+    ):
+        found = partial.shard(lambda paths, *_: predict_images(model, paths), list(cohort.X[:3]), None, 0)
+    np.testing.assert_array_equal(found["proba"], predict_images(model, cohort.X[:3]).proba)
+
+
+def test_the_images_of_a_patient_stay_in_one_shard(monkeypatch):
+    monkeypatch.setattr(prediction, "_SHARD", 3)
+    owners = ["b", "a", "c", "b", "a", "b", "c"]
+    assert list(prediction._shards(["none"] * 7, owners)) == [[1, 4, 0, 3, 5], [2, 6]]
+    assert list(prediction._shards(["none"] * 7, None)) == [[0, 1, 2], [3, 4, 5], [6]]
