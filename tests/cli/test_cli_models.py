@@ -329,9 +329,7 @@ class Full(type(Path())):
 def test_a_full_disk_costs_the_partial_table_only(trained, cohort):
     partial, model = prediction._PartialTable(None, []), load_model(trained)
     partial.path = Full("scores.csv.partial")
-    with pytest.warns(
-        UserWarning, match=r"scores\.csv\.partial: expected to write, got: No space left .* The run"
-    ):
+    with pytest.warns(UserWarning, match=r"scores\.csv\.partial: expected to write, got: No space left .* The run"):
         found = partial.shard(lambda paths, *_: predict_images(model, paths), list(cohort.X[:3]), None, 0)
     np.testing.assert_array_equal(found["proba"], predict_images(model, cohort.X[:3]).proba)
 
