@@ -72,26 +72,19 @@ def predict(
         progress.say(f"{found.n_ignored:,} files were skipped: their names are not those of images.")
     settings = {"policy": policy, "edges": edges, "aggregate": aggregate, "min_tissue": min_tissue}
     partial = _PartialTable(output, [histofeat.__version__, sha256(model.read_bytes()).hexdigest(), settings])
-    shards, done = [], 0
 
     def predict_some(paths, patients, before):
         told = Runtime(n_jobs=n_jobs, progress=lambda stage, at, _: progress(stage, before + at, len(found.paths)))
         return predict_images(loaded, paths, patients=patients, on_error=on_error, runtime=told, **settings)
 
-    for rows in _shards(found.paths, owners):
-        some = [found.paths[row] for row in rows], None if owners is None else [owners[row] for row in rows]
-        shards.append((rows, partial.shard(predict_some, *some, done)))
-        done += len(rows)
+    predictions = _in_shards(predict_some, found.paths, owners, partial)
     if partial.n_taken:
         progress.say(f"{partial.n_taken:,} images were predicted by an earlier run.")
-    predictions = _joined(shards)
-    tables = {"images": (predictions.to_frame(), output)}
-    if owners is not None:
-        tables["patients"] = predictions.by_patient(), by_patient
-    for frame, file in tables.values() if output else ():
+    tables = {"images": predictions.to_frame()} | ({} if owners is None else {"patients": predictions.by_patient()})
+    for frame, file in zip(tables.values(), (output, by_patient), strict=False) if output else ():
         write_table(frame, file)
     partial.remove()
-    for what, (frame, _) in tables.items():
+    for what, frame in tables.items():
         _show(frame, what)
     _say_left_out(predictions, found.failures, progress)
 
@@ -220,10 +213,15 @@ def _digest(text: str) -> str:
     return sha256(text.encode()).hexdigest()
 
 
-def _joined(shards):
-    """Put the predictions of shards together, in the order of the rows."""
+def _in_shards(predict, paths, owners, partial):
+    """Predict images in shards, as far as the partial table lacks them; give all in the order of the rows."""
     from histofeat.models import ImagePredictions
 
+    shards, done = [], 0
+    for part in _shards(paths, owners):
+        some = [paths[row] for row in part], None if owners is None else [owners[row] for row in part]
+        shards.append((part, partial.shard(predict, *some, done)))
+        done += len(part)
     rows = [row for rows, _ in shards for row in rows]
     order = sorted(range(len(rows)), key=rows.__getitem__)
 
