@@ -110,7 +110,7 @@ def check_place(path: str | os.PathLike[str], *, folder: bool = False) -> None:
     while not os.path.lexists(path.parent):
         path = path.parent
     with _scratch_beside(path, folder=folder) as scratch, _in_a_sentence(path):
-        (scratch / "new" / path.name).touch()
+        (scratch / "new" / path.name).write_bytes(bytes(1 << 20))  # a name alone fits on a full disk
 
 
 @contextmanager

@@ -267,9 +267,10 @@ def write_fit(file: Path | None, fit: Mapping[str, Any]) -> None:
     except TypeError:  # a chosen parameter without a form on disk
         return
     except OSError as error:
+        got = os.strerror(error.errno) if error.errno else error
         warnings.warn(
-            f"Runtime.fits: expected to write to {str(file.parent)!r}, got: {error.strerror}. These fits are not kept, "
-            "and the run goes on.",
+            f"Runtime.fits: expected to write to {str(file.parent)!r}, got: {got}. These fits are not kept, and the "
+            "run goes on.",
             stacklevel=2,
         )
 

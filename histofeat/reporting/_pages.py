@@ -14,7 +14,7 @@ from histofeat.reporting import _calibration as calibration, _tables as tables, 
 from histofeat.reporting._canvas import save_figure
 from histofeat.reporting._folder import finish, new_folder
 from histofeat.reporting._payload import data_label
-from histofeat.reporting._strict_json import PathLike, Redactor, dump, jsonable
+from histofeat.reporting._strict_json import PathLike, Redactor, dump, jsonable, own_folders
 
 #: Takes the paths of the machine out of text and plain values.
 Redaction = Callable[[Any], Any]
@@ -100,7 +100,7 @@ def write_page(
     ...     (page.parent / "report.md").read_text().splitlines()
     ['# T', '', 'Hello \\\\*you\\\\*, 50.0 %.']
     """
-    redact = Redactor({Path.cwd(): ".", Path.home(): "~"})
+    redact = Redactor(own_folders())
     with new_folder(output, overwrite=overwrite) as folder:
         fill_folder(folder, template, context, title=title, redact=redact, figures=figures, files=files)
         finish(folder, redact(jsonable(metrics)))

@@ -17,7 +17,7 @@ from histofeat.reporting._galleries import GALLERY_WORDS, check_gallery, write_g
 from histofeat.reporting._pages import fill_folder, write_files, write_page
 from histofeat.reporting._payload import data_label, describe_environment, metrics_payload, model_key, splits_payload
 from histofeat.reporting._ranking import MOST_BANDS, band_panels_data, draw_ranking, draw_ranking_bands, ranking_data
-from histofeat.reporting._strict_json import PathLike, Redactor, jsonable
+from histofeat.reporting._strict_json import PathLike, Redactor, jsonable, own_folders
 from histofeat.reporting._tables import best_of
 from histofeat.reporting._text import file_words
 from histofeat.reporting._training import CAPTION, draw_training, training_data, training_payload
@@ -98,7 +98,7 @@ def write_report(
     output = Path(output)
     check_gallery(gallery, gallery_models, evaluation)
     root = evaluation.dataset.root
-    redact = Redactor({**({root: root.resolve().name} if root else {}), Path.cwd(): ".", Path.home(): "~"})
+    redact = Redactor({**({root: root.resolve().name} if root else {}), **own_folders()})
     environment = describe_environment() if environment is None else environment
     payload = metrics_payload(evaluation, title=title, command=command, environment=environment, redact=redact)
     _add_assessments(evaluation, payload)

@@ -6,6 +6,7 @@ import math
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -90,6 +91,15 @@ def load(path):
     except ValueError:
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def own_folders() -> dict[Path, str]:
+    """Give the current folder and the home, as far as there are any, with the words that stand for them in a page."""
+    found = {}
+    for find, words in ((Path.cwd, "."), (Path.home, "~")):
+        with suppress(OSError, RuntimeError):
+            found[find()] = words
+    return found
 
 
 class Redactor:

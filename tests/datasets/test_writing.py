@@ -243,6 +243,21 @@ def test_a_full_disk_names_what_was_written_and_other_errors_stay(tmp_path, numb
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no limits")
+def test_a_full_disk_is_found_before_the_work(tmp_path):
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"table\.csv: expected a place that can be written, got File too large"):
+            check_place(tmp_path / "table.csv")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
+    check_place(tmp_path / "table.csv")
+
+
 def test_a_folder_without_rights_gets_a_sentence(tmp_path, monkeypatch):
     def refuse(self, *_, **__):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))

@@ -298,7 +298,10 @@ def test_damaged_and_exchanged_fits_count_as_not_kept(small, store, tmp_path, co
 
 def test_a_disk_that_cannot_be_written_does_not_end_the_run(small, tmp_path, counted):
     (tmp_path / "file").write_text("no folder")
-    with pytest.warns(UserWarning, match=r"Runtime\.fits: expected to write to .*These fits are not kept, and the run"):
+    with pytest.warns(
+        UserWarning,
+        match=r"Runtime\.fits: expected to write .* Not a directory\. These fits are not kept",
+    ):
         evaluate(small, {"color": PIPELINES["color"]}, runtime=Runtime(fits=tmp_path / "file" / "fits"), **FOLDS)
     assert len(counted) == 3
 

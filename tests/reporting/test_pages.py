@@ -237,3 +237,17 @@ def test_a_study_says_how_it_was_made(tmp_path):
     )
     assert words.index("# T") < words.index("**Quick run**") < words.index("## Mine")
     assert words.endswith("## How this was made\n\n- **command**: python run.py\n- **processor**: one, 2 cores\n")
+
+
+def test_a_page_needs_neither_a_home_nor_a_working_folder(tmp_path, template, monkeypatch):
+    def without_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    monkeypatch.setattr(Path, "home", without_home)
+    template.write_text("# {{ title }}\n\nIn {{ place }}.\n", encoding="utf-8")
+    page = write_page(tmp_path / "out", template, {"place": "/home/me/x"}, title="T", metrics={})
+    assert "In x." in page.with_name("report.md").read_text(encoding="utf-8")
