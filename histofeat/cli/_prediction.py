@@ -52,18 +52,19 @@ def predict(
     """Predict images with a model, as a table: label, probability of each class, policy and tiles.
 
     Rows are in the order of the arguments, files of a folder or pattern by name. An image that cannot be read has a
-    row without a label, and the exit status is 1. A run that was ended goes on where it was, when the same command is
-    given again: until the table is complete, what is done lies in FILE.csv.partial, and counts as long as model,
-    options and images are the same.
+    row without a label and is named in FILE_failures.csv, and the exit status is 1. A run that was ended goes on where
+    it was, when the same command is given again: until the table is complete, what is done lies in FILE.csv.partial,
+    and counts as long as model, options and images are the same.
     """
     from histofeat.datasets import find_patients, list_images
     from histofeat.features import Runtime
     from histofeat.model_selection import canonical_patients
     from histofeat.models import load_model, predict_images, write_table
 
-    by_patient = None if output is None else output.with_name(f"{output.stem}_patients{output.suffix}")
-    check_output(output)
-    check_output(None if patients is None else by_patient)
+    beside = "{0.stem}_{1}{0.suffix}".format
+    by_patient, failures = (output and output.with_name(beside(output, word)) for word in ("patients", "failures"))
+    for file in (output, failures, None if patients is None else by_patient):
+        check_output(file)
     progress = Progress(quiet=quiet)
     found = list_images(images, on_error=on_error)
     loaded = load_model(model, weights_dir=weights_dir, n_jobs=n_jobs)
@@ -86,7 +87,7 @@ def predict(
     partial.remove()
     for what, frame in tables.items():
         _show(frame, what)
-    _say_left_out(predictions, found.failures, progress)
+    _say_left_out(predictions, found.failures, failures, progress)
 
 
 def _rule(patients: str, model):
@@ -100,7 +101,14 @@ def _rule(patients: str, model):
     return model.patient_rule
 
 
-def _say_left_out(predictions, folders, progress: Progress) -> None:
+def _say_left_out(predictions, folders, file: Path | None, progress: Progress) -> None:
+    from pandas import DataFrame
+
+    from histofeat.models import write_table
+
+    failures = (*folders, *predictions.unreadable)
+    if failures and file is not None:
+        write_table(DataFrame(failures, columns=["path", "reason"]), file)
     if predictions.conversions:
         progress.say(f"converted: {', '.join(f'{n:,} {rule}' for rule, n in predictions.conversions.items())}")
     for name, reason in (*folders, *predictions.unreadable[:_PRINTED]):
@@ -111,7 +119,7 @@ def _say_left_out(predictions, folders, progress: Progress) -> None:
         print(f"histofeat: {counts} images could not be read.", file=sys.stderr)
     if folders:
         print(f"histofeat: {len(folders):,} folders could not be listed.", file=sys.stderr)
-    if folders or predictions.unreadable:
+    if failures:
         raise typer.Exit(1)
 
 

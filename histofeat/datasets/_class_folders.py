@@ -23,6 +23,7 @@ from histofeat.datasets._image_files import (
     is_image_name,
     is_system_name,
     list_folder,
+    refuse_failures,
     walk_files,
 )
 from histofeat.datasets._parts import PARTS, part_named
@@ -113,7 +114,7 @@ def load_image_folder(
     ignore = {MANIFEST} | ({rule.file.name} if rule.file is not None else set())
     tree = read_folder_tree(folder, None if class_of is None else tuple(class_of), frozenset(ignore))
     _refuse_none(folder, tree)
-    tree.refuse_failures(on_error)
+    refuse_failures(tree.failures, on_error)
     if class_of is None:
         _refuse_patient_folders(folder, tree)
     written = rule.classes is not None and set(rule.classes) == set(tree.folders)

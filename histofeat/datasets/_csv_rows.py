@@ -7,6 +7,7 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -301,20 +302,18 @@ def _of_width(file: Path, line: int, cells: list[str], width: int, divided: str)
     return cells[:width]
 
 
-def parse_decimal(text: str) -> float:
-    """A number with a decimal point, or a decimal comma where there is no point; NaN for an empty cell.
-
-    Raises
-    ------
-    ValueError
-        If it is none.
+def parse_decimal(text: str) -> float | None:
+    """A number with a decimal point, or a decimal comma if there is no point; NaN for an empty cell, None for others.
 
     Examples
     --------
-    >>> parse_decimal("0,25"), parse_decimal("0.25")
-    (0.25, 0.25)
+    >>> parse_decimal("0,25"), parse_decimal("0.25"), parse_decimal("1,000.5")
+    (0.25, 0.25, None)
     """
-    return float(text.replace(",", ".") if "." not in text and text.count(",") == 1 else text or "nan")
+    text = text.replace(",", ".") if "." not in text and text.count(",") == 1 else text
+    with suppress(ValueError):
+        return float(text or "nan")
+    return None
 
 
 def _settled(column: str, cell: str) -> str:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from histofeat.datasets._audit import DatasetAudit, FullSet, LeftOut, facts_of
 from histofeat.datasets._base import PatchDataset
-from histofeat.datasets._image_files import Scan, existing_folder
+from histofeat.datasets._image_files import Scan, existing_folder, refuse_failures
 from histofeat.datasets._patients import PatientRule
 from histofeat.datasets.synthetic._cohort_folder import MANIFEST, SYNTHETIC_TARGET_NAMES
 from histofeat.exceptions import DatasetError, and_more
@@ -107,7 +107,7 @@ def load_idc(
     folders = _folders(root)
     synthetic = _is_synthetic(folders)
     scan, notes = _scan_folders(folders)
-    scan.refuse_failures(on_error)
+    refuse_failures(scan.failures, on_error)
     name = "synthetic" if synthetic else "IDC"
     target_names = SYNTHETIC_TARGET_NAMES if synthetic else TARGET_NAMES
     frame = _to_frame(scan)

@@ -97,11 +97,6 @@ class Scan:
         self.leave_out(path, reason)
         self.failures.append((self.left_out[-1][1], reason))
 
-    def refuse_failures(self, on_error: str) -> None:
-        """Raise a DatasetError with the first failure if `on_error` is "raise"."""
-        check_on_error(on_error)
-        refuse_failures(self.failures if on_error == "raise" else ())
-
     def folders(self, folder: str, parse: Callable[[str], Any], reason: str, ignore: Collection[str] = ()):
         """Yield (path, meaning) of each folder in a folder whose name `parse` can read; leave out the other entries."""
         for entry in list_folder(folder):
@@ -149,14 +144,10 @@ class Scan:
             )
 
 
-def check_on_error(on_error: Any) -> None:
-    """Refuse what is neither "raise" nor "skip"."""
+def refuse_failures(failures: Sequence[tuple[str, str]], on_error: str) -> None:
+    """Raise a DatasetError with the first of some (name, reason) pairs, if `on_error` is "raise"."""
     check_name("on_error", on_error, ("raise", "skip"))
-
-
-def refuse_failures(failures: Sequence[tuple[str, str]]) -> None:
-    """Raise a DatasetError with the first of some (name, reason) pairs, if there is one."""
-    for name, reason in failures:
+    for name, reason in failures if on_error == "raise" else ():
         raise DatasetError(
             f"{name}: expected an image that can be read, got one that {reason}{and_more(len(failures))}. Copy it "
             'again or remove it, or leave out all such files by on_error="skip".'

@@ -12,7 +12,7 @@ import pandas as pd
 from histofeat.datasets._audit import DatasetAudit, LeftOut, table_notes
 from histofeat.datasets._base import PatchDataset, class_names, in_order
 from histofeat.datasets._csv_rows import CsvRows, read_csv_rows
-from histofeat.datasets._image_files import MOST_UNREADABLE, check_on_error, checked_path, fold_case, refuse_failures
+from histofeat.datasets._image_files import MOST_UNREADABLE, checked_path, fold_case, refuse_failures
 from histofeat.datasets._parts import part_named
 from histofeat.datasets._patients import COST_OF_NO_PATIENTS, EACH_IMAGE, PATIENTS_UNKNOWN, find_patients
 from histofeat.datasets.synthetic._cohort_folder import MANIFEST
@@ -99,7 +99,7 @@ def load_manifest(
     >>> load_manifest(root / "mine.csv").target_names
     ('benign', 'malignant')
     """
-    _check_arguments(csv, root, patients, prefixes, on_error)
+    _check_arguments(csv, root, patients, prefixes)
     rows = read_csv_rows(csv, _READ[:2], owner="load_manifest.csv", optional=_READ[2:])
     _check_patient_column(rows, patients)
     rows.refuse_empty([c for c in ("path", "label", "patient", "part") if c in rows.columns])
@@ -110,7 +110,7 @@ def load_manifest(
     paths = _paths(rows, base, prefixes or {}, on_error)
     sizes = {row: image_size(paths[row]) for row in chosen}
     failures = tuple((rows.rows[row]["path"], size) for row, size in sizes.items() if isinstance(size, str))
-    refuse_failures(failures if on_error == "raise" else ())
+    refuse_failures(failures, on_error)
     frame = _to_frame(rows, [row for row in chosen if not isinstance(sizes[row], str)], paths, sizes, class_of)
     target_names = tuple(dict.fromkeys(class_of.values()))
     _check_filled(rows, frame, target_names)
@@ -130,9 +130,8 @@ def load_manifest(
     return PatchDataset(frame, target_names, name, dataset_root, audit, synthetic, labels_per)
 
 
-def _check_arguments(csv: Any, root: Any, patients: Any, prefixes: Any, on_error: Any) -> None:
+def _check_arguments(csv: Any, root: Any, patients: Any, prefixes: Any) -> None:
     checked_path("load_manifest.csv", csv)
-    check_on_error(on_error)
     if not all(isinstance(text, str) and text for pair in dict(prefixes or {}).items() for text in pair):
         raise DatasetError(
             f"load_manifest.prefixes: expected a mapping of text to text, got {prefixes!r:.80}. Give {_MAPPED}."

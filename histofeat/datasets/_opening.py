@@ -15,7 +15,7 @@ from histofeat.datasets._base import PatchDataset
 from histofeat.datasets._class_folders import load_image_folder
 from histofeat.datasets._csv_rows import names_patient, read_csv_rows, table_text
 from histofeat.datasets._idc import load_idc, looks_like_idc
-from histofeat.datasets._image_files import check_on_error, checked_path, is_image_name, list_folder, walk_files
+from histofeat.datasets._image_files import checked_path, is_image_name, list_folder, walk_files
 from histofeat.datasets._manifest import load_manifest
 from histofeat.datasets.breakhis._loading import load_breakhis
 from histofeat.exceptions import DatasetError, check_name
@@ -268,7 +268,7 @@ def list_images(
     inputs = [inputs] if isinstance(inputs, str | os.PathLike) else list(inputs)
     if not inputs:
         raise DatasetError("images: expected a file, a folder or a pattern, got none. Name one at least.")
-    check_on_error(on_error)
+    check_name("on_error", on_error, ("raise", "skip"))
     paths: dict[str, None] = {}
     failures: dict[str, str] = {}
     n_ignored = 0

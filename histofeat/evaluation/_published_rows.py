@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from histofeat.datasets import CsvRows, load_idc, official_roles, parse_decimal, parse_name, read_csv_rows
+from histofeat.datasets import load_idc, official_roles, parse_decimal, parse_name, read_csv_rows
 from histofeat.exceptions import known_names
 from histofeat.model_selection import canonical_patient
 
@@ -122,7 +122,8 @@ def read_predictions(path: str | os.PathLike[str]) -> pd.DataFrame:
     """
     table = read_csv_rows(path, COLUMNS, owner="predictions")
     patches = pd.Series([row["patch"] for row in table.rows], dtype=object)
-    return pd.DataFrame({"patch": patches, "score": _as_numbers(table)})
+    score = table.parsed("score", parse_decimal, "a number", "Write probabilities with a decimal point.")
+    return pd.DataFrame({"patch": patches, "score": np.array(score, dtype=np.float64)})
 
 
 def _require_columns(columns, owner) -> None:
@@ -135,22 +136,6 @@ def _require_columns(columns, owner) -> None:
                 f"{owner}: expected a column {column!r}, got {', '.join(map(repr, given)) or 'no column'}. "
                 f"The first line of a CSV file names its columns: patch,score.{near}"
             )
-
-
-def _as_numbers(table: CsvRows) -> np.ndarray:
-    values, wrong = np.full(len(table.rows), np.nan), []
-    for row, cells in enumerate(table.rows):
-        try:
-            values[row] = parse_decimal(cells["score"])
-        except ValueError:
-            wrong.append(row)
-    if wrong:
-        text = table.rows[wrong[0]]["score"]
-        raise ValueError(
-            f"{table.at(wrong[0])}: expected a number as the score of every patch, got {text!r} ({len(wrong):,} such "
-            "rows). Write probabilities with a decimal point."
-        )
-    return values
 
 
 class RowCount(NamedTuple):

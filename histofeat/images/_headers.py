@@ -42,13 +42,8 @@ class Unusable(ValueError):
 
 #: Without O_NONBLOCK, opening a named pipe waits for a writer, who may never come.
 _READ_ONLY = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_BINARY", "O_NONBLOCK", "O_NOCTTY"))
-_SPECIAL = {
-    stat.S_IFDIR: "a folder",
-    stat.S_IFIFO: "a named pipe",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-}
+_SPECIAL = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
+_SPECIAL |= dict.fromkeys((stat.S_IFCHR, stat.S_IFBLK), "a device")
 
 
 class SpecialFileError(OSError):
@@ -63,18 +58,10 @@ def open_regular(path: str | os.PathLike[str]) -> int:
     OSError
         If it cannot be opened; a `SpecialFileError` if it is no regular file.
     """
-    try:
-        handle = os.open(path, _READ_ONLY)
-    except OSError as error:
-        if error.errno != errno.ENXIO:  # nobody can open a socket
-            raise
-        mode = os.stat(path).st_mode  # noqa: PTH116
-    else:
-        mode = os.fstat(handle).st_mode
-        if stat.S_ISREG(mode):
-            return handle
-        os.close(handle)
-    raise SpecialFileError(errno.EINVAL, _SPECIAL.get(stat.S_IFMT(mode), "no regular file"))
+    mode = os.stat(path).st_mode  # noqa: PTH116 - before opening, which some devices take for a command
+    if not stat.S_ISREG(mode):
+        raise SpecialFileError(errno.EINVAL, _SPECIAL.get(stat.S_IFMT(mode), "no regular file"))
+    return os.open(path, _READ_ONLY)
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:

@@ -107,11 +107,9 @@ def read_scores(path: Path, scores: Sequence[str], *, numbers: Sequence[str] = (
     table = read_csv_rows(path, (*scores, *numbers), owner="read_scores.path")
     for place, row in enumerate(table.rows):
         for name in (*scores, *numbers):
-            try:
-                value = parse_decimal(row[name] or "none") if row[name] or name in numbers else None
-            except ValueError:
-                value = math.nan
-            inside = value is None or (0 < value < 1 if name in scores else math.isfinite(value))
+            empty = name in scores and not row[name]
+            value = None if empty else parse_decimal(row[name])
+            inside = empty or (value is not None and (0 < value < 1 if name in scores else math.isfinite(value)))
             if not inside:
                 kind = "a score between 0 and 1" if name in scores else "a number"
                 raise ValueError(f"{table.at(place)}: expected {kind} in {name}, got {row[name]!r}. Restore the file.")

@@ -132,9 +132,17 @@ def test_pipes_and_closed_folders_do_not_stop_a_night(trained, cohort, tmp_path,
         return listed(folder)
 
     monkeypatch.setattr(_opening, "list_folder", refuse)
-    words = ["predict", str(trained), str(tmp_path)]
+    words = ["predict", str(trained), str(tmp_path), "-o", str(tmp_path / "scores.csv")]
     assert cli.main(words) == 1
     printed = capsys.readouterr().err
+    assert [row["path"] for row in rows_of(tmp_path / "scores_failures.csv")] == [
+        f"{tmp_path}/closed",
+        f"{tmp_path}/b.png",
+    ]
+    (tmp_path / "scores.csv").unlink()
+    assert cli.main(words) == 2
+    assert "scores_failures.csv: expected a new file" in capsys.readouterr().err
+    (tmp_path / "scores_failures.csv").unlink()
     assert "closed: expected a folder that can be listed, got PermissionError" in printed
     assert "b.png: expected a readable image file, got a named pipe" in printed
     assert "histofeat: 1 folders could not be listed." in printed

@@ -212,7 +212,7 @@ class TestBadTables:
             (HEADER + "a.png,n,1\nmore,p,1\n", "line 3: expected an image file, got a folder"),
             (
                 HEADER + "a.png,n,1\nD:\\more\\c.png,p,1\n",
-                r"root=\. Paths of another machine .*prefixes=.*--path-prefix",
+                r"root= .* Paths of another machine .*prefixes=.*--path-prefix",
             ),
             (HEADER + "a.png,Benign,1\nb.png,benign,1\n", "line 3: .* in more than case, got 'benign' .* in line 2"),
             (HEADER + "a.png,n,1\nb.png,n,1\n", "expected rows of two or more classes, got only 'n'"),
@@ -466,7 +466,7 @@ class TestRealLife:
         found = read_predictions(write(tmp_path, text, encoding="utf-16"))
         assert found["score"].tolist()[0] == 0.25
         assert np.isnan(found["score"][1])
-        with pytest.raises(ValueError, match=r"expected a number as the score of every patch, got '1.234,5'"):
+        with pytest.raises(ValueError, match=r"expected a number in the column 'score', got '1.234,5'"):
             read_predictions(write(tmp_path, "patch;score\na;1.234,5\n"))
 
     @pytest.mark.parametrize(

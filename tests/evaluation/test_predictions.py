@@ -195,7 +195,7 @@ def test_a_csv_file_is_read_whatever_else_it_holds(tmp_path):
         (b"patches,score\na.png,0.5\n", r"line 1: .* got none named 'patch'.* Did you mean 'patches'\?"),
         (b"patch;score\na.png;1.000,5\n", r"line 2: expected a number .*, got '1.000,5'.* with a decimal point"),
         (b"patch,score\na.png,0,5\nb.png,0,6\n", "line 2: expected 2 cells as in the header, got 3"),
-        (b"patch,score\na.png,yes\nb.png,0.1\n", r"line 2: expected a number .*, got 'yes' \(1 such rows\)"),
+        (b"patch,score\na.png,yes\nb.png,0.1\n", r"line 2: expected a number in the column 'score', got 'yes'"),
         (b"patch,score\n\x81.png,0.5\n", "line 2: expected text in UTF-8, got the byte 0x81. Save it as CSV in UTF-8"),
         (b'patch,score\n"a.png,0.5\n', "line 2: .* text that is not CSV .*unexpected end of data"),
     ],

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from histofeat.datasets._base import PatchDataset
+from histofeat.datasets._csv_rows import table_text
 from histofeat.datasets.breakhis._tree import ImageName, archive_folders, parse_image
 from histofeat.exceptions import DatasetError, GroupLeakageError, and_more, check_name
 from histofeat.model_selection import PatientHoldOuts
@@ -243,12 +244,7 @@ def _places(dataset: PatchDataset) -> Iterator[Path]:
 def _read_list(path: Path, number: int) -> Iterator[tuple[ImageName, str]]:
     """Image and role of every line."""
     seen: set[ImageName] = set()
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(
-            f"{path}: expected a text file of lines {_LINE}, got {type(error).__name__}. Unpack the lists again."
-        ) from error
+    lines = table_text(path, "read_breakhis_folds.folder")[0].splitlines()
     for at, line in enumerate(lines, start=1):
         if not line.strip():
             continue

@@ -12,7 +12,7 @@ import pandas as pd
 
 from histofeat.datasets._audit import DatasetAudit, FullSet, facts_of
 from histofeat.datasets._base import PatchDataset
-from histofeat.datasets._image_files import Scan, existing_folder, same_content
+from histofeat.datasets._image_files import Scan, existing_folder, refuse_failures, same_content
 from histofeat.datasets._patients import PatientRule
 from histofeat.datasets.breakhis._tree import (
     CLASSES,
@@ -124,7 +124,7 @@ def load_breakhis(
     check_name("load_breakhis.duplicates", duplicates, DUPLICATES, error=DatasetError)
     folder = existing_folder(root, "load_breakhis", TREE, hint="BreaKHis_v1")
     scan = scan_breakhis(folder)
-    scan.refuse_failures(on_error)
+    refuse_failures(scan.failures, on_error)
     images = _to_table(scan, magnification, target)
     groups = _find_copies(images)
     kinds = images.groupby("year_slide", sort=False)["kind"].unique()
