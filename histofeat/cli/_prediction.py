@@ -61,8 +61,7 @@ def predict(
     from histofeat.model_selection import canonical_patients
     from histofeat.models import load_model, predict_images, write_table
 
-    beside = "{0.stem}_{1}{0.suffix}".format
-    by_patient, failures = (output and output.with_name(beside(output, word)) for word in ("patients", "failures"))
+    by_patient, failures = _beside(output, "patients"), _beside(output, "failures")
     for file in (output, failures, None if patients is None else by_patient):
         check_output(file)
     progress = Progress(quiet=quiet)
@@ -88,6 +87,10 @@ def predict(
     for what, frame in tables.items():
         _show(frame, what)
     _say_left_out(predictions, found.failures, failures, progress)
+
+
+def _beside(output: Path | None, word: str) -> Path | None:
+    return output and output.with_name(f"{output.stem}_{word}{output.suffix}")
 
 
 def _rule(patients: str, model):
