@@ -2,10 +2,19 @@
 
 import difflib
 import math
+import struct
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any
+
+DAMAGED = (
+    ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError,
+    TypeError, ValueError, struct.error, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What readers of Python, NumPy, scikit-learn, Keras and XGBoost raise for a file that is damaged or forged."""
 
 
 class PatchError(ValueError):

@@ -37,6 +37,7 @@ from ._patients import PatientRule as PatientRule, find_patients as find_patient
 from ._rare_classes import merge_rare_classes as merge_rare_classes
 from ._splitting import split_dataset as split_dataset
 from ._writing import (
+    check_hdf5 as check_hdf5,
     check_place as check_place,
     read_array as read_array,
     read_members as read_members,

@@ -328,3 +328,34 @@ def read_array(content: bytes) -> np.ndarray:
         raise ValueError(f"{len(content):,} bytes are not an array of shape {shape!s:.40} and type {dtype!s:.40}")
     stream.seek(0)
     return np.lib.format.read_array(stream, allow_pickle=False)
+
+
+def check_hdf5(path: Path, n_bytes: int) -> None:
+    """Check that the arrays of an HDF5 file lie in it, and take no more memory than its size warrants.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    n_bytes : int
+        Size of the file or of the archive that it came in, for `unpacked_limit`.
+
+    Raises
+    ------
+    ValueError
+        If an array is compressed too well, or a link or an array leads to another file.
+    OSError
+        If the file cannot be read.
+    """
+    import h5py
+
+    links: list[object] = []
+    items: list[object] = []
+    with h5py.File(path) as file:
+        file.visititems_links(lambda _, link: links.append(link))
+        file.visititems(lambda _, item: items.append(item))
+        arrays = [item for item in items if isinstance(item, h5py.Dataset)]
+        outside = any(not isinstance(link, h5py.HardLink) for link in links) or any(a.external for a in arrays)
+        total = sum(array.nbytes for array in arrays)
+        if outside or any(array.is_virtual for array in arrays) or total > unpacked_limit(n_bytes):
+            raise ValueError(f"its arrays unpack to {total:,} bytes, or lie in another file")

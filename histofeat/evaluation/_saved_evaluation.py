@@ -5,7 +5,6 @@ checksum of the archive. A value of JSON stands for itself; everything else is a
 """
 
 import hashlib
-import io
 import json
 import math
 import os
@@ -13,7 +12,6 @@ import pickle
 import sys
 import warnings
 import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import fields
@@ -34,11 +32,14 @@ from histofeat.datasets import (
     LeftOut as FilesLeftOut,
     PatchDataset,
     PatientRule,
+    read_array,
+    read_members,
     write_whole,
 )
 from histofeat.evaluation._plans import walk
 from histofeat.evaluation._results import Evaluation, LeftOut, ModelResult, NotRun
 from histofeat.evaluation.audit._findings import AuditReport, Finding
+from histofeat.exceptions import DAMAGED
 from histofeat.metrics import Bootstrap, Score
 
 #: Version of the format. Raise it when an older histofeat could misread a newer file.
@@ -49,9 +50,6 @@ _CLASSES = {kind.__name__: kind for kind in (Evaluation, ModelResult, NotRun, Le
 _CLASSES |= {kind.__name__: kind for kind in (Bootstrap, PatchDataset, PatientRule, DatasetAudit, BreakHisAudit)}
 _CLASSES |= {"FullSet": FullSet, "FilesLeftOut": FilesLeftOut}
 _NAMES = {kind: name for name, kind in _CLASSES.items()}
-#: What reading a file raises that is damaged, or was made to do harm.
-_DAMAGED = (OSError, EOFError, zipfile.BadZipFile, LookupError, TypeError, ValueError, AttributeError)
-_DAMAGED += (RuntimeError, MemoryError, OverflowError, zlib.error)
 #: Packages that fits stand on: as they are imported, and as they are installed. Of other modules the code is read.
 _IMPORTED = {"histofeat", "numpy", "scipy", "sklearn", "xgboost", "keras", "tensorflow", "torch"}
 _INSTALLED = ("numpy", "scipy", "scikit-learn", "xgboost", "xgboost-cpu", "keras", "tensorflow", "torch")
@@ -135,24 +133,18 @@ def _write(path: Path, kind: str, value: Any, *, overwrite: bool, other: Callabl
 
 def _read(path: Path, kind: str) -> Any:
     try:
-        with zipfile.ZipFile(path) as archive:
-            # Without compression no file takes more memory than it is long.
-            if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
-                raise ValueError("members that are larger than the file")
-            record = json.loads(archive.read(_RECORD))
-            found = record["format"], record["format_version"]
-            if found != (f"histofeat {kind}", _VERSION):
-                raise ValueError(f"{found[0]!r:.40} in format {found[1]!r:.20} of {record.get('histofeat')!r:.20}")
-            return _unpack(record["value"], lambda number: _array(archive.read(f"{int(number)}.npy")))
-    except _DAMAGED as error:
+        # Without compression no file takes more memory than it is long.
+        members = read_members(path, path.stat().st_size)
+        record = json.loads(members[_RECORD])
+        found = record["format"], record["format_version"]
+        if found != (f"histofeat {kind}", _VERSION):
+            raise ValueError(f"{found[0]!r:.40} in format {found[1]!r:.20} of {record.get('histofeat')!r:.20}")
+        return _unpack(record["value"], lambda number: read_array(members[f"{int(number)}.npy"]))
+    except DAMAGED as error:
         raise ValueError(
             f"{path}: expected a whole {kind} of format {_VERSION}, got: {error!s:.200}. Copy the file again, use the "
             "histofeat that wrote it, or evaluate again."
         ) from error
-
-
-def _array(content: bytes) -> np.ndarray:
-    return np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
 
 
 def _pack(value: Any, arrays: list, other: Callable | None) -> Any:

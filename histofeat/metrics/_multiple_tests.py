@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from scipy.special import stdtrit
 
 from histofeat.datasets import write_whole
-from histofeat.exceptions import check_name, check_real, refuse_rows
+from histofeat.exceptions import DAMAGED, check_name, check_real, refuse_rows
 from histofeat.metrics._definitions import LABEL_METRICS, METRICS
 
 #: Metrics in which models are compared, with those of labels at the tuned threshold.
@@ -128,7 +128,7 @@ def read_plan(path: str | os.PathLike[str]) -> ComparisonPlan:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         frozen = content.pop("hash")
         plan = ComparisonPlan(**content)
-    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
+    except DAMAGED as error:
         raise ValueError(
             f"{name}: expected a plan as write_plan writes it, got {type(error).__name__}: {error}. Give another file."
         ) from error

@@ -5,13 +5,12 @@ import io
 import json
 import os
 import re
-import struct
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
 from histofeat.datasets import check_place, read_members, unpacked_limit, write_whole
+from histofeat.exceptions import DAMAGED
 
 FORMAT = "histofeat model"
 FORMAT_VERSION = 3
@@ -21,9 +20,6 @@ _DESCRIPTION = "model.json"
 _PART = re.compile(r"[a-z0-9_-]+\.(skops|json|ubj|keras)")
 #: The earliest time that an archive can hold: the same model gives the same bytes on any day.
 _NO_TIME = (1980, 1, 1, 0, 0, 0)
-_DAMAGED = (OSError, zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError, MemoryError)
-FORGED = (*_DAMAGED, ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, TypeError)
-"""What Python, NumPy, scikit-learn, skops and XGBoost raise for content that is damaged or forged."""
 
 
 class ModelFileError(ValueError):
@@ -150,7 +146,7 @@ def read_archive(path: str | os.PathLike[str]) -> tuple[dict, dict[str, bytes]]:
         raise ModelFileError(f"{path}: expected the file of a model, got {got}. Correct the path.")
     try:
         parts = read_members(path)
-    except _DAMAGED as error:
+    except DAMAGED as error:
         with path.open("rb") as file:
             begins = file.read(2)
         if begins != b"PK":

@@ -17,9 +17,9 @@ from sklearn.utils.validation import check_is_fitted
 
 import histofeat
 from histofeat.datasets import PatientRule
-from histofeat.exceptions import MissingExtraError, WeightsError, first_line
+from histofeat.exceptions import DAMAGED, WeightsError, first_line
 from histofeat.features import FEATURES_VERSION
-from histofeat.models._archive import FORGED, ModelFileError, check_target, read_archive, write_archive
+from histofeat.models._archive import ModelFileError, check_target, read_archive, write_archive
 from histofeat.models._pipeline import IDCPipeline
 from histofeat.models._saved_parts import describe_weights, put_back, settle_weights, take_apart
 from histofeat.models._trusted import depends_on_version, dump_estimator, load_estimator
@@ -210,9 +210,9 @@ def load_model(
     except ModelFileError as error:
         # Parts know the function that reads them, not the file.
         raise ModelFileError(str(error).replace("load_model:", f"{path}:", 1)) from error
-    except (MissingExtraError, WeightsError):
+    except WeightsError:
         raise
-    except FORGED as error:
+    except DAMAGED as error:
         raise ModelFileError(
             f"{path}: expected a model that save_model wrote, got one that cannot be built ({type(error).__name__}: "
             f"{first_line(error):.100}). Copy the file again, or train the model again."

@@ -11,9 +11,9 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.neighbors import BallTree, KDTree
 
-from histofeat.exceptions import MissingExtraError, WeightsError, first_line, known_names, needs
+from histofeat.exceptions import DAMAGED, WeightsError, first_line, known_names, needs
 from histofeat.features import PatchFeatures, PatchUnion
-from histofeat.models._archive import FORGED, ModelFileError
+from histofeat.models._archive import ModelFileError
 from histofeat.models._checked_trees import check_booster, check_estimator
 from histofeat.models._named_parts import as_sequence
 from histofeat.models._pipeline import IDCPipeline
@@ -84,7 +84,7 @@ def take_apart(estimator) -> tuple[BaseEstimator, dict[str, bytes]]:
             parts[file] = bytes(found.get_booster().save_raw("json"))
             try:
                 check_booster(parts[file])
-            except FORGED as error:
+            except DAMAGED as error:
                 raise ModelFileError(
                     f"save_model: expected a booster that load_model reads, got one that it refuses: {error}. Use one "
                     "number in each leaf, numeric features and finite weights."
@@ -232,7 +232,7 @@ def _booster(place: StoredPart, content: bytes | None):
             if place.file.endswith(".json") and tuple(map(int, xgboost.__version__.split(".")[:2])) < (3, 1):
                 content = _with_one_base_score(content)
             classifier.load_model(bytearray(content))
-        except FORGED as error:
+        except DAMAGED as error:
             raise ModelFileError(_unreadable(place, "XGBoost", error)) from error
     return classifier
 
@@ -272,9 +272,7 @@ def _network(place: StoredPart, content: bytes | None):
         file.write_bytes(content)
         try:
             return CNNClassifier.load_network(file)
-        except MissingExtraError:
-            raise
-        except FORGED as error:
+        except DAMAGED as error:
             raise ModelFileError(_unreadable(place, "Keras", error)) from error
 
 

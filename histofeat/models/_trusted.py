@@ -22,10 +22,10 @@ from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier, ExtraTreeClassifier
 
 from histofeat.datasets import read_array, read_members, unpacked_limit
-from histofeat.exceptions import and_more, needs
+from histofeat.exceptions import DAMAGED, and_more, needs
 from histofeat.features import FAMILIES
 from histofeat.images import NORMALIZERS
-from histofeat.models._archive import FORGED, FORMAT_VERSION, ModelFileError, fixed_zip
+from histofeat.models._archive import FORMAT_VERSION, ModelFileError, fixed_zip
 from histofeat.models._classifiers import Forest
 from histofeat.models._feature_head import GivenScores, fit_calibrator
 
@@ -62,6 +62,8 @@ _REPLACED = ("histofeat.quadratic.QuadraticDiscriminant", "histofeat.temperature
 
 #: Commas and brackets that the description of an estimator may have: this many, or one for each byte of the file.
 _SCHEMA_VALUES = 1_000_000
+#: Classes of an estimator that is built from its arrays, for which small fits of as many rows are made.
+_MOST_CLASSES = 1000
 
 _LINEAR = ("classes_", "coef_", "intercept_", "n_iter_")
 #: Kinds of forests, and of their trees.
@@ -174,7 +176,7 @@ def load_estimator(content: bytes, owner: str, *, trusted: Sequence[str] = (), n
             return skops.loads(content, trusted=[*TRUSTED, *trusted])
     except ModelFileError:
         raise
-    except FORGED as error:
+    except (*DAMAGED, ImportError) as error:
         raise ModelFileError(
             f"{owner}: expected what save_model wrote, got a part that cannot be built ({type(error).__name__}: "
             f"{error!s:.100}). Copy the file again, or train the model again."
@@ -327,6 +329,9 @@ def unflatten(name: str, params: Mapping[str, Any], fitted: Mapping[str, Any]) -
     """
     try:
         kind = {kind.__name__: kind for kind in _FLAT}[name]
+        n_classes = len(np.unique(fitted.get("classes_", fitted.get("classes", ()))))
+        if n_classes > _MOST_CLASSES:
+            raise ValueError(f"{n_classes:,} classes, more than {_MOST_CLASSES:,}")
         if kind is CalibratedClassifierCV:
             return _temperature(**fitted)
         estimator = kind(**params)
@@ -339,7 +344,7 @@ def unflatten(name: str, params: Mapping[str, Any], fitted: Mapping[str, Any]) -
         if kind in _FORESTS and fitted:
             estimator.estimators_ = _grown(estimator, fitted)
         return estimator
-    except FORGED as error:
+    except DAMAGED as error:
         raise ModelFileError(
             f"load_model: expected a {name!s:.40} as save_model writes it, got one that scikit-learn cannot build "
             f"({type(error).__name__}: {error!s:.100}). Copy the file again, or update scikit-learn."

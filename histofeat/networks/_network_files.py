@@ -10,19 +10,21 @@ from pathlib import Path
 
 import numpy as np
 
-from histofeat.datasets import write_whole
-from histofeat.exceptions import PatchError, WeightsError
+from histofeat.datasets import read_array, read_members, write_whole
+from histofeat.exceptions import DAMAGED, PatchError, WeightsError, check_whole, first_line
 from histofeat.images import Images
 from histofeat.networks._architectures import rebuild
 from histofeat.networks._augmentation import Augmentation
 from histofeat.networks._recipes import Recipe
-from histofeat.networks.pretrained._network import _quiet, load_weights
+from histofeat.networks.pretrained._network import WEIGHTS_MEMBER, _quiet, load_weights
 
 _FILE = "training.npz"
 _VERSION = 1
 _GROUPS = ("variables", "optimizer", "kept")
-#: What NumPy and zipfile raise for a file that is damaged.
-_DAMAGED = (EOFError, KeyError, OSError, ValueError, zipfile.BadZipFile)
+#: Networks that have weights for each pixel of their input, and the bytes of one.
+_BY_PIXEL, _BYTES_BY_PIXEL = ("alexnet", "cancernet"), 1000
+#: Bytes of the weights of a class, at least, and the side in px up to which any network is small.
+_BYTES_BY_CLASS, _SMALL = 500, 256
 
 
 class CheckpointError(ValueError):
@@ -140,17 +142,20 @@ def read_state(folder: Path, identity: Mapping[str, object]) -> State | None:
     if not path.exists():
         return None
     try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            about = json.loads(file["about"].tobytes())
-            found, sizes = {"version": about.pop("version"), **about.pop("identity")}, about.pop("sizes")
-            groups = {group: [file[f"{group}-{n}"] for n in range(size)] for group, size in sizes.items()}
-    except _DAMAGED as error:
+        file = {name.removesuffix(".npy"): read_array(content) for name, content in read_members(path).items()}
+        about = json.loads(file["about"].tobytes())
+        found, sizes = {"version": about.pop("version"), **about.pop("identity")}, about.pop("sizes")
+        groups = {group: [file[f"{group}-{n}"] for n in range(size)] for group, size in sizes.items()}
+        state = State(**about, **groups)
+        if not state.epoch >= max(state.best_epoch, 0) or any(len(v) != state.epoch for v in state.history.values()):
+            raise ValueError(f"{state.epoch!r:.20} epochs that do not fit the history")
+    except DAMAGED as error:
         raise CheckpointError(
             f"{path}: expected a checkpoint of histofeat, got a file that cannot be read ({error}). It was left as it "
             "is; remove it to train from the start, or give another folder."
         ) from error
     _check_identity(path, found, json.loads(json.dumps({"version": _VERSION, **identity})))
-    return State(**about, **groups)
+    return state
 
 
 def _check_identity(path: Path, found: dict, wanted: dict) -> None:
@@ -229,9 +234,10 @@ def read_network(path: Path) -> tuple[dict, dict]:
     if not path.is_file():
         raise WeightsError(f"{path}: expected a saved network, got no such file. Check the path.")
     try:
-        with zipfile.ZipFile(path) as archive:
-            about = json.loads(archive.read(_MEMBER))
-    except (KeyError, OSError, ValueError, zipfile.BadZipFile) as error:
+        members = read_members(path)
+        about = json.loads(members[_MEMBER])
+        n_bytes = len(members[WEIGHTS_MEMBER])
+    except DAMAGED as error:
         raise WeightsError(
             f"{path}: expected a network that CNNClassifier.save_network wrote, got another or a damaged file "
             f"({error}). Copy it again, or give the file as weights= of a new classifier."
@@ -241,12 +247,20 @@ def read_network(path: Path) -> tuple[dict, dict]:
             f"{path}: expected version {_FORMAT} of the format, got {about.get('version')!r}. Use the histofeat that "
             "wrote it."
         )
-    params = about["params"]
-    if isinstance(params["recipe"], dict):
-        params["recipe"] = _read_recipe(params["recipe"])
-    if params["class_weight"] is not None and not isinstance(params["class_weight"], str):
-        params["class_weight"] = dict(params["class_weight"])
-    return params, _fitted(path, about["fitted"])
+    try:
+        params = about["params"]
+        if isinstance(params["recipe"], dict):
+            params["recipe"] = _read_recipe(params["recipe"])
+        if params["class_weight"] is not None and not isinstance(params["class_weight"], str):
+            params["class_weight"] = dict(params["class_weight"])
+        return params, _fitted(path, about["fitted"], n_bytes)
+    except WeightsError:
+        raise
+    except DAMAGED as error:
+        raise WeightsError(
+            f"{path}: expected a network that CNNClassifier.save_network wrote, got one that cannot be built "
+            f"({type(error).__name__}: {first_line(error):.100}). Copy it again, or train it again."
+        ) from error
 
 
 def _about(classifier) -> dict:
@@ -279,8 +293,11 @@ def _plain(value):
     raise TypeError(f"expected values that JSON can hold, got {value!r:.80}")
 
 
-def _fitted(path: Path, stored: dict) -> dict:
-    n_classes = len(stored["classes_"])
+def _fitted(path: Path, stored: dict, n_bytes: int) -> dict:
+    n_classes, side = len(stored["classes_"]), check_whole("input_size_", stored["input_size_"], 1)
+    by_pixel = _BYTES_BY_PIXEL * side**2 if stored["_built_as"]["architecture"] in _BY_PIXEL else 0
+    if n_classes * _BYTES_BY_CLASS > n_bytes or (side > _SMALL and by_pixel > n_bytes):
+        raise ValueError(f"{n_bytes:,} bytes are too few for {n_classes:,} classes at {side:,} px")
     fitted = stored | {
         "classes_": np.array(stored["classes_"]),
         "validation_rows_": np.array(stored["validation_rows_"], dtype=np.int64),

@@ -13,7 +13,7 @@ from typing import Any
 
 from histofeat.datasets._image_files import checked_path
 from histofeat.datasets._writing import write_whole
-from histofeat.exceptions import DatasetError, check_whole
+from histofeat.exceptions import DAMAGED, DatasetError, check_whole
 
 MANIFEST = "histofeat-synthetic.json"
 # Not the names of the IDC classes: these are drawn shapes, and no table may suggest anything else.
@@ -123,7 +123,7 @@ def read_manifest(root: Path) -> dict[str, Any] | None:
     """Content of the manifest in a folder; None when there is none or it is no JSON object."""
     try:
         content = json.loads((root / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except DAMAGED:
         return None
     return content if isinstance(content, dict) else None
 

@@ -4,6 +4,7 @@ import contextlib
 import os
 import socket
 import sys
+import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,9 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from histofeat.datasets import check_hdf5, read_members
 from histofeat.exceptions import MissingExtraError, WeightsError, first_line, needs
 from histofeat.networks.pretrained._records import Encoder
 
+#: Name of the weights in an archive of Keras.
+WEIGHTS_MEMBER = "model.weights.h5"
 _MEAN = np.array([0.485, 0.456, 0.406], dtype=np.float32)
 _STD = np.array([0.229, 0.224, 0.225], dtype=np.float32)
 _MEAN_BGR = np.array([103.939, 116.779, 123.68], dtype=np.float32)
@@ -288,11 +292,16 @@ def load_weights(model, path: Path, expected: str, remedy: str) -> None:
     Raises
     ------
     WeightsError
-        If Keras cannot load it.
+        If Keras cannot load it, or it takes far more memory than its size warrants.
     """
     try:
-        with _quiet():
-            model.load_weights(path)
+        with _quiet(), tempfile.TemporaryDirectory() as scratch:
+            n_bytes, file = path.stat().st_size, path
+            if path.suffix == ".keras":
+                file = Path(scratch) / WEIGHTS_MEMBER
+                file.write_bytes(read_members(path)[WEIGHTS_MEMBER])
+            check_hdf5(file, n_bytes)
+            model.load_weights(file)
     except Exception as error:  # Keras, h5py and zipfile raise a dozen kinds for a damaged or foreign file
         raise WeightsError(
             f"{path}: expected {expected}, got a file that Keras cannot load into it ({first_line(error):.200}). "

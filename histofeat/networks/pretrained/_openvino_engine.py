@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from histofeat.datasets import write_whole
-from histofeat.exceptions import needs
+from histofeat.exceptions import DAMAGED, needs
 from histofeat.networks.pretrained import _network as network
 from histofeat.networks.pretrained._provenance import read_record
 from histofeat.networks.pretrained._records import Encoder
@@ -204,5 +204,5 @@ def _is_sound(folder: Path, identity: dict) -> bool:
         record = json.loads((folder / "network.json").read_text())
         digests = record.pop("files")
         return record == identity and all(hash_weights(folder / name) == value for name, value in digests.items())
-    except (OSError, ValueError, KeyError, AttributeError):
+    except DAMAGED:
         return False

@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -12,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from histofeat.datasets import read_csv_rows, write_whole
-from histofeat.exceptions import WeightsError
+from histofeat.datasets import read_array, read_csv_rows, read_members, write_whole
+from histofeat.exceptions import DAMAGED, WeightsError
 from histofeat.networks.pretrained._weights import hash_weights
 
 _VALUES = 16
@@ -133,7 +132,7 @@ def _remembered(path: Path, found: np.ndarray) -> np.ndarray:
     """Return the fingerprint that was stored in a file; store this one if there is none."""
     try:
         return np.array(json.loads(path.read_text(encoding="utf-8")), dtype=np.float64).reshape(_VALUES)
-    except (OSError, ValueError, TypeError):
+    except DAMAGED:
         pass
     # In a cache that cannot be written, the next process has nothing to compare with either.
     with contextlib.suppress(OSError), write_whole(path, overwrite=True, parents=True) as part:
@@ -247,7 +246,7 @@ def read_record(weights: Path, encoder: str) -> TrainingRecord | None:
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
         name, version, files = about["encoder"], about["version"], dict(about["files"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except DAMAGED as error:
         raise WeightsError(
             f"{path}: expected the record of an encoder's training, got {type(error).__name__} ({error}). "
             "Copy the folder of the weights again."
@@ -280,9 +279,10 @@ def _check_files(path: Path, files: Mapping[str, str]) -> None:
 @lru_cache(maxsize=8)  # asked for with every batch of patches
 def _read_images(images: Path, mtime_ns: int, encoder: str) -> tuple[tuple[str, ...], tuple[bytes, ...]]:
     try:
-        with images.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            return tuple(stored["patients"].tolist()), tuple(row.tobytes() for row in stored["digests"])
-    except (EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        stored = read_members(images)
+        digests = read_array(stored["digests.npy"])
+        return tuple(read_array(stored["patients.npy"]).tolist()), tuple(row.tobytes() for row in digests)
+    except DAMAGED as error:
         raise WeightsError(
             f"{images}: expected the images that {encoder} was trained on, got {type(error).__name__}. "
             "Copy the folder of the weights again."

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from histofeat.exceptions import WeightsError, first_line, needs
+from histofeat.exceptions import DAMAGED, WeightsError, first_line, needs
 from histofeat.networks.pretrained._network import _quiet
 from histofeat.networks.pretrained._records import TimmEncoder
 
@@ -19,9 +19,7 @@ from histofeat.networks.pretrained._records import TimmEncoder
 TORCH_VERSION = 1
 #: What PyTorch, safetensors (whose own error is added where it is caught) and timm's conversion of older checkpoints
 #: raise for a file that is damaged, holds code, or belongs to another network.
-_LOAD_ERRORS = (
-    AttributeError, EOFError, LookupError, OSError, RuntimeError, TypeError, ValueError, pickle.UnpicklingError,
-)  # fmt: skip
+_LOAD_ERRORS = (*DAMAGED, pickle.UnpicklingError)
 _COUNTER = ".num_batches_tracked"
 #: From the names of Hugging Face's ViT to timm's, block by block; query, key and value are joined beside.
 _VIT_NAMES = (

@@ -10,7 +10,7 @@ import urllib.request
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from histofeat.exceptions import WeightsError, first_line, needs
+from histofeat.exceptions import DAMAGED, WeightsError, first_line, needs
 from histofeat.networks.pretrained._records import Encoder, TimmEncoder
 
 _log = logging.getLogger(__name__)
@@ -242,7 +242,7 @@ def read_config(repository: str) -> dict:
         ) from error
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except DAMAGED as error:
         raise WeightsError(f"{path}: expected JSON, got {error}. Remove the file and try again.") from error
     if not isinstance(config, dict):
         raise WeightsError(
