@@ -329,7 +329,7 @@ def unflatten(name: str, params: Mapping[str, Any], fitted: Mapping[str, Any]) -
     """
     try:
         kind = {kind.__name__: kind for kind in _FLAT}[name]
-        n_classes = len(np.unique(fitted.get("classes_", fitted.get("classes", ()))))
+        n_classes = len(fitted.get("classes_", fitted.get("classes", ())))
         if n_classes > _MOST_CLASSES:
             raise ValueError(f"{n_classes:,} classes, more than {_MOST_CLASSES:,}")
         if kind is CalibratedClassifierCV:

@@ -275,6 +275,12 @@ def test_a_head_that_cannot_score_a_row_is_refused(head, attribute, value, saved
         load_model(path)
 
 
+@pytest.mark.parametrize(("name", "labels"), [("SVC", "classes_"), ("CalibratedClassifierCV", "classes")])
+def test_many_classes_are_refused_before_a_fit_of_as_many_rows(name, labels):
+    with pytest.raises(ModelFileError, match=f"expected a {name} as save_model writes it, .*10,000,000 classes, more"):
+        trusted.unflatten(name, {}, {labels: np.zeros(10**7)})
+
+
 # --- archives --------------------------------------------------------------------------------------------------------
 
 
