@@ -27,30 +27,14 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from histofeat.exceptions import PatchError
-from histofeat.images._headers import (
-    BMP,
-    JPEG,
-    ORIENTATION,
-    PNG_SIGNATURE,
-    TIFF,
-    TURNING,
-    Unusable,
-    check_size,
-    damaged,
-    open_with_pillow,
-    pillow_orientation,
-    png_chunks,
-    png_orientation,
-    tiff_orientation,
-    webp_header,
-)
+from histofeat.images import _headers as headers
+from histofeat.images._headers import Unusable, check_size, damaged
 
 #: Chunks of a PNG that are decoded, and those that change no pixel for any decoder.
 _PIXELS = {b"IHDR", b"IDAT", b"IEND"}
@@ -65,39 +49,41 @@ _CHECKED, _PACKED = (1, *_DEFLATE), (2, 3, 4, 5, 7, 32773)
 _PREMULTIPLIED, _ALPHA = 1, 2
 #: Pages of a TIFF that are looked at.
 _PAGES = 9
+#: Scans of a JPEG, each of which is a pass over its pixels; a progressive one has about ten.
+_MAX_SCANS = 100
 #: Levels of 12 bits: images of 16 bits that have no more of them.
 _TWELVE_BITS = 1 << 12
-#: Pixels converted at a time.
-_BAND_PX = 1 << 18
 
 
 def decode_pixels(content: bytes, max_pixels: int) -> tuple[np.ndarray, int, tuple[str, ...]]:
     """Pixels as they are stored (`to_rgb8` takes them), orientation, and rules applied."""
-    if content.startswith(PNG_SIGNATURE):
+    if content.startswith(headers.PNG_SIGNATURE):
         return _decode_png(content, max_pixels)
-    if content.startswith(TIFF):
+    if content.startswith(headers.TIFF):
         return _decode_tiff(content, max_pixels)
     if content.startswith(b"RIFF") and content[8:12] == b"WEBP":
-        height, width, orientation, animated = webp_header(content)
+        height, width, orientation, animated = headers.webp_header(content)
         check_size(height, width, max_pixels, 4)
         if not animated:
             return _opencv(content), orientation, ()
-    elif not content.startswith((JPEG, BMP)):
+    elif not content.startswith((headers.JPEG, headers.BMP)):
         raise Unusable(
             f"expected an image file (PNG, JPEG, TIFF, BMP, WebP), got {len(content):,} bytes that no decoder knows. "
             "Remove or replace the file."
         )
-    image = open_with_pillow(io.BytesIO(content))
+    if (n_scans := content.count(b"\xff\xda")) > _MAX_SCANS and content.startswith(headers.JPEG):
+        raise Unusable(f"expected a JPEG of at most {_MAX_SCANS} scans, got {n_scans:,}. Save it again.")
+    image = headers.open_with_pillow(io.BytesIO(content))
     check_size(image.height, image.width, max_pixels, 4)
     rules = ("first page",) if getattr(image, "n_frames", 1) > 1 else ()
     image.load()
     array, more = _from_pillow(image)
-    return array, pillow_orientation(image), (*rules, *more)
+    return array, headers.pillow_orientation(image), (*rules, *more)
 
 
 def _decode_png(content: bytes, max_pixels: int) -> tuple[np.ndarray, int, tuple[str, ...]]:
     """OpenCV decodes all PNGs: it refuses missing rows, which Pillow fills with black. The rest is told apart here."""
-    chunks = list(png_chunks(content))
+    chunks = list(headers.png_chunks(content))
     if chunks[0] != (b"IHDR", 16, 29):
         raise damaged(content, "it does not begin with a header")
     width, height, depth, color = struct.unpack_from(">IIBB", content, 16)
@@ -112,7 +98,7 @@ def _decode_png(content: bytes, max_pixels: int) -> tuple[np.ndarray, int, tuple
     header = content[16:25] + (b"\0" if color == 3 else content[25:26]) + content[26:29]
     image = b"IHDR" + header
     parts = [content[start - 8 : end + 4] for kind, start, end in chunks if kind in (b"IDAT", b"IEND")]
-    array = _opencv(b"".join([PNG_SIGNATURE, b"\0\0\0\r", image, zlib.crc32(image).to_bytes(4, "big"), *parts]))
+    array = _opencv(b"".join([headers.PNG_SIGNATURE, b"\0\0\0\r", image, zlib.crc32(image).to_bytes(4, "big"), *parts]))
     found = {kind: content[start:end] for kind, start, end in chunks if kind in (b"PLTE", b"tRNS")}
     # Grey of less than 8 bits comes scaled to 255.
     step = 255 // (2**depth - 1) if depth < 8 else 1
@@ -121,8 +107,8 @@ def _decode_png(content: bytes, max_pixels: int) -> tuple[np.ndarray, int, tuple
         array, rules = _look_up(array // step, _palette(found)), (*rules, "palette")
     elif b"tRNS" in found:
         array = _with_alpha(array, np.frombuffer(found[b"tRNS"], ">u2") * step)
-    turns = [(kind, content[start:end]) for kind, start, end in chunks if kind in TURNING]
-    return array, png_orientation(turns), rules
+    others = [content[start - 8 : end + 4] for kind, start, end in chunks if kind not in _PIXELS]
+    return array, headers.png_orientation(others), rules
 
 
 def _palette(found: dict[bytes, bytes]) -> np.ndarray:
@@ -130,10 +116,8 @@ def _palette(found: dict[bytes, bytes]) -> np.ndarray:
     colors = np.frombuffer(found.get(b"PLTE", b""), np.uint8).reshape(-1, 3)
     if b"tRNS" not in found:
         return colors
-    alpha = np.full((len(colors), 1), 255, np.uint8)
-    given = np.frombuffer(found[b"tRNS"], np.uint8)[: len(colors)]
-    alpha[: len(given), 0] = given
-    return np.hstack([colors, alpha])
+    alpha = found[b"tRNS"].ljust(len(colors), b"\xff")[: len(colors)]
+    return np.hstack([colors, np.frombuffer(alpha, np.uint8)[:, None]])
 
 
 def _look_up(numbers: np.ndarray, colors: np.ndarray) -> np.ndarray:
@@ -188,13 +172,12 @@ def _decode_tiff(content: bytes, max_pixels: int) -> tuple[np.ndarray, int, tupl
 
     with tifffile.TiffFile(io.BytesIO(content)) as file:
         page = file.pages.first
-        check_size(
-            page.imagelength, page.imagewidth, max_pixels, max(1, page.bitspersample // 8) * page.samplesperpixel
-        )
+        for height, width in ((page.imagelength, page.imagewidth), page.chunks[:2]):  # of a tile, too
+            check_size(height, width, max_pixels, max(1, page.bitspersample // 8) * page.samplesperpixel)
         _check_layout(page)
         rules = ("first page",) if _has_more_pages(file, content) else ()
         _check_strips(page, content)
-        orientation = tiff_orientation(page)
+        orientation = headers.tiff_orientation(page)
         if page.compression in _CHECKED:
             array, more = _from_tifffile(page)
         else:
@@ -307,7 +290,7 @@ def _from_libtiff(content: bytes, byteorder: str, page: Any) -> tuple[np.ndarray
     """Pillow drops the lower byte of 16-bit RGB, OpenCV keeps it. Both turn pages, some of the time: here never."""
     from PIL import TiffImagePlugin
 
-    tag = page.tags.get(ORIENTATION)
+    tag = page.tags.get(headers.ORIENTATION)
     if tag is not None:
         content = bytearray(content)
         struct.pack_into(f"{byteorder}H", content, tag.valueoffset, 1)
@@ -360,32 +343,17 @@ def to_rgb8(array: np.ndarray, *, name: str = "patch") -> tuple[np.ndarray, tupl
         )
     rules = []
     if array.dtype == np.uint16:
-        if array.max() < _TWELVE_BITS:
-            rules.append("dark 16-bit")
-        array = _in_bands(_to_8_bits, array, array.shape[2:])
-        rules.append("16-bit")
+        rules = ["dark 16-bit", "16-bit"] if array.max() < _TWELVE_BITS else ["16-bit"]
+        import cv2
+
+        array = cv2.convertScaleAbs(np.ascontiguousarray(array), alpha=1 / 257)  # rounded; no value lies at a half
     if channels == 1:
         array = np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=2)
         rules.append("gray")
     elif channels == 4:
-        array = _in_bands(_over_white, array, (3,))
+        alpha = array[..., 3].astype(np.uint16)
+        white = 255 * (255 - alpha) + np.uint16(127)
+        # One channel at a time, in 16 bits: within four times the bytes of the image.
+        array = np.dstack([((array[..., at] * alpha + white) // 255).astype(np.uint8) for at in range(3)])
         rules.append("alpha")
     return array, tuple(rules)
-
-
-def _in_bands(convert: Callable[[np.ndarray], np.ndarray], array: np.ndarray, channels: tuple[int, ...]) -> np.ndarray:
-    """Convert some rows at a time: the arithmetic takes several times the bytes of a pixel."""
-    out = np.empty((*array.shape[:2], *channels), dtype=np.uint8)
-    rows = max(1, _BAND_PX // array.shape[1])
-    for top in range(0, len(array), rows):
-        out[top : top + rows] = convert(array[top : top + rows])
-    return out
-
-
-def _to_8_bits(deep: np.ndarray) -> np.ndarray:
-    return (deep.astype(np.uint32) + 128) // 257
-
-
-def _over_white(rgba: np.ndarray) -> np.ndarray:
-    color, alpha = rgba[..., :3].astype(np.uint32), rgba[..., 3:].astype(np.uint32)
-    return (color * alpha + 255 * (255 - alpha) + 127) // 255

@@ -8,7 +8,7 @@ import os
 import stat
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -19,8 +19,8 @@ from histofeat.exceptions import PatchError
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WebP")
 IMAGE_SUFFIXES = (".apng", ".bmp", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
-#: Most pixels of one image, by default.
-MAX_PIXELS = 1 << 26
+#: Most pixels of one image, by default: with four times its bytes while it is decoded, less than a gigabyte.
+MAX_PIXELS = 50_000_000
 #: Bytes for each of these pixels: an image of 16-bit RGBA may have half as many of them.
 BYTES_PER_PIXEL = 4
 #: Most pixels of a side: the limit of libpng.
@@ -32,8 +32,13 @@ TIFF, JPEG, BMP = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), b"\xff\xd8\xff", b"B
 #: The tag of EXIF and TIFF that says how an image is turned, from 1 (upright) to 8.
 ORIENTATION = 274
 _CHUNK = struct.Struct(">I4s")
-#: Most bytes of a PNG's text that are looked at.
-_MAX_TEXT = 1 << 20
+#: A PNG of one pixel; its header ends at byte 33.
+_ONE_PIXEL = bytes.fromhex(
+    "89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b55"
+    "0000000a49444154789c636000000002000148afa4710000000049454e44ae426082"
+)
+#: Most bytes of a chunk that are looked at.
+_MAX_CHUNK = 1 << 20
 
 
 class Unusable(ValueError):
@@ -136,53 +141,23 @@ def damaged(content: bytes, why: object) -> Unusable:
     )
 
 
-#: Chunks of a PNG that may say how it is turned.
-TURNING = (b"eXIf", b"tEXt", b"zTXt")
+def png_orientation(chunks: Iterable[bytes]) -> int:
+    """How chunks of a PNG (each from length to checksum) say that it is turned, from 1 to 8.
 
-
-def png_orientation(chunks: list[tuple[bytes, bytes]]) -> int:
-    """How a PNG is turned, from 1 to 8: by EXIF, which ImageMagick keeps in a text chunk.
-
-    Parameters
-    ----------
-    chunks : list of (bytes, bytes)
-        Kind and data of the chunks in `TURNING`.
+    They say so as EXIF, which ImageMagick keeps in a text.
     """
-    for kind, data in sorted(chunks):  # eXIf first
-        if kind == b"eXIf":
-            return exif_orientation(data)
-        name, _, text = data.partition(b"\0")
-        if name in (b"Raw profile type exif", b"Raw profile type APP1"):
-            return exif_orientation(_raw_profile(text, compressed=kind == b"zTXt"))
-    return 1
+    from PIL.PngImagePlugin import PngImageFile
 
-
-def _raw_profile(text: bytes, *, compressed: bool) -> bytes:
-    """Bytes of a profile as ImageMagick writes it: an empty line, its name, its length, and hexadecimal digits."""
-    try:
-        if compressed:
-            text = zlib.decompressobj().decompress(text[1:], _MAX_TEXT)
-        return bytes.fromhex(b"".join(text.split(b"\n")[3:]).decode("ascii"))
-    except (zlib.error, ValueError):
-        return b""
-
-
-def exif_orientation(data: bytes) -> int:
-    """How EXIF data say that an image is turned, from 1 to 8; 1 where they cannot be read."""
-    from PIL.Image import Exif
-
-    exif = Exif()
-    return _orientation(lambda: exif.load(data) or exif)
+    turning = [chunk for chunk in chunks if chunk[4:8] == b"eXIf" or chunk[8:30] == b"Raw profile type exif\0"]
+    # Pillow loads a PNG before it looks for EXIF behind the pixels: here a single one.
+    image = b"".join([_ONE_PIXEL[:33], *turning, _ONE_PIXEL[33:]])
+    return pillow_orientation(PngImageFile(io.BytesIO(image))) if turning else 1
 
 
 def pillow_orientation(image: Any) -> int:
-    """How the metadata of an image that Pillow has opened say that it is turned, from 1 to 8."""
-    return _orientation(image.getexif)
-
-
-def _orientation(read_exif: Callable[[], Any]) -> int:
+    """How the metadata of an image that Pillow has opened say that it is turned, from 1 to 8; 1 where they are none."""
     try:
-        return valid_orientation(read_exif().get(ORIENTATION))
+        return valid_orientation(image.getexif().get(ORIENTATION))
     except (SyntaxError, ValueError, TypeError, KeyError, IndexError, OSError, struct.error):
         return 1
 
@@ -233,7 +208,8 @@ def _webp_orientation(content: bytes, size: int) -> int:
     while at + 8 <= size:
         end = at + 8 + int.from_bytes(content[at + 4 : at + 8], "little")
         if content[at : at + 4] == b"EXIF":
-            return exif_orientation(content[at + 8 : end])
+            exif = b"eXIf" + content[at + 8 : end]
+            return png_orientation([len(exif[4:]).to_bytes(4) + exif + zlib.crc32(exif).to_bytes(4)])
         at = end + end % 2
     return 1
 
@@ -335,17 +311,17 @@ def _png_header(start: bytes, handle: int) -> tuple[int, int, int]:
     if len(start) < 24 or start[8:16] != b"\0\0\0\rIHDR":
         return 0, 0, 1
     width, height = struct.unpack_from(">II", start, 16)
-    chunks, at = [], len(PNG_SIGNATURE)
+    others, at = [], len(PNG_SIGNATURE)
     while True:
-        if at + 8 <= len(start):
-            length, kind = _CHUNK.unpack_from(start, at)
-        else:
-            os.lseek(handle, at, os.SEEK_SET)
-            head = os.read(handle, 8)
-            length, kind = _CHUNK.unpack(head) if len(head) == 8 else (0, b"IEND")
+        head = start[at : at + 8] if at + 8 <= len(start) else _read_at(handle, at, 8)
+        length, kind = _CHUNK.unpack(head) if len(head) == 8 else (0, b"IEND")
         if kind == b"IEND":
-            return height, width, png_orientation(chunks) if chunks else 1
-        if kind in TURNING:
-            os.lseek(handle, at + 8, os.SEEK_SET)
-            chunks.append((kind, os.read(handle, min(length, _MAX_TEXT))))
+            return height, width, png_orientation(others)
+        if kind in (b"eXIf", b"tEXt", b"zTXt") and length < _MAX_CHUNK:
+            others.append(_read_at(handle, at, length + 12))
         at += length + 12
+
+
+def _read_at(handle: int, at: int, n_bytes: int) -> bytes:
+    os.lseek(handle, at, os.SEEK_SET)
+    return os.read(handle, n_bytes)

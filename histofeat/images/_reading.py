@@ -151,7 +151,7 @@ def decode_patch(
         The whole file.
     name : str
         What error messages call it.
-    max_pixels : int, default=67_108_864
+    max_pixels : int, default=50_000_000
         Largest image in pixels, of 4 bytes each before compression (of 16-bit RGBA half as many). The header is asked
         before memory is taken; decoding takes up to four times the bytes of the image.
 
@@ -191,7 +191,7 @@ def read_patch(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
     ----------
     path : path-like
         A PNG, JPEG, TIFF, BMP or WebP file.
-    max_pixels : int, default=67_108_864
+    max_pixels : int, default=50_000_000
         Largest image; see `decode_patch`.
 
     Returns
