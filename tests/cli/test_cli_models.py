@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from histofeat import cli, load_model, models
 from histofeat.cli import _prediction as prediction
@@ -104,6 +105,13 @@ def test_predict_one_image_and_a_pattern(trained, cohort, capsys, monkeypatch):
     assert cli.main(["predict", str(trained), "*/1/*.png", "--quiet"]) == 0
     n = len(list_images("*/1/*.png"))
     assert f"{n} images: " in capsys.readouterr().out
+
+
+def test_conversions_are_said(trained, tmp_path, capsys):
+    for name in "ab":
+        Image.fromarray(np.full((50, 50), 90, dtype=np.uint8)).save(tmp_path / f"{name}.png")
+    assert cli.main(["predict", str(trained), str(tmp_path)]) == 0
+    assert "converted: 2 gray\n" in capsys.readouterr().err
 
 
 def test_unreadable_images_are_named_and_the_exit_status_says_so(trained, cohort, tmp_path, capsys):

@@ -1,11 +1,13 @@
 """The features of an evaluation: each family once, and behind a normaliser once a fold, from training patches only."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 
 from histofeat import IDCPipeline, PatientKFold, evaluate, make_cohort
 from histofeat.features import Runtime, extract
-from histofeat.images import ReinhardNormalizer
+from histofeat.images import MacenkoNormalizer, ReinhardNormalizer
 from histofeat.models import make_head
 
 FOLDS = {"cv": PatientKFold(2), "inner_cv": PatientKFold(2), "n_resamples": 0}
@@ -43,6 +45,18 @@ def test_the_scores_are_those_of_features_measured_by_hand(cohort):
     features = extract(pipeline().families(), list(normalizer.transform(cohort.X))).features[0]
     head = make_head("logistic").fit(features[train], cohort.y[train])
     np.testing.assert_allclose(evaluation.models[0].proba[test], head.predict_proba(features[test]))
+
+
+def test_patches_that_the_normaliser_leaves_are_counted_in_the_fold_with_the_most(cohort):
+    params = {"min_tissue": 0.9}
+    evaluation = evaluate(cohort, pipeline(normalizer="macenko", normalizer_params=params), **FOLDS)
+    left = []
+    for train, _ in evaluation.splits:
+        normalizer = MacenkoNormalizer(**params).fit(cohort.X[train], groups=cohort.patients[train])
+        normalizer.transform(cohort.X)
+        left.append(Counter(normalizer.unchanged_))
+    assert left[0]
+    assert dict(evaluation.conversions) == dict(left[0] | left[1])
 
 
 def test_the_report_names_the_normaliser(cohort):

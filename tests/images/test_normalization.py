@@ -10,12 +10,22 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 
-from histofeat import GroupLeakageError, LBPHistogram, PatchError
-from histofeat.images import NORMALIZERS, MacenkoNormalizer, ReinhardNormalizer, as_images, is_tissue, make_normalizer
+from histofeat import GroupLeakageError, IDCPipeline, LBPHistogram, PatchError
+from histofeat.features import extract
+from histofeat.images import (
+    NORMALIZERS,
+    MacenkoNormalizer,
+    ReinhardNormalizer,
+    as_images,
+    is_tissue,
+    make_normalizer,
+    normalized_images,
+)
 from histofeat.images._macenko import find_stains
 from histofeat.images._normalization import MINIMUM_PX, TISSUE_DENSITY
 from histofeat.images._perturbations import perturb, shift_stains
 from histofeat.images._reinhard import LAB_FROM_LOG_LMS, LMS_FROM_RGB
+from histofeat.models import SavedModel, predict_images
 
 KINDS = [ReinhardNormalizer, MacenkoNormalizer]
 PURE = np.array([[0.55, 0.72, 0.42], [0.12, 0.85, 0.51]])
@@ -392,3 +402,53 @@ def test_real_slides_come_nearer_to_each_other(real_data):
         was, now = (normalizer._unit_statistics(images, codes) for images in (as_images(few.X), moved))
         spread = [np.nanstd(found, axis=0)[-2:].sum() for found in (was, now)]
         assert spread[1] < 0.5 * spread[0]
+
+
+# --- what is left alone is counted -------------------------------------------------------------------------------
+
+LITTLE, FAR = "stain unchanged (too little tissue or one colour)", "stain unchanged (far from the reference)"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_patches_that_stay_as_they_are_are_counted_with_the_reason(kind, tissue):
+    normalizer = kind().fit(tissue)
+    assert not hasattr(normalizer, "unchanged_")
+    normalizer.transform(tissue)
+    assert normalizer.unchanged_ == {}
+    patches = [*tissue, odd_patches()["white"], odd_patches()["flat"]]
+    normalizer.transform(patches)
+    assert normalizer.unchanged_ == {LITTLE: 2}
+    images = normalized_images(patches, normalizer)
+    assert extract([LBPHistogram()], images).conversions == {LITTLE: 2}
+
+
+@pytest.mark.parametrize("unit", ["patch", "patient"])
+def test_the_stains_of_something_else_are_counted(unit, tissue):
+    owners = ["a"] * len(tissue)
+    normalizer = MacenkoNormalizer(unit).fit(tissue, groups=owners)
+    ink = np.array([[0.9, 0.1, 0.4], [0.1, 0.85, 0.5]])
+    inked = stained(3, stains=ink / np.linalg.norm(ink, axis=1, keepdims=True))[0]
+    moved = normalizer.transform([*tissue, *inked], groups=[*owners, *"bbb"])
+    np.testing.assert_array_equal(moved[-3:], inked)
+    assert normalizer.unchanged_ == {FAR: 3}
+
+
+def test_conversions_of_files_are_counted_beside_those_of_the_stain(tissue, tmp_path):
+    import cv2
+
+    cv2.imwrite(str(tmp_path / "a.png"), tissue[0][..., 0])
+    normalizer = ReinhardNormalizer().fit(tissue)
+    images = normalized_images([tmp_path / "a.png", tmp_path / "a.png"], normalizer)
+    assert dict(extract([LBPHistogram()], images).conversions)["gray"] == 2
+
+
+def test_a_pipeline_counts_the_patches_of_its_last_answer(tissue):
+    X = np.concatenate([tissue, shift_stains(tissue, (0.7, 1.3))])
+    pipeline = IDCPipeline("color", "logistic", normalizer="macenko").fit(X, [0] * len(tissue) + [1] * len(tissue))
+    pipeline.predict_proba([np.full((30, 30, 3), 255, dtype=np.uint8), tissue[0]])
+    assert pipeline.normalizer_.unchanged_ == {LITTLE: 1}
+    pipeline.predict(tissue)
+    assert pipeline.normalizer_.unchanged_ == {}
+    model = SavedModel(pipeline, {"class_names": ["a", "b"], "patch_size": [30, 30]})
+    white = np.full((60, 30, 3), 255, dtype=np.uint8)
+    assert dict(predict_images(model, [white, tissue[0], tissue[1]]).conversions)[LITTLE] == 2

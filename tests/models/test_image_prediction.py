@@ -2,6 +2,8 @@
 
 import csv
 import re
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -155,6 +157,18 @@ def test_nothing_readable_is_still_an_answer(model, night):
 def test_conversions_are_counted(model):
     gray = np.full((50, 50), 90, dtype=np.uint8)
     assert dict(predict_images(model, [gray, gray]).conversions) == {"gray": 2}
+    dark = np.full((50, 50, 3), 4000, dtype=np.uint16)
+    with pytest.warns(UserWarning, match="1 of 2 images: 16-bit pixels of at most 4,095"):
+        assert dict(predict_images(model, [gray, dark]).conversions) == {"gray": 1, "dark 16-bit": 1, "16-bit": 1}
+
+
+def test_an_image_that_is_too_large_does_not_end_a_prediction(model, cohort, tmp_path):
+    header = struct.pack(">4sIIBBBBB", b"IHDR", 100_000, 100_000, 8, 2, 0, 0, 0)
+    bomb = b"\x89PNG\r\n\x1a\n\0\0\0\r" + header + zlib.crc32(header).to_bytes(4, "big") + b"\0\0\0\0IEND\xaeB`\x82"
+    (tmp_path / "bomb.png").write_bytes(bomb)
+    found = predict_images(model, [cohort.X[0], tmp_path / "bomb.png"])
+    assert found.policies == ("as is", "unreadable")
+    assert "too large for one image: cut it into tiles" in found.unreadable[0][1]
 
 
 def test_a_normaliser_by_patient_sees_all_of_a_patient(cohort, monkeypatch):
