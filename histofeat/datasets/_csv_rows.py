@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from histofeat.exceptions import DatasetError, and_more, known_names
-from histofeat.images import open_regular
+from histofeat.images import read_regular
 from histofeat.model_selection import canonical_patient
 
 _SAVE = "Save it as CSV in UTF-8"
@@ -213,8 +213,7 @@ def table_text(file: Path, owner: str) -> tuple[str, tuple[str, ...]]:
         If it cannot be read, is empty, no text, or in an encoding that cannot be told.
     """
     try:
-        with io.FileIO(open_regular(file)) as opened:
-            content = opened.readall()
+        content = read_regular(file)
     except OSError as error:
         got = "a path that does not exist" if isinstance(error, FileNotFoundError) else str(error.strerror)
         raise DatasetError(f"{owner}: expected a CSV file, got {got}: {file}. Check the path.") from error

@@ -2,8 +2,8 @@ from ._headers import (
     IMAGE_SUFFIXES as IMAGE_SUFFIXES,
     MAX_PIXELS as MAX_PIXELS,
     image_size as image_size,
-    open_regular as open_regular,
     png_size as png_size,
+    read_regular as read_regular,
 )
 from ._macenko import (
     MAX_CONCENTRATION as MAX_CONCENTRATION,

@@ -47,34 +47,52 @@ class Unusable(ValueError):
 
 #: Without O_NONBLOCK, opening a named pipe waits for a writer, who may never come.
 _READ_ONLY = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_BINARY", "O_NONBLOCK", "O_NOCTTY"))
-_SPECIAL = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
-_SPECIAL |= dict.fromkeys((stat.S_IFCHR, stat.S_IFBLK), "a device")
+_SPECIAL = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe"}
 
 
 class SpecialFileError(OSError):
     """A path leads to a folder, a named pipe, a socket or a device; ``strerror`` says to which."""
 
 
-def open_regular(path: str | os.PathLike[str]) -> int:
-    """Open a regular file for reading, without waiting: a file descriptor, which the caller closes.
+def open_regular(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Open a regular file for reading, without waiting: a file descriptor, which the caller closes, and the size.
 
     Raises
     ------
     OSError
         If it cannot be opened; a `SpecialFileError` if it is no regular file.
     """
-    mode = os.stat(path).st_mode  # noqa: PTH116 - before opening, which some devices take for a command
-    if not stat.S_ISREG(mode):
-        raise SpecialFileError(errno.EINVAL, _SPECIAL.get(stat.S_IFMT(mode), "no regular file"))
-    return os.open(path, _READ_ONLY)
+    try:
+        handle = os.open(path, _READ_ONLY)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise SpecialFileError(errno.EINVAL, "a socket") from error
+        raise
+    found = os.fstat(handle)
+    if stat.S_ISREG(found.st_mode):
+        return handle, found.st_size
+    os.close(handle)
+    raise SpecialFileError(errno.EINVAL, _SPECIAL.get(stat.S_IFMT(found.st_mode), "a device"))
+
+
+def read_regular(path: str | os.PathLike[str]) -> bytes:
+    """Read a whole file; the errors are those of `open_regular`."""
+    handle, size = open_regular(path)
+    try:
+        # Without a buffer and a file object: half the time, on files of a few kilobytes.
+        content = os.read(handle, size + 1)
+        if len(content) == size:
+            return content
+        with io.FileIO(handle, closefd=False) as file:  # a read may give less, and a file may grow
+            return content + file.readall()
+    finally:
+        os.close(handle)
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
     """Read a whole image file; a `PatchError` names what cannot be read."""
     try:
-        # Unbuffered and without pathlib: half the time, on files of a few kilobytes.
-        with io.FileIO(open_regular(path)) as file:
-            return file.readall()
+        return read_regular(path)
     except FileNotFoundError as error:
         got = "a link to nothing" if os.path.islink(path) else "no such file"  # noqa: PTH114
         raise PatchError(f"{path}: expected an image file, found {got}. Check the path.") from error
@@ -242,7 +260,7 @@ def png_size(path: str, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int] | st
 
 def _size(path: str, signatures: tuple[bytes, ...], max_pixels: int) -> tuple[int, int] | str:
     try:
-        handle = open_regular(path)
+        handle, _ = open_regular(path)
         try:
             start = os.read(handle, _AT_ONCE)
             if not start:
