@@ -1,11 +1,10 @@
 """Train a model that can be saved: make a pipeline by name, estimate its scores, fit it on all data."""
 
 import math
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from sklearn.base import clone
 from histofeat.datasets import PatchDataset, patch_size_of
 from histofeat.evaluation._evaluation import evaluate
 from histofeat.exceptions import check_name, known_names
-from histofeat.features import Runtime, leave_out_unreadable
+from histofeat.features import Runtime, leave_out_unreadable, scratch_store
 from histofeat.model_selection import PatientKFold
 from histofeat.models import HEADS, IDCPipeline, SavedModel
 
@@ -147,8 +146,7 @@ def train_model(
     4
     """
     dataset, _, runtime = leave_out_unreadable(dataset, None, runtime)
-    with tempfile.TemporaryDirectory() as scratch:
-        kept = None if pipeline.takes_pixels else runtime.store or Path(scratch) / "features.sqlite"
+    with nullcontext() if pipeline.takes_pixels else scratch_store(runtime.store) as kept:
         estimate = None
         if folds is not None:
             settings = {"n_resamples": n_resamples, "random_state": random_state}

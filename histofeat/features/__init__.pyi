@@ -19,10 +19,9 @@ from ._extraction import (
     passes_over_images as passes_over_images,
 )
 from ._families import FAMILIES as FAMILIES, FamilyRecord as FamilyRecord, make_family as make_family
-from ._feature_store import FeatureStore as FeatureStore
+from ._feature_store import FeatureStore as FeatureStore, scratch_store as scratch_store
 from ._fuzzy_color import FuzzyColorHistogram as FuzzyColorHistogram
-from ._glcm import GLCM as GLCM
-from ._haralick import STATISTICS as STATISTICS, HaralickTexture as HaralickTexture
+from ._haralick import GLCM as GLCM, STATISTICS as STATISTICS, HaralickTexture as HaralickTexture
 from ._image_fingerprint import (
     HASH_BITS as HASH_BITS,
     Fingerprints as Fingerprints,

@@ -41,7 +41,7 @@ FAMILIES: Mapping[str, FamilyRecord] = MappingProxyType(
         "fuzzy_color": FamilyRecord("fuzzy_color", "FuzzyColorHistogram", "fuzzy histogram of 64 colours", 64),
         "joint_color": FamilyRecord("color", "JointColorHistogram", "joint histogram of red, green and blue", 512),
         "gray": FamilyRecord("color", "GrayHistogram", "histogram of grey levels", 256),
-        "glcm": FamilyRecord("glcm", "GLCM", "scikit-image's ten co-occurrence properties", 120),
+        "glcm": FamilyRecord("haralick", "GLCM", "scikit-image's ten co-occurrence properties", 120),
         "clbp": FamilyRecord("completed_lbp", "CompletedLBP", "completed local binary patterns at three radii", 162),
         "lpq": FamilyRecord("phase_quantization", "LocalPhaseQuantization", "local phase codes, robust to blur", 256),
         "cnn": FamilyRecord("embedding", "CNNEmbedding", "embedding of a pretrained network", 1280),

@@ -2,17 +2,19 @@
 
 import functools
 import os
+import re
 import sqlite3
+import tempfile
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
 
 from histofeat.features import _store_session
-from histofeat.features._store_session import IMAGE_BITS, Session, check_not_inherited, in_words, sealed
+from histofeat.features._store_session import IMAGE_BITS, Session, check_not_inherited, hash_of, in_words, sealed
 
 #: Written into the header of the file, so that no other program's database is mistaken for a store.
 _APPLICATION = int.from_bytes(b"hfst")
@@ -31,6 +33,15 @@ CREATE TABLE IF NOT EXISTS images (id INTEGER PRIMARY KEY, hash BLOB NOT NULL UN
 CREATE TABLE IF NOT EXISTS features (id INTEGER PRIMARY KEY, row BLOB NOT NULL);
 PRAGMA application_id = {_APPLICATION};
 PRAGMA user_version = {_LAYOUT};
+"""
+
+
+# Once a family was known by its module and class, and the modules have moved since.
+_OLD_NAME = re.compile(r'"extractor": "histofeat\.[^"]*"')
+_RENAME_ALL = """
+UPDATE OR IGNORE extractors
+SET fingerprint = hash_of(renamed(family, description)), description = renamed(family, description)
+WHERE description LIKE '%"extractor": "histofeat.%'
 """
 
 
@@ -244,6 +255,28 @@ def session_of_a_run(store: "FeatureStore | None") -> Iterator[Session | None]:
         yield session
 
 
+@contextmanager
+def scratch_store(store: "StoreLike | None" = None) -> Iterator["StoreLike | None"]:
+    """Give a store for one computation.
+
+    Parameters
+    ----------
+    store : path or FeatureStore, optional
+        The one to use, if there is one.
+
+    Yields
+    ------
+    store : path, FeatureStore or None
+        That one; or one that is removed with the block; None where no folder for temporary files can be written.
+    """
+    with ExitStack() as stack:
+        if store is None:
+            with suppress(OSError):
+                made = tempfile.TemporaryDirectory(prefix="histofeat-", ignore_cleanup_errors=True)
+                store = Path(stack.enter_context(made)) / "features.sqlite"
+        yield store
+
+
 def _connect(real_path: str) -> sqlite3.Connection:
     # Transactions are begun by hand, and threads take turns.
     options = {"timeout": _store_session.BUSY_TIMEOUT_S, "isolation_level": None, "check_same_thread": False}
@@ -257,32 +290,31 @@ def _connect(real_path: str) -> sqlite3.Connection:
 
 def _prepare(connection: sqlite3.Connection, path: str) -> None:
     # In this order, what another process makes in between cannot look like a foreign database.
-    (n_tables,) = connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
+    schema = _schema(connection)
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (layout,) = connection.execute("PRAGMA user_version").fetchone()
-    if n_tables and application != _APPLICATION:
+    if schema and application != _APPLICATION:
         raise ValueError(
             f"FeatureStore({path!r}): expected a feature store or no file, got another program's SQLite database of "
-            f"{n_tables} tables and indices. Give another path."
+            f"{len(schema)} tables and indices. Give another path."
         )
-    if n_tables and layout not in (1, _LAYOUT):
+    if schema and layout not in (1, _LAYOUT):
         raise ValueError(
             f"FeatureStore({path!r}): expected layout {_LAYOUT}, got {layout}, of another version of histofeat. "
             "Give another path, or remove the file: that only costs time."
         )
-    if not n_tables:
+    if not schema:
         _create(connection)
-    elif odd := _schema(connection) ^ _own_schema():
-        kind, name = sorted((kind, name) for kind, name, *_ in odd)[0]
+    elif odd := sorted(schema ^ _own_schema()):
         raise ValueError(
-            f"FeatureStore({path!r}): expected the tables of a feature store and nothing else, got a {kind} "
-            f"{name!r:.80} that is missing, foreign or of another form. Give another path, or remove the file: that "
-            "only costs time."
+            f"FeatureStore({path!r}): expected the tables of a feature store and nothing else, got a {odd[0][0]} "
+            f"{odd[0][1]!r:.80} that is missing, foreign or of another form. Give another path, or remove the file: "
+            "that only costs time."
         )
     # In WAL mode this is safe against a killed process; a power cut may lose the last batches, never more.
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_BYTES // _PAGE_BYTES}")
-    if n_tables and layout == 1:
+    if schema and layout == 1:
         _raise_layout(connection, path)
 
 
@@ -310,11 +342,17 @@ def _raise_layout(connection: sqlite3.Connection, path: str) -> None:
         # A row of no image stays as it is.
         return sealed(known_by, image, row) if isinstance(known_by, str) and isinstance(image, bytes) else row
 
+    def renamed(family, description):
+        return _OLD_NAME.sub(lambda _: f'"extractor": "{family}"', description)
+
     connection.create_function("sealed", 3, seal)
+    connection.create_function("renamed", 2, renamed)
+    connection.create_function("hash_of", 1, hash_of)
     with connection:
         connection.execute("BEGIN IMMEDIATE")
         if connection.execute("PRAGMA user_version").fetchone() == (_LAYOUT,):
             return  # another process was first
+        connection.execute(_RENAME_ALL)
         n_rows = connection.execute(_SEAL_ALL).rowcount
         connection.execute(f"PRAGMA user_version = {_LAYOUT}")
     warnings.warn(

@@ -1,10 +1,12 @@
-"""Haralick texture: thirteen statistics of co-occurrence matrices of grey levels."""
+"""Textures of grey-level co-occurrence: Haralick's thirteen statistics, and the ten properties of scikit-image."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from histofeat.features._cooccurrence import CooccurrenceFeatures, haralick, measure_matrices
+from histofeat.features._cooccurrence import CooccurrenceFeatures, haralick, measure_matrices, properties
 
 #: Names of the statistics, in the order of mahotas.
 STATISTICS = (
@@ -100,3 +102,97 @@ class HaralickTexture(CooccurrenceFeatures):
     _statistics: ClassVar[tuple[str, ...]] = STATISTICS
     #: Channels that are abbreviated in column names.
     _short: ClassVar[dict[str, str]] = {"hematoxylin": "h", "eosin": "e"}
+
+
+#: Names of the properties, those of scikit-image in small letters.
+PROPERTIES = (
+    *("contrast", "dissimilarity", "homogeneity", "asm", "energy", "correlation"),
+    *("mean", "variance", "std", "entropy"),
+)
+
+
+def glcm_properties(counts: np.ndarray) -> np.ndarray:
+    """Ten properties of symmetric co-occurrence matrices.
+
+    Parameters
+    ----------
+    counts : ndarray of shape (..., L, L), int
+        Symmetric counts of pairs, such as `histofeat.features._cooccurrence.cooccurrence` gives.
+
+    Returns
+    -------
+    properties : ndarray of shape (..., 10), float64
+        In the order of `PROPERTIES`; NaN for a matrix without any pair.
+
+    Raises
+    ------
+    ValueError
+        If the matrices are not square, not symmetric, or hold negative counts.
+
+    Notes
+    -----
+    With p the matrix divided by its sum, i and j its rows and columns, these are the definitions of
+    `skimage.feature.graycoprops`, after [1]_ and [2]_:
+
+    - ``contrast = sum (i - j)^2 p``, ``dissimilarity = sum |i - j| p``, ``homogeneity = sum p / (1 + (i - j)^2)``;
+    - ``asm = sum p^2``, ``energy = sqrt(asm)``, ``entropy = -sum p ln p``, in nats, with ``0 ln 0 = 0``;
+    - ``mean = sum i p``, ``variance = sum (i - mean)^2 p``, ``std = sqrt(variance)``;
+    - ``correlation = sum (i - mean) (j - mean) p / variance``, and 1 where the variance is 0.
+
+    A matrix with all pairs in one cell (k, k), that of a flat patch, has homogeneity, asm, energy and correlation 1,
+    mean k, and 0 otherwise.
+
+    References
+    ----------
+    .. [1] R. M. Haralick, K. Shanmugam, I. Dinstein, IEEE Transactions on Systems, Man, and Cybernetics SMC-3(6),
+       1973, 610-621. :doi:`10.1109/TSMC.1973.4309314`
+    .. [2] M. Hall-Beyer, GLCM Texture: A Tutorial v. 3.0, University of Calgary, 2017. :doi:`10.11575/PRISM/33280`
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> glcm_properties(np.array([[2, 1], [1, 0]]))[:4].tolist()
+    [0.5, 0.5, 0.75, 0.375]
+    """
+    return measure_matrices("glcm_properties", counts, properties, len(PROPERTIES))
+
+
+@dataclass(eq=False, repr=False)
+class GLCM(CooccurrenceFeatures):
+    """Ten properties of grey-level co-occurrence: mean and range over four directions.
+
+    Parameters
+    ----------
+    levels : int, default 32
+        Grey levels, 2 to 256. They are fixed, ``v * levels // 256``, so that patches can be compared.
+    distances : sequence of int, default (1, 3)
+        Steps between the pixels of a pair, each at least 1. A diagonal step is one row and one column; scikit-image
+        rounds the end of a diagonal of the given length instead, which is the same for a distance of 1.
+    channels : sequence of str, default ("gray", "hematoxylin", "eosin")
+        Channels of `PatchBatch` to measure.
+
+    See Also
+    --------
+    glcm_properties : the definitions, and the values of a flat patch.
+    histofeat.features.HaralickTexture : thirteen statistics of the same matrices, after mahotas.
+
+    Notes
+    -----
+    Columns are ``glcm_<channel>_<property>_d<distance>_<mean or range>``. A distance beyond the longer side of a patch
+    is reduced to that side minus one. Mean and range skip a direction in which the patch has no pair. A patch of a
+    single level, or of a single pixel, counts as flat. Mean and range do not change under flips and quarter turns,
+    which only swap the directions.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> family = GLCM(distances=(1,), channels=("gray",))
+    >>> values = family.transform(np.zeros((1, 50, 50, 3), dtype=np.uint8))
+    >>> {name: float(v) for name, v in zip(family.get_feature_names_out()[1:3], values[0, 1:3], strict=True)}
+    {'glcm_gray_dissimilarity_d1_mean': 0.0, 'glcm_gray_homogeneity_d1_mean': 1.0}
+    """
+
+    family: ClassVar[str] = "glcm"
+    _statistics: ClassVar[tuple[str, ...]] = PROPERTIES
+
+    distances: Sequence[int] = (1, 3)

@@ -56,27 +56,6 @@ _QUERY_SIZE = 500
 _open: set[Session] = set()
 
 
-#: Keys of histofeat's families before they were keyed by family name: module and class at that time.
-_OLD_NAMES = {
-    "color": "histofeat.features._color.ColorHistogram",
-    "lbp": "histofeat.features._lbp.LBPHistogram",
-    "haralick": "histofeat.features._haralick.HaralickTexture",
-    "pftas": "histofeat.features._pftas.PFTAS",
-    "fuzzy_color": "histofeat.features._fuzzy_color.FuzzyColorHistogram",
-    "joint_color": "histofeat.features.joint_color.JointColorHistogram",
-    "gray": "histofeat.features.gray.GrayHistogram",
-    "glcm": "histofeat.features._glcm.GLCM",
-    "clbp": "histofeat.features._completed_lbp.CompletedLBP",
-    "lpq": "histofeat.features._phase_quantization.LocalPhaseQuantization",
-    "cnn": "histofeat.features._embedding.CNNEmbedding",
-    "histo": "histofeat.features.histo.HistoEmbedding",
-    "fingerprint": "histofeat.split_audit.fingerprint.ImageFingerprint",
-    "mean_color": "histofeat.shortcuts.families.MeanColor",
-    "background": "histofeat.shortcuts.families.BackgroundFraction",
-    "compression_and_blur": "histofeat.shortcuts.families.CompressionAndBlur",
-}
-
-
 def check_not_inherited(real_path: str) -> None:
     """Refuse a file that was open when this process was forked: SQLite believes that it holds its parent's locks."""
     for session in tuple(_open):
@@ -126,11 +105,9 @@ class _Extractor:
     """An extractor as the store knows it."""
 
     fingerprint: str
-    family: str
     description: str
+    family: str
     n_features: int
-    #: Of the same extractor under an old name; empty where this file has no such rows.
-    old_fingerprint: str = ""
 
 
 class Session:
@@ -155,7 +132,7 @@ class Session:
 
     def begin(self) -> None:
         """Read what has to be sound before the first image."""
-        self._stored = {known_by for (known_by,) in self._connection.execute("SELECT fingerprint FROM extractors")}
+        self._connection.execute("SELECT * FROM extractors").fetchall()
         self._file = Path(self.real_path).stat()
 
     def close(self) -> None:
@@ -175,19 +152,11 @@ class Session:
 
     def register(self, family: str, n_features: int, params: Mapping, name: str) -> _Extractor:
         """Return the record that identifies an extractor for `read` and `write`; `write` adds it to the file."""
-        fingerprint, description = extractor_fingerprint(name, params)
-        old = extractor_fingerprint(_OLD_NAMES[name], params)[0] if name in _OLD_NAMES else ""
-        return _Extractor(fingerprint, family, description, n_features, old if old in self._stored else "")
+        return _Extractor(*extractor_fingerprint(name, params), family, n_features)
 
     def read(self, extractor: _Extractor, images: Sequence[bytes], n_features: int) -> dict[bytes, np.ndarray]:
-        """Stored rows of some images, by key, also those under an old name; only rows that match their checksum."""
-        rows = self._rows(extractor.fingerprint, images, n_features)
-        if extractor.old_fingerprint:
-            missing = [image for image in images if image not in rows]
-            rows |= self._rows(extractor.old_fingerprint, missing, n_features)
-        return rows
-
-    def _rows(self, fingerprint: str, images: Sequence[bytes], n_features: int) -> dict[bytes, np.ndarray]:
+        """Stored rows of some images, by key; only those that match their checksum."""
+        fingerprint = extractor.fingerprint
         found: list[tuple[bytes, bytes]] = []
         for start in range(0, len(images), _QUERY_SIZE):
             part = images[start : start + _QUERY_SIZE]
@@ -394,4 +363,9 @@ def extractor_fingerprint(name: str, params: Mapping) -> tuple[str, str]:
 
     known_by = {"extractor": name, "version": FEATURES_VERSION, **params}
     description = json.dumps(known_by, sort_keys=True, default=plain)
-    return hashlib.blake2b(description.encode(), digest_size=16).hexdigest(), description
+    return hash_of(description), description
+
+
+def hash_of(description: str) -> str:
+    """Return the fingerprint of an extractor that is described as JSON."""
+    return hashlib.blake2b(description.encode(), digest_size=16).hexdigest()

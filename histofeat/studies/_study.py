@@ -1,7 +1,6 @@
 """A study: its options, the function that runs it, and what it found; the register of all studies by name."""
 
 import importlib
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -13,6 +12,7 @@ import pandas as pd
 
 from histofeat.datasets import PatchDataset, load_idc
 from histofeat.exceptions import check_name
+from histofeat.features import scratch_store
 from histofeat.model_selection import PatientKFold
 from histofeat.models import HEADS, IDCPipeline
 
@@ -209,8 +209,8 @@ def begin(options):
 @contextmanager
 def with_store(runtime):
     """Give a runtime that has a feature store: its own, or one that is gone after the block."""
-    with tempfile.TemporaryDirectory(prefix="histofeat-", ignore_cleanup_errors=True) as scratch:
-        yield replace(runtime, store=runtime.store or Path(scratch) / "features.sqlite")
+    with scratch_store(runtime.store) as store:
+        yield replace(runtime, store=store)
 
 
 def check_names(where: str, names: Iterable[str], known: Iterable[str]) -> None:

@@ -11,7 +11,7 @@ from skimage.feature import graycomatrix, graycoprops
 
 from histofeat.features import GLCM, PatchBatch
 from histofeat.features._cooccurrence import C_LOG_C, cooccurrence, properties, textures
-from histofeat.features._glcm import PROPERTIES, glcm_properties
+from histofeat.features._haralick import PROPERTIES, glcm_properties
 
 THEIRS = ["ASM" if name == "asm" else name for name in PROPERTIES]
 ANGLES = [0, np.pi / 4, np.pi / 2, 3 * np.pi / 4]

@@ -31,6 +31,7 @@ from histofeat.features import (
     content_key,
     extract,
     extractor_name,
+    scratch_store,
 )
 from histofeat.features._feature_store import as_store
 from histofeat.features._store_session import extractor_fingerprint
@@ -214,18 +215,32 @@ def test_another_version_has_rows_of_its_own(store, images, monkeypatch):
     assert {json.loads(entry.description)["version"] for entry in store.entries()} == {1, 2}
 
 
-def test_rows_under_an_old_name_are_read_without_measuring_again(store, images, monkeypatch):
-    """Stores of before keyed families by module and class; the modules have moved since."""
-    old = {"color": "histofeat.features._color.ColorHistogram", "lbp": "histofeat.features._lbp.LBPHistogram"}
+def test_rows_under_an_old_name_are_known_by_the_new_one(store, images, monkeypatch):
+    """Once families were known by module and class; the modules have moved since."""
+    old = {"color": "histofeat.features._color.ColorHistogram", "lbp": "histofeat.split_audit.lbp.LBPHistogram"}
     with monkeypatch.context() as before:
         before.setattr("histofeat.features._extraction.extractor_name", lambda family: old[family.family])
         extract(FAMILIES, images[:100], store=store)
     assert {json.loads(entry.description)["extractor"] for entry in store.entries()} == set(old.values())
-    again = extract(FAMILIES, images[:120], store=store)
+    as_layout_1(store.path)
+    with pytest.warns(RuntimeWarning, match="200 rows have a checksum"):
+        again = extract(FAMILIES, images[:120], store=store)
     assert dict(again.computed) == {"color": 20, "lbp": 20}
     assert_same(again, FAMILIES, images[:120])
-    assert dict(extract(FAMILIES, images[:120], store=store).computed) == {"color": 0, "lbp": 0}
-    assert sorted(entry.n_images for entry in store.entries()) == [20, 20, 100, 100]
+    assert {json.loads(entry.description)["extractor"] for entry in store.entries()} == {"color", "lbp"}
+    assert sorted(entry.n_images for entry in store.entries()) == [120, 120]
+
+
+def test_rows_under_an_old_name_stay_where_there_are_rows_under_the_new_one(store, images, monkeypatch):
+    extract(FAMILIES[:1], images[:10], store=store)
+    with monkeypatch.context() as before:
+        before.setattr("histofeat.features._extraction.extractor_name", lambda family: "histofeat.color.Old")
+        extract(FAMILIES[:1], images[:20], store=store)
+    as_layout_1(store.path)
+    with pytest.warns(RuntimeWarning, match="30 rows have a checksum"):
+        again = extract(FAMILIES[:1], images[:20], store=store)
+    assert dict(again.computed) == {"color": 10}
+    assert_same(again, FAMILIES[:1], images[:20])
 
 
 def test_families_are_keyed_by_name_and_classes_of_users_by_module_too():
@@ -786,6 +801,25 @@ def test_a_store_that_cannot_be_written_is_read(store, images, monkeypatch):
         assert [file.name for file in folder.iterdir()] == ["features.sqlite"]
     finally:
         folder.chmod(0o700)
+
+
+def test_a_scratch_store_goes_with_the_block_and_can_be_missing(path, monkeypatch):
+    with scratch_store(path) as given:
+        assert given == path
+    with scratch_store() as made:
+        assert dict(extract(FAMILIES, np.zeros((1, 5, 5, 3), dtype=np.uint8), store=made).computed) == {
+            "color": 1,
+            "lbp": 1,
+        }
+        assert Path(made).is_file()
+    assert not Path(made).parent.exists()
+
+    def refuse(**_):
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr("tempfile.TemporaryDirectory", refuse)
+    with scratch_store() as missing:
+        assert missing is None
 
 
 # --- damage ----------------------------------------------------------------------------------------------------------
