@@ -203,7 +203,7 @@ def make_pipelines(options):
 
 def open_store(options):
     """Return the feature store, proven to open; None without one, or where the usual place cannot hold it."""
-    from histofeat.networks import user_cache
+    from histofeat.images import user_cache
 
     if options.no_store:
         return None

@@ -6,12 +6,12 @@ from itertools import product
 from typing import ClassVar
 
 import numpy as np
-from numba import njit
 
 from histofeat.exceptions import check_whole
 from histofeat.features._base import PatchFeatures
 from histofeat.features._batch import CHANNELS, PatchBatch, as_stack, check_channels, read_only
 from histofeat.features._neighbourhoods import count_cells, count_values
+from histofeat.images import compiled
 
 #: Moments of a channel, in the order of the columns.
 MOMENTS = ("mean", "std", "skewness", "kurtosis")
@@ -283,7 +283,7 @@ class GrayHistogram(PatchFeatures):
         return gray_histogram(batch.gray, self.bins).astype(np.float32)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _count_channels(images, shares, moments):
     """Fill `shares` (n, 3, bins) and `moments` (n, 3, 4) from `images` (n, H * W * 3) uint8."""
     tables = np.empty((6, 256), np.int64)
@@ -300,7 +300,7 @@ def _count_channels(images, shares, moments):
             _moments(table, n, moments[image, channel])
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _fill_bins(table, counts):
     """Fill `counts` (bins) from the counts of 256 values."""
     counts[:] = 0
@@ -308,7 +308,7 @@ def _fill_bins(table, counts):
         counts[value * len(counts) // 256] += table[value]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _count_pixels(values, tables):
     """Count interleaved channels, two pixels in turn, so that increments of one table need not wait for each other."""
     whole = len(values) // 6 * 6
@@ -319,7 +319,7 @@ def _count_pixels(values, tables):
         tables[i - whole, values[i]] += 1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _moments(table, n, out):
     """Mean, standard deviation, skewness and excess kurtosis of a histogram of 256 values.
 
@@ -347,7 +347,7 @@ def _moments(table, n, out):
         out[3] = (fourth / n - 4 * shift * (third / n) + 6 * shift**2 * (second / n) - 3 * shift**4) / variance**2 - 3
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _share_cells(images, bins, shares):
     """Fill `shares` (n, bins^3) from `images` (n, H * W, 3) uint8."""
     for image in range(len(images)):
@@ -356,7 +356,7 @@ def _share_cells(images, bins, shares):
         share /= len(images[image])
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _count_levels(images, shares):
     """Fill `shares` (n, bins) from `images` (n, H * W) uint8."""
     tables = np.empty((4, 256), np.int64)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from numba import njit
 
 from histofeat.exceptions import check_name
 from histofeat.features._batch import as_stack, read_only
@@ -20,6 +19,7 @@ from histofeat.features._neighbourhoods import (
     extended,
     tally,
 )
+from histofeat.images import compiled
 
 #: How the three components are combined, in the notation of the paper.
 _FORMS = {"joint": "S/M/C", "hybrid": "S_M/C", "separate": "S_M_C"}
@@ -156,7 +156,7 @@ class CompletedLBP(RingFeatures):
         return [joint.sum(axis=axes).reshape(len(joint), -1) for axes in kept]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _histograms(images, radius, corners, weights, bright, shares):
     """Fill `shares` (n, 2 (P + 2)^2) from `images` (n, H, W) uint8, H and W at least 2 radius + 1.
 
@@ -186,7 +186,7 @@ def _histograms(images, radius, corners, weights, bright, shares):
         shares[image] = counts.sum(axis=0) / total
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _mean_magnitude(levels, height, width, radius, corners, weights):
     """Mean size of the differences over points and pixels, rounded up, in the unit of `SCALE`.
 
@@ -217,7 +217,7 @@ def _mean_magnitude(levels, height, width, radius, corners, weights):
     return float((whole << 24) + (rest + n - 1) // n)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _subtract(levels, first, width, corners, weights, point, differences):
     """Neighbour minus pixel, in the unit of `SCALE`; every operation is exact in float64."""
     a, b, c, d = weights[point, 0], weights[point, 1], weights[point, 2], weights[point, 3]
@@ -234,7 +234,7 @@ def _subtract(levels, first, width, corners, weights, point, differences):
             differences[i] = above + below - levels[centre + i] * SCALE
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _encode(levels, first, width, corners, weights, threshold, bright, differences, cells):
     """Position of each pixel in the joint histogram: sign pattern, magnitude pattern, centre."""
     size, points = len(cells), len(weights)
@@ -257,7 +257,7 @@ def _encode(levels, first, width, corners, weights, threshold, bright, differenc
         cells[i] = np.uint16(2) * (wide * sign + magnitude) + centre
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _compare(differences, threshold, signs, magnitudes):
     """1 where a difference is not negative, and where its size is not below the threshold, else 0."""
     for i in range(len(differences)):

@@ -6,11 +6,11 @@ from math import exp, log, log2, sqrt
 from typing import ClassVar
 
 import numpy as np
-from numba import njit
 
 from histofeat.exceptions import check_whole
 from histofeat.features._base import PatchFeatures
 from histofeat.features._batch import PatchBatch, check_channels, check_different, read_only
+from histofeat.images import compiled
 
 #: ``c * log2(c)`` is summed in integers, multiples of 2**-28: fast, and exact in any order.
 FIXED = 2.0**28
@@ -141,7 +141,7 @@ def measure_matrices(owner: str, counts, measure: Callable, n_columns: int) -> n
     return out.reshape(*counts.shape[:-2], n_columns)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def textures(images, levels, distances, c_log_c, out):
     """Fill `out` (n, distances * 2 * k): per distance k means over directions, then k ranges.
 
@@ -174,7 +174,7 @@ def textures(images, levels, distances, c_log_c, out):
             summarise(values[:used], out[image, size * k : size * (k + 1)])
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def properties(symmetric, low, high, c_log_c, work, out):
     """Fill `out` (10) from a symmetric matrix that is zero outside the levels low to high and not all zero."""
     squares, in_logs = tally_pairs(symmetric, low, high, c_log_c, work)
@@ -194,7 +194,7 @@ def properties(symmetric, low, high, c_log_c, work, out):
     out[9] = max(0.0, log2(n) - in_logs / (n * FIXED)) * _NAT
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def haralick(symmetric, low, high, c_log_c, work, out):
     """Fill `out` (13) from a symmetric matrix that is zero outside the levels low to high and not all zero."""
     levels = len(symmetric)
@@ -221,7 +221,7 @@ def haralick(symmetric, low, high, c_log_c, work, out):
     out[12] = sqrt(max(0.0, 1 - exp(-2 * (2 * own - entropy))))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _moments(work, low, high):
     """Number of pairs, mean and variance of a level, and sums of squared and of inverse gaps, from `tally_pairs`."""
     marginal, gaps = work[0], work[2]
@@ -239,7 +239,7 @@ def _moments(work, low, high):
     return n, mean, variance, contrast, homogeneity
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def quantise(gray, levels, quantised):
     """Level ``v * levels // 256`` of each pixel; returns the lowest and the highest."""
     low, high = np.uint8(255), np.uint8(0)
@@ -250,7 +250,7 @@ def quantise(gray, levels, quantised):
     return np.int64(low) * levels // 256, np.int64(high) * levels // 256
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def count_pairs(quantised, levels, distance, counts):
     """Add the pairs of each direction, in one order, to `counts` (4, levels * levels)."""
     height, width = quantised.shape
@@ -274,7 +274,7 @@ def count_pairs(quantised, levels, distance, counts):
             across[row[x] * scale + row[x + step]] += 1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def symmetrise(counts, low, high, symmetric):
     """Fill levels low to high of `symmetric` with the pairs in both orders; return False if there are none."""
     levels = len(symmetric)
@@ -288,7 +288,7 @@ def symmetrise(counts, low, high, symmetric):
     return total > 0
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def tally_pairs(symmetric, low, high, c_log_c, work):
     """Fill `work` with the marginal and the counts of sums and gaps; returns the sums of c^2 and of c log c."""
     levels = len(symmetric)
@@ -315,7 +315,7 @@ def tally_pairs(symmetric, low, high, c_log_c, work):
     return squares, diagonal + 2 * above
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def sum_c_log_c(counts, low, high, c_log_c):
     """Sum of c log2(c), as a multiple of 2**-28, over the counts from index low to high."""
     total = 0
@@ -326,7 +326,7 @@ def sum_c_log_c(counts, low, high, c_log_c):
     return total
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def summarise(values, out):
     """Fill `out` (2 k) with the means of k columns, then with their ranges."""
     columns = values.shape[1]

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-from numba import njit
 
 from histofeat.exceptions import check_real
 from histofeat.features._base import PatchFeatures
 from histofeat.features._batch import PatchBatch, as_stack, read_only
 from histofeat.features._neighbourhoods import count_cells
+from histofeat.images import compiled
 
 #: Levels of each channel of the fine colours, as in Han and Ma (16 ** 3 = 4096 colours).
 _LEVELS = 16
@@ -244,7 +244,7 @@ class FuzzyColorHistogram(PatchFeatures):
         return fuzzy_histogram(batch.rgb, coarse_colors(self.fuzziness)[1]).astype(np.float32)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _step(points, centers, fuzziness, membership):
     """Fill `membership` (n, c) for `centers` (c, d), and give the centres that follow from it."""
     n_centers, n_dimensions = centers.shape
@@ -275,7 +275,7 @@ def _step(points, centers, fuzziness, membership):
     return moved
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _mix(images, membership, shares):
     """Fill `shares` (n, c) from `images` (n, H * W, 3) uint8: the mean row of `membership` over the pixels."""
     counts = np.empty(len(membership), np.int64)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from numba import njit
 
 from histofeat.features._batch import as_stack, read_only
 from histofeat.features._neighbourhoods import (
@@ -19,6 +18,7 @@ from histofeat.features._neighbourhoods import (
     extended,
     tally,
 )
+from histofeat.images import compiled
 
 
 def lbp_histogram(gray: np.ndarray, radius_px: int, points: int | None = None) -> np.ndarray:
@@ -127,7 +127,7 @@ class LBPHistogram(RingFeatures):
         return [lbp_histogram(gray, radius, points)]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _histograms(images, radius, corners, weights, shares):
     """Fill `shares` (n, P + 2) from `images` (n, H, W) uint8, H and W at least 2 radius + 1.
 
@@ -155,7 +155,7 @@ def _histograms(images, radius, corners, weights, shares):
         shares[image] = counts.sum(axis=0)[: points + 2] / total
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _encode(flat, levels, first, width, corners, weights, patterns):
     """Number of neighbours that are not darker, or P + 1 where the pattern changes more than twice.
 
@@ -180,7 +180,7 @@ def _encode(flat, levels, first, width, corners, weights, patterns):
         patterns[i] = ones[i] if changes[i] <= 2 else points + 1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _compare(flat, start, first, bits, row):
     """1 where a neighbour on the grid is not darker than the pixel, else 0."""
     start, first, row = np.uint64(start), np.uint64(first), np.uint64(row)
@@ -188,7 +188,7 @@ def _compare(flat, start, first, bits, row):
         bits[row, i] = flat[start + i] >= flat[first + i]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _compare_between(levels, start, width, weights, point, centres, bits, row):
     """1 where a neighbour between four pixels is not darker, else 0; every operation is exact in float64.
 

@@ -5,11 +5,11 @@ from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
-from numba import njit
 
 from histofeat.exceptions import check_whole
 from histofeat.features._base import PatchFeatures
 from histofeat.features._batch import PatchBatch, check_channels, check_different
+from histofeat.images import compiled
 
 #: Offsets of neighbours are multiples of 1e-5 pixels, as in scikit-image.
 _UNIT = 100_000
@@ -120,7 +120,7 @@ def extended(images: np.ndarray, radius: int) -> np.ndarray:
     return np.pad(images, [(0, 0), *((m, m) for m in margins)], mode="edge")
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def tally(bits, row, before, ones, changes):
     """Add a row of bits to the ones, and whether each differs from the bit of row `before` to the changes."""
     row, before = np.uint64(row), np.uint64(before)
@@ -129,14 +129,14 @@ def tally(bits, row, before, ones, changes):
         changes[i] += bits[row, i] ^ bits[before, i]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def close(bits, last, changes):
     """Add whether the bits of the first point, which are in row 2, differ from those of the last."""
     for i in range(bits.shape[1]):
         changes[i] += bits[2, i] ^ bits[last, i]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def count_values(values, tables):
     """Add values to four tables in turn: increments of one table wait for each other, those of four tables do not."""
     whole = len(values) // 4 * 4
@@ -149,7 +149,7 @@ def count_values(values, tables):
         tables[0, values[i]] += 1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def count_cells(pixels, bins, counts):
     """Fill `counts` (bins^3) with the number of `pixels` (n, 3) uint8 in each cell of an RGB grid."""
     step = np.arange(256) * bins // 256

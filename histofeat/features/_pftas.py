@@ -6,11 +6,11 @@ from math import ceil, floor, sqrt
 from typing import ClassVar
 
 import numpy as np
-from numba import njit
 
 from histofeat.features._base import PatchFeatures
 from histofeat.features._batch import PatchBatch, as_stack, check_channels, read_only
 from histofeat.features._neighbourhoods import count_values
+from histofeat.images import compiled
 
 #: The three binary maps, then their complements, in the order of mahotas.
 _MAPS = ("around", "above_low", "above_mean", "not_around", "not_above_low", "not_above_mean")
@@ -113,7 +113,7 @@ class PFTAS(PatchFeatures):
         return np.hstack([pftas(batch.channel(channel)) for channel in self.channels]).astype(np.float32)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _adjacencies(images, padded, shares):
     """Fill `shares` (n, 54) from `images` (n, H, W) uint8 and from the same images, padded with their border."""
     tables = np.empty((4, 256), np.int64)
@@ -129,7 +129,7 @@ def _adjacencies(images, padded, shares):
         _share_out(grid, line, shares[image])
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _otsu(histogram):
     """Otsu's threshold by mahotas's recurrence, operation by operation: rounding decides between near ties."""
     n, weighted = 0, 0
@@ -160,7 +160,7 @@ def _otsu(histogram):
     return threshold
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _thresholds(histogram):
     """Smallest and largest value around the mean of the pixels above Otsu's threshold, and smallest above it."""
     threshold = _otsu(histogram)
@@ -179,7 +179,7 @@ def _thresholds(histogram):
     return max(low, 0), min(max(high, -1), 255), min(middle, 256)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _count_adjacencies(padded, low, high, middle, grid, line):
     """Count pixels by state and neighbours: the two "above" maps together in `grid`, the map "around" in `line`.
 
@@ -199,7 +199,7 @@ def _count_adjacencies(padded, low, high, middle, grid, line):
         _count_keys(around[start : start + width], above_low[start:], above_mean[start:], grid, line)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _keys(flat, low, high, on, width, column, keys):
     """Number of pixels from low to high in each 3x3 window, plus 10 where its centre is one of them."""
     for i in range(len(flat)):
@@ -213,7 +213,7 @@ def _keys(flat, low, high, on, width, column, keys):
         keys[i] = left[i] + centre[i] + right[i] + np.uint8(10) * here[i]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _count_keys(around, above_low, above_mean, grid, line):
     """Add a row of keys to the tables, four pixels in turn."""
     size = np.uint64(len(around))
@@ -228,7 +228,7 @@ def _count_keys(around, above_low, above_mean, grid, line):
         line[0, around[x]] += 1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _share_out(grid, line, shares):
     """Turn the counts by key into the nine shares of each map and complement."""
     above = grid.sum(axis=0).reshape(20, 20)

@@ -7,12 +7,12 @@ from numbers import Integral
 from typing import ClassVar
 
 import numpy as np
-from numba import njit
 
 from histofeat.exceptions import check_name, check_real
 from histofeat.features._base import PatchFeatures
 from histofeat.features._batch import PatchBatch, as_stack, check_channels, check_different, read_only
 from histofeat.features._neighbourhoods import extended
+from histofeat.images import compiled
 
 #: Responses closer to zero than this, in grey levels, count as zero. Rounding errors are far smaller and decide no
 #: sign.
@@ -203,7 +203,7 @@ def _directions(side: int, window: str, rho: float | None) -> np.ndarray:
     return directions
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _histograms(images, weights, directions, shares):
     """Fill `shares` (n, 256) from `images` (n, H, W) uint8, no side shorter than the window."""
     n, height, width = images.shape
@@ -230,7 +230,7 @@ def _histograms(images, weights, directions, shares):
             shares[image, k] = counts[k] / total
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _filter_across(levels, weights, out):
     """Sum, cosine and sine (3, W - 2 r) along one row of `levels` (W)."""
     reach = weights.shape[1] - 1
@@ -246,7 +246,7 @@ def _filter_across(levels, weights, out):
             sine[x] += c * (right[x] - left[x])
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _filter_down(across, y, weights, values):
     """Real and imaginary parts (8, W) of the four responses in row y, from the rows filtered across."""
     values[:] = 0
@@ -262,7 +262,7 @@ def _filter_down(across, y, weights, values):
         values[7, x] = downward - upward
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _add_pair(across, above, below, a, b, c, values):
     """Add two rows at one distance from the pixel to the eight sums."""
     upper, lower = across[0, above], across[0, below]
@@ -283,7 +283,7 @@ def _add_pair(across, above, below, a, b, c, values):
         values[6, x] += c * gap
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _encode(values, directions, projected, codes):
     """Codes (W) from the signs of the projections of `values` (8, W) on each direction."""
     size = len(codes)

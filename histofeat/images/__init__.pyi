@@ -5,6 +5,12 @@ from ._headers import (
     png_size as png_size,
     read_regular as read_regular,
 )
+from ._kernels import (
+    compiled as compiled,
+    is_own as is_own,
+    use_own_folder as use_own_folder,
+    user_cache as user_cache,
+)
 from ._macenko import (
     MAX_CONCENTRATION as MAX_CONCENTRATION,
     RGB_FROM_HED as RGB_FROM_HED,

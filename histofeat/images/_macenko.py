@@ -2,8 +2,8 @@
 
 import cv2
 import numpy as np
-from numba import njit
 
+from histofeat.images._kernels import compiled
 from histofeat.images._normalization import DENSITY, StainNormalizer
 
 #: Optical density of hematoxylin, eosin and DAB (here: the residual) in red, green and blue (Ruifrok 2001).
@@ -103,7 +103,7 @@ _LEVELS_FROM_RGB = (_HED_FROM_RGB * (255 / np.array(MAX_CONCENTRATION))).astype(
 _BLOCK = 1024
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _quantise(rgb, density, matrix, out):
     """Fill `out` (pixels, 3) from `rgb` (pixels, 3), both uint8, through a density table and a matrix."""
     planes = np.empty((3, _BLOCK), np.float32)
@@ -122,7 +122,7 @@ def _quantise(rgb, density, matrix, out):
                 target[i, stain] = levels[stain, i]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _mix(planes, red, green, blue, levels, n):
     """Weighted sum of three planes, rounded and clipped to 0..255, for the first `n` pixels."""
     reds, greens, blues = planes[0], planes[1], planes[2]

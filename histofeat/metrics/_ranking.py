@@ -1,8 +1,9 @@
 """Score one ranking of the patches under many weightings of the patients: ROC-AUC, average precision and curves."""
 
-import numba
 import numpy as np
 from joblib import Parallel, delayed
+
+from histofeat.images import compiled
 
 _WEIGHTINGS_AT_ONCE = 64
 # Counts of patches are whole numbers, and are compared with shares of them: far below one patch, far above rounding.
@@ -158,7 +159,7 @@ def _in_blocks(kernel, positive, score, patient, weights, n_jobs, *more):
     return np.concatenate(found, axis=1)
 
 
-@numba.njit(cache=True, nogil=True, fastmath=False, error_model="numpy")
+@compiled(error_model="numpy")
 def _areas(positive, patient, ends, weights):
     """Walk down the ranking once for all columns of `weights` (n_patients, m).
 
@@ -201,7 +202,7 @@ def _areas(positive, patient, ends, weights):
     return out
 
 
-@numba.njit(cache=True, nogil=True, fastmath=False, error_model="numpy")
+@compiled(error_model="numpy")
 def _curves(positive, patient, ends, weights, grid):
     """Walk down the ranking once for all columns of `weights` (n_patients, m), and read the curves at the grid.
 

@@ -28,7 +28,7 @@ from .pretrained._network import (
     residual_stages as residual_stages,
     write_trained as write_trained,
 )
-from .pretrained._openvino_engine import bfloat16_supported as bfloat16_supported, user_cache as user_cache
+from .pretrained._openvino_engine import bfloat16_supported as bfloat16_supported
 from .pretrained._provenance import (
     TrainingRecord as TrainingRecord,
     fingerprint as fingerprint,

@@ -6,6 +6,8 @@ import unicodedata
 import warnings
 from functools import cache
 
+from histofeat.images import use_own_folder
+
 # Okabe and Ito's palette, which colour-blind readers can distinguish; doi:10.1038/nmeth.1618
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444", "#8C6D31")
 _DASHES = ("-", "--", "-.", ":")
@@ -42,6 +44,7 @@ def save_figure(draw, data, path):
     lacks, or whose form depends on its neighbours as in Arabic, the figure holds text, which the program that shows it
     draws with a font of its own: the file is the same on each machine, and no letter is a box.
     """
+    use_own_folder("MPLCONFIGDIR", "~/.config/matplotlib")
     from matplotlib import style
 
     kind = "path" if _has_outlines(json.dumps(data, ensure_ascii=False)) else "none"
@@ -70,6 +73,7 @@ def _letters_of_the_font():
 
 def new_figure(width, height):
     """Make an empty matplotlib Figure of this size in inches, with a canvas of its own."""
+    use_own_folder("MPLCONFIGDIR", "~/.config/matplotlib")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

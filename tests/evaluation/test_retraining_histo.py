@@ -9,7 +9,7 @@ import pytest
 from histofeat import GroupLeakageError, IDCPipeline, PatientKFold, evaluate, load_idc, make_cohort
 from histofeat.evaluation import AuditPolicy, find_known_patients
 from histofeat.features import HistoEmbedding, Runtime
-from histofeat.networks import user_cache
+from histofeat.images import user_cache
 
 pytest.importorskip("openvino", reason="openvino is not installed")
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from histofeat.exceptions import MissingExtraError
+from histofeat.images import user_cache
 from histofeat.networks import ENCODERS, EngineChoice, bfloat16_supported, choose_engine, hash_weights, load_engine
 from histofeat.networks.pretrained import _engines as engines, _network as network, _openvino_engine as openvino_engine
 
@@ -357,7 +358,7 @@ def test_another_process_may_have_converted_first(tmp_path):
 def test_cache_without_variable(monkeypatch, tmp_path):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert openvino_engine.user_cache() == tmp_path / ".cache" / "histofeat"
+    assert user_cache() == tmp_path / ".cache" / "histofeat"
 
 
 # --- what is not installed

@@ -4,10 +4,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import joblib
 import numpy as np
-from numba import int64, njit, uint64
+from numba import int64, uint64
 from numba.extending import intrinsic
 
 from histofeat.features import HASH_BITS
+from histofeat.images import compiled
 
 _CHUNK_BITS = 16
 _N_CHUNKS = HASH_BITS // _CHUNK_BITS
@@ -86,7 +87,7 @@ def _bits_set(typing_context, word):
     return int64(uint64), lambda context, builder, signature, values: builder.ctpop(values[0])
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _compare_buckets(other, own, order, starts, masks, chunk, radii, distance, flip_other, flip_own, out):
     """Compare all hashes whose keys of one chunk differ by one of `masks`; return the number of near pairs.
 
@@ -119,7 +120,7 @@ def _compare_buckets(other, own, order, starts, masks, chunk, radii, distance, f
     return found
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _met_before(other, own, chunk, radii):
     """Whether an earlier chunk has brought this pair together."""
     for earlier in range(chunk):

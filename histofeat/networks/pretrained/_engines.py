@@ -17,8 +17,9 @@ from pathlib import Path
 import joblib
 import numpy as np
 
+from histofeat.images import user_cache
 from histofeat.networks.pretrained import _network as network, _torch_engine as torch_engine
-from histofeat.networks.pretrained._openvino_engine import GRAPH_VERSION, OpenVINOEngine, filled, user_cache
+from histofeat.networks.pretrained._openvino_engine import GRAPH_VERSION, OpenVINOEngine, filled
 from histofeat.networks.pretrained._provenance import check_fingerprint
 from histofeat.networks.pretrained._records import Encoder, TimmEncoder, check_settings
 from histofeat.networks.pretrained._weights import hash_weights

@@ -1,7 +1,6 @@
 """OpenVINO runs an encoder on the CPU: converted from Keras once, kept on disk, then run without Keras."""
 
 import json
-import os
 import shutil
 import sys
 import tempfile
@@ -15,6 +14,7 @@ import numpy as np
 
 from histofeat.datasets import write_whole
 from histofeat.exceptions import DAMAGED, needs
+from histofeat.images import user_cache
 from histofeat.networks.pretrained import _network as network
 from histofeat.networks.pretrained._provenance import read_record
 from histofeat.networks.pretrained._records import Encoder
@@ -58,12 +58,6 @@ def import_openvino():
 def bfloat16_supported() -> bool:
     """Whether this processor computes in bfloat16 (AVX512_BF16 or AMX), as OpenVINO sees it."""
     return "BF16" in import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-
-
-def user_cache() -> Path:
-    """Folder for what can be computed again: ``$XDG_CACHE_HOME/histofeat`` or ``~/.cache/histofeat``."""
-    root = os.environ.get("XDG_CACHE_HOME")
-    return (Path(root) if root else Path.home() / ".cache") / "histofeat"
 
 
 class OpenVINOEngine:

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from histofeat.exceptions import DAMAGED, WeightsError, first_line, needs
+from histofeat.images import use_own_folder
 from histofeat.networks.pretrained._records import Encoder, TimmEncoder
 
 _log = logging.getLogger(__name__)
@@ -155,8 +156,7 @@ def _check_file(encoder: Encoder | TimmEncoder, path: Path) -> Path:
 
 def _keras_cache() -> Path:
     # Keras's own rule, so that the cache is found without importing Keras (seconds) or making the folder.
-    home = os.environ.get("KERAS_HOME")
-    return (Path(home) if home else Path.home() / ".keras") / "models"
+    return use_own_folder("KERAS_HOME", "~/.keras") / "models"
 
 
 def _download(encoder: Encoder, searched: list[Path]) -> Path:
