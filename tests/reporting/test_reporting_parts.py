@@ -20,7 +20,7 @@ from histofeat.reporting import (
 from histofeat.reporting._canvas import save_figure
 from histofeat.reporting._folder import score_rows
 from histofeat.reporting._ranking import thin_curve
-from histofeat.reporting._strict_json import load
+from histofeat.reporting._strict_json import load, own_folders
 from histofeat.reporting._text import escape_markdown, file_words
 
 
@@ -90,6 +90,22 @@ def test_known_folders_may_have_spaces(tmp_path):
     redact = Redactor({root: "idc", tmp_path: "~"})
     assert redact([f"{root}/1/0/a.png", {"k": f"{tmp_path}/x y/z"}, 3]) == ["idc/1/0/a.png", {"k": "~/x y/z"}, 3]
     assert redact(f"{tmp_path}-other") == f"{tmp_path.name}-other"
+
+
+def test_the_folders_to_hide_need_not_exist(monkeypatch):
+    """A user without a name has no home, and a working folder can be removed."""
+    assert own_folders() == {Path.cwd(): ".", Path.home(): "~"}
+
+    def missing():
+        raise RuntimeError("Could not determine home directory.")
+
+    def removed():
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr("pathlib.Path.home", missing)
+    assert list(own_folders().values()) == ["."]
+    monkeypatch.setattr("pathlib.Path.cwd", removed)
+    assert own_folders() == {}
 
 
 def test_thin_curve_keeps_the_area():
