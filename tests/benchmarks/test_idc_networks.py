@@ -311,7 +311,7 @@ def test_each_look_at_the_test_patients_is_a_line_of_the_ledger(main, script, tr
 # --- from end to end -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_quick_run_trains_everything_on_a_synthetic_cohort(main, capsys, tmp_path):
     pytest.importorskip("tensorflow")
     ledger = tmp_path / "ledger.csv"

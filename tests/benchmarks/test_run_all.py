@@ -134,7 +134,7 @@ def test_second_run_is_refused_before_any_work(finished, work, main, capsys):
     assert (work / "out/mine/metrics.json").read_bytes() == before
 
 
-def test_second_run_on_the_same_images_measures_nothing(finished, metrics, work):
+def test_second_run_on_the_same_images_measures_nothing(finished, metrics, work, main, capsys):
     assert (
         "measured: lbp 300, color 300, haralick 300, fingerprint 300 (the rest came from the store)\n"
         in finished.stdout
@@ -142,9 +142,9 @@ def test_second_run_on_the_same_images_measures_nothing(finished, metrics, work)
     assert metrics["computed"] == dict.fromkeys(("lbp", "color", "haralick", "fingerprint"), 300)
     # The cohort is drawn into another temporary folder: an image is known by its content.
     options = ["--features", "lbp", "handcrafted", "--store", "kept/mine.sqlite", "--output", "out/again"]
-    found = run("run_all.py", *QUICK, *options, cwd=work)
-    assert found.returncode == 0, found.stderr
-    assert "measured: lbp 0, color 0, haralick 0, fingerprint 0 (the rest came from the store)\n" in found.stdout
+    assert main([*QUICK, *options]) == 0
+    said = capsys.readouterr().out
+    assert "measured: lbp 0, color 0, haralick 0, fingerprint 0 (the rest came from the store)\n" in said
     again = json.loads((work / "out/again/metrics.json").read_text(encoding="utf-8"))
     assert again["computed"] == dict.fromkeys(("lbp", "color", "haralick", "fingerprint"), 0)
     for before, after in zip(metrics["results"], again["results"], strict=True):
@@ -168,15 +168,14 @@ def test_the_store_is_in_the_user_s_cache_unless_another_or_none_is_asked_for(ru
     assert "no feature store, everything is measured again: FeatureStore(" in capsys.readouterr().err
 
 
-def test_data_may_be_several_folders_and_one_that_holds_idc(finished, work):
+def test_data_may_be_several_folders_and_one_that_holds_idc(work, main, capsys):
     cohort = make_cohort(root=work / "data" / "idc", n_patients=9, patches_per_patient=25)
     second = shutil.copytree(cohort.root, work / "second")
     for number, path in enumerate(cohort.relative_paths):
         (second if number % 3 else cohort.root).joinpath(path).unlink()
     options = ["--features", "lbp", "--data", "data", "second", "--no-store", "--output", "out/data", "--gallery", "2"]
-    found = run("run_all.py", *QUICK, *options, cwd=work)
-    assert found.returncode == 0, found.stderr
-    assert "measured: fingerprint 180, lbp 180\n" in found.stdout
+    assert main([*QUICK, *options]) == 0
+    assert "measured: fingerprint 180, lbp 180\n" in capsys.readouterr().out
     quick = json.loads((work / "out/data/metrics.json").read_text(encoding="utf-8"))
     assert quick["dataset"]["n_patches"] == 180
     assert quick["protocol"]["quick"].startswith("180 of the 225 patches, 9 patients")
@@ -216,7 +215,11 @@ def test_bad_arguments_end_the_process_without_a_traceback(work):
 
 @pytest.fixture
 def knowing(run_all, monkeypatch, tmp_path):
-    """Put an encoder in the place of histo that learnt from some patients of the cohort of a quick run."""
+    """Put an encoder in the place of histo that learnt from some patients of the cohort of a quick run.
+
+    The cohort has fewer patches than that of a quick run.
+    """
+    monkeypatch.setitem(run_all.QUICK_COHORT, "patches_per_patient", 8)
 
     def learn(n_patients):
         cohort = make_cohort(root=tmp_path / "cohort", random_state=0, **run_all.QUICK_COHORT)
@@ -318,13 +321,20 @@ def test_unknown_option_is_argparse_s_business(main, capsys):
 README = "# Title\n\n<!-- results:begin -->\nold\n<!-- results:end -->\n\nrest\n"
 
 
-def test_readme_table_is_written_once(finished, work):
+@pytest.fixture
+def write_table(loaded_script, monkeypatch, work):
+    monkeypatch.chdir(work)
+    with loaded_script("readme_table.py") as module:
+        yield module.main
+
+
+def test_readme_table_is_written_once(finished, work, write_table):
     readme = work / "README.md"
     readme.write_text(README, encoding="utf-8")
-    options = ["out/mine", "--readme", readme]
-    assert run("readme_table.py", *options, "--check", cwd=work).returncode == 1
+    options = ["out/mine", "--readme", str(readme)]
+    assert write_table([*options, "--check"]) == 1
     assert readme.read_text(encoding="utf-8") == README
-    assert run("readme_table.py", *options, cwd=work).returncode == 0
+    assert write_table(options) == 0
     text = readme.read_text(encoding="utf-8")
     assert text.startswith("# Title\n\n<!-- results:begin -->\nSYNTHETIC cohort.")
     assert "| handcrafted | xgboost |" in text
@@ -334,15 +344,14 @@ def test_readme_table_is_written_once(finished, work):
     caution = json.loads((work / "out/mine/metrics.json").read_text(encoding="utf-8"))["caution"]
     assert "15 tested patients" in caution
     assert f"\n\n{caution}\n\nFull report: " in text
+    # Once as a person runs it.
     assert run("readme_table.py", *options, "--check", cwd=work).returncode == 0
 
 
-def test_readme_table_needs_marks_and_a_report(finished, work):
+def test_readme_table_needs_marks_and_a_report(finished, work, write_table, capsys):
     readme = work / "bare.md"
     readme.write_text("nothing here", encoding="utf-8")
-    found = run("readme_table.py", "out/mine", "--readme", readme, cwd=work)
-    assert found.returncode == 2
-    assert "bare.md: expected the lines <!-- results:begin -->" in found.stderr
-    found = run("readme_table.py", "nowhere", "--readme", readme, cwd=work)
-    assert found.returncode == 2
-    assert "expected the folder of a finished report" in found.stderr
+    assert write_table(["out/mine", "--readme", str(readme)]) == 2
+    assert "bare.md: expected the lines <!-- results:begin -->" in capsys.readouterr().err
+    assert write_table(["nowhere", "--readme", str(readme)]) == 2
+    assert "expected the folder of a finished report" in capsys.readouterr().err

@@ -25,7 +25,7 @@ def test_every_benchmark_without_a_network_runs(work):
     assert rows["decode/all four"]["ratio_of"] == "ours / peer"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_heads_run_each_in_a_process_of_its_own(work):
     found = run("--quick", "--only", "heads", "--output", "heads", cwd=work)
     assert found.returncode == 0, found.stderr

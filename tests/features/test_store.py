@@ -448,8 +448,8 @@ def _extract_at_once(path, images, start, said):
 @pytest.mark.parametrize("method", FORK_OR_SPAWN)
 def test_processes_make_and_fill_one_store_together(path, images, method):
     context = multiprocessing.get_context(method)
-    start, said = context.Barrier(3), context.Queue()
-    arguments = [(path, part, start, said) for part in (images, images, images[::-1])]
+    start, said = context.Barrier(2), context.Queue()
+    arguments = [(path, part, start, said) for part in (images, images[::-1])]
     processes = [context.Process(target=_extract_at_once, args=argument) for argument in arguments]
     for process in processes:
         process.start()

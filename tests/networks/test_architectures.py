@@ -195,7 +195,7 @@ def test_networks_of_keras_are_built_saved_and_read(name, tmp_path):
         assert np.allclose(read.predict_on_batch(pixels), model.predict_on_batch(pixels), atol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_published_weights_are_fine_tuned(real_weights):
     model, X = fine_tuned("imagenet", "mobilenetv2_0.35")
     assert "imagenet" in repr(model)
