@@ -254,7 +254,7 @@ def cheap(script, monkeypatch):
     monkeypatch.setattr(script, "CONDITIONS", (("blur", 4),))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_each_look_at_the_test_patients_is_a_line_of_the_ledger(
     main, script, cheap, tree, tmp_path, capsys, monkeypatch
 ):

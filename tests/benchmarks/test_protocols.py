@@ -33,7 +33,7 @@ PROTOCOLS = REPOSITORY / "benchmarks" / "protocols"
 HEADER = ",".join(LEDGER_COLUMNS)
 LISTED, UNLISTED = "train+validation", "train+validation+unlisted"
 N_PATIENTS = {"train": 9, "validation": 3, "test": 5, "unlisted": 1}
-N_PATCHES = 20
+N_PATCHES = 10
 QUICK = ["--features", "lbp", "--heads", "logistic", "--recipes", "--resamples", "50", "--n-jobs", "1"]
 
 
@@ -123,7 +123,7 @@ def test_run_writes_a_report_with_the_published_numbers_beside_ours(finished):
     assert found.returncode == 0, found.stderr
     assert found.stdout.splitlines()[-1] == f"report: {Path('out/mine/report.html')}"
     assert "not run: cnn, logistic: " in found.stdout
-    words = "a sample of less than 1 %: 360 of 277,524 patches; 5 of the 49 test patients, 100 patches"
+    words = "a sample of less than 1 %: 180 of 277,524 patches; 5 of the 49 test patients, 50 patches"
     for name in ("report.md", "report.html"):
         text = (work / "out/mine" / name).read_text(encoding="utf-8")
         title, notice, table = (text.index(part) for part in (f"on {words}", f"Tested on {words}", "AlexNet 32x32"))
@@ -136,7 +136,7 @@ def test_run_writes_a_report_with_the_published_numbers_beside_ours(finished):
     markdown = (work / "out/mine/report.md").read_text(encoding="utf-8")
     for model in ("handcrafted/logistic", "2014 fuzzy colour histogram/random_forest"):
         for trained_on in (LISTED, UNLISTED):
-            cells = rf"^\| histofeat: {model} \| this run \| {re.escape(trained_on)} \| tuned threshold \| 100 \| .*\["
+            cells = rf"^\| histofeat: {model} \| this run \| {re.escape(trained_on)} \| tuned threshold \| 50 \| .*\["
             assert len(re.findall(cells, markdown, re.M)) == 1
             assert len(re.findall(cells.replace("tuned threshold", "at 0.5"), markdown, re.M)) == 1
     assert (
@@ -193,10 +193,11 @@ def test_run_writes_the_table_as_files_and_lists_them(finished):
         assert [row["f1_low"], row["f1_high"]] == result["tuned"]["f1"]["ci95"]
         assert row["balanced_accuracy"] == result["tuned"]["balanced_accuracy"]["value"]
         assert row["roc_auc"] == result["roc_auc"]["value"]
-    assert document["split"]["test"]["n_patches"] == 100
+    assert document["split"]["test"]["n_patches"] == 50
     assert document["runs"] == [
         {
-            "trained_on": trained_on, "published_split": listed, "n_training_patients": n, "n_training_patches": 20 * n,
+            "trained_on": trained_on, "published_split": listed, "n_training_patients": n,
+            "n_training_patches": N_PATCHES * n,
             "threshold": "youden",
         }
         for trained_on, listed, n in ((LISTED, True, 12), (UNLISTED, False, 13))
@@ -220,7 +221,7 @@ def test_run_writes_a_ledger_line_for_what_ran(finished):
         assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", line["date"])
         assert re.fullmatch(r"[0-9a-f]{7,}(\+dirty)?|unknown", line["commit"])
         assert (line["data"], line["n_patches"], line["n_test_patients"], line["n_test_patches"]) == (
-            "IDC", "360", "5", "100",
+            "IDC", "180", "5", "50",
         )  # fmt: skip
         assert (line["threshold"], line["kind"], line["registered"]) == ("youden", "official", "idc-official:5")
         assert line["command"].startswith("python benchmarks/protocols/idc_official.py --data idc idc_second")
@@ -386,7 +387,7 @@ def test_unlisted_patients_join_the_training_side_only(script, tree):
     np.testing.assert_array_equal(test, split.test)
     np.testing.assert_array_equal(train, np.union1d(split.train, split.validation))
     np.testing.assert_array_equal(np.setdiff1d(more, train), split.unlisted)
-    assert len(more) == len(train) + len(split.unlisted) == 260
+    assert len(more) == len(train) + len(split.unlisted) == 130
     assert (np.diff(more) > 0).all()
 
 
@@ -490,7 +491,7 @@ def test_data_words_tell_sample_full_set_and_neither(script, evaluation):
     words, audit = data_words, dataset.audit
     sample = replace(dataset, audit=replace(audit, n_patches=12_738))
     whole = replace(split, missing={"test": ()}, n_patients={"test": 49})
-    assert words(sample, whole) == "a 5 % sample: 12,738 of 277,524 patches; 49 test patients, 100 patches"
+    assert words(sample, whole) == "a 5 % sample: 12,738 of 277,524 patches; 49 test patients, 50 patches"
     for n_patches, share in (
         (22_176, "an 8 %"),
         (30_600, "an 11 %"),
@@ -538,9 +539,9 @@ def test_rows_name_the_training_patients_and_the_notices_say_which_are_not_publi
     assert re.findall(r"\[!(\w+)\]", first) == ["WARNING", "NOTE"]
     assert re.findall(r"\[!(\w+)\]", second) == ["WARNING", "WARNING"]
     assert "**This report is not of the published protocol**" in second
-    assert "to the training side: 1 with\n>   20 patches" in second
-    assert f"{LISTED}: the published split, fitted on 240 patches of 9 of the 84 train and 3 of the 29 val" in text
-    assert f"{UNLISTED}: fitted on 260 patches of 13 patients" in text
+    assert "to the training side: 1 with\n>   10 patches" in second
+    assert f"{LISTED}: the published split, fitted on 120 patches of 9 of the 84 train and 3 of the 29 val" in text
+    assert f"{UNLISTED}: fitted on 130 patches of 13 patients" in text
     assert "the threshold is chosen for the highest F1, on scores" in text
 
 

@@ -127,7 +127,7 @@ def test_wrong_options_are_one_sentence(script, cohort_folder, tmp_path, capsys)
     assert not any(tmp_path.iterdir())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_on_real_patches(script, real_data, tmp_path):
     arguments = [
         "--quick",
