@@ -85,14 +85,13 @@ def ended_cleanly() -> Iterator[None]:
     def stop(number, frame):
         raise SystemExit(128 + number)
 
-    if threading.current_thread() is not threading.main_thread():  # only the main one may set handlers
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, stop)
+    alone = threading.current_thread() is threading.main_thread()  # others may set no handlers
+    before = signal.signal(signal.SIGTERM, stop) if alone else None
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        if alone:
+            signal.signal(signal.SIGTERM, before)
 
 
 class Progress:

@@ -121,9 +121,8 @@ def _in_a_sentence(path: Path, numbers: Collection[int] | None = None) -> Iterat
     except OSError as error:
         if error.strerror is None or (numbers is not None and error.errno not in numbers):
             raise
-        told = type(error)(
-            f"{path}: expected a place that can be written, got {error.strerror}. Give another name or folder."
-        )
+        words = f"expected a place that can be written, got {error.strerror}. Give another name or folder."
+        told = type(error)(f"{path}: {words}")
         told.errno = error.errno
         raise told from error
 
@@ -131,7 +130,10 @@ def _in_a_sentence(path: Path, numbers: Collection[int] | None = None) -> Iterat
 @contextmanager
 def _scratch_beside(path: Path, *, folder: bool) -> Iterator[Path]:
     """Give a locked folder beside `path`, with a folder "new" in it, after what killed processes left was removed."""
-    if folder and path.is_dir() and (os.path.ismount(path) or _is_around_us(path)):
+    here = None
+    with suppress(OSError):  # the current folder may be gone
+        here = os.path.realpath(Path.cwd())
+    if folder and path.is_dir() and (os.path.ismount(path) or (here and Path(here).is_relative_to(path))):
         raise FileExistsError(
             f"{path}: expected a folder that can be replaced, got the current one or a mount point. Name one in it."
         )
@@ -150,65 +152,51 @@ def _scratch_beside(path: Path, *, folder: bool) -> Iterator[Path]:
             os.close(lock)
 
 
-def _is_around_us(path: Path) -> bool:
-    with suppress(OSError):  # the current folder may be gone
-        return Path(os.path.realpath(Path.cwd())).is_relative_to(path)
-    return False
-
-
 def _lock(folder: Path) -> int | None:
     """Lock a folder until the process ends; None where another process holds it or the system has no such locks."""
-    try:
+    with suppress(ImportError, OSError):  # Windows has no such module
         import fcntl
-    except ImportError:  # Windows
-        return None
-    try:
+
         opened = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(opened)
-        return None
-    return opened
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(opened)
+        else:
+            return opened
+    return None
 
 
 def _sweep(parent: Path, stem: str) -> None:
     """Remove the folders that killed processes of this user left in `parent`."""
     pattern = re.compile(re.escape(stem) + r"[0-9a-f]{8}\.partial")
-    for scratch in [parent / name for name in os.listdir(parent) if pattern.fullmatch(name)]:  # noqa: PTH208
-        lock = _lock(scratch)
+    for name in filter(pattern.fullmatch, os.listdir(parent)):  # noqa: PTH208
+        lock = _lock(parent / name)
         if lock is not None:
-            with suppress(OSError):
-                if os.fstat(lock).st_uid == os.geteuid():
-                    _remove(scratch)
+            if os.fstat(lock).st_uid == os.geteuid():
+                _remove(parent / name)
             os.close(lock)
 
 
 def _remove(scratch: Path) -> None:
     """Remove a scratch folder; a folder that stands aside in it goes back first, where nothing took its place."""
-    for old in (scratch / "old").glob("*"):
-        if not os.path.lexists(scratch.parent / old.name):
-            old.rename(scratch.parent / old.name)
-    shutil.rmtree(scratch, ignore_errors=True)
+    with suppress(OSError):  # what cannot go back stays where it is
+        for old in (scratch / "old").glob("*"):
+            if not os.path.lexists(scratch.parent / old.name):
+                old.rename(scratch.parent / old.name)
+        shutil.rmtree(scratch)
 
 
 def _place_file(part: Path, path: Path, *, overwrite: bool) -> None:
     with part.open("r+b") as file:
         os.fsync(file.fileno())
-    if overwrite:
-        part.replace(path)
-        return
-    taken = FileExistsError(f"{path}: expected a new file, got one that exists. Give another name.")
-    try:
-        path.hardlink_to(part)  # unlike a move, it refuses to replace a file
-    except FileExistsError:
-        raise taken from None
-    except OSError:  # a file system without links
-        if path.exists():
-            raise taken from None
-        part.rename(path)
+    if not overwrite:
+        with suppress(OSError):  # a file system without links
+            path.hardlink_to(part)  # unlike a move, it refuses to replace a file
+            return
+        if os.path.lexists(path):
+            raise FileExistsError(f"{path}: expected a new file, got one that exists. Give another name.")
+    part.replace(path)
 
 
 def _place_folder(part: Path, path: Path, scratch: Path, replaced: Collection[str] | None) -> None:
@@ -227,16 +215,16 @@ def _place_folder(part: Path, path: Path, scratch: Path, replaced: Collection[st
 def _take_along(path: Path, part: Path, replaced: Collection[str]) -> None:
     """Give the new folder the files of the old one that are none of its own, by links, so that no step loses one."""
     for file in path.rglob("*"):
-        name, target = file.relative_to(path).as_posix(), part / file.relative_to(path)
+        name = file.relative_to(path).as_posix()
         if file.is_dir() and not file.is_symlink():
             if not any(file.iterdir()):
-                target.mkdir(parents=True, exist_ok=True)
-        elif name not in replaced and not os.path.lexists(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
+                (part / name).mkdir(parents=True, exist_ok=True)
+        elif name not in replaced and not os.path.lexists(part / name):
+            (part / name).parent.mkdir(parents=True, exist_ok=True)
             try:
-                os.link(file, target, follow_symlinks=False)
+                os.link(file, part / name, follow_symlinks=False)
             except OSError:  # a file system without links
-                shutil.copy2(file, target, follow_symlinks=False)
+                shutil.copy2(file, part / name, follow_symlinks=False)
 
 
 def unpacked_limit(n_bytes: int) -> int:

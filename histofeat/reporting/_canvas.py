@@ -4,7 +4,6 @@ import json
 import textwrap
 import unicodedata
 import warnings
-from functools import cache
 
 from histofeat.images import use_own_folder
 
@@ -50,25 +49,17 @@ def save_figure(draw, data, path):
     kind = "path" if _has_outlines(json.dumps(data, ensure_ascii=False)) else "none"
     with style.context(["default", {**_STYLE, "svg.fonttype": kind}]), warnings.catch_warnings():
         # The canvas measures with boxes what it writes as text.
-        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font", UserWarning)
-        warnings.filterwarnings("ignore", "Matplotlib currently does not support", UserWarning)
+        warnings.filterwarnings("ignore", "Glyph|Matplotlib currently does not support", UserWarning)
         figure = draw(data)
         figure.savefig(path, format="svg", facecolor="white", metadata={"Date": None, "Creator": None})
 
 
 def _has_outlines(text):
     """Return whether DejaVu Sans has a form for each letter of a text that stands by itself."""
-    if text.isascii():
-        return True
-    known = _letters_of_the_font()
-    return all(ord(letter) in known and unicodedata.bidirectional(letter) not in _SHAPED for letter in set(text))
-
-
-@cache
-def _letters_of_the_font():
     from matplotlib import font_manager
 
-    return frozenset(font_manager.get_font(font_manager.findfont("DejaVu Sans")).get_charmap())
+    known = font_manager.get_font(font_manager.findfont("DejaVu Sans")).get_charmap()
+    return all(ord(letter) in known and unicodedata.bidirectional(letter) not in _SHAPED for letter in set(text))
 
 
 def new_figure(width, height):

@@ -266,3 +266,20 @@ class TestSlide:
 def test_import_of_the_package_does_not_import_opencv():
     code = "import sys, histofeat.datasets; sys.exit('cv2' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_folder_that_nobody_named_goes_when_the_process_ends_and_not_with_a_fork():
+    lines = """
+import os, sys
+from histofeat import make_cohort
+root = make_cohort(4, 4).root
+child = os.fork()
+if child == 0:
+    sys.exit()
+os.waitpid(child, 0)
+assert root.is_dir()
+print(root)
+"""
+    done = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True, check=True)
+    assert Path(done.stdout.strip()).name.startswith("histofeat-synthetic-")
+    assert not Path(done.stdout.strip()).exists()
