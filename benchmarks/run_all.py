@@ -17,12 +17,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from study import LEDGER, REPOSITORY, command_line, make_ledger, run_command
+from study import LEDGER, ON_ERROR, REPOSITORY, command_line, make_ledger, run_command
 
 from histofeat import FeatureStore, PatientKFold, RepeatedPatientKFold, evaluate
 from histofeat.cli._outputs import Progress
 from histofeat.evaluation import AuditPolicy, NotRun, find_known_patients, load_evaluation, save_evaluation
-from histofeat.features import Runtime
+from histofeat.features import Runtime, leave_out_unreadable
 from histofeat.metrics import parse_rule
 from histofeat.studies import FEATURE_SETS, find_idc, make_pipelines as make_set_pipelines
 
@@ -65,6 +65,7 @@ def make_parser():
     add("--retrain-encoder", action="store_true", help="train encoders such as histo again in each fold, so that "
         "no tested patient is in their training set")  # fmt: skip
     add("--n-jobs", type=int, default=-1, metavar="N", help="threads (default: all cores)")
+    add("--on-error", **ON_ERROR)
     store = parser.add_mutually_exclusive_group()
     store.add_argument("--store", type=Path, metavar="FILE", help="where features are kept between runs "
         "(default: histofeat/features.sqlite in $XDG_CACHE_HOME or ~/.cache)")  # fmt: skip
@@ -99,13 +100,16 @@ def run(options):
     if options.output:
         check_output(options.output, overwrite=options.overwrite, option="--overwrite")
     command = command_line(PROGRAM, make_parser(), options)
-    runtime = Runtime(options.n_jobs, open_store(options), Progress(), make_ledger(options, command))
+    runtime = Runtime(
+        options.n_jobs, open_store(options), Progress(), make_ledger(options, command), on_error=options.on_error
+    )
     with tempfile.TemporaryDirectory(prefix="histofeat-", ignore_cleanup_errors=True) as scratch:
         if options.report_from:
             evaluation = load_evaluation(options.report_from)
             output = options.output or default_output(evaluation.dataset)
         else:
             dataset, quick = load(options, scratch)
+            dataset, _, runtime = leave_out_unreadable(dataset, None, runtime)
             print(f"{dataset.name}: {len(dataset):,} patches of {dataset.audit.n_patients:,} patients", flush=True)
             output = options.output or default_output(dataset)
             check_output(output, overwrite=options.overwrite, option="--overwrite")

@@ -24,6 +24,11 @@ sys.path += [str(REPOSITORY / "benchmarks"), str(REPOSITORY / "benchmarks" / "pr
 
 #: Studies in benchmarks/protocols, each the `STUDY` of the file of its name.
 PROTOCOLS = ("idc-encoder", "idc-networks", "official-candidates")
+ON_ERROR = {
+    "choices": ("raise", "skip"),
+    "default": "raise",
+    "help": "at images that cannot be read: stop, or go on without them and name them in the report (default: raise)",
+}
 LEDGER = {
     "type": Path,
     "metavar": "FILE",
@@ -57,7 +62,13 @@ def run_study(study, arguments=None):
         command = command_line(parser.prog, parser, options)
         check_output(options.output, overwrite=options.overwrite, option="--overwrite")
         ledger = make_ledger(options, command) if study.data else None
-        runtime = Runtime(options.n_jobs, getattr(options, "store", None), Progress(), ledger)
+        runtime = Runtime(
+            options.n_jobs,
+            getattr(options, "store", None),
+            Progress(),
+            ledger,
+            on_error=getattr(options, "on_error", "raise"),
+        )
         findings = study.run(options, runtime)
         page = write_study(options.output, study, findings, vars(options), command=command, overwrite=options.overwrite)
         print(f"report: {page}")
@@ -113,6 +124,7 @@ def study_parser(program, description, folder, options=None, *, data=True, quick
         add(f"--{name}", **words)
     if data:
         add("--ledger", **LEDGER)
+        add("--on-error", **ON_ERROR)
     return parser
 
 

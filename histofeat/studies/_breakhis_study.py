@@ -11,7 +11,7 @@ import pandas as pd
 from histofeat.datasets import breakhis_hold_outs, load_breakhis, make_breakhis_cohort, merge_rare_classes
 from histofeat.evaluation import audit_fingerprints, evaluate, run_in_threads
 from histofeat.exceptions import check_name
-from histofeat.features import FAMILIES, ImageFingerprint
+from histofeat.features import FAMILIES, ImageFingerprint, leave_out_unreadable
 from histofeat.metrics import confusion, holm, label_scores, nadeau_bengio, recognition_rates
 from histofeat.model_selection import PatientKFold
 from histofeat.models import HEADS, IDCPipeline, make_head
@@ -132,6 +132,7 @@ def measure_hold_outs(root, power, options, runtime):
     found, description = {"magnification": power, "rows": [], "not_run": [], "folds": {}, "findings": []}, None
     try:
         dataset = _load(root, power, "malignant", options)
+        dataset, _, runtime = leave_out_unreadable(dataset, None, runtime)
         description = {"magnification": power, **describe_dataset(dataset)}
         folds = breakhis_hold_outs(dataset, options.lists, options.accept_leaks, random_state=options.seed)
     except ValueError as error:

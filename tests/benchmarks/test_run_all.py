@@ -269,6 +269,22 @@ def test_encoders_are_trained_anew_on_request(knowing, main, capsys):
     assert metrics["command"].endswith("--retrain-encoder --n-jobs 1 --no-store --resamples 50 --no-shortcuts --quick")
 
 
+@pytest.mark.long
+def test_an_image_that_cannot_be_read(main, tmp_path):
+    cohort = make_cohort(n_patients=12, patches_per_patient=8, root=tmp_path / "cohort")
+    Path(cohort.X[0]).write_bytes(Path(cohort.X[0]).read_bytes()[:60])
+    options = [*QUICK, "--data", str(cohort.root), "--features", "color", "--no-store", "--no-shortcuts"]
+    options += ["--output", str(tmp_path / "out")]
+    assert main(options) == 2
+    with pytest.warns(UserWarning, match="left out of everything here: 1 of 96 images"):
+        assert main([*options, "--on-error", "skip"]) == 0
+    metrics = json.loads((tmp_path / "out/metrics.json").read_text(encoding="utf-8"))
+    assert metrics["dataset"]["n_patches"] == 95
+    assert [file["path"] for file in metrics["dataset"]["audit"]["failures"]] == [cohort.relative_paths[0]]
+    assert (tmp_path / "out/failures.csv").is_file()
+    assert "--on-error skip" in metrics["command"]
+
+
 def test_nothing_left_to_compare(knowing, main, capsys):
     knowing(n_patients=4)
     assert main([*QUICK, "--features", "histo", "--no-store", "--output", "out/none"]) == 2
