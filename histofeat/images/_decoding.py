@@ -51,6 +51,8 @@ _PREMULTIPLIED, _ALPHA = 1, 2
 _PAGES = 9
 #: Scans of a JPEG, each of which is a pass over its pixels; a progressive one has about ten.
 _MAX_SCANS = 100
+#: Pixels that are taken from Pillow at a time.
+_BAND_PX = 1 << 20
 #: Levels of 12 bits: images of 16 bits that have no more of them.
 _TWELVE_BITS = 1 << 12
 
@@ -152,7 +154,7 @@ def _from_pillow(image: Any) -> tuple[np.ndarray, tuple[str, ...]]:
     """Pixels that Pillow has loaded, and the rules applied to them."""
     mode = image.mode
     if mode in ("L", "RGB", "RGBA", "I;16", "I;16L", "I;16B"):
-        array = np.array(image)
+        array = _to_array(image)
         return (array.astype(np.uint16) if mode.startswith("I") else array), ()
     if mode == "P":
         colors = np.array(image.getpalette(), np.uint8).reshape(-1, 3)
@@ -162,8 +164,20 @@ def _from_pillow(image: Any) -> tuple[np.ndarray, tuple[str, ...]]:
     if mode == "1":
         return np.array(image.convert("L")), ()
     if mode in ("CMYK", "YCbCr"):
-        return np.array(image.convert("RGB")), ("CMYK" if mode == "CMYK" else "other mode",)
+        return _to_array(image.convert("RGB")), ("CMYK" if mode == "CMYK" else "other mode",)
     raise Unusable(f"expected grey, RGB, palette or CMYK pixels, got Pillow mode {mode!r}. Save it as 8-bit RGB.")
+
+
+def _to_array(image: Any) -> np.ndarray:
+    """Pixels of an image, some rows at a time: Pillow gives them as bytes, twice on the way."""
+    rows = max(1, _BAND_PX // image.width)
+    if rows >= image.height:
+        return np.array(image)
+    first = np.array(image.crop((0, 0, image.width, rows)))
+    out = np.empty((image.height, *first.shape[1:]), first.dtype)
+    for top in range(0, len(out), rows):
+        out[top : top + rows] = image.crop((0, top, image.width, min(top + rows, len(out))))
+    return out
 
 
 def _decode_tiff(content: bytes, max_pixels: int) -> tuple[np.ndarray, int, tuple[str, ...]]:

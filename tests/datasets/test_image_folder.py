@@ -370,10 +370,21 @@ class TestTraps:
         assert same_content([str(tmp_path / "gone.png")] * 2) == []
         assert same_content([str(tmp_path)] * 2) == []
 
-    def test_an_image_too_large_for_a_patch(self, tmp_path, monkeypatch):
+    def test_sizes_are_those_of_the_upright_image(self, flat):
+        exif = Image.Exif()
+        exif[274] = 6
+        for name in ("benign/1_2.png", "malignant/3_2.jpg"):
+            turned = put(flat, name, size=(8, 12), exif=exif)
+            assert read_patch(turned).shape == (12, 8, 3)
+        frame = load_image_folder(flat, patients=NUMBER).frame
+        sizes = {Path(path).name: size for path, *size in frame[["path", "height", "width"]].to_numpy()}
+        assert sizes["1_2.png"] == sizes["3_2.jpg"] == [12, 8]
+        assert sizes["1_0.png"] == [8, 8]
+
+    def test_an_image_too_large_for_a_patch(self, tmp_path):
         put(tmp_path, "a.bmp", size=(60, 60))
-        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-        assert image_size(str(tmp_path / "a.bmp")) == "has too many pixels for a patch"
+        reason = "is too large for one image (60 x 60 px): cut it into tiles"
+        assert image_size(str(tmp_path / "a.bmp"), max_pixels=1000) == reason
 
     def test_links_are_followed_and_loops_are_not(self, flat, tmp_path):
         put(tmp_path, "elsewhere/4_0.png")

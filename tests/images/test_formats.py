@@ -3,7 +3,10 @@
 import io
 import itertools
 import struct
+import subprocess
+import sys
 import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,7 +16,7 @@ from PIL import Image, ImageOps
 
 from histofeat.exceptions import PatchError
 from histofeat.features import extract, make_family
-from histofeat.images import MAX_PIXELS, _reading as reading, decode_patch, image_size, png_size, read_patch
+from histofeat.images import MAX_PIXELS, _decoding, _reading as reading, decode_patch, image_size, png_size, read_patch
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (5, 7, 3), dtype=np.uint8)
@@ -554,6 +557,15 @@ def test_a_jpeg_of_very_many_scans_is_refused():
     refuses(content + b"\xff\xda" * (101 - scans), "expected a JPEG of at most 100 scans, got 101. Save it again")
 
 
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "CMYK", "I;16"])
+def test_large_images_come_from_pillow_in_bands(monkeypatch, mode):
+    image = {"I;16": Image.fromarray(DEEP[..., 0])}.get(mode) or Image.fromarray(RGB).convert(mode)
+    content = saved(image, "TIFF", compression="tiff_lzw")
+    whole = decode_patch(content)[0]
+    monkeypatch.setattr(_decoding, "_BAND_PX", 15)
+    np.testing.assert_array_equal(decode_patch(content)[0], whole)
+
+
 def test_modes_that_no_rule_knows_are_refused():
     from histofeat.images._decoding import _from_pillow
     from histofeat.images._headers import Unusable
@@ -593,3 +605,49 @@ def test_sixteen_bit_images_of_twelve_bits_are_counted_and_warned_of(tmp_path):
     with pytest.warns(UserWarning, match="1 of 2 images: 16-bit pixels of at most 4,095"):
         found = extract([make_family("color")], [tmp_path / "a.tif", tmp_path / "b.tif"])
     assert found.conversions == {"dark 16-bit": 1, "16-bit": 2}
+
+
+MEASURE = """
+import sys
+from histofeat.images import decode_patch
+from pathlib import Path
+
+def kilobytes(name):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name))
+
+small, large = (Path(path).read_bytes() for path in sys.argv[1:])
+decode_patch(small)  # the decoder is loaded
+Path("/proc/self/clear_refs").write_text("5")
+before = kilobytes("VmRSS")
+decode_patch(large)
+print(1024 * (kilobytes("VmHWM") - before))
+"""
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="memory is measured as Linux counts it")
+@pytest.mark.parametrize(
+    ("kind", "channels", "options"),
+    [
+        ("PNG", 3, {}),
+        ("PNG", 3, {"exif": exif(6)}),
+        ("PNG", 4, {}),
+        ("JPEG", 3, {"exif": exif(6)}),
+        ("JPEG", 3, {"progressive": True, "subsampling": 0}),
+        ("BMP", 3, {}),
+        ("WEBP", 3, {"method": 0}),
+        ("WEBP", 4, {"method": 0}),
+        ("TIFF", 3, {"tiffinfo": {274: 6}}),
+        ("TIFF", 3, {"compression": "tiff_lzw"}),
+        ("TIFF", 4, {"compression": "tiff_adobe_deflate"}),
+    ],
+    ids=str,
+)
+def test_decoding_takes_at_most_four_times_the_bytes_of_the_image(tmp_path, kind, channels, options):
+    for name, side in (("small", 8), ("large", 2400)):
+        blocks = RNG.integers(0, 256, (side // 8, side // 8, channels), dtype=np.uint8)
+        (tmp_path / name).write_bytes(saved(blocks.repeat(8, 0).repeat(8, 1), kind, **options))
+    command = [sys.executable, "-c", MEASURE, str(tmp_path / "small"), str(tmp_path / "large")]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert int(printed) <= 4 * 2400 * 2400 * channels
