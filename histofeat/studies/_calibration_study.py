@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from histofeat.evaluation import assess_probabilities, run_in_threads
-from histofeat.features import leave_out_unreadable
 from histofeat.metrics import (
     RULES,
     UNITS,
@@ -69,8 +68,7 @@ def run_calibration(options, runtime):
         parse_rule(rule)
     check_names("--heads", options.heads, HEADS)
     pipelines, not_run = runnable_pipelines(options)
-    dataset, cv = begin(options)
-    dataset, _, runtime = leave_out_unreadable(dataset, None, runtime)
+    dataset, cv, runtime = begin(options, runtime)
     splits = list(cv.split(dataset.X, dataset.y, dataset.patients))
     levels = possible_levels(dataset, splits, options.levels)
     models = _fit_all(dataset, pipelines, splits, (rules, levels), options, runtime)

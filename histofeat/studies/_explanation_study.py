@@ -34,7 +34,7 @@ def run_explanation(options, runtime):
     seconds, settings = {}, {"n_resamples": options.resamples, "random_state": options.seed}
     handcrafted, everything = (_pipeline(families, options) for families in (_HANDCRAFTED, (*_HANDCRAFTED, "cnn")))
     missing = why_not(_pipeline(("cnn",), options).families())
-    dataset, cv = begin(options)
+    dataset, cv, runtime = begin(options, runtime)
     permuted = {"handcrafted": (handcrafted, KINDS)}
     if missing is None:
         permuted["with the network"] = (everything, ("family", "group"))

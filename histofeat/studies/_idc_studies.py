@@ -47,7 +47,7 @@ def run_leakage(options, runtime):
         options.patients, options.draws, options.few_heads = [max(8, 2 * options.folds)], 1, options.heads
     chosen = [name for name in options.features if name in SIGNATURE_SETS] or ["handcrafted"]
     small = pipelines_of(options, features=chosen, heads=options.few_heads)
-    dataset, _ = begin(options)
+    dataset, _, runtime = begin(options, runtime)
     check_few_patients(dataset, options)
     settings = {"n_splits": options.folds, "n_resamples": options.resamples, "random_state": options.seed}
     with with_store(runtime) as stored:
@@ -131,7 +131,7 @@ def run_shortcuts(options, runtime):
     check_names("--identify", options.identify, IDENTIFIED)
     identifying = pipelines_of(options, features=options.identify, heads=["logistic"])
     families = [family for _, pipeline in identifying for family in pipeline.families()]
-    dataset, cv = begin(options)
+    dataset, cv, runtime = begin(options, runtime)
     settings = {"n_resamples": options.resamples, "random_state": options.seed}
     with with_store(runtime) as runtime:  # the panel measures features of the evaluation again
         evaluation = evaluate(dataset, pipelines, cv, runtime=runtime, **settings)
@@ -173,7 +173,7 @@ QUICK_STAINS = (("stain_balance", -4), ("stain_balance", 4))
 def perturb(options, runtime, arrange, **settings):
     """Measure robustness; `arrange` turns the runnable pipelines into those to measure."""
     pipelines, not_run = runnable_pipelines(options)
-    dataset, cv = begin(options)
+    dataset, cv, runtime = begin(options, runtime)
     settings |= {"patches_per_patient": options.patches_per_patient, "n_resamples": options.resamples}
     found = measure_robustness(dataset, arrange(pipelines), cv, random_state=options.seed, runtime=runtime, **settings)
     counts = {"n_tested_patients": found.n_patients, "n_tested_patches": found.n_patches}
@@ -274,7 +274,7 @@ QUICK_CURVE = {"n_patients": [6, 12], "n_draws": 2}
 def run_learning_curves(options, runtime):
     """Score feature sets by the number of training patients; features are measured once."""
     pipelines, not_run = runnable_pipelines(options)
-    dataset, cv = begin(options)
+    dataset, cv, runtime = begin(options, runtime)
     settings = dict(QUICK_CURVE) if options.quick else {"n_patients": options.sizes, "n_draws": options.draws}
     sets = {name: pipeline.families() for name, pipeline in pipelines.items()}
     columns = measure_once(sets, dataset, runtime)

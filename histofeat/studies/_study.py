@@ -12,7 +12,7 @@ import pandas as pd
 
 from histofeat.datasets import PatchDataset, load_idc
 from histofeat.exceptions import check_name
-from histofeat.features import scratch_store
+from histofeat.features import leave_out_unreadable, scratch_store
 from histofeat.model_selection import PatientKFold
 from histofeat.models import HEADS, IDCPipeline
 
@@ -200,10 +200,10 @@ def load_development_patients(
     return dataset.subset(np.sort(np.concatenate(few)))
 
 
-def begin(options):
-    """Load the patients that a study may look at, and make the folds that its options ask for."""
+def begin(options, runtime):
+    """Load the patients that a study may look at, make the folds that its options ask for, and settle the runtime."""
     dataset = load_development_patients(options.data, quick=options.quick, random_state=options.seed)
-    return dataset, PatientKFold(options.folds, random_state=options.seed)
+    return leave_out_unreadable(dataset, PatientKFold(options.folds, random_state=options.seed), runtime)
 
 
 @contextmanager
