@@ -196,6 +196,41 @@ def check_real(where: str, value: object, words: str, fits: Callable[[float], bo
         raise ValueError(f"{where}: expected a number {words}, got {value!r}. {remedy}")
 
 
+def check_type(
+    where: str, value: object, kind: type, expected: str, remedy: str, *, error: type[ValueError] = ValueError
+) -> None:
+    """Refuse what is no object of a kind.
+
+    Parameters
+    ----------
+    where : str
+        The argument that a message names.
+    value : object
+        What was given.
+    kind : type
+        Of which it has to be.
+    expected : str
+        The kind in words.
+    remedy : str
+        The sentence that ends the message.
+    error : type of ValueError
+        What is raised.
+
+    Raises
+    ------
+    ValueError
+        If `value` is of another type, which the message names.
+
+    Examples
+    --------
+    >>> check_type("plan", 3, str, "a text", "Give a name.")
+    Traceback (most recent call last):
+    ValueError: plan: expected a text, got int. Give a name.
+    """
+    if not isinstance(value, kind):
+        raise error(f"{where}: expected {expected}, got {type(value).__name__}. {remedy}")
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's words; the name of its class where it has none.
 

@@ -16,8 +16,8 @@ from histofeat.datasets._audit import DatasetAudit, LeftOut
 from histofeat.datasets._image_files import MOST_UNREADABLE
 from histofeat.datasets._parts import OfficialSplit, in_id_order, official_roles, split_by_role
 from histofeat.datasets._patients import PatientRule
-from histofeat.exceptions import DatasetError, and_more, check_name
-from histofeat.model_selection import canonical_patients
+from histofeat.exceptions import DatasetError, and_more, check_name, check_type
+from histofeat.model_selection import canonical_patients, check_class_names
 
 _COLUMNS = ("path", "label", "patient", "x", "y")
 _LABELS_PER = ("patch", "patient")
@@ -236,16 +236,14 @@ def _check_target_names(names: Sequence[str]) -> tuple[str, ...]:
             f"PatchDataset.target_names: expected two or more different class names, got {settled!r}. "
             "Name each class once, in the order of the label codes."
         )
+    check_class_names("PatchDataset.target_names", settled, DatasetError)
     return settled
 
 
 def _check_frame(frame: pd.DataFrame, target_names: tuple[str, ...]) -> pd.DataFrame:
     """Return a copy of the table with checked types; refuse a table that cannot be used."""
-    if not isinstance(frame, pd.DataFrame):
-        raise DatasetError(
-            f"PatchDataset.frame: expected a pandas DataFrame, got {type(frame).__name__}. "
-            f"Build one with the columns {', '.join(_COLUMNS)}."
-        )
+    remedy = f"Build one with the columns {', '.join(_COLUMNS)}."
+    check_type("PatchDataset.frame", frame, pd.DataFrame, "a pandas DataFrame", remedy, error=DatasetError)
     absent = [column for column in _COLUMNS if column not in frame.columns]
     if absent:
         raise DatasetError(

@@ -10,7 +10,7 @@ import pandas as pd
 from histofeat.datasets._audit import DatasetAudit
 from histofeat.datasets._base import PatchDataset
 from histofeat.datasets.breakhis._tree import CLASSES, SUBTYPES
-from histofeat.exceptions import DatasetError, check_name, check_whole
+from histofeat.exceptions import DatasetError, check_name, check_type, check_whole
 
 _RULES = ("malignancy", "other")
 _MADE_UP = "-like"
@@ -64,11 +64,8 @@ def merge_rare_classes(
     >>> merged.audit.class_counts, merged.y.tolist()
     ({'other': 3, 'long': 3}, [0, 1, 0, 0, 1, 1])
     """
-    if not isinstance(dataset, PatchDataset):
-        raise DatasetError(
-            f"merge_rare_classes.dataset: expected a PatchDataset, got {type(dataset).__name__}. "
-            "Load one first, as with load_breakhis."
-        )
+    remedy = "Load one first, as with load_breakhis."
+    check_type("merge_rare_classes.dataset", dataset, PatchDataset, "a PatchDataset", remedy, error=DatasetError)
     check_whole("merge_rare_classes.min_patients", min_patients, 2, error=DatasetError)
     check_name("merge_rare_classes.rule", rule, _RULES, error=DatasetError)
     carried = (

@@ -92,11 +92,6 @@ def _check_names(dataset, mode: str) -> None:
                 f"split_dataset: expected class names that can be names of folders, got {name!r}. Rename the class, "
                 'or use mode="csv".'
             )
-    if len({fold_case(name) for name in dataset.target_names}) < len(dataset.target_names):
-        raise DatasetError(
-            f"split_dataset: expected class names that differ in more than case, got {dataset.target_names}. Rename "
-            'one, or use mode="csv".'
-        )
 
 
 def _refuse_among_images(dataset, target: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from histofeat.datasets._base import PatchDataset
 from histofeat.datasets._parts import PARTS, DatasetSplit
 from histofeat.datasets._split_files import check_target, write_split
-from histofeat.exceptions import DatasetError, check_whole
+from histofeat.exceptions import DatasetError, check_type, check_whole
 from histofeat.model_selection import encode_patients
 
 #: Random assignments to choose from. The balance gains little beyond; with very many patients one is nearly exact.
@@ -77,11 +77,8 @@ def split_dataset(
     >>> [len(split.patients[part]) for part in ("train", "validation", "test")], split.shared_patients
     ([14, 2, 4], ())
     """
-    if not isinstance(dataset, PatchDataset):
-        raise DatasetError(
-            f"split_dataset.dataset: expected a PatchDataset, got {type(dataset).__name__}. Load one, for example "
-            "with load_image_folder."
-        )
+    remedy = "Load one, for example with load_image_folder."
+    check_type("split_dataset.dataset", dataset, PatchDataset, "a PatchDataset", remedy, error=DatasetError)
     asked = _shares(test_size, validation_size)
     if random_state is not None:
         check_whole("split_dataset.random_state", random_state, 0, most=2**32 - 1, error=DatasetError)

@@ -40,7 +40,7 @@ from histofeat.metrics import (
     read_plan,
     score_folds,
 )
-from histofeat.model_selection import PatientKFold, RepeatedPatientKFold
+from histofeat.model_selection import PatientKFold, RepeatedPatientKFold, check_class_weight
 from histofeat.models import check_inner_patients
 
 #: From which distance a score within folds and one in a single list are told apart in words.
@@ -247,6 +247,8 @@ def _plan(pipelines, run):
         run.search.check_heads(heads)
     for plan in plans:
         if plan.reason is None:
+            where = f"pipeline {plan.name!r}: class_weight"
+            check_class_weight(where, plan.head.class_weight, np.unique(run.dataset.y))
             check_inner_patients(plan, run.dataset, run.splits, run.inner)
     runnable = _runnable(plans)
     if run.retrain and runnable:

@@ -151,7 +151,7 @@ def make_inner_folds(inner_cv, pairs, dataset, *, allow_shared_patients=False):
     for number, (train, _) in enumerate(pairs, start=1):
         where = f"evaluate.inner_cv, in the training patients of fold {number}"
         try:
-            folds = list(inner_cv.split(train, y[train], patients[train]))
+            folds = fold_rows(inner_cv, y[train], patients[train], "split")
             for inner_train, inner_test in () if allow_shared_patients else folds:
                 check_no_shared_patients(inner_train, inner_test, patients[train])
         except ValueError as error:  # a GroupLeakageError stays one

@@ -208,10 +208,11 @@ def _checked_values(values, where: str):
     if hasattr(values, "rvs"):
         return values
     listed = values.tolist() if isinstance(values, np.ndarray) else values
-    if isinstance(listed, str) or not isinstance(listed, Sequence) or not len(listed):
+    different = isinstance(listed, Sequence) and len(set(map(repr, listed))) == len(listed) > 0
+    if isinstance(listed, str) or not different:
         raise ValueError(
-            f"{where}: expected a list of values or a scipy distribution, got {values!r:.80}. Pass a list, of one "
-            "value to hold it fixed."
+            f"{where}: expected a list of different values or a scipy distribution, got {values!r:.80}. Pass a list, "
+            "of one value to hold it fixed."
         )
     return tuple(listed)
 

@@ -12,7 +12,7 @@ from sklearn.base import clone
 
 from histofeat.datasets import PatchDataset, patch_size_of
 from histofeat.evaluation._evaluation import evaluate
-from histofeat.exceptions import check_name, known_names
+from histofeat.exceptions import check_name, check_type, check_whole, known_names
 from histofeat.features import Runtime, leave_out_unreadable, scratch_store
 from histofeat.model_selection import PatientKFold
 from histofeat.models import HEADS, IDCPipeline, SavedModel
@@ -145,6 +145,9 @@ def train_model(
     >>> train_model(cohort, IDCPipeline(features="color", head="logistic"), folds=None).about["n_patients"]
     4
     """
+    check_type("train_model.pipeline", pipeline, IDCPipeline, "an IDCPipeline", "Pass IDCPipeline().")
+    if folds is not None:
+        check_whole("train_model.folds", folds, 2, "Use 5, or None for no estimate.")
     dataset, _, runtime = leave_out_unreadable(dataset, None, runtime)
     with nullcontext() if pipeline.takes_pixels else scratch_store(runtime.store) as kept:
         estimate = None

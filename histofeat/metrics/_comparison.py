@@ -10,7 +10,7 @@ import pandas as pd
 from histofeat.exceptions import check_name
 from histofeat.metrics._bootstrap import Bootstrap, bootstrap_scores
 from histofeat.metrics._definitions import METRIC_RECORDS, METRICS, plain_values
-from histofeat.metrics._multiple_tests import COMPARABLE, check_margin, check_metrics, step_down
+from histofeat.metrics._multiple_tests import COMPARABLE, check_margin, check_metrics, check_pairs, step_down
 from histofeat.model_selection import encode_patients
 
 #: From which adjusted p-value two models are not told apart.
@@ -207,6 +207,9 @@ def compare_models(
     names = [("reference", reference)] * (reference is not None) + [("pairs", name) for pair in pairs for name in pair]
     for argument, name in names:
         check_name(f"compare_models.{argument}", name, labels, "the name of a model")
+    pairs = check_pairs("compare_models.pairs", pairs)
+    if pairs and reference is not None:
+        raise ValueError("compare_models: expected a reference or pairs, got both. Leave one of them out.")
     labels = {name: entry for name, entry in labels.items() if not pairs or any(name in pair for pair in pairs)}
     check_margin("compare_models.margin", margin)
     protocol = next(iter(evaluations.values())).protocol
@@ -261,6 +264,11 @@ def _check_patients(evaluations):
     tables = {key: _patches_of_patients(evaluation) for key, evaluation in evaluations.items()}
     (first, table), *others = tables.items()
     for key, other in others:
+        if evaluations[key].labels != evaluations[first].labels:
+            raise ValueError(
+                f"compare_models.evaluation: expected the same class names in {first!r} and {key!r}, got "
+                f"{evaluations[first].labels!r} and {evaluations[key].labels!r}. Evaluate both with the same names."
+            )
         differing = [patient for patient in {**table, **other} if table.get(patient) != other.get(patient)]
         if differing:
             raise ValueError(

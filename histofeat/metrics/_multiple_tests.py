@@ -52,11 +52,11 @@ class ComparisonPlan:
     margin: float | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "pairs", tuple(dict.fromkeys(map(tuple, self.pairs))))
+        object.__setattr__(self, "pairs", check_pairs("plan.pairs", self.pairs))
         object.__setattr__(self, "metrics", check_metrics("plan.metrics", self.metrics))
         check_margin("plan.margin", self.margin)
-        if not self.pairs or any(len(pair) != 2 or len(set(pair)) != 2 for pair in self.pairs):
-            raise ValueError(f"plan.pairs: expected pairs of two models each, got {self.pairs!r:.80}. Name others.")
+        if not self.pairs:
+            raise ValueError("plan.pairs: expected pairs of two models each, got (). Name others.")
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -148,6 +148,16 @@ def check_metrics(where, metrics):
     for metric in metrics:
         check_name(where, metric, COMPARABLE, "known metrics")
     return metrics
+
+
+def check_pairs(where, pairs):
+    """Return different pairs of models; refuse a model beside itself, and a difference in both directions."""
+    pairs = tuple(dict.fromkeys(map(tuple, pairs)))
+    if any(len(pair) != 2 or len(set(pair)) != 2 or pair[::-1] in pairs for pair in pairs):
+        raise ValueError(
+            f"{where}: expected pairs of two models each, in one direction, got {pairs!r:.80}. Name others."
+        )
+    return pairs
 
 
 def check_margin(where, margin):

@@ -8,6 +8,8 @@ from ._holdouts import PatientHoldOuts as PatientHoldOuts, RepeatedPatientKFold 
 from ._patients import (
     canonical_patient as canonical_patient,
     canonical_patients as canonical_patients,
+    check_class_names as check_class_names,
+    check_class_weight as check_class_weight,
     check_no_shared_patients as check_no_shared_patients,
     encode_patients as encode_patients,
     look_alikes as look_alikes,

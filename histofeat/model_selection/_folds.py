@@ -322,6 +322,12 @@ def _as_rows(index, n_rows, where):
             f"{where}: expected row numbers from 0 to {n_rows - 1}, got {index.min()} to {index.max()}. "
             "Make the split from this very data set."
         )
+    rows, times = np.unique(index, return_counts=True)
+    if len(rows) < len(index):
+        raise ValueError(
+            f"{where}: expected each row once, got row {rows[times > 1][0]} again ({(times > 1).sum()} such rows). "
+            "Give each row once; weigh classes by class_weight."
+        )
     return index.astype(np.int64)
 
 

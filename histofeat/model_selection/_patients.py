@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from collections.abc import Mapping
 from unicodedata import category, normalize
 
 import numpy as np
@@ -9,7 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.utils.multiclass import type_of_target
 
-from histofeat.exceptions import GroupLeakageError, and_more
+from histofeat.exceptions import GroupLeakageError, and_more, check_real
 
 #: Patients that a message names.
 _SHOWN = 3
@@ -324,6 +325,41 @@ def check_labels(y, n_samples, name):
             "Add patches of another class."
         )
     return labels
+
+
+def check_class_weight(where, class_weight, classes):
+    """Refuse weights of classes that do not exist, and weights that are no positive numbers; None is fine.
+
+    Raises
+    ------
+    ValueError
+        If `class_weight` is neither "balanced", a mapping of labels among `classes` to weights above 0, nor None.
+    """
+    if class_weight is None or (isinstance(class_weight, str) and class_weight == "balanced"):
+        return
+    if not isinstance(class_weight, Mapping):
+        raise ValueError(f"{where}: expected 'balanced', a mapping or None, got {class_weight!r:.80}. Correct it.")
+    known = np.asarray(classes).tolist()
+    for label, weight in class_weight.items():
+        if label not in known:
+            raise ValueError(f"{where}: expected labels of y, {known!r:.80}, got {label!r:.40}. Correct it.")
+        check_real(f"{where}[{label!r}]", weight, "above 0", lambda value: value > 0, "Correct it.")
+
+
+def check_class_names(where, names, error=ValueError):
+    """Refuse names of classes that are empty, or differ only in capitals and blanks: they are one class misspelt.
+
+    Raises
+    ------
+    ValueError
+        As `error`; the message shows the names.
+    """
+    forms = {" ".join(normalize("NFKC", name).split()).casefold() for name in names}
+    if "" in forms or len(forms) < len(names):
+        raise error(
+            f"{where}: expected different class names, got {tuple(names)!r:.80}, some of them empty or different "
+            "only in capitals and blanks. Write each class in one way."
+        )
 
 
 def shown_class(label):

@@ -17,7 +17,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
 
 from histofeat.datasets import PatchDataset
-from histofeat.model_selection import PatientKFold, encode_patients
+from histofeat.model_selection import PatientKFold, check_class_weight, encode_patients
 from histofeat.models._classifiers import KernelSVM
 
 #: Folds of patients for a calibration, and so the fewest patients of each class: each fold has to hold each class.
@@ -110,6 +110,8 @@ class FeatureHead(ClassifierMixin, BaseEstimator):
         ValueError
             If there is one class only, or patients are too few to calibrate on.
         """
+        if groups is not None:
+            encode_patients(groups, len(X))
         if self.calibrate and groups is not None:
             self._fit_inside(X, y, groups, PatientKFold(N_PATIENTS))
         else:
@@ -163,6 +165,7 @@ class FeatureHead(ClassifierMixin, BaseEstimator):
                 f"class_weight: expected a classifier whose fit takes sample_weight, got "
                 f"{type(self.classifier_).__name__}. Set class_weight=None, or the classifier's own weights."
             )
+        check_class_weight("class_weight", self.class_weight, self.classes_)
         return {"sample_weight": compute_sample_weight(self.class_weight, y)}
 
     def _scaled(self, X) -> np.ndarray:

@@ -16,7 +16,8 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from histofeat.exceptions import needs
 from histofeat.features import FeatureStore, PatchFeatures, PatchUnion, extract
-from histofeat.images import StainNormalizer, as_images, image_input_tags, normalized_images
+from histofeat.images import Images, StainNormalizer, as_images, image_input_tags, normalized_images
+from histofeat.model_selection import check_class_names, check_class_weight, encode_patients
 from histofeat.models._feature_head import FeatureHead, check_enough_patients
 from histofeat.models._named_parts import NamedParts
 from histofeat.models._pixel_head import PixelHead
@@ -147,9 +148,15 @@ class IDCPipeline(ClassifierMixin, NamedParts):
             If an image cannot be read; the message names it.
         """
         images, families, head, normalizer = as_images(X), self.families(), self.make_head(), self.make_normalizer()
+        for name, values in (("y", y), ("groups", groups)):
+            _check_order(name, values, X)
         y = _check_labels(y, len(images))
+        check_one_each("y", images, y)
+        check_class_weight("IDCPipeline.class_weight", head.class_weight, np.unique(y))
         if groups is not None:
             groups = _one_each("groups", groups, len(images), "patient")
+            encode_patients(groups, len(images))
+            check_one_each("groups", images, groups)
         if not self.takes_pixels:
             check_enough_patients(head, y, groups, "IDCPipeline.fit")
         if normalizer is not None:
@@ -268,7 +275,32 @@ def _check_labels(y, n_images: int) -> np.ndarray:
         raise ValueError(
             f"y: expected at least two classes, got only {classes.tolist()}. Give patches of both classes."
         )
+    if isinstance(classes[0], str):
+        check_class_names("y", classes.tolist())
     return y
+
+
+def check_one_each(where: str, images: Images, values: ArrayLike) -> None:
+    """Refuse a file that is given twice, with two labels or patients.
+
+    Raises
+    ------
+    ValueError
+        With the name of the file and both values.
+    """
+    first: dict[str, Any] = {}
+    for row, value in enumerate(np.asarray(values).tolist()):
+        name = images.name(row)
+        if first.setdefault(name, value) != value:
+            raise ValueError(f"{where}: expected one for {name}, got {first[name]!r} and {value!r}. Correct one.")
+
+
+def _check_order(name: str, values, X) -> None:
+    """Refuse a Series whose rows are those of `X` in another order: what is fitted goes by position."""
+    index, own = (getattr(given, "index", None) for given in (X, values))
+    both = isinstance(index, pd.Index) and isinstance(own, pd.Index) and own.size == index.size
+    if both and not own.equals(index) and own.sort_values().equals(index.sort_values()):
+        raise ValueError(f"{name}: expected the order of X, got its index in another order. Use {name}.loc[X.index].")
 
 
 def _one_each(name: str, values, n_images: int, what: str) -> np.ndarray:

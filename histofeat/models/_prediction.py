@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from histofeat.datasets import PatientRule, csv_text, find_patients, printable, write_whole
-from histofeat.exceptions import PatchError, check_name, check_real
+from histofeat.exceptions import PatchError, check_name, check_real, check_type
 from histofeat.features import Runtime
 from histofeat.images import (
     AGGREGATES,
@@ -29,6 +29,7 @@ from histofeat.images import (
     warn_if_dark,
 )
 from histofeat.model_selection import encode_patients
+from histofeat.models._pipeline import check_one_each
 from histofeat.models._saved_model import SavedModel
 
 
@@ -244,6 +245,7 @@ def predict_images(
     >>> found.policies, found.n_tiles.tolist()
     (('tile', 'as is', 'pad'), [6, 1, 1])
     """
+    check_type("predict_images.model", model, SavedModel, "a SavedModel", "Use load_model, or SavedModel(pipeline).")
     size = model.patch_size if patch_size is None else tuple(patch_size)
     plan = _Plan(policy, size, edges, aggregate, min_tissue)
     images = as_images(X)
@@ -257,6 +259,8 @@ def predict_images(
     if isinstance(patients, PatientRule):
         patients = find_patients(patients, names)
     work = _Work(model, plan, len(images), patients)
+    if work.patients is not None:
+        check_one_each("patients", images, work.patients)
     runtime = Runtime.of(runtime)
     decoded = run_ahead(partial(_decode, images), work.order, n_jobs=runtime.n_jobs)
     for done, (row, pixels, rules, error) in enumerate(decoded, start=1):

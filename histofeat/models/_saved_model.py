@@ -3,9 +3,11 @@
 import json
 import os
 import platform
+import re
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -17,8 +19,9 @@ from sklearn.utils.validation import check_is_fitted
 
 import histofeat
 from histofeat.datasets import PatientRule
-from histofeat.exceptions import DAMAGED, WeightsError, first_line
+from histofeat.exceptions import DAMAGED, WeightsError, check_type, first_line
 from histofeat.features import FEATURES_VERSION
+from histofeat.model_selection import check_class_names
 from histofeat.models._archive import ModelFileError, check_target, read_archive, write_archive
 from histofeat.models._pipeline import IDCPipeline
 from histofeat.models._saved_parts import describe_weights, put_back, settle_weights, take_apart
@@ -65,13 +68,10 @@ class SavedModel:
     description: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.pipeline, IDCPipeline):
-            raise ValueError(
-                f"SavedModel.pipeline: expected a fitted IDCPipeline, got {type(self.pipeline).__name__}. Wrap a "
-                "classifier: IDCPipeline(features=..., head=classifier)."
-            )
+        remedy = "Wrap a classifier: IDCPipeline(features=..., head=classifier)."
+        check_type("SavedModel.pipeline", self.pipeline, IDCPipeline, "a fitted IDCPipeline", remedy)
         check_is_fitted(self.pipeline)
-        about = _checked_about(self.about, len(self.pipeline.classes_))
+        about = _checked_about(self.about, self.pipeline)
         object.__setattr__(self, "about", MappingProxyType(about))
         object.__setattr__(self, "description", MappingProxyType(dict(self.description)))
 
@@ -228,10 +228,8 @@ def _built(path, weights_dir, trusted: Sequence[str], n_jobs: int | None) -> Sav
     skeleton = load_estimator(content, str(path), trusted=trusted, n_bytes=n_bytes)
     if depends_on_version(content, n_bytes):
         _warn_of_version(path, description)
-    if not isinstance(skeleton, IDCPipeline):
-        raise ModelFileError(
-            f"{path}: expected an IDCPipeline, got {type(skeleton).__name__}. Give a file that save_model wrote."
-        )
+    remedy = "Give a file that save_model wrote."
+    check_type(str(path), skeleton, IDCPipeline, "an IDCPipeline", remedy, error=ModelFileError)
     pipeline = put_back(skeleton, parts)
     settle_weights(pipeline, description.get("weights", ()), weights_dir)
     network = getattr(pipeline.head_, "classifier_", None) if pipeline.takes_pixels else None
@@ -297,7 +295,7 @@ def _warn_of_version(path, description: Mapping) -> None:
         )
 
 
-def _checked_about(about, n_classes: int) -> dict:
+def _checked_about(about, pipeline: IDCPipeline) -> dict:
     try:
         # Through JSON, so that a model in memory is what its file will be.
         checked = json.loads(json.dumps(dict(about), allow_nan=False, default=_plain))
@@ -305,18 +303,37 @@ def _checked_about(about, n_classes: int) -> dict:
         raise ValueError(
             f"about: expected a mapping of text, numbers, lists and mappings, got {error}. Leave the rest out."
         ) from error
-    names, size, rule = (checked.get(entry) for entry in ("class_names", "patch_size", "patients"))
+    labels, names = pipeline.classes_.tolist(), checked.get("class_names")
     texts = isinstance(names, list) and all(isinstance(name, str) and name for name in names)
-    different = texts and len(names) == len(set(names)) == n_classes
-    sides = isinstance(size, list) and [type(side) for side in size] == [int, int] and min(size) > 0
-    stored = isinstance(rule, dict) and isinstance(rule.get("expression"), str)
-    for entry, value, fits, expected in (
-        ("class_names", names, different, f"{n_classes} different names, in the order of pipeline.classes_"),
-        ("patch_size", size, sides, "height and width in px, or None"),
-        ("patients", rule, stored, "PatientRule.to_dict() or None"),
+    # Names that are labels stand at their places; other words for the classes are fine.
+    named = texts and len(names) == len(set(names)) == len(labels) and (names == labels or not {*names} & {*labels})
+    measured = "pixels" if pipeline.features_ is None else [family.family for family in pipeline.features_.families]
+    for entry, fits, expected in (
+        ("class_names", lambda _: named, f"{len(labels)} different names, in the order of pipeline.classes_"),
+        (
+            "patch_size",
+            lambda size: [type(side) for side in size] == [int, int] and min(size) > 0,
+            "height and width in px",
+        ),
+        ("patients", lambda rule: bool(re.compile(rule["expression"])), "PatientRule.to_dict()"),
+        (
+            "class_counts",
+            lambda counts: {*counts} <= {*(names or map(str, labels))},
+            "a count by the name of each class",
+        ),
+        ("features", lambda found: found == measured, f"the families of the pipeline, {measured}"),
+        *(
+            (entry, lambda n: type(n) is int and n > 0, "a whole number above 0")
+            for entry in ("n_patients", "n_images")
+        ),
     ):
-        if value is not None and not fits:
-            raise ValueError(f"about[{entry!r}]: expected {expected}, got {value!r:.80}. Correct it, or leave it out.")
+        with suppress(TypeError, KeyError, re.error):
+            if checked.get(entry) is None or fits(checked[entry]):
+                continue
+        got = f"got {checked[entry]!r:.80}. Correct it, or leave it out."
+        raise ValueError(f"about[{entry!r}]: expected {expected}, or None, {got}")
+    if names:
+        check_class_names("about['class_names']", names)
     return checked
 
 

@@ -10,9 +10,9 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
-from histofeat.exceptions import GroupLeakageError, check_name, check_real
+from histofeat.exceptions import GroupLeakageError
 from histofeat.images import Images
-from histofeat.model_selection import encode_patients
+from histofeat.model_selection import check_class_weight, encode_patients
 from histofeat.networks._network_files import hash_data
 from histofeat.networks._settings import Settings
 from histofeat.networks._training import Task
@@ -81,7 +81,7 @@ def make_task(settings: Settings, labels, patients, *, validation_fraction: floa
         training, held_out = hold_out_patients(codes, patients, validation_fraction, seed=settings.seed)
     weights = np.ones(len(classes))
     if class_weight is not None:
-        _check_class_weight(class_weight, classes)
+        check_class_weight("CNNClassifier.class_weight", class_weight, classes)
         weights = compute_class_weight(class_weight, classes=classes, y=labels[training])
     return Task(codes, weights.astype(np.float32), training, held_out)
 
@@ -138,22 +138,6 @@ def notes_of(settings: Settings, task: Task, state, skipped, patients) -> tuple[
         listed = ", ".join(skipped[:_SHOWN]) + (f" and {len(skipped) - _SHOWN} more" if len(skipped) > _SHOWN else "")
         notes.append(f"{name}: {len(skipped)} images could not be read and were left out: {listed}.")
     return tuple(notes)
-
-
-def _check_class_weight(class_weight, classes) -> None:
-    if isinstance(class_weight, str):
-        check_name("CNNClassifier.class_weight", class_weight, ("balanced",))
-        return
-    if not isinstance(class_weight, Mapping):
-        raise ValueError(
-            f"CNNClassifier.class_weight: expected 'balanced', a mapping or None, got {class_weight!r:.80}. Correct it."
-        )
-    for label, weight in class_weight.items():
-        if label not in classes.tolist():
-            raise ValueError(
-                f"CNNClassifier.class_weight: expected labels of y, {classes.tolist()}, got {label!r}. Correct it."
-            )
-        check_real(f"CNNClassifier.class_weight[{label!r}]", weight, "above 0", lambda value: value > 0, "Correct it.")
 
 
 _DRAWS = 200

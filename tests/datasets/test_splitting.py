@@ -365,7 +365,6 @@ class TestOnDisk:
         [
             (("no/IDC", "IDC"), "class names that can be names of folders, got 'no/IDC'"),
             (("..", "IDC"), r"got '\.\.'"),
-            (("idc", "IDC"), "differ in more than case"),
         ],
     )
     def test_a_class_that_can_be_no_folder(self, on_disk, tmp_path, names, match):
