@@ -2,12 +2,12 @@
 
 import json
 import sys
-import warnings
 from collections import Counter
-from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -53,8 +53,8 @@ def predict(
 
     Rows are in the order of the arguments, files of a folder or pattern by name. An image that cannot be read has a
     row without a label and is named in FILE_failures.csv, and the exit status is 1. A run that was ended goes on where
-    it was, when the same command is given again: until the table is complete, what is done lies in FILE.csv.partial,
-    and counts as long as model, options and images are the same.
+    it was, when the same command is given again: until the table is complete, what is done lies in the folder
+    FILE.csv.partial, and counts as long as model, options and images are the same.
     """
     from histofeat.datasets import find_patients, list_images
     from histofeat.features import Runtime
@@ -71,19 +71,20 @@ def predict(
     if found.n_ignored:
         progress.say(f"{found.n_ignored:,} files were skipped: their names are not those of images.")
     settings = {"policy": policy, "edges": edges, "aggregate": aggregate, "min_tissue": min_tissue}
-    partial = _PartialTable(output, [histofeat.__version__, sha256(model.read_bytes()).hexdigest(), settings])
+    folder = output and output.with_name(f"{output.name}.partial")
+    if folder and folder.is_dir():
+        progress.say(f"Going on from what an earlier run has left in {folder}.")
+    known = [histofeat.__version__, sha256(model.read_bytes()).hexdigest(), settings]
 
     def predict_some(paths, patients, before):
         told = Runtime(n_jobs=n_jobs, progress=lambda stage, at, _: progress(stage, before + at, len(found.paths)))
         return predict_images(loaded, paths, patients=patients, on_error=on_error, runtime=told, **settings)
 
-    predictions = _in_shards(predict_some, found.paths, owners, partial)
-    if partial.n_taken:
-        progress.say(f"{partial.n_taken:,} images were predicted by an earlier run.")
+    predictions, kept = _in_shards(predict_some, found.paths, owners, folder, known)
     tables = {"images": predictions.to_frame()} | ({} if owners is None else {"patients": predictions.by_patient()})
     for frame, file in zip(tables.values(), (output, by_patient), strict=False) if output else ():
         write_table(frame, file)
-    partial.remove()
+    _remove(folder, kept)
     for what, frame in tables.items():
         _show(frame, what)
     _say_left_out(predictions, found.failures, failures, progress)
@@ -140,7 +141,6 @@ def _show(frame, what: str) -> None:
 
 #: Images and bytes of files that are predicted and written to the partial table together.
 _SHARD, _SHARD_BYTES = 1000, 1 << 26
-_HEADER = "histofeat partial table 1"
 
 
 def _shards(paths, owners):
@@ -165,84 +165,38 @@ def _facts(path):
     return found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
-class _PartialTable:
-    """What is done of a table, in a file beside it: a line for each shard, with a checksum and with what it stands on.
-
-    Parameters
-    ----------
-    table : Path or None
-        None keeps nothing.
-    stands_on : list
-        JSON values that the predictions depend on, beside the images.
-
-    Raises
-    ------
-    ValueError
-        If another file has the name of the partial one.
-    """
-
-    def __init__(self, table: Path | None, stands_on: list):
-        self.path = None if table is None else table.with_name(f"{table.name}.partial")
-        self.stands_on, self.n_taken, self._found = stands_on, 0, {}
-        if self.path is None:
-            return
-        header, *lines = self.path.read_text(errors="replace").split("\n") if self.path.exists() else [_HEADER]
-        if not _HEADER.startswith(header):
-            raise ValueError(f"{self.path}: expected no file or a partial table, got another file. Move it away.")
-        for digest, _, text in (line.partition(" ") for line in lines):
-            if digest == _digest(text):
-                self._found.update([json.loads(text)])
-
-    def shard(self, predict: Callable[..., Any], paths: list, owners: list | None, before: int) -> dict:
-        """Give the predictions of some images as they were found, else as `predict` makes them, and keep these."""
-        key = _digest(json.dumps([self.stands_on, [[path, _facts(path)] for path in paths], owners]))
-        if key in self._found:
-            self.n_taken += len(paths)
-            return self._found[key]
-        text = json.dumps(
-            [key, vars(predict(paths, owners, before))], default=lambda value: getattr(value, "tolist", value.copy)()
-        )
-        self._append(f"\n{_digest(text)} {text}")
-        return json.loads(text)[1]
-
-    def _append(self, line: str) -> None:
-        if self.path is None:
-            return
-        try:
-            with self.path.open("a") as file:
-                file.write(line if file.tell() else _HEADER + line)
-        except OSError as error:  # the images that follow may still fit into the table
-            warnings.warn(f"{self.path}: expected to write, got: {error.strerror}. The run goes on.", stacklevel=2)
-
-    def remove(self) -> None:
-        """Remove the file: the table is complete."""
-        if self.path is not None:
-            self.path.unlink(missing_ok=True)
+def _remove(folder: Path | None, files) -> None:
+    """Remove what was kept of a table that is complete; files of others stay."""
+    if folder is not None:
+        with suppress(OSError):
+            for file in files:
+                file.unlink(missing_ok=True)
+            folder.rmdir()
 
 
-def _digest(text: str) -> str:
-    return sha256(text.encode()).hexdigest()
-
-
-def _in_shards(predict, paths, owners, partial):
-    """Predict images in shards, as far as the partial table lacks them; give all in the order of the rows."""
+def _in_shards(predict, paths, owners, folder, known):
+    """Predict images in shards, as far as a folder lacks them; give all in the order of the rows, and the files."""
+    from histofeat.evaluation import take_up
     from histofeat.models import ImagePredictions
 
-    shards, done = [], 0
-    for part in _shards(paths, owners):
-        some = [paths[row] for row in part], None if owners is None else [owners[row] for row in part]
-        shards.append((part, partial.shard(predict, *some, done)))
-        done += len(part)
-    rows = [row for rows, _ in shards for row in rows]
-    order = sorted(range(len(rows)), key=rows.__getitem__)
+    shards, order, kept = [], [], []
+    for rows in _shards(paths, owners):
+        some, whose = [paths[row] for row in rows], None if owners is None else [owners[row] for row in rows]
+        stands_on = json.dumps([known, [(path, _facts(path)) for path in some], whose])
+        file = folder and folder / f"{sha256(stands_on.encode()).hexdigest()}.part"
+        shards.append(take_up(file, partial(predict, some, whose, len(order))))
+        order += rows
+        kept.append(file)
+    places = sorted(range(len(order)), key=order.__getitem__)
 
     def column(name):
-        values = [value for _, shard in shards for value in shard[name] or ()]
-        return tuple(values[at] for at in order) if values else None
+        values = [value for shard in shards for value in getattr(shard, name)]
+        return tuple(values[at] for at in places)
 
-    whole = {name: column(name) for name in ("images", "proba", "policies", "n_tiles", "n_background", "patients")}
+    names = ("images", "policies", "patients", "proba", "n_tiles", "n_background")
+    whole = {name: column(name) for name in names if getattr(shards[0], name) is not None}
     place = {name: at for at, name in enumerate(whole["images"])}
-    unreadable = sorted((tuple(each) for _, shard in shards for each in shard["unreadable"]), key=lambda e: place[e[0]])
-    conversions = sum((Counter(shard["conversions"]) for _, shard in shards), Counter())
-    more = {"class_names": tuple(shards[0][1]["class_names"]), "unreadable": tuple(unreadable)}
-    return ImagePredictions(**whole, **more, conversions=conversions)
+    unreadable = sorted((each for shard in shards for each in shard.unreadable), key=lambda each: place[each[0]])
+    conversions = sum((Counter(shard.conversions) for shard in shards), Counter())
+    more = {"class_names": shards[0].class_names, "unreadable": tuple(unreadable), "conversions": conversions}
+    return ImagePredictions(**whole, **more), kept

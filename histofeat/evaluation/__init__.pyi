@@ -33,7 +33,11 @@ from ._results import (
     ProbabilityAssessment as ProbabilityAssessment,
     assess_probabilities as assess_probabilities,
 )
-from ._saved_evaluation import load_evaluation as load_evaluation, save_evaluation as save_evaluation
+from ._saved_evaluation import (
+    load_evaluation as load_evaluation,
+    save_evaluation as save_evaluation,
+    take_up as take_up,
+)
 from ._search import Search as Search
 from ._training import make_pipeline as make_pipeline, train_model as train_model
 from .audit._audit import (

@@ -14,7 +14,7 @@ from sklearn.utils.validation import has_fit_parameter
 from threadpoolctl import threadpool_limits
 
 from histofeat.evaluation._plans import CANNOT_RUN
-from histofeat.evaluation._saved_evaluation import fit_file, read_fit, write_fit
+from histofeat.evaluation._saved_evaluation import fit_file, take_up
 from histofeat.evaluation._search import tune_head
 from histofeat.features import Runtime
 from histofeat.metrics import choose_threshold, fit_calibrator, most_probable
@@ -133,10 +133,6 @@ class Fit:
         """Give an entry of the records of all folds."""
         return tuple(record[key] for record in self.folds)
 
-    def rows(self, test):
-        """Give what fits have filled in some rows, by name."""
-        return {name: getattr(self, name)[test] for name in ("proba", "calibrated", "tuned")}
-
 
 def fit_all(plans, bank, run):
     """Fit every head on every fold, several at a time in threads; take up fits that an earlier run has kept."""
@@ -144,16 +140,17 @@ def fit_all(plans, bank, run):
 
     def work(task):
         fit, fold = task
-        file, (_, test) = fit_file(fit.plan, fold, bank, run), run.splits[fold]
-        kept = read_fit(file)
-        if kept is not None:
-            fit.n_features, fit.folds[fold] = kept["n_features"], kept["record"]
-            for name, values in kept["rows"].items():
-                getattr(fit, name)[test] = values
-            return
-        try:
+        filled, (_, test) = (fit.proba, fit.calibrated, fit.tuned), run.splits[fold]
+
+        def fit_fold():
             _fit_fold(fit, bank, run, fold)
-            write_fit(file, {"rows": fit.rows(test), "n_features": fit.n_features, "record": fit.folds[fold]})
+            return fit.n_features, fit.folds[fold], [values[test] for values in filled]
+
+        try:
+            kept = take_up(fit_file(fit.plan, fold, bank, run), fit_fold)
+            fit.n_features, fit.folds[fold], rows = kept
+            for values, some in zip(filled, rows, strict=True):
+                values[test] = some
         except CANNOT_RUN as error:
             fit.plan.reason = str(error)
 

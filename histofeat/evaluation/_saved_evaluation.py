@@ -4,7 +4,6 @@ An archive holds ``record.json`` and arrays as ``0.npy``, ``1.npy`` and so on, n
 checksum of the archive. A value of JSON stands for itself; everything else is a mapping with one key, its kind.
 """
 
-import hashlib
 import json
 import math
 import os
@@ -41,6 +40,7 @@ from histofeat.evaluation._results import Evaluation, LeftOut, ModelResult, NotR
 from histofeat.evaluation.audit._findings import AuditReport, Finding
 from histofeat.exceptions import DAMAGED
 from histofeat.metrics import Bootstrap, Score
+from histofeat.models import ImagePredictions
 
 #: Version of the format. Raise it when an older histofeat could misread a newer file.
 _VERSION = 1
@@ -48,7 +48,7 @@ _RECORD = "record.json"
 #: The only classes that a file can name. Names are part of the format, wherever a class moves to.
 _CLASSES = {kind.__name__: kind for kind in (Evaluation, ModelResult, NotRun, LeftOut, AuditReport, Finding, Score)}
 _CLASSES |= {kind.__name__: kind for kind in (Bootstrap, PatchDataset, PatientRule, DatasetAudit, BreakHisAudit)}
-_CLASSES |= {"FullSet": FullSet, "FilesLeftOut": FilesLeftOut}
+_CLASSES |= {"FullSet": FullSet, "FilesLeftOut": FilesLeftOut, "ImagePredictions": ImagePredictions}
 _NAMES = {kind: name for name, kind in _CLASSES.items()}
 #: Packages that fits stand on: as they are imported, and as they are installed. Of other modules the code is read.
 _IMPORTED = {"histofeat", "numpy", "scipy", "sklearn", "xgboost", "keras", "tensorflow", "torch"}
@@ -169,19 +169,14 @@ def _pack(value: Any, arrays: list, other: Callable | None) -> Any:
     if isinstance(value, PurePath):
         return {"path": str(value)}
     if isinstance(value, pd.DataFrame):
-        return {"frame": [pack((name, *_column(value[name]))) for name in value]}
+        # Text has a type of its own in each version of pandas.
+        kinds = {name: "object" if kind == "str" else str(kind) for name, kind in value.dtypes.items()}
+        return {"frame": [pack((name, kinds[name], value[name].astype(object).tolist())) for name in value]}
     if type(value) in _NAMES:
         return {_NAMES[type(value)]: {field.name: pack([getattr(value, field.name)])[0] for field in fields(value)}}
     if other is None:
         raise TypeError(f"{type(value).__name__} has no form on disk")
     return other(value)
-
-
-def _column(column: pd.Series) -> tuple[str, Any]:
-    """Give the type and the values of a column; text is an object, since its type is another in each pandas."""
-    if isinstance(column.dtype, np.dtype) and column.dtype.kind in "biuf":
-        return str(column.dtype), column.to_numpy()
-    return "object" if isinstance(column.dtype, pd.StringDtype) else str(column.dtype), column.astype(object).tolist()
 
 
 def _unpack(value: Any, array: Callable[[int], np.ndarray]) -> Any:
@@ -240,44 +235,63 @@ def fit_file(plan: Any, fold: int, bank: Any, run: Any) -> Path | None:
     return run.runtime.fits / f"{key}.fit"
 
 
-def read_fit(file: Path | None) -> dict[str, Any] | None:
-    """Give what `write_fit` wrote; None where there is nothing, or nothing whole of this name."""
-    if file is None or not file.is_file():
-        return None
-    try:
-        name, fit = _read(file, "fit")
-    except (ValueError, TypeError):
-        return None
-    return fit if name == file.stem else None
+def take_up(file: Path | None, work: Callable[[], Any]) -> Any:
+    """Give what is kept in a file; where there is nothing whole of this name, do the work and keep what it gives.
 
+    Parameters
+    ----------
+    file : Path or None
+        Its name has to say everything that the result depends on; None keeps nothing. A damaged file, one of another
+        name or of another version counts as none. Its folder is made.
+    work : callable
+        Gives numbers, text, arrays, records of an evaluation, and lists, tuples and mappings of these; anything else
+        is not kept.
 
-def write_fit(file: Path | None, fit: Mapping[str, Any]) -> None:
-    """Keep a finished fit; a disk that is full or read-only is a warning, and the run goes on."""
+    Returns
+    -------
+    result : object
+        The same to the last bit, whether it was kept or not.
+
+    Warns
+    -----
+    UserWarning
+        If the disk is full or read-only; the run goes on.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "of-three.kept"
+    >>> take_up(file, lambda: 1 / 3) == take_up(file, lambda: "not called")
+    True
+    """
+    with suppress(ValueError, TypeError):
+        name, result = _read(file, "result") if file else (None, None)
+        if file and name == file.name:
+            return result
+    result = work()
     try:
         if file is not None:
-            _write(file, "fit", (file.stem, fit), overwrite=True)
-    except TypeError:  # a chosen parameter without a form on disk
-        return
+            _write(file, "result", (file.name, result), overwrite=True)
+    except TypeError:  # such as a parameter that was chosen from objects
+        return result
     except OSError as error:
         got = os.strerror(error.errno) if error.errno else error
         warnings.warn(
-            f"Runtime.fits: expected to write to {str(file.parent)!r}, got: {got}. These fits are not kept, and the "
-            "run goes on.",
+            f"{file.parent}: expected a folder that can be written, got: {got}. What is done is not kept there, and "
+            "the run goes on.",
             stacklevel=2,
         )
+    return result
 
 
 @cache
 def _library() -> str:
     """Hash the code of this package, with the versions of those that numbers depend on."""
-    digest = hashlib.blake2b(digest_size=16)
-    for file in sorted(Path(histofeat.__file__).parent.rglob("*.py")):
-        digest.update(file.read_bytes())
-    versions = [histofeat.__version__, digest.hexdigest()]
+    known = [file.read_bytes() for file in sorted(Path(histofeat.__file__).parent.rglob("*.py"))]
     for name in _INSTALLED:
         with suppress(metadata.PackageNotFoundError):
-            versions.append(f"{name} {metadata.version(name)}")
-    return " ".join(versions)
+            known.append(f"{name} {metadata.version(name)}")
+    return joblib.hash(known)
 
 
 def _sources(head: Any) -> list[bytes]:

@@ -140,7 +140,7 @@ def rewritten(path, change):
     ("change", "message"),
     [
         (lambda record: record.update(format_version=2, histofeat="9.1"), r"in format 2 of '9\.1'"),
-        (lambda record: record.update(format="histofeat fit"), r"got: 'histofeat fit' in format 1"),
+        (lambda record: record.update(format="histofeat result"), r"got: 'histofeat result' in format 1"),
         (
             lambda record: record["value"]["Evaluation"].update(aura=1),
             r"field 'aura' of Evaluation that is not known",
@@ -300,7 +300,7 @@ def test_a_disk_that_cannot_be_written_does_not_end_the_run(small, tmp_path, cou
     (tmp_path / "file").write_text("no folder")
     with pytest.warns(
         UserWarning,
-        match=r"Runtime\.fits: expected to write .* Not a directory\. These fits are not kept",
+        match=r"fits: expected a folder that can be written, got: Not a directory\. What is done is not",
     ):
         evaluate(small, {"color": PIPELINES["color"]}, runtime=Runtime(fits=tmp_path / "file" / "fits"), **FOLDS)
     assert len(counted) == 3
