@@ -18,6 +18,7 @@ import numpy as np
 from sklearn.base import clone
 
 from histofeat.evaluation._plans import CANNOT_RUN, Parts, Plan, Run, can_retrain
+from histofeat.evaluation._saved_evaluation import result_file, take_up
 from histofeat.evaluation.audit._encoders import encoder_records
 from histofeat.exceptions import GroupLeakageError
 from histofeat.features import Fingerprints, ImageFingerprint, extract, passes_over_images
@@ -70,15 +71,20 @@ class FeatureBank:
         if not needing:
             return
         images = self._images(needing[0], fold)
-        try:
+
+        def measure():
             with retrainer.trained(family, fold, images) as trained:
                 # No store: nothing will ever ask for these weights again.
-                measured = self._measure({key: trained}, images, None)
+                return self._measure({key: trained}, images, None)[key]
+
+        try:
+            known = name, family._fingerprint(), self._run.random_state, self._hash(self.prints)
+            measured = take_up(result_file(self._run, fold, family, *known), measure)
         except CANNOT_RUN as error:
             for plan in needing:
                 plan.reason = str(error)
         else:
-            self._by_fold[place] = measured[key]
+            self._by_fold[place] = measured
 
     def _expect_passes(self, n_at_once=0):
         """Say how many images will have been read in all, for the progress."""

@@ -14,7 +14,7 @@ from sklearn.utils.validation import has_fit_parameter
 from threadpoolctl import threadpool_limits
 
 from histofeat.evaluation._plans import CANNOT_RUN
-from histofeat.evaluation._saved_evaluation import fit_file, take_up
+from histofeat.evaluation._saved_evaluation import result_file, take_up
 from histofeat.evaluation._search import tune_head
 from histofeat.features import Runtime
 from histofeat.metrics import choose_threshold, fit_calibrator, most_probable
@@ -147,7 +147,8 @@ def fit_all(plans, bank, run):
             return fit.n_features, fit.folds[fold], [values[test] for values in filled]
 
         try:
-            kept = take_up(fit_file(fit.plan, fold, bank, run), fit_fold)
+            known = fit.plan.head_name, run.search, str(run.threshold), bank.hashes(fit.plan, fold)
+            kept = take_up(result_file(run, fold, fit.plan.head, *known), fit_fold)
             fit.n_features, fit.folds[fold], rows = kept
             for values, some in zip(filled, rows, strict=True):
                 values[test] = some

@@ -206,30 +206,30 @@ def _unpack(value: Any, array: Callable[[int], np.ndarray]) -> Any:
     return makers[kind](inner)
 
 
-def fit_file(plan: Any, fold: int, bank: Any, run: Any) -> Path | None:
-    """Give the file of a fit, named by a hash of all that its result depends on.
+def result_file(run: Any, fold: int, part: Any, *known: Any) -> Path | None:
+    """Give the file of a result of one fold, named by a hash of all that the result depends on.
 
     Parameters
     ----------
-    plan : Plan
-    fold : int
-    bank : FeatureBank
-        What heads are fitted on.
     run : Run
-        ``run.runtime.fits`` is the folder.
+        ``run.runtime.fits`` is the folder; rows of the fold, labels and patients are part of the name.
+    fold : int
+    part : estimator
+        What is fitted; its parameters and its code are part of the name.
+    *known : object
+        What else the result depends on, such as hashes of features.
 
     Returns
     -------
     file : Path or None
-        None without a folder, and where the head has no lasting form: code without a file, or a lambda.
+        None without a folder, and where `part` has no lasting form: code without a file, or a lambda.
     """
     if not run.runtime.fits:
         return None
-    train, test = run.splits[fold]
     try:
-        head = plan.head, plan.head_name, run.search, str(run.threshold), _library(), _sources(plan.head)
-        rows = train, test, list(run.inner[fold].split(train)), run.y, run.patients.astype(str)
-        key = joblib.hash((head, rows, len(run.dataset.target_names), bank.hashes(plan, fold)))
+        inner = list(run.inner[fold].split(run.splits[fold][0]))
+        rows = run.splits[fold], inner, run.y, run.patients.astype(str), len(run.dataset.target_names)
+        key = joblib.hash((part, known, rows, _library(), _sources(part)))
     except (AttributeError, TypeError, LookupError, OSError, pickle.PicklingError):
         return None
     return run.runtime.fits / f"{key}.fit"
@@ -294,10 +294,10 @@ def _library() -> str:
     return joblib.hash(known)
 
 
-def _sources(head: Any) -> list[bytes]:
-    """Give the code of classes and functions in a head that are not of a known package; an error without a file."""
-    parts = [part for _, part in walk(head, "")]
-    named = [*parts, *(kind for part in parts for kind in type(part).__mro__)]
+def _sources(part: Any) -> list[bytes]:
+    """Give the code of what is in an estimator and in no known package; an error where it has no file."""
+    parts = [inner for _, inner in walk(part, "")]
+    named = [*parts, *(kind for inner in parts for kind in type(inner).__mro__)]
     modules = {name for each in named if isinstance(name := getattr(each, "__module__", None), str)}
     own = sorted(name for name in modules if name.partition(".")[0] not in _IMPORTED | sys.stdlib_module_names)
     return [Path(sys.modules[name].__file__).read_bytes() for name in own]

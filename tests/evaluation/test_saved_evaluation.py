@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.naive_bayes import GaussianNB
+from test_known_patients import Memory
 
 from histofeat import make_cohort
 from histofeat.evaluation import AuditPolicy, _fitting, evaluate, load_evaluation, save_evaluation
@@ -277,6 +278,17 @@ def test_heads_of_other_packages_are_known_by_their_code(small, store, tmp_path,
     evaluate(small, pipelines, runtime=runtime, **FOLDS)
     assert len(counted) == 3
     assert len(list((tmp_path / "fits").iterdir())) == n_files
+
+
+def test_encoders_that_were_trained_in_a_fold_are_not_trained_again(small, store, tmp_path):
+    runtime, again = Runtime(store=store, fits=tmp_path / "fits"), {"retrain_encoder": True, **FOLDS}
+    pipelines = {"memory": bayes(Memory().learnt(small.X[:2], small.y[:2], tmp_path, "theirs"))}
+    first = evaluate(small, pipelines, runtime=runtime, **again)
+    Memory.seen.clear()
+    assert same(first, evaluate(small, pipelines, runtime=runtime, **again))
+    assert Memory.seen == []
+    evaluate(small, pipelines, runtime=runtime, random_state=1, **again)
+    assert len(Memory.seen) == 3
 
 
 def test_damaged_and_exchanged_fits_count_as_not_kept(small, store, tmp_path, counted):
