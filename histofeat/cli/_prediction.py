@@ -61,9 +61,8 @@ def predict(
     from histofeat.model_selection import canonical_patients
     from histofeat.models import load_model, predict_images, write_table
 
-    by_patient, failures = _beside(output, "patients"), _beside(output, "failures")
-    for file in (output, failures, None if patients is None else by_patient):
-        check_output(file)
+    for word in ("", "failures", *(() if patients is None else ("patients",))):
+        check_output(_beside(output, word))
     progress = Progress(quiet=quiet)
     found = list_images(images, on_error=on_error)
     loaded = load_model(model, weights_dir=weights_dir, n_jobs=n_jobs)
@@ -81,17 +80,27 @@ def predict(
         return predict_images(loaded, paths, patients=patients, on_error=on_error, runtime=told, **settings)
 
     predictions, kept = _in_shards(predict_some, found.paths, owners, folder, known)
-    tables = {"images": predictions.to_frame()} | ({} if owners is None else {"patients": predictions.by_patient()})
-    for frame, file in zip(tables.values(), (output, by_patient), strict=False) if output else ():
-        write_table(frame, file)
+    tables = _tables(predictions, found.failures)
+    for word, frame in tables.items() if output else ():
+        write_table(frame, _beside(output, word))
     _remove(folder, kept)
-    for what, frame in tables.items():
-        _show(frame, what)
-    _say_left_out(predictions, found.failures, failures, progress)
+    for word in sorted(tables.keys() - {"failures"}):  # after the files: the reader may be gone
+        _show(tables[word], word or "images")
+    _say_left_out(predictions, found.failures, progress)
 
 
 def _beside(output: Path | None, word: str) -> Path | None:
-    return output and output.with_name(f"{output.stem}_{word}{output.suffix}")
+    return output and output.with_name(f"{output.stem}{word and '_'}{word}{output.suffix}")
+
+
+def _tables(predictions, folders):
+    """Tables by the word that follows the name of the output."""
+    from pandas import DataFrame
+
+    tables, lost = {"": predictions.to_frame()}, (*folders, *predictions.unreadable)
+    if predictions.patients is not None:
+        tables["patients"] = predictions.by_patient()
+    return {**tables, "failures": DataFrame(lost, columns=["path", "reason"])} if lost else tables
 
 
 def _rule(patients: str, model):
@@ -105,14 +114,7 @@ def _rule(patients: str, model):
     return model.patient_rule
 
 
-def _say_left_out(predictions, folders, file: Path | None, progress: Progress) -> None:
-    from pandas import DataFrame
-
-    from histofeat.models import write_table
-
-    failures = (*folders, *predictions.unreadable)
-    if failures and file is not None:
-        write_table(DataFrame(failures, columns=["path", "reason"]), file)
+def _say_left_out(predictions, folders, progress: Progress) -> None:
     if predictions.conversions:
         progress.say(f"converted: {', '.join(f'{n:,} {rule}' for rule, n in predictions.conversions.items())}")
     for name, reason in (*folders, *predictions.unreadable[:_PRINTED]):
@@ -123,7 +125,7 @@ def _say_left_out(predictions, folders, file: Path | None, progress: Progress) -
         print(f"histofeat: {counts} images could not be read.", file=sys.stderr)
     if folders:
         print(f"histofeat: {len(folders):,} folders could not be listed.", file=sys.stderr)
-    if failures:
+    if folders or predictions.unreadable:
         raise typer.Exit(1)
 
 
