@@ -37,6 +37,7 @@ COMMANDS = {
     "planted-leaks": "study.py planted-leaks --data DATA SECOND",
     "head-defaults": "protocols/head_defaults.py --data IDC",
     "official-candidates": "study.py official-candidates --data IDC --weights WEIGHTS",
+    "robustness-of-the-program": "study.py program-robustness --data IDC",
     "speed": "speed/run.py --full --data DATA --weights WEIGHTS",
     "idc-official-sample": "protocols/idc_official.py --data IDC --add-unlisted --threshold youden --plan "
     "benchmarks/protocols/idc_official_plan.json",

@@ -23,7 +23,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path += [str(REPOSITORY / "benchmarks"), str(REPOSITORY / "benchmarks" / "protocols")]
 
 #: Studies in benchmarks/protocols, each the `STUDY` of the file of its name.
-PROTOCOLS = ("idc-encoder", "idc-networks", "official-candidates")
+PROTOCOLS = ("idc-encoder", "idc-networks", "official-candidates", "program-robustness")
 ON_ERROR = {
     "choices": ("raise", "skip"),
     "default": "raise",

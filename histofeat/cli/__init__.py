@@ -104,7 +104,7 @@ def _as_options(message: str, command) -> str:
     message = re.sub(rf"\b({names})=[^\s;,()]+ \(--\w[\w-]*\)", lambda found: known[found[1]], message)
     given = re.compile(rf"\b({names})=r?(\"[^\"]*\"|'[^']*'|\.\.\.|\w+(?:\.\w+)*)")
     message = given.sub(lambda found: f"{known[found[1]]} {found[2].strip('.')}".rstrip(), message)
-    return message.replace("got None.", "got none.")
+    return re.sub(r"^FeatureStore\('(.*?)'\):", r"\1:", message).replace("got None.", "got none.")
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:

@@ -198,7 +198,9 @@ def read_csv_rows(
 def _delimiter(text: str, required: Sequence[str]) -> str:
     """The first delimiter by which the header has the required columns, else the most frequent one."""
     for delimiter in _DELIMITERS:
-        header = next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), [])
+        header = []
+        with suppress(csv.Error):  # said in words where the rows are read
+            header = next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), [])
         if all(_candidates(name, header) for name in required):
             return delimiter
     return max(_DELIMITERS, key=text.partition("\n")[0].count)

@@ -96,8 +96,9 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
     except FileNotFoundError as error:
         got = "a link to nothing" if os.path.islink(path) else "no such file"  # noqa: PTH114
         raise PatchError(f"{path}: expected an image file, found {got}. Check the path.") from error
-    except OSError as error:
-        raise PatchError(f"{path}: expected a readable image file, got {error.strerror or error}.") from error
+    except (OSError, ValueError) as error:  # a path with a null character is a ValueError
+        got = getattr(error, "strerror", None) or error
+        raise PatchError(f"{path}: expected a readable image file, got {got}. Correct the path.") from error
 
 
 def is_too_large(height: int, width: int, max_pixels: int = MAX_PIXELS, pixel_bytes: float = 1) -> bool:

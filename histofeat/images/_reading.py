@@ -98,13 +98,13 @@ def as_images(X: Any) -> Images:
             )
         X = X["path"]
     if isinstance(X, str | bytes | os.PathLike):
-        raise PatchError(f"X: expected {_FORMS}, got one path ({X!r}). Put it in a list: [path].")
+        raise PatchError(f"X: expected several images, got one path ({X!r}). Put it in a list: [path].")
     if isinstance(X, np.ndarray) and X.dtype != object and X.dtype.kind not in "US":
         return _from_array(X)
     try:
         items = list(X)
     except TypeError as error:
-        raise PatchError(f"X: expected {_FORMS}, got {type(X).__name__}.") from error
+        raise PatchError(f"X: expected several images, got {type(X).__name__}. Give {_FORMS}.") from error
     if not items:
         raise PatchError(f"X: expected at least one image, got none. Give {_FORMS}.")
     return _from_list(items)

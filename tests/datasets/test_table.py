@@ -366,6 +366,7 @@ class TestOneReader:
             (TEXT.replace("path,", "path;"), "line 1: expected the columns|line 2: expected 4 cells"),
             (TEXT.replace("0.5\n", "0,5\n"), "line 3: expected 5 cells as in the header, got 6"),
             (TEXT + '"', "line 4: expected cells divided by commas, got text that is not CSV"),
+            ("a" * 200_000, r"line \d: expected cells divided by commas, got text that is not CSV \(field larger"),
             ("PK\x03\x04" + TEXT, "expected a CSV file, got a spreadsheet or an archive"),
             (TEXT.encode("utf-16-le"), "expected text in UTF-8, got UTF-16"),
             ("", "expected a header and rows, got an empty file"),

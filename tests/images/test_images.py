@@ -150,8 +150,10 @@ def test_what_is_no_image_is_refused(tmp_path):
 def test_missing_and_unreadable_files_are_refused(tmp_path):
     with pytest.raises(PatchError, match="found no such file"):
         read_patch(tmp_path / "nowhere.png")
-    with pytest.raises(PatchError, match="expected a readable image file, got a folder"):
+    with pytest.raises(PatchError, match=r"expected a readable image file, got a folder\. Correct the path"):
         read_patch(tmp_path)
+    with pytest.raises(PatchError, match="expected a readable image file, got embedded null byte"):
+        read_patch("a\0.png")
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int32])
@@ -188,7 +190,7 @@ def test_arrays_that_are_no_patch_are_refused(array, message):
         (["a.png", 3], r"X\[1\]: expected a path, got int"),
         ([np.zeros((2, 2, 3), np.uint8), "a.png"], r"X\[1\]: expected an array"),
         (pd.DataFrame({"file": ["a"]}), r"`path` column, got the columns \['file'\]"),
-        (3, "got int"),
+        (3, "expected several images, got int. Give a one"),
     ],
 )
 def test_other_forms_of_X_are_refused(X, message):

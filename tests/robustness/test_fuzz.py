@@ -1,0 +1,54 @@
+"""Each target of fuzz.py for a few hundred inputs, the same on each run; and what long runs have found."""
+
+import json
+
+import fuzz
+import pytest
+
+#: Executions in the suite, which leave it fast.
+RUNS = {"images": 400, "names": 300, "tables": 150, "models": 40, "stores": 40}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("target", fuzz.TARGETS)
+def test_a_few_hundred_inputs_find_nothing(target):
+    findings = fuzz.Findings(target)
+    fuzz.TARGETS[target].run(fuzz.TARGETS[target].seeds()[0])  # imports take no part in the times
+    for seed in fuzz.TARGETS[target].seeds()[:: 1 + len(fuzz.TARGETS[target].seeds()) // 40]:
+        findings(seed)
+    fuzz.by_hypothesis(target, RUNS[target], 0, findings)
+    assert not findings.found, json.dumps(findings.found, indent=1)
+    assert findings.executions >= RUNS[target]
+
+
+def test_findings_are_kept_by_place_with_the_shortest_input(tmp_path, monkeypatch):
+    def run(data):
+        if data:
+            raise KeyError(len(data))
+
+    monkeypatch.setitem(fuzz.TARGETS, "made up", fuzz.Target(run, lambda: [b""], 8))
+    findings = fuzz.Findings("made up", tmp_path / "found.json")
+    for data in (b"", b"abc", b"a", b"ab"):
+        findings(data)
+    findings.mark()
+    (record,) = json.loads((tmp_path / "found.json").read_text())["findings"].values()
+    assert record == {"count": 3, "words": "1", "input": b"a".hex()}
+    assert (findings.executions, (tmp_path / "found.last").read_bytes()) == (4, b"ab")
+
+
+@pytest.mark.long
+def test_a_run_in_processes_of_its_own_counts_all(capsys, tmp_path):
+    assert fuzz.main(["names", "--runs", "60", "--engine", "hypothesis", "--json", str(tmp_path / "x.json")]) == 0
+    (found,) = json.loads((tmp_path / "x.json").read_text())
+    assert (found["executions"], found["findings"], found["engine"]) == (60, {}, "hypothesis")
+    assert found["curve"][-1][1] > 50
+    assert "60 executions by hypothesis" in capsys.readouterr().out
+
+
+def test_checksums_are_mended_and_curves_thinned():
+    whole = fuzz.image_seeds()[0][1:]
+    broken = whole[:40] + bytes([whole[40] ^ 1]) + whole[41:]
+    assert [right for *_, right in fuzz.chunks(broken)].count(False) == 1
+    assert all(right for *_, right in fuzz.chunks(fuzz.with_checksums(broken)))
+    assert fuzz.with_checksums(whole) == whole
+    assert fuzz.thinned([[1, 5], [10, 4], [11, 9], [100, 9]]) == [[1, 5], [11, 9], [100, 9]]
