@@ -28,7 +28,7 @@ from PIL import Image
 
 TEXT = Path(__file__).with_name("sentences.txt")
 #: Seconds after which a call that reads a named pipe counts as hanging.
-PATIENCE_S = 5.0
+PATIENCE_S = 30.0
 #: What says nothing to someone at a command line: classes, calls, keywords, constants of Python.
 PYTHON = re.compile(
     r"\b(None|True|False|nan|Errno|dict|DataFrame|ndarray|np\.|NoneType)\b|\b[A-Z]\w+Error\b|\b[a-z]\w*_\w+\(|\w+\(\)|"
