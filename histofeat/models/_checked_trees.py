@@ -27,7 +27,7 @@ _OF_NODES = (
 )  # fmt: skip
 _EMPTY = ("categories", "categories_nodes", "categories_segments", "categories_sizes")
 _KERNELS = ("linear", "poly", "rbf", "sigmoid")
-_MOST_JOBS, _MOST_CONTAINERS, _DEEPEST = 1024, 2**20, 16
+_MOST_JOBS, _MOST_VALUES, _DEEPEST = 1024, 2**21, 16
 
 
 def parse_booster(content: bytes) -> Any:
@@ -54,10 +54,10 @@ def parse_booster(content: bytes) -> Any:
     [7, 8]
     """
     if content.startswith(b'{"'):
-        if sum(map(content.count, b"[{")) > _MOST_CONTAINERS:
-            raise ValueError(f"it lists more than {_MOST_CONTAINERS:,} arrays")
+        if sum(map(content.count, b'[{"')) > _MOST_VALUES:
+            raise ValueError(f"it lists more than {_MOST_VALUES:,} texts and arrays")
         return json.loads(content, object_pairs_hook=_once)
-    stream = io.BytesIO(content)
+    stream, n_values = io.BytesIO(content), 0
 
     def numbers(mark: bytes, n: int = 1) -> np.ndarray:
         if mark not in _NUMBERS:
@@ -72,8 +72,10 @@ def parse_booster(content: bytes) -> Any:
         return n
 
     def value(mark: bytes, depth: int = 0) -> Any:
-        if depth > _DEEPEST:
-            raise ValueError(f"it is nested more than {_DEEPEST} deep")
+        nonlocal n_values
+        n_values += 1
+        if depth > _DEEPEST or n_values > _MOST_VALUES:
+            raise ValueError(f"it is nested more than {_DEEPEST} deep, or lists more than {_MOST_VALUES:,} values")
         if mark == b"{":
             pairs = []
             while (mark := stream.read(1)) != b"}":

@@ -61,7 +61,7 @@ _PRESENT_NAMES = {name.rpartition(".")[2]: name for name in TRUSTED if name.star
 _REPLACED = ("histofeat.quadratic.QuadraticDiscriminant", "histofeat.temperature.TemperatureScaling")
 
 #: Commas and brackets that the description of an estimator may have: this many, or one for each byte of the file.
-_SCHEMA_VALUES = 1_000_000
+_SCHEMA_VALUES = 500_000
 #: Classes of an estimator that is built from its arrays, for which small fits of as many rows are made.
 _MOST_CLASSES = 1000
 

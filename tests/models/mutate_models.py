@@ -1,6 +1,7 @@
 """Load many damaged copies of a model in one process; run by `test_hostile_files` as a child, which may die.
 
-``python mutate_models.py MODEL PATCHES BEFORE FIRST LAST KIND``: one line for each copy, "N outcome".
+``python mutate_models.py MODEL PATCHES BEFORE FIRST LAST KIND``: one line for each copy, "N outcome". The kind is
+"file" for damage that checksums find, "forged" for damage behind them, or "both" in turn.
 """
 
 import io
@@ -101,7 +102,8 @@ def main(model, patches, before, first, last, kind):
         path = Path(folder) / "m.histofeat"
         for number in range(int(first), int(last)):
             rng = np.random.default_rng([SEED, number])
-            path.write_bytes(mutated(whole, rng) if kind == "file" else forged(whole, rng))
+            behind = kind == "forged" or (kind == "both" and number % 2)
+            path.write_bytes(forged(whole, rng) if behind else mutated(whole, rng))
             told(f"{number} ")
             signal.alarm(SECONDS)
             try:
