@@ -7,6 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from histofeat.datasets import Ledger
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -124,6 +126,11 @@ def test_what_the_readme_says_of_leakage_is_what_its_report_says():
         f'"no IDC" has {accuracy.constant_accuracy:.2f}, and a ROC-AUC of {auc.leaked:.3f} and {auc.honest:.3f}; with '
         f"190 patients a split by patch adds {added.min():.3f} to {added.max():.3f} to the ROC-AUC"
     ) in " ".join(README.split())
+
+
+def test_the_readme_counts_the_looks_of_the_ledger():
+    looks = Ledger(ROOT / "reports/test_ledger.csv").looks()["official"]
+    assert f"whose 49 test patients were scored in {looks} looks" in " ".join(README.split())
 
 
 def test_reports_of_other_studies_have_no_table(tables, tmp_path, capsys):
