@@ -273,7 +273,7 @@ def make_breakhis_cohort(
         Seed, at least 0.
     root : path, optional
         Folder for the cohort: new, empty, or with the same cohort in it, which is then checked and reused. None
-        makes a new temporary folder, which is the caller's to keep (pass it as `root` next time) or to delete.
+        makes a temporary folder, ``.root`` of the result, which is removed when the process ends.
     magnifications : sequence of int, default=(40, 100, 200, 400)
         Which of the four.
     height, width : int, default=64 and 96
