@@ -223,7 +223,7 @@ def _check_layout(page: Any) -> None:
         deep = bits == 16 and not extras and (photometric == 1 or (photometric == 2 and page.planarconfig == 1))
         fits = fits and page.compression in _PACKED and (plain or deep)
     if not fits:
-        words = [getattr(code, "name", str(code)).lower() for code in (photometric, page.compression)]
+        words = [str(getattr(code, "name", code)).lower()[:20] for code in (photometric, page.compression)]
         raise Unusable(
             f"expected grey, RGB, palette or CMYK pixels, got {samples} channels of {bits} bits, {', '.join(words)}. "
             "Save it as uncompressed 8-bit RGB."

@@ -9,6 +9,7 @@ import stat
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
+from operator import index
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -303,7 +304,7 @@ def _other_header(start: bytes, file: BinaryIO) -> tuple[int, int, int]:
 
         with tifffile.TiffFile(file, name="header") as tiff:
             page = tiff.pages.first
-            return page.imagelength, page.imagewidth, tiff_orientation(page)
+            return index(page.imagelength), index(page.imagewidth), tiff_orientation(page)
     if start.startswith(b"RIFF"):
         return webp_header(file.read())[:3]
     image = open_with_pillow(file)

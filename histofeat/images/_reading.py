@@ -24,6 +24,10 @@ _FORMS = (
 )
 
 
+#: The code of OpenCV's error where there is no memory left.
+_NO_MEMORY = -4
+
+
 @dataclass(frozen=True)
 class Images:
     """A validated sequence of patches, still on disk or already in memory.
@@ -172,16 +176,17 @@ def decode_patch(
         array, orientation, rules = decode_pixels(content, max_pixels)
         if orientation > 1:
             array, rules = turn(array, orientation), (*rules, "turned")
+        patch, more = to_rgb8(array, name=name)
+        return np.ascontiguousarray(patch), (*rules, *more)
+    except PatchError:
+        raise
     except Unusable as error:
         raise PatchError(f"{name}: {error}") from error
-    except MemoryError as error:
-        raise PatchError(
-            f"{name}: expected an image that fits into memory, got one that does not. Cut it into tiles."
-        ) from error
     except Exception as error:  # decoders raise whatever they like on damaged files
+        if isinstance(error, MemoryError) or getattr(error, "code", None) == _NO_MEMORY:
+            got = f"{name}: expected an image that fits into memory, got one that does not. Cut it into tiles."
+            raise PatchError(got) from error
         raise PatchError(f"{name}: {damaged(content, error)}") from error
-    patch, more = to_rgb8(array, name=name)
-    return np.ascontiguousarray(patch), (*rules, *more)
 
 
 def read_patch(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> np.ndarray:

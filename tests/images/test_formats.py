@@ -479,7 +479,7 @@ def test_pages_of_color_give_the_first_and_a_thumbnail_is_refused():
         refuses(buffer.getvalue(), r"expected the image on the first page, got a thumbnail of \d x \d px")
 
 
-def test_damaged_tiffs_are_refused():
+def test_damaged_tiffs_are_refused(tmp_path):
     plain, deflated = tiff(RGB, photometric="rgb"), tiff(RGB, photometric="rgb", compression="zlib", rowsperstrip=2)
     refuses(plain[:-1], "expected a whole image.*strips are missing")
     refuses(set_tag(plain, 279, 50, "I"), "expected a whole image.*a strip is too short")
@@ -500,6 +500,9 @@ def test_damaged_tiffs_are_refused():
         struct.pack_into("<I", wrong, file.pages.next_page_offset, 1 << 21)
     refuses(bytes(wrong), "expected a whole image.*a page lies beyond its end")
     refuses(b"II*\0", "expected a whole image")
+    (tmp_path / "a.tif").write_bytes(plain.replace(struct.pack("<HHI", 257, 4, 1), struct.pack("<HHI", 257, 7, 1)))
+    assert image_size(str(tmp_path / "a.tif")) == "has a broken header"
+    refuses((tmp_path / "a.tif").read_bytes(), "expected a whole image")
 
 
 def test_deflated_strips_are_not_inflated_without_bound():
@@ -577,11 +580,16 @@ def test_modes_that_no_rule_knows_are_refused():
 # Errors and warnings
 
 
+NO_MEMORY = cv2.error("Failed to allocate 9 bytes")
+NO_MEMORY.code = -4
+
+
 @pytest.mark.parametrize(
     ("error", "message"),
     [
         (cv2.error("too odd\nfor OpenCV"), r"image: expected a whole image, got .* bytes \(too odd\)"),
         (ZeroDivisionError(), r"image: expected a whole image, got .* bytes \(ZeroDivisionError\)"),
+        (NO_MEMORY, "image: expected an image that fits into memory, got one that does not. Cut it into tiles"),
         (MemoryError(), "image: expected an image that fits into memory, got one that does not. Cut it into tiles"),
     ],
 )
