@@ -202,8 +202,8 @@ def load_model(
     Notes
     -----
     The file is read as data: objects are built from listed types only, and no code in it runs. A malicious file can
-    still be wrong, or large; load models only from sources that you trust. Files of format 1 and 2 are read too, except
-    heads "qda" and calibrations of three or more classes of format 1.
+    still be wrong: load models only from sources that you trust, see SECURITY.md. Files of format 1 and 2 are read too,
+    except heads "qda" and calibrations of three or more classes of format 1.
     """
     try:
         return _built(path, weights_dir, trusted, n_jobs)
@@ -241,14 +241,14 @@ def _built(path, weights_dir, trusted: Sequence[str], n_jobs: int | None) -> Sav
 
 
 def _check_head(pipeline: IDCPipeline) -> None:
-    """Score one row of zeros: a head whose parts do not fit each other cannot."""
+    """Score one row: a head whose parts do not fit each other cannot."""
     if pipeline.takes_pixels:
         return
     n_columns, head = len(pipeline.features_.get_feature_names_out()), pipeline.head_
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        zeros = np.zeros((1, n_columns), np.float32)
-        scores = head.predict_proba(zeros) if hasattr(head, "predict_proba") else head.decision_function(zeros)
+        row = np.full((1, n_columns), 0.5, np.float32)  # a value that logarithms and powers take
+        scores = head.predict_proba(row) if hasattr(head, "predict_proba") else head.decision_function(row)
     width = scores.shape[1:] or (2,)
     same = np.array_equal(pipeline.classes_, head.classes_)
     if not same or width != (len(pipeline.classes_),) or not np.isfinite(scores).all():

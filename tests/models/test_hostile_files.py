@@ -7,22 +7,27 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import mutate_models
 import numpy as np
 import pytest
 from sklearn.ensemble import GradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
-from sklearn.preprocessing import StandardScaler
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import PowerTransformer, StandardScaler
 from sklearn.svm import SVC
 
 from histofeat import IDCPipeline
 from histofeat.datasets import _writing as writing
 from histofeat.models import (
     HEADS,
+    FeatureHead,
     ModelFileError,
     _archive as archive,
     _checked_trees as checked,
+    _saved_model as saved_model,
     _trusted as trusted,
     load_model,
     save_model,
@@ -299,6 +304,12 @@ def test_a_head_that_cannot_score_a_row_is_refused(head, attribute, value, saved
 def test_many_classes_are_refused_before_a_fit_of_as_many_rows(name, labels):
     with pytest.raises(ModelFileError, match=f"expected a {name} as save_model writes it, .*10,000,000 classes, more"):
         trusted.unflatten(name, {}, {labels: np.zeros(10**7)})
+
+
+def test_a_head_that_takes_positive_numbers_only_is_whole():
+    head = FeatureHead(make_pipeline(PowerTransformer("box-cox"), LogisticRegression())).fit(np.abs(X) + 0.1, Y)
+    names = SimpleNamespace(get_feature_names_out=lambda: list("abcd"))
+    saved_model._check_head(SimpleNamespace(takes_pixels=False, features_=names, head_=head, classes_=head.classes_))
 
 
 # --- archives --------------------------------------------------------------------------------------------------------
