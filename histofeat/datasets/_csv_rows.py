@@ -159,6 +159,8 @@ def read_csv_rows(
     """
     file = Path(path).expanduser().absolute()
     text, notes = table_text(file, owner)
+    if not text.strip():
+        raise DatasetError(f"{file}: expected a header and rows, got an empty file. {_SAVE}.")
     first, _, below = text.partition("\n")
     skipped = int(first.lower().startswith("sep="))
     text = below if skipped else text
@@ -212,7 +214,7 @@ def table_text(file: Path, owner: str) -> tuple[str, tuple[str, ...]]:
     Raises
     ------
     DatasetError
-        If it cannot be read, is empty, no text, or in an encoding that cannot be told.
+        If it cannot be read, is no text, or in an encoding that cannot be told.
     """
     try:
         content = read_regular(file)
@@ -237,8 +239,6 @@ def table_text(file: Path, owner: str) -> tuple[str, tuple[str, ...]]:
             raise DatasetError(f"{file}, line {line}: expected text in UTF-8, got {got}. {_SAVE}.") from error
         notes = (f"{file.name} is no UTF-8 ({got} in line {line}): it was read as Windows-1252 (Latin-1).",)
         warnings.warn(f"{file}: expected text in UTF-8. {notes[0]} {_SAVE}.", stacklevel=3)
-    if not text.strip():
-        raise DatasetError(f"{file}: expected a header and rows, got an empty file. {_SAVE}.")
     return text, notes
 
 

@@ -172,7 +172,7 @@ def training_part(dataset: PatchDataset, *, only: str | os.PathLike[str] | None 
 
 def _read_ids(path: Path) -> list[str]:
     lines = table_text(path, "only")[0].splitlines()
-    if any(map(names_patient, re.split('[,;\t"]', lines[0]))):
+    if any(map(names_patient, re.split('[,;\t"]', "".join(lines[:1])))):
         return [row["patient"] for row in read_csv_rows(path, ("patient",), owner="only").rows]
     ids = [line.strip(' ,;\t"') for line in lines]  # a spreadsheet adds cells and quotes
     if not any(ids):

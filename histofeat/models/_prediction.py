@@ -269,7 +269,7 @@ def predict_images(
         elif on_error == "raise":
             raise error
         else:
-            work.unreadable.append((row, names[row], str(error)))
+            work.unreadable.append((row, names[row], str(error).removeprefix(f"{names[row]}: ")))
         runtime.report("predict", done, len(images))
     work.score()
     warn_if_dark(work.conversions, f"{work.conversions['dark 16-bit']:,} of {len(images):,} images")

@@ -54,6 +54,15 @@ class TestRead:
         for root in (tree, tree.parents[2]):
             assert read_breakhis_folds(load_breakhis(root)).published
 
+    @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+    def test_lists_that_an_editor_saved_again(self, tree, encoding):
+        write_lists(tree)
+        expected = read_breakhis_folds(load_breakhis(tree)).cv(1)
+        for path in tree.glob("dsfold*.txt"):
+            path.write_bytes(path.read_text().replace("\n", "\r\n").encode(encoding))
+        found = read_breakhis_folds(load_breakhis(tree)).cv(1)
+        assert [side.tolist() for side in found[0]] == [side.tolist() for side in expected[0]]
+
     def test_not_looked_for_above_the_archive(self, tree):
         write_lists(tree.parents[3])
         with pytest.raises(DatasetError, match=r"folder: expected dsfold1.txt to dsfold5.txt in or beside .*got none"):

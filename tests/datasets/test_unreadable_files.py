@@ -52,7 +52,7 @@ def reasons(dataset):
 class TestSpecialFiles:
     def test_they_are_named_and_nothing_waits(self, tmp_path):
         for words, path in special(tmp_path / "s").items():
-            with pytest.raises(PatchError, match=f"{path.name}: expected a readable image file, got {words}"):
+            with pytest.raises(PatchError, match=f"{path.name}: expected a readable image file, got {words}. Correct"):
                 read_patch(path)
             assert image_size(str(path)) == png_size(str(path)) == f"is {words}"
 

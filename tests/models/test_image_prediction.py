@@ -289,7 +289,7 @@ def test_patients_come_from_names_or_a_table(tmp_path):
         ("(", r"expected a regular expression, got '\('"),
         ("path,patient\nx.png,1\n1/x.png,2\n", "expected one patient for a/1/x.png, got '1', '2'"),
         ("path,patient\ny.png,1\n", "got none for a/1/x.png"),
-        ("file,patient\nx.png,1\n", "expected a column 'path' or 'image' beside 'patient'"),
+        ("slide,patient\nx.png,1\n", "expected the columns path, patient, got none named 'path'"),
         ("path,patient\nx.png,\n", "expected text in the column 'patient', got an empty cell"),
     ],
 )
