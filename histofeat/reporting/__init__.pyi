@@ -1,4 +1,5 @@
-from ._charts import draw_intervals as draw_intervals, draw_lines as draw_lines
+from ._canvas import draw_intervals as draw_intervals, draw_lines as draw_lines
+from ._curves import ranking_data as ranking_data
 from ._folder import check_output as check_output
 from ._pages import html_page as html_page, render_markdown as render_markdown, write_page as write_page
 from ._payload import (
@@ -6,7 +7,6 @@ from ._payload import (
     describe_environment as describe_environment,
     metrics_payload as metrics_payload,
 )
-from ._ranking import ranking_data as ranking_data
 from ._report import report_context as report_context, write_report as write_report, write_study as write_study
 from ._strict_json import Redactor as Redactor, dump as dump, jsonable as jsonable
 from ._tables import (

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from histofeat.datasets import csv_text, printable
-from histofeat.reporting import _calibration as calibration, _tables as tables, _text as text, _training as training
+from histofeat.reporting import _curves as curves, _tables as tables, _text as text, _training as training
 from histofeat.reporting._canvas import save_figure
 from histofeat.reporting._folder import finish, new_folder
 from histofeat.reporting._payload import data_label
@@ -31,7 +31,7 @@ _FILTERS = {
     "words": text.plain_words,
 }
 _FUNCTIONS = (
-    *(calibration.calibration_key, data_label, tables.best_of, tables.headline_key),
+    *(curves.calibration_key, data_label, tables.best_of, tables.headline_key),
     *(tables.average_table, tables.class_table, tables.difference_table, tables.folds_table, tables.headline_table),
     *(tables.scores_table, tables.seconds_table, training.training_table),
 )

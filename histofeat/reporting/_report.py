@@ -10,13 +10,19 @@ from typing import Any
 from histofeat.evaluation import RETRAINED, Evaluation
 from histofeat.metrics import parse_rule
 from histofeat.reporting import _score_figures as score_figures
-from histofeat.reporting._calibration import reliability_data
-from histofeat.reporting._charts import draw_costs, draw_intervals, draw_lines
+from histofeat.reporting._canvas import draw_costs, draw_intervals, draw_lines
+from histofeat.reporting._curves import (
+    MOST_BANDS,
+    band_panels_data,
+    draw_ranking,
+    draw_ranking_bands,
+    ranking_data,
+    reliability_data,
+)
 from histofeat.reporting._folder import finish, new_folder, write_predictions, write_scores
 from histofeat.reporting._galleries import GALLERY_WORDS, check_gallery, write_galleries
 from histofeat.reporting._pages import fill_folder, write_files, write_page
 from histofeat.reporting._payload import data_label, describe_environment, metrics_payload, model_key, splits_payload
-from histofeat.reporting._ranking import MOST_BANDS, band_panels_data, draw_ranking, draw_ranking_bands, ranking_data
 from histofeat.reporting._strict_json import PathLike, Redactor, jsonable, own_folders
 from histofeat.reporting._tables import best_of
 from histofeat.reporting._text import file_words

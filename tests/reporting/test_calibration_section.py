@@ -10,12 +10,12 @@ from histofeat import IDCPipeline, PatientKFold, evaluate
 from histofeat.evaluation import assess_probabilities
 from histofeat.metrics import assess_calibration, scores
 from histofeat.reporting import dataset_payload, draw_lines, jsonable, render_markdown
-from histofeat.reporting._calibration import (
+from histofeat.reporting._canvas import save_figure
+from histofeat.reporting._curves import (
     calibration_key,
     reliability_data,
     reliability_line,
 )
-from histofeat.reporting._canvas import save_figure
 from histofeat.reporting._payload import data_label
 
 

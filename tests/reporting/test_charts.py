@@ -5,8 +5,7 @@ from xml.etree import ElementTree
 import pytest
 
 from histofeat.reporting import draw_intervals, draw_lines
-from histofeat.reporting._canvas import save_figure
-from histofeat.reporting._charts import draw_costs
+from histofeat.reporting._canvas import draw_costs, save_figure
 
 LINE = {"name": "color", "x": [0, 1, 2], "y": [0.9, 0.8, 0.7], "low": [0.8, 0.7, 0.6], "high": [1.0, 0.9, 0.8]}
 BARE = {"name": "lbp", "x": [0, 1], "y": [0.6, 0.5]}

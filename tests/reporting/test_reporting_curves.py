@@ -10,7 +10,7 @@ from histofeat.metrics import bootstrap_scores, class_scores, curve_bands, patie
 from histofeat.metrics._one_vs_rest import GRID_POINTS
 from histofeat.metrics._ranking import curves_on_grid
 from histofeat.reporting._canvas import save_figure
-from histofeat.reporting._ranking import band_panels_data, draw_ranking, draw_ranking_bands, ranking_data
+from histofeat.reporting._curves import band_panels_data, draw_ranking, draw_ranking_bands, ranking_data
 
 RESAMPLES = 60
 

@@ -18,8 +18,8 @@ from histofeat.reporting import (
     jsonable,
 )
 from histofeat.reporting._canvas import save_figure
+from histofeat.reporting._curves import thin_curve
 from histofeat.reporting._folder import score_rows
-from histofeat.reporting._ranking import thin_curve
 from histofeat.reporting._strict_json import load, own_folders
 from histofeat.reporting._text import escape_markdown, file_words
 
