@@ -8,6 +8,7 @@ from ._headers import (
 from ._kernels import (
     compiled as compiled,
     is_own as is_own,
+    own_folder as own_folder,
     use_own_folder as use_own_folder,
     user_cache as user_cache,
 )

@@ -9,7 +9,7 @@ import shutil
 import stat
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -92,8 +92,8 @@ def _say_no_cache() -> None:
     )
 
 
-def use_own_folder(variable: str, usual: str) -> Path:
-    """Return the folder in which another package keeps files between runs; give it one where others could fill it.
+def use_own_folder(variable: str, usual: str) -> None:
+    """Set the variable of another package that names a folder for its files, where others could fill the usual one.
 
     Parameters
     ----------
@@ -102,17 +102,29 @@ def use_own_folder(variable: str, usual: str) -> Path:
     usual : str
         The folder that it takes without the variable; "~" is the home folder.
 
-    Returns
-    -------
-    folder : Path
-        What the variable says; the usual folder if it is this user's own and can be written; otherwise one that is
-        removed with the process, and the variable is set to it. Keras would take ``/tmp/.keras``, whoever made that.
+    Notes
+    -----
+    A variable that is set stays, and a usual folder that is this user's own (see `is_own`) is used if it can be
+    written. Otherwise the variable names a folder that is removed with the process.
     """
-    folder = Path(os.environ.get(variable) or os.path.expanduser(usual))  # noqa: PTH111
+    folder = Path(os.path.expanduser(usual))  # noqa: PTH111
     if variable not in os.environ and not (is_own(folder) and _can_be_written(folder)):
-        folder = _passing_cache() / variable.lower()
-        os.environ[variable] = str(folder)
-    return folder
+        os.environ[variable] = str(_passing_cache() / variable.lower())
+
+
+@contextlib.contextmanager
+def own_folder(variable: str, usual: str) -> Iterator[None]:
+    """Do the same as `use_own_folder` for a block that imports the package, for one that looks but once.
+
+    Keras would take ``/tmp/.keras``, which anybody can make, where it cannot write to the home.
+    """
+    given = os.environ.get(variable)
+    use_own_folder(variable, usual)
+    try:
+        yield
+    finally:
+        if given is None:
+            os.environ.pop(variable, None)
 
 
 def _can_be_written(folder: Path) -> bool:

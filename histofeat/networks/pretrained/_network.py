@@ -15,7 +15,7 @@ import numpy as np
 
 from histofeat.datasets import check_hdf5, read_members
 from histofeat.exceptions import MissingExtraError, WeightsError, first_line, needs
-from histofeat.images import use_own_folder
+from histofeat.images import own_folder, use_own_folder
 from histofeat.networks.pretrained._records import Encoder
 
 #: Name of the weights in an archive of Keras.
@@ -34,9 +34,9 @@ def import_keras() -> ModuleType:
         If Keras or its backend is not installed.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    use_own_folder("KERAS_HOME", "~/.keras")
     use_own_folder("MPLCONFIGDIR", "~/.config/matplotlib")  # Keras imports Matplotlib where it is installed
-    with _quiet(), needs("histofeat[cnn]", "keras: expected Keras 3 with a backend for pretrained networks"):
+    expected = "keras: expected Keras 3 with a backend for pretrained networks"
+    with own_folder("KERAS_HOME", "~/.keras"), _quiet(), needs("histofeat[cnn]", expected):
         import keras
     return keras
 

@@ -156,7 +156,7 @@ def _check_file(encoder: Encoder | TimmEncoder, path: Path) -> Path:
 
 def _keras_cache() -> Path:
     # Keras's own rule, so that the cache is found without importing Keras (seconds) or making the folder.
-    return use_own_folder("KERAS_HOME", "~/.keras") / "models"
+    return Path(os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras"), "models")  # noqa: PTH111
 
 
 def _download(encoder: Encoder, searched: list[Path]) -> Path:
@@ -193,6 +193,8 @@ def import_hub():
     MissingExtraError
         If it is not installed.
     """
+    if not Path(os.path.expanduser("~")).is_absolute():  # noqa: PTH111
+        use_own_folder("HF_HOME", "~/.cache/huggingface")  # it would make "~" below the working folder
     expected = "huggingface_hub: expected it for the published weights of this encoder"
     with needs("histofeat[timm]", expected, ", or pass weights=<path>"):
         import huggingface_hub
