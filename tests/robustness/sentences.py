@@ -345,7 +345,7 @@ def tidy(it, said):
     # Words of a package, which differ between its versions.
     said = re.sub(r"(Invalid value for '[\w-]+': )(?!expected ).*( See )", r"\1...\2", said)
     said = re.sub(r"0x[0-9a-f]{6,}", "0x", said)
-    return re.sub(r"\.[\w .-]*\.[0-9a-f]{8}\.partial", ".partial", said)
+    return re.sub(r"\.[\w .-]*\.[0-9a-f]{8}\.partial", ".partial", said).replace("\0", "(null)")
 
 
 @contextlib.contextmanager
