@@ -139,8 +139,9 @@ def save(folder: Path, shared: Path, networks: bool) -> None:
         labels = y if n_classes == 2 else np.arange(len(y)) % 3
         pipeline = IDCPipeline(**{"features": ("color", "lbp"), **settings}).fit(X, labels, groups=patients)
         save_model(pipeline, folder / f"{number}.histofeat", overwrite=True)
-        whole = pipeline.takes_pixels or pipeline.normalizer_ is not None
-        values = {} if whole else {"features": pipeline.features_.transform(X)}
+        # After a normaliser too: a stain matrix that differs in its last digits moves single pixels, so that
+        # features differ by about 1 / 2500 in a few patches. Heads are compared on the features of the one that saved.
+        values = {} if pipeline.takes_pixels else {"features": pipeline.transform_features(X).to_numpy()}
         np.savez(folder / f"{number}.npz", proba=pipeline.predict_proba(X), **values)
 
 
