@@ -33,11 +33,9 @@ TIFF, JPEG, BMP = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), b"\xff\xd8\xff", b"B
 #: The tag of EXIF and TIFF that says how an image is turned, from 1 (upright) to 8.
 ORIENTATION = 274
 _CHUNK = struct.Struct(">I4s")
-#: A PNG of one pixel; its header ends at byte 33.
-_ONE_PIXEL = bytes.fromhex(
-    "89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b55"
-    "0000000a49444154789c636000000002000148afa4710000000049454e44ae426082"
-)
+#: Beginning, with the header of a single pixel, and end of a PNG.
+_PNG_START = bytes.fromhex("89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b55")
+_PNG_END = bytes.fromhex("0000000049454e44ae426082")
 #: Most bytes of a chunk that are looked at.
 _MAX_CHUNK = 1 << 20
 
@@ -169,15 +167,16 @@ def png_orientation(chunks: Iterable[bytes]) -> int:
     from PIL.PngImagePlugin import PngImageFile
 
     turning = [chunk for chunk in chunks if chunk[4:8] == b"eXIf" or chunk[8:30] == b"Raw profile type exif\0"]
-    # Pillow loads a PNG before it looks for EXIF behind the pixels: here a single one.
-    image = b"".join([_ONE_PIXEL[:33], *turning, _ONE_PIXEL[33:]])
-    return pillow_orientation(PngImageFile(io.BytesIO(image))) if turning else 1
+    return pillow_orientation(PngImageFile(io.BytesIO(b"".join([_PNG_START, *turning, _PNG_END])))) if turning else 1
 
 
 def pillow_orientation(image: Any) -> int:
     """How the metadata of an image that Pillow has opened say that it is turned, from 1 to 8; 1 where they are none."""
+    from PIL import Image
+
     try:
-        return valid_orientation(image.getexif().get(ORIENTATION))
+        # Not the method of a PNG, which decodes the pixels first.
+        return valid_orientation(Image.Image.getexif(image).get(ORIENTATION))
     except (SyntaxError, ValueError, TypeError, KeyError, IndexError, OSError, struct.error):
         return 1
 
@@ -196,6 +195,11 @@ def turn(array: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(array[::down, ::across])
 
 
+#: By the first chunk of a WebP: byte of its sides, bits from the first side to the second, bits of a side, and what is
+#: to be added.
+_WEBP_SIDES = {b"VP8X": (24, 24, 24, 1), b"VP8L": (21, 14, 14, 1), b"VP8 ": (26, 16, 14, 0)}
+
+
 def webp_header(content: bytes) -> tuple[int, int, int, bool]:
     """Height, width, orientation, and whether it is animated, of a WebP.
 
@@ -206,36 +210,17 @@ def webp_header(content: bytes) -> tuple[int, int, int, bool]:
 
     Notes
     -----
-    RFC 9649, 2.4 to 2.7: a RIFF file whose first chunk is VP8 (lossy), VP8L (lossless) or VP8X (extended).
+    RFC 9649, 2.4 to 2.7: a RIFF file whose first chunk is VP8 (lossy), VP8L (lossless) or VP8X (extended). Pillow,
+    which has a limit of pixels of its own, opens those alone that say that they have EXIF.
     """
     kind, size = content[12:16], 8 + int.from_bytes(content[4:8], "little")
-    if len(content) < max(size, 30):
-        raise damaged(content, "its end is missing")
-    if kind == b"VP8X":
-        width, height = (1 + int.from_bytes(content[at : at + 3], "little") for at in (24, 27))
-        return height, width, _webp_orientation(content, size), bool(content[20] & 2)
-    if kind == b"VP8L":
-        bits = int.from_bytes(content[21:25], "little")
-        return (bits >> 14 & 0x3FFF) + 1, (bits & 0x3FFF) + 1, 1, False
-    if kind == b"VP8 ":
-        width, height = (side & 0x3FFF for side in struct.unpack("<HH", content[26:30]))
-        return height, width, 1, False
-    raise damaged(content, "its first chunk is unknown")
-
-
-def _webp_orientation(content: bytes, size: int) -> int:
-    at = 12
-    while at + 8 <= size:
-        end = at + 8 + int.from_bytes(content[at + 4 : at + 8], "little")
-        if content[at : at + 4] == b"EXIF":
-            exif = b"eXIf" + content[at + 8 : end]
-            return png_orientation([len(exif[4:]).to_bytes(4) + exif + zlib.crc32(exif).to_bytes(4)])
-        at = end + end % 2
-    return 1
-
-
-#: Bytes of a file that are read at once for its header.
-_AT_ONCE = 1 << 13
+    if len(content) < max(size, 30) or kind not in _WEBP_SIDES:
+        raise damaged(content, "its end is missing, or its first chunk is unknown")
+    at, second, n_bits, more = _WEBP_SIDES[kind]
+    sides = int.from_bytes(content[at : at + 6], "little")
+    width, height = ((sides >> skip & ((1 << n_bits) - 1)) + more for skip in (0, second))
+    flags = content[20] if kind == b"VP8X" else 0
+    return height, width, pillow_orientation(open_with_pillow(io.BytesIO(content))) if flags & 8 else 1, bool(flags & 2)
 
 
 def image_size(path: str, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int] | str:
@@ -262,21 +247,16 @@ def png_size(path: str, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int] | st
 
 def _size(path: str, signatures: tuple[bytes, ...], max_pixels: int) -> tuple[int, int] | str:
     try:
-        handle, _ = open_regular(path)
-        try:
-            start = os.read(handle, _AT_ONCE)
+        with os.fdopen(open_regular(path)[0], "rb") as file:
+            start = file.read(12)
+            file.seek(0)
             if not start:
                 return "is empty (0 bytes)"
-            if not start.startswith(signatures) or (start.startswith(b"RIFF") and start[8:12] != b"WEBP"):
+            if not start.startswith(signatures) or (start.startswith(b"RIFF") and start[8:] != b"WEBP"):
                 if len(signatures) == 1:
                     return "is no PNG (wrong first bytes)"
                 return f"is no image (its first bytes are of none of {', '.join(FORMATS)})"
-            try:
-                height, width, orientation = _header(start, handle)
-            except Exception:  # decoders raise whatever they like on broken headers
-                return "has a broken header"
-        finally:
-            os.close(handle)
+            height, width, orientation = _header(start, file)
     except SpecialFileError as error:
         return f"is {error.strerror}"
     except OSError as error:
@@ -289,26 +269,23 @@ def _size(path: str, signatures: tuple[bytes, ...], max_pixels: int) -> tuple[in
     return (width, height) if orientation >= 5 else (height, width)
 
 
-def _header(start: bytes, handle: int) -> tuple[int, int, int]:
-    """Height, width and orientation (from 1 to 8) of an image as it is stored, whose first bytes are known."""
-    if start.startswith(PNG_SIGNATURE):
-        return _png_header(start, handle)
-    with io.FileIO(handle, closefd=False) as file:
-        file.seek(0)
-        return _other_header(start, file)
+def _header(start: bytes, file: BinaryIO) -> tuple[int, int, int]:
+    """Height, width and orientation (from 1 to 8) of an image as it is stored; no height where the header is broken."""
+    try:
+        if start.startswith(PNG_SIGNATURE):
+            return _png_header(file)
+        if start.startswith(TIFF):
+            import tifffile
 
-
-def _other_header(start: bytes, file: BinaryIO) -> tuple[int, int, int]:
-    if start.startswith(TIFF):
-        import tifffile
-
-        with tifffile.TiffFile(file, name="header") as tiff:
-            page = tiff.pages.first
-            return index(page.imagelength), index(page.imagewidth), tiff_orientation(page)
-    if start.startswith(b"RIFF"):
-        return webp_header(file.read())[:3]
-    image = open_with_pillow(file)
-    return image.height, image.width, pillow_orientation(image)
+            with tifffile.TiffFile(file, name="header") as tiff:
+                page = tiff.pages.first
+                return index(page.imagelength), index(page.imagewidth), tiff_orientation(page)
+        if start.startswith(b"RIFF"):
+            return webp_header(file.read())[:3]
+        image = open_with_pillow(file)
+        return image.height, image.width, pillow_orientation(image)
+    except Exception:  # decoders raise whatever they like on broken headers
+        return 0, 0, 1
 
 
 def tiff_orientation(page: Any) -> int:
@@ -327,21 +304,15 @@ def open_with_pillow(file: BinaryIO) -> Any:
     return (BmpImagePlugin.BmpImageFile if start.startswith(BMP) else WebPImagePlugin.WebPImageFile)(file)
 
 
-def _png_header(start: bytes, handle: int) -> tuple[int, int, int]:
-    if len(start) < 24 or start[8:16] != b"\0\0\0\rIHDR":
-        return 0, 0, 1
+def _png_header(file: BinaryIO) -> tuple[int, int, int]:
+    start, others = file.read(33), []
     width, height = struct.unpack_from(">II", start, 16)
-    others, at = [], len(PNG_SIGNATURE)
-    while True:
-        head = start[at : at + 8] if at + 8 <= len(start) else _read_at(handle, at, 8)
-        length, kind = _CHUNK.unpack(head) if len(head) == 8 else (0, b"IEND")
-        if kind == b"IEND":
-            return height, width, png_orientation(others)
+    if start[8:16] != b"\0\0\0\rIHDR":
+        return 0, 0, 1
+    while len(head := file.read(8)) == 8 and head[4:] != b"IEND":
+        length, kind = _CHUNK.unpack(head)
         if kind in (b"eXIf", b"tEXt", b"zTXt") and length < _MAX_CHUNK:
-            others.append(_read_at(handle, at, length + 12))
-        at += length + 12
-
-
-def _read_at(handle: int, at: int, n_bytes: int) -> bytes:
-    os.lseek(handle, at, os.SEEK_SET)
-    return os.read(handle, n_bytes)
+            others.append(head + file.read(length + 4))
+        else:
+            file.seek(length + 4, os.SEEK_CUR)
+    return height, width, png_orientation(others)

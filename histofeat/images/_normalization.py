@@ -9,14 +9,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from histofeat.exceptions import GroupLeakageError, PatchError, check_name, check_real
-from histofeat.images._reading import (
-    Images,
-    MappedImages,
-    as_images,
-    image_input_tags,
-    map_images,
-    run_ahead,
-)
+from histofeat.images._reading import Images, MappedImages, as_images, image_input_tags, map_images, run_ahead
 from histofeat.model_selection import encode_patients
 
 #: Name of each normaliser: its module in this wing, loaded when the name is used, and the class there.

@@ -545,7 +545,7 @@ def test_webps_of_all_kinds_are_those_of_pillow():
     assert rules == ("first page",)
     np.testing.assert_array_equal(patch, RGB)
     refuses(content[:-2], "expected a whole image.*its end is missing")
-    refuses(content[:12] + b"VP9 " + content[16:], "expected a whole image.*first chunk is unknown")
+    refuses(content[:12] + b"VP9 " + content[16:], "expected a whole image.*its first chunk is unknown")
 
 
 def test_a_jpeg_with_broken_exif_is_upright():
