@@ -3,7 +3,7 @@
 # make reports  every report of reports/ again (ONLY="idc-sample leakage" for some), from the folders that the
 #               environment variables HISTOFEAT_DATA and HISTOFEAT_WEIGHTS name
 # make bench    the speed benchmarks               make docs    every block of README and docstrings, run
-# make long     the tests of a quarter of a minute or more, which `make test` leaves out
+# make long     the tests of five seconds or more, which `make test` leaves out
 # make clean    remove what these wrote
 # Each sets up .venv from requirements.lock first.
 
