@@ -51,6 +51,8 @@ _PREMULTIPLIED, _ALPHA = 1, 2
 _PAGES = 9
 #: Scans of a JPEG, each of which is a pass over its pixels; a progressive one has about ten.
 _MAX_SCANS = 100
+#: Modes of Pillow that it converts: to which mode, and the rule that is counted.
+_CONVERTED = {"1": ("L",), "CMYK": ("RGB", "CMYK"), "YCbCr": ("RGB", "other mode")}
 #: Pixels that are taken from Pillow at a time.
 _BAND_PX = 1 << 20
 #: Levels of 12 bits: images of 16 bits that have no more of them.
@@ -73,12 +75,11 @@ def decode_pixels(content: bytes, max_pixels: int) -> tuple[np.ndarray, int, tup
             f"expected an image file (PNG, JPEG, TIFF, BMP, WebP), got {len(content):,} bytes that no decoder knows. "
             "Remove or replace the file."
         )
-    if (n_scans := content.count(b"\xff\xda")) > _MAX_SCANS and content.startswith(headers.JPEG):
+    if content.startswith(headers.JPEG) and (n_scans := content.count(b"\xff\xda")) > _MAX_SCANS:
         raise Unusable(f"expected a JPEG of at most {_MAX_SCANS} scans, got {n_scans:,}. Save it again.")
     image = headers.open_with_pillow(io.BytesIO(content))
     check_size(image.height, image.width, max_pixels, 4)
     rules = ("first page",) if getattr(image, "n_frames", 1) > 1 else ()
-    image.load()
     array, more = _from_pillow(image)
     return array, headers.pillow_orientation(image), (*rules, *more)
 
@@ -151,20 +152,19 @@ def _opencv(content: bytes, *, rgb: bool = False) -> np.ndarray:
 
 
 def _from_pillow(image: Any) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Pixels that Pillow has loaded, and the rules applied to them."""
+    """Pixels that Pillow loads, and the rules applied to them."""
     mode = image.mode
     if mode in ("L", "RGB", "RGBA", "I;16", "I;16L", "I;16B"):
         array = _to_array(image)
-        return (array.astype(np.uint16) if mode.startswith("I") else array), ()
+        return array.astype(array.dtype.newbyteorder("="), copy=False), ()
     if mode == "P":
         colors = np.array(image.getpalette(), np.uint8).reshape(-1, 3)
         return _look_up(np.array(image), colors), ("palette",)
     if mode == "RGBX":
         return np.array(image)[..., :3], ("extra channel",)
-    if mode == "1":
-        return np.array(image.convert("L")), ()
-    if mode in ("CMYK", "YCbCr"):
-        return _to_array(image.convert("RGB")), ("CMYK" if mode == "CMYK" else "other mode",)
+    if mode in _CONVERTED:
+        target, *rules = _CONVERTED[mode]
+        return _to_array(image.convert(target)), tuple(rules)
     raise Unusable(f"expected grey, RGB, palette or CMYK pixels, got Pillow mode {mode!r}. Save it as 8-bit RGB.")
 
 
@@ -208,20 +208,18 @@ def _check_layout(page: Any) -> None:
             f"expected 8 or 16 bits a channel, without sign, got {got}. Scale the pixels to 0..255 and save them as "
             "8-bit RGB."
         )
-    colors, depth = {0: (1, 16), 1: (1, 16), 2: (3, 16), 3: (1, 8), 5: (4, 8)}.get(int(photometric), (0, 0))
-    if photometric == 6 and page.compression == 7:
-        colors, depth = 3, 8
+    colors, depth = {0: (1, 16), 1: (1, 16), 2: (3, 16), 3: (1, 8), 5: (4, 8), 6: (3, 8)}.get(int(photometric), (0, 0))
     extras = tuple(page.extrasamples)
-    alpha = photometric in (1, 2) and len(extras) == 1 and extras[0] in (_PREMULTIPLIED, _ALPHA)
+    alpha = photometric in (1, 2) and extras in ((_PREMULTIPLIED,), (_ALPHA,))
     fits = samples - len(extras) == colors and bits <= depth and (bits >= 8 or samples == 1) and page.imagedepth == 1
     fits = fits and (not extras or alpha or (photometric == 2 and not any(extras)))
     if page.compression in _CHECKED:
         # Without a compression, libtiff ignores a predictor, and tifffile applies it.
-        fits = fits and (page.compression != 1 or page.predictor == 1)
+        fits = fits and photometric != 6 and (page.compression != 1 or page.predictor == 1)
     else:
-        plain = bits <= 8 and (page.planarconfig == 1 or (photometric == 2 and not extras)) and samples != 2
-        deep = bits == 16 and not extras and (photometric == 1 or (photometric == 2 and page.planarconfig == 1))
-        fits = fits and page.compression in _PACKED and (plain or deep)
+        right = (bits <= 8 and samples != 2) or (photometric in (1, 2) and not extras)
+        right = right and (page.planarconfig == 1 or samples == 1 or (photometric == 2 and bits == 8 and not extras))
+        fits = fits and right and page.compression in _PACKED and (photometric != 6 or page.compression == 7)
     if not fits:
         words = [str(getattr(code, "name", code)).lower()[:20] for code in (photometric, page.compression)]
         raise Unusable(
@@ -310,9 +308,7 @@ def _from_libtiff(content: bytes, byteorder: str, page: Any) -> tuple[np.ndarray
         struct.pack_into(f"{byteorder}H", content, tag.valueoffset, 1)
     if page.bitspersample == 16 and page.photometric == 2:
         return _opencv(content), ()
-    image = TiffImagePlugin.TiffImageFile(io.BytesIO(content))
-    image.load()
-    return _from_pillow(image)
+    return _from_pillow(TiffImagePlugin.TiffImageFile(io.BytesIO(content)))
 
 
 def to_rgb8(array: np.ndarray, *, name: str = "patch") -> tuple[np.ndarray, tuple[str, ...]]:

@@ -397,6 +397,12 @@ def test_the_alpha_of_a_tiff():
     assert (rules, patch[0, 0].tolist()) == (("alpha", "gray"), [227] * 3)
 
 
+@pytest.mark.parametrize("compression", ["tiff_lzw", "packbits"])
+def test_planes_of_a_single_channel_are_that_channel(compression):
+    content = saved(RGB[..., 0], "TIFF", compression=compression)
+    np.testing.assert_array_equal(decode_patch(set_tag(content, 284, 2))[0], RGB[..., :1].repeat(3, 2))
+
+
 def test_a_palette_of_eight_bits_is_known():
     colors = np.zeros((3, 256), dtype=np.uint16)
     colors[:, 1] = 10, 20, 255
