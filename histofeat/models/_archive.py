@@ -14,10 +14,10 @@ from histofeat.exceptions import DAMAGED
 
 FORMAT = "histofeat model"
 FORMAT_VERSION = 3
-"""Version of the file format. Raise it when an older histofeat could misread a newer file; keep reading old ones."""
+"""Version of the file format, the only one that is read. Raise it when another histofeat could misread a file."""
 
 _DESCRIPTION = "model.json"
-_PART = re.compile(r"[a-z0-9_-]+\.(skops|json|ubj|keras)")
+_PART = re.compile(r"[a-z0-9_-]+\.(skops|json|keras)")
 #: The earliest time that an archive can hold: the same model gives the same bytes on any day.
 _NO_TIME = (1980, 1, 1, 0, 0, 0)
 
@@ -138,7 +138,7 @@ def read_archive(path: str | os.PathLike[str]) -> tuple[dict, dict[str, bytes]]:
     Raises
     ------
     ModelFileError
-        If the file is missing, is no model, is truncated or changed, or is of a newer format.
+        If the file is missing, is no model, is truncated or changed, or is of another format.
     """
     path = Path(path)
     if not path.is_file():
@@ -167,10 +167,10 @@ def _described(path: Path, text: bytes) -> dict:
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise ModelFileError(_foreign(path, f"another archive with a {_DESCRIPTION}"))
     version = description.get("format_version")
-    if not isinstance(version, int) or not 1 <= version <= FORMAT_VERSION:
+    if version != FORMAT_VERSION:
         raise ModelFileError(
-            f"{path}: expected a model in format 1 to {FORMAT_VERSION}, got format {version!r:.20}, written by "
-            f"histofeat {description.get('histofeat')!r:.20}. Update histofeat, or train the model again."
+            f"{path}: expected a model in format {FORMAT_VERSION}, got format {version!r:.20}, written by histofeat "
+            f"{description.get('histofeat')!r:.20}. Train the model again, or load it with the histofeat that wrote it."
         )
     return description
 

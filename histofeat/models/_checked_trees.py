@@ -1,6 +1,5 @@
 """Check boosters and fitted estimators of a model's file before compiled code reads them."""
 
-import io
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -18,8 +17,6 @@ from sklearn.tree._tree import Tree
 
 from histofeat.models._archive import ModelFileError
 
-#: Numbers of Universal Binary JSON by their marker, big-endian.
-_NUMBERS = {b"i": ">i1", b"U": ">u1", b"I": ">i2", b"l": ">i4", b"L": ">i8", b"d": ">f4", b"D": ">f8"}
 #: Arrays of a tree of XGBoost: one entry for each node, and none where splits are by numbers.
 _OF_NODES = (
     "left_children", "right_children", "parents", "split_indices", "split_conditions", "split_type", "default_left",
@@ -27,75 +24,7 @@ _OF_NODES = (
 )  # fmt: skip
 _EMPTY = ("categories", "categories_nodes", "categories_segments", "categories_sizes")
 _KERNELS = ("linear", "poly", "rbf", "sigmoid")
-_MOST_JOBS, _MOST_VALUES, _DEEPEST = 1024, 2**21, 16
-
-
-def parse_booster(content: bytes) -> Any:
-    """Read JSON or Universal Binary JSON as XGBoost writes them.
-
-    Parameters
-    ----------
-    content : bytes
-        The whole file.
-
-    Returns
-    -------
-    value : dict
-        Typed arrays as ndarray, other arrays as lists.
-
-    Raises
-    ------
-    ValueError
-        If the content is cut, nested too deeply, names a key twice, or is another format.
-
-    Examples
-    --------
-    >>> parse_booster(b"{i" + bytes([1]) + b"a[$U#i" + bytes([2, 7, 8]) + b"}")["a"].tolist()
-    [7, 8]
-    """
-    if content.startswith(b'{"'):
-        if sum(map(content.count, b'[{"')) > _MOST_VALUES:
-            raise ValueError(f"it lists more than {_MOST_VALUES:,} texts and arrays")
-        return json.loads(content, object_pairs_hook=_once)
-    stream, n_values = io.BytesIO(content), 0
-
-    def numbers(mark: bytes, n: int = 1) -> np.ndarray:
-        if mark not in _NUMBERS:
-            raise ValueError(f"it is cut or no JSON at byte {stream.tell():,}")
-        dtype = np.dtype(_NUMBERS[mark])
-        return np.frombuffer(stream.read(n * dtype.itemsize), dtype, n)
-
-    def length(mark: bytes) -> int:
-        n = int(numbers(mark)[0])
-        if not 0 <= n <= len(content):
-            raise ValueError(f"{len(content):,} bytes announce {n:,} values")
-        return n
-
-    def value(mark: bytes, depth: int = 0) -> Any:
-        nonlocal n_values
-        n_values += 1
-        if depth > _DEEPEST or n_values > _MOST_VALUES:
-            raise ValueError(f"it is nested more than {_DEEPEST} deep, or lists more than {_MOST_VALUES:,} values")
-        if mark == b"{":
-            pairs = []
-            while (mark := stream.read(1)) != b"}":
-                pairs.append((stream.read(length(mark)).decode(), value(stream.read(1), depth + 1)))
-            return _once(pairs)
-        if mark == b"[":
-            head = stream.read(1)
-            kind = stream.read(1) if head == b"$" else b""
-            if (stream.read(1) if kind else head) != b"#":
-                raise ValueError("it holds an array without a length")
-            n = length(stream.read(1))
-            return numbers(kind, n) if kind else [value(stream.read(1), depth + 1) for _ in range(n)]
-        if mark == b"S":
-            return stream.read(length(stream.read(1))).decode()
-        return mark == b"T" if mark in (b"T", b"F") else numbers(mark)[0].item()
-
-    whole = value(stream.read(1))
-    if stream.read():
-        raise ValueError("it goes on after its end")
-    return whole
+_MOST_JOBS, _MOST_VALUES = 1024, 2**21
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict:
@@ -112,15 +41,19 @@ def check_booster(content: bytes) -> None:
     Parameters
     ----------
     content : bytes
-        In one of XGBoost's formats, ``.json`` and ``.ubj``.
+        In XGBoost's JSON.
 
     Raises
     ------
     ValueError, KeyError, TypeError, AttributeError
-        If a node points outside of its tree, arrays differ in length, a number is not finite, the trees do not fit the
-        classes, there are several targets, or splits are by category.
+        If it is no JSON, names a key twice, a node points outside of its tree, arrays differ in length, a number is not
+        finite, the trees do not fit the classes, there are several targets, or splits are by category.
     """
-    learner = parse_booster(content)["learner"]
+    if not content.startswith(b'{"'):  # XGBoost would take it for another of its formats
+        raise ValueError("it is no JSON")
+    if sum(map(content.count, b'[{"')) > _MOST_VALUES:
+        raise ValueError(f"it lists more than {_MOST_VALUES:,} texts and arrays")
+    learner = json.loads(content, object_pairs_hook=_once)["learner"]
     param, booster, told = learner["learner_model_param"], learner["gradient_booster"], learner["objective"]
     n_features, n_classes = int(param["num_feature"]), int(param["num_class"])
     n_groups = max(1, n_classes)

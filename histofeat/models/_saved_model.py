@@ -188,7 +188,7 @@ def load_model(
     Raises
     ------
     ModelFileError
-        If the file is missing, no model, damaged, of a newer format, holds a type that is not known, or was made by a
+        If the file is missing, no model, damaged, of another format, holds a type that is not known, or was made by a
         histofeat whose features had other values.
     WeightsError
         If pretrained weights cannot be had, or are not those of the training.
@@ -197,13 +197,12 @@ def load_model(
     -----
     RuntimeWarning
         Once, if the file holds objects of another version of scikit-learn than the one here: those of a head of your
-        own, or a file of format 1 or 2.
+        own.
 
     Notes
     -----
     The file is read as data: objects are built from listed types only, and no code in it runs. A malicious file can
-    still be wrong: load models only from sources that you trust, see SECURITY.md. Files of format 1 and 2 are read too,
-    except heads "qda" and calibrations of three or more classes of format 1.
+    still be wrong: load models only from sources that you trust, see SECURITY.md.
     """
     try:
         return _built(path, weights_dir, trusted, n_jobs)

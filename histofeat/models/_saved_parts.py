@@ -210,7 +210,7 @@ def _portable(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _filled(place: StoredPart, parts: dict[str, bytes]):
-    if getattr(place, "fitted", None) is not None:  # absent in files of format 2
+    if place.fitted is not None:
         return unflatten(place.kind, place.params, place.fitted)
     makers = {"CNNClassifier": _network, **dict.fromkeys(_BOOSTERS, _booster)}
     if place.kind not in makers:
@@ -229,7 +229,7 @@ def _booster(place: StoredPart, content: bytes | None):
     if content is not None:
         try:
             check_booster(content)
-            if place.file.endswith(".json") and tuple(map(int, xgboost.__version__.split(".")[:2])) < (3, 1):
+            if tuple(map(int, xgboost.__version__.split(".")[:2])) < (3, 1):
                 content = _with_one_base_score(content)
             classifier.load_model(bytearray(content))
         except DAMAGED as error:

@@ -25,7 +25,7 @@ from histofeat.datasets import read_array, read_members, unpacked_limit
 from histofeat.exceptions import DAMAGED, and_more, needs
 from histofeat.features import FAMILIES
 from histofeat.images import NORMALIZERS
-from histofeat.models._archive import FORMAT_VERSION, ModelFileError, fixed_zip
+from histofeat.models._archive import ModelFileError, fixed_zip
 from histofeat.models._classifiers import Forest
 from histofeat.models._feature_head import GivenScores, fit_calibrator
 
@@ -54,11 +54,6 @@ TRUSTED = (
 skops does not trust a `Tree` by itself, because a forged one that points outside its own arrays crashes the process;
 here the arrays of every tree are checked before it is used.
 """
-
-#: Where histofeat's types are now, by the last part of their name: the modules of older files have moved.
-_PRESENT_NAMES = {name.rpartition(".")[2]: name for name in TRUSTED if name.startswith("histofeat.")}
-#: Types of files in format 1 whose contents scikit-learn's own estimators have replaced.
-_REPLACED = ("histofeat.quadratic.QuadraticDiscriminant", "histofeat.temperature.TemperatureScaling")
 
 #: Commas and brackets that the description of an estimator may have: this many, or one for each byte of the file.
 _SCHEMA_VALUES = 500_000
@@ -157,12 +152,12 @@ def load_estimator(content: bytes, owner: str, *, trusted: Sequence[str] = (), n
     Raises
     ------
     ModelFileError
-        If the content holds an unknown type, which is then not imported, or a type of format 1 that has been replaced,
-        or is damaged.
+        If the content holds an unknown type, which is then not imported, or is damaged.
     """
     skops = _skops()
     try:
-        content = _with_present_names(content, owner, len(content) if n_bytes is None else n_bytes)
+        # Packed again, since skops unpacks all of a member whose size the archive states too small.
+        content = _packed(*_unpacked(content, len(content) if n_bytes is None else n_bytes))
         unknown = _unknown(content, trusted)
         if unknown:
             raise ModelFileError(
@@ -251,21 +246,6 @@ def _canonical(content: bytes) -> bytes:
             name = PurePosixPath(node["file"])
             node["file"] = renamed.setdefault(node["file"], f"array-{len(renamed) + 1}{name.suffix}")
     return _packed(schema, {new: files[old] for old, new in renamed.items()})
-
-
-def _with_present_names(content: bytes, owner: str, n_bytes: int) -> bytes:
-    """Give histofeat's types in a schema the modules that they have moved to."""
-    schema, files = _unpacked(content, n_bytes)
-    for node in _nodes(schema):
-        module, name = str(node.get("__module__")), str(node.get("__class__"))
-        if f"{module}.{name}" in _REPLACED:
-            raise ModelFileError(
-                f"{owner}: expected {name!r} in the form of format {FORMAT_VERSION}, got that of format 1, which this "
-                "histofeat does not read. Train the model again, or load it with the histofeat that wrote it."
-            )
-        if module.startswith("histofeat.") and name in _PRESENT_NAMES:
-            node["__module__"] = _PRESENT_NAMES[name].rpartition(".")[0]
-    return _packed(schema, files)
 
 
 def flatten(estimator) -> tuple[str, dict[str, Any], dict[str, Any]] | None:

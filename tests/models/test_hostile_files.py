@@ -26,13 +26,12 @@ from histofeat.models import (
     FeatureHead,
     ModelFileError,
     _archive as archive,
-    _checked_trees as checked,
     _saved_model as saved_model,
     _trusted as trusted,
     load_model,
     save_model,
 )
-from histofeat.models._checked_trees import check_booster, check_estimator, parse_booster
+from histofeat.models._checked_trees import check_booster, check_estimator
 
 SMALL = {
     "random_forest": {"n_estimators": 5},
@@ -105,25 +104,10 @@ def as_json(booster, change=None):
     return json.dumps(record).encode()
 
 
-def test_both_formats_of_xgboost_are_read_alike(booster):
-    ubj = parse_booster(bytes(booster.save_raw("ubj")))
-    plain = parse_booster(bytes(booster.save_raw("json")))
-
-    def listed(node):
-        if isinstance(node, dict):
-            return {key: listed(value) for key, value in node.items()}
-        return [listed(entry) for entry in node] if isinstance(node, list | np.ndarray) else node
-
-    def alike(one, two):
-        if isinstance(one, dict):
-            return one.keys() == two.keys() and all(alike(one[key], two[key]) for key in one)
-        if isinstance(one, list):
-            return len(one) == len(two) and all(map(alike, one, two))
-        return one == two or abs(one - two) < 1e-6 * max(1, abs(two))
-
-    assert alike(listed(ubj), listed(plain))
-    check_booster(bytes(booster.save_raw("ubj")))
+def test_a_booster_in_another_format_of_xgboost_is_refused(booster):
     check_booster(as_json(booster))
+    with pytest.raises(ValueError, match="it is no JSON"):
+        check_booster(bytes(booster.save_raw("ubj")))
 
 
 @pytest.mark.parametrize("settings", [{"booster": "dart"}, {"booster": "gblinear"}, {"max_leaves": 3}])
@@ -132,7 +116,7 @@ def test_every_kind_of_booster_is_accepted(settings):
 
     X = np.random.default_rng(0).random((40, 3))
     fitted = XGBClassifier(n_estimators=3, n_jobs=1, **settings).fit(X, np.arange(40) % 2)
-    check_booster(bytes(fitted.get_booster().save_raw("ubj")))
+    check_booster(bytes(fitted.get_booster().save_raw("json")))
 
 
 CHANGES = {
@@ -165,33 +149,16 @@ def test_a_booster_that_does_not_fit_itself_is_refused_before_xgboost_reads_it(c
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"{", "cut or no JSON"),
-        (b"", "cut or no JSON"),
-        (b"{i\x01a[Ti\x01]}", "array without a length"),
-        (b"{i\x01a[$l*i\x01}", "array without a length"),
-        (b"{i\x01ai\x01i\x01ai\x02}", "names a key twice"),
+        (b"", "it is no JSON"),
+        (b"binf", "it is no JSON"),
         (b'{"a": 1, "a": 2}', "names a key twice"),
-        (b"{i\xffa", "announce -1 values"),
-        (b"{L" + struct.pack(">q", 2**60), "announce 1,152,921,504,606,846,976 values"),
-        (b"{}x", "goes on after its end"),
-        (b"[#i\x01" * 40, "is nested more than 16 deep"),
+        (b'{"a": 1', "delimiter"),
         (b'{"a": ' + b"[" * (2**21 + 1), "lists more than 2,097,152 texts and arrays"),
     ],
 )
 def test_a_damaged_booster_is_no_json(content, message):
     with pytest.raises(ValueError, match=message):
-        parse_booster(content)
-
-
-def test_a_booster_of_very_many_values_is_refused(monkeypatch):
-    monkeypatch.setattr(checked, "_MOST_VALUES", 100)
-    for n, fits in ((98, True), (101, False)):
-        content = b"{i\x01a[#l" + struct.pack(">i", n) + b"U\x01" * n + b"}"
-        if fits:
-            assert parse_booster(content) == {"a": [1] * n}
-            continue
-        with pytest.raises(ValueError, match="lists more than 100 values"):
-            parse_booster(content)
+        check_booster(content)
 
 
 def test_a_model_names_the_file_with_such_a_booster(saved, tmp_path):

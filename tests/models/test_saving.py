@@ -427,79 +427,6 @@ def rewritten(path, *, members=None, description=None, rehash=False, order=None)
     return path
 
 
-#: Modules of format 1, in which the trees of packages were others, by class.
-FORMAT_1 = {
-    "Forest": "histofeat.forest",
-    "KernelSVM": "histofeat.kernel_svm",
-    "FeatureHead": "histofeat.heads",
-    "SoftVote": "histofeat.soft_vote",
-    "QuadraticDiscriminant": "histofeat.quadratic",
-    "IDCPipeline": "histofeat.pipeline",
-    "StoredPart": "histofeat.saving.parts",
-    "MacenkoNormalizer": "histofeat.normalization.macenko",
-}
-
-
-def in_older_format(version, pipeline, path):
-    """A model's file as the first two versions of the format had it.
-
-    In both, scikit-learn's estimators are objects of skops and boosters are in UBJSON; in the first, types have the
-    names of their old modules.
-    """
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(saved_parts, "flatten", lambda found: None)
-        save_model(pipeline, path)
-    contents = archive.read_archive(path)[1]
-    boosters = {name: in_ubjson(part) for name, part in contents.items() if name.endswith(".json")}
-    with zipfile.ZipFile(io.BytesIO(contents["pipeline.skops"])) as inner:
-        members = {name: inner.read(name) for name in inner.namelist()}
-    schema = json.loads(members["schema.json"])
-    nodes = [schema]
-    while nodes:
-        node = nodes.pop()
-        if isinstance(node, dict) and node.get("__class__") in FORMAT_1 and version == 1:
-            node["__module__"] = FORMAT_1[node["__class__"]]
-        if isinstance(node, dict) and node.get("__class__") == "StoredPart":
-            node["content"]["content"].pop("fitted")
-        nodes.extend(node.values() if isinstance(node, dict) else node if isinstance(node, list) else ())
-    text = json.dumps(schema)
-    for name in boosters:
-        text = text.replace(name, name.replace(".json", ".ubj"))
-    members["schema.json"] = text.encode()
-    parts = {"pipeline.skops": archive.fixed_zip(members), **dict.fromkeys(boosters)}
-    parts |= {name.replace(".json", ".ubj"): part for name, part in boosters.items()}
-    return rewritten(path, members=parts, description={"format_version": version}, rehash=True)
-
-
-def in_ubjson(content):
-    import xgboost
-
-    booster = xgboost.Booster()
-    booster.load_model(bytearray(content))
-    return bytes(booster.save_raw("ubj"))
-
-
-@pytest.mark.parametrize("version", [1, 2])
-@pytest.mark.parametrize("head", ["vote", "random_forest", "knn"])
-def test_a_file_of_an_older_format_is_read(head, version, rows, tmp_path):
-    small = {"vote": {"xgboost__n_estimators": 5}, "random_forest": {"n_estimators": 5}}.get(head)
-    pipeline = fitted(rows, head=head, head_params=small, normalizer="macenko")
-    path = in_older_format(version, pipeline, tmp_path / "m.histofeat")
-    contents = archive.read_archive(path)[1]
-    assert ("booster-1.ubj" in contents) == (head == "vote")
-    schema = zipfile.ZipFile(io.BytesIO(contents["pipeline.skops"])).read("schema.json")
-    assert b"sklearn." in schema
-    assert (b"histofeat.models" in schema) == (version == 2)
-    same(pipeline, path, rows[0])
-    same(pipeline, save_model(load_model(path), tmp_path / "again.histofeat"), rows[0])
-
-
-def test_a_type_of_format_1_that_was_replaced_is_refused(rows, tmp_path):
-    path = in_older_format(1, fitted(rows, head="qda"), tmp_path / "m.histofeat")
-    with pytest.raises(ModelFileError, match=r"m\.histofeat: expected 'QuadraticDiscriminant' in the form of format 3"):
-        load_model(path)
-
-
 def test_a_missing_file_or_a_folder_is_named(tmp_path):
     with pytest.raises(ModelFileError, match=r"none\.histofeat: expected the file of a model, got no such file"):
         load_model(tmp_path / "none.histofeat")
@@ -551,8 +478,8 @@ def test_foreign_files_are_told(tmp_path, patches):
             r"'booster-1.json' \(4 bytes\) is not what its hash says",
         ),
         ({"members": {"booster-1.json": None}}, "damaged one: 'booster-1.json' is missing"),
-        ({"members": {"more.ubj": b"1"}}, "damaged one: 'more.ubj' is not listed"),
-        ({"members": {"../evil.ubj": b"1"}, "rehash": True}, "'../evil.ubj' is no name of a part"),
+        ({"members": {"more.keras": b"1"}}, "damaged one: 'more.keras' is not listed"),
+        ({"members": {"../evil.json": b"1"}, "rehash": True}, "'../evil.json' is no name of a part"),
         ({"members": {"more.json": b"1"}, "rehash": True}, "expected parts that the pipeline names, got 'more.json'"),
         ({"members": {"booster-1.json": None}, "rehash": True}, "expected the part 'booster-1.json', got none"),
         (
@@ -562,9 +489,13 @@ def test_foreign_files_are_told(tmp_path, patches):
         ({"members": {"pipeline.skops": None}, "rehash": True}, "expected a part 'pipeline.skops', got none"),
         ({"members": {"pipeline.skops": b"PK"}, "rehash": True}, "got a part that cannot be built"),
         ({"description": {"parts": [1]}}, "model.json lists no parts"),
-        (
-            {"description": {"format_version": 4}},
-            "expected a model in format 1 to 3, got format 4, written",
+        *(
+            (
+                {"description": {"format_version": version, "histofeat": "9.1"}},
+                rf"good\.histofeat: expected a model in format 3, got format {version}, written by histofeat '9\.1'\. "
+                r"Train the model again, or load it with the histofeat that wrote it\.",
+            )
+            for version in (1, 2, 4)
         ),
         ({"description": {"features_version": 9}}, "expected features of version 1, .* got a model on version 9"),
     ],
@@ -656,8 +587,8 @@ def test_a_decision_tree_that_points_outside_of_itself_is_refused(field, forest)
 
 
 @pytest.mark.parametrize("field", ["left_child", "right_child", "feature"])
-def test_so_is_one_in_an_older_format(field, forest, tmp_path):
-    path = in_older_format(2, forest, tmp_path / "m.histofeat")
+def test_so_is_one_that_is_kept_as_an_object_of_scikit_learn(field, rows, tmp_path):
+    path = save_model(fitted(rows, head=DecisionTreeClassifier()), tmp_path / "m.histofeat")
     with zipfile.ZipFile(io.BytesIO(archive.read_archive(path)[1]["pipeline.skops"])) as inner:
         members = {name: inner.read(name) for name in inner.namelist()}
     for name in members:
