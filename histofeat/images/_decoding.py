@@ -98,8 +98,7 @@ def _decode_png(content: bytes, max_pixels: int) -> tuple[np.ndarray, int, tuple
         raise Unusable(f"expected a PNG of known parts, got {ascii(unknown[0])[2:-1]}. Save it again as PNG.")
     # OpenCV sees the pixels alone: a transparent colour, a turn, an animation are applied here, by one rule each. It
     # decodes the numbers of palette colours as grey.
-    header = content[16:25] + (b"\0" if color == 3 else content[25:26]) + content[26:29]
-    image = b"IHDR" + header
+    image = content[12:25] + (b"\0" if color == 3 else content[25:26]) + content[26:29]
     parts = [content[start - 8 : end + 4] for kind, start, end in chunks if kind in (b"IDAT", b"IEND")]
     array = _opencv(b"".join([headers.PNG_SIGNATURE, b"\0\0\0\r", image, zlib.crc32(image).to_bytes(4, "big"), *parts]))
     found = {kind: content[start:end] for kind, start, end in chunks if kind in (b"PLTE", b"tRNS")}
@@ -258,11 +257,10 @@ def _check_strips(page: Any, content: bytes) -> None:
     rows, down = page.chunks[0], page.chunked[-2 if page.planarconfig == 2 or page.samplesperpixel == 1 else 0]
     row_bytes = -(-int(np.prod(page.chunks[1:])) * page.bitspersample // 8)
     n_strips = int(np.prod(page.chunked))
-    if min(len(page.dataoffsets), len(page.databytecounts)) < n_strips:
+    strips = list(zip(page.dataoffsets, page.databytecounts, strict=False))[:n_strips]
+    if len(strips) < n_strips or any(size < 1 or start + size > len(content) for start, size in strips):
         raise damaged(content, "strips are missing")
-    for index, start, size in zip(range(n_strips), page.dataoffsets, page.databytecounts, strict=False):
-        if size < 1 or start + size > len(content):
-            raise damaged(content, "strips are missing")
+    for index, (start, size) in enumerate(strips):
         if page.compression in _DEFLATE:
             inflating = zlib.decompressobj()
             # Room for one byte more, so that the checksum behind the last one is read.

@@ -298,7 +298,8 @@ class MappedImages(Images):
     def content(self, index: int) -> np.ndarray:
         """Decode and change one image: ndarray of shape (H, W, 3), uint8."""
         patch, rules = self.base.decode(index, self.base.content(index))
-        patch, more = changed if isinstance(changed := self.change(index, patch), tuple) else (changed, ())
+        changed = self.change(index, patch)
+        patch, more = changed if isinstance(changed, tuple) else (changed, ())
         if rules or more:
             self._rules[index] = (*rules, *more)
         return patch
