@@ -328,11 +328,9 @@ def _read_classes(tree: FolderTree, folders: list, part: str | None, wanted: Seq
             continue
         images = []
         for file in walk_files(entry.path, tree.leave_out):
-            unusable = _why_unusable(file)
-            size = image_size(file.path) if unusable is None else None
-            if unusable is not None:
+            if unusable := _why_unusable(file):
                 tree.leave_out(file.path, unusable)
-            elif isinstance(size, str):
+            elif isinstance(size := image_size(file.path), str):
                 tree.fail(file.path, size)
             else:
                 inner = file.path[len(entry.path) + 1 :].replace(os.sep, "/")
@@ -353,14 +351,9 @@ def _why_unusable(entry: os.DirEntry) -> str | None:
 
 def _folders_of(tree: FolderTree, folder: str, ignore: frozenset[str] = frozenset()) -> list[os.DirEntry]:
     """Folders in a folder; the files beside them are left out."""
-    folders = []
-    for entry in list_folder(folder):
-        if entry.name in ignore:
-            continue
-        if is_system_name(entry.name):
-            tree.leave_out(entry.path, SYSTEM)
-        elif is_folder(entry):
-            folders.append(entry)
-        else:
-            tree.leave_out(entry.path, tree.outside)
+    entries = [entry for entry in list_folder(folder) if entry.name not in ignore]
+    folders = [entry for entry in entries if is_folder(entry) and not is_system_name(entry.name)]
+    for entry in entries:
+        if entry not in folders:
+            tree.leave_out(entry.path, SYSTEM if is_system_name(entry.name) else tree.outside)
     return folders

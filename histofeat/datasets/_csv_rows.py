@@ -118,6 +118,24 @@ class CsvRows:
             )
         return list(values.values())
 
+    def first_of(self, keys: Sequence[str], column: str, expected: str, remedy: str) -> dict[str, int]:
+        """First row of each key, of which there is one a row; `expected` and `remedy` are what a message says.
+
+        Raises
+        ------
+        DatasetError
+            With the numbers of two lines of one key that differ in the column.
+        """
+        first: dict[str, int] = {}
+        for row, key in enumerate(keys):
+            here, there = self.rows[row][column], self.rows[first.setdefault(key, row)][column]
+            if here != there:
+                raise DatasetError(
+                    f"{self.at(row)}: expected {expected}, got {here!r} here and {there!r} in line "
+                    f"{self.lines[first[key]]}. {remedy}"
+                )
+        return first
+
 
 def read_csv_rows(
     path: str | os.PathLike[str], required: Sequence[str], *, owner: str, optional: Sequence[str] = ()
@@ -186,8 +204,12 @@ def read_csv_rows(
     columns, written = _header(file, header, required, optional)
     rows = []
     for line, cells in zip(lines, table, strict=True):
-        kept = _of_width(file, line, cells, len(columns), _DELIMITERS[delimiter])
-        named = zip(columns, kept, strict=True)
+        if len(cells) < len(columns) or any(map(str.strip, cells[len(columns) :])):
+            raise DatasetError(
+                f"{file}, line {line}: expected {len(columns)} cells as in the header, got {len(cells)}. Put cells "
+                f"that hold {_DELIMITERS[delimiter]} between double quotes."
+            )
+        named = zip(columns, cells, strict=False)  # a spreadsheet may write empty cells beyond the header
         rows.append({name: _settled(name, cell) for name, cell in named if name})
     if not rows:
         raise DatasetError(f"{file}: expected one row or more below the header, got 0. Add a row for each image.")
@@ -231,10 +253,9 @@ def table_text(file: Path, owner: str) -> tuple[str, tuple[str, ...]]:
     except UnicodeDecodeError as error:
         line = 1 if wide else error.object[: error.start].count(b"\n") + 1
         got = f"the byte 0x{error.object[error.start]:02x}"
-        try:
+        text = ""
+        with suppress(UnicodeDecodeError):
             text = "" if wide else content.decode("cp1252")
-        except UnicodeDecodeError:
-            text = ""
         if not text:
             raise DatasetError(f"{file}, line {line}: expected text in UTF-8, got {got}. {_SAVE}.") from error
         notes = (f"{file.name} is no UTF-8 ({got} in line {line}): it was read as Windows-1252 (Latin-1).",)
@@ -291,16 +312,6 @@ def _header(
         )
     name_of = {other: name for name, other in written.items()}
     return tuple(name_of.get(column, column) for column in columns), written
-
-
-def _of_width(file: Path, line: int, cells: list[str], width: int, divided: str) -> list[str]:
-    """The cells of a row, without empty ones beyond the header."""
-    if len(cells) < width or any(cell.strip() for cell in cells[width:]):
-        raise DatasetError(
-            f"{file}, line {line}: expected {width} cells as in the header, got {len(cells)}. Put cells that "
-            f"hold {divided} between double quotes."
-        )
-    return cells[:width]
 
 
 def parse_decimal(text: str) -> float | None:

@@ -4,6 +4,7 @@ import hashlib
 import os
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
@@ -147,7 +148,8 @@ class Scan:
 def refuse_failures(failures: Sequence[tuple[str, str]], on_error: str) -> None:
     """Raise a DatasetError with the first of some (name, reason) pairs, if `on_error` is "raise"."""
     check_name("on_error", on_error, ("raise", "skip"))
-    for name, reason in failures if on_error == "raise" else ():
+    if failures and on_error == "raise":
+        name, reason = failures[0]
         raise DatasetError(
             f"{name}: expected an image that can be read, got one that {reason}{and_more(len(failures))}. Copy it "
             'again or remove it, or leave out all such files by on_error="skip".'
@@ -163,25 +165,15 @@ def same_content(paths: Iterable[str]) -> list[list[int]]:
     """
     by_length: dict[int, list[tuple[int, str]]] = {}
     for position, path in enumerate(paths):
-        try:
+        with suppress(OSError):
             by_length.setdefault(os.stat(path).st_size, []).append((position, path))  # noqa: PTH116
-        except OSError:
-            continue
     by_content: dict[bytes, list[int]] = {}
     for candidates in by_length.values():
         for position, path in candidates if len(candidates) > 1 else ():
-            key = _content_key(path)
-            if key is not None:
+            with suppress(OSError), open(path, "rb") as file:  # noqa: PTH123
+                key = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
                 by_content.setdefault(key, []).append(position)
     return sorted(group for group in by_content.values() if len(group) > 1)
-
-
-def _content_key(path: str) -> bytes | None:
-    try:
-        with open(path, "rb") as file:  # noqa: PTH123
-            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
-    except OSError:
-        return None
 
 
 def content_notes(frame: pd.DataFrame, names: Sequence[str]) -> tuple[str, ...]:
@@ -261,16 +253,11 @@ def existing_folder(root: Any, owner: str, holds: str, *, hint: str | None = Non
         If it is no path, does not exist, or is a file.
     """
     folder = checked_path(owner, root, "the path of a folder", f"Give the folder that holds {hint or holds}.")
-    if not folder.exists():
-        raise DatasetError(
-            f"{folder}: expected a folder with {holds}, got a path that does not exist. "
-            "Check the spelling; data/README.md says how to get the data."
-        )
     if not folder.is_dir():
-        raise DatasetError(
-            f"{folder}: expected a folder with {holds}, got a file. If it is the downloaded archive, unpack it and "
-            "give the folder."
-        )
+        got = "a path that does not exist. Check the spelling; data/README.md says how to get the data."
+        if folder.exists():
+            got = "a file. If it is the downloaded archive, unpack it and give the folder."
+        raise DatasetError(f"{folder}: expected a folder with {holds}, got {got}")
     return folder
 
 
@@ -294,9 +281,9 @@ def list_folder(folder: str) -> list[os.DirEntry]:
 
 def walk_files(
     folder: str,
-    leave_out: Callable[[str, str], None],
+    leave_out: Callable[[str, str], None] = lambda path, reason: None,
     *,
-    entries_of: Callable[[str], Iterable[os.DirEntry]] = list_folder,
+    failures: dict[str, str] | None = None,
     above: tuple[str, ...] | None = None,
 ) -> Iterator[os.DirEntry]:
     """Yield the files below a folder, by name; links to folders are followed.
@@ -304,15 +291,21 @@ def walk_files(
     Parameters
     ----------
     folder : str
-    leave_out : callable
+    leave_out : callable, optional
         Called as ``leave_out(path, reason)`` with hidden entries, and links to a folder that they lie in.
-    entries_of : callable
-        Lists a folder.
+    failures : dict of str to str, optional
+        Takes each folder that cannot be listed, and why; without it, the first one is refused.
     above : tuple of str, optional
         Real paths of the folders that led here; by default that of `folder`.
     """
     above = above or (os.path.realpath(folder),)
-    for entry in entries_of(folder):
+    try:
+        entries = list_folder(folder)
+    except DatasetError as error:
+        if failures is None:
+            raise
+        entries, failures[folder] = [], str(error)
+    for entry in entries:
         if is_system_name(entry.name):
             leave_out(entry.path, SYSTEM)
         elif is_folder(entry):
@@ -320,7 +313,7 @@ def walk_files(
             if real in above:
                 leave_out(entry.path, "is a link to a folder that it lies in")
             else:
-                yield from walk_files(entry.path, leave_out, entries_of=entries_of, above=(*above, real))
+                yield from walk_files(entry.path, leave_out, failures=failures, above=(*above, real))
         else:
             yield entry
 

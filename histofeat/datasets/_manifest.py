@@ -104,7 +104,8 @@ def load_manifest(
     _check_patient_column(rows, patients)
     rows.refuse_empty([c for c in ("path", "label", "patient", "part") if c in rows.columns])
     base = rows.path.parent if root is None else Path(root).expanduser().absolute()
-    _refuse_same_but_for_case(rows)
+    folded = [fold_case(cells["label"]) for cells in rows.rows]
+    rows.first_of(folded, "label", "labels that differ in more than case", "Write one of them everywhere.")
     class_of = _class_names(rows, classes)
     chosen = [row for row, cells in enumerate(rows.rows) if cells["label"] in class_of]
     paths = _paths(rows, base, prefixes or {}, on_error)
@@ -160,17 +161,6 @@ def _check_patient_column(rows: CsvRows, patients: str | None) -> None:
     )
 
 
-def _refuse_same_but_for_case(rows: CsvRows) -> None:
-    by_case: dict[str, int] = {}
-    for row, cells in enumerate(rows.rows):
-        other = by_case.setdefault(fold_case(cells["label"]), row)
-        if rows.rows[other]["label"] != cells["label"]:
-            raise DatasetError(
-                f"{rows.at(row)}: expected labels that differ in more than case, got {cells['label']!r} here and "
-                f"{rows.rows[other]['label']!r} in line {rows.lines[other]}. Write one of them everywhere."
-            )
-
-
 def _class_names(rows: CsvRows, classes: Any) -> dict[str, str]:
     """Label to class name, in the order of the codes."""
     found = list(dict.fromkeys(cells["label"] for cells in rows.rows))
@@ -192,17 +182,11 @@ def _class_names(rows: CsvRows, classes: Any) -> dict[str, str]:
 
 
 def _by_code(rows: CsvRows) -> list[str]:
-    code_of: dict[str, str] = {}
-    label_of: dict[str, str] = {}
-    for row, cells in enumerate(rows.rows):
-        label, code = cells["label"], cells["label_code"]
-        settled = code_of.setdefault(label, code), label_of.setdefault(code, label)
-        if not code.isdecimal() or settled != (code, label):
-            raise DatasetError(
-                f"{rows.at(row)}: expected one whole number for each label in the column 'label_code', got {code!r} "
-                f"for {label!r}. Correct it, or remove the column."
-            )
-    return sorted(code_of, key=lambda label: int(code_of[label]))
+    codes = rows.parsed("label_code", lambda code: int(code) if code.isdecimal() else None, "whole numbers", _REMOVE)
+    code_of = dict(zip([cells["label"] for cells in rows.rows], codes, strict=True))
+    for one, other in (("label", "label_code"), ("label_code", "label")):
+        rows.first_of([cells[one] for cells in rows.rows], other, f"one {other} for each {one}", _REMOVE)
+    return sorted(code_of, key=code_of.get)
 
 
 def _paths(rows: CsvRows, base: Path, prefixes: Mapping[str, str], on_error: str) -> list[str]:

@@ -15,7 +15,7 @@ from histofeat.datasets._base import PatchDataset
 from histofeat.datasets._class_folders import load_image_folder
 from histofeat.datasets._csv_rows import names_patient, read_csv_rows, table_text
 from histofeat.datasets._idc import load_idc, looks_like_idc
-from histofeat.datasets._image_files import checked_path, is_image_name, list_folder, walk_files
+from histofeat.datasets._image_files import checked_path, is_image_name, walk_files
 from histofeat.datasets._manifest import load_manifest
 from histofeat.datasets.breakhis._loading import load_breakhis
 from histofeat.exceptions import DatasetError, check_name
@@ -107,24 +107,21 @@ def open_dataset(
 
 def _recognised(path: Path) -> str:
     """Format of a path by names alone; a folder without a mark of its own is one of classes."""
-    if not path.exists():
-        raise DatasetError(f"{path}: expected a folder of images or a CSV file, found no such path. Correct it.")
-    if not path.is_dir():
-        if path.suffix.lower() not in (".csv", ".tsv", ".txt"):
-            raise DatasetError(
-                f"{path}: expected a folder of images or a CSV file, got another file. Correct the path."
-            )
-        return "csv"
-    if looks_like_idc(path):
-        return "idc"
-    marks = ("histology_slides", "*/histology_slides", "breast", "benign/SOB", "malignant/SOB")
-    if any(folder.is_dir() for mark in marks for folder in path.glob(mark)):
-        return "breakhis"
-    if not any(is_image_name(entry.name) for entry in walk_files(str(path), lambda *left_out: None)):
-        raise DatasetError(
-            f"{path}: expected a folder of images or a CSV file, got a folder without images. Correct it."
-        )
-    return "folder"
+    got = "found no such path"
+    if path.is_dir():
+        marks = ("histology_slides", "*/histology_slides", "breast", "benign/SOB", "malignant/SOB")
+        if looks_like_idc(path):
+            return "idc"
+        if any(folder.is_dir() for mark in marks for folder in path.glob(mark)):
+            return "breakhis"
+        if any(is_image_name(entry.name) for entry in walk_files(str(path))):
+            return "folder"
+        got = "got a folder without images"
+    elif path.exists():
+        if path.suffix.lower() in (".csv", ".tsv", ".txt"):
+            return "csv"
+        got = "got another file"
+    raise DatasetError(f"{path}: expected a folder of images or a CSV file, {got}. Correct it.")
 
 
 def training_part(dataset: PatchDataset, *, only: str | os.PathLike[str] | None = None) -> PatchDataset:
@@ -273,51 +270,40 @@ def list_images(
     failures: dict[str, str] = {}
     n_ignored = 0
     for given in map(os.fspath, inputs):
-        found, ignored = _listed(given, failures if on_error == "skip" else None)
+        files = _listed(given, failures if on_error == "skip" else None)
+        found = [file for file in files if is_image_name(file) or file == str(Path(given).expanduser())]
         if not found and not failures:
             raise DatasetError(
-                f"{given}: expected images ({', '.join(IMAGE_SUFFIXES)}), got none among {ignored:,} files. "
+                f"{given}: expected images ({', '.join(IMAGE_SUFFIXES)}), got none among {len(files):,} files. "
                 "Correct the path, or name the files themselves."
             )
-        paths.update(dict.fromkeys(found))
-        n_ignored += ignored
+        paths |= dict.fromkeys(found)
+        n_ignored += len(files) - len(found)
     if not paths:
         raise DatasetError(next(iter(failures.values())))
     return ImageList(tuple(paths), n_ignored, tuple(failures.items()))
 
 
-def _listed(given: str, failures: dict[str, str] | None) -> tuple[list[str], int]:
+def _listed(given: str, failures: dict[str, str] | None) -> list[str]:
+    """The files that an input stands for, images or not."""
     path = Path(given).expanduser()
     if path.is_dir():
         return _below(path, failures)
     if os.path.lexists(path):  # what is no file is named when it is read
-        return [str(path)], 0
+        return [str(path)]
     if not glob.has_magic(given):
         raise DatasetError(f"{given}: expected an image, a folder or a pattern, found no such file. Correct the path.")
     matched = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 - pathlib knows no absolute patterns
     if not matched:
         raise DatasetError(f"{given}: expected a pattern that matches files, got one without a match. Correct it.")
-    found, n_ignored = [], 0
-    for path in map(Path, matched):
-        if not path.is_dir():
-            below, ignored = ([str(path)], 0) if is_image_name(path.name) else ([], 1)
-        else:  # `**` has matched the files of its folders, too
-            below, ignored = _below(path, failures) if "**" not in given else ([], 0)
-        found += below
-        n_ignored += ignored
-    return found, n_ignored
+    files = []
+    for match in map(Path, matched):
+        if not match.is_dir():
+            files.append(str(match))
+        elif "**" not in given:  # which has matched the files of its folders, too
+            files += _below(match, failures)
+    return files
 
 
-def _below(folder: Path, failures: dict[str, str] | None) -> tuple[list[str], int]:
-    def entries_of(path: str) -> list[os.DirEntry]:
-        try:
-            return list_folder(path)
-        except DatasetError as error:
-            if failures is None:
-                raise
-            failures[path] = str(error)
-            return []
-
-    files = list(walk_files(str(folder), lambda path, reason: None, entries_of=entries_of))
-    found = [entry.path for entry in files if is_image_name(entry.name)]
-    return sorted(found), len(files) - len(found)
+def _below(folder: Path, failures: dict[str, str] | None) -> list[str]:
+    return sorted(entry.path for entry in walk_files(str(folder), failures=failures))

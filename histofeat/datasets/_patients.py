@@ -6,6 +6,7 @@ import os
 import posixpath
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import takewhile
@@ -302,12 +303,9 @@ def _common_depth(paths: Iterable[str]) -> int:
 
 
 def _is_csv(text: str, root: Path) -> bool:
-    if text.lower().endswith(".csv"):
-        return True
-    try:
-        return bool(text) and (Path(text).is_file() or (root / text).is_file())
-    except (OSError, ValueError):  # an expression may be no path at all: too long, or with a null character
-        return False
+    with suppress(OSError, ValueError):  # an expression may be no path at all: too long, or with a null character
+        return text.lower().endswith(".csv") or Path(text).is_file() or (root / text).is_file()
+    return False
 
 
 def _csv_path(given: str | os.PathLike, root: Path) -> Path:
@@ -318,14 +316,8 @@ def _csv_path(given: str | os.PathLike, root: Path) -> Path:
 def _from_csv(path: Path, root: Path) -> PatientRule:
     csv = read_csv_rows(path, ("path", "patient"), owner=_OWNER, optional=("label", "label_code"))
     csv.refuse_empty(("path", "patient"))
-    first: dict[str, int] = {}
-    for row, cells in enumerate(csv.rows):
-        other = first.setdefault(_key(cells["path"], root), row)
-        if csv.rows[other]["patient"] != cells["patient"]:
-            raise DatasetError(
-                f"{csv.at(row)}: expected one patient for {cells['path']!r}, got {cells['patient']!r} here and "
-                f"{csv.rows[other]['patient']!r} in line {csv.lines[other]}. Find out which is right."
-            )
+    keys = [_key(cells["path"], root) for cells in csv.rows]
+    first = csv.first_of(keys, "patient", "one patient for each image", "Find out which is right.")
     table = {key: (csv.rows[row]["patient"],) for key, row in first.items()}
     return PatientRule(table=table, source=csv.path.name, classes=_class_order(csv), file=csv.path)
 

@@ -63,18 +63,17 @@ def check_target(dataset, write_to: Any, mode: str) -> Path | None:
 
 
 def _check_free(target: Path, mode: str) -> None:
-    if mode == "csv":
-        if target.exists() or target.is_symlink():
-            raise DatasetError(f"{target}: expected a new file, got one that exists. Nothing is overwritten: move it.")
+    if not os.path.lexists(target):
         return
-    if target.is_symlink() or (target.exists() and not target.is_dir()):
-        raise DatasetError(f"{target}: expected a new or empty folder, got a file or a link. Give another path.")
-    if target.exists() and any(target.iterdir()):
-        first = min(child.name for child in target.iterdir())
-        raise DatasetError(
-            f"{target}: expected a new or empty folder, got one that holds {first!r}. Nothing is overwritten: give "
-            "another path."
-        )
+    expected, got = "a new or empty folder", "a file or a link"
+    if mode == "csv":
+        expected, got = "a new file", "one that exists"
+    elif target.is_dir() and not target.is_symlink():
+        first = min((child.name for child in target.iterdir()), default=None)
+        if first is None:
+            return
+        got = f"one that holds {first!r}"
+    raise DatasetError(f"{target}: expected {expected}, got {got}. Nothing is overwritten: give another path.")
 
 
 def _check_names(dataset, mode: str) -> None:

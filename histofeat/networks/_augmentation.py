@@ -103,7 +103,7 @@ def augment(pixels: np.ndarray, rng: np.random.Generator, augmentation: Augmenta
     Flips and turns together make each of the eight views of a square patch equally probable; of a patch that is not
     square there are four, without the quarter turns.
 
-    The stains are those of Ruifrok and Johnston (`histofeat.images._stains`) as unit vectors: the density
+    The stains are those of Ruifrok and Johnston (`histofeat.images._macenko`) as unit vectors: the density
     ``-ln(v / 255)`` is separated into hematoxylin, eosin and residual, each becomes ``alpha c + beta``, and what is
     brighter than white is white. Tellez et al. augment in this way (https://doi.org/10.1109/TMI.2018.2820199), but
     leave the residual as it is; here it is jittered too, which covers stains of another hue.

@@ -93,7 +93,7 @@ class TestRead:
         write_lists(tree)
         folds = read_breakhis_folds(load_breakhis(tree))
         for fold in (0, 6, True, None):
-            with pytest.raises(DatasetError, match=f"cv: expected a fold from 1 to 5, got {fold}"):
+            with pytest.raises(DatasetError, match=f"cv: expected a whole number from 1 to 5, got {fold}"):
                 folds.cv(fold)
         folds.cv(1)[0][0][:] = -1
         assert folds.cv(1)[0][0].min() == 0

@@ -221,7 +221,10 @@ class TestBadTables:
             ("path,label,patient,x\na.png,n,1," + "9" * 20 + "\nb.png,p,2,\n", "line 2: expected a whole number"),
             ("path,label,patient,part\na.png,n,1,dev\nb.png,p,2,test\n", "line 2: expected train.*got 'dev'"),
             ("path,label,patient,part\na.png,n,1,train\nb.png,p,2,\n", "line 3: .* 'part', got an empty cell"),
-            ("path,label,label_code,patient\na.png,n,0,1\nb.png,p,0,2\n", "line 3: .* 'label_code', got '0' for 'p'"),
+            (
+                "path,label,label_code,patient\na.png,n,0,1\nb.png,p,0,2\n",
+                r"line 3: expected one label for each label_code, got 'p' here and 'n' in line 2",
+            ),
             ("path,label,label_code,patient\na.png,n,zero,1\nb.png,p,1,2\n", "line 2: .* got 'zero'"),
         ],
     )

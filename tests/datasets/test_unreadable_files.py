@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from histofeat import load_breakhis, load_idc, load_image_folder, make_cohort
-from histofeat.datasets import _opening, image_size, list_images, make_breakhis_cohort
+from histofeat.datasets import _image_files, image_size, list_images, make_breakhis_cohort
 from histofeat.exceptions import DatasetError, PatchError
 from histofeat.images import IMAGE_SUFFIXES, png_size, read_patch
 from histofeat.images._headers import FORMATS
@@ -138,14 +138,14 @@ class TestLists:
         assert len(list_images(tmp_path / "night")) == 20
 
     def test_a_folder_that_cannot_be_listed(self, images, monkeypatch):
-        closed, listed = str(images / "benign"), _opening.list_folder
+        closed, listed = str(images / "benign"), _image_files.list_folder
 
         def refuse(folder):
             if folder == closed:
                 raise DatasetError(f"{folder}: expected a folder that can be listed, got PermissionError. Ask.")
             return listed(folder)
 
-        monkeypatch.setattr(_opening, "list_folder", refuse)
+        monkeypatch.setattr(_image_files, "list_folder", refuse)
         with pytest.raises(DatasetError, match="benign: expected a folder that can be listed, got PermissionError"):
             list_images(images)
         found = list_images(images, on_error="skip")

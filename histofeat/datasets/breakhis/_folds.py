@@ -11,7 +11,7 @@ import numpy as np
 from histofeat.datasets._base import PatchDataset
 from histofeat.datasets._csv_rows import table_text
 from histofeat.datasets.breakhis._tree import ImageName, archive_folders, parse_image
-from histofeat.exceptions import DatasetError, GroupLeakageError, and_more, check_name
+from histofeat.exceptions import DatasetError, GroupLeakageError, and_more, check_name, check_whole
 from histofeat.model_selection import PatientHoldOuts
 
 _N_FOLDS = 5
@@ -75,10 +75,7 @@ class BreakHisFolds:
         DatasetError
             When there is no such fold.
         """
-        if isinstance(fold, bool) or fold not in range(1, len(self) + 1):
-            raise DatasetError(
-                f"BreakHisFolds.cv: expected a fold from 1 to {len(self)}, got {fold!r}. Evaluate one at a time."
-            )
+        check_whole("BreakHisFolds.cv", fold, 1, "Evaluate one fold at a time.", most=len(self), error=DatasetError)
         train, test = self.splits[fold - 1]
         return [(train.copy(), test.copy())]
 
