@@ -79,11 +79,11 @@ def predict(
         told = Runtime(n_jobs=n_jobs, progress=lambda stage, at, _: progress(stage, before + at, len(found.paths)))
         return predict_images(loaded, paths, patients=patients, on_error=on_error, runtime=told, **settings)
 
-    predictions, kept = _in_shards(predict_some, found.paths, owners, folder, known)
+    predictions = _in_shards(predict_some, found.paths, owners, folder, known)
     tables = _tables(predictions, found.failures)
     for word, frame in tables.items() if output else ():
         write_table(frame, _beside(output, word))
-    _remove(folder, kept)
+    _remove(folder)
     for word in sorted(tables.keys() - {"failures"}):  # after the files: the reader may be gone
         _show(tables[word], word or "images")
     _say_left_out(predictions, found.failures, progress)
@@ -160,45 +160,39 @@ def _shards(paths, owners):
 
 def _facts(path):
     """Size and times of a file; None where it has none."""
-    try:
+    with suppress(OSError):
         found = Path(path).stat()
-    except OSError:
-        return None
-    return found.st_size, found.st_mtime_ns, found.st_ctime_ns
+        return found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    return None
 
 
-def _remove(folder: Path | None, files) -> None:
+def _remove(folder: Path | None) -> None:
     """Remove what was kept of a table that is complete; files of others stay."""
-    if folder is not None:
-        with suppress(OSError):
-            for file in files:
-                file.unlink(missing_ok=True)
+    with suppress(OSError):
+        for file in folder.glob("*.part") if folder else ():
+            file.unlink()
+        if folder:
             folder.rmdir()
 
 
 def _in_shards(predict, paths, owners, folder, known):
-    """Predict images in shards, as far as a folder lacks them; give all in the order of the rows, and the files."""
+    """Predict images in shards, as far as a folder lacks them; give all in the order of the rows."""
     from histofeat.evaluation import take_up
     from histofeat.models import ImagePredictions
 
-    shards, order, kept = [], [], []
+    shards, order = [], []
     for rows in _shards(paths, owners):
         some, whose = [paths[row] for row in rows], None if owners is None else [owners[row] for row in rows]
         stands_on = json.dumps([known, [(path, _facts(path)) for path in some], whose])
         file = folder and folder / f"{sha256(stands_on.encode()).hexdigest()}.part"
         shards.append(take_up(file, partial(predict, some, whose, len(order))))
         order += rows
-        kept.append(file)
     places = sorted(range(len(order)), key=order.__getitem__)
-
-    def column(name):
-        values = [value for shard in shards for value in getattr(shard, name)]
-        return tuple(values[at] for at in places)
-
     names = ("images", "policies", "patients", "proba", "n_tiles", "n_background")
-    whole = {name: column(name) for name in names if getattr(shards[0], name) is not None}
-    place = {name: at for at, name in enumerate(whole["images"])}
-    unreadable = sorted((each for shard in shards for each in shard.unreadable), key=lambda each: place[each[0]])
+    known = [name for name in names if getattr(shards[0], name) is not None]
+    columns = {name: [value for shard in shards for value in getattr(shard, name)] for name in known}
+    whole = {name: tuple(values[at] for at in places) for name, values in columns.items()}
+    reasons = dict(pair for shard in shards for pair in shard.unreadable)
+    unreadable = tuple((name, reasons[name]) for name in whole["images"] if name in reasons)
     conversions = sum((Counter(shard.conversions) for shard in shards), Counter())
-    more = {"class_names": shards[0].class_names, "unreadable": tuple(unreadable), "conversions": conversions}
-    return ImagePredictions(**whole, **more), kept
+    return ImagePredictions(**whole, class_names=shards[0].class_names, unreadable=unreadable, conversions=conversions)

@@ -10,7 +10,7 @@ import shutil
 import tokenize
 import zipfile
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -157,12 +157,11 @@ def _lock(folder: Path) -> int | None:
     with suppress(ImportError, OSError):  # Windows has no such module
         import fcntl
 
-        opened = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
-        try:
+        with ExitStack() as stack:
+            opened = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
+            stack.callback(os.close, opened)
             fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(opened)
-        else:
+            stack.pop_all()
             return opened
     return None
 

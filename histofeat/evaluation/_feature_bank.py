@@ -10,7 +10,7 @@ records all images that it was trained on.
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import contextmanager
+from functools import partial
 from typing import Any, Self
 
 import joblib
@@ -23,7 +23,6 @@ from histofeat.evaluation.audit._encoders import encoder_records
 from histofeat.exceptions import GroupLeakageError
 from histofeat.features import Fingerprints, ImageFingerprint, extract, passes_over_images
 from histofeat.images import as_images, normalized_images
-from histofeat.model_selection import encode_patients
 
 
 class FeatureBank:
@@ -54,37 +53,65 @@ class FeatureBank:
         """Measure what differs between folds: families behind a normaliser, and encoders trained again in each fold."""
         run, behind, retrained = self._run, _behind_normalizers(self._plans), _trained_anew(self._plans)
         self._expect_passes()
-        retrainer = _Retrainer(run, self.prints, len(run.splits) * len(retrained)) if retrained else None
+        self._n_trained, self._n_to_train = 0, len(run.splits) * len(retrained)
         for fold, (train, _) in enumerate(run.splits):
             for name, (normalizer, wanted) in behind.items():
                 images = self._normalized[name, fold] = _normalized(normalizer, run, train)
                 measured = self._measure(wanted, images, run.runtime.store)
                 self._by_fold |= {(name, fold, key): values for key, values in measured.items()}
             for (name, key), family in retrained.items():
-                self._retrain(retrainer, family, (name, fold, key))
+                self._retrain(family, (name, fold, key))
         return self
 
-    def _retrain(self, retrainer, family, place):
+    def _retrain(self, family, place):
         """Train a family again in one fold and measure with it; plans that need it do not run if it fails."""
         name, fold, key = place
         needing = [plan for plan in self._plans if plan.reason is None and (name, key) in _places(plan)]
         if not needing:
             return
-        images = self._images(needing[0], fold)
-
-        def measure():
-            with retrainer.trained(family, fold, images) as trained:
-                # No store: nothing will ever ask for these weights again.
-                return self._measure({key: trained}, images, None)[key]
-
+        work = partial(self._measure_anew, family, fold, self._images(needing[0], fold))
         try:
             known = name, family._fingerprint(), self._run.random_state, self._hash(self.prints)
-            measured = take_up(result_file(self._run, fold, family, *known), measure)
+            self._by_fold[place] = take_up(result_file(self._run, fold, family, *known), work)
         except CANNOT_RUN as error:
             for plan in needing:
                 plan.reason = str(error)
-        else:
-            self._by_fold[place] = measured
+
+    def _measure_anew(self, family, fold, images):
+        """Train a family on the training rows of one fold and measure all rows; its weights are deleted afterwards."""
+        run, (train, _) = self._run, self._run.splits[fold]
+        with tempfile.TemporaryDirectory(prefix="histofeat-encoder-", ignore_cleanup_errors=True) as folder:
+            known = (images.take(train), run.y[train], run.patients[train])
+            settings = {"folder": folder, "n_jobs": run.runtime.n_jobs, "random_state": run.random_state}
+            with run.timed("retrain"):
+                trained = _retrained(family, *known, **settings)
+            self._check_anew(trained, fold)
+            self._n_trained += 1
+            run.runtime.report("retrain", self._n_trained, self._n_to_train)
+            # No store: nothing will ever ask for these weights again.
+            return self._measure({"": trained}, images, None)[""]
+
+    def _check_anew(self, family, fold):
+        """Refuse a family that has no record of its training images, or knows a patient who is tested in the fold."""
+        run, prints, (train, test) = self._run, Fingerprints.of(self.prints), self._run.splits[fold]
+        where = f"evaluate.retrain_encoder, {type(family).__name__} in fold {fold + 1}"
+        records, _ = encoder_records([Parts("", (("", family),))])
+        if not records:
+            raise ValueError(
+                f"{where}: expected a record of the images that it was trained on, got none. "
+                "Let its `trained_on` give TrainingImages after `retrained`."
+            )
+        # Copies of training images on the test side are HF001 or HF002, and refused or accepted as such.
+        learnt, keys = {key for found in records.values() for record in found for key in record.digests}, prints.keys()
+        learnt -= {keys[row] for row in train}
+        of_tested = np.flatnonzero(np.isin(run.patients, run.patients[test]) & ~prints.flat)
+        seen = [row for row in of_tested if keys[row] in learnt]
+        if seen:
+            raise GroupLeakageError(
+                f"{where}: expected an encoder that knows no tested patient, got one that knows {len(seen):,} of their "
+                f"images, the first of patient {run.patients[seen[0]]}. "
+                "Let its `retrained` learn from the images that it is given, and from nothing else."
+            )
 
     def _expect_passes(self, n_at_once=0):
         """Say how many images will have been read in all, for the progress."""
@@ -215,82 +242,6 @@ def check_retrainable(pipelines):
             f"evaluate.retrain_encoder: expected a family that can be trained again, such as 'histo', got {names}. "
             "Leave retrain_encoder out: these families are the same in every fold."
         )
-
-
-class _Retrainer:
-    """Trains encoders again on the training rows of a fold.
-
-    Parameters
-    ----------
-    run : object
-        The evaluation under way, with ``dataset``, ``splits``, ``y``, ``patients``, ``random_state``,
-        ``runtime`` and ``timed``.
-    prints : ndarray of shape (n, 35), float32
-        As `histofeat.features.ImageFingerprint` measures them.
-    total : int
-        How many encoders there will be in all, for the progress.
-    """
-
-    def __init__(self, run, prints, total):
-        prints = Fingerprints.of(prints)
-        self._run, self._keys, self._flat = run, prints.keys(), prints.flat
-        _, self._patient = encode_patients(run.patients, len(run.dataset), "dataset.patients")
-        self._done, self._total = 0, total
-
-    @contextmanager
-    def trained(self, family, fold, images):
-        """Give a family trained on the training rows of one fold; its weights are deleted afterwards.
-
-        Parameters
-        ----------
-        family : PatchFeatures
-            One that `can_retrain` accepts.
-        fold : int
-        images : Images
-            Of all rows, as the family gets to see them.
-
-        Yields
-        ------
-        family : PatchFeatures
-
-        Raises
-        ------
-        GroupLeakageError
-            If it knows a patient who is tested in this fold.
-        ValueError
-            If it has no record of its training images.
-        """
-        run, (train, _) = self._run, self._run.splits[fold]
-        with tempfile.TemporaryDirectory(prefix="histofeat-encoder-", ignore_cleanup_errors=True) as folder:
-            known = (images.take(train), run.y[train], run.patients[train])
-            settings = {"folder": folder, "n_jobs": run.runtime.n_jobs, "random_state": run.random_state}
-            with run.timed("retrain"):
-                trained = _retrained(family, *known, **settings)
-            self._check(trained, fold)
-            self._done += 1
-            run.runtime.report("retrain", self._done, self._total)
-            yield trained
-
-    def _check(self, family, fold):
-        train, test = self._run.splits[fold]
-        where = f"evaluate.retrain_encoder, {type(family).__name__} in fold {fold + 1}"
-        records, _ = encoder_records([Parts("", (("", family),))])
-        if not records:
-            raise ValueError(
-                f"{where}: expected a record of the images that it was trained on, got none. "
-                "Let its `trained_on` give TrainingImages after `retrained`."
-            )
-        # Copies of training images on the test side are HF001 or HF002, and refused or accepted as such.
-        learnt = {key for found in records.values() for record in found for key in record.digests}
-        learnt -= {self._keys[row] for row in train}
-        of_tested = np.flatnonzero(np.isin(self._patient, self._patient[test]) & ~self._flat)
-        seen = [row for row in of_tested if self._keys[row] in learnt]
-        if seen:
-            raise GroupLeakageError(
-                f"{where}: expected an encoder that knows no tested patient, got one that knows {len(seen):,} of their "
-                f"images, the first of patient {self._run.patients[seen[0]]}. "
-                "Let its `retrained` learn from the images that it is given, and from nothing else."
-            )
 
 
 def _retrained(family, images, y, groups, *, folder, **settings):

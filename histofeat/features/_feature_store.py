@@ -2,19 +2,18 @@
 
 import functools
 import os
-import re
 import sqlite3
 import tempfile
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
 
 from histofeat.features import _store_session
-from histofeat.features._store_session import IMAGE_BITS, Session, check_not_inherited, hash_of, in_words, sealed
+from histofeat.features._store_session import IMAGE_BITS, Session, check_not_inherited, in_words, sealed
 
 #: Written into the header of the file, so that no other program's database is mistaken for a store.
 _APPLICATION = int.from_bytes(b"hfst")
@@ -33,15 +32,6 @@ CREATE TABLE IF NOT EXISTS images (id INTEGER PRIMARY KEY, hash BLOB NOT NULL UN
 CREATE TABLE IF NOT EXISTS features (id INTEGER PRIMARY KEY, row BLOB NOT NULL);
 PRAGMA application_id = {_APPLICATION};
 PRAGMA user_version = {_LAYOUT};
-"""
-
-
-# Once a family was known by its module and class, and the modules have moved since.
-_OLD_NAME = re.compile(r'"extractor": "histofeat\.[^"]*"')
-_RENAME_ALL = """
-UPDATE OR IGNORE extractors
-SET fingerprint = hash_of(renamed(family, description)), description = renamed(family, description)
-WHERE description LIKE '%"extractor": "histofeat.%'
 """
 
 
@@ -140,12 +130,13 @@ class FeatureStore:
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", fspath(self.path))
 
-    def session(self) -> AbstractContextManager[Session]:
+    @contextmanager
+    def session(self) -> Iterator[Session]:
         """Open the file, for any number of threads.
 
-        Returns
-        -------
-        session : context manager that gives a Session
+        Yields
+        ------
+        session : Session
             Reads and writes rows.
 
         Raises
@@ -159,7 +150,19 @@ class FeatureStore:
             If it was made by an older version and its layout was raised, if it fails later, or if rows in it do not
             match their checksums.
         """
-        return open_session(self.path)
+        real_path = os.path.realpath(self.path)
+        check_not_inherited(real_path)
+        with ExitStack() as stack:
+            with in_words(self.path):
+                Path(real_path).parent.mkdir(parents=True, exist_ok=True)
+                connection = _connect(real_path)
+                session = Session(connection, self.path)
+                stack.callback(session.close)
+                _prepare(connection, self.path)
+                session.begin()
+            _opened.add((os.getpid(), real_path))
+            yield session
+            session.say_damage()
 
     def entries(self) -> list[StoredExtractor]:
         """List the stored extractors, the largest first; there are none without a file."""
@@ -214,26 +217,6 @@ class FeatureStore:
 
 #: Files that were open before, each with the process; another attempt belongs to the same work.
 _opened: set[tuple[int, str]] = set()
-
-
-@contextmanager
-def open_session(path: str) -> Iterator[Session]:
-    """Open a feature store, made if it does not exist, and close it at the end; see `FeatureStore.session`."""
-    real_path = os.path.realpath(path)
-    check_not_inherited(real_path)
-    with in_words(path):
-        Path(real_path).parent.mkdir(parents=True, exist_ok=True)
-        connection = _connect(real_path)
-    session = Session(connection, path)
-    try:
-        with in_words(path):
-            _prepare(connection, path)
-            session.begin()
-        _opened.add((os.getpid(), real_path))
-        yield session
-        session.say_damage()
-    finally:
-        session.close()
 
 
 @contextmanager
@@ -321,11 +304,8 @@ def _prepare(connection: sqlite3.Connection, path: str) -> None:
 def _schema(connection: sqlite3.Connection) -> frozenset[tuple]:
     """Every table, index, view and trigger with the words that made it, without the statistics of ANALYZE."""
     found = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master")
-    return frozenset(
-        (str(kind), str(name), str(table), " ".join(str(sql).split()))
-        for kind, name, table, sql in found
-        if not str(name).startswith("sqlite_stat")
-    )
+    whole = {tuple(" ".join(str(word).split()) for word in row) for row in found}
+    return frozenset(row for row in whole if not row[1].startswith("sqlite_stat"))
 
 
 @functools.cache
@@ -342,17 +322,11 @@ def _raise_layout(connection: sqlite3.Connection, path: str) -> None:
         # A row of no image stays as it is.
         return sealed(known_by, image, row) if isinstance(known_by, str) and isinstance(image, bytes) else row
 
-    def renamed(family, description):
-        return _OLD_NAME.sub(lambda _: f'"extractor": "{family}"', description)
-
     connection.create_function("sealed", 3, seal)
-    connection.create_function("renamed", 2, renamed)
-    connection.create_function("hash_of", 1, hash_of)
     with connection:
         connection.execute("BEGIN IMMEDIATE")
         if connection.execute("PRAGMA user_version").fetchone() == (_LAYOUT,):
             return  # another process was first
-        connection.execute(_RENAME_ALL)
         n_rows = connection.execute(_SEAL_ALL).rowcount
         connection.execute(f"PRAGMA user_version = {_LAYOUT}")
     warnings.warn(

@@ -196,15 +196,9 @@ class Session:
             (known_by, extractor.family, extractor.description, extractor.n_features),
         )
         execute("UPDATE extractors SET computed = computed + ? WHERE fingerprint = ?", (len(images), known_by))
-        many = self._connection.executemany
+        many, pairs = self._connection.executemany, zip(images, rows, strict=True)
         many("INSERT OR IGNORE INTO images (hash) VALUES (?)", [(image,) for image in images])
-        many(
-            _WRITE,
-            [
-                (sealed(known_by, image, row.tobytes()), known_by, image)
-                for image, row in zip(images, rows, strict=True)
-            ],
-        )
+        many(_WRITE, [(sealed(known_by, image, row.tobytes()), known_by, image) for image, row in pairs])
 
     def sizes(self) -> list[tuple[str, str, int, int, int]]:
         """Family, description, columns, rows and the count of measured images of every extractor."""
@@ -363,9 +357,4 @@ def extractor_fingerprint(name: str, params: Mapping) -> tuple[str, str]:
 
     known_by = {"extractor": name, "version": FEATURES_VERSION, **params}
     description = json.dumps(known_by, sort_keys=True, default=plain)
-    return hash_of(description), description
-
-
-def hash_of(description: str) -> str:
-    """Return the fingerprint of an extractor that is described as JSON."""
-    return hashlib.blake2b(description.encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(description.encode(), digest_size=16).hexdigest(), description

@@ -215,34 +215,6 @@ def test_another_version_has_rows_of_its_own(store, images, monkeypatch):
     assert {json.loads(entry.description)["version"] for entry in store.entries()} == {1, 2}
 
 
-def test_rows_under_an_old_name_are_known_by_the_new_one(store, images, monkeypatch):
-    """Once families were known by module and class; the modules have moved since."""
-    old = {"color": "histofeat.features._color.ColorHistogram", "lbp": "histofeat.split_audit.lbp.LBPHistogram"}
-    with monkeypatch.context() as before:
-        before.setattr("histofeat.features._extraction.extractor_name", lambda family: old[family.family])
-        extract(FAMILIES, images[:100], store=store)
-    assert {json.loads(entry.description)["extractor"] for entry in store.entries()} == set(old.values())
-    as_layout_1(store.path)
-    with pytest.warns(RuntimeWarning, match="200 rows have a checksum"):
-        again = extract(FAMILIES, images[:120], store=store)
-    assert dict(again.computed) == {"color": 20, "lbp": 20}
-    assert_same(again, FAMILIES, images[:120])
-    assert {json.loads(entry.description)["extractor"] for entry in store.entries()} == {"color", "lbp"}
-    assert sorted(entry.n_images for entry in store.entries()) == [120, 120]
-
-
-def test_rows_under_an_old_name_stay_where_there_are_rows_under_the_new_one(store, images, monkeypatch):
-    extract(FAMILIES[:1], images[:10], store=store)
-    with monkeypatch.context() as before:
-        before.setattr("histofeat.features._extraction.extractor_name", lambda family: "histofeat.color.Old")
-        extract(FAMILIES[:1], images[:20], store=store)
-    as_layout_1(store.path)
-    with pytest.warns(RuntimeWarning, match="30 rows have a checksum"):
-        again = extract(FAMILIES[:1], images[:20], store=store)
-    assert dict(again.computed) == {"color": 10}
-    assert_same(again, FAMILIES[:1], images[:20])
-
-
 def test_families_are_keyed_by_name_and_classes_of_users_by_module_too():
     class Mine(ColorHistogram):
         pass
