@@ -75,10 +75,7 @@ def write_whole(
     ('1 2 3', 1)
     """
     name, path = Path(path).name, Path(os.path.realpath(path))
-    with _in_a_sentence(path):
-        if parents:
-            path.parent.mkdir(parents=True, exist_ok=True)
-    with _scratch_beside(path, folder=folder) as scratch:
+    with _scratch_beside(path, folder=folder, parents=parents) as scratch:
         part = scratch / "new" / name
         if folder:
             part.mkdir()
@@ -128,17 +125,19 @@ def _in_a_sentence(path: Path, numbers: Collection[int] | None = None) -> Iterat
 
 
 @contextmanager
-def _scratch_beside(path: Path, *, folder: bool) -> Iterator[Path]:
+def _scratch_beside(path: Path, *, folder: bool, parents: bool = False) -> Iterator[Path]:
     """Give a locked folder beside `path`, with a folder "new" in it, after what killed processes left was removed."""
     here = None
     with suppress(OSError):  # the current folder may be gone
         here = os.path.realpath(Path.cwd())
-    if folder and path.is_dir() and (os.path.ismount(path) or (here and Path(here).is_relative_to(path))):
-        raise FileExistsError(
-            f"{path}: expected a folder that can be replaced, got the current one or a mount point. Name one in it."
-        )
     stem = f".{path.name[:40]}."
     with _in_a_sentence(path):
+        if folder and path.is_dir() and (os.path.ismount(path) or (here and Path(here).is_relative_to(path))):
+            raise FileExistsError(
+                f"{path}: expected a folder that can be replaced, got the current one or a mount point. Name one in it."
+            )
+        if parents:
+            path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path.parent, stem)
         made = path.parent / f"{stem}{secrets.token_hex(4)}"
         (made / "new").mkdir(parents=True)
@@ -336,13 +335,12 @@ def check_hdf5(path: Path, n_bytes: int) -> None:
     """
     import h5py
 
-    links: list[object] = []
-    items: list[object] = []
+    found: list[object] = []
     with h5py.File(path) as file:
-        file.visititems_links(lambda _, link: links.append(link))
-        file.visititems(lambda _, item: items.append(item))
-        arrays = [item for item in items if isinstance(item, h5py.Dataset)]
-        outside = any(not isinstance(link, h5py.HardLink) for link in links) or any(a.external for a in arrays)
+        file.visititems_links(lambda _, link: found.append(link))
+        file.visititems(lambda _, item: found.append(item))
+        arrays = [item for item in found if isinstance(item, h5py.Dataset)]
+        outside = any(isinstance(item, h5py.SoftLink | h5py.ExternalLink) for item in found)
         total = sum(array.nbytes for array in arrays)
-        if outside or any(array.is_virtual for array in arrays) or total > unpacked_limit(n_bytes):
+        if outside or any(a.external or a.is_virtual for a in arrays) or total > unpacked_limit(n_bytes):
             raise ValueError(f"its arrays unpack to {total:,} bytes, or lie in another file")

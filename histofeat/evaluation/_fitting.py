@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from histofeat.evaluation._plans import CANNOT_RUN
 from histofeat.evaluation._saved_evaluation import result_file, take_up
 from histofeat.evaluation._search import tune_head
 from histofeat.features import Runtime
+from histofeat.images import run_ahead
 from histofeat.metrics import choose_threshold, fit_calibrator, most_probable
 from histofeat.models import fit_with_inner_scores
 
@@ -44,17 +45,12 @@ def run_in_threads(work: Callable[[Any], Any], tasks: Sequence[Any], runtime: Ru
     found : list
     """
     n_threads = min(joblib.effective_n_jobs(runtime.n_jobs), max(1, len(tasks)))
-    found = []
+    found, done = [], run_ahead(work, tasks, n_jobs=n_threads, ahead=len(tasks))
     # Several tasks at a time scale better than several threads a task, which spin while they wait for each other.
-    with threadpool_limits(1 if n_threads > 1 else None, user_api="blas"), ThreadPoolExecutor(n_threads) as pool:
-        futures = [pool.submit(work, task) for task in tasks]
-        try:
-            for done, future in enumerate(futures, start=1):
-                found.append(future.result())
-                runtime.report(stage, done, len(tasks))
-        finally:
-            for future in futures:
-                future.cancel()
+    with threadpool_limits(1 if n_threads > 1 else None, user_api="blas"), closing(done):
+        for result in done:
+            found.append(result)
+            runtime.report(stage, len(found), len(tasks))
     return found
 
 

@@ -162,8 +162,7 @@ def _pack(value: Any, arrays: list, other: Callable | None) -> Any:
         arrays.append(value)
         return {"array": len(arrays) - 1}
     if isinstance(value, list | tuple | np.ndarray):
-        kinds = {"list": list, "tuple": tuple, "ndarray": np.ndarray}
-        return {next(name for name, kind in kinds.items() if isinstance(value, kind)): pack(value)}
+        return {next(kind.__name__ for kind in (list, tuple, np.ndarray) if isinstance(value, kind)): pack(value)}
     if isinstance(value, Mapping):
         return {"dict": [pack(pair) for pair in value.items()]}
     if isinstance(value, PurePath):
@@ -264,23 +263,20 @@ def take_up(file: Path | None, work: Callable[[], Any]) -> Any:
     >>> take_up(file, lambda: 1 / 3) == take_up(file, lambda: "not called")
     True
     """
+    if file is None:
+        return work()
     with suppress(ValueError, TypeError):
-        name, result = _read(file, "result") if file else (None, None)
-        if file and name == file.name:
+        name, result = _read(file, "result")
+        if name == file.name:
             return result
     result = work()
     try:
-        if file is not None:
+        with suppress(TypeError):  # such as a parameter that was chosen from objects
             _write(file, "result", (file.name, result), overwrite=True)
-    except TypeError:  # such as a parameter that was chosen from objects
-        return result
     except OSError as error:
-        got = os.strerror(error.errno) if error.errno else error
-        warnings.warn(
-            f"{file.parent}: expected a folder that can be written, got: {got}. What is done is not kept there, and "
-            "the run goes on.",
-            stacklevel=2,
-        )
+        words = f"expected a folder that can be written, got: {os.strerror(error.errno) if error.errno else error}."
+        more = "What is done is not kept there, and the run goes on."
+        warnings.warn(f"{file.parent}: {words} {more}", stacklevel=2)
     return result
 
 

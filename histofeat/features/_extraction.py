@@ -242,17 +242,15 @@ class _Job:
         """Fill the output rows of the images `rows`: from the store, else by reading, decoding and measuring."""
         spent: Counter = Counter()
         with _timed(spent, "read"):
-            contents = [self._tried(self.images.content, row) for row in rows]
-            if self.failures:
-                contents = [content for row, content in zip(rows, contents, strict=True) if row not in self.failures]
-                rows = [row for row in rows if row not in self.failures]
+            read = {row: self._tried(self.images.content, row) for row in rows}
+            rows = [row for row in rows if row not in self.failures]
+            contents = [read[row] for row in rows]
         keys, missing = self._look_up(rows, contents, spent)
         wanted = [position for position, families in enumerate(missing) if families]
         with _timed(spent, "decode"):
-            decoded = {at: self._tried(self.images.decode, rows[at], contents[at]) for at in wanted}
-        for at in [at for at in wanted if decoded[at] is None]:
-            missing[at] = ()
-            del decoded[at]
+            tried = {at: self._tried(self.images.decode, rows[at], contents[at]) for at in wanted}
+        decoded = {at: found for at, found in tried.items() if found is not None}
+        missing = [families if at in decoded else () for at, families in enumerate(missing)]
         prepared: dict[int, list] = {}
         for families, positions in _alike(decoded, missing):
             batch = PatchBatch(np.stack([decoded[position][0] for position in positions]))

@@ -227,14 +227,13 @@ def session_of_a_run(store: "FeatureStore | None") -> Iterator[Session | None]:
     hours may stand before: only the first opening is refused.
     """
     with ExitStack() as stack:
-        session = None
-        if store is not None:
-            try:
-                session = stack.enter_context(store.session())
-            except ValueError as error:
-                if (os.getpid(), os.path.realpath(store.path)) not in _opened:
-                    raise
-                warnings.warn(f"{error} The run goes on without it.", RuntimeWarning, stacklevel=4)
+        try:
+            session = store and stack.enter_context(store.session())
+        except ValueError as error:
+            if (os.getpid(), os.path.realpath(store.path)) not in _opened:
+                raise
+            warnings.warn(f"{error} The run goes on without it.", RuntimeWarning, stacklevel=4)
+            session = None
         yield session
 
 
@@ -274,8 +273,7 @@ def _connect(real_path: str) -> sqlite3.Connection:
 def _prepare(connection: sqlite3.Connection, path: str) -> None:
     # In this order, what another process makes in between cannot look like a foreign database.
     schema = _schema(connection)
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (layout,) = connection.execute("PRAGMA user_version").fetchone()
+    (application, layout) = connection.execute("SELECT * FROM pragma_application_id, pragma_user_version").fetchone()
     if schema and application != _APPLICATION:
         raise ValueError(
             f"FeatureStore({path!r}): expected a feature store or no file, got another program's SQLite database of "

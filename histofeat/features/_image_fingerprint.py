@@ -253,8 +253,7 @@ def number_rows(words: np.ndarray) -> np.ndarray:
     >>> number_rows(np.array([[7, 1], [7, 2], [7, 1]], dtype=np.uint64)).tolist()
     [0, 1, 0]
     """
-    first, second = (pd.factorize(words[:, column])[0].astype(np.int64) for column in (0, 1))
-    return pd.factorize(first * (second.max(initial=0) + 1) + second)[0].astype(np.int64)
+    return pd.DataFrame(words).groupby([0, 1], sort=False).ngroup().to_numpy(dtype=np.int64)
 
 
 @dataclass(frozen=True)

@@ -225,6 +225,8 @@ def test_a_place_that_cannot_be_written_gets_a_sentence_before_and_after(tmp_pat
     pattern = rf"{name[:9]}.*: expected a place that can be written, got {got}.*. Give another name or folder\.$"
     with pytest.raises(OSError, match=pattern):
         check_place(tmp_path / name)
+    with pytest.raises(OSError, match=pattern):
+        check_place(tmp_path / name, folder=True)
     with pytest.raises(OSError, match=pattern.replace(got, "(File exists|Not a|File name)")):  # noqa: SIM117
         with write_whole(tmp_path / name, parents=True) as part:
             part.write_text("a")
