@@ -168,10 +168,10 @@ def _facts(path):
 
 def _remove(folder: Path | None) -> None:
     """Remove what was kept of a table that is complete; files of others stay."""
-    with suppress(OSError):
-        for file in folder.glob("*.part") if folder else ():
-            file.unlink()
-        if folder:
+    if folder is not None:
+        with suppress(OSError):
+            for file in folder.glob("*.part"):
+                file.unlink()
             folder.rmdir()
 
 

@@ -387,11 +387,9 @@ def passes_over_images(wanted: Mapping[str, Any]) -> list[list[str]]:
     passes: list[tuple[set[str], list[str]]] = []
     for key, family in wanted.items():
         names = set(family.get_feature_names_out())
-        for taken, keys in passes:
-            if taken.isdisjoint(names):
-                taken |= names
-                keys.append(key)
-                break
-        else:
-            passes.append((names, [key]))
+        taken, keys = next((group for group in passes if group[0].isdisjoint(names)), (set(), []))
+        if not keys:
+            passes.append((taken, keys))
+        taken |= names
+        keys.append(key)
     return [keys for _, keys in passes]

@@ -273,7 +273,7 @@ def _connect(real_path: str) -> sqlite3.Connection:
 def _prepare(connection: sqlite3.Connection, path: str) -> None:
     # In this order, what another process makes in between cannot look like a foreign database.
     schema = _schema(connection)
-    (application, layout) = connection.execute("SELECT * FROM pragma_application_id, pragma_user_version").fetchone()
+    application, layout = connection.execute("SELECT * FROM pragma_application_id, pragma_user_version").fetchone()
     if schema and application != _APPLICATION:
         raise ValueError(
             f"FeatureStore({path!r}): expected a feature store or no file, got another program's SQLite database of "

@@ -222,9 +222,8 @@ class Session:
                 query = f"DELETE FROM features WHERE id >> {IMAGE_BITS} IN {chosen}"
                 removed = connection.execute(query, families).rowcount
                 connection.execute(f"DELETE FROM extractors WHERE id IN {chosen}", families)
-                connection.execute(
-                    f"DELETE FROM images WHERE id NOT IN (SELECT id & {(1 << IMAGE_BITS) - 1} FROM features)"
-                )
+                used = f"(SELECT id & {(1 << IMAGE_BITS) - 1} FROM features)"
+                connection.execute(f"DELETE FROM images WHERE id NOT IN {used}")
             connection.execute("VACUUM")
         return removed
 
