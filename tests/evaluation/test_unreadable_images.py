@@ -80,9 +80,9 @@ class TestExtraction:
         Path(whole.X[2]).unlink()
         os.mkfifo(whole.X[2])
         found = extract([make_family("color")], whole.X, on_error="skip")
-        assert [reason.split(",")[1][:22] for reason in found.failures.values()] == [
-            " found no such file. C",
-            " got a named pipe.",
+        assert [reason.split(",")[1].split(".")[0] for reason in found.failures.values()] == [
+            " found no such file",
+            " got a named pipe",
         ]
 
     @pytest.mark.parametrize("call", [lambda: Runtime(on_error="drop"), lambda: extract([], ["a"], on_error="drop")])
