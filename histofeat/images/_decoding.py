@@ -191,7 +191,7 @@ def _decode_tiff(content: bytes, max_pixels: int) -> tuple[np.ndarray, int, tupl
         rules = ("first page",) if _has_more_pages(file, content) else ()
         _check_strips(page, content)
         orientation = headers.tiff_orientation(page)
-        if page.compression in _CHECKED:
+        if page.compression in _CHECKED and page.photometric != 5:  # Pillow converts CMYK
             array, more = _from_tifffile(page)
         else:
             array, more = _from_libtiff(content, file.byteorder, page)
@@ -280,10 +280,6 @@ def _from_tifffile(page: Any) -> tuple[np.ndarray, tuple[str, ...]]:
         colors = page.colormap.T
         # Some writers give 8 bits where the format has 16: libtiff's rule.
         return _look_up(array, (colors // 256 if colors.max() > 255 else colors).astype(np.uint8)), ("palette",)
-    if page.photometric == 5:
-        from PIL import Image
-
-        return _from_pillow(Image.fromarray(np.ascontiguousarray(array), "CMYK"))
     if page.bitspersample < 8:
         array = array.astype(np.uint8) * np.uint8(255 // (2**page.bitspersample - 1))
     if page.photometric == 0:

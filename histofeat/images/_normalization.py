@@ -212,8 +212,7 @@ class StainNormalizer(TransformerMixin, BaseEstimator):
 
     def count_unchanged(self, images: MappedImages) -> None:
         """Count in `unchanged_` the patches that `normalized_images` has read and left as they are, by reason."""
-        counts = images.counts()
-        self.unchanged_: dict[str, int] = {reason: counts[reason] for reason in UNCHANGED if counts[reason]}
+        self.unchanged_: dict[str, int] = {rule: n for rule, n in images.counts().items() if rule in UNCHANGED}
 
     def __sklearn_tags__(self) -> Any:
         tags = image_input_tags(super().__sklearn_tags__())

@@ -403,6 +403,17 @@ def test_planes_of_a_single_channel_are_that_channel(compression):
     np.testing.assert_array_equal(decode_patch(set_tag(content, 284, 2))[0], RGB[..., :1].repeat(3, 2))
 
 
+@pytest.mark.parametrize("more", [{}, {"rowsperstrip": 2}, {"tile": (16, 16)}, {"byteorder": ">"}], ids=str)
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_planes_of_cmyk_are_its_channels(compression, more):
+    inks = np.dstack([RGB, RGB[..., 1]])
+    content = tiff(
+        np.moveaxis(inks, 2, 0), photometric="separated", planarconfig="separate", compression=compression, **more
+    )
+    right = np.array(Image.fromarray(inks, "CMYK").convert("RGB"))
+    np.testing.assert_array_equal(decode_patch(content)[0], right)
+
+
 def test_a_palette_of_eight_bits_is_known():
     colors = np.zeros((3, 256), dtype=np.uint16)
     colors[:, 1] = 10, 20, 255
