@@ -164,10 +164,12 @@ def png_orientation(chunks: Iterable[bytes]) -> int:
 
     They say so as EXIF, which ImageMagick keeps in a text.
     """
+    turning = [chunk for chunk in chunks if chunk[4:8] == b"eXIf" or chunk[8:30] == b"Raw profile type exif\0"]
+    if not turning:
+        return 1
     from PIL.PngImagePlugin import PngImageFile
 
-    turning = [chunk for chunk in chunks if chunk[4:8] == b"eXIf" or chunk[8:30] == b"Raw profile type exif\0"]
-    return pillow_orientation(PngImageFile(io.BytesIO(b"".join([_PNG_START, *turning, _PNG_END])))) if turning else 1
+    return pillow_orientation(PngImageFile(io.BytesIO(b"".join([_PNG_START, *turning, _PNG_END]))))
 
 
 def pillow_orientation(image: Any) -> int:
