@@ -174,11 +174,7 @@ def _svm_fits(svm: BaseLibSVM) -> bool:
     pairs = math.comb(k, 2)
     known = svm._impl in ("c_svc", "nu_svc") and "_impl" not in vars(svm) and svm.kernel in _KERNELS
     fits = counts.shape == (k,) and counts.min() >= 0 and counts.sum() == n == len(svm.support_) and n > 0
-    fits = (
-        fits
-        and not svm._sparse
-        and d == svm.n_features_in_ == svm.shape_fit_[1]
-        and svm._dual_coef_.shape == (k - 1, n)
-    )
-    fits = fits and svm._intercept_.shape == (pairs,) and svm._probA.shape == svm._probB.shape
+    fits = fits and not svm._sparse and d == svm.n_features_in_ == svm.shape_fit_[1]
+    fits = fits and svm._dual_coef_.shape == (k - 1, n) and svm._intercept_.shape == (pairs,)
+    fits = fits and svm._probA.shape == svm._probB.shape
     return bool(known and fits and svm._probA.shape in ((0,), (pairs,)))

@@ -307,24 +307,18 @@ def _checked_about(about, pipeline: IDCPipeline) -> dict:
     # Names that are labels stand at their places; other words for the classes are fine.
     named = texts and len(names) == len(set(names)) == len(labels) and (names == labels or not {*names} & {*labels})
     measured = "pixels" if pipeline.features_ is None else [family.family for family in pipeline.features_.families]
+
+    def whole(n) -> bool:
+        return type(n) is int and n > 0
+
     for entry, fits, expected in (
         ("class_names", lambda _: named, f"{len(labels)} different names, in the order of pipeline.classes_"),
-        (
-            "patch_size",
-            lambda size: [type(side) for side in size] == [int, int] and min(size) > 0,
-            "height and width in px",
-        ),
+        ("patch_size", lambda size: len(size) == 2 and all(map(whole, size)), "height and width in px"),
         ("patients", lambda rule: bool(re.compile(rule["expression"])), "PatientRule.to_dict()"),
-        (
-            "class_counts",
-            lambda counts: {*counts} <= {*(names or map(str, labels))},
-            "a count by the name of each class",
-        ),
+        ("class_counts", lambda found: {*found} <= {*(names or map(str, labels))}, "a count by the name of each class"),
         ("features", lambda found: found == measured, f"the families of the pipeline, {measured}"),
-        *(
-            (entry, lambda n: type(n) is int and n > 0, "a whole number above 0")
-            for entry in ("n_patients", "n_images")
-        ),
+        ("n_patients", whole, "a whole number above 0"),
+        ("n_images", whole, "a whole number above 0"),
     ):
         with suppress(TypeError, KeyError, re.error):
             if checked.get(entry) is None or fits(checked[entry]):

@@ -236,30 +236,24 @@ def read_network(path: Path) -> tuple[dict, dict]:
     try:
         members = read_members(path)
         about = json.loads(members[_MEMBER])
-        n_bytes = len(members[WEIGHTS_MEMBER])
-    except DAMAGED as error:
-        raise WeightsError(
-            f"{path}: expected a network that CNNClassifier.save_network wrote, got another or a damaged file "
-            f"({error}). Copy it again, or give the file as weights= of a new classifier."
-        ) from error
-    if about.get("version") != _FORMAT:
-        raise WeightsError(
-            f"{path}: expected version {_FORMAT} of the format, got {about.get('version')!r}. Use the histofeat that "
-            "wrote it."
-        )
-    try:
+        if about.get("version") != _FORMAT:
+            raise WeightsError(
+                f"{path}: expected version {_FORMAT} of the format, got {about.get('version')!r:.20}. Use the "
+                "histofeat that wrote it."
+            )
         params = about["params"]
         if isinstance(params["recipe"], dict):
             params["recipe"] = _read_recipe(params["recipe"])
         if params["class_weight"] is not None and not isinstance(params["class_weight"], str):
             params["class_weight"] = dict(params["class_weight"])
-        return params, _fitted(path, about["fitted"], n_bytes)
+        return params, _fitted(path, about["fitted"], len(members[WEIGHTS_MEMBER]))
     except WeightsError:
         raise
     except DAMAGED as error:
         raise WeightsError(
-            f"{path}: expected a network that CNNClassifier.save_network wrote, got one that cannot be built "
-            f"({type(error).__name__}: {first_line(error):.100}). Copy it again, or train it again."
+            f"{path}: expected a network that CNNClassifier.save_network wrote, got another or a damaged file "
+            f"({type(error).__name__}: {first_line(error):.100}). Copy it again, or give the file as weights= of a new "
+            "classifier."
         ) from error
 
 
