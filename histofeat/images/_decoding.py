@@ -180,7 +180,7 @@ def _to_array(image: Any) -> np.ndarray:
 
 
 def _decode_tiff(content: bytes, max_pixels: int) -> tuple[np.ndarray, int, tuple[str, ...]]:
-    """Let tifffile read plain and deflated pages, whose bytes are checked here, and libtiff the other ones."""
+    """Let tifffile read plain and deflated pages, and Pillow or OpenCV those of few bits, CMYK, or packed otherwise."""
     import tifffile
 
     with tifffile.TiffFile(io.BytesIO(content)) as file:
@@ -191,7 +191,7 @@ def _decode_tiff(content: bytes, max_pixels: int) -> tuple[np.ndarray, int, tupl
         rules = ("first page",) if _has_more_pages(file, content) else ()
         _check_strips(page, content)
         orientation = headers.tiff_orientation(page)
-        if page.compression in _CHECKED and page.photometric != 5:  # Pillow converts CMYK
+        if page.compression in _CHECKED and page.photometric != 5 and page.bitspersample >= 8:
             array, more = _from_tifffile(page)
         else:
             array, more = _from_libtiff(content, file.byteorder, page)
@@ -277,11 +277,7 @@ def _from_tifffile(page: Any) -> tuple[np.ndarray, tuple[str, ...]]:
     if page.planarconfig == 2 and page.samplesperpixel > 1:
         array = np.moveaxis(array, 0, -1)
     if page.photometric == 3:
-        colors = page.colormap.T
-        # Some writers give 8 bits where the format has 16: libtiff's rule.
-        return _look_up(array, (colors // 256 if colors.max() > 255 else colors).astype(np.uint8)), ("palette",)
-    if page.bitspersample < 8:
-        array = array.astype(np.uint8) * np.uint8(255 // (2**page.bitspersample - 1))
+        return _from_palette(array, page)
     if page.photometric == 0:
         array = np.invert(array)
     if not extras or extras[0] == _ALPHA:
@@ -302,7 +298,14 @@ def _from_libtiff(content: bytes, byteorder: str, page: Any) -> tuple[np.ndarray
         struct.pack_into(f"{byteorder}H", content, tag.valueoffset, 1)
     if page.bitspersample == 16 and page.photometric == 2:
         return _opencv(content), ()
-    return _from_pillow(TiffImagePlugin.TiffImageFile(io.BytesIO(content)))
+    image = TiffImagePlugin.TiffImageFile(io.BytesIO(content))
+    return _from_palette(np.array(image), page) if page.photometric == 3 else _from_pillow(image)
+
+
+def _from_palette(numbers: np.ndarray, page: Any) -> tuple[np.ndarray, tuple[str, ...]]:
+    colors = page.colormap.T
+    # Some writers give 8 bits where the format has 16: libtiff's rule.
+    return _look_up(numbers, (colors // 256 if colors.max() > 255 else colors).astype(np.uint8)), ("palette",)
 
 
 def to_rgb8(array: np.ndarray, *, name: str = "patch") -> tuple[np.ndarray, tuple[str, ...]]:

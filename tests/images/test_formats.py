@@ -414,6 +414,28 @@ def test_planes_of_cmyk_are_its_channels(compression, more):
     np.testing.assert_array_equal(decode_patch(content)[0], right)
 
 
+@pytest.mark.parametrize("photometric", ["minisblack", "miniswhite"])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_grey_tiffs_of_few_bits_are_scaled(photometric, compression, depth):
+    levels = RNG.integers(0, 2**depth, (5, 8), dtype=np.uint8)
+    packed = np.packbits(np.unpackbits(levels[..., None], axis=-1)[..., -depth:].reshape(5, -1), axis=1)
+    content = tiff(packed, photometric=photometric, compression=compression)
+    patch, rules = decode_patch(set_tag(set_tag(content, 258, depth), 256, 8))
+    right = levels * (255 // (2**depth - 1))
+    assert rules == ("gray",)
+    np.testing.assert_array_equal(patch[..., 0], right if photometric == "minisblack" else 255 - right)
+
+
+def test_a_palette_of_eight_bits_is_known_in_packed_pages():
+    image = Image.fromarray(RGB).quantize(8)
+    content = bytearray(saved(image, "TIFF", compression="tiff_lzw"))
+    with tifffile.TiffFile(io.BytesIO(content)) as file:
+        at = file.pages.first.tags[320].valueoffset
+    content[at : at + 1536] = (np.frombuffer(content[at : at + 1536], "<u2") // 256).astype("<u2").tobytes()
+    np.testing.assert_array_equal(decode_patch(bytes(content))[0], np.array(image.convert("RGB")))
+
+
 def test_a_palette_of_eight_bits_is_known():
     colors = np.zeros((3, 256), dtype=np.uint16)
     colors[:, 1] = 10, 20, 255
