@@ -193,17 +193,13 @@ def _paths(rows: CsvRows, base: Path, prefixes: Mapping[str, str], on_error: str
     """Absolute path of every row, none of them twice and nearly all of existing files."""
     prefixes = {_slashed(old).rstrip("/") + "/": new.rstrip("/\\") + "/" for old, new in prefixes.items()}
     paths = [_absolute(_here(cells["path"], base, prefixes), base) for cells in rows.rows]
-    seen: dict[str, int] = {}
-    for row, path in enumerate(paths):
-        first = seen.setdefault(path, row)
-        if first != row:
-            here, there = rows.rows[row]["label"], rows.rows[first]["label"]
-            which = "again" if here == there else f"under {here!r} here and under {there!r}"
-            remedy = "Remove one of the rows." if here == there else "Find out which label is right; keep one row."
-            raise DatasetError(
-                f"{rows.at(row)}: expected each path once, got {rows.rows[row]['path']!r} {which} in line "
-                f"{rows.lines[first]}. {remedy}"
-            )
+    first = rows.first_of(paths, "label", "one label for each path", "Find out which label is right; keep one row.")
+    again = [row for row, path in enumerate(paths) if first[path] != row]
+    if again:
+        given, line = rows.rows[again[0]]["path"], rows.lines[first[paths[again[0]]]]
+        raise DatasetError(
+            f"{rows.at(again[0])}: expected each path once, got {given!r} again in line {line}. Remove one of the rows."
+        )
     missing = [row for row, path in enumerate(paths) if not os.path.lexists(path) or Path(path).is_dir()]
     if missing and (on_error == "raise" or len(missing) > MOST_UNREADABLE * len(paths)):
         given = rows.rows[missing[0]]["path"]

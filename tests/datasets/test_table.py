@@ -207,7 +207,7 @@ class TestBadTables:
             (HEADER + "a.png,n,1\nb.png,p, \n", "line 3: expected text in the column 'patient', got an empty cell"),
             (HEADER + " ,n,1\nb.png,p,2\n", "line 2: expected text in the column 'path'"),
             (HEADER + "a.png,n,1\n\nb.png,p,2\na.png,n,1\n", r"line 5: .* got 'a.png' again in line 2. Remove one"),
-            (HEADER + "a.png,n,1\n./a.png,p,1\n", r"line 3: .* './a.png' under 'p' here and under 'n' in line 2"),
+            (HEADER + "a.png,n,1\n./a.png,p,1\n", r"line 3: expected one label .*, got 'p' here and 'n' in line 2"),
             (HEADER + "a.png,n,1\nx.png,p,1\ny.png,p,1\n", r"line 3: .* no such file: 'x.png' .*\(and 1 more\)"),
             (HEADER + "a.png,n,1\nmore,p,1\n", "line 3: expected an image file, got a folder"),
             (
