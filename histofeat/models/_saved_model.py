@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 
 import histofeat
 from histofeat.datasets import PatientRule
-from histofeat.exceptions import DAMAGED, WeightsError, check_type, first_line
+from histofeat.exceptions import DAMAGED, MissingExtraError, WeightsError, check_type, first_line
 from histofeat.features import FEATURES_VERSION
 from histofeat.model_selection import check_class_names
 from histofeat.models._archive import ModelFileError, check_target, read_archive, write_archive
@@ -209,9 +209,9 @@ def load_model(
     except ModelFileError as error:
         # Parts know the function that reads them, not the file.
         raise ModelFileError(str(error).replace("load_model:", f"{path}:", 1)) from error
-    except WeightsError:
+    except (WeightsError, MissingExtraError):
         raise
-    except DAMAGED as error:
+    except (*DAMAGED, ImportError) as error:
         raise ModelFileError(
             f"{path}: expected a model that save_model wrote, got one that cannot be built ({type(error).__name__}: "
             f"{first_line(error):.100}). Copy the file again, or train the model again."

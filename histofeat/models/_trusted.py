@@ -152,30 +152,22 @@ def load_estimator(content: bytes, owner: str, *, trusted: Sequence[str] = (), n
     Raises
     ------
     ModelFileError
-        If the content holds an unknown type, which is then not imported, or is damaged.
+        If the content holds an unknown type, which is then not imported.
+    ImportError, or one of `histofeat.exceptions.DAMAGED`
+        If it is damaged.
     """
-    skops = _skops()
-    try:
-        # Packed again, since skops unpacks all of a member whose size the archive states too small.
-        content = _packed(*_unpacked(content, len(content) if n_bytes is None else n_bytes))
-        unknown = _unknown(content, trusted)
-        if unknown:
-            raise ModelFileError(
-                f"{owner}: expected parts of histofeat and scikit-learn, got {unknown[0]!r}{and_more(len(unknown))}. "
-                "Do not load a model of unknown origin; name the type in trusted=(...) only if you know that it is "
-                "harmless."
-            )
-        with warnings.catch_warnings():
-            # One for each of 500 trees; the caller compares the versions once.
-            warnings.simplefilter("ignore", InconsistentVersionWarning)
-            return skops.loads(content, trusted=[*TRUSTED, *trusted])
-    except ModelFileError:
-        raise
-    except (*DAMAGED, ImportError) as error:
+    # Packed again, since skops unpacks all of a member whose size the archive states too small.
+    content = _packed(*_unpacked(content, len(content) if n_bytes is None else n_bytes))
+    unknown = _unknown(content, trusted)
+    if unknown:
         raise ModelFileError(
-            f"{owner}: expected what save_model wrote, got a part that cannot be built ({type(error).__name__}: "
-            f"{error!s:.100}). Copy the file again, or train the model again."
-        ) from error
+            f"{owner}: expected parts of histofeat and scikit-learn, got {unknown[0]!r}{and_more(len(unknown))}. "
+            "Do not load a model of unknown origin; name the type in trusted=(...) only if you know that it is safe."
+        )
+    with warnings.catch_warnings():
+        # One for each of 500 trees; the caller compares the versions once.
+        warnings.simplefilter("ignore", InconsistentVersionWarning)
+        return _skops().loads(content, trusted=[*TRUSTED, *trusted])
 
 
 def _unknown(content: bytes, trusted: Iterable[str]) -> list[str]:

@@ -365,7 +365,7 @@ def _with_array(content, array):
 def test_an_inner_archive_is_bounded_and_read_as_data(case, saved, tmp_path):
     change, message = INNER[case]
     path = forged(saved("svm"), tmp_path / "m.histofeat", {"pipeline.skops": change})
-    with pytest.raises(ModelFileError, match=rf"m\.histofeat: expected what save_model wrote.*({message})"):
+    with pytest.raises(ModelFileError, match=rf"m\.histofeat: expected a model that save_model wrote.*({message})"):
         load_model(path)
 
 

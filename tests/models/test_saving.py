@@ -487,7 +487,7 @@ def test_foreign_files_are_told(tmp_path, patches):
             "'booster-1.json' to be a XGBClassifier in",
         ),
         ({"members": {"pipeline.skops": None}, "rehash": True}, "expected a part 'pipeline.skops', got none"),
-        ({"members": {"pipeline.skops": b"PK"}, "rehash": True}, "got a part that cannot be built"),
+        ({"members": {"pipeline.skops": b"PK"}, "rehash": True}, "got one that cannot be built"),
         ({"description": {"parts": [1]}}, "model.json lists no parts"),
         *(
             (
