@@ -99,7 +99,9 @@ def check_folds(cv, dataset, policy, owner="evaluate"):
         If `dataset` is none, or `cv` is no split of these rows, or tests a row twice.
     """
     if not isinstance(dataset, PatchDataset):
-        raise ValueError(f"{owner}.dataset: expected a PatchDataset, got {dataset!r:.60}. Read one with open_dataset.")
+        raise ValueError(
+            f"{owner}.dataset: expected a PatchDataset, got {type(dataset).__name__}. Read one with open_dataset."
+        )
     _, patients = encode_patients(dataset.patients, len(dataset), "dataset.patients")
     splits = fold_rows(PatientKFold(5) if cv is None else cv, dataset.y, dataset.patients, f"{owner}.cv")
     if "HF001" not in policy.accept_findings:

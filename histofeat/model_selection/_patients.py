@@ -338,7 +338,9 @@ def check_class_weight(where, class_weight, classes):
     if class_weight is None or (isinstance(class_weight, str) and class_weight == "balanced"):
         return
     if not isinstance(class_weight, Mapping):
-        raise ValueError(f"{where}: expected 'balanced', a mapping or None, got {class_weight!r:.80}. Correct it.")
+        raise ValueError(
+            f"{where}: expected 'balanced', a mapping or None, got {class_weight!r:.80}. Did you mean 'balanced'?"
+        )
     known = np.asarray(classes).tolist()
     for label, weight in class_weight.items():
         if label not in known:

@@ -293,6 +293,8 @@ def test_sigterm_cleans_up_as_ctrl_c_does(tmp_path, monkeypatch):
             time.sleep(10)
 
     before = signal.getsignal(signal.SIGTERM)
+    # A shell that runs the tests in the background lets them ignore Ctrl-C.
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
     for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
         monkeypatch.setattr(scoring, "check_output", lambda output, number=number: stop(number))
         try:
@@ -301,6 +303,7 @@ def test_sigterm_cleans_up_as_ctrl_c_does(tmp_path, monkeypatch):
             found = error.code
         assert found == code
         assert list(tmp_path.iterdir()) == []
+    signal.signal(signal.SIGINT, interrupt)
     assert signal.getsignal(signal.SIGTERM) is before
 
 

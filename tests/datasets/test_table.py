@@ -521,3 +521,16 @@ class TestOnError:
             (many.parent / f"{n}.png").unlink()
         with pytest.raises(DatasetError, match=r"expected an image file, got no such file: '3.png' .*\(and 2 more\)"):
             load_manifest(many)
+
+
+class TestFoundByFuzzing:
+    def test_a_name_of_several_lines_is_shown_in_one(self, tmp_path):
+        (tmp_path / "t.csv").write_text('"p\na",b\n1,2\n')
+        with pytest.raises(DatasetError, match=r"Known names: b, 'p\\na'\.") as refused:
+            read_csv_rows(tmp_path / "t.csv", ("score",), owner="here")
+        assert "\n" not in str(refused.value)
+
+    def test_a_guarded_blank_before_a_name_is_none_of_it(self, tmp_path):
+        (tmp_path / "t.csv").write_text("'\tpath,label\na.png,b\n")
+        rows = read_csv_rows(tmp_path / "t.csv", ("path", "label"), owner="here")
+        assert rows.rows == [{"path": "a.png", "label": "b"}]
