@@ -13,7 +13,7 @@ from PIL import Image
 from histofeat import cli, load_model, models
 from histofeat.cli import _prediction as prediction
 from histofeat.cli._outputs import Progress
-from histofeat.datasets import _opening, list_images, load_idc
+from histofeat.datasets import _image_files, list_images, load_idc
 from histofeat.exceptions import DatasetError
 from histofeat.models import SavedModel, predict_images, save_model
 
@@ -130,14 +130,14 @@ def test_pipes_and_closed_folders_do_not_stop_a_night(trained, cohort, tmp_path,
     (tmp_path / "closed").mkdir()
     (tmp_path / "a.png").symlink_to(cohort.X[0])
     os.mkfifo(tmp_path / "b.png")
-    listed = _opening.list_folder
+    listed = _image_files.list_folder
 
     def refuse(folder):
         if folder.endswith("closed"):
             raise DatasetError(f"{folder}: expected a folder that can be listed, got PermissionError. Ask.")
         return listed(folder)
 
-    monkeypatch.setattr(_opening, "list_folder", refuse)
+    monkeypatch.setattr(_image_files, "list_folder", refuse)
     words = ["predict", str(trained), str(tmp_path), "-o", str(tmp_path / "scores.csv")]
     assert cli.main(words) == 1
     printed = capsys.readouterr().err
