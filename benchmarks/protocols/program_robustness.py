@@ -55,9 +55,9 @@ def run(options, runtime):
     parts = {
         "damaged": lambda: damage(options, amounts),
         "kills": lambda: kill(amounts.kills, options.seed),
-        "fuzz": lambda: fuzz(options, amounts.runs),
         "hostile": lambda: called("memory", "hostile_rows", QUICK_FILES if options.quick else None),
         "extraction": lambda: [called("memory", "in_a_process", ["patches", amounts.patches], None)],
+        "fuzz": lambda: fuzz(options, amounts.runs),
     }
     found = {}
     for done, (name, measure) in enumerate(parts.items()):
@@ -103,8 +103,8 @@ def fuzz(options, runs):
     if options.fuzzed:
         return json.loads(Path(options.fuzzed).read_text(encoding="utf-8"))
     module = importlib.import_module("fuzz")
-    engine = "atheris" if importlib.util.find_spec("atheris") else "hypothesis"
-    return [module.run_target(target, runs, engine=engine, seed=options.seed) for target in module.TARGETS]
+    engines = {target: module.engine_of(target) for target in module.TARGETS}
+    return [module.run_target(target, runs, engine=engine, seed=options.seed) for target, engine in engines.items()]
 
 
 def coverage_figure(rows):

@@ -43,7 +43,7 @@ SLOW_S = 2.0
 ROUND = 5_000
 #: How often a process that ended is started again.
 RESTARTS = 30
-#: Modules whose branches atheris counts; numba cannot compile what it has changed.
+#: Modules whose branches atheris counts.
 FOLLOWED = (
     "histofeat.images._decoding", "histofeat.images._reading", "histofeat.datasets", "histofeat.model_selection",
     "histofeat.models", "histofeat.features._store_session", "histofeat.features._feature_store", "PIL", "skops.io",
@@ -555,6 +555,12 @@ def work_by_atheris(target, runs, seed, file):
     atheris.Fuzz()
 
 
+def engine_of(target):
+    """Engine of a target by default: models and stores run kernels, and numba compiles none that atheris changed."""
+    found = importlib.util.find_spec("atheris") and target not in ("models", "stores")
+    return "atheris" if found else "hypothesis"
+
+
 def run_target(target, runs, *, engine, seed=0):
     """Run a target in processes of their own, begun again where one ends.
 
@@ -618,15 +624,13 @@ def main(arguments=None):
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    engine = options.engine
-    if engine == "auto":
-        engine = "atheris" if importlib.util.find_spec("atheris") else "hypothesis"
+    names = TARGETS if options.target == "all" else [options.target]
+    engines = {name: engine_of(name) if options.engine == "auto" else options.engine for name in names}
     if options.work:
-        work = work_by_atheris if engine == "atheris" else work_by_hypothesis
+        work = work_by_atheris if engines[options.target] == "atheris" else work_by_hypothesis
         work(options.target, options.runs, options.seed, options.work)
         return 0
-    names = TARGETS if options.target == "all" else [options.target]
-    found = [run_target(name, options.runs, engine=engine, seed=options.seed) for name in names]
+    found = [run_target(name, options.runs, engine=engine, seed=options.seed) for name, engine in engines.items()]
     for each in found:
         edges = each["curve"][-1][1] if each["curve"] else 0
         done = f"{each['executions']:,} executions by {each['engine']} in {each['seconds']:,.0f} s"
