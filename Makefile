@@ -4,6 +4,7 @@
 #               environment variables HISTOFEAT_DATA and HISTOFEAT_WEIGHTS name
 # make bench    the speed benchmarks               make docs    every block of README and docstrings, run
 # make long     the tests of five seconds or more, which `make test` leaves out
+# make matrix   every head saved and loaded between the oldest and newest packages (minutes, needs pip)
 # make clean    remove what these wrote
 # Each sets up .venv from requirements.lock first.
 
@@ -17,7 +18,7 @@ export MPLBACKEND = Agg
 export TF_CPP_MIN_LOG_LEVEL = 3
 
 .DEFAULT_GOAL = report
-.PHONY: report reports test long check bench docs clean
+.PHONY: report reports test long check bench docs matrix clean
 
 report: .venv/installed
 	$(PY) benchmarks/run_all.py $(OPTIONS)
@@ -44,6 +45,9 @@ bench: .venv/installed
 
 docs: .venv/installed
 	$(PY) -m pytest -q histofeat tests/test_docs.py
+
+matrix: .venv/installed
+	$(PY) tests/matrix.py
 
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache .coverage .coverage.* build *.egg-info reports/*-20??????-??????
