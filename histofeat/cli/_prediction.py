@@ -1,6 +1,7 @@
 """``histofeat predict``: classify images with a saved model, as a table."""
 
 import json
+import shutil
 import sys
 from collections import Counter
 from contextlib import suppress
@@ -170,6 +171,8 @@ def _remove(folder: Path | None) -> None:
     """Remove what was kept of a table that is complete; files of others stay."""
     if folder is not None:
         with suppress(OSError):
+            for scratch in folder.glob(".*"):  # of a run that was killed while it wrote
+                shutil.rmtree(scratch)
             for file in folder.glob("*.part"):
                 file.unlink()
             folder.rmdir()

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,7 @@ class Fits(Stage):
 class Predictions(Stage):
     def __init__(self, folder, cohort, model):
         super().__init__(folder)
+        self.n_rows = len(cohort)
         self.words = ["predict", str(model), str(cohort.root), "-o", str(folder / "scores.csv"), "--quiet"]
 
     def run(self):
@@ -105,14 +107,19 @@ class Predictions(Stage):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(prediction, "_SHARD", 20)
             patch.setattr(prediction, "_shards", lambda *given: (self.tell() or rows for rows in shards(*given)))
-            (self.folder / "scores.csv").unlink(missing_ok=True)
             assert cli.main(self.words) == 0
         assert not (self.folder / "scores.csv.partial").exists()
         return [(self.folder / "scores.csv").read_bytes()]
 
+    def check(self):
+        table = self.folder / "scores.csv"
+        if table.exists():  # killed after the table was complete: the next run begins anew
+            assert len(table.read_text(encoding="utf-8").splitlines()) == self.n_rows + 1
+            self.start()
+        else:
+            super().check()
+
     def count(self):
-        if (self.folder / "scores.csv").exists():
-            return len((self.folder / "scores.csv").read_text(encoding="utf-8").splitlines())
         return len(list(self.folder.glob("scores.csv.partial/*.part")))
 
 
@@ -157,7 +164,10 @@ def fork(stage):
     try:
         stage.run()
         status = 0
+    except BaseException:
+        traceback.print_exc()
     finally:
+        sys.stderr.flush()
         os._exit(status)
 
 
