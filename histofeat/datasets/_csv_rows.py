@@ -286,7 +286,7 @@ def _header(
     file: Path, cells: list[str], required: Sequence[str], optional: Sequence[str]
 ) -> tuple[tuple[str, ...], dict[str, str]]:
     """Names of the columns, and the name in the file of those that were renamed."""
-    columns = tuple(_as_written(cell.strip()).strip() for cell in cells)
+    columns = tuple(" ".join(_as_written(cell.strip()).split()) for cell in cells)
     twice = [name for position, name in enumerate(columns) if name and name in columns[:position]]
     if twice:
         raise DatasetError(

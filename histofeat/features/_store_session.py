@@ -66,6 +66,8 @@ def check_not_inherited(real_path: str) -> None:
             )
 
 
+#: What a file raises that is damaged or cannot be used: text that is none, and sizes that no memory holds, among it.
+_FAULTS = (OSError, sqlite3.Error, UnicodeDecodeError, MemoryError)
 _REMEDIES = {
     sqlite3.SQLITE_BUSY: "Another process holds it: wait for it or end it, or give another path.",
     sqlite3.SQLITE_READONLY: "Use it where it can be written, or give another path.",
@@ -78,7 +80,8 @@ def _words(path: str, error: Exception) -> str:
         getattr(error, "sqlite_errorcode", 0) & 0xFF,
         "Give another path; or remove the file if it is a damaged store, which only costs the time to measure again.",
     )
-    return f"FeatureStore({path!r}): expected a feature store that can be read and written, got: {error}. {remedy}"
+    got = " ".join(str(error).split()) or type(error).__name__
+    return f"FeatureStore({path!r}): expected a feature store that can be read and written, got: {got}. {remedy}"
 
 
 @contextmanager
@@ -86,7 +89,7 @@ def in_words(path: str) -> Iterator[None]:
     """Raise errors of SQLite and the file system as a `ValueError` that names the file."""
     try:
         yield
-    except (OSError, sqlite3.Error) as error:
+    except _FAULTS as error:
         raise ValueError(_words(path, error)) from error
 
 
@@ -207,8 +210,8 @@ class Session:
             f"AND features.id < extractors.id + 1 << {IMAGE_BITS}"
         )
         query = (
-            f"SELECT family, description, CAST(n_features AS INTEGER), ({n_rows}), CAST(computed AS INTEGER) "
-            "FROM extractors ORDER BY id"
+            "SELECT family, description, CAST(coalesce(n_features, 0) AS INTEGER), "
+            f"({n_rows}), CAST(coalesce(computed, 0) AS INTEGER) FROM extractors ORDER BY id"
         )
         with self.connected() as connection:
             return connection.execute(query).fetchall()
@@ -250,7 +253,7 @@ class Session:
         with self._lock:
             try:
                 yield self._connection
-            except (OSError, sqlite3.Error) as error:
+            except _FAULTS as error:
                 said = not self._writes
                 self._reads, self._writes = self._reads and not reading, False
                 if not said:

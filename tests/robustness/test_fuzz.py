@@ -21,6 +21,23 @@ def test_a_few_hundred_inputs_find_nothing(target):
     assert findings.executions >= RUNS[target]
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("target", "data"),
+    [
+        ("tables", "22222c2270617468222c226c6162656c222c226174690a746e61656e7465220a2231222c67222c22383838222c78"),
+        ("tables", "2270613d0af58b91220a"),
+        ("tables", "68057061746a2c2709706174682c6c656c2c70617469656e740ae4672cfc2ce96e2c2709"),
+        ("stores", "89180000"),
+        ("stores", "a3145fc69c"),
+        ("stores", "fa3039d3"),
+        ("stores", "0b12285116"),
+    ],
+)
+def test_what_long_runs_have_found(target, data):
+    fuzz.TARGETS[target].run(bytes.fromhex(data))
+
+
 def test_findings_are_kept_by_place_with_the_shortest_input(tmp_path, monkeypatch):
     def run(data):
         if data:
