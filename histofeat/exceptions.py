@@ -299,4 +299,4 @@ def known_names(name: object, known: Iterable[str]) -> str:
     """
     known = sorted(known)
     near = difflib.get_close_matches(str(name), known, n=1)
-    return f"Did you mean {near[0]!r}?" if near else f"Known names: {', '.join(known)}."
+    return f"Did you mean {near[0]!r}?" if near else f"Known names: {', '.join(known):.2000}."

@@ -6,6 +6,7 @@ import io
 import os
 import re
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -287,7 +288,7 @@ def _header(
 ) -> tuple[tuple[str, ...], dict[str, str]]:
     """Names of the columns, and the name in the file of those that were renamed."""
     columns = tuple(" ".join(_as_written(cell.strip()).split()) for cell in cells)
-    twice = [name for position, name in enumerate(columns) if name and name in columns[:position]]
+    twice = [name for name, count in Counter(columns).items() if name and count > 1]
     if twice:
         raise DatasetError(
             f"{file}, line 1: expected each column once, got {twice[0]!r} again{and_more(len(twice))}. Rename one."

@@ -155,9 +155,9 @@ def _check_patient_column(rows: CsvRows, patients: str | None) -> None:
             f"{rows.path}. Leave patients= out."
         )
     raise DatasetError(
-        f"{rows.path}, line 1: expected the column patient, got {', '.join(rows.columns)}. {COST_OF_NO_PATIENTS} Add "
-        'the column; where patients are unknown, patients="image" takes each image as its own patient, and says so in '
-        "every report."
+        f"{rows.path}, line 1: expected the column patient, got {', '.join(rows.columns):.200}. {COST_OF_NO_PATIENTS} "
+        'Add the column; where patients are unknown, patients="image" takes each image as its own patient, and says so '
+        "in every report."
     )
 
 
