@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import HealthCheck, assume, given, settings, strategies as st
 from PIL import Image
 
 from histofeat.datasets import find_patients, load_image_folder, load_manifest, predefined_split, training_part
@@ -171,6 +171,8 @@ class TestWhatIsRead:
         )
     )
     def test_any_text_comes_back(self, tmp_path, cells):
+        # An apostrophe before a formula is a guard, which reading takes away.
+        assume(not any(cell.startswith("'") for pair in cells for cell in pair))
         with (tmp_path / "t.csv").open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([("path", "patient"), ("x", "y"), *cells])
         rows = read_csv_rows(tmp_path / "t.csv", ("path", "patient"), owner="t")
