@@ -41,6 +41,7 @@ from ._writing import (
     check_place as check_place,
     read_array as read_array,
     read_members as read_members,
+    regular_size as regular_size,
     unpacked_limit as unpacked_limit,
     write_whole as write_whole,
 )

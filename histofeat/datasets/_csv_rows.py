@@ -325,7 +325,7 @@ def parse_decimal(text: str) -> float | None:
     """
     text = text.replace(",", ".") if "." not in text and text.count(",") == 1 else text
     with suppress(ValueError):
-        return float(text or "nan")
+        return None if "_" in text else float(text or "nan")  # Python alone divides digits by underscores
     return None
 
 

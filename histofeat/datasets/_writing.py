@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import tokenize
 import zipfile
 from collections.abc import Collection, Iterator
@@ -186,6 +187,8 @@ def _remove(scratch: Path) -> None:
 
 
 def _place_file(part: Path, path: Path, *, overwrite: bool) -> None:
+    if os.path.lexists(path) and not path.is_file():
+        raise FileExistsError(f"{path}: expected a file or a new name, got a folder or a device. Give another name.")
     with part.open("r+b") as file:
         os.fsync(file.fileno())
     if not overwrite:
@@ -236,6 +239,14 @@ def unpacked_limit(n_bytes: int) -> int:
     return max(_UNPACKED_BYTES, _UNPACKED_TIMES * n_bytes)
 
 
+def regular_size(path: Path) -> int:
+    """Bytes of a regular file; an `OSError` for all else: a pipe may never end, and a device never does."""
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError("no regular file")
+    return found.st_size
+
+
 def read_members(file: str | os.PathLike[str] | bytes, limit: int | None = None) -> dict[str, bytes]:
     """Read a zip archive, after a look at what its members take in memory.
 
@@ -259,7 +270,7 @@ def read_members(file: str | os.PathLike[str] | bytes, limit: int | None = None)
     OSError
         If the file cannot be read.
     """
-    size = len(file) if isinstance(file, bytes) else Path(file).stat().st_size
+    size = len(file) if isinstance(file, bytes) else regular_size(Path(file))
     limit = unpacked_limit(size) if limit is None else limit
     members: dict[str, bytes] = {}
     with zipfile.ZipFile(io.BytesIO(file) if isinstance(file, bytes) else file) as archive:

@@ -33,6 +33,7 @@ from histofeat.datasets import (
     PatientRule,
     read_array,
     read_members,
+    regular_size,
     write_whole,
 )
 from histofeat.evaluation._plans import walk
@@ -134,7 +135,7 @@ def _write(path: Path, kind: str, value: Any, *, overwrite: bool, other: Callabl
 def _read(path: Path, kind: str) -> Any:
     try:
         # Without compression no file takes more memory than it is long.
-        members = read_members(path, path.stat().st_size)
+        members = read_members(path, regular_size(path))
         record = json.loads(members[_RECORD])
         found = record["format"], record["format_version"]
         if found != (f"histofeat {kind}", _VERSION):

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, assume, given, settings, strategies as st
 from PIL import Image
 
 from histofeat.datasets import find_patients, load_image_folder, load_manifest, predefined_split, training_part
-from histofeat.datasets._csv_rows import read_csv_rows
+from histofeat.datasets._csv_rows import parse_decimal, read_csv_rows
 from histofeat.evaluation import read_predictions
 from histofeat.exceptions import DatasetError
 from histofeat.model_selection import canonical_patient
@@ -536,3 +536,7 @@ class TestFoundByFuzzing:
         (tmp_path / "t.csv").write_text("'\tpath,label\na.png,b\n")
         rows = read_csv_rows(tmp_path / "t.csv", ("path", "label"), owner="here")
         assert rows.rows == [{"path": "a.png", "label": "b"}]
+
+    @pytest.mark.parametrize("text", ["0_1", "1_000", "a"])
+    def test_what_python_alone_takes_for_a_number_is_none(self, text):
+        assert parse_decimal(text) is None

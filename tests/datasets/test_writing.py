@@ -344,3 +344,13 @@ def test_every_table_is_written_by_the_one_function_that_guards_it():
     ]
     # The results of a study turn themselves into CSV, through that function.
     assert found == ['idc_official.py: files={"official.csv": found.to_csv(), "official.json": found.to_dict()},']
+
+
+def test_a_device_is_never_replaced(tmp_path):
+    (tmp_path / "out").symlink_to(os.devnull)
+    with (
+        pytest.raises(FileExistsError, match="expected a file or a new name, got a folder or a device"),
+        write_whole(tmp_path / "out", overwrite=True) as part,
+    ):
+        part.write_text("x")
+    assert Path(os.devnull).is_char_device()

@@ -1,10 +1,12 @@
 """Evaluations and finished fits on disk: what comes back is the same, and what is not whole or another's is no fit."""
 
 import json
+import os
 import re
 import shutil
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
@@ -14,7 +16,7 @@ from sklearn.naive_bayes import GaussianNB
 from test_known_patients import Memory
 
 from histofeat import make_cohort
-from histofeat.evaluation import AuditPolicy, _fitting, evaluate, load_evaluation, save_evaluation
+from histofeat.evaluation import AuditPolicy, _fitting, evaluate, load_evaluation, save_evaluation, take_up
 from histofeat.features import Runtime
 from histofeat.model_selection import PatientKFold
 from histofeat.models import FeatureHead, IDCPipeline
@@ -326,3 +328,14 @@ def test_where_fits_are_kept(tmp_path):
     assert replace(none, progress=None).fits is False
     with pytest.raises(ValueError, match=r"Runtime\.fits: expected a folder, False or None, got 3\. Pass a path\."):
         Runtime(fits=3)
+
+
+def test_pipes_and_devices_are_never_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "device").symlink_to(os.devnull)
+    for name in ("pipe", "device"):
+        with pytest.raises(ValueError, match=r"expected a whole evaluation .* got: no regular file"):
+            load_evaluation(tmp_path / name)
+        with pytest.warns(UserWarning, match="got a folder or a device"):
+            assert take_up(tmp_path / name, lambda: 1.5) == 1.5
+    assert Path(os.devnull).is_char_device()
