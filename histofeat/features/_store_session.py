@@ -97,7 +97,7 @@ def sealed(fingerprint: str, image: bytes, row: bytes) -> bytes:
     """Return the bytes of a row with their checksum, which depends on its extractor and its image too.
 
     CRC-32, because it is kept, is in Python, finds every damage of up to 32 bits in a row and all but one in 4e9 of
-    the others, and takes a fifth of the time of the fastest hash of :mod:`hashlib`.
+    the others, and takes a third of the time of the fastest hash of :mod:`hashlib`.
     """
     checksum = zlib.crc32(row, zlib.crc32(image, zlib.crc32(fingerprint.encode())))
     return row + checksum.to_bytes(CHECKSUM_BYTES, "little")
