@@ -111,6 +111,7 @@ def test_the_shortcut_panel_runs_and_leakage_says_that_it_is_of_two_classes(eval
         measure_leakage(evaluation.dataset, IDCPipeline("color", "logistic"))
 
 
+@pytest.mark.long
 def test_parameters_are_searched_by_the_mean_of_one_against_the_rest(subtypes):
     candidates = [1e-6, 0.1]
     found = evaluate(

@@ -104,6 +104,7 @@ def test_engines_agree(patches):
     assert np.abs(by_keras - by_openvino).max() <= 1e-4 * np.abs(by_keras).max()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("params", [{"input_size": 32}, {"input_size": 64}, {"pooling": "max"}])
 def test_what_is_not_shipped_is_converted(patches, params):
     for package in ("keras", "openvino"):

@@ -326,6 +326,7 @@ def test_grid_search_over_names_and_nested_parameters(cohort):
     assert found.predict(cohort.X).shape == (len(cohort),)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_grid_search_in_two_processes_gives_the_same(cohort):
     one, two = search(cohort), search(cohort, n_jobs=2)
