@@ -36,12 +36,12 @@ def floors(networks: bool) -> dict[str, str]:
     """Read the oldest supported version of each package from ``setup.cfg``."""
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
-    lines = config["options"]["install_requires"].split()
-    found = dict(line.split(">=") for line in lines if ">=" in line)
-    kept = {name: found[name] for name in (*NEEDED, "xgboost")}
+    lines = config["options"]["install_requires"].splitlines()
     if networks:
-        kept |= dict(line.split(">=") for line in config["options.extras_require"]["cnn"].split() if ">=" in line)
-    return kept
+        lines += config["options.extras_require"]["cnn"].splitlines()
+    found = dict(line.partition(";")[0].strip().split(">=") for line in lines if ">=" in line)
+    extra = ("keras", "tensorflow", "openvino") if networks else ()
+    return {name: found[name] for name in (*NEEDED, *extra, "xgboost")}
 
 
 def find_python(version: str) -> str | None:
