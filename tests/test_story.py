@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pandas as pd
+import pytest
 from sklearn.metrics import roc_auc_score
 
 from histofeat import IDCPipeline, PatientKFold, check_no_shared_patients, evaluate, load_idc, make_cohort, write_report
@@ -21,14 +22,11 @@ def test_from_files_to_a_report(tmp_path):
         "handcrafted": IDCPipeline(head="xgboost", head_params={"n_estimators": 20}),
         "cnn": IDCPipeline("cnn", feature_params={"cnn__weights": str(tmp_path / "nowhere.h5")}),
     }
-    evaluation = evaluate(
-        dataset,
-        pipelines,
-        PatientKFold(3),
-        inner_cv=PatientKFold(2),
-        n_resamples=100,
-        runtime=Runtime(n_jobs=2, store=tmp_path / "features.sqlite"),
-    )
+    folds = {"cv": PatientKFold(3), "inner_cv": PatientKFold(2), "n_resamples": 100}
+    with pytest.warns(UserWarning, match="not run: cnn, xgboost: .*nowhere.h5"):
+        evaluation = evaluate(
+            dataset, pipelines, **folds, runtime=Runtime(n_jobs=2, store=tmp_path / "features.sqlite")
+        )
     for train, test in evaluation.splits:
         check_no_shared_patients(train, test, dataset.patients)
     assert [model.name for model in evaluation.models] == ["color", "handcrafted"]

@@ -21,7 +21,7 @@ from histofeat.evaluation._folds import (
     look_at,
     make_inner_folds,
 )
-from histofeat.evaluation._plans import Run, make_plans
+from histofeat.evaluation._plans import Run, make_plans, say_not_run
 from histofeat.evaluation._results import Evaluation, ModelResult, NotRun
 from histofeat.evaluation._search import Search
 from histofeat.evaluation.audit._audit import audit_fingerprints, cheap_findings
@@ -118,7 +118,13 @@ def evaluate(
     ValueError
         If an argument is invalid, the audit finds an error, a fold would lose a class, an inner fit has
         too few patients to calibrate a head on, every tested patient is known to an encoder, no family can be
-        trained again although this is asked for, or a model of the plan is not among the pipelines.
+        trained again although this is asked for, a model of the plan is not among the pipelines, or none of them can
+        run here.
+
+    Warns
+    -----
+    UserWarning
+        For each pipeline that could not run, with the reason.
 
     Notes
     -----
@@ -166,11 +172,13 @@ def evaluate(
     patient_weights(dataset.patients, n_resamples, random_state)
     run = Run(dataset, splits, runtime, inner, int(random_state), policy=policy, **chosen)
     plans = _plan(pipelines, run)
+    said = say_not_run(plans)
     plan = _read_planned(plan, plans)
     look_at(dataset, splits, run.runtime)  # proves, before the long work, that the ledger can be written
     bank, report = _measure(plans, run)
     with run.timed("fit"):
         fits = fit_all(plans, bank, run)
+    say_not_run(plans, said)
     models = _score_all(fits, run, n_resamples, math.nan if overlap else _test_share(run.patients, run.splits))
     looked = {"plan": plan and plan.to_dict(), "registered": _recorded(models, run)}
     protocol = {**_protocol(run, cv, inner_cv, n_resamples, overlap), **looked}

@@ -1,6 +1,7 @@
 """Pipelines as named plans (families, head, normaliser) and the state of a run over them."""
 
 import time
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -238,6 +239,17 @@ def make_plans(pipelines, run):
         except CANNOT_RUN as error:
             plan.reason = str(error)
     return list(plans.values())
+
+
+def say_not_run(plans, said=()):
+    """Warn about pipelines that cannot run, but for those that were named before; refuse to go on without any."""
+    lost = {(plan.name, plan.head_name): plan.reason for plan in plans if plan.reason is not None}
+    words = [f"{name}, {head}: {reason}" for (name, head), reason in lost.items() if (name, head) not in said]
+    if len(lost) == len(plans):
+        raise ValueError(f"evaluate.pipelines: expected one that can run here, got none. {words[0]}")
+    for sentence in words:
+        warnings.warn(f"not run: {sentence}", stacklevel=3)
+    return lost
 
 
 def _head_name(head):

@@ -237,8 +237,6 @@ def estimate_scores(
         random_state=random_state,
         runtime=replace(Runtime.of(runtime), n_jobs=pipeline.n_jobs),
     )
-    if not evaluation.models:
-        return _no_estimate(evaluation.not_run[0].reason)
     protocol = (
         f"{n_folds} folds of patients: each image is scored by a fit on other patients. Intervals are of "
         f"{n_resamples:,} resamples of the patients."

@@ -333,7 +333,8 @@ def test_what_cannot_run_is_named_with_its_reason_and_the_rest_goes_on(dataset):
         ("everything", IDCPipeline(features=(Spread(), NoWeights()), head="svm")),
         ("mean", mean_color(NoPackage())),
     ]
-    evaluation = evaluate(dataset, pipelines, **QUICK)
+    with pytest.warns(UserWarning, match=r"^not run: ") as warned:
+        evaluation = evaluate(dataset, pipelines, **QUICK)
     assert [(model.name, model.head) for model in evaluation.models] == [("mean", "logistic")]
     reason = "NoWeights.weights: expected a file, got none. Put it there."
     assert evaluation.not_run == (
@@ -341,12 +342,19 @@ def test_what_cannot_run_is_named_with_its_reason_and_the_rest_goes_on(dataset):
         NotRun("everything", "svm", reason),
         NotRun("mean", "NoPackage", "NoPackage: expected the package nothing, found none."),
     )
+    told = {f"not run: {one.name}, {one.head}: {one.reason}" for one in evaluation.not_run}
+    assert ({str(warning.message) for warning in warned}, len(warned)) == (told, 3)
+    assert {warning.filename for warning in warned} == {__file__}
 
 
 def test_nothing_can_run(dataset):
-    evaluation = evaluate(dataset, IDCPipeline(features=NoWeights(), head="logistic"), **QUICK)
-    assert evaluation.models == ()
-    assert len(evaluation.not_run) == 1
+    networks = {"a": IDCPipeline(features=NoWeights(), head="logistic"), "b": mean_color(NoPackage())}
+    got = r"evaluate\.pipelines: expected one that can run here, got none\. a, logistic: NoWeights\.weights: expected a"
+    with pytest.raises(ValueError, match=got):
+        evaluate(dataset, {"a": networks["a"]}, **QUICK)
+    got = r"got none\. b, NoPackage: NoPackage: expected the package nothing"
+    with pytest.warns(UserWarning, match="not run: a, logistic"), pytest.raises(ValueError, match=got):
+        evaluate(dataset, networks, **QUICK)
 
 
 def test_a_defect_is_not_swallowed(dataset):

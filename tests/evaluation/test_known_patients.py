@@ -252,7 +252,8 @@ class TestKnownPatients:
 
     def test_an_encoder_that_cannot_run_leaves_nobody_out(self, dataset):
         pipelines = {"memory": of(Memory("nowhere.npz")), "mean": mean_color()}
-        found = evaluate(dataset, pipelines, audit=AuditPolicy(known_patients="leave_out"), **QUICK)
+        with pytest.warns(UserWarning, match="not run: memory, logistic: "):
+            found = evaluate(dataset, pipelines, audit=AuditPolicy(known_patients="leave_out"), **QUICK)
         assert [entry.name for entry in found.not_run] == ["memory"]
         assert found.tested.all()
 
@@ -495,9 +496,9 @@ class TestRetrainedEncoders:
             "cannot": of(knowing(CannotTrain)),
             "both": IDCPipeline((knowing(CannotTrain), knowing(Fixed, 1)), "logistic"),
         }
-        found = evaluate(
-            dataset, pipelines, audit=AuditPolicy(known_patients="leave_out"), retrain_encoder=True, **QUICK
-        )
+        more = {"audit": AuditPolicy(known_patients="leave_out"), "retrain_encoder": True, **QUICK}
+        with pytest.warns(UserWarning, match="not run: (cannot|both), logistic: "):
+            found = evaluate(dataset, pipelines, **more)
         assert [model.name for model in found.models] == ["memory"]
         assert [(entry.name, entry.reason) for entry in found.not_run] == [
             (name, "CannotTrain: expected the package nothing, found none.") for name in ("cannot", "both")
@@ -509,8 +510,8 @@ class TestRetrainedEncoders:
             evaluate(dataset, pipelines, retrain_encoder=True, **QUICK)
 
     def test_nothing_that_runs(self, dataset):
-        found = evaluate(dataset, of(Memory("nowhere.npz")), retrain_encoder=True, **QUICK)
-        assert found.models == ()
+        with pytest.raises(ValueError, match=r"got none\. pipeline, logistic: Memory.weights: .*nowhere\.npz"):
+            evaluate(dataset, of(Memory("nowhere.npz")), retrain_encoder=True, **QUICK)
 
 
 # --- the report ------------------------------------------------------------------------------------------------------

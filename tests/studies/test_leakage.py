@@ -179,7 +179,8 @@ def test_what_cannot_run_is_told_once(small, tmp_path):
         "lbp": IDCPipeline("lbp", "logistic"),
         "cnn": IDCPipeline("cnn", "logistic", feature_params={"cnn__weights_dir": str(tmp_path / "none")}),
     }
-    found = measure_leakage(small, pipelines, n_splits=2, n_resamples=0)
+    with pytest.warns(UserWarning, match="not run: cnn, logistic: weights_dir: "):
+        found = measure_leakage(small, pipelines, n_splits=2, n_resamples=0)
     assert {row.name for row in found.rows} == {"lbp"}
     assert [entry.name for entry in found.not_run] == ["cnn"]
 
