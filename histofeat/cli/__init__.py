@@ -1,22 +1,68 @@
-"""The command ``histofeat``: parse arguments, call the library, print. Training, prediction and scores have files."""
+"""The command ``histofeat``: parse arguments, call the library, print. Each command has a file of its own."""
 
 import re
 import sys
 import warnings
-from pathlib import Path
+from collections.abc import Callable
+from importlib import import_module
 from typing import Annotated
 
 import typer
 
 import histofeat
+from histofeat.cli._options import expanded
 from histofeat.cli._outputs import ended_cleanly, let_go
-from histofeat.cli._prediction import predict
-from histofeat.cli._scoring import score
-from histofeat.cli._training import train
 
 __all__ = ["app", "main"]
 
+#: The commands, under their headings in ``--help``: module and function of each, imported when it is asked for.
+COMMANDS = {
+    "Data": {"audit": ("_listing", "audit"), "store": ("_listing", "store")},
+    "Models": {"train": ("_training", "train"), "predict": ("_prediction", "predict")},
+    "Evaluation": {"score": ("_scoring", "score")},
+}
+
+
+class _Commands(typer.core.TyperGroup):
+    """The commands of the table, each imported when it is asked for."""
+
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        # Without commands yet, but with their names: typer suggests the nearest of these.
+        self.commands = {name: None for commands in COMMANDS.values() for name in commands}
+
+    def get_command(self, ctx, cmd_name):
+        """Give a command by its name; None where there is none."""
+        if cmd_name in self.commands and self.commands[cmd_name] is None:
+            self.commands[cmd_name] = _built(cmd_name)
+        return self.commands.get(cmd_name)
+
+    def format_commands(self, ctx, formatter):
+        """List the commands under their headings."""
+        for heading, names in COMMANDS.items():
+            with formatter.section(heading):
+                formatter.write_dl([(name, self.get_command(ctx, name).get_short_help_str(90)) for name in names])
+
+
+def command_of(name: str) -> Callable:
+    """Give the function of a command."""
+    module, function = next(commands[name] for commands in COMMANDS.values() if name in commands)
+    return getattr(import_module(f"histofeat.cli.{module}"), function)
+
+
+def _built(name: str):
+    """Build the command that typer runs from its function; the examples of the docstring end its help."""
+    function = command_of(name)
+    help, _, examples = function.__doc__.partition("\n    Examples\n    --------\n")
+    alone = typer.Typer(add_completion=False, rich_markup_mode=None)
+    lines = [line.strip() for line in examples.splitlines() if line.strip()]
+    epilog = "\b\n" + "\n".join(["Examples:", *(f"  {line}" for line in lines)]) if lines else None
+    alone.command(name, help=help, epilog=epilog)(expanded(function))
+    return typer.main.get_command(alone)
+
+
 app: typer.Typer = typer.Typer(
+    cls=_Commands,
     add_completion=False,
     rich_markup_mode=None,
     help="Train a model on breast histology and predict with it, by patient; list the content of a folder or a feature "
@@ -24,35 +70,6 @@ app: typer.Typer = typer.Typer(
 )
 #: What typer raises about words that it cannot read; older versions take the class from another package.
 _UsageError = typer.BadParameter.__bases__[0]
-
-
-def audit(
-    folders: Annotated[
-        list[Path], typer.Argument(metavar="DIR...", help="The folder with PATIENT/{0,1}/*.png, or several as one.")
-    ],
-) -> None:
-    """List what IDC folders hold together, and what was left out and why."""
-    from histofeat.datasets import load_idc
-
-    print(f"{', '.join(map(str, folders))}:\n{load_idc(folders).audit.summary()}")
-
-
-def store(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The store's file.")],
-    purge: Annotated[str | None, typer.Option(metavar="FAMILY", help="Remove what is stored of this family.")] = None,
-) -> None:
-    """List the content of a feature store by family."""
-    from histofeat.features import FeatureStore
-
-    if not file.is_file():
-        raise ValueError(f"{file}: expected a feature store, found no such file. Correct the path.")
-    if purge is not None:
-        print(f"removed {FeatureStore(file).purge(purge):,} rows of {purge}")
-    print(FeatureStore(file).summary())
-
-
-for _command in (train, predict, audit, store, score):
-    app.command()(_command)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -85,9 +102,10 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except _UsageError as error:
         words = error.format_message()
-        message = f"{words if words.endswith(('.', '?')) else words + '.'} See `histofeat --help`."
+        where = error.ctx.command_path if error.ctx else "histofeat"
+        message = f"{words if words.endswith(('.', '?')) else words + '.'} See `{where} --help`."
     except (ValueError, ImportError) as error:
-        message = _as_options(str(error), command)
+        message = _as_options(str(error), next(filter(None, command.commands.values())))
     except OSError as error:
         got = f"{error.filename}: expected a file or folder that can be used, got {error.strerror}. Correct the path."
         message = str(error) if error.strerror is None else got
@@ -96,8 +114,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _as_options(message: str, command) -> str:
-    """Name options where a message of the library names arguments of Python."""
-    known = {parameter.name: parameter.opts[0] for each in command.commands.values() for parameter in each.params}
+    """Name options of a command where a message of the library names arguments of Python."""
+    known = {parameter.name: parameter.opts[0] for parameter in command.params}
     known = {name: option for name, option in known.items() if option.startswith("--")}
     names = "|".join(known)
     message = re.sub(rf"^(?:\w+\.)?({names}):", lambda found: f"{known[found[1]]}:", message)

@@ -1,4 +1,4 @@
-"""Shared by the commands: declare an option, check an output file, show progress on stderr."""
+"""Shared by the commands: check an output file, show progress on stderr, end cleanly."""
 
 import os
 import signal
@@ -8,42 +8,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 #: Seconds between two lines of a log, and between two states of one line in a terminal.
 _QUIET_S, _WATCHED_S = 30.0, 0.2
 #: Metrics of a table of scores, in its order.
 SHOWN = ("roc_auc", "average_precision", "balanced_accuracy", "f1", "sensitivity", "specificity", "brier")
-
-
-def option(kind: Any, metavar: str, help: str, *names: str) -> Any:
-    """Type of a parameter of a command that is an option with a value.
-
-    Parameters
-    ----------
-    kind : type
-        Type of its value, such as ``str | None``.
-    metavar, help : str
-        What ``--help`` shows.
-    *names : str
-        Its names, where they are not that of the parameter.
-    """
-    return Annotated[kind, typer.Option(*names, metavar=metavar, help=help)]
-
-
-def _threads(given: int) -> int:
-    if given == 0:
-        raise typer.BadParameter("expected 1 or more threads, or -1 for all cores, got 0.")
-    return given
-
-
-NJobs = Annotated[int, typer.Option(metavar="N", callback=_threads, help="Threads; -1 takes all cores.")]
-LedgerFile = option(
-    Path | None, "FILE", "Where looks at registered test patients, such as those of IDC, are written down.", "--ledger"
-)
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")]
 
 
 def check_output(output: Path | None) -> None:

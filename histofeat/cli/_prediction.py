@@ -13,7 +13,8 @@ from typing import Annotated
 import typer
 
 import histofeat
-from histofeat.cli._outputs import NJobs, Progress, Quiet, check_output, option
+from histofeat.cli._options import RunOptions, Weights, group, option
+from histofeat.cli._outputs import Progress, check_output
 
 #: Rows that are printed; of longer tables only the counts.
 _PRINTED = 20
@@ -39,6 +40,7 @@ _Policy = option(
 def predict(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="What `histofeat train` wrote.")],
     images: _Images,
+    run: group(RunOptions, without=["seed", "store", "no_store", "ledger", "json"]),
     output: option(Path | None, "FILE.csv", "The new table of scores.", "--output", "-o") = None,
     patients: _Patients = None,
     policy: _Policy = "auto",
@@ -46,9 +48,7 @@ def predict(
     edges: option(str, "NAME", "The last tiles: overlap their neighbours, or reflect the image.") = "overlap",
     min_tissue: option(float | None, "SHARE", "Leave out tiles with less tissue, such as 0.05.") = None,
     on_error: option(str, "NAME", "Files that cannot be read: skip: go on and exit with 1; raise: stop.") = "skip",
-    weights_dir: option(Path | None, "DIR", "Pretrained weights of an embedding.") = None,
-    n_jobs: NJobs = 1,
-    quiet: Quiet = False,
+    weights: Weights = None,
 ) -> None:
     """Predict images with a model, as a table: label, probability of each class, policy and tiles.
 
@@ -56,6 +56,11 @@ def predict(
     row without a label and is named in FILE_failures.csv, and the exit status is 1. A run that was ended goes on where
     it was, when the same command is given again: until the table is complete, what is done lies in the folder
     FILE.csv.partial, and counts as long as model, options and images are the same.
+
+    Examples
+    --------
+    histofeat predict model.histofeat slides/*.png --output scores.csv
+    histofeat predict model.histofeat images --patients folder --output scores.csv
     """
     from histofeat.datasets import find_patients, list_images
     from histofeat.features import Runtime
@@ -64,9 +69,9 @@ def predict(
 
     for word in ("", "failures", *(() if patients is None else ("patients",))):
         check_output(_beside(output, word))
-    progress = Progress(quiet=quiet)
+    progress, n_jobs = run.progress, run.n_jobs
     found = list_images(images, on_error=on_error)
-    loaded = load_model(model, weights_dir=weights_dir, n_jobs=n_jobs)
+    loaded = load_model(model, weights_dir=weights, n_jobs=n_jobs)
     owners = None if patients is None else canonical_patients(find_patients(_rule(patients, loaded), found.paths))
     if found.n_ignored:
         progress.say(f"{found.n_ignored:,} files were skipped: their names are not those of images.")

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 import histofeat
-from histofeat.cli._outputs import SHOWN, LedgerFile, check_output, option
+from histofeat.cli._options import RunOptions, flag, group, option
+from histofeat.cli._outputs import SHOWN, check_output
 from histofeat.metrics import rule_examples
 
 
@@ -22,6 +23,7 @@ def score(
         ),
     ],
     protocol: option(str, "NAME", "The published split: idc-official."),
+    run: group(RunOptions, without=["seed", "n_jobs", "store", "no_store", "quiet"]),
     data: option(
         list[Path] | None, "DIR", "A copy of the data: refuse missing and surplus rows; once for each of its folders."
     ) = None,
@@ -33,15 +35,16 @@ def score(
     ) = None,
     output: option(Path | None, "FILE.json", "Also write the numbers here.") = None,
     resamples: option(int, "N", "Resamples of the test patients.") = 2000,
-    allow_missing_patients: Annotated[
-        bool, typer.Option("--allow-missing-patients", help="Score the test patients that have rows.")
-    ] = False,
-    ledger: LedgerFile = None,
+    allow_missing_patients: flag("--allow-missing-patients", "Score the test patients that have rows.") = False,
 ) -> None:
     """Score predictions on a published split, by the rules of histofeat's own reports.
 
     Patient, place and class of a patch are read from its name. Rows of the test patients are scored; rows of train and
     validation patients, scored by a model that did not learn from them, choose the threshold.
+
+    Examples
+    --------
+    histofeat score scores.csv --protocol idc-official --data idc
     """
     from histofeat.datasets import Ledger
     from histofeat.evaluation import read_predictions, score_predictions
@@ -54,11 +57,12 @@ def score(
         threshold=threshold,
         allow_missing_patients=allow_missing_patients,
         n_resamples=resamples,
-        ledger=ledger and Ledger(ledger, f"histofeat score {predictions.name}"),
+        ledger=run.ledger and Ledger(run.ledger, f"histofeat score {predictions.name}"),
     )
-    _show(scored)
+    numbers = {"histofeat": histofeat.__version__, "predictions": predictions.name, **scored.to_dict()}
+    run.show(numbers, lambda: _show(scored))
     if output is not None:
-        _write(output, {"histofeat": histofeat.__version__, "predictions": predictions.name, **scored.to_dict()})
+        _write(output, numbers)
 
 
 def _show(scored) -> None:

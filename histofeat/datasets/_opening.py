@@ -39,7 +39,7 @@ _ENOUGH = 0.5
 
 
 def open_dataset(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     format: str = "auto",
     *,
     patients: str | None = None,
@@ -53,8 +53,8 @@ def open_dataset(
 
     Parameters
     ----------
-    path : path
-        A folder, or a CSV file.
+    path : path or sequence of paths
+        A folder, or a CSV file; or several folders of IDC that count as one.
     format : {"auto", "idc", "breakhis", "folder", "csv"}, default="auto"
         Which loader reads it: `load_idc`, `load_breakhis`, `load_image_folder` or `load_manifest`. "auto" recognises
         IDC, BreakHis and CSV files by their names, and takes everything else as class folders.
@@ -90,8 +90,15 @@ def open_dataset(
     'synthetic'
     """
     check_name("format", format, FORMATS)
-    path = checked_path("open_dataset", path, "the path of a folder or a CSV file")
-    kind = _recognised(path) if format == "auto" else format
+    given_paths = list(path) if isinstance(path, list | tuple) and path else [path]
+    paths = [checked_path("open_dataset", each, "the path of a folder or a CSV file") for each in given_paths]
+    kinds = [_recognised(each) if format == "auto" else format for each in paths]
+    (kind, *others) = dict.fromkeys(kinds)
+    if others or (len(paths) > 1 and kind != "idc"):
+        raise ValueError(
+            f"open_dataset: expected one folder or file, or several folders of IDC, got {len(paths)} of the format "
+            f"{' and '.join(repr(each) for each in (kind, *others))}. Give one."
+        )
     load, taken = _LOADERS[kind]
     options = {"patients": patients, "target": target, "magnification": magnification, "duplicates": duplicates}
     options |= {"prefixes": prefixes, "on_error": on_error}
@@ -100,9 +107,9 @@ def open_dataset(
     if surplus:
         raise ValueError(
             f"{surplus[0]}: expected none for data of the format {kind!r}, got {given[surplus[0]]!r}. Leave it out, or "
-            f"name the format of {path}: {', '.join(_LOADERS)}."
+            f"name the format of {paths[0]}: {', '.join(_LOADERS)}."
         )
-    return load(path, **given)
+    return load(paths[0] if len(paths) == 1 else paths, **given)
 
 
 def _recognised(path: Path) -> str:

@@ -268,7 +268,7 @@ def on_the_command_line(it):
                   "--only empty", "--n-jobs x", "--class-weight x", "--epochs 0", "--epochs 3", "--folds 1",
                   "--n-jobs 0", "--ledger empty"),
         "predict": ("--policy x", "--aggregate x", "--edges x", "--min-tissue 3", "--min-tissue x", "--patients (",
-                    "--patients QQ", "--patients model", "--n-jobs 0", "--weights-dir nowhere", "nowhere*.png"),
+                    "--patients QQ", "--patients model", "--n-jobs 0", "--weights nowhere", "nowhere*.png"),
         "score": ("--protocol x", "--threshold x", "--threshold sensitivity=3", "--resamples -1", "--data nowhere",
                   "--data empty", "--ledger empty", ""),
     }  # fmt: skip

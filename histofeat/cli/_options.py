@@ -1,0 +1,282 @@
+"""Options of the commands: each is declared once, in a group; a command names the groups that it takes.
+
+A command is a function of groups and options, ``def train(data: DataOptions, run: RunOptions, folds: NFolds = 5)``.
+`expanded` writes the fields of its groups into the signature that typer reads.
+"""
+
+import inspect
+import json
+from collections.abc import Callable, Collection
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from functools import cached_property, wraps
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_type_hints
+
+import typer
+
+from histofeat.cli._outputs import Progress
+
+
+def option(kind: Any, metavar: str, help: str, *names: str) -> Any:
+    """Type of a parameter of a command that is an option with a value.
+
+    Parameters
+    ----------
+    kind : type
+        Type of its value, such as ``str | None``.
+    metavar, help : str
+        What ``--help`` shows.
+    *names : str
+        Its names, where they are not that of the parameter.
+    """
+    return Annotated[kind, typer.Option(*names, metavar=metavar, help=help)]
+
+
+def flag(name: str, help: str) -> Any:
+    """Type of a parameter of a command that is an option without a value."""
+    return Annotated[bool, typer.Option(name, help=help)]
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """How a command takes a group: fields that it has no use for, and fields that must be given."""
+
+    without: Collection[str]
+    required: Collection[str]
+
+
+def group(kind: type, *, without: Collection[str] = (), required: Collection[str] = ()) -> Any:
+    """Type of a parameter of a command that takes a group of options, but not all of them as they are.
+
+    Parameters
+    ----------
+    kind : type
+        The group, such as `DataOptions`.
+    without : collection of str
+        Fields that the command does not offer; they keep their defaults.
+    required : collection of str
+        Fields that must be given.
+    """
+    return Annotated[kind, _Taken(without, required)]
+
+
+def expanded(command: Callable) -> Callable:
+    """Write the fields of the groups that a command takes into its signature, one option each.
+
+    Parameters
+    ----------
+    command : callable
+        Its parameters are groups (frozen dataclasses) and single options.
+
+    Returns
+    -------
+    function : callable
+        The same command as typer reads it. Options stand in the order of the parameters, those of the run last.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    given = inspect.signature(command).parameters
+    groups, shown, last = {}, [], []
+    for name, parameter in given.items():
+        kind, *more = get_args(hints[name]) or (hints[name],)
+        if not is_dataclass(kind):
+            shown.append(parameter.replace(annotation=hints[name], kind=parameter.KEYWORD_ONLY))
+            continue
+        taken = next((each for each in more if isinstance(each, _Taken)), _Taken((), ()))
+        offered = [field for field in fields(kind) if field.name not in taken.without]
+        groups[name], types = (kind, [field.name for field in offered]), get_type_hints(kind, include_extras=True)
+        for field in offered:
+            given_always = field.name in taken.required or field.default is MISSING
+            like = parameter.replace(name=field.name, annotation=types[field.name], kind=parameter.KEYWORD_ONLY)
+            like = like.replace(default=parameter.empty if given_always else field.default)
+            (last if issubclass(kind, RunOptions) else shown).append(like)
+    shown += last
+
+    @wraps(command)
+    def function(**words: Any) -> Any:
+        made = {name: kind(**{field: words.pop(field) for field in taken}) for name, (kind, taken) in groups.items()}
+        return command(**words, **made)
+
+    function.__signature__ = inspect.Signature(shown)
+    function.__annotations__ = {parameter.name: parameter.annotation for parameter in shown}
+    return function
+
+
+def _threads(given: int) -> int:
+    if given == 0:
+        raise typer.BadParameter("expected 1 or more threads, or -1 for all cores, got 0.")
+    return given
+
+
+NJobs = Annotated[int, typer.Option(metavar="N", callback=_threads, help="Threads; -1 takes all cores.")]
+Seed = Annotated[int, typer.Option(metavar="N", min=0, help="Seed of everything that is drawn.")]
+#: The one name of weights on the command line.
+Weights = option(
+    Path | None,
+    "FILE|DIR",
+    "Pretrained weights of the encoder: their file, or a folder of them.  [default: $HISTOFEAT_WEIGHTS]",
+    "--weights",
+)
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Which labelled images a command reads, and how."""
+
+    data: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="DATA",
+            help="A folder (IDC, BreakHis, or CLASS/IMAGE) or a CSV manifest; several folders of IDC count as one.",
+        ),
+    ] = None
+    format: option(str, "NAME", "auto, idc, breakhis, folder or csv.") = "auto"
+    patients: option(
+        str | None,
+        "REGEX|CSV|folder|tcga|image",
+        "Class folders: how to find the patient of an image: an expression with one group, a table with path and "
+        "patient, its folder, its TCGA barcode; image where patients are unknown.",
+    ) = None
+    target: option(str | None, "NAME", "BreakHis: malignant or subtype.") = None
+    magnification: option(int | None, "N", "BreakHis: 40, 100, 200 or 400.") = None
+    duplicates: option(
+        str | None, "NAME", "BreakHis: what to do with copies under two names: refuse, drop or published."
+    ) = None
+    path_prefix: option(list[str] | None, "OLD=NEW", "CSV: paths that begin with OLD begin with NEW here.") = None
+    on_error: option(
+        str | None,
+        "NAME",
+        "Images that cannot be read: skip: go on without them; raise: stop.  [default: skip those without a sound "
+        "header, stop at others]",
+    ) = None
+    only: option(Path | None, "FILE", "Take these patients only, one id a line.") = None
+
+    @property
+    def name(self) -> str:
+        """Name of the data, for a ledger."""
+        return ", ".join(Path(path).name for path in self.data) if self.data else "synthetic"
+
+    def open(self, *, training: bool = False) -> Any:
+        """Read names and headers of the data.
+
+        Parameters
+        ----------
+        training : bool, default=False
+            Whether to take only rows that a model may learn from, where the data come in parts.
+
+        Returns
+        -------
+        dataset : PatchDataset
+            The synthetic cohort where no data are named.
+
+        Raises
+        ------
+        ValueError
+            If an option is wrong, or not of this format.
+        DatasetError
+            If there are no such data.
+        """
+        from histofeat.datasets import make_cohort, open_dataset, training_part
+
+        options = {name: getattr(self, name) for name in ("patients", "target", "magnification", "duplicates")}
+        options |= {"on_error": self.on_error, "prefixes": dict(map(_prefix, self.path_prefix or ())) or None}
+        if self.data:
+            path = self.data[0] if len(self.data) == 1 else self.data
+            dataset = open_dataset(path, self.format, **options)
+        else:
+            surplus = [name for name, value in options.items() if value is not None]
+            if surplus:
+                raise ValueError(
+                    f"{surplus[0]}: expected none without data, got {options[surplus[0]]!r}. Name a folder or a file."
+                )
+            dataset = make_cohort()
+        return training_part(dataset, only=self.only) if training or self.only else dataset
+
+
+def _prefix(text: str) -> list[str]:
+    if not all(text.partition("=")[::2]):
+        raise ValueError(rf"--path-prefix: expected OLD=NEW, got {text!r}. Write D:\scans=/mnt/scans.")
+    return text.split("=", 1)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a command runs, and what it prints."""
+
+    seed: Seed = 0
+    n_jobs: NJobs = 1
+    store: option(Path | None, "FILE", "Keep features here, so that no image is measured twice.") = None
+    no_store: flag("--no-store", "Keep no features.") = False
+    ledger: option(
+        Path | None, "FILE", "Where looks at registered test patients, such as those of IDC, are written down."
+    ) = None
+    quiet: flag("--quiet", "No progress on stderr.") = False
+    json: flag("--json", "Print one JSON object on stdout, and nothing else there.") = False
+
+    @cached_property
+    def progress(self) -> Progress:
+        """Progress on stderr."""
+        return Progress(quiet=self.quiet)
+
+    def show(self, record: Any, show: Callable[[], None]) -> None:
+        """Print a result: as one JSON object with ``--json``, otherwise as a person reads it.
+
+        Parameters
+        ----------
+        record : dict
+            What `histofeat.reporting.jsonable` can write.
+        show : callable
+            Prints the same for a person.
+        """
+        if not self.json:
+            show()
+            return
+        from histofeat.reporting import jsonable
+
+        print(json.dumps(jsonable(record), indent=1, ensure_ascii=False))
+
+    def runtime(self, command: str, *, store: Path | None = None, **settings: Any) -> Any:
+        """Threads, store, progress and ledger of the run.
+
+        Parameters
+        ----------
+        command : str
+            What the ledger writes down, such as "train idc".
+        store : Path, optional
+            Where features are kept if the options name no place.
+        **settings
+            Other parameters of `Runtime`, in place of those of the options.
+
+        Returns
+        -------
+        runtime : Runtime
+        """
+        from histofeat.datasets import Ledger
+        from histofeat.features import Runtime
+
+        ledger = self.ledger and Ledger(self.ledger, f"histofeat {command}")
+        store = None if self.no_store else self.store or store
+        return Runtime(
+            **{"n_jobs": self.n_jobs, "store": store, "progress": self.progress, "ledger": ledger} | settings
+        )
+
+
+@dataclass(frozen=True)
+class EncoderOptions:
+    """The network whose embeddings are features (family cnn)."""
+
+    encoder: option(str | None, "NAME", "Encoder of the family cnn; see `histofeat list encoders`.") = None
+    weights: Weights = None
+    input_size: option(int | None, "PX", "Side of the images that the encoder sees, in px.") = None
+
+    def params(self) -> dict[str, Any]:
+        """Parameters of the family, as ``feature_params`` of a pipeline; none for options that were not given.
+
+        Returns
+        -------
+        params : dict
+            Such as ``{"cnn__encoder": "densenet121"}``.
+        """
+        folder = self.weights is not None and self.weights.is_dir()
+        found = {"encoder": self.encoder, "weights_dir" if folder else "weights": self.weights and str(self.weights)}
+        found["input_size"] = self.input_size
+        return {f"cnn__{name}": value for name, value in found.items() if value is not None}
