@@ -1,5 +1,6 @@
 """The README's Python runs as it stands, and the commands and links of all pages name files that exist."""
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -27,6 +28,24 @@ def test_the_blocks_of_the_readme_run_in_order(capsys):
 
 
 PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "data/README.md", *(f"docs/{path.name}" for path in DOCS)]
+
+
+#: What the repository has and the wheel has not.
+LEFT_OUT = re.compile(
+    r"(?<![\w./])(?:benchmarks|docs|examples|reports|tests)/\w|\bdata/README|\b(?:README|CHANGELOG|CONTRIBUTING|SECURITY)\.md"
+    r"|\brun_all\.py|\bmake (?:reports?|test|check|long)\b"
+)
+
+
+def test_no_message_help_or_docstring_names_a_file_that_the_wheel_lacks():
+    package, found = ROOT / "histofeat", []
+    for path in (*package.rglob("*.py"), *package.glob("reporting/templates/*")):
+        text = path.read_text()
+        strings = [text]
+        if path.suffix == ".py":
+            strings = [n.value for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Constant)]
+        found += [f"{path.name}: {m[0]}" for s in strings if isinstance(s, str) for m in LEFT_OUT.finditer(s)]
+    assert found == []
 
 
 def test_the_readme_is_short():

@@ -254,7 +254,7 @@ def existing_folder(root: Any, owner: str, holds: str, *, hint: str | None = Non
     """
     folder = checked_path(owner, root, "the path of a folder", f"Give the folder that holds {hint or holds}.")
     if not folder.is_dir():
-        got = "a path that does not exist. Check the spelling; data/README.md says how to get the data."
+        got = "a path that does not exist. Check the spelling; `histofeat fetch` gets IDC and BreakHis."
         if folder.exists():
             got = "a file. If it is the downloaded archive, unpack it and give the folder."
         raise DatasetError(f"{folder}: expected a folder with {holds}, got {got}")

@@ -83,8 +83,8 @@ PROTOCOLS = {
         example="8863_idx5_x451_y1451_class0.png",
         positive="IDC",
         load=load_idc,
-        published="Published balanced accuracy and F1 on this split, each with its source, are listed in "
-        "benchmarks/protocols/idc_official_published.csv of histofeat's repository.",
+        published="Published balanced accuracy and F1 on this split: doi:10.1117/12.2043872 and "
+        "doi:10.4103/2153-3539.186902.",
     )
 }
 """The protocols by name; a project may add its own."""

@@ -65,7 +65,7 @@ class CNNEmbedding(PatchFeatures):
     precision : {"float32", "bfloat16"}, default="float32"
         Arithmetic of the network. bfloat16 is coarser: through Keras it moves embeddings of real patches by more
         than a tenth of their length. OpenVINO refuses it on a processor that does not have it, and is slower with it
-        where it has no AMX (reports/speed).
+        where it has no AMX.
     device : {None, "cpu", "gpu", "gpu:0", ...}, default=None
         Where the network runs; None is a GPU if Keras's backend (or PyTorch) sees one, otherwise the CPU.
     n_threads : int or None, default=None

@@ -265,7 +265,7 @@ class Session:
 FEATURES_VERSION = 1
 """Version of all feature values and decoding rules; part of every key of a store.
 
-To change any number that a family gives: raise this by one, write the change under "Numbers changed" in CHANGELOG.md,
+To change any number that a family gives: raise this by one, write the change under "Numbers changed" in the changelog,
 and run the whole test suite. Rows of older versions are then never read again; `FeatureStore.purge` removes them.
 """
 

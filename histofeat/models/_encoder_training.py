@@ -89,10 +89,6 @@ def train_encoder(
         If labels do not fit the patches, or an image cannot be read.
     MissingExtraError
         If Keras is not installed.
-
-    Notes
-    -----
-    How the recipe was chosen, and what else was tried, is in ``benchmarks/encoder/trials.csv``.
     """
     images = as_images(X)
     patients = _known(groups, len(images))

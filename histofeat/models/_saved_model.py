@@ -202,7 +202,7 @@ def load_model(
     Notes
     -----
     The file is read as data: objects are built from listed types only, and no code in it runs. A malicious file can
-    still be wrong: load models only from sources that you trust, see SECURITY.md.
+    still be wrong: load models only from sources that you trust.
     """
     try:
         return _built(path, weights_dir, trusted, n_jobs)

@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +16,7 @@ import pytest
 from histofeat import CNNEmbedding
 from histofeat.exceptions import MissingExtraError, WeightsError
 from histofeat.networks import ENCODERS, find_encoder, find_weights, hash_weights
-from histofeat.networks.pretrained import _network as network
+from histofeat.networks.pretrained import _network as network, _weights as weights_module
 
 keras = pytest.importorskip("keras", reason="keras is not installed")
 SMALL = ENCODERS["mobilenet_0.25"]
@@ -251,7 +250,7 @@ def test_without_network_the_message_says_which_file_to_put_where(nowhere):
     message = str(caught.value)
     for part in (*SMALL.accepted_files, "HISTOFEAT_WEIGHTS", "weights_dir", str(nowhere / "keras" / "models")):
         assert part in message
-    assert not (nowhere / "keras").exists()
+    assert not [path for path in nowhere.rglob("*") if path.is_file()]
 
 
 @pytest.mark.parametrize(
@@ -262,17 +261,31 @@ def test_without_network_the_message_says_which_file_to_put_where(nowhere):
         *(pytest.param(name, marks=pytest.mark.slow) for name in LARGE),
     ],
 )
-def test_a_download_that_breaks_leaves_nothing(broken_proxy, name):
+def test_the_address_of_weights_is_that_of_keras(name, monkeypatch):
+    def ask(file, origin, **_):
+        raise FileNotFoundError(origin)
+
+    monkeypatch.setattr(keras.src.utils.file_utils, "get_file", ask)
     encoder = ENCODERS[name]
-    # Keras fixes its cache when it is imported, so the place to look at is not KERAS_HOME of this test.
-    target = Path(keras.src.backend.config.keras_home(), "models", encoder.weight_file)
-    if target.exists():
-        pytest.skip(f"{target} is there already")
-    # The message carries the address that Keras asks for: our file name is Keras's.
-    with pytest.raises(WeightsError, match=rf"download by Keras failed.*{encoder.weight_file}"):
-        find_weights(encoder)
-    assert not target.exists()
-    assert socket.getdefaulttimeout() is None
+    make = getattr(keras.applications, encoder.constructor)
+    with pytest.raises(FileNotFoundError) as caught:
+        make(include_top=False, weights="imagenet", input_shape=(224, 224, 3), **dict(encoder.options))
+    assert str(caught.value) == encoder.url
+
+
+def test_a_download_that_breaks_leaves_nothing(broken_proxy):
+    with pytest.raises(WeightsError, match=r"and no download \(.*Connection aborted.*\)\. Put the file"):
+        find_weights(SMALL)
+    assert not [path for path in broken_proxy.rglob("*") if path.is_file()]
+
+
+def test_a_download_goes_to_the_cache_of_keras(nowhere, monkeypatch):
+    def fetch(url, folder):
+        assert url == SMALL.url
+        return put(folder, SMALL.weight_file)
+
+    monkeypatch.setattr(weights_module, "fetch_file", fetch)
+    assert find_weights(SMALL) == nowhere / "keras" / "models" / SMALL.weight_file
 
 
 def test_hash_follows_the_content(tmp_path):

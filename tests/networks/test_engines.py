@@ -99,6 +99,15 @@ def test_auto_takes_keras_where_openvino_is_missing(monkeypatch):
     assert "not installed" in choice.note
 
 
+def test_a_gpu_is_looked_for_only_with_keras(monkeypatch):
+    """A plain install on a machine with a GPU runs the shipped encoder on the CPU, and says nothing."""
+    monkeypatch.setattr(engines, "_has_nvidia_driver", lambda: True)
+    monkeypatch.setattr(network, "import_keras", lambda: (_ for _ in ()).throw(MissingExtraError("gone")))
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "keras" else find(name, *rest))
+    assert choose_engine("auto").engine == "openvino"
+
+
 def test_engines_as_asked_for():
     assert choose_engine("openvino").engine == "openvino"
     assert choose_engine("keras", "cpu") == EngineChoice("keras", "cpu", "Keras on the CPU, as asked for.")
@@ -375,5 +384,5 @@ def test_cache_without_variable(monkeypatch, tmp_path):
 
 def test_missing_openvino_names_the_extra(weights, monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
-    with pytest.raises(MissingExtraError, match=r'openvino: expected OpenVINO.*pip install "histofeat\[cnn\]"'):
+    with pytest.raises(MissingExtraError, match=r'openvino: expected OpenVINO.*pip install "openvino"'):
         load(OPENVINO, weights)

@@ -98,7 +98,9 @@ def choose_engine(
         remedy = 'Install the GPU build with pip install "histofeat[gpu]", or use device="cpu".'
         device = network.check_gpu("CNNEmbedding.device", device, network.visible_gpus(), remedy)
         return EngineChoice("keras", device, f"Keras on {device}, as asked for.")
-    look_for_gpu = device is None and (engine == "keras" or _has_nvidia_driver())
+    # Without Keras nothing here can use a GPU.
+    with_keras = importlib.util.find_spec("keras") is not None
+    look_for_gpu = device is None and (engine == "keras" or (with_keras and _has_nvidia_driver()))
     if look_for_gpu and network.visible_gpus():
         return EngineChoice("keras", "gpu:0", "Keras on the GPU.")
     if look_for_gpu and _has_nvidia_driver():

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import socket
 import sys
 import tempfile
 import warnings
@@ -35,7 +34,7 @@ def import_keras() -> ModuleType:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     use_own_folder("MPLCONFIGDIR", "~/.config/matplotlib")  # Keras imports Matplotlib where it is installed
-    expected = "keras: expected Keras 3 with a backend for pretrained networks"
+    expected = "keras: expected Keras 3 with a backend for networks other than 'histo' at its own size"
     with own_folder("KERAS_HOME", "~/.keras"), _quiet(), needs("histofeat[cnn]", expected):
         import keras
     return keras
@@ -242,44 +241,6 @@ def export_openvino(model: Any, path: Path) -> None:
             f"keras: expected a backend that can write a network for OpenVINO, got {backend_name()!r} ({error}). "
             'Use engine="keras", or install TensorFlow too.'
         ) from error
-
-
-def download_imagenet(encoder: Encoder, *, timeout_s: float) -> Path:
-    """Let Keras download the ImageNet weights into its own cache.
-
-    Parameters
-    ----------
-    encoder : Encoder
-        The network.
-    timeout_s : float
-        Longest wait for any single answer of the server.
-
-    Returns
-    -------
-    path : Path
-        The file in Keras's cache.
-
-    Raises
-    ------
-    OSError
-        If the download fails; Keras removes what arrived by then.
-    """
-    keras = import_keras()
-    constructor = getattr(keras.applications, encoder.constructor)
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(timeout_s)  # Keras downloads without any limit of its own
-    try:
-        with _quiet(), _settings(keras, "float32"):
-            constructor(include_top=False, weights="imagenet", input_shape=(224, 224, 3), **dict(encoder.options))
-    except Exception as error:
-        # Keras reports a failed download as a bare Exception, so the class itself is what has to be caught.
-        if type(error) is not Exception and not isinstance(error, (OSError, ValueError)):
-            raise
-        raise OSError(f"download by Keras failed: {error}") from error
-    finally:
-        socket.setdefaulttimeout(before)
-    # The file is in the cache now: this only asks Keras for its path.
-    return Path(keras.utils.get_file(encoder.weight_file, origin="", cache_subdir="models"))
 
 
 def load_weights(model, path: Path, expected: str, remedy: str) -> None:

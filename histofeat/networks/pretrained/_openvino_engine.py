@@ -45,7 +45,7 @@ def import_openvino():
         sys.modules["openvino_telemetry"] = None
     try:
         expected = "openvino: expected OpenVINO for engine='openvino'"
-        with needs("histofeat[cnn]", expected, ', or use engine="keras"'):
+        with needs("openvino", expected, ', or use engine="keras"'):
             import openvino
     finally:
         if before is not _ABSENT:

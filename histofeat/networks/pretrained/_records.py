@@ -75,6 +75,12 @@ class Encoder:
         """File names looked for in a folder of weights, best first."""
         return (self.weight_file, f"{self.name}.weights.h5", f"{self.name}.keras")
 
+    @property
+    def url(self) -> str:
+        """Where the ImageNet weights of a network of Keras are published."""
+        folder = "" if self.module == "efficientnet" else f"tensorflow/keras-applications/{self.module}/"
+        return f"https://storage.googleapis.com/{folder or 'keras-applications/'}{self.weight_file}"
+
 
 #: Expansions of the first blocks at a sixteenth and at a thirty-second of the input: before their feature maps shrink.
 _MIDDLE = ("block_6_expand_relu", "block_13_expand_relu")

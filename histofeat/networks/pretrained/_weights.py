@@ -5,12 +5,10 @@ import hashlib
 import json
 import logging
 import os
-import socket
-import urllib.request
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from histofeat.exceptions import DAMAGED, WeightsError, first_line, needs
+from histofeat.datasets import fetch_file
+from histofeat.exceptions import DAMAGED, DatasetError, WeightsError, first_line, needs
 from histofeat.images import use_own_folder
 from histofeat.networks.pretrained._records import Encoder, TimmEncoder
 
@@ -19,10 +17,6 @@ _log = logging.getLogger(__name__)
 
 #: The environment variable that names a folder of weights, read at each call.
 WEIGHTS_VARIABLE = "HISTOFEAT_WEIGHTS"
-
-
-#: Where Keras downloads from. A connection is tried first, so that a machine without a network fails at once.
-_KERAS_HOST = ("storage.googleapis.com", 443)
 
 
 _TIMEOUT_S = 10.0
@@ -59,7 +53,7 @@ def find_weights(
         ``.pth``), or "imagenet" for the published ones.
     weights_dir : path or None
         Folder to look in for ``"imagenet"``; None reads the environment variable ``HISTOFEAT_WEIGHTS``. After
-        it come Keras's cache (``$KERAS_HOME/models`` or ``~/.keras/models``) and a download by Keras into it.
+        it come Keras's cache (``$KERAS_HOME/models`` or ``~/.keras/models``) and a download into it.
 
     Returns
     -------
@@ -160,29 +154,17 @@ def _keras_cache() -> Path:
 
 
 def _download(encoder: Encoder, searched: list[Path]) -> Path:
-    from histofeat.networks.pretrained import _network as network
-
     try:
-        _check_reachable()
         _log.info("downloading the ImageNet weights of %s", encoder.name)
-        path = network.download_imagenet(encoder, timeout_s=_TIMEOUT_S)
-    except OSError as error:
+        return _check_file(encoder, fetch_file(encoder.url, searched[-1]))
+    except (DatasetError, OSError) as error:
         places = " or ".join(map(str, searched))
         raise WeightsError(
             f"{encoder.weight_file}: expected the ImageNet weights of {encoder.name}, got no such file in {places} "
-            f"and no download ({error}). Put the file (or {' or '.join(encoder.accepted_files[1:])}) into a folder "
-            f"and name it by weights_dir or by the environment variable {WEIGHTS_VARIABLE}, or pass weights=<path>."
+            f"and no download ({first_line(error.__cause__ or error):.300}). Put the file (or "
+            f"{' or '.join(encoder.accepted_files[1:])}) into a folder and name it by weights_dir or by the "
+            f"environment variable {WEIGHTS_VARIABLE}, or pass weights=<path>."
         ) from error
-    return _check_file(encoder, path)
-
-
-def _check_reachable() -> None:
-    proxy = urllib.request.getproxies().get("https")
-    address = _KERAS_HOST
-    if proxy:
-        parts = urlsplit(proxy if "//" in proxy else f"//{proxy}")
-        address = (parts.hostname or proxy, parts.port or 3128)
-    socket.create_connection(address, timeout=_TIMEOUT_S).close()
 
 
 def import_hub():
