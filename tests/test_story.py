@@ -38,10 +38,10 @@ def test_from_files_to_a_report(tmp_path):
     predictions = pd.read_parquet(tmp_path / "report" / "predictions.parquet")
     for result in metrics["results"]:
         model = f"{result['name']}/{result['head']}"
-        rows = predictions[(predictions["model"] == model) & (predictions["class"] == dataset.target_names[1])]
-        truth = rows["label"].astype(str) == dataset.target_names[1]
+        rows = predictions[predictions["model"] == model]
+        truth = rows["truth"] == dataset.target_names[1]
         assert len(rows) == 144
-        assert np.isclose(roc_auc_score(truth, rows["score"]), result["roc_auc"]["pooled"])
+        assert np.isclose(roc_auc_score(truth, rows["p_tumour"]), result["roc_auc"]["pooled"])
         low, high = result["roc_auc"]["ci95"]
         assert low < result["roc_auc"]["pooled"] < high
         assert np.sum(result["confusion_matrix"]) == 144

@@ -1,5 +1,5 @@
 from ._audit import DatasetAudit as DatasetAudit, FullSet as FullSet, LeftOut as LeftOut
-from ._base import PatchDataset as PatchDataset
+from ._base import PatchDataset as PatchDataset, probability_columns as probability_columns
 from ._class_folders import load_image_folder as load_image_folder
 from ._csv_rows import (
     CsvRows as CsvRows,

@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from histofeat.datasets._audit import DatasetAudit, LeftOut
+from histofeat.datasets._csv_rows import printable
 from histofeat.datasets._image_files import MOST_UNREADABLE
 from histofeat.datasets._parts import OfficialSplit, in_id_order, official_roles, split_by_role
 from histofeat.datasets._patients import PatientRule
@@ -221,6 +222,27 @@ def class_names(where: str, classes: Any, least: int) -> dict[str, str]:
             'Pass classes=("benign", "malignant").'
         )
     return names
+
+
+def probability_columns(class_names: Sequence[str]) -> list[str]:
+    """Name the columns of class probabilities in a table: ``p_`` and the class, without blanks.
+
+    Parameters
+    ----------
+    class_names : sequence of str
+
+    Returns
+    -------
+    columns : list of str
+        All different; bytes that are no UTF-8 are escapes.
+
+    Examples
+    --------
+    >>> probability_columns(["benign", "in situ", "in_situ"])
+    ['p_benign', 'p_in_situ', 'p_in_situ_2']
+    """
+    columns = ["_".join(("p", *printable(name).split())) for name in class_names]
+    return [f"{name}_{at}" if name in columns[:at] else name for at, name in enumerate(columns)]
 
 
 def in_order(labels: Sequence[str]) -> list[str]:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from histofeat.evaluation._details import detail_model, predictive_values, probe_table
+from histofeat.evaluation._result_tables import ResultTables
 from histofeat.metrics import (
     CalibrationAssessment,
     ClassScores,
@@ -225,8 +226,8 @@ def assess_probabilities(
     return ProbabilityAssessment(_N_BINS, _STRATEGY, *found)
 
 
-@dataclass(frozen=True, eq=False)
-class Evaluation:
+@dataclass(frozen=True, eq=False, repr=False)
+class Evaluation(ResultTables):
     """Everything that `evaluate` found: the input of the report.
 
     Parameters
@@ -263,9 +264,9 @@ class Evaluation:
         Threads for `calibration`, `classes`, `bands` and `comparison`, which are computed on first use and kept.
     """
 
-    dataset: Any = field(repr=False)
-    splits: tuple[tuple[np.ndarray, np.ndarray], ...] = field(repr=False)
-    fold: np.ndarray = field(repr=False)
+    dataset: Any
+    splits: tuple[tuple[np.ndarray, np.ndarray], ...]
+    fold: np.ndarray
     models: tuple[ModelResult, ...]
     not_run: tuple[NotRun, ...]
     protocol: Mapping[str, Any]
@@ -273,9 +274,9 @@ class Evaluation:
     patient_overlap: bool
     conversions: Mapping[str, int] = field(default_factory=dict)
     computed: Mapping[str, int] = field(default_factory=dict)
-    audit: Any = field(default=None, repr=False)
-    left_out: LeftOut | None = field(default=None, repr=False)
-    n_jobs: int | None = field(default=None, repr=False)
+    audit: Any = None
+    left_out: LeftOut | None = None
+    n_jobs: int | None = None
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""

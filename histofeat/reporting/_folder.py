@@ -3,12 +3,11 @@
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from histofeat.datasets import check_place, csv_text, printable, write_whole
 from histofeat.metrics import LABEL_METRICS
-from histofeat.reporting._payload import model_key, portable_paths
+from histofeat.reporting._payload import portable_paths
 from histofeat.reporting._strict_json import PathLike, dump, load
 
 #: Written last: the file that makes a folder a finished report.
@@ -129,50 +128,8 @@ def write_scores(payload, path):
     path.write_text(csv_text(table), encoding="utf-8", newline="\n")
 
 
-def predictions_table(evaluation, model):
-    """Return every out-of-fold score of one model, in long form.
-
-    Parameters
-    ----------
-    evaluation : Evaluation
-    model : ModelResult
-
-    Returns
-    -------
-    pyarrow.Table
-        Columns ``model`` ("name/head"), ``patient``, ``path`` (relative to the data root), ``fold`` (from 1), ``label``
-        (the true class), ``class`` and ``score`` (the probability of that class, float64): one row per tested patch
-        and class, patches in the order of the data set.
-    """
-    import pyarrow as pa
-
-    dataset = evaluation.dataset
-    rows = np.flatnonzero(evaluation.tested)
-    k, portable = len(dataset.target_names), portable_paths(dataset)
-    names = pa.array([printable(str(name)) for name in dataset.target_names])
-    patches = np.repeat(np.arange(len(rows), dtype=np.int32), k)
-    paths = pa.array([printable(portable[row]) for row in rows], pa.string())
-    people, person = np.unique(np.asarray(dataset.patients, dtype=str)[rows], return_inverse=True)
-    columns = {
-        "model": _coded(np.zeros(len(patches)), pa.array([printable(model_key(model.name, model.head))])),
-        "patient": _coded(person.ravel()[patches], pa.array(map(printable, people.tolist()), pa.string())),
-        "path": _coded(patches, paths),
-        "fold": pa.array(evaluation.fold[rows][patches] + 1, pa.int16()),
-        "label": _coded(np.asarray(dataset.y)[rows][patches], names),
-        "class": _coded(np.tile(np.arange(k), len(rows)), names),
-        "score": pa.array(model.proba[rows].ravel(), pa.float64()),
-    }
-    return pa.table(columns)
-
-
-def _coded(codes, words):
-    import pyarrow as pa
-
-    return pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), words)
-
-
 def write_predictions(evaluation, path):
-    """Write the predictions of all models to one Parquet file, one row group per model.
+    """Write ``evaluation.predictions()`` as Parquet, one row group per model, with paths relative to the data root.
 
     Notes
     -----
@@ -182,15 +139,15 @@ def write_predictions(evaluation, path):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    words = pa.dictionary(pa.int32(), pa.string())
-    types = {"model": words, "patient": words, "path": words, "fold": pa.int16(), "label": words, "class": words}
-    synthetic = str(bool(evaluation.dataset.synthetic)).lower()
-    schema = pa.schema(
-        {**types, "score": pa.float64()},
-        metadata={"dataset": printable(evaluation.dataset.name), "synthetic": synthetic},
-    )
-    packing = {"use_dictionary": list(types), "column_encoding": {"score": "BYTE_STREAM_SPLIT"}}
-    with pq.ParquetWriter(path, schema, compression="zstd", **packing) as writer:
-        for model in evaluation.models:
-            table = predictions_table(evaluation, model).cast(schema)
-            writer.write_table(table, row_group_size=max(len(table), 1))
+    dataset, table = evaluation.dataset, evaluation.predictions()
+    portable = dict(zip(dataset.frame["path"], portable_paths(dataset), strict=True))
+    table["path"] = table["path"].map(portable)
+    for name in table.select_dtypes(exclude="number"):
+        table[name] = table[name].map(printable)
+    facts = {"dataset": printable(dataset.name), "synthetic": str(bool(dataset.synthetic)).lower()}
+    written = pa.Table.from_pandas(table.rename(columns=printable), preserve_index=False)
+    scores = [name for name in written.column_names if name.startswith("p_")]
+    packing = {"compression": "zstd", "column_encoding": dict.fromkeys(scores, "BYTE_STREAM_SPLIT")}
+    packing["use_dictionary"] = [name for name in written.column_names if name not in scores]
+    size = max(int(evaluation.tested.sum()), 1)
+    pq.write_table(written.replace_schema_metadata(facts), path, row_group_size=size, **packing)

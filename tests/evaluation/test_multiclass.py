@@ -87,8 +87,11 @@ def test_the_files_of_the_report_have_eight_classes(report, evaluation):
     with (report / "metrics.csv").open(encoding="utf-8") as file:
         assert {row["threshold"] for row in csv.DictReader(file)} == {"none", "argmax"}
     rows = pd.read_parquet(report / "predictions.parquet")
-    assert len(rows) == 2 * len(evaluation.dataset) * 8
-    assert rows.groupby(["model", "path"], observed=True)["score"].sum().to_numpy() == pytest.approx(1.0)
+    assert len(rows) == 2 * len(evaluation.dataset)
+    assert "threshold" not in rows
+    assert rows.filter(like="p_").sum(axis=1).to_numpy() == pytest.approx(1.0)
+    called = [f"p_{'_'.join(label.split())}" for label in rows["label"]]
+    assert called == rows.filter(like="p_").idxmax(axis=1).tolist()
     assert (report / "figures" / "confusion_logistic.svg").exists()
 
 

@@ -1,0 +1,232 @@
+"""The tables of an evaluation: scores, predictions, patients, mistakes, its short form, and two runs as one."""
+
+from collections import Counter
+from dataclasses import replace
+from html import escape
+from typing import Self
+
+import numpy as np
+import pandas as pd
+
+from histofeat.datasets import printable, probability_columns
+from histofeat.evaluation._details import score_patients
+from histofeat.exceptions import and_more, check_type, check_whole
+from histofeat.metrics import METRIC_RECORDS
+
+#: The scores of the short forms.
+_SHOWN = ("roc_auc", "average_precision", "balanced_accuracy", "f1", "sensitivity", "specificity", "brier")
+#: Settings that all models of a paired table have in common.
+_SHARED = ("n_resamples", "random_state", "threshold", "inner_cv", "n_repeats", "search")
+
+
+class ResultTables:
+    """What an `Evaluation` has to show, as tables of pandas: it draws nothing and changes nothing."""
+
+    def to_frame(self) -> pd.DataFrame:
+        """Scores of all models, one row each.
+
+        Returns
+        -------
+        frame : DataFrame
+            Columns "name", "head" and "n_features"; each metric, such as "f1", with "f1_low" and "f1_high", the ends of
+            its 95 % interval over patients; with two classes also "f1_tuned" and its like, at the threshold chosen on
+            training patients; "fit_s" and "predict_s".
+        """
+        rows = []
+        for model in self.models:
+            row = {"name": printable(model.name), "head": printable(model.head), "n_features": model.n_features}
+            for scores, ending in ((model.scores, ""), (model.tuned if model.thresholds else {}, "_tuned")):
+                for metric, score in scores.items():
+                    values = dict(zip(("", "_low", "_high"), (score.value, *score.ci95), strict=True))
+                    row |= {f"{metric}{ending}{end}": value for end, value in values.items()}
+            rows.append({**row, "fit_s": model.fit_s, "predict_s": model.predict_s})
+        return pd.DataFrame(rows)
+
+    def predictions(self) -> pd.DataFrame:
+        """Every out-of-fold prediction, one row for each model and tested patch.
+
+        Returns
+        -------
+        frame : DataFrame
+            Columns "model" ("name/head"), "path", "patient", "x" and "y" (where known), "truth", "fold" (from 1),
+            "p_<class>" for each class, "label" and, with two classes, "threshold". The label is positive from the
+            threshold of the fold, chosen on its training patients (0.5 where none was chosen); with more than two
+            classes it is the most probable class. Models follow each other, patches in the order of the data set.
+            Bytes of a name that are no UTF-8 are escapes.
+        """
+        rows, names = np.flatnonzero(self.tested), np.array(self._names, dtype=object)
+        frame = self.dataset.frame.iloc[rows].reset_index(drop=True)
+        places = [axis for axis in ("x", "y") if frame[axis].notna().any()]
+        shared = frame[["path", "patient", *places]].assign(truth=names[frame["label"]], fold=self.fold[rows] + 1)
+        tables = [shared.iloc[:0].assign(model="")]
+        for model in self.models:
+            table = shared.assign(model=_key(model))
+            table[probability_columns(self.labels)] = model.proba[rows]
+            table["label"] = names[model.predicted_tuned[rows]]
+            if len(names) == 2:
+                table["threshold"] = np.array(model.thresholds or [0.5] * len(self.splits))[self.fold[rows]]
+            tables.append(table)
+        frame = pd.concat(tables[1:] or tables, ignore_index=True)
+        return frame[["model", *frame.columns.drop("model")]]
+
+    def by_patient(self) -> pd.DataFrame:
+        """Scores of each model on each patient alone, the hardest patients first.
+
+        Returns
+        -------
+        frame : DataFrame
+            "model"; with two classes "prevalence", the share of the patient's patches that are positive; and what
+            `histofeat.evaluation.score_patients` gives, labels as in ``scores``: "patches", "accuracy" and others; NaN
+            where undefined, such as ROC-AUC and sensitivity of a patient without a positive patch.
+        """
+        (y, patients, _), rows, tables = self._known, self.tested, [pd.DataFrame({"model": [], "patient": []})]
+        for model in self.models:
+            table = score_patients(y, model.proba[rows], patients, predicted=model.predicted[rows])
+            table.insert(0, "model", _key(model))
+            if len(self.labels) == 2:
+                table.insert(3, "prevalence", table["patient"].map(pd.Series(y == 1).groupby(patients).mean()))
+            tables.append(table)
+        return pd.concat(tables[1:] or tables, ignore_index=True)
+
+    def top_losses(self, n: int = 10) -> pd.DataFrame:
+        """List the patches that each model got wrong most confidently.
+
+        Parameters
+        ----------
+        n : int, default=10
+            Patches of each model at most.
+
+        Returns
+        -------
+        frame : DataFrame
+            As `predictions` without thresholds, "label" the most probable class, with "loss", -ln of the probability of
+            the true class; the largest first. A patch that was called right is never in it.
+
+        Raises
+        ------
+        ValueError
+            If `n` is not a whole number of at least 1.
+        """
+        check_whole("Evaluation.top_losses.n", n, 1, "Use 10.")
+        (y, _, _), rows, names = self._known, np.flatnonzero(self.tested), np.array(self._names, dtype=object)
+        called = np.array([model.predicted[rows] for model in self.models], dtype=np.int64).reshape(-1, len(y))
+        of_truth = np.array([model.proba[rows, y] for model in self.models]).ravel().clip(np.finfo(float).eps)
+        frame = self.predictions().drop(columns="threshold", errors="ignore")
+        frame = frame.assign(label=names[called.ravel()], loss=-np.log(of_truth))[(called != y).ravel()]
+        frame = frame.sort_values("loss", ascending=False, kind="stable").groupby("model", sort=False).head(n)
+        return frame.reset_index(drop=True)
+
+    def merge(self, other: Self) -> Self:
+        """Put the models of another run on the same patches and folds beside those of this one.
+
+        Parameters
+        ----------
+        other : Evaluation
+            Its models have other names; it had the same seeds, resamples and rules.
+
+        Returns
+        -------
+        evaluation : Evaluation
+            All models. Differences are computed again over all of them, on the same resamples; seconds and counts are
+            added up.
+
+        Raises
+        ------
+        ValueError
+            If the runs differ in patches, labels, patients, folds or settings, or share the name of a model.
+        """
+        check_type("Evaluation.merge.other", other, type(self), "an Evaluation", "Give what evaluate returned.")
+        self._check_paired(other)
+        known = {_key(model) for model in (*self.models, *other.models)}
+        gone = dict.fromkeys(gone for gone in (*self.not_run, *other.not_run) if _key(gone) not in known)
+        noted = {name: self.protocol.get(name) or other.protocol.get(name) for name in ("plan", "registered")}
+        return replace(
+            self,
+            models=(*self.models, *other.models),
+            not_run=tuple(gone),
+            protocol={**other.protocol, **self.protocol, **noted},
+            seconds=_added(self.seconds, other.seconds),
+            conversions=dict(Counter(self.conversions) | Counter(other.conversions)),
+            computed=_added(self.computed, other.computed),
+            audit=_joined(self.audit, other.audit),
+            left_out=self.left_out or other.left_out,
+        )
+
+    def _check_paired(self, other):
+        """Refuse another run whose models cannot stand beside those of this one."""
+        plans = [run.protocol.get("plan") for run in (self, other)]
+        pairs = [
+            ("patches, labels and patients", *map(_patches, (self, other))),
+            ("folds", *([rows.tolist() for pair in run.splits for rows in pair] for run in (self, other))),
+            *((name, *(run.protocol.get(name) for run in (self, other))) for name in _SHARED),
+            ("plan", *(plans if all(plans) else ())),
+        ]
+        for what, *runs in pairs:
+            if runs and runs[0] != runs[1]:
+                raise ValueError(
+                    f"Evaluation.merge: expected the same {what}, got others in the other run. Evaluate "
+                    "again on the same data set, with the same cv, seeds and settings."
+                )
+        twice = [_key(model) for model in other.models if _key(model) in map(_key, self.models)]
+        if twice:
+            raise ValueError(
+                f"Evaluation.merge: expected models of other names, got {twice[0]!r} in both{and_more(len(twice))}. "
+                "Give it another name in pipelines, and evaluate again."
+            )
+
+    def __repr__(self) -> str:
+        areas = [f": ROC-AUC {_shown(one.scores['roc_auc'])}" if "roc_auc" in one.scores else "" for one in self.models]
+        lines = [f"{_key(model)}{area}" for model, area in zip(self.models, areas, strict=True)]
+        lines += [f"{_key(gone)}: not run" for gone in self.not_run]
+        return "\n  ".join([f"Evaluation({self._about()})", *lines])
+
+    def _repr_html_(self) -> str:
+        """Tables for a notebook: scores with 95 % intervals, and what did not run."""
+        scores = [
+            {"Model": _key(model), "Features": model.n_features}
+            | {METRIC_RECORDS[name].label: _shown(model.scores[name]) for name in _SHOWN if name in model.scores}
+            for model in self.models
+        ]
+        gone = [{"Not run": _key(gone), "Reason": printable(gone.reason)} for gone in self.not_run]
+        with pd.option_context("display.max_colwidth", None):
+            tables = [pd.DataFrame(rows).to_html(index=False, border=0) for rows in (scores, gone) if rows]
+        words = f"<p>{escape(self._about())}; [95 % interval over patients]</p>"
+        return "\n".join(printable(part) for part in (words, *tables))
+
+    @property
+    def _names(self):
+        return [printable(name) for name in self.labels]
+
+    def _about(self):
+        n, n_patients = int(self.tested.sum()), len(set(self.dataset.patients[self.tested]))
+        name = f"{self.dataset.name!r}{', synthetic' * bool(self.dataset.synthetic)}"
+        return f"{name}: {n:,} patches of {n_patients:,} patients tested in {len(self.splits)} folds"
+
+
+def _key(model):
+    return printable(f"{model.name}/{model.head}")
+
+
+def _patches(evaluation):
+    dataset = evaluation.dataset
+    columns = (dataset.relative_paths, dataset.y, dataset.patients)
+    return evaluation.labels, *(column.tolist() for column in columns)
+
+
+def _shown(score):
+    value, ends = f"{score.value:.3f}", "[{:.3f}, {:.3f}]".format(*score.ci95)
+    return value if "nan" in ends else f"{value} {ends}"
+
+
+def _added(ours, theirs):
+    return {name: ours.get(name, 0) + theirs.get(name, 0) for name in {**ours, **theirs}}
+
+
+def _joined(audit, other):
+    """Return the audit of two runs on the same folds: of each code the issue, where one of them has it."""
+    if audit is None or other is None:
+        return audit or other
+    worst = {found.code: found for report in (other, audit) for found in report.findings}
+    worst |= {found.code: found for report in (other, audit) for found in report.findings if found.status == "issue"}
+    accepted = tuple(dict.fromkeys((*audit.accepted, *other.accepted)))
+    return replace(audit, findings=tuple(worst.values()), accepted=accepted)
