@@ -32,7 +32,8 @@ def evaluation(cohort, tmp_path_factory):
         ("lbp", IDCPipeline(features="lbp", head="xgboost", head_params={"n_estimators": 5})),
         ("cnn", IDCPipeline(features="cnn", head="logistic", feature_params={"cnn__weights": str(missing)})),
     ]
-    return evaluate(cohort, pipelines, PatientKFold(3), inner_cv=PatientKFold(2), n_resamples=50)
+    with pytest.warns(UserWarning, match="not run: cnn"):
+        return evaluate(cohort, pipelines, PatientKFold(3), inner_cv=PatientKFold(2), n_resamples=50)
 
 
 @pytest.fixture(scope="module")
