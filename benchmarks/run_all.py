@@ -20,9 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from study import LEDGER, ON_ERROR, REPOSITORY, command_line, make_ledger, run_command
 
 from histofeat import FeatureStore, PatientKFold, RepeatedPatientKFold, evaluate
-from histofeat.cli._outputs import Progress
 from histofeat.evaluation import AuditPolicy, NotRun, find_known_patients, load_evaluation, save_evaluation
-from histofeat.features import Runtime, leave_out_unreadable
+from histofeat.features import Progress, Runtime, leave_out_unreadable
 from histofeat.metrics import parse_rule
 from histofeat.studies import FEATURE_SETS, find_idc, make_pipelines as make_set_pipelines
 

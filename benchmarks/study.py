@@ -55,8 +55,7 @@ def run_study(study, arguments=None):
     parser = make_parser(study)
 
     def run(options):
-        from histofeat.cli._outputs import Progress
-        from histofeat.features import Runtime
+        from histofeat.features import Progress, Runtime
         from histofeat.reporting import check_output, write_study
 
         command = command_line(parser.prog, parser, options)

@@ -29,8 +29,7 @@ from official_candidates import CHOSEN
 from study import command_line, make_ledger, run_command, study_parser
 
 from histofeat import IDCPipeline, evaluate, load_idc, studies
-from histofeat.cli._outputs import Progress
-from histofeat.features import Runtime
+from histofeat.features import Progress, Runtime
 from histofeat.metrics import parse_rule
 from histofeat.reporting import check_output, describe_environment, render_markdown, write_report
 

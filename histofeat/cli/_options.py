@@ -7,14 +7,12 @@ A command is a function of groups and options, ``def train(data: DataOptions, ru
 import inspect
 import json
 from collections.abc import Callable, Collection
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from functools import cached_property, wraps
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
-
-from histofeat.cli._outputs import Progress
 
 
 def option(kind: Any, metavar: str, help: str, *names: str) -> Any:
@@ -60,6 +58,49 @@ def group(kind: type, *, without: Collection[str] = (), required: Collection[str
     return Annotated[kind, _Taken(without, required)]
 
 
+def _read_config(ctx: typer.Context, file: Path | None) -> None:
+    """Take the values of a TOML file as the defaults of a command's options."""
+    if file is None:
+        return
+    import tomllib
+
+    from histofeat.exceptions import known_names
+
+    try:
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"--config: expected a TOML file, got {file}: {error}. Correct it.") from error
+    of, _ = content.pop("command", ctx.info_name), content.pop("version", None)
+    if of != ctx.info_name:
+        raise ValueError(
+            f"--config: expected options of {ctx.info_name}, got {file} with those of {of}. Run `histofeat {of}`."
+        )
+    known = {parameter.name: parameter for parameter in ctx.command.params if parameter.name not in ("help", "config")}
+    ctx.default_map = {}
+    for key, value in content.items():
+        name = key.replace("-", "_")
+        if name not in known:
+            raise ValueError(f"--config: expected options of {of}, got {key!r} in {file}. {known_names(name, known)}")
+        several = getattr(known[name], "multiple", False) or known[name].nargs == -1
+        if isinstance(value, dict) or (isinstance(value, list) and not several):
+            raise ValueError(f"--config: expected one value for {key!r}, got {value!r:.80} in {file}. Write one.")
+        ctx.default_map[name] = [value] if several and not isinstance(value, list) else value
+
+
+_Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE.toml",
+        is_eager=True,
+        callback=_read_config,
+        help="Take options from here, such as the run.toml of another run; those of the command line come first.",
+    ),
+]
+#: Options that say nothing about what a run computes.
+_OF_THE_CALL = ("overwrite", "quiet", "json")
+
+
 def expanded(command: Callable) -> Callable:
     """Write the fields of the groups that a command takes into its signature, one option each.
 
@@ -82,18 +123,23 @@ def expanded(command: Callable) -> Callable:
             shown.append(parameter.replace(annotation=hints[name], kind=parameter.KEYWORD_ONLY))
             continue
         taken = next((each for each in more if isinstance(each, _Taken)), _Taken((), ()))
-        offered = [field for field in fields(kind) if field.name not in taken.without]
-        groups[name], types = (kind, [field.name for field in offered]), get_type_hints(kind, include_extras=True)
-        for field in offered:
-            given_always = field.name in taken.required or field.default is MISSING
-            like = parameter.replace(name=field.name, annotation=types[field.name], kind=parameter.KEYWORD_ONLY)
-            like = like.replace(default=parameter.empty if given_always else field.default)
+        offered = [each for each in fields(kind) if each.compare and each.name not in taken.without]
+        groups[name], types = (kind, [each.name for each in offered]), get_type_hints(kind, include_extras=True)
+        for each in offered:
+            asked = each.name in taken.required or each.default is MISSING
+            like = parameter.replace(name=each.name, annotation=types[each.name], kind=parameter.KEYWORD_ONLY)
+            like = like.replace(default=parameter.empty if asked else each.default)
             (last if issubclass(kind, RunOptions) else shown).append(like)
-    shown += last
+    like = inspect.Parameter("config", inspect.Parameter.KEYWORD_ONLY, annotation=_Config, default=None)
+    shown += [*last, like]
 
     @wraps(command)
-    def function(**words: Any) -> Any:
-        made = {name: kind(**{field: words.pop(field) for field in taken}) for name, (kind, taken) in groups.items()}
+    def function(config: Any, **words: Any) -> Any:
+        given = {name: value for name, value in words.items() if value is not None and name not in _OF_THE_CALL}
+        made = {name: kind(**{each: words.pop(each) for each in taken}) for name, (kind, taken) in groups.items()}
+        for options in made.values():
+            if isinstance(options, RunOptions):
+                options.given.update(command=command.__name__.strip("_"), **given)
         return command(**words, **made)
 
     function.__signature__ = inspect.Signature(shown)
@@ -212,9 +258,14 @@ class RunOptions:
     quiet: flag("--quiet", "No progress on stderr.") = False
     json: flag("--json", "Print one JSON object on stdout, and nothing else there.") = False
 
+    #: What the whole command was given, for `write_config`; no option itself.
+    given: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
     @cached_property
-    def progress(self) -> Progress:
-        """Progress on stderr."""
+    def progress(self) -> Any:
+        """Progress on stderr (`histofeat.features.Progress`)."""
+        from histofeat.features import Progress
+
         return Progress(quiet=self.quiet)
 
     def show(self, record: Any, show: Callable[[], None]) -> None:
@@ -233,6 +284,26 @@ class RunOptions:
         from histofeat.reporting import jsonable
 
         print(json.dumps(jsonable(record), indent=1, ensure_ascii=False))
+
+    def write_config(self, output: Path) -> None:
+        """Write the options of the run as TOML, so that ``--config`` repeats it.
+
+        Parameters
+        ----------
+        output : Path
+            What the run wrote: a folder gets ``run.toml``, a file ``NAME.run.toml`` beside it.
+        """
+        import tomli_w
+
+        import histofeat
+        from histofeat.datasets import write_whole
+
+        file = output / "run.toml" if output.is_dir() else output.with_name(f"{output.stem}.run.toml")
+        plain = json.loads(json.dumps(self.given, default=str))
+        text = tomli_w.dumps({"version": histofeat.__version__, **plain})
+        head = f"# histofeat {self.given.get('command')} --config {file.name} does it once more.\n"
+        with write_whole(file, overwrite=True) as part:
+            part.write_text(head + text, encoding="utf-8")
 
     def runtime(self, command: str, *, store: Path | None = None, **settings: Any) -> Any:
         """Threads, store, progress and ledger of the run.

@@ -1,17 +1,15 @@
-"""Shared by the commands: check an output file, show progress on stderr, end cleanly."""
+"""Shared by the commands: check an output file, choose what is logged, end cleanly."""
 
+import logging
 import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-#: Seconds between two lines of a log, and between two states of one line in a terminal.
-_QUIET_S, _WATCHED_S = 30.0, 0.2
 #: Metrics of a table of scores, in its order.
 SHOWN = ("roc_auc", "average_precision", "balanced_accuracy", "f1", "sensitivity", "specificity", "brier")
 
@@ -62,47 +60,27 @@ def ended_cleanly() -> Iterator[None]:
     finally:
         if alone:
             signal.signal(signal.SIGTERM, before)
-
-
-class Progress:
-    """Progress on stderr: one line that is updated in a terminal, a line every half minute in a log.
-
-    Parameters
-    ----------
-    quiet : bool
-        Whether to say nothing.
-    """
-
-    def __init__(self, *, quiet: bool = False):
-        self.quiet, self.watched = quiet, sys.stderr.isatty()
-        self.last, self.open, self.began = float("-inf"), False, {}
-
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        """Show that `done` of `total` steps of a stage are finished."""
-        now = time.monotonic()
-        began = self.began.setdefault(stage, now)
-        finished = done >= total
-        if self.quiet or (not finished and now - self.last < (_WATCHED_S if self.watched else _QUIET_S)):
-            return
-        self.last = now
-        text = f"{stage}: {done:,} of {total:,}, {now - began:.0f} s"
-        if self.watched:
-            self._print(f"\r\033[K{text}", "\n" if finished else "")
-        else:
-            self._print(text)
-        self.open = self.watched and not finished
-
-    def say(self, text: str) -> None:
-        """Print a sentence on a line of its own."""
-        if self.open:
-            self._print("")
-            self.open = False
-        if not self.quiet:
-            self._print(text)
-
-    def _print(self, text: str, end: str = "\n") -> None:
         try:
-            print(text, end=end, file=sys.stderr, flush=True)
-        except (OSError, ValueError):  # nobody reads it any more, or the disk of the log is full: the work goes on
-            self.quiet, self.open = True, False
+            sys.stderr.flush()
+        except (OSError, ValueError):  # what its reader never got would be an error at the exit
             let_go(sys.stderr)
+
+
+@contextmanager
+def chosen_logs(*, quiet: bool) -> Iterator[None]:
+    """Keep the log lines of tifffile off stderr in a block; show, unless `quiet`, that kernels are compiled."""
+    others, own = logging.getLogger("tifffile"), logging.getLogger("histofeat.images._kernels")
+    silent, shown, propagated = logging.NullHandler(), logging.StreamHandler(sys.stderr), others.propagate
+    shown.setFormatter(logging.Formatter("histofeat: %(message)s"))
+    others.addHandler(silent)
+    others.propagate = False
+    if not quiet:
+        own.addHandler(shown)
+        own.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        others.removeHandler(silent)
+        own.removeHandler(shown)
+        others.propagate = propagated
+        own.setLevel(logging.NOTSET)

@@ -14,7 +14,7 @@ import typer
 
 import histofeat
 from histofeat.cli._options import RunOptions, Weights, group, option
-from histofeat.cli._outputs import Progress, check_output
+from histofeat.cli._outputs import check_output
 
 #: Rows that are printed; of longer tables only the counts.
 _PRINTED = 20
@@ -120,7 +120,7 @@ def _rule(patients: str, model):
     return model.patient_rule
 
 
-def _say_left_out(predictions, folders, progress: Progress) -> None:
+def _say_left_out(predictions, folders, progress) -> None:
     if predictions.conversions:
         progress.say(f"converted: {', '.join(f'{n:,} {rule}' for rule, n in predictions.conversions.items())}")
     for name, reason in (*folders, *predictions.unreadable[:_PRINTED]):

@@ -55,6 +55,7 @@ def train(
     runtime = run.runtime(f"train {data.name}", n_jobs=None)
     model = train_model(dataset, pipeline, folds=n_folds, random_state=run.seed, runtime=runtime)
     save_model(model, output, overwrite=overwrite)
+    run.write_config(output)
     run.show(model.about, lambda: _show(model, output))
 
 

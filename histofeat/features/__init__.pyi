@@ -35,6 +35,7 @@ from ._image_fingerprint import (
 from ._lbp import LBPHistogram as LBPHistogram
 from ._pftas import PFTAS as PFTAS
 from ._phase_quantization import LocalPhaseQuantization as LocalPhaseQuantization
+from ._progress import Progress as Progress
 from ._store_session import (
     FEATURES_VERSION as FEATURES_VERSION,
     content_key as content_key,

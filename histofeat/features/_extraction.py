@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 from collections import Counter
@@ -20,6 +21,7 @@ from histofeat.datasets import Ledger
 from histofeat.exceptions import PatchError, check_name
 from histofeat.features._batch import PatchBatch
 from histofeat.features._feature_store import StoreLike, as_store, session_of_a_run
+from histofeat.features._progress import Progress
 from histofeat.features._store_session import Session, content_key, extractor_name
 from histofeat.images import Images, as_images, run_ahead, warn_if_dark
 
@@ -41,7 +43,8 @@ class Runtime:
     store : path or FeatureStore, optional
         Where features are kept between calls, so that no image is measured twice; None keeps nothing.
     progress : callable, optional
-        Called as ``progress(stage, done, total)`` with the name of a stage, such as "extract".
+        Called as ``progress(stage, done, total)`` with the name of a stage, such as "extract". None shows stages of
+        over two seconds where stderr is a terminal; False shows nothing.
     ledger : path or Ledger, optional
         Where looks at registered test patients are written down; see `histofeat.datasets.Ledger`.
     fits : path or False, optional
@@ -70,7 +73,7 @@ class Runtime:
 
     n_jobs: int | None = None
     store: StoreLike | None = None
-    progress: Callable[[str, int, int], None] | None = None
+    progress: Callable[[str, int, int], None] | bool | None = None
     ledger: Any = None
     fits: Any = None
     on_error: str = "raise"
@@ -83,11 +86,11 @@ class Runtime:
         if beside not in (None, False) and not isinstance(beside, str | PathLike):
             raise ValueError(f"Runtime.fits: expected a folder, False or None, got {beside!r:.80}. Pass a path.")
         object.__setattr__(self, "fits", beside if beside in (None, False) else Path(beside))
-        if self.progress is not None and not callable(self.progress):
-            raise ValueError(
-                f"Runtime.progress: expected a callable or None, got {self.progress!r:.80}. "
-                "Pass a function of (stage, done, total)."
-            )
+        if self.progress not in (None, False) and not callable(self.progress):
+            got = f"Runtime.progress: expected a callable, False or None, got {self.progress!r:.80}"
+            raise ValueError(f"{got}. Pass a function of (stage, done, total).")
+        watched = self.progress is None and sys.stderr is not None and sys.stderr.isatty()
+        object.__setattr__(self, "_reported", Progress(patient=True) if watched else self.progress)
 
     @classmethod
     def of(cls, value: Runtime | None) -> Runtime:
@@ -113,10 +116,10 @@ class Runtime:
         return value
 
     def report(self, stage: str, done: int, total: int) -> None:
-        """Report progress, if `progress` was given; that nobody can read it any more does not end the work."""
-        if self.progress is not None:
+        """Report progress; that nobody can read it any more does not end the work."""
+        if self._reported:
             with suppress(OSError):
-                self.progress(stage, done, total)
+                self._reported(stage, done, total)
 
 
 @dataclass(frozen=True)

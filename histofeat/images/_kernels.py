@@ -3,6 +3,7 @@
 import atexit
 import contextlib
 import functools
+import logging
 import os
 import pickle
 import shutil
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from histofeat.exceptions import DAMAGED
+
+_log = logging.getLogger(__name__)
 
 
 def is_own(folder: str | os.PathLike[str]) -> bool:
@@ -174,17 +177,24 @@ def compiled(function: Callable | None = None, **options: Any) -> Any:
         _say_no_cache()
     else:
         cache = kernel._cache
-        cache.load_overload, cache.save_overload = _or_none(cache.load_overload), _or_none(cache.save_overload)
+        cache.load_overload = _or_none(cache.load_overload, _say_compiling)
+        cache.save_overload = _or_none(cache.save_overload)
     return kernel
 
 
-def _or_none(access: Callable) -> Callable:
+def _or_none(access: Callable, lacking: Callable[[], None] = lambda: None) -> Callable:
     """Give None where the disk is full, or a file of the cache is damaged: the kernel is compiled then."""
 
     def tolerant(*arguments):
         try:
-            return access(*arguments)
+            found = access(*arguments)
         except (*DAMAGED, pickle.UnpicklingError):
             return _say_no_cache()
+        return lacking() if found is None else found
 
     return tolerant
+
+
+@functools.cache
+def _say_compiling() -> None:
+    _log.info("Kernels are compiled, as they have not been used here before; later runs find them on disk.")

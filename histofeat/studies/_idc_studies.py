@@ -56,7 +56,7 @@ def run_leakage(options, runtime):
     size = {"n_patients": 20, "patches_per_patient": 10} if options.quick else SIGNATURE_COHORT
     with tempfile.TemporaryDirectory(prefix="histofeat-", ignore_cleanup_errors=True) as scratch:
         cohort = make_signature_cohort(Path(scratch) / "cohort", random_state=options.seed, **size)
-        quiet = replace(runtime, store=None, progress=None)
+        quiet = replace(runtime, store=None, progress=False)
         planted = measure_leakage(cohort, pipelines_of(options, features=chosen), runtime=quiet, **settings).to_dict()
     tables = [flat_table(found["rows"]) for found in (real, planted)]
     for name, table in zip((dataset.name, "planted signature"), tables, strict=True):
@@ -86,7 +86,7 @@ def leakage_of_few(dataset, pipelines, options, runtime):
     """
     ids, rng, rows = np.unique(dataset.patients.astype(str)), np.random.default_rng(options.seed), []
     settings = {"n_splits": options.folds, "n_resamples": 0, "random_state": options.seed}
-    settings["runtime"] = replace(runtime, progress=None)
+    settings["runtime"] = replace(runtime, progress=False)
     draws = list(product(options.patients, range(options.draws)))
     for done, (n, _) in enumerate(draws):
         runtime.report("few patients", done, len(draws))

@@ -325,7 +325,7 @@ class _Job:
             return clone(plan.head).fit(values, y[train], groups=patients[train])
 
         tasks = [(plan, fold) for plan in plans for fold in folds]
-        return list(zip(tasks, run_in_threads(fit, tasks, Runtime(self.runtime.n_jobs)), strict=True))
+        return list(zip(tasks, run_in_threads(fit, tasks, Runtime(self.runtime.n_jobs, progress=False)), strict=True))
 
 
 def _side_by_side(features, plan, rows: np.ndarray) -> np.ndarray:

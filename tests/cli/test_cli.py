@@ -15,7 +15,7 @@ import pytest
 import histofeat
 from histofeat import ColorHistogram, cli
 from histofeat.cli import _scoring as scoring
-from histofeat.cli._outputs import Progress, ended_cleanly
+from histofeat.cli._outputs import ended_cleanly
 from histofeat.datasets import DUPLICATES, FORMATS, official_roles, write_whole
 from histofeat.features import Runtime, extract
 from histofeat.images import AGGREGATES, EDGES, NORMALIZERS, POLICIES
@@ -266,14 +266,6 @@ def test_output_without_a_reader_ends_without_a_word(unread, monkeypatch, capsys
     assert cli.main(["--version"]) == 1
     assert capsys.readouterr().err == ""
     unread.write("what is still to come goes nowhere\n")
-
-
-def test_progress_without_a_reader_does_not_end_the_work(unread, monkeypatch):
-    progress = Progress()
-    monkeypatch.setattr(sys, "stderr", unread)
-    progress("extract", 1, 1)
-    progress.say("all is well")
-    assert progress.quiet
 
 
 def test_a_callback_that_cannot_write_does_not_end_the_work():

@@ -12,7 +12,6 @@ from PIL import Image
 
 from histofeat import cli, load_model, models
 from histofeat.cli import _prediction as prediction
-from histofeat.cli._outputs import Progress
 from histofeat.datasets import _image_files, list_images, load_idc
 from histofeat.exceptions import DatasetError
 from histofeat.models import SavedModel, predict_images, save_model
@@ -208,24 +207,6 @@ def test_warnings_are_sentences_on_stderr(cohort, tmp_path, capsys, recwarn):
         warnings.filters[:] = [("always", None, Warning, None, 0)]
         assert cli.main([*words, "--patients", "image", "--no-estimate", "--quiet"]) == 0
     assert "histofeat: warning: load_image_folder: each image counts as its own patient." in capsys.readouterr().err
-
-
-def test_progress_is_one_line_in_a_terminal_and_few_in_a_log(capsys, monkeypatch):
-    log = Progress()
-    for done in range(1, 101):
-        log("read", done, 100)
-    assert capsys.readouterr().err.splitlines() == ["read: 1 of 100, 0 s", "read: 100 of 100, 0 s"]
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    terminal = Progress()
-    terminal("read", 1, 2)
-    terminal.say("a sentence")
-    terminal("read", 2, 2)
-    printed = capsys.readouterr().err
-    assert printed.count("\n") == 3
-    assert printed.startswith("\r\033[Kread: 1 of 2")
-    Progress(quiet=True).say("nothing")
-    Progress(quiet=True)("read", 1, 1)
-    assert capsys.readouterr().err == ""
 
 
 def test_train_on_a_table_of_another_machine(cohort, tmp_path, capsys):

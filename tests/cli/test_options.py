@@ -2,15 +2,21 @@
 
 import inspect
 import json
+import logging
+import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 import typer
 
-from histofeat import cli
+import histofeat
+from histofeat import cli, load_model
+from histofeat.cli import _training as training
 from histofeat.cli._options import DataOptions, EncoderOptions, RunOptions, expanded, group, option
+from histofeat.cli._outputs import chosen_logs
 from histofeat.datasets import open_dataset
 from histofeat.exceptions import DatasetError
 
@@ -31,7 +37,8 @@ def test_groups_become_options_those_of_the_run_last():
     parameters = inspect.signature(function).parameters
     assert list(parameters)[:2] == ["data", "patients"]
     assert not {"format", "only"} & set(parameters)
-    assert list(parameters)[-8:] == ["folds", "seed", "n_jobs", "store", "no_store", "ledger", "quiet", "json"]
+    assert list(parameters)[-9:] == [
+        "folds", "seed", "n_jobs", "store", "no_store", "ledger", "quiet", "json", "config"]  # fmt: skip
     assert parameters["data"].default is inspect.Parameter.empty
     assert (parameters["target"].default, parameters["n_jobs"].default) == (None, 1)
     app = typer.Typer(add_completion=False)
@@ -116,3 +123,147 @@ def test_every_command_has_examples_that_are_read_as_written(command):
         program, name, *words = line.split()
         assert (program, name) == ("histofeat", command)
         cli._built(command).make_context(name, words)
+
+
+# --- run.toml --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """Run `histofeat train` with words and give what it would work with."""
+
+    def run(*words):
+        found = {}
+        command = expanded(training.train)
+
+        def keep(data, output, run, **others):
+            found.update(data=data, output=output, run=run, **others)
+
+        keep.__signature__ = inspect.signature(training.train)
+        keep.__annotations__, keep.__doc__, keep.__name__ = training.train.__annotations__, command.__doc__, "train"
+        monkeypatch.setattr(training, "train", keep)
+        return cli.main(["train", *map(str, words)]), found
+
+    return run
+
+
+def test_a_run_is_repeated_from_its_file(cohort, tmp_path, capsys):
+    model = tmp_path / "m.histofeat"
+    words = ["train", str(cohort.root), "-o", str(model), "--features", "color", "--head", "logistic", "--seed", "4"]
+    assert cli.main([*words, "--no-estimate", "--quiet"]) == 0
+    config = tmp_path / "m.run.toml"
+    written = tomllib.loads(config.read_text())
+    assert written == {
+        "version": histofeat.__version__, "command": "train", "data": [str(cohort.root)], "format": "auto",
+        "output": str(model), "features": "color", "head": "logistic", "folds": 5, "no_estimate": True, "seed": 4,
+        "n_jobs": 1}  # fmt: skip
+    first = load_model(model)
+    assert cli.main(["train", "--config", str(config), "--quiet"]) == 2  # the model is there
+    assert "expected a new file, got one that exists" in capsys.readouterr().err
+    model.unlink()
+    assert cli.main(["train", "--config", str(config), "--quiet"]) == 0
+    assert dict(load_model(model).about) == dict(first.about)
+    assert load_model(model).pipeline.random_state == 4
+    other = tmp_path / "other.histofeat"
+    assert cli.main(["train", "--config", str(config), "-o", str(other), "--seed", "5", "--quiet"]) == 0
+    assert load_model(other).pipeline.random_state == 5
+    assert config.read_text().startswith("# histofeat train --config m.run.toml does it once more.\n")
+
+
+def test_options_of_a_file_are_the_defaults(told, tmp_path):
+    config = tmp_path / "a.toml"
+    config.write_text(
+        'data = "here"\noutput = "m"\nn-jobs = 3\nfolds = 4\npath-prefix = ["a=b", "c=d"]\nno-estimate = true'
+    )
+    code, found = told("--config", config, "--folds", "7")
+    assert code == 0
+    assert (found["data"].data, found["output"]) == ([Path("here")], Path("m"))
+    assert (found["run"].n_jobs, found["folds"], found["no_estimate"]) == (3, 7, True)
+    assert found["data"].path_prefix == ["a=b", "c=d"]
+    _, found = told("--config", config, "there", "and", "there")
+    assert found["data"].data == [Path("there"), Path("and"), Path("there")]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("hed = 'svm'", "--config: expected options of train, got 'hed' in a.toml. Did you mean 'head'?"),
+        ("config = 'b.toml'", "--config: expected options of train, got 'config' in a.toml"),
+        ("head = ['svm', 'knn']", "--config: expected one value for 'head', got ['svm', 'knn'] in a.toml. Write one."),
+        ("[head]\nname = 'svm'", "--config: expected one value for 'head', got {'name': 'svm'} in a.toml. Write one."),
+        ("command = 'score'", "expected options of train, got a.toml with those of score. Run `histofeat score`."),
+        ("head = svm", "--config: expected a TOML file, got a.toml: Invalid value (at line 1, column 8). Correct it."),
+        ("folds = 1", "Invalid value for '--folds'"),
+        ("n-jobs = 'x'", "Invalid value for '--n-jobs'"),
+        (None, "a.toml: expected a file or folder that can be used, got No such file"),
+    ],
+)
+def test_a_wrong_file_is_one_sentence(text, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    if text is not None:
+        Path("a.toml").write_text(text)
+    assert cli.main(["train", "nowhere", "-o", "m", "--config", "a.toml"]) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
+
+
+def test_a_folder_gets_its_file_inside(tmp_path):
+    run = RunOptions()
+    run.given.update(command="compare", data=[Path("a b")], seed=0)
+    run.write_config(tmp_path)
+    assert tomllib.loads((tmp_path / "run.toml").read_text())["data"] == ["a b"]
+
+
+# --- completion, names that are nearly right, logs ------------------------------------------------------------------
+
+
+def completed(words, **more):
+    position = str(len(words.split(" ")) - 1)
+    variables = {"_HISTOFEAT_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": position}
+    command = [sys.executable, "-m", "histofeat"]
+    found = subprocess.run(command, env={**os.environ, **variables}, capture_output=True, text=True, check=True)
+    return found.stdout.split()
+
+
+def test_the_shell_completes_commands_and_options(tmp_path):
+    assert completed("histofeat tr") == ["train"]
+    assert completed("histofeat train --he") == ["--head", "--help"]
+    for options, expected in (("--show-completion", "_HISTOFEAT_COMPLETE=complete_bash"), ("--install-completion", "")):
+        command = [sys.executable, "-m", "histofeat", options, "bash"]
+        variables = {**os.environ, "HOME": str(tmp_path)}
+        found = subprocess.run(command, env=variables, capture_output=True, text=True, check=True)
+        assert expected in found.stdout
+    assert "_HISTOFEAT_COMPLETE" in (tmp_path / ".bash_completions" / "histofeat.sh").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["trian"], "No such command 'trian'. Did you mean 'train'? See `histofeat --help`."),
+        (["train", "--sed", "3"], "No such option: --sed. Did you mean '--seed'? See `histofeat train --help`."),
+        (["score", "--zzz"], "No such option: --zzz. Known names: --allow-missing-patients, --config, "),
+    ],
+)
+def test_the_nearest_name_is_said(words, message, capsys):
+    assert cli.main(words) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_exit_codes_are_documented(capsys):
+    assert cli.main(["--help"]) == 0
+    said = " ".join(capsys.readouterr().out.split("Exit status:")[1].split())
+    assert said.startswith("0; 1 where images had to be left out")
+    for code in ("2 after one sentence", "130 after Ctrl-C", "143 after SIGTERM"):
+        assert code in said
+
+
+def test_tifffile_logs_nothing_in_a_command_and_compiling_is_said(capsys):
+    others, own = logging.getLogger("tifffile"), logging.getLogger("histofeat.images._kernels")
+    before = others.propagate, others.handlers[:], own.level, own.handlers[:]
+    for quiet, said in ((False, "histofeat: Kernels are compiled.\n"), (True, "")):
+        with chosen_logs(quiet=quiet):
+            others.error("<tifffile.TiffPages @8> missing data")
+            own.info("Kernels are compiled.")
+        assert capsys.readouterr().err == said
+    assert (others.propagate, others.handlers, own.level, own.handlers) == before

@@ -17,7 +17,10 @@ def test_a_path_becomes_a_store(tmp_path):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Runtime(progress=3), r"Runtime\.progress: expected a callable or None, got 3\. Pass a function"),
+        (
+            lambda: Runtime(progress=3),
+            r"Runtime\.progress: expected a callable, False or None, got 3\. Pass a function",
+        ),
         (lambda: Runtime(store=3), r"store: expected a path or a FeatureStore, got 3"),
         (lambda: Runtime.of(-1), r"runtime: expected a Runtime or None, got -1\. Pass Runtime\(n_jobs=-1\)"),
         (lambda: AuditPolicy.of("HF001"), r"audit: expected an AuditPolicy or None, got 'HF001'\. Pass AuditPolicy\("),

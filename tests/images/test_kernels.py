@@ -309,4 +309,4 @@ write_report(found, "report")
 """
     found = _without_rights(command, tmp_path)
     assert found.stderr.count("cache: expected a folder") == 1
-    assert sorted(file.name for file in (tmp_path / "cwd").iterdir()) == ["m.histofeat", "p", "report"]
+    assert sorted(file.name for file in (tmp_path / "cwd").iterdir()) == ["m.histofeat", "m.run.toml", "p", "report"]
