@@ -49,6 +49,7 @@ from .features import (
     LocalPhaseQuantization as LocalPhaseQuantization,
     PatchUnion as PatchUnion,
     Runtime as Runtime,
+    extract_features as extract_features,
 )
 from .images import MacenkoNormalizer as MacenkoNormalizer, ReinhardNormalizer as ReinhardNormalizer
 from .metrics import (

@@ -259,11 +259,11 @@ def _head_name(head):
 
 
 def _try(family, run):
-    """Measure one patch, or find it in the store, so that no network is loaded without need."""
+    """Measure one patch, unless it is in the store, so that no network is loaded without need."""
+    first, store = run.dataset.X[:1], run.runtime.store
     try:
-        tried = extract([family], run.dataset.X[:1], store=run.runtime.store)
-        if run.runtime.store is not None:  # without a store the patch is measured and counted again with the others
-            run.computed.update(tried.computed)
+        if store is None or store.to_frame(family, first).isna().all(axis=None):
+            extract([family], first)
     except CANNOT_RUN as error:
         return error
     return None

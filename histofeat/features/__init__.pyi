@@ -18,7 +18,12 @@ from ._extraction import (
     extract as extract,
     passes_over_images as passes_over_images,
 )
-from ._families import FAMILIES as FAMILIES, FamilyRecord as FamilyRecord, make_family as make_family
+from ._families import (
+    FAMILIES as FAMILIES,
+    FamilyRecord as FamilyRecord,
+    extract_features as extract_features,
+    make_family as make_family,
+)
 from ._feature_store import FeatureStore as FeatureStore, scratch_store as scratch_store
 from ._fuzzy_color import FuzzyColorHistogram as FuzzyColorHistogram
 from ._haralick import GLCM as GLCM, STATISTICS as STATISTICS, HaralickTexture as HaralickTexture

@@ -1,13 +1,22 @@
 """The register of feature families: one record each; a family's module is imported when its name is used."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+import pandas as pd
+from sklearn.base import clone
+
+from histofeat.datasets import PatchDataset, printable
 from histofeat.exceptions import check_name
-from histofeat.features._base import PatchFeatures
+from histofeat.features._base import PatchFeatures, PatchUnion
+from histofeat.features._extraction import Runtime, extract
+from histofeat.features._image_fingerprint import leave_out_unreadable
+from histofeat.images import StainNormalizer, make_normalizer, normalized_images
 
 
 @dataclass(frozen=True)
@@ -83,3 +92,70 @@ def make_family(name: str, **params: Any) -> PatchFeatures:
         where, known = f"features__{name}__{param}", family._get_param_names()
         check_name(where, param, known, f"a parameter of {family.__name__}")
     return family(**params)
+
+
+def extract_features(
+    dataset: PatchDataset,
+    features: str | PatchFeatures | Sequence[str | PatchFeatures] = ("color", "lbp", "haralick"),
+    *,
+    normalizer: str | StainNormalizer | None = None,
+    runtime: Runtime | None = None,
+) -> pd.DataFrame:
+    """Measure the patches of a data set, as a table for other programs.
+
+    Parameters
+    ----------
+    dataset : PatchDataset
+        The patches.
+    features : str, estimator, or sequence of these
+        Families: names of `FAMILIES`, or estimators such as ``LBPHistogram(radii_px=(1, 2))``.
+    normalizer : {"reinhard", "macenko"}, estimator or None
+        Stain normaliser before all families. It is fitted on all patches: for an evaluation give it to the pipeline,
+        which fits it on training patients.
+    runtime : Runtime, optional
+        Threads, feature store, progress ("extract") and what is done about images that cannot be read.
+
+    Returns
+    -------
+    frame : DataFrame
+        A row for each patch in the order of the data set: "path", "patient", "label" (the name of the class), "x" and
+        "y" (where known), and the named features, float32. ``frame.attrs`` has "conversions", how many images were
+        converted in which way, and "failures", pairs of the path and the reason of images that were left out.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown, or two families have columns of the same name; before an image is read.
+    PatchError
+        If an image cannot be read; with ``Runtime(on_error="skip")`` it is left out.
+
+    Warns
+    -----
+    UserWarning
+        With the share of images that were left out.
+
+    Examples
+    --------
+    >>> from histofeat import make_cohort
+    >>> frame = extract_features(make_cohort(n_patients=2, patches_per_patient=4), ["gray"])
+    >>> frame.shape, frame.columns[:6].tolist()
+    ((8, 261), ['path', 'patient', 'label', 'x', 'y', 'gray_hist_000'])
+    """
+    named = [features] if isinstance(features, str) or not isinstance(features, Sequence) else features
+    families = [make_family(entry) if isinstance(entry, str) else entry for entry in named]
+    columns = PatchUnion(families).get_feature_names_out()
+    normalizer = make_normalizer(normalizer) if isinstance(normalizer, str) else normalizer and clone(normalizer)
+    dataset, _, runtime = leave_out_unreadable(dataset, None, runtime)
+    images = dataset.X
+    if normalizer is not None:
+        fitted = normalizer.fit(images, groups=dataset.patients)
+        images = normalized_images(images, fitted, groups=dataset.patients)
+    progress = partial(runtime.report, "extract")
+    found = extract(families, images, n_jobs=runtime.n_jobs, store=runtime.store, progress=progress)
+    known = dataset.frame[["path", "patient", "label", "x", "y"]].dropna(axis="columns", how="all")
+    names = pd.Series([printable(name) for name in dataset.target_names])
+    known = known.assign(label=known["label"].map(names))
+    frame = pd.concat([known, pd.DataFrame(np.hstack(found.features), columns=columns)], axis="columns")
+    failures = [[printable(text) for text in pair] for pair in dataset.audit.failures]
+    frame.attrs = {"conversions": dict(found.conversions), "failures": failures}
+    return frame

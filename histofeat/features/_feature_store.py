@@ -11,9 +11,24 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pandas as pd
+
+from histofeat.datasets import printable
 from histofeat.features import _store_session
-from histofeat.features._store_session import IMAGE_BITS, Session, check_not_inherited, in_words, sealed
+from histofeat.features._store_session import (
+    IMAGE_BITS,
+    Session,
+    StoredExtractor,
+    check_not_inherited,
+    content_key,
+    extractor_name,
+    in_words,
+    sealed,
+)
+from histofeat.images import as_images
 
 #: Written into the header of the file, so that no other program's database is mistaken for a store.
 _APPLICATION = int.from_bytes(b"hfst")
@@ -52,37 +67,6 @@ _PAGE_BYTES = 1 << 14
 
 #: The log is copied into the file when it has grown to this: rarely, because pages of the index are in it many times.
 _LOG_BYTES = 1 << 26
-
-
-@dataclass(frozen=True)
-class StoredExtractor:
-    """Size of one extractor in a store.
-
-    Attributes
-    ----------
-    family : str
-        Name of the feature family.
-    description : str
-        Its parameters and version, as JSON.
-    n_features : int
-        Columns.
-    n_images : int
-        Rows.
-    computed : int
-        Number of images ever measured for it; more than `n_images` if processes measured the same images at the same
-        time, or two files have the same content.
-    """
-
-    family: str
-    description: str
-    n_features: int
-    n_images: int
-    computed: int
-
-    @property
-    def n_bytes(self) -> int:
-        """Bytes of the values."""
-        return 4 * self.n_features * self.n_images
 
 
 @dataclass(frozen=True)
@@ -169,7 +153,7 @@ class FeatureStore:
         if not Path(self.path).exists():
             return []
         with self.session() as session:
-            found = [StoredExtractor(*row) for row in session.sizes()]
+            found = session.sizes()
         return sorted(found, key=lambda entry: -entry.n_bytes)
 
     def summary(self) -> str:
@@ -184,6 +168,48 @@ class FeatureStore:
             for entry in entries
         ]
         return "\n".join(lines)
+
+    def to_frame(self, family: Any, X: Any) -> pd.DataFrame:
+        """Read stored features of images; nothing is measured.
+
+        Parameters
+        ----------
+        family : PatchFeatures
+            An estimator with the parameters that the features were measured with.
+        X : sequence of paths, ndarray (n, H, W, 3) uint8, list of such arrays, or DataFrame with a ``path`` column
+            The images: their contents are hashed, and not decoded.
+
+        Returns
+        -------
+        frame : DataFrame of shape (n, d), float32
+            Named columns, the names of the images as index; a row of NaN for an image that is not stored.
+
+        Raises
+        ------
+        PatchError
+            If `X` has an unknown form, or an image cannot be read.
+        ValueError
+            If the store cannot be read.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from histofeat import ColorHistogram, PatchUnion, make_cohort
+        >>> cohort, store = make_cohort(n_patients=2, patches_per_patient=4), tempfile.mkdtemp() + "/features.sqlite"
+        >>> measured = PatchUnion([ColorHistogram()], store=store).transform(cohort.X[:5])
+        >>> int(FeatureStore(store).to_frame(ColorHistogram(), cohort.X).notna().all(axis=1).sum())
+        5
+        """
+        images, columns, params = as_images(X), family.get_feature_names_out(), family._fingerprint()
+        keys = [content_key(images.content(row)) for row in range(len(images))]
+        with session_of_a_run(self) as session:
+            found = {}
+            if session is not None and params is not None:
+                extractor = session.register(family.family, len(columns), params, extractor_name(family))
+                found = session.read(extractor, keys, len(columns))
+        nothing = np.full(len(columns), np.nan, dtype=np.float32)
+        names = pd.Index([printable(images.name(row)) for row in range(len(images))], name="image")
+        return pd.DataFrame([found.get(key, nothing) for key in keys], names, columns)
 
     def purge(self, family: str | None = None) -> int:
         """Remove stored rows and free their disk space.

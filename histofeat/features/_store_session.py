@@ -113,6 +113,37 @@ class _Extractor:
     n_features: int
 
 
+@dataclass(frozen=True)
+class StoredExtractor:
+    """Size of one extractor in a store.
+
+    Attributes
+    ----------
+    family : str
+        Name of the feature family.
+    description : str
+        Its parameters and version, as JSON.
+    n_features : int
+        Columns.
+    n_images : int
+        Rows.
+    computed : int
+        Number of images ever measured for it; more than `n_images` if processes measured the same images at the same
+        time, or two files have the same content.
+    """
+
+    family: str
+    description: str
+    n_features: int
+    n_images: int
+    computed: int
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the values."""
+        return 4 * self.n_features * self.n_images
+
+
 class Session:
     """An open store: rows in and out, from any thread of the process that opened it.
 
@@ -203,8 +234,8 @@ class Session:
         many("INSERT OR IGNORE INTO images (hash) VALUES (?)", [(image,) for image in images])
         many(_WRITE, [(sealed(known_by, image, row.tobytes()), known_by, image) for image, row in pairs])
 
-    def sizes(self) -> list[tuple[str, str, int, int, int]]:
-        """Family, description, columns, rows and the count of measured images of every extractor."""
+    def sizes(self) -> list[StoredExtractor]:
+        """Size of every extractor."""
         n_rows = (
             f"SELECT COUNT(*) FROM features WHERE features.id >= extractors.id << {IMAGE_BITS} "
             f"AND features.id < extractors.id + 1 << {IMAGE_BITS}"
@@ -214,7 +245,7 @@ class Session:
             f"({n_rows}), CAST(coalesce(computed, 0) AS INTEGER) FROM extractors ORDER BY id"
         )
         with self.connected() as connection:
-            return connection.execute(query).fetchall()
+            return [StoredExtractor(*row) for row in connection.execute(query)]
 
     def purge(self, families: Sequence[str]) -> int:
         """Remove the extractors of some families with their rows, shrink the file, and give the number of rows."""

@@ -83,3 +83,16 @@ def test_progress_counts_every_pass(cohort):
     extracting = [call for call in calls if call[0] == "extract"]
     # The fingerprints of the audit, then one pass a fold.
     assert extracting[-1] == ("extract", 3 * len(cohort), 3 * len(cohort))
+
+
+def test_a_patch_that_was_only_tried_is_not_counted(cohort, tmp_path):
+    """With a normaliser the plain first patch is tried, and never used."""
+    train, test = next(PatientKFold(3).split(cohort.X, cohort.y, cohort.patients))
+    pipeline = IDCPipeline("color", "logistic", normalizer="reinhard")
+    for name, pipelines, n_measured in (
+        ("behind", pipeline, len(cohort)),
+        ("both", {"plain": IDCPipeline("color", "logistic"), "behind": pipeline}, 2 * len(cohort)),
+    ):
+        runtime = Runtime(store=tmp_path / f"{name}.sqlite")
+        found = evaluate(cohort, pipelines, [(train, test)], inner_cv=PatientKFold(2), n_resamples=0, runtime=runtime)
+        assert found.computed["color"] == n_measured

@@ -886,3 +886,22 @@ def test_nothing_stays_open(store, tmp_path, images):
         FeatureStore(tmp_path / "no database").entries()
     assert still_open() == []
     assert [path.name for path in Path(store.path).parent.iterdir()] == ["features.sqlite"]
+
+
+def test_a_frame_has_what_is_stored_and_measures_nothing(store, images):
+    family = ColorHistogram()
+    (measured,) = extract([family], images[:3], store=store).features
+    frame = store.to_frame(family, images[:5])
+    assert frame.columns.tolist() == family.get_feature_names_out().tolist()
+    np.testing.assert_array_equal(frame.iloc[:3], measured)
+    assert set(frame.dtypes) == {np.dtype("float32")}
+    assert frame.iloc[3:].isna().all(axis=None)
+    assert store.to_frame(LBPHistogram(), images[:2]).isna().all(axis=None)
+    assert {entry.family for entry in store.entries()} == {"color"}
+
+
+def test_a_frame_is_indexed_by_the_names_of_the_images(store, cohort):
+    extract([LBPHistogram()], cohort.X[:2], store=store)
+    frame = store.to_frame(LBPHistogram(), cohort.X[:3])
+    assert frame.index.tolist() == cohort.X[:3].tolist()
+    assert frame.notna().all(axis=1).tolist() == [True, True, False]
