@@ -7,7 +7,7 @@ A command is a function of groups and options, ``def train(data: DataOptions, ru
 import inspect
 import json
 from collections.abc import Callable, Collection
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cached_property, wraps
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
@@ -35,14 +35,6 @@ def flag(name: str, help: str) -> Any:
     return Annotated[bool, typer.Option(name, help=help)]
 
 
-@dataclass(frozen=True)
-class _Taken:
-    """How a command takes a group: fields that it has no use for, and fields that must be given."""
-
-    without: Collection[str]
-    required: Collection[str]
-
-
 def group(kind: type, *, without: Collection[str] = (), required: Collection[str] = ()) -> Any:
     """Type of a parameter of a command that takes a group of options, but not all of them as they are.
 
@@ -55,7 +47,7 @@ def group(kind: type, *, without: Collection[str] = (), required: Collection[str
     required : collection of str
         Fields that must be given.
     """
-    return Annotated[kind, _Taken(without, required)]
+    return Annotated[kind, tuple(without), tuple(required)]
 
 
 def _read_config(ctx: typer.Context, file: Path | None) -> None:
@@ -120,18 +112,15 @@ def expanded(command: Callable) -> Callable:
     for name, parameter in given.items():
         kind, *more = get_args(hints[name]) or (hints[name],)
         if not is_dataclass(kind):
-            shown.append(parameter.replace(annotation=hints[name], kind=parameter.KEYWORD_ONLY))
+            shown.append(_parameter(name, hints[name], parameter.default))
             continue
-        taken = next((each for each in more if isinstance(each, _Taken)), _Taken((), ()))
-        offered = [each for each in fields(kind) if each.compare and each.name not in taken.without]
+        without, required = more or ((), ())
+        offered = [each for each in fields(kind) if each.compare and each.name not in without]
         groups[name], types = (kind, [each.name for each in offered]), get_type_hints(kind, include_extras=True)
         for each in offered:
-            asked = each.name in taken.required or each.default is MISSING
-            like = parameter.replace(name=each.name, annotation=types[each.name], kind=parameter.KEYWORD_ONLY)
-            like = like.replace(default=parameter.empty if asked else each.default)
-            (last if issubclass(kind, RunOptions) else shown).append(like)
-    like = inspect.Parameter("config", inspect.Parameter.KEYWORD_ONLY, annotation=_Config, default=None)
-    shown += [*last, like]
+            default = parameter.empty if each.name in required else each.default
+            (last if issubclass(kind, RunOptions) else shown).append(_parameter(each.name, types[each.name], default))
+    shown += [*last, _parameter("config", _Config, None)]
 
     @wraps(command)
     def function(config: Any, **words: Any) -> Any:
@@ -145,6 +134,10 @@ def expanded(command: Callable) -> Callable:
     function.__signature__ = inspect.Signature(shown)
     function.__annotations__ = {parameter.name: parameter.annotation for parameter in shown}
     return function
+
+
+def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
 
 
 def _threads(given: int) -> int:
@@ -225,16 +218,8 @@ class DataOptions:
 
         options = {name: getattr(self, name) for name in ("patients", "target", "magnification", "duplicates")}
         options |= {"on_error": self.on_error, "prefixes": dict(map(_prefix, self.path_prefix or ())) or None}
-        if self.data:
-            path = self.data[0] if len(self.data) == 1 else self.data
-            dataset = open_dataset(path, self.format, **options)
-        else:
-            surplus = [name for name, value in options.items() if value is not None]
-            if surplus:
-                raise ValueError(
-                    f"{surplus[0]}: expected none without data, got {options[surplus[0]]!r}. Name a folder or a file."
-                )
-            dataset = make_cohort()
+        paths = self.data or [make_cohort().root]
+        dataset = open_dataset(paths[0] if len(paths) == 1 else paths, self.format, **options)
         return training_part(dataset, only=self.only) if training or self.only else dataset
 
 

@@ -70,17 +70,14 @@ def ended_cleanly() -> Iterator[None]:
 def chosen_logs(*, quiet: bool) -> Iterator[None]:
     """Keep the log lines of tifffile off stderr in a block; show, unless `quiet`, that kernels are compiled."""
     others, own = logging.getLogger("tifffile"), logging.getLogger("histofeat.images._kernels")
-    silent, shown, propagated = logging.NullHandler(), logging.StreamHandler(sys.stderr), others.propagate
+    shown = logging.StreamHandler(sys.stderr)
     shown.setFormatter(logging.Formatter("histofeat: %(message)s"))
-    others.addHandler(silent)
-    others.propagate = False
-    if not quiet:
-        own.addHandler(shown)
-        own.setLevel(logging.INFO)
+    others.disabled = True
+    own.setLevel(logging.WARNING if quiet else logging.INFO)
+    own.addHandler(shown)
     try:
         yield
     finally:
-        others.removeHandler(silent)
+        others.disabled = False
         own.removeHandler(shown)
-        others.propagate = propagated
         own.setLevel(logging.NOTSET)
