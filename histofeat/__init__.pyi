@@ -4,6 +4,7 @@ from .datasets import (
     PatchDataset as PatchDataset,
     breakhis_hold_outs as breakhis_hold_outs,
     load_breakhis as load_breakhis,
+    load_embeddings as load_embeddings,
     load_idc as load_idc,
     load_image_folder as load_image_folder,
     load_manifest as load_manifest,

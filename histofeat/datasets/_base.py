@@ -51,12 +51,16 @@ class PatchDataset:
         error.
     patient_rule : PatientRule, optional
         How the patients were found, to find those of other images in the same way.
+    columns : DataFrame of shape (n, d), float32, optional
+        Numbers that stand in place of the images, such as embeddings; ``path`` is then only the key of a row.
+    images : ndarray of shape (n, ...), optional
+        Images in memory, or an object array of them; ``path`` is then only the key of a row.
 
     Raises
     ------
     DatasetError
         When the table is empty, lacks a column, or holds a label without a name, a missing value, or one path twice;
-        when `labels_per` is something else.
+        when `labels_per` is something else, or `columns` or `images` have another number of rows.
 
     Examples
     --------
@@ -76,6 +80,8 @@ class PatchDataset:
     synthetic: bool = False
     labels_per: Literal["patch", "patient"] = "patch"
     patient_rule: PatientRule | None = None
+    columns: pd.DataFrame | None = None
+    images: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         check_name("PatchDataset.labels_per", self.labels_per, _LABELS_PER, error=DatasetError)
@@ -89,6 +95,16 @@ class PatchDataset:
         }
         for field, value in settled.items():
             object.__setattr__(self, field, value)
+        for field in ("columns", "images"):
+            n_rows = len(frame) if getattr(self, field) is None else len(getattr(self, field))
+            if n_rows != len(frame):
+                raise DatasetError(
+                    f"PatchDataset.{field}: expected a row for each of {len(frame):,} patches, got {n_rows:,}. Align."
+                )
+
+    def __sklearn_clone__(self) -> PatchDataset:
+        """Nothing changes a data set: the copy of an estimator that holds one shares it."""
+        return self
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -103,8 +119,11 @@ class PatchDataset:
 
     @property
     def X(self) -> np.ndarray:
-        """Paths of the images, ndarray of str objects, shape (n,): what every histofeat transformer takes."""
-        return self.frame["path"].to_numpy(dtype=object, copy=True)
+        """Paths of the images, ndarray of str objects, shape (n,): what every histofeat transformer takes.
+
+        The images themselves where they are in memory; keys of the rows where there are `columns` instead of images.
+        """
+        return self.frame["path"].to_numpy(dtype=object, copy=True) if self.images is None else self.images
 
     @property
     def y(self) -> np.ndarray:
@@ -128,13 +147,32 @@ class PatchDataset:
             When a path does not lie below the root.
         """
         prefix = "" if self.root is None else str(self.root).rstrip(os.sep) + os.sep
-        outside = [path for path in self.X if not path.startswith(prefix)]
+        outside = [path for path in self.frame["path"] if not path.startswith(prefix)]
         if outside:
             raise DatasetError(
                 f"PatchDataset.root: expected every path below {str(self.root)!r}, got {outside[0]!r}"
                 f"{and_more(len(outside))}. Give the folder that all images lie in, or root=None."
             )
-        return np.array([path[len(prefix) :].replace(os.sep, "/") for path in self.X], dtype=object)
+        return np.array([path[len(prefix) :].replace(os.sep, "/") for path in self.frame["path"]], dtype=object)
+
+    def require_images(self, owner: str) -> None:
+        """Refuse a data set of columns where pixels are needed.
+
+        Parameters
+        ----------
+        owner : str
+            The function that an error names.
+
+        Raises
+        ------
+        DatasetError
+            When there are `columns` instead of images.
+        """
+        if self.columns is not None:
+            raise DatasetError(
+                f"{owner}: expected images, got {self.name!r}, which has columns instead, so that this is not "
+                "applicable. Read the images with open_dataset."
+            )
 
     def subset(self, index: np.ndarray | Sequence[int] | Sequence[bool]) -> PatchDataset:
         """Chosen rows as a data set of their own, in the order given.
@@ -153,7 +191,9 @@ class PatchDataset:
         if not len(rows):
             raise DatasetError("PatchDataset.subset: expected one row or more, got 0. Check what chose them.")
         frame = self.frame.iloc[rows].reset_index(drop=True)
-        return replace(self, frame=frame, audit=self.audit.restricted_to(frame))
+        columns = None if self.columns is None else self.columns.iloc[rows].reset_index(drop=True)
+        images = None if self.images is None else self.images[rows]
+        return replace(self, frame=frame, audit=self.audit.restricted_to(frame), columns=columns, images=images)
 
     def without(self, reasons: Mapping[int, str]) -> PatchDataset:
         """Return the data set without images that cannot be read; ``audit.failures`` names them.

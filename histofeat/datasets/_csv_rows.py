@@ -226,7 +226,7 @@ def _delimiter(text: str, required: Sequence[str]) -> str:
         header = []
         with suppress(csv.Error):  # said in words where the rows are read
             header = next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), [])
-        if all(_candidates(name, header) for name in required):
+        if all(candidates(name, header) for name in required):
             return delimiter
     return max(_DELIMITERS, key=text.partition("\n")[0].count)
 
@@ -269,7 +269,7 @@ def _plain(name: str) -> str:
     return re.sub(r"[\s.-]+", "_", name.strip().lower())
 
 
-def _candidates(wanted: str, columns: Sequence[str]) -> list[str]:
+def candidates(wanted: str, columns: Sequence[str]) -> list[str]:
     """Columns that may be the wanted one: that name alone, else in other spellings and synonyms."""
     columns = [column.strip() for column in columns]
     if wanted in columns:
@@ -295,7 +295,7 @@ def _header(
         )
     written, absent = {}, []
     for name in dict.fromkeys((*required, *optional)):
-        found = [column for column in _candidates(name, columns) if column not in written.values()]
+        found = [column for column in candidates(name, columns) if column not in written.values()]
         if len(found) > 1:
             raise DatasetError(
                 f"{file}, line 1: expected one column for {name}, got {found[0]!r} and {found[1]!r}. Rename the right "

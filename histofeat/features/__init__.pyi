@@ -10,6 +10,7 @@ from ._color import (
     GrayHistogram as GrayHistogram,
     JointColorHistogram as JointColorHistogram,
 )
+from ._columns import GivenColumns as GivenColumns, ImageTransformer as ImageTransformer, as_family as as_family
 from ._completed_lbp import CompletedLBP as CompletedLBP
 from ._embedding import CNNEmbedding as CNNEmbedding, HistoEmbedding as HistoEmbedding
 from ._extraction import (

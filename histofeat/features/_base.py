@@ -88,8 +88,8 @@ class PatchFeatures(TransformerMixin, BaseEstimator):
         self._check_params()
         return np.asarray(self._feature_names(), dtype=object)
 
-    def _fingerprint(self) -> dict[str, Any]:
-        """Parameters that the values depend on, for the key of a store."""
+    def _fingerprint(self) -> dict[str, Any] | None:
+        """Parameters that the values depend on, for the key of a store; None where no store may keep them."""
         return self.get_params(deep=False)
 
     def __sklearn_tags__(self) -> Any:

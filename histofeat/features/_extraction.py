@@ -201,7 +201,7 @@ def extract(
     images, store = as_images(X), as_store(store)
     with session_of_a_run(store) as session:
         job = _Job(tuple(families), images, session, on_error == "skip")
-        chunks = [range(at, min(at + job.chunk, len(images))) for at in range(0, len(images), job.chunk)]
+        chunks = [range(at, min(at + job.chunk, len(images))) for at in range(0, job.n_read, job.chunk)]
         with closing(run_ahead(job.run, chunks, n_jobs=n_jobs)) as done:
             for chunk, _ in zip(chunks, done, strict=True):
                 if progress is not None:
@@ -231,13 +231,18 @@ class _Job:
     def __post_init__(self) -> None:
         names = [family.get_feature_names_out() for family in self.families]
         check_unique_names(names)
-        self.chunk = max(family._batch_size for family in self.families)
         self.out = [np.empty((len(self.images), len(columns)), dtype=np.float32) for columns in names]
-        if self.session is not None:
-            self.stored_as = [
-                self.session.register(family.family, block.shape[1], family._fingerprint(), extractor_name(family))
-                for family, block in zip(self.families, self.out, strict=True)
-            ]
+        self.measured, self.stored_as = [], {}  # what has to read images, and what of it the store may keep
+        for index, (family, block) in enumerate(zip(self.families, self.out, strict=True)):
+            if hasattr(family, "given"):
+                block[:] = family.given(self.images)
+                continue
+            self.measured.append(index)
+            if self.session is not None and (key := family._fingerprint()) is not None:
+                named = family.family, block.shape[1], key, extractor_name(family)
+                self.stored_as[index] = self.session.register(*named)
+        self.chunk = max((self.families[index]._batch_size for index in self.measured), default=1)
+        self.n_read = len(self.images) if self.measured else 0
         self._counting = threading.Lock()
         self._network = threading.Lock()
 
@@ -281,19 +286,16 @@ class _Job:
         self, rows: Sequence[int], contents: list, spent: Counter
     ) -> tuple[list[bytes], list[tuple[int, ...]]]:
         """Fill the rows that are in the store; return the key of each image and the families that it still lacks."""
-        if self.session is None:
-            return [], [tuple(range(len(self.families)))] * len(rows)
+        if not self.stored_as:
+            return [], [tuple(self.measured)] * len(rows)
         with _timed(spent, "store"):
-            keys = [content_key(content) for content in contents]
-            found = [
-                self.session.read(extractor, keys, block.shape[1])
-                for extractor, block in zip(self.stored_as, self.out, strict=True)
-            ]
-            for block, stored in zip(self.out, found, strict=True):
+            keys, found = [content_key(content) for content in contents], {index: {} for index in self.measured}
+            for index, extractor in self.stored_as.items():
+                stored = found[index] = self.session.read(extractor, keys, (block := self.out[index]).shape[1])
                 at = [position for position, key in enumerate(keys) if key in stored]
                 if at:
                     block[[rows[position] for position in at]] = np.stack([stored[keys[position]] for position in at])
-        return keys, [tuple(f for f, stored in enumerate(found) if key not in stored) for key in keys]
+        return keys, [tuple(index for index, stored in found.items() if key not in stored) for key in keys]
 
     def _measure(self, batch: PatchBatch, families: tuple[int, ...], rows: list[int], prepared: dict, spent) -> None:
         """Measure a batch; for a network only prepare it, so that images of all sizes go through it together."""
@@ -321,13 +323,13 @@ class _Job:
 
     def _keep(self, rows: Sequence[int], keys: list[bytes], missing: list[tuple[int, ...]], spent: Counter) -> None:
         """Write new rows to the store, in one transaction."""
-        if self.session is None or not any(missing):
+        if not self.stored_as or not any(missing):
             return
         new = []
-        for index, (extractor, block) in enumerate(zip(self.stored_as, self.out, strict=True)):
+        for index, extractor in self.stored_as.items():
             positions = [position for position, families in enumerate(missing) if index in families]
             at = [rows[position] for position in positions]
-            new.append((extractor, [keys[position] for position in positions], block[at]))
+            new.append((extractor, [keys[position] for position in positions], self.out[index][at]))
         with _timed(spent, "store"):
             self.session.write(new)
 

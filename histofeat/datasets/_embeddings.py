@@ -1,0 +1,333 @@
+"""Load embeddings, one row a patch, from tables, arrays, HDF5, AnnData and eva's manifests; match rows to patches."""
+
+import glob
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from histofeat.datasets._audit import DatasetAudit, LeftOut
+from histofeat.datasets._base import PatchDataset, class_names, in_order
+from histofeat.datasets._csv_rows import candidates
+from histofeat.datasets._image_files import IMAGE_SUFFIXES
+from histofeat.datasets._patients import COST_OF_NO_PATIENTS, EACH_IMAGE, PATIENTS_UNKNOWN, find_patients
+from histofeat.datasets._writing import check_hdf5, regular_size
+from histofeat.exceptions import DAMAGED, DatasetError, and_more, first_line, needs
+from histofeat.model_selection import canonical_patients
+
+#: Endings that are read, and the package that reads them.
+_ENDINGS = {".h5": "h5py", ".hdf5": "h5py", ".h5ad": "anndata", ".npz": "", ".parquet": "", ".pt": "torch"}
+_ENDINGS |= {".csv": "", ".tsv": ""}
+#: Columns of text, and how else eva calls them; with the numbers behind them, what is no feature.
+_TEXTS = ("path", "label", "patient", "slide", "part")
+_OF_EVA = {"origin": "path", "slide_id": "slide", "wsi_id": "slide", "multi_id": "slide", "split": "part"}
+_KEYS = (*_TEXTS, "x", "y", "label_code", "fold", "height", "width")
+_PLACES = ("coords", "coordinates", "spatial")
+#: Of several matrices the first of these names holds the features: TRIDENT's, STAMP's, AnnData's and those of others.
+_MATRICES = ("features", "feats", "embeddings", "embedding", "X", "arr_0")
+
+
+def load_embeddings(
+    path: str | os.PathLike[str],
+    *,
+    patients: Any = None,
+    labels: Any = None,
+    classes: Sequence[str] | Mapping[str, str] | None = None,
+    name: str | None = None,
+) -> PatchDataset:
+    r"""Read embeddings of patches as a data set with columns instead of images.
+
+    Parameters
+    ----------
+    path : path or URL
+        A table (Parquet, CSV, TSV) with one row a patch: a column for each feature, or one of lists; and what it knows
+        of ``path``, ``label``, ``patient``, ``slide``, ``x``, ``y`` and ``part``. Or arrays (NPZ, HDF5, ``.h5ad`` of
+        AnnData): one matrix, coordinates, and one value a row for the same names. Or a folder or a pattern
+        (``uni/*.h5``) of such files, each of one slide, as TRIDENT (``features``, ``coords``) and STAMP (``feats``,
+        ``coords``) write it; or eva's folder with its ``manifest.csv``. HDF5 and URLs, such as
+        ``s3://bucket/uni/*.h5``, need the extra "embeddings".
+    patients : str, path or mapping, optional
+        By default the column ``patient``. Else a rule for the keys of the rows, or for the slides where there are no
+        paths: a regular expression, "folder", "tcga", "image", a CSV or a mapping, see `find_patients`.
+    labels : path, DataFrame, mapping or PatchDataset, optional
+        By default the column ``label``. Else a table, in a file or not, with a column ``label`` and one of ``path``,
+        ``slide`` and ``patient``; a mapping of path to label; or a data set of the same patches, whose rows, labels and
+        patients are taken over: the file may hold more.
+    classes : sequence of str, or mapping of str to str, optional
+        Labels in the order of their codes, or label to class name; rows with another label are left out.
+    name : str, optional
+        Name of the data set; by default that of the file.
+
+    Returns
+    -------
+    PatchDataset
+        With ``columns`` (n, d); its ``X`` are keys: paths where there are some, else slide and place.
+
+    Raises
+    ------
+    DatasetError
+        When a file cannot be read or has no matrix; when files or arrays disagree; when a patch is there twice, lacks a
+        label or a patient, or a value is not finite. The message names the first.
+    MissingExtraError
+        When the package that reads the file is not installed.
+
+    Notes
+    -----
+    STAMP's coordinates are in micrometres; here they are rounded to whole ones.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> table = pd.DataFrame({"path": ["a.png", "b.png"], "label": ["benign", "tumour"], "patient": [7, 9]})
+    >>> file = Path(mkdtemp()) / "mine.csv"
+    >>> table.assign(f0=[0.5, 1.5], f1=[2.0, 3.0]).to_csv(file, index=False)
+    >>> embeddings = load_embeddings(file)
+    >>> embeddings, embeddings.columns.shape
+    (PatchDataset('mine', 2 patches of 2 patients: 1 benign, 1 tumour), (2, 2))
+    """
+    columns, table = _joined(_files(os.fspath(path)))
+    name = name or Path(os.fspath(path)).stem
+    if patients is not None:
+        ids = find_patients(patients, table["path" if "path" in table else "slide"])
+    if "path" not in table:
+        place = "_x" + table["x"].astype(str) + "_y" + table["y"].astype(str)
+        place = place.where(table["x"].notna(), "_" + table.groupby("slide").cumcount().astype(str))
+        table["path"] = table["slide"] + ("_" + table["patient"] if "patient" in table else "") + place
+    if patients is not None:
+        table["patient"] = ids
+    check_rows(table["path"].duplicated(), table["path"], f"{path}: expected each patch once, got again", "Remove one.")
+    wrong = ~np.isfinite(columns.to_numpy()).all(axis=1)
+    expected = f"{path}: expected finite numbers, got others for"
+    check_rows(wrong, table["path"], expected, "Measure the patch again, or remove its row.")
+    if isinstance(labels, PatchDataset):
+        rows = match_rows(table, labels.frame, str(path))
+        note = f"Embeddings: {name}, {columns.shape[1]:,} columns; rows of other patches: {len(table) - len(rows):,}."
+        audit = replace(labels.audit, notes=(*labels.audit.notes, note))
+        return replace(labels, columns=columns.iloc[rows].reset_index(drop=True), images=None, name=name, audit=audit)
+    if "patient" not in table:
+        raise DatasetError(
+            f"load_embeddings.patients: expected a rule, since {path} has no column patient, got None. "
+            f'{COST_OF_NO_PATIENTS} Give patients="tcga", an expression such as r"^([0-9]+)_", or a CSV.'
+        )
+    table["label"] = _labels(table, labels, f"load_embeddings.labels, {path}")
+    notes = (PATIENTS_UNKNOWN,) if isinstance(patients, str) and patients == EACH_IMAGE else ()
+    return labelled(table, classes, name, columns, notes)
+
+
+def labelled(table: pd.DataFrame, classes: Any, name: str, columns: Any, notes: Any = (), images: Any = None):
+    """Make the data set of a table whose labels are text; rows of other classes are left out."""
+    class_of = class_names("classes", classes or in_order(table["label"].unique().tolist()), 2)
+    kept, names = table["label"].isin(list(class_of)).to_numpy(), tuple(dict.fromkeys(class_of.values()))
+    left_out = LeftOut.group(("has a label that is not in classes=", key) for key in table["path"][~kept])
+    frame = table[kept].reset_index(drop=True)
+    frame["label"] = frame["label"].map(class_of).map(names.index)
+    audit = DatasetAudit.from_frame(frame, names, name, left_out=left_out, notes=notes)
+    columns = None if columns is None else columns[kept].reset_index(drop=True)
+    return PatchDataset(frame, names, name, None, audit, columns=columns, images=images)
+
+
+def check_rows(wrong: Any, names: Any, expected: str, remedy: str) -> None:
+    """Refuse rows if some of them are wrong; the message names the first and counts them."""
+    rows = np.flatnonzero(wrong)
+    if rows.size:
+        raise DatasetError(f"{expected} {list(names)[rows[0]]!r}{and_more(rows.size)}. {remedy}")
+
+
+def _package(name: str, ending: str) -> Any:
+    extra = "histofeat[embeddings]" if name in ("h5py", "fsspec") else name
+    with needs(extra, f"embeddings, {ending}: expected the package {name}"):
+        return import_module(name)
+
+
+def _files(path: str) -> list[Path]:
+    """Give the files that a path, a folder, a pattern or a URL stands for."""
+    if "://" in path:
+        opened = _package("fsspec", path)
+        try:
+            found = np.atleast_1d(opened.open_local(f"simplecache::{path}", simplecache={"same_names": True})).tolist()
+        except (*DAMAGED, ImportError) as error:
+            raise DatasetError(f"{path}: expected a file that can be fetched, got {error!r:.160}. Fetch it.") from error
+    else:
+        place = Path(path).expanduser()
+        patterns = (
+            [place / "manifest.csv", *(place / f"*{ending}" for ending in _ENDINGS)] if place.is_dir() else [place]
+        )
+        listed = ([file] if file.is_file() else sorted(glob.glob(str(file))) for file in patterns)  # noqa: PTH207
+        found = next(filter(None, listed), [])
+    if not found:
+        raise DatasetError(f"{path}: expected embeddings ({', '.join(_ENDINGS)}), got no such file. Correct the path.")
+    return [Path(file) for file in found]
+
+
+def _joined(files: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Read files and put them below each other: features, and what else is known of each patch."""
+    tables, features = [read_table(file).assign(file=str(file)) for file in files], []
+    for table in tables:
+        numbers = [name for name in table if name not in _KEYS and table[name].dtype.kind in "fiu"]
+        features.append(table[numbers].astype(np.float32))
+    odd = [not len(one.columns) or not len(one) or list(one) != list(features[0]) for one in features]
+    expected = f"{files[0]}: expected a column of numbers for each feature, the same in all files, got others in"
+    check_rows(odd, map(str, files), expected, "Write one row a patch, by one encoder.")
+    table = pd.concat([one.drop(columns=list(features[0])) for one in tables], ignore_index=True)
+    table["slide"] = table.get("slide", pd.Series([Path(file).stem for file in table.pop("file")]))
+    for axis in ("x", "y"):
+        place = pd.to_numeric(table.get(axis, pd.Series(np.nan, table.index)), errors="coerce")
+        table[axis] = place.round().astype("Int64")
+    texts = {name: canonical_patients(table[name]) for name in ("patient", "label") if name in table}
+    return pd.concat(features, ignore_index=True), table.assign(**texts)
+
+
+def read_table(file: Path) -> pd.DataFrame:
+    """Read a file of embeddings, or another table with one row a patch, under the names that columns have here.
+
+    Raises
+    ------
+    DatasetError
+        When it cannot be read, has no matrix where it is made of arrays, or two columns of one name.
+    """
+    try:
+        content = _content(file, file.suffix.lower())
+        table = content if isinstance(content, pd.DataFrame) else _from_arrays(content)
+        lists = [name for name in table if len(table) and isinstance(table[name].iloc[0], list | np.ndarray)]
+        for name in lists:
+            table = table.drop(columns=name).join(pd.DataFrame(table[name].tolist()).add_prefix(f"{name}_"))
+    except DAMAGED as error:
+        got = f"{file}: expected a table, or one matrix and its rows, got: {first_line(error)[:200]}"
+        raise DatasetError(f"{got}. Write the file again as one of {', '.join(_ENDINGS)}.") from error
+    return own_names(table, file)
+
+
+def _content(file: Path, ending: str) -> Any:
+    """Give a table, or arrays by their names."""
+    package = _package(_ENDINGS[ending], ending) if _ENDINGS[ending] else None
+    if ending == ".parquet":
+        return pd.read_parquet(file)
+    if ending == ".npz":
+        return dict(np.load(file, allow_pickle=False))
+    if ending == ".pt":
+        return {"embedding": np.atleast_2d(np.squeeze(package.load(file, map_location="cpu", weights_only=True)))}
+    if ending == ".h5ad":
+        found = package.read_h5ad(file)
+        matrix = found.X.toarray() if hasattr(found.X, "toarray") else found.X
+        return {"path": found.obs_names, **{name: found.obs[name] for name in found.obs}, "X": matrix, **found.obsm}
+    if ending in (".h5", ".hdf5"):
+        check_hdf5(file, regular_size(file))
+        with package.File(file) as opened:
+            return {name: item[()] for name, item in opened.items() if isinstance(item, package.Dataset)}
+    with file.open(encoding="utf-8-sig") as opened:
+        header = opened.readline().strip()
+    divider = max(",;\t", key=header.count)
+    texts = [name for name in header.replace('"', "").split(divider) if _own_name(name) in _TEXTS]
+    table = pd.read_csv(file, sep=divider, dtype=dict.fromkeys(texts, str), encoding="utf-8-sig")
+    if "embeddings" in table and table["embeddings"].astype(str).str.endswith(".pt").all():  # eva names files
+        table["embeddings"] = [_content(file.parent / part, ".pt")["embedding"][0] for part in table["embeddings"]]
+    return table
+
+
+def _from_arrays(arrays: Mapping[str, Any]) -> pd.DataFrame:
+    """Put arrays of one length side by side as a table."""
+    arrays = {name: np.asarray(values) for name, values in arrays.items()}
+    arrays = {name: values[0] if values.ndim == 3 and len(values) == 1 else values for name, values in arrays.items()}
+    matrices = [name for name, values in arrays.items() if values.ndim == 2 and name.lower() not in _PLACES]
+    chosen = next((name for name in (*_MATRICES, *matrices) if name in matrices), None)
+    if chosen is None or (len(matrices) > 1 and chosen not in _MATRICES):
+        raise ValueError(", ".join(f"{name} of shape {values.shape}" for name, values in arrays.items()) or "no array")
+    table = pd.DataFrame(arrays[chosen]).add_prefix(f"{chosen}_")
+    for name, values in arrays.items():
+        if (values.ndim == 1 or name.lower() in _PLACES) and len(values) != len(table):
+            raise ValueError(f"{len(table):,} rows of {chosen!r} and {len(values):,} of {name!r}")
+        if name.lower() in _PLACES:
+            table["x"], table["y"] = values[:, 0], values[:, 1]
+        elif values.ndim == 1:
+            table[name] = [one.decode() if isinstance(one, bytes) else one for one in values]
+    return table
+
+
+def _own_name(name: Any) -> Any:
+    plain = str(name).strip().lower()
+    return _OF_EVA.get(plain) or next((own for own in _TEXTS if candidates(own, [str(name)])), name)
+
+
+def own_names(table: pd.DataFrame, where: Any) -> pd.DataFrame:
+    """Give columns the names that they have here, such as ``path`` for "filename"; drop the numbers of rows."""
+    table = table.loc[:, [not str(name).startswith(("Unnamed:", "__index")) for name in table]]
+    names = pd.Index([_own_name(name) for name in table])
+    check_rows(
+        names.duplicated(), names, f"{where}: expected one column for each name, got again", "Rename or remove one."
+    )
+    return table.set_axis(names, axis=1)
+
+
+def _labels(table: pd.DataFrame, labels: Any, where: str) -> np.ndarray:
+    """Give the label of each row as text, from a column, a mapping or another table."""
+    if isinstance(labels, Mapping):
+        labels = pd.DataFrame({"path": list(labels), "label": list(labels.values())})
+    elif labels is not None:
+        labels = own_names(labels, where) if isinstance(labels, pd.DataFrame) else read_table(Path(labels).expanduser())
+    other = table if labels is None else labels
+    by = next((name for name in ("path", "slide", "patient") if name in other and name in table), None)
+    if by is None or "label" not in other:
+        got = ", ".join(map(str, other))
+        raise DatasetError(f"{where}: expected a label, and path, slide or patient, got {got:.160}. Name columns so.")
+    keys = [_ways(one)[1] if by == "path" else canonical_patients(one[by]) for one in (other, table)]
+    label_of = dict(zip(keys[0], canonical_patients(other["label"]), strict=True))
+    found = np.array([label_of.get(key, "") for key in keys[1]], dtype=object)
+    expected = f"{where}: expected a label for each patch, got none for"
+    check_rows(found == "", table["path"], expected, "Add it, or remove the row.")
+    return found
+
+
+def match_rows(table: pd.DataFrame, wanted: pd.DataFrame, where: str) -> np.ndarray:
+    """Find the row of each wanted patch in a table: by path, else by file name, else by patient, x and y.
+
+    Parameters
+    ----------
+    table, wanted : DataFrame
+        Each with ``path``, or ``patient``, ``x`` and ``y``, or all of them.
+    where : str
+        What an error names.
+
+    Returns
+    -------
+    rows : ndarray of int64, shape (len(wanted),)
+        Positions in `table`. One way for all of them: the first by which all are found.
+
+    Raises
+    ------
+    DatasetError
+        When a patch has no row, or several; the message names the first.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"path": ["a.png", "b.png"]})
+    >>> match_rows(table, pd.DataFrame({"path": ["/data/b.png", "/data/a.png"]}), "mine").tolist()
+    [1, 0]
+    """
+    best = np.full(len(wanted), -1)
+    for have, want in zip(_ways(table), _ways(wanted), strict=True):
+        if have is not None and want is not None:
+            rows = pd.Series(np.arange(len(have)), index=have)[~have.duplicated(keep=False).to_numpy()]
+            found = np.where(want.duplicated(keep=False), -1, rows.reindex(want).fillna(-1).to_numpy(np.int64))
+            best = max(best, found, key=lambda one: (one >= 0).sum())
+    names = wanted["path"] if "path" in wanted else wanted[["patient", "x", "y"]].astype(str).agg(", ".join, axis=1)
+    remedy = "Rows are found by path, file name, or patient, x and y: add what is missing, or leave these patches out."
+    check_rows(best < 0, names, f"{where}: expected one row for each patch, got none or several for", remedy)
+    return best
+
+
+def _ways(table: pd.DataFrame) -> list[pd.Series | None]:
+    """Keys of each row by path, by file name without the ending of an image, and by place; None where unknown."""
+    ways: list[pd.Series | None] = [None, None, None]
+    if "path" in table:
+        ways[0] = table["path"].astype(str).str.replace("\\", "/")
+        endings = "|".join(suffix.lstrip(".") for suffix in IMAGE_SUFFIXES)
+        ways[1] = ways[0].str.replace(rf"^.*/|\.(?i:{endings})$", "", regex=True)
+    if {"patient", "x", "y"} <= set(table) and table[["patient", "x", "y"]].notna().all(axis=None):
+        place = [pd.to_numeric(table[axis]).round().astype(int).astype(str) for axis in ("x", "y")]
+        ways[2] = canonical_patients(table["patient"]) + ("_" + place[0] + "_" + place[1])
+    return ways
