@@ -21,6 +21,7 @@ COMMANDS = {
     "Data": {"audit": ("_listing", "audit"), "store": ("_listing", "store")},
     "Models": {"train": ("_training", "train"), "predict": ("_prediction", "predict")},
     "Evaluation": {"score": ("_scoring", "score")},
+    "Installation": {"doctor": ("_doctor", "doctor"), "fetch": ("_doctor", "fetch")},
 }
 
 
@@ -67,8 +68,8 @@ app: typer.Typer = typer.Typer(
     rich_markup_mode=None,
     help="Honest baselines on breast histology, by patient: train models, predict with them, evaluate them and other "
     "systems on patients that they have not seen.",
-    epilog="Exit status: 0; 1 where images had to be left out, or the reader of the output has gone; 2 after one "
-    "sentence about what is wrong with the input; 130 after Ctrl-C; 143 after SIGTERM.",
+    epilog="Exit status: 0; 1 where images had to be left out, the doctor found a fault, or the reader of the output "
+    "has gone; 2 after one sentence about what is wrong with the input; 130 after Ctrl-C; 143 after SIGTERM.",
 )
 #: What typer raises about words that it cannot read; older versions take the class from another package.
 _UsageError = typer.BadParameter.__bases__[0]

@@ -1,36 +1,33 @@
 """Download what others publish: resumed after a break, checked against the first download, unpacked within bounds."""
 
+import gzip
 import hashlib
 import shutil
 import stat
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+import zlib
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path, PureWindowsPath
-from types import MappingProxyType
 from typing import IO
 
 from histofeat.datasets._writing import regular_size, unpacked_limit, write_whole
-from histofeat.exceptions import DAMAGED, DatasetError, first_line
+from histofeat.exceptions import DatasetError, first_line
 
-#: What a member of an archive counts for beside its bytes.
-_HEADER = 512
+#: What a damaged archive raises, or one with a file where it has a folder, too.
+_BROKEN = (
+    EOFError, FileExistsError, NotADirectoryError, RuntimeError, ValueError, gzip.BadGzipFile, tarfile.TarError,
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 _CHUNK, _TIMEOUT_S, _PLAIN = 1 << 20, 10.0, {"Accept-Encoding": "identity"}
-DOWNLOADS: Mapping[str, tuple[str, str]] = MappingProxyType(
-    {
-        "idc": (
-            "https://andrewjanowczyk.com/wp-static/IDC_regular_ps50_idx5.zip",
-            "277,524 patches of 279 patients. Licence: CC0 as Kaggle lists it; cite doi:10.1117/12.2043872 and "
-            "doi:10.4103/2153-3539.186902",
-        ),
-        "breakhis": (
-            "http://www.inf.ufpr.br/vri/databases/BreaKHis_v1.tar.gz",
-            "7,909 images of 82 patients. Licence: for research, the terms are at https://web.inf.ufpr.br/vri/databases/"
-            "breast-cancer-histopathological-database-breakhis/; cite doi:10.1109/TBME.2015.2496264",
-        ),
-    }
-)
+DOWNLOADS: dict[str, tuple[str, str]] = {
+    "idc": ("https://andrewjanowczyk.com/wp-static/IDC_regular_ps50_idx5.zip",
+            "277,524 patches of 279 patients; licence: CC0 as Kaggle lists it; cite doi:10.1117/12.2043872"),
+    "breakhis": ("http://www.inf.ufpr.br/vri/databases/BreaKHis_v1.tar.gz",
+                 "7,909 images of 82 patients; licence: for research, read it at https://web.inf.ufpr.br/vri/databases/"
+                 "breast-cancer-histopathological-database-breakhis/; cite doi:10.1109/TBME.2015.2496264"),
+}  # fmt: skip
 """Where the archives of data sets are, and what they hold, by name."""
 
 
@@ -38,9 +35,8 @@ def fetch_file(
     url: str,
     folder: Path,
     *,
-    before: Callable[[int], object] | None = None,
-    progress: Callable[[str, int, int], object] | None = None,
-    needed: float = 1.0,
+    before: Callable[[int], object] = lambda n_bytes: None,
+    progress: Callable[[str, int, int], object] = lambda words, done, total: None,
 ) -> Path:
     """Download a file, or check the one that is there.
 
@@ -54,8 +50,6 @@ def fetch_file(
         Called with the size in bytes, 0 where the server does not say it, before anything is downloaded; it may raise.
     progress : callable, optional
         Called with words, done and total in MiB.
-    needed : float, default=1.0
-        Free disk space that there has to be, in sizes of the file.
 
     Returns
     -------
@@ -64,8 +58,8 @@ def fetch_file(
     Raises
     ------
     DatasetError
-        If the file cannot be downloaded, the disk is too small for it, or its content is not that of the first
-        download, whose SHA-256 is in ``NAME.sha256`` beside it, in the format of ``sha256sum``.
+        If the file cannot be downloaded, the disk is too small for it and what an archive holds, or its content is not
+        that of the first download, whose SHA-256 is in ``NAME.sha256`` beside it, in the format of ``sha256sum``.
     """
     import pooch
     import requests
@@ -73,7 +67,7 @@ def fetch_file(
     path = folder / url.rpartition("/")[2]
     record = folder / f"{path.name}.sha256"
     known = f"sha256:{record.read_text(encoding='utf-8').split()[0]}" if record.is_file() else None
-    download = partial(_download, before=before, progress=progress, needed=needed)
+    download = partial(_download, before=before, progress=progress)
     pooch.get_logger().setLevel("WARNING")
     try:  # pooch moves the file to its place once it has the known hash
         pooch.retrieve(url, known, fname=path.name, path=folder, downloader=download)
@@ -88,7 +82,7 @@ def fetch_file(
     return path
 
 
-def _download(url: str, output: str, _: object, *, before, progress, needed: float) -> None:
+def _download(url: str, output: str, _: object, *, before: Callable, progress: Callable) -> None:
     """Download to a file beside `output`, from where an earlier try ended, and move it there."""
     import requests
 
@@ -96,11 +90,10 @@ def _download(url: str, output: str, _: object, *, before, progress, needed: flo
         answer.raise_for_status()
         said = [answer.headers.get(name, "") for name in ("Content-Length", "ETag", "Last-Modified")]
     total, version = int(said[0] or 0), hashlib.sha256("|".join([url, *said]).encode()).hexdigest()[:8]
-    free = shutil.disk_usage(Path(output).parent).free
-    if total * needed > free:
-        raise ValueError(f"{free / 1e9:.1f} GB of disk space where {total * needed / 1e9:.1f} GB are needed")
-    if before is not None:
-        before(total)
+    free, needed = shutil.disk_usage(Path(output).parent).free, total * (2.2 if url.endswith((".zip", ".gz")) else 1.1)
+    if needed > free:
+        raise ValueError(f"{free / 1e9:.1f} GB of disk space where {needed / 1e9:.1f} GB are needed")
+    before(total)
     part = Path(output).with_name(f".{url.rpartition('/')[2]}.{version}.partial")
     done = part.stat().st_size if total and part.is_file() else 0
     if not total or done < total:
@@ -110,8 +103,7 @@ def _download(url: str, output: str, _: object, *, before, progress, needed: flo
             with part.open("ab" if answer.status_code == requests.codes.partial else "wb") as file:
                 for chunk in answer.iter_content(_CHUNK):
                     file.write(chunk)
-                    if progress is not None:
-                        progress("download, MiB", file.tell() >> 20, max(total, file.tell()) >> 20)
+                    progress("download, MiB", file.tell() >> 20, max(total, file.tell()) >> 20)
     if total and part.stat().st_size != total:
         raise ValueError(f"{part.stat().st_size:,} of {total:,} bytes, which are kept")
     part.replace(output)
@@ -148,16 +140,13 @@ def unpack(archive: Path, folder: Path) -> Path:
                 if not plain or place.drive or place.root or ".." in place.parts or target.exists():
                     raise ValueError(f"a link, a place outside the folder or a second file: {name!r:.80}")
                 target.parent.mkdir(parents=True, exist_ok=True)
-                unpacked += _HEADER
+                unpacked += 512  # what a member takes beside its bytes
                 with content, target.open("xb") as file:
                     while chunk := content.read(_CHUNK):
                         unpacked += file.write(chunk)
                         if unpacked > limit:
                             raise ValueError(f"more than the {limit:,} bytes that are allowed")
-        except (*DAMAGED, tarfile.TarError) as error:
-            of_a_name = isinstance(error, FileExistsError | NotADirectoryError)  # a file where a folder has to be
-            if isinstance(error, OSError) and error.errno is not None and not of_a_name:
-                raise
+        except _BROKEN as error:
             raise DatasetError(
                 f"{archive}: expected an archive of plain files, got {first_line(error)}. Remove it and fetch it again."
             ) from error

@@ -46,4 +46,5 @@ from .pretrained._weights import (
     find_weights as find_weights,
     hash_weights as hash_weights,
     shipped_weights as shipped_weights,
+    weight_folders as weight_folders,
 )

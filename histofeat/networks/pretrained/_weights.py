@@ -77,6 +77,22 @@ def find_weights(
         return _check_file(encoder, Path(weights).expanduser())
     if encoder.source == "histofeat":
         return _check_file(encoder, shipped_weights(encoder))
+    folders = weight_folders(weights_dir)[: -1 if encoder.source == "timm" else None]
+    for place in folders:
+        for name in encoder.accepted_files:
+            if (place / name).exists():
+                return _check_file(encoder, place / name)
+    return _from_hub(encoder, folders) if encoder.source == "timm" else _download(encoder, folders)
+
+
+def weight_folders(weights_dir: str | os.PathLike[str] | None = None) -> list[Path]:
+    """Folders in which published weights are looked for: the given one or ``HISTOFEAT_WEIGHTS``, and Keras's cache.
+
+    Raises
+    ------
+    WeightsError
+        If the first one does not exist.
+    """
     folder = weights_dir if weights_dir is not None else os.environ.get(WEIGHTS_VARIABLE)
     folders = [Path(folder).expanduser()] if folder else []
     if folders and not folders[0].is_dir():
@@ -84,13 +100,8 @@ def find_weights(
         raise WeightsError(
             f"{source}: expected a folder of weights, got {str(folders[0])!r}, which is no folder. Correct the path."
         )
-    if encoder.source == "keras":
-        folders.append(_keras_cache())
-    for place in folders:
-        for name in encoder.accepted_files:
-            if (place / name).exists():
-                return _check_file(encoder, place / name)
-    return _from_hub(encoder, folders) if encoder.source == "timm" else _download(encoder, folders)
+    # Keras's own rule, so that the cache is found without importing Keras (seconds) or making the folder.
+    return [*folders, Path(os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras"), "models")]  # noqa: PTH111
 
 
 def shipped_weights(encoder: Encoder) -> Path:
@@ -146,11 +157,6 @@ def _check_file(encoder: Encoder | TimmEncoder, path: Path) -> Path:
             f"Copy or download {encoder.weight_file} again."
         )
     return path
-
-
-def _keras_cache() -> Path:
-    # Keras's own rule, so that the cache is found without importing Keras (seconds) or making the folder.
-    return Path(os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras"), "models")  # noqa: PTH111
 
 
 def _download(encoder: Encoder, searched: list[Path]) -> Path:
