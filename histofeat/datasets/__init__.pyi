@@ -8,7 +8,13 @@ from ._csv_rows import (
     printable as printable,
     read_csv_rows as read_csv_rows,
 )
-from ._embeddings import load_embeddings as load_embeddings, match_rows as match_rows, read_table as read_table
+from ._embeddings import (
+    check_rows as check_rows,
+    load_embeddings as load_embeddings,
+    match_rows as match_rows,
+    own_names as own_names,
+    read_table as read_table,
+)
 from ._fetching import DOWNLOADS as DOWNLOADS, fetch_file as fetch_file, unpack as unpack
 from ._idc import load_idc as load_idc, parse_name as parse_name
 from ._image_files import image_size as image_size

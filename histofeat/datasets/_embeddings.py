@@ -314,7 +314,8 @@ def match_rows(table: pd.DataFrame, wanted: pd.DataFrame, where: str) -> np.ndar
             rows = pd.Series(np.arange(len(have)), index=have)[~have.duplicated(keep=False).to_numpy()]
             found = np.where(want.duplicated(keep=False), -1, rows.reindex(want).fillna(-1).to_numpy(np.int64))
             best = max(best, found, key=lambda one: (one >= 0).sum())
-    names = wanted["path"] if "path" in wanted else wanted[["patient", "x", "y"]].astype(str).agg(", ".join, axis=1)
+    places = wanted.reindex(columns=["patient", "x", "y"]).to_numpy(object)
+    names = wanted["path"] if "path" in wanted else [", ".join(map(str, place)) for place in places]
     remedy = "Rows are found by path, file name, or patient, x and y: add what is missing, or leave these patches out."
     check_rows(best < 0, names, f"{where}: expected one row for each patch, got none or several for", remedy)
     return best

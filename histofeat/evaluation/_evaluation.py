@@ -21,6 +21,7 @@ from histofeat.evaluation._folds import (
     look_at,
     make_inner_folds,
 )
+from histofeat.evaluation._given_predictions import score_model, tested_share
 from histofeat.evaluation._plans import Run, make_plans, say_not_run
 from histofeat.evaluation._results import Evaluation, ModelResult, NotRun
 from histofeat.evaluation._search import Search
@@ -29,16 +30,12 @@ from histofeat.evaluation.audit._findings import check_audit
 from histofeat.exceptions import check_name
 from histofeat.features import Runtime, leave_out_unreadable
 from histofeat.metrics import (
-    LABEL_METRICS,
     METRIC_RECORDS,
     ComparisonPlan,
-    confusion,
     method_interval,
-    most_probable,
     parse_rule,
     patient_weights,
     read_plan,
-    score_folds,
 )
 from histofeat.model_selection import PatientKFold, RepeatedPatientKFold, check_class_weight
 from histofeat.models import check_inner_patients
@@ -179,7 +176,7 @@ def evaluate(
     with run.timed("fit"):
         fits = fit_all(plans, bank, run)
     say_not_run(plans, said)
-    models = _score_all(fits, run, n_resamples, math.nan if overlap else _test_share(run.patients, run.splits))
+    models = _score_all(fits, run, n_resamples, math.nan if overlap else tested_share(run.patients, run.splits))
     looked = {"plan": plan and plan.to_dict(), "registered": _recorded(models, run)}
     protocol = {**_protocol(run, cv, inner_cv, n_resamples, overlap), **looked}
     return _collect(run, plans, models, protocol, report)
@@ -285,12 +282,6 @@ def _measure(plans, run):
     return bank.measure_folds(), audit
 
 
-def _test_share(patients, splits):
-    """Tested patients over training patients, the mean over the folds."""
-    sizes = [[len(np.unique(patients[rows])) for rows in pair] for pair in splits]
-    return float(np.mean([n_test / n_train for n_train, n_test in sizes]))
-
-
 def _evaluate_repeats(dataset, pipelines, cv, settings):
     """Evaluate the first repeat; the fold scores of all repeats give the intervals of the method."""
     # All of them are one look.
@@ -299,7 +290,7 @@ def _evaluate_repeats(dataset, pipelines, cv, settings):
         evaluate(dataset, pipelines, repeat, **(later if number else settings))
         for number, repeat in enumerate(cv.repeats())
     )
-    ratio = _test_share(dataset.patients, first.splits)
+    ratio = tested_share(dataset.patients, first.splits)
 
     def over_repeats(model):
         named = (model.name, model.head)
@@ -332,35 +323,22 @@ def _score_all(fits, run, n_resamples, ratio):
 
 
 def _model_result(fit, run, resampling):
-    y, n_classes, tests = run.y, fit.proba.shape[1], [test for _, test in run.splits]
-    tested = np.concatenate(tests)
-    predicted = np.full(len(y), -1, dtype=np.int64)
-    predicted[tested] = most_probable(fit.proba[tested])
-    common = (run.patients, tests)
-    scored, resamples = score_folds(y, fit.proba, predicted, *common, **resampling)
-    tuned, _ = score_folds(y, fit.proba, fit.tuned, *common, metrics=LABEL_METRICS, **resampling)
+    tests = [test for _, test in run.splits]
+    scored = score_model(run.dataset, tests, fit.proba, fit.tuned, **resampling)
     return ModelResult(
         name=fit.plan.name,
         features=fit.plan.feature_names,
         head=fit.plan.head_name,
         n_features=fit.n_features,
-        proba=fit.proba,
-        predicted=predicted,
-        predicted_tuned=fit.tuned,
-        thresholds=fit.of_folds("threshold") if n_classes == 2 else (),
-        scores=scored,
-        tuned=tuned,
-        resamples=resamples,
-        confusion=confusion(y[tested], predicted[tested], n_classes),
-        confusion_tuned=confusion(y[tested], fit.tuned[tested], n_classes),
-        fold_confusions=tuple(confusion(y[test], predicted[test], n_classes) for test in tests),
+        thresholds=fit.of_folds("threshold") if fit.proba.shape[1] == 2 else (),
         fit_s=sum(fit.of_folds("fit_s")),
         predict_s=sum(fit.of_folds("predict_s")),
-        notes=(*_notes(fit), *_doubts(fit, tests, scored)),
+        notes=(*_notes(fit), *_doubts(fit, tests, scored["scores"])),
         families=tuple(_written_out(part, fit.plan) for part in fit.plan.measuring),
         calibrated=fit.calibrated,
         choices=fit.of_folds("choice"),
         histories=fit.of_folds("history") if any(fit.of_folds("history")) else (),
+        **scored,
     )
 
 

@@ -1,20 +1,24 @@
 """The tables of an evaluation: scores, predictions, patients, mistakes, its short form, and two runs as one."""
 
+import math
 from collections import Counter
 from dataclasses import replace
 from html import escape
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 
 from histofeat.datasets import printable, probability_columns
 from histofeat.evaluation._details import score_patients
+from histofeat.evaluation._given_predictions import GIVEN, given_probabilities, score_model, tested_share
 from histofeat.exceptions import and_more, check_type, check_whole
 from histofeat.metrics import METRIC_RECORDS
 
 #: The scores of the short forms.
 _SHOWN = ("roc_auc", "average_precision", "balanced_accuracy", "f1", "sensitivity", "specificity", "brier")
+#: What stands for the features and the head of predictions that were given.
+_GIVEN_HEAD = "predictions"
 #: Settings that all models of a paired table have in common.
 _SHARED = ("n_resamples", "random_state", "threshold", "inner_cv", "n_repeats", "search")
 
@@ -151,6 +155,46 @@ class ResultTables:
             audit=_joined(self.audit, other.audit),
             left_out=self.left_out or other.left_out,
         )
+
+    def add_predictions(self, name: str, proba: Any) -> Self:
+        """Put the predictions of another system, such as a network of your own, beside the models of this evaluation.
+
+        Parameters
+        ----------
+        name : str
+            What the system is called; as a model it is "name/predictions".
+        proba : array of shape (n, k) or (n,), DataFrame or path
+            Out-of-fold probabilities, a row for each patch of the data set, a column for each class in the order of
+            `labels`, or that of the second of two alone. Or a table (in a file: CSV, TSV, Parquet) with ``path``, or
+            ``patient``, ``x`` and ``y``, and a column for each class, "p_<class>" or its name; with two classes
+            "score" for that of the second. Rows that were never tested are not needed.
+
+        Returns
+        -------
+        evaluation : Evaluation
+            With this model, paired with all others: the same patches, folds and resamples of the patients.
+
+        Raises
+        ------
+        ValueError
+            If a row is missing, surplus or there twice, a class has no column, or a value is no probability; the
+            message names the first. If the name is taken.
+
+        Notes
+        -----
+        Nothing is chosen or calibrated: the threshold is 0.5. Whether the system knows tested patients cannot be seen.
+        """
+        if (name, _GIVEN_HEAD) in [(model.name, model.head) for model in self.models]:
+            raise ValueError(f"Evaluation.add_predictions: expected another name, got {name!r} again. Rename one.")
+        tests, resampling = [test for _, test in self.splits], self._known[2]
+        ratio = math.nan if self.patient_overlap else tested_share(self.dataset.patients, self.splits)
+        proba = given_probabilities(self.dataset, self.tested, name, proba)
+        scored = score_model(self.dataset, tests, proba, None, test_train_ratio=ratio, n_jobs=self.n_jobs, **resampling)
+        shown = {"name": name, "head": _GIVEN_HEAD, "features": (_GIVEN_HEAD,), "n_features": 0, "notes": (GIVEN,)}
+        none = {"families": (), "choices": (), "histories": (), "fit_s": 0.0, "predict_s": 0.0, "calibrated": None}
+        thresholds = (0.5,) * len(tests) if len(self.labels) == 2 else ()
+        added = replace(self.models[0], thresholds=thresholds, **shown, **none, **scored)
+        return replace(self, models=(*self.models, added))
 
     def _check_paired(self, other):
         """Refuse another run whose models cannot stand beside those of this one."""
