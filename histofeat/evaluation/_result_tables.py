@@ -140,10 +140,22 @@ class ResultTables:
             If the runs differ in patches, labels, patients, folds or settings, or share the name of a model.
         """
         check_type("Evaluation.merge.other", other, type(self), "an Evaluation", "Give what evaluate returned.")
-        self._check_paired(other)
-        known = {_key(model) for model in (*self.models, *other.models)}
-        gone = dict.fromkeys(gone for gone in (*self.not_run, *other.not_run) if _key(gone) not in known)
         noted = {name: self.protocol.get(name) or other.protocol.get(name) for name in ("plan", "registered")}
+        ours, theirs = ({**noted, **_common(run)} for run in (self, other))
+        different = [what for what in {**ours, **theirs} if ours.get(what) != theirs.get(what)]
+        if different:
+            raise ValueError(
+                f"Evaluation.merge: expected runs of the same {different[0]}, got others{and_more(len(different))}. "
+                "Evaluate again on the same data set, with the same cv, seeds and settings."
+            )
+        known = [_key(model) for model in (*self.models, *other.models)]
+        twice = [name for at, name in enumerate(known) if name in known[:at]]
+        if twice:
+            raise ValueError(
+                f"Evaluation.merge: expected models of other names, got {twice[0]!r} in both{and_more(len(twice))}. "
+                "Give it another name in pipelines, and evaluate again."
+            )
+        gone = dict.fromkeys(gone for gone in (*self.not_run, *other.not_run) if _key(gone) not in known)
         return replace(
             self,
             models=(*self.models, *other.models),
@@ -196,28 +208,6 @@ class ResultTables:
         added = replace(self.models[0], thresholds=thresholds, **shown, **none, **scored)
         return replace(self, models=(*self.models, added))
 
-    def _check_paired(self, other):
-        """Refuse another run whose models cannot stand beside those of this one."""
-        plans = [run.protocol.get("plan") for run in (self, other)]
-        pairs = [
-            ("patches, labels and patients", *map(_patches, (self, other))),
-            ("folds", *([rows.tolist() for pair in run.splits for rows in pair] for run in (self, other))),
-            *((name, *(run.protocol.get(name) for run in (self, other))) for name in _SHARED),
-            ("plan", *(plans if all(plans) else ())),
-        ]
-        for what, *runs in pairs:
-            if runs and runs[0] != runs[1]:
-                raise ValueError(
-                    f"Evaluation.merge: expected the same {what}, got others in the other run. Evaluate "
-                    "again on the same data set, with the same cv, seeds and settings."
-                )
-        twice = [_key(model) for model in other.models if _key(model) in map(_key, self.models)]
-        if twice:
-            raise ValueError(
-                f"Evaluation.merge: expected models of other names, got {twice[0]!r} in both{and_more(len(twice))}. "
-                "Give it another name in pipelines, and evaluate again."
-            )
-
     def __repr__(self) -> str:
         areas = [f": ROC-AUC {_shown(one.scores['roc_auc'])}" if "roc_auc" in one.scores else "" for one in self.models]
         lines = [f"{_key(model)}{area}" for model, area in zip(self.models, areas, strict=True)]
@@ -251,10 +241,13 @@ def _key(model):
     return printable(f"{model.name}/{model.head}")
 
 
-def _patches(evaluation):
-    dataset = evaluation.dataset
-    columns = (dataset.relative_paths, dataset.y, dataset.patients)
-    return evaluation.labels, *(column.tolist() for column in columns)
+def _common(run):
+    """Return what runs have in common whose models stand in one paired table."""
+    dataset, settings = run.dataset, {name: run.protocol.get(name) for name in _SHARED}
+    columns = [column.tolist() for column in (dataset.relative_paths, dataset.y, dataset.patients)]
+    folds = [rows.tolist() for pair in run.splits for rows in pair]
+    plan = {name: value for name, value in run.protocol.items() if name == "plan" and value}
+    return {"patches, labels and patients": (run.labels, columns), "folds": folds, **settings, **plan}
 
 
 def _shown(score):

@@ -1,5 +1,12 @@
 from ._canvas import draw_intervals as draw_intervals, draw_lines as draw_lines
 from ._curves import ranking_data as ranking_data
+from ._displays import (
+    CalibrationDisplay as CalibrationDisplay,
+    ConfusionDisplay as ConfusionDisplay,
+    PatientsDisplay as PatientsDisplay,
+    PrecisionRecallDisplay as PrecisionRecallDisplay,
+    RocDisplay as RocDisplay,
+)
 from ._folder import check_output as check_output
 from ._pages import html_page as html_page, render_markdown as render_markdown, write_page as write_page
 from ._payload import (

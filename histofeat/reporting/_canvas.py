@@ -16,8 +16,9 @@ INK = "#222222"
 _GRID = "#D9D9D9"
 #: Most panels side by side.
 _COLUMNS = 3
-#: Size of the letters in legends.
+#: Size of the letters in legends, and how they look inside a panel.
 _LEGEND = 8
+LEGEND = {"fontsize": _LEGEND, "title_fontsize": _LEGEND, "framealpha": 0.8}
 #: Classes of letters that are written from the right, or that combine with others.
 _SHAPED = ("R", "AL", "NSM")
 _STYLE = {
@@ -199,7 +200,7 @@ def draw_lines(data: Mapping[str, Any]) -> Any:
     handles = {}
     grid = panels(figure, len(shown), n_columns, sharey=True)
     for position, (axes, panel) in enumerate(zip(grid, shown, strict=True)):
-        _panel(axes, panel, data, names)
+        draw_line_panel(axes, panel, data, names)
         handles |= {line.get_label(): line for line in axes.get_lines()}
         if position % n_columns == 0:
             axes.set_ylabel(data["y_label"])
@@ -208,7 +209,8 @@ def draw_lines(data: Mapping[str, Any]) -> Any:
     return figure
 
 
-def _panel(axes, panel, data, names):
+def draw_line_panel(axes, panel, data, names):
+    """Draw the lines of one panel of `draw_lines`; `names` gives the order of the colours."""
     if data.get("diagonal"):
         axes.plot([0, 1], [0, 1], color="#AAAAAA", linewidth=0.8, linestyle=(0, (4, 4)))
     for line in panel["lines"]:

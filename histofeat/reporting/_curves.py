@@ -39,7 +39,8 @@ def ranking_data(kind: str, evaluation: Evaluation, payload: Mapping[str, Any], 
     evaluation : Evaluation
     payload : dict
         As `metrics_payload` returns it.
-    head : str
+    head : str or None
+        None for all models, named "name/head".
 
     Returns
     -------
@@ -52,7 +53,7 @@ def ranking_data(kind: str, evaluation: Evaluation, payload: Mapping[str, Any], 
     """
     labels = evaluation.labels
     bands, truth = evaluation.bands, np.asarray(evaluation.dataset.y)[evaluation.tested]
-    chosen = [number for number, result in enumerate(payload["results"]) if result["head"] == head]
+    chosen = [number for number, result in enumerate(payload["results"]) if head in (None, result["head"])]
     panels = []
     panels_of = [1] if len(labels) == 2 else [None, *range(len(labels))]
     for code in panels_of:
@@ -62,7 +63,7 @@ def ranking_data(kind: str, evaluation: Evaluation, payload: Mapping[str, Any], 
             if len(panels_of) > 1 and code is not None:
                 scored = jsonable(evaluation.classes[number].to_dicts()[code])
             found = _curve(kind, code, result, scored[AREA_METRICS[kind]], bands[number])
-            curves += [found] if found else []
+            curves += [found | {"name": found["model"]} if head is None else found] if found else []
         share = None if code is None else float((truth == code).mean())
         panels.append({"positive": None if code is None else labels[code], "share": share, "curves": curves})
     return {
@@ -160,10 +161,8 @@ def draw_ranking(data):
         grid = canvas.panels(figure, len(shown), n_columns)
     names = list(dict.fromkeys(curve["name"] for panel in shown for curve in panel["curves"]))
     for position, (axes, panel) in enumerate(zip(grid, shown, strict=False)):
-        _frame(axes, kind, panel["share"], first=position % n_columns == 0, last=position + n_columns >= len(shown))
-        for curve in panel["curves"]:
-            banded = len(names) <= MOST_BANDS
-            _draw_curve(axes, kind, curve, canvas.line_of(names.index(curve["name"])), data["grid"] if banded else None)
+        sides = {"first": position % n_columns == 0, "last": position + n_columns >= len(shown)}
+        draw_panel(axes, data, panel, names, banded=len(names) <= MOST_BANDS, **sides)
         if not single:
             name = panel["positive"] and f"{canvas.short(panel['positive'], 28)} against the rest"
             axes.set_title(name or "mean over the classes", fontsize=9, color=canvas.INK)
@@ -171,6 +170,15 @@ def draw_ranking(data):
     _legend(figure, kind, shown[0], names, beside=grid[1] if single else None)
     canvas.put_title(figure, f"{_NAMES[kind]}, head {canvas.short(data['head'], 40)}: {data['data_label']}")
     return figure
+
+
+def draw_panel(axes, data, panel, names=None, *, banded, **sides):
+    """Draw the curves of one panel of `ranking_data` on some axes; `names` gives the order of the colours."""
+    names = [curve["name"] for curve in panel["curves"]] if names is None else names
+    _frame(axes, data["figure"], panel["share"], **sides)
+    for curve in panel["curves"]:
+        style = canvas.line_of(names.index(curve["name"]))
+        _draw_curve(axes, data["figure"], curve, style, data["grid"] if banded else None)
 
 
 def _frame(axes, kind, share, *, first=True, last=True):
@@ -194,14 +202,15 @@ def _draw_curve(axes, kind, curve, style, grid=None):
     steps = "steps-pre" if kind == "pr" else "default"
     if grid is not None and curve["low"] is not None:
         axes.fill_between(grid, curve["low"], curve["high"], color=color, alpha=0.15, linewidth=0)
-    axes.plot(curve[x], curve[y], color=color, linestyle=dashes, linewidth=1.4, drawstyle=steps, label=curve["name"])
+    label = f"{curve['name']}  {with_interval(curve[AREA_METRICS[kind]], curve['ci95'])}"
+    axes.plot(curve[x], curve[y], color=color, linestyle=dashes, linewidth=1.4, drawstyle=steps, label=label)
 
 
 def _areas_inside(axes, kind, panel):
     """Write the areas of a few curves into their panel; those of many are in the file beside the figure."""
     if not 1 <= len(panel["curves"]) <= 3:
         return
-    lines = [line for line in axes.get_lines() if not line.get_label().startswith("_")]
+    lines, _ = axes.get_legend_handles_labels()
     texts = [with_interval(curve[AREA_METRICS[kind]], curve["ci95"]) for curve in panel["curves"]]
     place = "lower right" if kind == "roc" else "best"
     axes.legend(lines, texts, loc=place, fontsize=7, title=_SHORT[kind], title_fontsize=7, framealpha=0.8)
@@ -293,7 +302,7 @@ def reliability_data(payload, head):
     """
     panels = [
         {
-            "title": result["name"],
+            "title": result["name"] if head else model_key(result["name"], result["head"]),
             "lines": [
                 reliability_line(kind, result["calibration"][kind]["curve"])
                 for kind in ("raw", "calibrated")
@@ -301,7 +310,7 @@ def reliability_data(payload, head):
             ],
         }
         for result in payload["results"]
-        if result["head"] == head and result.get("calibration")
+        if head in (None, result["head"]) and result.get("calibration")
     ]
     if not panels:
         return None

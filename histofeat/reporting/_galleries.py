@@ -8,7 +8,7 @@ import pandas as pd
 from histofeat.exceptions import PatchError
 from histofeat.images import read_patch
 from histofeat.reporting._pages import html_page, render_markdown
-from histofeat.reporting._payload import data_label, model_key, portable_paths, source_of
+from histofeat.reporting._payload import chosen_models, data_label, model_key, portable_paths, source_of
 from histofeat.reporting._strict_json import Redactor, dump, jsonable
 from histofeat.reporting._text import file_words
 
@@ -54,31 +54,13 @@ def check_gallery(gallery, models, evaluation):
             f"write_report.gallery: expected the number of images of each kind, at least 1, got {gallery!r}. "
             "Use 8, or None for no pictures of patches."
         )
-    known = [model_key(model.name, model.head) for model in evaluation.models]
-    unknown = [name for name in models or () if name not in known]
-    if unknown:
-        raise ValueError(
-            f"write_report.gallery_models: expected names of models of this evaluation, got {unknown[0]!r}"
-            f"{f' (and {len(unknown) - 1} more)' if len(unknown) > 1 else ''}. Use some of {', '.join(known)}."
-        )
+    chosen_models(evaluation, models, "write_report.gallery_models")
 
 
-def chosen_models(evaluation, models=None):
-    """Return the models whose images are shown.
-
-    Parameters
-    ----------
-    evaluation : Evaluation
-    models : sequence of str, optional
-        Names as "features/head"; by default the model of the highest ROC-AUC and every network on pixels.
-
-    Returns
-    -------
-    list of ModelResult
-        In the order of the evaluation.
-    """
+def gallery_models(evaluation, models=None):
+    """Return the models whose images are shown: by default that of the highest ROC-AUC and networks on pixels."""
     if models is not None:
-        return [model for model in evaluation.models if model_key(model.name, model.head) in set(models)]
+        return chosen_models(evaluation, models, "gallery_models")
     areas = [np.nan_to_num(model.scores["roc_auc"].value, nan=-1.0) for model in evaluation.models]
     best = int(np.argmax(areas)) if areas else -1
     return [model for number, model in enumerate(evaluation.models) if number == best or "pixels" in model.features]
@@ -175,7 +157,7 @@ def write_galleries(evaluation, payload, folder, n_images, models=None):
     n_images : int
         Images of each kind and class.
     models : sequence of str, optional
-        As in `chosen_models`.
+        As in `gallery_models`.
 
     Returns
     -------
@@ -193,7 +175,7 @@ def write_galleries(evaluation, payload, folder, n_images, models=None):
     synthetic = payload["dataset"]["synthetic"]
     (place / "NOTICE.txt").write_text(f"{GALLERY_WORDS[synthetic]}\n", encoding="utf-8", newline="\n")
     (place / ".gitignore").write_text("*\n", encoding="utf-8", newline="\n")
-    galleries = [gallery_data(evaluation, payload, model, n_images) for model in chosen_models(evaluation, models)]
+    galleries = [gallery_data(evaluation, payload, model, n_images) for model in gallery_models(evaluation, models)]
     lost = _write_images(evaluation, galleries, place)
     for gallery, word in zip(galleries, file_words([gallery["model"] for gallery in galleries]), strict=True):
         dump(jsonable(gallery), place / f"{word}.json")

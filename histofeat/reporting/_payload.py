@@ -3,7 +3,7 @@
 import os
 import platform
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import metadata
@@ -15,7 +15,8 @@ import numpy as np
 
 import histofeat
 from histofeat.datasets import PatchDataset
-from histofeat.evaluation import Evaluation
+from histofeat.evaluation import Evaluation, ModelResult
+from histofeat.exceptions import check_name
 from histofeat.model_selection import patients_per_fold
 from histofeat.reporting._strict_json import jsonable
 
@@ -36,6 +37,20 @@ def model_key(name, head):
     'handcrafted/xgboost'
     """
     return f"{name}/{head}"
+
+
+def chosen_models(evaluation: Evaluation, models: Sequence[str] | None, where: str) -> list[ModelResult]:
+    """Return the models of these names, in the order of the evaluation; all of them for None.
+
+    Raises
+    ------
+    ValueError
+        If there is none of a name; `where` is the argument.
+    """
+    keys = [model_key(model.name, model.head) for model in evaluation.models]
+    for name in models or ():
+        check_name(where, name, keys, "names of models of this evaluation")
+    return [model for key, model in zip(keys, evaluation.models, strict=True) if models is None or key in models]
 
 
 def metrics_payload(

@@ -24,7 +24,6 @@ from histofeat.reporting._galleries import GALLERY_WORDS, check_gallery, write_g
 from histofeat.reporting._pages import fill_folder, write_files, write_page
 from histofeat.reporting._payload import data_label, describe_environment, metrics_payload, model_key, splits_payload
 from histofeat.reporting._strict_json import PathLike, Redactor, jsonable, own_folders
-from histofeat.reporting._tables import best_of
 from histofeat.reporting._text import file_words
 from histofeat.reporting._training import CAPTION, draw_training, training_data, training_payload
 from histofeat.studies import Findings, Study
@@ -322,7 +321,5 @@ def _study_figure(kind, data):
     if kind == "reliability":
         return draw_lines, reliability_data(jsonable(data), data["head"])
     if kind == "confusion":
-        payload = metrics_payload(data)
-        best = best_of(payload["results"])
-        return score_figures.draw_confusion, score_figures.confusion_data({**payload, "results": [best]}, best["head"])
+        return score_figures.draw_confusion, score_figures.best_confusion(data)
     return _STUDY_FIGURES[kind], data

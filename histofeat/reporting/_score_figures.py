@@ -3,8 +3,8 @@
 import numpy as np
 
 from histofeat.reporting import _canvas as canvas
-from histofeat.reporting._payload import source_of
-from histofeat.reporting._tables import METRIC_WORDS, score_of
+from histofeat.reporting._payload import metrics_payload, source_of
+from histofeat.reporting._tables import METRIC_WORDS, best_of, score_of
 from histofeat.reporting._text import with_interval
 
 _METRICS = ("roc_auc", "balanced_accuracy", "f1")
@@ -130,10 +130,17 @@ def forest_data(payload, metric="roc_auc"):
 
 def draw_forest(data):
     """Draw values with their intervals, folds as small ticks, one line per model; colours are heads."""
-    rows = data["rows"]
-    heads = list(dict.fromkeys(row["head"] for row in rows))
-    figure = canvas.new_figure(8.0, 1.3 + 0.3 * max(len(rows), 1))
+    figure = canvas.new_figure(8.0, 1.3 + 0.3 * max(len(data["rows"]), 1))
     axes = figure.subplots()
+    draw_forest_rows(axes, data["rows"])
+    axes.set_xlabel("ROC-AUC, out of fold, with 95 % interval (patients resampled); ticks: single folds")
+    canvas.put_title(figure, data["data_label"])
+    return figure
+
+
+def draw_forest_rows(axes, rows):
+    """Draw the rows of a forest on some axes: each "name", "head", "value", "ci95" and "folds", the small ticks."""
+    heads = list(dict.fromkeys(row["head"] for row in rows))
     sets = list(dict.fromkeys(row["name"] for row in rows))
     for position, row in enumerate(rows):
         if sets.index(row["name"]) % 2:
@@ -141,9 +148,6 @@ def draw_forest(data):
         _forest_row(axes, row, position, canvas.line_of(heads.index(row["head"]))[0])
     canvas.list_rows(axes, [f"{canvas.short(row['name'])}, {canvas.short(row['head'])}" for row in rows])
     axes.set_xlim(*_forest_limits(rows))
-    axes.set_xlabel("ROC-AUC, out of fold, with 95 % interval (patients resampled); ticks: single folds")
-    canvas.put_title(figure, data["data_label"])
-    return figure
 
 
 def _forest_row(axes, row, position, color):
@@ -188,6 +192,13 @@ def confusion_data(payload, head, *, tuned=False):
     }
 
 
+def best_confusion(evaluation, *, tuned=False):
+    """Return `confusion_data` of the model of the highest ROC-AUC."""
+    payload = metrics_payload(evaluation)
+    best = best_of(payload["results"])
+    return confusion_data({**payload, "results": [best]}, best["head"], tuned=tuned)
+
+
 def draw_confusion(data):
     """Draw the confusion matrices of one head side by side: the share of each true class, and the count.
 
@@ -220,14 +231,15 @@ def draw_confusion(data):
     figure = canvas.new_figure(width, height)
     grid = canvas.panels(figure, len(matrices), n_columns)
     for position, (axes, matrix) in enumerate(zip(grid, matrices, strict=True)):
-        _confusion_panel(axes, matrix, data["labels"], first=position % n_columns == 0, turned=turned)
+        draw_matrix(axes, matrix, data["labels"], first=position % n_columns == 0, turned=turned)
         axes.set_title(titles[position], fontsize=9, color=canvas.INK)
     title = f"Head {canvas.short(data['head'], 40)}, {THRESHOLD_WORDS[data['threshold']]}: {data['data_label']}"
     canvas.put_title(figure, title)
     return figure
 
 
-def _confusion_panel(axes, matrix, labels, *, first, turned):
+def draw_matrix(axes, matrix, labels, *, first, turned):
+    """Draw one confusion matrix; `first` has the names of the true classes, `turned` names stand aslant."""
     rates = np.asarray(matrix["rates"])
     n = len(labels)
     edges = np.arange(n + 1) - 0.5

@@ -148,7 +148,7 @@ def test_runs_that_are_not_paired_are_not_merged(evaluation, other):
         "plan": replace(other, protocol={**plan, "plan": {"hash": "b"}}),
     }
     for what, run in wrong.items():
-        with pytest.raises(ValueError, match=f"Evaluation.merge: expected the same {what}, got others"):
+        with pytest.raises(ValueError, match=f"Evaluation.merge: expected runs of the same {what}, got others"):
             replace(evaluation, protocol=plan).merge(run)
     with pytest.raises(
         ValueError, match=r"expected models of other names, got 'color/logistic' in both \(and 1 more\)"
