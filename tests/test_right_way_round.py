@@ -13,9 +13,13 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import auc, balanced_accuracy_score, roc_auc_score
 
 from histofeat import IDCPipeline, PatientKFold, evaluate
+from histofeat.evaluation import Search, train_model
+from histofeat.exceptions import DatasetError
 from histofeat.images import as_images, image_input_tags
-from histofeat.metrics import bootstrap_scores, class_scores, scores
-from histofeat.reporting import headline_table, metrics_payload, ranking_data
+from histofeat.metrics import ComparisonPlan, bootstrap_scores, class_scores, compare_models, scores
+from histofeat.models import load_model, save_model
+from histofeat.reporting import headline_table, jsonable, metrics_payload, ranking_data
+from histofeat.studies import measure_leakage, measure_robustness
 
 #: Sixteen negatives of which six are called positive, four positives of which three are found.
 Y = np.repeat([0, 0, 1, 1], [10, 6, 1, 3])
@@ -221,3 +225,122 @@ def test_a_network_holds_patients_out_of_its_training_and_reports_on_none_of_the
     np.testing.assert_array_equal(np.flatnonzero(np.isfinite(model.proba[:, 0])), test)
     assert model.scores["roc_auc"].pooled == pytest.approx(roc_auc_score(cohort.y[test], model.proba[test, 1]))
     assert "val_roc_auc" in model.histories[0]
+
+
+# --- a positive class that sorts first -------------------------------------------------------------------------------
+
+
+def turned_round(dataset):
+    """The same patches with the names "carcinoma" and "normal", of which the positive one has the code 0."""
+    return replace(
+        dataset, frame=dataset.frame.assign(label=1 - dataset.y), target_names=FIRST, positive=None, audit=None
+    )
+
+
+FIRST = ("carcinoma", "normal")
+
+
+@pytest.fixture(scope="module")
+def both(cohort):
+    """One evaluation where the positive class has the code 1, and one where it has the code 0."""
+    usual = replace(cohort, target_names=FIRST[::-1], positive=None, audit=None)
+    pipelines = {"color": IDCPipeline("color", "knn"), "lbp": IDCPipeline("lbp", "qda")}
+    plan = ComparisonPlan([("color/knn", "lbp/qda")], ("f1", "average_precision", "sensitivity_tuned"), margin=0.01)
+    more = {"n_resamples": 20, "plan": plan, "search": Search({"knn": {"n_neighbors": [3, 9]}}, scoring="f1")}
+    # The same folds for both, whatever they count.
+    folds = list(PatientKFold(3).split(usual.X, usual.y, usual.patients))
+    return [
+        evaluate(each, pipelines, folds, inner_cv=PatientKFold(2), **more) for each in (usual, turned_round(cohort))
+    ]
+
+
+def numbers(value):
+    """Every number in a record, in one list."""
+    if isinstance(value, dict):
+        return [number for name in sorted(value, key=str) for number in numbers(value[name])]
+    if isinstance(value, list | tuple):
+        return [number for item in value for number in numbers(item)]
+    return [value] if isinstance(value, float | int) else []
+
+
+def test_classes_keep_their_order_and_heads_their_codes(both):
+    usual, turned = both
+    assert (turned.labels, turned.dataset.positive) == (FIRST, "carcinoma")
+    assert turned.dataset.y.tolist() == (1 - usual.dataset.y).tolist()
+    for one, other in zip(usual.models, turned.models, strict=True):
+        for name in ("proba", "calibrated"):
+            np.testing.assert_allclose(getattr(other, name)[:, ::-1], getattr(one, name), atol=1e-12)
+        for name in ("predicted", "predicted_tuned"):
+            assert (1 - getattr(other, name)).tolist() == getattr(one, name).tolist()
+        assert other.confusion_tuned[::-1, ::-1].tolist() == one.confusion_tuned.tolist()
+
+
+def test_every_score_is_that_of_the_usual_order(both):
+    usual, turned = both
+    assert abs(usual.models[0].scores["sensitivity"].value - usual.models[0].scores["specificity"].value) > 0.02
+    assert usual.models[0].choices == turned.models[0].choices, "the scorer of the search knows the positive class"
+    for one, other in zip(usual.models, turned.models, strict=True):
+        assert other.thresholds == pytest.approx(one.thresholds, abs=1e-12)
+        for kind in ("scores", "tuned"):
+            found = [
+                numbers({name: score.to_dict() for name, score in getattr(each, kind).items()}) for each in (one, other)
+            ]
+            np.testing.assert_allclose(found[1], found[0], atol=1e-12)
+    for name in ("calibration", "planned", "comparison"):
+        found = [getattr(each, name) for each in both]
+        plain = [numbers([item.to_dict() for item in (each if isinstance(each, tuple) else [each])]) for each in found]
+        np.testing.assert_allclose(plain[1], plain[0], atol=1e-12, err_msg=name)
+    patients = [each.by_patient().drop(columns=["model", "patient"]).to_numpy() for each in both]
+    np.testing.assert_allclose(patients[1], patients[0], atol=1e-12)
+    compared = [compare_models(each, ["precision", "f1_tuned"]).to_dict() for each in both]
+    np.testing.assert_allclose(numbers(compared[1]), numbers(compared[0]), atol=1e-12)
+
+
+def test_every_page_is_that_of_the_usual_order(both):
+    usual, turned = both
+    assert headline_table(metrics_payload(turned)).rows == headline_table(metrics_payload(usual)).rows
+    payloads = [metrics_payload(each) for each in both]
+    assert payloads[1]["dataset"]["positive"] == "carcinoma"
+    assert payloads[1]["dataset"]["labels"] == ["normal", "carcinoma"]
+    counts = [jsonable(payload["results"][0]["confusion_matrix"]) for payload in payloads]
+    assert counts[1] == counts[0]
+    for kind in ("roc", "pr"):
+        panels = [
+            ranking_data(kind, each, payload, "knn")["panels"] for each, payload in zip(both, payloads, strict=True)
+        ]
+        assert panels[1][0]["positive"] == "carcinoma"
+        np.testing.assert_allclose(numbers(panels[1]), numbers(panels[0]), atol=1e-12)
+    details = [jsonable(each.details) for each in both]
+    np.testing.assert_allclose(numbers(details[1]), numbers(details[0]), atol=1e-12)
+
+
+def test_studies_are_those_of_the_usual_order(cohort):
+    pipelines, more = {"color": IDCPipeline("color", "knn")}, {"n_resamples": 20, "cv": PatientKFold(2)}
+    found = []
+    for dataset in (replace(cohort, target_names=FIRST[::-1], positive=None, audit=None), turned_round(cohort)):
+        robust = measure_robustness(
+            dataset, pipelines, conditions=[("blur", 1)], metrics=("f1", "average_precision"), **more
+        )
+        leak = measure_leakage(dataset, pipelines, n_splits=2, n_resamples=20)
+        found.append([robust.table["value"].tolist(), [(row.metric, row.honest) for row in leak.rows]])
+    assert found[0][1] == found[1][1]
+    np.testing.assert_allclose(found[0][0], found[1][0], atol=1e-12)
+
+
+def test_two_classes_that_do_not_tell_are_refused_before_an_image_is_read(cohort):
+    frame = cohort.frame.assign(path=[f"gone/{row}.png" for row in range(len(cohort))])
+    unknown = replace(cohort, frame=frame, root=None, target_names=("left", "right"), positive=None, audit=None)
+    with pytest.raises(
+        DatasetError, match="positive: expected the name of the positive class, got none, and 'left' and"
+    ):
+        evaluate(unknown, IDCPipeline("color", "knn"))
+
+
+def test_a_model_knows_it_too(cohort, tmp_path):
+    model = train_model(turned_round(cohort), IDCPipeline("color", "knn"), folds=None)
+    assert (model.class_names, model.positive) == (FIRST, "carcinoma")
+    assert load_model(save_model(model, tmp_path / "a.histofeat")).positive == "carcinoma"
+    assert replace(model, about={}).positive == "1", "of numbers the larger"
+    assert replace(model, about={"class_names": ["left", "right"]}).positive is None
+    with pytest.raises(ValueError, match=r"about\['positive'\]: expected the name of a class, or None, got 'ill'"):
+        replace(model, about={"positive": "ill"})

@@ -119,6 +119,8 @@ class DatasetAudit:
         Number of patches of the data set from which these rows were chosen.
     notes : tuple of str
         Whole sentences, in the order in which things were done.
+    positive : str, optional
+        The positive class of two; None with more.
     """
 
     name: str
@@ -135,6 +137,7 @@ class DatasetAudit:
     full_set: FullSet | None = None
     subset_of: int | None = None
     notes: tuple[str, ...] = ()
+    positive: str | None = None
 
     @classmethod
     def from_frame(cls, frame: pd.DataFrame, target_names: Sequence[str], name: str, **facts: Any) -> DatasetAudit:
@@ -163,6 +166,13 @@ class DatasetAudit:
         """Counts of the full set under the names that its classes have now."""
         full = self.full_set
         return self if full is None else replace(self, full_set=full.with_names(names))
+
+    def with_positive(self, positive: str | None) -> DatasetAudit:
+        """Name the positive class, with a note where it is not the last of the class names."""
+        note = f"The positive class is {positive!r}, the first of the class names, whose order stays as it is."
+        last = positive is None or list(self.class_counts)[-1] == positive
+        notes = tuple(each for each in self.notes if not each.startswith("The positive class is "))
+        return replace(self, positive=positive, notes=notes if last else (*notes, note))
 
     @property
     def n_nominal_size(self) -> int | None:
@@ -217,6 +227,7 @@ class DatasetAudit:
             "n_patches": self.n_patches,
             "n_patients": self.n_patients,
             "class_counts": dict(self.class_counts),
+            "positive": self.positive,
             "patches_per_patient": {"min": smallest, "median": median, "max": largest},
             "patients_without": {
                 name: {"n": len(patients), "patients": list(patients)}
@@ -242,8 +253,9 @@ class DatasetAudit:
         """Lines that read as plain text and as a Markdown list."""
         classes = ", ".join(f"{n:,} {name}" for name, n in self.class_counts.items())
         smallest, median, largest = self.patches_per_patient
+        positive = "" if self.positive is None else f"; positive class: {self.positive}"
         lines = [
-            f"{self.name}: {self.n_patches:,} patches of {self.n_patients:,} patients ({classes})",
+            f"{self.name}: {self.n_patches:,} patches of {self.n_patients:,} patients ({classes}){positive}",
             f"patches per patient: {smallest:,} to {largest:,}, median {median:g}",
         ]
         if self.subset_of is not None:

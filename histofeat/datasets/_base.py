@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from histofeat.datasets._csv_rows import printable
 from histofeat.datasets._image_files import MOST_UNREADABLE
 from histofeat.datasets._parts import OfficialSplit, in_id_order, official_roles, split_by_role
 from histofeat.datasets._patients import PatientRule
+from histofeat.datasets._positive_class import choose_positive, positive_last, recode
 from histofeat.exceptions import DatasetError, and_more, check_name, check_type
 from histofeat.model_selection import canonical_patients, check_class_names
 
@@ -55,12 +57,16 @@ class PatchDataset:
         Numbers that stand in place of the images, such as embeddings; ``path`` is then only the key of a row.
     images : ndarray of shape (n, ...), optional
         Images in memory, or an object array of them; ``path`` is then only the key of a row.
+    positive : str, optional
+        The positive class of two, for scores, wherever it stands in `target_names`; by default `choose_positive` finds
+        it by its name. None with more classes, and where the names do not tell: scores are refused then.
 
     Raises
     ------
     DatasetError
         When the table is empty, lacks a column, or holds a label without a name, a missing value, or one path twice;
-        when `labels_per` is something else, or `columns` or `images` have another number of rows.
+        when `labels_per` is something else, `positive` is not one of two classes, or `columns` or `images` have
+        another number of rows.
 
     Examples
     --------
@@ -82,16 +88,23 @@ class PatchDataset:
     patient_rule: PatientRule | None = None
     columns: pd.DataFrame | None = None
     images: np.ndarray | None = None
+    positive: str | None = None
 
     def __post_init__(self) -> None:
         check_name("PatchDataset.labels_per", self.labels_per, _LABELS_PER, error=DatasetError)
         names = _check_target_names(self.target_names)
         frame = _check_frame(self.frame, names)
+        positive = None if self.positive is None else choose_positive(names, self.positive)
+        if positive is None:
+            with suppress(DatasetError):  # those who score say so
+                positive = choose_positive(names)
+        audit = self.audit or DatasetAudit.from_frame(frame, names, self.name)
         settled = {
             "target_names": names,
             "frame": frame,
             "root": None if self.root is None else Path(self.root),
-            "audit": self.audit or DatasetAudit.from_frame(frame, names, self.name),
+            "positive": positive,
+            "audit": audit.with_positive(positive),
         }
         for field, value in settled.items():
             object.__setattr__(self, field, value)
@@ -195,6 +208,43 @@ class PatchDataset:
         images = None if self.images is None else self.images[rows]
         return replace(self, frame=frame, audit=self.audit.restricted_to(frame), columns=columns, images=images)
 
+    def with_classes(
+        self, classes: Sequence[str] | Mapping[str, str] | str | None, positive: str | None = None
+    ) -> PatchDataset:
+        """Return the data set with some of its classes, under other names, or several as one.
+
+        Parameters
+        ----------
+        classes : sequence of str, mapping of str to str, str, or None
+            Names to keep, in the order of their new codes; old name to new name; a text such as
+            ``"benign,ductal=DC+IDC"``; or None for the classes as they are. Rows of other classes are left out.
+        positive : str, optional
+            The positive class of two, see `PatchDataset`.
+
+        Raises
+        ------
+        DatasetError
+            When a class is not here, fewer than two would be left, or `positive` is none of them.
+        """
+        return recode(self, classes, positive)
+
+    def positive_last(self, values: np.ndarray) -> np.ndarray:
+        """Codes as in `y`, or columns in the order of `target_names`, with the positive class of two as code 1.
+
+        So metrics take them. Negative codes stay; doing it twice undoes it.
+
+        Raises
+        ------
+        DatasetError
+            When the names of two classes do not tell the positive one.
+        """
+        return positive_last(values, self.target_names, self.positive)
+
+    def with_positive_last(self) -> PatchDataset:
+        """Return the data set with the positive class of two as code 1; itself where it is so already."""
+        first = self.positive not in (None, self.target_names[-1])
+        return recode(self, self.target_names[::-1]) if first else self
+
     def without(self, reasons: Mapping[int, str]) -> PatchDataset:
         """Return the data set without images that cannot be read; ``audit.failures`` names them.
 
@@ -247,21 +297,6 @@ class PatchDataset:
                 "lists patients of IDC; use PatientKFold for other data."
             )
         return split_by_role(self.patients, official_roles())
-
-
-def class_names(where: str, classes: Any, least: int) -> dict[str, str]:
-    """Label (or folder) to class name, from a sequence of labels or a mapping, which must give `least` classes."""
-    if isinstance(classes, Mapping):
-        names = dict(classes)
-    else:
-        names = {} if isinstance(classes, str) or not isinstance(classes, Sequence) else {c: c for c in classes}
-    texts = [*names, *names.values()]
-    if not all(isinstance(text, str) and text for text in texts) or len(set(names.values())) < least:
-        raise DatasetError(
-            f"{where}: expected {least} or more labels, or a mapping of label to class name, got {classes!r:.80}. "
-            'Pass classes=("benign", "malignant").'
-        )
-    return names
 
 
 def probability_columns(class_names: Sequence[str]) -> list[str]:

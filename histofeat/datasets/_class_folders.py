@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from histofeat.datasets._audit import DatasetAudit, LeftOut, facts_of, table_notes
-from histofeat.datasets._base import PatchDataset, class_names, in_order
+from histofeat.datasets._base import PatchDataset, in_order
 from histofeat.datasets._image_files import (
     IMAGE_SUFFIXES,
     SYSTEM,
@@ -28,6 +28,7 @@ from histofeat.datasets._image_files import (
 )
 from histofeat.datasets._parts import PARTS, part_named
 from histofeat.datasets._patients import COST_OF_NO_PATIENTS, EACH_IMAGE, PATIENTS_UNKNOWN, PatientRule
+from histofeat.datasets._positive_class import class_mapping
 from histofeat.datasets.synthetic._cohort_folder import MANIFEST
 from histofeat.exceptions import DatasetError, and_more
 from histofeat.images import image_size
@@ -39,7 +40,8 @@ def load_image_folder(
     root: str | os.PathLike[str],
     *,
     patients: str | os.PathLike[str] | Mapping[str, str] | None = None,
-    classes: Sequence[str] | Mapping[str, str] | None = None,
+    classes: Sequence[str] | Mapping[str, str] | str | None = None,
+    positive: str | None = None,
     name: str | None = None,
     labels_per: str = "patch",
     on_error: str = "skip",
@@ -63,11 +65,12 @@ def load_image_folder(
         - a mapping of path to patient;
         - ``"image"``: patients are unknown; each image counts as its own patient. Warns, and is written into the
           name of the data set and into every report, because the scores are then too good and the intervals too narrow.
-    classes : sequence of str, or mapping of str to str, optional
-        Class folders in the order of their codes (the last of two is the positive class), or folder to class name,
-        which may bring several folders together. Others are left out. By default all folders: in the order of the CSV
-        of `patients` where `split_dataset` wrote it, else as numbers or by name, so that "malignant" is 1 beside
-        "benign", but 0 beside "normal".
+    classes : sequence of str, mapping of str to str, or str, optional
+        Class folders in the order of their codes; folder to class name, which may bring several folders together; or a
+        text such as ``"normal,tumour=idc+ilc"``. Others are left out. By default all folders: in the order of the CSV
+        of `patients` where `split_dataset` wrote it, else as numbers or by name.
+    positive : str, optional
+        The positive class of two; by default the name that tells, see `choose_positive`.
     name : str, optional
         Name of the data set; by default that of the folder.
     labels_per : {"patch", "patient"}, default="patch"
@@ -110,7 +113,7 @@ def load_image_folder(
     """
     folder = existing_folder(root, "load_image_folder.root", LAYOUT)
     rule = PatientRule.of(patients, folder)
-    class_of = None if classes is None else class_names("load_image_folder.classes", classes, 2)
+    class_of = None if classes is None else class_mapping("load_image_folder.classes", classes, 2)
     ignore = {MANIFEST} | ({rule.file.name} if rule.file is not None else set())
     tree = read_folder_tree(folder, None if class_of is None else tuple(class_of), frozenset(ignore))
     _refuse_none(folder, tree)
@@ -129,7 +132,8 @@ def load_image_folder(
     if each_image:
         warnings.warn(f"load_image_folder: each image counts as its own patient. {COST_OF_NO_PATIENTS}", stacklevel=2)
     audit = DatasetAudit.from_frame(frame, target_names, name, notes=notes, **facts_of(tree))
-    return PatchDataset(frame, target_names, name, folder, audit, (folder / MANIFEST).is_file(), labels_per, rule)
+    more = (folder / MANIFEST).is_file(), labels_per, rule
+    return PatchDataset(frame, target_names, name, folder, audit, *more, positive=positive)
 
 
 def _refuse_none(folder: Path, tree: FolderTree) -> None:

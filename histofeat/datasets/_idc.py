@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,7 +58,11 @@ def parse_name(name: str) -> PatchName | None:
 
 
 def load_idc(
-    root: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], *, on_error: str = "skip"
+    root: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    classes: Sequence[str] | Mapping[str, str] | str | None = None,
+    positive: str | None = None,
+    on_error: str = "skip",
 ) -> PatchDataset:
     """Read the tree of IDC patches in one folder or several.
 
@@ -68,6 +72,8 @@ def load_idc(
         Folder that holds ``PATIENT/{0,1}/*.png``, or ``IDC_regular_ps50_idx5/PATIENT/{0,1}/*.png``, or both, as
         Kaggle's archive does. Several folders, such as two samples of the same patients, become one data set. They
         are only read.
+    classes, positive : optional
+        Other names for the classes, and which of them is positive ("IDC"): see `PatchDataset.with_classes`.
     on_error : {"raise", "skip"}, default="skip"
         What is done about patches that cannot be read by their first bytes: the first one is refused, or they are left
         out and listed in ``audit.failures``.
@@ -120,7 +126,8 @@ def load_idc(
         notes=notes,
         **facts_of(scan),
     )
-    return PatchDataset(frame, target_names, name, Path(scan.root), audit, synthetic, patient_rule=_PATIENT_RULE)
+    dataset = PatchDataset(frame, target_names, name, Path(scan.root), audit, synthetic, patient_rule=_PATIENT_RULE)
+    return dataset.with_classes(classes, positive)
 
 
 def _folders(root) -> list[Path]:

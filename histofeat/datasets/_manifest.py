@@ -10,11 +10,12 @@ from typing import Any
 import pandas as pd
 
 from histofeat.datasets._audit import DatasetAudit, LeftOut, table_notes
-from histofeat.datasets._base import PatchDataset, class_names, in_order
+from histofeat.datasets._base import PatchDataset, in_order
 from histofeat.datasets._csv_rows import CsvRows, read_csv_rows
 from histofeat.datasets._image_files import MOST_UNREADABLE, checked_path, fold_case, refuse_failures
 from histofeat.datasets._parts import part_named
 from histofeat.datasets._patients import COST_OF_NO_PATIENTS, EACH_IMAGE, PATIENTS_UNKNOWN, find_patients
+from histofeat.datasets._positive_class import choose_positive, class_mapping
 from histofeat.datasets.synthetic._cohort_folder import MANIFEST
 from histofeat.exceptions import DatasetError, and_more
 from histofeat.images import image_size
@@ -33,7 +34,8 @@ def load_manifest(
     *,
     root: str | os.PathLike[str] | None = None,
     patients: str | None = None,
-    classes: Sequence[str] | Mapping[str, str] | None = None,
+    classes: Sequence[str] | Mapping[str, str] | str | None = None,
+    positive: str | None = None,
     name: str | None = None,
     labels_per: str = "patch",
     prefixes: Mapping[str, str] | None = None,
@@ -55,10 +57,12 @@ def load_manifest(
         "image", for a CSV without the column ``patient`` only: each image counts as its own patient. Warns, and is
         written into the name of the data set and every report. "tcga": the patient is the first 12 characters of the
         TCGA barcode in the column ``patient``, or in ``path`` where there is none.
-    classes : sequence of str, or mapping of str to str, optional
-        Labels in the order of their codes (the last of two is the positive class), or label to class name, which may
-        bring several labels together; rows with another label are left out. By default all labels: by their
+    classes : sequence of str, mapping of str to str, or str, optional
+        Labels in the order of their codes; label to class name, which may bring several labels together; or a text
+        such as ``"normal,tumour=idc+ilc"``. Rows with another label are left out. By default all labels: by their
         ``label_code`` where there is one, else as numbers or by name.
+    positive : str, optional
+        The positive class of two; by default the name that tells, see `choose_positive`.
     name : str, optional
         Name of the data set; by default that of the CSV without its ending.
     labels_per : {"patch", "patient"}, default="patch"
@@ -107,13 +111,15 @@ def load_manifest(
     folded = [fold_case(cells["label"]) for cells in rows.rows]
     rows.first_of(folded, "label", "labels that differ in more than case", "Write one of them everywhere.")
     class_of = _class_names(rows, classes)
+    target_names = tuple(dict.fromkeys(class_of.values()))
+    if positive is not None:
+        choose_positive(target_names, positive)
     chosen = [row for row, cells in enumerate(rows.rows) if cells["label"] in class_of]
     paths = _paths(rows, base, prefixes or {}, on_error)
     sizes = {row: image_size(paths[row]) for row in chosen}
     failures = tuple((rows.rows[row]["path"], size) for row, size in sizes.items() if isinstance(size, str))
     refuse_failures(failures, on_error)
     frame = _to_frame(rows, [row for row in chosen if not isinstance(sizes[row], str)], paths, sizes, class_of)
-    target_names = tuple(dict.fromkeys(class_of.values()))
     _check_filled(rows, frame, target_names)
     if patients == "tcga":
         frame["patient"] = find_patients("tcga", frame["patient" if "patient" in rows.columns else "path"])
@@ -128,7 +134,7 @@ def load_manifest(
     left_out = LeftOut.group(_left_out(rows, class_of, sizes))
     audit = DatasetAudit.from_frame(frame, target_names, name, left_out=left_out, failures=failures, notes=notes)
     synthetic = _is_synthetic(rows) or (base / MANIFEST).is_file()
-    return PatchDataset(frame, target_names, name, dataset_root, audit, synthetic, labels_per)
+    return PatchDataset(frame, target_names, name, dataset_root, audit, synthetic, labels_per, positive=positive)
 
 
 def _check_arguments(csv: Any, root: Any, patients: Any, prefixes: Any) -> None:
@@ -166,7 +172,7 @@ def _class_names(rows: CsvRows, classes: Any) -> dict[str, str]:
     found = list(dict.fromkeys(cells["label"] for cells in rows.rows))
     if classes is None:
         classes = _by_code(rows) if "label_code" in rows.columns else in_order(found)
-    mapping = class_names("load_manifest.classes", classes, 1)
+    mapping = class_mapping("load_manifest.classes", classes, 1)
     absent = [label for label in mapping if label not in found]
     if absent:
         raise DatasetError(

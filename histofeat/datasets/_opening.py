@@ -22,12 +22,13 @@ from histofeat.exceptions import DatasetError, check_name
 from histofeat.images import IMAGE_SUFFIXES, image_size
 from histofeat.model_selection import canonical_patient
 
+_EVERY = ("classes", "positive", "on_error")
 #: Loader of each format, and the options of `open_dataset` that it takes.
 _LOADERS = {
-    "idc": (load_idc, ("on_error",)),
-    "breakhis": (load_breakhis, ("target", "magnification", "duplicates", "on_error")),
-    "folder": (load_image_folder, ("patients", "on_error")),
-    "csv": (load_manifest, ("patients", "prefixes", "on_error")),
+    "idc": (load_idc, _EVERY),
+    "breakhis": (load_breakhis, (*_EVERY, "target", "magnification", "duplicates")),
+    "folder": (load_image_folder, (*_EVERY, "patients")),
+    "csv": (load_manifest, (*_EVERY, "patients", "prefixes")),
 }
 FORMATS = ("auto", *_LOADERS)
 """Formats that `open_dataset` reads."""
@@ -47,6 +48,8 @@ def open_dataset(
     magnification: Any = None,
     duplicates: str | None = None,
     prefixes: Mapping[str, str] | None = None,
+    classes: Sequence[str] | Mapping[str, str] | str | None = None,
+    positive: str | None = None,
     on_error: str | None = None,
 ) -> PatchDataset:
     """Read labelled images in any of the formats.
@@ -68,6 +71,10 @@ def open_dataset(
         For BreakHis: what to do with images that lie under two patients or subtypes.
     prefixes : mapping of str to str, optional
         For CSV files: see `load_manifest`.
+    classes : sequence of str, mapping of str to str, or str, optional
+        The classes to keep, to merge or to rename, such as ``"normal,tumour=idc+ilc"``; others are left out.
+    positive : str, optional
+        The positive class of two; by default the name that tells, see `choose_positive`.
     on_error : {"raise", "skip"}, optional
         What is done about files that cannot be read; by default they are left out.
 
@@ -101,7 +108,7 @@ def open_dataset(
         )
     load, taken = _LOADERS[kind]
     options = {"patients": patients, "target": target, "magnification": magnification, "duplicates": duplicates}
-    options |= {"prefixes": prefixes, "on_error": on_error}
+    options |= {"prefixes": prefixes, "classes": classes, "positive": positive, "on_error": on_error}
     given = {name: value for name, value in options.items() if value is not None}
     surplus = [name for name in given if name not in taken]
     if surplus:

@@ -4,10 +4,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal
 
-import numpy as np
 import pandas as pd
 
-from histofeat.datasets._audit import DatasetAudit
 from histofeat.datasets._base import PatchDataset
 from histofeat.datasets.breakhis._tree import CLASSES, SUBTYPES
 from histofeat.exceptions import DatasetError, check_name, check_type, check_whole
@@ -18,7 +16,11 @@ _KIND_OF = {subtype.word: CLASSES[subtype.malignant] for subtype in SUBTYPES}
 
 
 def merge_rare_classes(
-    dataset: PatchDataset, min_patients: int = 2, rule: Literal["malignancy", "other"] = "malignancy"
+    dataset: PatchDataset,
+    min_patients: int = 2,
+    rule: Literal["malignancy", "other"] = "malignancy",
+    *,
+    positive: str | None = None,
 ) -> PatchDataset:
     """Merge rare classes, so that every class has enough patients.
 
@@ -35,6 +37,8 @@ def merge_rare_classes(
     rule : {"malignancy", "other"}, default="malignancy"
         Into what a rare class goes: "malignancy" into "other benign" or "other malignant" by its kind, for the
         subtypes of BreakHis; "other" into one class "other", for classes of any name.
+    positive : str, optional
+        The positive class where two are left, see `PatchDataset`.
 
     Returns
     -------
@@ -60,7 +64,7 @@ def merge_rare_classes(
     >>> import pandas as pd
     >>> frame = pd.DataFrame({"path": list("abcdef"), "label": [0, 1, 2, 2, 1, 1], "patient": list("vwxxzu")})
     >>> small = PatchDataset(frame.assign(x=pd.NA, y=pd.NA), ("round", "long", "odd"), "shapes")
-    >>> merged = merge_rare_classes(small, rule="other")
+    >>> merged = merge_rare_classes(small, rule="other", positive="long")
     >>> merged.audit.class_counts, merged.y.tolist()
     ({'other': 3, 'long': 3}, [0, 1, 0, 0, 1, 1])
     """
@@ -87,20 +91,12 @@ def merge_rare_classes(
                 f"merge_rare_classes: expected at least {min_patients} patients in {new!r} once the rare classes were "
                 f"merged, got {n}. Add patients, or ask for fewer than {min_patients}."
             )
-    # A class without patients has the code -1 and no row.
-    recode = np.array([target_names.index(names[n]) if n in names else -1 for n in dataset.target_names])
-    frame = dataset.frame.assign(label=recode[dataset.y])
-    counted = DatasetAudit.from_frame(frame, target_names, dataset.name)
-    audit = replace(
-        dataset.audit.with_names(names),
-        class_counts=counted.class_counts,
-        patients_without=counted.patients_without,
-        notes=(*dataset.audit.notes, _note(carried.sum(), names, min_patients, rule)),
-    )
+    merged = dataset.with_classes(names, positive)
+    notes = (*dataset.audit.notes, _note(carried.sum(), names, min_patients, rule))
     # Labels of BreakHis are diagnoses: patients of two subtypes may have one label once these are merged.
-    one_diagnosis = rule == "malignancy" and frame.groupby("patient")["label"].nunique().max() == 1
+    one_diagnosis = rule == "malignancy" and merged.frame.groupby("patient")["label"].nunique().max() == 1
     per = "patient" if one_diagnosis else dataset.labels_per
-    return replace(dataset, frame=frame, target_names=target_names, audit=audit, labels_per=per)
+    return replace(merged, audit=replace(merged.audit, notes=notes), labels_per=per)
 
 
 def _kinds(dataset: PatchDataset, rule: str) -> dict[str, list[str]]:

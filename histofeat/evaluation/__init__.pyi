@@ -1,4 +1,6 @@
 from ._details import (
+    ProbabilityAssessment as ProbabilityAssessment,
+    assess_probabilities as assess_probabilities,
     predictive_values as predictive_values,
     score_groups as score_groups,
     score_patients as score_patients,
@@ -30,8 +32,6 @@ from ._results import (
     LeftOut as LeftOut,
     ModelResult as ModelResult,
     NotRun as NotRun,
-    ProbabilityAssessment as ProbabilityAssessment,
-    assess_probabilities as assess_probabilities,
 )
 from ._saved_evaluation import (
     load_evaluation as load_evaluation,

@@ -1,7 +1,7 @@
 """What a reviewer asks next of an evaluation: patients, groups, predictive values, and what the table alone tells."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike
 
 from histofeat.metrics import (
     Bootstrap,
+    CalibrationAssessment,
+    assess_calibration,
     bootstrap_scores,
     check_predictions,
     decision_curve,
@@ -26,6 +28,69 @@ _GROUP_METRICS = ("roc_auc", "sensitivity", "specificity", "brier")
 #: Of a patient: what is shown, of how many of the hardest, and the quantiles of all.
 _SHOWN = ["patient", "patches", "carries", "accuracy", "roc_auc", "brier"]
 _N_HARDEST, _QUANTILES = 5, (0.1, 0.5, 0.9)
+_N_BINS, _STRATEGY = 10, "quantile"
+
+
+@dataclass(frozen=True)
+class ProbabilityAssessment:
+    """Calibration of the probabilities of one model, before and after calibrating them on other patients.
+
+    Parameters
+    ----------
+    n_bins : int
+        Bins that were asked for.
+    strategy : {"quantile", "uniform"}
+        How the bins were made.
+    raw : CalibrationAssessment
+        Of the probabilities as the model gives them.
+    calibrated : CalibrationAssessment or None
+        Of the calibrated probabilities; None where nothing was calibrated.
+    """
+
+    n_bins: int
+    strategy: str
+    raw: CalibrationAssessment
+    calibrated: CalibrationAssessment | None = None
+
+    @property
+    def change(self) -> dict[str, tuple[float, float, float]] | None:
+        """Calibrated - raw "brier" and "ece", each with the ends of its interval on paired resamples."""
+        if self.calibrated is None:
+            return None
+        return {name: self.calibrated.difference(self.raw, name) for name in ("brier", "ece")}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for files."""
+        found = {"n_bins": self.n_bins, "strategy": self.strategy, "raw": self.raw.to_dict()}
+        if self.calibrated is None:
+            return {**found, "calibrated": None, "change": None}
+        change = {name: {"value": value, "ci95": ends} for name, (value, *ends) in self.change.items()}
+        return {**found, "calibrated": self.calibrated.to_dict(), "change": change}
+
+
+def assess_probabilities(
+    y: np.ndarray, raw: np.ndarray, calibrated: np.ndarray | None, patients: np.ndarray, **resampling: int
+) -> ProbabilityAssessment:
+    """Assess raw and calibrated probabilities on the same resamples of the patients.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n,), int64
+        0 or 1.
+    raw, calibrated : ndarray of shape (n,), float64
+        Probability of class 1 as the model gives it, and calibrated on other patients; None where nothing was.
+    patients : ndarray of shape (n,)
+        Patient id of every patch.
+    **resampling : int
+        ``n_resamples`` and ``random_state`` of `histofeat.metrics.patient_weights`.
+
+    Returns
+    -------
+    assessment : ProbabilityAssessment
+    """
+    given = [score for score in (raw, calibrated) if score is not None]
+    found = [assess_calibration(y, score, patients, _N_BINS, _STRATEGY, **resampling) for score in given]
+    return ProbabilityAssessment(_N_BINS, _STRATEGY, *found)
 
 
 def predictive_values(resamples: Bootstrap, prevalence: float) -> Bootstrap:

@@ -162,6 +162,7 @@ def evaluate(
     # Everything that can be refused is refused before images are read.
     policy = AuditPolicy.of(audit)
     splits, overlap = check_folds(cv, dataset, policy)
+    dataset.positive_last(dataset.y)
     chosen = {"threshold": parse_rule(threshold), "search": Search.of(search), "retrain": bool(retrain_encoder)}
     dataset, cv, runtime = leave_out_unreadable(dataset, cv if hasattr(cv, "split") else splits, runtime)
     splits, overlap = check_folds(cv, dataset, policy)

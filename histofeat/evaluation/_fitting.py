@@ -167,7 +167,8 @@ def _fit_fold(fit, bank, run, fold):
     else:
         head = plan.head
         if run.search is not None:
-            tuned = tune_head(head, features, y[train], groups, inner_cv, run.search, plan.head_name)
+            known = run.search, plan.head_name, run.positive
+            tuned = tune_head(head, features, y[train], groups, inner_cv, *known)
             head, record["choice"] = tuned
         head, inner = fit_with_inner_scores(head, features, y[train], groups, inner_cv)
     fitted = time.perf_counter()
@@ -175,18 +176,21 @@ def _fit_fold(fit, bank, run, fold):
     fit.proba[test] = proba
     record |= {"notes": head.notes_, "fit_s": fitted - started, "predict_s": time.perf_counter() - fitted}
     if proba.shape[1] == 2:
-        _decide(fit, record, test, y[train], inner, run.threshold)
+        _decide(fit, record, test, y[train], inner, run)
     else:
         fit.tuned[test], fit.calibrated[test] = most_probable(proba), proba
 
 
-def _decide(fit, record, test, y, inner, rule):
+def _decide(fit, record, test, y, inner, run):
     """Choose the threshold and fit the calibration on out-of-fold scores of training rows."""
+    last = run.dataset.positive_last
+    y, inner, proba = last(y), last(inner), last(fit.proba[test])
     scored = np.isfinite(inner).all(axis=1)
     if len(np.unique(y[scored])) < 2:
-        record["threshold"], fit.calibrated[test] = 0.5, fit.proba[test]
+        record["threshold"], calibrated = 0.5, proba
         record["notes"] = (*record["notes"], NOT_TUNED)
     else:
-        record["threshold"] = choose_threshold(y[scored], inner[scored, 1], rule)
-        fit.calibrated[test] = fit_calibrator(y[scored], inner[scored]).transform(fit.proba[test])
-    fit.tuned[test] = fit.proba[test, 1] >= record["threshold"]
+        record["threshold"] = choose_threshold(y[scored], inner[scored, 1], run.threshold)
+        calibrated = fit_calibrator(y[scored], inner[scored]).transform(proba)
+    fit.calibrated[test] = last(calibrated)
+    fit.tuned[test] = last((proba[:, 1] >= record["threshold"]).astype(np.int64))

@@ -43,11 +43,11 @@ def given_probabilities(dataset: PatchDataset, tested: np.ndarray, name: str, pr
     ValueError
         If there is no column for a class, a row is missing, surplus or there twice, or a value is no probability.
     """
-    where, n_rows, names = f"add_predictions, {name}", len(dataset), dataset.target_names
+    where, n_rows, names, last = f"add_predictions, {name}", len(dataset), dataset.target_names, dataset.positive_last
     if isinstance(proba, str | os.PathLike | pd.DataFrame):
         table = own_names(proba, where) if isinstance(proba, pd.DataFrame) else read_table(Path(proba).expanduser())
         by_class = probability_columns(names)
-        known = [by_class, list(names), *([[by_class[1]], ["score"]] if len(names) == 2 else [])]
+        known = [by_class, list(names), *([[last(np.array([by_class]))[0, 1]], ["score"]] if len(names) == 2 else [])]
         columns = next((some for some in known if set(some) <= set(table)), None)
         if columns is None:
             got = ", ".join(map(str, table))
@@ -57,7 +57,7 @@ def given_probabilities(dataset: PatchDataset, tested: np.ndarray, name: str, pr
         proba[rows] = values
     proba = np.asarray(proba, dtype=np.float64)
     if len(names) == 2 and proba.shape in ((n_rows,), (n_rows, 1)):
-        proba = np.column_stack([1 - proba.ravel(), proba.ravel()])
+        proba = last(np.column_stack([1 - proba.ravel(), proba.ravel()]))
     if proba.shape != (n_rows, len(names)):
         raise ValueError(
             f"{where}: expected probabilities of shape ({n_rows}, {len(names)}), got {proba.shape}. Give one for each "
@@ -96,18 +96,18 @@ def score_model(
     -------
     scored : dict
     """
-    y, n_classes, tested = dataset.y, proba.shape[1], np.concatenate(tests)
+    y, n_classes, tested, last = dataset.y, proba.shape[1], np.concatenate(tests), dataset.positive_last
     predicted = np.full(len(y), -1, dtype=np.int64)
-    predicted[tested] = most_probable(proba[tested])
+    predicted[tested] = last(most_probable(last(proba[tested])))
     tuned = predicted if tuned is None else tuned
-    common = (dataset.patients, tests)
-    scored, resamples = score_folds(y, proba, predicted, *common, **resampling)
+    known, common = (last(y), last(proba)), (dataset.patients, tests)
+    scored, resamples = score_folds(*known, last(predicted), *common, **resampling)
     return {
         "proba": proba,
         "predicted": predicted,
         "predicted_tuned": tuned,
         "scores": scored,
-        "tuned": score_folds(y, proba, tuned, *common, metrics=LABEL_METRICS, **resampling)[0],
+        "tuned": score_folds(*known, last(tuned), *common, metrics=LABEL_METRICS, **resampling)[0],
         "resamples": resamples,
         "confusion": confusion(y[tested], predicted[tested], n_classes),
         "confusion_tuned": confusion(y[tested], tuned[tested], n_classes),

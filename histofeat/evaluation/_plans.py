@@ -64,6 +64,11 @@ class Run:
         self.y: np.ndarray = self.dataset.y
         self.patients: np.ndarray = self.dataset.patients
 
+    @property
+    def positive(self) -> int:
+        """The code of the positive class of two; 1 with more, where no metric asks for it."""
+        return int(self.dataset.positive_last(np.array([1]))[0]) if len(self.dataset.target_names) == 2 else 1
+
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
         """Add the seconds of a block to those of its stage."""

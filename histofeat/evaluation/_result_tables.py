@@ -83,8 +83,9 @@ class ResultTables:
             `histofeat.evaluation.score_patients` gives, labels as in ``scores``: "patches", "accuracy" and others; NaN
             where undefined, such as ROC-AUC and sensitivity of a patient without a positive patch.
         """
-        (y, patients, _), rows, tables = self._known, self.tested, [pd.DataFrame({"model": [], "patient": []})]
-        for model in self.models:
+        found, rows, tables = self.positive_last, self.tested, [pd.DataFrame({"model": [], "patient": []})]
+        y, patients, _ = found._known
+        for model in found.models:
             table = score_patients(y, model.proba[rows], patients, predicted=model.predicted[rows])
             table.insert(0, "model", _key(model))
             if len(self.labels) == 2:

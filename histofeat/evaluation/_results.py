@@ -8,17 +8,21 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from histofeat.evaluation._details import detail_model, predictive_values, probe_table
+from histofeat.evaluation._details import (
+    ProbabilityAssessment,
+    assess_probabilities,
+    detail_model,
+    predictive_values,
+    probe_table,
+)
 from histofeat.evaluation._result_tables import ResultTables
 from histofeat.metrics import (
-    CalibrationAssessment,
     ClassScores,
     ComparisonPlan,
     Comparisons,
     CurveBands,
     NotCompared,
     Score,
-    assess_calibration,
     class_scores,
     compare_models,
     count_carriers,
@@ -27,8 +31,6 @@ from histofeat.metrics import (
     frozen,
 )
 from histofeat.model_selection import encode_patients
-
-_N_BINS, _STRATEGY = 10, "quantile"
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +111,15 @@ class ModelResult:
         counts = tuple(frozen(confusion, np.int64) for confusion in self.fold_confusions)
         object.__setattr__(self, "fold_confusions", counts)
 
+    def with_classes_turned(self) -> Self:
+        """The same predictions with the two classes in the other order; scores are of the same positive class."""
+        counts = ("confusion", "confusion_tuned")
+        turned = {name: getattr(self, name)[:, ::-1] for name in ("proba", "calibrated")}
+        turned |= {name: getattr(self, name)[::-1, ::-1] for name in counts}
+        for name in ("predicted", "predicted_tuned"):
+            turned[name] = np.where(getattr(self, name) < 0, -1, 1 - getattr(self, name))
+        return replace(self, **turned, fold_confusions=tuple(each[::-1, ::-1] for each in self.fold_confusions))
+
 
 _INTEGERS = ("predicted", "predicted_tuned", "confusion", "confusion_tuned")
 _MODEL_ARRAYS = {"proba": np.float64, "calibrated": np.float64} | dict.fromkeys(_INTEGERS, np.int64)
@@ -162,68 +173,6 @@ class LeftOut:
             "trained_on": list(self.trained_on),
             "folds": list(self.folds),
         }
-
-
-@dataclass(frozen=True)
-class ProbabilityAssessment:
-    """Calibration of the probabilities of one model, before and after calibrating them on other patients.
-
-    Parameters
-    ----------
-    n_bins : int
-        Bins that were asked for.
-    strategy : {"quantile", "uniform"}
-        How the bins were made.
-    raw : CalibrationAssessment
-        Of the probabilities as the model gives them.
-    calibrated : CalibrationAssessment or None
-        Of the calibrated probabilities; None where nothing was calibrated.
-    """
-
-    n_bins: int
-    strategy: str
-    raw: CalibrationAssessment
-    calibrated: CalibrationAssessment | None = None
-
-    @property
-    def change(self) -> dict[str, tuple[float, float, float]] | None:
-        """Calibrated - raw "brier" and "ece", each with the ends of its interval on paired resamples."""
-        if self.calibrated is None:
-            return None
-        return {name: self.calibrated.difference(self.raw, name) for name in ("brier", "ece")}
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for files."""
-        found = {"n_bins": self.n_bins, "strategy": self.strategy, "raw": self.raw.to_dict()}
-        if self.calibrated is None:
-            return {**found, "calibrated": None, "change": None}
-        change = {name: {"value": value, "ci95": ends} for name, (value, *ends) in self.change.items()}
-        return {**found, "calibrated": self.calibrated.to_dict(), "change": change}
-
-
-def assess_probabilities(
-    y: np.ndarray, raw: np.ndarray, calibrated: np.ndarray | None, patients: np.ndarray, **resampling: int
-) -> ProbabilityAssessment:
-    """Assess raw and calibrated probabilities on the same resamples of the patients.
-
-    Parameters
-    ----------
-    y : ndarray of shape (n,), int64
-        0 or 1.
-    raw, calibrated : ndarray of shape (n,), float64
-        Probability of class 1 as the model gives it, and calibrated on other patients; None where nothing was.
-    patients : ndarray of shape (n,)
-        Patient id of every patch.
-    **resampling : int
-        ``n_resamples`` and ``random_state`` of `histofeat.metrics.patient_weights`.
-
-    Returns
-    -------
-    assessment : ProbabilityAssessment
-    """
-    given = [score for score in (raw, calibrated) if score is not None]
-    found = [assess_calibration(y, score, patients, _N_BINS, _STRATEGY, **resampling) for score in given]
-    return ProbabilityAssessment(_N_BINS, _STRATEGY, *found)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -289,6 +238,14 @@ class Evaluation(ResultTables):
         """The class names, in the order of the columns of every `proba` and of every confusion matrix."""
         return tuple(self.dataset.target_names)
 
+    @cached_property
+    def positive_last(self) -> Self:
+        """The same evaluation with the positive class of two as code 1, as metrics, tables and figures take it."""
+        dataset = self.dataset.with_positive_last()
+        if dataset is self.dataset:
+            return self
+        return replace(self, dataset=dataset, models=tuple(model.with_classes_turned() for model in self.models))
+
     @property
     def failures(self) -> pd.DataFrame:
         """Files that could not be read and were left out: columns ``path`` and ``reason``."""
@@ -315,7 +272,8 @@ class Evaluation(ResultTables):
     @cached_property
     def calibration(self) -> tuple[ProbabilityAssessment | None, ...]:
         """Calibration of each model, in the order of `models`; None with more than two classes."""
-        return tuple(self._calibration_of(model) if len(self.labels) == 2 else None for model in self.models)
+        found = self.positive_last
+        return tuple(found._calibration_of(model) if len(self.labels) == 2 else None for model in found.models)
 
     def _calibration_of(self, model):
         y, patients, resampling = self._known
@@ -334,9 +292,10 @@ class Evaluation(ResultTables):
     @cached_property
     def bands(self) -> tuple[CurveBands, ...]:
         """ROC and precision-recall curves with their bands, for each model in the order of `models`."""
-        y, patients, resampling = self._known
+        found = self.positive_last
+        y, patients, resampling = found._known
         more = {"n_jobs": self.n_jobs, "fold": self.fold[self.tested], **resampling}
-        return tuple(curve_bands(y, model.proba[self.tested], patients, **more) for model in self.models)
+        return tuple(curve_bands(y, model.proba[self.tested], patients, **more) for model in found.models)
 
     @cached_property
     def planned(self) -> Comparisons | NotCompared | None:
@@ -392,7 +351,7 @@ class Evaluation(ResultTables):
     @cached_property
     def details(self) -> tuple[dict[str, Any], ...]:
         """What else is asked of each model, in the order of `models`: see `detail_model`."""
-        return tuple(detail_model(self, number) for number in range(len(self.models)))
+        return tuple(detail_model(self.positive_last, number) for number in range(len(self.models)))
 
     @cached_property
     def table_probe(self) -> dict[str, Any]:

@@ -3,12 +3,13 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from inspect import signature
 from typing import Any, Self
 
 import numpy as np
 from sklearn import config_context
 from sklearn.base import clone
-from sklearn.metrics import get_scorer_names, roc_auc_score
+from sklearn.metrics import get_scorer, get_scorer_names, roc_auc_score
 from sklearn.model_selection import RandomizedSearchCV
 
 from histofeat.exceptions import check_name, check_whole
@@ -225,7 +226,9 @@ class _SearchedHead(FeatureHead):
         return super().fit(X, y, groups=patients)
 
 
-def tune_head(head: FeatureHead, X, y, groups, inner_cv, search: Search, head_name: str) -> tuple[FeatureHead, dict]:
+def tune_head(
+    head: FeatureHead, X, y, groups, inner_cv, search: Search, head_name: str, positive: Any = 1
+) -> tuple[FeatureHead, dict]:
     """Choose the parameters of a head on the training patients alone.
 
     Parameters
@@ -244,6 +247,8 @@ def tune_head(head: FeatureHead, X, y, groups, inner_cv, search: Search, head_na
         What is searched over.
     head_name : str
         The name by which `search` knows the head.
+    positive : label, default=1
+        The positive class of two, for scorers that ask which it is.
 
     Returns
     -------
@@ -288,7 +293,7 @@ def tune_head(head: FeatureHead, X, y, groups, inner_cv, search: Search, head_na
         _SearchedHead(**{**head.get_params(deep=False), "calibrate": False}),
         {f"classifier__{name}": values for name, values in space.items()},
         n_iter=n_candidates,
-        scoring=_one_against_the_rest if search.scoring == "roc_auc" and len(np.unique(y)) > 2 else search.scoring,
+        scoring=_scorer(search.scoring, y, positive),
         cv=folds,
         refit=False,
         random_state=search.random_state,
@@ -339,6 +344,16 @@ def _n_candidates(space: Mapping, n_iter: int) -> int:
     if any(hasattr(values, "rvs") for values in space.values()):
         return int(n_iter)
     return int(min(n_iter, math.prod(len(values) for values in space.values())))
+
+
+def _scorer(scoring: str, y, positive):
+    if scoring == "roc_auc" and len(np.unique(y)) > 2:
+        return _one_against_the_rest
+    scorer = get_scorer(scoring)  # a copy
+    asks = "pos_label" in signature(scorer._score_func).parameters
+    if positive != 1 and asks and scorer._kwargs.get("average", "binary") == "binary":
+        scorer._kwargs["pos_label"] = positive
+    return scorer
 
 
 def _one_against_the_rest(head, X, y) -> float:

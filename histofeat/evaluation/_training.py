@@ -130,8 +130,8 @@ def train_model(
     Returns
     -------
     model : SavedModel
-        Fitted, with ``class_names``, ``patch_size``, ``dataset``, ``n_patients``, ``n_images``, ``class_counts`` and
-        ``estimate`` in ``about``.
+        Fitted, with ``class_names``, ``positive``, ``patch_size``, ``dataset``, ``n_patients``, ``n_images``,
+        ``class_counts`` and ``estimate`` in ``about``.
 
     Raises
     ------
@@ -165,6 +165,7 @@ def train_model(
     counts = Counter(dataset.y.tolist())
     about = {
         "class_names": names,
+        "positive": dataset.positive,
         "patch_size": patch_size_of(dataset),
         "dataset": dataset.name,
         "synthetic": dataset.synthetic,

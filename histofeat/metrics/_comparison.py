@@ -203,6 +203,7 @@ def compare_models(
     """
     metrics = check_metrics("compare_models.metrics", metrics)
     evaluations = evaluation if isinstance(evaluation, Mapping) else {"": evaluation}
+    evaluations = {name: getattr(each, "positive_last", each) for name, each in evaluations.items()}
     labels = _labels(evaluations)
     names = [("reference", reference)] * (reference is not None) + [("pairs", name) for pair in pairs for name in pair]
     for argument, name in names:

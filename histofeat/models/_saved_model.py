@@ -18,8 +18,8 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 import histofeat
-from histofeat.datasets import PatientRule
-from histofeat.exceptions import DAMAGED, MissingExtraError, WeightsError, check_type, first_line
+from histofeat.datasets import PatientRule, choose_positive
+from histofeat.exceptions import DAMAGED, DatasetError, MissingExtraError, WeightsError, check_type, first_line
 from histofeat.features import FEATURES_VERSION
 from histofeat.model_selection import check_class_names
 from histofeat.models._archive import ModelFileError, check_target, read_archive, write_archive
@@ -43,9 +43,9 @@ class SavedModel:
         Fitted.
     about : mapping
         Description of the training data; JSON values. Known entries, all optional: ``class_names`` (one for each of the
-        pipeline's ``classes_``, in their order), ``patch_size`` (height and width of the training patches in px),
-        ``dataset`` (name), ``n_patients``, ``n_images``, ``estimate`` (scores on patients that the model had not seen),
-        ``patients`` (their rule, as of `PatientRule.to_dict`).
+        pipeline's ``classes_``, in their order), ``positive`` (the positive class of two), ``patch_size`` (height
+        and width of the training patches in px), ``dataset`` (name), ``n_patients``, ``n_images``, ``estimate`` (scores
+        on patients that the model had not seen), ``patients`` (their rule, as of `PatientRule.to_dict`).
     description : mapping
         Contents of ``model.json`` in the file: versions, parts with their hashes. Empty for a model in memory.
 
@@ -79,6 +79,13 @@ class SavedModel:
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes, in the order of the columns of `predict_proba`; the labels where none were given."""
         return tuple(self.about.get("class_names", map(str, self.pipeline.classes_.tolist())))
+
+    @property
+    def positive(self) -> str | None:
+        """The positive class of two, by its name among `class_names`; None with more, and where no name tells."""
+        with suppress(DatasetError):
+            return choose_positive(self.class_names, self.about.get("positive"))
+        return None
 
     @property
     def patient_rule(self) -> PatientRule | None:
@@ -313,6 +320,7 @@ def _checked_about(about, pipeline: IDCPipeline) -> dict:
 
     for entry, fits, expected in (
         ("class_names", lambda _: named, f"{len(labels)} different names, in the order of pipeline.classes_"),
+        ("positive", lambda name: name in (names or map(str, labels)), "the name of a class"),
         ("patch_size", lambda size: len(size) == 2 and all(map(whole, size)), "height and width in px"),
         ("patients", lambda rule: bool(re.compile(rule["expression"])), "PatientRule.to_dict()"),
         ("class_counts", lambda found: {*found} <= {*(names or map(str, labels))}, "a count by the name of each class"),

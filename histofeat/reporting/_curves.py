@@ -51,6 +51,7 @@ def ranking_data(kind: str, evaluation: Evaluation, payload: Mapping[str, Any], 
         ``roc_auc`` or ``average_precision`` with its ``ci95``, the points of the curve as ``fpr`` and ``tpr`` or
         ``recall`` and ``precision``, and ``low`` and ``high`` of the band on the grid (None without resamples).
     """
+    evaluation = getattr(evaluation, "positive_last", evaluation)
     labels = evaluation.labels
     bands, truth = evaluation.bands, np.asarray(evaluation.dataset.y)[evaluation.tested]
     chosen = [number for number, result in enumerate(payload["results"]) if head in (None, result["head"])]

@@ -77,6 +77,7 @@ def metrics_payload(
     -------
     dict
     """
+    evaluation = evaluation.positive_last
     payload = {
         "schema": SCHEMA,
         "histofeat": histofeat.__version__,
@@ -156,6 +157,7 @@ def dataset_payload(dataset: PatchDataset) -> dict[str, Any]:
         "n_patches": len(dataset),
         "n_patients": len(np.unique(patients)),
         "labels": list(dataset.target_names),
+        "positive": dataset.positive,
         "class_counts": _class_counts(labels, dataset.target_names),
         "patients_with_class": {
             name: len(np.unique(patients[labels == code])) for code, name in enumerate(dataset.target_names)

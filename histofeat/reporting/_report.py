@@ -100,7 +100,7 @@ def write_report(
     """
     if not isinstance(evaluation, Evaluation):
         raise ValueError(f"evaluation: expected an Evaluation, got {evaluation!r:.60}. Give what evaluate returned.")
-    output = Path(output)
+    evaluation, output = evaluation.positive_last, Path(output)
     check_gallery(gallery, gallery_models, evaluation)
     root = evaluation.dataset.root
     redact = Redactor({**({root: root.resolve().name} if root else {}), **own_folders()})

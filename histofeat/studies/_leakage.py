@@ -173,10 +173,10 @@ def measure_leakage(
 
 def _compare(honest, leaked, folds, dataset, resampling):
     """Give the rows of one pipeline; every row of the data set is tested once on both sides."""
-    samples = []
+    samples, last = [], dataset.positive_last
     for model, fold in ((honest, folds[0]), (leaked, folds[1])):
-        known = {"predicted": model.predicted_tuned, "metrics": LEAKAGE_METRICS, "fold": fold, **resampling}
-        samples.append(bootstrap_scores(dataset.y, model.proba, dataset.patients, **known))
+        known = {"predicted": last(model.predicted_tuned), "metrics": LEAKAGE_METRICS, "fold": fold, **resampling}
+        samples.append(bootstrap_scores(last(dataset.y), last(model.proba), dataset.patients, **known))
     paired = samples[1].minus(samples[0])
     for metric in LEAKAGE_METRICS:
         found = [(one.estimates[metric], one.interval(metric)) for one in (*samples, paired)]

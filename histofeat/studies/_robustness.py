@@ -199,12 +199,12 @@ def measure_robustness(
     proba = job.run()
     fold = fold_of_rows([((), test) for test in tests], len(dataset))
     tested = np.flatnonzero(fold >= 0)
-    y, patients = dataset.y[tested], dataset.patients[tested]
+    y, patients = dataset.positive_last(dataset.y)[tested], dataset.patients[tested]
     settings = {"metrics": metrics, "n_resamples": n_resamples, "random_state": random_state, "n_jobs": runtime.n_jobs}
     settings["fold"] = fold[tested]
     rows, resamples = [], {}
     for name in plans:
-        by_condition = {at: proba[name, at][tested] for at in job.conditions}
+        by_condition = {at: dataset.positive_last(proba[name, at])[tested] for at in job.conditions}
         drawn = {at: bootstrap_scores(y, found, patients, **settings) for at, found in by_condition.items()}
         rows += _rows(name, by_condition, drawn, metrics)
         resamples |= {(name, *at): found for at, found in drawn.items()}

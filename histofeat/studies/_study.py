@@ -203,6 +203,7 @@ def load_development_patients(
 def begin(options, runtime):
     """Load the patients that a study may look at, make the folds that its options ask for, and settle the runtime."""
     dataset = load_development_patients(options.data, quick=options.quick, random_state=options.seed)
+    dataset = dataset.with_positive_last()  # studies take code 1 as positive
     return leave_out_unreadable(dataset, PatientKFold(options.folds, random_state=options.seed), runtime)
 
 

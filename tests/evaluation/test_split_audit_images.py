@@ -484,7 +484,7 @@ class TestContradictingLabels:
 
     def test_copies_of_one_hash_and_several_labels(self, eight):
         eight[3], eight[5] = eight[0] + 3, eight[0] + 2
-        found = audited(eight, y=[0, 1, 0, 1, 0, 2, 0, 1], target_names=("a", "b", "c")).finding("HF006")
+        found = audited(eight, y=[0, 1, 0, 1, 0, 2, 0, 1], target_names=("a", "b", "c"), positive=None).finding("HF006")
         assert [words.split(" at ")[0] for words in sorted(found.offenders)] == [
             "0.png (a) and 3.png (b)", "0.png (a) and 5.png (c)", "3.png (b) and 5.png (c)",
         ]  # fmt: skip

@@ -141,5 +141,5 @@ def test_more_than_two_classes_and_reports_without_calibration(payload, evaluati
     assert section(several).startswith("## Probabilities The probabilities are not calibrated beyond what the heads do")
     assert section({**payload, "results": []}) == ""
     assert section({**payload, "results": [{"name": "old", "head": "h"}]}) == ""
-    named = replace(evaluation.dataset, target_names=("a", "b", "c"))
+    named = replace(evaluation.dataset, target_names=("a", "b", "c"), positive=None)
     assert replace(evaluation, dataset=named).calibration == (None, None)

@@ -68,7 +68,9 @@ def test_what_was_asked_is_answered(evaluation, tmp_path):
 
 def test_labels_of_patients_and_more_than_two_classes(cohort, tmp_path):
     codes = np.unique(cohort.patients, return_inverse=True)[1] % 3
-    dataset = replace(cohort, frame=cohort.frame.assign(label=codes), target_names=("a", "b", "c"), audit=None)
+    dataset = replace(
+        cohort, frame=cohort.frame.assign(label=codes), target_names=("a", "b", "c"), positive=None, audit=None
+    )
     more = {"inner_cv": PatientKFold(2), "n_resamples": 20}
     three = evaluate(dataset, {"color": IDCPipeline("color", "logistic")}, PatientKFold(2), **more)
     words, payload = page(three, tmp_path / "three")

@@ -203,7 +203,7 @@ def test_a_row_that_was_never_tested_has_no_prediction(cohort, tmp_path):
 def test_more_than_two_classes(cohort, tmp_path):
     labels = np.arange(len(cohort)) % 3
     frame = cohort.frame.assign(label=labels)
-    dataset = replace(cohort, frame=frame, target_names=("a", "b", "c"), audit=None)
+    dataset = replace(cohort, frame=frame, target_names=("a", "b", "c"), positive=None, audit=None)
     pipelines = {"lbp": IDCPipeline(features="lbp", head="logistic")}
     three = evaluate(dataset, pipelines, PatientKFold(3), inner_cv=PatientKFold(2), n_resamples=20)
     folder = write_report(three, tmp_path / "three").parent
@@ -285,7 +285,9 @@ HOSTILE = '<script>alert("1")</script>|*x*[a](b) `c` -->\udce9\x01良性'
 
 def test_text_of_the_data_set_is_no_markup(evaluation, tmp_path):
     model = replace(evaluation.models[0], name=HOSTILE, head=HOSTILE, notes=(HOSTILE,))
-    dataset = replace(evaluation.dataset, name=HOSTILE, synthetic=False, target_names=(HOSTILE, "<b>"))
+    dataset = replace(
+        evaluation.dataset, name=HOSTILE, synthetic=False, target_names=(HOSTILE, "<b>"), positive=HOSTILE
+    )
     bad = replace(evaluation, dataset=dataset, models=(model,), not_run=(NotRun(HOSTILE, HOSTILE, HOSTILE),))
     folder = write_report(bad, tmp_path / "hostile", title=HOSTILE, command=HOSTILE).parent
     for name in ("report.html", "report.md"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -55,6 +55,8 @@ def load_breakhis(
     patient_key: Literal["number", "full"] = "number",
     duplicates: Literal["refuse", "drop", "published"] = "refuse",
     on_error: str = "skip",
+    classes: Sequence[str] | Mapping[str, str] | str | None = None,
+    positive: str | None = None,
 ) -> PatchDataset:
     """Read the archive's tree of BreakHis images.
 
@@ -74,6 +76,9 @@ def load_breakhis(
     duplicates : {"refuse", "drop", "published"}, default="refuse"
         What to do with images that are there twice (slide 13412 lies under ductal and under lobular carcinoma), see
         Notes. "refuse" raises an error.
+    classes, positive : optional
+        The classes to keep, to merge or to rename, and which of two is positive ("malignant"): see
+        `PatchDataset.with_classes`.
     on_error : {"raise", "skip"}, default="skip"
         What is done about images that cannot be read by their first and last bytes: the first one is refused, or they
         are left out and listed in ``audit.failures``.
@@ -118,10 +123,10 @@ def load_breakhis(
     >>> dataset.name, dataset.target_names[:2], dataset.labels_per
     ('synthetic', ('adenosis-like', 'fibroadenoma-like'), 'patient')
     """
-    magnification = parse_magnification(magnification)
-    check_name("load_breakhis.target", target, ("malignant", "subtype"), error=DatasetError)
-    check_name("load_breakhis.patient_key", patient_key, ("number", "full"), error=DatasetError)
-    check_name("load_breakhis.duplicates", duplicates, DUPLICATES, error=DatasetError)
+    magnification, known = parse_magnification(magnification), {"target": (target, ("malignant", "subtype"))}
+    known |= {"patient_key": (patient_key, ("number", "full")), "duplicates": (duplicates, DUPLICATES)}
+    for argument, names in known.items():
+        check_name(f"load_breakhis.{argument}", *names, error=DatasetError)
     folder = existing_folder(root, "load_breakhis", TREE, hint="BreaKHis_v1")
     scan = scan_breakhis(folder)
     refuse_failures(scan.failures, on_error)
@@ -154,7 +159,7 @@ def load_breakhis(
     )
     per = "patient" if frame.groupby("patient")["label"].nunique().max() == 1 else "patch"
     rule = _BY_NUMBER if patient_key == "number" else None
-    return PatchDataset(frame, target_names, name, folder, audit, synthetic, per, rule)
+    return PatchDataset(frame, target_names, name, folder, audit, synthetic, per, rule).with_classes(classes, positive)
 
 
 def _to_frame(
