@@ -123,29 +123,27 @@ def load_breakhis(
     >>> dataset.name, dataset.target_names[:2], dataset.labels_per
     ('synthetic', ('adenosis-like', 'fibroadenoma-like'), 'patient')
     """
-    magnification, known = parse_magnification(magnification), {"target": (target, ("malignant", "subtype"))}
-    known |= {"patient_key": (patient_key, ("number", "full")), "duplicates": (duplicates, DUPLICATES)}
-    for argument, names in known.items():
-        check_name(f"load_breakhis.{argument}", *names, error=DatasetError)
+    magnification = parse_magnification(magnification)
+    check_name("load_breakhis.target", target, ("malignant", "subtype"), error=DatasetError)
+    check_name("load_breakhis.patient_key", patient_key, ("number", "full"), error=DatasetError)
+    check_name("load_breakhis.duplicates", duplicates, DUPLICATES, error=DatasetError)
     folder = existing_folder(root, "load_breakhis", TREE, hint="BreaKHis_v1")
     scan = scan_breakhis(folder)
     refuse_failures(scan.failures, on_error)
-    images = _to_table(scan, magnification, target)
+    images = kept = _to_table(scan, magnification, target)
     groups = _find_copies(images)
     kinds = images.groupby("year_slide", sort=False)["kind"].unique()
     two_labels = {slide: tuple(sorted(found)) for slide, found in kinds.items() if len(found) > 1}
-    kept = images
     if duplicates == "refuse":
         _refuse_copies(images, groups, two_labels, scan)
     elif duplicates == "drop":
         kept = _drop_copies(images, groups, scan)
     synthetic = is_made_up(folder)
-    word = _MADE_UP.format if synthetic else str
+    word, name = (_MADE_UP.format, "synthetic") if synthetic else (str, "BreakHis")
     target_names = tuple(map(word, [subtype.word for subtype in SUBTYPES] if target == "subtype" else CLASSES))
     frame = _to_frame(kept, patient_key, two_labels if duplicates == "published" else (), word)
     counts = np.bincount(images["label"], minlength=len(target_names)).tolist()
     n_slides = len(images.drop_duplicates(["kind", "year_slide"]))
-    name = "synthetic" if synthetic else "BreakHis"
     audit = BreakHisAudit.of(
         frame,
         target_names,
