@@ -1,5 +1,5 @@
 from ._audit import DatasetAudit as DatasetAudit, FullSet as FullSet, LeftOut as LeftOut
-from ._base import PatchDataset as PatchDataset, probability_columns as probability_columns
+from ._base import PatchDataset as PatchDataset
 from ._class_folders import load_image_folder as load_image_folder
 from ._csv_rows import (
     CsvRows as CsvRows,
@@ -42,7 +42,7 @@ from ._parts import (
     predefined_split as predefined_split,
 )
 from ._patients import PatientRule as PatientRule, find_patients as find_patients
-from ._positive_class import choose_positive as choose_positive
+from ._positive_class import choose_positive as choose_positive, probability_columns as probability_columns
 from ._rare_classes import merge_rare_classes as merge_rare_classes
 from ._splitting import split_dataset as split_dataset
 from ._writing import (

@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
 from histofeat.datasets._audit import DatasetAudit, LeftOut
-from histofeat.datasets._csv_rows import printable
 from histofeat.datasets._image_files import MOST_UNREADABLE
 from histofeat.datasets._parts import OfficialSplit, in_id_order, official_roles, split_by_role
 from histofeat.datasets._patients import PatientRule
@@ -208,9 +207,7 @@ class PatchDataset:
         images = None if self.images is None else self.images[rows]
         return replace(self, frame=frame, audit=self.audit.restricted_to(frame), columns=columns, images=images)
 
-    def with_classes(
-        self, classes: Sequence[str] | Mapping[str, str] | str | None, positive: str | None = None
-    ) -> PatchDataset:
+    def with_classes(self, classes: Any, positive: str | None = None) -> PatchDataset:
         """Return the data set with some of its classes, under other names, or several as one.
 
         Parameters
@@ -220,24 +217,11 @@ class PatchDataset:
             ``"benign,ductal=DC+IDC"``; or None for the classes as they are. Rows of other classes are left out.
         positive : str, optional
             The positive class of two, see `PatchDataset`.
-
-        Raises
-        ------
-        DatasetError
-            When a class is not here, fewer than two would be left, or `positive` is none of them.
         """
         return recode(self, classes, positive)
 
     def positive_last(self, values: np.ndarray) -> np.ndarray:
-        """Codes as in `y`, or columns in the order of `target_names`, with the positive class of two as code 1.
-
-        So metrics take them. Negative codes stay; doing it twice undoes it.
-
-        Raises
-        ------
-        DatasetError
-            When the names of two classes do not tell the positive one.
-        """
+        """Codes (n,), or columns of classes (n, k), with the positive class of two as code 1, as metrics take them."""
         return positive_last(values, self.target_names, self.positive)
 
     def with_positive_last(self) -> PatchDataset:
@@ -297,33 +281,6 @@ class PatchDataset:
                 "lists patients of IDC; use PatientKFold for other data."
             )
         return split_by_role(self.patients, official_roles())
-
-
-def probability_columns(class_names: Sequence[str]) -> list[str]:
-    """Name the columns of class probabilities in a table: ``p_`` and the class, without blanks.
-
-    Parameters
-    ----------
-    class_names : sequence of str
-
-    Returns
-    -------
-    columns : list of str
-        All different; bytes that are no UTF-8 are escapes.
-
-    Examples
-    --------
-    >>> probability_columns(["benign", "in situ", "in_situ"])
-    ['p_benign', 'p_in_situ', 'p_in_situ_2']
-    """
-    columns = ["_".join(("p", *printable(name).split())) for name in class_names]
-    return [f"{name}_{at}" if name in columns[:at] else name for at, name in enumerate(columns)]
-
-
-def in_order(labels: Sequence[str]) -> list[str]:
-    """Labels as numbers where all of them are whole numbers, else by name."""
-    numbers = all(label.isdecimal() for label in labels)
-    return sorted(labels, key=(lambda label: (int(label), label)) if numbers else None)
 
 
 def _check_target_names(names: Sequence[str]) -> tuple[str, ...]:

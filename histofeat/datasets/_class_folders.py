@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from histofeat.datasets._audit import DatasetAudit, LeftOut, facts_of, table_notes
-from histofeat.datasets._base import PatchDataset, in_order
+from histofeat.datasets._base import PatchDataset
 from histofeat.datasets._image_files import (
     IMAGE_SUFFIXES,
     SYSTEM,
@@ -28,7 +28,7 @@ from histofeat.datasets._image_files import (
 )
 from histofeat.datasets._parts import PARTS, part_named
 from histofeat.datasets._patients import COST_OF_NO_PATIENTS, EACH_IMAGE, PATIENTS_UNKNOWN, PatientRule
-from histofeat.datasets._positive_class import class_mapping
+from histofeat.datasets._positive_class import class_mapping, in_order
 from histofeat.datasets.synthetic._cohort_folder import MANIFEST
 from histofeat.exceptions import DatasetError, and_more
 from histofeat.images import image_size

@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 
 from histofeat.datasets._audit import DatasetAudit, LeftOut
-from histofeat.datasets._base import PatchDataset, class_names, in_order
+from histofeat.datasets._base import PatchDataset
 from histofeat.datasets._csv_rows import candidates
 from histofeat.datasets._image_files import IMAGE_SUFFIXES
 from histofeat.datasets._patients import COST_OF_NO_PATIENTS, EACH_IMAGE, PATIENTS_UNKNOWN, find_patients
+from histofeat.datasets._positive_class import class_mapping, in_order
 from histofeat.datasets._writing import check_hdf5, regular_size
 from histofeat.exceptions import DAMAGED, DatasetError, and_more, first_line, needs
 from histofeat.model_selection import canonical_patients
@@ -37,7 +38,8 @@ def load_embeddings(
     *,
     patients: Any = None,
     labels: Any = None,
-    classes: Sequence[str] | Mapping[str, str] | None = None,
+    classes: Sequence[str] | Mapping[str, str] | str | None = None,
+    positive: str | None = None,
     name: str | None = None,
 ) -> PatchDataset:
     r"""Read embeddings of patches as a data set with columns instead of images.
@@ -58,8 +60,11 @@ def load_embeddings(
         By default the column ``label``. Else a table, in a file or not, with a column ``label`` and one of ``path``,
         ``slide`` and ``patient``; a mapping of path to label; or a data set of the same patches, whose rows, labels and
         patients are taken over: the file may hold more.
-    classes : sequence of str, or mapping of str to str, optional
-        Labels in the order of their codes, or label to class name; rows with another label are left out.
+    classes : sequence of str, mapping of str to str, or str, optional
+        Labels in the order of their codes; label to class name; or a text such as ``"normal,tumour=idc+ilc"``. Rows
+        with another label are left out.
+    positive : str, optional
+        The positive class of two; by default the name that tells, see `choose_positive`.
     name : str, optional
         Name of the data set; by default that of the file.
 
@@ -116,12 +121,12 @@ def load_embeddings(
         )
     table["label"] = _labels(table, labels, f"load_embeddings.labels, {path}")
     notes = (PATIENTS_UNKNOWN,) if isinstance(patients, str) and patients == EACH_IMAGE else ()
-    return labelled(table, classes, name, columns, notes)
+    return labelled(table, classes, name, columns, notes).with_classes(None, positive)
 
 
 def labelled(table: pd.DataFrame, classes: Any, name: str, columns: Any, notes: Any = (), images: Any = None):
     """Make the data set of a table whose labels are text; rows of other classes are left out."""
-    class_of = class_names("classes", classes or in_order(table["label"].unique().tolist()), 2)
+    class_of = class_mapping("classes", classes or in_order(table["label"].unique().tolist()), 2)
     kept, names = table["label"].isin(list(class_of)).to_numpy(), tuple(dict.fromkeys(class_of.values()))
     left_out = LeftOut.group(("has a label that is not in classes=", key) for key in table["path"][~kept])
     frame = table[kept].reset_index(drop=True)

@@ -10,12 +10,12 @@ from typing import Any
 import pandas as pd
 
 from histofeat.datasets._audit import DatasetAudit, LeftOut, table_notes
-from histofeat.datasets._base import PatchDataset, in_order
+from histofeat.datasets._base import PatchDataset
 from histofeat.datasets._csv_rows import CsvRows, read_csv_rows
 from histofeat.datasets._image_files import MOST_UNREADABLE, checked_path, fold_case, refuse_failures
 from histofeat.datasets._parts import part_named
 from histofeat.datasets._patients import COST_OF_NO_PATIENTS, EACH_IMAGE, PATIENTS_UNKNOWN, find_patients
-from histofeat.datasets._positive_class import choose_positive, class_mapping
+from histofeat.datasets._positive_class import choose_positive, class_mapping, in_order
 from histofeat.datasets.synthetic._cohort_folder import MANIFEST
 from histofeat.exceptions import DatasetError, and_more
 from histofeat.images import image_size

@@ -1,4 +1,4 @@
-"""Choose the positive class of two by its name, and read what is asked of classes in words."""
+"""Names of classes: choose the positive one of two, and read what is asked of classes in words."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from histofeat.datasets._audit import DatasetAudit
+from histofeat.datasets._csv_rows import printable
 from histofeat.exceptions import DatasetError, check_name
 
 _ILL = (
@@ -70,7 +71,7 @@ def choose_positive(class_names: Sequence[Any], positive: Any = None) -> Any:
         return names[int(second > first)]
     raise DatasetError(
         f"positive: expected the name of the positive class, got none, and {' and '.join(map(repr, names))} do not "
-        f"tell which it is. Give positive={names[1]!r}."
+        f"tell which it is. Give positive={names[1]!r}, or number the classes."
     )
 
 
@@ -195,3 +196,30 @@ def recode(dataset: Any, classes: Any, positive: str | None = None) -> Any:
     counts = {"class_counts": counted.class_counts, "patients_without": counted.patients_without}
     audit, positive = replace(kept.audit.with_names(names), **counts), positive or names.get(dataset.positive)
     return replace(kept, frame=frame, target_names=target_names, audit=audit, positive=positive)
+
+
+def probability_columns(class_names: Sequence[str]) -> list[str]:
+    """Name the columns of class probabilities in a table: ``p_`` and the class, without blanks.
+
+    Parameters
+    ----------
+    class_names : sequence of str
+
+    Returns
+    -------
+    columns : list of str
+        All different; bytes that are no UTF-8 are escapes.
+
+    Examples
+    --------
+    >>> probability_columns(["benign", "in situ", "in_situ"])
+    ['p_benign', 'p_in_situ', 'p_in_situ_2']
+    """
+    columns = ["_".join(("p", *printable(name).split())) for name in class_names]
+    return [f"{name}_{at}" if name in columns[:at] else name for at, name in enumerate(columns)]
+
+
+def in_order(labels: Sequence[str]) -> list[str]:
+    """Labels as numbers where all of them are whole numbers, else by name."""
+    numbers = all(label.isdecimal() for label in labels)
+    return sorted(labels, key=(lambda label: (int(label), label)) if numbers else None)
