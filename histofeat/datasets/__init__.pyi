@@ -42,7 +42,11 @@ from ._parts import (
     predefined_split as predefined_split,
 )
 from ._patients import PatientRule as PatientRule, find_patients as find_patients
-from ._positive_class import choose_positive as choose_positive, probability_columns as probability_columns
+from ._positive_class import (
+    choose_positive as choose_positive,
+    known_positive as known_positive,
+    probability_columns as probability_columns,
+)
 from ._rare_classes import merge_rare_classes as merge_rare_classes
 from ._splitting import split_dataset as split_dataset
 from ._writing import (

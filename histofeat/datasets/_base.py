@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +16,7 @@ from histofeat.datasets._audit import DatasetAudit, LeftOut
 from histofeat.datasets._image_files import MOST_UNREADABLE
 from histofeat.datasets._parts import OfficialSplit, in_id_order, official_roles, split_by_role
 from histofeat.datasets._patients import PatientRule
-from histofeat.datasets._positive_class import choose_positive, positive_last, recode
+from histofeat.datasets._positive_class import known_positive, positive_last, recode
 from histofeat.exceptions import DatasetError, and_more, check_name, check_type
 from histofeat.model_selection import canonical_patients, check_class_names
 
@@ -93,10 +92,7 @@ class PatchDataset:
         check_name("PatchDataset.labels_per", self.labels_per, _LABELS_PER, error=DatasetError)
         names = _check_target_names(self.target_names)
         frame = _check_frame(self.frame, names)
-        positive = None if self.positive is None else choose_positive(names, self.positive)
-        if positive is None:
-            with suppress(DatasetError):  # those who score say so
-                positive = choose_positive(names)
+        positive = known_positive(names, self.positive)
         audit = self.audit or DatasetAudit.from_frame(frame, names, self.name)
         settled = {
             "target_names": names,
@@ -212,11 +208,9 @@ class PatchDataset:
 
         Parameters
         ----------
-        classes : sequence of str, mapping of str to str, str, or None
+        classes, positive : optional
             Names to keep, in the order of their new codes; old name to new name; a text such as
             ``"benign,ductal=DC+IDC"``; or None for the classes as they are. Rows of other classes are left out.
-        positive : str, optional
-            The positive class of two, see `PatchDataset`.
         """
         return recode(self, classes, positive)
 

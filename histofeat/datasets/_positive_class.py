@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -73,6 +73,13 @@ def choose_positive(class_names: Sequence[Any], positive: Any = None) -> Any:
         f"positive: expected the name of the positive class, got none, and {' and '.join(map(repr, names))} do not "
         f"tell which it is. Give positive={names[1]!r}, or number the classes."
     )
+
+
+def known_positive(names: Sequence[str], positive: str | None) -> str | None:
+    """As `choose_positive`, but None where names do not tell: those who score refuse that."""
+    with nullcontext() if positive is not None else suppress(DatasetError):
+        return choose_positive(names, positive)
+    return None
 
 
 def _named(names: list, positive: Any) -> Any:

@@ -18,8 +18,8 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 import histofeat
-from histofeat.datasets import PatientRule, choose_positive
-from histofeat.exceptions import DAMAGED, DatasetError, MissingExtraError, WeightsError, check_type, first_line
+from histofeat.datasets import PatientRule, known_positive
+from histofeat.exceptions import DAMAGED, MissingExtraError, WeightsError, check_type, first_line
 from histofeat.features import FEATURES_VERSION
 from histofeat.model_selection import check_class_names
 from histofeat.models._archive import ModelFileError, check_target, read_archive, write_archive
@@ -83,9 +83,7 @@ class SavedModel:
     @property
     def positive(self) -> str | None:
         """The positive class of two, by its name among `class_names`; None with more, and where no name tells."""
-        with suppress(DatasetError):
-            return choose_positive(self.class_names, self.about.get("positive"))
-        return None
+        return known_positive(self.class_names, self.about.get("positive"))
 
     @property
     def patient_rule(self) -> PatientRule | None:
