@@ -3,7 +3,6 @@
 import re
 import sys
 import warnings
-from collections.abc import Callable
 from importlib import import_module
 from typing import Annotated
 
@@ -12,16 +11,20 @@ import typer
 import histofeat
 from histofeat.cli._options import expanded
 from histofeat.cli._outputs import chosen_logs, ended_cleanly, let_go
-from histofeat.exceptions import known_names
 
 __all__ = ["app", "main"]
 
 #: The commands, under their headings in ``--help``: module and function of each, imported when it is asked for.
 COMMANDS = {
-    "Data": {"audit": ("_listing", "audit"), "store": ("_listing", "store")},
+    "Data": {"audit": ("_listing", "audit"), "fetch": ("_doctor", "fetch")},
     "Models": {"train": ("_training", "train"), "predict": ("_prediction", "predict")},
     "Evaluation": {"score": ("_scoring", "score")},
-    "Installation": {"doctor": ("_doctor", "doctor"), "fetch": ("_doctor", "fetch")},
+    "Tools": {
+        "info": ("_listing", "info"),
+        "list": ("_listing", "list_names"),
+        "store": ("_listing", "store"),
+        "doctor": ("_doctor", "doctor"),
+    },
 }
 
 
@@ -46,15 +49,10 @@ class _Commands(typer.core.TyperGroup):
                 formatter.write_dl([(name, self.get_command(ctx, name).get_short_help_str(90)) for name in names])
 
 
-def command_of(name: str) -> Callable:
-    """Give the function of a command."""
-    module, function = next(commands[name] for commands in COMMANDS.values() if name in commands)
-    return getattr(import_module(f"histofeat.cli.{module}"), function)
-
-
 def _built(name: str):
     """Build the command that typer runs from its function; the examples of the docstring end its help."""
-    function = command_of(name)
+    module, function = next(commands[name] for commands in COMMANDS.values() if name in commands)
+    function = getattr(import_module(f"histofeat.cli.{module}"), function)
     help, _, examples = function.__doc__.partition("\n    Examples\n    --------\n")
     alone = typer.Typer(add_completion=False, rich_markup_mode=None)
     lines = [line.strip() for line in examples.splitlines() if line.strip()]
@@ -104,7 +102,8 @@ def main(arguments: list[str] | None = None) -> int:
         let_go(sys.stdout)
         return 1
     except _UsageError as error:
-        message = _usage(error)
+        words, where = error.format_message(), error.ctx.command_path if error.ctx else "histofeat"
+        message = f"{words if words.endswith(('.', '?')) else words + '.'} See `{where} --help`."
     except (ValueError, ImportError) as error:
         message = _as_options(str(error), next(filter(None, command.commands.values()), command))
     except OSError as error:
@@ -112,16 +111,6 @@ def main(arguments: list[str] | None = None) -> int:
         message = str(error) if error.strerror is None else got
     print(f"histofeat: {message}", file=sys.stderr)
     return 2
-
-
-def _usage(error) -> str:
-    """Say what is wrong with the words of a command; an unknown option, with the nearest."""
-    words, where = error.format_message(), error.ctx.command_path if error.ctx else "histofeat"
-    unknown = re.match(r"No such option: (-[\w-]*)", words)
-    if unknown:
-        options = [name for parameter in error.ctx.command.params for name in parameter.opts if name.startswith("--")]
-        words = f"No such option: {unknown[1]}. {known_names(unknown[1], options)}"
-    return f"{words if words.endswith(('.', '?')) else words + '.'} See `{where} --help`."
 
 
 def _as_options(message: str, command) -> str:

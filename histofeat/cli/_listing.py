@@ -1,31 +1,134 @@
-"""``histofeat audit`` and ``histofeat store``: list what folders and feature stores hold."""
+"""``histofeat audit``, ``info``, ``list`` and ``store``: what data, files and registers hold."""
 
+from collections.abc import Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated
 
-import typer
+from histofeat.cli._options import DataOptions, RunOptions, argument, group, option
+from histofeat.cli._outputs import check_output
 
-from histofeat.cli._options import option
+#: What can be listed: the wing and the register of the names.
+LISTS = {
+    "architectures": ("networks", "ARCHITECTURES"),
+    "encoders": ("networks", "ENCODERS"),
+    "families": ("features", "FAMILIES"),
+    "formats": ("datasets", "FORMATS"),
+    "heads": ("models", "HEADS"),
+    "metrics": ("metrics", "METRIC_RECORDS"),
+    "normalizers": ("images", "NORMALIZERS"),
+    "studies": ("studies", "STUDIES"),
+}
+#: What a card says of a model under each heading; the rest is said under "Model".
+_SECTIONS = {
+    "Data": ("dataset", "synthetic", "n_images", "class_names", "positive", "class_counts"),
+    "Patients": ("n_patients", "patients"),
+    "Scale": ("patch_size", "magnification", "mpp"),
+    "Scores": ("estimate", "threshold"),
+    "Limits": ("notes",),
+}
+_LIMITS = (
+    "For research; no medical device.",
+    "Scores hold for patients, scanners, stains and sizes like those above; others are not known.",
+)
+_Answer = group(RunOptions, without=["seed", "n_jobs", "store", "no_store", "ledger", "quiet"])
 
 
-def audit(
-    folders: Annotated[
-        list[Path], typer.Argument(metavar="DIR...", help="The folder with PATIENT/{0,1}/*.png, or several as one.")
-    ],
-) -> None:
-    """List what IDC folders hold together, and what was left out and why.
+def audit(data: group(DataOptions, required=["data"]), run: _Answer) -> None:
+    """List what folders or tables of labelled images hold, and what was left out and why.
 
     Examples
     --------
     histofeat audit idc
+    histofeat audit breakhis --magnification 100
     """
-    from histofeat.datasets import load_idc
+    found = data.open().audit
+    run.show(
+        {"data": data.data, "audit": found}, lambda: print(f"{', '.join(map(str, data.data))}:\n{found.summary()}")
+    )
 
-    print(f"{', '.join(map(str, folders))}:\n{load_idc(folders).audit.summary()}")
+
+def info(
+    file: argument(Path, "FILE", "A model, or a saved evaluation."),
+    run: _Answer,
+    markdown: option(Path | None, "FILE.md", "Also write it here: the card of a model.") = None,
+) -> None:
+    """Describe a model (its data, patients, scale, scores and limits) or an evaluation.
+
+    Nothing of a model is built, so that neither its weights nor its packages are needed.
+
+    Examples
+    --------
+    histofeat info model.histofeat --markdown card.md
+    """
+    from histofeat.datasets import write_whole
+
+    check_output(markdown)
+    record, text = _described(file)
+    if markdown is not None:
+        with write_whole(markdown) as part:
+            part.write_text(f"{text}\n", encoding="utf-8")
+    run.show(record, lambda: print(text))
+
+
+def _described(file: Path) -> tuple[dict, str]:
+    """Give the content of a file for programs and for people."""
+    from histofeat.evaluation import load_evaluation
+    from histofeat.models import ModelFileError, read_archive
+
+    try:
+        description, _ = read_archive(file)
+    except ModelFileError as error:
+        try:
+            evaluation = load_evaluation(file)
+        except ValueError:
+            raise error from None
+        return {"evaluation": evaluation.to_frame()}, str(evaluation)
+    about = dict(description["about"])
+    parts = {name: {key: about.pop(key) for key in keys if key in about} for name, keys in _SECTIONS.items()}
+    parts = {"Model": about | {"histofeat": description.get("histofeat")}, **parts}
+    lines = [f"# {file.name}"]
+    for name, content in parts.items():
+        lines += ["", f"## {name}", "", *_bullets(content)]
+    return description, "\n".join([*lines, *(f"- {limit}" for limit in _LIMITS)])
+
+
+def _bullets(record: Mapping, indent: str = "") -> Iterator[str]:
+    for key, value in record.items():
+        name = f"{indent}- {key.replace('_', ' ')}:"
+        if isinstance(value, Mapping) and set(value) == {"value", "ci95"}:
+            low, high = value["ci95"]
+            words = "undefined" if value["value"] is None else f"{value['value']:.3f}"
+            yield f"{name} {words}" + ("" if low is None else f" (95 % interval {low:.3f} to {high:.3f})")
+        elif isinstance(value, Mapping):
+            yield from (name, *_bullets(value, f"{indent}  "))
+        else:
+            yield f"{name} {', '.join(map(str, value)) if isinstance(value, list) else value}"
+
+
+def list_names(what: argument(str, "WHAT", f"{', '.join(LISTS)}."), run: _Answer) -> None:
+    """List the names that options take: feature families, heads, encoders, studies and others.
+
+    Examples
+    --------
+    histofeat list families
+    """
+    from histofeat.exceptions import check_name
+
+    check_name("list", what, LISTS)
+    wing, register = LISTS[what]
+    records = getattr(import_module(f"histofeat.{wing}"), register)
+    named = {name: _words(records[name]) if isinstance(records, Mapping) else "" for name in records}
+    width = max(map(len, named))
+    run.show(named, lambda: print("\n".join(f"{name:<{width}}  {words}".rstrip() for name, words in named.items())))
+
+
+def _words(record: object) -> str:
+    found = (getattr(record, name, "") for name in ("words", "description", "label", "reference"))
+    return next((words for words in found if words), "")
 
 
 def store(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The store's file.")],
+    file: argument(Path, "FILE", "The store's file."),
     purge: option(str | None, "FAMILY", "Remove what is stored of this family.") = None,
 ) -> None:
     """List the content of a feature store by family.

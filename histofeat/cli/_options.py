@@ -15,7 +15,7 @@ from typing import Annotated, Any, get_args, get_type_hints
 import typer
 
 
-def option(kind: Any, metavar: str, help: str, *names: str) -> Any:
+def option(kind: Any, metavar: str, help: str, *names: str, **settings: Any) -> Any:
     """Type of a parameter of a command that is an option with a value.
 
     Parameters
@@ -26,8 +26,15 @@ def option(kind: Any, metavar: str, help: str, *names: str) -> Any:
         What ``--help`` shows.
     *names : str
         Its names, where they are not that of the parameter.
+    **settings
+        Others of `typer.Option`.
     """
-    return Annotated[kind, typer.Option(*names, metavar=metavar, help=help)]
+    return Annotated[kind, typer.Option(*names, metavar=metavar, help=help, **settings)]
+
+
+def argument(kind: Any, metavar: str, help: str) -> Any:
+    """Type of a parameter of a command that has a place, not a name."""
+    return Annotated[kind, typer.Argument(metavar=metavar, help=help)]
 
 
 def flag(name: str, help: str) -> Any:
@@ -64,9 +71,7 @@ def _read_config(ctx: typer.Context, file: Path | None) -> None:
         raise ValueError(f"--config: expected a TOML file, got {file}: {error}. Correct it.") from error
     of, _ = content.pop("command", ctx.info_name), content.pop("version", None)
     if of != ctx.info_name:
-        raise ValueError(
-            f"--config: expected options of {ctx.info_name}, got {file} with those of {of}. Run `histofeat {of}`."
-        )
+        raise ValueError(f"--config: expected options of {ctx.info_name}, got those of {of}. Run `histofeat {of}`.")
     known = {parameter.name: parameter for parameter in ctx.command.params if parameter.name not in ("help", "config")}
     ctx.default_map = {}
     for key, value in content.items():
@@ -79,16 +84,9 @@ def _read_config(ctx: typer.Context, file: Path | None) -> None:
         ctx.default_map[name] = [value] if several and not isinstance(value, list) else value
 
 
-_Config = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        metavar="FILE.toml",
-        is_eager=True,
-        callback=_read_config,
-        help="Take options from here, such as the run.toml of another run; those of the command line come first.",
-    ),
-]
+_Config = option(
+    Path | None, "FILE.toml", "Take options from here, such as a run.toml.", is_eager=True, callback=_read_config
+)
 #: Options that say nothing about what a run computes.
 _OF_THE_CALL = ("overwrite", "quiet", "json")
 
@@ -146,46 +144,32 @@ def _threads(given: int) -> int:
     return given
 
 
-NJobs = Annotated[int, typer.Option(metavar="N", callback=_threads, help="Threads; -1 takes all cores.")]
-Seed = Annotated[int, typer.Option(metavar="N", min=0, help="Seed of everything that is drawn.")]
+NJobs = option(int, "N", "Threads; -1 takes all cores.", callback=_threads)
+Seed = option(int, "N", "Seed of everything that is drawn.", min=0)
 #: The one name of weights on the command line.
-Weights = option(
-    Path | None,
-    "FILE|DIR",
-    "Pretrained weights of the encoder: their file, or a folder of them.  [default: $HISTOFEAT_WEIGHTS]",
-    "--weights",
-)
+Weights = option(Path | None, "FILE|DIR", "Weights of the encoder, or their folder.  [default: $HISTOFEAT_WEIGHTS]")
 
 
 @dataclass(frozen=True)
 class DataOptions:
     """Which labelled images a command reads, and how."""
 
-    data: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            metavar="DATA",
-            help="A folder (IDC, BreakHis, or CLASS/IMAGE) or a CSV manifest; several folders of IDC count as one.",
-        ),
-    ] = None
+    data: argument(
+        list[Path] | None, "DATA", "A folder (IDC, BreakHis, CLASS/IMAGE) or CSV file; or folders of IDC."
+    ) = None
     format: option(str, "NAME", "auto, idc, breakhis, folder or csv.") = "auto"
     patients: option(
         str | None,
         "REGEX|CSV|folder|tcga|image",
-        "Class folders: how to find the patient of an image: an expression with one group, a table with path and "
-        "patient, its folder, its TCGA barcode; image where patients are unknown.",
+        "How to find the patient of an image, in class folders and CSV files: an expression with one group, a table "
+        "with path and patient, its folder, its TCGA barcode; image where patients are unknown.",
     ) = None
     target: option(str | None, "NAME", "BreakHis: malignant or subtype.") = None
     magnification: option(int | None, "N", "BreakHis: 40, 100, 200 or 400.") = None
-    duplicates: option(
-        str | None, "NAME", "BreakHis: what to do with copies under two names: refuse, drop or published."
-    ) = None
+    duplicates: option(str | None, "NAME", "BreakHis, copies under two names: refuse, drop or published.") = None
     path_prefix: option(list[str] | None, "OLD=NEW", "CSV: paths that begin with OLD begin with NEW here.") = None
     on_error: option(
-        str | None,
-        "NAME",
-        "Images that cannot be read: skip: go on without them; raise: stop.  [default: skip those without a sound "
-        "header, stop at others]",
+        str | None, "NAME", "Images that cannot be read: skip or raise.  [default: skip those without a sound header]"
     ) = None
     only: option(Path | None, "FILE", "Take these patients only, one id a line.") = None
 
@@ -237,9 +221,7 @@ class RunOptions:
     n_jobs: NJobs = 1
     store: option(Path | None, "FILE", "Keep features here, so that no image is measured twice.") = None
     no_store: flag("--no-store", "Keep no features.") = False
-    ledger: option(
-        Path | None, "FILE", "Where looks at registered test patients, such as those of IDC, are written down."
-    ) = None
+    ledger: option(Path | None, "FILE", "Write looks at registered test patients, as those of IDC, here.") = None
     quiet: flag("--quiet", "No progress on stderr.") = False
     json: flag("--json", "Print one JSON object on stdout, and nothing else there.") = False
 

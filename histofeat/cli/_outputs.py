@@ -68,16 +68,12 @@ def ended_cleanly() -> Iterator[None]:
 
 @contextmanager
 def chosen_logs(*, quiet: bool) -> Iterator[None]:
-    """Keep the log lines of tifffile off stderr in a block; show, unless `quiet`, that kernels are compiled."""
-    others, own = logging.getLogger("tifffile"), logging.getLogger("histofeat.images._kernels")
-    shown = logging.StreamHandler(sys.stderr)
-    shown.setFormatter(logging.Formatter("histofeat: %(message)s"))
-    others.disabled = True
-    own.setLevel(logging.WARNING if quiet else logging.INFO)
-    own.addHandler(shown)
+    """Keep the log lines of tifffile off stderr in a block, and, if `quiet`, that kernels are compiled."""
+    silent = ("tifffile", "histofeat.images._kernels")[: 1 + quiet]
+    for name in silent:
+        logging.getLogger(name).disabled = True
     try:
         yield
     finally:
-        others.disabled = False
-        own.removeHandler(shown)
-        own.setLevel(logging.NOTSET)
+        for name in silent:
+            logging.getLogger(name).disabled = False

@@ -97,15 +97,9 @@ def open_dataset(
     'synthetic'
     """
     check_name("format", format, FORMATS)
-    given_paths = list(path) if isinstance(path, list | tuple) and path else [path]
-    paths = [checked_path("open_dataset", each, "the path of a folder or a CSV file") for each in given_paths]
-    kinds = [_recognised(each) if format == "auto" else format for each in paths]
-    (kind, *others) = dict.fromkeys(kinds)
-    if others or (len(paths) > 1 and kind != "idc"):
-        raise ValueError(
-            f"open_dataset: expected one folder or file, or several folders of IDC, got {len(paths)} of the format "
-            f"{' and '.join(repr(each) for each in (kind, *others))}. Give one."
-        )
+    several = list(path) if isinstance(path, list | tuple) and path else [path]
+    paths = [checked_path("open_dataset", each, "the path of a folder or a CSV file") for each in several]
+    kind = ("idc" if len(paths) > 1 else _recognised(paths[0])) if format == "auto" else format
     load, taken = _LOADERS[kind]
     options = {"patients": patients, "target": target, "magnification": magnification, "duplicates": duplicates}
     options |= {"prefixes": prefixes, "classes": classes, "positive": positive, "on_error": on_error}

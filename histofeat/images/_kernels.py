@@ -197,4 +197,5 @@ def _or_none(access: Callable, lacking: Callable[[], None] = lambda: None) -> Ca
 
 @functools.cache
 def _say_compiling() -> None:
-    _log.info("Kernels are compiled, as they have not been used here before; later runs find them on disk.")
+    # Of this level, it is shown on stderr where a program has not chosen otherwise.
+    _log.warning("histofeat: kernels are compiled, as they are used here for the first time; later runs find them.")

@@ -1,6 +1,7 @@
 from ._archive import (
     ModelFileError as ModelFileError,
     check_target as check_target,
+    read_archive as read_archive,
 )
 from ._encoder_training import train_encoder as train_encoder
 from ._feature_head import (

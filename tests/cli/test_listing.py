@@ -1,0 +1,80 @@
+"""`histofeat audit`, `info`, `list` and `store`."""
+
+import json
+from importlib import import_module
+
+import pytest
+
+from histofeat import IDCPipeline, cli
+from histofeat.cli._listing import LISTS
+from histofeat.evaluation import evaluate, save_evaluation
+from histofeat.model_selection import PatientKFold
+
+
+@pytest.fixture(scope="module")
+def trained(cohort, tmp_path_factory):
+    """A model file, made by the command."""
+    path = tmp_path_factory.mktemp("models") / "model.histofeat"
+    words = ["train", str(cohort.root), "-o", str(path), "--features", "color", "--head", "logistic", "--folds", "2"]
+    assert cli.main([*words, "--quiet"]) == 0
+    return path
+
+
+@pytest.mark.parametrize("what", LISTS)
+def test_registers_are_listed(what, capsys):
+    assert cli.main(["list", what]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    wing, register = LISTS[what]
+    assert [line.split()[0] for line in printed] == list(getattr(import_module(f"histofeat.{wing}"), register))
+    if what not in ("formats", "normalizers", "studies"):
+        assert all(len(line.split()) > 1 for line in printed)
+    assert cli.main(["list", what, "--json"]) == 0
+    assert list(json.loads(capsys.readouterr().out)) == [line.split()[0] for line in printed]
+
+
+def test_a_model_has_a_card(trained, tmp_path, capsys):
+    card = tmp_path / "card.md"
+    assert cli.main(["info", str(trained), "--markdown", str(card)]) == 0
+    printed = capsys.readouterr().out
+    assert card.read_text() == printed
+    assert [line[3:] for line in printed.splitlines() if line.startswith("## ")] == [
+        "Model", "Data", "Patients", "Scale", "Scores", "Limits"]  # fmt: skip
+    assert cli.main(["info", str(trained), "--json"]) == 0
+    about = json.loads(capsys.readouterr().out)["about"]
+    score = about["estimate"]["scores"]["roc_auc"]
+    shown = f"{score['value']:.3f} (95 % interval {score['ci95'][0]:.3f} to {score['ci95'][1]:.3f})"
+    for line in ("- head: logistic", "- dataset: synthetic", "- n patients: 15", "- patch size: 50, 50",
+                 "- class names: no tumour, tumour", f"    - roc auc: {shown}",
+                 "- For research; no medical device."):  # fmt: skip
+        assert line in printed.splitlines()
+    assert cli.main(["info", str(trained), "--markdown", str(card)]) == 2
+    assert "card.md: expected a new file, got one that exists" in capsys.readouterr().err
+
+
+def test_an_evaluation_is_described(cohort, tmp_path, capsys):
+    folds = {"cv": PatientKFold(2), "inner_cv": PatientKFold(2), "n_resamples": 20}
+    evaluation = evaluate(cohort, IDCPipeline("color", "logistic"), **folds)
+    file = save_evaluation(evaluation, tmp_path / "mine.evaluation")
+    assert cli.main(["info", str(file)]) == 0
+    assert capsys.readouterr().out == f"{evaluation}\n"
+    assert cli.main(["info", str(file), "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["evaluation"]) == len(evaluation.to_frame())
+
+
+def test_what_is_neither_is_refused(tmp_path, capsys):
+    (tmp_path / "a.txt").write_text("text")
+    for name, message in (("a.txt", "expected a model of histofeat, got a file that begins with b'te"),
+                          ("none", "expected the file of a model, got no such file")):  # fmt: skip
+        assert cli.main(["info", str(tmp_path / name)]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_any_labelled_images_are_audited(cohort, tmp_path, capsys):
+    for row in range(24):
+        target = tmp_path / "data" / ("benign", "malignant")[cohort.y[row]]
+        target.mkdir(parents=True, exist_ok=True)
+        (target / f"{row}.png").symlink_to(cohort.X[row])
+    assert cli.main(["audit", str(tmp_path / "data"), "--patients", r"^(.).*[.]png"]) == 0
+    assert "24" in capsys.readouterr().out
+    assert cli.main(["audit", str(cohort.root), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["audit"]["n_patches"] == 180
