@@ -5,6 +5,7 @@
 # make bench    the speed benchmarks               make docs    every block of README and docstrings, run
 # make long     the tests of five seconds or more, which `make test` leaves out
 # make matrix   every head saved and loaded between the oldest and newest packages (minutes, needs pip)
+# make release-check   build wheel and source archive, and check what a release needs (minutes, needs a package index)
 # make clean    remove what these wrote
 # Each sets up .venv from requirements.lock first.
 
@@ -18,7 +19,7 @@ export MPLBACKEND = Agg
 export TF_CPP_MIN_LOG_LEVEL = 3
 
 .DEFAULT_GOAL = report
-.PHONY: report reports test long check bench docs matrix clean
+.PHONY: report reports test long check bench docs matrix release-check clean
 
 report: .venv/installed
 	$(PY) benchmarks/run_all.py $(OPTIONS)
@@ -49,8 +50,14 @@ docs: .venv/installed
 matrix: .venv/installed
 	$(PY) tests/matrix.py
 
+# Stale builds would put files into the wheel that are gone.
+release-check: .venv/installed
+	rm -rf build dist histofeat.egg-info
+	$(PY) -c "from setuptools import build_meta as b; b.build_sdist('dist'); b.build_wheel('dist')"
+	$(PY) tests/measure_release.py dist/*
+
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache .coverage .coverage.* build *.egg-info reports/*-20??????-??????
+	rm -rf .venv .pytest_cache .ruff_cache .coverage .coverage.* build dist *.egg-info reports/*-20??????-??????
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/installed: requirements.lock setup.cfg pyproject.toml
