@@ -102,10 +102,11 @@ def main(arguments: list[str] | None = None) -> int:
         let_go(sys.stdout)
         return 1
     except _UsageError as error:
-        words, where = error.format_message(), error.ctx.command_path if error.ctx else "histofeat"
+        words, ran = error.format_message(), _ran(command)
+        where = "histofeat" if ran is command else f"histofeat {ran.name}"
         message = f"{words if words.endswith(('.', '?')) else words + '.'} See `{where} --help`."
     except (ValueError, ImportError) as error:
-        message = _as_options(str(error), next(filter(None, command.commands.values()), command))
+        message = _as_options(str(error), _ran(command))
     except OSError as error:
         got = f"{error.filename}: expected a file or folder that can be used, got {error.strerror}. Correct the path."
         message = str(error) if error.strerror is None else got
@@ -113,15 +114,28 @@ def main(arguments: list[str] | None = None) -> int:
     return 2
 
 
+def _ran(group):
+    """Give the command that ran: the only one that was built; the group if there was none."""
+    return next(filter(None, group.commands.values()), group)
+
+
+#: Arguments of Python whose option has another name, where the command has it.
+_ALIASES = {"weights_dir": "weights", "random_state": "seed", "n_resamples": "resamples", "prefixes": "path_prefix"}
+
+
 def _as_options(message: str, command) -> str:
     """Name options of a command where a message of the library names arguments of Python."""
     known = {parameter.name: parameter.opts[0] for parameter in command.params}
+    known |= {name: known[alias] for name, alias in _ALIASES.items() if alias in known}
     known = {name: option for name, option in known.items() if option.startswith("--")}
     names = "|".join(known)
     message = re.sub(rf"^(?:\w+\.)?({names}):", lambda found: f"{known[found[1]]}:", message)
     message = re.sub(rf"\b({names})=[^\s;,()]+ \(--\w[\w-]*\)", lambda found: known[found[1]], message)
-    given = re.compile(rf"\b({names})=r?(\"[^\"]*\"|'[^']*'|\.\.\.|\w+(?:\.\w+)*)")
+    given = re.compile(rf"\b({names})=r?(\"[^\"]*\"|'[^']*'|<[^>]*>|\.\.\.|\w+(?:\.\w+)*)")
     message = given.sub(lambda found: f"{known[found[1]]} {found[2].strip('.')}".rstrip(), message)
+    # A word with "_" is no English.
+    bare = "|".join(name for name in known if "_" in name) or "_"
+    message = re.sub(rf"(?<![\w/'\".-])({bare})(?![\w/'\"=])", lambda found: known[found[1]], message)
     return re.sub(r"^FeatureStore\('(.*?)'\):", r"\1:", message).replace("got None.", "got none.")
 
 

@@ -118,10 +118,10 @@ def expanded(command: Callable) -> Callable:
         for each in offered:
             default = parameter.empty if each.name in required else each.default
             (last if issubclass(kind, RunOptions) else shown).append(_parameter(each.name, types[each.name], default))
-    shown += [*last, _parameter("config", _Config, None)]
+    shown += [*last, _parameter("config", _Config, None)] if last else []
 
     @wraps(command)
-    def function(config: Any, **words: Any) -> Any:
+    def function(config: Any = None, **words: Any) -> Any:
         given = {name: value for name, value in words.items() if value is not None and name not in _OF_THE_CALL}
         made = {name: kind(**{each: words.pop(each) for each in taken}) for name, (kind, taken) in groups.items()}
         for options in made.values():
@@ -144,10 +144,18 @@ def _threads(given: int) -> int:
     return given
 
 
+def _there(given: Path | None) -> Path | None:
+    if given is not None and not given.exists() and str(given) != "imagenet":
+        raise typer.BadParameter(f"expected a file or folder of weights, found none at {given}. Correct the path.")
+    return given
+
+
 NJobs = option(int, "N", "Threads; -1 takes all cores.", callback=_threads)
 Seed = option(int, "N", "Seed of everything that is drawn.", min=0)
 #: The one name of weights on the command line.
-Weights = option(Path | None, "FILE|DIR", "Weights of the encoder, or their folder.  [default: $HISTOFEAT_WEIGHTS]")
+Weights = option(
+    Path | None, "FILE|DIR", "Weights of the encoder, or their folder.  [default: $HISTOFEAT_WEIGHTS]", callback=_there
+)
 
 
 @dataclass(frozen=True)
@@ -272,6 +280,25 @@ class RunOptions:
         with write_whole(file, overwrite=True) as part:
             part.write_text(head + text, encoding="utf-8")
 
+    def looks(self, command: str) -> Any:
+        """Open the ledger, before the work that it will record; None without ``--ledger``.
+
+        Parameters
+        ----------
+        command : str
+            What it writes down, such as "train idc".
+
+        Returns
+        -------
+        ledger : Ledger or None
+        """
+        from histofeat.datasets import Ledger
+
+        ledger = self.ledger and Ledger(self.ledger, f"histofeat {command}")
+        if ledger and self.ledger.exists():
+            ledger.open()
+        return ledger
+
     def runtime(self, command: str, *, store: Path | None = None, **settings: Any) -> Any:
         """Threads, store, progress and ledger of the run.
 
@@ -288,10 +315,9 @@ class RunOptions:
         -------
         runtime : Runtime
         """
-        from histofeat.datasets import Ledger
         from histofeat.features import Runtime
 
-        ledger = self.ledger and Ledger(self.ledger, f"histofeat {command}")
+        ledger = self.looks(command)
         store = None if self.no_store else self.store or store
         return Runtime(
             **{"n_jobs": self.n_jobs, "store": store, "progress": self.progress, "ledger": ledger} | settings

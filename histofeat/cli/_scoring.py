@@ -46,7 +46,6 @@ def score(
     --------
     histofeat score scores.csv --protocol idc-official --data idc
     """
-    from histofeat.datasets import Ledger
     from histofeat.evaluation import read_predictions, score_predictions
 
     check_output(output)
@@ -57,7 +56,7 @@ def score(
         threshold=threshold,
         allow_missing_patients=allow_missing_patients,
         n_resamples=resamples,
-        ledger=run.ledger and Ledger(run.ledger, f"histofeat score {predictions.name}"),
+        ledger=run.looks(f"score {predictions.name}"),
     )
     numbers = {"histofeat": histofeat.__version__, "predictions": predictions.name, **scored.to_dict()}
     run.show(numbers, lambda: _show(scored))

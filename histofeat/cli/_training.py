@@ -49,10 +49,10 @@ def train(
     settings = {"epochs": epochs, "class_weight": class_weight, "normalizer": normalizer, "n_jobs": run.n_jobs}
     settings["progress"] = lambda done, total, values: run.progress.say(_epoch(done, total, values))
     pipeline = make_pipeline(families, head, random_state=run.seed, **settings)
+    runtime = run.runtime(f"train {data.name}", n_jobs=None)
     dataset = data.open(training=True)
     run.progress.say(dataset.audit.summary())
     n_folds = None if no_estimate else folds
-    runtime = run.runtime(f"train {data.name}", n_jobs=None)
     model = train_model(dataset, pipeline, folds=n_folds, random_state=run.seed, runtime=runtime)
     save_model(model, output, overwrite=overwrite)
     run.write_config(output)

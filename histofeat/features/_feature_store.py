@@ -233,7 +233,7 @@ class FeatureStore:
         if family is not None and family not in known:
             raise ValueError(
                 f"FeatureStore.purge: expected a stored family ({', '.join(known) or 'none is stored'}), got "
-                f"{family!r}. Leave it out to remove everything."
+                f"{family!r}. Correct the name."
             )
         if not known:
             return 0

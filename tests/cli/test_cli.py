@@ -141,6 +141,10 @@ def test_bad_input_is_one_sentence(words, message, capsys, tmp_path, monkeypatch
     assert not printed.out
 
 
+#: The command whose options a sentence is about, by a word in it; of others, train.
+OF = {"threshold": "score", "weights": "predict", "min_tissue": "predict"}
+
+
 @pytest.mark.parametrize(
     ("said", "shown"),
     [
@@ -149,11 +153,14 @@ def test_bad_input_is_one_sentence(words, message, capsys, tmp_path, monkeypatch
         ("Give another name, or overwrite=True (--overwrite).", "Give another name, or --overwrite."),
         ("Set epochs=3.", "Set --epochs 3."),
         ("Give patients=... to predict_images.", "Give --patients to predict_images."),
+        ("Name it by weights_dir, or pass weights=<path>.", "Name it by --weights, or pass --weights <path>."),
+        ("Use on_error='skip' in /data/on_error.", "Use --on-error 'skip' in /data/on_error."),
+        ("min_tissue: expected 1. Set min_tissue.", "--min-tissue: expected 1. Set --min-tissue."),
         ("threshold: expected sensitivity=0.95, got 'x'.", "--threshold: expected sensitivity=0.95, got 'x'."),
     ],
 )
 def test_the_command_line_speaks_of_options(said, shown):
-    name = "score" if "threshold" in said else "train"
+    name = next((command for word, command in OF.items() if word in said), "train")
     assert cli._as_options(said, cli._built(name)) == shown
 
 

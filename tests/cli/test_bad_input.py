@@ -1,0 +1,115 @@
+"""Every option of every command wrong once: a sentence, a status, and nothing written."""
+
+import re
+
+import pytest
+
+from histofeat import ColorHistogram, cli
+from histofeat.datasets import official_roles
+from histofeat.features import extract
+
+#: A wrong value for each option, by its name; of a flag, any value is wrong.
+WRONG = {
+    "--aggregate": "x",
+    "--class-weight": "x",
+    "--config": "none.toml",
+    "--data": "nowhere",
+    "--duplicates": "x",
+    "--edges": "x",
+    "--epochs": "0",
+    "--features": "colour",
+    "--folder": "text.txt",
+    "--folds": "1",
+    "--format": "x",
+    "--head": "xgbost",
+    "--ledger": "text.txt",
+    "--magnification": "41",
+    "--markdown": "text.txt",
+    "--min-tissue": "3",
+    "--n-jobs": "0",
+    "--normalizer": "x",
+    "--on-error": "x",
+    "--only": "nowhere",
+    "--output": "text.txt",
+    "--path-prefix": "x",
+    "--patients": "(",
+    "--policy": "x",
+    "--protocol": "x",
+    "--purge": "colour",
+    "--resamples": "-1",
+    "--seed": "-1",
+    "--store": "text.txt",
+    "--target": "x",
+    "--threshold": "x",
+    "--weights": "nowhere",
+}
+#: Words with "=" that are values of options, and so no arguments of Python.
+RULES = re.compile(r"\b(?:sensitivity|specificity)=[0-9.]+|OLD=NEW|\S*scans=\S+")
+
+
+def options(command):
+    return {name: each for each in cli._built(command).params for name in each.opts if name.startswith("--")}
+
+
+def cases():
+    for commands in cli.COMMANDS.values():
+        for command in commands:
+            for name, each in options(command).items():
+                if name != "--help":
+                    yield command, [f"{name}=x"] if each.is_flag else [name, WRONG.get(name, "?")]
+            yield command, ["--no-such-option"]
+            if len(options(command)) < len(cli._built(command).params):
+                yield command, ["nowhere"]
+
+
+@pytest.fixture(scope="module")
+def place(cohort, tmp_path_factory):
+    """A folder with a model, predictions, a store and a text file; the words that make each command run."""
+    folder = tmp_path_factory.mktemp("input")
+    model, store = folder / "model.histofeat", folder / "features.sqlite"
+    train = ["train", str(cohort.root), "--features", "color", "--head", "logistic", "-o"]
+    assert cli.main([*train, str(model), "--no-estimate", "--quiet"]) == 0
+    extract([ColorHistogram()], cohort.X[:2], store=store)
+    (folder / "text.txt").write_text("text")
+    rows = [
+        f"{patient}_idx5_x{50 * place + 1}_y1_class{place % 2}.png,0.5"
+        for patient, role in official_roles().items()
+        for place in range(2 * (role == "test"))
+    ]
+    (folder / "scores.csv").write_text("\n".join(["patch,score", *rows]))
+    words = {
+        "audit": [str(cohort.root)],
+        "fetch": ["idc"],
+        "train": [*train[1:], "new"],
+        "predict": [str(model), cohort.X[0]],
+        "score": ["scores.csv", "--protocol", "idc-official"],
+        "info": [str(model)],
+        "list": ["heads"],
+        "store": [str(store)],
+        "doctor": [],
+    }
+    return folder, words
+
+
+def content(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("command", "wrong"), list(cases()), ids=lambda part: part if isinstance(part, str) else " ".join(part)
+)
+def test_a_wrong_option_is_a_sentence_and_writes_nothing(command, wrong, place, monkeypatch, capsys):
+    folder, words = place
+    monkeypatch.chdir(folder)
+    before = content(folder)
+    # In the place of the first argument; options keep the others right.
+    words = [*words[command], *wrong] if wrong[0].startswith("--") else [*wrong, *words[command][1:]]
+    assert cli.main([command, *words]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("histofeat: ")
+    assert printed.err.count("\n") == 1
+    assert content(folder) == before
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", printed.err.replace(wrong[0], "")))
+    assert named <= {"--help", *options(command)}, printed.err
+    assert not re.search(r"\b[a-z_]+=\S", RULES.sub("", printed.err)), printed.err
