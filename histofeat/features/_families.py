@@ -14,6 +14,7 @@ from sklearn.base import clone
 from histofeat.datasets import PatchDataset, printable
 from histofeat.exceptions import check_name
 from histofeat.features._base import PatchFeatures, PatchUnion
+from histofeat.features._columns import as_family
 from histofeat.features._extraction import Runtime, extract
 from histofeat.features._image_fingerprint import leave_out_unreadable
 from histofeat.images import StainNormalizer, make_normalizer, normalized_images
@@ -108,7 +109,8 @@ def extract_features(
     dataset : PatchDataset
         The patches.
     features : str, estimator, or sequence of these
-        Families: names of `FAMILIES`, or estimators such as ``LBPHistogram(radii_px=(1, 2))``.
+        Families: names of `FAMILIES`, estimators such as ``LBPHistogram(radii_px=(1, 2))``, transformers of images, or
+        a data set of columns.
     normalizer : {"reinhard", "macenko"}, estimator or None
         Stain normaliser before all families. It is fitted on all patches: for an evaluation give it to the pipeline,
         which fits it on training patients.
@@ -142,7 +144,7 @@ def extract_features(
     ((8, 261), ['path', 'patient', 'label', 'x', 'y', 'gray_hist_000'])
     """
     named = [features] if isinstance(features, str) or not isinstance(features, Sequence) else features
-    families = [make_family(entry) if isinstance(entry, str) else entry for entry in named]
+    families = [make_family(entry) if isinstance(entry, str) else as_family(entry) for entry in named]
     columns = PatchUnion(families).get_feature_names_out()
     normalizer = make_normalizer(normalizer) if isinstance(normalizer, str) else normalizer and clone(normalizer)
     dataset, _, runtime = leave_out_unreadable(dataset, None, runtime)

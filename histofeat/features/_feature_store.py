@@ -200,16 +200,17 @@ class FeatureStore:
         >>> int(FeatureStore(store).to_frame(ColorHistogram(), cohort.X).notna().all(axis=1).sum())
         5
         """
-        images, columns, params = as_images(X), family.get_feature_names_out(), family._fingerprint()
-        keys = [content_key(images.content(row)) for row in range(len(images))]
-        with session_of_a_run(self) as session:
-            found = {}
-            if session is not None and params is not None:
-                extractor = session.register(family.family, len(columns), params, extractor_name(family))
-                found = session.read(extractor, keys, len(columns))
+        images, columns, found = as_images(X), family.get_feature_names_out(), {}
+        names, keys = pd.Index([printable(images.name(row)) for row in range(len(images))], name="image"), []
+        params = None if hasattr(family, "given") else family._fingerprint()
+        if params is not None:  # others are never kept
+            keys = [content_key(images.content(row)) for row in range(len(images))]
+            with session_of_a_run(self) as session:
+                if session is not None:
+                    extractor = session.register(family.family, len(columns), params, extractor_name(family))
+                    found = session.read(extractor, keys, len(columns))
         nothing = np.full(len(columns), np.nan, dtype=np.float32)
-        names = pd.Index([printable(images.name(row)) for row in range(len(images))], name="image")
-        return pd.DataFrame([found.get(key, nothing) for key in keys], names, columns)
+        return pd.DataFrame([found.get(key, nothing) for key in keys or names], names, columns)
 
     def purge(self, family: str | None = None) -> int:
         """Remove stored rows and free their disk space.

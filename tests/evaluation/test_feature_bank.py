@@ -5,7 +5,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from histofeat import IDCPipeline, PatientKFold, evaluate, make_cohort
+from histofeat import IDCPipeline, PatientKFold, evaluate, extract_features, make_cohort
+from histofeat.datasets import load_embeddings
 from histofeat.features import Runtime, extract
 from histofeat.images import MacenkoNormalizer, ReinhardNormalizer
 from histofeat.models import make_head
@@ -96,3 +97,13 @@ def test_a_patch_that_was_only_tried_is_not_counted(cohort, tmp_path):
         runtime = Runtime(store=tmp_path / f"{name}.sqlite")
         found = evaluate(cohort, pipelines, [(train, test)], inner_cv=PatientKFold(2), n_resamples=0, runtime=runtime)
         assert found.computed["color"] == n_measured
+
+
+def test_given_columns_are_never_looked_up_in_a_store(cohort, tmp_path):
+    columns = cohort.frame[["path", "patient"]].assign(label=cohort.y, mean=np.arange(len(cohort)) + 40.0 * cohort.y)
+    columns.to_csv(tmp_path / "columns.csv", index=False)
+    given = load_embeddings(tmp_path / "columns.csv")
+    runtime = Runtime(store=tmp_path / "features.sqlite")
+    found = evaluate(cohort, {"both": IDCPipeline(["color", given], "logistic")}, runtime=runtime, **FOLDS)
+    assert found.computed == {"color": len(cohort), "fingerprint": len(cohort), "columns": 0}
+    assert extract_features(cohort, ["gray", given]).iloc[:, -1].tolist() == columns["mean"].tolist()
