@@ -235,7 +235,8 @@ class ResultTables:
     def _about(self):
         n, n_patients = int(self.tested.sum()), len(set(self.dataset.patients[self.tested]))
         name = f"{self.dataset.name!r}{', synthetic' * bool(self.dataset.synthetic)}"
-        return f"{name}: {n:,} patches of {n_patients:,} patients tested in {len(self.splits)} folds"
+        positive = f"; positive class: {self.dataset.positive}" if self.dataset.positive else ""
+        return f"{name}: {n:,} patches of {n_patients:,} patients tested in {len(self.splits)} folds{positive}"
 
 
 def _key(model):
@@ -248,7 +249,7 @@ def _common(run):
     columns = [column.tolist() for column in (dataset.relative_paths, dataset.y, dataset.patients)]
     folds = [rows.tolist() for pair in run.splits for rows in pair]
     plan = {name: value for name, value in run.protocol.items() if name == "plan" and value}
-    return {"patches, labels and patients": (run.labels, columns), "folds": folds, **settings, **plan}
+    return {"patches, labels and patients": (run.labels, dataset.positive, columns), "folds": folds, **settings, **plan}
 
 
 def _shown(score):

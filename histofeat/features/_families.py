@@ -127,7 +127,9 @@ def extract_features(
     Raises
     ------
     ValueError
-        If a name is unknown, or two families have columns of the same name; before an image is read.
+        If a name is unknown, or two families have columns of the same name.
+    WeightsError
+        If the weights of a network are not found: like names, before an image is read.
     PatchError
         If an image cannot be read; with ``Runtime(on_error="skip")`` it is left out.
 
@@ -147,6 +149,8 @@ def extract_features(
     families = [make_family(entry) if isinstance(entry, str) else as_family(entry) for entry in named]
     columns = PatchUnion(families).get_feature_names_out()
     normalizer = make_normalizer(normalizer) if isinstance(normalizer, str) else normalizer and clone(normalizer)
+    # A network without weights, or without its package, is refused before the data are read.
+    extract([family for family in families if not family._threaded], np.zeros((1, 50, 50, 3), dtype=np.uint8))
     dataset, _, runtime = leave_out_unreadable(dataset, None, runtime)
     images = dataset.X
     if normalizer is not None:
@@ -156,7 +160,7 @@ def extract_features(
     found = extract(families, images, n_jobs=runtime.n_jobs, store=runtime.store, progress=progress)
     known = dataset.frame[["path", "patient", "label", "x", "y"]].dropna(axis="columns", how="all")
     names = pd.Series([printable(name) for name in dataset.target_names])
-    known = known.assign(label=known["label"].map(names))
+    known = known.assign(label=known["label"].map(names), **known[["path", "patient"]].map(printable))
     frame = pd.concat([known, pd.DataFrame(np.hstack(found.features), columns=columns)], axis="columns")
     failures = [[printable(text) for text in pair] for pair in dataset.audit.failures]
     frame.attrs = {"conversions": dict(found.conversions), "failures": failures}

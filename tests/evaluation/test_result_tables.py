@@ -108,9 +108,21 @@ def test_short_forms_are_escaped(evaluation):
     score = model.scores["roc_auc"]
     assert f"{score.value:.3f} [{score.ci95[0]:.3f}, {score.ci95[1]:.3f}]" in page
     assert repr(evaluation).splitlines()[0] == (
-        "Evaluation('synthetic', synthetic: 180 patches of 15 patients tested in 3 folds)"
+        "Evaluation('synthetic', synthetic: 180 patches of 15 patients tested in 3 folds; positive class: tumour)"
     )
     assert repr(bad).splitlines()[-1] == "  cnn/svm: not run"
+
+
+def test_the_positive_class_may_be_the_first(evaluation):
+    """Tables name the classes, so their numbers stay; the order of the classes is that of the data."""
+    dataset = evaluation.dataset
+    turned = replace(dataset, frame=dataset.frame.assign(label=1 - dataset.y), target_names=dataset.target_names[::-1])
+    models = tuple(model.with_classes_turned() for model in evaluation.models)
+    first = replace(evaluation, dataset=turned, models=models)
+    pd.testing.assert_frame_equal(first.by_patient(), evaluation.by_patient())
+    pd.testing.assert_frame_equal(first.predictions(), evaluation.predictions(), check_like=True)
+    pd.testing.assert_frame_equal(first.top_losses(), evaluation.top_losses(), check_like=True)
+    assert repr(first) == repr(evaluation)
 
 
 # --- two runs as one -------------------------------------------------------------------------------------------------

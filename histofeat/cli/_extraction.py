@@ -1,0 +1,54 @@
+"""``histofeat extract``: measure labelled images, as a table for other programs."""
+
+from pathlib import Path
+
+from histofeat.cli._options import DataOptions, EncoderOptions, RunOptions, group, option
+from histofeat.cli._outputs import check_output
+
+
+def extract(
+    data: group(DataOptions, required=["data"]),
+    output: option(Path, "FILE", "The new table: Parquet or CSV, by its suffix.", "--output", "-o"),
+    encoder: EncoderOptions,
+    run: group(RunOptions, without=["seed", "ledger"]),
+    features: option(str, "LIST", "Families, separated by commas; see `histofeat list families`.") = (
+        "color,lbp,haralick"
+    ),
+    normalizer: option(str | None, "NAME", "Stain normaliser, fitted on all images: reinhard, macenko.") = None,
+) -> None:
+    """Measure features of labelled images, as a table with path, patient, label, place on the slide and named columns.
+
+    The table is for analyses of your own; keep the patches of a patient on one side of each split.
+
+    Examples
+    --------
+    histofeat extract idc --output features.parquet
+    histofeat extract breakhis --magnification 100 --features pftas,histo --n-jobs -1 --output features.csv
+    """
+    from histofeat.datasets import csv_text, write_whole
+    from histofeat.features import extract_features, make_family
+
+    check_output(output)
+    kind = output.suffix.lower()
+    if kind not in (".parquet", ".csv"):
+        raise ValueError(f"--output: expected the suffix .parquet or .csv, got {output.name!r}. Give another name.")
+    names = [name.strip() for name in features.split(",")]
+    params = {name.removeprefix("cnn__"): value for name, value in encoder.params().items()}
+    if params and "cnn" not in names:
+        raise ValueError(
+            f"--{min(params)}: expected the family cnn, got --features {features}. Add cnn, or leave it out."
+        )
+    families = [make_family(name, **(params if name == "cnn" else {})) for name in names]
+    dataset = data.open()
+    run.progress.say(dataset.audit.summary())
+    runtime = run.runtime(f"extract {data.name}", on_error=data.on_error or "raise")
+    frame = extract_features(dataset, families, normalizer=normalizer, runtime=runtime)
+    with write_whole(output) as part:
+        part.write_bytes(csv_text(frame).encode() if kind == ".csv" else frame.to_parquet(index=False))
+    n_columns = int((frame.dtypes == "float32").sum())
+    run.show(
+        {"output": str(output), "patches": len(frame), "features": n_columns, **frame.attrs},
+        lambda: print(
+            f"{output}: {len(frame):,} patches, {n_columns:,} features; converted: {frame.attrs['conversions']}"
+        ),
+    )
