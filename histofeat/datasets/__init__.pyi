@@ -10,6 +10,7 @@ from ._csv_rows import (
 )
 from ._embeddings import (
     check_rows as check_rows,
+    dataset_of as dataset_of,
     load_embeddings as load_embeddings,
     match_rows as match_rows,
     own_names as own_names,

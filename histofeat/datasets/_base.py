@@ -21,6 +21,8 @@ from histofeat.exceptions import DatasetError, and_more, check_name, check_type
 from histofeat.model_selection import canonical_patients, check_class_names
 
 _COLUMNS = ("path", "label", "patient", "x", "y")
+#: Note of a data set of columns.
+_GIVEN = "There are columns instead of images: what needs pixels, such as near-copies and galleries, is not applicable."
 _LABELS_PER = ("patch", "patient")
 
 
@@ -93,13 +95,15 @@ class PatchDataset:
         names = _check_target_names(self.target_names)
         frame = _check_frame(self.frame, names)
         positive = known_positive(names, self.positive)
-        audit = self.audit or DatasetAudit.from_frame(frame, names, self.name)
+        audit = (self.audit or DatasetAudit.from_frame(frame, names, self.name)).with_positive(positive)
+        if self.columns is not None:
+            audit = replace(audit, notes=tuple(dict.fromkeys((*audit.notes, _GIVEN))))
         settled = {
             "target_names": names,
             "frame": frame,
             "root": None if self.root is None else Path(self.root),
             "positive": positive,
-            "audit": audit.with_positive(positive),
+            "audit": audit,
         }
         for field, value in settled.items():
             object.__setattr__(self, field, value)
@@ -164,18 +168,7 @@ class PatchDataset:
         return np.array([path[len(prefix) :].replace(os.sep, "/") for path in self.frame["path"]], dtype=object)
 
     def require_images(self, owner: str) -> None:
-        """Refuse a data set of columns where pixels are needed.
-
-        Parameters
-        ----------
-        owner : str
-            The function that an error names.
-
-        Raises
-        ------
-        DatasetError
-            When there are `columns` instead of images.
-        """
+        """Refuse `columns` by a `DatasetError` where `owner`, the function that it names, needs pixels."""
         if self.columns is not None:
             raise DatasetError(
                 f"{owner}: expected images, got {self.name!r}, which has columns instead, so that this is not "

@@ -136,6 +136,59 @@ def labelled(table: pd.DataFrame, classes: Any, name: str, columns: Any, notes: 
     return PatchDataset(frame, names, name, None, audit, columns=columns, images=images)
 
 
+def dataset_of(X: Any, y: Any, groups: Any = None, *, name: str = "arrays") -> PatchDataset:
+    """Make a data set of arrays.
+
+    Parameters
+    ----------
+    X : DataFrame or array of shape (n, d), sequence of paths, array of shape (n, H, W, 3), or list of images
+        Numbers become its columns.
+    y : array-like of shape (n,)
+        Labels; their text names the classes, numbers and then names in ascending order.
+    groups : array-like of shape (n,)
+        Patients.
+    name : str, default="arrays"
+
+    Returns
+    -------
+    PatchDataset
+
+    Raises
+    ------
+    ValueError
+        If lengths differ, there are no patients, or a label, a patient or a number is missing.
+
+    Examples
+    --------
+    >>> dataset_of([[0.5], [1.5]], [0, 1], ["a", "b"]).target_names
+    ('0', '1')
+    """
+    lengths = [0 if part is None else len(part) for part in (X, y, groups)]
+    if len(set(lengths)) > 1:
+        got = f"{lengths[0]:,}, {lengths[1]:,} and {'no groups' if groups is None else f'{lengths[2]:,}'}"
+        raise DatasetError(f"(X, y, groups): expected a label and a patient for each row, got {got}. Align them.")
+    first, keys, columns, images = (
+        X[0] if not isinstance(X, pd.DataFrame) else X,
+        list(map(str, range(len(y)))),
+        None,
+        None,
+    )
+    if isinstance(X, pd.DataFrame) or np.ndim(first) == 1:
+        columns = pd.DataFrame(X).rename(columns=str).astype(np.float32).reset_index(drop=True)
+        wrong = ~np.isfinite(columns.to_numpy()).all(axis=1)
+        check_rows(wrong, keys, "X: expected finite numbers, got others in row", "Remove the row.")
+    elif isinstance(first, str | os.PathLike):
+        keys = [os.fspath(path) for path in X]
+    else:
+        images = X if isinstance(X, np.ndarray) else np.fromiter(X, dtype=object, count=len(y))
+    table = pd.DataFrame({"path": keys, "label": canonical_patients(y), "patient": canonical_patients(groups)})
+    for column in ("label", "patient"):
+        check_rows(
+            table[column] == "", range(len(y)), f"{column}: expected one for each row, got none in row", "Add it."
+        )
+    return labelled(table.assign(x=pd.NA, y=pd.NA), None, name, columns, images=images)
+
+
 def check_rows(wrong: Any, names: Any, expected: str, remedy: str) -> None:
     """Refuse rows if some of them are wrong; the message names the first and counts them."""
     rows = np.flatnonzero(wrong)

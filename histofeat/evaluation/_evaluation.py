@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from histofeat.datasets import PatchDataset
+from histofeat.datasets import PatchDataset, dataset_of
 from histofeat.evaluation._feature_bank import RETRAINED, FeatureBank, check_retrainable
 from histofeat.evaluation._fitting import fit_all
 from histofeat.evaluation._folds import (
@@ -45,7 +45,7 @@ _APART = 0.01
 
 
 def evaluate(
-    dataset: PatchDataset,
+    dataset: PatchDataset | tuple[Any, ...],
     pipelines: Any,
     cv: Any = None,
     *,
@@ -67,10 +67,12 @@ def evaluate(
 
     Parameters
     ----------
-    dataset : PatchDataset
-        The patches, their labels and their patients.
-    pipelines : IDCPipeline, mapping of str to IDCPipeline, or sequence of (str, IDCPipeline)
-        What to compare. Several entries may share a name and differ in the head.
+    dataset : PatchDataset or tuple of (X, y, groups)
+        The patches, their labels and their patients; see `histofeat.datasets.dataset_of` for arrays.
+    pipelines : IDCPipeline or classifier, mapping of str to these, or sequence of these or of (str, these)
+        What to compare. Several entries may share a name and differ in the head. A classifier of scikit-learn, such as
+        a `sklearn.pipeline.Pipeline`, gets the columns of the data set (a DataFrame), or else what its ``X`` holds:
+        paths, or images in memory.
     cv : splitter or iterable of (train, test), optional
         The folds; by default ``PatientKFold(5)``. Pairs are rows or masks, and no row may be tested twice;
         rows that are never tested have fold -1 and probabilities NaN. A `RepeatedPatientKFold` adds the folds of
@@ -104,7 +106,8 @@ def evaluate(
     Returns
     -------
     evaluation : Evaluation
-        Pipelines whose weights or packages are missing are in ``not_run`` with the reason; the rest went on. Its
+        Pipelines whose weights or packages are missing, or that need pixels where there are columns, are in
+        ``not_run`` with the reason; the rest went on. Its
         ``calibration``, ``classes``, ``bands`` and ``comparison`` are computed on first use, with `n_jobs` threads.
 
     Raises
@@ -131,6 +134,9 @@ def evaluate(
     use the training patients that it held out for early stopping. ROC-AUC and average precision compare patches of
     one fold only, since the scores of different fits need not be on one scale.
 
+    A classifier that has no probabilities, such as an SVC, gets some from its decision values by a logistic regression
+    on held-out training patients. This keeps the ranks of a fold; labels may differ from those of its ``predict``.
+
     Before anything is fitted, `histofeat.evaluation.audit_split` looks at the folds; its findings are in the result.
     So is a sentence on tested patients of a published test list (`histofeat.datasets.REGISTERED_TESTS`); a line for
     each model is appended to ``Runtime(ledger=...)``, if there is one.
@@ -152,6 +158,7 @@ def evaluate(
     >>> evaluation.models[0].scores["roc_auc"].value > 0.5
     True
     """
+    dataset = dataset_of(*dataset) if isinstance(dataset, tuple) else dataset
     if isinstance(cv, RepeatedPatientKFold):
         dataset, _, runtime = leave_out_unreadable(dataset, cv, runtime)
         settings = {"inner_cv": inner_cv, "random_state": random_state, "threshold": threshold, "search": search}

@@ -42,7 +42,7 @@ class FeatureBank:
     def __init__(self, plans: Sequence[Plan], run: Run, *, fingerprints: bool = False):
         self._plans, self._run, self._plain = plans, run, as_images(run.dataset.X)
         self._by_fold, self._normalized, self._hashes, self._n_read = {}, {}, {}, 0
-        plain = {"fingerprints": ImageFingerprint()} if fingerprints else {}
+        plain = {"fingerprints": ImageFingerprint()} if fingerprints and run.dataset.columns is None else {}
         for plan in plans:
             if plan.reason is None and plan.normalizer is None:
                 plain.update(_same_in_every_fold(plan))
@@ -140,23 +140,26 @@ class FeatureBank:
         return found
 
     @property
-    def prints(self) -> np.ndarray:
-        """Fingerprints of all images, float32 of shape (n, 35)."""
-        return self._shared["fingerprints"]
+    def prints(self) -> np.ndarray | None:
+        """Fingerprints of all images, float32 of shape (n, 35); None for a data set of columns."""
+        return self._shared.get("fingerprints")
 
     def rows(self, plan: Plan, fold: int, index: np.ndarray) -> Any:
         """Features of some rows in one fold, float32 of shape (n_rows, d), families side by side.
 
-        For a head that takes the patches themselves, the images (`histofeat.images.Images`) of those rows.
+        For a head that takes the patches themselves, the images (`histofeat.images.Images`) of those rows; for a
+        classifier without families, their numbers (n_rows, 1), see `histofeat.models.OnRows`.
         """
         if plan.takes_pixels:
             return self._images(plan, fold).take(index)
+        if not plan.families:
+            return np.asarray(index, dtype=np.float32)[:, np.newaxis]
         return np.hstack([self._matrix(plan, fold, key)[index] for key in plan.by_key])
 
     def hashes(self, plan: Plan, fold: int) -> list[Any]:
         """Hashes of what `rows` gives a plan in one fold: of the features, or of the pixels and their normaliser."""
-        if plan.takes_pixels:
-            return [plan.normalizer_key, self._hash(self.prints)]
+        if not plan.families:
+            return [plan.normalizer_key, self._hash(self._run.dataset.columns if self.prints is None else self.prints)]
         return [self._hash(self._matrix(plan, fold, key)) for key in plan.by_key]
 
     def _hash(self, matrix):
@@ -167,6 +170,8 @@ class FeatureBank:
 
     def width(self, plan: Plan) -> int:
         """Columns of a plan; 0 where its head takes the patches themselves."""
+        if not plan.families and self._run.dataset.columns is not None:
+            return self._run.dataset.columns.shape[1]
         return sum(self._matrix(plan, 0, key).shape[1] for key in plan.by_key)
 
     def _images(self, plan, fold):
@@ -235,7 +240,7 @@ def check_retrainable(pipelines):
     ValueError
         If there is none.
     """
-    families = [family for pipeline in pipelines for family in pipeline.families()]
+    families = [family for pipeline in pipelines if hasattr(pipeline, "families") for family in pipeline.families()]
     if not any(map(can_retrain, families)):
         names = ", ".join(dict.fromkeys(repr(family.family) for family in families)) or "none that can run"
         raise ValueError(

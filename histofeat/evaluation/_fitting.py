@@ -144,7 +144,8 @@ def fit_all(plans, bank, run):
 
         try:
             known = fit.plan.head_name, run.search, str(run.threshold), bank.hashes(fit.plan, fold)
-            kept = take_up(result_file(run, fold, fit.plan.head, *known), fit_fold)
+            part = fit.plan.head if hasattr(fit.plan.pipeline, "make_head") else fit.plan.pipeline
+            kept = take_up(result_file(run, fold, part, *known), fit_fold)
             fit.n_features, fit.folds[fold], rows = kept
             for values, some in zip(filled, rows, strict=True):
                 values[test] = some

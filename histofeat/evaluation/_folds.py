@@ -189,7 +189,7 @@ def look_at(dataset, splits, runtime, kind=None):
         return None
     train, test = (np.unique(np.concatenate(rows)) for rows in zip(*splits, strict=True))
     patients, facts = dataset.patients, {"data": dataset.name, "n_patches": len(dataset), "kind": kind}
-    tested = patients[test], dataset.X[test]
+    tested = patients[test], dataset.frame["path"].to_numpy(dtype=object)[test]
     return Look.at(tested, patients[train], n_folds=len(splits), ledger=runtime.ledger, **facts)
 
 

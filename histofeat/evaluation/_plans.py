@@ -4,10 +4,8 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
-from types import FunctionType, MethodType
 from typing import Any, Self
 
 import joblib
@@ -17,7 +15,7 @@ from sklearn.base import clone
 from histofeat.datasets import PatchDataset
 from histofeat.exceptions import MissingExtraError, WeightsError
 from histofeat.features import Runtime, check_unique_names, extract
-from histofeat.models import PIXELS, FeatureHead, PixelHead
+from histofeat.models import PIXELS, FeatureHead, OnRows, PixelHead
 
 #: Errors that put a model in ``not_run`` instead of ending the evaluation.
 CANNOT_RUN = (WeightsError, MissingExtraError)
@@ -93,8 +91,9 @@ class Plan:
     ----------
     name, head_name : str
         Names in the results.
-    pipeline : IDCPipeline
+    pipeline : IDCPipeline or classifier
     families : tuple of PatchFeatures
+        Empty for a network on pixels, and for a classifier that was given without families.
     head : FeatureHead or PixelHead
     reason : str or None
         Why it cannot run, if so.
@@ -110,16 +109,22 @@ class Plan:
     reason: str | None = None
     retrain: bool = False
 
-    def build(self) -> Self:
-        """Build families and head.
+    def build(self, dataset: PatchDataset | None = None) -> Self:
+        """Build families and head; find the rows of families whose columns are given, in a data set if there is one.
 
         Raises
         ------
         WeightsError, MissingExtraError
             If a family cannot run here.
         """
-        self.families, self.head = self.pipeline.families(), self.pipeline.make_head()
+        if hasattr(self.pipeline, "make_head"):
+            self.families, self.head = self.pipeline.families(), self.pipeline.make_head()
+        else:
+            given = OnRows(self.pipeline, dataset)
+            self.head = FeatureHead(given, calibrate=not hasattr(given, "predict_proba"))
         check_unique_names([family.get_feature_names_out() for family in self.families])
+        for family in self.families if dataset is not None else ():
+            getattr(family, "bind", lambda _: None)(dataset)
         return self
 
     @property
@@ -139,19 +144,24 @@ class Plan:
 
     @property
     def feature_names(self) -> tuple[str, ...]:
-        """Names of the families in column order; "pixels" for a network on the patches themselves."""
-        return (PIXELS,) if self.takes_pixels else tuple(family.family for family in self.families)
+        """Names of the families in column order; "pixels" for a network, "rows" for a classifier without families."""
+        return tuple(family.family for family in self.families) or (PIXELS if self.takes_pixels else "rows",)
 
     @property
     def measuring(self) -> tuple[Any, ...]:
-        """Everything that reads pixels, in order: the normaliser, the families, the network."""
-        head = self.head.classifier if self.takes_pixels else None
+        """What results name, in order: the normaliser, and the families, the network or the given classifier."""
+        head = None if self.families else getattr(self.head.classifier, "classifier", self.head.classifier)
         return tuple(part for part in (self.normalizer, *self.families, head) if part is not None)
 
     @property
     def normalizer(self) -> Any:
         """The unfitted stain normaliser before the families, or None."""
-        return self.pipeline.make_normalizer()
+        return self.pipeline.make_normalizer() if hasattr(self.pipeline, "make_normalizer") else None
+
+    def needing_pixels(self) -> list[str]:
+        """Names of the parts that measure pixels."""
+        parts = (self.normalizer, *self.families, self.head if self.takes_pixels else None)
+        return [getattr(part, "family", type(part).__name__) for part in parts if part and not hasattr(part, "given")]
 
     @property
     def normalizer_key(self) -> str | None:
@@ -160,7 +170,10 @@ class Plan:
 
 
 def _key_of(estimator):
-    return joblib.hash((type(estimator).__module__, type(estimator).__qualname__, estimator.get_params()))
+    params = {
+        name: id(value) if isinstance(value, PatchDataset) else value for name, value in estimator.get_params().items()
+    }
+    return joblib.hash((type(estimator).__module__, type(estimator).__qualname__, params))
 
 
 def can_retrain(family) -> bool:
@@ -172,7 +185,7 @@ def can_retrain(family) -> bool:
 def name_pipelines(
     pipelines: Any, where: str, *, kind: str = "an IDCPipeline", method: str = "make_head"
 ) -> list[tuple[str, Any]]:
-    """Turn what is given as ``pipelines=`` into pairs of name and pipeline.
+    """Turn what is given as ``pipelines=`` into pairs of name and pipeline; classifiers without one go by their class.
 
     Parameters
     ----------
@@ -191,14 +204,18 @@ def name_pipelines(
     --------
     >>> from sklearn.linear_model import LogisticRegression
     >>> name_pipelines(LogisticRegression(), "audit_split.pipelines", method="get_params")
-    [('pipeline', LogisticRegression())]
+    [('LogisticRegression', LogisticRegression())]
     """
-    if hasattr(pipelines, method) and not isinstance(pipelines, type):
-        pipelines = {"pipeline": pipelines}
+
+    def is_one(entry):
+        return hasattr(entry, method) and not isinstance(entry, type)
+
+    pipelines = [pipelines] if is_one(pipelines) else pipelines
     entries = pipelines.items() if isinstance(pipelines, Mapping) else pipelines
     named = []
     for entry in entries if isinstance(entries, Iterable) and not isinstance(entries, str) else [entries]:
-        if not isinstance(entry, tuple) or len(entry) != 2 or not hasattr(entry[1], method):
+        entry = (_class_of(entry), entry) if is_one(entry) else entry
+        if not isinstance(entry, tuple) or len(entry) != 2 or not is_one(entry[1]):
             raise ValueError(
                 f'{where}: expected names with {kind} each, got {entry!r:.80}. Pass {{"handcrafted": IDCPipeline()}}.'
             )
@@ -211,7 +228,7 @@ def make_plans(pipelines, run):
 
     Parameters
     ----------
-    pipelines : IDCPipeline, mapping of str to IDCPipeline, or sequence of (str, IDCPipeline)
+    pipelines : IDCPipeline or classifier, mapping of str to these, or sequence of these or of (str, these)
     run : Run
 
     Returns
@@ -224,8 +241,9 @@ def make_plans(pipelines, run):
         If an entry is no pipeline, or two have the same name and head.
     """
     plans, tried = {}, {}
-    for name, pipeline in name_pipelines(pipelines, "evaluate.pipelines"):
-        head_name = _head_name(pipeline.head)
+    kind = "an IDCPipeline or a classifier"
+    for name, pipeline in name_pipelines(pipelines, "evaluate.pipelines", kind=kind, method="predict"):
+        head_name = _head_name(pipeline.head) if hasattr(pipeline, "make_head") else _class_of(pipeline)
         if (name, head_name) in plans:
             raise ValueError(
                 f"evaluate.pipelines: expected each name and head once, got {name!r} with {head_name!r} again. "
@@ -236,7 +254,10 @@ def make_plans(pipelines, run):
         raise ValueError("evaluate.pipelines: expected at least one pipeline, got 0. Pass IDCPipeline().")
     for plan in plans.values():
         try:
-            for key, family in plan.build().by_key.items():
+            needing = plan.build(run.dataset).needing_pixels()
+            if needing and run.dataset.columns is not None:
+                plan.reason = f"Not applicable: {needing[0]} needs pixels, and {run.dataset.name} has columns instead."
+            for key, family in plan.by_key.items() if plan.reason is None else ():
                 with run.timed("extraction"):
                     tried[key] = tried[key] if key in tried else _try(family, run)
                 if tried[key] is not None:
@@ -257,6 +278,15 @@ def say_not_run(plans, said=()):
     return lost
 
 
+def _class_of(classifier):
+    """Name of a classifier's class; of a pipeline of scikit-learn, that of its last step."""
+    return (
+        "pipeline"
+        if hasattr(classifier, "make_head")
+        else type(classifier.steps[-1][1] if hasattr(classifier, "steps") else classifier).__name__
+    )
+
+
 def _head_name(head):
     head = head.classifier if isinstance(head, FeatureHead | PixelHead) else head
     # A network is known by its architecture; CancerNet and a residual network are both a CNNClassifier.
@@ -267,6 +297,8 @@ def _try(family, run):
     """Measure one patch, unless it is in the store, so that no network is loaded without need."""
     first, store = run.dataset.X[:1], run.runtime.store
     try:
+        if hasattr(family, "given") or family._fingerprint() is None:
+            return None  # its columns are known already
         if store is None or store.to_frame(family, first).isna().all(axis=None):
             extract([family], first)
     except CANNOT_RUN as error:
@@ -335,56 +367,3 @@ def _parts_of(name: str, pipeline) -> Parts:
     except CANNOT_RUN as error:
         return Parts(name, given, (), str(error))
     return Parts(name, given, tuple((path, part) for path, part in built if part is not None))
-
-
-def walk(value, path: str) -> Iterator[tuple[str, Any]]:
-    """Yield every object inside an object, with its path.
-
-    Parameters
-    ----------
-    value : object
-        Parameters of estimators, entries of sequences and mappings, and what functions are bound to or closed over,
-        are followed.
-    path : str
-        The name of `value`.
-
-    Yields
-    ------
-    path : str
-    value : object
-
-    Examples
-    --------
-    >>> from sklearn.pipeline import make_pipeline
-    >>> from sklearn.preprocessing import StandardScaler
-    >>> [path for path, part in walk(make_pipeline(StandardScaler()), "head") if hasattr(part, "fit")]
-    ['head', 'head.steps[0][1]']
-    """
-    waiting, seen = [(path, value)], set()
-    while waiting:
-        path, value = waiting.pop()
-        if id(value) in seen or value is None or isinstance(value, str | bytes | int | float | type):
-            continue
-        seen.add(id(value))
-        yield path, value
-        waiting += reversed(list(_children(path, value)))
-
-
-def _children(path: str, value) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping):
-        yield from ((f"{path}[{key!r}]", item) for key, item in value.items())
-    elif isinstance(value, list | tuple | set | frozenset):
-        yield from ((f"{path}[{place}]", item) for place, item in enumerate(value))
-    elif isinstance(value, MethodType):
-        yield f"{path}.__self__", value.__self__
-    elif isinstance(value, partial):
-        yield from ((f"{path}.{name}", getattr(value, name)) for name in ("func", "args", "keywords"))
-    elif isinstance(value, FunctionType):
-        cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
-        for name, cell in cells:
-            with suppress(ValueError):  # a name that was never set
-                yield f"{path}.{name}", cell.cell_contents
-        yield f"{path}.__defaults__", value.__defaults__
-        yield f"{path}.__kwdefaults__", value.__kwdefaults__
-    elif hasattr(value, "get_params"):
-        yield from ((f"{path}.{name}", item) for name, item in value.get_params(deep=False).items())

@@ -36,8 +36,8 @@ from histofeat.datasets import (
     regular_size,
     write_whole,
 )
-from histofeat.evaluation._plans import walk
 from histofeat.evaluation._results import Evaluation, LeftOut, ModelResult, NotRun
+from histofeat.evaluation.audit._encoders import walk
 from histofeat.evaluation.audit._findings import AuditReport, Finding
 from histofeat.exceptions import DAMAGED
 from histofeat.metrics import Bootstrap, Score
@@ -173,7 +173,8 @@ def _pack(value: Any, arrays: list, other: Callable | None) -> Any:
         kinds = {name: "object" if kind == "str" else str(kind) for name, kind in value.dtypes.items()}
         return {"frame": [pack((name, kinds[name], value[name].astype(object).tolist())) for name in value]}
     if type(value) in _NAMES:
-        return {_NAMES[type(value)]: {field.name: pack([getattr(value, field.name)])[0] for field in fields(value)}}
+        kept = [field for field in fields(value) if field.name not in ("columns", "images")]  # as large as the data
+        return {_NAMES[type(value)]: {field.name: pack([getattr(value, field.name)])[0] for field in kept}}
     if other is None:
         raise TypeError(f"{type(value).__name__} has no form on disk")
     return other(value)

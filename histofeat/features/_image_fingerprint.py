@@ -329,7 +329,7 @@ def leave_out_unreadable(dataset: Any, cv: Any, runtime: Runtime | None) -> tupl
         With the share of the images that were left out.
     """
     runtime = Runtime.of(runtime)
-    if runtime.on_error == "raise":
+    if runtime.on_error == "raise" or dataset.columns is not None:
         return dataset, cv, runtime
     counted, settings = partial(runtime.report, "read"), {"n_jobs": runtime.n_jobs, "store": runtime.store}
     reasons = extract([ImageFingerprint()], dataset.X, progress=counted, on_error="skip", **settings).failures

@@ -1,5 +1,6 @@
 """Compare models on the same resamples of the same patients, with one of them or in pairs, as one family of tests."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -101,11 +102,11 @@ class Comparisons:
             return f"{words}: told apart: {', '.join(told)}." if told else f"{words}: no pair is told apart."
         if not alike:
             return f"{words}: every other model is told apart from {self.reference}."
-        cheapest = min([self.reference, *alike], key=lambda name: self.costs[name])
-        return (
-            f"{words}: not told apart from {self.reference}: {', '.join(alike)}. The cheapest of these is {cheapest}, "
-            f"with {self.costs[cheapest]:,} columns."
-        )
+        found = f"{words}: not told apart from {self.reference}: {', '.join(alike)}."
+        cheapest = min([self.reference, *alike], key=lambda name: self.costs[name] or math.inf)
+        if not self.costs[cheapest]:  # predictions that were given, classifiers on images: columns are not known
+            return found
+        return f"{found} The cheapest of these is {cheapest}, with {self.costs[cheapest]:,} columns."
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for files."""

@@ -12,7 +12,7 @@ from ._feature_head import (
 )
 from ._heads import HEADS as HEADS, make_head as make_head
 from ._pipeline import IDCPipeline as IDCPipeline
-from ._pixel_head import PIXELS as PIXELS, PixelHead as PixelHead
+from ._pixel_head import PIXELS as PIXELS, OnRows as OnRows, PixelHead as PixelHead
 from ._prediction import (
     ImagePredictions as ImagePredictions,
     find_patients as find_patients,

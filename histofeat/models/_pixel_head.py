@@ -1,4 +1,4 @@
-"""`PixelHead`: a classifier on images as the head of a pipeline."""
+"""Classifiers on images, or on rows of a data set, as heads: `PixelHead` and `OnRows`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils import get_tags
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.metadata_routing import get_routing_for_object
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from histofeat.images import as_images, image_input_tags
 
@@ -136,3 +139,68 @@ class PixelHead(ClassifierMixin, BaseEstimator):
         tags = image_input_tags(super().__sklearn_tags__())
         tags.requires_fit = True
         return tags
+
+
+class OnRows(ClassifierMixin, BaseEstimator):
+    """A classifier that gets rows of a data set by their numbers: heads divide and check matrices, and read no images.
+
+    Parameters
+    ----------
+    classifier : estimator
+        A classifier of scikit-learn on what `dataset` holds: its columns, as a DataFrame, or else paths or images. Its
+        ``fit`` gets patients as ``groups`` where it asks for them: as a parameter, by metadata routing, or as a search
+        whose ``cv`` divides by them.
+    dataset : PatchDataset
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from histofeat import PatchDataset
+    >>> frame = pd.DataFrame({"path": list("abcd"), "label": [0, 1, 0, 1], "patient": list("abcd"), "x": 0, "y": 0})
+    >>> dataset = PatchDataset(frame, ("no", "yes"), "mine", columns=pd.DataFrame({"f": [0.0, 1, 0, 1]}))
+    >>> OnRows(LogisticRegression(), dataset).fit([[0], [1]], [0, 1]).predict([[2], [3]]).tolist()
+    [0, 1]
+    """
+
+    def __init__(self, classifier: BaseEstimator, dataset: Any):
+        self.classifier = classifier
+        self.dataset = dataset
+
+    def fit(self, X: ArrayLike, y: ArrayLike, groups: ArrayLike | None = None) -> OnRows:
+        """Fit on the rows `X` (n, 1), with labels `y` (n,) of the patients `groups` (n,)."""
+        asked = None if groups is None else _groups_as(self.classifier)
+        self.classifier_ = clone(self.classifier).fit(self._rows(X), y, **({} if asked is None else {asked: groups}))
+        self.classes_ = self.classifier_.classes_
+        return self
+
+    @available_if(lambda self: hasattr(self.classifier, "predict_proba"))
+    def predict_proba(self, X: ArrayLike) -> np.ndarray:
+        """Probabilities of rows, (n, k)."""
+        return np.asarray(self.classifier_.predict_proba(self._rows(X)), dtype=np.float64)
+
+    @available_if(lambda self: hasattr(self.classifier, "decision_function"))
+    def decision_function(self, X: ArrayLike) -> np.ndarray:
+        """Decision values of rows."""
+        return self.classifier_.decision_function(self._rows(X))
+
+    def predict(self, X: ArrayLike) -> np.ndarray:
+        """Labels of rows."""
+        return self.classifier_.predict(self._rows(X))
+
+    def _rows(self, X):
+        rows = np.asarray(X)[:, 0].astype(np.int64)
+        return self.dataset.X[rows] if self.dataset.columns is None else self.dataset.columns.iloc[rows]
+
+
+def _groups_as(estimator) -> str | None:
+    """Keyword by which ``fit`` takes patients; None where it does not ask for them."""
+    if has_fit_parameter(estimator, "groups"):
+        return "groups"
+    if get_config()["enable_metadata_routing"]:
+        return "groups" if get_routing_for_object(estimator).consumes("fit", ["groups"]) else None
+    if hasattr(estimator, "steps"):
+        inner = _groups_as(estimator.steps[-1][1])
+        return inner and f"{estimator.steps[-1][0]}__{inner}"
+    by_patient = get_routing_for_object(getattr(estimator, "cv", None)).consumes("split", ["groups"])
+    return "groups" if by_patient and hasattr(estimator, "refit") else None  # of a search

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from histofeat.exceptions import PatchError
-from histofeat.images import read_patch
+from histofeat.images import as_images
 from histofeat.reporting._pages import html_page, render_markdown
 from histofeat.reporting._payload import chosen_models, data_label, model_key, portable_paths, source_of
 from histofeat.reporting._strict_json import Redactor, dump, jsonable
@@ -203,14 +203,14 @@ def _write_images(evaluation, galleries, place):
     """Write each image once; add its file, or the reason for none, to every item; return the rows without an image."""
     import cv2
 
-    paths, redact, seen = evaluation.dataset.X, Redactor(), {}
+    images, redact, seen = as_images(evaluation.dataset.X), Redactor(), {}
     for item in (item for gallery in galleries for item in _items(gallery)):
         row = item["row"]
         if row not in seen:
             try:
-                pixels = read_patch(paths[row])
+                pixels, _ = images.decode(row, images.content(row))
             except PatchError as error:
-                words = redact(str(error).removeprefix(f"{paths[row]}: "))
+                words = redact(str(error).removeprefix(f"{images.name(row)}: "))
                 seen[row] = {"file": None, "enlarged": False, "words": f"This image could not be read: {words}"}
             else:
                 pixels = _smaller(pixels)

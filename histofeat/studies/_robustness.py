@@ -186,6 +186,7 @@ def measure_robustness(
         check_name("measure_robustness.metrics", metric, METRICS, f"some of {', '.join(METRICS)}")
     if patches_per_patient is not None:
         check_whole("measure_robustness.patches_per_patient", patches_per_patient, 1, "Use None for all patches.")
+    dataset.require_images("measure_robustness")
     dataset, cv, runtime = leave_out_unreadable(dataset, cv, runtime)
     settled = {"owner": "measure_robustness", "audit": audit, "runtime": runtime, "kind": "perturbed"}
     folds = fair_folds(cv, dataset, pipelines, **settled)

@@ -189,6 +189,7 @@ def shortcut_panel(
     >>> [row.name for row in panel.rows]
     ['mean_color', 'background', 'compression_and_blur', 'coordinates', 'all of these together']
     """
+    dataset.require_images("shortcut_panel")
     dataset, splits, runtime = leave_out_unreadable(dataset, splits, runtime)
     splits = fold_rows(splits, dataset.y, dataset.patients, "shortcut_panel.splits")
     look, fold = look_at(dataset, splits, runtime), fold_of_rows(splits, len(dataset))

@@ -128,7 +128,7 @@ def test_rows_are_matched_to_a_dataset(cohort, tmp_path):
     found = load_embeddings(tmp_path / "a.csv", labels=part)
     assert found.columns["f0"].tolist() == list(range(10, 30))
     assert found.X.tolist() == part.X.tolist()
-    assert found.audit.notes[-1] == "Embeddings: a, 1 columns; rows of other patches: 160."
+    assert found.audit.notes[-2] == "Embeddings: a, 1 columns; rows of other patches: 160."
     frame[["patient", "x", "y"]].join(values).to_csv(tmp_path / "b.csv", index=False)
     assert load_embeddings(tmp_path / "b.csv", labels=part).columns["f0"].tolist() == list(range(10, 30))
     shuffled[shuffled["f0"] != 12].to_csv(tmp_path / "c.csv", index=False)

@@ -465,8 +465,8 @@ def test_inner_folds_have_to_be_a_partition(dataset):
     ("pipelines", "message"),
     [
         ({}, "expected at least one pipeline, got 0"),
-        (None, "expected names with an IDCPipeline each, got None"),
-        (["color"], "expected names with an IDCPipeline each, got 'color'"),
+        (None, "expected names with an IDCPipeline or a classifier each, got None"),
+        (["color"], "expected names with an IDCPipeline or a classifier each, got 'color'"),
         ({"color": "xgboost"}, r"got \('color', 'xgboost'\)"),
         ([("a", mean_color()), ("a", mean_color())], "each name and head once, got 'a' with 'logistic' again"),
     ],
@@ -476,7 +476,7 @@ def test_unusable_pipelines_are_refused(dataset, pipelines, message):
         evaluate(dataset, pipelines)
 
 
-@pytest.mark.parametrize("given", ["idc", None, ([1], [0])])
+@pytest.mark.parametrize("given", ["idc", None, [1]])
 def test_what_is_no_data_set_is_refused(given):
     with pytest.raises(ValueError, match=r"evaluate\.dataset: expected a PatchDataset, got"):
         evaluate(given, mean_color())

@@ -262,7 +262,6 @@ class TestFittedParts:
         [
             ("lbp", "'lbp'"),
             ({"a": "lbp"}, r"\('a', 'lbp'\)"),
-            ([LogisticRegression()], "LogisticRegression"),
             (5, "5"),
             (IDCPipeline, "IDCPipeline"),
         ],

@@ -7,7 +7,7 @@ import numpy as np
 from histofeat.datasets import PatchDataset
 from histofeat.evaluation._plans import split_pipelines
 from histofeat.evaluation.audit._encoders import measure_fingerprints, trained_encoders
-from histofeat.evaluation.audit._findings import AuditReport
+from histofeat.evaluation.audit._findings import AuditReport, not_applicable
 from histofeat.evaluation.audit._image_checks import NearSearch, contradicting_labels, exact_duplicates, near_duplicates
 from histofeat.evaluation.audit._predictions import fitted_outside
 from histofeat.evaluation.audit._table_checks import (
@@ -19,6 +19,9 @@ from histofeat.evaluation.audit._table_checks import (
     sibling_slides,
 )
 from histofeat.features import Fingerprints, Runtime, leave_out_unreadable
+
+#: Why checks of images say nothing.
+_COLUMNS = "The data set has columns instead of images."
 
 
 def audit_split(
@@ -76,7 +79,7 @@ def audit_split(
     if predictions is None:  # else rows have numbers that must stay
         dataset, splits, runtime = leave_out_unreadable(dataset, splits, runtime)
     runtime = Runtime.of(runtime)
-    fingerprints = measure_fingerprints(dataset.X, runtime)
+    fingerprints = None if dataset.columns is not None else measure_fingerprints(dataset.X, runtime)
     more = {"pipelines": pipelines, "predictions": predictions, "n_jobs": runtime.n_jobs}
     return audit_fingerprints(dataset, splits, fingerprints, **more)
 
@@ -154,7 +157,7 @@ def audit_encoders(dataset, splits, pipelines, *, runtime=None) -> AuditReport:
 def audit_fingerprints(
     dataset: PatchDataset,
     splits: Any,
-    fingerprints: np.ndarray,
+    fingerprints: np.ndarray | None,
     *,
     pipelines: Any = None,
     predictions: Any = None,
@@ -167,8 +170,9 @@ def audit_fingerprints(
     ----------
     dataset, splits, pipelines, predictions
         As for `audit_split`.
-    fingerprints : ndarray of shape (n, 35), float32
-        Measured by `ImageFingerprint`, one row for each of the data set.
+    fingerprints : ndarray of shape (n, 35), float32, or None
+        Measured by `ImageFingerprint`, one row for each of the data set; None for a data set of columns, where checks
+        of images are not applicable.
     n_jobs : int, optional
         Threads; None is 1, -1 all cores.
     retrained : bool, default=False
@@ -186,7 +190,11 @@ def audit_fingerprints(
     GroupLeakageError
         If a row has no patient.
     """
-    split, prints = as_split(dataset, splits), Fingerprints.of(fingerprints)
+    split = as_split(dataset, splits)
+    if fingerprints is None:
+        unseen = [not_applicable(code, _COLUMNS, "copies of images.") for code in ("HF002", "HF003")]
+        return AuditReport((*unseen, *_findings(split, None, pipelines, predictions, retrained)))
+    prints = Fingerprints.of(fingerprints)
     if len(prints) != len(split):
         raise ValueError(
             f"audit_fingerprints.fingerprints: expected a row for each of {len(split):,} images, got {len(prints):,}. "

@@ -1,14 +1,16 @@
 """HF007: patients in an encoder's training set, found by comparing pixels."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from types import FunctionType, MethodType
 from typing import Any
 
 import numpy as np
 
 from histofeat.datasets import PatchDataset
-from histofeat.evaluation._plans import CANNOT_RUN, Parts, can_retrain, split_pipelines, walk
+from histofeat.evaluation._plans import CANNOT_RUN, Parts, can_retrain, split_pipelines
 from histofeat.evaluation.audit._findings import Finding, decide, not_applicable
 from histofeat.evaluation.audit._table_checks import Split, list_some
 from histofeat.features import Fingerprints, ImageFingerprint, Runtime, TrainingImages, extract
@@ -269,3 +271,56 @@ def _known_patients(split: Split, prints: Fingerprints, records) -> tuple[list[s
                     f"{list_some(folds)}, from its training on {record.dataset!r}"
                 )
     return words, tested, untested
+
+
+def walk(value, path: str) -> Iterator[tuple[str, Any]]:
+    """Yield every object inside an object, with its path.
+
+    Parameters
+    ----------
+    value : object
+        Parameters of estimators, entries of sequences and mappings, and what functions are bound to or closed over,
+        are followed.
+    path : str
+        The name of `value`.
+
+    Yields
+    ------
+    path : str
+    value : object
+
+    Examples
+    --------
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> [path for path, part in walk(make_pipeline(StandardScaler()), "head") if hasattr(part, "fit")]
+    ['head', 'head.steps[0][1]']
+    """
+    waiting, seen = [(path, value)], set()
+    while waiting:
+        path, value = waiting.pop()
+        if id(value) in seen or value is None or isinstance(value, str | bytes | int | float | type):
+            continue
+        seen.add(id(value))
+        yield path, value
+        waiting += reversed(list(_children(path, value)))
+
+
+def _children(path: str, value) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        yield from ((f"{path}[{key!r}]", item) for key, item in value.items())
+    elif isinstance(value, list | tuple | set | frozenset):
+        yield from ((f"{path}[{place}]", item) for place, item in enumerate(value))
+    elif isinstance(value, MethodType):
+        yield f"{path}.__self__", value.__self__
+    elif isinstance(value, partial):
+        yield from ((f"{path}.{name}", getattr(value, name)) for name in ("func", "args", "keywords"))
+    elif isinstance(value, FunctionType):
+        cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
+        for name, cell in cells:
+            with suppress(ValueError):  # a name that was never set
+                yield f"{path}.{name}", cell.cell_contents
+        yield f"{path}.__defaults__", value.__defaults__
+        yield f"{path}.__kwdefaults__", value.__kwdefaults__
+    elif hasattr(value, "get_params"):
+        yield from ((f"{path}.{name}", item) for name, item in value.get_params(deep=False).items())

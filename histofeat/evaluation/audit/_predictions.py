@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 from sklearn.frozen import FrozenEstimator
 
-from histofeat.evaluation._plans import Parts, walk
+from histofeat.evaluation._plans import Parts
+from histofeat.evaluation.audit._encoders import walk
 from histofeat.evaluation.audit._findings import Finding, decide, not_applicable
 from histofeat.evaluation.audit._table_checks import Split
 from histofeat.exceptions import refuse_rows

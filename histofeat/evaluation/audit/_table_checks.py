@@ -52,7 +52,7 @@ class Split:
         try:
             return self.dataset.relative_paths
         except DatasetError:  # what names a row in a message need not be what opens its file
-            return np.array([PurePath(path).name for path in self.dataset.X], dtype=object)
+            return np.array([PurePath(path).name for path in self.dataset.frame["path"]], dtype=object)
 
     @cached_property
     def ids_are_names(self) -> bool:
@@ -283,6 +283,8 @@ def classes_by_file(split: Split) -> Finding:
         so many hits, with patients as trials, have a probability below 0.001 by chance.
     """
     frame, y, found = split.dataset.frame, split.dataset.y, []
+    if split.dataset.columns is not None or split.dataset.images is not None:
+        return not_applicable("HF011", "The data set has no files of images.", "what else differs by class.")
     kinds = {"format": frame["path"].str.extract(r"(\.\w+)$", expand=False).str.lower().to_numpy(object)}
     if {"height", "width"} <= set(frame.columns):
         kinds["size"] = frame["height"].to_numpy() * 1_000_000 + frame["width"].to_numpy()

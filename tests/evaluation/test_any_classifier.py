@@ -1,0 +1,183 @@
+"""Classifiers of scikit-learn on columns and on patches, arrays for data sets, and data sets of columns in all else."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn import config_context
+from sklearn.compose import make_column_transformer
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.svm import LinearSVC
+
+from histofeat import IDCPipeline, Runtime, evaluate, write_report
+from histofeat.evaluation import audit_split, load_evaluation, save_evaluation
+from histofeat.features import ColorHistogram
+from histofeat.images import read_patch
+from histofeat.model_selection import PatientKFold
+from histofeat.studies import measure_leakage, measure_robustness, shortcut_panel
+
+FOLDS = {"cv": PatientKFold(3), "inner_cv": PatientKFold(2), "n_resamples": 50}
+
+
+@pytest.fixture(scope="module")
+def embeddings(cohort):
+    """The mean colours of the cohort as columns, without an image behind them."""
+    colours = np.array([read_patch(path).mean(axis=(0, 1)) for path in cohort.X], dtype=np.float32)
+    columns = pd.DataFrame(colours, columns=["red", "green", "blue"])
+    frame = cohort.frame.assign(path=[f"row {row}" for row in range(len(cohort))]).drop(columns=["height", "width"])
+    return replace(cohort, frame=frame, columns=columns, name="colours", root=None, audit=None)
+
+
+def read_means(paths):
+    return np.array([read_patch(path).mean(axis=(0, 1)) for path in paths])
+
+
+@pytest.fixture(scope="module")
+def on_columns(embeddings):
+    by_name = make_column_transformer((StandardScaler(), ["red", "blue"]))
+    classifiers = [LinearDiscriminantAnalysis(), make_pipeline(StandardScaler(), LinearSVC())]
+    named = [("two", make_pipeline(by_name, LogisticRegression()))]
+    pipelines = [*classifiers, *named, ("color", IDCPipeline("color", "logistic"))]
+    pipelines += [("families", IDCPipeline(embeddings, "logistic"))]
+    with pytest.warns(
+        UserWarning, match=r"not run: color, logistic: Not applicable: color needs pixels, and colours has"
+    ):
+        return evaluate(embeddings, pipelines, **FOLDS)
+
+
+def test_classifiers_on_columns(on_columns, embeddings):
+    names = [(model.name, model.head, model.features, model.n_features) for model in on_columns.models]
+    assert names == [
+        ("LinearDiscriminantAnalysis", "LinearDiscriminantAnalysis", ("rows",), 3),
+        ("LinearSVC", "LinearSVC", ("rows",), 3),
+        ("two", "LogisticRegression", ("rows",), 3),
+        ("families", "logistic", ("colours",), 3),
+    ]
+    lda = LinearDiscriminantAnalysis()
+    for train, test in on_columns.splits:
+        lda.fit(embeddings.columns.iloc[train], embeddings.y[train])
+        np.testing.assert_allclose(on_columns.models[0].proba[test], lda.predict_proba(embeddings.columns.iloc[test]))
+
+
+def test_decision_values_keep_their_ranks(on_columns, embeddings):
+    svc, model = make_pipeline(StandardScaler(), LinearSVC()), on_columns.models[1]
+    for train, test in on_columns.splits:
+        values = svc.fit(embeddings.columns.iloc[train], embeddings.y[train]).decision_function(
+            embeddings.columns.iloc[test]
+        )
+        assert np.argsort(values).tolist() == np.argsort(model.proba[test, 1]).tolist()
+
+
+def test_what_needs_pixels_is_not_applicable(on_columns, embeddings, tmp_path):
+    statuses = {finding.code: finding.status for finding in on_columns.audit.findings}
+    assert [code for code, status in statuses.items() if status == "not applicable"] == [
+        "HF002",
+        "HF003",
+        "HF005",
+        "HF011",
+    ]
+    assert (
+        audit_split(embeddings, on_columns.splits).finding("HF002").detail
+        == "The data set has columns instead of images."
+    )
+    kept = load_evaluation(save_evaluation(on_columns, tmp_path / "a.evaluation"))
+    assert kept.models[0].scores["roc_auc"].ci95 == on_columns.models[0].scores["roc_auc"].ci95
+    assert kept.dataset.columns is None
+    page = write_report(on_columns, tmp_path / "report", gallery=2).with_name("report.md").read_text()
+    assert "Not applicable: color needs pixels" in page
+    assert "what needs pixels, such as near-copies and galleries, is not applicable" in page
+    assert not (tmp_path / "report" / "galleries").exists()
+    for study, given in ((measure_robustness, {"a": IDCPipeline("color")}), (shortcut_panel, on_columns.splits)):
+        with pytest.raises(ValueError, match=rf"{study.__name__}: expected images, got 'colours', which has columns"):
+            study(embeddings, given)
+
+
+def test_studies_that_need_no_pixels(embeddings):
+    rows = measure_leakage(embeddings, LinearDiscriminantAnalysis(), n_splits=2, n_resamples=0).rows
+    assert rows[0].name == "LinearDiscriminantAnalysis"
+
+
+def test_classifiers_on_patches(cohort, embeddings, on_columns):
+    on_paths = make_pipeline(FunctionTransformer(read_means), LinearDiscriminantAnalysis())
+    found = evaluate(cohort, [on_paths, ("color", IDCPipeline(ColorHistogram(bins=4), "logistic"))], **FOLDS)
+    assert [model.features for model in found.models] == [("rows",), ("color",)]
+    assert found.models[0].n_features == 0
+    np.testing.assert_allclose(found.models[0].proba, on_columns.models[0].proba, rtol=1e-4, atol=1e-6)
+    assert found.audit.finding("HF002").status == "passed"
+    assert found.comparison.verdict.count("0 columns") == 0
+
+
+def test_arrays(cohort, embeddings, on_columns):
+    lda = LinearDiscriminantAnalysis()
+    for X in (embeddings.columns, embeddings.columns.to_numpy()):
+        found = evaluate((X, cohort.y, cohort.patients), lda, **FOLDS)
+        np.testing.assert_array_equal(found.models[0].proba, on_columns.models[0].proba)
+    assert found.labels == ("0", "1")
+    images = [read_patch(path) for path in cohort.X]
+    labels = np.array(["benign", "tumour"])[cohort.y]
+    color = IDCPipeline(ColorHistogram(bins=4), "logistic")
+    stack = np.array([np.tile(image.mean(axis=(0, 1)).round(), (8, 8, 1)) for image in images], dtype=np.uint8)
+    for X in (images, stack, list(cohort.X)):
+        found = evaluate((X, labels, cohort.patients), color, **FOLDS)
+        assert found.labels == ("benign", "tumour")
+        assert found.audit.finding("HF002").status == "passed"
+    means = make_pipeline(FunctionTransformer(lambda X: X.mean(axis=(1, 2))), lda)
+    found = evaluate((stack, labels, cohort.patients), means, **FOLDS)
+    np.testing.assert_allclose(found.models[0].proba, on_columns.models[0].proba, atol=0.05)
+
+
+def test_arrays_that_are_refused(embeddings):
+    X, y, patients = embeddings.columns.to_numpy(), embeddings.y, embeddings.patients
+    with pytest.raises(
+        ValueError, match=r"\(X, y, groups\): expected a label and a patient for each row, got 180, 180 a"
+    ):
+        evaluate((X, y), LogisticRegression())
+    with pytest.raises(ValueError, match=r"X: expected finite numbers, got others in row '0' \(and 179 more\)"):
+        evaluate((X * np.nan, y, patients), LogisticRegression())
+    with pytest.raises(ValueError, match=r"label: expected one for each row, got none in row 0 \(and 179 more\)"):
+        evaluate((X, y * np.nan, patients), LogisticRegression())
+
+
+def test_patients_go_where_they_are_asked_for(embeddings):
+    asked = []
+
+    class Asking(GaussianNB):
+        def fit(self, X, y, groups=None):
+            asked.append(groups)
+            return super().fit(X, y)
+
+    search = GridSearchCV(LogisticRegression(), {"C": [0.1, 1.0]}, cv=PatientKFold(2))
+    evaluate(embeddings, [Asking(), ("piped", make_pipeline(StandardScaler(), Asking())), search], **FOLDS)
+    assert len(asked) == 18
+    assert all(set(groups) <= set(embeddings.patients) for groups in asked)
+    with config_context(enable_metadata_routing=True):
+        routed = make_pipeline(StandardScaler(), Asking().set_fit_request(groups=True))
+        evaluate(embeddings, routed, **FOLDS)
+    assert len(asked) == 27
+
+
+def test_fits_are_taken_up(embeddings, tmp_path):
+    runtime = Runtime(fits=tmp_path / "fits")
+    first = evaluate(embeddings, LinearDiscriminantAnalysis(), **FOLDS, runtime=runtime)
+    kept = sorted(file.stat().st_mtime_ns for file in (tmp_path / "fits").iterdir())
+    again = evaluate(embeddings, LinearDiscriminantAnalysis(), **FOLDS, runtime=runtime)
+    assert sorted(file.stat().st_mtime_ns for file in (tmp_path / "fits").iterdir()) == kept
+    assert len(kept) == 3
+    np.testing.assert_array_equal(first.models[0].proba, again.models[0].proba)
+    other = replace(embeddings, columns=embeddings.columns * [1, 0, 1])
+    changed = evaluate(other, LinearDiscriminantAnalysis(), **FOLDS, runtime=runtime)
+    assert (changed.models[0].proba != first.models[0].proba).any()
+
+
+def test_what_is_no_classifier_is_refused(embeddings):
+    for wrong in (StandardScaler(), [("mine", StandardScaler())], LogisticRegression):
+        with pytest.raises(
+            ValueError, match=r"evaluate.pipelines: expected names with an IDCPipeline or a classifier each"
+        ):
+            evaluate(embeddings, wrong, **FOLDS)
