@@ -11,9 +11,7 @@ def extract(
     output: option(Path, "FILE", "The new table: Parquet or CSV, by its suffix.", "--output", "-o"),
     encoder: EncoderOptions,
     run: group(RunOptions, without=["seed", "ledger"]),
-    features: option(str, "LIST", "Families, separated by commas; see `histofeat list families`.") = (
-        "color,lbp,haralick"
-    ),
+    features: option(str, "LIST", "Families, separated by commas: see `histofeat list`.") = "color,lbp,haralick",
     normalizer: option(str | None, "NAME", "Stain normaliser, fitted on all images: reinhard, macenko.") = None,
 ) -> None:
     """Measure features of labelled images, as a table with path, patient, label, place on the slide and named columns.

@@ -54,21 +54,22 @@ class ResultTables:
         frame : DataFrame
             Columns "model" ("name/head"), "path", "patient", "x" and "y" (where known), "truth", "fold" (from 1),
             "p_<class>" for each class, "label" and, with two classes, "threshold". The label is positive from the
-            threshold of the fold, chosen on its training patients (0.5 where none was chosen); with more than two
+            threshold of the fold, chosen on its training patients (0.5 of given predictions); with more than two
             classes it is the most probable class. Models follow each other, patches in the order of the data set.
             Bytes of a name that are no UTF-8 are escapes.
         """
         rows, names = np.flatnonzero(self.tested), np.array(self._names, dtype=object)
         frame = self.dataset.frame.iloc[rows].reset_index(drop=True)
         places = [axis for axis in ("x", "y") if frame[axis].notna().any()]
-        shared = frame[["path", "patient", *places]].assign(truth=names[frame["label"]], fold=self.fold[rows] + 1)
+        shared = frame[["path", "patient"]].map(printable).join(frame[places])
+        shared = shared.assign(truth=names[frame["label"]], fold=self.fold[rows] + 1)
         tables = [shared.iloc[:0].assign(model="")]
         for model in self.models:
             table = shared.assign(model=_key(model))
             table[probability_columns(self.labels)] = model.proba[rows]
             table["label"] = names[model.predicted_tuned[rows]]
             if len(names) == 2:
-                table["threshold"] = np.array(model.thresholds or [0.5] * len(self.splits))[self.fold[rows]]
+                table["threshold"] = np.array(model.thresholds)[self.fold[rows]]
             tables.append(table)
         frame = pd.concat(tables[1:] or tables, ignore_index=True)
         return frame[["model", *frame.columns.drop("model")]]
@@ -143,18 +144,13 @@ class ResultTables:
         check_type("Evaluation.merge.other", other, type(self), "an Evaluation", "Give what evaluate returned.")
         noted = {name: self.protocol.get(name) or other.protocol.get(name) for name in ("plan", "registered")}
         ours, theirs = ({**noted, **_common(run)} for run in (self, other))
-        different = [what for what in {**ours, **theirs} if ours.get(what) != theirs.get(what)]
-        if different:
-            raise ValueError(
-                f"Evaluation.merge: expected runs of the same {different[0]}, got others{and_more(len(different))}. "
-                "Evaluate again on the same data set, with the same cv, seeds and settings."
-            )
         known = [_key(model) for model in (*self.models, *other.models)]
-        twice = [name for at, name in enumerate(known) if name in known[:at]]
-        if twice:
+        wrong = [f"the same {what}, got others" for what in {**ours, **theirs} if ours.get(what) != theirs.get(what)]
+        wrong += [f"other names, got {name!r} in both" for at, name in enumerate(known) if name in known[:at]]
+        if wrong:
             raise ValueError(
-                f"Evaluation.merge: expected models of other names, got {twice[0]!r} in both{and_more(len(twice))}. "
-                "Give it another name in pipelines, and evaluate again."
+                f"Evaluation.merge: expected {wrong[0]}{and_more(len(wrong))}. Evaluate again on the same data set, "
+                "with the same cv, seeds and settings, and under names of their own."
             )
         gone = dict.fromkeys(gone for gone in (*self.not_run, *other.not_run) if _key(gone) not in known)
         return replace(
@@ -210,23 +206,23 @@ class ResultTables:
         return replace(self, models=(*self.models, added))
 
     def __repr__(self) -> str:
-        areas = [f": ROC-AUC {_shown(one.scores['roc_auc'])}" if "roc_auc" in one.scores else "" for one in self.models]
-        lines = [f"{_key(model)}{area}" for model, area in zip(self.models, areas, strict=True)]
-        lines += [f"{_key(gone)}: not run" for gone in self.not_run]
-        return "\n  ".join([f"Evaluation({self._about()})", *lines])
+        tables = (table.iloc[:, :3].to_string(index=False, max_colwidth=50) for table in self._shown())
+        return "\n".join([f"Evaluation({self._about()})", *tables])
 
     def _repr_html_(self) -> str:
         """Tables for a notebook: scores with 95 % intervals, and what did not run."""
+        with pd.option_context("display.max_colwidth", None):
+            tables = [table.to_html(index=False, border=0) for table in self._shown()]
+        return "\n".join([f"<p>{escape(self._about())}; [95 % interval over patients]</p>", *tables])
+
+    def _shown(self):
         scores = [
             {"Model": _key(model), "Features": model.n_features}
-            | {METRIC_RECORDS[name].label: _shown(model.scores[name]) for name in _SHOWN if name in model.scores}
+            | {METRIC_RECORDS[name].label: _cell(model.scores[name]) for name in _SHOWN if name in model.scores}
             for model in self.models
         ]
-        gone = [{"Not run": _key(gone), "Reason": printable(gone.reason)} for gone in self.not_run]
-        with pd.option_context("display.max_colwidth", None):
-            tables = [pd.DataFrame(rows).to_html(index=False, border=0) for rows in (scores, gone) if rows]
-        words = f"<p>{escape(self._about())}; [95 % interval over patients]</p>"
-        return "\n".join(printable(part) for part in (words, *tables))
+        gone = [{"Model": _key(gone), "Not run": printable(gone.reason)} for gone in self.not_run]
+        return [pd.DataFrame(rows) for rows in (scores, gone) if rows]
 
     @property
     def _names(self):
@@ -236,7 +232,7 @@ class ResultTables:
         n, n_patients = int(self.tested.sum()), len(set(self.dataset.patients[self.tested]))
         name = f"{self.dataset.name!r}{', synthetic' * bool(self.dataset.synthetic)}"
         positive = f"; positive class: {self.dataset.positive}" if self.dataset.positive else ""
-        return f"{name}: {n:,} patches of {n_patients:,} patients tested in {len(self.splits)} folds{positive}"
+        return printable(f"{name}: {n:,} patches of {n_patients:,} patients in {len(self.splits)} folds{positive}")
 
 
 def _key(model):
@@ -252,7 +248,7 @@ def _common(run):
     return {"patches, labels and patients": (run.labels, dataset.positive, columns), "folds": folds, **settings, **plan}
 
 
-def _shown(score):
+def _cell(score):
     value, ends = f"{score.value:.3f}", "[{:.3f}, {:.3f}]".format(*score.ci95)
     return value if "nan" in ends else f"{value} {ends}"
 

@@ -18,16 +18,7 @@ import pandas as pd
 
 from histofeat.datasets import printable
 from histofeat.features import _store_session
-from histofeat.features._store_session import (
-    IMAGE_BITS,
-    Session,
-    StoredExtractor,
-    check_not_inherited,
-    content_key,
-    extractor_name,
-    in_words,
-    sealed,
-)
+from histofeat.features._store_session import IMAGE_BITS, Session, check_not_inherited, in_words, sealed
 from histofeat.images import as_images
 
 #: Written into the header of the file, so that no other program's database is mistaken for a store.
@@ -148,7 +139,7 @@ class FeatureStore:
             yield session
             session.say_damage()
 
-    def entries(self) -> list[StoredExtractor]:
+    def entries(self) -> list[_store_session.StoredExtractor]:
         """List the stored extractors, the largest first; there are none without a file."""
         if not Path(self.path).exists():
             return []
@@ -204,10 +195,12 @@ class FeatureStore:
         names, keys = pd.Index([printable(images.name(row)) for row in range(len(images))], name="image"), []
         params = None if hasattr(family, "given") else family._fingerprint()
         if params is not None:  # others are never kept
-            keys = [content_key(images.content(row)) for row in range(len(images))]
+            keys = [_store_session.content_key(images.content(row)) for row in range(len(images))]
             with session_of_a_run(self) as session:
                 if session is not None:
-                    extractor = session.register(family.family, len(columns), params, extractor_name(family))
+                    extractor = session.register(
+                        family.family, len(columns), params, _store_session.extractor_name(family)
+                    )
                     found = session.read(extractor, keys, len(columns))
         nothing = np.full(len(columns), np.nan, dtype=np.float32)
         return pd.DataFrame([found.get(key, nothing) for key in keys or names], names, columns)

@@ -303,7 +303,7 @@ def reliability_data(payload, head):
     """
     panels = [
         {
-            "title": result["name"] if head else model_key(result["name"], result["head"]),
+            "title": result["name"],
             "lines": [
                 reliability_line(kind, result["calibration"][kind]["curve"])
                 for kind in ("raw", "calibrated")
@@ -311,7 +311,7 @@ def reliability_data(payload, head):
             ],
         }
         for result in payload["results"]
-        if head in (None, result["head"]) and result.get("calibration")
+        if result["head"] == head and result.get("calibration")
     ]
     if not panels:
         return None
@@ -321,12 +321,15 @@ def reliability_data(payload, head):
         "dataset": payload["dataset"]["name"],
         "synthetic": payload["dataset"]["synthetic"],
         "title": f"Reliability, head {head}: {data_label(payload['dataset'])}",
-        "x_label": "mean probability",
-        "y_label": f"share of {payload['dataset']['labels'][1]}",
-        "diagonal": True,
-        "y_limits": [-0.02, 1.02],
+        **reliability_axes(payload["dataset"]["labels"][1]),
         "panels": panels,
     }
+
+
+def reliability_axes(positive):
+    """Return what stands at the axes of reliability curves of a class."""
+    limits = {"diagonal": True, "y_limits": [-0.02, 1.02]}
+    return {"x_label": "mean probability", "y_label": f"share of {positive}", **limits}
 
 
 def reliability_line(name, curve):

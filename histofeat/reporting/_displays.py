@@ -8,7 +8,7 @@ from histofeat.evaluation import Evaluation
 from histofeat.exceptions import check_name, check_type
 from histofeat.images import use_own_folder
 from histofeat.reporting import _canvas as canvas, _score_figures as score_figures
-from histofeat.reporting._curves import MOST_BANDS, draw_panel, ranking_data, reliability_data
+from histofeat.reporting._curves import MOST_BANDS, draw_panel, ranking_data, reliability_axes, reliability_line
 from histofeat.reporting._payload import chosen_models, metrics_payload, model_key
 from histofeat.reporting._strict_json import jsonable
 from histofeat.reporting._tables import METRIC_WORDS
@@ -119,12 +119,12 @@ class CalibrationDisplay(Display):
         if len(evaluation.labels) != 2:
             got = len(evaluation.labels)
             raise ValueError(f"CalibrationDisplay: expected two classes, got {got}. Draw a RocDisplay of each class.")
-        payload = metrics_payload(evaluation)
-        for result, found in zip(payload["results"], evaluation.calibration, strict=True):
-            result["calibration"] = jsonable(found.to_dict())
-        data = reliability_data(payload, None)
-        lines = [{**panel["lines"][-1 if calibrated else 0], "name": panel["title"]} for panel in data.pop("panels")]
-        return {**data, "lines": lines, "title": "calibrated" if calibrated else ""}
+        lines = []
+        for model, found in zip(evaluation.models, evaluation.calibration, strict=True):
+            assessed = (calibrated and found.calibrated) or found.raw
+            lines.append(reliability_line(model_key(model.name, model.head), jsonable(assessed.to_dict())["curve"]))
+        positive = evaluation.positive_last.labels[1]
+        return {"title": "calibrated" if calibrated else "", **reliability_axes(positive), "lines": lines}
 
     def _draw(self, axes):
         canvas.draw_line_panel(axes, self.data, self.data, [line["name"] for line in self.data["lines"]])

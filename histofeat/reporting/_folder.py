@@ -136,18 +136,14 @@ def write_predictions(evaluation, path):
     Scores keep float64, so that the labels at a threshold come out again exactly; splitting the bytes of the numbers
     before zstd keeps that small.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     dataset, table = evaluation.dataset, evaluation.predictions()
-    portable = dict(zip(dataset.frame["path"], portable_paths(dataset), strict=True))
-    table["path"] = table["path"].map(portable)
-    for name in table.select_dtypes(exclude="number"):
-        table[name] = table[name].map(printable)
-    facts = {"dataset": printable(dataset.name), "synthetic": str(bool(dataset.synthetic)).lower()}
-    written = pa.Table.from_pandas(table.rename(columns=printable), preserve_index=False)
-    scores = [name for name in written.column_names if name.startswith("p_")]
-    packing = {"compression": "zstd", "column_encoding": dict.fromkeys(scores, "BYTE_STREAM_SPLIT")}
-    packing["use_dictionary"] = [name for name in written.column_names if name not in scores]
+    table["path"] = table["path"].map(dict(zip(map(printable, dataset.X), portable_paths(dataset), strict=True)))
+    table["path"] = table["path"].map(printable)
+    table.attrs = {"dataset": printable(dataset.name), "synthetic": bool(dataset.synthetic)}
+    scores = [name for name in table if name.startswith("p_")]
+    packing = {
+        "use_dictionary": [*table.columns.drop(scores)],
+        "column_encoding": dict.fromkeys(scores, "BYTE_STREAM_SPLIT"),
+    }
     size = max(int(evaluation.tested.sum()), 1)
-    pq.write_table(written.replace_schema_metadata(facts), path, row_group_size=size, **packing)
+    table.to_parquet(path, index=False, compression="zstd", row_group_size=size, **packing)

@@ -69,7 +69,7 @@ def test_images_that_cannot_be_read_are_refused_or_said(tmp_path, capsys):
         ),
         (["--normalizer", "reinhart"], "--normalizer: expected one of reinhard, macenko, got 'reinhart'."),
         (["--encoder", "resnet50"], "--encoder: expected the family cnn, got --features gray."),
-        (["--features", "cnn", "--weights", "none.h5"], "none.h5: expected a file of mobilenetv2 weights"),
+        (["--features", "cnn", "--weights", "kept.csv"], "kept.csv: expected"),
     ],
 )
 def test_what_is_wrong_is_said_before_the_first_image(cohort, tmp_path, capsys, monkeypatch, words, expected):

@@ -28,7 +28,9 @@ def evaluation(cohort):
 @pytest.fixture(scope="module")
 def three(cohort):
     labels = np.arange(len(cohort)) % 3
-    dataset = replace(cohort, frame=cohort.frame.assign(label=labels), target_names=("a", "b", "c"), audit=None)
+    dataset = replace(
+        cohort, frame=cohort.frame.assign(label=labels), target_names=("a", "b", "c"), audit=None, positive=None
+    )
     return evaluate(dataset, {"color": IDCPipeline("color", "logistic")}, **FOLDS)
 
 
