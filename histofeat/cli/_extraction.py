@@ -25,6 +25,7 @@ def extract(
     """
     from histofeat.datasets import csv_text, write_whole
     from histofeat.features import extract_features, make_family
+    from histofeat.images import make_normalizer
 
     check_output(output)
     kind = output.suffix.lower()
@@ -34,15 +35,17 @@ def extract(
     params = {name.removeprefix("cnn__"): value for name, value in encoder.params().items()}
     if params and "cnn" not in names:
         raise ValueError(
-            f"--{min(params)}: expected the family cnn, got --features {features}. Add cnn, or leave it out."
+            f"{min(params)}: expected the family cnn, got --features {features}. Add cnn, or leave it out."
         )
     families = [make_family(name, **(params if name == "cnn" else {})) for name in names]
+    normalizer = normalizer and make_normalizer(normalizer)
+    runtime = run.runtime(f"extract {data.name}", on_error=data.on_error or "raise")
     dataset = data.open()
     run.progress.say(dataset.audit.summary())
-    runtime = run.runtime(f"extract {data.name}", on_error=data.on_error or "raise")
     frame = extract_features(dataset, families, normalizer=normalizer, runtime=runtime)
     with write_whole(output) as part:
         part.write_bytes(csv_text(frame).encode() if kind == ".csv" else frame.to_parquet(index=False))
+    run.write_config(output)
     n_columns = int((frame.dtypes == "float32").sum())
     run.show(
         {"output": str(output), "patches": len(frame), "features": n_columns, **frame.attrs},

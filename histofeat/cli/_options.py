@@ -315,10 +315,11 @@ class RunOptions:
         -------
         runtime : Runtime
         """
-        from histofeat.features import Runtime
+        from histofeat.features import FeatureStore, Runtime
 
-        ledger = self.looks(command)
-        store = None if self.no_store else self.store or store
+        ledger, store = self.looks(command), None if self.no_store else self.store or store
+        if store and store.exists():
+            FeatureStore(store).entries()  # refuses a file that is none
         return Runtime(
             **{"n_jobs": self.n_jobs, "store": store, "progress": self.progress, "ledger": ledger} | settings
         )

@@ -62,6 +62,7 @@ def score(
     run.show(numbers, lambda: _show(scored))
     if output is not None:
         _write(output, numbers)
+        run.write_config(output)
 
 
 def _show(scored) -> None:

@@ -16,6 +16,7 @@ WRONG = {
     "--data": "nowhere",
     "--duplicates": "x",
     "--edges": "x",
+    "--encoder": "x",
     "--epochs": "0",
     "--features": "colour",
     "--folder": "text.txt",
@@ -24,6 +25,7 @@ WRONG = {
     "--head": "xgbost",
     "--ledger": "text.txt",
     "--magnification": "41",
+    "--input-size": "3",
     "--markdown": "text.txt",
     "--min-tissue": "3",
     "--n-jobs": "0",
@@ -79,6 +81,7 @@ def place(cohort, tmp_path_factory):
     (folder / "scores.csv").write_text("\n".join(["patch,score", *rows]))
     words = {
         "audit": [str(cohort.root)],
+        "extract": [str(cohort.root), "--features", "color", "-o", "new.parquet"],
         "fetch": ["idc"],
         "train": [*train[1:], "new"],
         "predict": [str(model), cohort.X[0]],
