@@ -33,6 +33,7 @@ from ._reading import (
     image_input_tags as image_input_tags,
     read_patch as read_patch,
     run_ahead as run_ahead,
+    table_column as table_column,
     warn_if_dark as warn_if_dark,
 )
 from ._reinhard import ReinhardNormalizer as ReinhardNormalizer

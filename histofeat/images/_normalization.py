@@ -215,9 +215,7 @@ class StainNormalizer(TransformerMixin, BaseEstimator):
         self.unchanged_: dict[str, int] = {rule: n for rule, n in images.counts().items() if rule in UNCHANGED}
 
     def __sklearn_tags__(self) -> Any:
-        tags = image_input_tags(super().__sklearn_tags__())
-        tags.requires_fit = True
-        return tags
+        return image_input_tags(super().__sklearn_tags__(), requires_fit=True)
 
     def _check_params(self) -> None:
         name = type(self).__name__

@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Any
 
 import joblib
+import narwhals as nw
 import numpy as np
 
 from histofeat.exceptions import PatchError
@@ -35,7 +36,7 @@ class Images:
     Attributes
     ----------
     items : sequence of str, or sequence of ndarray
-        Paths, or arrays of shape (H, W, 3), (H, W, 4) or (H, W).
+        Paths, or arrays of shape (H, W, 3), (H, W, 4) or (H, W), or images that become such arrays.
     on_disk : bool
         Whether the items are paths.
     """
@@ -52,7 +53,7 @@ class Images:
 
     def content(self, index: int) -> bytes | np.ndarray:
         """Content of one image as it came: the bytes of its file, or its array."""
-        return read_bytes(self.items[index]) if self.on_disk else self.items[index]
+        return read_bytes(self.items[index]) if self.on_disk else _pixels(self.items[index])
 
     def take(self, rows: Sequence[int]) -> Images:
         """Some of the images, in the order of `rows`, which are row numbers from 0."""
@@ -71,8 +72,9 @@ def as_images(X: Any) -> Images:
 
     Parameters
     ----------
-    X : sequence of paths, ndarray (n, H, W, 3) uint8, list of such arrays, or DataFrame with a ``path`` column
-        What the user has. A list may hold patches of unequal size.
+    X : sequence of paths, array (n, H, W, 3) or (n, H, W), list of patches, or table with a ``path`` column
+        What the user has. Arrays and patches are those of NumPy or have ``__array__``, such as images of Pillow; a list
+        may hold patches of unequal size. A table is of pandas, polars or Arrow; so may be a column of paths.
 
     Returns
     -------
@@ -94,19 +96,21 @@ def as_images(X: Any) -> Images:
     """
     if isinstance(X, Images):
         return X
-    if hasattr(X, "columns"):
-        if "path" not in X.columns:
-            raise PatchError(
-                f"X: expected a DataFrame with a `path` column, got the columns {list(X.columns)[:8]}. "
-                "Rename the column that holds the file names."
-            )
-        X = X["path"]
+    frame, paths = nw.from_native(X, pass_through=True), table_column(X, "path")
+    if hasattr(frame, "columns") and paths is None:
+        raise PatchError(
+            f"X: expected a DataFrame with a `path` column, got the columns {list(frame.columns)[:8]!r:.300}. "
+            "Rename the column that holds the file names."
+        )
+    X = X if paths is None else paths
     if isinstance(X, str | bytes | os.PathLike):
         raise PatchError(f"X: expected several images, got one path ({X!r}). Put it in a list: [path].")
-    if isinstance(X, np.ndarray) and X.dtype != object and X.dtype.kind not in "US":
-        return _from_array(X)
+    array = _pixels(X) if hasattr(X, "__array__") else None
+    if array is not None and array.dtype != object and array.dtype.kind not in "US":
+        return _from_array(array)
     try:
-        items = list(X)
+        # A column of paths has shape (n, 1) for tools that take nothing of one dimension.
+        items = list(X if array is None else array.ravel() if array.ndim == 2 and array.shape[1] == 1 else array)
     except TypeError as error:
         raise PatchError(f"X: expected several images, got {type(X).__name__}. Give {_FORMS}.") from error
     if not items:
@@ -114,12 +118,46 @@ def as_images(X: Any) -> Images:
     return _from_list(items)
 
 
+def table_column(X: Any, name: str) -> list | None:
+    """Values of a column of a table of pandas, polars or Arrow; None for what is no table or has no such column.
+
+    Raises
+    ------
+    PatchError
+        If the table is not in memory, as a lazy frame of polars.
+
+    Examples
+    --------
+    >>> import pyarrow
+    >>> table_column(pyarrow.table({"path": ["a.png"], "patient": [7]}), "patient")
+    [7]
+    """
+    frame = nw.from_native(X, pass_through=True)
+    if isinstance(frame, nw.LazyFrame):
+        raise PatchError(
+            f"X: expected a table in memory, got {type(X).__module__.split('.')[0]}.{type(X).__name__}, which is not "
+            "read yet. Call its method that gives a DataFrame, such as collect()."
+        )
+    return frame[name].to_list() if isinstance(frame, nw.DataFrame) and name in frame.columns else None
+
+
+def _pixels(image: Any) -> np.ndarray:
+    """Give an image in memory as an array; one of Pillow in colours that `to_rgb8` knows, and upright."""
+    if hasattr(image, "getexif"):
+        from PIL import ImageOps
+
+        image = ImageOps.exif_transpose(image)
+        if image.mode not in ("L", "RGB", "RGBA") and not image.mode.startswith(("I", "F")):
+            image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    return np.asarray(image)
+
+
 def _from_array(X: np.ndarray) -> Images:
-    if X.ndim == 3 and X.shape[-1] == 3:
+    if X.ndim == 3 and X.shape[-1] in (3, 4):
         raise PatchError(
             f"X: expected an array (n, H, W, 3), got one patch of shape {X.shape}. Give X[np.newaxis] for one patch."
         )
-    if X.ndim != 4:
+    if X.ndim not in (3, 4):
         raise PatchError(
             f"X: expected an array (n, H, W, 3) of uint8, got shape {X.shape}. Feature matrices and flattened "
             "images cannot be used: families measure pixels."
@@ -132,16 +170,15 @@ def _from_array(X: np.ndarray) -> Images:
 
 def _from_list(items: list) -> Images:
     first = items[0]
-    kind = (str, os.PathLike) if isinstance(first, str | os.PathLike) else np.ndarray
+    on_disk = isinstance(first, str | os.PathLike)
     for position, item in enumerate(items):
-        if not isinstance(item, kind):
+        array = hasattr(item, "getexif") or (hasattr(item, "__array__") and np.ndim(item) > 0)
+        if not (isinstance(item, str | os.PathLike) if on_disk else array):
             raise PatchError(
-                f"X[{position}]: expected {'a path' if kind is not np.ndarray else 'an array (H, W, 3) of uint8'}, "
+                f"X[{position}]: expected {'a path' if on_disk else 'an array (H, W, 3) of uint8'}, "
                 f"got {type(item).__name__} ({item!r:.60}). Give {_FORMS}."
             )
-    if kind is np.ndarray:
-        return Images(items, on_disk=False)
-    return Images([os.fspath(item) for item in items], on_disk=True)
+    return Images([os.fspath(item) for item in items] if on_disk else items, on_disk=on_disk)
 
 
 def decode_patch(
@@ -348,11 +385,11 @@ def map_images(
     return MappedImages(base.items, base.on_disk, base, change)
 
 
-def image_input_tags(tags: Any) -> Any:
-    """Set the tags of an estimator that takes images and learns nothing from them."""
+def image_input_tags(tags: Any, *, requires_fit: bool = False) -> Any:
+    """Set the tags of an estimator that takes images; by default it learns nothing from them."""
     tags.input_tags.two_d_array = False
     tags.input_tags.string = True
-    tags.requires_fit = False
+    tags.requires_fit = requires_fit
     if tags.transformer_tags is not None:
         tags.transformer_tags.preserves_dtype = []
     return tags

@@ -5,14 +5,26 @@ import io
 import cv2
 import numpy as np
 import pandas as pd
+import pyarrow
 import pytest
 from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from histofeat.exceptions import PatchError
-from histofeat.images import Images, as_images, decode_patch, read_patch, run_ahead
+from histofeat.images import Images, as_images, decode_patch, read_patch, run_ahead, table_column
 from histofeat.images._decoding import to_rgb8
+
+
+class Exported:
+    """An array of another library, which NumPy can take over."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __array__(self, dtype=None, copy=None):
+        return self.array
+
 
 RGB = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 
@@ -191,6 +203,12 @@ def test_arrays_that_are_no_patch_are_refused(array, message):
         ([np.zeros((2, 2, 3), np.uint8), "a.png"], r"X\[1\]: expected an array"),
         (pd.DataFrame({"file": ["a"]}), r"`path` column, got the columns \['file'\]"),
         (3, "expected several images, got int. Give a one"),
+        (np.zeros((4, 4, 4), dtype=np.uint8), "got one patch of shape"),
+        (np.zeros((2, 4, 5)), r"X\[0\]: expected uint8 .* got float64 of shape \(4, 5\)"),
+        ([np.float32(3)], r"X\[0\]: expected an array .* got float32"),
+        (pyarrow.table({"file": ["a"]}), r"`path` column, got the columns \['file'\]"),
+        (pyarrow.table({"path": ["a", None]}), r"X\[1\]: expected a path, got NoneType"),
+        (Image.new("RGB", (4, 4)), "expected several images, got Image"),
     ],
 )
 def test_other_forms_of_X_are_refused(X, message):
@@ -214,12 +232,48 @@ def test_every_form_of_X_gives_the_same_patches(tmp_path):
         arrays,
         list(arrays),
         as_images(arrays),
+        np.array([str(p) for p in paths])[:, np.newaxis],
+        pyarrow.table({"path": [str(p) for p in paths]}),
+        pyarrow.chunked_array([[str(p)] for p in paths]),
+        [Image.fromarray(array) for array in arrays],
+        [Exported(array) for array in arrays],
+        Exported(arrays),
     ]
     for form in forms:
         images = as_images(form)
         assert isinstance(images, Images)
         for i in range(3):
             np.testing.assert_array_equal(images.decode(i, images.content(i))[0], arrays[i])
+
+
+def test_frames_of_polars_are_tables_and_lazy_ones_are_not():
+    polars = pytest.importorskip("polars")
+    frame = polars.DataFrame({"path": ["a.png", "b.png"], "patient": [7, None]})
+    assert as_images(frame).items == as_images(frame["path"]).items == ["a.png", "b.png"]
+    assert table_column(frame, "patient") == [7, None]
+    assert table_column(frame["path"], "patient") is table_column(["a.png"], "patient") is None
+    with pytest.raises(PatchError, match=r"X: expected a table in memory, got polars.LazyFrame, .* collect\(\)"):
+        as_images(frame.lazy())
+
+
+def test_a_stack_of_grey_images_is_each_of_them():
+    images = as_images(np.stack([RGB[..., 0], RGB[..., 1]]))
+    patch, rules = images.decode(1, images.content(1))
+    assert rules == ("gray",)
+    np.testing.assert_array_equal(patch, RGB[..., 1:2].repeat(3, axis=2))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I;16"])
+def test_an_image_of_pillow_is_what_its_file_is(mode, tmp_path):
+    image = Image.fromarray(RGB)
+    image = image.convert("L") if mode in ("LA", "I;16") else image
+    image = Image.fromarray(np.full((5, 7), 40_000, np.uint16)) if mode == "I;16" else image.convert(mode)
+    path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
+    exif = Image.Exif()
+    exif[0x112] = 6  # turned by 90 degrees
+    image.save(path, **({} if mode == "CMYK" else {"exif": exif}))
+    given = as_images([Image.open(path)])
+    np.testing.assert_array_equal(given.decode(0, given.content(0))[0], read_patch(path))
 
 
 def test_names_for_messages():
