@@ -42,7 +42,7 @@ from ._parts import (
     official_roles as official_roles,
     predefined_split as predefined_split,
 )
-from ._patients import PatientRule as PatientRule, find_patients as find_patients
+from ._patients import PatientRule as PatientRule, find_patients as find_patients, patients_by_name as patients_by_name
 from ._positive_class import (
     choose_positive as choose_positive,
     known_positive as known_positive,

@@ -11,7 +11,7 @@ import pandas as pd
 from histofeat.datasets._audit import DatasetAudit, FullSet, LeftOut, facts_of
 from histofeat.datasets._base import PatchDataset
 from histofeat.datasets._image_files import Scan, existing_folder, refuse_failures
-from histofeat.datasets._patients import PatientRule
+from histofeat.datasets._patients import NAME_RULES
 from histofeat.datasets.synthetic._cohort_folder import MANIFEST, SYNTHETIC_TARGET_NAMES
 from histofeat.exceptions import DatasetError, and_more
 from histofeat.images import png_size
@@ -27,7 +27,6 @@ TARGET_NAMES = ("no IDC", "IDC")
 FULL_SET = FullSet(277_524, 279, {"no IDC": 198_738, "IDC": 78_786})
 
 _NOMINAL_SIZE = (50, 50)
-_PATIENT_RULE = PatientRule(expression=r"(?:^|/)([0-9]+)_?idx[0-9]")
 
 
 class PatchName(NamedTuple):
@@ -126,7 +125,8 @@ def load_idc(
         notes=notes,
         **facts_of(scan),
     )
-    dataset = PatchDataset(frame, target_names, name, Path(scan.root), audit, synthetic, patient_rule=_PATIENT_RULE)
+    rule = NAME_RULES["idc"]
+    dataset = PatchDataset(frame, target_names, name, Path(scan.root), audit, synthetic, patient_rule=rule)
     return dataset.with_classes(classes, positive)
 
 

@@ -282,6 +282,41 @@ def find_patients(source: str | os.PathLike[str] | Mapping[str, str] | PatientRu
     return np.array(rule.of_paths(names), dtype=object)
 
 
+#: Names of files that tell the patient: those of IDC, of BreakHis (the number, without the letters of a section), TCGA.
+NAME_RULES = {
+    "idc": PatientRule(expression=r"(?:^|/)([0-9]+)_?idx[0-9]"),
+    "breakhis": PatientRule(expression=r"SOB_[BM]_[A-Z]{1,2}[-_][0-9]{2}-([0-9]+)"),
+    "tcga": PatientRule(expression=_NAMED["tcga"]),
+}
+
+
+def patients_by_name(paths: Sequence[str]) -> np.ndarray | None:
+    """Give the patients of images whose file names tell them: those of IDC, BreakHis or TCGA.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        Paths of the images.
+
+    Returns
+    -------
+    patients : ndarray of str objects, shape (n,), or None
+        None where a name tells none.
+
+    Examples
+    --------
+    >>> patients_by_name(["0/8863_idx5_x1_y51_class0.png", "1/8863_idx5_x1_y1_class1.png"]).tolist()
+    ['8863', '8863']
+    >>> patients_by_name(["a.png"]) is None
+    True
+    """
+    for rule in NAME_RULES.values():
+        found = list(takewhile(bool, (rule._match(path.replace("\\", "/")) for path in paths)))
+        if len(found) == len(paths):
+            return np.array(found, dtype=object)
+    return None
+
+
 def _by_word(text: str) -> PatientRule:
     return PatientRule() if text == EACH_IMAGE else PatientRule(expression=_NAMED.get(text, text))
 

@@ -13,7 +13,7 @@ import pandas as pd
 from histofeat.datasets._audit import DatasetAudit, FullSet, facts_of
 from histofeat.datasets._base import PatchDataset
 from histofeat.datasets._image_files import Scan, existing_folder, refuse_failures, same_content
-from histofeat.datasets._patients import PatientRule
+from histofeat.datasets._patients import NAME_RULES
 from histofeat.datasets.breakhis._tree import (
     CLASSES,
     MAGNIFICATIONS,
@@ -29,7 +29,6 @@ from histofeat.exceptions import DatasetError, and_more, check_name
 _MADE_UP = "{}-like"
 _COLUMNS = ["path", "label", "patient", "x", "y", "slide", "magnification", "subtype", "sequence", "height", "width"]
 DUPLICATES = ("refuse", "drop", "published")
-_BY_NUMBER = PatientRule(expression=r"SOB_[BM]_[A-Z]{1,2}[-_][0-9]{2}-([0-9]+)")
 _NOMINAL_SIZE = (460, 700)
 
 # Spanhol et al. 2016: images at 40X, 100X, 200X and 400X, in the order of the subtypes. The table on the authors' page
@@ -156,7 +155,7 @@ def load_breakhis(
         found=FullSet(len(images), n_slides, dict(zip(target_names, counts, strict=True))),
     )
     per = "patient" if frame.groupby("patient")["label"].nunique().max() == 1 else "patch"
-    rule = _BY_NUMBER if patient_key == "number" else None
+    rule = NAME_RULES["breakhis"] if patient_key == "number" else None
     return PatchDataset(frame, target_names, name, folder, audit, synthetic, per, rule).with_classes(classes, positive)
 
 
