@@ -141,6 +141,8 @@ def _read(path: Path, kind: str) -> Any:
         if found != (f"histofeat {kind}", _VERSION):
             raise ValueError(f"{found[0]!r:.40} in format {found[1]!r:.20} of {record.get('histofeat')!r:.20}")
         return _unpack(record["value"], lambda number: read_array(members[f"{int(number)}.npy"]))
+    except FileNotFoundError as error:
+        raise ValueError(f"{path}: expected the file of a saved {kind}, got no such file. Correct the path.") from error
     except DAMAGED as error:
         raise ValueError(
             f"{path}: expected a whole {kind} of format {_VERSION}, got: {error!s:.200}. Copy the file again, use the "

@@ -142,7 +142,7 @@ def read_archive(path: str | os.PathLike[str]) -> tuple[dict, dict[str, bytes]]:
     """
     path = Path(path)
     if not path.is_file():
-        got = "a folder" if path.is_dir() else "no such file"
+        got = "a folder" if path.is_dir() else "a pipe or a device" if path.exists() else "no such file"
         raise ModelFileError(f"{path}: expected the file of a model, got {got}. Correct the path.")
     try:
         parts = read_members(path)
