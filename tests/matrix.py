@@ -134,14 +134,14 @@ def save(folder: Path, shared: Path, networks: bool) -> None:
     with np.load(shared) as held:
         X, y, patients = held["X"], held["y"], held["patients"]
     families = sorted(set(FAMILIES) - {"cnn", *(() if networks else ("histo",))})
-    np.savez(folder / "families.npz", **{name: IDCPipeline(name).transform_features(X) for name in families})
+    np.savez(folder / "families.npz", **{name: IDCPipeline(name).transform(X) for name in families})
     for number, (settings, n_classes) in enumerate(cases(networks).values()):
         labels = y if n_classes == 2 else np.arange(len(y)) % 3
         pipeline = IDCPipeline(**{"features": ("color", "lbp"), **settings}).fit(X, labels, groups=patients)
         save_model(pipeline, folder / f"{number}.histofeat", overwrite=True)
         # After a normaliser too: a stain matrix that differs in its last digits moves single pixels, so that
         # features differ by about 1 / 2500 in a few patches. Heads are compared on the features of the one that saved.
-        values = {} if pipeline.takes_pixels else {"features": pipeline.transform_features(X).to_numpy()}
+        values = {} if pipeline.takes_pixels else {"features": pipeline.transform(X)}
         np.savez(folder / f"{number}.npz", proba=pipeline.predict_proba(X), **values)
 
 
@@ -157,7 +157,7 @@ def predict(folders: list[Path], shared: Path, networks: bool) -> None:
     for folder in folders:
         with np.load(folder / "families.npz") as held:
             for name in held.files:
-                found = np.asarray(IDCPipeline(name).transform_features(X))
+                found = np.asarray(IDCPipeline(name).transform(X))
                 print(folder.name, f"features {name}", np.abs(found - held[name]).max(), "", sep="\t")
         for number, name in enumerate(cases(networks)):
             try:

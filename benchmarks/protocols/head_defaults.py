@@ -58,7 +58,7 @@ def run(options):
     if table.exists() and not options.overwrite:
         raise ValueError(f"--output: expected no table, got {table}. Name another folder, or pass --overwrite.")
     dataset = load_development_patients(options.data)
-    handcrafted = IDCPipeline(n_jobs=-1).transform_features(dataset.X)
+    handcrafted = IDCPipeline(n_jobs=-1).transform(dataset.X)
     tables = {"lbp": handcrafted.filter(like="lbp_").to_numpy(), "handcrafted": handcrafted.to_numpy()}
     rows = [
         {"features": name, **score(setting, features, dataset, PatientKFold(5))}

@@ -10,7 +10,12 @@ from ._color import (
     GrayHistogram as GrayHistogram,
     JointColorHistogram as JointColorHistogram,
 )
-from ._columns import GivenColumns as GivenColumns, ImageTransformer as ImageTransformer, as_family as as_family
+from ._columns import (
+    GivenColumns as GivenColumns,
+    ImageTransformer as ImageTransformer,
+    as_family as as_family,
+    extract_features as extract_features,
+)
 from ._completed_lbp import CompletedLBP as CompletedLBP
 from ._embedding import CNNEmbedding as CNNEmbedding, HistoEmbedding as HistoEmbedding
 from ._extraction import (
@@ -22,7 +27,7 @@ from ._extraction import (
 from ._families import (
     FAMILIES as FAMILIES,
     FamilyRecord as FamilyRecord,
-    extract_features as extract_features,
+    Register as Register,
     make_family as make_family,
 )
 from ._feature_store import FeatureStore as FeatureStore, scratch_store as scratch_store

@@ -10,6 +10,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from histofeat.features._batch import PatchBatch
 from histofeat.features._extraction import check_unique_names, extract
+from histofeat.features._families import make_family
 from histofeat.features._feature_store import StoreLike
 from histofeat.images import as_images, image_input_tags
 
@@ -110,8 +111,8 @@ class PatchUnion(TransformerMixin, BaseEstimator):
 
     Parameters
     ----------
-    families : sequence of PatchFeatures
-        Estimators of `histofeat.features`, at least one.
+    families : sequence of str or PatchFeatures
+        Names of `histofeat.features.FAMILIES` or estimators of `histofeat.features`, at least one.
     n_jobs : int, optional
         Threads; None is 1, -1 all cores.
     store : path or FeatureStore, optional
@@ -125,48 +126,49 @@ class PatchUnion(TransformerMixin, BaseEstimator):
     Examples
     --------
     >>> import numpy as np
-    >>> from histofeat.features import ColorHistogram, LBPHistogram
-    >>> union = PatchUnion([ColorHistogram(), LBPHistogram()])
+    >>> from histofeat.features import ColorHistogram
+    >>> union = PatchUnion([ColorHistogram(bins=8), "lbp"])
     >>> patches = np.zeros((2, 50, 50, 3), dtype=np.uint8)
     >>> len(union.fit(patches).get_feature_names_out()) == union.transform(patches).shape[1]
     True
     """
 
-    def __init__(self, families: Sequence[PatchFeatures], *, n_jobs: int | None = None, store: StoreLike | None = None):
+    def __init__(
+        self, families: Sequence[str | PatchFeatures], *, n_jobs: int | None = None, store: StoreLike | None = None
+    ):
         self.families = families
         self.n_jobs = n_jobs
         self.store = store
 
     def fit(self, X: Any, y: Any = None) -> PatchUnion:
         """Validate the families and the form of `X`; see `PatchFeatures.fit`."""
-        self._check_families()
-        for family in self.families:
+        for family in self._built():
             family.fit(X)
         self.n_features_out_: int = len(self.get_feature_names_out())
         return self
 
     def transform(self, X: Any) -> np.ndarray:
         """Measure the patches with every family: an array of shape (n, d), float32. See `extract`."""
-        self._check_families()
-        return np.hstack(extract(self.families, X, n_jobs=self.n_jobs, store=self.store).features)
+        return np.hstack(extract(self._built(), X, n_jobs=self.n_jobs, store=self.store).features)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of the columns, family after family, an object array of shape (d,); `input_features` is ignored."""
-        self._check_families()
-        names = [family.get_feature_names_out() for family in self.families]
+        names = [family.get_feature_names_out() for family in self._built()]
         check_unique_names(names)
         return np.concatenate(names)
 
     def __sklearn_tags__(self) -> Any:
         return image_input_tags(super().__sklearn_tags__())
 
-    def _check_families(self) -> None:
+    def _built(self) -> list[PatchFeatures]:
         families = self.families
         if not isinstance(families, Sequence) or isinstance(families, str) or not families:
             raise ValueError(f"PatchUnion.families: expected a list of at least one feature family, got {families!r}.")
-        for family in families:
+        built = [make_family(family) if isinstance(family, str) else family for family in families]
+        for family in built:
             if not isinstance(family, PatchFeatures):
                 raise ValueError(
-                    f"PatchUnion.families: expected estimators of histofeat.features, got {family!r:.80}. "
-                    "Give names to IDCPipeline(features=...)."
+                    f"PatchUnion.families: expected names or estimators of histofeat.features, got {family!r:.80}. "
+                    "Give a name, such as 'lbp'."
                 )
+        return built

@@ -1,17 +1,22 @@
-"""Columns from elsewhere as feature families: given embeddings, and what a transformer of scikit-learn measures."""
+"""Columns in and out: given embeddings and transformers of scikit-learn as families, and features as a table."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-from histofeat.datasets import PatchDataset, match_rows
-from histofeat.features._base import PatchFeatures
+from histofeat.datasets import PatchDataset, match_rows, printable
+from histofeat.features._base import PatchFeatures, PatchUnion
 from histofeat.features._batch import PatchBatch
-from histofeat.images import Images
+from histofeat.features._extraction import Runtime, extract
+from histofeat.features._families import make_family
+from histofeat.features._image_fingerprint import leave_out_unreadable
+from histofeat.images import Images, StainNormalizer, make_normalizer, normalized_images
 
 
 @dataclass(eq=False, repr=False)
@@ -148,3 +153,75 @@ def as_family(entry: Any) -> Any:
         return GivenColumns(entry)
     is_own = isinstance(entry, PatchFeatures | type) or not hasattr(entry, "transform")
     return entry if is_own else ImageTransformer(entry)
+
+
+def extract_features(
+    dataset: PatchDataset,
+    features: str | PatchFeatures | Sequence[str | PatchFeatures] = ("color", "lbp", "haralick"),
+    *,
+    normalizer: str | StainNormalizer | None = None,
+    runtime: Runtime | None = None,
+) -> pd.DataFrame:
+    """Measure the patches of a data set, as a table for other programs.
+
+    Parameters
+    ----------
+    dataset : PatchDataset
+        The patches.
+    features : str, estimator, or sequence of these
+        Families: names of `FAMILIES`, estimators such as ``LBPHistogram(radii_px=(1, 2))``, transformers of images, or
+        a data set of columns.
+    normalizer : {"reinhard", "macenko"}, estimator or None
+        Stain normaliser before all families. It is fitted on all patches: for an evaluation give it to the pipeline,
+        which fits it on training patients.
+    runtime : Runtime, optional
+        Threads, feature store, progress ("extract") and what is done about images that cannot be read.
+
+    Returns
+    -------
+    frame : DataFrame
+        A row for each patch in the order of the data set: "path", "patient", "label" (the name of the class), "x" and
+        "y" (where known), and the named features, float32. ``frame.attrs`` has "conversions", how many images were
+        converted in which way, and "failures", pairs of the path and the reason of images that were left out.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown, or two families have columns of the same name.
+    WeightsError
+        If the weights of a network are not found: like names, before an image is read.
+    PatchError
+        If an image cannot be read; with ``Runtime(on_error="skip")`` it is left out.
+
+    Warns
+    -----
+    UserWarning
+        With the share of images that were left out.
+
+    Examples
+    --------
+    >>> from histofeat import make_cohort
+    >>> frame = extract_features(make_cohort(n_patients=2, patches_per_patient=4), ["gray"])
+    >>> frame.shape, frame.columns[:6].tolist()
+    ((8, 261), ['path', 'patient', 'label', 'x', 'y', 'gray_hist_000'])
+    """
+    named = [features] if isinstance(features, str) or not isinstance(features, Sequence) else features
+    families = [make_family(entry) if isinstance(entry, str) else as_family(entry) for entry in named]
+    columns = PatchUnion(families).get_feature_names_out()
+    normalizer = make_normalizer(normalizer) if isinstance(normalizer, str) else normalizer and clone(normalizer)
+    # A network without weights, or without its package, is refused before the data are read.
+    extract([family for family in families if not family._threaded], np.zeros((1, 50, 50, 3), dtype=np.uint8))
+    dataset, _, runtime = leave_out_unreadable(dataset, None, runtime)
+    images = dataset.X
+    if normalizer is not None:
+        fitted = normalizer.fit(images, groups=dataset.patients)
+        images = normalized_images(images, fitted, groups=dataset.patients)
+    progress = partial(runtime.report, "extract")
+    found = extract(families, images, n_jobs=runtime.n_jobs, store=runtime.store, progress=progress)
+    known = dataset.frame[["path", "patient", "label", "x", "y"]].dropna(axis="columns", how="all")
+    names = pd.Series([printable(name) for name in dataset.target_names])
+    known = known.assign(label=known["label"].map(names), **known[["path", "patient"]].map(printable))
+    frame = pd.concat([known, pd.DataFrame(np.hstack(found.features), columns=columns)], axis="columns")
+    failures = [[printable(text) for text in pair] for pair in dataset.audit.failures]
+    frame.attrs = {"conversions": dict(found.conversions), "failures": failures}
+    return frame

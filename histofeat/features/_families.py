@@ -1,23 +1,76 @@
 """The register of feature families: one record each; a family's module is imported when its name is used."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-import pandas as pd
-from sklearn.base import clone
+from sklearn.base import BaseEstimator
 
-from histofeat.datasets import PatchDataset, printable
-from histofeat.exceptions import check_name
-from histofeat.features._base import PatchFeatures, PatchUnion
-from histofeat.features._columns import as_family
-from histofeat.features._extraction import Runtime, extract
-from histofeat.features._image_fingerprint import leave_out_unreadable
-from histofeat.images import StainNormalizer, make_normalizer, normalized_images
+from histofeat.exceptions import check_name, first_line
+
+
+class Register(Mapping):
+    """Records by name: those of histofeat, and those that other packages offer by an entry point.
+
+    Parameters
+    ----------
+    group : str
+        Group of the entry points: "histofeat.families" or "histofeat.heads".
+    own : mapping of str
+        The records of histofeat.
+    as_record : callable
+        ``as_record(name, found)`` gives the record of what an entry point names, or raises an error.
+
+    Raises
+    ------
+    ValueError
+        Where names are listed, or one that histofeat lacks is asked for: if a package offers a name that exists, or
+        what it offers cannot be loaded. The message names the package, which is imported at no other time.
+
+    Notes
+    -----
+    An entry point of "histofeat.families" names a class derived from `PatchFeatures` with its name as ``family``, which
+    can be built without parameters; a change of its values takes a new name, or the features in a store are stale. One
+    of "histofeat.heads" names a `histofeat.models.HeadRecord`. In the file pyproject.toml of a package::
+
+        [project.entry-points."histofeat.families"]
+        wavelet = "my_package.wavelets:WaveletEnergy"
+    """
+
+    def __init__(self, group: str, own: Mapping[str, Any], as_record: Callable[[str, Any], Any]):
+        self.group, self.own, self.as_record = group, MappingProxyType(own), as_record
+
+    def _offered(self) -> dict[str, EntryPoint]:
+        offered: dict[str, EntryPoint] = {}
+        for point in entry_points(group=self.group):
+            if point.name in self.own or point.name in offered:
+                raise ValueError(
+                    f"{self.group}: expected names that nothing else has, got {point.name!r} of the package "
+                    f"{point.dist.name!r}. Rename its entry point, or uninstall it."
+                )
+            offered[point.name] = point
+        return offered
+
+    def __getitem__(self, name: str) -> Any:
+        if name in self.own:
+            return self.own[name]
+        point = self._offered()[name]
+        try:
+            return self.as_record(name, point.load())
+        except Exception as error:  # the code of others raises whatever it likes
+            raise ValueError(
+                f"{self.group}: expected {name!r} of the package {point.dist.name!r} to load, got "
+                f"{type(error).__name__} ({first_line(error):.100}). Update the package, or uninstall it."
+            ) from error
+
+    def __iter__(self) -> Iterator[str]:
+        yield from (*self.own, *self._offered())
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 @dataclass(frozen=True)
@@ -34,15 +87,26 @@ class FamilyRecord:
         What it measures, for tables and help texts.
     n_columns : int
         Columns with default parameters.
+    offered : type, optional
+        The class, where another package offers it.
     """
 
     module: str
     class_name: str
     words: str
     n_columns: int
+    offered: type | None = None
 
 
-FAMILIES: Mapping[str, FamilyRecord] = MappingProxyType(
+def _as_family(name: str, kind: Any) -> FamilyRecord:
+    if not (isinstance(kind, type) and hasattr(kind, "_compute") and getattr(kind, "family", None) == name):
+        raise TypeError(f"{kind!r:.60} is no class derived from PatchFeatures with family = {name!r}")
+    words = (kind.__doc__ or name).strip().splitlines()[0].rstrip(".")
+    return FamilyRecord(kind.__module__, kind.__name__, words, len(kind().get_feature_names_out()), kind)
+
+
+FAMILIES: Mapping[str, FamilyRecord] = Register(
+    "histofeat.families",
     {
         "color": FamilyRecord("color", "ColorHistogram", "histograms and moments of RGB, HSV and stain channels", 180),
         "lbp": FamilyRecord("lbp", "LBPHistogram", "uniform local binary patterns at three radii", 54),
@@ -56,18 +120,19 @@ FAMILIES: Mapping[str, FamilyRecord] = MappingProxyType(
         "lpq": FamilyRecord("phase_quantization", "LocalPhaseQuantization", "local phase codes, robust to blur", 256),
         "cnn": FamilyRecord("embedding", "CNNEmbedding", "embedding of a pretrained network", 1280),
         "histo": FamilyRecord("embedding", "HistoEmbedding", "embedding of the encoder that comes with histofeat", 128),
-    }
+    },
+    _as_family,
 )
-"""Name of each family and its record. A new family is a module, a record here, and a test."""
+"""Name of each family and its record. A new family is a module, a record here, and a test; or see `Register`."""
 
 
-def make_family(name: str, **params: Any) -> PatchFeatures:
+def make_family(name: str, **params: Any) -> BaseEstimator:
     """Build a feature family by name.
 
     Parameters
     ----------
     name : str
-        One of `FAMILIES`.
+        One of `FAMILIES`, among them those of installed packages.
     **params
         Its parameters.
 
@@ -86,82 +151,11 @@ def make_family(name: str, **params: Any) -> PatchFeatures:
     >>> make_family("lbp", radii_px=(1, 2))
     LBPHistogram(radii_px=(1, 2))
     """
-    check_name("features", name, FAMILIES, "the name of a feature family")
+    if name not in FAMILIES:
+        check_name("features", name, FAMILIES, "the name of a feature family")
     record = FAMILIES[name]
-    family = getattr(import_module(f"histofeat.features._{record.module}"), record.class_name)
+    family = record.offered or getattr(import_module(f"histofeat.features._{record.module}"), record.class_name)
     for param in params:
         where, known = f"features__{name}__{param}", family._get_param_names()
         check_name(where, param, known, f"a parameter of {family.__name__}")
     return family(**params)
-
-
-def extract_features(
-    dataset: PatchDataset,
-    features: str | PatchFeatures | Sequence[str | PatchFeatures] = ("color", "lbp", "haralick"),
-    *,
-    normalizer: str | StainNormalizer | None = None,
-    runtime: Runtime | None = None,
-) -> pd.DataFrame:
-    """Measure the patches of a data set, as a table for other programs.
-
-    Parameters
-    ----------
-    dataset : PatchDataset
-        The patches.
-    features : str, estimator, or sequence of these
-        Families: names of `FAMILIES`, estimators such as ``LBPHistogram(radii_px=(1, 2))``, transformers of images, or
-        a data set of columns.
-    normalizer : {"reinhard", "macenko"}, estimator or None
-        Stain normaliser before all families. It is fitted on all patches: for an evaluation give it to the pipeline,
-        which fits it on training patients.
-    runtime : Runtime, optional
-        Threads, feature store, progress ("extract") and what is done about images that cannot be read.
-
-    Returns
-    -------
-    frame : DataFrame
-        A row for each patch in the order of the data set: "path", "patient", "label" (the name of the class), "x" and
-        "y" (where known), and the named features, float32. ``frame.attrs`` has "conversions", how many images were
-        converted in which way, and "failures", pairs of the path and the reason of images that were left out.
-
-    Raises
-    ------
-    ValueError
-        If a name is unknown, or two families have columns of the same name.
-    WeightsError
-        If the weights of a network are not found: like names, before an image is read.
-    PatchError
-        If an image cannot be read; with ``Runtime(on_error="skip")`` it is left out.
-
-    Warns
-    -----
-    UserWarning
-        With the share of images that were left out.
-
-    Examples
-    --------
-    >>> from histofeat import make_cohort
-    >>> frame = extract_features(make_cohort(n_patients=2, patches_per_patient=4), ["gray"])
-    >>> frame.shape, frame.columns[:6].tolist()
-    ((8, 261), ['path', 'patient', 'label', 'x', 'y', 'gray_hist_000'])
-    """
-    named = [features] if isinstance(features, str) or not isinstance(features, Sequence) else features
-    families = [make_family(entry) if isinstance(entry, str) else as_family(entry) for entry in named]
-    columns = PatchUnion(families).get_feature_names_out()
-    normalizer = make_normalizer(normalizer) if isinstance(normalizer, str) else normalizer and clone(normalizer)
-    # A network without weights, or without its package, is refused before the data are read.
-    extract([family for family in families if not family._threaded], np.zeros((1, 50, 50, 3), dtype=np.uint8))
-    dataset, _, runtime = leave_out_unreadable(dataset, None, runtime)
-    images = dataset.X
-    if normalizer is not None:
-        fitted = normalizer.fit(images, groups=dataset.patients)
-        images = normalized_images(images, fitted, groups=dataset.patients)
-    progress = partial(runtime.report, "extract")
-    found = extract(families, images, n_jobs=runtime.n_jobs, store=runtime.store, progress=progress)
-    known = dataset.frame[["path", "patient", "label", "x", "y"]].dropna(axis="columns", how="all")
-    names = pd.Series([printable(name) for name in dataset.target_names])
-    known = known.assign(label=known["label"].map(names), **known[["path", "patient"]].map(printable))
-    frame = pd.concat([known, pd.DataFrame(np.hstack(found.features), columns=columns)], axis="columns")
-    failures = [[printable(text) for text in pair] for pair in dataset.audit.failures]
-    frame.attrs = {"conversions": dict(found.conversions), "failures": failures}
-    return frame

@@ -83,7 +83,7 @@ class FeatureStore:
     removed, damaged) is left with one warning, and the images are measured instead.
 
     Processes that start on the same images at the same time may each measure them; one row is kept. Measure once with
-    `IDCPipeline.transform_features` before a search in several processes, so that they only read.
+    `IDCPipeline.transform` before a search in several processes, so that they only read.
 
     Examples
     --------

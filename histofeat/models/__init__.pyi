@@ -7,10 +7,9 @@ from ._encoder_training import train_encoder as train_encoder
 from ._feature_head import (
     FeatureHead as FeatureHead,
     check_enough_patients as check_enough_patients,
-    check_inner_patients as check_inner_patients,
     fit_with_inner_scores as fit_with_inner_scores,
 )
-from ._heads import HEADS as HEADS, make_head as make_head
+from ._heads import HEADS as HEADS, HeadRecord as HeadRecord, make_head as make_head
 from ._pipeline import IDCPipeline as IDCPipeline
 from ._pixel_head import PIXELS as PIXELS, OnRows as OnRows, PixelHead as PixelHead
 from ._prediction import (
@@ -20,4 +19,4 @@ from ._prediction import (
     write_table as write_table,
 )
 from ._saved_model import SavedModel as SavedModel, load_model as load_model, save_model as save_model
-from ._soft_vote import SoftVote as SoftVote
+from ._soft_vote import SoftVote as SoftVote, check_inner_patients as check_inner_patients

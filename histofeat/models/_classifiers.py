@@ -1,24 +1,62 @@
-"""Classifiers of named heads: a kernel SVM for any number of rows, a thread-safe forest, a regularised QDA."""
+"""What heads are made of: kernel SVM, thread-safe forest, regularised QDA, rounds of boosting, calibration."""
 
 import threading
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.covariance import empirical_covariance
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.frozen import FrozenEstimator
 from sklearn.kernel_approximation import Nystroem
+from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import SVC, LinearSVC
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from histofeat.exceptions import check_name, check_real, check_whole
+from histofeat.model_selection import PatientHoldOuts
 
 #: Held while a forest of this process grows.
 _growing = threading.Lock()
 #: Principal components with a smaller share of the variance of the first one are rounding errors.
 _RANK = 1e-7
+#: Share of the patients on whom a booster stops early.
+_HELD_OUT = 0.2
+
+
+def choose_rounds(classifier, X, codes, groups, sample_weight=None) -> str | None:
+    """Set the rounds of a booster with ``early_stopping_rounds``, for a fit on all rows that stops no more.
+
+    It is fitted on four fifths of the patients until its loss on the others has not improved for so many rounds.
+
+    Parameters
+    ----------
+    classifier : estimator
+        Unfitted; a booster of XGBoost is changed, others are not.
+    X : ndarray of shape (n, d)
+    codes : ndarray of shape (n,), int
+    groups : array-like of shape (n,) or None
+        Patients.
+    sample_weight : ndarray of shape (n,), optional
+
+    Returns
+    -------
+    note : str or None
+        The rounds as a sentence for a report.
+    """
+    if getattr(classifier, "early_stopping_rounds", None) is None:
+        return None
+    groups = np.asarray(groups)
+    train, held = next(PatientHoldOuts(1, _HELD_OUT).split(X, codes, groups))
+    weights = [None if sample_weight is None else sample_weight[rows] for rows in (train, held)]
+    held_out = {"eval_set": [(X[held], codes[held])], "sample_weight_eval_set": weights[1:]}
+    trial = clone(classifier).fit(X[train], codes[train], sample_weight=weights[0], verbose=False, **held_out)
+    most, rounds, n_held = classifier.n_estimators, trial.best_iteration + 1, len(set(groups[held]))
+    classifier.set_params(early_stopping_rounds=None, n_estimators=rounds)
+    return f"{rounds:,} of at most {most:,} rounds of boosting, chosen on {n_held:,} patients of the training side."
 
 
 class KernelSVM(ClassifierMixin, BaseEstimator):
@@ -298,3 +336,41 @@ class QuadraticDiscriminant(ClassifierMixin, BaseEstimator):
     def predict(self, X) -> np.ndarray:
         """Labels of the largest posterior."""
         return self.model_.predict(self._validated(X))
+
+
+class GivenScores(ClassifierMixin, BaseEstimator):
+    """A classifier whose features are its decision values, so that scikit-learn can calibrate values that exist.
+
+    Examples
+    --------
+    >>> values = np.array([[2.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 2.0]])
+    >>> GivenScores().fit(values, [0, 1, 2]).predict(values).tolist()
+    [0, 1, 2]
+    """
+
+    def fit(self, X, y):
+        """Keep the labels; column c of the values belongs to class c."""
+        self.classes_ = np.unique(y)
+        return self
+
+    def decision_function(self, X) -> np.ndarray:
+        """The values (n, k) themselves, float64."""
+        return np.asarray(X, dtype=np.float64)
+
+    def predict(self, X) -> np.ndarray:
+        """Labels of the largest value."""
+        return self.classes_[np.argmax(X, axis=1)]
+
+
+def fit_calibrator(values: np.ndarray, codes: np.ndarray, sample_weight: np.ndarray | None = None):
+    """Fit probabilities to decision values: a logistic regression for two classes, a temperature for more.
+
+    A temperature is one number and keeps the order of the classes (Guo et al. 2017,
+    https://proceedings.mlr.press/v70/guo17a.html). A logistic regression has k (k + 1) weights for k classes, too many
+    for the rows of a few patients. Weights of the rows count for two classes.
+    """
+    if codes.max() < 2:
+        return LogisticRegression(C=1e6, max_iter=1000).fit(values, codes, sample_weight)
+    # Frozen, it is not fitted on the two folds: one temperature is fitted on all values.
+    given = FrozenEstimator(GivenScores().fit(values, codes))
+    return CalibratedClassifierCV(given, method="temperature", cv=2).fit(values, codes)

@@ -6,33 +6,59 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
-from sklearn.calibration import CalibratedClassifierCV
-from sklearn.frozen import FrozenEstimator
-from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, has_fit_parameter, validate_data
 
-from histofeat.datasets import PatchDataset
 from histofeat.model_selection import PatientKFold, check_class_weight, encode_patients
-from histofeat.models._classifiers import KernelSVM
+from histofeat.models._classifiers import KernelSVM, choose_rounds, fit_calibrator
+from histofeat.models._pixel_head import PixelHead
 
 #: Folds of patients for a calibration, and so the fewest patients of each class: each fold has to hold each class.
 N_PATIENTS = 3
+#: Note of a fit that was calibrated on other rows, not on other patients.
+_BY_ROWS = (
+    "Calibrated on rows, since patients were not known: the probabilities are a little too sure for other patients."
+)
 
 
 def _gives_probabilities(head: FeatureHead) -> bool:
-    if getattr(head, "calibrator_", None) is not None:
+    if getattr(head, "calibrator_", head.calibrate or None) is not None:
         return True
     if hasattr(getattr(head, "classifier_", head.classifier), "predict_proba"):
         return True
     raise AttributeError(
         f"{type(head.classifier).__name__} has no predict_proba: its scores are not probabilities until they are "
-        "calibrated on held-out patients. Give fit(X, y, groups=patients), or use decision_function."
+        f"calibrated, which takes calibrate=True and {N_PATIENTS} rows of each class. Give fit(X, y, groups=patients), "
+        "to calibrate on held-out patients, or use decision_function."
     )
+
+
+def check_fit(head: FeatureHead | PixelHead, groups: ArrayLike | None, sample_weight: ArrayLike | None) -> None:
+    """Check, before any image is read, that the classifier of a head can be fitted with these weights and patients.
+
+    Raises
+    ------
+    ValueError
+        If there are weights that it does not take, or it stops early and there are no patients.
+    """
+    by_class = isinstance(head, FeatureHead) and head.class_weight is not None
+    given = "class_weight" if sample_weight is None else "sample_weight"
+    if (by_class or sample_weight is not None) and not has_fit_parameter(head.classifier, "sample_weight"):
+        raise ValueError(
+            f"{given}: expected a classifier whose fit takes sample_weight, got {type(head.classifier).__name__}. "
+            f"Set {given}=None, or the classifier's own weights."
+        )
+    if groups is None and getattr(head.classifier, "early_stopping_rounds", None) is not None:
+        raise ValueError(
+            "groups: expected the patient of each row, since early_stopping_rounds stops on held-out patients, got "
+            "None. Give fit(X, y, groups=patients), or set early_stopping_rounds=None."
+        )
 
 
 class FeatureHead(ClassifierMixin, BaseEstimator):
@@ -46,10 +72,12 @@ class FeatureHead(ClassifierMixin, BaseEstimator):
         Whether to standardise the features on the training rows.
     calibrate : bool
         Whether to calibrate its decision values on patients that inner fits have not seen (`PatientKFold(3)`), by
-        logistic regression for two classes and by temperature scaling for more. Needs ``groups`` in `fit`;
-        `class_weight` does not weight it.
+        logistic regression for two classes and by temperature scaling for more. Without ``groups`` in `fit` it is on
+        rows that they have not seen, which a note says. `class_weight` does not weight it; ``sample_weight`` does for
+        two classes.
     class_weight : {"balanced"}, mapping of label to weight, or None
-        Weights of the classes in the fit. They distort the probabilities of a head that is not calibrated.
+        Weights of the classes in the fit, multiplied with ``sample_weight``. They distort the probabilities of a head
+        that is not calibrated.
 
     Attributes
     ----------
@@ -58,7 +86,9 @@ class FeatureHead(ClassifierMixin, BaseEstimator):
     classifier_ : estimator
         The fitted classifier, on scaled features and coded labels.
     calibrator_ : LogisticRegression, CalibratedClassifierCV or None
-        Turns decision values into probabilities; None without `calibrate` or without groups.
+        Turns decision values into probabilities; None without `calibrate`, and for a class of fewer than three rows.
+    feature_names_in_ : ndarray of shape (d,)
+        Names of the features, where `fit` was given a DataFrame; `IDCPipeline` does.
     notes_ : tuple of str
         Sentences about this fit for a report.
 
@@ -88,17 +118,24 @@ class FeatureHead(ClassifierMixin, BaseEstimator):
         self.calibrate = calibrate
         self.class_weight = class_weight
 
-    def fit(self, X: ArrayLike, y: ArrayLike, groups: ArrayLike | None = None) -> FeatureHead:
+    # Read by scikit-learn under metadata routing: patients are requested by default.
+    __metadata_request__fit = {"groups": True}  # noqa: RUF012
+
+    def fit(
+        self, X: ArrayLike, y: ArrayLike, groups: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> FeatureHead:
         """Fit on features and labels.
 
         Parameters
         ----------
-        X : ndarray of shape (n, d)
+        X : ndarray or DataFrame of shape (n, d)
             Features, finite.
         y : array-like of shape (n,)
             Labels, two classes or more.
         groups : array-like of shape (n,), optional
-            Patient of each row; needed for calibration.
+            Patient of each row, for a calibration or an early stopping on patients that were held out.
+        sample_weight : array-like of shape (n,), optional
+            Weight of each row in the fit, the scaling and, for two classes, the calibration.
 
         Returns
         -------
@@ -108,29 +145,37 @@ class FeatureHead(ClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If there is one class only, or patients are too few to calibrate on.
+            If there is one class only, patients are too few to calibrate on or are missing for an early stopping, or
+            the classifier takes no weights.
         """
+        check_fit(self, groups, sample_weight)
         if groups is not None:
             encode_patients(groups, len(X))
-        if self.calibrate and groups is not None:
-            self._fit_inside(X, y, groups, PatientKFold(N_PATIENTS))
+        by_rows = groups is None and np.unique(y, return_counts=True)[1].min() >= N_PATIENTS
+        if self.calibrate and (by_rows or groups is not None):
+            inner_cv = (
+                StratifiedKFold(N_PATIENTS, shuffle=True, random_state=0) if by_rows else PatientKFold(N_PATIENTS)
+            )
+            self._fit_inside(X, y, groups, inner_cv, sample_weight)
+            self.notes_ += (_BY_ROWS,) if by_rows else ()
         else:
-            self._fit_final(X, y, None, groups)
+            X, y = validate_data(self, X, y, dtype=np.float32)
+            self._fit_final(X, y, None, groups, sample_weight)
         return self
 
-    def _fit_inside(self, X, y, groups, inner_cv) -> np.ndarray:
+    def _fit_inside(self, X, y, groups, inner_cv, sample_weight=None) -> np.ndarray:
         """Fit, and give the probabilities (n, k) of rows whose patients an inner fit had not seen."""
         X, y = validate_data(self, X, y, dtype=np.float32)
-        groups = np.asarray(groups)
+        given = [None if values is None else np.asarray(values) for values in (groups, sample_weight)]
         template = self._template(len(X))
         values = None
         for train, test in inner_cv.split(X, y, groups):
             inner = FeatureHead(template, scale=self.scale, class_weight=self.class_weight)
-            inner._fit_final(X[train], y[train], None, groups[train])
+            inner._fit_final(X[train], y[train], None, *(None if part is None else part[train] for part in given))
             part = inner._values(X[test])
             values = np.full((len(X), *part.shape[1:]), np.nan) if values is None else values
             values[test] = part
-        self._fit_final(X, y, values if self.calibrate else None, groups)
+        self._fit_final(X, y, values if self.calibrate else None, groups, sample_weight)
         return self._probabilities(values)
 
     def _template(self, n_rows: int):
@@ -139,34 +184,35 @@ class FeatureHead(ClassifierMixin, BaseEstimator):
             return clone(self.classifier).set_params(method=self.classifier.method_for(n_rows))
         return self.classifier
 
-    def _fit_final(self, X, y, inner_values, groups) -> None:
-        X, y = validate_data(self, X, y, dtype=np.float32)
+    def _fit_final(self, X, y, inner_values, groups, sample_weight=None) -> None:
         self.classes_: np.ndarray
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(
                 f"y: expected at least two classes, got only {self.classes_.tolist()}. Give patches of both classes."
             )
-        self.scaler_: StandardScaler | None = StandardScaler().fit(X) if self.scale else None
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        self.scaler_: StandardScaler | None = (
+            StandardScaler().fit(X, sample_weight=sample_weight) if self.scale else None
+        )
         self.classifier_: Any = clone(self.classifier)
+        scaled, weights = self._scaled(X), self._weights(y, sample_weight)
+        note = choose_rounds(self.classifier_, scaled, codes, groups, **weights)
         patients = {"groups": groups} if has_fit_parameter(self.classifier_, "groups") else {}
-        self.classifier_.fit(self._scaled(X), codes, **self._weights(y), **patients)
+        self.classifier_.fit(scaled, codes, **weights, **patients)
         self.calibrator_: Any = None
         if inner_values is not None:
-            self.calibrator_ = fit_calibrator(_as_columns(inner_values), codes)
-        note = getattr(self.classifier_, "note_", None)
+            self.calibrator_ = fit_calibrator(_as_columns(inner_values), codes, sample_weight)
+        note = note or getattr(self.classifier_, "note_", None)
         self.notes_: tuple[str, ...] = () if note is None else (note,)
 
-    def _weights(self, y) -> dict[str, np.ndarray]:
+    def _weights(self, y, sample_weight) -> dict[str, np.ndarray]:
         if self.class_weight is None:
-            return {}
-        if not has_fit_parameter(self.classifier_, "sample_weight"):
-            raise ValueError(
-                f"class_weight: expected a classifier whose fit takes sample_weight, got "
-                f"{type(self.classifier_).__name__}. Set class_weight=None, or the classifier's own weights."
-            )
+            return {} if sample_weight is None else {"sample_weight": sample_weight}
         check_class_weight("class_weight", self.class_weight, self.classes_)
-        return {"sample_weight": compute_sample_weight(self.class_weight, y)}
+        by_class = compute_sample_weight(self.class_weight, y)
+        return {"sample_weight": by_class if sample_weight is None else by_class * sample_weight}
 
     def _scaled(self, X) -> np.ndarray:
         return X if self.scaler_ is None else self.scaler_.transform(X)
@@ -183,10 +229,7 @@ class FeatureHead(ClassifierMixin, BaseEstimator):
 
     @available_if(_gives_probabilities)
     def predict_proba(self, X: ArrayLike) -> np.ndarray:
-        """Probabilities of shape (n, k), columns in the order of ``classes_``.
-
-        A calibrated head needs to have been fitted with ``groups``.
-        """
+        """Probabilities of shape (n, k), columns in the order of ``classes_``."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float32, reset=False)
         return self._probabilities(self._values(X)).astype(np.float64)
@@ -210,43 +253,31 @@ class FeatureHead(ClassifierMixin, BaseEstimator):
         values = self.decision_function(X)
         return self.classes_[(values > 0).astype(int) if values.ndim == 1 else values.argmax(axis=1)]
 
+    def importances(self) -> pd.Series:
+        """Importance of each feature by name, the largest first.
 
-class GivenScores(ClassifierMixin, BaseEstimator):
-    """A classifier whose features are its decision values, so that scikit-learn can calibrate values that exist.
+        Returns
+        -------
+        importances : Series of shape (d,)
+            ``feature_importances_`` of the classifier, or the mean of its absolute ``coef_`` over the classes, which
+            compares features only where they are standardised.
 
-    Examples
-    --------
-    >>> values = np.array([[2.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 2.0]])
-    >>> GivenScores().fit(values, [0, 1, 2]).predict(values).tolist()
-    [0, 1, 2]
-    """
-
-    def fit(self, X, y):
-        """Keep the labels; column c of the values belongs to class c."""
-        self.classes_ = np.unique(y)
-        return self
-
-    def decision_function(self, X) -> np.ndarray:
-        """The values (n, k) themselves, float64."""
-        return np.asarray(X, dtype=np.float64)
-
-    def predict(self, X) -> np.ndarray:
-        """Labels of the largest value."""
-        return self.classes_[np.argmax(X, axis=1)]
-
-
-def fit_calibrator(values: np.ndarray, codes: np.ndarray):
-    """Fit probabilities to decision values: a logistic regression for two classes, a temperature for more.
-
-    A temperature is one number and keeps the order of the classes (Guo et al. 2017,
-    https://proceedings.mlr.press/v70/guo17a.html). A logistic regression has k (k + 1) weights for k classes, too many
-    for the rows of a few patients.
-    """
-    if codes.max() < 2:
-        return LogisticRegression(C=1e6, max_iter=1000).fit(values, codes)
-    # Frozen, it is not fitted on the two folds: one temperature is fitted on all values.
-    given = FrozenEstimator(GivenScores().fit(values, codes))
-    return CalibratedClassifierCV(given, method="temperature", cv=2).fit(values, codes)
+        Raises
+        ------
+        AttributeError
+            If the classifier has neither.
+        """
+        check_is_fitted(self)
+        values = getattr(self.classifier_, "feature_importances_", None)
+        if values is None and hasattr(self.classifier_, "coef_"):
+            values = np.abs(self.classifier_.coef_).mean(axis=0)
+        if values is None:
+            raise AttributeError(
+                f"FeatureHead.importances: expected a classifier with feature_importances_ or coef_, got "
+                f"{type(self.classifier_).__name__}. Use sklearn.inspection.permutation_importance."
+            )
+        names = getattr(self, "feature_names_in_", None)
+        return pd.Series(values, index=names).sort_values(ascending=False, kind="stable")
 
 
 def _as_columns(values: np.ndarray) -> np.ndarray:
@@ -314,7 +345,7 @@ def check_enough_patients(
     ------
     ValueError
         If the fit would calibrate and a class has fewer than three patients, or no three folds of patients hold each
-        class; or if members of a vote need patients and there are none.
+        class.
 
     Examples
     --------
@@ -325,8 +356,6 @@ def check_enough_patients(
     ValueError: fit: expected at least 3 patients of each class to calibrate 'svm' of the vote, got 2...
     """
     members = getattr(head.classifier, "calibrated_members", ())
-    if members:
-        head.classifier.check_groups(groups)
     if groups is None or not (members or head.calibrate):
         return
     y, groups, spread = np.asarray(y), np.asarray(groups, dtype=object), ""
@@ -346,29 +375,3 @@ def check_enough_patients(
         f"class {name}{spread}. Add patients, train on more of them by more folds, or choose a head that needs no "
         "calibration, such as 'xgboost'."
     )
-
-
-def check_inner_patients(plan: Any, dataset: PatchDataset, splits: Sequence[Any], inner: Sequence[Any]) -> None:
-    """Check that each class has enough patients in each inner fit of a vote, which is calibrated in every fit.
-
-    Parameters
-    ----------
-    plan : Plan
-        A pipeline that can run.
-    dataset : PatchDataset
-    splits : sequence of (ndarray, ndarray)
-        Training and test rows of each fold.
-    inner : sequence of splitters
-        The inner folds of each; indices are positions in its training rows.
-
-    Raises
-    ------
-    ValueError
-        As from `check_enough_patients`, with the number of the fold and of the inner fit.
-    """
-    if not getattr(getattr(plan.head, "classifier", None), "calibrated_members", ()):
-        return
-    for fold, ((train, _), folds) in enumerate(zip(splits, inner, strict=True), start=1):
-        for number, (part, _) in enumerate(folds.split(train), start=1):
-            rows, where = train[part], f"pipeline {plan.name!r}, fold {fold}, inner fit {number}"
-            check_enough_patients(plan.head, dataset.y[rows], dataset.patients[rows], where, dataset.target_names)

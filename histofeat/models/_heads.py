@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 from joblib import effective_n_jobs
@@ -10,7 +9,8 @@ from sklearn.base import BaseEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
-from histofeat.exceptions import check_name, needs
+from histofeat.exceptions import check_name, check_type, needs
+from histofeat.features import Register
 from histofeat.models._classifiers import Forest, KernelSVM, QuadraticDiscriminant
 from histofeat.models._feature_head import FeatureHead
 from histofeat.models._soft_vote import SoftVote
@@ -71,30 +71,34 @@ class HeadRecord:
     scale : bool
         Whether features are standardised first.
     calibrate : bool
-        Whether its scores become probabilities by a calibration, which needs ``groups`` in `fit`.
-    weighted : bool
-        Whether it takes class weights.
+        Whether its scores become probabilities by a calibration, on held-out patients where `fit` is given them.
     """
 
     make: Callable[[Any, int | None], BaseEstimator]
     words: str
     scale: bool = False
     calibrate: bool = False
-    weighted: bool = True
 
 
-HEADS: Mapping[str, HeadRecord] = MappingProxyType(
+def _as_head(name: str, record: Any) -> HeadRecord:
+    check_type(name, record, HeadRecord, "a HeadRecord", "See histofeat.features.Register.")
+    return record
+
+
+HEADS: Mapping[str, HeadRecord] = Register(
+    "histofeat.heads",
     {
         "xgboost": HeadRecord(_xgboost, "gradient-boosted trees"),
         "svm": HeadRecord(_svm, "support vector machine with an RBF kernel", scale=True, calibrate=True),
         "logistic": HeadRecord(_logistic, "logistic regression", scale=True),
         "random_forest": HeadRecord(_random_forest, "500 trees grown on resampled patches"),
-        "vote": HeadRecord(_vote, "mean of the probabilities of xgboost and svm", weighted=False),
-        "knn": HeadRecord(_knn, "labels of the 15 nearest training patches", scale=True, weighted=False),
-        "qda": HeadRecord(_qda, "quadratic discriminant analysis, regularised", scale=True, weighted=False),
-    }
+        "vote": HeadRecord(_vote, "mean of the probabilities of xgboost and svm"),
+        "knn": HeadRecord(_knn, "labels of the 15 nearest training patches", scale=True),
+        "qda": HeadRecord(_qda, "quadratic discriminant analysis, regularised", scale=True),
+    },
+    _as_head,
 )
-"""Name of each head and its record. A new head is a record here and a test."""
+"""Name of each head and its record. A new head is a record here and a test; or see `histofeat.features.Register`."""
 
 
 def make_head(
@@ -110,18 +114,19 @@ def make_head(
     Parameters
     ----------
     name : {"xgboost", "svm", "logistic", "random_forest", "vote", "knn", "qda"}
-        Which classifier; "vote" is the mean of the probabilities of the first two, which needs ``groups`` in `fit`.
+        Which classifier; "vote" is the mean of the probabilities of the first two.
         "knn" takes the labels of the 15 nearest training rows, so there must be as many; ``n_neighbors=1`` gives the
         nearest alone. "qda" is `histofeat.models._classifiers.QuadraticDiscriminant`.
     class_weight : {"balanced"}, mapping of label to weight, or None
-        Weights of the classes in the fit; "balanced" weights each class by the inverse of its frequency. For "vote",
-        "knn" and "qda" `fit` raises an error unless it is None.
+        Weights of the classes in the fit; "balanced" weights each class by the inverse of its frequency. For "knn" and
+        "qda" `fit` raises an error unless it is None.
     random_state : int or None
         Seed of the classifier.
     n_jobs : int, optional
         Threads of the classifier, where it has any.
     params : mapping, optional
-        Parameters of the classifier that replace histofeat's defaults.
+        Parameters of the classifier that replace histofeat's defaults. With ``early_stopping_rounds=20`` "xgboost"
+        chooses ``n_estimators`` on a fifth of the patients, which needs ``groups`` in `fit`, and is then fitted on all.
 
     Returns
     -------
@@ -140,7 +145,8 @@ def make_head(
     >>> make_head("svm", params={"C": 10.0}).classifier.C
     10.0
     """
-    check_name("head", name, HEADS, "the name of a head")
+    if name not in HEADS:
+        check_name("head", name, HEADS, "the name of a head")
     record = HEADS[name]
     classifier = record.make(random_state, n_jobs)
     for param in params or {}:

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from os import PathLike
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
+from sklearn.metrics import accuracy_score
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-from histofeat.exceptions import needs
+from histofeat.datasets import patients_by_name
 from histofeat.features import FeatureStore, PatchFeatures, PatchUnion, extract
-from histofeat.images import Images, StainNormalizer, as_images, image_input_tags, normalized_images
-from histofeat.model_selection import check_class_names, check_class_weight, encode_patients
-from histofeat.models._feature_head import FeatureHead, check_enough_patients
+from histofeat.images import Images, StainNormalizer, as_images, image_input_tags, normalized_images, table_column
+from histofeat.model_selection import canonical_patients, check_class_names, check_class_weight, encode_patients
+from histofeat.models._feature_head import FeatureHead, check_enough_patients, check_fit
 from histofeat.models._named_parts import NamedParts
 from histofeat.models._pixel_head import PixelHead
 
@@ -29,7 +32,7 @@ def _gives_probabilities(pipeline: IDCPipeline) -> bool:
     return bool(head.predict_proba)
 
 
-class IDCPipeline(ClassifierMixin, NamedParts):
+class IDCPipeline(ClassifierMixin, TransformerMixin, NamedParts):
     """Feature families and a classifier head as one classifier on patches.
 
     Features, heads and stain normalisers are given by name or as estimators. Names stay names until `fit`, so they can
@@ -76,15 +79,22 @@ class IDCPipeline(ClassifierMixin, NamedParts):
         The fitted normaliser.
     n_features_out_ : int
         Columns of the feature matrix, or values of an image if the head takes the patches themselves.
+    patients_ : tuple of str or None
+        Ids of the patients of the fit: those given as groups, of a column ``patient`` of `X`, or read from file names
+        of IDC, BreakHis and TCGA; None where nothing tells them. `save_model` keeps them.
 
     Notes
     -----
     ``set_params(head="svm")`` resets `head_params`, ``set_params(normalizer=...)`` resets `normalizer_params`, and
     ``set_params(features=...)`` drops the parameters of families that are no longer used.
 
-    The scores of the SVM are calibrated to probabilities on patients held out of inner fits, which needs
-    ``fit(X, y, groups=patients)``. Without groups it has no `predict_proba`. A normaliser with ``unit="patient"`` needs
-    groups in every call, also of `predict`, and the patches of a patient in consecutive rows.
+    The scores of the SVM are calibrated to probabilities on patients held out of inner fits: those given as groups or,
+    without them, ``patients_``. Where patients are not known, or too few, it is calibrated on rows, which a note of
+    ``head_.notes_`` says. scikit-learn's searches give groups to the splitter, and to `fit` only under metadata routing
+    (``sklearn.set_config(enable_metadata_routing=True)``), where `fit` and `score` request them by default.
+
+    A normaliser with ``unit="patient"`` needs groups in every call, also of `predict`, and the patches of a patient in
+    consecutive rows.
 
     Examples
     --------
@@ -121,7 +131,13 @@ class IDCPipeline(ClassifierMixin, NamedParts):
         self.normalizer = normalizer
         self.normalizer_params = normalizer_params
 
-    def fit(self, X: Any, y: ArrayLike, groups: ArrayLike | None = None) -> IDCPipeline:
+    patients_: tuple[str, ...] | None = None  # of models that were saved before there were any
+    # Read by scikit-learn under metadata routing: patients are requested by default.
+    __metadata_request__fit = __metadata_request__score = {"groups": True}  # noqa: RUF012
+
+    def fit(
+        self, X: Any, y: ArrayLike, groups: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> IDCPipeline:
         """Measure the patches and fit the head.
 
         Parameters
@@ -131,8 +147,9 @@ class IDCPipeline(ClassifierMixin, NamedParts):
         y : array-like of shape (n,)
             Their labels.
         groups : array-like of shape (n,), optional
-            Their patients. With them the SVM is calibrated on patients that its inner fits have not seen, and each
-            patient has the same weight for the normaliser.
+            Their patients. Each has the same weight for the normaliser, and some are held out to calibrate the SVM.
+        sample_weight : array-like of shape (n,), optional
+            Weights of the patches in the fit of the head.
 
         Returns
         -------
@@ -142,13 +159,13 @@ class IDCPipeline(ClassifierMixin, NamedParts):
         Raises
         ------
         ValueError
-            If a name or parameter is unknown, lengths differ, there is only one class, or there are too few patients
-            to calibrate the head.
+            If a name or parameter is unknown, lengths differ, there is only one class, there are too few patients
+            to calibrate the head, or it takes no weights.
         PatchError
             If an image cannot be read; the message names it.
         """
         images, families, head, normalizer = as_images(X), self.families(), self.make_head(), self.make_normalizer()
-        for name, values in (("y", y), ("groups", groups)):
+        for name, values in (("y", y), ("groups", groups), ("sample_weight", sample_weight)):
             _check_order(name, values, X)
         y = _check_labels(y, len(images))
         check_one_each("y", images, y)
@@ -157,20 +174,26 @@ class IDCPipeline(ClassifierMixin, NamedParts):
             groups = _one_each("groups", groups, len(images), "patient")
             encode_patients(groups, len(images))
             check_one_each("groups", images, groups)
+        if sample_weight is not None:
+            sample_weight = _one_each("sample_weight", sample_weight, len(images), "weight")
+        known = _known_patients(X, images, groups)
+        owners = groups if groups is not None or self.takes_pixels else _enough_or_none(head, y, known)
+        check_fit(head, owners, sample_weight)
         if not self.takes_pixels:
-            check_enough_patients(head, y, groups, "IDCPipeline.fit")
+            check_enough_patients(head, y, owners, "IDCPipeline.fit")
         if normalizer is not None:
             images = normalized_images(images, normalizer.fit(images, groups=groups), groups=groups)
         if self.takes_pixels:
             union, measured = None, images
         else:
             union = PatchUnion(list(families), n_jobs=self.n_jobs, store=self.store).fit(images)
-            measured = union.transform(images)
-        head.fit(measured, y, groups=groups)
+            measured = _named_columns(union, images)
+        head.fit(measured, y, owners, sample_weight)
         self.features_: PatchUnion | None = union
         self.head_: FeatureHead | PixelHead = head
         self.normalizer_: StainNormalizer | None = normalizer
         self.classes_: np.ndarray = head.classes_
+        self.patients_ = None if known is None else tuple(sorted({*known} - {""}))
         self.n_features_out_: int = head.n_features_in_
         return self
 
@@ -178,7 +201,8 @@ class IDCPipeline(ClassifierMixin, NamedParts):
         """Call a method of the fitted head with the measured patches."""
         check_is_fitted(self)
         images = self._normalized(X, groups)
-        answer = getattr(self.head_, method)(images if self.features_ is None else self.features_.transform(images))
+        measured = images if self.features_ is None else _named_columns(self.features_, images)
+        answer = getattr(self.head_, method)(measured)
         if self.normalizer_ is not None:
             self.normalizer_.count_unchanged(images)
         return answer
@@ -190,7 +214,7 @@ class IDCPipeline(ClassifierMixin, NamedParts):
     def predict_proba(self, X: Any, groups: ArrayLike | None = None) -> np.ndarray:
         """Probabilities of shape (n, k), float64, columns in the order of ``classes_``.
 
-        The SVM has them only after ``fit(X, y, groups=patients)``. `groups` are for a normaliser by patient.
+        `groups` are for a normaliser by patient.
         """
         return self._ask("predict_proba", X, groups)
 
@@ -202,7 +226,27 @@ class IDCPipeline(ClassifierMixin, NamedParts):
         """Labels of shape (n,): the most probable class, or the largest decision value of an uncalibrated SVM."""
         return self._ask("predict", X, groups)
 
-    def transform_features(self, X: Any, groups: ArrayLike | None = None) -> pd.DataFrame | np.ndarray:
+    def score(
+        self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None, groups: ArrayLike | None = None
+    ) -> float:
+        """Share of the patches `X` that are labelled as in `y`, 0 to 1; `groups` are their patients.
+
+        Warns
+        -----
+        UserWarning
+            If some are of ``patients_``; patients are read as in `fit`. Scorers by name, such as "roc_auc", do not call
+            this method.
+        """
+        known = _known_patients(X, as_images(X), groups)
+        if known is not None and (seen := sorted({*known} & {*(self.patients_ or ())})):
+            warnings.warn(
+                f"IDCPipeline.score: expected patients that fit has not seen, got {len(seen):,} that it has, such as "
+                f"{seen[0]!r}. The score is too good. Split by patient, as PatientKFold does.",
+                stacklevel=2,
+            )
+        return accuracy_score(y, self.predict(X, groups), sample_weight=sample_weight)
+
+    def transform(self, X: Any, groups: ArrayLike | None = None) -> np.ndarray:
         """Measure the patches without classifying them; without a normaliser also before `fit`.
 
         Parameters
@@ -214,24 +258,14 @@ class IDCPipeline(ClassifierMixin, NamedParts):
 
         Returns
         -------
-        features : DataFrame of shape (n, d), float32
-            Named columns, the index of `X` where it has one; an ndarray after ``set_output(transform="default")``.
+        features : ndarray of shape (n, d), float32
+            A column for each name of `get_feature_names_out`; a DataFrame after ``set_output(transform="pandas")``.
         """
-        families, images = self._some_families("transform_features"), X
+        families, images = self._some_families("transform"), X
         if self.normalizer is not None:
             check_is_fitted(self)
             images = self._normalized(X, groups)
-        values = np.hstack(extract(families, images, n_jobs=self.n_jobs, store=self.store).features)
-        container = getattr(self, "_sklearn_output_config", {}).get("transform", "pandas")
-        if container == "default":
-            return values
-        names = self.get_feature_names_out()
-        if container == "polars":
-            with needs("polars", "IDCPipeline.set_output(transform='polars'): expected the package polars"):
-                import polars
-            return polars.DataFrame(values, schema=list(names))
-        index = X.index if isinstance(X, pd.DataFrame | pd.Series) else None  # a list has another kind of `index`
-        return pd.DataFrame(values, columns=names, index=index)
+        return np.hstack(extract(families, images, n_jobs=self.n_jobs, store=self.store).features)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of the feature columns, an object array of shape (d,); `input_features` is ignored."""
@@ -245,20 +279,29 @@ class IDCPipeline(ClassifierMixin, NamedParts):
             )
         return self.families()
 
-    def set_output(self, *, transform: str | None = None) -> IDCPipeline:
-        """Choose the container of `transform_features`: "pandas" (at first), "polars" or "default" (ndarray)."""
-        if transform not in (None, "default", "pandas", "polars"):
-            raise ValueError(
-                f"IDCPipeline.set_output: expected transform='default', 'pandas' or 'polars', got {transform!r}."
-            )
-        if transform is not None:
-            self._sklearn_output_config = {"transform": transform}
-        return self
-
     def __sklearn_tags__(self) -> Any:
-        tags = image_input_tags(super().__sklearn_tags__())
-        tags.requires_fit = True
-        return tags
+        return image_input_tags(super().__sklearn_tags__(), requires_fit=True)
+
+
+def _named_columns(union: PatchUnion, images) -> pd.DataFrame:
+    return pd.DataFrame(union.transform(images), columns=union.get_feature_names_out(), copy=False)
+
+
+def _known_patients(X, images: Images, groups) -> np.ndarray | None:
+    """Patient of each row: given, in the column `patient` of a table, or told by the names of the files."""
+    groups = table_column(X, "patient") if groups is None else groups
+    if groups is not None:
+        return canonical_patients(groups)
+    return patients_by_name(images.items) if images.on_disk else None
+
+
+def _enough_or_none(head: FeatureHead, y, known) -> np.ndarray | None:
+    """Patients that were read, if the head can be calibrated on them."""
+    with suppress(ValueError):
+        encode_patients(known, len(y))
+        check_enough_patients(head, y, known, "IDCPipeline.fit")
+        return known
+    return None
 
 
 def _check_labels(y, n_images: int) -> np.ndarray:

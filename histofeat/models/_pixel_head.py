@@ -65,7 +65,12 @@ class PixelHead(ClassifierMixin, BaseEstimator):
         self.classifier = classifier
         self.class_weight = class_weight
 
-    def fit(self, X: Any, y: ArrayLike, groups: ArrayLike | None = None) -> PixelHead:
+    # Read by scikit-learn under metadata routing: patients are requested by default.
+    __metadata_request__fit = {"groups": True}  # noqa: RUF012
+
+    def fit(
+        self, X: Any, y: ArrayLike, groups: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> PixelHead:
         """Fit on images.
 
         Parameters
@@ -76,6 +81,8 @@ class PixelHead(ClassifierMixin, BaseEstimator):
             Labels, two classes or more.
         groups : array-like of shape (n,), optional
             Patients; a network holds some of them out to choose the number of epochs.
+        sample_weight : array-like of shape (n,), optional
+            Weight of each image, for a classifier that takes them.
 
         Returns
         -------
@@ -85,7 +92,8 @@ class PixelHead(ClassifierMixin, BaseEstimator):
         fitted = clone(self.classifier)
         if self.class_weight is not None:
             fitted.set_params(class_weight=self.class_weight)
-        self.classifier_: Any = fitted.fit(as_images(X), y, groups=groups)
+        weights = {} if sample_weight is None else {"sample_weight": sample_weight}
+        self.classifier_: Any = fitted.fit(as_images(X), y, groups=groups, **weights)
         self.classes_: np.ndarray = fitted.classes_
         self.notes_: tuple[str, ...] = tuple(getattr(fitted, "notes_", ()))
         self.history_: dict[str, list[Any]] = dict(getattr(fitted, "history_", {}))
@@ -136,9 +144,7 @@ class PixelHead(ClassifierMixin, BaseEstimator):
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
     def __sklearn_tags__(self) -> Any:
-        tags = image_input_tags(super().__sklearn_tags__())
-        tags.requires_fit = True
-        return tags
+        return image_input_tags(super().__sklearn_tags__(), requires_fit=True)
 
 
 class OnRows(ClassifierMixin, BaseEstimator):

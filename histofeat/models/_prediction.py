@@ -253,7 +253,7 @@ def predict_images(
     check_name("on_error", on_error, ("raise", "skip"))
     if not hasattr(model.pipeline, "predict_proba"):
         raise ValueError(
-            "model: expected one with probabilities, got one without: its head was fitted without patients. "
+            "model: expected one with probabilities, got one without: its head is not calibrated. "
             "Train it again with fit(X, y, groups=patients)."
         )
     if isinstance(patients, PatientRule):

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
 import histofeat
@@ -34,8 +35,11 @@ _OF_PARTS = {".json": "xgboost", ".keras": "keras"}
 
 
 @dataclass(frozen=True, eq=False)
-class SavedModel:
+class SavedModel(FrozenEstimator):
     """A fitted pipeline with a description of its training data.
+
+    It is an estimator that is fitted and stays so: `predict`, `predict_proba`, ``classes_`` and all else that is not
+    here are those of the pipeline, `fit` does nothing, and `sklearn.base.clone` gives the model itself.
 
     Parameters
     ----------
@@ -74,6 +78,14 @@ class SavedModel:
         about = _checked_about(self.about, self.pipeline)
         object.__setattr__(self, "about", MappingProxyType(about))
         object.__setattr__(self, "description", MappingProxyType(dict(self.description)))
+
+    @property
+    def estimator(self) -> IDCPipeline:
+        """The pipeline, by scikit-learn's name for what is frozen."""
+        return self.pipeline
+
+    def __reduce__(self) -> tuple:
+        return SavedModel, (self.pipeline, dict(self.about), dict(self.description))
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -144,7 +156,9 @@ def save_model(
     heads, forests, neighbours, naive Bayes and SVMs given as estimators; others are kept as objects of their version.
 
     Paths of a feature store, a checkpoint and folders of weights belong to this machine and are left out. Pretrained
-    weights of `CNNEmbedding` are not copied; the file holds their hash.
+    weights of `CNNEmbedding` are not copied; the file holds their hash. It names the patients of the fit
+    (``pipeline.patients_``), which show later that the model is tested on one of them; set them to None to leave them
+    out.
     """
     model = pipeline if isinstance(pipeline, SavedModel) else SavedModel(pipeline, about or {})
     if about is not None and model is pipeline:
@@ -248,10 +262,11 @@ def _check_head(pipeline: IDCPipeline) -> None:
     """Score one row: a head whose parts do not fit each other cannot."""
     if pipeline.takes_pixels:
         return
-    n_columns, head = len(pipeline.features_.get_feature_names_out()), pipeline.head_
+    names, head = pipeline.features_.get_feature_names_out(), pipeline.head_
+    vars(head).setdefault("feature_names_in_", names)  # heads of older files do not know them
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        row = np.full((1, n_columns), 0.5, np.float32)  # a value that logarithms and powers take
+        row = np.full((1, len(names)), 0.5, np.float32)  # a value that logarithms and powers take
         scores = head.predict_proba(row) if hasattr(head, "predict_proba") else head.decision_function(row)
     width = scores.shape[1:] or (2,)
     same = np.array_equal(pipeline.classes_, head.classes_)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from histofeat.models._feature_head import FeatureHead
+from histofeat.datasets import PatchDataset
+from histofeat.models._feature_head import FeatureHead, check_enough_patients
 
 
 class SoftVote(ClassifierMixin, _BaseComposition):
@@ -22,7 +24,7 @@ class SoftVote(ClassifierMixin, _BaseComposition):
     ----------
     members : list of (str, estimator)
         Names and classifiers, on standardised features. One without probabilities is calibrated on patients that its
-        inner fits have not seen, which needs ``groups`` in `fit`.
+        inner fits have not seen, or without ``groups`` in `fit` on rows.
 
     Attributes
     ----------
@@ -64,23 +66,12 @@ class SoftVote(ClassifierMixin, _BaseComposition):
         """Names of the members without probabilities of their own, which `fit` calibrates on patients."""
         return tuple(name for name, member in self.members if not hasattr(member, "predict_proba"))
 
-    def check_groups(self, groups: ArrayLike | None) -> None:
-        """Check that there are patients if a member needs them.
+    # Read by scikit-learn under metadata routing: patients are requested by default.
+    __metadata_request__fit = {"groups": True}  # noqa: RUF012
 
-        Raises
-        ------
-        ValueError
-            If there are none and a member has no probabilities without calibration.
-        """
-        if groups is None and self.calibrated_members:
-            name = self.calibrated_members[0]
-            raise ValueError(
-                f"SoftVote.fit: expected groups, since member {name!r} ({type(dict(self.members)[name]).__name__}) has "
-                "no probabilities until it is calibrated on held-out patients, got none. Give fit(X, y, "
-                "groups=patients)."
-            )
-
-    def fit(self, X: ArrayLike, y: ArrayLike, groups: ArrayLike | None = None) -> SoftVote:
+    def fit(
+        self, X: ArrayLike, y: ArrayLike, groups: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> SoftVote:
         """Fit every member.
 
         Parameters
@@ -90,7 +81,9 @@ class SoftVote(ClassifierMixin, _BaseComposition):
         y : array-like of shape (n,)
             Labels.
         groups : array-like of shape (n,), optional
-            Patients, needed where a member has no probabilities of its own.
+            Patients, for members that are calibrated or stop early on patients that were held out.
+        sample_weight : array-like of shape (n,), optional
+            Weight of each row in the fit, the scaling and the calibration of every member.
 
         Returns
         -------
@@ -100,7 +93,7 @@ class SoftVote(ClassifierMixin, _BaseComposition):
         Raises
         ------
         ValueError
-            If there is no member, two have the same name, or one needs groups and there are none.
+            If there is no member, two have the same name, or one takes no weights and there are some.
         """
         names = [name for name, _ in self.members]
         if not names or len(set(names)) < len(names):
@@ -108,16 +101,17 @@ class SoftVote(ClassifierMixin, _BaseComposition):
                 f"SoftVote.members: expected one or more classifiers with different names, got {names}. "
                 'Pass [("xgboost", XGBClassifier()), ("svm", KernelSVM())].'
             )
-        self.check_groups(groups)
         # pandas would bring its column names, and every member would ask for them again.
         X, y = validate_data(self, X, y, dtype=np.float32)
         calibrated = self.calibrated_members
         self.members_: list[FeatureHead] = [
-            FeatureHead(clone(member), scale=True, calibrate=name in calibrated).fit(X, y, groups=groups)
+            FeatureHead(clone(member), scale=True, calibrate=name in calibrated).fit(X, y, groups, sample_weight)
             for name, member in self.members
         ]
         self.classes_: np.ndarray = self.members_[0].classes_
-        self.note_: str = f"The mean of the probabilities of {' and '.join(names)}."
+        mean = f"The mean of the probabilities of {' and '.join(names)}."
+        fits = [note for head in self.members_ for note in head.notes_ if note != vars(head.classifier_).get("note_")]
+        self.note_: str = " ".join([mean, *fits])
         return self
 
     def predict_proba(self, X: ArrayLike) -> np.ndarray:
@@ -129,3 +123,29 @@ class SoftVote(ClassifierMixin, _BaseComposition):
     def predict(self, X: ArrayLike) -> np.ndarray:
         """Labels of the largest mean probability."""
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+
+def check_inner_patients(plan: Any, dataset: PatchDataset, splits: Sequence[Any], inner: Sequence[Any]) -> None:
+    """Check that each class has enough patients in each inner fit of a vote, which is calibrated in every fit.
+
+    Parameters
+    ----------
+    plan : Plan
+        A pipeline that can run.
+    dataset : PatchDataset
+    splits : sequence of (ndarray, ndarray)
+        Training and test rows of each fold.
+    inner : sequence of splitters
+        The inner folds of each; indices are positions in its training rows.
+
+    Raises
+    ------
+    ValueError
+        As from `check_enough_patients`, with the number of the fold and of the inner fit.
+    """
+    if not getattr(getattr(plan.head, "classifier", None), "calibrated_members", ()):
+        return
+    for fold, ((train, _), folds) in enumerate(zip(splits, inner, strict=True), start=1):
+        for number, (part, _) in enumerate(folds.split(train), start=1):
+            rows, where = train[part], f"pipeline {plan.name!r}, fold {fold}, inner fit {number}"
+            check_enough_patients(plan.head, dataset.y[rows], dataset.patients[rows], where, dataset.target_names)

@@ -26,8 +26,7 @@ from histofeat.exceptions import DAMAGED, and_more, needs
 from histofeat.features import FAMILIES
 from histofeat.images import NORMALIZERS
 from histofeat.models._archive import ModelFileError, fixed_zip
-from histofeat.models._classifiers import Forest
-from histofeat.models._feature_head import GivenScores, fit_calibrator
+from histofeat.models._classifiers import Forest, GivenScores, fit_calibrator
 
 TRUSTED = (
     "histofeat.models._classifiers.Forest",
@@ -35,7 +34,7 @@ TRUSTED = (
     "histofeat.models._classifiers.QuadraticDiscriminant",
     "histofeat.models._classifiers.ShrunkToIdentity",
     "histofeat.models._feature_head.FeatureHead",
-    "histofeat.models._feature_head.GivenScores",
+    "histofeat.models._classifiers.GivenScores",
     "histofeat.models._pipeline.IDCPipeline",
     "histofeat.models._pixel_head.PixelHead",
     "histofeat.models._saved_parts.StoredPart",
@@ -43,7 +42,7 @@ TRUSTED = (
     "histofeat.networks._augmentation.Augmentation",
     "histofeat.networks._recipes.Recipe",
     "histofeat.features._base.PatchUnion",
-    *(f"histofeat.features._{record.module}.{record.class_name}" for record in FAMILIES.values()),
+    *(f"histofeat.features._{record.module}.{record.class_name}" for record in FAMILIES.own.values()),
     *(f"histofeat.images._{module}.{name}" for module, name in NORMALIZERS.values()),
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._TemperatureScaling",

@@ -156,6 +156,9 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         self.random_state = random_state
         self.progress = progress
 
+    # Read by scikit-learn under metadata routing: patients are requested by default.
+    __metadata_request__fit = {"groups": True}  # noqa: RUF012
+
     def fit(self, X: Any, y: ArrayLike, groups: ArrayLike | None = None) -> CNNClassifier:
         """Train the network.
 
@@ -271,6 +274,4 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         return hasattr(self, "weights_")
 
     def __sklearn_tags__(self) -> Tags:
-        tags = image_input_tags(super().__sklearn_tags__())
-        tags.requires_fit = True
-        return tags
+        return image_input_tags(super().__sklearn_tags__(), requires_fit=True)

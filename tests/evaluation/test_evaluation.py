@@ -153,7 +153,7 @@ def test_every_patch_is_tested_once_by_a_fit_on_other_patients(evaluation, datas
 
 def test_predictions_and_thresholds_are_those_of_the_folds_done_by_hand(evaluation, dataset):
     pipeline, model = mean_color(), evaluation.models[0]
-    features = pipeline.transform_features(dataset.X).to_numpy()
+    features = pipeline.transform(dataset.X)
     y, patients = dataset.y, dataset.patients
     for fold, (train, test) in enumerate(evaluation.splits):
         head, inner = fit_with_inner_scores(
@@ -542,7 +542,7 @@ def test_the_threshold_is_chosen_by_the_rule_that_was_asked_for(dataset, rule):
     chosen = evaluate(dataset, mean_color(), threshold=rule, **QUICK)
     train = chosen.splits[0][0]
     pipeline = mean_color()
-    features = pipeline.transform_features(dataset.X[train]).to_numpy()
+    features = pipeline.transform(dataset.X[train])
     y, patients = dataset.y[train], dataset.patients[train]
     _, inner = fit_with_inner_scores(pipeline.make_head(), features, y, patients, PatientKFold(3))
     assert chosen.models[0].thresholds[0] == choose_threshold(y, inner[:, 1], rule)
@@ -555,7 +555,7 @@ def test_probabilities_are_calibrated_on_the_training_patients_of_their_fold(eva
 
     model, (train, test) = evaluation.models[0], evaluation.splits[0]
     pipeline = mean_color()
-    features = pipeline.transform_features(dataset.X[train]).to_numpy()
+    features = pipeline.transform(dataset.X[train])
     y = dataset.y[train]
     _, inner = fit_with_inner_scores(pipeline.make_head(), features, y, dataset.patients[train], PatientKFold(3))
     expected = fit_calibrator(y, inner).transform(model.proba[test])

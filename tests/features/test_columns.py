@@ -54,7 +54,7 @@ def test_columns_stand_beside_measured_families(embeddings, cohort):
     assert pipe.get_feature_names_out()[-2:].tolist() == ["mine_a", "mine_b"]
     assert pipe.get_params()["features__mine__rows"] is embeddings
     pipe = pickle.loads(pickle.dumps(clone(pipe).fit(cohort.X, cohort.y)))
-    assert pipe.transform_features(cohort.X[[9, 3, 9]])["mine_b"].tolist() == [9, 3, 9]
+    assert pipe.set_output(transform="pandas").transform(cohort.X[[9, 3, 9]])["mine_b"].tolist() == [9, 3, 9]
     assert pipe.predict_proba(cohort.X[:2]).shape == (2, 2)
 
 
@@ -96,7 +96,7 @@ def test_a_transformer_is_a_family(patches, tmp_path):
     y = np.arange(len(patches)) % 2
     pipe.set_params(features__Means__transformer__scale=2).fit(patches, y)
     before = Means.seen
-    values = pipe.transform_features(patches)
+    values = pipe.set_output(transform="pandas").transform(patches)
     assert Means.seen >= before + len(patches)
     np.testing.assert_allclose(values["green"], patches[..., 1].mean(axis=(1, 2)) * 2, rtol=1e-6)
     again = extract([ColorHistogram(), ImageTransformer(Means())], patches, store=tmp_path / "store.sqlite")

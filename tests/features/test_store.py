@@ -272,7 +272,7 @@ def test_estimators_keep_their_store_when_cloned_and_pickled(path, images, kind)
     fitted.predict(images)
     assert counts(FeatureStore(path)) == {"color": (200, 200)}
     union = clone(PatchUnion([ColorHistogram()], store=kind(path)))
-    np.testing.assert_array_equal(union.transform(images), pipe.transform_features(images))
+    np.testing.assert_array_equal(union.transform(images), pipe.transform(images))
     assert counts(FeatureStore(path)) == {"color": (200, 200)}
 
 

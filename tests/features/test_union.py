@@ -5,6 +5,7 @@ import threading
 import cv2
 import numpy as np
 import pytest
+from sklearn.base import clone
 
 from histofeat.exceptions import PatchError
 from histofeat.features import (
@@ -58,6 +59,9 @@ def test_a_union_gives_what_its_families_give(files):
     for family, block in zip(FAMILIES, together, strict=True):
         np.testing.assert_array_equal(block, family.transform(files))
     np.testing.assert_array_equal(PatchUnion(FAMILIES).transform(files), np.hstack(together))
+    named = PatchUnion(["color", "lbp", HaralickTexture()]).fit(files)
+    assert named.families[0] == "color"
+    np.testing.assert_array_equal(clone(named).transform(files), np.hstack(together))
 
 
 @pytest.mark.parametrize("n_jobs", [2, 5, -1])
@@ -115,7 +119,8 @@ def test_the_first_bad_file_is_named_and_nothing_hangs(files, tmp_path, n_jobs):
     [
         ([], "PatchUnion.families: expected a list of at least one feature family"),
         ("color", "PatchUnion.families: expected a list"),
-        (["color"], r"expected estimators of histofeat\.features, got 'color'. Give names to IDCPipeline"),
+        (["colour"], r"features: expected the name of a feature family, got 'colour'. Did you mean 'color'"),
+        ([3], r"expected names or estimators of histofeat\.features, got 3. Give a name, such as 'lbp'"),
         ([LBPHistogram(), LBPHistogram()], "columns of their own, got 'lbp_"),
     ],
 )

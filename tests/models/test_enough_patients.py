@@ -71,9 +71,16 @@ def test_three_patients_of_a_class_whom_no_folds_take():
         IDCPipeline("color", "svm").fit([f"nowhere/{row}.png" for row in range(len(y))], y, groups=groups)
 
 
-def test_a_vote_without_patients_reads_no_image():
-    with pytest.raises(ValueError, match=r"SoftVote\.fit: expected groups, since member 'svm'"):
-        IDCPipeline("color", "vote").fit(["nowhere/0.png", "nowhere/1.png"], [0, 1])
+def test_early_stopping_without_patients_and_weights_that_a_head_does_not_take_read_no_image():
+    paths = ["nowhere/0.png", "nowhere/1.png"]
+    with pytest.raises(ValueError, match="groups: expected the patient of each row, since early_stopping_rounds"):
+        IDCPipeline("color", head_params={"early_stopping_rounds": 5}).fit(paths, [0, 1])
+    with pytest.raises(ValueError, match=r"sample_weight: expected a classifier whose fit takes .*, got QuadraticDisc"):
+        IDCPipeline("color", "qda").fit(paths, [0, 1], sample_weight=[1, 2])
+    with pytest.raises(ValueError, match=r"sample_weight: expected a classifier whose fit takes .*, got CNNClassifier"):
+        IDCPipeline("pixels", "cancernet").fit(paths, [0, 1], sample_weight=[1, 2])
+    with pytest.raises(ValueError, match=r"sample_weight: expected one weight per image \(2\), got 3"):
+        IDCPipeline("color").fit(paths, [0, 1], sample_weight=[1, 2, 3])
 
 
 def test_folds_of_robustness_and_explanations_are_refused_too(cohort_of):

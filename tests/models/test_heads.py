@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp, softmax
@@ -13,10 +14,9 @@ from sklearn.svm import SVC
 from sklearn.utils.validation import has_fit_parameter
 
 from histofeat import IDCPipeline, evaluate
-from histofeat.model_selection import PatientKFold
+from histofeat.model_selection import PatientHoldOuts, PatientKFold
 from histofeat.models import HEADS, FeatureHead, fit_with_inner_scores, make_head
-from histofeat.models._classifiers import KernelSVM
-from histofeat.models._feature_head import GivenScores, fit_calibrator
+from histofeat.models._classifiers import GivenScores, KernelSVM, fit_calibrator
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def test_records_build_what_they_name():
         head = make_head(name, class_weight="balanced", random_state=3)
         assert (head.scale, head.calibrate) == (record.scale, record.calibrate)
         assert head.class_weight == "balanced"
-        assert has_fit_parameter(head.classifier, "sample_weight") == record.weighted
+        assert has_fit_parameter(head.classifier, "sample_weight") == (name not in ("knn", "qda"))
 
 
 @pytest.mark.parametrize(
@@ -145,6 +145,93 @@ def test_heads_without_weights_refuse_class_weights(name, kind, table):
     X, y, _ = table
     with pytest.raises(ValueError, match=f"class_weight: expected a classifier .* got {kind}. Set class_weight=None"):
         make_head(name, class_weight="balanced").fit(X, y)
+
+
+@pytest.mark.parametrize("name", ["logistic", "svm", "random_forest", "vote"])
+def test_a_weight_of_two_is_the_row_given_twice(name, table):
+    X, y, _ = table
+    X, y, twice = X[:60], y[:60], np.repeat(np.arange(60), 1 + np.arange(60) % 2)
+    params = {
+        "random_forest": {"bootstrap": False, "n_estimators": 5, "max_depth": 3, "max_features": None},
+        "svm": {"gamma": 0.1},  # "scale" is the variance of rows without weights
+        "vote": {"xgboost__n_estimators": 3, "xgboost__subsample": 1.0},
+    }.get(name)
+    weighted = make_head(name, params=params).fit(X, y, sample_weight=1 + np.arange(60) % 2)
+    doubled = make_head(name, params=params).fit(X[twice], y[twice])
+    if name == "vote":  # the folds of its calibration are of other rows
+        weighted, doubled = (head.classifier_.members_[0] for head in (weighted, doubled))
+    np.testing.assert_allclose(weighted.decision_function(X), doubled.decision_function(X), rtol=1e-3, atol=1e-3)
+
+
+def test_weights_multiply_those_of_classes_and_reach_the_calibration(table):
+    X, y, patients = table
+    weights = np.where(y == 1, 3.0, 1.0)
+    by_row = make_head("logistic").fit(X, y, sample_weight=weights).classifier_
+    scaler = make_head("logistic", class_weight={1: 3.0}).fit(X, y).scaler_
+    both = make_head("logistic", class_weight={1: 3.0}).fit(X, y, sample_weight=np.ones(600))
+    np.testing.assert_allclose(
+        both.classifier_.coef_, make_head("logistic", class_weight={1: 3.0}).fit(X, y).classifier_.coef_
+    )
+    assert not np.allclose(by_row.coef_, make_head("logistic").fit(X, y).classifier_.coef_)
+    assert not np.allclose(scaler.mean_, make_head("logistic").fit(X, y, sample_weight=weights).scaler_.mean_)
+    plain, heavy = (make_head("svm").fit(X, y, patients, given).predict_proba(X) for given in (None, weights))
+    assert heavy[:, 1].mean() > plain[:, 1].mean() + 0.05
+
+
+@pytest.mark.parametrize(("name", "kind"), [("knn", "KNeighborsClassifier"), ("qda", "QuadraticDiscriminant")])
+def test_heads_without_weights_refuse_weights_of_rows(name, kind, table):
+    X, y, _ = table
+    with pytest.raises(ValueError, match=f"sample_weight: expected a classifier .* got {kind}. Set sample_weight=None"):
+        make_head(name).fit(X, y, sample_weight=np.ones(600))
+
+
+def test_rounds_of_boosting_stop_on_patients_that_were_held_out(table):
+    X, y, patients = table
+    params = {"early_stopping_rounds": 5, "n_estimators": 200, "learning_rate": 0.3}
+    head = make_head("xgboost", params=params).fit(X, y, groups=patients)
+    rounds = head.classifier_.n_estimators
+    assert head.classifier_.get_booster().num_boosted_rounds() == rounds < 200
+    assert head.notes_ == (f"{rounds} of at most 200 rounds of boosting, chosen on 4 patients of the training side.",)
+    train, held = next(PatientHoldOuts(1, 0.2).split(X, y, patients))
+    trial = make_head("xgboost", params=params).classifier
+    trial.fit(X[train], y[train], eval_set=[(X[held], y[held])], verbose=False)
+    assert trial.best_iteration + 1 == rounds
+    plain = make_head("xgboost", params=params | {"early_stopping_rounds": None, "n_estimators": rounds}).fit(X, y)
+    np.testing.assert_array_equal(plain.predict_proba(X), head.predict_proba(X))
+    weights = np.where(X[:, 2] > 0, 1.0, 1e-3)
+    held_out = {"eval_set": [(X[held], y[held])], "sample_weight_eval_set": [weights[held]]}
+    trial.fit(X[train], y[train], sample_weight=weights[train], verbose=False, **held_out)
+    heavy = make_head("xgboost", params=params).fit(X, y, patients, sample_weight=weights)
+    assert heavy.classifier_.n_estimators == trial.best_iteration + 1
+    vote = make_head("vote", params={f"xgboost__{name}": value for name, value in params.items()})
+    assert "rounds of boosting, chosen on 4 patients" in vote.fit(X, y, groups=patients).notes_[0]
+    with pytest.raises(ValueError, match="groups: expected the patient of each row, since early_stopping_rounds stops"):
+        make_head("xgboost", params=params).fit(X, y)
+
+
+def test_importances_have_the_names_of_the_features(table):
+    X, y, _ = table
+    frame = pd.DataFrame(X, columns=list("abcdef"))
+    forest = make_head("random_forest", params={"n_estimators": 20}).fit(frame, y)
+    assert forest.feature_names_in_.tolist() == list("abcdef")
+    assert set(forest.importances().index[:2]) == {"a", "b"}
+    line = make_head("logistic").fit(X, y)
+    assert line.importances().index[0] == np.abs(line.classifier_.coef_[0]).argmax()
+    with pytest.raises(AttributeError, match=r"FeatureHead\.importances: expected a classifier with .*, got KernelSVM"):
+        make_head("svm").fit(X, y).importances()
+    with pytest.raises(ValueError, match="feature names should match"):
+        forest.predict(frame.rename(columns={"a": "z"}))
+
+
+def test_without_patients_a_calibration_is_by_rows_and_says_so(table):
+    X, y, _ = table
+    head = make_head("svm").fit(X, y)
+    assert head.predict_proba(X).shape == (600, 2)
+    assert head.notes_[-1].startswith("Calibrated on rows, since patients were not known")
+    few = make_head("svm").fit(X[:5], [0, 0, 0, 1, 1])
+    with pytest.raises(AttributeError, match="has no attribute 'predict_proba'") as caught:
+        few.predict_proba(X)
+    assert "Give fit(X, y, groups=patients)" in str(caught.value.__cause__)
 
 
 def test_knn_takes_the_labels_of_the_nearest_standardised_rows(table):

@@ -10,12 +10,13 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.svm import SVC
 
 from histofeat import DatasetError, IDCPipeline, PatchError
 from histofeat.datasets import find_patients, list_images
 from histofeat.features import Runtime
 from histofeat.images import make_grid, pad_to
-from histofeat.models import SavedModel, _prediction as prediction, predict_images, write_table
+from histofeat.models import FeatureHead, SavedModel, _prediction as prediction, predict_images, write_table
 
 ABOUT = {"class_names": ["no tumour", "tumour"], "patch_size": [50, 50]}
 
@@ -203,7 +204,7 @@ def test_bad_settings_are_refused_before_an_image_is_read(model, settings, messa
 
 
 def test_a_model_without_probabilities_is_refused(cohort):
-    pipeline = IDCPipeline("color", "svm").fit(cohort.X[:40], cohort.y[:40])
+    pipeline = IDCPipeline("color", FeatureHead(SVC())).fit(cohort.X[:40], cohort.y[:40])
     with pytest.raises(ValueError, match="model: expected one with probabilities, got one without"):
         predict_images(SavedModel(pipeline), cohort.X[:2])
 

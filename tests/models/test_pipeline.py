@@ -5,25 +5,19 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 from sklearn.base import clone
 from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.model_selection import GridSearchCV, KFold, cross_val_score, cross_validate
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
 
-from histofeat import (
-    ColorHistogram,
-    GroupLeakageError,
-    IDCPipeline,
-    LBPHistogram,
-    MissingExtraError,
-    PatchError,
-    PatientKFold,
-)
+from histofeat import ColorHistogram, GroupLeakageError, IDCPipeline, LBPHistogram, PatchError, PatientKFold
+from histofeat.features import GrayHistogram
 from histofeat.images import MacenkoNormalizer, ReinhardNormalizer
-from histofeat.models import HEADS
+from histofeat.models import HEADS, FeatureHead
 
 FAST = {"head__n_estimators": 20}
 
@@ -146,7 +140,8 @@ def test_every_head_fits_predicts_and_pickles(head, cohort):
     np.testing.assert_array_equal(pipe.predict(cohort.X), pipe.classes_[proba.argmax(axis=1)])
     order = np.argsort(pipe.decision_function(cohort.X), kind="stable")
     assert (np.diff(proba[order, 1]) >= -1e-6).all()
-    assert pipe.score(cohort.X, cohort.y) > 0.7
+    with pytest.warns(UserWarning, match=r"IDCPipeline\.score: expected patients that fit has not seen, got 15 that"):
+        assert pipe.score(cohort.X, cohort.y) > 0.7
     again = pickle.loads(pickle.dumps(pipe))
     np.testing.assert_array_equal(again.predict_proba(cohort.X), proba)
 
@@ -173,15 +168,47 @@ def test_class_weights_move_probabilities_towards_the_rare_class(cohort):
     assert heavy.predict_proba(cohort.X)[rare, 0].mean() > plain.predict_proba(cohort.X)[rare, 0].mean()
 
 
-def test_an_svm_without_groups_has_scores_and_no_probabilities(cohort):
-    pipe = IDCPipeline("color", "svm")
-    assert not hasattr(pipe, "predict_proba")
-    pipe.fit(cohort.X, cohort.y)
-    assert pipe.decision_function(cohort.X).shape == (len(cohort),)
-    assert set(pipe.predict(cohort.X)) <= {0, 1}
+def test_an_svm_without_groups_is_calibrated_on_the_patients_that_names_tell_or_on_rows_which_it_says(cohort, patches):
+    told = IDCPipeline("color", "svm").fit(cohort.X, cohort.y)
+    given = IDCPipeline("color", "svm").fit(cohort.X, cohort.y, groups=cohort.patients)
+    np.testing.assert_array_equal(told.predict_proba(cohort.X), given.predict_proba(cohort.X))
+    assert told.head_.notes_ == given.head_.notes_ == ("exact RBF kernel on 180 rows",)
+    by_rows = IDCPipeline("color", "svm").fit(patches, [0, 1] * 6)
+    assert by_rows.predict_proba(patches).shape == (12, 2)
+    assert by_rows.head_.notes_[1].startswith("Calibrated on rows, since patients were not known")
+    few = cohort.X[cohort.patients == cohort.patients[0]]
+    one = IDCPipeline("color", "svm").fit(few, np.arange(len(few)) % 2)
+    assert one.head_.notes_[1].startswith("Calibrated on rows")
+    given = IDCPipeline("color", SVC()).make_head().set_params(calibrate=False)
+    plain = IDCPipeline("color", given).fit(patches, [0, 1] * 6)
+    assert set(plain.predict(patches)) <= {0, 1}
     with pytest.raises(AttributeError, match="has no attribute 'predict_proba'") as caught:
-        pipe.predict_proba(cohort.X)
+        plain.predict_proba(patches)
     assert "Give fit(X, y, groups=patients)" in str(caught.value.__cause__.__cause__ or caught.value.__cause__)
+
+
+def test_the_patients_of_a_fit_are_remembered_from_groups_a_column_or_names(cohort, patches):
+    X, y = cohort.X[:24], cohort.y[:24]
+    known = tuple(sorted(set(cohort.patients[:24])))
+    pipe = IDCPipeline("color", "logistic")
+    assert clone(pipe).fit(X, y).patients_ == known
+    assert clone(pipe).fit(patches, [0, 1] * 6).patients_ is None
+    assert clone(pipe).fit(patches, [0, 1] * 6, groups=[1.0, "2 "] * 6).patients_ == ("1", "2")
+    frame = pd.DataFrame({"path": X, "patient": ["a", None] * 12})
+    fitted = clone(pipe).fit(frame, y)
+    assert fitted.patients_ == ("a",)
+    with pytest.warns(UserWarning, match="got 1 that it has, such as 'a'. The score is too good. Split by patient"):
+        fitted.score(frame, y)
+    assert fitted.score(frame.assign(patient="b"), y) == fitted.score(X, y, groups=["b"] * 24)
+    weights = np.arange(24)
+    assert fitted.score(X, y, sample_weight=weights) == np.average(fitted.predict(X) == y, weights=weights)
+
+
+def test_plain_folds_of_patients_that_both_sides_have_warn(cohort):
+    pipe = IDCPipeline("color", "logistic")
+    with pytest.warns(UserWarning, match=r"such as '9000\d\d'"):
+        cross_val_score(pipe, cohort.X, cohort.y, cv=KFold(2, shuffle=True, random_state=0))
+    assert len(cross_val_score(pipe, cohort.X, cohort.y, cv=PatientKFold(2), groups=cohort.patients)) == 2
 
 
 def test_a_head_without_probabilities_is_calibrated_when_groups_are_given(cohort):
@@ -190,20 +217,16 @@ def test_a_head_without_probabilities_is_calibrated_when_groups_are_given(cohort
 
 
 def test_features_by_name_before_and_after_fit(cohort, fitted):
-    frame = fitted.transform_features(pd.DataFrame({"path": cohort.X[:3]}, index=["a", "b", "c"]))
+    pandas = clone(fitted).set_output(transform="pandas")
+    frame = pandas.transform(pd.DataFrame({"path": cohort.X[:3]}, index=["a", "b", "c"]))
     assert list(frame.index) == ["a", "b", "c"]
-    assert list(fitted.transform_features(list(cohort.X[:3])).index) == [0, 1, 2]
-    assert list(frame.columns) == list(fitted.get_feature_names_out())
+    assert list(pandas.transform(list(cohort.X[:3])).index) == [0, 1, 2]
+    assert list(frame.columns) == list(fitted.get_feature_names_out()) == list(fitted.head_.feature_names_in_)
     assert (frame.dtypes == np.float32).all()
-    fresh = clone(fitted).set_output(transform="default").transform_features(cohort.X[:3])
-    np.testing.assert_array_equal(fresh, frame.to_numpy())
-
-
-def test_containers_are_checked(fitted, cohort):
-    with pytest.raises(ValueError, match="got 'numpy'"):
-        clone(fitted).set_output(transform="numpy")
-    with pytest.raises(MissingExtraError, match="expected the package polars"):
-        clone(fitted).set_output(transform="polars").transform_features(cohort.X[:1])
+    np.testing.assert_array_equal(fitted.transform(cohort.X[:3]), frame.to_numpy())
+    polars = pytest.importorskip("polars")
+    table = clone(fitted).set_output(transform="polars").transform(polars.DataFrame({"path": cohort.X[:3]}))
+    assert table.columns == list(frame.columns)
 
 
 def test_html_and_text_show_what_was_set():
@@ -274,10 +297,10 @@ def test_patches_are_normalised_before_every_family(cohort, unit, tmp_path):
     np.testing.assert_array_equal(pipe.predict_proba(X[test], groups=groups), plain.predict_proba(seen))
     np.testing.assert_array_equal(pipe.predict(X[test], groups=groups), plain.predict(seen))
     np.testing.assert_array_equal(pipe.decision_function(X[test], groups), plain.decision_function(seen))
-    np.testing.assert_array_equal(pipe.transform_features(X[test], groups), plain.transform_features(seen))
+    np.testing.assert_array_equal(pipe.transform(X[test], groups), plain.transform(seen))
     # The store knows features by the normalised pixels: those of the patches as they are come out as ever.
     without = clone(plain).set_params(store=tmp_path / "features.sqlite")
-    np.testing.assert_array_equal(without.transform_features(X), plain.transform_features(X))
+    np.testing.assert_array_equal(without.transform(X), plain.transform(X))
     again = pickle.loads(pickle.dumps(pipe))
     np.testing.assert_array_equal(again.predict_proba(X[test], groups), pipe.predict_proba(X[test], groups))
 
@@ -293,7 +316,7 @@ def test_a_normaliser_by_patient_needs_patients_in_every_call(cohort):
 
 def test_features_behind_a_normaliser_need_a_fit(cohort):
     with pytest.raises(NotFittedError, match="is not fitted yet"):
-        IDCPipeline("color", normalizer="macenko").transform_features(cohort.X)
+        IDCPipeline("color", normalizer="macenko").transform(cohort.X)
 
 
 def test_normalisers_can_be_searched_over(cohort):
@@ -331,6 +354,43 @@ def test_grid_search_over_names_and_nested_parameters(cohort):
 def test_grid_search_in_two_processes_gives_the_same(cohort):
     one, two = search(cohort), search(cohort, n_jobs=2)
     np.testing.assert_allclose(one.cv_results_["mean_test_score"], two.cv_results_["mean_test_score"])
+
+
+@pytest.mark.parametrize("routed", [False, True])
+def test_a_search_over_heads_ends_with_probabilities_whether_groups_reach_the_fit_or_not(routed, patches):
+    """The example of README on arrays, which tell no patients: `GridSearchCV` gives groups to the splitter alone."""
+    y, groups = np.array([0, 1] * 18), np.repeat(np.arange(9), 4)
+    X = np.concatenate([patches] * 3) - (15 * y[:, None, None, None]).astype(np.uint8)
+    grid = [{"head": ["svm"]}, {"head": ["logistic"]}]
+    with sklearn.config_context(enable_metadata_routing=routed):
+        pipe = IDCPipeline(GrayHistogram())
+        found = GridSearchCV(pipe, grid, cv=PatientKFold(3), scoring="neg_log_loss", error_score="raise")
+        found.fit(X, y, groups=groups)
+        alone = clone(found).set_params(param_grid={"head": ["svm"]}).fit(X, y, groups=groups)
+    assert np.isfinite(found.cv_results_["mean_test_score"]).all()
+    assert alone.predict_proba(X).shape == (36, 2)
+    assert (
+        alone.best_estimator_.head_.notes_[1:] == () if routed else "on rows" in alone.best_estimator_.head_.notes_[1]
+    )
+
+
+def test_patients_are_requested_by_default_under_metadata_routing(patches):
+    y, groups = np.array([0, 1] * 18), np.repeat(np.arange(12), 3)
+    X = np.concatenate([patches] * 3)
+    with sklearn.config_context(enable_metadata_routing=True):
+        pipe = IDCPipeline(GrayHistogram(), "svm")
+        search = GridSearchCV(pipe, {"head__C": [1.0]}, cv=PatientKFold(3), error_score="raise")
+        for estimator in (pipe, search, pipe.make_head()):
+            data = X.mean(axis=(1, 2)) if isinstance(estimator, FeatureHead) else X
+            scored = {"cv": PatientKFold(2), "params": {"groups": groups}, "error_score": "raise"}
+            fits = cross_validate(estimator, data, y, return_estimator=True, **scored)["estimator"]
+            for fit in fits:
+                fit = getattr(fit, "best_estimator_", fit)
+                assert len(getattr(fit, "head_", fit).notes_) == 1, "calibrated on patients"
+        with pytest.raises(sklearn.exceptions.UnsetMetadataPassedError, match="sample_weight"):
+            cross_validate(pipe, X, y, cv=PatientKFold(2), params={"groups": groups, "sample_weight": np.ones(36)})
+        pipe.set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
+        cross_validate(pipe, X, y, cv=PatientKFold(2), params={"groups": groups, "sample_weight": np.ones(36)})
 
 
 def test_cross_val_score_takes_patients(cohort):

@@ -182,8 +182,8 @@ def test_unknown_parameters_of_an_architecture():
 def test_what_needs_columns_refuses_pixels(cohort):
     with pytest.raises(ValueError, match=r"get_feature_names_out: expected feature families, got features='pixels'"):
         pixels().get_feature_names_out()
-    with pytest.raises(ValueError, match=r"transform_features: expected feature families"):
-        pixels().transform_features(cohort.X)
+    with pytest.raises(ValueError, match=r"transform: expected feature families"):
+        pixels().transform(cohort.X)
     with pytest.raises(ValueError, match=r"explanation.pipeline: expected feature families to explain"):
         permutation_importance(cohort, pixels(), PatientKFold(2))
     with pytest.raises(ValueError, match=r"measure_robustness.pipelines: expected feature .* under 'mine'"):

@@ -1,20 +1,27 @@
 """Models on disk: what comes back predicts the same, and what is not a model is refused by name."""
 
+import copy
 import functools
 import io
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
 import zipfile
 
 import numpy as np
+import pandas as pd
 import pytest
 import skops.io as skops_io
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, clone, is_classifier
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import ExtraTreesClassifier
+from sklearn.frozen import FrozenEstimator
+from sklearn.inspection import permutation_importance
+from sklearn.metrics import RocCurveDisplay, accuracy_score, roc_auc_score
 from sklearn.naive_bayes import BernoulliNB, GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -23,7 +30,7 @@ from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
 import histofeat
-from histofeat import CNNEmbedding, IDCPipeline, WeightsError
+from histofeat import CNNEmbedding, IDCPipeline, PatientKFold, WeightsError
 from histofeat.features import FAMILIES
 from histofeat.models import (
     HEADS,
@@ -406,6 +413,33 @@ def test_a_saved_model_keeps_its_description(boosted, tmp_path):
     assert load_model(path).about["of"]["format"] == "histofeat model"
 
 
+def test_a_saved_model_is_an_estimator_that_stays_as_it_is(rows, tmp_path):
+    X, y, patients = rows
+    train, test = next(PatientKFold(2).split(X, y, patients))
+    pipeline = IDCPipeline("color", "logistic").fit(X[train], y[train])
+    model = load_model(save_model(SavedModel(pipeline, ABOUT), tmp_path / "m.histofeat"))
+    assert clone(model) is model
+    assert is_classifier(model)
+    assert model.classes_.tolist() == [0, 1]
+    assert model.patients_ == pipeline.patients_ == tuple(sorted(set(patients[train])))
+    np.testing.assert_array_equal(model.predict_proba(X), pipeline.predict_proba(X))
+    for again in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+        np.testing.assert_array_equal(again.predict(X), pipeline.predict(X))
+        assert dict(again.about) == ABOUT
+    assert model.score(X[test], y[test]) == accuracy_score(y[test], pipeline.predict(X[test]))
+    with pytest.warns(UserWarning, match="expected patients that fit has not seen, got 4 that it has"):
+        model.score(X, y)
+    display = RocCurveDisplay.from_estimator(model, X[test], y[test])
+    assert display.roc_auc == pytest.approx(roc_auc_score(y[test], pipeline.predict_proba(X[test])[:, 1]))
+    frame = pd.DataFrame({"path": X[test]})
+    assert permutation_importance(model, frame, y[test], n_repeats=2).importances.shape == (1, 2)
+    for frozen in (model, FrozenEstimator(model)):
+        calibrated = CalibratedClassifierCV(frozen, method="sigmoid", cv=2).fit(X[test], y[test])
+        assert calibrated.predict_proba(X).shape == (len(X), 2)
+    assert "SavedModel" in repr(model)
+    assert model.fit(X, y) is model
+
+
 # --- loading refuses -------------------------------------------------------------------------------------------------
 
 
@@ -432,6 +466,10 @@ def test_a_missing_file_or_a_folder_is_named(tmp_path):
         load_model(tmp_path / "none.histofeat")
     with pytest.raises(ModelFileError, match="expected the file of a model, got a folder"):
         load_model(tmp_path)
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe.histofeat")
+        with pytest.raises(ModelFileError, match=r"pipe\.histofeat: expected the file .*, got a pipe or a device"):
+            load_model(tmp_path / "pipe.histofeat")
 
 
 def test_any_cut_is_noticed(file):

@@ -5,6 +5,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
 from histofeat.model_selection import PatientKFold
@@ -37,12 +38,12 @@ def test_a_member_without_probabilities_is_calibrated_on_other_patients(material
     np.testing.assert_allclose(vote.predict_proba(X), alone.predict_proba(X))
 
 
-def test_without_patients_it_says_which_member_needs_them(material):
-    X, y, _ = material
-    with pytest.raises(ValueError, match=r"SoftVote\.fit: expected groups, since member 'svm' \(KernelSVM\)"):
-        SoftVote([("svm", KernelSVM())]).fit(X, y)
-    with pytest.raises(ValueError, match=r"expected groups, since member 'svm'"):
-        make_head("vote").fit(X, y)
+def test_without_patients_its_note_says_that_a_member_is_calibrated_on_rows(material):
+    X, y, patients = material
+    vote = SoftVote([("svm", KernelSVM())])
+    mean = "The mean of the probabilities of svm."
+    assert vote.fit(X, y).note_.startswith(f"{mean} Calibrated on rows, since patients were not known")
+    assert vote.fit(X, y, groups=patients).note_ == mean
 
 
 @pytest.mark.parametrize("members", [[], [("a", GaussianNB()), ("a", GaussianNB())]])
@@ -57,8 +58,10 @@ def test_parameters_of_members_are_reached_by_name(material):
     assert clone(head).classifier.get_params()["svm__C"] == 3.0
     with pytest.raises(ValueError, match=r"head__svm__c: expected a parameter of head 'vote'"):
         make_head("vote", params={"svm__c": 1})
-    with pytest.raises(ValueError, match=r"class_weight: expected a classifier whose fit takes sample_weight"):
-        make_head("vote", class_weight="balanced").fit(*material[:2], groups=material[2])
+    with pytest.raises(
+        ValueError, match=r"sample_weight: expected a classifier whose fit takes .* KNeighborsClassifier"
+    ):
+        SoftVote([("near", KNeighborsClassifier())]).fit(*material[:2], sample_weight=np.ones(120))
 
 
 def test_inner_scores_come_from_fits_that_never_saw_the_patient(material):

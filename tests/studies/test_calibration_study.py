@@ -79,7 +79,7 @@ def test_numbers_are_those_of_doing_it_by_hand(finished, cohort_folder):
     found = json.loads((finished / "metrics.json").read_text(encoding="utf-8"))["results"]
     dataset = load_development_patients(cohort_folder, quick=True)
     y, patients = dataset.y, dataset.patients
-    X = IDCPipeline("color").transform_features(dataset.X).to_numpy(dtype=np.float32)
+    X = IDCPipeline("color").transform(dataset.X)
     raw, calibrated, called = np.full((len(y), 2), np.nan), np.full((len(y), 2), np.nan), np.full(len(y), -1)
     sets, by_class = np.zeros((2, len(y), 2, 2), dtype=bool)
     for train, test in PatientKFold(5, random_state=0).split(X, y, patients):
