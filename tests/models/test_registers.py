@@ -107,9 +107,12 @@ def installed(tmp_path, monkeypatch):
         )
         (folder / f"{name}-1.0.dist-info" / "entry_points.txt").write_text(entry_points)
         monkeypatch.syspath_prepend(folder)
-        monkeypatch.setattr(sys, "modules", dict(sys.modules))
+        names.append(name)
 
-    return install
+    names = []
+    yield install
+    for name in names:
+        sys.modules.pop(name, None)
 
 
 def test_another_package_offers_a_family_and_a_head(installed, patches, tmp_path):
