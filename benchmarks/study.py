@@ -1,4 +1,4 @@
-"""Run a study by its name; and what every script shares: options, errors, commands, folders.
+"""Run a study, `histofeat study`, with the reports, the ledger and the commit of this repository.
 
     python benchmarks/study.py --help
     python benchmarks/study.py leakage --data /path/to/idc --weights /path/to/weights
@@ -6,22 +6,26 @@
     python benchmarks/study.py interval-coverage
     python benchmarks/study.py idc-networks --data /path/to/idc --weights /path/to/weights --development
 
-The studies and their options are in histofeat/studies, and in benchmarks/protocols those that a user of the library
-does not need. Those on IDC leave the official test patients alone, but for idc-encoder and for idc-networks without
---development. Each writes its page, numbers, tables and figures to a folder of reports/.
+Here are also the studies of benchmarks/protocols, which a user of the library does not need. Those on IDC leave the
+official test patients alone, but for idc-encoder and for idc-networks without --development. Data may also be named by
+--data, and names of a list may have blanks between them; all cores are used.
 """
 
 import argparse
 import importlib
 import os
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path += [str(REPOSITORY / "benchmarks"), str(REPOSITORY / "benchmarks" / "protocols")]
 
+#: Studies of the library that look for folders beside idc themselves.
+BESIDE = ("breakhis", "planted-leaks")
 #: Studies in benchmarks/protocols, each the `STUDY` of the file of its name.
 PROTOCOLS = ("idc-encoder", "idc-networks", "official-candidates", "program-robustness")
 ON_ERROR = {
@@ -29,56 +33,60 @@ ON_ERROR = {
     "default": "raise",
     "help": "at images that cannot be read: stop, or go on without them and name them in the report (default: raise)",
 }
+LEDGER_FILE = REPOSITORY / "reports" / "test_ledger.csv"
 LEDGER = {
     "type": Path,
     "metavar": "FILE",
-    "default": REPOSITORY / "reports" / "test_ledger.csv",
+    "default": LEDGER_FILE,
     "help": "where looks at registered test patients are written down (default: reports/test_ledger.csv)",
 }
 
 
 def main(arguments=None):
     """Run the study that the first argument names; returns the exit code."""
-    from histofeat.studies import STUDIES, find_study
+    from histofeat.cli import _studies
 
-    parser = argparse.ArgumentParser(prog="study.py", description="Run a study and write its page.")
-    parser.add_argument("study", choices=[*STUDIES, *PROTOCOLS], help="study.py STUDY --help lists the options of one")
-    parser.add_argument("options", nargs=argparse.REMAINDER)
-    chosen = parser.parse_args(arguments)
-    listed = chosen.study in STUDIES
-    study = find_study(chosen.study) if listed else importlib.import_module(chosen.study.replace("-", "_")).STUDY
-    return run_study(study, chosen.options)
+    for name in PROTOCOLS:
+        _studies.MORE[name] = partial(protocol, name)
+    words = sys.argv[1:] if arguments is None else arguments
+    return call("study", words, looks="interval-coverage" not in words, beside=not {*words} & {*BESIDE, *PROTOCOLS})
 
 
-def run_study(study, arguments=None):
-    """Run a study and write its page; returns the exit code."""
-    parser = make_parser(study)
-
-    def run(options):
-        from histofeat.features import Progress, Runtime
-        from histofeat.reporting import check_output, write_study
-
-        command = command_line(parser.prog, parser, options)
-        check_output(options.output, overwrite=options.overwrite, option="--overwrite")
-        ledger = make_ledger(options, command) if study.data else None
-        runtime = Runtime(
-            options.n_jobs,
-            getattr(options, "store", None),
-            Progress(),
-            ledger,
-            on_error=getattr(options, "on_error", "raise"),
-        )
-        findings = study.run(options, runtime)
-        page = write_study(options.output, study, findings, vars(options), command=command, overwrite=options.overwrite)
-        print(f"report: {page}")
-
-    return run_command(parser.prog, run, parser.parse_args(arguments))
+def protocol(name):
+    """Give a study of benchmarks/protocols by its name."""
+    return importlib.import_module(name.replace("-", "_")).STUDY
 
 
-def make_parser(study):
-    """Give the parser of a study."""
-    program, folder = f"study.py {study.name}", study.folder or study.name
-    return study_parser(program, study.description, folder, study.options, data=study.data)
+def call(command, words, *, looks=True, beside=True):
+    """Run a command of histofeat with the reports, the ledger and the commit of this repository."""
+    from histofeat.cli import main
+
+    words, (name, *more) = (
+        translated(words, beside=beside),
+        (command, "--n-jobs", "-1", *(("--ledger", str(LEDGER_FILE)) * looks)),
+    )
+    for option, value in zip(more[::2], more[1::2], strict=True):
+        words += [] if option in words or "--help" in words else [option, value]
+    return main([name, *words], commit=commit_words(REPOSITORY), reports=REPOSITORY / "reports")
+
+
+def translated(words, *, beside=False):
+    """Give words as histofeat takes them: data as arguments, lists with commas.
+
+    With `beside`, a folder that holds ``idc`` stands for that one.
+
+    Examples
+    --------
+    >>> translated(["leakage", "--features", "color", "lbp", "--quick", "--data", "here", "there"])
+    ['leakage', 'here', 'there', '--features', 'color,lbp', '--quick']
+    """
+    found = [[""]]
+    for word in words:
+        found.append([word]) if re.match("--?[a-z]", word) else found[-1].append(word)
+    given = [(option, values) for option, *values in found if option not in ("", "--data")]
+    data = [value for option, *values in found if option in ("", "--data") for value in values]
+    data = [f"{one}/idc" if beside and Path(one, "idc").is_dir() else one for one in data]
+    return data + [word for option, values in given for word in ([option, ",".join(values)] if values else [option])]
 
 
 def study_parser(program, description, folder, options=None, *, data=True, quick=True):

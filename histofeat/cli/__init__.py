@@ -1,5 +1,6 @@
 """The command ``histofeat``: parse arguments, call the library, print. Each command has a file of its own."""
 
+import os
 import re
 import sys
 import warnings
@@ -18,7 +19,12 @@ __all__ = ["app", "main"]
 COMMANDS = {
     "Data": {"audit": ("_listing", "audit"), "extract": ("_extraction", "extract"), "fetch": ("_doctor", "fetch")},
     "Models": {"train": ("_training", "train"), "predict": ("_prediction", "predict")},
-    "Evaluation": {"score": ("_scoring", "score")},
+    "Evaluation": {
+        "compare": ("_comparison", "compare"),
+        "report": ("_comparison", "report"),
+        "study": ("_studies", "study"),
+        "score": ("_scoring", "score"),
+    },
     "Tools": {
         "info": ("_listing", "info"),
         "list": ("_listing", "list_names"),
@@ -53,6 +59,8 @@ def _built(name: str):
     """Build the command that typer runs from its function; the examples of the docstring end its help."""
     module, function = next(commands[name] for commands in COMMANDS.values() if name in commands)
     function = getattr(import_module(f"histofeat.cli.{module}"), function)
+    if isinstance(function, typer.Typer):
+        return typer.main.get_command(function)
     help, _, examples = function.__doc__.partition("\n    Examples\n    --------\n")
     alone = typer.Typer(add_completion=False, rich_markup_mode=None)
     lines = [line.strip() for line in examples.splitlines() if line.strip()]
@@ -73,13 +81,19 @@ app: typer.Typer = typer.Typer(
 _UsageError = typer.BadParameter.__bases__[0]
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(
+    arguments: list[str] | None = None, *, commit: str = "", reports: str | os.PathLike[str] = "histofeat-reports"
+) -> int:
     """Run the command line.
 
     Parameters
     ----------
     arguments : list of str, optional
         Words after ``histofeat``; by default those of the process.
+    commit : str, optional
+        What a ledger names as the commit of the code; by default the version of histofeat.
+    reports : path, default="histofeat-reports"
+        Where folders of reports are made that no option names.
 
     Returns
     -------
@@ -91,11 +105,11 @@ def main(arguments: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # names of files may hold what the terminal or a file cannot show
             stream.reconfigure(errors="backslashreplace")
-    command = typer.main.get_command(app)
+    command, caller = typer.main.get_command(app), {"commit": commit, "reports": reports}
     try:
         with warnings.catch_warnings(), ended_cleanly(), chosen_logs(quiet="--quiet" in (arguments or sys.argv)):
             warnings.showwarning = _show_warning
-            code = command.main(args=arguments, prog_name="histofeat", standalone_mode=False) or 0
+            code = command.main(args=arguments, prog_name="histofeat", standalone_mode=False, obj=caller) or 0
             sys.stdout.flush()
             return code
     except BrokenPipeError:  # the reader has what it wanted, as in `histofeat audit DIR | head -1`
@@ -116,7 +130,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _ran(group):
     """Give the command that ran: the only one that was built; the group if there was none."""
-    return next(filter(None, group.commands.values()), group)
+    return next((_ran(each) for each in filter(None, getattr(group, "commands", {}).values())), group)
 
 
 #: Arguments of Python whose option has another name, where the command has it.

@@ -6,7 +6,7 @@ A command is a function of groups and options, ``def train(data: DataOptions, ru
 
 import inspect
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cached_property, wraps
 from pathlib import Path
@@ -70,7 +70,7 @@ def _read_config(ctx: typer.Context, file: Path | None) -> None:
     except ValueError as error:
         raise ValueError(f"--config: expected a TOML file, got {file}: {error}. Correct it.") from error
     of, _ = content.pop("command", ctx.info_name), content.pop("version", None)
-    if of != ctx.info_name:
+    if of.split()[-1] != ctx.info_name:
         raise ValueError(f"--config: expected options of {ctx.info_name}, got those of {of}. Run `histofeat {of}`.")
     known = {parameter.name: parameter for parameter in ctx.command.params if parameter.name not in ("help", "config")}
     ctx.default_map = {}
@@ -88,7 +88,7 @@ _Config = option(
     Path | None, "FILE.toml", "Take options from here, such as a run.toml.", is_eager=True, callback=_read_config
 )
 #: Options that say nothing about what a run computes.
-_OF_THE_CALL = ("overwrite", "quiet", "json")
+_OF_THE_CALL = ("ctx", "overwrite", "quiet", "json")
 
 
 def expanded(command: Callable) -> Callable:
@@ -186,13 +186,15 @@ class DataOptions:
         """Name of the data, for a ledger."""
         return ", ".join(Path(path).name for path in self.data) if self.data else "synthetic"
 
-    def open(self, *, training: bool = False) -> Any:
+    def open(self, *, training: bool = False, cohort: Mapping[str, Any] | None = None) -> Any:
         """Read names and headers of the data.
 
         Parameters
         ----------
         training : bool, default=False
             Whether to take only rows that a model may learn from, where the data come in parts.
+        cohort : mapping, optional
+            Arguments of `make_cohort`, where no data are named.
 
         Returns
         -------
@@ -210,7 +212,7 @@ class DataOptions:
 
         options = {name: getattr(self, name) for name in ("patients", "target", "magnification", "duplicates")}
         options |= {"on_error": self.on_error, "prefixes": dict(map(_prefix, self.path_prefix or ())) or None}
-        paths = self.data or [make_cohort().root]
+        paths = self.data or [make_cohort(**(cohort or {})).root]
         dataset = open_dataset(paths[0] if len(paths) == 1 else paths, self.format, **options)
         return training_part(dataset, only=self.only) if training or self.only else dataset
 
@@ -317,6 +319,8 @@ class RunOptions:
         """
         from histofeat.features import FeatureStore, Runtime
 
+        if self.no_store and self.store:
+            raise ValueError("--no-store: expected either this or --store, got both. Leave one out.")
         ledger, store = self.looks(command), None if self.no_store else self.store or store
         if store and store.exists():
             FeatureStore(store).entries()  # refuses a file that is none

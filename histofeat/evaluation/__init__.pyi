@@ -20,6 +20,7 @@ from ._folds import (
     fold_of_rows as fold_of_rows,
     look_at as look_at,
 )
+from ._given_predictions import given_probabilities as given_probabilities
 from ._plans import Plan as Plan, Run as Run, name_pipelines as name_pipelines
 from ._published_rows import (
     PROTOCOLS as PROTOCOLS,

@@ -60,6 +60,7 @@ from ._study import (
     Study as Study,
     bars as bars,
     check_names as check_names,
+    development_patients as development_patients,
     find_idc as find_idc,
     find_study as find_study,
     lines as lines,

@@ -74,10 +74,10 @@ def settle(options) -> None:
             if getattr(options, name) == BREAKHIS.options[name.replace("_", "-")]["default"]:
                 setattr(options, name, few)
     elif options.data is None:
-        raise ValueError("--data: expected the folder of BreakHis, got none. Give it, or try --quick.")
+        raise ValueError("DATA: expected the folder of BreakHis, got none. Give it, or try --quick.")
     if options.data is not None:
         if len(options.data) > 1:
-            raise ValueError(f"--data: expected one folder of BreakHis, got {len(options.data)}. Give the archive's.")
+            raise ValueError(f"DATA: expected one folder of BreakHis, got {len(options.data)}. Give the archive's.")
         [folder] = options.data
         options.data = folder / "breakhis" if (folder / "breakhis").is_dir() else folder
     check_names("--features", options.features, (*FAMILIES, "handcrafted"))

@@ -211,4 +211,5 @@ CALIBRATION = Study(
         "levels": option([0.8, 0.9, 0.95], "coverages asked of prediction sets"),
         **FOLDS,
     },
+    data="any",
 )

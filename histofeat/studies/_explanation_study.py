@@ -143,4 +143,5 @@ EXPLANATION = Study(
         "repeats": option(5, "permutations of each part"),
         **FOLDS,
     },
+    data="any",
 )

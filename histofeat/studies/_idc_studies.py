@@ -1,4 +1,4 @@
-"""Studies on the IDC patients outside the official test set: leaks, shortcuts, robustness, normalisers, patients."""
+"""Studies of features and heads on any patients but the official IDC test set: leaks, shortcuts, robustness, curves."""
 
 import tempfile
 from dataclasses import replace
@@ -44,7 +44,7 @@ def run_leakage(options, runtime):
     """Score pipelines under a split by patch and by patient: on real patients, and where only patients differ."""
     pipelines = pipelines_of(options)
     if options.quick:
-        options.patients, options.draws, options.few_heads = [max(8, 2 * options.folds)], 1, options.heads
+        options.few_patients, options.draws, options.few_heads = [max(8, 2 * options.folds)], 1, options.heads
     chosen = [name for name in options.features if name in SIGNATURE_SETS] or ["handcrafted"]
     small = pipelines_of(options, features=chosen, heads=options.few_heads)
     dataset, _, runtime = begin(options, runtime)
@@ -71,8 +71,8 @@ def run_leakage(options, runtime):
 def check_few_patients(dataset, options):
     """Refuse numbers of patients that cannot be drawn, before the long work."""
     check_whole("--draws", options.draws, 1, "Use 10.")
-    for n in options.patients:
-        check_whole("--patients", n, 2 * options.folds, "Use 16.", most=len(set(dataset.patients)))
+    for n in options.few_patients:
+        check_whole("--few-patients", n, 2 * options.folds, "Use 16.", most=len(set(dataset.patients)))
 
 
 def leakage_of_few(dataset, pipelines, options, runtime):
@@ -87,7 +87,7 @@ def leakage_of_few(dataset, pipelines, options, runtime):
     ids, rng, rows = np.unique(dataset.patients.astype(str)), np.random.default_rng(options.seed), []
     settings = {"n_splits": options.folds, "n_resamples": 0, "random_state": options.seed}
     settings["runtime"] = replace(runtime, progress=False)
-    draws = list(product(options.patients, range(options.draws)))
+    draws = list(product(options.few_patients, range(options.draws)))
     for done, (n, _) in enumerate(draws):
         runtime.report("few patients", done, len(draws))
         drawn = np.isin(dataset.patients.astype(str), rng.permutation(ids)[:n])
@@ -314,11 +314,12 @@ LEAKAGE = Study(
     {
         "features": option(_EVERY_SET, SETS),
         **_HEADS,
-        "patients": option([16], "numbers of patients to measure the leak of few patients with"),
+        "few-patients": option([16], "numbers of patients to measure the leak of few patients with"),
         "draws": option(10, "random draws of that many patients"),
         "few-heads": option(["svm", "xgboost"], "heads there"),
         **FOLDS,
     },
+    data="any",
 )
 SHORTCUTS = Study(
     "shortcuts",
@@ -331,6 +332,7 @@ SHORTCUTS = Study(
         "identify": option(IDENTIFIED, "families to identify patients with"),
         **FOLDS,
     },
+    data="any",
 )
 ROBUSTNESS = Study(
     "robustness",
@@ -338,6 +340,7 @@ ROBUSTNESS = Study(
     "Score families on perturbed patches of held-out patients.",
     run_robustness,
     {"features": option(_EVERY_SET, SETS), **FOLDS, **_PER_PATIENT},
+    data="any",
 )
 NORMALIZATION = Study(
     "normalization",
@@ -351,6 +354,7 @@ NORMALIZATION = Study(
         # The smallest p-value is 1 / resamples, and it is multiplied by the number of comparisons: 112.
         "resamples": option(10_000, "resamples of the patients"),
     },
+    data="any",
 )
 LEARNING_CURVES = Study(
     "learning-curves",
@@ -363,4 +367,5 @@ LEARNING_CURVES = Study(
         "draws": option(5, "orders of the training patients in each fold"),
         **FOLDS,
     },
+    data="any",
 )

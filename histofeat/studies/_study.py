@@ -12,7 +12,7 @@ import pandas as pd
 
 from histofeat.datasets import PatchDataset, load_idc
 from histofeat.exceptions import check_name
-from histofeat.features import leave_out_unreadable, scratch_store
+from histofeat.features import FAMILIES, leave_out_unreadable, scratch_store
 from histofeat.model_selection import PatientKFold
 from histofeat.models import HEADS, IDCPipeline
 
@@ -35,17 +35,12 @@ Figure = tuple[str, dict[str, Any]]
 
 _HANDCRAFTED = ("color", "lbp", "haralick")
 FEATURE_SETS: dict[str, tuple[str, ...]] = {
-    "color": ("color",),
-    "lbp": ("lbp",),
-    "haralick": ("haralick",),
-    "pftas": ("pftas",),
+    **{name: (name,) for name in FAMILIES},
     "handcrafted": _HANDCRAFTED,
-    "cnn": ("cnn",),
     "everything": (*_HANDCRAFTED, "cnn"),
-    "histo": ("histo",),
     "with_histo": (*_HANDCRAFTED, "histo"),
 }
-"""Feature sets by name, each with its families."""
+"""Feature sets by name, each with its families: every family alone, and some together."""
 
 _NETWORK = {"cnn__encoder": "mobilenetv2_0.35", "cnn__input_size": 128}
 QUICK_TREES = 50
@@ -86,8 +81,9 @@ class Study:
         `histofeat.features.Runtime`; returns `Findings`.
     options : Mapping of str to Mapping
         Options beyond those of all studies: names with dashes, each as `option` describes it.
-    data : {True, False, "optional"}, default=True
-        Whether the study reads images.
+    data : {"any", True, "optional", False}, default=True
+        Whether the study reads images: "any" data set, which it opens by ``options.open()``, or the folders
+        ``options.data``, which may be none where they are optional.
     folder : str, optional
         Name of its folder of results; by default that of the study.
     template : path-like, optional
@@ -181,17 +177,29 @@ def load_development_patients(
     ValueError
         If no patch is outside the official test set.
     """
-    folders = find_idc(folder)
-    whole = load_idc(folders)
-    # A synthetic cohort has no official test patients.
-    tested = np.array([], dtype=int) if whole.synthetic else whole.official_split().test
-    rows = np.setdiff1d(np.arange(len(whole)), tested)
-    if not rows.size:
-        raise ValueError(
-            f"{folders[0]}: expected patches outside the official test set, got only patients of that set. "
-            "Give the whole data set: studies leave these patients alone."
-        )
-    dataset = whole.subset(rows)
+    return development_patients(load_idc(find_idc(folder)), quick=quick, random_state=random_state)
+
+
+def development_patients(dataset: PatchDataset, *, quick: bool = False, random_state: int = 0) -> PatchDataset:
+    """Leave the official test patients out of IDC; other data sets have none, and stay as they are.
+
+    Parameters, result and errors are those of `load_development_patients`, but for the data set itself.
+
+    Examples
+    --------
+    >>> from histofeat import make_cohort
+    >>> cohort = make_cohort(n_patients=30, patches_per_patient=20)
+    >>> len(development_patients(cohort)), len(development_patients(cohort, quick=True))
+    (600, 384)
+    """
+    if dataset.name == "IDC" and not dataset.synthetic:
+        rows = np.setdiff1d(np.arange(len(dataset)), dataset.official_split().test)
+        if not rows.size:
+            raise ValueError(
+                f"{dataset.root}: expected patches outside the official test set, got only patients of that set. "
+                "Give the whole data set: studies leave these patients alone."
+            )
+        dataset = dataset.subset(rows)
     if not quick:
         return dataset
     patients = dataset.patients.astype(str)
@@ -202,7 +210,7 @@ def load_development_patients(
 
 def begin(options, runtime):
     """Load the patients that a study may look at, make the folds that its options ask for, and settle the runtime."""
-    dataset = load_development_patients(options.data, quick=options.quick, random_state=options.seed)
+    dataset = development_patients(options.open(), quick=options.quick, random_state=options.seed)
     dataset = dataset.with_positive_last()  # studies take code 1 as positive
     return leave_out_unreadable(dataset, PatientKFold(options.folds, random_state=options.seed), runtime)
 

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from parsing import options_of
 
 from histofeat import IDCPipeline
 from histofeat.datasets import official_roles
@@ -37,18 +38,12 @@ def tree(official_tree, tmp_path_factory):
     return official_tree(tmp_path_factory.mktemp("encoder") / "idc", N_PATIENTS, 10)
 
 
-def options_of(script, *words):
-    import study
-
-    return study.make_parser(script.STUDY).parse_args(list(map(str, words)))
-
-
 # --- patients that are tested, and models ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("above", [False, True])
 def test_it_learns_from_all_others_and_tests_the_official_patients(script, tree, above, tmp_path):
-    options = options_of(script, "--data", tree.parent if above else tree)
+    options = options_of(script.STUDY, "--data", tree.parent if above else tree)
     dataset, (train, test), words = script.load(options, tmp_path)
     roles = official_roles()
     assert {roles.get(patient) for patient in dataset.patients[test]} == {"test"}
@@ -63,11 +58,13 @@ def test_data_without_one_side_are_refused(script, tree, tmp_path, kept, got):
         if official_roles().get(folder.name) == kept:
             (tmp_path / folder.name).symlink_to(folder)
     with pytest.raises(ValueError, match=rf"expected patches of official test patients and of others, got {got}. Give"):
-        script.load(options_of(script, "--data", tmp_path), tmp_path)
+        script.load(options_of(script.STUDY, "--data", tmp_path), tmp_path)
 
 
 def test_a_quick_run_never_looks_at_the_official_patients(script, tree, tmp_path):
-    dataset, (train, test), words = script.load(options_of(script, "--data", tree, "--quick"), tmp_path, made_up=True)
+    dataset, (train, test), words = script.load(
+        options_of(script.STUDY, "--data", tree, "--quick"), tmp_path, made_up=True
+    )
     assert dataset.root.is_relative_to(tmp_path)
     assert dataset.synthetic
     assert not set(dataset.patients) & set(official_roles())
@@ -87,7 +84,7 @@ def test_what_is_refused_before_any_work(main, tree, capsys, tmp_path):
 
 
 def test_every_name_makes_a_pipeline(script, tmp_path):
-    options = options_of(script, "--data", "d", "--weights", tmp_path)
+    options = options_of(script.STUDY, "--data", "d", "--weights", tmp_path)
     pipelines = {name: script.make_pipeline(name, options) for name in script.MODELS}
     assert {name for pair in script.PLANNED for name in pair} | set(script.CARRIED) <= set(pipelines)
     views = {name: [part.views for part in p.families() if part.family == "histo"] for name, p in pipelines.items()}
@@ -96,13 +93,13 @@ def test_every_name_makes_a_pipeline(script, tmp_path):
     }
     (network,) = pipelines["ImageNet MobileNetV2"].families()
     assert (network.encoder, network.input_size, network.weights_dir) == ("mobilenetv2_0.35", 128, str(tmp_path))
-    assert script.make_pipeline("handcrafted", options_of(script, "--data", "d", "--quick")).head_params == {
+    assert script.make_pipeline("handcrafted", options_of(script.STUDY, "--data", "d", "--quick")).head_params == {
         "n_estimators": 20
     }
 
 
 def test_no_breakhis_is_no_failure(script, tmp_path):
-    assert script.carried(options_of(script, "--data", tmp_path), {}, None) == {}
+    assert script.carried(options_of(script.STUDY, "--data", tmp_path), {}, None) == {}
 
 
 def test_the_cost_of_eight_views(script, cohort):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from parsing import options_of
 
 from histofeat import IDCPipeline, evaluate
 from histofeat.datasets import official_roles
@@ -74,15 +75,9 @@ def page_of(script, fitted, **changed):
     return render_markdown(template, {"results": results, **frame})
 
 
-def options_of(script, *words):
-    import study
-
-    return study.make_parser(script.STUDY).parse_args(list(map(str, words)))
-
-
 def test_development_never_loads_the_official_test_patients(script, tree, tmp_path):
     roles = official_roles()
-    dataset, (train, test), words = script.load(options_of(script, "--data", tree, "--development"), tmp_path)
+    dataset, (train, test), words = script.load(options_of(script.STUDY, "--data", tree, "--development"), tmp_path)
     assert "test" not in {roles.get(patient) for patient in dataset.patients}
     assert {roles.get(patient) for patient in dataset.patients[test]} == {"validation"}
     assert {roles.get(patient) for patient in dataset.patients[train]} == {"train", None}
@@ -92,14 +87,14 @@ def test_development_never_loads_the_official_test_patients(script, tree, tmp_pa
 
 def test_the_official_run_learns_from_all_others_and_tests_the_official_ones(script, tree, tmp_path):
     roles = official_roles()
-    dataset, (train, test), words = script.load(options_of(script, "--data", tree), tmp_path)
+    dataset, (train, test), words = script.load(options_of(script.STUDY, "--data", tree), tmp_path)
     assert {roles.get(patient) for patient in dataset.patients[test]} == {"test"}
     assert {roles.get(patient) for patient in dataset.patients[train]} == {"train", "validation", None}
     assert "40 patches of 4 official test patients" in words
 
 
 def test_a_quick_run_with_data_leaves_the_test_patients_alone(script, tree, tmp_path):
-    dataset, (train, test), _ = script.load(options_of(script, "--data", tree, "--quick"), tmp_path)
+    dataset, (train, test), _ = script.load(options_of(script.STUDY, "--data", tree, "--quick"), tmp_path)
     assert "test" not in {official_roles().get(patient) for patient in dataset.patients}
     assert not set(dataset.patients[train]) & set(dataset.patients[test])
 
@@ -121,7 +116,7 @@ def test_a_copy_without_the_patients_to_test(script, tree, tmp_path):
     for folder in tree.iterdir():
         if roles.get(folder.name) == "train":
             shutil.copytree(folder, tmp_path / "few" / folder.name)
-    options = options_of(script, "--data", tmp_path / "few")
+    options = options_of(script.STUDY, "--data", tmp_path / "few")
     with pytest.raises(ValueError, match=r"expected patches of official test patients and of others, got 0 and 50"):
         script.load(options, tmp_path)
 
@@ -130,7 +125,7 @@ def test_a_copy_without_the_patients_to_test(script, tree, tmp_path):
 
 
 def test_every_name_makes_a_pipeline(script, tmp_path):
-    options = options_of(script, "--quick", "--weights", tmp_path)
+    options = options_of(script.STUDY, "--quick", "--weights", tmp_path)
     pipelines = {words: script.make_pipeline(name, options) for name, words in script.MODELS.items()}
     assert {pair for pair in script.PLANNED for pair in pair} <= set(pipelines)
     trained = {name for name, pipeline in pipelines.items() if pipeline.features == "pixels"}
@@ -140,7 +135,7 @@ def test_every_name_makes_a_pipeline(script, tmp_path):
     assert (tuned.architecture, tuned.input_size) == (frozen["cnn__encoder"], frozen["cnn__input_size"])
     assert (tuned.weights, tuned.recipe["fine_tune"]) == ("imagenet", "all")
     assert pipelines[script.CANCERNET].head.epochs == 1
-    assert script.make_pipeline("cancernet", options_of(script, "--data", "d")).head.epochs is None
+    assert script.make_pipeline("cancernet", options_of(script.STUDY, "--data", "d")).head.epochs is None
 
 
 def test_weights_of_the_command_line_reach_the_network(script, tmp_path):
@@ -148,7 +143,7 @@ def test_weights_of_the_command_line_reach_the_network(script, tmp_path):
 
     file = tmp_path / find_encoder(script.ENCODER).accepted_files[0]
     file.touch()
-    assert script.imagenet(options_of(script, "--quick", "--weights", tmp_path)) == str(file)
+    assert script.imagenet(options_of(script.STUDY, "--quick", "--weights", tmp_path)) == str(file)
 
 
 # --- the page --------------------------------------------------------------------------------------------------------

@@ -1,13 +1,15 @@
 """The command that makes reports again: each report has a command, and each command is one that its script takes."""
 
-import importlib
 import re
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import typer
+from parsing import options_of
 
+from histofeat.cli import app
 from histofeat.studies import STUDIES, find_study
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -54,25 +56,27 @@ def test_every_report_that_a_page_links_has_a_command(script):
     assert {name.removesuffix("-unlisted") for name in linked} <= set(script.COMMANDS)
 
 
-def parser_of(name, words, loaded_script):
-    """The parser of a script, and the words that it reads."""
+def read_words(name, words, loaded_script):
+    """The options that a script reads from words."""
     with loaded_script(name) as module:
+        if name == "run_all.py":
+            from study import translated
+
+            command = typer.main.get_command(app).get_command(None, "compare")
+            return SimpleNamespace(**command.make_context("compare", translated(words)).params)
         if name != "study.py":
-            return module.make_parser(), words
-        study = words[0]
-        listed = study in STUDIES
-        found = find_study(study) if listed else importlib.import_module(study.replace("-", "_")).STUDY
-        return module.make_parser(found), words[1:]
+            return module.make_parser().parse_args(words)
+        study, *words = words
+        return options_of(find_study(study) if study in STUDIES else module.protocol(study), *words)
 
 
 def test_every_command_is_one_that_its_script_takes(script, places, loaded_script):
     for name, command in script.COMMANDS.items():
         file, *words = script.filled(command)
-        parser, words = parser_of(file, words, loaded_script)
-        options = parser.parse_args([*words, "--output", "out", "--overwrite"])
+        options = read_words(file, [*words, "--output", "out", "--overwrite"], loaded_script)
         assert (options.output, options.overwrite) == (Path("out"), True), name
         if "IDC" in command.split():
-            assert options.data == [places / "data/idc", places / "data/idc_second"]
+            assert list(map(Path, options.data)) == [places / "data/idc", places / "data/idc_second"]
 
 
 def test_some_are_made_in_the_order_of_the_table_and_a_page_is_written(script, places, started, capsys):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from parsing import options_of
 
 import histofeat.reporting
 from histofeat.reporting import write_study
@@ -41,7 +42,7 @@ def options(study, tmp_path, *words):
 def test_every_study_of_the_register_has_options_and_a_template(study, name):
     found = find_study(name)
     assert found.name == name
-    options = vars(study.make_parser(found).parse_args(["--data", "x"] if found.data else []))
+    options = vars(options_of(found, *(["--data", "x"] if found.data else [])))
     assert {option.replace("-", "_") for option in found.options} <= set(options)
     templates = Path(histofeat.reporting.__file__).with_name("templates")
     assert (templates / f"study-{name}.md.j2").is_file()
@@ -179,9 +180,15 @@ def test_every_candidate_is_a_pipeline_of_its_own_name(candidates):
 
 def test_a_study_is_run_by_its_name(study, capsys):
     assert study.main(["interval-coverage", "--repetitions", "1", "--output", "nowhere"]) == 2
-    assert capsys.readouterr().err.startswith(
-        "study.py interval-coverage: repetitions: expected a whole number of at least 2"
-    )
-    with pytest.raises(SystemExit):
-        study.main(["leak"])
-    assert "invalid choice: 'leak'" in capsys.readouterr().err
+    assert capsys.readouterr().err.startswith("histofeat: --repetitions: expected a whole number of at least 2")
+    assert study.main(["leak"]) == 2
+    assert "No such command 'leak'" in capsys.readouterr().err
+    assert study.main(["leakage", "--folds", "two"]) == 2
+    assert "See `histofeat study leakage --help`" in capsys.readouterr().err
+
+
+def test_options_of_the_protocols_are_listed_too(study, capsys):
+    assert study.main(["--help"]) == 0
+    assert {*STUDIES, *study.PROTOCOLS} <= set(capsys.readouterr().out.split())
+    assert study.main(["idc-networks", "--help"]) == 0
+    assert "--development" in capsys.readouterr().out

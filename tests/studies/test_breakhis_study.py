@@ -174,12 +174,12 @@ def test_names_are_refused_before_the_long_work(script, made, capsys, more, word
 
 def test_breakhis_is_one_folder(script, made, capsys):
     assert script(["--data", str(made), str(made)]) == 2
-    assert "--data: expected one folder of BreakHis, got 2. Give the archive's." in capsys.readouterr().err
+    assert "DATA: expected one folder of BreakHis, got 2. Give the archive's." in capsys.readouterr().err
 
 
 def test_without_data_only_a_quick_run_goes_on(script, capsys):
     assert script([]) == 2
-    assert "--data: expected the folder of BreakHis, got none. Give it, or try --quick." in capsys.readouterr().err
+    assert "DATA: expected the folder of BreakHis, got none. Give it, or try --quick." in capsys.readouterr().err
 
 
 def test_a_quick_run_draws_its_own_cohort(script, tmp_path):

@@ -267,7 +267,7 @@ def test_a_quick_run_writes_a_whole_study(main, tmp_path, capsys):
     assert "| default interval, fixed scores | labels by patch | 10 | " in page
     assert "| 92.0 % to 98.0 % | 12 |" in page
     assert "| Patients differ | Patients | ROC-AUC | Average precision |" in page
-    assert "python benchmarks/study.py interval-coverage --output out --n-jobs 1 --quick\n" in page
+    assert "histofeat study interval-coverage --output out --quick\n" in page
     found = json.loads((out / "metrics.json").read_text())["results"]
     assert {each["kind"] for each in found["rows"]} == {*INTERVALS, *TESTS}
     assert len(pd.read_csv(out / "coverage.csv")) == len(found["rows"])

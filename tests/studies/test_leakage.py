@@ -111,7 +111,7 @@ def test_few_patients_by_a_loop_over_the_draws(small):
 
     from histofeat.studies._idc_studies import leakage_of_few
 
-    options = SimpleNamespace(patients=[14], draws=2, folds=2, seed=3)
+    options = SimpleNamespace(few_patients=[14], draws=2, folds=2, seed=3)
     told = []
     runtime = Runtime(progress=lambda *news: told.append(news))
     table = leakage_of_few(small, {"mean": PIPELINES["mean"]}, options, runtime)
@@ -308,8 +308,8 @@ def test_an_unknown_family_to_identify_is_one_sentence(start, capsys):
 @pytest.mark.parametrize(
     ("patients", "draws", "message"),
     [
-        ([16, 3], 1, "--patients: expected a whole number from 4 to 20, got 3. Use 16"),
-        ([21], 1, "--patients: expected a whole number from 4 to 20, got 21"),
+        ([16, 3], 1, "--few-patients: expected a whole number from 4 to 20, got 3. Use 16"),
+        ([21], 1, "--few-patients: expected a whole number from 4 to 20, got 21"),
         ([16], 0, "--draws: expected a whole number of at least 1, got 0"),
     ],
 )
@@ -319,7 +319,7 @@ def test_patients_that_cannot_be_drawn_are_refused(small, patients, draws, messa
     from histofeat.studies._idc_studies import check_few_patients
 
     with pytest.raises(ValueError, match=message):
-        check_few_patients(small, SimpleNamespace(patients=patients, draws=draws, folds=2))
+        check_few_patients(small, SimpleNamespace(few_patients=patients, draws=draws, folds=2))
 
 
 def test_the_page_says_whether_the_interval_of_the_canary_holds_chance():

@@ -1,0 +1,398 @@
+"""``histofeat compare`` and ``histofeat report``: feature sets times heads on one data set, by patient, and a page."""
+
+import importlib
+import json
+import os
+import re
+import sys
+import tempfile
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from histofeat.cli._options import DataOptions, EncoderOptions, RunOptions, argument, flag, group, option
+
+#: Written out, for to import them takes longer than `--help` may take.
+_SETS = (
+    "color, lbp, haralick, handcrafted (these three), pftas, fuzzy_color, joint_color, gray, glcm, clbp, lpq, cnn, "
+    "everything (handcrafted and cnn), histo, with_histo (handcrafted and histo)"
+)
+_HEADS = "xgboost, svm, logistic, random_forest, vote, knn, qda"
+_RULES = "f1, youden, sensitivity=0.95 or specificity=0.95"
+_DEFAULT_SETS = "color,lbp,haralick,handcrafted,cnn,everything,histo,with_histo"
+_NETWORK = {"cnn__encoder": "mobilenetv2_0.35", "cnn__input_size": 128}
+#: Of a quick run: the synthetic cohort, and the trees of heads that have some.
+QUICK_COHORT = {"n_patients": 15, "patches_per_patient": 20}
+_QUICK_TREES = 50
+#: Columns on the screen.
+_SHOWN = ("name", "head", "roc_auc", "roc_auc_low", "roc_auc_high", "f1", "f1_tuned", "fit_s")
+_Several = list[str] | None
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """What is compared."""
+
+    features: option(str, "LIST", f"Feature sets, separated by commas: {_SETS}.") = _DEFAULT_SETS
+    heads: option(str, "LIST", f"Heads of these sets and of embeddings: {_HEADS}.") = "xgboost,svm"
+    pipeline: option(_Several, "NAME=MODULE:OBJECT", "A classifier of yours, also from this folder; repeatable.") = None
+    embeddings: option(_Several, "NAME=FILE", "Embeddings of the same patches; repeatable.") = None
+    predictions: option(_Several, "NAME=FILE", "Probabilities by another system; repeatable.") = None
+    quick: flag("--quick", "Fewer patches and trees, to see that everything works.") = False
+
+    def __post_init__(self) -> None:
+        for name in ("embeddings", "predictions"):
+            for word in getattr(self, name) or ():
+                if not (re.match("[^=]+=.", word) and Path(word.split("=", 1)[1]).exists()):
+                    raise ValueError(f"--{name}: expected NAME=FILE, got {word!r}. Write MINE=my_file.csv.")
+
+    def pipelines(self, network: EncoderOptions, seed: int) -> list[tuple[str, Any]]:
+        """Give (name, pipeline) for every feature set and head, and every classifier of the user's own."""
+        from histofeat.networks import find_encoder
+        from histofeat.studies import make_pipelines
+
+        if network.encoder is not None:
+            find_encoder(network.encoder)
+        settings = {"network": _NETWORK | network.params(), "n_trees": _QUICK_TREES if self.quick else None}
+        sets = make_pipelines(split_list(self.features), split_list(self.heads), random_state=seed, **settings)
+        return [*sets, *map(_imported, self.pipeline or ())]
+
+    def on_embeddings(self, dataset: Any, seed: int) -> list[tuple[str, Any]]:
+        """Give (name, pipeline) for every file of embeddings and head; its rows are matched with the patches."""
+        from histofeat import IDCPipeline, load_embeddings
+
+        files = [word.split("=", 1) for word in self.embeddings or ()]
+        families = {name: load_embeddings(file, labels=dataset, name=name) for name, file in files}
+        heads = split_list(self.heads)
+        return [
+            (name, IDCPipeline([rows], head, random_state=seed)) for name, rows in families.items() for head in heads
+        ]
+
+    def given(self, dataset: Any, whole: Any) -> dict[str, Any]:
+        """Give the probabilities in every file of predictions, of rows (n,) that are among all rows of their data."""
+        from histofeat.evaluation import given_probabilities
+
+        rows = whole.frame.index[whole.frame["path"].isin(dataset.frame["path"])]
+        tested = whole.frame.index.isin(rows)
+        files = dict(word.split("=", 1) for word in self.predictions or ())
+        return {name: given_probabilities(whole, tested, name, file)[rows] for name, file in files.items()}
+
+
+@dataclass(frozen=True)
+class ProtocolOptions:
+    """How models are scored."""
+
+    folds: option(int, "N", "Folds of patients.") = 5
+    repeats: option(int, "N", "Repeats of the folds, for the intervals of the method.") = 1
+    resamples: option(int, "N", "Resamples of the patients, for the intervals of these fits.") = 2000
+    threshold: option(str, "RULE", f"What the tuned threshold is chosen for: {_RULES}.") = "f1"
+    plan: option(Path | None, "FILE", "Differences planned before any score, by histofeat.metrics.write_plan.") = None
+    known_patients: option(
+        str, "NAME", "Patients that an encoder was trained on: skip its sets, or leave_out these patients everywhere."
+    ) = "skip"
+    retrain_encoder: flag("--retrain-encoder", "Train such encoders again in each fold.") = False
+
+    def settings(self, seed: int) -> dict[str, Any]:
+        """Give arguments of `evaluate`, checked as far as that takes no data."""
+        from histofeat import PatientKFold, RepeatedPatientKFold
+        from histofeat.exceptions import check_name, check_whole
+        from histofeat.metrics import parse_rule, read_plan
+
+        parse_rule(self.threshold)
+        check_whole("--folds", self.folds, 2, "Use 5.")
+        check_whole("--resamples", self.resamples, 0, "Use 2000.")
+        check_name("--known-patients", self.known_patients, ("skip", "leave_out"))
+        several = RepeatedPatientKFold(self.folds, self.repeats, seed) if self.repeats > 1 else None
+        plan = None if self.plan is None else read_plan(self.plan)
+        found = {"cv": several or PatientKFold(self.folds, random_state=seed), "n_resamples": self.resamples}
+        return found | {"random_state": seed, "threshold": self.threshold, "plan": plan}
+
+
+@dataclass(frozen=True)
+class PageOptions:
+    """Where the report goes, and what it shows."""
+
+    output: option(Path | None, "DIR", "Folder of the report.", "--output", "-o") = None
+    overwrite: flag("--overwrite", "Replace a finished report in the output folder.") = False
+    no_shortcuts: flag("--no-shortcuts", "Leave the panel of shortcuts out of the report.") = False
+    gallery: option(
+        int | None, "N", "Also show N right and wrong images of each class: pictures of patients, not to be passed on."
+    ) = None
+
+    def check(self, output: Path | None) -> None:
+        """Refuse what is wrong about a folder (None where it is not known yet) and the other options."""
+        from histofeat.exceptions import check_whole
+        from histofeat.reporting import check_output
+
+        if self.gallery is not None:
+            check_whole("--gallery", self.gallery, 1, "Use 8.")
+        if output is not None:
+            check_output(output, overwrite=self.overwrite, option="--overwrite")
+
+    def write(self, evaluation: Any, output: Path, panel: Any, **how: Any) -> Path:
+        """Write the report of an evaluation with its panel of shortcuts."""
+        from histofeat.reporting import write_report
+
+        how |= {"context": {"shortcuts": panel}, "files": {"shortcuts.json": panel} if panel else None}
+        return write_report(evaluation, output, overwrite=self.overwrite, gallery=self.gallery, **how)
+
+
+def compare(
+    ctx: typer.Context,
+    data: DataOptions,
+    models: ModelOptions,
+    network: EncoderOptions,
+    protocol: ProtocolOptions,
+    page: PageOptions,
+    run: RunOptions,
+) -> None:
+    """Compare feature sets and heads on one data set, by patient; write a report.
+
+    Every model is scored on patients that it has not seen, all on the same folds. Without data it draws the synthetic
+    cohort. Features are kept in a store and finished fits beside it, so that a run that was ended goes on. The report
+    is in histofeat-reports, if no output is named; the evaluation is kept beside it, for `histofeat report`.
+
+    Examples
+    --------
+    histofeat compare --quick
+    histofeat compare idc --features handcrafted,histo --heads logistic,xgboost --n-jobs -1
+    histofeat compare breakhis --magnification 100 --output reports/breakhis
+    """
+    from histofeat.features import leave_out_unreadable
+    from histofeat.reporting import describe_environment
+    from histofeat.studies import development_patients
+
+    pipelines, settings = models.pipelines(network, run.seed), protocol.settings(run.seed)
+    page.check(page.output)
+    runtime = open_runtime(ctx, run, data.on_error)
+    with tempfile.TemporaryDirectory(prefix="histofeat-", ignore_cleanup_errors=True) as scratch:
+        cohort = {"root": Path(scratch) / "synthetic", "random_state": run.seed}
+        whole = dataset = data.open(cohort=cohort | (QUICK_COHORT if models.quick else {}))
+        if models.quick and data.data:  # to see that everything works is no reason to look at official test patients
+            dataset = development_patients(whole, quick=True, random_state=run.seed)
+        pipelines += models.on_embeddings(dataset, run.seed)
+        dataset, _, runtime = leave_out_unreadable(dataset, None, runtime)
+        output = page.output or _default_output(ctx, dataset.name)
+        page.check(output)
+        given = models.given(dataset, whole)
+        if not run.json:
+            say_dataset(dataset)
+        evaluation = _evaluate(dataset, pipelines, protocol, settings, runtime)
+        for name, proba in given.items():
+            evaluation = evaluation.add_predictions(name, proba)
+        if models.quick:
+            few = f"{len(dataset):,} of the {len(whole):,} patches, {len(set(dataset.patients)):,} patients"
+            quick = f"{few}, and {_QUICK_TREES} trees."
+            evaluation = replace(evaluation, protocol={**evaluation.protocol, "quick": quick})
+        _keep(evaluation, output, run)
+        panel = None if page.no_shortcuts else _shortcuts(evaluation, runtime)
+        environment = describe_environment(device=device_words(evaluation, pipelines))
+        written = page.write(evaluation, output, panel, command=command_words(ctx), environment=environment)
+    run.write_config(output)
+    _show(run, evaluation, written, stored=runtime.store is not None)
+
+
+def report(
+    ctx: typer.Context,
+    finished: argument(Path, "RUN", "Folder of a report of `histofeat compare`, or FOLDER.evaluation."),
+    page: PageOptions,
+    run: group(RunOptions, without=["seed", "ledger"]),
+) -> None:
+    """Write the report of a finished run again; nothing is fitted.
+
+    It goes to the folder of the run, if no output is named. The panel of shortcuts is that of the run; where the run
+    was ended before it, the images are read again.
+
+    Examples
+    --------
+    histofeat report histofeat-reports/mine --overwrite --gallery 8
+    """
+    from histofeat.evaluation import load_evaluation
+
+    file = finished if finished.suffix == ".evaluation" else finished.with_name(f"{finished.name}.evaluation")
+    output = page.output or file.with_suffix("")
+    page.check(output)
+    evaluation = load_evaluation(file)
+    old, panel = (_read(file.with_suffix("") / name) for name in ("metrics.json", "shortcuts.json"))
+    if page.no_shortcuts:
+        panel = None
+    elif panel is None:
+        panel = _shortcuts(evaluation, open_runtime(ctx, run, None))
+    written = page.write(
+        evaluation, output, panel, **{name: (old or {}).get(name) for name in ("command", "environment")}
+    )
+    _show(run, evaluation, written)
+
+
+def split_list(text: str) -> list[str]:
+    """Split a list of names at commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _imported(given):
+    """Import a pipeline as NAME=MODULE:OBJECT, also from the current folder."""
+    found = re.fullmatch(r"([^=]+)=([\w.]+):(\w+)", given)
+    if found is None:
+        raise ValueError(f"--pipeline: expected NAME=MODULE:OBJECT, got {given!r}. Write MINE=my_models:pipeline.")
+    name, module, attribute = found.groups()
+    before = list(sys.path)
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        pipeline = getattr(importlib.import_module(module), attribute)
+    except Exception as error:  # whatever the code of the user raises
+        raise ValueError(
+            f"--pipeline: expected an object {attribute} in the module {module}, got {type(error).__name__}: {error}. "
+            f"Try python -c 'import {module}' in this folder."
+        ) from error
+    finally:
+        sys.path[:] = before
+    if isinstance(pipeline, type) or not hasattr(pipeline, "fit"):
+        raise ValueError(f"--pipeline: expected an unfitted classifier, got {pipeline!r:.60}. Give an object with fit.")
+    return name, pipeline
+
+
+def command_words(ctx: typer.Context) -> str:
+    """Give the command that repeats a run, with folders by their last name only: results must not tell whose disk."""
+    words, named = [ctx.command_path], []
+    for parameter in ctx.command.params:
+        value = ctx.params.get(parameter.name)
+        if value == parameter.default or value in (None, [], ()) or parameter.name == "config":
+            continue
+        values = value if isinstance(value, list | tuple) else [value]
+        if parameter.name == "data":
+            words += [Path(each).resolve().name for each in values]
+            continue
+        for each in values:
+            text = each.resolve().name if isinstance(each, Path) else re.sub(r"[^=]*[/\\]", "", str(each))
+            named += [parameter.opts[0]] if each is True else [parameter.opts[0], text]
+    return " ".join(words + named)
+
+
+def open_runtime(ctx: typer.Context, run: RunOptions, on_error: str | None, *, usual: bool = True) -> Any:
+    """Give the runtime of a run, whose store is proven to open: the usual one may be missing, one by name may not."""
+    from histofeat.images import user_cache
+
+    # Read by OpenMP when xgboost is loaded: threads that wait by spinning take the cores from those that work.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    command, store = command_words(ctx).removeprefix("histofeat "), user_cache() / "features.sqlite" if usual else None
+    try:
+        runtime = run.runtime(command, store=store, on_error=on_error or "raise")
+        with runtime.store.session() if runtime.store else nullcontext():
+            pass
+    except ValueError as error:
+        if run.store or not usual:
+            raise
+        run.progress.say(f"no feature store, everything is measured again: {error}")
+        runtime = run.runtime(command, on_error=on_error or "raise")
+    if runtime.ledger:  # one date for all lines of a command, which are one look
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        runtime = replace(runtime, ledger=replace(runtime.ledger, commit=ctx.obj["commit"], date=now))
+    return runtime
+
+
+def _default_output(ctx, name):
+    """Give <dataset>-<time> in the folder of reports."""
+    word = "".join(letter if letter.isalnum() else "-" for letter in name.lower()).strip("-")
+    return Path(ctx.obj["reports"]) / f"{word}-{datetime.now().strftime('%Y%m%d-%H%M%S')}"
+
+
+# --- the run ---------------------------------------------------------------------------------------------------------
+
+
+def _evaluate(dataset, pipelines, protocol, settings, runtime):
+    """Evaluate the pipelines; those whose encoder knows patients of the data set are skipped where that is asked."""
+    from histofeat.evaluation import AuditPolicy, NotRun, evaluate, find_known_patients
+
+    reasons, again = {}, protocol.retrain_encoder
+    skip = protocol.known_patients == "skip"
+    if skip:
+        known = find_known_patients(dataset, pipelines, retrained=again, runtime=replace(runtime, progress=False))
+        reasons = {one.pipeline: _knowing_words(one) for one in known}
+    # Several heads share a name, and with it the families.
+    fair = [(name, pipeline) for name, pipeline in pipelines if name not in reasons]
+    if not fair:
+        why = " ".join(dict.fromkeys(reasons.values()))
+        raise ValueError(f"--features: expected a set whose encoder knows none of these patients, got none. {why}")
+    policy = AuditPolicy(known_patients="refuse" if skip else protocol.known_patients)
+    evaluation = evaluate(dataset, fair, audit=policy, retrain_encoder=again, runtime=runtime, **settings)
+    skipped = [NotRun(name, pipeline.head, reasons[name]) for name, pipeline in pipelines if name in reasons]
+    return replace(evaluation, not_run=(*evaluation.not_run, *skipped))
+
+
+def _keep(evaluation, output, run):
+    """Write the evaluation down beside its report: from here on nothing costs a fit."""
+    from histofeat.evaluation import save_evaluation
+
+    kept = output.with_name(f"{output.name}.evaluation")
+    try:
+        save_evaluation(evaluation, kept, overwrite=True)
+        run.progress.say(f"evaluation: {kept} (`histofeat report` writes its report again)")
+    except OSError as error:
+        run.progress.say(f"the evaluation is not kept, its report is written now: {error}")
+
+
+def _knowing_words(known):
+    """Say which patients an encoder knows, and what to do."""
+    return (
+        f"{known.encoder.partition(': ')[2]} was trained on images of {len(known.patients):,} patients of this data "
+        f"set ({known.trained_on}): scores on them would not be of new patients. Give --known-patients leave_out to "
+        "test all sets on the other patients, or --retrain-encoder to train an encoder again in each fold."
+    )
+
+
+def say_dataset(dataset: Any) -> None:
+    """Print what is in a data set, and its positive class."""
+    positive = getattr(dataset, "positive", None)
+    words = f"{len(dataset):,} patches of {len(set(dataset.patients)):,} patients"
+    print(f"{dataset.name}: {words}{f'; positive class: {positive}' if positive else ''}", flush=True)
+
+
+def device_words(evaluation, pipelines) -> str:
+    """Say what each network ran on; the CPU where none ran."""
+    ran, notes = {model.name for model in evaluation.models}, {}
+    for name, pipeline in pipelines:
+        for family in pipeline.families() if name in ran and hasattr(pipeline, "families") else ():
+            if hasattr(family, "engine_note_"):
+                notes.setdefault(family.engine_note_, {})[family.family] = None
+    return " ".join(f"{', '.join(families)}: {note}" for note, families in notes.items()) or "CPU"
+
+
+def _shortcuts(evaluation, runtime):
+    """Return the panel of shortcuts: what mean colour, background, blur or position reach alone."""
+    from histofeat.studies import panel_of
+
+    return panel_of(evaluation, runtime=replace(runtime, progress=False)).to_dict()
+
+
+def _read(file):
+    """Return what a JSON file of a report holds; None where there is none."""
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+
+def _show(run, evaluation, page, *, stored=False):
+    """Print what did not run, the scores, what was measured, and where the report is."""
+    from histofeat.reporting import metrics_payload
+
+    record = {**metrics_payload(evaluation), "report": str(page)} if run.json else {}
+    run.show(record, lambda: _print(evaluation, page, stored=stored))
+
+
+def _print(evaluation, page, *, stored):
+    for entry in evaluation.not_run:
+        print(f"not run: {entry.name}, {entry.head}: {entry.reason}")
+    title = "SYNTHETIC cohort" if evaluation.dataset.synthetic else evaluation.dataset.name
+    frame = evaluation.to_frame()
+    frame = frame[[column for column in _SHOWN if column in frame]]
+    print(f"{title}, out of fold\n{frame.to_string(index=False, float_format='{:.3f}'.format)}")
+    planned = evaluation.planned and f"planned: {evaluation.planned.to_dict().get('verdict', 'not compared')}"
+    for sentence in filter(None, (planned, evaluation.protocol["registered"], evaluation.caution)):
+        print(sentence)
+    counts = ", ".join(f"{family} {count:,}" for family, count in evaluation.computed.items())
+    print(f"extraction: {evaluation.seconds['extraction']:.1f} s")
+    print(f"measured: {counts or 'nothing'}{' (the rest came from the store)' if stored else ''}")
+    print(f"report: {page}")

@@ -1,0 +1,193 @@
+"""`histofeat compare` and `histofeat report`: a run on other formats, its page again, refusals before any image."""
+
+import json
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from test_known_patients import Memory
+
+from histofeat import FeatureStore, IDCPipeline, cli, make_breakhis_cohort
+from histofeat.cli import _comparison as comparison
+from histofeat.metrics import rule_examples
+from histofeat.models import HEADS
+from histofeat.studies import FEATURE_SETS
+
+QUICK = ["--quick", "--heads", "logistic", "--folds", "3", "--resamples", "50", "--no-store", "--features", "color"]
+
+
+@pytest.fixture
+def main(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    return lambda *words: cli.main(list(map(str, words)))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A quick run on the synthetic cohort, with its panel of shortcuts."""
+    folder = tmp_path_factory.mktemp("finished")
+    assert cli.main(["compare", *QUICK, "--output", str(folder / "mine")]) == 0
+    return folder / "mine"
+
+
+def read(folder):
+    return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+
+
+def test_the_help_names_every_set_head_and_rule(capsys):
+    assert cli.main(["compare", "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert set(FEATURE_SETS) <= set(comparison._SETS.replace(",", "").replace("(", "").replace(")", "").split())
+    assert ", ".join(HEADS) == comparison._HEADS
+    assert rule_examples() == comparison._RULES
+    assert rule_examples() in shown
+
+
+def test_without_an_output_the_report_lies_below_the_current_folder(main, tmp_path, capsys):
+    assert main("compare", *QUICK, "--no-shortcuts", "--json") == 0
+    (folder,) = (path for path in (tmp_path / "histofeat-reports").iterdir() if path.is_dir())
+    assert folder.name.startswith("synthetic-20")
+    assert (folder / "report.html").is_file()
+    assert folder.with_name(f"{folder.name}.evaluation").is_file()
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["report"] == str(folder.relative_to(tmp_path) / "report.html")
+    assert printed["results"][0]["name"] == "color"
+    before = (folder / "predictions.parquet").read_bytes()
+    assert main("compare", "--config", folder / "run.toml", "--output", "again") == 0
+    assert Path("again/predictions.parquet").read_bytes() == before
+
+
+@pytest.mark.parametrize("kind", ["breakhis", "folder"])
+def test_the_report_of_other_formats_has_no_words_of_idc(kind, main, cohort, tmp_path, capsys):
+    data, options = tmp_path / "data", ["--patients", "([0-9]+)_idx5"]
+    if kind == "breakhis":
+        made = {"patients_per_subtype": 3, "images_per_slide": 2, "magnifications": (40, 100)}
+        data, options = make_breakhis_cohort(root=data, **made).root, ["--magnification", 100]
+    else:
+        for path, label in zip(cohort.X, cohort.y, strict=True):
+            place = data / ("normal", "tumour")[label] / Path(path).name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.hardlink_to(path)
+    assert main("compare", data, *options, *QUICK, "--no-shortcuts", "--output", "out") == 0
+    assert "IDC" not in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    dataset = read(tmp_path / "out")["dataset"]
+    assert capsys.readouterr().out.startswith(f"{dataset['name']}: ")
+    assert dataset["n_patches"] < 200
+
+
+def test_a_page_again_from_the_folder_or_the_kept_evaluation(finished, main, capsys):
+    kept, before = finished.with_name("mine.evaluation"), read(finished)
+    assert main("report", finished, "--output", "again", "--gallery", 1) == 0
+    assert (Path("again") / "galleries" / "gallery.html").is_file()
+    again = read(Path("again"))
+    for part in ("results", "comparison", "folds", "protocol", "dataset", "command", "environment", "audit"):
+        assert again[part] == before[part]
+    shortcuts = [folder / "shortcuts.json" for folder in (finished, Path("again"))]
+    assert shortcuts[0].read_bytes() == shortcuts[1].read_bytes()
+    assert main("report", kept) == 2
+    assert "holds a finished report. Choose another name, or pass --overwrite" in capsys.readouterr().err
+    assert main("report", kept, "--overwrite", "--no-shortcuts") == 0
+    assert not shortcuts[0].exists()
+
+
+def test_a_run_that_ended_before_its_page_gets_one(finished, main, tmp_path, capsys):
+    kept = tmp_path / "ended.evaluation"
+    kept.write_bytes(finished.with_name("mine.evaluation").read_bytes())
+    assert main("report", kept) == 2  # the cohort of that run is gone
+    assert ".png" in capsys.readouterr().err
+    assert main("report", kept, "--no-shortcuts") == 0
+    assert (tmp_path / "ended" / "report.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nowhere"], "nowhere.evaluation: expected a whole evaluation of format 1, got: "),
+        (["nowhere", "--gallery", 0], "--gallery: expected a whole number of at least 1, got 0"),
+    ],
+)
+def test_no_report_without_a_run(main, tmp_path, capsys, words, message):
+    assert main("report", *words) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+MODULE = """
+from sklearn.pipeline import make_pipeline
+from histofeat import IDCPipeline
+good = IDCPipeline("lbp", "logistic")
+"""
+
+
+def test_a_pipeline_of_the_user_s_own_stands_beside_ours(main, tmp_path, capsys, monkeypatch):
+    (tmp_path / "my_models.py").write_text(MODULE)
+    (tmp_path / "broken_models.py").write_text("1 / 0")
+    words = ["compare", *QUICK, "--no-shortcuts", "--output", "out", "--pipeline"]
+    for given, message in {
+        "good": "--pipeline: expected NAME=MODULE:OBJECT, got 'good'. Write MINE=my_models:pipeline.",
+        "mine=nowhere_models:good": "expected an object good in the module nowhere_models, got ModuleNotFoundError",
+        "mine=my_models:bad": "expected an object bad in the module my_models, got AttributeError",
+        "mine=broken_models:good": "got ZeroDivisionError: division by zero. Try python -c 'import broken_models'",
+        "mine=my_models:IDCPipeline": "--pipeline: expected an unfitted classifier, got <class",
+    }.items():
+        assert main(*words, given) == 2
+        assert message in capsys.readouterr().err
+        assert not Path("out").exists()
+    assert main(*words, "mine=my_models:good") == 0
+    assert [result["name"] for result in read(Path("out"))["results"]] == ["color", "mine"]
+
+
+def test_what_did_not_run_is_named_and_a_run_of_nothing_is_an_error(main, tmp_path, capsys):
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "mobilenet_2_5_224_tf_no_top.h5").write_bytes(b"no weights")
+    words = ["--encoder", "mobilenet_0.25", "--weights", "weights", "--no-shortcuts", "--output", "out"]
+    assert main("compare", *QUICK[:-1], "cnn", *words) == 2
+    assert "expected one that can run here, got none. cnn, logistic: " in capsys.readouterr().err
+    assert not Path("out").exists()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert main("compare", *QUICK[:-1], "color,cnn", *words) == 0
+    printed = capsys.readouterr()
+    assert "histofeat: warning: not run: cnn, logistic: weights/mobilenet" in printed.err
+    assert "not run: cnn, logistic: " in printed.out
+
+
+def test_the_store_is_in_the_user_s_cache_unless_another_or_none_is_asked_for(tmp_path, monkeypatch, capsys):
+    from histofeat.cli._options import RunOptions
+
+    ctx = SimpleNamespace(command_path="histofeat compare", command=SimpleNamespace(params=[]), params={}, obj={})
+
+    def opened(**options):
+        return comparison.open_runtime(ctx, RunOptions(**options), None).store
+
+    monkeypatch.setenv("OMP_WAIT_POLICY", "x")
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert opened() == FeatureStore(tmp_path / "cache" / "histofeat" / "features.sqlite")
+    assert opened(store=tmp_path / "here.sqlite") == FeatureStore(tmp_path / "here.sqlite")
+    assert opened(no_store=True) is None
+    assert capsys.readouterr().err == ""
+    (tmp_path / "no folder").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "no folder"))
+    assert opened() is None
+    assert "no feature store, everything is measured again: FeatureStore(" in capsys.readouterr().err
+
+
+def test_the_report_names_every_network_that_ran_and_where():
+    class Network(Memory):
+        engine_note_ = "Some engine on the CPU, as asked for."
+
+    class Other(Network):
+        family = "other"
+
+    pipelines = [("a", IDCPipeline((Network(),), "svm")), ("b", IDCPipeline(("color", Other()), "svm"))]
+    pipelines.append(("c", IDCPipeline("color", "svm")))
+
+    def words(*names):
+        models = [SimpleNamespace(name=name) for name in names]
+        return comparison.device_words(SimpleNamespace(models=models), pipelines)
+
+    assert words("a", "b", "c") == "memory, other: Some engine on the CPU, as asked for."
+    assert words("b") == "other: Some engine on the CPU, as asked for."
+    assert words("c") == words() == "CPU"
