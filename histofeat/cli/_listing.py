@@ -1,6 +1,7 @@
 """``histofeat audit``, ``info``, ``list`` and ``store``: what data, files and registers hold."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
@@ -18,6 +19,8 @@ LISTS = {
     "normalizers": ("images", "NORMALIZERS"),
     "studies": ("studies", "STUDIES"),
 }
+#: Fields of a record that say what it is, best first.
+_SAYING = ("words", "description", "label", "reference")
 #: What a card says of a model under each heading; the rest is said under "Model".
 _SECTIONS = {
     "Data": ("dataset", "synthetic", "n_images", "class_names", "positive", "class_counts"),
@@ -73,16 +76,12 @@ def info(
 def _described(file: Path) -> tuple[dict, str]:
     """Give the content of a file for programs and for people."""
     from histofeat.evaluation import load_evaluation
-    from histofeat.models import ModelFileError, read_archive
+    from histofeat.models import read_archive
 
-    try:
-        description, _ = read_archive(file)
-    except ModelFileError as error:
-        try:
-            evaluation = load_evaluation(file)
-        except ValueError:
-            raise error from None
+    with suppress(ValueError):  # what is no evaluation is said of a model
+        evaluation = load_evaluation(file)
         return {"evaluation": evaluation.to_frame()}, str(evaluation)
+    description, _ = read_archive(file)
     about = dict(description["about"])
     parts = {name: {key: about.pop(key) for key in keys if key in about} for name, keys in _SECTIONS.items()}
     parts = {"Model": about | {"histofeat": description.get("histofeat")}, **parts}
@@ -117,14 +116,11 @@ def list_names(what: argument(str, "WHAT", f"{', '.join(LISTS)}."), run: _Answer
     check_name("list", what, LISTS)
     wing, register = LISTS[what]
     records = getattr(import_module(f"histofeat.{wing}"), register)
-    named = {name: _words(records[name]) if isinstance(records, Mapping) else "" for name in records}
-    width = max(map(len, named))
-    run.show(named, lambda: print("\n".join(f"{name:<{width}}  {words}".rstrip() for name, words in named.items())))
-
-
-def _words(record: object) -> str:
-    found = (getattr(record, name, "") for name in ("words", "description", "label", "reference"))
-    return next((words for words in found if words), "")
+    records = records if isinstance(records, Mapping) else dict.fromkeys(records)
+    said = {name: [getattr(record, field, "") for field in _SAYING] for name, record in records.items()}
+    named = {name: next(filter(None, words), "") for name, words in said.items()}
+    lines = [f"{name:<{max(map(len, named))}}  {words}".rstrip() for name, words in named.items()]
+    run.show(named, lambda: print("\n".join(lines)))
 
 
 def store(

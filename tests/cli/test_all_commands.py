@@ -1,6 +1,8 @@
-"""Every option of every command wrong once: a sentence, a status, and nothing written."""
+"""Of all commands: every option wrong once is a sentence; results are JSON; runs write what repeats them."""
 
+import json
 import re
+import tomllib
 
 import pytest
 
@@ -45,6 +47,8 @@ WRONG = {
     "--threshold": "x",
     "--weights": "nowhere",
 }
+#: Options that make a run short.
+FEW = {"--no-estimate": [], "--resamples": ["20"]}
 #: Words with "=" that are values of options, and so no arguments of Python.
 RULES = re.compile(r"\b(?:sensitivity|specificity)=[0-9.]+|OLD=NEW|\S*scans=\S+")
 
@@ -128,3 +132,27 @@ def test_a_wrong_option_is_a_sentence_and_writes_nothing(command, wrong, place, 
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", printed.err.replace(wrong[0], "")))
     assert named <= {"--help", *options(command)}, printed.err
     assert not re.search(r"\b[a-z_]+=\S", RULES.sub("", printed.err)), printed.err
+
+
+@pytest.mark.parametrize("command", [name for commands in cli.COMMANDS.values() for name in commands])
+def test_results_are_one_json_object_and_runs_write_what_repeats_them(command, place, tmp_path, monkeypatch, capsys):
+    folder, words = place
+    known, words = options(command), words[command]
+    if "--json" not in known or command == "doctor":  # its own test runs it
+        pytest.skip("no result, or a slow one")
+    monkeypatch.chdir(folder)
+    output = tmp_path / {"extract": "new.parquet", "predict": "new.csv"}.get(command, "new")
+    words = [*words[:-2], "-o", str(output)] if "-o" in words else words
+    words = [*words, "--output", str(output)] if "--output" in known and "-o" not in words else words
+    few = [part for name, values in FEW.items() if name in known for part in (name, *values)]
+    assert cli.main([command, *words, *few, "--json", *["--quiet"][: "--quiet" in known]]) == 0
+    printed = capsys.readouterr()
+    assert isinstance(json.loads(printed.out), dict)
+    if "--output" in known:
+        (config,) = tmp_path.rglob("*run.toml")
+        assert tomllib.loads(config.read_text())["command"] == command
+        for path in list(tmp_path.iterdir()):
+            path.rename(path.with_name(f"before.{path.name}"))
+        config = config.with_name(f"before.{config.name}")
+        assert cli.main([command, "--config", str(config), "--json", *["--quiet"][: "--quiet" in known]]) == 0
+        assert capsys.readouterr().out == printed.out
