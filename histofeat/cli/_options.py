@@ -172,6 +172,8 @@ class DataOptions:
         "How to find the patient of an image, in class folders and CSV files: an expression with one group, a table "
         "with path and patient, its folder, its TCGA barcode; image where patients are unknown.",
     ) = None
+    positive: option(str | None, "CLASS", "The positive class of two.  [default: the name that tells]") = None
+    classes: option(str | None, "LIST", "Classes to take, to merge or to rename: normal,tumour=idc+ilc.") = None
     target: option(str | None, "NAME", "BreakHis: malignant or subtype.") = None
     magnification: option(int | None, "N", "BreakHis: 40, 100, 200 or 400.") = None
     duplicates: option(str | None, "NAME", "BreakHis, copies under two names: refuse, drop or published.") = None
@@ -210,8 +212,9 @@ class DataOptions:
         """
         from histofeat.datasets import make_cohort, open_dataset, training_part
 
-        options = {name: getattr(self, name) for name in ("patients", "target", "magnification", "duplicates")}
-        options |= {"on_error": self.on_error, "prefixes": dict(map(_prefix, self.path_prefix or ())) or None}
+        names = ("patients", "positive", "classes", "target", "magnification", "duplicates", "on_error")
+        options = {name: getattr(self, name) for name in names}
+        options["prefixes"] = dict(map(_prefix, self.path_prefix or ())) or None
         paths = self.data or [make_cohort(**(cohort or {})).root]
         dataset = open_dataset(paths[0] if len(paths) == 1 else paths, self.format, **options)
         return training_part(dataset, only=self.only) if training or self.only else dataset

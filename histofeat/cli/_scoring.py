@@ -1,71 +1,150 @@
-"""``histofeat score``: score predictions on a published split."""
+"""``histofeat score``: score the predictions of any system, in a table or on a published split."""
 
 import json
 import math
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 import histofeat
-from histofeat.cli._options import RunOptions, flag, group, option
+from histofeat.cli._options import RunOptions, argument, flag, group, option
 from histofeat.cli._outputs import SHOWN, check_output
 from histofeat.metrics import rule_examples
 
+#: Options that belong to one kind of scoring only.
+_OF_NONE = ("truth", "patients", "positive", "classes")
+_OF = {None: (*_OF_NONE, "model"), "breakhis": ("data", "folds_dir", "magnification", "model")}
+_OF["idc-official"] = ("data", "threshold", "allow_missing_patients")
+
 
 def score(
-    predictions: Annotated[
+    predictions: argument(
         Path,
-        typer.Argument(
-            metavar="PREDICTIONS.csv",
-            help="Columns patch (file name or path, such as 8863_idx5_x451_y1451_class0.png) and score (probability "
-            "of IDC, 0 to 1).",
-        ),
-    ],
-    protocol: option(str, "NAME", "The published split: idc-official."),
-    run: group(RunOptions, without=["seed", "n_jobs", "store", "no_store", "quiet"]),
-    data: option(
-        list[Path] | None, "DIR", "A copy of the data: refuse missing and surplus rows; once for each of its folders."
+        "PREDICTIONS",
+        "A table (CSV, Parquet, JSON) as `predict` and `compare` write: path, p_CLASS for each class, or score for "
+        "the positive one, or label alone; where known patient, truth, fold and model.",
+    ),
+    run: group(RunOptions, without=["store", "no_store", "quiet"]),
+    truth: option(
+        str | None, "TABLE|COLUMN", "True labels: a table with path and label, or a column.  [default: truth]"
     ) = None,
+    patients: option(str | None, "REGEX|CSV|folder|tcga", "How to find the patient of an image.") = None,
+    positive: option(str | None, "CLASS", "The positive class of two.  [default: the name that tells]") = None,
+    classes: option(str | None, "LIST", "Classes to take, to merge or to rename: normal,tumour=idc+ilc.") = None,
+    model: option(list[str] | None, "NAME", "Of predictions of several models, this one; may be repeated.") = None,
+    protocol: option(str | None, "NAME", "A published split: idc-official, breakhis.") = None,
+    data: option(
+        list[Path] | None,
+        "DIR",
+        "A copy of the data of the split: refuse missing and surplus rows; of IDC once for each of its folders.",
+    ) = None,
+    folds_dir: option(Path | None, "DIR", "breakhis: where dsfold1.txt to dsfold5.txt are.") = None,
+    magnification: option(int | None, "N", "breakhis: 40, 100, 200 or 400.") = None,
     threshold: option(
         str | None,
         "RULE",
-        "What the threshold is chosen for on the rows of train and validation patients: "
+        "idc-official: what the threshold is chosen for on the rows of train and validation patients: "
         f"{rule_examples()}.  [default: f1 where there are such rows]",
     ) = None,
     output: option(Path | None, "FILE.json", "Also write the numbers here.") = None,
-    resamples: option(int, "N", "Resamples of the test patients.") = 2000,
-    allow_missing_patients: flag("--allow-missing-patients", "Score the test patients that have rows.") = False,
+    resamples: option(int, "N", "Resamples of the patients.") = 2000,
+    allow_missing_patients: flag(
+        "--allow-missing-patients", "idc-official: score the test patients that have rows."
+    ) = False,
 ) -> None:
-    """Score predictions on a published split, by the rules of histofeat's own reports.
+    """Score predictions by the rules of histofeat's own reports.
 
-    Patient, place and class of a patch are read from its name. Rows of the test patients are scored; rows of train and
-    validation patients, scored by a model that did not learn from them, choose the threshold.
+    Of a table, any classes are scored, with intervals over patients. On a published split patient, place and class are
+    read from file names: idc-official scores the test patients, breakhis the five published hold-outs.
 
     Examples
     --------
+    histofeat score predictions.csv --truth labels.csv --patients "^([0-9]+)_"
+    histofeat score predictions.parquet --model handcrafted/logistic
     histofeat score scores.csv --protocol idc-official --data idc
+    histofeat score scores.csv --protocol breakhis --data BreaKHis_v1 --magnification 100
     """
-    from histofeat.evaluation import read_predictions, score_predictions
+    from histofeat.exceptions import check_name
 
+    given = {name: value for name, value in locals().items() if name in set(sum(_OF.values(), ())) and value}
+    check_name("--protocol", protocol or "none", ["none", *filter(None, _OF)])
+    for name in given:
+        if name not in _OF[protocol]:
+            where = f"for the protocol {protocol}" if protocol else "without a protocol"
+            words = f"--{name.replace('_', '-')}: expected none {where}, got {given[name]!s:.60}."
+            raise ValueError(f"{words} Leave it out, or choose another --protocol.")
     check_output(output)
-    scored = score_predictions(
-        read_predictions(predictions),
-        protocol,
-        data=data or None,
-        threshold=threshold,
-        allow_missing_patients=allow_missing_patients,
-        n_resamples=resamples,
-        ledger=run.looks(f"score {predictions.name}"),
+    numbers, show = {None: _of_table, "breakhis": _of_breakhis, "idc-official": _of_idc}[protocol](
+        predictions, given, run, resamples
     )
-    numbers = {"histofeat": histofeat.__version__, "predictions": predictions.name, **scored.to_dict()}
-    run.show(numbers, lambda: _show(scored))
+    numbers = {"histofeat": histofeat.__version__, "predictions": predictions.name, **numbers}
+    run.show(numbers, show)
     if output is not None:
         _write(output, numbers)
         run.write_config(output)
 
 
-def _show(scored) -> None:
+def _of_table(predictions, given, run, resamples):
+    from histofeat.evaluation import HARD_LABELS, evaluate_predictions
+
+    settings = {"n_resamples": resamples, "random_state": run.seed, "runtime": run.runtime(f"score {predictions.name}")}
+    found = evaluate_predictions(predictions, models=given.pop("model", ()), **given, **settings)
+    columns, rows = [], []
+    for model, probable in zip(found.models, found.calibration, strict=True):
+        cuts = sorted(set(model.thresholds) - {0.5})
+        columns += [(model.name, model.scores), *([(f"{model.name}, its threshold", model.tuned)] if cuts else [])]
+        raw = probable.raw.to_dict() if probable and HARD_LABELS not in model.notes else None
+        rows.append({"model": model.name, "scores": _plain(model.scores), "scores_at_threshold": _plain(model.tuned)})
+        rows[-1] |= {"thresholds": model.thresholds, "calibration": raw, "notes": model.notes}
+    notes = [note for row in rows for note in row["notes"]] + [found.caution, found.protocol["registered"]]
+    for row in rows:
+        if row["calibration"]:
+            ece, slope = (_cells(row["calibration"][name]) for name in ("ece", "slope"))
+            notes.append(
+                f"{row['model']}: calibration error {' '.join(ece)}; slope {' '.join(slope)} (1 is calibrated)."
+            )
+    head = f"{predictions.name}: {found.dataset.audit.summary().splitlines()[0].partition(': ')[2]}"
+    numbers = {"positive": found.dataset.positive, "n_patients": found.dataset.audit.n_patients, "models": rows}
+    notes = list(dict.fromkeys(filter(None, notes)))
+    return {**numbers, "notes": notes}, lambda: _show(head, columns, notes)
+
+
+def _of_breakhis(predictions, given, run, resamples):
+    from histofeat.datasets import load_breakhis
+    from histofeat.evaluation import score_breakhis
+
+    if len(given.get("data", ())) != 1:
+        raise ValueError("--data: expected the folder of BreakHis, got none. Name it: the hold-outs are of its images.")
+    dataset = load_breakhis(given["data"][0], given.get("magnification"), duplicates="published")
+    table = score_breakhis(predictions, dataset, given.get("folds_dir"), models=given.get("model", ()))
+    rates = table.groupby("model", sort=False)[["patient_rate", "image_rate"]].agg(["mean", "std"])
+    words = [
+        f"{name}: patient recognition rate {row['patient_rate', 'mean']:.4f} ± {row['patient_rate', 'std']:.4f}, image "
+        f"{row['image_rate', 'mean']:.4f} ± {row['image_rate', 'std']:.4f} (mean and deviation over the hold-outs)"
+        for name, row in rates.iterrows()
+    ]
+    head = f"{predictions.name}: five published hold-outs of BreakHis; positive class: {dataset.positive}"
+    shown = table.to_string(index=False, float_format=lambda value: f"{value:.4f}")
+    numbers = {"protocol": "breakhis", "positive": dataset.positive, "hold_outs": table.to_dict("records")}
+    return {**numbers, "notes": words}, lambda: print("\n".join([head, shown, *words]))
+
+
+def _of_idc(predictions, given, run, resamples):
+    from histofeat.datasets import Ledger
+    from histofeat.evaluation import read_predictions, score_predictions
+
+    ledger = run.ledger and Ledger(run.ledger, f"histofeat score {predictions.name}")
+    settings = {"n_resamples": resamples, "random_state": run.seed, "ledger": ledger}
+    scored = score_predictions(read_predictions(predictions), "idc-official", **given, **settings)
+    head = f"{scored.protocol.title}; positive class: {scored.protocol.positive}\n{scored.test}, "
+    head += f"{scored.n_positive:,} positive"
+    tuned = [(f"at {scored.threshold:.4f} ({scored.rule})", scored.tuned)] if scored.tuned else []
+    return scored.to_dict(), lambda: _show(head, [("at 0.5", scored.scores), *tuned], scored.notes)
+
+
+def _plain(scores) -> dict:
+    return {metric: score.to_dict() for metric, score in scores.items()}
+
+
+def _show(head, columns, notes) -> None:
     from rich.box import SIMPLE
     from rich.console import Console
     from rich.table import Table
@@ -75,30 +154,31 @@ def _show(scored) -> None:
     console = Console(highlight=False, markup=False)
     # In a pipe or a narrow window the table would be wrapped.
     console.width = max(console.width, 100)
-    console.print(f"{scored.protocol.title}\n{scored.test}, {scored.n_positive:,} positive")
-    table = Table("", "at 0.5", "95 % interval", box=SIMPLE, pad_edge=False)
-    if scored.tuned:
-        table.add_column(f"at {scored.threshold:.4f} ({scored.rule})")
+    console.print(head, soft_wrap=True)
+    table = Table("", box=SIMPLE, pad_edge=False)
+    for title, _ in columns:
+        table.add_column(title)
         table.add_column("95 % interval")
     for metric in SHOWN:
-        tuned = _cells(scored.tuned[metric]) if metric in scored.tuned else ()
-        table.add_row(METRIC_RECORDS[metric].label, *_cells(scored.scores[metric]), *tuned)
+        cells = [_cells(scores[metric].to_dict()) if metric in scores else ("", "") for _, scores in columns]
+        table.add_row(METRIC_RECORDS[metric].label, *sum(cells, ()))
     console.print(table)
-    for note in scored.notes:
+    for note in notes:
         console.print(f"- {note}", soft_wrap=True)
 
 
 def _cells(score) -> tuple[str, str]:
-    low, high = score.ci95
-    value = "undefined" if math.isnan(score.value) else f"{score.value:.4f}"
-    return value, "" if math.isnan(low) else f"{low:.4f} to {high:.4f}"
+    value, (low, high) = score["value"], score["ci95"]
+    shown = "undefined" if value is None or math.isnan(value) else f"{value:.4f}"
+    return shown, "" if low is None or math.isnan(low) else f"{low:.4f} to {high:.4f}"
 
 
 def _write(output: Path, numbers: dict) -> None:
     from histofeat.datasets import write_whole
+    from histofeat.reporting import jsonable
 
     try:
         with write_whole(output) as part:
-            part.write_text(json.dumps(numbers, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+            part.write_text(json.dumps(jsonable(numbers), indent=2, allow_nan=False) + "\n", encoding="utf-8")
     except OSError as error:
         raise ValueError(str(error)) from error

@@ -11,6 +11,7 @@ from ._csv_rows import (
 from ._embeddings import (
     check_rows as check_rows,
     dataset_of as dataset_of,
+    labelled as labelled,
     load_embeddings as load_embeddings,
     match_rows as match_rows,
     own_names as own_names,
@@ -45,6 +46,7 @@ from ._parts import (
 from ._patients import PatientRule as PatientRule, find_patients as find_patients, patients_by_name as patients_by_name
 from ._positive_class import (
     choose_positive as choose_positive,
+    in_order as in_order,
     known_positive as known_positive,
     probability_columns as probability_columns,
 )

@@ -27,7 +27,10 @@ from ._published_rows import (
     Protocol as Protocol,
     read_predictions as read_predictions,
 )
-from ._published_scores import ScoredPredictions as ScoredPredictions, score_predictions as score_predictions
+from ._published_scores import (
+    ScoredPredictions as ScoredPredictions,
+    score_predictions as score_predictions,
+)
 from ._results import (
     Evaluation as Evaluation,
     LeftOut as LeftOut,
@@ -38,6 +41,11 @@ from ._saved_evaluation import (
     load_evaluation as load_evaluation,
     save_evaluation as save_evaluation,
     take_up as take_up,
+)
+from ._scored_predictions import (
+    HARD_LABELS as HARD_LABELS,
+    evaluate_predictions as evaluate_predictions,
+    score_breakhis as score_breakhis,
 )
 from ._search import Search as Search
 from ._training import make_pipeline as make_pipeline, train_model as train_model

@@ -1,0 +1,188 @@
+"""`histofeat score` on tables of any system: any classes, hard labels, several models, the hold-outs of BreakHis."""
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import f1_score, roc_auc_score
+
+from histofeat import IDCPipeline, PatientKFold, cli, evaluate
+from histofeat.datasets import load_breakhis, make_breakhis_cohort
+from histofeat.evaluation import evaluate_predictions, score_breakhis
+from histofeat.reporting import write_report
+
+N = 40
+
+
+@pytest.fixture
+def table():
+    """Forty patches of ten patients; "Tumor" sorts before "normal"."""
+    rng = np.random.default_rng(0)
+    truth = np.where(np.arange(N) % 3 == 0, "Tumor", "normal")
+    score = np.clip(np.where(truth == "Tumor", 0.6, 0.4) + rng.normal(0, 0.2, N), 0, 1).round(3)
+    patients = [f"p{row // 4}" for row in range(N)]
+    paths = [f"{patient}/{row}.png" for row, patient in enumerate(patients)]
+    return pd.DataFrame({"path": paths, "patient": patients, "truth": truth, "p_Tumor": score, "p_normal": 1 - score})
+
+
+def test_scores_are_of_the_positive_class(table, tmp_path, capsys):
+    table.to_csv(tmp_path / "mine.csv", index=False)
+    words = ["score", str(tmp_path / "mine.csv"), "--resamples", "50", "--output", str(tmp_path / "scores.json")]
+    assert cli.main(words) == 0
+    printed = capsys.readouterr().out
+    first = printed.splitlines()[0]
+    assert first == "mine.csv: 40 patches of 10 patients (14 Tumor, 26 normal); positive class: Tumor"
+    [model] = json.loads((tmp_path / "scores.json").read_text())["models"]
+    y, score = table["truth"] == "Tumor", table["p_Tumor"]
+    assert model["scores"]["roc_auc"]["value"] == pytest.approx(roc_auc_score(y, score))
+    assert model["scores"]["f1"]["value"] == pytest.approx(f1_score(y, score > 0.5))
+    assert f"{roc_auc_score(y, score):.4f}" in printed
+    assert "calibration error" in printed
+    assert model["calibration"]["slope"]["value"] is not None
+
+
+def test_one_column_is_of_the_positive_class_wherever_it_stands(table):
+    both = evaluate_predictions(table, n_resamples=20).models[0]
+    one = table.rename(columns={"p_Tumor": "score"}).drop(columns="p_normal")
+    found = evaluate_predictions(one, n_resamples=20)
+    assert found.models[0].scores["average_precision"].value == both.scores["average_precision"].value
+    turned = evaluate_predictions(one.assign(score=1 - one["score"]), n_resamples=20, positive="normal").models[0]
+    assert turned.scores["sensitivity"].value == both.scores["specificity"].value
+
+
+def test_truth_from_a_table_patients_by_rule_and_json(table, tmp_path, capsys):
+    table[["path", "truth"]].rename(columns={"truth": "label"}).to_csv(tmp_path / "labels.csv", index=False)
+    table.drop(columns=["truth", "patient"]).sample(frac=1, random_state=0).to_json(
+        tmp_path / "p.json", orient="records"
+    )
+    words = ["score", str(tmp_path / "p.json"), "--truth", str(tmp_path / "labels.csv"), "--json", "--resamples", "20"]
+    assert cli.main([*words, "--patients", "^(p[0-9])/"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    expected = evaluate_predictions(table, n_resamples=20).models[0]
+    assert found["n_patients"] == 10
+    assert found["models"][0]["scores"]["roc_auc"]["value"] == expected.scores["roc_auc"].value
+    assert cli.main(words) == 2
+    assert "--truth: expected the columns path, label and patient, got none named patient" in capsys.readouterr().err
+
+
+def test_hard_labels_have_no_ranking(table, tmp_path, capsys):
+    called = np.where(table["p_Tumor"] > 0.5, "Tumor", "normal")
+    table[["path", "patient", "truth"]].assign(label=called).to_csv(tmp_path / "hard.csv", index=False)
+    assert cli.main(["score", str(tmp_path / "hard.csv"), "--resamples", "20"]) == 0
+    printed = capsys.readouterr().out
+    assert "Hard labels only: ROC-AUC, average precision, Brier score and log loss are undefined" in printed
+    assert next(line for line in printed.splitlines() if line.strip().startswith("ROC-AUC ")).split()[1] == "undefined"
+    assert "calibration error" not in printed
+    model = evaluate_predictions(tmp_path / "hard.csv", n_resamples=20).models[0]
+    assert math.isnan(model.scores["brier"].value)
+    assert model.scores["f1"].value == evaluate_predictions(table, n_resamples=20).models[0].scores["f1"].value
+
+
+def test_labels_at_a_threshold_are_scored_beside(table):
+    at = table.assign(label=np.where(table["p_Tumor"] >= 0.4, "Tumor", "normal"), threshold=0.4)
+    [model] = evaluate_predictions(at, n_resamples=20).models
+    assert model.thresholds == (0.4,)
+    assert model.tuned["f1"].value == pytest.approx(f1_score(table["truth"] == "Tumor", table["p_Tumor"] >= 0.4))
+
+
+def test_several_classes_and_merged_ones(table):
+    rng = np.random.default_rng(1)
+    names = np.array(["normal", "idc", "ilc"])
+    proba = rng.dirichlet(np.ones(3), N)
+    many = table[["path", "patient"]].assign(truth=names[np.arange(N) % 3], p_normal=proba[:, 0])
+    many = many.assign(p_idc=proba[:, 1], p_ilc=proba[:, 2], **{"p_never seen": 0.0})
+    found = evaluate_predictions(many.rename(columns={"p_never seen": "p_dcis"}), n_resamples=20)
+    assert found.labels == ("dcis", "idc", "ilc", "normal")
+    assert found.dataset.positive is None
+
+
+def test_what_compare_writes_is_scored_as_it_was_there(cohort, tmp_path, capsys):
+    pipelines = {"color": IDCPipeline("color", "logistic"), "grey": IDCPipeline("gray", "knn")}
+    there = evaluate(cohort, pipelines, PatientKFold(3), inner_cv=PatientKFold(2), n_resamples=20)
+    file = write_report(there, tmp_path / "run").parent / "predictions.parquet"
+    found = evaluate_predictions(file, n_resamples=20)
+    assert [model.name for model in found.models] == ["color/logistic", "grey/knn"]
+    for one, other in zip(there.models, found.models, strict=True):
+        assert other.scores["roc_auc"].value == pytest.approx(one.scores["roc_auc"].value, abs=1e-12)
+        assert other.scores["roc_auc"].ci95 == pytest.approx(one.scores["roc_auc"].ci95, abs=1e-12)
+    table = evaluate_predictions(there.predictions(), n_resamples=20)
+    assert table.models[0].tuned["f1"].value == pytest.approx(there.models[0].tuned["f1"].value, abs=1e-12)
+    assert cli.main(["score", str(file), "--model", "grey/knn", "--resamples", "0"]) == 0
+    assert "color" not in capsys.readouterr().out
+    assert cli.main(["score", str(file), "--model", "gray/knn"]) == 2
+    assert "expected a model of the predictions, got 'gray/knn'. Did you mean 'grey/knn'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "words", "said"),
+    [
+        (
+            lambda t: t.drop(columns="truth"),
+            [],
+            "--truth: expected a column of the predictions, or a table, got 'truth'",
+        ),
+        (lambda t: t.drop(columns=["p_Tumor", "p_normal"]), [], "expected label or p_<class> of a known class for"),
+        (lambda t: pd.concat([t, t[:1]]), [], "expected each path once"),
+        (lambda t: t.assign(p_Tumor=2), [], "expected probabilities from 0 to 1"),
+        (
+            lambda t: t.assign(truth=""),
+            [],
+            "truth: expected a label for each patch, got none for 'p0/0.png' (and 39 more",
+        ),
+        (
+            lambda t: t[["path", "patient"]].assign(truth=t["truth"].map({"Tumor": "a", "normal": "b"}), score=0.5),
+            [],
+            "--positive: expected the name of the positive class, got none, and 'a' and 'b'",
+        ),
+        (lambda t: t, ["--threshold", "f1"], "--threshold: expected none without a protocol, got f1"),
+        (
+            lambda t: t,
+            ["--protocol", "breakhs"],
+            "--protocol: expected one of none, breakhis, idc-official, got 'breakhs'",
+        ),
+        (lambda t: t, ["--protocol", "breakhis"], "--data: expected the folder of BreakHis, got none"),
+        (
+            lambda t: t,
+            ["--positive", "tumour"],
+            "--positive: expected one of Tumor, normal, got 'tumour'. Did you mean",
+        ),
+    ],
+)
+def test_bad_tables_are_one_sentence(table, tmp_path, capsys, change, words, said):
+    change(table).to_csv(tmp_path / "bad.csv", index=False)
+    assert cli.main(["score", str(tmp_path / "bad.csv"), "--resamples", "0", *words]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_file_of_another_program(tmp_path, capsys):
+    (tmp_path / "bad.parquet").write_text("no")
+    assert cli.main(["score", str(tmp_path / "bad.parquet")]) == 2
+    assert "bad.parquet: expected predictions (CSV, Parquet or JSON), got: " in capsys.readouterr().err
+
+
+def test_published_hold_outs_of_breakhis(tmp_path, capsys):
+    root = make_breakhis_cohort(patients_per_subtype=2, images_per_slide=1, magnifications=(40,)).root
+    dataset = load_breakhis(root)
+    patients, parts = sorted(set(dataset.patients)), []
+    for number in range(1, 6):
+        test = np.isin(dataset.patients, patients[number - 1 :: 5])
+        names = [path.rpartition("/")[2] for path in dataset.X]
+        roles = [f"{name}|40|{number}|{'test' if there else 'train'}" for name, there in zip(names, test, strict=True)]
+        (tmp_path / f"dsfold{number}.txt").write_text("\n".join(roles))
+        parts.append(pd.DataFrame({"path": dataset.X[test], "fold": number, "score": 0.75}))
+    parts[0]["score"] = 0.25
+    pd.concat(parts).to_csv(tmp_path / "mine.csv", index=False)
+    more = ["--protocol", "breakhis", "--data", str(root), "--folds-dir", str(tmp_path)]
+    assert cli.main(["score", str(tmp_path / "mine.csv"), *more]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("mine.csv: five published hold-outs of BreakHis; positive class: malignant-like")
+    found = score_breakhis(tmp_path / "mine.csv", dataset, tmp_path)
+    assert found["fold"].tolist() == [1, 2, 3, 4, 5]
+    for row, part in zip(found.itertuples(), parts, strict=True):
+        rows = np.isin(dataset.X, part["path"])
+        ill = pd.Series(dataset.y[rows] == (row.fold > 1)).groupby(dataset.patients[rows]).mean()
+        assert row.patient_rate == pytest.approx(ill.mean())
+    with pytest.raises(ValueError, match="predictions: expected a column fold, the hold-out from 1 to 5"):
+        score_breakhis(pd.read_csv(tmp_path / "mine.csv").drop(columns="fold"), dataset, tmp_path)
