@@ -174,7 +174,7 @@ def class_mapping(where: str, classes: Any, least: int) -> dict[str, str]:
     if not all(isinstance(text, str) and text for text in texts) or len(set(names.values())) < least:
         raise DatasetError(
             f"{where}: expected {least} or more labels, or a mapping of label to class name, got {classes!r:.80}. "
-            'Pass classes="normal,tumour=idc+ilc" or classes=("benign", "malignant").'
+            'Pass classes="benign,malignant".'
         )
     return names
 
