@@ -10,8 +10,10 @@ from histofeat.cli._outputs import SHOWN, check_output
 from histofeat.metrics import rule_examples
 
 #: Options that belong to one kind of scoring only.
-_OF_NONE = ("truth", "patients", "positive", "classes")
-_OF = {None: (*_OF_NONE, "model"), "breakhis": ("data", "folds_dir", "magnification", "model")}
+_OF = {
+    None: ("truth", "patients", "positive", "classes", "model"),
+    "breakhis": ("data", "folds_dir", "magnification", "model"),
+}
 _OF["idc-official"] = ("data", "threshold", "allow_missing_patients")
 
 
@@ -62,24 +64,26 @@ def score(
     histofeat score scores.csv --protocol idc-official --data idc
     histofeat score scores.csv --protocol breakhis --data BreaKHis_v1 --magnification 100
     """
-    from histofeat.exceptions import check_name
-
-    given = {name: value for name, value in locals().items() if name in set(sum(_OF.values(), ())) and value}
-    check_name("--protocol", protocol or "none", ["none", *filter(None, _OF)])
-    for name in given:
-        if name not in _OF[protocol]:
-            where = f"for the protocol {protocol}" if protocol else "without a protocol"
-            words = f"--{name.replace('_', '-')}: expected none {where}, got {given[name]!s:.60}."
-            raise ValueError(f"{words} Leave it out, or choose another --protocol.")
+    given = {name: value for name, value in locals().items() if value and any(name in names for names in _OF.values())}
+    _refuse_others(given, protocol)
     check_output(output)
-    numbers, show = {None: _of_table, "breakhis": _of_breakhis, "idc-official": _of_idc}[protocol](
-        predictions, given, run, resamples
-    )
+    kinds = {None: _of_table, "breakhis": _of_breakhis, "idc-official": _of_idc}
+    numbers, show = kinds[protocol](predictions, given, run, resamples)
     numbers = {"histofeat": histofeat.__version__, "predictions": predictions.name, **numbers}
     run.show(numbers, show)
     if output is not None:
         _write(output, numbers)
         run.write_config(output)
+
+
+def _refuse_others(given, protocol) -> None:
+    from histofeat.exceptions import check_name
+
+    check_name("--protocol", protocol or "none", ["none", *filter(None, _OF)])
+    for name in sorted(given.keys() - {*_OF[protocol]}):
+        where = f"for the protocol {protocol}" if protocol else "without a protocol"
+        words = f"--{name.replace('_', '-')}: expected none {where}, got {given[name]!s:.60}."
+        raise ValueError(f"{words} Leave it out, or choose another --protocol.")
 
 
 def _of_table(predictions, given, run, resamples):
