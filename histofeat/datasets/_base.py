@@ -97,6 +97,8 @@ class PatchDataset:
         positive = known_positive(names, self.positive)
         audit = (self.audit or DatasetAudit.from_frame(frame, names, self.name)).with_positive(positive)
         if self.columns is not None:
+            wrong = ~np.isfinite(self.columns.to_numpy()).all(axis=1)
+            _refuse(wrong, frame["path"], "finite numbers in all columns", "Measure the patch again, or remove it.")
             audit = replace(audit, notes=tuple(dict.fromkeys((*audit.notes, _GIVEN))))
         settled = {
             "target_names": names,

@@ -3,6 +3,7 @@
 import glob
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -29,8 +30,6 @@ _TEXTS = ("path", "label", "patient", "slide", "part")
 _OF_EVA = {"origin": "path", "slide_id": "slide", "wsi_id": "slide", "multi_id": "slide", "split": "part"}
 _KEYS = (*_TEXTS, "x", "y", "label_code", "fold", "height", "width")
 _PLACES = ("coords", "coordinates", "spatial")
-#: Of several matrices the first of these names holds the features: TRIDENT's, STAMP's, AnnData's and those of others.
-_MATRICES = ("features", "feats", "embeddings", "embedding", "X", "arr_0")
 
 
 def load_embeddings(
@@ -96,19 +95,13 @@ def load_embeddings(
     (PatchDataset('mine', 2 patches of 2 patients: 1 benign, 1 tumour), (2, 2))
     """
     columns, table = _joined(_files(os.fspath(path)))
-    name = name or Path(os.fspath(path)).stem
-    if patients is not None:
-        ids = find_patients(patients, table["path" if "path" in table else "slide"])
-    if "path" not in table:
+    name, named = name or Path(os.fspath(path)).stem, "path" if "path" in table else "slide"
+    if named == "slide":
         place = "_x" + table["x"].astype(str) + "_y" + table["y"].astype(str)
-        place = place.where(table["x"].notna(), "_" + table.groupby("slide").cumcount().astype(str))
-        table["path"] = table["slide"] + ("_" + table["patient"] if "patient" in table else "") + place
+        number = "_" + table.groupby("slide").cumcount().astype(str)
+        table["path"] = table["slide"] + place.where(table["x"].notna(), number)
     if patients is not None:
-        table["patient"] = ids
-    check_rows(table["path"].duplicated(), table["path"], f"{path}: expected each patch once, got again", "Remove one.")
-    wrong = ~np.isfinite(columns.to_numpy()).all(axis=1)
-    expected = f"{path}: expected finite numbers, got others for"
-    check_rows(wrong, table["path"], expected, "Measure the patch again, or remove its row.")
+        table["patient"] = find_patients(patients, table[named])
     if isinstance(labels, PatchDataset):
         rows = match_rows(table, labels.frame, str(path))
         note = f"Embeddings: {name}, {columns.shape[1]:,} columns; rows of other patches: {len(table) - len(rows):,}."
@@ -163,30 +156,21 @@ def dataset_of(X: Any, y: Any, groups: Any = None, *, name: str = "arrays") -> P
     >>> dataset_of([[0.5], [1.5]], [0, 1], ["a", "b"]).target_names
     ('0', '1')
     """
-    lengths = [0 if part is None else len(part) for part in (X, y, groups)]
+    lengths = [len(part) for part in (X, y, () if groups is None else groups)]
     if len(set(lengths)) > 1:
-        got = f"{lengths[0]:,}, {lengths[1]:,} and {'no groups' if groups is None else f'{lengths[2]:,}'}"
-        raise DatasetError(f"(X, y, groups): expected a label and a patient for each row, got {got}. Align them.")
-    first, keys, columns, images = (
-        X[0] if not isinstance(X, pd.DataFrame) else X,
-        list(map(str, range(len(y)))),
-        None,
-        None,
+        raise DatasetError(f"(X, y, groups): expected one label and patient a row, got {lengths} values. Align them.")
+    table = pd.DataFrame(
+        {"label": canonical_patients(y), "patient": canonical_patients(groups), "x": pd.NA, "y": pd.NA}
     )
-    if isinstance(X, pd.DataFrame) or np.ndim(first) == 1:
+    table["path"], first, columns, images = table.index.astype(str), X if hasattr(X, "columns") else X[0], None, None
+    if hasattr(X, "columns") or np.ndim(first) == 1:
         columns = pd.DataFrame(X).rename(columns=str).astype(np.float32).reset_index(drop=True)
-        wrong = ~np.isfinite(columns.to_numpy()).all(axis=1)
-        check_rows(wrong, keys, "X: expected finite numbers, got others in row", "Remove the row.")
     elif isinstance(first, str | os.PathLike):
-        keys = [os.fspath(path) for path in X]
+        table["path"] = [os.fspath(path) for path in X]
     else:
         images = X if isinstance(X, np.ndarray) else np.fromiter(X, dtype=object, count=len(y))
-    table = pd.DataFrame({"path": keys, "label": canonical_patients(y), "patient": canonical_patients(groups)})
-    for column in ("label", "patient"):
-        check_rows(
-            table[column] == "", range(len(y)), f"{column}: expected one for each row, got none in row", "Add it."
-        )
-    return labelled(table.assign(x=pd.NA, y=pd.NA), None, name, columns, images=images)
+    check_rows(table["label"] == "", table.index, "y: expected a label for each row, got none in row", "Add it.")
+    return labelled(table, None, name, columns, images=images)
 
 
 def check_rows(wrong: Any, names: Any, expected: str, remedy: str) -> None:
@@ -204,19 +188,16 @@ def _package(name: str, ending: str) -> Any:
 
 def _files(path: str) -> list[Path]:
     """Give the files that a path, a folder, a pattern or a URL stands for."""
+    place, found = Path(path).expanduser(), []
     if "://" in path:
         opened = _package("fsspec", path)
-        try:
+        with suppress(OSError, ValueError):  # there is no such file
             found = np.atleast_1d(opened.open_local(f"simplecache::{path}", simplecache={"same_names": True})).tolist()
-        except (*DAMAGED, ImportError) as error:
-            raise DatasetError(f"{path}: expected a file that can be fetched, got {error!r:.160}. Fetch it.") from error
+    elif place.is_file():
+        found = [place]
     else:
-        place = Path(path).expanduser()
-        patterns = (
-            [place / "manifest.csv", *(place / f"*{ending}" for ending in _ENDINGS)] if place.is_dir() else [place]
-        )
-        listed = ([file] if file.is_file() else sorted(glob.glob(str(file))) for file in patterns)  # noqa: PTH207
-        found = next(filter(None, listed), [])
+        patterns = ["manifest.csv", *(f"*{ending}" for ending in _ENDINGS)] if place.is_dir() else [""]
+        found = next(filter(None, (sorted(glob.glob(str(place / one))) for one in patterns)), [])  # noqa: PTH207
     if not found:
         raise DatasetError(f"{path}: expected embeddings ({', '.join(_ENDINGS)}), got no such file. Correct the path.")
     return [Path(file) for file in found]
@@ -224,20 +205,16 @@ def _files(path: str) -> list[Path]:
 
 def _joined(files: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Read files and put them below each other: features, and what else is known of each patch."""
-    tables, features = [read_table(file).assign(file=str(file)) for file in files], []
-    for table in tables:
-        numbers = [name for name in table if name not in _KEYS and table[name].dtype.kind in "fiu"]
-        features.append(table[numbers].astype(np.float32))
-    odd = [not len(one.columns) or not len(one) or list(one) != list(features[0]) for one in features]
+    tables = [read_table(file).assign(file=str(file)) for file in files]
+    features = [table.drop(columns=[*_KEYS], errors="ignore").select_dtypes("number") for table in tables]
+    odd = [one.empty or list(one) != list(features[0]) for one in features]
     expected = f"{files[0]}: expected a column of numbers for each feature, the same in all files, got others in"
     check_rows(odd, map(str, files), expected, "Write one row a patch, by one encoder.")
     table = pd.concat([one.drop(columns=list(features[0])) for one in tables], ignore_index=True)
-    table["slide"] = table.get("slide", pd.Series([Path(file).stem for file in table.pop("file")]))
-    for axis in ("x", "y"):
-        place = pd.to_numeric(table.get(axis, pd.Series(np.nan, table.index)), errors="coerce")
-        table[axis] = place.round().astype("Int64")
-    texts = {name: canonical_patients(table[name]) for name in ("patient", "label") if name in table}
-    return pd.concat(features, ignore_index=True), table.assign(**texts)
+    stem = table.pop("file").map(lambda file: Path(file).stem)
+    table["slide"] = table.get("slide", table.get("patient", stem)).astype(str)
+    table[["x", "y"]] = table.reindex(columns=["x", "y"]).apply(pd.to_numeric, errors="coerce").round().astype("Int64")
+    return pd.concat(features, ignore_index=True).astype(np.float32), table
 
 
 def read_table(file: Path) -> pd.DataFrame:
@@ -251,8 +228,7 @@ def read_table(file: Path) -> pd.DataFrame:
     try:
         content = _content(file, file.suffix.lower())
         table = content if isinstance(content, pd.DataFrame) else _from_arrays(content)
-        lists = [name for name in table if len(table) and isinstance(table[name].iloc[0], list | np.ndarray)]
-        for name in lists:
+        for name in [name for name in table if len(table) and isinstance(table[name].iloc[0], list | np.ndarray)]:
             table = table.drop(columns=name).join(pd.DataFrame(table[name].tolist()).add_prefix(f"{name}_"))
     except DAMAGED as error:
         got = f"{file}: expected a table, or one matrix and its rows, got: {first_line(error)[:200]}"
@@ -292,9 +268,9 @@ def _from_arrays(arrays: Mapping[str, Any]) -> pd.DataFrame:
     arrays = {name: np.asarray(values) for name, values in arrays.items()}
     arrays = {name: values[0] if values.ndim == 3 and len(values) == 1 else values for name, values in arrays.items()}
     matrices = [name for name, values in arrays.items() if values.ndim == 2 and name.lower() not in _PLACES]
-    chosen = next((name for name in (*_MATRICES, *matrices) if name in matrices), None)
-    if chosen is None or (len(matrices) > 1 and chosen not in _MATRICES):
+    if not matrices:
         raise ValueError(", ".join(f"{name} of shape {values.shape}" for name, values in arrays.items()) or "no array")
+    chosen = max(matrices, key=lambda name: arrays[name].shape[1])  # beside it may be others, such as components
     table = pd.DataFrame(arrays[chosen]).add_prefix(f"{chosen}_")
     for name, values in arrays.items():
         if (values.ndim == 1 or name.lower() in _PLACES) and len(values) != len(table):
@@ -315,9 +291,7 @@ def own_names(table: pd.DataFrame, where: Any) -> pd.DataFrame:
     """Give columns the names that they have here, such as ``path`` for "filename"; drop the numbers of rows."""
     table = table.loc[:, [not str(name).startswith(("Unnamed:", "__index")) for name in table]]
     names = pd.Index([_own_name(name) for name in table])
-    check_rows(
-        names.duplicated(), names, f"{where}: expected one column for each name, got again", "Rename or remove one."
-    )
+    check_rows(names.duplicated(), names, f"{where}: expected one column for each name, got again", "Rename one.")
     return table.set_axis(names, axis=1)
 
 
@@ -329,14 +303,13 @@ def _labels(table: pd.DataFrame, labels: Any, where: str) -> np.ndarray:
         labels = own_names(labels, where) if isinstance(labels, pd.DataFrame) else read_table(Path(labels).expanduser())
     other = table if labels is None else labels
     by = next((name for name in ("path", "slide", "patient") if name in other and name in table), None)
-    if by is None or "label" not in other:
-        got = ", ".join(map(str, other))
-        raise DatasetError(f"{where}: expected a label, and path, slide or patient, got {got:.160}. Name columns so.")
-    keys = [_ways(one)[1] if by == "path" else canonical_patients(one[by]) for one in (other, table)]
-    label_of = dict(zip(keys[0], canonical_patients(other["label"]), strict=True))
-    found = np.array([label_of.get(key, "") for key in keys[1]], dtype=object)
+    found = np.full(len(table), "", dtype=object)
+    if by is not None and "label" in other:
+        keys = [_ways(one)[1] if by == "path" else canonical_patients(one[by]) for one in (other, table)]
+        label_of = dict(zip(keys[0], canonical_patients(other["label"]), strict=True))
+        found = np.array([label_of.get(key, "") for key in keys[1]], dtype=object)
     expected = f"{where}: expected a label for each patch, got none for"
-    check_rows(found == "", table["path"], expected, "Add it, or remove the row.")
+    check_rows(found == "", table["path"], expected, "Give a column label, beside path, slide or patient.")
     return found
 
 
@@ -372,8 +345,7 @@ def match_rows(table: pd.DataFrame, wanted: pd.DataFrame, where: str) -> np.ndar
             rows = pd.Series(np.arange(len(have)), index=have)[~have.duplicated(keep=False).to_numpy()]
             found = np.where(want.duplicated(keep=False), -1, rows.reindex(want).fillna(-1).to_numpy(np.int64))
             best = max(best, found, key=lambda one: (one >= 0).sum())
-    places = wanted.reindex(columns=["patient", "x", "y"]).to_numpy(object)
-    names = wanted["path"] if "path" in wanted else [", ".join(map(str, place)) for place in places]
+    names = next(keys for keys in (wanted.get("path"), *_ways(wanted), wanted.index) if keys is not None)
     remedy = "Rows are found by path, file name, or patient, x and y: add what is missing, or leave these patches out."
     check_rows(best < 0, names, f"{where}: expected one row for each patch, got none or several for", remedy)
     return best

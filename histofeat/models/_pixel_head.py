@@ -165,7 +165,7 @@ class OnRows(ClassifierMixin, BaseEstimator):
     >>> from histofeat import PatchDataset
     >>> frame = pd.DataFrame({"path": list("abcd"), "label": [0, 1, 0, 1], "patient": list("abcd"), "x": 0, "y": 0})
     >>> dataset = PatchDataset(frame, ("no", "yes"), "mine", columns=pd.DataFrame({"f": [0.0, 1, 0, 1]}))
-    >>> OnRows(LogisticRegression(), dataset).fit([[0], [1]], [0, 1]).predict([[2], [3]]).tolist()
+    >>> OnRows(LogisticRegression(), dataset).fit([[0], [1]], [0, 1]).predict_proba([[2], [3]]).argmax(axis=1).tolist()
     [0, 1]
     """
 
@@ -190,10 +190,6 @@ class OnRows(ClassifierMixin, BaseEstimator):
         """Decision values of rows."""
         return self.classifier_.decision_function(self._rows(X))
 
-    def predict(self, X: ArrayLike) -> np.ndarray:
-        """Labels of rows."""
-        return self.classifier_.predict(self._rows(X))
-
     def _rows(self, X):
         rows = np.asarray(X)[:, 0].astype(np.int64)
         return self.dataset.X[rows] if self.dataset.columns is None else self.dataset.columns.iloc[rows]
@@ -201,12 +197,9 @@ class OnRows(ClassifierMixin, BaseEstimator):
 
 def _groups_as(estimator) -> str | None:
     """Keyword by which ``fit`` takes patients; None where it does not ask for them."""
-    if has_fit_parameter(estimator, "groups"):
-        return "groups"
-    if get_config()["enable_metadata_routing"]:
+    step, last = getattr(estimator, "steps", [("", estimator)])[-1]
+    if get_config()["enable_metadata_routing"] and not has_fit_parameter(estimator, "groups"):
         return "groups" if get_routing_for_object(estimator).consumes("fit", ["groups"]) else None
-    if hasattr(estimator, "steps"):
-        inner = _groups_as(estimator.steps[-1][1])
-        return inner and f"{estimator.steps[-1][0]}__{inner}"
-    by_patient = get_routing_for_object(getattr(estimator, "cv", None)).consumes("split", ["groups"])
-    return "groups" if by_patient and hasattr(estimator, "refit") else None  # of a search
+    by_patient = get_routing_for_object(getattr(last, "cv", None)).consumes("split", ["groups"])
+    asks = has_fit_parameter(last, "groups") or (by_patient and hasattr(last, "refit"))  # a search
+    return "__".join(filter(None, (step, "groups"))) if asks else None

@@ -141,7 +141,8 @@ def save_model(
     Raises
     ------
     ModelFileError
-        If the file exists or cannot be written, or a part of the pipeline cannot be saved; nothing is left behind.
+        If the file exists or cannot be written, or a part of the pipeline cannot be saved, such as a family of given
+        columns; nothing is left behind.
     ValueError
         If the pipeline is not fitted, or `about` does not fit it.
 
@@ -164,6 +165,12 @@ def save_model(
     if about is not None and model is pipeline:
         model = SavedModel(model.pipeline, about)
     path = check_target(path, overwrite=overwrite)
+    given = [one.family for one in getattr(model.pipeline.features_, "families", ()) if hasattr(one, "given")]
+    if given:
+        raise ModelFileError(
+            f"save_model: expected families that measure images, got the columns {given[0]!r}, which a file of other "
+            "images lacks. Leave them out."
+        )
     skeleton, parts = take_apart(model.pipeline)
     description = {
         "histofeat": histofeat.__version__,

@@ -76,7 +76,7 @@ def headline_table(payload: Mapping[str, Any]) -> Table:
     """Return one row per model: the scores that a reader compares first."""
     results = payload["results"]
     columns, best = ["Features"], set()
-    cells = [[f"{result['n_features']:,}"] for result in results]
+    cells = [[f"{result['n_features']:,}" if result["n_features"] else "–"] for result in results]
     for metric, tuned in _HEADLINE:
         scores = [score_of(result, metric, tuned) for result in results]
         if not any(scores) or (tuned and _several(payload)):

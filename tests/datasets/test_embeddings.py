@@ -87,7 +87,7 @@ def test_a_folder_of_slides_as_trident_and_stamp_write_it(tmp_path, name, extra_
 
 def test_rows_are_keys_where_there_is_no_place(tmp_path):
     np.savez(tmp_path / "slide.npz", features=VALUES, label=LABELS, patient=PATIENTS)
-    assert load_embeddings(tmp_path / "slide.npz").X.tolist() == ["slide_7_0", "slide_7_1", "slide_9_2", "slide_9_3"]
+    assert load_embeddings(tmp_path / "slide.npz").X.tolist() == ["7_0", "7_1", "9_0", "9_1"]
 
 
 def test_eva_manifest(tmp_path, monkeypatch):
@@ -115,7 +115,7 @@ def test_urls(tmp_path):
     with fsspec.open("memory://bucket/a.csv", "w") as opened:
         wide().to_csv(opened, index=False)
     check(load_embeddings("memory://bucket/a.csv"))
-    with pytest.raises(DatasetError, match=r"memory://bucket/b.csv: expected a file that can be fetched, got FileNotF"):
+    with pytest.raises(DatasetError, match=r"memory://bucket/b.csv: expected embeddings .*got no such file"):
         load_embeddings("memory://bucket/b.csv")
 
 
@@ -155,7 +155,7 @@ def test_labels_from_elsewhere(tmp_path):
     assert load_embeddings(tmp_path / "a.csv", labels=of_patients).y.tolist() == [0, 0, 1, 1]
     with pytest.raises(DatasetError, match=r"expected a label for each patch, got none for '9/3.png'"):
         load_embeddings(tmp_path / "a.csv", labels=dict(zip(PATHS[:3], LABELS, strict=False)))
-    with pytest.raises(DatasetError, match=r"expected a label, and path, slide or patient, got a, b\. Name"):
+    with pytest.raises(DatasetError, match=r"got none for '7/0.png' \(and 3 more\)\. Give a column label, beside"):
         load_embeddings(tmp_path / "a.csv", labels=pd.DataFrame({"a": [1], "b": [2]}))
 
 
@@ -175,10 +175,10 @@ def test_what_is_refused(tmp_path):
             load_embeddings(file, **settings)
 
     refused(r"a.csv: expected embeddings \(.h5.*got no such file")
-    refused(r"expected each patch once, got again '7/0.png'\.", wide(path=[PATHS[0], *PATHS[:3]]))
-    refused(r"expected finite numbers, got others for '9/2.png'\.", wide(f9=[1.0, 2.0, np.nan, 3.0]))
+    refused(r"expected each path once, got '7/0.png' again in row 1", wide(path=[PATHS[0], *PATHS[:3]]))
+    refused(r"expected finite numbers in all columns, got '9/2.png' in row 2", wide(f9=[1.0, 2.0, np.nan, 3.0]))
     refused(r"expected a rule, since .*a.csv has no column patient, got None", wide().drop(columns="patient"))
-    refused(r"expected a label, and path", wide().drop(columns="label"))
+    refused(r"expected a label for each patch", wide().drop(columns="label"))
     refused(r"expected a column of numbers for each feature.*a.csv'", table())
     refused(r"expected one column for each name, got again 'path'", wide(filename=PATHS))
     (tmp_path / "a.csv").write_bytes(b"\xff\xfe\x00")
@@ -191,9 +191,6 @@ def test_what_is_refused(tmp_path):
 def test_arrays_that_disagree(tmp_path):
     np.savez(tmp_path / "a.npz", features=VALUES, label=LABELS[:3])
     with pytest.raises(DatasetError, match=r"got: 4 rows of 'features' and 3 of 'label'"):
-        load_embeddings(tmp_path / "a.npz")
-    np.savez(tmp_path / "a.npz", first=VALUES, second=VALUES)
-    with pytest.raises(DatasetError, match=r"got: first of shape \(4, 3\), second of shape \(4, 3\)"):
         load_embeddings(tmp_path / "a.npz")
     np.savez(tmp_path / "a.npz", label=LABELS)
     with pytest.raises(DatasetError, match=r"got: label of shape \(4,\)"):
@@ -218,5 +215,5 @@ def test_the_way_of_a_match_is_the_same_for_all_rows():
     assert match_rows(table, places, "mine").tolist() == [1, 0]
     with pytest.raises(DatasetError, match=r"got none or several for '1.tif'\."):
         match_rows(table, pd.DataFrame({"path": ["1.tif"]}), "mine")
-    with pytest.raises(DatasetError, match="got none or several for 'c, 0, 5'"):
+    with pytest.raises(DatasetError, match="got none or several for 'c_0_5'"):
         match_rows(table, pd.DataFrame({"patient": ["c"], "x": [0], "y": [5]}), "mine")

@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import LinearSVC
 
-from histofeat import IDCPipeline, Runtime, evaluate, write_report
+from histofeat import IDCPipeline, Runtime, evaluate, load_embeddings, write_report
 from histofeat.evaluation import audit_split, load_evaluation, save_evaluation
 from histofeat.features import ColorHistogram
 from histofeat.images import read_patch
@@ -135,12 +135,12 @@ def test_arrays(cohort, embeddings, on_columns):
 def test_arrays_that_are_refused(embeddings):
     X, y, patients = embeddings.columns.to_numpy(), embeddings.y, embeddings.patients
     with pytest.raises(
-        ValueError, match=r"\(X, y, groups\): expected a label and a patient for each row, got 180, 180 a"
+        ValueError, match=r"\(X, y, groups\): expected one label and patient a row, got \[180, 180, 0\]"
     ):
         evaluate((X, y), LogisticRegression())
-    with pytest.raises(ValueError, match=r"X: expected finite numbers, got others in row '0' \(and 179 more\)"):
+    with pytest.raises(ValueError, match=r"expected finite numbers in all columns, got '0' in row 0 \(and 179 more\)"):
         evaluate((X * np.nan, y, patients), LogisticRegression())
-    with pytest.raises(ValueError, match=r"label: expected one for each row, got none in row 0 \(and 179 more\)"):
+    with pytest.raises(ValueError, match=r"y: expected a label for each row, got none in row 0 \(and 179 more\)"):
         evaluate((X, y * np.nan, patients), LogisticRegression())
 
 
@@ -181,3 +181,24 @@ def test_what_is_no_classifier_is_refused(embeddings):
             ValueError, match=r"evaluate.pipelines: expected names with an IDCPipeline or a classifier each"
         ):
             evaluate(embeddings, wrong, **FOLDS)
+
+
+def test_everything_in_one_report(cohort, embeddings, tmp_path):
+    """A pipeline of scikit-learn on images, a file of embeddings and one of predictions beside measured features."""
+    named = pd.Series(cohort.X).str.replace(r"^.*/", "", regex=True)
+    embeddings.columns.assign(image=named).sample(frac=1, random_state=0).to_parquet(tmp_path / "mine.parquet")
+    pd.DataFrame({"path": named, "score": cohort.y * 0.5 + 0.2}).to_csv(tmp_path / "network.csv", index=False)
+    rows = load_embeddings(tmp_path / "mine.parquet", labels=cohort)
+    pipelines = {
+        "measured": IDCPipeline(ColorHistogram(bins=4), "logistic"),
+        "both": IDCPipeline((ColorHistogram(bins=4), rows), "logistic"),
+        "piped": make_pipeline(FunctionTransformer(read_means), StandardScaler(), LinearDiscriminantAnalysis()),
+    }
+    found = evaluate(cohort, pipelines, **FOLDS).merge(evaluate(rows, {"alone": LinearDiscriminantAnalysis()}, **FOLDS))
+    found = found.add_predictions("network", tmp_path / "network.csv")
+    pairs = {row.first for row in found.comparison.rows} | {found.comparison.reference}
+    assert pairs == {"measured/logistic", "both/logistic", "piped/LinearDiscriminantAnalysis", "network/predictions",
+                     "alone/LinearDiscriminantAnalysis"}  # fmt: skip
+    assert found.comparison.reference == "network/predictions"
+    page = write_report(found, tmp_path / "report").with_name("report.md").read_text()
+    assert "| network | predictions | – | **1.000** |" in page

@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.model_selection import GridSearchCV
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from histofeat import IDCPipeline
+from histofeat import IDCPipeline, save_model
 from histofeat.exceptions import DatasetError
 from histofeat.features import ColorHistogram, GivenColumns, ImageTransformer, extract
 from histofeat.model_selection import PatientKFold
@@ -56,6 +56,14 @@ def test_columns_stand_beside_measured_families(embeddings, cohort):
     pipe = pickle.loads(pickle.dumps(clone(pipe).fit(cohort.X, cohort.y)))
     assert pipe.set_output(transform="pandas").transform(cohort.X[[9, 3, 9]])["mine_b"].tolist() == [9, 3, 9]
     assert pipe.predict_proba(cohort.X[:2]).shape == (2, 2)
+
+
+def test_a_model_with_given_columns_is_not_saved(embeddings, cohort, tmp_path):
+    fitted = IDCPipeline(features=("gray", embeddings), head="logistic").fit(cohort.X, cohort.y)
+    with pytest.raises(
+        ValueError, match=r"save_model: expected families that measure images, got the columns 'mine', w"
+    ):
+        save_model(fitted, tmp_path / "a.histofeat")
 
 
 def test_no_image_is_read_where_all_is_given(embeddings):
