@@ -25,9 +25,9 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path += [str(REPOSITORY / "benchmarks"), str(REPOSITORY / "benchmarks" / "protocols")]
 
 #: Studies of the library that look for folders beside idc themselves.
-BESIDE = ("breakhis", "planted-leaks")
+BESIDE = ("breakhis",)
 #: Studies in benchmarks/protocols, each the `STUDY` of the file of its name.
-PROTOCOLS = ("idc-encoder", "idc-networks", "official-candidates", "program-robustness")
+PROTOCOLS = ("idc-encoder", "idc-networks", "official-candidates", "planted-leaks", "program-robustness")
 ON_ERROR = {
     "choices": ("raise", "skip"),
     "default": "raise",

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from idc_networks import TEST_OPTIONS, check_test_options, load, test_settings
 from late_vote import make_late_vote
+from official_test import OfficialTest, evaluate_each
 
 from histofeat import IDCPipeline, PatientKFold, evaluate, load_breakhis
 from histofeat.features import HistoEmbedding
@@ -23,9 +24,7 @@ from histofeat.images import as_images
 from histofeat.metrics import parse_rule
 from histofeat.studies import (
     Findings,
-    OfficialTest,
     Study,
-    evaluate_each,
     measure_robustness,
     network_params,
 )

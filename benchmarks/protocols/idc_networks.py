@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from official_candidates import CANDIDATES, CHOSEN as PUBLISHED_CHOICE
+from official_test import OfficialTest, evaluate_each, fold_words, official_fold
 
 from histofeat import CNNClassifier, IDCPipeline, load_idc, make_cohort, studies
 from histofeat.metrics import parse_rule, rule_examples
@@ -69,9 +70,9 @@ def run(options, runtime):
     with tempfile.TemporaryDirectory(prefix="histofeat-", ignore_cleanup_errors=True) as scratch:
         dataset, fold, words = load(options, Path(scratch), made_up=options.quick and options.data is None)
         pipelines = {words: make_pipeline(name, options) for name, words in MODELS.items() if name in options.models}
-        fitted = studies.evaluate_each(dataset, fold, pipelines, runtime=runtime, **test_settings(options, official))
+        fitted = evaluate_each(dataset, fold, pipelines, runtime=runtime, **test_settings(options, official))
     n_looks = EARLIER_LOOKS + 1 if official else 1
-    found = studies.OfficialTest.of(words, fitted, PLANNED, METRICS, n_looks)
+    found = OfficialTest.of(words, fitted, PLANNED, METRICS, n_looks)
     shown = {"official_test_patients": official, "threshold": parse_rule(options.threshold).words}
     results = {**found.to_dict(), **shown, "looks": n_looks, "fine_tuning": PLANNED[0], "trials": trials}
     tables = {**found.tables(), "trials": pd.DataFrame(trials)}
@@ -102,11 +103,11 @@ def load(options, scratch, *, made_up=False):
     else:
         dataset = load_idc(studies.find_idc(options.data))
     if not options.quick:
-        return dataset, *studies.official_fold(dataset, "validation" if development else "test")
+        return dataset, *official_fold(dataset, "validation" if development else "test")
     patients = dataset.patients.astype(str)
     tested = np.isin(patients, np.unique(patients)[::3])
     train, test = np.flatnonzero(~tested), np.flatnonzero(tested)
-    return dataset, (train, test), studies.fold_words(dataset, train, test)
+    return dataset, (train, test), fold_words(dataset, train, test)
 
 
 def make_pipeline(name, options):

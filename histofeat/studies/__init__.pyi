@@ -16,21 +16,14 @@ from ._leakage import (
     measure_leakage as measure_leakage,
 )
 from ._learning_curves import learning_curve as learning_curve
-from ._official_test import (
-    PUBLISHED_SPLIT as PUBLISHED_SPLIT,
-    WITH_UNLISTED as WITH_UNLISTED,
-    OfficialTest as OfficialTest,
-    TimedEvaluation as TimedEvaluation,
-    evaluate_each as evaluate_each,
-    fold_words as fold_words,
-    official_fold as official_fold,
-)
 from ._permutation import (
     Importance as Importance,
     correlated_groups as correlated_groups,
     permutation_importance as permutation_importance,
 )
 from ._published_split import (
+    PUBLISHED_SPLIT as PUBLISHED_SPLIT,
+    WITH_UNLISTED as WITH_UNLISTED,
     PublishedComparison as PublishedComparison,
     SplitRun as SplitRun,
     compare_with_published as compare_with_published,
@@ -63,6 +56,7 @@ from ._study import (
     development_patients as development_patients,
     find_idc as find_idc,
     find_study as find_study,
+    flat_table as flat_table,
     lines as lines,
     load_development_patients as load_development_patients,
     make_pipelines as make_pipelines,

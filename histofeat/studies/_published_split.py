@@ -12,8 +12,10 @@ import pandas as pd
 from histofeat.datasets import OfficialSplit, PatchDataset, csv_text, parse_decimal, read_csv_rows
 from histofeat.evaluation import Evaluation
 from histofeat.metrics import parse_rule
-from histofeat.studies._official_test import PUBLISHED_SPLIT
 
+#: Training patients, as rows and ledger name them.
+PUBLISHED_SPLIT = "train+validation"
+WITH_UNLISTED = "train+validation+unlisted"
 SCHEMA = 2
 COLUMNS = (
     "source", "work", "year", "method", "head", "features", "trained_on", "labels", "threshold", "n_test_patients",

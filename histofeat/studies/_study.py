@@ -25,7 +25,6 @@ STUDIES: dict[str, tuple[str, str]] = {
     "leakage": ("idc_studies", "LEAKAGE"),
     "learning-curves": ("idc_studies", "LEARNING_CURVES"),
     "normalization": ("idc_studies", "NORMALIZATION"),
-    "planted-leaks": ("planted_leaks", "PLANTED_LEAKS"),
     "robustness": ("idc_studies", "ROBUSTNESS"),
     "shortcuts": ("idc_studies", "SHORTCUTS"),
 }

@@ -13,7 +13,6 @@ from parsing import options_of
 from histofeat import IDCPipeline
 from histofeat.datasets import official_roles
 from histofeat.reporting import render_markdown
-from histofeat.studies import OfficialTest, evaluate_each
 
 N_PATIENTS = {"train": 4, "validation": 2, "test": 3, "unlisted": 1}
 
@@ -222,7 +221,7 @@ def test_what_the_study_of_some_models_holds(script, cohort):
     rows, patients = np.arange(len(cohort)), cohort.patients.astype(str)
     tested = np.isin(patients, np.unique(patients)[::2])
     families = {"histo, XGBoost": "lbp", "handcrafted": "color", "ImageNet MobileNetV2": "gray"}
-    fitted = evaluate_each(
+    fitted = script.evaluate_each(
         cohort, (rows[~tested], rows[tested]), {name: IDCPipeline(one, "logistic") for name, one in families.items()},
         cv_words="some patients", n_resamples=100,
     )  # fmt: skip
@@ -230,7 +229,7 @@ def test_what_the_study_of_some_models_holds(script, cohort):
     assert last.evaluation.protocol["cv"] == "some patients"
     gone = SimpleNamespace(name="ImageNet MobileNetV2", reason="no weights here")
     lost = replace(last, evaluation=replace(last.evaluation, models=(), not_run=(gone,)))
-    found = OfficialTest.of("few", {**fitted, "ImageNet MobileNetV2": lost}, script.PLANNED, script.METRICS, 3)
+    found = script.OfficialTest.of("few", {**fitted, "ImageNet MobileNetV2": lost}, script.PLANNED, script.METRICS, 3)
     assert found.registered is None  # of a synthetic cohort
     for row in found.differences:
         assert row["p_adjusted"] <= row["p_all_looks"] == min(3 * row["p_adjusted"], 1)

@@ -14,7 +14,7 @@ from histofeat import IDCPipeline, evaluate
 from histofeat.datasets import official_roles
 from histofeat.metrics import compare_models
 from histofeat.reporting import render_markdown
-from histofeat.studies import OfficialTest, TimedEvaluation, read_scores
+from histofeat.studies import read_scores
 
 HISTORY = {
     "loss": [0.6, 0.4], "accuracy": [0.7, 0.8], "val_loss": [0.7, 0.5], "val_accuracy": [0.6, 0.7],
@@ -48,6 +48,8 @@ def fitted(script, cohort):
     """Three models on the same fold; the first with the history of a network."""
     rows, patients = np.arange(len(cohort)), cohort.patients.astype(str)
     tested = np.isin(patients, np.unique(patients)[::2])
+    from official_test import TimedEvaluation
+
     found = {}
     named = {script.CANCERNET: "lbp", "handcrafted": "color", script.RESNET: "haralick"}
     for seconds, (name, family) in enumerate(named.items(), start=1):
@@ -63,7 +65,7 @@ def fitted(script, cohort):
 
 def page_of(script, fitted, **changed):
     """The page as `run` has it rendered, without the frame of a study."""
-    found = OfficialTest.of("few patches", fitted, script.PLANNED, script.METRICS)
+    found = script.OfficialTest.of("few patches", fitted, script.PLANNED, script.METRICS)
     trial = dict.fromkeys(("trial", "network", "recipe", "held_out", "epochs", "seed"), "x")
     results = {
         **found.to_dict(), "official_test_patients": True, "threshold": "Youden's index",
@@ -150,7 +152,7 @@ def test_weights_of_the_command_line_reach_the_network(script, tmp_path):
 
 
 def test_planned_pairs_are_adjusted_for_themselves_alone(script, fitted):
-    found = OfficialTest.of("few patches", fitted, script.PLANNED, script.METRICS)
+    found = script.OfficialTest.of("few patches", fitted, script.PLANNED, script.METRICS)
     rows = found.differences
     assert found.differences_refused is None
     pairs = [(row["first"], row["second"]) for row in rows]
@@ -203,7 +205,7 @@ def test_the_page_has_scores_notes_and_trials(script, fitted):
 def test_figures_and_tables_hold_the_scores_and_the_epochs(script, fitted):
     from histofeat.reporting import draw_intervals, draw_lines
 
-    found = OfficialTest.of("few patches", fitted, script.PLANNED, script.METRICS)
+    found = script.OfficialTest.of("few patches", fitted, script.PLANNED, script.METRICS)
     curves = script._curves(found.epochs)
     assert set(curves) == {"loss", "validation_roc_auc"}
     (panel,) = curves["loss"][1]["panels"]
@@ -228,7 +230,9 @@ def test_models_that_cannot_be_compared_are_said_to_be(script, fitted):
     proba = model.proba.copy()
     proba[np.flatnonzero(fitted[name].evaluation.tested)[0]] = np.nan
     broken = replace(fitted[name].evaluation, models=(replace(model, proba=proba),))
-    page = page_of(script, {name: TimedEvaluation(broken, 1.0, 1.0), other: fitted[other]})
+    page = page_of(
+        script, {name: replace(fitted[name], evaluation=broken, wall_s=1.0, cpu_s=1.0), other: fitted[other]}
+    )
     assert "The models were not compared. compare_models.evaluation: expected a probability" in page
     alone = page_of(script, {name: fitted[name]})
     assert "Differences" not in alone

@@ -91,8 +91,8 @@ def near_duplicates(search: "NearSearch") -> Finding:
     patients count for ``p``: pairs of one patient are on both sides because the patient is (HF001).
 
     Twenty bits are the smallest distance that finds 95 % of copies moved by one pixel to the right or down, saved as
-    JPEG, or made a little darker. ``histofeat study planted-leaks`` plants copies of each kind, counts those that are
-    found, and counts alarms in random splits of clean samples.
+    JPEG, or made a little darker. This was counted with planted copies of each kind on real patches, and alarms in
+    random splits of clean samples.
     """
     found, split = search.flagged(), search.split
     gaps = {True: {}, False: {}}

@@ -9,9 +9,8 @@ import pytest
 from histofeat import make_cohort
 from histofeat.datasets.synthetic._cohort_folder import MANIFEST
 from histofeat.features import Fingerprints, ImageFingerprint, Runtime
-from histofeat.studies import _planted_leaks
-from histofeat.studies._planted_leaks import Trial, copies, false_alarms, leaks, plant_leaks
 
+N_LEAKS = 23
 FOUND_BY = {
     "split by patch": "HF001",
     "one patient under two spellings": "HF009",
@@ -27,6 +26,12 @@ FOUND_BY = {
     "other file format by class": "HF011",
     "encoder trained on a tested patient": "HF007",
 }
+
+
+@pytest.fixture(scope="module")
+def script(loaded_script):
+    with loaded_script("protocols/planted_leaks.py") as module:
+        yield module
 
 
 @pytest.fixture(scope="module")
@@ -47,14 +52,14 @@ def finished(loaded_script, made, tmp_path_factory):
     return output, json.loads((output / "metrics.json").read_text(encoding="utf-8"))["results"]
 
 
-def test_the_page_and_the_tables(finished):
+def test_the_page_and_the_tables(script, finished):
     output, results = finished
     table = pd.read_csv(output / "leaks.csv", keep_default_na=False)
-    assert len(table) == len(results["leaks"]) == 1 + len(leaks())
-    assert len(leaks()) >= 20
+    assert len(table) == len(results["leaks"]) == 1 + len(script.leaks())
+    assert len(script.leaks()) == N_LEAKS
     assert (table[["caught", "warned", "missed"]].sum(axis=1) == table["trials"]).all()
     page = (output / "report.md").read_text(encoding="utf-8")
-    assert all(f"| {name} |" in page for name in leaks())
+    assert all(f"| {name} |" in page for name in script.leaks())
     assert [row["errors"] for row in results["false_alarms"]] == [""]
 
 
@@ -67,11 +72,12 @@ def test_what_is_found_of_each(finished):
     assert rows["other file format by class"]["warned"] == 1
 
 
-@pytest.mark.parametrize("name", list(leaks()))
-def test_a_leak_changes_what_it_says(made, name):
+@pytest.mark.parametrize("number", range(N_LEAKS))
+def test_a_leak_changes_what_it_says(script, made, number):
     dataset, prints, _ = made
-    before, trial = Trial(dataset, prints, 3), Trial(dataset, prints, 3)
-    leaks()[name](trial)
+    name = list(script.leaks())[number]
+    before, trial = script.Trial(dataset, prints, 3), script.Trial(dataset, prints, 3)
+    script.leaks()[name](trial)
     added = len(trial.frame) - len(before.frame)
     assert len(trial.prints) == len(trial.frame)
     if not name.startswith("copy"):
@@ -92,8 +98,8 @@ def test_a_leak_changes_what_it_says(made, name):
         assert (trial.frame["label"][source] != new["label"]) == ("label" in name)
 
 
-def test_copies_are_what_they_say(patches):
-    patch, kinds = patches[0], copies()
+def test_copies_are_what_they_say(script, patches):
+    patch, kinds = patches[0], script.copies()
     assert np.array_equal(kinds["moved 1 px right"][0](patch)[:, 1:], patch[:, :-1])
     assert np.array_equal(kinds["moved 3 px right and down"][0](patch)[3:, 3:], patch[:-3, :-3])
     assert np.array_equal(kinds["5 % darker"][0](patch), np.rint(patch * 0.95))
@@ -104,35 +110,36 @@ def test_copies_are_what_they_say(patches):
     assert 0 < loss[0] < loss[1]
 
 
-def test_trials_are_repeated_by_their_seed(made, monkeypatch):
-    monkeypatch.setattr(_planted_leaks, "PATIENTS", 8)
-    monkeypatch.setattr(_planted_leaks, "leaks", lambda: {"split by patch": leaks()["split by patch"]})
-    rows = [plant_leaks(*made[:2], n_trials=2, random_state=5, runtime=Runtime()) for _ in range(2)]
+def test_trials_are_repeated_by_their_seed(script, made, monkeypatch):
+    monkeypatch.setattr(script, "PATIENTS", 8)
+    few = {"split by patch": script.leaks()["split by patch"]}
+    monkeypatch.setattr(script, "leaks", lambda: few)
+    rows = [script.plant_leaks(*made[:2], n_trials=2, random_state=5, runtime=Runtime()) for _ in range(2)]
     assert rows[0] == rows[1]
     assert [row["caught"] for row in rows[0]] == [0, 2]
-    first, again, other = (Trial(*made[:2], seed).frame["path"].tolist() for seed in (0, 0, 1))
+    first, again, other = (script.Trial(*made[:2], seed).frame["path"].tolist() for seed in (0, 0, 1))
     assert first == again != other
 
 
-def test_false_alarms_are_named(made):
+def test_false_alarms_are_named(script, made):
     dataset, prints, _ = made
-    row = false_alarms(dataset, prints, n_splits=3)
+    row = script.false_alarms(dataset, prints, n_splits=3)
     assert row == {
         "sample": "synthetic", "patches": 192, "patients": 24, "splits": 3, "errors": "", "warnings": "",
     }  # fmt: skip
     copied = prints.copy()
     copied[-1] = copied[0]
-    assert false_alarms(dataset, copied, n_splits=12)["errors"] == "HF002"
+    assert script.false_alarms(dataset, copied, n_splits=12)["errors"] == "HF002"
 
 
 @pytest.mark.slow
-def test_real_patches(real_data):
+def test_real_patches(script, real_data):
     from histofeat.studies import load_development_patients
 
     dataset = load_development_patients(real_data, quick=True)
     rows = {
         row["leak"]: row
-        for row in plant_leaks(dataset, ImageFingerprint().transform(dataset.X), n_trials=3, runtime=Runtime())
+        for row in script.plant_leaks(dataset, ImageFingerprint().transform(dataset.X), n_trials=3, runtime=Runtime())
     }
     assert rows["nothing"]["codes"] == ""
     # A nearly blank patch has no hash worth comparing: one in forty, of which its copies are missed.

@@ -13,13 +13,10 @@ from histofeat.datasets import PatchDataset
 from histofeat.evaluation import Evaluation, evaluate
 from histofeat.features import Runtime
 from histofeat.metrics import compare_models
-from histofeat.studies._study import flat_table
+from histofeat.studies import flat_table
 
 #: Training and tested rows.
 Fold = tuple[np.ndarray, np.ndarray]
-#: Training patients, as rows and ledger name them.
-PUBLISHED_SPLIT = "train+validation"
-WITH_UNLISTED = "train+validation+unlisted"
 _SCORES = {"roc_auc": "scores", "balanced_accuracy": "tuned", "f1": "tuned"}
 _HISTORY = ("loss", "accuracy", "val_loss", "val_accuracy", "val_roc_auc", "learning_rate", "seconds")
 

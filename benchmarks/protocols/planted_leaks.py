@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from histofeat.features import ColorHistogram, ImageFingerprint, TrainingImages,
 from histofeat.images import read_patch
 from histofeat.model_selection import PatientHoldOuts, PatientKFold
 from histofeat.models import IDCPipeline
-from histofeat.studies._study import Findings, Study, load_development_patients, option
+from histofeat.studies import Findings, Study, load_development_patients, option
 
 #: Size of the sample that a leak is planted on.
 PATIENTS, PATCHES = 40, 10
@@ -245,10 +246,11 @@ def run_planted_leaks(options, runtime):
     return Findings(results, {"leaks": pd.DataFrame(rows), "false_alarms": pd.DataFrame(alarms)})
 
 
-PLANTED_LEAKS = Study(
+STUDY = Study(
     "planted-leaks",
     "Planted leaks: what the audit finds",
     "Plant leaks that people make on real patches; count which of them the audit refuses, warns of and misses.",
     run_planted_leaks,
     {"trials": option(100, "samples on which each leak is planted")},
+    template=Path(__file__).with_name("study-planted-leaks.md.j2"),
 )
