@@ -18,6 +18,8 @@ from histofeat.cli._outputs import check_output
 
 #: Rows that are printed; of longer tables only the counts.
 _PRINTED = 20
+#: Quantile of the distance to the training images from which an image is unlike them.
+_FAR = 0.99
 
 _Images = Annotated[
     list[str], typer.Argument(metavar="IMAGE|FOLDER|GLOB...", help="Images, folders of images, or 'a/*/*.png'.")
@@ -26,8 +28,7 @@ _Patients = option(
     str | None,
     "REGEX|CSV|folder|tcga|model",
     "How to find the patient of an image: an expression searched in its path, a table with path and patient, "
-    "its folder, its TCGA barcode, or the rule of the training. Adds FILE_patients.csv with the mean probability and "
-    "the share of images of each class.",
+    "its folder, its TCGA barcode, or the rule of the training. Adds FILE_patients with the scores of each patient.",
 )
 _Policy = option(
     str,
@@ -41,7 +42,8 @@ def predict(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="What `histofeat train` wrote.")],
     images: _Images,
     run: group(RunOptions, without=["seed", "store", "no_store", "ledger", "json"]),
-    output: option(Path | None, "FILE.csv", "The new table of scores.", "--output", "-o") = None,
+    output: option(Path | None, "FILE", "The new table of scores; - is the standard output.", "--output", "-o") = None,
+    output_format: option(str | None, "NAME", "csv, parquet or json.  [default: by the suffix, or csv]") = None,
     patients: _Patients = None,
     policy: _Policy = "auto",
     aggregate: option(str, "NAME", "Tiles to image: mean, median or vote.") = "mean",
@@ -50,63 +52,100 @@ def predict(
     on_error: option(str, "NAME", "Files that cannot be read: skip: go on and exit with 1; raise: stop.") = "skip",
     weights: Weights = None,
 ) -> None:
-    """Predict images with a model, as a table: label, probability of each class, policy and tiles.
+    """Predict images with a model, as a table: label, probabilities, and what to know before trusting them.
+
+    Labels are positive from the threshold that was chosen in training, otherwise the most probable class; columns say
+    which. "known" says that the model was trained on this image, or on this patient; "unlike" near 1 that the image is
+    farther from the training images than nearly all of them are from each other.
 
     Rows are in the order of the arguments, files of a folder or pattern by name. An image that cannot be read has a
-    row without a label and is named in FILE_failures.csv, and the exit status is 1. A run that was ended goes on where
-    it was, when the same command is given again: until the table is complete, what is done lies in the folder
-    FILE.csv.partial, and counts as long as model, options and images are the same.
+    row without a label and with the reason, and the exit status is 1. FILE_facts.json names the model,
+    its versions and what was left out; FILE.run.toml repeats the run.
+    A run that was ended goes on where it was, when the same command is given again: until the table is complete, what
+    is done lies in the folder FILE.partial, and counts as long as model, options and images are the same.
 
     Examples
     --------
     histofeat predict model.histofeat slides/*.png --output scores.csv
-    histofeat predict model.histofeat images --patients folder --output scores.csv
+    histofeat predict model.histofeat images --patients folder --output scores.parquet
+    histofeat predict model.histofeat image.png --output - --output-format json
     """
     from histofeat.datasets import find_patients, list_images
     from histofeat.features import Runtime
     from histofeat.model_selection import canonical_patients
-    from histofeat.models import load_model, predict_images, write_table
+    from histofeat.models import load_model, predict_images
 
-    for word in ("", "failures", *(() if patients is None else ("patients",))):
-        check_output(_beside(output, word))
-    progress, n_jobs = run.progress, run.n_jobs
-    found = list_images(images, on_error=on_error)
-    loaded = load_model(model, weights_dir=weights, n_jobs=n_jobs)
+    piped, output = output == Path("-"), None if output == Path("-") else output
+    output_format = _checked(output, output_format, patients is not None)
+    progress, found = run.progress, list_images(images, on_error=on_error)
+    loaded = load_model(model, weights_dir=weights, n_jobs=run.n_jobs)
     owners = None if patients is None else canonical_patients(find_patients(_rule(patients, loaded), found.paths))
     if found.n_ignored:
         progress.say(f"{found.n_ignored:,} files were skipped: their names are not those of images.")
     settings = {"policy": policy, "edges": edges, "aggregate": aggregate, "min_tissue": min_tissue}
+    model_hash = sha256(model.read_bytes()).hexdigest()
     folder = output and output.with_name(f"{output.name}.partial")
     if folder and folder.is_dir():
         progress.say(f"Going on from what an earlier run has left in {folder}.")
-    known = [histofeat.__version__, sha256(model.read_bytes()).hexdigest(), settings]
 
     def predict_some(paths, patients, before):
-        told = Runtime(n_jobs=n_jobs, progress=lambda stage, at, _: progress(stage, before + at, len(found.paths)))
+        told = Runtime(n_jobs=run.n_jobs, progress=lambda stage, at, _: progress(stage, before + at, len(found.paths)))
         return predict_images(loaded, paths, patients=patients, on_error=on_error, runtime=told, **settings)
 
+    known = [histofeat.__version__, model_hash, settings]
     predictions = _in_shards(predict_some, found.paths, owners, folder, known)
-    tables = _tables(predictions, found.failures)
-    for word, frame in tables.items() if output else ():
-        write_table(frame, _beside(output, word))
-    _remove(folder)
-    for word in sorted(tables.keys() - {"failures"}):  # after the files: the reader may be gone
-        _show(tables[word], word or "images")
+    tables = {"": predictions.to_frame(), "patients": None if owners is None else predictions.by_patient()}
+    if output:
+        facts = {"model": model.name, "sha256": model_hash, "trained": dict(loaded.description)}
+        _write(tables, predictions, found.failures, facts, (output, output_format, folder))
+        run.write_config(output)
+    _print(tables, output_format if piped else None)  # after the files: the reader may be gone
     _say_left_out(predictions, found.failures, progress)
 
 
+def _checked(output: Path | None, output_format: str | None, by_patient: bool) -> str:
+    """Check that the files can be written; give their format."""
+    from histofeat.datasets import TABLE_FORMATS
+    from histofeat.exceptions import check_name
+
+    suffix = output.suffix.lower()[1:] if output else ""
+    output_format = output_format or (suffix if suffix in TABLE_FORMATS else "csv")
+    check_name("output_format", output_format, TABLE_FORMATS)
+    for word in ("", "facts", "patients")[: 2 + by_patient]:
+        check_output(_beside(output, word))
+    return output_format
+
+
+def _print(tables, piped: str | None) -> None:
+    from histofeat.datasets import table_bytes
+
+    if piped:
+        sys.stdout.buffer.write(table_bytes(tables[""], piped))
+    for word, frame in () if piped else tables.items():
+        if frame is not None:
+            _show(frame, word or "images")
+
+
 def _beside(output: Path | None, word: str) -> Path | None:
-    return output and output.with_name(f"{output.stem}{word and '_'}{word}{output.suffix}")
+    suffix = ".json" if word == "facts" else output and output.suffix
+    return output and output.with_name(f"{output.stem}{word and '_'}{word}{suffix}")
 
 
-def _tables(predictions, folders):
-    """Tables by the word that follows the name of the output."""
-    from pandas import DataFrame
+def _write(tables, predictions, failures, facts, place) -> None:
+    from histofeat.datasets import table_bytes, write_whole
 
-    tables, lost = {"": predictions.to_frame()}, (*folders, *predictions.unreadable)
-    if predictions.patients is not None:
-        tables["patients"] = predictions.by_patient()
-    return {**tables, "failures": DataFrame(lost, columns=["path", "reason"])} if lost else tables
+    output, output_format, folder = place
+    facts |= {"histofeat": histofeat.__version__, "conversions": dict(predictions.conversions)}
+    facts["left_out"] = failures + predictions.unreadable
+    contents = {word: table_bytes(frame, output_format) for word, frame in tables.items() if frame is not None}
+    contents["facts"] = (json.dumps(facts, indent=1) + "\n").encode()
+    try:
+        for word, content in contents.items():
+            with write_whole(_beside(output, word)) as part:
+                part.write_bytes(content)
+    finally:
+        if output.exists():  # otherwise what is done is kept; another run of the same command has written the table
+            _remove(folder)
 
 
 def _rule(patients: str, model):
@@ -121,10 +160,17 @@ def _rule(patients: str, model):
 
 
 def _say_left_out(predictions, folders, progress) -> None:
+    n_known, n_far = sum(map(bool, predictions.known)), int((predictions.unlike >= _FAR).sum())
+    if n_known:
+        progress.say(f"known: the model was trained on {n_known:,} of these images or on their patients.")
+    if n_far:
+        progress.say(f"unlike: {n_far:,} images are farther from the training images than {_FAR:.0%} of those are.")
     if predictions.conversions:
         progress.say(f"converted: {', '.join(f'{n:,} {rule}' for rule, n in predictions.conversions.items())}")
     for name, reason in (*folders, *predictions.unreadable[:_PRINTED]):
         progress.say(f"left out: {reason if name in reason else f'{name}: {reason}'}")
+    if len(predictions.unreadable) > _PRINTED:
+        progress.say(f"left out: {len(predictions.unreadable) - _PRINTED:,} more, named in the table.")
     # Printed with --quiet too: it explains the exit status.
     if predictions.unreadable:
         counts = f"{len(predictions.unreadable):,} of {len(predictions):,}"
@@ -196,11 +242,23 @@ def _in_shards(predict, paths, owners, folder, known):
         shards.append(take_up(file, partial(predict, some, whose, len(order))))
         order += rows
     places = sorted(range(len(order)), key=order.__getitem__)
-    names = ("images", "policies", "patients", "proba", "n_tiles", "n_background")
+    names = (
+        "images",
+        "policies",
+        "patients",
+        "proba",
+        "n_tiles",
+        "n_background",
+        "converted",
+        "tissue",
+        "unlike",
+        "known",
+    )
     known = [name for name in names if getattr(shards[0], name) is not None]
     columns = {name: [value for shard in shards for value in getattr(shard, name)] for name in known}
     whole = {name: tuple(values[at] for at in places) for name, values in columns.items()}
     reasons = dict(pair for shard in shards for pair in shard.unreadable)
     unreadable = tuple((name, reasons[name]) for name in whole["images"] if name in reasons)
     conversions = sum((Counter(shard.conversions) for shard in shards), Counter())
-    return ImagePredictions(**whole, class_names=shards[0].class_names, unreadable=unreadable, conversions=conversions)
+    same = {"class_names": shards[0].class_names, "decision": shards[0].decision}
+    return ImagePredictions(**whole, **same, unreadable=unreadable, conversions=conversions)

@@ -1,12 +1,15 @@
 """``histofeat train``: fit a model on labelled images, estimate its scores, save it."""
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from histofeat.cli._options import DataOptions, RunOptions, flag, group, option
+from histofeat.cli._options import DataOptions, EncoderOptions, RunOptions, flag, group, option
 from histofeat.cli._outputs import SHOWN
+from histofeat.metrics import rule_examples
 
 _Features = option(
     str | None,
@@ -15,48 +18,115 @@ _Features = option(
     "lpq, cnn, histo; or pixels, for a network.  [default: color,lbp,haralick]",
 )
 _Head = option(str, "NAME", "xgboost, svm, logistic, random_forest, vote, knn or qda; or a network such as cancernet.")
+_Threshold = option(str | None, "RULE", f"Label by a threshold, chosen on unseen patients: {rule_examples()}.")
+_Known = option(str, "NAME", "Patients that an encoder was trained on: refuse, or leave_out of the estimate.")
 _Folds = Annotated[int, typer.Option(metavar="N", min=2, help="Folds of patients for the estimate.")]
 
 
 def train(
     data: group(DataOptions, required=["data"]),
     output: option(Path, "MODEL", "The new file of the model.", "--output", "-o"),
-    run: group(RunOptions, without=["store", "no_store"]),
+    run: RunOptions,
+    encoder: EncoderOptions,
     features: _Features = None,
     head: _Head = "xgboost",
     normalizer: option(str | None, "NAME", "Stain normaliser: reinhard, macenko.") = None,
     class_weight: option(str | None, "balanced", "Give rare classes more weight.") = None,
     epochs: option(int | None, "N", "Of a network.") = None,
+    fine_tune: option(str | None, "NAME", "What of a pretrained network learns: head, last_blocks or all.") = None,
+    checkpoint: option(Path | None, "DIR", "Keep the state of a network's training here, and go on from it.") = None,
+    merge_rare: option(int | None, "N", "Merge classes of fewer than N patients, such as the folds.") = None,
+    threshold: _Threshold = None,
     folds: _Folds = 5,
+    known_patients: _Known = "refuse",
     no_estimate: flag("--no-estimate", "Only fit; make no estimate on unseen patients.") = False,
-    overwrite: flag("--overwrite", "Replace a model that is there.") = False,
+    report: option(Path | None, "DIR", "Write the report of the estimate here.") = None,
+    overwrite: flag("--overwrite", "Replace a model and a report that are there.") = False,
 ) -> None:
     """Train a model on labelled images, and estimate it on patients that it has not seen.
 
     If there are folders "train" and "validation" or "test", only the images in "train" are used. The estimate scores
-    each image by a fit on other patients; the model that is saved is a last fit on all of them.
+    each image by a fit on other patients; the model that is saved is a last fit on all of them. With --magnification
+    each there is a model for each magnification of BreakHis, MODEL_40X to MODEL_400X.
 
     Examples
     --------
-    histofeat train idc --output model.histofeat
-    histofeat train breakhis --magnification 100 --features pftas --head svm --output model.histofeat
+    histofeat train idc --threshold youden --output model.histofeat
+    histofeat train breakhis --magnification each --features pftas --head svm --output model.histofeat
+    histofeat train folders --patients folder --head densenet201 --weights imagenet --output model.histofeat
     """
-    from histofeat.evaluation import make_pipeline, train_model
-    from histofeat.models import check_target, save_model
-
-    check_target(output, overwrite=overwrite)
-    families = None if features is None else [name.strip() for name in features.split(",")]
-    settings = {"epochs": epochs, "class_weight": class_weight, "normalizer": normalizer, "n_jobs": run.n_jobs}
-    settings["progress"] = lambda done, total, values: run.progress.say(_epoch(done, total, values))
-    pipeline = make_pipeline(families, head, random_state=run.seed, **settings)
-    runtime = run.runtime(f"train {data.name}", n_jobs=None)
-    dataset = data.open(training=True)
-    run.progress.say(dataset.audit.summary())
-    n_folds = None if no_estimate else folds
-    model = train_model(dataset, pipeline, folds=n_folds, random_state=run.seed, runtime=runtime)
-    save_model(model, output, overwrite=overwrite)
+    places = _places(data.magnification, output, report, overwrite)
+    network = {"epochs": epochs, "recipe": fine_tune and {"fine_tune": fine_tune}}
+    network["checkpoint"] = checkpoint and f"{checkpoint}/{{fit}}"
+    settings = {"class_weight": class_weight, "normalizer": normalizer, "n_jobs": run.n_jobs, "random_state": run.seed}
+    pipeline = _pipeline(features, head, encoder, network, run.progress, settings)
+    settings = {"folds": None if no_estimate else folds, "threshold": threshold, "known_patients": known_patients}
+    settings |= {"runtime": run.runtime(f"train {data.name}", n_jobs=None), "random_state": run.seed}
+    models, failed = {}, {}
+    for power, place in places.items():
+        try:
+            one = replace(data, magnification=power)
+            models[power] = _train_one(one, pipeline, *place, merge_rare, overwrite, run.progress, settings)
+        except ValueError as error:
+            failed[power] = str(error)
+            if not models and len(failed) == len(places):
+                raise
     run.write_config(output)
-    run.show(model.about, lambda: _show(model, output))
+    if len(places) == 1:
+        (model,) = models.values()
+        run.show(dict(model.about), lambda: _show(model, output))
+    else:
+        run.show({power: dict(model.about) for power, model in models.items()}, lambda: _show_each(models, failed))
+
+
+def _places(magnification, output: Path, report: Path | None, overwrite: bool):
+    """Give the files of the models and the folders of their reports by magnification, all of which can be written."""
+    from histofeat.models import check_target
+    from histofeat.reporting import check_output
+
+    places = {magnification: (output, report)}
+    if magnification == "each":
+        names = {power: f"{power}X" for power in (40, 100, 200, 400)}
+        places = {power: (output.with_stem(f"{output.stem}_{x}"), report and report / x) for power, x in names.items()}
+    for target, folder in places.values():
+        check_target(target, overwrite=overwrite)
+        if folder is not None:
+            check_output(folder, overwrite=overwrite, option="--overwrite")
+    return places
+
+
+def _train_one(data, pipeline, output, report, merge_rare, overwrite, progress, settings):
+    """Open the data, train a model, save it."""
+    from histofeat.datasets import merge_rare_classes
+    from histofeat.evaluation import train_model
+    from histofeat.models import save_model
+    from histofeat.reporting import write_report
+
+    dataset = data.open(training=True)
+    if merge_rare is not None:
+        dataset = merge_rare_classes(dataset, merge_rare, "malignancy" if "subtype" in dataset.frame else "other")
+    progress.say(dataset.audit.summary())
+    written = report and partial(write_report, output=report, overwrite=overwrite)
+    model = train_model(dataset, pipeline, on_evaluation=written, **settings)
+    save_model(model, output, overwrite=overwrite)
+    return model
+
+
+def _pipeline(features, head, encoder, network, progress, settings):
+    """Make the pipeline; what is said of an encoder is meant for the family cnn, or for a network on pixels."""
+    from histofeat.evaluation import make_pipeline
+    from histofeat.models import HEADS
+    from histofeat.networks import find_encoder, find_weights
+
+    families, params = None if features is None else [name.strip() for name in features.split(",")], encoder.params()
+    if families == ["pixels"] or (families is None and head not in HEADS):
+        weights = encoder.weights and str(encoder.weights)
+        if encoder.weights and encoder.weights.is_dir():
+            weights = str(find_weights(find_encoder(head), "imagenet", weights))
+        network |= {"weights": weights or (network["recipe"] and "imagenet"), "input_size": encoder.input_size}
+        network["progress"] = lambda done, total, values: progress.say(_epoch(done, total, values))
+        params = {"cnn__encoder": encoder.encoder} if encoder.encoder else {}
+    return make_pipeline(families, head, feature_params=params or None, network=network, **settings)
 
 
 def _epoch(done: int, total: int, values) -> str:
@@ -64,23 +134,44 @@ def _epoch(done: int, total: int, values) -> str:
     return f"epoch {done} of {total}: {', '.join(f'{name} {values[name]:.3f}' for name in known)}"
 
 
-def _show(model, output: Path) -> None:
-    from histofeat.metrics import METRIC_RECORDS
+def _show_each(models, failed) -> None:
+    print("Magnification   Image recognition rate                     Patient recognition rate")
+    for power in sorted({**models, **failed}):
+        estimate = {"protocol": failed[power]} if power in failed else models[power].about["estimate"] or {}
+        scores = [estimate["scores"][name] for name in ("image_rate", "patient_rate") if estimate.get("scores")]
+        words = "".join(shown(score).ljust(43) for score in scores) or estimate.get("protocol", "not estimated")
+        print(f"{power}X".ljust(16) + words.rstrip())
 
+
+def _show(model, output: Path) -> None:
     about = model.about
     size = "of several sizes" if model.patch_size is None else "of {} x {} px".format(*model.patch_size)
     print(
         f"{output}: {about['head']} on {about['n_images']:,} images {size}, {about['n_patients']:,} patients of "
         f"{about['dataset']}; classes {', '.join(model.class_names)}"
     )
+    print("\n".join(about["notes"]), end="\n" if about["notes"] else "")
     estimate = about["estimate"]
     if estimate is None:
         print("No estimate was made: the scores of the model on other patients are not known.")
         return
     print(estimate["protocol"])
+    show_scores(estimate["scores"])
+    if about["threshold"]:
+        print("Labels are positive from {value:.4f} on ({rule}).".format(**about["threshold"]))
+
+
+def shown(score) -> str:
+    """Write a score with its interval."""
+    value, (low, high) = score["value"], score["ci95"]
+    interval = "" if low is None else f"   95 % interval {low:.3f} to {high:.3f}"
+    return f"{'undefined' if value is None else f'{value:.3f}'}{interval}"
+
+
+def show_scores(scores) -> None:
+    """Print the metrics of a table of scores with their intervals."""
+    from histofeat.metrics import METRIC_RECORDS
+
     for metric in SHOWN:
-        score = estimate["scores"].get(metric)
-        if score is not None:
-            value, (low, high) = score["value"], score["ci95"]
-            interval = "" if low is None else f"   95 % interval {low:.3f} to {high:.3f}"
-            print(f"  {METRIC_RECORDS[metric].label:<30}{'undefined' if value is None else f'{value:.3f}'}{interval}")
+        if metric in scores:
+            print(f"  {METRIC_RECORDS[metric].label:<30}{shown(scores[metric])}")

@@ -53,11 +53,13 @@ from ._positive_class import (
 from ._rare_classes import merge_rare_classes as merge_rare_classes
 from ._splitting import split_dataset as split_dataset
 from ._writing import (
+    TABLE_FORMATS as TABLE_FORMATS,
     check_hdf5 as check_hdf5,
     check_place as check_place,
     read_array as read_array,
     read_members as read_members,
     regular_size as regular_size,
+    table_bytes as table_bytes,
     unpacked_limit as unpacked_limit,
     write_whole as write_whole,
 )

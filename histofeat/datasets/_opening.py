@@ -66,7 +66,7 @@ def open_dataset(
     target : {"malignant", "subtype"}, optional
         For BreakHis: what to predict.
     magnification : optional
-        For BreakHis: 40, 100, 200 or 400.
+        For BreakHis: 40, 100, 200 or 400; or "all": images of several magnifications are not pooled otherwise.
     duplicates : {"refuse", "drop", "published"}, optional
         For BreakHis: what to do with images that lie under two patients or subtypes.
     prefixes : mapping of str to str, optional
@@ -88,7 +88,7 @@ def open_dataset(
     ValueError
         If the format is unknown, or an option is not of this format.
     DatasetError
-        If there is nothing of this format.
+        If there is nothing of this format; if BreakHis has several magnifications and none is chosen.
 
     Examples
     --------
@@ -110,7 +110,15 @@ def open_dataset(
             f"{surplus[0]}: expected none for data of the format {kind!r}, got {given[surplus[0]]!r}. Leave it out, or "
             f"name the format of {paths[0]}: {', '.join(_LOADERS)}."
         )
-    return load(paths[0] if len(paths) == 1 else paths, **given)
+    if magnification == "all" and kind == "breakhis":
+        del given["magnification"]
+    dataset = load(paths[0] if len(paths) == 1 else paths, **given)
+    if magnification is None and kind == "breakhis" and dataset.frame["magnification"].nunique() > 1:
+        raise DatasetError(
+            "magnification: expected 40, 100, 200 or 400, got none for images of several magnifications. Choose one, "
+            "such as magnification=100, or pool them by magnification='all'."
+        )
+    return dataset
 
 
 def _recognised(path: Path) -> str:

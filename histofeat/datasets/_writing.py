@@ -15,6 +15,13 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+
+from histofeat.datasets._csv_rows import csv_text
+from histofeat.exceptions import check_name
+
+#: Formats of a table.
+TABLE_FORMATS = ("csv", "parquet", "json")
 
 #: Faults of a disk or a name: errors of the block with these numbers are about `path`.
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ENAMETOOLONG)
@@ -355,3 +362,30 @@ def check_hdf5(path: Path, n_bytes: int) -> None:
         total = sum(array.nbytes for array in arrays)
         if outside or any(a.external or a.is_virtual for a in arrays) or total > unpacked_limit(n_bytes):
             raise ValueError(f"its arrays unpack to {total:,} bytes, or lie in another file")
+
+
+def table_bytes(frame: pd.DataFrame, format: str) -> bytes:
+    """Give the content of a file of a table.
+
+    Parameters
+    ----------
+    frame : DataFrame
+    format : {"csv", "parquet", "json"}
+        CSV has six decimals and empty cells for unknown values, JSON is a list of records with null.
+
+    Raises
+    ------
+    ValueError
+        If the format is unknown.
+
+    Examples
+    --------
+    >>> table_bytes(pd.DataFrame({"path": ["a.png"], "p_tumour": [0.25]}), "json")
+    b'[{"path":"a.png","p_tumour":0.25}]\n'
+    """
+    check_name("output_format", format, TABLE_FORMATS)
+    if format == "parquet":
+        return frame.to_parquet(index=False)
+    if format == "json":
+        return (frame.to_json(orient="records", double_precision=15, force_ascii=False) + "\n").encode()
+    return csv_text(frame, float_format="%.6f").encode()

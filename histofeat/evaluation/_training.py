@@ -8,15 +8,21 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from sklearn.base import clone
 
 from histofeat.datasets import PatchDataset, patch_size_of
 from histofeat.evaluation._evaluation import evaluate
+from histofeat.evaluation._folds import AuditPolicy
+from histofeat.evaluation._results import Evaluation
 from histofeat.exceptions import check_name, check_type, check_whole, known_names
-from histofeat.features import Runtime, leave_out_unreadable, scratch_store
+from histofeat.features import ImageFingerprint, Runtime, extract, leave_out_unreadable, scratch_store
+from histofeat.metrics import choose_threshold, parse_rule, patient_scores, plain_values, recognition_rates
 from histofeat.model_selection import PatientKFold
-from histofeat.models import HEADS, IDCPipeline, SavedModel
+from histofeat.models import HEADS, GuardRails, IDCPipeline, SavedModel
 
+#: Scores of an estimate beside those of `METRICS`, see `recognition_rates`.
+RECOGNITION = ("image_rate", "patient_rate")
 _DEFAULT_FEATURES = ("color", "lbp", "haralick")
 
 
@@ -24,12 +30,8 @@ def make_pipeline(
     features: Sequence[str] | None = None,
     head: str = "xgboost",
     *,
-    epochs: int | None = None,
-    class_weight: str | None = None,
-    normalizer: str | None = None,
-    n_jobs: int | None = None,
-    random_state: int = 0,
-    progress: Callable | None = None,
+    network: Mapping[str, Any] | None = None,
+    **settings: Any,
 ) -> IDCPipeline:
     """Build a pipeline from names, as a person types them.
 
@@ -39,18 +41,11 @@ def make_pipeline(
         Names of families, or "pixels"; by default color, lbp and haralick, and pixels for the name of a network.
     head : str, default="xgboost"
         Name of a head, or of a network's architecture.
-    epochs : int, optional
-        Of a network.
-    class_weight : {"balanced"}, optional
-        Weights of the classes.
-    normalizer : {"reinhard", "macenko"}, optional
-        Stain normaliser.
-    n_jobs : int, optional
-        Threads; None is 1, -1 all cores.
-    random_state : int, default=0
-        Seed.
-    progress : callable, optional
-        For a network: called as ``progress(done, total, values)`` after each epoch, see `CNNClassifier`.
+    network : mapping, optional
+        Parameters of a network, such as ``{"epochs": 3, "weights": "imagenet"}``; None among them is the default.
+    **settings
+        Of `IDCPipeline`: ``class_weight`` ("balanced"), ``normalizer``, ``n_jobs``, ``random_state``, and
+        ``feature_params`` of the family "cnn", such as ``{"cnn__encoder": "resnet50"}``.
 
     Returns
     -------
@@ -60,7 +55,7 @@ def make_pipeline(
     Raises
     ------
     ValueError
-        If a name is unknown, or epochs are given for a head without.
+        If a name is unknown, or something is given for a network or an encoder where there is none.
 
     Examples
     --------
@@ -70,14 +65,18 @@ def make_pipeline(
     if features is None:
         features = _DEFAULT_FEATURES if head in HEADS else ("pixels",)
     features = "pixels" if tuple(features) == ("pixels",) else tuple(features)
-    if epochs is not None and features != "pixels":
+    network = {name: value for name, value in (network or {}).items() if value is not None}
+    surplus = {} if features == "pixels" else dict(network)
+    surplus |= {} if "cnn" in features else settings.get("feature_params") or {}
+    if surplus:
+        name, value = next(iter(surplus.items()))
+        on = features if features == "pixels" else ", ".join(features)
         raise ValueError(
-            f"epochs: expected none for the head {head!r}, got {epochs!r}. Leave it out, or name a "
-            "network such as cancernet."
+            f"{name.removeprefix('cnn__')}: expected none for the head {head!r} on {on}, got {value!r}. Leave it out, "
+            "or name a network such as cancernet, or the family cnn."
         )
-    if class_weight is not None:
-        check_name("class_weight", class_weight, ("balanced",))
-    head_params: Mapping = {}
+    if settings.get("class_weight") is not None:
+        check_name("class_weight", settings["class_weight"], ("balanced",))
     if features == "pixels":
         from histofeat.networks import ARCHITECTURES
 
@@ -86,16 +85,7 @@ def make_pipeline(
             raise ValueError(
                 f"head: expected a network for features 'pixels', got {head!r}. {known_names(head, known)}"
             )
-        head_params = {name: value for name, value in (("epochs", epochs), ("progress", progress)) if value is not None}
-    pipeline = IDCPipeline(
-        features=features,
-        head=head,
-        head_params=dict(head_params) or None,
-        class_weight=class_weight,
-        normalizer=normalizer,
-        n_jobs=n_jobs,
-        random_state=random_state,
-    )
+    pipeline = IDCPipeline(features=features, head=head, head_params=network or None, **settings)
     pipeline.get_params(deep=True)  # builds every part, which refuses unknown names
     return pipeline
 
@@ -105,8 +95,11 @@ def train_model(
     pipeline: IDCPipeline,
     *,
     folds: int | None = 5,
+    threshold: str | None = None,
+    known_patients: str = "refuse",
     n_resamples: int = 1000,
     random_state: int = 0,
+    on_evaluation: Callable[[Evaluation], Any] | None = None,
     runtime: Runtime | None = None,
 ) -> SavedModel:
     """Fit a pipeline on a data set, and estimate its scores on new patients.
@@ -118,11 +111,20 @@ def train_model(
     pipeline : IDCPipeline
         Unfitted; it is cloned.
     folds : int or None, default=5
-        Folds of the estimate, see `estimate_scores`; None makes none.
+        Folds of the estimate, fewer where a class has fewer patients; None makes none.
+    threshold : str, optional
+        Rule of `histofeat.metrics.choose_threshold`, such as "youden": from which probability on an image is labelled
+        positive, chosen on the out-of-fold predictions of the estimate. Two classes only; by default the most probable
+        class is the label. Where each patient has one label, a threshold of the mean over a patient's images is chosen
+        too.
+    known_patients : {"refuse", "leave_out"}, default="refuse"
+        What the estimate does with patients that an encoder was trained on, see `AuditPolicy`.
     n_resamples : int, default=1000
         Resamples of the patients behind its intervals.
     random_state : int, default=0
         Seed of the folds and resamples.
+    on_evaluation : callable, optional
+        Called with the `Evaluation` behind the estimate before the last fit, such as for a report.
     runtime : Runtime, optional
         Feature store (by default a temporary one, so that the estimate and the fit measure each image once) and
         progress: the stages of `evaluate`, then "final fit". Threads are those of the pipeline.
@@ -131,12 +133,12 @@ def train_model(
     -------
     model : SavedModel
         Fitted, with ``class_names``, ``positive``, ``patch_size``, ``dataset``, ``n_patients``, ``n_images``,
-        ``class_counts`` and ``estimate`` in ``about``.
+        ``class_counts``, ``estimate`` and more in ``about``, and what it remembers of its images in ``rails``.
 
     Raises
     ------
     ValueError
-        If the data cannot be used: `IDCPipeline.fit` and `evaluate` say why.
+        If the data cannot be used: `IDCPipeline.fit` and `evaluate` say why; if a threshold cannot be chosen.
 
     Examples
     --------
@@ -148,25 +150,36 @@ def train_model(
     check_type("train_model.pipeline", pipeline, IDCPipeline, "an IDCPipeline", "Pass IDCPipeline().")
     if folds is not None:
         check_whole("train_model.folds", folds, 2, "Use 5, or None for no estimate.")
+    _check_threshold(threshold, dataset, folds)
     dataset, _, runtime = leave_out_unreadable(dataset, None, runtime)
     with nullcontext() if pipeline.takes_pixels else scratch_store(runtime.store) as kept:
-        estimate = None
+        estimate = decided = None
         if folds is not None:
-            settings = {"n_resamples": n_resamples, "random_state": random_state}
-            estimate = estimate_scores(dataset, pipeline, folds, runtime=replace(runtime, store=kept), **settings)
+            settings = {"n_resamples": n_resamples, "random_state": random_state, "known_patients": known_patients}
+            found = _evaluated(dataset, pipeline, folds, runtime=replace(runtime, store=kept), **settings)
+            estimate = found if isinstance(found, dict) else _estimate_of(found)
+            decided = _choose(found, threshold)
+            if on_evaluation is not None and not isinstance(found, dict):
+                on_evaluation(found)
         runtime.report("final fit", 0, 1)
         fitted = clone(pipeline).set_params(store=kept)
         fitted.fit(dataset.X, dataset.y, groups=dataset.patients)
+        fitted.rails_ = _rails(fitted, dataset, kept)
         fitted.store = None
         if fitted.features_ is not None:
             fitted.features_.store = None
     runtime.report("final fit", 1, 1)
+    return SavedModel(fitted, {**_describe(dataset, pipeline, fitted), "estimate": estimate, "threshold": decided})
+
+
+def _describe(dataset, pipeline, fitted):
     names = [dataset.target_names[code] for code in fitted.classes_]
     counts = Counter(dataset.y.tolist())
-    about = {
+    return {
         "class_names": names,
         "positive": dataset.positive,
         "patch_size": patch_size_of(dataset),
+        "magnification": magnifications_of(dataset),
         "dataset": dataset.name,
         "synthetic": dataset.synthetic,
         "n_patients": len(set(dataset.patients)),
@@ -175,53 +188,47 @@ def train_model(
         "features": "pixels" if pipeline.takes_pixels else [family.family for family in fitted.features_.families],
         "head": pipeline.head if isinstance(pipeline.head, str) else type(pipeline.head).__name__,
         "notes": list(fitted.head_.notes_),
-        "estimate": estimate,
         "patients": None if dataset.patient_rule is None else dataset.patient_rule.to_dict(),
     }
-    return SavedModel(fitted, about)
 
 
-def estimate_scores(
-    dataset: PatchDataset,
-    pipeline: IDCPipeline,
-    folds: int = 5,
-    *,
-    n_resamples: int = 1000,
-    random_state: int = 0,
-    runtime: Runtime | None = None,
-) -> dict[str, Any]:
-    """Estimate the scores of a pipeline on new patients, as plain numbers.
+def _rails(fitted, dataset, store):
+    prints = extract([ImageFingerprint()], dataset.X, n_jobs=fitted.n_jobs, store=store).features[0]
+    of_patients = {"groups": dataset.patients}
+    features = None if fitted.takes_pixels else np.asarray(fitted.transform_features(dataset.X, **of_patients))
+    return GuardRails().fit(prints, dataset.patients, features)
 
-    Parameters
-    ----------
-    dataset : PatchDataset
-        The data.
-    pipeline : IDCPipeline
-        Unfitted.
-    folds : int, default=5
-        Folds of patients; fewer where a class has fewer patients.
-    n_resamples, random_state, runtime
-        As for `histofeat.evaluate`; threads are those of the pipeline.
 
-    Returns
-    -------
-    estimate : dict
-        ``protocol`` (a sentence), ``n_folds``, and ``scores``: metric to ``value`` and ``ci95`` (95 % interval over
-        patients), None where undefined. Without scores, ``protocol`` says why.
+def _check_threshold(rule, dataset, folds):
+    if rule is None:
+        return
+    parse_rule(rule)
+    if folds is None or len(dataset.target_names) != 2:
+        got = "no estimate" if folds is None else f"{len(dataset.target_names)} classes"
+        raise ValueError(
+            f"threshold: expected an estimate of two classes, on whose predictions it is chosen, got {got}. Leave the "
+            "threshold out, or make an estimate."
+        )
 
-    Raises
-    ------
-    ValueError
-        If `evaluate` refuses the data, such as the same image under two patients.
 
-    Examples
-    --------
-    >>> from histofeat import make_cohort
-    >>> cohort = make_cohort(n_patients=6, patches_per_patient=8)
-    >>> found = estimate_scores(cohort, IDCPipeline(features="color", head="logistic"), 2, n_resamples=20)
-    >>> found["n_folds"], found["scores"]["roc_auc"]["value"] > 0.5
-    (2, True)
-    """
+def _choose(found, rule):
+    """Choose thresholds of images and patients on out-of-fold predictions, as `SavedModel.decision` describes them."""
+    if rule is None:
+        return None
+    if isinstance(found, dict):
+        raise ValueError(f"threshold: expected an estimate to choose it on, got none. {found['protocol']}")
+    rows, positive = found.tested, found.labels.index(found.dataset.positive)
+    y, patients = (found.dataset.y[rows] == positive).astype(int), found.dataset.patients[rows]
+    proba = found.models[0].proba[rows][:, [1 - positive, positive]]
+    decided = {"rule": str(parse_rule(rule)), "value": choose_threshold(y, proba[:, 1], rule), "patient": None}
+    if (pd.crosstab(patients, y) > 0).sum(axis=1).max() == 1:
+        of_patients = patient_scores(y, proba, patients)
+        decided["patient"] = {"score": "mean", "value": choose_threshold(of_patients.y, of_patients.score, rule)}
+    return decided
+
+
+def _evaluated(dataset, pipeline, folds, *, n_resamples, random_state, known_patients, runtime):
+    """Evaluate a pipeline; give an estimate without scores where there are too few patients, or it cannot run."""
     y, patients = dataset.y, dataset.patients
     fewest, rarest = min((len(set(patients[y == code])), code) for code in np.unique(y))
     # The inner folds choose thresholds: they need two patients of each class among those of the training side.
@@ -236,17 +243,32 @@ def estimate_scores(
         inner_cv=PatientKFold(n_inner, random_state=random_state),
         n_resamples=n_resamples,
         random_state=random_state,
+        audit=AuditPolicy(known_patients=known_patients),
         runtime=replace(Runtime.of(runtime), n_jobs=pipeline.n_jobs),
     )
+    return evaluation if evaluation.models else _no_estimate(evaluation.not_run[0].reason)
+
+
+def _estimate_of(evaluation):
+    n_folds, n_resamples = evaluation.protocol["n_splits"], evaluation.protocol["n_resamples"]
     protocol = (
         f"{n_folds} folds of patients: each image is scored by a fit on other patients. Intervals are of "
         f"{n_resamples:,} resamples of the patients."
     )
     protocol = " ".join(filter(None, (protocol, evaluation.protocol["registered"], evaluation.caution)))
-    found = {metric: score.to_dict() for metric, score in evaluation.models[0].scores.items()}
-    scores = {metric: {"value": score["value"], "ci95": score["ci95"]} for metric, score in found.items()}
-    return {"protocol": protocol, "n_folds": n_folds, "scores": scores}
+    found = evaluation.models[0]
+    scores = {metric: {"value": score.value, "ci95": score.ci95} for metric, score in found.scores.items()}
+    (y, patients, resampling), predicted = evaluation._known, found.predicted[evaluation.tested]
+    rates = recognition_rates(y, predicted, patients, **resampling)
+    scores |= {name: {"value": getattr(rates, name), "ci95": rates.interval(name)} for name in RECOGNITION}
+    return plain_values({"protocol": protocol, "n_folds": n_folds, "scores": scores})
 
 
 def _no_estimate(reason):
     return {"protocol": f"No estimate: {reason}", "n_folds": 0, "scores": {}}
+
+
+def magnifications_of(dataset: PatchDataset) -> list[int] | None:
+    """Magnifications of the images, by the column of that name; None where a data set has none."""
+    column = dataset.frame.get("magnification")
+    return None if column is None else sorted({int(power) for power in column.dropna()})

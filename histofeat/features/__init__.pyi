@@ -41,6 +41,7 @@ from ._image_fingerprint import (
     leave_out_unreadable as leave_out_unreadable,
     mirror_masks as mirror_masks,
     number_rows as number_rows,
+    pixel_digests as pixel_digests,
     transposed_codes as transposed_codes,
 )
 from ._lbp import LBPHistogram as LBPHistogram

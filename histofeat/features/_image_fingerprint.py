@@ -128,7 +128,7 @@ class ImageFingerprint(PatchFeatures):
         n, height, width, _ = batch.rgb.shape
         bits, contrast = _hash_luma(batch.gray)
         side = np.full(n, min(height, width))
-        columns = (_pixel_digests(batch.rgb), bits, contrast, _one_colour(batch), side)
+        columns = (pixel_digests(batch.rgb), bits, contrast, _one_colour(batch), side)
         return np.column_stack(columns).astype(np.float32)
 
 
@@ -142,14 +142,14 @@ def _one_colour(batch: PatchBatch) -> np.ndarray:
     return flat
 
 
-def _pixel_digests(rgb: np.ndarray) -> np.ndarray:
-    """BLAKE2b of size and pixels of each image, (n, 16) uint8."""
+def pixel_digests(rgb: np.ndarray) -> np.ndarray:
+    """BLAKE2b of size and pixels of each image of (n, H, W, 3) uint8: (n, 16) uint8, as in `Fingerprints`."""
     _, height, width, _ = rgb.shape
     start = hashlib.blake2b(f"{height}x{width} ".encode(), digest_size=_DIGEST_BYTES, person=b"pixels")
     digests = []
     for image in rgb:
         digest = start.copy()
-        digest.update(image)
+        digest.update(np.ascontiguousarray(image))
         digests.append(digest.digest())
     return np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, _DIGEST_BYTES)
 

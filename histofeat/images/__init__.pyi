@@ -43,6 +43,7 @@ from ._tiles import (
     POLICIES as POLICIES,
     VIEW_COUNTS as VIEW_COUNTS,
     VIEWS as VIEWS,
+    TilePlan as TilePlan,
     aggregate as aggregate,
     choose_policy as choose_policy,
     fit_to as fit_to,

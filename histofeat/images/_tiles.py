@@ -7,7 +7,7 @@ from numbers import Integral
 import cv2
 import numpy as np
 
-from histofeat.exceptions import check_name
+from histofeat.exceptions import check_name, check_real
 
 POLICIES = ("auto", "tile", "resize", "whole")
 """Known policies; `choose_policy` says what is done with an image."""
@@ -270,3 +270,45 @@ def take_view(pixels: np.ndarray, view: tuple[int, bool]) -> np.ndarray:
     turn, mirrored = view
     turned = np.rot90(pixels, turn, axes=(1, 2))
     return turned[:, :, ::-1] if mirrored else turned
+
+
+@dataclass(frozen=True)
+class TilePlan:
+    """Settings of how images are tiled, resized and combined.
+
+    Parameters
+    ----------
+    policy, edges, aggregate : str
+        As of `choose_policy`, `make_grid` and `aggregate`.
+    size : tuple of (int, int) or None
+        Height and width of a tile in px.
+    min_tissue : float in (0, 1] or None
+        Share of tissue that a tile needs.
+
+    Raises
+    ------
+    ValueError
+        If one of them is unknown or out of its range.
+    """
+
+    policy: str
+    size: tuple[int, int] | None
+    edges: str
+    aggregate: str
+    min_tissue: float | None
+
+    def __post_init__(self) -> None:
+        choose_policy(self.policy, (1, 1), self.size)
+        make_grid((1, 1), self.size or (1, 1), edges=self.edges)
+        check_name("aggregate", self.aggregate, AGGREGATES)
+        if self.min_tissue is not None:
+            check_real("min_tissue", self.min_tissue, "above 0, at most 1", lambda share: 0 < share <= 1, "Use 0.05.")
+
+    def prepare(self, pixels: np.ndarray) -> tuple[str, Iterator[np.ndarray]]:
+        """Give the policy for an image, and the tiles to score."""
+        done = choose_policy(self.policy, pixels.shape[:2], self.size)
+        if done == "tile":
+            return done, make_grid(pixels.shape[:2], self.size, edges=self.edges).cut(pixels)
+        if done == "pad":
+            return done, iter([pad_to(pixels, self.size)])
+        return done, iter([fit_to(pixels, self.size) if done == "resize" else pixels])

@@ -9,6 +9,7 @@ from ._feature_head import (
     check_enough_patients as check_enough_patients,
     fit_with_inner_scores as fit_with_inner_scores,
 )
+from ._guard_rails import GuardRails as GuardRails
 from ._heads import HEADS as HEADS, HeadRecord as HeadRecord, make_head as make_head
 from ._pipeline import IDCPipeline as IDCPipeline
 from ._pixel_head import PIXELS as PIXELS, OnRows as OnRows, PixelHead as PixelHead
@@ -16,7 +17,6 @@ from ._prediction import (
     ImagePredictions as ImagePredictions,
     find_patients as find_patients,
     predict_images as predict_images,
-    write_table as write_table,
 )
 from ._saved_model import SavedModel as SavedModel, load_model as load_model, save_model as save_model
 from ._soft_vote import SoftVote as SoftVote, check_inner_patients as check_inner_patients

@@ -13,8 +13,11 @@ from histofeat.datasets import check_place, read_members, unpacked_limit, write_
 from histofeat.exceptions import DAMAGED
 
 FORMAT = "histofeat model"
-FORMAT_VERSION = 3
-"""Version of the file format, the only one that is read. Raise it when another histofeat could misread a file."""
+FORMAT_VERSION = 4
+"""Version of the file format that is written. Raise it when another histofeat could misread a file."""
+
+#: Versions that are read: 3 has no guard rails.
+_READ = (3, FORMAT_VERSION)
 
 _DESCRIPTION = "model.json"
 _PART = re.compile(r"[a-z0-9_-]+\.(skops|json|keras)")
@@ -167,7 +170,7 @@ def _described(path: Path, text: bytes) -> dict:
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise ModelFileError(_foreign(path, f"another archive with a {_DESCRIPTION}"))
     version = description.get("format_version")
-    if version != FORMAT_VERSION:
+    if version not in _READ:
         raise ModelFileError(
             f"{path}: expected a model in format {FORMAT_VERSION}, got format {version!r:.20}, written by histofeat "
             f"{description.get('histofeat')!r:.20}. Train the model again, or load it with the histofeat that wrote it."

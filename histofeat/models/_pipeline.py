@@ -82,6 +82,8 @@ class IDCPipeline(ClassifierMixin, TransformerMixin, NamedParts):
     patients_ : tuple of str or None
         Ids of the patients of the fit: those given as groups, of a column ``patient`` of `X`, or read from file names
         of IDC, BreakHis and TCGA; None where nothing tells them. `save_model` keeps them.
+    rails_ : GuardRails or None
+        What `histofeat.evaluation.train_model` lets it remember of the training images; None after `fit`.
 
     Notes
     -----
@@ -195,17 +197,18 @@ class IDCPipeline(ClassifierMixin, TransformerMixin, NamedParts):
         self.classes_: np.ndarray = head.classes_
         self.patients_ = None if known is None else tuple(sorted({*known} - {""}))
         self.n_features_out_: int = head.n_features_in_
+        self.rails_: Any = None
         return self
 
     def _ask(self, method, X, groups):
-        """Call a method of the fitted head with the measured patches."""
+        """Call a method of the fitted head with the measured patches; return these, and what it says."""
         check_is_fitted(self)
         images = self._normalized(X, groups)
         measured = images if self.features_ is None else _named_columns(self.features_, images)
         answer = getattr(self.head_, method)(measured)
         if self.normalizer_ is not None:
             self.normalizer_.count_unchanged(images)
-        return answer
+        return measured, answer
 
     def _normalized(self, X, groups):
         return X if self.normalizer_ is None else normalized_images(X, self.normalizer_, groups=groups)
@@ -216,15 +219,15 @@ class IDCPipeline(ClassifierMixin, TransformerMixin, NamedParts):
 
         `groups` are for a normaliser by patient.
         """
-        return self._ask("predict_proba", X, groups)
+        return self._ask("predict_proba", X, groups)[1]
 
     def decision_function(self, X: Any, groups: ArrayLike | None = None) -> np.ndarray:
         """Scores that order the patches: (n,) for two classes, (n, k) for more. See `FeatureHead`."""
-        return self._ask("decision_function", X, groups)
+        return self._ask("decision_function", X, groups)[1]
 
     def predict(self, X: Any, groups: ArrayLike | None = None) -> np.ndarray:
         """Labels of shape (n,): the most probable class, or the largest decision value of an uncalibrated SVM."""
-        return self._ask("predict", X, groups)
+        return self._ask("predict", X, groups)[1]
 
     def score(
         self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None, groups: ArrayLike | None = None
@@ -302,6 +305,14 @@ def _enough_or_none(head: FeatureHead, y, known) -> np.ndarray | None:
         check_enough_patients(head, y, known, "IDCPipeline.fit")
         return known
     return None
+
+
+def measure_and_score(
+    pipeline: IDCPipeline, X: Any, groups: ArrayLike | None = None
+) -> tuple[np.ndarray | None, np.ndarray]:
+    """Features (n, d) and probabilities (n, k) of patches; None for features where the head takes pixels."""
+    measured, proba = pipeline._ask("predict_proba", X, groups)
+    return None if pipeline.takes_pixels else measured, proba
 
 
 def _check_labels(y, n_images: int) -> np.ndarray:

@@ -1,8 +1,7 @@
 """Classify images of any size with a saved model, in batches of tiles, and keep the predictions as a record."""
 
-import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
@@ -12,24 +11,21 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from histofeat.datasets import PatientRule, csv_text, find_patients, printable, write_whole
-from histofeat.exceptions import PatchError, check_name, check_real, check_type
-from histofeat.features import Runtime
+from histofeat.datasets import PatientRule, find_patients, printable, probability_columns
+from histofeat.exceptions import PatchError, check_name, check_type
+from histofeat.features import Runtime, pixel_digests
 from histofeat.images import (
-    AGGREGATES,
     Images,
+    TilePlan,
     aggregate as put_together,
     as_images,
-    choose_policy,
-    fit_to,
     is_tissue,
-    make_grid,
-    pad_to,
     run_ahead,
     warn_if_dark,
 )
 from histofeat.model_selection import encode_patients
-from histofeat.models._pipeline import check_one_each
+from histofeat.models._guard_rails import patient_table
+from histofeat.models._pipeline import check_one_each, measure_and_score
 from histofeat.models._saved_model import SavedModel
 
 
@@ -49,6 +45,16 @@ class ImagePredictions:
         Policy for each image: "as is", "tile", "pad", "resize", "whole", or "unreadable".
     n_tiles, n_background : ndarray of shape (n,), int64
         Number of tiles that were scored, and of those left out as background.
+    converted : tuple of str
+        Conversions of each image, joined by "; ".
+    tissue : ndarray of shape (n,), float64
+        Share of each image that is tissue, see `histofeat.images.is_tissue`; NaN where it could not be read.
+    unlike : ndarray of shape (n,), float64
+        How unlike the training images each image is: the share of those that are nearer to the images of other
+        training patients than this one, the median over its tiles. NaN where the model has no distance.
+    known : tuple of str
+        "image" where the model was trained on this image, "patient" where on the patient or on another of the
+        patient's images, else "".
     unreadable : tuple of (str, str)
         Names of images that could not be read, and why.
     patients : tuple of str or None
@@ -56,6 +62,8 @@ class ImagePredictions:
     conversions : mapping of str to int
         Number of images by conversion of `histofeat.images._decoding`, and of tiles by the reason why the stain
         normaliser left them as they are.
+    decision : mapping
+        How labels are made, see `SavedModel.decision`: "positive", "rule", "value" and "patient".
     """
 
     images: tuple[str, ...]
@@ -64,16 +72,22 @@ class ImagePredictions:
     policies: tuple[str, ...] = field(repr=False)
     n_tiles: np.ndarray = field(repr=False)
     n_background: np.ndarray = field(repr=False)
+    converted: tuple[str, ...] = field(repr=False)
+    tissue: np.ndarray = field(repr=False)
+    unlike: np.ndarray = field(repr=False)
+    known: tuple[str, ...] = field(repr=False)
     unreadable: tuple[tuple[str, str], ...] = ()
     patients: tuple[str, ...] | None = field(default=None, repr=False)
     conversions: Mapping[str, int] = field(default_factory=dict)
+    decision: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("proba", "n_tiles", "n_background"):
+        for name in ("proba", "n_tiles", "n_background", "tissue", "unlike"):
             array = np.array(getattr(self, name))
             array.setflags(write=False)
             object.__setattr__(self, name, array)
-        object.__setattr__(self, "conversions", MappingProxyType(dict(self.conversions)))
+        for name in ("conversions", "decision"):
+            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -84,25 +98,45 @@ class ImagePredictions:
         return ~np.isnan(self.proba).any(axis=1)
 
     @property
+    def positive_code(self) -> int | None:
+        """Column of the positive class of two; None with more classes, and where it is not known."""
+        positive = self.decision.get("positive")
+        return None if positive is None else self.class_names.index(positive)
+
+    @property
     def labels(self) -> tuple[str, ...]:
-        """Name of the most probable class of each image, of equal ones the first; empty where it is unreadable."""
+        """Name of the class of each image; empty where it is unreadable.
+
+        The positive class from the threshold of `decision` on; without one the most probable class, of equal ones the
+        first.
+        """
         names = np.array([*self.class_names, ""], dtype=object)
-        codes = np.where(self.readable, np.nan_to_num(self.proba, nan=-1.0).argmax(axis=1), len(self.class_names))
-        return tuple(names[codes])
+        codes = np.nan_to_num(self.proba, nan=-1.0).argmax(axis=1)
+        if self.decision.get("rule"):
+            positive = self.positive_code
+            codes = np.where(self.proba[:, positive] >= self.decision["value"], positive, 1 - positive)
+        return tuple(names[np.where(self.readable, codes, len(self.class_names))])
 
     def to_frame(self) -> pd.DataFrame:
         """Table with a row for each image.
 
-        Its columns: ``image``, ``patient`` (where known), ``label``, ``probability_<class>`` for each class,
-        ``policy``, ``tiles`` and ``background_tiles``. Bytes of a name that are no UTF-8 are escapes.
+        Its columns: ``path``, ``patient`` (where known), ``label``, ``p_<class>`` for each class, ``threshold`` and
+        ``threshold_rule`` of the labels, ``known``, ``unlike``, ``tissue``, ``policy``, ``tiles``,
+        ``background_tiles``, ``conversions`` and ``reason`` (why it could not be read). Blanks in the name of a class
+        become "_". Bytes of a name that are no UTF-8 are escapes.
         """
-        frame = pd.DataFrame({"image": [printable(name) for name in self.images]})
+        frame = pd.DataFrame({"path": [printable(name) for name in self.images]})
         if self.patients is not None:
             frame["patient"] = [printable(patient) for patient in self.patients]
         frame["label"] = self.labels
-        for code, name in enumerate(self.class_names):
-            frame[f"probability_{name}"] = self.proba[:, code]
-        return frame.assign(policy=self.policies, tiles=self.n_tiles, background_tiles=self.n_background)
+        for code, name in enumerate(probability_columns(self.class_names)):
+            frame[name] = self.proba[:, code]
+        reasons = dict(self.unreadable)
+        frame["threshold"] = self.decision.get("value", 0.5 if len(self.class_names) == 2 else np.nan)
+        frame["threshold_rule"] = self.decision.get("rule", "most probable")
+        frame = frame.assign(known=self.known, unlike=self.unlike, tissue=self.tissue, policy=self.policies)
+        frame = frame.assign(tiles=self.n_tiles, background_tiles=self.n_background, conversions=self.converted)
+        return frame.assign(reason=[printable(reasons.get(name, "")) for name in self.images])
 
     def by_patient(self) -> pd.DataFrame:
         """Scores of the patients.
@@ -111,8 +145,9 @@ class ImagePredictions:
         -------
         frame : DataFrame
             A row for each patient, in the order of their ids: ``patient``, ``images`` (that could be read),
-            ``unreadable``, ``label`` (the class of the largest mean), ``mean_<class>`` (mean probability over the
-            images) and ``share_<class>`` (share of the images that were labelled so).
+            ``unreadable``, ``label``, ``mean_<class>`` (mean probability over the images), ``share_<class>`` (share of
+            the images that were labelled so); of two classes those of `score_patient` for the positive one, and
+            ``threshold``; and ``known``, whether the model was trained on the patient or one of the images.
 
         Raises
         ------
@@ -121,52 +156,16 @@ class ImagePredictions:
 
         Notes
         -----
-        Each image of a patient counts the same. With two classes ``share_<second class>`` is the share of positive
-        images. Where no image of a patient could be read the label is empty and the numbers are NaN.
+        Each image of a patient counts the same. The label is positive from the patient threshold of `decision` on the
+        mean; without one it is the class of the largest mean. Where no image of a patient could be read the label is
+        empty and the numbers are NaN.
         """
         if self.patients is None:
             raise ValueError(
                 "ImagePredictions.by_patient: expected predictions with patients, got none. Give patients=... to "
                 "predict_images (--patients)."
             )
-        ids, codes = encode_patients(self.patients, len(self), "patients")
-        readable, labels = self.readable, np.array(self.labels, dtype=object)
-        rows = []
-        for code, patient in enumerate(ids):
-            mine = codes == code
-            kept = mine & readable
-            known = bool(kept.any())
-            mean = self.proba[kept].mean(axis=0) if known else np.full(len(self.class_names), np.nan)
-            shares = [(labels[kept] == name).mean() if known else np.nan for name in self.class_names]
-            rows.append(
-                {"patient": printable(patient), "images": int(kept.sum()), "unreadable": int((mine & ~readable).sum())}
-                | {"label": self.class_names[mean.argmax()] if known else ""}
-                | {f"mean_{name}": value for name, value in zip(self.class_names, mean, strict=True)}
-                | {f"share_{name}": share for name, share in zip(self.class_names, shares, strict=True)}
-            )
-        return pd.DataFrame(rows)
-
-
-def write_table(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
-    """Write a table of predictions as CSV: six decimals, empty cells for unknown values.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        The table.
-    path : path
-        A new file.
-
-    Raises
-    ------
-    ValueError
-        If the file exists or cannot be written.
-    """
-    try:
-        with write_whole(path) as part:
-            part.write_text(csv_text(frame, float_format="%.6f"), encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise ValueError(str(error)) from error
+        return patient_table(self)
 
 
 #: Pixels in a batch: 48 MB.
@@ -247,7 +246,7 @@ def predict_images(
     """
     check_type("predict_images.model", model, SavedModel, "a SavedModel", "Use load_model, or SavedModel(pipeline).")
     size = model.patch_size if patch_size is None else tuple(patch_size)
-    plan = _Plan(policy, size, edges, aggregate, min_tissue)
+    plan = TilePlan(policy, size, edges, aggregate, min_tissue)
     images = as_images(X)
     names = tuple(images.name(row) for row in range(len(images)))
     check_name("on_error", on_error, ("raise", "skip"))
@@ -283,37 +282,10 @@ def _decode(images: Images, row: int) -> tuple:
         return row, None, (), error
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """Checked settings of how images are tiled, resized and combined."""
-
-    policy: str
-    size: tuple[int, int] | None
-    edges: str
-    aggregate: str
-    min_tissue: float | None
-
-    def __post_init__(self) -> None:
-        choose_policy(self.policy, (1, 1), self.size)
-        make_grid((1, 1), self.size or (1, 1), edges=self.edges)
-        check_name("aggregate", self.aggregate, AGGREGATES)
-        if self.min_tissue is not None:
-            check_real("min_tissue", self.min_tissue, "above 0, at most 1", lambda share: 0 < share <= 1, "Use 0.05.")
-
-    def prepare(self, pixels: np.ndarray) -> tuple[str, Iterator[np.ndarray]]:
-        """Give the policy for an image, and the tiles to score."""
-        done = choose_policy(self.policy, pixels.shape[:2], self.size)
-        if done == "tile":
-            return done, make_grid(pixels.shape[:2], self.size, edges=self.edges).cut(pixels)
-        if done == "pad":
-            return done, iter([pad_to(pixels, self.size)])
-        return done, iter([fit_to(pixels, self.size) if done == "resize" else pixels])
-
-
 class _Work:
     """A running prediction: tiles that wait to be scored, and results so far."""
 
-    def __init__(self, model: SavedModel, plan: _Plan, n: int, patients):
+    def __init__(self, model: SavedModel, plan: TilePlan, n: int, patients):
         self.model, self.plan, self.patients = model, plan, None
         self.tiles, self.owners, self.waiting_px = [], [], 0
         self.scored: dict[int, list[np.ndarray]] = {}
@@ -321,6 +293,8 @@ class _Work:
         self.proba = np.full((n, len(model.pipeline.classes_)), np.nan)
         self.policies = np.full(n, "unreadable", dtype=object)
         self.n_tiles, self.n_background = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
+        self.tissue, self.unlike = np.full(n, np.nan), np.full(n, np.nan)
+        self.converted, self.digests = np.full(n, "", dtype=object), np.zeros((n, 16), dtype=np.uint8)
         self.order: Sequence[int] = range(n)
         self.by_patient = getattr(model.pipeline.normalizer_, "unit", "patch") == "patient"
         if patients is not None:
@@ -339,14 +313,18 @@ class _Work:
         if self.by_patient and self.owners and self.patients[self.owners[-1]] != self.patients[row]:
             self.score()
         self.conversions.update(rules)
+        self.converted[row], self.digests[row] = "; ".join(rules), pixel_digests(pixels[None])[0]
         self.policies[row], tiles = self.plan.prepare(pixels)
+        shares = []
         least = self.plan.min_tissue if self.policies[row] == "tile" else None
         background = []
         for tile in tiles:
-            if least is not None and is_tissue(tile).mean() < least:
+            shares.append(is_tissue(tile).mean())
+            if least is not None and shares[-1] < least:
                 background.append(tile)
             else:
                 self._wait(row, tile)
+        self.tissue[row] = np.mean(shares)
         self.n_background[row] = len(background) if self.n_tiles[row] else 0
         for tile in () if self.n_tiles[row] else background:
             self._wait(row, tile)
@@ -365,17 +343,22 @@ class _Work:
         """Score the waiting tiles, and combine the tiles of complete images."""
         if self.tiles:
             groups = {"groups": [self.patients[row] for row in self.owners]} if self.by_patient else {}
-            proba = self.model.pipeline.predict_proba(self.tiles, **groups)
+            measured, proba = measure_and_score(self.model.pipeline, self.tiles, **groups)
+            far = np.full(len(proba), np.nan)
+            if measured is not None and self.model.rails is not None:
+                far = self.model.rails.unlike(measured)
             self.conversions.update(getattr(self.model.pipeline.normalizer_, "unchanged_", {}))
             owners = np.array(self.owners)
             for row in dict.fromkeys(self.owners):
-                self.scored.setdefault(row, []).append(proba[owners == row])
+                self.scored.setdefault(row, []).append(np.column_stack([far, proba])[owners == row])
             self.tiles, self.owners, self.waiting_px = [], [], 0
         for row in [row for row in self.scored if row != unfinished]:
-            self.proba[row] = put_together(np.concatenate(self.scored.pop(row)), self.plan.aggregate)
+            tiles = np.concatenate(self.scored.pop(row))
+            self.proba[row], self.unlike[row] = put_together(tiles[:, 1:], self.plan.aggregate), np.median(tiles[:, 0])
 
     def result(self, names: tuple[str, ...]) -> ImagePredictions:
         """Return the predictions."""
+        rails = self.model.rails
         return ImagePredictions(
             images=names,
             class_names=self.model.class_names,
@@ -386,4 +369,9 @@ class _Work:
             unreadable=tuple((name, reason) for _, name, reason in sorted(self.unreadable)),
             patients=self.patients,
             conversions=self.conversions,
+            converted=tuple(self.converted),
+            tissue=self.tissue,
+            unlike=self.unlike,
+            known=tuple(rails.knows(self.digests, self.patients) if rails else [""] * len(names)),
+            decision=self.model.decision,
         )

@@ -22,8 +22,10 @@ import histofeat
 from histofeat.datasets import PatientRule, known_positive
 from histofeat.exceptions import DAMAGED, MissingExtraError, WeightsError, check_type, first_line
 from histofeat.features import FEATURES_VERSION
+from histofeat.metrics import parse_rule
 from histofeat.model_selection import check_class_names
 from histofeat.models._archive import ModelFileError, check_target, read_archive, write_archive
+from histofeat.models._guard_rails import GuardRails
 from histofeat.models._pipeline import IDCPipeline
 from histofeat.models._saved_parts import describe_weights, put_back, settle_weights, take_apart
 from histofeat.models._trusted import depends_on_version, dump_estimator, load_estimator
@@ -47,9 +49,10 @@ class SavedModel(FrozenEstimator):
         Fitted.
     about : mapping
         Description of the training data; JSON values. Known entries, all optional: ``class_names`` (one for each of the
-        pipeline's ``classes_``, in their order), ``positive`` (the positive class of two), ``patch_size`` (height
-        and width of the training patches in px), ``dataset`` (name), ``n_patients``, ``n_images``, ``estimate`` (scores
-        on patients that the model had not seen), ``patients`` (their rule, as of `PatientRule.to_dict`).
+        pipeline's ``classes_``, in their order), ``patch_size`` (height and width of the training patches in px),
+        ``dataset`` (name), ``n_patients``, ``n_images``, ``estimate`` (scores on patients that the model had not seen),
+        ``patients`` (their rule, as of `PatientRule.to_dict`), ``magnification`` (of the training images),
+        ``positive`` (the positive class of two), ``threshold`` (see `decision`).
     description : mapping
         Contents of ``model.json`` in the file: versions, parts with their hashes. Empty for a model in memory.
 
@@ -96,6 +99,20 @@ class SavedModel(FrozenEstimator):
     def positive(self) -> str | None:
         """The positive class of two, by its name among `class_names`; None with more, and where no name tells."""
         return known_positive(self.class_names, self.about.get("positive"))
+
+    @property
+    def decision(self) -> dict[str, Any]:
+        """How labels are made of probabilities.
+
+        "positive" (see `positive`), and of a threshold that was chosen in training "rule" (such as "youden"), "value"
+        and "patient" ("score" and "value" of the threshold of patients, or None).
+        """
+        return {"positive": self.positive, **(self.about.get("threshold") or {})}
+
+    @property
+    def rails(self) -> GuardRails | None:
+        """What the model remembers of its training images; None where `train_model` did not fit it."""
+        return getattr(self.pipeline, "rails_", None)
 
     @property
     def patient_rule(self) -> PatientRule | None:
@@ -275,6 +292,8 @@ def _check_head(pipeline: IDCPipeline) -> None:
         warnings.simplefilter("ignore")
         row = np.full((1, len(names)), 0.5, np.float32)  # a value that logarithms and powers take
         scores = head.predict_proba(row) if hasattr(head, "predict_proba") else head.decision_function(row)
+        if getattr(pipeline, "rails_", None) is not None:
+            pipeline.rails_.unlike(row)
     width = scores.shape[1:] or (2,)
     same = np.array_equal(pipeline.classes_, head.classes_)
     if not same or width != (len(pipeline.classes_),) or not np.isfinite(scores).all():
@@ -345,6 +364,7 @@ def _checked_about(about, pipeline: IDCPipeline) -> dict:
         ("patients", lambda rule: bool(re.compile(rule["expression"])), "PatientRule.to_dict()"),
         ("class_counts", lambda found: {*found} <= {*(names or map(str, labels))}, "a count by the name of each class"),
         ("features", lambda found: found == measured, f"the families of the pipeline, {measured}"),
+        ("threshold", _decides, "a rule and values from 0 to 1"),
         ("n_patients", whole, "a whole number above 0"),
         ("n_images", whole, "a whole number above 0"),
     ):
@@ -356,6 +376,11 @@ def _checked_about(about, pipeline: IDCPipeline) -> dict:
     if names:
         check_class_names("about['class_names']", names)
     return checked
+
+
+def _decides(found) -> bool:
+    parse_rule(found["rule"])
+    return all(0 <= each["value"] <= 1 for each in (found, found["patient"] or found))
 
 
 def _plain(value):

@@ -35,6 +35,7 @@ TRUSTED = (
     "histofeat.models._classifiers.ShrunkToIdentity",
     "histofeat.models._feature_head.FeatureHead",
     "histofeat.models._classifiers.GivenScores",
+    "histofeat.models._guard_rails.GuardRails",
     "histofeat.models._pipeline.IDCPipeline",
     "histofeat.models._pixel_head.PixelHead",
     "histofeat.models._saved_parts.StoredPart",

@@ -124,7 +124,8 @@ def find_checkpoint(
 
 def notes_of(settings: Settings, task: Task, state, skipped, patients) -> tuple[str, ...]:
     """Write notes on a fit for a report: which epoch is kept and why, and which images could not be read."""
-    name, kept = settings.architecture.name, state.best_epoch + 1
+    start = "random weights" if settings.weights is None else settings.weights.name
+    name, kept = f"{settings.architecture.name} from {start}", state.best_epoch + 1
     if not len(task.held_out):
         notes = [f"{name}: the last of {state.epoch} epochs is kept; no patient was held out to choose one."]
     else:

@@ -126,7 +126,7 @@ def test_a_file_that_appears_meanwhile_is_not_replaced(tmp_path):
         (["train", ".", "-o", "m", "--seed", "-1"], "Invalid value for '--seed'"),
         (
             ["train", ".", "-o", "m", "--features", "color", "--head", "svm", "--epochs", "2"],
-            "--epochs: expected none for the head 'svm', got 2",
+            "--epochs: expected none for the head 'svm' on color, got 2",
         ),
     ],
 )

@@ -1,18 +1,23 @@
 """`histofeat train` and `histofeat predict`: from labelled images to a table of scores, in words a person types."""
 
 import csv
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
+from hashlib import sha256
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 from histofeat import cli, load_model, models
 from histofeat.cli import _prediction as prediction
-from histofeat.datasets import _image_files, list_images, load_idc
+from histofeat.datasets import _image_files, list_images, load_idc, make_breakhis_cohort, probability_columns
 from histofeat.exceptions import DatasetError
 from histofeat.models import SavedModel, predict_images, save_model
 
@@ -60,18 +65,19 @@ def test_predict_a_folder_by_patient(trained, cohort, tmp_path, capsys):
     printed = capsys.readouterr()
     expected = predict_images(load_model(trained), list_images(folder).paths)
     rows = rows_of(output)
-    assert [row["image"] for row in rows] == list(expected.images)
+    assert [row["path"] for row in rows] == list(expected.images)
     assert [row["label"] for row in rows] == list(expected.labels)
     names = load_model(trained).class_names
-    found = np.array([[float(row[f"probability_{name}"]) for name in names] for row in rows])
+    found = np.array([[float(row[name]) for name in probability_columns(names)] for row in rows])
     assert np.abs(found - expected.proba).max() < 1e-6
     (patient,) = rows_of(tmp_path / "scores_patients.csv")
     assert patient["patient"] == cohort.patients[0]
-    assert float(patient[f"mean_{names[1]}"]) == pytest.approx(expected.proba[:, 1].mean(), abs=1e-6)
+    assert float(patient["mean_tumour"]) == pytest.approx(expected.proba[:, 1].mean(), abs=1e-6)
     assert "predict: 12 of 12" in printed.err
     assert cli.main(words) == 2
     assert "scores.csv: expected a new file, got one that exists" in capsys.readouterr().err
     output.unlink()
+    (tmp_path / "scores_facts.json").unlink()
     assert cli.main(words) == 2
     assert "scores_patients.csv: expected a new file" in capsys.readouterr().err
 
@@ -121,6 +127,7 @@ def test_unreadable_images_are_named_and_the_exit_status_says_so(trained, cohort
     assert "bad.png: expected an image file" in printed.err
     assert [(row["policy"], row["label"] == "") for row in rows_of(output)] == [("unreadable", True), ("as is", False)]
     output.unlink()
+    (tmp_path / "scores_facts.json").unlink()
     assert cli.main([*words, "--on-error", "raise"]) == 2
     assert not output.exists()
 
@@ -140,14 +147,12 @@ def test_pipes_and_closed_folders_do_not_stop_a_night(trained, cohort, tmp_path,
     words = ["predict", str(trained), str(tmp_path), "-o", str(tmp_path / "scores.csv")]
     assert cli.main(words) == 1
     printed = capsys.readouterr().err
-    assert [row["path"] for row in rows_of(tmp_path / "scores_failures.csv")] == [
-        f"{tmp_path}/closed",
-        f"{tmp_path}/b.png",
-    ]
+    facts = json.loads((tmp_path / "scores_facts.json").read_text())
+    assert [path for path, _ in facts["left_out"]] == [f"{tmp_path}/closed", f"{tmp_path}/b.png"]
     (tmp_path / "scores.csv").unlink()
     assert cli.main(words) == 2
-    assert "scores_failures.csv: expected a new file" in capsys.readouterr().err
-    (tmp_path / "scores_failures.csv").unlink()
+    assert "scores_facts.json: expected a new file" in capsys.readouterr().err
+    (tmp_path / "scores_facts.json").unlink()
     assert "closed: expected a folder that can be listed, got PermissionError" in printed
     assert "b.png: expected a readable image file, got a named pipe" in printed
     assert "histofeat: 1 folders could not be listed." in printed
@@ -226,6 +231,136 @@ def test_train_on_a_table_of_another_machine(cohort, tmp_path, capsys):
     assert load_model(tmp_path / "m.histofeat").about["n_images"] == len(cohort)
 
 
+@pytest.fixture(scope="module")
+def careful(cohort, tmp_path_factory):
+    """A model with a threshold, trained on all but three patients, and the folder of its report."""
+    folder = tmp_path_factory.mktemp("careful")
+    (folder / "ids.txt").write_text("\n".join(sorted(set(cohort.patients))[:12]))
+    words = ["train", str(cohort.root), "-o", str(folder / "m.histofeat"), "--features", "color", "--head", "logistic"]
+    words += ["--folds", "3", "--threshold", "youden", "--only", str(folder / "ids.txt"), "--report"]
+    assert cli.main([*words, str(folder / "report"), "--store", str(folder / "s.sqlite"), "--quiet"]) == 0
+    return folder
+
+
+def test_train_keeps_a_store_and_writes_the_report_of_its_estimate(careful):
+    written = json.loads((careful / "report" / "metrics.json").read_text())
+    value = load_model(careful / "m.histofeat").about["estimate"]["scores"]["roc_auc"]["value"]
+    assert f"{value:.6f}" in json.dumps(written) or str(value) in json.dumps(written)
+    assert (careful / "s.sqlite").is_file()
+
+
+def test_train_checks_the_folder_of_the_report_first(careful, tmp_path, capsys):
+    words = ["train", "nowhere", "-o", str(tmp_path / "m.histofeat"), "--report", str(careful / "report")]
+    assert cli.main(words) == 2
+    assert "which holds a finished report" in capsys.readouterr().err
+
+
+def test_tables_have_one_content_in_each_format(careful, cohort, tmp_path, capsysbinary):
+    words = ["predict", str(careful / "m.histofeat"), str(cohort.root), "--patients", "model", "--quiet"]
+    for name in ("a.csv", "a2.parquet", "a3.json"):
+        assert cli.main([*words, "-o", str(tmp_path / name)]) == 0
+    capsysbinary.readouterr()
+    assert cli.main([*words, "-o", "-", "--output-format", "json"]) == 0
+    piped = capsysbinary.readouterr().out
+    assert piped == (tmp_path / "a3.json").read_bytes()
+    tables = [pd.read_csv(tmp_path / "a.csv", dtype={"patient": str}, keep_default_na=False)]
+    tables += [pd.read_parquet(tmp_path / "a2.parquet"), pd.DataFrame(json.loads(piped))]
+    numbers = ["p_no_tumour", "p_tumour", "threshold", "unlike", "tissue", "tiles", "background_tiles"]
+    for table in tables[1:]:
+        assert list(table) == list(tables[0])
+        assert not any(" " in column for column in table)
+        assert np.abs(table[numbers] - tables[0][numbers]).to_numpy().max() < 1e-6
+        assert table.drop(columns=numbers).equals(tables[0].drop(columns=numbers))
+    assert set(tables[0]["threshold_rule"]) == {"youden"}
+    known = tables[0].groupby("patient")["known"].first().tolist()
+    assert known == ["image"] * 12 + [""] * 3
+    assert pd.read_parquet(tmp_path / "a2_patients.parquet")["known"].sum() == 12
+
+
+def test_what_is_known_or_unlike_is_said(careful, cohort, tmp_path, capsys):
+    Image.fromarray(np.full((50, 50, 3), (20, 240, 20), dtype=np.uint8)).save(tmp_path / "green.png")
+    words = ["predict", str(careful / "m.histofeat"), str(tmp_path / "green.png"), cohort.X[0]]
+    assert cli.main(words) == 0
+    printed = capsys.readouterr().err
+    assert "known: the model was trained on 1 of these images or on their patients." in printed
+    assert "unlike: 1 images are farther from the training images than 99% of those are." in printed
+
+
+def test_the_sidecar_names_model_and_options(careful, cohort, tmp_path):
+    model = careful / "m.histofeat"
+    words = ["predict", str(model), cohort.X[0], "-o", str(tmp_path / "a.csv"), "--policy", "resize", "--quiet"]
+    assert cli.main(words) == 0
+    facts = json.loads((tmp_path / "a_facts.json").read_text())
+    assert facts["sha256"] == sha256(model.read_bytes()).hexdigest()
+    assert tomllib.loads((tmp_path / "a.run.toml").read_text())["policy"] == "resize"
+    assert facts["trained"]["versions"]["numpy"]
+    assert facts["trained"]["about"]["threshold"]["rule"] == "youden"
+
+
+def test_an_unknown_format_is_refused_before_the_model_is_read(tmp_path, capsys):
+    assert cli.main(["predict", "none", "none", "--output-format", "xls"]) == 2
+    assert "--output-format: expected one of csv, parquet, json, got 'xls'" in capsys.readouterr().err
+
+
+def test_two_runs_at_the_same_time_leave_nothing_behind(careful, cohort, tmp_path, monkeypatch, capsys):
+    """The other run has written the table meanwhile: this one says so, and takes its own shards away."""
+    output, real = tmp_path / "a.csv", models.predict_images
+
+    def late(*arguments, **settings):
+        found = real(*arguments, **settings)
+        output.write_text("of the other")
+        return found
+
+    monkeypatch.setattr(models, "predict_images", late)
+    assert cli.main(["predict", str(careful / "m.histofeat"), cohort.X[0], "-o", str(output), "--quiet"]) == 2
+    assert "a.csv: expected a new file, got one that exists" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+
+
+def test_of_many_unreadable_images_the_rest_is_counted(careful, tmp_path, capsys):
+    for number in range(26):
+        (tmp_path / f"{number}.png").write_bytes(b"no picture")
+    assert cli.main(["predict", str(careful / "m.histofeat"), str(tmp_path)]) == 1
+    printed = capsys.readouterr().err
+    assert printed.count("left out: ") == 21
+    assert "left out: 6 more, named in the table." in printed
+
+
+def test_each_magnification_has_a_model_and_a_row(tmp_path, capsys):
+    settings = {"patients_per_subtype": 2, "images_per_slide": 2, "magnifications": (40, 100)}
+    root = make_breakhis_cohort(root=tmp_path / "tree", **settings).root
+    words = ["train", str(root), "-o", str(tmp_path / "m.histofeat"), "--features", "color", "--head", "logistic"]
+    assert cli.main([*words, "--quiet"]) == 2
+    assert "--magnification: expected 40, 100, 200 or 400, got none for images of several" in capsys.readouterr().err
+    assert cli.main([*words, "--magnification", "each", "--folds", "2", "--quiet"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for line, power in zip(lines[1:3], (40, 100), strict=True):
+        about = load_model(tmp_path / f"m_{power}X.histofeat").about
+        rates = [about["estimate"]["scores"][name]["value"] for name in ("image_rate", "patient_rate")]
+        assert about["magnification"] == [power]
+        assert line.startswith(f"{power}X")
+        assert re.findall(r"([.\d]+)   95 %", line) == [f"{rate:.3f}" for rate in rates]
+    assert re.match(r"200X +load_breakhis.magnification: expected images at 200X", lines[3])
+    assert not (tmp_path / "m_200X.histofeat").exists()
+    assert (
+        cli.main(["train", str(tmp_path / "nowhere"), *words[2:3], str(tmp_path / "n"), "--magnification", "each"]) == 2
+    )
+    assert "nowhere: expected a folder" in capsys.readouterr().err
+
+
+def test_rare_classes_are_merged_and_networks_say_where_they_start(tmp_path, capsys):
+    settings = {"patients_per_subtype": 1, "images_per_slide": 1, "magnifications": (40,)}
+    root = make_breakhis_cohort(root=tmp_path / "tree", **settings).root
+    words = ["train", str(root), "-o", str(tmp_path / "m.histofeat"), "--features", "color", "--head", "logistic"]
+    assert cli.main([*words, "--target", "subtype", "--merge-rare", "3", "--no-estimate", "--quiet"]) == 0
+    assert "classes benign-like, malignant-like" in capsys.readouterr().out
+    words[3] = str(tmp_path / "m2.histofeat")
+    assert cli.main([*words, "--encoder", "resnet50"]) == 2
+    assert "--encoder: expected none for the head 'logistic' on color, got 'resnet50'" in capsys.readouterr().err
+    assert cli.main([*words, "--checkpoint", "here"]) == 2
+    assert "--checkpoint: expected none for the head 'logistic' on color, got 'here/{fit}'" in capsys.readouterr().err
+
+
 # --- predictions that go on after a kill -----------------------------------------------------------------------------
 
 
@@ -288,6 +423,7 @@ def test_other_models_options_and_images_are_not_taken_up(killed, cohort, whole)
         shutil.rmtree(partial, ignore_errors=True)
         shutil.copytree(left, partial)
         output.unlink(missing_ok=True)
+        output.with_name("scores_facts.json").unlink(missing_ok=True)
         assert cli.main([words[0], model or words[1], *words[2:], *more]) == 0
         return len(shards)
 

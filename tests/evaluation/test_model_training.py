@@ -5,9 +5,15 @@ import pandas as pd
 import pytest
 
 from histofeat import DatasetError, IDCPipeline, evaluate, make_cohort
-from histofeat.datasets import _opening as opening, make_signature_cohort, open_dataset, patch_size_of, training_part
+from histofeat.datasets import (
+    _opening as opening,
+    make_breakhis_cohort,
+    make_signature_cohort,
+    open_dataset,
+    patch_size_of,
+    training_part,
+)
 from histofeat.evaluation import make_pipeline, train_model
-from histofeat.evaluation._training import estimate_scores
 from histofeat.features import Runtime
 from histofeat.model_selection import PatientKFold
 
@@ -107,10 +113,10 @@ def test_the_size_of_patches_is_that_of_most(cohort, monkeypatch):
 def test_pipelines_are_made_of_names():
     assert make_pipeline().features == ("color", "lbp", "haralick")
     assert make_pipeline(["color"], "svm", random_state=3, class_weight="balanced").get_params()["random_state"] == 3
-    network = make_pipeline(head="cancernet", epochs=2)
+    network = make_pipeline(head="cancernet", network={"epochs": 2})
     assert (network.takes_pixels, network.head_params) == (True, {"epochs": 2})
     with pytest.raises(ValueError, match="epochs: expected none for the head 'svm'"):
-        make_pipeline(head="svm", epochs=2)
+        make_pipeline(head="svm", network={"epochs": 2})
     with pytest.raises(ValueError, match="class_weight: expected one of balanced, got 'x'"):
         make_pipeline(["color"], class_weight="x")
     with pytest.raises(ValueError, match=r"expected a network for features 'pixels', got 'cancernett'"):
@@ -139,7 +145,10 @@ def test_a_model_knows_what_it_learnt_from(cohort):
     }
     folds = {"cv": PatientKFold(3), "inner_cv": PatientKFold(3), "n_resamples": 50}
     expected = evaluate(cohort, pipeline, **folds).models[0].scores
-    for metric, score in about["estimate"]["scores"].items():
+    scores = dict(about["estimate"]["scores"])
+    assert scores.pop("patient_rate")["value"] == pytest.approx(expected["accuracy"].patient_mean)
+    assert scores.pop("image_rate")["value"] == pytest.approx(expected["accuracy"].value)
+    for metric, score in scores.items():
         assert score["value"] == pytest.approx(expected[metric].value, nan_ok=True)
         assert score["ci95"] == pytest.approx(list(expected[metric].ci95))
     assert told[-1] == ("final fit", 1, 1)
@@ -159,12 +168,34 @@ def test_the_estimate_is_of_unseen_patients(tmp_path):
 
 def test_too_few_patients_give_no_estimate_and_say_so(cohort):
     few = cohort.subset(np.isin(cohort.patients, sorted(set(cohort.patients))[:2]))
-    found = estimate_scores(few, IDCPipeline("color", "logistic"), 5)
+    found = train_model(few, IDCPipeline("color", "logistic"), folds=5).about["estimate"]
     assert (found["n_folds"], found["scores"]) == (0, {})
     assert "too few to hold some out" in found["protocol"]
 
 
 def test_an_estimate_of_few_patients_carries_a_caution():
     cohort = make_cohort(n_patients=6, patches_per_patient=8)
-    found = estimate_scores(cohort, IDCPipeline(features="color", head="logistic"), 2, n_resamples=20)
+    found = train_model(cohort, IDCPipeline("color", "logistic"), folds=2, n_resamples=20).about["estimate"]
     assert "Only 6 tested patients" in found["protocol"]
+
+
+def test_magnifications_are_pooled_only_if_told(tmp_path):
+    settings = {"patients_per_subtype": 1, "images_per_slide": 1, "magnifications": (40, 100)}
+    root = make_breakhis_cohort(root=tmp_path / "tree", **settings).root
+    with pytest.raises(DatasetError, match="magnification: expected 40, 100, 200 or 400, got none for images of sev"):
+        open_dataset(root)
+    assert sorted(set(open_dataset(root, magnification="all").frame["magnification"])) == [40, 100]
+    assert set(open_dataset(root, magnification="40").frame["magnification"]) == {40}
+    with pytest.raises(ValueError, match="magnification: expected none for data of the format 'csv', got 'all'"):
+        open_dataset(tmp_path / "mine.csv", "csv", magnification="all")
+
+
+def test_parameters_of_encoders_and_networks_go_where_they_belong():
+    pipeline = make_pipeline(["color", "cnn"], feature_params={"cnn__encoder": "resnet50"})
+    assert pipeline.get_params()["features__cnn__encoder"] == "resnet50"
+    network = make_pipeline(head="cancernet", network={"weights": None, "input_size": 64})
+    assert network.head_params == {"input_size": 64}
+    with pytest.raises(ValueError, match="encoder: expected none for the head 'xgboost' on color, got 'resnet50'"):
+        make_pipeline(["color"], feature_params={"cnn__encoder": "resnet50"})
+    with pytest.raises(ValueError, match="checkpoint: expected none for the head 'xgboost' on color, got 'here'"):
+        make_pipeline(["color"], network={"weights": None, "checkpoint": "here"})

@@ -13,10 +13,10 @@ import pytest
 from sklearn.svm import SVC
 
 from histofeat import DatasetError, IDCPipeline, PatchError
-from histofeat.datasets import find_patients, list_images
+from histofeat.datasets import find_patients, list_images, table_bytes
 from histofeat.features import Runtime
 from histofeat.images import make_grid, pad_to
-from histofeat.models import FeatureHead, SavedModel, _prediction as prediction, predict_images, write_table
+from histofeat.models import FeatureHead, SavedModel, _prediction as prediction, predict_images
 
 ABOUT = {"class_names": ["no tumour", "tumour"], "patch_size": [50, 50]}
 
@@ -97,12 +97,9 @@ def test_batches_do_not_change_the_numbers(model, large, cohort, n_jobs, monkeyp
 
     images = [large, *map(read_patch, cohort.X[:7]), large[:70], large[:20, :20], large[::-1]]
     expected = predict_images(model, images)
-    calls, pipeline = [], type(model.pipeline)
-    real = pipeline.predict_proba
+    calls, real = [], prediction.measure_and_score
     monkeypatch.setattr(prediction, "_BATCH_PX", 5 * 2500)
-    monkeypatch.setattr(
-        pipeline, "predict_proba", lambda self, X, **more: calls.append(len(X)) or real(self, X, **more)
-    )
+    monkeypatch.setattr(prediction, "measure_and_score", lambda model, X: calls.append(len(X)) or real(model, X))
     told = []
     found = predict_images(model, images, runtime=Runtime(n_jobs=n_jobs, progress=lambda *at: told.append(at)))
     assert np.allclose(found.proba, expected.proba, rtol=1e-12)
@@ -215,26 +212,26 @@ def test_a_model_without_probabilities_is_refused(cohort):
 def test_the_tables_are_what_they_say(model, night, tmp_path):
     images = list_images(night)
     found = predict_images(model, images.paths, patients=find_patients(r"/(p\d)/", images.paths))
-    write_table(found.to_frame(), tmp_path / "scores.csv")
+    (tmp_path / "scores.csv").write_bytes(table_bytes(found.to_frame(), "csv"))
     with (tmp_path / "scores.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["image"] for row in rows] == list(images.paths)
-    assert rows[2] | {"image": ""} == {
-        "image": "", "patient": "p1", "label": "", "probability_no tumour": "", "probability_tumour": "",
-        "policy": "unreadable", "tiles": "0", "background_tiles": "0",
+    assert [row["path"] for row in rows] == list(images.paths)
+    assert rows[2] | {"path": "", "reason": ""} == {
+        "path": "", "patient": "p1", "label": "", "p_no_tumour": "", "p_tumour": "", "threshold": "0.500000",
+        "threshold_rule": "most probable", "known": "", "unlike": "", "tissue": "", "policy": "unreadable",
+        "tiles": "0", "background_tiles": "0", "conversions": "", "reason": "",
     }  # fmt: skip
-    assert float(rows[0]["probability_tumour"]) == pytest.approx(found.proba[0, 1], abs=5e-7)
+    assert [row["reason"] for row in rows] == [dict(found.unreadable).get(path, "") for path in images.paths]
+    assert float(rows[0]["p_tumour"]) == pytest.approx(found.proba[0, 1], abs=5e-7)
     table = found.by_patient()
     frame = found.to_frame()
     for _, row in table.iterrows():
         mine = frame[(frame["patient"] == row["patient"]) & (frame["label"] != "")]
         assert row["images"] == len(mine)
-        assert row["mean_tumour"] == pytest.approx(mine["probability_tumour"].mean())
+        assert row["mean_tumour"] == pytest.approx(mine["p_tumour"].mean())
         assert row["share_tumour"] == pytest.approx((mine["label"] == "tumour").mean())
         assert row["label"] == ("tumour" if row["mean_tumour"] > 0.5 else "no tumour")
     assert table["unreadable"].tolist() == [1, 1]
-    with pytest.raises(ValueError, match="expected a new file, got one that exists"):
-        write_table(table, tmp_path / "scores.csv")
     with pytest.raises(ValueError, match="expected predictions with patients, got none"):
         predict_images(model, images.paths[:1]).by_patient()
     with pytest.raises(ValueError, match="read-only"):

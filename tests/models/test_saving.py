@@ -160,7 +160,7 @@ print(model.class_names, model.patch_size, {"pickle", "joblib"} & set(dir(model)
 
 def test_the_file_says_what_it_is_and_holds_no_pickle(file):
     description, contents = archive.read_archive(file)
-    assert description["format_version"] == 3
+    assert description["format_version"] == 4
     assert description["histofeat"] == histofeat.__version__
     assert {"python", "numpy", "scikit-learn", "skops", "xgboost"} <= set(description["versions"])
     assert description["about"] == ABOUT
@@ -530,10 +530,10 @@ def test_foreign_files_are_told(tmp_path, patches):
         *(
             (
                 {"description": {"format_version": version, "histofeat": "9.1"}},
-                rf"good\.histofeat: expected a model in format 3, got format {version}, written by histofeat '9\.1'\. "
+                rf"good\.histofeat: expected a model in format 4, got format {version}, written by histofeat '9\.1'\. "
                 r"Train the model again, or load it with the histofeat that wrote it\.",
             )
-            for version in (1, 2, 4)
+            for version in (1, 2, 5)
         ),
         ({"description": {"features_version": 9}}, "expected features of version 1, .* got a model on version 9"),
     ],
