@@ -277,6 +277,7 @@ def _built(path, weights_dir, trusted: Sequence[str], n_jobs: int | None) -> Sav
     network = getattr(pipeline.head_, "classifier_", None) if pipeline.takes_pixels else None
     for part in (pipeline, pipeline.features_, pipeline.normalizer_, network):
         if part is not None:
+            part.get_params(deep=False)  # each is there
             part.n_jobs = n_jobs
     _check_head(pipeline)
     return SavedModel(pipeline, description.get("about", {}), description)
@@ -294,6 +295,7 @@ def _check_head(pipeline: IDCPipeline) -> None:
         scores = head.predict_proba(row) if hasattr(head, "predict_proba") else head.decision_function(row)
         if getattr(pipeline, "rails_", None) is not None:
             pipeline.rails_.unlike(row)
+            pipeline.rails_.knows(pipeline.rails_.images_[:1], pipeline.rails_.patients_[:1])
     width = scores.shape[1:] or (2,)
     same = np.array_equal(pipeline.classes_, head.classes_)
     if not same or width != (len(pipeline.classes_),) or not np.isfinite(scores).all():
