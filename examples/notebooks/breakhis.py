@@ -310,7 +310,7 @@ saved = load_model(save_model(fitted, OUTPUT / "breakhis.histofeat", about=about
 def named(predictions):
     """Table of predictions with file names in place of whole paths."""
     frame = predictions.to_frame()
-    return frame.assign(image=[Path(name).name for name in frame["image"]]).round(3)
+    return frame.assign(path=[Path(name).name for name in frame["path"]]).round(3)
 
 
 image = Path(dataset.X[test[0]])

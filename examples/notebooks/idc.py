@@ -293,7 +293,7 @@ print({name: saved.about[name] for name in ("dataset", "n_patients", "n_images",
 def named(predictions):
     """Table of predictions with file names in place of whole paths."""
     frame = predictions.to_frame()
-    return frame.assign(image=[Path(name).name for name in frame["image"]]).round(3)
+    return frame.assign(path=[Path(name).name for name in frame["path"]]).round(3)
 
 
 image = Path(dataset.X[split.test[0]])

@@ -175,7 +175,8 @@ def _pack(value: Any, arrays: list, other: Callable | None) -> Any:
         kinds = {name: "object" if kind == "str" else str(kind) for name, kind in value.dtypes.items()}
         return {"frame": [pack((name, kinds[name], value[name].astype(object).tolist())) for name in value]}
     if type(value) in _NAMES:
-        kept = [field for field in fields(value) if field.name not in ("columns", "images")]  # as large as the data
+        large = ("columns", "images") if isinstance(value, PatchDataset) else ()  # as large as the data
+        kept = [field for field in fields(value) if field.name not in large]
         return {_NAMES[type(value)]: {field.name: pack([getattr(value, field.name)])[0] for field in kept}}
     if other is None:
         raise TypeError(f"{type(value).__name__} has no form on disk")

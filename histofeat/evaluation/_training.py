@@ -195,7 +195,7 @@ def _describe(dataset, pipeline, fitted):
 def _rails(fitted, dataset, store):
     prints = extract([ImageFingerprint()], dataset.X, n_jobs=fitted.n_jobs, store=store).features[0]
     of_patients = {"groups": dataset.patients}
-    features = None if fitted.takes_pixels else np.asarray(fitted.transform_features(dataset.X, **of_patients))
+    features = None if fitted.takes_pixels else np.asarray(fitted.transform(dataset.X, **of_patients))
     return GuardRails().fit(prints, dataset.patients, features)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,8 +27,6 @@ class GuardRails(BaseEstimator):
     ----------
     images_ : ndarray of shape (m, 16), uint8
         Digests of the pixels of the training images, as of `Fingerprints`; none of images of one colour.
-    patients_ : ndarray of shape (p, 16), uint8
-        Digests of the ids of the training patients.
     space_ : dict of str to ndarray, float32
         "center" and "scale" of each feature, (d,); "components" of the standardised features, (c, d); "variances"
         along these, and the mean of those in all other directions, (c + 1,). Empty without a distance.
@@ -42,14 +39,14 @@ class GuardRails(BaseEstimator):
     doi:10.1111/1467-9868.00196): the covariance is that of the first components, and the same variance in all other
     directions. Its quantiles are those of held-out patients, since a distance is smaller for what it was learnt from.
 
-    Digests keep ids and pixels out of the file; but someone who has an id or an image can find out whether it is there.
+    Digests keep pixels out of the file; but someone who has an image can find out whether the model was trained on it.
 
     Examples
     --------
     >>> from histofeat.features import ImageFingerprint
     >>> X = np.random.default_rng(0).integers(0, 255, (2, 16, 16, 3), dtype=np.uint8)
     >>> rails = GuardRails().fit(ImageFingerprint().transform(X), ["7", "9"])
-    >>> rails.knows(np.vstack([rails.images_[:1], np.zeros((2, 16), np.uint8)]), ["1", "9", "11"]).tolist()
+    >>> rails.knows(np.vstack([rails.images_[:1], np.zeros((2, 16), np.uint8)]), ["1", "9", "11"], ["9"]).tolist()
     ['image', 'patient', '']
     """
 
@@ -72,7 +69,7 @@ class GuardRails(BaseEstimator):
         from sklearn.model_selection import GroupKFold
 
         found, (ids, codes) = Fingerprints.of(prints), encode_patients(patients, len(prints), "patients")
-        self.images_, self.patients_ = np.unique(found.digests[~found.flat], axis=0), _digests(ids)
+        self.images_ = np.unique(found.digests[~found.flat], axis=0)
         self.space_, self.quantiles_ = {}, np.zeros(0, np.float32)
         if features is None or len(ids) < _LEAST_PATIENTS:
             return self
@@ -86,7 +83,9 @@ class GuardRails(BaseEstimator):
         self.quantiles_ = np.interp(np.linspace(0, 1, _QUANTILES), shares, distance[order]).astype(np.float32)
         return self
 
-    def knows(self, digests: np.ndarray, patients: Sequence[str] | None = None) -> np.ndarray:
+    def knows(
+        self, digests: np.ndarray, patients: Sequence[str] | None = None, trained: Sequence[str] = ()
+    ) -> np.ndarray:
         """Say of each image whether the model was trained on it, or on its patient.
 
         Parameters
@@ -95,6 +94,8 @@ class GuardRails(BaseEstimator):
             Of the pixels of the images.
         patients : sequence of str, optional
             Canonical id of the patient of each image.
+        trained : sequence of str
+            Ids of the training patients.
 
         Returns
         -------
@@ -102,10 +103,11 @@ class GuardRails(BaseEstimator):
             "image"; "patient" where the id is that of a training patient, or another image of the patient is known;
             or "".
         """
-        images, known = _among(digests, self.images_), np.full(len(digests), "", dtype=object)
+        several, known = {row.tobytes() for row in self.images_}, np.full(len(digests), "", dtype=object)
+        images = np.array([row.tobytes() in several for row in digests], dtype=bool)
         if patients is not None:
             whose = np.asarray(patients, dtype=object)
-            known[_among(_digests(whose), self.patients_) | np.isin(whose, whose[images])] = "patient"
+            known[[each in {*trained, *whose[images]} for each in whose]] = "patient"
         known[images] = "image"
         return known
 
@@ -115,16 +117,6 @@ class GuardRails(BaseEstimator):
             return np.full(len(features), np.nan)
         shares = np.linspace(0, 1, len(self.quantiles_))
         return np.interp(_distance(features, **self.space_), self.quantiles_, shares)
-
-
-def _digests(ids) -> np.ndarray:
-    joined = b"".join(hashlib.blake2b(str(each).encode(), digest_size=16, person=b"patient").digest() for each in ids)
-    return np.frombuffer(joined, np.uint8).reshape(-1, 16).copy()
-
-
-def _among(digests: np.ndarray, known: np.ndarray) -> np.ndarray:
-    several = {row.tobytes() for row in known}
-    return np.array([row.tobytes() in several for row in digests], dtype=bool)
 
 
 def _learn(X):

@@ -358,7 +358,7 @@ class _Work:
 
     def result(self, names: tuple[str, ...]) -> ImagePredictions:
         """Return the predictions."""
-        rails = self.model.rails
+        rails, trained = self.model.rails, self.model.pipeline.patients_ or ()
         return ImagePredictions(
             images=names,
             class_names=self.model.class_names,
@@ -372,6 +372,6 @@ class _Work:
             converted=tuple(self.converted),
             tissue=self.tissue,
             unlike=self.unlike,
-            known=tuple(rails.knows(self.digests, self.patients) if rails else [""] * len(names)),
+            known=tuple(rails.knows(self.digests, self.patients, trained) if rails else [""] * len(names)),
             decision=self.model.decision,
         )
