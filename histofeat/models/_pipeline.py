@@ -94,9 +94,7 @@ class IDCPipeline(ClassifierMixin, TransformerMixin, NamedParts):
     without them, ``patients_``. Where patients are not known, or too few, it is calibrated on rows, which a note of
     ``head_.notes_`` says. scikit-learn's searches give groups to the splitter, and to `fit` only under metadata routing
     (``sklearn.set_config(enable_metadata_routing=True)``), where `fit` and `score` request them by default.
-
-    A normaliser with ``unit="patient"`` needs groups in every call, also of `predict`, and the patches of a patient in
-    consecutive rows.
+    A normaliser with ``unit="patient"`` needs groups in every call, also `predict`, and a patient's patches together.
 
     Examples
     --------
