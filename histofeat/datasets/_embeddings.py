@@ -65,7 +65,7 @@ def load_embeddings(
     positive : str, optional
         The positive class of two; by default the name that tells, see `choose_positive`.
     name : str, optional
-        Name of the data set; by default that of the file.
+        Name of the data set, or of the columns of `labels`, if that is one; by default that of the file.
 
     Returns
     -------
@@ -106,7 +106,8 @@ def load_embeddings(
         rows = match_rows(table, labels.frame, str(path))
         note = f"Embeddings: {name}, {columns.shape[1]:,} columns; rows of other patches: {len(table) - len(rows):,}."
         audit = replace(labels.audit, notes=(*labels.audit.notes, note))
-        return replace(labels, columns=columns.iloc[rows].reset_index(drop=True), images=None, name=name, audit=audit)
+        columns = columns.iloc[rows].reset_index(drop=True).rename_axis(columns=name)
+        return replace(labels, columns=columns, images=None, audit=audit)
     if "patient" not in table:
         raise DatasetError(
             f"load_embeddings.patients: expected a rule, since {path} has no column patient, got None. "
@@ -240,7 +241,8 @@ def _content(file: Path, ending: str) -> Any:
     """Give a table, or arrays by their names."""
     package = _package(_ENDINGS[ending], ending) if _ENDINGS[ending] else None
     if ending == ".parquet":
-        return pd.read_parquet(file)
+        table = pd.read_parquet(file)
+        return table if table.index.name is None else table.reset_index()
     if ending == ".npz":
         return dict(np.load(file, allow_pickle=False))
     if ending == ".pt":

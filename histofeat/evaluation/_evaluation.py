@@ -376,5 +376,6 @@ def _doubts(fit, tests, scores):
 
 def _written_out(part, plan):
     params = ", ".join(f"{name}={value!r}" for name, value in part.get_params(deep=False).items())
+    params = re.sub(r" at 0x\w+", "", params)  # the place of a function in memory
     again = ", trained again in each fold" if any(part is family for family in plan.retrained.values()) else ""
     return f"{type(part).__name__}({params}){again}"

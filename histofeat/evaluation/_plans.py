@@ -214,7 +214,8 @@ def name_pipelines(
     entries = pipelines.items() if isinstance(pipelines, Mapping) else pipelines
     named = []
     for entry in entries if isinstance(entries, Iterable) and not isinstance(entries, str) else [entries]:
-        entry = (_class_of(entry), entry) if is_one(entry) else entry
+        if is_one(entry):
+            entry = ("pipeline" if hasattr(entry, "make_head") else _head_name(entry), entry)
         if not isinstance(entry, tuple) or len(entry) != 2 or not is_one(entry[1]):
             raise ValueError(
                 f'{where}: expected names with {kind} each, got {entry!r:.80}. Pass {{"handcrafted": IDCPipeline()}}.'
@@ -243,7 +244,7 @@ def make_plans(pipelines, run):
     plans, tried = {}, {}
     kind = "an IDCPipeline or a classifier"
     for name, pipeline in name_pipelines(pipelines, "evaluate.pipelines", kind=kind, method="predict"):
-        head_name = _head_name(pipeline.head) if hasattr(pipeline, "make_head") else _class_of(pipeline)
+        head_name = _head_name(pipeline)
         if (name, head_name) in plans:
             raise ValueError(
                 f"evaluate.pipelines: expected each name and head once, got {name!r} with {head_name!r} again. "
@@ -278,16 +279,9 @@ def say_not_run(plans, said=()):
     return lost
 
 
-def _class_of(classifier):
-    """Name of a classifier's class; of a pipeline of scikit-learn, that of its last step."""
-    return (
-        "pipeline"
-        if hasattr(classifier, "make_head")
-        else type(classifier.steps[-1][1] if hasattr(classifier, "steps") else classifier).__name__
-    )
-
-
-def _head_name(head):
+def _head_name(pipeline):
+    """Name of the head of a pipeline, as it was given, or the class of a classifier; of several steps, of the last."""
+    head = pipeline.steps[-1][1] if hasattr(pipeline, "steps") else getattr(pipeline, "head", pipeline)
     head = head.classifier if isinstance(head, FeatureHead | PixelHead) else head
     # A network is known by its architecture; CancerNet and a residual network are both a CNNClassifier.
     return head if isinstance(head, str) else getattr(head, "architecture", type(head).__name__)

@@ -45,8 +45,8 @@ class GivenColumns(PatchFeatures):
 
     @property
     def family(self) -> str:
-        """The name of the data set of columns."""
-        return self.rows.name
+        """The name of the columns, or of their data set."""
+        return self.rows.columns.columns.name or self.rows.name
 
     def bind(self, dataset: PatchDataset) -> None:
         """Find the rows of all patches of a data set, by patient and place too, before any image is read.

@@ -48,6 +48,8 @@ def check(found, values=VALUES):
 def test_tables(tmp_path):
     wide().to_parquet(tmp_path / "a.parquet")
     check(load_embeddings(tmp_path / "a.parquet"))
+    wide().set_index("path").to_parquet(tmp_path / "indexed.parquet")
+    check(load_embeddings(tmp_path / "indexed.parquet"))
     wide().rename(columns={"path": "filename", "label": "class", "patient": "case_id"}).to_csv(
         tmp_path / "b.csv", sep=";"
     )
@@ -128,6 +130,7 @@ def test_rows_are_matched_to_a_dataset(cohort, tmp_path):
     found = load_embeddings(tmp_path / "a.csv", labels=part)
     assert found.columns["f0"].tolist() == list(range(10, 30))
     assert found.X.tolist() == part.X.tolist()
+    assert (found.name, found.columns.columns.name) == ("synthetic", "a")
     assert found.audit.notes[-2] == "Embeddings: a, 1 columns; rows of other patches: 160."
     frame[["patient", "x", "y"]].join(values).to_csv(tmp_path / "b.csv", index=False)
     assert load_embeddings(tmp_path / "b.csv", labels=part).columns["f0"].tolist() == list(range(10, 30))

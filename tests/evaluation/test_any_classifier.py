@@ -20,6 +20,7 @@ from histofeat.evaluation import audit_split, load_evaluation, save_evaluation
 from histofeat.features import ColorHistogram
 from histofeat.images import read_patch
 from histofeat.model_selection import PatientKFold
+from histofeat.models import make_head
 from histofeat.studies import measure_leakage, measure_robustness, shortcut_panel
 
 FOLDS = {"cv": PatientKFold(3), "inner_cv": PatientKFold(2), "n_resamples": 50}
@@ -42,7 +43,7 @@ def read_means(paths):
 def on_columns(embeddings):
     by_name = make_column_transformer((StandardScaler(), ["red", "blue"]))
     classifiers = [LinearDiscriminantAnalysis(), make_pipeline(StandardScaler(), LinearSVC())]
-    named = [("two", make_pipeline(by_name, LogisticRegression()))]
+    named = [("two", make_pipeline(by_name, LogisticRegression())), ("svm", make_head("svm"))]
     pipelines = [*classifiers, *named, ("color", IDCPipeline("color", "logistic"))]
     pipelines += [("families", IDCPipeline(embeddings, "logistic"))]
     with pytest.warns(
@@ -57,6 +58,7 @@ def test_classifiers_on_columns(on_columns, embeddings):
         ("LinearDiscriminantAnalysis", "LinearDiscriminantAnalysis", ("rows",), 3),
         ("LinearSVC", "LinearSVC", ("rows",), 3),
         ("two", "LogisticRegression", ("rows",), 3),
+        ("svm", "KernelSVM", ("rows",), 3),
         ("families", "logistic", ("colours",), 3),
     ]
     lda = LinearDiscriminantAnalysis()
@@ -200,5 +202,7 @@ def test_everything_in_one_report(cohort, embeddings, tmp_path):
     assert pairs == {"measured/logistic", "both/logistic", "piped/LinearDiscriminantAnalysis", "network/predictions",
                      "alone/LinearDiscriminantAnalysis"}  # fmt: skip
     assert found.comparison.reference == "network/predictions"
+    assert [model.features for model in found.models[1:3]] == [("color", "mine"), ("rows",)]
+    assert "function read_means>" in found.models[2].families[0]
     page = write_report(found, tmp_path / "report").with_name("report.md").read_text()
     assert "| network | predictions | – | **1.000** |" in page
