@@ -6,7 +6,6 @@ import os
 import re
 import sys
 import tempfile
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -53,11 +52,12 @@ class ModelOptions:
     def pipelines(self, network: EncoderOptions, seed: int) -> list[tuple[str, Any]]:
         """Give (name, pipeline) for every feature set and head, and every classifier of the user's own."""
         from histofeat.networks import find_encoder
-        from histofeat.studies import make_pipelines
+        from histofeat.studies import FEATURE_SETS, make_pipelines
 
         if network.encoder is not None:
             find_encoder(network.encoder)
-        settings = {"network": _NETWORK | network.params(), "n_trees": _QUICK_TREES if self.quick else None}
+        families = [family for name in split_list(self.features) for family in FEATURE_SETS.get(name, ())]
+        settings = {"network": _NETWORK | network.params(families), "n_trees": _QUICK_TREES if self.quick else None}
         sets = make_pipelines(split_list(self.features), split_list(self.heads), random_state=seed, **settings)
         return [*sets, *map(_imported, self.pipeline or ())]
 
@@ -279,16 +279,18 @@ def open_runtime(ctx: typer.Context, run: RunOptions, on_error: str | None, *, u
     # Read by OpenMP when xgboost is loaded: threads that wait by spinning take the cores from those that work.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    command, store = command_words(ctx).removeprefix("histofeat "), user_cache() / "features.sqlite" if usual else None
-    try:
-        runtime = run.runtime(command, store=store, on_error=on_error or "raise")
-        with runtime.store.session() if runtime.store else nullcontext():
+    runtime = run.runtime(command_words(ctx).removeprefix("histofeat "), on_error=on_error or "raise")
+    if usual and not (run.store or run.no_store):
+        try:
+            runtime = replace(runtime, store=user_cache() / "features.sqlite")
+            with runtime.store.session():
+                pass
+        except ValueError as error:
+            run.progress.say(f"no feature store, everything is measured again: {error}")
+            runtime = replace(runtime, store=None, fits=None)
+    elif runtime.store:
+        with runtime.store.session():
             pass
-    except ValueError as error:
-        if run.store or not usual:
-            raise
-        run.progress.say(f"no feature store, everything is measured again: {error}")
-        runtime = run.runtime(command, on_error=on_error or "raise")
     if runtime.ledger:  # one date for all lines of a command, which are one look
         now = datetime.now(UTC).isoformat(timespec="seconds")
         runtime = replace(runtime, ledger=replace(runtime.ledger, commit=ctx.obj["commit"], date=now))

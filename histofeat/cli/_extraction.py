@@ -32,11 +32,7 @@ def extract(
     if kind not in (".parquet", ".csv"):
         raise ValueError(f"--output: expected the suffix .parquet or .csv, got {output.name!r}. Give another name.")
     names = [name.strip() for name in features.split(",")]
-    params = {name.removeprefix("cnn__"): value for name, value in encoder.params().items()}
-    if params and "cnn" not in names:
-        raise ValueError(
-            f"{min(params)}: expected the family cnn, got --features {features}. Add cnn, or leave it out."
-        )
+    params = {name.removeprefix("cnn__"): value for name, value in encoder.params(names).items()}
     families = [make_family(name, **(params if name == "cnn" else {})) for name in names]
     normalizer = normalizer and make_normalizer(normalizer)
     runtime = run.runtime(f"extract {data.name}", on_error=data.on_error or "raise")

@@ -304,15 +304,13 @@ class RunOptions:
             ledger.open()
         return ledger
 
-    def runtime(self, command: str, *, store: Path | None = None, **settings: Any) -> Any:
+    def runtime(self, command: str, **settings: Any) -> Any:
         """Threads, store, progress and ledger of the run.
 
         Parameters
         ----------
         command : str
             What the ledger writes down, such as "train idc".
-        store : Path, optional
-            Where features are kept if the options name no place.
         **settings
             Other parameters of `Runtime`, in place of those of the options.
 
@@ -324,12 +322,11 @@ class RunOptions:
 
         if self.no_store and self.store:
             raise ValueError("--no-store: expected either this or --store, got both. Leave one out.")
-        ledger, store = self.looks(command), None if self.no_store else self.store or store
-        if store and store.exists():
-            FeatureStore(store).entries()  # refuses a file that is none
-        return Runtime(
-            **{"n_jobs": self.n_jobs, "store": store, "progress": self.progress, "ledger": ledger} | settings
-        )
+        found = {"n_jobs": self.n_jobs, "progress": self.progress, "ledger": self.looks(command)}
+        found["store"] = None if self.no_store else self.store
+        if found["store"] and self.store.exists():
+            FeatureStore(self.store).entries()  # refuses a file that is none
+        return Runtime(**found | settings)
 
 
 @dataclass(frozen=True)
@@ -340,15 +337,28 @@ class EncoderOptions:
     weights: Weights = None
     input_size: option(int | None, "PX", "Side of the images that the encoder sees, in px.") = None
 
-    def params(self) -> dict[str, Any]:
+    def params(self, families: Collection[str] = ("cnn",)) -> dict[str, Any]:
         """Parameters of the family, as ``feature_params`` of a pipeline; none for options that were not given.
+
+        Parameters
+        ----------
+        families : collection of str
+            What is measured.
 
         Returns
         -------
         params : dict
             Such as ``{"cnn__encoder": "densenet121"}``.
+
+        Raises
+        ------
+        ValueError
+            If something is given, and cnn is not among the families.
         """
         folder = self.weights is not None and self.weights.is_dir()
         found = {"encoder": self.encoder, "weights_dir" if folder else "weights": self.weights and str(self.weights)}
-        found["input_size"] = self.input_size
-        return {f"cnn__{name}": value for name, value in found.items() if value is not None}
+        found = {name: value for name, value in (found | {"input_size": self.input_size}).items() if value is not None}
+        if found and "cnn" not in families:
+            got = f"{', '.join(families)}. Add cnn to --features, or leave the option out."
+            raise ValueError(f"{min(found)}: expected the family cnn among the features, got {got}")
+        return {f"cnn__{name}": value for name, value in found.items()}

@@ -103,7 +103,7 @@ def test_a_run_that_ended_before_its_page_gets_one(finished, main, tmp_path, cap
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["nowhere"], "nowhere.evaluation: expected a whole evaluation of format 1, got: "),
+        (["nowhere"], "nowhere.evaluation: expected the file of a saved evaluation, got no such file"),
         (["nowhere", "--gallery", 0], "--gallery: expected a whole number of at least 1, got 0"),
     ],
 )

@@ -68,7 +68,7 @@ def test_images_that_cannot_be_read_are_refused_or_said(tmp_path, capsys):
             "features: expected families with columns of their own, got 'gray_hist_000' twice",
         ),
         (["--normalizer", "reinhart"], "--normalizer: expected one of reinhard, macenko, got 'reinhart'."),
-        (["--encoder", "resnet50"], "--encoder: expected the family cnn, got --features gray."),
+        (["--encoder", "resnet50"], "--encoder: expected the family cnn among the features, got gray."),
         (["--features", "cnn", "--weights", "kept.csv"], "kept.csv: expected"),
     ],
 )
