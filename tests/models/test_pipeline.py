@@ -1,6 +1,7 @@
 """`IDCPipeline`: names, nested parameters, scikit-learn's search, probabilities, and what it refuses."""
 
 import pickle
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -391,6 +392,19 @@ def test_patients_are_requested_by_default_under_metadata_routing(patches):
             cross_validate(pipe, X, y, cv=PatientKFold(2), params={"groups": groups, "sample_weight": np.ones(36)})
         pipe.set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
         cross_validate(pipe, X, y, cv=PatientKFold(2), params={"groups": groups, "sample_weight": np.ones(36)})
+
+
+def test_the_checks_of_skore_take_a_column_of_paths(cohort):
+    skore = pytest.importorskip("skore")
+    train, test = next(PatientKFold(3).split(cohort.X, cohort.y, cohort.patients))
+    column = cohort.X[:, np.newaxis]
+    sides = {"X_train": column[train], "X_test": column[test], "y_train": cohort.y[train], "y_test": cohort.y[test]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # those of skore, and that it scores the training patients
+        report = skore.EstimatorReport(IDCPipeline("color", "logistic"), pos_label=1, **sides)
+        report.checks.summarize()
+        assert {"accuracy", "roc_auc", "brier_score"} <= set(report.metrics.summarize().frame().index)
+        assert report.inspection.permutation_importance(seed=0).frame().shape[0] == 1
 
 
 def test_cross_val_score_takes_patients(cohort):
