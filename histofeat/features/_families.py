@@ -151,7 +151,7 @@ def make_family(name: str, **params: Any) -> BaseEstimator:
     >>> make_family("lbp", radii_px=(1, 2))
     LBPHistogram(radii_px=(1, 2))
     """
-    if name not in FAMILIES:
+    if not isinstance(name, str) or name not in FAMILIES:
         check_name("features", name, FAMILIES, "the name of a feature family")
     record = FAMILIES[name]
     family = record.offered or getattr(import_module(f"histofeat.features._{record.module}"), record.class_name)

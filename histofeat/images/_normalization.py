@@ -85,6 +85,9 @@ class StainNormalizer(TransformerMixin, BaseEstimator):
         self.max_gain = max_gain
         self.n_jobs = n_jobs
 
+    # Read by scikit-learn under metadata routing: patients are requested by default.
+    __metadata_request__fit = __metadata_request__transform = {"groups": True}  # noqa: RUF012
+
     def fit(self, X: Any, y: Any = None, groups: Any = None) -> Self:
         """Learn the reference: the median statistics of the units of `X`, which must be training patches only.
 

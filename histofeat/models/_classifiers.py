@@ -27,6 +27,11 @@ _RANK = 1e-7
 _HELD_OUT = 0.2
 
 
+def hold_patients_out(y, groups) -> tuple[np.ndarray, np.ndarray]:
+    """Rows to fit a booster on, and those of a fifth of the patients `groups`, on whom it stops early."""
+    return next(PatientHoldOuts(1, _HELD_OUT).split(y, y, groups))
+
+
 def choose_rounds(classifier, X, codes, groups, sample_weight=None) -> str | None:
     """Set the rounds of a booster with ``early_stopping_rounds``, for a fit on all rows that stops no more.
 
@@ -49,12 +54,11 @@ def choose_rounds(classifier, X, codes, groups, sample_weight=None) -> str | Non
     """
     if getattr(classifier, "early_stopping_rounds", None) is None:
         return None
-    groups = np.asarray(groups)
-    train, held = next(PatientHoldOuts(1, _HELD_OUT).split(X, codes, groups))
+    train, held = hold_patients_out(codes, groups)
     weights = [None if sample_weight is None else sample_weight[rows] for rows in (train, held)]
     held_out = {"eval_set": [(X[held], codes[held])], "sample_weight_eval_set": weights[1:]}
     trial = clone(classifier).fit(X[train], codes[train], sample_weight=weights[0], verbose=False, **held_out)
-    most, rounds, n_held = classifier.n_estimators, trial.best_iteration + 1, len(set(groups[held]))
+    most, rounds, n_held = classifier.n_estimators, trial.best_iteration + 1, len(set(np.asarray(groups)[held]))
     classifier.set_params(early_stopping_rounds=None, n_estimators=rounds)
     return f"{rounds:,} of at most {most:,} rounds of boosting, chosen on {n_held:,} patients of the training side."
 

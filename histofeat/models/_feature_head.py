@@ -16,15 +16,12 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, has_fit_parameter, validate_data
 
 from histofeat.model_selection import PatientKFold, check_class_weight, encode_patients
-from histofeat.models._classifiers import KernelSVM, choose_rounds, fit_calibrator
-from histofeat.models._pixel_head import PixelHead
+from histofeat.models._classifiers import KernelSVM, choose_rounds, fit_calibrator, hold_patients_out
 
 #: Folds of patients for a calibration, and so the fewest patients of each class: each fold has to hold each class.
 N_PATIENTS = 3
 #: Note of a fit that was calibrated on other rows, not on other patients.
-_BY_ROWS = (
-    "Calibrated on rows, since patients were not known: the probabilities are a little too sure for other patients."
-)
+_BY_ROWS = "Calibrated on rows, since patients were not known: a little too sure for other patients."
 
 
 def _gives_probabilities(head: FeatureHead) -> bool:
@@ -39,13 +36,13 @@ def _gives_probabilities(head: FeatureHead) -> bool:
     )
 
 
-def check_fit(head: FeatureHead | PixelHead, groups: ArrayLike | None, sample_weight: ArrayLike | None) -> None:
+def check_fit(head: Any, y: ArrayLike, groups: ArrayLike | None, sample_weight: ArrayLike | None) -> None:
     """Check, before any image is read, that the classifier of a head can be fitted with these weights and patients.
 
     Raises
     ------
     ValueError
-        If there are weights that it does not take, or it stops early and there are no patients.
+        If there are weights that it does not take, or it stops early and there are no patients, or too few.
     """
     by_class = isinstance(head, FeatureHead) and head.class_weight is not None
     given = "class_weight" if sample_weight is None else "sample_weight"
@@ -54,11 +51,13 @@ def check_fit(head: FeatureHead | PixelHead, groups: ArrayLike | None, sample_we
             f"{given}: expected a classifier whose fit takes sample_weight, got {type(head.classifier).__name__}. "
             f"Set {given}=None, or the classifier's own weights."
         )
-    if groups is None and getattr(head.classifier, "early_stopping_rounds", None) is not None:
-        raise ValueError(
-            "groups: expected the patient of each row, since early_stopping_rounds stops on held-out patients, got "
-            "None. Give fit(X, y, groups=patients), or set early_stopping_rounds=None."
-        )
+    if getattr(head.classifier, "early_stopping_rounds", None) is not None:
+        if groups is None:
+            raise ValueError(
+                "groups: expected the patient of each row, since early_stopping_rounds stops on held-out patients, got "
+                "None. Give fit(X, y, groups=patients), or set early_stopping_rounds=None."
+            )
+        hold_patients_out(y, groups)
 
 
 class FeatureHead(ClassifierMixin, BaseEstimator):
@@ -148,7 +147,7 @@ class FeatureHead(ClassifierMixin, BaseEstimator):
             If there is one class only, patients are too few to calibrate on or are missing for an early stopping, or
             the classifier takes no weights.
         """
-        check_fit(self, groups, sample_weight)
+        check_fit(self, y, groups, sample_weight)
         if groups is not None:
             encode_patients(groups, len(X))
         by_rows = groups is None and np.unique(y, return_counts=True)[1].min() >= N_PATIENTS
@@ -314,11 +313,12 @@ def fit_with_inner_scores(
     Raises
     ------
     ValueError
-        If the patients cannot be split so that each fold holds each class.
+        If the patients cannot be split so that each fold holds each class, or the head takes no class weights.
     """
     if not (head.calibrate or hasattr(head.classifier, "predict_proba")):
         head = clone(head).set_params(calibrate=True)
     fitted = clone(head)
+    check_fit(fitted, y, groups, None)
     inner_proba = fitted._fit_inside(X, y, groups, inner_cv)
     return fitted, np.asarray(inner_proba, dtype=np.float64)
 

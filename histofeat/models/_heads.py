@@ -145,7 +145,7 @@ def make_head(
     >>> make_head("svm", params={"C": 10.0}).classifier.C
     10.0
     """
-    if name not in HEADS:
+    if not isinstance(name, str) or name not in HEADS:
         check_name("head", name, HEADS, "the name of a head")
     record = HEADS[name]
     classifier = record.make(random_state, n_jobs)

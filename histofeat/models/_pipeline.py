@@ -178,7 +178,7 @@ class IDCPipeline(ClassifierMixin, TransformerMixin, NamedParts):
             sample_weight = _one_each("sample_weight", sample_weight, len(images), "weight")
         known = _known_patients(X, images, groups)
         owners = groups if groups is not None or self.takes_pixels else _enough_or_none(head, y, known)
-        check_fit(head, owners, sample_weight)
+        check_fit(head, y, owners, sample_weight)
         if not self.takes_pixels:
             check_enough_patients(head, y, owners, "IDCPipeline.fit")
         if normalizer is not None:

@@ -82,10 +82,8 @@ class SavedModel(FrozenEstimator):
         object.__setattr__(self, "about", MappingProxyType(about))
         object.__setattr__(self, "description", MappingProxyType(dict(self.description)))
 
-    @property
-    def estimator(self) -> IDCPipeline:
-        """The pipeline, by scikit-learn's name for what is frozen."""
-        return self.pipeline
+    #: The pipeline, by scikit-learn's name for what is frozen.
+    estimator = property(lambda self: self.pipeline)
 
     def __reduce__(self) -> tuple:
         return SavedModel, (self.pipeline, dict(self.about), dict(self.description))

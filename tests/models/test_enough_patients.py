@@ -75,6 +75,8 @@ def test_early_stopping_without_patients_and_weights_that_a_head_does_not_take_r
     paths = ["nowhere/0.png", "nowhere/1.png"]
     with pytest.raises(ValueError, match="groups: expected the patient of each row, since early_stopping_rounds"):
         IDCPipeline("color", head_params={"early_stopping_rounds": 5}).fit(paths, [0, 1])
+    with pytest.raises(ValueError, match=r"expected every class on both sides, got class 0 in 1 of 2 patients"):
+        IDCPipeline("color", head_params={"early_stopping_rounds": 5}).fit(paths, [0, 1], groups=["a", "b"])
     with pytest.raises(ValueError, match=r"sample_weight: expected a classifier whose fit takes .*, got QuadraticDisc"):
         IDCPipeline("color", "qda").fit(paths, [0, 1], sample_weight=[1, 2])
     with pytest.raises(ValueError, match=r"sample_weight: expected a classifier whose fit takes .*, got CNNClassifier"):

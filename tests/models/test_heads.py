@@ -136,8 +136,11 @@ def test_class_weights_need_a_classifier_that_takes_them(table):
     from sklearn.neighbors import KNeighborsClassifier
 
     X, y, _ = table
+    head = FeatureHead(KNeighborsClassifier(), class_weight="balanced")
     with pytest.raises(ValueError, match="expected a classifier whose fit takes sample_weight, got KNeighbors"):
-        FeatureHead(KNeighborsClassifier(), class_weight="balanced").fit(X, y)
+        head.fit(X, y)
+    with pytest.raises(ValueError, match="expected a classifier whose fit takes sample_weight, got KNeighbors"):
+        fit_with_inner_scores(head, X, y, np.arange(600), PatientKFold(3))
 
 
 @pytest.mark.parametrize(("name", "kind"), [("knn", "KNeighborsClassifier"), ("qda", "QuadraticDiscriminant")])

@@ -13,6 +13,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, KFold, cross_val_score, cross_validate
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
 from sklearn.svm import SVC
 
 from histofeat import ColorHistogram, GroupLeakageError, IDCPipeline, LBPHistogram, PatchError, PatientKFold
@@ -388,6 +389,8 @@ def test_patients_are_requested_by_default_under_metadata_routing(patches):
             for fit in fits:
                 fit = getattr(fit, "best_estimator_", fit)
                 assert len(getattr(fit, "head_", fit).notes_) == 1, "calibrated on patients"
+        normalized = make_pipeline(ReinhardNormalizer("patient"), pipe)
+        assert normalized.fit(X, y, groups=groups)[-1].patients_ == tuple(sorted(map(str, range(12))))
         with pytest.raises(sklearn.exceptions.UnsetMetadataPassedError, match="sample_weight"):
             cross_validate(pipe, X, y, cv=PatientKFold(2), params={"groups": groups, "sample_weight": np.ones(36)})
         pipe.set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
