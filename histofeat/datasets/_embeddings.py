@@ -136,7 +136,7 @@ def dataset_of(X: Any, y: Any, groups: Any = None, *, name: str = "arrays") -> P
     Parameters
     ----------
     X : DataFrame or array of shape (n, d), sequence of paths, array of shape (n, H, W, 3), or list of images
-        Numbers become its columns.
+        Numbers become its columns, a column ``path`` its images.
     y : array-like of shape (n,)
         Labels; their text names the classes, numbers and then names in ascending order.
     groups : array-like of shape (n,)
@@ -157,6 +157,7 @@ def dataset_of(X: Any, y: Any, groups: Any = None, *, name: str = "arrays") -> P
     >>> dataset_of([[0.5], [1.5]], [0, 1], ["a", "b"]).target_names
     ('0', '1')
     """
+    X = list(X["path"]) if "path" in getattr(X, "columns", ()) else X
     lengths = [len(part) for part in (X, y, () if groups is None else groups)]
     if len(set(lengths)) > 1:
         raise DatasetError(f"(X, y, groups): expected one label and patient a row, got {lengths} values. Align them.")
@@ -305,11 +306,16 @@ def _labels(table: pd.DataFrame, labels: Any, where: str) -> np.ndarray:
         labels = own_names(labels, where) if isinstance(labels, pd.DataFrame) else read_table(Path(labels).expanduser())
     other = table if labels is None else labels
     by = next((name for name in ("path", "slide", "patient") if name in other and name in table), None)
-    found = np.full(len(table), "", dtype=object)
-    if by is not None and "label" in other:
-        keys = [_ways(one)[1] if by == "path" else canonical_patients(one[by]) for one in (other, table)]
-        label_of = dict(zip(keys[0], canonical_patients(other["label"]), strict=True))
-        found = np.array([label_of.get(key, "") for key in keys[1]], dtype=object)
+    known, found = canonical_patients(other.get("label", [""] * len(other))), np.full(len(table), "", dtype=object)
+    if labels is None:
+        found = known
+    elif by == "path":
+        found = known[match_rows(other, table, where)]
+    elif by is not None:
+        pairs = pd.DataFrame({"key": canonical_patients(other[by]), "label": known}).drop_duplicates()
+        twice = pairs["key"].duplicated()
+        check_rows(twice, pairs["key"], f"{where}: expected one label for each {by}, got two for", "Correct one.")
+        found = pd.Series(canonical_patients(table[by])).map(pairs.set_index("key")["label"]).fillna("").to_numpy()
     expected = f"{where}: expected a label for each patch, got none for"
     check_rows(found == "", table["path"], expected, "Give a column label, beside path, slide or patient.")
     return found

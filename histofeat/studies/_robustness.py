@@ -19,7 +19,7 @@ from histofeat.evaluation import (
     run_in_threads,
 )
 from histofeat.exceptions import check_name, check_whole
-from histofeat.features import Runtime, extract, leave_out_unreadable, passes_over_images
+from histofeat.features import Runtime, as_family, extract, leave_out_unreadable, passes_over_images
 from histofeat.images import PERTURBATIONS, normalized_images, perturbed_images
 from histofeat.metrics import METRICS, Bootstrap, bootstrap_scores
 from histofeat.model_selection import encode_patients
@@ -220,11 +220,11 @@ def _make_plans(pipelines) -> dict[str, Plan]:
     if not plans or len(plans) < len(named):
         got = [name for name, _ in named]
         raise ValueError(f"{where}: expected at least one pipeline and different names, got {got}. Rename them.")
-    pixels = [name for name, pipeline in named if getattr(pipeline, "takes_pixels", False)]
-    if pixels:
-        raise ValueError(
-            f"{where}: expected feature families, got features='pixels' under {pixels[0]!r}. Name families."
-        )
+    for name, pipeline in named:
+        parts = pipeline.features if isinstance(pipeline.features, list | tuple) else [pipeline.features]
+        if pipeline.takes_pixels or any(hasattr(as_family(part), "given") for part in parts):
+            got = "features='pixels'" if pipeline.takes_pixels else "given columns, which no perturbation changes,"
+            raise ValueError(f"{where}: expected feature families, got {got} under {name!r}. Name families.")
     return plans
 
 

@@ -156,8 +156,13 @@ def test_labels_from_elsewhere(tmp_path):
     check(load_embeddings(tmp_path / "a.csv", labels=tmp_path / "labels.csv"))
     of_patients = pd.DataFrame({"case": ["7", "9"], "diagnosis": ["benign", "tumour"]})
     assert load_embeddings(tmp_path / "a.csv", labels=of_patients).y.tolist() == [0, 0, 1, 1]
-    with pytest.raises(DatasetError, match=r"expected a label for each patch, got none for '9/3.png'"):
+    with pytest.raises(DatasetError, match=r"expected one row for each patch, got none or several for '9/3.png'"):
         load_embeddings(tmp_path / "a.csv", labels=dict(zip(PATHS[:3], LABELS, strict=False)))
+    with pytest.raises(DatasetError, match=r"expected a label for each patch, got none for '9/2.png' \(and 1 more\)"):
+        load_embeddings(tmp_path / "a.csv", labels=of_patients.iloc[:1])
+    twice = pd.concat([of_patients, of_patients.assign(diagnosis="tumour")])
+    with pytest.raises(DatasetError, match=r"expected one label for each patient, got two for '7'\. Correct one"):
+        load_embeddings(tmp_path / "a.csv", labels=twice)
     with pytest.raises(DatasetError, match=r"got none for '7/0.png' \(and 3 more\)\. Give a column label, beside"):
         load_embeddings(tmp_path / "a.csv", labels=pd.DataFrame({"a": [1], "b": [2]}))
 

@@ -100,7 +100,11 @@ def test_what_needs_pixels_is_not_applicable(on_columns, embeddings, tmp_path):
             study(embeddings, given)
 
 
-def test_studies_that_need_no_pixels(embeddings):
+def test_studies_that_need_no_pixels(embeddings, cohort):
+    with pytest.raises(
+        ValueError, match=r"got given columns, which no perturbation changes, under 'mine'\. Name families"
+    ):
+        measure_robustness(cohort, {"mine": IDCPipeline(["color", embeddings])}, PatientKFold(2))
     rows = measure_leakage(embeddings, LinearDiscriminantAnalysis(), n_splits=2, n_resamples=0).rows
     assert rows[0].name == "LinearDiscriminantAnalysis"
 
@@ -125,7 +129,7 @@ def test_arrays(cohort, embeddings, on_columns):
     labels = np.array(["benign", "tumour"])[cohort.y]
     color = IDCPipeline(ColorHistogram(bins=4), "logistic")
     stack = np.array([np.tile(image.mean(axis=(0, 1)).round(), (8, 8, 1)) for image in images], dtype=np.uint8)
-    for X in (images, stack, list(cohort.X)):
+    for X in (images, stack, list(cohort.X), cohort.frame):
         found = evaluate((X, labels, cohort.patients), color, **FOLDS)
         assert found.labels == ("benign", "tumour")
         assert found.audit.finding("HF002").status == "passed"
