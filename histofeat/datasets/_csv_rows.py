@@ -20,7 +20,10 @@ from histofeat.images import read_regular
 from histofeat.model_selection import canonical_patient
 
 _SAVE = "Save it as CSV in UTF-8"
-_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+#: Encodings with a mark before the text; that of UTF-16 begins that of UTF-32.
+_MARKED = {"utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE), "utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)}
+#: A number as a spreadsheet rounds it: of the id 10253 only "1.03E+04" is left.
+_ROUNDED = re.compile(r"[0-9]+(?:[.,][0-9]+)?E\+[0-9]+")
 #: Columns of file names, in which "NA" is a name.
 _PATHS = ("path", "image", "patch")
 _FILE = ("path", "image", "file", "filename", "file_path", "filepath", "image_path", "image_file", "image_name", "img")
@@ -51,7 +54,7 @@ class CsvRows:
         Names in the header, without blanks around them.
     rows : list of dict of str to str
         One a row; without blanks around the cells, except in ``path``, since file names may have them. Ids in
-        ``patient`` are in the form of `histofeat.model_selection.canonical_patient`.
+        ``patient`` and labels are in the form of `histofeat.model_selection.canonical_patient`.
     lines : list of int
         Line of the file on which each row begins, from 1.
     notes : tuple of str
@@ -146,8 +149,8 @@ def read_csv_rows(
     Parameters
     ----------
     path : path
-        The file: text in UTF-8, in UTF-16 with a byte-order mark, or in Windows-1252 (with a warning); cells divided
-        by commas, semicolons or tabs; the names of the columns in line 1.
+        The file: text in UTF-8, in UTF-16 or UTF-32 with a byte-order mark, or in Windows-1252 (with a warning); cells
+        divided by commas, semicolons or tabs; the names of the columns in line 1.
     required : sequence of str
         Columns that must be there.
     owner : str
@@ -181,6 +184,7 @@ def read_csv_rows(
     if not text.strip():
         raise DatasetError(f"{file}: expected a header and rows, got an empty file. {_SAVE}.")
     first, _, below = text.partition("\n")
+    first = first.strip().strip('"')  # some spreadsheets quote it
     skipped = int(first.lower().startswith("sep="))
     text = below if skipped else text
     said = first[4:5] if skipped and first[4:5] in _DELIMITERS else None
@@ -195,6 +199,9 @@ def read_csv_rows(
             begins = reader.line_num + 1 + skipped
     except csv.Error as error:
         divided, line = _DELIMITERS[delimiter], reader.line_num + skipped
+        if "field limit" in str(error):
+            got = f"cells of at most {csv.field_size_limit():,} characters, got a longer one"
+            raise DatasetError(f"{file}, line {line}: expected {got}. Close the double quote before it.") from error
         raise DatasetError(
             f"{file}, line {line}: expected cells divided by {divided}, got text that is not CSV ({error}). "
             f'Put cells that hold {divided} or quotes between double quotes, and write " as "".'
@@ -217,7 +224,12 @@ def read_csv_rows(
     if written:
         read_as = ", ".join(f"{other!r} as {name}" for name, other in written.items())
         notes = (*notes, f"Columns of {file.name} that were read under other names: {read_as}.")
-    return CsvRows(file, tuple(filter(None, columns)), rows, lines, notes, written)
+    found = CsvRows(file, tuple(filter(None, columns)), rows, lines, notes, written)
+    remedy = (
+        "A spreadsheet has rounded it: give the column the format of text there, fill the ids in, and save it again."
+    )
+    found.parsed("patient", lambda cell: None if _ROUNDED.fullmatch(cell) else cell, "a whole id", remedy)
+    return found
 
 
 def _delimiter(text: str, required: Sequence[str]) -> str:
@@ -246,11 +258,11 @@ def table_text(file: Path, owner: str) -> tuple[str, tuple[str, ...]]:
         raise DatasetError(f"{owner}: expected a CSV file, got {got}: {file}. Check the path.") from error
     if content.startswith(b"PK\x03\x04"):
         raise DatasetError(f"{file}: expected a CSV file, got a spreadsheet or an archive. {_SAVE}.")
-    wide, notes = content.startswith(_UTF16), ()
+    wide, notes = next((name for name, marks in _MARKED.items() if content.startswith(marks)), ""), ()
     if not wide and b"\0" in content[:4096]:
         raise DatasetError(f"{file}, line 1: expected text in UTF-8, got UTF-16 or no text. {_SAVE}.")
     try:
-        text = content.decode("utf-16" if wide else "utf-8-sig")
+        text = content.decode(wide or "utf-8-sig")
     except UnicodeDecodeError as error:
         line = 1 if wide else error.object[: error.start].count(b"\n") + 1
         got = f"the byte 0x{error.object[error.start]:02x}"
@@ -333,7 +345,7 @@ def _settled(column: str, cell: str) -> str:
     cell = _as_written(cell)
     if column == "path":
         return cell
-    return (canonical_patient(cell) if column == "patient" else "") or cell.strip()
+    return (canonical_patient(cell) if column in ("patient", "label") else "") or cell.strip()
 
 
 def csv_text(table: pd.DataFrame, **options: Any) -> str:

@@ -24,7 +24,8 @@ _MISSING = frozenset(
 )
 #: Characters that show nothing and are no control or format characters by their category.
 _UNSEEN = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\ufe00-\ufe0f\U000e0100-\U000e01ef]")
-_WHOLE_FLOAT = re.compile(r"(-?\d+)\.0+")
+#: Of decimal commas one zero alone: "10,000" may be ten thousand.
+_WHOLE_FLOAT = re.compile(r"(-?\d+)(?:\.0+|,0)")
 _DIGITS = re.compile(r"\d{1,999}")
 _DASHES = re.compile(r"[\s_\u2010-\u2015\u2212-]+")
 #: Project, site and patient of a TCGA barcode; what follows is of a sample, a portion or a slide.
@@ -50,9 +51,9 @@ def canonical_patient(patient: object) -> str:
     -------
     id : str
         Text in the Unicode form NFKC, without invisible characters and outer blanks, inner blanks as single spaces;
-        whole floats, as numbers (8863.0) or text ("8863.0"), as integers. Empty where the id is missing: None, NaN,
-        blank, or a word for it ("NA", "nan", "NULL", "#N/A" and all others of `pandas.read_csv`, "#REF!" and other
-        errors of spreadsheets).
+        whole floats, as numbers (8863.0) or text ("8863.0", "8863,0"), as integers. Empty where the id is missing:
+        None, NaN, blank, or a word for it ("NA", "nan", "NULL", "#N/A" and all others of `pandas.read_csv`, "#REF!" and
+        other errors of spreadsheets).
 
     Notes
     -----

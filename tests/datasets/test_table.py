@@ -352,6 +352,7 @@ class TestOneReader:
     @pytest.mark.parametrize("mark", ["", "\ufeff"])
     def test_dialects(self, place, door, delimiter, mark):
         assert door(write(place, mark + self.TEXT.replace(",", delimiter))) == ["7", "8"]
+        assert door(write(place, f'{mark}"sep={delimiter}"\r\n' + self.TEXT.replace(",", delimiter))) == ["7", "8"]
         quoted = self.TEXT.replace("0.25\n", '"0.25"\r\n')
         assert door(write(place, mark + quoted.replace(",", delimiter))) == ["7", "8"]
 
@@ -359,10 +360,18 @@ class TestOneReader:
     def test_other_spellings_of_columns_and_encodings(self, place, door):
         text = self.TEXT.replace("path,label,patient,patch,score", "File Name,Class,Case ID,Image.Path,Probability")
         other = self.TEXT.replace("path,label,patient,patch,score", "PATH,LABEL,PATIENT,PATCH,SCORE")
-        assert door(write(place, other, encoding="utf-16")) == ["7", "8"]
+        for encoding in ("utf-16", "utf-32"):
+            assert door(write(place, other, encoding=encoding)) == ["7", "8"]
         with pytest.raises(DatasetError, match=r"one column for pa.*, got 'File Name' and 'Image.Path'"):
             door(write(place, text))
         assert door(write(place, text.replace("Image.Path", "Further"))) == ["7", "8"]
+
+    @pytest.mark.parametrize("whole", ["8", "8.0", "8,0", " 8.00"])
+    def test_whole_numbers_in_any_form_are_one_patient_and_one_class(self, place, whole):
+        put(place / "p/c.png")
+        text = f"path;label;patient\nn/a.png;{whole};7\np/b.png;8;{whole}\np/c.png;9;8\n"
+        found = load_manifest(write(place, text))
+        assert (found.patients.tolist(), found.target_names) == (["7", "8", "8"], ("8", "9"))
 
     @pytest.mark.parametrize("door", DOORS)
     @pytest.mark.parametrize(
@@ -371,7 +380,18 @@ class TestOneReader:
             (TEXT.replace("path,", "path;"), "line 1: expected the columns|line 2: expected 4 cells"),
             (TEXT.replace("0.5\n", "0,5\n"), "line 3: expected 5 cells as in the header, got 6"),
             (TEXT + '"', "line 4: expected cells divided by commas, got text that is not CSV"),
-            ("a" * 200_000, r"line \d: expected cells divided by commas, got text that is not CSV \(field larger"),
+            (
+                "a" * 200_000,
+                r"line \d: expected cells of at most 131,072 characters, got a longer one. Close the double",
+            ),
+            (
+                TEXT.replace("7,n/", "1.03E+04,n/"),
+                r"line 2: expected a whole id in the column 'patient', got '1.03E\+04'",
+            ),
+            (
+                TEXT.replace(",", ";").replace("8;p/", "1,03E+04;p/"),
+                r"line 3: expected a whole id .* A spreadsheet has",
+            ),
             ("PK\x03\x04" + TEXT, "expected a CSV file, got a spreadsheet or an archive"),
             (TEXT.encode("utf-16-le"), "expected text in UTF-8, got UTF-16"),
             ("", "expected a header and rows, got an empty file"),

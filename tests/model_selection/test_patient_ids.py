@@ -379,7 +379,7 @@ def test_tcga_rule(tmp_path):
     table.write_text(
         "\n".join(["path,label,patient", *(f"{n},{n[0]},{b}" for n, b in zip(names, barcodes, strict=True))])
     )
-    slide_as_patient = load_manifest(table)
+    slide_as_patient = load_manifest(table, positive="b")
     halves = {"cv": [([0, 1, 2, 3], [4, 5, 6, 7])], "inner_cv": PatientKFold(2), "n_resamples": 0}
     with pytest.raises(GroupLeakageError, match=r"HF010 slides as patients: .* patients=\"tcga\" reads it from TCGA"):
         evaluate(slide_as_patient, IDCPipeline("color"), **halves)
