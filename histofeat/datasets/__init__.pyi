@@ -4,7 +4,6 @@ from ._class_folders import load_image_folder as load_image_folder
 from ._csv_rows import (
     CsvRows as CsvRows,
     csv_text as csv_text,
-    parse_decimal as parse_decimal,
     printable as printable,
     read_csv_rows as read_csv_rows,
 )
@@ -28,7 +27,7 @@ from ._looks import (
     RegisteredTest as RegisteredTest,
     registered_patients as registered_patients,
 )
-from ._manifest import load_manifest as load_manifest
+from ._manifest import load_manifest as load_manifest, parse_decimal as parse_decimal
 from ._opening import (
     FORMATS as FORMATS,
     ImageList as ImageList,

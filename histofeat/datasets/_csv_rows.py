@@ -189,23 +189,7 @@ def read_csv_rows(
     text = below if skipped else text
     said = first[4:5] if skipped and first[4:5] in _DELIMITERS else None
     delimiter = said or _delimiter(text, required)
-    try:
-        reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
-        header, lines, table, begins = next(reader, []), [], [], reader.line_num + 1 + skipped
-        for cells in reader:
-            if any(cell.strip() for cell in cells):
-                table.append(cells)
-                lines.append(begins)
-            begins = reader.line_num + 1 + skipped
-    except csv.Error as error:
-        divided, line = _DELIMITERS[delimiter], reader.line_num + skipped
-        if "field limit" in str(error):
-            got = f"cells of at most {csv.field_size_limit():,} characters, got a longer one"
-            raise DatasetError(f"{file}, line {line}: expected {got}. Close the double quote before it.") from error
-        raise DatasetError(
-            f"{file}, line {line}: expected cells divided by {divided}, got text that is not CSV ({error}). "
-            f'Put cells that hold {divided} or quotes between double quotes, and write " as "".'
-        ) from error
+    header, table, lines = _divided(file, text, delimiter, skipped)
     numbers = [str(number) for number in range(1, len(table) + 1)]
     if table and all(len(cells) > len(header) for cells in table) and [cells[0] for cells in table] == numbers:
         header = ["", *header]  # R gives the numbers of its rows no name
@@ -230,6 +214,28 @@ def read_csv_rows(
     )
     found.parsed("patient", lambda cell: None if _ROUNDED.fullmatch(cell) else cell, "a whole id", remedy)
     return found
+
+
+def _divided(file: Path, text: str, delimiter: str, skipped: int) -> tuple[list[str], list[list[str]], list[int]]:
+    """Header, cells of each row, and the line on which it begins, below `skipped` lines."""
+    try:
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
+        header, lines, table, begins = next(reader, []), [], [], reader.line_num + 1 + skipped
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                table.append(cells)
+                lines.append(begins)
+            begins = reader.line_num + 1 + skipped
+    except csv.Error as error:
+        divided, line = _DELIMITERS[delimiter], reader.line_num + skipped
+        if "field limit" in str(error):
+            got = f"cells of at most {csv.field_size_limit():,} characters, got a longer one"
+            raise DatasetError(f"{file}, line {line}: expected {got}. Close the double quote before it.") from error
+        raise DatasetError(
+            f"{file}, line {line}: expected cells divided by {divided}, got text that is not CSV ({error}). "
+            f'Put cells that hold {divided} or quotes between double quotes, and write " as "".'
+        ) from error
+    return header, table, lines
 
 
 def _delimiter(text: str, required: Sequence[str]) -> str:
@@ -325,20 +331,6 @@ def _header(
         )
     name_of = {other: name for name, other in written.items()}
     return tuple(name_of.get(column, column) for column in columns), written
-
-
-def parse_decimal(text: str) -> float | None:
-    """A number with a decimal point, or a decimal comma if there is no point; NaN for an empty cell, None for others.
-
-    Examples
-    --------
-    >>> parse_decimal("0,25"), parse_decimal("0.25"), parse_decimal("1,000.5")
-    (0.25, 0.25, None)
-    """
-    text = text.replace(",", ".") if "." not in text and text.count(",") == 1 else text
-    with suppress(ValueError):
-        return None if "_" in text else float(text or "nan")  # Python alone divides digits by underscores
-    return None
 
 
 def _settled(column: str, cell: str) -> str:

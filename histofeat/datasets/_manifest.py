@@ -4,6 +4,7 @@ import os
 import re
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -301,3 +302,17 @@ def _common_root(base: Path, paths: Sequence[str]) -> Path:
 def _is_synthetic(rows: CsvRows) -> bool:
     marks = {"yes": True, "no": False}
     return "synthetic" in rows.columns and any(rows.parsed("synthetic", marks.get, "yes or no", _REMOVE))
+
+
+def parse_decimal(text: str) -> float | None:
+    """A number with a decimal point, or a decimal comma if there is no point; NaN for an empty cell, None for others.
+
+    Examples
+    --------
+    >>> parse_decimal("0,25"), parse_decimal("0.25"), parse_decimal("1,000.5")
+    (0.25, 0.25, None)
+    """
+    text = text.replace(",", ".") if "." not in text and text.count(",") == 1 else text
+    with suppress(ValueError):
+        return None if "_" in text else float(text or "nan")  # Python alone divides digits by underscores
+    return None

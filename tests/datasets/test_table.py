@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, assume, given, settings, strategies as st
 from PIL import Image
 
 from histofeat.datasets import find_patients, load_image_folder, load_manifest, predefined_split, training_part
-from histofeat.datasets._csv_rows import parse_decimal, read_csv_rows
+from histofeat.datasets._csv_rows import read_csv_rows
+from histofeat.datasets._manifest import parse_decimal
 from histofeat.evaluation import read_predictions
 from histofeat.exceptions import DatasetError
 from histofeat.model_selection import canonical_patient
