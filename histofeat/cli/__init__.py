@@ -24,6 +24,7 @@ COMMANDS = {
         "report": ("_comparison", "report"),
         "study": ("_studies", "study"),
         "score": ("_scoring", "score"),
+        "evaluate": ("_external_validation", "evaluate"),
     },
     "Tools": {
         "info": ("_listing", "info"),

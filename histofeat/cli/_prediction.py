@@ -18,8 +18,6 @@ from histofeat.cli._outputs import check_output
 
 #: Rows that are printed; of longer tables only the counts.
 _PRINTED = 20
-#: Quantile of the distance to the training images from which an image is unlike them.
-_FAR = 0.99
 
 _Images = Annotated[
     list[str], typer.Argument(metavar="IMAGE|FOLDER|GLOB...", help="Images, folders of images, or 'a/*/*.png'.")
@@ -160,11 +158,13 @@ def _rule(patients: str, model):
 
 
 def _say_left_out(predictions, folders, progress) -> None:
-    n_known, n_far = sum(map(bool, predictions.known)), int((predictions.unlike >= _FAR).sum())
+    from histofeat.models import FAR
+
+    n_known, n_far = sum(map(bool, predictions.known)), int((predictions.unlike >= FAR).sum())
     if n_known:
         progress.say(f"known: the model was trained on {n_known:,} of these images or on their patients.")
     if n_far:
-        progress.say(f"unlike: {n_far:,} images are farther from the training images than {_FAR:.0%} of those are.")
+        progress.say(f"unlike: {n_far:,} images are farther from the training images than {FAR:.0%} of those are.")
     if predictions.conversions:
         progress.say(f"converted: {', '.join(f'{n:,} {rule}' for rule, n in predictions.conversions.items())}")
     for name, reason in (*folders, *predictions.unreadable[:_PRINTED]):

@@ -72,7 +72,7 @@ def score(
     numbers = {"histofeat": histofeat.__version__, "predictions": predictions.name, **numbers}
     run.show(numbers, show)
     if output is not None:
-        _write(output, numbers)
+        write_numbers(output, numbers)
         run.write_config(output)
 
 
@@ -87,10 +87,17 @@ def _refuse_others(given, protocol) -> None:
 
 
 def _of_table(predictions, given, run, resamples):
-    from histofeat.evaluation import HARD_LABELS, evaluate_predictions
+    from histofeat.evaluation import evaluate_predictions
 
     settings = {"n_resamples": resamples, "random_state": run.seed, "runtime": run.runtime(f"score {predictions.name}")}
     found = evaluate_predictions(predictions, models=given.pop("model", ()), **given, **settings)
+    return describe_scores(found, predictions.name)
+
+
+def describe_scores(found, name: str):
+    """Give the numbers of scored predictions, and a function that prints them."""
+    from histofeat.evaluation import HARD_LABELS
+
     columns, rows = [], []
     for model, probable in zip(found.models, found.calibration, strict=True):
         cuts = sorted(set(model.thresholds) - {0.5})
@@ -105,7 +112,7 @@ def _of_table(predictions, given, run, resamples):
             notes.append(
                 f"{row['model']}: calibration error {' '.join(ece)}; slope {' '.join(slope)} (1 is calibrated)."
             )
-    head = f"{predictions.name}: {found.dataset.audit.summary().splitlines()[0].partition(': ')[2]}"
+    head = f"{name}: {found.dataset.audit.summary().splitlines()[0].partition(': ')[2]}"
     numbers = {"positive": found.dataset.positive, "n_patients": found.dataset.audit.n_patients, "models": rows}
     notes = list(dict.fromkeys(filter(None, notes)))
     return {**numbers, "notes": notes}, lambda: _show(head, columns, notes)
@@ -177,7 +184,8 @@ def _cells(score) -> tuple[str, str]:
     return shown, "" if low is None or math.isnan(low) else f"{low:.4f} to {high:.4f}"
 
 
-def _write(output: Path, numbers: dict) -> None:
+def write_numbers(output: Path, numbers: dict) -> None:
+    """Write the numbers of scored predictions as JSON, whole or not at all."""
     from histofeat.datasets import write_whole
     from histofeat.reporting import jsonable
 

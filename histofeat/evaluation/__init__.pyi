@@ -44,6 +44,7 @@ from ._saved_evaluation import (
 )
 from ._scored_predictions import (
     HARD_LABELS as HARD_LABELS,
+    evaluate_model as evaluate_model,
     evaluate_predictions as evaluate_predictions,
     score_breakhis as score_breakhis,
 )

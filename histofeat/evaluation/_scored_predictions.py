@@ -1,6 +1,7 @@
 """Score the predictions of any system in a table, for any classes; on the published hold-outs of BreakHis too."""
 
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -18,6 +19,7 @@ from histofeat.datasets import (
     labelled,
     match_rows,
     own_names,
+    patch_size_of,
     probability_columns,
     read_breakhis_folds,
     read_table,
@@ -26,11 +28,15 @@ from histofeat.datasets import (
 from histofeat.evaluation._folds import look_at
 from histofeat.evaluation._given_predictions import GIVEN, given_probabilities, score_model
 from histofeat.evaluation._results import Evaluation, ModelResult
-from histofeat.exceptions import DAMAGED, DatasetError, check_name, first_line
-from histofeat.features import Runtime
+from histofeat.evaluation._training import magnifications_of
+from histofeat.exceptions import DAMAGED, DatasetError, GroupLeakageError, check_name, first_line
+from histofeat.features import Runtime, leave_out_unreadable
 from histofeat.metrics import recognition_rates
 from histofeat.model_selection import canonical_patients
+from histofeat.models import FAR, SavedModel, predict_images
 
+#: How much two ratios of height to width differ that are not the same shape; a share of unlike images to speak of.
+_SHAPE, _MANY = 0.05, 0.05
 #: Metrics of probabilities, and the note of predictions without any.
 UNDEFINED = ("roc_auc", "average_precision", "brier", "log_loss")
 HARD_LABELS = (
@@ -108,6 +114,112 @@ def evaluate_predictions(
     protocol = {"cv": "predictions that were given", "n_splits": len(splits), "inner_cv": "none", **sizes}
     protocol |= {"patient_level": True, "registered": look and look.record(rows)}
     return Evaluation(dataset, splits, fold, scored, (), protocol, {}, False, n_jobs=runtime.n_jobs)
+
+
+def evaluate_model(
+    model: SavedModel,
+    dataset: PatchDataset,
+    *,
+    known_patients: str = "refuse",
+    policy: str = "auto",
+    runtime: Runtime | None = None,
+    **resampling: int,
+) -> Evaluation:
+    """Validate a saved model on the patients of other data.
+
+    Parameters
+    ----------
+    model : SavedModel
+    dataset : PatchDataset
+        With the classes of the model, in any order.
+    known_patients : {"refuse", "leave_out", "by_pixels"}, default="refuse"
+        What to do with patients that the model was trained on, known by their id or by the pixels of one image:
+        refuse, or leave out. "by_pixels" refuses too, but ignores ids, which mean nothing in the data of others.
+    policy : str, default="auto"
+        For images of another size, see `histofeat.models.predict_images`.
+    runtime : Runtime, optional
+        Threads, progress, the ledger of looks at registered test patients, and what is done about unreadable images.
+    **resampling
+        ``n_resamples`` and ``random_state`` of `evaluate_predictions`.
+
+    Returns
+    -------
+    evaluation : Evaluation
+        One model; its tuned labels are those of the model's threshold, see `SavedModel.decision`.
+
+    Raises
+    ------
+    GroupLeakageError
+        If the model was trained on a patient, and they are to be refused.
+    ValueError
+        If the classes differ, or no patient is left.
+
+    Warns
+    -----
+    UserWarning
+        If magnification, size or shape of the images are not those of the training, if patients are left out, or
+        images are unlike the training images.
+
+    Examples
+    --------
+    >>> from histofeat import IDCPipeline, make_cohort
+    >>> from histofeat.evaluation import train_model
+    >>> cohort = make_cohort(n_patients=12, patches_per_patient=8)
+    >>> seen = np.isin(cohort.patients, sorted(set(cohort.patients))[:6])
+    >>> model = train_model(cohort.subset(seen), IDCPipeline("color", "logistic"), folds=None)
+    >>> found = evaluate_model(model, cohort.subset(~seen), n_resamples=20)
+    >>> len(set(found.dataset.patients)), found.models[0].scores["roc_auc"].value > 0.5
+    (6, True)
+    """
+    check_name("known_patients", known_patients, ("refuse", "leave_out", "by_pixels"))
+    if {*model.class_names} != {*dataset.target_names}:
+        raise ValueError(
+            f"evaluate_model: expected the classes {', '.join(model.class_names)}, got "
+            f"{', '.join(dataset.target_names)}. Rename them, as in classes='{model.class_names[0]}=...' (--classes)."
+        )
+    dataset, _, runtime = leave_out_unreadable(dataset, None, runtime)
+    by_id = (known_patients != "by_pixels" and model.pipeline.patients_) or ()
+    dataset = dataset.subset(_unknown(dataset, np.isin(dataset.patients, by_id), known_patients))
+    settings = {"policy": policy, "patients": dataset.patients, "on_error": "raise", "runtime": runtime}
+    found = predict_images(model, dataset.X, **settings)
+    kept = _unknown(dataset, np.array(found.known) == "image", known_patients)
+    for words in _other_scale(model, dataset, found):
+        warnings.warn(f"{dataset.name}: {words}", stacklevel=2)
+    table = found.to_frame().assign(model="model")
+    return evaluate_predictions(table[kept], dataset.subset(kept), runtime=runtime, **resampling)
+
+
+def _unknown(dataset, known, how) -> np.ndarray:
+    """Rows of patients of whom no row is known; refuse others unless they are to be left out."""
+    left = sorted(set(dataset.patients[known]))
+    if (left and how != "leave_out") or len(left) == dataset.audit.n_patients:
+        raise GroupLeakageError(
+            f"evaluate_model: expected patients that the model has not seen, got {len(left):,} of "
+            f"{dataset.audit.n_patients:,} that it was trained on, such as {left[0]!r}. Leave them out by "
+            "known_patients='leave_out', or name other data."
+        )
+    if left:
+        warnings.warn(
+            f"{dataset.name}: {len(left):,} patients that the model was trained on are left out.", stacklevel=3
+        )
+    return ~np.isin(dataset.patients, left)
+
+
+def _other_scale(model, dataset, found):
+    """Sentences on images of another magnification, size, shape or look than those of the training."""
+    trained, here = model.about.get("magnification") or [], magnifications_of(dataset) or []
+    if trained and {*here} - {*trained}:
+        powers = ["X, ".join(map(str, some)) + "X" for some in (trained, here)]
+        yield f"expected images at {powers[0]}, as in the training, got {powers[1]}: structures have another size."
+    size, usual = patch_size_of(dataset), model.patch_size
+    if usual and size and size != usual:
+        other = abs(size[0] * usual[1] / (size[1] * usual[0]) - 1) > _SHAPE
+        more = ", of another shape: they were squeezed or cut" if other else ""
+        sizes = ["{} x {} px".format(*some) for some in (usual, size)]
+        yield f"expected images of {sizes[0]}, as in the training, got {sizes[1]}{more}."
+    far = np.mean(found.unlike >= FAR)
+    if far > _MANY:
+        yield f"{far:.0%} of the images are farther from the training images than {FAR:.0%} of those are."
 
 
 def _given_model(dataset, splits, name, table, **resampling):

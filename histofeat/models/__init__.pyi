@@ -9,7 +9,7 @@ from ._feature_head import (
     check_enough_patients as check_enough_patients,
     fit_with_inner_scores as fit_with_inner_scores,
 )
-from ._guard_rails import GuardRails as GuardRails
+from ._guard_rails import FAR as FAR, GuardRails as GuardRails
 from ._heads import HEADS as HEADS, HeadRecord as HeadRecord, make_head as make_head
 from ._pipeline import IDCPipeline as IDCPipeline
 from ._pixel_head import PIXELS as PIXELS, OnRows as OnRows, PixelHead as PixelHead

@@ -16,6 +16,8 @@ from histofeat.model_selection import encode_patients
 
 #: Principal components and quantiles of the distance; the patients that it needs, and the rows that it takes at most.
 _COMPONENTS, _QUANTILES, _LEAST_PATIENTS, _ROWS = 32, 1001, 5, 20_000
+#: Share of the training images from which an image that is farther from the others is unlike them.
+FAR = 0.99
 #: Images that an interval of a patient's score needs, and how many of its highest scores are averaged.
 _LEAST_IMAGES, _HIGHEST = 10, 10
 

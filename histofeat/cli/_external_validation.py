@@ -1,0 +1,49 @@
+"""``histofeat evaluate``: validate a saved model on the patients of other data."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import histofeat
+from histofeat.cli._options import DataOptions, RunOptions, Weights, argument, group, option
+from histofeat.cli._outputs import check_output
+from histofeat.cli._scoring import describe_scores, write_numbers
+
+
+def evaluate(
+    model: argument(Path, "MODEL", "What `histofeat train` wrote."),
+    data: group(DataOptions, required=["data"]),
+    run: group(RunOptions, without=["store", "no_store"]),
+    known_patients: option(
+        str,
+        "NAME",
+        "Patients that the model was trained on, by their id or the pixels of an image: refuse; leave_out; "
+        "by_pixels: refuse, but ignore ids, which mean nothing in the data of others.",
+    ) = "refuse",
+    policy: option(str, "NAME", "For images of another size: auto, tile, resize or whole, as in predict.") = "auto",
+    weights: Weights = None,
+    resamples: option(int, "N", "Resamples of the patients.") = 2000,
+    output: option(Path | None, "FILE.json", "Also write the numbers here.") = None,
+) -> None:
+    """Validate a model on other data: scores with intervals over patients, at its threshold too, and calibration.
+
+    Warns where magnification, size or shape of the images are not those of the training.
+
+    Examples
+    --------
+    histofeat evaluate model.histofeat other_hospital --patients folder
+    histofeat evaluate model.histofeat BreaKHis_v1 --magnification 100 --known-patients leave_out --output scores.json
+    """
+    from histofeat.evaluation import evaluate_model
+    from histofeat.models import load_model
+
+    check_output(output)
+    loaded, dataset = load_model(model, weights_dir=weights, n_jobs=run.n_jobs), data.open()
+    settings = {"known_patients": known_patients, "policy": policy, "n_resamples": resamples, "random_state": run.seed}
+    found = evaluate_model(loaded, dataset, runtime=run.runtime(f"evaluate {data.name}"), **settings)
+    one = replace(found.models[0], name=model.name, notes=())
+    numbers, show = describe_scores(replace(found, models=(one,)), data.name)
+    numbers = {"histofeat": histofeat.__version__, "model": model.name, "data": data.name, **numbers}
+    run.show(numbers, show)
+    if output is not None:
+        write_numbers(output, numbers)
+        run.write_config(output)

@@ -1,0 +1,139 @@
+"""A saved model on the patients of other data: who is refused, what is warned about, and the scores."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from histofeat import GroupLeakageError, IDCPipeline, cli, make_cohort
+from histofeat.datasets import make_breakhis_cohort, open_dataset
+from histofeat.evaluation import evaluate_model, evaluate_predictions, train_model
+from histofeat.models import predict_images, save_model
+
+FEW = {"n_resamples": 20}
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    """Data of ten patients to learn from, and of six others."""
+    root = tmp_path_factory.mktemp("cohort")
+    cohort = make_cohort(n_patients=16, patches_per_patient=8, root=root / "tree")
+    seen = np.isin(cohort.patients, sorted(set(cohort.patients))[:10])
+    return cohort.subset(seen), cohort.subset(~seen), cohort
+
+
+@pytest.fixture(scope="module")
+def model(parts):
+    return train_model(parts[0], IDCPipeline("color", "logistic"), folds=2, n_resamples=0, threshold="youden")
+
+
+def test_scores_are_those_of_its_predictions_and_threshold(model, parts):
+    other = parts[1]
+    found = evaluate_model(model, other, **FEW)
+    proba = predict_images(model, other.X).proba
+    expected = evaluate_predictions(other.frame[["path"]].assign(score=proba[:, 1]), other, **FEW).models[0]
+    for name, score in found.models[0].scores.items():
+        assert score.value == pytest.approx(expected.scores[name].value)
+        assert score.ci95 == pytest.approx(expected.scores[name].ci95, nan_ok=True)
+    called = proba[:, 1] >= model.decision["value"]
+    assert (found.models[0].predicted_tuned == called).all()
+    assert found.models[0].tuned["sensitivity"].value == pytest.approx(called[other.y == 1].mean())
+    assert found.models[0].thresholds == (pytest.approx(model.decision["value"]),)
+    assert found.calibration[0].raw.values["brier"] == pytest.approx(np.mean((proba[:, 1] - other.y) ** 2))
+
+
+def test_the_order_of_the_classes_does_not_matter(model, parts):
+    turned = parts[1].with_classes(parts[1].target_names[::-1])
+    values = [evaluate_model(model, data, **FEW).models[0].tuned["f1"].value for data in (parts[1], turned)]
+    assert values[0] == values[1]
+
+
+def test_other_classes_are_refused(model, parts):
+    other = parts[1].with_classes({"no tumour": "no tumour", "tumour": "IDC"})
+    with pytest.raises(ValueError, match="evaluate_model: expected the classes no tumour, tumour, got no tumour, IDC"):
+        evaluate_model(model, other)
+    with pytest.raises(ValueError, match="known_patients: expected one of refuse, leave_out, by_pixels, got 'keep'"):
+        evaluate_model(model, parts[1], known_patients="keep")
+
+
+def test_known_patients_are_refused_or_left_out_by_id(model, parts):
+    seen, other, whole = parts
+    with pytest.raises(GroupLeakageError, match="patients that the model has not seen, got 10 of 16 that it was"):
+        evaluate_model(model, whole)
+    with pytest.warns(UserWarning, match="10 patients that the model was trained on are left out"):
+        found = evaluate_model(model, whole, known_patients="leave_out", **FEW)
+    assert sorted(found.dataset.X) == sorted(other.X)
+    with pytest.raises(GroupLeakageError, match="got 10 of 10 that it was trained on"):
+        evaluate_model(model, seen, known_patients="leave_out")
+
+
+def test_known_patients_are_found_by_pixels_under_other_ids(model, parts):
+    _, other, whole = parts
+    renamed = replace(whole, frame=whole.frame.assign(patient=[f"new {each}" for each in whole.patients]), audit=None)
+    with pytest.raises(GroupLeakageError, match="got 10 of 16 that it was trained on, such as 'new 9"):
+        evaluate_model(model, renamed)
+    with pytest.warns(UserWarning, match="10 patients that the model was trained on are left out"):
+        found = evaluate_model(model, renamed, known_patients="leave_out", **FEW)
+    assert len(found.dataset) == len(other)
+    # An id that another hospital has given to somebody else means nothing.
+    ids = dict(zip(sorted(set(other.patients)), sorted(set(whole.patients)), strict=False))
+    taken = replace(other, frame=other.frame.assign(patient=[ids[each] for each in other.patients]), audit=None)
+    assert len(evaluate_model(model, taken, known_patients="by_pixels", **FEW).dataset) == len(other)
+    with pytest.raises(GroupLeakageError, match="got 10 of 16"):
+        evaluate_model(model, renamed, known_patients="by_pixels")
+
+
+def test_another_magnification_size_and_shape_are_warned_about(tmp_path):
+    settings = {"patients_per_subtype": 2, "images_per_slide": 2, "magnifications": (40, 100)}
+    root = make_breakhis_cohort(root=tmp_path / "tree", **settings).root
+    near, far = (open_dataset(root, magnification=power) for power in (40, 100))
+    model = train_model(near, IDCPipeline("color", "logistic"), folds=None)
+    height, width = model.patch_size
+    squeezed = replace(far, frame=far.frame.assign(height=height, width=height))
+    model.pipeline.rails_.quantiles_ = model.pipeline.rails_.quantiles_ * 1e-6
+    with pytest.warns(UserWarning, match="expected images") as told:
+        evaluate_model(model, squeezed, known_patients="by_pixels", **FEW)
+    words = [str(each.message).partition(": ")[2] for each in told]
+    assert words == [
+        "expected images at 40X, as in the training, got 100X: structures have another size.",
+        f"expected images of {height} x {width} px, as in the training, got {height} x {height} px, of another shape: "
+        "they were squeezed or cut.",
+        "100% of the images are farther from the training images than 99% of those are.",
+    ]
+
+
+def test_the_command_evaluates_patients_outside_the_training(model, parts, tmp_path, capsys):
+    _, other, whole = parts
+    file = save_model(model, tmp_path / "m.histofeat")
+    (tmp_path / "ids.txt").write_text("\n".join(sorted(set(other.patients))))
+    words = ["evaluate", str(file), str(whole.root), "--resamples", "20", "--quiet"]
+    assert cli.main(words) == 2
+    assert "Leave them out by --known-patients 'leave_out'" in capsys.readouterr().err
+    output = tmp_path / "scores.json"
+    assert cli.main([*words, "--only", str(tmp_path / "ids.txt"), "--output", str(output)]) == 0
+    printed = capsys.readouterr().out
+    found = evaluate_model(model, other, **FEW)
+    assert f"{found.models[0].scores['roc_auc'].value:.4f}" in printed
+    assert f"{found.models[0].tuned['sensitivity'].value:.4f}" in printed
+    assert "calibration error" in printed
+    assert output.is_file()
+    assert cli.main(["evaluate", str(file), str(whole.root), "--output", str(output)]) == 2
+    assert "scores.json: expected a new file" in capsys.readouterr().err
+
+
+def test_score_reads_what_predict_writes(model, parts, tmp_path, capsys):
+    _, other, _ = parts
+    file = save_model(model, tmp_path / "m.histofeat")
+    words = ["predict", str(file), str(other.root), "--patients", "model", "-o", str(tmp_path / "p.json"), "--quiet"]
+    assert cli.main(words) == 0
+    (tmp_path / "truth.csv").write_text(
+        "path,label\n" + "\n".join(f"{path},{other.target_names[y]}" for path, y in zip(other.X, other.y, strict=True))
+    )
+    capsys.readouterr()
+    assert (
+        cli.main(["score", str(tmp_path / "p.json"), "--truth", str(tmp_path / "truth.csv"), "--resamples", "20"]) == 0
+    )
+    printed = capsys.readouterr().out
+    found = evaluate_model(model, other, **FEW).models[0]
+    assert f"{found.scores['roc_auc'].value:.4f}" in printed
+    assert f"{found.tuned['f1'].value:.4f}" in printed
