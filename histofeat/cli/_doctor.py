@@ -73,7 +73,8 @@ def _packages() -> _Rows:
             fix = f"pip uninstall -y {' '.join(twins)}\npip install {twins[0]}"
             yield "FAIL", f"{' and '.join(twins)} own the same folder: one has overwritten files of the other", fix
     for extra, module in {"cnn": "keras", "timm": "timm", "embeddings": "h5py"}.items():
-        yield "PASS", f"extra {extra}: {'installed' if find_spec(module) else 'not installed'}", ""
+        missing = f'not installed: pip install "histofeat[{extra}]"'
+        yield "PASS", f"extra {extra}: {'installed' if find_spec(module) else missing}", ""
 
 
 def _engines() -> _Rows:
