@@ -1,6 +1,7 @@
 """What a user of the five systems gets here: every call of the table in docs/coming-from-other-systems.md, run."""
 
 import re
+import shlex
 from pathlib import Path
 
 import cv2
@@ -200,3 +201,57 @@ def test_one_image(idc, tmp_path, capsys):
     code = main(["predict", str(tmp_path / "model.histofeat"), str(tmp_path / "large.png"), "--policy", "resize"])
     assert code == 0
     assert "large.png" in capsys.readouterr().out
+
+
+# --- the same as commands
+
+COMMANDS = re.findall(
+    r"^\*\*(.+?)\*\*.*?```console\n(.*?)```", PAGE.partition("## As commands")[2], re.DOTALL | re.MULTILINE
+)
+#: Smaller networks and fewer epochs than on the page; their weights are random, and no downloads.
+SMALLER = {"resnet50": "mobilenet_0.25", "densenet201": "mobilenet_0.25"}
+QUICKLY = ["--epochs", "1", "--folds", "2", "--input-size", "64"]
+
+
+@pytest.fixture
+def places(idc, breakhis, tmp_path, monkeypatch):
+    """What the words in capitals of the page stand for; the current folder is an empty one."""
+    keras = pytest.importorskip("keras", reason="keras is not installed")
+    weights = tmp_path / "base.weights.h5"
+    keras.applications.MobileNet(include_top=False, weights=None, alpha=0.25, input_shape=(64, 64, 3)).save_weights(
+        weights
+    )
+    split_dataset(idc, write_to=tmp_path / "folders", mode="copy")
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    found = {"WEIGHTS": weights, "IDC": idc.root, "BREAKHIS": breakhis.root, "FOLDERS": tmp_path / "folders"}
+    return {**found, "IMAGE": breakhis.X[0]}
+
+
+def test_each_system_has_its_commands():
+    systems = {name for name, _, _ in ROWS if name}
+    assert len(COMMANDS) == len(systems) == 5
+    assert all(1 <= len(lines.splitlines()) <= 3 for _, lines in COMMANDS)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("system", "lines"), COMMANDS, ids=[name for name, _ in COMMANDS])
+def test_the_commands_of_a_system(system, lines, places, capsys):
+    for line in lines.splitlines():
+        words = [SMALLER.get(word, str(places.get(word, word))) for word in shlex.split(line)]
+        if words[0] == "python":
+            exec(words[2].replace("'IDC'", repr(str(places["IDC"]))), {})
+            continue
+        network = words[1] == "train" and "--head" in words
+        assert main(words[1:] + (QUICKLY if network else [])) == 0, (line, capsys.readouterr().err)
+    found = capsys.readouterr()
+    assert ("p_malignant" in found.out) == ("PyTorch" in system)
+    if Path("gallery").exists():
+        assert "most confidently wrong" in Path("gallery/report.html").read_text()
+        assert any(path.stem.startswith("training") for path in Path("gallery/figures").iterdir())
+    if Path("state").exists():  # the same command goes on where it was: at the end
+        assert "epoch 1 of 1" in found.err
+        first = shlex.split(lines.splitlines()[0])
+        again = [str(places.get(word, word)) for word in first[1:]]
+        assert main([*again, *QUICKLY, "--overwrite"]) == 0
+        assert "epoch 1 of 1:" not in capsys.readouterr().err

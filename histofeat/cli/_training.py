@@ -1,7 +1,6 @@
 """``histofeat train``: fit a model on labelled images, estimate its scores, save it."""
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -98,7 +97,7 @@ def _places(magnification, output: Path, report: Path | None, overwrite: bool):
 def _train_one(data, pipeline, output, report, merge_rare, overwrite, progress, settings):
     """Open the data, train a model, save it."""
     from histofeat.datasets import merge_rare_classes
-    from histofeat.evaluation import train_model
+    from histofeat.evaluation import save_evaluation, train_model
     from histofeat.models import save_model
     from histofeat.reporting import write_report
 
@@ -106,8 +105,12 @@ def _train_one(data, pipeline, output, report, merge_rare, overwrite, progress, 
     if merge_rare is not None:
         dataset = merge_rare_classes(dataset, merge_rare, "malignancy" if "subtype" in dataset.frame else "other")
     progress.say(dataset.audit.summary())
-    written = report and partial(write_report, output=report, overwrite=overwrite)
-    model = train_model(dataset, pipeline, on_evaluation=written, **settings)
+
+    def keep(evaluation):  # as `histofeat compare` does, for `histofeat report`
+        save_evaluation(evaluation, report.with_name(f"{report.name}.evaluation"), overwrite=True)
+        write_report(evaluation, report, overwrite=overwrite)
+
+    model = train_model(dataset, pipeline, on_evaluation=report and keep, **settings)
     save_model(model, output, overwrite=overwrite)
     return model
 
