@@ -43,9 +43,5 @@ def extract(
         part.write_bytes(csv_text(frame).encode() if kind == ".csv" else frame.to_parquet(index=False))
     run.write_config(output)
     n_columns = int((frame.dtypes == "float32").sum())
-    run.show(
-        {"output": str(output), "patches": len(frame), "features": n_columns, **frame.attrs},
-        lambda: print(
-            f"{output}: {len(frame):,} patches, {n_columns:,} features; converted: {frame.attrs['conversions']}"
-        ),
-    )
+    record = {"output": str(output), "patches": len(frame), "features": n_columns, **frame.attrs}
+    run.show(record, lambda: print(", ".join(f"{name}: {value}" for name, value in record.items())))

@@ -168,7 +168,9 @@ def draw_ranking(data):
             name = panel["positive"] and f"{canvas.short(panel['positive'], 28)} against the rest"
             axes.set_title(name or "mean over the classes", fontsize=9, color=canvas.INK)
             _areas_inside(axes, kind, panel)
-    _legend(figure, kind, shown[0], names, beside=grid[1] if single else None)
+    named = next((axes for axes, panel in zip(grid, shown, strict=False) if panel["curves"]), None)
+    if named is not None:
+        _legend(figure, kind, named, shown[0]["positive"], beside=grid[1] if single else None)
     canvas.put_title(figure, f"{_NAMES[kind]}, head {canvas.short(data['head'], 40)}: {data['data_label']}")
     return figure
 
@@ -217,17 +219,12 @@ def _areas_inside(axes, kind, panel):
     axes.legend(lines, texts, loc=place, fontsize=7, title=_SHORT[kind], title_fontsize=7, framealpha=0.8)
 
 
-def _legend(figure, kind, panel, names, *, beside):
-    """Name every curve with its area: in the place `beside` the only panel, or below all of them."""
-    areas = {curve["name"]: with_interval(curve[AREA_METRICS[kind]], curve["ci95"]) for curve in panel["curves"]}
-    texts = [f"{name}  {areas.get(name, '')}".rstrip() for name in names]
-    if not texts:
-        return
-    styles = [canvas.line_of(position) for position in range(len(names))]
-    lines = [canvas.handle(color=color, linestyle=dashes, linewidth=1.6) for color, dashes in styles]
+def _legend(figure, kind, named, positive, *, beside):
+    """Name the curves of a panel with their areas: in the place `beside` the only panel, or below all of them."""
+    lines, texts = named.get_legend_handles_labels()
     if beside is not None:
         texts = [canvas.wrapped(text, _BESIDE, 8) for text in texts]
-        heading = f"{_SHORT[kind]} [95 % interval]\n{canvas.wrapped('positive: ' + panel['positive'], _BESIDE, 8)}"
+        heading = f"{_SHORT[kind]} [95 % interval]\n{canvas.wrapped(f'positive: {positive}', _BESIDE, 8)}"
         words = {"title": heading, "title_fontsize": 8, "alignment": "left"}
         beside.legend(lines, texts, loc="upper left", borderaxespad=0, fontsize=8, frameon=False, **words)
     else:

@@ -9,7 +9,7 @@ from histofeat.exceptions import check_name, check_type
 from histofeat.images import use_own_folder
 from histofeat.reporting import _canvas as canvas, _score_figures as score_figures
 from histofeat.reporting._curves import MOST_BANDS, draw_panel, ranking_data, reliability_axes, reliability_line
-from histofeat.reporting._payload import chosen_models, metrics_payload, model_key
+from histofeat.reporting._payload import chosen_models, data_label, dataset_payload, metrics_payload, model_key
 from histofeat.reporting._strict_json import jsonable
 from histofeat.reporting._tables import METRIC_WORDS
 
@@ -52,7 +52,8 @@ class Display:
         if not chosen:
             raise ValueError(f"{where}: expected an evaluation with models, got none. Evaluate a pipeline.")
         some = evaluation if models is None else replace(evaluation, models=tuple(chosen))
-        return cls(cls._read(some, **options)).plot(ax)
+        label = data_label(dataset_payload(evaluation.dataset))
+        return cls({"data_label": label, **cls._read(some, **options)}).plot(ax)
 
     def plot(self, ax: Any = None) -> Self:
         """Draw on some axes, or in a new figure; the display itself is returned."""
@@ -62,7 +63,10 @@ class Display:
 
             ax = pyplot.subplots(layout="constrained")[1]
         self.ax_, self.figure_ = ax, ax.figure
-        self._draw(self.ax_)
+        self._draw(ax)
+        # Each figure says whose data it is on.
+        words = filter(None, (self.data.get("title"), self.data["data_label"]))
+        ax.set_title("\n".join(words), fontsize=9, color=canvas.INK)
         return self
 
 
@@ -143,13 +147,13 @@ class ConfusionDisplay(Display):
 
     @classmethod
     def _read(cls, evaluation, tuned=False):
-        return score_figures.best_confusion(evaluation, tuned=tuned)
+        data = score_figures.best_confusion(evaluation, tuned=tuned)
+        words = score_figures.THRESHOLD_WORDS[data["threshold"]]
+        return {**data, "title": f"{model_key(data['matrices'][0]['name'], data['head'])}: {words}"}
 
     def _draw(self, axes):
         (matrix,), labels = self.data["matrices"], self.data["labels"]
         score_figures.draw_matrix(axes, matrix, labels, first=True, turned=len(labels) > 3)
-        words = score_figures.THRESHOLD_WORDS[self.data["threshold"]]
-        axes.set_title(f"{model_key(matrix['name'], self.data['head'])}: {words}", fontsize=9)
 
 
 class PatientsDisplay(Display):

@@ -51,7 +51,7 @@ def test_images_that_cannot_be_read_are_refused_or_said(tmp_path, capsys):
     assert not list(tmp_path.glob("features*"))
     assert cli.main([*words, "--on-error", "skip"]) == 0
     printed, said = capsys.readouterr()
-    assert "23 patches, 256 features" in printed
+    assert "patches: 23, features: 256" in printed
     assert "1 of 24 images" in said
     assert len(pd.read_csv(tmp_path / "features.csv")) == 23
 

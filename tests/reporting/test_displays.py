@@ -47,6 +47,7 @@ def test_a_display_draws_where_it_is_told_and_again_elsewhere(kind, evaluation):
     assert (display.ax_, display.figure_) == (ax, ax.figure)
     assert display.plot() is display
     assert display.ax_ is not ax
+    assert display.ax_.get_title().splitlines()[-1] == "SYNTHETIC cohort", "each figure says whose data it is on"
     display.figure_.canvas.draw()
 
 
@@ -93,7 +94,7 @@ def test_the_best_confusion_matrix_is_drawn_at_either_threshold(evaluation):
     best = max(evaluation.models, key=lambda model: model.scores["roc_auc"].value)
     for tuned, words in ((False, "labels at 0.5"), (True, "labels at the tuned threshold")):
         display = ConfusionDisplay.from_evaluation(evaluation, tuned=tuned)
-        assert display.ax_.get_title() == f"color/{best.head}: {words}"
+        assert display.ax_.get_title().splitlines()[0] == f"color/{best.head}: {words}"
         counts = best.confusion_tuned if tuned else best.confusion
         drawn = [int(text.get_text().splitlines()[1]) for text in display.ax_.texts]
         assert drawn == counts.ravel().tolist()
@@ -117,6 +118,7 @@ def test_more_than_two_classes_have_a_curve_each_and_their_mean(three):
     assert one["curves"][0]["roc_auc"] == three.classes[0].to_dicts()[1]["roc_auc"]["value"]
     with pytest.raises(ValueError, match=r"RocDisplay\.positive: expected one of a, b, c, got 'd'"):
         RocDisplay.from_evaluation(three, positive="d")
-    assert ConfusionDisplay.from_evaluation(three).ax_.get_title() == "color/logistic: most probable class"
+    matrix = ConfusionDisplay.from_evaluation(three)
+    assert matrix.ax_.get_title().splitlines()[0] == "color/logistic: most probable class"
     with pytest.raises(ValueError, match=r"CalibrationDisplay: expected two classes, got 3\. Draw a RocDisplay"):
         CalibrationDisplay.from_evaluation(three)
