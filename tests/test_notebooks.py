@@ -58,8 +58,8 @@ def test_committed_outputs_are_of_one_clean_run_on_synthetic_pictures(committed,
     assert (EXAMPLES / f"{name}.ipynb").stat().st_size <= maker.MOST_BYTES
     shown = [output for cell in notebook.cells for output in cell.get("outputs", ())]
     kinds = [kind for output in shown for kind in output.get("data", {})]
-    assert kinds.count("image/svg+xml") >= 2, "figures of the report"
-    assert kinds.count("image/jpeg") >= 3, "pictures, and galleries"
+    assert kinds.count("image/svg+xml") >= 1, "figures of the report"
+    assert kinds.count("image/jpeg") >= 5, "pictures, galleries, and displays"
     # Every figure of a report says whose data it is on.
     drawings = [output.data["image/svg+xml"] for output in shown if "image/svg+xml" in output.get("data", {})]
     assert all("synthetic" in drawing.lower() for drawing in drawings)

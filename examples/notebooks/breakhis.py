@@ -45,7 +45,7 @@ from histofeat import (
     write_report,
 )
 from histofeat.datasets import list_images
-from histofeat.metrics import class_scores
+from histofeat.reporting import ConfusionDisplay, RocDisplay
 
 # Of TensorFlow's own talk only errors: not that it finds no GPU, nor that it compiles a network for each fold.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -208,21 +208,13 @@ display(SVG(next(figures.glob("training_*.svg"))))
 # ranking:
 
 # %%
-METRICS = ("roc_auc", "balanced_accuracy", "sensitivity", "specificity", "f1")
-model = {model.name: model for model in evaluation.models}
-
-
-def with_interval(score):
-    """Write a pooled score with its interval."""
-    return f"{score.value:.2f} [{score.ci95[0]:.2f}, {score.ci95[1]:.2f}]"
-
-
-display(pd.DataFrame({name: {m: with_interval(one.scores[m]) for m in METRICS} for name, one in model.items()}))
+display(evaluation)
 best = max(evaluation.models, key=lambda one: one.scores["roc_auc"].value)
 print(f"{best.name}: AUC from scores {roc_auc_score(dataset.y, best.proba[:, 1]):.3f}, from labels", end=" ")
 print(f"{roc_auc_score(dataset.y, best.predicted):.3f}, balanced accuracy", end=" ")
 print(f"{best.scores['balanced_accuracy'].value:.3f}")
-display(SVG(figures / f"roc_{best.head}.svg"))
+key = f"{best.name}/{best.head}"
+drawn = RocDisplay.from_evaluation(evaluation, models=[key])
 
 # %% [markdown]
 # ### Confusion matrix
@@ -231,26 +223,25 @@ display(SVG(figures / f"roc_{best.head}.svg"))
 # its row; specificity the share of benign pictures that are called benign, the upper left one.
 
 # %%
-display(SVG(figures / f"confusion_{best.head}.svg"))
+drawn = ConfusionDisplay.from_evaluation(evaluation, models=[key])
 
 # %% [markdown]
 # ### Right, wrong, and most confidently wrong
 
 # %%
-truth, proba = dataset.y, best.proba
-right = best.predicted == truth
-surest_first = np.argsort(proba[np.arange(len(truth)), truth], kind="stable")  # least probability of the truth
-rng = np.random.default_rng(0)
+predictions, mistakes = evaluation.predictions(), evaluation.top_losses(4)
+own = predictions[predictions["model"] == key]
+right = own["label"] == own["truth"]
 groups = {
-    "right": rng.permutation(np.flatnonzero(right))[:4],
-    "wrong": rng.permutation(np.flatnonzero(~right))[:4],
-    "surest mistakes": surest_first[~right[surest_first]][:4],
+    "right": own[right].sample(4, random_state=0),
+    "wrong": own[~right].sample(min(4, (~right).sum()), random_state=0),
+    "surest mistakes": mistakes[mistakes["model"] == key],
 }
+column = f"p_{dataset.positive}".replace(" ", "_")
 for words, rows in groups.items():
-    print(f"{words}; p is the probability of {dataset.target_names[1]!r}")
-    names = [dataset.target_names[code] for code in truth[rows]]
-    titles = [f"{name}, p = {p:.2f}" for name, p in zip(names, proba[rows, 1], strict=True)]
-    show(dataset.X[rows], titles)
+    print(f"{words}; p is the probability of {dataset.positive!r}")
+    titles = [f"{name}, p = {p:.2f}" for name, p in zip(rows["truth"], rows[column], strict=True)]
+    show(rows["path"], titles)
 
 # %% [markdown]
 # ## Eight subtypes
@@ -269,9 +260,7 @@ subtypes = merge_rare_classes(subtypes, min_patients=3)  # changes nothing where
 heads = {"all": IDCPipeline(features=("color", "lbp", "haralick"), head="svm")}
 folds = PatientKFold(3)
 eight = evaluate(subtypes, heads, folds, inner_cv=PatientKFold(2), n_resamples=300, random_state=0)
-(found,) = eight.models
-for metric in ("balanced_accuracy", "f1", "roc_auc"):
-    print(f"{metric}, mean over the subtypes: {with_interval(found.scores[metric])}")
+display(eight)  # means over the subtypes
 
 # %% [markdown]
 # ### Each subtype against the rest
@@ -279,18 +268,10 @@ for metric in ("balanced_accuracy", "f1", "roc_auc"):
 # The mean hides which subtypes are found and which are not. A subtype of few patients has a wide interval.
 
 # %%
-table = class_scores(
-    subtypes.y,
-    found.proba,
-    found.predicted,
-    target_names=subtypes.target_names,
-    patients=subtypes.patients,
-    n_resamples=300,
-).to_frame()
+table = eight.classes[0].to_frame()
 columns = ["class", "n_patients", "support", "predicted", "sensitivity", "sensitivity_low", "sensitivity_high", "f1"]
 display(table[[*columns, "roc_auc"]].round(2))
-page = write_report(eight, OUTPUT / "subtypes")
-display(SVG(page.parent / "figures" / "confusion_svm.svg"))
+drawn = ConfusionDisplay.from_evaluation(eight)
 
 # %% [markdown]
 # ## Save, load, predict

@@ -42,6 +42,7 @@ from histofeat import (
 from histofeat.datasets import list_images
 from histofeat.evaluation import AuditPolicy
 from histofeat.model_selection import PatchKFold
+from histofeat.reporting import ConfusionDisplay, PatientsDisplay, RocDisplay
 
 # Of TensorFlow's own talk only errors: not that it finds no GPU, nor that it compiles a network for each fold.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -63,7 +64,7 @@ if DATA is None:
     dataset = make_cohort(n_patients=24, patches_per_patient=24, random_state=0, root=OUTPUT / "cohort")
 else:
     dataset = load_idc(DATA)
-POSITIVE = dataset.target_names[1]
+POSITIVE = dataset.positive
 print(dataset.audit.summary())
 
 # %% [markdown]
@@ -190,18 +191,12 @@ display(SVG(next((report.parent / "figures").glob("training_*.svg"))))
 #
 # Every patch is scored once, by the fold that did not train on its patient. The intervals resample *patients*: patches
 # of one patient are alike, and an interval that takes them for independent is far too narrow. Where two intervals
-# overlap, the report's table of paired differences says more than they do.
+# overlap, the report's table of paired differences says more than they do. `evaluation.to_frame()` has the same
+# numbers, and `evaluation.comparison` the differences.
 
 # %%
-METRICS = ("roc_auc", "average_precision", "balanced_accuracy", "sensitivity", "specificity", "f1")
-
-
-def with_interval(score):
-    """Write a pooled score with its interval."""
-    return f"{score.value:.2f} [{score.ci95[0]:.2f}, {score.ci95[1]:.2f}]"
-
-
-display(pd.DataFrame({name: {m: with_interval(one.scores[m]) for m in METRICS} for name, one in model.items()}))
+display(evaluation)
+drawn = PatientsDisplay.from_evaluation(evaluation, metric="balanced_accuracy")
 
 # %% [markdown]
 # ### Confusion matrix, and which way round sensitivity is
@@ -214,10 +209,8 @@ display(pd.DataFrame({name: {m: with_interval(one.scores[m]) for m in METRICS} f
 best = max(evaluation.models, key=lambda one: one.scores["roc_auc"].value)
 (true_negative, false_positive), (false_negative, true_positive) = best.confusion
 print(f"{best.name}, head {best.head}, labels at 0.5")
-rows = [f"true {name}" for name in development.target_names]
-called = [f"called {name}" for name in development.target_names]
-display(pd.DataFrame(best.confusion, rows, called))
-display(pd.DataFrame(best.confusion / best.confusion.sum(axis=1, keepdims=True), rows, called).round(3))
+key = f"{best.name}/{best.head}"
+drawn = ConfusionDisplay.from_evaluation(evaluation, models=[key])
 sensitivity = true_positive / (true_positive + false_negative)
 specificity = true_negative / (true_negative + false_positive)
 print(f"sensitivity: {true_positive} of {true_positive + false_negative} with tumour found = {sensitivity:.3f}")
@@ -232,7 +225,7 @@ assert np.isclose(specificity, best.scores["specificity"].value)
 # band holds 95 % of the curves when patients are resampled.
 
 # %%
-display(SVG(report.parent / "figures" / f"roc_{best.head}.svg"))
+drawn = RocDisplay.from_evaluation(evaluation, models=[key])
 
 # %% [markdown]
 # ## Right, wrong, and most confidently wrong
@@ -241,20 +234,19 @@ display(SVG(report.parent / "figures" / f"roc_{best.head}.svg"))
 # show wrong labels, odd patches, and what the model goes by.
 
 # %%
-truth, proba = development.y, best.proba
-right = best.predicted == truth
-surest_first = np.argsort(proba[np.arange(len(truth)), truth], kind="stable")  # least probability of the truth
-rng = np.random.default_rng(0)
+predictions, mistakes = evaluation.predictions(), evaluation.top_losses(6)
+own = predictions[predictions["model"] == key]
+right = own["label"] == own["truth"]
 groups = {
-    "right": rng.permutation(np.flatnonzero(right))[:6],
-    "wrong": rng.permutation(np.flatnonzero(~right))[:6],
-    "surest mistakes": surest_first[~right[surest_first]][:6],
+    "right": own[right].sample(6, random_state=0),
+    "wrong": own[~right].sample(min(6, (~right).sum()), random_state=0),
+    "surest mistakes": mistakes[mistakes["model"] == key],
 }
+column = f"p_{POSITIVE}".replace(" ", "_")
 for words, rows in groups.items():
     print(f"{words}; p is the probability of {POSITIVE!r}")
-    names = [development.target_names[code] for code in truth[rows]]
-    titles = [f"true: {name}\np = {p:.2f}" for name, p in zip(names, proba[rows, 1], strict=True)]
-    show(development.X[rows], titles)
+    titles = [f"true: {name}\np = {p:.2f}" for name, p in zip(rows["truth"], rows[column], strict=True)]
+    show(rows["path"], titles)
 
 # %% [markdown]
 # ## Once, on the test patients
@@ -263,9 +255,9 @@ for words, rows in groups.items():
 # chosen by anybody; with few patients its interval is wide, and honest about that.
 
 # %%
-final = evaluate(dataset, {best.name: pipelines[best.name]}, split.as_cv(), n_resamples=500).models[0]
+final = evaluate(dataset, {best.name: pipelines[best.name]}, split.as_cv(), n_resamples=500)
 print(f"{best.name} on {len(split.patients['test'])} test patients")
-display(pd.DataFrame({final.name: {metric: with_interval(final.scores[metric]) for metric in METRICS}}))
+display(final)
 
 # %% [markdown]
 # ## Save, load, predict
