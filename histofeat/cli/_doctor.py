@@ -11,12 +11,11 @@ from functools import partial
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
 import histofeat
-from histofeat.cli._options import flag, option
+from histofeat.cli._options import argument, flag, option
 from histofeat.exceptions import check_name, first_line
 
 #: Packages that own one folder: pip installs several without a word, and the files of the last one lie there.
@@ -122,7 +121,7 @@ def _run(warm_up: bool) -> _Rows:
 
 
 def fetch(
-    name: Annotated[str, typer.Argument(metavar="idc|breakhis|weights", help="What to download.")],
+    name: argument(str, "idc|breakhis|weights", "What to download."),
     encoder: option(str | None, "NAME", "Weights: of which network, such as resnet50.") = None,
     output: option(Path | None, "DIR", "[default: data; weights: where they are looked for]", "--output", "-o") = None,
     yes: flag("--yes", "Do not ask.") = False,

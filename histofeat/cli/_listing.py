@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 
 from histofeat.cli._options import DataOptions, RunOptions, argument, group, option
-from histofeat.cli._outputs import check_output
+from histofeat.cli._outputs import cells, check_output
 
 #: What can be listed: the wing and the register of the names.
 LISTS = {
@@ -85,7 +85,8 @@ def _described(file: Path) -> tuple[dict, str]:
     about = dict(description["about"])
     parts = {name: {key: about.pop(key) for key in keys if key in about} for name, keys in _SECTIONS.items()}
     parts = {"Model": about | {"histofeat": description.get("histofeat")}, **parts}
-    lines = [f"# {file.name}"]
+    positive = parts["Data"].get("positive")
+    lines = [f"# {file.name}" + f"; positive class: {positive}" * bool(positive)]
     for name, content in parts.items():
         lines += ["", f"## {name}", "", *_bullets(content)]
     return description, "\n".join([*lines, *(f"- {limit}" for limit in _LIMITS)])
@@ -95,9 +96,8 @@ def _bullets(record: Mapping, indent: str = "") -> Iterator[str]:
     for key, value in record.items():
         name = f"{indent}- {key.replace('_', ' ')}:"
         if isinstance(value, Mapping) and set(value) == {"value", "ci95"}:
-            low, high = value["ci95"]
-            words = "undefined" if value["value"] is None else f"{value['value']:.3f}"
-            yield f"{name} {words}" + ("" if low is None else f" (95 % interval {low:.3f} to {high:.3f})")
+            shown, interval = cells(value)
+            yield f"{name} {shown}" + f" (95 % interval {interval})" * bool(interval)
         elif isinstance(value, Mapping):
             yield from (name, *_bullets(value, f"{indent}  "))
         else:

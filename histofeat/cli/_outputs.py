@@ -1,17 +1,31 @@
 """Shared by the commands: check an output file, choose what is logged, end cleanly."""
 
 import logging
+import math
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 #: Metrics of a table of scores, in its order.
 SHOWN = ("roc_auc", "average_precision", "balanced_accuracy", "f1", "sensitivity", "specificity", "brier")
+
+
+def cells(score: Mapping[str, Any]) -> tuple[str, str]:
+    """Write a score and its 95 % interval, which is "" where there is none.
+
+    Parameters
+    ----------
+    score : mapping
+        With ``value`` and ``ci95``, as `Score.to_dict` gives it.
+    """
+    value, (low, high) = score["value"], score["ci95"]
+    shown = "undefined" if value is None or math.isnan(value) else f"{value:.4f}"
+    return shown, "" if low is None or math.isnan(low) else f"{low:.4f} to {high:.4f}"
 
 
 def check_output(output: Path | None) -> None:

@@ -8,20 +8,17 @@ from contextlib import suppress
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
 import histofeat
-from histofeat.cli._options import RunOptions, Weights, group, option
+from histofeat.cli._options import RunOptions, Weights, argument, group, option
 from histofeat.cli._outputs import check_output
 
 #: Rows that are printed; of longer tables only the counts.
 _PRINTED = 20
 
-_Images = Annotated[
-    list[str], typer.Argument(metavar="IMAGE|FOLDER|GLOB...", help="Images, folders of images, or 'a/*/*.png'.")
-]
+_Images = argument(list[str], "IMAGE|FOLDER|GLOB...", "Images, folders of images, or 'a/*/*.png'.")
 _Patients = option(
     str | None,
     "REGEX|CSV|folder|tcga|model",
@@ -37,7 +34,7 @@ _Policy = option(
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="What `histofeat train` wrote.")],
+    model: argument(Path, "MODEL", "What `histofeat train` wrote."),
     images: _Images,
     run: group(RunOptions, without=["seed", "store", "no_store", "ledger", "json"]),
     output: option(Path | None, "FILE", "The new table of scores; - is the standard output.", "--output", "-o") = None,

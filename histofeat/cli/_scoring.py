@@ -1,12 +1,11 @@
 """``histofeat score``: score the predictions of any system, in a table or on a published split."""
 
 import json
-import math
 from pathlib import Path
 
 import histofeat
 from histofeat.cli._options import RunOptions, argument, flag, group, option
-from histofeat.cli._outputs import SHOWN, check_output
+from histofeat.cli._outputs import SHOWN, cells, check_output
 from histofeat.metrics import rule_examples
 
 #: Options that belong to one kind of scoring only.
@@ -108,7 +107,7 @@ def describe_scores(found, name: str):
     notes = [note for row in rows for note in row["notes"]] + [found.caution, found.protocol["registered"]]
     for row in rows:
         if row["calibration"]:
-            ece, slope = (_cells(row["calibration"][name]) for name in ("ece", "slope"))
+            ece, slope = (cells(row["calibration"][name]) for name in ("ece", "slope"))
             notes.append(
                 f"{row['model']}: calibration error {' '.join(ece)}; slope {' '.join(slope)} (1 is calibrated)."
             )
@@ -139,10 +138,9 @@ def _of_breakhis(predictions, given, run, resamples):
 
 
 def _of_idc(predictions, given, run, resamples):
-    from histofeat.datasets import Ledger
     from histofeat.evaluation import read_predictions, score_predictions
 
-    ledger = run.ledger and Ledger(run.ledger, f"histofeat score {predictions.name}")
+    ledger = run.looks(f"score {predictions.name}")
     settings = {"n_resamples": resamples, "random_state": run.seed, "ledger": ledger}
     scored = score_predictions(read_predictions(predictions), "idc-official", **given, **settings)
     head = f"{scored.protocol.title}; positive class: {scored.protocol.positive}\n{scored.test}, "
@@ -171,17 +169,11 @@ def _show(head, columns, notes) -> None:
         table.add_column(title)
         table.add_column("95 % interval")
     for metric in SHOWN:
-        cells = [_cells(scores[metric].to_dict()) if metric in scores else ("", "") for _, scores in columns]
-        table.add_row(METRIC_RECORDS[metric].label, *sum(cells, ()))
+        row = [cells(scores[metric].to_dict()) if metric in scores else ("", "") for _, scores in columns]
+        table.add_row(METRIC_RECORDS[metric].label, *sum(row, ()))
     console.print(table)
     for note in notes:
         console.print(f"- {note}", soft_wrap=True)
-
-
-def _cells(score) -> tuple[str, str]:
-    value, (low, high) = score["value"], score["ci95"]
-    shown = "undefined" if value is None or math.isnan(value) else f"{value:.4f}"
-    return shown, "" if low is None or math.isnan(low) else f"{low:.4f} to {high:.4f}"
 
 
 def write_numbers(output: Path, numbers: dict) -> None:
@@ -189,8 +181,5 @@ def write_numbers(output: Path, numbers: dict) -> None:
     from histofeat.datasets import write_whole
     from histofeat.reporting import jsonable
 
-    try:
-        with write_whole(output) as part:
-            part.write_text(json.dumps(jsonable(numbers), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise ValueError(str(error)) from error
+    with write_whole(output) as part:
+        part.write_text(json.dumps(jsonable(numbers), indent=2, allow_nan=False) + "\n", encoding="utf-8")

@@ -2,13 +2,11 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from histofeat.cli._options import DataOptions, EncoderOptions, RunOptions, flag, group, option
-from histofeat.cli._outputs import SHOWN
-from histofeat.metrics import rule_examples
+from histofeat.cli._outputs import SHOWN, cells
+from histofeat.exceptions import check_name
+from histofeat.metrics import parse_rule, rule_examples
 
 _Features = option(
     str | None,
@@ -19,7 +17,7 @@ _Features = option(
 _Head = option(str, "NAME", "xgboost, svm, logistic, random_forest, vote, knn or qda; or a network such as cancernet.")
 _Threshold = option(str | None, "RULE", f"Label by a threshold, chosen on unseen patients: {rule_examples()}.")
 _Known = option(str, "NAME", "Patients that an encoder was trained on: refuse, or leave_out of the estimate.")
-_Folds = Annotated[int, typer.Option(metavar="N", min=2, help="Folds of patients for the estimate.")]
+_Folds = option(int, "N", "Folds of patients for the estimate.", min=2)
 
 
 def train(
@@ -54,6 +52,9 @@ def train(
     histofeat train breakhis --magnification each --features pftas --head svm --output model.histofeat
     histofeat train folders --patients folder --head densenet201 --weights imagenet --output model.histofeat
     """
+    check_name("--known-patients", known_patients, ("refuse", "leave_out"))
+    if threshold is not None:
+        parse_rule(threshold)
     places = _places(data.magnification, output, report, overwrite)
     network = {"epochs": epochs, "recipe": fine_tune and {"fine_tune": fine_tune}}
     network["checkpoint"] = checkpoint and f"{checkpoint}/{{fit}}"
@@ -166,9 +167,8 @@ def _show(model, output: Path) -> None:
 
 def shown(score) -> str:
     """Write a score with its interval."""
-    value, (low, high) = score["value"], score["ci95"]
-    interval = "" if low is None else f"   95 % interval {low:.3f} to {high:.3f}"
-    return f"{'undefined' if value is None else f'{value:.3f}'}{interval}"
+    value, interval = cells(score)
+    return f"{value}   95 % interval {interval}" if interval else value
 
 
 def show_scores(scores) -> None:

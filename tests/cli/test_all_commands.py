@@ -47,6 +47,7 @@ WRONG = {
     "--predictions": "x",
     "--protocol": "x",
     "--purge": "colour",
+    "--report": "text.txt",
     "--resamples": "-1",
     "--seed": "-1",
     "--store": "text.txt",
@@ -108,6 +109,7 @@ def place(cohort, tmp_path_factory):
         "compare": [str(cohort.root), "--features", "color", "--heads", "logistic", "-o", "new"],
         "report": [str(folder / "finished")],
         "study leakage": [str(cohort.root), "-o", "new"],
+        "evaluate": [str(model), str(cohort.root)],
         "score": ["scores.csv", "--protocol", "idc-official"],
         "info": [str(model)],
         "list": ["heads"],
@@ -146,7 +148,7 @@ def test_a_wrong_option_is_a_sentence_and_writes_nothing(command, wrong, place, 
 def test_results_are_one_json_object_and_runs_write_what_repeats_them(command, place, tmp_path, monkeypatch, capsys):
     folder, words = place
     known, words = options(command), words[command]
-    if "--json" not in known or command in ("compare", "doctor", "report"):  # tests of their own run them
+    if "--json" not in known or command in ("compare", "doctor", "evaluate", "report"):  # tests of their own run them
         pytest.skip("no result, or a slow one")
     monkeypatch.chdir(folder)
     output = tmp_path / {"extract": "new.parquet", "predict": "new.csv"}.get(command, "new")

@@ -106,7 +106,7 @@ def test_score_never_replaces_a_file(predictions, tmp_path, capsys):
 
 def test_a_file_that_appears_meanwhile_is_not_replaced(tmp_path):
     (tmp_path / "scores.json").write_text("mine")
-    with pytest.raises(ValueError, match="expected a new file, got one that exists"):
+    with pytest.raises(FileExistsError, match="expected a new file, got one that exists"):
         scoring.write_numbers(tmp_path / "scores.json", {})
 
 

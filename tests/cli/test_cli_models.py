@@ -44,7 +44,7 @@ def test_train_writes_a_model_and_prints_its_estimate(cohort, tmp_path, capsys):
     model = load_model(path)
     assert "180 images of 50 x 50 px, 15 patients of synthetic" in printed.out
     score = model.about["estimate"]["scores"]["roc_auc"]
-    assert f"{score['value']:.3f}   95 % interval {score['ci95'][0]:.3f} to {score['ci95'][1]:.3f}" in printed.out
+    assert f"{score['value']:.4f}   95 % interval {score['ci95'][0]:.4f} to {score['ci95'][1]:.4f}" in printed.out
     assert "fit: 3 of 3" in printed.err
     assert "15 patients" in printed.err
     before = path.read_bytes()
@@ -339,7 +339,7 @@ def test_each_magnification_has_a_model_and_a_row(tmp_path, capsys):
         rates = [about["estimate"]["scores"][name]["value"] for name in ("image_rate", "patient_rate")]
         assert about["magnification"] == [power]
         assert line.startswith(f"{power}X")
-        assert re.findall(r"([.\d]+)   95 %", line) == [f"{rate:.3f}" for rate in rates]
+        assert re.findall(r"([.\d]+)   95 %", line) == [f"{rate:.4f}" for rate in rates]
     assert re.match(r"200X +load_breakhis.magnification: expected images at 200X", lines[3])
     assert not (tmp_path / "m_200X.histofeat").exists()
     assert (

@@ -42,7 +42,7 @@ def test_a_model_has_a_card(trained, tmp_path, capsys):
     assert cli.main(["info", str(trained), "--json"]) == 0
     about = json.loads(capsys.readouterr().out)["about"]
     score = about["estimate"]["scores"]["roc_auc"]
-    shown = f"{score['value']:.3f} (95 % interval {score['ci95'][0]:.3f} to {score['ci95'][1]:.3f})"
+    shown = f"{score['value']:.4f} (95 % interval {score['ci95'][0]:.4f} to {score['ci95'][1]:.4f})"
     for line in ("- head: logistic", "- dataset: synthetic", "- n patients: 15", "- patch size: 50, 50",
                  "- class names: no tumour, tumour", f"    - roc auc: {shown}",
                  "- For research; no medical device."):  # fmt: skip

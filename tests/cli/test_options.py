@@ -88,7 +88,6 @@ def test_the_runtime_takes_the_options(tmp_path):
         2, str(tmp_path / "a.sqlite"), tmp_path / "looks.csv")  # fmt: skip
     assert RunOptions().runtime("x").store is None
     assert RunOptions().runtime("x", store=tmp_path / "b.sqlite").store.path == str(tmp_path / "b.sqlite")
-    assert RunOptions(store=tmp_path / "b.sqlite", no_store=True).runtime("x").store is None
     assert RunOptions().runtime("x", n_jobs=None).n_jobs is None
 
 
@@ -155,10 +154,12 @@ def test_a_run_is_repeated_from_its_file(cohort, tmp_path, capsys):
     assert cli.main([*words, "--no-estimate", "--quiet"]) == 0
     config = tmp_path / "m.run.toml"
     written = tomllib.loads(config.read_text())
-    assert written == {
-        "version": histofeat.__version__, "command": "train", "data": [str(cohort.root)], "format": "auto",
+    expected = {
+        "version": histofeat.__version__, "command": "train", "format": "auto",
         "output": str(model), "features": "color", "head": "logistic", "folds": 5, "no_estimate": True, "seed": 4,
         "n_jobs": 1}  # fmt: skip
+    assert expected.items() <= {name: value for name, value in written.items() if name != "data"}.items()
+    assert written["data"] == [str(cohort.root)]
     first = load_model(model)
     assert cli.main(["train", "--config", str(config), "--quiet"]) == 2  # the model is there
     assert "expected a new file, got one that exists" in capsys.readouterr().err
