@@ -5,6 +5,7 @@ import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 from test_known_patients import Memory
 
@@ -113,17 +114,10 @@ def test_no_report_without_a_run(main, tmp_path, capsys, words, message):
     assert not list(tmp_path.iterdir())
 
 
-MODULE = """
-from sklearn.pipeline import make_pipeline
-from histofeat import IDCPipeline
-good = IDCPipeline("lbp", "logistic")
-"""
-
-
-def test_a_pipeline_of_the_user_s_own_stands_beside_ours(main, tmp_path, capsys, monkeypatch):
-    (tmp_path / "my_models.py").write_text(MODULE)
+def test_one_table_holds_ours_a_pipeline_embeddings_and_predictions(main, tmp_path, cohort, capsys):
+    (tmp_path / "my_models.py").write_text('from histofeat import IDCPipeline\ngood = IDCPipeline("lbp", "logistic")')
     (tmp_path / "broken_models.py").write_text("1 / 0")
-    words = ["compare", *QUICK, "--no-shortcuts", "--output", "out", "--pipeline"]
+    words = ["compare", cohort.root, *QUICK, "--no-shortcuts", "--output", "out", "--pipeline"]
     for given, message in {
         "good": "--pipeline: expected NAME=MODULE:OBJECT, got 'good'. Write MINE=my_models:pipeline.",
         "mine=nowhere_models:good": "expected an object good in the module nowhere_models, got ModuleNotFoundError",
@@ -134,8 +128,27 @@ def test_a_pipeline_of_the_user_s_own_stands_beside_ours(main, tmp_path, capsys,
         assert main(*words, given) == 2
         assert message in capsys.readouterr().err
         assert not Path("out").exists()
-    assert main(*words, "mine=my_models:good") == 0
-    assert [result["name"] for result in read(Path("out"))["results"]] == ["color", "mine"]
+    table = pd.DataFrame({"path": cohort.relative_paths, "f0": cohort.y + 0.5, "f1": 1.0})
+    table.to_csv("embeddings.csv", index=False)
+    table.assign(score=0.25 + 0.5 * cohort.y).to_parquet("scores.parquet")
+    given = ["mine=my_models:good", "--embeddings", "uni=embeddings.csv", "--predictions"]
+    table[1:].assign(score=0.5).to_csv("short.csv", index=False)
+    for wrong, message in {
+        "net": "--predictions: expected NAME=FILE, got 'net'. Write MINE=my_file.csv.",
+        "net=nowhere.csv": "--predictions: expected NAME=FILE, got 'net=nowhere.csv'",
+        "net=short.csv": "expected probabilities from 0 to 1 of each tested patch, got others or none for",
+    }.items():
+        assert main(*words, *given, wrong) == 2
+        printed = capsys.readouterr()
+        assert message in printed.err
+        assert "extract" not in printed.err
+    assert main(*words, *given, "net=scores.parquet") == 0
+    metrics = read(Path("out"))
+    models = {(result["name"], result["head"]): result for result in metrics["results"]}
+    assert list(models) == [("color", "logistic"), ("mine", "logistic"), ("uni", "logistic"), ("net", "predictions")]
+    assert models["uni", "logistic"]["roc_auc"]["value"] == models["net", "predictions"]["roc_auc"]["value"] == 1.0
+    assert len(metrics["comparison"]["rows"]) == 3
+    assert "--pipeline mine=my_models:good --embeddings uni=embeddings.csv" in metrics["command"]
 
 
 def test_what_did_not_run_is_named_and_a_run_of_nothing_is_an_error(main, tmp_path, capsys):
