@@ -39,7 +39,7 @@ COMMANDS = {
     "official-candidates": "study.py official-candidates --data IDC --weights WEIGHTS",
     "robustness-of-the-program": "study.py program-robustness --data IDC",
     "speed": "speed/run.py --full --data DATA --weights WEIGHTS",
-    "idc-official-sample": "protocols/idc_official.py --data IDC --add-unlisted --threshold youden --plan "
+    "idc-official-sample": "study.py idc-official --data IDC --add-unlisted --threshold youden --plan "
     "benchmarks/protocols/idc_official_plan.json",
     "idc-networks-sample": "study.py idc-networks --data IDC --weights WEIGHTS",
     "idc-encoder-sample": "study.py idc-encoder --data IDC --breakhis BREAKHIS --weights WEIGHTS",

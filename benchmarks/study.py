@@ -4,20 +4,19 @@
     python benchmarks/study.py leakage --data /path/to/idc --weights /path/to/weights
     python benchmarks/study.py breakhis --data /path/to/BreaKHis_v1
     python benchmarks/study.py interval-coverage
+    python benchmarks/study.py idc-official --data /path/to/idc --add-unlisted
     python benchmarks/study.py idc-networks --data /path/to/idc --weights /path/to/weights --development
 
 Here are also the studies of benchmarks/protocols, which a user of the library does not need. Those on IDC leave the
-official test patients alone, but for idc-encoder and for idc-networks without --development. Data may also be named by
---data, and names of a list may have blanks between them; all cores are used.
+official test patients alone, but for idc-official, idc-encoder, and idc-networks without --development. Data may also
+be named by --data, and names of a list may have blanks between them; all cores are used.
 """
 
-import argparse
 import importlib
 import os
 import re
 import subprocess
 import sys
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -28,18 +27,7 @@ sys.path += [str(REPOSITORY / "benchmarks"), str(REPOSITORY / "benchmarks" / "pr
 BESIDE = ("breakhis",)
 #: Studies in benchmarks/protocols, each the `STUDY` of the file of its name.
 PROTOCOLS = ("idc-encoder", "idc-networks", "official-candidates", "planted-leaks", "program-robustness")
-ON_ERROR = {
-    "choices": ("raise", "skip"),
-    "default": "raise",
-    "help": "at images that cannot be read: stop, or go on without them and name them in the report (default: raise)",
-}
 LEDGER_FILE = REPOSITORY / "reports" / "test_ledger.csv"
-LEDGER = {
-    "type": Path,
-    "metavar": "FILE",
-    "default": LEDGER_FILE,
-    "help": "where looks at registered test patients are written down (default: reports/test_ledger.csv)",
-}
 
 
 def main(arguments=None):
@@ -61,13 +49,12 @@ def call(command, words, *, looks=True, beside=True):
     """Run a command of histofeat with the reports, the ledger and the commit of this repository."""
     from histofeat.cli import main
 
-    words, (name, *more) = (
-        translated(words, beside=beside),
-        (command, "--n-jobs", "-1", *(("--ledger", str(LEDGER_FILE)) * looks)),
-    )
-    for option, value in zip(more[::2], more[1::2], strict=True):
+    words, own = translated(words, beside=beside), {"--n-jobs": "-1"}
+    if looks:
+        own["--ledger"] = str(LEDGER_FILE)
+    for option, value in own.items():
         words += [] if option in words or "--help" in words else [option, value]
-    return main([name, *words], commit=commit_words(REPOSITORY), reports=REPOSITORY / "reports")
+    return main([command, *words], commit=commit_words(REPOSITORY), reports=REPOSITORY / "reports")
 
 
 def translated(words, *, beside=False):
@@ -87,52 +74,6 @@ def translated(words, *, beside=False):
     data = [value for option, *values in found if option in ("", "--data") for value in values]
     data = [f"{one}/idc" if beside and Path(one, "idc").is_dir() else one for one in data]
     return data + [word for option, values in given for word in ([option, ",".join(values)] if values else [option])]
-
-
-def study_parser(program, description, folder, options=None, *, data=True, quick=True):
-    """Give a parser with the options that all studies have.
-
-    Parameters
-    ----------
-    program : str
-        The name of the file.
-    description : str
-    folder : str
-        Name of the results' folder in ``reports/``.
-    options : Mapping of str to Mapping, optional
-        More options: names with dashes, each with the keywords of ``add_argument``.
-    data : {True, False, "optional"}
-        Whether the study reads images, and so has ``--data``, ``--weights`` and a store.
-    quick : bool, default=True
-        Whether it has ``--quick``.
-
-    Returns
-    -------
-    argparse.ArgumentParser
-    """
-    parser = argparse.ArgumentParser(prog=program, description=description)
-    add = parser.add_argument
-    if data:
-        words = (
-            "IDC: DIR/PATIENT/{0,1}/*.png, one folder or several; BreakHis: the tree of its archive; or a folder that "
-            "holds idc/, breakhis/"
-        )
-        add("--data", type=Path, nargs="+", metavar="DIR", required=data != "optional", help=words)
-        add("--weights", type=Path, metavar="DIR", help="folder of ImageNet weights (default: $HISTOFEAT_WEIGHTS)")
-        add("--store", type=Path, metavar="FILE", help="keep features in this file (default: keep nothing)")
-    add("--output", type=Path, metavar="DIR", default=REPOSITORY / "reports" / folder,
-        help=f"the folder of results (default: reports/{folder})")  # fmt: skip
-    add("--overwrite", action="store_true", help="replace finished results in the output folder")
-    add("--n-jobs", type=int, default=-1, metavar="N", help="threads (default: all cores)")
-    add("--seed", type=int, default=0, help="seed of folds, heads and resamples (default: 0)")
-    if quick:
-        add("--quick", action="store_true", help="the smallest run, to see that all works; its numbers say nothing")
-    for name, words in (options or {}).items():
-        add(f"--{name}", **words)
-    if data:
-        add("--ledger", **LEDGER)
-        add("--on-error", **ON_ERROR)
-    return parser
 
 
 def run_command(program, run, options):
@@ -159,14 +100,6 @@ def run_command(program, run, options):
         print(f"{program}: interrupted, no report was written", file=sys.stderr)
         return 130
     return 0
-
-
-def make_ledger(options, command):
-    """Give the ledger for all looks of a command; its file is opened by the first."""
-    from histofeat.datasets import Ledger
-
-    # Before the work: the tree may change while it runs.
-    return Ledger(options.ledger, command, commit_words(REPOSITORY), datetime.now(UTC).isoformat(timespec="seconds"))
 
 
 def commit_words(repository):

@@ -4,11 +4,13 @@
 
 Three folds of the patients outside the official test set; ROC-AUC, and balanced accuracy at the threshold that is
 chosen for Youden's index inside the training patients of each fold. The candidate of the highest ROC-AUC is `CHOSEN`,
-the one pipeline that `idc_official.py` adds to its standard sets. Writes reports/official-candidates.
+the one pipeline that stands beside the standard sets on the published split, as an option of `study idc-official`:
+`--pipeline chosen=official_candidates:CHOSEN_PIPELINE`. Writes reports/official-candidates.
 """
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 
@@ -72,6 +74,7 @@ CANDIDATES = (
 )
 #: Of the run that lies in reports/official-candidates.
 CHOSEN = CANDIDATES[-1]
+CHOSEN_PIPELINE = CHOSEN.pipeline(SimpleNamespace(weights=None, seed=0))
 
 
 def run(options, runtime):

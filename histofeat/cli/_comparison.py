@@ -24,9 +24,8 @@ _HEADS = "xgboost, svm, logistic, random_forest, vote, knn, qda"
 _RULES = "f1, youden, sensitivity=0.95 or specificity=0.95"
 _DEFAULT_SETS = "color,lbp,haralick,handcrafted,cnn,everything,histo,with_histo"
 _NETWORK = {"cnn__encoder": "mobilenetv2_0.35", "cnn__input_size": 128}
-#: Of a quick run: the synthetic cohort, and the trees of heads that have some.
-QUICK_COHORT = {"n_patients": 15, "patches_per_patient": 20}
-_QUICK_TREES = 50
+#: Of a quick run.
+QUICK_COHORT, _QUICK_TREES = {"n_patients": 15, "patches_per_patient": 20}, 50
 #: Columns on the screen.
 _SHOWN = ("name", "head", "roc_auc", "roc_auc_low", "roc_auc_high", "f1", "f1_tuned", "fit_s")
 _Several = list[str] | None
@@ -133,11 +132,12 @@ class PageOptions:
         if output is not None:
             check_output(output, overwrite=self.overwrite, option="--overwrite")
 
-    def write(self, evaluation: Any, output: Path, panel: Any, **how: Any) -> Path:
-        """Write the report of an evaluation with its panel of shortcuts."""
+    def write(self, evaluation: Any, output: Path, panel: Any = None, **how: Any) -> Path:
+        """Write the report of an evaluation, with its panel of shortcuts if there is one."""
         from histofeat.reporting import write_report
 
-        how |= {"context": {"shortcuts": panel}, "files": {"shortcuts.json": panel} if panel else None}
+        if panel:
+            how |= {"context": {"shortcuts": panel}, "files": {"shortcuts.json": panel}}
         return write_report(evaluation, output, overwrite=self.overwrite, gallery=self.gallery, **how)
 
 
@@ -193,7 +193,7 @@ def compare(
         environment = describe_environment(device=device_words(evaluation, pipelines))
         written = page.write(evaluation, output, panel, command=command_words(ctx), environment=environment)
     run.write_config(output)
-    _show(run, evaluation, written, stored=runtime.store is not None)
+    show(run, evaluation, written, stored=runtime.store is not None)
 
 
 def report(
@@ -225,7 +225,7 @@ def report(
     written = page.write(
         evaluation, output, panel, **{name: (old or {}).get(name) for name in ("command", "environment")}
     )
-    _show(run, evaluation, written)
+    show(run, evaluation, written)
 
 
 def split_list(text: str) -> list[str]:
@@ -376,7 +376,7 @@ def _read(file):
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
 
-def _show(run, evaluation, page, *, stored=False):
+def show(run: RunOptions, evaluation: Any, page: Path, *, stored: bool = False) -> None:
     """Print what did not run, the scores, what was measured, and where the report is."""
     from histofeat.reporting import metrics_payload
 

@@ -42,7 +42,7 @@ def flag(name: str, help: str) -> Any:
     return Annotated[bool, typer.Option(name, help=help)]
 
 
-def group(kind: type, *, without: Collection[str] = (), required: Collection[str] = ()) -> Any:
+def group(kind: type, *, without: Collection[str] = (), required: Collection[str] = (), **defaults: Any) -> Any:
     """Type of a parameter of a command that takes a group of options, but not all of them as they are.
 
     Parameters
@@ -53,8 +53,10 @@ def group(kind: type, *, without: Collection[str] = (), required: Collection[str
         Fields that the command does not offer; they keep their defaults.
     required : collection of str
         Fields that must be given.
+    **defaults
+        Other defaults of fields.
     """
-    return Annotated[kind, tuple(without), tuple(required)]
+    return Annotated[kind, tuple(without), tuple(required), defaults]
 
 
 def _read_config(ctx: typer.Context, file: Path | None) -> None:
@@ -112,11 +114,11 @@ def expanded(command: Callable) -> Callable:
         if not is_dataclass(kind):
             shown.append(_parameter(name, hints[name], parameter.default))
             continue
-        without, required = more or ((), ())
+        without, required, defaults = more or ((), (), {})
         offered = [each for each in fields(kind) if each.compare and each.name not in without]
         groups[name], types = (kind, [each.name for each in offered]), get_type_hints(kind, include_extras=True)
         for each in offered:
-            default = parameter.empty if each.name in required else each.default
+            default = parameter.empty if each.name in required else defaults.get(each.name, each.default)
             (last if issubclass(kind, RunOptions) else shown).append(_parameter(each.name, types[each.name], default))
     shown += [*last, _parameter("config", _Config, None)] if last else []
 

@@ -3,14 +3,24 @@
 import inspect
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import typer
 
-from histofeat.cli._comparison import command_words, open_runtime, say_dataset, split_list
-from histofeat.cli._options import DataOptions, RunOptions, Weights, expanded, flag, group, option
+from histofeat.cli._comparison import (
+    ModelOptions,
+    PageOptions,
+    ProtocolOptions,
+    command_words,
+    open_runtime,
+    say_dataset,
+    show,
+    split_list,
+)
+from histofeat.cli._options import DataOptions, EncoderOptions, RunOptions, Weights, expanded, flag, group, option
 
 #: Studies outside the library by name: functions that give them.
 MORE: dict[str, Callable[[], Any]] = {}
@@ -25,7 +35,7 @@ class Studies(typer.core.TyperGroup):
         """Give the names of the studies."""
         from histofeat.studies import STUDIES
 
-        return [*STUDIES, *MORE]
+        return [*STUDIES, *MORE, "idc-official"]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Give a study as a command; None where there is none."""
@@ -33,7 +43,10 @@ class Studies(typer.core.TyperGroup):
 
         if cmd_name not in self.list_commands(ctx):
             return None
-        self.commands[cmd_name] = command_of(MORE[cmd_name]() if cmd_name in MORE else find_study(cmd_name))
+        if cmd_name == "idc-official":
+            self.commands[cmd_name] = _command("idc-official", idc_official.__doc__, idc_official)
+        else:
+            self.commands[cmd_name] = command_of(MORE[cmd_name]() if cmd_name in MORE else find_study(cmd_name))
         return self.commands[cmd_name]
 
 
@@ -62,8 +75,12 @@ def command_of(study: Any) -> Any:
     -------
     command : click.Command
     """
+    return _command(study.name, study.description, _function(study))
+
+
+def _command(name, help, function):
     alone = typer.Typer(add_completion=False, rich_markup_mode=None)
-    alone.command(f"study {study.name}", help=study.description)(expanded(_function(study)))
+    alone.command(f"study {name}", help=help)(expanded(function))
     return typer.main.get_command(alone)
 
 
@@ -144,3 +161,67 @@ def _run(study, ctx, run, output, data, own):
     page = write_study(output, study, findings, vars(options), command=command, overwrite=options.overwrite)
     run.write_config(output)
     print(f"report: {page}")
+
+
+_Models = group(ModelOptions, without=["embeddings", "predictions", "quick"], features="handcrafted")
+_Protocol = group(ProtocolOptions, without=["folds", "repeats", "known_patients", "retrain_encoder"])
+_RECIPES = "fuzzy_color,joint_color,gray,lbp,haralick"
+
+
+def idc_official(
+    ctx: typer.Context,
+    data: group(DataOptions, without=("positive", "classes", *_READING), required=["data"]),
+    models: _Models,
+    network: EncoderOptions,
+    protocol: _Protocol,
+    page: group(PageOptions, without=["no_shortcuts"]),
+    run: RunOptions,
+    recipes: option(str, "LIST", "Recipes of 2014, each with a random forest.") = _RECIPES,
+    add_unlisted: flag(
+        "--add-unlisted", "A second run, fitted on patients without a role too, in DIR-unlisted."
+    ) = False,
+) -> None:
+    """Score pipelines on the published test patients of IDC; write a report beside the published numbers.
+
+    They are fitted on the train and validation patients. It is a test set, not a tuning set: choices are made by
+    `histofeat compare` on other patients, and each look belongs into a ledger.
+    """
+    from histofeat import IDCPipeline, evaluate, studies
+
+    studies.check_names("--recipes", split_list(recipes), studies.RECIPES)
+    settings, pipelines = protocol.settings(run.seed), models.pipelines(network, run.seed)
+    for family in split_list(recipes):
+        forest = IDCPipeline(family, "random_forest", random_state=run.seed)
+        pipelines.append((studies.RECIPES[family], forest))
+    if not pipelines:
+        raise ValueError("--features: expected a set, a recipe or a pipeline, got none. Leave one of the options out.")
+    output = page.output or Path(ctx.obj["reports"]) / "idc-official"
+    folders = {studies.PUBLISHED_SPLIT: output, studies.WITH_UNLISTED: output.with_name(f"{output.name}-unlisted")}
+    for folder in list(folders.values())[: 1 + add_unlisted]:
+        page.check(folder)
+    runtime, dataset = open_runtime(ctx, run, data.on_error), data.open()
+    split, runs = dataset.official_split(), []
+    folds = studies.official_folds(split, unlisted=add_unlisted)
+    say_dataset(dataset)
+    for trained_on, fold in folds.items():
+        evaluation = evaluate(dataset, pipelines, **settings | {"cv": [fold]}, runtime=runtime)
+        described = {**evaluation.protocol, "cv": studies.cv_words(split, trained_on)}
+        runs.append(studies.SplitRun(trained_on, replace(evaluation, protocol=described)))
+    found = studies.compare_with_published(runs, split, studies.load_published())
+    for each in reversed(runs):  # the published split last: it is what the screen ends with
+        how = _beside_published(each, found) | {"command": command_words(ctx)}
+        written = page.write(each.evaluation, folders[each.trained_on], **how)
+        run.write_config(folders[each.trained_on])
+        show(run, each.evaluation, written)
+
+
+def _beside_published(run, found):
+    """Give what the report of a run on the published split shows beside the evaluation."""
+    listed = run.is_published_split
+    kind = "published split of the patients" if listed else "published test patients"
+    return {
+        "title": f"IDC, {kind}, on {found.data}{'' if listed else '; fitted on unlisted patients too'}",
+        "template": "published-report.md.j2",
+        "context": {"found": found.to_dict(), "listed": listed, "target": run.evaluation.dataset.target_names[1]},
+        "files": {"official.csv": found.to_csv(), "official.json": found.to_dict()},
+    }

@@ -23,12 +23,15 @@ from ._permutation import (
 )
 from ._published_split import (
     PUBLISHED_SPLIT as PUBLISHED_SPLIT,
+    RECIPES as RECIPES,
     WITH_UNLISTED as WITH_UNLISTED,
     PublishedComparison as PublishedComparison,
     SplitRun as SplitRun,
     compare_with_published as compare_with_published,
+    cv_words as cv_words,
     data_words as data_words,
     load_published as load_published,
+    official_folds as official_folds,
     read_scores as read_scores,
 )
 from ._robustness import Robustness as Robustness, measure_robustness as measure_robustness

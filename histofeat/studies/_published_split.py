@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,14 @@ from histofeat.metrics import parse_rule
 #: Training patients, as rows and ledger name them.
 PUBLISHED_SPLIT = "train+validation"
 WITH_UNLISTED = "train+validation+unlisted"
+#: Cruz-Roa et al. 2014 (doi:10.1117/12.2043872): one family each, to a random forest.
+RECIPES = {
+    "fuzzy_color": "2014 fuzzy colour histogram",
+    "joint_color": "2014 RGB histogram",
+    "gray": "2014 grey histogram",
+    "lbp": "2014 LBP",
+    "haralick": "2014 Haralick",
+}
 SCHEMA = 2
 COLUMNS = (
     "source", "work", "year", "method", "head", "features", "trained_on", "labels", "threshold", "n_test_patients",
@@ -119,13 +128,48 @@ def read_scores(path: Path, scores: Sequence[str], *, numbers: Sequence[str] = (
     return table.rows
 
 
-def load_published(path: Path) -> list[dict[str, Any]]:
+def official_folds(split: OfficialSplit, *, unlisted: bool = False) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Give training and test rows by the name of the training patients, those of the published split first.
+
+    Parameters
+    ----------
+    split : OfficialSplit
+    unlisted : bool, default=False
+        Whether also to train on the patients without a role in it.
+
+    Raises
+    ------
+    ValueError
+        If there are no such patients.
+    """
+    [(train, test)] = split.as_cv()
+    folds = {PUBLISHED_SPLIT: (train, test)}
+    if unlisted:
+        if not len(split.unlisted):
+            raise ValueError(
+                "--add-unlisted: expected patients without a role in the published split, got 0 in this copy. "
+                "Leave the option out."
+            )
+        folds[WITH_UNLISTED] = (np.sort(np.concatenate([train, split.unlisted])), test)
+    return folds
+
+
+def cv_words(split: OfficialSplit, trained_on: str) -> str:
+    """Give what stands for the splitter in the report of a run."""
+    n = split.n_patients
+    listed = f"{n['train']} train and {n['validation']} validation patients"
+    if trained_on == PUBLISHED_SPLIT:
+        return f"published split: {listed} against {n['test']} test patients"
+    return f"published test patients: {listed} and {n['unlisted']} unlisted patients against {n['test']} test patients"
+
+
+def load_published(path: Path | None = None) -> list[dict[str, Any]]:
     """Read published scores.
 
     Parameters
     ----------
-    path : pathlib.Path
-        CSV file with the columns ``work, year, method, f1, balanced_accuracy, status``.
+    path : pathlib.Path, optional
+        CSV file with the columns ``work, year, method, f1, balanced_accuracy, status``; by default that of histofeat.
 
     Returns
     -------
@@ -138,6 +182,7 @@ def load_published(path: Path) -> list[dict[str, Any]]:
         If the file has no such columns, a status other than "abstract" and "authors' repository", or a score outside
         (0, 1).
     """
+    path = path or Path(str(resources.files("histofeat.datasets") / "idc_official_published.csv"))
     rows = read_scores(path, ("f1", "balanced_accuracy"), numbers=("year",))
     for number, row in enumerate(rows, start=1):
         where = f"{path.name}, row {number}"

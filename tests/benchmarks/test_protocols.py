@@ -14,18 +14,19 @@ import numpy as np
 import pytest
 
 from histofeat import IDCPipeline, evaluate, load_idc
+from histofeat.cli._studies import _beside_published
 from histofeat.datasets import LEDGER_COLUMNS, Ledger, official_roles
 from histofeat.datasets._idc import FULL_SET
 from histofeat.evaluation._evaluation import _ledger_row as ledger_row
-from histofeat.metrics import read_plan
+from histofeat.metrics import parse_rule, read_plan
 from histofeat.model_selection import PatientKFold
-from histofeat.reporting import Table, write_report
+from histofeat.reporting import Table, render_markdown, write_report
 from histofeat.studies import (
     SplitRun,
     compare_with_published,
     data_words,
     load_published,
-    make_pipelines,
+    official_folds,
 )
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -34,19 +35,27 @@ HEADER = ",".join(LEDGER_COLUMNS)
 LISTED, UNLISTED = "train+validation", "train+validation+unlisted"
 N_PATIENTS = {"train": 9, "validation": 3, "test": 5, "unlisted": 1}
 N_PATCHES = 10
-QUICK = ["--features", "lbp", "--heads", "logistic", "--recipes", "--resamples", "50", "--n-jobs", "1"]
+QUICK = ["--features", "lbp", "--heads", "logistic", "--recipes", "", "--resamples", "50", "--n-jobs", "1"]
 
 
 @pytest.fixture(scope="module")
 def script(loaded_script):
-    with loaded_script("protocols/idc_official.py") as module:
+    with loaded_script("study.py") as module:
         yield module
 
 
 @pytest.fixture
 def main(script, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    return script.main
+    return lambda words: script.main(["idc-official", *words])
+
+
+def sections(run, found):
+    """The notices at the top of a run's report, and its section on published numbers, as Markdown."""
+    protocol = run.evaluation.protocol
+    known = {"protocol": protocol, "rule": parse_rule(protocol["threshold"]).words}
+    context = {**_beside_published(run, found)["context"], **known}
+    return [render_markdown(f"published-{part}.md.j2", context, redact=str) for part in ("notices", "scores")]
 
 
 def copy_roles(tree, root, roles):
@@ -73,8 +82,7 @@ def evaluation(tree):
 def runs(script, evaluation, tree):
     """The published split, and what is fitted on the unlisted patients too."""
     split = evaluation.dataset.official_split()
-    options = script.make_parser().parse_args(["--data", str(tree), "--add-unlisted"])
-    folds = script.make_folds(split, options)
+    folds = official_folds(split, unlisted=True)
     pipelines = [("lbp", IDCPipeline(features="lbp", head="logistic"))]
     more = evaluate(evaluation.dataset, pipelines, [folds[UNLISTED]], n_resamples=50)
     return [SplitRun(LISTED, evaluation), SplitRun(UNLISTED, more)]
@@ -104,7 +112,7 @@ def finished(tree, tmp_path_factory):
 
 def start(*arguments, cwd):
     return subprocess.run(
-        [sys.executable, str(PROTOCOLS / "idc_official.py"), *map(str, arguments)],
+        [sys.executable, str(PROTOCOLS.parent / "study.py"), "idc-official", *map(str, arguments)],
         cwd=cwd, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
 
@@ -224,7 +232,7 @@ def test_run_writes_a_ledger_line_for_what_ran(finished):
             "IDC", "180", "5", "50",
         )  # fmt: skip
         assert (line["threshold"], line["kind"], line["registered"]) == ("youden", "official", "idc-official:5")
-        assert line["command"].startswith("python benchmarks/protocols/idc_official.py --data idc idc_second")
+        assert line["command"].startswith("histofeat study idc-official idc idc_second --features handcrafted,cnn")
     assert len({line["date"] for line in lines}) == 1
     for line, result in zip(lines, results, strict=True):
         assert float(line["roc_auc"]) == pytest.approx(result["roc_auc"]["value"], abs=1e-6)
@@ -239,12 +247,9 @@ def test_nothing_that_was_written_tells_whose_machine_it_was(finished, tree):
             text = path.read_text(encoding="utf-8")
             assert not any(str(folder) in text for folder in (work, tree.parent, REPOSITORY))
     command = json.loads((work / "out/mine/metrics.json").read_text(encoding="utf-8"))["command"]
-    script = "python benchmarks/protocols/idc_official.py"
-    assert command.startswith(f"{script} --data idc idc_second --weights weights --output mine --n-jobs 1 ")
-    assert command.endswith(
-        "--features handcrafted cnn --heads logistic --recipes fuzzy_color --add-unlisted --threshold "
-        "youden --resamples 50 --ledger ledger.csv"
-    )
+    words = "histofeat study idc-official idc idc_second --features handcrafted,cnn --heads logistic --weights weights"
+    assert command.startswith(f"{words} --resamples 50 --threshold youden ")
+    assert "--recipes fuzzy_color --add-unlisted" in command
 
 
 # --- one process, many refusals --------------------------------------------------------------------------------------
@@ -259,7 +264,7 @@ def test_line_is_there_though_the_report_fails_and_no_line_ever_changes(main, tr
     with monkeypatch.context() as context:
         context.setattr("histofeat.reporting._report.write_predictions", no_space)
         assert main(options) == 2
-    assert "idc_official.py: no space left on device" in capsys.readouterr().err
+    assert "histofeat: no space left on device" in capsys.readouterr().err
     first = (tmp_path / "ledger.csv").read_bytes()
     assert first.count(b"\n") == 2
     assert not (tmp_path / "out").exists()
@@ -275,17 +280,16 @@ def test_line_is_there_though_the_report_fails_and_no_line_ever_changes(main, tr
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--data", "nowhere"], "nowhere: expected a folder"),
-        (["--weights", "nowhere"], "--weights: expected a folder, got 'nowhere'"),
+        (["--weights", "nowhere"], "expected a file or folder of weights, found none at nowhere"),
         (["--features", "colour"], "Did you mean 'color'?"),
         (["--heads", "xgbost"], "Did you mean 'xgboost'?"),
         (["--recipes", "fuzzy_colour"], "--recipes: expected known names, got 'fuzzy_colour'. Did you mean 'fuzzy_"),
-        (["--features"], "--features, --recipes: expected at least one pipeline, got none"),
+        (["--features", ""], "--features: expected a set, a recipe or a pipeline, got none"),
         (
             ["--threshold", "f2"],
             "threshold: expected a rule such as f1, youden, sensitivity=0.95 or specificity=0.95, got 'f2'",
         ),
-        (["--resamples", "-1"], "n_resamples"),
+        (["--resamples", "-1"], "--resamples: expected a whole number of at least 0, got -1"),
         (["--ledger", "."], "ledger: expected a file, got the folder '.'"),
         (["--ledger", "foreign.csv"], "got 'name,price' in foreign.csv"),
     ],
@@ -294,7 +298,7 @@ def test_bad_arguments_get_a_sentence(main, tree, tmp_path, capsys, arguments, m
     (tmp_path / "foreign.csv").write_text("name,price\nbread,3\n")
     assert main([*QUICK, "--data", str(tree), "--output", "out", "--ledger", "ledger.csv", *arguments]) == 2
     said = capsys.readouterr()
-    assert said.err.startswith("idc_official.py: ")
+    assert said.err.startswith("histofeat: ")
     assert message in said.err
     assert "extracting" not in said.out
     assert not (tmp_path / "out").exists()
@@ -326,41 +330,36 @@ def test_finished_second_report_is_not_overwritten_either(main, tree, tmp_path, 
 def test_refusal_ends_the_process_without_a_traceback(tmp_path):
     found = start("--data", "nowhere", "--output", "out", "--ledger", "ledger.csv", cwd=tmp_path)
     assert found.returncode == 2
-    assert found.stderr.startswith("idc_official.py: ")
+    assert found.stderr.startswith("histofeat: ")
     assert "Traceback" not in found.stderr
     assert not list(tmp_path.iterdir())
 
 
-def test_interruption_says_so(main, script, tree, monkeypatch, capsys):
-    def interrupt(*arguments, **options):
-        raise KeyboardInterrupt
+@pytest.fixture
+def compared(main, tree, monkeypatch):
+    """Give the pipelines that a run would compare, and its folds."""
 
-    monkeypatch.setattr(script, "evaluate", interrupt)
-    assert main([*QUICK, "--data", str(tree), "--output", "out", "--ledger", "ledger.csv"]) == 130
-    assert "idc_official.py: interrupted" in capsys.readouterr().err
+    def found(*words):
+        with monkeypatch.context() as context:
+            context.setattr("histofeat.evaluate", lambda dataset, pipelines, cv, **more: calls.append((pipelines, cv)))
+            with pytest.raises(AttributeError):  # there is no evaluation
+                main(["--data", str(tree), "--output", "out", *words])
+        return calls.pop()
 
-
-def test_network_and_sets_are_those_of_the_protocol(script):
-    options = script.make_parser().parse_args(["--data", "x"])
-    assert (options.features, options.heads) == (["handcrafted"], ["xgboost", "svm"])
-    assert options.ledger == REPOSITORY / "reports" / "test_ledger.csv"
-    assert options.output == REPOSITORY / "reports" / "idc-official-sample"
-    [(_, cnn)] = make_pipelines(["cnn"], ["svm"])
-    assert cnn.feature_params == {"cnn__encoder": "mobilenetv2_0.35", "cnn__input_size": 128}
-    assert (options.add_unlisted, options.threshold) == (False, "f1")
+    calls = []
+    return found
 
 
-def test_the_plan_names_pipelines_of_the_protocol(script):
+def test_the_plan_names_pipelines_of_the_protocol(compared):
     plan = read_plan(PROTOCOLS / "idc_official_plan.json")
-    options = script.make_parser().parse_args(["--data", "x"])
-    models = {f"{name}/{pipeline.head}" for name, pipeline in script.make_pipelines(options)}
+    models = {f"{name}/{pipeline.head}" for name, pipeline in compared()[0]}
     assert set(plan.models) <= models
     assert not any("cnn" in name or "histo" in name.split("/")[0].split() for name in models)
 
 
-def test_recipes_follow_our_pipelines_with_a_random_forest_each(script):
-    options = script.make_parser().parse_args(["--data", "x", "--features", "lbp", "--seed", "3", "--chosen"])
-    pipelines = script.make_pipelines(options)
+def test_recipes_follow_our_pipelines_with_a_random_forest_each(compared):
+    chosen = ["--pipeline", "chosen=official_candidates:CHOSEN_PIPELINE"]
+    pipelines, _ = compared("--features", "lbp", "--seed", "3", *chosen)
     heads = [(name, pipeline.head) for name, pipeline in pipelines[:3]]
     assert heads == [("lbp", "xgboost"), ("lbp", "svm"), ("chosen", "vote")]
     pipelines = pipelines[3:]
@@ -376,11 +375,10 @@ def test_recipes_follow_our_pipelines_with_a_random_forest_each(script):
     assert widths == [64, 512, 256]
 
 
-def test_unlisted_patients_join_the_training_side_only(script, tree):
+def test_unlisted_patients_join_the_training_side_only(tree):
     split = load_idc(tree).official_split()
-    parse = script.make_parser().parse_args
-    assert list(script.make_folds(split, parse(["--data", "x"]))) == [LISTED]
-    folds = script.make_folds(split, parse(["--data", "x", "--add-unlisted"]))
+    assert list(official_folds(split)) == [LISTED]
+    folds = official_folds(split, unlisted=True)
     assert list(folds) == [LISTED, UNLISTED]
     (train, test), (more, same) = folds.values()
     np.testing.assert_array_equal(test, same)
@@ -451,7 +449,7 @@ def test_commit_says_when_the_code_differs_from_it(script, tmp_path, monkeypatch
 
 
 def test_published_rows_are_those_of_abstracts_and_of_an_authors_repository(script):
-    rows = load_published(script.PUBLISHED)
+    rows = load_published()
     assert [(row["work"], row["f1"], row["balanced_accuracy"]) for row in rows] == [
         ("Cruz-Roa", 0.7180, 0.8423),
         ("Cruz-Roa", 0.6753, 0.7874),
@@ -505,7 +503,7 @@ def test_data_words_tell_sample_full_set_and_neither(script, evaluation):
     more = replace(audit, n_patches=300_000)
     assert words(replace(dataset, audit=more), whole).startswith("not the published set: 300,000 patches where 277,524")
     run = SplitRun(LISTED, replace(evaluation, dataset=replace(dataset, audit=full)))
-    notices, _ = script.sections(run, compare_with_published([run], split, []))
+    notices, _ = sections(run, compare_with_published([run], split, []))
     assert notices.count("[!") == notices.count("[!NOTE]") == 1
     assert "on all patches of the same 49 patients" in notices
 
@@ -515,11 +513,11 @@ def test_rows_without_resamples_have_no_interval(script, tree):
     pipelines = {"lbp": IDCPipeline(features="lbp", head="logistic")}
     bare = evaluate(dataset, pipelines, dataset.official_split().as_cv(), n_resamples=0)
     run = SplitRun(LISTED, bare)
-    found = compare_with_published([run], dataset.official_split(), load_published(script.PUBLISHED))
+    found = compare_with_published([run], dataset.official_split(), load_published())
     assert found.rows[0]["f1_low"] is None
     table, folded = (
         [[cell.strip() for cell in line.split("|")[1:-1]] for line in part.splitlines() if line.startswith("| ")][1:]
-        for part in script.sections(run, found)[1].split("<details>")
+        for part in sections(run, found)[1].split("<details>")
     )
     assert [row[3] for row in (*table[:2], *folded)] == ["tuned threshold", "as published", "at 0.5"]
     assert "[" not in "".join(table[0][5:])
@@ -530,12 +528,12 @@ def test_rows_without_resamples_have_no_interval(script, tree):
 
 def test_rows_name_the_training_patients_and_the_notices_say_which_are_not_published(script, runs):
     split = runs[0].evaluation.dataset.official_split()
-    found = compare_with_published(runs, split, load_published(script.PUBLISHED))
+    found = compare_with_published(runs, split, load_published())
     rows = found.rows
     assert [row["trained_on"] for row in rows] == [LISTED] * 4 + [UNLISTED] * 2 + [None] * 6
     assert (rows[0]["threshold"], rows[1]["threshold"], rows[-1]["threshold"]) == ("f1", None, None)
     assert rows[0]["roc_auc"] == rows[1]["roc_auc"] != rows[4]["roc_auc"]
-    (first, text), (second, _) = (script.sections(run, found) for run in runs)
+    (first, text), (second, _) = (sections(run, found) for run in runs)
     assert re.findall(r"\[!(\w+)\]", first) == ["WARNING", "NOTE"]
     assert re.findall(r"\[!(\w+)\]", second) == ["WARNING", "WARNING"]
     assert "**This report is not of the published protocol**" in second

@@ -59,11 +59,13 @@ def test_every_report_that_a_page_links_has_a_command(script):
 def read_words(name, words, loaded_script):
     """The options that a script reads from words."""
     with loaded_script(name) as module:
-        if name == "run_all.py":
+        if name == "run_all.py" or words[0] == "idc-official":
             from study import translated
 
-            command = typer.main.get_command(app).get_command(None, "compare")
-            return SimpleNamespace(**command.make_context("compare", translated(words)).params)
+            name, words = ("compare", words) if name == "run_all.py" else (words[0], words[1:])
+            command = typer.main.get_command(app).get_command(None, "compare" if name == "compare" else "study")
+            command = command if name == "compare" else command.get_command(None, name)
+            return SimpleNamespace(**command.make_context(name, translated(words)).params)
         if name != "study.py":
             return module.make_parser().parse_args(words)
         study, *words = words

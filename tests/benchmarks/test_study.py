@@ -33,11 +33,6 @@ def _environment(monkeypatch):
         monkeypatch.setenv(name, "x")
 
 
-def options(study, tmp_path, *words):
-    parser = study.study_parser("s.py", "what", "folder")
-    return parser.parse_args(["--data", str(tmp_path), "--output", str(tmp_path / "out"), *words])
-
-
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_study_of_the_register_has_options_and_a_template(study, name):
     found = find_study(name)
@@ -74,10 +69,9 @@ def test_patients_of_several_folders(study, tmp_path):
     _write_patients(tmp_path / "b", ["3"])
     folders = [tmp_path / "a", tmp_path / "b" / "idc"]
     assert find_idc(folders) == [tmp_path / "a" / "idc", tmp_path / "b" / "idc"]
-    parsed = study.study_parser("s.py", "what", "folder").parse_args(["--data", *map(str, folders)])
-    assert set(load_development_patients(parsed.data).patients) == {"1", "2", "3"}
-    words = study.command_line("s.py", study.study_parser("s.py", "what", "folder"), parsed)
-    assert words == "python benchmarks/s.py --data a idc"
+    assert set(load_development_patients(folders).patients) == {"1", "2", "3"}
+    words = study.translated(["leakage", "--data", *map(str, folders)], beside=True)
+    assert words == ["leakage", str(tmp_path / "a" / "idc"), str(tmp_path / "b" / "idc")]
 
 
 def _write_patients(folder, patients):
@@ -106,12 +100,6 @@ def test_an_error_is_one_sentence_and_code_two(study, capsys):
     with pytest.raises(SystemExit, match="143"):
         study.run_command("s.py", lambda options: os.kill(os.getpid(), signal.SIGTERM), None)
     assert study.run_command("s.py", lambda options: None, None) == 0
-
-
-def test_the_command_is_written_without_folders(study, tmp_path):
-    parser = study.study_parser("s.py", "what", "folder")
-    words = study.command_line("protocols/s.py", parser, options(study, tmp_path, "--quick", "--seed", "3"))
-    assert words == f"python benchmarks/protocols/s.py --data {tmp_path.name} --output out --seed 3 --quick"
 
 
 @pytest.fixture

@@ -88,6 +88,9 @@ def test_the_runtime_takes_the_options(tmp_path):
         2, str(tmp_path / "a.sqlite"), tmp_path / "looks.csv")  # fmt: skip
     assert RunOptions().runtime("x").store is None
     assert RunOptions().runtime("x", store=tmp_path / "b.sqlite").store.path == str(tmp_path / "b.sqlite")
+    assert RunOptions(no_store=True).runtime("x").store is None
+    with pytest.raises(ValueError, match="--no-store: expected either this or --store, got both"):
+        RunOptions(store=tmp_path / "b.sqlite", no_store=True).runtime("x")
     assert RunOptions().runtime("x", n_jobs=None).n_jobs is None
 
 
