@@ -1,6 +1,5 @@
 """Load embeddings, one row a patch, from tables, arrays, HDF5, AnnData and eva's manifests; match rows to patches."""
 
-import glob
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -161,8 +160,8 @@ def dataset_of(X: Any, y: Any, groups: Any = None, *, name: str = "arrays") -> P
     lengths = [len(part) for part in (X, y, () if groups is None else groups)]
     if len(set(lengths)) > 1:
         raise DatasetError(f"(X, y, groups): expected one label and patient a row, got {lengths} values. Align them.")
-    table = pd.DataFrame(
-        {"label": canonical_patients(y), "patient": canonical_patients(groups), "x": pd.NA, "y": pd.NA}
+    table = pd.DataFrame({"label": canonical_patients(y), "patient": canonical_patients(groups)}).assign(
+        x=pd.NA, y=pd.NA
     )
     table["path"], first, columns, images = table.index.astype(str), X if hasattr(X, "columns") else X[0], None, None
     if hasattr(X, "columns") or np.ndim(first) == 1:
@@ -195,11 +194,11 @@ def _files(path: str) -> list[Path]:
         opened = _package("fsspec", path)
         with suppress(OSError, ValueError):  # there is no such file
             found = np.atleast_1d(opened.open_local(f"simplecache::{path}", simplecache={"same_names": True})).tolist()
-    elif place.is_file():
-        found = [place]
-    else:
-        patterns = ["manifest.csv", *(f"*{ending}" for ending in _ENDINGS)] if place.is_dir() else [""]
-        found = next(filter(None, (sorted(glob.glob(str(place / one))) for one in patterns)), [])  # noqa: PTH207
+    elif not place.is_file():
+        patterns = ["manifest.csv", *(f"*{ending}" for ending in _ENDINGS)] if place.is_dir() else [place.name]
+        folder = place if place.is_dir() else place.parent
+        found = next(filter(None, (sorted(folder.glob(pattern)) for pattern in patterns)), [])
+    found = [place] if place.is_file() else found
     if not found:
         raise DatasetError(f"{path}: expected embeddings ({', '.join(_ENDINGS)}), got no such file. Correct the path.")
     return [Path(file) for file in found]

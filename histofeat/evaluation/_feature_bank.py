@@ -44,6 +44,8 @@ class FeatureBank:
         self._by_fold, self._normalized, self._hashes, self._n_read = {}, {}, {}, 0
         plain = {"fingerprints": ImageFingerprint()} if fingerprints and run.dataset.columns is None else {}
         for plan in plans:
+            if plan.reason is None and plan.needing_pixels():
+                run.dataset.require_images(f"pipeline {plan.name!r}")
             if plan.reason is None and plan.normalizer is None:
                 plain.update(_same_in_every_fold(plan))
         self._expect_passes(len(passes_over_images(plain)))

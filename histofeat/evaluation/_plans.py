@@ -170,9 +170,8 @@ class Plan:
 
 
 def _key_of(estimator):
-    params = {
-        name: id(value) if isinstance(value, PatchDataset) else value for name, value in estimator.get_params().items()
-    }
+    given = estimator.get_params()
+    params = {name: id(value) if isinstance(value, PatchDataset) else value for name, value in given.items()}
     return joblib.hash((type(estimator).__module__, type(estimator).__qualname__, params))
 
 

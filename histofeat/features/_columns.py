@@ -108,10 +108,8 @@ class ImageTransformer(PatchFeatures):
         """There are none: it is tried when its columns are named."""
 
     def _fingerprint(self) -> dict[str, Any] | None:
-        key = getattr(self.transformer, "cache_key", None)
-        return (
-            None if key is None else {"transformer": f"{type(self.transformer).__module__}.{self.family}", "key": key}
-        )
+        key, kind = getattr(self.transformer, "cache_key", None), type(self.transformer)
+        return None if key is None else {"transformer": f"{kind.__module__}.{kind.__qualname__}", "key": key}
 
     def _feature_names(self) -> list[str]:
         width = self._values(np.full((1, 50, 50, 3), 128, dtype=np.uint8)).shape[1]

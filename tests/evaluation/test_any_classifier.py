@@ -21,7 +21,13 @@ from histofeat.features import ColorHistogram
 from histofeat.images import read_patch
 from histofeat.model_selection import PatientKFold
 from histofeat.models import make_head
-from histofeat.studies import measure_leakage, measure_robustness, shortcut_panel
+from histofeat.studies import (
+    learning_curve,
+    measure_leakage,
+    measure_robustness,
+    permutation_importance,
+    shortcut_panel,
+)
 
 FOLDS = {"cv": PatientKFold(3), "inner_cv": PatientKFold(2), "n_resamples": 50}
 
@@ -107,6 +113,20 @@ def test_studies_that_need_no_pixels(embeddings, cohort):
         measure_robustness(cohort, {"mine": IDCPipeline(["color", embeddings])}, PatientKFold(2))
     rows = measure_leakage(embeddings, LinearDiscriminantAnalysis(), n_splits=2, n_resamples=0).rows
     assert rows[0].name == "LinearDiscriminantAnalysis"
+    known = embeddings.columns, embeddings.y, embeddings.patients, LinearDiscriminantAnalysis()
+    curve = learning_curve(*known, PatientKFold(2), n_patients=(4,), n_draws=1, n_resamples=0)
+    assert curve["n_patches"].iloc[0] == 48
+    more = {"cv": FOLDS["cv"], "n_repeats": 1, "n_resamples": 0}
+    found = permutation_importance(embeddings, IDCPipeline(embeddings, "logistic"), **more)
+    assert len(found.parts) == 1
+    assert found.n_patches == 180
+    with pytest.raises(ValueError, match=r"pipeline 'explained': expected images, got 'colours', which has columns"):
+        permutation_importance(embeddings, IDCPipeline("color", "logistic"), **more)
+
+
+def test_probabilities_of_columns_are_assessed(on_columns):
+    assert on_columns.calibration[1].change["brier"][0] != 0
+    assert all(0 < threshold < 1 for model in on_columns.models for threshold in model.thresholds)
 
 
 def test_classifiers_on_patches(cohort, embeddings, on_columns):
