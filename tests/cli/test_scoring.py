@@ -2,6 +2,7 @@
 
 import json
 import math
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,8 @@ from sklearn.metrics import f1_score, roc_auc_score
 
 from histofeat import IDCPipeline, PatientKFold, cli, evaluate
 from histofeat.datasets import load_breakhis, make_breakhis_cohort
-from histofeat.evaluation import evaluate_predictions, score_breakhis
+from histofeat.evaluation import evaluate_predictions, score_breakhis, train_model
+from histofeat.models import predict_images
 from histofeat.reporting import write_report
 
 N = 40
@@ -186,3 +188,18 @@ def test_published_hold_outs_of_breakhis(tmp_path, capsys):
         assert row.patient_rate == pytest.approx(ill.mean())
     with pytest.raises(ValueError, match="predictions: expected a column fold, the hold-out from 1 to 5"):
         score_breakhis(pd.read_csv(tmp_path / "mine.csv").drop(columns="fold"), dataset, tmp_path)
+
+
+def test_what_predict_writes_is_scored(cohort, tmp_path, capsys):
+    model = train_model(cohort, IDCPipeline("color", "logistic"), folds=None)
+    names = np.array(cohort.target_names)[cohort.y]
+    pd.DataFrame({"path": cohort.X, "label": names, "patient": cohort.patients}).to_csv(tmp_path / "t.csv", index=False)
+    table = predict_images(model, cohort.X).to_frame()
+    for suffix in ("csv", "json", "parquet"):
+        file = tmp_path / f"mine.{suffix}"
+        write = {"csv": partial(table.to_csv, index=False), "json": partial(table.to_json, orient="records")}
+        write.get(suffix, table.to_parquet)(file)
+        assert cli.main(["score", str(file), "--truth", str(tmp_path / "t.csv"), "--resamples", "0", "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        expected = roc_auc_score(cohort.y, table[f"p_{cohort.target_names[1]}"])
+        assert found["models"][0]["scores"]["roc_auc"]["value"] == pytest.approx(expected, abs=1e-4)
