@@ -54,6 +54,12 @@ def check_output(output: Path | None) -> None:
         raise ValueError(f"{output}: expected a file in a folder that exists, got none there. Make the folder first.")
 
 
+def classes_of(model: Any) -> str:
+    """Classes of a saved model, and which of two is positive: part of the first line of what a command prints."""
+    positive = f"; positive class: {model.positive}" if model.positive else ""
+    return f"classes {', '.join(model.class_names)}{positive}"
+
+
 def let_go(stream: Any) -> None:
     """Send what is still to come on a stream without a reader to nowhere, so that nothing fails at the exit."""
     with suppress(OSError, ValueError):  # a stream without a file

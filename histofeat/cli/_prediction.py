@@ -13,7 +13,7 @@ import typer
 
 import histofeat
 from histofeat.cli._options import RunOptions, Weights, argument, group, option
-from histofeat.cli._outputs import check_output
+from histofeat.cli._outputs import check_output, classes_of
 
 #: Rows that are printed; of longer tables only the counts.
 _PRINTED = 20
@@ -94,7 +94,8 @@ def predict(
         facts = {"model": model.name, "sha256": model_hash, "trained": dict(loaded.description)}
         _write(tables, predictions, found.failures, facts, (output, output_format, folder))
         run.write_config(output)
-    _print(tables, output_format if piped else None)  # after the files: the reader may be gone
+    # After the files: the reader may be gone.
+    _print(f"{model.name}: {classes_of(loaded)}", tables, output_format if piped else None)
     _say_left_out(predictions, found.failures, progress)
 
 
@@ -111,11 +112,13 @@ def _checked(output: Path | None, output_format: str | None, by_patient: bool) -
     return output_format
 
 
-def _print(tables, piped: str | None) -> None:
+def _print(head, tables, piped: str | None) -> None:
     from histofeat.datasets import table_bytes
 
     if piped:
         sys.stdout.buffer.write(table_bytes(tables[""], piped))
+    else:
+        print(head)
     for word, frame in () if piped else tables.items():
         if frame is not None:
             _show(frame, word or "images")

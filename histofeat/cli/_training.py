@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from histofeat.cli._options import DataOptions, EncoderOptions, RunOptions, flag, group, option
-from histofeat.cli._outputs import SHOWN, cells
+from histofeat.cli._outputs import SHOWN, cells, classes_of
 from histofeat.exceptions import check_name
 from histofeat.metrics import parse_rule, rule_examples
 
@@ -152,7 +152,7 @@ def _show(model, output: Path) -> None:
     size = "of several sizes" if model.patch_size is None else "of {} x {} px".format(*model.patch_size)
     print(
         f"{output}: {about['head']} on {about['n_images']:,} images {size}, {about['n_patients']:,} patients of "
-        f"{about['dataset']}; classes {', '.join(model.class_names)}"
+        f"{about['dataset']}; {classes_of(model)}"
     )
     print("\n".join(about["notes"]), end="\n" if about["notes"] else "")
     estimate = about["estimate"]

@@ -43,6 +43,7 @@ def test_train_writes_a_model_and_prints_its_estimate(cohort, tmp_path, capsys):
     printed = capsys.readouterr()
     model = load_model(path)
     assert "180 images of 50 x 50 px, 15 patients of synthetic" in printed.out
+    assert printed.out.splitlines()[0].endswith("; classes no tumour, tumour; positive class: tumour")
     score = model.about["estimate"]["scores"]["roc_auc"]
     assert f"{score['value']:.4f}   95 % interval {score['ci95'][0]:.4f} to {score['ci95'][1]:.4f}" in printed.out
     assert "fit: 3 of 3" in printed.err
@@ -63,6 +64,7 @@ def test_predict_a_folder_by_patient(trained, cohort, tmp_path, capsys):
     words = ["predict", str(trained), str(folder), "-o", str(output), "--patients", r"(\d+)_idx5"]
     assert cli.main(words) == 0
     printed = capsys.readouterr()
+    assert printed.out.splitlines()[0] == f"{trained.name}: classes no tumour, tumour; positive class: tumour"
     expected = predict_images(load_model(trained), list_images(folder).paths)
     rows = rows_of(output)
     assert [row["path"] for row in rows] == list(expected.images)
