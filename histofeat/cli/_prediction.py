@@ -94,8 +94,7 @@ def predict(
         facts = {"model": model.name, "sha256": model_hash, "trained": dict(loaded.description)}
         _write(tables, predictions, found.failures, facts, (output, output_format, folder))
         run.write_config(output)
-    # After the files: the reader may be gone.
-    _print(f"{model.name}: {classes_of(loaded)}", tables, output_format if piped else None)
+    _print(f"{model.name}: {classes_of(loaded)}", tables, output_format if piped else None)  # the reader may be gone
     _say_left_out(predictions, found.failures, progress)
 
 
