@@ -16,7 +16,7 @@ from histofeat.reporting import (
     RocDisplay,
 )
 
-FOLDS = {"cv": PatientKFold(3), "inner_cv": PatientKFold(2), "n_resamples": 30}
+FOLDS = {"cv": PatientKFold(2), "inner_cv": PatientKFold(2), "n_resamples": 20}
 ALL = (RocDisplay, PrecisionRecallDisplay, CalibrationDisplay, ConfusionDisplay, PatientsDisplay)
 
 
