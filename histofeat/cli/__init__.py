@@ -61,6 +61,7 @@ def _built(name: str):
     module, function = next(commands[name] for commands in COMMANDS.values() if name in commands)
     function = getattr(import_module(f"histofeat.cli.{module}"), function)
     if isinstance(function, typer.Typer):
+        function.info.name = name
         return typer.main.get_command(function)
     help, _, examples = function.__doc__.partition("\n    Examples\n    --------\n")
     alone = typer.Typer(add_completion=False, rich_markup_mode=None)

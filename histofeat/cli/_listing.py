@@ -45,9 +45,7 @@ def audit(data: group(DataOptions, required=["data"]), run: _Answer) -> None:
     histofeat audit breakhis --magnification 100
     """
     found = data.open().audit
-    run.show(
-        {"data": data.data, "audit": found}, lambda: print(f"{', '.join(map(str, data.data))}:\n{found.summary()}")
-    )
+    run.show({"data": data.name, "audit": found}, lambda: print(found.summary()))
 
 
 def info(

@@ -41,7 +41,8 @@ class Studies(typer.core.TyperGroup):
         """Give a study as a command; None where there is none."""
         from histofeat.studies import find_study
 
-        if cmd_name not in self.list_commands(ctx):
+        if cmd_name not in (names := self.list_commands(ctx)):
+            self.commands |= dict.fromkeys(names)  # typer suggests the nearest of these
             return None
         if cmd_name == "idc-official":
             self.commands[cmd_name] = _command("idc-official", idc_official.__doc__, idc_official)

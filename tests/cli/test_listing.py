@@ -75,6 +75,8 @@ def test_any_labelled_images_are_audited(cohort, tmp_path, capsys):
         target.mkdir(parents=True, exist_ok=True)
         (target / f"{row}.png").symlink_to(cohort.X[row])
     assert cli.main(["audit", str(tmp_path / "data"), "--patients", r"^(.).*[.]png"]) == 0
-    assert "24" in capsys.readouterr().out
+    first = capsys.readouterr().out.splitlines()[0]
+    assert "24 patches" in first
+    assert "positive class: malignant" in first
     assert cli.main(["audit", str(cohort.root), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["audit"]["n_patches"] == 180

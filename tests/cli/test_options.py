@@ -234,6 +234,7 @@ def completed(words, **more):
 
 def test_the_shell_completes_commands_and_options(tmp_path):
     assert completed("histofeat tr") == ["train"]
+    assert completed("histofeat study leakage --fo") == ["--format", "--folds"]
     assert completed("histofeat train --he") == ["--head", "--help"]
     for options, expected in (("--show-completion", "_HISTOFEAT_COMPLETE=complete_bash"), ("--install-completion", "")):
         command = [sys.executable, "-m", "histofeat", options, "bash"]
@@ -249,6 +250,8 @@ def test_the_shell_completes_commands_and_options(tmp_path):
         (["trian"], "No such command 'trian'. Did you mean 'train'? See `histofeat --help`."),
         (["train", "--sed", "3"], "No such option: --sed (Possible options: "),
         (["score", "--zzz"], "No such option: --zzz. See `histofeat score --help`."),
+        (["study", "leekage"], "No such command 'leekage'. Did you mean 'leakage'? See `histofeat study --help`."),
+        (["study"], "Missing command. See `histofeat study --help`."),
         (["list", "haeds"], "list: expected one of architectures, encoders"),
         (["list", "haeds"], "Did you mean 'heads'?"),
     ],
