@@ -152,15 +152,16 @@ def compare(
 ) -> None:
     """Compare feature sets and heads on one data set, by patient; write a report.
 
-    Every model is scored on patients that it has not seen, all on the same folds. Without data it draws the synthetic
-    cohort. Features are kept in a store and finished fits beside it, so that a run that was ended goes on. The report
-    is in histofeat-reports, if no output is named; the evaluation is kept beside it, for `histofeat report`.
+    All are scored on the same folds, on patients that they have not seen. Without data it draws the synthetic cohort.
+    Features and finished fits are kept in a store, so that a run that was ended goes on. The report is in
+    histofeat-reports, if no output is named; the evaluation is kept beside it, for `histofeat report`.
 
     Examples
     --------
     histofeat compare --quick
     histofeat compare idc --features handcrafted,histo --heads logistic,xgboost --n-jobs -1
-    histofeat compare breakhis --magnification 100 --output reports/breakhis
+    histofeat compare breakhis --magnification 100 --output out
+    histofeat compare idc --embeddings uni=uni.parquet --predictions net=scores.csv --pipeline own=my_models:pipeline
     """
     from histofeat.features import leave_out_unreadable
     from histofeat.reporting import describe_environment
@@ -175,6 +176,8 @@ def compare(
         if models.quick and data.data:  # to see that everything works is no reason to look at official test patients
             dataset = development_patients(whole, quick=True, random_state=run.seed)
         pipelines += models.on_embeddings(dataset, run.seed)
+        if not pipelines:
+            raise ValueError("--features: expected a set, a pipeline or embeddings, got none. Leave the option out.")
         dataset, _, runtime = leave_out_unreadable(dataset, None, runtime)
         output = page.output or _default_output(ctx, dataset.name)
         page.check(output)
@@ -204,12 +207,12 @@ def report(
 ) -> None:
     """Write the report of a finished run again; nothing is fitted.
 
-    It goes to the folder of the run, if no output is named. The panel of shortcuts is that of the run; where the run
-    was ended before it, the images are read again.
+    It goes to the folder of the run, if no output is named. The images are read for a gallery, and for the panel of
+    shortcuts if the run was ended before it.
 
     Examples
     --------
-    histofeat report histofeat-reports/mine --overwrite --gallery 8
+    histofeat report out --overwrite --gallery 8
     """
     from histofeat.evaluation import load_evaluation
 
@@ -217,7 +220,8 @@ def report(
     output = page.output or file.with_suffix("")
     page.check(output)
     evaluation = load_evaluation(file)
-    old, panel = (_read(file.with_suffix("") / name) for name in ("metrics.json", "shortcuts.json"))
+    files = [file.with_suffix("") / name for name in ("metrics.json", "shortcuts.json")]
+    old, panel = (json.loads(one.read_text(encoding="utf-8")) if one.is_file() else None for one in files)
     if page.no_shortcuts:
         panel = None
     elif panel is None:
@@ -267,7 +271,9 @@ def command_words(ctx: typer.Context) -> str:
             words += [Path(each).resolve().name for each in values]
             continue
         for each in values:
-            text = each.resolve().name if isinstance(each, Path) else re.sub(r"[^=]*[/\\]", "", str(each))
+            text = each.resolve().name if isinstance(each, Path) else str(each)
+            if parameter.name == "path_prefix" or Path(text.partition("=")[2] or text).exists():
+                text = re.sub(r"[^=]*[/\\]", "", text)
             named += [parameter.opts[0]] if each is True else [parameter.opts[0], text]
     return " ".join(words + named)
 
@@ -303,9 +309,6 @@ def _default_output(ctx, name):
     return Path(ctx.obj["reports"]) / f"{word}-{datetime.now().strftime('%Y%m%d-%H%M%S')}"
 
 
-# --- the run ---------------------------------------------------------------------------------------------------------
-
-
 def _evaluate(dataset, pipelines, protocol, settings, runtime):
     """Evaluate the pipelines; those whose encoder knows patients of the data set are skipped where that is asked."""
     from histofeat.evaluation import AuditPolicy, NotRun, evaluate, find_known_patients
@@ -322,7 +325,8 @@ def _evaluate(dataset, pipelines, protocol, settings, runtime):
         raise ValueError(f"--features: expected a set whose encoder knows none of these patients, got none. {why}")
     policy = AuditPolicy(known_patients="refuse" if skip else protocol.known_patients)
     evaluation = evaluate(dataset, fair, audit=policy, retrain_encoder=again, runtime=runtime, **settings)
-    skipped = [NotRun(name, pipeline.head, reasons[name]) for name, pipeline in pipelines if name in reasons]
+    heads = [(name, str(getattr(pipeline, "head", "pipeline"))) for name, pipeline in pipelines]
+    skipped = [NotRun(name, head, reasons[name]) for name, head in heads if name in reasons]
     return replace(evaluation, not_run=(*evaluation.not_run, *skipped))
 
 
@@ -369,11 +373,6 @@ def _shortcuts(evaluation, runtime):
     from histofeat.studies import panel_of
 
     return panel_of(evaluation, runtime=replace(runtime, progress=False)).to_dict()
-
-
-def _read(file):
-    """Return what a JSON file of a report holds; None where there is none."""
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
 
 def show(run: RunOptions, evaluation: Any, page: Path, *, stored: bool = False) -> None:

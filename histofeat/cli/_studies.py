@@ -92,7 +92,7 @@ def _function(study):
     shown = {"ctx": (typer.Context, ...), "data": (data, ...), "run": (runs, ...)}
     shown["weights"] = (Weights if study.data else None, None)
     shown |= {name.replace("-", "_"): _option(name, **described) for name, described in study.options.items()}
-    shown["output"] = option(Path | None, "DIR", "Folder of the page.  [default: histofeat-reports/NAME]"), None
+    shown["output"] = option(Path | None, "DIR", "Folder of the page.  [default: one in histofeat-reports]"), None
     shown["overwrite"] = flag("--overwrite", "Replace a finished page in the output folder."), False
     shown["quick"] = flag("--quick", "The smallest run, to see that all works; its numbers say nothing."), False
     shown = {name: known for name, known in shown.items() if known[0] is not None}
@@ -176,7 +176,7 @@ def idc_official(
     network: EncoderOptions,
     protocol: _Protocol,
     page: group(PageOptions, without=["no_shortcuts"]),
-    run: RunOptions,
+    run: group(RunOptions, without=["json"]),
     recipes: option(str, "LIST", "Recipes of 2014, each with a random forest.") = _RECIPES,
     add_unlisted: flag(
         "--add-unlisted", "A second run, fitted on patients without a role too, in DIR-unlisted."

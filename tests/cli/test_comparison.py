@@ -61,7 +61,7 @@ def test_without_an_output_the_report_lies_below_the_current_folder(main, tmp_pa
 
 @pytest.mark.parametrize("kind", ["breakhis", "folder"])
 def test_the_report_of_other_formats_has_no_words_of_idc(kind, main, cohort, tmp_path, capsys):
-    data, options = tmp_path / "data", ["--patients", "([0-9]+)_idx5"]
+    data, options = tmp_path / "data", ["--patients", "(?:^|/)([0-9]+)_idx5"]
     if kind == "breakhis":
         made = {"patients_per_subtype": 3, "images_per_slide": 2, "magnifications": (40, 100)}
         data, options = make_breakhis_cohort(root=data, **made).root, ["--magnification", 100]
@@ -71,6 +71,7 @@ def test_the_report_of_other_formats_has_no_words_of_idc(kind, main, cohort, tmp
             place.parent.mkdir(parents=True, exist_ok=True)
             place.hardlink_to(path)
     assert main("compare", data, *options, *QUICK, "--no-shortcuts", "--output", "out") == 0
+    assert " ".join(map(str, ["histofeat compare data", *options])) in read(tmp_path / "out")["command"]
     assert "IDC" not in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
     dataset = read(tmp_path / "out")["dataset"]
     assert capsys.readouterr().out.startswith(f"{dataset['name']}: ")
