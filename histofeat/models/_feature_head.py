@@ -150,12 +150,10 @@ class FeatureHead(ClassifierMixin, BaseEstimator):
         check_fit(self, y, groups, sample_weight)
         if groups is not None:
             encode_patients(groups, len(X))
-        by_rows = groups is None and np.unique(y, return_counts=True)[1].min() >= N_PATIENTS
-        if self.calibrate and (by_rows or groups is not None):
-            inner_cv = (
-                StratifiedKFold(N_PATIENTS, shuffle=True, random_state=0) if by_rows else PatientKFold(N_PATIENTS)
-            )
-            self._fit_inside(X, y, groups, inner_cv, sample_weight)
+        by_rows = self.calibrate and groups is None and pd.Series(np.ravel(y)).value_counts().min() >= N_PATIENTS
+        if by_rows or (self.calibrate and groups is not None):
+            folds = StratifiedKFold(N_PATIENTS, shuffle=True, random_state=0) if by_rows else PatientKFold(N_PATIENTS)
+            self._fit_inside(X, y, groups, folds, sample_weight)
             self.notes_ += (_BY_ROWS,) if by_rows else ()
         else:
             X, y = validate_data(self, X, y, dtype=np.float32)

@@ -231,6 +231,9 @@ def test_without_patients_a_calibration_is_by_rows_and_says_so(table):
     head = make_head("svm").fit(X, y)
     assert head.predict_proba(X).shape == (600, 2)
     assert head.notes_[-1].startswith("Calibrated on rows, since patients were not known")
+    for nothing in ([], None):
+        with pytest.raises(ValueError, match=r"minimum of 1 is required|requires y to be passed"):
+            make_head("svm").fit(X[:0] if nothing == [] else X, nothing)
     few = make_head("svm").fit(X[:5], [0, 0, 0, 1, 1])
     with pytest.raises(AttributeError, match="has no attribute 'predict_proba'") as caught:
         few.predict_proba(X)
