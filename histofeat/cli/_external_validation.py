@@ -8,17 +8,14 @@ from histofeat.cli._options import DataOptions, RunOptions, Weights, argument, g
 from histofeat.cli._outputs import check_output
 from histofeat.cli._scoring import describe_scores, write_numbers
 
+_Known = option(str, "NAME", "Patients of the training: refuse or leave_out, by id and pixels; by_pixels ignores ids.")
+
 
 def evaluate(
     model: argument(Path, "MODEL", "What `histofeat train` wrote."),
     data: group(DataOptions, required=["data"]),
     run: group(RunOptions, without=["store", "no_store"]),
-    known_patients: option(
-        str,
-        "NAME",
-        "Patients that the model was trained on, by their id or the pixels of an image: refuse; leave_out; "
-        "by_pixels: refuse, but ignore ids, which mean nothing in the data of others.",
-    ) = "refuse",
+    known_patients: _Known = "refuse",
     policy: option(str, "NAME", "For images of another size: auto, tile, resize or whole, as in predict.") = "auto",
     weights: Weights = None,
     resamples: option(int, "N", "Resamples of the patients.") = 2000,

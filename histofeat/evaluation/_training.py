@@ -133,7 +133,7 @@ def train_model(
     -------
     model : SavedModel
         Fitted, with ``class_names``, ``positive``, ``patch_size``, ``dataset``, ``n_patients``, ``n_images``,
-        ``class_counts``, ``estimate`` and more in ``about``, and what it remembers of its images in ``rails``.
+        ``class_counts``, ``estimate`` and more in ``about``, and its images in ``pipeline.rails_``.
 
     Raises
     ------
@@ -200,10 +200,7 @@ def _rails(fitted, dataset, store):
 
 
 def _check_threshold(rule, dataset, folds):
-    if rule is None:
-        return
-    parse_rule(rule)
-    if folds is None or len(dataset.target_names) != 2:
+    if rule is not None and parse_rule(rule) and (folds is None or len(dataset.target_names) != 2):
         got = "no estimate" if folds is None else f"{len(dataset.target_names)} classes"
         raise ValueError(
             f"threshold: expected an estimate of two classes, on whose predictions it is chosen, got {got}. Leave the "

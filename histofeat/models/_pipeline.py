@@ -83,7 +83,7 @@ class IDCPipeline(ClassifierMixin, TransformerMixin, NamedParts):
         Ids of the patients of the fit: those given as groups, of a column ``patient`` of `X`, or read from file names
         of IDC, BreakHis and TCGA; None where nothing tells them. `save_model` keeps them.
     rails_ : GuardRails or None
-        What `histofeat.evaluation.train_model` lets it remember of the training images; None after `fit`.
+        What `train_model` lets it remember of the training images; None after `fit`.
 
     Notes
     -----
@@ -132,6 +132,7 @@ class IDCPipeline(ClassifierMixin, TransformerMixin, NamedParts):
         self.normalizer_params = normalizer_params
 
     patients_: tuple[str, ...] | None = None  # of models that were saved before there were any
+    rails_: Any = None
     # Read by scikit-learn under metadata routing: patients are requested by default.
     __metadata_request__fit = __metadata_request__score = {"groups": True}  # noqa: RUF012
 
@@ -195,7 +196,7 @@ class IDCPipeline(ClassifierMixin, TransformerMixin, NamedParts):
         self.classes_: np.ndarray = head.classes_
         self.patients_ = None if known is None else tuple(sorted({*known} - {""}))
         self.n_features_out_: int = head.n_features_in_
-        self.rails_: Any = None
+        self.rails_ = None
         return self
 
     def _ask(self, method, X, groups):

@@ -345,8 +345,8 @@ class _Work:
             groups = {"groups": [self.patients[row] for row in self.owners]} if self.by_patient else {}
             measured, proba = measure_and_score(self.model.pipeline, self.tiles, **groups)
             far = np.full(len(proba), np.nan)
-            if measured is not None and self.model.rails is not None:
-                far = self.model.rails.unlike(measured)
+            if measured is not None and self.model.pipeline.rails_ is not None:
+                far = self.model.pipeline.rails_.unlike(measured)
             self.conversions.update(getattr(self.model.pipeline.normalizer_, "unchanged_", {}))
             owners = np.array(self.owners)
             for row in dict.fromkeys(self.owners):
@@ -358,7 +358,7 @@ class _Work:
 
     def result(self, names: tuple[str, ...]) -> ImagePredictions:
         """Return the predictions."""
-        rails, trained = self.model.rails, self.model.pipeline.patients_ or ()
+        rails, trained = self.model.pipeline.rails_, self.model.pipeline.patients_ or ()
         return ImagePredictions(
             images=names,
             class_names=self.model.class_names,

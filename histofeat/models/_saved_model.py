@@ -25,7 +25,6 @@ from histofeat.features import FEATURES_VERSION
 from histofeat.metrics import parse_rule
 from histofeat.model_selection import check_class_names
 from histofeat.models._archive import ModelFileError, check_target, read_archive, write_archive
-from histofeat.models._guard_rails import GuardRails
 from histofeat.models._pipeline import IDCPipeline
 from histofeat.models._saved_parts import describe_weights, put_back, settle_weights, take_apart
 from histofeat.models._trusted import depends_on_version, dump_estimator, load_estimator
@@ -106,11 +105,6 @@ class SavedModel(FrozenEstimator):
         and "patient" ("score" and "value" of the threshold of patients, or None).
         """
         return {"positive": self.positive, **(self.about.get("threshold") or {})}
-
-    @property
-    def rails(self) -> GuardRails | None:
-        """What the model remembers of its training images; None where `train_model` did not fit it."""
-        return getattr(self.pipeline, "rails_", None)
 
     @property
     def patient_rule(self) -> PatientRule | None:
@@ -291,7 +285,7 @@ def _check_head(pipeline: IDCPipeline) -> None:
         warnings.simplefilter("ignore")
         row = np.full((1, len(names)), 0.5, np.float32)  # a value that logarithms and powers take
         scores = head.predict_proba(row) if hasattr(head, "predict_proba") else head.decision_function(row)
-        if getattr(pipeline, "rails_", None) is not None:
+        if pipeline.rails_ is not None:
             pipeline.rails_.unlike(row)
             pipeline.rails_.knows(np.zeros((1, 16), np.uint8), ["-"])
     width = scores.shape[1:] or (2,)

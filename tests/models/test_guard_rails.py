@@ -115,10 +115,10 @@ def file(halves, tmp_path):
 def test_a_file_remembers_them(file, halves):
     model, path = file
     loaded = load_model(path)
-    for name, value in vars(model.rails).items():
+    for name, value in vars(model.pipeline.rails_).items():
         same = value.items() if isinstance(value, dict) else [(name, value)]
         for key, array in same:
-            kept = getattr(loaded.rails, name)
+            kept = getattr(loaded.pipeline.rails_, name)
             assert (array == (kept[key] if isinstance(kept, dict) else kept)).all()
     before, after = (predict_images(each, halves[1].X) for each in (model, loaded))
     assert (before.unlike == after.unlike).all()
@@ -130,7 +130,7 @@ def test_files_without_guard_rails_are_read(halves, tmp_path, monkeypatch):
     monkeypatch.setattr(archive, "FORMAT_VERSION", 3)
     del pipeline.rails_
     loaded = load_model(save_model(pipeline, tmp_path / "old.histofeat"))
-    assert loaded.rails is None
+    assert loaded.pipeline.rails_ is None
     found = predict_images(loaded, halves[1].X[:2])
     assert (found.known, np.isnan(found.unlike).all()) == (("", ""), True)
 

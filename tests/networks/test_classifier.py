@@ -232,7 +232,7 @@ def test_without_patients_the_last_epoch_is_kept():
     assert model.validation_rows_.shape == (0,)
     assert model.validation_proba_.shape == (0, 2)
     assert set(model.history_) == {"loss", "accuracy", "learning_rate", "seconds"}
-    assert "the last of 2 epochs is kept" in model.notes_[0]
+    assert "from random weights: the last of 2 epochs is kept" in model.notes_[0]
 
 
 def test_the_loss_can_choose_the_epoch():
