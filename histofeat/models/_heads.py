@@ -17,7 +17,7 @@ from histofeat.models._soft_vote import SoftVote
 
 
 def _xgboost(random_state, n_jobs):
-    with needs("xgboost", "head='xgboost': expected the package xgboost", ", or choose head='random_forest'"):
+    with needs("histofeat", "head='xgboost': expected the package xgboost", ", or choose head='random_forest'"):
         from xgboost import XGBClassifier
     # The cheapest of seven settings, compared on IDC patients outside the official test set, that costs neither a
     # narrow family nor all of them together more than 0.003 of ROC-AUC (benchmarks/protocols/head_defaults.py).

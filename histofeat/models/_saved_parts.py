@@ -223,7 +223,7 @@ def _filled(place: StoredPart, parts: dict[str, bytes]):
 
 
 def _booster(place: StoredPart, content: bytes | None):
-    with needs("xgboost", "load_model of a model made with XGBoost: expected the package xgboost"):
+    with needs("histofeat", "load_model of a model made with XGBoost: expected the package xgboost"):
         import xgboost
     classifier = getattr(xgboost, place.kind)(**place.params)
     if content is not None:
