@@ -1,6 +1,7 @@
 """Embeddings from every layout that is read, and what is refused by name."""
 
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -147,6 +148,15 @@ def test_subsets_keep_their_columns(tmp_path):
     assert part.columns.to_numpy().tolist() == VALUES[[3, 0]].tolist()
     with pytest.raises(DatasetError, match=r"measure_robustness: expected images, got 'a', which has columns instead"):
         part.require_images("measure_robustness")
+
+
+def test_columns_have_a_row_for_each_patch(tmp_path):
+    wide().to_parquet(tmp_path / "a.parquet")
+    rows = load_embeddings(tmp_path / "a.parquet")
+    with pytest.raises(
+        DatasetError, match=r"PatchDataset.columns: expected a row for each of 4 patches, got 3\. Align"
+    ):
+        replace(rows, columns=rows.columns.iloc[:3])
 
 
 def test_labels_from_elsewhere(tmp_path):

@@ -29,7 +29,7 @@ from histofeat.studies import (
     shortcut_panel,
 )
 
-FOLDS = {"cv": PatientKFold(3), "inner_cv": PatientKFold(2), "n_resamples": 50}
+FOLDS = {"cv": PatientKFold(2), "inner_cv": PatientKFold(2), "n_resamples": 20}
 
 
 @pytest.fixture(scope="module")
@@ -94,10 +94,15 @@ def test_what_needs_pixels_is_not_applicable(on_columns, embeddings, tmp_path):
         audit_split(embeddings, on_columns.splits).finding("HF002").detail
         == "The data set has columns instead of images."
     )
+    silent = on_columns.audit.finding("HF007")
+    assert (silent.status, silent.severity, silent.offenders) == ("issue", "warning", ("families: colours",))
+    alone = evaluate(embeddings, LinearDiscriminantAnalysis(), **FOLDS).audit.finding("HF007")
+    assert alone.offenders == ("what made the columns of 'colours'",)
     kept = load_evaluation(save_evaluation(on_columns, tmp_path / "a.evaluation"))
     assert kept.models[0].scores["roc_auc"].ci95 == on_columns.models[0].scores["roc_auc"].ci95
     assert kept.dataset.columns is None
-    page = write_report(on_columns, tmp_path / "report", gallery=2).with_name("report.md").read_text()
+    fewer = replace(on_columns, models=on_columns.models[:1])
+    page = write_report(fewer, tmp_path / "report", gallery=2).with_name("report.md").read_text()
     assert "Not applicable: color needs pixels" in page
     assert "what needs pixels, such as near-copies and galleries, is not applicable" in page
     assert not (tmp_path / "report" / "galleries").exists()
@@ -149,13 +154,13 @@ def test_arrays(cohort, embeddings, on_columns):
     labels = np.array(["benign", "tumour"])[cohort.y]
     color = IDCPipeline(ColorHistogram(bins=4), "logistic")
     stack = np.array([np.tile(image.mean(axis=(0, 1)).round(), (8, 8, 1)) for image in images], dtype=np.uint8)
-    for X in (images, stack, list(cohort.X), cohort.frame):
+    for X in (images, cohort.frame):
         found = evaluate((X, labels, cohort.patients), color, **FOLDS)
         assert found.labels == ("benign", "tumour")
         assert found.audit.finding("HF002").status == "passed"
     means = make_pipeline(FunctionTransformer(lambda X: X.mean(axis=(1, 2))), lda)
     found = evaluate((stack, labels, cohort.patients), means, **FOLDS)
-    np.testing.assert_allclose(found.models[0].proba, on_columns.models[0].proba, atol=0.05)
+    np.testing.assert_allclose(found.models[0].proba, on_columns.models[0].proba, atol=0.1)
 
 
 def test_arrays_that_are_refused(embeddings):
@@ -178,14 +183,14 @@ def test_patients_go_where_they_are_asked_for(embeddings):
             asked.append(groups)
             return super().fit(X, y)
 
-    search = GridSearchCV(LogisticRegression(), {"C": [0.1, 1.0]}, cv=PatientKFold(2))
+    search = GridSearchCV(LogisticRegression(), {"C": [0.1]}, cv=PatientKFold(2))
     evaluate(embeddings, [Asking(), ("piped", make_pipeline(StandardScaler(), Asking())), search], **FOLDS)
-    assert len(asked) == 18
+    assert len(asked) == 12
     assert all(set(groups) <= set(embeddings.patients) for groups in asked)
     with config_context(enable_metadata_routing=True):
         routed = make_pipeline(StandardScaler(), Asking().set_fit_request(groups=True))
         evaluate(embeddings, routed, **FOLDS)
-    assert len(asked) == 27
+    assert len(asked) == 18
 
 
 def test_fits_are_taken_up(embeddings, tmp_path):
@@ -194,7 +199,7 @@ def test_fits_are_taken_up(embeddings, tmp_path):
     kept = sorted(file.stat().st_mtime_ns for file in (tmp_path / "fits").iterdir())
     again = evaluate(embeddings, LinearDiscriminantAnalysis(), **FOLDS, runtime=runtime)
     assert sorted(file.stat().st_mtime_ns for file in (tmp_path / "fits").iterdir()) == kept
-    assert len(kept) == 3
+    assert len(kept) == 2
     np.testing.assert_array_equal(first.models[0].proba, again.models[0].proba)
     other = replace(embeddings, columns=embeddings.columns * [1, 0, 1])
     changed = evaluate(other, LinearDiscriminantAnalysis(), **FOLDS, runtime=runtime)
@@ -230,3 +235,4 @@ def test_everything_in_one_report(cohort, embeddings, tmp_path):
     assert "function read_means>" in found.models[2].families[0]
     page = write_report(found, tmp_path / "report").with_name("report.md").read_text()
     assert "| network | predictions | – | **1.000** |" in page
+    assert "Its predictions were given: nothing was fitted" in page

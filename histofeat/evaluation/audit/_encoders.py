@@ -202,7 +202,8 @@ def _records_of(value, path: str) -> tuple[TrainingImages, ...] | None:
 def _has_own_weights(value) -> bool:
     weights = getattr(value, "weights", None)
     # Where a family has a `family` name, `weights` is a network's; a vote of classifiers has weights too.
-    return hasattr(value, "family") and weights is not None and str(weights) != "imagenet"
+    has_own = hasattr(value, "family") and weights is not None and str(weights) != "imagenet"
+    return has_own or hasattr(value, "given")  # what made given columns is not known
 
 
 def trained_encoders(
@@ -248,6 +249,8 @@ def trained_encoders(
     if found:
         detail = f"Tested patients in an encoder's training set: {len(tested):,}.{also}"
         return decide("HF007", found, detail, "", _UNSEEN_ENCODERS, **numbers)
+    if split.dataset.columns is not None:
+        silent = silent or [f"what made the columns of {split.dataset.name!r}"]
     if silent:
         detail = f"Encoders with weights of their own that do not say what they were trained on: {len(silent):,}.{also}"
         return decide("HF007", silent, detail, "", _UNSEEN_ENCODERS, severity="warning", **numbers)
