@@ -13,14 +13,11 @@ LISTS = {
     "architectures": ("networks", "ARCHITECTURES"),
     "encoders": ("networks", "ENCODERS"),
     "families": ("features", "FAMILIES"),
-    "formats": ("datasets", "FORMATS"),
     "heads": ("models", "HEADS"),
-    "metrics": ("metrics", "METRIC_RECORDS"),
-    "normalizers": ("images", "NORMALIZERS"),
     "studies": ("studies", "STUDIES"),
 }
 #: Fields of a record that say what it is, best first.
-_SAYING = ("words", "description", "label", "reference")
+_SAYING = ("words", "reference")
 #: What a card says of a model under each heading; the rest is said under "Model".
 _SECTIONS = {
     "Data": ("dataset", "synthetic", "n_images", "class_names", "positive", "class_counts"),
@@ -114,7 +111,6 @@ def list_names(what: argument(str, "WHAT", f"{', '.join(LISTS)}."), run: _Answer
     check_name("list", what, LISTS)
     wing, register = LISTS[what]
     records = getattr(import_module(f"histofeat.{wing}"), register)
-    records = records if isinstance(records, Mapping) else dict.fromkeys(records)
     said = {name: [getattr(record, field, "") for field in _SAYING] for name, record in records.items()}
     named = {name: next(filter(None, words), "") for name, words in said.items()}
     lines = [f"{name:<{max(map(len, named))}}  {words}".rstrip() for name, words in named.items()]
