@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Iterator
 from functools import partial
 from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 
 import typer
@@ -20,8 +19,6 @@ from histofeat.exceptions import check_name, first_line
 
 #: Packages that own one folder: pip installs several without a word, and the files of the last one lie there.
 _ONE_FOLDER = (("xgboost-cpu", "xgboost"), ("opencv-python-headless", "opencv-python", "opencv-contrib-python"))
-#: Disk space in GB below which a long run may not end.
-_LITTLE_GB = 2.0
 #: Status, what was found, and what to do about it.
 _Rows = Iterator[tuple[str, str, str]]
 
@@ -71,9 +68,6 @@ def _packages() -> _Rows:
         if len(twins) > 1:
             fix = f"pip uninstall -y {' '.join(twins)}\npip install {twins[0]}"
             yield "FAIL", f"{' and '.join(twins)} own the same folder: one has overwritten files of the other", fix
-    for extra, module in {"cnn": "keras", "timm": "timm", "embeddings": "h5py"}.items():
-        missing = f'not installed: pip install "histofeat[{extra}]"'
-        yield "PASS", f"extra {extra}: {'installed' if find_spec(module) else missing}", ""
 
 
 def _engines() -> _Rows:
@@ -102,8 +96,8 @@ def _places() -> _Rows:
         yield "PASS", FeatureStore(store).summary().splitlines()[0], ""
     for folder in (Path.cwd(), Path(tempfile.gettempdir()), next(p for p in (cache, *cache.parents) if p.exists())):
         free = shutil.disk_usage(folder).free / 1e9
-        status = "PASS" if free >= _LITTLE_GB else "WARN"
-        yield status, f"{folder}: {free:.1f} GB free", "" if status == "PASS" else "Make room before a long run."
+        status, fix = ("PASS", "") if free >= 2 else ("WARN", "Make room before a long run.")
+        yield status, f"{folder}: {free:.1f} GB free", fix
 
 
 def _run(warm_up: bool) -> _Rows:
