@@ -34,7 +34,8 @@ class Register(Mapping):
     -----
     An entry point of "histofeat.families" names a class derived from `PatchFeatures` with its name as ``family``, which
     can be built without parameters; a change of its values takes a new name, or the features in a store are stale. One
-    of "histofeat.heads" names a `histofeat.models.HeadRecord`. In the file pyproject.toml of a package::
+    of "histofeat.heads" names a `histofeat.models.HeadRecord`. A saved model may hold such a family where its package
+    is installed; a classifier of another package has to be named in ``trusted=``. In the file pyproject.toml::
 
         [project.entry-points."histofeat.families"]
         wavelet = "my_package.wavelets:WaveletEnergy"
@@ -53,6 +54,10 @@ class Register(Mapping):
                 )
             offered[point.name] = point
         return offered
+
+    def types(self) -> list[str]:
+        """Full names of what other packages offer, which are not imported for that: a model may hold such objects."""
+        return [point.value.replace(":", ".") for point in entry_points(group=self.group)]
 
     def __getitem__(self, name: str) -> Any:
         if name in self.own:

@@ -49,7 +49,8 @@ TRUSTED = (
     "sklearn.calibration._TemperatureScaling",
     "sklearn.tree._tree.Tree",
 )
-"""The types that a model may hold, beside numbers, text, containers, arrays and scikit-learn's public estimators.
+"""The types that a model may hold, beside numbers, text, containers, arrays, scikit-learn's public estimators and
+families that installed packages offer.
 
 skops does not trust a `Tree` by itself, because a forged one that points outside its own arrays crashes the process;
 here the arrays of every tree are checked before it is used.
@@ -167,11 +168,11 @@ def load_estimator(content: bytes, owner: str, *, trusted: Sequence[str] = (), n
     with warnings.catch_warnings():
         # One for each of 500 trees; the caller compares the versions once.
         warnings.simplefilter("ignore", InconsistentVersionWarning)
-        return _skops().loads(content, trusted=[*TRUSTED, *trusted])
+        return _skops().loads(content, trusted=[*TRUSTED, *FAMILIES.types(), *trusted])
 
 
 def _unknown(content: bytes, trusted: Iterable[str]) -> list[str]:
-    return sorted(set(_skops().get_untrusted_types(data=content)) - {*TRUSTED, *trusted})
+    return sorted(set(_skops().get_untrusted_types(data=content)) - {*TRUSTED, *FAMILIES.types(), *trusted})
 
 
 def _unpacked(content: bytes, n_bytes: int) -> tuple[dict, dict[str, bytes]]:
