@@ -143,7 +143,7 @@ def fit_all(plans, bank, run):
             return fit.n_features, fit.folds[fold], [values[test] for values in filled]
 
         try:
-            known = fit.plan.head_name, run.search, str(run.threshold), bank.hashes(fit.plan, fold)
+            known = fit.plan.head_name, run.search, str(run.threshold), run.positive, bank.hashes(fit.plan, fold)
             part = fit.plan.head if hasattr(fit.plan.pipeline, "make_head") else fit.plan.pipeline
             kept = take_up(result_file(run, fold, part, *known), fit_fold)
             fit.n_features, fit.folds[fold], rows = kept

@@ -233,6 +233,7 @@ def test_what_a_fit_depends_on_makes_it_another(small, store, tmp_path, counted)
     assert made(pipelines={"other name": bayes()}) == 0
     assert made(pipelines={"color": bayes(smoothing=1e-2)}) == 3
     assert made(pipelines={"color": bayes("lbp")}) == 3
+    assert made(replace(small, positive=small.target_names[0])) == 3  # thresholds are of this class
     frame = small.frame.assign(label=[1 - small.y[0], *small.y[1:]])
     assert made(replace(small, frame=frame, audit=None)) == 3
     frame = small.frame.assign(patient=np.where(small.patients == small.patients[0], "new", small.patients))
