@@ -365,7 +365,7 @@ def check_hdf5(path: Path, n_bytes: int) -> None:
 
 
 def table_bytes(frame: pd.DataFrame, format: str) -> bytes:
-    """Give the content of a file of a table.
+    r"""Give the content of a file of a table.
 
     Parameters
     ----------

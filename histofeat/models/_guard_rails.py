@@ -109,7 +109,8 @@ class GuardRails(BaseEstimator):
         images = np.array([row.tobytes() in several for row in digests], dtype=bool)
         if patients is not None:
             whose = np.asarray(patients, dtype=object)
-            known[[each in {*trained, *whose[images]} for each in whose]] = "patient"
+            seen = {*trained, *whose[images]}
+            known[[each in seen for each in whose]] = "patient"
         known[images] = "image"
         return known
 
