@@ -115,10 +115,19 @@ def test_no_report_without_a_run(main, tmp_path, capsys, words, message):
     assert not list(tmp_path.iterdir())
 
 
-def test_one_table_holds_ours_a_pipeline_embeddings_and_predictions(main, tmp_path, cohort, capsys):
+@pytest.fixture
+def no_network(tmp_path):
+    """Options of a network whose file of weights holds none."""
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "mobilenet_2_5_224_tf_no_top.h5").write_bytes(b"no weights")
+    return ["--encoder", "mobilenet_0.25", "--weights", "weights"]
+
+
+def test_one_table_holds_ours_a_pipeline_embeddings_and_predictions(main, no_network, tmp_path, cohort, capsys):
     (tmp_path / "my_models.py").write_text('from histofeat import IDCPipeline\ngood = IDCPipeline("lbp", "logistic")')
     (tmp_path / "broken_models.py").write_text("1 / 0")
-    words = ["compare", cohort.root, *QUICK, "--no-shortcuts", "--output", "out", "--pipeline"]
+    words = ["compare", cohort.root, *QUICK[:-1], "color,cnn", *no_network, "--no-shortcuts", "--output", "out"]
+    words += ["--pipeline"]
     for given, message in {
         "good": "--pipeline: expected NAME=MODULE:OBJECT, got 'good'. Write MINE=my_models:pipeline.",
         "mine=nowhere_models:good": "expected an object good in the module nowhere_models, got ModuleNotFoundError",
@@ -143,7 +152,12 @@ def test_one_table_holds_ours_a_pipeline_embeddings_and_predictions(main, tmp_pa
         printed = capsys.readouterr()
         assert message in printed.err
         assert "extract" not in printed.err
-    assert main(*words, *given, "net=scores.parquet") == 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert main(*words, *given, "net=scores.parquet") == 0
+    printed = capsys.readouterr()
+    assert "histofeat: warning: not run: cnn, logistic: weights/mobilenet" in printed.err
+    assert "not run: cnn, logistic: " in printed.out
     metrics = read(Path("out"))
     models = {(result["name"], result["head"]): result for result in metrics["results"]}
     assert list(models) == [("color", "logistic"), ("mine", "logistic"), ("uni", "logistic"), ("net", "predictions")]
@@ -152,19 +166,10 @@ def test_one_table_holds_ours_a_pipeline_embeddings_and_predictions(main, tmp_pa
     assert "--pipeline mine=my_models:good --embeddings uni=embeddings.csv" in metrics["command"]
 
 
-def test_what_did_not_run_is_named_and_a_run_of_nothing_is_an_error(main, tmp_path, capsys):
-    (tmp_path / "weights").mkdir()
-    (tmp_path / "weights" / "mobilenet_2_5_224_tf_no_top.h5").write_bytes(b"no weights")
-    words = ["--encoder", "mobilenet_0.25", "--weights", "weights", "--no-shortcuts", "--output", "out"]
-    assert main("compare", *QUICK[:-1], "cnn", *words) == 2
-    assert "expected one that can run here, got none. cnn, logistic: " in capsys.readouterr().err
+def test_a_run_of_nothing_is_an_error(main, no_network, capsys):
+    assert main("compare", *QUICK[:-1], "cnn", *no_network, "--no-shortcuts", "--output", "out") == 2
+    assert "expected one that can run here, got none. cnn, logistic: weights/mobilenet" in capsys.readouterr().err
     assert not Path("out").exists()
-    with warnings.catch_warnings():
-        warnings.simplefilter("always")
-        assert main("compare", *QUICK[:-1], "color,cnn", *words) == 0
-    printed = capsys.readouterr()
-    assert "histofeat: warning: not run: cnn, logistic: weights/mobilenet" in printed.err
-    assert "not run: cnn, logistic: " in printed.out
 
 
 def test_the_store_is_in_the_user_s_cache_unless_another_or_none_is_asked_for(tmp_path, monkeypatch, capsys):
