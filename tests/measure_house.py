@@ -27,6 +27,8 @@ WINGS = (
     "reporting",
     "cli",
 )
+#: The entry of the program, which belongs to no wing: it may call the topmost.
+ENTRY = PACKAGE / "__main__.py"
 #: What counts beside Python: templates, and the stubs in which faces list their names.
 TEMPLATES = (".html", ".j2", ".css", ".svg", ".pyi")
 #: What `self` and `cls` are for: they are no parameters of a call.
@@ -133,7 +135,7 @@ def circles():
 
 
 def _across():
-    for path in _modules():
+    for path in (path for path in _modules() if path != ENTRY):
         here = wing_of(dotted(path))
         for module, name, line in imports(path):
             there = wing_of(module)
@@ -205,11 +207,11 @@ def signatures():
 
 
 def entries():
-    """Files and folders at the top of the package, `__main__.py` and what is no Python aside."""
+    """Files and folders at the top of the package, the entry of the program and what is no Python aside."""
     return sorted(
         path.name
         for path in PACKAGE.iterdir()
-        if (path.suffix == ".py" and path.name != "__main__.py") or (path / "__init__.py").exists()
+        if (path.suffix == ".py" and path != ENTRY) or (path / "__init__.py").exists()
     )
 
 

@@ -17,7 +17,7 @@ LISTS = {
     "studies": ("studies", "STUDIES"),
 }
 #: Fields of a record that say what it is, best first.
-_SAYING = ("words", "reference")
+_SAYING = ("words", "description", "reference")
 #: What a card says of a model under each heading; the rest is said under "Model".
 _SECTIONS = {
     "Data": ("dataset", "synthetic", "n_images", "class_names", "positive", "class_counts"),

@@ -34,6 +34,13 @@ from ._published_split import (
     official_folds as official_folds,
     read_scores as read_scores,
 )
+from ._register import (
+    SETS as SETS,
+    STUDIES as STUDIES,
+    Study as Study,
+    find_study as find_study,
+    option as option,
+)
 from ._robustness import Robustness as Robustness, measure_robustness as measure_robustness
 from ._shortcut_families import (
     BackgroundFraction as BackgroundFraction,
@@ -50,19 +57,14 @@ from ._shortcuts import (
 )
 from ._study import (
     FEATURE_SETS as FEATURE_SETS,
-    SETS as SETS,
-    STUDIES as STUDIES,
     Findings as Findings,
-    Study as Study,
     bars as bars,
     check_names as check_names,
     development_patients as development_patients,
     find_idc as find_idc,
-    find_study as find_study,
     flat_table as flat_table,
     lines as lines,
     load_development_patients as load_development_patients,
     make_pipelines as make_pipelines,
     network_params as network_params,
-    option as option,
 )

@@ -16,26 +16,22 @@ from histofeat.metrics import confusion, holm, label_scores, nadeau_bengio, reco
 from histofeat.model_selection import PatientKFold
 from histofeat.models import HEADS, IDCPipeline, make_head
 from histofeat.studies._fitted_folds import measure_once
+from histofeat.studies._register import MAGNIFICATIONS, REFERENCE, STUDIES
 from histofeat.studies._study import (
     FEATURE_SETS,
     Findings,
-    Study,
     bars,
     check_names,
     describe_dataset,
     flat_table,
     network_params,
-    option,
 )
 
-MAGNIFICATIONS = [40, 100, 200, 400]
 #: Outer and inner folds: of benign and malignant, and of the subtypes, some of which few patients have.
 FOLDS = {"malignant": (5, 3), "subtype": (3, 2)}
 #: Features and head of the row that looks at no image.
 NOTHING = ("none", "majority class")
 RATES = ("patient_rate", "image_rate", "balanced_accuracy")
-_FEATURES = ["clbp", "lpq", "lbp", "glcm", "haralick", "pftas", "color", "handcrafted"]
-_REFERENCE = "pftas/svm"
 _QUICK = {"features": ["lbp", "color"], "heads": ["knn", "random_forest"], "fold_heads": ["random_forest"]}
 _QUICK_COHORT = {"patients_per_subtype": 4, "images_per_slide": 2, "magnifications": (100,)}
 _QUICK_TREES = 30
@@ -71,7 +67,7 @@ def settle(options) -> None:
     """Make a quick run small, find the folder, and refuse unknown names before the long work begins."""
     if options.quick:
         for name, few in _QUICK.items():
-            if getattr(options, name) == BREAKHIS.options[name.replace("_", "-")]["default"]:
+            if getattr(options, name) == STUDIES["breakhis"].options[name.replace("_", "-")]["default"]:
                 setattr(options, name, few)
     elif options.data is None:
         raise ValueError("DATA: expected the folder of BreakHis, got none. Give it, or try --quick.")
@@ -86,7 +82,7 @@ def settle(options) -> None:
     for power in options.magnifications:
         check_name("--magnifications", power, MAGNIFICATIONS)
     models = [f"{features}/{head}" for features in options.features for head in options.heads]
-    if options.reference == _REFERENCE and _REFERENCE not in models:
+    if options.reference == REFERENCE and REFERENCE not in models:
         options.reference = models[0]
     check_names("--reference", [options.reference], models)
 
@@ -320,28 +316,3 @@ def _figures(rows, means, evaluations):
         if found["payload"] is not None and found["payload"].models:
             figures[f"confusion_{found['target']}_{found['magnification']}X"] = "confusion", found["payload"]
     return figures
-
-
-_DUPLICATES = ("refuse", "drop", "published")
-_LISTS = "folder of dsfold1.txt to dsfold5.txt (default: beside the images)"
-_LEAKS = "leaks of the published lists to go on with: siblings, 'two labels'"
-
-BREAKHIS = Study(
-    "breakhis",
-    "The protocol of BreakHis",
-    "Run the protocol of BreakHis.",
-    run_breakhis,
-    {
-        "features": option(_FEATURES, "families, or handcrafted: color, lbp and haralick"),
-        "heads": option(["knn", "qda", "random_forest", "svm", "xgboost"], "heads on the hold-outs"),
-        "fold-heads": option(["random_forest", "svm"], "heads under folds of patients, fitted four times a fold"),
-        "reference": option(_REFERENCE, "the model that all others are compared with, as SET/HEAD"),
-        "magnifications": option(MAGNIFICATIONS, "magnifications"),
-        "patient-key": option("number", "a patient is a slide number, or each full id", choices=("number", "full")),
-        "duplicates": option("drop", "slide 13412, which lies under two subtypes", choices=_DUPLICATES),
-        "lists": {"type": Path, "metavar": "DIR", "help": _LISTS},
-        "accept-leaks": {"nargs": "+", "default": [], "metavar": "LEAK", "help": _LEAKS},
-        "resamples": option(2000, "resamples of the patients"),
-    },
-    data="optional",
-)

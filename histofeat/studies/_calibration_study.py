@@ -22,17 +22,13 @@ from histofeat.model_selection import PatientKFold
 from histofeat.models import HEADS, fit_with_inner_scores, make_head
 from histofeat.studies._fitted_folds import measure_once, runnable_pipelines
 from histofeat.studies._study import (
-    FOLDS,
     QUICK_TREES,
-    SETS,
     Findings,
-    Study,
     bars,
     begin,
     check_names,
     describe_dataset,
     flat_table,
-    option,
 )
 
 _SCORES = ("sensitivity", "specificity", "balanced_accuracy", "f1")
@@ -197,19 +193,3 @@ def _figures(found, dataset):
     title = f"Coverage of {dataset['labels'][1]} by prediction sets, {level:g} asked for"
     figures["coverage"] = bars(title, label, *covered, reference=level)
     return figures
-
-
-CALIBRATION = Study(
-    "calibration",
-    "Probabilities, thresholds and prediction sets",
-    "Measure calibration, thresholds and prediction sets.",
-    run_calibration,
-    {
-        "features": option(["handcrafted", "everything"], SETS),
-        "heads": option(["xgboost", "svm"], "heads"),
-        "sensitivity": option([0.8, 0.9, 0.95, 0.99], "required sensitivities"),
-        "levels": option([0.8, 0.9, 0.95], "coverages asked of prediction sets"),
-        **FOLDS,
-    },
-    data="any",
-)

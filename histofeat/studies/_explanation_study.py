@@ -10,15 +10,12 @@ from histofeat.studies._ablation import ablate_families, measure_costs
 from histofeat.studies._fitted_folds import why_not
 from histofeat.studies._permutation import KINDS, permutation_importance
 from histofeat.studies._study import (
-    FOLDS,
     Findings,
-    Study,
     bars,
     begin,
     describe_dataset,
     make_pipeline,
     network_params,
-    option,
     with_store,
 )
 
@@ -131,17 +128,3 @@ def _figures(importances, ablation, costs):
         title = "Families and groups permuted, with the network"
         found["families_with_network"] = drops(title, importance, ("family", "group"))
     return found
-
-
-EXPLANATION = Study(
-    "explanation",
-    "Explanation: what the score depends on, and what it costs",
-    "Say which features a score depends on, and what they cost.",
-    run_explanation,
-    {
-        "head": option("xgboost", "the head of every fit"),
-        "repeats": option(5, "permutations of each part"),
-        **FOLDS,
-    },
-    data="any",
-)

@@ -16,20 +16,17 @@ from histofeat.metrics import holm
 from histofeat.studies._fitted_folds import measure_once, runnable_pipelines
 from histofeat.studies._leakage import measure_leakage
 from histofeat.studies._learning_curves import learning_curve
+from histofeat.studies._register import IDENTIFIED
 from histofeat.studies._robustness import measure_robustness
 from histofeat.studies._shortcuts import panel_of
 from histofeat.studies._study import (
-    FOLDS,
-    SETS,
     Findings,
-    Study,
     bars,
     begin,
     check_names,
     describe_dataset,
     flat_table,
     lines,
-    option,
     pipelines_of,
     with_store,
 )
@@ -121,8 +118,6 @@ def _leakage_figures(table, few, real):
 
 
 # --- shortcuts -------------------------------------------------------------------------------------------------------
-
-IDENTIFIED = ["color", "lbp", "haralick", "pftas", "cnn"]
 
 
 def run_shortcuts(options, runtime):
@@ -298,74 +293,3 @@ def _patient_curves(table):
     labels = {"x_label": "training patients", "y_label": "ROC-AUC"}
     title, columns = "ROC-AUC by the number of training patients", ("pipeline", "line", "n_patients", "value")
     return lines(title, pd.concat(points), *columns, **labels, ends=("low", "high"), x_log=True)
-
-
-# --- the studies -----------------------------------------------------------------------------------------------------
-
-_EVERY_SET = ["color", "lbp", "haralick", "pftas", "handcrafted", "cnn", "everything"]
-_PER_PATIENT = {"patches-per-patient": option(20, "tested patches of a patient, at most")}
-_HEADS = {"heads": option(["xgboost"], "heads")}
-
-LEAKAGE = Study(
-    "leakage",
-    "What a split by patch adds",
-    "Score the same pipelines under a split by patch and by patient.",
-    run_leakage,
-    {
-        "features": option(_EVERY_SET, SETS),
-        **_HEADS,
-        "few-patients": option([16], "numbers of patients to measure the leak of few patients with"),
-        "draws": option(10, "random draws of that many patients"),
-        "few-heads": option(["svm", "xgboost"], "heads there"),
-        **FOLDS,
-    },
-    data="any",
-)
-SHORTCUTS = Study(
-    "shortcuts",
-    "Shortcuts and patient identification",
-    "Score shortcuts alone, and identify patients by features.",
-    run_shortcuts,
-    {
-        "features": option(["handcrafted", "everything"], SETS),
-        **_HEADS,
-        "identify": option(IDENTIFIED, "families to identify patients with"),
-        **FOLDS,
-    },
-    data="any",
-)
-ROBUSTNESS = Study(
-    "robustness",
-    "Robustness: ROC-AUC under perturbed patches",
-    "Score families on perturbed patches of held-out patients.",
-    run_robustness,
-    {"features": option(_EVERY_SET, SETS), **FOLDS, **_PER_PATIENT},
-    data="any",
-)
-NORMALIZATION = Study(
-    "normalization",
-    "Stain normalisation before each feature family",
-    "Score families with and without stain normalisation.",
-    run_normalization,
-    {
-        "features": option(["color", "haralick", "handcrafted", "cnn"], SETS),
-        **FOLDS,
-        **_PER_PATIENT,
-        # The smallest p-value is 1 / resamples, and it is multiplied by the number of comparisons: 112.
-        "resamples": option(10_000, "resamples of the patients"),
-    },
-    data="any",
-)
-LEARNING_CURVES = Study(
-    "learning-curves",
-    "Learning curves in patients",
-    "Score feature sets by the number of training patients.",
-    run_learning_curves,
-    {
-        "features": option(["handcrafted", "cnn", "everything"], SETS),
-        "sizes": option([10, 20, 40, 80], "numbers of training patients, before all of them"),
-        "draws": option(5, "orders of the training patients in each fold"),
-        **FOLDS,
-    },
-    data="any",
-)

@@ -27,7 +27,7 @@ from histofeat.metrics import (
     scores,
     step_down,
 )
-from histofeat.studies._study import Findings, Study, lines, option
+from histofeat.studies._study import Findings, lines
 
 WORDS = {name: METRIC_RECORDS[name].words for name in METRICS}
 INTERVALS = {
@@ -378,19 +378,3 @@ def _figure(table, metric):
     title, axes = f"{WORDS[metric]}: coverage of 95 % intervals", {"x_label": "patients", "y_label": "coverage"}
     named = ("panel", "kind", "n_patients", "coverage")
     return lines(title, drawn, *named, **axes, ends=("low", "high"), x_log=True)
-
-
-INTERVAL_COVERAGE = Study(
-    "interval-coverage",
-    "Do the intervals cover? A simulation",
-    "Count how often 95 % intervals contain the truth, and how often tests err, on simulated patients.",
-    run_interval_coverage,
-    {
-        "repetitions": option(2000, "cohorts drawn in each setting"),
-        "resamples": option(500, "resamples behind each interval"),
-        "population": option(100_000, "patients behind the true values"),
-        "patients": option([10, 20, 30, 49, 100, 200], "patients of a cohort"),
-        "compared": option([10, 20, 49], "patients of a cohort on which models are compared"),
-    },
-    data=False,
-)

@@ -1,7 +1,6 @@
-"""A study: its options, the function that runs it, and what it found; the register of all studies by name."""
+"""What studies share: what they find, their patients and pipelines, the data of tables and figures."""
 
-import importlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,19 +14,6 @@ from histofeat.exceptions import check_name
 from histofeat.features import FAMILIES, leave_out_unreadable, scratch_store
 from histofeat.model_selection import PatientKFold
 from histofeat.models import HEADS, IDCPipeline
-
-#: Studies by name: the file in this wing, and the constant in it that holds the `Study`.
-STUDIES: dict[str, tuple[str, str]] = {
-    "breakhis": ("breakhis_study", "BREAKHIS"),
-    "calibration": ("calibration_study", "CALIBRATION"),
-    "explanation": ("explanation_study", "EXPLANATION"),
-    "interval-coverage": ("interval_coverage", "INTERVAL_COVERAGE"),
-    "leakage": ("idc_studies", "LEAKAGE"),
-    "learning-curves": ("idc_studies", "LEARNING_CURVES"),
-    "normalization": ("idc_studies", "NORMALIZATION"),
-    "robustness": ("idc_studies", "ROBUSTNESS"),
-    "shortcuts": ("idc_studies", "SHORTCUTS"),
-}
 
 #: The kind of a figure, and its data.
 Figure = tuple[str, dict[str, Any]]
@@ -63,74 +49,6 @@ class Findings:
     results: Mapping[str, Any]
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     figures: Mapping[str, Figure] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Study:
-    """A question about features, heads or splits that one command answers.
-
-    Parameters
-    ----------
-    name : str
-        Of the study, of its template in `histofeat.reporting` (``study-NAME.md.j2``) and of its folder of results.
-    title, description : str
-        Heading of the page, and one sentence for ``--help``.
-    run : callable
-        Called as ``run(options, runtime)``, with an object that has an attribute for each option and a
-        `histofeat.features.Runtime`; returns `Findings`.
-    options : Mapping of str to Mapping
-        Options beyond those of all studies: names with dashes, each as `option` describes it.
-    data : {"any", True, "optional", False}, default=True
-        Whether the study reads images: "any" data set, which it opens by ``options.open()``, or the folders
-        ``options.data``, which may be none where they are optional.
-    folder : str, optional
-        Name of its folder of results; by default that of the study.
-    template : path-like, optional
-        The template of a study outside the library.
-    """
-
-    name: str
-    title: str
-    description: str
-    run: Callable[[Any, Any], Findings] = field(repr=False)
-    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
-    data: bool | str = True
-    folder: str = ""
-    template: str | Path = ""
-
-
-def option(default: Any, words: str, **more: Any) -> dict[str, Any]:
-    """Describe an option: keywords of ``argparse`` from its default; one with a list takes several values.
-
-    Examples
-    --------
-    >>> option([10, 20], "sizes")
-    {'default': [10, 20], 'type': <class 'int'>, 'help': 'sizes (default: 10 20)', 'metavar': 'N', 'nargs': '+'}
-    """
-    values = default if isinstance(default, list) else [default]
-    kind, shown = type(values[0]), " ".join(map(str, values))
-    described = {"default": default, "type": kind, "help": f"{words} (default: {shown})"}
-    if "choices" not in more:
-        described["metavar"] = {int: "N", float: "X", str: "NAME"}.get(kind, "FILE")
-    return described | ({"nargs": "+"} if values is default else {}) | more
-
-
-#: Options of every study on folds of patients.
-FOLDS = {"folds": option(5, "folds of patients"), "resamples": option(2000, "resamples of the patients")}
-SETS = f"feature sets: {', '.join(FEATURE_SETS)}"
-
-
-def find_study(name: str) -> Study:
-    """Return the study of this name.
-
-    Raises
-    ------
-    ValueError
-        If there is none.
-    """
-    check_name("study", name, STUDIES, "a known name")
-    module, constant = STUDIES[name]
-    return getattr(importlib.import_module(f"histofeat.studies._{module}"), constant)
 
 
 # --- patients and pipelines ------------------------------------------------------------------------------------------

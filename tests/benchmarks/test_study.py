@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -12,7 +13,16 @@ from parsing import options_of
 
 import histofeat.reporting
 from histofeat.reporting import write_study
-from histofeat.studies import STUDIES, Findings, Study, find_idc, find_study, load_development_patients
+from histofeat.studies import (
+    FEATURE_SETS,
+    SETS,
+    STUDIES,
+    Findings,
+    Study,
+    find_idc,
+    find_study,
+    load_development_patients,
+)
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +51,10 @@ def test_every_study_of_the_register_has_options_and_a_template(study, name):
     assert {option.replace("-", "_") for option in found.options} <= set(options)
     templates = Path(histofeat.reporting.__file__).with_name("templates")
     assert (templates / f"study-{name}.md.j2").is_file()
+
+
+def test_the_help_of_studies_names_every_feature_set():
+    assert set(FEATURE_SETS) == set(re.findall(r"\w+", re.sub(r"\(.*?\)", "", SETS.partition(":")[2])))
 
 
 def test_an_unknown_study_is_refused():

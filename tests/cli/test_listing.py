@@ -26,8 +26,7 @@ def test_registers_are_listed(what, capsys):
     printed = capsys.readouterr().out.splitlines()
     wing, register = LISTS[what]
     assert [line.split()[0] for line in printed] == list(getattr(import_module(f"histofeat.{wing}"), register))
-    if what != "studies":
-        assert all(len(line.split()) > 1 for line in printed)
+    assert all(len(line.split()) > 1 for line in printed)
     assert cli.main(["list", what, "--json"]) == 0
     assert list(json.loads(capsys.readouterr().out)) == [line.split()[0] for line in printed]
 
