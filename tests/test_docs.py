@@ -3,11 +3,14 @@
 import ast
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import typer
 
+from histofeat.cli import app
 from histofeat.datasets import Ledger
 
 ROOT = Path(__file__).parents[1]
@@ -25,6 +28,34 @@ def test_the_blocks_of_the_readme_run_in_order(capsys):
     printed = capsys.readouterr().out
     assert "95 % interval" in printed
     assert "head" in printed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", DOCS, ids=lambda path: path.name)
+def test_the_python_blocks_of_a_page_run(page):
+    namespace: dict = {}
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL):
+        exec(compile(block, page.name, "exec"), namespace)
+
+
+def commands_of(text):
+    """Give the commands of the program in the console blocks of a page, comments aside."""
+    lines = "\n".join(re.findall(r"```console\n(.*?)```", text, flags=re.DOTALL)).splitlines()
+    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("histofeat ")]
+
+
+def test_commands_of_all_pages_are_read_by_the_program():
+    """Each names a command and its options as they are; values are not looked at."""
+    program, tried = typer.main.get_command(app), 0
+    for page in (ROOT / "README.md", ROOT / "data/README.md", *DOCS):
+        for name, *words in commands_of(page.read_text()):
+            command = program.get_command(None, name)
+            assert command is not None, f"{page.name}: {name}"
+            known = {option for parameter in command.params for option in parameter.opts}
+            used = {word for word in words if re.match(r"--?[a-z]", word)}
+            assert used <= known, f"{page.name}: histofeat {name}: {used - known}"
+            tried += 1
+    assert tried > 25
 
 
 PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "data/README.md", *(f"docs/{path.name}" for path in DOCS)]

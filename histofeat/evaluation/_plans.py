@@ -1,5 +1,6 @@
 """Pipelines as named plans (families, head, normaliser) and the state of a run over them."""
 
+import pickle
 import time
 import warnings
 from collections import Counter
@@ -172,7 +173,10 @@ class Plan:
 def _key_of(estimator):
     given = estimator.get_params()
     params = {name: id(value) if isinstance(value, PatchDataset) else value for name, value in given.items()}
-    return joblib.hash((type(estimator).__module__, type(estimator).__qualname__, params))
+    try:
+        return joblib.hash((type(estimator).__module__, type(estimator).__qualname__, params))
+    except (pickle.PicklingError, AttributeError, TypeError):  # a lambda inside: equal to itself alone
+        return str(id(estimator))
 
 
 def can_retrain(family) -> bool:

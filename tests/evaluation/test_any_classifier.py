@@ -236,3 +236,10 @@ def test_everything_in_one_report(cohort, embeddings, tmp_path):
     page = write_report(found, tmp_path / "report").with_name("report.md").read_text()
     assert "| network | predictions | – | **1.000** |" in page
     assert "Its predictions were given: nothing was fitted" in page
+
+
+def test_a_lambda_is_a_family_of_its_own(cohort):
+    """It has no lasting form, so that nothing of it is kept; with a store the run goes on as without."""
+    pipeline = IDCPipeline([FunctionTransformer(lambda images: images.mean(axis=(1, 2)))], "logistic")
+    evaluation = evaluate(cohort, pipeline, **FOLDS)
+    assert evaluation.models[0].n_features == 3
