@@ -1,4 +1,4 @@
-"""Load embeddings, one row a patch, from tables, arrays, HDF5, AnnData and eva's manifests; match rows to patches."""
+"""Load embeddings, one row a patch, from tables, arrays, HDF5 and AnnData; match rows to patches."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -21,9 +21,9 @@ from histofeat.datasets._writing import check_hdf5, regular_size
 from histofeat.exceptions import DAMAGED, DatasetError, and_more, first_line, needs
 from histofeat.model_selection import canonical_patients
 
-#: Endings that are read, and the package that reads them.
-_ENDINGS = {".h5": "h5py", ".hdf5": "h5py", ".h5ad": "anndata", ".npz": "", ".parquet": "", ".pt": "torch"}
-_ENDINGS |= {".csv": "", ".tsv": ""}
+#: Endings that are read, and what to do with tensors, which are not.
+_ENDINGS = (".h5", ".hdf5", ".h5ad", ".npz", ".parquet", ".csv", ".tsv")
+_CONVERT = "Tensors of PyTorch (.pt) are converted first, by torch.load and numpy.savez: a row for each path."
 #: Columns of text, and how else eva calls them; with the numbers behind them, what is no feature.
 _TEXTS = ("path", "label", "patient", "slide", "part")
 _OF_EVA = {"origin": "path", "slide_id": "slide", "wsi_id": "slide", "multi_id": "slide", "split": "part"}
@@ -49,8 +49,9 @@ def load_embeddings(
         of ``path``, ``label``, ``patient``, ``slide``, ``x``, ``y`` and ``part``. Or arrays (NPZ, HDF5, ``.h5ad`` of
         AnnData): one matrix, coordinates, and one value a row for the same names. Or a folder or a pattern
         (``uni/*.h5``) of such files, each of one slide, as TRIDENT (``features``, ``coords``) and STAMP (``feats``,
-        ``coords``) write it; or eva's folder with its ``manifest.csv``. HDF5 and URLs, such as
-        ``s3://bucket/uni/*.h5``, need the extra "embeddings".
+        ``coords``) write it; or a table with eva's names (``origin``, ``target``, ``split``). HDF5 and URLs, such as
+        ``s3://bucket/uni/*.h5``, need the extra "embeddings". Tensors of PyTorch (``.pt``), also those that eva's
+        ``manifest.csv`` names, are converted first, by ``torch.load`` and ``numpy.savez``: a row for each path.
     patients : str, path or mapping, optional
         By default the column ``patient``. Else a rule for the keys of the rows, or for the slides where there are no
         paths: a regular expression, "folder", "tcga", "image", a CSV or a mapping, see `find_patients`.
@@ -195,12 +196,13 @@ def _files(path: str) -> list[Path]:
         with suppress(OSError, ValueError):  # there is no such file
             found = np.atleast_1d(opened.open_local(f"simplecache::{path}", simplecache={"same_names": True})).tolist()
     elif not place.is_file():
-        patterns = ["manifest.csv", *(f"*{ending}" for ending in _ENDINGS)] if place.is_dir() else [place.name]
+        patterns = [f"*{ending}" for ending in _ENDINGS] if place.is_dir() else [place.name]
         folder = place if place.is_dir() else place.parent
         found = next(filter(None, (sorted(folder.glob(pattern)) for pattern in patterns)), [])
     found = [place] if place.is_file() else found
     if not found:
-        raise DatasetError(f"{path}: expected embeddings ({', '.join(_ENDINGS)}), got no such file. Correct the path.")
+        expected = f"{path}: expected embeddings ({', '.join(_ENDINGS)})"
+        raise DatasetError(f"{expected}, got no such file. Correct the path. {_CONVERT}")
     return [Path(file) for file in found]
 
 
@@ -233,35 +235,35 @@ def read_table(file: Path) -> pd.DataFrame:
             table = table.drop(columns=name).join(pd.DataFrame(table[name].tolist()).add_prefix(f"{name}_"))
     except DAMAGED as error:
         got = f"{file}: expected a table, or one matrix and its rows, got: {first_line(error)[:200]}"
-        raise DatasetError(f"{got}. Write the file again as one of {', '.join(_ENDINGS)}.") from error
+        raise DatasetError(f"{got}. Write it as one of {', '.join(_ENDINGS)}. {_CONVERT}") from error
     return own_names(table, file)
 
 
 def _content(file: Path, ending: str) -> Any:
     """Give a table, or arrays by their names."""
-    package = _package(_ENDINGS[ending], ending) if _ENDINGS[ending] else None
     if ending == ".parquet":
         table = pd.read_parquet(file)
         return table if table.index.name is None else table.reset_index()
     if ending == ".npz":
         return dict(np.load(file, allow_pickle=False))
-    if ending == ".pt":
-        return {"embedding": np.atleast_2d(np.squeeze(package.load(file, map_location="cpu", weights_only=True)))}
     if ending == ".h5ad":
-        found = package.read_h5ad(file)
+        found = _package("anndata", ending).read_h5ad(file)
         matrix = found.X.toarray() if hasattr(found.X, "toarray") else found.X
         return {"path": found.obs_names, **{name: found.obs[name] for name in found.obs}, "X": matrix, **found.obsm}
     if ending in (".h5", ".hdf5"):
+        package = _package("h5py", ending)
         check_hdf5(file, regular_size(file))
         with package.File(file) as opened:
             return {name: item[()] for name, item in opened.items() if isinstance(item, package.Dataset)}
+    if ending not in _ENDINGS:
+        raise ValueError(f"the ending {ending!r}")
     with file.open(encoding="utf-8-sig") as opened:
         header = opened.readline().strip()
     divider = max(",;\t", key=header.count)
     texts = [name for name in header.replace('"', "").split(divider) if _own_name(name) in _TEXTS]
     table = pd.read_csv(file, sep=divider, dtype=dict.fromkeys(texts, str), encoding="utf-8-sig")
-    if "embeddings" in table and table["embeddings"].astype(str).str.endswith(".pt").all():  # eva names files
-        table["embeddings"] = [_content(file.parent / part, ".pt")["embedding"][0] for part in table["embeddings"]]
+    if table.get("embeddings", pd.Series(dtype=str)).astype(str).str.endswith(".pt").any():
+        raise ValueError("names of tensors (.pt), as eva writes them")
     return table
 
 

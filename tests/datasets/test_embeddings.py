@@ -93,14 +93,25 @@ def test_rows_are_keys_where_there_is_no_place(tmp_path):
     assert load_embeddings(tmp_path / "slide.npz").X.tolist() == ["7_0", "7_1", "9_0", "9_1"]
 
 
-def test_eva_manifest(tmp_path, monkeypatch):
-    """Tensors are read by torch, which is not installed for the tests."""
-    content = {f"{row}.pt": values[np.newaxis] for row, values in enumerate(VALUES)}
-    torch = SimpleNamespace(load=lambda file, **safe: content[file.name] if safe["weights_only"] else None)
-    monkeypatch.setitem(sys.modules, "torch", torch)
-    manifest = pd.DataFrame({"origin": PATHS, "embeddings": list(content), "target": LABELS, "split": "train"})
-    manifest.to_csv(tmp_path / "manifest.csv", index=False)
-    check(load_embeddings(tmp_path, patients="folder"))
+def test_the_names_of_eva(tmp_path):
+    manifest = wide().rename(columns={"path": "origin", "label": "target"}).drop(columns="patient")
+    manifest.assign(split="train").to_csv(tmp_path / "manifest.csv", index=False)
+    found = load_embeddings(tmp_path, patients="folder")
+    check(found)
+    assert found.frame["part"].tolist() == ["train"] * 4
+
+
+def test_tensors_are_converted_first(tmp_path):
+    """Tensors are read by torch, which is used for networks only."""
+    (tmp_path / "0.pt").touch()
+    remedy = r"Tensors of PyTorch \(.pt\) are converted first, by torch.load and numpy.savez: a row for each path\.$"
+    with pytest.raises(DatasetError, match=rf"expected embeddings \(.h5.*\), got no such file\. Correct .*{remedy}"):
+        load_embeddings(tmp_path)
+    with pytest.raises(DatasetError, match=rf"0.pt: expected a table, .* got: the ending '.pt'\. Write .*{remedy}"):
+        load_embeddings(tmp_path / "0.pt")
+    pd.DataFrame({"origin": PATHS, "embeddings": "0.pt", "target": LABELS}).to_csv(tmp_path / "manifest.csv")
+    with pytest.raises(DatasetError, match=rf"manifest.csv: .* got: names of tensors \(.pt\), as eva .*{remedy}"):
+        load_embeddings(tmp_path, patients="folder")
 
 
 def test_anndata(tmp_path, monkeypatch):
@@ -200,7 +211,7 @@ def test_what_is_refused(tmp_path):
     refused(r"expected a column of numbers for each feature.*a.csv'", table())
     refused(r"expected one column for each name, got again 'path'", wide(filename=PATHS))
     (tmp_path / "a.csv").write_bytes(b"\xff\xfe\x00")
-    refused(r"a.csv: expected a table, or one matrix and its rows, got: .*Write the file again as one of")
+    refused(r"a.csv: expected a table, or one matrix and its rows, got: .*Write it as one of")
     wide().to_csv(tmp_path / "a.txt")
     with pytest.raises(DatasetError, match=r"a.txt: expected a table"):
         load_embeddings(tmp_path / "a.txt")
@@ -220,7 +231,7 @@ def test_arrays_that_disagree(tmp_path):
 
 
 def test_packages_that_are_missing(tmp_path, monkeypatch):
-    for package, ending in (("h5py", ".h5"), ("anndata", ".h5ad"), ("torch", ".pt")):
+    for package, ending in (("h5py", ".h5"), ("anndata", ".h5ad")):
         monkeypatch.setitem(sys.modules, package, None)
         (tmp_path / f"a{ending}").touch()
         with pytest.raises(MissingExtraError, match=f"embeddings, {ending}: expected the package {package}"):
