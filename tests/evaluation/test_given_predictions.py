@@ -11,8 +11,14 @@ from histofeat.model_selection import PatientKFold
 
 
 @pytest.fixture(scope="module")
+def cohort(cohort):
+    """Eight patients with 12 patches each."""
+    return cohort.subset(range(96))
+
+
+@pytest.fixture(scope="module")
 def evaluation(cohort):
-    folds = {"cv": PatientKFold(3), "inner_cv": PatientKFold(2), "n_resamples": 20}
+    folds = {"cv": PatientKFold(2), "inner_cv": PatientKFold(2), "n_resamples": 20}
     return evaluate(cohort, {"color": IDCPipeline(features="color", head="logistic")}, **folds)
 
 
@@ -42,7 +48,7 @@ def test_the_same_predictions_have_the_same_scores(evaluation, table, tmp_path):
         np.testing.assert_allclose(added.proba, own.proba, atol=1e-12)
         assert added.scores["roc_auc"].value == own.scores["roc_auc"].value
         assert added.scores["roc_auc"].ci95 == own.scores["roc_auc"].ci95
-        assert added.thresholds == (0.5, 0.5, 0.5)
+        assert added.thresholds == (0.5, 0.5)
         assert (added.predicted_tuned == added.predicted).all()
     assert both.comparison.rows[0].difference == pytest.approx(0)
     assert both.to_frame()["head"].tolist() == ["logistic", "predictions"]
@@ -72,7 +78,7 @@ def test_they_are_kept(evaluation, table, tmp_path):
             lambda t: t.drop(columns="p_tumour"),
             r"expected the columns p_no_tumour, p_tumour, got path, p_no_tumour\. Na",
         ),
-        (lambda t: np.zeros((7, 2)), r"expected probabilities of shape \(180, 2\), got \(7, 2\)"),
+        (lambda t: np.zeros((7, 2)), r"expected probabilities of shape \(96, 2\), got \(7, 2\)"),
     ],
 )
 def test_what_does_not_fit_is_refused(evaluation, table, change, match):
@@ -87,7 +93,7 @@ def test_names_are_not_taken_twice(evaluation, table):
 
 
 def test_rows_that_were_never_tested_are_not_needed(cohort):
-    (train, test), *_ = PatientKFold(3).split(cohort.X, cohort.y, cohort.patients)
+    (train, test), *_ = PatientKFold(2).split(cohort.X, cohort.y, cohort.patients)
     folds = {"cv": [(train, test)], "inner_cv": PatientKFold(2), "n_resamples": 0}
     evaluation = evaluate(cohort, IDCPipeline(features="color", head="logistic"), **folds)
     given = cohort.frame.iloc[test][["path"]].assign(score=np.linspace(0, 1, len(test)))
