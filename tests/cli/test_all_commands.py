@@ -56,7 +56,7 @@ WRONG = {
     "--weights": "nowhere",
 }
 #: Options that make a run short.
-FEW = {"--no-estimate": [], "--resamples": ["20"]}
+FEW = {"--folds": ["2"], "--no-estimate": [], "--resamples": ["20"]}
 #: Words with "=" that are values of options, and so no arguments of Python.
 RULES = re.compile(r"\b(?:sensitivity|specificity)=[0-9.]+|OLD=NEW|\S*scans=\S+")
 
@@ -76,10 +76,15 @@ def options(command):
 
 
 def cases():
+    """Yield commands with wrong words; what many commands have from one group is quick for the first of them."""
+    seen = set()
     for command in NAMES:
         for name, each in options(command).items():
             if name != "--help":
-                yield command, [f"{name}=x"] if each.is_flag else [name, WRONG.get(name, "?")]
+                wrong = [f"{name}=x"] if each.is_flag else [name, WRONG.get(name, "?")]
+                marks = [pytest.mark.long] if (name, each.help) in seen else []
+                yield pytest.param(command, wrong, marks=marks)
+                seen.add((name, each.help))
         yield command, ["--no-such-option"]
         if len(options(command)) < len(built(command).params):
             yield command, ["nowhere"]
