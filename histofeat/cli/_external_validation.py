@@ -5,8 +5,8 @@ from pathlib import Path
 
 import histofeat
 from histofeat.cli._options import DataOptions, RunOptions, Weights, argument, group, option
-from histofeat.cli._outputs import check_output
-from histofeat.cli._scoring import describe_scores, write_numbers
+from histofeat.cli._outputs import check_output, give
+from histofeat.cli._scoring import describe_scores
 
 _Known = option(str, "NAME", "Patients of the training: refuse or leave_out, by id and pixels; by_pixels ignores ids.")
 
@@ -40,7 +40,4 @@ def evaluate(
     one = replace(found.models[0], name=model.name, notes=())
     numbers, show = describe_scores(replace(found, models=(one,)), data.name)
     numbers = {"histofeat": histofeat.__version__, "model": model.name, "data": data.name, **numbers}
-    run.show(numbers, show)
-    if output is not None:
-        write_numbers(output, numbers)
-        run.write_config(output)
+    give(run, numbers, show, output)

@@ -1,12 +1,13 @@
-"""Shared by the commands: check an output file, choose what is logged, end cleanly."""
+"""Shared by the commands: print and write scores, check an output file, choose what is logged, end cleanly."""
 
+import json
 import logging
 import math
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,44 @@ def cells(score: Mapping[str, Any]) -> tuple[str, str]:
     value, (low, high) = score["value"], score["ci95"]
     shown = "undefined" if value is None or math.isnan(value) else f"{value:.4f}"
     return shown, "" if low is None or math.isnan(low) else f"{low:.4f} to {high:.4f}"
+
+
+def print_scores(titles: Sequence[str], rows: Mapping[str, Sequence[Mapping[str, Any] | None]]) -> None:
+    """Print a table of scores with their 95 % intervals.
+
+    Parameters
+    ----------
+    titles : sequence of str
+        Of the columns.
+    rows : mapping of str to sequence
+        The scores of each line, as `cells` takes them; None leaves a place empty.
+    """
+    import pandas as pd
+
+    columns = [column for title in titles for column in (title, "95 % interval")]
+    lines = [[cell for score in scores for cell in (cells(score) if score else ("", ""))] for scores in rows.values()]
+    print(pd.DataFrame(lines, index=list(rows), columns=columns).to_string())
+
+
+def print_metrics(columns: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
+    """Print a line for each metric that is `SHOWN`, a column for each mapping of metrics to scores."""
+    from histofeat.metrics import METRIC_RECORDS
+
+    known = [metric for metric in SHOWN if any(metric in scores for scores in columns.values())]
+    scores = {METRIC_RECORDS[metric].label: [each.get(metric) for each in columns.values()] for metric in known}
+    print_scores(list(columns), scores)
+
+
+def give(run: Any, numbers: Any, show: Callable[[], None], output: Path | None) -> None:
+    """Print the numbers of scored predictions, and write them as JSON where an output is named."""
+    from histofeat.datasets import write_whole
+    from histofeat.reporting import jsonable
+
+    run.show(numbers, show)
+    if output is not None:
+        with write_whole(output) as part:
+            part.write_text(json.dumps(jsonable(numbers), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        run.write_config(output)
 
 
 def check_output(output: Path | None) -> None:

@@ -1,11 +1,10 @@
 """``histofeat score``: score the predictions of any system, in a table or on a published split."""
 
-import json
 from pathlib import Path
 
 import histofeat
 from histofeat.cli._options import RunOptions, argument, flag, group, option
-from histofeat.cli._outputs import SHOWN, cells, check_output
+from histofeat.cli._outputs import cells, check_output, give, print_metrics
 from histofeat.metrics import rule_examples
 
 #: Options that belong to one kind of scoring only.
@@ -69,10 +68,7 @@ def score(
     kinds = {None: _of_table, "breakhis": _of_breakhis, "idc-official": _of_idc}
     numbers, show = kinds[protocol](predictions, given, run, resamples)
     numbers = {"histofeat": histofeat.__version__, "predictions": predictions.name, **numbers}
-    run.show(numbers, show)
-    if output is not None:
-        write_numbers(output, numbers)
-        run.write_config(output)
+    give(run, numbers, show, output)
 
 
 def _refuse_others(given, protocol) -> None:
@@ -97,12 +93,13 @@ def describe_scores(found, name: str):
     """Give the numbers of scored predictions, and a function that prints them."""
     from histofeat.evaluation import HARD_LABELS
 
-    columns, rows = [], []
+    columns, rows = {}, []
     for model, probable in zip(found.models, found.calibration, strict=True):
         cuts = sorted(set(model.thresholds) - {0.5})
-        columns += [(model.name, model.scores), *([(f"{model.name}, its threshold", model.tuned)] if cuts else [])]
+        scores, tuned = _plain(model.scores), _plain(model.tuned)
+        columns |= {model.name: scores, **({f"{model.name}, its threshold": tuned} if cuts else {})}
         raw = probable.raw.to_dict() if probable and HARD_LABELS not in model.notes else None
-        rows.append({"model": model.name, "scores": _plain(model.scores), "scores_at_threshold": _plain(model.tuned)})
+        rows.append({"model": model.name, "scores": scores, "scores_at_threshold": tuned})
         rows[-1] |= {"thresholds": model.thresholds, "calibration": raw, "notes": model.notes}
     notes = [note for row in rows for note in row["notes"]] + [found.caution, found.protocol["registered"]]
     for row in rows:
@@ -145,8 +142,10 @@ def _of_idc(predictions, given, run, resamples):
     scored = score_predictions(read_predictions(predictions), "idc-official", **given, **settings)
     head = f"{scored.protocol.title}; positive class: {scored.protocol.positive}\n{scored.test}, "
     head += f"{scored.n_positive:,} positive"
-    tuned = [(f"at {scored.threshold:.4f} ({scored.rule})", scored.tuned)] if scored.tuned else []
-    return scored.to_dict(), lambda: _show(head, [("at 0.5", scored.scores), *tuned], scored.notes)
+    columns = {"at 0.5": _plain(scored.scores)}
+    if scored.tuned:
+        columns[f"at {scored.threshold:.4f} ({scored.rule})"] = _plain(scored.tuned)
+    return scored.to_dict(), lambda: _show(head, columns, scored.notes)
 
 
 def _plain(scores) -> dict:
@@ -154,32 +153,6 @@ def _plain(scores) -> dict:
 
 
 def _show(head, columns, notes) -> None:
-    from rich.box import SIMPLE
-    from rich.console import Console
-    from rich.table import Table
-
-    from histofeat.metrics import METRIC_RECORDS
-
-    console = Console(highlight=False, markup=False)
-    # In a pipe or a narrow window the table would be wrapped.
-    console.width = max(console.width, 100)
-    console.print(head, soft_wrap=True)
-    table = Table("", box=SIMPLE, pad_edge=False)
-    for title, _ in columns:
-        table.add_column(title)
-        table.add_column("95 % interval")
-    for metric in SHOWN:
-        row = [cells(scores[metric].to_dict()) if metric in scores else ("", "") for _, scores in columns]
-        table.add_row(METRIC_RECORDS[metric].label, *sum(row, ()))
-    console.print(table)
-    for note in notes:
-        console.print(f"- {note}", soft_wrap=True)
-
-
-def write_numbers(output: Path, numbers: dict) -> None:
-    """Write the numbers of scored predictions as JSON, whole or not at all."""
-    from histofeat.datasets import write_whole
-    from histofeat.reporting import jsonable
-
-    with write_whole(output) as part:
-        part.write_text(json.dumps(jsonable(numbers), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    print(head)
+    print_metrics(columns)
+    print(*(f"- {note}" for note in notes), sep="\n")

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from histofeat.cli._options import DataOptions, EncoderOptions, RunOptions, flag, group, option
-from histofeat.cli._outputs import SHOWN, cells, classes_of
+from histofeat.cli._outputs import classes_of, print_metrics, print_scores
 from histofeat.exceptions import check_name
 from histofeat.metrics import parse_rule, rule_examples
 
@@ -139,12 +139,15 @@ def _epoch(done: int, total: int, values) -> str:
 
 
 def _show_each(models, failed) -> None:
-    print("Magnification   Image recognition rate                     Patient recognition rate")
-    for power in sorted({**models, **failed}):
-        estimate = {"protocol": failed[power]} if power in failed else models[power].about["estimate"] or {}
-        scores = [estimate["scores"][name] for name in ("image_rate", "patient_rate") if estimate.get("scores")]
-        words = "".join(shown(score).ljust(43) for score in scores) or estimate.get("protocol", "not estimated")
-        print(f"{power}X".ljust(16) + words.rstrip())
+    none = {"protocol": "not estimated", "scores": {}}
+    estimates = {power: model.about["estimate"] or none for power, model in models.items()}
+    rates = {f"{power}X": each["scores"] for power, each in estimates.items() if each["scores"]}
+    rows = {power: [scores["image_rate"], scores["patient_rate"]] for power, scores in rates.items()}
+    if rows:
+        print_scores(["Image recognition rate", "Patient recognition rate"], rows)
+    reasons = failed | {power: each["protocol"] for power, each in estimates.items() if not each["scores"]}
+    for power, reason in reasons.items():
+        print(f"{power}X: {reason}")
 
 
 def _show(model, output: Path) -> None:
@@ -160,21 +163,6 @@ def _show(model, output: Path) -> None:
         print("No estimate was made: the scores of the model on other patients are not known.")
         return
     print(estimate["protocol"])
-    show_scores(estimate["scores"])
+    print_metrics({"": estimate["scores"]})
     if about["threshold"]:
         print("Labels are positive from {value:.4f} on ({rule}).".format(**about["threshold"]))
-
-
-def shown(score) -> str:
-    """Write a score with its interval."""
-    value, interval = cells(score)
-    return f"{value}   95 % interval {interval}" if interval else value
-
-
-def show_scores(scores) -> None:
-    """Print the metrics of a table of scores with their intervals."""
-    from histofeat.metrics import METRIC_RECORDS
-
-    for metric in SHOWN:
-        if metric in scores:
-            print(f"  {METRIC_RECORDS[metric].label:<30}{shown(scores[metric])}")

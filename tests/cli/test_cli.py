@@ -15,7 +15,8 @@ import pytest
 import histofeat
 from histofeat import ColorHistogram, cli
 from histofeat.cli import _scoring as scoring
-from histofeat.cli._outputs import ended_cleanly
+from histofeat.cli._options import RunOptions
+from histofeat.cli._outputs import ended_cleanly, give
 from histofeat.datasets import DUPLICATES, FORMATS, official_roles, write_whole
 from histofeat.features import Runtime, extract
 from histofeat.images import AGGREGATES, EDGES, NORMALIZERS, POLICIES
@@ -107,7 +108,7 @@ def test_score_never_replaces_a_file(predictions, tmp_path, capsys):
 def test_a_file_that_appears_meanwhile_is_not_replaced(tmp_path):
     (tmp_path / "scores.json").write_text("mine")
     with pytest.raises(FileExistsError, match="expected a new file, got one that exists"):
-        scoring.write_numbers(tmp_path / "scores.json", {})
+        give(RunOptions(), {}, lambda: None, tmp_path / "scores.json")
 
 
 @pytest.mark.parametrize(
