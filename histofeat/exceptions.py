@@ -196,6 +196,41 @@ def check_real(where: str, value: object, words: str, fits: Callable[[float], bo
         raise ValueError(f"{where}: expected a number {words}, got {value!r}. {remedy}")
 
 
+def check_that(
+    where: str, value: object, fits: Any, expected: str, remedy: str, *, error: type[ValueError] = ValueError
+) -> None:
+    """Refuse a value that does not fit.
+
+    Parameters
+    ----------
+    where : str
+        The argument that a message names.
+    value : object
+        What was given.
+    fits : object
+        Whether it fits: true or false.
+    expected : str
+        What was expected, in words.
+    remedy : str
+        The sentence that ends the message.
+    error : type of ValueError
+        What is raised.
+
+    Raises
+    ------
+    ValueError
+        If `fits` is false.
+
+    Examples
+    --------
+    >>> check_that("degrees", 45, 45 in (0, 90), "0 or 90", "Use quarter turns.")
+    Traceback (most recent call last):
+    ValueError: degrees: expected 0 or 90, got 45. Use quarter turns.
+    """
+    if not fits:
+        raise error(f"{where}: expected {expected}, got {value!r:.80}. {remedy}")
+
+
 def check_type(
     where: str, value: object, kind: type, expected: str, remedy: str, *, error: type[ValueError] = ValueError
 ) -> None:

@@ -17,7 +17,7 @@ from histofeat.datasets._image_files import MOST_UNREADABLE
 from histofeat.datasets._parts import OfficialSplit, in_id_order, official_roles, split_by_role
 from histofeat.datasets._patients import PatientRule
 from histofeat.datasets._positive_class import known_positive, positive_last, recode
-from histofeat.exceptions import DatasetError, and_more, check_name, check_type
+from histofeat.exceptions import DatasetError, and_more, check_name, check_that, check_type
 from histofeat.model_selection import canonical_patients, check_class_names
 
 _COLUMNS = ("path", "label", "patient", "x", "y")
@@ -264,21 +264,17 @@ class PatchDataset:
         DatasetError
             On any other data set: the split is a list of IDC patients.
         """
-        if self.name != "IDC" or self.synthetic:
-            raise DatasetError(
-                f"PatchDataset.official_split: expected the IDC data set, got {self.name!r}. The published split "
-                "lists patients of IDC; use PatientKFold for other data."
-            )
+        fits = self.name == "IDC" and not self.synthetic
+        remedy = "The published split lists patients of IDC; use PatientKFold for other data."
+        check_that("PatchDataset.official_split", self.name, fits, "the IDC data set", remedy, error=DatasetError)
         return split_by_role(self.patients, official_roles())
 
 
 def _check_target_names(names: Sequence[str]) -> tuple[str, ...]:
     settled = tuple(names) if not isinstance(names, str) else (names,)
-    if len(settled) < 2 or len(set(settled)) < len(settled) or not all(isinstance(n, str) for n in settled):
-        raise DatasetError(
-            f"PatchDataset.target_names: expected two or more different class names, got {settled!r}. "
-            "Name each class once, in the order of the label codes."
-        )
+    fits = len(settled) > 1 and len(set(settled)) == len(settled) and all(isinstance(n, str) for n in settled)
+    expected, remedy = "two or more different class names", "Name each class once, in the order of the label codes."
+    check_that("PatchDataset.target_names", settled, fits, expected, remedy, error=DatasetError)
     check_class_names("PatchDataset.target_names", settled, DatasetError)
     return settled
 

@@ -18,7 +18,7 @@ from histofeat.datasets._parts import part_named
 from histofeat.datasets._patients import COST_OF_NO_PATIENTS, EACH_IMAGE, PATIENTS_UNKNOWN, find_patients
 from histofeat.datasets._positive_class import choose_positive, class_mapping, in_order
 from histofeat.datasets.synthetic._cohort_folder import MANIFEST
-from histofeat.exceptions import DatasetError, and_more
+from histofeat.exceptions import DatasetError, and_more, check_that
 from histofeat.images import image_size
 from histofeat.model_selection import canonical_patient
 
@@ -140,17 +140,13 @@ def load_manifest(
 
 def _check_arguments(csv: Any, root: Any, patients: Any, prefixes: Any) -> None:
     checked_path("load_manifest.csv", csv)
-    if not all(isinstance(text, str) and text for pair in dict(prefixes or {}).items() for text in pair):
-        raise DatasetError(
-            f"load_manifest.prefixes: expected a mapping of text to text, got {prefixes!r:.80}. Give {_MAPPED}."
-        )
+    fits = all(isinstance(text, str) and text for pair in dict(prefixes or {}).items() for text in pair)
+    expected, remedy = "a mapping of text to text", f"Give {_MAPPED}."
+    check_that("load_manifest.prefixes", prefixes, fits, expected, remedy, error=DatasetError)
     if root is not None and not checked_path("load_manifest.root", root).is_dir():
         raise DatasetError(f"load_manifest.root: expected an existing folder, got {str(root)!r}. Check the path.")
-    if patients not in (None, EACH_IMAGE, "tcga"):
-        raise DatasetError(
-            f"load_manifest.patients: expected None, 'image' or 'tcga', got {patients!r}. Patients stand in the column "
-            "'patient'."
-        )
+    fits, remedy = patients in (None, EACH_IMAGE, "tcga"), "Patients stand in the column 'patient'."
+    check_that("load_manifest.patients", patients, fits, "None, 'image' or 'tcga'", remedy, error=DatasetError)
 
 
 def _check_patient_column(rows: CsvRows, patients: str | None) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from histofeat.datasets._audit import DatasetAudit
 from histofeat.datasets._csv_rows import printable
-from histofeat.exceptions import DatasetError, check_name
+from histofeat.exceptions import DatasetError, check_name, check_that
 
 _ILL = (
     r"tumou?r(s|al|ous)?|malignan(t|cy)|(adeno)?carcinomas?|cancer(ous)?|neoplas(m|ia|tic)|metasta(sis|ses|tic)|sarcoma"
@@ -83,11 +83,8 @@ def known_positive(names: Sequence[str], positive: str | None) -> str | None:
 
 
 def _named(names: list, positive: Any) -> Any:
-    if len(names) != 2:
-        raise DatasetError(
-            f"positive: expected none with {len(names)} classes, got {positive!r:.40}. Leave it out: each class is "
-            "scored against the rest."
-        )
+    expected, remedy = f"none with {len(names)} classes", "Leave it out: each class is scored against the rest."
+    check_that("positive", positive, len(names) == 2, expected, remedy, error=DatasetError)
     plain = {str(name).strip().casefold(): name for name in names} | {name: name for name in names}
     asked = positive if positive in plain else str(positive).strip().casefold()
     if asked not in plain:
@@ -171,11 +168,9 @@ def class_mapping(where: str, classes: Any, least: int) -> dict[str, str]:
         classes = dict(zip(classes, classes, strict=True))
     names = dict(classes) if isinstance(classes, Mapping) else {}
     texts = [*names, *names.values()]
-    if not all(isinstance(text, str) and text for text in texts) or len(set(names.values())) < least:
-        raise DatasetError(
-            f"{where}: expected {least} or more labels, or a mapping of label to class name, got {classes!r:.80}. "
-            'Pass classes="benign,malignant".'
-        )
+    fits = all(isinstance(text, str) and text for text in texts) and len(set(names.values())) >= least
+    expected = f"{least} or more labels, or a mapping of label to class name"
+    check_that(where, classes, fits, expected, 'Pass classes="benign,malignant".', error=DatasetError)
     return names
 
 

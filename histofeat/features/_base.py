@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 
+from histofeat.exceptions import check_that
 from histofeat.features._batch import PatchBatch
 from histofeat.features._extraction import check_unique_names, extract
 from histofeat.features._families import make_family
@@ -166,9 +167,6 @@ class PatchUnion(TransformerMixin, BaseEstimator):
             raise ValueError(f"PatchUnion.families: expected a list of at least one feature family, got {families!r}.")
         built = [make_family(family) if isinstance(family, str) else family for family in families]
         for family in built:
-            if not isinstance(family, PatchFeatures):
-                raise ValueError(
-                    f"PatchUnion.families: expected names or estimators of histofeat.features, got {family!r:.80}. "
-                    "Give a name, such as 'lbp'."
-                )
+            fits, remedy = isinstance(family, PatchFeatures), "Give a name, such as 'lbp'."
+            check_that("PatchUnion.families", family, fits, "names or estimators of histofeat.features", remedy)
         return built

@@ -11,6 +11,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from histofeat.datasets import PatchDataset, match_rows, printable
+from histofeat.exceptions import check_that
 from histofeat.features._base import PatchFeatures, PatchUnion
 from histofeat.features._batch import PatchBatch
 from histofeat.features._extraction import Runtime, extract
@@ -69,10 +70,8 @@ class GivenColumns(PatchFeatures):
         return self.rows.columns.to_numpy(np.float32)[[row_of[name] for name in names]]
 
     def _check_params(self) -> None:
-        if not isinstance(self.rows, PatchDataset) or self.rows.columns is None:
-            raise ValueError(
-                f"GivenColumns.rows: expected a data set with columns, got {self.rows!r:.80}. Use load_embeddings."
-            )
+        fits = isinstance(self.rows, PatchDataset) and self.rows.columns is not None
+        check_that("GivenColumns.rows", self.rows, fits, "a data set with columns", "Use load_embeddings.")
 
     def _feature_names(self) -> list[str]:
         return [f"{self.family}_{name}" for name in self.rows.columns]

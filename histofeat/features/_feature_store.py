@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from histofeat.datasets import printable
+from histofeat.exceptions import check_that
 from histofeat.features import _store_session
 from histofeat.features._store_session import IMAGE_BITS, Session, check_not_inherited, in_words, sealed
 from histofeat.images import as_images
@@ -224,11 +225,8 @@ class FeatureStore:
             If no extractor of that family is stored.
         """
         known = sorted({entry.family for entry in self.entries()})
-        if family is not None and family not in known:
-            raise ValueError(
-                f"FeatureStore.purge: expected a stored family ({', '.join(known) or 'none is stored'}), got "
-                f"{family!r}. Correct the name."
-            )
+        expected = f"a stored family ({', '.join(known) or 'none is stored'})"
+        check_that("FeatureStore.purge", family, family in (None, *known), expected, "Correct the name.")
         if not known:
             return 0
         with self.session() as session:

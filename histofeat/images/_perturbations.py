@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from histofeat.exceptions import check_name, check_real, check_whole
+from histofeat.exceptions import check_name, check_real, check_that, check_whole
 from histofeat.images._macenko import RGB_FROM_HED
 from histofeat.images._normalization import DENSITY
 from histofeat.images._reading import MappedImages, map_images
@@ -204,8 +204,7 @@ def turn(patches: np.ndarray, degrees: int) -> np.ndarray:
     [3, 0]
     """
     patches = _checked(patches, "turn")
-    if degrees not in (0, 90, 180, 270):
-        raise ValueError(f"turn.degrees: expected 0, 90, 180 or 270, got {degrees!r}. Use quarter turns.")
+    check_that("turn.degrees", degrees, degrees in (0, 90, 180, 270), "0, 90, 180 or 270", "Use quarter turns.")
     return np.ascontiguousarray(np.rot90(patches, int(degrees) // 90, axes=(1, 2)))
 
 
@@ -339,11 +338,8 @@ def perturbed_images(X: Any, name: str, severity: int) -> MappedImages:
 def _known(name: str, severity: int) -> Perturbation:
     check_name("perturb.name", name, PERTURBATIONS)
     perturbation = PERTURBATIONS[name]
-    if severity not in perturbation.severities:
-        raise ValueError(
-            f"perturb.severity: expected one of {perturbation.severities} for {name!r}, got {severity!r}. "
-            "Use one of them."
-        )
+    steps = perturbation.severities
+    check_that("perturb.severity", severity, severity in steps, f"one of {steps} for {name!r}", "Use one of them.")
     return perturbation
 
 

@@ -7,7 +7,7 @@ from numbers import Integral
 import cv2
 import numpy as np
 
-from histofeat.exceptions import check_name, check_real
+from histofeat.exceptions import check_name, check_real, check_that
 
 POLICIES = ("auto", "tile", "resize", "whole")
 """Known policies; `choose_policy` says what is done with an image."""
@@ -196,11 +196,8 @@ def choose_policy(policy: str, image_size: tuple[int, int], size: tuple[int, int
     """
     check_name("policy", policy, POLICIES)
     if size is None:
-        if policy in ("tile", "resize"):
-            raise ValueError(
-                f"policy: expected 'whole' for a model whose training patches were not of one size, got {policy!r}. "
-                "Give patch_size=(height, width) too."
-            )
+        expected = "'whole' for a model whose training patches were not of one size"
+        check_that("policy", policy, policy in ("auto", "whole"), expected, "Give patch_size=(height, width) too.")
         return "whole"
     if tuple(image_size) == tuple(size):
         return "as is"

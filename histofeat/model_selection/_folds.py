@@ -1,14 +1,13 @@
 """Splitters that keep each patient on one side, and `fold_rows`, which turns ``cv=`` into checked row numbers."""
 
 from collections.abc import Iterable, Iterator
-from numbers import Integral
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.model_selection import BaseCrossValidator, StratifiedKFold
 
-from histofeat.exceptions import GroupLeakageError, check_whole
+from histofeat.exceptions import GroupLeakageError, check_that, check_whole
 from histofeat.model_selection._dealing import DRAWS, MORE_CARRIERS, count_patches, deal_patients
 from histofeat.model_selection._patients import check_labels, encode_patients, shown_class, warn_of_look_alikes
 
@@ -83,12 +82,9 @@ class _SeededKFold(SeededSplitter):
         check_whole(f"{name}.n_splits", self.n_splits, 2, "Use 5, or fewer where patients are few.")
         if not isinstance(self.shuffle, bool | np.bool_):
             raise ValueError(f"{name}.shuffle: expected True or False, got {self.shuffle!r}. Use True.")
-        seed = self.random_state
-        if seed is not None and (not isinstance(seed, Integral) or isinstance(seed, bool) or not 0 <= seed < 2**32):
-            raise ValueError(
-                f"{name}.random_state: expected None or an integer from 0 to 2**32 - 1, got {seed!r}. "
-                "Use an integer for the same folds each time."
-            )
+        if self.random_state is not None:
+            remedy = "Use an integer for the same folds each time, or None."
+            check_whole(f"{name}.random_state", self.random_state, 0, remedy, most=2**32 - 1)
 
 
 class PatientKFold(_SeededKFold):
@@ -294,11 +290,8 @@ def fold_rows(cv: Any, y: Any, patients: Any, where: str, *, disjoint: bool = Tr
         )
     folds = []
     for number, pair in enumerate(cv, start=1):
-        if not isinstance(pair, tuple | list) or len(pair) != 2:
-            raise ValueError(
-                f"{where}: expected a pair (train, test) for fold {number}, got {pair!r:.60}. "
-                "Give the rows of both sides of each fold."
-            )
+        fits, remedy = isinstance(pair, tuple | list) and len(pair) == 2, "Give the rows of both sides of each fold."
+        check_that(where, pair, fits, f"a pair (train, test) for fold {number}", remedy)
         sides = zip(("training", "test"), pair, strict=True)
         folds.append(tuple(_as_rows(rows, len(y), f"{where}, {side} side of fold {number}") for side, rows in sides))
     if not folds:

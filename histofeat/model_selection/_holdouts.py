@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from histofeat.exceptions import check_whole
+from histofeat.exceptions import check_that, check_whole
 from histofeat.model_selection._dealing import MORE_CARRIERS, count_patches
 from histofeat.model_selection._folds import PatientKFold, SeededSplitter
 from histofeat.model_selection._patients import shown_class
@@ -77,10 +77,8 @@ class PatientHoldOuts(SeededSplitter):
         if self.random_state is not None:
             check_whole("PatientHoldOuts.random_state", self.random_state, 0, "Use 0.")
         size = self.test_size
-        if not isinstance(size, Real) or isinstance(size, bool) or not 0 < size < 1:
-            raise ValueError(
-                f"PatientHoldOuts.test_size: expected a share of the patients between 0 and 1, got {size!r}. Use 0.3."
-            )
+        fits = isinstance(size, Real) and not isinstance(size, bool) and 0 < size < 1
+        check_that("PatientHoldOuts.test_size", size, fits, "a share of the patients between 0 and 1", "Use 0.3.")
 
     def _check_carriers(self, carried, classes):
         rarest = carried.sum(axis=0).argmin()

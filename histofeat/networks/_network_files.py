@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from histofeat.datasets import read_array, read_members, write_whole
-from histofeat.exceptions import DAMAGED, PatchError, WeightsError, check_whole, first_line
+from histofeat.exceptions import DAMAGED, PatchError, WeightsError, check_that, check_whole, first_line
 from histofeat.images import Images
 from histofeat.networks._architectures import rebuild
 from histofeat.networks._augmentation import Augmentation
@@ -201,10 +201,8 @@ def write_network(classifier, model, path: Path) -> Path:
     ValueError
         If the path ends otherwise.
     """
-    if path.suffix != ".keras":
-        raise ValueError(
-            f"CNNClassifier.save_network: expected a path ending in .keras, got {str(path)!r}. Rename the file."
-        )
+    fits, remedy = path.suffix == ".keras", "Rename the file."
+    check_that("CNNClassifier.save_network", str(path), fits, "a path ending in .keras", remedy)
     about = json.dumps(_about(classifier), indent=1, default=_plain)
     with write_whole(path, overwrite=True) as part:
         with _quiet():

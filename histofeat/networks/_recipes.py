@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from histofeat.exceptions import check_name, check_real, check_whole
+from histofeat.exceptions import check_name, check_real, check_that, check_whole
 from histofeat.networks._augmentation import STANDARD, Augmentation
 from histofeat.networks.pretrained._network import import_keras
 
@@ -243,11 +243,8 @@ class Recipe:
             check_whole("Recipe.patience", self.patience, 1, "Use None to run to the end.")
         for name, (words, fits) in _RANGES.items():
             check_real(f"Recipe.{name}", getattr(self, name), words, fits, f"Use {getattr(Recipe, name)}.")
-        if not isinstance(self.augmentation, Augmentation | None):
-            raise ValueError(
-                f"Recipe.augmentation: expected an Augmentation or None, got {self.augmentation!r:.80}. "
-                "Leave it out for the standard one."
-            )
+        fits, remedy = isinstance(self.augmentation, Augmentation | None), "Leave it out for the standard one."
+        check_that("Recipe.augmentation", self.augmentation, fits, "an Augmentation or None", remedy)
 
     def as_dict(self) -> dict[str, object]:
         """Field names and values that JSON can hold; a dict for the augmentation."""

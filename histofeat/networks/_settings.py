@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from histofeat.exceptions import WeightsError, check_name, check_real, check_whole
+from histofeat.exceptions import WeightsError, check_name, check_real, check_that, check_whole
 from histofeat.images import VIEW_COUNTS
 from histofeat.networks._architectures import Architecture, find_architecture
 from histofeat.networks._recipes import Recipe
@@ -115,12 +115,9 @@ def _check_common(params):
     remedy = "Give the part of the patients to hold out; 0 holds out none."
     fraction = params["validation_fraction"]
     check_real("CNNClassifier.validation_fraction", fraction, "from 0, below 1", lambda part: 0 <= part < 1, remedy)
-    progress = params["progress"]
-    if progress is not None and not callable(progress):
-        raise ValueError(
-            f"CNNClassifier.progress: expected a callable or None, got {progress!r:.80}. Give a function that takes "
-            "(done, total, values)."
-        )
+    progress, remedy = params["progress"], "Give a function that takes (done, total, values)."
+    fits = progress is None or callable(progress)
+    check_that("CNNClassifier.progress", progress, fits, "a callable or None", remedy)
 
 
 def _recipe(params, recipes: Mapping[str, Recipe]) -> Recipe:
@@ -141,11 +138,9 @@ def _recipe(params, recipes: Mapping[str, Recipe]) -> Recipe:
         check_real("CNNClassifier.learning_rate", rate, "above 0", lambda value: value > 0, remedy)
     changes |= {name: params[name] for name in ("epochs", "learning_rate") if params[name] is not None}
     recipe = replace(chosen, **changes)
-    if recipe.patience is not None and not params["validation_fraction"]:
-        raise ValueError(
-            f"Recipe.patience: expected None without held-out patients, got {recipe.patience!r}. Give a "
-            "validation_fraction, or no patience."
-        )
+    fits = recipe.patience is None or params["validation_fraction"]
+    remedy = "Give a validation_fraction, or no patience."
+    check_that("Recipe.patience", recipe.patience, fits, "None without held-out patients", remedy)
     return recipe
 
 
@@ -188,9 +183,7 @@ def device_of(device) -> str | None:
     if device is None:
         return None
     kind, _, number = str(device).partition(":")
-    if kind not in ("cpu", "gpu") or (number and not number.isdecimal()):
-        raise ValueError(
-            f"CNNClassifier.device: expected None, 'cpu', 'gpu' or 'gpu:1', got {device!r:.80}. None takes a GPU where "
-            "Keras sees one."
-        )
+    fits = kind in ("cpu", "gpu") and (not number or number.isdecimal())
+    remedy = "None takes a GPU where Keras sees one."
+    check_that("CNNClassifier.device", device, fits, "None, 'cpu', 'gpu' or 'gpu:1'", remedy)
     return f"{kind}:{number or 0}"

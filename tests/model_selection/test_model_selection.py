@@ -340,7 +340,7 @@ def test_a_class_of_too_few_patients_is_refused_by_name():
         ({"n_splits": 2.5}, "n_splits: expected a whole number of at least 2, got 2.5"),
         ({"n_splits": True}, "n_splits: expected a whole number of at least 2, got True"),
         ({"shuffle": "yes"}, "shuffle: expected True or False, got 'yes'"),
-        ({"random_state": -1}, "random_state: expected None or an integer from 0 .* got -1"),
+        ({"random_state": -1}, r"random_state: expected a whole number from 0 to 4294967295, got -1\. Use .* or None"),
         ({"random_state": 1.5}, "random_state: .* got 1.5"),
     ],
 )

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from histofeat.datasets._audit import LeftOut
 from histofeat.datasets._image_files import Scan, is_folder, list_folder
 from histofeat.datasets.synthetic._cohort_folder import MANIFEST
-from histofeat.exceptions import DatasetError
+from histofeat.exceptions import DatasetError, check_that
 from histofeat.images import png_size
 
 TREE = "{benign,malignant}/SOB/SUBTYPE/SOB_B_A_14-22549AB/40X/SOB_B_A-14-22549AB-40-001.png"
@@ -130,11 +130,8 @@ def parse_magnification(value: Any) -> int | None:
     if value is None:
         return None
     power = _POWERS.get(str(value).strip().upper().removesuffix("X"))
-    if power is None:
-        raise DatasetError(
-            f"load_breakhis.magnification: expected 40, 100, 200, 400 (or '40X' and so on), or None for all, got "
-            f"{value!r}. BreakHis has these four."
-        )
+    expected, remedy = "40, 100, 200, 400 (or '40X' and so on), or None for all", "BreakHis has these four."
+    check_that("load_breakhis.magnification", value, power, expected, remedy, error=DatasetError)
     return power
 
 

@@ -14,7 +14,7 @@ from histofeat.datasets._idc import load_idc
 from histofeat.datasets.breakhis._loading import load_breakhis
 from histofeat.datasets.breakhis._tree import CLASSES, MAGNIFICATIONS, SUBTYPES, Subtype
 from histofeat.datasets.synthetic._cohort_folder import make_tree
-from histofeat.exceptions import DatasetError
+from histofeat.exceptions import DatasetError, check_that
 
 #: Raise it with every change that alters a byte of the cohort: an older cohort on disk is then refused.
 COHORT_VERSION = 1
@@ -325,11 +325,9 @@ def make_breakhis_cohort(
 def _check_magnifications(given: Sequence[int]) -> list[int]:
     listed = list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given]
     whole = [isinstance(value, Integral) and value in MAGNIFICATIONS for value in listed]
-    if not listed or not all(whole) or len(set(listed)) < len(listed):
-        raise DatasetError(
-            "make_breakhis_cohort.magnifications: expected one or more of 40, 100, 200 and 400, each once, "
-            f"got {given!r}. Give them as in (40, 100)."
-        )
+    fits = listed and all(whole) and len(set(listed)) == len(listed)
+    expected, remedy = "one or more of 40, 100, 200 and 400, each once", "Give them as in (40, 100)."
+    check_that("make_breakhis_cohort.magnifications", given, fits, expected, remedy, error=DatasetError)
     return sorted(int(value) for value in listed)
 
 

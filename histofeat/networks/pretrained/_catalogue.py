@@ -2,7 +2,7 @@
 
 import functools
 
-from histofeat.exceptions import WeightsError, check_name, known_names
+from histofeat.exceptions import WeightsError, check_name, check_that, known_names
 from histofeat.networks.pretrained import _torch_engine as torch_engine
 from histofeat.networks.pretrained._records import _HUB_FILES, _IMAGENET, ENCODERS, HUB, TIMM, Encoder, TimmEncoder
 from histofeat.networks.pretrained._weights import read_config
@@ -59,11 +59,9 @@ def _of_timm(model: str, owner: str) -> TimmEncoder:
 
 @functools.lru_cache(maxsize=64)
 def _of_hub(repository: str, owner: str) -> TimmEncoder:
-    if repository.count("/") != 1 or not all(repository.split("/")):
-        raise ValueError(
-            f"{owner}: expected 'hf-hub:<owner>/<repository>', got {HUB + repository!r}. Copy the two names from the "
-            "address of the model's page."
-        )
+    fits = repository.count("/") == 1 and all(repository.split("/"))
+    remedy = "Copy the two names from the address of the model's page."
+    check_that(owner, HUB + repository, fits, "'hf-hub:<owner>/<repository>'", remedy)
     config = read_config(repository)
     architecture = config.get("architecture")
     if architecture is None or torch_engine.published_config(architecture) is None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from histofeat.exceptions import check_name
+from histofeat.exceptions import check_name, check_that
 
 #: Every network here halves its input five times: below 64 px the last feature map is a single cell that sees
 #: mostly padding, and the embeddings of all patches become nearly the same.
@@ -293,30 +293,17 @@ def check_settings(
     check_name("CNNEmbedding.engine", engine, ("auto", "keras", "openvino", "torch"))
     check_name("CNNEmbedding.precision", precision, ("float32", "bfloat16"))
     check_name("CNNEmbedding.pooling", pooling, ("avg", "max"))
-    if device is not None and not (isinstance(device, str) and re.fullmatch(r"cpu|gpu(:\d+)?", device)):
-        raise ValueError(
-            f"CNNEmbedding.device: expected None, 'cpu', 'gpu' or 'gpu:<number>', got {device!r}. "
-            "None takes a GPU where there is one."
-        )
-    if engine == "openvino" and device not in (None, "cpu"):
-        raise ValueError(
-            f"CNNEmbedding.device: expected 'cpu' or None with engine='openvino', got {device!r}. "
-            "Use engine='keras' for a GPU."
-        )
+    where, named = "CNNEmbedding.device", f"with encoder={encoder.name!r}"
+    fits = device is None or (isinstance(device, str) and re.fullmatch(r"cpu|gpu(:\d+)?", device))
+    check_that(where, device, fits, "None, 'cpu', 'gpu' or 'gpu:<number>'", "None takes a GPU where there is one.")
+    fits, expected = engine != "openvino" or device in (None, "cpu"), "'cpu' or None with engine='openvino'"
+    check_that(where, device, fits, expected, "Use engine='keras' for a GPU.")
     if encoder.source != "timm":
-        if engine == "torch":
-            raise ValueError(
-                f"CNNEmbedding.engine: expected 'auto', 'keras' or 'openvino' with encoder={encoder.name!r}, which is "
-                "built by Keras, got 'torch'. Use engine='auto'; KERAS_BACKEND=torch lets Keras compute with PyTorch."
-            )
+        expected = f"'auto', 'keras' or 'openvino' {named}, which is built by Keras"
+        remedy = "Use engine='auto'; KERAS_BACKEND=torch lets Keras compute with PyTorch."
+        check_that("CNNEmbedding.engine", engine, engine != "torch", expected, remedy)
         return
-    if engine not in ("auto", "torch"):
-        raise ValueError(
-            f"CNNEmbedding.engine: expected 'auto' or 'torch' with encoder={encoder.name!r}, which is built by timm, "
-            f"got {engine!r}. Use engine='auto'."
-        )
-    if pooling != "avg":
-        raise ValueError(
-            f"CNNEmbedding.pooling: expected 'avg' with encoder={encoder.name!r}, whose embedding is made as its "
-            f"authors make it, got {pooling!r}. Leave pooling as it is."
-        )
+    expected = f"'auto' or 'torch' {named}, which is built by timm"
+    check_that("CNNEmbedding.engine", engine, engine in ("auto", "torch"), expected, "Use engine='auto'.")
+    expected = f"'avg' {named}, whose embedding is made as its authors make it"
+    check_that("CNNEmbedding.pooling", pooling, pooling == "avg", expected, "Leave pooling as it is.")
