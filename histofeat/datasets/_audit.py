@@ -222,12 +222,9 @@ class DatasetAudit:
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain JSON types, for ``metrics.json``."""
         smallest, median, largest = self.patches_per_patient
-        return {
-            "name": self.name,
-            "n_patches": self.n_patches,
-            "n_patients": self.n_patients,
-            "class_counts": dict(self.class_counts),
-            "positive": self.positive,
+        facts = asdict(self)
+        del facts["size_counts"], facts["duplicates"]
+        return facts | {
             "patches_per_patient": {"min": smallest, "median": median, "max": largest},
             "patients_without": {
                 name: {"n": len(patients), "patients": list(patients)}
@@ -242,10 +239,8 @@ class DatasetAudit:
                 {"reason": group.reason, "n": group.count, "examples": list(group.examples)} for group in self.left_out
             ],
             "failures": [{"path": path, "reason": reason} for path, reason in self.failures],
-            "full_set": None if self.full_set is None else asdict(self.full_set),
             "complete": self.is_complete,
             "completeness": self.completeness,
-            "subset_of": self.subset_of,
             "notes": list(self.notes),
         }
 

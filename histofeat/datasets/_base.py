@@ -100,15 +100,8 @@ class PatchDataset:
             wrong = ~np.isfinite(self.columns.to_numpy()).all(axis=1)
             _refuse(wrong, frame["path"], "finite numbers in all columns", "Measure the patch again, or remove it.")
             audit = replace(audit, notes=tuple(dict.fromkeys((*audit.notes, _GIVEN))))
-        settled = {
-            "target_names": names,
-            "frame": frame,
-            "root": None if self.root is None else Path(self.root),
-            "positive": positive,
-            "audit": audit,
-        }
-        for field, value in settled.items():
-            object.__setattr__(self, field, value)
+        root = None if self.root is None else Path(self.root)
+        vars(self).update(target_names=names, frame=frame, root=root, positive=positive, audit=audit)
         for field in ("columns", "images"):
             n_rows = len(frame) if getattr(self, field) is None else len(getattr(self, field))
             if n_rows != len(frame):

@@ -116,15 +116,8 @@ def load_idc(
     name = "synthetic" if synthetic else "IDC"
     target_names = SYNTHETIC_TARGET_NAMES if synthetic else TARGET_NAMES
     frame = _to_frame(scan)
-    audit = DatasetAudit.from_frame(
-        frame,
-        target_names,
-        name,
-        nominal_size=_NOMINAL_SIZE,
-        full_set=None if synthetic else FULL_SET,
-        notes=notes,
-        **facts_of(scan),
-    )
+    facts = facts_of(scan) | {"nominal_size": _NOMINAL_SIZE, "full_set": None if synthetic else FULL_SET}
+    audit = DatasetAudit.from_frame(frame, target_names, name, notes=notes, **facts)
     rule = NAME_RULES["idc"]
     dataset = PatchDataset(frame, target_names, name, Path(scan.root), audit, synthetic, patient_rule=rule)
     return dataset.with_classes(classes, positive)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from histofeat.datasets._csv_rows import read_csv_rows
-from histofeat.exceptions import DatasetError, check_name
+from histofeat.exceptions import DatasetError, check_name, check_that
 from histofeat.model_selection import canonical_patient, canonical_patients
 
 PARTS = ("train", "validation", "test")
@@ -146,12 +146,10 @@ class DatasetSplit:
         check_name("DatasetSplit.as_cv.test", test, ("test", "validation"), error=DatasetError)
         fit = self.train if test == "validation" else np.sort(np.concatenate([self.train, self.validation]))
         tested = getattr(self, test)
+        remedy = "Name the part that reports by test=, or make a split with split_dataset."
         for side, rows in (("train", fit), (test, tested)):
-            if not len(rows):
-                raise DatasetError(
-                    f"DatasetSplit.as_cv: expected images in the part {side!r}, got 0. "
-                    "Name the part that reports by test=, or make a split with split_dataset."
-                )
+            expected = f"images in the part {side!r}"
+            check_that("DatasetSplit.as_cv", len(rows), len(rows), expected, remedy, error=DatasetError)
         return [(fit.copy(), tested.copy())]
 
     def summary(self) -> str:
@@ -263,12 +261,11 @@ class OfficialSplit:
             When this copy has no patch on one of the two sides.
         """
         fit = np.sort(np.concatenate([self.train, self.validation]))
+        remedy = "Load the whole data set, or use PatientKFold on what is there."
         for side, rows in (("train or validation", fit), ("test", self.test)):
-            if not len(rows):
-                raise DatasetError(
-                    f"OfficialSplit: expected patches of the {side} patients, got 0 in this copy. "
-                    "Load the whole data set, or use PatientKFold on what is there."
-                )
+            check_that(
+                "OfficialSplit", len(rows), len(rows), f"patches of the {side} patients", remedy, error=DatasetError
+            )
         return [(fit, self.test.copy())]
 
     def to_dict(self) -> dict[str, Any]:

@@ -310,7 +310,7 @@ def test_other_data_and_a_copy_without_test_patients_are_refused(main, tree, coh
     assert main([*options, str(cohort.root)]) == 2
     assert "expected the IDC data set, got 'synthetic'" in capsys.readouterr().err
     assert main([*options, str(copy_roles(tree, tmp_path / "idc", ("train", "validation")))]) == 2
-    assert "expected patches of the test patients, got 0 in this copy" in capsys.readouterr().err
+    assert "expected patches of the test patients, got 0. Load the whole data set" in capsys.readouterr().err
     listed = copy_roles(tree, tmp_path / "listed", ("train", "validation", "test"))
     assert main([*options, str(listed), "--add-unlisted"]) == 2
     assert "--add-unlisted: expected patients without a role in the published split, got 0" in capsys.readouterr().err

@@ -481,6 +481,7 @@ class TestAudit:
         assert part.magnification_counts["100X"] == 0
         assert part.mixed_patients == {}
         assert part.to_dict()["patient_counts"]["number"] == 2
+        assert "found" not in part.to_dict()
         assert part.completeness.startswith("incomplete: 3 of 7,909")
 
     def test_sizes(self, tree):

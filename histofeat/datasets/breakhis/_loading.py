@@ -313,13 +313,7 @@ class BreakHisAudit(DatasetAudit):
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain JSON types."""
-        return super().to_dict() | {
-            "magnification_counts": dict(self.magnification_counts),
-            "patient_counts": dict(self.patient_counts),
-            "mixed_patients": {number: list(words) for number, words in self.mixed_patients.items()},
-            "two_labels": {slide: list(words) for slide, words in self.two_labels.items()},
-            "duplicates_rule": self.duplicates_rule,
-        }
+        return {name: value for name, value in super().to_dict().items() if name != "found"}
 
     def summary(self) -> str:
         """Lines that read as plain text and as a Markdown list."""
