@@ -27,6 +27,7 @@ from histofeat.studies import (
     Study,
     measure_robustness,
     network_params,
+    option,
 )
 
 HANDCRAFTED = ("color", "lbp", "haralick", "pftas")
@@ -149,7 +150,7 @@ STUDY = Study(
     "Score the shipped encoder on patients it never saw.",
     run,
     {
-        "breakhis": {"type": Path, "metavar": "DIR", "help": "BreakHis (default: breakhis/ beside idc/ in --data)"},
+        "breakhis": option(None, "BreakHis; by default breakhis/ beside idc/", kind=Path, metavar="DIR"),
         **TEST_OPTIONS,
     },
     data="optional",

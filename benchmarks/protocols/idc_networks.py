@@ -55,10 +55,11 @@ EARLIER_LOOKS = 1
 QUICK_COHORT = {"n_patients": 12, "patches_per_patient": 12}
 #: Options of the studies on the official test patients.
 TEST_OPTIONS = {
-    "threshold": {"default": "youden", "metavar": "RULE",
-        "help": f"what the threshold is chosen for in training patients: {rule_examples()} (default: %(default)s)"},
-    "resamples": studies.option(10_000, "resamples of the tested patients", metavar="N"),
-}  # fmt: skip
+    "threshold": studies.option(
+        "youden", f"what the threshold is chosen for in training patients: {rule_examples()}", metavar="RULE"
+    ),
+    "resamples": studies.option(10_000, "resamples of the tested patients"),
+}
 
 
 def run(options, runtime):
@@ -185,12 +186,11 @@ STUDY = studies.Study(
     "Train networks on IDC and compare them with baselines.",
     run,
     {
-        "development": {"action": "store_true", "help": "test on the official validation patients; leave the test "
-            "patients alone"},
-        "models": studies.option(list(MODELS), f"which to run: {', '.join(MODELS)}", metavar="NAME"),
+        "development": studies.option(False, "test on the official validation patients; leave the test patients alone"),
+        "models": studies.option(list(MODELS), f"which to run: {', '.join(MODELS)}"),
         **TEST_OPTIONS,
     },
     data="optional",
     folder="idc-networks-sample",
     template=Path(__file__).with_name("study-idc-networks.md.j2"),
-)  # fmt: skip
+)

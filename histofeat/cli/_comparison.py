@@ -14,14 +14,11 @@ from typing import Any
 import typer
 
 from histofeat.cli._options import DataOptions, EncoderOptions, RunOptions, argument, flag, group, option
+from histofeat.metrics import rule_examples
+from histofeat.studies import SETS
 
 #: Written out, for to import them takes longer than `--help` may take.
-_SETS = (
-    "color, lbp, haralick, handcrafted (these three), pftas, fuzzy_color, joint_color, gray, glcm, clbp, lpq, cnn, "
-    "everything (handcrafted and cnn), histo, with_histo (handcrafted and histo)"
-)
 _HEADS = "xgboost, svm, logistic, random_forest, vote, knn, qda"
-_RULES = "f1, youden, sensitivity=0.95 or specificity=0.95"
 _DEFAULT_SETS = "color,lbp,haralick,handcrafted,cnn,everything,histo,with_histo"
 _NETWORK = {"cnn__encoder": "mobilenetv2_0.35", "cnn__input_size": 128}
 #: Of a quick run.
@@ -35,7 +32,7 @@ _Several = list[str] | None
 class ModelOptions:
     """What is compared."""
 
-    features: option(str, "LIST", f"Feature sets, separated by commas: {_SETS}.") = _DEFAULT_SETS
+    features: option(str, "LIST", f"Separated by commas, {SETS}.") = _DEFAULT_SETS
     heads: option(str, "LIST", f"Heads of these sets and of embeddings: {_HEADS}.") = "xgboost,svm"
     pipeline: option(_Several, "NAME=MODULE:OBJECT", "A classifier of yours, also from this folder; repeatable.") = None
     embeddings: option(_Several, "NAME=FILE", "Embeddings of the same patches; repeatable.") = None
@@ -88,7 +85,7 @@ class ProtocolOptions:
     folds: option(int, "N", "Folds of patients.") = 5
     repeats: option(int, "N", "Repeats of the folds, for the intervals of the method.") = 1
     resamples: option(int, "N", "Resamples of the patients, for the intervals of these fits.") = 2000
-    threshold: option(str, "RULE", f"What the tuned threshold is chosen for: {_RULES}.") = "f1"
+    threshold: option(str, "RULE", f"What the tuned threshold is chosen for: {rule_examples()}.") = "f1"
     plan: option(Path | None, "FILE", "Differences planned before any score, by histofeat.metrics.write_plan.") = None
     known_patients: option(
         str, "NAME", "Patients that an encoder was trained on: skip its sets, or leave_out these patients everywhere."

@@ -5,6 +5,7 @@ import shutil
 import sys
 from collections import Counter
 from contextlib import suppress
+from dataclasses import fields
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -192,6 +193,8 @@ def _show(frame, what: str) -> None:
         print(f"{len(frame):,} {what}: {', '.join(f'{count:,} {label}' for label, count in counts.items())}")
 
 
+#: Fields of predictions that are not by image.
+_OF_ALL = ("class_names", "unreadable", "conversions", "decision")
 #: Images and bytes of files that are predicted and written to the partial table together.
 _SHARD, _SHARD_BYTES = 1000, 1 << 26
 
@@ -241,20 +244,9 @@ def _in_shards(predict, paths, owners, folder, known):
         shards.append(take_up(file, partial(predict, some, whose, len(order))))
         order += rows
     places = sorted(range(len(order)), key=order.__getitem__)
-    names = (
-        "images",
-        "policies",
-        "patients",
-        "proba",
-        "n_tiles",
-        "n_background",
-        "converted",
-        "tissue",
-        "unlike",
-        "known",
-    )
-    known = [name for name in names if getattr(shards[0], name) is not None]
-    columns = {name: [value for shard in shards for value in getattr(shard, name)] for name in known}
+    names = [each.name for each in fields(ImagePredictions) if each.name not in _OF_ALL]
+    by_row = [name for name in names if getattr(shards[0], name) is not None]
+    columns = {name: [value for shard in shards for value in getattr(shard, name)] for name in by_row}
     whole = {name: tuple(values[at] for at in places) for name, values in columns.items()}
     reasons = dict(pair for shard in shards for pair in shard.unreadable)
     unreadable = tuple((name, reasons[name]) for name in whole["images"] if name in reasons)

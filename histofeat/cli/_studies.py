@@ -1,7 +1,6 @@
 """``histofeat study NAME``: a question asked of a data set, answered by a page with its numbers, tables and figures."""
 
 import inspect
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -112,15 +111,14 @@ def _function(study):
     return function
 
 
-def _option(name, *, help, default=None, type=str, nargs=None, action=None, metavar=None, choices=()):
-    """Give type and default of an option that a study describes by keywords of ``argparse``."""
-    help = re.sub(r" \(default: .*\)$", "", help)
-    help = help[:1].upper() + help[1:] + "."
-    if action:
-        return flag(f"--{name}", help), False
-    if nargs:
-        return option(str, "LIST", f"{help[:-1]}; separated by commas.", f"--{name}"), ",".join(map(str, default))
-    return option(type | None, metavar or "|".join(choices), help, f"--{name}"), default
+def _option(name, *, default, words, kind, metavar, choices):
+    """Give type and default of an option that a study describes."""
+    help = f"{words[:1].upper()}{words[1:]}"
+    if kind is bool:
+        return flag(f"--{name}", f"{help}."), default
+    if isinstance(default, list):
+        return option(str, "LIST", f"{help}; separated by commas.", f"--{name}"), ",".join(map(str, default))
+    return option(kind | None, metavar, f"{help}.", f"--{name}"), default
 
 
 def _values(study, own):
@@ -128,14 +126,14 @@ def _values(study, own):
     from histofeat.exceptions import check_name
 
     for name, described in study.options.items():
-        attribute, kind = name.replace("-", "_"), described.get("type", str)
-        if "nargs" in described:
+        attribute, kind = name.replace("-", "_"), described["kind"]
+        if isinstance(described["default"], list):
             try:
                 own[attribute] = [kind(word) for word in split_list(own[attribute])]
             except ValueError as error:
                 words = f"expected {kind.__name__} values with commas between, got {own[attribute]!r}"
                 raise ValueError(f"--{name}: {words}. Write {described['default'][0]}.") from error
-        if "choices" in described:
+        if described["choices"]:
             check_name(f"--{name}", own[attribute], described["choices"])
     return own
 

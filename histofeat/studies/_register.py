@@ -44,20 +44,19 @@ class Study:
     template: str | Path = ""
 
 
-def option(default: Any, words: str, **more: Any) -> dict[str, Any]:
-    """Describe an option: keywords of ``argparse`` from its default; one with a list takes several values.
+def option(
+    default: Any, words: str, *, kind: type | None = None, metavar: str = "", choices: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """Describe an option of a study: one with a list takes several values, one that is False by default takes none.
 
     Examples
     --------
     >>> option([10, 20], "sizes")
-    {'default': [10, 20], 'type': <class 'int'>, 'help': 'sizes (default: 10 20)', 'metavar': 'N', 'nargs': '+'}
+    {'default': [10, 20], 'words': 'sizes', 'kind': <class 'int'>, 'metavar': 'N', 'choices': ()}
     """
-    values = default if isinstance(default, list) else [default]
-    kind, shown = type(values[0]), " ".join(map(str, values))
-    described = {"default": default, "type": kind, "help": f"{words} (default: {shown})"}
-    if "choices" not in more:
-        described["metavar"] = {int: "N", float: "X", str: "NAME"}.get(kind, "FILE")
-    return described | ({"nargs": "+"} if values is default else {}) | more
+    kind = kind or type(next(iter(default), "") if isinstance(default, list) else default)
+    metavar = metavar or "|".join(choices) or {int: "N", float: "X", str: "NAME"}.get(kind, "FILE")
+    return {"default": default, "words": words, "kind": kind, "metavar": metavar, "choices": choices}
 
 
 #: Written out, for to import the families takes longer than `--help` may take.
@@ -71,7 +70,7 @@ FOLDS = {"folds": option(5, "folds of patients"), "resamples": option(2000, "res
 _FEATURES, REFERENCE = ["clbp", "lpq", "lbp", "glcm", "haralick", "pftas", "color", "handcrafted"], "pftas/svm"
 MAGNIFICATIONS = [40, 100, 200, 400]
 _DUPLICATES = ("refuse", "drop", "published")
-_LISTS = "folder of dsfold1.txt to dsfold5.txt (default: beside the images)"
+_LISTS = "folder of dsfold1.txt to dsfold5.txt; by default beside the images"
 _LEAKS = "leaks of the published lists to go on with: siblings, 'two labels'"
 _EVERY_SET = ["color", "lbp", "haralick", "pftas", "handcrafted", "cnn", "everything"]
 _PER_PATIENT = {"patches-per-patient": option(20, "tested patches of a patient, at most")}
@@ -98,8 +97,8 @@ _EVERY = (
             "magnifications": option(MAGNIFICATIONS, "magnifications"),
             "patient-key": option("number", "a patient is a slide number, or each full id", choices=("number", "full")),
             "duplicates": option("drop", "slide 13412, which lies under two subtypes", choices=_DUPLICATES),
-            "lists": {"type": Path, "metavar": "DIR", "help": _LISTS},
-            "accept-leaks": {"nargs": "+", "default": [], "metavar": "LEAK", "help": _LEAKS},
+            "lists": option(None, _LISTS, kind=Path, metavar="DIR"),
+            "accept-leaks": option([], _LEAKS, metavar="LEAK"),
             "resamples": option(2000, "resamples of the patients"),
         },
         data="optional",

@@ -39,9 +39,8 @@ def read(folder):
 def test_the_help_names_every_set_head_and_rule(capsys):
     assert cli.main(["compare", "--help"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert set(FEATURE_SETS) <= set(comparison._SETS.replace(",", "").replace("(", "").replace(")", "").split())
+    assert set(FEATURE_SETS) <= set(shown.replace(",", "").replace("(", "").replace(")", "").split())
     assert ", ".join(HEADS) == comparison._HEADS
-    assert rule_examples() == comparison._RULES
     assert rule_examples() in shown
 
 
