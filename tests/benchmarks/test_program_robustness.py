@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from histofeat.cli import main
+
 
 @pytest.fixture
 def study(loaded_script):
@@ -12,7 +14,7 @@ def study(loaded_script):
 
 
 @pytest.mark.slow
-def test_a_quick_run_writes_every_part(study, loaded_script, cohort, tmp_path, monkeypatch):
+def test_a_quick_run_writes_every_part(study, cohort, tmp_path, monkeypatch):
     fuzzed = [
         {"target": name, "engine": "hypothesis", "executions": 200, "curve": [[1, 5], [200, 70]], "seconds": 1.5,
          "peak_mib": 200, "findings": {"KeyError at x.py:1": {"count": 2, "words": "'a'", "input": "00"}} if n else {}}
@@ -34,9 +36,9 @@ def test_a_quick_run_writes_every_part(study, loaded_script, cohort, tmp_path, m
 
     original = study.called
     monkeypatch.setattr(study, "called", called)
-    with loaded_script("study.py") as script:
-        words = ["--data", str(cohort.root), "--quick", "--fuzzed", str(tmp_path / "fuzzed.json")]
-        assert script.run_study(study.STUDY, [*words, "--output", str(tmp_path / "report")]) == 0
+    monkeypatch.setattr("histofeat.cli._studies.MORE", {"program-robustness": lambda: study.STUDY})
+    words = [str(cohort.root), "--quick", "--fuzzed", str(tmp_path / "fuzzed.json"), "--output", str(tmp_path / "report")]
+    assert main(["study", "program-robustness", *words]) == 0
     page = (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
     for words in ("| PNG | yes | one bit | 20 |", "Not tried", "kills", "| images | hypothesis | 200 | 70 |",
                   "tables, 2 times: KeyError at", "500 made-up patches", "a.png"):  # fmt: skip

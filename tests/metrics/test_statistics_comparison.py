@@ -2,14 +2,15 @@
 
 import math
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 from sklearn.metrics import brier_score_loss, f1_score
 from test_bootstrap import auc_within_folds, t_by_hand
 
+from histofeat.datasets import PatchDataset
 from histofeat.evaluation import Evaluation
 from histofeat.evaluation._results import ModelResult
 from histofeat.metrics import METRICS, bootstrap_scores, compare_models, patient_weights, score_folds, step_down
@@ -54,8 +55,10 @@ def make_evaluation(probas, patients, y, *, n_resamples=200, untested=0, random_
                 resamples=resamples,
             )
         )  # fmt: skip
+    paths = [f"{row}.png" for row in range(len(y))]
+    frame = pd.DataFrame({"path": paths, "label": y, "patient": patients, "x": pd.NA, "y": pd.NA})
     return Evaluation(
-        dataset=SimpleNamespace(patients=patients, y=y, target_names=("negative", "positive")),
+        dataset=PatchDataset(frame, ("negative", "positive"), "demo"),
         splits=tuple((np.setdiff1d(np.arange(len(y)), test), test) for test in tests),
         fold=fold, models=tuple(models), not_run=(), seconds={}, patient_overlap=False,
         protocol={"n_resamples": n_resamples, "random_state": random_state},

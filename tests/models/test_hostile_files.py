@@ -276,7 +276,8 @@ def test_many_classes_are_refused_before_a_fit_of_as_many_rows(name, labels):
 def test_a_head_that_takes_positive_numbers_only_is_whole():
     head = FeatureHead(make_pipeline(PowerTransformer("box-cox"), LogisticRegression())).fit(np.abs(X) + 0.1, Y)
     names = SimpleNamespace(get_feature_names_out=lambda: list("abcd"))
-    saved_model._check_head(SimpleNamespace(takes_pixels=False, features_=names, head_=head, classes_=head.classes_))
+    pipeline = SimpleNamespace(takes_pixels=False, features_=names, head_=head, classes_=head.classes_, rails_=None)
+    saved_model._check_head(pipeline)
 
 
 # --- archives --------------------------------------------------------------------------------------------------------

@@ -53,7 +53,7 @@ def test_a_run_writes_every_table_and_figure(main, data, tmp_path, capsys):
     assert all(re.fullmatch(r"[\w, ]+: [\d,]+ of [\d,]+, \d+ s", line) for line in said.err.splitlines())
     assert f"report: {Path('out/report.md')}" in said.out
     assert {path.name for path in (tmp_path / "out").rglob("*.*")} == {
-        *("metrics.json", "report.md", "report.html"),
+        *("metrics.json", "report.md", "report.html", "run.toml"),
         *("importance_handcrafted.csv", "correlated_groups.csv", "ablation.csv", "cost.csv"),
         "importance_within_patients.csv",
         *(f"{name}.{kind}" for name in ("families", "features", "ablation", "cost") for kind in ("svg", "json")),
@@ -75,7 +75,8 @@ def test_a_run_writes_every_table_and_figure(main, data, tmp_path, capsys):
     assert "Not run" in text
     for row in metrics["ablation"]:
         assert f"| {row['name']} |" in text
-    for path in (tmp_path / "out").rglob("*.*"):
+    # The file that repeats the run names the places; what is shown to others does not.
+    for path in {*(tmp_path / "out").rglob("*.*")} - {tmp_path / "out" / "run.toml"}:
         content = path.read_text(encoding="utf-8")
         assert not any(str(folder) in content for folder in (tmp_path, data))
 
@@ -97,7 +98,7 @@ def test_a_run_with_the_network(main, real_data, real_weights, tmp_path):
     ("options", "message"),
     [
         (["--data", "nowhere"], "nowhere"),
-        (["--data", ".", "--weights", "nowhere"], "--weights: expected a folder, got 'nowhere'"),
+        (["--data", ".", "--weights", "nowhere"], "'--weights': expected a file or folder of weights, found none at nowhere."),
         (["--head", "xgbost"], "Did you mean 'xgboost'"),
         (["--repeats", "0"], "n_repeats: expected a whole number of at least 1, got 0"),
     ],
