@@ -37,8 +37,8 @@ def test_a_quick_run_writes_every_part(study, cohort, tmp_path, monkeypatch):
     original = study.called
     monkeypatch.setattr(study, "called", called)
     monkeypatch.setattr("histofeat.cli._studies.MORE", {"program-robustness": lambda: study.STUDY})
-    words = [str(cohort.root), "--quick", "--fuzzed", str(tmp_path / "fuzzed.json"), "--output", str(tmp_path / "report")]
-    assert main(["study", "program-robustness", *words]) == 0
+    words = [str(cohort.root), "--quick", "--fuzzed", str(tmp_path / "fuzzed.json")]
+    assert main(["study", "program-robustness", *words, "--output", str(tmp_path / "report")]) == 0
     page = (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
     for words in ("| PNG | yes | one bit | 20 |", "Not tried", "kills", "| images | hypothesis | 200 | 70 |",
                   "tables, 2 times: KeyError at", "500 made-up patches", "a.png"):  # fmt: skip

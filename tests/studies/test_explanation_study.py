@@ -98,7 +98,7 @@ def test_a_run_with_the_network(main, real_data, real_weights, tmp_path):
     ("options", "message"),
     [
         (["--data", "nowhere"], "nowhere"),
-        (["--data", ".", "--weights", "nowhere"], "'--weights': expected a file or folder of weights, found none at nowhere."),
+        (["--data", ".", "--weights", "nowhere"], "expected a file or folder of weights, found none at nowhere."),
         (["--head", "xgbost"], "Did you mean 'xgboost'"),
         (["--repeats", "0"], "n_repeats: expected a whole number of at least 1, got 0"),
     ],
