@@ -16,7 +16,7 @@ from histofeat.evaluation.audit._audit import audit_encoders
 from histofeat.evaluation.audit._encoders import find_known_patients
 from histofeat.evaluation.audit._findings import AuditReport, check_audit, check_codes
 from histofeat.evaluation.audit._table_checks import as_split, ids_of_one_patient, lost_classes
-from histofeat.exceptions import GroupLeakageError, and_more, check_name
+from histofeat.exceptions import GroupLeakageError, and_more, check_name, check_type
 from histofeat.features import Runtime
 from histofeat.model_selection import PatchKFold, PatientKFold, check_no_shared_patients, encode_patients, fold_rows
 
@@ -62,13 +62,8 @@ class AuditPolicy:
         ValueError
             If it is neither.
         """
-        if value is None:
-            return cls()
-        if not isinstance(value, cls):
-            raise ValueError(
-                f"audit: expected an AuditPolicy or None, got {value!r:.80}. "
-                'Pass AuditPolicy(accept_findings=("HF001",)).'
-            )
+        value = cls() if value is None else value
+        check_type("audit", value, cls, "an AuditPolicy or None", 'Pass AuditPolicy(accept_findings=("HF001",)).')
         return value
 
 
@@ -98,10 +93,7 @@ def check_folds(cv, dataset, policy, owner="evaluate"):
     ValueError
         If `dataset` is none, or `cv` is no split of these rows, or tests a row twice.
     """
-    if not isinstance(dataset, PatchDataset):
-        raise ValueError(
-            f"{owner}.dataset: expected a PatchDataset, got {type(dataset).__name__}. Read one with open_dataset."
-        )
+    check_type(f"{owner}.dataset", dataset, PatchDataset, "a PatchDataset", "Read one with open_dataset.")
     _, patients = encode_patients(dataset.patients, len(dataset), "dataset.patients")
     splits = fold_rows(PatientKFold(5) if cv is None else cv, dataset.y, dataset.patients, f"{owner}.cv")
     if "HF001" not in policy.accept_findings:

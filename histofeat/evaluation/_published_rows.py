@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -13,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from histofeat.datasets import load_idc, official_roles, parse_decimal, parse_name, read_csv_rows
-from histofeat.exceptions import known_names
+from histofeat.datasets import check_rows, load_idc, official_roles, parse_decimal, parse_name, read_csv_rows
+from histofeat.exceptions import refuse_rows
 from histofeat.model_selection import canonical_patient
 
 COLUMNS = ("patch", "score")
@@ -126,18 +125,6 @@ def read_predictions(path: str | os.PathLike[str]) -> pd.DataFrame:
     return pd.DataFrame({"patch": patches, "score": np.array(score, dtype=np.float64)})
 
 
-def _require_columns(columns, owner) -> None:
-    """Refuse a table that lacks one of `COLUMNS`, naming the nearest column that it has."""
-    for column in COLUMNS:
-        if column not in list(columns):
-            given = [str(name) for name in columns]
-            near = f" {known_names(column, given)}" if difflib.get_close_matches(column, given, n=1) else ""
-            raise ValueError(
-                f"{owner}: expected a column {column!r}, got {', '.join(map(repr, given)) or 'no column'}. "
-                f"The first line of a CSV file names its columns: patch,score.{near}"
-            )
-
-
 class RowCount(NamedTuple):
     """How many patches, of how many patients."""
 
@@ -176,71 +163,42 @@ def sort_rows(predictions: pd.DataFrame, protocol: Protocol) -> pd.DataFrame:
         If a column is missing, there is no row, a name cannot be read, a patch has two rows or two classes, or a score
         is NaN or no probability. The message names the first offender and says how many there are.
     """
-    _require_columns(predictions.columns, "predictions")
+    absent = [column for column in COLUMNS if column not in predictions]
+    if absent:
+        got = ", ".join(map(repr, predictions)) or "no column"
+        raise ValueError(f"predictions: expected a column {absent[0]!r}, got {got}. Name the columns patch and score.")
     if not len(predictions):
         raise ValueError("predictions: expected a row for every patch, got 0 rows. Write the scores into the table.")
     table = pd.DataFrame({"patch": [str(name) for name in predictions["patch"]]}, dtype=object)
     table = table.join(_parsed(table["patch"], protocol))
-    _refuse(
-        table,
-        table.duplicated([*_PLACE, "label"]),
-        "predictions.patch: expected one row for each patch, got {patch} again ({count} surplus rows). "
-        "Keep one row of each.",
-    )
-    _refuse(
-        table,
-        table.duplicated(_PLACE),
-        "predictions.patch: expected one class for patient {patient} at x {x}, y {y}, got {patch} beside one of the "
-        "other class ({count} such places). Take the names from the data as they are.",
-    )
-    table["score"] = _checked_scores(table, predictions["score"], protocol)
+    expected, remedy = "predictions.patch: expected one row for each patch, got again", "Keep one row of each."
+    check_rows(table.duplicated([*_PLACE, "label"]), table["patch"], expected, remedy)
+    expected = "predictions.patch: expected one class for each place, got another beside"
+    check_rows(table.duplicated(_PLACE), table["patch"], expected, "Take the names from the data as they are.")
+    table["score"] = _checked_scores(predictions["score"], protocol)
     table["role"] = table["patient"].map(protocol.role_of).fillna("unlisted")
     return table
-
-
-def _refuse(table: pd.DataFrame, wrong, message: str, **words) -> None:
-    """Raise `message` about the first of the wrong rows, filled with its columns, the count and `words`."""
-    wrong = np.flatnonzero(wrong)
-    if wrong.size:
-        raise ValueError(message.format(count=f"{wrong.size:,}", **table.iloc[wrong[0]], **words))
 
 
 def _parsed(names: pd.Series, protocol: Protocol) -> pd.DataFrame:
     # A path of either kind of machine: predictions travel.
     parts = [protocol.parse(_SEPARATOR.split(name)[-1]) for name in names]
-    _refuse(
-        names.to_frame(),
-        [part is None for part in parts],
-        "predictions.patch: expected names such as {example}, got {patch!r} ({count} such rows). Give the file names "
-        "of the data.",
-        example=protocol.example,
-    )
+    wrong, expected = [part is None for part in parts], f"predictions.patch: expected names such as {protocol.example}"
+    check_rows(wrong, names, f"{expected}, got", "Give the file names of the data.")
     places = [(canonical_patient(part.patient), part.x, part.y, part.label) for part in parts]
     return pd.DataFrame(places, columns=[*_PLACE, "label"])
 
 
-def _checked_scores(table: pd.DataFrame, scores: pd.Series, protocol: Protocol) -> np.ndarray:
+def _checked_scores(scores: pd.Series, protocol: Protocol) -> np.ndarray:
     try:
         values = scores.to_numpy(dtype=np.float64, na_value=np.nan)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"predictions.score: expected numbers, got a column of {scores.dtype} ({error}). Convert it first."
         ) from error
-    table = table.assign(score=values)
-    _refuse(
-        table,
-        np.isnan(values),
-        "predictions.score: expected the probability of {positive} of every patch, got NaN for {patch} ({count} such "
-        "rows). Leave patches out that were not scored.",
-        positive=protocol.positive,
-    )
-    _refuse(
-        table,
-        ~((values >= 0) & (values <= 1)),
-        "predictions.score: expected a probability of {positive} from 0 to 1, got {score} for {patch} ({count} such "
-        "rows). Turn margins or logits into probabilities first.",
-        positive=protocol.positive,
-    )
+    expected = f"predictions.score: expected the probability of {protocol.positive} of every patch, from 0 to 1"
+    remedy = "Leave out patches that were not scored, and turn margins or logits into probabilities first."
+    refuse_rows(~((values >= 0) & (values <= 1)), values, expected, remedy)
     return values
 
 
@@ -265,25 +223,11 @@ def check_complete(table: pd.DataFrame, dataset, folder: str | os.PathLike[str])
     there = dataset.frame[[*_PLACE, "label", "path"]].astype({"x": np.int64, "y": np.int64})
     there = there.assign(patch=[Path(path).name for path in there["path"]])
     places, scored = (rows.set_index(_PLACE).index for rows in (there, table))
-    _refuse(
-        there,
-        ~places.isin(scored),
-        "predictions: expected a row for every patch of the test patients in {folder}, got none for {patch} "
-        "({count} missing). Score all of them.",
-        folder=folder,
-    )
-    _refuse(
-        table,
-        ~scored.isin(places),
-        "predictions: expected only patches of the test patients in {folder}, got {patch} ({count} surplus). Remove "
-        "them, or give the folder that was scored.",
-        folder=folder,
-    )
+    where = f"of the test patients in {folder}, got"
+    missing, surplus = ~places.isin(scored), ~scored.isin(places)
+    check_rows(missing, there["patch"], f"predictions: expected every patch {where} none for", "Score all of them.")
+    remedy = "Remove it, or give the folder that was scored."
+    check_rows(surplus, table["patch"], f"predictions: expected only patches {where} also", remedy)
     both = there.merge(table, on=_PLACE, suffixes=("_there", ""))
-    _refuse(
-        both,
-        both["label_there"] != both["label"],
-        "predictions.patch: expected {patch_there} as in {folder}, got {patch} ({count} with another class). Take the "
-        "names from the data as they are.",
-        folder=folder,
-    )
+    expected, remedy = f"predictions.patch: expected the class {where} another for", "Take the names as they are."
+    check_rows(both["label_there"] != both["label"], both["patch_there"], expected, remedy)

@@ -16,6 +16,7 @@ from histofeat.evaluation._details import (
     probe_table,
 )
 from histofeat.evaluation._result_tables import ResultTables
+from histofeat.exceptions import check_name
 from histofeat.metrics import (
     ClassScores,
     ComparisonPlan,
@@ -338,11 +339,8 @@ class Evaluation(ResultTables):
         ValueError
             If there is no such column, or the prevalence is not between 0 and 1 or asked of more than two classes.
         """
-        if groups is not None and groups not in self.dataset.frame:
-            raise ValueError(
-                f"Evaluation.asking.groups: expected a column of the table, got {groups!r}. "
-                f"Name one of {', '.join(self.dataset.frame)}."
-            )
+        if groups is not None:
+            check_name("Evaluation.asking.groups", groups, self.dataset.frame, "a column of the table")
         if prevalence is not None:
             predictive_values(self.models[0].resamples, prevalence)
         stated = {"prevalence": prevalence, "groups": groups}.items()

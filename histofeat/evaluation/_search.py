@@ -12,7 +12,7 @@ from sklearn.base import clone
 from sklearn.metrics import get_scorer, get_scorer_names, roc_auc_score
 from sklearn.model_selection import RandomizedSearchCV
 
-from histofeat.exceptions import check_name, check_whole
+from histofeat.exceptions import check_name, check_type, check_whole
 from histofeat.models import HEADS, FeatureHead
 
 #: Parameters that a search must not choose, and why.
@@ -101,11 +101,8 @@ class Search:
         """
         if value is None or isinstance(value, cls):
             return value
-        if not isinstance(value, Mapping):
-            raise ValueError(
-                f"search: expected a Search or a mapping of heads to parameters, got {value!r:.80}. "
-                'Pass Search({"svm": {"C": [0.1, 1.0, 10.0]}}).'
-            )
+        expected = "a Search or a mapping of heads to parameters"
+        check_type("search", value, Mapping, expected, 'Pass Search({"svm": {"C": [0.1, 1.0, 10.0]}}).')
         if "params" not in value:
             return cls(value)
         options = [option.name for option in fields(cls)]

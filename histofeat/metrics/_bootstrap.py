@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from histofeat.exceptions import check_name, check_whole
+from histofeat.exceptions import check_name, check_real, check_whole
 from histofeat.metrics import _definitions as definitions
 from histofeat.metrics._ranking import check_fold
 from histofeat.model_selection import encode_patients
@@ -190,8 +190,7 @@ def resampled_interval(value, samples, n_patients, df, level=0.95, **options) ->
 
 def check_level(level, owner):
     """Refuse a share of the resamples that is not between 0 and 1."""
-    if not 0 < level < 1:
-        raise ValueError(f"{owner}.level: expected a number between 0 and 1, got {level}. Use 0.95.")
+    check_real(f"{owner}.level", level, "between 0 and 1", lambda value: 0 < value < 1, "Use 0.95.")
 
 
 def percentiles(values, level=0.95) -> tuple[float, float]:

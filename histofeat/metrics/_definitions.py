@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from histofeat.exceptions import refuse_rows
+from histofeat.exceptions import check_name, refuse_rows
 from histofeat.metrics._ranking import check_fold, over_classes, ranking_scores
 
 
@@ -182,10 +182,8 @@ def frozen(values: ArrayLike, dtype: Any = None) -> np.ndarray:
 
 def check_metrics(metrics, owner):
     """Refuse names that are no metric."""
-    unknown = sorted(set(metrics) - set(METRICS))
-    if unknown:
-        known = ", ".join(METRICS)
-        raise ValueError(f"{owner}.metrics: expected some of {known}, got {unknown[0]!r}. Use METRICS for all.")
+    for metric in metrics:
+        check_name(f"{owner}.metrics", metric, METRICS)
 
 
 def scores(

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.special import betaincinv, ndtr, ndtri
-from scipy.stats import rankdata
+from scipy.special import ndtr, ndtri
+from scipy.stats import binomtest, rankdata
 
 from histofeat.exceptions import check_name
 from histofeat.metrics._bootstrap import t_interval
@@ -282,8 +282,7 @@ def _outcome(code, found, called, fold):
 def _exact_share(right):
     """Give a share and its 95 % interval of Clopper and Pearson."""
     n, k = len(right), int(right.sum())
-    low, high = betaincinv(k, n - k + 1, 0.025) if k else 0.0, betaincinv(k + 1, n - k, 0.975) if k < n else 1.0
-    return (k / n, (low, high)) if n else (np.nan, (np.nan, np.nan))
+    return (k / n, tuple(binomtest(k, n).proportion_ci())) if n else (np.nan, (np.nan, np.nan))
 
 
 def _difference(aucs, covariance):

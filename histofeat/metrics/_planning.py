@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.special import chdtri, nctdtr, nctdtrinc, stdtrit
 
-from histofeat.exceptions import check_name
+from histofeat.exceptions import check_name, check_real
 from histofeat.metrics._bootstrap import Bootstrap, check_level, metric_scale, t_interval
 from histofeat.metrics._definitions import METRICS
 
@@ -97,8 +97,7 @@ def plan_patients(
             "Make one plan for each."
         )
     ((name, wanted),) = given.items()
-    if not wanted > 0:
-        raise ValueError(f"plan_patients.{name}: expected a number above 0, got {wanted!r}. Use 0.05.")
+    check_real(f"plan_patients.{name}", wanted, "above 0", lambda value: value > 0, "Use 0.05.")
     check_level(level, "plan_patients")
     _check_power(power, "plan_patients")
     found = _resamples(pilot, metric, models, 1 if name == "width" else 2, "plan_patients")
@@ -176,8 +175,7 @@ def _power(difference, error, df, level):
 
 
 def _check_power(power, owner):
-    if not 0.05 < power < 1:
-        raise ValueError(f"{owner}.power: expected a number between 0.05 and 1, got {power!r}. Use 0.8.")
+    check_real(f"{owner}.power", power, "between 0.05 and 1", lambda value: 0.05 < value < 1, "Use 0.8.")
 
 
 def _resamples(evaluation, metric, models, n_wanted, owner) -> Bootstrap:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import stdtr
 
-from histofeat.exceptions import check_name, refuse_rows
+from histofeat.exceptions import check_name, check_real, refuse_rows
 from histofeat.metrics._bootstrap import Bootstrap, patient_weights, t_interval
 from histofeat.metrics._definitions import frozen
 from histofeat.model_selection import encode_patients
@@ -262,8 +262,6 @@ def _check_ratio(ratio, n_train, n_test):
             f"got {', '.join(given) or 'none of them'}. Say how large the two sides of a hold-out are."
         )
     for name, value in given.items():
-        if not (np.isfinite(value) and value > 0):
-            raise ValueError(
-                f"nadeau_bengio.{name}: expected a positive number, got {value}. Count the patients of each side."
-            )
+        remedy = "Count the patients of each side."
+        check_real(f"nadeau_bengio.{name}", value, "above 0", lambda number: number > 0, remedy)
     return float(ratio if ratio is not None else n_test / n_train)

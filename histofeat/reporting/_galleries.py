@@ -1,11 +1,9 @@
 """Galleries: images that a model classified right, wrong and most confidently wrong, in a separate folder."""
 
-from numbers import Integral
-
 import numpy as np
 import pandas as pd
 
-from histofeat.exceptions import PatchError
+from histofeat.exceptions import PatchError, check_whole
 from histofeat.images import as_images
 from histofeat.reporting._pages import html_page, render_markdown
 from histofeat.reporting._payload import chosen_models, data_label, model_key, portable_paths, source_of
@@ -49,11 +47,7 @@ def check_gallery(gallery, models, evaluation):
     """
     if gallery is None:
         return
-    if not isinstance(gallery, Integral) or isinstance(gallery, bool) or gallery < 1:
-        raise ValueError(
-            f"write_report.gallery: expected the number of images of each kind, at least 1, got {gallery!r}. "
-            "Use 8, or None for no pictures of patches."
-        )
+    check_whole("write_report.gallery", gallery, 1, "Use 8, or None for no pictures of patches.")
     chosen_models(evaluation, models, "write_report.gallery_models")
 
 

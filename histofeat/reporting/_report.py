@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from histofeat.evaluation import RETRAINED, Evaluation
+from histofeat.exceptions import check_type
 from histofeat.metrics import parse_rule
 from histofeat.reporting import _score_figures as score_figures
 from histofeat.reporting._canvas import draw_costs, draw_intervals, draw_lines
@@ -98,8 +99,7 @@ def write_report(
     words. Absolute paths are cut to their last component. The same evaluation gives the same bytes except for the time
     of writing.
     """
-    if not isinstance(evaluation, Evaluation):
-        raise ValueError(f"evaluation: expected an Evaluation, got {evaluation!r:.60}. Give what evaluate returned.")
+    check_type("evaluation", evaluation, Evaluation, "an Evaluation", "Give what evaluate returned.")
     evaluation, output = evaluation.positive_last, Path(output)
     check_gallery(gallery, gallery_models, evaluation)
     root = evaluation.dataset.root

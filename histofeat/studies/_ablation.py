@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from histofeat.datasets import PatchDataset
 from histofeat.evaluation import AuditPolicy, LeftOut
-from histofeat.exceptions import check_whole
+from histofeat.exceptions import check_type, check_whole
 from histofeat.features import Runtime, extract
 from histofeat.images import as_images
 from histofeat.metrics import holm, patient_weights
@@ -158,8 +158,8 @@ def _make_sets(names, sets):
     wanted = [("all", "all", names)]
     wanted += [("without", f"without {left}", tuple(name for name in names if name != left)) for left in names]
     wanted += [("alone", f"{name} alone", (name,)) for name in names]
-    if not isinstance(sets, Mapping):
-        raise ValueError(f"ablate_families.sets: expected a mapping of names to families, got {sets!r:.80}.")
+    expected = "a mapping of names to families"
+    check_type("ablate_families.sets", sets, Mapping, expected, 'Give {"color alone": ["color"]}.')
     taken = {name for _, name, _ in wanted}
     for name, families in sets.items():
         families = (families,) if isinstance(families, str) else tuple(families)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from histofeat.evaluation import assess_probabilities, run_in_threads
+from histofeat.exceptions import check_real
 from histofeat.metrics import (
     RULES,
     UNITS,
@@ -91,9 +92,8 @@ def possible_levels(dataset, splits, levels):
     ValueError
         If a level is no share, or none is possible.
     """
-    wrong = [level for level in levels if not 0 < level < 1]
-    if wrong:
-        raise ValueError(f"--levels: expected coverages between 0 and 1, got {wrong[0]}. Use 0.9.")
+    for level in levels:
+        check_real("--levels", level, "between 0 and 1", lambda value: 0 < value < 1, "Use 0.9.")
     sides = [(dataset.patients[train], dataset.y[train]) for train, _ in splits]
     n_patients = min(len(np.unique(patients[y == code])) for patients, y in sides for code in np.unique(y))
     possible = [level for level in sorted(set(levels)) if max(1 / (1 - level), 1 / level) <= n_patients + 1e-6]

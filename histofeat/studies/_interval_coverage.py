@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
-from scipy.special import betaincinv, expit
+from scipy.special import expit
+from scipy.stats import binomtest
 
 from histofeat.exceptions import check_whole
 from histofeat.features import Runtime
@@ -351,8 +352,7 @@ def _count(found, truths):
     if truths is not None:
         more = {"truth": true, "truth_below": np.mean(true < low).item(), "truth_above": np.mean(true > high).item()}
         more |= {"mean_width": np.mean(high - low).item(), "needed_width": 2 * 1.96 * estimate.std().item()}
-    least = float(betaincinv(count, n - count + 1, 0.05)) if count else 0.0
-    most = float(betaincinv(count + 1, n - count, 0.95)) if count < n else 1.0
+    least, most = map(float, binomtest(count, n).proportion_ci(0.9))
     return {"n_repetitions": n, "coverage": count / n, "low": least, "high": most, **more}
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from histofeat.datasets import PatchDataset
 from histofeat.evaluation import Evaluation, FoldFit, fold_of_rows, look_at, out_of_fold
-from histofeat.exceptions import DatasetError
+from histofeat.exceptions import DatasetError, check_type
 from histofeat.features import PatchFeatures, Runtime, extract, leave_out_unreadable, make_family
 from histofeat.metrics import bootstrap_scores, plain_values, scores
 from histofeat.model_selection import fold_rows
@@ -254,13 +254,11 @@ def panel_of(
 
 def _best_reference(reference_scores, dataset, tested, resampling):
     """Find the model of highest ROC-AUC: (Reference, its scores of the tested rows), or (None, None)."""
-    if reference_scores is None or (isinstance(reference_scores, Mapping) and not reference_scores):
+    reference_scores = {} if reference_scores is None else reference_scores
+    expected = "a mapping of names to probabilities"
+    check_type("shortcut_panel.reference_scores", reference_scores, Mapping, expected, "Give {'model': proba}.")
+    if not reference_scores:
         return None, None
-    if not isinstance(reference_scores, Mapping):
-        raise ValueError(
-            "shortcut_panel.reference_scores: expected a mapping of names to probabilities, got "
-            f"{type(reference_scores).__name__}. Give {{'model': proba}}."
-        )
     y, found = dataset.y[tested], {}
     for name, proba in reference_scores.items():
         proba = np.asarray(proba, dtype=np.float64)
@@ -282,11 +280,8 @@ def _measure(dataset, families, runtime):
     not_run = []
     for family in families:
         settled = make_family(family) if isinstance(family, str) else family
-        if not isinstance(settled, PatchFeatures):
-            raise ValueError(
-                f"shortcut_panel.families_to_identify: expected names or estimators of feature families, got "
-                f"{family!r:.80}. Give names such as 'color'."
-            )
+        where, expected = "shortcut_panel.families_to_identify", "names or estimators of feature families"
+        check_type(where, settled, PatchFeatures, expected, "Give names such as 'color'.")
         reason = why_not([settled])
         if reason is None:
             wanted.append(settled)

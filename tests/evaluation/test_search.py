@@ -214,7 +214,7 @@ def test_a_plain_mapping_is_read_as_a_search():
     assert Search.of(None) is None
     assert Search.of({"params": {"svm": {"C": [1.0, 2.0]}}, "n_iter": 3}) == search
     assert Search.of({"svm": {"C": [1.0, 2.0]}}).n_iter == 10
-    with pytest.raises(ValueError, match="search: expected a Search or a mapping of heads to parameters, got 5"):
+    with pytest.raises(ValueError, match="search: expected a Search or a mapping of heads to parameters, got int"):
         Search.of(5)
     with pytest.raises(ValueError, match=r"got 'n_iters'. Did you mean 'n_iter'?"):
         Search.of({"params": {"C": [1.0]}, "n_iters": 3})

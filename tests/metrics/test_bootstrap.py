@@ -287,7 +287,7 @@ def test_refusals():
         patient_weights(patients, 2.5)
     with pytest.raises(ValueError, match=r"patient_weights.random_state: .* got None\. Use a fixed number"):
         patient_weights(patients, 10, None)
-    with pytest.raises(ValueError, match=r"bootstrap_scores.metrics: expected some of roc_auc, .* got 'auc'"):
+    with pytest.raises(ValueError, match=r"bootstrap_scores.metrics: expected one of roc_auc, .* got 'auc'"):
         bootstrap_scores(y, proba, patients, metrics=("auc",))
     with pytest.raises(ValueError, match=r"Bootstrap.interval.level: expected a number between 0 and 1, got 95"):
         bootstrap_scores(y, proba, patients, n_resamples=2).interval("f1", 95)

@@ -102,9 +102,9 @@ def test_nadeau_bengio_refuses():
     ):
         with pytest.raises(ValueError, match=f"either test_train_ratio or both n_train and n_test, got {got}\\."):
             nadeau_bengio([0.1, 0.2], **sizes)
-    with pytest.raises(ValueError, match=r"nadeau_bengio.n_test: expected a positive number, got 0\."):
+    with pytest.raises(ValueError, match=r"nadeau_bengio.n_test: expected a number above 0, got 0\."):
         nadeau_bengio([0.1, 0.2], n_train=40, n_test=0)
-    with pytest.raises(ValueError, match=r"nadeau_bengio.test_train_ratio: expected a positive number, got nan"):
+    with pytest.raises(ValueError, match=r"nadeau_bengio.test_train_ratio: expected a number above 0, got nan"):
         nadeau_bengio([0.1, 0.2], test_train_ratio=np.nan)
 
 

@@ -107,7 +107,7 @@ def test_only_what_is_asked_for_and_threads_change_nothing():
 
 def test_refusals():
     y, proba, patients = cohort()
-    with pytest.raises(ValueError, match=r"patient_averages.metrics: expected some of roc_auc, .* got 'auc'"):
+    with pytest.raises(ValueError, match=r"patient_averages.metrics: expected one of roc_auc, .* got 'auc'"):
         patient_averages(y, proba, patients, metrics=("auc",))
     with pytest.raises(ValueError, match="proba: expected probabilities"):
         patient_averages(y, proba * np.nan, patients)

@@ -209,7 +209,7 @@ def test_the_best_model_and_networks_are_shown_and_others_by_name(evaluation, fo
 
 @pytest.mark.parametrize("gallery", [0, -1, True, 2.5, "8"])
 def test_a_number_that_is_none_is_refused(evaluation, tmp_path, gallery):
-    with pytest.raises(ValueError, match=r"write_report.gallery: expected the number of images.*got "):
+    with pytest.raises(ValueError, match=r"write_report.gallery: expected a whole number of at least 1, got "):
         write_report(evaluation, tmp_path / "x", gallery=gallery)
     assert not (tmp_path / "x").exists()
 

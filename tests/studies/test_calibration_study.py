@@ -121,7 +121,7 @@ def test_wrong_options_are_one_sentence(script, cohort_folder, tmp_path, capsys)
         in capsys.readouterr().err
     )
     assert script(quick(cohort_folder, tmp_path / "c", "--levels", "1.5")) == 2
-    assert "--levels: expected coverages between 0 and 1, got 1.5" in capsys.readouterr().err
+    assert "--levels: expected a number between 0 and 1, got 1.5" in capsys.readouterr().err
     assert script(quick(cohort_folder, tmp_path / "d", "--heads", "forest")) == 2
     assert "got 'forest'" in capsys.readouterr().err
     assert not any(tmp_path.iterdir())

@@ -10,7 +10,7 @@ from histofeat.evaluation._plans import Parts
 from histofeat.evaluation.audit._encoders import walk
 from histofeat.evaluation.audit._findings import Finding, decide, not_applicable
 from histofeat.evaluation.audit._table_checks import Split
-from histofeat.exceptions import refuse_rows
+from histofeat.exceptions import check_type, refuse_rows
 
 _COLUMNS = ("row", "fold", "score", "label")
 #: Of two scores between which a threshold lies: nearer to each other than this share of all scores' range, no threshold
@@ -126,11 +126,8 @@ def _check_predictions(split: Split, predictions) -> dict[str, pd.DataFrame]:
 
 def _check_table(split: Split, given, name: str) -> pd.DataFrame:
     owner = f"audit_split.predictions, {name}" if name != "predictions" else "audit_split.predictions"
-    if not isinstance(given, pd.DataFrame | Mapping):
-        raise ValueError(
-            f"{owner}: expected a DataFrame or a mapping with the columns {', '.join(_COLUMNS)}, got "
-            f"{type(given).__name__}. Give one row per tested patch."
-        )
+    expected = f"a DataFrame or a mapping with the columns {', '.join(_COLUMNS)}"
+    check_type(owner, given, pd.DataFrame | Mapping, expected, "Give one row per tested patch.")
     absent = [column for column in _COLUMNS if column not in given]
     if absent:
         raise ValueError(
