@@ -27,7 +27,6 @@ from ._definitions import (
     frozen as frozen,
     label_scores as label_scores,
     most_probable as most_probable,
-    plain_values as plain_values,
     scores as scores,
     weighted_scores as weighted_scores,
 )
@@ -51,6 +50,7 @@ from ._out_of_fold import (
     Score as Score,
     method_interval as method_interval,
     patient_averages as patient_averages,
+    plain_values as plain_values,
     score_folds as score_folds,
 )
 from ._patient_auc import (

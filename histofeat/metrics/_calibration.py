@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike
 from histofeat.exceptions import check_name, check_whole, refuse_rows
 from histofeat.metrics._bootstrap import check_level, count_carriers, patient_weights, percentiles, resampled_interval
 from histofeat.metrics._calibrator import recalibration
-from histofeat.metrics._definitions import check_codes, plain_values, ratio
+from histofeat.metrics._definitions import check_codes, ratio
+from histofeat.metrics._out_of_fold import plain_values
 from histofeat.model_selection import encode_patients
 
 STRATEGIES = ("quantile", "uniform")

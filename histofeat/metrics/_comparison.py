@@ -10,8 +10,9 @@ import pandas as pd
 
 from histofeat.exceptions import check_name
 from histofeat.metrics._bootstrap import Bootstrap, bootstrap_scores
-from histofeat.metrics._definitions import METRIC_RECORDS, METRICS, plain_values
+from histofeat.metrics._definitions import METRIC_RECORDS, METRICS
 from histofeat.metrics._multiple_tests import COMPARABLE, check_margin, check_metrics, check_pairs, step_down
+from histofeat.metrics._out_of_fold import plain_values
 from histofeat.model_selection import encode_patients
 
 #: From which adjusted p-value two models are not told apart.

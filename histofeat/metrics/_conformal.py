@@ -9,7 +9,8 @@ from numpy.typing import ArrayLike
 
 from histofeat.exceptions import check_name
 from histofeat.metrics._bootstrap import patient_weights, resampled_interval
-from histofeat.metrics._definitions import check_predictions, plain_values
+from histofeat.metrics._definitions import check_predictions
+from histofeat.metrics._out_of_fold import plain_values
 from histofeat.model_selection import encode_patients
 
 UNITS = ("patches", "one_per_patient", "hierarchical")

@@ -4,9 +4,8 @@ Class codes run from 0 to k - 1. With two classes code 1 is positive. With more,
 the rest and the k values are averaged with equal weight. What is undefined, such as ROC-AUC with one class, is NaN.
 """
 
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, is_dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from operator import itemgetter
 from types import MappingProxyType
 from typing import Any
@@ -153,24 +152,6 @@ METRIC_RECORDS = MappingProxyType({metric.name: metric for metric in _RECORDS})
 #: The names of all metrics, and of those that a confusion matrix defines.
 METRICS = tuple(METRIC_RECORDS)
 LABEL_METRICS = tuple(metric.name for metric in _RECORDS if metric.kind == "labels")
-
-
-def plain_values(value: Any) -> Any:
-    """Give the content of records, mappings and sequences as JSON types; numbers that are not finite become None.
-
-    Examples
-    --------
-    >>> plain_values({"auc": np.float64(0.5), "ci95": (0.25, math.nan)})
-    {'auc': 0.5, 'ci95': [0.25, None]}
-    """
-    if is_dataclass(value):
-        value = asdict(value)
-    if isinstance(value, Mapping):
-        return {key: plain_values(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain_values(item) for item in value]
-    value = value.tolist() if isinstance(value, np.generic) else value
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def frozen(values: ArrayLike, dtype: Any = None) -> np.ndarray:

@@ -1,16 +1,52 @@
-"""Score out-of-fold predictions: per fold, pooled, and averaged over patients, each with its interval."""
+"""Score out-of-fold predictions: per fold, pooled, and averaged over patients, each with its interval; plain values."""
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 
+from histofeat.datasets import printable
 from histofeat.metrics import _definitions as definitions
 from histofeat.metrics._bootstrap import Bootstrap, bootstrap_scores, metric_scale, patient_weights, t_interval
 from histofeat.model_selection import encode_patients
+
+
+def plain_values(value: Any) -> Any:
+    """Give plain Python values with the content of a value, for JSON.
+
+    Dataclasses and mappings become dicts (their order is kept), sequences and arrays lists, data frames lists of
+    records, paths their last component, NaN and infinities None. Anything else becomes its ``str``, without what no
+    file of text can hold: see `histofeat.datasets.printable`.
+
+    Examples
+    --------
+    >>> plain_values({"auc": np.float64(0.5), "ci95": (0.25, math.nan)})
+    {'auc': 0.5, 'ci95': [0.25, None]}
+    """
+    if isinstance(value, PurePath):
+        value = value.name
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.tolist()
+    elif isinstance(value, pd.DataFrame):
+        value = value.to_dict(orient="records")
+    elif isinstance(value, pd.Series):
+        value = value.to_dict()
+    elif is_dataclass(value) and not isinstance(value, type):
+        value = {field.name: getattr(value, field.name) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(plain_values(key)): plain_values(item) for key, item in value.items()}
+    if isinstance(value, set | frozenset):
+        return sorted(map(plain_values, value), key=str)
+    if isinstance(value, list | tuple):
+        return [plain_values(item) for item in value]
+    if value is pd.NA or (isinstance(value, float) and not math.isfinite(value)):
+        return None
+    return value if value is None or isinstance(value, int | float) else printable(str(value))
 
 
 @dataclass(frozen=True)
@@ -86,7 +122,7 @@ class Score:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain JSON types; an undefined number is None."""
-        return definitions.plain_values(self)
+        return plain_values(self)
 
 
 def score_folds(

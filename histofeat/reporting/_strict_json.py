@@ -1,64 +1,19 @@
 """Write what a result holds as JSON that every parser reads: no NaN, no infinity, no numpy, no paths of the machine."""
 
-import dataclasses
 import json
-import math
 import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
-from histofeat.datasets import printable
+from histofeat.metrics import plain_values as jsonable
 
 PathLike = str | os.PathLike[str]
 # A slash or a drive letter that starts a word; "50/50", "patches/s", "</b>" and "https://..." do not.
 _START = r"""(?:file:/+|(?<![\w.\\~>)\]</-])(?:[A-Za-z]:[\\/]|/(?!/)))"""
 _ABSOLUTE = re.compile(_START + r"""[^\s'"`<>|;,()\[\]{}]+""")
-
-
-def jsonable(value: Any) -> Any:
-    """Return plain Python values with the content of `value`.
-
-    Parameters
-    ----------
-    value : object
-        Dataclasses and mappings become dicts (their order is kept), sequences and arrays lists, data frames lists
-        of records, paths their last component, NaN and infinities None. Anything else becomes its ``str``. What no
-        file of text can hold is written as `histofeat.datasets.printable` gives it.
-
-    Returns
-    -------
-    dict, list, str, int, float, bool or None
-
-    Examples
-    --------
-    >>> jsonable({"auc": float("nan"), "ci95": (0.5, 1)})
-    {'auc': None, 'ci95': [0.5, 1]}
-    """
-    if isinstance(value, PurePath):
-        value = value.name
-    if isinstance(value, np.generic | np.ndarray):
-        value = value.tolist()
-    elif isinstance(value, pd.DataFrame):
-        value = value.to_dict(orient="records")
-    elif isinstance(value, pd.Series):
-        value = value.to_dict()
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(jsonable(key)): jsonable(item) for key, item in value.items()}
-    if isinstance(value, set | frozenset):
-        return sorted(map(jsonable, value), key=str)
-    if isinstance(value, list | tuple):
-        return [jsonable(item) for item in value]
-    if value is pd.NA or (isinstance(value, float) and not math.isfinite(value)):
-        return None
-    return value if value is None or isinstance(value, int | float) else printable(str(value))
 
 
 def dump(payload: Any, path: PathLike) -> Path:

@@ -32,7 +32,10 @@ A *text* of its own.
 
 {{ table(best) }}
 {% call details("More [words]") %}
-{{ facts([("first & last", "1. of many"), ("second", none)]) }}
+{% for name, value in [("first & last", "1. of many"), ("second", none)] %}
+- **{{ name }}**: {{ value }}
+{% endfor %}
+
 {{ figure("rows", "Rows [1].", alt='The "rows".') }}
 {% endcall %}
 

@@ -341,9 +341,9 @@ _TUMOUR_TYPE = re.compile(r"(?:SOB_)?(?:[BM]_)?(?:A|F|PT|TA|DC|LC|MC|PC)[-_](?=\
 _SECTION = re.compile(r"((?:\d+-)?\d+)([A-Z]{0,3})", re.IGNORECASE | re.ASCII)
 
 
-def _parts(identifier: str) -> tuple[str, str] | None:
+def _parts(identifier: str) -> tuple[str, str]:
     match = _SECTION.fullmatch(_TUMOUR_TYPE.sub("", identifier.strip(), count=1))
-    return None if match is None else (match.group(1), match.group(2).upper())
+    return (identifier, "") if match is None else (match.group(1), match.group(2).upper())
 
 
 def case_number(identifier: str) -> str:
@@ -364,8 +364,7 @@ def case_number(identifier: str) -> str:
     >>> [case_number(name) for name in ("22549AB", "22549G", "SOB_M_LC-14-13412", "8863", "TCGA-A1-A0SB")]
     ['22549', '22549', '14-13412', '8863', 'TCGA-A1-A0SB']
     """
-    parts = _parts(identifier)
-    return identifier if parts is None else parts[0]
+    return _parts(identifier)[0]
 
 
 def section_letters(identifier: str) -> str:
@@ -376,5 +375,4 @@ def section_letters(identifier: str) -> str:
     >>> section_letters("14-22549ab"), section_letters("18842"), section_letters("TCGA-A1-A0SB")
     ('AB', '', '')
     """
-    parts = _parts(identifier)
-    return "" if parts is None else parts[1]
+    return _parts(identifier)[1]
