@@ -266,6 +266,38 @@ def check_type(
         raise error(f"{where}: expected {expected}, got {type(value).__name__}. {remedy}")
 
 
+def check_shape(where: str, values: Any, shape: tuple[int | str, ...], remedy: str) -> None:
+    """Refuse an array of another shape.
+
+    Parameters
+    ----------
+    where : str
+        The argument that a message names.
+    values : ndarray
+        What was given.
+    shape : tuple of int and str
+        The shape; a name, such as "n", stands for any number of at least 1.
+    remedy : str
+        The sentence that ends the message.
+
+    Raises
+    ------
+    ValueError
+        If the shape is another.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> check_shape("proba", np.zeros((5, 3)), ("n", 2), "Pass two classes.")
+    Traceback (most recent call last):
+    ValueError: proba: expected shape (n, 2), got (5, 3). Pass two classes.
+    """
+    sizes = zip(shape, values.shape, strict=False)
+    if values.ndim != len(shape) or any(size < 1 if isinstance(n, str) else size != n for n, size in sizes):
+        wanted = str(shape).replace("'", "")
+        raise ValueError(f"{where}: expected shape {wanted}, got {values.shape}. {remedy}")
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's words; the name of its class where it has none.
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from histofeat.datasets import PatchDataset, check_rows, match_rows, own_names, probability_columns, read_table
+from histofeat.exceptions import check_shape
 from histofeat.metrics import LABEL_METRICS, confusion, most_probable, score_folds
 
 #: How far from 1 the probabilities of a row may add up: they were rounded when they were written.
@@ -58,11 +59,8 @@ def given_probabilities(dataset: PatchDataset, tested: np.ndarray, name: str, pr
     proba = np.asarray(proba, dtype=np.float64)
     if len(names) == 2 and proba.shape in ((n_rows,), (n_rows, 1)):
         proba = last(np.column_stack([1 - proba.ravel(), proba.ravel()]))
-    if proba.shape != (n_rows, len(names)):
-        raise ValueError(
-            f"{where}: expected probabilities of shape ({n_rows}, {len(names)}), got {proba.shape}. Give one for each "
-            "patch of the data set, or a table with a column path."
-        )
+    remedy = "Give probabilities for each patch of the data set, or a table with a column path."
+    check_shape(where, proba, (n_rows, len(names)), remedy)
     total = proba.sum(axis=1, keepdims=True)
     wrong = tested & ~((proba >= 0).all(axis=1) & (abs(total[:, 0] - 1) <= _ROUNDED))
     expected = f"{where}: expected probabilities from 0 to 1 of each tested patch, got others or none for"

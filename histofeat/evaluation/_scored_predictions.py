@@ -329,10 +329,8 @@ def true_labels(table: pd.DataFrame, truth: Any, patients: Any, classes: Any, po
     if isinstance(truth, str) and truth in table:
         known = table.assign(label=table[truth])
     elif isinstance(truth, str) and truth == "truth":
-        raise ValueError(
-            f"truth: expected a column of the predictions, or a table, got {truth!r}; columns there are "
-            f"{', '.join(map(str, table))}. Give truth='labels.csv', with path and label."
-        )
+        expected = "a column of the predictions, or a table such as truth='labels.csv' with path and label"
+        check_name("truth", truth, map(str, table), expected)
     else:
         known = own_names(truth, "truth") if isinstance(truth, pd.DataFrame) else read_table(Path(truth).expanduser())
     if patients is not None:

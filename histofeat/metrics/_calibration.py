@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from histofeat.exceptions import check_name, check_whole, refuse_rows
+from histofeat.exceptions import check_name, check_shape, check_whole, refuse_rows
 from histofeat.metrics._bootstrap import check_level, count_carriers, patient_weights, percentiles, resampled_interval
 from histofeat.metrics._calibrator import recalibration
 from histofeat.metrics._definitions import check_codes, ratio
@@ -279,11 +279,8 @@ def check_scores(y, score, owner):
         If a score is NaN or out of range, or a shape or code does not fit.
     """
     score = np.asarray(score, dtype=np.float64)
-    if score.ndim != 1 or not score.size:
-        raise ValueError(
-            f"{owner}.score: expected a probability of class 1 for each patch, got shape {score.shape}. Pass "
-            "proba[:, 1]; of more than two classes one against the rest, y == code with proba[:, code]."
-        )
+    remedy = "Pass proba[:, 1]; of more than two classes one against the rest, y == code with proba[:, code]."
+    check_shape(f"{owner}.score", score, ("n",), remedy)
     remedy = "Pass only patches that were scored, and probabilities, not decision values."
     refuse_rows(~((score >= 0) & (score <= 1)), score, f"{owner}.score: expected probabilities from 0 to 1", remedy)
     return check_codes(y, len(score), 2, f"{owner}.y"), score

@@ -9,8 +9,9 @@ from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 from scipy.special import expit, logit
 
+from histofeat.exceptions import check_shape
 from histofeat.metrics._bootstrap import count_carriers, patient_weights, resampled_interval, vanished
-from histofeat.metrics._definitions import check_predictions, ratio
+from histofeat.metrics._definitions import check_predictions, count_positive, ratio
 from histofeat.model_selection import encode_patients
 
 #: Probabilities are moved this far from 0 and 1 before their log-odds are taken.
@@ -107,12 +108,7 @@ def fit_calibrator(y: ArrayLike, proba: ArrayLike) -> Calibrator:
     """
     score = _positive(proba, "fit_calibrator")
     y, _ = check_predictions(y, proba)
-    n_positive = int(y.sum())
-    if n_positive in (0, len(y)):
-        raise ValueError(
-            f"fit_calibrator.y: expected both classes, got {n_positive} positive of {len(y)} patches. "
-            "Calibrate on patients of both classes."
-        )
+    n_positive = count_positive(y, "fit_calibrator", "Calibrate on patients of both classes.")
     # Platt's targets keep the slope finite.
     target = np.where(y == 1, (n_positive + 1) / (n_positive + 2), 1 / (len(y) - n_positive + 2))
     slope, intercept = logistic_line(log_odds(score), target)
@@ -124,11 +120,7 @@ def fit_calibrator(y: ArrayLike, proba: ArrayLike) -> Calibrator:
 def _positive(proba, owner):
     """Give the probability of class 1 of two."""
     proba = np.asarray(proba, dtype=np.float64)
-    if proba.ndim != 2 or proba.shape[1] != 2:
-        raise ValueError(
-            f"{owner}.proba: expected probabilities of two classes, shape (n, 2), got {proba.shape}. "
-            "With more classes calibrate one against the rest."
-        )
+    check_shape(f"{owner}.proba", proba, ("n", 2), "Of more than two classes calibrate one against the rest.")
     _, proba = check_predictions(np.zeros(len(proba), dtype=np.int64), proba)
     return proba[:, 1]
 

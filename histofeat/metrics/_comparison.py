@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from histofeat.exceptions import check_name
+from histofeat.exceptions import check_name, check_whole
 from histofeat.metrics._bootstrap import Bootstrap, bootstrap_scores
 from histofeat.metrics._definitions import METRIC_RECORDS, METRICS
 from histofeat.metrics._multiple_tests import COMPARABLE, check_margin, check_metrics, check_pairs, step_down
@@ -217,11 +217,7 @@ def compare_models(
     check_margin("compare_models.margin", margin)
     protocol = next(iter(evaluations.values())).protocol
     wanted = protocol["n_resamples"] if n_resamples is None else n_resamples
-    if wanted < 1:
-        raise ValueError(
-            f"compare_models.n_resamples: expected at least 1 resample, got {wanted}. Give n_resamples=2000, or "
-            "evaluate with resamples."
-        )
+    check_whole("compare_models.n_resamples", wanted, 1, "Give n_resamples=2000, or evaluate with resamples.")
     n_patients = _check_patients(evaluations)
     resampling = {"n_resamples": wanted, "random_state": protocol["random_state"], "n_jobs": n_jobs}
     for entry in labels.values():

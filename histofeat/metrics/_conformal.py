@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from histofeat.exceptions import check_name
+from histofeat.exceptions import check_name, check_real, check_shape
 from histofeat.metrics._bootstrap import patient_weights, resampled_interval
 from histofeat.metrics._definitions import check_predictions
 from histofeat.metrics._out_of_fold import plain_values
@@ -129,10 +129,8 @@ class SetCoverage:
 
     def to_dict(self):
         """Plain values, for files."""
-        plain = {name: value for name, value in vars(self).items() if name != "samples"}
-        intervals = {f"{name}_ci95": list(self.interval(name)) for name in self.samples}
-        lists = {name: list(value) for name, value in plain.items() if isinstance(value, tuple)}
-        return {**plain, **lists, **intervals}
+        plain = plain_values({name: value for name, value in vars(self).items() if name != "samples"})
+        return {**plain, **{f"{name}_ci95": list(self.interval(name)) for name in self.samples}}
 
 
 def fit_conformal(
@@ -239,14 +237,10 @@ def fit_conformal(
 
 
 def _check_levels(levels):
-    found = np.atleast_1d(np.asarray(levels, dtype=np.float64))
-    wrong = found[~((found > 0) & (found < 1))]
-    if wrong.size or not found.size:
-        raise ValueError(
-            f"fit_conformal.levels: expected coverages between 0 and 1, got {wrong[0] if wrong.size else 'none'}. "
-            "Use 0.9."
-        )
-    return tuple(np.unique(found).tolist())
+    found = np.unique(np.asarray(levels, dtype=np.float64)).tolist()
+    for level in found or [None]:
+        check_real("fit_conformal.levels", level, "between 0 and 1", lambda value: 0 < value < 1, "Use 0.9.")
+    return tuple(found)
 
 
 def _check_enough(levels, n, unit, of_class):
@@ -340,11 +334,8 @@ def measure_coverage(
     """
     sets = np.asarray(sets, dtype=bool)
     levels = tuple(np.atleast_1d(levels).tolist())
-    if sets.ndim != 3 or sets.shape[2] != len(levels):
-        raise ValueError(
-            f"measure_coverage.sets: expected shape (n, k, {len(levels)}) for {len(levels)} levels, got {sets.shape}. "
-            "Pass what predict_set gives, with the levels of its predictor."
-        )
+    remedy = "Pass what predict_set gives, with the levels of its predictor."
+    check_shape("measure_coverage.sets", sets, ("n", "k", len(levels)), remedy)
     y, _ = check_predictions(y, np.full(sets.shape[:2], 1 / sets.shape[1]))
     ids, codes = encode_patients(patients, len(y), "patients")
     weights = patient_weights(patients, n_resamples, random_state)

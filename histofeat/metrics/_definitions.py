@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from histofeat.exceptions import check_name, refuse_rows
+from histofeat.exceptions import check_name, check_shape, refuse_rows
 from histofeat.metrics._ranking import check_fold, over_classes, ranking_scores
 
 
@@ -296,14 +296,19 @@ def check_predictions(y, proba):
 def check_codes(codes, n_samples, n_classes, name):
     """Refuse what is not one code from 0 to `n_classes` - 1 for each of `n_samples` patches."""
     codes = np.asarray(codes)
-    if codes.shape != (n_samples,):
-        raise ValueError(
-            f"{name}: expected a class code for each of {n_samples} patches, got shape {codes.shape}. "
-            "Pass codes and probabilities of the same rows."
-        )
+    check_shape(name, codes, (n_samples,), "Pass codes and probabilities of the same patches.")
     unknown, expected = ~np.isin(codes, np.arange(n_classes)), f"{name}: expected class codes from 0 to {n_classes - 1}"
     refuse_rows(unknown, codes, expected, "Score only patches that were tested, and encode labels as codes.")
     return codes.astype(np.int64)
+
+
+def count_positive(y, owner, remedy):
+    """Count the patches of class 1 of two; refuse labels that lack a class."""
+    n_positive = int(y.sum())
+    if n_positive in (0, len(y)):
+        got = f"{n_positive} positive of {len(y)} patches"
+        raise ValueError(f"{owner}.y: expected both classes, got {got}. {remedy}")
+    return n_positive
 
 
 def most_probable(proba: ArrayLike) -> np.ndarray:

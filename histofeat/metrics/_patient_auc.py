@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from scipy.special import ndtr, ndtri
 from scipy.stats import binomtest, rankdata
 
-from histofeat.exceptions import check_name
+from histofeat.exceptions import check_name, check_shape
 from histofeat.metrics._bootstrap import t_interval
 from histofeat.metrics._definitions import check_predictions, most_probable
 from histofeat.model_selection import encode_patients
@@ -328,11 +328,7 @@ def _check(y, scores, patients):
 
 def _check_score(score, name, ids, codes):
     score = np.asarray(score, dtype=np.float64)
-    if score.shape != codes.shape:
-        raise ValueError(
-            f"delong.{name}: expected one score for each of {len(codes)} patients, got shape {score.shape}. "
-            "Pass the scores of the same patients in the same order."
-        )
+    check_shape(f"delong.{name}", score, codes.shape, "Pass the scores of the same patients in the same order.")
     wrong = np.flatnonzero(~np.isfinite(score))
     if wrong.size:
         raise ValueError(

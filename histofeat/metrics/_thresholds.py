@@ -242,15 +242,11 @@ def choose_threshold(y: ArrayLike, score: ArrayLike, rule: str | ThresholdRule =
     import numpy as np
 
     from histofeat.metrics._calibration import check_scores
+    from histofeat.metrics._definitions import count_positive
 
     rule = parse_rule(rule)
     y, score = check_scores(y, score, "choose_threshold")
-    n_positive = int(y.sum())
-    if n_positive in (0, len(y)):
-        raise ValueError(
-            f"choose_threshold.y: expected both classes, got {n_positive} positive of {len(y)} patches. "
-            "Choose the threshold on patients of both classes."
-        )
+    n_positive = count_positive(y, "choose_threshold", "Choose the threshold on patients of both classes.")
     order = np.argsort(-score, kind="stable")
     ranked = score[order]
     last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))

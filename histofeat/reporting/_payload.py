@@ -170,11 +170,7 @@ def dataset_payload(dataset: PatchDataset) -> dict[str, Any]:
 def result_payload(model, labels):
     """Return one entry of ``results``: the model, every score at 0.5, then at the tuned threshold."""
     return {
-        "name": model.name,
-        "features": list(model.features),
-        "families": list(model.families),
-        "head": model.head,
-        "n_features": model.n_features,
+        **{part: getattr(model, part) for part in ("name", "features", "families", "head", "n_features")},
         "labels": list(labels),
         "notes": list(model.notes),
         "choices": [dict(choice) for choice in model.choices],

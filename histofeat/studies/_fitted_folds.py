@@ -15,7 +15,7 @@ from histofeat.evaluation import (
     fold_of_rows,
     run_in_threads,
 )
-from histofeat.exceptions import MissingExtraError, WeightsError, known_names
+from histofeat.exceptions import MissingExtraError, WeightsError, check_name
 from histofeat.features import extract, leave_out_unreadable
 from histofeat.metrics import bootstrap_scores, mean_bootstrap
 from histofeat.models import check_enough_patients
@@ -65,13 +65,8 @@ def measure_once(sets, dataset, runtime):
 
 def check_members(where, expected, given, known):
     """Refuse a group that is empty or has a name that is not known."""
-    unknown = [name for name in given if name not in known]
-    if unknown or not given:
-        wrong = repr(unknown[0]) if unknown else "none"
-        raise ValueError(
-            f"{where}: expected {expected}, got {wrong} ({len(unknown)} unknown). "
-            f"{known_names(unknown[0] if unknown else '', known)}"
-        )
+    for name in given or [None]:
+        check_name(where, name, known, expected)
 
 
 @dataclass

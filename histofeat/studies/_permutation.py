@@ -14,7 +14,7 @@ from scipy.stats import rankdata
 
 from histofeat.datasets import PatchDataset
 from histofeat.evaluation import AuditPolicy, LeftOut, run_in_threads
-from histofeat.exceptions import check_name, check_real, check_whole
+from histofeat.exceptions import check_name, check_real, check_shape, check_whole
 from histofeat.features import CHANNELS, Runtime
 from histofeat.metrics import patient_weights
 from histofeat.models import IDCPipeline
@@ -354,11 +354,8 @@ def correlated_groups(features: np.ndarray, names: Sequence[str], *, level: floa
     {'a and 1 more': ('a', 'b'), 'c': ('c',)}
     """
     check_real("correlated_groups.level", level, "between 0 and 1", lambda value: 0 < value < 1, "Use 0.9.")
-    if np.ndim(features) != 2 or np.shape(features)[1] != len(names):
-        raise ValueError(
-            f"correlated_groups.features: expected shape (n, {len(names)}), got {np.shape(features)}. "
-            "Pass a name for each column."
-        )
+    features = np.asarray(features)
+    check_shape("correlated_groups.features", features, ("n", len(names)), "Pass a name for each column.")
     if len(names) < 2:
         return {name: (name,) for name in names}
     rows = np.unique(np.linspace(0, len(features) - 1, min(len(features), _MOST_ROWS)).round().astype(int))

@@ -226,7 +226,7 @@ def data_words(dataset: PatchDataset, split: OfficialSplit) -> str:
 
     Examples
     --------
-    ``"a 5 % sample: 12,738 of 277,524 patches; 49 test patients, 2,748 patches"``
+    ``"a copy that is complete; 49 test patients, 49,523 patches"``
     """
     here, missing = split.n_patients["test"], len(split.missing["test"])
     tested = f"{here} of the {here + missing} test" if missing else f"{here} test"
@@ -234,15 +234,7 @@ def data_words(dataset: PatchDataset, split: OfficialSplit) -> str:
 
 
 def _copy_words(audit):
-    full = audit.full_set.n_patches
-    if audit.is_complete:
-        return f"the full set: {full:,} patches"
-    if audit.n_patches >= full:
-        return f"not the published set: {audit.n_patches:,} patches where {full:,} were published"
-    percent = f"{100 * audit.n_patches / full:.0f}"
-    article = "an" if percent[0] == "8" or percent in ("11", "18") else "a"
-    share = f"{article} {percent} % sample" if 100 * audit.n_patches >= full else "a sample of less than 1 %"
-    return f"{share}: {audit.n_patches:,} of {full:,} patches"
+    return f"a copy that is {audit.completeness}"
 
 
 def _comparability(audit):

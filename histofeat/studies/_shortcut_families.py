@@ -6,7 +6,8 @@ from typing import ClassVar
 import numpy as np
 from scipy.fft import dct
 
-from histofeat.exceptions import DatasetError, check_whole
+from histofeat.datasets import check_rows
+from histofeat.exceptions import check_whole
 from histofeat.features import PatchBatch, PatchFeatures, check_channels
 from histofeat.model_selection import encode_patients
 
@@ -185,12 +186,8 @@ def coordinate_features(dataset):
     [[51.0, 1.0, 0.5, 0.5], [1.0, 201.0, 0.0, 0.5], [101.0, 201.0, 1.0, 0.5]]
     """
     missing = dataset.frame[["x", "y"]].isna().any(axis=1)
-    if missing.any():
-        first = int(missing.to_numpy().argmax())
-        raise DatasetError(
-            f"PatchDataset.frame: expected x and y for every patch, got none for row {first} and "
-            f"{int(missing.sum()) - 1} others of {len(dataset)}. Fill them in, or do without coordinates."
-        )
+    expected = "PatchDataset.frame: expected x and y for every patch, got none for"
+    check_rows(missing, dataset.frame["path"], expected, "Fill them in, or do without coordinates.")
     places = dataset.frame[["x", "y"]].astype(np.float64)
     _, codes = encode_patients(dataset.patients, len(dataset), "dataset.patients")
     first, last = (places.groupby(codes).transform(end).to_numpy() for end in ("min", "max"))

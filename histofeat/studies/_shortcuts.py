@@ -10,7 +10,7 @@ import numpy as np
 
 from histofeat.datasets import PatchDataset
 from histofeat.evaluation import Evaluation, FoldFit, fold_of_rows, look_at, out_of_fold
-from histofeat.exceptions import DatasetError, check_type
+from histofeat.exceptions import DatasetError, check_shape, check_type
 from histofeat.features import PatchFeatures, Runtime, extract, leave_out_unreadable, make_family
 from histofeat.metrics import bootstrap_scores, plain_values, scores
 from histofeat.model_selection import fold_rows
@@ -259,14 +259,11 @@ def _best_reference(reference_scores, dataset, tested, resampling):
     check_type("shortcut_panel.reference_scores", reference_scores, Mapping, expected, "Give {'model': proba}.")
     if not reference_scores:
         return None, None
-    y, found = dataset.y[tested], {}
+    y, found, shape = dataset.y[tested], {}, (len(dataset), len(dataset.target_names))
     for name, proba in reference_scores.items():
         proba = np.asarray(proba, dtype=np.float64)
-        if proba.shape != (len(dataset), len(dataset.target_names)):
-            raise ValueError(
-                f"shortcut_panel.reference_scores: expected shape {(len(dataset), len(dataset.target_names))}, got "
-                f"{proba.shape} for {name!r}. Give one row of probabilities for every patch of the data set."
-            )
+        remedy = "Give one row of probabilities for every patch of the data set."
+        check_shape(f"shortcut_panel.reference_scores[{name!r}]", proba, shape, remedy)
         found[name] = scores(y, proba[tested], fold=resampling["fold"])["roc_auc"]
     best = max(found, key=lambda name: found[name] if np.isfinite(found[name]) else -1.0)
     proba = np.asarray(reference_scores[best], dtype=np.float64)[tested]

@@ -78,7 +78,7 @@ def test_they_are_kept(evaluation, table, tmp_path):
             lambda t: t.drop(columns="p_tumour"),
             r"expected the columns p_no_tumour, p_tumour, got path, p_no_tumour\. Na",
         ),
-        (lambda t: np.zeros((7, 2)), r"expected probabilities of shape \(96, 2\), got \(7, 2\)"),
+        (lambda t: np.zeros((7, 2)), r"expected shape \(96, 2\), got \(7, 2\)"),
     ],
 )
 def test_what_does_not_fit_is_refused(evaluation, table, change, match):

@@ -420,7 +420,7 @@ class TestPredictions:
             (lambda t: t.assign(score="high"), "numbers in the column 'score', got .* values such as 'high'"),
             (lambda t: t.assign(row=t["row"] + 0.5), r"whole numbers in the column 'row', got 0.5 in row 0 \(300"),
             (lambda t: t.assign(label=t["label"] + 1), r"expected labels 0 and 1, got 2 in row"),
-            (lambda t: t.assign(label=1 - t["label"]), r"labels of the data set, got another for row 0 \(300"),
+            (lambda t: t.assign(label=1 - t["label"]), r"labels of the data set, got another for row 0 \(and 299 more"),
             (lambda t: pd.concat([t, t[:2]]), r"each row once in a fold, got row 0 of fold 0 again \(2 repeated\)"),
             (lambda t: t[4:], r"every test row of each fold, got none for row 0 of fold 0 \(4 such"),
             (lambda t: t.assign(fold=(t["fold"] + 1) % 3), r"only test rows of their fold, got row 0 of fold 1 \(300"),

@@ -249,7 +249,7 @@ def test_one_patient_has_no_interval():
 def test_measures_refuse_what_is_no_probability():
     with pytest.raises(ValueError, match=r"assess_calibration.score: expected probabilities .*, got nan in row 1"):
         measured([0, 1], [0.5, np.nan])
-    with pytest.raises(ValueError, match=r"assess_calibration.score: .* got shape \(2, 3\). .* one against the rest"):
+    with pytest.raises(ValueError, match=r"assess_calibration.score: .* got \(2, 3\). .* one against the rest"):
         measured([0, 1], np.full((2, 3), 1 / 3))
     with pytest.raises(ValueError, match=r"assess_calibration.y: expected class codes from 0 to 1, got 2 in row 1"):
         measured([0, 2], [0.5, 0.5])

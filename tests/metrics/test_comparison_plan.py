@@ -150,4 +150,4 @@ def test_a_planned_model_that_did_not_run_is_named(planned):
 
 def test_without_resamples_the_plan_says_that_nothing_was_compared(planned):
     bare = replace(planned, protocol={**planned.protocol, "n_resamples": 0})
-    assert "expected at least 1 resample, got 0" in bare.planned.reason
+    assert "expected a whole number of at least 1, got 0" in bare.planned.reason

@@ -234,7 +234,7 @@ def test_rounded_probabilities_will_do():
 
 def test_conformal_refusals():
     y, proba, patients = study()
-    with pytest.raises(ValueError, match=r"fit_conformal.levels: expected coverages between 0 and 1, got 95.0"):
+    with pytest.raises(ValueError, match=r"fit_conformal.levels: expected a number between 0 and 1, got 95.0"):
         fit_conformal(y, proba, patients, (0.9, 95))
     with pytest.raises(ValueError, match=r"fit_conformal.levels: .*, got none"):
         fit_conformal(y, proba, patients, ())
@@ -258,9 +258,9 @@ def test_conformal_refusals():
 
 
 def test_coverage_refusals():
-    with pytest.raises(ValueError, match=r"measure_coverage.sets: expected shape \(n, k, 2\) .*, got \(3, 2, 1\)"):
+    with pytest.raises(ValueError, match=r"measure_coverage.sets: expected shape \(n, k, 2\), got \(3, 2, 1\)"):
         measure_coverage(np.ones((3, 2, 1)), [0, 1, 1], list("abc"), (0.8, 0.9))
-    with pytest.raises(ValueError, match=r"y: expected a class code for each of 3 patches"):
+    with pytest.raises(ValueError, match=r"y: expected shape \(3,\)"):
         measure_coverage(np.ones((3, 2, 1)), [0, 1], list("ab"), 0.9)
     predictor = fit_conformal(*study())
     with pytest.raises(ValueError, match=r"from 0 to 1, got \[nan, nan\] in row 0"):

@@ -176,7 +176,7 @@ def test_ranking_does_not_depend_on_threads_and_takes_no_weighting():
         ([0, 1], [0.5, 0.5], r"expected shape \(n, k\) .*, got \(2,\)"),
         ([0, 1], [[1.0], [1.0]], r"two classes, got \(2, 1\)"),
         ([], np.empty((0, 2)), r"at least one patch and two classes, got \(0, 2\)"),
-        ([0, 1, 1], [[0.5, 0.5]] * 2, r"y: expected a class code for each of 2 patches, got shape \(3,\)"),
+        ([0, 1, 1], [[0.5, 0.5]] * 2, r"y: expected shape \(2,\), got \(3,\)"),
         ([0, 2], [[0.5, 0.5]] * 2, r"y: expected class codes from 0 to 1, got 2 in row 1 \(1 such rows\)"),
         ([0.0, 0.5], [[0.5, 0.5]] * 2, r"y: expected class codes from 0 to 1, got 0.5 in row 1"),
     ],
@@ -189,7 +189,7 @@ def test_unusable_predictions_are_refused(y, proba, message):
 def test_untested_rows_are_refused():
     with pytest.raises(ValueError, match="predicted: expected class codes from 0 to 1, got -1 in row 0"):
         scores([0, 1], [[0.5, 0.5]] * 2, predicted=[-1, 1])
-    with pytest.raises(ValueError, match="predicted: expected a class code for each of 2 patches"):
+    with pytest.raises(ValueError, match=r"predicted: expected shape \(2,\)"):
         confusion([0, 1], [0], 2)
 
 
@@ -203,9 +203,9 @@ def test_single_precision_is_close_enough_to_one():
     [
         ([0, 1], [0.1, np.nan], r"mine.score: expected probabilities from 0 to 1, got nan in row 1 \(1 such rows\)"),
         ([0, 1, 1], [1.5, 0.5, -0.5], r"mine.score: expected probabilities .*, got 1.5 in row 0 \(2 such rows\)"),
-        ([0, 1], [[0.5, 0.5]] * 2, r"mine.score: expected a probability of class 1 for each patch, got shape \(2, 2\)"),
-        ([], [], r"mine.score: expected a probability of class 1 for each patch, got shape \(0,\)"),
-        ([0, 1], [0.1, 0.2, 0.3], r"mine.y: expected a class code for each of 3 patches, got shape \(2,\)"),
+        ([0, 1], [[0.5, 0.5]] * 2, r"mine.score: expected shape \(n,\), got \(2, 2\)"),
+        ([], [], r"mine.score: expected shape \(n,\), got \(0,\)"),
+        ([0, 1], [0.1, 0.2, 0.3], r"mine.y: expected shape \(3,\), got \(2,\)"),
         ([0, 2], [0.1, 0.2], r"mine.y: expected class codes from 0 to 1, got 2 in row 1"),
     ],
 )

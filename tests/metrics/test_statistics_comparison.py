@@ -332,7 +332,7 @@ def test_refusals_name_the_offender(evaluation):
     for margin in (0, -0.01, np.nan):
         with pytest.raises(ValueError, match=r"compare_models.margin: expected a number above 0, got"):
             compare_models(evaluation, margin=margin)
-    with pytest.raises(ValueError, match=r"compare_models.n_resamples: expected at least 1 resample, got 0"):
+    with pytest.raises(ValueError, match=r"compare_models.n_resamples: expected a whole number of at least 1, got 0"):
         compare_models(evaluation, n_resamples=0)
     with pytest.raises(ValueError, match="expected at least two models, got 1"):
         compare_models(replace(evaluation, models=evaluation.models[:1]))

@@ -198,5 +198,5 @@ def test_threshold_refusals():
         choose_threshold([1, 1, 1], [0.1, 0.2, 0.3], "f1")
     with pytest.raises(ValueError, match=r"choose_threshold.score: expected probabilities .*, got nan in row 1"):
         choose_threshold([0, 1], [0.1, np.nan], "youden")
-    with pytest.raises(ValueError, match=r"choose_threshold.y: expected a class code for each of 3 patches"):
+    with pytest.raises(ValueError, match=r"choose_threshold.y: expected shape \(3,\)"):
         choose_threshold([0, 1], [0.1, 0.2, 0.3])

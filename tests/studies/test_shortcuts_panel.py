@@ -252,8 +252,8 @@ def test_without_coordinates_their_probe_does_not_run(tmp_path):
     assert by_name(panel)["all of these together"].n_features == 8
     (skipped,) = panel.not_run
     assert skipped.name == "coordinates"
-    assert "expected x and y for every patch, got none for row 0 and 47 others of 48" in skipped.reason
-    with pytest.raises(DatasetError, match="got none for row 0 and 47 others of 48"):
+    assert "expected x and y for every patch, got none for " in skipped.reason
+    with pytest.raises(DatasetError, match=r"got none for '.*' \(and 47 more\)"):
         coordinate_features(without)
 
 
@@ -301,7 +301,7 @@ def test_splits_that_do_not_fit_are_refused(dataset, given, message):
     ("given", "message"),
     [
         (np.zeros((192, 2)), "expected a mapping of names to probabilities, got ndarray"),
-        ({"m": np.zeros((3, 2))}, r"expected shape \(192, 2\), got \(3, 2\) for 'm'"),
+        ({"m": np.zeros((3, 2))}, r"\['m'\]: expected shape \(192, 2\), got \(3, 2\)"),
     ],
 )
 def test_reference_scores_that_do_not_fit_are_refused(dataset, splits, given, message):
@@ -319,7 +319,7 @@ def test_scores_with_gaps_are_refused(dataset, splits, reference):
 def test_what_is_no_family_is_refused(dataset, splits):
     with pytest.raises(ValueError, match="expected the name of a feature family, got 'colour'"):
         shortcut_panel(dataset, splits, families_to_identify=("colour",))
-    with pytest.raises(ValueError, match=r"families_to_identify: expected names or estimators .*, got 7"):
+    with pytest.raises(ValueError, match=r"families_to_identify: expected names or estimators .*, got int"):
         shortcut_panel(dataset, splits, families_to_identify=(7,))
 
 

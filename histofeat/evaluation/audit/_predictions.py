@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from sklearn.frozen import FrozenEstimator
 
+from histofeat.datasets import check_rows
 from histofeat.evaluation._plans import Parts
 from histofeat.evaluation.audit._encoders import walk
 from histofeat.evaluation.audit._findings import Finding, decide, not_applicable
@@ -177,12 +178,10 @@ def _check_rows(split: Split, table: pd.DataFrame, owner: str) -> None:
             f"{owner}: expected {words} row {row} of fold {fold} ({len(wrong):,} such rows). Number rows as the data "
             "set does, and folds as the splits do."
         )
-    wrong = np.flatnonzero(split.dataset.y[table["row"]] != table["label"])
-    if len(split.dataset.target_names) == 2 and wrong.size:
-        raise ValueError(
-            f"{owner}: expected the labels of the data set, got another for row {table['row'].iloc[wrong[0]]} "
-            f"({wrong.size:,} such rows). Keep the order of the rows."
-        )
+    if len(split.dataset.target_names) == 2:
+        wrong = split.dataset.y[table["row"]] != table["label"]
+        expected = f"{owner}: expected the labels of the data set, got another for row"
+        check_rows(wrong, table["row"], expected, "Keep the order of the rows.")
 
 
 # --- signs in the scores ---------------------------------------------------------------------------------------------
