@@ -74,7 +74,7 @@ def tables_of(payload):
 
     results = payload["results"]
     if isinstance(results, list):
-        return render_markdown("headline.md.j2", {"payload": payload})
+        return render_markdown(REPOSITORY / "benchmarks/headline.md.j2", {"payload": payload})
     if not {"models", "differences", "perturbed", "breakhis"} <= set(results):
         raise ValueError(
             f"report: expected one of run_all.py or study.py idc-encoder, got the study {payload['title']!r}. "

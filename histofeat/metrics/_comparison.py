@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from histofeat.exceptions import check_name, check_whole
+from histofeat.exceptions import check_name, check_whole, refuse_rows
 from histofeat.metrics._bootstrap import Bootstrap, bootstrap_scores
 from histofeat.metrics._definitions import METRIC_RECORDS, METRICS
 from histofeat.metrics._multiple_tests import COMPARABLE, check_margin, check_metrics, check_pairs, step_down
@@ -320,13 +320,9 @@ def _measured(evaluation, model, metrics, resampling) -> Bootstrap:
 
 
 def _check_model(label, evaluation, model, n_patients):
-    rows = np.flatnonzero(evaluation.tested)
-    wrong = rows[~np.isfinite(model.proba[rows]).all(axis=1)]
-    if wrong.size:
-        raise ValueError(
-            f"compare_models.evaluation: expected a probability for every tested patch, got NaN of {label!r} in row "
-            f"{wrong[0]} ({wrong.size} such rows). Leave this model out, or score these patches."
-        )
+    wrong = evaluation.tested & ~np.isfinite(model.proba).all(axis=1)
+    expected = f"compare_models.evaluation: expected a probability of {label!r} for every tested patch"
+    refuse_rows(wrong, model.proba, expected, "Leave this model out, or score these patches.")
     if model.resamples is not None and model.resamples.n_patients != n_patients:
         raise ValueError(
             f"compare_models.evaluation: expected resamples of {n_patients} patients, got {model.resamples.n_patients} "

@@ -107,8 +107,8 @@ def plan_patients(
         if share * n < 2:
             return False
         error = pilot_error * np.sqrt(found.n_patients / n)
-        if name == "difference":
-            return _power(wanted, error, share * n - 1, level) >= power
+        if name == "difference":  # how often a t test finds it, on the right side
+            return 1 - nctdtr(share * n - 1, wanted / error, stdtrit(share * n - 1, (1 + level) / 2)) >= power
         low, high = t_interval(found.estimates[metric], error, share * n - 1, level, scale=metric_scale(metric))
         return high - low <= wanted
 
@@ -167,11 +167,6 @@ def smallest_detectable_difference(
     found = _resamples(evaluation, metric, models, 2, "smallest_detectable_difference")
     df = min(found.carriers) - 1
     return float(nctdtrinc(df, 1 - power, stdtrit(df, (1 + level) / 2)) * found.standard_error(metric))
-
-
-def _power(difference, error, df, level):
-    """How often a t test finds a difference, on the right side."""
-    return 1 - nctdtr(df, difference / error, stdtrit(df, (1 + level) / 2))
 
 
 def _check_power(power, owner):

@@ -38,7 +38,9 @@ def new_folder(output, *, overwrite=False):
     """
     output = Path(output)
     check_output(output, overwrite=overwrite)
-    with write_whole(output, folder=True, parents=True, replaced=_files_of_report(output)) as part:
+    finished = output / FINISHED  # lists the files that it may replace
+    replaced = [FINISHED, *load(finished).get("files", [])] if finished.exists() else None
+    with write_whole(output, folder=True, parents=True, replaced=replaced) as part:
         yield part
 
 
@@ -80,11 +82,6 @@ def check_output(output: PathLike, *, overwrite: bool = False, option: str = "ov
             f"output: expected a new or an empty folder, got {str(output)!r}, which holds other files "
             f"({min(path.name for path in output.iterdir())!r}) and no finished report. Choose another name."
         )
-
-
-def _files_of_report(output):
-    """Return the names of the files that a finished report lists; None where there is no finished report."""
-    return [FINISHED, *load(output / FINISHED).get("files", [])] if (output / FINISHED).exists() else None
 
 
 def score_rows(payload):

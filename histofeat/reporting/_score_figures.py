@@ -55,11 +55,10 @@ def _descending(value):
 
 
 def _scores(result, metric, tuned):
-    return {**_value_of(result[metric]), "tuned": _value_of(score_of(result, metric, tuned=True)) if tuned else None}
+    def shown(score):
+        return score and {"value": score["value"], "ci95": score["ci95"]}
 
-
-def _value_of(score):
-    return score and {"value": score["value"], "ci95": score["ci95"]}
+    return {**shown(result[metric]), "tuned": shown(score_of(result, metric, tuned=True)) if tuned else None}
 
 
 def draw_comparison(data):
