@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import stdtr
 
-from histofeat.exceptions import check_name, check_real, refuse_rows
+from histofeat.exceptions import check_name, check_real, check_shape, refuse_rows
 from histofeat.metrics._bootstrap import Bootstrap, patient_weights, t_interval
 from histofeat.metrics._definitions import frozen
 from histofeat.model_selection import encode_patients
@@ -134,11 +134,8 @@ def recognition_rates(
 def _check_labels(y, predicted):
     """Refuse missing labels: an image without a prediction is neither right nor wrong."""
     y, predicted = np.asarray(y), np.asarray(predicted)
-    if y.ndim != 1 or not y.size or predicted.shape != y.shape:
-        raise ValueError(
-            f"recognition_rates: expected one true and one predicted class for each image, got shapes {y.shape} and "
-            f"{predicted.shape}. Pass the labels of the same images, at least one."
-        )
+    check_shape("recognition_rates.y", y, ("n",), "Pass the labels of at least one image.")
+    check_shape("recognition_rates.predicted", predicted, y.shape, "Pass the labels of the same images.")
     for name, labels in (("y", y), ("predicted", predicted)):
         missing, where = np.array([_is_missing(label) for label in labels.tolist()]), f"recognition_rates.{name}"
         refuse_rows(missing, labels, f"{where}: expected a class for every image", "Leave out images without one.")

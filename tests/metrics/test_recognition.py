@@ -83,8 +83,8 @@ def test_results_are_read_only():
 @pytest.mark.parametrize(
     ("y", "predicted", "words"),
     [
-        ([], [], r"got shapes \(0,\) and \(0,\)"),
-        ([0, 1], [0], r"got shapes \(2,\) and \(1,\)"),
+        ([], [], r"recognition_rates.y: expected shape \(n,\), got \(0,\)"),
+        ([0, 1], [0], r"recognition_rates.predicted: expected shape \(2,\), got \(1,\)"),
         ([0, 1, 1], [0, -1, -1], r"predicted: expected a class for every image, got -1 in row 1 \(2 such rows\)"),
         ([0, np.nan], [0, 1], r"recognition_rates.y: expected a class for every image, got nan in row 1"),
     ],
