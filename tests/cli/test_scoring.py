@@ -123,7 +123,7 @@ def test_what_compare_writes_is_scored_as_it_was_there(cohort, tmp_path, capsys)
         (
             lambda t: t.drop(columns="truth"),
             [],
-            "--truth: expected a column of the predictions, or a table such as truth='labels.csv' with",
+            "--truth: expected a column of the predictions, or a table such as --truth 'labels.csv'",
         ),
         (lambda t: t.drop(columns=["p_Tumor", "p_normal"]), [], "expected label or p_<class> of a known class for"),
         (lambda t: pd.concat([t, t[:1]]), [], "expected each path once"),

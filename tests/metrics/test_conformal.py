@@ -236,7 +236,7 @@ def test_conformal_refusals():
     y, proba, patients = study()
     with pytest.raises(ValueError, match=r"fit_conformal.levels: expected a number between 0 and 1, got 95.0"):
         fit_conformal(y, proba, patients, (0.9, 95))
-    with pytest.raises(ValueError, match=r"fit_conformal.levels: .*, got none"):
+    with pytest.raises(ValueError, match=r"fit_conformal.levels: .*, got None"):
         fit_conformal(y, proba, patients, ())
     with pytest.raises(ValueError, match=r"fit_conformal.levels: .*, got nan"):
         fit_conformal(y, proba, patients, np.nan)
