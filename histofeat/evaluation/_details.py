@@ -61,11 +61,10 @@ class ProbabilityAssessment:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for files."""
-        found = {"n_bins": self.n_bins, "strategy": self.strategy, "raw": self.raw.to_dict()}
-        if self.calibrated is None:
-            return {**found, "calibrated": None, "change": None}
-        change = {name: {"value": value, "ci95": ends} for name, (value, *ends) in self.change.items()}
-        return {**found, "calibrated": self.calibrated.to_dict(), "change": change}
+        calibrated = self.calibrated and self.calibrated.to_dict()
+        change = {name: {"value": value, "ci95": ends} for name, (value, *ends) in (self.change or {}).items()}
+        shown = {"raw": self.raw.to_dict(), "calibrated": calibrated, "change": change or None}
+        return {"n_bins": self.n_bins, "strategy": self.strategy, **shown}
 
 
 def assess_probabilities(

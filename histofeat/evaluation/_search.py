@@ -174,12 +174,9 @@ def _by_head(params: Mapping) -> bool:
 
 def _checked_params(params) -> dict[str, Any]:
     """Copy the parameters, with every list as a tuple."""
-    if not isinstance(params, Mapping) or not params:
-        raise ValueError(
-            f"Search.params: expected heads with their parameters, got {params!r:.80}. "
-            'Pass {"svm": {"C": [0.1, 1.0, 10.0]}}.'
-        )
-    if _by_head(params):
+    expected = "heads with their parameters"
+    check_type("Search.params", params, Mapping, expected, 'Pass {"svm": {"C": [0.1, 1.0, 10.0]}}.')
+    if params and _by_head(params):
         return {name: _checked_space(space, f"Search.params[{name!r}]") for name, space in params.items()}
     mixed = [name for name, value in params.items() if isinstance(value, Mapping)]
     if mixed:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from histofeat.datasets import OfficialSplit, PatchDataset, csv_text, parse_decimal, read_csv_rows
 from histofeat.evaluation import Evaluation
+from histofeat.exceptions import check_name
 from histofeat.metrics import parse_rule
 
 #: Training patients, as rows and ledger name them.
@@ -186,11 +187,8 @@ def load_published(path: Path | None = None) -> list[dict[str, Any]]:
     rows = read_scores(path, ("f1", "balanced_accuracy"), numbers=("year",))
     for number, row in enumerate(rows, start=1):
         where = f"{path.name}, row {number}"
-        if row["status"] not in (_ABSTRACT, _REPOSITORY):
-            raise ValueError(
-                f"{where}: expected the status {_ABSTRACT!r} or {_REPOSITORY!r}, got {row['status']!r}. Only what the "
-                "authors state in public is printed as published; remove the row."
-            )
+        # Only what the authors state in public is printed as published.
+        check_name(where, row["status"], (_ABSTRACT, _REPOSITORY))
         if row["balanced_accuracy"] is None or (row["f1"] is None and row["status"] == _ABSTRACT):
             raise ValueError(f"{where}: expected scores between 0 and 1, got an empty cell. Look it up again.")
         row["year"] = int(row["year"])

@@ -181,8 +181,8 @@ def test_a_head_that_needs_patients_in_its_fit_is_told_them():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"params": {}}, "Search.params: expected heads with their parameters, got {}"),
-        ({"params": [1]}, r"Search.params: expected heads with their parameters, got \[1\]"),
+        ({"params": {}}, "Search.params: expected at least one parameter, got {}"),
+        ({"params": [1]}, "Search.params: expected heads with their parameters, got list"),
         ({"params": {"svm": {}}}, r"Search.params\['svm'\]: expected at least one parameter, got {}"),
         (
             {"params": {"svm": {"C": []}}},
