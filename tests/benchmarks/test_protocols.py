@@ -131,7 +131,7 @@ def test_run_writes_a_report_with_the_published_numbers_beside_ours(finished):
     assert found.returncode == 0, found.stderr
     assert found.stdout.splitlines()[-1] == f"report: {Path('out/mine/report.html')}"
     assert "not run: cnn, logistic: " in found.stdout
-    words = "a sample of less than 1 %: 180 of 277,524 patches; 5 of the 49 test patients, 50 patches"
+    words = "a copy that is incomplete: 180 of 277,524 patches (0.1 %), 18 of 279 patients; 5 of the 49 test patients"
     for name in ("report.md", "report.html"):
         text = (work / "out/mine" / name).read_text(encoding="utf-8")
         title, notice, table = (text.index(part) for part in (f"on {words}", f"Tested on {words}", "AlexNet 32x32"))
