@@ -80,6 +80,36 @@ def and_more(n: int) -> str:
     return f" (and {n - 1:,} more)" if n > 1 else ""
 
 
+def refuse_first(offenders: Iterable[Any], expected: str, remedy: str, *, error: type[ValueError] = ValueError) -> None:
+    """Refuse offenders if there are some; the message names the first and counts the others.
+
+    Parameters
+    ----------
+    offenders : iterable
+        What is wrong, such as names.
+    expected : str
+        The start of the message: the argument, what was expected of it, and "got".
+    remedy : str
+        The sentence that ends the message.
+    error : type of ValueError
+        What is raised.
+
+    Raises
+    ------
+    ValueError
+        If there is an offender.
+
+    Examples
+    --------
+    >>> refuse_first(["a", "b"], "names: expected numbers, got", "Rename them.")
+    Traceback (most recent call last):
+    ValueError: names: expected numbers, got 'a' (and 1 more). Rename them.
+    """
+    offenders = list(offenders)
+    if offenders:
+        raise error(f"{expected} {offenders[0]!r}{and_more(len(offenders))}. {remedy}")
+
+
 def check_name(
     where: str, name: object, known: Iterable[Any], expected: str | None = None, *, error: type[ValueError] = ValueError
 ) -> None:

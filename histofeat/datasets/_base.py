@@ -17,8 +17,8 @@ from histofeat.datasets._image_files import MOST_UNREADABLE
 from histofeat.datasets._parts import OfficialSplit, in_id_order, official_roles, split_by_role
 from histofeat.datasets._patients import PatientRule
 from histofeat.datasets._positive_class import known_positive, positive_last, recode
-from histofeat.exceptions import DatasetError, and_more, check_name, check_that, check_type
-from histofeat.model_selection import canonical_patients, check_class_names
+from histofeat.exceptions import DatasetError, and_more, check_name, check_that, check_type, refuse_first
+from histofeat.model_selection import canonical_patients, check_class_names, row_numbers
 
 _COLUMNS = ("path", "label", "patient", "x", "y")
 #: Note of a data set of columns.
@@ -155,11 +155,9 @@ class PatchDataset:
         """
         prefix = "" if self.root is None else str(self.root).rstrip(os.sep) + os.sep
         outside = [path for path in self.frame["path"] if not path.startswith(prefix)]
-        if outside:
-            raise DatasetError(
-                f"PatchDataset.root: expected every path below {str(self.root)!r}, got {outside[0]!r}"
-                f"{and_more(len(outside))}. Give the folder that all images lie in, or root=None."
-            )
+        expected = f"PatchDataset.root: expected every path below {str(self.root)!r}, got"
+        remedy = "Give the folder that all images lie in, or root=None."
+        refuse_first(outside, expected, remedy, error=DatasetError)
         return np.array([path[len(prefix) :].replace(os.sep, "/") for path in self.frame["path"]], dtype=object)
 
     def require_images(self, owner: str) -> None:
@@ -183,9 +181,10 @@ class PatchDataset:
         DatasetError
             When the mask has another length, a row number is outside the table or repeated, or nothing is chosen.
         """
-        rows = _as_rows(index, len(self))
-        if not len(rows):
+        given = np.asarray(index)
+        if not (given.any() if given.dtype == bool else given.size):
             raise DatasetError("PatchDataset.subset: expected one row or more, got 0. Check what chose them.")
+        rows = row_numbers(given, len(self), "PatchDataset.subset", error=DatasetError)
         frame = self.frame.iloc[rows].reset_index(drop=True)
         columns = None if self.columns is None else self.columns.iloc[rows].reset_index(drop=True)
         images = None if self.images is None else self.images[rows]
@@ -315,32 +314,3 @@ def _refuse(wrong: ArrayLike, values: pd.Series, expected: str, remedy: str, aga
             f"PatchDataset.frame: expected {expected}, got {values[rows[0]]!r}{again} in row {rows[0]}"
             f"{and_more(len(rows))}. {remedy}"
         )
-
-
-def _as_rows(index: np.ndarray | Sequence[int] | Sequence[bool], n: int) -> np.ndarray:
-    """Row numbers from a mask or from row numbers."""
-    given = np.asarray(index)
-    if given.dtype == bool:
-        if given.shape != (n,):
-            raise DatasetError(
-                f"PatchDataset.subset: expected a mask of shape ({n},), got {given.shape}. Give one value a patch."
-            )
-        return np.flatnonzero(given)
-    if given.size and (given.ndim != 1 or not np.issubdtype(given.dtype, np.integer)):
-        raise DatasetError(
-            "PatchDataset.subset: expected a mask or a one-dimensional array of row numbers, got "
-            f"{given.dtype} of shape {given.shape}. Use np.flatnonzero to make row numbers."
-        )
-    rows = given.astype(np.int64).ravel()
-    outside = rows[(rows < 0) | (rows >= n)]
-    if len(outside):
-        raise DatasetError(
-            f"PatchDataset.subset: expected row numbers from 0 to {n - 1}, got {outside[0]}"
-            f"{and_more(len(outside))}. Count rows from the start of this data set."
-        )
-    if len(np.unique(rows)) < len(rows):
-        raise DatasetError(
-            f"PatchDataset.subset: expected each row once, got {len(rows) - len(np.unique(rows))} repeated. "
-            "Resample scores, not the data set."
-        )
-    return rows

@@ -30,7 +30,7 @@ from histofeat.datasets._parts import PARTS, part_named
 from histofeat.datasets._patients import COST_OF_NO_PATIENTS, EACH_IMAGE, PATIENTS_UNKNOWN, PatientRule
 from histofeat.datasets._positive_class import class_mapping, in_order
 from histofeat.datasets.synthetic._cohort_folder import MANIFEST
-from histofeat.exceptions import DatasetError, and_more
+from histofeat.exceptions import DatasetError, and_more, refuse_first
 from histofeat.images import image_size
 
 LAYOUT = "{train,validation,test}/CLASS/.../IMAGE or CLASS/.../IMAGE"
@@ -157,12 +157,9 @@ def _refuse_patient_folders(folder: Path, tree: FolderTree) -> None:
 
 
 def _check_classes(folder: Path, tree: FolderTree, class_of: Mapping[str, str], target_names: Sequence[str]) -> None:
-    absent = [entry for entry in class_of if entry not in tree.folders]
-    if absent:
-        raise DatasetError(
-            f"load_image_folder.classes: expected names of class folders, got {absent[0]!r}"
-            f"{and_more(len(absent))}, of which there is no folder in {folder}. Correct the name."
-        )
+    absent = (entry for entry in class_of if entry not in tree.folders)
+    expected, remedy = "load_image_folder.classes: expected names of class folders, got", f"Give folders of {folder}."
+    refuse_first(absent, expected, remedy, error=DatasetError)
     if len(target_names) < 2:
         raise DatasetError(
             f"{folder}: expected folders of two or more classes, got only {tree.folders[0]!r}. "

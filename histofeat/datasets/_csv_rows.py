@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from histofeat.exceptions import DatasetError, and_more, known_names
+from histofeat.exceptions import DatasetError, and_more, known_names, refuse_first
 from histofeat.images import read_regular
 from histofeat.model_selection import canonical_patient
 
@@ -325,10 +325,8 @@ def _header(
             absent.append(name)
     if absent:
         remedy = f"The first line must name the columns. {known_names(absent[0], filter(None, columns))}"
-        raise DatasetError(
-            f"{file}, line 1: expected the columns {', '.join(required)}, got none named {absent[0]!r}"
-            f"{and_more(len(absent))}. {remedy}"
-        )
+        expected = f"{file}, line 1: expected the columns {', '.join(required)}, got none named"
+        refuse_first(absent, expected, remedy, error=DatasetError)
     name_of = {other: name for name, other in written.items()}
     return tuple(name_of.get(column, column) for column in columns), written
 

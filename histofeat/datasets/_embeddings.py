@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from importlib import import_module
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from histofeat.datasets._image_files import IMAGE_SUFFIXES
 from histofeat.datasets._patients import COST_OF_NO_PATIENTS, EACH_IMAGE, PATIENTS_UNKNOWN, find_patients
 from histofeat.datasets._positive_class import class_mapping, in_order
 from histofeat.datasets._writing import check_hdf5, regular_size
-from histofeat.exceptions import DAMAGED, DatasetError, and_more, first_line, needs
+from histofeat.exceptions import DAMAGED, DatasetError, first_line, needs, refuse_first
 from histofeat.model_selection import canonical_patients
 
 #: Endings that are read, and what to do with tensors, which are not.
@@ -177,9 +178,7 @@ def dataset_of(X: Any, y: Any, groups: Any = None, *, name: str = "arrays") -> P
 
 def check_rows(wrong: Any, names: Any, expected: str, remedy: str) -> None:
     """Refuse rows if some of them are wrong; the message names the first and counts them."""
-    rows = np.flatnonzero(wrong)
-    if rows.size:
-        raise DatasetError(f"{expected} {list(names)[rows[0]]!r}{and_more(rows.size)}. {remedy}")
+    refuse_first(compress(names, wrong), expected, remedy, error=DatasetError)
 
 
 def _package(name: str, ending: str) -> Any:

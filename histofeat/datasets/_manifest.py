@@ -18,7 +18,7 @@ from histofeat.datasets._parts import part_named
 from histofeat.datasets._patients import COST_OF_NO_PATIENTS, EACH_IMAGE, PATIENTS_UNKNOWN, find_patients
 from histofeat.datasets._positive_class import choose_positive, class_mapping, in_order
 from histofeat.datasets.synthetic._cohort_folder import MANIFEST
-from histofeat.exceptions import DatasetError, and_more, check_that
+from histofeat.exceptions import DatasetError, and_more, check_that, refuse_first
 from histofeat.images import image_size
 from histofeat.model_selection import canonical_patient
 
@@ -170,12 +170,9 @@ def _class_names(rows: CsvRows, classes: Any) -> dict[str, str]:
     if classes is None:
         classes = _by_code(rows) if "label_code" in rows.columns else in_order(found)
     mapping = class_mapping("load_manifest.classes", classes, 1)
-    absent = [label for label in mapping if label not in found]
-    if absent:
-        raise DatasetError(
-            f"load_manifest.classes: expected labels of {rows.path}, got {absent[0]!r}{and_more(len(absent))}. "
-            f"Labels there: {', '.join(map(repr, sorted(found)[:8]))}."
-        )
+    expected = f"load_manifest.classes: expected labels of {rows.path}, got"
+    remedy = f"Labels there: {', '.join(map(repr, sorted(found)[:8]))}."
+    refuse_first((label for label in mapping if label not in found), expected, remedy, error=DatasetError)
     if len(set(mapping.values())) < 2:
         raise DatasetError(
             f"{rows.path}: expected rows of two or more classes, got only {next(iter(mapping.values()))!r}. Add rows "

@@ -18,7 +18,7 @@ from histofeat.datasets._idc import load_idc, looks_like_idc
 from histofeat.datasets._image_files import checked_path, is_image_name, walk_files
 from histofeat.datasets._manifest import load_manifest
 from histofeat.datasets.breakhis._loading import load_breakhis
-from histofeat.exceptions import DatasetError, check_name
+from histofeat.exceptions import DatasetError, check_name, refuse_first
 from histofeat.images import IMAGE_SUFFIXES, image_size
 from histofeat.model_selection import canonical_patient
 
@@ -173,12 +173,9 @@ def training_part(dataset: PatchDataset, *, only: str | os.PathLike[str] | None 
     if only is not None:
         ids = _read_ids(Path(only))
         known = set(dataset.patients[kept])
-        unknown = [patient for patient in ids if patient not in known]
-        if unknown:
-            raise DatasetError(
-                f"{only}: expected patients of {dataset.name}, got {unknown[0]!r} ({len(unknown):,} such lines). "
-                "Correct the ids, or remove these lines."
-            )
+        unknown = (patient for patient in ids if patient not in known)
+        expected = f"{only}: expected patients of {dataset.name}, got"
+        refuse_first(unknown, expected, "Correct the ids, or remove these lines.", error=DatasetError)
         kept &= np.isin(dataset.patients, ids)
     return dataset if kept.all() else dataset.subset(kept)
 

@@ -3,6 +3,7 @@ from ._folds import (
     PatientKFold as PatientKFold,
     fold_rows as fold_rows,
     patients_per_fold as patients_per_fold,
+    row_numbers as row_numbers,
 )
 from ._holdouts import PatientHoldOuts as PatientHoldOuts, RepeatedPatientKFold as RepeatedPatientKFold
 from ._patients import (

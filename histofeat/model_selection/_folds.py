@@ -293,7 +293,7 @@ def fold_rows(cv: Any, y: Any, patients: Any, where: str, *, disjoint: bool = Tr
         fits, remedy = isinstance(pair, tuple | list) and len(pair) == 2, "Give the rows of both sides of each fold."
         check_that(where, pair, fits, f"a pair (train, test) for fold {number}", remedy)
         sides = zip(("training", "test"), pair, strict=True)
-        folds.append(tuple(_as_rows(rows, len(y), f"{where}, {side} side of fold {number}") for side, rows in sides))
+        folds.append(tuple(row_numbers(rows, len(y), f"{where}, {side} side of fold {number}") for side, rows in sides))
     if not folds:
         raise ValueError(f"{where}: expected at least one pair of (train, test) rows, got 0. Use PatientKFold(5).")
     if disjoint:
@@ -301,25 +301,52 @@ def fold_rows(cv: Any, y: Any, patients: Any, where: str, *, disjoint: bool = Tr
     return tuple(folds)
 
 
-def _as_rows(index, n_rows, where):
+def row_numbers(index: Any, n_rows: int, where: str, *, error: type[ValueError] = ValueError) -> np.ndarray:
+    """Give the numbers of rows that a mask or an array of row numbers chooses, in its order.
+
+    Parameters
+    ----------
+    index : array-like of bool, shape (n_rows,), or of int
+        A mask, or row numbers from 0.
+    n_rows : int
+        How many rows there are.
+    where : str
+        What a message names.
+    error : type of ValueError
+        What is raised.
+
+    Returns
+    -------
+    rows : ndarray of int64
+
+    Raises
+    ------
+    ValueError
+        If it is neither of both or chooses none, or a row number is outside or there twice.
+
+    Examples
+    --------
+    >>> row_numbers([True, False, True], 3, "train").tolist()
+    [0, 2]
+    """
     index = np.asarray(index)
     if index.dtype == bool and index.shape == (n_rows,):
         index = np.flatnonzero(index)
     if index.ndim != 1 or not index.size or index.dtype.kind not in "iu":
-        raise ValueError(
+        raise error(
             f"{where}: expected row numbers or a mask over {n_rows:,} rows, got {index.dtype} of shape {index.shape}. "
             "Give one-dimensional arrays that are not empty."
         )
     if index.min() < 0 or index.max() >= n_rows:
-        raise ValueError(
+        raise error(
             f"{where}: expected row numbers from 0 to {n_rows - 1}, got {index.min()} to {index.max()}. "
-            "Make the split from this very data set."
+            "Choose rows of this very data set."
         )
     rows, times = np.unique(index, return_counts=True)
     if len(rows) < len(index):
-        raise ValueError(
+        raise error(
             f"{where}: expected each row once, got row {rows[times > 1][0]} again ({(times > 1).sum()} such rows). "
-            "Give each row once; weigh classes by class_weight."
+            "Give each row once: weigh classes by class_weight, resample scores."
         )
     return index.astype(np.int64)
 

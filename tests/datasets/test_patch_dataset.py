@@ -106,14 +106,14 @@ class TestSubset:
     @pytest.mark.parametrize(
         ("index", "message"),
         [
-            ([True, False], r"mask of shape \(6,\), got \(2,\)"),
-            ([0, 6, 7], r"from 0 to 5, got 6 \(and 1 more\)"),
-            ([-1], "from 0 to 5, got -1"),
-            ([0, 0, 1], "each row once, got 1 repeated"),
+            ([True, False], r"a mask over 6 rows, got bool of shape \(2,\)"),
+            ([0, 6, 7], r"from 0 to 5, got 0 to 7\. Choose rows of this"),
+            ([-1], "from 0 to 5, got -1 to -1"),
+            ([0, 0, 1], r"each row once, got row 0 again \(1 such rows\)"),
             ([], "one row or more, got 0"),
             ([False] * 6, "one row or more, got 0"),
-            ([0.5], r"row numbers, got float64 of shape \(1,\)"),
-            ([[0, 1]], r"row numbers, got int64 of shape \(1, 2\)"),
+            ([0.5], r"a mask over 6 rows, got float64 of shape \(1,\)"),
+            ([[0, 1]], r"a mask over 6 rows, got int64 of shape \(1, 2\)"),
         ],
     )
     def test_refusals(self, dataset, index, message):
