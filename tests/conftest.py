@@ -42,6 +42,7 @@ def _loaded_script(name):
         for variable, value in (("OMP_WAIT_POLICY", "passive"), ("TF_CPP_MIN_LOG_LEVEL", "3")):
             patch.setenv(variable, os.environ.get(variable, value))
         patch.setitem(sys.modules, path.stem, module)  # dataclasses look their module up
+        patch.setattr("histofeat.cli._studies.MORE", {})  # to which scripts add their own
         try:
             spec.loader.exec_module(module)
             yield module
