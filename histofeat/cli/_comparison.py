@@ -20,7 +20,6 @@ from histofeat.studies import SETS
 #: Written out, for to import them takes longer than `--help` may take.
 _HEADS = "xgboost, svm, logistic, random_forest, vote, knn, qda"
 _DEFAULT_SETS = "color,lbp,haralick,handcrafted,cnn,everything,histo,with_histo"
-_NETWORK = {"cnn__encoder": "mobilenetv2_0.35", "cnn__input_size": 128}
 #: Of a quick run.
 QUICK_COHORT, _QUICK_TREES = {"n_patients": 15, "patches_per_patient": 20}, 50
 #: Columns on the screen.
@@ -48,13 +47,14 @@ class ModelOptions:
     def pipelines(self, network: EncoderOptions, seed: int) -> list[tuple[str, Any]]:
         """Give (name, pipeline) for every feature set and head, and every classifier of the user's own."""
         from histofeat.networks import find_encoder
-        from histofeat.studies import FEATURE_SETS, make_pipelines
+        from histofeat.studies import FEATURE_SETS, make_pipelines, network_params
 
         if network.encoder is not None:
             find_encoder(network.encoder)
         families = [family for name in split_list(self.features) for family in FEATURE_SETS.get(name, ())]
-        settings = {"network": _NETWORK | network.params(families), "n_trees": _QUICK_TREES if self.quick else None}
-        sets = make_pipelines(split_list(self.features), split_list(self.heads), random_state=seed, **settings)
+        params, n_trees = network_params() | network.params(families), _QUICK_TREES if self.quick else None
+        settings = {"network": params, "n_trees": n_trees, "random_state": seed}
+        sets = make_pipelines(split_list(self.features), split_list(self.heads), **settings)
         return [*sets, *map(_imported, self.pipeline or ())]
 
     def on_embeddings(self, dataset: Any, seed: int) -> list[tuple[str, Any]]:
@@ -350,9 +350,9 @@ def _knowing_words(known):
 
 def say_dataset(dataset: Any) -> None:
     """Print what is in a data set, and its positive class."""
-    positive = getattr(dataset, "positive", None)
+    positive = f"; positive class: {dataset.positive}" if dataset.positive else ""
     words = f"{len(dataset):,} patches of {len(set(dataset.patients)):,} patients"
-    print(f"{dataset.name}: {words}{f'; positive class: {positive}' if positive else ''}", flush=True)
+    print(f"{dataset.name}: {words}{positive}", flush=True)
 
 
 def device_words(evaluation, pipelines) -> str:

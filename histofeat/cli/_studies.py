@@ -20,6 +20,7 @@ from histofeat.cli._comparison import (
     split_list,
 )
 from histofeat.cli._options import DataOptions, EncoderOptions, RunOptions, Weights, expanded, flag, group, option
+from histofeat.studies import STUDIES
 
 #: Studies outside the library by name: functions that give them.
 MORE: dict[str, Callable[[], Any]] = {}
@@ -32,22 +33,17 @@ class Studies(typer.core.TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Give the names of the studies."""
-        from histofeat.studies import STUDIES
-
         return [*STUDIES, *MORE, "idc-official"]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Give a study as a command; None where there is none."""
-        from histofeat.studies import find_study
-
-        if cmd_name not in (names := self.list_commands(ctx)):
-            self.commands |= dict.fromkeys(names)  # typer suggests the nearest of these
-            return None
         if cmd_name == "idc-official":
-            self.commands[cmd_name] = _command("idc-official", idc_official.__doc__, idc_official)
+            self.commands[cmd_name] = _command(cmd_name, idc_official.__doc__, idc_official)
+        elif cmd_name in MORE or cmd_name in STUDIES:
+            self.commands[cmd_name] = command_of(MORE[cmd_name]() if cmd_name in MORE else STUDIES[cmd_name])
         else:
-            self.commands[cmd_name] = command_of(MORE[cmd_name]() if cmd_name in MORE else find_study(cmd_name))
-        return self.commands[cmd_name]
+            self.commands |= dict.fromkeys(self.list_commands(ctx))  # typer suggests the nearest of these
+        return self.commands.get(cmd_name)
 
 
 study: typer.Typer = typer.Typer(
