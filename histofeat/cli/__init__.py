@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import histofeat
-from histofeat.cli._options import expanded
+from histofeat.cli._options import built_command
 from histofeat.cli._outputs import chosen_logs, ended_cleanly, let_go
 
 __all__ = ["app", "main"]
@@ -64,11 +64,9 @@ def _built(name: str):
         function.info.name = name
         return typer.main.get_command(function)
     help, _, examples = function.__doc__.partition("\n    Examples\n    --------\n")
-    alone = typer.Typer(add_completion=False, rich_markup_mode=None)
     lines = [line.strip() for line in examples.splitlines() if line.strip()]
     epilog = "\b\n" + "\n".join(["Examples:", *(f"  {line}" for line in lines)]) if lines else None
-    alone.command(name, help=help, epilog=epilog)(expanded(function))
-    return typer.main.get_command(alone)
+    return built_command(function, name, help, epilog)
 
 
 app: typer.Typer = typer.Typer(

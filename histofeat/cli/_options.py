@@ -112,15 +112,15 @@ def expanded(command: Callable) -> Callable:
     for name, parameter in given.items():
         kind, *more = get_args(hints[name]) or (hints[name],)
         if not is_dataclass(kind):
-            shown.append(_parameter(name, hints[name], parameter.default))
+            shown.append(keyword(name, hints[name], parameter.default))
             continue
         without, required, defaults = more or ((), (), {})
         offered = [each for each in fields(kind) if each.compare and each.name not in without]
         groups[name], types = (kind, [each.name for each in offered]), get_type_hints(kind, include_extras=True)
         for each in offered:
             default = parameter.empty if each.name in required else defaults.get(each.name, each.default)
-            (last if issubclass(kind, RunOptions) else shown).append(_parameter(each.name, types[each.name], default))
-    shown += [*last, _parameter("config", _Config, None)] if last else []
+            (last if issubclass(kind, RunOptions) else shown).append(keyword(each.name, types[each.name], default))
+    shown += [*last, keyword("config", _Config, None)] if last else []
 
     @wraps(command)
     def function(config: Any = None, **words: Any) -> Any:
@@ -136,8 +136,16 @@ def expanded(command: Callable) -> Callable:
     return function
 
 
-def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+def keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    """Parameter of a command, as typer reads it; `inspect.Parameter.empty` is the default of one that must be given."""
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
+
+
+def built_command(function: Callable, name: str, help: str, epilog: str | None = None) -> Any:
+    """Build the command that typer runs from a function of groups and options."""
+    alone = typer.Typer(add_completion=False, rich_markup_mode=None)
+    alone.command(name, help=help, epilog=epilog)(expanded(function))
+    return typer.main.get_command(alone)
 
 
 def _threads(given: int) -> int:

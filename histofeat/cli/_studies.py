@@ -19,7 +19,17 @@ from histofeat.cli._comparison import (
     show,
     split_list,
 )
-from histofeat.cli._options import DataOptions, EncoderOptions, RunOptions, Weights, expanded, flag, group, option
+from histofeat.cli._options import (
+    DataOptions,
+    EncoderOptions,
+    RunOptions,
+    Weights,
+    built_command,
+    flag,
+    group,
+    keyword,
+    option,
+)
 from histofeat.studies import STUDIES
 
 #: Studies outside the library by name: functions that give them.
@@ -38,7 +48,7 @@ class Studies(typer.core.TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Give a study as a command; None where there is none."""
         if cmd_name == "idc-official":
-            self.commands[cmd_name] = _command(cmd_name, idc_official.__doc__, idc_official)
+            self.commands[cmd_name] = built_command(idc_official, f"study {cmd_name}", idc_official.__doc__)
         elif cmd_name in MORE or cmd_name in STUDIES:
             self.commands[cmd_name] = command_of(MORE[cmd_name]() if cmd_name in MORE else STUDIES[cmd_name])
         else:
@@ -71,20 +81,15 @@ def command_of(study: Any) -> Any:
     -------
     command : click.Command
     """
-    return _command(study.name, study.description, _function(study))
-
-
-def _command(name, help, function):
-    alone = typer.Typer(add_completion=False, rich_markup_mode=None)
-    alone.command(f"study {name}", help=help)(expanded(function))
-    return typer.main.get_command(alone)
+    return built_command(_function(study), f"study {study.name}", study.description)
 
 
 def _function(study):
     """Give the function of a study, whose signature has its options."""
     data = {"any": DataOptions, False: None}.get(study.data, group(DataOptions, without=_READING))
     runs = group(RunOptions, without=["json"] if study.data else ["json", "store", "no_store", "ledger"])
-    shown = {"ctx": (typer.Context, ...), "data": (data, ...), "run": (runs, ...)}
+    given = inspect.Parameter.empty
+    shown = {"ctx": (typer.Context, given), "data": (data, given), "run": (runs, given)}
     shown["weights"] = (Weights if study.data else None, None)
     shown |= {name.replace("-", "_"): _option(name, **described) for name, described in study.options.items()}
     shown["output"] = option(Path | None, "DIR", "Folder of the page.  [default: one in histofeat-reports]"), None
@@ -97,13 +102,7 @@ def _function(study):
 
     function.__name__ = f"study {study.name}"
     function.__annotations__ = {name: kind for name, (kind, _) in shown.items()}
-    kind = inspect.Parameter.KEYWORD_ONLY
-    function.__signature__ = inspect.Signature(
-        [
-            inspect.Parameter(name, kind, default=inspect.Parameter.empty if default is ... else default)
-            for name, (_, default) in shown.items()
-        ]
-    )
+    function.__signature__ = inspect.Signature([keyword(name, *known) for name, known in shown.items()])
     return function
 
 
