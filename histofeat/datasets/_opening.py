@@ -18,7 +18,7 @@ from histofeat.datasets._idc import load_idc, looks_like_idc
 from histofeat.datasets._image_files import checked_path, is_image_name, walk_files
 from histofeat.datasets._manifest import load_manifest
 from histofeat.datasets.breakhis._loading import load_breakhis
-from histofeat.exceptions import DatasetError, check_name, refuse_first
+from histofeat.exceptions import DatasetError, check_name, check_that, refuse_first
 from histofeat.images import IMAGE_SUFFIXES, image_size
 from histofeat.model_selection import canonical_patient
 
@@ -104,12 +104,10 @@ def open_dataset(
     options = {"patients": patients, "target": target, "magnification": magnification, "duplicates": duplicates}
     options |= {"prefixes": prefixes, "classes": classes, "positive": positive, "on_error": on_error}
     given = {name: value for name, value in options.items() if value is not None}
-    surplus = [name for name in given if name not in taken]
-    if surplus:
-        raise ValueError(
-            f"{surplus[0]}: expected none for data of the format {kind!r}, got {given[surplus[0]]!r}. Leave it out, or "
-            f"name the format of {paths[0]}: {', '.join(_LOADERS)}."
-        )
+    expected = f"none for data of the format {kind!r}"
+    remedy = f"Leave it out, or name the format of {paths[0]}: {', '.join(_LOADERS)}."
+    for name, value in given.items():
+        check_that(name, value, name in taken, expected, remedy)
     if magnification == "all" and kind == "breakhis":
         del given["magnification"]
     dataset = load(paths[0] if len(paths) == 1 else paths, **given)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from histofeat.datasets._csv_rows import CsvRows, read_csv_rows
-from histofeat.exceptions import DatasetError, and_more
+from histofeat.exceptions import DatasetError, and_more, check_type
 from histofeat.model_selection import canonical_patient
 
 #: Rule for unknown patients: each image counts as its own patient.
@@ -109,11 +109,8 @@ class PatientRule:
             return _from_mapping(patients, root)
         if isinstance(patients, os.PathLike) or (isinstance(patients, str) and _is_csv(patients, root)):
             return _from_csv(_csv_path(patients, root), root)
-        if not isinstance(patients, str):
-            raise DatasetError(
-                f"{_OWNER}: expected a regular expression, a CSV, a mapping, 'folder', 'tcga' or 'image', got "
-                f"{type(patients).__name__}. {_WAYS}"
-            )
+        expected = "a regular expression, a CSV, a mapping, 'folder', 'tcga' or 'image'"
+        check_type(_OWNER, patients, str, expected, _WAYS, error=DatasetError)
         rule = _by_word(patients)
         groups = 1 if rule.expression is None else _compiled(rule.expression, _OWNER).groups
         if groups != 1 and "patient" not in rule._pattern.groupindex:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from histofeat.datasets._base import PatchDataset
 from histofeat.datasets.breakhis._tree import CLASSES, SUBTYPES
-from histofeat.exceptions import DatasetError, check_name, check_type, check_whole
+from histofeat.exceptions import DatasetError, check_name, check_that, check_type, check_whole
 
 _RULES = ("malignancy", "other")
 _MADE_UP = "-like"
@@ -104,11 +104,8 @@ def _kinds(dataset: PatchDataset, rule: str) -> dict[str, list[str]]:
     kinds: dict[str, list[str]] = {}
     for name in dataset.target_names:
         kind = _KIND_OF.get(name.removesuffix(_MADE_UP)) if rule == "malignancy" else ""
-        if kind is None:
-            raise DatasetError(
-                f"merge_rare_classes.rule: expected the subtypes of BreakHis for the rule 'malignancy', got the class "
-                f"{name!r}. Use rule='other'."
-            )
+        expected = "classes that are subtypes of BreakHis for the rule 'malignancy'"
+        check_that("merge_rare_classes.rule", name, kind is not None, expected, "Use rule='other'.", error=DatasetError)
         suffix = _MADE_UP if kind and name.endswith(_MADE_UP) else ""
         kinds.setdefault(kind + suffix, []).append(name)
     return kinds

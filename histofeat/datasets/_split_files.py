@@ -15,7 +15,7 @@ from histofeat.datasets._image_files import checked_path, fold_case
 from histofeat.datasets._parts import DatasetSplit
 from histofeat.datasets._writing import write_whole
 from histofeat.datasets.synthetic._cohort_folder import write_manifest
-from histofeat.exceptions import DatasetError, check_name
+from histofeat.exceptions import DatasetError, check_name, check_that
 
 MODES = ("index", "csv", "copy", "link")
 TABLE = "manifest.csv"
@@ -85,12 +85,10 @@ def _check_names(dataset, mode: str) -> None:
             )
     if mode == "csv":
         return
+    expected, remedy = "class names that can be names of folders", 'Rename the class, or use mode="csv".'
     for name in dataset.target_names:
-        if set(name) & _FORBIDDEN or name.startswith(".") or name.endswith("."):
-            raise DatasetError(
-                f"split_dataset: expected class names that can be names of folders, got {name!r}. Rename the class, "
-                'or use mode="csv".'
-            )
+        fits = not (set(name) & _FORBIDDEN or name.startswith(".") or name.endswith("."))
+        check_that("split_dataset", name, fits, expected, remedy, error=DatasetError)
 
 
 def _refuse_among_images(dataset, target: Path) -> None:

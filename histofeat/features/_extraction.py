@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from histofeat.datasets import Ledger
-from histofeat.exceptions import PatchError, check_name
+from histofeat.exceptions import PatchError, check_name, check_that
 from histofeat.features._batch import PatchBatch
 from histofeat.features._feature_store import StoreLike, as_store, session_of_a_run
 from histofeat.features._progress import Progress
@@ -111,8 +111,7 @@ class Runtime:
         """
         if value is None:
             return cls()
-        if not isinstance(value, cls):
-            raise ValueError(f"runtime: expected a Runtime or None, got {value!r:.80}. Pass Runtime(n_jobs=-1).")
+        check_that("runtime", value, isinstance(value, cls), "a Runtime or None", "Pass Runtime(n_jobs=-1).")
         return value
 
     def report(self, stage: str, done: int, total: int) -> None:

@@ -382,6 +382,7 @@ def as_store(store: StoreLike | None) -> FeatureStore | None:
     """
     if store is None or isinstance(store, FeatureStore):
         return store
-    if isinstance(store, str | PathLike):
-        return FeatureStore(store)
-    raise ValueError(f"store: expected a path or a FeatureStore, got {store!r:.60}. Give the path of a file.")
+    check_that(
+        "store", store, isinstance(store, str | PathLike), "a path or a FeatureStore", "Give the path of a file."
+    )
+    return FeatureStore(store)

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.utils.multiclass import type_of_target
 
-from histofeat.exceptions import GroupLeakageError, and_more, check_real
+from histofeat.exceptions import GroupLeakageError, and_more, check_real, check_that
 
 #: Patients that a message names.
 _SHOWN = 3
@@ -338,10 +338,8 @@ def check_class_weight(where, class_weight, classes):
     """
     if class_weight is None or (isinstance(class_weight, str) and class_weight == "balanced"):
         return
-    if not isinstance(class_weight, Mapping):
-        raise ValueError(
-            f"{where}: expected 'balanced', a mapping or None, got {class_weight!r:.80}. Did you mean 'balanced'?"
-        )
+    fits = isinstance(class_weight, Mapping)
+    check_that(where, class_weight, fits, "'balanced', a mapping or None", "Did you mean 'balanced'?")
     known = np.asarray(classes).tolist()
     for label, weight in class_weight.items():
         if label not in known:

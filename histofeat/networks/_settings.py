@@ -149,16 +149,12 @@ def _find_weights(architecture: Architecture, weights) -> Path | None:
         return None
     if architecture.encoder is not None:
         return find_weights(architecture.encoder, weights)
-    if str(weights) == "imagenet":
-        raise WeightsError(
-            f"CNNClassifier.weights: expected None or a file for {architecture.name!r}, which has no "
-            "ImageNet weights, got 'imagenet'. Use weights=None."
-        )
+    where = "CNNClassifier.weights"
+    expected = f"None or a file for {architecture.name!r}, which has no ImageNet weights"
+    check_that(where, weights, str(weights) != "imagenet", expected, "Use weights=None.", error=WeightsError)
     path = Path(weights).expanduser()
-    if not path.is_file():
-        raise WeightsError(
-            f"CNNClassifier.weights: expected a file of weights, got {str(path)!r}, which is none. Correct the path."
-        )
+    expected = "a file of weights that exists"
+    check_that(where, str(path), path.is_file(), expected, "Correct the path.", error=WeightsError)
     return path
 
 

@@ -134,7 +134,7 @@ class TestRefusals:
 
     def test_names_that_the_rule_does_not_know(self):
         with pytest.raises(
-            DatasetError, match=r"expected the subtypes of BreakHis .* got the class 'u'\. Use rule='oth"
+            DatasetError, match=r"expected classes that are subtypes of BreakHis .* got 'u'\. Use rule='oth"
         ):
             merge_rare_classes(dataset(["a", "bc"], ("u", "v")))
 
