@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 
 from histofeat.datasets import check_rows, load_idc, official_roles, parse_decimal, parse_name, read_csv_rows
-from histofeat.exceptions import refuse_rows
 from histofeat.model_selection import canonical_patient
 
 COLUMNS = ("patch", "score")
@@ -175,7 +174,7 @@ def sort_rows(predictions: pd.DataFrame, protocol: Protocol) -> pd.DataFrame:
     check_rows(table.duplicated([*_PLACE, "label"]), table["patch"], expected, remedy)
     expected = "predictions.patch: expected one class for each place, got another beside"
     check_rows(table.duplicated(_PLACE), table["patch"], expected, "Take the names from the data as they are.")
-    table["score"] = _checked_scores(predictions["score"], protocol)
+    table["score"] = _checked_scores(predictions["score"], table["patch"], protocol)
     table["role"] = table["patient"].map(protocol.role_of).fillna("unlisted")
     return table
 
@@ -189,16 +188,17 @@ def _parsed(names: pd.Series, protocol: Protocol) -> pd.DataFrame:
     return pd.DataFrame(places, columns=[*_PLACE, "label"])
 
 
-def _checked_scores(scores: pd.Series, protocol: Protocol) -> np.ndarray:
+def _checked_scores(scores: pd.Series, names: pd.Series, protocol: Protocol) -> np.ndarray:
     try:
         values = scores.to_numpy(dtype=np.float64, na_value=np.nan)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"predictions.score: expected numbers, got a column of {scores.dtype} ({error}). Convert it first."
         ) from error
-    expected = f"predictions.score: expected the probability of {protocol.positive} of every patch, from 0 to 1"
+    expected = f"predictions.score: expected the probability of {protocol.positive} of every patch, from 0 to 1, got"
     remedy = "Leave out patches that were not scored, and turn margins or logits into probabilities first."
-    refuse_rows(~((values >= 0) & (values <= 1)), values, expected, remedy)
+    found = [f"{value} for {name}" for value, name in zip(values, names, strict=True)]
+    check_rows(~((values >= 0) & (values <= 1)), found, expected, remedy)
     return values
 
 

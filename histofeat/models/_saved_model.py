@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
@@ -283,10 +284,11 @@ def _check_head(pipeline: IDCPipeline) -> None:
     vars(head).setdefault("feature_names_in_", names)  # heads of older files do not know them
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        row = np.full((1, len(names)), 0.5, np.float32)  # a value that logarithms and powers take
+        # A value that logarithms and powers take, under the names that the pipeline gives its columns.
+        row = pd.DataFrame(np.full((1, len(names)), 0.5, np.float32), columns=names)
         scores = head.predict_proba(row) if hasattr(head, "predict_proba") else head.decision_function(row)
         if pipeline.rails_ is not None:
-            pipeline.rails_.unlike(row)
+            pipeline.rails_.unlike(row.to_numpy())
             pipeline.rails_.knows(np.zeros((1, 16), np.uint8), ["-"])
     width = scores.shape[1:] or (2,)
     same = np.array_equal(pipeline.classes_, head.classes_)

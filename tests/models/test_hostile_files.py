@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import mutate_models
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
@@ -278,6 +279,14 @@ def test_a_head_that_takes_positive_numbers_only_is_whole():
     names = SimpleNamespace(get_feature_names_out=lambda: list("abcd"))
     pipeline = SimpleNamespace(takes_pixels=False, features_=names, head_=head, classes_=head.classes_, rails_=None)
     saved_model._check_head(pipeline)
+
+
+def test_a_head_for_features_of_other_names_is_refused():
+    head = FeatureHead(LogisticRegression()).fit(pd.DataFrame(X, columns=list("abcd")), Y)
+    names = SimpleNamespace(get_feature_names_out=lambda: list("abce"))
+    pipeline = SimpleNamespace(takes_pixels=False, features_=names, head_=head, classes_=head.classes_, rails_=None)
+    with pytest.raises(ValueError, match="feature names should match"):
+        saved_model._check_head(pipeline)
 
 
 # --- archives --------------------------------------------------------------------------------------------------------
