@@ -58,15 +58,13 @@ class ModelOptions:
         return [*sets, *map(_imported, self.pipeline or ())]
 
     def on_embeddings(self, dataset: Any, seed: int) -> list[tuple[str, Any]]:
-        """Give (name, pipeline) for every file of embeddings and head; its rows are matched with the patches."""
+        """Give (name, pipeline) for the columns of the data, if there are some, files of embeddings, and heads."""
         from histofeat import IDCPipeline, load_embeddings
 
         files = [word.split("=", 1) for word in self.embeddings or ()]
-        families = {name: load_embeddings(file, labels=dataset, name=name) for name, file in files}
-        heads = split_list(self.heads)
-        return [
-            (name, IDCPipeline([rows], head, random_state=seed)) for name, rows in families.items() for head in heads
-        ]
+        sets, heads = [(dataset.name, dataset)] if dataset.lacks_images else [], split_list(self.heads)
+        sets += [(name, load_embeddings(file, labels=dataset, name=name)) for name, file in files]
+        return [(name, IDCPipeline([rows], head, random_state=seed)) for name, rows in sets for head in heads]
 
     def given(self, dataset: Any, whole: Any) -> dict[str, Any]:
         """Give the probabilities in every file of predictions, of rows (n,) that are among all rows of their data."""
@@ -158,6 +156,7 @@ def compare(
     histofeat compare --quick
     histofeat compare idc --features handcrafted,histo --heads logistic,xgboost --n-jobs -1
     histofeat compare breakhis --magnification 100 --output out
+    histofeat compare uni.parquet --patients tcga --heads logistic,xgboost
     histofeat compare idc --embeddings uni=uni.parquet --predictions net=scores.csv --pipeline own=my_models:pipeline
     """
     from histofeat.features import leave_out_unreadable
@@ -172,6 +171,8 @@ def compare(
         whole = dataset = data.open(cohort=cohort | (QUICK_COHORT if models.quick else {}))
         if models.quick and data.data:  # to see that everything works is no reason to look at official test patients
             dataset = development_patients(whole, quick=True, random_state=run.seed)
+        if dataset.lacks_images and models.features == _DEFAULT_SETS:  # nobody asked for sets that need pixels
+            pipelines = replace(models, features="").pipelines(network, run.seed)
         pipelines += models.on_embeddings(dataset, run.seed)
         if not pipelines:
             raise ValueError("--features: expected a set, a pipeline or embeddings, got none. Leave the option out.")
@@ -189,7 +190,7 @@ def compare(
             quick = f"{few}, and {_QUICK_TREES} trees."
             evaluation = replace(evaluation, protocol={**evaluation.protocol, "quick": quick})
         _keep(evaluation, output, run)
-        panel = None if page.no_shortcuts else _shortcuts(evaluation, runtime)
+        panel = None if page.no_shortcuts or dataset.lacks_images else _shortcuts(evaluation, runtime)
         environment = describe_environment(device=device_words(evaluation, pipelines))
         written = page.write(evaluation, output, panel, command=command_words(ctx), environment=environment)
     run.write_config(output)
@@ -219,10 +220,8 @@ def report(
     evaluation = load_evaluation(file)
     files = [file.with_suffix("") / name for name in ("metrics.json", "shortcuts.json")]
     old, panel = (json.loads(one.read_text(encoding="utf-8")) if one.is_file() else None for one in files)
-    if page.no_shortcuts:
-        panel = None
-    elif panel is None:
-        panel = _shortcuts(evaluation, open_runtime(ctx, run, None))
+    wanted = not (page.no_shortcuts or evaluation.dataset.lacks_images)
+    panel = wanted and (panel or _shortcuts(evaluation, open_runtime(ctx, run, None)))
     written = page.write(
         evaluation, output, panel, **{name: (old or {}).get(name) for name in ("command", "environment")}
     )
@@ -384,11 +383,11 @@ def _print(evaluation, page, *, stored):
     for entry in evaluation.not_run:
         print(f"not run: {entry.name}, {entry.head}: {entry.reason}")
     title = "SYNTHETIC cohort" if evaluation.dataset.synthetic else evaluation.dataset.name
-    frame = evaluation.to_frame()
-    frame = frame[[column for column in _SHOWN if column in frame]]
+    frame = evaluation.to_frame().filter(items=_SHOWN)
     print(f"{title}, out of fold\n{frame.to_string(index=False, float_format='{:.3f}'.format)}")
     planned = evaluation.planned and f"planned: {evaluation.planned.to_dict().get('verdict', 'not compared')}"
-    for sentence in filter(None, (planned, evaluation.protocol["registered"], evaluation.caution)):
+    blind = evaluation.dataset.lacks_images and "not applicable without images: shortcuts, gallery"
+    for sentence in filter(None, (blind, planned, evaluation.protocol["registered"], evaluation.caution)):
         print(sentence)
     counts = ", ".join(f"{family} {count:,}" for family, count in evaluation.computed.items())
     print(f"extraction: {evaluation.seconds['extraction']:.1f} s")

@@ -37,6 +37,7 @@ def extract(
     normalizer = normalizer and make_normalizer(normalizer)
     runtime = run.runtime(f"extract {data.name}", on_error=data.on_error or "raise")
     dataset = data.open()
+    dataset.require_images("extract")
     run.progress.say(dataset.audit.summary())
     frame = extract_features(dataset, families, normalizer=normalizer, runtime=runtime)
     with write_whole(output) as part:

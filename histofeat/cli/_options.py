@@ -173,15 +173,16 @@ class DataOptions:
     """Which labelled images a command reads, and how."""
 
     data: argument(
-        list[Path] | None, "DATA", "A folder (IDC, BreakHis, CLASS/IMAGE) or CSV file; or folders of IDC."
+        list[Path] | None, "DATA", "A folder (IDC, BreakHis, CLASS/IMAGE), CSV file or embeddings; or folders of IDC."
     ) = None
-    format: option(str, "NAME", "auto, idc, breakhis, folder or csv.") = "auto"
+    format: option(str, "NAME", "auto, idc, breakhis, folder, csv or embeddings.") = "auto"
     patients: option(
         str | None,
         "REGEX|CSV|folder|tcga|image",
-        "How to find the patient of an image, in class folders and CSV files: an expression with one group, a table "
+        "How to find the patient of an image, but for IDC and BreakHis: an expression with one group, a table "
         "with path and patient, its folder, its TCGA barcode; image where patients are unknown.",
     ) = None
+    labels: option(str | None, "FILE", "Embeddings: labels by path, slide or patient, if they have none.") = None
     positive: option(str | None, "CLASS", "The positive class of two.  [default: the name that tells]") = None
     classes: option(str | None, "LIST", "Classes to take, to merge or to rename: normal,tumour=idc+ilc.") = None
     target: option(str | None, "NAME", "BreakHis: malignant or subtype.") = None
@@ -222,7 +223,7 @@ class DataOptions:
         """
         from histofeat.datasets import make_cohort, open_dataset, training_part
 
-        names = ("patients", "positive", "classes", "target", "magnification", "duplicates", "on_error")
+        names = ("patients", "labels", "positive", "classes", "target", "magnification", "duplicates", "on_error")
         options = {name: getattr(self, name) for name in names}
         options["prefixes"] = dict(map(_prefix, self.path_prefix or ())) or None
         paths = self.data or [make_cohort(**(cohort or {})).root]
@@ -369,6 +370,6 @@ class EncoderOptions:
         found = {"encoder": self.encoder, "weights_dir" if folder else "weights": self.weights and str(self.weights)}
         found = {name: value for name, value in (found | {"input_size": self.input_size}).items() if value is not None}
         if found and "cnn" not in families:
-            got = f"{', '.join(families)}. Add cnn to --features, or leave the option out."
+            got = f"{', '.join(families) or 'none'}. Add cnn to --features, or leave the option out."
             raise ValueError(f"{min(found)}: expected the family cnn among the features, got {got}")
         return {f"cnn__{name}": value for name, value in found.items()}

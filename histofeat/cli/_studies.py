@@ -35,7 +35,9 @@ from histofeat.studies import STUDIES
 #: Studies outside the library by name: functions that give them.
 MORE: dict[str, Callable[[], Any]] = {}
 #: Of `DataOptions`, what a study does not take that reads folders of its own kind.
-_READING = ("format", "patients", "target", "magnification", "duplicates", "path_prefix", "only")
+_READING = ("format", "patients", "labels", "target", "magnification", "duplicates", "path_prefix", "only")
+#: Studies of features that may be given, as columns.
+_ON_COLUMNS = ("leakage", "learning-curves", "calibration")
 
 
 class Studies(typer.core.TyperGroup):
@@ -135,18 +137,23 @@ def _values(study, own):
 
 def _run(study, ctx, run, output, data, own):
     """Check what can be checked, run the study, write its page."""
+    from histofeat.datasets import format_of
     from histofeat.reporting import check_output, write_study
 
     def opened():
-        dataset = data.open()
+        dataset = options.columns or data.open()
         say_dataset(dataset)
         return dataset
 
     output = output or Path(ctx.obj["reports"]) / (study.folder or study.name)
     check_output(output, overwrite=own["overwrite"], option="--overwrite")
-    options = SimpleNamespace(**_values(study, own), output=output, **vars(run))
+    options = SimpleNamespace(**_values(study, own), output=output, **vars(run), columns=None)
     if data is not None:
         options.data, options.open = [Path(path) for path in data.data or ()] or None, opened
+        if (format_of(data.data[0]) if data.data and data.format == "auto" else data.format) == "embeddings":
+            options.columns = data.open()
+            if study.name not in _ON_COLUMNS or options.features != study.options["features"]["default"]:
+                options.columns.require_images(f"study {study.name} of {', '.join(own.get('features', ['pixels']))}")
         if study.data is True and options.data is None:
             raise ValueError(f"{study.name}: expected a folder of images, got none. Name it behind the study.")
     command = command_words(ctx)

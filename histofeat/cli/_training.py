@@ -103,6 +103,7 @@ def _train_one(data, pipeline, output, report, merge_rare, overwrite, progress, 
     from histofeat.reporting import write_report
 
     dataset = data.open(training=True)
+    dataset.require_images("train", "Run `histofeat compare` on them; models measure images.")
     if merge_rare is not None:
         dataset = merge_rare_classes(dataset, merge_rare, "malignancy" if "subtype" in dataset.frame else "other")
     progress.say(dataset.audit.summary())

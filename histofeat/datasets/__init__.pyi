@@ -31,6 +31,7 @@ from ._manifest import load_manifest as load_manifest, parse_decimal as parse_de
 from ._opening import (
     FORMATS as FORMATS,
     ImageList as ImageList,
+    format_of as format_of,
     list_images as list_images,
     open_dataset as open_dataset,
     patch_size_of as patch_size_of,

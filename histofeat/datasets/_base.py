@@ -160,12 +160,17 @@ class PatchDataset:
         refuse_first(outside, expected, remedy, error=DatasetError)
         return np.array([path[len(prefix) :].replace(os.sep, "/") for path in self.frame["path"]], dtype=object)
 
-    def require_images(self, owner: str) -> None:
+    @property
+    def lacks_images(self) -> bool:
+        """Whether there are `columns` instead of images, also where a saved evaluation has left them out."""
+        return _GIVEN in self.audit.notes
+
+    def require_images(self, owner: str, remedy: str = "Give the images, or leave out what needs them.") -> None:
         """Refuse `columns` by a `DatasetError` where `owner`, the function that it names, needs pixels."""
-        if self.columns is not None:
+        if self.lacks_images:
             raise DatasetError(
                 f"{owner}: expected images, got {self.name!r}, which has columns instead, so that this is not "
-                "applicable. Read the images with open_dataset."
+                f"applicable. {remedy}"
             )
 
     def subset(self, index: np.ndarray | Sequence[int] | Sequence[bool]) -> PatchDataset:

@@ -181,6 +181,23 @@ def check_rows(wrong: Any, names: Any, expected: str, remedy: str) -> None:
     refuse_first(compress(names, wrong), expected, remedy, error=DatasetError)
 
 
+def holds_embeddings(place: Path) -> bool:
+    """Whether a file is embeddings by its ending, or a folder by those of its files.
+
+    A CSV file is, if most of its columns are numbers that can only be features, and its first row names no image that
+    is there.
+    """
+    if place.suffix.lower() not in _ENDINGS[-2:] or not place.is_file():
+        # Tensors count too: the loader says how they are converted.
+        return any(file.suffix.lower() in (*_ENDINGS[:-2], ".pt") for file in (place, *place.glob("*")))
+    with suppress(*DAMAGED):  # its loader says what is wrong
+        first = read_table(place, 1)
+        features = first.drop(columns=[*_KEYS], errors="ignore").select_dtypes("number")
+        there = any((place.parent / str(path)).is_file() for path in first.get("path", ()))
+        return 2 * features.shape[1] > first.shape[1] and not there
+    return False
+
+
 def _package(name: str, ending: str) -> Any:
     extra = "histofeat[embeddings]" if name in ("h5py", "fsspec") else name
     with needs(extra, f"embeddings, {ending}: expected the package {name}"):
@@ -207,7 +224,7 @@ def _files(path: str) -> list[Path]:
 
 def _joined(files: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Read files and put them below each other: features, and what else is known of each patch."""
-    tables = [read_table(file).assign(file=str(file)) for file in files]
+    tables = [read_table(file).copy().assign(file=str(file)) for file in files]  # a copy has its columns together
     features = [table.drop(columns=[*_KEYS], errors="ignore").select_dtypes("number") for table in tables]
     odd = [one.empty or list(one) != list(features[0]) for one in features]
     expected = f"{files[0]}: expected a column of numbers for each feature, the same in all files, got others in"
@@ -219,8 +236,10 @@ def _joined(files: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
     return pd.concat(features, ignore_index=True).astype(np.float32), table
 
 
-def read_table(file: Path) -> pd.DataFrame:
+def read_table(file: Path, n_rows: int | None = None) -> pd.DataFrame:
     """Read a file of embeddings, or another table with one row a patch, under the names that columns have here.
+
+    Of a CSV file at most `n_rows`.
 
     Raises
     ------
@@ -228,7 +247,7 @@ def read_table(file: Path) -> pd.DataFrame:
         When it cannot be read, has no matrix where it is made of arrays, or two columns of one name.
     """
     try:
-        content = _content(file, file.suffix.lower())
+        content = _content(file, file.suffix.lower(), n_rows)
         table = content if isinstance(content, pd.DataFrame) else _from_arrays(content)
         for name in [name for name in table if len(table) and isinstance(table[name].iloc[0], list | np.ndarray)]:
             table = table.drop(columns=name).join(pd.DataFrame(table[name].tolist()).add_prefix(f"{name}_"))
@@ -238,7 +257,7 @@ def read_table(file: Path) -> pd.DataFrame:
     return own_names(table, file)
 
 
-def _content(file: Path, ending: str) -> Any:
+def _content(file: Path, ending: str, n_rows: int | None = None) -> Any:
     """Give a table, or arrays by their names."""
     if ending == ".parquet":
         table = pd.read_parquet(file)
@@ -260,7 +279,7 @@ def _content(file: Path, ending: str) -> Any:
         header = opened.readline().strip()
     divider = max(",;\t", key=header.count)
     texts = [name for name in header.replace('"', "").split(divider) if _own_name(name) in _TEXTS]
-    table = pd.read_csv(file, sep=divider, dtype=dict.fromkeys(texts, str), encoding="utf-8-sig")
+    table = pd.read_csv(file, sep=divider, dtype=dict.fromkeys(texts, str), encoding="utf-8-sig", nrows=n_rows)
     if table.get("embeddings", pd.Series(dtype=str)).astype(str).str.endswith(".pt").any():
         raise ValueError("names of tensors (.pt), as eva writes them")
     return table
@@ -317,7 +336,7 @@ def _labels(table: pd.DataFrame, labels: Any, where: str) -> np.ndarray:
         check_rows(twice, pairs["key"], f"{where}: expected one label for each {by}, got two for", "Correct one.")
         found = pd.Series(canonical_patients(table[by])).map(pairs.set_index("key")["label"]).fillna("").to_numpy()
     expected = f"{where}: expected a label for each patch, got none for"
-    check_rows(found == "", table["path"], expected, "Give a column label, beside path, slide or patient.")
+    check_rows(found == "", table["path"], expected, 'Add a column label, or a table of them, labels="labels.csv".')
     return found
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from histofeat.datasets._base import PatchDataset
 from histofeat.datasets._class_folders import load_image_folder
 from histofeat.datasets._csv_rows import names_patient, read_csv_rows, table_text
+from histofeat.datasets._embeddings import holds_embeddings, load_embeddings
 from histofeat.datasets._idc import load_idc, looks_like_idc
 from histofeat.datasets._image_files import checked_path, is_image_name, walk_files
 from histofeat.datasets._manifest import load_manifest
@@ -29,6 +30,7 @@ _LOADERS = {
     "breakhis": (load_breakhis, (*_EVERY, "target", "magnification", "duplicates")),
     "folder": (load_image_folder, (*_EVERY, "patients")),
     "csv": (load_manifest, (*_EVERY, "patients", "prefixes")),
+    "embeddings": (load_embeddings, ("classes", "positive", "patients", "labels")),
 }
 FORMATS = ("auto", *_LOADERS)
 """Formats that `open_dataset` reads."""
@@ -48,21 +50,23 @@ def open_dataset(
     magnification: Any = None,
     duplicates: str | None = None,
     prefixes: Mapping[str, str] | None = None,
+    labels: str | os.PathLike[str] | None = None,
     classes: Sequence[str] | Mapping[str, str] | str | None = None,
     positive: str | None = None,
     on_error: str | None = None,
 ) -> PatchDataset:
-    """Read labelled images in any of the formats.
+    """Read labelled images, or embeddings of them, in any of the formats.
 
     Parameters
     ----------
     path : path or sequence of paths
-        A folder, or a CSV file; or several folders of IDC that count as one.
-    format : {"auto", "idc", "breakhis", "folder", "csv"}, default="auto"
-        Which loader reads it: `load_idc`, `load_breakhis`, `load_image_folder` or `load_manifest`. "auto" recognises
-        IDC, BreakHis and CSV files by their names, and takes everything else as class folders.
+        A folder, or a file; or several folders of IDC that count as one.
+    format : {"auto", "idc", "breakhis", "folder", "csv", "embeddings"}, default="auto"
+        Which loader reads it: `load_idc`, `load_breakhis`, `load_image_folder`, `load_manifest` or `load_embeddings`.
+        "auto" recognises IDC, BreakHis, CSV files and embeddings by their names, embeddings in a CSV file by its
+        columns, and takes other folders of images as class folders.
     patients : str, optional
-        For class folders and CSV files: see `load_image_folder` and `load_manifest`.
+        For class folders, CSV files and embeddings: see their loaders.
     target : {"malignant", "subtype"}, optional
         For BreakHis: what to predict.
     magnification : optional
@@ -71,6 +75,8 @@ def open_dataset(
         For BreakHis: what to do with images that lie under two patients or subtypes.
     prefixes : mapping of str to str, optional
         For CSV files: see `load_manifest`.
+    labels : path, optional
+        For embeddings without a column of labels: a table of them, see `load_embeddings`.
     classes : sequence of str, mapping of str to str, or str, optional
         The classes to keep, to merge or to rename, such as ``"normal,tumour=idc+ilc"``; others are left out.
     positive : str, optional
@@ -81,7 +87,7 @@ def open_dataset(
     Returns
     -------
     dataset : PatchDataset
-        With a label and a patient for each image.
+        With a label and a patient for each image, or row of embeddings, which stand in its ``columns``.
 
     Raises
     ------
@@ -99,10 +105,10 @@ def open_dataset(
     check_name("format", format, FORMATS)
     several = list(path) if isinstance(path, list | tuple) and path else [path]
     paths = [checked_path("open_dataset", each, "the path of a folder or a CSV file") for each in several]
-    kind = ("idc" if len(paths) > 1 else _recognised(paths[0])) if format == "auto" else format
+    kind = ("idc" if len(paths) > 1 else format_of(paths[0])) if format == "auto" else format
     load, taken = _LOADERS[kind]
     options = {"patients": patients, "target": target, "magnification": magnification, "duplicates": duplicates}
-    options |= {"prefixes": prefixes, "classes": classes, "positive": positive, "on_error": on_error}
+    options |= {"prefixes": prefixes, "labels": labels, "classes": classes, "positive": positive, "on_error": on_error}
     given = {name: value for name, value in options.items() if value is not None}
     expected = f"none for data of the format {kind!r}"
     remedy = f"Leave it out, or name the format of {paths[0]}: {', '.join(_LOADERS)}."
@@ -119,9 +125,20 @@ def open_dataset(
     return dataset
 
 
-def _recognised(path: Path) -> str:
-    """Format of a path by names alone; a folder without a mark of its own is one of classes."""
-    got = "found no such path"
+def format_of(path: str | os.PathLike[str]) -> str:
+    """Recognise the format of data, as `open_dataset` does: by names, and by the columns of a CSV file.
+
+    Raises
+    ------
+    DatasetError
+        If there is no such path, or it holds no data.
+
+    Examples
+    --------
+    >>> format_of("uni.parquet")
+    'embeddings'
+    """
+    path, got = Path(path), "found no such path"
     if path.is_dir():
         marks = ("histology_slides", "*/histology_slides", "breast", "benign/SOB", "malignant/SOB")
         if looks_like_idc(path):
@@ -131,7 +148,9 @@ def _recognised(path: Path) -> str:
         if any(is_image_name(entry.name) for entry in walk_files(str(path))):
             return "folder"
         got = "got a folder without images"
-    elif path.exists():
+    if holds_embeddings(path):
+        return "embeddings"
+    if path.exists() and not path.is_dir():
         if path.suffix.lower() in (".csv", ".tsv", ".txt"):
             return "csv"
         got = "got another file"

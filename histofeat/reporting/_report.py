@@ -115,7 +115,7 @@ def write_report(
     if len(evaluation.failures):
         own_files["failures.csv"] = evaluation.failures
     with new_folder(output, overwrite=overwrite) as folder:
-        if gallery is not None and payload["results"] and evaluation.dataset.columns is None:
+        if gallery is not None and payload["results"] and not evaluation.dataset.lacks_images:
             payload["galleries"] = write_galleries(evaluation, payload, folder, gallery, gallery_models)
         figures, pictures = make_figures(evaluation, payload) if payload["results"] else ({}, {})
         names = {**report_context(payload), "pictures": pictures, **(context or {})}

@@ -49,7 +49,7 @@ def runnable_pipelines(options):
 def why_not(families) -> str | None:
     """Say why families cannot run here, such as missing weights; None where they can."""
     try:
-        extract(families, np.full((1, 50, 50, 3), 128, dtype=np.uint8))
+        extract([one for one in families if not hasattr(one, "given")], np.full((1, 50, 50, 3), 128, dtype=np.uint8))
     except (WeightsError, MissingExtraError) as error:
         return str(error)
     return None

@@ -54,7 +54,8 @@ def run_leakage(options, runtime):
     with tempfile.TemporaryDirectory(prefix="histofeat-", ignore_cleanup_errors=True) as scratch:
         cohort = make_signature_cohort(Path(scratch) / "cohort", random_state=options.seed, **size)
         quiet = replace(runtime, store=None, progress=False)
-        planted = measure_leakage(cohort, pipelines_of(options, features=chosen), runtime=quiet, **settings).to_dict()
+        pipelines = pipelines_of(options, features=chosen, columns=None)  # also beside columns
+        planted = measure_leakage(cohort, pipelines, runtime=quiet, **settings).to_dict()
     tables = [flat_table(found["rows"]) for found in (real, planted)]
     for name, table in zip((dataset.name, "planted signature"), tables, strict=True):
         table.insert(0, "data", name)

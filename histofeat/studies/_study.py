@@ -203,10 +203,12 @@ def network_params(weights: Path | None = None, network: Mapping[str, Any] | Non
 
 
 def pipelines_of(options, **changes):
-    """Make the pipelines that the options of a study name; `changes` are other features or heads."""
+    """Make the pipelines that the options of a study name; `changes` are other features, heads or columns."""
     settings = {"features": options.features, "heads": getattr(options, "heads", ["xgboost"]), **changes}
-    n_trees = QUICK_TREES if options.quick else None
-    return make_pipelines(**settings, weights=options.weights, n_trees=n_trees, random_state=options.seed)
+    more = {"n_trees": QUICK_TREES if options.quick else None, "random_state": options.seed}
+    if (columns := settings.pop("columns", getattr(options, "columns", None))) is not None:
+        return [(columns.name, make_pipeline([columns], head, params=None, **more)) for head in settings["heads"]]
+    return make_pipelines(**settings, weights=options.weights, **more)
 
 
 def describe_dataset(dataset) -> dict[str, Any]:

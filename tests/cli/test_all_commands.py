@@ -28,6 +28,7 @@ WRONG = {
     "--gallery": "0",
     "--head": "xgbost",
     "--known-patients": "x",
+    "--labels": "nowhere.csv",
     "--ledger": "text.txt",
     "--magnification": "41",
     "--heads": "xgbost",

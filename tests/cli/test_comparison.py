@@ -165,6 +165,60 @@ def test_one_table_holds_ours_a_pipeline_embeddings_and_predictions(main, no_net
     assert "--pipeline mine=my_models:good --embeddings uni=embeddings.csv" in metrics["command"]
 
 
+@pytest.fixture(scope="module")
+def extracted(cohort, tmp_path_factory):
+    """A table of `histofeat extract`, which is embeddings as any other."""
+    file = tmp_path_factory.mktemp("extracted") / "uni.parquet"
+    assert cli.main(["extract", str(cohort.root), "--features", "color", "--quiet", "-o", str(file)]) == 0
+    return file
+
+
+def test_embeddings_alone_are_data(extracted, main, capsys):
+    words = ["--heads", "logistic", "--folds", 2, "--resamples", 20, "--no-store"]
+    assert main("compare", extracted, *words, "--output", "out") == 0
+    printed = capsys.readouterr()
+    assert printed.out.startswith("uni: 180 patches of ")
+    assert "not applicable without images: shortcuts, gallery" in printed.out
+    assert "not run" not in printed.out + printed.err
+    assert [result["name"] for result in read(Path("out"))["results"]] == ["uni"]
+    assert main("report", "out", "--overwrite", "--gallery", 2) == 0
+    assert "not applicable without images: shortcuts, gallery" in capsys.readouterr().out
+    assert not Path("out/shortcuts.json").exists()
+    assert main("audit", extracted) == 0
+    assert "uni: 180 patches of " in capsys.readouterr().out
+
+
+def test_labels_and_patients_of_embeddings_come_from_options(extracted, main, capsys):
+    table = pd.read_parquet(extracted)
+    table.drop(columns=["label", "patient"]).to_csv("bare.csv", index=False)
+    table[["path", "label"]].to_csv("labels.csv", index=False)
+    words = ["audit", "bare.csv", "--format", "embeddings"]
+    assert main(*words) == 2
+    assert "--patients: expected a rule, since" in capsys.readouterr().err
+    assert main(*words, "--patients", "folder") == 2
+    assert 'Add a column label, or a table of them, --labels "labels.csv".' in capsys.readouterr().err
+    assert main(*words, "--patients", r"/(\d+)_", "--labels", "labels.csv") == 0
+    assert "bare: 180 patches of " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "-o", "m"], "train: expected images, got 'uni', which has columns instead, so that this is not app"),
+        (["study", "explanation"], "so that this is not applicable. Give the images, or leave out what needs them."),
+        (["extract", "-o", "m.csv"], "extract: expected images, got 'uni', which has columns instead"),
+        (["study", "shortcuts"], "study shortcuts of handcrafted, everything: expected images, got 'uni', which"),
+        (["study", "leakage", "--features", "lbp"], "study leakage of lbp: expected images, got 'uni', which has"),
+        (["compare", "--encoder", "resnet50"], "--encoder: expected the family cnn among the features, got none. Add"),
+        (["audit", "--magnification", "40"], "--magnification: expected none for data of the format 'embeddings'"),
+    ],
+)
+def test_what_needs_images_refuses_embeddings_by_name(words, message, extracted, main, tmp_path, capsys):
+    assert main(*words, extracted) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_run_of_nothing_is_an_error(main, no_network, capsys):
     assert main("compare", *QUICK[:-1], "cnn", *no_network, "--no-shortcuts", "--output", "out") == 2
     assert "expected one that can run here, got none. cnn, logistic: weights/mobilenet" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from histofeat import cli, make_breakhis_cohort
@@ -54,3 +55,17 @@ def test_wrong_options_are_a_sentence_before_any_image(study, tmp_path, capsys, 
     assert study(*words, *(["--quick"] if len(words) > 1 else [])) == 2
     assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.long
+def test_studies_of_features_take_embeddings(study, cohort, tmp_path, monkeypatch):
+    assert cli.main(["extract", str(cohort.root), "--features", "color", "--quiet", "-o", "uni.parquet"]) == 0
+    monkeypatch.setattr("histofeat.studies._idc_studies.SIGNATURE_COHORT", {"n_patients": 16, "patches_per_patient": 4})
+    few = ["uni.parquet", "--folds", 2, "--resamples", 20]
+    small = ["--heads", "logistic", "--few-heads", "logistic", "--few-patients", 8, "--draws", 1]
+    assert study("leakage", *few, *small, "--output", "leakage") == 0
+    assert study("learning-curves", *few, "--sizes", 4, "--draws", 1, "--output", "curves") == 0
+    assert study("calibration", *few, "--heads", "logistic", "--levels", 0.6, "--output", "calibration") == 0
+    for name, table in {"leakage": "leakage", "curves": "learning_curves", "calibration": "calibration"}.items():
+        found = pd.read_csv(tmp_path / name / f"{table}.csv")
+        assert set(found.get("name", found.get("pipeline"))) >= {"uni"}

@@ -184,7 +184,7 @@ def test_labels_from_elsewhere(tmp_path):
     twice = pd.concat([of_patients, of_patients.assign(diagnosis="tumour")])
     with pytest.raises(DatasetError, match=r"expected one label for each patient, got two for '7'\. Correct one"):
         load_embeddings(tmp_path / "a.csv", labels=twice)
-    with pytest.raises(DatasetError, match=r"got none for '7/0.png' \(and 3 more\)\. Give a column label, beside"):
+    with pytest.raises(DatasetError, match=r"got none for '7/0.png' \(and 3 more\)\. Add a column label, or a table"):
         load_embeddings(tmp_path / "a.csv", labels=pd.DataFrame({"a": [1], "b": [2]}))
 
 

@@ -37,10 +37,34 @@ def touch(root, *names):
         (["benign/x.png", "malignant/x.png"], "folder"),
         (["train/benign/x.png", "test/benign/x.png"], "folder"),
         (["0/x.png", "1/x.png"], "folder"),
+        (["0/x.png", "features.h5"], "folder"),
+        (["uni/a.h5", "uni/b.h5"], "embeddings"),
+        (["uni/a.pt"], "embeddings"),
+        (["uni.parquet"], "embeddings"),
+        (["uni.npz"], "embeddings"),
+        (["uni.h5ad"], "embeddings"),
     ],
 )
 def test_the_format_is_recognised_by_names(names, kind, tmp_path):
-    assert opening._recognised(touch(tmp_path, *names)) == kind
+    root = touch(tmp_path, *names)
+    assert opening.format_of(root if kind != "embeddings" else root / names[0].partition("/")[0]) == kind
+
+
+def test_a_csv_of_features_is_embeddings_and_one_of_images_is_not(tmp_path):
+    rows = {"path": ["a.png", "b.png"], "label": ["benign", "malignant"], "patient": [1, 2]}
+    file, features = tmp_path / "mine.csv", {f"f{number}": [0.5, number] for number in range(4)}
+    pd.DataFrame(rows | features).to_csv(file, index=False, sep=";")
+    assert opening.format_of(file) == "embeddings"
+    assert open_dataset(file).columns.shape == (2, 4)
+    pd.DataFrame(rows | {"age": [50, 60], "x": 1, "y": 1, "height": 9, "width": 9}).to_csv(file, index=False)
+    assert opening.format_of(file) == "csv"
+    pd.DataFrame(rows | features).to_csv(file, index=False)
+    (tmp_path / "a.png").touch()
+    assert opening.format_of(file) == "csv"
+    assert open_dataset(file, "embeddings").columns.shape == (2, 4)
+    for content in (b"", b"path,label\n", b"\xff\xfe"):
+        file.write_bytes(content)
+        assert opening.format_of(file) == "csv"
 
 
 def test_data_are_opened_by_their_loader(cohort, tmp_path):
