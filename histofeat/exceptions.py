@@ -336,7 +336,8 @@ def first_line(error: BaseException) -> str:
     >>> first_line(ValueError("short" + chr(10) + "and long")), first_line(KeyError())
     ('short', 'KeyError')
     """
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    words = str(getattr(error, "strerror", None) or error)  # the words of the system, without its number
+    return (words.strip().splitlines() or [type(error).__name__])[0]
 
 
 def refuse_rows(wrong: Any, values: Any, expected: str, remedy: str) -> None:

@@ -122,8 +122,9 @@ def main(
     except (ValueError, ImportError) as error:
         message = _as_options(str(error), _ran(command))
     except OSError as error:
-        got = f"{error.filename}: expected a file or folder that can be used, got {error.strerror}. Correct the path."
-        message = str(error) if error.strerror is None else got
+        usable = "exists" if isinstance(error, FileNotFoundError) else "can be used"
+        got = f"{error.filename}: expected a file or folder that {usable}, got {error.strerror}. Correct the path."
+        message = _as_options(str(error), _ran(command)) if error.strerror is None else got
     print(f"histofeat: {message}", file=sys.stderr)
     return 2
 
@@ -135,6 +136,7 @@ def _ran(group):
 
 #: Arguments of Python whose option has another name, where the command has it.
 _ALIASES = {"weights_dir": "weights", "random_state": "seed", "n_resamples": "resamples", "prefixes": "path_prefix"}
+_ALIASES["pipelines"] = "pipeline"
 
 
 def _as_options(message: str, command) -> str:
@@ -143,6 +145,10 @@ def _as_options(message: str, command) -> str:
     known |= {name: known[alias] for name, alias in _ALIASES.items() if alias in known}
     known = {name: option for name, option in known.items() if option.startswith("--")}
     names = "|".join(known)
+    function = re.match(r"([a-z]\w*)(?:\.(\w+))?(?=: expected )", message)
+    faces = [face for name, face in [*sys.modules.items()] if name.startswith("histofeat.")]
+    if function and any(function[1] in getattr(face, "__all__", ()) for face in faces) and function[1] not in known:
+        message = (function[2] or command.name) + message[function.end() :]
     message = re.sub(rf"^(?:\w+\.)?({names}):", lambda found: f"{known[found[1]]}:", message)
     message = re.sub(rf"\b({names})=[^\s;,()]+ \(--\w[\w-]*\)", lambda found: known[found[1]], message)
     given = re.compile(rf"\b({names})=r?(\"[^\"]*\"|'[^']*'|<[^>]*>|\.\.\.|\w+(?:\.\w+)*)")

@@ -19,8 +19,8 @@ def score(
     predictions: argument(
         Path,
         "PREDICTIONS",
-        "A table (CSV, Parquet, JSON) as `predict` and `compare` write: path, p_CLASS for each class, or score for "
-        "the positive one, or label alone; where known patient, truth, fold and model.",
+        "A table (CSV, Parquet, JSON) as `predict` writes, or a folder that `compare` wrote: path, p_CLASS for each "
+        "class, or score for the positive one, or label alone; where known patient, truth, fold and model.",
     ),
     run: group(RunOptions, without=["store", "no_store", "quiet"]),
     truth: option(
@@ -97,17 +97,20 @@ def describe_scores(found, name: str):
     for model, probable in zip(found.models, found.calibration, strict=True):
         cuts = sorted(set(model.thresholds) - {0.5})
         scores, tuned = _plain(model.scores), _plain(model.tuned)
-        columns |= {model.name: scores, **({f"{model.name}, its threshold": tuned} if cuts else {})}
-        raw = probable.raw.to_dict() if probable and HARD_LABELS not in model.notes else None
+        hard = HARD_LABELS in model.notes
+        columns[f"{model.name} at 0.5" if model.thresholds and not hard else model.name] = scores
+        if cuts or (model.predicted != model.predicted_tuned).any():
+            mine = f" ({cuts[0]:.4f})" if len(cuts) == 1 else ""
+            columns[f"{model.name}, its {'threshold' if cuts else 'labels'}{mine}"] = tuned
+        raw = probable.raw.to_dict() if probable and not hard else None
         rows.append({"model": model.name, "scores": scores, "scores_at_threshold": tuned})
         rows[-1] |= {"thresholds": model.thresholds, "calibration": raw, "notes": model.notes}
     notes = [note for row in rows for note in row["notes"]] + [found.caution, found.protocol["registered"]]
     for row in rows:
         if row["calibration"]:
-            ece, slope = (cells(row["calibration"][name]) for name in ("ece", "slope"))
-            notes.append(
-                f"{row['model']}: calibration error {' '.join(ece)}; slope {' '.join(slope)} (1 is calibrated)."
-            )
+            shown = [cells(row["calibration"][name]) for name in ("ece", "slope")]
+            ece, slope = (value + (ends and f" (95 % interval {ends})") for value, ends in shown)
+            notes.append(f"{row['model']}: calibration error {ece}; slope {slope}, where 1 is calibrated.")
     head = f"{name}: {found.dataset.audit.summary().splitlines()[0].partition(': ')[2]}"
     numbers = {"positive": found.dataset.positive, "n_patients": found.dataset.audit.n_patients, "models": rows}
     notes = list(dict.fromkeys(filter(None, notes)))

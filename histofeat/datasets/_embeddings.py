@@ -253,7 +253,8 @@ def read_table(file: Path, n_rows: int | None = None) -> pd.DataFrame:
             table = table.drop(columns=name).join(pd.DataFrame(table[name].tolist()).add_prefix(f"{name}_"))
     except DAMAGED as error:
         got = f"{file}: expected a table, or one matrix and its rows, got: {first_line(error)[:200]}"
-        raise DatasetError(f"{got}. Write it as one of {', '.join(_ENDINGS)}. {_CONVERT}") from error
+        remedy = f"Write it as one of {', '.join(_ENDINGS)}. {_CONVERT}"
+        raise DatasetError(f"{got}. {'Correct the path.' if isinstance(error, OSError) else remedy}") from error
     return own_names(table, file)
 
 
@@ -311,7 +312,7 @@ def _own_name(name: Any) -> Any:
 
 def own_names(table: pd.DataFrame, where: Any) -> pd.DataFrame:
     """Give columns the names that they have here, such as ``path`` for "filename"; drop the numbers of rows."""
-    table = table.loc[:, [not str(name).startswith(("Unnamed:", "__index")) for name in table]]
+    table = table.loc[:, [not str(name).startswith(("Unnamed:", "__index")) for name in table]].copy()
     names = pd.Index([_own_name(name) for name in table])
     check_rows(names.duplicated(), names, f"{where}: expected one column for each name, got again", "Rename one.")
     return table.set_axis(names, axis=1)

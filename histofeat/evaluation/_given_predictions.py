@@ -16,12 +16,12 @@ from histofeat.metrics import LABEL_METRICS, confusion, most_probable, score_fol
 _ROUNDED = 0.02
 #: The note of a model whose predictions were given.
 GIVEN = (
-    "Its predictions were given: nothing was fitted, chosen or calibrated here, its threshold is 0.5, and whether it "
+    "Its predictions were given: nothing was fitted, chosen or calibrated here, its threshold is {}, and whether it "
     "was trained on tested patients is not known."
 )
 
 
-def given_probabilities(dataset: PatchDataset, tested: np.ndarray, name: str, proba: Any) -> np.ndarray:
+def given_probabilities(dataset: PatchDataset, tested: np.ndarray, where: str, proba: Any) -> np.ndarray:
     """Bring probabilities into the order of the rows of a data set.
 
     Parameters
@@ -29,8 +29,8 @@ def given_probabilities(dataset: PatchDataset, tested: np.ndarray, name: str, pr
     dataset : PatchDataset
     tested : ndarray of shape (n,), bool
         The rows that need them.
-    name : str
-        Of the system, for messages.
+    where : str
+        The argument and the system that a message names.
     proba : array, DataFrame or path
         As for `Evaluation.add_predictions`.
 
@@ -44,7 +44,7 @@ def given_probabilities(dataset: PatchDataset, tested: np.ndarray, name: str, pr
     ValueError
         If there is no column for a class, a row is missing, surplus or there twice, or a value is no probability.
     """
-    where, n_rows, names, last = f"add_predictions, {name}", len(dataset), dataset.target_names, dataset.positive_last
+    n_rows, names, last = len(dataset), dataset.target_names, dataset.positive_last
     if isinstance(proba, str | os.PathLike | pd.DataFrame):
         table = own_names(proba, where) if isinstance(proba, pd.DataFrame) else read_table(Path(proba).expanduser())
         by_class = probability_columns(names)

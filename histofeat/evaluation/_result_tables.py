@@ -197,9 +197,15 @@ class ResultTables:
             raise ValueError(f"Evaluation.add_predictions: expected another name, got {name!r} again. Rename one.")
         tests, resampling = [test for _, test in self.splits], self._known[2]
         ratio = math.nan if self.patient_overlap else tested_share(self.dataset.patients, self.splits)
-        proba = given_probabilities(self.dataset, self.tested, name, proba)
+        proba = given_probabilities(self.dataset, self.tested, f"add_predictions, {name}", proba)
         scored = score_model(self.dataset, tests, proba, None, test_train_ratio=ratio, n_jobs=self.n_jobs, **resampling)
-        shown = {"name": name, "head": _GIVEN_HEAD, "features": (_GIVEN_HEAD,), "n_features": 0, "notes": (GIVEN,)}
+        shown = {
+            "name": name,
+            "head": _GIVEN_HEAD,
+            "features": (_GIVEN_HEAD,),
+            "n_features": 0,
+            "notes": (GIVEN.format(0.5),),
+        }
         none = {"families": (), "choices": (), "histories": (), "fit_s": 0.0, "predict_s": 0.0, "calibrated": None}
         thresholds = (0.5,) * len(tests) if len(self.labels) == 2 else ()
         added = replace(self.models[0], thresholds=thresholds, **shown, **none, **scored)

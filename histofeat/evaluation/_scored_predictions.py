@@ -29,7 +29,7 @@ from histofeat.evaluation._folds import look_at
 from histofeat.evaluation._given_predictions import GIVEN, given_probabilities, score_model
 from histofeat.evaluation._results import Evaluation, ModelResult
 from histofeat.evaluation._training import magnifications_of
-from histofeat.exceptions import DAMAGED, DatasetError, GroupLeakageError, check_name, first_line
+from histofeat.exceptions import DAMAGED, DatasetError, GroupLeakageError, and_more, check_name, first_line
 from histofeat.features import Runtime, leave_out_unreadable
 from histofeat.metrics import recognition_rates
 from histofeat.model_selection import canonical_patients
@@ -193,10 +193,11 @@ def _unknown(dataset, known, how) -> np.ndarray:
     """Rows of patients of whom no row is known; refuse others unless they are to be left out."""
     left = sorted(set(dataset.patients[known]))
     if (left and how != "leave_out") or len(left) == dataset.audit.n_patients:
+        remedy = "Leave them out by known_patients='leave_out', or name other data."
+        remedy = "Name other data: none would be left." if len(left) == dataset.audit.n_patients else remedy
         raise GroupLeakageError(
             f"evaluate_model: expected patients that the model has not seen, got {len(left):,} of "
-            f"{dataset.audit.n_patients:,} that it was trained on, such as {left[0]!r}. Leave them out by "
-            "known_patients='leave_out', or name other data."
+            f"{dataset.audit.n_patients:,} that it was trained on, such as {left[0]!r}. {remedy}"
         )
     if left:
         warnings.warn(
@@ -234,13 +235,16 @@ def _given_model(dataset, splits, name, table, **resampling):
         check_rows(~np.isin(labels, names), dataset.X, expected, "Add it, or correct the name of the class.")
         codes = np.array([names.index(label) for label in labels])
     tested = np.ones(len(dataset), dtype=bool)
-    proba = np.eye(len(names))[codes] if hard else given_probabilities(dataset, tested, name, table)
+    proba = np.eye(len(names))[codes] if hard else given_probabilities(dataset, tested, f"predictions, {name}", table)
     found = score_model(dataset, tests, proba, codes, test_train_ratio=np.nan, **resampling)
     for metric in UNDEFINED if hard else ():
         found["scores"][metric] = replace(found["scores"][metric], value=np.nan, ci95=(np.nan, np.nan))
     cuts = table.get("threshold", pd.Series(0.5, table.index))
     found["thresholds"] = tuple(float(cuts[test[0]]) for test in tests) if len(names) == 2 else ()
-    shown = {"fit_s": 0.0, "predict_s": 0.0, "notes": (HARD_LABELS if hard else GIVEN,)}
+    cut = " or ".join(f"{each:.4g}" for each in sorted({*found["thresholds"]})) or "none"
+    if "threshold" not in table and (found["predicted"] != found["predicted_tuned"]).any():
+        cut = "unknown"
+    shown = {"fit_s": 0.0, "predict_s": 0.0, "notes": (HARD_LABELS if hard else GIVEN.format(cut),)}
     return ModelResult(name, ("predictions",), "predictions", 0, **shown, **found)
 
 
@@ -304,7 +308,8 @@ def read_long(predictions: str | os.PathLike[str] | pd.DataFrame) -> pd.DataFram
     """
     table, where = predictions, "predictions"
     if not isinstance(table, pd.DataFrame):
-        where = file = Path(predictions).expanduser()
+        file = Path(predictions).expanduser()
+        where = file = file / "predictions.parquet" if file.is_dir() else file
         reader = {".json": partial(pd.read_json, dtype=False), ".parquet": pd.read_parquet}.get(file.suffix.lower())
         try:
             table = reader(file) if reader and regular_size(file) else read_table(file)
@@ -329,8 +334,11 @@ def true_labels(table: pd.DataFrame, truth: Any, patients: Any, classes: Any, po
     if isinstance(truth, str) and truth in table:
         known = table.assign(label=table[truth])
     elif isinstance(truth, str) and truth == "truth":
-        expected = "a column of the predictions, or a table such as truth='labels.csv' with path and label"
-        check_name("truth", truth, map(str, table), expected)
+        here = [str(name) for name in table if name != "model"]
+        raise ValueError(
+            "truth: expected a column of the predictions, or a table such as truth='labels.csv' with path and label, "
+            f"got none. Name one; the columns are {', '.join(here[:9])}{and_more(len(here) - 8)}."
+        )
     else:
         known = own_names(truth, "truth") if isinstance(truth, pd.DataFrame) else read_table(Path(truth).expanduser())
     if patients is not None:

@@ -117,7 +117,7 @@ def test_a_file_that_appears_meanwhile_is_not_replaced(tmp_path):
         (["audit", "nowhere"], "nowhere"),
         (["store", "nowhere.sqlite"], "expected a feature store, found no such file"),
         (["score", "none.csv", "--protocol", "idc-official"], "predictions: expected a CSV file, got a path that does"),
-        (["score", "none.csv"], "none.csv: expected predictions (CSV, Parquet or JSON), got: [Errno 2] No such file"),
+        (["score", "none.csv"], "none.csv: expected predictions (CSV, Parquet or JSON), got: No such file"),
         (["score", "none.csv", "--protocol", "idc-official", "--resamples", "few"], "Invalid value for '--resamples'"),
         (["scor"], "No such command 'scor'. Did you mean 'score'"),
         (["audit", "x", "--fast"], "No such option: --fast"),

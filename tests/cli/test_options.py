@@ -201,7 +201,7 @@ def test_options_of_a_file_are_the_defaults(told, tmp_path):
         ("head = svm", "--config: expected a TOML file, got a.toml: Invalid value (at line 1, column 8). Correct it."),
         ("folds = 1", "Invalid value for '--folds'"),
         ("n-jobs = 'x'", "Invalid value for '--n-jobs'"),
-        (None, "a.toml: expected a file or folder that can be used, got No such file"),
+        (None, "a.toml: expected a file or folder that exists, got No such file"),
     ],
 )
 def test_a_wrong_file_is_one_sentence(text, message, tmp_path, monkeypatch, capsys):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from functools import partial
 
 import numpy as np
@@ -87,6 +88,48 @@ def test_labels_at_a_threshold_are_scored_beside(table):
     [model] = evaluate_predictions(at, n_resamples=20).models
     assert model.thresholds == (0.4,)
     assert model.tuned["f1"].value == pytest.approx(f1_score(table["truth"] == "Tumor", table["p_Tumor"] >= 0.4))
+
+
+def test_columns_and_notes_say_at_which_threshold(table, tmp_path, capsys):
+    called = np.where(table["p_Tumor"] >= 0.4061, "Tumor", "normal")
+    words = ["score", str(tmp_path / "p.csv"), "--resamples", "20"]
+    for at, note in ((0.4061, "0.4061"), (None, "unknown")):
+        one = table.assign(label=called)
+        (one.assign(threshold=at) if at else one).to_csv(tmp_path / "p.csv", index=False)
+        assert cli.main(words) == 0
+        printed = capsys.readouterr().out
+        assert f"its threshold is {note}, and whether" in printed
+        assert "predictions at 0.5" in printed
+        assert ("predictions, its threshold (0.4061)" if at else "predictions, its labels") in printed
+    assert re.search(r"calibration error [0-9.]+ \(95 % interval [0-9.]+ to [0-9.]+\); slope", printed)
+
+
+def test_the_folder_of_a_report_is_scored(table, tmp_path, capsys):
+    table.to_parquet(tmp_path / "predictions.parquet")
+    assert cli.main(["score", str(tmp_path), "--resamples", "0"]) == 0
+    (tmp_path / "empty").mkdir()
+    assert cli.main(["score", str(tmp_path / "empty")]) == 2
+    said = capsys.readouterr().err
+    assert "predictions.parquet: expected predictions (CSV, Parquet or JSON), got: No such file or directory." in said
+
+
+def test_missing_truth_names_columns_and_the_file(table, tmp_path, capsys):
+    features = pd.DataFrame(np.zeros((N, 150))).add_prefix("f")
+    wide = pd.concat([table.rename(columns={"truth": "label"}), features], axis=1)
+    wide.to_csv(tmp_path / "wide.csv", index=False)
+    assert cli.main(["score", str(tmp_path / "wide.csv")]) == 2
+    words = (
+        "got none. Name one; the columns are path, patient, label, p_Tumor, p_normal, f0, f1, f2, f3 (and 146 more)."
+    )
+    said = capsys.readouterr().err
+    assert said.endswith(f"{words}\n")
+    assert "fragmented" not in said
+    assert cli.main(["score", str(tmp_path / "wide.csv"), "--truth", "nosuch.csv"]) == 2
+    said = capsys.readouterr().err
+    assert "nosuch.csv: expected a table, or one matrix and its rows, got: No such file or directory. Corr" in said
+    bad = table.assign(p_Tumor=2)
+    with pytest.raises(ValueError, match=r"^predictions, predictions: expected probabilities from 0 to 1"):
+        evaluate_predictions(bad)
 
 
 def test_several_classes_and_merged_ones(table):
