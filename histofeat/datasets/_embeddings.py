@@ -1,6 +1,7 @@
 """Load embeddings, one row a patch, from tables, arrays, HDF5 and AnnData; match rows to patches."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -30,6 +31,12 @@ _TEXTS = ("path", "label", "patient", "slide", "part")
 _OF_EVA = {"origin": "path", "slide_id": "slide", "wsi_id": "slide", "multi_id": "slide", "split": "part"}
 _KEYS = (*_TEXTS, "x", "y", "label_code", "fold", "height", "width")
 _PLACES = ("coords", "coordinates", "spatial")
+_MATRICES = ("features", "feats", "embeddings", "x")
+#: Names of numbers that are facts of a patch: as features, most of them tell the label.
+_FACT = re.compile(
+    r"(?i)(.*[\W_])?(y_?true|y_?pred|true|truth|targets?|labels?|outcome|diagnosis|ids?|idx|index|fold|split)([\W_].*)?"
+    r"|(.*[\W_])?(patient|case|slide|tile|patch)s?([\W_]?(id|no|nr|number|index))?"
+)
 
 
 def load_embeddings(
@@ -97,6 +104,9 @@ def load_embeddings(
     """
     columns, table = _joined(_files(os.fspath(path)))
     name, named = name or Path(os.fspath(path)).stem, "path" if "path" in table else "slide"
+    others = ", ".join(column for column in table if column not in _KEYS) or "none"
+    note = f"Embeddings: {name}, {columns.shape[1]:,} columns, {columns.columns[0]} to {columns.columns[-1]}; "
+    note += f"columns that are no features: {others}"
     if named == "slide":
         place = "_x" + table["x"].astype(str) + "_y" + table["y"].astype(str)
         number = "_" + table.groupby("slide").cumcount().astype(str)
@@ -105,7 +115,7 @@ def load_embeddings(
         table["patient"] = find_patients(patients, table[named])
     if isinstance(labels, PatchDataset):
         rows = match_rows(table, labels.frame, str(path))
-        note = f"Embeddings: {name}, {columns.shape[1]:,} columns; rows of other patches: {len(table) - len(rows):,}."
+        note += f"; rows of other patches: {len(table) - len(rows):,}."
         audit = replace(labels.audit, notes=(*labels.audit.notes, note))
         columns = columns.iloc[rows].reset_index(drop=True).rename_axis(columns=name)
         return replace(labels, columns=columns, images=None, audit=audit)
@@ -116,7 +126,7 @@ def load_embeddings(
         )
     table["label"] = _labels(table, labels, f"load_embeddings.labels, {path}")
     notes = (PATIENTS_UNKNOWN,) if isinstance(patients, str) and patients == EACH_IMAGE else ()
-    return labelled(table, classes, name, columns, notes).with_classes(None, positive)
+    return labelled(table, classes, name, columns, (*notes, f"{note}.")).with_classes(None, positive)
 
 
 def labelled(table: pd.DataFrame, classes: Any, name: str, columns: Any, notes: Any = (), images: Any = None):
@@ -225,7 +235,8 @@ def _files(path: str) -> list[Path]:
 def _joined(files: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Read files and put them below each other: features, and what else is known of each patch."""
     tables = [read_table(file).copy().assign(file=str(file)) for file in files]  # a copy has its columns together
-    features = [table.drop(columns=[*_KEYS], errors="ignore").select_dtypes("number") for table in tables]
+    plain = [table.drop(columns=[*_KEYS, "file"], errors="ignore") for table in tables]
+    features = [_features(table, str(file)) for table, file in zip(plain, files, strict=True)]
     odd = [one.empty or list(one) != list(features[0]) for one in features]
     expected = f"{files[0]}: expected a column of numbers for each feature, the same in all files, got others in"
     check_rows(odd, map(str, files), expected, "Write one row a patch, by one encoder.")
@@ -234,6 +245,24 @@ def _joined(files: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
     table["slide"] = table.get("slide", table.get("patient", stem)).astype(str)
     table[["x", "y"]] = table.reindex(columns=["x", "y"]).apply(pd.to_numeric, errors="coerce").round().astype("Int64")
     return pd.concat(features, ignore_index=True).astype(np.float32), table
+
+
+def _features(table: pd.DataFrame, where: str) -> pd.DataFrame:
+    """Columns of numbers; refused is one that is a fact by its name, or has a name of its own beside numbered ones."""
+    numbers = table.select_dtypes("number")
+    texts = [name for name in table.select_dtypes(exclude=["number", "bool"]) if not _FACT.fullmatch(str(name))]
+    cells = table[texts].apply(lambda column: column.astype(str).str.replace(",", "."))
+    mostly = [pd.to_numeric(cells[name], errors="coerce").notna().mean() > 0.5 for name in cells]
+    expected = f"{where}: expected a number in each cell of a column of features, got text in"
+    check_rows(mostly, texts, expected, "Correct its cells, with a point for decimals, or drop the column.")
+    names = [str(name) for name in numbers]
+    words = [re.match(r"[^\W\d_]*", name)[0].lower() for name in names]
+    numbered = [name[-1:].isdecimal() for name in names]
+    lone = [sum(numbered) > 1 and not at and words.count(word) == 1 for at, word in zip(numbered, words, strict=True)]
+    odd = [alone or _FACT.fullmatch(name) for alone, name in zip(lone, names, strict=True)]
+    remedy = "Drop the column, or, if it is a feature, name it as the others."
+    check_rows(odd, names, f"{where}: expected only features in columns of numbers, got", remedy)
+    return numbers
 
 
 def read_table(file: Path, n_rows: int | None = None) -> pd.DataFrame:
@@ -249,6 +278,7 @@ def read_table(file: Path, n_rows: int | None = None) -> pd.DataFrame:
     try:
         content = _content(file, file.suffix.lower(), n_rows)
         table = content if isinstance(content, pd.DataFrame) else _from_arrays(content)
+        table = table.reset_index(drop=True)  # rows are joined by it
         for name in [name for name in table if len(table) and isinstance(table[name].iloc[0], list | np.ndarray)]:
             table = table.drop(columns=name).join(pd.DataFrame(table[name].tolist()).add_prefix(f"{name}_"))
     except DAMAGED as error:
@@ -293,7 +323,10 @@ def _from_arrays(arrays: Mapping[str, Any]) -> pd.DataFrame:
     matrices = [name for name, values in arrays.items() if values.ndim == 2 and name.lower() not in _PLACES]
     if not matrices:
         raise ValueError(", ".join(f"{name} of shape {values.shape}" for name, values in arrays.items()) or "no array")
-    chosen = max(matrices, key=lambda name: arrays[name].shape[1])  # beside it may be others, such as components
+    known = [name for name in matrices if name.lower() in _MATRICES]  # beside it may be others, such as components
+    if len(matrices) > 1 and len(known) != 1:
+        raise ValueError(f"the matrices {', '.join(matrices)}; call the one to read features, and none beside it feats")
+    (chosen,) = known or matrices
     table = pd.DataFrame(arrays[chosen]).add_prefix(f"{chosen}_")
     for name, values in arrays.items():
         if (values.ndim == 1 or name.lower() in _PLACES) and len(values) != len(table):
@@ -315,7 +348,9 @@ def own_names(table: pd.DataFrame, where: Any) -> pd.DataFrame:
     table = table.loc[:, [not str(name).startswith(("Unnamed:", "__index")) for name in table]].copy()
     names = pd.Index([_own_name(name) for name in table])
     check_rows(names.duplicated(), names, f"{where}: expected one column for each name, got again", "Rename one.")
-    return table.set_axis(names, axis=1)
+    table = table.set_axis(names, axis=1).reset_index(drop=True)
+    numbers = table[names.intersection(_TEXTS)].select_dtypes(["number", "bool"])
+    return table.assign(**{name: canonical_patients(numbers[name]) for name in numbers})
 
 
 def _labels(table: pd.DataFrame, labels: Any, where: str) -> np.ndarray:
@@ -359,7 +394,7 @@ def match_rows(table: pd.DataFrame, wanted: pd.DataFrame, where: str) -> np.ndar
     Raises
     ------
     DatasetError
-        When a patch has no row, or several; the message names the first.
+        When a patch has no row, or several, or both tables name its patient and differ; the message names the first.
 
     Examples
     --------
@@ -376,6 +411,11 @@ def match_rows(table: pd.DataFrame, wanted: pd.DataFrame, where: str) -> np.ndar
     names = next(keys for keys in (wanted.get("path"), *_ways(wanted), wanted.index) if keys is not None)
     remedy = "Rows are found by path, file name, or patient, x and y: add what is missing, or leave these patches out."
     check_rows(best < 0, names, f"{where}: expected one row for each patch, got none or several for", remedy)
+    if "patient" in table and "patient" in wanted:
+        have, want = canonical_patients(table["patient"])[best], canonical_patients(wanted["patient"])
+        expected = f"{where}: expected the same patient for a patch in both tables, got others for"
+        differ = (have != want) & (have != "") & (want != "")
+        check_rows(differ, names, expected, "Correct one of them, or leave the column patient out.")
     return best
 
 

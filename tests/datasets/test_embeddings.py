@@ -143,7 +143,9 @@ def test_rows_are_matched_to_a_dataset(cohort, tmp_path):
     assert found.columns["f0"].tolist() == list(range(10, 30))
     assert found.X.tolist() == part.X.tolist()
     assert (found.name, found.columns.columns.name) == ("synthetic", "a")
-    assert found.audit.notes[-2] == "Embeddings: a, 1 columns; rows of other patches: 160."
+    assert found.audit.notes[-2] == (
+        "Embeddings: a, 1 columns, f0 to f0; columns that are no features: none; rows of other patches: 160."
+    )
     frame[["patient", "x", "y"]].join(values).to_csv(tmp_path / "b.csv", index=False)
     assert load_embeddings(tmp_path / "b.csv", labels=part).columns["f0"].tolist() == list(range(10, 30))
     shuffled[shuffled["f0"] != 12].to_csv(tmp_path / "c.csv", index=False)
@@ -246,3 +248,66 @@ def test_the_way_of_a_match_is_the_same_for_all_rows():
         match_rows(table, pd.DataFrame({"path": ["1.tif"]}), "mine")
     with pytest.raises(DatasetError, match="got none or several for 'c_0_5'"):
         match_rows(table, pd.DataFrame({"patient": ["c"], "x": [0], "y": [5]}), "mine")
+
+
+@pytest.mark.parametrize("order", [[3, 2, 1, 0], [2, 0, 3, 1]])
+def test_lists_stay_in_the_rows_of_a_table_in_another_order(tmp_path, order):
+    table(embedding=list(VALUES)).iloc[order].to_parquet(tmp_path / "a.parquet")
+    found = load_embeddings(tmp_path / "a.parquet")
+    assert found.X.tolist() == [PATHS[row] for row in order]
+    assert found.columns.to_numpy().tolist() == VALUES[order].tolist()
+
+
+@pytest.mark.parametrize("kind", [int, float])
+def test_numbers_are_ids_and_labels_in_any_file(tmp_path, kind):
+    codes = np.array([0, 1, 0, 1], kind)
+    numbers = {"label": codes, "patient": np.array([7, 7, 9, 9], kind)}
+    wide(**numbers).to_parquet(tmp_path / "a.parquet")
+    np.savez(tmp_path / "b.npz", features=VALUES, path=PATHS, **numbers)
+    wide(**numbers).drop(columns="path").to_parquet(tmp_path / "c.parquet")
+    for name in ("a.parquet", "b.npz", "c.parquet"):
+        found = load_embeddings(tmp_path / name)
+        assert (found.patients.tolist(), found.target_names, found.y.tolist()) == (PATIENTS, ("0", "1"), codes.tolist())
+    assert found.X[:2].tolist() == ["7_0", "7_1"]
+
+
+def test_columns_of_numbers_that_are_no_features_are_refused(tmp_path):
+    def refused(match, content):
+        content.to_csv(tmp_path / "a.csv", index=False)
+        with pytest.raises(DatasetError, match=match):
+            load_embeddings(tmp_path / "a.csv")
+
+    for name in ("y_true", "tile_id", "index", "patient_number", "label_2", "malignant"):
+        refused(rf"a.csv: expected only features in columns of numbers, got '{name}'\. Drop", wide(**{name: range(4)}))
+    text = r"a.csv: expected a number in each cell of a column of features, got text in 'f3'\. Correct its cells, with"
+    refused(text, wide(f3=["1", "2", "x", "4"]))
+    refused(text, wide(f3=["1,5", "2,5", "3,5", "4,5"]))
+    (tmp_path / "none.csv").write_text("path,label,patient,f0\n")
+    with pytest.raises(DatasetError, match=r"got 0 rows|two or more"):
+        load_embeddings(tmp_path / "none.csv")
+    np.savez(tmp_path / "a.npz", X=VALUES, path=PATHS, label=LABELS, patient=PATIENTS, tumour=[0, 1, 0, 1])
+    with pytest.raises(DatasetError, match=r"a.npz: expected only features in columns of numbers, got 'tumour'"):
+        load_embeddings(tmp_path / "a.npz")
+    table(area=VALUES[:, 0], hue_mean=VALUES[:, 1], hue_std=VALUES[:, 2], stain="H&E").to_csv(tmp_path / "b.csv")
+    assert load_embeddings(tmp_path / "b.csv").audit.notes[0] == (
+        "Embeddings: b, 3 columns, area to hue_std; columns that are no features: stain."
+    )
+
+
+def test_one_matrix_of_several_is_named(tmp_path):
+    known = {"path": PATHS, "label": LABELS, "patient": PATIENTS}
+    np.savez(tmp_path / "a.npz", emb=VALUES[:, :2], proj=VALUES, **known)
+    with pytest.raises(DatasetError, match=r"a.npz: .* got: the matrices emb, proj; call the one to read features"):
+        load_embeddings(tmp_path / "a.npz")
+    np.savez(tmp_path / "b.npz", features=VALUES, proj=np.ones((4, 9)), **known)
+    check(load_embeddings(tmp_path / "b.npz"))
+
+
+def test_rows_of_another_patient_are_refused(cohort, tmp_path):
+    rows = cohort.frame[["path", "patient"]].assign(f0=0.5, f1=1.5)
+    rows.to_csv(tmp_path / "a.csv", index=False)
+    assert load_embeddings(tmp_path / "a.csv", labels=cohort).patients.tolist() == cohort.patients.tolist()
+    rows.assign(patient="zzz").to_csv(tmp_path / "b.csv", index=False)
+    match = rf"b.csv: expected the same patient for a patch in both tables, got others for '{cohort.X[0]}' \(and"
+    with pytest.raises(DatasetError, match=match):
+        load_embeddings(tmp_path / "b.csv", labels=cohort)
