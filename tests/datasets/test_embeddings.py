@@ -283,7 +283,7 @@ def test_columns_of_numbers_that_are_no_features_are_refused(tmp_path):
     refused(text, wide(f3=["1", "2", "x", "4"]))
     refused(text, wide(f3=["1,5", "2,5", "3,5", "4,5"]))
     (tmp_path / "none.csv").write_text("path,label,patient,f0\n")
-    with pytest.raises(DatasetError, match=r"got 0 rows|two or more"):
+    with pytest.raises(DatasetError, match="expected a column of numbers for each feature"):
         load_embeddings(tmp_path / "none.csv")
     np.savez(tmp_path / "a.npz", X=VALUES, path=PATHS, label=LABELS, patient=PATIENTS, tumour=[0, 1, 0, 1])
     with pytest.raises(DatasetError, match=r"a.npz: expected only features in columns of numbers, got 'tumour'"):
