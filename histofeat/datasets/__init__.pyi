@@ -1,5 +1,5 @@
 from ._audit import DatasetAudit as DatasetAudit, FullSet as FullSet, LeftOut as LeftOut
-from ._base import PatchDataset as PatchDataset
+from ._base import PatchDataset as PatchDataset, check_rows as check_rows, match_rows as match_rows
 from ._class_folders import load_image_folder as load_image_folder
 from ._csv_rows import (
     CsvRows as CsvRows,
@@ -8,11 +8,9 @@ from ._csv_rows import (
     read_csv_rows as read_csv_rows,
 )
 from ._embeddings import (
-    check_rows as check_rows,
     dataset_of as dataset_of,
     labelled as labelled,
     load_embeddings as load_embeddings,
-    match_rows as match_rows,
     own_names as own_names,
     read_table as read_table,
 )

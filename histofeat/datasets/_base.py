@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from histofeat.datasets._audit import DatasetAudit, LeftOut
-from histofeat.datasets._image_files import MOST_UNREADABLE
+from histofeat.datasets._image_files import IMAGE_SUFFIXES, MOST_UNREADABLE
 from histofeat.datasets._parts import OfficialSplit, in_id_order, official_roles, split_by_role
 from histofeat.datasets._patients import PatientRule
 from histofeat.datasets._positive_class import known_positive, positive_last, recode
@@ -319,3 +320,64 @@ def _refuse(wrong: ArrayLike, values: pd.Series, expected: str, remedy: str, aga
             f"PatchDataset.frame: expected {expected}, got {values[rows[0]]!r}{again} in row {rows[0]}"
             f"{and_more(len(rows))}. {remedy}"
         )
+
+
+def check_rows(wrong: Any, names: Any, expected: str, remedy: str) -> None:
+    """Refuse rows if some of them are wrong; the message names the first and counts them."""
+    refuse_first(compress(names, wrong), expected, remedy, error=DatasetError)
+
+
+def match_rows(table: pd.DataFrame, wanted: pd.DataFrame, where: str) -> np.ndarray:
+    """Find the row of each wanted patch in a table: by path, else by file name, else by patient, x and y.
+
+    Parameters
+    ----------
+    table, wanted : DataFrame
+        Each with ``path``, or ``patient``, ``x`` and ``y``, or all of them.
+    where : str
+        What an error names.
+
+    Returns
+    -------
+    rows : ndarray of int64, shape (len(wanted),)
+        Positions in `table`. One way for all of them: the first by which all are found.
+
+    Raises
+    ------
+    DatasetError
+        When a patch has no row, or several, or both tables name its patient and differ; the message names the first.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"path": ["a.png", "b.png"]})
+    >>> match_rows(table, pd.DataFrame({"path": ["/data/b.png", "/data/a.png"]}), "mine").tolist()
+    [1, 0]
+    """
+    best = np.full(len(wanted), -1)
+    for have, want in zip(_ways(table), _ways(wanted), strict=True):
+        if have is not None and want is not None:
+            rows = pd.Series(np.arange(len(have)), index=have)[~have.duplicated(keep=False).to_numpy()]
+            found = np.where(want.duplicated(keep=False), -1, rows.reindex(want).fillna(-1).to_numpy(np.int64))
+            best = max(best, found, key=lambda one: (one >= 0).sum())
+    names = next(keys for keys in (wanted.get("path"), *_ways(wanted), wanted.index) if keys is not None)
+    remedy = "Rows are found by path, file name, or patient, x and y: add what is missing, or leave these patches out."
+    check_rows(best < 0, names, f"{where}: expected one row for each patch, got none or several for", remedy)
+    if "patient" in table and "patient" in wanted:
+        have, want = canonical_patients(table["patient"])[best], canonical_patients(wanted["patient"])
+        expected = f"{where}: expected the same patient for a patch in both tables, got others for"
+        differ = (have != want) & (have != "") & (want != "")
+        check_rows(differ, names, expected, "Correct one of them, or leave the column patient out.")
+    return best
+
+
+def _ways(table: pd.DataFrame) -> list[pd.Series | None]:
+    """Keys of each row by path, by file name without the ending of an image, and by place; None where unknown."""
+    ways: list[pd.Series | None] = [None, None, None]
+    if "path" in table:
+        ways[0] = table["path"].astype(str).str.replace("\\", "/")
+        endings = "|".join(suffix.lstrip(".") for suffix in IMAGE_SUFFIXES)
+        ways[1] = ways[0].str.replace(rf"^.*/|\.(?i:{endings})$", "", regex=True)
+    if {"patient", "x", "y"} <= set(table) and table[["patient", "x", "y"]].notna().all(axis=None):
+        place = [pd.to_numeric(table[axis]).round().astype(int).astype(str) for axis in ("x", "y")]
+        ways[2] = canonical_patients(table["patient"]) + ("_" + place[0] + "_" + place[1])
+    return ways

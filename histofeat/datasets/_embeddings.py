@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from importlib import import_module
-from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,12 @@ import numpy as np
 import pandas as pd
 
 from histofeat.datasets._audit import DatasetAudit, LeftOut
-from histofeat.datasets._base import PatchDataset
+from histofeat.datasets._base import PatchDataset, check_rows, match_rows
 from histofeat.datasets._csv_rows import candidates
-from histofeat.datasets._image_files import IMAGE_SUFFIXES
 from histofeat.datasets._patients import COST_OF_NO_PATIENTS, EACH_IMAGE, PATIENTS_UNKNOWN, find_patients
 from histofeat.datasets._positive_class import class_mapping, in_order
 from histofeat.datasets._writing import check_hdf5, regular_size
-from histofeat.exceptions import DAMAGED, DatasetError, first_line, needs, refuse_first
+from histofeat.exceptions import DAMAGED, DatasetError, first_line, needs
 from histofeat.model_selection import canonical_patients
 
 #: Endings that are read, and what to do with tensors, which are not.
@@ -184,11 +182,6 @@ def dataset_of(X: Any, y: Any, groups: Any = None, *, name: str = "arrays") -> P
         images = X if isinstance(X, np.ndarray) else np.fromiter(X, dtype=object, count=len(y))
     check_rows(table["label"] == "", table.index, "y: expected a label for each row, got none in row", "Add it.")
     return labelled(table, None, name, columns, images=images)
-
-
-def check_rows(wrong: Any, names: Any, expected: str, remedy: str) -> None:
-    """Refuse rows if some of them are wrong; the message names the first and counts them."""
-    refuse_first(compress(names, wrong), expected, remedy, error=DatasetError)
 
 
 def holds_embeddings(place: Path) -> bool:
@@ -374,59 +367,3 @@ def _labels(table: pd.DataFrame, labels: Any, where: str) -> np.ndarray:
     expected = f"{where}: expected a label for each patch, got none for"
     check_rows(found == "", table["path"], expected, 'Add a column label, or a table of them, labels="labels.csv".')
     return found
-
-
-def match_rows(table: pd.DataFrame, wanted: pd.DataFrame, where: str) -> np.ndarray:
-    """Find the row of each wanted patch in a table: by path, else by file name, else by patient, x and y.
-
-    Parameters
-    ----------
-    table, wanted : DataFrame
-        Each with ``path``, or ``patient``, ``x`` and ``y``, or all of them.
-    where : str
-        What an error names.
-
-    Returns
-    -------
-    rows : ndarray of int64, shape (len(wanted),)
-        Positions in `table`. One way for all of them: the first by which all are found.
-
-    Raises
-    ------
-    DatasetError
-        When a patch has no row, or several, or both tables name its patient and differ; the message names the first.
-
-    Examples
-    --------
-    >>> table = pd.DataFrame({"path": ["a.png", "b.png"]})
-    >>> match_rows(table, pd.DataFrame({"path": ["/data/b.png", "/data/a.png"]}), "mine").tolist()
-    [1, 0]
-    """
-    best = np.full(len(wanted), -1)
-    for have, want in zip(_ways(table), _ways(wanted), strict=True):
-        if have is not None and want is not None:
-            rows = pd.Series(np.arange(len(have)), index=have)[~have.duplicated(keep=False).to_numpy()]
-            found = np.where(want.duplicated(keep=False), -1, rows.reindex(want).fillna(-1).to_numpy(np.int64))
-            best = max(best, found, key=lambda one: (one >= 0).sum())
-    names = next(keys for keys in (wanted.get("path"), *_ways(wanted), wanted.index) if keys is not None)
-    remedy = "Rows are found by path, file name, or patient, x and y: add what is missing, or leave these patches out."
-    check_rows(best < 0, names, f"{where}: expected one row for each patch, got none or several for", remedy)
-    if "patient" in table and "patient" in wanted:
-        have, want = canonical_patients(table["patient"])[best], canonical_patients(wanted["patient"])
-        expected = f"{where}: expected the same patient for a patch in both tables, got others for"
-        differ = (have != want) & (have != "") & (want != "")
-        check_rows(differ, names, expected, "Correct one of them, or leave the column patient out.")
-    return best
-
-
-def _ways(table: pd.DataFrame) -> list[pd.Series | None]:
-    """Keys of each row by path, by file name without the ending of an image, and by place; None where unknown."""
-    ways: list[pd.Series | None] = [None, None, None]
-    if "path" in table:
-        ways[0] = table["path"].astype(str).str.replace("\\", "/")
-        endings = "|".join(suffix.lstrip(".") for suffix in IMAGE_SUFFIXES)
-        ways[1] = ways[0].str.replace(rf"^.*/|\.(?i:{endings})$", "", regex=True)
-    if {"patient", "x", "y"} <= set(table) and table[["patient", "x", "y"]].notna().all(axis=None):
-        place = [pd.to_numeric(table[axis]).round().astype(int).astype(str) for axis in ("x", "y")]
-        ways[2] = canonical_patients(table["patient"]) + ("_" + place[0] + "_" + place[1])
-    return ways
