@@ -16,8 +16,10 @@ import histofeat
 from histofeat.cli._options import RunOptions, Weights, argument, group, option
 from histofeat.cli._outputs import check_output, classes_of
 
-#: Rows that are printed; of longer tables only the counts.
+#: Rows that are printed; of longer tables only the counts. How their columns begin: the rest is in the file.
 _PRINTED = 20
+_SHOWN = ("path", "patient", "images", "label", "p_", "mean_", "share_", "known", "reason")
+_INTERVALS = ("mean_low", "mean_high", "share_low", "share_high")
 
 _Images = argument(list[str], "IMAGE|FOLDER|GLOB...", "Images, folders of images, or 'a/*/*.png'.")
 _Patients = option(
@@ -63,7 +65,7 @@ def predict(
     Examples
     --------
     histofeat predict model.histofeat slides/*.png --output scores.csv
-    histofeat predict model.histofeat images --patients folder --output scores.parquet
+    histofeat predict model.histofeat images --patients model --output scores.parquet
     histofeat predict model.histofeat image.png --output - --output-format json
     """
     from histofeat.datasets import find_patients, list_images
@@ -76,6 +78,7 @@ def predict(
     progress, found = run.progress, list_images(images, on_error=on_error)
     loaded = load_model(model, weights_dir=weights, n_jobs=run.n_jobs)
     owners = None if patients is None else canonical_patients(find_patients(_rule(patients, loaded), found.paths))
+    _check_folders(patients, owners, loaded)
     if found.n_ignored:
         progress.say(f"{found.n_ignored:,} files were skipped: their names are not those of images.")
     settings = {"policy": policy, "edges": edges, "aggregate": aggregate, "min_tissue": min_tissue}
@@ -157,6 +160,17 @@ def _rule(patients: str, model):
     return model.patient_rule
 
 
+def _check_folders(patients, owners, model):
+    """Refuse class folders as patients, as in the layout PATIENT/CLASS of IDC."""
+    if patients == "folder":
+        classes = sorted({*owners} & {"0", "1", *model.class_names})
+        if classes and (set(classes) - {"0", "1"} or {*owners} <= {"0", "1"}):
+            raise ValueError(
+                f"--patients: expected folders of patients, got those of classes: {', '.join(classes)}. Give "
+                "--patients model for the rule of the training, an expression or a table."
+            )
+
+
 def _say_left_out(predictions, folders, progress) -> None:
     from histofeat.models import FAR
 
@@ -187,7 +201,8 @@ def _show(frame, what: str) -> None:
         for column, value in frame.iloc[0].items():
             print(f"{column:<24}{value:.4f}" if isinstance(value, float) else f"{column:<24}{value}")
     elif len(frame) <= _PRINTED:
-        print(frame.to_string(index=False, float_format=lambda value: f"{value:.4f}"))
+        shown = [column for column in frame if column.startswith(_SHOWN) and column not in _INTERVALS]
+        print(frame[shown].to_string(index=False, float_format=lambda value: f"{value:.4f}"))
     else:
         counts = frame["label"].replace("", "(unreadable)").value_counts()
         print(f"{len(frame):,} {what}: {', '.join(f'{count:,} {label}' for label, count in counts.items())}")

@@ -1,11 +1,14 @@
 """``histofeat train``: fit a model on labelled images, estimate its scores, save it."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
+import typer
+
 from histofeat.cli._options import DataOptions, EncoderOptions, RunOptions, flag, group, option
 from histofeat.cli._outputs import classes_of, print_metrics, print_scores
-from histofeat.exceptions import check_name
+from histofeat.exceptions import check_name, check_whole
 from histofeat.metrics import parse_rule, rule_examples
 
 _Features = option(
@@ -35,6 +38,7 @@ def train(
     merge_rare: option(int | None, "N", "Merge classes of fewer than N patients, such as the folds.") = None,
     threshold: _Threshold = None,
     folds: _Folds = 5,
+    resamples: option(int, "N", "Resamples of the patients, for the intervals of the estimate.") = 1000,
     known_patients: _Known = "refuse",
     no_estimate: flag("--no-estimate", "Only fit; make no estimate on unseen patients.") = False,
     report: option(Path | None, "DIR", "Write the report of the estimate here.") = None,
@@ -44,7 +48,8 @@ def train(
 
     If there are folders "train" and "validation" or "test", only the images in "train" are used. The estimate scores
     each image by a fit on other patients; the model that is saved is a last fit on all of them. With --magnification
-    each there is a model for each magnification of BreakHis, MODEL_40X to MODEL_400X.
+    each there is a model for each magnification of BreakHis, MODEL_40X to MODEL_400X; the exit status is 1 if one
+    cannot be trained.
 
     Examples
     --------
@@ -53,6 +58,7 @@ def train(
     histofeat train folders --patients folder --head densenet201 --weights imagenet --output model.histofeat
     """
     check_name("--known-patients", known_patients, ("refuse", "leave_out"))
+    check_whole("--resamples", resamples, 0, "Use 1000.")
     if threshold is not None:
         parse_rule(threshold)
     places = _places(data.magnification, output, report, overwrite)
@@ -61,7 +67,11 @@ def train(
     settings = {"class_weight": class_weight, "normalizer": normalizer, "n_jobs": run.n_jobs, "random_state": run.seed}
     pipeline = _pipeline(features, head, encoder, network, run.progress, settings)
     settings = {"folds": None if no_estimate else folds, "threshold": threshold, "known_patients": known_patients}
-    settings |= {"runtime": run.runtime(f"train {data.name}", n_jobs=None), "random_state": run.seed}
+    settings |= {
+        "runtime": run.runtime(f"train {data.name}", n_jobs=None),
+        "random_state": run.seed,
+        "n_resamples": resamples,
+    }
     models, failed = {}, {}
     for power, place in places.items():
         try:
@@ -75,8 +85,13 @@ def train(
     if len(places) == 1:
         (model,) = models.values()
         run.show(dict(model.about), lambda: _show(model, output))
-    else:
-        run.show({power: dict(model.about) for power, model in models.items()}, lambda: _show_each(models, failed))
+        return
+    records = {power: dict(model.about) for power, model in models.items()}
+    records |= {power: {"failed": reason} for power, reason in failed.items()}
+    run.show(records, lambda: _show_each(models, failed, places))
+    if failed:
+        print(f"histofeat: {len(failed)} of {len(places)} magnifications have no model.", file=sys.stderr)
+        raise typer.Exit(1)
 
 
 def _places(magnification, output: Path, report: Path | None, overwrite: bool):
@@ -139,16 +154,18 @@ def _epoch(done: int, total: int, values) -> str:
     return f"epoch {done} of {total}: {', '.join(f'{name} {values[name]:.3f}' for name in known)}"
 
 
-def _show_each(models, failed) -> None:
+def _show_each(models, failed, places) -> None:
     none = {"protocol": "not estimated", "scores": {}}
     estimates = {power: model.about["estimate"] or none for power, model in models.items()}
     rates = {f"{power}X": each["scores"] for power, each in estimates.items() if each["scores"]}
     rows = {power: [scores["image_rate"], scores["patient_rate"]] for power, scores in rates.items()}
     if rows:
         print_scores(["Image recognition rate", "Patient recognition rate"], rows)
-    reasons = failed | {power: each["protocol"] for power, each in estimates.items() if not each["scores"]}
-    for power, reason in reasons.items():
-        print(f"{power}X: {reason}")
+    for power, each in estimates.items():
+        if not each["scores"]:
+            print(f"{power}X: {each['protocol']}")
+    for power, (output, _) in places.items():
+        print(f"{power}X: " + (f"no model: {failed[power]}" if power in failed else f"{output}"))
 
 
 def _show(model, output: Path) -> None:
@@ -164,6 +181,9 @@ def _show(model, output: Path) -> None:
         print("No estimate was made: the scores of the model on other patients are not known.")
         return
     print(estimate["protocol"])
-    print_metrics({"": estimate["scores"]})
+    columns = {"labels at 0.5" if len(model.class_names) == 2 else "": estimate["scores"]}
+    if about["threshold"]:
+        columns["labels at {rule}".format(**about["threshold"])] = estimate["scores_at_threshold"]
+    print_metrics(columns)
     if about["threshold"]:
         print("Labels are positive from {value:.4f} on ({rule}).".format(**about["threshold"]))

@@ -115,7 +115,8 @@ def train_model(
     threshold : str, optional
         Rule of `histofeat.metrics.choose_threshold`, such as "youden": from which probability on an image is labelled
         positive, chosen on the out-of-fold predictions of the estimate. Two classes only; by default the most probable
-        class is the label. Where each patient has one label, a threshold of the mean over a patient's images is chosen
+        class is the label. The estimate then has "scores_at_threshold" too, of labels by the threshold of each fold.
+        Where each patient has one label, a threshold of the mean over a patient's images is chosen
         too.
     known_patients : {"refuse", "leave_out"}, default="refuse"
         What the estimate does with patients that an encoder was trained on, see `AuditPolicy`.
@@ -133,7 +134,7 @@ def train_model(
     -------
     model : SavedModel
         Fitted, with ``class_names``, ``positive``, ``patch_size``, ``dataset``, ``n_patients``, ``n_images``,
-        ``class_counts``, ``estimate`` and more in ``about``, and its images in ``pipeline.rails_``.
+        ``class_counts``, ``random_state``, ``estimate`` and more in ``about``, and its images in ``pipeline.rails_``.
 
     Raises
     ------
@@ -156,8 +157,9 @@ def train_model(
         estimate = decided = None
         if folds is not None:
             settings = {"n_resamples": n_resamples, "random_state": random_state, "known_patients": known_patients}
-            found = _evaluated(dataset, pipeline, folds, runtime=replace(runtime, store=kept), **settings)
-            estimate = found if isinstance(found, dict) else _estimate_of(found)
+            settings |= {"threshold": threshold, "runtime": replace(runtime, store=kept)}
+            found = _evaluated(dataset, pipeline, folds, **settings)
+            estimate = found if isinstance(found, dict) else _estimate_of(found, folds, threshold)
             decided = _choose(found, threshold)
             if on_evaluation is not None and not isinstance(found, dict):
                 on_evaluation(found)
@@ -224,7 +226,7 @@ def _choose(found, rule):
     return decided
 
 
-def _evaluated(dataset, pipeline, folds, *, n_resamples, random_state, known_patients, runtime):
+def _evaluated(dataset, pipeline, folds, *, threshold, known_patients, runtime, **settings):
     """Evaluate a pipeline; give an estimate without scores where there are too few patients, or it cannot run."""
     y, patients = dataset.y, dataset.patients
     fewest, rarest = min((len(set(patients[y == code])), code) for code in np.unique(y))
@@ -236,29 +238,41 @@ def _evaluated(dataset, pipeline, folds, *, n_resamples, random_state, known_pat
     evaluation = evaluate(
         dataset,
         pipeline,
-        PatientKFold(n_folds, random_state=random_state),
-        inner_cv=PatientKFold(n_inner, random_state=random_state),
-        n_resamples=n_resamples,
-        random_state=random_state,
+        PatientKFold(n_folds, random_state=settings["random_state"]),
+        inner_cv=PatientKFold(n_inner, random_state=settings["random_state"]),
+        threshold=threshold or "f1",
+        **settings,
         audit=AuditPolicy(known_patients=known_patients),
         runtime=replace(Runtime.of(runtime), n_jobs=pipeline.n_jobs),
     )
     return evaluation if evaluation.models else _no_estimate(evaluation.not_run[0].reason)
 
 
-def _estimate_of(evaluation):
+def _estimate_of(evaluation, folds, threshold):
     n_folds, n_resamples = evaluation.protocol["n_splits"], evaluation.protocol["n_resamples"]
+    fewer = f" (not {folds}: a class has only {n_folds} patients)" * (n_folds < folds)
     protocol = (
-        f"{n_folds} folds of patients: each image is scored by a fit on other patients. Intervals are of "
+        f"{n_folds} folds of patients{fewer}: each image is scored by a fit on other patients. Intervals are of "
         f"{n_resamples:,} resamples of the patients."
     )
     protocol = " ".join(filter(None, (protocol, evaluation.protocol["registered"], evaluation.caution)))
     found = evaluation.models[0]
-    scores = {metric: {"value": score.value, "ci95": score.ci95} for metric, score in found.scores.items()}
+    scores = _plain(found.scores)
     (y, patients, resampling), predicted = evaluation._known, found.predicted[evaluation.tested]
     rates = recognition_rates(y, predicted, patients, **resampling)
     scores |= {name: {"value": getattr(rates, name), "ci95": rates.interval(name)} for name in RECOGNITION}
-    return plain_values({"protocol": protocol, "n_folds": n_folds, "scores": scores})
+    estimate = {"protocol": protocol, "n_folds": n_folds, "scores": scores}
+    if threshold is not None:
+        estimate["protocol"] += (
+            f" In each fold the threshold of {threshold} is chosen on its training patients; that of the model, on "
+            "all of these predictions."
+        )
+        estimate["scores_at_threshold"] = _plain(found.tuned)
+    return plain_values(estimate)
+
+
+def _plain(scores):
+    return {metric: {"value": score.value, "ci95": score.ci95} for metric, score in scores.items()}
 
 
 def _no_estimate(reason):

@@ -199,10 +199,11 @@ def patient_table(predictions: Any) -> pd.DataFrame:
         for column, value, share in zip(probability_columns(names), mean, shares, strict=True):
             row |= {f"mean{column[1:]}": value, f"share{column[1:]}": share}
         if positive is not None:
-            threshold = np.nan if decided is None else decided["value"]
-            if label and np.isfinite(threshold):
-                row["label"] = names[positive] if mean[positive] >= threshold else names[1 - positive]
-            row |= score_patient(proba[:, positive], called == names[positive]) | {"threshold": threshold}
+            if label and decided:
+                row["label"] = names[positive] if mean[positive] >= decided["value"] else names[1 - positive]
+            row |= score_patient(proba[:, positive], called == names[positive])
+            row["threshold"] = decided["value"] if decided else 0.5
+            row["threshold_rule"] = predictions.decision["rule"] if decided else "most probable"
         row["known"] = any(predictions.known[at] for at in np.flatnonzero(mine))
         rows.append(row)
     return pd.DataFrame(rows)

@@ -147,7 +147,8 @@ class ImagePredictions:
             A row for each patient, in the order of their ids: ``patient``, ``images`` (that could be read),
             ``unreadable``, ``label``, ``mean_<class>`` (mean probability over the images), ``share_<class>`` (share of
             the images that were labelled so); of two classes those of `score_patient` for the positive one, and
-            ``threshold``; and ``known``, whether the model was trained on the patient or one of the images.
+            ``threshold`` of the mean and ``threshold_rule``; and ``known``, whether the model was trained on the
+            patient or one of the images.
 
         Raises
         ------

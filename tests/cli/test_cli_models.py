@@ -18,6 +18,7 @@ from PIL import Image
 from histofeat import cli, load_model, models
 from histofeat.cli import _prediction as prediction
 from histofeat.datasets import _image_files, list_images, load_idc, make_breakhis_cohort, probability_columns
+from histofeat.evaluation import load_evaluation
 from histofeat.exceptions import DatasetError
 from histofeat.models import SavedModel, predict_images, save_model
 
@@ -252,6 +253,65 @@ def test_train_keeps_a_store_and_writes_the_report_of_its_estimate(careful):
     assert (careful / "s.sqlite").is_file()
 
 
+def test_scores_at_the_threshold_stand_beside_those_at_one_half(careful, tmp_path, capsys):
+    estimate = load_model(careful / "m.histofeat").about["estimate"]
+    evaluation = load_evaluation(careful / "report.evaluation")
+    assert evaluation.protocol["threshold"] == "youden"
+    tuned = evaluation.models[0].tuned["sensitivity"]
+    assert estimate["scores_at_threshold"]["sensitivity"] == {"value": tuned.value, "ci95": list(tuned.ci95)}
+    assert "In each fold the threshold of youden is chosen on its training patients" in estimate["protocol"]
+    assert "Youden" in (careful / "report" / "report.md").read_text()
+    assert cli.main(["info", str(careful / "m.histofeat")]) == 0
+    assert "  - scores at threshold:" in capsys.readouterr().out.splitlines()
+
+
+def test_the_threshold_that_scores_stand_on_is_printed(cohort, tmp_path, capsys):
+    words = [
+        "train",
+        str(cohort.root),
+        "-o",
+        str(tmp_path / "m.histofeat"),
+        "--features",
+        "color",
+        "--head",
+        "logistic",
+    ]
+    words += ["--folds", "9", "--resamples", "10", "--threshold", "sensitivity=0.95", "--quiet"]
+    few = tmp_path / "ids.txt"
+    few.write_text("\n".join(sorted(set(cohort.patients))[:6]))
+    assert cli.main([*words, "--only", str(few)]) == 0
+    printed = capsys.readouterr().out
+    assert "6 folds of patients (not 9: a class has only 6 patients)" in printed
+    assert "10 resamples of the patients" in printed
+    estimate = load_model(tmp_path / "m.histofeat").about["estimate"]
+    values = [estimate[name]["sensitivity"]["value"] for name in ("scores", "scores_at_threshold")]
+    (line,) = [line for line in printed.splitlines() if line.lower().startswith("sensitivity")]
+    assert [float(value) for value in re.findall(r"([.\d]+) +[.\d]+ to", line)] == [round(value, 4) for value in values]
+    assert re.search(r"^ +labels at 0.5 .* labels at sensitivity=0.95 ", printed, re.MULTILINE)
+
+
+def test_class_folders_are_no_patients(trained, cohort, tmp_path, capsys):
+    words = ["predict", str(trained), str(cohort.root), "-o", str(tmp_path / "a.csv"), "--patients", "folder"]
+    assert cli.main(words) == 2
+    printed = capsys.readouterr().err
+    assert "--patients: expected folders of patients, got those of classes: 0, 1. Give --patients model" in printed
+    for at, name in enumerate(("tumour", "7")):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        (tmp_path / "images" / name / "a.png").symlink_to(cohort.X[at])
+    words[2] = str(tmp_path / "images")
+    assert cli.main(words) == 2
+    assert "got those of classes: tumour." in capsys.readouterr().err
+    (tmp_path / "images" / "tumour").rename(tmp_path / "images" / "1")
+    assert cli.main(words) == 0  # patients by number
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-3].split() == [
+        "patient", "images", "label", "mean_no_tumour", "share_no_tumour", "mean_tumour", "share_tumour", "known"
+    ]  # fmt: skip
+    assert {(row["threshold"], row["threshold_rule"]) for row in rows_of(tmp_path / "a_patients.csv")} == {
+        ("0.500000", "most probable")
+    }
+
+
 def test_train_checks_the_folder_of_the_report_first(careful, tmp_path, capsys):
     words = ["train", "nowhere", "-o", str(tmp_path / "m.histofeat"), "--report", str(careful / "report")]
     assert cli.main(words) == 2
@@ -335,15 +395,18 @@ def test_each_magnification_has_a_model_and_a_row(tmp_path, capsys):
     words = ["train", str(root), "-o", str(tmp_path / "m.histofeat"), "--features", "color", "--head", "logistic"]
     assert cli.main([*words, "--quiet"]) == 2
     assert "--magnification: expected 40, 100, 200 or 400, got none for images of several" in capsys.readouterr().err
-    assert cli.main([*words, "--magnification", "each", "--folds", "2", "--quiet"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    assert cli.main([*words, "--magnification", "each", "--folds", "2", "--quiet"]) == 1
+    printed = capsys.readouterr()
+    lines = printed.out.splitlines()
     for line, power in zip(lines[1:3], (40, 100), strict=True):
         about = load_model(tmp_path / f"m_{power}X.histofeat").about
         rates = [about["estimate"]["scores"][name]["value"] for name in ("image_rate", "patient_rate")]
         assert about["magnification"] == [power]
         assert line.startswith(f"{power}X")
         assert re.findall(r"([.\d]+) +[.\d]+ to", line) == [f"{rate:.4f}" for rate in rates]
-    assert re.match(r"200X: load_breakhis.magnification: expected images at 200X", lines[3])
+    assert lines[3:5] == [f"{power}X: {tmp_path / f'm_{power}X.histofeat'}" for power in (40, 100)]
+    assert re.match(r"200X: no model: .*magnification: expected images at 200X", lines[5])
+    assert printed.err == "histofeat: 2 of 4 magnifications have no model.\n"
     assert not (tmp_path / "m_200X.histofeat").exists()
     assert (
         cli.main(["train", str(tmp_path / "nowhere"), *words[2:3], str(tmp_path / "n"), "--magnification", "each"]) == 2
