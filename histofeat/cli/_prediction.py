@@ -68,17 +68,15 @@ def predict(
     histofeat predict model.histofeat images --patients model --output scores.parquet
     histofeat predict model.histofeat image.png --output - --output-format json
     """
-    from histofeat.datasets import find_patients, list_images
+    from histofeat.datasets import list_images
     from histofeat.features import Runtime
-    from histofeat.model_selection import canonical_patients
     from histofeat.models import load_model, predict_images
 
     piped, output = output == Path("-"), None if output == Path("-") else output
     output_format = _checked(output, output_format, patients is not None)
     progress, found = run.progress, list_images(images, on_error=on_error)
     loaded = load_model(model, weights_dir=weights, n_jobs=run.n_jobs)
-    owners = None if patients is None else canonical_patients(find_patients(_rule(patients, loaded), found.paths))
-    _check_folders(patients, owners, loaded)
+    owners = _owners(patients, loaded, found.paths)
     if found.n_ignored:
         progress.say(f"{found.n_ignored:,} files were skipped: their names are not those of images.")
     settings = {"policy": policy, "edges": edges, "aggregate": aggregate, "min_tissue": min_tissue}
@@ -149,26 +147,27 @@ def _write(tables, predictions, failures, facts, place) -> None:
             _remove(folder)
 
 
-def _rule(patients: str, model):
-    if patients != "model":
-        return patients
-    if model.patient_rule is None:
+def _owners(patients: str | None, model, paths):
+    """Give the patient of each image; refuse class folders as such, as in the layout PATIENT/CLASS of IDC."""
+    from histofeat.datasets import find_patients
+    from histofeat.model_selection import canonical_patients
+
+    if patients is None:
+        return None
+    rule = model.patient_rule if patients == "model" else patients
+    if rule is None:
         raise ValueError(
             "--patients: expected a model that knows how its patients were found, got one without. Give an expression "
             "or a table."
         )
-    return model.patient_rule
-
-
-def _check_folders(patients, owners, model):
-    """Refuse class folders as patients, as in the layout PATIENT/CLASS of IDC."""
-    if patients == "folder":
-        classes = sorted({*owners} & {"0", "1", *model.class_names})
-        if classes and (set(classes) - {"0", "1"} or {*owners} <= {"0", "1"}):
-            raise ValueError(
-                f"--patients: expected folders of patients, got those of classes: {', '.join(classes)}. Give "
-                "--patients model for the rule of the training, an expression or a table."
-            )
+    owners = canonical_patients(find_patients(rule, paths))
+    classes = {*owners} & {"0", "1", *model.class_names}
+    if patients == "folder" and classes and (classes - {"0", "1"} or classes == {*owners}):
+        raise ValueError(
+            f"--patients: expected folders of patients, got those of classes: {', '.join(sorted(classes))}. Give "
+            "--patients model for the rule of the training, an expression or a table."
+        )
+    return owners
 
 
 def _say_left_out(predictions, folders, progress) -> None:

@@ -67,31 +67,32 @@ def train(
     settings = {"class_weight": class_weight, "normalizer": normalizer, "n_jobs": run.n_jobs, "random_state": run.seed}
     pipeline = _pipeline(features, head, encoder, network, run.progress, settings)
     settings = {"folds": None if no_estimate else folds, "threshold": threshold, "known_patients": known_patients}
-    settings |= {
-        "runtime": run.runtime(f"train {data.name}", n_jobs=None),
-        "random_state": run.seed,
-        "n_resamples": resamples,
-    }
-    models, failed = {}, {}
-    for power, place in places.items():
-        try:
-            one = replace(data, magnification=power)
-            models[power] = _train_one(one, pipeline, *place, merge_rare, overwrite, run.progress, settings)
-        except ValueError as error:
-            failed[power] = str(error)
-            if not models and len(failed) == len(places):
-                raise
+    settings |= {"n_resamples": resamples, "random_state": run.seed}
+    settings["runtime"] = run.runtime(f"train {data.name}", n_jobs=None)
+    models, failed = _train_each(data, pipeline, places, merge_rare, overwrite, run.progress, settings)
     run.write_config(output)
     if len(places) == 1:
         (model,) = models.values()
         run.show(dict(model.about), lambda: _show(model, output))
         return
     records = {power: dict(model.about) for power, model in models.items()}
-    records |= {power: {"failed": reason} for power, reason in failed.items()}
-    run.show(records, lambda: _show_each(models, failed, places))
+    run.show(records | failed, lambda: _show_each(models, failed, places))
     if failed:
         print(f"histofeat: {len(failed)} of {len(places)} magnifications have no model.", file=sys.stderr)
         raise typer.Exit(1)
+
+
+def _train_each(data, pipeline, places, *settings):
+    """Train a model for each place; give the models, and why others could not be trained, by magnification."""
+    models, failed = {}, {}
+    for power, place in places.items():
+        try:
+            models[power] = _train_one(replace(data, magnification=power), pipeline, *place, *settings)
+        except ValueError as error:
+            failed[power] = f"no model: {error}"
+            if len(failed) == len(places):
+                raise
+    return models, failed
 
 
 def _places(magnification, output: Path, report: Path | None, overwrite: bool):
@@ -161,11 +162,8 @@ def _show_each(models, failed, places) -> None:
     rows = {power: [scores["image_rate"], scores["patient_rate"]] for power, scores in rates.items()}
     if rows:
         print_scores(["Image recognition rate", "Patient recognition rate"], rows)
-    for power, each in estimates.items():
-        if not each["scores"]:
-            print(f"{power}X: {each['protocol']}")
     for power, (output, _) in places.items():
-        print(f"{power}X: " + (f"no model: {failed[power]}" if power in failed else f"{output}"))
+        print(f"{power}X: {failed[power] if power in failed else f'{output}: ' + estimates[power]['protocol']}")
 
 
 def _show(model, output: Path) -> None:
