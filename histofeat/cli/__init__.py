@@ -5,6 +5,7 @@ import re
 import sys
 import warnings
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -102,6 +103,7 @@ def main(
         input. 1 too, without a word, where the reader of the output has gone. 130 after Ctrl-C; SIGTERM raises
         `SystemExit` with 143.
     """
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115  (closed by the caller)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # names of files may hold what the terminal or a file cannot show
             stream.reconfigure(errors="backslashreplace")
@@ -123,7 +125,8 @@ def main(
         message = _as_options(str(error), _ran(command))
     except OSError as error:
         usable = "exists" if isinstance(error, FileNotFoundError) else "can be used"
-        got = f"{error.filename}: expected a file or folder that {usable}, got {error.strerror}. Correct the path."
+        where = error.filename or "standard output"
+        got = f"{where}: expected a file or folder that {usable}, got {error.strerror}. Correct the path."
         message = _as_options(str(error), _ran(command)) if error.strerror is None else got
     print(f"histofeat: {message}", file=sys.stderr)
     return 2
@@ -141,7 +144,10 @@ _ALIASES["pipelines"] = "pipeline"
 
 def _as_options(message: str, command) -> str:
     """Name options of a command where a message of the library names arguments of Python."""
-    known = {parameter.name: parameter.opts[0] for parameter in command.params}
+    if Path(message.partition(":")[0]).exists():  # the name of a file
+        return message
+    # The library has no argument `json`: it is the end of a file's name.
+    known = {parameter.name: parameter.opts[0] for parameter in command.params if parameter.name != "json"}
     known |= {name: known[alias] for name, alias in _ALIASES.items() if alias in known}
     known = {name: option for name, option in known.items() if option.startswith("--")}
     names = "|".join(known)

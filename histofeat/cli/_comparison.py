@@ -42,7 +42,7 @@ class ModelOptions:
         for name in ("embeddings", "predictions"):
             for word in getattr(self, name) or ():
                 if not (re.match("[^=]+=.", word) and Path(word.split("=", 1)[1]).exists()):
-                    raise ValueError(f"--{name}: expected NAME=FILE, got {word!r}. Write MINE=my_file.csv.")
+                    raise ValueError(f"--{name}: expected NAME=FILE that exists, got {word!r}. Write MINE=my_file.csv.")
 
     def pipelines(self, network: EncoderOptions, seed: int) -> list[tuple[str, Any]]:
         """Give (name, pipeline) for every feature set and head, and every classifier of the user's own."""
@@ -243,7 +243,7 @@ def _imported(given):
     sys.path.insert(0, str(Path.cwd()))
     try:
         pipeline = getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # whatever the code of the user raises
+    except (Exception, SystemExit) as error:  # whatever the code of the user raises
         raise ValueError(
             f"--pipeline: expected an object {attribute} in the module {module}, got {type(error).__name__}: {error}. "
             f"Try python -c 'import {module}' in this folder."

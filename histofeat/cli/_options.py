@@ -6,6 +6,7 @@ A command is a function of groups and options, ``def train(data: DataOptions, ru
 
 import inspect
 import json
+import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cached_property, wraps
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
+
+from histofeat.cli._outputs import absolute, code_of_others
 
 
 def option(kind: Any, metavar: str, help: str, *names: str, **settings: Any) -> Any:
@@ -67,23 +70,26 @@ def _read_config(ctx: typer.Context, file: Path | None) -> None:
 
     from histofeat.exceptions import known_names
 
+    if file.exists() and not file.is_file():
+        raise ValueError(f"--config: expected a TOML file, got {file}, a folder or a device. Correct the path.")
     try:
         content = tomllib.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"--config: expected a TOML file, got {file}: {error}. Correct it.") from error
     of, _ = content.pop("command", ctx.info_name), content.pop("version", None)
-    if of.split()[-1] != ctx.info_name:
-        raise ValueError(f"--config: expected options of {ctx.info_name}, got those of {of}. Run `histofeat {of}`.")
-    known = {parameter.name: parameter for parameter in ctx.command.params if parameter.name not in ("help", "config")}
+    if not isinstance(of, str) or of.split()[-1:] != [ctx.info_name]:
+        raise ValueError(f"--config: expected options of {ctx.info_name}, got those of {of!r} in {file}. Correct it.")
+    options = [parameter for parameter in ctx.command.params if parameter.name not in ("help", "config")]
+    known = {parameter.name.replace("_", "-"): parameter for parameter in options}
     ctx.default_map = {}
     for key, value in content.items():
-        name = key.replace("-", "_")
+        name = key.replace("_", "-")
         if name not in known:
             raise ValueError(f"--config: expected options of {of}, got {key!r} in {file}. {known_names(name, known)}")
         several = getattr(known[name], "multiple", False) or known[name].nargs == -1
         if isinstance(value, dict) or (isinstance(value, list) and not several):
             raise ValueError(f"--config: expected one value for {key!r}, got {value!r:.80} in {file}. Write one.")
-        ctx.default_map[name] = [value] if several and not isinstance(value, list) else value
+        ctx.default_map[known[name].name] = [value] if several and not isinstance(value, list) else value
 
 
 _Config = option(
@@ -129,7 +135,8 @@ def expanded(command: Callable) -> Callable:
         for options in made.values():
             if isinstance(options, RunOptions):
                 options.given.update(command=command.__name__.strip("_"), **given)
-        return command(**words, **made)
+        with code_of_others(aside=any(getattr(each, "json", False) for each in made.values())):
+            return command(**words, **made)
 
     function.__signature__ = inspect.Signature(shown)
     function.__annotations__ = {parameter.name: parameter.annotation for parameter in shown}
@@ -251,6 +258,8 @@ class RunOptions:
 
     #: What the whole command was given, for `write_config`; no option itself.
     given: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    #: Where `show` prints JSON; no option either.
+    stdout: Any = field(default_factory=lambda: sys.stdout, compare=False, repr=False)
 
     @cached_property
     def progress(self) -> Any:
@@ -274,7 +283,7 @@ class RunOptions:
             return
         from histofeat.reporting import jsonable
 
-        print(json.dumps(jsonable(record), indent=1, ensure_ascii=False))
+        print(json.dumps(jsonable(record), indent=1, ensure_ascii=False), file=self.stdout)
 
     def write_config(self, output: Path) -> None:
         """Write the options of the run as TOML, so that ``--config`` repeats it.
@@ -290,9 +299,9 @@ class RunOptions:
         from histofeat.datasets import write_whole
 
         file = output / "run.toml" if output.is_dir() else output.with_name(f"{output.stem}.run.toml")
-        plain = json.loads(json.dumps(self.given, default=str))
+        plain = {name: absolute(value) for name, value in self.given.items()}
         text = tomli_w.dumps({"version": histofeat.__version__, **plain})
-        head = f"# histofeat {self.given.get('command')} --config {file.name} does it once more.\n"
+        head = f"# histofeat {self.given.get('command')} --config {file.name} does it once more, from any folder.\n"
         with write_whole(file, overwrite=True) as part:
             part.write_text(head + text, encoding="utf-8")
 

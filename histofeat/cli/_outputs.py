@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +103,28 @@ def let_go(stream: Any) -> None:
     """Send what is still to come on a stream without a reader to nowhere, so that nothing fails at the exit."""
     with suppress(OSError, ValueError):  # a stream without a file
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def absolute(value: Any) -> Any:
+    """Give an option as TOML holds it: paths from the root, also those in words such as NAME=FILE."""
+    if isinstance(value, list | tuple):
+        return [absolute(each) for each in value]
+    head, equals, file = ("", "", value) if isinstance(value, Path) else str(value).rpartition("=")
+    found = isinstance(value, Path) or (Path(file).suffix and Path(file).is_file())
+    return f"{head}{equals}{Path(file).absolute()}" if found else value
+
+
+@contextmanager
+def code_of_others(*, aside: bool) -> Iterator[None]:
+    """Keep a run alive when it calls ``sys.exit``, and, if `aside`, what it prints out of standard output."""
+    try:
+        with redirect_stdout(sys.stderr) if aside else nullcontext():
+            yield
+    except SystemExit as error:
+        if error.code == 128 + signal.SIGTERM:
+            raise
+        remedy = "Let your code raise an error instead."
+        raise ValueError(f"exit: expected none by code of others, got sys.exit({error.code!r}). {remedy}") from error
 
 
 @contextmanager

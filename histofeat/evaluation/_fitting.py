@@ -13,7 +13,6 @@ from sklearn.base import clone
 from sklearn.utils.validation import has_fit_parameter
 from threadpoolctl import threadpool_limits
 
-from histofeat.evaluation._plans import CANNOT_RUN
 from histofeat.evaluation._saved_evaluation import result_file, take_up
 from histofeat.evaluation._search import tune_head
 from histofeat.features import Runtime
@@ -142,15 +141,13 @@ def fit_all(plans, bank, run):
             _fit_fold(fit, bank, run, fold)
             return fit.n_features, fit.folds[fold], [values[test] for values in filled]
 
-        try:
+        with fit.plan.tried():
             known = fit.plan.head_name, run.search, str(run.threshold), run.positive, bank.hashes(fit.plan, fold)
             part = fit.plan.head if hasattr(fit.plan.pipeline, "make_head") else fit.plan.pipeline
             kept = take_up(result_file(run, fold, part, *known), fit_fold)
             fit.n_features, fit.folds[fold], rows = kept
             for values, some in zip(filled, rows, strict=True):
                 values[test] = some
-        except CANNOT_RUN as error:
-            fit.plan.reason = str(error)
 
     run_in_threads(work, [(fit, fold) for fit in fits for fold in range(len(run.splits))], run.runtime)
     return [fit for fit in fits if fit.plan.reason is None]

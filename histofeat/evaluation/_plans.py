@@ -1,6 +1,7 @@
 """Pipelines as named plans (families, head, normaliser) and the state of a run over them."""
 
 import pickle
+import signal
 import time
 import warnings
 from collections import Counter
@@ -14,7 +15,7 @@ import numpy as np
 from sklearn.base import clone
 
 from histofeat.datasets import PatchDataset
-from histofeat.exceptions import MissingExtraError, WeightsError
+from histofeat.exceptions import MissingExtraError, WeightsError, first_line
 from histofeat.features import Runtime, check_unique_names, extract
 from histofeat.models import PIXELS, FeatureHead, OnRows, PixelHead
 
@@ -121,12 +122,25 @@ class Plan:
         if hasattr(self.pipeline, "make_head"):
             self.families, self.head = self.pipeline.families(), self.pipeline.make_head()
         else:
+            if not (hasattr(self.pipeline, "predict_proba") or hasattr(self.pipeline, "decision_function")):
+                raise TypeError("expected predict_proba or decision_function, got a classifier with neither.")
             given = OnRows(self.pipeline, dataset)
             self.head = FeatureHead(given, calibrate=not hasattr(given, "predict_proba"))
         check_unique_names([family.get_feature_names_out() for family in self.families])
         for family in self.families if dataset is not None else ():
             getattr(family, "bind", lambda _: None)(dataset)
         return self
+
+    @contextmanager
+    def tried(self) -> Iterator[None]:
+        """Keep why the plan cannot run: weights or extras are missing, or a classifier that is not ours fails."""
+        try:
+            yield
+        except (Exception, SystemExit) as error:
+            ours = hasattr(self.pipeline, "make_head") or getattr(error, "code", None) == 128 + signal.SIGTERM
+            if ours and not isinstance(error, CANNOT_RUN):
+                raise
+            self.reason = str(error) if ours else f"{type(error).__name__}: {first_line(error)}"
 
     @property
     def by_key(self) -> dict[str, Any]:
@@ -257,7 +271,7 @@ def make_plans(pipelines, run):
     if not plans:
         raise ValueError("evaluate.pipelines: expected at least one pipeline, got 0. Pass IDCPipeline().")
     for plan in plans.values():
-        try:
+        with plan.tried():
             needing = plan.build(run.dataset).needing_pixels()
             if needing and run.dataset.columns is not None:
                 plan.reason = f"Not applicable: {needing[0]} needs pixels, and {run.dataset.name} has columns instead."
@@ -266,8 +280,6 @@ def make_plans(pipelines, run):
                     tried[key] = tried[key] if key in tried else _try(family, run)
                 if tried[key] is not None:
                     raise tried[key]
-        except CANNOT_RUN as error:
-            plan.reason = str(error)
     return list(plans.values())
 
 

@@ -51,7 +51,7 @@ _CLASSES = {kind.__name__: kind for kind in (Evaluation, ModelResult, NotRun, Le
 _CLASSES |= {kind.__name__: kind for kind in (Bootstrap, PatchDataset, PatientRule, DatasetAudit, BreakHisAudit)}
 _CLASSES |= {"FullSet": FullSet, "FilesLeftOut": FilesLeftOut, "ImagePredictions": ImagePredictions}
 _NAMES = {kind: name for name, kind in _CLASSES.items()}
-#: Packages that fits stand on: as they are imported, and as they are installed. Of other modules the code is read.
+#: Packages that fits stand on: as they are imported, and as they are installed.
 _IMPORTED = {"histofeat", "numpy", "scipy", "sklearn", "xgboost", "keras", "tensorflow", "torch"}
 _INSTALLED = ("numpy", "scipy", "scikit-learn", "xgboost", "xgboost-cpu", "keras", "tensorflow", "torch")
 
@@ -219,22 +219,23 @@ def result_file(run: Any, fold: int, part: Any, *known: Any) -> Path | None:
         ``run.runtime.fits`` is the folder; rows of the fold, labels and patients are part of the name.
     fold : int
     part : estimator
-        What is fitted; its parameters and its code are part of the name.
+        What is fitted; its parameters are part of the name.
     *known : object
         What else the result depends on, such as hashes of features.
 
     Returns
     -------
     file : Path or None
-        None without a folder, and where `part` has no lasting form: code without a file, or a lambda.
+        None without a folder, where `part` has no lasting form, such as a lambda, and where code of others is in it:
+        what that imports and reads may change unseen.
     """
-    if not run.runtime.fits:
+    if not run.runtime.fits or _is_foreign(part):
         return None
     try:
         inner = list(run.inner[fold].split(run.splits[fold][0]))
         rows = run.splits[fold], inner, run.y, run.patients.astype(str), len(run.dataset.target_names)
-        key = joblib.hash((part, known, rows, _library(), _sources(part)))
-    except (AttributeError, TypeError, LookupError, OSError, pickle.PicklingError):
+        key = joblib.hash((part, known, rows, _library()))
+    except (AttributeError, TypeError, pickle.PicklingError):
         return None
     return run.runtime.fits / f"{key}.fit"
 
@@ -295,10 +296,8 @@ def _library() -> str:
     return joblib.hash(known)
 
 
-def _sources(part: Any) -> list[bytes]:
-    """Give the code of what is in an estimator and in no known package; an error where it has no file."""
-    parts = [inner for _, inner in walk(part, "")]
-    named = [*parts, *(kind for inner in parts for kind in type(inner).__mro__)]
+def _is_foreign(part: Any) -> bool:
+    """Whether an estimator holds code that is in no known package."""
+    named = [each for _, inner in walk(part, "") for each in (inner, *type(inner).__mro__)]
     modules = {name for each in named if isinstance(name := getattr(each, "__module__", None), str)}
-    own = sorted(name for name in modules if name.partition(".")[0] not in _IMPORTED | sys.stdlib_module_names)
-    return [Path(sys.modules[name].__file__).read_bytes() for name in own]
+    return not {name.partition(".")[0] for name in modules} <= _IMPORTED | sys.stdlib_module_names - {"__main__"}

@@ -183,16 +183,27 @@ class OnRows(ClassifierMixin, BaseEstimator):
     @available_if(lambda self: hasattr(self.classifier, "predict_proba"))
     def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """Probabilities of rows, (n, k)."""
-        return np.asarray(self.classifier_.predict_proba(self._rows(X)), dtype=np.float64)
+        proba = self.classifier_.predict_proba(self._rows(X))
+        return _checked(f"{len(self.classes_)} probabilities from 0 to 1", proba, len(X), 0, 1, len(self.classes_))
 
     @available_if(lambda self: hasattr(self.classifier, "decision_function"))
     def decision_function(self, X: ArrayLike) -> np.ndarray:
         """Decision values of rows."""
-        return self.classifier_.decision_function(self._rows(X))
+        values = self.classifier_.decision_function(self._rows(X))
+        return _checked("finite decision values", values, len(X), -1e300, 1e300)
 
     def _rows(self, X):
         rows = np.asarray(X)[:, 0].astype(np.int64)
         return self.dataset.X[rows] if self.dataset.columns is None else self.dataset.columns.iloc[rows]
+
+
+def _checked(words, values, n_rows, low, high, *columns):
+    values = np.asarray(values, dtype=np.float64)
+    fits = values.shape == (n_rows, *columns) if columns else len(values) == n_rows
+    if not fits or not ((values >= low - 1e-6) & (values <= high + 1e-6)).all():
+        got = f"shape {values.shape}, from {values.min():.3g} to {values.max():.3g}"
+        raise ValueError(f"classifier: expected {n_rows:,} rows of {words}, got {got}. Correct it.")
+    return values
 
 
 def _groups_as(estimator) -> str | None:

@@ -125,6 +125,7 @@ def no_network(tmp_path):
 def test_one_table_holds_ours_a_pipeline_embeddings_and_predictions(main, no_network, tmp_path, cohort, capsys):
     (tmp_path / "my_models.py").write_text('from histofeat import IDCPipeline\ngood = IDCPipeline("lbp", "logistic")')
     (tmp_path / "broken_models.py").write_text("1 / 0")
+    (tmp_path / "quit_models.py").write_text("raise SystemExit(0)")
     words = ["compare", cohort.root, *QUICK[:-1], "color,cnn", *no_network, "--no-shortcuts", "--output", "out"]
     words += ["--pipeline"]
     for given, message in {
@@ -132,6 +133,7 @@ def test_one_table_holds_ours_a_pipeline_embeddings_and_predictions(main, no_net
         "mine=nowhere_models:good": "expected an object good in the module nowhere_models, got ModuleNotFoundError",
         "mine=my_models:bad": "expected an object bad in the module my_models, got AttributeError",
         "mine=broken_models:good": "got ZeroDivisionError: division by zero. Try python -c 'import broken_models'",
+        "mine=quit_models:good": "an object good in the module quit_models, got SystemExit: 0",
         "mine=my_models:IDCPipeline": "--pipeline: expected an unfitted classifier, got <class",
     }.items():
         assert main(*words, given) == 2
@@ -143,8 +145,8 @@ def test_one_table_holds_ours_a_pipeline_embeddings_and_predictions(main, no_net
     given = ["mine=my_models:good", "--embeddings", "uni=embeddings.csv", "--predictions"]
     table[1:].assign(score=0.5).to_csv("short.csv", index=False)
     for wrong, message in {
-        "net": "--predictions: expected NAME=FILE, got 'net'. Write MINE=my_file.csv.",
-        "net=nowhere.csv": "--predictions: expected NAME=FILE, got 'net=nowhere.csv'",
+        "net": "--predictions: expected NAME=FILE that exists, got 'net'. Write MINE=my_file.csv.",
+        "net=nowhere.csv": "--predictions: expected NAME=FILE that exists, got 'net=nowhere.csv'",
         "net=short.csv": "expected probabilities from 0 to 1 of each tested patch, got others or none for",
     }.items():
         assert main(*words, *given, wrong) == 2

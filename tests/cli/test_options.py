@@ -15,7 +15,7 @@ import typer
 import histofeat
 from histofeat import cli, load_model
 from histofeat.cli import _training as training
-from histofeat.cli._options import DataOptions, EncoderOptions, RunOptions, expanded, group, option
+from histofeat.cli._options import DataOptions, EncoderOptions, RunOptions, built_command, expanded, group, option
 from histofeat.cli._outputs import chosen_logs
 from histofeat.datasets import open_dataset
 from histofeat.exceptions import DatasetError
@@ -173,7 +173,7 @@ def test_a_run_is_repeated_from_its_file(cohort, tmp_path, capsys):
     other = tmp_path / "other.histofeat"
     assert cli.main(["train", "--config", str(config), "-o", str(other), "--seed", "5", "--quiet"]) == 0
     assert load_model(other).pipeline.random_state == 5
-    assert config.read_text().startswith("# histofeat train --config m.run.toml does it once more.\n")
+    assert config.read_text().startswith("# histofeat train --config m.run.toml does it once more, from any folder.\n")
 
 
 def test_options_of_a_file_are_the_defaults(told, tmp_path):
@@ -197,8 +197,11 @@ def test_options_of_a_file_are_the_defaults(told, tmp_path):
         ("config = 'b.toml'", "--config: expected options of train, got 'config' in a.toml"),
         ("head = ['svm', 'knn']", "--config: expected one value for 'head', got ['svm', 'knn'] in a.toml. Write one."),
         ("[head]\nname = 'svm'", "--config: expected one value for 'head', got {'name': 'svm'} in a.toml. Write one."),
-        ("command = 'score'", "--config: expected options of train, got those of score. Run `histofeat score`."),
+        ("command = 'score'", "--config: expected options of train, got those of 'score' in a.toml. Correct it."),
         ("head = svm", "--config: expected a TOML file, got a.toml: Invalid value (at line 1, column 8). Correct it."),
+        ("command = 5", "--config: expected options of train, got those of 5 in a.toml. Correct it."),
+        ("command = ''", "--config: expected options of train, got those of '' in a.toml. Correct it."),
+        ("colour = 1", "in a.toml. Known names: checkpoint, class-weight, classes,"),
         ("folds = 1", "Invalid value for '--folds'"),
         ("n-jobs = 'x'", "Invalid value for '--n-jobs'"),
         (None, "a.toml: expected a file or folder that exists, got No such file"),
@@ -214,11 +217,67 @@ def test_a_wrong_file_is_one_sentence(text, message, tmp_path, monkeypatch, caps
     assert said.count("\n") == 1
 
 
+def test_a_device_is_no_file_of_options(capsys):
+    assert cli.main(["train", "nowhere", "-o", "m", "--config", os.devnull]) == 2
+    assert f"--config: expected a TOML file, got {os.devnull}, a folder or a device." in capsys.readouterr().err
+
+
+def test_paths_of_a_file_of_options_hold_in_every_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("e.csv").touch()
+    given = {"data": [Path("idc")], "output": Path("out=1"), "embeddings": ["a=e.csv", "b=none.csv"], "folds": 3}
+    RunOptions(given={"command": "compare", "patients": "e.csv", "format": "auto", **given}).write_config(Path("r"))
+    written = tomllib.loads(Path("r.run.toml").read_text())
+    assert written == {
+        "version": histofeat.__version__, "command": "compare", "patients": str(tmp_path / "e.csv"), "format": "auto",
+        "data": [str(tmp_path / "idc")], "output": str(tmp_path / "out=1"), "folds": 3,
+        "embeddings": [f"a={tmp_path / 'e.csv'}", "b=none.csv"]}  # fmt: skip
+
+
+def test_code_of_others_neither_prints_into_json_nor_ends_a_run(capsys):
+    def command(run: RunOptions):
+        sys.stdout.write("noise\n")
+        run.show({"a": 1}, lambda: sys.stdout.write("words\n"))
+        raise SystemExit(run.seed)
+
+    run = built_command(command, "own", "Run it.")
+    with pytest.raises(ValueError, match=r"exit: expected none by code of others, got sys.exit\(0\). Let your code"):
+        run.main(args=["--json"], standalone_mode=False)
+    printed = capsys.readouterr()
+    assert (json.loads(printed.out), printed.err) == ({"a": 1}, "noise\n")
+    with pytest.raises(SystemExit):  # SIGTERM
+        run.main(args=["--seed", "143"], standalone_mode=False)
+    assert capsys.readouterr().out == "noise\nwords\n"
+
+
+def test_standard_output_that_is_closed_or_full(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdout", None)
+    assert cli.main(["list", "heads"]) == 0
+    sys.stdout.close()
+    if Path("/dev/full").exists():
+        with Path("/dev/full").open("w") as full:
+            monkeypatch.setattr(sys, "stdout", full)
+            assert cli.main(["list", "heads"]) == 2
+            assert (
+                "standard output: expected a file or folder that can be used, got No space" in capsys.readouterr().err
+            )
+            cli.let_go(full)
+
+
+def test_names_of_files_are_no_options(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.store").touch()
+    command = cli._built("train")
+    for message in ("b.json: expected predictions", "mine.store: expected a feature store"):
+        assert cli._as_options(message, command) == message
+    assert cli._as_options("train_model.folds: expected", command) == "--folds: expected"
+
+
 def test_a_folder_gets_its_file_inside(tmp_path):
     run = RunOptions()
     run.given.update(command="compare", data=[Path("a b")], seed=0)
     run.write_config(tmp_path)
-    assert tomllib.loads((tmp_path / "run.toml").read_text())["data"] == ["a b"]
+    assert tomllib.loads((tmp_path / "run.toml").read_text())["data"] == [str(Path("a b").absolute())]
 
 
 # --- completion, names that are nearly right, logs ------------------------------------------------------------------

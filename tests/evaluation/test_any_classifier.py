@@ -1,11 +1,14 @@
 """Classifiers of scikit-learn on columns and on patches, arrays for data sets, and data sets of columns in all else."""
 
+import re
+import signal
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn import config_context
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.compose import make_column_transformer
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
@@ -233,6 +236,79 @@ def test_fits_are_taken_up(embeddings, tmp_path):
     other = replace(embeddings, columns=embeddings.columns * [1, 0, 1])
     changed = evaluate(other, LinearDiscriminantAnalysis(), **FOLDS, runtime=runtime)
     assert (changed.models[0].proba != first.models[0].proba).any()
+
+
+class _Own(ClassifierMixin, BaseEstimator):
+    """A classifier of the user's, which does what `rows` makes of its probabilities."""
+
+    def __init__(self, rows):
+        self.rows = rows
+
+    def fit(self, X, y):
+        self.classes_ = np.unique(y)
+        return self
+
+    def predict(self, X):
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+    def predict_proba(self, X):
+        return self.rows(np.full((len(X), 2), 0.5))
+
+
+class _NoScores(_Own):
+    def __getattribute__(self, name):
+        if name in ("predict_proba", "decision_function"):
+            raise AttributeError(name)
+        return super().__getattribute__(name)
+
+
+class _Values(_NoScores):
+    def __getattribute__(self, name):
+        return self._scores if name == "decision_function" else super().__getattribute__(name)
+
+    def _scores(self, X):
+        return np.full(len(X), np.inf)
+
+
+def _raises(error):
+    def rows(proba):
+        raise error
+
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("own", "reason"),
+    [
+        (_Own(_raises(RuntimeError("boom\nsecond line"))), "RuntimeError: boom"),
+        (_Own(_raises(ValueError("of its own"))), "ValueError: of its own"),
+        (_Own(_raises(SystemExit(0))), "SystemExit: 0"),
+        (_Own(lambda proba: proba[1:]), "36 rows of 2 probabilities from 0 to 1, got shape (35, 2), from 0.5 to 0.5"),
+        (_Own(lambda proba: proba * np.nan), "36 rows of 2 probabilities from 0 to 1, got shape (36, 2), from nan"),
+        (_Own(lambda proba: proba * 100), "got shape (36, 2), from 50 to 50. Correct it."),
+        (_Own(lambda proba: proba[:, :1]), "got shape (36, 1)"),
+        (_NoScores(None), "TypeError: expected predict_proba or decision_function, got a classifier with neither."),
+        (_Values(None), "rows of finite decision values, got shape"),
+    ],
+)
+def test_a_classifier_that_fails_does_not_end_the_rest(embeddings, own, reason):
+    pipelines = {"own": own, "lda": LinearDiscriminantAnalysis()}
+    with pytest.warns(UserWarning, match=rf"not run: own, {type(own).__name__}: .*{re.escape(reason)}"):
+        evaluation = evaluate(embeddings, pipelines, **FOLDS)
+    assert [model.name for model in evaluation.models] == ["lda"]
+    assert reason in evaluation.not_run[0].reason
+
+
+def test_alone_a_classifier_that_fails_is_an_error_and_ours_stays_one(embeddings, monkeypatch):
+    own = _Own(_raises(RuntimeError("boom")))
+    with pytest.raises(ValueError, match=r"expected one that can run here, got none. _Own, _Own: RuntimeError: boom"):
+        evaluate(embeddings, own, **FOLDS)
+    monkeypatch.setattr(LogisticRegression, "fit", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        evaluate(embeddings, IDCPipeline(embeddings, "logistic"), **FOLDS)
+    own.rows = _raises(SystemExit(128 + signal.SIGTERM))  # the run is ended, not the classifier
+    with pytest.raises(SystemExit):
+        evaluate(embeddings, own, **FOLDS)
 
 
 def test_what_is_no_classifier_is_refused(embeddings):
