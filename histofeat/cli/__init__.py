@@ -156,6 +156,7 @@ def _as_options(message: str, command) -> str:
     if function and any(function[1] in getattr(face, "__all__", ()) for face in faces) and function[1] not in known:
         message = (function[2] or command.name) + message[function.end() :]
     message = re.sub(rf"^(?:\w+\.)?({names}):", lambda found: f"{known[found[1]]}:", message)
+    message = re.sub("^y:", "labels:", message)
     message = re.sub(rf"\b({names})=[^\s;,()]+ \(--\w[\w-]*\)", lambda found: known[found[1]], message)
     given = re.compile(rf"\b({names})=r?(\"[^\"]*\"|'[^']*'|<[^>]*>|\.\.\.|\w+(?:\.\w+)*)")
     message = given.sub(lambda found: f"{known[found[1]]} {found[2].strip('.')}".rstrip(), message)

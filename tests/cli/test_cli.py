@@ -18,6 +18,7 @@ from histofeat.cli import _scoring as scoring
 from histofeat.cli._options import RunOptions
 from histofeat.cli._outputs import ended_cleanly, give
 from histofeat.datasets import DUPLICATES, FORMATS, official_roles, write_whole
+from histofeat.evaluation import evaluate_model
 from histofeat.features import Runtime, extract
 from histofeat.images import AGGREGATES, EDGES, NORMALIZERS, POLICIES
 
@@ -325,3 +326,28 @@ def test_a_place_that_cannot_be_written_is_a_sentence_before_the_work(tmp_path, 
     assert re.search(
         r"^histofeat: .*a: expected a place that can be written, got File name too", capsys.readouterr().err
     )
+
+
+@pytest.mark.parametrize(
+    ("error", "command", "said"),
+    [
+        (FileExistsError("output: expected a folder, got the file 'x'."), "compare", "--output: expected a folder"),
+        (ValueError("evaluate.pipelines: expected one, got 0."), "compare", "--pipeline: expected one"),
+        (
+            ValueError(f"{evaluate_model.__name__}: expected patients, got 0."),
+            "evaluate",
+            "evaluate: expected patients",
+        ),
+        (ValueError("y: expected two classes, got 1."), "train", "labels: expected two classes"),
+        (ValueError("evaluate_it: expected a file, got 0."), "evaluate", "evaluate_it: expected a file"),
+    ],
+)
+def test_messages_name_options_and_commands_not_functions(error, command, said, monkeypatch, capsys):
+    monkeypatch.setattr(cli, "_ran", lambda group: cli._built(command))
+
+    def fail(*arguments, **settings):
+        raise error
+
+    monkeypatch.setattr("typer.core.TyperGroup.main", fail)
+    assert cli.main([command]) == 2
+    assert capsys.readouterr().err.startswith(f"histofeat: {said}")
