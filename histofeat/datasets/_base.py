@@ -19,7 +19,7 @@ from histofeat.datasets._parts import OfficialSplit, in_id_order, official_roles
 from histofeat.datasets._patients import PatientRule
 from histofeat.datasets._positive_class import known_positive, positive_last, recode
 from histofeat.exceptions import DatasetError, and_more, check_name, check_that, check_type, refuse_first
-from histofeat.model_selection import canonical_patients, check_class_names, row_numbers
+from histofeat.model_selection import canonical_patient, canonical_patients, check_class_names, row_numbers
 
 _COLUMNS = ("path", "label", "patient", "x", "y")
 #: Note of a data set of columns.
@@ -95,8 +95,13 @@ class PatchDataset:
         check_name("PatchDataset.labels_per", self.labels_per, _LABELS_PER, error=DatasetError)
         names = _check_target_names(self.target_names)
         frame = _check_frame(self.frame, names)
-        positive = known_positive(names, self.positive)
-        audit = (self.audit or DatasetAudit.from_frame(frame, names, self.name)).with_positive(positive)
+        positive = known_positive(names, canonical_patient(self.positive) or self.positive)
+        audit = self.audit or DatasetAudit.from_frame(frame, names, self.name)
+        if names != tuple(self.target_names):
+            counted = DatasetAudit.from_frame(frame, names, self.name)
+            counts = {"class_counts": counted.class_counts, "patients_without": counted.patients_without}
+            audit = replace(audit.with_names(dict(zip(self.target_names, names, strict=True))), **counts)
+        audit = audit.with_positive(positive)
         if self.columns is not None:
             wrong = ~np.isfinite(self.columns.to_numpy()).all(axis=1)
             _refuse(wrong, frame["path"], "finite numbers in all columns", "Measure the patch again, or remove it.")
@@ -274,7 +279,13 @@ def _check_target_names(names: Sequence[str]) -> tuple[str, ...]:
     expected, remedy = "two or more different class names", "Name each class once, in the order of the label codes."
     check_that("PatchDataset.target_names", settled, fits, expected, remedy, error=DatasetError)
     check_class_names("PatchDataset.target_names", settled, DatasetError)
-    return settled
+    expected = "PatchDataset.target_names: expected names of classes, got a word for a missing value:"
+    remedy = 'Call the class something else, such as classes="no tumour=None,tumour".'
+    names = tuple(canonical_patients(settled).tolist())  # the form that files of predictions and of models come back in
+    refuse_first(
+        (raw for raw, name in zip(settled, names, strict=True) if not name), expected, remedy, error=DatasetError
+    )
+    return names
 
 
 def _check_frame(frame: pd.DataFrame, target_names: tuple[str, ...]) -> pd.DataFrame:

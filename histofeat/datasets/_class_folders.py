@@ -28,7 +28,7 @@ from histofeat.datasets._image_files import (
 )
 from histofeat.datasets._parts import PARTS, part_named
 from histofeat.datasets._patients import COST_OF_NO_PATIENTS, EACH_IMAGE, PATIENTS_UNKNOWN, PatientRule
-from histofeat.datasets._positive_class import class_mapping, in_order
+from histofeat.datasets._positive_class import class_mapping, in_order, mapped_positive
 from histofeat.datasets.synthetic._cohort_folder import MANIFEST
 from histofeat.exceptions import DatasetError, and_more, refuse_first
 from histofeat.images import image_size
@@ -133,7 +133,7 @@ def load_image_folder(
         warnings.warn(f"load_image_folder: each image counts as its own patient. {COST_OF_NO_PATIENTS}", stacklevel=2)
     audit = DatasetAudit.from_frame(frame, target_names, name, notes=notes, **facts_of(tree))
     more = (folder / MANIFEST).is_file(), labels_per, rule
-    return PatchDataset(frame, target_names, name, folder, audit, *more, positive=positive)
+    return PatchDataset(frame, target_names, name, folder, audit, *more, positive=positive or mapped_positive(class_of))
 
 
 def _refuse_none(folder: Path, tree: FolderTree) -> None:

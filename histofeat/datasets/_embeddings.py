@@ -16,7 +16,7 @@ from histofeat.datasets._audit import DatasetAudit, LeftOut
 from histofeat.datasets._base import PatchDataset, check_rows, match_rows
 from histofeat.datasets._csv_rows import candidates
 from histofeat.datasets._patients import COST_OF_NO_PATIENTS, EACH_IMAGE, PATIENTS_UNKNOWN, find_patients
-from histofeat.datasets._positive_class import class_mapping, in_order
+from histofeat.datasets._positive_class import class_mapping, in_order, mapped_positive
 from histofeat.datasets._writing import check_hdf5, regular_size
 from histofeat.exceptions import DAMAGED, DatasetError, first_line, needs
 from histofeat.model_selection import canonical_patients
@@ -136,7 +136,8 @@ def labelled(table: pd.DataFrame, classes: Any, name: str, columns: Any, notes: 
     frame["label"] = frame["label"].map(class_of).map(names.index)
     audit = DatasetAudit.from_frame(frame, names, name, left_out=left_out, notes=notes)
     columns = None if columns is None else columns[kept].reset_index(drop=True)
-    return PatchDataset(frame, names, name, None, audit, columns=columns, images=images)
+    positive = mapped_positive(class_of)
+    return PatchDataset(frame, names, name, None, audit, columns=columns, images=images, positive=positive)
 
 
 def dataset_of(X: Any, y: Any, groups: Any = None, *, name: str = "arrays") -> PatchDataset:

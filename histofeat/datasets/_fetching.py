@@ -8,9 +8,11 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path, PureWindowsPath
 from typing import IO
+from urllib.parse import urlsplit
 
 from histofeat.datasets._writing import regular_size, unpacked_limit, write_whole
 from histofeat.exceptions import DatasetError, first_line
@@ -69,13 +71,18 @@ def fetch_file(
     known = f"sha256:{record.read_text(encoding='utf-8').split()[0]}" if record.is_file() else None
     download = partial(_download, before=before, progress=progress)
     pooch.get_logger().setLevel("WARNING")
+    new = not folder.exists()
     try:  # pooch moves the file to its place once it has the known hash
         pooch.retrieve(url, known, fname=path.name, path=folder, downloader=download)
     except (requests.RequestException, ValueError) as error:
-        raise DatasetError(
-            f"{path}: expected a download, got {first_line(error):.300}. Where there is no network, put the file from "
-            f"{url} there and try again; if its publisher has changed it, remove {record.name}."
-        ) from error
+        if new:
+            with suppress(OSError):  # it holds what has arrived
+                folder.rmdir()
+        unreached = isinstance(error, requests.ConnectionError | requests.Timeout)
+        got = f"no connection to {urlsplit(url).hostname}" if unreached else first_line(error)
+        changed = "" if known is None else f"; if its publisher has changed it, remove {record.name}"
+        remedy = f"Where there is no network, put the file from {url} there and try again{changed}."
+        raise DatasetError(f"{path}: expected a download, got {got}. {remedy}") from error
     if known is None:
         with write_whole(record, overwrite=True) as part:
             part.write_text(f"{pooch.file_hash(str(path))}  {path.name}\n", encoding="utf-8")

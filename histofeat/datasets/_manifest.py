@@ -16,7 +16,7 @@ from histofeat.datasets._csv_rows import CsvRows, read_csv_rows
 from histofeat.datasets._image_files import MOST_UNREADABLE, checked_path, fold_case, refuse_failures
 from histofeat.datasets._parts import part_named
 from histofeat.datasets._patients import COST_OF_NO_PATIENTS, EACH_IMAGE, PATIENTS_UNKNOWN, find_patients
-from histofeat.datasets._positive_class import choose_positive, class_mapping, in_order
+from histofeat.datasets._positive_class import choose_positive, class_mapping, in_order, mapped_positive
 from histofeat.datasets.synthetic._cohort_folder import MANIFEST
 from histofeat.exceptions import DatasetError, and_more, check_that, refuse_first
 from histofeat.images import image_size
@@ -135,6 +135,7 @@ def load_manifest(
     left_out = LeftOut.group(_left_out(rows, class_of, sizes))
     audit = DatasetAudit.from_frame(frame, target_names, name, left_out=left_out, failures=failures, notes=notes)
     synthetic = _is_synthetic(rows) or (base / MANIFEST).is_file()
+    positive = positive or mapped_positive(class_of)
     return PatchDataset(frame, target_names, name, dataset_root, audit, synthetic, labels_per, positive=positive)
 
 

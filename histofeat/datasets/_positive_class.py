@@ -82,6 +82,19 @@ def known_positive(names: Sequence[str], positive: str | None) -> str | None:
     return None
 
 
+def mapped_positive(class_of: Mapping[str, str]) -> str | None:
+    """The positive class of new names, else by the old ones that they stand for; None where neither tell.
+
+    Examples
+    --------
+    >>> mapped_positive({"Malignant": "z", "normal": "a"})
+    'z'
+    """
+    news = list(dict.fromkeys(class_of.values()))
+    olds = {" ".join(old for old, name in class_of.items() if name == new): new for new in news}
+    return known_positive(news, None) or olds.get(known_positive(list(olds), None))
+
+
 def _named(names: list, positive: Any) -> Any:
     expected, remedy = f"none with {len(names)} classes", "Leave it out: each class is scored against the rest."
     check_that("positive", positive, len(names) == 2, expected, remedy, error=DatasetError)

@@ -219,3 +219,16 @@ def test_a_full_disk_is_not_blamed_on_the_archive(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "open", full)
     with pytest.raises(OSError, match=r"out: expected a place that can be written, got No space left on device"):
         unpack(archive, tmp_path / "out")
+
+
+def test_no_network_is_said_in_a_sentence_and_leaves_no_folder(tmp_path, monkeypatch):
+    import requests
+
+    def unreached(*_, **__):
+        raise requests.ConnectionError("HTTPSConnectionPool(host='example.org', port=443): Max retries exceeded")
+
+    monkeypatch.setattr(requests, "get", unreached)
+    match = r"data\.zip: expected a download, got no connection to example\.org\. Where .* there and try again\.$"
+    with pytest.raises(DatasetError, match=match):
+        fetch_file("https://example.org/data.zip", tmp_path / "data")
+    assert names(tmp_path) == []

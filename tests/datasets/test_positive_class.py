@@ -150,3 +150,30 @@ def test_breakhis_takes_both():
         {"adenosis-like", "ductal carcinoma-like", "lobular carcinoma-like"},
     )
     assert two.positive is None
+
+
+def test_new_names_that_do_not_tell_take_the_class_of_the_old_ones(tmp_path):
+    for at, folder in enumerate(("Malignant", "normal")):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / folder / f"{at}.png")
+    for classes in ("z=Malignant,a=normal", {"normal": "a", "Malignant": "z"}):
+        assert load_image_folder(tmp_path, patients=r"^(\d)", classes=classes).positive == "z"
+    assert load_image_folder(tmp_path, patients=r"^(\d)", classes="z=Malignant,a=normal", positive="a").positive == "a"
+
+
+def test_names_of_classes_have_the_form_that_comes_back_from_files(tmp_path):
+    """Predictions and models hold it, so that a name in another form would never be found again."""
+    for at, folder in enumerate(("in  situ", "1.0", "\uff29\uff24\uff23")):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / folder / f"{at}.png")
+    found = load_image_folder(tmp_path, patients=r"^(\d)")
+    assert found.target_names == ("1", "in situ", "IDC")
+    assert found.audit.class_counts == {"1": 1, "in situ": 1, "IDC": 1}
+    two = load_image_folder(tmp_path, patients=r"^(\d)", classes=["in  situ", "1.0"], positive="in  situ")
+    assert two.positive == "in situ"
+    (tmp_path / "None").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "None" / "7.png")
+    with pytest.raises(DatasetError, match=r"expected names of classes, got a word for a missing value: 'None'\. Call"):
+        load_image_folder(tmp_path, patients=r"^(\d)")
+    named = load_image_folder(tmp_path, patients=r"^(\d)", classes="no tumour=None,tumour=1.0")
+    assert (named.target_names, named.positive) == (("no tumour", "tumour"), "tumour")
