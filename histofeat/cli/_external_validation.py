@@ -36,7 +36,8 @@ def evaluate(
     check_output(output)
     loaded, dataset = load_model(model, weights_dir=weights, n_jobs=run.n_jobs), data.open()
     dataset.require_images("evaluate", "Give the images, for models measure them.")
-    settings = {"known_patients": known_patients, "policy": policy, "n_resamples": resamples, "random_state": run.seed}
+    settings = {"known_patients": known_patients, "policy": policy, "positive": data.positive}
+    settings |= {"n_resamples": resamples, "random_state": run.seed}
     found = evaluate_model(loaded, dataset, runtime=run.runtime(f"evaluate {data.name}"), **settings)
     one = replace(found.models[0], name=model.name, notes=())
     numbers, show = describe_scores(replace(found, models=(one,)), data.name)

@@ -44,6 +44,7 @@ from ._parts import (
 from ._patients import PatientRule as PatientRule, find_patients as find_patients, patients_by_name as patients_by_name
 from ._positive_class import (
     choose_positive as choose_positive,
+    class_mapping as class_mapping,
     in_order as in_order,
     known_positive as known_positive,
     probability_columns as probability_columns,

@@ -25,7 +25,7 @@ from histofeat.model_selection import canonical_patients
 _ENDINGS = (".h5", ".hdf5", ".h5ad", ".npz", ".parquet", ".csv", ".tsv")
 _CONVERT = "Tensors of PyTorch (.pt) are converted first, by torch.load and numpy.savez: a row for each path."
 #: Columns of text, and how else eva calls them; with the numbers behind them, what is no feature.
-_TEXTS = ("path", "label", "patient", "slide", "part")
+_TEXTS = ("path", "label", "patient", "slide", "part", "truth")
 _OF_EVA = {"origin": "path", "slide_id": "slide", "wsi_id": "slide", "multi_id": "slide", "split": "part"}
 _KEYS = (*_TEXTS, "x", "y", "label_code", "fold", "height", "width")
 _PLACES = ("coords", "coordinates", "spatial")
@@ -259,8 +259,8 @@ def _features(table: pd.DataFrame, where: str) -> pd.DataFrame:
     return numbers
 
 
-def read_table(file: Path, n_rows: int | None = None) -> pd.DataFrame:
-    """Read a file of embeddings, or another table with one row a patch, under the names that columns have here.
+def read_table(file: Path, n_rows: int | None = None, texts: Sequence[str] = ()) -> pd.DataFrame:
+    """Read a table with one row a patch under the names that columns have here; `texts` are more columns of text.
 
     Of a CSV file at most `n_rows`.
 
@@ -270,7 +270,7 @@ def read_table(file: Path, n_rows: int | None = None) -> pd.DataFrame:
         When it cannot be read, has no matrix where it is made of arrays, or two columns of one name.
     """
     try:
-        content = _content(file, file.suffix.lower(), n_rows)
+        content = _content(file, file.suffix.lower(), n_rows, texts)
         table = content if isinstance(content, pd.DataFrame) else _from_arrays(content)
         table = table.reset_index(drop=True)  # rows are joined by it
         for name in [name for name in table if len(table) and isinstance(table[name].iloc[0], list | np.ndarray)]:
@@ -282,7 +282,7 @@ def read_table(file: Path, n_rows: int | None = None) -> pd.DataFrame:
     return own_names(table, file)
 
 
-def _content(file: Path, ending: str, n_rows: int | None = None) -> Any:
+def _content(file: Path, ending: str, n_rows: int | None, more: Sequence[str]) -> Any:
     """Give a table, or arrays by their names."""
     if ending == ".parquet":
         table = pd.read_parquet(file)
@@ -303,7 +303,7 @@ def _content(file: Path, ending: str, n_rows: int | None = None) -> Any:
     with file.open(encoding="utf-8-sig") as opened:
         header = opened.readline().strip()
     divider = max(",;\t", key=header.count)
-    texts = [name for name in header.replace('"', "").split(divider) if _own_name(name) in _TEXTS]
+    texts = [name for name in header.replace('"', "").split(divider) if name in more or _own_name(name) in _TEXTS]
     table = pd.read_csv(file, sep=divider, dtype=dict.fromkeys(texts, str), encoding="utf-8-sig", nrows=n_rows)
     if table.get("embeddings", pd.Series(dtype=str)).astype(str).str.endswith(".pt").any():
         raise ValueError("names of tensors (.pt), as eva writes them")

@@ -371,7 +371,7 @@ def table_bytes(frame: pd.DataFrame, format: str) -> bytes:
     ----------
     frame : DataFrame
     format : {"csv", "parquet", "json"}
-        CSV has six decimals and empty cells for unknown values, JSON is a list of records with null.
+        CSV has all digits and empty cells for unknown values, JSON is a list of records with null.
 
     Raises
     ------
@@ -388,4 +388,4 @@ def table_bytes(frame: pd.DataFrame, format: str) -> bytes:
         return frame.to_parquet(index=False)
     if format == "json":
         return (frame.to_json(orient="records", double_precision=15, force_ascii=False) + "\n").encode()
-    return csv_text(frame, float_format="%.6f").encode()
+    return csv_text(frame).encode()  # fewer digits would make ties

@@ -8,12 +8,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from histofeat.datasets import PatchDataset, check_rows, match_rows, own_names, probability_columns, read_table
+from histofeat.datasets import (
+    PatchDataset,
+    check_rows,
+    class_mapping,
+    match_rows,
+    own_names,
+    probability_columns,
+    read_table,
+)
 from histofeat.exceptions import check_shape
 from histofeat.metrics import LABEL_METRICS, confusion, most_probable, score_folds
+from histofeat.model_selection import canonical_patients
 
 #: How far from 1 the probabilities of a row may add up: they were rounded when they were written.
 _ROUNDED = 0.02
+#: How far from a threshold a label tells nothing: both may have been rounded.
+_DECIMALS = 1e-5
 #: The note of a model whose predictions were given.
 GIVEN = (
     "Its predictions were given: nothing was fitted, chosen or calibrated here, its threshold is {}, and whether it "
@@ -66,6 +77,34 @@ def given_probabilities(dataset: PatchDataset, tested: np.ndarray, where: str, p
     expected = f"{where}: expected probabilities from 0 to 1 of each tested patch, got others or none for"
     check_rows(wrong, dataset.frame["path"], expected, "Add this patch, or turn scores into probabilities.")
     return np.where(tested[:, np.newaxis], proba / np.where(total > 0, total, 1), np.nan)
+
+
+def merged_classes(table: pd.DataFrame, classes: Any) -> pd.DataFrame:
+    """Give predictions the new names of `class_mapping`; probabilities of classes that become one are added up.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"p_no": [0.5], "p_idc": [0.25], "p_ilc": [0.25], "label": ["idc"]})
+    >>> merged_classes(table, "no,ill=idc+ilc")[["label", "p_ill"]].to_dict("records")
+    [{'label': 'ill', 'p_ill': 0.5}]
+    """
+    new, columns = {} if classes is None else class_mapping("classes", classes, 2), {}
+    names = list(dict.fromkeys(new.values()))
+    for name, column in zip(names, probability_columns(names), strict=True):
+        olds = [one for one in probability_columns([old for old in new if new[old] == name]) if one in table]
+        if olds:
+            columns[column] = table[olds].apply(pd.to_numeric, errors="coerce").sum(axis=1, skipna=False)
+    if new and "label" in table:
+        columns["label"] = [new.get(label, label) for label in canonical_patients(table["label"])]
+    return table.assign(**columns)
+
+
+def check_cuts(dataset: PatchDataset, cuts: np.ndarray, codes: np.ndarray, proba: np.ndarray, name: str) -> None:
+    """Refuse thresholds (n,) that were chosen for the other class of two, as the labels (n,) show."""
+    score = dataset.positive_last(proba)[:, 1]
+    wrong = (dataset.positive_last(codes) != (score >= cuts)) & (abs(score - cuts) > _DECIMALS)
+    expected = f"positive: expected the class whose labels begin at the threshold of {name}, got another one for"
+    check_rows(wrong, dataset.frame["path"], expected, "Name the other class, or leave out the column threshold.")
 
 
 def tested_share(patients: np.ndarray, splits: Sequence[Any]) -> float:

@@ -16,6 +16,7 @@ from histofeat.datasets import (
     check_rows,
     find_patients,
     in_order,
+    known_positive,
     labelled,
     match_rows,
     own_names,
@@ -26,13 +27,13 @@ from histofeat.datasets import (
     regular_size,
 )
 from histofeat.evaluation._folds import look_at
-from histofeat.evaluation._given_predictions import GIVEN, given_probabilities, score_model
+from histofeat.evaluation._given_predictions import GIVEN, check_cuts, given_probabilities, merged_classes, score_model
 from histofeat.evaluation._results import Evaluation, ModelResult
 from histofeat.evaluation._training import magnifications_of
 from histofeat.exceptions import DAMAGED, DatasetError, GroupLeakageError, and_more, check_name, first_line
 from histofeat.features import Runtime, leave_out_unreadable
 from histofeat.metrics import recognition_rates
-from histofeat.model_selection import canonical_patients
+from histofeat.model_selection import canonical_patients, look_alikes
 from histofeat.models import FAR, SavedModel, predict_images
 
 #: How much two ratios of height to width differ that are not the same shape; a share of unlike images to speak of.
@@ -71,7 +72,7 @@ def evaluate_predictions(
     models : sequence of str, optional
         Which models of the column ``model``; by default all.
     classes, positive : optional
-        Classes to take, to merge or to rename, and the positive one of two: see `PatchDataset.with_classes`.
+        Classes to take, merge (of predictions too) or rename, and the positive one of two: `PatchDataset.with_classes`.
     n_resamples, random_state : int
         Resamples of the patients, and their seed.
     runtime : Runtime, optional
@@ -86,7 +87,8 @@ def evaluate_predictions(
     Raises
     ------
     ValueError
-        If a column or a patch is missing, a patch is there twice, or a value is no probability; if a model is unknown.
+        If a column or a patch is missing, a patch is there twice, or a value is no probability; if a model is unknown;
+        if two tables differ in class or patient of a patch, or the column ``threshold`` is of the other class of two.
 
     Examples
     --------
@@ -95,7 +97,10 @@ def evaluate_predictions(
     >>> found.dataset.positive, found.models[0].scores["roc_auc"].value
     ('Tumor', 1.0)
     """
-    table = read_long(predictions)
+    table = read_long(predictions, [truth] if isinstance(truth, str) else [])
+    if isinstance(truth, str) and truth not in table:  # a column such as diagnosis is called label here
+        name = own_names(pd.DataFrame(columns=[truth]), "truth").columns[0]
+        truth = name if name in table else truth
     for name in models:
         check_name("models", name, list(table["model"].unique()), "a model of the predictions")
     tables = {name: rows for name, rows in table.groupby("model", sort=False) if not models or name in models}
@@ -109,6 +114,8 @@ def evaluate_predictions(
     runtime, sizes = Runtime.of(runtime), {"n_resamples": int(n_resamples), "random_state": int(random_state)}
     look = look_at(dataset, splits, runtime)
     more = {**sizes, "n_jobs": runtime.n_jobs}
+    own = [truth] if isinstance(truth, str) else []  # no prediction
+    tables = {name: merged_classes(rows.drop(columns=own, errors="ignore"), classes) for name, rows in tables.items()}
     scored = tuple(_given_model(dataset, splits, name, rows, **more) for name, rows in tables.items())
     rows = [{"pipeline": model.name, "roc_auc": model.scores["roc_auc"].value} for model in scored]
     protocol = {"cv": "predictions that were given", "n_splits": len(splits), "inner_cv": "none", **sizes}
@@ -122,6 +129,7 @@ def evaluate_model(
     *,
     known_patients: str = "refuse",
     policy: str = "auto",
+    positive: str | None = None,
     runtime: Runtime | None = None,
     **resampling: int,
 ) -> Evaluation:
@@ -137,6 +145,8 @@ def evaluate_model(
         refuse, or leave out. "by_pixels" refuses too, but ignores ids, which mean nothing in the data of others.
     policy : str, default="auto"
         For images of another size, see `histofeat.models.predict_images`.
+    positive : str, optional
+        The positive class of two; by default that of the model, unless another one was chosen for `dataset`.
     runtime : Runtime, optional
         Threads, progress, the ledger of looks at registered test patients, and what is done about unreadable images.
     **resampling
@@ -152,13 +162,13 @@ def evaluate_model(
     GroupLeakageError
         If the model was trained on a patient, and they are to be refused.
     ValueError
-        If the classes differ, or no patient is left.
+        If the classes differ, no patient is left, or the threshold of the model is for another positive class.
 
     Warns
     -----
     UserWarning
-        If magnification, size or shape of the images are not those of the training, if patients are left out, or
-        images are unlike the training images.
+        If magnification, size or shape of the images are not those of the training, patients are left out, ids of
+        patients are nearly those of the training, or images are unlike the training images.
 
     Examples
     --------
@@ -177,16 +187,30 @@ def evaluate_model(
             f"evaluate_model: expected the classes {', '.join(model.class_names)}, got "
             f"{', '.join(dataset.target_names)}. Rename them, as in classes='{model.class_names[0]}=...' (--classes)."
         )
+    dataset = dataset.with_classes(None, _positive_of(model, dataset, positive))
     dataset, _, runtime = leave_out_unreadable(dataset, None, runtime)
     by_id = (known_patients != "by_pixels" and model.pipeline.patients_) or ()
     dataset = dataset.subset(_unknown(dataset, np.isin(dataset.patients, by_id), known_patients))
     settings = {"policy": policy, "patients": dataset.patients, "on_error": "raise", "runtime": runtime}
     found = predict_images(model, dataset.X, **settings)
     kept = _unknown(dataset, np.array(found.known) == "image", known_patients)
-    for words in _other_scale(model, dataset, found):
+    for words in _unlike_training(model, dataset, found, by_id):
         warnings.warn(f"{dataset.name}: {words}", stacklevel=2)
     table = found.to_frame().assign(model="model")
     return evaluate_predictions(table[kept], dataset.subset(kept), runtime=runtime, **resampling)
+
+
+def _positive_of(model, dataset, positive) -> str | None:
+    """The positive class that was chosen for the data, else that of the model."""
+    names, own, rule = dataset.target_names, model.positive, model.decision.get("rule")
+    chosen = positive or (dataset.positive if dataset.positive != known_positive(names, None) else None)
+    chosen = chosen and known_positive(names, chosen)
+    if chosen and rule and chosen != own:
+        raise ValueError(
+            f"positive: expected {own!r}, the class that the threshold of the model is for ({rule}), got {chosen!r}. "
+            f"Leave it out, or train a model with positive={chosen!r}."
+        )
+    return chosen or own or dataset.positive
 
 
 def _unknown(dataset, known, how) -> np.ndarray:
@@ -206,8 +230,14 @@ def _unknown(dataset, known, how) -> np.ndarray:
     return ~np.isin(dataset.patients, left)
 
 
-def _other_scale(model, dataset, found):
-    """Sentences on images of another magnification, size, shape or look than those of the training."""
+def _unlike_training(model, dataset, found, by_id):
+    """Sentences on images of another magnification, size, shape or look than in training, and on similar patients."""
+    here, there = {*dataset.patients}, {*by_id}
+    for names in [names for names in look_alikes([*there, *here]) if here & {*names} and there & {*names}][:1]:
+        yield (
+            f"expected patients that the model has not seen, got ids that differ from those of the training only in "
+            f"case, zeros or dashes: {' and '.join(map(repr, names))}. Where they are one patient, write one id."
+        )
     trained, here = model.about.get("magnification") or [], magnifications_of(dataset) or []
     if trained and {*here} - {*trained}:
         powers = ["X, ".join(map(str, some)) + "X" for some in (trained, here)]
@@ -239,7 +269,9 @@ def _given_model(dataset, splits, name, table, **resampling):
     found = score_model(dataset, tests, proba, codes, test_train_ratio=np.nan, **resampling)
     for metric in UNDEFINED if hard else ():
         found["scores"][metric] = replace(found["scores"][metric], value=np.nan, ci95=(np.nan, np.nan))
-    cuts = table.get("threshold", pd.Series(0.5, table.index))
+    cuts = table.get("threshold", pd.Series(0.5, table.index)).astype(float)
+    if "threshold" in table and "label" in table and not hard and len(names) == 2:
+        check_cuts(dataset, cuts.to_numpy(), codes, proba, name)
     found["thresholds"] = tuple(float(cuts[test[0]]) for test in tests) if len(names) == 2 else ()
     cut = " or ".join(f"{each:.4g}" for each in sorted({*found["thresholds"]})) or "none"
     if "threshold" not in table and (found["predicted"] != found["predicted_tuned"]).any():
@@ -297,8 +329,8 @@ def score_breakhis(
     return pd.DataFrame(rows)
 
 
-def read_long(predictions: str | os.PathLike[str] | pd.DataFrame) -> pd.DataFrame:
-    """Read predictions of any models, one row a patch and model, with the column ``model``.
+def read_long(predictions: str | os.PathLike[str] | pd.DataFrame, texts: Sequence[str] = ()) -> pd.DataFrame:
+    """Read predictions of any models, one row a patch and model, with the column ``model``; `texts` of CSV as text.
 
     Examples
     --------
@@ -312,12 +344,14 @@ def read_long(predictions: str | os.PathLike[str] | pd.DataFrame) -> pd.DataFram
         where = file = file / "predictions.parquet" if file.is_dir() else file
         reader = {".json": partial(pd.read_json, dtype=False), ".parquet": pd.read_parquet}.get(file.suffix.lower())
         try:
-            table = reader(file) if reader and regular_size(file) else read_table(file)
+            table = reader(file) if reader and regular_size(file) else read_table(file, texts=texts)
         except (*DAMAGED, DatasetError) as error:
             got = (
                 f"{file}: expected predictions (CSV, Parquet or JSON), got: {first_line(error.__cause__ or error):.160}"
             )
             raise ValueError(f"{got}. Correct the path, or write them again.") from error
+    if table.empty:
+        raise ValueError(f"{where}: expected predictions, a row for each patch, got none. Write them again.")
     if {"class", "score", "label"} <= set(table):  # a row for each class, of a report: the label is the true one
         keys = [name for name in table if name not in ("class", "score")]
         table = table.astype(dict.fromkeys(table.select_dtypes("category"), str))
@@ -331,7 +365,8 @@ def read_long(predictions: str | os.PathLike[str] | pd.DataFrame) -> pd.DataFram
 
 def true_labels(table: pd.DataFrame, truth: Any, patients: Any, classes: Any, positive: str | None) -> PatchDataset:
     """Give the patches of predictions with their true labels and patients, from a column or another table."""
-    if isinstance(truth, str) and truth in table:
+    own = isinstance(truth, str) and truth in table
+    if own:
         known = table.assign(label=table[truth])
     elif isinstance(truth, str) and truth == "truth":
         here = [str(name) for name in table if name != "model"]
@@ -352,6 +387,11 @@ def true_labels(table: pd.DataFrame, truth: Any, patients: Any, classes: Any, po
             'patients="tcga" or an expression such as r"^([0-9]+)_" will do.'
         )
     known = known.assign(**{name: canonical_patients(known[name]) for name in ("label", "patient")})
+    if not own and "truth" in table:
+        there = canonical_patients(table["truth"])[match_rows(table, known, "truth")]
+        expected = "truth: expected the labels of the column truth of the predictions, got others for"
+        wrong, remedy = (there != known["label"]) & (there != ""), "Correct them, or leave out this column."
+        check_rows(wrong, known["path"], expected, remedy)
     check_rows(known["label"] == "", known["path"], "truth: expected a label for each patch, got none for", "Add it.")
     if classes is None:
         here = known["label"].unique().tolist()

@@ -246,3 +246,69 @@ def test_what_predict_writes_is_scored(cohort, tmp_path, capsys):
         found = json.loads(capsys.readouterr().out)
         expected = roc_auc_score(cohort.y, table[f"p_{cohort.target_names[1]}"])
         assert found["models"][0]["scores"]["roc_auc"]["value"] == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("column", ["label", "diagnosis"])
+def test_the_column_of_the_truth_is_no_prediction(table, tmp_path, capsys, column):
+    one = table.rename(columns={"truth": column, "p_Tumor": "score"}).drop(columns="p_normal")
+    one.to_csv(tmp_path / "t.csv", index=False)
+    words = ["score", str(tmp_path / "t.csv"), "--truth", column, "--resamples", "0", "--json"]
+    assert cli.main(words) == 0
+    [model] = json.loads(capsys.readouterr().out)["models"]
+    expected = f1_score(table["truth"] == "Tumor", table["p_Tumor"] > 0.5)
+    assert model["scores_at_threshold"]["f1"]["value"] == pytest.approx(expected)
+    assert expected < 1
+
+
+def test_a_threshold_is_of_the_positive_class_it_was_chosen_for(table):
+    at = table.assign(label=np.where(table["p_Tumor"] >= 0.2, "Tumor", "normal"), threshold=0.2)
+    assert evaluate_predictions(at, n_resamples=0, positive="Tumor").models[0].thresholds == (0.2,)
+    with pytest.raises(ValueError, match="positive: expected the class whose labels begin at the threshold of"):
+        evaluate_predictions(at, n_resamples=0, positive="normal")
+
+
+def test_a_table_of_the_truth_agrees_with_the_predictions(table):
+    truth = table[["path", "patient", "truth"]].rename(columns={"truth": "label"})
+    assert evaluate_predictions(table, truth, n_resamples=0).dataset.audit.n_patients == 10
+    other = truth.assign(label=truth["label"].mask(truth["path"] == "p0/1.png", "Tumor"))
+    with pytest.raises(ValueError, match=r"truth: expected the labels of the column truth .* 'p0/1.png'"):
+        evaluate_predictions(table, other, n_resamples=0)
+    moved = truth.assign(path="q" + truth["path"], patient="q" + truth["patient"])
+    with pytest.raises(ValueError, match=r"expected the same patient for a patch .* 'qp0/0.png'"):
+        evaluate_predictions(table, moved, n_resamples=0)
+    assert (
+        evaluate_predictions(table, moved.assign(patient=truth["patient"]), n_resamples=0).dataset.X[0] == "qp0/0.png"
+    )
+
+
+def test_leading_zeros_of_labels_stay(table, tmp_path):
+    coded = table.replace({"truth": {"Tumor": "01", "normal": "1"}}).rename(columns={"p_Tumor": "p_01"})
+    for column in ("truth", "grade"):
+        coded.rename(columns={"p_normal": "p_1", "truth": column}).to_csv(tmp_path / "t.csv", index=False)
+        found = evaluate_predictions(tmp_path / "t.csv", column, positive="01", n_resamples=0)
+        assert sorted(found.labels) == ["01", "1"]
+
+
+@pytest.mark.parametrize(("name", "text"), [("b.csv", "path,patient,truth,score\n"), ("b.json", "[]")])
+def test_a_table_without_rows(tmp_path, capsys, name, text):
+    (tmp_path / name).write_text(text)
+    assert cli.main(["score", str(tmp_path / name)]) == 2
+    assert f"{name}: expected predictions, a row for each patch, got none" in capsys.readouterr().err
+
+
+def test_predictions_of_merged_classes_are_merged(table):
+    names, proba = np.array(["normal", "idc", "ilc"]), np.random.default_rng(1).dirichlet(np.ones(3), N)
+    many = table[["path", "patient"]].assign(truth=names[np.arange(N) % 3])
+    wide = many.assign(**{f"p_{name}": proba[:, at] for at, name in enumerate(names)})
+    merged = {"classes": "normal,tumour=idc+ilc", "n_resamples": 0}
+    ill = many["truth"] != "normal"
+    [model] = evaluate_predictions(wide, **merged).models
+    assert model.scores["roc_auc"].value == pytest.approx(roc_auc_score(ill, 1 - proba[:, 0]))
+    called = names[proba.argmax(axis=1)]
+    [model] = evaluate_predictions(many.assign(label=called), **merged).models
+    assert model.scores["f1"].value == pytest.approx(f1_score(ill, called != "normal"))
+
+
+def test_a_missing_table_of_the_truth(table, tmp_path):
+    with pytest.raises(ValueError, match=r"none.csv: expected a table.* Correct the path\.$"):
+        evaluate_predictions(table, str(tmp_path / "none.csv"))

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from histofeat.datasets import check_place, csv_text, printable, read_csv_rows, write_whole
+from histofeat.datasets import check_place, csv_text, printable, read_csv_rows, table_bytes, write_whole
 
 #: Writes a folder over that of the first argument, and is killed where the second one says.
 KILLED = """
@@ -354,3 +354,9 @@ def test_a_device_is_never_replaced(tmp_path):
     ):
         part.write_text("x")
     assert Path(os.devnull).is_char_device()
+
+
+def test_a_table_in_csv_keeps_all_digits():
+    values = np.array([0.1 + 0.2, 1 - 2**-53, 1e-12, 0.25])
+    text = table_bytes(pd.DataFrame({"p": values}), "csv").decode()
+    assert [float(line) for line in text.splitlines()[1:]] == values.tolist()

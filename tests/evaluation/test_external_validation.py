@@ -9,7 +9,7 @@ import pytest
 from histofeat import GroupLeakageError, IDCPipeline, cli, make_cohort
 from histofeat.datasets import make_breakhis_cohort, open_dataset
 from histofeat.evaluation import evaluate_model, evaluate_predictions, train_model
-from histofeat.models import predict_images, save_model
+from histofeat.models import SavedModel, predict_images, save_model
 
 FEW = {"n_resamples": 20}
 
@@ -141,3 +141,28 @@ def test_score_reads_what_predict_writes(model, parts, tmp_path, capsys):
     found = evaluate_model(model, other, **FEW).models[0]
     assert f"{found.scores['roc_auc'].value:.4f}" in printed
     assert f"{found.tuned['f1'].value:.4f}" in printed
+
+
+def test_the_positive_class_is_that_of_the_model(model, parts):
+    turned = SavedModel(model.pipeline, {**model.about, "positive": "no tumour"})
+    found = evaluate_model(turned, parts[1], **FEW)
+    assert found.dataset.positive == "no tumour"
+    no_tumour = parts[1].target_names.index("no tumour")
+    called = found.models[0].predicted_tuned == no_tumour
+    score = predict_images(turned, parts[1].X).proba[:, no_tumour]
+    assert (called == (score >= model.decision["value"])).all()
+    for data, positive in ((parts[1], "tumour"), (parts[1].with_classes(None, "no tumour"), None)):
+        one = turned if positive else model
+        with pytest.raises(ValueError, match="the class that the threshold of the model is for"):
+            evaluate_model(one, data, positive=positive)
+    free = SavedModel(model.pipeline, {k: v for k, v in model.about.items() if k != "threshold"})
+    assert evaluate_model(free, parts[1], positive="no tumour", **FEW).dataset.positive == "no tumour"
+
+
+def test_training_patients_in_another_spelling_are_warned_about(model, parts):
+    _, other, whole = parts
+    first = sorted(set(whole.patients))[0]
+    ids = [f"0{first}" if each == other.patients[0] else each for each in other.patients]
+    near = replace(other, frame=other.frame.assign(patient=ids), audit=None)
+    with pytest.warns(UserWarning, match=f"only in case, zeros or dashes: '0{first}' and '{first}'"):
+        evaluate_model(model, near, **FEW)
