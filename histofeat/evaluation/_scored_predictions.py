@@ -234,10 +234,8 @@ def _unlike_training(model, dataset, found, by_id):
     """Sentences on images of another magnification, size, shape or look than in training, and on similar patients."""
     here, there = {*dataset.patients}, {*by_id}
     for names in [names for names in look_alikes([*there, *here]) if here & {*names} and there & {*names}][:1]:
-        yield (
-            f"expected patients that the model has not seen, got ids that differ from those of the training only in "
-            f"case, zeros or dashes: {' and '.join(map(repr, names))}. Where they are one patient, write one id."
-        )
+        close = f"{' and '.join(map(repr, names))}. Where they are one patient, write one id."
+        yield f"expected new patients, got ids that differ from the training only in case, zeros or dashes: {close}"
     trained, here = model.about.get("magnification") or [], magnifications_of(dataset) or []
     if trained and {*here} - {*trained}:
         powers = ["X, ".join(map(str, some)) + "X" for some in (trained, here)]
