@@ -54,7 +54,7 @@ class _Commands(typer.core.TyperGroup):
         """List the commands under their headings."""
         for heading, names in COMMANDS.items():
             with formatter.section(heading):
-                formatter.write_dl([(name, self.get_command(ctx, name).get_short_help_str(90)) for name in names])
+                formatter.write_dl([(name, self.get_command(ctx, name).get_short_help_str(200)) for name in names])
 
 
 def _built(name: str):

@@ -25,6 +25,7 @@ QUICK_COHORT, _QUICK_TREES = {"n_patients": 15, "patches_per_patient": 20}, 50
 #: Columns on the screen.
 _SHOWN = ("name", "head", "roc_auc", "roc_auc_low", "roc_auc_high", "f1", "f1_tuned", "fit_s")
 _Several = list[str] | None
+_ITS_X = "its X is an array of paths of images, of embeddings a DataFrame."
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class ModelOptions:
 
     features: option(str, "LIST", f"Separated by commas, {SETS}.") = _DEFAULT_SETS
     heads: option(str, "LIST", f"Heads of these sets and of embeddings: {_HEADS}.") = "xgboost,svm"
-    pipeline: option(_Several, "NAME=MODULE:OBJECT", "A classifier of yours, also from this folder; repeatable.") = None
+    pipeline: option(_Several, "NAME=MODULE:OBJECT", f"A classifier, also of this folder; repeatable; {_ITS_X}") = None
     embeddings: option(_Several, "NAME=FILE", "Embeddings of the same patches; repeatable.") = None
     predictions: option(_Several, "NAME=FILE", "Probabilities by another system; repeatable.") = None
     quick: flag("--quick", "Fewer patches and trees, to see that everything works.") = False
@@ -123,7 +124,7 @@ class PageOptions:
         from histofeat.reporting import check_output
 
         if self.gallery is not None:
-            check_whole("--gallery", self.gallery, 1, "Use 8.")
+            check_whole("--gallery", self.gallery, 1, "Leave it out for no gallery.")
         if output is not None:
             check_output(output, overwrite=self.overwrite, option="--overwrite")
 
@@ -251,7 +252,7 @@ def _imported(given):
     finally:
         sys.path[:] = before
     if isinstance(pipeline, type) or not hasattr(pipeline, "fit"):
-        raise ValueError(f"--pipeline: expected an unfitted classifier, got {pipeline!r:.60}. Give an object with fit.")
+        raise ValueError(f"--pipeline: expected an unfitted classifier, got {pipeline!r:.60}. Give one; {_ITS_X}")
     return name, pipeline
 
 
@@ -380,8 +381,9 @@ def show(run: RunOptions, evaluation: Any, page: Path, *, stored: bool = False) 
 
 
 def _print(evaluation, page, *, stored):
-    for entry in evaluation.not_run:
-        print(f"not run: {entry.name}, {entry.head}: {entry.reason}")
+    for reason in dict.fromkeys(entry.reason for entry in evaluation.not_run):
+        models = [f"{entry.name}, {entry.head}" for entry in evaluation.not_run if entry.reason == reason]
+        print(f"not run: {'; '.join(models)}: {reason}")
     title = "SYNTHETIC cohort" if evaluation.dataset.synthetic else evaluation.dataset.name
     frame = evaluation.to_frame().filter(items=_SHOWN)
     print(f"{title}, out of fold\n{frame.to_string(index=False, float_format='{:.3f}'.format)}")
@@ -390,6 +392,7 @@ def _print(evaluation, page, *, stored):
     for sentence in filter(None, (blind, planned, evaluation.protocol["registered"], evaluation.caution)):
         print(sentence)
     counts = ", ".join(f"{family} {count:,}" for family, count in evaluation.computed.items())
+    rest = stored and any(count < len(evaluation.dataset) for count in evaluation.computed.values())
     print(f"extraction: {evaluation.seconds['extraction']:.1f} s")
-    print(f"measured: {counts or 'nothing'}{' (the rest came from the store)' if stored else ''}")
+    print(f"measured: {counts or 'nothing'}{' (the rest came from the store)' if rest else ''}")
     print(f"report: {page}")

@@ -19,7 +19,7 @@ def evaluate(
     policy: option(str, "NAME", "For images of another size: auto, tile, resize or whole, as in predict.") = "auto",
     weights: Weights = None,
     resamples: option(int, "N", "Resamples of the patients.") = 2000,
-    output: option(Path | None, "FILE.json", "Also write the numbers here.") = None,
+    output: option(Path | None, "FILE.json", "Also write the numbers here.", "--output", "-o") = None,
 ) -> None:
     """Validate a model on other data: scores with intervals over patients, at its threshold too, and calibration.
 

@@ -45,4 +45,6 @@ def extract(
     run.write_config(output)
     n_columns = int((frame.dtypes == "float32").sum())
     record = {"output": str(output), "patches": len(frame), "features": n_columns, **frame.attrs}
-    run.show(record, lambda: print(", ".join(f"{name}: {value}" for name, value in record.items())))
+    said = [f"{name}, {n:,} images" for name, n in record["conversions"].items()]
+    said += [f"left out {path}: {reason}" for path, reason in record["failures"]] + [f"table: {output}"]
+    run.show(record, lambda: print(f"{len(frame):,} patches, {n_columns:,} features", *said, sep="\n"))

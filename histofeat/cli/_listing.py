@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -36,11 +37,18 @@ _Answer = group(RunOptions, without=["seed", "n_jobs", "store", "no_store", "led
 def audit(data: group(DataOptions, required=["data"]), run: _Answer) -> None:
     """List what folders or tables of labelled images hold, and what was left out and why.
 
+    Without --magnification it lists all magnifications of BreakHis.
+
     Examples
     --------
     histofeat audit idc
     histofeat audit breakhis --magnification 100
     """
+    from histofeat.datasets import format_of
+
+    (path, *more), none = data.data, data.magnification is None
+    if none and not more and (format_of(path) if data.format == "auto" else data.format) == "breakhis":
+        data = replace(data, magnification="all")
     found = data.open().audit
     run.show({"data": data.name, "audit": found}, lambda: print(found.summary()))
 
@@ -106,6 +114,7 @@ def list_names(what: argument(str, "WHAT", f"{', '.join(LISTS)}."), run: _Answer
     --------
     histofeat list families
     """
+    from histofeat.cli._studies import idc_official
     from histofeat.exceptions import check_name
 
     check_name("list", what, LISTS)
@@ -113,6 +122,8 @@ def list_names(what: argument(str, "WHAT", f"{', '.join(LISTS)}."), run: _Answer
     records = getattr(import_module(f"histofeat.{wing}"), register)
     said = {name: [getattr(record, field, "") for field in _SAYING] for name, record in records.items()}
     named = {name: next(filter(None, words), "") for name, words in said.items()}
+    if what == "studies":  # a command that is no study of the register
+        named["idc-official"] = idc_official.__doc__.splitlines()[0]
     lines = [f"{name:<{max(map(len, named))}}  {words}".rstrip() for name, words in named.items()]
     run.show(named, lambda: print("\n".join(lines)))
 

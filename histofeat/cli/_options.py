@@ -193,7 +193,7 @@ class DataOptions:
     positive: option(str | None, "CLASS", "The positive class of two.  [default: the name that tells]") = None
     classes: option(str | None, "LIST", "Classes to take, to merge or to rename: normal,tumour=idc+ilc.") = None
     target: option(str | None, "NAME", "BreakHis: malignant or subtype.") = None
-    magnification: option(str | None, "N", "BreakHis: 40, 100, 200 or 400; all pools them; train: each.") = None
+    magnification: option(str | None, "N", "BreakHis: 40, 100, 200 or 400; all pools them.") = None
     duplicates: option(str | None, "NAME", "BreakHis, copies under two names: refuse, drop or published.") = None
     path_prefix: option(list[str] | None, "OLD=NEW", "CSV: paths that begin with OLD begin with NEW here.") = None
     on_error: option(

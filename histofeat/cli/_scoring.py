@@ -44,7 +44,7 @@ def score(
         "idc-official: what the threshold is chosen for on the rows of train and validation patients: "
         f"{rule_examples()}.  [default: f1 where there are such rows]",
     ) = None,
-    output: option(Path | None, "FILE.json", "Also write the numbers here.") = None,
+    output: option(Path | None, "FILE.json", "Also write the numbers here.", "--output", "-o") = None,
     resamples: option(int, "N", "Resamples of the patients.") = 2000,
     allow_missing_patients: flag(
         "--allow-missing-patients", "idc-official: score the test patients that have rows."

@@ -57,6 +57,12 @@ class Studies(typer.core.TyperGroup):
             self.commands |= dict.fromkeys(self.list_commands(ctx))  # typer suggests the nearest of these
         return self.commands.get(cmd_name)
 
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """List the studies with whole sentences."""
+        with formatter.section("Studies"):
+            named = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+            formatter.write_dl([(name, command.get_short_help_str(200)) for name, command in named])
+
 
 study: typer.Typer = typer.Typer(
     cls=Studies,
@@ -94,7 +100,8 @@ def _function(study):
     shown = {"ctx": (typer.Context, given), "data": (data, given), "run": (runs, given)}
     shown["weights"] = (Weights if study.data else None, None)
     shown |= {name.replace("-", "_"): _option(name, **described) for name, described in study.options.items()}
-    shown["output"] = option(Path | None, "DIR", "Folder of the page.  [default: one in histofeat-reports]"), None
+    folder = "Folder of the page.  [default: one in histofeat-reports]"
+    shown["output"] = option(Path | None, "DIR", folder, "--output", "-o"), None
     shown["overwrite"] = flag("--overwrite", "Replace a finished page in the output folder."), False
     shown["quick"] = flag("--quick", "The smallest run, to see that all works; its numbers say nothing."), False
     shown = {name: known for name, known in shown.items() if known[0] is not None}

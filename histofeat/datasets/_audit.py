@@ -276,9 +276,9 @@ class DatasetAudit:
         if self.nominal_size is None:
             return f"sizes: {len(self.size_counts):,} different, {span}"
         height, width = self.nominal_size
+        least = f" (down to {smallest[0]}x{smallest[1]})" if self.n_smaller else ""
         return (
-            f"sizes: {self.n_nominal_size:,} of {height}x{width} px, {self.n_smaller:,} smaller "
-            f"(down to {smallest[0]}x{smallest[1]}), "
+            f"sizes: {self.n_nominal_size:,} of {height}x{width} px, {self.n_smaller:,} smaller{least}, "
             f"{self.n_patches - self.n_nominal_size - self.n_smaller:,} larger; height x width"
         )
 

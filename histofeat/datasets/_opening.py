@@ -114,8 +114,6 @@ def open_dataset(
     remedy = f"Leave it out, or name the format of {paths[0]}: {', '.join(_LOADERS)}."
     for name, value in given.items():
         check_that(name, value, name in taken, expected, remedy)
-    if magnification == "all" and kind == "breakhis":
-        del given["magnification"]
     dataset = load(paths[0] if len(paths) == 1 else paths, **given)
     if magnification is None and kind == "breakhis" and dataset.frame["magnification"].nunique() > 1:
         raise DatasetError(

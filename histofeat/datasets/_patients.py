@@ -40,8 +40,8 @@ _OWNER = "load_image_folder.patients"
 _WAYS = (
     'Give a regular expression with one group, for the path below the class folder (patients=r"^([0-9]+)_"); '
     'patients="folder" where each patient has a folder; patients="tcga" for TCGA barcodes; a CSV with the columns path '
-    'and patient; or a mapping of path to patient. Where patients are unknown, patients="image" takes each image as '
-    "its own patient, and says so in every report."
+    'and patient (in Python also a mapping of path to patient). Where patients are unknown, patients="image" takes '
+    "each image as its own patient, and says so in every report."
 )
 
 

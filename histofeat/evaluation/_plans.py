@@ -286,7 +286,10 @@ def make_plans(pipelines, run):
 def say_not_run(plans, said=()):
     """Warn about pipelines that cannot run, but for those that were named before; refuse to go on without any."""
     lost = {(plan.name, plan.head_name): plan.reason for plan in plans if plan.reason is not None}
-    words = [f"{name}, {head}: {reason}" for (name, head), reason in lost.items() if (name, head) not in said]
+    models = {}  # by reason: what several models lack is said once
+    for key, reason in lost.items():
+        models.setdefault(reason, []).extend([", ".join(key)] if key not in said else [])
+    words = [f"{'; '.join(names)}: {reason}" for reason, names in models.items() if names]
     if len(lost) == len(plans):
         raise ValueError(f"evaluate.pipelines: expected one that can run here, got none. {words[0]}")
     for sentence in words:

@@ -1,8 +1,8 @@
 """Studies of features and heads on any patients but the official IDC test set: leaks, shortcuts, robustness, curves."""
 
 import tempfile
+import warnings
 from dataclasses import replace
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -67,10 +67,15 @@ def run_leakage(options, runtime):
 
 
 def check_few_patients(dataset, options):
-    """Refuse numbers of patients that cannot be drawn, before the long work."""
+    """Refuse numbers of patients that cannot be drawn, before the long work; take all where there are fewer."""
     check_whole("--draws", options.draws, 1, "Use 10.")
+    there, fewest = len(set(dataset.patients)), 2 * options.folds
+    check_whole("--folds", options.folds, 2, "Give fewer, or data of more patients.", most=there // 2)
     for n in options.few_patients:
-        check_whole("--few-patients", n, 2 * options.folds, "Use 16.", most=len(set(dataset.patients)))
+        check_whole("--few-patients", n, fewest, f"Use {fewest}, or fewer --folds.")
+    if max(options.few_patients) > there:
+        warnings.warn(f"--few-patients: there are {there} patients, all are taken.", stacklevel=2)
+        options.few_patients = sorted({min(n, there) for n in options.few_patients})
 
 
 def leakage_of_few(dataset, pipelines, options, runtime):
@@ -85,7 +90,7 @@ def leakage_of_few(dataset, pipelines, options, runtime):
     ids, rng, rows = np.unique(dataset.patients.astype(str)), np.random.default_rng(options.seed), []
     settings = {"n_splits": options.folds, "n_resamples": 0, "random_state": options.seed}
     settings["runtime"] = replace(runtime, progress=False)
-    draws = list(product(options.few_patients, range(options.draws)))
+    draws = [(n, draw) for n in options.few_patients for draw in range(options.draws if n < len(ids) else 1)]
     for done, (n, _) in enumerate(draws):
         runtime.report("few patients", done, len(draws))
         drawn = np.isin(dataset.patients.astype(str), rng.permutation(ids)[:n])

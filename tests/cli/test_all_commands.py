@@ -172,3 +172,8 @@ def test_results_are_one_json_object_and_runs_write_what_repeats_them(command, p
             path.rename(path.with_name(f"before.{path.name}"))
         assert cli.main([*command.split(), "--config", str(config), "--json", *["--quiet"][: "--quiet" in known]]) == 0
         assert capsys.readouterr().out == printed.out
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_output_has_the_short_name_everywhere(name):
+    assert all("-o" in each.opts for option, each in options(name).items() if option == "--output")

@@ -11,6 +11,7 @@ from test_known_patients import Memory
 
 from histofeat import FeatureStore, IDCPipeline, cli, make_breakhis_cohort
 from histofeat.cli import _comparison as comparison
+from histofeat.evaluation import NotRun
 from histofeat.metrics import rule_examples
 from histofeat.models import HEADS
 from histofeat.studies import FEATURE_SETS
@@ -42,6 +43,7 @@ def test_the_help_names_every_set_head_and_rule(capsys):
     assert set(FEATURE_SETS) <= set(shown.replace(",", "").replace("(", "").replace(")", "").split())
     assert ", ".join(HEADS) == comparison._HEADS
     assert rule_examples() in shown
+    assert "its X is an array of paths of images, of embeddings a DataFrame." in shown
 
 
 def test_without_an_output_the_report_lies_below_the_current_folder(main, tmp_path, capsys):
@@ -134,7 +136,7 @@ def test_one_table_holds_ours_a_pipeline_embeddings_and_predictions(main, no_net
         "mine=my_models:bad": "expected an object bad in the module my_models, got AttributeError",
         "mine=broken_models:good": "got ZeroDivisionError: division by zero. Try python -c 'import broken_models'",
         "mine=quit_models:good": "an object good in the module quit_models, got SystemExit: 0",
-        "mine=my_models:IDCPipeline": "--pipeline: expected an unfitted classifier, got <class",
+        "mine=my_models:IDCPipeline": ">. Give one; its X is an array of paths of images",
     }.items():
         assert main(*words, given) == 2
         assert message in capsys.readouterr().err
@@ -265,3 +267,23 @@ def test_the_report_names_every_network_that_ran_and_where():
     assert words("a", "b", "c") == "memory, other: Some engine on the CPU, as asked for."
     assert words("b") == "other: Some engine on the CPU, as asked for."
     assert words("c") == words() == "CPU"
+
+
+@pytest.mark.parametrize(("counts", "rest"), [({"color": 4}, False), ({"color": 4, "lbp": 0}, True), ({}, False)])
+def test_a_rest_in_the_store_is_said_where_there_is_one(counts, rest, capsys):
+    frame = pd.DataFrame({"name": ["a"]})
+    dataset = SimpleNamespace(synthetic=True, lacks_images=False)
+    found = SimpleNamespace(not_run=[NotRun("a", "svm", "No."), NotRun("b", "svm", "Why."), NotRun("c", "svm", "No.")])
+    found.__dict__.update(dataset=Four(**vars(dataset)), to_frame=lambda: frame, planned=None, caution=None)
+    found.__dict__.update(computed=counts, seconds={"extraction": 0.0}, protocol={"registered": None})
+    comparison._print(found, Path("page"), stored=True)
+    printed = capsys.readouterr().out
+    assert printed.startswith("not run: a, svm; c, svm: No.\nnot run: b, svm: Why.\nSYNTHETIC")
+    assert ("(the rest came from the store)" in printed) == rest
+
+
+class Four(SimpleNamespace):
+    """Something of four rows."""
+
+    def __len__(self):
+        return 4

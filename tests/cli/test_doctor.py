@@ -36,13 +36,14 @@ def test_a_sound_installation_passes(quick, capsys, monkeypatch):
     monkeypatch.setattr(_doctor.shutil, "disk_usage", lambda _: types.SimpleNamespace(free=5e9))
     folder = quick / "weights"
     folder.mkdir()
-    (folder / ENCODERS["resnet50"].weight_file).touch()
+    for name in ("resnet50", "mobilenetv2_0.35"):
+        (folder / ENCODERS[name].weight_file).touch()
     monkeypatch.setenv("HISTOFEAT_WEIGHTS", str(folder))
     code, status, found = ask_doctor(capsys, "--warm-up")
     assert (code, status) == (0, "PASS")
     text = "\n".join(found)
     assert "the shipped encoder gives what it should" in text
-    assert f"{folder}: weights of resnet50" in found
+    assert any(words.startswith(f"{folder}: weights of ") and words.endswith("resnet50") for words in found)
     assert f"{quick / 'keras' / 'models'}: weights of no network" in found
     assert "5.0 GB free" in text
     assert "numpy 2." in text
@@ -57,6 +58,12 @@ def test_two_packages_in_one_folder_fail_with_the_commands_that_put_it_right(qui
     assert "      pip uninstall -y xgboost-cpu xgboost\n      pip install xgboost-cpu\n" in told
     monkeypatch.setattr(_doctor.metadata, "distributions", distributions("xgboost", "numpy"))
     assert main(["doctor"]) == 0
+
+
+def test_missing_weights_of_the_usual_network_are_a_warning(quick, capsys):
+    code, _, found = ask_doctor(capsys)
+    words = "no weights of mobilenetv2_0.35: `histofeat compare` leaves out cnn and everything, or downloads them"
+    assert (code, found[words]) == (0, ("WARN", "histofeat fetch weights --encoder mobilenetv2_0.35"))
 
 
 def test_what_is_broken_is_told_and_the_rest_is_still_checked(quick, capsys, monkeypatch):

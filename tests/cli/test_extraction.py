@@ -1,6 +1,7 @@
 """``histofeat extract``: the table of the library in a file, and all that is wrong said before the first image."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -51,7 +52,9 @@ def test_images_that_cannot_be_read_are_refused_or_said(tmp_path, capsys):
     assert not list(tmp_path.glob("features*"))
     assert cli.main([*words, "--on-error", "skip"]) == 0
     printed, said = capsys.readouterr()
-    assert "patches: 23, features: 256" in printed
+    first, second, third = printed.splitlines()[-3:]
+    assert (first, third) == ("23 patches, 256 features", f"table: {tmp_path / 'features.csv'}")
+    assert re.match(rf"left out .*{bad.name}: \w", second)
     assert "1 of 24 images" in said
     assert len(pd.read_csv(tmp_path / "features.csv")) == 23
 

@@ -1,11 +1,12 @@
 """`histofeat audit`, `info`, `list` and `store`."""
 
 import json
+from dataclasses import replace
 from importlib import import_module
 
 import pytest
 
-from histofeat import IDCPipeline, cli
+from histofeat import IDCPipeline, cli, make_breakhis_cohort
 from histofeat.cli._listing import LISTS
 from histofeat.evaluation import evaluate, save_evaluation
 from histofeat.model_selection import PatientKFold
@@ -25,10 +26,26 @@ def test_registers_are_listed(what, capsys):
     assert cli.main(["list", what]) == 0
     printed = capsys.readouterr().out.splitlines()
     wing, register = LISTS[what]
-    assert [line.split()[0] for line in printed] == list(getattr(import_module(f"histofeat.{wing}"), register))
+    more = ["idc-official"] if what == "studies" else []
+    assert [line.split()[0] for line in printed] == [*getattr(import_module(f"histofeat.{wing}"), register), *more]
     assert all(len(line.split()) > 1 for line in printed)
     assert cli.main(["list", what, "--json"]) == 0
     assert list(json.loads(capsys.readouterr().out)) == [line.split()[0] for line in printed]
+
+
+def test_an_audit_of_breakhis_lists_every_magnification(cohort, tmp_path, capsys):
+    made = {"patients_per_subtype": 1, "images_per_slide": 2, "magnifications": (40, 100)}
+    root = str(make_breakhis_cohort(root=tmp_path / "made", **made).root)
+    assert cli.main(["audit", root]) == 0
+    printed = capsys.readouterr().out
+    assert "32 at 40X, 32 at 100X, 0 at 200X" in printed
+    assert "0 smaller, 0 larger" in replace(cohort.audit, size_counts={(50, 50): 180}).summary()
+    assert cli.main(["audit", root, "--magnification", "all"]) == 0
+    assert capsys.readouterr().out == printed
+    assert cli.main(["audit", root, "--magnification", "100"]) == 0
+    assert "0 at 40X, 32 at 100X" in capsys.readouterr().out
+    assert cli.main(["audit", root, "--magnification", "each"]) == 2
+    assert "40, 100, 200, 400 (or '40X' and so on), or 'all', got 'each'" in capsys.readouterr().err
 
 
 def test_a_model_has_a_card(trained, tmp_path, capsys):

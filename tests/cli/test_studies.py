@@ -18,7 +18,11 @@ def study(monkeypatch, tmp_path):
 
 def test_every_study_is_listed(study, capsys):
     assert study("--help") == 0
-    assert set(STUDIES) <= set(capsys.readouterr().out.split())
+    shown = capsys.readouterr().out
+    assert {*STUDIES, "idc-official"} <= set(shown.split())
+    assert "..." not in shown
+    assert cli.main(["--help"]) == 0
+    assert "..." not in capsys.readouterr().out
 
 
 def test_a_study_of_breakhis_at_one_magnification(study, tmp_path, capsys):

@@ -308,8 +308,7 @@ def test_an_unknown_family_to_identify_is_one_sentence(start, capsys):
 @pytest.mark.parametrize(
     ("patients", "draws", "message"),
     [
-        ([16, 3], 1, "--few-patients: expected a whole number from 4 to 20, got 3. Use 16"),
-        ([21], 1, "--few-patients: expected a whole number from 4 to 20, got 21"),
+        ([16, 3], 1, "--few-patients: expected a whole number of at least 4, got 3. Use 4, or fewer --folds."),
         ([16], 0, "--draws: expected a whole number of at least 1, got 0"),
     ],
 )
@@ -320,6 +319,26 @@ def test_patients_that_cannot_be_drawn_are_refused(small, patients, draws, messa
 
     with pytest.raises(ValueError, match=message):
         check_few_patients(small, SimpleNamespace(few_patients=patients, draws=draws, folds=2))
+
+
+def test_where_there_are_fewer_patients_all_are_taken(small, monkeypatch):
+    from types import SimpleNamespace
+
+    from histofeat.studies import _idc_studies
+
+    options = SimpleNamespace(few_patients=[16, 21, 30], draws=3, folds=10, seed=0)
+    with pytest.warns(UserWarning, match=r"^--few-patients: there are 20 patients, all are taken\.$"):
+        _idc_studies.check_few_patients(small, SimpleNamespace(**vars(options) | {"few_patients": [30]}))
+    with pytest.raises(ValueError, match=r"--folds: expected a whole number from 2 to 10, got 11\. Give fewer"):
+        _idc_studies.check_few_patients(small, SimpleNamespace(**vars(options) | {"folds": 11}))
+    options.folds, drawn = 2, []
+    with pytest.warns(UserWarning, match="all are taken"):
+        _idc_studies.check_few_patients(small, options)
+    row = {"name": "a", "head": "b", "metric": "c", "honest": 0.5, "leaked": 0.5, "difference": 0.0}
+    found = SimpleNamespace(to_dict=lambda: {"n_patches": 1, "constant_accuracy": 0.5, "rows": [row]})
+    monkeypatch.setattr(_idc_studies, "measure_leakage", lambda data, *_, **__: drawn.append(data) or found)
+    _idc_studies.leakage_of_few(small, [], options, Runtime())
+    assert [len(set(each.patients)) for each in drawn] == [16, 16, 16, 20]  # all patients can be drawn in one way only
 
 
 def test_the_page_says_whether_the_interval_of_the_canary_holds_chance():

@@ -64,8 +64,8 @@ def load_breakhis(
     root : path
         Folder that holds ``benign/`` and ``malignant/``, or any of those above it: ``breast``, ``histology_slides``,
         ``BreaKHis_v1`` or the one that the archive was unpacked in. It is only read.
-    magnification : {40, 100, 200, 400}, "40X" to "400X" or None, default=None
-        Which images; None reads those of all four magnifications together.
+    magnification : {40, 100, 200, 400}, "40X" to "400X", "all" or None, default=None
+        Which images; "all" and None read those of all four magnifications together.
     target : {"malignant", "subtype"}, default="malignant"
         What a label is: benign or malignant, or one of the eight subtypes in a fixed order (benign first, and by name).
     patient_key : {"number", "full"}, default="number"

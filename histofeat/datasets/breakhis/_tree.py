@@ -115,7 +115,7 @@ def _slide_name(parts: Any) -> SlideName:
 
 
 def parse_magnification(value: Any) -> int | None:
-    """One of 40, 100, 200 and 400 from a number or a text such as ``"40X"``; None stays None.
+    """One of 40, 100, 200 and 400 from a number or a text such as ``"40X"``; None for all of them.
 
     Raises
     ------
@@ -127,10 +127,10 @@ def parse_magnification(value: Any) -> int | None:
     >>> parse_magnification("40X"), parse_magnification(400), parse_magnification(None)
     (40, 400, None)
     """
-    if value is None:
+    if value is None or value == "all":
         return None
     power = _POWERS.get(str(value).strip().upper().removesuffix("X"))
-    expected, remedy = "40, 100, 200, 400 (or '40X' and so on), or None for all", "BreakHis has these four."
+    expected, remedy = "40, 100, 200, 400 (or '40X' and so on), or 'all'", "BreakHis has these four."
     check_that("load_breakhis.magnification", value, power, expected, remedy, error=DatasetError)
     return power
 

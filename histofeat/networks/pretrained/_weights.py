@@ -17,6 +17,8 @@ _log = logging.getLogger(__name__)
 
 #: The environment variable that names a folder of weights, read at each call.
 WEIGHTS_VARIABLE = "HISTOFEAT_WEIGHTS"
+#: How to name a folder of weights; for a message that reaches users of both interfaces, such as a warning.
+_NAMED = f"--weights on the command line, 'weights_dir' in Python, or the environment variable {WEIGHTS_VARIABLE}"
 
 
 _TIMEOUT_S = 10.0
@@ -167,10 +169,15 @@ def _download(encoder: Encoder, searched: list[Path]) -> Path:
         places = " or ".join(map(str, searched))
         raise WeightsError(
             f"{encoder.weight_file}: expected the ImageNet weights of {encoder.name}, got no such file in {places} "
-            f"and no download ({first_line(error.__cause__ or error):.300}). Put the file (or "
-            f"{' or '.join(encoder.accepted_files[1:])}) into a folder and name it by weights_dir or by the "
-            f"environment variable {WEIGHTS_VARIABLE}, or pass weights=<path>."
+            f"and no download ({first_line(_root(error)):.100}). Put the file (or "
+            f"{' or '.join(encoder.accepted_files[1:])}) into a folder, and name that by {_NAMED}."
         ) from error
+
+
+def _root(error: BaseException) -> BaseException:
+    """Give what an error comes from: without what each library on the way has wrapped around it."""
+    inner = error.__cause__ or error.__context__
+    return error if inner is None else _root(inner)
 
 
 def import_hub():
@@ -199,7 +206,7 @@ def _from_hub(encoder: TimmEncoder, folders: list[Path]) -> Path:
     raise WeightsError(
         f"{encoder.name}: expected its published weights ({' or '.join(encoder.hub_files)}), got no such file in "
         f"{searched} and no download ({reason}). {encoder.access} Or put {encoder.weight_file} into a "
-        f"folder and name it by weights_dir or by the environment variable {WEIGHTS_VARIABLE}, or pass weights=<path>."
+        f"folder, and name that by {_NAMED}."
     ) from error
 
 
