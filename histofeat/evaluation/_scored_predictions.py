@@ -271,7 +271,8 @@ def _given_model(dataset, splits, name, table, **resampling):
     if "threshold" in table and "label" in table and not hard and len(names) == 2:
         check_cuts(dataset, cuts.to_numpy(), codes, proba, name)
     found["thresholds"] = tuple(float(cuts[test[0]]) for test in tests) if len(names) == 2 else ()
-    cut = " or ".join(f"{each:.4g}" for each in sorted({*found["thresholds"]})) or "none"
+    values = {f"{each:.4g}" for each in found["thresholds"]} or {"none"}
+    cut = values.pop() if len(values) == 1 else "that of the fold"
     if "threshold" not in table and (found["predicted"] != found["predicted_tuned"]).any():
         cut = "unknown"
     shown = {"fit_s": 0.0, "predict_s": 0.0, "notes": (HARD_LABELS if hard else GIVEN.format(cut),)}

@@ -152,6 +152,7 @@ def test_what_compare_writes_is_scored_as_it_was_there(cohort, tmp_path, capsys)
     for one, other in zip(there.models, found.models, strict=True):
         assert other.scores["roc_auc"].value == pytest.approx(one.scores["roc_auc"].value, abs=1e-12)
         assert other.scores["roc_auc"].ci95 == pytest.approx(one.scores["roc_auc"].ci95, abs=1e-12)
+    assert all("its threshold is that of the fold, and" in model.notes[0] for model in found.models)
     table = evaluate_predictions(there.predictions(), n_resamples=20)
     assert table.models[0].tuned["f1"].value == pytest.approx(there.models[0].tuned["f1"].value, abs=1e-12)
     assert cli.main(["score", str(file), "--model", "grey/knn", "--resamples", "0"]) == 0
