@@ -301,7 +301,7 @@ class RunOptions:
         file = output / "run.toml" if output.is_dir() else output.with_name(f"{output.stem}.run.toml")
         plain = {name: absolute(value) for name, value in self.given.items()}
         text = tomli_w.dumps({"version": histofeat.__version__, **plain})
-        head = f"# histofeat {self.given.get('command')} --config {file.name} does it once more, from any folder.\n"
+        head = f"# histofeat {self.given.get('command')} --config {file.name} does it once more: its paths are full.\n"
         with write_whole(file, overwrite=True) as part:
             part.write_text(head + text, encoding="utf-8")
 

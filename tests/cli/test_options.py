@@ -173,7 +173,9 @@ def test_a_run_is_repeated_from_its_file(cohort, tmp_path, capsys):
     other = tmp_path / "other.histofeat"
     assert cli.main(["train", "--config", str(config), "-o", str(other), "--seed", "5", "--quiet"]) == 0
     assert load_model(other).pipeline.random_state == 5
-    assert config.read_text().startswith("# histofeat train --config m.run.toml does it once more, from any folder.\n")
+    assert config.read_text().startswith(
+        "# histofeat train --config m.run.toml does it once more: its paths are full.\n"
+    )
 
 
 def test_options_of_a_file_are_the_defaults(told, tmp_path):
