@@ -140,7 +140,8 @@ class Plan:
             ours = hasattr(self.pipeline, "make_head") or getattr(error, "code", None) == 128 + signal.SIGTERM
             if ours and not isinstance(error, CANNOT_RUN):
                 raise
-            self.reason = str(error) if ours else f"{type(error).__name__}: {first_line(error)}"
+            its = "(its X is an array of paths of images, of embeddings a DataFrame)"
+            self.reason = str(error) if ours else f"{type(error).__name__}: {first_line(error)} {its}"
 
     @property
     def by_key(self) -> dict[str, Any]:

@@ -297,6 +297,7 @@ def test_a_classifier_that_fails_does_not_end_the_rest(embeddings, own, reason):
         evaluation = evaluate(embeddings, pipelines, **FOLDS)
     assert [model.name for model in evaluation.models] == ["lda"]
     assert reason in evaluation.not_run[0].reason
+    assert evaluation.not_run[0].reason.endswith(" (its X is an array of paths of images, of embeddings a DataFrame)")
 
 
 def test_alone_a_classifier_that_fails_is_an_error_and_ours_stays_one(embeddings, monkeypatch):
