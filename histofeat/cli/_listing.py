@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 
@@ -21,7 +22,7 @@ LISTS = {
 _SAYING = ("words", "description", "reference")
 #: What a card says of a model under each heading; the rest is said under "Model".
 _SECTIONS = {
-    "Data": ("dataset", "synthetic", "n_images", "class_names", "positive", "class_counts"),
+    "Data": ("dataset", "synthetic", "completeness", "n_images", "class_names", "positive", "class_counts"),
     "Patients": ("n_patients", "patients"),
     "Scale": ("patch_size", "magnification", "mpp"),
     "Scores": ("estimate", "threshold"),
@@ -85,7 +86,7 @@ def _described(file: Path) -> tuple[dict, str]:
         evaluation = load_evaluation(file)
         return {"evaluation": evaluation.to_frame()}, str(evaluation)
     description, _ = read_archive(file)
-    about = dict(description["about"])
+    about = description["about"] | {"sha256": sha256(file.read_bytes()).hexdigest()}
     parts = {name: {key: about.pop(key) for key in keys if key in about} for name, keys in _SECTIONS.items()}
     parts = {"Model": about | {"histofeat": description.get("histofeat")}, **parts}
     positive = parts["Data"].get("positive")
@@ -97,7 +98,9 @@ def _described(file: Path) -> tuple[dict, str]:
 
 def _bullets(record: Mapping, indent: str = "") -> Iterator[str]:
     for key, value in record.items():
-        name = f"{indent}- {key.replace('_', ' ')}:"
+        name = f"{indent}- {key.removeprefix('n_').replace('_', ' ')}:"
+        if value in (None, [], {}):
+            continue
         if isinstance(value, Mapping) and set(value) == {"value", "ci95"}:
             shown, interval = cells(value)
             yield f"{name} {shown}" + f" (95 % interval {interval})" * bool(interval)

@@ -353,7 +353,7 @@ class RunOptions:
 class EncoderOptions:
     """The network whose embeddings are features (family cnn)."""
 
-    encoder: option(str | None, "NAME", "Encoder of the family cnn; see `histofeat list encoders`.") = None
+    encoder: option(str | None, "NAME", "Of the family cnn.  [default: mobilenetv2; compare: mobilenetv2_0.35]") = None
     weights: Weights = None
     input_size: option(int | None, "PX", "Side of the images that the encoder sees, in px.") = None
 

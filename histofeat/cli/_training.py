@@ -8,7 +8,7 @@ import typer
 
 from histofeat.cli._options import DataOptions, EncoderOptions, RunOptions, flag, group, option
 from histofeat.cli._outputs import classes_of, print_metrics, print_scores
-from histofeat.exceptions import check_name, check_whole
+from histofeat.exceptions import check_name
 from histofeat.metrics import parse_rule, rule_examples
 
 _Features = option(
@@ -38,7 +38,7 @@ def train(
     merge_rare: option(int | None, "N", "Merge classes of fewer than N patients, such as the folds.") = None,
     threshold: _Threshold = None,
     folds: _Folds = 5,
-    resamples: option(int, "N", "Resamples of the patients, for the intervals of the estimate.") = 1000,
+    resamples: option(int, "N", "Resamples of the patients, for the intervals of the estimate.", min=0) = 1000,
     known_patients: _Known = "refuse",
     no_estimate: flag("--no-estimate", "Only fit; make no estimate on unseen patients.") = False,
     report: option(Path | None, "DIR", "Write the report of the estimate here.") = None,
@@ -58,7 +58,6 @@ def train(
     histofeat train folders --patients folder --head densenet201 --weights imagenet --output model.histofeat
     """
     check_name("--known-patients", known_patients, ("refuse", "leave_out"))
-    check_whole("--resamples", resamples, 0, "Use 1000.")
     if threshold is not None:
         parse_rule(threshold)
     places = _places(data.magnification, output, report, overwrite)

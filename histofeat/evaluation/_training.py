@@ -81,10 +81,9 @@ def make_pipeline(
         from histofeat.networks import ARCHITECTURES
 
         if head not in ARCHITECTURES:
-            known = [*HEADS, *ARCHITECTURES]
-            raise ValueError(
-                f"head: expected a network for features 'pixels', got {head!r}. {known_names(head, known)}"
-            )
+            known = (*ARCHITECTURES,) if head in HEADS else (*HEADS, *ARCHITECTURES)
+            what = "a network for features 'pixels'" if head in HEADS else "a head or a network"
+            raise ValueError(f"head: expected {what}, got {head!r}. {known_names(head, known)}")
     pipeline = IDCPipeline(features=features, head=head, head_params=network or None, **settings)
     pipeline.get_params(deep=True)  # builds every part, which refuses unknown names
     return pipeline
@@ -184,6 +183,8 @@ def _describe(dataset, pipeline, fitted):
         "magnification": magnifications_of(dataset),
         "dataset": dataset.name,
         "synthetic": dataset.synthetic,
+        "completeness": dataset.audit and dataset.audit.full_set and dataset.audit.completeness,
+        "random_state": pipeline.random_state,
         "n_patients": len(set(dataset.patients)),
         "n_images": len(dataset),
         "class_counts": {name: counts[int(code)] for name, code in zip(names, fitted.classes_, strict=True)},

@@ -151,9 +151,9 @@ def read_archive(path: str | os.PathLike[str]) -> tuple[dict, dict[str, bytes]]:
         parts = read_members(path)
     except DAMAGED as error:
         with path.open("rb") as file:
-            begins = file.read(2)
-        if begins != b"PK":
-            raise ModelFileError(_foreign(path, f"a file that begins with {begins!r}")) from error
+            ours = file.read(2) == b"PK"
+        if not ours:
+            raise ModelFileError(_foreign(path, "a file of another kind")) from error
         raise ModelFileError(_damaged(path, str(error) or type(error).__name__)) from error
     if _DESCRIPTION not in parts:
         raise ModelFileError(_foreign(path, f"an archive without one {_DESCRIPTION}"))

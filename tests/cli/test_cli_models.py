@@ -182,7 +182,7 @@ def test_other_files_in_a_folder_are_counted(trained, cohort, tmp_path, capsys):
         (["train", "nowhere"], "Missing option '--output'"),
         (["predict", "none.histofeat", "nowhere.png"], "nowhere.png: expected an image, a folder or a pattern"),
         (["predict", "none.histofeat", "here.png"], "none.histofeat: expected the file of a model, got no such file"),
-        (["predict", "here.png", "here.png"], "here.png: expected a model of histofeat, got a file that begins with"),
+        (["predict", "here.png", "here.png"], "here.png: expected a model of histofeat, got a file of another kind"),
     ],
 )
 def test_bad_input_is_one_sentence(words, message, capsys, tmp_path, monkeypatch):

@@ -1,11 +1,14 @@
 """From a folder to a model: the right loader, an estimate on unseen patients, and a description that fits."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from histofeat import DatasetError, IDCPipeline, evaluate, make_cohort
 from histofeat.datasets import (
+    FullSet,
     _opening as opening,
     make_breakhis_cohort,
     make_signature_cohort,
@@ -143,8 +146,10 @@ def test_pipelines_are_made_of_names():
         make_pipeline(head="svm", network={"epochs": 2})
     with pytest.raises(ValueError, match="class_weight: expected one of balanced, got 'x'"):
         make_pipeline(["color"], class_weight="x")
-    with pytest.raises(ValueError, match=r"expected a network for features 'pixels', got 'cancernett'"):
-        make_pipeline(head="cancernett")
+    with pytest.raises(ValueError, match=r"head: expected a head or a network, got 'xgb'. Did you mean 'xgboost'?"):
+        make_pipeline(head="xgb")
+    with pytest.raises(ValueError, match=r"expected a network for features 'pixels', got 'svm'. Known .*cancernet"):
+        make_pipeline(["pixels"], "svm")
     with pytest.raises(ValueError, match="expected the name of a feature family, got 'colour'"):
         make_pipeline(["colour"])
     with pytest.raises(ValueError, match=r"expected the name of a head, got 'xgbost'. Did you mean 'xgboost'"):
@@ -176,7 +181,11 @@ def test_a_model_knows_what_it_learnt_from(cohort):
         assert score["value"] == pytest.approx(expected[metric].value, nan_ok=True)
         assert score["ci95"] == pytest.approx(list(expected[metric].ci95))
     assert told[-1] == ("final fit", 1, 1)
-    assert train_model(cohort, pipeline, folds=None).about["estimate"] is None
+    assert about["completeness"] is None
+    audit = replace(cohort.audit, full_set=FullSet(277_524, 279, {}))
+    about = train_model(replace(cohort, audit=audit), pipeline, folds=None).about
+    assert (about["estimate"], about["random_state"]) == (None, pipeline.random_state)
+    assert about["completeness"].startswith("incomplete: 180 of 277,524 patches")
 
 
 @pytest.mark.slow

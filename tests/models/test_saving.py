@@ -495,7 +495,7 @@ def test_any_changed_byte_is_noticed_or_without_effect(boosted, file, rows):
 def test_foreign_files_are_told(tmp_path, patches):
     foreign = tmp_path / "m.histofeat"
     foreign.write_bytes(b"\x80\x04\x95pickled")
-    with pytest.raises(ModelFileError, match=r"got a file that begins with b'\\x80\\x04'"):
+    with pytest.raises(ModelFileError, match=r"got a file of another kind"):
         load_model(foreign)
     foreign.write_bytes(archive.fixed_zip({"weights.h5": b"1"}))
     with pytest.raises(ModelFileError, match=r"got an archive without one model.json"):
