@@ -308,7 +308,7 @@ def test_class_folders_are_no_patients(trained, cohort, tmp_path, capsys):
         "patient", "images", "label", "mean_no_tumour", "share_no_tumour", "mean_tumour", "share_tumour", "known"
     ]  # fmt: skip
     assert {(row["threshold"], row["threshold_rule"]) for row in rows_of(tmp_path / "a_patients.csv")} == {
-        ("0.500000", "most probable")
+        ("0.5", "most probable")
     }
 
 
