@@ -171,7 +171,7 @@ def test_what_the_system_refuses_is_one_sentence(monkeypatch, capsys):
         raise OSError(28, "No space left on device", "/data/x")
 
     monkeypatch.setattr("histofeat.datasets.open_dataset", refuse)
-    assert cli.main(["audit", "x"]) == 2
+    assert cli.main(["audit", "x", "--magnification", "40"]) == 2
     words = "/data/x: expected a file or folder that can be used, got No space left on device. Correct the path."
     assert capsys.readouterr().err == f"histofeat: {words}\n"
 
