@@ -144,8 +144,9 @@ _ALIASES["pipelines"] = "pipeline"
 
 def _as_options(message: str, command) -> str:
     """Name options of a command where a message of the library names arguments of Python."""
-    if Path(message.partition(":")[0]).exists():  # the name of a file
-        return message
+    where, colon, rest = message.partition(":")
+    if colon and Path(where).exists():  # the name of a file
+        return where + colon + _as_options(rest, command)
     # The library has no argument `json`: it is the end of a file's name.
     known = {parameter.name: parameter.opts[0] for parameter in command.params if parameter.name != "json"}
     known |= {name: known[alias] for name, alias in _ALIASES.items() if alias in known}

@@ -1,7 +1,6 @@
 """Studies of features and heads on any patients but the official IDC test set: leaks, shortcuts, robustness, curves."""
 
 import tempfile
-import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,9 +72,7 @@ def check_few_patients(dataset, options):
     check_whole("--folds", options.folds, 2, "Give fewer, or data of more patients.", most=there // 2)
     for n in options.few_patients:
         check_whole("--few-patients", n, fewest, f"Use {fewest}, or fewer --folds.")
-    if max(options.few_patients) > there:
-        warnings.warn(f"--few-patients: there are {there} patients, all are taken.", stacklevel=2)
-        options.few_patients = sorted({min(n, there) for n in options.few_patients})
+    options.few_patients = sorted({min(n, there) for n in options.few_patients})
 
 
 def leakage_of_few(dataset, pipelines, options, runtime):
