@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -145,6 +146,7 @@ def _values(study, own):
 def _run(study, ctx, run, output, data, own):
     """Check what can be checked, run the study, write its page."""
     from histofeat.datasets import format_of
+    from histofeat.exceptions import DatasetError, check_whole
     from histofeat.reporting import check_output, write_study
 
     def opened():
@@ -152,12 +154,16 @@ def _run(study, ctx, run, output, data, own):
         say_dataset(dataset)
         return dataset
 
+    check_whole("--resamples", own.get("resamples", 0), 0, "Use 2000.")
     output = output or Path(ctx.obj["reports"]) / (study.folder or study.name)
     check_output(output, overwrite=own["overwrite"], option="--overwrite")
     options = SimpleNamespace(**_values(study, own), output=output, **vars(run), columns=None)
     if data is not None:
         options.data, options.open = [Path(path) for path in data.data or ()] or None, opened
-        if (format_of(data.data[0]) if data.data and data.format == "auto" else data.format) == "embeddings":
+        kind = data.format
+        with suppress(DatasetError):  # what is missing is said when it is read
+            kind = format_of(data.data[0]) if data.data and kind == "auto" else kind
+        if kind == "embeddings":
             options.columns = data.open()
             if study.name not in _ON_COLUMNS or options.features != study.options["features"]["default"]:
                 options.columns.require_images(f"study {study.name} of {', '.join(own.get('features', ['pixels']))}")

@@ -299,7 +299,8 @@ def test_the_shell_completes_commands_and_options(tmp_path):
     assert completed("histofeat train --he") == ["--head", "--help"]
     for options, expected in (("--show-completion", "_HISTOFEAT_COMPLETE=complete_bash"), ("--install-completion", "")):
         command = [sys.executable, "-m", "histofeat", options, "bash"]
-        variables = {**os.environ, "HOME": str(tmp_path)}
+        # The shell is named, and not looked for among the parents of this process.
+        variables = {**os.environ, "HOME": str(tmp_path), "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
         found = subprocess.run(command, env=variables, capture_output=True, text=True, check=True)
         assert expected in found.stdout
     assert "_HISTOFEAT_COMPLETE" in (tmp_path / ".bash_completions" / "histofeat.sh").read_text()

@@ -20,9 +20,9 @@ def test_every_study_is_listed(study, capsys):
     assert study("--help") == 0
     shown = capsys.readouterr().out
     assert {*STUDIES, "idc-official"} <= set(shown.split())
-    assert "..." not in shown
+    assert "..." not in shown.partition("\n\n")[2]
     assert cli.main(["--help"]) == 0
-    assert "..." not in capsys.readouterr().out
+    assert "..." not in capsys.readouterr().out.partition("\n\n")[2]
 
 
 def test_a_study_of_breakhis_at_one_magnification(study, tmp_path, capsys):

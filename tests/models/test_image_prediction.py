@@ -217,7 +217,7 @@ def test_the_tables_are_what_they_say(model, night, tmp_path):
         rows = list(csv.DictReader(file))
     assert [row["path"] for row in rows] == list(images.paths)
     assert rows[2] | {"path": "", "reason": ""} == {
-        "path": "", "patient": "p1", "label": "", "p_no_tumour": "", "p_tumour": "", "threshold": "0.500000",
+        "path": "", "patient": "p1", "label": "", "p_no_tumour": "", "p_tumour": "", "threshold": "0.5",
         "threshold_rule": "most probable", "known": "", "unlike": "", "tissue": "", "policy": "unreadable",
         "tiles": "0", "background_tiles": "0", "conversions": "", "reason": "",
     }  # fmt: skip

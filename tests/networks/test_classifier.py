@@ -360,7 +360,7 @@ def test_training_goes_on_from_a_saved_network(fitted, tmp_path):
 
 
 def test_files_that_are_no_networks_are_refused(fitted, tmp_path):
-    with pytest.raises(ValueError, match=r"save_network: expected a path ending in .keras, got '.*network.h5'"):
+    with pytest.raises(ValueError, match=r"save_network: expected a path ending in .keras, got '.*\. Rename"):
         fitted.save_network(tmp_path / "network.h5")
     with pytest.raises(WeightsError, match=r"none.keras: expected a saved network, got no such file"):
         CNNClassifier.load_network(tmp_path / "none.keras")

@@ -114,9 +114,7 @@ def test_how_fine_tuning_is_asked_for(tmp_path):
 def test_weights_that_are_not_there_are_refused(tmp_path, monkeypatch):
     with pytest.raises(WeightsError, match=r"'cancernet', which has no ImageNet weights, got 'imagenet'"):
         settings(weights="imagenet")
-    with pytest.raises(
-        WeightsError, match=r"weights: expected a file of weights that exists, got '.*none.keras'\. Correct"
-    ):
+    with pytest.raises(WeightsError, match=r"weights: expected a file of weights that exists, got '.*\. Correct"):
         settings(weights=tmp_path / "none.keras")
 
 

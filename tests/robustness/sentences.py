@@ -377,7 +377,7 @@ def fault(entry, said):
         python = PYTHON.search(SAID.sub("", words))
         if python:
             return f"speaks Python: {python[0]}"
-        if words.endswith("See `histofeat --help`.") or start == "exit 1":
+        if re.search(r"See `histofeat[\w -]* --help`\.$", words) or start == "exit 1":
             return ""
     elif words.startswith(USUAL):
         return ""
