@@ -3,7 +3,7 @@
     python tests/golden/test_golden.py        # write the files again, after numbers have changed on purpose
 
 `features.npz` holds every family on 64 fixed patches, `synthetic.json.gz` and `real.json.gz` the metrics of the main
-job on the synthetic cohort and on 40 real patients. A change of numbers renews them and is listed in the changelog.
+job on the synthetic cohort and on 24 real patients. A change of numbers renews them and is listed in the changelog.
 """
 
 import gzip
@@ -108,7 +108,7 @@ def test_scores_of_the_synthetic_cohort_are_what_they_were(tmp_path):
 
 
 @pytest.mark.long
-def test_scores_of_forty_real_patients_are_what_they_were(real_data, real_weights, tmp_path):
+def test_scores_of_real_patients_are_what_they_were(real_data, real_weights, tmp_path):
     options = ("--quick", "--data", str(real_data / "idc"), "--weights", str(real_weights))
     assert list(differences(read("real.json.gz"), main_job(tmp_path / "report", *options))) == []
 
