@@ -1,4 +1,4 @@
-# A CPU image: docker build -t histofeat . && docker run --rm -v "$PWD:/work" histofeat compare /work/idc -o /work/report
+# A CPU image: docker build -t histofeat . && docker run --rm -v "$PWD:/data" histofeat compare idc -o report
 # This file has never been run: its two pip commands were tried outside a container, on Python 3.12.
 FROM python:3.12-slim AS build
 WORKDIR /src
@@ -15,6 +15,6 @@ USER histofeat
 ENV MPLBACKEND=Agg
 # Kernels are compiled once, into the image.
 RUN histofeat doctor --warm-up
-WORKDIR /work
+WORKDIR /data
 ENTRYPOINT ["histofeat"]
 CMD ["--help"]

@@ -1,5 +1,6 @@
 """What studies share: what they find, their patients and pipelines, the data of tables and figures."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from histofeat.datasets import PatchDataset, load_idc
+from histofeat.datasets import PatchDataset, load_idc, official_roles, parse_name, registered_patients
 from histofeat.exceptions import check_name
 from histofeat.features import FAMILIES, leave_out_unreadable, scratch_store
 from histofeat.model_selection import PatientKFold
@@ -98,7 +99,7 @@ def load_development_patients(
 
 
 def development_patients(dataset: PatchDataset, *, quick: bool = False, random_state: int = 0) -> PatchDataset:
-    """Leave the official test patients out of IDC; other data sets have none, and stay as they are.
+    """Leave the official test patients of IDC out of any data that hold them, known by names of files or by ids.
 
     Parameters, result and errors are those of `load_development_patients`, but for the data set itself.
 
@@ -109,8 +110,11 @@ def development_patients(dataset: PatchDataset, *, quick: bool = False, random_s
     >>> len(development_patients(cohort)), len(development_patients(cohort, quick=True))
     (600, 384)
     """
-    if dataset.name == "IDC" and not dataset.synthetic:
-        rows = np.setdiff1d(np.arange(len(dataset)), dataset.official_split().test)
+    if not dataset.synthetic and registered_patients(dataset.patients, dataset.frame["path"]):
+        test = {patient for patient, role in official_roles().items() if role == "test"}
+        parts = [parse_name(re.split(r"[\\/]", path)[-1]) for path in dataset.frame["path"]]
+        named = [part is not None and part.patient in test for part in parts]
+        rows = np.flatnonzero(~(np.isin(dataset.patients.astype(str), list(test)) | named))
         if not rows.size:
             raise ValueError(
                 f"{dataset.root}: expected patches outside the official test set, got only patients of that set. "

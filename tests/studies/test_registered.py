@@ -9,12 +9,14 @@ from sklearn.linear_model import LogisticRegression
 
 from histofeat import IDCPipeline, evaluate, load_idc
 from histofeat.cli import main
+from histofeat.datasets import PatchDataset
 from histofeat.evaluation import score_predictions, train_model
 from histofeat.features import Runtime
 from histofeat.model_selection import PatientKFold, RepeatedPatientKFold
 from histofeat.reporting import write_report
 from histofeat.studies import (
     ablate_families,
+    development_patients,
     learning_curve,
     measure_leakage,
     measure_robustness,
@@ -131,3 +133,12 @@ def test_predictions_are_an_official_look(dataset, runtime, tmp_path, capsys):
     (line,) = lines_of(runtime)
     assert (line["pipeline"], line["command"], line["kind"]) == ("predictions", "histofeat score mine.csv", "official")
     assert float(line["roc_auc"]) == scored.scores["roc_auc"].pooled == 1.0
+
+
+@pytest.mark.parametrize(("folder", "patient"), [("", "8864"), ("uni/", "of another rule")])
+def test_official_test_patients_are_left_out_of_any_data(folder, patient):
+    """Embeddings and tables of IDC have another name than the folder of IDC, and the names of its files."""
+    names = [f"{folder}{owner}_idx5_x{x}_y1_class{x // 50 % 2}.png" for owner in (8864, 10253) for x in (1, 51)]
+    columns = {"path": names, "label": [0, 1] * 2, "patient": [patient] * 2 + ["10253"] * 2, "x": pd.NA, "y": pd.NA}
+    left = development_patients(PatchDataset(pd.DataFrame(columns), ("no", "IDC"), "uni"))
+    assert left.frame["path"].tolist() == names[2:]
