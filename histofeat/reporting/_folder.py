@@ -8,7 +8,7 @@ import pandas as pd
 from histofeat.datasets import check_place, csv_text, printable, write_whole
 from histofeat.metrics import LABEL_METRICS
 from histofeat.reporting._payload import portable_paths
-from histofeat.reporting._strict_json import PathLike, dump, load
+from histofeat.reporting._strict_json import PathLike, dump, jsonable, load
 
 #: Written last: the file that makes a folder a finished report.
 FINISHED = "metrics.json"
@@ -48,6 +48,33 @@ def finish(folder, payload):
     """Write `payload`, with the list of all files of `folder`, as the file that says that the report is complete."""
     written = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     dump({**payload, "files": [FINISHED, *written]}, folder / FINISHED)
+
+
+def write_files(folder, files, redact=str):
+    """Write further files of a page, as `write_page` says, none over another one."""
+    for name, content in files.items():
+        if Path(name).name != name or name == "metrics.json" or (folder / name).exists():
+            raise ValueError(
+                f"files: expected files with names of their own, got {name!r}. "
+                "Choose a name that no file of the page has, without a folder."
+            )
+        _write_file(folder / name, content, redact)
+
+
+def _write_file(path, content, redact):
+    if callable(content):
+        content(path)
+    elif isinstance(content, str):
+        write_text(path, content)
+    elif hasattr(content, "to_csv"):
+        write_text(path, csv_text(content, float_format="%.6g"))
+    else:
+        dump(redact(jsonable(content)), path)
+
+
+def write_text(path, content):
+    """Write text as UTF-8 with the ends of lines of Unix, without characters that no file of text can hold."""
+    path.write_text(printable(content), encoding="utf-8", newline="\n")
 
 
 def check_output(output: PathLike, *, overwrite: bool = False, option: str = "overwrite=True") -> None:

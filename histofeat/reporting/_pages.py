@@ -10,10 +10,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from histofeat.datasets import csv_text, printable
 from histofeat.reporting import _curves as curves, _tables as tables, _text as text, _training as training
 from histofeat.reporting._canvas import save_figure
-from histofeat.reporting._folder import finish, new_folder
+from histofeat.reporting._folder import finish, new_folder, write_files, write_text
 from histofeat.reporting._payload import data_label
 from histofeat.reporting._strict_json import PathLike, Redactor, dump, jsonable, own_folders
 
@@ -35,6 +34,8 @@ _FUNCTIONS = (
     *(tables.average_table, tables.class_table, tables.difference_table, tables.folds_table, tables.headline_table),
     *(tables.scores_table, tables.seconds_table, training.training_table),
 )
+#: Lines that are no paragraph, and their tokens.
+_LINES = {"</details>": ("details_close", "details", -1), "<!-- contents -->": ("contents", "", 0)}
 _NOTICES = {"NOTE": "info", "WARNING": "warning", "CAUTION": "danger"}
 _MIME = {".svg": "image/svg+xml", ".png": "image/png"}
 
@@ -127,35 +128,9 @@ def fill_folder(folder, template, context, *, title, redact, figures=None, files
         save_figure(draw, plain, folder / f"figures/{name}.svg")
         dump(plain, folder / f"figures/{name}.json")
     markdown = render_markdown(template, {"title": title, **context}, redact=redact)
-    _write(folder / "report.md", markdown)
-    _write(folder / "report.html", html_page(markdown, redact(title), folder))
+    write_text(folder / "report.md", markdown)
+    write_text(folder / "report.html", html_page(markdown, redact(title), folder))
     write_files(folder, files or {}, redact)
-
-
-def write_files(folder, files, redact=str):
-    """Write further files of a page, as `write_page` says, none over another one."""
-    for name, content in files.items():
-        if Path(name).name != name or name == "metrics.json" or (folder / name).exists():
-            raise ValueError(
-                f"files: expected files with names of their own, got {name!r}. "
-                "Choose a name that no file of the page has, without a folder."
-            )
-        _write_file(folder / name, content, redact)
-
-
-def _write_file(path, content, redact):
-    if callable(content):
-        content(path)
-    elif isinstance(content, str):
-        _write(path, content)
-    elif hasattr(content, "to_csv"):
-        _write(path, csv_text(content, float_format="%.6g"))
-    else:
-        dump(redact(jsonable(content)), path)
-
-
-def _write(path, content):
-    path.write_text(printable(content), encoding="utf-8", newline="\n")
 
 
 def render_markdown(template: PathLike, context: Mapping[str, Any], *, redact: Redaction | None = None) -> str:
@@ -234,12 +209,13 @@ def _quoted(markdown):
 
 
 def html_page(markdown: str, title: str, folder: PathLike, *, embed: bool = True) -> str:
-    """Return one HTML page with styles and figures inside, no script, and nothing that a text could make markup.
+    """Return one HTML page with styles and figures inside, and nothing that a text could make markup.
 
     Parameters
     ----------
     markdown : str
-        As `render_markdown` gives it; HTML in it is text, but for lines of ``<details>``.
+        As `render_markdown` gives it; HTML in it is text, but for lines of ``<details>`` and the line
+        ``<!-- contents -->``, where links to the headings of the second level come.
     title : str
         For the window; not escaped yet.
     folder : path-like
@@ -254,10 +230,24 @@ def html_page(markdown: str, title: str, folder: PathLike, *, embed: bool = True
     from jinja2 import Environment
     from markupsafe import Markup
 
-    body = Markup(_parser().render(markdown, {"folder": Path(folder) if embed else None}))
+    parser, env = _parser(), {"folder": Path(folder) if embed else None}
+    tokens = parser.parse(markdown, env)
+    top, body = (Markup(parser.renderer.render(part, parser.options, env)) for part in _at_contents(tokens))
+    headings = [(token.attrs["id"], _plain(tokens[at])) for at, token in enumerate(tokens, 1) if _is_section(token)]
     images = "data:" if embed else "data: 'self' file:"
-    page = Environment(loader=_templates(), autoescape=True).get_template("page.html.j2")
-    return page.render(title=title, body=body, images=Markup(images)) + "\n"
+    page = Environment(loader=_templates(), autoescape=True, trim_blocks=True).get_template("page.html.j2")
+    return page.render(title=title, top=top, headings=headings, body=body, images=Markup(images)) + "\n"
+
+
+def _at_contents(tokens):
+    """Return the tokens before and after the place of the contents: as marked, or before the first section."""
+    marks = [at for at, token in enumerate(tokens) if token.type == "contents"]
+    place = next(iter(marks or (at for at, token in enumerate(tokens) if _is_section(token))), len(tokens))
+    return tokens[:place], tokens[place + bool(marks) :]
+
+
+def _is_section(token):
+    return token.type == "heading_open" and token.tag == "h2"
 
 
 @cache
@@ -275,10 +265,10 @@ def _parser():
 
 
 def _details(state, line, _, silent):
-    """Parse ``<details><summary>WORDS</summary>`` and ``</details>``, each on a line of its own."""
+    """Parse the lines of ``<details><summary>WORDS</summary>``, of ``</details>`` and of the mark of the contents."""
     words = state.src[state.bMarks[line] + state.tShift[line] : state.eMarks[line]]
     opening = re.fullmatch(r"<details><summary>(.*)</summary>", words)
-    if not opening and words != "</details>":
+    if not opening and words not in _LINES:
         return False
     if silent:
         return True
@@ -290,15 +280,17 @@ def _details(state, line, _, silent):
         inline.content, inline.children, inline.map = opening.group(1), [], [line, line + 1]
         state.push("summary_close", "summary", -1)
     else:
-        state.push("details_close", "details", -1)
+        state.push(*_LINES[words])
     return True
 
 
 def _dress(state):
     """Make boxes of notices, and figures of tables and pictures with their captions; mark numbers, bests and notes."""
-    tokens = state.tokens
+    tokens, ids = state.tokens, {"contents", "main"}
     for at, token in enumerate(tokens):
-        if token.type == "blockquote_open":
+        if token.type == "heading_open":
+            token.attrSet("id", _anchor(_plain(tokens[at + 1]), ids))
+        elif token.type == "blockquote_open":
             _dress_notice(tokens, at)
         elif token.type == "bullet_list_open" and _first(tokens[at + 3]) == "image":
             token.attrSet("class", "tiles")
@@ -313,6 +305,17 @@ def _dress(state):
         elif token.type == "paragraph_open" and token.tag == "p" and _is_all(tokens[at + 1], "em"):
             token.attrSet("class", "muted")
             _unwrap(tokens[at + 1])
+
+
+def _anchor(words, taken):
+    """Return the id of a heading, as GitHub makes it, and add it to those that are taken."""
+    plain = word = re.sub(r"[^\w\- ]", "", words.lower()).strip().replace(" ", "-") or "section"
+    number = 0
+    while word in taken:
+        number += 1
+        word = f"{plain}-{number}"
+    taken.add(word)
+    return word
 
 
 def _dress_notice(tokens, at):
@@ -339,6 +342,10 @@ def _dress_picture(tokens, at):
 
 def _first(inline):
     return inline.children[0].type if inline.children else None
+
+
+def _plain(inline):
+    return "".join(child.content for child in inline.children or ())
 
 
 def _is_all(inline, tag):

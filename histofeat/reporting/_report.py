@@ -20,9 +20,9 @@ from histofeat.reporting._curves import (
     ranking_data,
     reliability_data,
 )
-from histofeat.reporting._folder import finish, new_folder, write_predictions, write_scores
+from histofeat.reporting._folder import finish, new_folder, write_files, write_predictions, write_scores
 from histofeat.reporting._galleries import GALLERY_WORDS, check_gallery, write_galleries
-from histofeat.reporting._pages import fill_folder, write_files, write_page
+from histofeat.reporting._pages import fill_folder, write_page
 from histofeat.reporting._payload import data_label, describe_environment, metrics_payload, model_key, splits_payload
 from histofeat.reporting._strict_json import PathLike, Redactor, jsonable, own_folders
 from histofeat.reporting._text import file_words

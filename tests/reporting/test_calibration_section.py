@@ -72,7 +72,7 @@ def test_payload_is_of_the_tested_rows_and_of_the_resamples_of_the_evaluation(ev
 
 def test_section_has_a_row_per_model_and_says_how_it_was_calibrated(payload):
     words = section(payload)
-    assert words.startswith("## Probabilities Raw: as the heads give them")
+    assert words.startswith("## Calibration Raw: as the heads give them")
     assert "fitted in each fold on its training patients" in words
     assert "Class weights" in words
     assert "10 bins of equally many patches" in calibration_key(payload["results"])
@@ -109,7 +109,7 @@ def test_raw_alone_is_said_to_be_uncalibrated(payload):
     found = assess_probabilities(y, np.linspace(0.1, 0.9, 20), None, patients, n_resamples=0).to_dict()
     assert (found["calibrated"], found["change"]) == (None, None)
     alone = jsonable({**payload, "results": [{"name": "mine", "head": "h", "calibration": found}]})
-    assert section(alone).startswith("## Probabilities The probabilities are not calibrated: they are what the heads")
+    assert section(alone).startswith("## Calibration The probabilities are not calibrated: they are what the heads")
     (_, row), parts = tables_of(alone)
     assert row[3:5] == ["–", "–"]
     assert row[2] == f"{found['raw']['brier']['value']:.3f}"
@@ -138,7 +138,7 @@ def test_empty_bins_are_left_out_of_the_line():
 
 def test_more_than_two_classes_and_reports_without_calibration(payload, evaluation):
     several = {"dataset": {**payload["dataset"], "labels": ["a", "b", "c"]}, "results": [{"calibration": None}]}
-    assert section(several).startswith("## Probabilities The probabilities are not calibrated beyond what the heads do")
+    assert section(several).startswith("## Calibration The probabilities are not calibrated beyond what the heads do")
     assert section({**payload, "results": []}) == ""
     assert section({**payload, "results": [{"name": "old", "head": "h"}]}) == ""
     named = replace(evaluation.dataset, target_names=("a", "b", "c"), positive=None)

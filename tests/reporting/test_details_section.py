@@ -52,7 +52,7 @@ def test_a_class_that_the_table_tells_is_said_before_any_number(evaluation, tmp_
     assert next(iter(payload["table_probe"])) == "scanner"
     assert payload["table_probe"]["scanner"]["value"] == 1.0
     notice = words.index("The class is confounded with scanner")
-    assert notice < words.index("## Results")
+    assert notice < words.index("## Comparison")
     assert "confounded with site" not in words
 
 
@@ -85,7 +85,7 @@ def test_guidelines_are_answered_where_the_result_can_and_not_reported_elsewhere
     words, payload = page(evaluation, tmp_path / "one")
     rows = words[words.index("What TRIPOD+AI and CLAIM ask for") :]
     area = payload["results"][0]["roc_auc"]
-    assert f"Performance with intervals | Results; highest ROC-AUC {area['value']:.3f}" in rows
+    assert f"Performance with intervals | Comparison; highest ROC-AUC {area['value']:.3f}" in rows
     assert "all patches of a patient on one side" in rows
     assert "| 3c, 14 | – | Fairness | not reported |" in rows
     assert rows.count("not reported") == 6

@@ -178,7 +178,7 @@ def test_a_network_among_the_models_gets_its_section_and_its_row(folder):
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "Validation patients are held out of the training side" in page
     assert "so their scores are too good and are not results" in page
-    assert page.index("Results") < page.index("Training of the networks")
+    assert page.index(">Comparison</h2>") < page.index("Training of the networks</h2>")
     text = (folder / "report.md").read_text(encoding="utf-8")
     assert "](figures/training_net-cnn.svg)" in text
     assert "](figures/comparison.svg)" in text
