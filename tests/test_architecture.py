@@ -22,12 +22,13 @@ HEAVY = {
     "skops": "models",
     "tensorflow": "networks",
     "tifffile": "images",
+    "tiffslide": "images",
     "timm": "networks",
     "torch": "networks",
     "xgboost": "models",
 }
 #: Packages that open, decode or transform pixels.
-PIXELS = {"PIL", "cv2", "skimage", "tifffile", "openslide"}
+PIXELS = {"PIL", "cv2", "skimage", "tifffile", "tiffslide", "openslide"}
 #: Packages that compute or fit.
 COMPUTING = {"numba", "scipy", "sklearn", "xgboost", "statsmodels"}
 #: Words for labels and those who carry them.

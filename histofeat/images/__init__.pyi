@@ -37,6 +37,14 @@ from ._reading import (
     warn_if_dark as warn_if_dark,
 )
 from ._reinhard import ReinhardNormalizer as ReinhardNormalizer
+from ._slides import (
+    Slide as Slide,
+    is_slide as is_slide,
+    open_slide as open_slide,
+    read_tiles as read_tiles,
+    slide_tiles as slide_tiles,
+    tissue_mask as tissue_mask,
+)
 from ._tiles import (
     AGGREGATES as AGGREGATES,
     EDGES as EDGES,

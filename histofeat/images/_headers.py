@@ -9,6 +9,7 @@ import stat
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from operator import index
 from typing import Any, BinaryIO
 
@@ -90,8 +91,20 @@ def read_regular(path: str | os.PathLike[str]) -> bytes:
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
     """Read a whole image file; a `PatchError` names what cannot be read."""
-    try:
+    with _named(path):
         return read_regular(path)
+
+
+def open_image(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Open an image file as `open_regular` does; a `PatchError` names what cannot be opened."""
+    with _named(path):
+        return open_regular(path)
+
+
+@contextmanager
+def _named(path: str | os.PathLike[str]) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError as error:
         got = "a link to nothing" if os.path.islink(path) else "no such file"  # noqa: PTH114
         raise PatchError(f"{path}: expected an image file, found {got}. Check the path.") from error
