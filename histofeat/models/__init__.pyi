@@ -11,6 +11,7 @@ from ._feature_head import (
 )
 from ._guard_rails import FAR as FAR, GuardRails as GuardRails
 from ._heads import HEADS as HEADS, HeadRecord as HeadRecord, make_head as make_head
+from ._patient_maps import map_patient as map_patient, patient_tiles as patient_tiles
 from ._pipeline import IDCPipeline as IDCPipeline
 from ._pixel_head import PIXELS as PIXELS, OnRows as OnRows, PixelHead as PixelHead
 from ._prediction import (
@@ -19,4 +20,5 @@ from ._prediction import (
     predict_images as predict_images,
 )
 from ._saved_model import SavedModel as SavedModel, load_model as load_model, save_model as save_model
+from ._slide_maps import SlideMap as SlideMap, mapped_class as mapped_class
 from ._soft_vote import SoftVote as SoftVote, check_inner_patients as check_inner_patients
