@@ -11,6 +11,7 @@ status is 0 if every pair that was tried predicts the same to 1e-6 and at least 
 import argparse
 import configparser
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -20,28 +21,22 @@ from shutil import which
 ROOT = Path(__file__).resolve().parents[1]
 TOLERANCE = 1e-6
 PYTHONS, KINDS = ("3.11", "3.12", "3.13"), ("oldest", "newest")
-#: Packages that saving and predicting import; the others of setup.cfg draw, print and parse.
-NEEDED = (
-    "joblib", "lazy_loader", "numba", "numpy", "opencv-python-headless", "pandas", "pillow", "pyarrow", "scikit-learn",
-    "scipy", "skops", "threadpoolctl",
-)  # fmt: skip
-SHOWN = ("numpy", "scikit-learn", "xgboost", "opencv-python-headless", "keras")
+SHOWN = ("numpy", "scikit-learn", "xgboost-cpu", "xgboost", "opencv-python-headless", "openvino", "keras")
 MINUTES = 20
 
 
 # --- environments ----------------------------------------------------------------------------------------------------
 
 
-def floors(networks: bool) -> dict[str, str]:
-    """Read the oldest supported version of each package from ``setup.cfg``."""
+def requirements(kind: str, networks: bool) -> list[str]:
+    """Name what an installation needs, from ``setup.cfg``: the series of each floor, or any version from it on."""
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
     lines = config["options"]["install_requires"].splitlines()
     if networks:
         lines += config["options.extras_require"]["cnn"].splitlines()
-    found = dict(line.partition(";")[0].strip().split(">=") for line in lines if ">=" in line)
-    extra = ("keras", "tensorflow", "openvino") if networks else ()
-    return {name: found[name] for name in (*NEEDED, *extra, "xgboost")}
+    found = [line for line in lines if ">=" in line and not line.startswith("#")]
+    return [re.sub(r">=([^;\s]+)", r"==\1.*", line) for line in found] if kind == "oldest" else found
 
 
 def find_python(version: str) -> str | None:
@@ -59,16 +54,15 @@ def make_environment(folder: Path, version: str, kind: str, networks: bool) -> t
     """Make an environment, or use the one that is there; give its Python, or None and the reason."""
     home = folder / f"py{version}-{kind}{'-networks' if networks else ''}"
     python, done = home / "bin" / "python", home / "done"
-    if done.is_file():
+    wanted = requirements(kind, networks)
+    # One that was made for other requirements is made anew.
+    if done.is_file() and done.read_text().splitlines() == wanted:
         return python, ""
     base = find_python(version)
     if base is None:
         return None, f"no Python {version}"
-    specs = {name: f"{name}=={floor}.*" if kind == "oldest" else name for name, floor in floors(networks).items()}
-    booster = specs.pop("xgboost")
     pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary=:all:"]
-    # XGBoost alone names a library for GPUs, which takes long to fetch.
-    for words in ([base, "-m", "venv", "--clear", str(home)], [*pip, *specs.values()], [*pip, "--no-deps", booster]):
+    for words in ([base, "-m", "venv", "--clear", str(home)], [*pip, *wanted]):
         try:
             ran = subprocess.run(words, capture_output=True, text=True, timeout=60 * MINUTES)
         except subprocess.TimeoutExpired:
@@ -76,7 +70,7 @@ def make_environment(folder: Path, version: str, kind: str, networks: bool) -> t
         if ran.returncode:
             errors = [line for line in ran.stderr.splitlines() if line.startswith("ERROR")] or ["venv failed"]
             return None, errors[-1].removeprefix("ERROR: ")[:100]
-    done.touch()
+    done.write_text("\n".join(wanted))
     return python, ""
 
 
@@ -133,7 +127,7 @@ def save(folder: Path, shared: Path, networks: bool) -> None:
         np.savez(shared, X=np.stack([pixels[row] for row in whole]), **kept)
     with np.load(shared) as held:
         X, y, patients = held["X"], held["y"], held["patients"]
-    families = sorted(set(FAMILIES) - {"cnn", *(() if networks else ("histo",))})
+    families = sorted(set(FAMILIES) - {"cnn"})
     np.savez(folder / "families.npz", **{name: IDCPipeline(name).transform(X) for name in families})
     for number, (settings, n_classes) in enumerate(cases(networks).values()):
         labels = y if n_classes == 2 else np.arange(len(y)) % 3
