@@ -11,6 +11,7 @@ of each target.
 """
 
 import argparse
+import atexit
 import contextlib
 import importlib.util
 import io
@@ -30,8 +31,9 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from hashlib import sha256
 from pathlib import Path
 
@@ -43,11 +45,8 @@ SLOW_S = 2.0
 ROUND = 5_000
 #: How often a process that ended is started again.
 RESTARTS = 30
-#: Modules whose branches atheris counts.
-FOLLOWED = (
-    "histofeat.images._decoding", "histofeat.images._reading", "histofeat.datasets", "histofeat.model_selection",
-    "histofeat.models", "histofeat.features._store_session", "histofeat.features._feature_store", "PIL", "skops.io",
-)  # fmt: skip
+#: Packages whose branches atheris counts, but for modules of kernels: numba compiles none that atheris has changed.
+FOLLOWED = ("histofeat", "PIL", "skops")
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -231,9 +230,16 @@ def fuzz_tables(data):
 
 @cache
 def scratch():
-    """A folder of this process, in memory where there is such a place."""
+    """A folder of this process, in memory where there is such a place, that goes with it."""
+    folder = temporary_folder("fuzz-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def temporary_folder(prefix):
+    """Make a folder, in memory where there is such a place."""
     shared = Path("/dev/shm")
-    return Path(tempfile.mkdtemp(prefix="fuzz-", dir=shared if shared.is_dir() else None))
+    return Path(tempfile.mkdtemp(prefix=prefix, dir=shared if shared.is_dir() else None))
 
 
 # ---- edits: what model files and stores are fuzzed by -----------------------------------------------------------
@@ -265,7 +271,7 @@ def edited(content, script):
 SCRIPT_SEEDS = [
     bytes([level, part, inner, *edit])
     for level in range(4)
-    for part in (0, 1, 2)
+    for part in range(6)
     for inner in (0, 3)
     for edit in ((), (0, 80, 0, 3), (1, 200, 7, 255), (5, 128, 9, 62))
 ]
@@ -276,29 +282,33 @@ SCRIPT_SEEDS = [
 
 @cache
 def model_bytes():
-    """Saved models: a linear one, and one of trees."""
+    """Saved models, as small as they can be: one of each head, the first with all that training can add."""
     from histofeat import IDCPipeline, save_model
+    from histofeat.features import ImageFingerprint
+    from histofeat.models import GuardRails
 
-    X = np.random.default_rng(0).integers(0, 255, (12, 12, 12, 3), dtype=np.uint8)
-    about, files = {"class_names": ["benign", "malignant"], "patch_size": [12, 12]}, []
-    heads = {"logistic": None, "random_forest": {"n_estimators": 2}, "xgboost": {"n_estimators": 2}}
+    rng, files = np.random.default_rng(0), []
+    X, y, patients = rng.integers(0, 255, (12, 12, 12, 3), dtype=np.uint8), np.arange(12) % 2, np.arange(12) // 2
+    heads = {"logistic": None, "random_forest": {"n_estimators": 2}, "xgboost": {"n_estimators": 2}, "svm": None,
+             "knn": {"n_neighbors": 3}, "qda": None}  # fmt: skip
     for head, params in heads.items():
-        path = scratch() / f"{head}.histofeat"
-        pipeline = IDCPipeline(GrayMean(), head=head, head_params=params).fit(X, np.arange(12) % 2)
-        save_model(pipeline, path, about=about, trusted=TRUSTED)
-        files.append(path.read_bytes())
+        about = {"class_names": ["benign", "malignant"], "patch_size": [12, 12]}
+        pipeline = IDCPipeline(family(), head=head, head_params=params).fit(X, y, groups=patients)
+        if not files:
+            rails = GuardRails().fit(ImageFingerprint().transform(X), patients, np.asarray(pipeline.transform(X)))
+            rails.quantiles_ = rails.quantiles_[::100]
+            pipeline.rails_ = rails
+            about |= {"positive": "malignant", "magnification": 40, "patients": {"expression": "(.*)_"},
+                      "threshold": {"rule": "youden", "value": 0.5, "patient": {"score": "mean", "value": 0.4}}}  # fmt: skip
+        files.append(save_model(pipeline, scratch() / f"{head}.histofeat", about=about).read_bytes())
     return files
 
 
-#: Types of `GrayMean` in a model file.
-TRUSTED = ()
-
-
-def GrayMean():
+def family():
     """The quickest family to measure and to load."""
     from histofeat import GrayHistogram
 
-    return GrayHistogram()
+    return GrayHistogram(bins=2)
 
 
 def zipped(members):
@@ -310,6 +320,7 @@ def zipped(members):
     return buffer.getvalue()
 
 
+@lru_cache(64)
 def unzipped(content):
     """Give the members of an archive, {} where it is none."""
     with contextlib.suppress(Exception), zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -323,7 +334,7 @@ def changed_model(data):
     The first three bytes say which.
     """
     level, which, inner, script = data[0] % 4, data[1], data[2], data[3:]
-    whole = model_bytes()[which % 3]
+    whole = model_bytes()[which % len(model_bytes())]
     if level == 0:
         return edited(whole, script)
     members = dict(unzipped(whole))
@@ -331,7 +342,7 @@ def changed_model(data):
     if level == 1:
         return zipped({"model.json": edited(json.dumps(description).encode(), script), **members})
     name = sorted(members)[inner // 16 % len(members)]
-    deeper = unzipped(members[name])
+    deeper = dict(unzipped(members[name]))
     if level == 3 and deeper:
         one = sorted(deeper)[inner % len(deeper)]
         deeper[one] = edited(deeper[one], script)
@@ -356,9 +367,17 @@ def fuzz_models(data):
     except ModelFileError as error:
         check_sentence(error)
         return
+    assert model.decision.keys() >= {"positive"}
+    assert len(model.class_names) == len(model.classes_)
+    assert model.patch_size is None or len(model.patch_size) == 2
+    rule, rails = model.patient_rule, model.pipeline.rails_
+    assert rule is None or rule.to_dict()
     X = np.zeros((2, 12, 12, 3), dtype=np.uint8)
     try:
         proba = model.pipeline.predict_proba(X)
+        if rails is not None:
+            rails.unlike(np.asarray(model.pipeline.transform(X)))
+            rails.knows(np.zeros((2, 16), np.uint8), ["1", "2"], model.pipeline.patients_ or ())
     except ValueError:  # of a model whose numbers were changed, and hashes with them
         return
     assert proba.shape[0] == 2
@@ -374,7 +393,7 @@ def stored():
 
     X = np.random.default_rng(0).integers(0, 255, (4, 8, 8, 3), dtype=np.uint8)
     path = scratch() / "whole.sqlite"
-    features = extract([GrayMean()], X, store=path).features[0]
+    features = extract([family()], X, store=path).features[0]
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA page_size = 1024")
     connection.execute("PRAGMA journal_mode = DELETE")
@@ -393,7 +412,7 @@ def fuzz_stores(data):
         Path(f"{path}{ending}").unlink(missing_ok=True)
     path.write_bytes(edited(content, data))
     try:
-        found = extract([GrayMean()], X, store=path).features[0]
+        found = extract([family()], X, store=path).features[0]
     except ValueError as error:
         check_sentence(error)
     else:
@@ -458,7 +477,7 @@ class Findings:
         if took > SLOW_S:
             self.add(f"slow: more than {SLOW_S:.0f} s", f"{took:.1f} s", data)
         self.executions += 1
-        if self.executions in MARKS or self.executions % 100_000 == 0:
+        if self.executions in MARKS or self.executions % 10_000 == 0:
             self.mark()
 
     def add(self, key, words, data):
@@ -493,6 +512,38 @@ def where(frame):
     return f"{'/'.join(Path(frame.filename).parts[-2:])}:{frame.lineno}"
 
 
+def quicken():
+    """Leave out what takes time and is no part of what is fuzzed: threads, and the search for other packages."""
+    from histofeat.features import _families
+    from histofeat.images import _reading
+
+    _families.entry_points = cache(_families.entry_points)
+    _reading.ThreadPoolExecutor = InThisThread
+
+
+class InThisThread(contextlib.nullcontext):
+    """Stands for a pool of threads, and calls at once."""
+
+    def __init__(self, n_threads, thread_name_prefix=""):
+        super().__init__(self)
+
+    def submit(self, function, *arguments):
+        """Call, and give what a pool would."""
+        done = Future()
+        try:
+            done.set_result(function(*arguments))
+        except Exception as error:
+            done.set_exception(error)
+        return done
+
+
+def kernel_modules():
+    """Name the modules of histofeat that numba compiles."""
+    home = Path(importlib.util.find_spec("histofeat").origin).parent
+    files = [file for file in home.rglob("*.py") if re.search(r"^@compiled", file.read_text(), re.MULTILINE)]
+    return [".".join(("histofeat", *file.relative_to(home).with_suffix("").parts)) for file in files]
+
+
 def by_hypothesis(target, runs, seed, call):
     """Call with `runs` inputs that Hypothesis makes: short ones, and seeds with edits."""
     from hypothesis import HealthCheck, Phase, given, seed as seeded, settings, strategies as st
@@ -517,6 +568,7 @@ def work_by_hypothesis(target, runs, seed, file):
     import coverage
 
     findings = Findings(target, file)
+    quicken()
     TARGETS[target].run(TARGETS[target].seeds()[0])  # imports take no part
     counted = coverage.Coverage(data_file=None, source_pkgs=["histofeat"], branch=True, messages=False)
     counted.start()
@@ -536,14 +588,15 @@ def work_by_atheris(target, runs, seed, file):
     import atheris
 
     findings = Findings(target, file)
-    with atheris.instrument_imports(include=list(FOLLOWED)):
+    with atheris.instrument_imports(include=list(FOLLOWED), exclude=kernel_modules()):
+        quicken()
         for data in TARGETS[target].seeds():
             TARGETS[target].run(data)
     corpus = scratch() / "corpus"
     corpus.mkdir()
     for number, data in enumerate(TARGETS[target].seeds()):
         (corpus / str(number)).write_bytes(data)
-    options = [f"-runs={runs}", f"-seed={seed + 1}", f"-max_len={TARGETS[target].longest}", "-timeout=30",
+    options = [f"-runs={runs}", f"-seed={seed + 1}", f"-max_len={TARGETS[target].longest}", "-timeout=600",
                "-rss_limit_mb=4096", f"-artifact_prefix={scratch()}/", "-print_final_stats=0"]  # fmt: skip
 
     def one(data):
@@ -555,10 +608,9 @@ def work_by_atheris(target, runs, seed, file):
     atheris.Fuzz()
 
 
-def engine_of(target):
-    """Engine of a target by default: models and stores run kernels, and numba compiles none that atheris changed."""
-    found = importlib.util.find_spec("atheris") and target not in ("models", "stores")
-    return "atheris" if found else "hypothesis"
+def engine_of():
+    """Engine by default."""
+    return "atheris" if importlib.util.find_spec("atheris") else "hypothesis"
 
 
 def run_target(target, runs, *, engine, seed=0):
@@ -571,7 +623,7 @@ def run_target(target, runs, *, engine, seed=0):
         ``peak_mib``.
     """
     total = {"target": target, "engine": engine, "executions": 0, "curve": [], "findings": {}, "peak_mib": 0}
-    started, folder, ended = time.monotonic(), Path(tempfile.mkdtemp(prefix="fuzzing-")), 0
+    started, folder, ended = time.monotonic(), temporary_folder("fuzzing-"), 0
     while total["executions"] < runs and ended < RESTARTS:
         left = runs - total["executions"]
         file = folder / f"{seed}.json"
@@ -605,6 +657,18 @@ def add_part(total, part, curve):
         known["count"] += record["count"]
 
 
+def merged(files):
+    """Add up the targets of several runs; curves of one engine go on where the one before ends."""
+    totals = {}
+    for part in (each for file in files for each in json.loads(Path(file).read_text())):
+        names = {key: part[key] for key in ("target", "engine")}
+        fresh = {**names, "executions": 0, "curve": [], "findings": {}, "peak_mib": 0, "seconds": 0}
+        total = totals.setdefault(tuple(names.values()), fresh)
+        add_part(total, part, part["curve"])
+        total["seconds"] = round(total["seconds"] + part["seconds"], 1)
+    return [{**total, "curve": thinned(total["curve"])} for total in totals.values()]
+
+
 def thinned(curve):
     """Give the last pair before each step of a tenth of a decade, never falling."""
     kept, most = {}, 0
@@ -617,15 +681,16 @@ def thinned(curve):
 def main(arguments=None):
     """Fuzz; returns the exit code: 1 where something was found."""
     parser = argparse.ArgumentParser(prog="fuzz.py", description=__doc__.splitlines()[0])
-    parser.add_argument("target", choices=[*TARGETS, "all"])
+    parser.add_argument("target", choices=[*TARGETS, "all", "none"])
     parser.add_argument("--runs", type=int, default=10_000, help="executions of each target (default: 10000)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write curves and findings here")
     parser.add_argument("--engine", choices=["auto", "atheris", "hypothesis"], default="auto")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--add", type=Path, nargs="+", default=[], metavar="FILE", help="results of earlier runs")
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    names = TARGETS if options.target == "all" else [options.target]
-    engines = {name: engine_of(name) if options.engine == "auto" else options.engine for name in names}
+    names = {"all": [*TARGETS], "none": []}.get(options.target, [options.target])
+    engines = {name: engine_of() if options.engine == "auto" else options.engine for name in names}
     if options.work:
         work = work_by_atheris if engines[options.target] == "atheris" else work_by_hypothesis
         work(options.target, options.runs, options.seed, options.work)
@@ -639,6 +704,7 @@ def main(arguments=None):
             print(f"  {record['count']:,} x {key}: {record['words'][:160]}")  # noqa: T201
     if options.json:
         options.json.write_text(json.dumps(found, indent=1) + "\n")
+        options.json.write_text(json.dumps(merged([*options.add, options.json]), indent=1) + "\n")
     return int(any(each["findings"] for each in found))
 
 

@@ -62,6 +62,46 @@ def test_a_run_in_processes_of_its_own_counts_all(capsys, tmp_path):
     assert "60 executions by hypothesis" in capsys.readouterr().out
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_small_models_of_every_part_are_read_and_changed_in_all_of_them():
+    assert len(fuzz.model_bytes()) == 6
+    assert max(map(len, fuzz.model_bytes())) < 8_000
+    fuzz.fuzz_models(bytes(3))
+    parts = [set(fuzz.unzipped(whole)) for whole in fuzz.model_bytes()]
+    assert {"pipeline.skops"} < set.union(*parts)
+    whole = fuzz.unzipped(fuzz.model_bytes()[0])
+    assert b"GuardRails" in fuzz.unzipped(whole["pipeline.skops"])["schema.json"]
+    again = fuzz.changed_model(bytes([3, 0, 0, 0, 0, 0, 1]))  # a bit of the first member of the pipeline
+    assert fuzz.unzipped(again) != whole
+    assert fuzz.unzipped(fuzz.model_bytes()[0]) == whole  # what is kept is not changed with it
+
+
+def test_kernels_are_left_out_and_the_rest_is_followed():
+    kernels = fuzz.kernel_modules()
+    assert {"histofeat.features._color", "histofeat.images._macenko"} <= set(kernels)
+    assert not any(name.startswith("histofeat.models") for name in kernels)
+
+
+def test_a_call_in_this_thread_stands_for_a_pool():
+    with fuzz.InThisThread(2, thread_name_prefix="x") as pool:
+        assert pool.submit(divmod, 7, 2).result() == (3, 1)
+        with pytest.raises(ZeroDivisionError):
+            pool.submit(divmod, 7, 0).result()
+
+
+def test_results_of_several_runs_are_added_up(tmp_path, capsys):
+    part = {"target": "names", "engine": "atheris", "executions": 10, "curve": [[1, 5], [10, 8]], "seconds": 1.0,
+            "findings": {"x": {"count": 2, "words": "w", "input": "00"}}, "peak_mib": 9}  # fmt: skip
+    for name, executions in (("a", 10), ("b", 20)):
+        (tmp_path / name).write_text(json.dumps([{**part, "executions": executions}]))
+    (tmp_path / "c").write_text(json.dumps([{**part, "engine": "hypothesis"}]))
+    files = [str(tmp_path / name) for name in "abc"]
+    assert fuzz.main(["none", "--add", *files, "--json", str(tmp_path / "all")]) == 0
+    first, second = json.loads((tmp_path / "all").read_text())
+    assert (first["executions"], first["curve"][-1], first["findings"]["x"]["count"]) == (30, [20, 8], 4)
+    assert (first["seconds"], second["engine"], second["executions"]) == (2.0, "hypothesis", 10)
+
+
 def test_checksums_are_mended_and_curves_thinned():
     whole = fuzz.image_seeds()[0][1:]
     broken = whole[:40] + bytes([whole[40] ^ 1]) + whole[41:]
