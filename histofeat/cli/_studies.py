@@ -170,6 +170,8 @@ def _run(study, ctx, run, output, data, own):
         if study.data is True and options.data is None:
             raise ValueError(f"{study.name}: expected a folder of images, got none. Name it behind the study.")
     command = command_words(ctx)
+    if study.name in MORE:
+        command = command.replace("histofeat study", "python benchmarks/study.py", 1)
     runtime = open_runtime(ctx, run, data.on_error if data else None, usual=None)
     findings = study.run(options, runtime)
     page = write_study(output, study, findings, vars(options), command=command, overwrite=options.overwrite)

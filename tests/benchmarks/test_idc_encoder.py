@@ -274,8 +274,7 @@ def test_each_look_at_the_test_patients_is_a_line_of_the_ledger(
     }
     metrics = json.loads(Path("out/metrics.json").read_text(encoding="utf-8"))
     assert metrics["command"] == (
-        "python benchmarks/study.py idc-encoder --data idc --output out --overwrite --n-jobs 1 --resamples 50 "
-        "--ledger ledger.csv"
+        "python benchmarks/study.py idc-encoder idc --resamples 50 --output out --overwrite --ledger ledger.csv"
     )
     assert "There was no BreakHis to score." in Path("out/report.md").read_text(encoding="utf-8")
     # A finished report is not replaced, and nobody looks at the test patients for it.

@@ -298,8 +298,8 @@ def model_bytes():
             rails = GuardRails().fit(ImageFingerprint().transform(X), patients, np.asarray(pipeline.transform(X)))
             rails.quantiles_ = rails.quantiles_[::100]
             pipeline.rails_ = rails
-            about |= {"positive": "malignant", "magnification": 40, "patients": {"expression": "(.*)_"},
-                      "threshold": {"rule": "youden", "value": 0.5, "patient": {"score": "mean", "value": 0.4}}}  # fmt: skip
+            decision = {"rule": "youden", "value": 0.5, "patient": {"score": "mean", "value": 0.4}}
+            about |= {"positive": "malignant", "patients": {"expression": "(.*)_"}, "threshold": decision}
         files.append(save_model(pipeline, scratch() / f"{head}.histofeat", about=about).read_bytes())
     return files
 
