@@ -6,6 +6,10 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
+# Before NumPy is imported. Tests run in as many processes as there are cores: where each has as many threads that spin
+# while they wait, a decomposition of a small matrix takes a hundred times as long.
+os.environ |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
+
 import numpy as np
 import pytest
 

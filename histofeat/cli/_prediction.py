@@ -5,7 +5,6 @@ import shutil
 import sys
 from collections import Counter
 from contextlib import suppress
-from dataclasses import fields
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -247,7 +246,7 @@ def _remove(folder: Path | None) -> None:
 
 def _in_shards(predict, paths, owners, folder, known):
     """Predict images in shards, as far as a folder lacks them; give all in the order of the rows."""
-    from histofeat.evaluation import take_up
+    from histofeat import evaluation  # loads nothing, as long as no folder is there to take from
     from histofeat.models import ImagePredictions
 
     shards, order = [], []
@@ -255,11 +254,11 @@ def _in_shards(predict, paths, owners, folder, known):
         some, whose = [paths[row] for row in rows], None if owners is None else [owners[row] for row in rows]
         stands_on = json.dumps([known, [(path, _facts(path)) for path in some], whose])
         file = folder and folder / f"{sha256(stands_on.encode()).hexdigest()}.part"
-        shards.append(take_up(file, partial(predict, some, whose, len(order))))
+        work = partial(predict, some, whose, len(order))
+        shards.append(evaluation.take_up(file, work) if file else work())
         order += rows
     places = sorted(range(len(order)), key=order.__getitem__)
-    names = [each.name for each in fields(ImagePredictions) if each.name not in _OF_ALL]
-    by_row = [name for name in names if getattr(shards[0], name) is not None]
+    by_row = [name for name in vars(shards[0]) if name not in _OF_ALL and getattr(shards[0], name) is not None]
     columns = {name: [value for shard in shards for value in getattr(shard, name)] for name in by_row}
     whole = {name: tuple(values[at] for at in places) for name, values in columns.items()}
     reasons = dict(pair for shard in shards for pair in shard.unreadable)

@@ -18,7 +18,6 @@ from histofeat.models._checked_trees import check_booster, check_estimator
 from histofeat.models._named_parts import as_sequence
 from histofeat.models._pipeline import IDCPipeline
 from histofeat.models._trusted import flatten, unflatten
-from histofeat.networks import find_encoder, find_weights, hash_weights
 
 _BOOSTERS = ("XGBClassifier", "XGBRFClassifier")
 #: Parameters of a network that belong to the machine or the process of its fit.
@@ -339,6 +338,8 @@ def settle_weights(pipeline: IDCPipeline, records: Sequence[dict], weights_dir=N
         If the weights cannot be found, or are not those of the training.
     """
     for (given, family), record in zip(_embeddings(pipeline), records, strict=True):
+        from histofeat.networks import find_encoder, find_weights, hash_weights  # here: most models have no encoder
+
         weights = record["weights"]
         if weights != "imagenet":
             weights = str(_weights_folder(weights, weights_dir) / Path(weights).name)
