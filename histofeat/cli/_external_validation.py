@@ -16,14 +16,16 @@ def evaluate(
     data: group(DataOptions, required=["data"]),
     run: group(RunOptions, without=["store", "no_store"]),
     known_patients: _Known = "refuse",
-    policy: option(str, "NAME", "For images of another size: auto, tile, resize or whole, as in predict.") = "auto",
+    policy: option(
+        str, "NAME", "For images of another size: auto, tile, pad, resize or whole, as in predict."
+    ) = "auto",
     weights: Weights = None,
     resamples: option(int, "N", "Resamples of the patients.") = 2000,
     output: option(Path | None, "FILE.json", "Also write the numbers here.", "--output", "-o") = None,
 ) -> None:
     """Validate a model on other data: scores with intervals over patients, at its threshold too, and calibration.
 
-    Warns where magnification, size or shape of the images are not those of the training.
+    Images of another scale are resampled first. Warns where scale, size or shape are not those of the training.
 
     Examples
     --------

@@ -24,7 +24,7 @@ _SAYING = ("words", "description", "reference")
 _SECTIONS = {
     "Data": ("dataset", "synthetic", "completeness", "n_images", "class_names", "positive", "class_counts"),
     "Patients": ("n_patients", "patients"),
-    "Scale": ("patch_size", "magnification", "mpp"),
+    "Scale": ("patch_size", "magnification", "mpp", "stain"),
     "Scores": ("estimate", "threshold"),
     "Limits": ("notes",),
 }
@@ -88,6 +88,7 @@ def _described(file: Path) -> tuple[dict, str]:
     description, _ = read_archive(file)
     about = description["about"] | {"sha256": sha256(file.read_bytes()).hexdigest()}
     parts = {name: {key: about.pop(key) for key in keys if key in about} for name, keys in _SECTIONS.items()}
+    parts["Scale"] = {"micrometres per pixel": parts["Scale"].pop("mpp", None) or "unknown"} | parts["Scale"]
     parts = {"Model": about | {"histofeat": description.get("histofeat")}, **parts}
     positive = parts["Data"].get("positive")
     lines = [f"# {file.name}" + f"; positive class: {positive}" * bool(positive)]

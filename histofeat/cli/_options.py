@@ -194,6 +194,9 @@ class DataOptions:
     classes: option(str | None, "LIST", "Classes to take, to merge or to rename: normal,tumour=idc+ilc.") = None
     target: option(str | None, "NAME", "BreakHis: malignant or subtype.") = None
     magnification: option(str | None, "N", "BreakHis: 40, 100, 200 or 400; all pools them.") = None
+    mpp: option(
+        float | None, "UM", "Micrometres per pixel of the images.  [default: of IDC, BreakHis, column mpp or headers]"
+    ) = None
     duplicates: option(str | None, "NAME", "BreakHis, copies under two names: refuse, drop or published.") = None
     path_prefix: option(list[str] | None, "OLD=NEW", "CSV: paths that begin with OLD begin with NEW here.") = None
     on_error: option(
@@ -230,8 +233,8 @@ class DataOptions:
         """
         from histofeat.datasets import make_cohort, open_dataset, training_part
 
-        names = ("patients", "labels", "positive", "classes", "target", "magnification", "duplicates", "on_error")
-        options = {name: getattr(self, name) for name in names}
+        names = "patients labels positive classes target magnification mpp duplicates on_error"
+        options = {name: getattr(self, name) for name in names.split()}
         options["prefixes"] = dict(map(_prefix, self.path_prefix or ())) or None
         paths = self.data or [make_cohort(**(cohort or {})).root]
         dataset = open_dataset(paths[0] if len(paths) == 1 else paths, self.format, **options)

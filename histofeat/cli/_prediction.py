@@ -31,7 +31,10 @@ _Policy = option(
     str,
     "NAME",
     "For images of another size than the training patches. tile: cut and put together; resize: scale; "
-    "whole: as they are; auto: tile larger ones, mirror smaller ones to size.",
+    "whole: as they are; auto: tile larger ones, mirror smaller ones to size; pad: the same, and fractions of a patch.",
+)
+_Mpp = option(
+    float | None, "UM", "Micrometres per pixel of the images.  [default: by name of IDC, BreakHis, or headers]"
 )
 
 
@@ -42,6 +45,7 @@ def predict(
     output: option(Path | None, "FILE", "The new table of scores; - is the standard output.", "--output", "-o") = None,
     output_format: option(str | None, "NAME", "csv, parquet or json.  [default: by the suffix, or csv]") = None,
     patients: _Patients = None,
+    mpp: _Mpp = None,
     policy: _Policy = "auto",
     aggregate: option(str, "NAME", "Tiles to image: mean, median or vote.") = "mean",
     edges: option(str, "NAME", "The last tiles: overlap their neighbours, or reflect the image.") = "overlap",
@@ -52,8 +56,10 @@ def predict(
     """Predict images with a model, as a table: label, probabilities, and what to know before trusting them.
 
     Labels are positive from the threshold that was chosen in training, otherwise the most probable class; columns say
-    which. "known" says that the model was trained on this image, or on this patient; "unlike" near 1 that the image is
-    farther from the training images than nearly all of them are from each other.
+    which. Images of another scale than the training (more than a quarter off) are resampled by area first: "mpp" is
+    their micrometres per pixel, "rescaled" the factor of their sides. "known" says that the model was trained on
+    this image, or on this patient; "unlike" near 1 that the image is farther from the training images than nearly all
+    of them are from each other.
 
     Rows are in the order of the arguments, files of a folder or pattern by name. An image that cannot be read has a
     row without a label and with the reason, and the exit status is 1. FILE_facts.json names the model, its versions and
@@ -78,7 +84,7 @@ def predict(
     owners = _owners(patients, loaded, found.paths)
     if found.n_ignored:
         progress.say(f"{found.n_ignored:,} files were skipped: their names are not those of images.")
-    settings = {"policy": policy, "edges": edges, "aggregate": aggregate, "min_tissue": min_tissue}
+    settings = {"mpp": mpp, "policy": policy, "edges": edges, "aggregate": aggregate, "min_tissue": min_tissue}
     model_hash = sha256(model.read_bytes()).hexdigest()
     folder = output and output.with_name(f"{output.name}.partial")
     if folder and folder.is_dir():
@@ -177,6 +183,10 @@ def _say_left_out(predictions, folders, progress) -> None:
         progress.say(f"known: the model was trained on {n_known:,} of these images or on their patients.")
     if n_far:
         progress.say(f"unlike: {n_far:,} images are farther from the training images than {FAR:.0%} of those are.")
+    if n_rescaled := int((predictions.rescaled != 1).sum() - len(predictions.unreadable)):
+        grown = int((predictions.rescaled > 1).sum())
+        more = f", {grown:,} of them enlarged: their fine structures are missing" if grown else ""
+        progress.say(f"rescaled: {n_rescaled:,} images to the scale of the training{more}.")
     if predictions.conversions:
         progress.say(f"converted: {', '.join(f'{n:,} {rule}' for rule, n in predictions.conversions.items())}")
     for name, reason in (*folders, *predictions.unreadable[:_PRINTED]):
@@ -186,7 +196,7 @@ def _say_left_out(predictions, folders, progress) -> None:
     # Printed with --quiet too: it explains the exit status.
     if predictions.unreadable:
         counts = f"{len(predictions.unreadable):,} of {len(predictions):,}"
-        print(f"histofeat: {counts} images could not be read.", file=sys.stderr)
+        print(f"histofeat: {counts} images could not be read or used.", file=sys.stderr)
     if folders:
         print(f"histofeat: {len(folders):,} folders could not be listed.", file=sys.stderr)
     if folders or predictions.unreadable:

@@ -40,6 +40,7 @@ def train(
     folds: _Folds = 5,
     resamples: option(int, "N", "Resamples of the patients, for the intervals of the estimate.", min=0) = 1000,
     known_patients: _Known = "refuse",
+    stain: option(str, "NAME", "How the tissue is stained, for the model's card.") = "H&E",
     no_estimate: flag("--no-estimate", "Only fit; make no estimate on unseen patients.") = False,
     report: option(Path | None, "DIR", "Write the report of the estimate here.") = None,
     overwrite: flag("--overwrite", "Replace a model and a report that are there.") = False,
@@ -66,7 +67,7 @@ def train(
     settings = {"class_weight": class_weight, "normalizer": normalizer, "n_jobs": run.n_jobs, "random_state": run.seed}
     pipeline = _pipeline(features, head, encoder, network, run.progress, settings)
     settings = {"folds": None if no_estimate else folds, "threshold": threshold, "known_patients": known_patients}
-    settings |= {"n_resamples": resamples, "random_state": run.seed}
+    settings |= {"n_resamples": resamples, "random_state": run.seed, "stain": stain}
     settings["runtime"] = run.runtime(f"train {data.name}", n_jobs=None)
     models, failed = _train_each(data, pipeline, places, merge_rare, overwrite, run.progress, settings)
     run.write_config(output)

@@ -31,6 +31,7 @@ from ._opening import (
     ImageList as ImageList,
     format_of as format_of,
     list_images as list_images,
+    mpp_by_name as mpp_by_name,
     open_dataset as open_dataset,
     patch_size_of as patch_size_of,
     training_part as training_part,

@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from histofeat.datasets._image_files import Scan, content_notes, fold_case
 from histofeat.datasets._parts import in_id_order
-from histofeat.exceptions import and_more
+from histofeat.exceptions import DatasetError, and_more
+from histofeat.images import check_mpp
 from histofeat.model_selection import look_alikes
 
 # Enough to find the culprit by hand; more would drown a report when a whole archive is foreign.
@@ -305,6 +307,12 @@ def _counts(frame: pd.DataFrame, target_names: tuple[str, ...]) -> dict[str, Any
         "patients_without": {name: in_id_order(table.index[table[c] == 0]) for c, name in enumerate(target_names)},
         "size_counts": sizes,
     }
+
+
+def one_scale(frame: pd.DataFrame, mpp: float | None) -> float | None:
+    """Micrometres per pixel of all rows: those of a column ``mpp``, else `mpp`; None where rows differ or lack it."""
+    found = np.unique(check_mpp("PatchDataset.mpp", frame.get("mpp", mpp), len(frame), error=DatasetError))
+    return None if len(found) > 1 or np.isnan(found[0]) else float(found[0])
 
 
 def table_notes(frame: pd.DataFrame, names: Sequence[str], target_names: Sequence[str]) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from histofeat.datasets._audit import DatasetAudit, LeftOut
+from histofeat.datasets._audit import DatasetAudit, LeftOut, one_scale
 from histofeat.datasets._image_files import IMAGE_SUFFIXES, MOST_UNREADABLE
 from histofeat.datasets._parts import OfficialSplit, in_id_order, official_roles, split_by_role
 from histofeat.datasets._patients import PatientRule
@@ -61,13 +61,15 @@ class PatchDataset:
     positive : str, optional
         The positive class of two, for scores, wherever it stands in `target_names`; by default `choose_positive` finds
         it by its name. None with more classes, and where the names do not tell: scores are refused then.
+    mpp : float, optional
+        Micrometres per pixel of all images. A column ``mpp`` of `frame` comes first; None where its values differ.
 
     Raises
     ------
     DatasetError
-        When the table is empty, lacks a column, or holds a label without a name, a missing value, or one path twice;
-        when `labels_per` is something else, `positive` is not one of two classes, or `columns` or `images` have
-        another number of rows.
+        When the table is empty, lacks a column, or holds a label without a name, a missing value, one path twice, or a
+        scale that is none; when `labels_per` is something else, `positive` is not one of two classes, or `columns` or
+        `images` have another number of rows.
 
     Examples
     --------
@@ -90,6 +92,7 @@ class PatchDataset:
     columns: pd.DataFrame | None = None
     images: np.ndarray | None = None
     positive: str | None = None
+    mpp: float | None = None
 
     def __post_init__(self) -> None:
         check_name("PatchDataset.labels_per", self.labels_per, _LABELS_PER, error=DatasetError)
@@ -107,7 +110,8 @@ class PatchDataset:
             _refuse(wrong, frame["path"], "finite numbers in all columns", "Measure the patch again, or remove it.")
             audit = replace(audit, notes=tuple(dict.fromkeys((*audit.notes, _GIVEN))))
         root = None if self.root is None else Path(self.root)
-        vars(self).update(target_names=names, frame=frame, root=root, positive=positive, audit=audit)
+        mpp = one_scale(frame, self.mpp)
+        vars(self).update(target_names=names, frame=frame, root=root, positive=positive, audit=audit, mpp=mpp)
         for field in ("columns", "images"):
             n_rows = len(frame) if getattr(self, field) is None else len(getattr(self, field))
             if n_rows != len(frame):
@@ -174,10 +178,8 @@ class PatchDataset:
     def require_images(self, owner: str, remedy: str = "Give the images, or leave out what needs them.") -> None:
         """Refuse `columns` by a `DatasetError` where `owner`, the function that it names, needs pixels."""
         if self.lacks_images:
-            raise DatasetError(
-                f"{owner}: expected images, got {self.name!r}, which has columns instead, so that this is not "
-                f"applicable. {remedy}"
-            )
+            got = f"{self.name!r}, which has columns instead, so that this is not applicable"
+            raise DatasetError(f"{owner}: expected images, got {got}. {remedy}")
 
     def subset(self, index: np.ndarray | Sequence[int] | Sequence[bool]) -> PatchDataset:
         """Chosen rows as a data set of their own, in the order given.

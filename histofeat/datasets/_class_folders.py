@@ -17,6 +17,7 @@ from histofeat.datasets._image_files import (
     IMAGE_SUFFIXES,
     SYSTEM,
     Scan,
+    add_scale,
     existing_folder,
     fold_case,
     is_folder,
@@ -45,6 +46,7 @@ def load_image_folder(
     name: str | None = None,
     labels_per: str = "patch",
     on_error: str = "skip",
+    mpp: float | None = None,
 ) -> PatchDataset:
     r"""Read a folder of class folders, or of train, validation and test folders with class folders in each.
 
@@ -78,6 +80,8 @@ def load_image_folder(
     on_error : {"raise", "skip"}, default="skip"
         What is done about files that are images by their names and cannot be read by their first bytes: the first one
         is refused, or they are left out and listed in ``audit.failures``.
+    mpp : float, optional
+        Micrometres per pixel of the images; by default those that their headers tell, see `image_mpp`.
 
     Returns
     -------
@@ -125,6 +129,7 @@ def load_image_folder(
     target_names = tuple(dict.fromkeys(class_of.values()))
     _check_classes(folder, tree, class_of, target_names)
     frame, names = _to_frame(tree, class_of, target_names, rule)
+    frame = add_scale(frame, mpp, "load_image_folder")
     each_image = patients == EACH_IMAGE and isinstance(patients, str)
     notes = _notes(tree, frame, names, target_names, each_image)
     if name is None:

@@ -26,7 +26,9 @@ _PATIENT = re.compile(r"[0-9]{1,12}", re.ASCII)
 TARGET_NAMES = ("no IDC", "IDC")
 FULL_SET = FullSet(277_524, 279, {"no IDC": 198_738, "IDC": 78_786})
 
-_NOMINAL_SIZE = (50, 50)
+NOMINAL_SIZE = (50, 50)
+#: Micrometres per pixel: scans at 40X, of 0.25, reduced 16-fold.
+IDC_MPP = 4.0
 
 
 class PatchName(NamedTuple):
@@ -62,6 +64,7 @@ def load_idc(
     classes: Sequence[str] | Mapping[str, str] | str | None = None,
     positive: str | None = None,
     on_error: str = "skip",
+    mpp: float = IDC_MPP,
 ) -> PatchDataset:
     """Read the tree of IDC patches in one folder or several.
 
@@ -76,6 +79,9 @@ def load_idc(
     on_error : {"raise", "skip"}, default="skip"
         What is done about patches that cannot be read by their first bytes: the first one is refused, or they are left
         out and listed in ``audit.failures``.
+    mpp : float, default=4.0
+        Micrometres per pixel. The slides were scanned at 40X (0.25) and reduced 16-fold (Cruz-Roa et al. 2014,
+        https://doi.org/10.1117/12.2043872): a patch is 200 micrometres wide. Another number is for resampled copies.
 
     Returns
     -------
@@ -116,10 +122,10 @@ def load_idc(
     name = "synthetic" if synthetic else "IDC"
     target_names = SYNTHETIC_TARGET_NAMES if synthetic else TARGET_NAMES
     frame = _to_frame(scan)
-    facts = facts_of(scan) | {"nominal_size": _NOMINAL_SIZE, "full_set": None if synthetic else FULL_SET}
+    facts = facts_of(scan) | {"nominal_size": NOMINAL_SIZE, "full_set": None if synthetic else FULL_SET}
     audit = DatasetAudit.from_frame(frame, target_names, name, notes=notes, **facts)
     rule = NAME_RULES["idc"]
-    dataset = PatchDataset(frame, target_names, name, Path(scan.root), audit, synthetic, patient_rule=rule)
+    dataset = PatchDataset(frame, target_names, name, Path(scan.root), audit, synthetic, patient_rule=rule, mpp=mpp)
     return dataset.with_classes(classes, positive)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from histofeat.exceptions import DatasetError, and_more, check_name
-from histofeat.images import IMAGE_SUFFIXES as IMAGE_SUFFIXES, image_size as image_size
+from histofeat.images import IMAGE_SUFFIXES as IMAGE_SUFFIXES, check_mpp, image_mpp, image_size as image_size
 
 #: Share of unreadable images above which something else is wrong than single files.
 MOST_UNREADABLE = 0.1
@@ -143,6 +143,14 @@ class Scan:
             raise DatasetError(
                 f"{self.contradictions[0]}{more}. Find out which is right, and move or rename the file or folder."
             )
+
+
+def add_scale(frame: pd.DataFrame, mpp: float | None, owner: str) -> pd.DataFrame:
+    """Add a column ``mpp``: `mpp` for all rows, else that of their file headers; none where no row has a scale."""
+    if mpp is not None:
+        return frame.assign(mpp=check_mpp(f"{owner}.mpp", mpp, len(frame), error=DatasetError))
+    scales = pd.Series([image_mpp(path) for path in frame["path"]], dtype=float)
+    return frame if scales.isna().all() else frame.assign(mpp=scales)
 
 
 def refuse_failures(failures: Sequence[tuple[str, str]], on_error: str) -> None:

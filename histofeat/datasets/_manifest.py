@@ -13,7 +13,7 @@ import pandas as pd
 from histofeat.datasets._audit import DatasetAudit, LeftOut, table_notes
 from histofeat.datasets._base import PatchDataset
 from histofeat.datasets._csv_rows import CsvRows, read_csv_rows
-from histofeat.datasets._image_files import MOST_UNREADABLE, checked_path, fold_case, refuse_failures
+from histofeat.datasets._image_files import MOST_UNREADABLE, add_scale, checked_path, fold_case, refuse_failures
 from histofeat.datasets._parts import part_named
 from histofeat.datasets._patients import COST_OF_NO_PATIENTS, EACH_IMAGE, PATIENTS_UNKNOWN, find_patients
 from histofeat.datasets._positive_class import choose_positive, class_mapping, in_order, mapped_positive
@@ -23,7 +23,7 @@ from histofeat.images import image_size
 from histofeat.model_selection import canonical_patient
 
 #: Columns with a meaning of their own; any other is kept as text.
-_READ = ("path", "label", "label_code", "patient", "x", "y", "part", "height", "width", "synthetic")
+_READ = ("path", "label", "label_code", "patient", "x", "y", "part", "height", "width", "synthetic", "mpp")
 _MAX_POSITION = 2**31
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]|[\\/]{2}")
 _MAPPED = r"prefixes={'D:\scans': '/mnt/scans'} (--path-prefix 'D:\scans=/mnt/scans')"
@@ -41,6 +41,7 @@ def load_manifest(
     labels_per: str = "patch",
     prefixes: Mapping[str, str] | None = None,
     on_error: str = "skip",
+    mpp: float | None = None,
 ) -> PatchDataset:
     """Read a data set from a CSV with one row an image.
 
@@ -49,9 +50,9 @@ def load_manifest(
     csv : path
         See `read_csv_rows`. Columns ``path`` (absolute, or below `root`; folders may be divided by backslashes),
         ``label`` (a class name) and ``patient``; optionally ``x`` and ``y`` (pixels on the slide, whole numbers or
-        empty), ``part`` ("train", "validation" or "test", for `predefined_split`), and any others, which are kept as
-        text. `split_dataset` also writes ``label_code`` (the number of the class) and ``synthetic`` ("yes" for
-        made-up images).
+        empty), ``part`` ("train", "validation" or "test", for `predefined_split`), ``mpp`` (micrometres per pixel, or
+        empty), and any others, which are kept as text. `split_dataset` also writes ``label_code`` (the number
+        of the class) and ``synthetic`` ("yes" for made-up images).
     root : path, optional
         Folder that relative paths start from; by default that of the CSV.
     patients : {"image", "tcga"}, optional
@@ -74,6 +75,9 @@ def load_manifest(
     on_error : {"raise", "skip"}, default="skip"
         What is done about files that cannot be read by their first bytes, or do not exist: the first one is refused, or
         they are left out and listed in ``audit.failures``. More than a tenth of files that do not exist are refused.
+    mpp : float, optional
+        Micrometres per pixel of all images; by default those of the column ``mpp``, without one those that the headers
+        of the files tell, see `image_mpp`.
 
     Returns
     -------
@@ -121,6 +125,7 @@ def load_manifest(
     failures = tuple((rows.rows[row]["path"], size) for row, size in sizes.items() if isinstance(size, str))
     refuse_failures(failures, on_error)
     frame = _to_frame(rows, [row for row in chosen if not isinstance(sizes[row], str)], paths, sizes, class_of)
+    frame = frame if mpp is None and "mpp" in frame else add_scale(frame, mpp, "load_manifest")
     _check_filled(rows, frame, target_names)
     if patients == "tcga":
         frame["patient"] = find_patients("tcga", frame["patient" if "patient" in rows.columns else "path"])
@@ -259,6 +264,9 @@ def _to_frame(rows: CsvRows, kept: list[int], paths: list[str], sizes: Mapping[i
     columns["width"] = [sizes[row][1] for row in kept]
     if "part" in rows.columns:
         columns["part"] = rows.parsed("part", part_named, "train, validation or test", _REMOVE, kept)
+    if "mpp" in rows.columns:
+        expected = "micrometres per pixel above 0"
+        columns["mpp"] = rows.parsed("mpp", _scale, expected, "Correct it, or leave it empty.", kept)
     others = [column for column in rows.columns if column not in _READ and column]
     return pd.DataFrame(columns | {column: [row[column] for row in cells] for column in others})
 
@@ -270,6 +278,11 @@ def _position(text: str) -> Any:
     # Columns of whole numbers with gaps are saved as floats by many programs. Three zeros may stand for thousands.
     found = re.fullmatch(r"([0-9]{1,12})([.,](0{1,2}|0{4,}))?", text)
     return int(found[1]) if found and int(found[1]) < _MAX_POSITION else None
+
+
+def _scale(text: str) -> float | None:
+    found = parse_decimal(text if canonical_patient(text) else "")
+    return None if found is None or found <= 0 else found
 
 
 def _check_filled(rows: CsvRows, frame: pd.DataFrame, target_names: Sequence[str]) -> None:

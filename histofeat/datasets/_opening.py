@@ -15,15 +15,16 @@ from histofeat.datasets._base import PatchDataset
 from histofeat.datasets._class_folders import load_image_folder
 from histofeat.datasets._csv_rows import names_patient, read_csv_rows, table_text
 from histofeat.datasets._embeddings import holds_embeddings, load_embeddings
-from histofeat.datasets._idc import load_idc, looks_like_idc
+from histofeat.datasets._idc import IDC_MPP, NOMINAL_SIZE, load_idc, looks_like_idc, parse_name
 from histofeat.datasets._image_files import checked_path, is_image_name, walk_files
 from histofeat.datasets._manifest import load_manifest
 from histofeat.datasets.breakhis._loading import load_breakhis
+from histofeat.datasets.breakhis._tree import BREAKHIS_MPP, PUBLISHED_HEIGHTS, PUBLISHED_WIDTH, parse_image
 from histofeat.exceptions import DatasetError, check_name, check_that, refuse_first
 from histofeat.images import IMAGE_SUFFIXES, image_size
 from histofeat.model_selection import canonical_patient
 
-_EVERY = ("classes", "positive", "on_error")
+_EVERY = ("classes", "positive", "on_error", "mpp")
 #: Loader of each format, and the options of `open_dataset` that it takes.
 _LOADERS = {
     "idc": (load_idc, _EVERY),
@@ -54,6 +55,7 @@ def open_dataset(
     classes: Sequence[str] | Mapping[str, str] | str | None = None,
     positive: str | None = None,
     on_error: str | None = None,
+    mpp: float | None = None,
 ) -> PatchDataset:
     """Read labelled images, or embeddings of them, in any of the formats.
 
@@ -83,6 +85,9 @@ def open_dataset(
         The positive class of two; by default the name that tells, see `choose_positive`.
     on_error : {"raise", "skip"}, optional
         What is done about files that cannot be read; by default they are left out.
+    mpp : float, optional
+        Micrometres per pixel of the images; by default what their loader knows of IDC and BreakHis, or a column ``mpp``
+        or the headers of the files tell.
 
     Returns
     -------
@@ -109,6 +114,7 @@ def open_dataset(
     load, taken = _LOADERS[kind]
     options = {"patients": patients, "target": target, "magnification": magnification, "duplicates": duplicates}
     options |= {"prefixes": prefixes, "labels": labels, "classes": classes, "positive": positive, "on_error": on_error}
+    options["mpp"] = mpp
     given = {name: value for name, value in options.items() if value is not None}
     expected = f"none for data of the format {kind!r}"
     remedy = f"Leave it out, or name the format of {paths[0]}: {', '.join(_LOADERS)}."
@@ -153,6 +159,33 @@ def format_of(path: str | os.PathLike[str]) -> str:
             return "csv"
         got = "got another file"
     raise DatasetError(f"{path}: expected a folder of images or a CSV file, {got}. Correct it.")
+
+
+def mpp_by_name(path: str, size: tuple[int, int]) -> float | None:
+    """Tell the scale of a published image by its name.
+
+    Parameters
+    ----------
+    path : str
+        Where the image lies.
+    size : tuple of (int, int)
+        Height and width in px: of another size than published it is a resampled copy.
+
+    Returns
+    -------
+    mpp : float or None
+        Micrometres per pixel; None where the name is not of IDC or BreakHis, or the size is another.
+
+    Examples
+    --------
+    >>> mpp_by_name("10253_idx5_x1351_y1101_class0.png", (50, 50)), mpp_by_name("a.png", (50, 50))
+    (4.0, None)
+    """
+    name = os.path.basename(path)  # noqa: PTH119 - of many images, and text may hold a null character
+    if max(size) <= max(NOMINAL_SIZE) and parse_name(name):
+        return IDC_MPP
+    image = parse_image(name) if size[1] == PUBLISHED_WIDTH else None
+    return BREAKHIS_MPP[image.magnification] if image and size[0] in PUBLISHED_HEIGHTS else None
 
 
 def training_part(dataset: PatchDataset, *, only: str | os.PathLike[str] | None = None) -> PatchDataset:

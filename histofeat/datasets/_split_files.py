@@ -219,5 +219,6 @@ def _write_table(dataset, split: DatasetSplit, file: Path, paths: Sequence[str])
     places = {"x": dataset.frame["x"], "y": dataset.frame["y"], "part": split.parts}
     others = {column: dataset.frame[column] for column in dataset.frame.columns if column not in _NOT_WRITTEN}
     mark = {"synthetic": "yes"} if dataset.synthetic else {}
+    mark |= {} if dataset.mpp is None else {"mpp": dataset.mpp}
     text = csv_text(pd.DataFrame(front | places | others | mark))
     file.write_text(text, encoding="utf-8", newline="\n")

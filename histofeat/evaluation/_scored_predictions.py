@@ -29,9 +29,9 @@ from histofeat.datasets import (
 from histofeat.evaluation._folds import look_at
 from histofeat.evaluation._given_predictions import GIVEN, check_cuts, given_probabilities, merged_classes, score_model
 from histofeat.evaluation._results import Evaluation, ModelResult
-from histofeat.evaluation._training import magnifications_of
 from histofeat.exceptions import DAMAGED, DatasetError, GroupLeakageError, and_more, check_name, first_line
 from histofeat.features import Runtime, leave_out_unreadable
+from histofeat.images import scale_ratio
 from histofeat.metrics import recognition_rates
 from histofeat.model_selection import canonical_patients, look_alikes
 from histofeat.models import FAR, SavedModel, predict_images
@@ -167,8 +167,8 @@ def evaluate_model(
     Warns
     -----
     UserWarning
-        If magnification, size or shape of the images are not those of the training, patients are left out, ids of
-        patients are nearly those of the training, or images are unlike the training images.
+        If scale, size or shape of the images are not those of the training, patients are left out, ids of patients are
+        nearly those of the training, or images are unlike the training images.
 
     Examples
     --------
@@ -192,9 +192,10 @@ def evaluate_model(
     by_id = (known_patients != "by_pixels" and model.pipeline.patients_) or ()
     dataset = dataset.subset(_unknown(dataset, np.isin(dataset.patients, by_id), known_patients))
     settings = {"policy": policy, "patients": dataset.patients, "on_error": "raise", "runtime": runtime}
+    settings["mpp"] = dataset.frame.get("mpp", dataset.mpp)
     found = predict_images(model, dataset.X, **settings)
     kept = _unknown(dataset, np.array(found.known) == "image", known_patients)
-    for words in _unlike_training(model, dataset, found, by_id):
+    for words in _unlike_training(model, dataset, found, by_id, policy):
         warnings.warn(f"{dataset.name}: {words}", stacklevel=2)
     table = found.to_frame().assign(model="model")
     return evaluate_predictions(table[kept], dataset.subset(kept), runtime=runtime, **resampling)
@@ -230,18 +231,17 @@ def _unknown(dataset, known, how) -> np.ndarray:
     return ~np.isin(dataset.patients, left)
 
 
-def _unlike_training(model, dataset, found, by_id):
-    """Sentences on images of another magnification, size, shape or look than in training, and on similar patients."""
+def _unlike_training(model, dataset, found, by_id, policy):
+    """Sentences on images of another scale, size, shape or look than in training, and on similar patients."""
     here, there = {*dataset.patients}, {*by_id}
     for names in [names for names in look_alikes([*there, *here]) if here & {*names} and there & {*names}][:1]:
         close = f"{' and '.join(map(repr, names))}. Where they are one patient, write one id."
         yield f"expected new patients, got ids that differ from the training only in case, zeros or dashes: {close}"
-    trained, here = model.about.get("magnification") or [], magnifications_of(dataset) or []
-    if trained and {*here} - {*trained}:
-        powers = ["X, ".join(map(str, some)) + "X" for some in (trained, here)]
-        yield f"expected images at {powers[0]}, as in the training, got {powers[1]}: structures have another size."
+    if others := sorted({mpp for mpp in found.mpp.tolist() if scale_ratio(mpp, model.mpp) != 1}):
+        got = f"{', '.join(f'{mpp:g}' for mpp in others)}: {'scaled to a patch' if policy == 'resize' else 'rescaled'}"
+        yield f"expected images of {model.mpp:g} micrometres per pixel, as in the training, got {got}."
     size, usual = patch_size_of(dataset), model.patch_size
-    if usual and size and size != usual:
+    if usual and size and size != usual and not others:
         other = abs(size[0] * usual[1] / (size[1] * usual[0]) - 1) > _SHAPE
         more = ", of another shape: they were squeezed or cut" if other else ""
         sizes = ["{} x {} px".format(*some) for some in (usual, size)]

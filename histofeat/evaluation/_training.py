@@ -96,6 +96,7 @@ def train_model(
     folds: int | None = 5,
     threshold: str | None = None,
     known_patients: str = "refuse",
+    stain: str = "H&E",
     n_resamples: int = 1000,
     random_state: int = 0,
     on_evaluation: Callable[[Evaluation], Any] | None = None,
@@ -119,6 +120,8 @@ def train_model(
         too.
     known_patients : {"refuse", "leave_out"}, default="refuse"
         What the estimate does with patients that an encoder was trained on, see `AuditPolicy`.
+    stain : str, default="H&E"
+        How the tissue is stained: a word for the model's card.
     n_resamples : int, default=1000
         Resamples of the patients behind its intervals.
     random_state : int, default=0
@@ -132,8 +135,9 @@ def train_model(
     Returns
     -------
     model : SavedModel
-        Fitted, with ``class_names``, ``positive``, ``patch_size``, ``dataset``, ``n_patients``, ``n_images``,
-        ``class_counts``, ``random_state``, ``estimate`` and more in ``about``, and its images in ``pipeline.rails_``.
+        Fitted, with ``class_names``, ``positive``, ``patch_size``, ``mpp``, ``stain``, ``dataset``, ``n_patients``,
+        ``n_images``, ``class_counts``, ``random_state``, ``estimate`` and more in ``about``, and its images in
+        ``pipeline.rails_``.
 
     Raises
     ------
@@ -170,17 +174,20 @@ def train_model(
         if fitted.features_ is not None:
             fitted.features_.store = None
     runtime.report("final fit", 1, 1)
-    return SavedModel(fitted, {**_describe(dataset, pipeline, fitted), "estimate": estimate, "threshold": decided})
+    about = _describe(dataset, pipeline, fitted) | {"stain": stain, "estimate": estimate, "threshold": decided}
+    return SavedModel(fitted, about)
 
 
 def _describe(dataset, pipeline, fitted):
+    powers = dataset.frame.get("magnification")
     names = [dataset.target_names[code] for code in fitted.classes_]
     counts = Counter(dataset.y.tolist())
     return {
         "class_names": names,
         "positive": dataset.positive,
         "patch_size": patch_size_of(dataset),
-        "magnification": magnifications_of(dataset),
+        "magnification": None if powers is None else sorted({int(power) for power in powers.dropna()}),
+        "mpp": dataset.mpp,
         "dataset": dataset.name,
         "synthetic": dataset.synthetic,
         "completeness": dataset.audit and dataset.audit.full_set and dataset.audit.completeness,
@@ -278,9 +285,3 @@ def _plain(scores):
 
 def _no_estimate(reason):
     return {"protocol": f"No estimate: {reason}", "n_folds": 0, "scores": {}}
-
-
-def magnifications_of(dataset: PatchDataset) -> list[int] | None:
-    """Magnifications of the images, by the column of that name; None where a data set has none."""
-    column = dataset.frame.get("magnification")
-    return None if column is None else sorted({int(power) for power in column.dropna()})

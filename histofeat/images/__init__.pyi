@@ -37,6 +37,12 @@ from ._reading import (
     warn_if_dark as warn_if_dark,
 )
 from ._reinhard import ReinhardNormalizer as ReinhardNormalizer
+from ._scale import (
+    check_mpp as check_mpp,
+    image_mpp as image_mpp,
+    rescale as rescale,
+    scale_ratio as scale_ratio,
+)
 from ._slides import (
     Slide as Slide,
     is_slide as is_slide,

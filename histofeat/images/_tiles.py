@@ -4,17 +4,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from numbers import Integral
 
-import cv2
 import numpy as np
 
-from histofeat.exceptions import check_name, check_real, check_that
+from histofeat.exceptions import PatchError, check_name, check_real, check_that
+from histofeat.images._headers import MAX_PIXELS, is_too_large
+from histofeat.images._scale import rescale, resized, scale_ratio
 
-POLICIES = ("auto", "tile", "resize", "whole")
+POLICIES = ("auto", "tile", "pad", "resize", "whole")
 """Known policies; `choose_policy` says what is done with an image."""
 
 EDGES = ("overlap", "reflect")
 AGGREGATES = ("mean", "median", "vote")
 """How the probabilities of tiles are combined; see `aggregate`."""
+
+#: Share of a tile that an image has to cover once it is brought to the scale of the tiles: below it, most of the tile
+#: would be mirrored.
+_LEAST_OF_A_TILE = 0.5
 
 #: Quarter turns counter-clockwise, then whether the patch is mirrored left to right; the first is the patch itself.
 VIEWS = ((0, False), (0, True), (1, False), (1, True), (2, False), (2, True), (3, False), (3, True))
@@ -158,11 +163,7 @@ def fit_to(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     height, width = size
     tall, wide = image.shape[:2]
     image = pad_to(image, (-(-wide * height // width), -(-tall * width // height)))
-    if image.shape[:2] == (height, width):
-        return image
-    shrinks = image.shape[0] > height
-    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR_EXACT
-    return cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=interpolation)
+    return resized(image, (height, width))
 
 
 def choose_policy(policy: str, image_size: tuple[int, int], size: tuple[int, int] | None) -> str:
@@ -170,7 +171,7 @@ def choose_policy(policy: str, image_size: tuple[int, int], size: tuple[int, int
 
     Parameters
     ----------
-    policy : {"auto", "tile", "resize", "whole"}
+    policy : {"auto", "tile", "pad", "resize", "whole"}
         What was asked for.
     image_size : tuple of (int, int)
         Height and width of the image in px.
@@ -182,7 +183,7 @@ def choose_policy(policy: str, image_size: tuple[int, int], size: tuple[int, int
     done : {"as is", "tile", "pad", "resize", "whole"}
         "as is" for an image of the training size, by any policy. "auto" tiles an image with a side that is longer, and
         mirrors one that is smaller to the training size ("pad"), both of which keep the magnification; where there was
-        no one training size, it takes images whole.
+        no one training size, it takes images whole. "pad" does the same.
 
     Raises
     ------
@@ -201,7 +202,7 @@ def choose_policy(policy: str, image_size: tuple[int, int], size: tuple[int, int
         return "whole"
     if tuple(image_size) == tuple(size):
         return "as is"
-    if policy != "auto":
+    if policy not in ("auto", "pad"):
         return policy
     return "tile" if image_size[0] > size[0] or image_size[1] > size[1] else "pad"
 
@@ -281,6 +282,8 @@ class TilePlan:
         Height and width of a tile in px.
     min_tissue : float in (0, 1] or None
         Share of tissue that a tile needs.
+    mpp : float or None
+        Micrometres per pixel of a tile.
 
     Raises
     ------
@@ -293,6 +296,7 @@ class TilePlan:
     edges: str
     aggregate: str
     min_tissue: float | None
+    mpp: float | None = None
 
     def __post_init__(self) -> None:
         choose_policy(self.policy, (1, 1), self.size)
@@ -301,11 +305,52 @@ class TilePlan:
         if self.min_tissue is not None:
             check_real("min_tissue", self.min_tissue, "above 0, at most 1", lambda share: 0 < share <= 1, "Use 0.05.")
 
-    def prepare(self, pixels: np.ndarray) -> tuple[str, Iterator[np.ndarray]]:
-        """Give the policy for an image, and the tiles to score."""
+    def prepare(
+        self, pixels: np.ndarray, mpp: float | None = None, *, name: str = "image"
+    ) -> tuple[str, Iterator[np.ndarray], float]:
+        """Bring an image to the scale of the tiles, unless it is resized anyway, and cut it.
+
+        Parameters
+        ----------
+        pixels : ndarray of shape (H, W, 3), uint8
+            RGB.
+        mpp : float or None
+            Micrometres per pixel of the image.
+        name : str
+            What an error calls it.
+
+        Returns
+        -------
+        done : str
+            As of `choose_policy`, after rescaling.
+        tiles : iterator of ndarray
+            What to score.
+        ratio : float
+            As of `scale_ratio`; 1.0 where the image was not rescaled.
+
+        Raises
+        ------
+        PatchError
+            If a rescaled image is less than half of a tile, unless the policy is "pad"; if it would be too large.
+        """
+        ratio = 1.0 if self.policy == "resize" else scale_ratio(mpp, self.mpp)
+        height, width = (round(side * ratio) for side in pixels.shape[:2])
+        if ratio > 1 and is_too_large(height, width):
+            expected = f"{name}: expected at most {MAX_PIXELS:,} px at {self.mpp:g} micrometres per pixel"
+            raise PatchError(f"{expected}, got {width:,} x {height:,} px. Cut the image.")
+        if ratio != 1 and self.size and self.policy in ("auto", "tile"):
+            covered = min(height, self.size[0]) * min(width, self.size[1])
+            if covered < _LEAST_OF_A_TILE * self.size[0] * self.size[1]:
+                tile = "{1} x {0} px".format(*self.size)
+                raise PatchError(
+                    f"{name}: expected at least half of a patch of {tile} at {self.mpp:g} micrometres per pixel, got "
+                    f"{width} x {height} px after rescaling by {ratio:.3g}. Give a larger part of the slide, "
+                    "policy='pad' or policy='resize'."
+                )
+        pixels = pixels if ratio == 1 else rescale(pixels, ratio)
         done = choose_policy(self.policy, pixels.shape[:2], self.size)
         if done == "tile":
-            return done, make_grid(pixels.shape[:2], self.size, edges=self.edges).cut(pixels)
+            return done, make_grid(pixels.shape[:2], self.size, edges=self.edges).cut(pixels), ratio
         if done == "pad":
-            return done, iter([pad_to(pixels, self.size)])
-        return done, iter([fit_to(pixels, self.size) if done == "resize" else pixels])
+            return done, iter([pad_to(pixels, self.size)]), ratio
+        return done, iter([fit_to(pixels, self.size) if done == "resize" else pixels]), ratio

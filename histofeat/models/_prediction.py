@@ -1,5 +1,6 @@
 """Classify images of any size with a saved model, in batches of tiles, and keep the predictions as a record."""
 
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from histofeat.datasets import PatientRule, find_patients, printable, probability_columns
+from histofeat.datasets import PatientRule, find_patients, mpp_by_name, printable, probability_columns
 from histofeat.exceptions import PatchError, check_name, check_type
 from histofeat.features import Runtime, pixel_digests
 from histofeat.images import (
@@ -19,6 +20,8 @@ from histofeat.images import (
     TilePlan,
     aggregate as put_together,
     as_images,
+    check_mpp,
+    image_mpp,
     is_tissue,
     run_ahead,
     warn_if_dark,
@@ -43,6 +46,9 @@ class ImagePredictions:
         Class probabilities of each image; a row of NaN where it could not be read.
     policies : tuple of str
         Policy for each image: "as is", "tile", "pad", "resize", "whole", or "unreadable".
+    mpp, rescaled : ndarray of shape (n,), float64
+        Micrometres per pixel of each image, NaN where they are unknown, and the factor by which its sides were changed
+        to bring it to the scale of the model, 1 where they were not.
     n_tiles, n_background : ndarray of shape (n,), int64
         Number of tiles that were scored, and of those left out as background.
     converted : tuple of str
@@ -70,6 +76,8 @@ class ImagePredictions:
     class_names: tuple[str, ...]
     proba: np.ndarray = field(repr=False)
     policies: tuple[str, ...] = field(repr=False)
+    mpp: np.ndarray = field(repr=False)
+    rescaled: np.ndarray = field(repr=False)
     n_tiles: np.ndarray = field(repr=False)
     n_background: np.ndarray = field(repr=False)
     converted: tuple[str, ...] = field(repr=False)
@@ -82,12 +90,11 @@ class ImagePredictions:
     decision: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("proba", "n_tiles", "n_background", "tissue", "unlike"):
-            array = np.array(getattr(self, name))
-            array.setflags(write=False)
-            object.__setattr__(self, name, array)
+        for name in ("proba", "mpp", "rescaled", "n_tiles", "n_background", "tissue", "unlike"):
+            vars(self)[name] = np.array(getattr(self, name))
+            vars(self)[name].setflags(write=False)
         for name in ("conversions", "decision"):
-            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
+            vars(self)[name] = MappingProxyType(dict(getattr(self, name)))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -100,8 +107,7 @@ class ImagePredictions:
     @property
     def positive_code(self) -> int | None:
         """Column of the positive class of two; None with more classes, and where it is not known."""
-        positive = self.decision.get("positive")
-        return None if positive is None else self.class_names.index(positive)
+        return None if (name := self.decision.get("positive")) is None else self.class_names.index(name)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -121,9 +127,9 @@ class ImagePredictions:
         """Table with a row for each image.
 
         Its columns: ``path``, ``patient`` (where known), ``label``, ``p_<class>`` for each class, ``threshold`` and
-        ``threshold_rule`` of the labels, ``known``, ``unlike``, ``tissue``, ``policy``, ``tiles``,
-        ``background_tiles``, ``conversions`` and ``reason`` (why it could not be read). Blanks in the name of a class
-        become "_". Bytes of a name that are no UTF-8 are escapes.
+        ``threshold_rule`` of the labels, ``known``, ``unlike``, ``tissue``, ``mpp``, ``rescaled``, ``policy``,
+        ``tiles``, ``background_tiles``, ``conversions`` and ``reason`` (why it could not be read or used).
+        Blanks in the name of a class become "_". Bytes of a name that are no UTF-8 are escapes.
         """
         frame = pd.DataFrame({"path": [printable(name) for name in self.images]})
         if self.patients is not None:
@@ -134,7 +140,8 @@ class ImagePredictions:
         reasons = dict(self.unreadable)
         frame["threshold"] = self.decision.get("value", 0.5 if len(self.class_names) == 2 else np.nan)
         frame["threshold_rule"] = self.decision.get("rule", "most probable")
-        frame = frame.assign(known=self.known, unlike=self.unlike, tissue=self.tissue, policy=self.policies)
+        frame = frame.assign(known=self.known, unlike=self.unlike, tissue=self.tissue)
+        frame = frame.assign(mpp=self.mpp, rescaled=self.rescaled, policy=self.policies)
         frame = frame.assign(tiles=self.n_tiles, background_tiles=self.n_background, conversions=self.converted)
         return frame.assign(reason=[printable(reasons.get(name, "")) for name in self.images])
 
@@ -162,10 +169,8 @@ class ImagePredictions:
         empty and the numbers are NaN.
         """
         if self.patients is None:
-            raise ValueError(
-                "ImagePredictions.by_patient: expected predictions with patients, got none. Give patients=... to "
-                "predict_images (--patients)."
-            )
+            expected = "ImagePredictions.by_patient: expected predictions with patients"
+            raise ValueError(f"{expected}, got none. Give patients=... to predict_images (--patients).")
         return patient_table(self)
 
 
@@ -177,6 +182,7 @@ def predict_images(
     model: SavedModel,
     X: Any,
     *,
+    mpp: float | ArrayLike | None = None,
     policy: str = "auto",
     patch_size: tuple[int, int] | None = None,
     edges: str = "overlap",
@@ -194,11 +200,15 @@ def predict_images(
         As from `histofeat.models.load_model`.
     X : sequence of paths, ndarray (n, H, W, 3) uint8, list of such arrays, or DataFrame with a ``path`` column
         The images. Memory is bounded by the largest of them and a batch, not by their number.
-    policy : {"auto", "tile", "resize", "whole"}, default="auto"
+    mpp : float or array-like of shape (n,), optional
+        Micrometres per pixel of the images; NaN is unknown. By default those of IDC and BreakHis, known by their names
+        and sizes, and those that the header tells, see `histofeat.images.image_mpp`. An image that differs by more than
+        a quarter from the training is resampled first, see `histofeat.images.rescale`, except by "resize".
+    policy : {"auto", "tile", "pad", "resize", "whole"}, default="auto"
         What is done with an image of another size than the training patches. "tile": it is cut into tiles of that
         size, and their probabilities are combined. "resize": it is scaled to that size. "whole": it is measured as it
-        is. "auto": tiled where it is larger, mirrored at its border where it is smaller; see
-        `histofeat.images.choose_policy`.
+        is. "auto": tiled where it is larger, mirrored at its border where it is smaller. "pad": the same, also where a
+        resampled image is less than half a patch, which is left out otherwise.
     patch_size : tuple of (int, int), optional
         Height and width of the training patches in px; by default those that the model knows.
     edges : {"overlap", "reflect"}, default="overlap"
@@ -232,7 +242,7 @@ def predict_images(
     Warns
     -----
     UserWarning
-        If 16-bit images use 12 bits or fewer: they are all but black.
+        If the scale of an image is unknown, and that of the model is not. If 16-bit images use 12 bits or fewer.
 
     Examples
     --------
@@ -247,40 +257,51 @@ def predict_images(
     """
     check_type("predict_images.model", model, SavedModel, "a SavedModel", "Use load_model, or SavedModel(pipeline).")
     size = model.patch_size if patch_size is None else tuple(patch_size)
-    plan = TilePlan(policy, size, edges, aggregate, min_tissue)
+    plan = TilePlan(policy, size, edges, aggregate, min_tissue, model.mpp)
     images = as_images(X)
     names = tuple(images.name(row) for row in range(len(images)))
     check_name("on_error", on_error, ("raise", "skip"))
     if not hasattr(model.pipeline, "predict_proba"):
-        raise ValueError(
-            "model: expected one with probabilities, got one without: its head is not calibrated. "
-            "Train it again with fit(X, y, groups=patients)."
-        )
+        got = "model: expected one with probabilities, got one without: its head is not calibrated"
+        raise ValueError(f"{got}. Train it again with fit(X, y, groups=patients).")
     if isinstance(patients, PatientRule):
         patients = find_patients(patients, names)
     work = _Work(model, plan, len(images), patients)
+    work.mpp[:] = check_mpp("mpp", mpp, n=len(images))
     if work.patients is not None:
         check_one_each("patients", images, work.patients)
     runtime = Runtime.of(runtime)
-    decoded = run_ahead(partial(_decode, images), work.order, n_jobs=runtime.n_jobs)
-    for done, (row, pixels, rules, error) in enumerate(decoded, start=1):
+    decoded = run_ahead(partial(_decode, images, plan, work.mpp), work.order, n_jobs=runtime.n_jobs)
+    for done, (row, found, error) in enumerate(decoded, start=1):
         if error is None:
-            work.add(row, pixels, rules)
+            work.add(row, *found)
         elif on_error == "raise":
             raise error
         else:
             work.unreadable.append((row, names[row], str(error).removeprefix(f"{names[row]}: ")))
         runtime.report("predict", done, len(images))
     work.score()
+    if model.mpp and np.isnan(work.mpp[work.policies != "unreadable"]).any():
+        warnings.warn(
+            f"predict_images: expected the scale of each image, for a model of {model.mpp:g} micrometres per pixel, "
+            "got none for some: if it is another, their scores mean nothing. Give mpp=... (--mpp).",
+            stacklevel=2,
+        )
     warn_if_dark(work.conversions, f"{work.conversions['dark 16-bit']:,} of {len(images):,} images")
     return work.result(names)
 
 
-def _decode(images: Images, row: int) -> tuple:
+def _decode(images: Images, plan: TilePlan, scales: np.ndarray, row: int) -> tuple:
+    """Decode an image, find its scale and prepare its tiles; or give the reason why that cannot be done."""
     try:
-        return (row, *images.decode(row, images.content(row)), None)
+        name, content = images.name(row), images.content(row)
+        pixels, rules = images.decode(row, content)
+        if np.isnan(scales[row]) and images.on_disk:
+            scales[row] = mpp_by_name(name, pixels.shape[:2]) or image_mpp(content) or np.nan
+        digest = pixel_digests(pixels[None])[0]
+        return row, (digest, rules, *plan.prepare(pixels, scales[row], name=name)), None
     except PatchError as error:
-        return row, None, (), error
+        return row, None, error
 
 
 class _Work:
@@ -294,7 +315,7 @@ class _Work:
         self.proba = np.full((n, len(model.pipeline.classes_)), np.nan)
         self.policies = np.full(n, "unreadable", dtype=object)
         self.n_tiles, self.n_background = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
-        self.tissue, self.unlike = np.full(n, np.nan), np.full(n, np.nan)
+        self.mpp, self.rescaled, self.tissue, self.unlike = np.full((4, n), np.nan)
         self.converted, self.digests = np.full(n, "", dtype=object), np.zeros((n, 16), dtype=np.uint8)
         self.order: Sequence[int] = range(n)
         self.by_patient = getattr(model.pipeline.normalizer_, "unit", "patch") == "patient"
@@ -304,21 +325,18 @@ class _Work:
             if self.by_patient:  # the images of a patient must follow each other
                 self.order = np.argsort(codes, kind="stable").tolist()
         elif self.by_patient:
-            raise ValueError(
-                "patients: expected the patient of each image, since this model normalises the stain by patient, got "
-                "none. Give patients=... (--patients)."
-            )
+            expected = "patients: expected the patient of each image, since this model normalises the stain by patient"
+            raise ValueError(f"{expected}, got none. Give patients=... (--patients).")
 
-    def add(self, row: int, pixels: np.ndarray, rules: tuple[str, ...]) -> None:
+    def add(self, row: int, digest: np.ndarray, rules: tuple[str, ...], policy: str, tiles, ratio: float) -> None:
         """Add the tiles of an image; score when there are enough."""
         if self.by_patient and self.owners and self.patients[self.owners[-1]] != self.patients[row]:
             self.score()
         self.conversions.update(rules)
-        self.converted[row], self.digests[row] = "; ".join(rules), pixel_digests(pixels[None])[0]
-        self.policies[row], tiles = self.plan.prepare(pixels)
-        shares = []
-        least = self.plan.min_tissue if self.policies[row] == "tile" else None
-        background = []
+        self.converted[row], self.digests[row] = "; ".join(rules), digest
+        self.policies[row], self.rescaled[row] = policy, ratio
+        least = self.plan.min_tissue if policy == "tile" else None
+        shares, background = [], []
         for tile in tiles:
             shares.append(is_tissue(tile).mean())
             if least is not None and shares[-1] < least:
@@ -365,6 +383,8 @@ class _Work:
             class_names=self.model.class_names,
             proba=self.proba,
             policies=tuple(self.policies),
+            mpp=self.mpp,
+            rescaled=self.rescaled,
             n_tiles=self.n_tiles,
             n_background=self.n_background,
             unreadable=tuple((name, reason) for _, name, reason in sorted(self.unreadable)),

@@ -51,8 +51,8 @@ class SavedModel(FrozenEstimator):
         Description of the training data; JSON values. Known entries, all optional: ``class_names`` (one for each of the
         pipeline's ``classes_``, in their order), ``patch_size`` (height and width of the training patches in px),
         ``dataset`` (name), ``n_patients``, ``n_images``, ``estimate`` (scores on patients that the model had not seen),
-        ``patients`` (their rule, as of `PatientRule.to_dict`), ``magnification`` (of the training images),
-        ``positive`` (the positive class of two), ``threshold`` (see `decision`).
+        ``patients`` (their rule, as of `PatientRule.to_dict`), ``magnification``, ``mpp`` (micrometres per pixel) and
+        ``stain`` of the training images, ``positive`` (the positive class of two), ``threshold`` (see `decision`).
     description : mapping
         Contents of ``model.json`` in the file: versions, parts with their hashes. Empty for a model in memory.
 
@@ -117,6 +117,11 @@ class SavedModel(FrozenEstimator):
         """Height and width in px of the training patches; None if they had different sizes."""
         size = self.about.get("patch_size")
         return None if size is None else tuple(size)
+
+    @property
+    def mpp(self) -> float | None:
+        """Micrometres per pixel of the training patches; None if they are unknown or were different."""
+        return self.about.get("mpp")
 
 
 def save_model(

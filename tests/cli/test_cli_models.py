@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import warnings
 from hashlib import sha256
 
 import numpy as np
@@ -117,7 +118,7 @@ def test_predict_one_image_and_a_pattern(trained, cohort, capsys, monkeypatch):
 def test_conversions_are_said(trained, tmp_path, capsys):
     for name in "ab":
         Image.fromarray(np.full((50, 50), 90, dtype=np.uint8)).save(tmp_path / f"{name}.png")
-    assert cli.main(["predict", str(trained), str(tmp_path)]) == 0
+    assert cli.main(["predict", str(trained), str(tmp_path), "--mpp", "4"]) == 0
     assert "converted: 2 gray\n" in capsys.readouterr().err
 
 
@@ -148,7 +149,7 @@ def test_pipes_and_closed_folders_do_not_stop_a_night(trained, cohort, tmp_path,
         return listed(folder)
 
     monkeypatch.setattr(_image_files, "list_folder", refuse)
-    words = ["predict", str(trained), str(tmp_path), "-o", str(tmp_path / "scores.csv")]
+    words = ["predict", str(trained), str(tmp_path), "-o", str(tmp_path / "scores.csv"), "--mpp", "4"]
     assert cli.main(words) == 1
     printed = capsys.readouterr().err
     facts = json.loads((tmp_path / "scores_facts.json").read_text())
@@ -160,7 +161,7 @@ def test_pipes_and_closed_folders_do_not_stop_a_night(trained, cohort, tmp_path,
     assert "closed: expected a folder that can be listed, got PermissionError" in printed
     assert "b.png: expected a readable image file, got a named pipe" in printed
     assert "histofeat: 1 folders could not be listed." in printed
-    assert "histofeat: 1 of 2 images could not be read." in printed
+    assert "histofeat: 1 of 2 images could not be read or used." in printed
     assert cli.main([*words, "--on-error", "raise"]) == 2
     assert "closed: expected a folder that can be listed" in capsys.readouterr().err
 
@@ -168,7 +169,7 @@ def test_pipes_and_closed_folders_do_not_stop_a_night(trained, cohort, tmp_path,
 def test_other_files_in_a_folder_are_counted(trained, cohort, tmp_path, capsys):
     (tmp_path / "notes.txt").write_text("notes")
     (tmp_path / "a.png").symlink_to(cohort.X[0])
-    assert cli.main(["predict", str(trained), str(tmp_path)]) == 0
+    assert cli.main(["predict", str(trained), str(tmp_path), "--mpp", "4"]) == 0
     assert "1 files were skipped: their names are not those of images" in capsys.readouterr().err
 
 
@@ -302,7 +303,7 @@ def test_class_folders_are_no_patients(trained, cohort, tmp_path, capsys):
     assert cli.main(words) == 2
     assert "got those of classes: tumour." in capsys.readouterr().err
     (tmp_path / "images" / "tumour").rename(tmp_path / "images" / "1")
-    assert cli.main(words) == 0  # patients by number
+    assert cli.main([*words, "--mpp", "4"]) == 0  # patients by number
     lines = capsys.readouterr().out.splitlines()
     assert lines[-3].split() == [
         "patient", "images", "label", "mean_no_tumour", "share_no_tumour", "mean_tumour", "share_tumour", "known"
@@ -343,10 +344,15 @@ def test_tables_have_one_content_in_each_format(careful, cohort, tmp_path, capsy
 def test_what_is_known_or_unlike_is_said(careful, cohort, tmp_path, capsys):
     Image.fromarray(np.full((50, 50, 3), (20, 240, 20), dtype=np.uint8)).save(tmp_path / "green.png")
     words = ["predict", str(careful / "m.histofeat"), str(tmp_path / "green.png"), cohort.X[0]]
-    assert cli.main(words) == 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert cli.main(words) == 0
     printed = capsys.readouterr().err
     assert "known: the model was trained on 1 of these images or on their patients." in printed
     assert "unlike: 1 images are farther from the training images than 99% of those are." in printed
+    assert (
+        "warning: predict_images: expected the scale of each image, for a model of 4 micrometres per pixel" in printed
+    )
 
 
 def test_the_sidecar_names_model_and_options(careful, cohort, tmp_path):

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from histofeat import GroupLeakageError, IDCPipeline, cli, make_cohort
+from histofeat import GroupLeakageError, IDCPipeline, PatchError, cli, make_cohort
 from histofeat.datasets import make_breakhis_cohort, open_dataset
 from histofeat.evaluation import evaluate_model, evaluate_predictions, train_model
 from histofeat.models import SavedModel, predict_images, save_model
@@ -84,24 +84,30 @@ def test_known_patients_are_found_by_pixels_under_other_ids(model, parts):
         evaluate_model(model, renamed, known_patients="by_pixels")
 
 
-def test_another_magnification_size_and_shape_are_warned_about(tmp_path):
+def test_another_scale_size_and_shape_are_warned_about(tmp_path):
     settings = {"patients_per_subtype": 2, "images_per_slide": 2, "magnifications": (40, 100)}
     root = make_breakhis_cohort(root=tmp_path / "tree", **settings).root
     near, far = (open_dataset(root, magnification=power) for power in (40, 100))
     model = train_model(near, IDCPipeline("color", "logistic"), folds=None)
     height, width = model.patch_size
+    assert (near.mpp, far.mpp, model.mpp) == (0.49, 0.2, 0.49)
+    with pytest.raises(
+        PatchError, match=r"at least half of a patch of .* at 0\.49 micrometres per pixel, got .* by 0\.408"
+    ):
+        evaluate_model(model, far, known_patients="by_pixels", **FEW)
     squeezed = replace(far, frame=far.frame.assign(height=height, width=height))
     model.pipeline.rails_.quantiles_ = model.pipeline.rails_.quantiles_ * 1e-6
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always")
-        evaluate_model(model, squeezed, known_patients="by_pixels", **FEW)
-    words = [str(each.message).partition(": ")[2] for each in told]
-    assert words == [
-        "expected images at 40X, as in the training, got 100X: structures have another size.",
+    expected = ["expected images of 0.49 micrometres per pixel, as in the training, got 0.2: rescaled."]
+    expected += [
         f"expected images of {height} x {width} px, as in the training, got {height} x {height} px, of another shape: "
-        "they were squeezed or cut.",
-        "100% of the images are farther from the training images than 99% of those are.",
+        "they were squeezed or cut."
     ]
+    unlike = "100% of the images are farther from the training images than 99% of those are."
+    for data, sentence in zip((far, replace(squeezed, frame=squeezed.frame.assign(mpp=0.49))), expected, strict=True):
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            evaluate_model(model, data, known_patients="by_pixels", policy="pad", **FEW)
+        assert [str(each.message).partition(": ")[2] for each in told] == [sentence, unlike]
 
 
 def test_the_command_evaluates_patients_outside_the_training(model, parts, tmp_path, capsys):

@@ -218,8 +218,8 @@ def test_the_tables_are_what_they_say(model, night, tmp_path):
     assert [row["path"] for row in rows] == list(images.paths)
     assert rows[2] | {"path": "", "reason": ""} == {
         "path": "", "patient": "p1", "label": "", "p_no_tumour": "", "p_tumour": "", "threshold": "0.5",
-        "threshold_rule": "most probable", "known": "", "unlike": "", "tissue": "", "policy": "unreadable",
-        "tiles": "0", "background_tiles": "0", "conversions": "", "reason": "",
+        "threshold_rule": "most probable", "known": "", "unlike": "", "tissue": "", "mpp": "", "rescaled": "",
+        "policy": "unreadable", "tiles": "0", "background_tiles": "0", "conversions": "", "reason": "",
     }  # fmt: skip
     assert [row["reason"] for row in rows] == [dict(found.unreadable).get(path, "") for path in images.paths]
     assert float(rows[0]["p_tumour"]) == pytest.approx(found.proba[0, 1], abs=5e-7)

@@ -14,6 +14,11 @@ from histofeat.images import png_size
 TREE = "{benign,malignant}/SOB/SUBTYPE/SOB_B_A_14-22549AB/40X/SOB_B_A-14-22549AB-40-001.png"
 CLASSES = ("benign", "malignant")
 MAGNIFICATIONS = (40, 100, 200, 400)
+#: Micrometres per pixel at each magnification: a camera with pixels of 6.5 micrometres behind a relay lens of 3.3X and
+#: an objective of a tenth of the magnification. As given by Spanhol et al. 2016, not checked against the paper's table.
+#: They are those of images in the published size: 700 px wide, of one of these heights.
+PUBLISHED_WIDTH, PUBLISHED_HEIGHTS = 700, range(456, 461)
+BREAKHIS_MPP = {40: 0.49, 100: 0.20, 200: 0.10, 400: 0.05}
 _POWERS = {str(power): power for power in MAGNIFICATIONS}
 
 
