@@ -124,13 +124,12 @@ def load_manifest(
     sizes = {row: image_size(paths[row]) for row in chosen}
     failures = tuple((rows.rows[row]["path"], size) for row, size in sizes.items() if isinstance(size, str))
     refuse_failures(failures, on_error)
-    frame = _to_frame(rows, [row for row in chosen if not isinstance(sizes[row], str)], paths, sizes, class_of)
-    frame = frame if mpp is None and "mpp" in frame else add_scale(frame, mpp, "load_manifest")
+    frame = _to_frame(rows, [row for row in chosen if not isinstance(sizes[row], str)], paths, sizes, class_of, mpp)
     _check_filled(rows, frame, target_names)
     if patients == "tcga":
         frame["patient"] = find_patients("tcga", frame["patient" if "patient" in rows.columns else "path"])
-    dataset_root = _common_root(base, frame["path"])
-    names = [os.path.relpath(path, dataset_root).replace(os.sep, "/") for path in frame["path"]]
+    top = _common_root(base, frame["path"])
+    names = [os.path.relpath(path, top).replace(os.sep, "/") for path in frame["path"]]
     each_image = patients == EACH_IMAGE
     if each_image:
         frame["patient"] = names
@@ -139,9 +138,8 @@ def load_manifest(
     notes = (*([PATIENTS_UNKNOWN] if each_image else []), *rows.notes, *table_notes(frame, names, target_names))
     left_out = LeftOut.group(_left_out(rows, class_of, sizes))
     audit = DatasetAudit.from_frame(frame, target_names, name, left_out=left_out, failures=failures, notes=notes)
-    synthetic = _is_synthetic(rows) or (base / MANIFEST).is_file()
     positive = positive or mapped_positive(class_of)
-    return PatchDataset(frame, target_names, name, dataset_root, audit, synthetic, labels_per, positive=positive)
+    return PatchDataset(frame, target_names, name, top, audit, _is_synthetic(rows, base), labels_per, positive=positive)
 
 
 def _check_arguments(csv: Any, root: Any, patients: Any, prefixes: Any) -> None:
@@ -249,7 +247,9 @@ def _left_out(rows: CsvRows, class_of: Mapping[str, str], sizes: Mapping[int, An
             yield sizes[row], where
 
 
-def _to_frame(rows: CsvRows, kept: list[int], paths: list[str], sizes: Mapping[int, Any], class_of) -> pd.DataFrame:
+def _to_frame(
+    rows: CsvRows, kept: list[int], paths: list[str], sizes: Mapping[int, Any], class_of, mpp
+) -> pd.DataFrame:
     codes = {name: code for code, name in enumerate(dict.fromkeys(class_of.values()))}
     cells = [rows.rows[row] for row in kept]
     columns: dict[str, Any] = {
@@ -268,7 +268,8 @@ def _to_frame(rows: CsvRows, kept: list[int], paths: list[str], sizes: Mapping[i
         expected = "micrometres per pixel above 0"
         columns["mpp"] = rows.parsed("mpp", _scale, expected, "Correct it, or leave it empty.", kept)
     others = [column for column in rows.columns if column not in _READ and column]
-    return pd.DataFrame(columns | {column: [row[column] for row in cells] for column in others})
+    frame = pd.DataFrame(columns | {column: [row[column] for row in cells] for column in others})
+    return frame if mpp is None and "mpp" in columns else add_scale(frame, mpp, "load_manifest")
 
 
 def _position(text: str) -> Any:
@@ -306,9 +307,10 @@ def _common_root(base: Path, paths: Sequence[str]) -> Path:
         ) from error
 
 
-def _is_synthetic(rows: CsvRows) -> bool:
+def _is_synthetic(rows: CsvRows, base: Path) -> bool:
     marks = {"yes": True, "no": False}
-    return "synthetic" in rows.columns and any(rows.parsed("synthetic", marks.get, "yes or no", _REMOVE))
+    marked = "synthetic" in rows.columns and any(rows.parsed("synthetic", marks.get, "yes or no", _REMOVE))
+    return marked or (base / MANIFEST).is_file()
 
 
 def parse_decimal(text: str) -> float | None:

@@ -256,8 +256,7 @@ def predict_images(
     (('tile', 'as is', 'pad'), [6, 1, 1])
     """
     check_type("predict_images.model", model, SavedModel, "a SavedModel", "Use load_model, or SavedModel(pipeline).")
-    size = model.patch_size if patch_size is None else tuple(patch_size)
-    plan = TilePlan(policy, size, edges, aggregate, min_tissue, model.mpp)
+    plan = TilePlan(policy, patch_size or model.patch_size, edges, aggregate, min_tissue, model.mpp)
     images = as_images(X)
     names = tuple(images.name(row) for row in range(len(images)))
     check_name("on_error", on_error, ("raise", "skip"))
@@ -266,8 +265,7 @@ def predict_images(
         raise ValueError(f"{got}. Train it again with fit(X, y, groups=patients).")
     if isinstance(patients, PatientRule):
         patients = find_patients(patients, names)
-    work = _Work(model, plan, len(images), patients)
-    work.mpp[:] = check_mpp("mpp", mpp, n=len(images))
+    work = _Work(model, plan, len(images), patients, mpp)
     if work.patients is not None:
         check_one_each("patients", images, work.patients)
     runtime = Runtime.of(runtime)
@@ -281,12 +279,7 @@ def predict_images(
             work.unreadable.append((row, names[row], str(error).removeprefix(f"{names[row]}: ")))
         runtime.report("predict", done, len(images))
     work.score()
-    if model.mpp and np.isnan(work.mpp[work.policies != "unreadable"]).any():
-        warnings.warn(
-            f"predict_images: expected the scale of each image, for a model of {model.mpp:g} micrometres per pixel, "
-            "got none for some: if it is another, their scores mean nothing. Give mpp=... (--mpp).",
-            stacklevel=2,
-        )
+    work.warn_if_unknown()
     warn_if_dark(work.conversions, f"{work.conversions['dark 16-bit']:,} of {len(images):,} images")
     return work.result(names)
 
@@ -307,7 +300,7 @@ def _decode(images: Images, plan: TilePlan, scales: np.ndarray, row: int) -> tup
 class _Work:
     """A running prediction: tiles that wait to be scored, and results so far."""
 
-    def __init__(self, model: SavedModel, plan: TilePlan, n: int, patients):
+    def __init__(self, model: SavedModel, plan: TilePlan, n: int, patients, mpp):
         self.model, self.plan, self.patients = model, plan, None
         self.tiles, self.owners, self.waiting_px = [], [], 0
         self.scored: dict[int, list[np.ndarray]] = {}
@@ -315,7 +308,8 @@ class _Work:
         self.proba = np.full((n, len(model.pipeline.classes_)), np.nan)
         self.policies = np.full(n, "unreadable", dtype=object)
         self.n_tiles, self.n_background = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
-        self.mpp, self.rescaled, self.tissue, self.unlike = np.full((4, n), np.nan)
+        self.mpp = check_mpp("mpp", mpp, n).copy()
+        self.rescaled, self.tissue, self.unlike = np.full((3, n), np.nan)
         self.converted, self.digests = np.full(n, "", dtype=object), np.zeros((n, 16), dtype=np.uint8)
         self.order: Sequence[int] = range(n)
         self.by_patient = getattr(model.pipeline.normalizer_, "unit", "patch") == "patient"
@@ -374,6 +368,13 @@ class _Work:
         for row in [row for row in self.scored if row != unfinished]:
             tiles = np.concatenate(self.scored.pop(row))
             self.proba[row], self.unlike[row] = put_together(tiles[:, 1:], self.plan.aggregate), np.median(tiles[:, 0])
+
+    def warn_if_unknown(self) -> None:
+        """Warn of images without a scale, if the model has one."""
+        if self.model.mpp and np.isnan(self.mpp[self.policies != "unreadable"]).any():
+            expected = f"the scale of each image, for a model of {self.model.mpp:g} micrometres per pixel"
+            got = "none for some: if it is another, their scores mean nothing. Give mpp=... (--mpp)."
+            warnings.warn(f"predict_images: expected {expected}, got {got}", stacklevel=3)
 
     def result(self, names: tuple[str, ...]) -> ImagePredictions:
         """Return the predictions."""

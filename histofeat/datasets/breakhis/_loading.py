@@ -149,26 +149,22 @@ def load_breakhis(
     synthetic = is_made_up(folder)
     word, name = (_MADE_UP.format, "synthetic") if synthetic else (str, "BreakHis")
     target_names = tuple(map(word, [subtype.word for subtype in SUBTYPES] if target == "subtype" else CLASSES))
-    frame = _to_frame(kept, patient_key, two_labels if duplicates == "published" else (), word)
-    as_published = synthetic | ((frame["width"] == PUBLISHED_WIDTH) & frame["height"].isin(PUBLISHED_HEIGHTS))
-    scales = frame["magnification"].map(BREAKHIS_MPP).where(as_published)
-    frame = frame.assign(mpp=scales) if mpp is None else add_scale(frame, mpp, "load_breakhis")
-    counts = np.bincount(images["label"], minlength=len(target_names)).tolist()
-    n_slides = len(images.drop_duplicates(["kind", "year_slide"]))
+    as_two = two_labels if duplicates == "published" else ()
+    frame = _with_scale(_to_frame(kept, patient_key, as_two, word), mpp, synthetic)
+    counts = dict(zip(target_names, np.bincount(images["label"], minlength=len(target_names)).tolist(), strict=True))
+    published = {} if synthetic else {"nominal_size": _NOMINAL_SIZE, "full_set": full_set(magnification, target)}
     audit = BreakHisAudit.of(
         frame,
         target_names,
         name,
-        nominal_size=None if synthetic else _NOMINAL_SIZE,
-        **facts_of(scan),
-        full_set=None if synthetic else full_set(magnification, target),
+        **facts_of(scan) | published,
         two_labels={slide: tuple(word(SUBTYPES[kind].word) for kind in found) for slide, found in two_labels.items()},
         duplicates_rule=duplicates,
-        found=FullSet(len(images), n_slides, dict(zip(target_names, counts, strict=True))),
+        found=FullSet(len(images), len(images.drop_duplicates(["kind", "year_slide"])), counts),
     )
     per = "patient" if frame.groupby("patient")["label"].nunique().max() == 1 else "patch"
-    rule = NAME_RULES["breakhis"] if patient_key == "number" else None
-    return PatchDataset(frame, target_names, name, folder, audit, synthetic, per, rule).with_classes(classes, positive)
+    more = synthetic, per, NAME_RULES["breakhis"] if patient_key == "number" else None
+    return PatchDataset(frame, target_names, name, folder, audit, *more).with_classes(classes, positive)
 
 
 def _to_frame(
@@ -181,6 +177,14 @@ def _to_frame(
     nowhere = pd.array([pd.NA] * len(images), dtype="Int64")
     subtypes = [word(SUBTYPES[kind].word) for kind in images["kind"]]
     return images.assign(patient=patients, x=nowhere, y=nowhere, subtype=subtypes)[_COLUMNS]
+
+
+def _with_scale(frame: pd.DataFrame, mpp: float | None, synthetic: bool) -> pd.DataFrame:
+    """Add a column ``mpp``: as given, or by the magnification where an image has the published size or is drawn."""
+    if mpp is not None:
+        return add_scale(frame, mpp, "load_breakhis")
+    as_published = synthetic | ((frame["width"] == PUBLISHED_WIDTH) & frame["height"].isin(PUBLISHED_HEIGHTS))
+    return frame.assign(mpp=frame["magnification"].map(BREAKHIS_MPP).where(as_published))
 
 
 def _to_table(scan: Scan, magnification: int | None, target: str) -> pd.DataFrame:
