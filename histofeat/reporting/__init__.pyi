@@ -8,7 +8,8 @@ from ._displays import (
     RocDisplay as RocDisplay,
 )
 from ._folder import check_output as check_output
-from ._pages import html_page as html_page, render_markdown as render_markdown, write_page as write_page
+from ._html import html_page as html_page
+from ._pages import render_markdown as render_markdown, write_page as write_page
 from ._payload import (
     dataset_payload as dataset_payload,
     describe_environment as describe_environment,

@@ -1,26 +1,42 @@
 """The canvas of every figure, in one style and as SVG, and the figures of any study: lines, intervals, costs."""
 
-import json
+import re
 import textwrap
-import unicodedata
 import warnings
 from collections.abc import Mapping
+from html import escape
+from io import BytesIO
 from typing import Any
+from xml.etree import ElementTree
 
 from histofeat.images import use_own_folder
 
-# Okabe and Ito's palette, which colour-blind readers can distinguish; doi:10.1038/nmeth.1618
-_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444", "#8C6D31")
+# Near the hues of Okabe and Ito, which colour-blind readers can distinguish (doi:10.1038/nmeth.1618), darkened where
+# the contrast with white is below 3.
+_COLORS = ("#0b38b0", "#b43d21", "#1ba66b", "#c270a9", "#d18100", "#0f94f0", "#4b1d5d", "#5e3939")
 _DASHES = ("-", "--", "-.", ":")
 INK = "#222222"
-_GRID = "#D9D9D9"
+_GRID = "#d9d9d9"
+#: What colours are on a page, by the names of its variables: "page.css" has their values in light and dark.
+_VARIABLES = {
+    **{color: f"c{number}" for number, color in enumerate(_COLORS, start=1)},
+    **{INK: "ink", "#000000": "ink", "#ffffff": "paper", "#444444": "soft", "#777777": "axis", "#888888": "axis"},
+    **{"#aaaaaa": "axis", "#bbbbbb": "faint", _GRID: "line", "#f1efe6": "shade", "#f3f5f8": "shade"},
+}
+_SVG = "http://www.w3.org/2000/svg"
+_FONT = "DejaVu Sans, Verdana, sans-serif"
+#: Elements and attributes of figures; nothing else gets into a file or a page.
+_SHAPES = {"svg", "g", "defs", "clipPath", "path", "rect", "use", "text"}
+_ATTRIBUTES = re.compile(
+    "xmlns|role|aria-label|id|d|x|y|width|height|viewBox|transform|href|clip-path|opacity|(fill|stroke|font|text)[a-z-]*"
+)
+#: Attributes of many numbers.
+_LONG = ("d", "x", "y", "transform", "stroke-dasharray", "stroke-width")
 #: Most panels side by side.
 _COLUMNS = 3
 #: Size of the letters in legends, and how they look inside a panel.
 _LEGEND = 8
 LEGEND = {"fontsize": _LEGEND, "title_fontsize": _LEGEND, "framealpha": 0.8}
-#: Classes of letters that are written from the right, or that combine with others.
-_SHAPED = ("R", "AL", "NSM")
 _STYLE = {
     "svg.hashsalt": "histofeat",
     "font.family": "sans-serif",
@@ -28,6 +44,7 @@ _STYLE = {
     "font.size": 9.0,
     "axes.unicode_minus": False,
     "text.parse_math": False,
+    "svg.fonttype": "none",
 }
 
 
@@ -44,27 +61,79 @@ def save_figure(draw, data, path):
 
     Notes
     -----
-    Letters are drawn as outlines of DejaVu Sans, which comes with matplotlib. Where a text has a letter that this font
-    lacks, or whose form depends on its neighbours as in Arabic, the figure holds text, which the program that shows it
-    draws with a font of its own: the file is the same on each machine, and no letter is a box.
+    Words are text, in a font with the widths of DejaVu Sans, which places them, where there is one. The file holds
+    shapes and words only, and is the same on each machine.
     """
     use_own_folder("MPLCONFIGDIR", "~/.config/matplotlib")
     from matplotlib import style
 
-    kind = "path" if _has_outlines(json.dumps(data, ensure_ascii=False)) else "none"
-    with style.context(["default", {**_STYLE, "svg.fonttype": kind}]), warnings.catch_warnings():
+    with style.context(["default", _STYLE]), warnings.catch_warnings():
         # The canvas measures with boxes what it writes as text.
         warnings.filterwarnings("ignore", "Glyph|Matplotlib currently does not support", UserWarning)
-        figure = draw(data)
-        figure.savefig(path, format="svg", facecolor="white", metadata={"Date": None, "Creator": None})
+        content = BytesIO()
+        draw(data).savefig(content, format="svg", facecolor="white", metadata={"Date": None, "Creator": None})
+    root = ElementTree.fromstring(content.getvalue())
+    root.attrib |= {"xmlns": _SVG, "font-family": _FONT, "stroke-linejoin": "round", "stroke-linecap": "butt"}
+    drawn = f'<?xml version="1.0" encoding="utf-8"?>\n{_shape(root, _used(root))}\n'
+    path.write_text(drawn, encoding="utf-8", newline="\n")
 
 
-def _has_outlines(text):
-    """Return whether DejaVu Sans has a form for each letter of a text that stands by itself."""
-    from matplotlib import font_manager
+def inline_figure(path, words, prefix):
+    """Return an SVG file of `save_figure` as a part of a page: in the colours of the page, its ids with a prefix.
 
-    known = font_manager.get_font(font_manager.findfont("DejaVu Sans")).get_charmap()
-    return all(ord(letter) in known and unicodedata.bidirectional(letter) not in _SHAPED for letter in set(text))
+    Parameters
+    ----------
+    path : pathlib.Path
+    words : str
+        For those who do not see the figure.
+    prefix : str
+        Ids begin with it: other figures of the page have the same ids.
+    """
+    root = ElementTree.parse(path).getroot()
+    root.attrib |= {"role": "img", "aria-label": words}
+    return _shape(root, _used(root), prefix)
+
+
+def _used(root):
+    """Return the ids that an element of the figure refers to."""
+    return set(re.findall(r"#([\w-]+)", " ".join(value for node in root.iter() for value in node.attrib.values())))
+
+
+def _shape(node, used, prefix=None):
+    """Return an element as text without anything but shapes and words; with a prefix, as a part of a page.
+
+    Styles become attributes, which a page with a strict policy may have; numbers keep two digits.
+    """
+    tag = node.tag.rpartition("}")[2]
+    if tag not in _SHAPES:
+        return ""
+    style = (part.partition(":")[::2] for part in node.get("style", "").split(";") if part)
+    found = {name.rpartition("}")[2]: value for name, value in node.attrib.items()}
+    found |= {name.strip(): value.strip() for name, value in style if name.strip() != "font-family"}
+    attributes = "".join(
+        f' {name}="{escape(_value(name, value, prefix))}"'
+        for name, value in found.items()
+        if _ATTRIBUTES.fullmatch(name) and (name != "id" or value in used) and (name != "href" or value[0] == "#")
+    )
+    inside = "".join(_shape(child, used, prefix) for child in node)
+    if tag == "g" and not attributes:
+        return inside
+    words = escape(node.text or "", quote=False) if tag == "text" else ""
+    return f"<{tag}{attributes}>{words}{inside}</{tag}>" if words or inside else f"<{tag}{attributes}/>"
+
+
+def _value(name, value, prefix):
+    """Return the value of an attribute as a file, or with a prefix a page, has it."""
+    if name == "aria-label":
+        return value
+    if name in _LONG:
+        value = re.sub(r"\s*([A-Za-z])\s*", r"\1", value) if name == "d" else value
+        return re.sub(r"-?\d+\.\d+", lambda found: f"{float(found[0]):.2f}".rstrip("0").rstrip("."), value)
+    if prefix and name in ("fill", "stroke"):
+        return f"var(--{_VARIABLES[value]})" if value in _VARIABLES else value
+    if prefix and (name == "id" or "#" in value):
+        return prefix + value if name == "id" else value.replace("#", f"#{prefix}")
+    return value
 
 
 def new_figure(width, height):
@@ -175,6 +244,13 @@ def legend_below(figure, entries, title=None):
 def line_of(position):
     """Return colour and dashes of the line at this position; dashes distinguish lines where colours repeat."""
     return _COLORS[position % len(_COLORS)], _DASHES[(position // len(_COLORS)) % len(_DASHES)]
+
+
+def shares():
+    """Return a colour map from 0 to 1 on which words can be read, on paper of any colour."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("shares", [(_COLORS[0], 0.0), (_COLORS[0], 0.5)])
 
 
 def draw_lines(data: Mapping[str, Any]) -> Any:

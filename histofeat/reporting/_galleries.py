@@ -5,7 +5,8 @@ import pandas as pd
 
 from histofeat.exceptions import PatchError, check_whole
 from histofeat.images import as_images
-from histofeat.reporting._pages import html_page, render_markdown
+from histofeat.reporting._html import html_page
+from histofeat.reporting._pages import render_markdown
 from histofeat.reporting._payload import chosen_models, data_label, model_key, portable_paths, source_of
 from histofeat.reporting._strict_json import Redactor, dump, jsonable
 from histofeat.reporting._text import file_words

@@ -25,7 +25,8 @@ from histofeat.reporting._galleries import GALLERY_WORDS, check_gallery, write_g
 from histofeat.reporting._pages import fill_folder, write_page
 from histofeat.reporting._payload import data_label, describe_environment, metrics_payload, model_key, splits_payload
 from histofeat.reporting._strict_json import PathLike, Redactor, jsonable, own_folders
-from histofeat.reporting._text import file_words
+from histofeat.reporting._tables import best_of
+from histofeat.reporting._text import file_words, finding
 from histofeat.reporting._training import CAPTION, draw_training, training_data, training_payload
 from histofeat.studies import Findings, Study
 
@@ -201,7 +202,8 @@ def make_figures(evaluation, payload):
     label, figures, pictures = data_label(payload["dataset"]), {}, defaultdict(list)
     for kind, name, draw, data, words in _figures(evaluation, payload):
         figures[name] = (draw, data)
-        pictures[kind].append({"name": name, "caption": f"{label}. {words}.", "alt": f"{words}. {label}."})
+        alt = f"{words}. {finding(data)} {label}."
+        pictures[kind].append({"name": name, "caption": f"{label}. {words}.", "alt": alt})
     return figures, pictures
 
 
@@ -220,6 +222,12 @@ def _figures(evaluation, payload):
         if reliability is not None:
             yield "reliability", f"reliability_{word}", draw_lines, reliability, f"Reliability curves, head {head}"
         yield from _confusions(payload, head, word)
+    if len(models) > 1:
+        best = best_of(models)
+        data = score_figures.confusion_data({**payload, "results": [best]}, best["head"])
+        words = f"Confusion matrix of {best['name']}, head {best['head']}"
+        words = f"{words}, {score_figures.THRESHOLD_WORDS[data['threshold']]}"
+        yield "confusion_best", "confusion", score_figures.draw_confusion, data, words
     trained = [(result, training_data(payload, result)) for result in models]
     trained = [(result, data) for result, data in trained if data]
     words = file_words([model_key(result["name"], result["head"]) for result, _ in trained])

@@ -242,7 +242,7 @@ def draw_matrix(axes, matrix, labels, *, first, turned):
     rates = np.asarray(matrix["rates"])
     n = len(labels)
     edges = np.arange(n + 1) - 0.5
-    axes.pcolormesh(edges, edges, rates, cmap="Blues", vmin=0, vmax=1, edgecolors="white", linewidth=1.0)
+    axes.pcolormesh(edges, edges, rates, cmap=canvas.shares(), vmin=0, vmax=1, edgecolors="white", linewidth=1.0)
     axes.set(aspect="equal", xlim=(-0.5, n - 0.5), ylim=(n - 0.5, -0.5))
     size = 8.5 if n <= 3 else 6.5
     for (row, column), rate in np.ndenumerate(rates):
@@ -250,8 +250,7 @@ def draw_matrix(axes, matrix, labels, *, first, turned):
         if n > 3 and not count and row != column:
             continue  # among many cells, zeros stay empty
         text = f"{100 * rate:.{1 if n <= 3 else 0}f} %\n{count:,}"
-        color = "white" if rate > 0.55 else canvas.INK
-        axes.text(column, row, text, ha="center", va="center", fontsize=size, color=color)
+        axes.text(column, row, text, ha="center", va="center", fontsize=size, color=canvas.INK)
     names = [canvas.short(label, _LABEL) for label in labels]
     ticks = range(n)
     turn = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if turned else {}

@@ -133,11 +133,11 @@ def _label_words(payload, tuned):
     return "labels at the tuned threshold" if tuned else "labels at 0.5"
 
 
-def scores_table(payload, tuned=False):
-    """Return one row per model: every metric with its interval, at 0.5 or at the tuned threshold."""
-    metrics = _metrics_of(payload, METRIC_WORDS, tuned)
+def scores_table(payload, metrics=tuple(METRIC_WORDS), tuned=False):
+    """Return one row per model: metrics that a model has, with intervals, at 0.5 or at the tuned threshold."""
+    metrics = _metrics_of(payload, metrics, tuned)
     cells = [[score_with_interval(score_of(result, m, tuned)) for m in metrics] for result in payload["results"]]
-    words = f"Every metric, {_label_words(payload, tuned)} [95 % interval]."
+    words = f"{_names(metrics)}; {_label_words(payload, tuned)} [95 % interval]."
     return _model_table(payload, words, [METRIC_WORDS[metric] for metric in metrics], cells)
 
 
@@ -158,8 +158,13 @@ def average_table(
             row.append(number(score and score["value"]))
             row.append(with_interval(score["patient_mean"], score["patient_mean_ci95"]) if averaged else UNDEFINED)
     columns = [words for m in metrics for words in (f"{METRIC_WORDS[m]}, all patches", "by patient [95 % interval]")]
-    words = f"Over all patches, and the mean over patients of each patient's own score; {_label_words(payload, tuned)}."
+    words = f"{_names(metrics)}: over all patches, and the mean over patients of each patient's own score"
+    words = f"{words}; {_label_words(payload, tuned)}."
     return _model_table(payload, words, columns, cells)
+
+
+def _names(metrics):
+    return ", ".join(METRIC_WORDS[metric] for metric in metrics)
 
 
 def folds_table(payload, metric="roc_auc"):

@@ -90,6 +90,56 @@ def with_interval(value, bounds, write=number):
     return f"{write(value)} [{interval(bounds, write, ', ')}]"
 
 
+def finding(data):
+    """Return in a sentence which value of a figure is the highest and which the lowest; nothing where there is none.
+
+    Parameters
+    ----------
+    data : dict
+        The data of a figure, as the ``*_data`` functions return them.
+
+    Examples
+    --------
+    >>> rows = [{"name": "lbp", "value": 0.8}, {"name": "color", "value": 0.9}]
+    >>> finding({"figure": "forest", "metric": "roc_auc", "rows": rows})
+    'color has the highest ROC-AUC, 0.900; lbp the lowest, 0.800.'
+    """
+    what, values = _shown(data)
+    values = [(name, value) for name, value in values if not _undefined(value)]
+    if not values:
+        return ""
+    (low, lowest), *_, (high, highest) = sorted([*values, *values], key=lambda pair: pair[1])
+    first = f"{high} has the highest {what}, {number(highest)}"
+    return f"{first}; {low} the lowest, {number(lowest)}." if low != high else f"{first}."
+
+
+def _shown(data):
+    """Return what a figure shows, and its values by name."""
+    area = "average precision" if data.get("figure", "").startswith("pr") else "ROC-AUC"
+    panels = data.get("panels") or [data]
+    if "curves" in panels[0]:
+        key = area.lower().replace("-", "_").replace(" ", "_")
+        return area, [(curve["model"], curve[key]) for curve in panels[0]["curves"]]
+    if "lines" in panels[0]:
+        lines = [(f"{line['name']} ({panel['title']})", line["y"]) for panel in panels for line in panel["lines"]]
+        return data["y_label"], [(name, y) for name, values in lines for y in values]
+    if "matrices" in data:
+        cells = [
+            (m["name"], label, m["rates"][at][at]) for m in data["matrices"] for at, label in enumerate(data["labels"])
+        ]
+        return "share of right labels", [(f"{name}, {label},", rate) for name, label, rate in cells]
+    if "points" in data:
+        return data["y_label"], [(point["name"], point["y"]) for point in data["points"]]
+    if "folds" in data:
+        curves = [(f"fold {fold['fold']}", fold.get("val_roc_auc") or ()) for fold in data["folds"]]
+        return "validation ROC-AUC", [(name, value) for name, values in curves for value in values]
+    scored = [
+        (row, row["scores"]["roc_auc"]["value"] if "scores" in row else row["value"]) for row in data.get("rows", ())
+    ]
+    named = [(f"{row['name']} with {row['head']}" if "head" in row else row["name"], value) for row, value in scored]
+    return data.get("x_label", area), named
+
+
 def _undefined(value):
     return value is None or value != value
 

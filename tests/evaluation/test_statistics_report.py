@@ -146,7 +146,7 @@ def payload_of(**options):
 def test_scores_of_all_patches_and_averaged_ones_stand_side_by_side():
     payload = payload_of()
     words = section("report-averages.md.j2", payload)
-    assert words.startswith("## Averaged over patients")
+    assert words.startswith("### Averaged over patients")
     assert "20 patients with patches of every class are averaged, 4 patients who lack a class are left out" in words
     opened, folded = words.split("<details>")
     table = average_table(payload, ["roc_auc", "balanced_accuracy", "f1"])
@@ -160,7 +160,7 @@ def test_scores_of_all_patches_and_averaged_ones_stand_side_by_side():
 def test_nobody_or_one_to_average():
     words = section("report-averages.md.j2", payload_of(averaged=0, left_out=24))
     assert words == (
-        "## Averaged over patients None of the 24 tested patients has patches of every class: there is no average."
+        "### Averaged over patients None of the 24 tested patients has patches of every class: there is no average."
     )
     assert average_table(payload_of(interval=(None, None), averaged=1)).rows[0][3] == "0.800"
     assert section("report-averages.md.j2", PAYLOAD) == ""
@@ -185,4 +185,4 @@ def test_the_sections_become_pages(evaluation, tmp_path):
     assert "| m6/h |" in differences
     shown = html_page(differences + page("report-averages.md.j2", payload_of()), "demo", tmp_path)
     assert "left out" in shown
-    assert '<td class="t">m6/h</td>' in shown
+    assert '<th scope="row" class="t">m6/h</th>' in shown

@@ -65,16 +65,13 @@ def test_the_same_data_give_the_same_file(tmp_path):
     assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
 
 
-@pytest.mark.parametrize(
-    ("name", "as_text"),
-    [("Größe", False), ("良性", True), ("سرطان", True), ("कैंसर", True), ("e\u0301", True), ("🧬", True)],
-)
-def test_letters_that_the_font_lacks_or_that_change_beside_others_stay_text(tmp_path, name, as_text):
+@pytest.mark.parametrize("name", ["Größe", "良性", "سرطان", "कैंसर", "e\u0301", "🧬"])
+def test_words_of_a_figure_are_text(tmp_path, name):
     rows = [{"name": f"{name} <&>", "value": 0.1, "low": 0.0, "high": 0.2}]
     save_figure(draw_intervals, {"title": "t", "x_label": "x", "rows": rows}, tmp_path / "x.svg")
     drawn = ElementTree.parse(tmp_path / "x.svg")
     words = [element.text for element in drawn.iter() if element.tag.endswith("}text")]
-    assert (f"{name} <&>" in words) == bool(words) == as_text
+    assert f"{name} <&>" in words
 
 
 def test_the_figure_numbers_sets_by_their_time_and_joins_those_on_the_front():

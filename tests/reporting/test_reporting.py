@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from page_tree import problems, read_page
+from page_tree import problems, read_page, words_of
 
 from histofeat import IDCPipeline, evaluate
 from histofeat.datasets import FullSet, printable
@@ -98,6 +98,7 @@ def test_every_figure_has_its_numbers_beside_it(folder):
     figures = sorted((folder / "figures").glob("*.svg"))
     assert [path.stem for path in figures] == [
         "comparison",
+        "confusion",
         "confusion_logistic",
         "confusion_logistic_tuned",
         "confusion_xgboost",
@@ -228,7 +229,7 @@ def test_what_did_not_run_stands_before_the_numbers(folder, name):
 
 def test_every_table_of_a_synthetic_cohort_says_so(folder):
     page = (folder / "report.html").read_text(encoding="utf-8")
-    captions = re.findall(r"<figcaption>(.*?)</figcaption>", page)
+    captions = [words_of(caption) for caption in read_page(page).iter("figcaption")]
     assert len(captions) > 10
     assert all(c.startswith("SYNTHETIC cohort") for c in captions if "Wall-clock" not in c)
 
@@ -238,9 +239,9 @@ def test_page_needs_nothing_else(folder):
     assert "http" not in page.replace("http-equiv", "")
     assert problems(read_page(page)) == []
     assert not re.search(r'(?:src|href)="(?!data:|#)', page)
-    assert "<script" not in page
+    assert page.count("<script") == 1
     assert "@import" not in page
-    assert "url(" not in page
+    assert "url(" not in page.replace("url(#", "")
 
 
 def test_incomplete_copy_is_named(short, tmp_path):
@@ -293,7 +294,7 @@ def test_text_of_the_data_set_is_no_markup(evaluation, tmp_path):
     folder = write_report(bad, tmp_path / "hostile", title=HOSTILE, command=HOSTILE).parent
     for name in ("report.html", "report.md"):
         text = (folder / name).read_text(encoding="utf-8")
-        assert "<script" not in text
+        assert text.count("<script") == (name == "report.html")
         assert "&lt;script&gt;" in text
         assert "<b>" not in text
     rows = [line for line in (folder / "report.md").read_text(encoding="utf-8").splitlines() if line.startswith("|")]
