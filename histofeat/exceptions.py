@@ -80,6 +80,18 @@ def and_more(n: int) -> str:
     return f" (and {n - 1:,} more)" if n > 1 else ""
 
 
+def counted(n: int, noun: str, several: str = "") -> str:
+    """Return a number with its noun in the singular or plural; `several` is an irregular plural, or has a verb.
+
+    Examples
+    --------
+    >>> counted(1, "patch"), counted(1200, "patch"), counted(0, "model"), counted(1, "image is", "images are")
+    ('1 patch', '1,200 patches', '0 models', '1 image is')
+    """
+    plural = several or noun + ("es" if noun.endswith(("s", "x", "ch", "sh")) else "s")
+    return f"{n:,} {noun if n == 1 else plural}"
+
+
 def refuse_first(offenders: Iterable[Any], expected: str, remedy: str, *, error: type[ValueError] = ValueError) -> None:
     """Refuse offenders if there are some; the message names the first and counts the others.
 
@@ -264,27 +276,9 @@ def check_that(
 def check_type(
     where: str, value: object, kind: type, expected: str, remedy: str, *, error: type[ValueError] = ValueError
 ) -> None:
-    """Refuse what is no object of a kind.
+    """Refuse what is no object of the type `kind`, which `expected` says in words; the message names its type.
 
-    Parameters
-    ----------
-    where : str
-        The argument that a message names.
-    value : object
-        What was given.
-    kind : type
-        Of which it has to be.
-    expected : str
-        The kind in words.
-    remedy : str
-        The sentence that ends the message.
-    error : type of ValueError
-        What is raised.
-
-    Raises
-    ------
-    ValueError
-        If `value` is of another type, which the message names.
+    All other parameters are those of `check_that`.
 
     Examples
     --------

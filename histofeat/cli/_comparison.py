@@ -14,6 +14,7 @@ from typing import Any
 import typer
 
 from histofeat.cli._options import DataOptions, EncoderOptions, RunOptions, argument, flag, group, option
+from histofeat.exceptions import counted
 from histofeat.metrics import rule_examples
 from histofeat.studies import SETS
 
@@ -187,8 +188,8 @@ def compare(
         for name, proba in given.items():
             evaluation = evaluation.add_predictions(name, proba)
         if models.quick:
-            few = f"{len(dataset):,} of the {len(whole):,} patches, {len(set(dataset.patients)):,} patients"
-            quick = f"{few}, and {_QUICK_TREES} trees."
+            few = f"{len(dataset):,} of {counted(len(whole), 'patch')}"
+            quick = f"{few}, {counted(len(set(dataset.patients)), 'patient')}, and {_QUICK_TREES} trees."
             evaluation = replace(evaluation, protocol={**evaluation.protocol, "quick": quick})
         _keep(evaluation, output, run)
         panel = None if page.no_shortcuts or dataset.lacks_images else _shortcuts(evaluation, runtime)
@@ -342,16 +343,16 @@ def _keep(evaluation, output, run):
 def _knowing_words(known):
     """Say which patients an encoder knows, and what to do."""
     return (
-        f"{known.encoder.partition(': ')[2]} was trained on images of {len(known.patients):,} patients of this data "
-        f"set ({known.trained_on}): scores on them would not be of new patients. Give --known-patients leave_out to "
-        "test all sets on the other patients, or --retrain-encoder to train an encoder again in each fold."
+        f"{known.encoder.partition(': ')[2]} was trained on images of {counted(len(known.patients), 'patient')} of "
+        f"this data set ({known.trained_on}): scores on them would not be of new patients. Give --known-patients "
+        "leave_out to test all sets on the other patients, or --retrain-encoder to train an encoder again in each fold."
     )
 
 
 def say_dataset(dataset: Any) -> None:
     """Print what is in a data set, and its positive class."""
     positive = f"; positive class: {dataset.positive}" if dataset.positive else ""
-    words = f"{len(dataset):,} patches of {len(set(dataset.patients)):,} patients"
+    words = f"{counted(len(dataset), 'patch')} of {counted(len(set(dataset.patients)), 'patient')}"
     print(f"{dataset.name}: {words}{positive}", flush=True)
 
 

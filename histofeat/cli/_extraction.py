@@ -4,6 +4,7 @@ from pathlib import Path
 
 from histofeat.cli._options import DataOptions, EncoderOptions, RunOptions, group, option
 from histofeat.cli._outputs import check_output
+from histofeat.exceptions import counted
 
 
 def extract(
@@ -45,6 +46,7 @@ def extract(
     run.write_config(output)
     n_columns = int((frame.dtypes == "float32").sum())
     record = {"output": str(output), "patches": len(frame), "features": n_columns, **frame.attrs}
-    said = [f"{name}, {n:,} images" for name, n in record["conversions"].items()]
+    words = f"{counted(len(frame), 'patch')}, {counted(n_columns, 'feature')}"
+    said = [f"{name}, {counted(n, 'image')}" for name, n in record["conversions"].items()]
     said += [f"left out {path}: {reason}" for path, reason in record["failures"]] + [f"table: {output}"]
-    run.show(record, lambda: print(f"{len(frame):,} patches, {n_columns:,} features", *said, sep="\n"))
+    run.show(record, lambda: print(words, *said, sep="\n"))

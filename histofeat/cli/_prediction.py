@@ -14,6 +14,7 @@ import typer
 import histofeat
 from histofeat.cli._options import RunOptions, Weights, argument, group, option
 from histofeat.cli._outputs import check_output, classes_of
+from histofeat.exceptions import counted
 
 #: Rows that are printed; of longer tables only the counts. How their columns begin: the rest is in the file.
 _PRINTED = 20
@@ -83,7 +84,8 @@ def predict(
     loaded = load_model(model, weights_dir=weights, n_jobs=run.n_jobs)
     owners = _owners(patients, loaded, found.paths)
     if found.n_ignored:
-        progress.say(f"{found.n_ignored:,} files were skipped: their names are not those of images.")
+        skipped = counted(found.n_ignored, "file was skipped: its name is", "files were skipped: their names are")
+        progress.say(f"{skipped} not of an image.")
     settings = {"mpp": mpp, "policy": policy, "edges": edges, "aggregate": aggregate, "min_tissue": min_tissue}
     model_hash = sha256(model.read_bytes()).hexdigest()
     folder = output and output.with_name(f"{output.name}.partial")
@@ -182,11 +184,12 @@ def _say_left_out(predictions, folders, progress) -> None:
     if n_known:
         progress.say(f"known: the model was trained on {n_known:,} of these images or on their patients.")
     if n_far:
-        progress.say(f"unlike: {n_far:,} images are farther from the training images than {FAR:.0%} of those are.")
+        far = counted(n_far, "image is", "images are")
+        progress.say(f"unlike: {far} farther from the training images than {FAR:.0%} of those are.")
     if n_rescaled := int((predictions.rescaled != 1).sum() - len(predictions.unreadable)):
         grown = int((predictions.rescaled > 1).sum())
         more = f", {grown:,} of them enlarged: their fine structures are missing" if grown else ""
-        progress.say(f"rescaled: {n_rescaled:,} images to the scale of the training{more}.")
+        progress.say(f"rescaled: {counted(n_rescaled, 'image')} to the scale of the training{more}.")
     if predictions.conversions:
         progress.say(f"converted: {', '.join(f'{n:,} {rule}' for rule, n in predictions.conversions.items())}")
     for name, reason in (*folders, *predictions.unreadable[:_PRINTED]):

@@ -8,7 +8,7 @@ import typer
 
 from histofeat.cli._options import DataOptions, EncoderOptions, RunOptions, flag, group, option
 from histofeat.cli._outputs import classes_of, print_metrics, print_scores
-from histofeat.exceptions import check_name
+from histofeat.exceptions import check_name, counted
 from histofeat.metrics import parse_rule, rule_examples
 
 _Features = option(
@@ -169,10 +169,8 @@ def _show_each(models, failed, places) -> None:
 def _show(model, output: Path) -> None:
     about = model.about
     size = "of several sizes" if model.patch_size is None else "of {} x {} px".format(*model.patch_size)
-    print(
-        f"{output}: {about['head']} on {about['n_images']:,} images {size}, {about['n_patients']:,} patients of "
-        f"{about['dataset']}; {classes_of(model)}"
-    )
+    of = f"{counted(about['n_patients'], 'patient')} of {about['dataset']}"
+    print(f"{output}: {about['head']} on {counted(about['n_images'], 'image')} {size}, {of}; {classes_of(model)}")
     print("\n".join(about["notes"]), end="\n" if about["notes"] else "")
     estimate = about["estimate"]
     if estimate is None:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from histofeat.datasets._image_files import Scan, content_notes, fold_case
 from histofeat.datasets._parts import in_id_order
-from histofeat.exceptions import DatasetError, and_more
+from histofeat.exceptions import DatasetError, and_more, counted
 from histofeat.images import check_mpp
 from histofeat.model_selection import look_alikes
 
@@ -251,12 +251,13 @@ class DatasetAudit:
         classes = ", ".join(f"{n:,} {name}" for name, n in self.class_counts.items())
         smallest, median, largest = self.patches_per_patient
         positive = "" if self.positive is None else f"; positive class: {self.positive}"
+        size = f"{counted(self.n_patches, 'patch')} of {counted(self.n_patients, 'patient')}"
         lines = [
-            f"{self.name}: {self.n_patches:,} patches of {self.n_patients:,} patients ({classes}){positive}",
+            f"{self.name}: {size} ({classes}){positive}",
             f"patches per patient: {smallest:,} to {largest:,}, median {median:g}",
         ]
         if self.subset_of is not None:
-            lines.append(f"a selection from {self.subset_of:,} patches")
+            lines.append(f"a selection from {counted(self.subset_of, 'patch')}")
         if self.full_set is not None:
             lines.append(f"against the published set: {self.completeness}")
         lines += [

@@ -18,7 +18,7 @@ from histofeat.datasets._image_files import IMAGE_SUFFIXES, MOST_UNREADABLE
 from histofeat.datasets._parts import OfficialSplit, in_id_order, official_roles, split_by_role
 from histofeat.datasets._patients import PatientRule
 from histofeat.datasets._positive_class import known_positive, positive_last, recode
-from histofeat.exceptions import DatasetError, and_more, check_name, check_that, check_type, refuse_first
+from histofeat.exceptions import DatasetError, and_more, check_name, check_that, check_type, counted, refuse_first
 from histofeat.model_selection import canonical_patient, canonical_patients, check_class_names, row_numbers
 
 _COLUMNS = ("path", "label", "patient", "x", "y")
@@ -129,10 +129,8 @@ class PatchDataset:
     def __repr__(self) -> str:
         classes = ", ".join(f"{n:,} {name}" for name, n in self.audit.class_counts.items())
         where = "" if self.root is None else f", root={str(self.root)!r}"
-        return (
-            f"PatchDataset({self.name!r}, {len(self):,} patches of {self.audit.n_patients:,} patients: "
-            f"{classes}{where})"
-        )
+        size = f"{counted(len(self), 'patch')} of {counted(self.audit.n_patients, 'patient')}"
+        return f"PatchDataset({self.name!r}, {size}: {classes}{where})"
 
     @property
     def X(self) -> np.ndarray:

@@ -18,7 +18,7 @@ from histofeat.datasets._csv_rows import candidates
 from histofeat.datasets._patients import COST_OF_NO_PATIENTS, EACH_IMAGE, PATIENTS_UNKNOWN, find_patients
 from histofeat.datasets._positive_class import class_mapping, in_order, mapped_positive
 from histofeat.datasets._writing import check_hdf5, regular_size
-from histofeat.exceptions import DAMAGED, DatasetError, first_line, needs
+from histofeat.exceptions import DAMAGED, DatasetError, counted, first_line, needs
 from histofeat.model_selection import canonical_patients
 
 #: Endings that are read, and what to do with tensors, which are not.
@@ -103,7 +103,7 @@ def load_embeddings(
     columns, table = _joined(_files(os.fspath(path)))
     name, named = name or Path(os.fspath(path)).stem, "path" if "path" in table else "slide"
     others = ", ".join(column for column in table if column not in _KEYS) or "none"
-    note = f"Embeddings: {name}, {columns.shape[1]:,} columns, {columns.columns[0]} to {columns.columns[-1]}; "
+    note = f"Embeddings: {name}, {counted(columns.shape[1], 'column')}, {columns.columns[0]} to {columns.columns[-1]}; "
     note += f"columns that are no features: {others}"
     if named == "slide":
         place = "_x" + table["x"].astype(str) + "_y" + table["y"].astype(str)

@@ -16,6 +16,7 @@ import pandas as pd
 from histofeat.datasets._csv_rows import csv_text
 from histofeat.datasets._idc import parse_name
 from histofeat.datasets._parts import official_roles
+from histofeat.exceptions import counted
 from histofeat.model_selection import canonical_patients
 
 #: Columns of a ledger. Lines of earlier versions end with the threshold.
@@ -264,7 +265,7 @@ class Look:
 
     def record(self, rows: Iterable[Mapping[str, Any]]) -> str:
         """Write a line for each row into the ledger, if there is one; return in words what was tested and written."""
-        who = " and ".join(f"{n:,} registered patients ({name})" for name, n in self.registered.items())
+        who = " and ".join(f"{counted(n, 'registered patient')} ({name})" for name, n in self.registered.items())
         if self.ledger is None:
             return f"Tests {who}. No ledger was given, so this look was written down nowhere."
         looks = self.ledger.append({**self.facts, **row} for row in rows)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from histofeat.datasets._csv_rows import read_csv_rows
-from histofeat.exceptions import DatasetError, check_name, check_that
+from histofeat.exceptions import DatasetError, check_name, check_that, counted
 from histofeat.model_selection import canonical_patient, canonical_patients
 
 PARTS = ("train", "validation", "test")
@@ -93,7 +93,8 @@ class DatasetSplit:
 
     def __repr__(self) -> str:
         parts = (
-            f"{part}={len(getattr(self, part)):,} images of {len(self.patients[part]):,} patients" for part in PARTS
+            f"{part}={counted(len(getattr(self, part)), 'image')} of {counted(len(self.patients[part]), 'patient')}"
+            for part in PARTS
         )
         return f"DatasetSplit({self.name!r}, {', '.join(parts)})"
 
@@ -161,8 +162,8 @@ class DatasetSplit:
                 asked = f" of {100 * self.asked[part]:.1f} % asked for" if part in self.asked else ""
                 classes = ", ".join(f"{n:,} {name} ({100 * shares[name]:.1f} %)" for name, n in counts.items())
                 lines.append(
-                    f"- {part}: {n_images:,} images ({100 * reached['images']:.1f} %{asked}) of "
-                    f"{len(self.patients[part]):,} patients ({100 * reached['patients']:.1f} %): {classes}"
+                    f"- {part}: {counted(n_images, 'image')} ({100 * reached['images']:.1f} %{asked}) of "
+                    f"{counted(len(self.patients[part]), 'patient')} ({100 * reached['patients']:.1f} %): {classes}"
                 )
         return "\n".join(lines)
 

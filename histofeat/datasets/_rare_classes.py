@@ -8,7 +8,7 @@ import pandas as pd
 
 from histofeat.datasets._base import PatchDataset
 from histofeat.datasets.breakhis._tree import CLASSES, SUBTYPES
-from histofeat.exceptions import DatasetError, check_name, check_that, check_type, check_whole
+from histofeat.exceptions import DatasetError, check_name, check_that, check_type, check_whole, counted
 
 _RULES = ("malignancy", "other")
 _MADE_UP = "-like"
@@ -128,7 +128,7 @@ def _new_names(carried: pd.DataFrame, kinds: Mapping[str, list[str]], min_patien
 def _note(n_patients: pd.Series, names: Mapping[str, str], min_patients: int, rule: str) -> str:
     parts = []
     for new in dict.fromkeys(new for old, new in names.items() if old != new or new not in n_patients):
-        olds = [f"{old} ({n} patient{'' if n == 1 else 's'})" for old, n in n_patients.items() if names.get(old) == new]
+        olds = [f"{old} ({counted(n, 'patient')})" for old, n in n_patients.items() if names.get(old) == new]
         parts.append(f"{', '.join(olds)} into {new!r}")
     parts += [f"{name} (0 patients) left out" for name in n_patients.index if name not in names]
     return f"classes of fewer than {min_patients} patients merged by the rule {rule!r}: {'; '.join(parts)}"

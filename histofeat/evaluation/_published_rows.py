@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from histofeat.datasets import check_rows, load_idc, official_roles, parse_decimal, parse_name, read_csv_rows
+from histofeat.exceptions import counted
 from histofeat.model_selection import canonical_patient
 
 COLUMNS = ("patch", "score")
@@ -136,8 +137,7 @@ class RowCount(NamedTuple):
         return cls(len(table), table["patient"].nunique())
 
     def __str__(self) -> str:
-        patches = f"{self.n_patches:,} patch{'' if self.n_patches == 1 else 'es'}"
-        return f"{patches} of {self.n_patients:,} patient{'' if self.n_patients == 1 else 's'}"
+        return f"{counted(self.n_patches, 'patch')} of {counted(self.n_patients, 'patient')}"
 
 
 def sort_rows(predictions: pd.DataFrame, protocol: Protocol) -> pd.DataFrame:

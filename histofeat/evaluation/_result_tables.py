@@ -12,7 +12,7 @@ import pandas as pd
 from histofeat.datasets import printable, probability_columns
 from histofeat.evaluation._details import score_patients
 from histofeat.evaluation._given_predictions import GIVEN, given_probabilities, score_model, tested_share
-from histofeat.exceptions import and_more, check_type, check_whole
+from histofeat.exceptions import and_more, check_type, check_whole, counted
 from histofeat.metrics import METRIC_RECORDS
 
 #: The scores of the short forms.
@@ -236,9 +236,10 @@ class ResultTables:
 
     def _about(self):
         n, n_patients = int(self.tested.sum()), len(set(self.dataset.patients[self.tested]))
+        words = f"{counted(n, 'patch')} of {counted(n_patients, 'patient')}"
         name = f"{self.dataset.name!r}{', synthetic' * bool(self.dataset.synthetic)}"
         positive = f"; positive class: {self.dataset.positive}" if self.dataset.positive else ""
-        return printable(f"{name}: {n:,} patches of {n_patients:,} patients in {len(self.splits)} folds{positive}")
+        return printable(f"{name}: {words} in {counted(len(self.splits), 'fold')}{positive}")
 
 
 def _key(model):

@@ -29,7 +29,7 @@ from histofeat.datasets import (
 from histofeat.evaluation._folds import look_at
 from histofeat.evaluation._given_predictions import GIVEN, check_cuts, given_probabilities, merged_classes, score_model
 from histofeat.evaluation._results import Evaluation, ModelResult
-from histofeat.exceptions import DAMAGED, DatasetError, GroupLeakageError, and_more, check_name, first_line
+from histofeat.exceptions import DAMAGED, DatasetError, GroupLeakageError, and_more, check_name, counted, first_line
 from histofeat.features import Runtime, leave_out_unreadable
 from histofeat.images import scale_ratio
 from histofeat.metrics import recognition_rates
@@ -225,9 +225,8 @@ def _unknown(dataset, known, how) -> np.ndarray:
             f"{dataset.audit.n_patients:,} that it was trained on, such as {left[0]!r}. {remedy}"
         )
     if left:
-        warnings.warn(
-            f"{dataset.name}: {len(left):,} patients that the model was trained on are left out.", stacklevel=3
-        )
+        words = counted(len(left), "patient of the training is", "patients of the training are")
+        warnings.warn(f"{dataset.name}: {words} left out.", stacklevel=3)
     return ~np.isin(dataset.patients, left)
 
 

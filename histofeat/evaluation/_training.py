@@ -15,7 +15,7 @@ from histofeat.datasets import PatchDataset, patch_size_of
 from histofeat.evaluation._evaluation import evaluate
 from histofeat.evaluation._folds import AuditPolicy
 from histofeat.evaluation._results import Evaluation
-from histofeat.exceptions import check_name, check_type, check_whole, known_names
+from histofeat.exceptions import check_name, check_type, check_whole, counted, known_names
 from histofeat.features import ImageFingerprint, Runtime, extract, leave_out_unreadable, scratch_store
 from histofeat.metrics import choose_threshold, parse_rule, patient_scores, plain_values, recognition_rates
 from histofeat.model_selection import PatientKFold
@@ -242,7 +242,7 @@ def _evaluated(dataset, pipeline, folds, *, threshold, known_patients, runtime, 
     n_folds = min(folds, fewest)
     n_inner = min(3, fewest - math.ceil(fewest / n_folds))
     if n_folds < 2 or n_inner < 2:
-        return _no_estimate(f"{dataset.target_names[rarest]!r} has {fewest} patients, too few to hold some out.")
+        return _no_estimate(f"{dataset.target_names[rarest]!r} has too few patients to hold some out: {fewest}.")
     evaluation = evaluate(
         dataset,
         pipeline,
@@ -258,7 +258,7 @@ def _evaluated(dataset, pipeline, folds, *, threshold, known_patients, runtime, 
 
 def _estimate_of(evaluation, folds, threshold):
     n_folds, n_resamples = evaluation.protocol["n_splits"], evaluation.protocol["n_resamples"]
-    fewer = f" (not {folds}: a class has only {n_folds} patients)" * (n_folds < folds)
+    fewer = f" (not {folds}: a class has only {counted(n_folds, 'patient')})" * (n_folds < folds)
     protocol = (
         f"{n_folds} folds of patients{fewer}: each image is scored by a fit on other patients. Intervals are of "
         f"{n_resamples:,} resamples of the patients."

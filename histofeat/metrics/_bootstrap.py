@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from histofeat.exceptions import check_name, check_real, check_whole
+from histofeat.exceptions import check_name, check_real, check_whole, counted
 from histofeat.metrics import _definitions as definitions
 from histofeat.metrics._ranking import check_fold
 from histofeat.model_selection import encode_patients
@@ -357,8 +357,8 @@ def few_patients(n_patients: int, carriers: Sequence[int]) -> str | None:
     if n_patients >= _FEW_PATIENTS and min(carriers) >= _FEW_CARRIERS:
         return None
     return (
-        f"Only {n_patients} tested patients, of whom {min(carriers)} carry the rarest class: intervals may hold the "
-        "truth less often than 95 %."
+        f"Only {counted(n_patients, 'tested patient')}, of whom {counted(min(carriers), 'carries', 'carry')} the "
+        "rarest class: intervals may hold the truth less often than 95 %."
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from histofeat.exceptions import check_name, check_whole, refuse_rows
+from histofeat.exceptions import check_name, check_whole, counted, refuse_rows
 from histofeat.metrics._bootstrap import Bootstrap, bootstrap_scores
 from histofeat.metrics._definitions import METRIC_RECORDS, METRICS
 from histofeat.metrics._multiple_tests import COMPARABLE, check_margin, check_metrics, check_pairs, step_down
@@ -107,7 +107,7 @@ class Comparisons:
         cheapest = min([self.reference, *alike], key=lambda name: self.costs[name] or math.inf)
         if not self.costs[cheapest]:  # predictions that were given, classifiers on images: columns are not known
             return found
-        return f"{found} The cheapest of these is {cheapest}, with {self.costs[cheapest]:,} columns."
+        return f"{found} The cheapest of these is {cheapest}, with {counted(self.costs[cheapest], 'column')}."
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for files."""

@@ -12,7 +12,7 @@ import pandas as pd
 
 from histofeat.datasets import OfficialSplit, PatchDataset, csv_text, parse_decimal, read_csv_rows
 from histofeat.evaluation import Evaluation
-from histofeat.exceptions import check_name
+from histofeat.exceptions import check_name, counted
 from histofeat.metrics import parse_rule
 
 #: Training patients, as rows and ledger name them.
@@ -228,7 +228,7 @@ def data_words(dataset: PatchDataset, split: OfficialSplit) -> str:
     """
     here, missing = split.n_patients["test"], len(split.missing["test"])
     tested = f"{here} of the {here + missing} test" if missing else f"{here} test"
-    return f"{_copy_words(dataset.audit)}; {tested} patients, {len(split.test):,} patches"
+    return f"{_copy_words(dataset.audit)}; {tested} patients, {counted(len(split.test), 'patch')}"
 
 
 def _copy_words(audit):

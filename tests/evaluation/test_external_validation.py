@@ -61,7 +61,7 @@ def test_known_patients_are_refused_or_left_out_by_id(model, parts):
     seen, other, whole = parts
     with pytest.raises(GroupLeakageError, match="patients that the model has not seen, got 10 of 16 that it was"):
         evaluate_model(model, whole)
-    with pytest.warns(UserWarning, match="10 patients that the model was trained on are left out"):
+    with pytest.warns(UserWarning, match="10 patients of the training are left out"):
         found = evaluate_model(model, whole, known_patients="leave_out", **FEW)
     assert sorted(found.dataset.X) == sorted(other.X)
     with pytest.raises(GroupLeakageError, match=r"got 10 of 10 that it was trained on, .*\. Name other data"):
@@ -73,7 +73,7 @@ def test_known_patients_are_found_by_pixels_under_other_ids(model, parts):
     renamed = replace(whole, frame=whole.frame.assign(patient=[f"new {each}" for each in whole.patients]), audit=None)
     with pytest.raises(GroupLeakageError, match="got 10 of 16 that it was trained on, such as 'new 9"):
         evaluate_model(model, renamed)
-    with pytest.warns(UserWarning, match="10 patients that the model was trained on are left out"):
+    with pytest.warns(UserWarning, match="10 patients of the training are left out"):
         found = evaluate_model(model, renamed, known_patients="leave_out", **FEW)
     assert len(found.dataset) == len(other)
     # An id that another hospital has given to somebody else means nothing.

@@ -514,7 +514,7 @@ class TestContradictingLabels:
         found = audited(eight, y=[0, 1, 0, 1, 0, 1, 0, 1]).finding("HF006")
         assert (found.status, found.severity) == ("issue", "warning")
         assert found.offenders == ("0.png (benign) and 3.png (malignant)",)
-        assert found.detail == "With two labels: 0 patients, 1 images, 0 pairs of images that look the same."
+        assert found.detail == "With two labels: patients 0, images 1, pairs of images that look the same 0."
 
     def test_an_error_where_labels_are_those_of_patients(self, eight):
         eight[3] = eight[0].copy()

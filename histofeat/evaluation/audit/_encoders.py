@@ -13,6 +13,7 @@ from histofeat.datasets import PatchDataset
 from histofeat.evaluation._plans import CANNOT_RUN, Parts, can_retrain, split_pipelines
 from histofeat.evaluation.audit._findings import Finding, decide, not_applicable
 from histofeat.evaluation.audit._table_checks import Split, list_some
+from histofeat.exceptions import counted
 from histofeat.features import Fingerprints, ImageFingerprint, Runtime, TrainingImages, extract
 from histofeat.model_selection import encode_patients
 
@@ -270,7 +271,7 @@ def _known_patients(split: Split, prints: Fingerprints, records) -> tuple[list[s
             (tested if folds else untested).add(patient)
             if folds:
                 words.append(
-                    f"{path} knows {counts[patient]:,} images of patient {split.ids[patient]}, tested in fold "
+                    f"{path} knows {counted(counts[patient], 'image')} of patient {split.ids[patient]}, tested in fold "
                     f"{list_some(folds)}, from its training on {record.dataset!r}"
                 )
     return words, tested, untested

@@ -7,6 +7,7 @@ from scipy.special import pdtrc
 from histofeat.evaluation.audit._findings import Finding, decide
 from histofeat.evaluation.audit._near_pairs import near_pairs
 from histofeat.evaluation.audit._table_checks import Split, contradicting_patients
+from histofeat.exceptions import counted
 from histofeat.features import HASH_BITS, Fingerprints, mirror_masks, transposed_codes
 
 NEAR_DISTANCE = 20
@@ -55,7 +56,7 @@ def exact_duplicates(split: Split, prints: Fingerprints) -> Finding:
         for row in np.flatnonzero(partner >= 0):
             partner_of.setdefault(int(test[row]), (fold, int(partner[row])))
     n_flat = int(prints.flat.sum())
-    compared = f"(compared: {len(split) - n_flat:,} images; of a single colour and left out: {n_flat:,})."
+    compared = f"(compared: {counted(len(split) - n_flat, 'image')}; of a single colour and left out: {n_flat:,})."
     return decide(
         "HF002", [_pair_words(split, row, *found) for row, found in sorted(partner_of.items())],
         f"Test images with the very pixels of a training image of their fold: {len(partner_of):,} {compared}",
@@ -114,8 +115,8 @@ def near_duplicates(search: "NearSearch") -> Finding:
         "narrow": int(((contrast >= NEAR_BLANK) & (looks < 0)).sum()),
     }
     counts = (
-        f"Compared: {n_compared:,} images; left out as nearly blank {numbers['near_blank']:,}, as narrower than "
-        f"{SMALLEST_PX} px {numbers['narrow']:,}. Pairs expected by chance: {numbers['by_chance']:.2g}."
+        f"Compared: {counted(n_compared, 'image')}; left out as nearly blank {numbers['near_blank']:,}, as narrower "
+        f"than {SMALLEST_PX} px {numbers['narrow']:,}. Pairs expected by chance: {numbers['by_chance']:.2g}."
     )
     near = f"(at most {NEAR_DISTANCE} of {HASH_BITS} bits apart, as it is, turned by quarters or mirrored)"
     return decide(
@@ -332,8 +333,8 @@ def contradicting_labels(split: Split, prints: Fingerprints | None, search: Near
     ]  # fmt: skip
     return decide(
         "HF006", [*patients, *images, *alike],
-        f"With two labels: {len(patients):,} patients, {len(images):,} images, {len(alike):,} pairs of images that look"
-        " the same.",
+        f"With two labels: patients {len(patients):,}, images {len(images):,}, pairs of images that look "
+        f"the same {len(alike):,}.",
         f"Each label stands alone ({' and '.join(looked_at)} were compared).",
         "labels that are wrong and nowhere contradicted." if prints is not None else "images, which were not compared.",
         severity="error" if per_patient and (patients or images or beyond) else "warning",

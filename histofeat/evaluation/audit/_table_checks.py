@@ -13,7 +13,7 @@ import pandas as pd
 from scipy.special import bdtrc
 
 from histofeat.evaluation.audit._findings import Finding, decide, not_applicable
-from histofeat.exceptions import DatasetError
+from histofeat.exceptions import DatasetError, counted
 from histofeat.model_selection import canonical_patients, encode_patients, fold_rows, look_alikes, slides_of_one_patient
 
 
@@ -127,10 +127,10 @@ def shared_patients(split: Split) -> Finding:
         for patient in np.flatnonzero((train > 0) & (test > 0)):
             folds_of.setdefault(int(patient), []).append(fold)
     found = [f"patient {split.ids[p]} in fold {list_some(folds_of[p])}" for p in sorted(folds_of)]
-    n_folds = f"{len(split.folds)} fold{'s' if len(split.folds) > 1 else ''}"
+    n_folds = counted(len(split.folds), "fold")
     return decide(
         "HF001", found, f"Patients on both sides of a fold: {len(found):,} of {len(split.ids):,}.",
-        f"No patient is on both sides of a fold ({n_folds}, {len(split.ids):,} patients).",
+        f"No patient is on both sides of a fold ({n_folds}, {counted(len(split.ids), 'patient')}).",
         "one person under two ids; HF002, HF003 and HF005 look for signs of that.",
         patients=len(split.ids), shared=len(found),
     )  # fmt: skip
