@@ -375,23 +375,21 @@ def _shortcuts(evaluation, runtime):
 
 def show(run: RunOptions, evaluation: Any, page: Path, *, stored: bool = False) -> None:
     """Print what did not run, the scores, what was measured, and where the report is."""
-    from histofeat.reporting import metrics_payload
-
-    record = {**metrics_payload(evaluation), "report": str(page)} if run.json else {}
-    run.show(record, lambda: _print(evaluation, page, stored=stored))
+    record = json.loads(page.with_name("metrics.json").read_text(encoding="utf-8"))
+    run.show({**record, "report": str(page)}, lambda: _print(evaluation, record, page, stored=stored))
 
 
-def _print(evaluation, page, *, stored):
-    for reason in dict.fromkeys(entry.reason for entry in evaluation.not_run):
-        models = [f"{entry.name}, {entry.head}" for entry in evaluation.not_run if entry.reason == reason]
+def _print(evaluation, record, page, *, stored):
+    from histofeat.reporting import by_reason
+
+    for reason, models in by_reason(record["not_run"]).items():
         print(f"not run: {'; '.join(models)}: {reason}")
     title = "SYNTHETIC cohort" if evaluation.dataset.synthetic else evaluation.dataset.name
     frame = evaluation.to_frame().filter(items=_SHOWN)
     print(f"{title}, out of fold\n{frame.to_string(index=False, float_format='{:.3f}'.format)}")
     planned = evaluation.planned and f"planned: {evaluation.planned.to_dict().get('verdict', 'not compared')}"
     blind = evaluation.dataset.lacks_images and "not applicable without images: shortcuts, gallery"
-    for sentence in filter(None, (blind, planned, evaluation.protocol["registered"], evaluation.caution)):
-        print(sentence)
+    print(*filter(None, (*record["answer"]["sentences"], blind, planned, evaluation.protocol["registered"])), sep="\n")
     counts = ", ".join(f"{family} {count:,}" for family, count in evaluation.computed.items())
     rest = stored and any(count < len(evaluation.dataset) for count in evaluation.computed.values())
     print(f"extraction: {evaluation.seconds['extraction']:.1f} s")

@@ -26,8 +26,8 @@ NOT_STATED = "not stated"
 _PROBED = ("site", "center", "hospital", "scanner", "magnification")
 _GROUP_METRICS = ("roc_auc", "sensitivity", "specificity", "brier")
 #: Of a patient: what is shown, of how many of the hardest, and the quantiles of all.
-_SHOWN = ["patient", "patches", "carries", "accuracy", "roc_auc", "brier"]
-_N_HARDEST, _QUANTILES = 5, (0.1, 0.5, 0.9)
+_SHOWN = ["patient", "patches", "carries", "prevalence", "sensitivity", "specificity", "accuracy", "roc_auc", "brier"]
+_N_HARDEST, _QUANTILES = 15, (0.1, 0.5, 0.9)
 _N_BINS, _STRATEGY = 10, "quantile"
 
 
@@ -287,7 +287,7 @@ def probe_columns(columns, y, patients, splits, n_classes, **resampling):
     Notes
     -----
     The probability of a class is its share among the training patches of the fold with the same value, the share among
-    all of them counting as one patch more.
+    all of them counting as one patch more. Without training patches there are no probes.
     A ROC-AUC well above 0.5 says that a model can be right without looking at tissue.
 
     Examples
@@ -302,6 +302,8 @@ def probe_columns(columns, y, patients, splits, n_classes, **resampling):
     for number, (_, test) in enumerate(splits):
         fold[test] = number
     rows, found = np.flatnonzero(fold >= 0), {}
+    if not all(len(train) for train, _ in splits):  # predictions that were given, in one fold
+        return found
     for name, values in columns.items():
         codes, proba = pd.factorize(pd.Series(values), use_na_sentinel=False)[0], np.empty((len(y), n_classes))
         if codes.min() == codes.max():
@@ -328,8 +330,8 @@ def detail_model(evaluation: Any, number: int) -> dict[str, Any]:
     -------
     details : dict
         "design_effect" of the ROC-AUC, and "worth", as many independent patches as the tested ones are worth;
-        "hardest" (DataFrame), the patients of the highest Brier score, and "spread", the quantiles 0.1, 0.5 and 0.9
-        over patients; "sensitivity_at" specificities of 0.9 and 0.95, each with its interval; "net_benefit"
+        "hardest" (DataFrame), the fifteen patients of the highest Brier score, and "spread", the quantiles 0.1, 0.5 and
+        0.9 over patients; "sensitivity_at" specificities of 0.9 and 0.95, each with its interval; "net_benefit"
         (DataFrame) of the calibrated probabilities, None with more than two classes; "outcomes" (DataFrame) of
         patients, None where a patient has several labels; "predictive_values" and "groups" as
         `Evaluation.asking` names them, or None.
@@ -337,7 +339,7 @@ def detail_model(evaluation: Any, number: int) -> dict[str, Any]:
     model, rows, two = evaluation.models[number], evaluation.tested, len(evaluation.labels) == 2
     (y, patients, resampling), proba, stated = evaluation._known, model.proba[rows], evaluation.protocol
     known = {"predicted": model.predicted[rows], "fold": evaluation.fold[rows], "n_jobs": evaluation.n_jobs}
-    table = score_patients(y, proba, patients, predicted=known["predicted"])
+    table = evaluation._patient_tables[number]
     effect = design_effect(y, proba, model.resamples, **known)
     as_units = (table["carries"] == 1).all() and not evaluation.patient_overlap
     bands, carriers = evaluation.bands[number], min(model.resamples.carriers)
@@ -345,8 +347,8 @@ def detail_model(evaluation: Any, number: int) -> dict[str, Any]:
     found = {
         "design_effect": effect,
         "worth": len(y) / effect if effect > 0 else np.nan,
-        "hardest": table[_SHOWN].head(_N_HARDEST),
-        "spread": table[_SHOWN[3:]].quantile(_QUANTILES).to_dict("list"),
+        "hardest": table.reindex(columns=_SHOWN).head(_N_HARDEST),
+        "spread": table[_SHOWN[6:]].quantile(_QUANTILES).to_dict("list"),
         "sensitivity_at": {share: {"value": value, "ci95": ends} for share, (value, *ends) in at.items()},
         "net_benefit": decision_curve(y, model.calibrated[rows, 1], patients, **resampling) if two else None,
         "outcomes": patient_outcomes(y, proba, patients, fold=known["fold"]) if as_units else None,

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from dataclasses import replace
+from functools import cached_property
 from html import escape
 from typing import Any, Self
 
@@ -84,15 +85,33 @@ class ResultTables:
             `histofeat.evaluation.score_patients` gives, labels as in ``scores``: "patches", "accuracy" and others; NaN
             where undefined, such as ROC-AUC and sensitivity of a patient without a positive patch.
         """
-        found, rows, tables = self.positive_last, self.tested, [pd.DataFrame({"model": [], "patient": []})]
-        y, patients, _ = found._known
-        for model in found.models:
+        none = pd.DataFrame({"model": [], "patient": []})
+        return pd.concat(self.positive_last._patient_tables or [none], ignore_index=True)
+
+    @cached_property
+    def _patient_tables(self):
+        """The part of `by_patient` of each model, of an evaluation whose positive class is the last."""
+        (y, patients, _), rows, tables = self._known, self.tested, []
+        for model in self.models:
             table = score_patients(y, model.proba[rows], patients, predicted=model.predicted[rows])
             table.insert(0, "model", _key(model))
             if len(self.labels) == 2:
                 table.insert(3, "prevalence", table["patient"].map(pd.Series(y == 1).groupby(patients).mean()))
             tables.append(table)
-        return pd.concat(tables[1:] or tables, ignore_index=True)
+        return tables
+
+    @property
+    def seconds_per_patch(self) -> tuple[float, ...]:
+        """Seconds that each model takes for a patch, its families and its head, on one thread of this run.
+
+        NaN where that was not measured: all features came from the store, or are not of histofeat.
+        """
+        n_tested = max(int(self.tested.sum()), 1)
+        measured = {
+            name: self.seconds.get(f"extraction:{name}", math.nan) / n for name, n in self.computed.items() if n
+        }
+        costs = [[measured.get(name, math.nan) for name in model.features if name != "pixels"] for model in self.models]
+        return tuple(sum(cost) + model.predict_s / n_tested for cost, model in zip(costs, self.models, strict=True))
 
     def top_losses(self, n: int = 10) -> pd.DataFrame:
         """List the patches that each model got wrong most confidently.

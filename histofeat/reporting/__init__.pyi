@@ -20,6 +20,7 @@ from ._strict_json import Redactor as Redactor, dump as dump, jsonable as jsonab
 from ._tables import (
     Table as Table,
     average_table as average_table,
+    by_reason as by_reason,
     class_table as class_table,
     difference_table as difference_table,
     headline_table as headline_table,

@@ -7,6 +7,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+from histofeat.exceptions import counted
 from histofeat.reporting import _curves as curves, _tables as tables, _text as text, _training as training
 from histofeat.reporting._canvas import save_figure
 from histofeat.reporting._folder import finish, new_folder, write_files, write_text
@@ -22,13 +23,14 @@ _redact: ContextVar[Redaction] = ContextVar("_redact", default=str)
 _FILTERS = {
     **{write.__name__: write for write in (text.count, text.number, text.percent, text.signed)},
     **{write.__name__: write for write in (text.interval, text.with_interval)},
+    "counted": counted,
     "percent_interval": partial(text.interval, write=text.percent),
     "score": tables.score_with_interval,
     "signed_interval": partial(text.with_interval, write=text.signed),
     "words": text.plain_words,
 }
 _FUNCTIONS = (
-    *(curves.calibration_key, data_label, tables.best_of, tables.headline_key),
+    *(curves.calibration_key, data_label, tables.best_of, tables.by_reason, tables.headline_key),
     *(tables.average_table, tables.class_table, tables.difference_table, tables.folds_table, tables.headline_table),
     *(tables.scores_table, tables.seconds_table, training.training_table),
 )

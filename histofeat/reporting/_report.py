@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from histofeat.evaluation import RETRAINED, Evaluation
-from histofeat.exceptions import check_type
+from histofeat.exceptions import check_type, counted
 from histofeat.metrics import parse_rule
 from histofeat.reporting import _score_figures as score_figures
+from histofeat.reporting._answer import answer_of
 from histofeat.reporting._canvas import draw_costs, draw_intervals, draw_lines
 from histofeat.reporting._curves import (
     MOST_BANDS,
@@ -94,9 +95,10 @@ def write_report(
 
     Notes
     -----
-    Files: ``metrics.json``, ``metrics.csv``, ``predictions.parquet``, ``splits.json``, ``report.md``,
-    ``report.html``, ``failures.csv`` where images could not be read, and ``figures/*.svg``, each with a ``.json`` of
-    what it shows. There are no pictures of patches outside ``galleries/``; an image that cannot be read is replaced by
+    Files: ``metrics.json``, ``metrics.csv``, ``patients.csv`` (each model on each patient), ``predictions.parquet``,
+    ``splits.json``, ``report.md``, ``report.html``, ``failures.csv`` where images could not be read, and
+    ``figures/*.svg``, each with a ``.json`` of what it shows. There are no pictures of patches outside ``galleries/``;
+    an image that cannot be read is replaced by
     words. Absolute paths are cut to their last component. The same evaluation gives the same bytes except for the time
     of writing.
     """
@@ -108,8 +110,10 @@ def write_report(
     environment = describe_environment() if environment is None else environment
     payload = metrics_payload(evaluation, title=title, command=command, environment=environment, redact=redact)
     _add_assessments(evaluation, payload)
+    payload["answer"] = answer_of(evaluation, payload, (context or {}).get("shortcuts"))
     own_files = {
         "metrics.csv": partial(write_scores, payload),
+        "patients.csv": evaluation.by_patient(),
         "predictions.parquet": partial(write_predictions, evaluation),
         "splits.json": splits_payload(evaluation),
     }
@@ -137,6 +141,7 @@ def _add_assessments(evaluation, payload):
         result["training"] = training_payload(model)
         result["classes"] = jsonable(evaluation.classes[number].to_dicts()) if several else []
         result["details"] = jsonable(evaluation.details[number])
+        result["seconds_per_patch"] = jsonable(evaluation.seconds_per_patch[number])
     payload["table_probe"] = jsonable(evaluation.table_probe) if evaluation.models else {}
 
 
@@ -210,10 +215,12 @@ def make_figures(evaluation, payload):
 def _figures(evaluation, payload):
     """Yield (kind, name, function, data, caption) of every figure."""
     models = payload["results"]
-    words = f"{len(models)} model{'s' * (len(models) > 1)}, the highest ROC-AUC first, with 95 % intervals"
+    words = f"{counted(len(models), 'model')}, the highest ROC-AUC first, with 95 % intervals"
     yield "comparison", "comparison", score_figures.draw_comparison, score_figures.comparison_data(payload), words
     words = "ROC-AUC of every model with its 95 % interval, and its folds"
     yield "forest", "forest_roc_auc", score_figures.draw_forest, score_figures.forest_data(payload), words
+    patients = score_figures.patients_data(evaluation.by_patient(), payload)
+    yield "patients", "patients", score_figures.draw_patients, patients, score_figures.patients_words(patients)
     heads = list(dict.fromkeys(result["head"] for result in models))
     for head, word in zip(heads, file_words(heads), strict=True):
         for kind in _CURVES:

@@ -3,9 +3,10 @@
 import numpy as np
 
 from histofeat.reporting import _canvas as canvas
-from histofeat.reporting._payload import metrics_payload, source_of
+from histofeat.reporting._payload import metrics_payload, model_key, source_of
+from histofeat.reporting._strict_json import jsonable
 from histofeat.reporting._tables import METRIC_WORDS, best_of, score_of
-from histofeat.reporting._text import with_interval
+from histofeat.reporting._text import number, with_interval
 
 _METRICS = ("roc_auc", "balanced_accuracy", "f1")
 _NETWORK = "pixels"
@@ -77,12 +78,12 @@ def draw_comparison(data):
     names = [f"{canvas.short(row['name'], 24)}, {canvas.short(row['head'], 16)}" for row in rows]
     figure = canvas.new_figure(9.0, 1.5 + (0.36 if data["tuned"] else 0.28) * max(len(rows), 2))
     grid = canvas.panels(figure, len(metrics), len(metrics))
-    for number, (axes, metric) in enumerate(zip(grid, metrics, strict=True)):
+    for at, (axes, metric) in enumerate(zip(grid, metrics, strict=True)):
         for position, row in enumerate(rows):
             if row["network"]:
                 axes.axhspan(position - 0.5, position + 0.5, color="#F1EFE6", linewidth=0, zorder=0)
             _row(axes, row["scores"][metric], position, canvas.line_of(heads.index(row["head"]))[0], row["network"])
-        canvas.list_rows(axes, [name if number == 0 else "" for name in names], fontsize=8)
+        canvas.list_rows(axes, [name if at == 0 else "" for name in names], fontsize=8)
         axes.set_title(_metric_words(data, metric), fontsize=9, color=canvas.INK)
         axes.margins(x=0.06)
         axes.locator_params(axis="x", nbins=5)
@@ -115,6 +116,54 @@ def _legend(figure, data, heads):
     if any(row["network"] for row in data["rows"]):
         entries.append((canvas.handle(marker="D", **mark), "network trained on the pixels: the reference"))
     canvas.legend_below(figure, entries)
+
+
+def patients_data(table, payload):
+    """Return the patients of the recommended model: of each its size and its scores, the lowest accuracy first."""
+    best = best_of(payload["results"])
+    key = model_key(best["name"], best["head"])
+    columns = ["patient", "patches", "accuracy", "roc_auc"]
+    points = table.loc[table["model"] == key, columns].sort_values("accuracy", kind="stable").to_dict("records")
+    return {"figure": "patients", **source_of(payload), "model": key, "points": jsonable(points)}
+
+
+def patients_words(data):
+    """Return what the figure of the patients shows, for its caption and for those who do not see it."""
+    points = data["points"]
+    low, middle, high = (number(points[at]["accuracy"], 2) for at in (0, len(points) // 2, -1))
+    return f"Each patient alone, {data['model']}: accuracy {low} to {high}, median {middle}; the lowest have names"
+
+
+def draw_patients(data):
+    """Draw a dot for each patient, its score over the number of its patches; the three lowest have names.
+
+    Parameters
+    ----------
+    data : dict
+        As `patients_data` gives it.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    known = {name: [point for point in data["points"] if point[name] is not None] for name in ("accuracy", "roc_auc")}
+    known = {name: points for name, points in known.items() if points}
+    figure = canvas.new_figure(4.4 * len(known), 3.6)
+    for axes, (metric, points) in zip(canvas.panels(figure, len(known), len(known)), known.items(), strict=True):
+        sizes = [point["patches"] for point in points]
+        color = canvas.line_of(0)[0]
+        axes.plot(sizes, [p[metric] for p in points], linestyle="", marker="o", markersize=4, alpha=0.6, color=color)
+        for point in sorted(points, key=lambda point: point[metric])[:3]:
+            place = {"xytext": (5, 0), "textcoords": "offset points", "fontsize": 7, "va": "center"}
+            axes.annotate(
+                canvas.short(point["patient"], 16), (point["patches"], point[metric]), color=canvas.INK, **place
+            )
+        axes.set_xlabel("patches of the patient")
+        axes.set_ylabel(METRIC_WORDS[metric])
+        axes.set_xlim(0, 1.25 * max(sizes))
+        canvas.frame(axes)
+    canvas.put_title(figure, f"Each patient alone, {data['model']}: {data['data_label']}")
+    return figure
 
 
 def forest_data(payload, metric="roc_auc"):

@@ -67,9 +67,26 @@ def score_of(result, metric, tuned=False):
 
 
 def best_of(results):
-    """Return the result of the highest ROC-AUC."""
-    areas = [result["roc_auc"]["value"] for result in results]
-    return max(zip(areas, results, strict=True), key=lambda pair: -1.0 if pair[0] is None else pair[0])[1]
+    """Return the result of the highest ROC-AUC; of hard labels, which have none, of the highest balanced accuracy."""
+    scores = [[result[metric]["value"] for metric in ("roc_auc", "balanced_accuracy")] for result in results]
+    ranks = [(-1.0, other or 0.0) if area is None else (area, 0.0) for area, other in scores]
+    return results[ranks.index(max(ranks))]
+
+
+def by_reason(found: Mapping[str, str] | Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Return the names of what could not run by its reason: of reasons by name, or of records with both and a head.
+
+    Examples
+    --------
+    >>> by_reason([{"name": "cnn", "head": "svm", "reason": "No weights."}, {"name": "place", "reason": "No weights."}])
+    {'No weights.': ['cnn, svm', 'place']}
+    """
+    named = isinstance(found, Mapping)
+    records = [{"name": name, "reason": found[name]} for name in found] if named else found
+    names = {}
+    for one in records:
+        names.setdefault(one["reason"], []).append(", ".join(filter(None, (one["name"], one.get("head")))))
+    return names
 
 
 def headline_table(payload: Mapping[str, Any]) -> Table:
@@ -246,7 +263,7 @@ def difference_table(comparison: Mapping[str, Any], label: str) -> Table:
     -------
     Table
     """
-    names = list(dict.fromkeys(_metric_words(row["metric"]) for row in comparison["rows"]))
+    names = list(dict.fromkeys(metric_words(row["metric"]) for row in comparison["rows"]))
     metric = ("Metric",) if len(names) > 1 else ()
     margin = ("Not worse",) if comparison["margin"] is not None else ()
     reference = comparison["reference"]
@@ -254,7 +271,7 @@ def difference_table(comparison: Mapping[str, Any], label: str) -> Table:
     columns = (*metric, sides[0], "Difference", "95 % interval", "simultaneous", "p", "p, adjusted", *margin)
     rows = tuple(
         (
-            *((_metric_words(row["metric"]),) if metric else ()),
+            *((metric_words(row["metric"]),) if metric else ()),
             row["first"] if reference else f"{row['first']} - {row['second']}",
             signed(row["difference"]),
             interval(row["ci95"], signed, " to "),
@@ -269,6 +286,7 @@ def difference_table(comparison: Mapping[str, Any], label: str) -> Table:
     return Table(words, columns, rows, n_text=1 + len(metric))
 
 
-def _metric_words(metric):
+def metric_words(metric):
+    """Return the name of a metric; of one that ends in "_tuned" with its threshold."""
     plain = metric.removesuffix("_tuned")
     return METRIC_WORDS[plain] + (" at the tuned threshold" if plain != metric else "")

@@ -11,7 +11,6 @@ from test_known_patients import Memory
 
 from histofeat import FeatureStore, IDCPipeline, cli, make_breakhis_cohort
 from histofeat.cli import _comparison as comparison
-from histofeat.evaluation import NotRun
 from histofeat.metrics import rule_examples
 from histofeat.models import HEADS
 from histofeat.studies import FEATURE_SETS
@@ -273,12 +272,14 @@ def test_the_report_names_every_network_that_ran_and_where():
 def test_a_rest_in_the_store_is_said_where_there_is_one(counts, rest, capsys):
     frame = pd.DataFrame({"name": ["a"]})
     dataset = SimpleNamespace(synthetic=True, lacks_images=False)
-    found = SimpleNamespace(not_run=[NotRun("a", "svm", "No."), NotRun("b", "svm", "Why."), NotRun("c", "svm", "No.")])
-    found.__dict__.update(dataset=Four(**vars(dataset)), to_frame=lambda: frame, planned=None, caution=None)
+    gone = [{"name": name, "head": "svm", "reason": "Why." if name == "b" else "No."} for name in "abc"]
+    record = {"not_run": gone, "answer": {"sentences": ["Recommended: a."]}}
+    found = SimpleNamespace(dataset=Four(**vars(dataset)), to_frame=lambda: frame, planned=None)
     found.__dict__.update(computed=counts, seconds={"extraction": 0.0}, protocol={"registered": None})
-    comparison._print(found, Path("page"), stored=True)
+    comparison._print(found, record, Path("page"), stored=True)
     printed = capsys.readouterr().out
     assert printed.startswith("not run: a, svm; c, svm: No.\nnot run: b, svm: Why.\nSYNTHETIC")
+    assert "\nRecommended: a.\n" in printed
     assert ("(the rest came from the store)" in printed) == rest
 
 

@@ -562,5 +562,5 @@ def test_the_numbers_of_a_report_say_so_too(report):
 
 
 def test_other_reports_say_nothing_of_it(left_out):
-    old = {"cv": "predefined splits"}
-    assert render_markdown("report-encoders.md.j2", {"protocol": old, "retrained": []}) == "\n"
+    known = {"audit": None, "dataset": {"audit": {"complete": None, "left_out": []}}, "not_run": [], "retrained": []}
+    assert render_markdown("report-notices.md.j2", {"protocol": {"patient_overlap": False}, **known}) == "\n"

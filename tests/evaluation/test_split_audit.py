@@ -395,12 +395,12 @@ class TestSection:
 
     def test_accepted_errors_are_in_a_notice_of_danger(self):
         assert self.notices(self.payload()) == (
-            "> [!CAUTION] **The split has errors that were accepted by name: no number here holds for new patients** "
-            "- HF001 shared patient: Something."
+            "> [!CAUTION] **No number here holds for new patients** "
+            "- HF001 shared patient, accepted by name: Something."
         )
 
     def test_errors_that_nobody_accepted(self):
-        assert self.notices(self.payload(accept=())).startswith("> [!CAUTION] **The split has errors** - HF001")
+        assert self.notices(self.payload(accept=())).endswith("new patients** - HF001 shared patient: Something.")
         assert "CAUTION" not in self.section(self.payload())
 
     def test_table_and_offenders(self):

@@ -32,7 +32,10 @@ def test_a_report_names_the_hardest_patients_and_what_patches_are_worth(evaluati
     assert f"are worth about {details['worth']:,.0f} independent ones" in words
     assert details["worth"] == pytest.approx(expected["worth"])
     hardest = expected["hardest"].iloc[0]
-    assert f"| {hardest.patient} | {hardest.patches:,} | {hardest.carries} | {hardest.accuracy:.3f}" in words
+    shown = (hardest.sensitivity, hardest.specificity, hardest.accuracy, hardest.roc_auc, hardest.brier)
+    scores = " | ".join(f"{score:.3f}" for score in shown)
+    assert f"| {hardest.patient} | {hardest.patches:,} | {hardest.prevalence:.2f} | {scores} |" in words
+    assert f"the {len(details['hardest'])} hardest patients" in words
     assert "PPV" not in words
     assert "by themselves" not in words  # no group was named
     assert "counts once, by its mean probability" not in words  # patients have patches of both classes

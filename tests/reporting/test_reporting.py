@@ -21,7 +21,16 @@ from histofeat.metrics import LABEL_METRICS, METRICS
 from histofeat.model_selection import PatchKFold, PatientKFold
 from histofeat.reporting import check_output, describe_environment, write_report
 
-FILES = {"metrics.json", "metrics.csv", "predictions.parquet", "splits.json", "report.md", "report.html", "figures"}
+FILES = {
+    "metrics.json",
+    "metrics.csv",
+    "patients.csv",
+    "predictions.parquet",
+    "splits.json",
+    "report.md",
+    "report.html",
+}
+FILES |= {"figures"}
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +83,7 @@ def everything_in(folder):
 
 def test_few_patients_are_cautioned_and_dropped_resamples_counted(short, folder, tmp_path):
     text = " ".join((folder / "report.md").read_text(encoding="utf-8").split())
-    words = "**Few patients** > > Only 15 tested patients, of whom 15 carry the rarest class"
+    words = "Only 15 tested patients, of whom 15 carry the rarest class"
     assert words in text
     assert text.index(words) < text.index("## Comparison")
     assert "of the resamples a class has no patch" not in text
@@ -104,6 +113,7 @@ def test_every_figure_has_its_numbers_beside_it(folder):
         "confusion_xgboost",
         "confusion_xgboost_tuned",
         "forest_roc_auc",
+        "patients",
         "pr_logistic",
         "pr_xgboost",
         "reliability_logistic",
@@ -223,8 +233,9 @@ def test_more_than_two_classes(cohort, tmp_path):
 @pytest.mark.parametrize("name", ["report.html", "report.md"])
 def test_what_did_not_run_stands_before_the_numbers(folder, name):
     text = (folder / name).read_text(encoding="utf-8")
-    assert 0 < text.index("Not run") < text.index("cnn, logistic: ") < text.index("ROC-AUC")
-    assert 0 < text.index("Synthetic cohort") < text.index("ROC-AUC")
+    top = text[: text.index("Comparison")]
+    assert top.index("The images are generated") < top.index("Not run, left out, and limits")
+    assert re.search(r"(\*\*|<strong>)cnn, logistic(\*\*|</strong>) did not run: ", top)
 
 
 def test_every_table_of_a_synthetic_cohort_says_so(folder):
@@ -259,7 +270,8 @@ def test_leaked_patients_are_shouted(cohort, tmp_path):
     leaking = evaluate(cohort, pipelines, PatchKFold(3), **options)
     report = write_report(leaking, tmp_path / "leak")
     page = report.read_text(encoding="utf-8")
-    assert 'class="notice danger" role="note"><strong>Patients leak' in page
+    assert 'class="notice danger" role="note"><strong>No number here holds for new patients' in page
+    assert "Patients leak: the same patients are trained on and tested on." in page
     assert "All patches of a patient stay on one side" not in page
     # Patients do not rebuild a split by patch.
     splits = json.loads((report.parent / "splits.json").read_text(encoding="utf-8"))
@@ -270,12 +282,12 @@ def test_quick_run_and_title_are_said(short, tmp_path):
     quick = replace(short, protocol={**short.protocol, "quick": "9 of 180 patches."})
     page = write_report(quick, tmp_path / "quick", title="A title & more").read_text(encoding="utf-8")
     assert ">A title &amp; more</h1>" in page
-    assert "<strong>Quick run</strong>\n<p>9 of 180 patches.</p>" in page
+    assert "<strong>Quick run.</strong> 9 of 180 patches." in page
 
 
 def test_report_without_any_model(empty, tmp_path):
     report = write_report(empty, tmp_path / "none")
-    assert "No model could be evaluated." in report.read_text(encoding="utf-8")
+    assert "Nothing ran, so that no model can be recommended." in report.read_text(encoding="utf-8")
     assert json.loads((report.parent / "metrics.json").read_text())["results"] == []
     assert len(pd.read_parquet(report.parent / "predictions.parquet")) == 0
 

@@ -1,7 +1,7 @@
 """The shortcut panel in a report, and the table of the leak."""
 
 from histofeat.reporting import html_page, render_markdown
-from histofeat.studies import Identification, Leakage, LeakageRow, Probe, Reference, ShortcutPanel, Skipped
+from histofeat.studies import Identification, Leakage, LeakageRow, Probe, Reference, ShortcutPanel
 
 NAN = float("nan")
 PANEL = ShortcutPanel(
@@ -81,10 +81,9 @@ def test_more_than_two_classes_have_no_strata():
     assert "| mean colour | d | 3 | 0.800 | 0.750 – 0.850 |" in section(several)
 
 
-def test_what_did_not_run_and_what_leaks_is_said():
-    found = section(panel(not_run=(Skipped("coordinates", "there are none"),), patient_overlap=True, identification=()))
+def test_what_leaks_is_said():
+    found = section(panel(patient_overlap=True, identification=()))
     assert "> [!CAUTION] > **These folds share patients**" in found
-    assert "> [!WARNING] > **Not run** > > - coordinates: there are none" in found
     assert "Patient identification" not in found
     assert "1 fold as the models" in section(panel(n_folds=1))
 

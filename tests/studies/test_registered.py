@@ -54,7 +54,7 @@ def test_an_evaluation_without_a_ledger_says_so(evaluation, tmp_path):
     words = evaluation.protocol["registered"]
     assert words == f"{WORDS} No ledger was given, so this look was written down nowhere."
     page = write_report(evaluation, tmp_path / "report").with_name("report.md").read_text(encoding="utf-8")
-    assert page.index("Registered test patients") < page.index(words) < page.index("## Results")
+    assert page.index("Registered test patients") < page.index(words) < page.index("## Comparison")
 
 
 def test_an_evaluation_writes_a_line_for_each_model(dataset, runtime, evaluation):
