@@ -84,8 +84,7 @@ def predict(
     loaded = load_model(model, weights_dir=weights, n_jobs=run.n_jobs)
     owners = _owners(patients, loaded, found.paths)
     if found.n_ignored:
-        skipped = counted(found.n_ignored, "file was skipped: its name is", "files were skipped: their names are")
-        progress.say(f"{skipped} not of an image.")
+        progress.say(f"skipped, since the name is not of an image: {counted(found.n_ignored, 'file')}.")
     settings = {"mpp": mpp, "policy": policy, "edges": edges, "aggregate": aggregate, "min_tissue": min_tissue}
     model_hash = sha256(model.read_bytes()).hexdigest()
     folder = output and output.with_name(f"{output.name}.partial")

@@ -170,7 +170,7 @@ def test_other_files_in_a_folder_are_counted(trained, cohort, tmp_path, capsys):
     (tmp_path / "notes.txt").write_text("notes")
     (tmp_path / "a.png").symlink_to(cohort.X[0])
     assert cli.main(["predict", str(trained), str(tmp_path), "--mpp", "4"]) == 0
-    assert "1 file was skipped: its name is not of an image" in capsys.readouterr().err
+    assert "skipped, since the name is not of an image: 1 file." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
