@@ -208,7 +208,7 @@ def faint_words(page):
             for (const word of document.querySelectorAll('svg text')) {
                 const ink = light(getComputedStyle(word).fill);
                 const [low, high] = [ink, paper].sort((a, b) => a - b);
-                if ((high + 0.05) / (low + 0.05) < 4.5) faint.add(`${word.textContent}: ${getComputedStyle(word).fill}`);
+                if ((high + 0.05) / (low + 0.05) < 4.5) faint.add(word.outerHTML.slice(0, 100));
             }
             return [...faint];
         }"""
