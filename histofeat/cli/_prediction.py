@@ -85,6 +85,9 @@ def predict(
     owners = _owners(patients, loaded, found.paths)
     if found.n_ignored:
         progress.say(f"skipped, since the name is not of an image: {counted(found.n_ignored, 'file')}.")
+    if found.slides:
+        first = f"`histofeat map {model} {found.slides[0]}`"
+        progress.say(f"skipped, since maps show whole slides: {counted(len(found.slides), 'slide')}; try {first}.")
     settings = {"mpp": mpp, "policy": policy, "edges": edges, "aggregate": aggregate, "min_tissue": min_tissue}
     model_hash = sha256(model.read_bytes()).hexdigest()
     folder = output and output.with_name(f"{output.name}.partial")
