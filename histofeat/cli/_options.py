@@ -356,12 +356,12 @@ class RunOptions:
 class EncoderOptions:
     """The network whose embeddings are features (family cnn)."""
 
-    encoder: option(str | None, "NAME", "Of the family cnn.  [default: mobilenetv2; compare: mobilenetv2_0.35]") = None
+    encoder: option(str | None, "NAME", "Of the family cnn.  [default: mobilenetv2_0.35, at 128 px]") = None
     weights: Weights = None
     input_size: option(int | None, "PX", "Side of the images that the encoder sees, in px.") = None
 
-    def params(self, families: Collection[str] = ("cnn",)) -> dict[str, Any]:
-        """Parameters of the family, as ``feature_params`` of a pipeline; none for options that were not given.
+    def params(self, families: Collection[str]) -> dict[str, Any]:
+        """Parameters of the family, as ``feature_params`` of a pipeline; none where it is not measured.
 
         Parameters
         ----------
@@ -378,10 +378,13 @@ class EncoderOptions:
         ValueError
             If something is given, and cnn is not among the families.
         """
+        from histofeat.studies import network_params
+
         folder = self.weights is not None and self.weights.is_dir()
         found = {"encoder": self.encoder, "weights_dir" if folder else "weights": self.weights and str(self.weights)}
         found = {name: value for name, value in (found | {"input_size": self.input_size}).items() if value is not None}
         if found and "cnn" not in families:
             got = f"{', '.join(families) or 'none'}. Add cnn to --features, or leave the option out."
             raise ValueError(f"{min(found)}: expected the family cnn among the features, got {got}")
-        return {f"cnn__{name}": value for name, value in found.items()}
+        usual = network_params() if self.encoder is None and "cnn" in families else {}
+        return usual | {f"cnn__{name}": value for name, value in found.items()}

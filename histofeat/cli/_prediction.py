@@ -155,9 +155,8 @@ def _write(tables, predictions, failures, facts, place) -> None:
         for word, content in contents.items():
             with write_whole(_beside(output, word)) as part:
                 part.write_bytes(content)
-    finally:
-        if output.exists():  # otherwise what is done is kept; another run of the same command has written the table
-            _remove(folder)
+    finally:  # without a table, what is done is kept; another run of the same command may have written it
+        _remove(folder, whole=output.exists())
 
 
 def _owners(patients: str | None, model, paths):
@@ -252,15 +251,14 @@ def _facts(path):
     return None
 
 
-def _remove(folder: Path | None) -> None:
-    """Remove what was kept of a table that is complete; files of others stay."""
-    if folder is not None:
-        with suppress(OSError):
-            for scratch in folder.glob(".*"):  # of a run that was killed while it wrote
-                shutil.rmtree(scratch)
-            for file in folder.glob("*.part"):
-                file.unlink()
-            folder.rmdir()
+def _remove(folder: Path, *, whole: bool) -> None:
+    """Remove what was kept of a table that is complete, otherwise its folder if it is empty; files of others stay."""
+    with suppress(OSError):
+        for scratch in folder.glob(".*") if whole else ():  # of a run that was killed while it wrote
+            shutil.rmtree(scratch)
+        for file in folder.glob("*.part") if whole else ():
+            file.unlink()
+        folder.rmdir()
 
 
 def _in_shards(predict, paths, owners, folder, known):

@@ -139,7 +139,7 @@ def _pipeline(features, head, encoder, network, progress, settings):
     from histofeat.models import HEADS
     from histofeat.networks import find_encoder, find_weights
 
-    families, params = None if features is None else [name.strip() for name in features.split(",")], encoder.params()
+    families = None if features is None else [name.strip() for name in features.split(",")]
     if families == ["pixels"] or (families is None and head not in HEADS):
         weights = encoder.weights and str(encoder.weights)
         if encoder.weights and encoder.weights.is_dir():
@@ -147,6 +147,8 @@ def _pipeline(features, head, encoder, network, progress, settings):
         network |= {"weights": weights or (network["recipe"] and "imagenet"), "input_size": encoder.input_size}
         network["progress"] = lambda done, total, values: progress.say(_epoch(done, total, values))
         params = {"cnn__encoder": encoder.encoder} if encoder.encoder else {}
+    else:
+        params = encoder.params(families or ())
     return make_pipeline(families, head, feature_params=params or None, network=network, **settings)
 
 

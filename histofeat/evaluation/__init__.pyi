@@ -22,21 +22,9 @@ from ._folds import (
 )
 from ._given_predictions import given_probabilities as given_probabilities
 from ._plans import Plan as Plan, Run as Run, name_pipelines as name_pipelines
-from ._published_rows import (
-    PROTOCOLS as PROTOCOLS,
-    Protocol as Protocol,
-    read_predictions as read_predictions,
-)
-from ._published_scores import (
-    ScoredPredictions as ScoredPredictions,
-    score_predictions as score_predictions,
-)
-from ._results import (
-    Evaluation as Evaluation,
-    LeftOut as LeftOut,
-    ModelResult as ModelResult,
-    NotRun as NotRun,
-)
+from ._published_rows import PROTOCOLS as PROTOCOLS, Protocol as Protocol, read_predictions as read_predictions
+from ._published_scores import ScoredPredictions as ScoredPredictions, score_predictions as score_predictions
+from ._results import Evaluation as Evaluation, LeftOut as LeftOut, ModelResult as ModelResult, NotRun as NotRun
 from ._saved_evaluation import (
     load_evaluation as load_evaluation,
     save_evaluation as save_evaluation,
@@ -56,9 +44,4 @@ from .audit._audit import (
     cheap_findings as cheap_findings,
 )
 from .audit._encoders import KnownPatients as KnownPatients, find_known_patients as find_known_patients
-from .audit._findings import (
-    CODES as CODES,
-    AuditReport as AuditReport,
-    Finding as Finding,
-    check_codes as check_codes,
-)
+from .audit._findings import CODES as CODES, AuditReport as AuditReport, Finding as Finding, check_codes as check_codes

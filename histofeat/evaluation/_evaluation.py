@@ -29,14 +29,7 @@ from histofeat.evaluation.audit._audit import audit_fingerprints, cheap_findings
 from histofeat.evaluation.audit._findings import check_audit
 from histofeat.exceptions import check_name
 from histofeat.features import Runtime, leave_out_unreadable
-from histofeat.metrics import (
-    METRIC_RECORDS,
-    ComparisonPlan,
-    method_interval,
-    parse_rule,
-    patient_weights,
-    read_plan,
-)
+from histofeat.metrics import METRIC_RECORDS, ComparisonPlan, method_interval, parse_rule, patient_weights, read_plan
 from histofeat.model_selection import PatientKFold, RepeatedPatientKFold, check_class_weight
 from histofeat.models import check_inner_patients
 

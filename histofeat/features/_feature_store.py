@@ -267,13 +267,15 @@ def scratch_store(store: "StoreLike | None" = None) -> Iterator["StoreLike | Non
     Yields
     ------
     store : path, FeatureStore or None
-        That one; or one that is removed with the block; None where no folder for temporary files can be written.
+        That one; or one that is removed with the block; None where none can be written among temporary files.
     """
     with ExitStack() as stack:
         if store is None:
-            with suppress(OSError):
+            with suppress(OSError, ValueError):
                 made = tempfile.TemporaryDirectory(prefix="histofeat-", ignore_cleanup_errors=True)
-                store = Path(stack.enter_context(made)) / "features.sqlite"
+                file = Path(stack.enter_context(made)) / "features.sqlite"
+                with FeatureStore(file).session():  # a full disk has room for the folder alone
+                    store = file
         yield store
 
 

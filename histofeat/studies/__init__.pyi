@@ -34,13 +34,7 @@ from ._published_split import (
     official_folds as official_folds,
     read_scores as read_scores,
 )
-from ._register import (
-    SETS as SETS,
-    STUDIES as STUDIES,
-    Study as Study,
-    find_study as find_study,
-    option as option,
-)
+from ._register import SETS as SETS, STUDIES as STUDIES, Study as Study, find_study as find_study, option as option
 from ._robustness import Robustness as Robustness, measure_robustness as measure_robustness
 from ._shortcut_families import (
     BackgroundFraction as BackgroundFraction,

@@ -22,15 +22,7 @@ from histofeat.metrics import (
 from histofeat.model_selection import PatientKFold
 from histofeat.models import HEADS, fit_with_inner_scores, make_head
 from histofeat.studies._fitted_folds import measure_once, runnable_pipelines
-from histofeat.studies._study import (
-    QUICK_TREES,
-    Findings,
-    bars,
-    begin,
-    check_names,
-    describe_dataset,
-    flat_table,
-)
+from histofeat.studies._study import QUICK_TREES, Findings, bars, begin, check_names, describe_dataset, flat_table
 
 _SCORES = ("sensitivity", "specificity", "balanced_accuracy", "f1")
 _WEIGHTS = {None: "", "balanced": ", class weights"}

@@ -9,15 +9,7 @@ import numpy as np
 from histofeat.studies._ablation import ablate_families, measure_costs
 from histofeat.studies._fitted_folds import why_not
 from histofeat.studies._permutation import KINDS, permutation_importance
-from histofeat.studies._study import (
-    Findings,
-    bars,
-    begin,
-    describe_dataset,
-    make_pipeline,
-    network_params,
-    with_store,
-)
+from histofeat.studies._study import Findings, bars, begin, describe_dataset, make_pipeline, network_params, with_store
 
 _HANDCRAFTED = ("color", "lbp", "haralick", "pftas")
 _SETS = {"color+lbp+haralick": ("color", "lbp", "haralick"), "color+haralick": ("color", "haralick")}

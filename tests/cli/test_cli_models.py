@@ -453,7 +453,7 @@ def test_rare_classes_are_merged_and_networks_say_where_they_start(tmp_path, cap
     assert "classes benign-like, malignant-like" in capsys.readouterr().out
     words[3] = str(tmp_path / "m2.histofeat")
     assert cli.main([*words, "--encoder", "resnet50"]) == 2
-    assert "--encoder: expected none for the head 'logistic' on color, got 'resnet50'" in capsys.readouterr().err
+    assert "--encoder: expected the family cnn among the features, got color. Add cnn" in capsys.readouterr().err
     assert cli.main([*words, "--checkpoint", "here"]) == 2
     assert "--checkpoint: expected none for the head 'logistic' on color, got 'here/{fit}'" in capsys.readouterr().err
 

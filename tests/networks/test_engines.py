@@ -239,6 +239,9 @@ def test_backend_that_cannot_write_for_openvino_is_said(monkeypatch, tmp_path):
     monkeypatch.setattr(network, "backend_name", lambda: "jax")
     with pytest.raises(MissingExtraError, match=r"keras: expected a backend .* got 'jax' .*Use engine=\"keras\""):
         network.export_openvino(Model(), tmp_path / "network.xml")
+    Model.export = lambda *_, **__: (_ for _ in ()).throw(RuntimeError("basic_ios::clear: iostream error"))
+    with pytest.raises(OSError, match=r"where OpenVINO can write a network, got basic_ios.* Make room on the disk\."):
+        network.export_openvino(Model(), tmp_path / "network.xml")
 
 
 def test_backend_without_keras_is_the_default_one(monkeypatch):

@@ -232,10 +232,15 @@ def export_openvino(model: Any, path: Path) -> None:
     ------
     MissingExtraError
         If Keras's backend is jax and TensorFlow, through which Keras converts it, is not installed.
+    OSError
+        If OpenVINO cannot write it.
     """
     try:
         with _quiet():
             model.export(str(path), format="openvino", verbose=False)
+    except RuntimeError as error:  # such as "iostream error" on a full disk
+        words = f"{path.parent}: expected a place where OpenVINO can write a network, got {first_line(error)}."
+        raise OSError(f"{words} Make room on the disk.") from error
     except ImportError as error:
         raise MissingExtraError(
             f"keras: expected a backend that can write a network for OpenVINO, got {backend_name()!r} ({error}). "
