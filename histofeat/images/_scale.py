@@ -78,7 +78,7 @@ def _of_tiff(file: BinaryIO) -> float | None:
         if tiff.is_ome and (found := _of_ome(tiff.ome_metadata)):
             return found
         if aperio := re.search(r"\|\s*MPP\s*=\s*([0-9.]+)", page.description):
-            return _square(float(aperio[1]), float(aperio[1]))
+            return square_mpp(float(aperio[1]), float(aperio[1]), most=_LARGEST)
         unit = _UNITS.get((tiff.imagej_metadata or {}).get("unit"), _TAGS.get(page.tags.valueof(296, default=2)))
         return _of_resolution(unit, page.get_resolution()) if unit and {282, 283} <= {*page.tags.keys()} else None
 
@@ -88,15 +88,17 @@ def _of_ome(xml: str) -> float | None:
     pixels = re.search(r"<(?:\w+:)?Pixels\b[^>]*", xml)
     said = dict(re.findall(r'\bPhysicalSize([XY](?:Unit)?)="([^"]*)"', pixels[0] if pixels else ""))
     units = {axis: _UNITS[said.get(f"{axis}Unit", "µm").replace("&#181;", "µ")] for axis in "XY" if axis in said}
-    return _square(*(float(said[axis]) * unit for axis, unit in units.items())) if len(units) == 2 else None
+    sides = [float(said[axis]) * unit for axis, unit in units.items()]
+    return square_mpp(*sides, most=_LARGEST) if len(sides) == 2 else None
 
 
 def _of_resolution(unit_um: float, per_unit: Sequence[float] | None) -> float | None:
     """Scale of a resolution in pixels per unit, along both axes."""
-    return _square(*(unit_um / pixels for pixels in per_unit), most=_COARSEST) if per_unit and all(per_unit) else None
+    return square_mpp(*(unit_um / pixels for pixels in per_unit)) if per_unit and all(per_unit) else None
 
 
-def _square(x: float, y: float, most: float = _LARGEST) -> float | None:
+def square_mpp(x: float, y: float, most: float = _COARSEST) -> float | None:
+    """Scale of pixels of two sides in micrometres; None where they are not square, or above `most`."""
     return x if min(x, y) > 0 and max(x, y) <= most and abs(x / y - 1) <= _SQUARE else None
 
 

@@ -10,14 +10,14 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any, Self
 
-import cv2
 import numpy as np
 import pandas as pd
 
-from histofeat.exceptions import PatchError, check_real, check_that, check_type, first_line, needs
+from histofeat.exceptions import PatchError, check_real, check_that, first_line, needs
 from histofeat.images._headers import MAX_PIXELS, is_too_large, open_image, open_regular
 from histofeat.images._normalization import is_tissue
 from histofeat.images._reading import run_ahead
+from histofeat.images._scale import check_mpp, image_mpp, resized, square_mpp
 
 #: Endings of the names of slides that are always slides; a TIFF may be one as well.
 _SUFFIXES = (".bif", ".mrxs", ".ndpi", ".scn", ".svs", ".svslide", ".vms", ".vmu")
@@ -74,11 +74,8 @@ class Slide:
     @property
     def known_mpp(self) -> float:
         """Micrometres per pixel of level 0; a `PatchError` where they are not known."""
-        if self.mpp is None:
-            raise PatchError(
-                f"{self.path}: expected a slide that states its scale, got none. Give micrometres per pixel: mpp=0.25 "
-                "(--mpp 0.25)."
-            )
+        remedy = "Give micrometres per pixel: mpp=0.25 (--mpp 0.25)."
+        check_that(self.path, self.mpp, self.mpp, "a slide that states its scale", remedy, error=PatchError)
         return self.mpp
 
     @cached_property
@@ -142,20 +139,16 @@ class Slide:
         number, across, down = next((level for level in finer if round(height / level[2]) >= rows), self._levels[0])
         wide, tall = max(1, round(width / across)), max(1, round(height / down))
         if wide * tall <= _BLOCK_PX:
-            pixels = self._pixels(x, y, number, (wide, tall))
-            if (tall, wide) == size:
-                return pixels
-            by = cv2.INTER_AREA if tall >= rows and wide >= columns else cv2.INTER_LINEAR_EXACT
-            return cv2.resize(pixels, (columns, rows), interpolation=by)
+            return resized(self._pixels(x, y, number, (wide, tall)), size)
         if max(size) == 1:
-            return cv2.resize(self.resized(x, y, width, height, (2, 2)), (1, 1), interpolation=cv2.INTER_AREA)
+            return resized(self.resized(x, y, width, height, (2, 2)), size)
         if rows >= columns:
             cut, half = height * (rows // 2) / rows, rows // 2
             parts = (x, y, width, cut, (half, columns)), (x, y + cut, width, height - cut, (rows - half, columns))
         else:
             cut, half = width * (columns // 2) / columns, columns // 2
             parts = (x, y, cut, height, (rows, half)), (x + cut, y, width - cut, height, (rows, columns - half))
-        return np.concatenate([self.resized(*part) for part in parts], axis=0 if rows >= columns else 1)
+        return np.concatenate([self.resized(*part) for part in parts], axis=int(rows < columns))
 
     def _pixels(self, x: float, y: float, number: int, size: tuple[int, int]) -> np.ndarray:
         """Read pixels of one level; what was not scanned has the colour of the background."""
@@ -165,10 +158,8 @@ class Slide:
             picture = self._reader.read_region((round(x), round(y)), number, size)
             colour = self._reader.properties.get("openslide.background-color") or "ffffff"
         except Exception as error:  # readers raise whatever they like on damaged files
-            raise PatchError(
-                f"{self.path}: expected a whole slide, got damaged pixels in level {number} ({first_line(error):.80}). "
-                "Copy the file again."
-            ) from error
+            got = f"damaged pixels in level {number} ({first_line(error):.80})"
+            raise PatchError(f"{self.path}: expected a whole slide, got {got}. Copy the file again.") from error
         paper = Image.new("RGB", size, f"#{colour}")
         paper.paste(picture, None, picture if picture.mode == "RGBA" else None)
         return np.asarray(paper)
@@ -193,10 +184,8 @@ def is_slide(path: str | os.PathLike[str]) -> bool:
     False
     """
     suffix = Path(path).suffix.lower()
-    if suffix in _SUFFIXES:
-        return Path(path).is_file()
     if suffix not in (".tif", ".tiff"):
-        return False
+        return suffix in _SUFFIXES and Path(path).is_file()
     import tifffile
 
     try:
@@ -238,8 +227,7 @@ def open_slide(path: str | os.PathLike[str], mpp: float | None = None) -> Slide:
     Traceback (most recent call last):
     histofeat.exceptions.PatchError: no-such-slide.svs: expected an image file, found no such file. Check the path.
     """
-    if mpp is not None:
-        check_real("mpp", mpp, "above 0", lambda value: value > 0, "Give micrometres per pixel, such as 0.25.")
+    check_mpp("mpp", mpp)
     path = os.fspath(path)
     os.close(open_image(path)[0])
     with needs("histofeat[slides]", f"{path}: expected the package openslide to read a slide"):
@@ -249,14 +237,12 @@ def open_slide(path: str | os.PathLike[str], mpp: float | None = None) -> Slide:
             from openslide import OpenSlide as Reader
     try:
         reader = Reader(path)
-        stated = [reader.properties.get(f"{Reader.__name__.lower()}.mpp-{axis}") for axis in "xy"]
-        mpp = float(np.mean([float(value) for value in stated])) if mpp is None and None not in stated else mpp
-        slide = Slide(path, reader, mpp)
+        stated = [float(reader.properties.get(f"{Reader.__name__.lower()}.mpp-{axis}") or 0) for axis in "xy"]
+        slide = Slide(path, reader, mpp or square_mpp(*stated) or image_mpp(path))
     except Exception as error:  # readers raise whatever they like on other files
-        raise PatchError(
-            f"{path}: expected a whole slide, got a damaged file or one of another format ({first_line(error):.80}). "
-            "Copy it again; images are for predict_images (histofeat predict)."
-        ) from error
+        got = f"a damaged file or one of another format ({first_line(error):.80})"
+        remedy = "Copy it again; images are for predict_images (histofeat predict)."
+        raise PatchError(f"{path}: expected a whole slide, got {got}. {remedy}") from error
     if Reader.__module__.startswith("openslide"):
         from openslide import OpenSlideCache
 
@@ -288,7 +274,7 @@ def tissue_mask(slide: Slide, mpp: float = 32.0) -> np.ndarray:
     overview = slide.thumbnail
     if overview.shape[0] < rows or overview.shape[1] < columns:
         return is_tissue(slide.read(0, 0, slide.width, slide.height, mpp))
-    return is_tissue(cv2.resize(overview, (columns, rows), interpolation=cv2.INTER_AREA))
+    return is_tissue(resized(overview, (rows, columns)))
 
 
 def slide_tiles(slide: Slide, size_px: int | tuple[int, int], mpp: float, min_tissue: float = 0.1) -> pd.DataFrame:
@@ -329,22 +315,21 @@ def slide_tiles(slide: Slide, size_px: int | tuple[int, int], mpp: float, min_ti
         _borders(length, side * mpp / slide.known_mpp)
         for length, side in zip((slide.height, slide.width), sides, strict=True)
     )
-    if min(len(tops), len(lefts)) < 2:
-        tall, wide = (round(side * mpp) for side in sides)
-        got = f"{slide.height * slide.mpp:.0f} x {slide.width * slide.mpp:.0f}"
-        raise PatchError(
-            f"{slide.path}: expected a slide of at least one tile ({tall} x {wide} micrometres), got {got}. Correct "
-            "the scale with mpp (--mpp), or use a model of smaller patches."
-        )
+    tile, found = (
+        "{1:.0f} x {0:.0f} micrometres".format(*(each * scale for each in pair))
+        for pair, scale in ((sides, mpp), ((slide.height, slide.width), slide.mpp))
+    )
+    fits, remedy = min(len(tops), len(lefts)) > 1, "Correct mpp (--mpp), or use a model of smaller patches."
+    check_that(slide.path, found, fits, f"a slide of at least one tile, {tile}", remedy, error=PatchError)
     mask = tissue_mask(slide)
     shares = _shares(tops, mask.shape[0], slide.height) @ mask @ _shares(lefts, mask.shape[1], slide.width).T
     shares = shares.round(6)  # the last digits of a product depend on the machine
     rows, columns = np.nonzero(shares >= min_tissue)
-    if not rows.size:
-        raise PatchError(
-            f"{slide.path}: expected tiles with a share of tissue of at least {min_tissue:g}, got at most "
-            f"{shares.max():.3f}. Give a smaller min_tissue (--min-tissue), or 0 for all tiles."
-        )
+    expected, remedy = (
+        f"tiles of {min_tissue:g} tissue or more",
+        "Give a smaller min_tissue (--min-tissue), or 0 for all.",
+    )
+    check_that(slide.path, float(shares.max()), rows.size, expected, remedy, error=PatchError)
     sides = {"width": np.diff(lefts)[columns], "height": np.diff(tops)[rows]}
     return pd.DataFrame({"x": lefts[columns], "y": tops[rows], **sides, "tissue": shares[rows, columns]})
 
@@ -386,6 +371,5 @@ def read_tiles(
     PatchError
         If the slide is damaged.
     """
-    check_type("read_tiles.slide", slide, Slide, "a Slide", "Use open_slide.")
     boxes = tiles[["x", "y", "width", "height"]].itertuples(index=False)
     return run_ahead(lambda box: slide.resized(*box, size), boxes, n_jobs=n_jobs)

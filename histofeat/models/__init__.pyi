@@ -21,4 +21,5 @@ from ._prediction import (
 )
 from ._saved_model import SavedModel as SavedModel, load_model as load_model, save_model as save_model
 from ._slide_maps import SlideMap as SlideMap, mapped_class as mapped_class
+from ._slide_scoring import map_slide as map_slide
 from ._soft_vote import SoftVote as SoftVote, check_inner_patients as check_inner_patients

@@ -240,23 +240,35 @@ def test_a_slide_without_scale_needs_one(tmp_path):
             lambda: tissue_mask(unknown),
             lambda: slide_tiles(unknown, 50, 1),
         ):
-            with pytest.raises(PatchError, match=r"states its scale, got none. Give .* mpp=0.25 \(--mpp 0.25\)"):
+            with pytest.raises(PatchError, match=r"states its scale, got None. Give .* mpp=0.25 \(--mpp 0.25\)"):
                 work()
     with open_slide(path, mpp=0.5) as known:
         assert known.read(0, 0, 1000, 800, 5.0).shape == (80, 100, 3)
 
 
+def test_the_resolution_of_a_screen_is_no_scale(tmp_path):
+    write_slide(tmp_path / "screen.tif", 1000, 800, cell=128, levels=(1,), mpp=25_400 / 72)
+    with open_slide(tmp_path / "screen.tif") as opened:
+        assert opened.mpp is None
+
+
 def test_a_given_scale_is_taken_before_that_of_the_file(pyramid):
     with open_slide(pyramid, mpp=0.5) as opened:
         assert opened.mpp == 0.5
-    with pytest.raises(ValueError, match=r"mpp: expected a number above 0, got -1\. Give micrometres per pixel"):
+    with pytest.raises(
+        ValueError, match=r"mpp: expected numbers above 0, at most 1,000, got \[-1.0\]\. Give the micrometres per pixel"
+    ):
         open_slide(pyramid, mpp=-1)
 
 
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [
-        ((50, 40.0), PatchError, r"one tile \(2000 x 2000 micrometres\), got 500 x 750. Correct the scale with mpp"),
+        (
+            (50, 40.0),
+            PatchError,
+            r"one tile, 2000 x 2000 micrometres, got '750 x 500 micrometres'\. Correct mpp \(--mpp\)",
+        ),
         ((50, 0), ValueError, "mpp: expected a number above 0, got 0"),
         ((0, 4.0), ValueError, "size_px: expected a side, or height and width, in px, got 0"),
         (((50, 50, 3), 4.0), ValueError, "size_px: expected a side, or height and width, in px"),
@@ -271,7 +283,9 @@ def test_tiles_that_cannot_be_laid_are_refused(slide, arguments, error, words):
 def test_a_slide_without_tissue_says_how_much_was_found(tmp_path):
     write_slide(tmp_path / "empty.tif", 1000, 800, cell=128, levels=(1,), classes=np.zeros((7, 8), int))
     with open_slide(tmp_path / "empty.tif") as opened:
-        with pytest.raises(PatchError, match=r"tissue of at least 0.1, got at most 0.000. Give a smaller min_tissue"):
+        with pytest.raises(
+            PatchError, match=r"expected tiles of 0.1 tissue or more, got 0.0\. Give a smaller min_tissue"
+        ):
             slide_tiles(opened, 50, 1.0)
         assert len(slide_tiles(opened, 50, 1.0, min_tissue=0)) == 20
 
@@ -288,11 +302,6 @@ def test_a_slide_without_tissue_says_how_much_was_found(tmp_path):
 def test_regions_that_cannot_be_read_are_refused(slide, arguments, words):
     with pytest.raises(ValueError, match=words):
         slide.read(*arguments)
-
-
-def test_tiles_are_read_of_an_open_slide(pyramid):
-    with pytest.raises(ValueError, match=r"read_tiles.slide: expected a Slide, got PosixPath\. Use open_slide"):
-        read_tiles(pyramid, None, (50, 50))
 
 
 def test_tiffslide_stands_in_for_openslide(pyramid, monkeypatch):
