@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TOLERANCE = 1e-6
 PYTHONS, KINDS = ("3.11", "3.12", "3.13"), ("oldest", "newest")
 SHOWN = ("numpy", "scikit-learn", "xgboost-cpu", "xgboost", "opencv-python-headless", "openvino", "keras")
-MINUTES = 20
+MINUTES = 60
 
 
 # --- environments ----------------------------------------------------------------------------------------------------

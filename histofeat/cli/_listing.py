@@ -50,8 +50,11 @@ def audit(data: group(DataOptions, required=["data"]), run: _Answer) -> None:
     (path, *more), none = data.data, data.magnification is None
     if none and not more and (format_of(path) if data.format == "auto" else data.format) == "breakhis":
         data = replace(data, magnification="all")
-    found = data.open().audit
-    run.show({"data": data.name, "audit": found}, lambda: print(found.summary()))
+    dataset = data.open()
+    scales = sorted(dataset.frame["mpp"].dropna().unique() if "mpp" in dataset.frame else filter(None, [dataset.mpp]))
+    scale = ", ".join(f"{mpp:g}" for mpp in scales) + " micrometres per pixel" if scales else "unknown; --mpp tells it"
+    record = {"data": data.name, "mpp": scales, "audit": dataset.audit}
+    run.show(record, lambda: print(f"{dataset.audit.summary()}\n- scale: {scale}"))
 
 
 def info(

@@ -83,8 +83,7 @@ def predict(
     progress, found = run.progress, list_images(images, on_error=on_error)
     loaded = load_model(model, weights_dir=weights, n_jobs=run.n_jobs)
     owners = _owners(patients, loaded, found.paths)
-    if found.n_ignored:
-        progress.say(f"skipped, since the name is not of an image: {counted(found.n_ignored, 'file')}.")
+    _say_skipped(found, model, progress)
     settings = {"mpp": mpp, "policy": policy, "edges": edges, "aggregate": aggregate, "min_tissue": min_tissue}
     model_hash = sha256(model.read_bytes()).hexdigest()
     folder = output and output.with_name(f"{output.name}.partial")
@@ -104,6 +103,14 @@ def predict(
         run.write_config(output)
     _print(f"{model.name}: {classes_of(loaded)}", tables, output_format if piped else None)  # the reader may be gone
     _say_left_out(predictions, found.failures, progress)
+
+
+def _say_skipped(found, model: Path, progress) -> None:
+    if found.n_ignored:
+        progress.say(f"skipped, since the name is not of an image: {counted(found.n_ignored, 'file')}.")
+    if found.slides:
+        first = f"`histofeat map {model} {found.slides[0]}`"
+        progress.say(f"skipped, since maps show whole slides: {counted(len(found.slides), 'slide')}; try {first}.")
 
 
 def _checked(output: Path | None, output_format: str | None, by_patient: bool) -> str:

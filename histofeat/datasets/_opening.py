@@ -21,7 +21,7 @@ from histofeat.datasets._manifest import load_manifest
 from histofeat.datasets.breakhis._loading import load_breakhis
 from histofeat.datasets.breakhis._tree import BREAKHIS_MPP, PUBLISHED_HEIGHTS, PUBLISHED_WIDTH, parse_image
 from histofeat.exceptions import DatasetError, check_name, check_that, refuse_first
-from histofeat.images import IMAGE_SUFFIXES, image_size
+from histofeat.images import IMAGE_SUFFIXES, image_size, is_slide
 from histofeat.model_selection import canonical_patient
 
 _EVERY = ("classes", "positive", "on_error", "mpp")
@@ -279,14 +279,17 @@ class ImageList:
     paths : tuple of str
         As they were named: what lies in a folder begins with the name of the folder.
     n_ignored : int
-        Files in folders that are no image by their suffix.
+        Files in folders that are neither, by their suffix.
     failures : tuple of (str, str)
         Folders that could not be listed, and why.
+    slides : tuple of str
+        Whole slides, which are no images.
     """
 
     paths: tuple[str, ...]
     n_ignored: int = 0
     failures: tuple[tuple[str, str], ...] = ()
+    slides: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -302,7 +305,8 @@ def list_images(
     inputs : path, pattern, or sequence of these
         A file is taken with any suffix; a folder is searched at all depths for files that are images by their
         suffix, hidden ones left out and links followed; a pattern such as ``slides/*/*.png`` (``**`` for folders of
-        any depth) stands for the files that match.
+        any depth) stands for the files that match. Whole slides are set apart: formats of slides in folders, and those
+        too large for one image.
     on_error : {"raise", "skip"}, default="raise"
         What is done about a folder that cannot be listed: it is refused, or named in the result.
 
@@ -328,21 +332,26 @@ def list_images(
         raise DatasetError("images: expected a file, a folder or a pattern, got none. Name one at least.")
     check_name("on_error", on_error, ("raise", "skip"))
     paths: dict[str, None] = {}
+    slides: dict[str, None] = {}
     failures: dict[str, str] = {}
     n_ignored = 0
     for given in map(os.fspath, inputs):
         files = _listed(given, failures if on_error == "skip" else None)
-        found = [file for file in files if is_image_name(file) or file == str(Path(given).expanduser())]
+        named = {file for file in files if is_image_name(file) or file == str(Path(given).expanduser())}
+        whole = [file for file in files if is_slide(file) and (file not in named or isinstance(image_size(file), str))]
+        found = [file for file in files if file in named - {*whole}]
         if not found and not failures:
+            remedy = "Correct the path, or name the files themselves."
+            remedy = f"Whole slides are for `histofeat map`, such as {whole[0]}." if whole else remedy
             raise DatasetError(
-                f"{given}: expected images ({', '.join(IMAGE_SUFFIXES)}), got none among {len(files):,} files. "
-                "Correct the path, or name the files themselves."
+                f"{given}: expected images ({', '.join(IMAGE_SUFFIXES)}), got none among {len(files):,} files. {remedy}"
             )
         paths |= dict.fromkeys(found)
-        n_ignored += len(files) - len(found)
+        slides |= dict.fromkeys(whole)
+        n_ignored += len(files) - len(found) - len(whole)
     if not paths:
         raise DatasetError(next(iter(failures.values())))
-    return ImageList(tuple(paths), n_ignored, tuple(failures.items()))
+    return ImageList(tuple(paths), n_ignored, tuple(failures.items()), tuple(slides))
 
 
 def _listed(given: str, failures: dict[str, str] | None) -> list[str]:

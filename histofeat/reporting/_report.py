@@ -220,7 +220,7 @@ def _figures(evaluation, payload):
     words = "ROC-AUC of every model with its 95 % interval, and its folds"
     yield "forest", "forest_roc_auc", score_figures.draw_forest, score_figures.forest_data(payload), words
     patients = score_figures.patients_data(evaluation.by_patient(), payload)
-    yield "patients", "patients", score_figures.draw_patients, patients, score_figures.patients_words(patients)
+    yield "patients", "patients", score_figures.draw_patients, patients, f"Each patient alone, {patients['model']}"
     heads = list(dict.fromkeys(result["head"] for result in models))
     for head, word in zip(heads, file_words(heads), strict=True):
         for kind in _CURVES:

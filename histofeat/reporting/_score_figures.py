@@ -6,7 +6,7 @@ from histofeat.reporting import _canvas as canvas
 from histofeat.reporting._payload import metrics_payload, model_key, source_of
 from histofeat.reporting._strict_json import jsonable
 from histofeat.reporting._tables import METRIC_WORDS, best_of, score_of
-from histofeat.reporting._text import number, with_interval
+from histofeat.reporting._text import with_interval
 
 _METRICS = ("roc_auc", "balanced_accuracy", "f1")
 _NETWORK = "pixels"
@@ -119,19 +119,13 @@ def _legend(figure, data, heads):
 
 
 def patients_data(table, payload):
-    """Return the patients of the recommended model: of each its size and its scores, the lowest accuracy first."""
+    """Return the patients of the recommended model, each with its size, its accuracy ("y") and its ROC-AUC."""
     best = best_of(payload["results"])
     key = model_key(best["name"], best["head"])
-    columns = ["patient", "patches", "accuracy", "roc_auc"]
-    points = table.loc[table["model"] == key, columns].sort_values("accuracy", kind="stable").to_dict("records")
-    return {"figure": "patients", **source_of(payload), "model": key, "points": jsonable(points)}
-
-
-def patients_words(data):
-    """Return what the figure of the patients shows, for its caption and for those who do not see it."""
-    points = data["points"]
-    low, middle, high = (number(points[at]["accuracy"], 2) for at in (0, len(points) // 2, -1))
-    return f"Each patient alone, {data['model']}: accuracy {low} to {high}, median {middle}; the lowest have names"
+    columns = {"patient": "name", "patches": "patches", "accuracy": "y", "roc_auc": "roc_auc"}
+    points = table.loc[table["model"] == key, list(columns)].rename(columns=columns).to_dict("records")
+    words = {"figure": "patients", **source_of(payload), "model": key, "y_label": "accuracy"}
+    return {**words, "points": jsonable(points)}
 
 
 def draw_patients(data):
@@ -146,21 +140,18 @@ def draw_patients(data):
     -------
     matplotlib.figure.Figure
     """
-    known = {name: [point for point in data["points"] if point[name] is not None] for name in ("accuracy", "roc_auc")}
+    known = {name: [point for point in data["points"] if point[name] is not None] for name in ("y", "roc_auc")}
     known = {name: points for name, points in known.items() if points}
     figure = canvas.new_figure(4.4 * len(known), 3.6)
     for axes, (metric, points) in zip(canvas.panels(figure, len(known), len(known)), known.items(), strict=True):
-        sizes = [point["patches"] for point in points]
-        color = canvas.line_of(0)[0]
+        sizes, color = [point["patches"] for point in points], canvas.line_of(0)[0]
         axes.plot(sizes, [p[metric] for p in points], linestyle="", marker="o", markersize=4, alpha=0.6, color=color)
         for point in sorted(points, key=lambda point: point[metric])[:3]:
             place = {"xytext": (5, 0), "textcoords": "offset points", "fontsize": 7, "va": "center"}
-            axes.annotate(
-                canvas.short(point["patient"], 16), (point["patches"], point[metric]), color=canvas.INK, **place
-            )
-        axes.set_xlabel("patches of the patient")
-        axes.set_ylabel(METRIC_WORDS[metric])
+            axes.annotate(canvas.short(point["name"], 16), (point["patches"], point[metric]), color=canvas.INK, **place)
         axes.set_xlim(0, 1.25 * max(sizes))
+        axes.set_xlabel("patches of the patient")
+        axes.set_ylabel(data["y_label"] if metric == "y" else METRIC_WORDS[metric])
         canvas.frame(axes)
     canvas.put_title(figure, f"Each patient alone, {data['model']}: {data['data_label']}")
     return figure

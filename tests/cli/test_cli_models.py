@@ -171,6 +171,30 @@ def test_other_files_in_a_folder_are_counted(trained, cohort, tmp_path, capsys):
     (tmp_path / "a.png").symlink_to(cohort.X[0])
     assert cli.main(["predict", str(trained), str(tmp_path), "--mpp", "4"]) == 0
     assert "skipped, since the name is not of an image: 1 file." in capsys.readouterr().err
+    (tmp_path / "slide.svs").write_bytes(b"")
+    assert cli.main(["predict", str(trained), str(tmp_path), "--mpp", "4"]) == 0
+    said = f"skipped, since maps show whole slides: 1 slide; try `histofeat map {trained} {tmp_path}/slide.svs`."
+    assert said in capsys.readouterr().err
+
+
+def test_images_of_another_scale_are_resampled_or_refused(trained, cohort, tmp_path, capsys):
+    for name, side in {"a.png": 800, "b.png": 80}.items():
+        fine = Image.open(cohort.X[0]).resize((side, side), Image.Resampling.NEAREST)
+        fine.save(tmp_path / name, dpi=(50_800, 50_800))
+    words = ["predict", str(trained), str(tmp_path), "-o", str(tmp_path / "scores.csv")]
+    assert cli.main(words) == 1
+    printed = capsys.readouterr().err
+    assert "rescaled: 1 image to the scale of the training." in printed
+    assert "1 of 2 images could not be read or used." in printed
+    assert "left out: " in printed
+    assert "at least half of a patch of 50 x 50 px at 4 micrometres per pixel, got 10 x 10 px" in printed
+    large, small = rows_of(tmp_path / "scores.csv")
+    assert [large[name] for name in ("mpp", "rescaled", "policy", "tiles")] == ["0.5", "0.125", "tile", "4"]
+    assert (small["label"], small["policy"]) == ("", "unreadable")
+    assert "Give a larger part of the slide" in small["reason"]
+    words = ["predict", str(trained), str(tmp_path / "b.png"), "-o", str(tmp_path / "b.csv"), "--policy", "pad"]
+    assert cli.main(words) == 0
+    assert [rows_of(tmp_path / "b.csv")[0][name] for name in ("rescaled", "policy")] == ["0.125", "pad"]
 
 
 @pytest.mark.parametrize(

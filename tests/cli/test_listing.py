@@ -7,10 +7,11 @@ from importlib import import_module
 
 import pytest
 
-from histofeat import IDCPipeline, cli, make_breakhis_cohort
+from histofeat import IDCPipeline, cli, load_model, make_breakhis_cohort
 from histofeat.cli._listing import LISTS
 from histofeat.evaluation import evaluate, save_evaluation
 from histofeat.model_selection import PatientKFold
+from histofeat.models import save_model
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +41,7 @@ def test_an_audit_of_breakhis_lists_every_magnification(cohort, tmp_path, capsys
     assert cli.main(["audit", root]) == 0
     printed = capsys.readouterr().out
     assert "32 at 40X, 32 at 100X, 0 at 200X" in printed
+    assert printed.endswith("- scale: 0.2, 0.49 micrometres per pixel\n")
     assert "0 smaller, 0 larger" in replace(cohort.audit, size_counts={(50, 50): 180}).summary()
     assert cli.main(["audit", root, "--magnification", "all"]) == 0
     assert capsys.readouterr().out == printed
@@ -56,6 +58,8 @@ def test_a_model_has_a_card(trained, tmp_path, capsys):
     assert card.read_text() == printed
     assert [line[3:] for line in printed.splitlines() if line.startswith("## ")] == [
         "Model", "Data", "Patients", "Scale", "Scores", "Limits"]  # fmt: skip
+    scale = printed.partition("## Scale\n\n")[2].partition("\n\n")[0]
+    assert scale == "- micrometres per pixel: 4.0\n- patch size: 50, 50\n- stain: H&E"
     assert cli.main(["info", str(trained), "--json"]) == 0
     about = json.loads(capsys.readouterr().out)["about"]
     score = about["estimate"]["scores"]["roc_auc"]
@@ -68,6 +72,15 @@ def test_a_model_has_a_card(trained, tmp_path, capsys):
     assert not [line for line in printed.splitlines() if line.endswith((" None", ": "))]
     assert cli.main(["info", str(trained), "--markdown", str(card)]) == 2
     assert "card.md: expected a new file, got one that exists" in capsys.readouterr().err
+
+
+def test_the_scale_of_an_older_model_is_unknown(trained, tmp_path, capsys):
+    model = load_model(trained)
+    older = {name: value for name, value in model.about.items() if name not in ("mpp", "stain")}
+    save_model(model, tmp_path / "old.histofeat", about=older)
+    assert load_model(tmp_path / "old.histofeat").mpp is None
+    assert cli.main(["info", str(tmp_path / "old.histofeat")]) == 0
+    assert "## Scale\n\n- micrometres per pixel: unknown\n- patch size: 50, 50\n\n" in capsys.readouterr().out
 
 
 def test_an_evaluation_is_described(cohort, tmp_path, capsys):

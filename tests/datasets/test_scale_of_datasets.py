@@ -3,10 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 from PIL import Image
 
 from histofeat.datasets import (
     PatchDataset,
+    list_images,
     load_breakhis,
     load_idc,
     load_image_folder,
@@ -17,6 +19,10 @@ from histofeat.datasets import (
     split_dataset,
 )
 from histofeat.exceptions import DatasetError
+
+
+def _grey_tiles():
+    return (np.full((4096, 4096, 3), 200, dtype=np.uint8) for _ in range(4))
 
 
 @pytest.fixture
@@ -92,3 +98,28 @@ def test_names_of_published_images_tell_their_scale():
     patch = "10253idx5x1351y1101class0.png"
     assert [mpp_by_name(patch, size) for size in ((50, 50), (50, 7), (400, 400))] == [4.0, 4.0, None]
     assert mpp_by_name("a.png", (50, 50)) is None
+
+
+def test_whole_slides_are_no_images(tmp_path):
+    for name in ("a/1.png", "a/slide.svs", "b/2.ndpi", "c/4.tif"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / name, "tiff")
+    Image.new("RGB", (8, 8)).save(tmp_path / "a" / "1.png")
+    found = list_images([tmp_path / "a", tmp_path / "c"])
+    assert [*found.paths, *found.slides] == [str(tmp_path / name) for name in ("a/1.png", "c/4.tif", "a/slide.svs")]
+    assert found.n_ignored == 0
+    # A small region that was saved as a slide is an image, where it is named.
+    assert list_images(tmp_path / "a" / "slide.svs").paths == (str(tmp_path / "a" / "slide.svs"),)
+    with pytest.raises(DatasetError, match=r"got none among 1 files\. Whole slides are for `histofeat map`, .*2\.ndpi"):
+        list_images(tmp_path / "b")
+    with tifffile.TiffWriter(tmp_path / "c" / "large.tif", bigtiff=True) as file:
+        file.write(
+            shape=(8192, 8192, 3),
+            dtype=np.uint8,
+            photometric="rgb",
+            tile=(4096, 4096),
+            data=_grey_tiles(),
+            compression="zlib",
+        )
+    found = list_images(tmp_path / "c")
+    assert (len(found), found.slides) == (1, (str(tmp_path / "c" / "large.tif"),))

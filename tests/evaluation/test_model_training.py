@@ -19,6 +19,7 @@ from histofeat.datasets import (
 from histofeat.evaluation import make_pipeline, train_model
 from histofeat.features import Runtime
 from histofeat.model_selection import PatientKFold
+from histofeat.networks import ENCODERS
 
 
 def touch(root, *names):
@@ -232,3 +233,15 @@ def test_parameters_of_encoders_and_networks_go_where_they_belong():
         make_pipeline(["color"], feature_params={"cnn__encoder": "resnet50"})
     with pytest.raises(ValueError, match="checkpoint: expected none for the head 'xgboost' on color, got 'here'"):
         make_pipeline(["color"], network={"weights": None, "checkpoint": "here"})
+
+
+def test_an_encoder_that_learnt_at_another_scale_is_named(cohort):
+    pipeline = IDCPipeline(("color", "histo"), "logistic")
+    with pytest.warns(
+        UserWarning, match="4 micrometres per pixel for the encoder 'histo', as in its training, got 0.5: "
+    ):
+        train_model(replace(cohort, mpp=0.5), pipeline, folds=None)
+    for silent in (replace(cohort, mpp=3.5), replace(cohort, mpp=None)):
+        model = train_model(silent, pipeline, folds=None, stain="H&E, frozen section")
+        assert (model.mpp, model.about["stain"]) == (silent.mpp, "H&E, frozen section")
+    assert [ENCODERS[name].mpp for name in ("histo", "uni", "h-optimus-0", "mobilenetv2")] == [4.0, 0.5, 0.5, None]

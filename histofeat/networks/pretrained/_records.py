@@ -48,6 +48,8 @@ class Encoder:
         Where the network is from: ``keras.applications``; this package, which ships the weights; timm or the hub.
     minimum_patch_px : int
         Longer side of the smallest patch that is accepted.
+    mpp : float or None
+        Micrometres per pixel of its training images; None where they have none, as those of ImageNet.
 
     Examples
     --------
@@ -69,6 +71,7 @@ class Encoder:
     reference: str = ""
     source: str = "keras"
     minimum_patch_px: int = 1
+    mpp: float | None = None
 
     @property
     def accepted_files(self) -> tuple[str, ...]:
@@ -137,6 +140,8 @@ class TimmEncoder:
         Where the network is from, as in `Encoder`.
     minimum_patch_px : int
         Longer side of the smallest patch that is accepted.
+    mpp : float or None
+        Micrometres per pixel of its training images, as its page or its authors say; None where they do not.
 
     Examples
     --------
@@ -161,6 +166,7 @@ class TimmEncoder:
     reference: str = ""
     source: str = "timm"
     minimum_patch_px: int = 1
+    mpp: float | None = None
 
     @property
     def accepted_files(self) -> tuple[str, ...]:
@@ -227,13 +233,13 @@ _ALL: tuple[Encoder | TimmEncoder, ...] = (
     Encoder(
         "histo", "", "", 128, "tf", "histo.weights.h5",
         # The side of IDC patches, which are not resampled then; three halvings leave 7x7 cells.
-        default_size=50, minimum_size=32, minimum_patch_px=16, source="histofeat",
+        default_size=50, minimum_size=32, minimum_patch_px=16, source="histofeat", mpp=4.0,
         reference="histofeat/networks/pretrained/shipped/histo/MODEL_CARD.md",
     ),
     # Options and normalisation of the networks of timm are those of the authors' pages.
     TimmEncoder(
         "uni", "vit_large_patch16_224", 1024, "MahmoodLab/UNI", gated=True, licence="CC-BY-NC-ND-4.0",
-        options=(("init_values", 1e-5), ("dynamic_img_size", True)), reference="10.1038/s41591-024-02857-3",
+        options=(("init_values", 1e-5), ("dynamic_img_size", True)), reference="10.1038/s41591-024-02857-3", mpp=0.5,
     ),
     TimmEncoder(
         "virchow", "vit_huge_patch14_224", 2560, "paige-ai/Virchow", gated=True, licence="Apache-2.0",
@@ -247,11 +253,11 @@ _ALL: tuple[Encoder | TimmEncoder, ...] = (
         "h-optimus-0", "vit_giant_patch14_reg4_dinov2", 1536, "bioptimus/H-optimus-0", gated=True, licence="Apache-2.0",
         reference="https://github.com/bioptimus/releases/tree/main/models/h-optimus/v0",
         options=(("img_size", 224), ("init_values", 1e-5), ("dynamic_img_size", False)),
-        mean=(0.707223, 0.578729, 0.703617), std=(0.211883, 0.230117, 0.177517),
+        mean=(0.707223, 0.578729, 0.703617), std=(0.211883, 0.230117, 0.177517), mpp=0.5,
     ),
     TimmEncoder(
         "phikon", "vit_base_patch16_224", 768, "owkin/phikon", licence="Owkin non-commercial",
-        reference="10.1101/2023.07.21.23292757",
+        reference="10.1101/2023.07.21.23292757", mpp=0.5,
     ),
     TimmEncoder(
         # The authors' own file is no part of the hub; this repository holds the same weights.
