@@ -34,6 +34,7 @@ def main(arguments=None):
     """Run the study that the first argument names; returns the exit code."""
     from histofeat.cli import _studies
 
+    _studies.PROGRAM = "python benchmarks/study.py"
     for name in PROTOCOLS:
         _studies.MORE[name] = partial(protocol, name)
     words = sys.argv[1:] if arguments is None else arguments

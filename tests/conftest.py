@@ -47,6 +47,7 @@ def _loaded_script(name):
             patch.setenv(variable, os.environ.get(variable, value))
         patch.setitem(sys.modules, path.stem, module)  # dataclasses look their module up
         patch.setattr("histofeat.cli._studies.MORE", {})  # to which scripts add their own
+        patch.setattr("histofeat.cli._studies.PROGRAM", "histofeat study")
         try:
             spec.loader.exec_module(module)
             yield module

@@ -33,8 +33,9 @@ from histofeat.cli._options import (
 )
 from histofeat.studies import STUDIES
 
-#: Studies outside the library by name: functions that give them.
+#: Studies outside the library by name: functions that give them; and the program that knows them.
 MORE: dict[str, Callable[[], Any]] = {}
+PROGRAM = "histofeat study"
 #: Of `DataOptions`, what a study does not take that reads folders of its own kind.
 _READING = ("format", "patients", "labels", "target", "magnification", "duplicates", "path_prefix", "only")
 #: Studies of features that may be given, as columns.
@@ -171,7 +172,7 @@ def _run(study, ctx, run, output, data, own):
             raise ValueError(f"{study.name}: expected a folder of images, got none. Name it behind the study.")
     command = command_words(ctx)
     if study.name in MORE:
-        command = command.replace("histofeat study", "python benchmarks/study.py", 1)
+        command = command.replace("histofeat study", PROGRAM, 1)
     runtime = open_runtime(ctx, run, data.on_error if data else None, usual=None)
     findings = study.run(options, runtime)
     page = write_study(output, study, findings, vars(options), command=command, overwrite=options.overwrite)

@@ -36,6 +36,7 @@ def test_a_quick_run_writes_every_part(study, cohort, tmp_path, monkeypatch):
 
     original = study.called
     monkeypatch.setattr(study, "called", called)
+    monkeypatch.setattr("histofeat.cli._studies.PROGRAM", "python benchmarks/study.py")
     monkeypatch.setattr("histofeat.cli._studies.MORE", {"program-robustness": lambda: study.STUDY})
     words = [str(cohort.root), "--quick", "--fuzzed", str(tmp_path / "fuzzed.json")]
     assert main(["study", "program-robustness", *words, "--output", str(tmp_path / "report")]) == 0
