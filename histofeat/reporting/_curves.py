@@ -19,7 +19,7 @@ MOST_BANDS = 2
 _AXES = {"roc": ("fpr", "tpr"), "pr": ("recall", "precision")}
 _LEVEL = 0.95
 # Where every class has a panel, fewer points of each curve are enough.
-_POINTS, _POINTS_OF_SMALL = 400, 120
+_POINTS, _POINTS_OF_SMALL, _POINTS_BEHIND = 400, 120, 60
 _AXIS_WORDS = {
     "roc": ("false positive rate (1 - specificity)", "true positive rate (sensitivity)"),
     "pr": ("recall (sensitivity)", "precision"),
@@ -252,7 +252,9 @@ def draw_ranking_bands(data):
         _frame(axes, kind, data["share"], first=position % n_columns == 0, last=position + n_columns >= len(curves))
         for other in curves:
             if other is not curve:
-                axes.plot(other[x], other[y], color="#BBBBBB", linewidth=0.7)
+                # They are behind, and as many as the square of the models.
+                points = thin_curve(np.asarray(other[x]), np.asarray(other[y]), _POINTS_BEHIND)
+                axes.plot(*points, color="#BBBBBB", linewidth=0.7)
         _draw_curve(axes, kind, curve, (canvas.line_of(position)[0], "-"), data["grid"])
         area = with_interval(curve[AREA_METRICS[kind]], curve["ci95"])
         axes.set_title(f"{canvas.short(curve['name'], 36)}\n{_SHORT[kind]} {area}", fontsize=9, color=canvas.INK)

@@ -1,13 +1,12 @@
 // Sort and filter tables, and open what is folded before printing. Without this script the page is whole.
-"use strict";
 const number = /^[+\-−]?\d[\d,]*(\.\d+)?(e[+\-]?\d+)?/i;
 
 // What a cell is sorted by: a number, or lower-case words; null where a value is missing.
 function keyOf(cell) {
-  const text = cell.textContent.trim();
-  if (text === "" || text === "–" || text.toLowerCase() === "nan") return null;
+  const text = cell.textContent.trim().toLowerCase();
+  if (["", "–", "nan"].includes(text)) return null;
   const found = cell.classList.contains("n") && text.match(number);
-  return found ? parseFloat(found[0].replace(/,/g, "").replace("−", "-")) : text.toLowerCase();
+  return found ? parseFloat(found[0].replace(/,/g, "").replace("−", "-")) : text;
 }
 
 // Numbers come before words; what is missing comes last in both directions.
@@ -17,65 +16,52 @@ function compare(a, b, sign) {
   return sign * (typeof a === "number" ? a - b : a.localeCompare(b, "en", { numeric: true }));
 }
 
+const make = (tag, properties) => Object.assign(document.createElement(tag), properties);
+
+// Buttons in the heads of columns: up, down, and as the page was written.
 function sortable(table, rows) {
   const heads = [...table.tHead.rows[0].cells];
   heads.forEach((head, column) => {
-    const button = document.createElement("button");
-    button.type = "button";
+    const button = make("button", { type: "button" });
     button.append(...head.childNodes);
     head.append(button);
     button.addEventListener("click", () => {
-      // Up, down, and as the page was written.
-      const next = { ascending: "descending", descending: null }[head.getAttribute("aria-sort")];
-      const order = next === undefined ? "ascending" : next;
-      heads.forEach((other) => other.removeAttribute("aria-sort"));
-      if (order) head.setAttribute("aria-sort", order);
-      const sign = order === "descending" ? -1 : 1;
+      const before = head.getAttribute("aria-sort"), sign = before ? -1 : 1;
       const keyed = rows.map((row) => [row, keyOf(row.cells[column])]);
-      if (order) keyed.sort((a, b) => compare(a[1], b[1], sign));
+      heads.forEach((other) => other.removeAttribute("aria-sort"));
+      if (before !== "descending") {
+        head.setAttribute("aria-sort", before ? "descending" : "ascending");
+        keyed.sort((a, b) => compare(a[1], b[1], sign));
+      }
       table.tBodies[0].append(...keyed.map((pair) => pair[0]));
     });
   });
 }
 
+// A field above the table that hides the rows without all of its words.
 function filterable(figure, rows, name) {
-  const box = document.createElement("p");
-  const label = document.createElement("label");
-  const input = document.createElement("input");
-  const found = document.createElement("output");
-  box.className = "filter";
-  input.type = "search";
-  input.setAttribute("aria-label", "Filter rows: " + name);
-  label.append("Filter rows ", input);
+  const box = make("p", { className: "filter" }), label = make("label", { textContent: "Filter rows " });
+  const input = make("input", { type: "search", ariaLabel: "Filter rows: " + name }), found = make("output");
+  label.append(input);
   box.append(label, " ", found);
   input.addEventListener("input", () => {
     const words = input.value.toLowerCase().split(/\s+/);
     rows.forEach((row) => { row.hidden = !words.every((word) => row.textContent.toLowerCase().includes(word)); });
-    const shown = rows.filter((row) => !row.hidden).length;
-    found.textContent = input.value ? shown + " of " + rows.length + " rows" : "";
+    found.value = input.value && rows.filter((row) => !row.hidden).length + " of " + rows.length + " rows";
   });
-  figure.insertBefore(box, figure.querySelector(".scroll"));
+  figure.querySelector(".scroll").before(box);
 }
 
 document.querySelectorAll("figure.table").forEach((figure) => {
-  const table = figure.querySelector("table");
-  const rows = [...table.tBodies[0]?.rows ?? []];
-  const caption = figure.querySelector("figcaption");
+  const table = figure.querySelector("table"), rows = [...table.tBodies[0]?.rows ?? []];
   if (rows.length > 1) sortable(table, rows);
-  if (rows.length > 7) filterable(figure, rows, caption ? caption.textContent : "table");
+  if (rows.length > 7) filterable(figure, rows, figure.querySelector("figcaption")?.textContent ?? "table");
 });
 
-let opened = [];
+const folded = [...document.getElementsByTagName("details")];
+let closed = [];
 addEventListener("beforeprint", () => {
-  opened = [...document.querySelectorAll("details:not([open])")];
-  opened.forEach((details) => { details.open = true; });
+  closed = folded.filter((details) => !details.open);
+  closed.forEach((details) => { details.open = true; });
 });
-addEventListener("afterprint", () => { opened.forEach((details) => { details.open = false; }); });
-
-// A link into something folded opens it.
-function unfold() {
-  const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
-  if (target) target.closest("details")?.setAttribute("open", "");
-}
-addEventListener("hashchange", unfold);
-unfold();
+addEventListener("afterprint", () => closed.forEach((details) => { details.open = false; }));
