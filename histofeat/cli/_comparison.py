@@ -118,6 +118,7 @@ class PageOptions:
     gallery: option(
         int | None, "N", "Also show N right and wrong images of each class: pictures of patients, not to be passed on."
     ) = None
+    pseudonyms: flag("--pseudonyms", "Replace patient ids and file names; the key is DIR-pseudonyms.csv.") = False
 
     def check(self, output: Path | None) -> None:
         """Refuse what is wrong about a folder (None where it is not known yet) and the other options."""
@@ -127,15 +128,19 @@ class PageOptions:
         if self.gallery is not None:
             check_whole("--gallery", self.gallery, 1, "Leave it out for no gallery.")
         if output is not None:
-            check_output(output, overwrite=self.overwrite, option="--overwrite")
+            check_output(output, overwrite=self.overwrite, option="--overwrite", pseudonyms=self.pseudonyms)
 
-    def write(self, evaluation: Any, output: Path, panel: Any = None, **how: Any) -> Path:
-        """Write the report of an evaluation, with its panel of shortcuts if there is one."""
-        from histofeat.reporting import write_report
+    def write(self, evaluation: Any, output: Path, panel: Any = None, run: Any = None, **how: Any) -> Path:
+        """Write the report of an evaluation, with the panel of shortcuts and the options of the run, if any."""
+        from histofeat.reporting import read_key, write_report
 
         if panel:
             how |= {"context": {"shortcuts": panel}, "files": {"shortcuts.json": panel}}
-        return write_report(evaluation, output, overwrite=self.overwrite, gallery=self.gallery, **how)
+        own = {"overwrite": self.overwrite, "gallery": self.gallery, "pseudonyms": self.pseudonyms}
+        page = write_report(evaluation, output, **own, **how)
+        if run:
+            run.write_config(output, read_key(output).path if self.pseudonyms else None)
+        return page
 
 
 def compare(
@@ -194,8 +199,7 @@ def compare(
         _keep(evaluation, output, run)
         panel = None if page.no_shortcuts or dataset.lacks_images else _shortcuts(evaluation, runtime)
         environment = describe_environment(device=device_words(evaluation, pipelines))
-        written = page.write(evaluation, output, panel, command=command_words(ctx), environment=environment)
-    run.write_config(output)
+        written = page.write(evaluation, output, panel, run, command=command_words(ctx), environment=environment)
     show(run, evaluation, written, stored=runtime.store is not None)
 
 
@@ -265,8 +269,8 @@ def command_words(ctx: typer.Context) -> str:
         if value == parameter.default or value in (None, [], ()) or parameter.name == "config":
             continue
         values = value if isinstance(value, list | tuple) else [value]
-        if parameter.name == "data":
-            words += [Path(each).resolve().name for each in values]
+        if parameter.name == "data":  # the name of a folder may be that of a patient
+            words += ["DATA"] if ctx.params.get("pseudonyms") else [Path(each).resolve().name for each in values]
             continue
         for each in values:
             text = each.resolve().name if isinstance(each, Path) else str(each)
@@ -367,14 +371,13 @@ def device_words(evaluation, pipelines) -> str:
 
 
 def _shortcuts(evaluation, runtime):
-    """Return the panel of shortcuts: what mean colour, background, blur or position reach alone."""
     from histofeat.studies import panel_of
 
     return panel_of(evaluation, runtime=replace(runtime, progress=False)).to_dict()
 
 
 def show(run: RunOptions, evaluation: Any, page: Path, *, stored: bool = False) -> None:
-    """Print what did not run, the scores, what was measured, and where the report is."""
+    """Print what did not run, the scores, the answer, what was measured, and where the report is."""
     record = json.loads(page.with_name("metrics.json").read_text(encoding="utf-8"))
     run.show({**record, "report": str(page)}, lambda: _print(evaluation, record, page, stored=stored))
 

@@ -288,13 +288,15 @@ class RunOptions:
 
         print(json.dumps(jsonable(record), indent=1, ensure_ascii=False), file=self.stdout)
 
-    def write_config(self, output: Path) -> None:
+    def write_config(self, output: Path, shown: Callable[[Any], Any] | None = None) -> None:
         """Write the options of the run as TOML, so that ``--config`` repeats it.
 
         Parameters
         ----------
         output : Path
             What the run wrote: a folder gets ``run.toml``, a file ``NAME.run.toml`` beside it.
+        shown : callable, optional
+            Takes names that are not to be shown out of the value of an option.
         """
         import tomli_w
 
@@ -303,6 +305,7 @@ class RunOptions:
 
         file = output / "run.toml" if output.is_dir() else output.with_name(f"{output.stem}.run.toml")
         plain = {name: absolute(value) for name, value in self.given.items()}
+        plain = {name: shown(value) for name, value in plain.items()} if shown else plain
         text = tomli_w.dumps({"version": histofeat.__version__, **plain})
         head = f"# histofeat {self.given.get('command')} --config {file.name} does it once more: its paths are full.\n"
         with write_whole(file, overwrite=True) as part:

@@ -227,8 +227,7 @@ def idc_official(
     found = studies.compare_with_published(runs, split, studies.load_published())
     for each in reversed(runs):  # the published split last: it is what the screen ends with
         how = _beside_published(each, found) | {"command": command_words(ctx)}
-        written = page.write(each.evaluation, folders[each.trained_on], **how)
-        run.write_config(folders[each.trained_on])
+        written = page.write(each.evaluation, folders[each.trained_on], run=run, **how)
         show(run, each.evaluation, written)
 
 

@@ -15,6 +15,7 @@ from ._payload import (
     describe_environment as describe_environment,
     metrics_payload as metrics_payload,
 )
+from ._pseudonyms import read_key as read_key
 from ._report import report_context as report_context, write_report as write_report, write_study as write_study
 from ._strict_json import Redactor as Redactor, dump as dump, jsonable as jsonable
 from ._tables import (

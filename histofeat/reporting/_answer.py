@@ -52,8 +52,8 @@ def answer_of(evaluation, payload, shortcuts=None):
     found |= _alike(payload, key, metric) if several else {"alike": [], "cheapest": key, "words": None}
     found["weakness"] = weakness = _weakness(best, payload)
     found["shortcut"] = shortcut = _shortcut(payload, shortcuts)
-    words = [_model_words(found, payload, several), evaluation.caution, found.pop("words")]
-    words += [weakness and f"Main weakness: {weakness['words']}", _calibration_words(best)]
+    first = " ".join(filter(None, (_model_words(found, payload, several), evaluation.caution)))
+    words = [first, found.pop("words"), f"Main weakness: {weakness['words']}", _calibration_words(best)]
     words += [shortcut["words"], tested["words"]]
     return {**found, "tested": tested, "sentences": [each for each in words if each]}
 
@@ -110,24 +110,21 @@ def _cheapest(results, names):
 def _weakness(best, payload):
     """Return the lowest of what should be high: recalls of classes, also within groups, and accuracy of patients."""
     labels, details = payload["dataset"]["labels"], best["details"]
+    known = [(f"recall of {each['class']}", each["sensitivity"], each["class"]) for each in best["classes"]]
     if len(labels) == 2:
-        known = [(best["sensitivity"], f"sensitivity, the share of {labels[1]} patches that it finds")]
-        known += [(best["specificity"], f"specificity, the share of {labels[0]} patches that it calls so")]
-    else:
-        known = [(each["sensitivity"], f"recall of {each['class']}") for each in best["classes"]]
-    for group, scores in (details["groups"] or {}).items():
-        enough = scores["n_patients"] >= _FEWEST and len(labels) == 2
-        known += [(scores[name], f"{name} in {group}") for name in ("sensitivity", "specificity") if enough]
-    found = [(score["value"], words, score["ci95"]) for score, words in known if score["value"] is not None]
-    lowest = details["spread"]["accuracy"][0]
-    found += [(lowest, "the hardest patients, since the accuracy of one in ten is no higher", None)] * (
-        lowest is not None
-    )
-    if not found:
-        return None
-    value, words, ends = min(found, key=lambda each: each[0])
-    sure = f" (95 % interval {interval(ends, between=' to ')})" if ends and None not in ends else ""
-    return {"value": value, "of": words, "ci95": ends, "words": f"{words}: {number(value)}{sure}."}
+        recalls = {"specificity": labels[0], "sensitivity": labels[1]}
+        known = [(name, best[name], label) for name, label in recalls.items()]
+        groups = {group: of for group, of in (details["groups"] or {}).items() if of["n_patients"] >= _FEWEST}
+        known += [(f"{name} in {group}", of[name], recalls[name]) for group, of in groups.items() for name in recalls]
+    known.append(("the hardest patients", {"value": details["spread"]["accuracy"][0], "ci95": [None, None]}, None))
+    known = [each for each in known if each[1]["value"] is not None]
+    name, score, label = min(known, key=lambda each: each[1]["value"])
+    share, ends = percent(score["value"]), score["ci95"]
+    words = f"it finds {share} of the {label} patches"
+    if label is None:
+        words = f"in one of ten, at most {share} of the patches are called right"
+    sure = "" if None in ends else f" (95 % interval {interval(ends, percent, ' to ')})"
+    return {"of": name, "value": score["value"], "ci95": ends, "words": f"{name}: {words}{sure}."}
 
 
 def _calibration_words(best):

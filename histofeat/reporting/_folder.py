@@ -77,7 +77,14 @@ def write_text(path, content):
     path.write_text(printable(content), encoding="utf-8", newline="\n")
 
 
-def check_output(output: PathLike, *, overwrite: bool = False, option: str = "overwrite=True") -> None:
+def key_file(output: PathLike) -> Path:
+    """Return the file of the key to the pseudonyms of a report: beside its folder, never in it."""
+    return Path(output).with_name(f"{Path(output).name}-pseudonyms.csv")
+
+
+def check_output(
+    output: PathLike, *, overwrite: bool = False, option: str = "overwrite=True", pseudonyms: bool = False
+) -> None:
     """Check that a report may be written to a folder; cheap, so that it can come before hours of work.
 
     Parameters
@@ -86,6 +93,8 @@ def check_output(output: PathLike, *, overwrite: bool = False, option: str = "ov
     overwrite : bool
     option : str
         How the user of the caller asks for a finished report to be replaced.
+    pseudonyms : bool
+        Whether a key to pseudonyms is to be written beside the folder.
 
     Raises
     ------
@@ -96,6 +105,11 @@ def check_output(output: PathLike, *, overwrite: bool = False, option: str = "ov
     """
     output = Path(output)
     check_place(output, folder=True)
+    if pseudonyms and not overwrite and key_file(output).exists():
+        raise FileExistsError(
+            f"output: expected no key to pseudonyms yet, got {str(key_file(output))!r}. Choose another name for the "
+            f"folder, or pass {option} to replace both."
+        )
     if output.exists() and not output.is_dir():
         raise FileExistsError(f"output: expected a folder, got the file {str(output)!r}. Choose another name.")
     if (output / FINISHED).exists():
@@ -161,7 +175,8 @@ def write_predictions(evaluation, path):
     before zstd keeps that small.
     """
     dataset, table = evaluation.dataset, evaluation.predictions()
-    table["path"] = table["path"].map(dict(zip(map(printable, dataset.X), portable_paths(dataset), strict=True)))
+    known = map(printable, dataset.frame["path"])
+    table["path"] = table["path"].map(dict(zip(known, portable_paths(dataset), strict=True)))
     table["path"] = table["path"].map(printable)
     table.attrs = {"dataset": printable(dataset.name), "synthetic": bool(dataset.synthetic)}
     scores = [name for name in table if name.startswith("p_")]

@@ -8,7 +8,7 @@ from histofeat.images import as_images
 from histofeat.reporting._html import html_page
 from histofeat.reporting._pages import render_markdown
 from histofeat.reporting._payload import chosen_models, data_label, model_key, portable_paths, source_of
-from histofeat.reporting._strict_json import Redactor, dump, jsonable
+from histofeat.reporting._strict_json import dump, jsonable
 from histofeat.reporting._text import file_words
 
 FOLDER = "galleries"
@@ -78,8 +78,8 @@ def gallery_data(evaluation, payload, model, n_images):
     dict
         ``groups``: for every class that has tested patches and every kind of `GALLERY_KINDS`, ``label``, ``kind``,
         ``n_found`` (how many there are), ``n_tested`` (patches of the class) and ``items``, each with ``row``,
-        ``path``, ``patient``, ``true``, ``predicted``, ``probability`` (of the predicted class) and
-        ``probability_of_true``.
+        ``path``, ``patient``, ``x``, ``y`` (None where unknown), ``true``, ``predicted``, ``probability`` (of the
+        predicted class) and ``probability_of_true``.
 
     Notes
     -----
@@ -128,10 +128,12 @@ def _in_turn(rows, patients, rng):
 
 def _item(evaluation, model, paths, row):
     predicted, true = int(model.predicted[row]), int(evaluation.dataset.y[row])
+    place = evaluation.dataset.frame.loc[row, ["x", "y"]].items()
     return {
         "row": row,
         "path": paths[row],
         "patient": str(evaluation.dataset.patients[row]),
+        **{axis: None if pd.isna(at) else int(at) for axis, at in place},
         "true": evaluation.labels[true],
         "predicted": evaluation.labels[predicted],
         "probability": float(model.proba[row, predicted]),
@@ -139,7 +141,7 @@ def _item(evaluation, model, paths, row):
     }
 
 
-def write_galleries(evaluation, payload, folder, n_images, models=None):
+def write_galleries(evaluation, payload, folder, n_images, models=None, redact=str):
     """Write the galleries of some models, with their images, into the folder ``galleries`` of a report.
 
     Parameters
@@ -153,6 +155,8 @@ def write_galleries(evaluation, payload, folder, n_images, models=None):
         Images of each kind and class.
     models : sequence of str, optional
         As in `gallery_models`.
+    redact : callable
+        Takes paths, and names that are not to be shown, out of text.
 
     Returns
     -------
@@ -171,7 +175,7 @@ def write_galleries(evaluation, payload, folder, n_images, models=None):
     (place / "NOTICE.txt").write_text(f"{GALLERY_WORDS[synthetic]}\n", encoding="utf-8", newline="\n")
     (place / ".gitignore").write_text("*\n", encoding="utf-8", newline="\n")
     galleries = [gallery_data(evaluation, payload, model, n_images) for model in gallery_models(evaluation, models)]
-    lost = _write_images(evaluation, galleries, place)
+    lost = _write_images(evaluation, galleries, place, redact)
     for gallery, word in zip(galleries, file_words([gallery["model"] for gallery in galleries]), strict=True):
         dump(jsonable(gallery), place / f"{word}.json")
     title = f"Galleries: {payload['title']}"
@@ -194,11 +198,11 @@ def _items(gallery):
     return [item for group in gallery["groups"] for item in group["items"]]
 
 
-def _write_images(evaluation, galleries, place):
+def _write_images(evaluation, galleries, place, redact):
     """Write each image once; add its file, or the reason for none, to every item; return the rows without an image."""
     import cv2
 
-    images, redact, seen = as_images(evaluation.dataset.X), Redactor(), {}
+    images, seen = as_images(evaluation.dataset.X), {}
     for item in (item for gallery in galleries for item in _items(gallery)):
         row = item["row"]
         if row not in seen:

@@ -25,6 +25,7 @@ from histofeat.reporting._folder import finish, new_folder, write_files, write_p
 from histofeat.reporting._galleries import GALLERY_WORDS, check_gallery, write_galleries
 from histofeat.reporting._pages import fill_folder, write_page
 from histofeat.reporting._payload import data_label, describe_environment, metrics_payload, model_key, splits_payload
+from histofeat.reporting._pseudonyms import key_beside, pseudonymous
 from histofeat.reporting._strict_json import PathLike, Redactor, jsonable, own_folders
 from histofeat.reporting._tables import best_of
 from histofeat.reporting._text import file_words, finding
@@ -47,6 +48,7 @@ def write_report(
     files: Mapping[str, Any] | None = None,
     gallery: int | None = None,
     gallery_models: Sequence[str] | None = None,
+    pseudonyms: bool = False,
 ) -> Path:
     """Write everything that an evaluation found into one folder.
 
@@ -79,6 +81,9 @@ def write_report(
     gallery_models : sequence of str, optional
         Models whose images are shown, by names such as "handcrafted/xgboost"; by default the model of the highest
         ROC-AUC and networks that were trained on the pixels.
+    pseudonyms : bool, default=False
+        Whether "patient 001" and its like replace ids of patients, slides, files and paths in all files of the folder.
+        They are drawn anew each time; the key lies beside the folder, in ``OUTPUT-pseudonyms.csv``.
 
     Returns
     -------
@@ -106,10 +111,14 @@ def write_report(
     evaluation, output = evaluation.positive_last, Path(output)
     check_gallery(gallery, gallery_models, evaluation)
     root = evaluation.dataset.root
-    redact = Redactor({**({root: root.resolve().name} if root else {}), **own_folders()})
+    redact, names = Redactor({**({root: root.resolve().name} if root else {}), **own_folders()}), None
+    if pseudonyms:
+        evaluation, names = pseudonymous(evaluation)
+        redact = names.after(redact)
     environment = describe_environment() if environment is None else environment
     payload = metrics_payload(evaluation, title=title, command=command, environment=environment, redact=redact)
     _add_assessments(evaluation, payload)
+    payload["pseudonyms"] = pseudonyms
     payload["answer"] = answer_of(evaluation, payload, (context or {}).get("shortcuts"))
     own_files = {
         "metrics.csv": partial(write_scores, payload),
@@ -119,9 +128,9 @@ def write_report(
     }
     if len(evaluation.failures):
         own_files["failures.csv"] = evaluation.failures
-    with new_folder(output, overwrite=overwrite) as folder:
+    with key_beside(output, names, overwrite=overwrite), new_folder(output, overwrite=overwrite) as folder:
         if gallery is not None and payload["results"] and not evaluation.dataset.lacks_images:
-            payload["galleries"] = write_galleries(evaluation, payload, folder, gallery, gallery_models)
+            payload["galleries"] = write_galleries(evaluation, payload, folder, gallery, gallery_models, redact)
         figures, pictures = make_figures(evaluation, payload) if payload["results"] else ({}, {})
         names = {**report_context(payload), "pictures": pictures, **(context or {})}
         fill_folder(folder, template, names, title=payload["title"], redact=redact, figures=figures, files=own_files)

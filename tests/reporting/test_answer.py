@@ -112,11 +112,12 @@ def test_the_weakness_is_the_lowest_of_what_should_be_high(three, answered):
     scores = {name: model.scores[name].value for name in ("sensitivity", "specificity")}
     lowest = min(*scores.values(), own)
     assert answer["weakness"]["value"] == pytest.approx(lowest)
-    assert f"Main weakness: {answer['weakness']['of']}: {lowest:.3f}" in words
+    assert f"Main weakness: {answer['weakness']['of']}: " in words
+    assert f" {100 * lowest:.1f} % of the " in words
     # Everything is called no.
     timid = replace(model, scores={**model.scores, "sensitivity": replace(model.scores["sensitivity"], value=0.05)})
     answer, words = answered(replace(three, models=(timid,)))
-    assert "Main weakness: sensitivity, the share of yes patches that it finds: 0.050" in words
+    assert "Main weakness: sensitivity: it finds 5.0 % of the yes patches" in words
     assert answer["sentences"][0].startswith("The only model: good/predictions, ROC-AUC")
 
 
@@ -130,7 +131,7 @@ def test_a_group_in_which_it_fails_is_named(answered):
     model = replace(model, proba=proba, predicted=proba.argmax(axis=1))
     dataset = replace(found.dataset, frame=found.dataset.frame.assign(site=site))
     answer, words = answered(replace(found, dataset=dataset, models=(model,)).asking(groups="site"))
-    assert "Main weakness: sensitivity in north: 0.000" in words
+    assert "Main weakness: sensitivity in north: it finds 0.0 % of the yes patches" in words
     assert "(predictions, 2 sites)" in words
     assert answer["tested"]["places"] == 2
 
