@@ -7,7 +7,6 @@ import re
 from collections.abc import Sequence
 from typing import Any, BinaryIO
 
-import cv2
 import numpy as np
 
 from histofeat.exceptions import check_that
@@ -188,6 +187,8 @@ def rescale(image: np.ndarray, ratio: float) -> np.ndarray:
 
 def resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Scale an image to a height and width in px, as `rescale` does; it comes back itself where it has these."""
+    import cv2
+
     if image.shape[:2] == size:
         return image
     interpolation = cv2.INTER_AREA if image.shape[0] > size[0] else cv2.INTER_LINEAR_EXACT
