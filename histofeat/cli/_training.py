@@ -40,7 +40,7 @@ def train(
     folds: _Folds = 5,
     resamples: option(int, "N", "Resamples of the patients, for the intervals of the estimate.", min=0) = 1000,
     known_patients: _Known = "refuse",
-    stain: option(str, "NAME", "How the tissue is stained, for the model's card.") = "H&E",
+    stain: option(str, "NAME", "How the tissue is stained, for the model's card: H&E, IHC or special.") = "H&E",
     no_estimate: flag("--no-estimate", "Only fit; make no estimate on unseen patients.") = False,
     report: option(Path | None, "DIR", "Write the report of the estimate here.") = None,
     overwrite: flag("--overwrite", "Replace a model and a report that are there.") = False,

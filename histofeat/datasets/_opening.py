@@ -19,9 +19,15 @@ from histofeat.datasets._idc import IDC_MPP, NOMINAL_SIZE, load_idc, looks_like_
 from histofeat.datasets._image_files import checked_path, is_image_name, walk_files
 from histofeat.datasets._manifest import load_manifest
 from histofeat.datasets.breakhis._loading import load_breakhis
-from histofeat.datasets.breakhis._tree import BREAKHIS_MPP, PUBLISHED_HEIGHTS, PUBLISHED_WIDTH, parse_image
+from histofeat.datasets.breakhis._tree import (
+    BREAKHIS_MPP,
+    FIRST_DRAWN,
+    PUBLISHED_HEIGHTS,
+    PUBLISHED_WIDTH,
+    parse_image,
+)
 from histofeat.exceptions import DatasetError, check_name, check_that, refuse_first
-from histofeat.images import IMAGE_SUFFIXES, image_size, is_slide
+from histofeat.images import IMAGE_SUFFIXES, image_size
 from histofeat.model_selection import canonical_patient
 
 _EVERY = ("classes", "positive", "on_error", "mpp")
@@ -169,7 +175,7 @@ def mpp_by_name(path: str, size: tuple[int, int]) -> float | None:
     path : str
         Where the image lies.
     size : tuple of (int, int)
-        Height and width in px: of another size than published it is a resampled copy.
+        Height and width in px: of another size than published it is a resampled copy, unless it was drawn.
 
     Returns
     -------
@@ -184,8 +190,10 @@ def mpp_by_name(path: str, size: tuple[int, int]) -> float | None:
     name = os.path.basename(path)  # noqa: PTH119 - of many images, and text may hold a null character
     if max(size) <= max(NOMINAL_SIZE) and parse_name(name):
         return IDC_MPP
-    image = parse_image(name) if size[1] == PUBLISHED_WIDTH else None
-    return BREAKHIS_MPP[image.magnification] if image and size[0] in PUBLISHED_HEIGHTS else None
+    image = parse_image(name)
+    published = size[1] == PUBLISHED_WIDTH and size[0] in PUBLISHED_HEIGHTS
+    known = image is not None and (published or int(image.slide_name.number) >= FIRST_DRAWN)
+    return BREAKHIS_MPP[image.magnification] if known else None
 
 
 def training_part(dataset: PatchDataset, *, only: str | os.PathLike[str] | None = None) -> PatchDataset:
@@ -327,6 +335,8 @@ def list_images(
     >>> len(list_images(cohort.root)), len(list_images(f"{cohort.root}/*/1/*.png"))
     (8, 3)
     """
+    from histofeat.images import is_slide  # which loads OpenCV, that loaders do not need
+
     inputs = [inputs] if isinstance(inputs, str | os.PathLike) else list(inputs)
     if not inputs:
         raise DatasetError("images: expected a file, a folder or a pattern, got none. Name one at least.")

@@ -26,6 +26,8 @@ from histofeat.networks import find_encoder
 
 #: Scores of an estimate beside those of `METRICS`, see `recognition_rates`.
 RECOGNITION = ("image_rate", "patient_rate")
+#: How tissue may be stained: haematoxylin and eosin, immunohistochemistry, or a special stain such as PAS.
+STAINS = ("H&E", "IHC", "special")
 _DEFAULT_FEATURES = ("color", "lbp", "haralick")
 
 
@@ -123,8 +125,8 @@ def train_model(
         too.
     known_patients : {"refuse", "leave_out"}, default="refuse"
         What the estimate does with patients that an encoder was trained on, see `AuditPolicy`.
-    stain : str, default="H&E"
-        How the tissue is stained: a word for the model's card.
+    stain : {"H&E", "IHC", "special"}, default="H&E"
+        How the tissue is stained, for the model's card.
     n_resamples : int, default=1000
         Resamples of the patients behind its intervals.
     random_state : int, default=0
@@ -162,6 +164,7 @@ def train_model(
     check_type("train_model.pipeline", pipeline, IDCPipeline, "an IDCPipeline", "Pass IDCPipeline().")
     if folds is not None:
         check_whole("train_model.folds", folds, 2, "Use 5, or None for no estimate.")
+    check_name("train_model.stain", stain, STAINS)
     _check_threshold(threshold, dataset, folds)
     for words in _other_scales(pipeline, dataset):
         warnings.warn(f"train_model: {words}", stacklevel=2)

@@ -98,6 +98,7 @@ def test_names_of_published_images_tell_their_scale():
     patch = "10253idx5x1351y1101class0.png"
     assert [mpp_by_name(patch, size) for size in ((50, 50), (50, 7), (400, 400))] == [4.0, 4.0, None]
     assert mpp_by_name("a.png", (50, 50)) is None
+    assert mpp_by_name("SOB_M_DC-14-900001AB-100-001.png", (64, 96)) == 0.20  # drawn
 
 
 def test_whole_slides_are_no_images(tmp_path):

@@ -19,6 +19,8 @@ MAGNIFICATIONS = (40, 100, 200, 400)
 #: They are those of images in the published size: 700 px wide, of one of these heights.
 PUBLISHED_WIDTH, PUBLISHED_HEIGHTS = 700, range(456, 461)
 BREAKHIS_MPP = {40: 0.49, 100: 0.20, 200: 0.10, 400: 0.05}
+#: First number of a drawn patient: above every number of BreakHis, whose highest has five digits.
+FIRST_DRAWN = 900_001
 _POWERS = {str(power): power for power in MAGNIFICATIONS}
 
 

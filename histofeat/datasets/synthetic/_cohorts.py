@@ -12,7 +12,7 @@ from numpy.random import Generator
 from histofeat.datasets._base import PatchDataset
 from histofeat.datasets._idc import load_idc
 from histofeat.datasets.breakhis._loading import load_breakhis
-from histofeat.datasets.breakhis._tree import CLASSES, MAGNIFICATIONS, SUBTYPES, Subtype
+from histofeat.datasets.breakhis._tree import CLASSES, FIRST_DRAWN, MAGNIFICATIONS, SUBTYPES, Subtype
 from histofeat.datasets.synthetic._cohort_folder import make_tree
 from histofeat.exceptions import DatasetError, check_that
 
@@ -33,8 +33,6 @@ _DARKEST_TINT = 0.6
 _GRAIN_LEVELS = 12.0
 BREAKHIS_COHORT_VERSION = "breakhis 1"
 
-# Above every number of BreakHis, whose highest has five digits.
-_FIRST_NUMBER = 900_001
 _TOP = "BreaKHis_v1/histology_slides/breast"
 # How much larger things look than at 40X. Less than it should be: these pictures are small, and a nucleus must fit.
 _ZOOM = {40: 1.0, 100: 1.4, 200: 2.0, 400: 2.8}
@@ -346,7 +344,7 @@ def _draw_breakhis_cohort(
         recipe = _RECIPES[subtype.code]
         style = _with_tissue(draw_style(rng), recipe, rng)
         for letters in ("AB", "CD") if rank == patients_per_subtype - 1 else ("",):
-            slide = f"{_FIRST_NUMBER + position}{letters}"
+            slide = f"{FIRST_DRAWN + position}{letters}"
             for magnification, sequence in product(magnifications, range(1, images_per_slide + 1)):
                 picture = draw_picture((height, width), _ZOOM[magnification], recipe.tumour, style, rng)
                 png = encode_png(picture)
