@@ -58,9 +58,7 @@ def train(
     histofeat train breakhis --magnification each --features pftas --head svm --output model.histofeat
     histofeat train folders --patients folder --head densenet201 --weights imagenet --output model.histofeat
     """
-    check_name("--known-patients", known_patients, ("refuse", "leave_out"))
-    if threshold is not None:
-        parse_rule(threshold)
+    _check_words(known_patients, stain, threshold)
     places = _places(data.magnification, output, report, overwrite)
     network = {"epochs": epochs, "recipe": fine_tune and {"fine_tune": fine_tune}}
     network["checkpoint"] = checkpoint and f"{checkpoint}/{{fit}}"
@@ -80,6 +78,15 @@ def train(
     if failed:
         print(f"histofeat: {len(failed)} of {len(places)} magnifications have no model.", file=sys.stderr)
         raise typer.Exit(1)
+
+
+def _check_words(known_patients: str, stain: str, threshold: str | None) -> None:
+    from histofeat.evaluation import STAINS
+
+    check_name("--known-patients", known_patients, ("refuse", "leave_out"))
+    check_name("--stain", stain, STAINS)
+    if threshold is not None:
+        parse_rule(threshold)
 
 
 def _train_each(data, pipeline, places, *settings):

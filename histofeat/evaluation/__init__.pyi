@@ -37,7 +37,7 @@ from ._scored_predictions import (
     score_breakhis as score_breakhis,
 )
 from ._search import Search as Search
-from ._training import make_pipeline as make_pipeline, train_model as train_model
+from ._training import STAINS as STAINS, make_pipeline as make_pipeline, train_model as train_model
 from .audit._audit import (
     audit_fingerprints as audit_fingerprints,
     audit_split as audit_split,

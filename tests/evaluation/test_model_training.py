@@ -245,5 +245,5 @@ def test_an_encoder_that_learnt_at_another_scale_is_named(cohort):
         model = train_model(silent, pipeline, folds=None, stain="IHC")
         assert (model.mpp, model.about["stain"]) == (silent.mpp, "IHC")
     assert [ENCODERS[name].mpp for name in ("histo", "uni", "h-optimus-0", "mobilenetv2")] == [4.0, 0.5, 0.5, None]
-    with pytest.raises(ValueError, match="train_model.stain: expected one of H&E, IHC, special, got 'he'"):
+    with pytest.raises(ValueError, match=r"train_model\.stain: expected one of H&E, IHC, special, got 'he'"):
         train_model(cohort, pipeline, folds=None, stain="he")
