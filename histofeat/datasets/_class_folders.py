@@ -57,6 +57,7 @@ def load_image_folder(
         "valid" and "testing" are understood, in any case. It is only read.
     patients : str, path or mapping
         How to find the patient of an image, see `PatientRule`; one of:
+
         - a regular expression with one group, or with a group named ``patient``, searched in the path of the image
           below its class folder, written with forward slashes: ``r"^([0-9]+)_"`` for names of IDC,
           ``r"([0-9]+)[A-Z]*-[0-9]+-[0-9]+\.png$"`` for those of BreakHis;
