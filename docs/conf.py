@@ -102,8 +102,8 @@ def _skip_routing(app, kind, name, member, skip, options):
 
 def _document_data(app, kind, name, value, options, lines):
     """Take the text beside a constant in its own file: a face has none, and Sphinx would show that of its type."""
-    begins, of_type = " ".join("\n".join(lines).split())[:60], " ".join((inspect.getdoc(type(value)) or "").split())
-    if kind in ("data", "attribute") and begins and begins in of_type:
+    ends, of_type = " ".join("\n".join(lines).split())[-60:], " ".join((inspect.getdoc(type(value)) or "").split())
+    if kind in ("data", "attribute") and ends and ends in of_type:
         lines[:] = _generate.comment_of(*name.rpartition(".")[::2])
 
 
