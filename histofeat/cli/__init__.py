@@ -19,7 +19,7 @@ __all__ = ["app", "main"]
 #: The commands, under their headings in ``--help``: module and function of each, imported when it is asked for.
 COMMANDS = {
     "Data": {"audit": ("_listing", "audit"), "extract": ("_extraction", "extract"), "fetch": ("_doctor", "fetch")},
-    "Models": {"train": ("_training", "train"), "predict": ("_prediction", "predict")},
+    "Models": {"train": ("_training", "train"), "predict": ("_prediction", "predict"), "map": ("_mapping", "map_")},
     "Evaluation": {
         "compare": ("_comparison", "compare"),
         "report": ("_comparison", "report"),

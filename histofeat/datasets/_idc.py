@@ -72,8 +72,8 @@ def load_idc(
     ----------
     root : path, or list or tuple of paths
         Folder that holds ``PATIENT/{0,1}/*.png``, or ``IDC_regular_ps50_idx5/PATIENT/{0,1}/*.png``, or both, as
-        Kaggle's archive does. Several folders, such as two samples of the same patients, become one data set. They
-        are only read.
+        Kaggle's archive does; or the folder of one patient. Several folders, such as two samples of the same patients,
+        become one data set. They are only read.
     classes, positive : optional
         Other names for the classes, and which of them is positive ("IDC"): see `PatchDataset.with_classes`.
     on_error : {"raise", "skip"}, default="skip"
@@ -137,7 +137,7 @@ def _folders(root) -> list[Path]:
 
 
 def _is_synthetic(folders: Sequence[Path]) -> bool:
-    drawn = [folder for folder in folders if (folder / MANIFEST).is_file()]
+    drawn = [folder for folder in folders if ((folder.parent if _is_patient(folder) else folder) / MANIFEST).is_file()]
     if drawn and len(drawn) < len(folders):
         raise DatasetError(
             f"{drawn[0]}: expected real patches as in the other folders, got synthetic ones. Leave it out."
@@ -149,7 +149,6 @@ def _nothing_found(folder: Path, left_out: Sequence[tuple[str, str]]) -> str:
     groups = "; ".join(f"left out, {group}" for group in LeftOut.group(left_out))
     got = f"no IDC patch ({groups})" if groups else "an empty folder"
     near = [child for child in sorted(folder.iterdir()) if child.is_dir() and looks_like_idc(child)]
-    near += [folder.parent] if folder.name.isdecimal() and looks_like_idc(folder.parent) else []
     remedy = f"Give the folder that holds the patient folders, or the one that holds {NESTED}."
     if near:
         remedy = f"Did you mean {str(near[0])!r}?"
@@ -158,10 +157,16 @@ def _nothing_found(folder: Path, left_out: Sequence[tuple[str, str]]) -> str:
 
 def looks_like_idc(folder: Path) -> bool:
     """Whether a folder holds the tree of IDC, by the names in it."""
-    if (folder / NESTED).is_dir():
+    if (folder / NESTED).is_dir() or _is_patient(folder):
         return True
     patients = (child for child in folder.iterdir() if child.name.isdecimal())
     return any((child / label).is_dir() for child in patients for label in "01")
+
+
+def _is_patient(folder: Path) -> bool:
+    """Whether a folder is that of one patient; class folders 0 and 1 hold files of other names."""
+    files = (file for label in "01" for file in (folder / label).glob("*.[pP][nN][gG]"))
+    return _PATIENT.fullmatch(folder.name) is not None and any(parse_name(file.name) for file in files)
 
 
 def _scan_folders(folders: Sequence[Path]) -> tuple[Scan, tuple[str, ...]]:
@@ -180,6 +185,10 @@ def _scan_folders(folders: Sequence[Path]) -> tuple[Scan, tuple[str, ...]]:
 def _scan_tree(scan: Scan, folder: Path) -> None:
     """Walk a folder, and IDC_regular_ps50_idx5 in it where it exists."""
     nested = folder / NESTED
+    if _is_patient(folder):
+        _scan_patient(scan, str(folder), folder.name)
+        scan.refuse_contradictions()
+        return
     # The top level first, so that its copy is the one that is kept.
     _scan_patients(scan, str(folder), {MANIFEST, NESTED} if nested.is_dir() else {MANIFEST})
     if nested.is_dir():
@@ -189,15 +198,18 @@ def _scan_tree(scan: Scan, folder: Path) -> None:
 
 def _scan_patients(scan: Scan, top: str, ignore: Collection[str] = ()) -> None:
     for folder, match in scan.folders(top, _PATIENT.fullmatch, "is a folder whose name is no patient number", ignore):
-        patient = match[0]
-        for below, label in scan.folders(folder, {"0": 0, "1": 1}.get, "is a folder named neither 0 nor 1"):
-            for path, name in scan.files(below, parse_name, "has a name that is no IDC patch name"):
-                if name.label != label:
-                    scan.contradict(path, f"class {label}", f"class {name.label}")
-                elif name.patient != patient:
-                    scan.contradict(path, f"patient {patient}", f"patient {name.patient}")
-                else:
-                    scan.take((patient, name.x, name.y, label), path, png_size)
+        _scan_patient(scan, folder, match[0])
+
+
+def _scan_patient(scan: Scan, folder: str, patient: str) -> None:
+    for below, label in scan.folders(folder, {"0": 0, "1": 1}.get, "is a folder named neither 0 nor 1"):
+        for path, name in scan.files(below, parse_name, "has a name that is no IDC patch name"):
+            if name.label != label:
+                scan.contradict(path, f"class {label}", f"class {name.label}")
+            elif name.patient != patient:
+                scan.contradict(path, f"patient {patient}", f"patient {name.patient}")
+            else:
+                scan.take((patient, name.x, name.y, label), path, png_size)
 
 
 def _to_frame(scan: Scan) -> pd.DataFrame:

@@ -11,7 +11,11 @@ from ._feature_head import (
 )
 from ._guard_rails import FAR as FAR, GuardRails as GuardRails
 from ._heads import HEADS as HEADS, HeadRecord as HeadRecord, make_head as make_head
-from ._patient_maps import map_patient as map_patient, patient_tiles as patient_tiles
+from ._patient_maps import (
+    find_patches as find_patches,
+    map_patches as map_patches,
+    map_patient as map_patient,
+)
 from ._pipeline import IDCPipeline as IDCPipeline
 from ._pixel_head import PIXELS as PIXELS, OnRows as OnRows, PixelHead as PixelHead
 from ._prediction import (

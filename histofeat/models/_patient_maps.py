@@ -1,11 +1,12 @@
 """Map the patches of a patient by a model: their probabilities at their places on the slide."""
 
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from histofeat.datasets import PatchDataset, open_dataset, probability_columns
 from histofeat.exceptions import DatasetError, PatchError, check_name, check_that, check_type, refuse_first
@@ -16,14 +17,12 @@ from histofeat.models._prediction import predict_images
 from histofeat.models._saved_model import SavedModel
 from histofeat.models._slide_maps import SlideMap, mapped_class
 
-#: Pixels of the longer side of a thumbnail, and of a patch until it is put into one, at most.
-THUMBNAIL_PX, PATCH_PX = 2000, 128
+#: Pixels of the longer side of a thumbnail, at most.
+THUMBNAIL_PX = 2000
 
 
-def patient_tiles(
-    dataset: PatchDataset, patient: str | None = None, *, where: str = "map_patient"
-) -> tuple[np.ndarray, pd.DataFrame, np.ndarray | None]:
-    """Give the patches of a patient as tiles at their places.
+def find_patches(dataset: PatchDataset, patient: str | None = None, classes: Sequence[str] | None = None) -> np.ndarray:
+    """Find the patches of a patient, each with its place on the slide; no image is read.
 
     Parameters
     ----------
@@ -31,83 +30,100 @@ def patient_tiles(
         With x and y.
     patient : str, optional
         May be left out if there is only one.
-    where : str
-        What an error names.
+    classes : sequence of str, optional
+        Those that the data have to have, in any order.
 
     Returns
     -------
     rows : ndarray of shape (n,), int64
-        Rows of the patches in the data set.
-    tiles : DataFrame of shape (n, 6)
-        Their rectangles, ``tissue`` (NaN where an image cannot be read) and ``truth``.
-    thumbnail : ndarray of shape (h, w, 3), uint8, or None
-        The patches in one picture; None if none can be read.
 
     Raises
     ------
     ValueError
         If there is no such patient.
     DatasetError
-        If a patch has no coordinates, or two have the same.
+        If a patch has no coordinates, two have the same, or the classes are others.
     """
+    if classes is not None:
+        remedy = f"Rename them, such as classes={','.join(f'{name}=...' for name in classes)!r}."
+        same, got = {*dataset.target_names} == {*classes}, ", ".join(dataset.target_names)
+        expected = f"the classes of the model, {', '.join(classes)}"
+        check_that(dataset.name, got, same, expected, remedy, error=DatasetError)
     known = sorted({*dataset.patients})
     one, remedy = patient is not None or len(known) == 1, f"Give patient={known[0]!r}, or another of them."
-    check_that(f"{where}.patient", patient, one, f"one of {len(known):,} patients", remedy)
+    check_that("patient", patient, one, f"one of {len(known):,} patients", remedy)
     name = known[0] if patient is None else canonical_patient(patient)
-    check_name(f"{where}.patient", name, known, f"a patient of {dataset.name}")
+    check_name("patient", name, known, f"a patient of {dataset.name}")
     rows = np.flatnonzero(dataset.patients == name)
-    frame = dataset.frame.iloc[rows].reset_index(drop=True)
+    frame = dataset.frame.iloc[rows]
     lost = [Path(path).name for path in frame.loc[frame[["x", "y"]].isna().any(axis=1), "path"]]
     expected = f"patient {name}: expected the place of each patch on the slide, got none for"
     remedy = "It is in the names of IDC patches, and in the columns x and y of a CSV file."
     refuse_first(lost, expected, remedy, error=DatasetError)
-    tiles = frame[["x", "y"]].astype(np.int64)
-    twice = tiles[tiles.duplicated()].itertuples(index=False, name=None)
-    expected = f"patient {name}: expected one patch at each place, got several at (x, y) ="
+    twice = frame.loc[frame[["x", "y"]].duplicated(), ["x", "y"]].to_numpy(dtype=int).tolist()
+    expected = f"patient {name}: expected one patch at each place, got several at [x, y] ="
     refuse_first(twice, expected, "Remove copies; give each slide an id of its own as its patient.", error=DatasetError)
-    patches = list(_patches(dataset, rows))
-    for at, side in enumerate(("height", "width")):
-        sizes = pd.Series([shape[at] for shape, *_ in patches])
-        sizes = sizes.fillna(frame[side].astype(float)) if side in frame else sizes
-        lost = [Path(path).name for path in frame.loc[sizes.isna(), "path"]]
-        remedy = "Restore the image, or leave it out."
-        refuse_first(lost, f"patient {name}: expected patches of a known size, got", remedy, error=DatasetError)
-        tiles[side] = sizes.astype(np.int64)
-    tiles["tissue"] = [tissue for _, tissue, _ in patches]
-    tiles["truth"] = np.array(dataset.target_names, dtype=object)[dataset.y[rows]]
-    return rows, tiles, _pasted(tiles, [pixels for *_, pixels in patches])
+    return rows
 
 
-def _patches(dataset, rows):
-    """Yield the shape of each image, its share of tissue and its pixels, reduced; NaN and None where it is unread."""
+def map_patches(dataset: PatchDataset, proba: np.ndarray, **facts: Any) -> SlideMap:
+    """Put the probabilities of the patches of a patient at their places.
+
+    Parameters
+    ----------
+    dataset : PatchDataset
+        Of one patient.
+    proba : ndarray of shape (n, k), float64
+        Class probabilities.
+    **facts
+        Of the `SlideMap`: "classes", "positive", "threshold", "rule" and "about"; "label" (n,), the labels, where
+        they are not made of the probabilities; "min_tissue", the share of tissue that a patch needs.
+
+    Returns
+    -------
+    slide_map : SlideMap
+        With the true classes, and a picture of the tissue if the images can be read.
+
+    Raises
+    ------
+    DatasetError
+        If the sizes of the patches are not known, or patches overlap.
+    """
+    frame, least = dataset.frame.copy(), facts.pop("min_tissue", None)
+    tiles = frame[["x", "y"]].astype(np.int64)
+    if dataset.images is not None:
+        frame[["height", "width"]] = [np.shape(image)[:2] for image in dataset.images]
+    remedy = "Add the columns height and width."
+    check_that(dataset.name, None, {"height", "width"} <= {*frame}, "sizes of patches", remedy, error=DatasetError)
+    tiles[["width", "height"]] = frame[["width", "height"]].astype(np.int64)
+    tiles["truth"] = np.array(dataset.target_names, dtype=object)[frame["label"]]
+    tiles["tissue"], picture = _picture(dataset, tiles)
+    tiles[probability_columns(facts["classes"])] = proba
+    tiles = tiles.assign(**{"label": facts.pop("label")} if "label" in facts else {})
+    width, height = (int((tiles[at] + tiles[side]).max()) for at, side in (("x", "width"), ("y", "height")))
+    facts |= {"source": str(frame["patient"][0]), "thumbnail": picture, "width": width, "height": height}
+    facts["mpp"] = dataset.mpp
+    facts["about"] = {"data": dataset.name, "synthetic": dataset.synthetic, **facts.get("about", {})}
+    return SlideMap(tiles if least is None else tiles[~(tiles["tissue"] < least)], **facts)
+
+
+def _picture(dataset, tiles):
+    """Give the share of tissue of each patch, NaN where it cannot be read, and all in one picture, or None."""
     import cv2
 
-    images = None if dataset.lacks_images else as_images(dataset.X)
-    for row in rows.tolist():
-        found = (np.nan, np.nan), np.nan, None
-        with suppress(PatchError):
-            pixels = images and images.decode(row, images.content(row))[0]
-            if pixels is not None:
-                size = [max(1, round(side * min(1, PATCH_PX / max(pixels.shape)))) for side in pixels.shape[1::-1]]
-                small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-                found = pixels.shape[:2], is_tissue(pixels).mean(), small
-        yield found
-
-
-def _pasted(tiles, patches):
-    """Put patches into one picture on white, reduced; None where there are none."""
-    import cv2
-
-    starts = tiles[["x", "y"]].to_numpy()
+    starts, tissue = tiles[["x", "y"]].to_numpy(), np.full(len(tiles), np.nan)
     ends = starts + tiles[["width", "height"]].to_numpy()
     ratio = min(1.0, THUMBNAIL_PX / ends.max())
     starts, ends = (np.round(corners * ratio).astype(int) for corners in (starts, ends))
-    picture = np.full((*ends.max(axis=0)[::-1], 3), 255, dtype=np.uint8)
-    for (left, top), (right, bottom), pixels in zip(starts, ends, patches, strict=True):
-        if pixels is not None and right > left and bottom > top:
-            size = right - left, bottom - top
-            picture[top:bottom, left:right] = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    return None if all(pixels is None for pixels in patches) else picture
+    picture, images = np.full((*ends.max(axis=0)[::-1], 3), 255, dtype=np.uint8), as_images(dataset.X)
+    for at, ((left, top), (right, bottom)) in enumerate(zip(starts, ends, strict=True)):
+        with suppress(PatchError):
+            pixels = images.decode(at, images.content(at))[0]
+            tissue[at] = is_tissue(pixels).mean()
+            if right > left and bottom > top:
+                size = right - left, bottom - top
+                picture[top:bottom, left:right] = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    return tissue, None if np.isnan(tissue).all() else picture
 
 
 def map_patient(
@@ -117,7 +133,6 @@ def map_patient(
     *,
     target_class: str | None = None,
     threshold: float | None = None,
-    mpp: float | None = None,
     min_tissue: float | None = None,
     runtime: Runtime | None = None,
 ) -> SlideMap:
@@ -134,8 +149,6 @@ def map_patient(
         The class to map; by default the positive one of two.
     threshold : float in [0, 1], optional
         Of two classes, in place of that of the model.
-    mpp : float, optional
-        Micrometres per pixel, in place of those of the data.
     min_tissue : float in [0, 1], optional
         Leave out patches with less tissue; by default none.
     runtime : Runtime, optional
@@ -166,15 +179,9 @@ def map_patient(
     check_type("map_patient.model", model, SavedModel, "a SavedModel", "Use load_model, or SavedModel(pipeline).")
     chosen = mapped_class(model.class_names, model.decision, target_class=target_class, threshold=threshold)
     dataset = data if isinstance(data, PatchDataset) else open_dataset(data)
-    remedy = f"Rename them: classes={','.join(f'{name}=...' for name in model.class_names)!r}."
-    same, expected = {*dataset.target_names} == {*model.class_names}, f"the classes {', '.join(model.class_names)}"
-    check_that(dataset.name, ", ".join(dataset.target_names), same, expected, remedy, error=DatasetError)
     dataset.require_images("map_patient")
-    rows, tiles, thumbnail = patient_tiles(dataset, patient)
-    owners = dataset.patients[rows]
-    found = predict_images(model, dataset.X[rows], patients=owners, runtime=runtime)
-    tiles[probability_columns(found.class_names)] = found.proba
-    facts = {**chosen, "mpp": mpp or getattr(dataset, "mpp", None), "source": str(owners[0]), "thumbnail": thumbnail}
-    size = [int((tiles[at] + tiles[side]).max()) for at, side in (("x", "width"), ("y", "height"))]
-    kept = tiles if min_tissue is None else tiles[~(tiles["tissue"] < min_tissue)]
-    return SlideMap(kept, *size, found.class_names, **facts)
+    own = dataset.subset(find_patches(dataset, patient, model.class_names))
+    found = predict_images(model, own.X, patients=own.patients, mpp=own.mpp, runtime=runtime)
+    facts = {**chosen, "classes": found.class_names, "min_tissue": min_tissue}
+    known = any(found.known) or not {*own.patients}.isdisjoint(model.pipeline.patients_ or ())
+    return map_patches(own, found.proba, **facts, about={"known": known})

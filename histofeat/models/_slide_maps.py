@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from histofeat.datasets import probability_columns
-from histofeat.exceptions import DatasetError, check_name, check_real, check_that, refuse_first
+from histofeat.exceptions import DatasetError, check_name, check_real, check_that
 from histofeat.metrics import most_probable, plain_values, scores
 
 _PLACE = ("x", "y", "width", "height")
@@ -49,7 +49,7 @@ class SlideMap:
     Raises
     ------
     ValueError
-        If a column is missing, there is no tile, or two tiles overlap or lie outside the slide.
+        If there is no tile, or two overlap.
 
     Examples
     --------
@@ -75,7 +75,6 @@ class SlideMap:
     def __post_init__(self) -> None:
         names, tiles = tuple(self.classes), self.tiles.reset_index(drop=True)
         check_that("SlideMap.tiles", len(tiles), len(tiles), "one tile or more", "Ask for less tissue by min_tissue.")
-        check_name("SlideMap.positive", self.positive, names)
         if "label" not in tiles:
             proba, at = tiles[probability_columns(names)].to_numpy(), names.index(self.positive)
             called = np.where(proba[:, at] >= self.threshold, at, 1 - at) if len(names) == 2 else most_probable(proba)
@@ -84,21 +83,17 @@ class SlideMap:
             tiles = tiles.assign(x_um=tiles["x"] * self.mpp, y_um=tiles["y"] * self.mpp)
         order = [*_PLACE, "x_um", "y_um", "tissue", "label", *probability_columns(names), "truth"]
         vars(self).update(tiles=tiles[[name for name in order if name in tiles]], classes=names, about=dict(self.about))
-        x, y, width, height = (tiles[name].to_numpy() for name in _PLACE)
-        wrong = (x < 0) | (y < 0) | (x + width > self.width) | (y + height > self.height)
-        covered = np.zeros([len(edges) for edges in self._edges], dtype=bool)
-        for at, cells in enumerate(self._cells):
-            wrong[at] |= covered[cells].any()
-            covered[cells] = True
-        expected = f"{self.source or 'SlideMap'}: expected tiles in the slide that do not overlap, got one at (x, y) ="
-        remedy = "Correct the coordinates, or remove one of two: they are upper left corners in pixels."
-        refuse_first(zip(x[wrong].tolist(), y[wrong].tolist(), strict=True), expected, remedy, error=DatasetError)
+        x, y, covered = self.paint(np.ones(len(tiles)), 0.0)
+        sizes = int(self._areas.sum()), int(np.diff(y) @ covered @ np.diff(x))
+        got, remedy = "{:,} px of tiles on {:,} px".format(*sizes), "Correct x and y, their upper left corners in px."
+        where = self.source or "SlideMap"
+        check_that(where, got, sizes[0] == sizes[1], "tiles that do not overlap", remedy, error=DatasetError)
 
     @cached_property
     def _edges(self):
         """Lines across y and x at which tiles begin or end. Between them lie cells; a tile fills one or several."""
-        spans = [(self.tiles[at], self.tiles[size]) for at, size in (("y", "height"), ("x", "width"))]
-        return [np.unique([start, start + size]) for start, size in spans]
+        ends = ((self.tiles[at], self.tiles[at] + self.tiles[size]) for at, size in (("y", "height"), ("x", "width")))
+        return [np.unique(pair) for pair in ends]
 
     @cached_property
     def _cells(self):
@@ -106,6 +101,9 @@ class SlideMap:
         x, y, width, height = (self.tiles[name].to_numpy() for name in _PLACE)
         ends = [np.searchsorted(self._edges[0], [y, y + height]), np.searchsorted(self._edges[1], [x, x + width])]
         return [(slice(*rows), slice(*columns)) for rows, columns in zip(ends[0].T, ends[1].T, strict=True)]
+
+    #: Pixels of each tile.
+    _areas = property(lambda self: (self.tiles["width"] * self.tiles["height"]).to_numpy())
 
     @property
     def probability(self) -> np.ndarray:
@@ -144,9 +142,9 @@ class SlideMap:
         Returns
         -------
         polygons : list of list of ndarray (m, 2), int64
-            Of each polygon its rings, the outer one first, then holes: x and y of corners in pixels of the slide, the
-            first again at the end. Edges are those of the tiles, so that the areas are equal. Outer rings have a
-            positive area by the shoelace formula, holes a negative one, as RFC 7946 asks. Tiles that touch at a corner
+            Of each polygon its rings, the outer one first, then holes: x and y of corners of tiles in pixels of the
+            slide, the first again at the end. Areas are those of the tiles. The area of an outer ring is
+            positive by the shoelace formula, that of a hole negative, as RFC 7946 asks. Tiles that touch at a corner
             only are in different polygons.
         """
         import cv2
@@ -163,7 +161,7 @@ class SlideMap:
         return polygons
 
     def _ring(self, pixels, corner):
-        """Corners of an outline through pixels, three of which are a cell."""
+        """Corners of tiles along an outline through pixels, three of which are a cell."""
         nodes = (pixels[(pixels % 3 != 1).all(axis=1)] + 1) // 3
         nodes = nodes[(nodes != np.roll(nodes, 1, axis=0)).any(axis=1)]
         steps = np.sign(nodes - np.roll(nodes, 1, axis=0))
@@ -185,22 +183,16 @@ class SlideMap:
         """
         import cv2
 
-        tiles, predicted = self.tiles, self.predicted
-        area, read = (tiles["width"] * tiles["height"]).to_numpy(), (tiles["label"] != "").to_numpy()
-        tissue = tiles["tissue"].fillna(1.0).to_numpy() * area
+        area, predicted, read = self._areas, self.predicted, (self.tiles["label"] != "").to_numpy()
+        tissue = self.tiles["tissue"].fillna(1.0).to_numpy() * area
         _, numbers = cv2.connectedComponents(self.paint(predicted.astype(np.uint8), 0)[2], connectivity=8)
         foci = np.bincount([numbers[cells].flat[0] for cells in self._cells], area * predicted)[1:]
-        mm2 = None if self.mpp is None else (self.mpp / 1000) ** 2
-        return {
-            "tiles": len(tiles),
-            "unreadable": int((~read).sum()),
-            "positive_tiles": int(predicted.sum()),
-            "area_mm2": mm2 and float(area[predicted].sum() * mm2),
-            "foci": len(foci),
-            "largest_focus_mm2": mm2 and float(foci.max(initial=0) * mm2),
-            "share_of_tissue": float(tissue[predicted].sum() / tissue[read].sum()) if tissue[read].sum() else None,
-            "truth": self._against_truth(read),
-        }
+        mm2 = np.nan if self.mpp is None else (self.mpp / 1000) ** 2
+        found = {"tiles": len(area), "unreadable": (~read).sum(), "positive_tiles": predicted.sum()}
+        found |= {"area_mm2": area[predicted].sum() * mm2, "foci": len(foci)}
+        found |= {"largest_focus_mm2": foci.max(initial=0) * mm2}
+        found["share_of_tissue"] = tissue[predicted].sum() / tissue[read].sum() if tissue[read].any() else np.nan
+        return plain_values({**found, "truth": self._against_truth(read)})
 
     def _against_truth(self, read):
         """Compare with the truth; None where it is not known."""
@@ -251,7 +243,6 @@ def mapped_class(
         check_that("threshold", threshold, two, f"none with {len(classes)} classes", remedy)
         check_real("threshold", threshold, "from 0 to 1", lambda value: 0 <= value <= 1, "Use 0.5.")
         return {"positive": chosen, "threshold": float(threshold), "rule": "given"}
-    value = decision.get("value", 0.5) if two else None
+    value, rule = decision.get("value", 0.5) if two else None, decision.get("rule") or "most probable"
     turned = two and chosen != decision.get("positive")
-    return {"positive": chosen, "threshold": 1 - value if turned else value,
-            "rule": decision.get("rule", "most probable")}  # fmt: skip
+    return {"positive": chosen, "threshold": 1 - value if turned else value, "rule": rule}

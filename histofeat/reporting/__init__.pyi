@@ -17,6 +17,7 @@ from ._payload import (
 )
 from ._pseudonyms import read_key as read_key
 from ._report import report_context as report_context, write_report as write_report, write_study as write_study
+from ._slide_maps import SlideMapDisplay as SlideMapDisplay, write_map as write_map
 from ._strict_json import Redactor as Redactor, dump as dump, jsonable as jsonable
 from ._tables import (
     Table as Table,
@@ -26,3 +27,4 @@ from ._tables import (
     difference_table as difference_table,
     headline_table as headline_table,
 )
+from ._text import file_words as file_words

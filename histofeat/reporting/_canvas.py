@@ -37,7 +37,7 @@ _COLUMNS = 3
 #: Size of the letters in legends, and how they look inside a panel.
 _LEGEND = 8
 LEGEND = {"fontsize": _LEGEND, "title_fontsize": _LEGEND, "framealpha": 0.8}
-_STYLE = {
+STYLE = {
     "svg.hashsalt": "histofeat",
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
@@ -67,7 +67,7 @@ def save_figure(draw, data, path):
     use_own_folder("MPLCONFIGDIR", "~/.config/matplotlib")
     from matplotlib import style
 
-    with style.context(["default", _STYLE]), warnings.catch_warnings():
+    with style.context(["default", STYLE]), warnings.catch_warnings():
         # The canvas measures with boxes what it writes as text.
         warnings.filterwarnings("ignore", "Glyph|Matplotlib currently does not support", UserWarning)
         content = BytesIO()

@@ -15,7 +15,7 @@ FINISHED = "metrics.json"
 
 
 @contextmanager
-def new_folder(output, *, overwrite=False):
+def new_folder(output, *, overwrite=False, finished=FINISHED):
     """Give a folder to write into; when the block ends without an error, its files move to `output`.
 
     Parameters
@@ -25,6 +25,8 @@ def new_folder(output, *, overwrite=False):
         that report are removed.
     overwrite : bool, default=False
         Whether to replace a finished report.
+    finished : str
+        The file that makes a folder a finished report, and lists its files.
 
     Yields
     ------
@@ -37,17 +39,17 @@ def new_folder(output, *, overwrite=False):
         As `check_output` says.
     """
     output = Path(output)
-    check_output(output, overwrite=overwrite)
-    finished = output / FINISHED  # lists the files that it may replace
-    replaced = [FINISHED, *load(finished).get("files", [])] if finished.exists() else None
+    check_output(output, overwrite=overwrite, finished=finished)
+    there = (output / finished).exists()
+    replaced = [finished, *load(output / finished).get("files", [])] if there else None
     with write_whole(output, folder=True, parents=True, replaced=replaced) as part:
         yield part
 
 
-def finish(folder, payload):
+def finish(folder, payload, finished=FINISHED):
     """Write `payload`, with the list of all files of `folder`, as the file that says that the report is complete."""
     written = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    dump({**payload, "files": [FINISHED, *written]}, folder / FINISHED)
+    dump({**payload, "files": [finished, *written]}, folder / finished)
 
 
 def write_files(folder, files, redact=str):
@@ -83,7 +85,12 @@ def key_file(output: PathLike) -> Path:
 
 
 def check_output(
-    output: PathLike, *, overwrite: bool = False, option: str = "overwrite=True", pseudonyms: bool = False
+    output: PathLike,
+    *,
+    overwrite: bool = False,
+    option: str = "overwrite=True",
+    pseudonyms: bool = False,
+    finished: str = FINISHED,
 ) -> None:
     """Check that a report may be written to a folder; cheap, so that it can come before hours of work.
 
@@ -95,6 +102,8 @@ def check_output(
         How the user of the caller asks for a finished report to be replaced.
     pseudonyms : bool
         Whether a key to pseudonyms is to be written beside the folder.
+    finished : str
+        The file that makes a folder a finished report.
 
     Raises
     ------
@@ -112,7 +121,7 @@ def check_output(
         )
     if output.exists() and not output.is_dir():
         raise FileExistsError(f"output: expected a folder, got the file {str(output)!r}. Choose another name.")
-    if (output / FINISHED).exists():
+    if (output / finished).exists():
         if not overwrite:
             raise FileExistsError(
                 f"output: expected a new folder, got {str(output)!r}, which holds a finished report. "

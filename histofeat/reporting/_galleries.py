@@ -56,9 +56,21 @@ def gallery_models(evaluation, models=None):
     """Return the models whose images are shown: by default that of the highest ROC-AUC and networks on pixels."""
     if models is not None:
         return chosen_models(evaluation, models, "gallery_models")
-    areas = [np.nan_to_num(model.scores["roc_auc"].value, nan=-1.0) for model in evaluation.models]
-    best = int(np.argmax(areas)) if areas else -1
-    return [model for number, model in enumerate(evaluation.models) if number == best or "pixels" in model.features]
+    best = best_model(evaluation)
+    return [model for model in evaluation.models if model is best or "pixels" in model.features]
+
+
+def best_model(evaluation):
+    """Return the model of the highest ROC-AUC; None if there is no model."""
+    return max(evaluation.models, key=lambda m: np.nan_to_num(m.scores["roc_auc"].value, nan=-1.0), default=None)
+
+
+def private_folder(place, *, synthetic):
+    """Make a folder of images of patients, with a notice and a ``.gitignore`` of everything."""
+    place.mkdir(parents=True)
+    (place / "NOTICE.txt").write_text(f"{GALLERY_WORDS[synthetic]}\n", encoding="utf-8", newline="\n")
+    (place / ".gitignore").write_text("*\n", encoding="utf-8", newline="\n")
+    return place
 
 
 def gallery_data(evaluation, payload, model, n_images):
@@ -169,11 +181,8 @@ def write_galleries(evaluation, payload, folder, n_images, models=None, redact=s
     ``.gitignore`` of everything, so that the folder is not committed by accident. An image that cannot be read is
     replaced by a sentence. The images contain pixels only, no metadata of the original files.
     """
-    place = folder / FOLDER
-    (place / "images").mkdir(parents=True)
-    synthetic = payload["dataset"]["synthetic"]
-    (place / "NOTICE.txt").write_text(f"{GALLERY_WORDS[synthetic]}\n", encoding="utf-8", newline="\n")
-    (place / ".gitignore").write_text("*\n", encoding="utf-8", newline="\n")
+    place = private_folder(folder / FOLDER, synthetic=payload["dataset"]["synthetic"])
+    (place / "images").mkdir()
     galleries = [gallery_data(evaluation, payload, model, n_images) for model in gallery_models(evaluation, models)]
     lost = _write_images(evaluation, galleries, place, redact)
     for gallery, word in zip(galleries, file_words([gallery["model"] for gallery in galleries]), strict=True):

@@ -41,6 +41,7 @@ WRONG = {
     "--only": "nowhere",
     "--output": "text.txt",
     "--path-prefix": "x",
+    "--patient": "nobody",
     "--patients": "(",
     "--pipeline": "x",
     "--plan": "nowhere",
@@ -53,6 +54,7 @@ WRONG = {
     "--seed": "-1",
     "--store": "text.txt",
     "--target": "x",
+    "--target-class": "x",
     "--threshold": "x",
     "--weights": "nowhere",
 }
@@ -112,6 +114,7 @@ def place(cohort, tmp_path_factory):
         "fetch": ["idc"],
         "train": [*train[1:], "new"],
         "predict": [str(model), cohort.X[0]],
+        "map": [str(model), str(cohort.root / "900003"), "-o", "new"],
         "compare": [str(cohort.root), "--features", "color", "--heads", "logistic", "-o", "new"],
         "report": [str(folder / "finished")],
         "study leakage": [str(cohort.root), "-o", "new"],

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from histofeat.datasets import load_idc, make_cohort, official_roles, parse_name
+from histofeat.datasets import load_idc, make_cohort, official_roles, open_dataset, parse_name
 from histofeat.datasets._idc import FULL_SET, MANIFEST, NESTED
 from histofeat.exceptions import DatasetError
 from histofeat.images import png_size
@@ -355,9 +355,21 @@ class TestRefusals:
         with pytest.raises(DatasetError, match=r"Did you mean '.*idc'\?"):
             load_idc(tree.parent)
 
-    def test_one_level_too_low(self, tree):
-        with pytest.raises(DatasetError, match=r"Did you mean '.*idc'\?"):
-            load_idc(tree / "8863")
+    def test_folder_of_one_patient(self, tree):
+        whole, one = load_idc(tree), load_idc(tree / "8863")
+        own = whole.subset(whole.patients == "8863")
+        assert (one.X.tolist(), one.y.tolist(), {*one.patients}) == (own.X.tolist(), own.y.tolist(), {"8863"})
+        assert open_dataset(tree / "8863").root == tree / "8863"
+
+    def test_class_folders_in_a_folder_of_digits_are_no_patient(self, tmp_path):
+        for label in "01":
+            (tmp_path / "2023" / label).mkdir(parents=True)
+            for patient in "ab":
+                (tmp_path / "2023" / label / f"{patient}{label}.png").write_bytes(png())
+        assert open_dataset(tmp_path / "2023", patients="image").name == "2023"
+
+    def test_folder_of_one_synthetic_patient(self, cohort):
+        assert load_idc(cohort.root / "900001").synthetic
 
     @pytest.mark.parametrize("root", [None, 5, ""])
     def test_no_path(self, root):

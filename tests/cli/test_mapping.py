@@ -1,0 +1,117 @@
+"""`histofeat map`: one map or several, checks before the work, and going on after an end."""
+
+import json
+import shutil
+
+import pytest
+
+from histofeat import IDCPipeline
+from histofeat.cli import main
+from histofeat.models import SavedModel, save_model
+
+
+@pytest.fixture(scope="module")
+def model(cohort, tmp_path_factory):
+    pipeline = IDCPipeline("color", "logistic").fit(cohort.X, cohort.y, groups=cohort.patients)
+    file = tmp_path_factory.mktemp("model") / "m.histofeat"
+    about = {"class_names": cohort.target_names, "patch_size": [50, 50]}
+    pipeline.patients_ = [patient for patient in pipeline.patients_ if patient != "900003"]
+    return save_model(SavedModel(pipeline, about), file)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Maps without their picture, for what is about files and checks alone."""
+    monkeypatch.setattr(
+        "histofeat.reporting._slide_maps.save_picture", lambda draw, path, words: path.write_bytes(b"picture")
+    )
+
+
+def test_folder_of_a_patient_is_mapped(cohort, model, tmp_path, capsys):
+    out = tmp_path / "map"
+    assert main(["map", str(model), str(cohort.root / "900003"), "-o", str(out), "--no-tissue", "--quiet"]) == 0
+    printed = capsys.readouterr().out
+    assert "m.histofeat: classes no tumour, tumour; positive class: tumour" in printed
+    assert "900003" in printed
+    assert f"maps: {out}" in printed
+    content = json.loads((out / "map.json").read_text())
+    assert (content["source"], content["tiles"], content["model"]) == ("900003", 12, "m.histofeat")
+    assert len(content["sha256"]) == 64
+    assert {path.name for path in tmp_path.iterdir()} == {"map"}
+    assert (out / "run.toml").exists()
+
+
+def test_several_patients_get_a_folder_each_and_json_is_printed(cohort, model, tmp_path, capsys, quick):
+    out = tmp_path / "maps"
+    words = ["map", str(model), str(cohort.root), "--patient", "900003", "--patient", "900004", "-o", str(out)]
+    assert main([*words, "--json", "--quiet", "--threshold", "0.9"]) == 0
+    found = json.loads(capsys.readouterr().out)["maps"]
+    assert [*found] == ["900003", "900004"]
+    assert found["900003"]["threshold"] == 0.9
+    assert (found["900003"]["known"], found["900004"]["known"]) == (False, True), "the model was trained on one"
+    assert {path.name for path in out.iterdir()} == {"900003", "900004", "run.toml"}
+    assert main(words) == 2
+    assert "expected a new folder" in capsys.readouterr().err
+    assert main([*words, "--overwrite", "--quiet"]) == 0
+
+
+def test_a_run_that_was_ended_goes_on(cohort, model, tmp_path, monkeypatch, quick):
+    from histofeat.reporting import write_map
+
+    out, written = tmp_path / "maps", []
+
+    def write(slide_map, output, **how):
+        written.append(slide_map.source)
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        return write_map(slide_map, output, **how)
+
+    monkeypatch.setattr("histofeat.reporting.write_map", write)
+    words = ["map", str(model), str(cohort.root), "--patient", "900003", "--patient", "900004", "-o", str(out)]
+    main([*words, "--quiet"])
+    assert [path.name for path in out.iterdir()] == ["900003"]
+    assert main([*words, "--quiet", "--threshold", "0.9"]) == 2, "another run does not go on from it"
+    assert main([*words, "--quiet"]) == 0
+    assert written == ["900003", "900004", "900004"]
+    assert {path.name for path in tmp_path.iterdir()} == {"maps"}
+
+
+def test_what_is_wrong_is_found_before_an_image_is_read(cohort, model, tmp_path, capsys, monkeypatch):
+    def read(*_):
+        raise AssertionError("an image was read")
+
+    monkeypatch.setattr("histofeat.images._reading.Images.content", read)
+    plain = tmp_path / "plain" / "benign"
+    plain.mkdir(parents=True)
+    shutil.copy(cohort.X[0], plain / "p1_a.png")
+    (tmp_path / "plain" / "malignant").mkdir()
+    shutil.copy(cohort.X[1], tmp_path / "plain" / "malignant" / "p1_b.png")
+    used = tmp_path / "used"
+    used.mkdir()
+    (used / "notes.txt").write_text("mine")
+    data, out = str(cohort.root), str(tmp_path / "map")
+    for words, message in (
+        ([data, "-o", out, "--patient", "90003"], "--patient: expected a patient of synthetic, got"),
+        ([data, "-o", out, "--target-class", "tumor"], "--target-class: expected one of no tumour, tumour"),
+        ([data, "-o", out, "--threshold", "2"], "--threshold: expected a number from 0 to 1, got 2.0"),
+        ([data, "-o", out, "--classes", "a=no tumour,b=tumour", "--positive", "b"], "the classes of the model"),
+        ([str(plain.parent), "-o", out, "--patients", "(p[0-9])", "--classes", "no tumour=benign,tumour=malignant"],
+         "patient p1: expected the place of each patch on the slide, got none for 'p1_"),
+        ([data, "-o", str(used)], "expected a new or an empty folder"),
+        ([str(tmp_path / "none"), "-o", out], "found no such path"),
+    ):  # fmt: skip
+        assert main(["map", str(model), *words]) == 2, words
+        assert message in capsys.readouterr().err, words
+    assert not (tmp_path / "map").exists()
+    assert not (tmp_path / "map.partial").exists()
+
+
+def test_official_test_patients_are_written_down(cohort, model, tmp_path, official_tree, quick):
+    tree = official_tree(tmp_path / "idc", {"test": 1, "unlisted": 1}, 8)
+    patient = next(path.name for path in tree.iterdir() if path.name not in ("7", "8"))
+    ledger = tmp_path / "ledger.csv"
+    words = ["map", str(model), str(tree / patient), "-o", str(tmp_path / "map"), "--ledger", str(ledger), "--quiet"]
+    assert main([*words, "--classes", "no tumour=no IDC,tumour=IDC"]) == 0
+    head, line = ledger.read_text().splitlines()
+    assert "roc_auc" in head
+    assert "idc-official:1" in line
