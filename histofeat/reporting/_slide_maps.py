@@ -258,7 +258,10 @@ def save_picture(draw, path, words):
 
     lacking = {*map(ord, words)} - letters(font_manager.findfont("DejaVu Sans"))
     others = [font.name for font in font_manager.fontManager.ttflist if lacking and lacking & letters(font.fname)]
-    with style.context(["default", {**canvas.STYLE, "font.sans-serif": ["DejaVu Sans", *others]}]), warnings.catch_warnings():
+    with (
+        style.context(["default", {**canvas.STYLE, "font.sans-serif": ["DejaVu Sans", *others]}]),
+        warnings.catch_warnings(),
+    ):
         warnings.filterwarnings("ignore", "Glyph|Matplotlib currently does not support", UserWarning)
         draw().savefig(path, format="png", dpi=200, facecolor="white", metadata={"Software": None})
 
