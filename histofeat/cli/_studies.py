@@ -37,7 +37,7 @@ from histofeat.studies import STUDIES
 MORE: dict[str, Callable[[], Any]] = {}
 PROGRAM = "histofeat study"
 #: Of `DataOptions`, what a study does not take that reads folders of its own kind.
-_READING = ("format", "patients", "labels", "target", "magnification", "duplicates", "path_prefix", "only")
+_READING = ("format", "patients", "labels", "target", "magnification", "mpp", "duplicates", "path_prefix", "only")
 #: Studies of features that may be given, as columns.
 _ON_COLUMNS = ("leakage", "learning-curves", "calibration")
 

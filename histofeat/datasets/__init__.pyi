@@ -15,7 +15,7 @@ from ._embeddings import (
     read_table as read_table,
 )
 from ._fetching import DOWNLOADS as DOWNLOADS, fetch_file as fetch_file, unpack as unpack
-from ._idc import load_idc as load_idc, parse_name as parse_name
+from ._idc import load_idc as load_idc, mpp_by_name as mpp_by_name, parse_name as parse_name
 from ._image_files import image_size as image_size
 from ._looks import (
     LEDGER_COLUMNS as LEDGER_COLUMNS,
@@ -31,7 +31,6 @@ from ._opening import (
     ImageList as ImageList,
     format_of as format_of,
     list_images as list_images,
-    mpp_by_name as mpp_by_name,
     open_dataset as open_dataset,
     patch_size_of as patch_size_of,
     training_part as training_part,

@@ -13,6 +13,7 @@ import pandas as pd
 
 from histofeat.datasets._audit import DatasetAudit, LeftOut, facts_of, table_notes
 from histofeat.datasets._base import PatchDataset
+from histofeat.datasets._idc import mpp_by_name
 from histofeat.datasets._image_files import (
     IMAGE_SUFFIXES,
     SYSTEM,
@@ -82,7 +83,8 @@ def load_image_folder(
         What is done about files that are images by their names and cannot be read by their first bytes: the first one
         is refused, or they are left out and listed in ``audit.failures``.
     mpp : float, optional
-        Micrometres per pixel of the images; by default those that their headers tell, see `image_mpp`.
+        Micrometres per pixel of the images; by default those of patches of IDC and BreakHis, known by their names, and
+        those that headers tell, see `image_mpp`.
 
     Returns
     -------
@@ -130,7 +132,7 @@ def load_image_folder(
     target_names = tuple(dict.fromkeys(class_of.values()))
     _check_classes(folder, tree, class_of, target_names)
     frame, names = _to_frame(tree, class_of, target_names, rule)
-    frame = add_scale(frame, mpp, "load_image_folder")
+    frame = add_scale(frame, mpp, "load_image_folder", mpp_by_name)
     each_image = patients == EACH_IMAGE and isinstance(patients, str)
     notes = _notes(tree, frame, names, target_names, each_image)
     if name is None:

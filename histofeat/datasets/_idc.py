@@ -12,6 +12,13 @@ from histofeat.datasets._audit import DatasetAudit, FullSet, LeftOut, facts_of
 from histofeat.datasets._base import PatchDataset
 from histofeat.datasets._image_files import Scan, existing_folder, refuse_failures
 from histofeat.datasets._patients import NAME_RULES
+from histofeat.datasets.breakhis._tree import (
+    BREAKHIS_MPP,
+    FIRST_DRAWN,
+    PUBLISHED_HEIGHTS,
+    PUBLISHED_WIDTH,
+    parse_image,
+)
 from histofeat.datasets.synthetic._cohort_folder import MANIFEST, SYNTHETIC_TARGET_NAMES
 from histofeat.exceptions import DatasetError, and_more
 from histofeat.images import png_size
@@ -26,9 +33,9 @@ _PATIENT = re.compile(r"[0-9]{1,12}", re.ASCII)
 TARGET_NAMES = ("no IDC", "IDC")
 FULL_SET = FullSet(277_524, 279, {"no IDC": 198_738, "IDC": 78_786})
 
-NOMINAL_SIZE = (50, 50)
+_NOMINAL_SIZE = (50, 50)
 #: Micrometres per pixel: scans at 40X, of 0.25, reduced 16-fold.
-IDC_MPP = 4.0
+_MPP = 4.0
 
 
 class PatchName(NamedTuple):
@@ -58,13 +65,42 @@ def parse_name(name: str) -> PatchName | None:
     return PatchName(patient, *map(int, numbers))
 
 
+def mpp_by_name(path: str, size: tuple[int, int]) -> float | None:
+    """Tell the scale of a published image by its name.
+
+    Parameters
+    ----------
+    path : str
+        Where the image lies.
+    size : tuple of (int, int)
+        Height and width in px: of another size than published it is a resampled copy, unless it was drawn.
+
+    Returns
+    -------
+    mpp : float or None
+        Micrometres per pixel; None where the name is not of IDC or BreakHis, or the size is another.
+
+    Examples
+    --------
+    >>> mpp_by_name("10253_idx5_x1351_y1101_class0.png", (50, 50)), mpp_by_name("a.png", (50, 50))
+    (4.0, None)
+    """
+    name = os.path.basename(path)  # noqa: PTH119 - of many images, and text may hold a null character
+    if max(size) <= max(_NOMINAL_SIZE) and parse_name(name):
+        return _MPP
+    image = parse_image(name)
+    published = size[1] == PUBLISHED_WIDTH and size[0] in PUBLISHED_HEIGHTS
+    known = image is not None and (published or int(image.slide_name.number) >= FIRST_DRAWN)
+    return BREAKHIS_MPP[image.magnification] if known else None
+
+
 def load_idc(
     root: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
     classes: Sequence[str] | Mapping[str, str] | str | None = None,
     positive: str | None = None,
     on_error: str = "skip",
-    mpp: float = IDC_MPP,
+    mpp: float = _MPP,
 ) -> PatchDataset:
     """Read the tree of IDC patches in one folder or several.
 
@@ -122,7 +158,7 @@ def load_idc(
     name = "synthetic" if synthetic else "IDC"
     target_names = SYNTHETIC_TARGET_NAMES if synthetic else TARGET_NAMES
     frame = _to_frame(scan)
-    facts = facts_of(scan) | {"nominal_size": NOMINAL_SIZE, "full_set": None if synthetic else FULL_SET}
+    facts = facts_of(scan) | {"nominal_size": _NOMINAL_SIZE, "full_set": None if synthetic else FULL_SET}
     audit = DatasetAudit.from_frame(frame, target_names, name, notes=notes, **facts)
     rule = NAME_RULES["idc"]
     dataset = PatchDataset(frame, target_names, name, Path(scan.root), audit, synthetic, patient_rule=rule, mpp=mpp)

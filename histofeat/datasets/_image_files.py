@@ -145,11 +145,17 @@ class Scan:
             )
 
 
-def add_scale(frame: pd.DataFrame, mpp: float | None, owner: str) -> pd.DataFrame:
-    """Add a column ``mpp``: `mpp` for all rows, else that of their file headers; none where no row has a scale."""
+def add_scale(
+    frame: pd.DataFrame, mpp: float | None, owner: str, by_name: Callable[..., float | None] | None = None
+) -> pd.DataFrame:
+    """Add a column ``mpp``: `mpp` for all rows, else what `by_name` or the header tells; none where no row has a scale.
+
+    `by_name` is `mpp_by_name`; the frame has the columns ``path``, ``height`` and ``width``.
+    """
     if mpp is not None:
         return frame.assign(mpp=check_mpp(f"{owner}.mpp", mpp, len(frame), error=DatasetError))
-    scales = pd.Series([image_mpp(path) for path in frame["path"]], dtype=float)
+    rows = zip(frame["path"], frame["height"], frame["width"], strict=True)
+    scales = pd.Series([by_name(path, size) or image_mpp(path) for path, *size in rows], dtype=float)
     return frame if scales.isna().all() else frame.assign(mpp=scales)
 
 

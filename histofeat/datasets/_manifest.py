@@ -13,6 +13,7 @@ import pandas as pd
 from histofeat.datasets._audit import DatasetAudit, LeftOut, table_notes
 from histofeat.datasets._base import PatchDataset
 from histofeat.datasets._csv_rows import CsvRows, read_csv_rows
+from histofeat.datasets._idc import mpp_by_name
 from histofeat.datasets._image_files import MOST_UNREADABLE, add_scale, checked_path, fold_case, refuse_failures
 from histofeat.datasets._parts import part_named
 from histofeat.datasets._patients import COST_OF_NO_PATIENTS, EACH_IMAGE, PATIENTS_UNKNOWN, find_patients
@@ -76,8 +77,8 @@ def load_manifest(
         What is done about files that cannot be read by their first bytes, or do not exist: the first one is refused, or
         they are left out and listed in ``audit.failures``. More than a tenth of files that do not exist are refused.
     mpp : float, optional
-        Micrometres per pixel of all images; by default those of the column ``mpp``, without one those that the headers
-        of the files tell, see `image_mpp`.
+        Micrometres per pixel of all images; by default those of the column ``mpp``; without one those of patches of
+        IDC and BreakHis, known by their names, and those that headers tell, see `image_mpp`.
 
     Returns
     -------
@@ -269,7 +270,7 @@ def _to_frame(
         columns["mpp"] = rows.parsed("mpp", _scale, expected, "Correct it, or leave it empty.", kept)
     others = [column for column in rows.columns if column not in _READ and column]
     frame = pd.DataFrame(columns | {column: [row[column] for row in cells] for column in others})
-    return frame if mpp is None and "mpp" in columns else add_scale(frame, mpp, "load_manifest")
+    return frame if mpp is None and "mpp" in columns else add_scale(frame, mpp, "load_manifest", mpp_by_name)
 
 
 def _position(text: str) -> Any:

@@ -15,17 +15,10 @@ from histofeat.datasets._base import PatchDataset
 from histofeat.datasets._class_folders import load_image_folder
 from histofeat.datasets._csv_rows import names_patient, read_csv_rows, table_text
 from histofeat.datasets._embeddings import holds_embeddings, load_embeddings
-from histofeat.datasets._idc import IDC_MPP, NOMINAL_SIZE, load_idc, looks_like_idc, parse_name
+from histofeat.datasets._idc import load_idc, looks_like_idc
 from histofeat.datasets._image_files import checked_path, is_image_name, walk_files
 from histofeat.datasets._manifest import load_manifest
 from histofeat.datasets.breakhis._loading import load_breakhis
-from histofeat.datasets.breakhis._tree import (
-    BREAKHIS_MPP,
-    FIRST_DRAWN,
-    PUBLISHED_HEIGHTS,
-    PUBLISHED_WIDTH,
-    parse_image,
-)
 from histofeat.exceptions import DatasetError, check_name, check_that, refuse_first
 from histofeat.images import IMAGE_SUFFIXES, image_size
 from histofeat.model_selection import canonical_patient
@@ -165,35 +158,6 @@ def format_of(path: str | os.PathLike[str]) -> str:
             return "csv"
         got = "got another file"
     raise DatasetError(f"{path}: expected a folder of images or a CSV file, {got}. Correct it.")
-
-
-def mpp_by_name(path: str, size: tuple[int, int]) -> float | None:
-    """Tell the scale of a published image by its name.
-
-    Parameters
-    ----------
-    path : str
-        Where the image lies.
-    size : tuple of (int, int)
-        Height and width in px: of another size than published it is a resampled copy, unless it was drawn.
-
-    Returns
-    -------
-    mpp : float or None
-        Micrometres per pixel; None where the name is not of IDC or BreakHis, or the size is another.
-
-    Examples
-    --------
-    >>> mpp_by_name("10253_idx5_x1351_y1101_class0.png", (50, 50)), mpp_by_name("a.png", (50, 50))
-    (4.0, None)
-    """
-    name = os.path.basename(path)  # noqa: PTH119 - of many images, and text may hold a null character
-    if max(size) <= max(NOMINAL_SIZE) and parse_name(name):
-        return IDC_MPP
-    image = parse_image(name)
-    published = size[1] == PUBLISHED_WIDTH and size[0] in PUBLISHED_HEIGHTS
-    known = image is not None and (published or int(image.slide_name.number) >= FIRST_DRAWN)
-    return BREAKHIS_MPP[image.magnification] if known else None
 
 
 def training_part(dataset: PatchDataset, *, only: str | os.PathLike[str] | None = None) -> PatchDataset:

@@ -362,6 +362,7 @@ def _checked_about(about, pipeline: IDCPipeline) -> dict:
         ("class_names", lambda _: named, f"{len(labels)} different names, in the order of pipeline.classes_"),
         ("positive", lambda name: name in (names or map(str, labels)), "the name of a class"),
         ("patch_size", lambda size: len(size) == 2 and all(map(whole, size)), "height and width in px"),
+        ("mpp", lambda mpp: mpp is not True and 0 < mpp <= 1000, "micrometres per pixel above 0, at most 1,000"),
         ("patients", lambda rule: bool(re.compile(rule["expression"])), "PatientRule.to_dict()"),
         ("class_counts", lambda found: {*found} <= {*(names or map(str, labels))}, "a count by the name of each class"),
         ("features", lambda found: found == measured, f"the families of the pipeline, {measured}"),

@@ -124,3 +124,11 @@ def test_whole_slides_are_no_images(tmp_path):
         )
     found = list_images(tmp_path / "c")
     assert (len(found), found.slides) == (1, (str(tmp_path / "c" / "large.tif"),))
+
+
+def test_patches_of_idc_in_class_folders_keep_their_scale(cohort, tmp_path):
+    for code, name in enumerate(("a", "b")):
+        (tmp_path / name).mkdir()
+        for path in cohort.X[cohort.y == code][:3]:
+            (tmp_path / name / path.rpartition("/")[2]).symlink_to(path)
+    assert load_image_folder(tmp_path, patients=r"^([0-9]+)_").mpp == 4.0

@@ -384,6 +384,8 @@ def test_a_full_disk_leaves_nothing_and_keeps_the_old(boosted, file, monkeypatch
         ({"class_names": ["a", "a"]}, r"about\['class_names'\]: expected 2 different names"),
         ({"patch_size": 50}, r"about\['patch_size'\]: expected height and width in px, or None, got 50"),
         ({"patients": "[0-9]+"}, r"about\['patients'\]: expected PatientRule.to_dict\(\), or None, got '"),
+        ({"mpp": 0}, r"about\['mpp'\]: expected micrometres per pixel above 0, at most 1,000, or None, got 0"),
+        ({"mpp": "4"}, r"about\['mpp'\]: expected micrometres per pixel above 0"),
         ({"patch_size": [50, 0]}, r"about\['patch_size'\]: expected height and width"),
         ({"estimate": float("nan")}, "about: expected a mapping of text, numbers"),
         ({"data": object()}, "about: expected a mapping of text, numbers, lists and mappings, got object"),
