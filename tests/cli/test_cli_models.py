@@ -373,7 +373,7 @@ def test_what_is_known_or_unlike_is_said(careful, cohort, tmp_path, capsys):
         assert cli.main(words) == 0
     printed = capsys.readouterr().err
     assert "known: the model was trained on 1 of these images or on their patients." in printed
-    assert "unlike: 1 images are farther from the training images than 99% of those are." in printed
+    assert "unlike: 1 image is farther from the training images than 99% of those are." in printed
     assert (
         "warning: predict_images: expected the scale of each image, for a model of 4 micrometres per pixel" in printed
     )

@@ -204,7 +204,7 @@ def test_too_few_patients_give_no_estimate_and_say_so(cohort):
     few = cohort.subset(np.isin(cohort.patients, sorted(set(cohort.patients))[:2]))
     found = train_model(few, IDCPipeline("color", "logistic"), folds=5).about["estimate"]
     assert (found["n_folds"], found["scores"]) == (0, {})
-    assert "too few to hold some out" in found["protocol"]
+    assert "too few patients to hold some out" in found["protocol"]
 
 
 def test_an_estimate_of_few_patients_carries_a_caution():
