@@ -11,7 +11,7 @@ import numpy as np
 
 from histofeat.datasets import PatchDataset, dataset_of
 from histofeat.evaluation._feature_bank import RETRAINED, FeatureBank, check_retrainable
-from histofeat.evaluation._fitting import fit_all
+from histofeat.evaluation._fitting import fit_all, other_scales
 from histofeat.evaluation._folds import (
     AuditPolicy,
     check_folds,
@@ -334,7 +334,7 @@ def _model_result(fit, run, resampling):
         thresholds=fit.of_folds("threshold") if fit.proba.shape[1] == 2 else (),
         fit_s=sum(fit.of_folds("fit_s")),
         predict_s=sum(fit.of_folds("predict_s")),
-        notes=(*_notes(fit), *_doubts(fit, tests, scored["scores"])),
+        notes=(*_notes(fit), *other_scales(fit.plan.families, run.dataset), *_doubts(fit, tests, scored["scores"])),
         families=tuple(_written_out(part, fit.plan) for part in fit.plan.measuring),
         calibrated=fit.calibrated,
         choices=fit.of_folds("choice"),

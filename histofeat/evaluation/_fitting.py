@@ -1,7 +1,8 @@
 """Fit heads on folds in threads; choose parameters, threshold and calibration on the training patients."""
 
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -13,10 +14,11 @@ from sklearn.base import clone
 from sklearn.utils.validation import has_fit_parameter
 from threadpoolctl import threadpool_limits
 
+from histofeat.datasets import PatchDataset, patch_size_of
 from histofeat.evaluation._saved_evaluation import result_file, take_up
 from histofeat.evaluation._search import tune_head
 from histofeat.features import Runtime
-from histofeat.images import run_ahead
+from histofeat.images import run_ahead, scale_ratio
 from histofeat.metrics import choose_threshold, fit_calibrator, most_probable
 from histofeat.models import fit_with_inner_scores
 
@@ -51,6 +53,24 @@ def run_in_threads(work: Callable[[Any], Any], tasks: Sequence[Any], runtime: Ru
             found.append(result)
             runtime.report(stage, len(found), len(tasks))
     return found
+
+
+def other_scales(families: Iterable[Any], dataset: PatchDataset) -> Iterator[str]:
+    """Yield a sentence for each encoder with published weights that sees patches at another scale than it learnt at."""
+    from histofeat.networks import find_encoder  # for those who have encoders
+
+    size = dataset.mpp and patch_size_of(dataset)
+    for family in families if size else ():
+        if hasattr(family, "encoder") and str(family.weights) in ("imagenet", "shipped"):
+            encoder = find_encoder(family.encoder)
+            side = family.input_size or encoder.default_size
+            seen = dataset.mpp * math.sqrt(size[0] * size[1]) / side
+            if scale_ratio(seen, encoder.mpp) != 1:
+                patches = f"patches of {size[0]} x {size[1]} px at {dataset.mpp:g} are resized to {side} px"
+                yield (
+                    f"The encoder {encoder.name!r} learnt at {encoder.mpp:g} micrometres per pixel and sees {seen:.2g} "
+                    f"here: {patches}. Its features may tell less."
+                )
 
 
 def class_probabilities(head: Any, X: ArrayLike, n_classes: int) -> np.ndarray:

@@ -14,15 +14,14 @@ from sklearn.base import clone
 
 from histofeat.datasets import PatchDataset, patch_size_of
 from histofeat.evaluation._evaluation import evaluate
+from histofeat.evaluation._fitting import other_scales
 from histofeat.evaluation._folds import AuditPolicy
 from histofeat.evaluation._results import Evaluation
 from histofeat.exceptions import check_name, check_type, check_whole, counted, known_names
 from histofeat.features import ImageFingerprint, Runtime, extract, leave_out_unreadable, scratch_store
-from histofeat.images import scale_ratio
 from histofeat.metrics import choose_threshold, parse_rule, patient_scores, plain_values, recognition_rates
 from histofeat.model_selection import PatientKFold
 from histofeat.models import HEADS, GuardRails, IDCPipeline, SavedModel
-from histofeat.networks import find_encoder
 
 #: Scores of an estimate beside those of `METRICS`, see `recognition_rates`.
 RECOGNITION = ("image_rate", "patient_rate")
@@ -166,8 +165,8 @@ def train_model(
         check_whole("train_model.folds", folds, 2, "Use 5, or None for no estimate.")
     check_name("train_model.stain", stain, STAINS)
     _check_threshold(threshold, dataset, folds)
-    for words in _other_scales(pipeline, dataset):
-        warnings.warn(f"train_model: {words}", stacklevel=2)
+    for words in other_scales(pipeline.families(), dataset):
+        warnings.warn(words, stacklevel=2)
     dataset, _, runtime = leave_out_unreadable(dataset, None, runtime)
     with nullcontext() if pipeline.takes_pixels else scratch_store(runtime.store) as kept:
         estimate = decided = None
@@ -213,22 +212,6 @@ def _describe(dataset, pipeline, fitted):
         "notes": list(fitted.head_.notes_),
         "patients": None if dataset.patient_rule is None else dataset.patient_rule.to_dict(),
     }
-
-
-def _other_scales(pipeline, dataset):
-    """Sentences on encoders with published weights that see patches at another scale than in their training."""
-    size = dataset.mpp and patch_size_of(dataset)
-    for family in pipeline.families() if size else ():
-        if hasattr(family, "encoder") and str(family.weights) in ("imagenet", "shipped"):
-            encoder = find_encoder(family.encoder)
-            side = family.input_size or encoder.default_size
-            seen = dataset.mpp * math.sqrt(size[0] * size[1]) / side
-            if scale_ratio(seen, encoder.mpp) != 1:
-                yield (
-                    f"expected {encoder.mpp:g} micrometres per pixel for the encoder {encoder.name!r}, as in its "
-                    f"training, got {seen:.2g}: patches of {size[0]} x {size[1]} px at {dataset.mpp:g} are resized to "
-                    f"{side} px. Its features may tell less."
-                )
 
 
 def _rails(fitted, dataset, store):

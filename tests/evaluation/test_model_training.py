@@ -237,9 +237,7 @@ def test_parameters_of_encoders_and_networks_go_where_they_belong():
 
 def test_an_encoder_that_learnt_at_another_scale_is_named(cohort):
     pipeline = IDCPipeline(("color", "histo"), "logistic")
-    with pytest.warns(
-        UserWarning, match="4 micrometres per pixel for the encoder 'histo', as in its training, got 0.5: "
-    ):
+    with pytest.warns(UserWarning, match=r"The encoder 'histo' learnt at 4 micrometres per pixel and sees 0\.5 here: "):
         train_model(replace(cohort, mpp=0.5), pipeline, folds=None)
     for silent in (replace(cohort, mpp=3.5), replace(cohort, mpp=None)):
         model = train_model(silent, pipeline, folds=None, stain="IHC")
@@ -247,3 +245,10 @@ def test_an_encoder_that_learnt_at_another_scale_is_named(cohort):
     assert [ENCODERS[name].mpp for name in ("histo", "uni", "h-optimus-0", "mobilenetv2")] == [4.0, 0.5, 0.5, None]
     with pytest.raises(ValueError, match=r"train_model\.stain: expected one of H&E, IHC, special, got 'he'"):
         train_model(cohort, pipeline, folds=None, stain="he")
+
+
+def test_a_comparison_notes_an_encoder_that_learnt_at_another_scale(cohort):
+    few = replace(cohort.subset(np.isin(cohort.patients, sorted(set(cohort.patients))[:8])), mpp=0.5)
+    settings = {"cv": PatientKFold(2), "inner_cv": PatientKFold(2), "n_resamples": 0}
+    found = evaluate(few, {"a": IDCPipeline("histo", "logistic"), "b": IDCPipeline("color", "logistic")}, **settings)
+    assert [any("learnt at 4 micrometres" in note for note in model.notes) for model in found.models] == [True, False]
