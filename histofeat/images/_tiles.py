@@ -344,8 +344,8 @@ class TilePlan:
                 tile = "{1} x {0} px".format(*self.size)
                 raise PatchError(
                     f"{name}: expected at least half of a patch of {tile} at {self.mpp:g} micrometres per pixel, got "
-                    f"{width} x {height} px after rescaling by {ratio:.3g}. Give a larger part of the slide, "
-                    "policy='pad' or policy='resize'."
+                    f"{width} x {height} px after rescaling by {ratio:.3g}. Give a larger part of the slide, or choose "
+                    "the policy 'pad' or 'resize'."
                 )
         pixels = pixels if ratio == 1 else rescale(pixels, ratio)
         done = choose_policy(self.policy, pixels.shape[:2], self.size)
