@@ -6,7 +6,10 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -98,8 +101,8 @@ def copy_halves(tree, *roots):
 
 
 @pytest.fixture(scope="module")
-def finished(tree, tmp_path_factory):
-    """The script as a person runs it, on data in two folders; the network has no weights."""
+def finished(script, tree, tmp_path_factory):
+    """A run on data in two folders; the network has no weights."""
     work = tmp_path_factory.mktemp("elsewhere")
     halves = copy_halves(tree, work / "idc", work / "idc_second")
     (work / "weights").mkdir()
@@ -107,7 +110,12 @@ def finished(tree, tmp_path_factory):
     (work / "weights" / name).write_bytes(b"no weights")
     options = ["--features", "handcrafted", "cnn", "--heads", "logistic", "--recipes", "fuzzy_color", "--add-unlisted"]
     options += ["--threshold", "youden", "--resamples", "50", "--n-jobs", "1", "--weights", "weights"]
-    return work, start(*options, "--data", *halves, "--output", "out/mine", "--ledger", "out/ledger.csv", cwd=work)
+    options += ["--data", *map(str, halves), "--output", "out/mine", "--ledger", "out/ledger.csv"]
+    out, err = StringIO(), StringIO()
+    with chdir(work), warnings.catch_warnings(), redirect_stdout(out), redirect_stderr(err):
+        warnings.simplefilter("default")
+        code = script.main(["idc-official", *options])
+    return work, SimpleNamespace(returncode=code, stdout=out.getvalue(), stderr=err.getvalue())
 
 
 def start(*arguments, cwd):

@@ -111,7 +111,7 @@ def test_coarse_colours_are_apart_and_where_the_clustering_ends():
     assert (np.diff(centers[:, 0]) > 0).all()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_start_is_what_the_clustering_makes_of_a_grid():
     grid = rgb_to_lab(fuzzy_color._grid(4))
     centers, _ = fuzzy_c_means(rgb_to_lab(fuzzy_color._grid(16)), grid, tolerance=1e-3, max_steps=2000)

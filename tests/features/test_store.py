@@ -39,7 +39,7 @@ from histofeat.features._store_session import extractor_fingerprint
 FAMILIES = (ColorHistogram(), LBPHistogram())
 FORK_OR_SPAWN = [
     pytest.param("fork", marks=pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")),
-    pytest.param("spawn", marks=pytest.mark.slow),
+    pytest.param("spawn", marks=pytest.mark.long),
 ]
 #: From Python 3.12 on, a warning for every fork of a process that has threads; here it is what is tested.
 forks = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")

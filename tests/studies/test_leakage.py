@@ -63,8 +63,8 @@ def sides(small):
 
 @pytest.mark.slow
 def test_by_patch_it_is_brilliant_and_by_patient_at_chance(planted):
-    pipelines = {"color": IDCPipeline("color", "xgboost", head_params={"n_estimators": 120})}
-    row = measure_leakage(planted, pipelines, n_resamples=300, runtime=Runtime(n_jobs=2)).rows[0]
+    pipelines = {"color": IDCPipeline("color", "xgboost", head_params={"n_estimators": 60})}
+    row = measure_leakage(planted, pipelines, n_resamples=100, runtime=Runtime(n_jobs=2)).rows[0]
     assert row.leaked > 0.95
     assert row.leaked_ci95[0] > 0.9
     assert row.honest_ci95[0] < 0.5 < row.honest_ci95[1]

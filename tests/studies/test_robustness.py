@@ -269,4 +269,4 @@ def test_a_study_says_what_cannot_run(main, tree, tmp_path, capsys):
     assert main(["robustness", *options]) == 0
     page = (tmp_path / "out/report.md").read_text(encoding="utf-8")
     assert "Not run" in page
-    assert "cnn: " in page
+    assert "- **cnn** did not run: " in page
