@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from histofeat.datasets import load_idc, make_cohort, official_roles, open_dataset, parse_name
+from histofeat.datasets import format_of, load_idc, make_cohort, official_roles, open_dataset, parse_name
 from histofeat.datasets._idc import FULL_SET, MANIFEST, NESTED
 from histofeat.exceptions import DatasetError
 from histofeat.images import png_size
@@ -366,7 +366,7 @@ class TestRefusals:
             (tmp_path / "2023" / label).mkdir(parents=True)
             for patient in "ab":
                 (tmp_path / "2023" / label / f"{patient}{label}.png").write_bytes(png())
-        assert open_dataset(tmp_path / "2023", patients="image").name == "2023"
+        assert format_of(tmp_path / "2023") == "folder"
 
     def test_folder_of_one_synthetic_patient(self, cohort):
         assert load_idc(cohort.root / "900001").synthetic
