@@ -118,15 +118,14 @@ class PageOptions:
     gallery: option(
         int | None, "N", "Also show N right and wrong images of each class: pictures of patients, not to be passed on."
     ) = None
+    maps: option(int | None, "N", "Also map N patients, the hardest first: not to be passed on either.") = None
     pseudonyms: flag("--pseudonyms", "Replace patient ids and file names; the key is DIR-pseudonyms.csv.") = False
 
-    def check(self, output: Path | None) -> None:
-        """Refuse what is wrong about a folder (None where it is not known yet) and the other options."""
-        from histofeat.exceptions import check_whole
-        from histofeat.reporting import check_output
+    def check(self, output: Path | None, dataset: Any = None) -> None:
+        """Refuse what is wrong about a folder and the other options, as far as folder and data are known yet."""
+        from histofeat.reporting import check_output, check_pictures
 
-        if self.gallery is not None:
-            check_whole("--gallery", self.gallery, 1, "Leave it out for no gallery.")
+        check_pictures(self.gallery, self.maps, dataset)
         if output is not None:
             check_output(output, overwrite=self.overwrite, option="--overwrite", pseudonyms=self.pseudonyms)
 
@@ -136,7 +135,7 @@ class PageOptions:
 
         if panel:
             how |= {"context": {"shortcuts": panel}, "files": {"shortcuts.json": panel}}
-        own = {"overwrite": self.overwrite, "gallery": self.gallery, "pseudonyms": self.pseudonyms}
+        own = {"overwrite": self.overwrite, "gallery": self.gallery, "maps": self.maps, "pseudonyms": self.pseudonyms}
         page = write_report(evaluation, output, **own, **how)
         if run:
             run.write_config(output, read_key(output).path if self.pseudonyms else None)
@@ -185,7 +184,7 @@ def compare(
             raise ValueError("--features: expected a set, a pipeline or embeddings, got none. Leave the option out.")
         dataset, _, runtime = leave_out_unreadable(dataset, None, runtime)
         output = page.output or _default_output(ctx, dataset.name)
-        page.check(output)
+        page.check(output, dataset)
         given = models.given(dataset, whole)
         if not run.json:
             say_dataset(dataset)

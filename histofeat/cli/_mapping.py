@@ -41,87 +41,75 @@ def map_(
     histofeat map model.histofeat idc/10254 -o map --no-tissue
     histofeat map model.histofeat idc --patient 10254 --patient 8865 -o maps
     """
+    from histofeat.datasets import printable
     from histofeat.models import load_model
-    from histofeat.reporting import check_output, write_map
+    from histofeat.reporting import check_output, file_words, write_map
 
-    loaded, progress = load_model(model, weights_dir=weights, n_jobs=run.n_jobs), run.progress
+    loaded, digest = load_model(model, weights_dir=weights, n_jobs=run.n_jobs), sha256(model.read_bytes()).hexdigest()
     chosen = {"target_class": target_class, "threshold": threshold, "min_tissue": min_tissue}
+    chosen = {name: value for name, value in chosen.items() if value is not None}
     jobs = _jobs(loaded, slides, data, patient, chosen, run.runtime(f"map {model.name}"))
-    facts = {"model": model.name, "sha256": sha256(model.read_bytes()).hexdigest(), "trained": dict(loaded.description)}
-    known = [histofeat.__version__, facts["sha256"], chosen, data.mpp, no_tissue, [*jobs]]
-    scratch, places, key = output.with_name(f"{output.name}.partial"), _places(output, [*jobs]), json.dumps(known)
-    kept, found = scratch / "run.json", {}
-    if not (kept.is_file() and kept.read_text(encoding="utf-8") == key):
-        finished = "map.json" if places == [output] else "run.toml"
+    names, found = [name for name, _ in jobs], {}
+    places = [output / word for word in file_words(names)] if len(jobs) > 1 else [output]
+    finished = "run.toml" if len(jobs) > 1 else "map.json"
+    of = [histofeat.__version__, digest, chosen, data.mpp, no_tissue, *map(str, slides)]
+    keys = [sha256(printable(json.dumps([*of, name])).encode()).hexdigest() for name in names]
+    before = [_read(place) for place in places]
+    if not any(kept.get("key") == key for key, kept in zip(keys, before, strict=True)):
         check_output(output, overwrite=overwrite, option="--overwrite", finished=finished)
-    for (name, job), place in zip(jobs.items(), places, strict=True):
-        if not (place / "map.json").exists() or overwrite:
-            progress.say(f"{name}: mapping")
-            made = job(scratch / place.name)
+    for (name, job), place, key, kept in zip(jobs, places, keys, before, strict=True):
+        if kept.get("key") != key or overwrite:
+            scratch = place.with_name(f"{place.name}.partial")
+            made = job(scratch)
+            facts = {"model": model.name, "sha256": digest, "trained": dict(loaded.description), "key": key}
             made = replace(made, about={**made.about, **facts})
             write_map(made, place, tissue=not no_tissue, overwrite=overwrite)
-            scratch.mkdir(exist_ok=True)
-            kept.write_text(key, encoding="utf-8")
-        found[name] = json.loads((place / "map.json").read_text(encoding="utf-8"))
-    for done in (scratch / place.name for place in places):
-        shutil.rmtree(done, ignore_errors=True)
-    with suppress(OSError):  # it is gone, or holds files of others
-        kept.unlink()
-        scratch.rmdir()
+            shutil.rmtree(scratch, ignore_errors=True)
+            run.progress.say(f"{name}: {place}")
+        found[f"{name} ({place.name})" if name in found else name] = _read(place)
     run.write_config(output)
     run.show({"maps": found}, lambda: _print(f"{model.name}: {classes_of(loaded)}", found, output))
 
 
-def _jobs(loaded, slides, data, patients, chosen, runtime) -> dict:
-    """Give a function for each map, by the name of slide or patient; what can be wrong is found here."""
+def _read(place) -> dict:
+    """Read what a finished map says; nothing where there is none."""
+    with suppress(OSError, ValueError):
+        return dict(json.loads((place / "map.json").read_text(encoding="utf-8")))
+    return {}
+
+
+def _jobs(loaded, slides, data, patients, chosen, runtime) -> list:
+    """Give name and function of each map; what is wrong with data is found here, with options by the first function."""
     from histofeat.evaluation import look_at
-    from histofeat.exceptions import check_real
     from histofeat.images import is_slide
-    from histofeat.models import find_patches, map_patient, map_slide, mapped_class
-
-    mapped_class(loaded.class_names, loaded.decision, **{name: chosen[name] for name in ("target_class", "threshold")})
-    given, jobs = {name: value for name, value in chosen.items() if value is not None}, {}
-
-    if chosen["min_tissue"] is not None:
-        words, remedy = "from 0 to 1", "Use 0.1, or leave it out."
-        check_real("--min-tissue", chosen["min_tissue"], words, lambda share: 0 <= share <= 1, remedy)
-
-    def of_slide(path, folder):
-        return map_slide(loaded, path, mpp=data.mpp, folder=folder, runtime=runtime, **given)
+    from histofeat.models import find_patches, map_patient, map_slide
 
     def of_patient(dataset, patient, folder):
         rows = find_patches(dataset, patient)
         look = look_at(dataset, [(rows[:0], rows)], runtime)
-        found = map_patient(loaded, dataset, patient, runtime=runtime, **given)
+        found = map_patient(loaded, dataset, patient, runtime=runtime, **chosen)
         if look is not None:
-            auc = (found.summary()["truth"] or {})["roc_auc"]
+            auc = (found.summary()["truth"] or {}).get("roc_auc")
             runtime.progress.say(look.record([{"pipeline": loaded.about.get("features"), "roc_auc": auc}]))
         return found
 
+    jobs = []
     for path in slides:
         if is_slide(path):
-            jobs[path.name] = partial(of_slide, path)
-        else:
-            dataset = replace(data, data=[path]).open()
-            dataset.require_images("map")
-            for one in patients or dict.fromkeys(dataset.patients):
-                find_patches(dataset, one, loaded.class_names)
-                jobs[one] = partial(of_patient, dataset, one)
+            how = {"mpp": data.mpp, "runtime": runtime, **chosen}
+            jobs.append((path.name, lambda folder, path=path, how=how: map_slide(loaded, path, folder=folder, **how)))
+            continue
+        dataset = replace(data, data=[path]).open()
+        for one in patients or dict.fromkeys(dataset.patients):
+            find_patches(dataset, one, loaded.class_names)
+            jobs.append((one, partial(of_patient, dataset, one)))
     return jobs
-
-
-def _places(output, names):
-    """Give the folder of each map."""
-    from histofeat.reporting import file_words
-
-    return [output / word for word in file_words(names)] if len(names) > 1 else [output]
 
 
 def _print(head, found, output) -> None:
     import pandas as pd
 
-    columns = ["positive", "tiles", "positive_tiles", "area_mm2", "largest_focus_mm2", "share_of_tissue"]
-    rows = {name: {**one, **{"roc_auc": (one["truth"] or {}).get("roc_auc")}} for name, one in found.items()}
-    print(head)
-    print(pd.DataFrame(rows).T[[*columns, "roc_auc"]].to_string(float_format=lambda value: f"{value:.3f}"))
-    print(f"maps: {output}")
+    columns = ["positive", "tiles", "positive_tiles", "area_mm2", "largest_focus_mm2", "share_of_tissue", "roc_auc"]
+    rows = {name: {**one, "roc_auc": (one["truth"] or {}).get("roc_auc")} for name, one in found.items()}
+    table = pd.DataFrame(rows).T[columns].to_string(float_format="{:.3f}".format)
+    print(head, table, f"maps: {output}", sep="\n")

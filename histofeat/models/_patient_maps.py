@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from histofeat.datasets import PatchDataset, open_dataset, probability_columns
-from histofeat.exceptions import DatasetError, PatchError, check_name, check_that, check_type, refuse_first
+from histofeat.exceptions import DatasetError, PatchError, check_name, check_real, check_that, check_type, refuse_first
 from histofeat.features import Runtime
 from histofeat.images import as_images, is_tissue
 from histofeat.model_selection import canonical_patient
@@ -91,7 +91,7 @@ def map_patches(dataset: PatchDataset, proba: np.ndarray, **facts: Any) -> Slide
     """
     frame, least = dataset.frame.copy(), facts.pop("min_tissue", None)
     tiles = frame[["x", "y"]].astype(np.int64)
-    if dataset.images is not None:
+    if dataset.images is not None and "height" not in frame:
         frame[["height", "width"]] = [np.shape(image)[:2] for image in dataset.images]
     remedy = "Add the columns height and width."
     check_that(dataset.name, None, {"height", "width"} <= {*frame}, "sizes of patches", remedy, error=DatasetError)
@@ -178,6 +178,7 @@ def map_patient(
     """
     check_type("map_patient.model", model, SavedModel, "a SavedModel", "Use load_model, or SavedModel(pipeline).")
     chosen = mapped_class(model.class_names, model.decision, target_class=target_class, threshold=threshold)
+    check_real("min_tissue", min_tissue or 0, "from 0 to 1", lambda share: 0 <= share <= 1, "Use 0.1.")
     dataset = data if isinstance(data, PatchDataset) else open_dataset(data)
     dataset.require_images("map_patient")
     own = dataset.subset(find_patches(dataset, patient, model.class_names))

@@ -8,6 +8,7 @@ from ._displays import (
     RocDisplay as RocDisplay,
 )
 from ._folder import check_output as check_output
+from ._galleries import check_pictures as check_pictures
 from ._html import html_page as html_page
 from ._pages import render_markdown as render_markdown, write_page as write_page
 from ._payload import (

@@ -1,13 +1,16 @@
 """Galleries: images that a model classified right, wrong and most confidently wrong, in a separate folder."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
-from histofeat.exceptions import PatchError, check_whole
+from histofeat.exceptions import PatchError, check_that, check_whole
 from histofeat.images import as_images
+from histofeat.reporting._folder import write_text
 from histofeat.reporting._html import html_page
 from histofeat.reporting._pages import render_markdown
-from histofeat.reporting._payload import chosen_models, data_label, model_key, portable_paths, source_of
+from histofeat.reporting._payload import data_label, model_key, portable_paths, source_of
 from histofeat.reporting._strict_json import dump, jsonable
 from histofeat.reporting._text import file_words
 
@@ -30,32 +33,30 @@ GALLERY_KINDS = {
 }
 
 
-def check_gallery(gallery, models, evaluation):
-    """Check a request for galleries before anything is written.
+def check_pictures(gallery: int | None, maps: int | None, dataset: Any) -> None:
+    """Check a request for galleries and maps before anything is computed.
 
     Parameters
     ----------
-    gallery : int or None
-        Images of each kind and class.
-    models : sequence of str or None
-        Names as "features/head".
-    evaluation : Evaluation
+    gallery, maps : int or None
+        Images of each kind and class; patients.
+    dataset : PatchDataset or None
+        What is shown, where it is known yet.
 
     Raises
     ------
     ValueError
-        If `gallery` is not a whole number of at least 1, or a model is not in the evaluation.
+        If one is not a whole number of at least 1, or maps are asked for where no patch has x and y.
     """
-    if gallery is None:
-        return
-    check_whole("write_report.gallery", gallery, 1, "Use 8, or None for no pictures of patches.")
-    chosen_models(evaluation, models, "write_report.gallery_models")
+    for where, given in (("gallery", gallery), ("maps", maps)):
+        if given is not None:
+            check_whole(where, given, 1, "Use 8, or leave it out for none.")
+    placed = maps is None or dataset is None or dataset.frame[["x", "y"]].notna().all(axis=1).any()
+    check_that("maps", maps, placed, "patches with their places on the slide", "Leave it out, or add columns x and y.")
 
 
-def gallery_models(evaluation, models=None):
-    """Return the models whose images are shown: by default that of the highest ROC-AUC and networks on pixels."""
-    if models is not None:
-        return chosen_models(evaluation, models, "gallery_models")
+def shown_models(evaluation):
+    """Return the models whose images are shown: that of the highest ROC-AUC and networks on pixels."""
     best = best_model(evaluation)
     return [model for model in evaluation.models if model is best or "pixels" in model.features]
 
@@ -153,7 +154,7 @@ def _item(evaluation, model, paths, row):
     }
 
 
-def write_galleries(evaluation, payload, folder, n_images, models=None, redact=str):
+def write_galleries(evaluation, payload, folder, n_images, redact=str):
     """Write the galleries of some models, with their images, into the folder ``galleries`` of a report.
 
     Parameters
@@ -165,8 +166,6 @@ def write_galleries(evaluation, payload, folder, n_images, models=None, redact=s
         The report's folder.
     n_images : int
         Images of each kind and class.
-    models : sequence of str, optional
-        As in `gallery_models`.
     redact : callable
         Takes paths, and names that are not to be shown, out of text.
 
@@ -183,17 +182,12 @@ def write_galleries(evaluation, payload, folder, n_images, models=None, redact=s
     """
     place = private_folder(folder / FOLDER, synthetic=payload["dataset"]["synthetic"])
     (place / "images").mkdir()
-    galleries = [gallery_data(evaluation, payload, model, n_images) for model in gallery_models(evaluation, models)]
+    galleries = [gallery_data(evaluation, payload, model, n_images) for model in shown_models(evaluation)]
     lost = _write_images(evaluation, galleries, place, redact)
     for gallery, word in zip(galleries, file_words([gallery["model"] for gallery in galleries]), strict=True):
         dump(jsonable(gallery), place / f"{word}.json")
-    title = f"Galleries: {payload['title']}"
-    context = {"title": title, "label": data_label(payload["dataset"]), "dataset": payload["dataset"]}
-    wording = {"gallery_words": GALLERY_WORDS, "gallery_kinds": GALLERY_KINDS}
-    markdown = render_markdown("report-gallery.md.j2", {**context, **wording, "galleries": galleries})
-    (place / "gallery.md").write_text(markdown, encoding="utf-8", newline="\n")
-    page = html_page(markdown, title, place, embed=False)
-    (place / "gallery.html").write_text(page, encoding="utf-8", newline="\n")
+    wording = {"gallery_kinds": GALLERY_KINDS, "galleries": galleries}
+    write_album(place, "gallery", f"Galleries: {payload['title']}", payload, wording)
     rows = {item["row"] for gallery in galleries for item in _items(gallery)}
     return {
         "models": [gallery["model"] for gallery in galleries],
@@ -201,6 +195,14 @@ def write_galleries(evaluation, payload, folder, n_images, models=None, redact=s
         "n_pictures": len(rows) - len(lost),
         "n_unreadable": len(lost),
     }
+
+
+def write_album(place, name, title, payload, context):
+    """Write the page of a folder of pictures, as Markdown and HTML, from the template report-NAME.md.j2."""
+    dataset = {"label": data_label(payload["dataset"]), "dataset": payload["dataset"], "gallery_words": GALLERY_WORDS}
+    markdown = render_markdown(f"report-{name}.md.j2", {"title": title, **dataset, **context})
+    write_text(place / f"{name}.md", markdown)
+    write_text(place / f"{name}.html", html_page(markdown, title, place, embed=False))
 
 
 def _items(gallery):

@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,11 @@ from histofeat.reporting._curves import (
     reliability_data,
 )
 from histofeat.reporting._folder import finish, new_folder, write_files, write_predictions, write_scores
-from histofeat.reporting._galleries import GALLERY_WORDS, check_gallery, write_galleries
+from histofeat.reporting._galleries import GALLERY_WORDS, check_pictures, write_galleries
 from histofeat.reporting._pages import fill_folder, write_page
 from histofeat.reporting._payload import data_label, describe_environment, metrics_payload, model_key, splits_payload
 from histofeat.reporting._pseudonyms import key_beside, pseudonymous
+from histofeat.reporting._slide_maps import write_maps
 from histofeat.reporting._strict_json import PathLike, Redactor, jsonable, own_folders
 from histofeat.reporting._tables import best_of
 from histofeat.reporting._text import file_words, finding
@@ -47,7 +48,7 @@ def write_report(
     context: Mapping[str, Any] | None = None,
     files: Mapping[str, Any] | None = None,
     gallery: int | None = None,
-    gallery_models: Sequence[str] | None = None,
+    maps: int | None = None,
     pseudonyms: bool = False,
 ) -> Path:
     """Write everything that an evaluation found into one folder.
@@ -77,10 +78,11 @@ def write_report(
         Further files by name, as in `write_page`.
     gallery : int, optional
         Also show images: for each class up to this many that were judged right, wrong, and most confidently wrong, in
-        a folder ``galleries`` of their own, with a notice. By default there are none: they are pictures of patients.
-    gallery_models : sequence of str, optional
-        Models whose images are shown, by names such as "handcrafted/xgboost"; by default the model of the highest
-        ROC-AUC and networks that were trained on the pixels.
+        a folder ``galleries`` of their own, with a notice, of the model of the highest ROC-AUC and networks that were
+        trained on the pixels. By default there are none: they are pictures of patients.
+    maps : int, optional
+        Also map this many patients by the out-of-fold probabilities of the model of the highest ROC-AUC, the hardest
+        first, in a folder ``maps`` of their own, with a notice.
     pseudonyms : bool, default=False
         Whether "patient 001" and its like replace ids of patients, slides, files and paths in all files of the folder.
         They are drawn anew each time; the key lies beside the folder, in ``OUTPUT-pseudonyms.csv``.
@@ -96,7 +98,7 @@ def write_report(
         If `output` is a file, holds a finished report and `overwrite` is false, or holds files of something else.
     ValueError
         If `evaluation` is none; if an added file has the name of a file of the report, or names a folder; if `gallery`
-        is not a whole number of at least 1, or `gallery_models` names an unknown model; if there is no such template.
+        or `maps` is not a whole number of at least 1, or no patch to map has x and y; if there is no such template.
 
     Notes
     -----
@@ -109,7 +111,7 @@ def write_report(
     """
     check_type("evaluation", evaluation, Evaluation, "an Evaluation", "Give what evaluate returned.")
     evaluation, output = evaluation.positive_last, Path(output)
-    check_gallery(gallery, gallery_models, evaluation)
+    check_pictures(gallery, maps, evaluation.dataset)
     root = evaluation.dataset.root
     redact, names = Redactor({**({root: root.resolve().name} if root else {}), **own_folders()}), None
     if pseudonyms:
@@ -130,7 +132,9 @@ def write_report(
         own_files["failures.csv"] = evaluation.failures
     with key_beside(output, names, overwrite=overwrite), new_folder(output, overwrite=overwrite) as folder:
         if gallery is not None and payload["results"] and not evaluation.dataset.lacks_images:
-            payload["galleries"] = write_galleries(evaluation, payload, folder, gallery, gallery_models, redact)
+            payload["galleries"] = write_galleries(evaluation, payload, folder, gallery, redact)
+        if maps is not None and payload["results"]:
+            payload["maps"] = write_maps(evaluation, payload, folder, maps)
         figures, pictures = make_figures(evaluation, payload) if payload["results"] else ({}, {})
         names = {**report_context(payload), "pictures": pictures, **(context or {})}
         fill_folder(folder, template, names, title=payload["title"], redact=redact, figures=figures, files=own_files)

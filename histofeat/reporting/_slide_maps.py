@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,7 +17,7 @@ from histofeat.models import SlideMap, find_patches, map_patches, mapped_class
 from histofeat.reporting import _canvas as canvas
 from histofeat.reporting._displays import Display
 from histofeat.reporting._folder import finish, new_folder
-from histofeat.reporting._galleries import best_model
+from histofeat.reporting._galleries import best_model, private_folder, write_album
 from histofeat.reporting._payload import chosen_models, model_key
 from histofeat.reporting._strict_json import PathLike, jsonable
 from histofeat.reporting._text import number, percent
@@ -234,15 +235,11 @@ def map_features(slide_map):
 
 def map_mask(slide_map):
     """Return a picture of the whole slide, a pixel a tile: 255 positive, 127 another tile, 0 none; (h, w) uint8."""
-    corner, size = slide_map.tiles[["y", "x"]].to_numpy(), slide_map.tiles[["height", "width"]].to_numpy()
-    step = np.median(size)
-    starts = np.round(corner / step).astype(int)
-    ends = np.maximum(np.round((corner + size) / step).astype(int), starts + 1)
-    shape = np.maximum(ends.max(axis=0), np.array([slide_map.height, slide_map.width]) // step).astype(int)
-    mask = np.zeros(shape, dtype=np.uint8)
-    for (top, left), (bottom, right), called in zip(starts, ends, slide_map.predicted, strict=True):
-        mask[top:bottom, left:right] = 255 if called else 127
-    return mask
+    x, y, picture = slide_map.paint(np.where(slide_map.predicted, 255, 127).astype(np.uint8), 0)
+    step, ends = slide_map.tiles["width"].median(), ((y, slide_map.height), (x, slide_map.width))
+    # What lies at the middle of each pixel; outside of all tiles lies the frame of the picture.
+    rows, columns = (np.searchsorted(at, (np.arange(max(1, round(size / step))) + 0.5) * step) for at, size in ends)
+    return np.pad(picture, 1)[np.ix_(rows, columns)]
 
 
 def save_picture(draw, path, words):
@@ -253,15 +250,8 @@ def save_picture(draw, path, words):
     use_own_folder("MPLCONFIGDIR", "~/.config/matplotlib")
     from matplotlib import font_manager, style
 
-    def letters(file):
-        return {*font_manager.get_font(file).get_charmap()}
-
-    lacking = {*map(ord, words)} - letters(font_manager.findfont("DejaVu Sans"))
-    others = [font.name for font in font_manager.fontManager.ttflist if lacking and lacking & letters(font.fname)]
-    with (
-        style.context(["default", {**canvas.STYLE, "font.sans-serif": ["DejaVu Sans", *others]}]),
-        warnings.catch_warnings(),
-    ):
+    fonts = ["DejaVu Sans", *(font.name for font in font_manager.fontManager.ttflist if not words.isascii())]
+    with style.context(["default", {**canvas.STYLE, "font.sans-serif": fonts}]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph|Matplotlib currently does not support", UserWarning)
         draw().savefig(path, format="png", dpi=200, facecolor="white", metadata={"Software": None})
 
@@ -300,7 +290,7 @@ def write_map(slide_map: SlideMap, output: PathLike, *, tissue: bool = True, ove
     check_type("write_map", slide_map, SlideMap, "a SlideMap", "Give what map_slide or map_patient returned.")
     with new_folder(output, overwrite=overwrite, finished=MAP) as folder:
         words = "".join(map(str, (*slide_map.classes, slide_map.source, slide_map.about)))
-        save_picture(lambda: draw_map(slide_map, tissue=tissue), folder / "map.png", words)
+        save_picture(partial(draw_map, slide_map, tissue=tissue), folder / "map.png", words)
         shapes = json.dumps(map_features(slide_map), ensure_ascii=False, separators=(",", ":"))
         for name, text in {"tiles.csv": csv_text(slide_map.tiles), "tiles.geojson": f"{shapes}\n"}.items():
             (folder / name).write_text(text, encoding="utf-8", newline="\n")
@@ -309,3 +299,21 @@ def write_map(slide_map: SlideMap, output: PathLike, *, tissue: bool = True, ove
         known = {"histofeat": histofeat.__version__, **{name: getattr(slide_map, name) for name in facts}}
         finish(folder, jsonable({**known, **slide_map.summary(), **slide_map.about}), MAP)
     return Path(output) / MAP
+
+
+def write_maps(evaluation, payload, folder, n_patients):
+    """Write the out-of-fold maps of the hardest patients into the folder ``maps`` of a report; return what was written.
+
+    They are of the model of the highest ROC-AUC; patients whose patches have no places are left out.
+    """
+    place, best = private_folder(folder / "maps", synthetic=payload["dataset"]["synthetic"]), best_model(evaluation)
+    scores, frame, items = evaluation.by_patient(), evaluation.dataset.frame, []
+    placed = frame.groupby("patient")[["x", "y"]].agg(lambda column: column.notna().all()).all(axis=1)
+    scores = scores[(scores["model"] == model_key(best.name, best.head)) & scores["patient"].map(placed)]
+    for row in scores.head(n_patients).to_dict("records"):
+        found = evaluation_map(evaluation, row["patient"])
+        items.append({**row, "file": f"{len(items) + 1:03d}.png", "title": map_title(found)})
+        save_picture(partial(draw_map, found), place / items[-1]["file"], map_title(found))
+    model = model_key(best.name, best.head)
+    write_album(place, "maps", f"Maps: {payload['title']}", payload, {"model": model, "items": jsonable(items)})
+    return {"model": model, "n_patients": len(items)}

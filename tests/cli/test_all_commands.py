@@ -31,6 +31,7 @@ WRONG = {
     "--labels": "nowhere.csv",
     "--ledger": "text.txt",
     "--magnification": "41",
+    "--maps": "0",
     "--heads": "xgbost",
     "--input-size": "3",
     "--markdown": "text.txt",

@@ -221,6 +221,8 @@ def test_what_cannot_be_mapped_is_refused_by_name(cohort, model):
         map_patient(model, cohort, "90003")
     with pytest.raises(ValueError, match=r"patient: expected one of 15 patients, got None\. Give patient="):
         map_patient(model, cohort)
+    with pytest.raises(ValueError, match=r"min_tissue: expected a number from 0 to 1, got 3\. Use 0\.1"):
+        map_patient(model, cohort, "900003", min_tissue=3)
     with pytest.raises(ValueError, match=r"map_patient.model: expected a SavedModel, got IDCPipeline"):
         map_patient(model.pipeline, cohort, "900003")
     other = PatchDataset(own, ("normal", "cancer"), "mine")

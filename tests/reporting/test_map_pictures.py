@@ -1,6 +1,7 @@
 """Maps as pictures, tables, GeoJSON and masks, and out-of-fold maps of an evaluation."""
 
 import json
+from collections import defaultdict
 from dataclasses import replace
 
 import cv2
@@ -10,7 +11,7 @@ import pytest
 
 from histofeat import IDCPipeline, PatientKFold, evaluate, make_cohort
 from histofeat.models import SlideMap
-from histofeat.reporting import SlideMapDisplay, write_map
+from histofeat.reporting import SlideMapDisplay, write_map, write_report
 from histofeat.reporting._slide_maps import draw_map, map_features, map_mask, map_panels, map_title
 
 BOTH = ("benign", "tumour")
@@ -77,10 +78,15 @@ def test_geojson_follows_its_rules_and_has_the_area_of_the_tiles():
 
 
 def test_mask_has_a_pixel_for_each_tile_of_the_whole_slide():
-    tiles = pd.DataFrame({"x": [51, 1, 101], "y": [1, 101, 101], "width": [50, 50, 3], "height": 50, "tissue": 1.0})
+    tiles = pd.DataFrame({"x": [51, 1, 101], "y": [1, 101, 101], "width": [50, 50, 30], "height": 50, "tissue": 1.0})
     tiles = tiles.assign(p_benign=[0.2, 0.9, 0.1], p_tumour=[0.8, 0.1, 0.9])
     found = SlideMap(tiles, 204, 151, BOTH, "tumour")
     assert map_mask(found).tolist() == [[0, 255, 0, 0], [0, 0, 0, 0], [127, 0, 255, 0]]
+    # Tiles of a fractional width, rounded to pixels, one a pixel.
+    edges = np.round(np.arange(41) * 50.4).astype(int)
+    tiles = pd.DataFrame({"x": edges[:-1], "y": 0, "width": np.diff(edges), "height": 50, "tissue": 1.0})
+    tiles = tiles.assign(p_benign=np.arange(40) % 2, p_tumour=1 - np.arange(40) % 2)
+    assert map_mask(SlideMap(tiles, 2016, 50, BOTH, "tumour"))[0].tolist() == [255, 127] * 20
 
 
 def test_panels_are_those_that_can_be_drawn():
@@ -215,3 +221,40 @@ def test_display_refuses_what_is_not_there(evaluation):
     ):
         with pytest.raises(ValueError, match=words):
             SlideMapDisplay.from_evaluation(evaluated, patient, **options)
+
+
+def test_report_maps_the_hardest_patients_in_a_folder_of_its_own(evaluation, tmp_path, monkeypatch):
+    monkeypatch.setattr("histofeat.reporting._report.make_figures", lambda *_: ({}, defaultdict(list)))
+    folder = write_report(evaluation, tmp_path / "report", maps=2).parent
+    best = max(evaluation.models, key=lambda each: each.scores["roc_auc"].value)
+    scores = evaluation.by_patient()
+    scores = scores[scores["model"] == f"{best.name}/{best.head}"].head(2)
+    assert {path.name for path in (folder / "maps").iterdir()} == {
+        *("001.png", "002.png", "maps.html", "maps.md", "NOTICE.txt", ".gitignore")
+    }
+    page = (folder / "maps" / "maps.md").read_text()
+    for row in scores.to_dict("records"):
+        assert f"Patient {row['patient']}: {row['patches']} patches, ROC-AUC {row['roc_auc']:.3f}" in page
+    assert "These images are synthetic" in page
+    assert "[open the maps](maps/maps.html)" in (folder / "report.md").read_text()
+    assert json.loads((folder / "metrics.json").read_text())["maps"]["n_patients"] == 2
+    plain = write_report(evaluation, tmp_path / "plain").parent
+    assert not (plain / "maps").exists()
+    with pytest.raises(ValueError, match=r"^maps: expected a whole number of at least 1, got 0"):
+        write_report(evaluation, tmp_path / "none", maps=0)
+
+
+def test_maps_show_pseudonyms_where_the_report_does(evaluation, tmp_path, monkeypatch):
+    monkeypatch.setattr("histofeat.reporting._report.make_figures", lambda *_: ({}, defaultdict(list)))
+    folder = write_report(evaluation, tmp_path / "report", maps=1, pseudonyms=True).parent
+    text = "".join(path.read_text() for path in (folder / "maps").iterdir() if path.suffix in (".md", ".html"))
+    assert "patient 00" in text
+    assert not any(patient in text for patient in evaluation.dataset.patients)
+
+
+def test_maps_of_patches_without_places_are_refused(evaluation, tmp_path):
+    nowhere = evaluation.dataset.frame.assign(x=pd.array([pd.NA] * len(evaluation.dataset), dtype="Int64"))
+    lost = replace(evaluation, dataset=replace(evaluation.dataset, frame=nowhere))
+    with pytest.raises(ValueError, match=r"^maps: expected patches with their places on the slide, got 3\. Leave"):
+        write_report(lost, tmp_path / "report", maps=3)
+    assert not (tmp_path / "report").exists()

@@ -196,27 +196,17 @@ def test_patients_take_turns(evaluation):
     assert again == gallery_data(evaluation, payload, right, 8)
 
 
-def test_the_best_model_and_networks_are_shown_and_others_by_name(evaluation, folder, tmp_path, without_figures):
+def test_the_best_model_and_networks_are_shown(evaluation, folder, tmp_path, without_figures):
     found = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["galleries"]
     assert found["models"] == ["color/logistic"]
     network = replace(evaluation.models[0], name="net", features=("pixels",))
     three = replace(evaluation, models=(*evaluation.models, network))
     written = write_report(three, tmp_path / "n", gallery=1).parent / "galleries"
     assert {path.stem for path in written.glob("*.json")} == {"color-logistic", "net-logistic"}
-    written = write_report(three, tmp_path / "m", gallery=1, gallery_models=["lbp/logistic"]).parent / "galleries"
-    assert {path.stem for path in written.glob("*.json")} == {"lbp-logistic"}
 
 
 @pytest.mark.parametrize("gallery", [0, -1, True, 2.5, "8"])
 def test_a_number_that_is_none_is_refused(evaluation, tmp_path, gallery):
-    with pytest.raises(ValueError, match=r"write_report.gallery: expected a whole number of at least 1, got "):
+    with pytest.raises(ValueError, match=r"^gallery: expected a whole number of at least 1, got "):
         write_report(evaluation, tmp_path / "x", gallery=gallery)
     assert not (tmp_path / "x").exists()
-
-
-def test_a_model_that_is_not_there_is_refused(evaluation, tmp_path):
-    with pytest.raises(
-        ValueError,
-        match=r"write_report\.gallery_models: expected names of models .*, got 'x/y'\..* color/logistic, lbp",
-    ):
-        write_report(evaluation, tmp_path / "x", gallery=1, gallery_models=["x/y", "z", "lbp/logistic"])
