@@ -131,16 +131,24 @@ def write_report(
     if len(evaluation.failures):
         own_files["failures.csv"] = evaluation.failures
     with key_beside(output, names, overwrite=overwrite), new_folder(output, overwrite=overwrite) as folder:
-        if gallery is not None and payload["results"] and not evaluation.dataset.lacks_images:
-            payload["galleries"] = write_galleries(evaluation, payload, folder, gallery, redact)
-        if maps is not None and payload["results"]:
-            payload["maps"] = write_maps(evaluation, payload, folder, maps)
+        if payload["results"]:
+            payload |= _albums(evaluation, payload, folder, gallery, maps, redact)
         figures, pictures = make_figures(evaluation, payload) if payload["results"] else ({}, {})
         names = {**report_context(payload), "pictures": pictures, **(context or {})}
         fill_folder(folder, template, names, title=payload["title"], redact=redact, figures=figures, files=own_files)
         write_files(folder, files or {}, redact)
         finish(folder, payload)
     return output / "report.html"
+
+
+def _albums(evaluation, payload, folder, gallery, maps, redact):
+    """Write galleries and maps as far as they are asked for; return what was written."""
+    found = {}
+    if gallery is not None and not evaluation.dataset.lacks_images:
+        found["galleries"] = write_galleries(evaluation, payload, folder, gallery, redact)
+    if maps is not None:
+        found["maps"] = write_maps(evaluation, payload, folder, maps)
+    return found
 
 
 def _add_assessments(evaluation, payload):
