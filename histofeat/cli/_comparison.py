@@ -138,7 +138,7 @@ class PageOptions:
         own = {"overwrite": self.overwrite, "gallery": self.gallery, "maps": self.maps, "pseudonyms": self.pseudonyms}
         page = write_report(evaluation, output, **own, **how)
         if run:
-            run.write_config(output, read_key(output).path if self.pseudonyms else None)
+            run.write_config(output, read_key(output) if self.pseudonyms else None)
         return page
 
 
@@ -389,9 +389,8 @@ def _print(evaluation, record, page, *, stored):
     title = "SYNTHETIC cohort" if evaluation.dataset.synthetic else evaluation.dataset.name
     frame = evaluation.to_frame().filter(items=_SHOWN)
     print(f"{title}, out of fold\n{frame.to_string(index=False, float_format='{:.3f}'.format)}")
-    planned = evaluation.planned and f"planned: {evaluation.planned.to_dict().get('verdict', 'not compared')}"
     blind = evaluation.dataset.lacks_images and "not applicable without images: shortcuts, gallery"
-    print(*filter(None, (*record["answer"]["sentences"], blind, planned, evaluation.protocol["registered"])), sep="\n")
+    print(*filter(None, (*record["answer"]["sentences"], blind, evaluation.protocol["registered"])), sep="\n")
     counts = ", ".join(f"{family} {count:,}" for family, count in evaluation.computed.items())
     rest = stored and any(count < len(evaluation.dataset) for count in evaluation.computed.values())
     print(f"extraction: {evaluation.seconds['extraction']:.1f} s")

@@ -305,7 +305,7 @@ class RunOptions:
 
         file = output / "run.toml" if output.is_dir() else output.with_name(f"{output.stem}.run.toml")
         plain = {name: absolute(value) for name, value in self.given.items()}
-        plain = {name: shown(value) for name, value in plain.items()} if shown else plain
+        plain = shown(plain | ({"data": ["DATA"]} if plain.get("data") else {})) if shown else plain
         text = tomli_w.dumps({"version": histofeat.__version__, **plain})
         head = f"# histofeat {self.given.get('command')} --config {file.name} does it once more: its paths are full.\n"
         with write_whole(file, overwrite=True) as part:

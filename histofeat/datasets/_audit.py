@@ -222,16 +222,13 @@ class DatasetAudit:
         return FullSet(self.n_patches, self.n_patients, self.class_counts)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as plain JSON types, for ``metrics.json``."""
+        """Everything as plain JSON types, for ``metrics.json``; of patients without a class the number."""
         smallest, median, largest = self.patches_per_patient
         facts = asdict(self)
         del facts["size_counts"], facts["duplicates"]
         return facts | {
             "patches_per_patient": {"min": smallest, "median": median, "max": largest},
-            "patients_without": {
-                name: {"n": len(patients), "patients": list(patients)}
-                for name, patients in self.patients_without.items()
-            },
+            "patients_without": {name: {"n": len(patients)} for name, patients in self.patients_without.items()},
             "sizes": [{"height": h, "width": w, "n": n} for (h, w), n in self.size_counts.items()],
             "nominal_size": None if self.nominal_size is None else list(self.nominal_size),
             "n_nominal_size": self.n_nominal_size,

@@ -1,6 +1,5 @@
 """Compare models on the same resamples of the same patients, with one of them or in pairs, as one family of tests."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from histofeat.exceptions import check_name, check_whole, counted, refuse_rows
+from histofeat.exceptions import check_name, check_whole, refuse_rows
 from histofeat.metrics._bootstrap import Bootstrap, bootstrap_scores
 from histofeat.metrics._definitions import METRIC_RECORDS, METRICS
 from histofeat.metrics._multiple_tests import COMPARABLE, check_margin, check_metrics, check_pairs, step_down
@@ -79,8 +78,6 @@ class Comparisons:
         How often.
     margin : float or None
         The largest difference that does not matter.
-    costs : Mapping of str to int
-        Columns of each model's features.
     """
 
     rows: tuple[Comparison, ...]
@@ -89,11 +86,10 @@ class Comparisons:
     n_patients: int
     n_resamples: int
     margin: float | None
-    costs: Mapping[str, int]
 
     @property
     def verdict(self) -> str:
-        """The first metric in words: who is not told apart from the reference, and which of these is the cheapest."""
+        """The first metric in words: which models are not told apart from the reference."""
         rows = [row for row in self.rows if row.metric == self.rows[0].metric]
         # A p-value that is not defined tells nothing apart either.
         alike = [row.first for row in rows if not row.p_adjusted < _LIMIT]
@@ -103,11 +99,7 @@ class Comparisons:
             return f"{words}: told apart: {', '.join(told)}." if told else f"{words}: no pair is told apart."
         if not alike:
             return f"{words}: every other model is told apart from {self.reference}."
-        found = f"{words}: not told apart from {self.reference}: {', '.join(alike)}."
-        cheapest = min([self.reference, *alike], key=lambda name: self.costs[name] or math.inf)
-        if not self.costs[cheapest]:  # predictions that were given, classifiers on images: columns are not known
-            return found
-        return f"{found} The cheapest of these is {cheapest}, with {counted(self.costs[cheapest], 'column')}."
+        return f"{words}: not told apart from {self.reference}: {', '.join(alike)}."
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for files."""
@@ -229,10 +221,9 @@ def compare_models(
     rows = [_compare(metric, *pair, models, found, margin) for metric in metrics for pair, found in paired.items()]
     samples = [paired[row.first, row.second].samples[row.metric] for row in rows]
     rows = _adjusted(rows, samples, min(models[named].carriers) - 1, n_patients, protocol["random_state"])
-    costs = {label: int(model.n_features) for label, (_, _, model) in labels.items()}
     # Pairs that share their second model are those from a reference.
     shared = rows[0].second if len({second for _, second in paired}) == 1 else None
-    return Comparisons(rows, shared, is_best, n_patients, int(wanted), margin, costs)
+    return Comparisons(rows, shared, is_best, n_patients, int(wanted), margin)
 
 
 def _better(metric):

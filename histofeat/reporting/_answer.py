@@ -7,10 +7,8 @@ from histofeat.reporting._payload import data_label, model_key
 from histofeat.reporting._tables import METRIC_WORDS, best_of, metric_words
 from histofeat.reporting._text import interval, number, percent
 
-#: From which adjusted p-value two models are not told apart.
-_LIMIT = 0.05
-#: Models that a sentence names.
-_NAMED = 4
+#: From which adjusted p-value two models are not told apart; models that a sentence names.
+_LIMIT, _NAMED = 0.05, 4
 #: Groups with fewer patients are no weakness: their scores are mostly chance.
 _FEWEST = 5
 #: Columns of a table that say where a patch comes from.
@@ -31,9 +29,9 @@ def answer_of(evaluation, payload, shortcuts=None):
     Returns
     -------
     answer : dict
-        ``sentences``; ``model`` and ``metric`` of the recommended model, which has the highest ROC-AUC (of hard labels
-        the highest balanced accuracy); ``alike``, the models that are not told apart from it; ``cheapest`` of these
-        and itself; ``weakness``; ``shortcut``, the strongest; ``tested``. None where there is nothing to say.
+        ``sentences``; ``tested``; where a model ran, ``model``, ``metric``, ``value`` and ``ci95`` of the recommended
+        one, which has the highest ROC-AUC (of hard labels the highest balanced accuracy); ``alike``, the models that
+        are not told apart from it; ``cheapest`` of these and itself; ``weakness``; ``shortcut``, the strongest.
 
     Notes
     -----
@@ -47,64 +45,58 @@ def answer_of(evaluation, payload, shortcuts=None):
         return {"sentences": ["Nothing ran, so that no model can be recommended.", tested["words"]], "tested": tested}
     best = best_of(payload["results"])
     metric = "balanced_accuracy" if best["roc_auc"]["value"] is None else "roc_auc"
-    key, several = model_key(best["name"], best["head"]), len(payload["results"]) > 1
-    found = {"model": key, "metric": metric, "value": best[metric]["value"], "ci95": best[metric]["ci95"]}
-    found |= _alike(payload, key, metric) if several else {"alike": [], "cheapest": key, "words": None}
-    found["weakness"] = weakness = _weakness(best, payload)
-    found["shortcut"] = shortcut = _shortcut(payload, shortcuts)
-    first = " ".join(filter(None, (_model_words(found, payload, several), evaluation.caution)))
-    words = [first, found.pop("words"), f"Main weakness: {weakness['words']}", _calibration_words(best)]
-    words += [shortcut["words"], tested["words"]]
-    return {**found, "tested": tested, "sentences": [each for each in words if each]}
+    found = {"model": model_key(best["name"], best["head"]), "metric": metric, "tested": tested}
+    found |= {name: best[metric][name] for name in ("value", "ci95")}
+    first = " ".join(filter(None, (_model_words(found, payload), evaluation.caution)))
+    found["alike"], found["cheapest"], others = _alike(payload, found["model"], metric)
+    found |= {"weakness": _weakness(best, payload), "shortcut": _shortcut(payload, shortcuts)}
+    words = [first, others, found["weakness"]["words"], _calibration_words(best)]
+    return {**found, "sentences": [*filter(None, words), found["shortcut"]["words"], tested["words"]]}
 
 
-def _model_words(found, payload, several):
-    score = f"{METRIC_WORDS[found['metric']]} {number(found['value'])}"
-    if len(payload["dataset"]["labels"]) > 2 and found["metric"] == "roc_auc":
-        score = f"mean {score} over the classes"
-    sure = "no interval" if None in found["ci95"] else f"95 % interval {interval(found['ci95'], between=' to ')}"
-    lead = "Recommended: " if several else "The only model: "
+def _model_words(found, payload):
+    low, several = found["ci95"][0], len(payload["dataset"]["labels"]) > 2 and found["metric"] == "roc_auc"
+    lead = "Recommended" if len(payload["results"]) > 1 else "The only model"
     if payload["protocol"]["patient_overlap"]:
-        lead = "Patients are on both sides of the split, so that no model can be recommended. The highest score: "
-    chance = " Guessing, 0.5, is in the interval." if sure != "no interval" and found["ci95"][0] <= 0.5 else ""
-    return f"{lead}{found['model']}, {score} ({sure}).{chance}"
+        lead = "Patients are on both sides of the split, so that no model can be recommended. The highest score"
+    score = f"{METRIC_WORDS[found['metric']]}{' (mean over the classes)' * several} {number(found['value'])}"
+    sure = "no interval" if None in found["ci95"] else f"95 % interval {interval(found['ci95'], between=' to ')}"
+    chance = " Guessing, 0.5, is in the interval." * (low is not None and low <= 0.5)
+    return f"{lead}: {found['model']}, {score} ({sure}).{chance}"
 
 
 def _alike(payload, key, metric):
-    """Return which models are not told apart from the best by paired differences, and the cheapest of all these."""
-    planned, posthoc = (payload.get(kind) or {} for kind in ("planned", "comparison"))
-    rows = [row for row in planned.get("rows", ()) if key in (row["first"], row["second"])]
-    kind = "planned" if rows else "post-hoc"
-    rows = rows or [row for row in posthoc.get("rows", ()) if row["metric"] == metric]
-    rows = [row for row in rows if row["metric"] == rows[0]["metric"] and key in (row["first"], row["second"])]
+    """Return the models that paired differences do not tell apart from the best, the cheapest of these, and words."""
+    if len(payload["results"]) == 1:
+        return [], key, None
+    planned, posthoc = ((payload.get(kind) or {}).get("rows", ()) for kind in ("planned", "comparison"))
+    own = [row for row in planned if key in (row["first"], row["second"])]
+    rows = own or [row for row in posthoc if row["metric"] == metric and key in (row["first"], row["second"])]
     if not rows:
-        unknown = "There are no probabilities." if posthoc.get("rows") else "The patients were not resampled."
-        why = posthoc.get("refused") or unknown
-        return {"alike": [], "cheapest": None, "words": f"Differences from the other models are not known. {why}"}
-    others = {row["second"] if row["first"] == key else row["first"]: row["p_adjusted"] for row in rows}
-    alike = [name for name, p in others.items() if p is None or p >= _LIMIT]
+        why = (payload["comparison"] or {}).get("refused", "They need probabilities and resamples of the patients.")
+        return [], None, f"Differences from the other models are not known. {why}"
+    rows = [row for row in rows if row["metric"] == rows[0]["metric"]]
+    apart = {row["second"] if row["first"] == key else row["first"]: row["p_adjusted"] for row in rows}
+    alike = [name for name, p in apart.items() if p is None or p >= _LIMIT]
+    by = f"({'planned' if own else 'post-hoc'} paired differences in {metric_words(rows[0]['metric'])})"
+    if not alike:
+        return [], key, f"{'The other model is' if len(rows) == 1 else 'All others are'} told apart from it {by}."
     cheapest, cost = _cheapest(payload["results"], [key, *alike])
-    by = f"{kind} paired differences in {metric_words(rows[0]['metric'])}"
-    words = f"{'The other model is' if len(others) == 1 else 'All others are'} told apart from it ({by})."
-    if alike:
-        named = ", ".join(alike[:_NAMED]) + and_more(len(alike) - _NAMED + 1)
-        words = f"Not told apart from it: {named} ({by})."
-        words += f" The cheapest of these{' and itself' if cheapest == key else ''} is {cheapest}: {cost}." * bool(cost)
-    return {"alike": alike, "cheapest": cheapest, "words": words}
+    cost = f" The cheapest of these{' and itself' * (cheapest == key)} is {cheapest}: {cost}." if cost else ""
+    named = ", ".join(alike[:_NAMED]) + and_more(len(alike) - _NAMED + 1)
+    return alike, cheapest, f"Not told apart from it: {named} {by}.{cost}"
 
 
 def _cheapest(results, names):
     """Return the name of the cheapest of some models, and its cost in words; None and "" where that is unknown."""
-    known = [result for result in results if model_key(result["name"], result["head"]) in names]
-    times = [result["seconds_per_patch"] for result in known]
-    by_time = None not in times
-    costs = times if by_time else [result["n_features"] or math.inf for result in known]
-    cost, best = min(zip(costs, known, strict=True), key=lambda pair: pair[0])
-    if math.isinf(cost):  # predictions that were given
+    known = {model_key(result["name"], result["head"]): result for result in results}
+    timed = all(known[name]["seconds_per_patch"] for name in names)
+    if not timed and not any(known[name]["n_features"] for name in names):  # predictions that were given
         return None, ""
-    words = [counted(best["n_features"], "feature")] * bool(best["n_features"])
-    words += [f"{number(1000 * cost, 2)} ms a patch"] * by_time + [f"fitted in {number(best['fit_s'], 1)} s"]
-    return model_key(best["name"], best["head"]), ", ".join(words)
+    best = min(names, key=lambda name: known[name]["seconds_per_patch" if timed else "n_features"] or math.inf)
+    time = f"{number(1000 * known[best]['seconds_per_patch'], 2)} ms a patch, " if timed else ""
+    features = f"{counted(known[best]['n_features'], 'feature')}, " if known[best]["n_features"] else ""
+    return best, f"{features}{time}fitted in {number(known[best]['fit_s'], 1)} s"
 
 
 def _weakness(best, payload):
@@ -117,67 +109,58 @@ def _weakness(best, payload):
         groups = {group: of for group, of in (details["groups"] or {}).items() if of["n_patients"] >= _FEWEST}
         known += [(f"{name} in {group}", of[name], recalls[name]) for group, of in groups.items() for name in recalls]
     known.append(("the hardest patients", {"value": details["spread"]["accuracy"][0], "ci95": [None, None]}, None))
-    known = [each for each in known if each[1]["value"] is not None]
-    name, score, label = min(known, key=lambda each: each[1]["value"])
+    name, score, label = min(
+        (each for each in known if each[1]["value"] is not None), key=lambda each: each[1]["value"]
+    )
     share, ends = percent(score["value"]), score["ci95"]
-    words = f"it finds {share} of the {label} patches"
-    if label is None:
-        words = f"in one of ten, at most {share} of the patches are called right"
+    words = (
+        f"it finds {share} of the {label} patches" if label else f"in one of ten, at most {share} of calls are right"
+    )
     sure = "" if None in ends else f" (95 % interval {interval(ends, percent, ' to ')})"
-    return {"of": name, "value": score["value"], "ci95": ends, "words": f"{name}: {words}{sure}."}
+    return {"of": name, "value": score["value"], "ci95": ends, "words": f"Main weakness: {name}: {words}{sure}."}
 
 
 def _calibration_words(best):
     """Return a sentence where probabilities are farther off than by chance, else None."""
-    raw = (best["calibration"] or {}).get("raw", {}).get("ece")
-    if not raw or raw["value"] is None or raw["chance95"] is None or raw["value"] <= raw["chance95"]:
+    raw = (best["calibration"] or {}).get("raw", {}).get("ece") or {"value": None, "chance95": None}
+    if None in (raw["value"], raw["chance95"]) or raw["value"] <= raw["chance95"]:
         return None
     off, chance = percent(raw["value"]), percent(raw["chance95"])
     return f"Its probabilities are off by {off} on average, more than by chance (up to {chance}): calibrate them."
 
 
 def _shortcut(payload, shortcuts):
-    rows = [row for row in (shortcuts or {}).get("rows", ()) if row["roc_auc"] is not None]
-    known = [
-        {
-            "name": row["name"].replace("_", " ").replace("color", "colour"),
-            "roc_auc": row["roc_auc"],
-            "ci95": row["ci95"],
-        }
-        for row in rows
+    rows = [
+        (row["name"].replace("_", " ").replace("color", "colour"), row["roc_auc"])
+        for row in (shortcuts or {}).get("rows", ())
     ]
-    probes = payload.get("table_probe") or {}
-    known += [
-        {"name": name, "roc_auc": probe["value"], "ci95": probe["ci95"]}
-        for name, probe in probes.items()
-        if probe["value"] is not None
-    ]
-    if not known:
-        return {"name": None, "words": "What shortcuts reach alone was not measured."}
-    best = max(known, key=lambda each: each["roc_auc"])
-    less = "" if rows else " Shortcuts in the images were not measured."
-    return {**best, "words": f"Shortcuts alone reach a ROC-AUC of {number(best['roc_auc'])}, by {best['name']}.{less}"}
+    rows += [(name, probe["value"]) for name, probe in (payload.get("table_probe") or {}).items()]
+    rows = [row for row in rows if row[1] is not None]
+    less = "" if shortcuts else "What shortcuts in the images reach alone was not measured."
+    if not rows:
+        return {"name": None, "roc_auc": None, "words": less or "No shortcut could be measured."}
+    name, area = max(rows, key=lambda row: row[1])
+    return {
+        "name": name,
+        "roc_auc": area,
+        "words": f"Shortcuts alone reach a ROC-AUC of {number(area)}, by {name}. {less}",
+    }
 
 
 def _tested(evaluation, payload):
     """Return on whom the models were tested."""
-    dataset, n = payload["dataset"], int(evaluation.tested.sum())
-    patients = len(set(evaluation.dataset.patients[evaluation.tested]))
-    facts = {"patches": n, "patients": patients, "data": data_label(dataset), "synthetic": dataset["synthetic"]}
-    place = next((name for name in _PLACES if name in evaluation.dataset.frame), None)
-    facts["places"] = None if place is None else int(evaluation.dataset.frame[place].nunique())
-    given = evaluation.models and all(model.features == ("predictions",) for model in evaluation.models)
-    how = "out of fold, by models that had not seen the patient"
+    dataset, frame = payload["dataset"], evaluation.dataset.frame[evaluation.tested]
+    facts = {"patches": len(frame), "patients": frame["patient"].nunique(), "synthetic": dataset["synthetic"]}
+    place = next((name for name in _PLACES if name in frame), None)
+    facts |= {"data": data_label(dataset), "places": None if place is None else int(frame[place].nunique())}
+    how = "out of fold, by models that" if len(payload["folds"]) > 1 else "in a single split, by models that"
+    how += " had not seen the patient"
     if payload["protocol"]["patient_overlap"]:
         how = "by models that had seen other patches of the same patients"
-    elif given:
+    elif evaluation.models and all(model.features == ("predictions",) for model in evaluation.models):
         how = "by predictions that were given; who trained on whom is not known here"
-    elif len(payload["folds"]) == 1:
-        how = "in a single split, by models that had not seen the patient"
     where = f", {counted(facts['places'], place)}" if place else ""
-    words = f"Tested on {counted(n, 'patch')} of {counted(patients, 'patient')} ({facts['data']}{where}), {how}."
-    if dataset["synthetic"]:
-        words += " The images are generated: this says nothing about tissue."
-    elif not place or facts["places"] < 2:
-        words += " Another laboratory or scanner was not tested."
-    return {**facts, "words": words}
+    size = f"{counted(len(frame), 'patch')} of {counted(facts['patients'], 'patient')}"
+    more = " Another laboratory or scanner was not tested." if (facts["places"] or 0) < 2 else ""
+    more = " The images are generated: this says nothing about tissue." if dataset["synthetic"] else more
+    return {**facts, "words": f"Tested on {size} ({facts['data']}{where}), {how}.{more}"}

@@ -1,6 +1,6 @@
 """The folder of results, written beside its place and moved there when complete, and its tables for programs."""
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pandas as pd
@@ -15,7 +15,7 @@ FINISHED = "metrics.json"
 
 
 @contextmanager
-def new_folder(output, *, overwrite=False, finished=FINISHED):
+def new_folder(output, *, overwrite=False, finished=FINISHED, key=None):
     """Give a folder to write into; when the block ends without an error, its files move to `output`.
 
     Parameters
@@ -27,6 +27,8 @@ def new_folder(output, *, overwrite=False, finished=FINISHED):
         Whether to replace a finished report.
     finished : str
         The file that makes a folder a finished report, and lists its files.
+    key : str, optional
+        The key to pseudonyms, which is written beside the folder, or not at all, as the folder is.
 
     Yields
     ------
@@ -39,10 +41,13 @@ def new_folder(output, *, overwrite=False, finished=FINISHED):
         As `check_output` says.
     """
     output = Path(output)
-    check_output(output, overwrite=overwrite, finished=finished)
+    check_output(output, overwrite=overwrite, finished=finished, pseudonyms=key is not None)
     there = (output / finished).exists()
     replaced = [finished, *load(output / finished).get("files", [])] if there else None
-    with write_whole(output, folder=True, parents=True, replaced=replaced) as part:
+    beside = write_whole(key_file(output), overwrite=overwrite, parents=True) if key else nullcontext()
+    with beside as file, write_whole(output, folder=True, parents=True, replaced=replaced) as part:
+        if file:
+            file.write_text(key, encoding="utf-8", newline="\n")
         yield part
 
 

@@ -25,7 +25,7 @@ from histofeat.reporting._folder import finish, new_folder, write_files, write_p
 from histofeat.reporting._galleries import GALLERY_WORDS, check_pictures, write_galleries
 from histofeat.reporting._pages import fill_folder, write_page
 from histofeat.reporting._payload import data_label, describe_environment, metrics_payload, model_key, splits_payload
-from histofeat.reporting._pseudonyms import key_beside, pseudonymous
+from histofeat.reporting._pseudonyms import pseudonymous
 from histofeat.reporting._slide_maps import write_maps
 from histofeat.reporting._strict_json import PathLike, Redactor, jsonable, own_folders
 from histofeat.reporting._tables import best_of
@@ -105,23 +105,21 @@ def write_report(
     Files: ``metrics.json``, ``metrics.csv``, ``patients.csv`` (each model on each patient), ``predictions.parquet``,
     ``splits.json``, ``report.md``, ``report.html``, ``failures.csv`` where images could not be read, and
     ``figures/*.svg``, each with a ``.json`` of what it shows. There are no pictures of patches outside ``galleries/``;
-    an image that cannot be read is replaced by
-    words. Absolute paths are cut to their last component. The same evaluation gives the same bytes except for the time
-    of writing.
+    an image that cannot be read is replaced by words. Absolute paths are cut to their last component. The same
+    evaluation gives the same bytes, but for the time of writing and for pseudonyms.
     """
     check_type("evaluation", evaluation, Evaluation, "an Evaluation", "Give what evaluate returned.")
     evaluation, output = evaluation.positive_last, Path(output)
     check_pictures(gallery, maps, evaluation.dataset)
     root = evaluation.dataset.root
-    redact, names = Redactor({**({root: root.resolve().name} if root else {}), **own_folders()}), None
+    redact, hide = Redactor({**({root: root.resolve().name} if root else {}), **own_folders()}), None
     if pseudonyms:
-        evaluation, names = pseudonymous(evaluation)
-        redact = names.after(redact)
+        evaluation, hide = pseudonymous(evaluation)
+        redact = hide.after(redact)
     environment = describe_environment() if environment is None else environment
     payload = metrics_payload(evaluation, title=title, command=command, environment=environment, redact=redact)
     _add_assessments(evaluation, payload)
-    payload["pseudonyms"] = pseudonyms
-    payload["answer"] = answer_of(evaluation, payload, (context or {}).get("shortcuts"))
+    payload |= {"pseudonyms": pseudonyms, "answer": answer_of(evaluation, payload, (context or {}).get("shortcuts"))}
     own_files = {
         "metrics.csv": partial(write_scores, payload),
         "patients.csv": evaluation.by_patient(),
@@ -130,7 +128,7 @@ def write_report(
     }
     if len(evaluation.failures):
         own_files["failures.csv"] = evaluation.failures
-    with key_beside(output, names, overwrite=overwrite), new_folder(output, overwrite=overwrite) as folder:
+    with new_folder(output, overwrite=overwrite, key=hide and hide.to_csv()) as folder:
         if payload["results"]:
             payload |= _albums(evaluation, payload, folder, gallery, maps, redact)
         figures, pictures = make_figures(evaluation, payload) if payload["results"] else ({}, {})

@@ -122,14 +122,14 @@ def patients_data(table, payload):
     """Return the patients of the recommended model, each with its size, its accuracy ("y") and its ROC-AUC."""
     best = best_of(payload["results"])
     key = model_key(best["name"], best["head"])
-    columns = {"patient": "name", "patches": "patches", "accuracy": "y", "roc_auc": "roc_auc"}
-    points = table.loc[table["model"] == key, list(columns)].rename(columns=columns).to_dict("records")
+    points = table.loc[table["model"] == key, ["patient", "patches", "accuracy", "roc_auc"]]
+    points = points.rename(columns={"patient": "name", "accuracy": "y"}).to_dict("records")
     words = {"figure": "patients", **source_of(payload), "model": key, "y_label": "accuracy"}
     return {**words, "points": jsonable(points)}
 
 
 def draw_patients(data):
-    """Draw a dot for each patient, its score over the number of its patches; the three lowest have names.
+    """Draw a dot for each patient, its accuracy over the number of its patches; the three lowest have names.
 
     Parameters
     ----------
@@ -140,19 +140,15 @@ def draw_patients(data):
     -------
     matplotlib.figure.Figure
     """
-    known = {name: [point for point in data["points"] if point[name] is not None] for name in ("y", "roc_auc")}
-    known = {name: points for name, points in known.items() if points}
-    figure = canvas.new_figure(4.4 * len(known), 3.6)
-    for axes, (metric, points) in zip(canvas.panels(figure, len(known), len(known)), known.items(), strict=True):
-        sizes, color = [point["patches"] for point in points], canvas.line_of(0)[0]
-        axes.plot(sizes, [p[metric] for p in points], linestyle="", marker="o", markersize=4, alpha=0.6, color=color)
-        for point in sorted(points, key=lambda point: point[metric])[:3]:
-            place = {"xytext": (5, 0), "textcoords": "offset points", "fontsize": 7, "va": "center"}
-            axes.annotate(canvas.short(point["name"], 16), (point["patches"], point[metric]), color=canvas.INK, **place)
-        axes.set_xlim(0, 1.25 * max(sizes))
-        axes.set_xlabel("patches of the patient")
-        axes.set_ylabel(data["y_label"] if metric == "y" else METRIC_WORDS[metric])
-        canvas.frame(axes)
+    figure, points = canvas.new_figure(6.4, 3.8), sorted(data["points"], key=lambda point: point["y"])
+    axes, sizes = figure.subplots(), [point["patches"] for point in points]
+    axes.plot(sizes, [p["y"] for p in points], "o", markersize=4, alpha=0.6, color=canvas.line_of(0)[0])
+    for point in points[:3]:
+        place = {"xytext": (5, 0), "textcoords": "offset points", "fontsize": 7, "va": "center", "color": canvas.INK}
+        axes.annotate(canvas.short(point["name"], 16), (point["patches"], point["y"]), **place)
+    axes.set_xlim(0, 1.25 * max(sizes))
+    axes.set(xlabel="patches of the patient", ylabel=data["y_label"])
+    canvas.frame(axes)
     canvas.put_title(figure, f"Each patient alone, {data['model']}: {data['data_label']}")
     return figure
 

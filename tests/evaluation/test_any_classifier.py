@@ -157,7 +157,6 @@ def test_classifiers_on_patches(cohort, embeddings, on_columns):
     assert found.models[0].n_features == 0
     np.testing.assert_allclose(found.models[0].proba, on_columns.models[0].proba, rtol=1e-4, atol=1e-6)
     assert found.audit.finding("HF002").status == "passed"
-    assert found.comparison.verdict.count("0 columns") == 0
 
 
 def test_arrays(cohort, embeddings, on_columns):

@@ -127,9 +127,11 @@ def test_the_numbers_are_those_of_the_report_with_ids(reports):
             return [numbers_of(item) for item in value]
         return value if isinstance(value, int | float) else None
 
-    for part in ("results", "comparison", "folds", "protocol", "dataset", "audit", "table_probe"):
+    for part in ("results", "comparison", "folds", "protocol", "dataset", "table_probe"):
         assert numbers_of(shown[part]) == numbers_of(hidden[part]), part
     assert shown["protocol"] == hidden["protocol"]
+    assert any(found["offenders"]["n"] for found in shown["audit"]["findings"])
+    assert not any(found["offenders"]["n"] for found in hidden["audit"]["findings"])  # they name patients and files
     assert [found["detail"] for found in shown["audit"]["findings"]] == [
         f["detail"] for f in hidden["audit"]["findings"]
     ]
