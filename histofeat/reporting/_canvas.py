@@ -30,8 +30,6 @@ _SHAPES = {"svg", "g", "defs", "clipPath", "path", "rect", "use", "text"}
 _ATTRIBUTES = re.compile(
     "xmlns|role|aria-label|id|d|x|y|width|height|viewBox|transform|href|clip-path|opacity|(fill|stroke|font|text)[a-z-]*"
 )
-#: Attributes of many numbers.
-_LONG = ("d", "x", "y", "transform", "stroke-dasharray", "stroke-width")
 #: Most panels side by side.
 _COLUMNS = 3
 #: Size of the letters in legends, and how they look inside a panel.
@@ -126,9 +124,8 @@ def _value(name, value, prefix):
     """Return the value of an attribute as a file, or with a prefix a page, has it."""
     if name == "aria-label":
         return value
-    if name in _LONG:
-        value = re.sub(r"\s*([A-Za-z])\s*", r"\1", value) if name == "d" else value
-        return re.sub(r"-?\d+\.\d+", lambda found: f"{float(found[0]):.2f}".rstrip("0").rstrip("."), value)
+    value = re.sub(r"\s*([A-Za-z])\s*", r"\1", value) if name == "d" else value
+    value = re.sub(r"-?\d+\.\d+", lambda found: f"{float(found[0]):.2f}".rstrip("0").rstrip("."), value)
     if prefix and name in ("fill", "stroke"):
         return f"var(--{_VARIABLES[value]})" if value in _VARIABLES else value
     if prefix and (name == "id" or "#" in value):

@@ -14,6 +14,7 @@ from histofeat.reporting._strict_json import PathLike
 TEMPLATES = resources.files("histofeat.reporting") / "templates"
 #: Lines that are no paragraph, and their tokens.
 _LINES = {"</details>": ("details_close", "details", -1), "<!-- contents -->": ("contents", "", 0)}
+_SCROLL = '<div class="scroll" role="region" tabindex="0"'
 _NOTICES = {"NOTE": "info", "WARNING": "warning", "CAUTION": "danger"}
 
 
@@ -159,24 +160,30 @@ def _dress_cell(tokens, at):
 
 def _dress_table(tokens, at, number):
     """Make a table a figure with its caption, inside a box that scrolls; without a caption it has a number."""
-    tokens[at].meta["number"] = number
-    if at and tokens[at - 1].type == "paragraph_close":
+    captioned = bool(at) and tokens[at - 1].type == "paragraph_close"
+    name, start = _name("Table", number, captioned), '<figure class="table">'
+    tokens[at].content = f"{start * (not captioned)}{_SCROLL} {name}><table {name}>\n"
+    if captioned:
         tokens[at - 3].type, tokens[at - 1].type = "caption_open", "caption_close"
-        tokens[at - 3].meta["number"] = number
-        tokens[at].meta["captioned"] = True
+        tokens[at - 3].content = f'{start}<figcaption id="caption.{number}">'
 
 
 def _dress_picture(tokens, at, number):
     start, image, end, *caption = tokens[at : at + 6]
     start.tag = end.tag = "figure"
     start.attrSet("class", "picture")
-    image.children[0].meta["number"] = number
-    if len(caption) == 3 and caption[0].type == "paragraph_open" and _is_all(caption[1], "em"):
+    captioned = len(caption) == 3 and caption[0].type == "paragraph_open" and _is_all(caption[1], "em")
+    image.children[0].meta["box"] = f"{_SCROLL} {_name('Figure', number, captioned)}>"
+    if captioned:
         caption[0].tag = caption[2].tag = "figcaption"
         caption[0].attrSet("id", f"caption.{number}")
         _unwrap(caption[1])
         tokens[at : at + 6] = [start, image, *caption, end]
-        image.children[0].meta["captioned"] = True
+
+
+def _name(kind, number, captioned):
+    """Return the attribute that names a table or figure: by its caption, or by its number."""
+    return f'aria-labelledby="caption.{number}"' if captioned else f'aria-label="{kind} {number}"'
 
 
 def _first(inline):
@@ -202,35 +209,20 @@ def _image(renderer, tokens, at, options, env):
     alt = escape(words)
     if env["folder"] is None:
         return f'<img src="{escape(source)}" alt="{alt}" loading="lazy">'
-    path, number = env["folder"] / source, token.meta["number"]
+    path, box = env["folder"] / source, token.meta.get("box", "")
+    env["figures"] = env.get("figures", 0) + 1
     if path.suffix == ".svg":
-        figure = inline_figure(path, words, f"f{number}.")
+        figure = inline_figure(path, words, f"f{env['figures']}.")
     else:
         figure = f'<img src="data:image/png;base64,{base64.b64encode(path.read_bytes()).decode("ascii")}" alt="{alt}">'
-    return f'<div class="scroll" {_named(token, "Figure")} role="region" tabindex="0">{figure}</div>'
-
-
-def _named(token, kind):
-    """Return the attribute that names a table or figure: by its caption, or by its number."""
-    number = token.meta["number"]
-    return f'aria-labelledby="caption.{number}"' if "captioned" in token.meta else f'aria-label="{kind} {number}"'
-
-
-def _caption(renderer, tokens, at, options, env):
-    return f'<figure class="table"><figcaption id="caption.{tokens[at].meta["number"]}">'
-
-
-def _table(renderer, tokens, at, options, env):
-    start = "" if "captioned" in tokens[at].meta else '<figure class="table">'
-    name = _named(tokens[at], "Table")
-    return f'{start}<div class="scroll" {name} role="region" tabindex="0"><table {name}>\n'
+    return f"{box}{figure}</div>" if box else figure
 
 
 _RENDER_RULES = {
     "image": _image,
     "softbreak": lambda *_: " ",
-    "caption_open": _caption,
+    "caption_open": lambda _, tokens, at, *__: tokens[at].content,
     "caption_close": lambda *_: "</figcaption>\n",
-    "table_open": _table,
+    "table_open": lambda _, tokens, at, *__: tokens[at].content,
     "table_close": lambda *_: "</table></div></figure>\n",
 }

@@ -1,6 +1,5 @@
 """Write the report of an evaluation, or the page of a study: tables, figures, Markdown and HTML in one folder."""
 
-import re
 from collections import defaultdict
 from collections.abc import Mapping
 from functools import partial
@@ -187,24 +186,12 @@ def report_context(payload: dict[str, Any]) -> dict[str, Any]:
         **payload,
         "payload": payload,
         "label": data_label(payload["dataset"]),
-        "networks": networks_of(payload["results"]),
         "notes": notes,
         "retrained": list(dict.fromkeys(retrained)),
         "retrained_words": RETRAINED,
         "rule": parse_rule(payload["protocol"].get("threshold", "f1")).words,
         "gallery_words": GALLERY_WORDS,
     }
-
-
-def networks_of(results):
-    """Return the networks behind each feature set: the parameters of a family name them, or its class does."""
-    named = {}
-    for result in results:
-        for family in result.get("families", ()):
-            found = re.search(r"encoder='([^']+)'", family) or re.match(r"(Histo)Embedding\(", family)
-            if found:
-                named.setdefault(result["name"], {})[found.group(1).lower()] = None
-    return named
 
 
 def make_figures(evaluation, payload):
@@ -247,13 +234,10 @@ def _figures(evaluation, payload):
         reliability = reliability_data(payload, head)
         if reliability is not None:
             yield "reliability", f"reliability_{word}", draw_lines, reliability, f"Reliability curves, head {head}"
-        yield from _confusions(payload, head, word)
+        yield from _confusions(payload, head, f"confusion_{word}")
     if len(models) > 1:
         best = best_of(models)
-        data = score_figures.confusion_data({**payload, "results": [best]}, best["head"])
-        words = f"Confusion matrix of {best['name']}, head {best['head']}"
-        words = f"{words}, {score_figures.THRESHOLD_WORDS[data['threshold']]}"
-        yield "confusion_best", "confusion", score_figures.draw_confusion, data, words
+        yield from _confusions({**payload, "results": [best]}, best["head"], "confusion-best", "confusion_best")
     trained = [(result, training_data(payload, result)) for result in models]
     trained = [(result, data) for result, data in trained if data]
     words = file_words([model_key(result["name"], result["head"]) for result, _ in trained])
@@ -273,13 +257,13 @@ def _curves(kind, data, word):
         yield f"{kind}_bands", f"{kind}_bands_{word}", draw_ranking_bands, band_panels_data(data), words
 
 
-def _confusions(payload, head, word):
-    for kind, name in (("confusion", f"confusion_{word}"), ("confusion_tuned", f"confusion_{word}_tuned")):
-        data = score_figures.confusion_data(payload, head, tuned=kind == "confusion_tuned")
-        words = f"Confusion matrices, head {head}, {score_figures.THRESHOLD_WORDS[data['threshold']]}"
-        yield kind, name, score_figures.draw_confusion, data, words
-        if len(data["labels"]) > 2:
-            break
+def _confusions(payload, head, name, kind="confusion"):
+    one = f" of {payload['results'][0]['name']}" if kind == "confusion_best" else ""
+    for end in ("", "_tuned")[: 1 + (len(payload["dataset"]["labels"]) == 2)]:
+        data = score_figures.confusion_data(payload, head, tuned=bool(end))
+        words = f"Confusion matri{f'x{one}' if one else 'ces'}, head {head}"
+        words = f"{words}, {score_figures.THRESHOLD_WORDS[data['threshold']]}"
+        yield kind + end, name + end, score_figures.draw_confusion, data, words
 
 
 # --- studies -------------------------------------------------------------------------------------------------------

@@ -89,7 +89,7 @@ def test_html_of_every_macro(template, tmp_path):
     assert '<th scope="col" class="n">Score</th>' in page
     assert '<td class="n">0.512</td>' in page
     assert '<figure class="table"><figcaption id="caption.2">Caption of color.</figcaption>\n' in page
-    assert page.count('<div class="scroll" aria-labelledby="caption.2" role="region" tabindex="0"><table aria') == 1
+    assert page.count('<div class="scroll" role="region" tabindex="0" aria-labelledby="caption.2"><table aria') == 1
     assert '<td class="n best"><strong>0.6</strong></td>' in page
     assert "<summary>More [words]</summary>" in page
     assert "<li><strong>first &amp; last</strong>: 1. of many</li>" in page

@@ -107,7 +107,8 @@ def test_every_figure_has_its_numbers_beside_it(folder):
     figures = sorted((folder / "figures").glob("*.svg"))
     assert [path.stem for path in figures] == [
         "comparison",
-        "confusion",
+        "confusion-best",
+        "confusion-best_tuned",
         "confusion_logistic",
         "confusion_logistic_tuned",
         "confusion_xgboost",
