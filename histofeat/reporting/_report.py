@@ -237,6 +237,9 @@ def _figures(evaluation, payload):
         yield from _confusions(payload, head, f"confusion_{word}")
     if len(models) > 1:
         best = best_of(models)
+        costs = score_figures.costs_data(payload)
+        if costs:
+            yield "costs", "costs", draw_costs, costs, "ROC-AUC of every model over its milliseconds a patch"
         yield from _confusions({**payload, "results": [best]}, best["head"], "confusion-best", "confusion_best")
     trained = [(result, training_data(payload, result)) for result in models]
     trained = [(result, data) for result, data in trained if data]

@@ -153,6 +153,29 @@ def draw_patients(data):
     return figure
 
 
+def costs_data(payload):
+    """Return the ROC-AUC of each model and its milliseconds a patch for `draw_costs`; None unless all were measured."""
+    points, highest, source = [], -1.0, source_of(payload)
+    for result in payload["results"]:
+        score, seconds = result["roc_auc"], result["seconds_per_patch"]
+        if not seconds or score["value"] is None:
+            return None
+        ends = dict(zip(("low", "high"), score["ci95"], strict=True))
+        points.append(
+            {"name": model_key(result["name"], result["head"]), "x": 1000 * seconds, "y": score["value"], **ends}
+        )
+    points.sort(key=lambda point: point["x"])
+    for point in points:
+        point["on_front"] = point["y"] > highest
+        highest = max(highest, point["y"])
+    words = {
+        "title": f"Cost and score: {source['data_label']}",
+        "x_label": "milliseconds a patch",
+        "y_label": "ROC-AUC",
+    }
+    return {"figure": "costs", **source, **words, "points": points}
+
+
 def forest_data(payload, metric="roc_auc"):
     """Return value, interval and folds of one metric for every model, in the order of the results."""
     parts = ("value", "ci95", "folds")

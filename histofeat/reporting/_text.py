@@ -130,9 +130,6 @@ def _shown(data):
         return "share of right labels", [(f"{name}, {label},", rate) for name, label, rate in cells]
     if "points" in data:
         return data["y_label"], [(point["name"], point["y"]) for point in data["points"]]
-    if "folds" in data:
-        curves = [(f"fold {fold['fold']}", fold.get("val_roc_auc") or ()) for fold in data["folds"]]
-        return "validation ROC-AUC", [(name, value) for name, values in curves for value in values]
     scored = [
         (row, row["scores"]["roc_auc"]["value"] if "scores" in row else row["value"]) for row in data.get("rows", ())
     ]

@@ -180,8 +180,7 @@ def test_nothing_but_shapes_and_words_of_a_figure_gets_into_a_page(tmp_path):
          "b has the highest AUC, 0.600; a the lowest, 0.500."),
         ({"labels": ["n", "t"], "matrices": [{"name": "a", "rates": [[0.9, 0.1], [0.3, 0.7]]}]},
          "a, n, has the highest share of right labels, 0.900; a, t, the lowest, 0.700."),
-        ({"figure": "training", "folds": [{"fold": 1, "val_roc_auc": [0.5, None]}, {"fold": 2}]},
-         "fold 1 has the highest validation ROC-AUC, 0.500."),
+        ({"figure": "training", "folds": [{"fold": 1, "val_roc_auc": [0.5]}]}, ""),
     ],
 )  # fmt: skip
 def test_the_words_for_a_figure_give_its_finding(data, words):

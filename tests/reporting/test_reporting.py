@@ -113,6 +113,7 @@ def test_every_figure_has_its_numbers_beside_it(folder):
         "confusion_logistic_tuned",
         "confusion_xgboost",
         "confusion_xgboost_tuned",
+        "costs",
         "forest_roc_auc",
         "patients",
         "pr_logistic",
@@ -244,6 +245,19 @@ def test_every_table_of_a_synthetic_cohort_says_so(folder):
     captions = [words_of(caption) for caption in read_page(page).iter("figcaption")]
     assert len(captions) > 10
     assert all(c.startswith("SYNTHETIC cohort") for c in captions if "Wall-clock" not in c)
+
+
+def test_sections_of_page_and_markdown_have_one_order(folder):
+    root = read_page((folder / "report.html").read_text(encoding="utf-8"))
+    text = (folder / "report.md").read_text(encoding="utf-8")
+    sections = [
+        *("Answer", "Comparison", "ROC and precision-recall curves", "Confusion matrices", "Patients"),
+        *("Operating points", "Calibration", "Differences between these fits", "Audit of the split"),
+        *("Cost against score", "How these numbers were made"),
+    ]
+    assert [words_of(link) for link in root.find(".//nav").iter("a")] == sections
+    assert [words_of(heading) for heading in root.iter("h2")] == sections
+    assert [line[3:] for line in text.splitlines() if line.startswith("## ")] == sections
 
 
 def test_page_needs_nothing_else(folder):
