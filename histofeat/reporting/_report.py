@@ -241,8 +241,7 @@ def _figures(evaluation, payload):
         if costs:
             yield "costs", "costs", draw_costs, costs, "ROC-AUC of every model over its milliseconds a patch"
         yield from _confusions({**payload, "results": [best]}, best["head"], "confusion-best", "confusion_best")
-    trained = [(result, training_data(payload, result)) for result in models]
-    trained = [(result, data) for result, data in trained if data]
+    trained = [(result, data) for result in models if (data := training_data(payload, result))]
     words = file_words([model_key(result["name"], result["head"]) for result, _ in trained])
     for (result, data), word in zip(trained, words, strict=True):
         caption = f"Training of {result['name']}, {result['head']}. {CAPTION}"

@@ -10,10 +10,10 @@ function keyOf(cell) {
 }
 
 // Numbers come before words; what is missing comes last in both directions.
+const rank = (key) => ["number", "string", "object"].indexOf(typeof key);
 function compare(a, b, sign) {
-  if (a === null || b === null) return (a === null) - (b === null);
-  if (typeof a !== typeof b) return typeof a === "number" ? -1 : 1;
-  return sign * (typeof a === "number" ? a - b : a.localeCompare(b, "en", { numeric: true }));
+  const words = () => String(a).localeCompare(b, "en", { numeric: true });
+  return rank(a) - rank(b) || sign * (rank(a) ? words() : a - b);
 }
 
 const make = (tag, properties) => Object.assign(document.createElement(tag), properties);
