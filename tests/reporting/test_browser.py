@@ -11,7 +11,7 @@ import pytest
 
 from histofeat import IDCPipeline, evaluate
 from histofeat.model_selection import PatientKFold
-from histofeat.reporting import write_report
+from histofeat.reporting import html_page, write_report
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
@@ -258,6 +258,17 @@ def test_heads_of_tables_sort_and_filters_filter(wide):
     assert wide.locator("thead button").count() > 5
     assert out_of_order(wide) == []
     assert unfiltered(wide) == []
+
+
+def test_numbers_of_every_form_sort_by_value_and_what_is_missing_comes_last(opened, tmp_path):
+    cells = ["1,200", "–", "0.8 – 0.9", "+0.021", "-0.1", "−0.5", "12.3 %", "NaN", "0.914 [0.901, 0.926]", "1e-05"]
+    rows = "".join(f"| m{at} | {cell} |\n" for at, cell in enumerate([*cells, "< 0.001", "yes", ""]))
+    (tmp_path / "x.html").write_text(html_page(f"# T\n\n| M | V |\n| --- | ---: |\n{rows}", "t", tmp_path), "utf-8")
+    page = opened(tmp_path / "x.html")
+    order = ["m5", "m4", "m9", "m10", "m3", "m2", "m8", "m6", "m0", "m11", "m1", "m7", "m12"]
+    for expected in (order, [*order[8::-1], *order[9:]], [f"m{at}" for at in range(13)]):
+        page.locator("thead button").nth(1).click()
+        assert page.locator("tbody th").all_inner_texts() == expected
 
 
 def test_nothing_is_cut_off_on_a_wide_screen(wide):

@@ -1,12 +1,12 @@
 // Sort and filter tables, and open what is folded before printing. Without this script the page is whole.
-const number = /^[+\-−]?\d[\d,]*(\.\d+)?(e[+\-]?\d+)?/i;
+const number = /^[<>]?\s*([+\-−]?\d[\d,]*(\.\d+)?(e[+\-]?\d+)?)/;
 
 // What a cell is sorted by: a number, or lower-case words; null where a value is missing.
 function keyOf(cell) {
   const text = cell.textContent.trim().toLowerCase();
   if (["", "–", "nan"].includes(text)) return null;
   const found = cell.classList.contains("n") && text.match(number);
-  return found ? parseFloat(found[0].replace(/,/g, "").replace("−", "-")) : text;
+  return found ? parseFloat(found[1].replace(/,/g, "").replace("−", "-")) : text;
 }
 
 // Numbers come before words; what is missing comes last in both directions.
