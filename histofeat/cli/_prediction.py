@@ -42,7 +42,7 @@ _Mpp = option(
 def predict(
     model: argument(Path, "MODEL", "What `histofeat train` wrote."),
     images: _Images,
-    run: group(RunOptions, without=["seed", "store", "no_store", "ledger", "json"]),
+    run: group(RunOptions, without=["seed", "store", "no_store", "ledger"]),
     output: option(Path | None, "FILE", "The new table of scores; - is the standard output.", "--output", "-o") = None,
     output_format: option(str | None, "NAME", "csv, parquet or json.  [default: by the suffix, or csv]") = None,
     patients: _Patients = None,
@@ -85,7 +85,6 @@ def predict(
     owners = _owners(patients, loaded, found.paths)
     _say_skipped(found, model, progress)
     settings = {"mpp": mpp, "policy": policy, "edges": edges, "aggregate": aggregate, "min_tissue": min_tissue}
-    model_hash = sha256(model.read_bytes()).hexdigest()
     folder = output and output.with_name(f"{output.name}.partial")
     if folder and folder.is_dir():
         progress.say(f"Going on from what an earlier run has left in {folder}.")
@@ -94,14 +93,15 @@ def predict(
         told = Runtime(n_jobs=run.n_jobs, progress=lambda stage, at, _: progress(stage, before + at, len(found.paths)))
         return predict_images(loaded, paths, patients=patients, on_error=on_error, runtime=told, **settings)
 
+    model_hash = sha256(model.read_bytes()).hexdigest()
+    facts = {"model": model.name, "sha256": model_hash, "trained": dict(loaded.description)}
     known = [histofeat.__version__, model_hash, settings]
     predictions = _in_shards(predict_some, found.paths, owners, folder, known)
     tables = {"": predictions.to_frame(), "patients": None if owners is None else predictions.by_patient()}
     if output:
-        facts = {"model": model.name, "sha256": model_hash, "trained": dict(loaded.description)}
         _write(tables, predictions, found.failures, facts, (output, output_format, folder))
         run.write_config(output)
-    _print(f"{model.name}: {classes_of(loaded)}", tables, output_format if piped else None)  # the reader may be gone
+    _print(run, facts, f"{model.name}: {classes_of(loaded)}", tables, output_format if piped else None)
     _say_left_out(predictions, found.failures, progress)
 
 
@@ -126,16 +126,20 @@ def _checked(output: Path | None, output_format: str | None, by_patient: bool) -
     return output_format
 
 
-def _print(head, tables, piped: str | None) -> None:
+def _print(run, facts, head, tables, piped: str | None) -> None:
     from histofeat.datasets import table_bytes
 
-    if piped:
-        sys.stdout.buffer.write(table_bytes(tables[""], piped))
-    else:
-        print(head)
-    for word, frame in () if piped else tables.items():
-        if frame is not None:
-            _show(frame, word or "images")
+    def show():
+        if piped:
+            sys.stdout.buffer.write(table_bytes(tables[""], piped))
+        else:
+            print(head)
+        for word, frame in () if piped else tables.items():
+            if frame is not None:
+                _show(frame, word or "images")
+
+    shown = tables.items() if run.json else ()
+    run.show(facts | {word or "images": frame.to_dict("records") for word, frame in shown if frame is not None}, show)
 
 
 def _beside(output: Path | None, word: str) -> Path | None:

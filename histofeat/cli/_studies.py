@@ -97,7 +97,7 @@ def command_of(study: Any) -> Any:
 def _function(study):
     """Give the function of a study, whose signature has its options."""
     data = {"any": DataOptions, False: None}.get(study.data, group(DataOptions, without=_READING))
-    runs = group(RunOptions, without=["json"] if study.data else ["json", "store", "no_store", "ledger"])
+    runs = group(RunOptions, without=[] if study.data else ["store", "no_store", "ledger"])
     given = inspect.Parameter.empty
     shown = {"ctx": (typer.Context, given), "data": (data, given), "run": (runs, given)}
     shown["weights"] = (Weights if study.data else None, None)
@@ -177,7 +177,7 @@ def _run(study, ctx, run, output, data, own):
     findings = study.run(options, runtime)
     page = write_study(output, study, findings, vars(options), command=command, overwrite=options.overwrite)
     run.write_config(output)
-    print(f"report: {page}")
+    run.show({"results": findings.results, "report": str(page)}, lambda: print(f"report: {page}"))
 
 
 _Models = group(ModelOptions, without=["embeddings", "predictions", "quick"], features="handcrafted")

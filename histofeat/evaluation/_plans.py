@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Self
 
 import joblib
@@ -21,6 +22,8 @@ from histofeat.models import PIXELS, FeatureHead, OnRows, PixelHead
 
 #: Errors that put a model in ``not_run`` instead of ending the evaluation.
 CANNOT_RUN = (WeightsError, MissingExtraError)
+#: Packages whose errors are ours, or of what they were given.
+_KNOWN = {"builtins", "histofeat", "keras", "numpy", "pandas", "scipy", "sklearn", "xgboost"}
 #: Training and test rows of each fold.
 Folds = tuple[tuple[np.ndarray, np.ndarray], ...]
 
@@ -133,15 +136,25 @@ class Plan:
 
     @contextmanager
     def tried(self) -> Iterator[None]:
-        """Keep why the plan cannot run: weights or extras are missing, or a classifier that is not ours fails."""
+        """Keep why the plan cannot run: weights or extras are missing, or a part that is not ours fails."""
         try:
             yield
         except (Exception, SystemExit) as error:
-            ours = hasattr(self.pipeline, "make_head") or getattr(error, "code", None) == 128 + signal.SIGTERM
-            if ours and not isinstance(error, CANNOT_RUN):
+            whole = not hasattr(self.pipeline, "make_head")
+            theirs = (whole or self._has_parts_of_others()) and getattr(error, "code", None) != 128 + signal.SIGTERM
+            if not (theirs or isinstance(error, CANNOT_RUN)):
                 raise
-            its = "(its X is an array of paths of images, of embeddings a DataFrame)"
-            self.reason = str(error) if ours else f"{type(error).__name__}: {first_line(error)} {its}"
+            its = " (its X is an array of paths of images, of embeddings a DataFrame)" if whole else ""
+            known = isinstance(error, CANNOT_RUN) and not whole
+            self.reason = str(error) if known else f"{type(error).__name__}: {first_line(error)}{its}"
+
+    def _has_parts_of_others(self) -> bool:
+        """Whether the head or a family of an `IDCPipeline` is not of a package that we know."""
+        features = self.pipeline.features
+        parts = [self.pipeline.head, *(features if isinstance(features, list | tuple) else [features])]
+        inner = [part.get_params().values() for part in parts if hasattr(part, "get_params")]
+        modules = [getattr(part, "__module__", None) or "builtins" for part in (*parts, *chain(*inner))]
+        return not {name.partition(".")[0] for name in modules} <= _KNOWN
 
     @property
     def by_key(self) -> dict[str, Any]:

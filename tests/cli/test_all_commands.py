@@ -118,7 +118,7 @@ def place(cohort, tmp_path_factory):
         "map": [str(model), str(cohort.root / "900003"), "-o", "new"],
         "compare": [str(cohort.root), "--features", "color", "--heads", "logistic", "-o", "new"],
         "report": [str(folder / "finished")],
-        "study leakage": [str(cohort.root), "-o", "new"],
+        "study leakage": [str(cohort.root), "--features", "color", "--heads", "logistic", "-o", "new"],
         "evaluate": [str(model), str(cohort.root)],
         "score": ["scores.csv", "--protocol", "idc-official"],
         "info": [str(model)],
@@ -158,7 +158,8 @@ def test_a_wrong_option_is_a_sentence_and_writes_nothing(command, wrong, place, 
 def test_results_are_one_json_object_and_runs_write_what_repeats_them(command, place, tmp_path, monkeypatch, capsys):
     folder, words = place
     known, words = options(command), words[command]
-    if "--json" not in known or command in ("compare", "doctor", "evaluate", "report"):  # tests of their own run them
+    # Those that take longer have tests of their own.
+    if "--json" not in known or command in ("compare", "doctor", "evaluate", "report", "study leakage"):
         pytest.skip("no result, or a slow one")
     monkeypatch.chdir(folder)
     output = tmp_path / {"extract": "new.parquet", "predict": "new.csv"}.get(command, "new")

@@ -29,13 +29,15 @@ def test_a_study_of_breakhis_at_one_magnification(study, tmp_path, capsys):
     made = {"patients_per_subtype": 3, "images_per_slide": 2, "magnifications": (40, 100)}
     data = make_breakhis_cohort(root=tmp_path / "made", **made).root
     words = ["shortcuts", data, "--magnification", 100, "--features", "color", "--identify", "color,lbp"]
-    assert study(*words, "--heads", "logistic", "--folds", 3, "--resamples", 20, "--quick") == 0
-    printed = capsys.readouterr().out
-    assert printed.splitlines()[-1] == f"report: {Path('histofeat-reports/shortcuts/report.md')}"
-    assert "positive class: malignant" in printed
+    assert study(*words, "--heads", "logistic", "--folds", 3, "--resamples", 20, "--quick", "--json") == 0
+    printed = capsys.readouterr()
+    found = json.loads(printed.out)
+    assert found["report"] == str(Path("histofeat-reports/shortcuts/report.md"))
+    assert "positive class: malignant" in printed.err
     folder = tmp_path / "histofeat-reports" / "shortcuts"
     assert "official test set" not in (folder / "report.md").read_text(encoding="utf-8")
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["results"].keys() == found["results"].keys()
     assert metrics["command"].startswith("histofeat study shortcuts made --magnification 100 --features color")
     assert study("shortcuts", "--config", folder / "run.toml") == 2
     assert "holds a finished report. Choose another name, or pass --overwrite" in capsys.readouterr().err

@@ -299,6 +299,21 @@ def test_a_classifier_that_fails_does_not_end_the_rest(embeddings, own, reason):
     assert evaluation.not_run[0].reason.endswith(" (its X is an array of paths of images, of embeddings a DataFrame)")
 
 
+@pytest.mark.parametrize(
+    ("pipeline", "reason"),
+    [
+        (IDCPipeline("color", make_pipeline(StandardScaler(), _Own(_raises(KeyError("boom"))))), "KeyError: 'boom'"),
+        (IDCPipeline("color", _Own(_raises(SystemExit(0)))), "SystemExit: 0"),
+        (IDCPipeline(["color", FunctionTransformer(_raises(RuntimeError("boom")))], "logistic"), "RuntimeError: boom"),
+    ],
+)
+def test_a_part_of_the_user_s_that_fails_does_not_end_the_rest(cohort, pipeline, reason):
+    with pytest.warns(UserWarning, match=f"not run: own, .*: {re.escape(reason)}"):
+        evaluation = evaluate(cohort, {"own": pipeline, "ours": IDCPipeline("color", "logistic")}, **FOLDS)
+    assert [model.name for model in evaluation.models] == ["ours"]
+    assert evaluation.not_run[0].reason == reason
+
+
 def test_alone_a_classifier_that_fails_is_an_error_and_ours_stays_one(embeddings, monkeypatch):
     own = _Own(_raises(RuntimeError("boom")))
     with pytest.raises(ValueError, match=r"expected one that can run here, got none. _Own, _Own: RuntimeError: boom"):
