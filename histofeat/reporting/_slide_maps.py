@@ -41,7 +41,7 @@ def map_title(slide_map):
     """Return the heading of a map: what it is of, how much is positive and from which probability, how right it is."""
     found, about, cut = slide_map.summary(), slide_map.about, slide_map.threshold
     whose = "SYNTHETIC cohort" if about.get("synthetic") else about.get("data")
-    area = f"{found['positive_tiles']:,} tiles" if slide_map.mpp is None else f"{found['area_mm2']:.1f} mm²"
+    area = f"{found['positive_tiles']:,} tiles" if slide_map.mpp is None else f"{found['area_mm2']:.3g} mm²"
     words = [f"{slide_map.positive} {area}, {percent(found['share_of_tissue'])} of the tissue"]
     words += [slide_map.rule if cut is None else f"from p = {cut:.2f} ({slide_map.rule})"]
     words += [f"ROC-AUC {number(found['truth']['roc_auc'])}"] if found["truth"] else []
@@ -54,8 +54,8 @@ def draw_map(slide_map, *, tissue=True):
     names, (left, right, top, bottom) = map_panels(slide_map, tissue=tissue), _ends(slide_map)
     ratio = 1.1 * (bottom - top) / (right - left)
     n_columns = 2 if len(names) == 4 and ratio < 1.6 else len(names)
-    height = 7.2 / n_columns * ratio * -(-len(names) // n_columns)
-    figure = canvas.new_figure(8.0, min(24.0, max(1.5, height) + 1.2))
+    height = 6.9 / n_columns * ratio * -(-len(names) // n_columns)
+    figure = canvas.new_figure(8.0, min(24.0, max(1.5, height) + (1.2 if "errors" in names else 0.8)))
     grid = canvas.panels(figure, len(names), n_columns)
     for axes, name in zip(grid, names, strict=True):
         draw_panel(axes, slide_map, name)
@@ -88,10 +88,13 @@ def draw_panel(axes, slide_map, name):
     Each has a scale bar below; colours of the probability rise evenly in brightness, so that it reads in grey.
     """
     from matplotlib.colors import ListedColormap
+    from matplotlib.patches import Rectangle
 
     (left, right, top, bottom), tiles = _ends(slide_map), slide_map.tiles
     if name == "tissue":
-        axes.imshow(slide_map.thumbnail, extent=(0, slide_map.width, slide_map.height, 0), interpolation="antialiased")
+        whole = (0, slide_map.width, slide_map.height, 0)
+        shown = axes.imshow(slide_map.thumbnail, extent=whole, interpolation="antialiased")
+        shown.set_clip_path(Rectangle((left, top), right - left, bottom - top, transform=axes.transData))
     else:
         true, called = tiles.get("truth") == slide_map.positive, slide_map.predicted
         values, style = slide_map.probability if name == "probability" else true, {"cmap": "viridis", "vmax": 1}

@@ -100,7 +100,7 @@ def test_title_says_whose_it_is_and_what_was_found():
     found = made_map(about={"synthetic": True})
     title = map_title(found)
     assert title.startswith("SYNTHETIC cohort, patient 900001: tumour ")
-    assert f"tumour {found.summary()['area_mm2']:.1f} mm²" in title
+    assert f"tumour {found.summary()['area_mm2']:.3g} mm²" in title
     assert "from p = 0.50 (most probable)" in title
     assert "ROC-AUC 0." in title
     assert "TRAINED" not in title
