@@ -46,13 +46,17 @@ def check_pictures(gallery: int | None, maps: int | None, dataset: Any) -> None:
     Raises
     ------
     ValueError
-        If one is not a whole number of at least 1, or maps are asked for where no patch has x and y.
+        If one is not a whole number of at least 1, or maps are asked for where no patch has x and y, or of more than two classes.
     """
     for where, given in (("gallery", gallery), ("maps", maps)):
         if given is not None:
             check_whole(where, given, 1, "Use 8, or leave it out for none.")
-    placed = maps is None or dataset is None or dataset.frame[["x", "y"]].notna().all(axis=1).any()
+    if maps is None or dataset is None:
+        return
+    placed, two = dataset.frame[["x", "y"]].notna().all(axis=1).any(), len(dataset.target_names) == 2
     check_that("maps", maps, placed, "patches with their places on the slide", "Leave it out, or add columns x and y.")
+    remedy = "Leave it out; SlideMapDisplay.from_evaluation(evaluation, patient, target_class=...) draws one."
+    check_that("maps", len(dataset.target_names), two, "two classes", remedy)
 
 
 def shown_models(evaluation):

@@ -315,7 +315,9 @@ def write_maps(evaluation, payload, folder, n_patients):
     scores = scores[(scores["model"] == model_key(best.name, best.head)) & scores["patient"].map(placed)]
     for row in scores.head(n_patients).to_dict("records"):
         found = evaluation_map(evaluation, row["patient"])
-        items.append({**row, "file": f"{len(items) + 1:03d}.png", "title": map_title(found)})
+        items.append(
+            {**row, **found.summary()["truth"], "file": f"{len(items) + 1:03d}.png", "title": map_title(found)}
+        )
         save_picture(partial(draw_map, found), place / items[-1]["file"], map_title(found))
     model = model_key(best.name, best.head)
     write_album(place, "maps", f"Maps: {payload['title']}", payload, {"model": model, "items": jsonable(items)})

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from histofeat import IDCPipeline, PatientKFold, evaluate, make_cohort
+from histofeat.datasets import PatchDataset
 from histofeat.models import SlideMap
 from histofeat.reporting import SlideMapDisplay, write_map, write_report
 from histofeat.reporting._slide_maps import draw_map, map_features, map_mask, map_panels, map_title
@@ -224,6 +225,8 @@ def test_display_refuses_what_is_not_there(evaluation):
 
 
 def test_report_maps_the_hardest_patients_in_a_folder_of_its_own(evaluation, tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
     monkeypatch.setattr("histofeat.reporting._report.make_figures", lambda *_: ({}, defaultdict(list)))
     folder = write_report(evaluation, tmp_path / "report", maps=2).parent
     best = max(evaluation.models, key=lambda each: each.scores["roc_auc"].value)
@@ -235,6 +238,9 @@ def test_report_maps_the_hardest_patients_in_a_folder_of_its_own(evaluation, tmp
     page = (folder / "maps" / "maps.md").read_text()
     for row in scores.to_dict("records"):
         assert f"Patient {row['patient']}: {row['patches']} patches, ROC-AUC {row['roc_auc']:.3f}" in page
+        # Labels as on the map: at the threshold of the fold.
+        truth = SlideMapDisplay.from_evaluation(evaluation, row["patient"], ax=Figure().subplots()).slide_map.summary()
+        assert f"sensitivity {truth['truth']['sensitivity']:.3f}, specificity" in " ".join(page.split())
     assert "These images are synthetic" in page
     assert "[open the maps](maps/maps.html)" in (folder / "report.md").read_text()
     assert json.loads((folder / "metrics.json").read_text())["maps"]["n_patients"] == 2
@@ -257,4 +263,8 @@ def test_maps_of_patches_without_places_are_refused(evaluation, tmp_path):
     lost = replace(evaluation, dataset=replace(evaluation.dataset, frame=nowhere))
     with pytest.raises(ValueError, match=r"^maps: expected patches with their places on the slide, got 3\. Leave"):
         write_report(lost, tmp_path / "report", maps=3)
+    frame = evaluation.dataset.frame.assign(label=np.arange(len(evaluation.dataset)) % 3)
+    three = replace(evaluation, dataset=PatchDataset(frame, ("a", "b", "c"), "three"))
+    with pytest.raises(ValueError, match=r"^maps: expected two classes, got 3\. Leave it out"):
+        write_report(three, tmp_path / "report", maps=3)
     assert not (tmp_path / "report").exists()
