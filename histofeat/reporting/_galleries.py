@@ -46,7 +46,8 @@ def check_pictures(gallery: int | None, maps: int | None, dataset: Any) -> None:
     Raises
     ------
     ValueError
-        If one is not a whole number of at least 1, or maps are asked for where no patch has x and y, or of more than two classes.
+        If one is not a whole number of at least 1, or maps are asked for where no patch has x and y, or of more than
+        two classes.
     """
     for where, given in (("gallery", gallery), ("maps", maps)):
         if given is not None:
