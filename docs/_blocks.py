@@ -104,15 +104,29 @@ def difference(shown, printed):
     return ""
 
 
+def _without_times(printed):
+    """Put ``...`` in place of seconds, of what follows from them, and of what a store held before."""
+    printed = re.sub(
+        r"(extraction: )\d+\.\d+ s|(The cheapest of |measured: ).*", lambda m: f"{m[1] or m[2]}...", printed
+    )
+    lines, timed = [], False
+    for line in printed.strip("\n").splitlines():
+        lines.append(re.sub(r"\d+\.\d+$", "...", line) if timed else line.rstrip())
+        timed = line.endswith("fit_s") or (timed and bool(re.search(r"\d\.\d+$", line)))
+    return "\n".join(lines) + "\n"
+
+
 def write_outputs(page):
-    """Run a page and put what its blocks print in place of the outputs that it shows."""
+    """Run a page and put what its blocks print in place of the outputs that it shows.
+
+    An output with a line ``...`` was shortened by hand and stays.
+    """
     text = page.read_text(encoding="utf-8")
     ran = list(run_blocks(text, page.name))
     for block, printed in reversed(ran):
-        if block.output is not None and "..." not in block.output:
+        if block.output is not None and "..." not in block.output.splitlines():
             start, end = block.span
-            kept = "\n".join(line.rstrip() for line in printed.strip("\n").splitlines()) + "\n"
-            text = text[:start] + kept + text[end:]
+            text = text[:start] + _without_times(printed) + text[end:]
     page.write_text(text, encoding="utf-8")
 
 

@@ -50,6 +50,8 @@ html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_extra_path = ["generated/extra"]
 html_show_sourcelink = html_copy_source = False
+html_show_search_summary = False  # it is fetched, which a page opened from a file may not do
+html_context = {"default_mode": "auto"}
 html_theme_options = {
     "logo": {"text": "histofeat"},
     "navbar_align": "left",
