@@ -2,8 +2,8 @@
 A map of a patient
 ==================
 
-The patches of IDC lie where their names say. Each probability here is of a model that had not seen the patient, so the map
-shows what to expect on a new one.
+The patches of IDC lie where their names say. Each probability here is of a model that had not seen the patient, so the
+map shows what to expect on a new one.
 """
 
 import matplotlib.pyplot as plt
@@ -12,12 +12,11 @@ from histofeat import IDCPipeline, PatientKFold, evaluate, make_cohort
 from histofeat.reporting import SlideMapDisplay
 
 cohort = make_cohort(n_patients=12, patches_per_patient=100, random_state=0)
-pipeline = IDCPipeline(features=("color", "lbp"), head="logistic")
-evaluation = evaluate(cohort, pipeline, PatientKFold(3), n_resamples=200)
+evaluation = evaluate(cohort, IDCPipeline(), PatientKFold(3), n_resamples=200)
 
 # %%
-# The patient with the most tumour. Compare the probability with the truth, patch by patch; no scale of colours hides
-# where the model is wrong.
+# The patient with the most tumour. Left, the probability with an outline at the threshold; in the middle, the truth;
+# right, missed tumour in red and false alarms in blue.
 
 tumour = {patient: cohort.y[cohort.patients == patient].mean() for patient in set(cohort.patients)}
 patient = max(sorted(tumour), key=tumour.get)

@@ -125,7 +125,7 @@ class Slide:
 
         Returns
         -------
-        pixels : ndarray of shape (*size, 3), uint8
+        pixels : ndarray of shape (size[0], size[1], 3), uint8
             RGB: from the coarsest level on which the region has no fewer pixels than `size`, by the mean over the area
             that each pixel covers. A region that has fewer on level 0 is enlarged (bilinear).
 
@@ -363,7 +363,7 @@ def read_tiles(
 
     Yields
     ------
-    pixels : ndarray of shape (*size, 3), uint8
+    pixels : ndarray of shape (size[0], size[1], 3), uint8
         RGB, see `Slide.resized`.
 
     Raises
