@@ -243,6 +243,8 @@ def mapped_class(
         check_that("threshold", threshold, two, f"none with {len(classes)} classes", remedy)
         check_real("threshold", threshold, "from 0 to 1", lambda value: 0 <= value <= 1, "Use 0.5.")
         return {"positive": chosen, "threshold": float(threshold), "rule": "given"}
-    value, rule = decision.get("value", 0.5) if two else None, decision.get("rule") or "most probable"
-    turned = two and chosen != decision.get("positive")
+    if not two:
+        return {"positive": chosen, "threshold": None, "rule": "most probable"}
+    value, turned = decision.get("value", 0.5), chosen != decision.get("positive")
+    rule = decision.get("rule") or "most probable"
     return {"positive": chosen, "threshold": 1 - value if turned else value, "rule": rule}

@@ -25,9 +25,8 @@ from histofeat.reporting._text import number, percent
 #: The file that makes a folder a finished map.
 MAP = "map.json"
 _PANELS = {"tissue": "tissue", "probability": "probability of {}", "truth": "true {}", "errors": "errors"}
-#: Colours of tiles in the panel of errors, in which right ones recede; of the positive class in GeoJSON.
+#: Colours of tiles in the panel of errors, in which right ones recede.
 _ERRORS = {"right, other": "#e3e3e3", "right, {}": "#a6a6a6", "missed {}": "#b2182b", "false alarm": "#2e8bc0"}
-_POSITIVE = "#b2182b"
 
 
 def map_panels(slide_map, *, tissue=True):
@@ -310,15 +309,13 @@ def write_maps(evaluation, payload, folder, n_patients):
     They are of the model of the highest ROC-AUC; patients whose patches have no places are left out.
     """
     place, best = private_folder(folder / "maps", synthetic=payload["dataset"]["synthetic"]), best_model(evaluation)
-    scores, frame, items = evaluation.by_patient(), evaluation.dataset.frame, []
-    placed = frame.groupby("patient")[["x", "y"]].agg(lambda column: column.notna().all()).all(axis=1)
-    scores = scores[(scores["model"] == model_key(best.name, best.head)) & scores["patient"].map(placed)]
+    model, scores, items = model_key(best.name, best.head), evaluation.by_patient(), []
+    frame = evaluation.dataset.frame
+    nowhere = {*frame.loc[frame[["x", "y"]].isna().any(axis=1), "patient"]}
+    scores = scores[(scores["model"] == model) & ~scores["patient"].isin(nowhere)]
     for row in scores.head(n_patients).to_dict("records"):
-        found = evaluation_map(evaluation, row["patient"])
-        items.append(
-            {**row, **found.summary()["truth"], "file": f"{len(items) + 1:03d}.png", "title": map_title(found)}
-        )
-        save_picture(partial(draw_map, found), place / items[-1]["file"], map_title(found))
-    model = model_key(best.name, best.head)
+        found = evaluation_map(evaluation, row["patient"], model)
+        items.append({**row, **found.summary()["truth"], "file": f"{len(items) + 1:03d}.png"})
+        save_picture(partial(draw_map, found), place / items[-1]["file"], f"{evaluation.labels}{row['patient']}")
     write_album(place, "maps", f"Maps: {payload['title']}", payload, {"model": model, "items": jsonable(items)})
     return {"model": model, "n_patients": len(items)}

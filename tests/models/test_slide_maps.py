@@ -141,7 +141,7 @@ def test_the_class_and_its_threshold_are_those_of_the_model_unless_asked():
     assert mapped_class(BOTH, decision) == {"positive": "tumour", "threshold": 0.3, "rule": "f1"}
     assert mapped_class(BOTH, decision, target_class="benign")["threshold"] == pytest.approx(0.7)
     assert mapped_class(BOTH, decision, threshold=0.9) == {"positive": "tumour", "threshold": 0.9, "rule": "given"}
-    three = mapped_class(("a", "b", "c"), {"positive": None}, target_class="b")
+    three = mapped_class(("a", "b", "c"), {"positive": None, "rule": "f1"}, target_class="b")
     assert three == {"positive": "b", "threshold": None, "rule": "most probable"}
     for classes, asked, words in (
         (("a", "b", "c"), {}, r"target_class: expected the class to map, got None\. Give target_class, one of a, b, c"),
