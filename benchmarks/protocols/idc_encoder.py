@@ -76,7 +76,7 @@ def run(options, runtime):
         fitted = evaluate_each(dataset, fold, pipelines, runtime=runtime, **test_settings(options, not options.quick))
         n_looks = 1 if options.quick else EARLIER_LOOKS + 1
         found = OfficialTest.of(words, fitted, PLANNED, METRICS, n_looks)
-        ran = {name: pipelines[name] for name in CARRIED if fitted[name].evaluation.models}
+        ran = {name: pipelines[name] for name in CARRIED if fitted[name].lost is None}
         perturbed = measure_robustness(
             dataset, ran, [fold], conditions=CONDITIONS, metrics=("roc_auc",), n_resamples=2000,
             random_state=options.seed, runtime=replace(runtime, progress=None),

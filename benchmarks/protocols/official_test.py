@@ -18,6 +18,8 @@ from histofeat.studies import flat_table
 #: Training and tested rows.
 Fold = tuple[np.ndarray, np.ndarray]
 _SCORES = {"roc_auc": "scores", "balanced_accuracy": "tuned", "f1": "tuned"}
+#: What `evaluate` says before the reason, where the one pipeline that it is given cannot run.
+_NONE = "evaluate.pipelines: expected one that can run here, got none. "
 _HISTORY = ("loss", "accuracy", "val_loss", "val_accuracy", "val_roc_auc", "learning_rate", "seconds")
 
 
@@ -27,16 +29,19 @@ class TimedEvaluation:
 
     Parameters
     ----------
-    evaluation : Evaluation
-        With one model, or with none and the reason.
+    evaluation : Evaluation or None
+        With one model; None where it did not run.
     wall_s, cpu_s : float
         From the first file read to the last probability: reading, checks of the folds, features, training, predicting;
         not intervals. CPU seconds are of all threads.
+    lost : str, optional
+        Why it did not run.
     """
 
-    evaluation: Evaluation
+    evaluation: Evaluation | None
     wall_s: float
     cpu_s: float
+    lost: str | None = None
 
     def to_row(self, name: str) -> dict[str, Any]:
         """Return scores, times and parts of the model as a dict."""
@@ -124,10 +129,10 @@ class OfficialTest:
         n_looks : int, default=1
             Looks at these patients that asked for these differences, this one included.
         """
-        ran = {name: one for name, one in fitted.items() if one.evaluation.models}
+        ran = {name: one for name, one in fitted.items() if one.lost is None}
         differences, refusal = _planned_differences(ran, planned, metrics)
         differences = [{**row, "p_all_looks": min(n_looks * row["p_adjusted"], 1.0)} for row in differences]
-        missing = (f"{name}: {gone.reason}" for name, one in fitted.items() for gone in one.evaluation.not_run)
+        missing = (f"{name}: {one.lost}" for name, one in fitted.items() if one.lost is not None)
         return cls(
             tested, tuple(one.to_row(name) for name, one in ran.items()), tuple(differences), refusal,
             tuple(epoch for name, one in ran.items() for epoch in one.epochs(name)), tuple(missing),
@@ -250,6 +255,11 @@ def _evaluate_alone(dataset, fold, named, cv_words, runtime, settings):
         if stage == "fit" and done == total:
             ended = time.perf_counter(), time.process_time()
 
-    evaluation = evaluate(dataset, [named], [fold], runtime=replace(runtime, progress=clock), **settings)
+    try:
+        evaluation = evaluate(dataset, [named], [fold], runtime=replace(runtime, progress=clock), **settings)
+    except ValueError as error:
+        if not str(error).startswith(_NONE):
+            raise
+        return TimedEvaluation(None, 0.0, 0.0, str(error).removeprefix(_NONE))
     evaluation = replace(evaluation, protocol={**evaluation.protocol, "cv": cv_words})
     return TimedEvaluation(evaluation, *(after - before for before, after in zip(started, ended, strict=True)))

@@ -156,6 +156,7 @@ def _run(study, ctx, run, output, data, own):
         return dataset
 
     check_whole("--resamples", own.get("resamples", 0), 0, "Use 2000.")
+    check_whole("--folds", own.get("folds", 2), 2, "Use 5.")
     output = output or Path(ctx.obj["reports"]) / (study.folder or study.name)
     check_output(output, overwrite=own["overwrite"], option="--overwrite")
     options = SimpleNamespace(**_values(study, own), output=output, **vars(run), columns=None)

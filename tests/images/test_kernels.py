@@ -309,4 +309,5 @@ write_report(found, "report")
 """
     found = _without_rights(command, tmp_path)
     assert found.stderr.count("cache: expected a folder") == 1
-    assert sorted(file.name for file in (tmp_path / "cwd").iterdir()) == ["m.histofeat", "m.run.toml", "p", "report"]
+    written = ["m.histofeat", "m.run.toml", "p", "p.run.toml", "p_facts.json", "report"]
+    assert sorted(file.name for file in (tmp_path / "cwd").iterdir()) == written
