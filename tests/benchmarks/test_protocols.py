@@ -22,7 +22,6 @@ from histofeat.datasets import LEDGER_COLUMNS, Ledger, official_roles
 from histofeat.datasets._idc import FULL_SET
 from histofeat.evaluation._evaluation import _ledger_row as ledger_row
 from histofeat.metrics import parse_rule, read_plan
-from histofeat.model_selection import PatientKFold
 from histofeat.reporting import Table, render_markdown, write_report
 from histofeat.studies import (
     SplitRun,
@@ -567,8 +566,8 @@ def test_a_protocol_adds_to_the_report_before_and_after_the_results_and_its_file
         short, tmp_path / "report", template=tmp_path / "mine.md.j2", context=context, files=files
     ).parent
     text = (folder / "report.md").read_text(encoding="utf-8")
-    assert text.index("Look &lt;here&gt;") < text.index("Not the whole data set") < text.index("| x | 1 |")
-    assert text.index("| x | 1 |") < text.index("## Results") < text.index("Closing words.") < text.index("## Audit")
+    assert text.index("## Answer") < text.index("Look &lt;here&gt;") < text.index("| x | 1 |")
+    assert text.index("| x | 1 |") < text.index("## Comparison") < text.index("Closing words.")
     assert "Look &lt;here&gt;" in (folder / "report.html").read_text(encoding="utf-8")
     assert (folder / "mine.csv").read_text(encoding="utf-8") == "a,b\nx,1\n"
     assert json.loads((folder / "mine.json").read_text(encoding="utf-8")) == {"a": None}
@@ -581,12 +580,3 @@ def test_added_files_take_no_name_of_the_report(evaluation, tmp_path, name):
     with pytest.raises(ValueError, match=r"files: expected files with names of their own, got '"):
         write_report(replace(evaluation, models=()), tmp_path / "r", files={name: "x"})
     assert not list(tmp_path.iterdir())
-
-
-def test_one_fold_is_one_fold(evaluation, cohort, tmp_path):
-    report = write_report(replace(evaluation, models=()), tmp_path / "one")
-    assert "0 models, 1 fold." in report.read_text(encoding="utf-8")
-    pipelines = {"lbp": IDCPipeline(features="lbp", head="logistic")}
-    three = evaluate(cohort, pipelines, PatientKFold(3), inner_cv=PatientKFold(2), n_resamples=0)
-    report = write_report(replace(three, models=()), tmp_path / "three")
-    assert "0 models, 3 folds." in report.read_text(encoding="utf-8")

@@ -222,10 +222,13 @@ def test_a_saved_evaluation_gives_the_same_answer(three, answered, tmp_path):
     assert again == answer
 
 
-def test_one_patch_of_one_patient_is_no_plural(answered):
-    found = evaluate_predictions(table(), n_resamples=0)
-    _, words = answered(replace(found, models=found.models[:1]))
-    assert "1 model, 1 fold." in words
+def test_one_patch_of_one_patient_is_no_plural(three, answered):
+    one = three.dataset.subset([0])
+    fold = np.array([0])
+    alone = replace(three, dataset=one, models=(), fold=fold, splits=((np.array([], dtype=int), fold),))
+    _, words = answered(alone)
+    assert "Tested on 1 patch of 1 patient (predictions)" in words
+    assert "- predictions: 1 patch of 1 patient (" in words
 
 
 def test_patients_have_a_table_and_a_file(three, answered, tmp_path):
