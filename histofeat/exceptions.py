@@ -276,7 +276,7 @@ def check_that(
 def check_type(
     where: str, value: object, kind: type, expected: str, remedy: str, *, error: type[ValueError] = ValueError
 ) -> None:
-    """Refuse what is no object of the type `kind`, which `expected` says in words; the message names its type.
+    """Refuse what is no object of the type `kind`, which `expected` says in words; the message names type and value.
 
     All other parameters are those of `check_that`.
 
@@ -284,10 +284,11 @@ def check_type(
     --------
     >>> check_type("plan", 3, str, "a text", "Give a name.")
     Traceback (most recent call last):
-    ValueError: plan: expected a text, got int. Give a name.
+    ValueError: plan: expected a text, got int (3). Give a name.
     """
     if not isinstance(value, kind):
-        raise error(f"{where}: expected {expected}, got {type(value).__name__}. {remedy}")
+        shown = f" ({value!r:.50})" if isinstance(value, str | float | int | list | dict) else ""
+        raise error(f"{where}: expected {expected}, got {type(value).__name__}{shown}. {remedy}")
 
 
 def check_shape(where: str, values: Any, shape: tuple[int | str, ...], remedy: str) -> None:

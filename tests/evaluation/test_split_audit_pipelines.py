@@ -56,7 +56,7 @@ class TestTrainedEncoders:
         found = audited(prints, learnt(TrainingImages.of("theirs", prints[[1, 4]])))
         assert found.is_error
         assert found.offenders == (
-            "mine: learnt knows 1 images of patient e, tested in fold 1, from its training on 'theirs'",
+            "mine: learnt knows 1 image of patient e, tested in fold 1, from its training on 'theirs'",
         )
         assert found.numbers == {
             "encoders_with_records": 1,
@@ -105,7 +105,7 @@ class TestTrainedEncoders:
 
     def test_inside_a_plain_estimator(self, prints):
         pipeline = make_pipeline(Learnt(TrainingImages.of("theirs", prints[[4]])), LogisticRegression())
-        assert audited(prints, {"plain": pipeline}).offenders[0].startswith("plain.steps[0][1] knows 1 images")
+        assert audited(prints, {"plain": pipeline}).offenders[0].startswith("plain.steps[0][1] knows 1 image")
 
     def test_left_open_without_images(self, prints):
         pipelines = learnt(TrainingImages.of("mine", prints))

@@ -23,7 +23,7 @@ def test_a_path_becomes_a_store(tmp_path):
         ),
         (lambda: Runtime(store=3), r"store: expected a path or a FeatureStore, got 3"),
         (lambda: Runtime.of(-1), r"runtime: expected a Runtime or None, got -1\. Pass Runtime\(n_jobs=-1\)"),
-        (lambda: AuditPolicy.of("HF001"), r"audit: expected an AuditPolicy or None, got str\. Pass AuditPolicy\("),
+        (lambda: AuditPolicy.of("HF001"), r"expected an AuditPolicy or None, got str \('HF001'\)\. Pass AuditPolicy\("),
     ],
 )
 def test_refusals(make, message):

@@ -168,7 +168,7 @@ def test_names_of_classes_in_any_script_are_written(tmp_path):
 
 
 def test_what_is_no_map_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"write_map: expected a SlideMap, got dict\. Give what map_sl"):
+    with pytest.raises(ValueError, match=r"write_map: expected a SlideMap, got dict \(\{\}\)\. Give what map_sl"):
         write_map({}, tmp_path / "map")
     with pytest.raises(ValueError, match=r"SlideMapDisplay: expected a SlideMap, got NoneType"):
         SlideMapDisplay(None)
