@@ -80,17 +80,21 @@ def _read(place) -> dict:
 
 def _jobs(loaded, slides, data, patients, chosen, runtime) -> list:
     """Give name and function of each map; what is wrong with data is found here, with options by the first function."""
-    from histofeat.evaluation import look_at
+    from histofeat.datasets import Look
     from histofeat.images import is_slide
     from histofeat.models import find_patches, map_patient, map_slide
 
     def of_patient(dataset, patient, folder):
-        rows = find_patches(dataset, patient)
-        look = look_at(dataset, [(rows[:0], rows)], runtime)
-        found = map_patient(loaded, dataset, patient, runtime=runtime, **chosen)
+        own = dataset.subset(find_patches(dataset, patient))
+        facts = {"data": dataset.name, "n_patches": len(own), "kind": "map", "ledger": runtime.ledger}
+        tested, trained = (own.patients, own.frame["path"]), loaded.pipeline.patients_ or ()
+        look = None if dataset.synthetic else Look.at(tested, trained, **facts)
+        found = map_patient(loaded, own, runtime=runtime, **chosen)
         if look is not None:
+            name, head = (loaded.about.get(part) for part in ("features", "head"))
             auc = (found.summary()["truth"] or {}).get("roc_auc")
-            runtime.progress.say(look.record([{"pipeline": loaded.about.get("features"), "roc_auc": auc}]))
+            line = {"pipeline": f"{name if isinstance(name, str) else '+'.join(name or ())}/{head}", "roc_auc": auc}
+            runtime.progress.say(look.record([line]))
         return found
 
     jobs = []

@@ -3,7 +3,7 @@
 import json
 import os
 import warnings
-from contextlib import suppress
+from contextlib import closing, suppress
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
@@ -158,14 +158,15 @@ def _scores(model: SavedModel, slide: Slide, tiles: pd.DataFrame, folder: Path |
     missing = np.isin(numbers, [number for number, proba in enumerate(kept) if proba is None])
     pixels = read_tiles(slide, tiles[missing], (height, width), n_jobs=runtime.n_jobs)
     quiet, done = Runtime(n_jobs=runtime.n_jobs, progress=False), int((~missing).sum())
-    for number in np.unique(numbers[missing]).tolist():
-        some = list(islice(pixels, shapes[number][0]))
-        kept[number] = predict_images(model, some, mpp=model.mpp, runtime=quiet).proba
-        if folder is not None:
-            with write_whole(files[number], overwrite=True) as part:
-                np.save(part, kept[number])
-        done += len(some)
-        runtime.report("map", done, len(tiles))
+    with closing(pixels):  # its threads read no more when the slide is closed after an error
+        for number in np.unique(numbers[missing]).tolist():
+            some = list(islice(pixels, shapes[number][0]))
+            kept[number] = predict_images(model, some, mpp=model.mpp, runtime=quiet).proba
+            if folder is not None:
+                with write_whole(files[number], overwrite=True) as part:
+                    np.save(part, kept[number])
+            done += len(some)
+            runtime.report("map", done, len(tiles))
     return np.concatenate(kept)
 
 

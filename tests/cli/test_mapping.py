@@ -3,11 +3,13 @@
 import json
 import shutil
 
+import pandas as pd
 import pytest
+from slide_files import write_slide
 
 from histofeat import IDCPipeline
 from histofeat.cli import main
-from histofeat.models import SavedModel, save_model
+from histofeat.models import SavedModel, predict_images, save_model
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +114,37 @@ def test_official_test_patients_are_written_down(cohort, model, tmp_path, offici
     ledger = tmp_path / "ledger.csv"
     words = ["map", str(model), str(tree / patient), "-o", str(tmp_path / "map"), "--ledger", str(ledger), "--quiet"]
     assert main([*words, "--classes", "no tumour=no IDC,tumour=IDC"]) == 0
-    head, line = ledger.read_text().splitlines()
-    assert "roc_auc" in head
-    assert "idc-official:1" in line
+    (line,) = pd.read_csv(ledger).to_dict("records")
+    assert (line["kind"], line["registered"], line["trained_on"]) == ("map", "idc-official:1", "unlisted")
+    assert (line["n_test_patients"], line["n_test_patches"]) == (1, 8)
+    scored = json.loads((tmp_path / "map" / "map.json").read_text())["truth"]["roc_auc"]
+    assert line["roc_auc"] == pytest.approx(scored)
+
+
+def test_a_slide_is_mapped_and_goes_on_where_it_was(cohort, tmp_path, capsys, quick, monkeypatch):
+    pytest.importorskip("openslide")
+    pipeline = IDCPipeline("color", "logistic").fit(cohort.X[:60], cohort.y[:60])
+    about = {"class_names": ["no IDC", "IDC"], "patch_size": [10, 10], "mpp": 1.0}
+    model = save_model(SavedModel(pipeline, about), tmp_path / "m.histofeat")
+    slide, out, asked = tmp_path / "A slide.tif", tmp_path / "map", []
+    write_slide(slide, 1200, 800, cell=128)
+    monkeypatch.setattr("histofeat.models._slide_scoring._SHARD", 64)
+
+    def predict(*given, **how):
+        asked.append(len(given[1]))
+        if len(asked) == 4:
+            raise KeyboardInterrupt
+        return predict_images(*given, **how)
+
+    monkeypatch.setattr("histofeat.models._slide_scoring.predict_images", predict)
+    words = ["map", str(model), str(slide), "-o", str(out), "--min-tissue", "0", "--quiet"]
+    main(words)
+    assert not out.exists()
+    assert len([*(tmp_path / "map.partial").glob("tiles-*.npy")]) >= 1
+    before = len(asked)
+    assert main(words) == 0
+    content = json.loads((out / "map.json").read_text())
+    assert sum(asked[before:]) < content["tiles"], "what was scored is not scored again"
+    assert (content["width"], content["height"], content["truth"]) == (1200, 800, None)
+    assert not (tmp_path / "map.partial").exists()
+    assert "A slide.tif" in capsys.readouterr().out
