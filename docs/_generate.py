@@ -155,8 +155,9 @@ def _families():
         "# Feature families\n\nA family measures a patch and gives named columns. Give families by name, "
         '`IDCPipeline(features=("color", "lbp"))`, or as objects with parameters. Each page is made from the family\'s '
         "record and docstrings.\n\n"
-        + table(("name", "what it measures", "columns", "µs per patch of 50 x 50"), rows)
-        + "\nTimes are those of [the speed report](../../speed.md), on one core. "
+        + table(("name", "what it measures", "columns", "µs per patch"), rows)
+        + "\nTimes are those of [the speed report](../../speed.md): one core, and all two for networks, on patches of "
+        "50 x 50 pixels. "
         "`histofeat list families` prints this list.\n\n" + toctree(FAMILIES)
     )
     return pages
@@ -181,7 +182,7 @@ def _family(name, record):
             [
                 ("class", f"{{py:obj}}`{kind.__name__} <histofeat.{kind.__name__}>`"),
                 ("columns with default parameters", f"{len(columns):,}: " + ", ".join(f"`{c}`" for c in shown)),
-                ("cost", f"{cost} µs per patch of 50 x 50 px on one core ({words})" if cost else "not in the report"),
+                ("cost", f"{cost} µs per patch: {words}" if cost else "not in the speed report"),
                 ("use it as", f'`IDCPipeline(features="{name}")`, `--features {name}`'),
             ],
         ),
@@ -205,13 +206,13 @@ def _cost(name):
     """Give µs per patch and what was measured, by the speed report; ("", "") where it has no such row."""
     path = REPORTS / "speed" / "speed.json"
     rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
-    row = {row["name"]: row for row in rows}
-    if name == "histo" and "histo/one view" in row:
-        return f"{1e6 / row['histo/one view']['ours']:.0f}", "OpenVINO, all cores"
-    key = "cnn/mobilenetv2_0.35, float32" if name == "cnn" else f"families/{name}"
-    if row.get(key, {}).get("ours") is None:
+    keys = {"cnn": f"cnn/{make_family('cnn').encoder}, float32", "histo": "histo/one view"}
+    found = [row for row in rows if row["name"] == keys.get(name, f"families/{name}") and row["ours"] is not None]
+    if not found:
         return "", ""
-    return f"{row[key]['ours']:.0f}", row[key]["what"].split(";")[0]
+    (row,) = found
+    value = 1e6 / row["ours"] if row["unit"] == "patches/s" else row["ours"]
+    return f"{value:.0f}", row["what"]
 
 
 def _weakness(name):

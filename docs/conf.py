@@ -61,6 +61,10 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": [],
     "show_prev_next": True,
+    # Code and outputs need the width more than short pages need their contents.
+    "secondary_sidebar_items": {
+        pages: [] for pages in ("getting-started", "how-to/**", "concepts/**", "generated/cards/**", "generated/cli/**")
+    },
 }
 copyright = "the histofeat developers. MIT licence; research software, not a medical device"
 
