@@ -50,6 +50,7 @@ html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_extra_path = ["generated/extra"]
 html_show_sourcelink = html_copy_source = False
+html_sidebars = {"getting-started": [], "install": []}
 html_show_search_summary = False  # it is fetched, which a page opened from a file may not do
 html_context = {"default_mode": "auto"}
 html_theme_options = {
@@ -61,9 +62,10 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": [],
     "show_prev_next": True,
-    # Code and outputs need the width more than short pages need their contents.
+    # Elsewhere code and outputs need the width more than short pages need their contents.
     "secondary_sidebar_items": {
-        pages: [] for pages in ("getting-started", "how-to/**", "concepts/**", "generated/cards/**", "generated/cli/**")
+        pages: ["page-toc"]
+        for pages in ("generated/api/**", "generated/project/**", "commands", "files-and-long-runs", "troubleshooting")
     },
 }
 copyright = "the histofeat developers. MIT licence; research software, not a medical device"
