@@ -113,9 +113,8 @@ def _weakness(best, payload):
         (each for each in known if each[1]["value"] is not None), key=lambda each: each[1]["value"]
     )
     share, ends = percent(score["value"]), score["ci95"]
-    words = (
-        f"it finds {share} of the {label} patches" if label else f"in one of ten, at most {share} of calls are right"
-    )
+    words = f"it finds {share} of the {label} patches"
+    words = words if label else f"in one of ten, at most {share} of the patches are called right"
     sure = "" if None in ends else f" (95 % interval {interval(ends, percent, ' to ')})"
     return {"of": name, "value": score["value"], "ci95": ends, "words": f"Main weakness: {name}: {words}{sure}."}
 
