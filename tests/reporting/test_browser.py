@@ -7,9 +7,11 @@ import re
 from itertools import cycle
 from shutil import which
 
+import numpy as np
 import pytest
 
-from histofeat import IDCPipeline, evaluate
+from histofeat import IDCPipeline, PatchDataset, evaluate
+from histofeat.cli import main as cli_main
 from histofeat.model_selection import PatientKFold
 from histofeat.reporting import html_page, write_report
 
@@ -19,14 +21,15 @@ axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-p
 CHROMIUM = next(filter(None, map(which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome on the path")
 NARROW, WIDE = 390, 1280
+HEADS_TRIED = ("logistic", "qda", "knn")
 
 
 @pytest.fixture(scope="module")
 def folder(cohort, tmp_path_factory):
-    """A report of two models with a gallery."""
+    """A report of two models with a gallery and a map."""
     pipelines = [("color", IDCPipeline("color", head=head)) for head in ("logistic", "qda")]
     found = evaluate(cohort, pipelines, PatientKFold(3), inner_cv=PatientKFold(2), n_resamples=20)
-    return write_report(found, tmp_path_factory.mktemp("browser") / "report", gallery=2).parent
+    return write_report(found, tmp_path_factory.mktemp("browser") / "report", gallery=2, maps=1).parent
 
 
 @pytest.fixture(scope="module")
@@ -322,10 +325,46 @@ def test_the_page_is_whole_without_its_script(opened, wide, folder):
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_a_gallery_is_a_page_like_the_report(opened, folder, dark):
-    for path in sorted(folder.glob("galleries/*.html")):
+def test_galleries_and_maps_are_pages_like_the_report(opened, folder, dark):
+    paths = sorted(folder.glob("*/*.html"))
+    assert [path.parent.name for path in paths] == ["galleries", "maps"]
+    for path in paths:
         page = opened(path, dark=dark)
         assert strangers(page) + dead_links(page) + off_the_page(page) + cut_off(page) + barriers(page) == []
+
+
+def all_problems(opened, path):
+    """Every check of a page, wide and narrow, in the light and in the dark."""
+    wrong = []
+    for width, dark in ((WIDE, False), (WIDE, True), (NARROW, False)):
+        page = opened(path, width, dark)
+        checks = [strangers, dead_links, off_the_page, faint_words, barriers]
+        checks += [first_column_lost] if width == NARROW else [cut_off]
+        checks += [out_of_order, unfiltered] if (width, dark) == (WIDE, False) else []
+        wrong += [f"{width} px, {check.__name__}: {words}" for check in checks for words in check(page)]
+    return wrong
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("study", ["calibration", "shortcuts"])
+def test_the_page_of_a_study_is_a_page_like_the_report(opened, cohort, tmp_path, study):
+    words = [str(cohort.root), "--quick", "--features", "color", "--output", str(tmp_path / study), "--quiet"]
+    assert cli_main(["study", study, *words]) == 0
+    assert all_problems(opened, tmp_path / study / "report.html") == []
+
+
+@pytest.mark.long
+def test_many_models_and_names_without_a_break_fit_the_page(opened, cohort, tmp_path):
+    classes = ("invasive_lobular_carcinoma_with_pleomorphic_features", "良性", "mucinous <b>carcinoma</b>")
+    ids = [f"P{patient}_a_very_long_identifier_without_any_break" for patient in cohort.patients]
+    frame = cohort.frame.assign(label=np.arange(len(cohort)) % 3, patient=ids)
+    dataset = PatchDataset(
+        frame, classes, "a_data_set_whose_name_has_no_break_and_is_very_long_indeed", root=cohort.root
+    )
+    pipelines = [(name, IDCPipeline(name, head=head)) for name in ("color", "gray", "lbp") for head in HEADS_TRIED]
+    found = evaluate(dataset, pipelines, PatientKFold(3), inner_cv=PatientKFold(2), n_resamples=20)
+    page = write_report(found, tmp_path / "report", gallery=1, command="histofeat " + 300 * "x")
+    assert all_problems(opened, page.with_name("report.html")) == []
 
 
 #: What each check is for, undone.
