@@ -27,7 +27,7 @@ def pip(monkeypatch):
 def test_every_requirement_of_an_installation_is_there(networks):
     newest, oldest = (matrix.requirements(kind, networks) for kind in ("newest", "oldest"))
     assert len(newest) == len(oldest) > 24
-    assert {"narwhals>=1.9", "openvino>=2024.4"} <= set(newest)
+    assert {"narwhals", "openvino", "numpy"} <= {line.partition(">=")[0] for line in newest}
     assert "numpy==2.0.*" in oldest
     assert all(re.search(r"==[\d.]+\.\*", line) and ">=" not in line for line in oldest)
     assert ("tensorflow==2.18.*" in oldest) is networks
@@ -41,7 +41,7 @@ def test_an_environment_for_other_requirements_is_made_anew(tmp_path, pip, monke
     assert matrix.make_environment(*make) == (home / "bin" / "python", "")
     assert [words[2] for words in pip] == ["venv", "pip"]
     assert pip[0][3] == "--clear"
-    assert "narwhals>=1.9" in pip[1]
+    assert set(matrix.requirements("newest", False)) < set(pip[1])
     assert matrix.make_environment(*make)[1] == ""
     assert len(pip) == 2
     monkeypatch.setattr(matrix, "requirements", lambda kind, networks: ["numpy>=9"])
