@@ -2,12 +2,14 @@
 
     python tests/robustness/fuzz.py images --runs 1000000 --json images.json
     python tests/robustness/fuzz.py all --runs 100000 --json fuzz.json --engine hypothesis
+    python tests/robustness/fuzz.py models --runs 500000 --seed 1000 --json more.json
+    python tests/robustness/fuzz.py none --add images.json fuzz.json more.json --json all.json
 
 Each input is refused by an error of the library, or gives a valid result; everything else is a finding: another
 error, a wrong value, a call of more than two seconds, an end of the process. atheris (libFuzzer), where it is
 installed, follows the coverage; Hypothesis, which the tests need anyway, draws at random. Written: executions, the
-curve of covered branches over executions, findings with the input that shows each. `test_fuzz.py` runs a few hundred
-of each target.
+curve of covered branches over executions, findings with the input that shows each; the last command adds up such
+results. `test_fuzz.py` runs a few hundred inputs of each target.
 """
 
 import argparse
