@@ -103,8 +103,8 @@ def fuzz(options, runs):
     if options.fuzzed:
         return json.loads(Path(options.fuzzed).read_text(encoding="utf-8"))
     module = importlib.import_module("fuzz")
-    engines = {target: module.engine_of(target) for target in module.TARGETS}
-    return [module.run_target(target, runs, engine=engine, seed=options.seed) for target, engine in engines.items()]
+    engine = module.engine_of()
+    return [module.run_target(target, runs, engine=engine, seed=options.seed) for target in module.TARGETS]
 
 
 def coverage_figure(rows):

@@ -1,10 +1,15 @@
 """The study of the program's robustness: a page of what was tried, and of what was not."""
 
+import importlib
 import json
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from histofeat.cli import main
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -55,6 +60,14 @@ def test_a_quick_run_writes_every_part(study, cohort, tmp_path, monkeypatch):
 def test_kills_have_a_row_for_each_stage(study, monkeypatch):
     monkeypatch.setattr(study, "called", lambda module, function, *arguments: {"fits": {"kills": 3, "lost": 0.1}})
     assert study.kill(10, 0) == [{"stage": "fits", "kills": 3, "lost": 0.1}]
+
+
+def test_without_earlier_results_each_target_is_run(study, monkeypatch):
+    monkeypatch.syspath_prepend(str(REPOSITORY / "tests" / "robustness"))
+    fuzz = importlib.import_module("fuzz")
+    monkeypatch.setattr(fuzz, "run_target", lambda target, runs, engine, seed: (target, runs, engine, seed))
+    found = study.fuzz(SimpleNamespace(fuzzed="", seed=3), 9)
+    assert found == [(target, 9, fuzz.engine_of(), 3) for target in fuzz.TARGETS]
 
 
 def test_what_is_not_there_is_not_tried(study):
