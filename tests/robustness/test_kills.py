@@ -22,6 +22,7 @@ import pytest
 
 #: Kills of each stage, out of ten.
 SHARES = {"extraction": 3, "fits": 3, "predictions": 2, "report": 2}
+ATTEMPT = re.compile(rb"Attempt[ -]\d+[ -]of[ -]many", re.IGNORECASE)
 TIME = re.compile(rb"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00")
 
 
@@ -137,7 +138,8 @@ class Report(Stage):
         title = f"Attempt {self.attempt} of many"
         write_report(load_evaluation(self.evaluation), self.folder / "out", overwrite=True, title=title, environment={})
         files = sorted(path for path in (self.folder / "out").rglob("*") if path.is_file())
-        return [TIME.sub(b"", path.read_bytes()).replace(title.encode(), b"") for path in files]
+        # The title, and the id that the page makes of it.
+        return [ATTEMPT.sub(b"", TIME.sub(b"", path.read_bytes())) for path in files]
 
     def count(self):
         out = self.folder / "out"
