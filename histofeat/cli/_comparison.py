@@ -14,7 +14,7 @@ from typing import Any
 import typer
 
 from histofeat.cli._options import DataOptions, EncoderOptions, RunOptions, argument, flag, group, option
-from histofeat.exceptions import counted
+from histofeat.exceptions import counted, first_line
 from histofeat.metrics import rule_examples
 from histofeat.studies import SETS
 
@@ -250,8 +250,8 @@ def _imported(given):
         pipeline = getattr(importlib.import_module(module), attribute)
     except (Exception, SystemExit) as error:  # whatever the code of the user raises
         raise ValueError(
-            f"--pipeline: expected an object {attribute} in the module {module}, got {type(error).__name__}: {error}. "
-            f"Try python -c 'import {module}' in this folder."
+            f"--pipeline: expected an object {attribute} in the module {module}, got {type(error).__name__}: "
+            f"{first_line(error)}. Try python -c 'import {module}' in this folder."
         ) from error
     finally:
         sys.path[:] = before

@@ -22,7 +22,7 @@ from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier, ExtraTreeClassifier
 
 from histofeat.datasets import read_array, read_members, unpacked_limit
-from histofeat.exceptions import DAMAGED, and_more, needs
+from histofeat.exceptions import DAMAGED, and_more, first_line, needs
 from histofeat.features import FAMILIES
 from histofeat.images import NORMALIZERS
 from histofeat.models._archive import ModelFileError, fixed_zip
@@ -118,7 +118,7 @@ def dump_estimator(estimator, *, trusted: Sequence[str] = ()) -> bytes:
         content = _canonical(skops.dumps(estimator))
     except (TypeError, ValueError, AttributeError, RecursionError, skops.exceptions.UnsupportedTypeException) as error:
         raise ModelFileError(
-            f"save_model: expected parts that skops can write, got {type(error).__name__}: {error}. "
+            f"save_model: expected parts that skops can write, got {type(error).__name__}: {first_line(error)}. "
             "Use parameters of numbers, text, lists, mappings and arrays."
         ) from error
     unknown = _unknown(content, trusted)
@@ -320,7 +320,7 @@ def unflatten(name: str, params: Mapping[str, Any], fitted: Mapping[str, Any]) -
     except DAMAGED as error:
         raise ModelFileError(
             f"load_model: expected a {name!s:.40} as save_model writes it, got one that scikit-learn cannot build "
-            f"({type(error).__name__}: {error!s:.100}). Copy the file again, or update scikit-learn."
+            f"({type(error).__name__}: {first_line(error):.100}). Copy the file again, or update scikit-learn."
         ) from error
 
 

@@ -151,8 +151,8 @@ def read_state(folder: Path, identity: Mapping[str, object]) -> State | None:
             raise ValueError(f"{state.epoch!r:.20} epochs that do not fit the history")
     except DAMAGED as error:
         raise CheckpointError(
-            f"{path}: expected a checkpoint of histofeat, got a file that cannot be read ({error}). It was left as it "
-            "is; remove it to train from the start, or give another folder."
+            f"{path}: expected a checkpoint of histofeat, got a file that cannot be read ({first_line(error)}). It was "
+            "left as it is; remove it to train from the start, or give another folder."
         ) from error
     _check_identity(path, found, json.loads(json.dumps({"version": _VERSION, **identity})))
     return state

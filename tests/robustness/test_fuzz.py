@@ -28,6 +28,7 @@ def test_a_few_hundred_inputs_find_nothing(target):
         ("tables", "22222c2270617468222c226c6162656c222c226174690a746e61656e7465220a2231222c67222c22383838222c78"),
         ("tables", "2270613d0af58b91220a"),
         ("tables", "68057061746a2c2709706174682c6c656c2c70617469656e740ae4672cfc2ce96e2c2709"),
+        ("models", "03045d01c807ff"),
         ("stores", "89180000"),
         ("stores", "a3145fc69c"),
         ("stores", "fa3039d3"),

@@ -243,8 +243,8 @@ def export_openvino(model: Any, path: Path) -> None:
         raise OSError(f"{words} Make room on the disk.") from error
     except ImportError as error:
         raise MissingExtraError(
-            f"keras: expected a backend that can write a network for OpenVINO, got {backend_name()!r} ({error}). "
-            'Use engine="keras", or install TensorFlow too.'
+            f"keras: expected a backend that can write a network for OpenVINO, got {backend_name()!r} "
+            f'({first_line(error)}). Use engine="keras", or install TensorFlow too.'
         ) from error
 
 
