@@ -350,6 +350,8 @@ def draw_costs(data):
     -------
     matplotlib.figure.Figure
     """
+    from matplotlib.ticker import LogLocator
+
     figure = new_figure(8.4, 5.0)
     axes = figure.subplots()
     points = sorted(data["points"], key=lambda point: point["x"])
@@ -367,7 +369,10 @@ def draw_costs(data):
         axes.annotate(str(number), (point["x"], point["y"]), xytext=(6 * side, 0), textcoords="offset points",
                       fontsize=8, color=INK, ha="right" if side < 0 else "left", va="center")  # fmt: skip
     axes.set_xscale("log")
+    # Powers of ten alone would be too few, and what matplotlib writes between them is mathematics, which is not parsed.
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_xticks([], minor=True)
     axes.set_xlim(min(p["x"] for p in points) * 0.8, max(p["x"] for p in points) * 1.25)
     axes.set_xlabel(data["x_label"])
     axes.set_ylabel(data["y_label"])

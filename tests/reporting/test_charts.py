@@ -82,6 +82,10 @@ def test_the_figure_numbers_sets_by_their_time_and_joins_those_on_the_front():
     ]
     figure = draw_costs({"title": "t", "x_label": "x", "y_label": "y", "points": points})
     (axes,) = figure.axes
+    figure.draw_without_rendering()
+    ticks = axes.xaxis.get_major_ticks() + axes.xaxis.get_minor_ticks()
+    assert {"50", "100", "1000"} <= {tick.label1.get_text() for tick in ticks}
+    assert not [tick for tick in ticks if "$" in tick.label1.get_text()]
     front = next(line for line in axes.get_lines() if line.get_drawstyle() == "steps-post")
     assert front.get_xdata().tolist() == [50.0, 900.0]
     assert [text.get_text() for text in axes.texts] == ["1", "2", "3"]
