@@ -23,8 +23,6 @@ _VARIABLES = {
     **{INK: "ink", "#000000": "ink", "#ffffff": "paper", "#444444": "soft", "#777777": "axis", "#888888": "axis"},
     **{"#aaaaaa": "axis", "#bbbbbb": "faint", _GRID: "line", "#f1efe6": "shade", "#f3f5f8": "shade"},
 }
-_SVG = "http://www.w3.org/2000/svg"
-_FONT = "DejaVu Sans, Verdana, sans-serif"
 #: Elements and attributes of figures; nothing else gets into a file or a page.
 _SHAPES = {"svg", "g", "defs", "clipPath", "path", "rect", "use", "text"}
 _ATTRIBUTES = re.compile(
@@ -71,7 +69,8 @@ def save_figure(draw, data, path):
         content = BytesIO()
         draw(data).savefig(content, format="svg", facecolor="white", metadata={"Date": None, "Creator": None})
     root = ElementTree.fromstring(content.getvalue())
-    root.attrib |= {"xmlns": _SVG, "font-family": _FONT, "stroke-linejoin": "round", "stroke-linecap": "butt"}
+    root.attrib |= {"xmlns": root.tag[1:].partition("}")[0], "font-family": "DejaVu Sans, Verdana, sans-serif"}
+    root.attrib |= {"stroke-linejoin": "round", "stroke-linecap": "butt"}
     drawn = f'<?xml version="1.0" encoding="utf-8"?>\n{_shape(root, _used(root))}\n'
     path.write_text(drawn, encoding="utf-8", newline="\n")
 

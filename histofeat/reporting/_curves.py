@@ -167,7 +167,6 @@ def draw_ranking(data):
         if not single:
             name = panel["positive"] and f"{canvas.short(panel['positive'], 28)} against the rest"
             axes.set_title(name or "mean over the classes", fontsize=9, color=canvas.INK)
-            _areas_inside(axes, kind, panel)
     named = next((axes for axes, panel in zip(grid, shown, strict=False) if panel["curves"]), None)
     if named is not None:
         _legend(figure, kind, named, shown[0]["positive"], beside=grid[1] if single else None)
@@ -207,16 +206,6 @@ def _draw_curve(axes, kind, curve, style, grid=None):
         axes.fill_between(grid, curve["low"], curve["high"], color=color, alpha=0.15, linewidth=0)
     label = f"{curve['name']}  {with_interval(curve[AREA_METRICS[kind]], curve['ci95'])}"
     axes.plot(curve[x], curve[y], color=color, linestyle=dashes, linewidth=1.4, drawstyle=steps, label=label)
-
-
-def _areas_inside(axes, kind, panel):
-    """Write the areas of a few curves into their panel; those of many are in the file beside the figure."""
-    if not 1 <= len(panel["curves"]) <= 3:
-        return
-    lines, _ = axes.get_legend_handles_labels()
-    texts = [with_interval(curve[AREA_METRICS[kind]], curve["ci95"]) for curve in panel["curves"]]
-    place = "lower right" if kind == "roc" else "best"
-    axes.legend(lines, texts, loc=place, fontsize=7, title=_SHORT[kind], title_fontsize=7, framealpha=0.8)
 
 
 def _legend(figure, kind, named, positive, *, beside):

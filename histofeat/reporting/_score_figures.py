@@ -156,23 +156,15 @@ def draw_patients(data):
 def costs_data(payload):
     """Return the ROC-AUC of each model and its milliseconds a patch for `draw_costs`; None unless all were measured."""
     points, highest, source = [], -1.0, source_of(payload)
-    for result in payload["results"]:
+    for result in sorted(payload["results"], key=lambda result: result["seconds_per_patch"] or 0.0):
         score, seconds = result["roc_auc"], result["seconds_per_patch"]
         if not seconds or score["value"] is None:
             return None
-        ends = dict(zip(("low", "high"), score["ci95"], strict=True))
-        points.append(
-            {"name": model_key(result["name"], result["head"]), "x": 1000 * seconds, "y": score["value"], **ends}
-        )
-    points.sort(key=lambda point: point["x"])
-    for point in points:
-        point["on_front"] = point["y"] > highest
-        highest = max(highest, point["y"])
-    words = {
-        "title": f"Cost and score: {source['data_label']}",
-        "x_label": "milliseconds a patch",
-        "y_label": "ROC-AUC",
-    }
+        place = {"x": 1000 * seconds, "y": score["value"], "low": score["ci95"][0], "high": score["ci95"][1]}
+        name = model_key(result["name"], result["head"])
+        points.append({"name": name, **place, "on_front": score["value"] > highest})
+        highest = max(highest, score["value"])
+    words = {"title": f"Cost: {source['data_label']}", "x_label": "milliseconds a patch", "y_label": "ROC-AUC"}
     return {"figure": "costs", **source, **words, "points": points}
 
 
