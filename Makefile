@@ -2,7 +2,7 @@
 # make test     every test, with coverage          make check   style, doctests and the fast tests
 # make reports  every report of reports/ again (ONLY="idc-sample leakage" for some), from the folders that the
 #               environment variables HISTOFEAT_DATA and HISTOFEAT_WEIGHTS name
-# make bench    the speed benchmarks               make docs    every block of README and docstrings, run
+# make bench    the speed benchmarks               make docs    the site, in docs/_build/html
 # make long     the tests of five seconds or more, which `make test` leaves out
 # make matrix   every head saved and loaded between the oldest and newest packages (minutes, needs pip)
 # make release-check   build wheel and source archive, and check what a release needs (minutes, needs a package index)
@@ -45,7 +45,8 @@ bench: .venv/installed
 	$(PY) benchmarks/speed/run.py --full --overwrite $(OPTIONS)
 
 docs: .venv/installed
-	$(PY) -m pytest -q histofeat tests/test_docs.py
+	$(PY) -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo "The site: docs/_build/html/index.html"
 
 matrix: .venv/installed
 	$(PY) tests/matrix.py
