@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import re
 from pathlib import Path
 
 import measure_house as house
@@ -64,7 +65,7 @@ def test_documented_parameters_are_those_of_the_signature(kind):
     if "Parameters\n----------" not in doc:
         assert not signature or "Attributes\n----------" in doc, f"{kind.__name__} documents no parameters"
         return
-    block = doc.split("Parameters\n----------\n", 1)[1].split("\n\n", 1)[0]
+    block = re.split(r"\n\n(?=\S)", doc.split("Parameters\n----------\n", 1)[1], maxsplit=1)[0]
     named = {
         name.strip()
         for line in block.splitlines()

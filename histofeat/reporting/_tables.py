@@ -68,8 +68,9 @@ def score_of(result, metric, tuned=False):
 
 def best_of(results):
     """Return the result of the highest ROC-AUC; of hard labels, which have none, of the highest balanced accuracy."""
-    scores = [[result[metric]["value"] for metric in ("roc_auc", "balanced_accuracy")] for result in results]
-    ranks = [(-1.0, other or 0.0) if area is None else (area, 0.0) for area, other in scores]
+    scores = [[score_of(result, metric) or {} for metric in ("roc_auc", "balanced_accuracy")] for result in results]
+    values = [[score.get("value") for score in pair] for pair in scores]
+    ranks = [(-1.0, other or 0.0) if area is None else (area, 0.0) for area, other in values]
     return results[ranks.index(max(ranks))]
 
 

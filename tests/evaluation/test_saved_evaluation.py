@@ -83,7 +83,7 @@ def test_a_report_from_the_file_has_the_same_bytes(evaluation, tmp_path):
     for name, found in (("first", evaluation), ("again", load_evaluation(path))):
         write_report(found, tmp_path / name, environment=environment)
     files = sorted(file.relative_to(tmp_path / "first") for file in (tmp_path / "first").rglob("*") if file.is_file())
-    assert len(files) == 20
+    assert len(files) == 29
 
     def content(folder, file):
         return re.sub(rb"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", b"TIME", (tmp_path / folder / file).read_bytes())
