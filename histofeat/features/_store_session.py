@@ -202,7 +202,10 @@ class Session:
         rows = {
             image: np.frombuffer(row, dtype="<f4", count=n_features)
             for image, row in found
-            if row and len(row) == size and zlib.crc32(row, zlib.crc32(image, start)) == _RESIDUE
+            if isinstance(image, bytes)
+            and isinstance(row, bytes)  # a damaged file gives what it likes
+            and len(row) == size
+            and zlib.crc32(row, zlib.crc32(image, start)) == _RESIDUE
         }
         if len(rows) < len(found):
             with self._lock:

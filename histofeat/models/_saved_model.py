@@ -286,6 +286,7 @@ def _check_head(pipeline: IDCPipeline) -> None:
     if pipeline.takes_pixels:
         return
     names, head = pipeline.features_.get_feature_names_out(), pipeline.head_
+    head.get_params(deep=False)  # each is there
     vars(head).setdefault("feature_names_in_", names)  # heads of older files do not know them
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
