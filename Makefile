@@ -58,7 +58,7 @@ release-check: .venv/installed
 	$(PY) tests/measure_release.py dist/*
 
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache .coverage .coverage.* build dist *.egg-info reports/*-20??????-??????
+	rm -rf .venv .pytest_cache .ruff_cache .coverage .coverage.* build dist docs/_build docs/generated docs/gallery *.egg-info reports/*-20??????-??????
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/installed: requirements.lock setup.cfg pyproject.toml

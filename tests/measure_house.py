@@ -30,7 +30,7 @@ WINGS = (
 #: The entry of the program, which belongs to no wing: it may call the topmost.
 ENTRY = PACKAGE / "__main__.py"
 #: What counts beside Python: templates, and the stubs in which faces list their names.
-TEMPLATES = (".html", ".j2", ".css", ".svg", ".pyi")
+TEMPLATES = (".html", ".j2", ".css", ".js", ".svg", ".pyi")
 #: What `self` and `cls` are for: they are no parameters of a call.
 OWN = ("self", "cls")
 

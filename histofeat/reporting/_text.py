@@ -103,14 +103,17 @@ def finding(data):
     >>> rows = [{"name": "lbp", "value": 0.8}, {"name": "color", "value": 0.9}]
     >>> finding({"figure": "forest", "metric": "roc_auc", "rows": rows})
     'color has the highest ROC-AUC, 0.900; lbp the lowest, 0.800.'
+    >>> finding({"y_label": "patches", "points": [{"name": "a", "y": 1200}, {"name": "b", "y": 841}]})
+    'a has the highest patches, 1,200; b the lowest, 841.'
     """
     what, values = _shown(data)
     values = [(name, value) for name, value in values if not _undefined(value)]
     if not values:
         return ""
     (low, lowest), *_, (high, highest) = sorted([*values, *values], key=lambda pair: pair[1])
-    first = f"{high} has the highest {what}, {number(highest)}"
-    return f"{first}; {low} the lowest, {number(lowest)}." if low != high else f"{first}."
+    write = count if all(float(value).is_integer() for _, value in values) and highest > 1 else number
+    first = f"{high} has the highest {what}, {write(highest)}"
+    return f"{first}; {low} the lowest, {write(lowest)}." if low != high else f"{first}."
 
 
 def _shown(data):
