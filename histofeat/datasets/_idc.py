@@ -186,7 +186,9 @@ def _nothing_found(folder: Path, left_out: Sequence[tuple[str, str]]) -> str:
     got = f"no IDC patch ({groups})" if groups else "an empty folder"
     near = [child for child in sorted(folder.iterdir()) if child.is_dir() and looks_like_idc(child)]
     remedy = f"Give the folder that holds the patient folders, or the one that holds {NESTED}."
-    if near:
+    if groups and looks_like_idc(folder):  # the right one: nothing nearer would help
+        remedy = "Replace these files, or give another folder."
+    elif near:
         remedy = f"Did you mean {str(near[0])!r}?"
     return f"{folder}: expected a folder with {TREE}, got {got}. {remedy}"
 

@@ -355,6 +355,13 @@ class TestRefusals:
         with pytest.raises(DatasetError, match=r"Did you mean '.*idc'\?"):
             load_idc(tree.parent)
 
+    def test_the_right_folder_without_a_readable_patch(self, tree):
+        for file in tree.rglob("*.png"):
+            file.write_bytes(b"no image")
+        for folder in (tree, tree / "8863"):
+            with pytest.raises(DatasetError, match=r"is no PNG .*\. Replace these files, or give another folder\.$"):
+                load_idc(folder)
+
     def test_folder_of_one_patient(self, tree):
         whole, one = load_idc(tree), load_idc(tree / "8863")
         own = whole.subset(whole.patients == "8863")
