@@ -6,8 +6,6 @@ by itself.
 
 import inspect
 import io
-import json
-import os
 import re
 import shutil
 import tempfile
@@ -15,102 +13,16 @@ from contextlib import redirect_stderr, redirect_stdout
 from importlib import import_module
 from pathlib import Path
 
-import pandas as pd
 import typer
+from _families import REPORTS, family_pages
+from _markdown import DOCS, PROJECT, ROOT, for_the_site, table, toctree
+from measure_house import WINGS
 from sphinx.pycode import ModuleAnalyzer
 
 from histofeat.cli import COMMANDS, app, main
 from histofeat.datasets import DOWNLOADS, load_breakhis, load_idc, make_cohort
-from histofeat.features import FAMILIES, make_family
 from histofeat.models import HEADS
 from histofeat.networks import ARCHITECTURES, ENCODERS
-
-DOCS = Path(__file__).resolve().parent
-ROOT = DOCS.parent
-REPORTS = ROOT / "reports"
-
-#: Pages of the repository that are pages of the site as well: file and name there.
-PROJECT = {
-    "CHANGELOG.md": "changelog",
-    "CONTRIBUTING.md": "contributing",
-    "SECURITY.md": "security",
-    "examples/README.md": "examples",
-    "histofeat/networks/pretrained/shipped/histo/MODEL_CARD.md": "histo",
-}
-WINGS = (
-    "model_selection",
-    "images",
-    "datasets",
-    "metrics",
-    "networks",
-    "features",
-    "models",
-    "evaluation",
-    "studies",
-    "reporting",
-)  # fmt: skip
-_LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
-
-
-def for_the_site(text, page, origin=None):
-    """Rewrite the links of a page that lead out of ``docs/``.
-
-    Parameters
-    ----------
-    text : str
-        Markdown.
-    page : Path
-        Where the page is, below ``docs/``.
-    origin : Path, optional
-        The file that it was copied from; links start there.
-
-    Returns
-    -------
-    text : str
-        With links to reports, to pages of the project, and names in place of links to other files.
-    """
-
-    def link(match):
-        words, target = match.groups()
-        path, _, anchor = target.partition("#")
-        if "://" in target or not path or path.startswith("mailto:"):
-            return match[0]
-        file = Path(os.path.normpath((origin or page).parent / path))
-        name = file.relative_to(ROOT).as_posix() if file.is_relative_to(ROOT) else ""
-        if name == "data/README.md":
-            file = DOCS / "generated/cards/index.md"
-        elif name in PROJECT:
-            file = DOCS / "generated/project" / f"{PROJECT[name]}.md"
-        elif re.fullmatch(r"reports/[\w-]+/report\.md", name) and file.is_file():
-            up = os.path.relpath(DOCS, page.parent)
-            return f'<a href="{up}/reports/{file.parent.name}.html">{words}</a>'
-        elif name == "README.md":
-            file = DOCS / "index.md"
-        elif not file.is_relative_to(DOCS):
-            return words if name in words else f"{words} (`{name}`)"
-        return f"[{words}]({os.path.relpath(file, page.parent)}{'#' + anchor if anchor else ''})"
-
-    # A link whose words are code is cut by the split: it is put together first.
-    whole = re.sub(r"\[`([^`\n]+)`\]\(([^)\s]+)\)", lambda m: f"[\x00{m[1]}\x00]({m[2]})", text)
-    parts = re.split(r"(```.*?```|`[^`\n]+`)", whole, flags=re.DOTALL)
-    return "".join(p if p.startswith("`") else _LINK.sub(link, p) for p in parts).replace("\x00", "`")
-
-
-def table(columns, rows):
-    """Give a table in Markdown."""
-    cells = [[str(cell).replace("|", r"\|").replace("\n", " ") for cell in row] for row in rows]
-    return "\n".join("| " + " | ".join(row) + " |" for row in [columns, ["---"] * len(columns), *cells]) + "\n"
-
-
-def toctree(names, depth=1):
-    """Give a table of contents of pages."""
-    return "```{toctree}\n:maxdepth: " + str(depth) + "\n\n" + "\n".join(names) + "\n```\n"
-
-
-def directive(name, argument, *options):
-    """Give a directive of reStructuredText inside Markdown."""
-    lines = [f".. {name}:: {argument}", *(f"   :{option}:" for option in options)]
-    return "```{eval-rst}\n" + "\n".join(lines) + "\n```\n"
 
 
 def write_pages(folder):
@@ -121,7 +33,7 @@ def write_pages(folder):
     folder : Path
         ``docs/generated``.
     """
-    pages = {**_families(), **_commands(), **_cards(), **_api(), **_project()}
+    pages = {**family_pages(), **_commands(), **_cards(), **_api(), **_project()}
     for name, text in pages.items():
         _write(folder / f"{name}.md", text)
     for old in folder.rglob("*.md"):
@@ -140,111 +52,6 @@ def _write(path, text):
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-
-
-# Families ------------------------------------------------------------------------------------------------------------
-
-
-def _families():
-    pages = {f"families/{name}": _family(name, record) for name, record in FAMILIES.items()}
-    rows = [
-        (f"[{name}]({name}.md)", record.words, record.n_columns, _cost(name)[0] or "–")
-        for name, record in FAMILIES.items()
-    ]
-    pages["families/index"] = (
-        "# Feature families\n\nA family measures a patch and gives named columns. Give families by name, "
-        '`IDCPipeline(features=("color", "lbp"))`, or as objects with parameters. Each page is made from the family\'s '
-        "record and docstrings.\n\n"
-        + table(("name", "what it measures", "columns", "µs per patch"), rows)
-        + "\nTimes are those of [the speed report](../../speed.md): one core, and all two for networks, on patches of "
-        "50 x 50 pixels. "
-        "`histofeat list families` prints this list.\n\n" + toctree(FAMILIES)
-    )
-    return pages
-
-
-def _family(name, record):
-    module = import_module(record.module if record.offered else f"histofeat.features._{record.module}")
-    kind, family = record.offered or getattr(module, record.class_name), make_family(name)
-    columns = [str(column) for column in family.get_feature_names_out()]
-    shown = [*columns[:3], "...", *columns[-2:]] if len(columns) > 6 else columns
-    doc = inspect.getdoc(kind) or ""
-    functions = [
-        own
-        for own, value in vars(module).items()
-        if inspect.isfunction(value) and value.__module__ == module.__name__ and re.search(rf"\b{own}\b", doc)
-    ]
-    cost, words = _cost(name)
-    parts = [
-        f"# {name}\n\n{record.words[:1].upper()}{record.words[1:]}.\n",
-        table(
-            ("", ""),
-            [
-                ("class", f"{{py:obj}}`{kind.__name__} <histofeat.{kind.__name__}>`"),
-                ("columns with default parameters", f"{len(columns):,}: " + ", ".join(f"`{c}`" for c in shown)),
-                ("cost", f"{cost} µs per patch: {words}" if cost else "not in the speed report"),
-                ("use it as", f'`IDCPipeline(features="{name}")`, `--features {name}`'),
-            ],
-        ),
-    ]
-    if functions:
-        parts.append("## Definition\n")
-        parts.append(
-            "The formula with its borders, its flat and small patches, and its references. The family calls "
-            + ("this function" if len(functions) == 1 else "these functions")
-            + " on each batch of patches.\n"
-        )
-        parts += [directive("autofunction", f"{module.__name__}.{own}") for own in functions]
-    parts.append("## Parameters and columns\n")
-    parts.append(directive("autoclass", f"{module.__name__}.{kind.__name__}", "no-index"))
-    parts.append("## When it fails\n")
-    parts.append(_weakness(name))
-    return "\n".join(parts)
-
-
-def _cost(name):
-    """Give µs per patch and what was measured, by the speed report; ("", "") where it has no such row."""
-    path = REPORTS / "speed" / "speed.json"
-    rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
-    keys = {"cnn": f"cnn/{make_family('cnn').encoder}, float32", "histo": "histo/one view"}
-    found = [row for row in rows if row["name"] == keys.get(name, f"families/{name}") and row["ours"] is not None]
-    if not found:
-        return "", ""
-    (row,) = found
-    value = 1e6 / row["ours"] if row["unit"] == "patches/s" else row["ours"]
-    return f"{value:.0f}", row["what"]
-
-
-def _weakness(name):
-    """Say what perturbed patches cost a family, by the report of the study of robustness."""
-    path = REPORTS / "robustness" / "robustness.csv"
-    rows = pd.read_csv(path) if path.is_file() else pd.DataFrame({"pipeline": [], "metric": []})
-    rows = rows[(rows["pipeline"] == name) & (rows["metric"] == "roc_auc")]
-    if rows.empty:
-        return (
-            "No report measures what stain, blur and compression cost this family. Measure it on your data: "
-            f"`histofeat study robustness DATA --sets {name}`.\n"
-        )
-    clean = rows[rows["perturbation"] == "none"]["value"].iloc[0]
-    worst = rows[~rows["perturbation"].isin(["none"])].sort_values("drop").groupby("perturbation").tail(1)
-    worst = worst.sort_values("drop", ascending=False)
-    cells = [
-        (
-            row["perturbation"].replace("_", " "),
-            f"{row['severity']:+.0f}",
-            f"{row['value']:.3f}",
-            f"{row['drop']:.3f} [{row['drop_low']:.3f}, {row['drop_high']:.3f}]".replace("[", r"\["),
-        )
-        for _, row in worst.iterrows()
-    ]
-    return (
-        f"On patches as they come, this family alone has a ROC-AUC of {clean:.3f} with XGBoost on IDC patients outside "
-        "the official test set. The table has the worst step of each perturbation, of -4 to +4; the classifier was "
-        "fitted on patches as they come.\n\n"
-        + table(("perturbation", "worst step", "ROC-AUC", "drop [95 % interval]"), cells)
-        + '\nFrom <a href="../../reports/robustness.html">the report on robustness</a>, which '
-        "`make reports ONLY=robustness` writes again; it says what each step is.\n"
-    )
 
 
 # Commands ------------------------------------------------------------------------------------------------------------
@@ -428,7 +235,8 @@ def _api():
     pages = {
         "api/histofeat": "# histofeat\n\nThe names of the package itself.\n\n" + _autosummary("histofeat", top),
     }
-    for wing in WINGS:
+    faces = [wing for wing in WINGS if (ROOT / "histofeat" / wing / "__init__.pyi").is_file()]
+    for wing in faces:
         names = [name for name in _face(f"histofeat.{wing}") if name not in top]
         also = [name for name in _face(f"histofeat.{wing}") if name in top]
         words = inspect.getdoc(import_module(f"histofeat.{wing}")) or ""
@@ -440,7 +248,7 @@ def _api():
     pages["api/index"] = (
         "# Python interface\n\n[Reference](../../reference.md) lists the main names by task. These pages have every "
         "public name, made from the docstrings: first those of `histofeat`, then those of its wings, in the order in "
-        "which data flow.\n\n" + toctree(["histofeat", *WINGS])
+        "which data flow.\n\n" + toctree(["histofeat", *faces])
     )
     return pages
 

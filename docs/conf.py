@@ -9,10 +9,11 @@ from docutils import nodes
 from sphinx.util import logging
 
 DOCS = Path(__file__).resolve().parent
-sys.path.insert(0, str(DOCS))
+sys.path[:0] = [str(DOCS), str(DOCS.parent / "tests")]  # scripts beside this file, and the order of the wings
 
-import _check_links  # noqa: E402  (found beside this file)
+import _check_links  # noqa: E402
 import _generate  # noqa: E402
+from _markdown import for_the_site  # noqa: E402
 
 import histofeat  # noqa: E402
 
@@ -100,7 +101,7 @@ def _make_pages(app, config):
 def _rewrite_links(app, docname, source):
     if docname.startswith(("gallery/", "generated/api/")):
         return
-    source[0] = _generate.for_the_site(source[0], DOCS / f"{docname}.md")
+    source[0] = for_the_site(source[0], DOCS / f"{docname}.md")
 
 
 def _skip_routing(app, kind, name, member, skip, options):

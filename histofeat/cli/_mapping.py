@@ -60,7 +60,7 @@ def map_(
     for (name, job), place, key, kept in zip(jobs, places, keys, before, strict=True):
         if kept.get("key") != key or overwrite:
             scratch = place.with_name(f"{place.name}.partial")
-            made = job(scratch)
+            made = job(folder=scratch)
             facts = {"model": model.name, "sha256": digest, "trained": dict(loaded.description), "key": key}
             made = replace(made, about={**made.about, **facts})
             write_map(made, place, tissue=not no_tissue, overwrite=overwrite)
@@ -84,11 +84,10 @@ def _jobs(loaded, slides, data, patients, chosen, runtime) -> list:
     from histofeat.images import is_slide
     from histofeat.models import find_patches, map_patient, map_slide
 
-    def of_patient(dataset, patient, folder):
-        own = dataset.subset(find_patches(dataset, patient))
-        facts = {"data": dataset.name, "n_patches": len(own), "kind": "map", "ledger": runtime.ledger}
+    def of_patient(own, folder):
+        facts = {"data": own.name, "n_patches": len(own), "kind": "map", "ledger": runtime.ledger}
         tested, trained = (own.patients, own.frame["path"]), loaded.pipeline.patients_ or ()
-        look = None if dataset.synthetic else Look.at(tested, trained, **facts)
+        look = None if own.synthetic else Look.at(tested, trained, **facts)
         found = map_patient(loaded, own, runtime=runtime, **chosen)
         if look is not None:
             name, head = (loaded.about.get(part) for part in ("features", "head"))
@@ -100,13 +99,12 @@ def _jobs(loaded, slides, data, patients, chosen, runtime) -> list:
     jobs = []
     for path in slides:
         if is_slide(path):
-            how = {"mpp": data.mpp, "runtime": runtime, **chosen}
-            jobs.append((path.name, lambda folder, path=path, how=how: map_slide(loaded, path, folder=folder, **how)))
+            jobs.append((path.name, partial(map_slide, loaded, path, mpp=data.mpp, runtime=runtime, **chosen)))
             continue
         dataset = replace(data, data=[path]).open()
         for one in patients or dict.fromkeys(dataset.patients):
-            find_patches(dataset, one, loaded.class_names)
-            jobs.append((one, partial(of_patient, dataset, one)))
+            own = dataset.subset(find_patches(dataset, one, loaded.class_names))
+            jobs.append((one, partial(of_patient, own)))
     return jobs
 
 

@@ -114,10 +114,8 @@ class PatchDataset:
         vars(self).update(target_names=names, frame=frame, root=root, positive=positive, audit=audit, mpp=mpp)
         for field in ("columns", "images"):
             n_rows = len(frame) if getattr(self, field) is None else len(getattr(self, field))
-            if n_rows != len(frame):
-                raise DatasetError(
-                    f"PatchDataset.{field}: expected a row for each of {len(frame):,} patches, got {n_rows:,}. Align."
-                )
+            same, expected = n_rows == len(frame), f"a row for each of {len(frame):,} patches"
+            check_that(f"PatchDataset.{field}", n_rows, same, expected, "Align them.", error=DatasetError)
 
     def __sklearn_clone__(self) -> PatchDataset:
         """Nothing changes a data set: the copy of an estimator that holds one shares it."""

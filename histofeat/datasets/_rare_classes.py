@@ -86,11 +86,9 @@ def merge_rare_classes(
             f"({target_names[0]!r}) once the rare ones were merged. Add patients, or ask for fewer than {min_patients}."
         )
     for new, n in carried[list(names)].T.groupby(names, sort=False).any().sum(axis=1).items():
-        if n < min_patients:
-            raise DatasetError(
-                f"merge_rare_classes: expected at least {min_patients} patients in {new!r} once the rare classes were "
-                f"merged, got {n}. Add patients, or ask for fewer than {min_patients}."
-            )
+        expected = f"at least {min_patients} patients in {new!r} once the rare classes were merged"
+        remedy = f"Add patients, or ask for fewer than {min_patients}."
+        check_that("merge_rare_classes", n, n >= min_patients, expected, remedy, error=DatasetError)
     merged = dataset.with_classes(names, positive)
     notes = (*dataset.audit.notes, _note(carried.sum(), names, min_patients, rule))
     # Labels of BreakHis are diagnoses: patients of two subtypes may have one label once these are merged.

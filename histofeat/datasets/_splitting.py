@@ -11,7 +11,7 @@ import numpy as np
 from histofeat.datasets._base import PatchDataset
 from histofeat.datasets._parts import PARTS, DatasetSplit
 from histofeat.datasets._split_files import check_target, write_split
-from histofeat.exceptions import DatasetError, check_type, check_whole
+from histofeat.exceptions import DatasetError, check_that, check_type, check_whole
 from histofeat.model_selection import encode_patients
 
 #: Random assignments to choose from. The balance gains little beyond; with very many patients one is nearly exact.
@@ -104,10 +104,8 @@ def _shares(test_size: Any, validation_size: Any) -> dict[str, float]:
     """Part to share of the whole; parts of no size are not there."""
     for name, value, least in (("test_size", test_size, "more than 0"), ("validation_size", validation_size, "0")):
         number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-        if not number or value >= 1 or value < 0 or (value == 0 and name == "test_size"):
-            raise DatasetError(
-                f"split_dataset.{name}: expected a share from {least} to less than 1, got {value!r}. Give 0.2 for 20 %."
-            )
+        fits, expected = number and 0 <= value < 1 and (value or least == "0"), f"a share from {least} to less than 1"
+        check_that(f"split_dataset.{name}", value, fits, expected, "Give 0.2 for 20 %.", error=DatasetError)
     validation = (1 - test_size) * validation_size
     shares = {"train": 1 - test_size - validation, "validation": validation, "test": test_size}
     return {part: float(shares[part]) for part in PARTS if shares[part] > 0}

@@ -16,7 +16,7 @@ import numpy as np
 from sklearn.base import clone
 
 from histofeat.datasets import PatchDataset
-from histofeat.exceptions import MissingExtraError, WeightsError, first_line
+from histofeat.exceptions import MissingExtraError, WeightsError, check_that, first_line
 from histofeat.features import Runtime, check_unique_names, extract
 from histofeat.models import PIXELS, FeatureHead, OnRows, PixelHead
 
@@ -247,10 +247,8 @@ def name_pipelines(
     for entry in entries if isinstance(entries, Iterable) and not isinstance(entries, str) else [entries]:
         if is_one(entry):
             entry = ("pipeline" if hasattr(entry, "make_head") else _head_name(entry), entry)
-        if not isinstance(entry, tuple) or len(entry) != 2 or not is_one(entry[1]):
-            raise ValueError(
-                f'{where}: expected names with {kind} each, got {entry!r:.80}. Pass {{"handcrafted": IDCPipeline()}}.'
-            )
+        pair = isinstance(entry, tuple) and len(entry) == 2 and is_one(entry[1])
+        check_that(where, entry, pair, f"names with {kind} each", 'Pass {"handcrafted": IDCPipeline()}.')
         named.append((entry[0], entry[1]))
     return named
 

@@ -12,7 +12,7 @@ from sklearn.base import clone
 from sklearn.metrics import get_scorer, get_scorer_names, roc_auc_score
 from sklearn.model_selection import RandomizedSearchCV
 
-from histofeat.exceptions import check_name, check_type, check_whole
+from histofeat.exceptions import check_name, check_that, check_type, check_whole
 from histofeat.models import HEADS, FeatureHead
 
 #: Parameters that a search must not choose, and why.
@@ -204,11 +204,8 @@ def _checked_values(values, where: str):
         return values
     listed = values.tolist() if isinstance(values, np.ndarray) else values
     different = isinstance(listed, Sequence) and len(set(map(repr, listed))) == len(listed) > 0
-    if isinstance(listed, str) or not different:
-        raise ValueError(
-            f"{where}: expected a list of different values or a scipy distribution, got {values!r:.80}. Pass a list, "
-            "of one value to hold it fixed."
-        )
+    fits, remedy = different and not isinstance(listed, str), "Pass a list, of one value to hold it fixed."
+    check_that(where, values, fits, "a list of different values or a scipy distribution", remedy)
     return tuple(listed)
 
 

@@ -129,11 +129,8 @@ class ImageTransformer(PatchFeatures):
                 f"features {self.family!r}: expected a transformer that works without fit, got: {error!s:.80} Put what "
                 "learns into a scikit-learn pipeline with a classifier, which evaluate fits in each fold."
             ) from error
-        if values.ndim != 2 or len(values) != len(images):
-            raise ValueError(
-                f"features {self.family!r}: expected numbers of shape ({len(images)}, d), got {values.shape}. Return a "
-                "row for each image."
-            )
+        fits, expected = values.ndim == 2 and len(values) == len(images), f"numbers of shape ({len(images)}, d)"
+        check_that(f"features {self.family!r}", values.shape, fits, expected, "Return a row for each image.")
         return values
 
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from histofeat.exceptions import check_whole
+from histofeat.exceptions import check_that, check_whole
 from histofeat.features._base import PatchFeatures
 from histofeat.features._batch import PatchBatch, check_channels, check_different
 from histofeat.images import compiled
@@ -72,11 +72,9 @@ class RingFeatures(PatchFeatures):
         owner, points = type(self).__name__, self.points
         radii = check_different(f"{owner}.radii_px", self.radii_px, "radii such as (1, 2)")
         points = (None,) * len(radii) if points is None else points
-        if not isinstance(points, list | tuple) or len(points) != len(radii):
-            raise ValueError(
-                f"{owner}.points: expected one number of points for each of {len(radii)} radii, got {points!r}. "
-                "Leave it out for 8 points per pixel of radius."
-            )
+        fits = isinstance(points, list | tuple) and len(points) == len(radii)
+        expected = f"one number of points for each of {len(radii)} radii"
+        check_that(f"{owner}.points", points, fits, expected, "Leave it out for 8 points per pixel of radius.")
         return [(r, check_ring(owner, r, p, "radii_px")) for r, p in zip(radii, points, strict=True)]
 
     def _feature_names(self) -> list[str]:

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from histofeat.exceptions import PatchError
+from histofeat.exceptions import PatchError, first_line
 
 #: Formats that are decoded, and the endings of their names, in lower case.
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WebP")
@@ -165,9 +165,9 @@ def png_chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 def damaged(content: bytes, why: object) -> Unusable:
     """Error of a file that cannot be decoded; `why` is shortened to a line."""
-    line = (str(why).strip().splitlines() or [type(why).__name__])[0][:60]
+    line = f"({first_line(why):.60})"
     return Unusable(
-        f"expected a whole image, got a damaged or truncated file of {len(content):,} bytes ({line}). "
+        f"expected a whole image, got a damaged or truncated file of {len(content):,} bytes {line}. "
         "Copy it again or remove it."
     )
 

@@ -311,24 +311,16 @@ def slide_tiles(slide: Slide, size_px: int | tuple[int, int], mpp: float, min_ti
     check_that("size_px", size_px, whole, "a side, or height and width, in px", "Give positive integers.")
     check_real("mpp", mpp, "above 0", lambda value: value > 0, "Give the micrometres per pixel of the model.")
     check_real("min_tissue", min_tissue, "from 0 to 1", lambda share: 0 <= share <= 1, "Use 0.1.")
-    tops, lefts = (
-        _borders(length, side * mpp / slide.known_mpp)
-        for length, side in zip((slide.height, slide.width), sides, strict=True)
-    )
-    tile, found = (
-        "{1:.0f} x {0:.0f} micrometres".format(*(each * scale for each in pair))
-        for pair, scale in ((sides, mpp), ((slide.height, slide.width), slide.mpp))
-    )
+    tops, lefts = map(_borders, (slide.height, slide.width), [side * mpp / slide.known_mpp for side in sides])
+    size = "{1:.0f} x {0:.0f} micrometres".format
+    tile, found = size(*(side * mpp for side in sides)), size(slide.height * slide.mpp, slide.width * slide.mpp)
     fits, remedy = min(len(tops), len(lefts)) > 1, "Correct mpp (--mpp), or use a model of smaller patches."
     check_that(slide.path, found, fits, f"a slide of at least one tile, {tile}", remedy, error=PatchError)
     mask = tissue_mask(slide)
     shares = _shares(tops, mask.shape[0], slide.height) @ mask @ _shares(lefts, mask.shape[1], slide.width).T
     shares = shares.round(6)  # the last digits of a product depend on the machine
     rows, columns = np.nonzero(shares >= min_tissue)
-    expected, remedy = (
-        f"tiles of {min_tissue:g} tissue or more",
-        "Give a smaller min_tissue (--min-tissue), or 0 for all.",
-    )
+    expected, remedy = f"tiles of {min_tissue:g} tissue or more", "Give a smaller min_tissue (--min-tissue), or 0."
     check_that(slide.path, float(shares.max()), rows.size, expected, remedy, error=PatchError)
     sides = {"width": np.diff(lefts)[columns], "height": np.diff(tops)[rows]}
     return pd.DataFrame({"x": lefts[columns], "y": tops[rows], **sides, "tissue": shares[rows, columns]})

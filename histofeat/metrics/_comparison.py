@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from histofeat.exceptions import check_name, check_whole, refuse_rows
+from histofeat.exceptions import check_name, check_that, check_whole, refuse_rows
 from histofeat.metrics._bootstrap import Bootstrap, bootstrap_scores
 from histofeat.metrics._definitions import METRIC_RECORDS, METRICS
 from histofeat.metrics._multiple_tests import COMPARABLE, check_margin, check_metrics, check_pairs, step_down
@@ -242,10 +242,7 @@ def _labels(evaluations):
         for key, evaluation in evaluations.items()
         for model in evaluation.models
     ]
-    if len(found) < 2:
-        raise ValueError(
-            f"compare_models.evaluation: expected at least two models, got {len(found)}. Evaluate another."
-        )
+    check_that("compare_models.evaluation", len(found), len(found) > 1, "at least two models", "Evaluate another.")
     return {entry[0]: entry for entry in found}
 
 

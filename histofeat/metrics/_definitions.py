@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from histofeat.exceptions import check_name, check_shape, refuse_rows
+from histofeat.exceptions import check_name, check_shape, check_that, refuse_rows
 from histofeat.metrics._ranking import check_fold, over_classes, ranking_scores
 
 
@@ -279,11 +279,8 @@ def check_predictions(y, proba):
         If a probability is NaN or out of range, rows do not sum to 1, or a shape or code does not fit.
     """
     proba = np.asarray(proba, dtype=np.float64)
-    if proba.ndim != 2 or proba.shape[1] < 2 or not len(proba):
-        raise ValueError(
-            f"proba: expected shape (n, k) with at least one patch and two classes, got {proba.shape}. "
-            "Pass what predict_proba gives."
-        )
+    fits, expected = proba.ndim == 2 and proba.shape[1] > 1 and len(proba), "at least one patch and two classes"
+    check_that("proba", proba.shape, fits, f"shape (n, k) with {expected}", "Pass what predict_proba gives.")
     y = check_codes(y, len(proba), proba.shape[1], "y")
     remedy = "Score only patches that were tested, and calibrate scores first."
     refuse_rows(~((proba >= 0) & (proba <= 1)).all(axis=1), proba, "proba: expected probabilities from 0 to 1", remedy)

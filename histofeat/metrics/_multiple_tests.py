@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from scipy.special import stdtrit
 
 from histofeat.datasets import write_whole
-from histofeat.exceptions import DAMAGED, check_name, check_real, refuse_rows
+from histofeat.exceptions import DAMAGED, check_name, check_real, check_that, refuse_rows
 from histofeat.metrics._definitions import LABEL_METRICS, METRICS
 
 #: Metrics in which models are compared, with those of labels at the tuned threshold.
@@ -153,10 +153,8 @@ def check_metrics(where, metrics):
 def check_pairs(where, pairs):
     """Return different pairs of models; refuse a model beside itself, and a difference in both directions."""
     pairs = tuple(dict.fromkeys(map(tuple, pairs)))
-    if any(len(pair) != 2 or len(set(pair)) != 2 or pair[::-1] in pairs for pair in pairs):
-        raise ValueError(
-            f"{where}: expected pairs of two models each, in one direction, got {pairs!r:.80}. Name others."
-        )
+    fits = all(len(pair) == len(set(pair)) == 2 and pair[::-1] not in pairs for pair in pairs)
+    check_that(where, pairs, fits, "pairs of two models each, in one direction", "Name others.")
     return pairs
 
 
@@ -256,10 +254,8 @@ def holm(p_values: ArrayLike) -> np.ndarray:
     [0.03, 0.06, 0.06]
     """
     p_values = np.asarray(p_values, dtype=np.float64)
-    if p_values.ndim != 1:
-        raise ValueError(
-            f"holm.p_values: expected shape (n,), got {p_values.shape}. Pass the p-values of one table as one list."
-        )
+    remedy = "Pass the p-values of one table as one list."
+    check_that("holm.p_values", p_values.shape, p_values.ndim == 1, "shape (n,)", remedy)
     remedy = "Leave undefined comparisons out, and count only what was tested."
     refuse_rows(~((p_values >= 0) & (p_values <= 1)), p_values, "holm.p_values: expected p-values from 0 to 1", remedy)
     order = np.argsort(p_values, kind="stable")

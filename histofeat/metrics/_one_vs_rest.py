@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.metrics import precision_recall_curve, roc_curve
 
+from histofeat.exceptions import check_that
 from histofeat.metrics._bootstrap import bootstrap_scores, count_carriers, patient_weights, resampled_interval, vanished
 from histofeat.metrics._definitions import check_codes, check_predictions, frozen, most_probable
 from histofeat.metrics._ranking import check_fold, curves_on_grid
@@ -165,11 +166,8 @@ def class_scores(
 
 def _check_names(target_names, k):
     names = tuple(str(code) for code in range(k)) if target_names is None else tuple(target_names)
-    if isinstance(target_names, str) or len(names) != k:
-        raise ValueError(
-            f"class_scores.target_names: expected {k} names, one for each column of proba, got {target_names!r:.80}. "
-            "Pass dataset.target_names."
-        )
+    fits, expected = len(names) == k and not isinstance(target_names, str), f"{k} names, one for each column of proba"
+    check_that("class_scores.target_names", target_names, fits, expected, "Pass dataset.target_names.")
     return names
 
 
@@ -359,10 +357,8 @@ def sensitivity_at(
     training patients, as by the rule "specificity=0.95", reaches less.
     """
     at = int(np.argmin(np.abs(bands.grid - (1 - specificity))))
-    if not 0 < specificity < 1 or abs(bands.grid[at] - (1 - specificity)) > 1e-9:
-        raise ValueError(
-            f"sensitivity_at.specificity: expected a whole percentage between 0 and 1, got {specificity}. Use 0.95."
-        )
+    whole = 0 < specificity < 1 and abs(bands.grid[at] - (1 - specificity)) <= 1e-9
+    check_that("sensitivity_at.specificity", specificity, whole, "a whole percentage between 0 and 1", "Use 0.95.")
     value, samples = float(bands.curve("roc", code)[at]), _chosen(bands.resampled["roc"], code)[:, at]
     return value, *resampled_interval(value, samples, bands.n_patients, carriers - 1, successes=carriers)
 

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from scipy.special import ndtr, ndtri
 from scipy.stats import binomtest, rankdata
 
-from histofeat.exceptions import check_name, check_shape
+from histofeat.exceptions import check_name, check_shape, check_that
 from histofeat.metrics._bootstrap import t_interval
 from histofeat.metrics._definitions import check_predictions, most_probable
 from histofeat.model_selection import encode_patients
@@ -106,10 +106,8 @@ def patient_scores(y: ArrayLike, proba: ArrayLike, patients: ArrayLike, how: str
     """
     check_name("patient_scores.how", how, _RULES)
     y, proba = check_predictions(y, proba)
-    if proba.shape[1] != 2:
-        raise ValueError(
-            f"patient_scores.proba: expected two classes, got {proba.shape[1]}. Score one class against the rest."
-        )
+    n, remedy = proba.shape[1], "Score one class against the rest."
+    check_that("patient_scores.proba", n, n == 2, "two classes", remedy)
     ids, codes = encode_patients(patients, len(y), "patients")
     n_patches, n_positive = np.bincount(codes), np.bincount(codes, y)
     mixed = np.flatnonzero((n_positive > 0) & (n_positive < n_patches))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from histofeat.exceptions import known_names
+from histofeat.exceptions import check_that, known_names
 
 if TYPE_CHECKING:
     import numpy as np
@@ -141,11 +141,8 @@ class ThresholdRule:
                 f"threshold: expected a number with the rule {needing} and with no other, got {self.name!r} with "
                 f"{self.number}. Write {rule.example!r}."
             )
-        if self.number is not None and not 0 < self.number <= 1:
-            raise ValueError(
-                f"threshold: expected a required {self.name} above 0 and of at most 1, got {self.number}. "
-                f"Write {rule.number}, such as {rule.example!r}."
-            )
+        fits, expected = self.number is None or 0 < self.number <= 1, f"a required {self.name} above 0 and of at most 1"
+        check_that("threshold", self.number, fits, expected, f"Write {rule.number}, such as {rule.example!r}.")
 
     def __str__(self) -> str:
         """Write the rule as `parse_rule` reads it."""

@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.svm import SVC, LinearSVC
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from histofeat.exceptions import check_name, check_real, check_whole
+from histofeat.exceptions import check_name, check_real, check_that, check_whole
 from histofeat.model_selection import PatientHoldOuts
 
 #: Held while a forest of this process grows.
@@ -290,8 +290,8 @@ class QuadraticDiscriminant(ClassifierMixin, BaseEstimator):
         self._check_params()
         X, y = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2)
         self.classes_, counts = np.unique(y, return_counts=True)
-        if len(self.classes_) < 2:
-            raise ValueError(f"y: expected at least two classes, got only {self.classes_.tolist()}.")
+        several, remedy = len(self.classes_) > 1, "Give patches of both classes."
+        check_that("y", self.classes_.tolist(), several, "at least two classes", remedy)
         Z = self._fit_components(X)
         # scikit-learn refuses a class of one row; the row given twice has the same mean and covariance.
         rows = np.concatenate([np.arange(len(y)), np.flatnonzero(np.isin(y, self.classes_[counts == 1]))])

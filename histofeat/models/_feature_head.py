@@ -15,6 +15,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, has_fit_parameter, validate_data
 
+from histofeat.exceptions import check_that
 from histofeat.model_selection import PatientKFold, check_class_weight, encode_patients
 from histofeat.models._classifiers import KernelSVM, choose_rounds, fit_calibrator, hold_patients_out
 
@@ -184,10 +185,8 @@ class FeatureHead(ClassifierMixin, BaseEstimator):
     def _fit_final(self, X, y, inner_values, groups, sample_weight=None) -> None:
         self.classes_: np.ndarray
         self.classes_, codes = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise ValueError(
-                f"y: expected at least two classes, got only {self.classes_.tolist()}. Give patches of both classes."
-            )
+        several, remedy = len(self.classes_) > 1, "Give patches of both classes."
+        check_that("y", self.classes_.tolist(), several, "at least two classes", remedy)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         self.scaler_: StandardScaler | None = (

@@ -5,7 +5,7 @@ from typing import Any, Self
 
 from sklearn.base import BaseEstimator, clone
 
-from histofeat.exceptions import check_name, known_names
+from histofeat.exceptions import check_name, check_that, known_names
 from histofeat.features import FAMILIES, PatchFeatures, as_family, make_family
 from histofeat.images import NORMALIZERS, StainNormalizer, make_normalizer
 from histofeat.models._feature_head import FeatureHead
@@ -259,9 +259,6 @@ def _no_pixel_head(head) -> str:
 def as_sequence(features) -> list:
     """List the entries of a ``features`` argument, families for estimators; a single entry is a list of one."""
     features = [features] if isinstance(features, str) or not isinstance(features, Sequence) else features
-    if not features:
-        raise ValueError(
-            f"IDCPipeline.features: expected at least one feature family, got {features!r:.80}. "
-            f"Known names: {', '.join(sorted(FAMILIES))}."
-        )
+    remedy = f"Known names: {', '.join(sorted(FAMILIES))}."
+    check_that("IDCPipeline.features", features, features, "at least one feature family", remedy)
     return [as_family(entry) for entry in features]

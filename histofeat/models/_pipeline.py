@@ -18,6 +18,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from histofeat.datasets import patients_by_name
+from histofeat.exceptions import check_that
 from histofeat.features import FeatureStore, PatchFeatures, PatchUnion, extract
 from histofeat.images import Images, StainNormalizer, as_images, image_input_tags, normalized_images, table_column
 from histofeat.model_selection import canonical_patients, check_class_names, check_class_weight, encode_patients
@@ -324,10 +325,7 @@ def _check_labels(y, n_images: int) -> np.ndarray:
         )
     check_classification_targets(y)
     classes = np.unique(y)
-    if len(classes) < 2:
-        raise ValueError(
-            f"y: expected at least two classes, got only {classes.tolist()}. Give patches of both classes."
-        )
+    check_that("y", classes.tolist(), len(classes) > 1, "at least two classes", "Give patches of both classes.")
     if isinstance(classes[0], str):
         check_class_names("y", classes.tolist())
     return y

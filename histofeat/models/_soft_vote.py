@@ -12,6 +12,7 @@ from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from histofeat.datasets import PatchDataset
+from histofeat.exceptions import check_that
 from histofeat.models._feature_head import FeatureHead, check_enough_patients
 
 
@@ -96,11 +97,8 @@ class SoftVote(ClassifierMixin, _BaseComposition):
             If there is no member, two have the same name, or one takes no weights and there are some.
         """
         names = [name for name, _ in self.members]
-        if not names or len(set(names)) < len(names):
-            raise ValueError(
-                f"SoftVote.members: expected one or more classifiers with different names, got {names}. "
-                'Pass [("xgboost", XGBClassifier()), ("svm", KernelSVM())].'
-            )
+        differ, remedy = 0 < len(names) == len(set(names)), 'Pass [("xgboost", XGBClassifier()), ("svm", KernelSVM())].'
+        check_that("SoftVote.members", names, differ, "one or more classifiers with different names", remedy)
         # pandas would bring its column names, and every member would ask for them again.
         X, y = validate_data(self, X, y, dtype=np.float32)
         calibrated = self.calibrated_members

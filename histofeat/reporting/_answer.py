@@ -109,9 +109,8 @@ def _weakness(best, payload):
         groups = {group: of for group, of in (details["groups"] or {}).items() if of["n_patients"] >= _FEWEST}
         known += [(f"{name} in {group}", of[name], recalls[name]) for group, of in groups.items() for name in recalls]
     known.append(("the hardest patients", {"value": details["spread"]["accuracy"][0], "ci95": [None, None]}, None))
-    name, score, label = min(
-        (each for each in known if each[1]["value"] is not None), key=lambda each: each[1]["value"]
-    )
+    known = [each for each in known if each[1]["value"] is not None]
+    name, score, label = min(known, key=lambda each: each[1]["value"])
     share, ends = percent(score["value"]), score["ci95"]
     words = f"it finds {share} of the {label} patches"
     words = words if label else f"in one of ten, at most {share} of the patches are called right"
@@ -129,21 +128,16 @@ def _calibration_words(best):
 
 
 def _shortcut(payload, shortcuts):
-    rows = [
-        (row["name"].replace("_", " ").replace("color", "colour"), row["roc_auc"])
-        for row in (shortcuts or {}).get("rows", ())
-    ]
+    panel = (shortcuts or {}).get("rows", ())
+    rows = [(row["name"].replace("_", " ").replace("color", "colour"), row["roc_auc"]) for row in panel]
     rows += [(name, probe["value"]) for name, probe in (payload.get("table_probe") or {}).items()]
     rows = [row for row in rows if row[1] is not None]
     less = "" if shortcuts else "What shortcuts in the images reach alone was not measured."
     if not rows:
         return {"name": None, "roc_auc": None, "words": less or "No shortcut could be measured."}
     name, area = max(rows, key=lambda row: row[1])
-    return {
-        "name": name,
-        "roc_auc": area,
-        "words": f"Shortcuts alone reach a ROC-AUC of {number(area)}, by {name}. {less}",
-    }
+    words = f"Shortcuts alone reach a ROC-AUC of {number(area)}, by {name}. {less}".strip()
+    return {"name": name, "roc_auc": area, "words": words}
 
 
 def _tested(evaluation, payload):

@@ -4,6 +4,7 @@ import re
 import textwrap
 import warnings
 from collections.abc import Mapping
+from contextlib import contextmanager
 from html import escape
 from io import BytesIO
 from typing import Any
@@ -36,7 +37,6 @@ LEGEND = {"fontsize": _LEGEND, "title_fontsize": _LEGEND, "framealpha": 0.8}
 STYLE = {
     "svg.hashsalt": "histofeat",
     "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9.0,
     "axes.unicode_minus": False,
     "text.parse_math": False,
@@ -60,19 +60,33 @@ def save_figure(draw, data, path):
     Words are text, in a font with the widths of DejaVu Sans, which places them, where there is one. The file holds
     shapes and words only, and is the same on each machine.
     """
-    use_own_folder("MPLCONFIGDIR", "~/.config/matplotlib")
-    from matplotlib import style
-
-    with style.context(["default", STYLE]), warnings.catch_warnings():
-        # The canvas measures with boxes what it writes as text.
-        warnings.filterwarnings("ignore", "Glyph|Matplotlib currently does not support", UserWarning)
-        content = BytesIO()
+    content = BytesIO()
+    with _own_style():
         draw(data).savefig(content, format="svg", facecolor="white", metadata={"Date": None, "Creator": None})
     root = ElementTree.fromstring(content.getvalue())
     root.attrib |= {"xmlns": root.tag[1:].partition("}")[0], "font-family": "DejaVu Sans, Verdana, sans-serif"}
     root.attrib |= {"stroke-linejoin": "round", "stroke-linecap": "butt"}
     drawn = f'<?xml version="1.0" encoding="utf-8"?>\n{_shape(root, _used(root))}\n'
     path.write_text(drawn, encoding="utf-8", newline="\n")
+
+
+def save_picture(draw, data, path, words):
+    """Draw `data` and write it to the PNG file `path`; letters of its `words` are drawn where a font here has them."""
+    with _own_style(words):
+        draw(data).savefig(path, format="png", dpi=200, facecolor="white", metadata={"Software": None})
+
+
+@contextmanager
+def _own_style(words=""):
+    """Draw in the style of reports, whatever the user's settings, with other fonts where `words` need them."""
+    use_own_folder("MPLCONFIGDIR", "~/.config/matplotlib")
+    from matplotlib import font_manager, style
+
+    fonts = ["DejaVu Sans", *(font.name for font in font_manager.fontManager.ttflist if not words.isascii())]
+    with style.context(["default", {**STYLE, "font.sans-serif": fonts}]), warnings.catch_warnings():
+        # Words in an SVG file are text, which the canvas measures with boxes; elsewhere no font may have a letter.
+        warnings.filterwarnings("ignore", "Glyph|Matplotlib currently does not support", UserWarning)
+        yield
 
 
 def inline_figure(path, words, prefix):

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from histofeat.datasets import check_place, csv_text, printable, write_whole
+from histofeat.exceptions import check_that
 from histofeat.metrics import LABEL_METRICS
 from histofeat.reporting._payload import portable_paths
 from histofeat.reporting._strict_json import PathLike, dump, jsonable, load
@@ -47,7 +48,7 @@ def new_folder(output, *, overwrite=False, finished=FINISHED, key=None):
     beside = write_whole(key_file(output), overwrite=overwrite, parents=True) if key else nullcontext()
     with beside as file, write_whole(output, folder=True, parents=True, replaced=replaced) as part:
         if file:
-            file.write_text(key, encoding="utf-8", newline="\n")
+            write_text(file, key)
         yield part
 
 
@@ -60,11 +61,9 @@ def finish(folder, payload, finished=FINISHED):
 def write_files(folder, files, redact=str):
     """Write further files of a page, as `write_page` says, none over another one."""
     for name, content in files.items():
-        if Path(name).name != name or name == "metrics.json" or (folder / name).exists():
-            raise ValueError(
-                f"files: expected files with names of their own, got {name!r}. "
-                "Choose a name that no file of the page has, without a folder."
-            )
+        own = Path(name).name == name and name != FINISHED and not (folder / name).exists()
+        remedy = "Choose a name that no file of the page has, without a folder."
+        check_that("files", name, own, "files with names of their own", remedy)
         _write_file(folder / name, content, redact)
 
 
@@ -177,7 +176,7 @@ def _columns(n_folds):
 def write_scores(payload, path):
     """Write `score_rows` as CSV; a report without a model has the header only."""
     table = pd.DataFrame(list(score_rows(payload)), columns=_columns(len(payload["folds"])), dtype=object)
-    path.write_text(csv_text(table), encoding="utf-8", newline="\n")
+    write_text(path, csv_text(table))
 
 
 def write_predictions(evaluation, path):

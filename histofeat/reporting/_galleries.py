@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from histofeat.exceptions import PatchError, check_that, check_whole
-from histofeat.images import as_images
+from histofeat.images import as_images, rescale
 from histofeat.reporting._folder import write_text
 from histofeat.reporting._html import html_page
 from histofeat.reporting._pages import render_markdown
@@ -228,22 +228,10 @@ def _write_images(evaluation, galleries, place, redact):
                 words = redact(str(error).removeprefix(f"{images.name(row)}: "))
                 seen[row] = {"file": None, "enlarged": False, "words": f"This image could not be read: {words}"}
             else:
-                pixels = _smaller(pixels)
+                pixels = rescale(pixels, min(1.0, LONGEST_PX / max(pixels.shape[:2])))
                 file = f"images/{row:06d}.png"
                 _, content = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
                 (place / file).write_bytes(content.tobytes())
                 seen[row] = {"file": file, "enlarged": max(pixels.shape[:2]) < _SMALL_PX, "words": None}
         item.update(seen[row])
     return [row for row, found in seen.items() if found["file"] is None]
-
-
-def _smaller(pixels):
-    """Reduce an image whose longer side is too long, averaging pixels."""
-    import cv2
-
-    height, width = pixels.shape[:2]
-    scale = LONGEST_PX / max(height, width)
-    if scale >= 1:
-        return pixels
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return np.ascontiguousarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA))

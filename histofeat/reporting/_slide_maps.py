@@ -1,7 +1,6 @@
 """Draw a `SlideMap` and write it for people and programs: picture, table, GeoJSON, mask and numbers."""
 
 import json
-import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -12,11 +11,10 @@ import histofeat
 from histofeat.datasets import csv_text, probability_columns
 from histofeat.evaluation import Evaluation
 from histofeat.exceptions import check_name, check_that, check_type
-from histofeat.images import use_own_folder
 from histofeat.models import SlideMap, find_patches, map_patches, mapped_class
 from histofeat.reporting import _canvas as canvas
 from histofeat.reporting._displays import Display
-from histofeat.reporting._folder import finish, new_folder
+from histofeat.reporting._folder import finish, new_folder, write_files
 from histofeat.reporting._galleries import best_model, private_folder, write_album
 from histofeat.reporting._payload import chosen_models, model_key
 from histofeat.reporting._strict_json import PathLike, jsonable
@@ -244,20 +242,6 @@ def map_mask(slide_map):
     return np.pad(picture, 1)[np.ix_(rows, columns)]
 
 
-def save_picture(draw, path, words):
-    """Write the figure that `draw` returns to the PNG file `path`; the user's matplotlib settings do not matter.
-
-    Letters of its `words` that DejaVu Sans lacks are drawn in a font of this machine that has them.
-    """
-    use_own_folder("MPLCONFIGDIR", "~/.config/matplotlib")
-    from matplotlib import font_manager, style
-
-    fonts = ["DejaVu Sans", *(font.name for font in font_manager.fontManager.ttflist if not words.isascii())]
-    with style.context(["default", {**canvas.STYLE, "font.sans-serif": fonts}]), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph|Matplotlib currently does not support", UserWarning)
-        draw().savefig(path, format="png", dpi=200, facecolor="white", metadata={"Software": None})
-
-
 def write_map(slide_map: SlideMap, output: PathLike, *, tissue: bool = True, overwrite: bool = False) -> Path:
     """Write a map into a folder, whole or not at all.
 
@@ -292,10 +276,9 @@ def write_map(slide_map: SlideMap, output: PathLike, *, tissue: bool = True, ove
     check_type("write_map", slide_map, SlideMap, "a SlideMap", "Give what map_slide or map_patient returned.")
     with new_folder(output, overwrite=overwrite, finished=MAP) as folder:
         words = "".join(map(str, (*slide_map.classes, slide_map.source, slide_map.about)))
-        save_picture(partial(draw_map, slide_map, tissue=tissue), folder / "map.png", words)
+        canvas.save_picture(partial(draw_map, tissue=tissue), slide_map, folder / "map.png", words)
         shapes = json.dumps(map_features(slide_map), ensure_ascii=False, separators=(",", ":"))
-        for name, text in {"tiles.csv": csv_text(slide_map.tiles), "tiles.geojson": f"{shapes}\n"}.items():
-            (folder / name).write_text(text, encoding="utf-8", newline="\n")
+        write_files(folder, {"tiles.csv": csv_text(slide_map.tiles), "tiles.geojson": f"{shapes}\n"})
         (folder / "mask.png").write_bytes(cv2.imencode(".png", map_mask(slide_map))[1].tobytes())
         facts = ("source", "width", "height", "mpp", "classes", "positive", "threshold", "rule")
         known = {"histofeat": histofeat.__version__, **{name: getattr(slide_map, name) for name in facts}}
@@ -316,6 +299,6 @@ def write_maps(evaluation, payload, folder, n_patients):
     for row in scores.head(n_patients).to_dict("records"):
         found = evaluation_map(evaluation, row["patient"], model)
         items.append({**row, **found.summary()["truth"], "file": f"{len(items) + 1:03d}.png"})
-        save_picture(partial(draw_map, found), place / items[-1]["file"], f"{evaluation.labels}{row['patient']}")
+        canvas.save_picture(draw_map, found, place / items[-1]["file"], f"{evaluation.labels}{row['patient']}")
     write_album(place, "maps", f"Maps: {payload['title']}", payload, {"model": model, "items": jsonable(items)})
     return {"model": model, "n_patients": len(items)}

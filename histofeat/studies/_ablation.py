@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from histofeat.datasets import PatchDataset
 from histofeat.evaluation import AuditPolicy, LeftOut
-from histofeat.exceptions import check_type, check_whole
+from histofeat.exceptions import check_that, check_type, check_whole
 from histofeat.features import Runtime, extract
 from histofeat.images import as_images
 from histofeat.metrics import holm, patient_weights
@@ -145,11 +145,8 @@ def ablate_families(
 def _family_names(pipeline):
     families = pipeline.families() if hasattr(pipeline, "families") else ()
     names = tuple(dict.fromkeys(family.family for family in families))
-    if len(names) < 2:
-        raise ValueError(
-            f"ablate_families.pipeline: expected an IDCPipeline of two families or more, got {pipeline!r:.80}. "
-            "There is nothing to leave out."
-        )
+    expected, remedy = "an IDCPipeline of two families or more", "There is nothing to leave out."
+    check_that("ablate_families.pipeline", pipeline, len(names) > 1, expected, remedy)
     return names
 
 

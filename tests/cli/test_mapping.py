@@ -25,7 +25,7 @@ def model(cohort, tmp_path_factory):
 def quick(monkeypatch):
     """Maps without their picture, for what is about files and checks alone."""
     monkeypatch.setattr(
-        "histofeat.reporting._slide_maps.save_picture", lambda draw, path, words: path.write_bytes(b"picture")
+        "histofeat.reporting._canvas.save_picture", lambda draw, data, path, words: path.write_bytes(b"picture")
     )
 
 

@@ -128,7 +128,7 @@ def test_a_head_without_probabilities_is_calibrated_for_inner_scores(table):
 
 def test_one_class_is_refused(table):
     X, _, _ = table
-    with pytest.raises(ValueError, match=r"at least two classes, got only \[1\]"):
+    with pytest.raises(ValueError, match=r"at least two classes, got \[1\]"):
         make_head("logistic").fit(X, np.ones(600, dtype=int))
 
 

@@ -241,7 +241,7 @@ def test_html_and_text_show_what_was_set():
     ("y", "groups", "message"),
     [
         ([0, 1] * 5, None, r"y: expected one label per image \(12\), got 10"),
-        ([0] * 12, None, r"at least two classes, got only \[0\]"),
+        ([0] * 12, None, r"at least two classes, got \[0\]"),
         ([0, 1] * 5 + [0, None], None, "got 1 missing, first at row 11"),
         ([0, 1] * 6, ["a"] * 5, r"groups: expected one patient per image \(12\), got 5"),
         ([0, 1] * 6, "folder", r"groups: expected one patient per image \(12\), got 'folder'"),

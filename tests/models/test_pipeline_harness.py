@@ -129,7 +129,7 @@ def check_classifiers_classes(pipe, X, y, groups):
 
 @check
 def check_classifiers_one_label(pipe, X, y, groups):
-    with pytest.raises(ValueError, match=r"at least two classes, got only \[1\]"):
+    with pytest.raises(ValueError, match=r"at least two classes, got \[1\]"):
         fitted(pipe, X, np.ones(12, dtype=int))
 
 

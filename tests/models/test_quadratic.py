@@ -125,7 +125,7 @@ def test_bad_parameters(params, message):
 
 def test_bad_tables():
     X, y = rings(20)
-    with pytest.raises(ValueError, match=r"y: expected at least two classes, got only \[1\]"):
+    with pytest.raises(ValueError, match=r"y: expected at least two classes, got \[1\]"):
         QuadraticDiscriminant().fit(X, np.ones(20, dtype=int))
     with pytest.raises(ValueError, match="X: expected features that vary, got 5 constant columns in 20 rows"):
         QuadraticDiscriminant().fit(np.ones((20, 5)), y)

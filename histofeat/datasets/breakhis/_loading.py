@@ -12,14 +12,12 @@ import pandas as pd
 
 from histofeat.datasets._audit import DatasetAudit, FullSet, facts_of
 from histofeat.datasets._base import PatchDataset
+from histofeat.datasets._idc import mpp_by_name
 from histofeat.datasets._image_files import Scan, add_scale, existing_folder, refuse_failures, same_content
 from histofeat.datasets._patients import NAME_RULES
 from histofeat.datasets.breakhis._tree import (
-    BREAKHIS_MPP,
     CLASSES,
     MAGNIFICATIONS,
-    PUBLISHED_HEIGHTS,
-    PUBLISHED_WIDTH,
     SUBTYPES,
     TREE,
     is_made_up,
@@ -150,7 +148,7 @@ def load_breakhis(
     word, name = (_MADE_UP.format, "synthetic") if synthetic else (str, "BreakHis")
     target_names = tuple(map(word, [subtype.word for subtype in SUBTYPES] if target == "subtype" else CLASSES))
     as_two = two_labels if duplicates == "published" else ()
-    frame = _with_scale(_to_frame(kept, patient_key, as_two, word), mpp, synthetic)
+    frame = add_scale(_to_frame(kept, patient_key, as_two, word), mpp, "load_breakhis", mpp_by_name)
     counts = dict(zip(target_names, np.bincount(images["label"], minlength=len(target_names)).tolist(), strict=True))
     published = {} if synthetic else {"nominal_size": _NOMINAL_SIZE, "full_set": full_set(magnification, target)}
     audit = BreakHisAudit.of(
@@ -177,14 +175,6 @@ def _to_frame(
     nowhere = pd.array([pd.NA] * len(images), dtype="Int64")
     subtypes = [word(SUBTYPES[kind].word) for kind in images["kind"]]
     return images.assign(patient=patients, x=nowhere, y=nowhere, subtype=subtypes)[_COLUMNS]
-
-
-def _with_scale(frame: pd.DataFrame, mpp: float | None, synthetic: bool) -> pd.DataFrame:
-    """Add a column ``mpp``: as given, or by the magnification where an image has the published size or is drawn."""
-    if mpp is not None:
-        return add_scale(frame, mpp, "load_breakhis")
-    as_published = synthetic | ((frame["width"] == PUBLISHED_WIDTH) & frame["height"].isin(PUBLISHED_HEIGHTS))
-    return frame.assign(mpp=frame["magnification"].map(BREAKHIS_MPP).where(as_published))
 
 
 def _to_table(scan: Scan, magnification: int | None, target: str) -> pd.DataFrame:

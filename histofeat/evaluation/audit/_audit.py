@@ -18,6 +18,7 @@ from histofeat.evaluation.audit._table_checks import (
     shared_patients,
     sibling_slides,
 )
+from histofeat.exceptions import check_that
 from histofeat.features import Fingerprints, Runtime, leave_out_unreadable
 
 #: Why checks of images say nothing.
@@ -195,11 +196,8 @@ def audit_fingerprints(
         unseen = [not_applicable(code, _COLUMNS, "copies of images.") for code in ("HF002", "HF003")]
         return AuditReport((*unseen, *_findings(split, None, pipelines, predictions, retrained)))
     prints = Fingerprints.of(fingerprints)
-    if len(prints) != len(split):
-        raise ValueError(
-            f"audit_fingerprints.fingerprints: expected a row for each of {len(split):,} images, got {len(prints):,}. "
-            "Measure the images of this very data set."
-        )
+    same, expected = len(prints) == len(split), f"a row for each of {len(split):,} images"
+    check_that("audit_fingerprints.fingerprints", len(prints), same, expected, "Measure the images of this data set.")
     search = NearSearch(split, prints, n_jobs=n_jobs)
     others = _findings(split, prints, pipelines, predictions, retrained, search)
     return AuditReport((exact_duplicates(split, prints), near_duplicates(search), *others))

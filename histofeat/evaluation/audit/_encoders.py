@@ -13,7 +13,7 @@ from histofeat.datasets import PatchDataset
 from histofeat.evaluation._plans import CANNOT_RUN, Parts, can_retrain, split_pipelines
 from histofeat.evaluation.audit._findings import Finding, decide, not_applicable
 from histofeat.evaluation.audit._table_checks import Split, list_some
-from histofeat.exceptions import counted
+from histofeat.exceptions import check_that, counted
 from histofeat.features import Fingerprints, ImageFingerprint, Runtime, TrainingImages, extract
 from histofeat.model_selection import encode_patients
 
@@ -192,11 +192,9 @@ def _records_of(value, path: str) -> tuple[TrainingImages, ...] | None:
         return None
     several = (told,) if hasattr(told, "digests") or not isinstance(told, Iterable) else tuple(told)
     for record in several:
-        if not (hasattr(record, "digests") and hasattr(record, "dataset")):
-            raise ValueError(
-                f"{path}.trained_on: expected TrainingImages or a sequence of these, got {record!r:.60}. "
-                "Make one with TrainingImages.of(name, fingerprints)."
-            )
+        fits = hasattr(record, "digests") and hasattr(record, "dataset")
+        expected, remedy = "TrainingImages or a sequence of these", "Use TrainingImages.of(name, fingerprints)."
+        check_that(f"{path}.trained_on", record, fits, expected, remedy)
     return several
 
 
