@@ -92,6 +92,7 @@ def _described(file: Path) -> tuple[dict, str]:
     about = description["about"] | {"sha256": sha256(file.read_bytes()).hexdigest()}
     parts = {name: {key: about.pop(key) for key in keys if key in about} for name, keys in _SECTIONS.items()}
     parts["Scale"] = {"micrometres per pixel": parts["Scale"].pop("mpp", None) or "unknown"} | parts["Scale"]
+    parts["Patients"]["rule of ids"] = parts["Patients"].pop("patients", None)
     parts = {"Model": about | {"histofeat": description.get("histofeat")}, **parts}
     positive = parts["Data"].get("positive")
     lines = [f"# {file.name}" + f"; positive class: {positive}" * bool(positive)]

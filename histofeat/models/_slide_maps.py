@@ -189,8 +189,8 @@ class SlideMap:
         foci = np.bincount([numbers[cells].flat[0] for cells in self._cells], area * predicted)[1:]
         mm2 = np.nan if self.mpp is None else (self.mpp / 1000) ** 2
         found = {"tiles": len(area), "unreadable": (~read).sum(), "positive_tiles": predicted.sum()}
-        found |= {"area_mm2": area[predicted].sum() * mm2, "foci": len(foci)}
-        found |= {"largest_focus_mm2": foci.max(initial=0) * mm2}
+        found |= {"area_mm2": round(area[predicted].sum() * mm2, 9), "foci": len(foci)}
+        found |= {"largest_focus_mm2": round(foci.max(initial=0) * mm2, 9)}
         found["share_of_tissue"] = tissue[predicted].sum() / tissue[read].sum() if tissue[read].any() else np.nan
         return plain_values({**found, "truth": self._against_truth(read)})
 

@@ -112,8 +112,8 @@ def _weakness(best, payload):
     known = [each for each in known if each[1]["value"] is not None]
     name, score, label = min(known, key=lambda each: each[1]["value"])
     share, ends = percent(score["value"]), score["ci95"]
-    words = f"it finds {share} of the {label} patches"
-    words = words if label else f"in one of ten, at most {share} of the patches are called right"
+    few = f"at most {share} of the patches are" if score["value"] else "no patch is"
+    words = f"it finds {share} of the {label} patches" if label else f"of one in ten, {few} called right"
     sure = "" if None in ends else f" (95 % interval {interval(ends, percent, ' to ')})"
     return {"of": name, "value": score["value"], "ci95": ends, "words": f"Main weakness: {name}: {words}{sure}."}
 
@@ -128,8 +128,8 @@ def _calibration_words(best):
 
 
 def _shortcut(payload, shortcuts):
-    panel = (shortcuts or {}).get("rows", ())
-    rows = [(row["name"].replace("_", " ").replace("color", "colour"), row["roc_auc"]) for row in panel]
+    rows = [(row["name"], row["roc_auc"]) for row in (shortcuts or {}).get("rows", ())]
+    rows = [(name.replace("_", " ").replace("color", "colour").replace("of these", "of them"), at) for name, at in rows]
     rows += [(name, probe["value"]) for name, probe in (payload.get("table_probe") or {}).items()]
     rows = [row for row in rows if row[1] is not None]
     less = "" if shortcuts else "What shortcuts in the images reach alone was not measured."

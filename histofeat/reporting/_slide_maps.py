@@ -39,11 +39,13 @@ def map_title(slide_map):
     found, about, cut = slide_map.summary(), slide_map.about, slide_map.threshold
     whose = "SYNTHETIC cohort" if about.get("synthetic") else about.get("data")
     area = f"{found['positive_tiles']:,} tiles" if slide_map.mpp is None else f"{found['area_mm2']:.3g} mm²"
-    words = [f"{slide_map.positive} {area}, {percent(found['share_of_tissue'])} of the tissue"]
-    words += [slide_map.rule if cut is None else f"from p = {cut:.2f} ({slide_map.rule})"]
+    whole = "mapped area" if slide_map.tiles["tissue"].isna().all() else "tissue"
+    words = [f"{slide_map.positive} {area}, {percent(found['share_of_tissue'])} of the {whole}"]
+    words += [slide_map.rule if cut is None else f"positive from p = {cut:.2f} ({slide_map.rule})"]
     words += [f"ROC-AUC {number(found['truth']['roc_auc'])}"] if found["truth"] else []
     words += ["THE MODEL WAS TRAINED ON IT"] if about.get("known") else []
-    return f"{f'{whose}, patient ' if whose else ''}{slide_map.source}: {'; '.join(words)}"
+    name = f"{whose}, patient {slide_map.source.removeprefix('patient ')}" if whose else slide_map.source
+    return f"{name}: {'; '.join(words)}"
 
 
 def draw_map(slide_map, *, tissue=True):
@@ -298,7 +300,8 @@ def write_maps(evaluation, payload, folder, n_patients):
     scores = scores[(scores["model"] == model) & ~scores["patient"].isin(nowhere)]
     for row in scores.head(n_patients).to_dict("records"):
         found = evaluation_map(evaluation, row["patient"], model)
-        items.append({**row, **found.summary()["truth"], "file": f"{len(items) + 1:03d}.png"})
+        named = {"patient": row["patient"].removeprefix("patient "), "file": f"{len(items) + 1:03d}.png"}
+        items.append({**row, **found.summary()["truth"], **named})
         canvas.save_picture(draw_map, found, place / items[-1]["file"], f"{evaluation.labels}{row['patient']}")
     write_album(place, "maps", f"Maps: {payload['title']}", payload, {"model": model, "items": jsonable(items)})
     return {"model": model, "n_patients": len(items)}

@@ -93,6 +93,18 @@ def test_a_page_again_from_the_folder_or_the_kept_evaluation(finished, main, cap
     assert not shortcuts[0].exists()
 
 
+def test_a_page_with_pseudonyms_keeps_them_when_it_is_written_again(main, tmp_path):
+    """Who repeats a report may have passed the folder on as one without ids."""
+    assert main("compare", *QUICK, "--no-shortcuts", "--output", "out", "--pseudonyms") == 0
+    assert main("report", "out", "--overwrite", "--no-shortcuts") == 0
+    ids = set(pd.read_csv(tmp_path / "out" / "patients.csv", dtype=str)["patient"])
+    assert ids
+    assert all(name.startswith("patient ") for name in ids)
+    assert read(tmp_path / "out")["pseudonyms"] is True
+    assert main("report", "out", "--output", "own", "--no-shortcuts") == 0  # another folder, as it was asked for
+    assert read(tmp_path / "own")["pseudonyms"] is False
+
+
 def test_a_run_that_ended_before_its_page_gets_one(finished, main, tmp_path, capsys):
     kept = tmp_path / "ended.evaluation"
     kept.write_bytes(finished.with_name("mine.evaluation").read_bytes())

@@ -70,6 +70,8 @@ def test_a_model_has_a_card(trained, tmp_path, capsys):
                  "- For research; no medical device."):  # fmt: skip
         assert line in printed.splitlines()
     assert not [line for line in printed.splitlines() if line.endswith((" None", ": "))]
+    names = [line.partition(":")[0] for line in printed.splitlines() if line.startswith("- ")]
+    assert sorted(set(names)) == sorted(names), "no line has the name of another"
     assert cli.main(["info", str(trained), "--markdown", str(card)]) == 2
     assert "card.md: expected a new file, got one that exists" in capsys.readouterr().err
 

@@ -46,6 +46,7 @@ def test_areas_and_foci_are_those_of_the_tiles():
     assert (found["tiles"], found["positive_tiles"], found["unreadable"], found["foci"]) == (11, 3, 0, 2)
     assert found["area_mm2"] == pytest.approx(3 * 0.04)
     assert found["largest_focus_mm2"] == pytest.approx(2 * 0.04), "tiles that touch at a corner are one focus"
+    assert (found["area_mm2"], found["largest_focus_mm2"]) == (0.12, 0.08), "without digits of the arithmetic"
     assert found["share_of_tissue"] == pytest.approx(3 / 11)
     assert found["truth"] is None
     without = slide_map([[1, 0]], mpp=None)

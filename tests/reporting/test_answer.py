@@ -11,6 +11,7 @@ import pytest
 from histofeat.evaluation import NotRun, evaluate_predictions, load_evaluation, save_evaluation
 from histofeat.metrics import write_plan
 from histofeat.reporting import write_report
+from histofeat.reporting._answer import _weakness as weakness_of
 
 
 def table(n_patients=40, per_patient=10, classes=("no", "yes"), noise=(1.0, 1.01, 3.0), seed=0):
@@ -121,6 +122,20 @@ def test_the_weakness_is_the_lowest_of_what_should_be_high(three, answered):
     assert answer["sentences"][0].startswith("The only model: good/predictions, ROC-AUC")
 
 
+@pytest.mark.parametrize(
+    ("share", "words"),
+    [
+        (0.25, "of one in ten, at most 25.0 % of the patches are called right."),
+        (0.0, "of one in ten, no patch is called right."),
+    ],
+)
+def test_the_hardest_patients_are_a_weakness(share, words):
+    best = {name: {"value": 0.9, "ci95": [0.8, 1.0]} for name in ("sensitivity", "specificity")}
+    best |= {"classes": [], "details": {"groups": None, "spread": {"accuracy": [share, 0.9, 1.0]}}}
+    found = weakness_of(best, {"dataset": {"labels": ["no", "yes"]}})
+    assert found["words"] == f"Main weakness: the hardest patients: {words}"
+
+
 def test_a_group_in_which_it_fails_is_named(answered):
     rows = table(noise=(0.3, 0.3, 0.3))
     found = evaluate_predictions(rows, models=["good"], n_resamples=100)
@@ -204,6 +219,10 @@ def test_shortcuts_and_columns_of_the_table_are_compared(three, answered):
     answer, words = answered(three, context={"shortcuts": panel})
     assert "Shortcuts alone reach a ROC-AUC of 0.700, by mean colour." in words
     assert answer["shortcut"]["name"] == "mean colour"
+    assert all(sentence == sentence.strip() for sentence in answer["sentences"])
+    panel["rows"].append({**panel["rows"][0], "name": "all of these together", "roc_auc": 0.8})
+    _, all_words = answered(three, context={"shortcuts": panel})
+    assert "Shortcuts alone reach a ROC-AUC of 0.800, by all of them together." in all_words
     assert "- **place** did not run: No places." in words[: words.index("## Comparison")]
 
 

@@ -284,6 +284,16 @@ def test_a_narrow_screen_scrolls_tables_and_not_the_page(opened, folder):
     assert first_column_lost(page) == []
 
 
+@pytest.mark.parametrize("width", [NARROW, WIDE])
+def test_names_of_feature_sets_are_not_broken_within_a_word(opened, folder, width):
+    page = opened(folder / "report.html", width)
+    lines = """names => { const cell = document.querySelector("#comparison ~ * tbody th");
+        const range = document.createRange();
+        return names.map(name => { cell.textContent = name; range.selectNodeContents(cell);
+                                   return range.getClientRects().length; }); }"""
+    assert page.evaluate(lines, ["color", "handcrafted", "fuzzy_color"]) == [1, 1, 1]
+
+
 def test_the_keyboard_reaches_everything_and_sorts(opened, folder):
     page = opened(folder / "report.html", NARROW)
     page.keyboard.press("Tab")

@@ -108,6 +108,11 @@ def test_title_says_whose_it_is_and_what_was_found():
     trained = replace(found, about={"data": "IDC", "known": "patient"}, mpp=None)
     assert map_title(trained).startswith(f"IDC, patient 900001: tumour {found.summary()['positive_tiles']} tiles")
     assert map_title(trained).endswith("THE MODEL WAS TRAINED ON IT")
+    hidden = replace(found, source="patient 007", about={"data": "IDC", "synthetic": False})
+    assert map_title(hidden).startswith("IDC, patient 007: tumour ")
+    assert " % of the tissue; " in map_title(hidden)
+    unseen = replace(found, tiles=found.tiles.assign(tissue=np.nan), thumbnail=None)
+    assert " % of the mapped area; " in map_title(unseen)
 
 
 def test_picture_shows_each_tile_in_its_colour():
@@ -240,7 +245,9 @@ def test_report_maps_the_hardest_patients_in_a_folder_of_its_own(evaluation, tmp
         assert f"Patient {row['patient']}: {row['patches']} patches, ROC-AUC {row['roc_auc']:.3f}" in page
         # Labels as on the map: at the threshold of the fold.
         truth = SlideMapDisplay.from_evaluation(evaluation, row["patient"], ax=Figure().subplots()).slide_map.summary()
-        assert f"sensitivity {truth['truth']['sensitivity']:.3f}, specificity" in " ".join(page.split())
+        assert f"at the threshold of the fold sensitivity {truth['truth']['sensitivity']:.3f}, specificity" in " ".join(
+            page.split()
+        )
     assert "These images are synthetic" in page
     assert "[open the maps](maps/maps.html)" in (folder / "report.md").read_text()
     assert json.loads((folder / "metrics.json").read_text())["maps"]["n_patients"] == 2
@@ -254,7 +261,8 @@ def test_maps_show_pseudonyms_where_the_report_does(evaluation, tmp_path, monkey
     monkeypatch.setattr("histofeat.reporting._report.make_figures", lambda *_: ({}, defaultdict(list)))
     folder = write_report(evaluation, tmp_path / "report", maps=1, pseudonyms=True).parent
     text = "".join(path.read_text() for path in (folder / "maps").iterdir() if path.suffix in (".md", ".html"))
-    assert "patient 00" in text
+    assert "Patient 00" in text
+    assert "patient patient" not in text.lower()
     assert not any(patient in text for patient in evaluation.dataset.patients)
 
 
