@@ -154,7 +154,7 @@ def compare(
     """Compare feature sets and heads on one data set, by patient; write a report.
 
     All are scored on the same folds, on patients that they have not seen. Without data it draws the synthetic cohort.
-    Features and finished fits are kept in a store, so that a run that was ended goes on. The report is in
+    Features and finished fits are kept in a store, so that an interrupted run resumes. The report is in
     histofeat-reports, if no output is named; the evaluation is kept beside it, for `histofeat report`.
 
     Examples

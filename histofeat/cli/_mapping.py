@@ -32,8 +32,8 @@ def map_(
     """Map a slide or a patient by a model: a picture, a table, GeoJSON for QuPath, a mask and areas.
 
     A slide is cut into tiles of the size and scale of the training patches. Patches of a patient lie where their names
-    (IDC) or the columns x and y say, and are compared with their labels. A run that was ended goes on where it was,
-    when the same command is given again: what is done lies in DIR.partial, and finished maps stay.
+    (IDC) or the columns x and y say, and are compared with their labels. Give the same command again to resume an
+    interrupted run: finished tiles are in DIR.partial, and finished maps stay.
 
     Examples
     --------

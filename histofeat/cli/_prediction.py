@@ -64,9 +64,9 @@ def predict(
 
     Rows are in the order of the arguments, files of a folder or pattern by name. An image that cannot be read has a
     row without a label and with the reason, and the exit status is 1. FILE_facts.json names the model, its versions and
-    what was left out; FILE.run.toml repeats the run. A run that was ended goes on where it was, when the same command
-    is given again: until the table is complete, what is done lies in the folder FILE.partial, and counts as long as
-    model, options and images are the same.
+    what was left out; FILE.run.toml repeats the run. Give the same command again to resume an interrupted run: until
+    the table is complete, finished scores are in the folder FILE.partial. They are used if model, options and images
+    are the same.
 
     Examples
     --------

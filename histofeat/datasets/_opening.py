@@ -251,7 +251,7 @@ class ImageList:
     paths : tuple of str
         As they were named: what lies in a folder begins with the name of the folder.
     n_ignored : int
-        Files in folders that are neither, by their suffix.
+        Files in folders that are neither images nor slides, by their suffix.
     failures : tuple of (str, str)
         Folders that could not be listed, and why.
     slides : tuple of str

@@ -48,9 +48,9 @@ class Runtime:
     ledger : path or Ledger, optional
         Where looks at registered test patients are written down; see `histofeat.datasets.Ledger`.
     fits : path or False, optional
-        The folder where `evaluate` keeps finished fits, so that a run that was ended goes on where it was; by default
-        ``<store>.fits`` beside the store, and none without a store. False keeps none. A fit is taken up only where
-        data, features, folds, parameters, seeds, code and versions are the same. Remove the folder to free the disk.
+        The folder where `evaluate` keeps finished fits, so that an interrupted run resumes; by default ``<store>.fits``
+        beside the store, and none without a store. False keeps none. A fit is reused only if data, features, folds,
+        parameters, seeds, code and versions are the same. Remove the folder to free the disk.
     on_error : {"raise", "skip"}, default="raise"
         What evaluations and studies do about images that cannot be read: raise an error, or leave them out before
         folds are made. They are then read once more than otherwise, unless there is a store.

@@ -296,8 +296,8 @@ def slide_tiles(slide: Slide, size_px: int | tuple[int, int], mpp: float, min_ti
     tiles : DataFrame
         A row for each tile, row by row from the upper left corner: ``x``, ``y``, ``width``, ``height`` (int64, px of
         level 0) and ``tissue`` (share of `tissue_mask`, float64). Borders are those of an exact grid, rounded: tiles
-        neither overlap nor leave gaps, and their sides may differ by a pixel. What is left at the right and lower
-        border of the slide, less than a tile, is in none.
+        neither overlap nor leave gaps, and their sides may differ by a pixel. A strip at the right or lower border
+        that is narrower than a tile is left out.
 
     Raises
     ------

@@ -373,7 +373,7 @@ class _Work:
         """Warn of images without a scale, if the model has one."""
         if self.model.mpp and np.isnan(self.mpp[self.policies != "unreadable"]).any():
             expected = f"the scale of each image, for a model of {self.model.mpp:g} micrometres per pixel"
-            got = "none for some: if it is another, their scores mean nothing. Give mpp=... (--mpp)."
+            got = "none for some. Give mpp=... (--mpp): at another scale, their scores mean nothing."
             warnings.warn(f"predict_images: expected {expected}, got {got}", stacklevel=3)
 
     def result(self, names: tuple[str, ...]) -> ImagePredictions:

@@ -56,16 +56,15 @@ def map_slide(
     min_tissue : float in [0, 1], default=0.1
         Share of tissue that a tile needs to be scored; see `histofeat.images.slide_tiles`.
     folder : path, optional
-        Where scores are kept as they are made, so that a run that was ended goes on where it was. It is made; it is not
-        removed. Scores are taken up only where model, slide, tiles and version are the same.
+        Where scores are kept as they are made, so that an interrupted run resumes. It is made if it does not exist, and
+        stays. Scores are reused only if model, slide, tiles and version are the same.
     runtime : Runtime, optional
         Threads that read tiles, and progress; the stage is "map" (tiles).
 
     Returns
     -------
     slide_map : SlideMap
-        With a picture of the slide. It does not depend on `folder`: to the last bit the same, whether the run was
-        ended or not.
+        With a picture of the slide. A resumed run gives the same scores, bit for bit, as one without a break.
 
     Raises
     ------

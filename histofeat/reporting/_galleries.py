@@ -12,6 +12,7 @@ from histofeat.reporting._html import html_page
 from histofeat.reporting._pages import render_markdown
 from histofeat.reporting._payload import data_label, model_key, portable_paths, source_of
 from histofeat.reporting._strict_json import dump, jsonable
+from histofeat.reporting._tables import best_of
 from histofeat.reporting._text import file_words
 
 FOLDER = "galleries"
@@ -67,8 +68,10 @@ def shown_models(evaluation):
 
 
 def best_model(evaluation):
-    """Return the model of the highest ROC-AUC; None if there is no model."""
-    return max(evaluation.models, key=lambda m: np.nan_to_num(m.scores["roc_auc"].value, nan=-1.0), default=None)
+    """Return the model that the answer of a report recommends."""
+    results = jsonable([model.scores for model in evaluation.models])
+    check_that("evaluation", len(results), results, "an evaluation with models", "Evaluate a pipeline.")
+    return evaluation.models[results.index(best_of(results))]
 
 
 def private_folder(place, *, synthetic):

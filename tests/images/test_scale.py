@@ -14,6 +14,12 @@ from histofeat.images import TilePlan, check_mpp, fit_to, image_mpp, rescale, sc
 PIXELS = np.arange(8 * 8 * 3, dtype=np.uint8).reshape(8, 8, 3)
 APERIO = "Aperio Image Library v11.2.1\r\n8x8 (240x240) JPEG/RGB Q=30|AppMag = 20|MPP = 0.4990|Left = 25.69"
 OME = {"axes": "YXS", "PhysicalSizeX": 500, "PhysicalSizeXUnit": "nm", "PhysicalSizeY": 500, "PhysicalSizeYUnit": "nm"}
+# An entity of XML stands for a letter that is not in ASCII.
+MICRO = (
+    '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image><Pixels '
+    'PhysicalSizeX="0.25" PhysicalSizeXUnit="&#181;m" PhysicalSizeY="0.25" PhysicalSizeYUnit="&#181;m" SizeX="8" '
+    'SizeY="8" SizeC="3" SizeZ="1" SizeT="1" Type="uint8" DimensionOrder="XYCZT"/></Image></OME>'
+)
 
 
 def _tiff(**settings):
@@ -28,6 +34,12 @@ def _saved(kind, dpi):
     return file.getvalue()
 
 
+def _tagged(tags):
+    file = io.BytesIO()
+    Image.fromarray(PIXELS).save(file, "tiff", tiffinfo=tags)
+    return file.getvalue()
+
+
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
@@ -39,7 +51,14 @@ def _saved(kind, dpi):
         (_tiff(), None),
         (_tiff(imagej=True, resolution=(4, 4), metadata={"unit": "um"}), 0.25),
         (_tiff(description=APERIO, metadata=None), 0.499),
+        (_tiff(description="Aperio|MPP = 20", metadata=None), 20.0),
+        (_tiff(resolution=(625, 625), resolutionunit="CENTIMETER"), 16.0),
+        (_saved("tiff", 50_800), 0.5),
+        (_tagged({282: 50_800.0, 283: 50_800.0}), 0.5),  # inches are meant where no unit is given
+        (_tagged({282: 50_800.0}), None),
         (_tiff(ome=True, metadata=OME), 0.5),
+        (_tiff(ome=True, metadata={"axes": "YXS", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5}), 0.5),
+        (_tiff(description=MICRO, metadata=None), 0.25),
         (_tiff(ome=True, resolution=(20_000, 20_000), resolutionunit="CENTIMETER", metadata={"axes": "YXS"}), 0.5),
         (_saved("png", 50_800), 0.5),
         (_saved("png", 300), None),
@@ -76,8 +95,11 @@ def test_an_image_shrinks_by_the_mean_over_areas_and_grows_without_new_structure
     coarse = np.random.default_rng(0).integers(0, 256, (6, 5, 3), dtype=np.uint8)
     fine = coarse.repeat(8, axis=0).repeat(8, axis=1)
     assert (rescale(fine, 1 / 8) == coarse).all()
-    assert (rescale(fine, 0.5) == cv2.resize(fine, (20, 24), interpolation=cv2.INTER_AREA)).all()
-    assert rescale(coarse, 2).shape == (12, 10, 3)
+    mixed = np.random.default_rng(0).integers(0, 256, (24, 20, 3), dtype=np.uint8)
+    means = mixed.reshape(6, 4, 5, 4, 3).mean(axis=(1, 3))
+    assert np.abs(rescale(mixed, 0.25) - means).max() <= 0.5
+    grown = cv2.resize(coarse, (10, 12), interpolation=cv2.INTER_LINEAR_EXACT)
+    np.testing.assert_array_equal(rescale(coarse, 2), grown)
     assert rescale(coarse, 8).mean() == pytest.approx(coarse.mean(), abs=3)
     assert rescale(coarse, 0.01).shape == (1, 1, 3)
     assert rescale(coarse, 1.0) is coarse is fit_to(coarse, (6, 5))

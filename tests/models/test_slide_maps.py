@@ -10,7 +10,7 @@ import pytest
 from histofeat import IDCPipeline
 from histofeat.datasets import PatchDataset
 from histofeat.exceptions import DatasetError
-from histofeat.models import SavedModel, SlideMap, map_patient, mapped_class
+from histofeat.models import SavedModel, SlideMap, map_patient, mapped_class, predict_images
 
 BOTH = ("benign", "tumour")
 
@@ -64,6 +64,13 @@ def test_share_of_tissue_weighs_tiles_by_their_tissue():
     made = slide_map([[1, 0]])
     tiles = made.tiles.assign(tissue=[0.25, 0.75])
     assert SlideMap(tiles, 101, 51, BOTH, "tumour").summary()["share_of_tissue"] == pytest.approx(0.25)
+    unknown = SlideMap(tiles.assign(tissue=[np.nan, 1.0]), 101, 51, BOTH, "tumour")
+    assert unknown.summary()["share_of_tissue"] == pytest.approx(0.5), "tissue that is not known counts as whole"
+
+
+def test_a_tile_at_the_threshold_is_positive():
+    tiles = slide_map([[1, 0]]).tiles.drop(columns="label").assign(p_benign=[0.75, 0.76], p_tumour=[0.25, 0.24])
+    assert SlideMap(tiles, 101, 51, BOTH, "tumour", 0.25).predicted.tolist() == [True, False]
 
 
 @pytest.mark.parametrize(
@@ -127,6 +134,8 @@ def test_tiles_that_cannot_be_read_have_no_label():
     found = SlideMap(tiles, 101, 51, BOTH, "tumour")
     assert found.tiles["label"].tolist() == ["", "benign"]
     assert found.summary()["unreadable"] == 1
+    tiles = slide_map([[1, 0, 1]]).tiles.assign(label=["", "benign", "tumour"])
+    assert SlideMap(tiles, 151, 51, BOTH, "tumour").summary()["share_of_tissue"] == pytest.approx(0.5)
 
 
 def test_a_map_has_tiles_that_do_not_overlap():
@@ -201,6 +210,9 @@ def test_patches_that_cannot_be_read_stay_empty(cohort, model, tmp_path):
     found = map_patient(model, PatchDataset(own, cohort.target_names, "mine"))
     assert found.tiles["label"].iloc[0] == ""
     assert np.isnan(found.tiles["tissue"].iloc[0])
+    some = map_patient(model, PatchDataset(own, cohort.target_names, "mine"), min_tissue=0.9)
+    assert some.tiles["label"].tolist()[0] == "", "what cannot be read is shown as such, whatever tissue is asked for"
+    assert len(some.tiles) < len(found.tiles)
     lost = own.drop(columns=["height", "width"])
     with pytest.raises(DatasetError, match=r"mine: expected sizes of patches, got None\. Add the columns height"):
         map_patient(model, PatchDataset(lost, cohort.target_names, "mine"))
@@ -231,3 +243,37 @@ def test_what_cannot_be_mapped_is_refused_by_name(cohort, model):
         DatasetError, match=r"mine: expected the classes of the model, no tumour, tumour, got 'normal, cancer'\. Rename"
     ):
         map_patient(model, other)
+
+
+def test_a_map_tells_whether_the_model_was_trained_on_the_patient(cohort):
+    seen = np.isin(cohort.patients, sorted({*cohort.patients})[:6])
+    pipeline = IDCPipeline("color", "logistic").fit(cohort.X[seen], cohort.y[seen], groups=cohort.patients[seen])
+    model = SavedModel(pipeline, {"class_names": cohort.target_names, "patch_size": [50, 50]})
+    of = {known: str(cohort.patients[seen == known][0]) for known in (True, False)}
+    assert {known: map_patient(model, cohort, patient).about["known"] for known, patient in of.items()} == {
+        True: True,
+        False: False,
+    }
+
+
+def test_patches_of_another_scale_are_brought_to_that_of_the_model(cohort, model):
+    at_four = SavedModel(model.pipeline, {**model.about, "mpp": 4.0})
+    finer = map_patient(at_four, replace(cohort, mpp=3.0), "900003")
+    paths = cohort.X[cohort.patients == "900003"]
+    np.testing.assert_array_equal(finer.tiles["p_tumour"], predict_images(at_four, paths, mpp=3.0).proba[:, 1])
+    assert not np.allclose(finer.tiles["p_tumour"], predict_images(at_four, paths, mpp=4.0).proba[:, 1])
+
+
+def test_the_picture_of_a_large_slide_is_reduced(cohort, model):
+    own = cohort.frame[cohort.patients == "900003"].reset_index(drop=True)
+    far = map_patient(model, PatchDataset(own.assign(x=own["x"] + 7950), cohort.target_names, "mine"))
+    assert far.width > 8000
+    assert far.thumbnail.shape == (round(far.height * 2000 / far.width), 2000, 3)
+    assert (far.thumbnail[:, :1000] == 255).all(), "white where no patch is"
+
+
+def test_patches_without_images_are_refused(cohort, model):
+    own = cohort.frame[cohort.patients == "900003"].reset_index(drop=True)
+    numbers = PatchDataset(own, cohort.target_names, "mine", columns=pd.DataFrame({"a": np.arange(len(own)) * 1.0}))
+    with pytest.raises(DatasetError, match=r"map_patient: expected images, got 'mine', which has columns instead"):
+        map_patient(model, numbers)

@@ -11,7 +11,8 @@ import pytest
 from histofeat.evaluation import NotRun, evaluate_predictions, load_evaluation, save_evaluation
 from histofeat.metrics import write_plan
 from histofeat.reporting import write_report
-from histofeat.reporting._answer import _weakness as weakness_of
+from histofeat.reporting._answer import _weakness as weakness_of, answer_of
+from histofeat.reporting._galleries import best_model
 
 
 def table(n_patients=40, per_patient=10, classes=("no", "yes"), noise=(1.0, 1.01, 3.0), seed=0):
@@ -149,6 +150,7 @@ def test_a_group_in_which_it_fails_is_named(answered):
     assert "Main weakness: sensitivity in north: it finds 0.0 % of the yes patches" in words
     assert "(predictions, 2 sites)" in words
     assert answer["tested"]["places"] == 2
+    assert "Another laboratory or scanner was not tested." not in words
 
 
 def test_probabilities_that_are_off_are_said_to_be(three, answered):
@@ -175,6 +177,7 @@ def test_hard_labels_are_ranked_by_balanced_accuracy(answered):
     answer, words = answered(found)
     scores = {f"{model.name}/predictions": model.scores["balanced_accuracy"].value for model in found.models}
     assert answer["model"] == max(scores, key=scores.get)
+    assert f"{best_model(found).name}/predictions" == answer["model"], "galleries and maps show the same model"
     assert answer["sentences"][0].startswith(f"Recommended: {answer['model']}, Balanced accuracy 0.")
     assert "Differences from the other models are not known. They need probabilities and resamples" in words
 
@@ -270,3 +273,68 @@ def test_patients_of_one_class_each_have_no_roc_auc(answered):
     rows["truth"] = np.where(rows["patient"] % 2, "yes", "no")
     _, words = answered(evaluate_predictions(rows, models=["good"], n_resamples=50))
     assert "No patient has patches of every class, so that single patients have no ROC-AUC" in words
+
+
+def score(value, low=None, high=None):
+    return {"value": value, "ci95": [low, high]}
+
+
+def hand_made(three, areas, p_values, **facts):
+    """Give the answer for models a, b, c ... of these areas, with the adjusted p of their differences from a."""
+    names, result = "abcdefgh"[: len(areas)], []
+    for name, area in zip(names, areas, strict=True):
+        known = {"name": name, "head": "svm", "roc_auc": score(area, 0.5, 0.9), "n_features": 1, "fit_s": 1.0}
+        known |= {"seconds_per_patch": None, "calibration": None, "classes": []}
+        known |= {"sensitivity": score(0.8), "specificity": score(0.9)}
+        known["details"] = {"spread": {"accuracy": [0.7, 0.8, 0.9]}, "groups": facts.pop("groups", None)}
+        result.append(known | facts.pop(name, {}))
+    rows = [
+        {"first": f"{other}/svm", "second": "a/svm", "metric": "roc_auc", "p_adjusted": p}
+        for other, p in zip(names[1:], p_values, strict=True)
+    ]
+    payload = {"results": result, "comparison": {"rows": rows}, "planned": None, "folds": [1, 2]}
+    payload["dataset"] = {"labels": ["no", "yes"], "synthetic": True}
+    payload["protocol"] = {"patient_overlap": False}
+    return answer_of(three, payload | facts)
+
+
+def test_models_are_alike_from_a_p_of_five_percent_on_and_where_it_is_unknown(three):
+    found = hand_made(three, [0.8, 0.7, 0.7, 0.7], [0.05, 0.0499, None])
+    assert found["alike"] == ["b/svm", "d/svm"]
+
+
+def test_four_models_are_named_and_the_others_counted(three):
+    words = hand_made(three, [0.8] + [0.7] * 5, [0.5] * 5)["sentences"][1]
+    assert words.startswith("Not told apart from it: b/svm, c/svm, d/svm, e/svm (and 1 more) (post-hoc")
+    assert "more)" not in hand_made(three, [0.8] + [0.7] * 4, [0.5] * 4)["sentences"][1]
+
+
+def test_differences_in_one_metric_are_compared_and_times_where_all_were_measured(three):
+    rows = [
+        {"first": "b/svm", "second": "a/svm", "metric": metric, "p_adjusted": p}
+        for metric, p in (("f1", 0.5), ("roc_auc", 0.01))
+    ]
+    found = hand_made(three, [0.8, 0.7], [0.01], planned={"rows": rows})
+    assert found["alike"] == ["b/svm"]
+    assert "(planned paired differences in F1)" in found["sentences"][1]
+    unlike = {"a": {"n_features": 9, "seconds_per_patch": 0.001}, "b": {"n_features": 2}}
+    assert hand_made(three, [0.8, 0.7], [0.5], **unlike)["cheapest"] == "b/svm"
+    assert hand_made(three, [0.8, 0.7], [0.5], a={"n_features": None})["cheapest"] == "b/svm"
+
+
+def test_groups_of_five_patients_count_and_the_least_accurate_tenth(three):
+    groups = {"few": {"n_patients": 4, "sensitivity": score(0.1), "specificity": score(0.1)}}
+    assert hand_made(three, [0.8], [], groups=groups)["weakness"]["of"] == "the hardest patients"
+    assert hand_made(three, [0.8], [], groups=groups)["weakness"]["value"] == 0.7
+    groups["few"]["n_patients"] = 5
+    assert hand_made(three, [0.8], [], groups=groups)["weakness"]["of"] == "specificity in few"
+
+
+def test_chance_at_the_end_of_an_interval_is_in_it_and_an_error_as_by_chance_is_none(three):
+    assert "Guessing, 0.5, is in the interval." in hand_made(three, [0.8], [])["sentences"][0]
+    apart = hand_made(three, [0.8], [], a={"roc_auc": score(0.8, 0.501, 0.9)})
+    assert "Guessing" not in apart["sentences"][0]
+    for off, said in ((0.1, False), (0.11, True)):
+        raw = {"raw": {"ece": {"value": off, "chance95": 0.1}}}
+        words = " ".join(hand_made(three, [0.8], [], a={"calibration": raw})["sentences"])
+        assert ("Its probabilities are off by 11.0 % on average" in words) is said

@@ -211,6 +211,12 @@ def test_display_of_an_evaluation_shows_its_out_of_fold_probabilities(evaluation
 def test_display_refuses_what_is_not_there(evaluation):
     for evaluated, patient, options, words in (
         (None, "900003", {}, r"evaluation: expected an Evaluation, got NoneType"),
+        (
+            replace(evaluation, models=()),
+            "900003",
+            {},
+            r"evaluation: expected an evaluation with models, got 0\. Evalua",
+        ),
         (evaluation, "90003", {}, r"patient: expected a patient of synthetic, got '90003'\. Did you mean '900003'"),
         (
             evaluation,

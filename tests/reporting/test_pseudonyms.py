@@ -13,6 +13,7 @@ from histofeat import cli
 from histofeat.datasets import LeftOut, load_image_folder
 from histofeat.evaluation import LeftOut as PatientsLeftOut, NotRun, audit_split, evaluate_predictions
 from histofeat.reporting import check_output, read_key, write_report
+from histofeat.reporting._pseudonyms import Pseudonyms, pseudonymous
 
 #: Ids that are words, numbers, and parts of each other.
 IDS = ("1", "12", "the", "patients", "P-7", "P-77", "TCGA-A1-A0SB", "22549AB", "2000", "John Smith", "tumour", "0.5")
@@ -209,3 +210,34 @@ def test_the_command_line_writes_neither_ids_nor_folders_of_patients(folder, tmp
             assert name not in text, (name, file)
     assert cli.main(["report", str(out), "--pseudonyms"]) == 2
     assert "--overwrite" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("Look at P-7.", "Look at patient 001."),
+        ("Is it P-7? /data/8863/P-7!", "Is it patient 001? patient 001!"),
+        ("Mary Ann Smith and Mary Ann", "patient 003 and patient 002"),
+        ("the class 'tumour' of 'the', and the rest", "the class 'tumour' of 'patient 004', and the rest"),
+        (["P-7", {"P-7": "P-77", "n": 7}], ["patient 001", {"P-7": "P-77", "n": 7}]),
+    ],
+)
+def test_names_are_replaced_and_words_are_not(said, shown):
+    known = {"P-7": "patient 001", "Mary Ann": "patient 002", "Mary Ann Smith": "patient 003", "the": "patient 004"}
+    assert Pseudonyms(known | {"tumour": "patient 005"}, words=("tumour",))(said) == shown
+
+
+def test_numbers_do_not_follow_the_ids_and_rows_keep_what_is_theirs(evaluation):
+    drawn = []
+    for _ in range(3):
+        found, names = pseudonymous(evaluation)
+        drawn.append(tuple(names.exact[patient] for patient in IDS))
+    assert len(set(drawn)) > 1, "the order of the numbers is drawn each time"
+    assert sorted(drawn[0]) == [f"patient {number:03d}" for number in range(1, 13)]
+    places = {names.exact[str(path)]: row for row, path in enumerate(evaluation.dataset.relative_paths)}
+    rows = [places[path] for path in found.dataset.frame["path"]]
+    np.testing.assert_array_equal(found.fold, evaluation.fold[rows])
+    np.testing.assert_array_equal(found.models[1].proba, evaluation.models[1].proba[rows])
+    for hidden, shown in zip(found.splits, evaluation.splits, strict=True):
+        for some, own in zip(hidden, shown, strict=True):
+            assert sorted(np.array(rows)[some]) == sorted(own)
