@@ -80,7 +80,8 @@ def _read(place) -> dict:
 
 def _jobs(loaded, slides, data, patients, chosen, runtime) -> list:
     """Give name and function of each map; what is wrong with data is found here, with options by the first function."""
-    from histofeat.datasets import Look
+    from histofeat.datasets import Look, format_of
+    from histofeat.exceptions import DatasetError
     from histofeat.images import is_slide
     from histofeat.models import find_patches, map_patient, map_slide
 
@@ -101,7 +102,14 @@ def _jobs(loaded, slides, data, patients, chosen, runtime) -> list:
         if is_slide(path):
             jobs.append((path.name, partial(map_slide, loaded, path, mpp=data.mpp, runtime=runtime, **chosen)))
             continue
-        dataset = replace(data, data=[path]).open()
+        try:
+            kind = format_of(path) if data.format == "auto" else data.format
+        except DatasetError as error:
+            got = "a folder without images" if path.is_dir() else "another file" if path.exists() else "no such path"
+            words = f"expected a whole slide, a folder of patches or a CSV file, got {got}"
+            raise DatasetError(f"{path}: {words}. Name one; images are for `histofeat predict`.") from error
+        # All magnifications of BreakHis: no option chooses one, as none has places.
+        dataset = replace(data, data=[path], magnification="all" if kind == "breakhis" else None).open()
         for one in patients or dict.fromkeys(dataset.patients):
             own = dataset.subset(find_patches(dataset, one, loaded.class_names))
             jobs.append((one, partial(of_patient, own)))

@@ -145,19 +145,19 @@ def _undefined(value):
 
 
 def plain_words(value):
-    """Return a plain value as words: yes or no, lists and mappings with commas, "none" for None.
+    """Return a plain value as words: yes or no, lists and mappings with commas, "none" for None and empty lists.
 
     Examples
     --------
-    >>> plain_words({"a": True, "b": [1, None]})
-    'a: yes, b: 1, none'
+    >>> plain_words({"a": True, "b": [1, None], "c": []})
+    'a: yes, b: 1, none, c: none'
     """
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, dict):
         return ", ".join(f"{name}: {plain_words(item)}" for name, item in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(map(plain_words, value))
+        return ", ".join(map(plain_words, value)) or "none"
     return "none" if value is None else str(value)
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from slide_files import write_slide
 
-from histofeat import IDCPipeline
+from histofeat import IDCPipeline, make_breakhis_cohort
 from histofeat.cli import main
 from histofeat.models import SavedModel, predict_images, save_model
 
@@ -91,6 +91,8 @@ def test_what_is_wrong_is_found_before_an_image_is_read(cohort, model, tmp_path,
     used = tmp_path / "used"
     used.mkdir()
     (used / "notes.txt").write_text("mine")
+    made = {"patients_per_subtype": 1, "images_per_slide": 1, "magnifications": (40, 100)}
+    breakhis = make_breakhis_cohort(root=tmp_path / "breakhis", **made)
     data, out = str(cohort.root), str(tmp_path / "map")
     for words, message in (
         ([data, "-o", out, "--patient", "90003"], "--patient: expected a patient of synthetic, got"),
@@ -100,7 +102,14 @@ def test_what_is_wrong_is_found_before_an_image_is_read(cohort, model, tmp_path,
         ([str(plain.parent), "-o", out, "--patients", "(p[0-9])", "--classes", "no tumour=benign,tumour=malignant"],
          "patient p1: expected the place of each patch on the slide, got none for 'p1_"),
         ([data, "-o", str(used)], "expected a new or an empty folder"),
-        ([str(tmp_path / "none"), "-o", out], "found no such path"),
+        ([str(tmp_path / "none.svs"), "-o", out],
+         "none.svs: expected a whole slide, a folder of patches or a CSV file, got no such path. Name one;"),
+        ([str(plain / "p1_a.png"), "-o", out],
+         "CSV file, got another file. Name one; images are for `histofeat predict`."),
+        ([str(used), "-o", out],
+         "used: expected a whole slide, a folder of patches or a CSV file, got a folder without images."),
+        ([str(breakhis.root), "-o", out, "--classes", "no tumour=benign-like,tumour=malignant-like"],
+         ": expected the place of each patch on the slide, got none for '"),
     ):  # fmt: skip
         assert main(["map", str(model), *words]) == 2, words
         assert message in capsys.readouterr().err, words
