@@ -3,7 +3,7 @@
 import json
 import shutil
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -11,6 +11,7 @@ from pathlib import Path
 import histofeat
 from histofeat.cli._options import DataOptions, RunOptions, Weights, argument, flag, group, option
 from histofeat.cli._outputs import classes_of
+from histofeat.exceptions import DAMAGED
 
 _Slides = argument(list[Path], "SLIDE|PATIENT_FOLDER...", "Whole slides; folders of IDC patients, or data as below.")
 
@@ -52,8 +53,9 @@ def map_(
     names, found = [name for name, _ in jobs], {}
     places = [output / word for word in file_words(names)] if len(jobs) > 1 else [output]
     finished = "run.toml" if len(jobs) > 1 else "map.json"
-    of = [histofeat.__version__, digest, chosen, data.mpp, no_tissue, *map(str, slides)]
-    keys = [sha256(printable(json.dumps([*of, name])).encode()).hexdigest() for name in names]
+    files = [(path.stat().st_size, path.stat().st_mtime_ns) if path.is_file() else None for path in slides]
+    of = [histofeat.__version__, digest, chosen, asdict(data), no_tissue, [*map(str, slides)], files]
+    keys = [sha256(printable(json.dumps([*of, name], default=str)).encode()).hexdigest() for name in names]
     before = [_read(place) for place in places]
     if not any(kept.get("key") == key for key, kept in zip(keys, before, strict=True)):
         check_output(output, overwrite=overwrite, option="--overwrite", finished=finished)
@@ -73,7 +75,7 @@ def map_(
 
 def _read(place) -> dict:
     """Read what a finished map says; nothing where there is none."""
-    with suppress(OSError, ValueError):
+    with suppress(*DAMAGED):
         return dict(json.loads((place / "map.json").read_text(encoding="utf-8")))
     return {}
 

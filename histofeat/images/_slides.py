@@ -74,7 +74,7 @@ class Slide:
     @property
     def known_mpp(self) -> float:
         """Micrometres per pixel of level 0; a `PatchError` where they are not known."""
-        remedy = "Give micrometres per pixel: mpp=0.25 (--mpp 0.25)."
+        remedy = "Give mpp=0.25, its micrometres per pixel."
         check_that(self.path, self.mpp, self.mpp, "a slide that states its scale", remedy, error=PatchError)
         return self.mpp
 
@@ -227,7 +227,7 @@ def open_slide(path: str | os.PathLike[str], mpp: float | None = None) -> Slide:
     Traceback (most recent call last):
     histofeat.exceptions.PatchError: no-such-slide.svs: expected an image file, found no such file. Check the path.
     """
-    check_mpp("mpp", mpp)
+    given = float(np.nan_to_num(check_mpp("mpp", mpp)))
     path = os.fspath(path)
     os.close(open_image(path)[0])
     with needs("histofeat[slides]", f"{path}: expected the package openslide to read a slide"):
@@ -238,7 +238,7 @@ def open_slide(path: str | os.PathLike[str], mpp: float | None = None) -> Slide:
     try:
         reader = Reader(path)
         stated = [float(reader.properties.get(f"{Reader.__name__.lower()}.mpp-{axis}") or 0) for axis in "xy"]
-        slide = Slide(path, reader, mpp or square_mpp(*stated) or image_mpp(path))
+        slide = Slide(path, reader, given or square_mpp(*stated) or image_mpp(path))
     except Exception as error:  # readers raise whatever they like on other files
         got = f"a damaged file or one of another format ({first_line(error):.80})"
         remedy = "Copy it again; images are for predict_images (histofeat predict)."
@@ -302,7 +302,7 @@ def slide_tiles(slide: Slide, size_px: int | tuple[int, int], mpp: float, min_ti
     Raises
     ------
     PatchError
-        If the slide has no scale, is damaged, smaller than a tile, or holds no tissue.
+        If the slide has no scale, is damaged, smaller than a tile, coarser than one, or holds no tissue.
     ValueError
         If another argument is out of its range.
     """
@@ -311,7 +311,10 @@ def slide_tiles(slide: Slide, size_px: int | tuple[int, int], mpp: float, min_ti
     check_that("size_px", size_px, whole, "a side, or height and width, in px", "Give positive integers.")
     check_real("mpp", mpp, "above 0", lambda value: value > 0, "Give the micrometres per pixel of the model.")
     check_real("min_tissue", min_tissue, "from 0 to 1", lambda share: 0 <= share <= 1, "Use 0.1.")
-    tops, lefts = map(_borders, (slide.height, slide.width), [side * mpp / slide.known_mpp for side in sides])
+    steps, remedy = [side * mpp / slide.known_mpp for side in sides], "Correct mpp (--mpp), or use another model."
+    expected = "tiles of at least one pixel of the slide"
+    check_that(slide.path, f"{min(steps):.2g} px", min(steps) >= 1, expected, remedy, error=PatchError)
+    tops, lefts = map(_borders, (slide.height, slide.width), steps)
     size = "{1:.0f} x {0:.0f} micrometres".format
     tile, found = size(*(side * mpp for side in sides)), size(slide.height * slide.mpp, slide.width * slide.mpp)
     fits, remedy = min(len(tops), len(lefts)) > 1, "Correct mpp (--mpp), or use a model of smaller patches."

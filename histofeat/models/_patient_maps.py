@@ -182,7 +182,7 @@ def map_patient(
     dataset = data if isinstance(data, PatchDataset) else open_dataset(data)
     dataset.require_images("map_patient")
     own = dataset.subset(find_patches(dataset, patient, model.class_names))
-    found = predict_images(model, own.X, patients=own.patients, mpp=own.mpp, runtime=runtime)
+    found = predict_images(model, own.X, patients=own.patients, mpp=own.frame.get("mpp", own.mpp), runtime=runtime)
     facts = {**chosen, "classes": found.class_names, "min_tissue": min_tissue}
     known = any(found.known) or not {*own.patients}.isdisjoint(model.pipeline.patients_ or ())
     return map_patches(own, found.proba, **facts, about={"known": known})

@@ -11,6 +11,7 @@ import pandas as pd
 
 from histofeat.datasets import csv_text
 from histofeat.evaluation import Evaluation
+from histofeat.exceptions import refuse_first
 from histofeat.reporting._folder import key_file
 from histofeat.reporting._payload import portable_paths
 from histofeat.reporting._strict_json import PathLike
@@ -104,6 +105,11 @@ def pseudonymous(evaluation: Evaluation) -> tuple[Evaluation, Pseudonyms]:
         The same numbers: what is computed over patients is taken along. The audit of the split counts what it found,
         and names nothing. The paths of the images are those of ``dataset.X``, which is not shown.
     names : Pseudonyms
+
+    Raises
+    ------
+    ValueError
+        If the name of a model holds that of a patient or file.
     """
     dataset, audit = evaluation.dataset, evaluation.dataset.audit
     frame, paths = dataset.frame, portable_paths(dataset)
@@ -114,6 +120,8 @@ def pseudonymous(evaluation: Evaluation) -> tuple[Evaluation, Pseudonyms]:
     others = [path for path, _ in audit.failures] + [name for group in audit.left_out for name in group.examples]
     whole = dict(zip(frame["path"], map(images.get, paths), strict=True))
     names = Pseudonyms(_numbered("file", others, 3) | images | slides | patients | whole, dataset.target_names)
+    told = [model.name for model in evaluation.models if names(model.name) != model.name]
+    refuse_first(told, "pseudonyms: expected models whose names hold none of a patient or file, got", "Rename them.")
     frame = frame.assign(path=[images[path] for path in paths], patient=frame["patient"].map(patients))
     frame = frame.assign(slide=frame["slide"].astype(str).map(slides)) if slides else frame
     known = {"frame": frame.iloc[order].reset_index(drop=True), "columns": None, "root": None}

@@ -203,7 +203,7 @@ def evaluation_map(evaluation, patient, model=None, target_class=None):
     rows = rows[evaluation.tested[rows]]
     check_that("patient", patient, len(rows), "one that was tested", "Choose one of evaluation.by_patient().")
     cut = min({found.thresholds[fold] for fold in evaluation.fold[rows]}) if found.thresholds else 0.5
-    decision = {"positive": dataset.positive, "rule": evaluation.protocol["threshold"], "value": cut}
+    decision = {"positive": dataset.positive, "rule": evaluation.protocol.get("threshold", "given"), "value": cut}
     facts = mapped_class(classes, decision, target_class=target_class)
     facts["label"] = np.array(classes, dtype=object)[found.predicted_tuned[rows]]
     facts["about"] = {"model": model_key(found.name, found.head)}

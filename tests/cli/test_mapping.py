@@ -78,6 +78,31 @@ def test_a_run_that_was_ended_goes_on(cohort, model, tmp_path, monkeypatch, quic
     assert {path.name for path in tmp_path.iterdir()} == {"maps"}
 
 
+def test_a_map_of_other_data_options_is_not_taken_for_this_one(cohort, model, tmp_path, capsys, quick):
+    out = tmp_path / "map"
+    words = ["map", str(model), str(cohort.root / "900003"), "-o", str(out), "--quiet"]
+    assert main(words) == 0
+    before = json.loads((out / "map.json").read_text())["truth"]["positive_tiles"]
+    swapped = [*words, "--classes", "no tumour=tumour,tumour=no tumour"]
+    assert main(swapped) == 2
+    assert "expected a new folder" in capsys.readouterr().err
+    assert main([*swapped, "--overwrite"]) == 0
+    assert json.loads((out / "map.json").read_text())["truth"]["positive_tiles"] == 12 - before
+    assert main(swapped) == 0, "it is done"
+
+
+@pytest.mark.parametrize("content", ["[1]", "5", "{", ""])
+def test_a_damaged_record_is_no_finished_map(cohort, model, tmp_path, quick, content):
+    out = tmp_path / "map"
+    out.mkdir()
+    (out / "map.json").write_text(content)
+    words = ["map", str(model), str(cohort.root / "900003"), "-o", str(out), "--quiet"]
+    assert main(words) == 2
+    assert (out / "map.json").read_text() == content
+    assert main([*words, "--overwrite"]) == 0
+    assert json.loads((out / "map.json").read_text())["source"] == "900003"
+
+
 def test_what_is_wrong_is_found_before_an_image_is_read(cohort, model, tmp_path, capsys, monkeypatch):
     def read(*_):
         raise AssertionError("an image was read")

@@ -240,7 +240,7 @@ def test_a_slide_without_scale_needs_one(tmp_path):
             lambda: tissue_mask(unknown),
             lambda: slide_tiles(unknown, 50, 1),
         ):
-            with pytest.raises(PatchError, match=r"states its scale, got None. Give .* mpp=0.25 \(--mpp 0.25\)"):
+            with pytest.raises(PatchError, match=r"states its scale, got None. Give mpp=0.25, its micrometres"):
                 work()
     with open_slide(path, mpp=0.5) as known:
         assert known.read(0, 0, 1000, 800, 5.0).shape == (80, 100, 3)
@@ -255,6 +255,8 @@ def test_the_resolution_of_a_screen_is_no_scale(tmp_path):
 def test_a_given_scale_is_taken_before_that_of_the_file(pyramid):
     with open_slide(pyramid, mpp=0.5) as opened:
         assert opened.mpp == 0.5
+    with open_slide(pyramid, mpp=float("nan")) as opened:
+        assert opened.mpp == 0.25, "an unknown scale is that of the file"
     with pytest.raises(
         ValueError, match=r"mpp: expected numbers above 0, at most 1,000, got \[-1.0\]\. Give the micrometres per pixel"
     ):
@@ -269,6 +271,7 @@ def test_a_given_scale_is_taken_before_that_of_the_file(pyramid):
             PatchError,
             r"one tile, 2000 x 2000 micrometres, got '750 x 500 micrometres'\. Correct mpp \(--mpp\)",
         ),
+        ((50, 0.004), PatchError, r"tiles of at least one pixel of the slide, got '0.8 px'\. Correct mpp \(--mpp\)"),
         ((50, 0), ValueError, "mpp: expected a number above 0, got 0"),
         ((0, 4.0), ValueError, "size_px: expected a side, or height and width, in px, got 0"),
         (((50, 50, 3), 4.0), ValueError, "size_px: expected a side, or height and width, in px"),

@@ -194,6 +194,16 @@ def test_a_patient_of_images_in_memory_and_one_patch_are_mapped(cohort, model):
     assert found.tiles[["width", "height"]].values.tolist() == [[50, 50]]
 
 
+def test_patches_of_several_scales_are_scored_each_at_its_own(cohort, model):
+    known = replace(model, about={**model.about, "mpp": 4.0})
+    own = cohort.subset(np.flatnonzero(cohort.patients == "900003"))
+    mixed = replace(own, frame=own.frame.assign(mpp=[16.0, *[4.0] * (len(own) - 1)]))
+    found = map_patient(known, mixed)
+    asked = predict_images(known, own.X, mpp=mixed.frame["mpp"])
+    assert (found.mpp, asked.rescaled[0]) == (None, 4.0)
+    np.testing.assert_array_equal(found.probability, asked.proba[:, 1])
+
+
 def test_least_tissue_leaves_patches_out(cohort, model):
     every = map_patient(model, cohort, "900003")
     few = map_patient(model, cohort, "900003", min_tissue=0.9)

@@ -11,6 +11,7 @@ import pytest
 
 from histofeat import IDCPipeline, PatientKFold, evaluate, make_cohort
 from histofeat.datasets import PatchDataset
+from histofeat.evaluation import evaluate_predictions
 from histofeat.models import SlideMap
 from histofeat.reporting import SlideMapDisplay, write_map, write_report
 from histofeat.reporting._slide_maps import draw_map, map_features, map_mask, map_panels, map_title
@@ -206,6 +207,15 @@ def test_display_of_an_evaluation_shows_its_out_of_fold_probabilities(evaluation
     best = max(evaluation.models, key=lambda each: each.scores["roc_auc"].value)
     default = SlideMapDisplay.from_evaluation(evaluation, "900003", panel="errors", ax=Figure().subplots()).slide_map
     np.testing.assert_array_equal(default.probability, best.proba[rows, 1])
+
+
+def test_predictions_that_were_given_are_drawn(evaluation):
+    from matplotlib.figure import Figure
+
+    table = evaluation.dataset.frame[["path"]].assign(model="a", score=0.9, fold=evaluation.fold)
+    given = evaluate_predictions(table, evaluation.dataset, n_resamples=20)
+    found = SlideMapDisplay.from_evaluation(given, "900003", ax=Figure().subplots()).slide_map
+    assert (found.rule, found.threshold, {*found.probability}) == ("given", 0.5, {0.9})
 
 
 def test_display_refuses_what_is_not_there(evaluation):

@@ -174,6 +174,14 @@ def test_pseudonyms_are_drawn_and_never_kept_by_accident(evaluation, reports):
     assert read_key(again).exact != before
 
 
+@pytest.mark.parametrize("name", ["P-7", "model of John Smith"])
+def test_models_with_the_name_of_a_patient_are_refused(evaluation, tmp_path, name):
+    models = (replace(evaluation.models[0], name=name), *evaluation.models[1:])
+    with pytest.raises(ValueError, match=r"pseudonyms: expected models whose names hold none of a patient or file"):
+        write_report(replace(evaluation, models=models), tmp_path / "out", pseudonyms=True)
+    assert not [*tmp_path.iterdir()]
+
+
 def test_a_failed_report_leaves_no_key(evaluation, tmp_path):
     with pytest.raises(ValueError, match="expected the file of a template"):
         write_report(replace(evaluation, models=()), tmp_path / "out", pseudonyms=True, template="none.md.j2")
