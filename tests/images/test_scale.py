@@ -120,6 +120,7 @@ def test_what_is_no_scale_is_refused(mpp, n, message):
 
 
 def test_unknown_scales_pass():
+    assert check_mpp("mpp", 1000) == 1000
     assert np.isnan(check_mpp("mpp", [None, np.nan], 2)).all()
     assert np.isnan(check_mpp("mpp", None, 2)).all()
 

@@ -337,4 +337,4 @@ def test_chance_at_the_end_of_an_interval_is_in_it_and_an_error_as_by_chance_is_
     for off, said in ((0.1, False), (0.11, True)):
         raw = {"raw": {"ece": {"value": off, "chance95": 0.1}}}
         words = " ".join(hand_made(three, [0.8], [], a={"calibration": raw})["sentences"])
-        assert ("Its probabilities are off by 11.0 % on average" in words) is said
+        assert ("Its probabilities are off by" in words) is said

@@ -226,3 +226,27 @@ def test_words_and_lines_stand_out_from_the_page_in_light_and_dark(scheme):
     assert contrast(colors["ink"], colors["mark"]) >= 4.5
     for line in ("axis", *(f"c{number}" for number in range(1, 9))):
         assert contrast(colors[line], colors["paper"]) >= 3, line
+
+
+def test_words_for_pictures_are_no_markup_and_pictures_of_a_list_are_tiles(tmp_path):
+    words = """an "odd" name' onerror='alert(1) &lt;b&gt;"""
+    (tmp_path / "a.png").write_bytes(b"picture")
+    for embed, source in ((False, "a.png#small"), (True, "data:image/png;base64,cGljdHVyZQ==")):
+        root = read_page(
+            html_page(f"# T\n\n- ![{words}]({'a.png' if embed else source})\n", "t", tmp_path, embed=embed)
+        )
+        (image,) = root.iter("img")
+        assert {"src", "alt"} <= {*image.attrib} <= {"src", "alt", "loading"}
+        assert (image.get("src"), image.get("alt")) == (source, words.replace("&lt;", "<").replace("&gt;", ">"))
+        assert root.find(".//main/ul").get("class") == "tiles"
+
+
+def test_cells_are_marked_as_best_where_all_of_their_words_are_bold_and_heads_break_anywhere():
+    root = page("Scores.\n\n| Model | AP of all |\n| --- | ---: |\n| **a** b **c** | **0.9 and 1** |\n")
+    (_, column), (row, cell) = ([*line] for line in root.iter("tr"))
+    assert (row.get("class"), cell.get("class")) == ("t", "n best")
+    assert (words_of(column), cell.find("strong").text) == ("AP of all", "0.9\N{NO-BREAK SPACE}and\N{NO-BREAK SPACE}1")
+
+
+def test_a_heading_without_letters_has_an_id():
+    assert page("# T\n\n## ?\n").find(".//h2").get("id") == "section"
