@@ -210,8 +210,8 @@ def report(
 ) -> None:
     """Write the report of a finished run again; nothing is fitted.
 
-    It goes to the folder of the run, if no output is named, with pseudonyms if the report there has them. The images
-    are read for a gallery, and for the panel of shortcuts if the run was ended before it.
+    It goes to the folder of the run, if no output is named. A report with pseudonyms that it replaces keeps them. The
+    images are read for a gallery, and for the panel of shortcuts if the run was ended before it.
 
     Examples
     --------
@@ -221,12 +221,12 @@ def report(
 
     file = finished if finished.suffix == ".evaluation" else finished.with_name(f"{finished.name}.evaluation")
     output = page.output or file.with_suffix("")
-    files = [file.with_suffix("") / name for name in ("metrics.json", "shortcuts.json")]
-    old, panel = (json.loads(one.read_text(encoding="utf-8")) if one.is_file() else None for one in files)
-    if output.resolve() == file.with_suffix("").resolve():  # who overwrites a report did not ask for ids in it
-        page = replace(page, pseudonyms=page.pseudonyms or bool((old or {}).get("pseudonyms")))
     page.check(output)
     evaluation = load_evaluation(file)
+    files = [*(file.with_suffix("") / name for name in ("metrics.json", "shortcuts.json")), output / "metrics.json"]
+    old, panel, there = (json.loads(one.read_text(encoding="utf-8")) if one.is_file() else None for one in files)
+    # Who overwrites a report with pseudonyms did not ask for ids in it.
+    page = replace(page, pseudonyms=page.pseudonyms or bool((there or {}).get("pseudonyms")))
     wanted = not (page.no_shortcuts or evaluation.dataset.lacks_images)
     panel = wanted and (panel or _shortcuts(evaluation, open_runtime(ctx, run, None)))
     written = page.write(

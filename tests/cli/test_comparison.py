@@ -103,6 +103,9 @@ def test_a_page_with_pseudonyms_keeps_them_when_it_is_written_again(main, tmp_pa
     assert read(tmp_path / "out")["pseudonyms"] is True
     assert main("report", "out", "--output", "own", "--no-shortcuts") == 0  # another folder, as it was asked for
     assert read(tmp_path / "own")["pseudonyms"] is False
+    for more in (["--pseudonyms"], []):
+        assert main("report", "out", "--output", "own", "--overwrite", "--no-shortcuts", *more) == 0
+        assert read(tmp_path / "own")["pseudonyms"] is True
 
 
 def test_a_run_that_ended_before_its_page_gets_one(finished, main, tmp_path, capsys):
