@@ -249,3 +249,17 @@ def test_numbers_do_not_follow_the_ids_and_rows_keep_what_is_theirs(evaluation):
     for hidden, shown in zip(found.splits, evaluation.splits, strict=True):
         for some, own in zip(hidden, shown, strict=True):
             assert sorted(np.array(rows)[some]) == sorted(own)
+
+
+def test_slides_have_pseudonyms_pictures_stay_with_their_rows_and_reasons_name_no_file(evaluation):
+    dataset, slides = evaluation.dataset, [f"S-{row % 5}" for row in range(len(evaluation.dataset))]
+    own = replace(evaluation, dataset=replace(dataset, frame=dataset.frame.assign(slide=slides)))
+    found, names = pseudonymous(own)
+    places = {names.exact[str(path)]: row for row, path in enumerate(dataset.relative_paths)}
+    rows = [places[path] for path in found.dataset.frame["path"]]
+    assert found.dataset.frame["slide"].tolist() == [names.exact[slides[row]] for row in rows]
+    assert {*found.dataset.frame["slide"]} == {f"slide {number:03d}" for number in range(1, 6)}
+    np.testing.assert_array_equal(found.dataset.X, dataset.X[rows])
+    assert [reason for _, reason in found.dataset.audit.failures] == [
+        "expected an image, got the file, which is cut off."
+    ]
