@@ -70,17 +70,18 @@ def _alike(payload, key, metric):
     if len(payload["results"]) == 1:
         return [], key, None
     planned, posthoc = ((payload.get(kind) or {}).get("rows", ()) for kind in ("planned", "comparison"))
-    own = [row for row in planned if key in (row["first"], row["second"])]
-    rows = own or [row for row in posthoc if row["metric"] == metric and key in (row["first"], row["second"])]
-    if not rows:
+    rows = [("planned", row) for row in planned] + [("post-hoc", row) for row in posthoc if row["metric"] == metric]
+    found = {}
+    for kind, row in rows:
+        if key in (pair := [row["first"], row["second"]]):
+            found.setdefault(pair[pair[0] == key], (f"{kind} paired differences in {metric_words(row['metric'])}", row))
+    if not found:
         why = (payload["comparison"] or {}).get("refused", "They need probabilities and resamples of the patients.")
         return [], None, f"Differences from the other models are not known. {why}"
-    rows = [row for row in rows if row["metric"] == rows[0]["metric"]]
-    apart = {row["second"] if row["first"] == key else row["first"]: row["p_adjusted"] for row in rows}
-    alike = [name for name, p in apart.items() if p is None or p >= _LIMIT]
-    by = f"({'planned' if own else 'post-hoc'} paired differences in {metric_words(rows[0]['metric'])})"
+    alike = [name for name, (_, row) in found.items() if row["p_adjusted"] is None or row["p_adjusted"] >= _LIMIT]
+    by = f"({'; '.join(dict.fromkeys(words for words, _ in found.values()))})"
     if not alike:
-        return [], key, f"{'The other model is' if len(rows) == 1 else 'All others are'} told apart from it {by}."
+        return [], key, f"{'The other model is' if len(found) == 1 else 'All others are'} told apart from it {by}."
     cheapest, cost = _cheapest(payload["results"], [key, *alike])
     cost = f" The cheapest of these{' and itself' * (cheapest == key)} is {cheapest}: {cost}." if cost else ""
     named = ", ".join(alike[:_NAMED]) + and_more(len(alike) - _NAMED + 1)

@@ -103,8 +103,13 @@ def test_the_cheapest_takes_the_least_time_or_else_the_fewest_features(three, an
 def test_planned_differences_count_before_those_that_were_not_planned(three, answered, tmp_path):
     plan = write_plan(tmp_path / "plan.json", pairs=[("bad/predictions", "good/predictions")], metrics=["roc_auc"])
     answer, words = answered(replace(three, protocol={**three.protocol, "plan": plan.to_dict()}))
-    assert answer["alike"] == []
-    assert "The other model is told apart from it (planned paired differences in ROC-AUC)." in words
+    assert answer["alike"] == ["alike/predictions"], "of which the plan says nothing"
+    by = "(planned paired differences in ROC-AUC; post-hoc paired differences in ROC-AUC)."
+    assert f"Not told apart from it: alike/predictions {by}" in words
+    pairs = [(f"{name}/predictions", "good/predictions") for name in ("bad", "alike")]
+    plan = write_plan(tmp_path / "both.json", pairs=pairs, metrics=["roc_auc"])
+    _, words = answered(replace(three, protocol={**three.protocol, "plan": plan.to_dict()}))
+    assert "Not told apart from it: alike/predictions (planned paired differences in ROC-AUC)." in words
 
 
 def test_the_weakness_is_the_lowest_of_what_should_be_high(three, answered):
