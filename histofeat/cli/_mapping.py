@@ -52,7 +52,8 @@ def map_(
     jobs = _jobs(loaded, slides, data, patient, chosen, run.runtime(f"map {model.name}"))
     names, found = [name for name, _ in jobs], {}
     places = [output / word for word in file_words(names)] if len(jobs) > 1 else [output]
-    finished = "run.toml" if len(jobs) > 1 else "map.json"
+    others = [name for name in ("map.json", "metrics.json") if (output / name).exists()]
+    finished = "map.json" if len(jobs) == 1 else "maps" if others else "run.toml"  # no folder of maps has these
     files = [(path.stat().st_size, path.stat().st_mtime_ns) if path.is_file() else None for path in slides]
     of = [histofeat.__version__, digest, chosen, asdict(data), no_tissue, [*map(str, slides)], files]
     keys = [sha256(printable(json.dumps([*of, name], default=str)).encode()).hexdigest() for name in names]
@@ -65,7 +66,12 @@ def map_(
             made = job(folder=scratch)
             facts = {"model": model.name, "sha256": digest, "trained": dict(loaded.description), "key": key}
             made = replace(made, about={**made.about, **facts})
-            write_map(made, place, tissue=not no_tissue, overwrite=overwrite)
+            try:
+                write_map(made, place, tissue=not no_tissue, overwrite=overwrite)
+            finally:
+                if place != output:
+                    with suppress(OSError):
+                        output.rmdir()  # of several maps, where not even the first could be written
             shutil.rmtree(scratch, ignore_errors=True)
             run.progress.say(f"{name}: {place}")
         found[f"{name} ({place.name})" if name in found else name] = _read(place)

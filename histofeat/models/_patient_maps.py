@@ -115,7 +115,7 @@ def _picture(dataset, tiles):
     ends = starts + tiles[["width", "height"]].to_numpy()
     ratio = min(1.0, THUMBNAIL_PX / ends.max())
     starts, ends = (np.round(corners * ratio).astype(int) for corners in (starts, ends))
-    picture, images = np.full((*ends.max(axis=0)[::-1], 3), 255, dtype=np.uint8), as_images(dataset.X)
+    picture, images = np.full((*ends.max(axis=0, initial=1)[::-1], 3), 255, dtype=np.uint8), as_images(dataset.X)
     for at, ((left, top), (right, bottom)) in enumerate(zip(starts, ends, strict=True)):
         with suppress(PatchError):
             pixels = images.decode(at, images.content(at))[0]

@@ -13,6 +13,8 @@ from histofeat.exceptions import DatasetError, check_name, check_real, check_tha
 from histofeat.metrics import most_probable, plain_values, scores
 
 _PLACE = ("x", "y", "width", "height")
+#: Tiles along a side of a slide at most: a mask has a pixel for each.
+_LARGEST = 30_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +51,7 @@ class SlideMap:
     Raises
     ------
     ValueError
-        If there is no tile, or two overlap.
+        If there is no tile, two overlap, or a side of the slide is longer than 30,000 of them.
 
     Examples
     --------
@@ -88,6 +90,9 @@ class SlideMap:
         got, remedy = "{:,} px of tiles on {:,} px".format(*sizes), "Correct x and y, their upper left corners in px."
         where = self.source or "SlideMap"
         check_that(where, got, sizes[0] == sizes[1], "tiles that do not overlap", remedy, error=DatasetError)
+        side = max(self.width / self.tiles["width"].median(), self.height / self.tiles["height"].median())
+        expected = f"a slide of at most {_LARGEST:,} tiles a side"
+        check_that(where, f"{side:,.0f}", side <= _LARGEST, expected, remedy, error=DatasetError)
 
     @cached_property
     def _edges(self):

@@ -44,7 +44,8 @@ def new_folder(output, *, overwrite=False, finished=FINISHED, key=None):
     output = Path(output)
     check_output(output, overwrite=overwrite, finished=finished, pseudonyms=key is not None)
     there = (output / finished).exists()
-    replaced = [finished, *load(output / finished).get("files", [])] if there else None
+    listed = load(output / finished).get("files") if there else None
+    replaced = [finished, *map(str, listed if isinstance(listed, list) else ())] if there else None
     beside = write_whole(key_file(output), overwrite=overwrite, parents=True) if key else nullcontext()
     with beside as file, write_whole(output, folder=True, parents=True, replaced=replaced) as part:
         if file:

@@ -125,8 +125,11 @@ def pseudonymous(evaluation: Evaluation) -> tuple[Evaluation, Pseudonyms]:
     frame = frame.assign(path=[images[path] for path in paths], patient=frame["patient"].map(patients))
     frame = frame.assign(slide=frame["slide"].astype(str).map(slides)) if slides else frame
     known = {"frame": frame.iloc[order].reset_index(drop=True), "columns": None, "root": None}
-    known |= {"images": None if dataset.lacks_images else dataset.X[order], "name": names.one(dataset.name)}
-    return _with_rows(evaluation, replace(dataset, audit=_audit(audit, names), **known), order, names), names
+    name = names.one(dataset.name)  # "P-7_data" is no name of a patient, and holds one
+    held = any(re.search(rf"(?<![^\W_]){re.escape(known)}(?![^\W_])", name) for known in (*patients, *slides))
+    known |= {"images": None if dataset.lacks_images else dataset.X[order], "name": "data" if held else name}
+    audit = _audit(replace(audit, name=known["name"]), names)
+    return _with_rows(evaluation, replace(dataset, audit=audit, **known), order, names), names
 
 
 def _numbered(kind, names, digits, *, shuffled=True):
@@ -139,7 +142,7 @@ def _numbered(kind, names, digits, *, shuffled=True):
 
 def _audit(audit, names):
     """Return the audit of a data set with pseudonyms."""
-    known = {"notes": tuple(map(names, audit.notes)), "name": names.one(audit.name)}
+    known = {"notes": tuple(map(names, audit.notes))}
     known["patients_without"] = {name: tuple(map(names.one, ids)) for name, ids in audit.patients_without.items()}
     reasons = [(path, reason.replace(PurePath(path).name, "the file")) for path, reason in audit.failures]
     known["failures"] = tuple((names.one(path), names(reason)) for path, reason in reasons)

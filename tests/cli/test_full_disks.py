@@ -25,6 +25,8 @@ COMMANDS = {
         "new",
     ),
     "score": (["score", "scores.csv", "--truth", "truth.csv", "--resamples", "10"], "new"),
+    "map": (["map", "model", "other", "--patient", "910001", "--patient", "910002"], "new"),
+    "map one": (["map", "model", "other", "--patient", "910001"], "new"),
     "evaluate": (["evaluate", "model", "other", "--resamples", "10"], "new"),
 }
 
@@ -112,6 +114,7 @@ def test_a_disk_that_fills_during_the_run_leaves_nothing_half_written(command, p
         line = ends_in_a_sentence(
             [*words, "-o", output, *["--quiet"][: command not in ("report", "score")]], place, capsys
         )
-    named = {"train with a report": place / "page.evaluation", "study": "/cohort"}.get(command, place / output)
+    others = {"train with a report": place / "page.evaluation", "study": "/cohort", "map": place / output / "910001"}
+    named = others.get(command, place / output)
     assert f"{named}: expected" in line
     assert "expected a place that can be written, got File too large. Give another name or folder." in line

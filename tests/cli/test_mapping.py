@@ -91,7 +91,17 @@ def test_a_map_of_other_data_options_is_not_taken_for_this_one(cohort, model, tm
     assert main(swapped) == 0, "it is done"
 
 
-@pytest.mark.parametrize("content", ["[1]", "5", "{", ""])
+@pytest.mark.parametrize("name", ["map.json", "metrics.json"])
+def test_several_maps_do_not_mix_with_one_map_or_a_report(cohort, model, tmp_path, capsys, quick, name):
+    (tmp_path / name).write_text("{}")
+    (tmp_path / "run.toml").write_text("")
+    words = ["map", str(model), str(cohort.root), "--patient", "900003", "--patient", "900004", "--quiet"]
+    assert main([*words, "-o", str(tmp_path), "--overwrite"]) == 2
+    assert "expected a new or an empty folder" in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {name, "run.toml"}
+
+
+@pytest.mark.parametrize("content", ["[1]", "5", "{", "", '{"files": 5}', '{"files": [{}, 1]}'])
 def test_a_damaged_record_is_no_finished_map(cohort, model, tmp_path, quick, content):
     out = tmp_path / "map"
     out.mkdir()

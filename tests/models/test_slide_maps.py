@@ -146,6 +146,19 @@ def test_a_map_has_tiles_that_do_not_overlap():
         SlideMap(made.tiles.iloc[:0], 101, 51, BOTH, "tumour")
 
 
+def test_a_mistyped_coordinate_is_named():
+    far = slide_map([[0, 1]]).tiles.assign(x=[0, 999_999_900])[["x", "y", "width", "height", "p_benign", "p_tumour"]]
+    expected = r"P: expected a slide of at most 30,000 tiles a side, got '19,999,999'\. Correct x and y"
+    with pytest.raises(DatasetError, match=expected):
+        SlideMap(far, 999_999_950, 51, BOTH, "tumour", source="P")
+
+
+def test_a_very_long_slide_has_a_picture(cohort, model):
+    own = cohort.subset(np.flatnonzero(cohort.patients == "900003")[:2])
+    frame = own.frame.assign(x=[0, 1_400_000], y=0)
+    assert map_patient(model, replace(own, frame=frame)).thumbnail.shape == (1, 2000, 3)
+
+
 def test_the_class_and_its_threshold_are_those_of_the_model_unless_asked():
     decision = {"positive": "tumour", "rule": "f1", "value": 0.3}
     assert mapped_class(BOTH, decision) == {"positive": "tumour", "threshold": 0.3, "rule": "f1"}

@@ -174,6 +174,16 @@ def test_pseudonyms_are_drawn_and_never_kept_by_accident(evaluation, reports):
     assert read_key(again).exact != before
 
 
+@pytest.mark.parametrize("name", ["P-7_data", "2024_John Smith", "IDC"])
+def test_a_data_set_named_after_a_patient_is_data(evaluation, name):
+    named = replace(evaluation.dataset, name=name, audit=replace(evaluation.dataset.audit, name=name))
+    found = pseudonymous(replace(evaluation, dataset=named))[0].dataset
+    assert found.name == found.audit.name
+    assert "P-7" not in found.name
+    assert "Smith" not in found.name
+    assert (found.name == "IDC") == (name == "IDC")
+
+
 @pytest.mark.parametrize("name", ["P-7", "model of John Smith"])
 def test_models_with_the_name_of_a_patient_are_refused(evaluation, tmp_path, name):
     models = (replace(evaluation.models[0], name=name), *evaluation.models[1:])
