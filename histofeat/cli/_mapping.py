@@ -42,9 +42,8 @@ def map_(
     histofeat map model.histofeat idc/10254 -o map --no-tissue
     histofeat map model.histofeat idc --patient 10254 --patient 8865 -o maps
     """
-    from histofeat.datasets import printable
     from histofeat.models import load_model
-    from histofeat.reporting import check_output, file_words, write_map
+    from histofeat.reporting import check_output, file_words
 
     loaded, digest = load_model(model, weights_dir=weights, n_jobs=run.n_jobs), sha256(model.read_bytes()).hexdigest()
     chosen = {"target_class": target_class, "threshold": threshold, "min_tissue": min_tissue}
@@ -54,9 +53,7 @@ def map_(
     places = [output / word for word in file_words(names)] if len(jobs) > 1 else [output]
     others = [name for name in ("map.json", "metrics.json") if (output / name).exists()]
     finished = "map.json" if len(jobs) == 1 else "maps" if others else "run.toml"  # no folder of maps has these
-    files = [(path.stat().st_size, path.stat().st_mtime_ns) if path.is_file() else None for path in slides]
-    of = [histofeat.__version__, digest, chosen, asdict(data), no_tissue, [*map(str, slides)], files]
-    keys = [sha256(printable(json.dumps([*of, name], default=str)).encode()).hexdigest() for name in names]
+    keys = _keys([digest, chosen, asdict(data), no_tissue], slides, names)
     before = [_read(place) for place in places]
     if not any(kept.get("key") == key for key, kept in zip(keys, before, strict=True)):
         check_output(output, overwrite=overwrite, option="--overwrite", finished=finished)
@@ -66,17 +63,33 @@ def map_(
             made = job(folder=scratch)
             facts = {"model": model.name, "sha256": digest, "trained": dict(loaded.description), "key": key}
             made = replace(made, about={**made.about, **facts})
-            try:
-                write_map(made, place, tissue=not no_tissue, overwrite=overwrite)
-            finally:
-                if place != output:
-                    with suppress(OSError):
-                        output.rmdir()  # of several maps, where not even the first could be written
+            _write(made, place, output, tissue=not no_tissue, overwrite=overwrite)
             shutil.rmtree(scratch, ignore_errors=True)
             run.progress.say(f"{name}: {place}")
         found[f"{name} ({place.name})" if name in found else name] = _read(place)
     run.write_config(output)
     run.show({"maps": found}, lambda: _print(f"{model.name}: {classes_of(loaded)}", found, output))
+
+
+def _keys(options, slides, names) -> list[str]:
+    """Give a key for each map: what is made of the same files with the same options is not made again."""
+    from histofeat.datasets import printable
+
+    files = [(str(path), path.is_file() and [path.stat().st_size, path.stat().st_mtime_ns]) for path in slides]
+    of = [histofeat.__version__, files, *options]
+    return [sha256(printable(json.dumps([*of, name], default=str)).encode()).hexdigest() for name in names]
+
+
+def _write(made, place, output, **how) -> None:
+    """Write a map; of several of which none could be written, leave no folder."""
+    from histofeat.reporting import write_map
+
+    try:
+        write_map(made, place, **how)
+    finally:
+        if place != output:
+            with suppress(OSError):
+                output.rmdir()
 
 
 def _read(place) -> dict:

@@ -38,7 +38,7 @@ class SlideMap:
         Of two classes, a tile is positive from this probability on; of more, a tile has the most probable class, and
         there is none.
     rule : str
-        How the threshold was chosen.
+        How the threshold was chosen; at 0.5 and "most probable", of equal probabilities the first class counts.
     mpp : float, optional
         Micrometres per pixel.
     source : str
@@ -79,7 +79,8 @@ class SlideMap:
         check_that("SlideMap.tiles", len(tiles), len(tiles), "one tile or more", "Ask for less tissue by min_tissue.")
         if "label" not in tiles:
             proba, at = tiles[probability_columns(names)].to_numpy(), names.index(self.positive)
-            called = np.where(proba[:, at] >= self.threshold, at, 1 - at) if len(names) == 2 else most_probable(proba)
+            cut = len(names) == 2 and (self.rule, self.threshold) != ("most probable", 0.5)
+            called = np.where(proba[:, at] >= self.threshold, at, 1 - at) if cut else most_probable(proba)
             tiles["label"] = np.where(np.isnan(proba).any(axis=1), "", np.array(names, dtype=object)[called])
         if self.mpp is not None:
             tiles = tiles.assign(x_um=tiles["x"] * self.mpp, y_um=tiles["y"] * self.mpp)
@@ -252,4 +253,6 @@ def mapped_class(
         return {"positive": chosen, "threshold": None, "rule": "most probable"}
     value, turned = decision.get("value", 0.5), chosen != decision.get("positive")
     rule = decision.get("rule") or "most probable"
-    return {"positive": chosen, "threshold": 1 - value if turned else value, "rule": rule}
+    # A tile at the threshold has the positive class of the model, also where the other class is mapped.
+    value = float(np.nextafter(1 - value, 1)) if turned and decision.get("rule") else value
+    return {"positive": chosen, "threshold": value, "rule": rule}

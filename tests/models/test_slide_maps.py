@@ -146,6 +146,17 @@ def test_a_map_has_tiles_that_do_not_overlap():
         SlideMap(made.tiles.iloc[:0], 101, 51, BOTH, "tumour")
 
 
+@pytest.mark.parametrize("target", BOTH)
+@pytest.mark.parametrize("threshold", [None, {"rule": "f1", "value": 0.6, "patient": None}])
+def test_equal_probabilities_have_the_label_that_predictions_have(cohort, model, target, threshold):
+    known = SavedModel(model.pipeline, {"class_names": BOTH, "patch_size": [50, 50], "threshold": threshold})
+    found = replace(predict_images(known, cohort.X[:3]), proba=[[0.5, 0.5], [0.4, 0.6], [0.6, 0.4]])
+    tiles = slide_map([[0, 0, 0]]).tiles.drop(columns="label")
+    tiles[["p_benign", "p_tumour"]] = found.proba
+    chosen = mapped_class(BOTH, known.decision, target_class=target)
+    assert tuple(SlideMap(tiles, 151, 51, BOTH, **chosen).tiles["label"]) == found.labels
+
+
 def test_a_mistyped_coordinate_is_named():
     far = slide_map([[0, 1]]).tiles.assign(x=[0, 999_999_900])[["x", "y", "width", "height", "p_benign", "p_tumour"]]
     expected = r"P: expected a slide of at most 30,000 tiles a side, got '19,999,999'\. Correct x and y"
