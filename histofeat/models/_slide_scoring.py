@@ -1,5 +1,6 @@
 """Map a whole slide by a model: its tiles are read, scored and kept in shards, in bounded memory."""
 
+import io
 import json
 import os
 import warnings
@@ -162,8 +163,9 @@ def _scores(model: SavedModel, slide: Slide, tiles: pd.DataFrame, folder: Path |
             some = list(islice(pixels, shapes[number][0]))
             kept[number] = predict_images(model, some, mpp=model.mpp, runtime=quiet).proba
             if folder is not None:
+                np.save(content := io.BytesIO(), kept[number])
                 with write_whole(files[number], overwrite=True) as part:
-                    np.save(part, kept[number])
+                    part.write_bytes(content.getvalue())  # of a full disk, NumPy does not say what is wrong
             done += len(some)
             runtime.report("map", done, len(tiles))
     return np.concatenate(kept)

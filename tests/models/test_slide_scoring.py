@@ -125,6 +125,28 @@ def test_a_damaged_shard_is_made_again(model, path, whole, tmp_path):
     assert contents(tmp_path) == before
 
 
+def test_a_full_disk_is_told_in_a_sentence_and_shards_stay(model, path, whole, tmp_path, monkeypatch):
+    resource = pytest.importorskip("resource")
+    before, asked = resource.getrlimit(resource.RLIMIT_FSIZE), []
+
+    def predict(*given, **how):
+        asked.append(given)
+        if len(asked) == 4:  # one call checks the model
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+        return predict_images(*given, **how)
+
+    monkeypatch.setattr("histofeat.models._slide_scoring.predict_images", predict)
+    try:
+        with pytest.raises(
+            OSError, match=r"tiles-000002.npy: expected a place that can be written, got File too large"
+        ):
+            map_slide(model, path, folder=tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert sorted(file.name for file in tmp_path.glob("*.npy")) == ["tiles-000000.npy", "tiles-000001.npy"]
+    assert map_slide(model, path, folder=tmp_path).tiles.equals(whole.tiles)
+
+
 def test_threshold_and_class_need_no_new_scores(model, path, whole, tmp_path):
     map_slide(model, path, folder=tmp_path)
     never = Runtime(progress=lambda *call: pytest.fail("tiles are scored again"))
