@@ -43,7 +43,7 @@ def map_(
     histofeat map model.histofeat idc --patient 10254 --patient 8865 -o maps
     """
     from histofeat.models import load_model
-    from histofeat.reporting import check_output, file_words
+    from histofeat.reporting import check_output, file_words, write_map
 
     loaded, digest = load_model(model, weights_dir=weights, n_jobs=run.n_jobs), sha256(model.read_bytes()).hexdigest()
     chosen = {"target_class": target_class, "threshold": threshold, "min_tissue": min_tissue}
@@ -63,7 +63,7 @@ def map_(
             made = job(folder=scratch)
             facts = {"model": model.name, "sha256": digest, "trained": dict(loaded.description), "key": key}
             made = replace(made, about={**made.about, **facts})
-            _write(made, place, output, tissue=not no_tissue, overwrite=overwrite)
+            write_map(made, place, tissue=not no_tissue, overwrite=overwrite)
             shutil.rmtree(scratch, ignore_errors=True)
             run.progress.say(f"{name}: {place}")
         found[f"{name} ({place.name})" if name in found else name] = _read(place)
@@ -78,18 +78,6 @@ def _keys(options, slides, names) -> list[str]:
     files = [(str(path), path.is_file() and [path.stat().st_size, path.stat().st_mtime_ns]) for path in slides]
     of = [histofeat.__version__, files, *options]
     return [sha256(printable(json.dumps([*of, name], default=str)).encode()).hexdigest() for name in names]
-
-
-def _write(made, place, output, **how) -> None:
-    """Write a map; of several of which none could be written, leave no folder."""
-    from histofeat.reporting import write_map
-
-    try:
-        write_map(made, place, **how)
-    finally:
-        if place != output:
-            with suppress(OSError):
-                output.rmdir()
 
 
 def _read(place) -> dict:

@@ -49,7 +49,7 @@ def write_whole(
     overwrite : bool, default=False
         Whether a file that exists is replaced.
     parents : bool, default=False
-        Whether missing parent folders are made. They stay when the block fails.
+        Whether missing parent folders are made. They are removed again when the block fails.
     replaced : collection of str, optional
         For a folder only: when `path` is a folder that holds files, put the new folder in its place. The files of
         these names, relative to the folder, are removed; all others that have no successor are taken along.
@@ -138,7 +138,7 @@ def _scratch_beside(path: Path, *, folder: bool, parents: bool = False) -> Itera
     here = None
     with suppress(OSError):  # the current folder may be gone
         here = os.path.realpath(Path.cwd())
-    stem = f".{path.name[:40]}."
+    stem, missing = f".{path.name[:40]}.", [each for each in path.parents if parents and not os.path.lexists(each)]
     with _in_a_sentence(path):
         if folder and path.is_dir() and (os.path.ismount(path) or (here and Path(here).is_relative_to(path))):
             raise FileExistsError(
@@ -157,6 +157,9 @@ def _scratch_beside(path: Path, *, folder: bool, parents: bool = False) -> Itera
         _remove(scratch)
         if lock is not None:
             os.close(lock)
+        with suppress(OSError):  # one that holds something stays
+            for each in missing:
+                each.rmdir()
 
 
 def _lock(folder: Path) -> int | None:

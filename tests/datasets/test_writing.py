@@ -39,6 +39,14 @@ def content(folder):
     return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
 
 
+def test_parents_that_were_made_go_when_the_block_fails(tmp_path):
+    (tmp_path / "kept").mkdir()
+    for folder in (False, True):
+        with pytest.raises(KeyError), write_whole(tmp_path / "kept" / "a" / "b" / "c", folder=folder, parents=True):
+            raise KeyError
+    assert [*tmp_path.rglob("*")] == [tmp_path / "kept"]
+
+
 def test_a_file_appears_when_the_block_ends_and_not_before(tmp_path):
     target = tmp_path / "new" / "scores.csv"
     with write_whole(target, parents=True) as part:
