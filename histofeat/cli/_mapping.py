@@ -89,7 +89,7 @@ def _read(place) -> dict:
 
 def _jobs(loaded, slides, data, patients, chosen, runtime) -> list:
     """Give name and function of each map; what is wrong with data is found here, with options by the first function."""
-    from histofeat.datasets import Look, format_of
+    from histofeat.datasets import Look, format_of, printable
     from histofeat.exceptions import DatasetError
     from histofeat.images import is_slide
     from histofeat.models import find_patches, map_patient, map_slide
@@ -109,7 +109,8 @@ def _jobs(loaded, slides, data, patients, chosen, runtime) -> list:
     jobs = []
     for path in slides:
         if is_slide(path):
-            jobs.append((path.name, partial(map_slide, loaded, path, mpp=data.mpp, runtime=runtime, **chosen)))
+            job = partial(map_slide, loaded, path, mpp=data.mpp, runtime=runtime, **chosen)
+            jobs.append((printable(path.name), job))
             continue
         try:
             kind = format_of(path) if data.format == "auto" else data.format

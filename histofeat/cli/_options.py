@@ -301,7 +301,7 @@ class RunOptions:
         import tomli_w
 
         import histofeat
-        from histofeat.datasets import write_whole
+        from histofeat.datasets import printable, write_whole
 
         file = output / "run.toml" if output.is_dir() else output.with_name(f"{output.stem}.run.toml")
         plain = {name: absolute(value) for name, value in self.given.items()}
@@ -309,7 +309,7 @@ class RunOptions:
         text = tomli_w.dumps({"version": histofeat.__version__, **plain})
         head = f"# histofeat {self.given.get('command')} --config {file.name} does it once more: its paths are full.\n"
         with write_whole(file, overwrite=True) as part:
-            part.write_text(head + text, encoding="utf-8")
+            part.write_text(printable(head + text), encoding="utf-8")
 
     def looks(self, command: str) -> Any:
         """Open the ledger, before the work that it will record; None without ``--ledger``.

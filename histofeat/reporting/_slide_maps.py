@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 import histofeat
-from histofeat.datasets import csv_text, probability_columns
+from histofeat.datasets import csv_text, printable, probability_columns
 from histofeat.evaluation import Evaluation
 from histofeat.exceptions import check_name, check_that, check_type
 from histofeat.models import SlideMap, find_patches, map_patches, mapped_class
@@ -45,7 +45,7 @@ def map_title(slide_map):
     words += [f"ROC-AUC {number(found['truth']['roc_auc'])}"] if found["truth"] else []
     words += ["THE MODEL WAS TRAINED ON IT"] if about.get("known") else []
     name = f"{whose}, patient {slide_map.source.removeprefix('patient ')}" if whose else slide_map.source
-    return f"{name}: {'; '.join(words)}"
+    return printable(f"{name}: {'; '.join(words)}")
 
 
 def draw_map(slide_map, *, tissue=True):

@@ -166,6 +166,12 @@ def test_map_is_written_whole(tmp_path, tissue):
     assert files["map.png"].read_bytes() == before, "the same map gives the same bytes"
 
 
+def test_names_with_bytes_that_are_no_text_are_written(tmp_path):
+    found = made_map(source="slide\udcff.tif", about={"data": "tree\udcff"})
+    assert json.loads(write_map(found, tmp_path / "map").read_text())["source"] == "slide\\udcff.tif"
+    assert map_title(found).isprintable()
+
+
 def test_names_of_classes_in_any_script_are_written(tmp_path):
     found = made_map(classes=("良性", "肿瘤"), source="患者 1")
     content = json.loads(write_map(found, tmp_path / "map").read_text())
