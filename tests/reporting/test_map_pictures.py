@@ -144,6 +144,7 @@ def test_colours_of_the_probability_read_in_grey():
 def test_map_is_written_whole(tmp_path, tissue):
     from matplotlib import pyplot
 
+    shown = pyplot.get_fignums()  # of tests before
     found = made_map(about={"model": "m.histofeat", "sha256": "0"}, rule="f1", threshold=0.4)
     assert write_map(found, tmp_path / "map", tissue=tissue) == tmp_path / "map" / "map.json"
     files = {path.name: path for path in (tmp_path / "map").iterdir()}
@@ -158,7 +159,7 @@ def test_map_is_written_whole(tmp_path, tissue):
     np.testing.assert_array_equal(cv2.imread(str(files["mask.png"]), cv2.IMREAD_UNCHANGED), map_mask(found))
     picture = cv2.imread(str(files["map.png"]))
     assert picture.shape[1] == 1600
-    assert pyplot.get_fignums() == []
+    assert pyplot.get_fignums() == shown
     with pytest.raises(FileExistsError, match=r"output: expected a new folder, got .*holds a finished"):
         write_map(found, tmp_path / "map")
     before = files["map.png"].read_bytes()
