@@ -4,9 +4,9 @@
     make reports ONLY="idc-sample leakage"     # those that a change touches
     python benchmarks/reports.py --list        # what each is made by
 
-HISTOFEAT_DATA names a folder that holds idc, idc_second and breakhis, HISTOFEAT_WEIGHTS one of ImageNet weights. The
-last three score the official test patients of IDC, and the first tests them among all others by cross-validation: each
-run of theirs is a look, and adds to reports/test_ledger.csv.
+HISTOFEAT_DATA names a folder that holds idc, idc_second, idc_slides and breakhis, HISTOFEAT_WEIGHTS one of ImageNet
+weights. The last four score the official test patients of IDC, and the first tests them among all others by
+cross-validation: each run of theirs is a look, and adds to reports/test_ledger.csv.
 """
 
 import argparse
@@ -39,16 +39,19 @@ COMMANDS = {
     "official-candidates": "study.py official-candidates --data IDC --weights WEIGHTS",
     "robustness-of-the-program": "study.py program-robustness --data IDC",
     "speed": "speed/run.py --full --data DATA --weights WEIGHTS",
+    "slide-map-synthetic": "slide_map.py",
     "idc-official-sample": "study.py idc-official --data IDC --add-unlisted --threshold youden --plan "
     "benchmarks/protocols/idc_official_plan.json",
     "idc-networks-sample": "study.py idc-networks --data IDC --weights WEIGHTS",
     "idc-encoder-sample": "study.py idc-encoder --data IDC --breakhis BREAKHIS --weights WEIGHTS",
+    "slide-map-8864": "slide_map.py --data IDC --patient PATIENT",
 }
 #: Word of a command -> environment variable of a folder, and the folders in it that it stands for.
 PLACES = {
     "IDC": ("HISTOFEAT_DATA", ("idc", "idc_second")),
     "SECOND": ("HISTOFEAT_DATA", ("idc_second",)),
     "BREAKHIS": ("HISTOFEAT_DATA", ("breakhis",)),
+    "PATIENT": ("HISTOFEAT_DATA", ("idc_slides/8864",)),
     "DATA": ("HISTOFEAT_DATA", ("",)),
     "WEIGHTS": ("HISTOFEAT_WEIGHTS", ("",)),
 }

@@ -23,7 +23,7 @@ def script(loaded_script):
 
 @pytest.fixture
 def places(tmp_path, monkeypatch):
-    for name in ("data/idc", "data/idc_second", "data/breakhis", "weights"):
+    for name in ("data/idc", "data/idc_second", "data/breakhis", "data/idc_slides/8864", "weights"):
         (tmp_path / name).mkdir(parents=True)
     monkeypatch.setenv("HISTOFEAT_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("HISTOFEAT_WEIGHTS", str(tmp_path / "weights"))
