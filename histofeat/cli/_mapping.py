@@ -8,7 +8,10 @@ from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
+import typer
+
 import histofeat
+from histofeat.cli._comparison import open_runtime
 from histofeat.cli._options import DataOptions, RunOptions, Weights, argument, flag, group, option
 from histofeat.cli._outputs import classes_of
 from histofeat.exceptions import DAMAGED
@@ -17,6 +20,7 @@ _Slides = argument(list[Path], "SLIDE|PATIENT_FOLDER...", "Whole slides; folders
 
 
 def map_(
+    ctx: typer.Context,
     model: argument(Path, "MODEL", "What `histofeat train` wrote."),
     slides: _Slides,
     data: group(DataOptions, without=["data", "labels", "target", "magnification", "duplicates", "only"]),
@@ -48,7 +52,7 @@ def map_(
     loaded, digest = load_model(model, weights_dir=weights, n_jobs=run.n_jobs), sha256(model.read_bytes()).hexdigest()
     chosen = {"target_class": target_class, "threshold": threshold, "min_tissue": min_tissue}
     chosen = {name: value for name, value in chosen.items() if value is not None}
-    jobs = _jobs(loaded, slides, data, patient, chosen, run.runtime(f"map {model.name}"))
+    jobs = _jobs(loaded, slides, data, patient, chosen, open_runtime(ctx, run, None, usual=False))
     names, found = [name for name, _ in jobs], {}
     places = [output / word for word in file_words(names)] if len(jobs) > 1 else [output]
     others = [name for name in ("map.json", "metrics.json") if (output / name).exists()]

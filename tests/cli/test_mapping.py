@@ -157,10 +157,10 @@ def test_official_test_patients_are_written_down(cohort, model, tmp_path, offici
     patient = next(path.name for path in tree.iterdir() if path.name not in ("7", "8"))
     ledger = tmp_path / "ledger.csv"
     words = ["map", str(model), str(tree / patient), "-o", str(tmp_path / "map"), "--ledger", str(ledger), "--quiet"]
-    assert main([*words, "--classes", "no tumour=no IDC,tumour=IDC"]) == 0
+    assert main([*words, "--classes", "no tumour=no IDC,tumour=IDC"], commit="abc1234") == 0
     (line,) = pd.read_csv(ledger).to_dict("records")
     assert (line["kind"], line["registered"], line["trained_on"]) == ("map", "idc-official:1", "unlisted")
-    assert (line["n_test_patients"], line["n_test_patches"]) == (1, 8)
+    assert (line["n_test_patients"], line["n_test_patches"], line["commit"]) == (1, 8, "abc1234")
     scored = json.loads((tmp_path / "map" / "map.json").read_text())["truth"]["roc_auc"]
     assert line["roc_auc"] == pytest.approx(scored)
 
