@@ -221,10 +221,9 @@ def test_the_command_writes_what_the_package_ships(main, tree, tmp_path, capsys,
     assert {official_roles()[patient] for patient in record.patients} == {"train", "validation"}
     assert set(record.files) == names - {"histo.json"}
     # The converted network is the one that its weights make.
-    from histofeat.networks.pretrained._openvino_engine import import_openvino
+    from histofeat.networks.pretrained._openvino_engine import openvino_core
 
-    core = import_openvino().Core()
-    core.set_property({"ENABLE_MMAP": False})
+    core = openvino_core(os.getpid())
     model = core.read_model(out / "histo.xml")
     model.reshape([8, 50, 50, 3])
     found = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(pixels[:8])[0]

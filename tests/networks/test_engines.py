@@ -296,6 +296,27 @@ def test_few_engines_stay(weights):
     assert load(OPENVINO, weights, n_threads=1) is first
 
 
+#: Loads engines, lets them go and sends itself SIGTERM.
+SIGNALLED = """
+import os, signal, sys
+from pathlib import Path
+from histofeat.networks import ENCODERS, choose_engine, load_engine
+from histofeat.networks.pretrained import _engines as engines
+signal.signal(signal.SIGTERM, lambda number, frame: print("handled", number))
+choice = choose_engine("openvino")
+for n_threads in (1, 2):
+    load_engine(ENCODERS["mobilenet_0.25"], Path(sys.argv[1]), choice, input_size=64, n_threads=n_threads)
+engines._loaded.clear()
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+def test_a_signal_is_handled_after_engines_were_let_go(weights):
+    call = [sys.executable, "-c", SIGNALLED, str(weights)]
+    done = subprocess.run(call, capture_output=True, text=True, env=dict(os.environ))
+    assert (done.returncode, done.stdout) == (0, "handled 15\n"), done.stderr
+
+
 def test_a_second_process_needs_neither_keras_nor_the_network(weights):
     expected = load(OPENVINO, weights).embed(np.full((3, 64, 64, 3), 90, dtype=np.uint8)).sum()
     done = subprocess.run(
@@ -344,7 +365,7 @@ def tiny():
 
 
 def means(root, build=tiny):
-    core = openvino_engine.import_openvino().Core()
+    core = openvino_engine.openvino_core(os.getpid())
     network = openvino_engine._read_network(core, TINY, build, root)
     return core.compile_model(network, "CPU")(np.arange(48, dtype=np.float32).reshape(1, 4, 4, 3))[0]
 

@@ -1,13 +1,14 @@
 """OpenVINO runs an encoder on the CPU: converted from Keras once, kept on disk, then run without Keras."""
 
 import json
+import os
 import shutil
 import sys
 import tempfile
 import threading
 import warnings
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -55,9 +56,22 @@ def import_openvino():
     return openvino
 
 
+@cache
+def openvino_core(process: int):
+    """The one core of a process, by its id, kept to its end.
+
+    Each core gives the thread that makes it a stack for signal handlers. Freed before a younger one, it leaves the
+    thread with a stack that is gone, and the next signal, such as SIGTERM, is a segmentation fault.
+    """
+    core = import_openvino().Core()
+    # Without mapping, the file may be replaced or removed while the network runs.
+    core.set_property({"ENABLE_MMAP": False})
+    return core
+
+
 def bfloat16_supported() -> bool:
     """Whether this processor computes in bfloat16 (AVX512_BF16 or AMX), as OpenVINO sees it."""
-    return "BF16" in import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in openvino_core(os.getpid()).get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 class OpenVINOEngine:
@@ -89,14 +103,12 @@ class OpenVINOEngine:
     def __init__(
         self, encoder: Encoder, weights: Path, *, input_size: int, pooling: str, precision: str, n_threads: int
     ):
-        core = import_openvino().Core()
+        core = openvino_core(os.getpid())
         if precision == "bfloat16" and not bfloat16_supported():
             raise ValueError(
                 "CNNEmbedding.precision: expected 'float32' on this processor, got 'bfloat16', which needs "
                 "AVX512_BF16 or AMX. Use precision='float32'; bfloat16 would not be faster here."
             )
-        # Without mapping, the file may be replaced or removed while the network runs.
-        core.set_property({"ENABLE_MMAP": False})
         identity = {
             "encoder": encoder.name,
             "input_size": input_size,
