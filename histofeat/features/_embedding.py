@@ -20,6 +20,7 @@ from histofeat.networks import (
     graph_version,
     hash_weights,
     load_engine,
+    n_columns,
     read_record,
 )
 
@@ -40,7 +41,10 @@ class CNNEmbedding(PatchFeatures):
     ----------
     encoder : str, default="mobilenetv2"
         One of `histofeat.networks.ENCODERS`: mobilenetv2, mobilenetv2_0.35, mobilenetv2_mid, mobilenetv2_0.35_mid,
-        mobilenet_0.25, efficientnetb0, resnet50, densenet121, or histo, which comes with the package (see
+        mobilenet_0.25, efficientnetb0, resnet50, densenet121; efficientnet_lite0, efficientnet_lite1,
+        efficientnet_lite2 and, with the means of their stages 2 to 6 in place of the last layer,
+        efficientnet_lite0_stages, efficientnet_lite1_stages, efficientnet_lite2_stages, whose weights come with the
+        extra ``histofeat[lite]``; or histo, which comes with the package (see
         `HistoEmbedding`). A number in the name is the width of the network, "_mid" its middle layers. With the extra
         ``histofeat[timm]`` also phikon, ctranspath and, whose pages ask to accept terms, uni, virchow and h-optimus-0;
         ``"timm:<model>"``, for example ``"timm:resnet18"``; or ``"hf-hub:<owner/repository>"`` for
@@ -71,8 +75,9 @@ class CNNEmbedding(PatchFeatures):
     n_threads : int or None, default=None
         Threads of OpenVINO; None is ``OMP_NUM_THREADS`` where set, otherwise all cores of the process. Keras
         keeps its backend's setting, PyTorch its own.
-    pooling : {"avg", "max"}, default="avg"
-        How the last feature map becomes a vector; networks of timm accept only ``"avg"``, their authors' way.
+    pooling : {"avg", "max", "avg_std"}, default="avg"
+        How the last feature map, or that of each tap, becomes a vector: its mean, its maximum, or all means followed
+        by all standard deviations, in twice the columns. Networks of timm accept only ``"avg"``, their authors' way.
     views : {1, 8}, default=1
         Average the embeddings of so many views of a patch: 8 are its flips and quarter turns, at eight times the cost.
 
@@ -192,7 +197,13 @@ class CNNEmbedding(PatchFeatures):
         check_name("CNNEmbedding.views", self.views, VIEW_COUNTS)
 
     def _feature_names(self) -> list[str]:
-        return [f"cnn_{self.encoder}_{i:04d}" for i in range(find_encoder(self.encoder).n_features)]
+        return self._numbered(f"cnn_{self.encoder}_", 4)
+
+    def _numbered(self, start: str, digits: int) -> list[str]:
+        """Name each channel, and with the pooling "avg_std" its deviation."""
+        encoder = find_encoder(self.encoder)
+        kinds = ("", "_std")[: n_columns(encoder, self.pooling) // encoder.n_features]
+        return [f"{start}{i:0{digits}d}{kind}" for kind in kinds for i in range(encoder.n_features)]
 
     def _compute(self, batch: PatchBatch) -> np.ndarray:
         return self._embed(self._prepare(batch))
@@ -312,7 +323,7 @@ class HistoEmbedding(CNNEmbedding):
     weights: str | os.PathLike[str] = "shipped"
 
     def _feature_names(self) -> list[str]:
-        return [f"histo_{i:03d}" for i in range(find_encoder(self.encoder).n_features)]
+        return self._numbered("histo_", 3)
 
 
 def _check_path(name: str, value, *, optional: bool) -> None:

@@ -18,6 +18,13 @@ from .pretrained._engines import (
     graph_version as graph_version,
     load_engine as load_engine,
 )
+from .pretrained._lite import (
+    build_lite as build_lite,
+    fold_norms as fold_norms,
+    lite_arrays as lite_arrays,
+    read_lite as read_lite,
+    write_lite as write_lite,
+)
 from .pretrained._network import (
     BLOCKS as BLOCKS,
     WIDTHS as WIDTHS,
@@ -41,6 +48,7 @@ from .pretrained._records import (
     Encoder as Encoder,
     TimmEncoder as TimmEncoder,
     check_settings as check_settings,
+    n_columns as n_columns,
 )
 from .pretrained._weights import (
     find_weights as find_weights,

@@ -21,7 +21,7 @@ from histofeat.images import user_cache
 from histofeat.networks.pretrained import _network as network, _torch_engine as torch_engine
 from histofeat.networks.pretrained._openvino_engine import GRAPH_VERSION, OpenVINOEngine, filled
 from histofeat.networks.pretrained._provenance import check_fingerprint
-from histofeat.networks.pretrained._records import Encoder, TimmEncoder, check_settings
+from histofeat.networks.pretrained._records import Encoder, TimmEncoder, check_settings, n_columns
 from histofeat.networks.pretrained._weights import hash_weights
 
 _log = logging.getLogger(__name__)
@@ -134,8 +134,8 @@ def load_engine(
         What runs it.
     input_size : int
         Side of the input in px.
-    pooling : {"avg", "max"}
-        How the last feature map becomes a vector.
+    pooling : {"avg", "max", "avg_std"}
+        How feature maps become a vector.
     precision : {"float32", "bfloat16"}
         Arithmetic of the network.
     n_threads : int or None
@@ -193,8 +193,8 @@ class KerasEngine(torch_engine.StagedEngine):
         File of its weights.
     input_size : int
         Side of the input in px.
-    pooling : {"avg", "max"}
-        How the last feature map becomes a vector.
+    pooling : {"avg", "max", "avg_std"}
+        How feature maps become a vector.
     precision : {"float32", "bfloat16"}
         Arithmetic of the layers; the embedding is float32.
     device : str
@@ -207,7 +207,7 @@ class KerasEngine(torch_engine.StagedEngine):
         self._keras = network.import_keras()
         self._device = device if ":" in device else f"{device}:0"
         self._lock = threading.Lock()
-        self.n_features: int = encoder.n_features
+        self.n_features: int = n_columns(encoder, pooling)
         with self._on_device():
             self._model = network.build_network(
                 encoder, weights, input_size=input_size, pooling=pooling, precision=precision

@@ -15,7 +15,8 @@ import numpy as np
 from histofeat.datasets import check_hdf5, read_members
 from histofeat.exceptions import MissingExtraError, WeightsError, first_line, needs
 from histofeat.images import own_folder, use_own_folder
-from histofeat.networks.pretrained._records import Encoder
+from histofeat.networks.pretrained._lite import build_lite, pool_maps, read_lite
+from histofeat.networks.pretrained._records import LITE_BLOCKS, Encoder
 
 #: Name of the weights in an archive of Keras.
 WEIGHTS_MEMBER = "model.weights.h5"
@@ -129,15 +130,15 @@ def build_network(
         File of its weights.
     input_size : int
         Side of the input in px.
-    pooling : {"avg", "max"}
-        How the last feature map becomes a vector.
+    pooling : {"avg", "max", "avg_std"}
+        How feature maps become a vector, see `pool_maps`.
     precision : {"float32", "bfloat16"}
         Arithmetic of the layers; bfloat16 keeps the weights in float32.
 
     Returns
     -------
     model : keras.Model
-        From (n, input_size, input_size, 3) uint8 to (n, encoder.n_features) float32.
+        From (n, input_size, input_size, 3) uint8 to (n, n_columns(encoder, pooling)) float32.
 
     Raises
     ------
@@ -155,18 +156,19 @@ def build_network(
     keras = import_keras()
     shape = (input_size, input_size, 3)
     with _quiet(), _settings(keras, precision):
-        base = base_network(keras, encoder, shape, pooling, weights)
         pixels = keras.Input(shape, dtype="uint8")
-        if encoder.taps:  # their pooled feature maps, side by side
-            pool = keras.ops.mean if pooling == "avg" else keras.ops.max
-            maps = [pool(base.get_layer(tap).output, axis=(1, 2)) for tap in encoder.taps]
-            base = keras.Model(base.input, keras.ops.concatenate(maps, axis=-1))
+        if encoder.constructor in LITE_BLOCKS:
+            base = build_lite(keras, encoder, read_lite(weights, encoder), input_size=input_size, pooling=pooling)
+        else:
+            base = base_network(keras, encoder, shape, None, weights)
+            maps = [base.get_layer(tap).output for tap in encoder.taps] or [base.output]
+            base = keras.Model(base.input, pool_maps(keras, maps, pooling))
         embedding = base(preprocess(pixels, encoder.preprocessing), training=False)
         return keras.Model(pixels, keras.ops.cast(embedding, "float32"))
 
 
-def base_network(keras, encoder: Encoder, shape, pooling: str = "avg", weights: Path | None = None, **options):
-    """The network from preprocessed pixels to the pooled last feature map.
+def base_network(keras, encoder: Encoder, shape, pooling: str | None = "avg", weights: Path | None = None, **options):
+    """The network from preprocessed pixels to the last feature map.
 
     Parameters
     ----------
@@ -174,8 +176,8 @@ def base_network(keras, encoder: Encoder, shape, pooling: str = "avg", weights: 
     encoder : Encoder
     shape : (int, int, int)
         Of the input.
-    pooling : {"avg", "max"}
-        How the last feature map becomes a vector.
+    pooling : {"avg", None}
+        Whether that map is averaged to a vector.
     weights : Path or None
         File of its weights; None is random ones.
     **options
@@ -192,7 +194,8 @@ def base_network(keras, encoder: Encoder, shape, pooling: str = "avg", weights: 
     """
     if encoder.source == "histofeat":
         pixels = keras.Input(shape)
-        base = keras.Model(pixels, residual_features(keras, pixels, pooling=pooling), name=encoder.name)
+        features = residual_features(keras, pixels) if pooling else residual_stages(keras, pixels)[-1]
+        base = keras.Model(pixels, features, name=encoder.name)
     else:
         constructor = getattr(keras.applications, encoder.constructor)
         options |= dict(encoder.options)
@@ -304,7 +307,7 @@ WIDTHS = (32, 64, 128)
 BLOCKS = (1, 1, 1)
 
 
-def residual_features(keras, x, *, pooling: str = "avg"):
+def residual_features(keras, x):
     """Features of patches: a 5x5 stem of stride 2, three residual blocks, and the pooled last feature map.
 
     Parameters
@@ -313,15 +316,12 @@ def residual_features(keras, x, *, pooling: str = "avg"):
         Keras.
     x : tensor (n, size, size, 3), float32
         Pixels, preprocessed to -1 to 1.
-    pooling : {"avg", "max"}
-        How the last feature map becomes a vector.
 
     Returns
     -------
     features : tensor (n, 128)
     """
-    pool = keras.layers.GlobalAveragePooling2D if pooling == "avg" else keras.layers.GlobalMaxPooling2D
-    return pool()(residual_stages(keras, x)[-1])
+    return keras.layers.GlobalAveragePooling2D()(residual_stages(keras, x)[-1])
 
 
 def residual_stages(

@@ -1,4 +1,4 @@
-"""OpenVINO runs an encoder on the CPU: converted from Keras once, kept on disk, then run without Keras."""
+"""OpenVINO runs an encoder on the CPU: built for it, or converted from Keras once and kept on disk."""
 
 import json
 import os
@@ -17,8 +17,9 @@ from histofeat.datasets import write_whole
 from histofeat.exceptions import DAMAGED, needs
 from histofeat.images import user_cache
 from histofeat.networks.pretrained import _network as network
+from histofeat.networks.pretrained._lite import lite_openvino, read_lite
 from histofeat.networks.pretrained._provenance import read_record
-from histofeat.networks.pretrained._records import Encoder
+from histofeat.networks.pretrained._records import LITE_BLOCKS, Encoder, n_columns
 from histofeat.networks.pretrained._weights import hash_weights
 
 #: Raised whenever `network.build_network` changes what it computes: networks are then converted again.
@@ -85,8 +86,8 @@ class OpenVINOEngine:
         File of its weights.
     input_size : int
         Side of the input in px.
-    pooling : {"avg", "max"}
-        How the last feature map becomes a vector.
+    pooling : {"avg", "max", "avg_std"}
+        How feature maps become a vector.
     precision : {"float32", "bfloat16"}
         Arithmetic, set explicitly: OpenVINO's own choice depends on the processor.
     n_threads : int
@@ -109,16 +110,10 @@ class OpenVINOEngine:
                 "CNNEmbedding.precision: expected 'float32' on this processor, got 'bfloat16', which needs "
                 "AVX512_BF16 or AMX. Use precision='float32'; bfloat16 would not be faster here."
             )
-        identity = {
-            "encoder": encoder.name,
-            "input_size": input_size,
-            "pooling": pooling,
-            "weights": hash_weights(weights),
-            "graph": GRAPH_VERSION,
-        }
-        build = partial(network.build_network, encoder, weights, input_size=input_size, pooling=pooling)
-        beside = _converted_beside(encoder, weights, input_size, pooling)
-        model = core.read_model(beside) if beside else _read_network(core, identity, build, user_cache())
+        if encoder.constructor in LITE_BLOCKS:
+            model = lite_openvino(encoder, read_lite(weights, encoder), input_size=input_size, pooling=pooling)
+        else:
+            model = _converted(core, encoder, weights, input_size, pooling)
         model.reshape([ROWS, input_size, input_size, 3])
         options = {
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
@@ -130,7 +125,7 @@ class OpenVINOEngine:
         }
         self._queue = import_openvino().AsyncInferQueue(core.compile_model(model, "CPU", options), n_threads)
         self._lock = threading.Lock()
-        self.n_features: int = encoder.n_features
+        self.n_features: int = n_columns(encoder, pooling)
 
     def stage(self, pixels: np.ndarray, *, batch_size: int | None = None) -> np.ndarray:
         """Give the pixels as they are: the network reads them where they lie."""
@@ -159,6 +154,21 @@ def filled(pixels: np.ndarray, rows: int) -> np.ndarray:
     full = np.zeros((rows, *pixels.shape[1:]), dtype=pixels.dtype)
     full[: len(pixels)] = pixels
     return full
+
+
+def _converted(core, encoder: Encoder, weights: Path, input_size: int, pooling: str):
+    """Give the network that was converted from Keras; convert it if there is none."""
+    if beside := _converted_beside(encoder, weights, input_size, pooling):
+        return core.read_model(beside)
+    identity = {
+        "encoder": encoder.name,
+        "input_size": input_size,
+        "pooling": pooling,
+        "weights": hash_weights(weights),
+        "graph": GRAPH_VERSION,
+    }
+    build = partial(network.build_network, encoder, weights, input_size=input_size, pooling=pooling)
+    return _read_network(core, identity, build, user_cache())
 
 
 def _converted_beside(encoder: Encoder, weights: Path, input_size: int, pooling: str) -> Path | None:

@@ -1,8 +1,9 @@
 """The encoders: one frozen record each, in one register; nothing is loaded."""
 
+import itertools
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from histofeat.exceptions import check_name, check_that
@@ -21,7 +22,7 @@ class Encoder:
     name : str
         The name in histofeat; the width is part of it where it is not 1.
     constructor : str
-        Name of the function in ``keras.applications``; "" where the network is not from there.
+        Name of the function in ``keras.applications``, or a key of `LITE_BLOCKS`; "" where the network is neither.
     module : str
         Name of its module there, whose ``preprocess_input`` is the witness of `preprocessing`.
     n_features : int
@@ -44,12 +45,15 @@ class Encoder:
         Side in px to which patches are resized.
     reference : str
         DOI or arXiv number of the paper.
-    source : {"keras", "histofeat", "timm"}
-        Where the network is from: ``keras.applications``; this package, which ships the weights; timm or the hub.
+    source : {"keras", "lite", "histofeat", "timm"}
+        Where the weights are from: ``keras.applications``; the packages of the extra ``histofeat[lite]``; this package,
+        which ships them; timm or the hub.
     minimum_patch_px : int
         Longer side of the smallest patch that is accepted.
     mpp : float or None
         Micrometres per pixel of its training images; None where they have none, as those of ImageNet.
+    sha256 : str
+        Of the published file of weights, where it is checked.
 
     Examples
     --------
@@ -72,10 +76,13 @@ class Encoder:
     source: str = "keras"
     minimum_patch_px: int = 1
     mpp: float | None = None
+    sha256: str = ""
 
     @property
     def accepted_files(self) -> tuple[str, ...]:
         """File names looked for in a folder of weights, best first."""
+        if self.source == "lite":
+            return self.weight_file, f"{self.weight_file[:-4].replace('_', '-')}-{self.sha256[:8]}.pth"
         return (self.weight_file, f"{self.name}.weights.h5", f"{self.name}.keras")
 
     @property
@@ -208,6 +215,31 @@ def _mobilenet_v2(name: str, alpha: float, n_features: int = 1280, taps: tuple[s
     )  # fmt: skip
 
 
+def _lite_blocks(channels: tuple[int, ...], repeats: tuple[int, ...]) -> tuple[tuple[int, int, int, int, int], ...]:
+    kernels, strides = (3, 3, 5, 3, 5, 5, 3), (1, 2, 2, 2, 1, 2, 1)
+    return tuple(zip(kernels, strides, (1, *[6] * 6), channels, repeats, strict=True))
+
+
+#: Stages of the EfficientNet-Lite networks: kernel, stride of the first block, expansion, channels, blocks.
+LITE_BLOCKS: Mapping[str, tuple[tuple[int, int, int, int, int], ...]] = MappingProxyType(
+    {
+        "efficientnet_lite0": _lite_blocks((16, 24, 40, 80, 112, 192, 320), (1, 2, 2, 3, 3, 4, 1)),
+        "efficientnet_lite1": _lite_blocks((16, 24, 40, 80, 112, 192, 320), (1, 3, 3, 4, 4, 5, 1)),
+        "efficientnet_lite2": _lite_blocks((16, 24, 48, 88, 120, 208, 352), (1, 3, 3, 4, 4, 5, 1)),
+    }
+)
+
+
+def _lite(name: str, sha256: str) -> tuple[Encoder, Encoder]:
+    """Records of the whole network, and of the means of its stages 2 to 6."""
+    stages = LITE_BLOCKS[name][:6]
+    ends = itertools.accumulate(repeats for *_, repeats in stages)
+    about = {"sha256": sha256, "source": "lite", "reference": "arXiv:1905.11946"}
+    whole = Encoder(name, name, "", 1280, "tf", f"{name}.pth", **about)
+    taps = tuple(f"block_{end - 1:02d}" for end in ends)[1:]
+    return whole, replace(whole, name=f"{name}_stages", n_features=sum(row[3] for row in stages[1:]), taps=taps)
+
+
 _ALL: tuple[Encoder | TimmEncoder, ...] = (
     # ImageNet weights are those that were trained at 224 px, whatever the input size.
     _mobilenet_v2("mobilenetv2", 1.0),
@@ -230,6 +262,9 @@ _ALL: tuple[Encoder | TimmEncoder, ...] = (
         "densenet121", "DenseNet121", "densenet", 1024, "torch",
         "densenet121_weights_tf_dim_ordering_tf_kernels_notop.h5", reference="10.1109/CVPR.2017.243",
     ),
+    *_lite("efficientnet_lite0", "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
+    *_lite("efficientnet_lite1", "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),
+    *_lite("efficientnet_lite2", "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
     Encoder(
         "histo", "", "", 128, "tf", "histo.weights.h5",
         # The side of IDC patches, which are not resampled then; three halvings leave 7x7 cells.
@@ -273,6 +308,17 @@ TIMM_ENCODERS: Mapping[str, TimmEncoder] = MappingProxyType(
 )
 
 
+def n_columns(encoder: Encoder | TimmEncoder, pooling: str = "avg") -> int:
+    """Length of an embedding: with the pooling "avg_std" each channel has a mean and a deviation.
+
+    Examples
+    --------
+    >>> n_columns(ENCODERS["efficientnet_lite0_stages"]), n_columns(ENCODERS["efficientnet_lite0_stages"], "avg_std")
+    (448, 896)
+    """
+    return encoder.n_features * (2 if pooling == "avg_std" else 1)
+
+
 def check_settings(
     encoder: Encoder | TimmEncoder, engine: str, pooling: str, precision: str = "float32", device: str | None = None
 ) -> None:
@@ -284,7 +330,7 @@ def check_settings(
         The network.
     engine : {"auto", "keras", "openvino", "torch"}
         What the user asked for.
-    pooling : {"avg", "max"}
+    pooling : {"avg", "max", "avg_std"}
         What the user asked for.
     precision : {"float32", "bfloat16"}
         What the user asked for.
@@ -298,7 +344,7 @@ def check_settings(
     """
     check_name("CNNEmbedding.engine", engine, ("auto", "keras", "openvino", "torch"))
     check_name("CNNEmbedding.precision", precision, ("float32", "bfloat16"))
-    check_name("CNNEmbedding.pooling", pooling, ("avg", "max"))
+    check_name("CNNEmbedding.pooling", pooling, ("avg", "max", "avg_std"))
     where, named = "CNNEmbedding.device", f"with encoder={encoder.name!r}"
     fits = device is None or (isinstance(device, str) and re.fullmatch(r"cpu|gpu(:\d+)?", device))
     check_that(where, device, fits, "None, 'cpu', 'gpu' or 'gpu:<number>'", "None takes a GPU where there is one.")

