@@ -91,7 +91,7 @@ def test_any_size(shape):
         ({"n_threads": -1}, r"CNNEmbedding.n_threads: .*at least 1, got -1"),
         ({"engine": "tf"}, r"CNNEmbedding.engine: expected one of auto, keras, openvino, torch, got 'tf'"),
         ({"precision": "half"}, r"CNNEmbedding.precision: expected one of float32, bfloat16, got 'half'"),
-        ({"pooling": None}, r"CNNEmbedding.pooling: expected one of avg, max, got None"),
+        ({"pooling": None}, r"CNNEmbedding.pooling: expected one of avg, max, avg_std, got None"),
         ({"device": "cuda"}, r"CNNEmbedding.device: expected None, 'cpu', 'gpu' or 'gpu:<number>', got 'cuda'"),
         ({"engine": "openvino", "device": "gpu"}, r"CNNEmbedding.device: .*with engine='openvino', got 'gpu'"),
     ],
