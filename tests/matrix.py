@@ -91,7 +91,7 @@ def cases(networks: bool) -> dict:
     small = {
         "xgboost": {"n_estimators": 20},
         "random_forest": {"n_estimators": 20},
-        "vote": {"xgboost__n_estimators": 20},
+        **{name: {"xgboost__n_estimators": 20} for name in ("vote", "late_vote", "stacking")},
     }
     named = {name: {"head": name, "head_params": small.get(name)} for name in HEADS}
     plan = {

@@ -6,9 +6,9 @@ Each recipe learns from two thirds of the 190 patients outside the official test
 is scored on the third held out (63 patients, 3,366 patches). The 49 official test patients take no part. One row of
 trials.csv for each trial: ROC-AUC of the network's own head and of a logistic regression on its embedding, each on the
 patch as it is and as the mean over its eight views; of the own head on the training patients; and of handcrafted
-features together with the embedding, in one XGBoost and in a late vote (../late_vote.py: XGBoost and SVM on handcrafted
-features, a logistic one on the embedding of eight views). A network that saw no labels has no own head to score. The
-embedding that heads are fitted on comes from the network that learnt from these very patients.
+features together with the embedding, in one XGBoost and in a late vote (XGBoost and SVM on handcrafted features, a
+logistic one on the embedding of eight views). A network that saw no labels has no own head to score. The embedding that
+heads are fitted on comes from the network that learnt from these very patients.
 
 Chosen: `light_long`, which is ``CNNClassifier("resnet_small")`` at 50 px for 40 epochs under a wide augmentation. Of
 the 15 networks that learnt from labels, the own heads lie from 0.9007 to 0.9155 (0.0148 apart; `light_long` 0.9155)
@@ -41,7 +41,6 @@ from sklearn.preprocessing import StandardScaler
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from late_vote import make_late_vote
 from study import run_command
 from trial_recipes import TRIALS
 
@@ -49,7 +48,7 @@ from histofeat import PatientKFold
 from histofeat.datasets import csv_text, read_csv_rows, write_whole
 from histofeat.features import extract, make_family
 from histofeat.images import as_images
-from histofeat.models import make_head
+from histofeat.models import SoftVote, make_head
 from histofeat.networks import find_encoder, find_weights, fit_patch
 from histofeat.studies import check_names, load_development_patients
 
@@ -227,7 +226,8 @@ def combined_scores(material, embedding, embedding_8, seed):
         asked_8 = np.hstack([features[test], embedding_8])
     vote = make_head("vote", random_state=seed)
     if embedding is not None:
-        vote = make_late_vote(features.shape[1], random_state=seed)
+        members = [*vote.classifier.members, ("logistic", make_head("logistic", random_state=seed).classifier)]
+        vote = SoftVote(members, columns={"logistic": np.arange(features.shape[1], known.shape[1])})
     proba = vote.fit(known, y[train], groups=material.patients[train]).predict_proba(asked_8)[:, 1]
     return {
         "roc_auc_xgboost": roc_auc_score(y[test], boosted(known, y[train], asked, seed)),

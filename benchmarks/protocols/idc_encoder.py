@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 from idc_networks import TEST_OPTIONS, check_test_options, load, test_settings
-from late_vote import make_late_vote
 from official_test import OfficialTest, evaluate_each
 
 from histofeat import IDCPipeline, PatientKFold, evaluate, load_breakhis
@@ -32,9 +31,8 @@ from histofeat.studies import (
 
 HANDCRAFTED = ("color", "lbp", "haralick", "pftas")
 IMAGENET = {"cnn__encoder": "mobilenetv2_0.35", "cnn__input_size": 128}
-#: Chosen by benchmarks/encoder/trials.py: an embedding that knows the training patients has a classifier of its own.
-LATE_VOTE = "late vote"
-#: Families, head and parameters of families.
+#: Families, head and parameters of families. The late vote was chosen by benchmarks/encoder/trials.py: an embedding
+#: that knows the training patients has a classifier of its own.
 MODELS = {
     "histo, XGBoost": ("histo", "xgboost", {}),
     "histo, logistic": ("histo", "logistic", {}),
@@ -42,7 +40,7 @@ MODELS = {
     "histo, 8 views, logistic": ("histo", "logistic", {"histo__views": 8}),
     "handcrafted": (HANDCRAFTED, "xgboost", {}),
     "handcrafted and histo": ((*HANDCRAFTED, "histo"), "xgboost", {}),
-    "handcrafted and histo, 8 views, late vote": ((*HANDCRAFTED, "histo"), LATE_VOTE, {"histo__views": 8}),
+    "handcrafted and histo, 8 views, late vote": ((*HANDCRAFTED, "histo"), "late_vote", {"histo__views": 8}),
     "ImageNet MobileNetV2": ("cnn", "xgboost", IMAGENET),
 }
 #: Adjusted together, and for all looks.
@@ -93,9 +91,6 @@ def make_pipeline(name, options):
     if features == "cnn":
         params = network_params(options.weights, params)
     trees = {"n_estimators": 20} if options.quick and head == "xgboost" else None
-    if head == LATE_VOTE:
-        columns = [family.get_feature_names_out() for family in IDCPipeline(HANDCRAFTED).families()]
-        head = make_late_vote(sum(map(len, columns)), random_state=options.seed, n_jobs=options.n_jobs)
     return IDCPipeline(features, head, feature_params=params, head_params=trees, random_state=options.seed)
 
 

@@ -19,7 +19,7 @@ from histofeat.metrics import rule_examples
 from histofeat.studies import SETS
 
 #: Written out, for to import them takes longer than `--help` may take.
-_HEADS = "xgboost, svm, logistic, random_forest, vote, knn, qda"
+_HEADS = "xgboost, svm, logistic, random_forest, vote, late_vote, stacking, knn, qda"
 _DEFAULT_SETS = "color,lbp,haralick,handcrafted,cnn,everything,histo,with_histo"
 #: Of a quick run.
 QUICK_COHORT, _QUICK_TREES = {"n_patients": 15, "patches_per_patient": 20}, 50

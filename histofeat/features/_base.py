@@ -35,6 +35,8 @@ class PatchFeatures(TransformerMixin, BaseEstimator):
     #: Whether `_compute` may run in several threads at once. A network has its own threads: it implements
     #: ``_prepare(batch)``, which may run in several threads, and ``_embed(prepared)``, which runs in one at a time.
     _threaded: ClassVar[bool] = True
+    #: Whether its columns are an embedding, such as that of a network: heads that fuse late treat it by itself.
+    is_embedding: ClassVar[bool] = False
     #: Whether features do not change, up to rounding, when a patch is flipped or turned by 90 degrees.
     _invariant_to_turns: ClassVar[bool] = False
 

@@ -42,6 +42,8 @@ class GivenColumns(PatchFeatures):
     [[5.0], [2.0]]
     """
 
+    is_embedding = True
+
     rows: PatchDataset
 
     @property
@@ -95,6 +97,8 @@ class ImageTransformer(PatchFeatures):
     >>> family.transform(np.full((1, 8, 8, 3), 7, dtype=np.uint8)).tolist(), family.get_feature_names_out()[0]
     ([[7.0, 7.0, 7.0]], 'FunctionTransformer_0')
     """
+
+    is_embedding = True
 
     transformer: Any
 

@@ -109,6 +109,7 @@ class CNNEmbedding(PatchFeatures):
     """
 
     family: ClassVar[str] = "cnn"
+    is_embedding: ClassVar[bool] = True
     _threaded: ClassVar[bool] = False
     #: The value of `weights` that stands for the published weights.
     _published: ClassVar[str] = "imagenet"

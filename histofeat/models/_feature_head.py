@@ -151,11 +151,10 @@ class FeatureHead(ClassifierMixin, BaseEstimator):
         check_fit(self, y, groups, sample_weight)
         if groups is not None:
             encode_patients(groups, len(X))
-        by_rows = self.calibrate and groups is None and pd.Series(np.ravel(y)).value_counts().min() >= N_PATIENTS
-        if by_rows or (self.calibrate and groups is not None):
-            folds = StratifiedKFold(N_PATIENTS, shuffle=True, random_state=0) if by_rows else PatientKFold(N_PATIENTS)
+        folds = inner_folds(y, groups) if self.calibrate else None
+        if folds is not None:
             self._fit_inside(X, y, groups, folds, sample_weight)
-            self.notes_ += (_BY_ROWS,) if by_rows else ()
+            self.notes_ += (_BY_ROWS,) if groups is None else ()
         else:
             X, y = validate_data(self, X, y, dtype=np.float32)
             self._fit_final(X, y, None, groups, sample_weight)
@@ -280,8 +279,21 @@ def _as_columns(values: np.ndarray) -> np.ndarray:
     return values.reshape(len(values), -1)
 
 
+def inner_folds(y: ArrayLike, groups: ArrayLike | None) -> Any:
+    """Give folds of patients for inner fits, of rows where patients are not known; None for a class of few rows."""
+    if groups is not None:
+        return PatientKFold(N_PATIENTS)
+    enough = pd.Series(np.ravel(y)).value_counts().min() >= N_PATIENTS
+    return StratifiedKFold(N_PATIENTS, shuffle=True, random_state=0) if enough else None
+
+
 def fit_with_inner_scores(
-    head: FeatureHead, X: ArrayLike, y: ArrayLike, groups: ArrayLike, inner_cv: Any
+    head: FeatureHead,
+    X: ArrayLike,
+    y: ArrayLike,
+    groups: ArrayLike | None,
+    inner_cv: Any,
+    sample_weight: ArrayLike | None = None,
 ) -> tuple[FeatureHead, np.ndarray]:
     """Fit a head, and score its training rows by inner fits that have not seen their patients.
 
@@ -295,10 +307,12 @@ def fit_with_inner_scores(
         Features of the training rows.
     y : array-like of shape (n,)
         Their labels.
-    groups : array-like of shape (n,)
+    groups : array-like of shape (n,) or None
         Their patients.
     inner_cv : splitter
         Patient-grouped, such as ``PatientKFold(3)``.
+    sample_weight : array-like of shape (n,), optional
+        As for `FeatureHead.fit`.
 
     Returns
     -------
@@ -315,15 +329,15 @@ def fit_with_inner_scores(
     if not (head.calibrate or hasattr(head.classifier, "predict_proba")):
         head = clone(head).set_params(calibrate=True)
     fitted = clone(head)
-    check_fit(fitted, y, groups, None)
-    inner_proba = fitted._fit_inside(X, y, groups, inner_cv)
+    check_fit(fitted, y, groups, sample_weight)
+    inner_proba = fitted._fit_inside(X, y, groups, inner_cv, sample_weight)
     return fitted, np.asarray(inner_proba, dtype=np.float64)
 
 
 def check_enough_patients(
     head: FeatureHead, y: ArrayLike, groups: ArrayLike | None, where: str, class_names: Sequence[str] | None = None
 ) -> None:
-    """Check that each class has enough patients to calibrate a head, before any image is read.
+    """Check that each class has enough patients for the inner fits of a head, before any image is read.
 
     Parameters
     ----------
@@ -341,8 +355,8 @@ def check_enough_patients(
     Raises
     ------
     ValueError
-        If the fit would calibrate and a class has fewer than three patients, or no three folds of patients hold each
-        class.
+        If the fit would calibrate or stack and a class has fewer than three patients, or no three folds of patients
+        hold each class.
 
     Examples
     --------
@@ -352,8 +366,10 @@ def check_enough_patients(
     Traceback (most recent call last):
     ValueError: fit: expected at least 3 patients of each class to calibrate 'svm' of the vote, got 2...
     """
-    members = getattr(head.classifier, "calibrated_members", ())
-    if groups is None or not (members or head.calibrate):
+    wanted = getattr(head.classifier, "inner_fits", "")
+    if head.calibrate:
+        wanted = f"calibrate {type(head.classifier).__name__}"
+    if groups is None or not wanted:
         return
     y, groups, spread = np.asarray(y), np.asarray(groups, dtype=object), ""
     of_class = {label: groups[y == label] for label in np.unique(y).tolist()}
@@ -366,9 +382,8 @@ def check_enough_patients(
         except ValueError:  # three patients of a class may not be enough for folds that hold each class
             spread = f" and no {N_PATIENTS} folds of patients with each class in each"
     name = label if class_names is None else repr(class_names[label])
-    what = f"{' and '.join(map(repr, members))} of the vote" if members else type(head.classifier).__name__
     raise ValueError(
-        f"{where}: expected at least {N_PATIENTS} patients of each class to calibrate {what}, got {counts[label]} of "
-        f"class {name}{spread}. Add patients, train on more of them by more folds, or choose a head that needs no "
-        "calibration, such as 'xgboost'."
+        f"{where}: expected at least {N_PATIENTS} patients of each class to {wanted}, got {counts[label]} of class "
+        f"{name}{spread}. Add patients, train on more of them by more folds, or choose a head without inner fits, such "
+        "as 'xgboost'."
     )

@@ -1,16 +1,18 @@
 """The register of heads: one record for each classifier that a pipeline knows by name."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import numpy as np
 from joblib import effective_n_jobs
 from sklearn.base import BaseEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
 from histofeat.exceptions import check_name, check_type, needs
-from histofeat.features import Register
+from histofeat.features import PatchFeatures, Register
 from histofeat.models._classifiers import Forest, KernelSVM, QuadraticDiscriminant
 from histofeat.models._feature_head import FeatureHead
 from histofeat.models._soft_vote import SoftVote
@@ -50,6 +52,23 @@ def _vote(random_state, n_jobs):
     return SoftVote([("xgboost", _xgboost(random_state, n_jobs)), ("svm", _svm(random_state, n_jobs))])
 
 
+def _late_vote(random_state, n_jobs, families, stacked=False):
+    """XGBoost and SVM on handcrafted columns, and a logistic regression on each embedding."""
+    both, members, columns, start = _vote(random_state, n_jobs).members, [], {}, 0
+    for family in families:
+        own = np.arange(start, start + len(family.get_feature_names_out()))
+        start += len(own)
+        if family.is_embedding:
+            name = family.family.replace("__", "_")
+            while name in columns or name in ("members", "columns", "final", *dict(both)):
+                name += "_"
+            members.append((name, _logistic(random_state, n_jobs)))
+            columns[name] = own
+    handcrafted = both if not families or start > sum(map(len, columns.values())) else []
+    final = LogisticRegression(max_iter=2000) if stacked else None
+    return SoftVote([*handcrafted, *members], columns=columns, final=final)
+
+
 def _knn(random_state, n_jobs):
     return KNeighborsClassifier(n_neighbors=15, algorithm="brute", n_jobs=n_jobs)
 
@@ -65,19 +84,23 @@ class HeadRecord:
     Attributes
     ----------
     make : callable
-        ``make(random_state, n_jobs)`` gives the classifier with histofeat's defaults.
+        ``make(random_state, n_jobs)`` gives the classifier with histofeat's defaults; with `by_family`
+        ``make(random_state, n_jobs, families)``.
     words : str
         What it is, for tables and help texts.
     scale : bool
         Whether features are standardised first.
     calibrate : bool
         Whether its scores become probabilities by a calibration, on held-out patients where `fit` is given them.
+    by_family : bool
+        Whether the classifier has to know the families of its columns.
     """
 
-    make: Callable[[Any, int | None], BaseEstimator]
+    make: Callable[..., BaseEstimator]
     words: str
     scale: bool = False
     calibrate: bool = False
+    by_family: bool = False
 
 
 def _as_head(name: str, record: Any) -> HeadRecord:
@@ -93,6 +116,8 @@ HEADS: Mapping[str, HeadRecord] = Register(
         "logistic": HeadRecord(_logistic, "logistic regression", scale=True),
         "random_forest": HeadRecord(_random_forest, "500 trees grown on resampled patches"),
         "vote": HeadRecord(_vote, "mean of the probabilities of xgboost and svm"),
+        "late_vote": HeadRecord(_late_vote, "vote with a logistic regression for each embedding", by_family=True),
+        "stacking": HeadRecord(partial(_late_vote, stacked=True), "late_vote with learnt weights", by_family=True),
         "knn": HeadRecord(_knn, "labels of the 15 nearest training patches", scale=True),
         "qda": HeadRecord(_qda, "quadratic discriminant analysis, regularised", scale=True),
     },
@@ -108,13 +133,16 @@ def make_head(
     random_state: int | None = 0,
     n_jobs: int | None = None,
     params: Mapping[str, Any] | None = None,
+    families: Sequence[PatchFeatures] = (),
 ) -> FeatureHead:
     """Build a head by name.
 
     Parameters
     ----------
-    name : {"xgboost", "svm", "logistic", "random_forest", "vote", "knn", "qda"}
-        Which classifier; "vote" is the mean of the probabilities of the first two.
+    name : {"xgboost", "svm", "logistic", "random_forest", "vote", "late_vote", "stacking", "knn", "qda"}
+        Which classifier; "vote" is the mean of the probabilities of the first two. "late_vote" is the mean of these
+        two on handcrafted features and of "logistic" on each embedding; "stacking" combines the same members by a
+        logistic regression on probabilities of patients that inner fits have not seen. See `SoftVote`.
         "knn" takes the labels of the 15 nearest training rows, so there must be as many; ``n_neighbors=1`` gives the
         nearest alone. "qda" is `histofeat.models._classifiers.QuadraticDiscriminant`.
     class_weight : {"balanced"}, mapping of label to weight, or None
@@ -127,6 +155,10 @@ def make_head(
     params : mapping, optional
         Parameters of the classifier that replace histofeat's defaults. With ``early_stopping_rounds=20`` "xgboost"
         chooses ``n_estimators`` on a fifth of the patients, which needs ``groups`` in `fit`, and is then fitted on all.
+        Those of the members of a vote follow their names, as in ``svm__C``; embeddings go by their family.
+    families : sequence of PatchFeatures, optional
+        Families of the columns, in order, for "late_vote" and "stacking"; `IDCPipeline` gives its own. By default all
+        columns count as handcrafted.
 
     Returns
     -------
@@ -148,7 +180,7 @@ def make_head(
     if not isinstance(name, str) or name not in HEADS:
         check_name("head", name, HEADS, "the name of a head")
     record = HEADS[name]
-    classifier = record.make(random_state, n_jobs)
+    classifier = record.make(random_state, n_jobs, *([families] if record.by_family else []))
     for param in params or {}:
         # xgboost itself would accept any keyword and ignore it.
         expected = f"a parameter of head {name!r} ({type(classifier).__name__})"

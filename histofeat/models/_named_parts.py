@@ -87,6 +87,7 @@ class NamedParts(BaseEstimator):
                 random_state=self.random_state,
                 n_jobs=self.n_jobs,
                 params=self.head_params,
+                families=self.families() if self.head in HEADS and HEADS[self.head].by_family else (),
             )
         if not is_estimator(self.head):
             raise ValueError(

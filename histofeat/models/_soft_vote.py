@@ -1,8 +1,8 @@
-"""`SoftVote`: the mean of the probabilities of several classifiers, with patients for those that need them."""
+"""`SoftVote`: several classifiers, each on its own columns, combined by the mean of their probabilities or stacked."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,20 +12,29 @@ from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from histofeat.datasets import PatchDataset
-from histofeat.exceptions import check_that
-from histofeat.models._feature_head import FeatureHead, check_enough_patients
+from histofeat.exceptions import check_that, counted
+from histofeat.models._feature_head import FeatureHead, check_enough_patients, fit_with_inner_scores, inner_folds
 
 
 class SoftVote(ClassifierMixin, _BaseComposition):
-    """The mean of the probabilities of several classifiers.
+    """The mean of the probabilities of several classifiers, or a classifier of these probabilities.
 
-    Trees and kernels make errors on different patches, so their mean ranks patches better than either.
+    Trees and kernels make errors on different patches, so their mean ranks patches better than either. Classifiers on
+    columns of their own keep one kind of features from overruling another (late fusion).
 
     Parameters
     ----------
     members : list of (str, estimator)
         Names and classifiers, on standardised features. One without probabilities is calibrated on patients that its
         inner fits have not seen, or without ``groups`` in `fit` on rows.
+    columns : mapping of str to ndarray of int, optional
+        The columns of a member by its name. Members that are not named share all other columns. By default all members
+        see all columns.
+    final : estimator, optional
+        Classifier that replaces the mean (stacking). Its features are logarithms of ratios of the members'
+        probabilities, k - 1 for each member (for two classes the log-odds). It is fitted on probabilities by inner fits
+        that have not seen the patient, or without ``groups`` in `fit` the row. Without three rows of each class it is
+        not fitted, and the mean is taken.
 
     Attributes
     ----------
@@ -33,13 +42,16 @@ class SoftVote(ClassifierMixin, _BaseComposition):
         The labels.
     members_ : list of FeatureHead
         The fitted classifiers, in the order of `members`.
+    final_ : estimator or None
+        The fitted `final`; None where the mean is taken.
     note_ : str
-        The members, as a sentence for a report.
+        The members and their columns, as a sentence for a report.
 
     Notes
     -----
-    scikit-learn's `VotingClassifier` does the same for classifiers that have probabilities. It passes patients to a
-    member's calibration only under its global switch for metadata routing, which changes every pipeline in the process.
+    scikit-learn's `VotingClassifier` and `StackingClassifier` do the same for classifiers that have probabilities. They
+    pass patients to a member's calibration, or to the folds of the final classifier, only under the global switch for
+    metadata routing, which changes every pipeline in the process.
 
     Examples
     --------
@@ -51,8 +63,20 @@ class SoftVote(ClassifierMixin, _BaseComposition):
     ([0, 0, 1, 1], 1.0)
     """
 
-    def __init__(self, members: list[tuple[str, BaseEstimator]]):
+    columns: Mapping[str, np.ndarray] | None = None  # of votes that were saved before there were any
+    final: BaseEstimator | None = None
+    final_: Any = None
+
+    def __init__(
+        self,
+        members: list[tuple[str, BaseEstimator]],
+        *,
+        columns: Mapping[str, np.ndarray] | None = None,
+        final: BaseEstimator | None = None,
+    ):
         self.members = members
+        self.columns = columns
+        self.final = final
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Parameters by name; with `deep` also ``<member>__<parameter>`` of each member."""
@@ -63,9 +87,20 @@ class SoftVote(ClassifierMixin, _BaseComposition):
         return self._set_params("members", **params)
 
     @property
-    def calibrated_members(self) -> tuple[str, ...]:
-        """Names of the members without probabilities of their own, which `fit` calibrates on patients."""
-        return tuple(name for name, member in self.members if not hasattr(member, "predict_proba"))
+    def inner_fits(self) -> str:
+        """What `fit` holds patients out for, in words; empty where it holds out none."""
+        if self.final is not None:
+            return f"stack {_listed([repr(name) for name, _ in self.members])}"
+        names = [repr(name) for name, member in self.members if not hasattr(member, "predict_proba")]
+        return f"calibrate {_listed(names)} of the vote" if names else ""
+
+    def restricted(self, columns: np.ndarray) -> SoftVote:
+        """Give an unfitted vote for some of the columns, by their numbers, without members that lose all of theirs."""
+        own = {name: np.flatnonzero(np.isin(columns, numbers)) for name, numbers in (self.columns or {}).items()}
+        rest = len(columns) - sum(map(len, own.values()))
+        members = [(name, clone(member)) for name, member in self.members if len(own.get(name, range(rest)))]
+        own = {name: numbers for name, numbers in own.items() if len(numbers)}
+        return type(self)(members, columns=None if self.columns is None else own, final=self.final)
 
     # Read by scikit-learn under metadata routing: patients are requested by default.
     __metadata_request__fit = {"groups": True}  # noqa: RUF012
@@ -94,37 +129,82 @@ class SoftVote(ClassifierMixin, _BaseComposition):
         Raises
         ------
         ValueError
-            If there is no member, two have the same name, or one takes no weights and there are some.
+            If there is no member, two have the same name, columns are of no member, one takes no weights and there are
+            some, or there are too few patients to hold some out.
         """
         names = [name for name, _ in self.members]
         differ, remedy = 0 < len(names) == len(set(names)), 'Pass [("xgboost", XGBClassifier()), ("svm", KernelSVM())].'
         check_that("SoftVote.members", names, differ, "one or more classifiers with different names", remedy)
+        strange, remedy = sorted({*(self.columns or ())} - {*names}), "Name the columns of members."
+        check_that("SoftVote.columns", strange, not strange, "names of members", remedy)
         # pandas would bring its column names, and every member would ask for them again.
         X, y = validate_data(self, X, y, dtype=np.float32)
-        calibrated = self.calibrated_members
-        self.members_: list[FeatureHead] = [
-            FeatureHead(clone(member), scale=True, calibrate=name in calibrated).fit(X, y, groups, sample_weight)
-            for name, member in self.members
-        ]
+        folds = None if self.final is None else inner_folds(y, groups)
+        self.members_: list[FeatureHead] = []
+        inner = []
+        for (_, member), seen in zip(self.members, self._seen(X), strict=True):
+            head = FeatureHead(clone(member), scale=True, calibrate=not hasattr(member, "predict_proba"))
+            if folds is None:
+                head.fit(seen, y, groups, sample_weight)
+            else:
+                head, held_out = fit_with_inner_scores(head, seen, y, groups, folds, sample_weight)
+                inner.append(held_out)
+            self.members_.append(head)
         self.classes_: np.ndarray = self.members_[0].classes_
-        mean = f"The mean of the probabilities of {' and '.join(names)}."
-        fits = [note for head in self.members_ for note in head.notes_ if note != vars(head.classifier_).get("note_")]
-        self.note_: str = " ".join([mean, *fits])
+        self.final_ = None if folds is None else clone(self.final).fit(_log_ratios(inner), y, sample_weight)
+        self.note_: str = self._note(groups)
         return self
 
+    def _seen(self, X) -> list[np.ndarray]:
+        """Give the columns of each member."""
+        own = self.columns or {}
+        rest = np.setdiff1d(np.arange(X.shape[1]), np.concatenate([*own.values()])) if own else slice(None)
+        return [X[:, own.get(name, rest)] for name, _ in self.members]
+
+    def _note(self, groups) -> str:
+        names, sizes = [name for name, _ in self.members], [head.n_features_in_ for head in self.members_]
+        apart = {*sizes} != {self.n_features_in_}
+        if apart:
+            names = [f"{name} ({counted(size, 'column')})" for name, size in zip(names, sizes, strict=True)]
+        notes = [f"The mean of the probabilities of {_listed(names)}."]
+        if self.final_ is not None:
+            unseen = "patients" if groups is not None else "rows, since patients were not known,"
+            notes = [f"Probabilities of {_listed(names)}, stacked on {unseen} that inner fits had not seen."]
+        if self.columns is not None and not apart:
+            notes.append("All features are of one kind: nothing is fused late.")
+        notes += [note for head in self.members_ for note in head.notes_ if note != vars(head.classifier_).get("note_")]
+        return " ".join(dict.fromkeys(notes))
+
     def predict_proba(self, X: ArrayLike) -> np.ndarray:
-        """Mean probabilities of shape (n, k), columns in the order of ``classes_``."""
+        """Probabilities of shape (n, k), columns in the order of ``classes_``: the mean, or those of ``final_``."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float32, reset=False)
-        return np.mean([member.predict_proba(X) for member in self.members_], axis=0)
+        told = [member.predict_proba(seen) for member, seen in zip(self.members_, self._seen(X), strict=True)]
+        return np.mean(told, axis=0) if self.final_ is None else self.final_.predict_proba(_log_ratios(told))
 
     def predict(self, X: ArrayLike) -> np.ndarray:
-        """Labels of the largest mean probability."""
+        """Labels of the largest probability."""
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
 
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+
+
+def _log_ratios(probabilities: Sequence[np.ndarray]) -> np.ndarray:
+    """Logarithms of the ratios to the first class, (n, m (k - 1)) of m members: for two classes their log-odds.
+
+    Examples
+    --------
+    >>> _log_ratios([np.array([[0.5, 0.5]]), np.array([[0.25, 0.75]])]).round(4).tolist()
+    [[0.0, 1.0986]]
+    """
+    logs = [np.log(np.clip(one, 1e-6, 1.0)) for one in probabilities]
+    return np.hstack([one[:, 1:] - one[:, :1] for one in logs])
+
+
 def check_inner_patients(plan: Any, dataset: PatchDataset, splits: Sequence[Any], inner: Sequence[Any]) -> None:
-    """Check that each class has enough patients in each inner fit of a vote, which is calibrated in every fit.
+    """Check that each class has enough patients in each inner fit of a vote, which holds patients out in every fit.
 
     Parameters
     ----------
@@ -141,7 +221,7 @@ def check_inner_patients(plan: Any, dataset: PatchDataset, splits: Sequence[Any]
     ValueError
         As from `check_enough_patients`, with the number of the fold and of the inner fit.
     """
-    if not getattr(getattr(plan.head, "classifier", None), "calibrated_members", ()):
+    if not getattr(getattr(plan.head, "classifier", None), "inner_fits", ""):
         return
     for fold, ((train, _), folds) in enumerate(zip(splits, inner, strict=True), start=1):
         for number, (part, _) in enumerate(folds.split(train), start=1):

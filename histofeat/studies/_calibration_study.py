@@ -104,8 +104,9 @@ def _fit_all(dataset, pipelines, splits, asked, options, runtime):
     for name in pipelines:
         for head in dict.fromkeys(options.heads):
             trees = {"n_estimators": QUICK_TREES} if options.quick and head == "xgboost" else None
+            known = {"random_state": options.seed, "params": trees, "families": sets[name]}
             for weight, words in _WEIGHTS.items():
-                estimator = make_head(head, class_weight=weight, random_state=options.seed, params=trees)
+                estimator = make_head(head, class_weight=weight, **known)
                 models.append(_Model({"name": name, "head": f"{head}{words}"}, estimator, matrices[name], []))
     tasks = [(model, *split, dataset, asked, options.seed) for model in models for split in splits]
     done = run_in_threads(lambda task: _fit_fold(*task), tasks, runtime, "fit")

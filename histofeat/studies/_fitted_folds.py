@@ -129,6 +129,8 @@ class MeasuredFolds:
         head = clone(self.plan.head)
         if not (head.calibrate or hasattr(head.classifier, "predict_proba")):
             head.set_params(calibrate=True)
+        if hasattr(head.classifier, "restricted"):
+            head.set_params(classifier=head.classifier.restricted(columns))
         return head.fit(self.features(fold, train)[:, columns], self.y[train], groups=self.patients[train])
 
     def pooled(self, by_fold):

@@ -37,7 +37,7 @@ from histofeat.models._checked_trees import check_booster, check_estimator
 SMALL = {
     "random_forest": {"n_estimators": 5},
     "xgboost": {"n_estimators": 8},
-    "vote": {"xgboost__n_estimators": 5},
+    **{name: {"xgboost__n_estimators": 5} for name in ("vote", "late_vote", "stacking")},
 }
 
 

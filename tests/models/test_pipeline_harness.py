@@ -24,7 +24,7 @@ RAN = Counter()
 QUICK = {
     "xgboost": {"n_estimators": 5},
     "random_forest": {"n_estimators": 5},
-    "vote": {"xgboost__n_estimators": 5},
+    **{name: {"xgboost__n_estimators": 5} for name in ("vote", "late_vote", "stacking")},
     "knn": {"n_neighbors": 3},
 }
 

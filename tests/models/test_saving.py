@@ -205,7 +205,8 @@ def check_plain(path):
 @pytest.mark.parametrize(("head", "k"), [*((head, 3) for head in sorted(HEADS)), *((head, 2) for head in GIVEN)])
 def test_no_head_keeps_what_depends_on_a_version(head, k, rows, tmp_path):
     X, y, patients = rows
-    small = {"random_forest": {"n_estimators": 5}, "xgboost": {"n_estimators": 5}, "vote": {"xgboost__n_estimators": 5}}
+    small = {"random_forest": {"n_estimators": 5}, "xgboost": {"n_estimators": 5}}
+    small |= {name: {"xgboost__n_estimators": 5} for name in ("vote", "late_vote", "stacking")}
     settings = {"head": GIVEN[head]()} if head in GIVEN else {"head": head, "head_params": small.get(head)}
     labels = y if k == 2 else np.arange(len(y)) % 3
     pipeline = IDCPipeline("color", **settings).fit(X, labels, groups=patients)
