@@ -17,7 +17,8 @@ _Features = option(
     "Families, separated by commas: color, lbp, haralick, pftas, fuzzy_color, joint_color, gray, glcm, clbp, "
     "lpq, cnn, histo; or pixels, for a network.  [default: color,lbp,haralick]",
 )
-_Head = option(str, "NAME", "xgboost, svm, logistic, random_forest, vote, knn or qda; or a network such as cancernet.")
+_HEADS = "xgboost, svm, logistic, random_forest, vote, late_vote, stacking, knn, qda; or a network such as cancernet."
+_Head = option(str, "NAME", _HEADS)
 _Threshold = option(str | None, "RULE", f"Label by a threshold, chosen on unseen patients: {rule_examples()}.")
 _Known = option(str, "NAME", "Patients that an encoder was trained on: refuse, or leave_out of the estimate.")
 _Folds = option(int, "N", "Folds of patients for the estimate.", min=2)
