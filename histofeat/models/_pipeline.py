@@ -48,10 +48,9 @@ class IDCPipeline(ClassifierMixin, TransformerMixin, NamedParts):
         ``LBPHistogram(radii_px=(1, 2))``. "pixels" gives the patches themselves to a head that takes images, such as
         `histofeat.CNNClassifier`.
     head : str or estimator
-        "xgboost", "svm", "logistic", "random_forest", "vote", "late_vote", "stacking", "knn", "qda", or any
-        scikit-learn classifier on feature matrices; see `histofeat.models.make_head`. "late_vote" and "stacking" have
-        separate classifiers for handcrafted families and each embedding. With ``features="pixels"`` the name of an
-        architecture, such as "cancernet", or a classifier on images.
+        "xgboost", "svm", "logistic", "random_forest", "vote", "late_vote", "stacking", "knn", "qda", or any classifier
+        of scikit-learn on feature matrices. With ``features="pixels"`` the name of an architecture, such as
+        "cancernet", or a classifier on images.
     class_weight : {"balanced"}, mapping of label to weight, or None
         Weights of the classes in the fit of the head.
     feature_params : mapping, optional
