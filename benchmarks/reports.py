@@ -34,6 +34,7 @@ COMMANDS = {
     "normalization": "study.py normalization --data IDC --weights WEIGHTS",
     "learning-curves": "study.py learning-curves --data IDC --features color haralick handcrafted --draws 3",
     "explanation": "study.py explanation --data IDC --weights WEIGHTS",
+    "encoders": "study.py encoders --data IDC --weights WEIGHTS --heads logistic",
     "planted-leaks": "study.py planted-leaks --data DATA SECOND",
     "head-defaults": "protocols/head_defaults.py --data IDC",
     "official-candidates": "study.py official-candidates --data IDC --weights WEIGHTS",

@@ -149,6 +149,11 @@ class CNNEmbedding(PatchFeatures):
         return hash_weights(self._find_weights())
 
     @property
+    def n_parameters(self) -> int:
+        """Parameters of the network as it runs: up to its last tap; through OpenVINO normalisations are folded in."""
+        return self._load()[0].n_parameters
+
+    @property
     def is_trainable(self) -> bool:
         """Whether histofeat can train this encoder again, see `histofeat.models._encoder_training`."""
         return find_encoder(self.encoder).source == "histofeat"

@@ -10,7 +10,7 @@ from ._recipes import (
     learning_rates as learning_rates,
     make_optimizer as make_optimizer,
 )
-from .pretrained._catalogue import find_encoder as find_encoder
+from .pretrained._catalogue import encoders_at_hand as encoders_at_hand, find_encoder as find_encoder
 from .pretrained._engines import (
     EngineChoice as EngineChoice,
     KerasEngine as KerasEngine,

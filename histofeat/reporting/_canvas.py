@@ -365,7 +365,7 @@ def draw_costs(data):
     """
     from matplotlib.ticker import LogLocator
 
-    figure = new_figure(8.4, 5.0)
+    figure = new_figure(8.4, max(5.0, 0.18 * len(data["points"])))
     axes = figure.subplots()
     points = sorted(data["points"], key=lambda point: point["x"])
     front = [point for point in points if point["on_front"]]

@@ -17,10 +17,10 @@ from histofeat.evaluation import AuditPolicy, LeftOut
 from histofeat.exceptions import check_that, check_type, check_whole
 from histofeat.features import Runtime, extract
 from histofeat.images import as_images
-from histofeat.metrics import holm, patient_weights
+from histofeat.metrics import patient_weights
 from histofeat.models import IDCPipeline
 from histofeat.studies._fitted_folds import check_members, measure_folds
-from histofeat.studies._study import flat_table
+from histofeat.studies._study import adjusted, flat_table
 
 _TIMED_PASSES = 3
 _WARM_UP = 32
@@ -133,12 +133,13 @@ def ablate_families(
     fits = {families: np.concatenate([by_family[name] for name in families]) for _, _, families in wanted}
     heads = dict(zip(fits, measured.fit_heads(list(fits.values())), strict=True))
     drawn = {"n_resamples": n_resamples, "random_state": random_state}
-    scored = {families: _score(measured, heads[families], columns, drawn) for families, columns in fits.items()}
-    rows = [_row(kind, name, families, len(fits[families]), scored) for kind, name, families in wanted]
-    table = flat_table(rows)
-    tested = table["p"].notna()
-    table.loc[tested, "p_holm"] = holm(table.loc[tested, "p"].to_numpy())
-    folds, counts = measured.folds, (scored[names][0].n_patients, len(measured.tested))
+    base, scored = None, {}
+    for families, columns in fits.items():
+        area, scored[families] = score_columns(measured, heads[families], columns, drawn, base)
+        base = base or area  # of all families, which are the first
+    named = [{"kind": kind, "name": name, "families": "+".join(its)} | scored[its] for kind, name, its in wanted]
+    table = adjusted(flat_table(named))
+    folds, counts = measured.folds, (base.n_patients, len(measured.tested))
     return Ablation(table, *counts, folds.left_out, folds.accepted, folds.record(table["name"]))
 
 
@@ -169,30 +170,27 @@ def _make_sets(names, sets):
     return wanted
 
 
-def _score(measured, heads, columns, resampling):
-    """Give the area of one set with its resamples, and how long a prediction takes."""
+def score_columns(measured, heads, columns, drawn, base=None):
+    """Score heads on one set of columns, and compare them with `base`, the area of another set.
+
+    Returns
+    -------
+    area : Bootstrap
+    row : dict
+        Columns of `Ablation.table`; without a base the difference is 0 and has no p-value.
+    """
     features = [measured.features(fold, test)[:, columns] for fold, (_, test) in enumerate(measured.splits)]
     proba = [measured.probabilities(head, X) for head, X in zip(heads, features, strict=True)]
-    _, area = measured.areas([proba], **resampling)
-    return area, _predict_us(measured, heads[0], features[0])
-
-
-def _row(kind, name, families, n_columns, scored):
-    """Compare one set with all families, which were scored first."""
-    (area, predict_us), (base, _) = scored[families], next(iter(scored.values()))
-    change = area.minus(base)
-    return {
-        "kind": kind,
-        "name": name,
-        "families": "+".join(families),
-        "n_columns": n_columns,
+    _, area = measured.areas([proba], **drawn)
+    change = area.minus(area if base is None else base)
+    return area, {
+        "n_columns": len(columns),
         "roc_auc": area.estimates["roc_auc"],
         "ci95": area.interval("roc_auc"),
         "difference": change.estimates["roc_auc"],
         "difference_ci95": change.interval("roc_auc"),
-        "p": np.nan if kind == "all" else change.p_value("roc_auc"),
-        "p_holm": np.nan,
-        "predict_us": predict_us,
+        "p": np.nan if base is None else change.p_value("roc_auc"),
+        "predict_us": _predict_us(measured, heads[0], features[0]),
     }
 
 
@@ -288,27 +286,43 @@ def measure_costs(
     families = _check_families(ablation, pipeline)
     # Without one of two is the other alone: each set of families stands once.
     table = ablation.table.drop_duplicates("families")
-    wanted, best, decoding = table["families"].tolist(), {}, []
+    wanted = table["families"].tolist()
+    sets = {chosen: [family for name in chosen.split("+") for family in families[name]] for chosen in wanted}
+    costs, decode_us = time_extraction(sets, X, n_repeats=n_repeats, clock=clock, progress=progress)
+    features_us = np.array(list(costs.values()))
+    columns = ["name", "families", "n_columns", "roc_auc", "low", "high", "features_us", "predict_us", "total_us"]
+    table = table.assign(features_us=features_us, total_us=features_us + table["predict_us"])[columns]
+    table = table.assign(on_front=pareto_front(table["total_us"], table["roc_auc"]))
+    table = table.sort_values("total_us", kind="stable", ignore_index=True)
+    return Costs(table, decode_us, len(X))
+
+
+def time_extraction(sets, X, *, n_repeats=3, clock=time.process_time, progress=None):
+    """Measure the microseconds a patch of some sets of families in one thread, and those to read and decode it.
+
+    Parameters are those of `measure_costs`; `sets` is a mapping of names to families.
+    """
+    best, decoding = {}, []
+    turns = [(name, [_with_one_thread(family) for family in families]) for name, families in sets.items()]
     with _one_thread():
         for turn in range(n_repeats):
             started = clock()
             decoded = _decode(X)
             decoding.append(clock() - started)
-            for position, chosen in enumerate(wanted[:: 1 if turn % 2 == 0 else -1]):
-                estimators = [family for name in chosen.split("+") for family in families[name]]
+            for position, (name, families) in enumerate(turns[:: 1 if turn % 2 == 0 else -1]):
                 if turn == 0:
-                    extract(estimators, decoded[:_WARM_UP])  # compiled code and networks are loaded
+                    extract(families, decoded[:_WARM_UP])  # compiled code and networks are loaded
                 started = clock()
-                extract(estimators, decoded)
-                best[chosen] = min(best.get(chosen, np.inf), clock() - started)
+                extract(families, decoded)
+                best[name] = min(best.get(name, np.inf), clock() - started)
                 if progress is not None:
-                    progress("time", turn * len(wanted) + position + 1, n_repeats * len(wanted))
-    features_us = np.array([best[chosen] for chosen in wanted]) * 1e6 / len(decoded)
-    columns = ["name", "families", "n_columns", "roc_auc", "low", "high", "features_us", "predict_us", "total_us"]
-    table = table.assign(features_us=features_us, total_us=features_us + table["predict_us"])[columns]
-    table = table.assign(on_front=pareto_front(table["total_us"], table["roc_auc"]))
-    table = table.sort_values("total_us", kind="stable", ignore_index=True)
-    return Costs(table, min(decoding) * 1e6 / len(decoded), len(decoded))
+                    progress("time", turn * len(turns) + position + 1, n_repeats * len(turns))
+    each = 1e6 / len(decoded)
+    return {name: seconds * each for name, seconds in best.items()}, min(decoding) * each
+
+
+def _with_one_thread(family):
+    return clone(family).set_params(**{"n_threads": 1} if "n_threads" in family.get_params() else {})
 
 
 def pareto_front(costs, scores):
@@ -336,16 +350,14 @@ def pareto_front(costs, scores):
 
 
 def _check_families(ablation, pipeline):
-    """Give the families by name, copied, a network with one thread of its own."""
+    """Give the families by name."""
     if getattr(pipeline, "make_normalizer", lambda: None)() is not None:
         raise ValueError(
             "measure_costs.pipeline: expected patches measured as they are, got a pipeline with a stain normaliser, "
             "whose time would be left out. Set normalizer=None."
         )
     found = {}
-    for family in map(clone, pipeline.families()):
-        if "n_threads" in family.get_params():
-            family.set_params(n_threads=1)
+    for family in pipeline.families():
         found.setdefault(family.family, []).append(family)
     unknown = sorted(set("+".join(ablation.table["families"]).split("+")) - set(found))
     if unknown:

@@ -30,15 +30,15 @@ def run_explanation(options, runtime):
     with with_store(runtime) as runtime:
         importances, common = [], {**settings, "n_repeats": options.repeats}
         for name, (pipeline, by) in permuted.items():
-            with _part(f"permutation, {name}", seconds, runtime) as part:
+            with part_of(f"permutation, {name}", seconds, runtime) as part:
                 importances.append(permutation_importance(dataset, pipeline, cv, by=by, runtime=part, **common))
-        with _part("permutation within patients", seconds, runtime) as part:
+        with part_of("permutation within patients", seconds, runtime) as part:
             common |= {"by": ("family", "group"), "within_patients": True, "runtime": part}
             within = permutation_importance(dataset, handcrafted, cv, **common)
-        with _part("ablation", seconds, runtime) as part:
+        with part_of("ablation", seconds, runtime) as part:
             ablation = ablate_families(dataset, pipeline, cv, sets=_SETS, runtime=part, **settings)
-        with _part("cost", seconds, runtime) as part:
-            timed = _spread(dataset.X, _QUICK_TIMED_PATCHES if options.quick else _TIMED_PATCHES)
+        with part_of("cost", seconds, runtime) as part:
+            timed = spread(dataset.X, _QUICK_TIMED_PATCHES if options.quick else _TIMED_PATCHES)
             costs = measure_costs(ablation, pipeline, timed, progress=part.progress)
     results = {
         **_results(importances, within, ablation, costs),
@@ -58,14 +58,14 @@ def _pipeline(families, options):
 
 
 @contextmanager
-def _part(name, seconds, runtime):
+def part_of(name, seconds, runtime):
     """Measure the seconds of one part; its progress says which part it is, for some stages come several times."""
     started = time.perf_counter()
     yield replace(runtime, progress=lambda stage, *counts: runtime.report(f"{name}, {stage}", *counts))
     seconds[name] = round(time.perf_counter() - started, 1)
 
 
-def _spread(paths, n):
+def spread(paths, n):
     """At most `n` of the paths, evenly over them."""
     return paths[np.unique(np.linspace(0, len(paths) - 1, n).round().astype(int))]
 
@@ -107,16 +107,20 @@ def _figures(importances, ablation, costs):
 
     differences, label = ablation.table, "difference in ROC-AUC, 95 % interval over patients"
     differences = differences[differences["kind"] != "all"], "difference", "{name}", "kind"
-    points = costs.table.rename(columns={"total_us": "x", "roc_auc": "y"})
-    points = points[["name", "x", "y", "low", "high", "on_front"]].to_dict("records")
-    axes = {"x_label": "microseconds a patch, features and head, one thread", "y_label": "ROC-AUC, held-out patients"}
     found = {
         "families": drops("Families and groups permuted, handcrafted", importances[0], ("family", "group")),
         "features": drops("Single features permuted: the twenty largest drops", importances[0], ("feature",), 20),
         "ablation": bars("ROC-AUC - that of all families", label, *differences),
-        "cost": ("costs", {"title": "ROC-AUC against time", **axes, "points": points}),
+        "cost": costs_figure("ROC-AUC against time", costs.table, "total_us", "microseconds"),
     }
     for importance in importances[1:]:
         title = "Families and groups permuted, with the network"
         found["families_with_network"] = drops(title, importance, ("family", "group"))
     return found
+
+
+def costs_figure(title, table, cost, unit):
+    """Make the data of a figure of ROC-AUC against a column of costs, in a unit of time."""
+    points = table.rename(columns={cost: "x", "roc_auc": "y"})[["name", "x", "y", "low", "high", "on_front"]]
+    axes = {"x_label": f"{unit} a patch, features and head, one thread", "y_label": "ROC-AUC, held-out patients"}
+    return "costs", {"title": title, **axes, "points": points.to_dict("records")}

@@ -38,12 +38,24 @@ def runnable_pipelines(options):
         If none can run.
     """
     pipelines = dict(pipelines_of(options, heads=["xgboost"]))
-    reasons = {name: why_not(pipeline.families()) for name, pipeline in pipelines.items()}
-    not_run = {name: reason for name, reason in reasons.items() if reason is not None}
-    if len(not_run) == len(pipelines):
-        name, reason = next(iter(not_run.items()))
-        raise ValueError(f"--features: expected a set that can run, got none: {name}: {reason}")
+    not_run = why_none("--features", {name: pipeline.families() for name, pipeline in pipelines.items()})
     return {name: pipeline for name, pipeline in pipelines.items() if name not in not_run}, not_run
+
+
+def why_none(option, sets):
+    """Say which sets of families, given by name, cannot run here and why.
+
+    Raises
+    ------
+    ValueError
+        If none can run; the message names the option.
+    """
+    reasons = {name: why_not(families) for name, families in sets.items()}
+    not_run = {name: reason for name, reason in reasons.items() if reason is not None}
+    if len(not_run) == len(sets):
+        name, reason = next(iter(not_run.items()))
+        raise ValueError(f"{option}: expected a set that can run, got none: {name}: {reason}")
+    return not_run
 
 
 def why_not(families) -> str | None:

@@ -11,7 +11,6 @@ from sklearn.base import clone
 from histofeat.datasets import make_signature_cohort
 from histofeat.evaluation import evaluate
 from histofeat.exceptions import check_whole
-from histofeat.metrics import holm
 from histofeat.studies._fitted_folds import measure_once, runnable_pipelines
 from histofeat.studies._leakage import measure_leakage
 from histofeat.studies._learning_curves import learning_curve
@@ -20,6 +19,7 @@ from histofeat.studies._robustness import measure_robustness
 from histofeat.studies._shortcuts import panel_of
 from histofeat.studies._study import (
     Findings,
+    adjusted,
     bars,
     begin,
     check_names,
@@ -258,10 +258,7 @@ def compare_normalizers(found):
             entry |= {"difference": difference, "difference_ci95": paired.interval("roc_auc")}
             entry["p"] = paired.p_value("roc_auc")
         rows.append(entry)
-    table = flat_table(rows)
-    compared = table["difference"].notna()
-    table.loc[compared, "p_holm"] = holm(table.loc[compared, "p"].to_numpy())
-    return table
+    return adjusted(flat_table(rows))
 
 
 # --- learning curves -------------------------------------------------------------------------------------------------

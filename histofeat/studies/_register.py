@@ -118,6 +118,21 @@ _EVERY = (
         data="any",
     ),
     Study(
+        "encoders",
+        "Encoders: alone, beside handcrafted features, and what they cost",
+        "Compare encoders with handcrafted features, alone and beside them.",
+        partial(_run, "encoder_study", "run_encoders"),
+        {
+            "encoders": option([], "encoders, by default those whose weights are at hand"),
+            "sizes": option([96, 128], "sizes in px of patches, for networks that accept several"),
+            "heads": option(["logistic", "xgboost"], "heads"),
+            "families": option(["color", "lbp", "haralick", "pftas"], "handcrafted families"),
+            **FOLDS,
+            "patches-per-patient": option(20, "patches of a patient, at most"),
+        },
+        data="any",
+    ),
+    Study(
         "explanation",
         "Explanation: what the score depends on, and what it costs",
         "Say which features a score depends on, and what they cost.",

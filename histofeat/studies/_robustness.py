@@ -195,7 +195,7 @@ def measure_robustness(
         for train, _ in folds.splits:
             where = f"measure_robustness.pipelines[{name!r}]"
             check_enough_patients(plan.head, dataset.y[train], dataset.patients[train], where)
-    tests = _thinned([test for _, test in folds.splits], dataset.patients, patches_per_patient, random_state)
+    tests = thinned([test for _, test in folds.splits], dataset.patients, patches_per_patient, random_state)
     job = _Job(dataset, plans, folds.splits, tests, (CLEAN, *conditions), runtime)
     proba = job.run()
     fold = fold_of_rows([((), test) for test in tests], len(dataset))
@@ -240,7 +240,7 @@ def _check_conditions(conditions) -> list[tuple[str, int]]:
     return conditions
 
 
-def _thinned(tests, patients, n_most, seed) -> list[np.ndarray]:
+def thinned(tests, patients, n_most, seed) -> list[np.ndarray]:
     """Keep at most `n_most` rows of each patient, drawn at random."""
     if n_most is None:
         return tests

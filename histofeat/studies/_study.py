@@ -13,6 +13,7 @@ import pandas as pd
 from histofeat.datasets import PatchDataset, load_idc, official_roles, parse_name, registered_patients
 from histofeat.exceptions import check_name
 from histofeat.features import FAMILIES, leave_out_unreadable, scratch_store
+from histofeat.metrics import holm
 from histofeat.model_selection import PatientKFold
 from histofeat.models import HEADS, IDCPipeline
 
@@ -241,6 +242,13 @@ def flat_table(rows, *, short=True) -> pd.DataFrame:
     """
     table = pd.DataFrame([dict(_flat(row)) for row in rows])
     return table.rename(columns=lambda name: name.replace("ci95_", "")) if short else table
+
+
+def adjusted(table: pd.DataFrame) -> pd.DataFrame:
+    """Add "p_holm" to a table: its p-values, adjusted for their number; NaN where there is none."""
+    compared = table["p"].notna()
+    table.loc[compared, "p_holm"] = holm(table.loc[compared, "p"].to_numpy())
+    return table
 
 
 def _flat(row, prefix=""):

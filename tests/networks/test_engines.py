@@ -156,6 +156,16 @@ def test_openvino_agrees_with_keras(weights, pixels):
     assert np.abs(by_keras - by_openvino).max() <= 1e-4 * np.abs(by_keras).max()
 
 
+def test_parameters_are_counted(weights):
+    """Batch normalisation has four numbers a channel; folded into the convolution before it, one is left, the bias."""
+    model = keras.applications.MobileNet(alpha=0.25, include_top=False, weights=None, input_shape=(64, 64, 3))
+    channels = sum(layer.gamma.shape[0] for layer in model.layers if hasattr(layer, "gamma"))
+    assert load(choose_engine("keras", "cpu"), weights).n_parameters == model.count_params()
+    preprocessing = 2  # a factor and an offset
+    folded = model.count_params() - 3 * channels + preprocessing
+    assert load(choose_engine("openvino"), weights).n_parameters == folded
+
+
 def test_openvino_depends_on_the_patch_alone(weights, pixels):
     one, two = (load(OPENVINO, weights, n_threads=n) for n in (1, 2))
     together = two.embed(pixels)

@@ -195,9 +195,7 @@ def test_one_thread_and_given_back(cohort, monkeypatch):
     measure_costs(ablation_of(SCORES), IDCPipeline((Slow(), Slower())), cohort.X[:5], n_repeats=1)
     assert set(seen) == {1}
     assert cv2.getNumThreads() == before
-    network = IDCPipeline((CNNEmbedding(n_threads=7), Slow()))
-    found = module._check_families(ablation_of([("slow alone", ("slow",), 0.5)]), network)
-    assert found["cnn"][0].n_threads == 1
+    assert module._with_one_thread(CNNEmbedding(n_threads=7)).n_threads == 1
 
 
 def test_costs_that_cannot_be_measured_are_refused(cohort):

@@ -1,11 +1,12 @@
 """Find the record of an encoder by name; make one for a network of timm or of the hub."""
 
 import functools
+import os
 
 from histofeat.exceptions import WeightsError, check_name, check_that, known_names
 from histofeat.networks.pretrained import _torch_engine as torch_engine
 from histofeat.networks.pretrained._records import _HUB_FILES, _IMAGENET, ENCODERS, HUB, TIMM, Encoder, TimmEncoder
-from histofeat.networks.pretrained._weights import read_config
+from histofeat.networks.pretrained._weights import read_config, shipped_weights, weight_folders
 
 
 def find_encoder(name: str, *, owner: str = "CNNEmbedding.encoder") -> Encoder | TimmEncoder:
@@ -44,6 +45,25 @@ def find_encoder(name: str, *, owner: str = "CNNEmbedding.encoder") -> Encoder |
             return make(name.removeprefix(prefix), owner)
     check_name(owner, name, ENCODERS, "the name of an encoder")
     return ENCODERS[name]
+
+
+def encoders_at_hand(weights_dir: str | os.PathLike[str] | None = None) -> list[str]:
+    """Return the names of the encoders that need no download, but for those of timm and the hub.
+
+    Parameters
+    ----------
+    weights_dir : path or None
+        As for `histofeat.networks.find_weights`.
+
+    Raises
+    ------
+    WeightsError
+        If the folder of weights does not exist.
+    """
+    folders, records = weight_folders(weights_dir), [record for record in ENCODERS.values() if record.source != "timm"]
+    files = {record.name: [folder / name for folder in folders for name in record.accepted_files] for record in records}
+    files |= {record.name: [shipped_weights(record)] for record in records if record.source == "histofeat"}
+    return [name for name, its in files.items() if any(file.is_file() for file in its)]
 
 
 @functools.lru_cache(maxsize=64)

@@ -212,6 +212,7 @@ class KerasEngine(torch_engine.StagedEngine):
             self._model = network.build_network(
                 encoder, weights, input_size=input_size, pooling=pooling, precision=precision
             )
+        self.n_parameters: int = self._model.count_params()
 
     def _send(self, pixels: np.ndarray, batch_size: int):
         # A backend compiles for each new number of rows: powers of two keep these few.

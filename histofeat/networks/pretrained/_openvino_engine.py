@@ -123,6 +123,9 @@ class OpenVINOEngine:
             "ENABLE_CPU_PINNING": False,
             "ENABLE_HYPER_THREADING": True,
         }
+        constants = [node for node in model.get_ops() if node.get_type_name() == "Constant"]
+        # Whole numbers are shapes and axes.
+        self.n_parameters: int = sum(node.data.size for node in constants if node.get_element_type().is_real())
         self._queue = import_openvino().AsyncInferQueue(core.compile_model(model, "CPU", options), n_threads)
         self._lock = threading.Lock()
         self.n_features: int = n_columns(encoder, pooling)

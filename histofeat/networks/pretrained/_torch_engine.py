@@ -213,6 +213,7 @@ class TorchEngine(StagedEngine):
         self._class_and_mean = encoder.embedding == "class_and_mean"
         self.n_features = encoder.n_features
         network = build_network(encoder, weights)
+        self.n_parameters: int = sum(tensor.numel() for tensor in network.parameters())
         self._to("cpu", network, encoder)
         self._check_size(encoder, input_size)
         self._to(device.replace("gpu", "cuda"), network, encoder)
