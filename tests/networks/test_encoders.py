@@ -15,8 +15,8 @@ import pytest
 
 from histofeat import CNNEmbedding
 from histofeat.exceptions import MissingExtraError, WeightsError
-from histofeat.networks import ENCODERS, find_encoder, find_weights, hash_weights
-from histofeat.networks.pretrained import _network as network, _weights as weights_module
+from histofeat.networks import ENCODERS, encoders_at_hand, find_encoder, find_weights, hash_weights
+from histofeat.networks.pretrained import _catalogue as catalogue, _network as network, _weights as weights_module
 
 keras = pytest.importorskip("keras", reason="keras is not installed")
 SMALL = ENCODERS["mobilenet_0.25"]
@@ -251,6 +251,20 @@ def test_without_network_the_message_says_which_file_to_put_where(nowhere):
     for part in (*SMALL.accepted_files, "HISTOFEAT_WEIGHTS", "weights_dir", str(nowhere / "keras" / "models")):
         assert part in message
     assert not [path for path in nowhere.rglob("*") if path.is_file()]
+
+
+def test_weights_at_hand_are_found_without_a_download(nowhere, monkeypatch):
+    monkeypatch.setattr(catalogue, "_PACKAGED", ("histofeat",))  # the packages of Lite may be installed
+    assert encoders_at_hand() == ["histo"]
+    (nowhere / "keras" / "models").mkdir(parents=True)
+    (nowhere / "keras" / "models" / SMALL.weight_file).touch()
+    (nowhere / "mine").mkdir()
+    (nowhere / "mine" / "efficientnet_lite0.pth").touch()
+    (nowhere / "mine" / "resnet50.keras").mkdir()
+    lite = [name for name in ENCODERS if name.startswith("efficientnet_lite0")]
+    assert set(encoders_at_hand(nowhere / "mine")) == {"mobilenet_0.25", "histo", *lite}
+    with pytest.raises(WeightsError, match="weights_dir: expected a folder of weights, got"):
+        encoders_at_hand(nowhere / "none")
 
 
 @pytest.mark.parametrize(

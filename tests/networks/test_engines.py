@@ -157,13 +157,12 @@ def test_openvino_agrees_with_keras(weights, pixels):
 
 
 def test_parameters_are_counted(weights):
-    """Batch normalisation has four numbers a channel; folded into the convolution before it, one is left, the bias."""
+    """Batch normalisation has four numbers a channel; in the convolution before it a bias is left, if it is not 0."""
     model = keras.applications.MobileNet(alpha=0.25, include_top=False, weights=None, input_shape=(64, 64, 3))
     channels = sum(layer.gamma.shape[0] for layer in model.layers if hasattr(layer, "gamma"))
     assert load(choose_engine("keras", "cpu"), weights).n_parameters == model.count_params()
-    preprocessing = 2  # a factor and an offset
-    folded = model.count_params() - 3 * channels + preprocessing
-    assert load(choose_engine("openvino"), weights).n_parameters == folded
+    untrained = model.count_params() - 4 * channels
+    assert load(choose_engine("openvino"), weights).n_parameters - untrained in (2, 2 + channels)  # 2: of the pixels
 
 
 def test_openvino_depends_on_the_patch_alone(weights, pixels):

@@ -1,12 +1,16 @@
 """Find the record of an encoder by name; make one for a network of timm or of the hub."""
 
+import contextlib
 import functools
 import os
 
 from histofeat.exceptions import WeightsError, check_name, check_that, known_names
 from histofeat.networks.pretrained import _torch_engine as torch_engine
 from histofeat.networks.pretrained._records import _HUB_FILES, _IMAGENET, ENCODERS, HUB, TIMM, Encoder, TimmEncoder
-from histofeat.networks.pretrained._weights import read_config, shipped_weights, weight_folders
+from histofeat.networks.pretrained._weights import find_weights, read_config, weight_folders
+
+#: Sources whose weights come with a Python package.
+_PACKAGED = ("histofeat", "lite")
 
 
 def find_encoder(name: str, *, owner: str = "CNNEmbedding.encoder") -> Encoder | TimmEncoder:
@@ -48,7 +52,7 @@ def find_encoder(name: str, *, owner: str = "CNNEmbedding.encoder") -> Encoder |
 
 
 def encoders_at_hand(weights_dir: str | os.PathLike[str] | None = None) -> list[str]:
-    """Return the names of the encoders that need no download, but for those of timm and the hub.
+    """Return the names of the encoders whose weights are here: in a folder, Keras's cache or a package; none is loaded.
 
     Parameters
     ----------
@@ -58,12 +62,20 @@ def encoders_at_hand(weights_dir: str | os.PathLike[str] | None = None) -> list[
     Raises
     ------
     WeightsError
-        If the folder of weights does not exist.
+        If this folder does not exist.
+
+    Examples
+    --------
+    >>> "histo" in encoders_at_hand()
+    True
     """
-    folders, records = weight_folders(weights_dir), [record for record in ENCODERS.values() if record.source != "timm"]
-    files = {record.name: [folder / name for folder in folders for name in record.accepted_files] for record in records}
-    files |= {record.name: [shipped_weights(record)] for record in records if record.source == "histofeat"}
-    return [name for name, its in files.items() if any(file.is_file() for file in its)]
+    folders, found = weight_folders(weights_dir), []
+    for name, record in ENCODERS.items():
+        here = any((folder / file).is_file() for folder in folders for file in record.accepted_files)
+        with contextlib.suppress(WeightsError):
+            here = here or (record.source in _PACKAGED and find_weights(record, weights_dir=weights_dir).is_file())
+        found += [name] if here else []
+    return found
 
 
 @functools.lru_cache(maxsize=64)
