@@ -46,9 +46,11 @@ class CNNEmbedding(PatchFeatures):
         efficientnet_lite0_stages, efficientnet_lite1_stages, efficientnet_lite2_stages, whose weights come with the
         extra ``histofeat[lite]``; or histo, which comes with the package (see
         `HistoEmbedding`). A number in the name is the width of the network, "_mid" its middle layers. With the extra
-        ``histofeat[timm]`` also phikon, ctranspath and, whose pages ask to accept terms, uni, virchow and h-optimus-0;
-        ``"timm:<model>"``, for example ``"timm:resnet18"``; or ``"hf-hub:<owner/repository>"`` for
-        a repository of timm's form.
+        ``histofeat[timm]`` also phikon, ctranspath, kaiko-vits16, kaiko-vits8, kaiko-vitb16, kaiko-vitb8,
+        kaiko-vitl14, lunit-vits16, lunit-vits8, midnight-12k and, whose pages ask to accept terms, uni, uni2-h,
+        virchow, virchow2, h-optimus-0, h-optimus-1 and h0-mini; ``"timm:<model>"``, for example ``"timm:resnet18"``; or
+        ``"hf-hub:<owner/repository>"`` for a repository of timm's form. `histofeat.networks.known_training` gives what
+        their authors declare that they were trained on.
     weights : {"imagenet"} or path, default="imagenet"
         "imagenet" takes the published weights: those in the package for histo, those of the model's page for networks
         of timm and the hub, and ImageNet's otherwise. A path is a file of weights without classification layer.
@@ -100,7 +102,8 @@ class CNNEmbedding(PatchFeatures):
     UNI (https://doi.org/10.1038/s41591-024-02857-3), Virchow (https://doi.org/10.1038/s41591-024-03141-0), Phikon
     (https://doi.org/10.1101/2023.07.21.23292757), CTransPath (https://doi.org/10.1016/j.media.2022.102559). Networks of
     timm get the whole patch, resized as above, without the centre crop and bicubic interpolation that some of their
-    authors use.
+    authors use. Those with a name were tested on random weights of their architecture, not on their published ones;
+    ``histofeat list encoders`` gives their papers and terms.
 
     Examples
     --------

@@ -10,7 +10,11 @@ from ._recipes import (
     learning_rates as learning_rates,
     make_optimizer as make_optimizer,
 )
-from .pretrained._catalogue import encoders_at_hand as encoders_at_hand, find_encoder as find_encoder
+from .pretrained._catalogue import (
+    encoders_at_hand as encoders_at_hand,
+    find_encoder as find_encoder,
+    known_training as known_training,
+)
 from .pretrained._engines import (
     EngineChoice as EngineChoice,
     KerasEngine as KerasEngine,
@@ -46,10 +50,10 @@ from .pretrained._records import (
     ENCODERS as ENCODERS,
     TIMM_ENCODERS as TIMM_ENCODERS,
     Encoder as Encoder,
-    TimmEncoder as TimmEncoder,
     check_settings as check_settings,
     n_columns as n_columns,
 )
+from .pretrained._timm_records import TimmEncoder as TimmEncoder, TrainingData as TrainingData
 from .pretrained._weights import (
     find_weights as find_weights,
     hash_weights as hash_weights,

@@ -21,10 +21,12 @@ from histofeat.networks import (
     TIMM_ENCODERS,
     EngineChoice,
     TimmEncoder,
+    TrainingData,
     choose_engine,
     find_encoder,
     find_weights,
     hash_weights,
+    known_training,
     load_engine,
 )
 from histofeat.networks.pretrained import _catalogue as catalogue, _engines as engines, _torch_engine as torch_engine
@@ -34,7 +36,9 @@ needs_timm = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("timm", "torch", "safetensors", "huggingface_hub")),
     reason="the extra timm is not installed",
 )
-GATED = ("uni", "virchow", "h-optimus-0")
+GATED = ("uni", "virchow", "h-optimus-0", "h0-mini", "uni2-h", "virchow2", "h-optimus-1")
+KAIKO = ("kaiko-vits16", "kaiko-vits8", "kaiko-vitb16", "kaiko-vitb8", "kaiko-vitl14")
+NON_COMMERCIAL = ("phikon", *KAIKO, "lunit-vits16", "lunit-vits8")
 TORCH = EngineChoice("torch", "cpu", "")
 SAFE = b"\x10\x00\x00\x00\x00\x00\x00\x00{      rest"
 
@@ -86,7 +90,7 @@ def put(path: Path, content: bytes = SAFE) -> Path:
 
 
 def test_records_are_complete_and_cannot_be_changed():
-    assert set(TIMM_ENCODERS) == {"uni", "virchow", "h-optimus-0", "phikon", "ctranspath"}
+    assert set(TIMM_ENCODERS) == {*GATED, *NON_COMMERCIAL, "ctranspath", "midnight-12k"}
     assert set(TIMM_ENCODERS) <= set(ENCODERS)
     for name, encoder in TIMM_ENCODERS.items():
         assert find_encoder(name) is encoder
@@ -94,26 +98,92 @@ def test_records_are_complete_and_cannot_be_changed():
         assert encoder.hub_id.count("/") == 1
         assert "" not in (encoder.licence, encoder.reference)
         assert encoder.gated == (name in GATED)
+        assert encoder.terms == ("gated" if name in GATED else "non-commercial" if name in NON_COMMERCIAL else "open")
+        assert "not verified with its weights here" in encoder.words
+        assert encoder.declared, "what is known of its training is said, or that nothing is"
     with pytest.raises(TypeError):
         TIMM_ENCODERS["mine"] = encoder
     with pytest.raises(dataclasses.FrozenInstanceError):
         encoder.n_features = 3
 
 
-@pytest.mark.parametrize(("name", "length"), [("uni", 1024), ("virchow", 2560), ("h-optimus-0", 1536), ("phikon", 768)])
+@pytest.mark.parametrize(
+    ("name", "length"),
+    [
+        ("uni", 1024),
+        ("virchow", 2560),
+        ("h-optimus-0", 1536),
+        ("phikon", 768),
+        ("midnight-12k", 3072),
+        ("h0-mini", 768),
+    ],
+)
 def test_names_of_features_need_nothing_installed(name, length):
     names = CNNEmbedding(name).get_feature_names_out()
     assert (len(names), names[0]) == (length, f"cnn_{name}_0000")
 
 
 @pytest.mark.parametrize(
-    ("name", "near"), [("h-optimus", "h-optimus-0"), ("virchow2", "virchow"), ("resnet", "resnet50")]
+    ("name", "near"), [("h-optimus-00", "h-optimus-0"), ("virchow-2", "virchow2"), ("resnet", "resnet50")]
 )
 def test_unknown_names_get_the_nearest_of_all(name, near):
     with pytest.raises(
         ValueError, match=rf"encoder: expected the name of an encoder, got '{name}'. Did you mean '{near}'"
     ):
         find_encoder(name)
+
+
+@pytest.mark.parametrize("name", ["zzz", 3, None])
+def test_unknown_names_get_all_by_their_terms(name):
+    with pytest.raises(ValueError, match=r"got '?(zzz|3|None)'?\. Known names: open: ") as caught:
+        find_encoder(name)
+    groups = str(caught.value).split("Known names: ")[1].removesuffix(".").split("; ")
+    known = {terms: names.split(", ") for terms, names in (group.split(": ") for group in groups)}
+    assert list(known) == ["open", "non-commercial", "gated"]
+    assert {"mobilenetv2", "histo", "ctranspath", "midnight-12k"} <= set(known["open"])
+    assert (set(known["non-commercial"]), set(known["gated"])) == (set(NON_COMMERCIAL), set(GATED))
+    assert sum(map(len, known.values())) == len(ENCODERS)
+
+
+# --- what is declared of their training
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("resnet50", ["ImageNet"]),
+        ("histo", ["IDC"]),
+        ("uni", ["Mass-100K"]),
+        ("ctranspath", ["TCGA", "PAIP"]),
+        ("midnight-12k", ["TCGA"]),
+        ("h0-mini", ["TCGA", "training data of h-optimus-0"]),
+        ("timm:resnet18", ["unknown"]),
+        ("hf-hub:a/b", ["unknown"]),
+        ("hf-hub:mahmoodlab/UNI", ["Mass-100K"]),
+    ],
+)
+def test_declared_training(name, data, monkeypatch):
+    fake_hub(monkeypatch, failure=AssertionError("the hub is not asked"))
+    assert [known.data for known in known_training(name)] == data
+
+
+def test_declared_training_has_a_kind_and_an_address():
+    for name in ENCODERS:
+        for known in known_training(name):
+            assert isinstance(known, TrainingData)
+            assert known.kind in ("public", "proprietary")
+            assert re.match(r"https://|10\.\d{4,}/|arXiv:\d|histofeat/", known.source), known
+    with pytest.raises(ValueError, match=r"expected the name of an encoder, got 'umi'. Did you mean 'uni'"):
+        known_training("umi")
+
+
+def test_list_of_encoders_says_that_weights_were_not_verified(capsys):
+    from histofeat.cli import main
+
+    main(["list", "encoders"])
+    lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert lines["uni2-h"].startswith("CC-BY-NC-ND-4.0, gated; 1,536 columns; not verified with its weights here; http")
+    assert set(lines) == set(ENCODERS)
 
 
 def test_importing_the_records_loads_nothing():
@@ -379,6 +449,10 @@ def test_ad_hoc_record_follows_the_hubs_configuration(tmp_path, monkeypatch):
 # --- with timm: records
 
 
+#: Class token and registers.
+PREFIX = {"kaiko-vitl14": 5, "h-optimus-0": 5, "h-optimus-1": 5, "h0-mini": 5, "virchow2": 5, "uni2-h": 9}
+
+
 @needs_timm
 @pytest.mark.parametrize("name", TIMM_ENCODERS)
 def test_timm_builds_the_named_networks(name):
@@ -389,18 +463,23 @@ def test_timm_builds_the_named_networks(name):
         network = torch_engine._create(encoder.architecture, encoder.options).eval()
         if encoder.stem == "conv":
             network.patch_embed.proj = torch_engine._conv_stem(torch, 96)
-        shape = network(torch.zeros(2, 3, 224, 224)).shape
+        pixels = torch.zeros(2, 3, 224, 224)
+        shape = (network.forward_features if encoder.embedding == "class_and_mean" else network)(pixels).shape
     if encoder.embedding == "class_and_mean":
-        assert shape == (2, 1 + 256, encoder.n_features // 2)
-        assert network.num_prefix_tokens == 1
+        assert shape == (2, network.num_prefix_tokens + 256, encoder.n_features // 2)
     else:
         assert shape == (2, encoder.n_features)
+    assert getattr(network, "num_prefix_tokens", 0) == PREFIX.get(name, 0 if name == "ctranspath" else 1)
 
 
 @needs_timm
 @pytest.mark.parametrize(
-    ("name", "millions"), [("uni", 303), ("virchow", 631), ("h-optimus-0", 1135), ("ctranspath", 27.5)]
-)
+    ("name", "millions"),
+    [
+        ("uni", 303), ("virchow", 631), ("h-optimus-0", 1135), ("ctranspath", 27.5), ("uni2-h", 681), ("virchow2", 632),
+        ("midnight-12k", 1136), ("h0-mini", 86), ("kaiko-vits8", 21.7), ("kaiko-vitl14", 304),
+    ],
+)  # fmt: skip
 def test_number_of_weights_is_the_published_one(name, millions):
     torch, _ = torch_engine.import_timm()
     encoder = TIMM_ENCODERS[name]
@@ -444,6 +523,9 @@ def fresh(architecture, **options):
             if isinstance(layer, torch.nn.BatchNorm2d):  # untrained it is 0 and 1 throughout
                 for values in (layer.running_var, layer.weight.data, layer.bias.data):
                     values.uniform_(0.5, 1.5)
+        for name, values in network.named_parameters():
+            if name.endswith(".gamma"):  # untrained it nearly switches a block off
+                values.data.uniform_(0.5, 1.5)
     return network
 
 
@@ -743,6 +825,166 @@ def test_phikon_agrees_with_hugging_face(tmp_path):
     pixels = np.random.default_rng(1).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
     expected = by_hand(lambda x: network(pixel_values=x).last_hidden_state[:, 0], encoder, pixels)
     found = load_engine(encoder, path, TORCH, input_size=64).embed(pixels)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+
+
+# --- with timm: the named ones, as their authors write them
+
+
+HALVES = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+OPTIMUS = {"mean": (0.707223, 0.578729, 0.703617), "std": (0.211883, 0.230117, 0.177517)}
+LUNIT = {"mean": (0.70322989, 0.53606487, 0.66096631), "std": (0.21716536, 0.26081574, 0.20723464)}
+
+
+def gated_layers():
+    import timm
+    import torch
+
+    return {"mlp_layer": timm.layers.SwiGLUPacked, "act_layer": torch.nn.SiLU}
+
+
+def check_named(name, network, pixels, folder, *, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), tokens=None):
+    """Compare a named encoder with a network of timm, whose class token (and mean of `tokens`) is the embedding."""
+    save(network, folder / f"{name}.safetensors")
+    witness = SimpleNamespace(mean=mean, std=std)
+    expected = by_hand(network if tokens is None else network.forward_features, witness, pixels)
+    if tokens is not None:
+        expected = np.concatenate([expected[:, 0], expected[:, tokens:].mean(axis=1)], axis=1)
+    embedding = CNNEmbedding(name, weights_dir=folder, device="cpu")
+    found = embedding.fit_transform(pixels)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+    assert found.shape == (len(pixels), find_encoder(name).n_features)
+    return embedding
+
+
+@needs_timm
+@pytest.mark.parametrize(
+    ("name", "architecture", "pixels_as"),
+    [
+        ("kaiko-vits16", "vit_small_patch16_224", HALVES),
+        ("kaiko-vits8", "vit_small_patch8_224", HALVES),
+        ("lunit-vits16", "vit_small_patch16_224", LUNIT),
+        ("lunit-vits8", "vit_small_patch8_224", LUNIT),
+        pytest.param("kaiko-vitb16", "vit_base_patch16_224", HALVES, marks=pytest.mark.long),
+        pytest.param("kaiko-vitb8", "vit_base_patch8_224", HALVES, marks=pytest.mark.long),
+        pytest.param("h0-mini", "vit_base_patch14_reg4_dinov2", OPTIMUS, marks=pytest.mark.long),
+    ],
+)
+def test_small_ones_at_full_size(name, architecture, pixels_as, tmp_path):
+    options = {"dynamic_img_size": True}
+    if name == "h0-mini":  # as the authors' benchmark builds it; 4096 is twice two thirds of 4 * 768
+        options = {"img_size": 224, "init_values": 1e-5, "mlp_ratio": 4096.5 / 768, **gated_layers()}
+    network = fresh(architecture, num_classes=0, **options)
+    pixels = np.random.default_rng(1).integers(0, 256, (1, 224, 224, 3), dtype=np.uint8)
+    embedding = check_named(name, network, pixels, tmp_path, **pixels_as)
+    # The first embedding of a test image is remembered; another one under the same weights is refused.
+    (kept,) = (tmp_path / "cache" / "histofeat" / "fingerprints").iterdir()
+    assert kept.name.startswith(f"{name}-{embedding.weights_hash()}-224-avg-float32-")
+    kept.write_text(json.dumps((np.array(json.loads(kept.read_text())) + 1).tolist()))
+    engines._loaded.clear()
+    with pytest.raises(WeightsError, match=rf"{name}: expected the fingerprint of the test image to be the first one"):
+        embedding.transform(pixels)
+
+
+#: As the authors' pages have them: architecture in timm, options, pixels and the tokens before the patches.
+LARGE = {
+    "kaiko-vitl14": ("vit_large_patch14_reg4_dinov2", {"img_size": 518, "dynamic_img_size": True}, HALVES, None),
+    "uni2-h": (
+        "vit_giant_patch14_224",
+        {"img_size": 224, "patch_size": 14, "init_values": 1e-5, "mlp_ratio": 2.66667 * 2, "no_embed_class": True,
+         "reg_tokens": 8, "dynamic_img_size": True},
+        {}, None,
+    ),
+    "virchow2": (
+        "vit_huge_patch14_224",
+        {"img_size": 224, "init_values": 1e-5, "reg_tokens": 4, "mlp_ratio": 5.3375, "dynamic_img_size": True}, {}, 5,
+    ),
+    "h-optimus-1": (
+        "vit_giant_patch14_reg4_dinov2", {"img_size": 224, "init_values": 1e-5, "dynamic_img_size": False}, OPTIMUS,
+        None,
+    ),
+    "midnight-12k": ("vit_giant_patch14_dinov2", {"img_size": 224}, HALVES, 1),
+}  # fmt: skip
+NARROW = {"embed_dim": 48, "depth": 2, "num_heads": 4}
+
+
+@pytest.fixture
+def narrow(monkeypatch):
+    """Make the records of large encoders those of narrow copies: the same options, width 48 and two blocks."""
+
+    def change(name):
+        encoder = TIMM_ENCODERS[name]
+        options = tuple((dict(encoder.options) | NARROW).items())
+        n_features = 96 if encoder.embedding == "class_and_mean" else 48
+        copy_ = dataclasses.replace(encoder, options=options, n_features=n_features)
+        monkeypatch.setattr(catalogue, "ENCODERS", {**ENCODERS, name: copy_})
+        return copy_
+
+    return change
+
+
+@needs_timm
+@pytest.mark.parametrize("name", LARGE)
+def test_large_ones_as_narrow_copies(name, narrow, tmp_path):
+    narrow(name)
+    architecture, options, pixels_as, tokens = LARGE[name]
+    layers = gated_layers() if name in ("uni2-h", "virchow2") else {}
+    network = fresh(architecture, num_classes=0, **options, **NARROW, **layers)
+    if name == "kaiko-vitl14":  # its authors publish it under the names of DINOv2's repository
+        assert network.pos_embed.shape == (1, 37 * 37, 48)
+    pixels = np.random.default_rng(1).integers(0, 256, (2, 224, 224, 3), dtype=np.uint8)
+    check_named(name, network, pixels, tmp_path, tokens=tokens, **pixels_as)
+
+
+def as_hugging_face_dinov2(state: dict) -> dict:
+    """Tensors of timm's DINOv2 with a gated MLP under the names of Hugging Face's."""
+    out = as_hugging_face({key: value for key, value in state.items() if not re.search(r"\.(norm\d|ls\d|mlp)", key)})
+    for key, values in state.items():
+        if block := re.match(r"blocks\.(\d+)\.(norm\d|ls(\d)\.gamma|mlp\.fc(\d))(.*)", key):
+            number, part, scale, layer, rest = block.groups()
+            inside = f"layer_scale{scale}.lambda1" if scale else f"mlp.weights_{'in' if layer == '1' else 'out'}"
+            out[f"encoder.layer.{number}.{part if part.startswith('norm') else inside}{rest}"] = values
+    return out
+
+
+@needs_timm
+@pytest.mark.parametrize("size", [224, 518])
+def test_midnight_is_published_under_the_names_of_hugging_face(size, narrow, tmp_path):
+    """Its positions may be those of the images that it was trained on, or those of the network that it began with."""
+    import torch
+
+    encoder = narrow("midnight-12k")
+    network = fresh("vit_giant_patch14_dinov2", num_classes=0, img_size=224, **NARROW)
+    state = as_hugging_face_dinov2(network.state_dict())
+    if size == 518:  # resampled to 224 px without smoothing, as Hugging Face does
+        grid = torch.randn(1, 48, 37, 37) / 10
+        own = torch.nn.functional.interpolate(grid, (16, 16), mode="bicubic", align_corners=False)
+        network.pos_embed.data[:, 1:] = own.flatten(2).mT
+        first = network.pos_embed.data[:, :1].clone()
+        state["embeddings.position_embeddings"] = torch.cat([first, grid.flatten(2).mT], dim=1)
+    assert {"encoder.layer.1.layer_scale2.lambda1", "encoder.layer.0.mlp.weights_in.bias"} <= set(state)
+    path = save({**state, "embeddings.mask_token": torch.zeros(1, 48)}, tmp_path / "model.safetensors")
+    pixels = np.random.default_rng(1).integers(0, 256, (2, 224, 224, 3), dtype=np.uint8)
+    found = load_engine(encoder, path, TORCH, input_size=224).embed(pixels)
+    tokens = by_hand(network.forward_features, encoder, pixels)
+    expected = np.concatenate([tokens[:, 0], tokens[:, 1:].mean(axis=1)], axis=1)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+
+
+@needs_timm
+@pytest.mark.parametrize("size", [224, 518])
+def test_midnight_agrees_with_hugging_face(size, narrow, tmp_path):
+    transformers = pytest.importorskip("transformers", reason="transformers, the other witness, is not installed")
+    encoder = narrow("midnight-12k")
+    config = transformers.Dinov2Config(
+        hidden_size=48, num_hidden_layers=2, num_attention_heads=4, image_size=size, use_swiglu_ffn=True,
+    )  # fmt: skip
+    network = transformers.Dinov2Model(config).eval()
+    network.save_pretrained(tmp_path)
+    pixels = np.random.default_rng(1).integers(0, 256, (2, 224, 224, 3), dtype=np.uint8)
+    tokens = by_hand(lambda x: network(pixel_values=x).last_hidden_state, encoder, pixels)
+    expected = np.concatenate([tokens[:, 0], tokens[:, 1:].mean(axis=1)], axis=1)
+    found = load_engine(encoder, tmp_path / "model.safetensors", TORCH, input_size=224).embed(pixels)
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
 
 

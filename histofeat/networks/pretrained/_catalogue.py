@@ -4,9 +4,18 @@ import contextlib
 import functools
 import os
 
-from histofeat.exceptions import WeightsError, check_name, check_that, known_names
+from histofeat.exceptions import WeightsError, check_that, known_names
 from histofeat.networks.pretrained import _torch_engine as torch_engine
-from histofeat.networks.pretrained._records import _HUB_FILES, _IMAGENET, ENCODERS, HUB, TIMM, Encoder, TimmEncoder
+from histofeat.networks.pretrained._records import ENCODERS, Encoder
+from histofeat.networks.pretrained._timm_records import (
+    HUB,
+    HUB_FILES,
+    IMAGENET,
+    TIMM,
+    TIMM_RECORDS,
+    TimmEncoder,
+    TrainingData,
+)
 from histofeat.networks.pretrained._weights import find_weights, read_config, weight_folders
 
 #: Sources whose weights come with a Python package.
@@ -32,8 +41,8 @@ def find_encoder(name: str, *, owner: str = "CNNEmbedding.encoder") -> Encoder |
     Raises
     ------
     ValueError
-        If there is no such encoder, with the nearest name in the message; if timm does not know the network, or the
-        network gives no vector.
+        If there is no such encoder, with the nearest name and all names by their terms in the message; if timm does
+        not know the network, or the network gives no vector.
     WeightsError
         If the repository has no configuration of timm, or it cannot be downloaded.
     MissingExtraError
@@ -47,7 +56,10 @@ def find_encoder(name: str, *, owner: str = "CNNEmbedding.encoder") -> Encoder |
     for prefix, make in ((TIMM, _of_timm), (HUB, _of_hub)):
         if isinstance(name, str) and name.startswith(prefix):
             return make(name.removeprefix(prefix), owner)
-    check_name(owner, name, ENCODERS, "the name of an encoder")
+    if not isinstance(name, str) or name not in ENCODERS:
+        near = known_names(name, ENCODERS)
+        hint = f"{near} " if near.startswith("Did you mean") else ""
+        raise ValueError(f"{owner}: expected the name of an encoder, got {name!r:.80}. {hint}{_names_by_terms()}")
     return ENCODERS[name]
 
 
@@ -78,6 +90,53 @@ def encoders_at_hand(weights_dir: str | os.PathLike[str] | None = None) -> list[
     return found
 
 
+def _names_by_terms() -> str:
+    """All names by what stands between a user and the weights."""
+    names: dict[str, list[str]] = {"open": [], "non-commercial": [], "gated": []}
+    for record in ENCODERS.values():
+        names[getattr(record, "terms", "open")].append(record.name)
+    return "Known names: " + "; ".join(f"{terms}: {', '.join(group)}" for terms, group in names.items()) + "."
+
+
+def known_training(encoder: str) -> tuple[TrainingData, ...]:
+    """Give what the authors of an encoder declare that it was trained on.
+
+    Parameters
+    ----------
+    encoder : str
+        A name that `find_encoder` takes. The hub is not asked: ``hf-hub:<owner/repository>`` is known where a named
+        encoder has its weights from there.
+
+    Returns
+    -------
+    declared : tuple of TrainingData
+        One for each source; a single one with ``data="unknown"`` where nothing was declared.
+
+    Raises
+    ------
+    ValueError
+        If there is no such encoder.
+
+    Notes
+    -----
+    Authors name data sets, not patients, and a proprietary collection may hold anything. Where an encoder has a
+    `TrainingRecord`, its images are compared instead.
+
+    Examples
+    --------
+    >>> [known.data for known in known_training("ctranspath")]
+    ['TCGA', 'PAIP']
+    >>> known_training("timm:resnet18")[0].data
+    'unknown'
+    """
+    if isinstance(encoder, str) and encoder.startswith((TIMM, HUB)):
+        hub_id = encoder.removeprefix(HUB).lower()
+        record = next((known for known in TIMM_RECORDS if (known.hub_id or "").lower() == hub_id), None)
+    else:
+        record = find_encoder(encoder)
+    return (record.declared if record else ()) or (TrainingData("unknown", "unknown"),)
+
+
 @functools.lru_cache(maxsize=64)
 def _of_timm(model: str, owner: str) -> TimmEncoder:
     config = torch_engine.published_config(model)
@@ -85,7 +144,7 @@ def _of_timm(model: str, owner: str) -> TimmEncoder:
         hint = known_names(model, torch_engine.network_names())
         near = hint if hint.startswith("Did you mean") else "`timm.list_models()` gives the names."
         raise ValueError(f"{owner}: expected the name of a network of timm after 'timm:', got {model!r}. {near}")
-    files = (config["hf_hub_filename"],) if config.get("hf_hub_filename") else _HUB_FILES
+    files = (config["hf_hub_filename"],) if config.get("hf_hub_filename") else HUB_FILES
     return _record(f"{TIMM}{model}", model, config, owner, hub_id=config.get("hf_hub_id"), hub_files=files)
 
 
@@ -112,7 +171,7 @@ def _of_hub(repository: str, owner: str) -> TimmEncoder:
     return _record(f"{HUB}{repository}", architecture, published, owner, hub_id=repository, options=options)
 
 
-def _record(name, architecture, config, owner, *, hub_id, hub_files=_HUB_FILES, options=()) -> TimmEncoder:
+def _record(name, architecture, config, owner, *, hub_id, hub_files=HUB_FILES, options=()) -> TimmEncoder:
     size = int(config.get("input_size", (3, 224, 224))[-1])
     return TimmEncoder(
         name=name,
@@ -120,8 +179,8 @@ def _record(name, architecture, config, owner, *, hub_id, hub_files=_HUB_FILES, 
         n_features=torch_engine.vector_length(architecture, options, size, owner=owner),
         hub_id=hub_id,
         options=options,
-        mean=tuple(config.get("mean", _IMAGENET["mean"])),
-        std=tuple(config.get("std", _IMAGENET["std"])),
+        mean=tuple(config.get("mean", IMAGENET["mean"])),
+        std=tuple(config.get("std", IMAGENET["std"])),
         default_size=size,
         minimum_size=min(64, size),
         hub_files=hub_files,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from histofeat.exceptions import check_name, check_that
+from histofeat.networks.pretrained._timm_records import TIMM_RECORDS, TimmEncoder, TrainingData
 
 #: Every network here halves its input five times: below 64 px the last feature map is a single cell that sees
 #: mostly padding, and the embeddings of all patches become nearly the same.
@@ -54,6 +55,8 @@ class Encoder:
         Micrometres per pixel of its training images; None where they have none, as those of ImageNet.
     sha256 : str
         Of the published file of weights, where it is checked.
+    declared : tuple of TrainingData
+        What its authors declare that it was trained on. See `known_training`.
 
     Examples
     --------
@@ -77,6 +80,7 @@ class Encoder:
     minimum_patch_px: int = 1
     mpp: float | None = None
     sha256: str = ""
+    declared: tuple[TrainingData, ...] = (TrainingData("ImageNet", "public", "https://www.image-net.org"),)
 
     @property
     def accepted_files(self) -> tuple[str, ...]:
@@ -92,119 +96,9 @@ class Encoder:
         return f"https://storage.googleapis.com/{folder or 'keras-applications/'}{self.weight_file}"
 
 
+_CARD = "histofeat/networks/pretrained/shipped/histo/MODEL_CARD.md"
 #: Expansions of the first blocks at a sixteenth and at a thirty-second of the input: before their feature maps shrink.
 _MIDDLE = ("block_6_expand_relu", "block_13_expand_relu")
-
-
-TIMM, HUB = "timm:", "hf-hub:"
-
-
-_IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-
-
-#: Files that a repository of the hub may hold; the first is preferred because no code can hide in it.
-_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
-
-
-@dataclass(frozen=True)
-class TimmEncoder:
-    """One pretrained network that timm builds and PyTorch runs, without its classification layer.
-
-    Parameters
-    ----------
-    name : str
-        The name in histofeat.
-    architecture : str
-        Name of the network in timm.
-    n_features : int
-        Length of the embedding.
-    hub_id : str or None
-        ``owner/repository`` of the published weights; None where there are none on the hub.
-    options : tuple of (str, value)
-        Further arguments of ``timm.create_model``; a value ``"timm.layers:Name"`` or ``"torch.nn:Name"`` stands for
-        that class.
-    stem : {"", "conv"}
-        ``"conv"`` puts the convolutional stem of CTransPath before the first stage.
-    embedding : {"pooled", "class_and_mean"}
-        ``"pooled"`` is what timm gives without the classification layer: the class token of a vision transformer, the
-        mean of the last feature map of most others. ``"class_and_mean"`` is the class token and the mean of the patch
-        tokens, side by side.
-    mean, std : tuple of float
-        Pixels, scaled to 0..1, minus the mean and divided by the deviation, per channel R, G, B.
-    default_size : int
-        Side in px to which patches are resized.
-    minimum_size : int
-        Least side in px.
-    hub_files : tuple of str
-        Names that the file of weights may have on the hub, best first.
-    gated : bool
-        Whether the hub asks to accept terms and to log in.
-    licence : str
-        Licence of the weights, as their page says.
-    reference : str
-        DOI or arXiv number of the paper, or the address of the release where there is no paper.
-    source : str
-        Where the network is from, as in `Encoder`.
-    minimum_patch_px : int
-        Longer side of the smallest patch that is accepted.
-    mpp : float or None
-        Micrometres per pixel of its training images, as its page or its authors say; None where they do not.
-
-    Examples
-    --------
-    >>> ENCODERS["virchow"].n_features
-    2560
-    """
-
-    name: str
-    architecture: str
-    n_features: int
-    hub_id: str | None
-    options: tuple[tuple[str, object], ...] = ()
-    stem: str = ""
-    embedding: str = "pooled"
-    mean: tuple[float, float, float] = _IMAGENET["mean"]
-    std: tuple[float, float, float] = _IMAGENET["std"]
-    default_size: int = 224
-    minimum_size: int = 64
-    hub_files: tuple[str, ...] = _HUB_FILES
-    gated: bool = False
-    licence: str = ""
-    reference: str = ""
-    source: str = "timm"
-    minimum_patch_px: int = 1
-    mpp: float | None = None
-
-    @property
-    def accepted_files(self) -> tuple[str, ...]:
-        """File names looked for in a folder of weights, best first."""
-        stem = self.name.replace(":", "-").replace("/", "-")
-        return tuple(f"{stem}{suffix}" for suffix in (".safetensors", ".bin", ".pth"))
-
-    @property
-    def weight_file(self) -> str:
-        """The best of `accepted_files`."""
-        return self.accepted_files[0]
-
-    @property
-    def access(self) -> str:
-        """One sentence: how to get the published weights."""
-        if self.hub_id is None:
-            return "timm knows of no weights of it on the hub."
-        page = f"https://huggingface.co/{self.hub_id}"
-        terms = f" (licence: {self.licence})" if self.licence else ""
-        if not self.gated:
-            return f"They are at {page}{terms}."
-        return (
-            f"They are gated: open {page}, accept the terms there{terms}, wait for access where it is granted by hand, "
-            "and log in with a token (`hf auth login`, or the environment variable HF_TOKEN)."
-        )
-
-    @property
-    def recipe(self) -> str:
-        """What determines the embedding apart from the weights, for keys of stored features."""
-        parts = (self.architecture, self.options, self.stem, self.embedding, self.mean, self.std)
-        return "; ".join(map(str, parts))
 
 
 def _mobilenet_v2(name: str, alpha: float, n_features: int = 1280, taps: tuple[str, ...] = ()) -> Encoder:
@@ -269,36 +163,9 @@ _ALL: tuple[Encoder | TimmEncoder, ...] = (
         "histo", "", "", 128, "tf", "histo.weights.h5",
         # The side of IDC patches, which are not resampled then; three halvings leave 7x7 cells.
         default_size=50, minimum_size=32, minimum_patch_px=16, source="histofeat", mpp=4.0,
-        reference="histofeat/networks/pretrained/shipped/histo/MODEL_CARD.md",
+        reference=_CARD, declared=(TrainingData("IDC", "public", _CARD, "its record lists the images"),),
     ),
-    # Options and normalisation of the networks of timm are those of the authors' pages.
-    TimmEncoder(
-        "uni", "vit_large_patch16_224", 1024, "MahmoodLab/UNI", gated=True, licence="CC-BY-NC-ND-4.0",
-        options=(("init_values", 1e-5), ("dynamic_img_size", True)), reference="10.1038/s41591-024-02857-3", mpp=0.5,
-    ),
-    TimmEncoder(
-        "virchow", "vit_huge_patch14_224", 2560, "paige-ai/Virchow", gated=True, licence="Apache-2.0",
-        options=(
-            ("init_values", 1e-5), ("mlp_ratio", 5.3375), ("mlp_layer", "timm.layers:SwiGLUPacked"),
-            ("act_layer", "torch.nn:SiLU"), ("global_pool", ""), ("dynamic_img_size", True),
-        ),
-        embedding="class_and_mean", reference="10.1038/s41591-024-03141-0",
-    ),
-    TimmEncoder(
-        "h-optimus-0", "vit_giant_patch14_reg4_dinov2", 1536, "bioptimus/H-optimus-0", gated=True, licence="Apache-2.0",
-        reference="https://github.com/bioptimus/releases/tree/main/models/h-optimus/v0",
-        options=(("img_size", 224), ("init_values", 1e-5), ("dynamic_img_size", False)),
-        mean=(0.707223, 0.578729, 0.703617), std=(0.211883, 0.230117, 0.177517), mpp=0.5,
-    ),
-    TimmEncoder(
-        "phikon", "vit_base_patch16_224", 768, "owkin/phikon", licence="Owkin non-commercial",
-        reference="10.1101/2023.07.21.23292757", mpp=0.5,
-    ),
-    TimmEncoder(
-        # The authors' own file is no part of the hub; this repository holds the same weights.
-        "ctranspath", "swin_tiny_patch4_window7_224", 768, "1aurent/swin_tiny_patch4_window7_224.CTransPath",
-        stem="conv", licence="GPL-3.0", reference="10.1016/j.media.2022.102559",
-    ),
+    *TIMM_RECORDS,
 )  # fmt: skip
 #: The register: every encoder that has a name of its own.
 ENCODERS: Mapping[str, Encoder | TimmEncoder] = MappingProxyType({record.name: record for record in _ALL})

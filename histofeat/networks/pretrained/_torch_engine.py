@@ -21,17 +21,19 @@ TORCH_VERSION = 1
 #: raise for a file that is damaged, holds code, or belongs to another network.
 _LOAD_ERRORS = (*DAMAGED, pickle.UnpicklingError)
 _COUNTER = ".num_batches_tracked"
-#: From the names of Hugging Face's ViT to timm's, block by block; query, key and value are joined beside.
+#: From the names of Hugging Face's ViT and DINOv2 to timm's, in this order; query, key and value are joined beside.
 _VIT_NAMES = (
     (r"^embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
     (r"^embeddings\.cls_token$", "cls_token"),
     (r"^embeddings\.position_embeddings$", "pos_embed"),
     (r"^layernorm\.", "norm."),
-    (r"^encoder\.layer\.(\d+)\.layernorm_before\.", r"blocks.\1.norm1."),
-    (r"^encoder\.layer\.(\d+)\.layernorm_after\.", r"blocks.\1.norm2."),
-    (r"^encoder\.layer\.(\d+)\.attention\.output\.dense\.", r"blocks.\1.attn.proj."),
-    (r"^encoder\.layer\.(\d+)\.intermediate\.dense\.", r"blocks.\1.mlp.fc1."),
-    (r"^encoder\.layer\.(\d+)\.output\.dense\.", r"blocks.\1.mlp.fc2."),
+    (r"^encoder\.layer\.", "blocks."),
+    (r"\.layernorm_before\.", ".norm1."),
+    (r"\.layernorm_after\.", ".norm2."),
+    (r"\.attention\.output\.dense\.", ".attn.proj."),
+    (r"\.(intermediate\.dense|mlp\.weights_in)\.", ".mlp.fc1."),
+    (r"\.(output\.dense|mlp\.weights_out)\.", ".mlp.fc2."),
+    (r"\.layer_scale(\d)\.lambda1$", r".ls\1.gamma"),
 )
 
 
@@ -328,6 +330,11 @@ def _in_timms_names(torch, network, own: dict, state: dict) -> dict:
     """Give a checkpoint under the names of timm, without its classification layer."""
     if "embeddings.cls_token" in state or "vit.embeddings.cls_token" in state:
         state = _from_hugging_face_vit(torch, state)
+        both = "pos_embed" in state and "pos_embed" in own
+        if both and state["pos_embed"].shape[1] != own["pos_embed"].shape[1]:
+            # Those of another input size are resampled, as Hugging Face does.
+            resample, grid = import_timm()[1].layers.resample_abs_pos_embed, list(network.patch_embed.grid_size)
+            state["pos_embed"] = resample(state["pos_embed"], grid, num_prefix_tokens=1, antialias=False)
     config = getattr(network, "pretrained_cfg", None) or {}
     heads = config.get("classifier") or ()
     heads = tuple(f"{head}." for head in ((heads,) if isinstance(heads, str) else heads))
@@ -343,7 +350,7 @@ def _without(state: dict, heads: tuple[str, ...], own: dict) -> dict:
 
 
 def _from_hugging_face_vit(torch, state: dict) -> dict:
-    """Give a checkpoint of Hugging Face's ViT under timm's names; its pooler and mask token are of its training."""
+    """Give a checkpoint of Hugging Face's ViT or DINOv2 under timm's names, without what only its training needs."""
     state = {key.removeprefix("vit."): value for key, value in state.items()}
     out, joined = {}, {}
     for key, value in state.items():
