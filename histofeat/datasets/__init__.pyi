@@ -32,6 +32,7 @@ from ._opening import (
     format_of as format_of,
     list_images as list_images,
     open_dataset as open_dataset,
+    origins_by_name as origins_by_name,
     patch_size_of as patch_size_of,
     training_part as training_part,
 )

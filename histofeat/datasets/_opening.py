@@ -18,6 +18,7 @@ from histofeat.datasets._embeddings import holds_embeddings, load_embeddings
 from histofeat.datasets._idc import load_idc, looks_like_idc
 from histofeat.datasets._image_files import checked_path, is_image_name, walk_files
 from histofeat.datasets._manifest import load_manifest
+from histofeat.datasets._patients import NAME_RULES
 from histofeat.datasets.breakhis._loading import load_breakhis
 from histofeat.exceptions import DatasetError, check_name, check_that, refuse_first
 from histofeat.images import IMAGE_SUFFIXES, image_size
@@ -39,6 +40,8 @@ FORMATS = ("auto", *_LOADERS)
 _SIZED = 500
 #: Share of the images that must have a size for it to be the size of the training patches.
 _ENOUGH = 0.5
+#: Public data sets by the rule of their file names.
+_ORIGINS = {"idc": "IDC", "breakhis": "BreakHis", "tcga": "TCGA"}
 
 
 def open_dataset(
@@ -158,6 +161,28 @@ def format_of(path: str | os.PathLike[str]) -> str:
             return "csv"
         got = "got another file"
     raise DatasetError(f"{path}: expected a folder of images or a CSV file, {got}. Correct it.")
+
+
+def origins_by_name(paths: Sequence[str]) -> np.ndarray:
+    """Give the public data set that each image is from, as its name tells.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        Paths of the images, or other names that hold a TCGA barcode.
+
+    Returns
+    -------
+    origins : ndarray of str objects, shape (n,)
+        "IDC", "BreakHis", "TCGA", or "" where the name tells none.
+
+    Examples
+    --------
+    >>> origins_by_name(["TCGA-A1-A0SB-01Z-00-DX1/7.png", "0/8863_idx5_x1_y51_class0.png", "a.png"]).tolist()
+    ['TCGA', 'IDC', '']
+    """
+    found = [[_ORIGINS[key] for key, rule in NAME_RULES.items() if rule._match(path)] for path in paths]
+    return np.array([origins[0] if origins else "" for origins in found], dtype=object)
 
 
 def training_part(dataset: PatchDataset, *, only: str | os.PathLike[str] | None = None) -> PatchDataset:

@@ -97,7 +97,7 @@ class FeatureBank:
         """Refuse a family that has no record of its training images, or knows a patient who is tested in the fold."""
         run, prints, (train, test) = self._run, Fingerprints.of(self.prints), self._run.splits[fold]
         where = f"evaluate.retrain_encoder, {type(family).__name__} in fold {fold + 1}"
-        records, _ = encoder_records([Parts("", (("", family),))])
+        records, *_ = encoder_records([Parts("", (("", family),))])
         if not records:
             raise ValueError(
                 f"{where}: expected a record of the images that it was trained on, got none. "

@@ -16,8 +16,12 @@ from test_split_audit_images import patch_of
 
 from histofeat import CNNEmbedding, IDCPipeline, evaluate
 from histofeat.evaluation import audit_fingerprints, cheap_findings
+from histofeat.evaluation.audit import _encoders
+from histofeat.evaluation.audit._findings import check_audit
+from histofeat.exceptions import GroupLeakageError
 from histofeat.features import ColorHistogram, Fingerprints, ImageFingerprint, TrainingImages
 from histofeat.model_selection import PatientKFold
+from histofeat.networks import known_training
 
 HALVES = [([0, 1, 2, 3], [4, 5, 6, 7])]
 FEATURES = np.random.default_rng(0).normal(size=(40, 3))
@@ -97,6 +101,55 @@ class TestTrainedEncoders:
         found = audited(prints, pipelines)
         assert (found.status, found.severity) == ("issue", "warning")
         assert found.offenders == ("mine: cnn",)
+
+    def test_data_that_its_authors_declare_are_found_by_names(self, prints):
+        pipelines = {"mine": IDCPipeline(features=("lbp", CNNEmbedding("phikon")), head="logistic")}
+        patients = ["TCGA-A1-A0SB", "b", "c", "d", "TCGA-A1-A0SE", "TCGA-A1-A0SE", "TCGA-3C-AALK", "h"]
+        found = audited(prints, pipelines, patients=patients)
+        assert found.is_error
+        assert found.offenders == (
+            "mine: cnn (phikon) was trained on TCGA, as its authors declare (10.1101/2023.07.21.23292757), and the "
+            "names of 2 tested patients are from there",
+        )
+        assert found.detail == (
+            "Tested patients in an encoder's training set: 0. Declared by authors, not found by comparing pixels: 1. "
+            "Declared training data: mine: cnn (phikon): TCGA."
+        )
+        assert found.numbers["encoders_declared"] == 1
+        # Without images as well, so that it is refused before the first one is read.
+        early = cheap_findings(dataset_of(patients), HALVES, pipelines=pipelines)
+        assert early.finding("HF007").offenders == found.offenders
+        with pytest.raises(GroupLeakageError, match=r"HF007 .* got 1: mine: cnn \(phikon\) was trained on TCGA"):
+            check_audit(early, ("HF004", "HF009"))
+        # Training patients alone may be known, and made-up images are from nowhere.
+        assert audited(prints, pipelines, patients=patients[:4] + list("efgh")).status == "passed"
+        made_up = cheap_findings(dataset_of(patients, synthetic=True), HALVES, pipelines=pipelines)
+        assert made_up.finding("HF007").status == "passed"
+
+    @pytest.mark.parametrize(
+        ("encoder", "said"),
+        [
+            ("uni", "Declared training data: plain.steps[0][1] (uni): Mass-100K."),
+            ("h0-mini", "Declared training data: plain.steps[0][1] (h0-mini): TCGA and training data of h-optimus-0."),
+            ("virchow2", "Training data not known: plain.steps[0][1] (virchow2)."),
+            ("resnet50", ""),
+        ],
+    )
+    def test_what_is_declared_or_not_known_is_said_once(self, encoder, said, monkeypatch):
+        nothing = {"virchow2": known_training("timm:any")}  # as of a network that the register does not have
+        monkeypatch.setattr(_encoders, "known_training", lambda name: nothing.get(name) or known_training(name))
+        pipelines = {"plain": make_pipeline(CNNEmbedding(encoder), LogisticRegression())}
+        found = cheap_findings(dataset_of("abcdefgh"), HALVES, pipelines=pipelines).finding("HF007")
+        assert (found.status, found.severity) == ("passed", "error")
+        assert found.detail == " ".join(
+            filter(None, ("No encoder knows a tested patient (no part says that it learnt from patches).", said))
+        )
+
+    def test_given_weights_are_not_those_of_the_authors(self):
+        pipelines = {"mine": IDCPipeline(features=CNNEmbedding("phikon", weights="own.pth"), head="logistic")}
+        patients = ["TCGA-A1-A0SB", "b", "c", "d", "TCGA-A1-A0SE", "f", "g", "h"]
+        found = cheap_findings(dataset_of(patients), HALVES, pipelines=pipelines).finding("HF007")
+        assert (found.severity, found.offenders) == ("warning", ("mine: cnn",))
 
     def test_a_record_that_cloning_would_lose_counts(self, prints):
         family = ColorHistogram()

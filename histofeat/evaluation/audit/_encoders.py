@@ -1,4 +1,4 @@
-"""HF007: patients in an encoder's training set, found by comparing pixels."""
+"""HF007: patients in an encoder's training set, found by comparing pixels or declared by its authors."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from histofeat.datasets import PatchDataset
+from histofeat.datasets import PatchDataset, origins_by_name
 from histofeat.evaluation._plans import CANNOT_RUN, Parts, can_retrain, split_pipelines
 from histofeat.evaluation.audit._findings import Finding, decide, not_applicable
 from histofeat.evaluation.audit._table_checks import Split, list_some
 from histofeat.exceptions import check_that, counted
-from histofeat.features import Fingerprints, ImageFingerprint, Runtime, TrainingImages, extract
+from histofeat.features import CNNEmbedding, Fingerprints, ImageFingerprint, Runtime, TrainingImages, extract
 from histofeat.model_selection import encode_patients
+from histofeat.networks import TrainingData, known_training
 
 _UNSEEN_ENCODERS = (
     "training images that an encoder does not tell of, other patches of the same patients that are not in this data "
@@ -149,7 +150,7 @@ def _match_records(records, prints: Fingerprints, patient: np.ndarray):
 
 def encoder_records(
     parts: Iterable[Parts], *, retrained: bool = False
-) -> tuple[dict[str, tuple[TrainingImages, ...]], list[str]]:
+) -> tuple[dict[str, tuple[TrainingImages, ...]], list[str], dict[str, tuple[TrainingData, ...]]]:
     """Find the records of training of the encoders in pipelines.
 
     Parameters
@@ -164,6 +165,9 @@ def encoder_records(
         By the path of the encoder.
     silent : list of str
         Encoders with weights of their own that do not say what they were trained on.
+    declared : dict of str to tuple of TrainingData
+        What the authors of the other pretrained encoders declare, by the path and name of the encoder; without those of
+        ImageNet.
 
     Raises
     ------
@@ -172,6 +176,7 @@ def encoder_records(
     """
     records: dict[str, tuple[TrainingImages, ...]] = {}
     silent: list[str] = []
+    declared: dict[str, tuple[TrainingData, ...]] = {}
     for pipeline in parts:
         for start, part in (*pipeline.given, *pipeline.built):
             for path, value in () if retrained and can_retrain(part) else walk(part, start):
@@ -180,9 +185,12 @@ def encoder_records(
                     # Pipelines of one name may hold different encoders at the same place.
                     known = records.get(path, ())
                     records[path] = (*known, *(record for record in found if record not in known))
-                elif found is None and path not in silent and _has_own_weights(value):
+                elif found is None and _has_own_weights(value):
                     silent.append(path)
-    return records, [path for path in silent if path not in records]
+                elif found is None and isinstance(value, CNNEmbedding):
+                    known = known_training(value.encoder)
+                    declared |= {f"{path} ({value.encoder})": known} if known[0].data != "ImageNet" else {}
+    return records, [path for path in dict.fromkeys(silent) if path not in records], declared
 
 
 def _records_of(value, path: str) -> tuple[TrainingImages, ...] | None:
@@ -223,7 +231,8 @@ def trained_encoders(
     Returns
     -------
     finding : Finding or None
-        An error, with one offender for each encoder and patient. None where there are records to compare and no
+        An error, with one offender for each encoder and patient that is found, and one for each encoder and declared
+        data set that tested images are from, as their names tell. None where there are records to compare and no
         `prints` to compare them with.
 
     Notes
@@ -231,12 +240,14 @@ def trained_encoders(
     An encoder describes its training set by ``trained_on`` (see `TrainingImages`). Its images are matched with those of
     the data set by their pixels; ids mean nothing in another data set. A patient is known to the encoder if one image
     is found, whichever images of that patient are tested. Networks trained on ImageNet have seen no patient. An
-    encoder with other weights and no description is named, and makes this a warning.
+    encoder with other weights and no description is named, and makes this a warning. Of encoders of others only what
+    their authors declare is known (`histofeat.networks.known_training`): the data sets of images are compared by name
+    then, and what is not known is said.
     """
     if parts is None:
         detail = "No pipelines were given, so no encoder could be asked."
         return not_applicable("HF007", detail, _UNSEEN_ENCODERS)
-    records, silent = encoder_records(parts, retrained=retrained)
+    records, silent, declared = encoder_records(parts, retrained=retrained)
     if records and prints is None:
         return None
     found, tested, untested = _known_patients(split, prints, records) if records else ([], set(), set())
@@ -244,10 +255,14 @@ def trained_encoders(
     again = len({path for part in parts for path, family in part.built if can_retrain(family)}) if retrained else 0
     numbers |= {"encoders_retrained": again} if again else {}
     numbers |= {"patients_not_tested": len(untested)} if untested else {}
+    numbers |= {"encoders_declared": len(declared)} if declared else {}
     also = f" Encoders trained again inside each fold: {again:,}." if again else ""
-    if found:
-        detail = f"Tested patients in an encoder's training set: {len(tested):,}.{also}"
-        return decide("HF007", found, detail, "", _UNSEEN_ENCODERS, **numbers)
+    also += _say_declared(declared)
+    named = _declared_origins(split, declared)
+    if found or named:
+        by_name = f" Declared by authors, not found by comparing pixels: {len(named):,}." if named else ""
+        detail = f"Tested patients in an encoder's training set: {len(tested):,}.{by_name}{also}"
+        return decide("HF007", [*found, *named], detail, "", _UNSEEN_ENCODERS, **numbers)
     if split.dataset.columns is not None:
         silent = silent or [f"what made the columns of {split.dataset.name!r}"]
     if silent:
@@ -273,6 +288,34 @@ def _known_patients(split: Split, prints: Fingerprints, records) -> tuple[list[s
                     f"{list_some(folds)}, from its training on {record.dataset!r}"
                 )
     return words, tested, untested
+
+
+def _say_declared(declared: Mapping[str, tuple[TrainingData, ...]]) -> str:
+    """One sentence on what the authors of encoders declare, and one on those of which nothing is known."""
+    said = {path: " and ".join(known.data for known in data) for path, data in declared.items()}
+    known = "; ".join(f"{path}: {words}" for path, words in said.items() if words != "unknown")
+    unknown = ", ".join(path for path, words in said.items() if words == "unknown")
+    sentences = f" Declared training data: {known}." if known else ""
+    return sentences + (f" Training data not known: {unknown}." if unknown else "")
+
+
+def _declared_origins(split: Split, declared: Mapping[str, tuple[TrainingData, ...]]) -> list[str]:
+    """Describe each encoder whose authors declare a data set that tested patients are from, as names of images tell."""
+    if split.dataset.synthetic or not declared:
+        return []
+    rows = np.unique(np.concatenate([test for _, test in split.folds]))
+    table = split.dataset.frame.iloc[rows]
+    origins = origins_by_name([f"{patient}/{path}" for patient, path in zip(table.patient, table.path, strict=True)])
+    words = []
+    for path, data in declared.items():
+        for known in data:
+            patients = np.unique(split.patient[rows[origins == known.data]])
+            if patients.size:
+                words.append(
+                    f"{path} was trained on {known.data}, as its authors declare ({known.source}), and the names of "
+                    f"{counted(patients.size, 'tested patient')} are from there"
+                )
+    return words
 
 
 def walk(value, path: str) -> Iterator[tuple[str, Any]]:
