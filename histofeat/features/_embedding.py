@@ -44,13 +44,12 @@ class CNNEmbedding(PatchFeatures):
         mobilenet_0.25, efficientnetb0, resnet50, densenet121; efficientnet_lite0, efficientnet_lite1,
         efficientnet_lite2 and, with the means of their stages 2 to 6 in place of the last layer,
         efficientnet_lite0_stages, efficientnet_lite1_stages, efficientnet_lite2_stages, whose weights come with the
-        extra ``histofeat[lite]``; or histo, which comes with the package (see
-        `HistoEmbedding`). A number in the name is the width of the network, "_mid" its middle layers. With the extra
-        ``histofeat[timm]`` also phikon, ctranspath, kaiko-vits16, kaiko-vits8, kaiko-vitb16, kaiko-vitb8,
-        kaiko-vitl14, lunit-vits16, lunit-vits8, midnight-12k and, whose pages ask to accept terms, uni, uni2-h,
-        virchow, virchow2, h-optimus-0, h-optimus-1 and h0-mini; ``"timm:<model>"``, for example ``"timm:resnet18"``; or
-        ``"hf-hub:<owner/repository>"`` for a repository of timm's form. `histofeat.networks.known_training` gives what
-        their authors declare that they were trained on.
+        extra ``histofeat[lite]``; or histo, which comes with the package (see `HistoEmbedding`). A number in the name
+        is the width of the network, "_mid" its middle layers. With the extra ``histofeat[timm]`` also phikon,
+        ctranspath, kaiko-vits16, kaiko-vits8, kaiko-vitb16, kaiko-vitb8, kaiko-vitl14, lunit-vits16, lunit-vits8,
+        midnight-12k and, whose pages ask to accept terms, uni, uni2-h, virchow, virchow2, h-optimus-0, h-optimus-1 and
+        h0-mini; ``"timm:<model>"``, for example ``"timm:resnet18"``; or ``"hf-hub:<owner/repository>"`` for a
+        repository of timm's form.
     weights : {"imagenet"} or path, default="imagenet"
         "imagenet" takes the published weights: those in the package for histo, those of the model's page for networks
         of timm and the hub, and ImageNet's otherwise. A path is a file of weights without classification layer.
@@ -98,12 +97,9 @@ class CNNEmbedding(PatchFeatures):
     (TensorFlow, JAX, PyTorch) differ from one another by as little in float32, by several percent in bfloat16: a store
     keeps their features apart. On a GPU the backend decides how float32 is computed: TensorFlow multiplies in TF32 by
     default. Networks: MobileNetV2 (https://doi.org/10.1109/CVPR.2018.00474), MobileNet (arXiv:1704.04861), EfficientNet
-    (arXiv:1905.11946), ResNet (https://doi.org/10.1109/CVPR.2016.90), DenseNet (https://doi.org/10.1109/CVPR.2017.243);
-    UNI (https://doi.org/10.1038/s41591-024-02857-3), Virchow (https://doi.org/10.1038/s41591-024-03141-0), Phikon
-    (https://doi.org/10.1101/2023.07.21.23292757), CTransPath (https://doi.org/10.1016/j.media.2022.102559). Networks of
-    timm get the whole patch, resized as above, without the centre crop and bicubic interpolation that some of their
-    authors use. Those with a name were tested on random weights of their architecture, not on their published ones;
-    ``histofeat list encoders`` gives their papers and terms.
+    (arXiv:1905.11946), ResNet (https://doi.org/10.1109/CVPR.2016.90), DenseNet (https://doi.org/10.1109/CVPR.2017.243).
+    Networks of timm get the whole patch, resized as above, without the centre crop and bicubic interpolation that some
+    of their authors use; they were not tested with their published weights (``histofeat list encoders``).
 
     Examples
     --------
