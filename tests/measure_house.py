@@ -90,7 +90,7 @@ def origin(module, name):
     """Name of the module that defines an imported name, seen through faces."""
     while name in face(module):
         module = face(module)[name]
-    if name is not None and f"{module}.{name}" in {dotted(path) for path in _modules()}:
+    if name is not None and f"{module}.{name}" in _names():
         return f"{module}.{name}"
     return module
 
@@ -98,6 +98,11 @@ def origin(module, name):
 @cache
 def _modules():
     return tuple(modules())
+
+
+@cache
+def _names():
+    return {dotted(path) for path in _modules()}
 
 
 def edges():
@@ -161,6 +166,7 @@ def upward():
     ]
 
 
+@cache
 def code_lines(path):
     """Lines that hold code: no docstring, comment or blank line; of templates all but blank lines."""
     text = path.read_text()
