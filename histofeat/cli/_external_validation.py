@@ -42,6 +42,6 @@ def evaluate(
     settings |= {"n_resamples": resamples, "random_state": run.seed}
     found = evaluate_model(loaded, dataset, runtime=run.runtime(f"evaluate {data.name}"), **settings)
     one = replace(found.models[0], name=model.name, notes=())
-    numbers, show = describe_scores(replace(found, models=(one,)), data.name)
-    numbers = {"histofeat": histofeat.__version__, "model": model.name, "data": data.name, **numbers}
+    numbers, show = describe_scores(replace(found, models=(one,)), dataset.name)
+    numbers = {"histofeat": histofeat.__version__, "model": model.name, "data": dataset.name, **numbers}
     give(run, numbers, show, output)

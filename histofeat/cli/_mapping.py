@@ -116,6 +116,10 @@ def _jobs(loaded, slides, data, patients, chosen, runtime) -> list:
             job = partial(map_slide, loaded, path, mpp=data.mpp, runtime=runtime, **chosen)
             jobs.append((printable(path.name), job))
             continue
+        whole = path.is_dir() and next(filter(is_slide, sorted(path.iterdir())), None)
+        if whole and data.format == "auto":
+            words = f"{path}: expected the file of a whole slide, got a folder of them"
+            raise DatasetError(f"{words}. Name the slides, as in {path}/*{whole.suffix}: each gets its map.")
         try:
             kind = format_of(path) if data.format == "auto" else data.format
         except DatasetError as error:

@@ -150,11 +150,12 @@ def ended_cleanly() -> Iterator[None]:
 @contextmanager
 def chosen_logs(*, quiet: bool) -> Iterator[None]:
     """Keep the log lines of tifffile off stderr in a block, and, if `quiet`, that kernels are compiled."""
-    silent = ("tifffile", "histofeat.images._kernels")[: 1 + quiet]
-    for name in silent:
-        logging.getLogger(name).disabled = True
+    silent = [logging.getLogger(name) for name in ("tifffile", "histofeat.images._kernels")[: 1 + quiet]]
+    before = [log.disabled for log in silent]
+    for log in silent:
+        log.disabled = True
     try:
         yield
     finally:
-        for name in silent:
-            logging.getLogger(name).disabled = False
+        for log, was in zip(silent, before, strict=True):
+            log.disabled = was

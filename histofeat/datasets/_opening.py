@@ -112,6 +112,12 @@ def open_dataset(
     check_name("format", format, FORMATS)
     several = list(path) if isinstance(path, list | tuple) and path else [path]
     paths = [checked_path("open_dataset", each, "the path of a folder or a CSV file") for each in several]
+    if format in ("auto", "embeddings") and len(paths) > 1 and all(map(holds_embeddings, paths)):
+        raise DatasetError(
+            f"{paths[0]}: expected one file of embeddings, or a pattern of several, got {len(paths)} files. Quote the "
+            "pattern where they are of different patches, as in 'uni/*.h5'; give those of the same patches to "
+            "`histofeat compare` as --embeddings NAME=FILE."
+        )
     kind = ("idc" if len(paths) > 1 else format_of(paths[0])) if format == "auto" else format
     load, taken = _LOADERS[kind]
     options = {"patients": patients, "target": target, "magnification": magnification, "duplicates": duplicates}

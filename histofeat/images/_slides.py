@@ -23,8 +23,6 @@ from histofeat.images._scale import check_mpp, image_mpp, resized, square_mpp
 _SUFFIXES = (".bif", ".mrxs", ".ndpi", ".scn", ".svs", ".svslide", ".vms", ".vmu")
 #: Most pixels that are read at once, and bytes of decoded pixels that are kept: a strip of tiles across a slide.
 _BLOCK_PX, _CACHE_BYTES = 1 << 22, 1 << 27
-#: Longest side of a thumbnail in px.
-_THUMBNAIL_PX = 2000
 
 
 class Slide:
@@ -46,7 +44,11 @@ class Slide:
     levels : list of float
         How many times coarser each level is than level 0, finest first. A level of other proportions than level 0 is
         not used, and not listed.
+    thumbnail_px : int
+        Longest side of a thumbnail, at most; of every slide.
     """
+
+    thumbnail_px = 2000
 
     def __init__(self, path: str, reader: Any, mpp: float | None = None):
         self.path, self.mpp, self._reader = path, mpp, reader
@@ -81,7 +83,7 @@ class Slide:
     @cached_property
     def thumbnail(self) -> np.ndarray:
         """The whole slide, its longer side at most 2,000 px: ndarray of shape (h, w, 3), uint8, RGB."""
-        scale = min(1.0, _THUMBNAIL_PX / max(self.width, self.height))
+        scale = min(1.0, self.thumbnail_px / max(self.width, self.height))
         return self.resized(0, 0, self.width, self.height, _scaled(self.width, self.height, scale))
 
     def read(self, x: float, y: float, width: float, height: float, mpp: float) -> np.ndarray:

@@ -65,7 +65,7 @@ from ._planning import (
     plan_patients as plan_patients,
     smallest_detectable_difference as smallest_detectable_difference,
 )
-from ._ranking import ranking_scores as ranking_scores
+from ._ranking import pareto_front as pareto_front, ranking_scores as ranking_scores
 from ._repeated_holdouts import (
     RecognitionRates as RecognitionRates,
     ResampledTTest as ResampledTTest,

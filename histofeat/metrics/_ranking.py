@@ -2,6 +2,7 @@
 
 import numpy as np
 from joblib import Parallel, delayed
+from numpy.typing import ArrayLike
 
 from histofeat.images import compiled
 
@@ -67,6 +68,30 @@ def ranking_scores(
         with np.errstate(invalid="ignore"):
             per_class[:, :, code] = sums[:2] / sums[2:]
     return tuple(over_classes(values) for values in per_class)
+
+
+def pareto_front(costs: ArrayLike, scores: ArrayLike) -> np.ndarray:
+    """Mark what nothing else beats: none is as cheap and as good, and better in one of the two.
+
+    Parameters
+    ----------
+    costs, scores : array-like of shape (n,), float
+        The lower and the higher the better.
+
+    Returns
+    -------
+    on_front : ndarray of shape (n,), bool
+        Of equals in both, all are marked; a NaN is never.
+
+    Examples
+    --------
+    >>> pareto_front([1, 2, 3, 4], [0.7, 0.9, 0.8, 0.95]).tolist()
+    [True, True, False, True]
+    """
+    costs, scores = np.asarray(costs, dtype=np.float64), np.asarray(scores, dtype=np.float64)
+    as_good = (costs[:, None] <= costs) & (scores[:, None] >= scores)
+    better = (costs[:, None] < costs) | (scores[:, None] > scores)
+    return ~(as_good & better).any(axis=0) & np.isfinite(costs) & np.isfinite(scores)
 
 
 def check_fold(fold, n_samples):

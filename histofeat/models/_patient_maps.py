@@ -11,14 +11,11 @@ import numpy as np
 from histofeat.datasets import PatchDataset, open_dataset, probability_columns
 from histofeat.exceptions import DatasetError, PatchError, check_name, check_real, check_that, check_type, refuse_first
 from histofeat.features import Runtime
-from histofeat.images import as_images, is_tissue
+from histofeat.images import Slide, as_images, is_tissue
 from histofeat.model_selection import canonical_patient
 from histofeat.models._prediction import predict_images
 from histofeat.models._saved_model import SavedModel
 from histofeat.models._slide_maps import SlideMap, mapped_class
-
-#: Pixels of the longer side of a thumbnail, at most.
-THUMBNAIL_PX = 2000
 
 
 def find_patches(dataset: PatchDataset, patient: str | None = None, classes: Sequence[str] | None = None) -> np.ndarray:
@@ -113,7 +110,7 @@ def _picture(dataset, tiles):
 
     starts, tissue = tiles[["x", "y"]].to_numpy(), np.full(len(tiles), np.nan)
     ends = starts + tiles[["width", "height"]].to_numpy()
-    ratio = min(1.0, THUMBNAIL_PX / ends.max())
+    ratio = min(1.0, Slide.thumbnail_px / ends.max())
     starts, ends = (np.round(corners * ratio).astype(int) for corners in (starts, ends))
     picture, images = np.full((*ends.max(axis=0, initial=1)[::-1], 3), 255, dtype=np.uint8), as_images(dataset.X)
     for at, ((left, top), (right, bottom)) in enumerate(zip(starts, ends, strict=True)):

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from histofeat.metrics import pareto_front
 from histofeat.reporting import _canvas as canvas
 from histofeat.reporting._payload import metrics_payload, model_key, source_of
 from histofeat.reporting._strict_json import jsonable
@@ -155,15 +156,16 @@ def draw_patients(data):
 
 def costs_data(payload):
     """Return the ROC-AUC of each model and its milliseconds a patch for `draw_costs`; None unless all were measured."""
-    points, highest, source = [], -1.0, source_of(payload)
+    points, source = [], source_of(payload)
     for result in sorted(payload["results"], key=lambda result: result["seconds_per_patch"] or 0.0):
         score, seconds = result["roc_auc"], result["seconds_per_patch"]
         if not seconds or score["value"] is None:
             return None
         place = {"x": 1000 * seconds, "y": score["value"], "low": score["ci95"][0], "high": score["ci95"][1]}
         name = model_key(result["name"], result["head"])
-        points.append({"name": name, **place, "on_front": score["value"] > highest})
-        highest = max(highest, score["value"])
+        points.append({"name": name, **place})
+    front = pareto_front([point["x"] for point in points], [point["y"] for point in points]).tolist()
+    points = [{**point, "on_front": on_front} for point, on_front in zip(points, front, strict=True)]
     words = {"title": f"Cost: {source['data_label']}", "x_label": "milliseconds a patch", "y_label": "ROC-AUC"}
     return {"figure": "costs", **source, **words, "points": points}
 

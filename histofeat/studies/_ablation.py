@@ -17,7 +17,7 @@ from histofeat.evaluation import AuditPolicy, LeftOut
 from histofeat.exceptions import check_that, check_type, check_whole
 from histofeat.features import Runtime, extract
 from histofeat.images import as_images
-from histofeat.metrics import patient_weights
+from histofeat.metrics import pareto_front, patient_weights
 from histofeat.models import IDCPipeline
 from histofeat.studies._fitted_folds import check_members, measure_folds
 from histofeat.studies._study import adjusted, flat_table
@@ -323,30 +323,6 @@ def time_extraction(sets, X, *, n_repeats=3, clock=time.process_time, progress=N
 
 def _with_one_thread(family):
     return clone(family).set_params(**{"n_threads": 1} if "n_threads" in family.get_params() else {})
-
-
-def pareto_front(costs, scores):
-    """Mark what nothing else beats: none is as cheap and as good, and better in one of the two.
-
-    Parameters
-    ----------
-    costs, scores : array-like of shape (n,), float
-        The lower and the higher the better.
-
-    Returns
-    -------
-    on_front : ndarray of shape (n,), bool
-        Of equals in both, all are marked; a NaN is never.
-
-    Examples
-    --------
-    >>> pareto_front([1, 2, 3, 4], [0.7, 0.9, 0.8, 0.95]).tolist()
-    [True, True, False, True]
-    """
-    costs, scores = np.asarray(costs, dtype=np.float64), np.asarray(scores, dtype=np.float64)
-    as_good = (costs[:, None] <= costs) & (scores[:, None] >= scores)
-    better = (costs[:, None] < costs) | (scores[:, None] > scores)
-    return ~(as_good & better).any(axis=0) & np.isfinite(costs) & np.isfinite(scores)
 
 
 def _check_families(ablation, pipeline):

@@ -4,10 +4,11 @@ import numpy as np
 
 from histofeat.exceptions import GroupLeakageError, check_whole
 from histofeat.features import FAMILIES, CNNEmbedding
+from histofeat.metrics import pareto_front
 from histofeat.models import HEADS
 from histofeat.networks import ENCODERS, encoders_at_hand
 from histofeat.studies import _study as shared
-from histofeat.studies._ablation import pareto_front, score_columns, time_extraction
+from histofeat.studies._ablation import score_columns, time_extraction
 from histofeat.studies._explanation_study import costs_figure, part_of, spread
 from histofeat.studies._fitted_folds import measure_folds, why_none
 from histofeat.studies._robustness import thinned

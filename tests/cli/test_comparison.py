@@ -108,6 +108,18 @@ def test_a_page_with_pseudonyms_keeps_them_when_it_is_written_again(main, tmp_pa
         assert read(tmp_path / "own")["pseudonyms"] is True
 
 
+def test_a_page_with_pseudonyms_is_not_replaced_by_one_with_ids(main, tmp_path, capsys, monkeypatch):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "metrics.json").write_text('{"pseudonyms": true}')
+    assert main("compare", *QUICK, "--output", "out", "--overwrite") == 2
+    said = "--overwrite: expected --pseudonyms too, as 'out' is a report with them, got none. Add --pseudonyms,"
+    assert said in capsys.readouterr().err
+    monkeypatch.setattr(comparison, "open_runtime", lambda *_: 1 / 0)  # what follows the checks
+    for more in ("--pseudonyms", "--output=other"):
+        with pytest.raises(ZeroDivisionError):
+            main("compare", *QUICK, "--output", "out", "--overwrite", more)
+
+
 def test_a_run_that_ended_before_its_page_gets_one(finished, main, tmp_path, capsys):
     kept = tmp_path / "ended.evaluation"
     kept.write_bytes(finished.with_name("mine.evaluation").read_bytes())

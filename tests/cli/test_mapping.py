@@ -123,6 +123,8 @@ def test_what_is_wrong_is_found_before_an_image_is_read(cohort, model, tmp_path,
     shutil.copy(cohort.X[0], plain / "p1_a.png")
     (tmp_path / "plain" / "malignant").mkdir()
     shutil.copy(cohort.X[1], tmp_path / "plain" / "malignant" / "p1_b.png")
+    (tmp_path / "slides").mkdir()
+    (tmp_path / "slides" / "a.svs").write_bytes(b"")
     used = tmp_path / "used"
     used.mkdir()
     (used / "notes.txt").write_text("mine")
@@ -143,6 +145,9 @@ def test_what_is_wrong_is_found_before_an_image_is_read(cohort, model, tmp_path,
          "CSV file, got another file. Name one; images are for `histofeat predict`."),
         ([str(used), "-o", out],
          "used: expected a whole slide, a folder of patches or a CSV file, got a folder without images."),
+        ([str(tmp_path / "slides"), "-o", out],
+         "slides: expected the file of a whole slide, got a folder of them. Name the slides, as in "
+         f"{tmp_path}/slides/*.svs: each gets its map."),
         ([str(breakhis.root), "-o", out, "--classes", "no tumour=benign-like,tumour=malignant-like"],
          ": expected the place of each patch on the slide, got none for '"),
     ):  # fmt: skip

@@ -339,5 +339,9 @@ def test_tifffile_logs_nothing_in_a_command_and_compiling_is_said(caplog):
             others.error("<tifffile.TiffPages @8> missing data")
             own.warning("Kernels are compiled.")
         assert caplog.messages == said
+    with chosen_logs(quiet=True):
+        with chosen_logs(quiet=True):
+            pass
+        assert others.disabled, "a command inside a command leaves the choice of the outer one"
     assert not others.disabled
     assert not own.disabled

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from histofeat.datasets import load_embeddings, match_rows
+from histofeat.datasets import load_embeddings, match_rows, open_dataset
 from histofeat.exceptions import DatasetError, MissingExtraError
 
 LABELS = ["benign", "tumour", "benign", "tumour"]
@@ -195,6 +195,13 @@ def test_other_classes_are_left_out(tmp_path):
     found = load_embeddings(tmp_path / "a.csv", classes=("benign", "tumour"))
     assert found.columns["f0"].tolist() == [0, 3, 9]
     assert found.audit.left_out[0].count == 1
+
+
+def test_several_files_are_no_folders_of_idc(tmp_path):
+    files = [tmp_path / "a.h5", tmp_path / "b.parquet"]
+    for format in ("auto", "embeddings"):
+        with pytest.raises(DatasetError, match=r"a\.h5: expected one file of .*, got 2 files\. Quote .*NAME=FILE"):
+            open_dataset(files, format)
 
 
 def test_what_is_refused(tmp_path):

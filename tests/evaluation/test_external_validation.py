@@ -1,5 +1,6 @@
 """A saved model on the patients of other data: who is refused, what is warned about, and the scores."""
 
+import json
 import warnings
 from dataclasses import replace
 
@@ -126,7 +127,8 @@ def test_the_command_evaluates_patients_outside_the_training(model, parts, tmp_p
     assert f"{found.models[0].scores['roc_auc'].value:.4f}" in printed
     assert f"{found.models[0].tuned['sensitivity'].value:.4f}" in printed
     assert "calibration error" in printed
-    assert output.is_file()
+    assert json.loads(output.read_text())["data"] == whole.name
+    assert printed.startswith(f"{whole.name}: ")
     assert cli.main(["evaluate", str(file), str(whole.root), "--output", str(output)]) == 2
     assert "scores.json: expected a new file" in capsys.readouterr().err
 

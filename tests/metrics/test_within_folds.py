@@ -12,6 +12,7 @@ from histofeat.metrics import (
     class_scores,
     method_interval,
     nadeau_bengio,
+    pareto_front,
     patient_weights,
     ranking_scores,
     score_folds,
@@ -156,3 +157,15 @@ def test_scores_of_folds_have_the_method_beside_these_fits():
     alone, _ = score_folds(*known, [np.arange(len(y))], n_resamples=50, test_train_ratio=0.5)
     assert np.isnan(alone["f1"].method_ci95).all()
     assert alone["roc_auc"].value == alone["roc_auc"].pooled
+
+
+def test_front_is_that_of_a_loop():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        costs, scores = rng.integers(0, 6, 12), rng.integers(0, 6, 12)
+        beaten = [
+            any(a <= c and b >= s and (a < c or b > s) for a, b in zip(costs, scores, strict=True))
+            for c, s in zip(costs, scores, strict=True)
+        ]
+        assert pareto_front(costs, scores).tolist() == [not it for it in beaten]
+    assert pareto_front([1, np.nan, 2], [0.5, 0.9, np.nan]).tolist() == [True, False, False]

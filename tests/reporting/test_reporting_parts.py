@@ -185,12 +185,13 @@ def test_score_rows_of_undefined_metric_are_empty():
 
 
 def test_models_are_on_the_front_when_no_cheaper_one_is_as_good():
-    rows = [("slow", 0.9, 0.5), ("as good", 0.8, 0.2), ("cheap", 0.8, 0.1), ("dear", 0.7, 0.3)]
+    rows = [("slow", 0.9, 0.5), ("as good", 0.8, 0.2), ("worse", 0.7, 0.1), ("cheap", 0.8, 0.1)]
+    rows.append(("dear", 0.7, 0.3))
     results = [result(name, value=value) | {"seconds_per_patch": seconds} for name, value, seconds in rows]
     data = figures.costs_data(payload(*results))
     assert [(point["name"], point["x"], point["on_front"]) for point in data["points"]] == [
-        ("cheap/xgboost", 100, True), ("as good/xgboost", 200, False), ("dear/xgboost", 300, False),
-        ("slow/xgboost", 500, True),
+        ("worse/xgboost", 100, False), ("cheap/xgboost", 100, True), ("as good/xgboost", 200, False),
+        ("dear/xgboost", 300, False), ("slow/xgboost", 500, True),
     ]  # fmt: skip
     assert figures.costs_data(payload(*results, result("x") | {"seconds_per_patch": None})) is None
 

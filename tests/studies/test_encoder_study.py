@@ -8,8 +8,8 @@ import pytest
 
 from histofeat import IDCPipeline, PatientKFold, cli, evaluate
 from histofeat.features import CNNEmbedding, ColorHistogram, ImageFingerprint, TrainingImages
-from histofeat.metrics import holm
-from histofeat.studies._ablation import pareto_front, time_extraction
+from histofeat.metrics import holm, pareto_front
+from histofeat.studies._ablation import time_extraction
 from histofeat.studies._robustness import thinned
 
 NETWORK_FILE = "mobilenet_2_5_224_tf_no_top.h5"

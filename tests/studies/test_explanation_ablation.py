@@ -11,7 +11,6 @@ from histofeat import CNNEmbedding, IDCPipeline, PatientKFold, evaluate
 from histofeat.features import PatchFeatures, Runtime
 from histofeat.metrics import compare_models, holm
 from histofeat.studies import Ablation, _ablation as module, ablate_families, measure_costs
-from histofeat.studies._ablation import pareto_front
 
 NAMES = ("color", "lbp", "haralick")
 SETS = {"both": ("haralick", "color")}
@@ -206,18 +205,6 @@ def test_costs_that_cannot_be_measured_are_refused(cohort):
         measure_costs(ablation_of(SCORES), pipeline, cohort.X, n_repeats=0)
     with pytest.raises(ValueError, match=r"measure_costs.pipeline: .* got a pipeline with a stain normaliser"):
         measure_costs(ablation_of(SCORES), IDCPipeline((Slow(), Slower()), normalizer="macenko"), cohort.X)
-
-
-def test_front_is_that_of_a_loop():
-    rng = np.random.default_rng(0)
-    for _ in range(50):
-        costs, scores = rng.integers(0, 6, 12), rng.integers(0, 6, 12)
-        beaten = [
-            any(a <= c and b >= s and (a < c or b > s) for a, b in zip(costs, scores, strict=True))
-            for c, s in zip(costs, scores, strict=True)
-        ]
-        assert pareto_front(costs, scores).tolist() == [not it for it in beaten]
-    assert pareto_front([1, np.nan, 2], [0.5, 0.9, np.nan]).tolist() == [True, False, False]
 
 
 def test_tables_are_complete(ablation):
