@@ -128,11 +128,6 @@ class PageOptions:
         check_pictures(self.gallery, self.maps, dataset)
         if output is not None:
             check_output(output, overwrite=self.overwrite, option="--overwrite", pseudonyms=self.pseudonyms)
-            if self.overwrite and not self.pseudonyms and _has_pseudonyms(output):
-                raise ValueError(
-                    f"--overwrite: expected --pseudonyms too, as {str(output)!r} is a report with them, got none. "
-                    "Add --pseudonyms, or name another output."
-                )
 
     def write(self, evaluation: Any, output: Path, panel: Any = None, run: Any = None, **how: Any) -> Path:
         """Write the report of an evaluation, with the panel of shortcuts and the options of the run, if any."""
@@ -226,24 +221,18 @@ def report(
 
     file = finished if finished.suffix == ".evaluation" else finished.with_name(f"{finished.name}.evaluation")
     output = page.output or file.with_suffix("")
+    files = [*(file.with_suffix("") / name for name in ("metrics.json", "shortcuts.json")), output / "metrics.json"]
+    old, panel, there = (json.loads(one.read_text(encoding="utf-8")) if one.is_file() else None for one in files)
     # Who overwrites a report with pseudonyms did not ask for ids in it.
-    page = replace(page, pseudonyms=page.pseudonyms or (page.overwrite and _has_pseudonyms(output)))
+    page = replace(page, pseudonyms=page.pseudonyms or (page.overwrite and bool((there or {}).get("pseudonyms"))))
     page.check(output)
     evaluation = load_evaluation(file)
-    old, panel = (_read_json(file.with_suffix("") / name) for name in ("metrics.json", "shortcuts.json"))
     wanted = not (page.no_shortcuts or evaluation.dataset.lacks_images)
     panel = wanted and (panel or _shortcuts(evaluation, open_runtime(ctx, run, None)))
-    written = page.write(evaluation, output, panel, **{name: old.get(name) for name in ("command", "environment")})
+    written = page.write(
+        evaluation, output, panel, **{name: (old or {}).get(name) for name in ("command", "environment")}
+    )
     show(run, evaluation, written)
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    """Read a file of a report; nothing where there is none."""
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-
-
-def _has_pseudonyms(output: Path) -> bool:
-    return bool(_read_json(output / "metrics.json").get("pseudonyms"))
 
 
 def split_list(text: str) -> list[str]:

@@ -132,6 +132,11 @@ def check_output(
                 f"output: expected a new folder, got {str(output)!r}, which holds a finished report. "
                 f"Choose another name, or pass {option} to replace it."
             )
+        if not pseudonyms and load(output / finished).get("pseudonyms"):
+            raise FileExistsError(
+                f"pseudonyms: expected some, as the report in {str(output)!r} that is replaced has them, got none. Ask "
+                "for them, or choose another name for the folder."
+            )
     elif output.is_dir() and any(output.iterdir()):
         raise FileExistsError(
             f"output: expected a new or an empty folder, got {str(output)!r}, which holds other files "

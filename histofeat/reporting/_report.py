@@ -94,7 +94,8 @@ def write_report(
     Raises
     ------
     FileExistsError
-        If `output` is a file, holds a finished report and `overwrite` is false, or holds files of something else.
+        If `output` is a file, holds a finished report and `overwrite` is false, or holds files of something else; if
+        the report there has pseudonyms, and this one is to have none.
     ValueError
         If `evaluation` is none; if an added file has the name of a file of the report, or names a folder; if `gallery`
         or `maps` is not a whole number of at least 1, or no patch to map has x and y; if there is no such template.

@@ -112,7 +112,7 @@ def test_a_page_with_pseudonyms_is_not_replaced_by_one_with_ids(main, tmp_path, 
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "metrics.json").write_text('{"pseudonyms": true}')
     assert main("compare", *QUICK, "--output", "out", "--overwrite") == 2
-    said = "--overwrite: expected --pseudonyms too, as 'out' is a report with them, got none. Add --pseudonyms,"
+    said = "--pseudonyms: expected some, as the report in 'out' that is replaced has them, got none. Ask for them, or"
     assert said in capsys.readouterr().err
     monkeypatch.setattr(comparison, "open_runtime", lambda *_: 1 / 0)  # what follows the checks
     for more in ("--pseudonyms", "--output=other"):
