@@ -1,5 +1,6 @@
 """What pipelines and predictions give away: encoders that know test patients, and fits outside the folds."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -21,7 +22,7 @@ from histofeat.evaluation.audit._findings import check_audit
 from histofeat.exceptions import GroupLeakageError
 from histofeat.features import ColorHistogram, Fingerprints, ImageFingerprint, TrainingImages
 from histofeat.model_selection import PatientKFold
-from histofeat.networks import known_training
+from histofeat.networks import TrainingData, known_training
 
 HALVES = [([0, 1, 2, 3], [4, 5, 6, 7])]
 FEATURES = np.random.default_rng(0).normal(size=(40, 3))
@@ -144,6 +145,27 @@ class TestTrainedEncoders:
         assert found.detail == " ".join(
             filter(None, ("No encoder knows a tested patient (no part says that it learnt from patches).", said))
         )
+
+    @pytest.mark.parametrize(
+        ("data", "name"),
+        [
+            ("IDC", "idc/8863/0/8863_idx5_x{k}51_y1451_class0.png"),
+            ("BreakHis", "SOB_M_DC-14-2523-100-{k:03d}.png"),
+            ("TCGA", "slides/TCGA-A1-A0SB-01Z-00-DX1_{k}.png"),
+        ],
+    )
+    def test_origins_are_told_by_names(self, data, name, monkeypatch):
+        monkeypatch.setattr(_encoders, "known_training", lambda encoder: (TrainingData(data, "public", "a page"),))
+        patients = dataset_of("abcdefgh")
+        frame = patients.frame.assign(path=[name.format(k=k) for k in range(8)])
+        pipelines = {"mine": IDCPipeline(features=CNNEmbedding("uni"), head="logistic")}
+        named = replace(patients, frame=frame, root=None)
+        finding = cheap_findings(named, HALVES, pipelines=pipelines).finding("HF007")
+        assert finding.offenders == (
+            f"mine: cnn (uni) was trained on {data}, as its authors declare (a page), and the names of 4 tested "
+            "patients are from there",
+        )
+        assert cheap_findings(patients, HALVES, pipelines=pipelines).finding("HF007").status == "passed"
 
     def test_given_weights_are_not_those_of_the_authors(self):
         pipelines = {"mine": IDCPipeline(features=CNNEmbedding("phikon", weights="own.pth"), head="logistic")}

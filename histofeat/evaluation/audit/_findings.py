@@ -35,8 +35,9 @@ _REMEDIES = {
     "HF004": "Use fewer folds, or sides with more patients.",
     "HF005": "Give all slides of one number the same patient id.",
     "HF006": "Find out which label is right, or drop these images.",
-    "HF007": 'Use another encoder or test other patients: with AuditPolicy(known_patients="leave_out") only the others '
-    "are tested, and evaluate(retrain_encoder=True) trains the encoder in each fold.",
+    "HF007": "Use another encoder or test other patients: of patients found by their pixels, "
+    'AuditPolicy(known_patients="leave_out") tests only the others, and evaluate(retrain_encoder=True) trains the '
+    "encoder in each fold.",
     "HF008": "Fit everything inside the training patients of each fold.",
     "HF009": "Write one id for each patient.",
     "HF010": 'Give all slides of a patient one id: patients="tcga" reads it from TCGA barcodes, an expression such as '
