@@ -24,6 +24,7 @@ IN_THE_WHEEL = (
     "histofeat/py.typed",
     "histofeat/__init__.pyi",
     "histofeat/datasets/idc_official_split.csv",
+    "histofeat/networks/pretrained/timm_encoders.toml",
     "histofeat/reporting/templates/report.md.j2",
     "histofeat/networks/pretrained/shipped/histo/LICENSE",
     "histofeat/networks/pretrained/shipped/histo/MODEL_CARD.md",

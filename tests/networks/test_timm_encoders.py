@@ -930,7 +930,7 @@ def test_large_ones_as_narrow_copies(name, narrow, tmp_path):
     architecture, options, pixels_as, tokens = LARGE[name]
     layers = gated_layers() if name in ("uni2-h", "virchow2") else {}
     network = fresh(architecture, num_classes=0, **options, **NARROW, **layers)
-    if name == "kaiko-vitl14":  # its authors publish it under the names of DINOv2's repository
+    if name == "kaiko-vitl14":  # built for 518 px, and given 224
         assert network.pos_embed.shape == (1, 37 * 37, 48)
     pixels = np.random.default_rng(1).integers(0, 256, (2, 224, 224, 3), dtype=np.uint8)
     check_named(name, network, pixels, tmp_path, tokens=tokens, **pixels_as)
