@@ -36,7 +36,7 @@ from ._scored_predictions import (
     evaluate_predictions as evaluate_predictions,
     score_breakhis as score_breakhis,
 )
-from ._search import Search as Search
+from ._search import Search as Search, tune_head as tune_head
 from ._training import STAINS as STAINS, make_pipeline as make_pipeline, train_model as train_model
 from .audit._audit import (
     audit_fingerprints as audit_fingerprints,

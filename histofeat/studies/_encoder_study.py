@@ -1,7 +1,10 @@
 """The study of encoders: each alone and beside handcrafted features, on the same patients and folds, with its cost."""
 
+from itertools import product
+
 import numpy as np
 
+from histofeat.evaluation import Search
 from histofeat.exceptions import GroupLeakageError, check_whole
 from histofeat.features import FAMILIES, CNNEmbedding
 from histofeat.metrics import pareto_front
@@ -14,6 +17,8 @@ from histofeat.studies._fitted_folds import measure_folds, why_none
 from histofeat.studies._robustness import thinned
 
 _BASE, _NETWORKS, _TIMED_PATCHES = "handcrafted", ("cnn", "histo"), 128
+#: Chosen on the training patients of each fold: sets of ten times the columns need a stronger penalty.
+_SEARCHED = {"logistic": {"C": [0.001, 0.003, 0.01, 0.03]}}
 _KNOWN = "It was trained on images of these patients. Give images of other patients."
 
 
@@ -65,14 +70,14 @@ def _rows(name, own, base, data, bases, options, runtime):
     us = time_extraction({name: own}, spread(data[0].X, _TIMED_PATCHES))[0][name]
     more = {"n_trees": shared.QUICK_TREES if options.quick else None, "random_state": options.seed}
     drawn = {"n_resamples": options.resamples, "random_state": options.seed}
-    for head in dict.fromkeys(options.heads):
-        pipeline = shared.make_pipeline(base if own is base else [*base, *own], head, params=None, **more)
+    sets = {_BASE: base} if own is base else {name: own, f"{name} + {_BASE}": [*base, *own]}
+    for head, title in product(dict.fromkeys(options.heads), sets):
+        pipeline = shared.make_pipeline(sets[title], head, params=None, **more)
         measured = measure_folds(data[0], pipeline, data[1], owner="encoders", runtime=runtime)
-        of_family, every = measured.family_columns(), np.arange(len(measured.names))
-        sets = {name: np.concatenate([of_family[family.family] for family in own]), f"{name} + {_BASE}": every}
-        sets = {_BASE: every} if own is base else sets
-        for (title, columns), fitted in zip(sets.items(), measured.fit_heads(list(sets.values())), strict=True):
-            area, row = score_columns(measured, fitted, columns, drawn, bases.get(head, (None, 0))[0])
-            _, more_us = bases.setdefault(head, (area, us))
-            row["ms"] = (us + (more_us if title != name else 0) + row.pop("predict_us")) / 1000
-            yield {"name": title, "head": head, "n_parameters": getattr(own[0], "n_parameters", None), **row}
+        measured.search = Search(_SEARCHED[head]) if head in _SEARCHED else None
+        columns = np.arange(len(measured.names))
+        (fitted,) = measured.fit_heads([columns])
+        area, row = score_columns(measured, fitted, columns, drawn, bases.get(head, (None, 0))[0])
+        _, more_us = bases.setdefault(head, (area, us))
+        row["ms"] = (us + (more_us if title != name else 0) + row.pop("predict_us")) / 1000
+        yield {"name": title, "head": head, "n_parameters": getattr(own[0], "n_parameters", None), **row}

@@ -10,14 +10,17 @@ from histofeat.evaluation import (
     FeatureBank,
     Plan,
     Run,
+    Search,
     class_probabilities,
     fair_folds,
     fold_of_rows,
     run_in_threads,
+    tune_head,
 )
 from histofeat.exceptions import MissingExtraError, WeightsError, check_name
 from histofeat.features import extract, leave_out_unreadable
 from histofeat.metrics import bootstrap_scores, mean_bootstrap
+from histofeat.model_selection import PatientKFold
 from histofeat.models import check_enough_patients
 from histofeat.studies._study import pipelines_of
 
@@ -92,11 +95,14 @@ class MeasuredFolds:
         Training and test rows of each fold, and the patients that are not tested.
     plan : Plan
         The pipeline, split into families and head.
+    search : Search, optional
+        Parameters of the head that are chosen on the training patients of each fold.
     """
 
     run: Run
     folds: FairFolds
     plan: Plan
+    search: Search | None = None
 
     def __post_init__(self):
         self.y, self.patients, self.splits = self.run.y, self.run.patients, self.run.splits
@@ -138,12 +144,15 @@ class MeasuredFolds:
 
     def _fit(self, columns, fold):
         train, _ = self.splits[fold]
-        head = clone(self.plan.head)
+        head, X = clone(self.plan.head), self.features(fold, train)[:, columns]
         if not (head.calibrate or hasattr(head.classifier, "predict_proba")):
             head.set_params(calibrate=True)
         if hasattr(head.classifier, "restricted"):
             head.set_params(classifier=head.classifier.restricted(columns))
-        return head.fit(self.features(fold, train)[:, columns], self.y[train], groups=self.patients[train])
+        if self.search is not None:
+            known = X, self.y[train], self.patients[train], PatientKFold(3)
+            head, _ = tune_head(head, *known, self.search, self.plan.head_name)
+        return head.fit(X, self.y[train], groups=self.patients[train])
 
     def pooled(self, by_fold):
         """Put arrays of shape (n_test, k), one for each fold, in the order of `tested`."""
