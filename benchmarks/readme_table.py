@@ -1,6 +1,6 @@
 """The results of README and of the model card of `histo`, from reports; no number is typed by hand.
 
-    python benchmarks/readme_table.py reports/idc-sample [--check]
+    python benchmarks/readme_table.py reports/idc-sample reports/idc-encoder-sample [--check]
     python benchmarks/readme_table.py reports/idc-encoder-sample --readme MODEL_CARD.md
 
 Rewrites what stands between `<!-- results:begin -->` and `<!-- results:end -->`.
@@ -23,7 +23,8 @@ BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 def main(arguments=None):
     """Rewrite or check the table; returns the exit code."""
     parser = argparse.ArgumentParser(prog="readme_table.py", description="Write a page's results from a report.")
-    parser.add_argument("report", type=Path, help="folder of a finished report, such as reports/idc-sample")
+    words = "folder of a finished report, such as reports/idc-sample; of further ones the scores of their models"
+    parser.add_argument("report", type=Path, nargs="+", help=words)
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if the table is not up to date")
     parser.add_argument("--readme", type=Path, default=README, metavar="FILE", help="the page (default: README.md)")
     options = parser.parse_args(arguments)
@@ -37,39 +38,50 @@ def main(arguments=None):
         print(f"{options.readme.name}: the results table is up to date")
         return 0
     if options.check:
-        print(f"{options.readme.name}: the results table differs from {options.report}", file=sys.stderr)
+        print(f"{options.readme.name}: the results table differs from {options.report[0]}", file=sys.stderr)
         return 1
     with write_whole(options.readme, overwrite=True) as part:
         part.write_text(after, encoding="utf-8", newline="\n")
-    print(f"{options.readme.name}: results table written from {options.report}")
+    print(f"{options.readme.name}: results table written from {options.report[0]}")
     return 0
 
 
-def results_block(report, page):
-    """Return the Markdown between the marks: tables, where they come from, and the command that wrote them."""
-    path = report / "metrics.json"
-    if not path.is_file():
-        raise ValueError(f"report: expected the folder of a finished report, got {str(report)!r} without metrics.json.")
-    try:
-        tables = tables_of(json.loads(path.read_text(encoding="utf-8")))
-    except KeyError as error:
-        raise ValueError(
-            f"report: expected one that this version of histofeat made, got {str(report)!r} without {error}. Make it "
-            f"again: make reports ONLY={report.resolve().name}."
-        ) from error
-    home, page = report.resolve(), page.resolve()
-    where = link = home.name
-    if home.is_relative_to(REPOSITORY):
-        where = link = home.relative_to(REPOSITORY).as_posix()
-        if page.is_relative_to(REPOSITORY):
-            link = Path(os.path.relpath(home, page.parent)).as_posix()
+def results_block(reports, page):
+    """Return the Markdown between the marks: tables, where they come from, and the command that wrote them.
+
+    Of the first report all tables, of the others the scores of their models.
+    """
+    page, tables, links, names = page.resolve(), [], [], []
+    for report in reports:
+        path, home = report / "metrics.json", report.resolve()
+        if not path.is_file():
+            raise ValueError(
+                f"report: expected the folder of a finished report, got {str(report)!r} without metrics.json."
+            )
+        try:
+            tables.append(tables_of(json.loads(path.read_text(encoding="utf-8")), short=bool(tables)))
+        except KeyError as error:
+            raise ValueError(
+                f"report: expected one that this version of histofeat made, got {str(report)!r} without {error}. Make "
+                f"it again: make reports ONLY={home.name}."
+            ) from error
+        where = link = home.name
+        if home.is_relative_to(REPOSITORY):
+            where = link = home.relative_to(REPOSITORY).as_posix()
+            if page.is_relative_to(REPOSITORY):
+                link = Path(os.path.relpath(home, page.parent)).as_posix()
+        names.append(where)
+        links.append(f"[{where}]({link}/report.md)")
     option = f" --readme {page.relative_to(REPOSITORY).as_posix()}" if page.is_relative_to(REPOSITORY) else ""
-    command = f"python benchmarks/readme_table.py {where}{'' if page == README else option}"
-    return f"{tables}\nFull report: [{where}]({link}/report.md); written by `{command}`.\n"
+    command = f"python benchmarks/readme_table.py {' '.join(names)}{'' if page == README else option}"
+    return "\n".join([*tables, f"Full report: {', '.join(links)}; written by `{command}`.\n"])
 
 
-def tables_of(payload):
-    """Return what a page shows of a report: of `run_all.py` the headline, of `idc_encoder.py` what the card needs."""
+def tables_of(payload, *, short=False):
+    """Return what a page shows of a report: of `run_all.py` the headline, of `idc_encoder.py` what the card needs.
+
+    With `short` these are the scores of its models alone.
+    """
     from histofeat.reporting import render_markdown
 
     results = payload["results"]
@@ -80,7 +92,7 @@ def tables_of(payload):
             f"report: expected one of run_all.py or study.py idc-encoder, got the study {payload['title']!r}. "
             "Its page is report.md beside it."
         )
-    return render_markdown(REPOSITORY / "benchmarks/protocols/encoder-card.md.j2", {"results": results})
+    return render_markdown(REPOSITORY / "benchmarks/protocols/encoder-card.md.j2", {"results": results, "short": short})
 
 
 def with_table(text, block, name):

@@ -61,6 +61,8 @@ PAGES = {
     "idc-sample": "README.md",
     "idc-encoder-sample": "histofeat/networks/pretrained/shipped/histo/MODEL_CARD.md",
 }
+#: Report -> another whose models its page shows too: patients whom the shipped encoder never saw.
+BELOW = {"idc-sample": "idc-encoder-sample"}
 
 
 def make_parser():
@@ -133,7 +135,8 @@ def make(name, command, *, pages):
     started = time.perf_counter()
     code = start(*command, "--overwrite")
     if code == 0 and pages and name in PAGES:
-        code = start("readme_table.py", str(REPORTS / name), "--readme", str(REPOSITORY / PAGES[name]))
+        shown = [str(REPORTS / report) for report in (name, BELOW.get(name)) if report]
+        code = start("readme_table.py", *shown, "--readme", str(REPOSITORY / PAGES[name]))
     how = f"FAILED, exit code {code}," if code else "made"
     print(f"{name}: {how} in {time.perf_counter() - started:,.0f} s", flush=True)
     return code == 0

@@ -245,6 +245,19 @@ def test_a_card_written_anew_says_what_the_report_says(tables, tmp_path):
     assert "[report](report/report.md); written by `python benchmarks/readme_table.py report`." in text
 
 
+def test_models_of_another_report_stand_below(tables, tmp_path):
+    readme, first = tmp_path / "README.md", str(ROOT / "reports" / "idc-sample")
+    readme.write_text(f"{tables.BEGIN}\nold\n{tables.END}\n", encoding="utf-8")
+    assert tables.main([first, str(ENCODER_REPORT), "--readme", str(readme)]) == 0
+    text = readme.read_text(encoding="utf-8")
+    assert text.index("| handcrafted | xgboost |") < text.index("| histo, XGBoost |") < text.index("Full report: ")
+    assert "### On perturbed patches" not in text
+    links = "[reports/idc-sample](reports/idc-sample/report.md), [reports/idc-encoder-sample]("
+    assert links in text
+    command = "python benchmarks/readme_table.py reports/idc-sample reports/idc-encoder-sample"
+    assert f"written by `{command}`." in text
+
+
 def test_a_report_of_another_version_is_refused(tables, tmp_path, capsys):
     payload = json.loads((ROOT / "reports/idc-sample/metrics.json").read_text(encoding="utf-8"))
     del payload["results"][0]["n_features"]

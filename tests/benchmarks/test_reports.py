@@ -91,7 +91,8 @@ def test_some_are_made_in_the_order_of_the_table_and_a_page_is_written(script, p
         *(str(benchmarks / "run_all.py"), *where, "--no-store"),
         *("--output", str(reports / "idc-sample"), "--overwrite"),
     ]
-    words = [str(reports / "idc-sample"), "--readme", str(REPOSITORY / "README.md")]
+    below = str(reports / "idc-encoder-sample")
+    words = [str(reports / "idc-sample"), below, "--readme", str(REPOSITORY / "README.md")]
     assert page == [str(benchmarks / "readme_table.py"), *words]
     assert [words[1] for words in more] == ["leakage", "interval-coverage"]
     printed = capsys.readouterr().out

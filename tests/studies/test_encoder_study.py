@@ -36,7 +36,7 @@ def test_each_encoder_is_scored_alone_and_beside_handcrafted_features(study, coh
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / NETWORK_FILE).write_bytes(b"no weights")
     assert study("--weights", "weights", "--encoders", "mobilenet_0.25,histo", "--sizes", "96,128") == 0
-    assert "histo, fit: 6 of 6" in capsys.readouterr().err
+    assert "histo, fit: 3 of 3" in capsys.readouterr().err
     found = found_in(tmp_path)
     assert list(found["not_run"]) == ["mobilenet_0.25, 96 px", "mobilenet_0.25, 128 px"]
     assert all("Copy or download" in reason for reason in found["not_run"].values())
@@ -56,7 +56,8 @@ def test_each_encoder_is_scored_alone_and_beside_handcrafted_features(study, coh
     assert table.loc["handcrafted", ["p", "p_holm"]].isna().all()
     rows = thinned([np.arange(len(cohort))], cohort.patients, 8, 0)[0]
     sets = {"handcrafted": ["color"], "histo": ["histo"], "histo + handcrafted": ["color", "histo"]}
-    folds = {"cv": PatientKFold(3, random_state=0), "inner_cv": PatientKFold(2), "n_resamples": 50}
+    folds = {"cv": PatientKFold(3, random_state=0), "inner_cv": PatientKFold(3), "n_resamples": 50}
+    folds["search"] = {"logistic": {"C": [0.001, 0.003, 0.01, 0.03]}}
     sets = {name: IDCPipeline(families, "logistic") for name, families in sets.items()}
     expected = evaluate(cohort.subset(rows), sets, **folds)
     for model in expected.models:
