@@ -87,10 +87,9 @@ class ProtocolOptions:
     resamples: option(int, "N", "Resamples of the patients, for the intervals of these fits.") = 2000
     threshold: option(str, "RULE", f"What the tuned threshold is chosen for: {rule_examples()}.") = "f1"
     plan: option(Path | None, "FILE", "Differences planned before any score, by histofeat.metrics.write_plan.") = None
-    known_patients: option(
-        str, "NAME", "Patients that an encoder was trained on: skip its sets, or leave_out these patients everywhere."
-    ) = "skip"
-    retrain_encoder: flag("--retrain-encoder", "Train such encoders again in each fold.") = False
+    known_patients: option(str, "NAME", "Patients that an encoder knows: skip its sets, or leave_out for all.") = "skip"
+    retrain_encoder: flag("--retrain-encoder", "Train such encoders again in each fold and its inner fits.") = False
+    cross_fit: flag("--cross-fit", "Train such encoders again for inner fits, which choose thresholds.") = False
 
     def settings(self, seed: int) -> dict[str, Any]:
         """Give arguments of `evaluate`, checked as far as that takes no data."""
@@ -316,10 +315,10 @@ def _evaluate(dataset, pipelines, protocol, settings, runtime):
     """Evaluate the pipelines; those whose encoder knows patients of the data set are skipped where that is asked."""
     from histofeat.evaluation import AuditPolicy, NotRun, evaluate, find_known_patients
 
-    reasons, again = {}, protocol.retrain_encoder
-    skip = protocol.known_patients == "skip"
+    reasons, again = {}, protocol.retrain_encoder or (protocol.cross_fit and "inner")
+    skip, quiet = protocol.known_patients == "skip", replace(runtime, progress=False)
     if skip:
-        known = find_known_patients(dataset, pipelines, retrained=again, runtime=replace(runtime, progress=False))
+        known = find_known_patients(dataset, pipelines, retrained=again is True, runtime=quiet)
         reasons = {one.pipeline: _knowing_words(one) for one in known}
     # Several heads share a name, and with it the families.
     fair = [(name, pipeline) for name, pipeline in pipelines if name not in reasons]

@@ -182,7 +182,7 @@ def _run(study, ctx, run, output, data, own):
 
 
 _Models = group(ModelOptions, without=["embeddings", "predictions", "quick"], features="handcrafted")
-_Protocol = group(ProtocolOptions, without=["folds", "repeats", "known_patients", "retrain_encoder"])
+_Protocol = group(ProtocolOptions, without=["folds", "repeats", "known_patients", "retrain_encoder", "cross_fit"])
 _RECIPES = "fuzzy_color,joint_color,gray,lbp,haralick"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from histofeat.datasets import PatchDataset, dataset_of
-from histofeat.evaluation._feature_bank import RETRAINED, FeatureBank, check_retrainable
+from histofeat.evaluation._feature_bank import RETRAINED, FeatureBank, check_retrainable, encoder_rows
 from histofeat.evaluation._fitting import fit_all, other_scales
 from histofeat.evaluation._folds import (
     AuditPolicy,
@@ -27,12 +27,14 @@ from histofeat.evaluation._results import Evaluation, ModelResult, NotRun
 from histofeat.evaluation._search import Search
 from histofeat.evaluation.audit._audit import audit_fingerprints, cheap_findings
 from histofeat.evaluation.audit._findings import check_audit
-from histofeat.exceptions import check_name
+from histofeat.exceptions import check_name, check_that
 from histofeat.features import Runtime, leave_out_unreadable
 from histofeat.metrics import METRIC_RECORDS, ComparisonPlan, method_interval, parse_rule, patient_weights, read_plan
 from histofeat.model_selection import PatientKFold, RepeatedPatientKFold, check_class_weight
 from histofeat.models import check_inner_patients
 
+#: The note of a model whose thresholds do not know an encoder's training patients, before the number of encoders.
+CROSS_FITTED = "Each inner fit, which chooses threshold and calibration, had an encoder without the patients it scores"
 #: From which distance a score within folds and one in a single list are told apart in words.
 _APART = 0.01
 
@@ -48,7 +50,7 @@ def evaluate(
     threshold: str = "f1",
     search: Search | Mapping[str, Any] | None = None,
     audit: AuditPolicy | None = None,
-    retrain_encoder: bool = False,
+    retrain_encoder: bool | str = False,
     plan: str | os.PathLike[str] | ComparisonPlan | None = None,
     runtime: Runtime | None = None,
 ) -> Evaluation:
@@ -85,9 +87,11 @@ def evaluate(
     audit : AuditPolicy, optional
         Which errors of the audit to accept, and what to do with patients in the training set of an encoder; by default
         both are refused.
-    retrain_encoder : bool, default=False
-        Whether to train encoders again in each fold, on its training patients (after stain normalisation, if any). This
-        concerns families that can be retrained, such as "histo". The audit then ignores their first training.
+    retrain_encoder : bool or "inner", default=False
+        Whether to train encoders again in each fold, on its training patients (after stain normalisation, if any), and
+        for each inner fit, without the patients that it scores: with the default folds 20 times. This concerns families
+        that can be retrained, such as "histo". The audit then ignores their first training. "inner" trains them for the
+        inner fits alone, for encoders that know training patients and no tested one.
     plan : path or ComparisonPlan, optional
         Differences that were planned before any score, see `histofeat.metrics.write_plan`: `Evaluation.planned`.
     runtime : Runtime, optional
@@ -135,10 +139,12 @@ def evaluate(
     each model is appended to ``Runtime(ledger=...)``, if there is one.
 
     An encoder is matched with patients by the pixels of its training images, and never by their ids. Where it knows
-    training patients (those of other folds with ``AuditPolicy(known_patients="leave_out")``, all of them with
-    ``retrain_encoder=True``), heads are fitted, thresholds and parameters chosen and probabilities calibrated on
-    features that look better than those of new patients: labels and calibrated probabilities may be worse for it, but
-    the tested patients are still new. Features of encoders that were trained again are not kept in the store.
+    training patients (those of other folds with ``AuditPolicy(known_patients="leave_out")``), heads are fitted,
+    thresholds and parameters chosen and probabilities calibrated on features that look better than those of new
+    patients: labels and calibrated probabilities may be worse for it, but the tested patients are still new. With
+    `retrain_encoder` each inner fit has an encoder of its own, which has not seen the patients that it scores; heads
+    are still fitted on patients that the encoder knows, and so is what "vote", "late_vote" and "stacking" hold out
+    inside a fit. Features of encoders that were trained again are not kept in the store.
 
     Examples
     --------
@@ -163,7 +169,9 @@ def evaluate(
     policy = AuditPolicy.of(audit)
     splits, overlap = check_folds(cv, dataset, policy)
     dataset.positive_last(dataset.y)
-    chosen = {"threshold": parse_rule(threshold), "search": Search.of(search), "retrain": bool(retrain_encoder)}
+    known, words = retrain_encoder in (False, True, "inner"), "False, True or 'inner'"
+    check_that("evaluate.retrain_encoder", retrain_encoder, known, words, "Use True to train encoders in each fold.")
+    chosen = {"threshold": parse_rule(threshold), "search": Search.of(search), "retrain": retrain_encoder}
     dataset, cv, runtime = leave_out_unreadable(dataset, cv if hasattr(cv, "split") else splits, runtime)
     splits, overlap = check_folds(cv, dataset, policy)
     inner = make_inner_folds(inner_cv, splits, dataset, allow_shared_patients="HF001" in policy.accept_findings)
@@ -259,7 +267,7 @@ def _plan(pipelines, run):
     runnable = _runnable(plans)
     if run.retrain and runnable:
         check_retrainable(pipeline for _, pipeline in runnable)
-    found = cheap_findings(run.dataset, run.splits, pipelines=runnable, retrained=run.retrain)
+    found = cheap_findings(run.dataset, run.splits, pipelines=runnable, retrained=run.retrain is True)
     check_audit(found, run.policy.accept_findings)
     return plans
 
@@ -275,9 +283,9 @@ def _measure(plans, run):
     prints, pipelines = bank.prints, _runnable(plans)
     with run.timed("audit"):
         if run.policy.known_patients == "leave_out":
-            known = leave_out_known(run.dataset, run.splits, pipelines, prints, retrained=run.retrain)
+            known = leave_out_known(run.dataset, run.splits, pipelines, prints, retrained=run.retrain is True)
             run.leave_out(*known)
-        more = {"pipelines": pipelines, "n_jobs": run.runtime.n_jobs, "retrained": run.retrain}
+        more = {"pipelines": pipelines, "n_jobs": run.runtime.n_jobs, "retrained": run.retrain is True}
         found = audit_fingerprints(run.dataset, run.splits, prints, **more)
         audit = check_rest(found, run.policy.accept_findings, run.left_out)
     return bank.measure_folds(), audit
@@ -334,7 +342,11 @@ def _model_result(fit, run, resampling):
         thresholds=fit.of_folds("threshold") if fit.proba.shape[1] == 2 else (),
         fit_s=sum(fit.of_folds("fit_s")),
         predict_s=sum(fit.of_folds("predict_s")),
-        notes=(*_notes(fit), *other_scales(fit.plan.families, run.dataset), *_doubts(fit, tests, scored["scores"])),
+        notes=(
+            *_notes(fit, run),
+            *other_scales(fit.plan.families, run.dataset),
+            *_doubts(fit, tests, scored["scores"]),
+        ),
         families=tuple(_written_out(part, fit.plan) for part in fit.plan.measuring),
         calibrated=fit.calibrated,
         choices=fit.of_folds("choice"),
@@ -343,8 +355,10 @@ def _model_result(fit, run, resampling):
     )
 
 
-def _notes(fit):
+def _notes(fit, run):
     of_plan = (RETRAINED,) if fit.plan.retrained else ()
+    if again := fit.plan.cross_fitted:
+        of_plan += (f"{CROSS_FITTED}: {len(again) * len(encoder_rows(run)):,} encoders were trained in all.",)
     return tuple(dict.fromkeys(note for notes in (of_plan, *fit.of_folds("notes")) for note in notes))
 
 

@@ -53,50 +53,51 @@ class FeatureBank:
 
     def measure_folds(self) -> Self:
         """Measure what differs between folds: families behind a normaliser, and encoders trained again in each fold."""
-        run, behind, retrained = self._run, _behind_normalizers(self._plans), _trained_anew(self._plans)
+        run, behind, again = self._run, _behind_normalizers(self._plans), _trained_anew(self._plans)
         self._expect_passes()
-        self._n_trained, self._n_to_train = 0, len(run.splits) * len(retrained)
         for fold, (train, _) in enumerate(run.splits):
             for name, (normalizer, wanted) in behind.items():
                 images = self._normalized[name, fold] = _normalized(normalizer, run, train)
                 measured = self._measure(wanted, images, run.runtime.store)
-                self._by_fold |= {(name, fold, key): values for key, values in measured.items()}
-            for (name, key), family in retrained.items():
-                self._retrain(family, (name, fold, key))
+                self._by_fold |= {(name, key, fold): values for key, values in measured.items()}
+        for where, rows in encoder_rows(run).items():
+            for place, family in again.items():
+                self._retrain(family, (*place, *where), rows)
         return self
 
-    def _retrain(self, family, place):
-        """Train a family again in one fold and measure with it; plans that need it do not run if it fails."""
-        name, fold, key = place
+    def _retrain(self, family, place, rows):
+        """Train a family again on some rows and measure with it; plans that need it do not run if it fails."""
+        name, key, fold, *inner = place
         needing = [plan for plan in self._plans if plan.reason is None and (name, key) in _places(plan)]
         if not needing:
             return
-        work = partial(self._measure_anew, family, fold, self._images(needing[0], fold))
+        where = f"evaluate.retrain_encoder, {type(family).__name__} in fold {fold + 1}"
+        where += "".join(f", inner fit {number + 1}" for number in inner)
+        work = partial(self._measure_anew, family, rows, self._images(needing[0], fold), where)
         try:
-            known = name, family._fingerprint(), self._run.random_state, self._hash(self.prints)
+            known = name, family._fingerprint(), self._run.random_state, self._hash(self.prints), inner
             self._by_fold[place] = take_up(result_file(self._run, fold, family, *known), work)
         except CANNOT_RUN as error:
             for plan in needing:
                 plan.reason = str(error)
 
-    def _measure_anew(self, family, fold, images):
-        """Train a family on the training rows of one fold and measure all rows; its weights are deleted afterwards."""
-        run, (train, _) = self._run, self._run.splits[fold]
+    def _measure_anew(self, family, rows, images, where):
+        """Train a family on training rows and measure all rows; its weights are deleted afterwards."""
+        run, (train, _) = self._run, rows
         with tempfile.TemporaryDirectory(prefix="histofeat-encoder-", ignore_cleanup_errors=True) as folder:
             known = (images.take(train), run.y[train], run.patients[train])
             settings = {"folder": folder, "n_jobs": run.runtime.n_jobs, "random_state": run.random_state}
             with run.timed("retrain"):
                 trained = _retrained(family, *known, **settings)
-            self._check_anew(trained, fold)
+            self._check_anew(trained, rows, where)
             self._n_trained += 1
             run.runtime.report("retrain", self._n_trained, self._n_to_train)
             # No store: nothing will ever ask for these weights again.
             return self._measure({"": trained}, images, None)[""]
 
-    def _check_anew(self, family, fold):
-        """Refuse a family that has no record of its training images, or knows a patient who is tested in the fold."""
-        run, prints, (train, test) = self._run, Fingerprints.of(self.prints), self._run.splits[fold]
-        where = f"evaluate.retrain_encoder, {type(family).__name__} in fold {fold + 1}"
+    def _check_anew(self, family, rows, where):
+        """Refuse a family that has no record of its training images, or knows a patient of the rows to be scored."""
+        run, prints, (train, test) = self._run, Fingerprints.of(self.prints), rows
         records, *_ = encoder_records([Parts("", (("", family),))])
         if not records:
             raise ValueError(
@@ -118,7 +119,8 @@ class FeatureBank:
     def _expect_passes(self, n_at_once=0):
         """Say how many images will have been read in all, for the progress."""
         behind = sum(len(passes_over_images(wanted)) for _, wanted in _behind_normalizers(self._plans).values())
-        n_passes = n_at_once + len(self._run.splits) * (behind + len(_trained_anew(self._plans)))
+        self._n_trained, self._n_to_train = 0, len(_trained_anew(self._plans)) * len(encoder_rows(self._run))
+        n_passes = n_at_once + len(self._run.splits) * behind + self._n_to_train
         self._n_to_read = self._n_read + n_passes * len(self._run.dataset)
 
     def _measure(self, wanted, images, store):
@@ -158,11 +160,19 @@ class FeatureBank:
             return np.asarray(index, dtype=np.float32)[:, np.newaxis]
         return np.hstack([self._matrix(plan, fold, key)[index] for key in plan.by_key])
 
+    def inner_rows(self, plan: Plan, fold: int) -> list[np.ndarray] | None:
+        """Features of the training rows of a fold for each of its inner fits; None where they are those of the fold."""
+        if not plan.cross_fitted:
+            return None
+        inner, (train, _) = range(self._run.inner[fold].get_n_splits()), self._run.splits[fold]
+        return [np.hstack([self._matrix(plan, fold, key, one)[train] for key in plan.by_key]) for one in inner]
+
     def hashes(self, plan: Plan, fold: int) -> list[Any]:
-        """Hashes of what `rows` gives a plan in one fold: of the features, or of the pixels and their normaliser."""
+        """Hashes of what a plan gets in one fold: of the features, or of the pixels and their normaliser."""
         if not plan.families:
             return [plan.normalizer_key, self._hash(self._run.dataset.columns if self.prints is None else self.prints)]
-        return [self._hash(self._matrix(plan, fold, key)) for key in plan.by_key]
+        of_fold = [self._hash(self._matrix(plan, fold, key)) for key in plan.by_key]
+        return [*of_fold, joblib.hash(self.inner_rows(plan, fold))]
 
     def _hash(self, matrix):
         # A matrix lives as long as the bank.
@@ -179,9 +189,10 @@ class FeatureBank:
     def _images(self, plan, fold):
         return self._plain if plan.normalizer is None else self._normalized[plan.normalizer_key, fold]
 
-    def _matrix(self, plan, fold, key):
-        place = (plan.normalizer_key, fold, key)
-        return self._by_fold[place] if place in self._by_fold else self._shared[key]
+    def _matrix(self, plan, fold, key, *inner):
+        place = (plan.normalizer_key, key, fold)
+        found = self._by_fold.get((*place, *inner), self._by_fold.get(place))
+        return self._shared[key] if found is None else found
 
 
 def _same_in_every_fold(plan):
@@ -199,13 +210,24 @@ def _behind_normalizers(plans):
     return behind
 
 
+def encoder_rows(run):
+    """Rows that encoders learn from, and those of patients that they must not know, by fold and number of inner fit."""
+    rows = {}
+    for fold, (train, test) in enumerate(run.splits if run.retrain else ()):
+        if run.retrain is True:
+            rows[fold,] = train, test
+        for number, (known, held_out) in enumerate(run.inner[fold].split(train)):
+            rows[fold, number] = train[known], np.concatenate([train[held_out], test])
+    return rows
+
+
 def _trained_anew(plans):
-    """Families trained again in each fold, by the normaliser before them and their key."""
+    """Families trained again, by the normaliser before them and their key."""
     return {place: family for plan in plans if plan.reason is None for place, family in _places(plan).items()}
 
 
 def _places(plan):
-    return {(plan.normalizer_key, key): family for key, family in plan.retrained.items()}
+    return {(plan.normalizer_key, key): family for key, family in plan.cross_fitted.items()}
 
 
 def _normalized(normalizer, run, train):
@@ -222,11 +244,7 @@ def _add_seconds(seconds, spent, families):
 
 
 #: The note of a model whose encoder was trained again in each fold.
-RETRAINED = (
-    "Its encoder was trained again on the training patients of each fold. The inner folds, which choose threshold, "
-    "calibration and searched parameters, share that encoder, which was trained on their patients: features look "
-    "better there than on new patients."
-)
+RETRAINED = "Its encoder was trained again on the training patients of each fold."
 
 
 def check_retrainable(pipelines):

@@ -177,7 +177,7 @@ def _fit_fold(fit, bank, run, fold):
     """Fit one head on one fold and fill its test rows; writes nothing that another fold writes."""
     (train, test), y, inner_cv = run.splits[fold], run.y, run.inner[fold]
     plan, record, started = fit.plan, fit.folds[fold], time.perf_counter()
-    features, groups = bank.rows(plan, fold, train), run.patients[train]
+    features, groups, inner_X = bank.rows(plan, fold, train), run.patients[train], bank.inner_rows(plan, fold)
     if plan.takes_pixels:
         # Inner fits would train several more networks: the threshold is chosen on the patients that this one held out.
         head = clone(plan.head).fit(features, y[train], groups=groups)
@@ -185,10 +185,10 @@ def _fit_fold(fit, bank, run, fold):
     else:
         head = plan.head
         if run.search is not None:
-            known = run.search, plan.head_name, run.positive
+            known = run.search, plan.head_name, run.positive, inner_X
             tuned = tune_head(head, features, y[train], groups, inner_cv, *known)
             head, record["choice"] = tuned
-        head, inner = fit_with_inner_scores(head, features, y[train], groups, inner_cv)
+        head, inner = fit_with_inner_scores(head, features, y[train], groups, inner_cv, inner_X=inner_X)
     fitted = time.perf_counter()
     proba = class_probabilities(head, bank.rows(plan, fold, test), fit.proba.shape[1])
     fit.proba[test] = proba

@@ -43,8 +43,8 @@ class Run:
     random_state : int
     threshold : ThresholdRule or None
     search : Search or None
-    retrain : bool
-        Whether to train encoders again in each fold.
+    retrain : bool or "inner"
+        Whether to train encoders again in each fold and for its inner fits, or for these alone.
     policy : AuditPolicy or None
     left_out : LeftOut or None
     """
@@ -56,7 +56,7 @@ class Run:
     random_state: int = 0
     threshold: Any = None
     search: Any = None
-    retrain: bool = False
+    retrain: bool | str = False
     policy: Any = None
     left_out: Any = None
     seconds: Counter[str] = field(default_factory=Counter)
@@ -102,8 +102,8 @@ class Plan:
     head : FeatureHead or PixelHead
     reason : str or None
         Why it cannot run, if so.
-    retrain : bool
-        Whether to train encoders again in each fold.
+    retrain : bool or "inner"
+        As of `Run`.
     """
 
     name: str
@@ -112,7 +112,7 @@ class Plan:
     families: tuple[Any, ...] = ()
     head: Any = None
     reason: str | None = None
-    retrain: bool = False
+    retrain: bool | str = False
 
     def build(self, dataset: PatchDataset | None = None) -> Self:
         """Build families and head; find the rows of families whose columns are given, in a data set if there is one.
@@ -164,6 +164,11 @@ class Plan:
     @property
     def retrained(self) -> dict[str, Any]:
         """The families to train again in each fold, by their keys."""
+        return self.cross_fitted if self.retrain is True else {}
+
+    @property
+    def cross_fitted(self) -> dict[str, Any]:
+        """The families to train again for each inner fit, by their keys."""
         return {key: family for key, family in self.by_key.items() if self.retrain and can_retrain(family)}
 
     @property

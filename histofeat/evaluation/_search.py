@@ -218,7 +218,7 @@ class _SearchedHead(FeatureHead):
 
 
 def tune_head(
-    head: FeatureHead, X, y, groups, inner_cv, search: Search, head_name: str, positive: Any = 1
+    head: FeatureHead, X, y, groups, inner_cv, search: Search, head_name: str, positive: Any = 1, inner_X=None
 ) -> tuple[FeatureHead, dict]:
     """Choose the parameters of a head on the training patients alone.
 
@@ -240,6 +240,8 @@ def tune_head(
         The name by which `search` knows the head.
     positive : label, default=1
         The positive class of two, for scorers that ask which it is.
+    inner_X : sequence of ndarray of shape (n, d), optional
+        As for `histofeat.models.fit_with_inner_scores`.
 
     Returns
     -------
@@ -279,6 +281,10 @@ def tune_head(
     X, y, groups = np.asarray(X), np.asarray(y), np.asarray(groups)
     folds = [(np.asarray(train), np.asarray(test)) for train, test in inner_cv.split(X, y, groups)]
     _check_classes(folds, y)
+    if inner_X is not None:  # rows of its own for each inner fit
+        n, times = len(y), len(folds)
+        folds = [(train + n * number, test + n * number) for number, (train, test) in enumerate(folds)]
+        X, y, groups = np.vstack(inner_X), np.tile(y, times), np.tile(groups, times)
     n_candidates = _n_candidates(space, search.n_iter)
     searched = RandomizedSearchCV(
         _SearchedHead(**{**head.get_params(deep=False), "calibrate": False}),

@@ -160,16 +160,17 @@ class FeatureHead(ClassifierMixin, BaseEstimator):
             self._fit_final(X, y, None, groups, sample_weight)
         return self
 
-    def _fit_inside(self, X, y, groups, inner_cv, sample_weight=None) -> np.ndarray:
+    def _fit_inside(self, X, y, groups, inner_cv, sample_weight=None, inner_X=None) -> np.ndarray:
         """Fit, and give the probabilities (n, k) of rows whose patients an inner fit had not seen."""
         X, y = validate_data(self, X, y, dtype=np.float32)
         given = [None if values is None else np.asarray(values) for values in (groups, sample_weight)]
         template = self._template(len(X))
         values = None
-        for train, test in inner_cv.split(X, y, groups):
+        for number, (train, test) in enumerate(inner_cv.split(X, y, groups)):
+            seen = X if inner_X is None else np.asarray(inner_X[number], dtype=np.float32)
             inner = FeatureHead(template, scale=self.scale, class_weight=self.class_weight)
-            inner._fit_final(X[train], y[train], None, *(None if part is None else part[train] for part in given))
-            part = inner._values(X[test])
+            inner._fit_final(seen[train], y[train], None, *(None if part is None else part[train] for part in given))
+            part = inner._values(seen[test])
             values = np.full((len(X), *part.shape[1:]), np.nan) if values is None else values
             values[test] = part
         self._fit_final(X, y, values if self.calibrate else None, groups, sample_weight)
@@ -288,12 +289,7 @@ def inner_folds(y: ArrayLike, groups: ArrayLike | None) -> Any:
 
 
 def fit_with_inner_scores(
-    head: FeatureHead,
-    X: ArrayLike,
-    y: ArrayLike,
-    groups: ArrayLike | None,
-    inner_cv: Any,
-    sample_weight: ArrayLike | None = None,
+    head: FeatureHead, X: Any, y: ArrayLike, groups: Any, inner_cv: Any, sample_weight: Any = None, inner_X: Any = None
 ) -> tuple[FeatureHead, np.ndarray]:
     """Fit a head, and score its training rows by inner fits that have not seen their patients.
 
@@ -313,6 +309,9 @@ def fit_with_inner_scores(
         Patient-grouped, such as ``PatientKFold(3)``.
     sample_weight : array-like of shape (n,), optional
         As for `FeatureHead.fit`.
+    inner_X : sequence of ndarray of shape (n, d), optional
+        Features of all training rows for each inner fit, such as those of an encoder that has not seen its held-out
+        patients. By default `X`.
 
     Returns
     -------
@@ -330,7 +329,7 @@ def fit_with_inner_scores(
         head = clone(head).set_params(calibrate=True)
     fitted = clone(head)
     check_fit(fitted, y, groups, sample_weight)
-    inner_proba = fitted._fit_inside(X, y, groups, inner_cv, sample_weight)
+    inner_proba = fitted._fit_inside(X, y, groups, inner_cv, sample_weight, inner_X)
     return fitted, np.asarray(inner_proba, dtype=np.float64)
 
 

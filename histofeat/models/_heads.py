@@ -62,7 +62,8 @@ def _late_vote(random_state, n_jobs, families, stacked=False):
             name = family.family.replace("__", "_")
             while name in columns or name in ("members", "columns", "final", *dict(both)):
                 name += "_"
-            members.append((name, _logistic(random_state, n_jobs)))
+            # The best of five, within 0.002 of ROC-AUC, for 128 to 1,280 columns of IDC patients outside the test set.
+            members.append((name, _logistic(random_state, n_jobs).set_params(C=0.003)))
             columns[name] = own
     handcrafted = both if not families or start > sum(map(len, columns.values())) else []
     final = LogisticRegression(max_iter=2000) if stacked else None

@@ -12,7 +12,7 @@ from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from histofeat.datasets import PatchDataset
-from histofeat.exceptions import check_that, counted
+from histofeat.exceptions import check_name, check_that, counted
 from histofeat.models._feature_head import FeatureHead, check_enough_patients, fit_with_inner_scores, inner_folds
 
 
@@ -63,16 +63,12 @@ class SoftVote(ClassifierMixin, _BaseComposition):
     ([0, 0, 1, 1], 1.0)
     """
 
-    columns: Mapping[str, np.ndarray] | None = None  # of votes that were saved before there were any
-    final: BaseEstimator | None = None
+    columns: Any = None  # of votes that were saved before there were any
+    final: Any = None
     final_: Any = None
 
     def __init__(
-        self,
-        members: list[tuple[str, BaseEstimator]],
-        *,
-        columns: Mapping[str, np.ndarray] | None = None,
-        final: BaseEstimator | None = None,
+        self, members: list[tuple[str, BaseEstimator]], *, columns: Mapping[str, Any] | None = None, final: Any = None
     ):
         self.members = members
         self.columns = columns
@@ -135,8 +131,8 @@ class SoftVote(ClassifierMixin, _BaseComposition):
         names = [name for name, _ in self.members]
         differ, remedy = 0 < len(names) == len(set(names)), 'Pass [("xgboost", XGBClassifier()), ("svm", KernelSVM())].'
         check_that("SoftVote.members", names, differ, "one or more classifiers with different names", remedy)
-        strange, remedy = sorted({*(self.columns or ())} - {*names}), "Name the columns of members."
-        check_that("SoftVote.columns", strange, not strange, "names of members", remedy)
+        for name in self.columns or ():
+            check_name("SoftVote.columns", name, names, "names of members")
         # pandas would bring its column names, and every member would ask for them again.
         X, y = validate_data(self, X, y, dtype=np.float32)
         folds = None if self.final is None else inner_folds(y, groups)
@@ -162,14 +158,13 @@ class SoftVote(ClassifierMixin, _BaseComposition):
         return [X[:, own.get(name, rest)] for name, _ in self.members]
 
     def _note(self, groups) -> str:
-        names, sizes = [name for name, _ in self.members], [head.n_features_in_ for head in self.members_]
-        apart = {*sizes} != {self.n_features_in_}
-        if apart:
-            names = [f"{name} ({counted(size, 'column')})" for name, size in zip(names, sizes, strict=True)]
+        sizes = {name: head.n_features_in_ for (name, _), head in zip(self.members, self.members_, strict=True)}
+        apart = {*sizes.values()} != {self.n_features_in_}
+        names = [name + f" ({counted(size, 'column')})" * apart for name, size in sizes.items()]
         notes = [f"The mean of the probabilities of {_listed(names)}."]
         if self.final_ is not None:
-            unseen = "patients" if groups is not None else "rows, since patients were not known,"
-            notes = [f"Probabilities of {_listed(names)}, stacked on {unseen} that inner fits had not seen."]
+            held_out = "rows" if groups is None else "patients"
+            notes = [f"Probabilities of {_listed(names)}, stacked on held-out {held_out}."]
         if self.columns is not None and not apart:
             notes.append("All features are of one kind: nothing is fused late.")
         notes += [note for head in self.members_ for note in head.notes_ if note != vars(head.classifier_).get("note_")]

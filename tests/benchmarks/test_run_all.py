@@ -230,11 +230,13 @@ def test_a_set_whose_encoder_knows_patients_is_skipped_and_the_rest_goes_on(know
 
 def test_known_patients_are_left_out_on_request(knowing, main):
     knowing(n_patients=4)
-    metrics = known(main, "out/left-out", "--known-patients", "leave_out")
+    metrics = known(main, "out/left-out", "--known-patients", "leave_out", "--cross-fit")
     assert [result["name"] for result in metrics["results"]] == ["color", "histo"]
     assert metrics["protocol"]["left_out"]["patients"] == 4
     assert sum(fold["test_patients"] for fold in metrics["folds"]) == 11
     assert "--known-patients leave_out" in metrics["command"]
+    assert metrics["protocol"]["retrain_encoder"] == "inner"
+    assert any("9 encoders were trained in all" in note for note in metrics["results"][1]["notes"])
 
 
 def test_encoders_are_trained_anew_on_request(knowing, main, capsys):
@@ -243,7 +245,7 @@ def test_encoders_are_trained_anew_on_request(knowing, main, capsys):
     assert [result["name"] for result in metrics["results"]] == ["color", "histo"]
     assert metrics["protocol"]["retrain_encoder"] is True
     assert sum(fold["test_patients"] for fold in metrics["folds"]) == 15
-    assert "retrain: 3 of 3" in capsys.readouterr().err
+    assert "retrain: 12 of 12" in capsys.readouterr().err
     words = metrics["command"].split()
     assert {"--retrain-encoder", "--no-store", "--resamples", "--no-shortcuts", "--quick"} <= set(words)
 

@@ -412,19 +412,22 @@ class TestRetrainedEncoders:
     def test_the_score_is_honest(self, anew):
         assert all(0.35 < auc(model) < 0.65 for model in anew[0].models if model.name == "memory")
 
-    def test_trained_once_a_fold_on_its_training_rows(self, anew, dataset):
+    def test_trained_once_a_fold_on_its_training_rows_and_once_for_each_inner_fit(self, anew, dataset):
         evaluation, calls, seen = anew
-        assert len(seen) == 4
-        for (images, y, groups, folder, random_state), (train, _) in zip(seen, evaluation.splits, strict=True):
-            assert list(images.items) == list(dataset.X[train])
-            np.testing.assert_array_equal(y, dataset.y[train])
-            np.testing.assert_array_equal(groups, dataset.patients[train])
+        expected = []
+        for train, _ in evaluation.splits:
+            inner = PatientKFold(3).split(train, dataset.y[train], dataset.patients[train])
+            expected += [train, *(train[known] for known, _ in inner)]
+        for (images, y, groups, folder, random_state), rows in zip(seen, expected, strict=True):
+            assert list(images.items) == list(dataset.X[rows])
+            np.testing.assert_array_equal(y, dataset.y[rows])
+            np.testing.assert_array_equal(groups, dataset.patients[rows])
             assert random_state == 7
             assert not Path(folder).exists()
-        assert [call for call in calls if call[0] == "retrain"] == [("retrain", done, 4) for done in range(1, 5)]
-        # Fingerprints and colours at once, then an encoder a fold.
-        assert [call for call in calls if call[0] == "extract"][-1] == ("extract", 1000, 1000)
-        assert evaluation.computed["memory"] == 4 * len(dataset)
+        assert [call for call in calls if call[0] == "retrain"] == [("retrain", done, 16) for done in range(1, 17)]
+        # Fingerprints and colours at once, then an encoder a fold and inner fit.
+        assert [call for call in calls if call[0] == "extract"][-1] == ("extract", 3400, 3400)
+        assert evaluation.computed["memory"] == 16 * len(dataset)
         assert evaluation.seconds["retrain"] > 0
 
     def test_measured_with_the_encoder_of_the_fold(self, anew, dataset, tmp_path):
@@ -441,6 +444,8 @@ class TestRetrainedEncoders:
         evaluation = anew[0]
         assert evaluation.protocol["retrain_encoder"] is True
         assert [RETRAINED in model.notes for model in evaluation.models] == [True, True, False]
+        words = "Each inner fit, which chooses threshold and calibration, had an encoder without the patients it scores"
+        assert evaluation.models[0].notes[1] == f"{words}: 16 encoders were trained in all."
         assert evaluation.models[0].families[0].endswith("), trained again in each fold")
         assert evaluation.models[2].families == ("MeanColor(power=1)",)
         finding = evaluation.audit.finding("HF007")
@@ -454,7 +459,7 @@ class TestRetrainedEncoders:
         pipelines = {"normalised": of(family, normalizer="reinhard"), "plain": of(family)}
         folds = {"cv": PatientKFold(2), "inner_cv": PatientKFold(2), "n_resamples": 0}
         evaluation = evaluate(cohort, pipelines, retrain_encoder=True, **folds)
-        assert len(Memory.seen) == 4
+        assert len(Memory.seen) == 12
         train, _ = evaluation.splits[0]
         normalizer = ReinhardNormalizer().fit(cohort.X[train], groups=cohort.patients[train])
         images = Memory.seen[0][0]
@@ -479,6 +484,48 @@ class TestRetrainedEncoders:
             r"one that knows 50 of their images, the first of patient \d+\. Let its `retrained` learn from the images",
         ):
             evaluate(dataset, of(knowing(GoesOn, 20)), retrain_encoder=True, **QUICK)
+
+    def test_an_encoder_that_remembers_the_patients_of_an_inner_fit_is_refused(self, dataset, knowing):
+        """It was given before, and knows training patients: those of the other folds are tested."""
+        train = dataset.patients.astype(int) < 8
+        with pytest.raises(
+            GroupLeakageError,
+            match=r"retrain_encoder, GoesOn in fold 1, inner fit 1: expected an encoder that knows no",
+        ):
+            evaluate(dataset, of(knowing(GoesOn, 8)), [(train, ~train)], retrain_encoder="inner", n_resamples=0)
+
+    @pytest.mark.parametrize(("again", "n_trained"), [(False, 0), ("inner", 3), (True, 4)])
+    def test_what_inner_fits_choose_does_not_rest_on_features_that_know_their_patients(
+        self, dataset, knowing, again, n_trained
+    ):
+        """The encoder knows the labels of the training patients by heart, and nothing of others."""
+        Memory.seen.clear()
+        train, family = dataset.patients.astype(int) < 8, knowing(n_patients=8)
+        more = {"retrain_encoder": again, "search": {"logistic": {"C": [0.1, 1.0]}}, "n_resamples": 0}
+        (model,) = evaluate(dataset, of(family), [(train, ~train)], **more).models
+        assert len(Memory.seen) == n_trained
+        assert (RETRAINED in model.notes) is (again is True)
+        assert any(f": {n_trained} encoders were trained in all." in note for note in model.notes) is bool(again)
+        # By the encoder of the fold the inner fits are right about all patches.
+        assert (model.choices[0]["inner_score"] == 1.0) is (again is False)
+        assert again is False or 0.3 < model.choices[0]["inner_score"] < 0.7
+        # Tested patches are measured by the encoder that was given, which is that of the fold here.
+        feature, proba = extract([family], dataset.X[~train]).features[0][:, 0], model.proba[~train, 1]
+        assert proba[feature == 0].max() < 0.3 < 0.7 < proba[feature == 1].min()
+
+    def test_inner_encoders_calibrate_a_head_that_has_no_probabilities(self, dataset, knowing):
+        train, family = dataset.patients.astype(int) < 8, knowing(n_patients=8)
+        found = [
+            evaluate(dataset, of(family, "svm"), [(train, ~train)], retrain_encoder=again, n_resamples=0).models[0]
+            for again in (False, "inner")
+        ]
+        sure, honest = (np.abs(model.proba[~train, 1] - 0.5) for model in found)
+        assert sure.min() > 0.45
+        assert honest.max() < 0.25
+
+    def test_another_choice_is_refused(self, dataset):
+        with pytest.raises(ValueError, match=r"retrain_encoder: expected False, True or 'inner', got 'outer'"):
+            evaluate(dataset, mean_color(), retrain_encoder="outer")
 
     def test_an_encoder_that_does_not_tell_is_refused(self, dataset, knowing):
         with pytest.raises(ValueError, match=r"Silent in fold 1: expected a record of the images .* got none"):
@@ -542,7 +589,7 @@ def test_a_report_says_who_was_left_out_and_what_was_trained_before_any_number(r
         "look better than those of new patients",
         "Encoders were trained again in each fold",
         "Feature sets: anew.",
-        "share that encoder, which was trained on their patients",
+        "Its encoder was trained again on the training patients of each fold.",
     ):
         assert words in top
     for words in ("known patients", "left out", "retrain encoder", "Training encoders again in each fold"):

@@ -285,7 +285,7 @@ def test_encoders_that_were_trained_in_a_fold_are_not_trained_again(small, store
     assert same(first, evaluate(small, pipelines, runtime=runtime, **again))
     assert Memory.seen == []
     evaluate(small, pipelines, runtime=runtime, random_state=1, **again)
-    assert len(Memory.seen) == 3
+    assert len(Memory.seen) == 9
 
 
 def test_damaged_and_exchanged_fits_count_as_not_kept(small, store, tmp_path, counted):

@@ -103,6 +103,17 @@ def test_inner_scores_are_probabilities_for_every_head(name, table):
     assert roc_auc_score(y, inner[:, 1]) < roc_auc_score(y, fitted.predict_proba(X)[:, 1]) + 0.02
 
 
+def test_inner_fits_have_features_of_their_own_where_they_are_given(table):
+    X, y, patients = table
+    noise = np.random.default_rng(1).normal(size=(3, *X.shape))
+    settings = make_head("svm"), X, y, patients, PatientKFold(3)
+    (fitted, inner), (plain, _) = (fit_with_inner_scores(*settings, inner_X=given) for given in (noise, None))
+    assert 0.4 < roc_auc_score(y, inner[:, 1]) < 0.6
+    # The SVM is the same, and calibrated on inner fits that told nothing.
+    np.testing.assert_array_equal(fitted.decision_function(X), plain.decision_function(X))
+    assert np.ptp(fitted.predict_proba(X)[:, 1]) < 0.5 < np.ptp(plain.predict_proba(X)[:, 1])
+
+
 def test_calibrated_probabilities_are_right_on_new_rows_and_unmoved_by_class_weights(table):
     X, y, patients = table
     for weight in (None, "balanced"):
