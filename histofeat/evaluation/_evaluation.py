@@ -169,9 +169,7 @@ def evaluate(
     policy = AuditPolicy.of(audit)
     splits, overlap = check_folds(cv, dataset, policy)
     dataset.positive_last(dataset.y)
-    known, words = retrain_encoder in (False, True, "inner"), "False, True or 'inner'"
-    check_that("evaluate.retrain_encoder", retrain_encoder, known, words, "Use True to train encoders in each fold.")
-    chosen = {"threshold": parse_rule(threshold), "search": Search.of(search), "retrain": retrain_encoder}
+    chosen = {"threshold": parse_rule(threshold), "search": Search.of(search), "retrain": _again(retrain_encoder)}
     dataset, cv, runtime = leave_out_unreadable(dataset, cv if hasattr(cv, "split") else splits, runtime)
     splits, overlap = check_folds(cv, dataset, policy)
     inner = make_inner_folds(inner_cv, splits, dataset, allow_shared_patients="HF001" in policy.accept_findings)
@@ -189,6 +187,12 @@ def evaluate(
     looked = {"plan": plan and plan.to_dict(), "registered": _recorded(models, run)}
     protocol = {**_protocol(run, cv, inner_cv, n_resamples, overlap), **looked}
     return _collect(run, plans, models, protocol, report)
+
+
+def _again(retrain):
+    known, words = retrain in (False, True, "inner"), "False, True or 'inner'"
+    check_that("evaluate.retrain_encoder", retrain, known, words, "Use True to train encoders again in each fold.")
+    return retrain
 
 
 def _collect(run, plans, models, protocol, report):

@@ -136,8 +136,7 @@ class SoftVote(ClassifierMixin, _BaseComposition):
         # pandas would bring its column names, and every member would ask for them again.
         X, y = validate_data(self, X, y, dtype=np.float32)
         folds = None if self.final is None else inner_folds(y, groups)
-        self.members_: list[FeatureHead] = []
-        inner = []
+        self.members_, inner = [], []
         for (_, member), seen in zip(self.members, self._seen(X), strict=True):
             head = FeatureHead(clone(member), scale=True, calibrate=not hasattr(member, "predict_proba"))
             if folds is None:
@@ -165,8 +164,7 @@ class SoftVote(ClassifierMixin, _BaseComposition):
         if self.final_ is not None:
             held_out = "rows" if groups is None else "patients"
             notes = [f"Probabilities of {_listed(names)}, stacked on held-out {held_out}."]
-        if self.columns is not None and not apart:
-            notes.append("All features are of one kind: nothing is fused late.")
+        notes += ["All features are of one kind: nothing is fused late."] * (self.columns is not None and not apart)
         notes += [note for head in self.members_ for note in head.notes_ if note != vars(head.classifier_).get("note_")]
         return " ".join(dict.fromkeys(notes))
 
