@@ -28,7 +28,7 @@ IN_THE_WHEEL = (
     "histofeat/reporting/templates/report.md.j2",
     "histofeat/networks/pretrained/shipped/histo/LICENSE",
     "histofeat/networks/pretrained/shipped/histo/MODEL_CARD.md",
-    "histofeat/networks/pretrained/shipped/histo/histo.bin",
+    "histofeat/networks/pretrained/shipped/histo/histo.npz",
 )
 
 

@@ -275,6 +275,5 @@ def _retrained(family, images, y, groups, *, folder, **settings):
         return family.retrained(images, y, groups, folder=folder, **settings)
     from histofeat.models import train_encoder
 
-    # Converted beside its weights, it leaves with the folder; OpenVINO would keep it in the user's cache otherwise.
-    weights = train_encoder(images, y, groups, folder, convert=True, **settings)
+    weights = train_encoder(images, y, groups, folder, **settings)
     return clone(family).set_params(weights=str(weights))

@@ -286,16 +286,15 @@ class CNNEmbedding(PatchFeatures):
 class HistoEmbedding(CNNEmbedding):
     """Embedding of histofeat's own encoder, which was trained on IDC patches.
 
-    It needs no download: the weights and their converted form are in the package, and with OpenVINO neither Keras nor
-    its backend is imported.
+    It needs no download: the weights are in the package, and with OpenVINO neither Keras nor its backend is imported.
 
     Parameters
     ----------
     weights : {"shipped"} or path, default="shipped"
         The weights in the package, or a file that `histofeat.models.train_encoder` wrote.
     input_size : int or None, default=None
-        Side in px to which patches are resized, at least 32; None is 50, at which it was trained on patches of 50 px
-        and 200 micrometres. Another size is converted at first use, which needs Keras.
+        Side in px to which patches are resized, at least 32; None is 96, at which it was trained on patches of 50 px
+        and 200 micrometres.
     batch_size, engine, precision, device, n_threads, pooling, views
         As for `CNNEmbedding`.
 
@@ -309,7 +308,7 @@ class HistoEmbedding(CNNEmbedding):
     (HF007); `evaluate` can leave them out or train the encoder again in each fold. The model card beside the weights,
     ``histofeat/networks/pretrained/shipped/histo/MODEL_CARD.md``, says how it was trained and what it reaches.
 
-    Patches of less than 16 px on their longer side are refused: enlarged to 50 px they hold too little detail.
+    Patches of less than 16 px on their longer side are refused: enlarged to 96 px they hold too little detail.
 
     Examples
     --------

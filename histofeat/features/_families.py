@@ -124,7 +124,7 @@ FAMILIES: Mapping[str, FamilyRecord] = Register(
         "clbp": FamilyRecord("completed_lbp", "CompletedLBP", "completed local binary patterns at three radii", 162),
         "lpq": FamilyRecord("phase_quantization", "LocalPhaseQuantization", "local phase codes, robust to blur", 256),
         "cnn": FamilyRecord("embedding", "CNNEmbedding", "embedding of a pretrained network", 1280),
-        "histo": FamilyRecord("embedding", "HistoEmbedding", "embedding of the encoder that comes with histofeat", 128),
+        "histo": FamilyRecord("embedding", "HistoEmbedding", "embedding of the encoder that comes with histofeat", 144),
     },
     _as_family,
 )

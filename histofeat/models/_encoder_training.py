@@ -1,7 +1,6 @@
 """Train histofeat's own encoder, and write its weights with a record of the images it was trained on."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -13,27 +12,23 @@ from histofeat.exceptions import GroupLeakageError
 from histofeat.features import Fingerprints, ImageFingerprint, extract
 from histofeat.images import as_images
 from histofeat.networks import (
-    RESNET_SMALL,
-    Augmentation,
+    ARCHITECTURES,
     CNNClassifier,
     TrainingRecord,
-    build_network,
-    export_openvino,
     find_encoder,
+    lite_arrays,
+    write_lite,
     write_record,
-    write_trained,
 )
 
 ENCODER = "histo"
-#: Wider than that of other trainings, because an encoder is used on slides of unknown laboratories and scanners.
-#: Without the jitter of the light, embeddings of darker patches are those of another tissue.
-AUGMENTATION = Augmentation(stain_jitter=0.25, stain_shift=0.05, brightness=0.35)
-#: The classifier whose last feature map, pooled, is the embedding.
-ARCHITECTURE = "resnet_small"
-#: More epochs than the classifier has by itself: under this augmentation it learns for longer.
-RECIPE = replace(RESNET_SMALL["standard"], epochs=40, augmentation=AUGMENTATION)
-#: Fields of the recipe without a meaning in a training from random weights that holds out no patient.
-_UNUSED = ("fine_tune", "on_unreadable", "patience", "precision")
+#: The classifier without whose last layer the encoder is left, fine-tuned from ImageNet weights.
+ARCHITECTURE = "lite0_small"
+RECIPE = ARCHITECTURES[ARCHITECTURE].fine_tuning["standard"]
+#: Arrays of the classifier that are no part of the encoder: two of its normalisation and two of its last layer.
+_HEAD = 4
+#: Fields of the recipe without a meaning in a training in one stage that holds out no patient.
+_UNUSED = ("fine_tune", "fine_tuning_rate", "head_epochs", "on_unreadable", "patience", "precision")
 
 
 def train_encoder(
@@ -44,7 +39,6 @@ def train_encoder(
     *,
     dataset: str = "unnamed",
     epochs: int | None = None,
-    convert: bool = False,
     n_jobs: int | None = None,
     random_state: int = 0,
     progress: Callable[[int, int, Mapping[str, float]], None] | None = None,
@@ -64,21 +58,18 @@ def train_encoder(
     dataset : str, default="unnamed"
         Name of the data set, for the record.
     epochs : int or None, default=None
-        None is the recipe's, 40.
-    convert : bool, default=False
-        Whether to write the network for OpenVINO too, at its usual size. It is used from there, and Keras is not needed
-        to run it.
+        None is the recipe's, 8.
     n_jobs : int, optional
         Threads that read images; None is 1, -1 all cores.
     random_state : int, default=0
-        Of the first weights, the batches and the augmentation.
+        Of the batches, dropout and the augmentation.
     progress : callable, optional
         Called as ``progress(done, total, values)`` after each epoch.
 
     Returns
     -------
     weights : Path
-        ``histo.weights.h5`` in `folder`, for ``HistoEmbedding(weights=...)``. Beside it lie ``histo.json`` (recipe and
+        ``histo.npz`` in `folder`, for ``HistoEmbedding(weights=...)``. Beside it lie ``histo.json`` (recipe and
         content hashes) and ``histo.images.npz`` (patient and digest of each image).
 
     Raises
@@ -94,8 +85,8 @@ def train_encoder(
     patients = _known(groups, len(images))
     encoder = find_encoder(ENCODER)
     classifier = CNNClassifier(
-        ARCHITECTURE, recipe=RECIPE, input_size=encoder.default_size, epochs=epochs, validation_fraction=0,
-        n_jobs=n_jobs, random_state=random_state, progress=progress,
+        ARCHITECTURE, "imagenet", epochs=epochs, validation_fraction=0, n_jobs=n_jobs, random_state=random_state,
+        progress=progress,
     )  # fmt: skip
     classifier.fit(images, y)
     folder = Path(folder)
@@ -103,10 +94,7 @@ def train_encoder(
     weights = folder / encoder.weight_file
     for stale in folder.glob(f"{ENCODER}.*"):  # the record names whatever lies beside the weights
         stale.unlink()
-    write_trained(encoder, classifier.weights_[:-2], weights)
-    if convert:
-        built = build_network(encoder, weights, input_size=encoder.default_size)
-        export_openvino(built, folder / f"{ENCODER}.xml")
+    write_lite(lite_arrays(encoder, classifier.weights_[:-_HEAD]), weights)
     prints = Fingerprints.of(extract([ImageFingerprint()], images, n_jobs=n_jobs).features[0])
     recipe = _recipe(classifier, images, y, random_state)
     write_record(TrainingRecord(ENCODER, dataset, patients, tuple(prints.keys()), recipe), weights)
@@ -127,6 +115,7 @@ def _recipe(classifier, images, y, random_state) -> dict[str, object]:
     """What the training was, as JSON can hold it."""
     return {
         "architecture": ARCHITECTURE,
+        "start": ARCHITECTURES[ARCHITECTURE].encoder.weight_file,
         "input_size": classifier.input_size_,
         **{name: value for name, value in RECIPE.as_dict().items() if name not in _UNUSED},
         "epochs": len(classifier.history_["loss"]),

@@ -109,8 +109,8 @@ def take_apart(estimator) -> tuple[BaseEstimator, dict[str, bytes]]:
             return walk(found, **_without_paths(found))
         if isinstance(found, PatchUnion):
             return walk(found, store=None)
-        if getattr(found, "family", None) == "cnn":
-            return walk(found, weights="imagenet", weights_dir=None)
+        if hasattr(found, "weights_hash"):
+            return walk(found, weights=found._published, **dict.fromkeys({"weights_dir"} & {*found.get_params()}))
         return None
 
     return _walked(estimator, swap), parts
@@ -287,7 +287,7 @@ def _embeddings(pipeline: IDCPipeline) -> list[tuple[str | PatchFeatures, PatchF
     if pipeline.features_ is None:
         return []
     pairs = zip(as_sequence(pipeline.features), pipeline.features_.families, strict=True)
-    return [(given, family) for given, family in pairs if family.family == "cnn"]
+    return [(given, family) for given, family in pairs if hasattr(family, "weights_hash")]
 
 
 def describe_weights(pipeline: IDCPipeline) -> list[dict[str, str]]:
@@ -301,7 +301,7 @@ def describe_weights(pipeline: IDCPipeline) -> list[dict[str, str]]:
     Returns
     -------
     records : list of dict
-        One for each embedding, in order: ``encoder``, ``weights`` ("imagenet" or the name of a file), ``hash`` (as
+        One for each embedding, in order: ``encoder``, ``weights`` (a word or the name of a file), ``hash`` (as
         `histofeat.networks.hash_weights` gives it) and ``engine``. No path.
 
     Raises
@@ -337,27 +337,38 @@ def settle_weights(pipeline: IDCPipeline, records: Sequence[dict], weights_dir=N
     WeightsError
         If the weights cannot be found, or are not those of the training.
     """
-    for (given, family), record in zip(_embeddings(pipeline), records, strict=True):
-        from histofeat.networks import find_encoder, find_weights, hash_weights  # here: most models have no encoder
-
-        weights = record["weights"]
-        if weights != "imagenet":
+    embeddings = _embeddings(pipeline)
+    if len(embeddings) > len(records):
+        raise WeightsError(
+            f"{embeddings[-1][1].encoder}: expected a model that holds the hash of these weights, got one of an "
+            "earlier histofeat, whose encoder was another. Train the model again."
+        )
+    for (given, family), record in zip(embeddings, records, strict=True):
+        weights, published = record["weights"], type(family)._published
+        if weights != published:
             weights = str(_weights_folder(weights, weights_dir) / Path(weights).name)
-        path = find_weights(find_encoder(record["encoder"]), weights, weights_dir)
-        found = hash_weights(path)
-        if found != record["hash"]:
-            raise WeightsError(
-                f"{path}: expected the weights of {record['encoder']} that the model was trained with (hash "
-                f"{record['hash']}), got others (hash {found}). Name the folder with the right ones by weights_dir or "
-                f"by the environment variable {_VARIABLE}, or train the model again."
-            )
+        _check_weights(record, "imagenet" if weights == published else weights, weights_dir)
         places = {"weights": weights, "weights_dir": None if weights_dir is None else str(weights_dir)}
+        places = {name: value for name, value in places.items() if name in family.get_params()}
         family.set_params(**places)
         if isinstance(given, str):
-            told = {name: value for name, value in places.items() if value not in (None, "imagenet")}
+            told = {name: value for name, value in places.items() if value not in (None, published)}
             pipeline.set_params(**{f"features__{given}__{name}": value for name, value in told.items()})
         else:
             given.set_params(**places)
+
+
+def _check_weights(record, weights, weights_dir) -> None:
+    from histofeat.networks import find_encoder, find_weights, hash_weights  # here: most models have no encoder
+
+    path = find_weights(find_encoder(record["encoder"]), weights, weights_dir)
+    found = hash_weights(path)
+    if found != record["hash"]:
+        raise WeightsError(
+            f"{path}: expected the weights of {record['encoder']} that the model was trained with (hash "
+            f"{record['hash']}), got others (hash {found}). Name the folder with the right ones by weights_dir or "
+            f"by the environment variable {_VARIABLE}, or train the model again."
+        )
 
 
 def _weights_folder(name: str, weights_dir) -> Path:

@@ -30,14 +30,10 @@ from .pretrained._lite import (
     write_lite as write_lite,
 )
 from .pretrained._network import (
-    BLOCKS as BLOCKS,
-    WIDTHS as WIDTHS,
     backend_name as backend_name,
     build_network as build_network,
     export_openvino as export_openvino,
     import_keras as import_keras,
-    residual_stages as residual_stages,
-    write_trained as write_trained,
 )
 from .pretrained._openvino_engine import bfloat16_supported as bfloat16_supported
 from .pretrained._provenance import (

@@ -4,14 +4,14 @@ import contextlib
 import random
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 
 from histofeat.exceptions import check_name
-from histofeat.networks._recipes import ALEXNET, CANCERNET, FINE_TUNING, FROM_SCRATCH, RESNET_SMALL, Recipe
+from histofeat.networks._recipes import ALEXNET, CANCERNET, FINE_TUNING, FROM_SCRATCH, LITE, RESNET_SMALL, Recipe
 from histofeat.networks.pretrained._network import (
     _quiet,
     _settings,
@@ -19,7 +19,6 @@ from histofeat.networks.pretrained._network import (
     import_keras,
     load_weights,
     preprocess,
-    residual_features,
 )
 from histofeat.networks.pretrained._records import ENCODERS, Encoder
 
@@ -79,6 +78,11 @@ _FURTHER = (
     Encoder("densenet201", "DenseNet201", "densenet", 1920, "torch", f"densenet201{_KERNELS}", reference=_DENSENET),
     Encoder("vgg16", "VGG16", "vgg16", 512, "caffe", f"vgg16{_KERNELS}", reference="arXiv:1409.1556"),
 )  # fmt: skip
+#: The network of `histo` before it has seen any tissue: its ImageNet weights are in the package.
+_LITE0_SMALL = replace(
+    ENCODERS["histo"], name="lite0_small", weight_file="lite0_small.npz", mpp=None,
+    declared=ENCODERS["efficientnet_lite0"].declared,
+)  # fmt: skip
 #: The stage before the pooling, by the constructor's family.
 _LAST_BLOCKS = {
     "mobilenet_v2": ("block_13_", "block_14_", "block_15_", "block_16_", "Conv_1"),
@@ -113,6 +117,16 @@ ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
             ),
             Architecture("alexnet", 224, 64, ALEXNET, reference="arXiv:1404.5997, section 4, in one column"),
             Architecture("resnet_small", 48, 16, RESNET_SMALL, reference="histofeat; blocks of 10.1109/CVPR.2016.90"),
+            Architecture(
+                "lite0_small",
+                96,
+                32,
+                FROM_SCRATCH,
+                _LITE0_SMALL,
+                LITE,
+                ("block_05", "block_06", "block_07"),
+                reference="EfficientNet-Lite0 (arXiv:1905.11946) to its eighth block",
+            ),
             *(_pretrained(one) for one in (*ENCODERS.values(), *_FURTHER) if one.source == "keras" and not one.taps),
         )
     }
@@ -203,6 +217,8 @@ def build(
             # of a small batch would undo its weights.
             seen = preprocess(pixels, architecture.encoder.preprocessing)
             features = base(seen, training=False) if fine_tuned else base(seen)
+            if architecture.encoder.taps:  # maps of several depths differ in size
+                features = keras.layers.BatchNormalization(center=False, scale=False, name="standardised")(features)
             features = keras.layers.Dropout(_HEAD_DROPOUT)(features)
         else:
             features = _OWN[architecture.name](keras, pixels)
@@ -254,16 +270,16 @@ def unfreeze(model, architecture: Architecture, part: str, *, fine_tuned: bool) 
         "head" is the layers after a pretrained base.
     fine_tuned : bool
         As for `build`. The normalisation layers of the base then learn in no stage, so that Keras keeps their means and
-        deviations even while the whole network trains.
+        deviations even while the whole network trains. Those of a network with taps learn scale and offset.
     """
     if architecture.encoder is None:
         return
     base = model.get_layer("base")
     base.trainable = True
-    normalisation = import_keras().layers.BatchNormalization
+    normalisation, fixed = import_keras().layers.BatchNormalization, fine_tuned and not architecture.encoder.taps
     for layer in base.layers:
         learns = part == "all" or (part == "last_blocks" and layer.name.startswith(architecture.last_blocks))
-        layer.trainable = learns and not (fine_tuned and isinstance(layer, normalisation))
+        layer.trainable = learns and not (fixed and isinstance(layer, normalisation))
 
 
 def _cancernet(keras, pixels):
@@ -295,10 +311,23 @@ def _alexnet(keras, pixels):
 
 
 def _resnet_small(keras, pixels):
-    """Three residual blocks of 32, 64 and 128 channels; see `histofeat.networks.pretrained._network`."""
+    """A 5x5 stem of stride 2 and three residual blocks of 32, 64 and 128 channels, of two 3x3 convolutions each.
+
+    Where a block halves its input, the straight way is averaged over 2x2 and brought to its width by a 1x1 convolution.
+    """
     layers = keras.layers
+
+    def convolved(x, width, kernel, stride=1):
+        x = layers.Conv2D(width, kernel, strides=stride, padding="same", use_bias=False)(x)
+        return layers.BatchNormalization(momentum=0.9)(x)
+
     x = layers.Rescaling(1 / 127.5, offset=-1.0, dtype="float32")(pixels)
-    return layers.Dropout(_HEAD_DROPOUT)(residual_features(keras, x))
+    x = layers.ReLU()(convolved(x, 32, 5, 2))
+    for width, stride in ((32, 1), (64, 2), (128, 2)):
+        straight = convolved(layers.AveragePooling2D(2, padding="same")(x), width, 1) if stride == 2 else x
+        y = layers.ReLU()(convolved(x, width, 3, stride))
+        x = layers.ReLU()(layers.Add()([straight, convolved(y, width, 3)]))
+    return layers.Dropout(_HEAD_DROPOUT)(layers.GlobalAveragePooling2D()(x))
 
 
 #: Builders of histofeat's own networks, from pixels to the input of the last layer.

@@ -260,6 +260,12 @@ ALEXNET = _standard(learning_rate=2e-4, batch_size=32, epochs=15)
 RESNET_SMALL = _standard(learning_rate=4e-3, batch_size=64, epochs=15)
 #: Pretrained networks: the head alone, then the last blocks with it.
 FINE_TUNING = _standard(learning_rate=3e-3, batch_size=64, epochs=5, head_epochs=1, fine_tuning_rate=1 / 3)
+#: The network of `histo`, all of it at once. The jitter is wider than elsewhere, because an encoder meets slides of
+#: unknown laboratories and scanners; without that of the light, darker patches are lost on it.
+LITE = _standard(
+    learning_rate=1e-3, batch_size=128, epochs=8, warmup=0.1, weight_decay=0.02, averaging=0.99, fine_tuning_rate=1.0,
+    fine_tune="all", augmentation=Augmentation(brightness=0.2, shift_px=8),
+)  # fmt: skip
 #: The same networks from random weights.
 FROM_SCRATCH = _standard(learning_rate=1e-3, batch_size=32, epochs=30, label_smoothing=0.05)
 #: CancerNet, and as it was published: Keras 2 let the rate fall with the inverse of the time, by 0.01 / 40 a step.

@@ -160,7 +160,7 @@ def test_weights_of_a_network(archive, tmp_path, monkeypatch, capsys):
         "densenet201_weights_tf_dim_ordering_tf_kernels_notop.h5"
     ]
     assert main(["fetch", "weights", "--encoder", "histo"]) == 0
-    assert capsys.readouterr().out.endswith("histo.weights.h5\n")
+    assert capsys.readouterr().out.endswith("histo.npz\n")
 
 
 @pytest.mark.parametrize(

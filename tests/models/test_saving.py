@@ -704,6 +704,24 @@ def test_an_embedding_given_as_an_estimator_is_settled_too(embedded, rows, tmp_p
     assert family.weights == str(weights)
 
 
+def test_a_model_on_another_shipped_encoder_is_refused(rows, tmp_path):
+    pytest.importorskip("openvino")
+    pipeline = IDCPipeline(features=("color", "histo"), head="logistic").fit(*rows[:2])
+    path = save_model(pipeline, tmp_path / "m.histofeat")
+    assert same(pipeline, path, rows[0]).families()[1].weights == "shipped"
+    description, contents = archive.read_archive(path)
+    (record,) = description["weights"]
+    assert (record["encoder"], record["weights"]) == ("histo", "shipped")
+    # As if trained with a histofeat that ships other weights, and with one that did not write down which.
+    for records, match in (
+        ([record | {"hash": "0" * 32}], r"histo\.npz: expected the weights of histo that .*, or train the model again"),
+        ([], r"histo: expected a model that holds the hash of these weights, got one of an earlier.* Train the model"),
+    ):
+        archive.write_archive(path, description | {"weights": records}, contents, overwrite=True)
+        with pytest.raises(WeightsError, match=match):
+            load_model(path)
+
+
 @pytest.mark.slow
 def test_a_real_embedding_comes_back(real_weights, rows, tmp_path):
     pytest.importorskip("openvino")

@@ -343,11 +343,11 @@ import sys
 for name in ("keras", "tensorflow", "timm", "h5py"):
     sys.modules[name] = None
 import numpy as np
-from histofeat import CNNEmbedding, HistoEmbedding, make_cohort
+from histofeat import HistoEmbedding, make_cohort
 cohort = make_cohort(n_patients=4, patches_per_patient=4, random_state=0)
 print(HistoEmbedding().fit(cohort.X).transform(cohort.X).shape)
 try:
-    CNNEmbedding("histo", input_size=96).fit(cohort.X).transform(cohort.X)
+    HistoEmbedding(engine="keras").fit(cohort.X).transform(cohort.X)
 except ImportError as error:
     print(error)
 """
@@ -358,8 +358,8 @@ def test_a_plain_installation_runs_the_shipped_encoder():
     done = subprocess.run([sys.executable, "-c", PLAIN], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     shape, refused = done.stdout.splitlines()
-    assert shape == "(16, 128)"
-    assert "expected Keras 3 with a backend for networks other than 'histo' at its own size" in refused
+    assert shape == "(16, 144)"
+    assert "expected Keras 3 with a backend for this network or training" in refused
     assert 'pip install "histofeat[cnn]"' in refused
 
 

@@ -212,7 +212,7 @@ def test_a_network_that_was_trained_is_folded_and_stored_in_halves(normed, tmp_p
     model = build_lite(keras, SMALL, normed, input_size=64)
     assert len(model.trainable_weights) == 3 * len(convolutions(SMALL))
     model.get_layer("stem").kernel.assign(normed["stem.kernel"] * 1.5)
-    trained = lite_arrays(model, SMALL)
+    trained = lite_arrays(SMALL, model.get_weights())
     assert {name: array.shape for name, array in trained.items()} == {name: a.shape for name, a in normed.items()}
     np.testing.assert_array_equal(trained["stem.kernel"], normed["stem.kernel"] * 1.5)
     folded = build_lite(keras, SMALL, fold_norms(trained), input_size=64)

@@ -16,9 +16,9 @@ RECORD = TrainingRecord("histo", "made up", ("7", "7", "eight"), DIGESTS, {"epoc
 @pytest.fixture
 def weights(tmp_path):
     """A file that stands for weights, another of the same name beside it, and their record."""
-    path = tmp_path / "histo.weights.h5"
+    path = tmp_path / "histo.npz"
     path.write_bytes(b"weights" * 100)
-    (tmp_path / "histo.xml").write_bytes(b"converted")
+    (tmp_path / "histo.txt").write_bytes(b"more")
     (tmp_path / "MODEL_CARD.md").write_bytes(b"words")
     write_record(RECORD, path)
     return path
@@ -51,7 +51,7 @@ def test_what_is_written_is_read(weights):
 
 
 def test_the_record_names_every_file_of_its_weights_and_no_other(weights):
-    names = ("histo.images.npz", "histo.weights.h5", "histo.xml")
+    names = ("histo.images.npz", "histo.npz", "histo.txt")
     assert dict(read_record(weights, "histo").files) == {n: hash_weights(weights.with_name(n)) for n in names}
 
 
@@ -60,7 +60,7 @@ def test_writing_again_replaces_the_record(weights):
     write_record(TrainingRecord("histo", "another", ("1",), DIGESTS[:1]), weights)
     found = read_record(weights, "histo")
     assert (found.dataset, found.n_patients, found.image_digests) == ("another", 1, DIGESTS[:1])
-    assert found.files["histo.weights.h5"] == hash_weights(weights)
+    assert found.files["histo.npz"] == hash_weights(weights)
 
 
 def test_the_record_can_be_read_by_people(weights):
@@ -69,11 +69,11 @@ def test_the_record_can_be_read_by_people(weights):
 
 
 def test_weights_without_a_record_say_nothing(tmp_path):
-    (tmp_path / "mine.weights.h5").write_bytes(b"weights")
-    assert read_record(tmp_path / "mine.weights.h5", "histo") is None
+    (tmp_path / "mine.npz").write_bytes(b"weights")
+    assert read_record(tmp_path / "mine.npz", "histo") is None
 
 
-@pytest.mark.parametrize("name", ["histo.weights.h5", "histo.h5"])
+@pytest.mark.parametrize("name", ["histo.npz", "histo.weights.h5", "histo.h5"])
 def test_where_the_record_is(tmp_path, name):
     assert record_path(tmp_path / name) == tmp_path / "histo.json"
 
@@ -113,14 +113,14 @@ def test_record_of_another_version(weights, version):
         read_record(weights, "histo")
 
 
-@pytest.mark.parametrize("name", ["histo.weights.h5", "histo.xml", "histo.images.npz"])
+@pytest.mark.parametrize("name", ["histo.npz", "histo.txt", "histo.images.npz"])
 def test_missing_file(weights, name):
     weights.with_name(name).unlink()
     with pytest.raises(WeightsError, match=rf"{name}: expected a file that histo.json names, got none"):
         read_record(weights, "histo")
 
 
-@pytest.mark.parametrize("name", ["histo.weights.h5", "histo.xml", "histo.images.npz"])
+@pytest.mark.parametrize("name", ["histo.npz", "histo.txt", "histo.images.npz"])
 def test_truncated_file(weights, name):
     file = weights.with_name(name)
     before = hash_weights(file)
@@ -132,7 +132,7 @@ def test_truncated_file(weights, name):
 
 def test_exchanged_file(weights):
     weights.write_bytes(b"strange" * 100)
-    with pytest.raises(WeightsError, match=r"histo.weights.h5: expected the content .*another network's"):
+    with pytest.raises(WeightsError, match=r"histo.npz: expected the content .*another network's"):
         read_record(weights, "histo")
 
 
@@ -158,6 +158,6 @@ def test_images_without_digests(weights):
 
 def test_images_that_the_record_does_not_name(weights):
     weights.with_name("histo.images.npz").unlink()
-    change(weights, files={"histo.weights.h5": hash_weights(weights)})
+    change(weights, files={"histo.npz": hash_weights(weights)})
     with pytest.raises(WeightsError, match=r"images that histo was trained on, got FileNotFoundError"):
         read_record(weights, "histo")

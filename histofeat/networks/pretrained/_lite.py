@@ -7,7 +7,7 @@ import math
 import pickle
 import pickletools
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -126,7 +126,8 @@ def read_lite(path: Path, encoder: Encoder, *, fold: bool = True) -> dict[str, n
     encoder : Encoder
         The network; blocks after its last tap are left out.
     fold : bool, default=True
-        Whether batch normalisation is folded into the convolutions. A ``.npz`` is folded always.
+        Whether batch normalisation is folded into the convolutions. Without, as for training, weights that are folded
+        already get one that changes nothing.
 
     Returns
     -------
@@ -153,7 +154,7 @@ def read_lite(path: Path, encoder: Encoder, *, fold: bool = True) -> dict[str, n
             f"({error!s:.150}). Use {encoder.weight_file}; if it is that file, copy or install it again."
         ) from error
     _check_arrays(path, encoder, arrays)
-    return fold_norms(arrays) if fold else arrays
+    return fold_norms(arrays) if fold else _with_norms(arrays, encoder)
 
 
 def fold_norms(arrays: Arrays) -> dict[str, np.ndarray]:
@@ -191,8 +192,17 @@ def fold_norms(arrays: Arrays) -> dict[str, np.ndarray]:
     return folded
 
 
-def write_lite(arrays: Arrays, path: Path) -> None:
-    """Write weights in half precision, batch normalisation folded.
+def _with_norms(arrays: dict[str, np.ndarray], encoder: Encoder) -> dict[str, np.ndarray]:
+    for each in convolutions(encoder):
+        if f"{each.name}.gamma" not in arrays:
+            beta = arrays.pop(f"{each.name}.bias")
+            values = (np.ones_like(beta), beta, np.zeros_like(beta), np.full_like(beta, 1 - _EPSILON))
+            arrays |= {f"{each.name}.{part}": value for part, value in zip(_NORM, values, strict=True)}
+    return arrays
+
+
+def write_lite(arrays: Arrays, path: Path, *, fold: bool = True) -> None:
+    """Write weights in half precision.
 
     Parameters
     ----------
@@ -200,9 +210,13 @@ def write_lite(arrays: Arrays, path: Path) -> None:
         As `read_lite` or `lite_arrays` returns them.
     path : Path
         Ending in ``.npz``; an older file is replaced.
+    fold : bool, default=True
+        Whether batch normalisation is folded into the convolutions. Without, its numbers keep single precision.
     """
+    arrays = fold_norms(arrays) if fold else arrays
+    kinds = {name: np.float16 if fold or array.ndim > 1 else np.float32 for name, array in arrays.items()}
     with write_whole(path, overwrite=True) as part, part.open("wb") as file:
-        np.savez(file, **{name: array.astype(np.float16) for name, array in fold_norms(arrays).items()})
+        np.savez(file, **{name: array.astype(kinds[name]) for name, array in arrays.items()})
 
 
 def _check_arrays(path: Path, encoder: Encoder, arrays: Arrays) -> None:
@@ -287,19 +301,30 @@ def _unpickle(file: io.BytesIO) -> Any:
 # --- engines ---------------------------------------------------------------------------------------------------------
 
 
-def build_lite(keras: ModuleType, encoder: Encoder, arrays: Arrays, *, input_size: int, pooling: str = "avg") -> Any:
+def build_lite(
+    keras: ModuleType,
+    encoder: Encoder,
+    arrays: Arrays | None,
+    *,
+    input_size: int,
+    pooling: str = "avg",
+    name: str | None = None,
+) -> Any:
     """Build the network in Keras; with batch normalisation where the arrays have it.
 
     Parameters
     ----------
     keras : module
     encoder : Encoder
-    arrays : mapping of str to ndarray
-        From `read_lite`; not folded for a network that is to be trained with batch normalisation.
+    arrays : mapping of str to ndarray, or None
+        From `read_lite`; not folded for a network that is to be trained with batch normalisation. None is Keras's
+        random weights, with batch normalisation.
     input_size : int
         Side of the input in px.
     pooling : {"avg", "max", "avg_std"}
         See `pool_maps`.
+    name : str, optional
+        Of the model; by default the encoder's.
 
     Returns
     -------
@@ -310,7 +335,7 @@ def build_lite(keras: ModuleType, encoder: Encoder, arrays: Arrays, *, input_siz
     layers = keras.layers
 
     def convolve(x, each: Convolution):
-        normed = f"{each.name}.gamma" in arrays
+        normed = arrays is None or f"{each.name}.gamma" in arrays
         options = {"strides": each.stride, "padding": "same", "use_bias": not normed, "name": each.name}
         layer = layers.DepthwiseConv2D if each.depthwise else layers.Conv2D
         x = layer(*(() if each.depthwise else each.shape[3:]), each.shape[:2], **options)(x)
@@ -320,23 +345,17 @@ def build_lite(keras: ModuleType, encoder: Encoder, arrays: Arrays, *, input_siz
 
     pixels = keras.Input((input_size, input_size, 3))
     maps = walk_lite(encoder, pixels, convolve, lambda x, y: layers.Add()([x, y]))
-    model = keras.Model(pixels, pool_maps(keras, maps, pooling), name=encoder.name)
-    for name, variable in _named_variables(model, encoder):
-        variable.assign(arrays[name])
+    model = keras.Model(pixels, pool_maps(keras, maps, pooling), name=name or encoder.name)
+    if arrays is not None:
+        model.set_weights([arrays[key] for key in lite_arrays(encoder, model.weights)])
     return model
 
 
-def lite_arrays(model: Any, encoder: Encoder) -> dict[str, np.ndarray]:
-    """Return the weights of a model of `build_lite`, as it was given them; see `write_lite`."""
-    return {name: variable.numpy() for name, variable in _named_variables(model, encoder)}
-
-
-def _named_variables(model: Any, encoder: Encoder) -> Iterator[tuple[str, Any]]:
-    for each in convolutions(encoder):
-        layer = model.get_layer(each.name)
-        normed = not layer.use_bias
-        variables = [*layer.weights, *(model.get_layer(f"{each.name}.norm").weights if normed else ())]
-        yield from zip(each.arrays(normed=normed), variables, strict=True)
+def lite_arrays(encoder: Encoder, weights: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """Name the weights of a model of `build_lite`, which are in Keras's order; see `write_lite`."""
+    layers = convolutions(encoder)
+    names = [name for each in layers for name in each.arrays(normed=len(weights) > 2 * len(layers))]
+    return dict(zip(names, weights, strict=True))
 
 
 def pool_maps(keras: ModuleType, maps: list[Any], pooling: str) -> Any:
@@ -357,44 +376,3 @@ def pool_maps(keras: ModuleType, maps: list[Any], pooling: str) -> Any:
     pools = {"avg": (ops.mean,), "max": (ops.max,), "avg_std": (ops.mean, ops.std)}[pooling]
     pooled = [pool(each, axis=(1, 2)) for pool in pools for each in maps]
     return pooled[0] if len(pooled) == 1 else ops.concatenate(pooled, axis=-1)
-
-
-def lite_openvino(encoder: Encoder, arrays: Arrays, *, input_size: int, pooling: str = "avg") -> Any:
-    """Build the network for OpenVINO, without Keras.
-
-    Parameters
-    ----------
-    encoder : Encoder
-    arrays : mapping of str to ndarray
-        From `read_lite`, folded.
-    input_size : int
-        Side of the input in px.
-    pooling : {"avg", "max", "avg_std"}
-        See `pool_maps`.
-
-    Returns
-    -------
-    model : openvino.Model
-        From (n, input_size, input_size, 3) uint8 to the embeddings (n, d) float32.
-    """
-    from openvino import Model, opset13 as ops  # without telemetry, see `import_openvino`
-
-    def convolve(x, each: Convolution):
-        kernel, bias = arrays[f"{each.name}.kernel"], arrays[f"{each.name}.bias"]
-        # OpenVINO reads (out, in, height, width); for single channels (channel, 1, 1, height, width).
-        turned = kernel.transpose(2, 3, 0, 1)[:, :, None] if each.depthwise else kernel.transpose(3, 2, 0, 1)
-        run = ops.group_convolution if each.depthwise else ops.convolution
-        y = run(x, np.ascontiguousarray(turned), [each.stride] * 2, [0, 0], [0, 0], [1, 1], auto_pad="same_upper")
-        y = ops.add(y, bias.reshape(1, -1, 1, 1))
-        return ops.clamp(y, 0.0, 6.0) if each.relu else y
-
-    def deviation(x, axes, keep_dims):
-        away = ops.subtract(x, ops.reduce_mean(x, axes, keep_dims=True))
-        return ops.sqrt(ops.reduce_mean(ops.multiply(away, away), axes, keep_dims))
-
-    pixels = ops.parameter([-1, input_size, input_size, 3], np.uint8, name="pixels")
-    x = ops.subtract(ops.divide(ops.convert(pixels, "f32"), np.float32(127.5)), np.float32(1.0))
-    maps = walk_lite(encoder, ops.transpose(x, np.array([0, 3, 1, 2])), convolve, ops.add)
-    pools = {"avg": (ops.reduce_mean,), "max": (ops.reduce_max,), "avg_std": (ops.reduce_mean, deviation)}[pooling]
-    pooled = [pool(each, np.array([2, 3]), False) for pool in pools for each in maps]
-    return Model([ops.concat(pooled, 1) if len(pooled) > 1 else pooled[0]], [pixels], encoder.name)

@@ -5,7 +5,6 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -35,7 +34,7 @@ def import_keras() -> ModuleType:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     use_own_folder("MPLCONFIGDIR", "~/.config/matplotlib")  # Keras imports Matplotlib where it is installed
-    expected = "keras: expected Keras 3 with a backend for networks other than 'histo' at its own size"
+    expected = "keras: expected Keras 3 with a backend for this network or training"
     with own_folder("KERAS_HOME", "~/.keras"), _quiet(), needs("histofeat[cnn]", expected):
         import keras
     return keras
@@ -181,7 +180,7 @@ def base_network(keras, encoder: Encoder, shape, pooling: str | None = "avg", we
     weights : Path or None
         File of its weights; None is random ones.
     **options
-        Further arguments of the constructor in ``keras.applications``.
+        Further arguments of the constructor in ``keras.applications``, or of `build_lite`.
 
     Returns
     -------
@@ -192,14 +191,12 @@ def base_network(keras, encoder: Encoder, shape, pooling: str | None = "avg", we
     WeightsError
         If the file is damaged or belongs to another network.
     """
-    if encoder.source == "histofeat":
-        pixels = keras.Input(shape)
-        features = residual_features(keras, pixels) if pooling else residual_stages(keras, pixels)[-1]
-        base = keras.Model(pixels, features, name=encoder.name)
-    else:
-        constructor = getattr(keras.applications, encoder.constructor)
-        options |= dict(encoder.options)
-        base = constructor(include_top=False, weights=None, input_shape=shape, pooling=pooling, **options)
+    if encoder.constructor in LITE_BLOCKS:
+        arrays = None if weights is None else read_lite(weights, encoder, fold=False)
+        return build_lite(keras, encoder, arrays, input_size=shape[0], **options)
+    constructor = getattr(keras.applications, encoder.constructor)
+    options |= dict(encoder.options)
+    base = constructor(include_top=False, weights=None, input_shape=shape, pooling=pooling, **options)
     if weights is not None:
         remedy = f"Use {encoder.weight_file}; if it is that file, copy or download it again."
         load_weights(base, weights, f"the weights of {encoder.name} without its classification layer", remedy)
@@ -207,25 +204,6 @@ def base_network(keras, encoder: Encoder, shape, pooling: str | None = "avg", we
             stem = base.get_layer("stem_conv")
             stem.kernel.assign(stem.kernel * np.asarray(encoder.stem_scale, dtype=np.float32)[:, np.newaxis])
     return base
-
-
-def write_trained(encoder: Encoder, arrays: Sequence[np.ndarray], path: Path) -> None:
-    """Write the weights of an encoder of histofeat's own that was trained as a part of a classifier.
-
-    Parameters
-    ----------
-    encoder : Encoder
-    arrays : sequence of ndarray
-        Its weights, in Keras's order.
-    path : Path
-        Ending in ``.weights.h5``.
-    """
-    keras = import_keras()
-    size = encoder.default_size
-    with _quiet(), _settings(keras, "float32"):
-        base = base_network(keras, encoder, (size, size, 3))
-        base.set_weights(arrays)
-        base.save_weights(path)
 
 
 def export_openvino(model: Any, path: Path) -> None:
@@ -300,65 +278,3 @@ def _quiet():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-#: Channels of the three stages, at a half, a fourth and an eighth of the input's side, and blocks in each.
-WIDTHS = (32, 64, 128)
-BLOCKS = (1, 1, 1)
-
-
-def residual_features(keras, x):
-    """Features of patches: a 5x5 stem of stride 2, three residual blocks, and the pooled last feature map.
-
-    Parameters
-    ----------
-    keras : module
-        Keras.
-    x : tensor (n, size, size, 3), float32
-        Pixels, preprocessed to -1 to 1.
-
-    Returns
-    -------
-    features : tensor (n, 128)
-    """
-    return keras.layers.GlobalAveragePooling2D()(residual_stages(keras, x)[-1])
-
-
-def residual_stages(
-    keras: ModuleType, x: Any, *, widths: Sequence[int] = WIDTHS, blocks: Sequence[int] = BLOCKS
-) -> list[Any]:
-    """Feature maps at the end of each stage of the network.
-
-    Parameters
-    ----------
-    keras : module
-        Keras.
-    x : tensor (n, size, size, 3), float32
-        Pixels, preprocessed to -1 to 1.
-    widths, blocks : sequence of int
-        Channels and blocks of each stage; the stem has the channels of the first.
-
-    Returns
-    -------
-    maps : list of tensor (n, side, side, width)
-
-    Notes
-    -----
-    Blocks of two 3x3 convolutions (https://doi.org/10.1109/CVPR.2016.90); where a block halves its input, the straight
-    way is averaged over 2x2 and brought to its width by a 1x1 convolution.
-    """
-    layers = keras.layers
-
-    def convolved(x, width, kernel, stride=1):
-        x = layers.Conv2D(width, kernel, strides=stride, padding="same", use_bias=False)(x)
-        return layers.BatchNormalization(momentum=0.9)(x)
-
-    x, maps = layers.ReLU()(convolved(x, widths[0], 5, 2)), []
-    for stage, (width, n_blocks) in enumerate(zip(widths, blocks, strict=True)):
-        for block in range(n_blocks):
-            halved = stage > 0 and block == 0
-            straight = convolved(layers.AveragePooling2D(2, padding="same")(x), width, 1) if halved else x
-            y = layers.ReLU()(convolved(x, width, 3, 2 if halved else 1))
-            x = layers.ReLU()(layers.Add()([straight, convolved(y, width, 3)]))
-        maps.append(x)
-    return maps

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,8 +18,7 @@ from histofeat.datasets import write_whole
 from histofeat.exceptions import DAMAGED, needs
 from histofeat.images import user_cache
 from histofeat.networks.pretrained import _network as network
-from histofeat.networks.pretrained._lite import lite_openvino, read_lite
-from histofeat.networks.pretrained._provenance import read_record
+from histofeat.networks.pretrained._lite import Arrays, Convolution, read_lite, walk_lite
 from histofeat.networks.pretrained._records import LITE_BLOCKS, Encoder, n_columns
 from histofeat.networks.pretrained._weights import hash_weights
 
@@ -159,10 +159,49 @@ def filled(pixels: np.ndarray, rows: int) -> np.ndarray:
     return full
 
 
+def lite_openvino(encoder: Encoder, arrays: Arrays, *, input_size: int, pooling: str = "avg") -> Any:
+    """Build the network for OpenVINO, without Keras.
+
+    Parameters
+    ----------
+    encoder : Encoder
+    arrays : mapping of str to ndarray
+        From `read_lite`, folded.
+    input_size : int
+        Side of the input in px.
+    pooling : {"avg", "max", "avg_std"}
+        See `pool_maps`.
+
+    Returns
+    -------
+    model : openvino.Model
+        From (n, input_size, input_size, 3) uint8 to the embeddings (n, d) float32.
+    """
+    from openvino import Model, opset13 as ops  # without telemetry, see `import_openvino`
+
+    def convolve(x, each: Convolution):
+        kernel, bias = arrays[f"{each.name}.kernel"], arrays[f"{each.name}.bias"]
+        # OpenVINO reads (out, in, height, width); for single channels (channel, 1, 1, height, width).
+        turned = kernel.transpose(2, 3, 0, 1)[:, :, None] if each.depthwise else kernel.transpose(3, 2, 0, 1)
+        run = ops.group_convolution if each.depthwise else ops.convolution
+        y = run(x, np.ascontiguousarray(turned), [each.stride] * 2, [0, 0], [0, 0], [1, 1], auto_pad="same_upper")
+        y = ops.add(y, bias.reshape(1, -1, 1, 1))
+        return ops.clamp(y, 0.0, 6.0) if each.relu else y
+
+    def deviation(x, axes, keep_dims):
+        away = ops.subtract(x, ops.reduce_mean(x, axes, keep_dims=True))
+        return ops.sqrt(ops.reduce_mean(ops.multiply(away, away), axes, keep_dims))
+
+    pixels = ops.parameter([-1, input_size, input_size, 3], np.uint8, name="pixels")
+    x = ops.subtract(ops.divide(ops.convert(pixels, "f32"), np.float32(127.5)), np.float32(1.0))
+    maps = walk_lite(encoder, ops.transpose(x, np.array([0, 3, 1, 2])), convolve, ops.add)
+    pools = {"avg": (ops.reduce_mean,), "max": (ops.reduce_max,), "avg_std": (ops.reduce_mean, deviation)}[pooling]
+    pooled = [pool(each, np.array([2, 3]), False) for pool in pools for each in maps]
+    return Model([ops.concat(pooled, 1) if len(pooled) > 1 else pooled[0]], [pixels], encoder.name)
+
+
 def _converted(core, encoder: Encoder, weights: Path, input_size: int, pooling: str):
     """Give the network that was converted from Keras; convert it if there is none."""
-    if beside := _converted_beside(encoder, weights, input_size, pooling):
-        return core.read_model(beside)
     identity = {
         "encoder": encoder.name,
         "input_size": input_size,
@@ -172,15 +211,6 @@ def _converted(core, encoder: Encoder, weights: Path, input_size: int, pooling: 
     }
     build = partial(network.build_network, encoder, weights, input_size=input_size, pooling=pooling)
     return _read_network(core, identity, build, user_cache())
-
-
-def _converted_beside(encoder: Encoder, weights: Path, input_size: int, pooling: str) -> Path | None:
-    """The converted network beside weights that histofeat trained, checked; None where their record names none."""
-    if encoder.source != "histofeat" or (input_size, pooling) != (encoder.default_size, "avg"):
-        return None
-    record, converted = read_record(weights, encoder.name), weights.with_name(f"{encoder.name}.xml")
-    named = record is not None and {converted.name, converted.with_suffix(".bin").name} <= set(record.files)
-    return converted if named else None
 
 
 def _read_network(core, identity: dict, build: Callable, cache_dir: Path):

@@ -141,7 +141,7 @@ def _remembered(path: Path, found: np.ndarray) -> np.ndarray:
 
 
 #: Raised with every change of what a trained encoder computes from its weights: older weights are then refused.
-VERSION = 1
+VERSION = 2
 _RECORD, _IMAGES = ".json", ".images.npz"
 _DIGEST_BYTES = 16
 
@@ -186,7 +186,7 @@ class TrainingRecord:
 
 def record_path(weights: Path) -> Path:
     """Path of the record of a file of weights, beside it."""
-    return weights.with_name(weights.name.removesuffix(".h5").removesuffix(".weights") + _RECORD)
+    return weights.with_name(weights.stem.removesuffix(".weights") + _RECORD)
 
 
 def write_record(record: TrainingRecord, weights: Path) -> None:
@@ -197,7 +197,7 @@ def write_record(record: TrainingRecord, weights: Path) -> None:
     record : TrainingRecord
         ``files`` is filled in from what lies beside `weights` under the same name.
     weights : Path
-        Ending in ``.weights.h5``.
+        The file of weights.
     """
     path = record_path(weights)
     stem = path.name.removesuffix(_RECORD)

@@ -160,9 +160,9 @@ _ALL: tuple[Encoder | TimmEncoder, ...] = (
     *_lite("efficientnet_lite1", "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),
     *_lite("efficientnet_lite2", "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
     Encoder(
-        "histo", "", "", 128, "tf", "histo.weights.h5",
-        # The side of IDC patches, which are not resampled then; three halvings leave 7x7 cells.
-        default_size=50, minimum_size=32, minimum_patch_px=16, source="histofeat", mpp=4.0,
+        "histo", "efficientnet_lite0", "", 144, "tf", "histo.npz", taps=("block_02", "block_04", "block_07"),
+        # Twice the side of IDC patches, nearly: four halvings leave 6x6 cells.
+        default_size=96, minimum_size=32, minimum_patch_px=16, source="histofeat", mpp=4.0,
         reference=_CARD, declared=(TrainingData("IDC", "public", _CARD, "its record lists the images"),),
     ),
     *TIMM_RECORDS,
