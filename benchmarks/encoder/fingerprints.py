@@ -2,7 +2,7 @@
 
     python benchmarks/encoder/fingerprints.py --weights /path/to/weights
 
-For the shipped encoder, and for each ImageNet network whose weights lie in the folder, at its usual sizes. Computed by
+For the shipped encoder, and for each ImageNet network whose weights are at hand, at its usual sizes. Computed by
 Keras, the source of truth; engines are then held to it.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from histofeat.datasets import csv_text, write_whole
-from histofeat.networks import ENCODERS, KerasEngine, fingerprint, hash_weights, shipped_weights
+from histofeat.networks import ENCODERS, KerasEngine, encoders_at_hand, find_weights, fingerprint, hash_weights
 
 TABLE = Path(sys.modules[fingerprint.__module__].__file__).with_name("fingerprints.csv")
 COLUMNS = ("encoder", "weights", "input_size", "pooling", *(f"value_{k:02d}" for k in range(16)))
@@ -32,15 +32,13 @@ def main(arguments=None):
 
 def fingerprints(folder):
     """One row for each encoder and size."""
-    for encoder in ENCODERS.values():
+    for encoder in map(ENCODERS.get, encoders_at_hand(folder)):
         if encoder.source == "timm":
             continue
-        shipped = encoder.source == "histofeat"
-        weights = shipped_weights(encoder) if shipped else folder and folder / encoder.weight_file
-        if not weights or not weights.is_file():
-            continue
-        for size in (encoder.default_size,) if shipped else (96, 128, 224):
-            for pooling in ("avg", "max"):
+        weights, lite = find_weights(encoder, weights_dir=folder), encoder.source == "lite"
+        sizes = {"histofeat": (encoder.default_size,), "lite": (96, 128)}.get(encoder.source, (96, 128, 224))
+        for size in sizes:
+            for pooling in ("avg",) if lite else ("avg", "max"):
                 options = {"input_size": size, "pooling": pooling, "precision": "float32", "device": "cpu"}
                 found = fingerprint(KerasEngine(encoder, weights, **options), size)
                 yield [encoder.name, hash_weights(weights), size, pooling, *found.round(6).tolist()]

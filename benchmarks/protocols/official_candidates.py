@@ -18,7 +18,7 @@ from histofeat import IDCPipeline, PatientKFold, evaluate
 from histofeat.studies import Findings, Study, load_development_patients, network_params
 
 HANDCRAFTED = ("color", "lbp", "haralick")
-NETWORK, MIDDLE = "mobilenetv2_0.35", "mobilenetv2_0.35_mid"
+NETWORK, STAGES = "mobilenetv2_0.35", "mobilenetv2_0.35_stages"
 #: More and smaller steps than the default head takes: slower, and a little better where columns are many.
 SLOW_BOOSTING = {
     "n_estimators": 600,
@@ -67,10 +67,10 @@ ALL = (*HANDCRAFTED, "pftas", "cnn")
 CANDIDATES = (
     Candidate("handcrafted", HANDCRAFTED),
     Candidate("handcrafted and network", (*HANDCRAFTED, "cnn")),
-    Candidate("PFTAS and middle layers", ALL, encoder=MIDDLE),
-    Candidate("PFTAS and middle layers, slow boosting", ALL, boosting=SLOW_BOOSTING, encoder=MIDDLE),
-    Candidate("PFTAS and middle layers, svm", ALL, head="svm", encoder=MIDDLE),
-    Candidate("PFTAS and middle layers, vote", ALL, head="vote", boosting=SLOW_BOOSTING, encoder=MIDDLE),
+    Candidate("PFTAS and stages", ALL, encoder=STAGES),
+    Candidate("PFTAS and stages, slow boosting", ALL, boosting=SLOW_BOOSTING, encoder=STAGES),
+    Candidate("PFTAS and stages, svm", ALL, head="svm", encoder=STAGES),
+    Candidate("PFTAS and stages, vote", ALL, head="vote", boosting=SLOW_BOOSTING, encoder=STAGES),
 )
 #: Of the run that lies in reports/official-candidates.
 CHOSEN = CANDIDATES[-1]

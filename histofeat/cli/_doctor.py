@@ -82,15 +82,15 @@ def _places() -> _Rows:
     from histofeat.datasets import check_place
     from histofeat.features import FeatureStore
     from histofeat.images import user_cache
-    from histofeat.networks import ENCODERS, weight_folders
-    from histofeat.studies import network_params
+    from histofeat.networks import ENCODERS, best_encoder, encoders_at_hand, weight_folders
 
-    found, usual = set(), network_params()["cnn__encoder"]
     for folder in weight_folders():
         known = [each.name for each in ENCODERS.values() if any((folder / f).exists() for f in each.accepted_files)]
-        found.update(known)
         yield "PASS", f"{folder}: weights of {', '.join(known) or 'no network'}", ""
-    if usual not in found:
+    usual = best_encoder()
+    if usual in encoders_at_hand():
+        yield "PASS", f"the family cnn takes {usual}", ""
+    else:
         words = f"no weights of {usual}: `histofeat compare` leaves out cnn and everything, or downloads them"
         yield "WARN", words, f"histofeat fetch weights --encoder {usual}"
     cache, store = user_cache(), user_cache() / "features.sqlite"

@@ -359,7 +359,7 @@ class RunOptions:
 class EncoderOptions:
     """The network whose embeddings are features (family cnn)."""
 
-    encoder: option(str | None, "NAME", "Of the family cnn.  [default: mobilenetv2_0.35, at 128 px]") = None
+    encoder: option(str | None, "NAME", "Of the family cnn.  [default: the best whose weights are at hand]") = None
     weights: Weights = None
     input_size: option(int | None, "PX", "Side of the images that the encoder sees, in px.") = None
 
@@ -379,7 +379,7 @@ class EncoderOptions:
         Raises
         ------
         ValueError
-            If something is given, and cnn is not among the families.
+            If something is given, and cnn is not among the families; if a file of weights has no encoder.
         """
         from histofeat.studies import network_params
 
@@ -389,5 +389,7 @@ class EncoderOptions:
         if found and "cnn" not in families:
             got = f"{', '.join(families) or 'none'}. Add cnn to --features, or leave the option out."
             raise ValueError(f"{min(found)}: expected the family cnn among the features, got {got}")
-        usual = network_params() if self.encoder is None and "cnn" in families else {}
+        if "weights" in found and self.encoder is None:
+            raise ValueError("--encoder: expected the name of a network with a file of weights, got none. Add it.")
+        usual = network_params(self.weights) if self.encoder is None and "cnn" in families else {}
         return usual | {f"cnn__{name}": value for name, value in found.items()}

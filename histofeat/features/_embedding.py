@@ -40,16 +40,15 @@ class CNNEmbedding(PatchFeatures):
     Parameters
     ----------
     encoder : str, default="mobilenetv2"
-        One of `histofeat.networks.ENCODERS`: mobilenetv2, mobilenetv2_0.35, mobilenetv2_mid, mobilenetv2_0.35_mid,
-        mobilenet_0.25, efficientnetb0, resnet50, densenet121; efficientnet_lite0, efficientnet_lite1,
-        efficientnet_lite2 and, with the means of their stages 2 to 6 in place of the last layer,
-        efficientnet_lite0_stages, efficientnet_lite1_stages, efficientnet_lite2_stages, whose weights come with the
-        extra ``histofeat[lite]``; or histo, which comes with the package (see `HistoEmbedding`). A number in the name
-        is the width of the network, "_mid" its middle layers. With the extra ``histofeat[timm]`` also phikon,
-        ctranspath, kaiko-vits16, kaiko-vits8, kaiko-vitb16, kaiko-vitb8, kaiko-vitl14, lunit-vits16, lunit-vits8,
-        midnight-12k and, whose pages ask to accept terms, uni, uni2-h, virchow, virchow2, h-optimus-0, h-optimus-1 and
-        h0-mini; ``"timm:<model>"``, for example ``"timm:resnet18"``; or ``"hf-hub:<owner/repository>"`` for a
-        repository of timm's form.
+        One of `histofeat.networks.ENCODERS`: mobilenetv2, mobilenetv2_0.35, mobilenet_0.25, efficientnetb0, resnet50,
+        densenet121; efficientnet_lite0, efficientnet_lite1 or efficientnet_lite2, whose weights come with the extra
+        ``histofeat[lite]``; or histo, which comes with the package (see `HistoEmbedding`). A number in the name is the
+        width of the network. With ``_stages`` after each but the last, such as "resnet50_stages", the last feature map
+        of each stage is pooled in place of the last one: better on patches of 50 px. With the extra
+        ``histofeat[timm]`` also phikon, ctranspath, kaiko-vits16, kaiko-vits8, kaiko-vitb16, kaiko-vitb8,
+        kaiko-vitl14, lunit-vits16, lunit-vits8, midnight-12k and, whose pages ask to accept terms, uni, uni2-h,
+        virchow, virchow2, h-optimus-0, h-optimus-1 and h0-mini; ``"timm:<model>"``, for example ``"timm:resnet18"``;
+        or ``"hf-hub:<owner/repository>"`` for a repository of timm's form.
     weights : {"imagenet"} or path, default="imagenet"
         "imagenet" takes the published weights: those in the package for histo, those of the model's page for networks
         of timm and the hub, and ImageNet's otherwise. A path is a file of weights without classification layer.

@@ -11,6 +11,7 @@ from ._recipes import (
     make_optimizer as make_optimizer,
 )
 from .pretrained._catalogue import (
+    best_encoder as best_encoder,
     encoders_at_hand as encoders_at_hand,
     find_encoder as find_encoder,
     known_training as known_training,

