@@ -366,7 +366,8 @@ def device_words(evaluation, pipelines) -> str:
     for name, pipeline in pipelines:
         for family in pipeline.families() if name in ran and hasattr(pipeline, "families") else ():
             if hasattr(family, "engine_note_"):
-                name = family.family if family.family == family.encoder else f"{family.family} ({family.encoder})"
+                encoder = getattr(family, "encoder", family.family)
+                name = family.family if encoder == family.family else f"{family.family} ({encoder})"
                 notes.setdefault(family.engine_note_, {})[name] = None
     return " ".join(f"{', '.join(families)}: {note}" for note, families in notes.items()) or "CPU"
 

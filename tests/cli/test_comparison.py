@@ -281,7 +281,7 @@ def test_the_report_names_every_network_that_ran_and_where():
         engine_note_ = "Some engine on the CPU, as asked for."
 
     class Other(Network):
-        family = "other"
+        family, encoder = "other", "resnet50"
 
     pipelines = [("a", IDCPipeline((Network(),), "svm")), ("b", IDCPipeline(("color", Other()), "svm"))]
     pipelines.append(("c", IDCPipeline("color", "svm")))
@@ -290,8 +290,8 @@ def test_the_report_names_every_network_that_ran_and_where():
         models = [SimpleNamespace(name=name) for name in names]
         return comparison.device_words(SimpleNamespace(models=models), pipelines)
 
-    assert words("a", "b", "c") == "memory, other: Some engine on the CPU, as asked for."
-    assert words("b") == "other: Some engine on the CPU, as asked for."
+    assert words("a", "b", "c") == "memory, other (resnet50): Some engine on the CPU, as asked for."
+    assert words("b") == "other (resnet50): Some engine on the CPU, as asked for."
     assert words("c") == words() == "CPU"
 
 
@@ -300,7 +300,8 @@ def test_a_rest_in_the_store_is_said_where_there_is_one(counts, rest, capsys):
     frame = pd.DataFrame({"name": ["a"]})
     dataset = SimpleNamespace(synthetic=True, lacks_images=False)
     gone = [{"name": name, "head": "svm", "reason": "Why." if name == "b" else "No."} for name in "abc"]
-    record = {"not_run": gone, "answer": {"sentences": ["Recommended: a."]}}
+    device = "cnn (resnet50): OpenVINO." if rest else "CPU"
+    record = {"not_run": gone, "answer": {"sentences": ["Recommended: a."]}, "environment": {"device": device}}
     found = SimpleNamespace(dataset=Four(**vars(dataset)), to_frame=lambda: frame, planned=None)
     found.__dict__.update(computed=counts, seconds={"extraction": 0.0}, protocol={"registered": None})
     comparison._print(found, record, Path("page"), stored=True)
@@ -308,6 +309,7 @@ def test_a_rest_in_the_store_is_said_where_there_is_one(counts, rest, capsys):
     assert printed.startswith("not run: a, svm; c, svm: No.\nnot run: b, svm: Why.\nSYNTHETIC")
     assert "\nRecommended: a.\n" in printed
     assert ("(the rest came from the store)" in printed) == rest
+    assert ("\nnetworks: cnn (resnet50): OpenVINO.\n" in printed) == rest
 
 
 class Four(SimpleNamespace):
