@@ -264,6 +264,8 @@ def script():
 
 def test_the_file_is_what_the_script_writes(script, by_keras, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(script, "TABLE", tmp_path / "fingerprints.csv")
+    monkeypatch.delenv("HISTOFEAT_WEIGHTS", raising=False)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     assert script.main([]) == 0
     assert "fingerprints.csv: 2 fingerprints" in capsys.readouterr().out
     with (tmp_path / "fingerprints.csv").open(encoding="utf-8", newline="") as file:
