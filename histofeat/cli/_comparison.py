@@ -48,11 +48,8 @@ class ModelOptions:
 
     def pipelines(self, network: EncoderOptions, seed: int) -> list[tuple[str, Any]]:
         """Give (name, pipeline) for every feature set and head, and every classifier of the user's own."""
-        from histofeat.networks import find_encoder
         from histofeat.studies import FEATURE_SETS, make_pipelines
 
-        if network.encoder is not None:
-            find_encoder(network.encoder)
         families = [family for name in split_list(self.features) for family in FEATURE_SETS.get(name, ())]
         params, n_trees = network.params(families), _QUICK_TREES if self.quick else None
         settings = {"network": params, "n_trees": n_trees, "random_state": seed}
@@ -366,9 +363,8 @@ def device_words(evaluation, pipelines) -> str:
     for name, pipeline in pipelines:
         for family in pipeline.families() if name in ran and hasattr(pipeline, "families") else ():
             if hasattr(family, "engine_note_"):
-                encoder = getattr(family, "encoder", family.family)
-                name = family.family if encoder == family.family else f"{family.family} ({encoder})"
-                notes.setdefault(family.engine_note_, {})[name] = None
+                named = f"cnn ({family.encoder})" if family.family == "cnn" else family.family
+                notes.setdefault(family.engine_note_, {})[named] = None
     return " ".join(f"{', '.join(families)}: {note}" for note, families in notes.items()) or "CPU"
 
 
@@ -396,8 +392,7 @@ def _print(evaluation, record, page, *, stored):
     print(*filter(None, (*record["answer"]["sentences"], blind, evaluation.protocol["registered"])), sep="\n")
     counts = ", ".join(f"{family} {count:,}" for family, count in evaluation.computed.items())
     rest = stored and any(count < len(evaluation.dataset) for count in evaluation.computed.values())
-    if (device := record["environment"]["device"]) != "CPU":
-        print(f"networks: {device}")
+    print(f"networks: {record['environment']['device']}")
     print(f"extraction: {evaluation.seconds['extraction']:.1f} s")
     print(f"measured: {counts or 'nothing'}{' (the rest came from the store)' if rest else ''}")
     print(f"report: {page}")

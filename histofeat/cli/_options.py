@@ -379,10 +379,14 @@ class EncoderOptions:
         Raises
         ------
         ValueError
-            If something is given, and cnn is not among the families; if a file of weights has no encoder.
+            If something is given, and cnn is not among the families; if there is no such encoder; if a file of weights
+            has none.
         """
+        from histofeat.networks import find_encoder
         from histofeat.studies import network_params
 
+        if self.encoder is not None:
+            find_encoder(self.encoder, owner="--encoder")
         folder = self.weights is not None and self.weights.is_dir()
         found = {"encoder": self.encoder, "weights_dir" if folder else "weights": self.weights and str(self.weights)}
         found = {name: value for name, value in (found | {"input_size": self.input_size}).items() if value is not None}

@@ -72,7 +72,8 @@ def test_images_that_cannot_be_read_are_refused_or_said(tmp_path, capsys):
         ),
         (["--normalizer", "reinhart"], "--normalizer: expected one of reinhard, macenko, got 'reinhart'."),
         (["--encoder", "resnet50"], "--encoder: expected the family cnn among the features, got gray."),
-        (["--features", "cnn", "--weights", "kept.csv"], "kept.csv: expected"),
+        (["--features", "cnn", "--encoder", "resnet50", "--weights", "kept.csv"], "kept.csv: expected"),
+        (["--features", "cnn", "--weights", "kept.csv"], "--encoder: expected the name of a network with a file of"),
     ],
 )
 def test_what_is_wrong_is_said_before_the_first_image(cohort, tmp_path, capsys, monkeypatch, words, expected):

@@ -88,7 +88,7 @@ def test_a_run_with_the_network(main, real_data, real_weights, tmp_path):
     metrics = json.loads((tmp_path / "out/metrics.json").read_text(encoding="utf-8"))["results"]
     assert metrics["not_run"] == {}
     families = {part["name"]: part["n_columns"] for part in metrics["with_network"]["parts"] if part["by"] == "family"}
-    assert families == {"color": 180, "lbp": 54, "haralick": 78, "pftas": 162, "cnn": 1280}
+    assert families == {"color": 180, "lbp": 54, "haralick": 78, "pftas": 162, "cnn": 480}
     cost = {row["name"]: row["total_us"] for row in metrics["cost"]}
     assert cost["cnn alone"] > cost["color alone"]
     assert "## With the network" in (tmp_path / "out/report.md").read_text(encoding="utf-8")
