@@ -244,7 +244,7 @@ def _add_seconds(seconds, spent, families):
 
 
 #: The note of a model whose encoder was trained again in each fold.
-RETRAINED = "Its encoder was trained again on the training patients of each fold."
+RETRAINED = "Its encoder was trained again on the training patients of each fold, and on those of each inner fit."
 
 
 def check_retrainable(pipelines):

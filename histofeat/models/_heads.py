@@ -143,7 +143,8 @@ def make_head(
     name : {"xgboost", "svm", "logistic", "random_forest", "vote", "late_vote", "stacking", "knn", "qda"}
         Which classifier; "vote" is the mean of the probabilities of the first two. "late_vote" is the mean of these
         two on handcrafted features and of "logistic" on each embedding; "stacking" combines the same members by a
-        logistic regression on probabilities of patients that inner fits have not seen. See `SoftVote`.
+        logistic regression on probabilities of patients that inner fits have not seen. See `SoftVote`. Where an encoder
+        was trained on the training patients, "stacking" gives its embedding too much weight; "late_vote" does not.
         "knn" takes the labels of the 15 nearest training rows, so there must be as many; ``n_neighbors=1`` gives the
         nearest alone. "qda" is `histofeat.models._classifiers.QuadraticDiscriminant`.
     class_weight : {"balanced"}, mapping of label to weight, or None

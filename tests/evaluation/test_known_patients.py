@@ -589,7 +589,7 @@ def test_a_report_says_who_was_left_out_and_what_was_trained_before_any_number(r
         "look better than those of new patients",
         "Encoders were trained again in each fold",
         "Feature sets: anew.",
-        "Its encoder was trained again on the training patients of each fold.",
+        "Its encoder was trained again on the training patients of each fold, and on those of each inner fit.",
     ):
         assert words in top
     for words in ("known patients", "left out", "retrain encoder", "Training encoders again in each fold"):

@@ -11,7 +11,15 @@ from sklearn.model_selection import GridSearchCV
 from histofeat import IDCPipeline, evaluate
 from histofeat.features import PatchFeatures
 from histofeat.model_selection import PatientKFold
-from histofeat.models import SoftVote, check_enough_patients, fit_with_inner_scores, load_model, make_head, save_model
+from histofeat.models import (
+    ModelFileError,
+    SoftVote,
+    check_enough_patients,
+    fit_with_inner_scores,
+    load_model,
+    make_head,
+    save_model,
+)
 from histofeat.studies import ablate_families
 
 pytest.importorskip("xgboost", reason="xgboost is not installed")
@@ -236,9 +244,10 @@ def test_a_pipeline_hands_its_families_to_the_head(few):
     vote = pipe.head_.classifier_
     np.testing.assert_array_equal(vote.columns["shades"], [256, 257, 258])
     assert [head.n_features_in_ for head in vote.members_] == [436, 436, 3]
-    evaluation = evaluate(few, {"both": pipe}, PatientKFold(3), inner_cv=PatientKFold(2), n_resamples=0)
-    assert (evaluation.models[0].head, evaluation.models[0].n_features) == ("stacking", 439)
-    assert "shades (3 columns)" in evaluation.models[0].notes[0]
+    pipe.set_params(head="late_vote", head_params=QUICK)
+    (model,) = evaluate(few, {"both": pipe}, PatientKFold(3), inner_cv=PatientKFold(2), n_resamples=0).models
+    assert (model.head, model.n_features) == ("late_vote", 439)
+    assert "shades (3 columns)" in model.notes[0]
 
 
 def test_parameters_of_members_are_set_and_searched(few):
@@ -264,3 +273,6 @@ def test_it_is_saved_with_its_columns(few, tmp_path):
     after = load_model(save_model(pipe, tmp_path / "m.histofeat")).pipeline
     np.testing.assert_array_equal(after.predict_proba(few.X), pipe.predict_proba(few.X))
     np.testing.assert_array_equal(after.head_.classifier_.columns["histo"], np.arange(180, 308))
+    after.head_.classifier_.columns = {"histo": np.array([10**9])}
+    with pytest.raises(ModelFileError, match=r"forged\.histofeat: .* cannot be built \(IndexError"):
+        load_model(save_model(after, tmp_path / "forged.histofeat"))
