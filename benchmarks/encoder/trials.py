@@ -16,12 +16,12 @@ epochs lie within 0.002 of one another; a learning rate of 0.003 loses 0.006; ei
 smallest of them, `gpu_b7`, was taken. Not tried there: distillation, a head shared with handcrafted features, training
 from random weights or without labels first, mixup and stronger jitter by themselves, averages of several trainings.
 
-On two cores a step with trained normalisation took five times as long as without any (under other load), so two other
-ways were tried on the first division. With normalisation folded into the convolutions, and without shifts of the
-patches, the recipe stays 0.007 below the GPU's (`folded`); with fixed means and deviations, scale and offset that
-learn, and shifts, 0.001 (`fixed_statistics`): the recipe of `histo`. Three more ways to train folded convolutions (a
-lower rate, LAMB, a rate for each kernel by its size) were given up after one to four epochs, their training losses
-behind.
+On two cores, with TensorFlow, a step with normalisation took five times as long as one with normalisation folded into
+the convolutions beforehand (both under other load), so both were tried on the first division. Folded, and without
+shifts of the patches, the recipe stays 0.007 below the GPU's (`folded`); with normalisation that is trained, and
+shifts, 0.001 (`trained_normalisation`): the recipe of `histo`. Three more ways to train folded convolutions (a lower
+rate, LAMB, a rate for each kernel by its size) were given up after one to four epochs, their training losses behind.
+Which part shifts have in this is not known.
 """
 
 import argparse

@@ -216,7 +216,8 @@ def build(
             # A pretrained base keeps its means and deviations in both stages, for which `unfreeze` is needed too: those
             # of a small batch would undo its weights.
             seen = preprocess(pixels, architecture.encoder.preprocessing)
-            features = base(seen, training=False) if fine_tuned else base(seen)
+            kept = fine_tuned and not architecture.encoder.taps
+            features = base(seen, training=False) if kept else base(seen)
             if architecture.encoder.taps:  # maps of several depths differ in size
                 features = keras.layers.BatchNormalization(center=False, scale=False, name="standardised")(features)
             features = keras.layers.Dropout(_HEAD_DROPOUT)(features)
@@ -270,16 +271,16 @@ def unfreeze(model, architecture: Architecture, part: str, *, fine_tuned: bool) 
         "head" is the layers after a pretrained base.
     fine_tuned : bool
         As for `build`. The normalisation layers of the base then learn in no stage, so that Keras keeps their means and
-        deviations even while the whole network trains. Those of a network with taps learn scale and offset.
+        deviations even while the whole network trains. Those of a network with taps learn, and follow the batches.
     """
     if architecture.encoder is None:
         return
     base = model.get_layer("base")
     base.trainable = True
-    normalisation, fixed = import_keras().layers.BatchNormalization, fine_tuned and not architecture.encoder.taps
+    normalisation, kept = import_keras().layers.BatchNormalization, fine_tuned and not architecture.encoder.taps
     for layer in base.layers:
         learns = part == "all" or (part == "last_blocks" and layer.name.startswith(architecture.last_blocks))
-        layer.trainable = learns and not (fixed and isinstance(layer, normalisation))
+        layer.trainable = learns and not (kept and isinstance(layer, normalisation))
 
 
 def _cancernet(keras, pixels):

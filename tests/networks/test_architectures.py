@@ -118,6 +118,32 @@ def test_the_part_that_learns_and_normalisations_that_do_not(base_file):
     assert learning("all", fine_tuned=False) == everything
 
 
+def test_the_normalisation_of_the_network_of_histo_learns():
+    record = ARCHITECTURES["lite0_small"]
+    weights = find_weights(record.encoder)
+    model = build(record, 2, input_size=SIDE, weights=weights, fine_tuned=True)
+    learnt = {}
+    for part in ("head", "last_blocks", "all"):
+        unfreeze(model, record, part, fine_tuned=True)
+        learnt[part] = len(model.trainable_weights)
+    # Kernel, scale and offset of each of 24 convolutions, nine in the last three blocks; kernel and bias of the head.
+    assert learnt == {"head": 2, "last_blocks": 3 * 9 + 2, "all": 3 * 24 + 2}
+    model.compile("sgd", "categorical_crossentropy")
+    pixels = np.random.default_rng(0).integers(0, 256, (4, SIDE, SIDE, 3), dtype=np.uint8)
+    base = model.get_layer("base")
+    before = base.get_weights()
+    with _quiet():
+        model.train_on_batch(pixels, np.eye(2)[[0, 1, 0, 1]])
+    after = base.get_weights()
+    assert all(np.isfinite(array).all() for array in after)
+    changed = [not np.array_equal(one, other) for one, other in zip(before, after, strict=True)]
+    # Kernels, scales, means and variances; an offset before another normalisation has no effect.
+    assert [sum(changed[kind::5]) for kind in (0, 1, 3, 4)] == [24] * 4
+    built_as = {"architecture": record.name, "precision": "float32", "fine_tuned": True}
+    again = rebuild(built_as, 2, SIDE, model.get_weights())
+    np.testing.assert_allclose(again(pixels), model(pixels), rtol=1e-4)
+
+
 def test_a_file_of_another_network_is_refused(base_file, tmp_path):
     with pytest.raises(WeightsError, match=r"mobilenet.weights.h5: expected the weights of mobilenetv2_0.35 without"):
         build(ARCHITECTURES["mobilenetv2_0.35"], 2, input_size=SIDE, weights=base_file, fine_tuned=True)

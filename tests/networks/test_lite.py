@@ -219,6 +219,19 @@ def test_a_network_that_was_trained_is_folded_and_stored_in_halves(normed, tmp_p
         np.testing.assert_array_equal(halves[name], array.astype(np.float16))
 
 
+def test_weights_for_training_keep_their_normalisation_or_get_one_that_changes_nothing(normed, tmp_path):
+    write_lite(normed, tmp_path / "normed.npz", fold=False)
+    write_lite(normed, tmp_path / "folded.npz")
+    found = read_lite(tmp_path / "normed.npz", SMALL, fold=False)
+    for name, array in normed.items():
+        np.testing.assert_array_equal(found[name], array.astype(np.float16) if array.ndim > 1 else array)
+    folded = read_lite(tmp_path / "folded.npz", SMALL)
+    given = read_lite(tmp_path / "folded.npz", SMALL, fold=False)
+    assert given.keys() == normed.keys()
+    for name, array in fold_norms(given).items():
+        np.testing.assert_allclose(array, folded[name], rtol=1e-6)
+
+
 def test_the_old_format_of_pytorch_is_read(normed, tmp_path):
     (tmp_path / "w.pth").write_bytes(old_torch(torch_state(normed)))
     found = read_lite(tmp_path / "w.pth", SMALL, fold=False)
