@@ -314,7 +314,7 @@ class HistoEmbedding(CNNEmbedding):
     >>> HistoEmbedding().get_feature_names_out()[:2].tolist()
     ['histo_000', 'histo_001']
     >>> HistoEmbedding().trained_on().n_patients
-    190
+    189
     """
 
     family: ClassVar[str] = "histo"

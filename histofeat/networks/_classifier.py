@@ -35,12 +35,12 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
     ----------
     architecture : str, default="cancernet"
         A key of `histofeat.networks.ARCHITECTURES`: "cancernet", "resnet_small" and "alexnet", which are trained
-        from random weights, or a network of ``keras.applications`` such as "mobilenetv2_0.35", "resnet50" and
-        "densenet201".
+        from random weights; "lite0_small", the network of the encoder `histo`, whose ImageNet weights are in the
+        package; or a network of ``keras.applications`` such as "mobilenetv2_0.35", "resnet50" and "densenet201".
     weights : {"imagenet"}, path or None, default=None
-        Where training starts. For a network of ``keras.applications``, "imagenet" or the file of a base without its
-        classification layer: it is fine-tuned in two stages. For the others the file of a saved network. None is
-        random weights, trained end to end.
+        Where training starts. For "lite0_small" and networks of ``keras.applications``, "imagenet" or the file of a
+        base without its classification layer: they are fine-tuned, the latter in two stages. For the others the file
+        of a saved network. None is random weights, trained end to end.
     recipe : {"standard", "published"}, Recipe, or mapping of str to value, default="standard"
         How the network is trained: batch size, schedule, augmentation, early stopping and more, see
         `histofeat.networks.Recipe`. A mapping replaces values of the standard recipe, as in

@@ -121,6 +121,13 @@ def test_the_embedding_is_what_the_classifier_sees_before_it_decides(trained, pi
         assert similarity.min() > 0.9999
 
 
+@pytest.mark.slow
+def test_the_classifier_behind_it_is_saved_and_read(trained, pixels, tmp_path):
+    _, classifier, _ = trained
+    again = CNNClassifier.load_network(classifier.save_network(tmp_path / "network.keras"))
+    np.testing.assert_allclose(again.predict_proba(pixels[:4]), classifier.predict_proba(pixels[:4]), atol=1e-6)
+
+
 @pytest.mark.long
 def test_the_same_seed_gives_the_same_weights(trained, few, pixels, tmp_path):
     again = train_encoder(few.X, few.y, few.patients, tmp_path, dataset="synthetic", epochs=1)
