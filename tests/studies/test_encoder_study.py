@@ -76,7 +76,9 @@ def test_an_encoder_that_knows_the_patients_is_left_out(study, cohort, tmp_path,
     monkeypatch.setattr(CNNEmbedding, "trained_on", lambda self: known)
     assert study("--quick", "--encoders", "histo") == 0
     found = found_in(tmp_path)
-    assert found["not_run"] == {"histo": "It was trained on images of these patients. Give images of other patients."}
+    assert found["not_run"] == {
+        "histo": "It was trained on these patients, or on the data set that they are from. Give images of others."
+    }
     assert [row["name"] for row in found["rows"]] == ["handcrafted"]
 
 
