@@ -365,9 +365,9 @@ def draw_costs(data):
     """
     from matplotlib.ticker import LogLocator
 
-    figure = new_figure(8.4, max(5.0, 0.18 * len(data["points"])))
-    axes = figure.subplots()
     points = sorted(data["points"], key=lambda point: point["x"])
+    figure = new_figure(max(8.4, 0.28 * len(points)), max(5.0, 0.2 * len(points)))
+    axes = figure.subplots()
     front = [point for point in points if point["on_front"]]
     axes.plot([p["x"] for p in front], [p["y"] for p in front], color=line_of(0)[0], linewidth=1.2,
               drawstyle="steps-post", label="nothing is as good for less")  # fmt: skip
@@ -376,7 +376,7 @@ def draw_costs(data):
         if point["low"] is not None:
             axes.plot([point["x"]] * 2, [point["low"], point["high"]], color=color, linewidth=0.8, alpha=0.5)
         axes.plot([point["x"]], [point["y"]], marker="o", markersize=5, color=color, markeredgecolor="white",
-                  linestyle="", label=f"{number}  {short(point['name'], 30)}")  # fmt: skip
+                  linestyle="", label=f"{number}  {short(point['name'], 48)}")  # fmt: skip
         # Neighbours in time take turns with their numbers, right and left.
         side = 1 if number % 2 else -1
         axes.annotate(str(number), (point["x"], point["y"]), xytext=(6 * side, 0), textcoords="offset points",
