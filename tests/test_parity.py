@@ -174,15 +174,17 @@ def test_breakhis(breakhis):
 
 
 @shows("AlexNet from scratch")
-@pytest.mark.slow
+@pytest.mark.long
 def test_alexnet(idc):
+    """Long: it is built and counted in tests/networks, where smaller networks are trained by the same code."""
     network = CNNClassifier("alexnet", input_size=64, **{**TINY, "epochs": 1}).fit(idc.X, idc.y, groups=idc.patients)
     assert np.isfinite(network.history_["loss"]).all()
 
 
 @shows("a checkpoint to go on from")
-@pytest.mark.slow
+@pytest.mark.long
 def test_checkpoint(idc, tmp_path):
+    """Long: tests/networks/test_checkpoint.py does the same with a smaller network."""
     network = CNNClassifier("cancernet", checkpoint=tmp_path / "state", **TINY)
     first = network.fit(idc.X, idc.y, groups=idc.patients).predict_proba(idc.X[:4])
     again = network.fit(idc.X, idc.y, groups=idc.patients)  # finds itself finished, and trains nothing

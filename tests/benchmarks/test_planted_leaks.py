@@ -132,8 +132,9 @@ def test_false_alarms_are_named(script, made):
     assert script.false_alarms(dataset, copied, n_splits=12)["errors"] == "HF002"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_real_patches(script, real_data):
+    """Long: what the tests above find in synthetic patches, by the same code, is found in real ones."""
     from histofeat.studies import load_development_patients
 
     dataset = load_development_patients(real_data, quick=True)

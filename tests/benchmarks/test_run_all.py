@@ -181,13 +181,6 @@ def test_bad_arguments_get_a_sentence(work, main, capsys, arguments, message):
     assert not (work / "out/bad").exists()
 
 
-def test_bad_arguments_end_the_process_without_a_traceback(work):
-    found = run("run_all.py", "--data", "nowhere", cwd=work)
-    assert found.returncode == 2
-    assert found.stderr.startswith("histofeat: ")
-    assert "Traceback" not in found.stderr
-
-
 # --- encoders that know patients -------------------------------------------------------------------------------------
 
 
