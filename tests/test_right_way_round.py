@@ -206,8 +206,9 @@ def test_a_threshold_of_features_does_not_come_from_the_tested_patients_either(c
     np.testing.assert_array_equal(plain.calibrated, other.calibrated)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_network_holds_patients_out_of_its_training_and_reports_on_none_of_them(cohort):
+    """Long: tests/networks/test_classifier.py asks the same of a smaller network, whose folds any classifier has."""
     pytest.importorskip("keras")
     from histofeat.networks import CNNClassifier
 

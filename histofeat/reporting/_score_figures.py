@@ -162,9 +162,8 @@ def costs_data(payload):
         if not seconds or score["value"] is None:
             return None
         place = {"x": 1000 * seconds, "y": score["value"], "low": score["ci95"][0], "high": score["ci95"][1]}
-        name = model_key(result["name"], result["head"])
-        points.append({"name": name, **place})
-    front = pareto_front([point["x"] for point in points], [point["y"] for point in points]).tolist()
+        points.append({"name": model_key(result["name"], result["head"]), **place})
+    front = pareto_front(*([point[axis] for point in points] for axis in "xy")).tolist()
     points = [{**point, "on_front": on_front} for point, on_front in zip(points, front, strict=True)]
     words = {"title": f"Cost: {source['data_label']}", "x_label": "milliseconds a patch", "y_label": "ROC-AUC"}
     return {"figure": "costs", **source, **words, "points": points}
