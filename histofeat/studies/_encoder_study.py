@@ -78,4 +78,4 @@ def _rows(name, own, base, data, bases, options, runtime):
         area, row = score_columns(measured, fitted, columns, drawn, bases.get(head, (None, 0))[0])
         _, more_us = bases.setdefault(head, (area, us))
         row["ms"] = (us + (more_us if title != name else 0) + row.pop("predict_us")) / 1000
-        yield {"name": title, "head": head, "n_parameters": getattr(own[0], "n_parameters", None), **row}
+        yield {"name": title, "head": head, "n_parameters": getattr(own[0], "n_parameters", 0), **row}
