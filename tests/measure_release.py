@@ -24,6 +24,8 @@ IN_THE_WHEEL = (
     "histofeat/py.typed",
     "histofeat/__init__.pyi",
     "histofeat/datasets/idc_official_split.csv",
+    "histofeat/networks/pretrained/encoders.toml",
+    "histofeat/networks/pretrained/further_networks.toml",
     "histofeat/networks/pretrained/timm_encoders.toml",
     "histofeat/reporting/templates/report.md.j2",
     "histofeat/networks/pretrained/shipped/histo/LICENSE",

@@ -192,7 +192,7 @@ def evaluate(
 def _again(retrain):
     known, words = retrain in (False, True, "inner"), "False, True or 'inner'"
     check_that("evaluate.retrain_encoder", retrain, known, words, "Use True to train encoders again in each fold.")
-    return retrain
+    return retrain if retrain == "inner" else bool(retrain)
 
 
 def _collect(run, plans, models, protocol, report):

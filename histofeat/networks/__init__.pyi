@@ -24,8 +24,6 @@ from .pretrained._engines import (
     load_engine as load_engine,
 )
 from .pretrained._lite import (
-    build_lite as build_lite,
-    fold_norms as fold_norms,
     lite_arrays as lite_arrays,
     read_lite as read_lite,
     write_lite as write_lite,
@@ -33,7 +31,6 @@ from .pretrained._lite import (
 from .pretrained._network import (
     backend_name as backend_name,
     build_network as build_network,
-    export_openvino as export_openvino,
     import_keras as import_keras,
 )
 from .pretrained._openvino_engine import bfloat16_supported as bfloat16_supported

@@ -21,6 +21,7 @@ from histofeat.networks.pretrained._network import (
     preprocess,
 )
 from histofeat.networks.pretrained._records import ENCODERS, Encoder
+from histofeat.networks.pretrained._timm_records import read_records
 
 
 @dataclass(frozen=True)
@@ -63,21 +64,8 @@ class Architecture:
     reference: str = ""
 
 
-_KERNELS = "_weights_tf_dim_ordering_tf_kernels_notop.h5"
-_DENSENET = "10.1109/CVPR.2017.243"
 #: Networks of ``keras.applications`` that are no encoders of features.
-_FURTHER = (
-    Encoder(
-        "mobilenet", "MobileNet", "mobilenet", 1024, "tf", "mobilenet_1_0_224_tf_no_top.h5",
-        reference="arXiv:1704.04861",
-    ),
-    Encoder(
-        "resnet101", "ResNet101", "resnet", 2048, "caffe", f"resnet101{_KERNELS}", reference="10.1109/CVPR.2016.90"
-    ),
-    Encoder("densenet169", "DenseNet169", "densenet", 1664, "torch", f"densenet169{_KERNELS}", reference=_DENSENET),
-    Encoder("densenet201", "DenseNet201", "densenet", 1920, "torch", f"densenet201{_KERNELS}", reference=_DENSENET),
-    Encoder("vgg16", "VGG16", "vgg16", 512, "caffe", f"vgg16{_KERNELS}", reference="arXiv:1409.1556"),
-)  # fmt: skip
+_FURTHER = read_records("further_networks.toml", Encoder)
 #: The network of `histo` before it has seen any tissue: its ImageNet weights are in the package.
 _LITE0_SMALL = replace(
     ENCODERS["histo"], name="lite0_small", weight_file="lite0_small.npz", mpp=None,

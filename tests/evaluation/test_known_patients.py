@@ -533,7 +533,9 @@ class TestRetrainedEncoders:
 
     def test_leaks_that_were_accepted_are_no_fault_of_the_encoder(self, dataset, knowing):
         more = {"cv": PatchKFold(2), "n_resamples": 0, "audit": AuditPolicy(accept_findings=("HF001",))}
-        found = evaluate(dataset, of(knowing()), retrain_encoder=True, **more)
+        found = evaluate(dataset, of(knowing()), retrain_encoder=np.True_, **more)
+        assert found.protocol["retrain_encoder"] is True
+        assert RETRAINED in found.models[0].notes
         assert found.patient_overlap
         assert found.audit.accepted == ("HF001",)
 

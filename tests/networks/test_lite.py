@@ -18,15 +18,13 @@ from histofeat.exceptions import WeightsError
 from histofeat.networks import (
     ENCODERS,
     best_encoder,
-    build_lite,
     find_weights,
-    fold_norms,
     lite_arrays,
     n_columns,
     read_lite,
     write_lite,
 )
-from histofeat.networks.pretrained._lite import convolutions
+from histofeat.networks.pretrained._lite import build_lite, convolutions, fold_norms
 from histofeat.networks.pretrained._weights import weight_folders
 from histofeat.studies import network_params
 

@@ -1,13 +1,12 @@
-"""The encoders: one frozen record each, in one register; nothing is loaded."""
+"""The encoders: one frozen record each, read from tables, in one register; no network is loaded."""
 
-import itertools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from histofeat.exceptions import check_name, check_that
-from histofeat.networks.pretrained._timm_records import TIMM_RECORDS, TimmEncoder, TrainingData
+from histofeat.networks.pretrained._timm_records import TIMM_RECORDS, TimmEncoder, TrainingData, read_records
 
 #: Every network here halves its input five times: below 64 px the last feature map is a single cell that sees
 #: mostly padding, and the embeddings of all patches become nearly the same.
@@ -42,6 +41,9 @@ class Encoder:
     taps : tuple of str
         Layers whose feature maps are pooled, side by side, in place of the last one. Middle layers respond to textures
         of the size of nuclei; the last ones respond to objects of ImageNet, and have many more columns.
+    stages : tuple of (str, int)
+        Last layer of each stage whose feature map has at most a quarter of the input's side, and its channels: the taps
+        of the encoder of the same name with ``_stages``.
     default_size : int
         Side in px to which patches are resized.
     reference : str
@@ -73,6 +75,7 @@ class Encoder:
     options: tuple[tuple[str, object], ...] = ()
     stem_scale: tuple[float, float, float] | None = None
     taps: tuple[str, ...] = ()
+    stages: tuple[tuple[str, int], ...] = ()
     default_size: int = 128
     minimum_size: int = MINIMUM_SIZE
     reference: str = ""
@@ -96,17 +99,6 @@ class Encoder:
         return f"https://storage.googleapis.com/{folder or 'keras-applications/'}{self.weight_file}"
 
 
-_CARD = "histofeat/networks/pretrained/shipped/histo/MODEL_CARD.md"
-
-
-def _mobilenet_v2(name: str, alpha: float) -> Encoder:
-    return Encoder(
-        name, "MobileNetV2", "mobilenet_v2", 1280, "tf",
-        f"mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{alpha}_224_no_top.h5",
-        options=(("alpha", alpha),), reference="10.1109/CVPR.2018.00474",
-    )  # fmt: skip
-
-
 def _lite_blocks(channels: tuple[int, ...], repeats: tuple[int, ...]) -> tuple[tuple[int, int, int, int, int], ...]:
     kernels, strides = (3, 3, 5, 3, 5, 5, 3), (1, 2, 2, 2, 1, 2, 1)
     return tuple(zip(kernels, strides, (1, *[6] * 6), channels, repeats, strict=True))
@@ -122,76 +114,15 @@ LITE_BLOCKS: Mapping[str, tuple[tuple[int, int, int, int, int], ...]] = MappingP
 )
 
 
-def _lite(name: str, sha256: str) -> Encoder:
-    about = {"sha256": sha256, "source": "lite", "reference": "arXiv:1905.11946"}
-    return Encoder(name, name, "", 1280, "tf", f"{name}.pth", **about)
-
-
-def _lite_taps(rows: tuple[tuple[int, ...], ...]) -> dict[str, int]:
-    ends = itertools.accumulate(repeats for *_, repeats in rows)
-    return {f"block_{end - 1:02d}": row[3] for row, end in list(zip(rows, ends, strict=True))[1:6]}
-
-
-def _mobilenet_v2_taps(*channels: int) -> dict[str, int]:
-    # The maps between its blocks are narrow and linear: the expansion of a stage's last one, by the next block, tells
-    # more. The last stage, a thirty-second of the side, made the embedding worse on patches of 50 px.
-    return {f"block_{k}_expand_relu": 6 * width for k, width in zip((3, 6, 10, 13), channels, strict=True)}
-
-
-#: Last block of each stage whose feature map has at most a quarter of the input's side, and its channels.
-_STAGES: Mapping[str, Mapping[str, int]] = {
-    **{name: _lite_taps(rows) for name, rows in LITE_BLOCKS.items()},
-    "mobilenetv2": _mobilenet_v2_taps(24, 32, 64, 96),
-    "mobilenetv2_0.35": _mobilenet_v2_taps(8, 16, 24, 32),
-    "mobilenet_0.25": {"conv_pw_3_relu": 32, "conv_pw_5_relu": 64, "conv_pw_11_relu": 128, "conv_pw_13_relu": 256},
-    "efficientnetb0": {"block2b_add": 24, "block3b_add": 40, "block4c_add": 80, "block5c_add": 112, "block6d_add": 192},
-    "resnet50": {"conv2_block3_out": 256, "conv3_block4_out": 512, "conv4_block6_out": 1024, "conv5_block3_out": 2048},
-    "densenet121": {
-        "conv2_block6_concat": 256, "conv3_block12_concat": 512, "conv4_block24_concat": 1024,
-        "conv5_block16_concat": 1024,
-    },
-}  # fmt: skip
-
-
 def _stages(whole: Encoder) -> Encoder:
-    taps = _STAGES[whole.name]
-    return replace(whole, name=f"{whole.name}_stages", n_features=sum(taps.values()), taps=tuple(taps))
+    taps = dict(whole.stages)
+    return replace(whole, name=f"{whole.name}_stages", n_features=sum(taps.values()), taps=tuple(taps), stages=())
 
 
-_ALL: tuple[Encoder | TimmEncoder, ...] = (
-    # ImageNet weights are those that were trained at 224 px, whatever the input size.
-    _mobilenet_v2("mobilenetv2", 1.0),
-    _mobilenet_v2("mobilenetv2_0.35", 0.35),
-    Encoder(
-        "mobilenet_0.25", "MobileNet", "mobilenet", 256, "tf", "mobilenet_2_5_224_tf_no_top.h5",
-        options=(("alpha", 0.25),), reference="arXiv:1704.04861",
-    ),
-    Encoder(
-        "efficientnetb0", "EfficientNetB0", "efficientnet", 1280, "none", "efficientnetb0_notop.h5",
-        stem_scale=(0.229**-0.5, 0.224**-0.5, 0.225**-0.5), reference="arXiv:1905.11946",
-    ),
-    Encoder(
-        "resnet50", "ResNet50", "resnet", 2048, "caffe", "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
-        reference="10.1109/CVPR.2016.90",
-    ),
-    Encoder(
-        "densenet121", "DenseNet121", "densenet", 1024, "torch",
-        "densenet121_weights_tf_dim_ordering_tf_kernels_notop.h5", reference="10.1109/CVPR.2017.243",
-    ),
-    _lite("efficientnet_lite0", "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
-    _lite("efficientnet_lite1", "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),
-    _lite("efficientnet_lite2", "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
-    Encoder(
-        "histo", "efficientnet_lite0", "", 144, "tf", "histo.npz", taps=("block_02", "block_04", "block_07"),
-        # Twice the side of IDC patches, nearly: four halvings leave 6x6 cells.
-        default_size=96, minimum_size=32, minimum_patch_px=16, source="histofeat", mpp=4.0,
-        reference=_CARD, declared=(TrainingData("IDC", "public", _CARD, "its record lists the images"),),
-    ),
-    *TIMM_RECORDS,
-)  # fmt: skip
+_OWN = read_records("encoders.toml", Encoder)
 #: The register: every encoder that has a name of its own.
 ENCODERS: Mapping[str, Encoder | TimmEncoder] = MappingProxyType(
-    {record.name: record for record in (*_ALL, *(_stages(one) for one in _ALL if one.name in _STAGES))}
+    {record.name: record for record in (*_OWN, *TIMM_RECORDS, *(_stages(one) for one in _OWN if one.stages))}
 )
 #: Those that timm builds.
 TIMM_ENCODERS: Mapping[str, TimmEncoder] = MappingProxyType(

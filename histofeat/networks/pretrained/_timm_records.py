@@ -1,12 +1,15 @@
-"""Encoders that timm builds and PyTorch runs: one frozen record each, read from a table; no network is loaded.
+"""Encoders that timm builds and PyTorch runs: one frozen record each; and how tables of encoders are read.
 
 None of them was verified with its published weights here: tests build the architectures with random weights.
 """
 
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
+Record = TypeVar("Record")
 TIMM, HUB = "timm:", "hf-hub:"
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 #: Files that a repository of the hub may hold; the first is preferred because no code can hide in it.
@@ -152,16 +155,37 @@ class TimmEncoder:
         return "; ".join(map(str, parts))
 
 
-def _read_records() -> tuple[TimmEncoder, ...]:
-    table = tomllib.loads(Path(__file__).with_name("timm_encoders.toml").read_text(encoding="utf-8"))
+def read_records(table: str, make: Callable[..., Record]) -> tuple[Record, ...]:
+    """Read a table of encoders, each under its name.
+
+    Parameters
+    ----------
+    table : str
+        Name of the file, which lies beside this one.
+    make : {Encoder, TimmEncoder}
+        What a record is.
+
+    Returns
+    -------
+    records : tuple of Encoder or TimmEncoder
+        In the order of the table.
+
+    Examples
+    --------
+    >>> read_records("timm_encoders.toml", TimmEncoder) == TIMM_RECORDS
+    True
+    """
     records = []
-    for name, entry in table.items():
-        options = tuple(entry.pop("options", {}).items())
-        declared = tuple(TrainingData(**one) for one in entry.pop("declared"))
-        entry = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
-        records.append(TimmEncoder(name, options=options, declared=declared, **entry))
+    for name, entry in tomllib.loads(Path(__file__).with_name(table).read_text(encoding="utf-8")).items():
+        if "declared" in entry:
+            entry["declared"] = [TrainingData(**one) for one in entry["declared"]]
+        records.append(make(name, **{key: _frozen(value) for key, value in entry.items()}))
     return tuple(records)
 
 
-#: Those of the table ``timm_encoders.toml``.
-TIMM_RECORDS = _read_records()
+def _frozen(value: Any) -> Any:
+    value = list(value.items()) if isinstance(value, dict) else value
+    return tuple(value) if isinstance(value, list) else value
+
+
+TIMM_RECORDS = read_records("timm_encoders.toml", TimmEncoder)

