@@ -44,10 +44,11 @@ from .pretrained._records import (
     ENCODERS as ENCODERS,
     TIMM_ENCODERS as TIMM_ENCODERS,
     Encoder as Encoder,
+    TimmEncoder as TimmEncoder,
+    TrainingData as TrainingData,
     check_settings as check_settings,
     n_columns as n_columns,
 )
-from .pretrained._timm_records import TimmEncoder as TimmEncoder, TrainingData as TrainingData
 from .pretrained._weights import (
     find_weights as find_weights,
     hash_weights as hash_weights,

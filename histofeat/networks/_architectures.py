@@ -20,8 +20,7 @@ from histofeat.networks.pretrained._network import (
     load_weights,
     preprocess,
 )
-from histofeat.networks.pretrained._records import ENCODERS, Encoder
-from histofeat.networks.pretrained._timm_records import read_records
+from histofeat.networks.pretrained._records import ENCODERS, Encoder, read_records
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,7 @@ ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
                 ("block_05", "block_06", "block_07"),
                 reference="EfficientNet-Lite0 (arXiv:1905.11946) to its eighth block",
             ),
-            *(_pretrained(one) for one in (*ENCODERS.values(), *_FURTHER) if one.source == "keras" and not one.taps),
+            *(_pretrained(one) for one in {**ENCODERS, **_FURTHER}.values() if one.source == "keras" and not one.taps),
         )
     }
 )

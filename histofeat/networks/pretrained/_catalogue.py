@@ -6,13 +6,14 @@ import os
 
 from histofeat.exceptions import WeightsError, check_that, known_names
 from histofeat.networks.pretrained import _torch_engine as torch_engine
-from histofeat.networks.pretrained._records import ENCODERS, Encoder
-from histofeat.networks.pretrained._timm_records import (
+from histofeat.networks.pretrained._records import (
+    ENCODERS,
     HUB,
     HUB_FILES,
     IMAGENET,
     TIMM,
-    TIMM_RECORDS,
+    TIMM_ENCODERS,
+    Encoder,
     TimmEncoder,
     TrainingData,
 )
@@ -170,7 +171,7 @@ def known_training(encoder: str) -> tuple[TrainingData, ...]:
     """
     if isinstance(encoder, str) and encoder.startswith((TIMM, HUB)):
         hub_id = encoder.removeprefix(HUB).lower()
-        record = next((known for known in TIMM_RECORDS if (known.hub_id or "").lower() == hub_id), None)
+        record = next((known for known in TIMM_ENCODERS.values() if (known.hub_id or "").lower() == hub_id), None)
     else:
         record = find_encoder(encoder)
     return (record.declared if record else ()) or (TrainingData("unknown", "unknown"),)
