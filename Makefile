@@ -17,6 +17,8 @@ OPTIONS = $(if $(DATA),--data "$(DATA)") $(if $(WEIGHTS),--weights "$(WEIGHTS)")
 PY = .venv/bin/python
 export MPLBACKEND = Agg
 export TF_CPP_MIN_LOG_LEVEL = 3
+# Bytecode is kept, whatever the environment says: without it each process compiles all modules again.
+export PYTHONDONTWRITEBYTECODE =
 
 .DEFAULT_GOAL = report
 .PHONY: report reports test long check bench docs matrix release-check clean

