@@ -159,7 +159,7 @@ def page_of(template="study-idc-encoder.md.j2", **changed):
         "not_run": [], "perturbed": PERTURBED, "breakhis": {}, "threshold": "Youden's index", "looks": 1,
         "speed": {"patches": 4000, "seconds": 2.0, "engine": "Some engine."}, **changed,
     }  # fmt: skip
-    frame = {"title": "t", "quick": False, "command": "c", "processor": "p"}
+    frame = {"title": "t", "quick": False, "command": "c", "processor": "p", "short": False}
     template = Path(__file__).resolve().parents[2] / "benchmarks" / "protocols" / template
     return render_markdown(template, {"results": results, **frame}).replace("\\", "")
 
