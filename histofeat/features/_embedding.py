@@ -195,8 +195,9 @@ class CNNEmbedding(PatchFeatures):
         _check_path("weights", self.weights, optional=False)
         _check_path("weights_dir", self.weights_dir, optional=True)
         for name, least in (("batch_size", 1), ("n_threads", 1), ("input_size", encoder.minimum_size)):
-            if getattr(self, name) is not None:
-                check_whole(f"CNNEmbedding.{name}", getattr(self, name), least, "Use None for the usual one.")
+            if (value := getattr(self, name)) is not None:
+                most = 2048 if name == "input_size" else None  # a larger image asks for gigabytes
+                check_whole(f"CNNEmbedding.{name}", value, least, "Use None for the usual one.", most=most)
         check_settings(encoder, self.engine, self.pooling, self.precision, self.device)
         check_name("CNNEmbedding.views", self.views, VIEW_COUNTS)
 

@@ -55,7 +55,7 @@ def _make_sets(options):
         # A transformer takes no other size than its own, and `histo` was trained at one.
         sized = getattr(ENCODERS.get(name), "source", "timm") not in ("timm", "histofeat")
         for size in options.sizes[: 1 if options.quick else None] if sized else [None]:
-            check_whole("--sizes", size or 64, 64, "Use 96.")
+            check_whole("--sizes", size or 64, 64, "Use 96.", most=2048)
             encoder = CNNEmbedding(name, input_size=size, weights_dir=options.weights)
             encoders[f"{name}, {size} px" if size else name] = [encoder]
     not_run = why_none("--encoders", encoders)

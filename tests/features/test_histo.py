@@ -201,7 +201,7 @@ def test_other_encoders_take_the_smallest_patches():
 
 @pytest.mark.parametrize("size", [31, 0, 50.0, "50"])
 def test_input_size(patches, size):
-    match = rf"CNNEmbedding.input_size: expected a whole number of at least 32, got {size!r}"
+    match = rf"CNNEmbedding.input_size: expected a whole number from 32 to 2048, got {size!r}"
     with pytest.raises(ValueError, match=match):
         HistoEmbedding(input_size=size).fit(patches)
 
@@ -225,16 +225,14 @@ def test_truncated_weights(patches, folder, use):
 def test_truncated_weights_without_a_record(patches, folder):
     folder.with_name("histo.json").unlink()
     folder.write_bytes(folder.read_bytes()[:200_000])
-    match = r"histo.npz: expected the weights of efficientnet_lite0 as arrays only, got BadZipFile"
+    match = r"histo.npz: expected the weights of histo as arrays only, got BadZipFile"
     with pytest.raises(WeightsError, match=match):
         HistoEmbedding(folder).transform(patches)
 
 
 def test_weights_of_another_network(patches, tmp_path):
     np.savez(tmp_path / "small.npz", **{"stem.kernel": np.zeros((3, 3, 3, 8))})
-    match = (
-        r"small.npz: expected the weights of efficientnet_lite0 with stem.kernel of shape \(3, 3, 3, 32\), got .*8\)"
-    )
+    match = r"small.npz: expected the weights of histo with stem.kernel of shape \(3, 3, 3, 32\), got .*8\)"
     with pytest.raises(WeightsError, match=match):
         HistoEmbedding(tmp_path / "small.npz").transform(patches)
 
@@ -258,6 +256,8 @@ def test_weights_of_another_version(patches, folder):
 def test_weights_that_are_not_there(patches, tmp_path):
     with pytest.raises(WeightsError, match=r"none.npz: expected a file of histo weights, got no such file"):
         HistoEmbedding(tmp_path / "none.npz").transform(patches)
+    with pytest.raises(WeightsError, match=r"expected a file of histo weights, got a folder"):
+        HistoEmbedding(tmp_path).transform(patches)
     with pytest.raises(ValueError, match=r"CNNEmbedding.weights: expected 'imagenet' or a path, got None"):
         HistoEmbedding(None).transform(patches)
 

@@ -88,7 +88,7 @@ def test_an_encoder_that_knows_the_patients_is_left_out(study, cohort, tmp_path,
         (["--encoders", "mobilenet"], "--encoders: expected known names, got 'mobilenet'. Did you mean"),
         (["--heads", "tree"], "--heads: expected known names, got 'tree'"),
         (["--families", "cnn"], "--families: expected known names, got 'cnn'"),
-        (["--sizes", "32"], "--sizes: expected a whole number of at least 64, got 32. Use 96."),
+        (["--sizes", "32"], "--sizes: expected a whole number from 64 to 2048, got 32. Use 96."),
         (["--patches-per-patient", "0"], "--patches-per-patient: expected a whole number of at least 1, got 0"),
         (
             ["--weights", "empty"],

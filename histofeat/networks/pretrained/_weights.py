@@ -148,8 +148,9 @@ def _check_file(encoder: Encoder | TimmEncoder, path: Path) -> Path:
     by_timm = encoder.source == "timm"
     if not path.is_file():
         in_folder = f"with {encoder.weight_file} in a folder of weights."
+        found = "a folder" if path.is_dir() else "no such file"
         raise WeightsError(
-            f"{path}: expected a file of {encoder.name} weights, got no such file. Correct the path, or use "
+            f"{path}: expected a file of {encoder.name} weights, got {found}. Correct the path, or use "
             f'weights="imagenet" {f"for the published ones. {encoder.access}" if by_timm else in_folder}'
         )
     endings, writer = _KINDS["timm" if by_timm else "lite" if encoder.constructor in LITE_BLOCKS else "keras"]
