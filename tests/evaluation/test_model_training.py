@@ -237,12 +237,12 @@ def test_parameters_of_encoders_and_networks_go_where_they_belong():
 
 def test_an_encoder_that_learnt_at_another_scale_is_named(cohort):
     pipeline = IDCPipeline(("color", "histo"), "logistic")
-    with pytest.warns(UserWarning, match=r"The encoder 'histo' learnt at 4 micrometres per pixel and sees 0\.5 here: "):
+    with pytest.warns(UserWarning, match=r"The encoder 'histo' learnt at 2\.08 micrometres per pixel and sees 0\.26 here: "):
         train_model(replace(cohort, mpp=0.5), pipeline, folds=None)
-    for silent in (replace(cohort, mpp=3.5), replace(cohort, mpp=None)):
+    for silent in (replace(cohort, mpp=3.5), replace(cohort, mpp=4.0), replace(cohort, mpp=None)):
         model = train_model(silent, pipeline, folds=None, stain="IHC")
         assert (model.mpp, model.about["stain"]) == (silent.mpp, "IHC")
-    assert [ENCODERS[name].mpp for name in ("histo", "uni", "h-optimus-0", "mobilenetv2")] == [4.0, 0.5, 0.5, None]
+    assert [ENCODERS[name].mpp for name in ("histo", "uni", "h-optimus-0", "mobilenetv2")] == [2.08, 0.5, 0.5, None]
     with pytest.raises(ValueError, match=r"train_model\.stain: expected one of H&E, IHC, special, got 'he'"):
         train_model(cohort, pipeline, folds=None, stain="he")
 
@@ -251,4 +251,4 @@ def test_a_comparison_notes_an_encoder_that_learnt_at_another_scale(cohort):
     few = replace(cohort.subset(np.isin(cohort.patients, sorted(set(cohort.patients))[:8])), mpp=0.5)
     settings = {"cv": PatientKFold(2), "inner_cv": PatientKFold(2), "n_resamples": 0}
     found = evaluate(few, {"a": IDCPipeline("histo", "logistic"), "b": IDCPipeline("color", "logistic")}, **settings)
-    assert [any("learnt at 4 micrometres" in note for note in model.notes) for model in found.models] == [True, False]
+    assert [any("learnt at 2.08 micrometres" in note for note in model.notes) for model in found.models] == [True, False]

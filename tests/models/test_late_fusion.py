@@ -272,7 +272,7 @@ def test_it_is_saved_with_its_columns(few, tmp_path):
     pipe = pipeline("stacking", "color", "histo").fit(few.X, few.y, groups=few.patients)
     after = load_model(save_model(pipe, tmp_path / "m.histofeat")).pipeline
     np.testing.assert_array_equal(after.predict_proba(few.X), pipe.predict_proba(few.X))
-    np.testing.assert_array_equal(after.head_.classifier_.columns["histo"], np.arange(180, 308))
+    np.testing.assert_array_equal(after.head_.classifier_.columns["histo"], np.arange(180, 324))
     after.head_.classifier_.columns = {"histo": np.array([10**9])}
     with pytest.raises(ModelFileError, match=r"forged\.histofeat: .* cannot be built \(IndexError"):
         load_model(save_model(after, tmp_path / "forged.histofeat"))

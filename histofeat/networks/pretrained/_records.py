@@ -83,7 +83,7 @@ class Encoder:
     minimum_patch_px : int
         Longer side of the smallest patch that is accepted.
     mpp : float or None
-        Micrometres per pixel of its training images; None where they have none, as those of ImageNet.
+        Micrometres per pixel of its input in training; None where they have none, as those of ImageNet.
     sha256 : str
         Of the published file of weights, where it is checked.
     declared : tuple of TrainingData
