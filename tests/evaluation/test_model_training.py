@@ -237,7 +237,8 @@ def test_parameters_of_encoders_and_networks_go_where_they_belong():
 
 def test_an_encoder_that_learnt_at_another_scale_is_named(cohort):
     pipeline = IDCPipeline(("color", "histo"), "logistic")
-    with pytest.warns(UserWarning, match=r"The encoder 'histo' learnt at 2\.08 micrometres per pixel and sees 0\.26 here: "):
+    named = r"The encoder 'histo' learnt at 2\.08 micrometres per pixel and sees 0\.26 here: "
+    with pytest.warns(UserWarning, match=named):
         train_model(replace(cohort, mpp=0.5), pipeline, folds=None)
     for silent in (replace(cohort, mpp=3.5), replace(cohort, mpp=4.0), replace(cohort, mpp=None)):
         model = train_model(silent, pipeline, folds=None, stain="IHC")
@@ -251,4 +252,5 @@ def test_a_comparison_notes_an_encoder_that_learnt_at_another_scale(cohort):
     few = replace(cohort.subset(np.isin(cohort.patients, sorted(set(cohort.patients))[:8])), mpp=0.5)
     settings = {"cv": PatientKFold(2), "inner_cv": PatientKFold(2), "n_resamples": 0}
     found = evaluate(few, {"a": IDCPipeline("histo", "logistic"), "b": IDCPipeline("color", "logistic")}, **settings)
-    assert [any("learnt at 2.08 micrometres" in note for note in model.notes) for model in found.models] == [True, False]
+    noted = [any("learnt at 2.08 micrometres" in note for note in model.notes) for model in found.models]
+    assert noted == [True, False]
