@@ -29,6 +29,7 @@ from histofeat.datasets import (
 from histofeat.evaluation._folds import look_at
 from histofeat.evaluation._given_predictions import GIVEN, check_cuts, given_probabilities, merged_classes, score_model
 from histofeat.evaluation._results import Evaluation, ModelResult
+from histofeat.evaluation.audit._encoders import find_known_patients
 from histofeat.exceptions import DAMAGED, DatasetError, GroupLeakageError, and_more, check_name, counted, first_line
 from histofeat.features import Runtime, leave_out_unreadable
 from histofeat.images import scale_ratio
@@ -141,8 +142,8 @@ def evaluate_model(
     dataset : PatchDataset
         With the classes of the model, in any order.
     known_patients : {"refuse", "leave_out", "by_pixels"}, default="refuse"
-        What to do with patients that the model was trained on, known by their id or by the pixels of one image:
-        refuse, or leave out. "by_pixels" refuses too, but ignores ids, which mean nothing in the data of others.
+        What to do with patients that the model or its encoder was trained on, known by their id or by the pixels of one
+        image: refuse, or leave out. "by_pixels" refuses too, but ignores ids, which mean nothing in the data of others.
     policy : str, default="auto"
         For images of another size, see `histofeat.models.predict_images`.
     positive : str, optional
@@ -190,15 +191,15 @@ def evaluate_model(
     dataset = dataset.with_classes(None, _positive_of(model, dataset, positive))
     dataset, _, runtime = leave_out_unreadable(dataset, None, runtime)
     by_id = (known_patients != "by_pixels" and model.pipeline.patients_) or ()
-    dataset = dataset.subset(_unknown(dataset, np.isin(dataset.patients, by_id), known_patients))
+    ids = sum((one.patients for one in find_known_patients(dataset, model.pipeline, runtime=runtime)), tuple(by_id))
+    dataset = dataset.subset(_unknown(dataset, np.isin(dataset.patients, ids), known_patients))
     settings = {"policy": policy, "patients": dataset.patients, "on_error": "raise", "runtime": runtime}
-    settings["mpp"] = dataset.frame.get("mpp", dataset.mpp)
-    found = predict_images(model, dataset.X, **settings)
+    found = predict_images(model, dataset.X, mpp=dataset.frame.get("mpp", dataset.mpp), **settings)
     kept = _unknown(dataset, np.array(found.known) == "image", known_patients)
     for words in _unlike_training(model, dataset, found, by_id, policy):
         warnings.warn(f"{dataset.name}: {words}", stacklevel=2)
-    table = found.to_frame().assign(model="model")
-    return evaluate_predictions(table[kept], dataset.subset(kept), runtime=runtime, **resampling)
+    table = found.to_frame().assign(model="model")[kept]
+    return evaluate_predictions(table, dataset.subset(kept), runtime=runtime, **resampling)
 
 
 def _positive_of(model, dataset, positive) -> str | None:

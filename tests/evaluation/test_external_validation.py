@@ -10,6 +10,7 @@ import pytest
 from histofeat import GroupLeakageError, IDCPipeline, PatchError, cli, make_cohort
 from histofeat.datasets import make_breakhis_cohort, open_dataset
 from histofeat.evaluation import evaluate_model, evaluate_predictions, train_model
+from histofeat.features import HistoEmbedding, ImageFingerprint, TrainingImages
 from histofeat.models import SavedModel, predict_images, save_model
 
 FEW = {"n_resamples": 20}
@@ -67,6 +68,20 @@ def test_known_patients_are_refused_or_left_out_by_id(model, parts):
     assert sorted(found.dataset.X) == sorted(other.X)
     with pytest.raises(GroupLeakageError, match=r"got 10 of 10 that it was trained on, .*\. Name other data"):
         evaluate_model(model, seen, known_patients="leave_out")
+
+
+def test_patients_that_its_encoder_knows_are_refused_or_left_out(parts, monkeypatch):
+    """Patients of another part of a public set, on which the encoder was trained and the model was not."""
+    seen, other, _ = parts
+    prints = ImageFingerprint().transform(other.X)[other.patients == other.patients[0]]
+    record = TrainingImages.of("theirs", prints)
+    monkeypatch.setattr(HistoEmbedding, "trained_on", lambda _: record)
+    model = train_model(seen, IDCPipeline("histo", "logistic"), folds=None)
+    with pytest.raises(GroupLeakageError, match="patients that the model has not seen, got 1 of 6 that it was trained"):
+        evaluate_model(model, other)
+    with pytest.warns(UserWarning, match="1 patient of the training is left out"):
+        found = evaluate_model(model, other, known_patients="leave_out", **FEW)
+    assert set(found.dataset.patients) == set(other.patients[1:]) - {other.patients[0]}
 
 
 def test_known_patients_are_found_by_pixels_under_other_ids(model, parts):
