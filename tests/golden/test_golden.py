@@ -22,9 +22,9 @@ HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
 #: What differs from run to run, at the top of `metrics.json` and in it.
 CHANGING = ("created", "command", "environment", "seconds", "files", "histofeat")
-TIMES = ("fit_s", "predict_s", "ms_per_patch")
+TIMES = ("fit_s", "predict_s", "ms_per_patch", "seconds_per_patch")
 #: Sentences, which are worded better now and then.
-WORDS = ("reason", "detail", "unseen")
+WORDS = ("reason", "detail", "unseen", "sentences")
 
 
 def patches():
