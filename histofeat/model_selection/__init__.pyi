@@ -5,7 +5,11 @@ from ._folds import (
     patients_per_fold as patients_per_fold,
     row_numbers as row_numbers,
 )
-from ._holdouts import PatientHoldOuts as PatientHoldOuts, RepeatedPatientKFold as RepeatedPatientKFold
+from ._holdouts import (
+    LimitedTraining as LimitedTraining,
+    PatientHoldOuts as PatientHoldOuts,
+    RepeatedPatientKFold as RepeatedPatientKFold,
+)
 from ._patients import (
     canonical_patient as canonical_patient,
     canonical_patients as canonical_patients,

@@ -1,5 +1,7 @@
-"""Splits that test patients more than once: repeated random hold-outs, and repeated folds of whole patients."""
+"""Splits made of other splits or draws: random hold-outs, repeated folds, and folds with few training patches."""
 
+import zlib
+from collections.abc import Iterator
 from itertools import chain
 from numbers import Real
 from typing import Any
@@ -9,7 +11,7 @@ import numpy as np
 from histofeat.exceptions import check_that, check_whole
 from histofeat.model_selection._dealing import MORE_CARRIERS, count_patches
 from histofeat.model_selection._folds import PatientKFold, SeededSplitter
-from histofeat.model_selection._patients import shown_class
+from histofeat.model_selection._patients import encode_patients, shown_class
 
 _ATTEMPTS = 20
 
@@ -166,6 +168,104 @@ class RepeatedPatientKFold(SeededSplitter):
         check_whole("RepeatedPatientKFold.n_repeats", self.n_repeats, 1, "Use 3.")
         if self.random_state is not None:
             check_whole("RepeatedPatientKFold.random_state", self.random_state, 0, "Use 0.")
+
+
+class LimitedTraining(SeededSplitter):
+    """The splits of another splitter, with at most so many training patches of each patient.
+
+    Test rows stay complete. Fits on large data take less time and memory; patients with many patches lose weight.
+
+    Parameters
+    ----------
+    cv : splitter
+        Such as ``PatientKFold(3)``.
+    patches_per_patient : int
+        The most training patches of a patient, at least 1.
+    random_state : int, default=0
+        Seed of the draw.
+
+    Notes
+    -----
+    Patches are drawn at random, whatever their class. The draw depends on the seed, the patient's id and how many
+    patches the patient has: it is the same in every split, also among the training rows of another splitter. Groups
+    are requested by default under scikit-learn's metadata routing.
+
+    Examples
+    --------
+    >>> patients, y = list("aaaabbbbcccc"), [0, 1] * 6
+    >>> for train, test in LimitedTraining(PatientKFold(3), 3).split(patients, y, groups=patients):
+    ...     print("".join(patients[row] for row in train), "".join(patients[row] for row in test))
+    bbbccc aaaa
+    aaaccc bbbb
+    aaabbb cccc
+    """
+
+    # Read by scikit-learn under metadata routing: the splitter requests groups by default.
+    __metadata_request__split = {"groups": True}  # noqa: RUF012
+
+    def __init__(self, cv: Any, patches_per_patient: int, *, random_state: int = 0):
+        self.cv = cv
+        self.patches_per_patient = patches_per_patient
+        self.random_state = random_state
+
+    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
+        """Return the number of splits of the other splitter."""
+        return self.cv.get_n_splits(X, y, groups)
+
+    def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Generate the training and the test rows of every split.
+
+        Parameters
+        ----------
+        X : sequence of length n
+            Only its length is used.
+        y : array-like of shape (n,)
+            Class labels.
+        groups : array-like of shape (n,)
+            Patient ids.
+
+        Returns
+        -------
+        iterator of (train, test)
+            Row indices, in the order of the other splitter.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is unusable, or the training rows of a split lose a class.
+        GroupLeakageError
+            If patients are missing.
+        """
+        self._check_params()
+        drawn = self._draw(encode_patients(groups, X.shape[0] if hasattr(X, "shape") else len(X)))
+        return (self._limit(train, test, drawn, np.asarray(y)) for train, test in self.cv.split(X, y, groups))
+
+    def _check_params(self):
+        fits, remedy = hasattr(self.cv, "split") and not isinstance(self.cv, str), "Use PatientKFold(3)."
+        check_that("LimitedTraining.cv", self.cv, fits, "a splitter", remedy)
+        check_whole("LimitedTraining.patches_per_patient", self.patches_per_patient, 1, "Use 200.")
+        check_whole("LimitedTraining.random_state", self.random_state, 0, "Use 0.")
+
+    def _draw(self, encoded):
+        """Mask of the rows that may be trained on."""
+        ids, codes = encoded
+        drawn, ends = np.ones(len(codes), dtype=bool), np.cumsum(np.bincount(codes))
+        for patient, rows in zip(ids, np.split(np.argsort(codes, kind="stable"), ends[:-1]), strict=True):
+            if len(rows) > self.patches_per_patient:
+                rng = np.random.default_rng([self.random_state, zlib.crc32(patient.encode())])
+                drawn[rng.permutation(rows)[self.patches_per_patient :]] = False
+        return drawn
+
+    def _limit(self, train, test, drawn, y):
+        kept = train[drawn[train]]
+        lost = np.setdiff1d(y[train], y[kept])
+        if lost.size:
+            raise ValueError(
+                f"LimitedTraining.patches_per_patient: expected training patches of every class, got none of "
+                f"{shown_class(lost[0])} among {self.patches_per_patient} of each patient. Use more, or another "
+                "random_state."
+            )
+        return kept, test
 
 
 def _apportion(counts, share):

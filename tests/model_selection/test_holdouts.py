@@ -9,6 +9,7 @@ from histofeat import (
     RepeatedPatientKFold,
     check_no_shared_patients,
 )
+from histofeat.model_selection import LimitedTraining
 from histofeat.model_selection._holdouts import _apportion
 
 
@@ -204,3 +205,63 @@ class TestRepeatedPatientKFold:
             RepeatedPatientKFold(**params).split(y, y, patients)
         with pytest.raises(GroupLeakageError, match="groups: expected one patient id per patch, got None"):
             RepeatedPatientKFold().split(y, y)
+
+
+def limited(y, patients, k, cv=None, **kwargs):
+    return list(LimitedTraining(cv or PatientKFold(3), k, **kwargs).split(y, y, groups=patients))
+
+
+def test_limited_training_draws_from_each_patient_and_leaves_the_tests(rows):
+    y, patients = rows
+    whole, some = list(PatientKFold(3).split(y, y, patients)), limited(y, patients, 2)
+    for (train, test), (few, same) in zip(whole, some, strict=True):
+        assert np.array_equal(test, same)
+        assert np.isin(few, train).all()
+        sizes, kept = (np.bincount(patients[part], minlength=182) for part in (train, few))
+        assert np.array_equal(kept, np.minimum(sizes, 2))
+    # A limit that nobody reaches changes nothing.
+    for (train, _), (same, _) in zip(whole, limited(y, patients, 5), strict=True):
+        assert np.array_equal(train, same)
+
+
+def test_limited_training_draws_the_same_patches_in_every_split(rows):
+    y, patients = rows
+    folds = limited(y, patients, 2)
+    shared = np.intersect1d(patients[folds[0][0]], patients[folds[1][0]])
+    first, second = (set(train[np.isin(patients[train], shared)]) for train, _ in folds[:2])
+    assert first == second
+    # Inside the training rows of a fold as well, and with ids as text.
+    train = np.flatnonzero(patients % 4 > 0)
+    for inner, _ in limited(y[train], patients[train].astype(str), 2):
+        assert set(train[inner]) <= set(np.concatenate([kept for kept, _ in folds]))
+    assert not np.array_equal(folds[0][0], limited(y, patients, 2, random_state=1)[0][0])
+
+
+def test_limited_training_is_seen_in_its_words_and_counts():
+    cv = LimitedTraining(PatientKFold(4), 200)
+    assert cv.get_n_splits() == 4
+    assert repr(cv).startswith("LimitedTraining(cv=PatientKFold(n_splits=4, ")
+    assert repr(cv).endswith(", patches_per_patient=200, random_state=0)")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"k": 0}, "LimitedTraining.patches_per_patient: expected a whole number of at least 1, got 0"),
+        ({"k": 2.5}, "LimitedTraining.patches_per_patient: expected a whole number of at least 1, got 2.5"),
+        ({"k": 2, "random_state": None}, "LimitedTraining.random_state: expected a whole number"),
+        ({"k": 2, "cv": [([0], [1])]}, "LimitedTraining.cv: expected a splitter, got"),
+    ],
+)
+def test_limited_training_refuses_what_it_cannot_use(rows, given, message):
+    y, patients = rows
+    with pytest.raises(ValueError, match=message):
+        limited(y, patients, **given)
+
+
+def test_limited_training_refuses_to_lose_a_class_or_the_patients():
+    y, patients = np.array(([0] * 40 + [1]) * 4), np.repeat(list("abcd"), 41)
+    with pytest.raises(ValueError, match=r"expected training patches of every class, got none of .*1.* among 1 of"):
+        limited(y, patients, 1, PatientKFold(2))
+    with pytest.raises(GroupLeakageError, match="expected one patient id per patch"):
+        limited(y, None, 1)
