@@ -51,6 +51,13 @@ from ._positive_class import (
     probability_columns as probability_columns,
 )
 from ._rare_classes import merge_rare_classes as merge_rare_classes
+from ._shards import (
+    ShardColumns as ShardColumns,
+    holds_shard as holds_shard,
+    list_shards as list_shards,
+    open_shards as open_shards,
+    store_shard as store_shard,
+)
 from ._splitting import split_dataset as split_dataset
 from ._writing import (
     TABLE_FORMATS as TABLE_FORMATS,

@@ -54,7 +54,7 @@ class PatchDataset:
         error.
     patient_rule : PatientRule, optional
         How the patients were found, to find those of other images in the same way.
-    columns : DataFrame of shape (n, d), float32, optional
+    columns : DataFrame or ShardColumns of shape (n, d), float32, optional
         Numbers that stand in place of the images, such as embeddings; ``path`` is then only the key of a row.
     images : ndarray of shape (n, ...), optional
         Images in memory, or an object array of them; ``path`` is then only the key of a row.
@@ -89,7 +89,7 @@ class PatchDataset:
     synthetic: bool = False
     labels_per: Literal["patch", "patient"] = "patch"
     patient_rule: PatientRule | None = None
-    columns: pd.DataFrame | None = None
+    columns: Any = None
     images: np.ndarray | None = None
     positive: str | None = None
     mpp: float | None = None
@@ -106,7 +106,8 @@ class PatchDataset:
             audit = replace(audit.with_names(dict(zip(self.target_names, names, strict=True))), **counts)
         audit = audit.with_positive(positive)
         if self.columns is not None:
-            wrong = ~np.isfinite(self.columns.to_numpy()).all(axis=1)
+            in_memory = isinstance(self.columns, pd.DataFrame)  # shards on disk were checked when they were written
+            wrong = ~np.isfinite(self.columns.to_numpy()).all(axis=1) if in_memory else []
             _refuse(wrong, frame["path"], "finite numbers in all columns", "Measure the patch again, or remove it.")
             audit = replace(audit, notes=tuple(dict.fromkeys((*audit.notes, _GIVEN))))
         root = None if self.root is None else Path(self.root)
@@ -195,7 +196,7 @@ class PatchDataset:
             raise DatasetError("PatchDataset.subset: expected one row or more, got 0. Check what chose them.")
         rows = row_numbers(given, len(self), "PatchDataset.subset", error=DatasetError)
         frame = self.frame.iloc[rows].reset_index(drop=True)
-        columns = None if self.columns is None else self.columns.iloc[rows].reset_index(drop=True)
+        columns = None if self.columns is None else self.columns.take(rows).reset_index(drop=True)
         images = None if self.images is None else self.images[rows]
         return replace(self, frame=frame, audit=self.audit.restricted_to(frame), columns=columns, images=images)
 

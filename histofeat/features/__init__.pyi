@@ -48,6 +48,12 @@ from ._lbp import LBPHistogram as LBPHistogram
 from ._pftas import PFTAS as PFTAS
 from ._phase_quantization import LocalPhaseQuantization as LocalPhaseQuantization
 from ._progress import Progress as Progress
+from ._shards import (
+    ShardTask as ShardTask,
+    open_features as open_features,
+    shard_tasks as shard_tasks,
+    write_shard as write_shard,
+)
 from ._store_session import (
     FEATURES_VERSION as FEATURES_VERSION,
     content_key as content_key,

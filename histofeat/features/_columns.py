@@ -153,6 +153,15 @@ def as_family(entry: Any) -> Any:
     return entry if is_own else ImageTransformer(entry)
 
 
+def built_families(features: Any) -> tuple[list[PatchFeatures], np.ndarray]:
+    """Give what is named as ``features`` as families with their columns; a network without weights is refused here."""
+    named = [features] if isinstance(features, str) or not isinstance(features, Sequence) else features
+    families = [make_family(entry) if isinstance(entry, str) else as_family(entry) for entry in named]
+    columns = PatchUnion(families).get_feature_names_out()
+    extract([family for family in families if not family._threaded], np.zeros((1, 50, 50, 3), dtype=np.uint8))
+    return families, columns
+
+
 def extract_features(
     dataset: PatchDataset,
     features: str | PatchFeatures | Sequence[str | PatchFeatures] = ("color", "lbp", "haralick"),
@@ -203,12 +212,8 @@ def extract_features(
     >>> frame.shape, frame.columns[:6].tolist()
     ((8, 261), ['path', 'patient', 'label', 'x', 'y', 'gray_hist_000'])
     """
-    named = [features] if isinstance(features, str) or not isinstance(features, Sequence) else features
-    families = [make_family(entry) if isinstance(entry, str) else as_family(entry) for entry in named]
-    columns = PatchUnion(families).get_feature_names_out()
+    families, columns = built_families(features)
     normalizer = make_normalizer(normalizer) if isinstance(normalizer, str) else normalizer and clone(normalizer)
-    # A network without weights, or without its package, is refused before the data are read.
-    extract([family for family in families if not family._threaded], np.zeros((1, 50, 50, 3), dtype=np.uint8))
     dataset, _, runtime = leave_out_unreadable(dataset, None, runtime)
     images = dataset.X
     if normalizer is not None:

@@ -194,7 +194,9 @@ class OnRows(ClassifierMixin, BaseEstimator):
 
     def _rows(self, X):
         rows = np.asarray(X)[:, 0].astype(np.int64)
-        return self.dataset.X[rows] if self.dataset.columns is None else self.dataset.columns.iloc[rows]
+        columns = self.dataset.columns
+        found = self.dataset.X[rows] if columns is None else columns.take(rows)
+        return found.to_frame() if hasattr(found, "to_frame") else found
 
 
 def _checked(words, values, n_rows, low, high, *columns):
