@@ -30,7 +30,7 @@ from ._families import (
     Register as Register,
     make_family as make_family,
 )
-from ._feature_store import FeatureStore as FeatureStore, scratch_store as scratch_store
+from ._feature_store import FeatureStore as FeatureStore
 from ._fuzzy_color import FuzzyColorHistogram as FuzzyColorHistogram
 from ._haralick import GLCM as GLCM, STATISTICS as STATISTICS, HaralickTexture as HaralickTexture
 from ._image_fingerprint import (
@@ -58,4 +58,9 @@ from ._store_session import (
     FEATURES_VERSION as FEATURES_VERSION,
     content_key as content_key,
     extractor_name as extractor_name,
+)
+from ._unnamed_stores import (
+    RECENT_ROWS as RECENT_ROWS,
+    RecentRows as RecentRows,
+    scratch_store as scratch_store,
 )

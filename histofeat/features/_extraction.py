@@ -238,8 +238,8 @@ class _Job:
                 continue
             self.measured.append(index)
             if self.session is not None and (key := family._fingerprint()) is not None:
-                named = family.family, block.shape[1], key, extractor_name(family)
-                self.stored_as[index] = self.session.register(*named)
+                known = self.session.register(family.family, block.shape[1], key, extractor_name(family))
+                self.stored_as |= {index: known} if known else {}
         self.chunk = max((self.families[index]._batch_size for index in self.measured), default=1)
         self.n_read = len(self.images) if self.measured else 0
         self._counting = threading.Lock()

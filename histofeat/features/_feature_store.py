@@ -3,11 +3,10 @@
 import functools
 import os
 import sqlite3
-import tempfile
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
@@ -255,30 +254,6 @@ def session_of_a_run(store: "FeatureStore | None") -> Iterator[Session | None]:
         yield session
 
 
-@contextmanager
-def scratch_store(store: "StoreLike | None" = None) -> Iterator["StoreLike | None"]:
-    """Give a store for one computation.
-
-    Parameters
-    ----------
-    store : path or FeatureStore, optional
-        The one to use, if there is one.
-
-    Yields
-    ------
-    store : path, FeatureStore or None
-        That one; or one that is removed with the block; None where none can be written among temporary files.
-    """
-    with ExitStack() as stack:
-        if store is None:
-            with suppress(OSError, ValueError):
-                made = tempfile.TemporaryDirectory(prefix="histofeat-", ignore_cleanup_errors=True)
-                file = Path(stack.enter_context(made)) / "features.sqlite"
-                with FeatureStore(file).session():  # a full disk has room for the folder alone
-                    store = file
-        yield store
-
-
 def _connect(real_path: str) -> sqlite3.Connection:
     # Transactions are begun by hand, and threads take turns.
     options = {"timeout": _store_session.BUSY_TIMEOUT_S, "isolation_level": None, "check_same_thread": False}
@@ -382,7 +357,7 @@ def as_store(store: StoreLike | None) -> FeatureStore | None:
     ValueError
         If it is something else.
     """
-    if store is None or isinstance(store, FeatureStore):
+    if store is None or hasattr(store, "session"):
         return store
     check_that(
         "store", store, isinstance(store, str | PathLike), "a path or a FeatureStore", "Give the path of a file."

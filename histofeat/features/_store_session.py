@@ -184,7 +184,8 @@ class Session:
                 stacklevel=2,
             )
 
-    def register(self, family: str, n_features: int, params: Mapping, name: str) -> _Extractor:
+    @staticmethod
+    def register(family: str, n_features: int, params: Mapping, name: str) -> _Extractor:
         """Return the record that identifies an extractor for `read` and `write`; `write` adds it to the file."""
         return _Extractor(*extractor_fingerprint(name, params), family, n_features)
 

@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from histofeat.datasets import patients_by_name
 from histofeat.exceptions import check_that
-from histofeat.features import FeatureStore, PatchFeatures, PatchUnion, extract
+from histofeat.features import RECENT_ROWS, FeatureStore, PatchFeatures, PatchUnion, extract
 from histofeat.images import Images, StainNormalizer, as_images, image_input_tags, normalized_images, table_column
 from histofeat.model_selection import canonical_patients, check_class_names, check_class_weight, encode_patients
 from histofeat.models._feature_head import FeatureHead, check_enough_patients, check_fit
@@ -62,7 +62,7 @@ class IDCPipeline(ClassifierMixin, TransformerMixin, NamedParts):
     random_state : int or None
         Seed of the head.
     store : path or FeatureStore, optional
-        Where features are kept between calls, so that no image is measured twice; None keeps nothing.
+        Where features are kept between calls; None keeps the latest ones until the process ends, see `RecentRows`.
     normalizer : {"reinhard", "macenko"}, estimator or None
         Stain normaliser, applied before all families. It is fitted on the images given to `fit`.
     normalizer_params : mapping, optional
@@ -188,7 +188,7 @@ class IDCPipeline(ClassifierMixin, TransformerMixin, NamedParts):
         if self.takes_pixels:
             union, measured = None, images
         else:
-            union = PatchUnion(list(families), n_jobs=self.n_jobs, store=self.store).fit(images)
+            union = PatchUnion(list(families), n_jobs=self.n_jobs, store=self.store or RECENT_ROWS).fit(images)
             measured = _named_columns(union, images)
         head.fit(measured, y, owners, sample_weight)
         self.features_: PatchUnion | None = union
@@ -268,7 +268,7 @@ class IDCPipeline(ClassifierMixin, TransformerMixin, NamedParts):
         if self.normalizer is not None:
             check_is_fitted(self)
             images = self._normalized(X, groups)
-        return np.hstack(extract(families, images, n_jobs=self.n_jobs, store=self.store).features)
+        return np.hstack(extract(families, images, n_jobs=self.n_jobs, store=self.store or RECENT_ROWS).features)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of the feature columns, an object array of shape (d,); `input_features` is ignored."""

@@ -21,10 +21,12 @@ from sklearn.model_selection import GridSearchCV
 from histofeat import CNNEmbedding, FeatureStore, IDCPipeline, PatientKFold, evaluate
 from histofeat.features import (
     PFTAS,
+    RECENT_ROWS,
     ColorHistogram,
     HaralickTexture,
     LBPHistogram,
     PatchUnion,
+    RecentRows,
     Runtime,
     _feature_store,
     _store_session,
@@ -244,6 +246,49 @@ def test_a_search_measures_each_image_once(cohort, path):
     n_images = len(cohort)
     assert len(search.cv_results_["params"]) == 4
     assert counts(FeatureStore(path)) == {"color": (n_images, n_images), "lbp": (n_images, n_images)}
+
+
+def counted(log, module="histofeat.counted"):
+    """Make a family of this package that writes the number of images that it measures to a file, in any process."""
+
+    def compute(self, batch):
+        with log.open("a") as file:
+            file.write(f"{len(batch)}\n")
+        return ColorHistogram._compute(self, batch)
+
+    body = {"family": "color", "_compute": compute, "__module__": module}
+    return type("Counted", (ColorHistogram,), body)(bins=7)
+
+
+@pytest.mark.parametrize("n_jobs", [None, pytest.param(2, marks=pytest.mark.long)])
+def test_a_search_without_a_store_measures_each_image_once(cohort, tmp_path, n_jobs):
+    family = counted(tmp_path / "measured")
+    search = GridSearchCV(
+        IDCPipeline(family, "logistic"), {"head__C": [0.1, 1.0]}, cv=PatientKFold(3), n_jobs=n_jobs, error_score="raise"
+    ).fit(cohort.X, cohort.y, groups=cohort.patients)
+    assert sum(map(int, (tmp_path / "measured").read_text().split())) == len(cohort)
+    found = search.best_estimator_.transform(cohort.X)
+    np.testing.assert_array_equal(found, extract([ColorHistogram(bins=7)], cohort.X).features[0])
+
+
+def test_only_own_families_of_unsaved_models_are_remembered(images, tmp_path):
+    y, family = np.arange(200) % 2, counted(tmp_path / "own")
+    fitted = IDCPipeline(family, "logistic").fit(images, y)
+    assert fitted.features_.store is RECENT_ROWS
+    foreign = IDCPipeline(counted(tmp_path / "foreign", "elsewhere"), "logistic").fit(images, y)
+    for pipe in (fitted, foreign):
+        pipe.predict(images[:50])
+    assert [sum(map(int, (tmp_path / name).read_text().split())) for name in ("own", "foreign")] == [200, 250]
+    assert pickle.loads(pickle.dumps(RECENT_ROWS)) is None
+    assert clone(fitted.features_).store is None
+
+
+def test_what_is_remembered_is_bounded_and_the_oldest_goes_first(monkeypatch):
+    monkeypatch.setattr("histofeat.features._unnamed_stores._MOST_BYTES", 4 * (8 + 350))
+    rows = RecentRows()
+    for at in range(6):
+        rows.keep("f", {bytes([at]): np.zeros(2, dtype=np.float32)})
+    assert [rows.get("f", bytes([at])) is not None for at in range(6)] == [False, False, False, True, True, True]
 
 
 def test_a_second_evaluation_measures_nothing(cohort, path):
