@@ -196,8 +196,8 @@ class LimitedTraining(SeededSplitter):
     >>> for train, test in LimitedTraining(PatientKFold(3), 3).split(patients, y, groups=patients):
     ...     print("".join(patients[row] for row in train), "".join(patients[row] for row in test))
     bbbccc aaaa
-    aaaccc bbbb
     aaabbb cccc
+    aaaccc bbbb
     """
 
     # Read by scikit-learn under metadata routing: the splitter requests groups by default.
