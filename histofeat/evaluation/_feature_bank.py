@@ -10,7 +10,9 @@ records all images that it was trained on.
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Any, Self
 
 import joblib
@@ -23,6 +25,24 @@ from histofeat.evaluation.audit._encoders import encoder_records
 from histofeat.exceptions import GroupLeakageError
 from histofeat.features import Fingerprints, ImageFingerprint, extract, passes_over_images
 from histofeat.images import as_images, normalized_images
+
+
+@dataclass(frozen=True, eq=False)
+class SideBySide:
+    """Matrices of the same rows, of which some are copied side by side when they are asked for.
+
+    Attributes
+    ----------
+    matrices : list of ndarray of shape (n, d_k), float32
+    """
+
+    matrices: list[np.ndarray]
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """Features of some rows, float32 of shape (n_rows, d); their numbers (n_rows, 1) where there is no matrix."""
+        if not self.matrices:
+            return np.asarray(rows, dtype=np.float32)[:, np.newaxis]
+        return np.hstack([matrix[rows] for matrix in self.matrices])
 
 
 class FeatureBank:
@@ -148,31 +168,29 @@ class FeatureBank:
         """Fingerprints of all images, float32 of shape (n, 35); None for a data set of columns."""
         return self._shared.get("fingerprints")
 
-    def rows(self, plan: Plan, fold: int, index: np.ndarray) -> Any:
-        """Features of some rows in one fold, float32 of shape (n_rows, d), families side by side.
+    def features(self, plan: Plan, fold: int, *inner: int) -> Any:
+        """What a plan gets in one fold, or in one of its inner fits: ``take(rows)`` gives some rows of it.
 
-        For a head that takes the patches themselves, the images (`histofeat.images.Images`) of those rows; for a
-        classifier without families, their numbers (n_rows, 1), see `histofeat.models.OnRows`.
+        These are features, float32 of shape (n_rows, d), families side by side. For a head that takes the patches
+        themselves, they are the images (`histofeat.images.Images`); for a classifier without families, the numbers of
+        the rows (n_rows, 1), see `histofeat.models.OnRows`.
         """
         if plan.takes_pixels:
-            return self._images(plan, fold).take(index)
-        if not plan.families:
-            return np.asarray(index, dtype=np.float32)[:, np.newaxis]
-        return np.hstack([self._matrix(plan, fold, key)[index] for key in plan.by_key])
+            return self._images(plan, fold)
+        return SideBySide([self._matrix(plan, fold, key, *inner) for key in plan.by_key])
 
-    def inner_rows(self, plan: Plan, fold: int) -> list[np.ndarray] | None:
-        """Features of the training rows of a fold for each of its inner fits; None where they are those of the fold."""
-        if not plan.cross_fitted:
-            return None
-        inner, (train, _) = range(self._run.inner[fold].get_n_splits()), self._run.splits[fold]
-        return [np.hstack([self._matrix(plan, fold, key, one)[train] for key in plan.by_key]) for one in inner]
+    def inner_features(self, plan: Plan, fold: int) -> list[Any] | None:
+        """Features in each inner fit of a fold; None where they are those of the fold."""
+        n_inner = self._run.inner[fold].get_n_splits() if plan.cross_fitted else 0
+        return [self.features(plan, fold, one) for one in range(n_inner)] or None
 
     def hashes(self, plan: Plan, fold: int) -> list[Any]:
         """Hashes of what a plan gets in one fold: of the features, or of the pixels and their normaliser."""
         if not plan.families:
             return [plan.normalizer_key, self._hash(self._run.dataset.columns if self.prints is None else self.prints)]
         of_fold = [self._hash(self._matrix(plan, fold, key)) for key in plan.by_key]
-        return [*of_fold, joblib.hash(self.inner_rows(plan, fold))]
+        inner = [features.matrices for features in self.inner_features(plan, fold) or ()]
+        return [*of_fold, *map(self._hash, chain(*inner))]
 
     def _hash(self, matrix):
         # A matrix lives as long as the bank.

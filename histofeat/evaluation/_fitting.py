@@ -20,7 +20,7 @@ from histofeat.evaluation._search import tune_head
 from histofeat.features import Runtime
 from histofeat.images import run_ahead, scale_ratio
 from histofeat.metrics import choose_threshold, fit_calibrator, most_probable
-from histofeat.models import fit_with_inner_scores
+from histofeat.models import PixelHead, fit_with_inner_scores
 
 #: The note of a fit without held-out training patients of both classes.
 NOT_TUNED = (
@@ -142,11 +142,56 @@ class Fit:
         self.proba, self.calibrated = np.full(shape, np.nan), np.full(shape, np.nan)
         self.tuned = np.full(shape[0], -1, dtype=np.int64)
         #: "threshold" (of two classes), "choice", "notes", "history", "fit_s" and "predict_s" of each fold.
-        self.folds = [{"choice": {}, "history": {}} for _ in run.splits]
+        self.folds = [{} for _ in run.splits]
 
     def of_folds(self, key):
         """Give an entry of the records of all folds."""
         return tuple(record[key] for record in self.folds)
+
+
+@dataclass(frozen=True, eq=False)
+class FoldTask:
+    """What it takes to fit a head on the training rows of a fold and to score the test rows; it can be pickled.
+
+    Parameters
+    ----------
+    head : FeatureHead or PixelHead
+        Unfitted.
+    head_name : str
+        The name by which `search` knows it.
+    features : object
+        ``take(rows)`` gives features (n_rows, d), or images, of rows of the data set.
+    inner_features : list of object or None
+        The same for each inner fit, where they differ.
+    train, test : ndarray of int64
+    y, patients : ndarray of shape (n,)
+        Of all rows.
+    inner_cv : splitter
+    n_classes : int
+    positive, search, threshold
+        As of `Run`.
+    """
+
+    head: Any
+    head_name: str
+    features: Any
+    inner_features: list[Any] | None
+    train: np.ndarray
+    test: np.ndarray
+    y: np.ndarray
+    patients: np.ndarray
+    inner_cv: Any
+    n_classes: int
+    positive: int
+    search: Any
+    threshold: Any
+
+
+def fold_task(plan, bank, run, fold):
+    """Give the task of one plan and one fold."""
+    of_fold = bank.features(plan, fold), bank.inner_features(plan, fold), *run.splits[fold], run.y, run.patients
+    settings = len(run.dataset.target_names), run.positive, run.search, run.threshold
+    return FoldTask(plan.head, plan.head_name, *of_fold, run.inner[fold], *settings)
 
 
 def fit_all(plans, bank, run):
@@ -156,16 +201,12 @@ def fit_all(plans, bank, run):
     def work(task):
         fit, fold = task
         filled, (_, test) = (fit.proba, fit.calibrated, fit.tuned), run.splits[fold]
-
-        def fit_fold():
-            _fit_fold(fit, bank, run, fold)
-            return fit.n_features, fit.folds[fold], [values[test] for values in filled]
-
         with fit.plan.tried():
             known = fit.plan.head_name, run.search, str(run.threshold), run.positive, bank.hashes(fit.plan, fold)
             part = fit.plan.head if hasattr(fit.plan.pipeline, "make_head") else fit.plan.pipeline
-            kept = take_up(result_file(run, fold, part, *known), fit_fold)
-            fit.n_features, fit.folds[fold], rows = kept
+            kept = take_up(result_file(run, fold, part, *known), lambda: fit_fold(fold_task(fit.plan, bank, run, fold)))
+            n_features, fit.folds[fold], rows = kept
+            fit.n_features = n_features or fit.n_features
             for values, some in zip(filled, rows, strict=True):
                 values[test] = some
 
@@ -173,42 +214,51 @@ def fit_all(plans, bank, run):
     return [fit for fit in fits if fit.plan.reason is None]
 
 
-def _fit_fold(fit, bank, run, fold):
-    """Fit one head on one fold and fill its test rows; writes nothing that another fold writes."""
-    (train, test), y, inner_cv = run.splits[fold], run.y, run.inner[fold]
-    plan, record, started = fit.plan, fit.folds[fold], time.perf_counter()
-    features, groups, inner_X = bank.rows(plan, fold, train), run.patients[train], bank.inner_rows(plan, fold)
-    if plan.takes_pixels:
+def fit_fold(task: FoldTask) -> tuple[int, dict[str, Any], list[np.ndarray]]:
+    """Fit a head on the training rows of a fold, and score the test rows.
+
+    Returns
+    -------
+    n_features : int
+        Inputs of a network on pixels; otherwise 0.
+    record : dict
+        "threshold" (of two classes), "choice", "notes", "history", "fit_s" and "predict_s".
+    rows : list of ndarray
+        Of the test rows: probabilities and calibrated probabilities (n_test, k), labels by the threshold (n_test,).
+    """
+    y, groups, started = task.y[task.train], task.patients[task.train], time.perf_counter()
+    head, X, n_features, record = task.head, task.features.take(task.train), 0, {"choice": {}, "history": {}}
+    if isinstance(head, PixelHead):
         # Inner fits would train several more networks: the threshold is chosen on the patients that this one held out.
-        head = clone(plan.head).fit(features, y[train], groups=groups)
-        inner, fit.n_features, record["history"] = head.held_out_scores(len(train)), head.n_features_in_, head.history_
+        head = clone(head).fit(X, y, groups=groups)
+        inner, n_features, record["history"] = head.held_out_scores(len(y)), head.n_features_in_, head.history_
     else:
-        head = plan.head
-        if run.search is not None:
-            known = run.search, plan.head_name, run.positive, inner_X
-            tuned = tune_head(head, features, y[train], groups, inner_cv, *known)
-            head, record["choice"] = tuned
-        head, inner = fit_with_inner_scores(head, features, y[train], groups, inner_cv, inner_X=inner_X)
+        inner_X = task.inner_features and [features.take(task.train) for features in task.inner_features]
+        if task.search is not None:
+            known = task.search, task.head_name, task.positive, inner_X
+            head, record["choice"] = tune_head(head, X, y, groups, task.inner_cv, *known)
+        head, inner = fit_with_inner_scores(head, X, y, groups, task.inner_cv, inner_X=inner_X)
     fitted = time.perf_counter()
-    proba = class_probabilities(head, bank.rows(plan, fold, test), fit.proba.shape[1])
-    fit.proba[test] = proba
+    proba = class_probabilities(head, task.features.take(task.test), task.n_classes)
     record |= {"notes": head.notes_, "fit_s": fitted - started, "predict_s": time.perf_counter() - fitted}
-    if proba.shape[1] == 2:
-        _decide(fit, record, test, y[train], inner, run)
-    else:
-        fit.tuned[test], fit.calibrated[test] = most_probable(proba), proba
+    decided = _decide(task, record, y, inner, proba) if task.n_classes == 2 else (proba, most_probable(proba))
+    return n_features, record, [proba, *decided]
 
 
-def _decide(fit, record, test, y, inner, run):
+def _decide(task, record, y, inner, proba):
     """Choose the threshold and fit the calibration on out-of-fold scores of training rows."""
-    last = run.dataset.positive_last
-    y, inner, proba = last(y), last(inner), last(fit.proba[test])
+    y, inner, proba = (_positive_last(values, task.positive) for values in (y, inner, proba))
     scored = np.isfinite(inner).all(axis=1)
     if len(np.unique(y[scored])) < 2:
         record["threshold"], calibrated = 0.5, proba
         record["notes"] = (*record["notes"], NOT_TUNED)
     else:
-        record["threshold"] = choose_threshold(y[scored], inner[scored, 1], run.threshold)
+        record["threshold"] = choose_threshold(y[scored], inner[scored, 1], task.threshold)
         calibrated = fit_calibrator(y[scored], inner[scored]).transform(proba)
-    fit.calibrated[test] = last(calibrated)
-    fit.tuned[test] = last((proba[:, 1] >= record["threshold"]).astype(np.int64))
+    labels = (proba[:, 1] >= record["threshold"]).astype(np.int64)
+    return [_positive_last(values, task.positive) for values in (calibrated, labels)]
+
+
+def _positive_last(values, positive):
+    """Codes or columns of two classes with the positive one last; doing it twice undoes it."""
+    return values if positive else values[:, ::-1] if values.ndim > 1 else 1 - values

@@ -1,5 +1,6 @@
 """The features of an evaluation: each family once, and behind a normaliser once a fold, from training patches only."""
 
+import pickle
 from collections import Counter
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from histofeat import IDCPipeline, PatientKFold, evaluate, extract_features, make_cohort
 from histofeat.datasets import load_embeddings
+from histofeat.evaluation import _fitting
 from histofeat.features import Runtime, extract
 from histofeat.images import MacenkoNormalizer, ReinhardNormalizer
 from histofeat.models import make_head
@@ -102,3 +104,17 @@ def test_given_columns_are_never_looked_up_in_a_store(cohort, tmp_path):
     found = evaluate(cohort, {"both": IDCPipeline(["color", given], "logistic")}, runtime=runtime, **FOLDS)
     assert found.computed == {"color": len(cohort), "fingerprint": len(cohort), "columns": 0}
     assert extract_features(cohort, ["gray", given]).iloc[:, -1].tolist() == columns["mean"].tolist()
+
+
+def test_the_work_of_a_fold_can_be_done_elsewhere(cohort, monkeypatch):
+    tasks, fold_task = [], _fitting.fold_task
+    monkeypatch.setattr(_fitting, "fold_task", lambda *known: tasks.append(fold_task(*known)) or tasks[-1])
+    evaluation = evaluate(cohort, {"both": IDCPipeline(features=["color", "lbp"], head="svm")}, **FOLDS)
+    [model] = evaluation.models
+    for fold, task in enumerate(tasks):
+        n_features, record, rows = _fitting.fit_fold(pickle.loads(pickle.dumps(task)))
+        _, test = evaluation.splits[fold]
+        assert n_features == 0
+        assert record["threshold"] == model.thresholds[fold]
+        for values, found in zip((model.proba, model.calibrated, model.predicted_tuned), rows, strict=True):
+            np.testing.assert_array_equal(values[test], found)

@@ -54,13 +54,13 @@ def evaluation(small, store):
 @pytest.fixture
 def counted(monkeypatch):
     """The fits that are made, by name and fold."""
-    made, fit_fold = [], _fitting._fit_fold
+    made, fold_task = [], _fitting.fold_task
 
-    def counting(fit, bank, run, fold):
-        made.append((fit.plan.name, fold))
-        return fit_fold(fit, bank, run, fold)
+    def counting(plan, bank, run, fold):
+        made.append((plan.name, fold))
+        return fold_task(plan, bank, run, fold)
 
-    monkeypatch.setattr(_fitting, "_fit_fold", counting)
+    monkeypatch.setattr(_fitting, "fold_task", counting)
     return made
 
 
