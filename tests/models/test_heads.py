@@ -9,8 +9,10 @@ import pytest
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp, softmax
 from sklearn.base import clone
+from sklearn.kernel_approximation import Nystroem
 from sklearn.metrics import roc_auc_score
-from sklearn.svm import SVC
+from sklearn.pipeline import make_pipeline
+from sklearn.svm import SVC, LinearSVC
 from sklearn.utils.validation import has_fit_parameter
 
 from histofeat import IDCPipeline, evaluate
@@ -65,6 +67,47 @@ def test_the_approximation_comes_close_to_the_exact_svm(table):
     aucs = [roc_auc_score(y[400:], model.decision_function(X[400:])) for model in (exact, close)]
     assert abs(aucs[0] - aucs[1]) < 0.02
     assert set(close.predict(X)) == {0, 1}
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_approximation_is_that_of_scikit_learn(table, n_classes, weighted):
+    X, y, _ = table
+    y = np.array(["a", "b", "c"])[y + (n_classes > 2) * (X[:, 2] > 1)]
+    weights = np.random.default_rng(1).uniform(0, 3, len(y)) if weighted else None
+    ours = KernelSVM(C=2.0, method="nystroem", n_components=60, random_state=0).fit(X, y, weights)
+    landmarks = Nystroem(gamma=1 / (6 * X.var()), n_components=60, random_state=0)
+    theirs = make_pipeline(landmarks, LinearSVC(C=2.0, dual=False, tol=1e-9)).fit(
+        X, y, linearsvc__sample_weight=weights
+    )
+    np.testing.assert_allclose(ours.decision_function(X), theirs.decision_function(X), atol=1e-4)
+    np.testing.assert_array_equal(ours.predict(X), theirs.predict(X))
+    # What is saved is scikit-learn's pipeline, so that models that were saved with one score as before.
+    np.testing.assert_allclose(ours.decision_function(X), ours.model_.decision_function(X), atol=5e-5)
+
+
+def test_the_approximation_stands_rows_that_are_nearly_the_same(table):
+    X, y, _ = table
+    near = X[:, :1].round(1)  # fewer distinct rows than landmarks
+    svm = KernelSVM(method="nystroem", n_components=200, random_state=0).fit(near, y)
+    landmarks = Nystroem(gamma=1 / near.var(dtype=np.float64), n_components=200, random_state=0).fit(near)
+    assert np.linalg.norm(landmarks.normalization_) > 1e4
+    theirs = LinearSVC(dual=False, tol=1e-9).fit(landmarks.transform(near.astype(np.float64)), y)
+    expected = theirs.decision_function(landmarks.transform(near.astype(np.float64)))
+    np.testing.assert_allclose(svm.decision_function(near), expected, atol=0.03)
+
+
+@pytest.mark.parametrize(
+    ("params", "one_class", "message"),
+    [
+        ({"C": 0.0}, False, "KernelSVM.C: expected a number above 0, got 0"),
+        ({}, True, "y: expected at least two classes, got"),
+    ],
+)
+def test_the_approximation_refuses_what_cannot_be_fitted(table, params, one_class, message):
+    X, y, _ = table
+    with pytest.raises(ValueError, match=message):
+        KernelSVM(method="nystroem", **params).fit(X, y * 0 if one_class else y)
 
 
 def test_an_unknown_svm_method_is_refused(table):
