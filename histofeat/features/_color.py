@@ -290,22 +290,22 @@ def _count_channels(images, shares, moments):
     for image in range(len(images)):
         tables[:] = 0
         _count_pixels(images[image], tables)
+        n = len(images[image]) // 3
         for channel in range(3):
-            table = tables[channel]
-            table += tables[channel + 3]
-            n = len(images[image]) // 3
-            share = shares[image, channel]
-            _fill_bins(table, share)
-            share /= n
-            _moments(table, n, moments[image, channel])
+            for level in range(256):
+                tables[channel, level] += tables[channel + 3, level]
+            _fill_bins(tables[channel], n, shares[image, channel])
+            _moments(tables[channel], n, moments[image, channel])
 
 
 @compiled
-def _fill_bins(table, counts):
-    """Fill `counts` (bins) from the counts of 256 values."""
-    counts[:] = 0
+def _fill_bins(table, n, shares):
+    """Fill `shares` (bins) from the counts of 256 values among `n`."""
+    shares[:] = 0
     for value in range(256):
-        counts[value * len(counts) // 256] += table[value]
+        shares[value * len(shares) // 256] += table[value]
+    for k in range(len(shares)):
+        shares[k] /= n
 
 
 @compiled
@@ -361,8 +361,8 @@ def _count_levels(images, shares):
     """Fill `shares` (n, bins) from `images` (n, H * W) uint8."""
     tables = np.empty((4, 256), np.int64)
     for image in range(len(images)):
-        share = shares[image]
         tables[:] = 0
         count_values(images[image], tables)
-        _fill_bins(tables.sum(axis=0), share)
-        share /= len(images[image])
+        for level in range(256):
+            tables[0, level] += tables[1, level] + tables[2, level] + tables[3, level]
+        _fill_bins(tables[0], len(images[image]), shares[image])

@@ -216,7 +216,7 @@ def haralick(symmetric, low, high, c_log_c, work, out):
     out[7] = max(0.0, log2(n) - sum_c_log_c(sums, 2 * low, 2 * high, c_log_c) / (n * FIXED))
     out[8] = max(0.0, entropy)
     out[9] = peaks / levels - 1.0 / (levels * levels)
-    out[10] = max(0.0, log2(n) - sum_c_log_c(gaps, 0, high - low, c_log_c) / (n * FIXED))
+    out[10] = max(0.0, log2(n) - sum_c_log_c(gaps, np.int64(0), high - low, c_log_c) / (n * FIXED))
     out[11] = (entropy - 2 * own) / own if own > 0 else 0.0
     out[12] = sqrt(max(0.0, 1 - exp(-2 * (2 * own - entropy))))
 
@@ -331,6 +331,9 @@ def summarise(values, out):
     """Fill `out` (2 k) with the means of k columns, then with their ranges."""
     columns = values.shape[1]
     for k in range(columns):
-        column = values[:, k]
-        out[k] = column.sum() / len(column)
-        out[columns + k] = column.max() - column.min()
+        total, least, most = 0.0, values[0, k], values[0, k]
+        for value in values[:, k]:
+            total += value
+            least, most = min(least, value), max(most, value)
+        out[k] = total / len(values)
+        out[columns + k] = most - least

@@ -142,7 +142,8 @@ def _histograms(images, radius, corners, weights, shares):
     counts = np.empty((4, 256), np.int64)
     for image in range(n):
         flat = images[image].ravel()
-        levels[: len(flat)] = flat
+        for i in range(len(flat)):
+            levels[i] = flat[i]
         counts[:] = 0
         for top in range(radius, height - radius, rows):
             bottom = min(top + rows, height - radius)
@@ -152,7 +153,8 @@ def _histograms(images, radius, corners, weights, shares):
             for row in range(bottom - top):
                 count_values(patterns[row * width : (row + 1) * width - 2 * radius], counts)
         total = (height - 2 * radius) * (width - 2 * radius)
-        shares[image] = counts.sum(axis=0)[: points + 2] / total
+        for k in range(points + 2):
+            shares[image, k] = (counts[0, k] + counts[1, k] + counts[2, k] + counts[3, k]) / total
 
 
 @compiled
@@ -165,7 +167,9 @@ def _encode(flat, levels, first, width, corners, weights, patterns):
     bits = np.empty((3, size), np.uint8)
     ones = np.zeros(size, np.uint8)
     changes = np.zeros(size, np.uint8)
-    centres = levels[first : first + size] * SCALE
+    centres = np.empty(size)
+    for i in range(size):
+        centres[i] = levels[first + i] * SCALE
     for point in range(points):
         start = first + corners[point, 0] * width + corners[point, 1]
         # The first point stays in row 2 for the last one; the others take rows 0 and 1 in turn.

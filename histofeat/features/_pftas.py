@@ -117,12 +117,13 @@ class PFTAS(PatchFeatures):
 def _adjacencies(images, padded, shares):
     """Fill `shares` (n, 54) from `images` (n, H, W) uint8 and from the same images, padded with their border."""
     tables = np.empty((4, 256), np.int64)
-    grid = np.empty((4, 400), np.int32)
-    line = np.empty((4, 20), np.int32)
+    grid, line = np.empty((4, 400), np.int32), np.empty((4, 20), np.int32)
     for image in range(len(images)):
         tables[:] = 0
         count_values(images[image].ravel(), tables)
-        low, high, middle = _thresholds(tables.sum(axis=0))
+        for level in range(256):
+            tables[0, level] += tables[1, level] + tables[2, level] + tables[3, level]
+        low, high, middle = _thresholds(tables[0])
         grid[:] = 0
         line[:] = 0
         _count_adjacencies(padded[image], low, high, middle, grid, line)
@@ -190,10 +191,11 @@ def _count_adjacencies(padded, low, high, middle, grid, line):
     flat = padded.ravel()
     column = np.empty(size + 2, np.uint8)
     on = np.empty(len(flat), np.uint8)
-    around, above_low, above_mean = np.empty((3, size), np.uint8)
+    around, above_low, above_mean = np.empty(size, np.uint8), np.empty(size, np.uint8), np.empty(size, np.uint8)
+    top = np.int64(255)
     _keys(flat, low, high, on, width + 2, column, around)
-    _keys(flat, low, 255, on, width + 2, column, above_low)
-    _keys(flat, middle, 255, on, width + 2, column, above_mean)
+    _keys(flat, low, top, on, width + 2, column, above_low)
+    _keys(flat, middle, top, on, width + 2, column, above_mean)
     for y in range(height):
         start = y * (width + 2)
         _count_keys(around[start : start + width], above_low[start:], above_mean[start:], grid, line)
@@ -231,10 +233,20 @@ def _count_keys(around, above_low, above_mean, grid, line):
 @compiled
 def _share_out(grid, line, shares):
     """Turn the counts by key into the nine shares of each map and complement."""
-    above = grid.sum(axis=0).reshape(20, 20)
-    for name, keys in enumerate((line.sum(axis=0), above.sum(axis=1), above.sum(axis=0))):
+    maps = np.zeros((3, 20), np.int64)
+    for cell in range(400):
+        grid[0, cell] += grid[1, cell] + grid[2, cell] + grid[3, cell]
+    for key in range(20):
+        maps[0, key] = line[0, key] + line[1, key] + line[2, key] + line[3, key]
+        for other in range(20):
+            maps[1, key] += grid[0, 20 * key + other]
+            maps[2, other] += grid[0, 20 * key + other]
+    for name in range(3):
         # Off pixels have 0 to 8 neighbours on; on pixels, counted with themselves, have 19 - key off.
-        off, on = keys[:9].sum(), keys[11:].sum()
+        off, on = 0, 0
         for k in range(9):
-            shares[9 * name + k] = keys[k] / off if off else 0.0
-            shares[27 + 9 * name + k] = keys[19 - k] / on if on else 0.0
+            off += maps[name, k]
+            on += maps[name, 19 - k]
+        for k in range(9):
+            shares[9 * name + k] = maps[name, k] / off if off else 0.0
+            shares[27 + 9 * name + k] = maps[name, 19 - k] / on if on else 0.0

@@ -164,7 +164,8 @@ def compiled(function: Callable | None = None, **options: Any) -> Any:
 
     if function is None:
         return functools.partial(compiled, **options)
-    kernel = numba.njit(nogil=True, **options)(function)
+    # Kernels are called from Python and from each other, never from C, for which Numba would compile each once more.
+    kernel = numba.njit(nogil=True, no_cfunc_wrapper=True, **options)(function)
     if not hasattr(kernel, "enable_caching"):  # Numba is turned off
         return kernel
     beside = Path(function.__code__.co_filename).with_name("__pycache__")
